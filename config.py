@@ -1,0 +1,372 @@
+"""Every setting's name, type and default, and the checks on them.
+
+YAML under `conf/` chooses values; these dataclasses say what exists. Nothing here imports
+TensorFlow, so that a mistyped key is answered at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import glob
+import logging
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+logger = logging.getLogger(__name__)
+
+SAMPLE_RATE = 44100  # Hz; the network's rate. Other rates are resampled to it and back.
+CATEGORIES = ("speech", "effects", "music")
+SPLITS = ("train", "validation", "test")
+PRETRAINED = Path(__file__).resolve().parent / "pretrained"
+BEST_NAME = "best.weights.h5"
+LAST_NAME = "last.weights.h5"
+CONFIG_NAME = "config.yaml"
+STALE_SECONDS = 3600.0  # since the last write: then a temporary file's process is long dead
+
+
+def _require(condition: bool, name: str, expected: str, received: Any) -> None:
+    if not condition:
+        raise ValueError(f"`{name}` must be {expected}. Received: {name}={received!r}")
+
+
+def _require_range(name: str, bounds: list[float]) -> None:
+    _require(len(bounds) == 2 and bounds[0] <= bounds[1], name, "[low, high] with low <= high",
+             bounds)
+
+
+@dataclass
+class StftConfig:
+    """Short-time Fourier transform; lengths in samples, periodic Hamming window."""
+
+    win_size: int = 2048
+    hop_size: int = 512
+
+    def __post_init__(self) -> None:
+        _require(self.win_size >= 2 and self.win_size % 2 == 0, "stft.win_size",
+                 "an even number of samples", self.win_size)
+        _require(0 < self.hop_size <= self.win_size // 2, "stft.hop_size",
+                 "in [1, win_size / 2]", self.hop_size)
+
+    @property
+    def bins(self) -> int:
+        """Number of frequency bins of one frame."""
+        return self.win_size // 2 + 1
+
+
+@dataclass
+class UnetConfig:
+    """The two-stage U-Net. The defaults are the published form at depth 3."""
+
+    depth: int = 3  # downsamplings
+    num_tfc: int = 1  # 3x3 convolutions in each dense block
+    num_stages: int = 2
+    use_SAM: bool = True  # noqa: N815 - the published key
+    use_fencoding: bool = True
+    activation: str = "elu"
+    channels: list[int] = field(default_factory=lambda: [32, 64, 64, 128, 128, 256, 512])
+    # Choices beyond the paper, for networks that a CPU can train and run:
+    extractor_kernel: int = 7  # side of the first convolution of each stage
+    fold_bins: int = 1  # neighbouring bins that are folded into channels
+    compression: float = 1.0  # the network sees X |X|^(compression - 1); 1 is the spectrum itself
+    output: str = "spectrum"  # or "mask": Y = X (1 + M), starting from M = 0
+
+    def __post_init__(self) -> None:
+        _require(self.depth >= 1, "unet.depth", "at least 1", self.depth)
+        _require(self.num_tfc >= 1, "unet.num_tfc", "at least 1", self.num_tfc)
+        _require(self.num_stages in (1, 2), "unet.num_stages", "1 or 2", self.num_stages)
+        _require(len(self.channels) > self.depth, "unet.channels",
+                 f"a list of more than depth={self.depth} numbers", self.channels)
+        _require(min(self.channels) >= 1, "unet.channels", "positive", self.channels)
+        _require(self.extractor_kernel >= 1, "unet.extractor_kernel", "at least 1",
+                 self.extractor_kernel)
+        _require(self.fold_bins >= 1, "unet.fold_bins", "at least 1", self.fold_bins)
+        _require(0.0 < self.compression <= 1.0, "unet.compression", "in (0, 1]", self.compression)
+        _require(self.output in ("spectrum", "mask"), "unet.output", "'spectrum' or 'mask'",
+                 self.output)
+
+
+@dataclass
+class MixConfig:
+    """Shares of the categories; they are normalised over the categories that are present."""
+
+    speech: float = 0.6
+    effects: float = 0.2
+    music: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name in CATEGORIES:
+            _require(getattr(self, name) >= 0.0, f"dset.mix.{name}", "at least 0",
+                     getattr(self, name))
+
+
+@dataclass
+class DsetConfig:
+    """Where clean audio and noise lie and how they are mixed."""
+
+    path_manifests: list[str] = field(default_factory=list)  # CSV files of prepare_data.py
+    path_speech: list[str] = field(default_factory=list)  # folders
+    path_effects: list[str] = field(default_factory=list)
+    path_music: list[str] = field(default_factory=list)
+    path_noise: list[str] = field(default_factory=lambda: ["data/noise"])
+    mix: MixConfig = field(default_factory=MixConfig)
+    min_floor_db: float = 45.0  # a clean file's noise floor lies this far below its level
+    max_clipped: float = 1e-4  # share of samples at full scale
+    snr_db: list[float] = field(default_factory=lambda: [2.0, 20.0])
+    level_db: list[float] = field(default_factory=lambda: [-6.0, 4.0])
+    noise_db_spread: float = 0.0  # the noise's spectral tilt and peaks vary by this much
+    share_clean: float = 0.0  # share of items without any noise
+    share_generated: float = 0.0  # share of items with generated noise
+    share_band_limited: float = 0.0  # share of items low-passed at 3 to 14 kHz, target alike
+    reference_dbfs: float | None = None  # RMS to which a mixture is brought before `level_db`
+
+    def __post_init__(self) -> None:
+        _require_range("dset.snr_db", self.snr_db)
+        _require_range("dset.level_db", self.level_db)
+        for name in ("share_clean", "share_generated", "share_band_limited"):
+            _require(0.0 <= getattr(self, name) <= 1.0, f"dset.{name}", "in [0, 1]",
+                     getattr(self, name))
+
+
+@dataclass
+class LossConfig:
+    """Loss on the spectrograms of both stages."""
+
+    name: str = "mae"  # or "compressed"
+    stage1_weight: float = 1.0
+    exponent: float = 0.3  # "compressed": power law on the magnitudes
+    log_weight: float = 0.0  # "compressed": weight of the log-spectral term
+
+    def __post_init__(self) -> None:
+        _require(self.name in ("mae", "compressed"), "loss.name", "'mae' or 'compressed'",
+                 self.name)
+        _require(0.0 < self.exponent <= 1.0, "loss.exponent", "in (0, 1]", self.exponent)
+
+
+@dataclass
+class ScheduleConfig:
+    """Learning rate over the steps."""
+
+    name: str = "step"  # "step": lr x `factor` at each boundary; "cosine": warm-up, then a cosine
+    boundaries_epochs: list[int] = field(default_factory=lambda: [50, 100, 125])
+    factor: float = 0.1
+    warmup_steps: int = 0
+    final_ratio: float = 0.01  # "cosine": last learning rate over the first
+
+    def __post_init__(self) -> None:
+        _require(self.name in ("step", "cosine"), "schedule.name", "'step' or 'cosine'", self.name)
+        _require(list(self.boundaries_epochs) == sorted(set(self.boundaries_epochs)),
+                 "schedule.boundaries_epochs", "increasing", self.boundaries_epochs)
+
+
+@dataclass
+class InferenceConfig:
+    """What is denoised and how."""
+
+    audio: Any = None  # one file or folder name, or a list of them
+    output_dir: str | None = None  # beside the input when absent
+    denoising_strength: float = 1.0
+    segment_seconds: float = 20.0  # new audio in each step; memory grows with it
+    context_seconds: float = 3.0  # audio on both sides that a step sees but does not return
+    overwrite: bool = False
+    spectrogram: bool = False
+
+    def __post_init__(self) -> None:
+        _require(0.0 <= self.denoising_strength <= 1.0, "inference.denoising_strength",
+                 "in [0, 1]", self.denoising_strength)
+        _require(self.segment_seconds > 0.0, "inference.segment_seconds", "above 0",
+                 self.segment_seconds)
+        _require(self.context_seconds >= 0.0, "inference.context_seconds", "at least 0",
+                 self.context_seconds)
+        _require(self.audio is None or isinstance(self.audio, str)
+                 or (isinstance(self.audio, list)
+                     and all(isinstance(name, str) for name in self.audio)),
+                 "inference.audio", "a file name or a list of file names", self.audio)
+
+
+@dataclass
+class Config:
+    """The root of all settings."""
+
+    path_experiment: str = MISSING  # folder of one training run
+    weights: str | None = None  # `.weights.h5` file or TensorFlow checkpoint prefix
+    unet: UnetConfig = field(default_factory=UnetConfig)
+    stft: StftConfig = field(default_factory=StftConfig)
+    dset: DsetConfig = field(default_factory=DsetConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+    seed: int = 42
+    epochs: int = 150
+    steps_per_epoch: int = 2000
+    batch_size: int = 8
+    lr: float = 1e-4
+    beta1: float = 0.5
+    beta2: float = 0.9
+    gradient_clip: float | None = None  # largest global norm
+    ema_momentum: float | None = None  # moving average of the weights, used for validation
+    seg_len_s_train: float = 5.0
+    seg_len_s_val: float = 5.0
+    validation_items: int = 36
+    save_every_steps: int = 200  # of the checkpoint from which a stopped run goes on
+    loader_workers: int = 1  # threads that read and mix while the network trains
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "steps_per_epoch", "batch_size", "validation_items",
+                     "save_every_steps", "loader_workers"):
+            _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        for name in ("lr", "seg_len_s_train", "seg_len_s_val"):
+            _require(getattr(self, name) > 0.0, name, "above 0", getattr(self, name))
+        for name in ("beta1", "beta2"):
+            _require(0.0 <= getattr(self, name) < 1.0, name, "in [0, 1)", getattr(self, name))
+
+
+ConfigStore.instance().store(name="schema", node=Config)
+
+
+def load_config(raw: DictConfig) -> Config:
+    """Turns Hydra's composed tree into checked dataclasses.
+
+    Args:
+        raw: The composed configuration.
+
+    Returns:
+        The `Config`.
+
+    Raises:
+        ValueError: A value is out of range; the message names the key.
+    """
+    return OmegaConf.to_object(raw)
+
+
+def save_config(cfg: Config, path: Path) -> None:
+    """Writes `cfg` as YAML at `path`, in one step."""
+    with replacing(path) as temporary:
+        temporary.write_text(OmegaConf.to_yaml(OmegaConf.structured(cfg)), encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary name beside `path` with the same ending, renamed to `path` at the end.
+
+    The file at `path` is complete at every moment: when the block raises or the process dies,
+    what was there before is still there. The temporary name starts with a dot; one that a killed
+    process left behind is removed here the next time, at the earliest after an hour.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ending = "".join(path.suffixes[-2:]) if path.name.endswith(".weights.h5") else path.suffix
+    prefix = f".{path.name[:40]}."  # names are limited to 255 bytes, up to four for a character
+    for left_over in path.parent.glob(f"{glob.escape(prefix)}????????{glob.escape(ending)}"):
+        with suppress(FileNotFoundError):  # another process may just have finished it
+            if time.time() - left_over.stat().st_mtime > STALE_SECONDS:
+                left_over.unlink()
+    handle, name = tempfile.mkstemp(prefix=prefix, suffix=ending, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    mask = os.umask(0)
+    os.umask(mask)
+    try:
+        temporary.chmod(0o666 & ~mask)  # mkstemp's own mode hides the file from everyone else
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def weights_path(cfg: Config) -> Path:
+    """Returns the weights that inference uses: `weights`, the run's best, or the shipped ones."""
+    if cfg.weights is not None:
+        return Path(cfg.weights)
+    best = Path(cfg.path_experiment) / BEST_NAME
+    return best if best.exists() else PRETRAINED / BEST_NAME
+
+
+def stored_unet_config(weights: Path) -> tuple[UnetConfig, StftConfig, float | None] | None:
+    """Returns the network, STFT and level settings stored beside `weights`, if there are any."""
+    path = weights.parent / CONFIG_NAME
+    if not path.exists():
+        return None
+    stored = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config),
+                                                 OmegaConf.load(path)))
+    return stored.unet, stored.stft, stored.dset.reference_dbfs
+
+
+# --- The command line --------------------------------------------------------------------------
+
+USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException)
+
+
+def known_keys() -> list[str]:
+    """Returns every key of the configuration: `unet`, `unet.depth`, ..."""
+    keys = []
+
+    def walk(node: DictConfig, prefix: str) -> None:
+        for name in node:
+            keys.append(f"{prefix}{name}")
+            if not OmegaConf.is_missing(node, name) and isinstance(node[name], DictConfig):
+                walk(node[name], f"{prefix}{name}.")
+
+    walk(OmegaConf.structured(Config), "")
+    return keys
+
+
+def closest_key(key: str) -> str:
+    """Returns " Did you mean `...`?" for a mistyped key, or nothing where none is similar."""
+    keys = known_keys()
+    matches = difflib.get_close_matches(key, keys, n=1) or [
+        known for known in keys if known.split(".")[-1] == key.split(".")[-1]]
+    return f" Did you mean `{matches[0]}`?" if matches else ""
+
+
+def describe_error(error: BaseException) -> str:
+    """Returns an error's message on one line."""
+    if isinstance(error, OverrideParseException):
+        return f"cannot read the argument {error.override!r}: {str(error).splitlines()[0]}"
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        lines = [str(error).split("\n")[0]]
+        if error.__cause__ is not None:
+            lines.append(str(error.__cause__).split("\n")[0])
+        text = ": ".join(dict.fromkeys(lines))  # a cause often repeats the line
+        override = re.match(r"Could not override '([\w.]+)'", text)
+        return text + (closest_key(override[1]) if override else "")
+    return " ".join(str(error).split("\n"))
+
+
+def exit_on_user_error(task: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorates a function: a user's mistake becomes one line on stderr and exit status 1.
+
+    Inside `hydra.main`, so that Hydra does not announce the error with lines of its own.
+    """
+
+    @functools.wraps(task)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return task(*args, **kwargs)
+        except USER_ERRORS as error:
+            sys.exit(f"error: {describe_error(error)}")
+
+    return guarded
+
+
+def run_main(main: Callable[[], Any]) -> None:
+    """Runs an entry point; a user's mistake becomes one line on stderr and exit status 1."""
+    # Hydra would print its own errors, over several lines, and exit; now it raises them.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        exit_on_user_error(main)()
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted\n")
+        sys.exit(130)  # what a shell reports for a program that Ctrl-C ended

@@ -1,0 +1,497 @@
+"""Finds clean audio and noise, and mixes seeded pairs of noisy input and clean target.
+
+Every item is a function of (seed, split, index) alone. A stopped run therefore goes on with the
+very batches it would have seen, and validation and test sets are the same on every run.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import functools
+import hashlib
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.signal
+import soundfile
+
+import dsp
+import noise as carrier_noise
+from config import CATEGORIES, SAMPLE_RATE, SPLITS, DsetConfig, StftConfig
+
+logger = logging.getLogger(__name__)
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
+TURN_SECONDS = 60.0 / 78.26  # of a disc at the electrical era's 78.26 turns per minute
+CROSSFADE_SECONDS = 0.5
+FEWEST_RECORDINGS = 3  # of a noise category that can be split in three
+QUIETEST_DBFS = -60.0  # a clean segment below this counts as silent
+MOST_REDRAWS = 50
+EDGE_SECONDS = 0.005  # fade where a clip is cut
+GAP_SECONDS = (0.02, 0.4)  # silence between clips that are strung together
+EVALUATION_SNRS_DB = (3.0, 10.0, 20.0)
+GENERATED_KINDS = ("gramophone", "film", "tape", "hum")
+CHANNEL_SUFFIX = re.compile(r"[_-](L|R|left|right)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clean file."""
+
+    path: Path
+    category: str
+    group: str  # what a split keeps together: a speaker, a language, a tune
+    split: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class NoiseRecording:
+    """One noise recording; its channels or segments are the files."""
+
+    files: tuple[Path, ...]
+    category: str
+    split: str
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A noisy waveform, its clean target, and how it was made."""
+
+    noisy: np.ndarray  # (samples,), float32
+    clean: np.ndarray  # (samples,), float32
+    category: str
+    noise: str  # "gramophone recorded", "tape generated", ... or "none"
+    snr_db: float
+
+
+# --- Finding files ---------------------------------------------------------------------------
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha1(text.encode("utf-8"), usedforsecurity=False).hexdigest()
+
+
+def assign_splits(groups: Iterable[str], test_share: float = 0.1) -> dict[str, str]:
+    """Assigns whole groups to train, validation and test, the same way on every machine.
+
+    Args:
+        groups: Names; each goes to one split as a whole.
+        test_share: Share of the groups for test, and again for validation; at least one each.
+
+    Returns:
+        The split of each group. Fewer than three groups all train.
+    """
+    names = sorted(set(groups), key=_hash)
+    if len(names) < FEWEST_RECORDINGS:
+        return dict.fromkeys(names, "train")
+    held = max(1, round(test_share * len(names)))
+    return {name: "test" if rank < held else "validation" if rank < 2 * held else "train"
+            for rank, name in enumerate(names)}
+
+
+def find_audio(folder: Path) -> list[Path]:
+    """Returns the WAV, FLAC and OGG files below `folder`, sorted.
+
+    Raises:
+        FileNotFoundError: There is no such folder or no audio in it.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"`{folder}` must be a folder of audio files: it does not exist.")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    if not files:
+        raise FileNotFoundError(f"`{folder}` must hold WAV, FLAC or OGG files: none was found.")
+    return files
+
+
+def _group_of(path: Path, folder: Path) -> str:
+    """The first folder below `folder` (a speaker, an album), else the name less its channel."""
+    parts = path.relative_to(folder).parts
+    return parts[0] if len(parts) > 1 else CHANNEL_SUFFIX.sub("", path.stem)
+
+
+def _read_folder(folder: Path, category: str) -> list[Clip]:
+    files = find_audio(folder)
+    groups = {path: f"{folder}/{_group_of(path, folder)}" for path in files}
+    splits = assign_splits(groups.values())
+    clips, unreadable = [], 0
+    for path in files:
+        try:
+            info = soundfile.info(path)
+        except soundfile.LibsndfileError:
+            unreadable += 1
+            continue
+        if info.frames:
+            clips.append(Clip(path, category, groups[path], splits[groups[path]],
+                              info.frames / info.samplerate))
+    if len(clips) < len(files):
+        logger.warning("%s: skipped %d unreadable and %d empty of %d files", folder, unreadable,
+                       len(files) - unreadable - len(clips), len(files))
+    return clips
+
+
+def _read_manifest(path: Path, dset: DsetConfig) -> list[Clip]:
+    if not path.is_file():
+        raise FileNotFoundError(f"`dset.path_manifests` must name a manifest: {path} does not "
+                                f"exist. `python prepare_data.py` builds the starter corpus.")
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    wanted = {"file", "category", "seconds", "group", "split", "clean", "clipped", "floor_db"}
+    if not rows or not wanted <= rows[0].keys():
+        raise ValueError(f"`{path}` must be a manifest with the columns {sorted(wanted)}. "
+                         f"Received: {sorted(rows[0]) if rows else 'no rows'}")
+    kept = [row for row in rows if row["clean"] == "1"]
+    logger.info("%s: %d of %d files are clean enough", path, len(kept), len(rows))
+    return [Clip(path.parent / row["file"], row["category"], row["group"], row["split"],
+                 float(row["seconds"])) for row in kept]
+
+
+def find_clips(dset: DsetConfig) -> list[Clip]:
+    """Returns all clean files that `dset` names, with their categories and splits.
+
+    Raises:
+        FileNotFoundError: A folder or manifest does not exist or holds no audio.
+        ValueError: A manifest has other columns.
+    """
+    clips: list[Clip] = []
+    for manifest in dset.path_manifests:
+        clips += _read_manifest(Path(manifest), dset)
+    for category in CATEGORIES:
+        for folder in getattr(dset, f"path_{category}"):
+            clips += _read_folder(Path(folder), category)
+    if not clips:
+        raise ValueError("`dset` must name clean audio: no manifest and no folder was given, or "
+                         "none of their files is clean enough.")
+    return clips
+
+
+def _read_noise_info(folder: Path) -> list[NoiseRecording]:
+    """Reads the published noise data set's layout: `info.csv` and one folder per recording."""
+    recordings = []
+    with (folder / "info.csv").open(newline="", encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            try:
+                names = ast.literal_eval(row["segments"])
+                split = {"val": "validation"}.get(row["split"], row["split"])
+                if split not in SPLITS:
+                    raise ValueError(f"unknown split {split!r}")
+                files = tuple(folder / row["recording"] / name for name in names)
+            except (KeyError, ValueError, SyntaxError, TypeError) as error:
+                raise ValueError(f"`{folder / 'info.csv'}` must have the columns recording, split "
+                                 f"and segments (a list of names). Received: {row}") from error
+            recordings.append(NoiseRecording(files, folder.name, split))
+    return recordings
+
+
+def find_noise(dset: DsetConfig) -> list[NoiseRecording]:
+    """Returns the noise recordings that `dset` names, with their categories and splits.
+
+    A folder's first level of folders are categories; a folder of files is one category. A
+    category with fewer than three recordings trains only.
+
+    Raises:
+        FileNotFoundError: A folder does not exist or holds no audio.
+        ValueError: An `info.csv` cannot be understood.
+    """
+    found: list[NoiseRecording] = []
+    for name in dset.path_noise:
+        folder = Path(name)
+        if (folder / "info.csv").is_file():
+            found += _read_noise_info(folder)
+            continue
+        by_category: dict[str, dict[str, list[Path]]] = {}
+        for path in find_audio(folder):
+            parts = path.relative_to(folder).parts
+            category = parts[0] if len(parts) > 1 else folder.name
+            recording = str(Path(*parts[:-1]) / CHANNEL_SUFFIX.sub("", path.stem))
+            by_category.setdefault(category, {}).setdefault(recording, []).append(path)
+        for category, recordings in sorted(by_category.items()):
+            splits = assign_splits(recordings)
+            found += [NoiseRecording(tuple(files), category, splits[recording])
+                      for recording, files in sorted(recordings.items())]
+    if not found:
+        raise ValueError("`dset.path_noise` must name at least one folder. Received: []")
+    return found
+
+
+# --- Reading and shaping ---------------------------------------------------------------------
+
+
+def read_segment(path: Path, start_seconds: float, seconds: float) -> np.ndarray:
+    """Reads a part of a file as mono float32 at 44.1 kHz; shorter at the file's end."""
+    with soundfile.SoundFile(path) as stream:
+        rate = stream.samplerate
+        stream.seek(min(round(start_seconds * rate), stream.frames))
+        audio = stream.read(round(seconds * rate), dtype="float32", always_2d=True)
+    return dsp.resample(audio.mean(axis=1), rate, SAMPLE_RATE)
+
+
+@functools.lru_cache(maxsize=256)
+def _read_noise(path: Path) -> np.ndarray:
+    audio = read_segment(path, 0.0, 120.0)
+    audio = audio - audio.mean()
+    audio.setflags(write=False)
+    return audio
+
+
+def vary_colour(noise: np.ndarray, spread_db: float, rng: np.random.Generator) -> np.ndarray:
+    """Filters noise with a smooth random curve, so that few recordings stand for many discs.
+
+    Args:
+        noise: Array `(samples,)`.
+        spread_db: Standard deviation of the curve's knots, one each octave from 40 Hz.
+        rng: Source of randomness.
+
+    Returns:
+        Array `(samples,)`, float32.
+    """
+    knots_hz = 40.0 * 2.0 ** np.arange(10)
+    knots_db = rng.normal(0.0, spread_db, len(knots_hz)) + np.linspace(-1, 1, len(knots_hz)) * (
+        rng.normal(0.0, spread_db))
+    grid_hz = np.linspace(0.0, SAMPLE_RATE / 2, 257)
+    curve_db = np.interp(np.log2(np.maximum(grid_hz, 20.0)), np.log2(knots_hz), knots_db)
+    taps = scipy.signal.firwin2(511, grid_hz, 10.0 ** (curve_db / 20.0), fs=SAMPLE_RATE)
+    return scipy.signal.fftconvolve(noise, taps.astype(np.float32), mode="same").astype(np.float32)
+
+
+def limit_band(audio: np.ndarray, high_hz: float) -> np.ndarray:
+    """Low-passes `audio` as an old microphone or cutter would (Butterworth, 36 dB an octave)."""
+    sections = scipy.signal.butter(6, high_hz, fs=SAMPLE_RATE, output="sos")
+    return scipy.signal.sosfilt(sections, audio).astype(np.float32)
+
+
+# --- Mixing ----------------------------------------------------------------------------------
+
+
+class Mixer:
+    """Makes mixture number `index` of one split.
+
+    Args:
+        dset: What is mixed and how.
+        split: "train", "validation" or "test".
+        seconds: Length of each mixture.
+        seed: Seed of the training mixtures. Validation and test ignore it: they never change.
+
+    Raises:
+        FileNotFoundError, ValueError: The data cannot be found or understood.
+    """
+
+    def __init__(self, dset: DsetConfig, split: str, seconds: float, seed: int = 0) -> None:
+        if split not in SPLITS:
+            raise ValueError(f"`split` must be one of {SPLITS}. Received: split={split!r}")
+        self.dset, self.split, self.samples = dset, split, round(seconds * SAMPLE_RATE)
+        self.seed = [seed if split == "train" else 0, SPLITS.index(split)]
+        self.skipped: Counter[str] = Counter()
+        self.clips: dict[str, list[Clip]] = {}
+        self.groups: dict[str, dict[str, list[int]]] = {}
+        for clip in find_clips(dset):
+            if clip.split == split:
+                self.clips.setdefault(clip.category, []).append(clip)
+        if not self.clips:
+            raise ValueError(f"`dset` must hold clean audio for {split}: there is none.")
+        self.categories = [name for name in CATEGORIES if name in self.clips]
+        self.odds: dict[str, np.ndarray] = {}
+        for name, clips in self.clips.items():
+            seconds_each = np.array([clip.seconds for clip in clips])
+            self.odds[name] = seconds_each / seconds_each.sum()
+            for number, clip in enumerate(clips):
+                self.groups.setdefault(name, {}).setdefault(clip.group, []).append(number)
+        shares = np.array([getattr(dset.mix, name) for name in self.categories])
+        if shares.sum() == 0.0:
+            raise ValueError(f"`dset.mix` must give a share to one of {self.categories}, the "
+                             f"categories that are present. Received: {dset.mix}")
+        self.shares = shares / shares.sum()
+        recordings = find_noise(dset)
+        self.noise: dict[str, list[NoiseRecording]] = {}
+        for recording in recordings:
+            if recording.split == split:
+                self.noise.setdefault(recording.category, []).append(recording)
+        # Categories that cannot be split are judged on generated noise of their kind.
+        self.train_only = sorted({recording.category for recording in recordings}
+                                 - self.noise.keys()) if split != "train" else []
+        if split != "train":
+            for category in self.train_only:
+                logger.info("%s: noise of the category %s is generated, too few recordings",
+                            split, category)
+
+    def describe(self) -> str:
+        """Returns one line on what this split holds."""
+        minutes = {name: sum(clip.seconds for clip in clips) / 60.0
+                   for name, clips in self.clips.items()}
+        parts = [f"{name} {minutes[name]:.1f} min" for name in self.categories]
+        parts += [f"{name} noise {len(found)}" for name, found in self.noise.items()]
+        return f"{self.split}: " + ", ".join(parts)
+
+    def item(self, index: int) -> Mixture:
+        """Makes training mixture `index`: everything about it is drawn from its own seed."""
+        rng = np.random.default_rng([*self.seed, index])
+        category = str(rng.choice(self.categories, p=self.shares))
+        snr_db = float(rng.uniform(*self.dset.snr_db))
+        if rng.random() < self.dset.share_clean:
+            snr_db = float("inf")
+        generated = rng.random() < self.dset.share_generated or not self.noise
+        kind = str(rng.choice(GENERATED_KINDS if generated else sorted(self.noise)))
+        return self._mix(category, kind, generated, snr_db,
+                         float(rng.uniform(*self.dset.level_db)), rng)
+
+    def evaluation_item(self, index: int) -> Mixture:
+        """Makes fixed mixture `index` of a grid: categories x SNRs x kinds of noise, in turn."""
+        rng = np.random.default_rng([*self.seed, index])
+        kinds = [(name, False) for name in sorted(self.noise)]
+        kinds += [(name if name in GENERATED_KINDS else "mixed", True) for name in self.train_only]
+        kinds = kinds or [("mixed", True)]
+        category = self.categories[index % len(self.categories)]
+        index //= len(self.categories)
+        snr_db = EVALUATION_SNRS_DB[index % len(EVALUATION_SNRS_DB)]
+        index //= len(EVALUATION_SNRS_DB)
+        kind, generated = kinds[index % len(kinds)]
+        return self._mix(category, kind, generated, snr_db, 0.0, rng)
+
+    def _mix(self, category: str, kind: str, generated: bool, snr_db: float, level_db: float,
+             rng: np.random.Generator) -> Mixture:
+        clean = self._draw_clean(category, rng)
+        if rng.random() < self.dset.share_band_limited and self.split == "train":
+            clean = limit_band(clean, 1000.0 * float(np.exp(rng.uniform(np.log(3.0),
+                                                                        np.log(14.0)))))
+        if np.isinf(snr_db):
+            noisy, name = clean, "none"
+        else:
+            noisy = dsp.mix_at_snr(clean, self._draw_noise(kind, generated, rng), snr_db)
+            name = f"{kind} {'generated' if generated else 'recorded'}"
+        gain = 10.0 ** (level_db / 20.0)
+        if self.dset.reference_dbfs is not None:
+            gain *= dsp.gain_to_level(noisy, self.dset.reference_dbfs)
+        gain = np.float32(gain)
+        return Mixture(gain * noisy, gain * clean, category, name, snr_db)
+
+    def _draw_clean(self, category: str, rng: np.random.Generator) -> np.ndarray:
+        """Reads one segment; short clips of one group are strung together to fill it."""
+        for _ in range(MOST_REDRAWS):
+            clips = self.clips[category]
+            number = int(rng.choice(len(clips), p=self.odds[category]))
+            siblings = self.groups[category][clips[number].group]
+            if category == "effects":  # a group of effects can be one short sound
+                siblings = range(len(clips))
+            audio = np.zeros(self.samples, np.float32)
+            position = 0
+            while position < self.samples:
+                piece = self._read_clip(clips[number], self.samples - position, rng)
+                audio[position : position + len(piece)] = piece
+                position += len(piece) + round(rng.uniform(*GAP_SECONDS) * SAMPLE_RATE)
+                number = int(siblings[rng.integers(len(siblings))])
+            audio -= audio.mean()
+            if dsp.power(audio) > 10.0 ** (QUIETEST_DBFS / 10.0):
+                return audio
+            self.skipped["silent"] += 1
+        raise ValueError(f"`dset` must hold audible {category}: {MOST_REDRAWS} segments in a row "
+                         f"were silent or unreadable.")
+
+    def _read_clip(self, clip: Clip, samples: int, rng: np.random.Generator) -> np.ndarray:
+        spare = clip.seconds - samples / SAMPLE_RATE
+        start = float(rng.uniform(0.0, spare)) if spare > 0.0 else 0.0
+        try:
+            piece = read_segment(clip.path, start, samples / SAMPLE_RATE)[:samples]
+        except soundfile.LibsndfileError as error:
+            if not self.skipped[str(clip.path)]:
+                logger.warning("%s cannot be read and is skipped: %s", clip.path, error)
+            self.skipped[str(clip.path)] += 1
+            return np.zeros(0, np.float32)
+        if not np.isfinite(piece).all():
+            self.skipped["not finite"] += 1
+            return np.zeros(0, np.float32)
+        fade = min(round(EDGE_SECONDS * SAMPLE_RATE), len(piece) // 2)
+        ramp = (np.arange(fade, dtype=np.float32) + 0.5) / max(fade, 1)
+        piece[:fade] *= ramp
+        piece[len(piece) - fade :] *= ramp[::-1]
+        return piece
+
+    def _draw_noise(self, kind: str, generated: bool, rng: np.random.Generator) -> np.ndarray:
+        if generated:
+            noise = carrier_noise.generate(kind, self.samples, rng)
+        else:
+            recordings = self.noise[kind]
+            recording = recordings[rng.integers(len(recordings))]
+            noise = _read_noise(recording.files[rng.integers(len(recording.files))])
+            noise = self._extend(noise, kind, rng)
+        if self.split == "train" and self.dset.noise_db_spread > 0.0:
+            noise = vary_colour(noise, self.dset.noise_db_spread, rng)
+        return noise
+
+    def _extend(self, noise: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
+        """Takes a random stretch; a short recording is repeated first."""
+        if len(noise) <= self.samples:
+            turn = round(TURN_SECONDS * SAMPLE_RATE) if kind == "gramophone" else None
+            noise = dsp.repeat_with_crossfade(noise, 2 * self.samples + len(noise),
+                                              round(CROSSFADE_SECONDS * SAMPLE_RATE), turn)
+        start = int(rng.integers(len(noise) - self.samples + 1))
+        return noise[start : start + self.samples]
+
+
+# --- Feeding a training run ------------------------------------------------------------------
+
+
+def spectrum_pair(mixture: Mixture, stft: StftConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the spectra `(frames, bins, 2)` of a mixture's noisy and clean side."""
+    both = dsp.stft(np.stack([mixture.noisy, mixture.clean]), stft.win_size, stft.hop_size)
+    return both[0], both[1]
+
+
+def make_batch(mixer: Mixer, stft: StftConfig, step: int, batch_size: int,
+               ) -> tuple[np.ndarray, np.ndarray]:
+    """Returns training batch number `step`: two arrays `(batch, frames, bins, 2)`."""
+    pairs = [spectrum_pair(mixer.item(index), stft)
+             for index in range(step * batch_size, (step + 1) * batch_size)]
+    return np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])
+
+
+def numpy_batches(mixer: Mixer, stft: StftConfig, batch_size: int, first_step: int, steps: int,
+                  workers: int = 1) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields batches made ahead by threads, without TensorFlow.
+
+    Args:
+        mixer: Makes the items.
+        stft: Transform of the items.
+        batch_size: Items in each batch.
+        first_step: Number of the first batch.
+        steps: Number after the last batch.
+        workers: Threads.
+
+    Yields:
+        Noisy and clean spectra `(batch, frames, bins, 2)`.
+    """
+    with ThreadPoolExecutor(workers) as pool:
+        ahead: list[Future] = []
+        for step in range(first_step, steps + 2 * workers):
+            if step < steps:
+                ahead.append(pool.submit(make_batch, mixer, stft, step, batch_size))
+            if step >= first_step + 2 * workers and ahead:
+                yield ahead.pop(0).result()
+        while ahead:
+            yield ahead.pop(0).result()
+
+
+def tf_batches(mixer: Mixer, stft: StftConfig, batch_size: int, first_step: int, steps: int,
+               workers: int = 1) -> Any:
+    """Returns the same batches as `numpy_batches` as a `tf.data.Dataset`, made ahead in order."""
+    # Only this function needs TensorFlow: on Keras's other backends it need not be installed.
+    import tensorflow as tf
+
+    frames = dsp.count_frames(mixer.samples, stft.hop_size)
+    shape = (batch_size, frames, stft.bins, 2)
+
+    def make(step: Any) -> Any:
+        noisy, clean = tf.numpy_function(
+            lambda number: make_batch(mixer, stft, int(number), batch_size), [step],
+            (tf.float32, tf.float32), stateful=False)
+        return tf.ensure_shape(noisy, shape), tf.ensure_shape(clean, shape)
+
+    steps_left = tf.data.Dataset.range(first_step, steps)
+    return steps_left.map(make, num_parallel_calls=workers, deterministic=True).prefetch(2)

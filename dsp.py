@@ -1,0 +1,345 @@
+"""Signal code: spectra, levels, mixing, resampling and overlap-add. Arrays in, arrays out.
+
+Audio is float32 (or float64) NumPy; time runs along the last axis unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import scipy.fft
+import scipy.signal
+import soxr
+
+Predict = Callable[[np.ndarray], np.ndarray]
+
+RESAMPLE_TAIL_SECONDS = 0.005  # of zeros at the end of a resampled stream
+ACTIVE_RANGE_DB = 40.0  # below the loudest frame; what is quieter is a pause
+
+
+def decibels(power_ratio: float) -> float:
+    """Returns 10 log10 of a ratio of powers; minus infinity for 0."""
+    return 10.0 * float(np.log10(power_ratio)) if power_ratio > 0.0 else float("-inf")
+
+
+def power(audio: np.ndarray) -> float:
+    """Returns the variance of `audio`: its power without a constant offset."""
+    return float(np.var(audio, dtype=np.float64))
+
+
+# --- Spectra ---------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=8)
+def hamming(win_size: int) -> np.ndarray:
+    """Returns the periodic Hamming window of `win_size` samples, float32."""
+    return scipy.signal.get_window("hamming", win_size, fftbins=True).astype(np.float32)
+
+
+def count_frames(samples: int, hop_size: int) -> int:
+    """Returns how many frames start within `samples` samples, one each `hop_size`."""
+    return -(-samples // hop_size)
+
+
+def stft(audio: np.ndarray, win_size: int, hop_size: int) -> np.ndarray:
+    """Short-time Fourier transform; frame k starts at sample k * hop_size.
+
+    Args:
+        audio: Float array `(..., samples)`.
+        win_size: Frame length in samples.
+        hop_size: Step between frames in samples.
+
+    Returns:
+        float32 array `(..., frames, bins, 2)`: real and imaginary parts; frames that reach beyond
+        the last sample see zeros there.
+    """
+    samples = audio.shape[-1]
+    frames = count_frames(samples, hop_size)
+    if frames == 0:
+        return np.zeros((*audio.shape[:-1], 0, win_size // 2 + 1, 2), np.float32)
+    padding = (frames - 1) * hop_size + win_size - samples
+    padded = np.pad(audio.astype(np.float32, copy=False),
+                    [(0, 0)] * (audio.ndim - 1) + [(0, padding)])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, win_size, axis=-1)
+    spectrum = scipy.fft.rfft(windows[..., ::hop_size, :] * hamming(win_size), axis=-1)
+    return spectrum.astype(np.complex64, copy=False).view(np.float32).reshape(*spectrum.shape, 2)
+
+
+def istft(spectrum: np.ndarray, win_size: int, hop_size: int, samples: int) -> np.ndarray:
+    """Inverse of `stft`: least-squares overlap-add (Griffin and Lim 1984, eq. 6).
+
+    Args:
+        spectrum: float32 array `(..., frames, bins, 2)`.
+        win_size: Frame length in samples.
+        hop_size: Step between frames in samples.
+        samples: Length of the result.
+
+    Returns:
+        float32 array `(..., samples)`.
+
+    Raises:
+        ValueError: `spectrum` has another number of frames than `samples` samples need.
+    """
+    frames = count_frames(samples, hop_size)
+    if spectrum.shape[-3] != frames:
+        raise ValueError(f"`spectrum` must have {frames} frames for {samples} samples. "
+                         f"Received: {spectrum.shape=}")
+    if frames == 0:
+        return np.zeros((*spectrum.shape[:-3], samples), np.float32)
+    halves = np.ascontiguousarray(spectrum, np.float32).view(np.complex64)[..., 0]
+    window = hamming(win_size)
+    pieces = scipy.fft.irfft(halves, n=win_size, axis=-1) * window
+    result = _overlap_add_frames(pieces, hop_size)
+    weights = _overlap_add_frames(np.broadcast_to(window**2, (frames, win_size)), hop_size)
+    return (result / weights)[..., :samples]
+
+
+def _overlap_add_frames(pieces: np.ndarray, hop_size: int) -> np.ndarray:
+    """Adds `(..., frames, win_size)` pieces at steps of `hop_size` samples."""
+    frames, win_size = pieces.shape[-2:]
+    steps = -(-win_size // hop_size)
+    short = steps * hop_size - win_size
+    padded = np.pad(pieces, [(0, 0)] * (pieces.ndim - 1) + [(0, short)])
+    blocks = padded.reshape(*pieces.shape[:-1], steps, hop_size)
+    total = np.zeros((*pieces.shape[:-2], frames + steps - 1, hop_size), pieces.dtype)
+    for step in range(steps):
+        total[..., step : step + frames, :] += blocks[..., step, :]
+    end = (frames - 1) * hop_size + win_size
+    return total.reshape(*pieces.shape[:-2], -1)[..., :end]
+
+
+# --- Level and mixing ------------------------------------------------------------------------
+
+
+def gain_to_level(audio: np.ndarray, level_dbfs: float) -> float:
+    """Returns the gain that brings the RMS of `audio` to `level_dbfs`; 1 for silence."""
+    present = power(audio)
+    return float(np.sqrt(10.0 ** (level_dbfs / 10.0) / present)) if present > 0.0 else 1.0
+
+
+def active_power(powers: np.ndarray) -> float:
+    """Returns the mean of frame powers without the pauses; 0 for silence.
+
+    A recording's leader, or a gap between two sides of a disc, must not change its level.
+
+    Args:
+        powers: `(frames,)`: variance of each frame.
+    """
+    loudest = float(np.max(powers, initial=0.0))
+    if loudest == 0.0:
+        return 0.0
+    return float(np.mean(powers[powers >= loudest * 10.0 ** (-ACTIVE_RANGE_DB / 10.0)]))
+
+
+def mix_at_snr(clean: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
+    """Adds noise at a signal-to-noise ratio; power is the variance.
+
+    Args:
+        clean: Float array of any shape.
+        noise: Array of the same shape.
+        snr_db: Power of `clean` over that of the noise in the result, in dB.
+
+    Returns:
+        `clean + gain * noise` in the type of `clean`.
+
+    Raises:
+        ValueError: The shapes differ or `noise` is silent.
+    """
+    if clean.shape != noise.shape:
+        raise ValueError(f"`noise` must be shaped as `clean`. Received: {noise.shape=}, "
+                         f"{clean.shape=}")
+    noise_power = power(noise)
+    if noise_power == 0.0:
+        raise ValueError("`noise` must not be silent: no gain reaches the requested SNR.")
+    gain = np.sqrt(power(clean) / (noise_power * 10.0 ** (snr_db / 10.0)))
+    return (clean + gain * noise).astype(clean.dtype)
+
+
+def repeat_with_crossfade(audio: np.ndarray, samples: int, fade_samples: int,
+                          turn_samples: int | None = None) -> np.ndarray:
+    """Extends `audio` by repetition, with equal-power crossfades at the joins.
+
+    Args:
+        audio: Array `(length,)`.
+        samples: Length of the result.
+        fade_samples: Length of each crossfade; shortened to a third of a short `audio`.
+        turn_samples: Length of one turn of the disc. Where given, copies start whole turns
+            apart (as far as `audio` is long enough), so that clicks stay at their angle.
+
+    Returns:
+        Array `(samples,)`.
+
+    Raises:
+        ValueError: `audio` is empty.
+    """
+    if len(audio) == 0:
+        raise ValueError("`audio` must not be empty: nothing can be repeated.")
+    if len(audio) >= samples:
+        return audio[:samples]
+    fade = min(fade_samples, len(audio) // 3)
+    step = len(audio) - fade
+    if turn_samples and step >= turn_samples:
+        step = step // turn_samples * turn_samples
+    # Noise of two copies is uncorrelated: squared weights that sum to one keep its power.
+    ramp = np.sin(0.5 * np.pi * (np.arange(fade) + 0.5) / max(fade, 1)).astype(audio.dtype)
+    piece = audio[: step + fade].copy()
+    piece[:fade] *= ramp
+    piece[step:] *= ramp[::-1]
+    copies = -(-samples // step) + 1
+    result = np.zeros(copies * step + fade, audio.dtype)
+    for copy in range(copies):
+        result[copy * step : copy * step + len(piece)] += piece
+    # The first copy must not fade in.
+    result[:fade] = audio[:fade]
+    return result[:samples]
+
+
+def resample(audio: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
+    """Resamples `(samples,)` or `(samples, channels)` with soxr's best quality."""
+    if from_rate == to_rate or len(audio) == 0:
+        return audio
+    return soxr.resample(audio, from_rate, to_rate, quality="VHQ")
+
+
+def resample_blocks(blocks: Iterable[np.ndarray], from_rate: float, to_rate: float,
+                    ) -> Iterator[np.ndarray]:
+    """Resamples a stream of float32 `(channels, samples)`; the delay is compensated for.
+
+    The result ends with a few milliseconds more than the stream, so that no rounding of lengths
+    loses a sample; the caller cuts it where it has to end. At equal rates nothing changes.
+    """
+    if from_rate == to_rate:
+        yield from blocks
+        return
+    stream, channels = None, 0
+    for block in blocks:
+        if stream is None:
+            channels = len(block)
+            stream = soxr.ResampleStream(from_rate, to_rate, channels, quality="VHQ")
+        yield stream.resample_chunk(np.ascontiguousarray(block.T)).T
+    if stream is not None:
+        tail = np.zeros((round(RESAMPLE_TAIL_SECONDS * from_rate) + 1, channels), np.float32)
+        yield stream.resample_chunk(tail, last=True).T
+
+
+def fit_length(audio: np.ndarray, samples: int) -> np.ndarray:
+    """Cuts or zero-fills the first axis to `samples`."""
+    if len(audio) >= samples:
+        return audio[:samples]
+    return np.pad(audio, [(0, samples - len(audio))] + [(0, 0)] * (audio.ndim - 1))
+
+
+# --- From spectra to recordings --------------------------------------------------------------
+
+
+def in_spectral_domain(predict_spectrum: Predict, win_size: int, hop_size: int) -> Predict:
+    """Turns a map of spectrograms into a map of waveforms.
+
+    Zeros are added before the first sample, so that the first samples too lie under whole
+    windows: under one window's edge alone, the division by the window would raise errors 12 times.
+
+    Args:
+        predict_spectrum: Takes and returns `(batch, frames, bins, 2)`.
+        win_size: Frame length in samples.
+        hop_size: Step between frames in samples.
+
+    Returns:
+        A function that takes and returns waveforms `(batch, samples)`.
+    """
+    lead = -(-(win_size - hop_size) // hop_size) * hop_size
+
+    def predict(audio: np.ndarray) -> np.ndarray:
+        padded = np.pad(audio, [(0, 0), (lead, 0)])
+        spectrum = np.asarray(predict_spectrum(stft(padded, win_size, hop_size)))
+        return istft(spectrum, win_size, hop_size, padded.shape[-1])[:, lead:]
+
+    return predict
+
+
+def stream_in_segments(predict: Predict, blocks: Iterable[np.ndarray], segment_samples: int,
+                       context_samples: int, step_samples: int = 1) -> Iterator[np.ndarray]:
+    """Applies `predict` to overlapping segments and joins them by weighted overlap-add.
+
+    Each segment is seen with `context_samples` on both sides. Half of the context is crossfaded
+    with the neighbouring segment; the outer half is thrown away. Never more than one segment with
+    its contexts and one block lie in memory.
+
+    Args:
+        predict: Takes and returns waveforms `(batch, samples)`.
+        blocks: The recording in pieces `(channels, samples)` of any length; channels are the
+            batch.
+        segment_samples: New samples in each step.
+        context_samples: Samples seen on both sides of them.
+        step_samples: Segments and contexts are rounded up to multiples of this. A network with
+            strides gives the same result for the same samples only at such multiples.
+
+    Yields:
+        float32 pieces `(channels, samples)`, together as long as all blocks.
+    """
+    segment = -(-segment_samples // step_samples) * step_samples
+    context = -(-context_samples // step_samples) * step_samples
+    fade = min(context, segment) // 2  # so that no more than two segments meet
+    ramp = ((np.arange(2 * fade) + 0.5) / max(2 * fade, 1)).astype(np.float32)
+    blocks = iter(blocks)
+    heard = next(blocks, None)  # holds the samples from `origin` on
+    if heard is None:
+        return
+    origin, start, ended = 0, 0, False
+    pending = np.zeros((len(heard), 0), np.float32)  # the last segment's crossfade, faded out
+    while True:
+        # One sample more than the context tells whether anything comes after it.
+        while not ended and origin + heard.shape[-1] <= start + segment + context:
+            block = next(blocks, None)
+            ended = block is None
+            if not ended:
+                heard = np.concatenate([heard, block], axis=-1)
+        known = origin + heard.shape[-1]
+        if start >= known:
+            return
+        end = min(start + segment, known)
+        left, right = max(0, start - context), min(known, end + context)
+        result = predict(heard[:, left - origin : right - origin])
+        # `begin` to `stop` is what this segment adds, its crossfades included.
+        begin, stop = max(0, start - fade), min(known, end + fade)
+        piece = np.array(result[:, begin - left : stop - left], np.float32)
+        if start > 0:
+            count = pending.shape[-1]
+            piece[:, :count] *= ramp[:count]
+            piece[:, :count] += pending
+        final = stop
+        if end < known:
+            final = end - fade
+            pending = piece[:, final - begin :] * (1.0 - ramp[: stop - final])
+        yield piece[:, : final - begin]
+        start = end
+        keep = max(origin, start - context)
+        heard, origin = heard[:, keep - origin :], keep
+
+
+def process_in_segments(predict: Predict, audio: np.ndarray, segment_samples: int,
+                        context_samples: int, step_samples: int = 1,
+                        report: Callable[[int], object] | None = None) -> np.ndarray:
+    """Applies `predict` to a whole recording by `stream_in_segments`.
+
+    Args:
+        predict: Takes and returns waveforms `(batch, samples)`.
+        audio: Array `(channels, samples)`.
+        segment_samples: See `stream_in_segments`.
+        context_samples: See `stream_in_segments`.
+        step_samples: See `stream_in_segments`.
+        report: Called with the number of finished samples after each segment.
+
+    Returns:
+        float32 array shaped as `audio`; every sample is written.
+    """
+    result = np.zeros(audio.shape, np.float32)
+    done = 0
+    for piece in stream_in_segments(predict, [audio], segment_samples, context_samples,
+                                    step_samples):
+        result[:, done : done + piece.shape[-1]] = piece
+        done += piece.shape[-1]
+        if report is not None:
+            report(piece.shape[-1])
+    return result

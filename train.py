@@ -1,0 +1,38 @@
+"""Trains a network: `python train.py [--config-name conf_prototype] [key=value ...]`."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from config import SAMPLE_RATE, load_config, run_main
+from dataset_loader import Mixer
+
+logger = logging.getLogger(__name__)
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="conf")
+def main(raw: DictConfig) -> None:
+    """Trains the network that the configuration describes, or goes on with it."""
+    cfg = load_config(raw)
+    # The data is looked up first: a mistyped path is answered before TensorFlow loads.
+    training = Mixer(cfg.dset, "train", cfg.seg_len_s_train, cfg.seed)
+    validation = Mixer(cfg.dset, "validation", cfg.seg_len_s_val)
+    for mixer in (training, validation):
+        logger.info("%s", mixer.describe())
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import trainer
+
+    logger.info("segments of %d samples, %d steps of %d", round(
+        cfg.seg_len_s_train * SAMPLE_RATE), cfg.epochs * cfg.steps_per_epoch, cfg.batch_size)
+    run = trainer.Trainer(cfg, training, validation)
+    run.fit()
+    logger.info("done: the weights lie in %s", Path(cfg.path_experiment))
+
+
+if __name__ == "__main__":
+    run_main(main)
