@@ -20,6 +20,7 @@ import dsp
 BLOCK_SECONDS = 10.0  # read at once
 FRAME_SECONDS = 0.1  # over which the level is measured
 LARGEST_WAV_BYTES = 2**32 - 2**16  # the sizes in a WAV file are 32-bit; some room for the header
+UNKNOWN_SAMPLES = 2**62  # libsndfile's number for "the header does not say" is beyond this
 
 # What a file's content is called when its name does not say, and which names fit.
 ENDINGS = {
@@ -68,7 +69,8 @@ class Format:
 class Recording:
     """A file that libsndfile can read.
 
-    `header_samples` is what the header says; only reading tells how many there are.
+    `header_samples` is what the header says, 0 where it says nothing (FLAC from a pipe); only
+    reading tells how many there are.
     """
 
     path: Path
@@ -130,7 +132,8 @@ def open_recording(path: Path) -> Recording:
                          "convert it to WAV first")
     try:
         with sf.SoundFile(_native(path)) as file:
-            return Recording(path, file.samplerate, file.channels, file.frames, file.format,
+            samples = file.frames if file.frames < UNKNOWN_SAMPLES else 0
+            return Recording(path, file.samplerate, file.channels, samples, file.format,
                              file.subtype)
     except sf.LibsndfileError as error:
         raise ValueError(f"{path}: not audio that can be read "
@@ -248,10 +251,15 @@ class Writer:
     """
 
     def __init__(self, path: Path, rate: int, channels: int, output: Format) -> None:
+        self.path = path
         self.clipped = 0
         self._bits, self._subtype = BITS[output.subtype], output.subtype
-        self._file = sf.SoundFile(_native(path), "w", rate, channels, output.subtype,
-                                  format=output.container)
+        try:
+            self._file = sf.SoundFile(_native(path), "w", rate, channels, output.subtype,
+                                      format=output.container)
+        except sf.LibsndfileError as error:
+            raise ValueError(f"{path}: {output.container} cannot hold {channels} channels at "
+                             f"{rate} Hz") from error
 
     def __enter__(self) -> Writer:
         return self
@@ -286,4 +294,4 @@ class Writer:
         try:
             self._file.write(samples)
         except sf.LibsndfileError as error:
-            raise OSError(f"{self._file.name}: cannot be written; is the disk full?") from error
+            raise OSError(f"{self.path}: cannot be written; is the disk full?") from error

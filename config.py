@@ -221,11 +221,12 @@ class Config:
     seg_len_s_train: float = 5.0
     seg_len_s_val: float = 5.0
     validation_items: int = 36
+    test_items: int = 144  # of evaluate.py
     save_every_steps: int = 200  # of the checkpoint from which a stopped run goes on
     loader_workers: int = 1  # threads that read and mix while the network trains
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "steps_per_epoch", "batch_size", "validation_items",
+        for name in ("epochs", "steps_per_epoch", "batch_size", "validation_items", "test_items",
                      "save_every_steps", "loader_workers"):
             _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         for name in ("lr", "seg_len_s_train", "seg_len_s_val"):

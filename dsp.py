@@ -318,6 +318,26 @@ def stream_in_segments(predict: Predict, blocks: Iterable[np.ndarray], segment_s
         heard, origin = heard[:, keep - origin :], keep
 
 
+def at_level(predict: Predict, level_dbfs: float | None) -> Predict:
+    """Lets `predict` hear every waveform at one level and undoes the gain afterwards.
+
+    Args:
+        predict: Takes and returns waveforms `(batch, samples)`.
+        level_dbfs: RMS that it hears; None changes nothing.
+
+    Returns:
+        A function of the same form.
+    """
+    if level_dbfs is None:
+        return predict
+
+    def predict_at_level(audio: np.ndarray) -> np.ndarray:
+        gains = np.array([[gain_to_level(channel, level_dbfs)] for channel in audio], np.float32)
+        return predict(gains * audio) / gains
+
+    return predict_at_level
+
+
 def process_in_segments(predict: Predict, audio: np.ndarray, segment_samples: int,
                         context_samples: int, step_samples: int = 1,
                         report: Callable[[int], object] | None = None) -> np.ndarray:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
 import numpy as np
 
 import dsp
+from dataset_loader import Mixture
 
 LSD_WIN_SIZE = 2048
 LSD_HOP_SIZE = 512
@@ -70,3 +74,48 @@ def judge(clean: np.ndarray, noisy: np.ndarray, denoised: np.ndarray) -> dict[st
         "energy_db": dsp.decibels(dsp.power(denoised) / dsp.power(clean)),
         "residual_correlation": correlation(noisy - denoised, clean),
     }
+
+
+def judge_mixtures(predict: Callable[[np.ndarray], np.ndarray], mixtures: Iterable[Mixture],
+                   ) -> list[dict[str, float | str]]:
+    """Denoises mixtures, and their clean and noise sides alone, and measures all three.
+
+    Args:
+        predict: Takes and returns waveforms `(batch, samples)`.
+        mixtures: What is denoised.
+
+    Returns:
+        For each mixture its `category`, `noise` and `input_snr_db`, the measures of `judge`,
+        `clean_si_sdr_db` (what is left of clean input) and `noise_left_db` (output over input
+        where the input is noise alone).
+    """
+    rows = []
+    for mixture in mixtures:
+        noise = mixture.noisy - mixture.clean
+        noisy_out, clean_out, noise_out = predict(np.stack([mixture.noisy, mixture.clean, noise]))
+        rows.append({
+            "category": mixture.category,
+            "noise": mixture.noise,
+            "input_snr_db": mixture.snr_db,
+            **judge(mixture.clean, mixture.noisy, noisy_out),
+            "clean_si_sdr_db": si_sdr_db(mixture.clean, clean_out),
+            "noise_left_db": dsp.decibels(dsp.power(noise_out) / dsp.power(noise)),
+        })
+    return rows
+
+
+def average(rows: list[dict[str, float | str]]) -> dict[str, float]:
+    """Averages the measures of `judge_mixtures`.
+
+    Returns:
+        The mean of each measure, and that of `snr_gain_db` for each category
+        (`snr_gain_db_music`) and each input SNR (`snr_gain_db_at_10`).
+    """
+    found: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        for name, value in row.items():
+            if name not in ("category", "noise", "input_snr_db"):
+                found[name].append(value)
+        found[f"snr_gain_db_{row['category']}"].append(row["snr_gain_db"])
+        found[f"snr_gain_db_at_{row['input_snr_db']:g}"].append(row["snr_gain_db"])
+    return {name: float(np.mean(values)) for name, values in found.items()}

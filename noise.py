@@ -114,7 +114,7 @@ class GramophoneConfig:
     crackle_spread_db: list[float] = _range(3.0, 9.0)
     crackle_ms: list[float] = _range(0.04, 0.2)  # length of the pulse
     ringing_hz: list[float] = _range(2500.0, 14000.0)
-    clicks_per_second: list[float] = _range(0.1, 15.0)
+    clicks_per_second: list[float] = _range(0.1, 25.0)
     click_db: list[float] = _range(18.0, 32.0)
     click_spread_db: list[float] = _range(3.0, 7.0)
     click_ms: list[float] = _range(0.06, 0.4)
@@ -1131,12 +1131,16 @@ def fit(audio: np.ndarray, sample_rate: int) -> NoiseFit:
 
 SLOT_FRAMES = 12  # a slot is the stretch of time, about 0.3 s, that is judged as a whole
 JUDGED_HZ = (60.0, 354.0, 5657.0)  # bass, of which only the level counts; above it half octaves
-FLATTEST_DB = -1.25  # mean flatness of a slot that can be noise; speech and music lie below
-NARROWEST_DB = -2.6  # flatness of a slot's least flat half octave
+SLOT_FLATNESS_DB = -0.85  # mean flatness of a slot that can be noise
+RUN_FLATNESS_DB = -0.65  # and its median over a stretch; speech and music lie below
+BAND_FLATNESS_DB = -2.6  # flatness of a slot's least flat half octave
 STEADY_DB = 4.0  # noise lies this close to the quietest noise of the recording
+SLOT_CHANGE_DB = 3.0  # RMS over half octaves of a slot's distance from the usual noise
+RUN_CHANGE_DB = 2.0  # and its median over a stretch
 STEADY_BASS_DB = 7.0  # and its bass this close
 LINE_DB = 3.0  # what always stands this far above its neighbours is hum or buzz
 SILENCE_DBFS = -96.0  # below this nothing was recorded
+LONGEST_GAP = 3  # slots
 LINE_REACH = 8  # neighbours in bins on each side
 MOST_LINES = 0.25  # share of bins that can be hum
 FEWEST_BINS = 4  # of a half octave
@@ -1182,29 +1186,39 @@ def _slot_powers(blocks: Iterable[np.ndarray], sample_rate: int) -> np.ndarray:
     return np.concatenate(powers) + 1e-20
 
 
-def _judge(powers: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray, np.ndarray,
-                                                          np.ndarray]:
-    """Level in dBFS, level of the bass, mean and least flatness in dB of each slot."""
-    size = _frame_size(sample_rate)
-    frequency = fft.rfftfreq(size, 1.0 / sample_rate)[:powers.shape[1]]
-    usual = np.quantile(powers, 0.1, axis=0)
-    around = np.median(np.lib.stride_tricks.sliding_window_view(
-        np.pad(usual, LINE_REACH, mode="edge"), 2 * LINE_REACH + 1), axis=-1)
-    line = usual > _gain(2.0 * LINE_DB) * around
-    if line.mean() > MOST_LINES:  # a tune, not a hum
-        line[:] = False
-    level, flatness = np.zeros(len(powers)), []
-    edges = JUDGED_HZ[1] * 2.0 ** (0.5 * np.arange(9))
-    for low, high in itertools.pairwise(edges):
-        band = powers[:, (frequency >= low) & (frequency < high) & ~line].astype(np.float64)
-        if band.shape[1] < FEWEST_BINS:
-            continue
-        level += band.sum(axis=1)
-        flatness.append(np.mean(np.log(band), axis=1) - np.log(band.mean(axis=1)))
-    flatness_db = 10.0 / np.log(10.0) * np.array(flatness)
-    bass = powers[:, (frequency >= JUDGED_HZ[0]) & (frequency < JUDGED_HZ[1])].sum(axis=1)
-    return (10.0 * np.log10(2.0 * level / size + 1e-20), 10.0 * np.log10(2.0 * bass / size),
-            flatness_db.mean(axis=0), flatness_db.min(axis=0))
+@dataclass(frozen=True)
+class _Slots:
+    """What is judged of each slot, in dB."""
+
+    level: np.ndarray  # (slots,), re full scale
+    bass: np.ndarray  # (slots,)
+    bands: np.ndarray  # (slots, half octaves)
+    flatness: np.ndarray  # (slots, half octaves), 0: flat
+
+    @classmethod
+    def of(cls, powers: np.ndarray, sample_rate: int) -> _Slots:
+        """Judges the spectra of `_slot_powers`; lines that always stand are left out as hum."""
+        size = _frame_size(sample_rate)
+        frequency = fft.rfftfreq(size, 1.0 / sample_rate)[:powers.shape[1]]
+        usual = np.quantile(powers, 0.1, axis=0)
+        around = np.median(np.lib.stride_tricks.sliding_window_view(
+            np.pad(usual, LINE_REACH, mode="edge"), 2 * LINE_REACH + 1), axis=-1)
+        line = usual > _gain(2.0 * LINE_DB) * around
+        if line.mean() > MOST_LINES:  # a tune, not a hum
+            line[:] = False
+        sums, means, logs = [], [], []
+        edges = JUDGED_HZ[1] * 2.0 ** (0.5 * np.arange(9))
+        for low, high in itertools.pairwise(edges):
+            band = powers[:, (frequency >= low) & (frequency < high) & ~line].astype(np.float64)
+            if band.shape[1] >= FEWEST_BINS:
+                sums.append(band.sum(axis=1))
+                means.append(np.log(band.mean(axis=1)))
+                logs.append(np.log(band).mean(axis=1))
+        decibel = 10.0 / np.log(10.0)
+        bass = powers[:, (frequency >= JUDGED_HZ[0]) & (frequency < JUDGED_HZ[1])].sum(axis=1)
+        return cls(level=10.0 * np.log10(2.0 * np.sum(sums, axis=0) / size),
+                   bass=10.0 * np.log10(bass), bands=decibel * np.transpose(means),
+                   flatness=decibel * np.transpose(np.subtract(logs, means)))
 
 
 def _runs(mask: np.ndarray) -> list[tuple[int, int]]:
@@ -1218,37 +1232,49 @@ def _choose(powers: np.ndarray, sample_rate: int, samples: int, min_seconds: flo
     """Picks the noise among a recording's slots."""
     if not len(powers):
         return []
-    levels, bass, flatness, least = _judge(powers, sample_rate)
+    slots = _Slots.of(powers, sample_rate)
+    flatness = slots.flatness.mean(axis=1)
     step = SLOT_FRAMES // 2 * (_frame_size(sample_rate) // 2)
 
     def span(first: int, last: int) -> tuple[float, float]:
         """A run's time; half a slot at each end may hold some of its neighbour, and is left."""
         start = 0 if first == 0 else (first + 1) * step
-        end = samples if last == len(levels) - 1 else (last + 1) * step
+        end = samples if last == len(flatness) - 1 else (last + 1) * step
         return start / sample_rate, end / sample_rate
 
-    flat = (flatness >= FLATTEST_DB) & (least >= NARROWEST_DB) & (levels > SILENCE_DBFS)
-    runs = [run for run in _runs(flat) if np.subtract(*span(*run)) <= -min_seconds]
+    def long_runs(mask: np.ndarray) -> list[slice]:
+        return [slice(first, last + 1) for first, last in _runs(mask)
+                if np.subtract(*span(first, last)) <= -min_seconds
+                and np.median(flatness[first:last + 1]) >= RUN_FLATNESS_DB]
+
+    audible = slots.level > SILENCE_DBFS
+    flat = ((flatness >= SLOT_FLATNESS_DB) & audible
+            & (slots.flatness.min(axis=1) >= BAND_FLATNESS_DB))
+    runs = long_runs(flat)
     if not runs:
         return []
-    floor = min(float(np.median(levels[first:last + 1])) for first, last in runs)
-    noise = flat & (levels < floor + STEADY_DB)
-    if noise.any():
-        noise &= bass < np.quantile(bass[noise], 0.2) + STEADY_BASS_DB
-    program = levels[~noise & (levels > SILENCE_DBFS)]
+    floor = min(float(np.median(slots.level[run])) for run in runs)
+    noise = flat & (slots.level < floor + STEADY_DB)
+    noise &= slots.bass < np.quantile(slots.bass[noise], 0.2) + STEADY_BASS_DB
+    change = np.sqrt(np.mean(np.square(slots.bands - np.median(slots.bands[noise], axis=0)),
+                             axis=1))
+    noise &= change < SLOT_CHANGE_DB
+    for first, last in _runs(~noise):  # dense crackle lifts a slot or two
+        inside = 0 < first and last < len(noise) - 1 and last - first < LONGEST_GAP
+        noise[first:last + 1] |= inside and bool(flat[first:last + 1].all())
+    program = slots.level[~noise & audible]
     loudness = float(np.quantile(program, 0.75)) if len(program) else np.inf
     if loudness < floor + min_drop_db:
         return []
     segments = []
-    for first, last in _runs(noise):
-        start, end = span(first, last)
-        if end - start < min_seconds:
+    for run in long_runs(noise):
+        if np.median(change[run]) > RUN_CHANGE_DB:
             continue
-        place = {(True, True): "whole", (True, False): "run-in",
-                 (False, True): "run-out"}.get((first == 0, last == len(levels) - 1), "pause")
-        level = float(np.median(levels[first:last + 1]))
-        segments.append(NoiseSegment(start, end, place, level, loudness - level,
-                                     float(np.median(flatness[first:last + 1]))))
+        place = {(True, True): "whole", (True, False): "run-in", (False, True): "run-out"}.get(
+            (run.start == 0, run.stop == len(flatness)), "pause")
+        level = float(np.median(slots.level[run]))
+        segments.append(NoiseSegment(*span(run.start, run.stop - 1), place, level,
+                                     loudness - level, float(np.median(flatness[run]))))
     return segments
 
 
@@ -1358,11 +1384,11 @@ def _command_find(arguments: argparse.Namespace) -> None:
         raise ValueError(f"`recordings` must differ in their names, which name the output. "
                          f"Received twice: {twice}")
     report = folder / REPORT_NAME
-    rows: list[dict[str, str]] = []
+    before: list[dict[str, str]] = []
     if report.exists():
         with report.open(newline="", encoding="utf-8") as stream:
-            rows = [row for row in csv.DictReader(stream) if row["recording"] not in
-                    {str(path) for path in files}]
+            before = list(csv.DictReader(stream))
+    rows = [row for row in before if row["recording"] not in {str(path) for path in files}]
     failed = []
     for path in files:
         try:
@@ -1372,6 +1398,10 @@ def _command_find(arguments: argparse.Namespace) -> None:
             failed.append(str(path))
             continue
         rows += found
+        kept = {row["file"] for row in rows}
+        for row in before:  # an earlier run may have found more
+            if row["recording"] == str(path) and row["file"] not in kept:
+                (folder / row["file"]).unlink(missing_ok=True)
         seconds = sum(float(row["end_seconds"]) - float(row["start_seconds"]) for row in found)
         logger.info("%s: %d stretches, %.1f s of noise", path, len(found), seconds)
         with replacing(report) as temporary, temporary.open(

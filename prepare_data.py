@@ -6,7 +6,11 @@
 
 Needs `apt-get` and `dpkg-deb` (Debian, Ubuntu and their kin), no root. Every clip becomes a
 44.1 kHz mono FLAC file; `manifest.csv` says where it comes from, under which licence, in which
-split, and how clean it is. A run that was stopped goes on with the package it was at.
+split, and how clean it is. A run that was stopped goes on with the package it was at. Clips that
+cannot be decoded are left out and listed; a package that cannot be had makes the exit status 1.
+
+The recipe names the splits and licences, and `is_clean` holds the rule for `clean`: both can be
+changed without decoding anything again.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from __future__ import annotations
 import argparse
 import csv
 import fnmatch
+import functools
 import gzip
 import hashlib
 import io
@@ -30,10 +35,11 @@ import tempfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, fields, replace
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +51,14 @@ import soxr
 from config import CATEGORIES, SAMPLE_RATE, SPLITS, replacing, run_main
 
 logger = logging.getLogger(__name__)
+MapClips = Callable[..., Iterable[dict[str, Any]]]
 
 RECIPE = Path(__file__).resolve().parent / "conf" / "corpus" / "starter.csv"
 MANIFEST_NAME = "manifest.csv"
 PARTS_NAME = "parts"  # one JSON file a package: what a later run need not do again
 DOWNLOADS_NAME = "downloads"
 LICENCES_NAME = "licences"  # the packages' copyright files
-CLIPS_A_CHUNK = 16
+CLIPS_A_CHUNK = 4
 CLIPS_A_MESSAGE = 1000
 BROKEN = "broken"
 STORED_COLUMNS = ("file", "seconds", "source", "group", "floor_db", "noise_db", "bandwidth_hz",
@@ -69,7 +76,8 @@ MIN_PEAK = 1e-3  # of full scale; quieter clips are silent
 MAX_PEAK = 0.998
 HASH_SECONDS = 20.0
 WIDE_HZ = 12000
-FRAMES_AT_ONCE = 4096  # keeps memory small in long files
+SPECTRUM_SAMPLES = 2048
+FRAMES_AT_ONCE = 2048  # keeps memory small in long files
 BAND_EDGES_HZ = np.concatenate([[0.0], np.geomspace(200.0, 20000.0, 21)])
 HISS_RANGE_HZ = (3000.0, 12600.0)
 
@@ -77,6 +85,8 @@ MIN_CLEAN_DB = 45.0
 MIN_GATED_DB = 35.0  # of the noise in speech whose pauses are silent
 MAX_CLIPPED = 1e-4
 MIN_CLEAN_SECONDS = 0.3
+STEADY_SECONDS = 2.0  # effects of this length must vary
+MIN_EFFECT_RANGE_DB = 10.0
 MIN_SOURCE_RATE = 22050  # Hz; slower files are left out
 HELD_OUT_SHARE = 0.1  # of the groups, for validation and for test each
 
@@ -87,6 +97,8 @@ class Rule:
 
     Attributes:
         package: Name of the package.
+        version: The version that the recipe was made from (Debian 12); others are tried as well.
+        megabytes: Size of the download.
         licence: Licence of these clips, as the package states it.
         category: One of `CATEGORIES`.
         where: Folder or container file inside the package; containers may be a glob.
@@ -95,11 +107,14 @@ class Rule:
         group: Regular expression; what its brackets catch names the group.
         otherwise: The group's name where they catch nothing.
         validation: `|`-separated patterns of the groups that are held out for validation.
-        test: The same for test. Other groups of speech train; other groups of music and effects
-            are held out by the hash of their names.
+        test: The same for test. Where both are empty, speech trains, and music and effects are
+            held out by the hash of the group's name.
+        notes: What a reader of the recipe should know.
     """
 
     package: str
+    version: str
+    megabytes: str
     licence: str
     category: str
     where: str
@@ -109,6 +124,7 @@ class Rule:
     otherwise: str
     validation: str
     test: str
+    notes: str
 
     def accepts(self, name: str) -> bool:
         """Whether the clip called `name`, a path below `where`, belongs to this rule."""
@@ -126,7 +142,7 @@ class Rule:
         for split in ("validation", "test"):
             if _matches(name, getattr(self, split)):
                 return split
-        if self.category == "speech":
+        if self.category == "speech" or self.validation or self.test:
             return "train"
         position = int(hashlib.sha256(group.encode()).hexdigest()[:8], 16) / 16**8
         if position < HELD_OUT_SHARE:
@@ -269,7 +285,7 @@ def read_sound_cat(data: bytes) -> Iterator[tuple[str, bytes]]:
         offset &= mask
         name = data[offset + 1 : offset + 1 + data[offset]].rstrip(b"\0").decode("latin-1")
         begin = offset + 1 + data[offset]
-        title = re.sub(r"[^a-z0-9]+", "_", name.split(" By ")[0].lower()).strip("_.")
+        title = re.sub(r"[^a-z0-9]+", "_", name.split(" By ")[0].lower())[:80].strip("_.")
         yield f"{title or 'sound'}-{index:02d}.wav", data[begin : begin + size]
 
 
@@ -339,12 +355,10 @@ def _decibels(power: np.ndarray | float) -> np.ndarray:
     return 10.0 * np.log10(np.maximum(power, 1e-30))
 
 
-def _frames(samples: np.ndarray) -> np.ndarray:
-    size = round(FRAME_SECONDS * SAMPLE_RATE)
-    count = max(len(samples) // size, 1)
-    padded = np.zeros(count * size, np.float32)
-    padded[: min(len(samples), count * size)] = samples[: count * size]
-    return padded.reshape(count, size)
+def _frames(samples: np.ndarray, size: int = round(FRAME_SECONDS * SAMPLE_RATE)) -> np.ndarray:
+    """Returns whole frames, `(frames, size)`; a shorter signal is filled up to one frame."""
+    samples = np.pad(samples, (0, max(size - len(samples), 0)))
+    return samples[: len(samples) // size * size].reshape(-1, size)
 
 
 def measure_level_dbfs(samples: np.ndarray) -> float:
@@ -355,7 +369,15 @@ def measure_level_dbfs(samples: np.ndarray) -> float:
 
 
 def measure_floor_db(samples: np.ndarray) -> float:
-    """Returns how many dB the quietest frames lie below the level."""
+    """Returns how many dB the quietest frames lie below the level.
+
+    Args:
+        samples: Array `(samples,)` at `SAMPLE_RATE`.
+
+    Returns:
+        Decibels: the level less the `FLOOR_PERCENTILE`th percentile of the frames' energies, or
+        `MAX_FLOOR_DB` where that is digital silence.
+    """
     energy = _decibels(np.mean(np.square(_frames(samples), dtype=np.float64), axis=1))
     floor = np.percentile(energy, FLOOR_PERCENTILE)
     if floor <= SILENCE_DBFS:
@@ -415,29 +437,29 @@ def is_clean(row: Row) -> bool:
 
     Speech passes with a floor, or where it has no pauses a noise, of `MIN_CLEAN_DB` below its
     level; digital silence in the pauses does not excuse noise between them. Music and effects pass
-    by their noise alone.
+    by their noise. A long effect must also vary: wind, engines and static are what a denoiser
+    removes, and never fall far below their level.
     """
     if row.category == "speech":
         quiet = max(row.floor_db, row.noise_db) >= MIN_CLEAN_DB and row.noise_db >= MIN_GATED_DB
     else:
         quiet = row.noise_db >= MIN_CLEAN_DB
+    if row.category == "effects" and row.seconds >= STEADY_SECONDS:
+        quiet = quiet and row.floor_db >= MIN_EFFECT_RANGE_DB
     return (quiet and row.clipped <= MAX_CLIPPED and row.seconds >= MIN_CLEAN_SECONDS
             and row.original_rate >= MIN_SOURCE_RATE)
 
 
 def measure_bandwidth_hz(samples: np.ndarray) -> int:
-    """Returns the highest frequency where the long-term spectrum is near its peak."""
-    size = 2048
-    count = max(len(samples) // size, 1)
-    padded = np.zeros(count * size, np.float32)
-    padded[: min(len(samples), count * size)] = samples[: count * size]
-    window = np.hanning(size).astype(np.float32)
-    total = np.zeros(size // 2 + 1)
-    frames = padded.reshape(count, size)
-    for start in range(0, count, 2048):
-        total += np.sum(np.abs(scipy.fft.rfft(frames[start:start + 2048] * window)) ** 2, axis=0)
+    """Returns the highest frequency whose long-term level is near that of the loudest one."""
+    frames = _frames(samples, SPECTRUM_SAMPLES)
+    window = np.hanning(SPECTRUM_SAMPLES).astype(np.float32)
+    total = np.zeros(SPECTRUM_SAMPLES // 2 + 1)
+    for start in range(0, len(frames), FRAMES_AT_ONCE):
+        spectra = scipy.fft.rfft(frames[start : start + FRAMES_AT_ONCE] * window)
+        total += np.sum(np.square(np.abs(spectra)), axis=0)
     near = np.flatnonzero(total >= total.max() * 10.0 ** (-BANDWIDTH_RANGE_DB / 10.0))
-    return round(near[-1] * SAMPLE_RATE / size)
+    return round(near[-1] * SAMPLE_RATE / SPECTRUM_SAMPLES)
 
 
 def measure_clipped(samples: np.ndarray) -> float:
@@ -534,14 +556,14 @@ def _run_tool(command: list[str], complaint: str, folder: Path) -> None:
 
 
 def build_package(rules: list[Rule], deb: Path, output: Path,
-                  pool: ProcessPoolExecutor) -> dict[str, Any]:
+                  map_clips: MapClips) -> dict[str, Any]:
     """Converts the clips of one package.
 
     Args:
         rules: The package's rules.
         deb: The package.
         output: The corpus's folder.
-        pool: Workers for the clips.
+        map_clips: As `map`; what `_workers` yields.
 
     Returns:
         The package's part of the manifest, which was also stored below `PARTS_NAME`.
@@ -559,7 +581,7 @@ def build_package(rules: list[Rule], deb: Path, output: Path,
                   f"{deb}: cannot be unpacked", Path(scratch))
         clips = find_clips(rules, unpacked, Path(scratch) / "members")
         logger.info("%s: %d clips", package, len(clips))
-        results = _convert_clips(clips, output, pool)
+        results = _convert_clips(clips, output, map_clips)
         notice = unpacked / "usr" / "share" / "doc" / package / "copyright"
         if notice.is_file():
             (output / LICENCES_NAME).mkdir(exist_ok=True)
@@ -585,8 +607,17 @@ def build_package(rules: list[Rule], deb: Path, output: Path,
     return part
 
 
-def _convert_clips(clips: list[Clip], output: Path,
-                   pool: ProcessPoolExecutor) -> list[dict[str, Any]]:
+@contextmanager
+def _workers(jobs: int) -> Iterator[MapClips]:
+    """Yields a `map` that runs in `jobs` processes; one job needs no other process."""
+    if jobs == 1:
+        yield map
+        return
+    with ProcessPoolExecutor(jobs, initializer=_ignore_interrupts) as pool:
+        yield functools.partial(pool.map, chunksize=CLIPS_A_CHUNK)
+
+
+def _convert_clips(clips: list[Clip], output: Path, map_clips: MapClips) -> list[dict[str, Any]]:
     jobs, taken = [], set()
     for clip in clips:
         stem = re.sub(r"[^A-Za-z0-9/._-]", "_", clip.name)
@@ -596,8 +627,7 @@ def _convert_clips(clips: list[Clip], output: Path,
         taken.add(file.lower())
         jobs.append((str(clip.path), clip.rule.category != "speech", str(output), file))
     results = []
-    chunk = max(1, min(CLIPS_A_CHUNK, len(jobs) // 64))
-    for result in pool.map(convert_clip, jobs, chunksize=chunk):
+    for result in map_clips(convert_clip, jobs):
         results.append(result)
         if len(results) % CLIPS_A_MESSAGE == 0 and len(results) < len(jobs):
             logger.info("  %d of %d clips, %d left", len(results), len(jobs),
@@ -618,8 +648,9 @@ def _part_path(output: Path, package: str) -> Path:
 
 
 def _part_key(rules: list[Rule]) -> str:
-    """Names what the files and measures of a package depend on; splits can change without."""
-    settled = [replace(rule, validation="", test="", licence="") for rule in rules]
+    """Names what a package's files and measures depend on; splits and licences are not in it."""
+    settled = [(rule.category, rule.where, rule.include, rule.exclude, rule.group, rule.otherwise)
+               for rule in rules]
     return hashlib.sha256(f"{LAYOUT_VERSION} {settled}".encode()).hexdigest()
 
 
@@ -685,6 +716,8 @@ def format_summary(rows: list[Row]) -> str:
     for category in CATEGORIES:
         for split in SPLITS:
             chosen = [row for row in rows if (row.category, row.split) == (category, split)]
+            if not chosen:
+                continue
             clean = [row for row in chosen if row.clean]
             wide = [row for row in clean if row.bandwidth_hz >= WIDE_HZ]
             total, good, full = (sum(row.seconds for row in some) / 60.0
@@ -717,7 +750,7 @@ def build_corpus(rules: list[Rule], wanted: list[str], output: Path, source: Pat
         shutil.rmtree(stale, ignore_errors=True)
     downloads = output / DOWNLOADS_NAME
     parts, failed = {}, []
-    with ProcessPoolExecutor(jobs, initializer=_ignore_interrupts) as pool:
+    with _workers(jobs) as map_clips:
         for package in dict.fromkeys(rule.package for rule in rules):
             own = [rule for rule in rules if rule.package == package]
             part = read_part(own, output)
@@ -726,10 +759,10 @@ def build_corpus(rules: list[Rule], wanted: list[str], output: Path, source: Pat
                 if part:
                     logger.info("%s: %s is complete", position, package)
                 else:
-                    logger.info("%s: %s", position, package)
+                    logger.info("%s: %s (%s MB)", position, package, own[0].megabytes)
                     try:
                         part = build_package(own, get_package(package, downloads, source),
-                                             output, pool)
+                                             output, map_clips)
                     except CorpusError as error:
                         logger.error("%s", error)
                         failed.append(str(error))
@@ -808,13 +841,11 @@ def main(arguments: list[str] | None = None) -> None:
     failed = build_corpus(rules, wanted, options.output, options.source, options.jobs,
                           options.keep_downloads)
     if failed:
-        raise CorpusError(f"{len(failed)} of {len(wanted)} packages failed: {'; '.join(failed)}")
+        raise CorpusError(f"{len(failed)} of {len(wanted)} packages failed; {'; '.join(failed)}")
 
 
 if __name__ == "__main__":
     try:
         run_main(main)
-    except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on with the package it was at")
     except BrokenProcessPool:
         sys.exit("error: a worker died, perhaps for want of memory; try a smaller `--jobs`")

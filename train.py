@@ -9,13 +9,14 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from config import SAMPLE_RATE, load_config, run_main
+from config import SAMPLE_RATE, exit_on_user_error, load_config, run_main
 from dataset_loader import Mixer
 
 logger = logging.getLogger(__name__)
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="conf")
+@exit_on_user_error
 def main(raw: DictConfig) -> None:
     """Trains the network that the configuration describes, or goes on with it."""
     cfg = load_config(raw)

@@ -6,7 +6,6 @@ import csv
 import logging
 import shutil
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from config import (
     replacing,
     save_config,
 )
-from dataset_loader import EVALUATION_SNRS_DB, Mixer, numpy_batches, tf_batches
+from dataset_loader import Mixer, numpy_batches, tf_batches
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +142,9 @@ class Trainer:
             Each measure's mean, and the SNR gain for each category and each input SNR.
         """
         self._update_averaged()
-        return judge_mixtures(self.averaged, self.cfg, self.validation, self.cfg.validation_items)
+        mixtures = map(self.validation.evaluation_item, range(self.cfg.validation_items))
+        rows = metrics.judge_mixtures(make_predict(self.averaged, self.cfg), mixtures)
+        return metrics.average(rows)
 
     def _batches(self, first_step: int):
         make = tf_batches if keras.backend.backend() == "tensorflow" else numpy_batches
@@ -203,44 +204,7 @@ class Trainer:
 
 
 def make_predict(model: keras.Model, cfg: Config) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns the network as a map of waveforms `(batch, samples)`."""
-    return dsp.in_spectral_domain(lambda spectra: model.predict_on_batch(spectra)[0],
-                                  cfg.stft.win_size, cfg.stft.hop_size)
-
-
-def judge_mixtures(model: keras.Model, cfg: Config, mixer: Mixer, count: int) -> dict[str, float]:
-    """Denoises the first `count` fixed mixtures of `mixer` and averages their measures.
-
-    Args:
-        model: The network.
-        cfg: Holds the transform.
-        mixer: Makes the mixtures.
-        count: How many.
-
-    Returns:
-        The mean of each measure of `metrics.judge`; `snr_gain_db_<category>` and
-        `snr_gain_db_at_<input SNR>` for each category and input SNR; `clean_si_sdr_db`, what the
-        output for clean input keeps; `noise_left_db`, the output for pure noise over its input.
-    """
-    predict = make_predict(model, cfg)
-    found: dict[str, list[float]] = defaultdict(list)
-    for index in range(count):
-        mixture = mixer.evaluation_item(index)
-        batch = [mixture.noisy]
-        extra = index % len(EVALUATION_SNRS_DB) == 0
-        if extra:
-            noise = mixture.noisy - mixture.clean
-            gain = dsp.gain_to_level(mixture.clean, cfg.dset.reference_dbfs or -20.0)
-            noise_gain = dsp.gain_to_level(noise, cfg.dset.reference_dbfs or -20.0)
-            batch += [np.float32(gain) * mixture.clean, np.float32(noise_gain) * noise]
-        denoised = predict(np.stack(batch))
-        measures = metrics.judge(mixture.clean, mixture.noisy, denoised[0])
-        for name, value in measures.items():
-            found[name].append(value)
-        found[f"snr_gain_db_{mixture.category}"].append(measures["snr_gain_db"])
-        found[f"snr_gain_db_at_{mixture.snr_db:g}"].append(measures["snr_gain_db"])
-        if extra:
-            found["clean_si_sdr_db"].append(metrics.si_sdr_db(batch[1], denoised[1]))
-            found["noise_left_db"].append(
-                dsp.decibels(dsp.power(denoised[2]) / dsp.power(batch[2])))
-    return {name: float(np.mean(values)) for name, values in found.items()}
+    """Returns the network as a map of waveforms `(batch, samples)`, each at the network's level."""
+    return dsp.at_level(
+        dsp.in_spectral_domain(lambda spectra: model.predict_on_batch(spectra)[0],
+                               cfg.stft.win_size, cfg.stft.hop_size), cfg.dset.reference_dbfs)

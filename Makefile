@@ -1,0 +1,33 @@
+# Two commands: `make demo` (or `make demo AUDIO=my_file.wav`) and `make test`.
+
+PYTHON ?= $(shell for name in python3.12 python3.13 python3.11 python3 python; do \
+	if $$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; \
+	then echo $$name; break; fi; done)
+VENV := .venv
+READY := $(VENV)/ready
+AUDIO ?= examples/noisy.flac
+OUTPUT ?= restored
+
+.PHONY: demo test corpus clean
+
+demo: $(READY)
+	@mkdir -p "$(OUTPUT)"
+	$(VENV)/bin/python inference.py "$(AUDIO)" inference.output_dir="$(OUTPUT)" \
+		inference.spectrogram=true inference.overwrite=true
+
+test: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/python -m pytest -q
+
+corpus: $(READY)
+	$(VENV)/bin/python prepare_data.py
+
+$(READY): requirements.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; none was found." \
+		"Install one or name it: make PYTHON=/path/to/python" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) "$(OUTPUT)"

@@ -1,0 +1,95 @@
+"""Measures a network on the fixed test mixtures: `python evaluate.py [weights=FILE] [key=value]`.
+
+Prints the tables of the README: clean files and noise that no training run has seen.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import hydra
+import numpy as np
+from omegaconf import DictConfig
+from tqdm import tqdm
+
+from config import (
+    exit_on_user_error,
+    load_config,
+    replacing,
+    run_main,
+    stored_unet_config,
+    weights_path,
+)
+from dataset_loader import Mixer
+
+logger = logging.getLogger(__name__)
+
+MEASURES = ("snr_gain_db", "si_sdr_db", "lsd_db", "lsd_gain_db", "energy_db",
+            "residual_correlation", "clean_si_sdr_db", "noise_left_db")
+
+
+def format_table(rows: list[dict[str, float | str]], keys: tuple[str, ...]) -> str:
+    """Returns a Markdown table of the mean measures for each combination of `keys`.
+
+    Args:
+        rows: From `metrics.judge_mixtures`.
+        keys: Names of the columns that tell the lines apart.
+
+    Returns:
+        The table.
+    """
+    cells: dict[tuple, list[dict[str, float | str]]] = defaultdict(list)
+    for row in rows:
+        cells[tuple(row[key] for key in keys)].append(row)
+    lines = ["| " + " | ".join([*keys, "items", *MEASURES]) + " |",
+             "|" + "---|" * (len(keys) + 1 + len(MEASURES))]
+    for values, members in sorted(cells.items()):
+        means = [f"{np.mean([row[name] for row in members]):.2f}" for name in MEASURES]
+        labels = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+        lines.append("| " + " | ".join([*labels, str(len(members)), *means]) + " |")
+    return "\n".join(lines)
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="conf")
+@exit_on_user_error
+def main(raw: DictConfig) -> None:
+    """Denoises the test mixtures and prints what was gained and what was lost."""
+    cfg = load_config(raw)
+    weights = weights_path(cfg)
+    stored = stored_unet_config(weights)
+    if stored is not None:
+        cfg.unet, cfg.stft, cfg.dset.reference_dbfs = stored
+    mixer = Mixer(cfg.dset, "test", cfg.seg_len_s_val)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import metrics
+    import trainer
+    import unet
+
+    model = unet.build_model_denoise(cfg.unet)
+    unet.load_weights(model, weights)
+    mixtures = map(mixer.evaluation_item, tqdm(range(cfg.test_items), disable=None))
+    rows = metrics.judge_mixtures(trainer.make_predict(model, cfg), mixtures)
+    sections = [f"{weights.name}: {cfg.test_items} mixtures of {cfg.seg_len_s_val:g} s",
+                mixer.describe()]
+    if mixer.train_only:
+        sections.append("Generated noise stands for the categories with too few recordings to "
+                        f"split: {', '.join(mixer.train_only)}.")
+    sections += [format_table(rows, ("input_snr_db",)),
+                 format_table(rows, ("category", "input_snr_db")),
+                 format_table(rows, ("noise", "input_snr_db"))]
+    sys.stdout.write("\n\n".join(sections) + "\n")
+    table = Path(cfg.path_experiment) / "evaluation.csv"
+    with replacing(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    logger.info("each item's measures: %s", table)
+
+
+if __name__ == "__main__":
+    run_main(main)

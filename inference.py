@@ -1,0 +1,532 @@
+"""Removes noise from recordings.
+
+Usage: python inference.py FILE... [key=value ...]
+
+A FILE is a recording, or a folder whose recordings are all taken; names mean themselves, whatever
+characters they hold. Beside each recording (or in inference.output_dir) appear NAME_denoised and
+NAME_residual, which is what was removed. Most used settings:
+
+  inference.denoising_strength=0.5   remove only half of the noise: NAME_denoised_s5
+  inference.output_dir=FOLDER        where the results go
+  inference.overwrite=true           replace results that exist
+  inference.spectrogram=true         draw input, output and residual: NAME_spectrogram.png
+  weights=FILE                       .weights.h5 file, or prefix of a TensorFlow checkpoint
+  --config-name conf_prototype       another configuration of conf/
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+import hydra
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
+from omegaconf import DictConfig
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+import audio_io
+import dsp
+from config import (
+    BEST_NAME,
+    PRETRAINED,
+    SAMPLE_RATE,
+    Config,
+    InferenceConfig,
+    StftConfig,
+    UnetConfig,
+    closest_key,
+    exit_on_user_error,
+    known_keys,
+    load_config,
+    replacing,
+    run_main,
+    stored_unet_config,
+    weights_path,
+)
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS_ENDING = ".weights.h5"
+HEADER_TOLERANCE_SECONDS = 0.1  # MP3 headers are rarely exact
+OWN_RESULT = re.compile(r".*_(denoised|residual)(_s[0-9.]+)?")
+TERMINATED_STATUS = 143  # what a shell reports for a program that SIGTERM ended
+
+
+# --- The command line ------------------------------------------------------------------------
+
+FLAGS = frozenset(["--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r",
+                   "--multirun", "-m", "--shell-completion", "-sc", "--info", "-i"])
+FLAGS_WITH_VALUE = frozenset(["--cfg", "-c", "--package", "-p", "--config-path", "-cp",
+                              "--config-name", "-cn", "--config-dir", "-cd",
+                              "--experimental-rerun"])
+# Settings whose values are names, to be taken as they are.
+NAME_KEYS = ("inference.audio", "inference.output_dir", "weights", "path_experiment")
+OVERRIDE = re.compile(r"(?P<prefix>\+{0,2}|~)(?P<key>[A-Za-z_$][\w$./@:-]*)(=(?P<value>.*))?",
+                      re.ASCII | re.DOTALL)
+
+
+def hydra_arguments(arguments: list[str]) -> list[str]:
+    """Translates the command line into one that Hydra understands.
+
+    What exists as a file is a file. What looks like `key=value` otherwise is a setting, and all
+    else a file that does not exist, which is reported later. After `--` come only files.
+
+    Args:
+        arguments: The command line without the program's name.
+
+    Returns:
+        Overrides, then flags.
+
+    Raises:
+        ValueError: An option or key does not exist, or files are given in two ways.
+    """
+    files, overrides, flags = [], [], []
+    rest = iter(arguments)
+    for argument in rest:
+        flag = argument.split("=")[0]
+        if argument == "--":
+            files.extend(rest)
+        elif argument in FLAGS or (flag in FLAGS_WITH_VALUE and flag != argument):
+            flags.append(argument)
+        elif argument in FLAGS_WITH_VALUE:
+            value = next(rest, None)
+            if value is None:
+                raise ValueError(f"{argument} must be followed by a value")
+            flags.extend([argument, value])
+        elif os.path.lexists(argument):
+            files.append(argument)
+        elif argument.startswith("-"):
+            raise ValueError(f"{argument!r} is neither a file nor an option; see --help")
+        elif is_override(argument):
+            overrides.append(argument)
+        else:
+            files.append(argument)
+    if not any(flag.startswith(("--config-dir", "-cd", "--config-path", "-cp")) for flag in flags):
+        for override in overrides:
+            _check_key(override)
+    if files and any(override.lstrip("+").startswith("inference.audio=")
+                     for override in overrides):
+        raise ValueError("give the files either by their names alone or as inference.audio=..., "
+                         f"not both. Received: {files[0]!r} and inference.audio")
+    overrides = [_with_literal_name(override) for override in overrides]
+    if files:
+        overrides.append(f"inference.audio=[{','.join(map(quote, files))}]")
+    if "--help" in flags or "-h" in flags:
+        overrides.append(f"hydra.help.header={quote(__doc__.strip())}")
+    return overrides + flags
+
+
+def is_override(argument: str) -> bool:
+    """Whether an argument has the form of a setting: `key=value`, `+key=value` or `~key`."""
+    match = OVERRIDE.fullmatch(argument)
+    return match is not None and (match["value"] is not None or match["prefix"] == "~")
+
+
+def quote(text: str) -> str:
+    """Returns `text` as a quoted string in Hydra's grammar that means exactly `text`."""
+    if text == "???":
+        text = os.path.join(os.curdir, text)  # three question marks alone mean "missing"
+    # A dollar and brace would be an interpolation; backslashes before it have to be doubled.
+    escaped = re.sub(r"(\\*)\$\{", lambda match: rf"{match[1] * 2}\${{", text)
+    return QuotedString(escaped, Quote.single).with_quotes()
+
+
+def _check_key(override: str) -> None:
+    """Raises ValueError where the key of `key=value` is not in the configuration."""
+    match = OVERRIDE.fullmatch(override)
+    key = match["key"]
+    parents = [known for known in known_keys() if key == known or key.startswith(f"{known}.")]
+    group = "@" in key or key.split(".")[0].split("/")[0] == "hydra"
+    # Below a setting there are only numbers, the places in a list.
+    below = key[len(parents[-1]) + 1 :] if parents else ""
+    if match["prefix"] or group or (parents and (not below or below.isdecimal())):
+        return
+    raise ValueError(f"{override!r} is neither a file nor a setting.{closest_key(key)}")
+
+
+def _with_literal_name(override: str) -> str:
+    """Quotes the value of a setting that holds a name."""
+    match = OVERRIDE.fullmatch(override)
+    name, value = match["key"], match["value"]
+    if name not in NAME_KEYS or match["prefix"] == "~" or not value:
+        return override
+    start = f"{match['prefix']}{name}="
+    if not os.path.lexists(value):
+        in_quotes = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+        if value.lower() == "null" or in_quotes or "${" in value:
+            return override
+        if name == "inference.audio" and value[0] == "[" and value[-1] == "]":
+            if re.search(r"['\"]", value):
+                return override  # a list in Hydra's own grammar
+            names = [item.strip() for item in value[1:-1].split(",")]
+            return f"{start}[{','.join(quote(_at_home(item)) for item in names if item)}]"
+    return start + quote(_at_home(value))
+
+
+def _at_home(name: str) -> str:
+    """Expands a leading `~`, which shells do only at the start of an argument."""
+    return name if os.path.lexists(name) else os.path.expanduser(name)
+
+
+# --- Files -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Job:
+    """One recording and where its results go."""
+
+    recording: audio_io.Recording
+    denoised: Path
+    residual: Path
+    picture: Path | None
+
+    @property
+    def results(self) -> list[Path]:
+        """All files that the job writes."""
+        return [path for path in (self.denoised, self.residual, self.picture) if path is not None]
+
+
+def find_recordings(audio: str | list[str] | None) -> list[Path]:
+    """Returns the files that were asked for; a folder stands for all recordings in it.
+
+    Args:
+        audio: File or folder names. A file is taken whatever its name is; in folders, hidden
+            files and the results of earlier runs are left out.
+
+    Returns:
+        Each file once. A name that does not exist is among them.
+
+    Raises:
+        ValueError: Nothing was asked for, or a folder holds no recordings.
+    """
+    names = [audio] if isinstance(audio, str) else audio or []
+    if not names or "" in names:
+        raise ValueError("no recording given. Usage: python inference.py FILE... [key=value ...]")
+    found: dict[str, Path] = {}
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            inside = [item for item in sorted(path.rglob("*"))
+                      if item.suffix.lower() in audio_io.AUDIO_ENDINGS and item.is_file()
+                      and not any(part.startswith(".") for part in item.relative_to(path).parts)]
+            recordings = [item for item in inside if not OWN_RESULT.fullmatch(item.stem)]
+            if not recordings:
+                raise ValueError(f"{path}: the folder holds no recordings")
+            if len(recordings) < len(inside):
+                logger.info("%s: %d results of earlier runs are left out", path,
+                            len(inside) - len(recordings))
+        else:
+            recordings = [path]
+        for item in recordings:
+            found.setdefault(os.path.abspath(item), item)
+    return list(found.values())
+
+
+def strength_suffix(strength: float) -> str:
+    """Returns what a result's name says about the strength: `_s5` for 0.5, nothing for 1.
+
+    The digits are those of the shortest decimal that means `strength`, so that no two strengths
+    share a name.
+    """
+    if strength == 1.0:
+        return ""
+    tenths = (Decimal(repr(abs(float(strength)))) * 10).normalize()
+    return f"_s{tenths:f}"
+
+
+def make_job(recording: audio_io.Recording, settings: InferenceConfig) -> Job:
+    """Names the results of one recording."""
+    path = recording.path
+    folder = path.parent if settings.output_dir is None else Path(settings.output_dir)
+    suffix = strength_suffix(settings.denoising_strength)
+    ending = audio_io.output_format(recording, recording.header_samples).ending
+    return Job(recording,
+               folder / f"{path.stem}_denoised{suffix}{ending}",
+               folder / f"{path.stem}_residual{suffix}{ending}",
+               folder / f"{path.stem}_spectrogram{suffix}.png" if settings.spectrogram else None)
+
+
+def plan(paths: list[Path], settings: InferenceConfig) -> tuple[list[Job], dict[Path, str]]:
+    """Looks at all files before anything slow begins.
+
+    Args:
+        paths: The recordings.
+        settings: The `inference` settings.
+
+    Returns:
+        What is to be done, and for each file that cannot be done the reason.
+
+    Raises:
+        ValueError: Two recordings would give the same result, a result would replace a
+            recording, or the output folder is none.
+    """
+    if settings.output_dir is not None:
+        folder = Path(settings.output_dir)
+        if folder.exists() and not folder.is_dir():
+            raise ValueError("`inference.output_dir` must be a folder. "
+                             f"Received: inference.output_dir={str(folder)!r}")
+    jobs, failures = [], {}
+    for path in paths:
+        try:
+            jobs.append(make_job(audio_io.open_recording(path), settings))
+        except (ValueError, OSError) as error:
+            failures[path] = str(error)
+    inputs = {os.path.realpath(path) for path in paths}
+    origins: dict[str, Path] = {}
+    for job in jobs:
+        for result in job.results:
+            place = os.path.realpath(result)
+            if place in inputs:
+                raise ValueError(f"{job.recording.path}: its result {result} would replace a "
+                                 "recording of this run")
+            if place in origins:
+                raise ValueError(f"{origins[place]} and {job.recording.path} would both be "
+                                 f"written to {result}; denoise them in two runs, to two folders")
+            origins[place] = job.recording.path
+    if not settings.overwrite:
+        for job in jobs:
+            present = [str(result) for result in job.results if os.path.lexists(result)]
+            if present:
+                failures[job.recording.path] = (
+                    f"{job.recording.path}: {' and '.join(present)} exist already; "
+                    "inference.overwrite=true replaces results")
+        jobs = [job for job in jobs if job.recording.path not in failures]
+    return jobs, failures
+
+
+# --- The network -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Network:
+    """Weights, and the settings with which they were trained."""
+
+    weights: Path
+    unet: UnetConfig
+    stft: StftConfig
+    reference_dbfs: float | None
+
+
+def choose_network(cfg: Config, unet_given: bool) -> Network:
+    """Finds the weights and the network that they belong to, and logs both.
+
+    Args:
+        cfg: All settings.
+        unet_given: Whether the user changed the network in this call. That counts for weights
+            that the user names; a run's best and the shipped weights know their own network.
+
+    Returns:
+        The `Network`.
+
+    Raises:
+        FileNotFoundError: There are no weights.
+    """
+    weights, named = weights_path(cfg), cfg.weights is not None
+    is_keras_file = weights.name.endswith(WEIGHTS_ENDING)
+    if named and not (weights if is_keras_file else Path(f"{weights}.index")).is_file():
+        raise FileNotFoundError(f"`weights` must be a {WEIGHTS_ENDING} file or the prefix of a "
+                                f"TensorFlow checkpoint. Received: weights={cfg.weights!r}")
+    if not named and not weights.is_file():
+        raise FileNotFoundError(
+            f"there are no weights: neither {Path(cfg.path_experiment) / BEST_NAME} nor "
+            f"{PRETRAINED / BEST_NAME} exists; train a network or name weights=...")
+    stored = stored_unet_config(weights) if is_keras_file and not (named and unet_given) else None
+    network = Network(weights, *(stored or (cfg.unet, cfg.stft, cfg.dset.reference_dbfs)))
+    kind = ("named in the call" if named else "shipped with the project"
+            if weights.parent == PRETRAINED else f"best of {cfg.path_experiment}")
+    logger.info("weights: %s (%s)", weights, kind)
+    logger.info("network: depth %d, num_tfc %d, %d stages, channels %s (%s)", network.unet.depth,
+                network.unet.num_tfc, network.unet.num_stages,
+                network.unet.channels[: network.unet.depth + 1],
+                "stored beside the weights" if stored else "from the configuration")
+    if stored and network.unet != cfg.unet and unet_given:
+        logger.warning("the network of the weights is used, not the unet settings of this call")
+    return network
+
+
+def make_predict(network: Network) -> dsp.Predict:
+    """Loads the network; returns it as a map of waveforms `(channels, samples)`.
+
+    Raises:
+        ValueError: The weights belong to another network.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its messages are not for users
+    import unet
+
+    model = unet.build_model_denoise(network.unet)
+    unet.load_weights(model, network.weights)
+    predict = dsp.in_spectral_domain(lambda spectra: model.predict_on_batch(spectra)[0],
+                                     network.stft.win_size, network.stft.hop_size)
+
+    def predict_each(audio: np.ndarray) -> np.ndarray:
+        # One channel at a time: memory does not grow with their number.
+        return np.concatenate([predict(channel[None]) for channel in audio])
+
+    return predict_each
+
+
+# --- Denoising -------------------------------------------------------------------------------
+
+
+def denoised_pieces(recording: audio_io.Recording, survey: audio_io.Survey, predict: dsp.Predict,
+                    network: Network, settings: InferenceConfig) -> Iterator[np.ndarray]:
+    """Denoises the distinct channels of a recording at full strength.
+
+    Args:
+        recording: The file.
+        survey: What `audio_io.survey` told about it.
+        predict: From `make_predict`.
+        network: For the level and the alignment of segments.
+        settings: The `inference` settings.
+
+    Yields:
+        float32 pieces `(distinct channels, samples)` at the file's rate, together at least as
+        long as the recording. Above half the network's rate they are silent.
+
+    Raises:
+        ValueError: The network returned no numbers.
+    """
+    gain = 1.0
+    if network.reference_dbfs is not None:
+        gain = float(np.sqrt(10.0 ** (network.reference_dbfs / 10.0) / survey.power))
+    pieces = ((gain * block[:, survey.distinct].T).astype(np.float32)
+              for block in audio_io.read_blocks(recording))
+    pieces = dsp.resample_blocks(pieces, recording.rate, SAMPLE_RATE)
+    pieces = dsp.stream_in_segments(
+        predict, pieces, round(settings.segment_seconds * SAMPLE_RATE),
+        round(settings.context_seconds * SAMPLE_RATE),
+        network.stft.hop_size * 2**network.unet.depth)
+    for piece in dsp.resample_blocks(pieces, SAMPLE_RATE, recording.rate):
+        if not np.isfinite(piece).all():
+            raise ValueError(f"{recording.path}: the network returned NaN; are the weights whole?")
+        yield piece / np.float32(gain)
+
+
+def denoise_recording(job: Job, predict: dsp.Predict, network: Network,
+                      settings: InferenceConfig,
+                      report: Callable[[float], object] = lambda seconds: None) -> None:
+    """Writes output = input - strength * (input - denoised), and the residual input - output.
+
+    All is subtracted from the samples of the file itself: strength 0 returns them as they are,
+    and output plus residual is the input again. The results appear when they are complete.
+
+    Args:
+        job: What to read and to write.
+        predict: From `make_predict`.
+        network: See `denoised_pieces`.
+        settings: The `inference` settings.
+        report: Called with the seconds of audio that have been finished.
+
+    Raises:
+        ValueError: The recording is damaged or holds NaN.
+        OSError: The results cannot be written.
+    """
+    recording, strength = job.recording, settings.denoising_strength
+    survey = audio_io.survey(recording)
+    if recording.header_samples - survey.samples > HEADER_TOLERANCE_SECONDS * recording.rate:
+        logger.warning("%s: the header promises %.1f s of audio, but only %.1f s can be read",
+                       recording.path, recording.header_samples / recording.rate,
+                       survey.samples / recording.rate)
+    output = audio_io.output_format(recording, survey.samples)
+    if survey.samples == 0 and output.container == "FLAC":
+        raise ValueError(f"{recording.path}: the file is empty, and FLAC cannot store that")
+    distinct = survey.distinct if strength > 0.0 else []
+    audible = [channel for channel, source in enumerate(survey.source) if source in distinct]
+    order = [distinct.index(survey.source[channel]) for channel in audible]
+    pieces = denoised_pieces(recording, survey, predict, network, settings) if distinct else None
+    waiting = np.zeros((len(distinct), 0), np.float32)
+    with ExitStack() as stack:
+        # The last one entered is the first to appear; the restored recording comes last.
+        denoised_path, *others = [stack.enter_context(replacing(path)) for path in job.results]
+        with (audio_io.Writer(denoised_path, recording.rate, recording.channels, output) as main,
+              audio_io.Writer(others[0], recording.rate, recording.channels, output) as rest):
+            for original in audio_io.read_blocks(recording):
+                removed = np.zeros_like(original)
+                if pieces is None:
+                    report(len(original) / recording.rate)
+                else:
+                    while waiting.shape[-1] < len(original):
+                        piece = next(pieces)
+                        waiting = np.concatenate([waiting, piece], axis=-1)
+                        report(piece.shape[-1] / recording.rate)
+                    estimate, waiting = np.split(waiting, [len(original)], axis=-1)
+                    removed[:, audible] = original[:, audible] - estimate[order].T
+                written = main.write(original - strength * removed)
+                rest.write(original - written)
+        for writer, path in ((main, job.denoised), (rest, job.residual)):
+            if writer.clipped:
+                logger.warning("%s: %d samples lie beyond full scale and were clipped", path,
+                               writer.clipped)
+        if job.picture is not None:
+            # matplotlib takes a second to load, and few ask for pictures.
+            from spectrogram import save_spectrograms
+
+            save_spectrograms(others[1], [
+                ("Input", recording.path), (f"Output at strength {strength:g}", denoised_path),
+                ("Residual: input - output", others[0])], survey.samples)
+    logger.info("%s: written to %s", recording.path, ", ".join(map(str, job.results)))
+
+
+def denoise_all(jobs: list[Job], network: Network, settings: InferenceConfig) -> dict[Path, str]:
+    """Denoises one recording after the other; returns the reason for each that failed."""
+    failures = {}
+    predict = make_predict(network)
+    seconds = [job.recording.header_samples / job.recording.rate for job in jobs]
+    with (logging_redirect_tqdm(),
+          tqdm(total=round(sum(seconds), 1), unit="s", disable=None, leave=False,
+               bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f} of {total:.0f} s of audio, "
+                          "{remaining} left") as bar):
+        for number, job in enumerate(jobs):
+            bar.set_description(job.recording.path.name)
+            try:
+                denoise_recording(job, predict, network, settings, bar.update)
+            except (ValueError, OSError) as error:
+                failures[job.recording.path] = str(error)
+                if len(jobs) > 1:
+                    logger.error("%s", error)
+            bar.update(round(sum(seconds[: number + 1]), 1) - bar.n)
+    return failures
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="conf")
+@exit_on_user_error
+def denoise(raw: DictConfig) -> None:
+    """Denoises the recordings named by `inference.audio`."""
+    cfg = load_config(raw)
+    paths = find_recordings(cfg.inference.audio)
+    jobs, failures = plan(paths, cfg.inference)
+    if len(paths) > 1:
+        for reason in failures.values():
+            logger.error("%s", reason)
+    if jobs:
+        network = choose_network(cfg, unet_given=any(
+            override.startswith("unet.") for override in HydraConfig.get().overrides.task))
+        failures |= denoise_all(jobs, network, cfg.inference)
+    if len(paths) == 1 and failures:
+        sys.exit(f"error: {' '.join(failures[paths[0]].split())}")
+    if failures:
+        sys.exit(f"error: {len(failures)} of {len(paths)} recordings failed: "
+                 f"{', '.join(map(str, failures))}")
+
+
+def main() -> None:
+    """Reads the command line and denoises."""
+    # A `kill` then ends like Ctrl-C: unfinished files are removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED_STATUS))
+    sys.argv[1:] = hydra_arguments(sys.argv[1:])
+    denoise()
+
+
+if __name__ == "__main__":
+    run_main(main)

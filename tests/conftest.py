@@ -1,0 +1,55 @@
+"""What several test modules share: signals, a tiny network and its weights."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+# Before the first import of TensorFlow: no chatter, no GPU, and no two threads per small test.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+from config import BEST_NAME, CONFIG_NAME, SAMPLE_RATE, Config, UnetConfig, save_config  # noqa: E402
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Numbers that are the same in every run."""
+    return np.random.default_rng(7)
+
+
+@pytest.fixture
+def sine() -> np.ndarray:
+    """Two seconds of 440 Hz at -12 dBFS, float32."""
+    time = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
+    return (0.25 * np.sin(2.0 * np.pi * 440.0 * time)).astype(np.float32)
+
+
+@pytest.fixture
+def noise(rng: np.random.Generator) -> np.ndarray:
+    """Two seconds of white noise at -30 dBFS, float32."""
+    return (10.0 ** (-30.0 / 20.0) * rng.standard_normal(2 * SAMPLE_RATE)).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def tiny_unet() -> UnetConfig:
+    """A network that runs in milliseconds."""
+    return UnetConfig(depth=2, channels=[4, 4, 4], extractor_kernel=3, fold_bins=16)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_unet: UnetConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as a training run leaves it: random weights and their config."""
+    import keras
+
+    import unet
+
+    folder = tmp_path_factory.mktemp("run")
+    keras.utils.set_random_seed(1)
+    unet.build_model_denoise(tiny_unet).save_weights(folder / BEST_NAME)
+    save_config(Config(path_experiment=str(folder), unet=tiny_unet), folder / CONFIG_NAME)
+    return folder

@@ -1,0 +1,210 @@
+"""Finding, splitting, reading and mixing, on small files made here."""
+
+import csv
+
+import numpy as np
+import pytest
+import soundfile
+
+import dataset_loader
+import dsp
+from config import SAMPLE_RATE, DsetConfig, MixConfig, StftConfig
+from dataset_loader import Mixer
+
+STFT = StftConfig(512, 128)
+
+
+def write_tone(path, hz=440.0, seconds=1.0, rate=SAMPLE_RATE, channels=1, subtype="PCM_16"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    times = np.arange(round(seconds * rate)) / rate
+    tone = 0.3 * np.sin(2.0 * np.pi * hz * times)
+    soundfile.write(path, np.stack([tone] * channels, axis=1), rate, subtype=subtype)
+
+
+def write_noise(path, seconds=1.0, seed=0, level=0.05):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = level * np.random.default_rng(seed).standard_normal(round(seconds * SAMPLE_RATE))
+    soundfile.write(path, noise, SAMPLE_RATE)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Ten speakers, ten tunes, ten effects; four disc noises and one tape noise."""
+    for number in range(10):
+        write_tone(tmp_path / f"speech/speaker{number}/a.wav", 200 + 20 * number, 0.4)
+        write_tone(tmp_path / f"speech/speaker{number}/b.wav", 300 + 20 * number, 0.7)
+        write_tone(tmp_path / f"music/tune{number}.flac", 440 + 10 * number, 3.0)
+        write_tone(tmp_path / f"effects/effect{number}.wav", 1000 + 100 * number, 0.5)
+    for number in range(4):
+        for channel in "LR":
+            write_noise(tmp_path / f"noise/gramophone/disc{number}_{channel}.flac", 1.2, number)
+    write_noise(tmp_path / "noise/tape/hiss.wav", 1.5, 9)
+    return tmp_path
+
+
+@pytest.fixture
+def dset(folders):
+    return DsetConfig(path_speech=[str(folders / "speech")], path_music=[str(folders / "music")],
+                      path_effects=[str(folders / "effects")], path_noise=[str(folders / "noise")])
+
+
+def test_splits_share_nothing_and_keep_groups_together(dset):
+    clips = dataset_loader.find_clips(dset)
+    assert len(clips) == 40
+    for attribute in ("group", "path"):
+        seen = {split: {getattr(clip, attribute) for clip in clips if clip.split == split}
+                for split in ("train", "validation", "test")}
+        assert all(seen.values())
+        assert not (seen["train"] & seen["test"] or seen["train"] & seen["validation"]
+                    or seen["validation"] & seen["test"])
+    speakers = {clip.group for clip in clips if clip.category == "speech"}
+    assert len(speakers) == 10
+
+
+def test_channels_of_one_noise_recording_stay_together(dset):
+    discs = [found for found in dataset_loader.find_noise(dset) if found.category == "gramophone"]
+    assert len(discs) == 4 and all(len(found.files) == 2 for found in discs)
+    assert sorted(found.split for found in discs) == ["test", "train", "train", "validation"]
+
+
+def test_scarce_noise_trains_only_and_is_generated_for_tests(dset):
+    mixer = Mixer(dset, "test", 0.5)
+    assert mixer.train_only == ["tape"]
+    noises = {mixer.evaluation_item(index).noise for index in range(18)}
+    assert noises == {"gramophone recorded", "tape generated"}
+
+
+def test_published_noise_layout(tmp_path):
+    for recording, split in (("one", "train"), ("two", "validation"), ("three", "test")):
+        for number in range(2):
+            write_noise(tmp_path / recording / f"{recording}_{number}.wav", 0.5)
+    with (tmp_path / "info.csv").open("w", newline="") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(["recording", "split", "largest_segment", "segments"])
+        for recording, split in (("one", "train"), ("two", "validation"), ("three", "test")):
+            rows.writerow([recording, split, 0.5, [f"{recording}_0.wav", f"{recording}_1.wav"]])
+    found = dataset_loader.find_noise(DsetConfig(path_noise=[str(tmp_path)]))
+    assert [(len(noise.files), noise.split) for noise in found] == [
+        (2, "train"), (2, "validation"), (2, "test")]
+    assert all(path.exists() for noise in found for path in noise.files)
+
+
+def test_malformed_noise_list_names_the_file(tmp_path):
+    (tmp_path / "info.csv").write_text("recording,split,segments\na,train,not a list\n")
+    with pytest.raises(ValueError, match="info.csv"):
+        dataset_loader.find_noise(DsetConfig(path_noise=[str(tmp_path)]))
+
+
+def test_missing_folder_and_manifest_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        dataset_loader.find_clips(DsetConfig(path_speech=[str(tmp_path / "nowhere")]))
+    with pytest.raises(FileNotFoundError, match="prepare_data.py"):
+        dataset_loader.find_clips(DsetConfig(path_manifests=[str(tmp_path / "manifest.csv")]))
+
+
+def test_manifest_gives_splits_and_leaves_out_what_is_not_clean(tmp_path):
+    rows = [("a.wav", "speech", "train", 1), ("b.wav", "music", "test", 1),
+            ("c.wav", "speech", "train", 0)]
+    with (tmp_path / "manifest.csv").open("w", newline="") as stream:
+        table = csv.writer(stream)
+        table.writerow(["file", "category", "seconds", "group", "split", "clean", "clipped",
+                        "floor_db"])
+        table.writerows([name, category, 1.0, name, split, clean, 0.0, 60.0]
+                        for name, category, split, clean in rows)
+    clips = dataset_loader.find_clips(DsetConfig(path_manifests=[str(tmp_path / "manifest.csv")]))
+    assert [(clip.path.name, clip.split) for clip in clips] == [("a.wav", "train"),
+                                                               ("b.wav", "test")]
+
+
+@pytest.mark.parametrize("snr_db", [2.0, 17.5])
+def test_mixtures_have_the_drawn_snr_and_level(dset, snr_db):
+    dset.snr_db, dset.level_db = [snr_db, snr_db], [-6.0, -6.0]
+    loud = Mixer(dset, "train", 1.0, seed=3).item(5)
+    measured = dsp.decibels(dsp.power(loud.clean) / dsp.power(loud.noisy - loud.clean))
+    assert measured == pytest.approx(snr_db, abs=0.01)
+    dset.level_db = [0.0, 0.0]
+    plain = Mixer(dset, "train", 1.0, seed=3).item(5)
+    np.testing.assert_allclose(loud.noisy, plain.noisy * 10.0 ** (-6.0 / 20.0), rtol=1e-5)
+    np.testing.assert_allclose(loud.clean, plain.clean * 10.0 ** (-6.0 / 20.0), rtol=1e-5)
+
+
+def test_snr_is_uniform_in_decibels(dset):
+    mixer = Mixer(dset, "train", 0.05)
+    drawn = np.array([mixer.item(index).snr_db for index in range(300)])
+    counts, _ = np.histogram(drawn, bins=6, range=(2.0, 20.0))
+    assert drawn.min() >= 2.0 and drawn.max() <= 20.0 and counts.min() > 25
+
+
+def test_shares_of_the_categories(dset):
+    mixer = Mixer(dset, "train", 0.05)
+    drawn = [mixer.item(index).category for index in range(400)]
+    assert [round(drawn.count(name) / 400, 1) for name in ("speech", "effects", "music")] == [
+        0.6, 0.2, 0.2]
+    dset.path_effects = []
+    assert Mixer(dset, "train", 0.05).shares == pytest.approx([0.75, 0.25])
+    dset.mix = MixConfig(0.0, 0.0, 0.0)
+    with pytest.raises(ValueError, match="dset.mix"):
+        Mixer(dset, "train", 0.05)
+
+
+def test_clean_share_returns_the_input_untouched(dset):
+    dset.share_clean = 1.0
+    mixture = Mixer(dset, "train", 0.5).item(0)
+    np.testing.assert_array_equal(mixture.noisy, mixture.clean)
+
+
+def test_other_rates_are_resampled_and_stereo_is_averaged(tmp_path):
+    write_tone(tmp_path / "low.wav", 441.0, 1.0, 22050, channels=2)
+    audio = dataset_loader.read_segment(tmp_path / "low.wav", 0.0, 1.0)
+    assert audio.shape == (SAMPLE_RATE,)
+    assert np.argmax(np.abs(np.fft.rfft(audio))) == 441
+
+
+def test_unreadable_and_silent_files_are_skipped_and_counted(folders, dset, caplog):
+    (folders / "speech/speaker1/broken.wav").write_bytes(b"RIFF nothing more")
+    soundfile.write(folders / "speech/speaker2/empty.wav", np.zeros((0, 1)), SAMPLE_RATE)
+    with caplog.at_level("WARNING"):
+        clips = dataset_loader.find_clips(dset)
+    assert len(clips) == 40
+    assert "1 unreadable and 1 empty" in caplog.text
+    for path in (folders / "music").glob("*.flac"):
+        soundfile.write(path, np.zeros(3 * SAMPLE_RATE), SAMPLE_RATE)
+    dset.mix = MixConfig(0.0, 0.0, 1.0)
+    with pytest.raises(ValueError, match="audible music"):
+        Mixer(dset, "train", 0.5).item(0)
+
+
+def test_validation_is_the_same_on_every_run_and_training_follows_its_seed(dset):
+    one, other = Mixer(dset, "validation", 0.5, seed=1), Mixer(dset, "validation", 0.5, seed=2)
+    np.testing.assert_array_equal(one.evaluation_item(4).noisy, other.evaluation_item(4).noisy)
+    first = Mixer(dset, "train", 0.5, seed=1)
+    np.testing.assert_array_equal(first.item(7).noisy, Mixer(dset, "train", 0.5, 1).item(7).noisy)
+    assert np.any(first.item(7).noisy != Mixer(dset, "train", 0.5, 2).item(7).noisy)
+    assert np.any(first.item(7).noisy != first.item(8).noisy)
+
+
+def test_tf_data_and_numpy_feed_the_same_batches_from_any_step(dset):
+    mixer = Mixer(dset, "train", 0.3)
+    numpy_fed = list(dataset_loader.numpy_batches(mixer, STFT, 2, 0, 5, workers=2))
+    tf_fed = list(dataset_loader.tf_batches(mixer, STFT, 2, 2, 5, workers=2).as_numpy_iterator())
+    assert len(numpy_fed) == 5 and len(tf_fed) == 3
+    for (noisy, clean), (tf_noisy, tf_clean) in zip(numpy_fed[2:], tf_fed, strict=True):
+        np.testing.assert_array_equal(noisy, tf_noisy)
+        np.testing.assert_array_equal(clean, tf_clean)
+    frames = dsp.count_frames(mixer.samples, 128)
+    assert numpy_fed[0][0].shape == (2, frames, 257, 2)
+
+
+def test_colour_changes_the_spectrum_and_not_the_length():
+    noise = np.random.default_rng(0).standard_normal(20000).astype(np.float32)
+    coloured = dataset_loader.vary_colour(noise, 6.0, np.random.default_rng(1))
+    assert coloured.shape == noise.shape and coloured.dtype == np.float32
+    before, after = (np.abs(np.fft.rfft(audio)) for audio in (noise, coloured))
+    thirds_db = [20 * np.log10(after[k : k + 500].mean() / before[k : k + 500].mean())
+                 for k in range(100, 9000, 1000)]
+    assert np.ptp(thirds_db) > 3.0
+
+
+def test_unknown_split_is_refused(dset):
+    with pytest.raises(ValueError, match="split"):
+        Mixer(dset, "holdout", 1.0)

@@ -1,0 +1,601 @@
+"""Tests of inference and audio_io: the command line, the files, and what is written."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+from hydra import compose, initialize_config_dir
+
+import audio_io
+import config
+import inference
+from config import BEST_NAME, CONFIG_NAME, SAMPLE_RATE, Config, InferenceConfig, UnetConfig
+
+ROOT = Path(inference.__file__).resolve().parent
+ODD_NAMES = ["two words.wav", "a=b.wav", "it's (1) [x] {y}.wav", 'say "hi", Zoe\u0308.wav',
+             "back\\slash.wav", "${seed}.wav", "\\${seed}\\.wav", "tab\tand\nline.wav",
+             "-dash.wav", "~tilde.wav", "null", "???", "weights=x.wav", "\u042f\u4e2d.wav"]
+LOSSLESS = [(container, subtype) for container in audio_io.ENDINGS
+            for subtype in audio_io.BITS if sf.check_format(container, subtype)]
+
+
+def halve(audio: np.ndarray) -> np.ndarray:
+    """Stands for a network: half of everything is noise."""
+    return 0.5 * audio
+
+
+def make_network(**changes: object) -> inference.Network:
+    values = {"weights": Path("none.weights.h5"), "unet": UnetConfig(), "stft": config.StftConfig(),
+              "reference_dbfs": None}
+    return inference.Network(**(values | changes))
+
+
+def write_audio(path: Path, seconds: float = 0.5, rate: int = SAMPLE_RATE, channels: int = 1,
+                **kwargs: str) -> np.ndarray:
+    """Writes noisy tones; returns the samples as float64."""
+    rng = np.random.default_rng(3)
+    time_s = np.arange(round(seconds * rate)) / rate
+    audio = np.stack([0.3 * np.sin(2.0 * np.pi * 300.0 * (1 + channel) * time_s)
+                      for channel in range(channels)], axis=-1)
+    audio += 0.02 * rng.standard_normal(audio.shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sf.write(path, audio, rate, **kwargs)
+    return audio
+
+
+def run_file(path: Path, predict=halve, network: inference.Network | None = None,
+             **settings: object) -> inference.Job:
+    """Denoises one file in this process."""
+    chosen = InferenceConfig(**settings)
+    (job,), failures = inference.plan([path], chosen)
+    assert not failures
+    inference.denoise_recording(job, predict, network or make_network(), chosen)
+    return job
+
+
+def run_program(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, str(ROOT / "inference.py"), *map(str, arguments)],
+                          cwd=cwd, capture_output=True, text=True, errors="replace", timeout=600)
+
+
+def read_native(path: Path) -> np.ndarray:
+    """Reads samples as they are stored, integers left-justified."""
+    dtype = "float64" if sf.info(path).subtype in ("FLOAT", "DOUBLE") else "int32"
+    return sf.read(path, dtype=dtype, always_2d=True)[0]
+
+
+def visible(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+# --- The command line ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+@pytest.mark.parametrize("form", ["alone", "key", "list"])
+def test_names_mean_themselves(tmp_path, monkeypatch, name, form):
+    if name.startswith("-") and form == "alone":
+        arguments = ["--", name]
+    else:
+        arguments = {"alone": [name], "key": [f"inference.audio={name}"],
+                     "list": [name, "other one.wav"]}[form]
+    monkeypatch.chdir(tmp_path)
+    for file in (name, "other one.wav"):
+        write_audio(tmp_path / file, format="WAV")
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        raw = compose("conf", inference.hydra_arguments(arguments))
+    paths = inference.find_recordings(config.load_config(raw).inference.audio)
+    assert [path.resolve() for path in paths] == [
+        tmp_path / file for file in ([name, "other one.wav"] if form == "list" else [name])]
+
+
+def test_arguments_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_audio(tmp_path / "seed=1.wav")
+    assert inference.hydra_arguments(["seed=1"]) == ["seed=1"]
+    assert inference.hydra_arguments(["seed=1.wav"]) == ["inference.audio=['seed=1.wav']"]
+    assert inference.hydra_arguments(
+        ["gone.wav", "--config-name", "conf_paper", "lr=1", "b.wav", "unet.channels=[1,2]"]) == [
+            "lr=1", "unet.channels=[1,2]", "inference.audio=['gone.wav','b.wav']",
+            "--config-name", "conf_paper"]
+    assert inference.hydra_arguments(["--cfg", "job"]) == ["--cfg", "job"]
+    assert inference.hydra_arguments(["--config-name=conf_paper"]) == ["--config-name=conf_paper"]
+    assert inference.hydra_arguments(["weights=my runs/a.weights.h5"]) == [
+        "weights='my runs/a.weights.h5'"]
+    assert inference.hydra_arguments(["weights=null", "dset=folders"]) == [
+        "weights=null", "dset=folders"]
+    assert inference.hydra_arguments(["inference.output_dir=~/x"]) == [
+        f"inference.output_dir='{Path.home()}/x'"]
+    assert inference.hydra_arguments(["inference.audio=[a.wav,b c.wav]"]) == [
+        "inference.audio=['a.wav','b c.wav']"]
+    assert inference.hydra_arguments(["inference.audio=['a,b.wav',c.wav]"]) == [
+        "inference.audio=['a,b.wav',c.wav]"]
+    assert inference.hydra_arguments(["+inference.audio=a b.wav"]) == ["+inference.audio='a b.wav'"]
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["inferense.denoising_strength=1"], "Did you mean `inference.denoising_strength`"),
+    (["inference.strength=0.5"], "Did you mean `inference.denoising_strength`"),
+    (["my=take.wav"], "'my=take.wav' is neither a file nor a setting"),
+    (["unet.depth.x=1"], "neither a file nor a setting"),
+    (["--frobnicate"], "'--frobnicate' is neither a file nor an option"),
+    (["--config-name"], "must be followed by a value"),
+    (["a.wav", "inference.audio=b.wav"], "not both"),
+])
+def test_mistyped_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        inference.hydra_arguments(arguments)
+
+
+# --- Which files ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("strength", "suffix"), [
+    (1.0, ""), (0.5, "_s5"), (0.25, "_s2.5"), (0.0, "_s0"), (-0.0, "_s0"), (0.07, "_s0.7"),
+    (0.1, "_s1"), (0.123456789, "_s1.23456789"), (0.99999999, "_s9.9999999"), (1, ""), (0, "_s0"),
+])
+def test_strength_suffix(strength, suffix):
+    assert inference.strength_suffix(strength) == suffix
+
+
+def test_folders_stand_for_their_recordings(tmp_path):
+    for name in ("b.wav", "a/x.flac", "a/y.MP3", ".hidden.wav", ".trash/z.wav", "b_denoised.wav",
+                 "b_residual_s2.5.wav", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    folder = str(tmp_path)
+    assert inference.find_recordings(folder) == [
+        tmp_path / "a/x.flac", tmp_path / "a/y.MP3", tmp_path / "b.wav"]
+    # Each file once; a result that is named is meant.
+    assert inference.find_recordings([folder, f"{folder}/b.wav", f"{folder}/b_denoised.wav"]) == [
+        tmp_path / "a/x.flac", tmp_path / "a/y.MP3", tmp_path / "b.wav",
+        tmp_path / "b_denoised.wav"]
+
+
+@pytest.mark.parametrize("audio", [None, "", [], ["a.wav", ""]])
+def test_no_recording_is_an_error(audio):
+    with pytest.raises(ValueError, match="Usage: python inference.py FILE"):
+        inference.find_recordings(audio)
+
+
+def test_folder_without_recordings_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="holds no recordings"):
+        inference.find_recordings(str(tmp_path))
+
+
+def test_results_are_named_after_the_input(tmp_path):
+    for name in ("take.one.wav", "old.mp3", "loud.AIFF"):
+        write_audio(tmp_path / name)
+    names = {}
+    settings = InferenceConfig(denoising_strength=0.5, spectrogram=True)
+    for path in tmp_path.iterdir():
+        (job,), _ = inference.plan([path], settings)
+        names[path.name] = [result.name for result in job.results]
+    assert names == {
+        "take.one.wav": ["take.one_denoised_s5.wav", "take.one_residual_s5.wav",
+                         "take.one_spectrogram_s5.png"],
+        "old.mp3": ["old_denoised_s5.wav", "old_residual_s5.wav", "old_spectrogram_s5.png"],
+        "loud.AIFF": ["loud_denoised_s5.AIFF", "loud_residual_s5.AIFF", "loud_spectrogram_s5.png"]}
+
+
+def test_results_go_to_the_output_folder(tmp_path):
+    write_audio(tmp_path / "a.wav")
+    job = run_file(tmp_path / "a.wav", output_dir=str(tmp_path / "new" / "folder"))
+    assert visible(tmp_path / "new" / "folder") == {"a_denoised.wav", "a_residual.wav"}
+    assert job.denoised.parent == tmp_path / "new" / "folder"
+    with pytest.raises(ValueError, match="must be a folder"):
+        inference.plan([tmp_path / "a.wav"], InferenceConfig(output_dir=str(tmp_path / "a.wav")))
+
+
+def test_two_inputs_with_one_result_are_refused(tmp_path):
+    for name in ("a.wav", "a.mp3", "other/a.wav", "a_denoised.wav"):
+        write_audio(tmp_path / name)
+    with pytest.raises(ValueError, match="both be written to"):
+        inference.plan([tmp_path / "a.wav", tmp_path / "a.mp3"], InferenceConfig())
+    with pytest.raises(ValueError, match="both be written to"):
+        inference.plan([tmp_path / "a.wav", tmp_path / "other/a.wav"],
+                       InferenceConfig(output_dir=str(tmp_path / "out")))
+    with pytest.raises(ValueError, match="would replace a recording"):
+        inference.plan([tmp_path / "a.wav", tmp_path / "a_denoised.wav"],
+                       InferenceConfig(overwrite=True))
+
+
+def test_existing_results_are_kept_unless_asked(tmp_path):
+    for name in ("a.wav", "b.wav"):
+        write_audio(tmp_path / name)
+    (tmp_path / "a_residual.wav").write_bytes(b"mine")
+    paths = [tmp_path / "a.wav", tmp_path / "b.wav"]
+    jobs, failures = inference.plan(paths, InferenceConfig())
+    assert [job.recording.path for job in jobs] == [tmp_path / "b.wav"]
+    assert "overwrite=true" in failures[tmp_path / "a.wav"]
+    assert len(inference.plan(paths, InferenceConfig(overwrite=True))[0]) == 2
+    run_file(tmp_path / "a.wav", overwrite=True)
+    assert sf.info(tmp_path / "a_residual.wav").frames == SAMPLE_RATE // 2
+
+
+def test_bad_files_are_named(tmp_path):
+    (tmp_path / "empty.wav").write_bytes(b"")
+    (tmp_path / "text.wav").write_text("This is not audio at all. " * 100)
+    (tmp_path / "head.raw").write_bytes(b"12345678")
+    (tmp_path / "folder.wav").mkdir()
+    for name, message in {"gone.wav": "no such file", "empty.wav": "the file is empty",
+                          "text.wav": "not audio", "head.raw": "headerless",
+                          "folder.wav": "not a regular file"}.items():
+        jobs, failures = inference.plan([tmp_path / name], InferenceConfig())
+        assert jobs == []
+        assert message in failures[tmp_path / name] and name in failures[tmp_path / name]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_nan_is_refused_and_leaves_nothing(tmp_path, value):
+    audio = np.zeros((SAMPLE_RATE, 2), np.float32)
+    audio[SAMPLE_RATE // 2, 1] = value
+    sf.write(tmp_path / "a.wav", audio, SAMPLE_RATE, subtype="FLOAT")
+    with pytest.raises(ValueError, match=r"NaN or infinite samples, the first at 0\.500 s"):
+        run_file(tmp_path / "a.wav")
+    assert visible(tmp_path) == {"a.wav"}
+
+
+def test_damaged_file_is_refused_and_leaves_nothing(tmp_path):
+    write_audio(tmp_path / "whole.flac", 3.0)
+    (tmp_path / "a.flac").write_bytes((tmp_path / "whole.flac").read_bytes()[:60000])
+    with pytest.raises(ValueError, match="damaged"):
+        run_file(tmp_path / "a.flac")
+    assert visible(tmp_path) == {"a.flac", "whole.flac"}
+
+
+# --- What is written --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("container", "subtype"), LOSSLESS)
+def test_strength_zero_returns_the_input_bit_for_bit(tmp_path, rng, container, subtype):
+    """In every lossless format, with all bits in use and both ends of the scale."""
+    bits, channels = audio_io.BITS[subtype], 1 if container == "SVX" else 2
+    if bits is None:
+        audio = 3.0 * rng.standard_normal((5000, channels))
+    else:
+        steps = rng.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (5000, channels))
+        steps[:2] = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+        audio = (steps << (32 - bits)).astype(np.int32)
+    path = tmp_path / f"a{audio_io.ENDINGS[container][0]}"
+    sf.write(path, audio, SAMPLE_RATE, format=container, subtype=subtype)
+    job = run_file(path, denoising_strength=0.0)
+    for result in (job.denoised, job.residual):
+        info = sf.info(result)
+        assert (info.format, info.subtype, info.samplerate) == (container, subtype, SAMPLE_RATE)
+    np.testing.assert_array_equal(read_native(job.denoised), read_native(path))
+    assert not read_native(job.residual).any()
+
+
+@pytest.mark.parametrize("strength", [0.25, 1.0])
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
+def test_output_is_input_less_a_share_of_the_noise(tmp_path, subtype, strength):
+    write_audio(tmp_path / "a.wav", channels=2, subtype=subtype)
+    before = (tmp_path / "a.wav").read_bytes()
+    job = run_file(tmp_path / "a.wav", denoising_strength=strength)
+    audio, _ = sf.read(tmp_path / "a.wav")
+    step = 2.0 ** (1 - (audio_io.BITS[subtype] or 24))
+    np.testing.assert_allclose(sf.read(job.denoised)[0], audio * (1.0 - 0.5 * strength),
+                               atol=0.51 * step + 1e-7)
+    if subtype in ("FLOAT", "DOUBLE"):
+        np.testing.assert_allclose(sf.read(job.denoised)[0] + sf.read(job.residual)[0], audio,
+                                   atol=1e-7)
+    else:
+        np.testing.assert_array_equal(
+            read_native(job.denoised) + read_native(job.residual), read_native(tmp_path / "a.wav"))
+    assert (tmp_path / "a.wav").read_bytes() == before
+
+
+@pytest.mark.parametrize("samples", [0, 1, 2, 511, 2048, 44100, 44101, 110250])
+@pytest.mark.parametrize("rate", [8000, 44100, 96000])
+def test_every_sample_is_there(tmp_path, samples, rate):
+    audio = np.linspace(-0.5, 0.5, samples)[:, None] * [1.0, 0.9]
+    sf.write(tmp_path / "a.wav", audio, rate, subtype="FLOAT")
+    job = run_file(tmp_path / "a.wav", segment_seconds=1.0, context_seconds=0.2)
+    for path in (job.denoised, job.residual):
+        assert sf.info(path).frames == samples
+        assert (sf.info(path).samplerate, sf.info(path).channels) == (rate, 2)
+    if rate == SAMPLE_RATE and samples > 1:
+        np.testing.assert_allclose(sf.read(job.denoised)[0], 0.5 * audio, atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 32000, 48000, 96000, 192000])
+def test_other_rates_stay_aligned(tmp_path, rate):
+    audio = write_audio(tmp_path / "a.wav", 3.0, rate, subtype="DOUBLE")
+    time_s = np.arange(len(audio)) / rate
+    tone = 0.3 * np.sin(2.0 * np.pi * 300.0 * time_s)
+    sf.write(tmp_path / "a.wav", tone, rate, subtype="DOUBLE")
+    job = run_file(tmp_path / "a.wav", segment_seconds=1.0, context_seconds=0.2)
+    error = sf.read(job.denoised)[0] - 0.5 * tone
+    assert np.abs(error[rate // 50 : -rate // 50]).max() < 1e-4
+    assert np.abs(error).max() < 0.05
+
+
+def test_file_without_samples(tmp_path):
+    sf.write(tmp_path / "a.aiff", np.zeros((0, 2)), SAMPLE_RATE)
+    job = run_file(tmp_path / "a.aiff", spectrogram=True)
+    assert sf.info(job.denoised).frames == sf.info(job.residual).frames == 0
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "a.ogg", "ulaw.wav"])
+def test_lossy_input_becomes_24_bit_wav(tmp_path, name):
+    write_audio(tmp_path / name, 2.0, channels=2, **({"subtype": "ULAW"} if "ulaw" in name else {}))
+    audio, rate = sf.read(tmp_path / name)
+    job = run_file(tmp_path / name)
+    info = sf.info(job.denoised)
+    assert (info.format, info.subtype, job.denoised.suffix) == ("WAV", "PCM_24", ".wav")
+    assert (info.frames, info.samplerate, info.channels) == (len(audio), rate, 2)
+    np.testing.assert_allclose(sf.read(job.denoised)[0], 0.5 * audio, atol=2e-7)
+
+
+@pytest.mark.parametrize(("name", "container", "subtype", "expected"), [
+    ("a.wav", "RF64", "PCM_16", ("RF64", "PCM_16", ".wav")),
+    ("a.wav", "AIFF", "PCM_24", ("AIFF", "PCM_24", ".aiff")),
+    ("a.mp3", "WAV", "PCM_16", ("WAV", "PCM_16", ".wav")),
+    ("a.WAV", "WAVEX", "FLOAT", ("WAVEX", "FLOAT", ".WAV")),
+    ("a", "FLAC", "PCM_24", ("FLAC", "PCM_24", ".flac")),
+    ("a.side1", "WAV", "PCM_16", ("WAV", "PCM_16", ".side1")),
+    ("a.caf", "CAF", "ALAC_16", ("CAF", "PCM_16", ".caf")),
+    ("a.voc", "VOC", "PCM_U8", ("WAV", "PCM_U8", ".wav")),
+    ("a.side1", "OGG", "VORBIS", ("WAV", "PCM_24", ".wav")),
+])
+def test_output_format(name, container, subtype, expected):
+    recording = audio_io.Recording(Path(name), 44100, 2, 100, container, subtype)
+    form = audio_io.output_format(recording, 100)
+    assert (form.container, form.subtype, form.ending) == expected
+
+
+def test_beyond_4_gib_wav_becomes_rf64(tmp_path, monkeypatch):
+    hour_and_a_half = audio_io.Recording(Path("a.mp3"), 48000, 6, 0, "MP3", "MPEG_LAYER_III")
+    assert audio_io.output_format(hour_and_a_half, 48000 * 4900).container == "WAV"
+    assert audio_io.output_format(hour_and_a_half, 48000 * 5000).container == "RF64"
+    monkeypatch.setattr(audio_io, "LARGEST_WAV_BYTES", 1000)
+    audio = write_audio(tmp_path / "a.wav")
+    job = run_file(tmp_path / "a.wav")
+    assert sf.info(job.denoised).format == "RF64"
+    np.testing.assert_allclose(sf.read(job.denoised)[0], 0.5 * audio[:, 0], atol=1e-4)
+
+
+def test_clipping_is_reported(tmp_path, caplog):
+    write_audio(tmp_path / "a.wav")
+    run_file(tmp_path / "a.wav", predict=lambda audio: 4.0 * audio)
+    assert "lie beyond full scale and were clipped" in caplog.text
+    audio, _ = sf.read(tmp_path / "a_denoised.wav")
+    assert audio.max() == pytest.approx(1.0, abs=1e-4) and audio.min() == -1.0
+
+
+def test_channels_are_denoised_each_on_its_own(tmp_path):
+    """Twins stay twins, also where they part from others late; silence stays silent."""
+    one = write_audio(tmp_path / "a.wav", 12.0)[:, 0]
+    other = one.copy()
+    other[-1] += 0.01
+    silent = np.zeros_like(one)
+    sf.write(tmp_path / "a.wav", np.stack([one, silent, other, one, other], axis=-1), SAMPLE_RATE,
+             subtype="FLOAT")
+    heard = []
+
+    def predict(audio: np.ndarray) -> np.ndarray:
+        heard.append(len(audio))
+        return np.cumsum(audio, axis=-1) * 0.1 + 0.3  # even silence gets something
+
+    job = run_file(tmp_path / "a.wav", predict)
+    result, _ = sf.read(job.denoised)
+    assert set(heard) == {2}
+    np.testing.assert_array_equal(result[:, 0], result[:, 3])
+    np.testing.assert_array_equal(result[:, 2], result[:, 4])
+    assert not np.array_equal(result[:, 0], result[:, 2])
+    assert not result[:, 1].any()
+    assert all(np.abs(result[:, channel] - one).max() > 0.1 for channel in (0, 2, 3, 4))
+
+
+def test_silent_file_comes_back_as_it_is(tmp_path):
+    sf.write(tmp_path / "a.wav", np.full((SAMPLE_RATE, 2), 0.25), SAMPLE_RATE, subtype="PCM_16")
+    network = make_network(reference_dbfs=-20.0)
+    job = run_file(tmp_path / "a.wav", lambda audio: audio + 1.0, network)
+    np.testing.assert_array_equal(read_native(job.denoised), read_native(tmp_path / "a.wav"))
+
+
+@pytest.mark.parametrize("gain", [1e-3, 1.0])
+def test_network_hears_the_reference_level(tmp_path, gain):
+    """Whatever the level and however long the pause; the result has the file's own level."""
+    audio = np.concatenate([np.zeros(3 * SAMPLE_RATE),
+                            gain * write_audio(tmp_path / "a.wav", 3.0)[:, 0]])
+    sf.write(tmp_path / "a.wav", audio, SAMPLE_RATE, subtype="DOUBLE")
+    heard = []
+
+    def predict(piece: np.ndarray) -> np.ndarray:
+        heard.append(piece)
+        return 0.5 * piece
+
+    job = run_file(tmp_path / "a.wav", predict, make_network(reference_dbfs=-20.0))
+    active = np.concatenate(heard, axis=-1)[0, -3 * SAMPLE_RATE :]
+    assert 10.0 * np.log10(np.mean(active**2)) == pytest.approx(-20.0, abs=0.1)
+    np.testing.assert_allclose(sf.read(job.denoised)[0], 0.5 * audio, atol=gain * 1e-6)
+
+
+def test_broken_network_leaves_nothing(tmp_path):
+    write_audio(tmp_path / "a.wav")
+    with pytest.raises(ValueError, match="the network returned NaN"):
+        run_file(tmp_path / "a.wav", lambda audio: audio * np.nan)
+    with pytest.raises(SystemExit):
+        run_file(tmp_path / "a.wav", lambda audio: sys.exit(1))
+    assert visible(tmp_path) == {"a.wav"}
+
+
+def test_left_over_temporary_files_are_removed_after_an_hour(tmp_path):
+    write_audio(tmp_path / "a.wav")
+    old, new = tmp_path / ".a_denoised.wav.abcdefgh.wav", tmp_path / ".a_denoised.wav.ijklmnop.wav"
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (time.time() - 7200.0,) * 2)
+    run_file(tmp_path / "a.wav")
+    assert not old.exists() and new.exists()
+
+
+def test_spectrogram_is_a_picture(tmp_path):
+    import matplotlib.image
+
+    write_audio(tmp_path / "a.wav", 3.0, channels=2)
+    job = run_file(tmp_path / "a.wav", spectrogram=True)
+    picture = matplotlib.image.imread(job.picture)
+    assert picture.shape[0] > 800 and picture.shape[1] > 1000
+    assert picture[..., :3].std() > 0.1
+
+
+def test_spectrogram_levels(tmp_path):
+    from spectrogram import spectrogram_db
+
+    for seconds in (0.01, 1.0, 25.0):
+        samples = round(seconds * SAMPLE_RATE)
+        tone = np.sin(2.0 * np.pi * 64 * SAMPLE_RATE / 2048 * np.arange(samples) / SAMPLE_RATE)
+        sf.write(tmp_path / "a.wav", tone, SAMPLE_RATE, subtype="FLOAT")
+        level = spectrogram_db(audio_io.open_recording(tmp_path / "a.wav"), samples)
+        assert level.shape[0] == 1025 and 1 <= level.shape[1] <= 1600
+        assert np.isfinite(level).all()
+        if seconds >= 1.0:
+            assert level[64, level.shape[1] // 2] == pytest.approx(0.0, abs=0.1)
+            assert level[500, level.shape[1] // 2] < -60.0
+
+
+# --- The network ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shipped(tmp_path, tiny_run, monkeypatch) -> Path:
+    """Stands for `pretrained/`."""
+    folder = tmp_path / "pretrained"
+    folder.mkdir()
+    for name in (BEST_NAME, CONFIG_NAME):
+        (folder / name).write_bytes((tiny_run / name).read_bytes())
+    monkeypatch.setattr(config, "PRETRAINED", folder)
+    monkeypatch.setattr(inference, "PRETRAINED", folder)
+    return folder
+
+
+def test_weights_are_chosen_in_turn(tmp_path, tiny_run, tiny_unet, shipped, caplog):
+    caplog.set_level("INFO")
+    nowhere = Config(path_experiment=str(tmp_path / "none"))
+    network = inference.choose_network(nowhere, unet_given=False)
+    assert (network.weights, network.unet) == (shipped / BEST_NAME, tiny_unet)
+    assert "shipped with the project" in caplog.text and "depth 2" in caplog.text
+    caplog.clear()
+    network = inference.choose_network(Config(path_experiment=str(tiny_run)), unet_given=True)
+    assert (network.weights, network.unet) == (tiny_run / BEST_NAME, tiny_unet)
+    assert f"best of {tiny_run}" in caplog.text
+    assert "not the unet settings of this call" in caplog.text
+    named = Config(path_experiment=str(tmp_path), weights=str(tiny_run / BEST_NAME))
+    assert inference.choose_network(named, unet_given=False).unet == tiny_unet
+    assert inference.choose_network(named, unet_given=True).unet == UnetConfig()
+    (tmp_path / "ck.index").write_bytes(b"")
+    prefix = Config(path_experiment=str(tmp_path), weights=str(tmp_path / "ck"))
+    assert inference.choose_network(prefix, unet_given=False).unet == UnetConfig()
+
+
+def test_missing_weights_are_named(tmp_path, shipped):
+    for name in ("gone.weights.h5", "gone/checkpoint"):
+        with pytest.raises(FileNotFoundError, match="`weights` must be"):
+            inference.choose_network(Config(path_experiment=".", weights=name), unet_given=False)
+    (shipped / BEST_NAME).unlink()
+    with pytest.raises(FileNotFoundError, match="there are no weights"):
+        inference.choose_network(Config(path_experiment=str(tmp_path)), unet_given=False)
+
+
+def test_segment_length_does_not_matter(tmp_path, tiny_run, tiny_unet):
+    """Within -60 dB of the signal, the ends included, with a real network."""
+    network = make_network(weights=tiny_run / BEST_NAME, unet=tiny_unet, reference_dbfs=-20.0)
+    predict = inference.make_predict(network)
+    write_audio(tmp_path / "a.wav", 23.0, subtype="FLOAT")
+    results = []
+    for seconds in (5.0, 20.0):
+        job = run_file(tmp_path / "a.wav", predict, network, segment_seconds=seconds,
+                       overwrite=True)
+        results.append(sf.read(job.denoised)[0])
+    error = np.abs(results[0] - results[1]).max() / np.sqrt(np.mean(results[1] ** 2))
+    assert 20.0 * np.log10(error + 1e-12) < -60.0
+
+
+# --- The program ------------------------------------------------------------------------------
+
+
+def test_program_restores_a_recording(tmp_path, tiny_run):
+    name = "M\u00fcller's [take=1] 'live'.wav"
+    audio = write_audio(tmp_path / name, 1.5, 48000, channels=2, subtype="PCM_24")
+    done = run_program(name, "inference.denoising_strength=0.25", "--config-name",
+                       "conf_prototype", f"weights={tiny_run / BEST_NAME}",
+                       "inference.spectrogram=true", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    stem = name.removesuffix(".wav")
+    assert visible(tmp_path) == {name, f"{stem}_denoised_s2.5.wav", f"{stem}_residual_s2.5.wav",
+                                 f"{stem}_spectrogram_s2.5.png"}
+    result, rate = sf.read(tmp_path / f"{stem}_denoised_s2.5.wav")
+    assert (rate, result.shape) == (48000, audio.shape)
+    assert done.stdout == ""
+    assert all(line.startswith(("INFO: ", "WARNING: ")) for line in done.stderr.splitlines())
+    assert str(tiny_run / BEST_NAME) in done.stderr and "depth 2" in done.stderr
+
+
+def test_program_goes_on_past_bad_files(tmp_path, tiny_run):
+    for name in ("a.wav", "b.flac"):
+        write_audio(tmp_path / name)
+    (tmp_path / "bad.wav").write_bytes(b"")
+    sf.write(tmp_path / "nan.wav", np.full(1000, np.nan), SAMPLE_RATE, subtype="FLOAT")
+    done = run_program("a.wav", "bad.wav", "nan.wav", "gone.wav", "b.flac",
+                       f"path_experiment={tiny_run}", cwd=tmp_path)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: 3 of 5 recordings failed")
+    assert all(name in last for name in ("bad.wav", "nan.wav", "gone.wav"))
+    assert "Traceback" not in done.stderr
+    assert visible(tmp_path) == {"a.wav", "b.flac", "bad.wav", "nan.wav", "a_denoised.wav",
+                                 "a_residual.wav", "b_denoised.flac", "b_residual.flac"}
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ([], "no recording given"),
+    (["gone.wav"], "gone.wav: no such file"),
+    (["a.wav", "inference.denoising_strength=2"], "must be in [0, 1]"),
+    (["a.wav", "inference.denoising_strength=lots"], "could not be converted"),
+    (["a.wav", "weights=gone.weights.h5"], "weights='gone.weights.h5'"),
+    (["a.wav", "--config-name", "gone"], "Cannot find primary config 'gone'"),
+])
+def test_a_mistake_ends_in_one_line(tmp_path, arguments, message):
+    write_audio(tmp_path / "a.wav")
+    done = run_program(*arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and message in line
+    assert visible(tmp_path) == {"a.wav"}
+
+
+def test_help_says_how_to_call(tmp_path):
+    done = run_program("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "python inference.py FILE..." in done.stdout and "denoising_strength" in done.stdout
+    assert visible(tmp_path) == set()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
+def test_a_kill_leaves_no_half_results(tmp_path, tiny_run, kind):
+    write_audio(tmp_path / "a.wav", 120.0)
+    process = subprocess.Popen([sys.executable, str(ROOT / "inference.py"), "a.wav",
+                                f"path_experiment={tiny_run}"], cwd=tmp_path,
+                               stderr=subprocess.DEVNULL)
+    try:
+        while len(visible(tmp_path)) == 1 and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(kind)
+        assert process.wait(timeout=300) != 0
+    finally:
+        process.kill()
+    names = visible(tmp_path) - {"a.wav"}
+    assert all(name.startswith(".") for name in names)
+    assert kind == signal.SIGKILL or not names

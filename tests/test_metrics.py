@@ -1,0 +1,56 @@
+"""Measures on signals whose values are known."""
+
+import numpy as np
+import pytest
+
+import dsp
+import metrics
+from dataset_loader import Mixture
+
+
+@pytest.fixture
+def clean():
+    return np.sin(2 * np.pi * 440 * np.arange(44100) / 44100).astype(np.float32)
+
+
+@pytest.fixture
+def noise():
+    return np.random.default_rng(0).standard_normal(44100).astype(np.float32)
+
+
+def test_snr_and_si_sdr(clean, noise):
+    noisy = dsp.mix_at_snr(clean, noise, 10.0)
+    assert metrics.snr_db(clean, noisy) == pytest.approx(10.0, abs=1e-3)
+    assert metrics.si_sdr_db(clean, noisy) == pytest.approx(10.0, abs=0.2)
+    # A change of gain is an error for the one and not for the other.
+    assert metrics.si_sdr_db(clean, 0.5 * noisy) == pytest.approx(
+        metrics.si_sdr_db(clean, noisy), abs=1e-3)
+    assert metrics.snr_db(clean, 0.5 * clean) == pytest.approx(6.02, abs=0.01)
+
+
+def test_log_spectral_distance_of_a_gain_is_that_gain():
+    noise = np.random.default_rng(0).standard_normal(44100).astype(np.float32)
+    assert metrics.log_spectral_distance_db(noise, noise) == 0.0
+    assert metrics.log_spectral_distance_db(noise, 0.5 * noise) == pytest.approx(6.02, abs=0.05)
+
+
+def test_judging_tells_over_and_under_denoising(clean, noise):
+    noisy = dsp.mix_at_snr(clean, noise, 3.0)
+    kept = metrics.judge(clean, noisy, noisy)
+    assert kept["snr_gain_db"] == 0.0 and kept["residual_correlation"] == 0.0
+    gutted = metrics.judge(clean, noisy, 0.1 * noisy)
+    assert gutted["energy_db"] < -15.0 and gutted["residual_correlation"] > 0.7
+    perfect = metrics.judge(clean, noisy, clean)
+    assert perfect["snr_gain_db"] == float("inf") and abs(perfect["residual_correlation"]) < 0.02
+
+
+def test_mixtures_are_averaged_by_category_and_snr(clean, noise):
+    mixtures = [Mixture(dsp.mix_at_snr(clean, noise, snr), clean, category, "none", snr)
+                for category, snr in (("speech", 3.0), ("music", 10.0), ("music", 3.0))]
+    rows = metrics.judge_mixtures(lambda audio: 0.5 * audio, mixtures)
+    means = metrics.average(rows)
+    assert len(rows) == 3
+    assert means["noise_left_db"] == pytest.approx(-6.02, abs=0.01)
+    gains = [row["snr_gain_db"] for row in rows]
+    assert means["snr_gain_db_music"] == pytest.approx(np.mean(gains[1:]))
+    assert means["snr_gain_db_at_3"] == pytest.approx(np.mean([gains[0], gains[2]]))

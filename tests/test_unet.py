@@ -1,0 +1,588 @@
+"""The network against a NumPy one, its layers, and the reading of weights."""
+
+import dataclasses
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from omegaconf import OmegaConf
+
+import unet
+from config import UnetConfig
+
+ROOT = Path(__file__).resolve().parent.parent
+# The published form's checkpoint and outputs are too large for the repository.
+GOLDEN = Path(os.environ.get("GOLDEN_DIR", ROOT.parent / "shared" / "golden"))
+GOLDEN_RUN = GOLDEN / "two_stage_d3_tfc1_sam"
+TOLERANCE = 1e-4  # of the largest reference value
+TINY = {"depth": 2, "channels": [3, 4, 5]}
+OPTIONS = {"extractor_kernel": 3, "fold_bins": 4, "compression": 0.3, "output": "mask"}
+FORMS = {
+    "golden": {},
+    "two_convolutions": {"num_tfc": 2},
+    "three_convolutions": {"num_tfc": 3, "depth": 1},
+    "no_projection": {"channels": [4, 4, 4]},
+    "one_stage": {"num_stages": 1},
+    "no_sam": {"use_SAM": False},
+    "no_embeddings": {"use_fencoding": False},
+    "folded": {"fold_bins": 3},
+    "mask": {"output": "mask"},
+    "compressed": {"compression": 0.3},
+    "even_extractor": {"extractor_kernel": 4},
+    "all_options": OPTIONS,
+    "all_options_one_stage": OPTIONS | {"num_stages": 1},
+}
+
+
+def settings_of(form):
+    return UnetConfig(**(TINY | FORMS[form]))
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def to_numpy(tensors):
+    return [ops.convert_to_numpy(tensor) for tensor in tensors]
+
+
+def assert_close(found, expected, tolerance=TOLERANCE):
+    assert found.shape == expected.shape
+    assert np.max(np.abs(found - expected)) <= tolerance * np.max(np.abs(expected))
+
+
+def randomize(model, rng):
+    """Gives every variable values, also those that start at zero."""
+    for variable in model.variables:
+        variable.assign(rng.normal(0.0, 0.2, variable.shape))
+
+
+# ---- the same network in NumPy, one sum at a time ----
+
+
+class Reference:
+    """The network as the paper's text has it; weights are made when first asked for.
+
+    `weights` then holds each variable under the name that the published checkpoints have for it.
+    """
+
+    def __init__(self, settings, rng):
+        self.settings, self.rng, self.weights = settings, rng, {}
+
+    def weight(self, name, shape):
+        if name not in self.weights:
+            self.weights[name] = self.rng.normal(0.0, 0.2, shape).astype("float32")
+        return self.weights[name].astype("float64")
+
+    @staticmethod
+    def elu(x):
+        return np.where(x > 0.0, x, np.expm1(np.minimum(x, 0.0)))
+
+    def conv(self, name, x, filters, size, stride=1, activation=None):
+        kernel = self.weight(f"{name}/kernel", (size, size, x.shape[-1], filters))
+        bias = self.weight(f"{name}/bias", (filters,))
+        before, after = size // 2, size // 2 - (1 - size % 2)
+        x = np.pad(x, ((before, after), (before, after), (0, 0)), mode="symmetric")
+        rows, columns = ((length - size) // stride + 1 for length in x.shape[:2])
+        y = np.zeros((rows, columns, filters))
+        for row in range(rows):
+            for column in range(columns):
+                window = x[row * stride:row * stride + size, column * stride:column * stride + size]
+                y[row, column] = np.einsum("ijc,ijcf->f", window, kernel) + bias
+        return y if activation is None else activation(y)
+
+    def transposed_conv(self, name, x, filters):
+        kernel = self.weight(f"{name}/kernel", (4, 4, filters, x.shape[-1]))
+        y = np.zeros((2 * x.shape[0] + 2, 2 * x.shape[1] + 2, filters))
+        for row in range(x.shape[0]):
+            for column in range(x.shape[1]):
+                square = np.einsum("ijfc,c->ijf", kernel, x[row, column])
+                y[2 * row:2 * row + 4, 2 * column:2 * column + 4] += square
+        return self.elu(y + self.weight(f"{name}/bias", (filters,)))
+
+    def block(self, name, x, filters):
+        seen, y = x, None
+        for index in range(self.settings.num_tfc):
+            seen = x if y is None else np.concatenate([y, seen], axis=-1)
+            y = self.conv(f"{name}/tfc/H/{index}", seen, filters, 3, activation=self.elu)
+        return y + self.conv(f"{name}/conv2d_res", x, filters, 1)
+
+    def unet(self, stage, x):
+        depth, channels = self.settings.depth, self.settings.channels
+        skips = []
+        for level in range(depth):
+            name = f"encoder_s{stage}/eblocks/{level}"
+            skips.append(self.block(f"{name}/i_block", x, channels[level]))
+            x = self.conv(f"{name}/conv2d_2", skips[-1], channels[level + 1], 4, 2, self.elu)
+        x = self.block(f"encoder_s{stage}/i_block", x, channels[depth])
+        for level in reversed(range(depth)):
+            name = f"decoder_s{stage}/dblocks/{level}"
+            transposed = self.transposed_conv(f"{name}/tconv_1", x, channels[level])
+            nearest = x.repeat(2, axis=0).repeat(2, axis=1)
+            if nearest.shape[-1] != channels[level]:
+                nearest = self.conv(f"{name}/projection", nearest, channels[level], 1,
+                                    activation=self.elu)
+            x = crop(transposed, nearest.shape) + nearest
+            x = np.concatenate([crop(x, skips[level].shape), skips[level]], axis=-1)
+            x = self.block(f"{name}/i_block", x, channels[level])
+        return x
+
+    def embed(self, x):
+        if not self.settings.use_fencoding:
+            return x
+        bins = x.shape[1]
+        place = np.arange(bins) / max(bins - 1, 1)
+        channels = [np.cos(2.0**octave * np.pi * place) for octave in range(10)]
+        return np.concatenate([x, np.broadcast_to(np.stack(channels, -1), (*x.shape[:2], 10))], -1)
+
+    def compress(self, x):
+        z = to_complex(x)
+        return to_parts(z * (np.abs(z)**2 + 1e-6)**((self.settings.compression - 1.0) / 2.0))
+
+    def estimate(self, x, residual):
+        if self.settings.output == "mask":
+            residual = to_parts(to_complex(x) * to_complex(residual))
+        return x + residual
+
+    def __call__(self, spectrogram):
+        """Maps `(frames, bins, 2)` to the list of estimates."""
+        chosen, filters = self.settings, self.settings.channels[0]
+        frames, bins, _ = spectrogram.shape
+        missing = -bins % chosen.fold_bins
+        x = np.pad(spectrogram, ((0, 0), (0, missing), (0, 0)), mode="symmetric")
+        x = x.reshape(frames, (bins + missing) // chosen.fold_bins, 2 * chosen.fold_bins)
+        seen = self.embed(self.compress(x))
+        size = chosen.extractor_kernel
+        features = self.unet(1, self.conv("conv2d_1", seen, filters, size, activation=self.elu))
+        estimates = []
+        if chosen.num_stages == 2:
+            attended = self.conv("sam_1/conv1", features, filters, 3)
+            estimates.append(self.estimate(
+                x, self.conv("sam_1/conv2", features, x.shape[-1], 3)))
+            mask = self.conv("sam_1/conv3", self.compress(estimates[0]), filters, 3,
+                             activation=lambda y: 1.0 / (1.0 + np.exp(-y)))
+            if chosen.use_SAM:
+                features = attended * mask + features
+            own = self.conv("conv2d_2", seen, filters, size, activation=self.elu)
+            features = self.unet(2, np.concatenate([own, features], axis=-1))
+        final = self.conv("finalblock/conv2", features, x.shape[-1], 3)
+        estimates.insert(0, self.estimate(x, final) if chosen.output == "mask" else final)
+        return [estimate.reshape(frames, -1, 2)[:, :bins] for estimate in estimates]
+
+
+def crop(x, shape):
+    row, column = ((x.shape[axis] - shape[axis]) // 2 for axis in (0, 1))
+    return x[row:row + shape[0], column:column + shape[1]]
+
+
+def to_complex(x):
+    return x[..., 0::2] + 1j * x[..., 1::2]
+
+
+def to_parts(z):
+    return np.stack([z.real, z.imag], axis=-1).reshape(*z.shape[:-1], -1)
+
+
+def write_checkpoint(weights, prefix, extra=None):
+    """Writes a TensorFlow object-graph checkpoint as `Model.save_weights` of Keras 2 did."""
+    tf = pytest.importorskip("tensorflow")
+    tree = {}
+    for name, value in weights.items():
+        *parents, leaf = f"layer_with_weights-0/{name}".split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = tf.Variable(value)
+
+    def to_node(branch):
+        if isinstance(branch, dict):
+            return tf.train.Checkpoint(**{name: to_node(leaf) for name, leaf in branch.items()})
+        return branch
+
+    to_node(tree | (extra or {})).write(str(prefix))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_checkpoint_gives_what_the_numpy_network_gives(form, rng, tmp_path):
+    reference = Reference(settings_of(form), rng)
+    spectrogram = rng.standard_normal((5, 22, 2)).astype("float32")
+    expected = reference(spectrogram)
+    write_checkpoint(reference.weights, tmp_path / "checkpoint")
+    model = unet.build_model_denoise(settings_of(form))
+    unet.load_weights(model, tmp_path / "checkpoint")
+    found = to_numpy(model(spectrogram[None]))
+    assert len(found) == len(expected) == settings_of(form).num_stages
+    for one, other in zip(found, expected, strict=True):
+        assert_close(one[0], other)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (2, 1), (7, 2), (9, 30)])
+@pytest.mark.parametrize("form", ["golden", "all_options"])
+def test_odd_sizes_give_what_the_numpy_network_gives(form, shape, rng, tmp_path):
+    reference = Reference(dataclasses.replace(settings_of(form), use_fencoding=shape[1] > 1), rng)
+    spectrogram = rng.standard_normal((*shape, 2)).astype("float32")
+    expected = reference(spectrogram)
+    write_checkpoint(reference.weights, tmp_path / "checkpoint")
+    model = unet.build_model_denoise(reference.settings)
+    unet.load_weights(model, tmp_path / "checkpoint")
+    for one, other in zip(to_numpy(model(spectrogram[None])), expected, strict=True):
+        assert_close(one[0], other)
+
+
+# ---- the published form ----
+
+
+@pytest.fixture(scope="module")
+def golden_model():
+    if not GOLDEN_RUN.is_dir():
+        pytest.skip("the golden files are not here: set GOLDEN_DIR to their folder")
+    pytest.importorskip("tensorflow")
+    model = unet.build_model_denoise(SimpleNamespace())
+    unet.load_weights(model, GOLDEN_RUN / "checkpoint")
+    return model
+
+
+def test_golden_outputs(golden_model):
+    golden = np.load(GOLDEN_RUN / "golden.npz")
+    found = to_numpy(golden_model(golden["input"]))
+    for name, estimate in zip(("stage2", "stage1"), found, strict=True):
+        assert_close(estimate, golden[name])
+
+
+def test_numpy_network_has_the_published_names(rng):
+    if not GOLDEN_RUN.is_dir():
+        pytest.skip("the golden files are not here: set GOLDEN_DIR to their folder")
+    reference = Reference(UnetConfig(), rng)
+    reference(np.zeros((1, 2, 2)))
+    names = {f"layer_with_weights-0/{name}/.ATTRIBUTES/VARIABLE_VALUE {list(value.shape)}"
+             for name, value in reference.weights.items()}
+    lines = (GOLDEN_RUN / "variables.txt").read_text(encoding="utf-8").splitlines()
+    assert names == {line for line in lines if not line.startswith("_")}
+
+
+BACKEND_SCRIPT = """
+import sys
+import keras, numpy as np
+import unet
+from config import UnetConfig
+settings, weights, arrays = eval(sys.argv[1]), sys.argv[2], np.load(sys.argv[3])
+model = unet.build_model_denoise(settings)
+unet.load_weights(model, weights)
+for index, estimate in enumerate(model.predict_on_batch(arrays["input"])):
+    expected = arrays[f"output{index}"]
+    difference = np.max(np.abs(estimate - expected)) / np.max(np.abs(expected))
+    assert difference <= 1e-4, (index, difference)
+noise = np.random.default_rng(0).standard_normal(arrays["input"].shape).astype("float32")
+model.compile("adam", loss=["mae"] * settings.num_stages)
+assert np.isfinite(model.train_on_batch(noise, [noise] * settings.num_stages))
+"""
+
+
+def run_on_backend(backend, folder, settings, model, inputs, outputs):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    model.save_weights(folder / "model.weights.h5")
+    np.savez(folder / "arrays.npz", input=inputs,
+             **{f"output{index}": output for index, output in enumerate(outputs)})
+    environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, "-c", BACKEND_SCRIPT, repr(settings), folder / "model.weights.h5",
+         folder / "arrays.npz"], env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize("form", ["golden", "all_options"])
+def test_other_backends_give_the_same(backend, form, rng, tmp_path):
+    settings = settings_of(form)
+    model = unet.build_model_denoise(settings)
+    randomize(model, rng)
+    inputs = rng.standard_normal((2, 3, 21, 2)).astype("float32")
+    run_on_backend(backend, tmp_path, settings, model, inputs, to_numpy(model(inputs)))
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_golden_outputs_on_other_backends(backend, golden_model, tmp_path):
+    golden = np.load(GOLDEN_RUN / "golden.npz")
+    run_on_backend(backend, tmp_path, UnetConfig(), golden_model, golden["input"],
+                   [golden["stage2"], golden["stage1"]])
+
+
+@pytest.mark.parametrize(("depth", "num_tfc", "count"), [
+    (3, 1, 1_880_388), (3, 2, 3_309_764), (4, 3, 10_938_948), (6, 3, 71_408_196)])
+def test_parameter_counts(depth, num_tfc, count):
+    model = unet.build_model_denoise(SimpleNamespace(depth=depth, num_tfc=num_tfc))
+    assert model.count_params() == count
+
+
+# ---- settings ----
+
+
+def test_settings_from_any_object():
+    model = unet.build_model_denoise(OmegaConf.create(TINY | {"num_stages": 1}))
+    assert model.settings == UnetConfig(**TINY, num_stages=1)
+    assert unet.build_model_denoise(SimpleNamespace(**TINY)).settings == UnetConfig(**TINY)
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("depth", 0), ("depth", 7), ("num_tfc", 0), ("num_stages", 3), ("channels", [4, 0, 4, 4]),
+    ("extractor_kernel", 0), ("fold_bins", 0), ("compression", 0.0), ("output", "phase"),
+    ("activation", "eluu"), ("depth", "deep"), ("channels", 8)])
+def test_bad_settings_are_named(name, value):
+    with pytest.raises(ValueError, match=r"`unet\.\w+` must be .* Received: unet\.\w+="):
+        unet.build_model_denoise(SimpleNamespace(**{name: value}))
+
+
+# ---- pieces ----
+
+
+@pytest.mark.parametrize("kernel_size", [1, 2, 3, 4, 7, 12])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (3, 2), (4, 30)])
+def test_mirror_pad_is_numpys(kernel_size, shape, rng):
+    inputs = rng.standard_normal((2, *shape, 3)).astype("float32")
+    before, after = kernel_size // 2, kernel_size // 2 - (1 - kernel_size % 2)
+    expected = np.pad(inputs, ((0, 0), (before, after), (before, after), (0, 0)), "symmetric")
+    np.testing.assert_array_equal(ops.convert_to_numpy(
+        unet.mirror_pad(ops.convert_to_tensor(inputs), kernel_size)), expected)
+
+
+def test_frequency_embeddings_are_exact():
+    bins = np.arange(1025)[:, None]
+    expected = np.cos(2.0 ** np.arange(10) * np.pi * bins / 1024)
+    found = ops.convert_to_numpy(unet.frequency_embeddings(1025, "float32"))
+    np.testing.assert_allclose(found, expected[None, None], atol=1e-6)
+
+
+@pytest.mark.parametrize("bins", [1, 7, 8, 9])
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_unfolding_undoes_folding(bins, count, rng):
+    inputs = rng.standard_normal((2, 3, bins, 2)).astype("float32")
+    folded = unet.fold_bins(ops.convert_to_tensor(inputs), count)
+    assert folded.shape == (2, 3, -(-bins // count), 2 * count)
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(unet.unfold_bins(folded, count, bins)), inputs)
+
+
+def test_complex_product_and_compression(rng):
+    left, right = rng.standard_normal((2, 1, 3, 5, 6)).astype("float32")
+    product = unet.multiply_complex(ops.convert_to_tensor(left), ops.convert_to_tensor(right))
+    np.testing.assert_allclose(ops.convert_to_numpy(product),
+                               to_parts(to_complex(left) * to_complex(right)), rtol=1e-4, atol=1e-5)
+    compressed = to_complex(ops.convert_to_numpy(unet.compress(ops.convert_to_tensor(left), 0.3)))
+    np.testing.assert_allclose(np.abs(compressed), np.abs(to_complex(left))**0.3, rtol=1e-3)
+    np.testing.assert_allclose(np.angle(compressed), np.angle(to_complex(left)), atol=1e-4)
+
+
+# ---- layers ----
+
+LAYERS = {
+    "conv": (unet.SymmetricConv2D(4, 3, activation="elu"), [(2, 5, 7, 3)]),
+    "strided_conv": (unet.SymmetricConv2D(4, 4, strides=2), [(2, 5, 7, 3)]),
+    "extractor": (unet.FeatureExtractor(4, 7), [(2, 5, 9, 2)]),
+    "extractor_without_embeddings": (unet.FeatureExtractor(4, 3, use_fencoding=False),
+                                     [(2, 5, 9, 2)]),
+    "block": (unet.IBlock(4, num_tfc=2), [(2, 5, 7, 3)]),
+    "upsampling": (unet.UpsamplingConv2D(4), [(2, 3, 4, 3)]),
+    "encoder_level": (unet.EncoderLevel(4, 6), [(2, 5, 7, 3)]),
+    "decoder_level": (unet.DecoderLevel(4), [(2, 3, 4, 6), (2, 5, 7, 4)]),
+    "decoder_level_without_projection": (unet.DecoderLevel(4), [(2, 3, 4, 4), (2, 6, 7, 4)]),
+    "encoder_decoder": (unet.EncoderDecoder(2, [3, 4, 5]), [(2, 5, 7, 3)]),
+    "attention": (unet.SupervisedAttention(), [(2, 5, 7, 4), (2, 5, 7, 2)]),
+    "attention_mask": (unet.SupervisedAttention("mask", 0.3), [(2, 5, 7, 4), (2, 5, 7, 6)]),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layer(name, rng, tmp_path):
+    original, shapes = LAYERS[name]
+    layer = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(original))
+    assert layer.get_config() == original.get_config()
+    inputs = [rng.standard_normal(shape).astype("float32") for shape in shapes]
+    symbols = [keras.Input((None, None, shape[-1])) for shape in shapes]
+    model = keras.Model(symbols, layer(*symbols))
+    outputs = model(inputs)
+    expected = layer.compute_output_shape(*shapes)
+    found = [tuple(output.shape) for output in outputs] if isinstance(outputs, list) \
+        else tuple(outputs.shape)
+    assert found == expected
+
+    # One step moves every weight, though some start at zero.
+    outputs = outputs if isinstance(outputs, list) else [outputs]
+    randomize(model, rng)
+    before = [np.array(variable) for variable in model.get_weights()]
+    model.compile("sgd", loss=["mse"] * len(outputs))
+    targets = [rng.standard_normal(output.shape).astype("float32") for output in outputs]
+    assert np.isfinite(model.train_on_batch(inputs, targets))
+    for old, new in zip(before, model.get_weights(), strict=True):
+        assert not np.array_equal(old, new)
+
+    model.save(tmp_path / "layer.keras")
+    loaded = keras.models.load_model(tmp_path / "layer.keras")
+    for one, other in zip(keras.tree.flatten(model(inputs)), keras.tree.flatten(loaded(inputs)),
+                          strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(one), ops.convert_to_numpy(other))
+
+
+@pytest.mark.parametrize("make", [
+    lambda: unet.SymmetricConv2D(0), lambda: unet.SymmetricConv2D(4, 0),
+    lambda: unet.IBlock(4, num_tfc=0), lambda: unet.EncoderDecoder(3, [4, 4, 4])])
+def test_layers_name_bad_arguments(make):
+    with pytest.raises(ValueError, match=r"`\w+` must be .* Received: \w+="):
+        make()
+
+
+# ---- the whole model ----
+
+
+@pytest.mark.parametrize("form", ["golden", "one_stage", "no_sam", "all_options"])
+def test_model_is_saved_whole_and_as_weights(form, rng, tmp_path):
+    model = unet.build_model_denoise(settings_of(form))
+    randomize(model, rng)
+    inputs = rng.standard_normal((1, 5, 9, 2)).astype("float32")
+    expected = to_numpy(model(inputs))
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    fresh = unet.build_model_denoise(settings_of(form))
+    unet.load_weights(fresh, tmp_path / "model.weights.h5")
+    for other in (keras.models.load_model(tmp_path / "model.keras"), fresh):
+        for one, two in zip(expected, to_numpy(other(inputs)), strict=True):
+            np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("form", ["golden", "all_options"])
+def test_training_moves_every_weight(form, rng):
+    model = unet.build_model_denoise(settings_of(form))
+    before = model.get_weights()
+    model.compile(keras.optimizers.SGD(1.0), loss=["mse"] * 2)
+    inputs, target = rng.standard_normal((2, 2, 6, 25, 2)).astype("float32")
+    for _ in range(3):  # what a mask that starts at zero hides moves later
+        assert np.isfinite(model.train_on_batch(inputs, [target] * 2))
+    unmoved = [variable.path for variable, old in zip(model.variables, before, strict=True)
+               if np.array_equal(old, variable)]
+    assert not unmoved
+
+
+@pytest.mark.parametrize("num_stages", [1, 2])
+@pytest.mark.parametrize("fold_bins", [1, 4])
+def test_fresh_mask_network_returns_its_input(num_stages, fold_bins, rng):
+    settings = UnetConfig(**TINY, num_stages=num_stages, fold_bins=fold_bins, output="mask",
+                          compression=0.3)
+    inputs = rng.standard_normal((2, 3, 11, 2)).astype("float32")
+    outputs = unet.build_model_denoise(settings).predict_on_batch(inputs)
+    assert isinstance(outputs, list) and len(outputs) == num_stages
+    for output in outputs:
+        np.testing.assert_array_equal(output, inputs)
+
+
+def test_silence_has_finite_gradients(rng):
+    tf = pytest.importorskip("tensorflow")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("gradients are taken with TensorFlow here")
+    model = unet.build_model_denoise(settings_of("all_options"))
+    randomize(model, rng)
+    silence = tf.zeros((1, 4, 9, 2))
+    with tf.GradientTape() as tape:
+        tape.watch(silence)
+        loss = tf.add_n([tf.reduce_sum(tf.square(out - 0.1)) for out in model(silence)])
+    gradients = tape.gradient(loss, [silence, *model.trainable_variables])
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("form", ["golden", "all_options"])
+def test_sizes_may_be_unknown_while_tracing(form, rng):
+    tf = pytest.importorskip("tensorflow")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("only TensorFlow traces with unknown sizes")
+    model = unet.build_model_denoise(settings_of(form))
+    randomize(model, rng)
+    traced = tf.function(lambda inputs: model(inputs),
+                         input_signature=[tf.TensorSpec((None, None, None, 2))])
+    for shape in ((1, 1, 1), (1, 1, 7), (2, 6, 23)):
+        inputs = rng.standard_normal((*shape, 2)).astype("float32")
+        for one, other in zip(to_numpy(traced(inputs)), to_numpy(model(inputs)), strict=True):
+            assert_close(one, other, 1e-5)
+
+
+# ---- refused weights ----
+
+
+@pytest.fixture(params=["checkpoint", "model.weights.h5"])
+def write_weights(request, rng, tmp_path):
+    """Returns a function that stores a network with one change and returns the path."""
+    def write(change=None, **settings):
+        settings = UnetConfig(**(TINY | settings))
+        path = tmp_path / request.param
+        if request.param == "checkpoint":
+            reference = Reference(settings, rng)
+            reference(np.zeros((1, 4, 2)))
+            weights = reference.weights
+            if change is not None:
+                name, value = change
+                weights.pop(name) if value is None else weights.update({name: value})
+            write_checkpoint(weights, path)
+        else:
+            unet.build_model_denoise(settings).save_weights(path)
+            if change is not None:
+                name, value = change
+                with h5py.File(path, "a") as file:
+                    stored = "final/conv/vars/1" if name == "finalblock/conv2/bias" else name
+                    if stored in file:
+                        del file[stored]
+                    if value is not None:
+                        file[stored] = value
+        return path
+    return write
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (("finalblock/conv2/bias", np.zeros(3, "float32")), r"expected .*\(2,\).* found .*\(3,\)"),
+    (("finalblock/conv2/bias", None), r"expected .*\(2,\).* found nothing"),
+    (("finalblock/conv9/bias", np.zeros(3, "float32")), r"conv9.*expected nothing.*\(3,\)"),
+])
+def test_mismatch_is_named_and_changes_nothing(change, message, write_weights):
+    model = unet.build_model_denoise(SimpleNamespace(**TINY))
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=rf"`path` must .*final.*{message}.* Received: path="):
+        unet.load_weights(model, write_weights(change))
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("settings", [
+    {"depth": 1}, {"num_tfc": 2}, {"num_stages": 1}, {"channels": [3, 4, 6]},
+    {"use_fencoding": False}, {"extractor_kernel": 3}])
+def test_weights_of_another_network_are_refused(settings, write_weights):
+    path = write_weights(**settings)
+    with pytest.raises(ValueError, match=r"Variable .*: expected .*, found .*"):
+        unet.load_weights(unet.build_model_denoise(SimpleNamespace(**TINY)), path)
+
+
+def test_missing_and_broken_files(tmp_path):
+    model = unet.build_model_denoise(SimpleNamespace(**TINY))
+    for name in ("none.weights.h5", "none"):
+        with pytest.raises(FileNotFoundError, match="Received: path=.*none"):
+            unet.load_weights(model, tmp_path / name)
+    (tmp_path / "broken.weights.h5").write_bytes(b"not HDF5")
+    with pytest.raises(ValueError, match="Received: path=.*broken"):
+        unet.load_weights(model, tmp_path / "broken.weights.h5")
+
+
+def test_state_of_an_optimizer_is_not_a_weight(rng, tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    reference = Reference(UnetConfig(**TINY), rng)
+    reference(np.zeros((1, 4, 2)))
+    write_checkpoint(reference.weights, tmp_path / "checkpoint",
+                     {"optimizer": {"iter": tf.Variable(1)}, "save_counter": tf.Variable(1)})
+    model = unet.build_model_denoise(SimpleNamespace(**TINY))
+    unet.load_weights(model, tmp_path / "checkpoint")
+    np.testing.assert_array_equal(model.final.conv.bias,
+                                  reference.weights["finalblock/conv2/bias"])
