@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import functools
 import glob
+import importlib
 import logging
 import os
 import re
@@ -80,7 +81,8 @@ class UnetConfig:
     channels: list[int] = field(default_factory=lambda: [32, 64, 64, 128, 128, 256, 512])
     # Choices beyond the paper, for networks that a CPU can train and run:
     extractor_kernel: int = 7  # side of the first convolution of each stage
-    fold_bins: int = 1  # neighbouring bins that are folded into channels
+    fold_bins: int = 1  # the most neighbouring bins that are folded into channels
+    fold_start: int = 0  # lower bins stay single, each octave above folds twice as many; 0: all alike
     compression: float = 1.0  # the network sees X |X|^(compression - 1); 1 is the spectrum itself
     output: str = "spectrum"  # or "mask": Y = X (1 + M), starting from M = 0
 
@@ -94,6 +96,10 @@ class UnetConfig:
         _require(self.extractor_kernel >= 1, "unet.extractor_kernel", "at least 1",
                  self.extractor_kernel)
         _require(self.fold_bins >= 1, "unet.fold_bins", "at least 1", self.fold_bins)
+        powers_of_two = self.fold_bins & (self.fold_bins - 1) == 0
+        _require(self.fold_start == 0 or (self.fold_start > 0 and self.fold_start % 2 == 0
+                                          and powers_of_two), "unet.fold_start",
+                 "0, or an even number with `unet.fold_bins` a power of two", self.fold_start)
         _require(0.0 < self.compression <= 1.0, "unet.compression", "in (0, 1]", self.compression)
         _require(self.output in ("spectrum", "mask"), "unet.output", "'spectrum' or 'mask'",
                  self.output)
@@ -180,7 +186,7 @@ class InferenceConfig:
     output_dir: str | None = None  # beside the input when absent
     denoising_strength: float = 1.0
     segment_seconds: float = 20.0  # new audio in each step; memory grows with it
-    context_seconds: float = 3.0  # audio on both sides that a step sees but does not return
+    context_seconds: float = 2.0  # audio on both sides that a step sees but does not return
     overwrite: bool = False
     spectrogram: bool = False
 
@@ -303,6 +309,25 @@ def stored_unet_config(weights: Path) -> tuple[UnetConfig, StftConfig, float | N
     stored = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config),
                                                  OmegaConf.load(path)))
     return stored.unet, stored.stft, stored.dset.reference_dbfs
+
+
+def load_backend() -> None:
+    """Loads Keras and its backend, TensorFlow unless `KERAS_BACKEND` says otherwise.
+
+    TensorFlow uses oneDNN's convolutions, several times as fast, by itself only on some
+    processors. Being told to, it says so on stderr before any logging is set up.
+    """
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    stderr, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        importlib.import_module("keras")
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nothing)
 
 
 # --- The command line --------------------------------------------------------------------------

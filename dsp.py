@@ -16,6 +16,7 @@ import soxr
 Predict = Callable[[np.ndarray], np.ndarray]
 
 RESAMPLE_TAIL_SECONDS = 0.005  # of zeros at the end of a resampled stream
+FADE_SHARE = 0.25  # of the context
 ACTIVE_RANGE_DB = 40.0  # below the loudest frame; what is quieter is a pause
 
 
@@ -262,9 +263,9 @@ def stream_in_segments(predict: Predict, blocks: Iterable[np.ndarray], segment_s
                        context_samples: int, step_samples: int = 1) -> Iterator[np.ndarray]:
     """Applies `predict` to overlapping segments and joins them by weighted overlap-add.
 
-    Each segment is seen with `context_samples` on both sides. Half of the context is crossfaded
-    with the neighbouring segment; the outer half is thrown away. Never more than one segment with
-    its contexts and one block lie in memory.
+    Each segment is seen with `context_samples` on both sides. The quarter of the context next to
+    it is crossfaded with the neighbouring segment; the rest is thrown away. Never more than one
+    segment with its contexts and one block lie in memory.
 
     Args:
         predict: Takes and returns waveforms `(batch, samples)`.
@@ -280,7 +281,8 @@ def stream_in_segments(predict: Predict, blocks: Iterable[np.ndarray], segment_s
     """
     segment = -(-segment_samples // step_samples) * step_samples
     context = -(-context_samples // step_samples) * step_samples
-    fade = min(context, segment) // 2  # so that no more than two segments meet
+    # Never beyond the middle of a segment, so that no more than two segments meet.
+    fade = min(round(context * FADE_SHARE), segment // 2)
     ramp = ((np.arange(2 * fade) + 0.5) / max(2 * fade, 1)).astype(np.float32)
     blocks = iter(blocks)
     heard = next(blocks, None)  # holds the samples from `origin` on

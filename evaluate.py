@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import os
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -19,6 +18,7 @@ from tqdm import tqdm
 
 from config import (
     exit_on_user_error,
+    load_backend,
     load_config,
     replacing,
     run_main,
@@ -65,7 +65,7 @@ def main(raw: DictConfig) -> None:
     if stored is not None:
         cfg.unet, cfg.stft, cfg.dset.reference_dbfs = stored
     mixer = Mixer(cfg.dset, "test", cfg.seg_len_s_val)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    load_backend()
     import metrics
     import trainer
     import unet

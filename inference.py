@@ -48,6 +48,7 @@ from config import (
     closest_key,
     exit_on_user_error,
     known_keys,
+    load_backend,
     load_config,
     replacing,
     run_main,
@@ -361,7 +362,7 @@ def make_predict(network: Network) -> dsp.Predict:
     Raises:
         ValueError: The weights belong to another network.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its messages are not for users
+    load_backend()
     import unet
 
     model = unet.build_model_denoise(network.unet)

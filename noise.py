@@ -43,20 +43,20 @@ SECOND_PULSE_CHANCE = 0.2
 THUMPS = 4
 LOUDEST_DB = 54.0  # highest peak of a click or thump
 
-# Third-octave levels (dB per Hz, centres `BAND_HZ`) of the hiss of recorded noise, found by
-# `python noise.py fit` on the recordings under data/noise that the loader trains on; those of
-# its validation and test splits are left out on purpose.
+# Third-octave levels (dB per Hz, centres `BAND_HZ`) of the hiss of recorded noise, as `measure`
+# finds them in vinyl1_runoff, vinyl2_oldvinyl_L and _R, and static3_film_static. These are
+# training material; what the loader keeps for validation and test is left out on purpose.
 GRAMOPHONE_SPECTRA_DB = [
-    [17, 19, 21, 19, 16, 9, 12, 8, 9, 5, 2, 1, 1, 1, 0,
-     0, 0, 0, -1, 0, -2, -2, -3, -4, -9, -15, -25, -27, -32],
-    [43, 36, 39, 31, 29, 30, 27, 25, 23, 20, 16, 13, 9, 5, 1,
-     0, -2, -2, -3, -2, -2, -4, -9, -10, -8, -7, -9, -14, -20],
-    [47, 38, 35, 29, 29, 28, 26, 24, 21, 18, 14, 11, 7, 5, 2,
-     0, 0, -1, -2, -1, -1, -3, -5, -6, -5, -6, -10, -16, -22],
+    [25, 27, 29, 28, 24, 16, 20, 16, 18, 13, 7, 4, 4, 1, 0,
+     -1, -1, -1, -2, -1, -2, -1, 0, -1, -4, -10, -18, -19, -21],
+    [47, 40, 43, 35, 33, 34, 31, 29, 26, 23, 19, 14, 11, 7, 2,
+     -1, -5, -6, -7, -7, -8, -10, -14, -17, -14, -14, -14, -18, -20],
+    [51, 41, 41, 34, 33, 32, 30, 28, 26, 23, 18, 13, 9, 6, 1,
+     -2, -4, -5, -6, -5, -5, -8, -9, -10, -10, -10, -14, -18, -21],
 ]
 FILM_SPECTRA_DB = [
-    [10, 7, 8, 11, 3, 2, 8, 4, 3, 0, 1, 1, 0, 1, 0,
-     0, -1, -2, -3, -5, -8, -11, -14, -16, -18, -19, -20, -23, -25],
+    [13, 9, 10, 13, 5, 4, 11, 6, 5, 2, 1, 1, 1, 1, 1,
+     1, 0, -1, -2, -4, -6, -9, -12, -14, -16, -17, -18, -19, -42],
 ]
 # Bass turnover and treble roll-off in Hz (0: none) of disc replay, IASA-TC 04 sections 5.2.6 and
 # 5.3.6; acoustic records are played flat.
@@ -883,9 +883,10 @@ CLICK_THRESHOLD_DB = 14.0  # peaks over the whitened hiss's RMS from which impul
 CLICK_DB = 26.0  # peaks from which crackle is called a click
 CLICK_GAP_SECONDS = 0.002  # impulses closer than this count as one
 CLICK_BAND_HZ = (700.0, 10000.0)  # where impulses are looked for
-FIT_SECONDS = 20.0  # of generated noise measured in each round of a fit
-FIT_ROUNDS = 12
+FIT_SECONDS = 15.0  # of generated noise measured in each round of a fit
+FIT_ROUNDS = 10
 CRACKLE_SPREAD_DB = 4.0  # of a fit's crackle, whose small peaks the hiss hides
+LOWEST_CORRECTED_HZ = 90.0  # bands below lie closer than the filter tells apart
 FEWEST_CLICKS = 8  # from which their peaks are fitted
 MOST_SHAPES = 80  # clicks of which the shape is measured
 TYPICAL_PULSE_MS = (0.05, 0.3)  # where too few clicks are found
@@ -1102,7 +1103,8 @@ def fit(audio: np.ndarray, sample_rate: int) -> NoiseFit:
                                  carrier=CarrierConfig(gramophone=fitted.gramophone())),
                         SAMPLE_RATE)
         error = spectral_distance(goal.spectrum_db, trial.spectrum_db)
-        spectrum = np.array(fitted.spectrum_db) + 0.8 * (goal.spectrum_db - trial.spectrum_db)
+        spectrum = np.array(fitted.spectrum_db) + 0.8 * np.where(
+            BAND_HZ > LOWEST_CORRECTED_HZ, goal.spectrum_db - trial.spectrum_db, 0.0)
         corrections = {"spectrum_db": np.clip(spectrum, goal.spectrum_db - 20.0,
                                               goal.spectrum_db + 3.0).tolist()}
         for part in ("crackle", "click"):
@@ -1138,12 +1140,11 @@ STEADY_DB = 4.0  # noise lies this close to the quietest noise of the recording
 SLOT_CHANGE_DB = 3.0  # RMS over half octaves of a slot's distance from the usual noise
 RUN_CHANGE_DB = 2.0  # and its median over a stretch
 STEADY_BASS_DB = 7.0  # and its bass this close
-LINE_DB = 3.0  # what always stands this far above its neighbours is hum or buzz
+LINE_DB = 2.0  # what always stands this far above its neighbours is hum or buzz
 SILENCE_DBFS = -96.0  # below this nothing was recorded
 LONGEST_GAP = 3  # slots
-LINE_REACH = 8  # neighbours in bins on each side
-MOST_LINES = 0.25  # share of bins that can be hum
-FEWEST_BINS = 4  # of a half octave
+LINE_REACH = 12  # neighbours in bins on each side
+MOST_LINES = 0.35  # share of bins that can be hum
 BLOCK_SECONDS = 60
 
 
@@ -1197,20 +1198,20 @@ class _Slots:
 
     @classmethod
     def of(cls, powers: np.ndarray, sample_rate: int) -> _Slots:
-        """Judges the spectra of `_slot_powers`; lines that always stand are left out as hum."""
+        """Judges the spectra of `_slot_powers`; lines that always stand are levelled as hum."""
         size = _frame_size(sample_rate)
         frequency = fft.rfftfreq(size, 1.0 / sample_rate)[:powers.shape[1]]
         usual = np.quantile(powers, 0.1, axis=0)
-        around = np.median(np.lib.stride_tricks.sliding_window_view(
-            np.pad(usual, LINE_REACH, mode="edge"), 2 * LINE_REACH + 1), axis=-1)
+        around = np.quantile(np.lib.stride_tricks.sliding_window_view(
+            np.pad(usual, LINE_REACH, mode="edge"), 2 * LINE_REACH + 1), 0.3, axis=-1)
         line = usual > _gain(2.0 * LINE_DB) * around
-        if line.mean() > MOST_LINES:  # a tune, not a hum
-            line[:] = False
+        if line.mean() < MOST_LINES:  # else a tune, not a hum
+            powers = np.where(line, powers * around / usual, powers)
         sums, means, logs = [], [], []
         edges = JUDGED_HZ[1] * 2.0 ** (0.5 * np.arange(9))
         for low, high in itertools.pairwise(edges):
-            band = powers[:, (frequency >= low) & (frequency < high) & ~line].astype(np.float64)
-            if band.shape[1] >= FEWEST_BINS:
+            band = powers[:, (frequency >= low) & (frequency < high)].astype(np.float64)
+            if high < 0.45 * sample_rate:
                 sums.append(band.sum(axis=1))
                 means.append(np.log(band.mean(axis=1)))
                 logs.append(np.log(band).mean(axis=1))
@@ -1418,13 +1419,13 @@ def _yaml_of_fits(kind: str, names: list[str], fits: list[NoiseFit]) -> str:
     """A config file for `conf/noise/`, with the ranges that the fits span."""
     def span(name: str) -> str:
         values = np.concatenate([np.atleast_1d(getattr(fitted, name)) for fitted in fits])
-        return f"[{values.min():.3g}, {values.max():.3g}]"
+        return f"[{values.min():.3f}, {values.max():.3f}]"
 
     lines = [f"# Fitted by `python noise.py fit` to {', '.join(names)}.", f"kind: {kind}",
              f"{kind}:", "  fitted_chance: 1.0", "  tilt_db_per_octave: [-0.5, 0.5]",
              "  colour_db: [0.0, 2.0]", "  cutoff_hz: [18000.0, 22000.0]",
              "  spectra_db:  # third octaves from 32 Hz to 20 kHz, dB per Hz"]
-    lines += [f"    - [{', '.join(f'{level:.0f}' for level in fitted.spectrum_db)}]"
+    lines += [f"    - [{', '.join(f'{level:.1f}' for level in fitted.spectrum_db)}]"
               for fitted in fits]
     if kind != "tape":
         lines += [f"  {field_name}: {span(name)}" for field_name, name in (

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
-from config import SAMPLE_RATE, exit_on_user_error, load_config, run_main
+from config import SAMPLE_RATE, exit_on_user_error, load_backend, load_config, run_main
 from dataset_loader import Mixer
 
 logger = logging.getLogger(__name__)
@@ -25,7 +24,7 @@ def main(raw: DictConfig) -> None:
     validation = Mixer(cfg.dset, "validation", cfg.seg_len_s_val)
     for mixer in (training, validation):
         logger.info("%s", mixer.describe())
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    load_backend()
     import trainer
 
     logger.info("segments of %d samples, %d steps of %d", round(

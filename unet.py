@@ -132,31 +132,66 @@ def frequency_embeddings(bins: Any, dtype: str) -> Tensor:
     return ops.cast(ops.cos(angle), dtype)[None, None]
 
 
-def fold_bins(inputs: Tensor, count: int) -> Tensor:
-    """Folds `count` neighbouring bins into channels; mirrors at the top up to a whole number.
+def _fold_regions(count: int, start: int) -> list[tuple[int, int]]:
+    """Returns (first bin, bins folded into one) of each region; the last one has no end."""
+    if start == 0:
+        return [(0, count)]
+    regions, first, folds = [(0, 1)], start, 2
+    while folds < count:
+        regions.append((first, folds))
+        first, folds = 2 * first, 2 * folds
+    return [*regions, (first, count)]
+
+
+def fold_bins(inputs: Tensor, count: int, start: int = 0) -> Tensor:
+    """Folds neighbouring bins into channels; zeros at the top fill up to a whole number.
+
+    With a `start`, the bins below it stay as they are, two and two are folded in the octave above
+    it, four and four in the next one, up to `count`: as in hearing, resolution goes where most of
+    the energy and all of the lower partials lie, at a fraction of the cost of all bins.
 
     Args:
         inputs: `(batch, frames, bins, channels)`.
-        count: Bins that become one.
+        count: The most bins that become one.
+        start: The first bin that is folded with others; 0 folds all alike.
 
     Returns:
-        `(batch, frames, ceil(bins / count), count * channels)`.
+        `(batch, frames, folded, count * channels)`. Where fewer than `count` bins became one, the
+        last channels are zero.
     """
     if count == 1:
         return inputs
-    frames, bins, channels = ops.shape(inputs)[1:]
-    folded = -(-bins // count)
-    # As `count - 1` samples are always enough, the padding's length need not be known.
-    inputs = _mirror_axis(inputs, 0, count - 1, 2)[:, :, :folded * count]
-    return ops.reshape(inputs, (-1, frames, folded, count * channels))
+    _, frames, bins, channels = ops.shape(inputs)
+    regions = _fold_regions(count, start)
+    last = regions[-1][0]
+    filled = last - (-ops.maximum(bins - last, 1) // count) * count
+    # More zeros than are ever needed, so that their number need not be known while tracing.
+    inputs = ops.pad(inputs, ((0, 0), (0, 0), (0, last + count), (0, 0)))[:, :, :filled]
+    pieces = []
+    ends = [first for first, _ in regions[1:]] + [filled]
+    for (first, folds), end in zip(regions, ends, strict=True):
+        piece = ops.reshape(inputs[:, :, first:end],
+                            (-1, frames, (end - first) // folds, folds * channels))
+        unused = (count - folds) * channels
+        pieces.append(ops.pad(piece, ((0, 0), (0, 0), (0, 0), (0, unused))) if unused else piece)
+    return ops.concatenate(pieces, axis=2) if len(pieces) > 1 else pieces[0]
 
 
-def unfold_bins(inputs: Tensor, count: int, bins: Any) -> Tensor:
+def unfold_bins(inputs: Tensor, count: int, bins: Any, start: int = 0) -> Tensor:
     """Undoes `fold_bins`; `bins` is the number there was before."""
     if count == 1:
         return inputs
-    frames, folded, channels = ops.shape(inputs)[1:]
-    unfolded = ops.reshape(inputs, (-1, frames, folded * count, channels // count))
+    _, frames, folded, channels = ops.shape(inputs)
+    channels //= count
+    regions = _fold_regions(count, start)
+    pieces, position = [], 0
+    for number, (first, folds) in enumerate(regions):
+        is_last = number == len(regions) - 1
+        stop = folded if is_last else position + (regions[number + 1][0] - first) // folds
+        piece = inputs[:, :, position:stop, :folds * channels]
+        pieces.append(ops.reshape(piece, (-1, frames, (stop - position) * folds, channels)))
+        position = stop
+    unfolded = ops.concatenate(pieces, axis=2) if len(pieces) > 1 else pieces[0]
     return unfolded[:, :, :bins]
 
 
@@ -640,9 +675,9 @@ class TwoStageUnet(keras.Model):
                                      dtype=self.dtype_policy, name="final")
 
     def build(self, input_shape: Shape) -> None:
-        batch, frames, bins, _ = input_shape
+        batch, frames = input_shape[:2]
         folds = self.settings.fold_bins
-        folded_shape = (batch, frames, None if bins is None else -(-bins // folds), 2 * folds)
+        folded_shape = (batch, frames, None, 2 * folds)
         filters = self.settings.channels[0]
         features_shape = (*folded_shape[:-1], filters)
         for extractor in self.extractors:
@@ -656,7 +691,7 @@ class TwoStageUnet(keras.Model):
 
     def call(self, inputs: Tensor) -> list[Tensor]:
         chosen = self.settings
-        spectrogram = fold_bins(inputs, chosen.fold_bins)
+        spectrogram = fold_bins(inputs, chosen.fold_bins, chosen.fold_start)
         compressed = compress(spectrogram, chosen.compression)
         features = self.unets[0](self.extractors[0](compressed))
         estimates = []
@@ -670,7 +705,8 @@ class TwoStageUnet(keras.Model):
             final = spectrogram + multiply_complex(spectrogram, final)
         estimates.insert(0, final)
         bins = ops.shape(inputs)[2]
-        return [unfold_bins(estimate, chosen.fold_bins, bins) for estimate in estimates]
+        return [unfold_bins(estimate, chosen.fold_bins, bins, chosen.fold_start)
+                for estimate in estimates]
 
     def compute_output_shape(self, input_shape: Shape) -> list[Shape]:
         return [input_shape] * self.settings.num_stages

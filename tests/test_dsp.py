@@ -127,10 +127,10 @@ def test_joins_are_faded_over_the_context():
         return np.full_like(piece, len(calls))
 
     result = dsp.process_in_segments(predict, np.zeros((1, 3000), np.float32), 1000, 200)[0]
-    assert np.all(result[:900] == 1.0)
-    assert np.all(result[1100:1900] == 2.0)
-    assert np.all(result[2100:] == 3.0)
-    assert np.abs(np.diff(result)).max() < 0.01
+    assert np.all(result[:950] == 1.0)
+    assert np.all(result[1050:1950] == 2.0)
+    assert np.all(result[2050:] == 3.0)
+    assert np.abs(np.diff(result)).max() < 0.011
     assert [piece.shape[-1] for piece in calls] == [1200, 1400, 1200]
 
 

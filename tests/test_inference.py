@@ -263,7 +263,7 @@ def test_strength_zero_returns_the_input_bit_for_bit(tmp_path, rng, container, s
         audio = 3.0 * rng.standard_normal((5000, channels))
     else:
         steps = rng.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (5000, channels))
-        steps[:2] = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+        steps[0], steps[1] = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
         audio = (steps << (32 - bits)).astype(np.int32)
     path = tmp_path / f"a{audio_io.ENDINGS[container][0]}"
     sf.write(path, audio, SAMPLE_RATE, format=container, subtype=subtype)

@@ -1,0 +1,45 @@
+"""Makes `examples/noisy.flac` from the starter corpus and the bundled noise, as README.md says.
+
+Usage: python examples/make_example.py
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import dataset_loader  # noqa: E402 - the modules lie one folder up
+import dsp  # noqa: E402
+from config import SAMPLE_RATE, replacing  # noqa: E402
+
+TUNE = ROOT / "data/starter/music/openclonk-data/TheSkylands.ogg.flac"
+NOISE = ROOT / "data/noise/gramophone/vinyl4_crackle_analogue_R.flac"
+START_SECONDS, SECONDS = 52.0, 14.0
+HIGH_HZ = 8000.0  # what an electrical recording of the 1930s holds
+SNR_DB = 9.0
+LEVEL_DBFS = -20.0
+
+
+def main() -> None:
+    """Writes the example; neither the tune nor the noise is ever trained on."""
+    samples = round(SECONDS * SAMPLE_RATE)
+    clean = dataset_loader.read_segment(TUNE, START_SECONDS, SECONDS)
+    clean = dataset_loader.limit_band(clean, HIGH_HZ)
+    noise = dsp.repeat_with_crossfade(
+        dataset_loader.read_segment(NOISE, 0.0, SECONDS), samples,
+        round(dataset_loader.CROSSFADE_SECONDS * SAMPLE_RATE),
+        round(dataset_loader.TURN_SECONDS * SAMPLE_RATE))
+    noisy = dsp.mix_at_snr(clean, noise, SNR_DB)
+    noisy *= np.float32(dsp.gain_to_level(noisy, LEVEL_DBFS))
+    with replacing(Path(__file__).parent / "noisy.flac") as temporary:
+        soundfile.write(temporary, noisy, SAMPLE_RATE, subtype="PCM_16")
+
+
+if __name__ == "__main__":
+    main()
