@@ -258,8 +258,8 @@ class Writer:
             self._file = sf.SoundFile(_native(path), "w", rate, channels, output.subtype,
                                       format=output.container)
         except sf.LibsndfileError as error:
-            raise ValueError(f"{path}: {output.container} cannot hold {channels} channels at "
-                             f"{rate} Hz") from error
+            raise ValueError(f"{path.parent}: no {output.container} file of {channels} channels "
+                             f"at {rate} Hz can be written there") from error
 
     def __enter__(self) -> Writer:
         return self
@@ -294,4 +294,5 @@ class Writer:
         try:
             self._file.write(samples)
         except sf.LibsndfileError as error:
-            raise OSError(f"{self.path}: cannot be written; is the disk full?") from error
+            raise OSError(f"{self.path.parent}: the results cannot be written there; "
+                          "is the disk full?") from error

@@ -55,12 +55,15 @@ class StftConfig:
 
     win_size: int = 2048
     hop_size: int = 512
+    highpass_hz: float = 0.0  # what lies below is removed before the transform; 0 is nothing
 
     def __post_init__(self) -> None:
         _require(self.win_size >= 2 and self.win_size % 2 == 0, "stft.win_size",
                  "an even number of samples", self.win_size)
         _require(0 < self.hop_size <= self.win_size // 2, "stft.hop_size",
                  "in [1, win_size / 2]", self.hop_size)
+        _require(0.0 <= self.highpass_hz < SAMPLE_RATE / 4, "stft.highpass_hz",
+                 f"in [0, {SAMPLE_RATE / 4:g})", self.highpass_hz)
 
     @property
     def bins(self) -> int:
@@ -82,7 +85,7 @@ class UnetConfig:
     # Choices beyond the paper, for networks that a CPU can train and run:
     extractor_kernel: int = 7  # side of the first convolution of each stage
     fold_bins: int = 1  # the most neighbouring bins that are folded into channels
-    fold_start: int = 0  # lower bins stay single, each octave above folds twice as many; 0: all alike
+    fold_start: int = 0  # bins below stay single; each octave above folds twice as many
     compression: float = 1.0  # the network sees X |X|^(compression - 1); 1 is the spectrum itself
     output: str = "spectrum"  # or "mask": Y = X (1 + M), starting from M = 0
 

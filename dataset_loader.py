@@ -439,8 +439,9 @@ class Mixer:
 
 
 def spectrum_pair(mixture: Mixture, stft: StftConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the spectra `(frames, bins, 2)` of a mixture's noisy and clean side."""
-    both = dsp.stft(np.stack([mixture.noisy, mixture.clean]), stft.win_size, stft.hop_size)
+    """Returns the spectra `(frames, bins, 2)` of what the network hears and of its target."""
+    heard = dsp.highpass(mixture.noisy, stft.highpass_hz, SAMPLE_RATE)
+    both = dsp.stft(np.stack([heard, mixture.clean]), stft.win_size, stft.hop_size)
     return both[0], both[1]
 
 

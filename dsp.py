@@ -15,6 +15,8 @@ import soxr
 
 Predict = Callable[[np.ndarray], np.ndarray]
 
+HIGHPASS_TRANSITION = 0.25  # from stop to pass band, relative to the cutoff
+
 RESAMPLE_TAIL_SECONDS = 0.005  # of zeros at the end of a resampled stream
 FADE_SHARE = 0.25  # of the context
 ACTIVE_RANGE_DB = 40.0  # below the loudest frame; what is quieter is a pause
@@ -225,6 +227,35 @@ def resample_blocks(blocks: Iterable[np.ndarray], from_rate: float, to_rate: flo
         yield stream.resample_chunk(tail, last=True).T
 
 
+@functools.lru_cache(maxsize=8)
+def _highpass_taps(cutoff: float, rate: float) -> np.ndarray:
+    # A Hamming-windowed sinc of N taps passes from stop to pass band within 3.3 / N of the rate.
+    half = round(0.5 * 3.3 * rate / (HIGHPASS_TRANSITION * cutoff))
+    return scipy.signal.firwin(2 * half + 1, cutoff, pass_zero=False, fs=rate).astype(np.float32)
+
+
+def highpass(audio: np.ndarray, cutoff_hz: float, rate: float) -> np.ndarray:
+    """Removes what lies below `cutoff_hz` without any shift in time or phase.
+
+    Most of a disc's noise power is rumble below hearing, where no signal is: warps and bearings
+    turn at a few hertz. Two bins of a short transform cannot tell it from the lowest notes.
+
+    Args:
+        audio: Array `(..., samples)`.
+        cutoff_hz: Where the gain is one half; 0 changes nothing.
+        rate: Samples per second.
+
+    Returns:
+        float32 array of the same shape.
+    """
+    if cutoff_hz == 0.0 or audio.shape[-1] == 0:
+        return audio
+    taps = _highpass_taps(cutoff_hz, rate)
+    taps = taps.reshape((1,) * (audio.ndim - 1) + (-1,))
+    return scipy.signal.fftconvolve(audio, taps, mode="full", axes=-1)[
+        ..., taps.shape[-1] // 2 :][..., : audio.shape[-1]].astype(np.float32, copy=False)
+
+
 def fit_length(audio: np.ndarray, samples: int) -> np.ndarray:
     """Cuts or zero-fills the first axis to `samples`."""
     if len(audio) >= samples:
@@ -235,7 +266,8 @@ def fit_length(audio: np.ndarray, samples: int) -> np.ndarray:
 # --- From spectra to recordings --------------------------------------------------------------
 
 
-def in_spectral_domain(predict_spectrum: Predict, win_size: int, hop_size: int) -> Predict:
+def in_spectral_domain(predict_spectrum: Predict, win_size: int, hop_size: int,
+                       highpass_hz: float = 0.0, rate: float = 44100.0) -> Predict:
     """Turns a map of spectrograms into a map of waveforms.
 
     Zeros are added before the first sample, so that the first samples too lie under whole
@@ -245,6 +277,8 @@ def in_spectral_domain(predict_spectrum: Predict, win_size: int, hop_size: int) 
         predict_spectrum: Takes and returns `(batch, frames, bins, 2)`.
         win_size: Frame length in samples.
         hop_size: Step between frames in samples.
+        highpass_hz: What lies below is removed before the transform, see `highpass`.
+        rate: Samples per second.
 
     Returns:
         A function that takes and returns waveforms `(batch, samples)`.
@@ -252,7 +286,7 @@ def in_spectral_domain(predict_spectrum: Predict, win_size: int, hop_size: int) 
     lead = -(-(win_size - hop_size) // hop_size) * hop_size
 
     def predict(audio: np.ndarray) -> np.ndarray:
-        padded = np.pad(audio, [(0, 0), (lead, 0)])
+        padded = np.pad(highpass(audio, highpass_hz, rate), [(0, 0), (lead, 0)])
         spectrum = np.asarray(predict_spectrum(stft(padded, win_size, hop_size)))
         return istft(spectrum, win_size, hop_size, padded.shape[-1])[:, lead:]
 

@@ -368,7 +368,8 @@ def make_predict(network: Network) -> dsp.Predict:
     model = unet.build_model_denoise(network.unet)
     unet.load_weights(model, network.weights)
     predict = dsp.in_spectral_domain(lambda spectra: model.predict_on_batch(spectra)[0],
-                                     network.stft.win_size, network.stft.hop_size)
+                                     network.stft.win_size, network.stft.hop_size,
+                                     network.stft.highpass_hz, SAMPLE_RATE)
 
     def predict_each(audio: np.ndarray) -> np.ndarray:
         # One channel at a time: memory does not grow with their number.

@@ -109,21 +109,20 @@ class GramophoneConfig:
     turns_per_minute: list[float] = field(
         default_factory=lambda: [78.26, 78.26, 78.26, 76.0, 80.0, 45.0, 33.333])
     swish_db: list[float] = _range(0.0, 4.0)  # swing of the hiss over one turn
-    crackles_per_second: list[float] = _range(5.0, 400.0)
-    crackle_db: list[float] = _range(2.0, 20.0)  # median
+    crackles_per_second: list[float] = _range(10.0, 800.0)
+    crackle_db: list[float] = _range(5.0, 23.0)  # median
     crackle_spread_db: list[float] = _range(3.0, 9.0)
     crackle_ms: list[float] = _range(0.04, 0.2)  # length of the pulse
-    ringing_hz: list[float] = _range(2500.0, 14000.0)
-    clicks_per_second: list[float] = _range(0.1, 25.0)
-    click_db: list[float] = _range(18.0, 32.0)
-    click_spread_db: list[float] = _range(3.0, 7.0)
+    clicks_per_second: list[float] = _range(0.3, 100.0)
+    click_db: list[float] = _range(20.0, 33.0)
+    click_spread_db: list[float] = _range(3.0, 10.0)
     click_ms: list[float] = _range(0.06, 0.4)
     locked_share: list[float] = _range(0.0, 0.7)  # of the clicks: they return with each turn
     thumps_per_second: list[float] = _range(0.02, 0.7)
     thump_db: list[float] = _range(15.0, 32.0)
     rumble_db: list[float] = _range(-10.0, 25.0)
     hum_db: list[float] = _range(-20.0, 15.0)
-    part_chance: float = 0.6  # of clicks, thumps, rumble and hum, each
+    part_chance: float = 0.6  # of thumps, rumble and hum, each
 
     def __post_init__(self) -> None:
         _check_ranges(self, "noise.gramophone")
@@ -145,7 +144,6 @@ class FilmConfig:
     crackle_db: list[float] = _range(0.0, 12.0)
     crackle_spread_db: list[float] = _range(2.0, 6.0)
     crackle_ms: list[float] = _range(0.05, 0.3)
-    ringing_hz: list[float] = _range(1500.0, 8000.0)
     clicks_per_second: list[float] = _range(0.2, 12.0)  # ticks
     click_db: list[float] = _range(12.0, 28.0)
     click_spread_db: list[float] = _range(3.0, 6.0)
@@ -155,7 +153,7 @@ class FilmConfig:
     splice_db: list[float] = _range(12.0, 30.0)
     hum_db: list[float] = _range(-20.0, 15.0)
     signal_hiss_db: list[float] = _range(-6.0, 9.0)  # hiss that follows the signal, at its RMS
-    part_chance: float = 0.6  # of ticks, buzz, splices, mains hum and lamp hum, each
+    part_chance: float = 0.6  # of buzz, splices, mains hum and lamp hum, each
 
     def __post_init__(self) -> None:
         _check_ranges(self, "noise.film")
@@ -526,7 +524,6 @@ class _Events:
 
 
 def impulse_bank(rng: np.random.Generator, sample_rate: int, pulse_ms: Sequence[float],
-                 ringing_hz: Sequence[float],
                  band_db: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
     """Draws shapes of clicks, as they look on recordings.
 
@@ -537,7 +534,6 @@ def impulse_bank(rng: np.random.Generator, sample_rate: int, pulse_ms: Sequence[
         rng: Source of randomness.
         sample_rate: Samples per second.
         pulse_ms: Range of the pulse's length.
-        ringing_hz: Range of the frequency of the ringing.
         band_db: Levels of the playback chain at given frequencies; it limits the band.
 
     Returns:
@@ -547,11 +543,11 @@ def impulse_bank(rng: np.random.Generator, sample_rate: int, pulse_ms: Sequence[
     column = (SHAPES, 1)
     time = np.arange(samples) / sample_rate - rng.uniform(0.0, 1.0, column) / sample_rate
     pulse = np.exp(rng.uniform(*np.log(pulse_ms), column)) * 1e-3
-    wave = np.exp(-0.5 * np.square((time - 0.6 * pulse) / (0.3 * pulse)))
+    wave = np.exp(-0.5 * np.square((time - 0.9 * pulse) / (0.3 * pulse)))
     back = pulse * rng.uniform(0.5, 3.0, column)  # time constant of the swing back
-    late = np.maximum(time - 0.6 * pulse, 0.0)
+    late = np.maximum(time - 0.9 * pulse, 0.0)
     swing = late / back * np.exp(-late / back)
-    ringing = (np.sin(2.0 * np.pi * np.exp(rng.uniform(*np.log(ringing_hz), column)) * late)
+    ringing = (np.sin(2.0 * np.pi * rng.uniform(0.4, 1.2, column) / pulse * late)
                * np.exp(-late / (pulse * rng.uniform(0.3, 2.0, column))))
     wave = wave + rng.uniform(-0.7, 0.7, column) * ringing
     for number in np.flatnonzero(rng.uniform(size=SHAPES) < SECOND_PULSE_CHANCE):
@@ -682,13 +678,12 @@ class CarrierNoise:
         rng, rate = self.rng, self.sample_rate
         self._add(0.0, _Events(rng, rate, _draw_rate(rng, cfg.crackles_per_second),
                                _draw(rng, cfg.crackle_db), _draw(rng, cfg.crackle_spread_db),
-                               impulse_bank(rng, rate, cfg.crackle_ms, cfg.ringing_hz, band),
+                               impulse_bank(rng, rate, cfg.crackle_ms, band),
                                turn_seconds, locked_share * rng.uniform(), burst))
-        if rng.uniform() < cfg.part_chance:
-            self._add(0.0, _Events(rng, rate, _draw_rate(rng, cfg.clicks_per_second),
-                                   _draw(rng, cfg.click_db), _draw(rng, cfg.click_spread_db),
-                                   impulse_bank(rng, rate, cfg.click_ms, cfg.ringing_hz, band),
-                                   turn_seconds, locked_share, burst))
+        self._add(0.0, _Events(rng, rate, _draw_rate(rng, cfg.clicks_per_second),
+                               _draw(rng, cfg.click_db), _draw(rng, cfg.click_spread_db),
+                               impulse_bank(rng, rate, cfg.click_ms, band),
+                               turn_seconds, locked_share, burst))
 
     def _draw_gramophone(self, cfg: GramophoneConfig) -> None:
         """Surface hiss, swish, crackle, clicks, thumps, rumble and hum of a disc."""
@@ -1071,8 +1066,7 @@ class NoiseFit:
             crackle_spread_db=[CRACKLE_SPREAD_DB] * 2, crackle_ms=self.pulse_ms,
             clicks_per_second=[self.clicks_per_second] * 2,
             click_db=[self.click_db] * 2, click_spread_db=[self.click_spread_db] * 2,
-            click_ms=self.pulse_ms, locked_share=[0.0, 0.0], thumps_per_second=[0.0, 0.0],
-            rumble_db=[-100.0, -100.0], hum_db=[-100.0, -100.0], part_chance=1.0)
+            click_ms=self.pulse_ms, locked_share=[0.0, 0.0], part_chance=0.0)
 
 
 def fit(audio: np.ndarray, sample_rate: int) -> NoiseFit:
@@ -1133,18 +1127,18 @@ def fit(audio: np.ndarray, sample_rate: int) -> NoiseFit:
 
 SLOT_FRAMES = 12  # a slot is the stretch of time, about 0.3 s, that is judged as a whole
 JUDGED_HZ = (60.0, 354.0, 5657.0)  # bass, of which only the level counts; above it half octaves
-SLOT_FLATNESS_DB = -0.85  # mean flatness of a slot that can be noise
-RUN_FLATNESS_DB = -0.65  # and its median over a stretch; speech and music lie below
-BAND_FLATNESS_DB = -2.6  # flatness of a slot's least flat half octave
+SLOT_FLATNESS_DB = -0.75  # mean flatness of a slot that can be noise
+RUN_FLATNESS_DB = -0.58  # and its median over a stretch; speech and music lie below
+BAND_FLATNESS_DB = -1.8  # flatness of a slot's second least flat half octave
 STEADY_DB = 4.0  # noise lies this close to the quietest noise of the recording
 SLOT_CHANGE_DB = 3.0  # RMS over half octaves of a slot's distance from the usual noise
 RUN_CHANGE_DB = 2.0  # and its median over a stretch
 STEADY_BASS_DB = 7.0  # and its bass this close
-LINE_DB = 2.0  # what always stands this far above its neighbours is hum or buzz
+LINE_DB = 3.0  # what always stands this far above its neighbours is hum or buzz
 SILENCE_DBFS = -96.0  # below this nothing was recorded
 LONGEST_GAP = 3  # slots
+HIGHEST_HUM_HZ = 1200.0
 LINE_REACH = 12  # neighbours in bins on each side
-MOST_LINES = 0.35  # share of bins that can be hum
 BLOCK_SECONDS = 60
 
 
@@ -1204,9 +1198,8 @@ class _Slots:
         usual = np.quantile(powers, 0.1, axis=0)
         around = np.quantile(np.lib.stride_tricks.sliding_window_view(
             np.pad(usual, LINE_REACH, mode="edge"), 2 * LINE_REACH + 1), 0.3, axis=-1)
-        line = usual > _gain(2.0 * LINE_DB) * around
-        if line.mean() < MOST_LINES:  # else a tune, not a hum
-            powers = np.where(line, powers * around / usual, powers)
+        line = (usual > _gain(2.0 * LINE_DB) * around) & (frequency < HIGHEST_HUM_HZ)
+        powers = np.where(line, powers * around / usual, powers)
         sums, means, logs = [], [], []
         edges = JUDGED_HZ[1] * 2.0 ** (0.5 * np.arange(9))
         for low, high in itertools.pairwise(edges):
@@ -1234,7 +1227,8 @@ def _choose(powers: np.ndarray, sample_rate: int, samples: int, min_seconds: flo
     if not len(powers):
         return []
     slots = _Slots.of(powers, sample_rate)
-    flatness = slots.flatness.mean(axis=1)
+    sorted_flatness = np.sort(slots.flatness, axis=1)[:, 1:]  # one half octave may hold hum
+    flatness = sorted_flatness.mean(axis=1)
     step = SLOT_FRAMES // 2 * (_frame_size(sample_rate) // 2)
 
     def span(first: int, last: int) -> tuple[float, float]:
@@ -1250,7 +1244,7 @@ def _choose(powers: np.ndarray, sample_rate: int, samples: int, min_seconds: flo
 
     audible = slots.level > SILENCE_DBFS
     flat = ((flatness >= SLOT_FLATNESS_DB) & audible
-            & (slots.flatness.min(axis=1) >= BAND_FLATNESS_DB))
+            & (sorted_flatness[:, 0] >= BAND_FLATNESS_DB))
     runs = long_runs(flat)
     if not runs:
         return []

@@ -22,6 +22,7 @@ from config import (
     BEST_NAME,
     CONFIG_NAME,
     LAST_NAME,
+    SAMPLE_RATE,
     Config,
     ScheduleConfig,
     replacing,
@@ -111,21 +112,24 @@ class Trainer:
         batches = self._batches(first_step)
         progress = tqdm(batches, total=self.steps, initial=first_step, unit="step", disable=None)
         started = time.monotonic()
+        epoch_losses: list[float] = []
         try:
             for noisy, clean in progress:
                 values = self.model.train_on_batch(noisy, [clean] * self.cfg.unet.num_stages,
                                                    return_dict=True)
+                self.model.reset_metrics()  # or Keras returns running means
                 step = self.step
                 if not np.isfinite(values["loss"]):
                     raise ValueError(f"the loss is {values['loss']} at step {step}: the run stops "
                                      f"before it saves such weights. Try a smaller `lr` or set "
                                      f"`gradient_clip`.")
-                progress.set_postfix(loss=f"{values['loss']:.4f}")
+                epoch_losses.append(float(values["loss"]))
+                progress.set_postfix(loss=f"{np.mean(epoch_losses):.4f}")
                 epoch_ends = step % self.cfg.steps_per_epoch == 0
                 if epoch_ends:
                     seconds = (time.monotonic() - started) / (step - first_step)
-                    self._end_epoch(values, seconds, writer)
-                    self.model.reset_metrics()
+                    self._end_epoch(float(np.mean(epoch_losses)), seconds, writer)
+                    epoch_losses.clear()
                 if epoch_ends or step % self.cfg.save_every_steps == 0:
                     self._save_last()
         except KeyboardInterrupt:
@@ -178,12 +182,11 @@ class Trainer:
         with replacing(self.folder / LAST_NAME) as temporary:
             self.model.save_weights(temporary, overwrite=True)
 
-    def _end_epoch(self, values: dict[str, float], seconds_per_step: float,
-                   writer: Writer) -> None:
+    def _end_epoch(self, loss: float, seconds_per_step: float, writer: Writer) -> None:
         step = self.step
         learning_rate = float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
         row = {"step": step, "epoch": step // self.cfg.steps_per_epoch, "lr": learning_rate,
-               "seconds_per_step": seconds_per_step, "loss": float(values["loss"]),
+               "seconds_per_step": seconds_per_step, "loss": loss,
                **self.validate()}
         for name, value in row.items():
             writer.add_scalar(name, value, step)
@@ -207,4 +210,5 @@ def make_predict(model: keras.Model, cfg: Config) -> Callable[[np.ndarray], np.n
     """Returns the network as a map of waveforms `(batch, samples)`, each at the network's level."""
     return dsp.at_level(
         dsp.in_spectral_domain(lambda spectra: model.predict_on_batch(spectra)[0],
-                               cfg.stft.win_size, cfg.stft.hop_size), cfg.dset.reference_dbfs)
+                               cfg.stft.win_size, cfg.stft.hop_size, cfg.stft.highpass_hz,
+                               SAMPLE_RATE), cfg.dset.reference_dbfs)

@@ -19,7 +19,6 @@ from config import SAMPLE_RATE
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDED = ROOT / "data" / "noise" / "gramophone"
-QUIET = {"hum_db": [-100.0, -100.0], "part_chance": 0.0}
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -40,8 +39,9 @@ def plain_disc(**changes: object) -> noise.CarrierConfig:
     """A disc with flat hiss and next to nothing else."""
     settings = dict(spectra_db=[[0.0] * len(noise.BAND_HZ)], fitted_chance=1.0,
                     tilt_db_per_octave=[0.0, 0.0], colour_db=[0.0, 0.0], cutoff_hz=[1e6, 1e6],
-                    swish_db=[0.0, 0.0], crackles_per_second=[0.0, 0.0], locked_share=[0.0, 0.0],
-                    **QUIET)
+                    swish_db=[0.0, 0.0], crackles_per_second=[0.0, 0.0],
+                    clicks_per_second=[0.0, 0.0],
+                    locked_share=[0.0, 0.0], part_chance=0.0)
     return noise.CarrierConfig(gramophone=noise.GramophoneConfig(**(settings | changes)))
 
 
@@ -120,10 +120,8 @@ def test_crackle_has_the_rate_and_the_heavy_tail_asked_for() -> None:
 
 def test_locked_clicks_return_with_each_turn() -> None:
     def repetition(share: float) -> float:
-        carrier = plain_disc(crackles_per_second=[0.0, 0.0], clicks_per_second=[10.0, 10.0],
-                             click_db=[35.0, 35.0], locked_share=[share, share],
-                             turns_per_minute=[78.26], part_chance=1.0,
-                             thumps_per_second=[0.0, 0.0], rumble_db=[-100.0, -100.0])
+        carrier = plain_disc(clicks_per_second=[10.0, 10.0], click_db=[35.0, 35.0],
+                             locked_share=[share, share], turns_per_minute=[78.26])
         audio = noise.generate("gramophone", 20 * SAMPLE_RATE, rng(8), carrier=carrier)
         places, _ = noise.find_clicks(noise.whiten(audio, SAMPLE_RATE), SAMPLE_RATE)
         turn = 60.0 / 78.26 * SAMPLE_RATE
@@ -133,7 +131,7 @@ def test_locked_clicks_return_with_each_turn() -> None:
 
 
 def test_clicks_are_short_bipolar_and_leave_no_offset() -> None:
-    bank = noise.impulse_bank(rng(9), SAMPLE_RATE, [0.1, 0.2], [3000.0, 9000.0])
+    bank = noise.impulse_bank(rng(9), SAMPLE_RATE, [0.1, 0.2])
     assert np.allclose(np.abs(bank).max(axis=1), 1.0)
     energy = np.cumsum(np.square(bank), axis=1)
     length_ms = 1e3 * np.argmax(energy > 0.99 * energy[:, -1:], axis=1) / SAMPLE_RATE
@@ -299,7 +297,7 @@ def test_finder_takes_grooves_and_pauses_only(hiss_db: float) -> None:
 def test_finder_knows_noise_from_everything_else() -> None:
     hiss = noise.generate("gramophone", 6 * SAMPLE_RATE, rng(), carrier=plain_disc())
     assert [segment.place for segment in noise.find_noise_segments(hiss, SAMPLE_RATE)] == ["whole"]
-    tone = np.sin(np.arange(5 * SAMPLE_RATE) * 0.05).astype(np.float32)
+    tone = np.sin(np.arange(5 * SAMPLE_RATE) * 0.3).astype(np.float32)
     for programme in (tune(8.0), tone, np.zeros(5 * SAMPLE_RATE, np.float32), tone[:100],
                       tone + 0.01 * hiss[:len(tone)]):
         assert noise.find_noise_segments(programme, SAMPLE_RATE) == []
