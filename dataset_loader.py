@@ -36,6 +36,7 @@ FEWEST_RECORDINGS = 3  # of a noise category that can be split in three
 QUIETEST_DBFS = -60.0  # a clean segment below this counts as silent
 MOST_REDRAWS = 50
 EDGE_SECONDS = 0.005  # fade where a clip is cut
+SUBSONIC_HZ = 20.0  # nothing below is taken for signal
 GAP_SECONDS = (0.02, 0.4)  # silence between clips that are strung together
 EVALUATION_SNRS_DB = (3.0, 10.0, 20.0)
 GENERATED_KINDS = ("gramophone", "film", "tape", "hum")
@@ -387,7 +388,8 @@ class Mixer:
                 audio[position : position + len(piece)] = piece
                 position += len(piece) + round(rng.uniform(*GAP_SECONDS) * SAMPLE_RATE)
                 number = int(siblings[rng.integers(len(siblings))])
-            audio -= audio.mean()
+            # Offsets and rumble of the microphone are no part of the signal.
+            audio = dsp.highpass(audio, SUBSONIC_HZ, SAMPLE_RATE)
             if dsp.power(audio) > 10.0 ** (QUIETEST_DBFS / 10.0):
                 return audio
             self.skipped["silent"] += 1

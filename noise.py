@@ -28,10 +28,9 @@ from config import SAMPLE_RATE, replacing, run_main
 
 logger = logging.getLogger(__name__)
 
-KINDS = ("gramophone", "film", "tape", "hum")
 TARGET_DBFS = -30.0  # RMS of a noise's first moments; later events make it vary around this
 LEVEL_HZ = 1000.0  # levels are relative to the RMS of the hiss above this frequency
-BAND_HZ = 1000.0 * 10.0 ** (np.arange(-15, 14) / 10.0)  # third-octave centres, 32 Hz to 20 kHz
+BAND_HZ = 1000.0 * 10.0 ** (np.arange(-15, 14) / 10.0)  # centres of the third octaves
 
 # How noise is rendered:
 TAPS = 4097  # of the filter that colours hiss
@@ -43,7 +42,22 @@ SECOND_PULSE_CHANCE = 0.2
 THUMPS = 4
 LOUDEST_DB = 54.0  # highest peak of a click or thump
 
-# Third-octave levels (dB per Hz, centres `BAND_HZ`) of the hiss of recorded noise, as `measure`
+# Bass turnover and treble roll-off in Hz (0: none) of disc replay, IASA-TC 04 sections 5.2.6 and
+# 5.3.6; acoustic records are played flat.
+DISC_REPLAY_HZ = ((0, 0), (0, 0), (250, 0), (300, 0), (400, 0), (500, 0), (300, 2120),
+                  (400, 2500), (450, 3180), (500, 1590), (500, 2122), (500, 3180))
+# Bass and treble time constants in microseconds (0: none) of tape replay, IASA-TC 04 section 5.4.
+TAPE_REPLAY_US = ((0, 17.5), (0, 35), (3180, 50), (0, 50), (0, 70), (0, 100), (3180, 90),
+                  (3180, 120), (3180, 140), (0, 200), (3180, 200))
+FILM_GAUGES = ((457.2, 96.0), (457.2, 96.0), (182.9, 24.0))  # mm/s and perforations/s: 35, 16 mm
+
+
+# --- Ranges ----------------------------------------------------------------------------------
+
+KINDS = ("gramophone", "film", "tape", "hum")
+THIRD_OCTAVES = 29  # from 32 Hz to 20 kHz
+
+# Third-octave levels (dB per Hz, 32 Hz to 20 kHz) of the hiss of recorded noise, as `measure`
 # finds them in vinyl1_runoff, vinyl2_oldvinyl_L and _R, and static3_film_static. These are
 # training material; what the loader keeps for validation and test is left out on purpose.
 GRAMOPHONE_SPECTRA_DB = [
@@ -58,17 +72,6 @@ FILM_SPECTRA_DB = [
     [13, 9, 10, 13, 5, 4, 11, 6, 5, 2, 1, 1, 1, 1, 1,
      1, 0, -1, -2, -4, -6, -9, -12, -14, -16, -17, -18, -19, -42],
 ]
-# Bass turnover and treble roll-off in Hz (0: none) of disc replay, IASA-TC 04 sections 5.2.6 and
-# 5.3.6; acoustic records are played flat.
-DISC_REPLAY_HZ = ((0, 0), (0, 0), (250, 0), (300, 0), (400, 0), (500, 0), (300, 2120),
-                  (400, 2500), (450, 3180), (500, 1590), (500, 2122), (500, 3180))
-# Bass and treble time constants in microseconds (0: none) of tape replay, IASA-TC 04 section 5.4.
-TAPE_REPLAY_US = ((0, 17.5), (0, 35), (3180, 50), (0, 50), (0, 70), (0, 100), (3180, 90),
-                  (3180, 120), (3180, 140), (0, 200), (3180, 200))
-FILM_GAUGES = ((457.2, 96.0), (457.2, 96.0), (182.9, 24.0))  # mm/s and perforations/s: 35, 16 mm
-
-
-# --- Ranges ----------------------------------------------------------------------------------
 
 
 def _range(low: float, high: float) -> list[float]:
@@ -85,8 +88,8 @@ def _check_ranges(group: object, name: str) -> None:
             raise ValueError(f"`{name}.{item.name}` must be at least 0. Received: {bounds}")
         if item.name.endswith("_chance") and not 0.0 <= bounds <= 1.0:
             raise ValueError(f"`{name}.{item.name}` must be in [0, 1]. Received: {bounds}")
-        if item.name == "spectra_db" and any(len(row) != len(BAND_HZ) for row in bounds):
-            raise ValueError(f"`{name}.spectra_db` must hold {len(BAND_HZ)} levels in each row. "
+        if item.name == "spectra_db" and any(len(row) != THIRD_OCTAVES for row in bounds):
+            raise ValueError(f"`{name}.spectra_db` must hold {THIRD_OCTAVES} levels in each row. "
                              f"Received: {[len(row) for row in bounds]}")
 
 

@@ -143,6 +143,14 @@ def _fold_regions(count: int, start: int) -> list[tuple[int, int]]:
     return [*regions, (first, count)]
 
 
+def count_folded_bins(bins: int, count: int, start: int = 0) -> int:
+    """Returns how many bins `fold_bins` makes of `bins` ones."""
+    regions = _fold_regions(count, start)
+    ends = [first for first, _ in regions[1:]]
+    whole = sum((end - first) // folds for (first, folds), end in zip(regions, ends, strict=False))
+    return whole + -(-max(bins - regions[-1][0], 1) // count)
+
+
 def fold_bins(inputs: Tensor, count: int, start: int = 0) -> Tensor:
     """Folds neighbouring bins into channels; zeros at the top fill up to a whole number.
 

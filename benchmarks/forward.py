@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -41,8 +40,10 @@ def count_flops(model: Any, frames: int, bins: int) -> int:
 
 def _conv_sizes(model: Any, frames: int, bins: int) -> Iterator[tuple[int, int]]:
     """Yields the number of positions and the kernel's size of each convolution."""
+    import unet  # loads Keras
+
     chosen = model.settings
-    full = (frames, -(-bins // chosen.fold_bins))
+    full = (frames, unet.count_folded_bins(bins, chosen.fold_bins, chosen.fold_start))
     sizes = [full]
     for _ in range(chosen.depth):
         sizes.append(tuple(-(-size // 2) for size in sizes[-1]))
@@ -52,13 +53,13 @@ def _conv_sizes(model: Any, frames: int, bins: int) -> Iterator[tuple[int, int]]
         for conv in (*layer.dense, layer.residual):
             yield area, _size(conv.conv.kernel)
 
-    for extractor, unet in zip(model.extractors, model.unets, strict=True):
+    for extractor, stage in zip(model.extractors, model.unets, strict=True):
         yield areas[0], _size(extractor.kernel)
-        for level, encoder in enumerate(unet.encoder):
+        for level, encoder in enumerate(stage.encoder):
             yield from block(encoder.block, areas[level])
             yield areas[level + 1], _size(encoder.down.conv.kernel)
-        yield from block(unet.bottom, areas[-1])
-        for level, decoder in enumerate(unet.decoder):
+        yield from block(stage.bottom, areas[-1])
+        for level, decoder in enumerate(stage.decoder):
             yield areas[level + 1], _size(decoder.up.kernel)
             if decoder.projection.built:
                 yield areas[level], _size(decoder.projection.conv.kernel)
@@ -118,6 +119,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
                         help="comma between the numbers")
     parser.add_argument("--extractor_kernel", type=int)
     parser.add_argument("--fold_bins", type=int)
+    parser.add_argument("--fold_start", type=int)
     parser.add_argument("--seconds", type=float, default=5.0, help="length of the audio")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--matmul_size", type=int, default=2048)
@@ -143,7 +145,7 @@ def main() -> None:
     """Measures and prints."""
     arguments = parse_arguments()
     settings = read_settings(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    config.load_backend()
     import keras
     import numpy as np
     from keras import ops

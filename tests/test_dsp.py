@@ -246,3 +246,40 @@ def test_resample_and_fit_length(sine):
     assert dsp.fit_length(sine, 10).shape == (10,)
     padded = dsp.fit_length(np.ones((3, 2)), 5)
     assert padded.shape == (5, 2) and padded[3:].sum() == 0.0
+
+
+# --- The high-pass and the level -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("hz", "lowest_db", "highest_db"), [
+    (5.0, -200.0, -50.0), (15.0, -200.0, -50.0), (20.0, -6.5, -5.5), (25.0, -0.05, 0.05),
+    (440.0, -0.01, 0.01)])
+def test_highpass_divides_at_its_cutoff(hz, lowest_db, highest_db):
+    tone = np.sin(2.0 * np.pi * hz * np.arange(4 * SAMPLE_RATE) / SAMPLE_RATE).astype(np.float32)
+    inner = slice(SAMPLE_RATE, 3 * SAMPLE_RATE)
+    gain_db = 20.0 * np.log10(dsp.highpass(tone, 20.0, SAMPLE_RATE)[inner].std()
+                              / tone[inner].std())
+    assert lowest_db <= gain_db <= highest_db
+
+
+def test_highpass_shifts_nothing(rng):
+    tone = np.sin(2.0 * np.pi * 60.0 * np.arange(4 * SAMPLE_RATE) / SAMPLE_RATE)
+    error = (dsp.highpass(tone, 20.0, SAMPLE_RATE) - tone)[SAMPLE_RATE : 3 * SAMPLE_RATE]
+    assert level_db(error, tone) < -45.0
+    short = rng.standard_normal((2, 100)).astype(np.float32)
+    assert dsp.highpass(short, 20.0, SAMPLE_RATE).shape == (2, 100)
+    assert dsp.highpass(short, 0.0, SAMPLE_RATE) is short
+
+
+def test_at_level_lets_the_network_hear_one_level_and_undoes_it(noise):
+    heard = []
+
+    def predict(audio):
+        heard.append(np.sqrt(audio.var(axis=-1)))
+        return audio
+
+    quiet_and_loud = np.stack([0.01 * noise, noise])
+    result = dsp.at_level(predict, -20.0)(quiet_and_loud)
+    np.testing.assert_allclose(heard[0], 0.1, rtol=1e-4)
+    np.testing.assert_allclose(result, quiet_and_loud, rtol=1e-5)
+    assert dsp.at_level(predict, None) is predict

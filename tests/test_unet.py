@@ -158,7 +158,7 @@ class Reference:
         chosen, filters = self.settings, self.settings.channels[0]
         frames, bins, _ = spectrogram.shape
         missing = -bins % chosen.fold_bins
-        x = np.pad(spectrogram, ((0, 0), (0, missing), (0, 0)), mode="symmetric")
+        x = np.pad(spectrogram, ((0, 0), (0, missing), (0, 0)))
         x = x.reshape(frames, (bins + missing) // chosen.fold_bins, 2 * chosen.fold_bins)
         seen = self.embed(self.compress(x))
         size = chosen.extractor_kernel
@@ -586,3 +586,32 @@ def test_state_of_an_optimizer_is_not_a_weight(rng, tmp_path):
     unet.load_weights(model, tmp_path / "checkpoint")
     np.testing.assert_array_equal(model.final.conv.bias,
                                   reference.weights["finalblock/conv2/bias"])
+
+
+@pytest.mark.parametrize(("count", "start", "bins", "folded"), [
+    (8, 64, 1025, 64 + 32 + 32 + 97), (8, 0, 1025, 129), (4, 6, 7, 10), (2, 2, 1, 3),
+    (1, 0, 9, 9), (4, 0, 3, 1)])
+def test_folding_keeps_every_bin(rng, count, start, bins, folded):
+    inputs = rng.standard_normal((2, 3, bins, 2)).astype(np.float32)
+    outputs = unet.fold_bins(ops.convert_to_tensor(inputs), count, start)
+    assert tuple(outputs.shape) == (2, 3, folded, 2 * count)
+    assert unet.count_folded_bins(bins, count, start) == folded
+    np.testing.assert_array_equal(unet.unfold_bins(outputs, count, bins, start), inputs)
+
+
+def test_folding_leaves_low_bins_single():
+    bins = np.arange(64, dtype=np.float32)
+    inputs = np.stack([bins, -bins], axis=-1)[None, None]
+    folded = np.asarray(unet.fold_bins(ops.convert_to_tensor(inputs), 4, 8))[0, 0]
+    np.testing.assert_array_equal(folded[:8, 0], bins[:8])
+    assert not folded[:8, 2:].any()
+    np.testing.assert_array_equal(folded[8, ::2], [8, 9, 0, 0])  # two and two from 8 to 15
+    np.testing.assert_array_equal(folded[12, ::2], [16, 17, 18, 19])  # then four and four
+
+
+def test_fresh_mask_over_folded_octaves_changes_nothing(rng):
+    model = unet.build_model_denoise(SimpleNamespace(
+        depth=2, channels=[3, 4, 5], fold_bins=4, fold_start=4, output="mask", compression=0.3))
+    inputs = rng.standard_normal((1, 5, 33, 2)).astype(np.float32)
+    for output in model.predict_on_batch(inputs):
+        np.testing.assert_allclose(output, inputs, atol=1e-6)
