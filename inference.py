@@ -61,6 +61,7 @@ logger = logging.getLogger(__name__)
 WEIGHTS_ENDING = ".weights.h5"
 HEADER_TOLERANCE_SECONDS = 0.1  # MP3 headers are rarely exact
 OWN_RESULT = re.compile(r".*_(denoised|residual)(_s[0-9.]+)?")
+LONGEST_NAME = 30  # characters beside the progress bar
 TERMINATED_STATUS = 143  # what a shell reports for a program that SIGTERM ended
 
 
@@ -487,10 +488,11 @@ def denoise_all(jobs: list[Job], network: Network, settings: InferenceConfig) ->
     seconds = [job.recording.header_samples / job.recording.rate for job in jobs]
     with (logging_redirect_tqdm(),
           tqdm(total=round(sum(seconds), 1), unit="s", disable=None, leave=False,
-               bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f} of {total:.0f} s of audio, "
+               bar_format="{desc}{percentage:3.0f}%|{bar}| {n:.0f} of {total:.0f} s of audio, "
                           "{remaining} left") as bar):
         for number, job in enumerate(jobs):
-            bar.set_description(job.recording.path.name)
+            name = job.recording.path.name
+            bar.set_description(name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + "...")
             try:
                 denoise_recording(job, predict, network, settings, bar.update)
             except (ValueError, OSError) as error:

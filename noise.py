@@ -1136,7 +1136,7 @@ BAND_FLATNESS_DB = -1.8  # flatness of a slot's second least flat half octave
 STEADY_DB = 4.0  # noise lies this close to the quietest noise of the recording
 SLOT_CHANGE_DB = 3.0  # RMS over half octaves of a slot's distance from the usual noise
 RUN_CHANGE_DB = 2.0  # and its median over a stretch
-STEADY_BASS_DB = 7.0  # and its bass this close
+STEADY_BASS_DB = 5.0  # and its bass this close
 LINE_DB = 3.0  # what always stands this far above its neighbours is hum or buzz
 SILENCE_DBFS = -96.0  # below this nothing was recorded
 LONGEST_GAP = 3  # slots
@@ -1277,7 +1277,7 @@ def _choose(powers: np.ndarray, sample_rate: int, samples: int, min_seconds: flo
 
 
 def find_noise_segments(audio: np.ndarray, sample_rate: int, min_seconds: float = 0.7,
-                        min_drop_db: float = 3.0) -> list[NoiseSegment]:
+                        min_drop_db: float = 6.0) -> list[NoiseSegment]:
     """Finds stretches that hold noise alone: run-in and run-out grooves, pauses.
 
     Noise has a smooth spectrum: within half an octave, the median of a third of a second is flat
@@ -1528,7 +1528,7 @@ def _parser() -> argparse.ArgumentParser:
     find.add_argument("recordings", nargs="+", help="audio files or folders")
     find.add_argument("--output", required=True, help="folder for the noise and its report")
     find.add_argument("--min-seconds", type=float, default=0.7, help="shortest stretch")
-    find.add_argument("--min-drop-db", type=float, default=3.0,
+    find.add_argument("--min-drop-db", type=float, default=6.0,
                       help="least distance of the noise from the programme")
     find.set_defaults(run=_command_find)
 

@@ -256,7 +256,7 @@ def test_draws_come_close_to_a_disc_they_were_not_fitted_to() -> None:
     source = rng(14)
     distances = [noise.spectral_distance(goal, noise.third_octaves_db(
         noise.generate("gramophone", 2 * SAMPLE_RATE, source), SAMPLE_RATE)) for _ in range(60)]
-    assert min(distances) < 3.0
+    assert min(distances) < 4.0  # two real discs differ by 5 to 9 dB
     assert np.median(distances) > 4.0  # and much else
 
 
