@@ -317,10 +317,8 @@ def stored_unet_config(weights: Path) -> tuple[UnetConfig, StftConfig, float | N
 def load_backend() -> None:
     """Loads Keras and its backend, TensorFlow unless `KERAS_BACKEND` says otherwise.
 
-    TensorFlow uses oneDNN's convolutions, several times as fast, by itself only on some
-    processors. Being told to, it says so on stderr before any logging is set up.
+    While it loads, TensorFlow writes to stderr before any logging is set up; that is kept quiet.
     """
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     stderr, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)

@@ -17,8 +17,9 @@ it; only `load_weights` needs TensorFlow, and only for TensorFlow's own checkpoi
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,17 @@ Tensor = Any  # a tensor of whichever backend Keras runs on
 EMBEDDINGS = 10  # channels of the frequency embedding: one per octave of its cosine's frequency
 DOWN_KERNEL = 4  # side of the convolutions that halve the resolution
 SCALE = 2  # resolution between neighbouring levels, on both axes
+ONE_ROUND = ((0, 0), (1, 1), (1, 1), (0, 0))  # padding of one sample around frames and bins
 INITIAL_STDDEV = 0.05  # of the truncated normal distribution of fresh kernels
 COMPRESSION_FLOOR = 1e-6  # added to |X|^2, so that silence has a finite slope
 WEIGHTS_ENDING = ".weights.h5"
 CHECKPOINT_ROOT = "layer_with_weights-0"  # the network inside its one-layer functional model
 CHECKPOINT_VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
+
+# TensorFlow on a CPU asks the system for the memory of each large tensor and gives it back, and the
+# kernel clears every page: up to half of a forward pass. Its pool allocator keeps what it has. It
+# is chosen when the first tensor is made, so that this is early enough.
+os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")
 
 
 def build_model_denoise(unet_args: Any) -> TwoStageUnet:
@@ -63,16 +70,27 @@ def build_model_denoise(unet_args: Any) -> TwoStageUnet:
 
 def _read_settings(unet_args: Any) -> dict[str, Any]:
     """Returns the checked settings as plain Python values."""
-    values = {field.name: getattr(unet_args, field.name)
-              for field in dataclasses.fields(UnetConfig) if hasattr(unet_args, field.name)}
-    if "channels" in values:
-        values["channels"] = [int(count) for count in values["channels"]]
+    defaults = dataclasses.asdict(UnetConfig())
+    values = {name: getattr(unet_args, name, default) for name, default in defaults.items()}
+    if isinstance(values["channels"], Sequence):  # also a tuple, or a list of OmegaConf
+        values["channels"] = list(values["channels"])
+    for name, default in defaults.items():
+        _check_type(name, values[name], default)
+    for count in values["channels"]:
+        _check_type("channels", count, 1)
     try:
-        keras.activations.get(values.get("activation"))
+        keras.activations.get(values["activation"])
     except ValueError as error:
         raise ValueError("`unet.activation` must be the name of a Keras activation. "
                          f"Received: unet.activation={values['activation']!r}") from error
     return dataclasses.asdict(UnetConfig(**values))
+
+
+def _check_type(name: str, value: Any, default: Any) -> None:
+    accepted = (int, float) if isinstance(default, float) else type(default)
+    if not isinstance(value, accepted) or isinstance(value, bool) != isinstance(default, bool):
+        raise ValueError(f"`unet.{name}` must be of type {type(default).__name__}. "
+                         f"Received: unet.{name}={value!r}")
 
 
 # ---- pieces without weights ----
@@ -92,34 +110,82 @@ def mirror_pad(inputs: Tensor, kernel_size: int) -> Tensor:
     Returns:
         `(batch, frames + kernel_size - 1, bins + kernel_size - 1, channels)`.
     """
-    before = kernel_size // 2
-    after = before - (1 - kernel_size % 2)
-    return _mirror_axis(_mirror_axis(inputs, before, after, 2), before, after, 1)
-
-
-def _mirror_axis(inputs: Tensor, before: int, after: int, axis: int) -> Tensor:
-    if before == after == 0:
+    before, after = _pad_sizes(kernel_size)
+    if kernel_size == 1:
         return inputs
-    length = ops.shape(inputs)[axis]
-    # Slices of one sample are right for every length, also one that is not known while tracing.
-    near = [_mirrored(distance, length) for distance in range(max(before, after))]
-    pieces = [_slice(inputs, axis, index, index + 1) for index in reversed(near[:before])]
-    pieces.append(inputs)
-    pieces.extend(_slice(inputs, axis, length - 1 - index, length - index)
-                  for index in near[:after])
-    return ops.concatenate(pieces, axis=axis)
+    sizes = ops.shape(inputs)[1:3]
+    if all(isinstance(size, int) and size >= before + after for size in sizes):
+        return _pad_with_cheap_gradient(before, after, sizes)(inputs)
+    return _gather_mirrored(inputs, before, after)
 
 
-def _mirrored(distance: int, length: Any) -> Any:
-    """Returns the sample that lies `distance` beyond the edge; `length` may be a tensor."""
-    phase = distance % (2 * length)
-    if isinstance(length, int):
-        return min(phase, 2 * length - 1 - phase)
+def _pad_sizes(kernel_size: int) -> tuple[int, int]:
+    """Returns how many samples go before and after; an even kernel gets one more before."""
+    return kernel_size // 2, kernel_size // 2 - (1 - kernel_size % 2)
+
+
+def _gather_mirrored(inputs: Tensor, before: int, after: int) -> Tensor:
+    """Reads every sample of the padded result from its place, in one pass over memory."""
+    frames, bins, channels = ops.shape(inputs)[1:]
+    rows, columns = (_mirrored_places(size, before, after) for size in (frames, bins))
+    places = ops.reshape(rows[:, None] * bins + columns, (-1,))
+    samples = ops.take(ops.reshape(inputs, (-1, frames * bins, channels)), places, axis=1)
+    return ops.reshape(samples, (-1, frames + before + after, bins + before + after, channels))
+
+
+def _mirrored_places(length: Any, before: int, after: int) -> Any:
+    """Returns from where each sample of a padded axis comes; `length` may be a tensor."""
+    if isinstance(length, int):  # a constant of the graph
+        phase = np.arange(-before, length + after, dtype="int32") % (2 * length)
+        return np.minimum(phase, 2 * length - 1 - phase)
+    phase = ops.mod(ops.arange(-before, length + after, dtype="int32"), 2 * length)
     return ops.minimum(phase, 2 * length - 1 - phase)
 
 
+def _pad_with_cheap_gradient(before: int, after: int, sizes: tuple[int, int]) -> Any:
+    """Returns `_gather_mirrored` with a gradient that copies rows and adds only at the edges.
+
+    The backends' own gradient adds sample by sample, at twice the time.
+    """
+
+    @ops.custom_gradient
+    def pad(inputs: Tensor) -> tuple[Tensor, Any]:
+        def gradient(*arguments: Tensor, upstream: Tensor | None = None) -> Tensor:
+            folded = arguments[0] if upstream is None else upstream
+            for axis, size in ((2, sizes[1]), (1, sizes[0])):
+                folded = _fold_edges(folded, axis, before, after, size)
+            return folded
+
+        return _gather_mirrored(inputs, before, after), gradient
+
+    return pad
+
+
+def _fold_edges(padded: Tensor, axis: int, before: int, after: int, size: int) -> Tensor:
+    """Adds what lies in the padding of an axis to the samples it mirrors, and removes it."""
+    end = before + size
+    pieces = [_slice(padded, axis, before, 2 * before)
+              + ops.flip(_slice(padded, axis, 0, before), axis),
+              _slice(padded, axis, 2 * before, end - after)]
+    if after:
+        pieces.append(_slice(padded, axis, end - after, end)
+                      + ops.flip(_slice(padded, axis, end, end + after), axis))
+    return ops.concatenate(pieces, axis=axis)
+
+
 def _slice(inputs: Tensor, axis: int, start: Any, stop: Any) -> Tensor:
-    return inputs[(slice(None),) * axis + (slice(start, stop),)]
+    """Returns samples `start` to `stop` of an axis.
+
+    Indexing means the same, but its gradient takes ten times as long on TensorFlow.
+    """
+    starts, sizes = [0] * len(inputs.shape), list(ops.shape(inputs))
+    starts[axis], sizes[axis] = start, stop - start
+    return ops.slice(inputs, starts, sizes)
+
+
+def _crop(inputs: Tensor, first_frame: int, first_bin: int, frames: Any, bins: Any) -> Tensor:
+    batch, _, _, channels = ops.shape(inputs)
+    return ops.slice(inputs, (0, first_frame, first_bin, 0), (batch, frames, bins, channels))
 
 
 def frequency_embeddings(bins: Any, dtype: str) -> Tensor:
@@ -172,13 +238,14 @@ def fold_bins(inputs: Tensor, count: int, start: int = 0) -> Tensor:
     _, frames, bins, channels = ops.shape(inputs)
     regions = _fold_regions(count, start)
     last = regions[-1][0]
-    filled = last - (-ops.maximum(bins - last, 1) // count) * count
+    above = max(bins - last, 1) if isinstance(bins, int) else ops.maximum(bins - last, 1)
+    filled = last - (-above // count) * count
     # More zeros than are ever needed, so that their number need not be known while tracing.
-    inputs = ops.pad(inputs, ((0, 0), (0, 0), (0, last + count), (0, 0)))[:, :, :filled]
+    inputs = _slice(ops.pad(inputs, ((0, 0), (0, 0), (0, last + count), (0, 0))), 2, 0, filled)
     pieces = []
     ends = [first for first, _ in regions[1:]] + [filled]
     for (first, folds), end in zip(regions, ends, strict=True):
-        piece = ops.reshape(inputs[:, :, first:end],
+        piece = ops.reshape(_slice(inputs, 2, first, end),
                             (-1, frames, (end - first) // folds, folds * channels))
         unused = (count - folds) * channels
         pieces.append(ops.pad(piece, ((0, 0), (0, 0), (0, 0), (0, unused))) if unused else piece)
@@ -196,11 +263,11 @@ def unfold_bins(inputs: Tensor, count: int, bins: Any, start: int = 0) -> Tensor
     for number, (first, folds) in enumerate(regions):
         is_last = number == len(regions) - 1
         stop = folded if is_last else position + (regions[number + 1][0] - first) // folds
-        piece = inputs[:, :, position:stop, :folds * channels]
+        piece = _slice(_slice(inputs, 2, position, stop), 3, 0, folds * channels)
         pieces.append(ops.reshape(piece, (-1, frames, (stop - position) * folds, channels)))
         position = stop
     unfolded = ops.concatenate(pieces, axis=2) if len(pieces) > 1 else pieces[0]
-    return unfolded[:, :, :bins]
+    return _slice(unfolded, 2, 0, bins)
 
 
 def compress(spectrogram: Tensor, exponent: float) -> Tensor:
@@ -223,9 +290,8 @@ def compress(spectrogram: Tensor, exponent: float) -> Tensor:
 
 def multiply_complex(left: Tensor, right: Tensor) -> Tensor:
     """Multiplies complex numbers whose parts lie in turn on the last axis."""
-    left_pairs, right_pairs = _split_parts(left), _split_parts(right)
-    left_real, left_imag = left_pairs[..., 0], left_pairs[..., 1]
-    right_real, right_imag = right_pairs[..., 0], right_pairs[..., 1]
+    left_real, left_imag = ops.unstack(_split_parts(left), 2, axis=-1)
+    right_real, right_imag = ops.unstack(_split_parts(right), 2, axis=-1)
     product = ops.stack([left_real * right_real - left_imag * right_imag,
                          left_real * right_imag + left_imag * right_real], axis=-1)
     return ops.reshape(product, ops.shape(left))
@@ -336,10 +402,9 @@ class FeatureExtractor(keras.layers.Layer):
         features = ops.conv(padded, kernel[:, :, :channels], padding="valid")
         offset = ops.reshape(self.bias, (1, 1, 1, self.filters))
         if self.use_fencoding:
-            embeddings = frequency_embeddings(ops.shape(inputs)[2], inputs.dtype)
-            before = self.kernel_size // 2
-            after = before - (1 - self.kernel_size % 2)
-            embeddings = _mirror_axis(embeddings, before, after, 2)
+            bins = ops.shape(inputs)[2]
+            embeddings = ops.take(frequency_embeddings(bins, inputs.dtype),
+                                  _mirrored_places(bins, *_pad_sizes(self.kernel_size)), axis=2)
             over_bins = ops.sum(kernel[:, :, channels:], axis=0, keepdims=True)
             offset = offset + ops.conv(embeddings, over_bins, padding="valid")
         return keras.activations.get(self.activation)(features + offset)
@@ -428,22 +493,58 @@ class UpsamplingConv2D(keras.layers.Layer):
         self.bias = self.add_weight(shape=(self.filters,), initializer="zeros", name="bias")
 
     def call(self, inputs: Tensor) -> Tensor:
+        frames, bins = ops.shape(inputs)[1:3]
+        return self.join_squares(self.make_squares(inputs), SCALE * frames, SCALE * bins)
+
+    def make_squares(self, inputs: Tensor) -> Tensor:
+        """Returns the squares of 2x2 output samples that start one before each input sample.
+
+        Args:
+            inputs: `(batch, frames, bins, channels)`.
+
+        Returns:
+            `(batch, frames + 1, bins + 1, 4 * filters)`.
+        """
         channels = inputs.shape[-1]
-        _, frames, bins, _ = ops.shape(inputs)
         # Tap t of the kernel is t = 2 * (1 - position in the square 2x2 kernel) + output parity.
         kernel = ops.reshape(self.kernel, (2, SCALE, 2, SCALE, self.filters, channels))
         kernel = ops.flip(ops.transpose(kernel, (0, 2, 5, 1, 3, 4)), axis=(0, 1))
-        kernel = ops.reshape(kernel, (2, 2, channels, SCALE * SCALE * self.filters))
-        padded = ops.pad(inputs, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        outputs = ops.conv(padded, kernel, padding="valid")
-        outputs = outputs + ops.tile(self.bias, SCALE * SCALE)
-        outputs = keras.activations.get(self.activation)(outputs)
-        row = SCALE * self.filters
-        outputs = ops.reshape(outputs, (-1, frames + 1, bins + 1, SCALE, row))
+        kernel = ops.reshape(kernel, (2, 2, channels, SCALE**2 * self.filters))
+        squares = ops.conv(ops.pad(inputs, ONE_ROUND), kernel, padding="valid")
+        bias = ops.reshape(ops.tile(self.bias, SCALE**2), (1, 1, 1, SCALE**2 * self.filters))
+        return keras.activations.get(self.activation)(squares + bias)
+
+    def repeat_in_squares(self, inputs: Tensor) -> Tensor:
+        """Returns the nearest-neighbour upsampling of `inputs` in the form of `make_squares`.
+
+        Args:
+            inputs: `(batch, frames, bins, filters)`.
+
+        Returns:
+            `(batch, frames + 1, bins + 1, 4 * filters)`.
+        """
+        frames, bins = ops.shape(inputs)[1:3]
+        padded = ops.pad(inputs, ONE_ROUND)
+        return ops.concatenate(
+            [_crop(padded, row, column, frames + 1, bins + 1)
+             for row in range(SCALE) for column in range(SCALE)], axis=-1)
+
+    def join_squares(self, squares: Tensor, frames: Any, bins: Any) -> Tensor:
+        """Lays squares side by side and cuts the first sample of both axes and the end off.
+
+        Args:
+            squares: `(batch, rows, columns, 4 * filters)`.
+            frames: Frames of the result, fewer than 2 * rows.
+            bins: Bins of the result.
+
+        Returns:
+            `(batch, frames, bins, filters)`.
+        """
+        _, rows, columns, _ = ops.shape(squares)
+        outputs = ops.reshape(squares, (-1, rows, columns, SCALE, SCALE * self.filters))
         outputs = ops.transpose(outputs, (0, 1, 3, 2, 4))
-        outputs = ops.reshape(outputs, (-1, SCALE * (frames + 1), SCALE * (bins + 1),
-                                        self.filters))
-        return outputs[:, 1:-1, 1:-1]
+        outputs = ops.reshape(outputs, (-1, SCALE * rows, SCALE * columns, self.filters))
+        return _crop(outputs, 1, 1, frames, bins)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, frames, bins, _ = input_shape
@@ -527,12 +628,13 @@ class DecoderLevel(keras.layers.Layer):
         self.block.build((*skip_shape[:-1], self.filters + skip_shape[-1]))
 
     def call(self, inputs: Tensor, skip: Tensor) -> Tensor:
-        _, frames, bins, _ = ops.shape(skip)
+        frames, bins = ops.shape(skip)[1:3]
         # A 1x1 convolution and nearest-neighbour upsampling commute: project where it is cheap.
         nearest = self.projection(inputs) if inputs.shape[-1] != self.filters else inputs
-        upsampled = self.up(inputs) + ops.repeat(ops.repeat(nearest, SCALE, axis=1), SCALE, axis=2)
-        joined = ops.concatenate([upsampled[:, :frames, :bins], skip], axis=-1)
-        return self.block(joined)
+        # Both upsamplings are added in the form that costs one pass over memory less.
+        squares = self.up.make_squares(inputs) + self.up.repeat_in_squares(nearest)
+        upsampled = self.up.join_squares(squares, frames, bins)
+        return self.block(ops.concatenate([upsampled, skip], axis=-1))
 
     def compute_output_shape(self, inputs_shape: Shape, skip_shape: Shape) -> Shape:
         return (*skip_shape[:-1], self.filters)
@@ -619,7 +721,7 @@ class SupervisedAttention(keras.layers.Layer):
     """
 
     def __init__(self, output: str = "spectrum", compression: float = 1.0,
-                 use_SAM: bool = True, **kwargs: Any) -> None:  # noqa: N803 - the published key
+                 use_SAM: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.output_form, self.compression, self.use_sam = output, compression, use_SAM
 

@@ -12,7 +12,6 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("MPLBACKEND", "Agg")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the programs do
 
 from config import BEST_NAME, CONFIG_NAME, SAMPLE_RATE, Config, UnetConfig, save_config  # noqa: E402
 
