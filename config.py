@@ -27,10 +27,14 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from carriers import CarrierConfig
+
 logger = logging.getLogger(__name__)
 
 SAMPLE_RATE = 44100  # Hz; the network's rate. Other rates are resampled to it and back.
 CATEGORIES = ("speech", "effects", "music")
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+STRATEGIES = ("none", "mirrored", "multi_worker")
 SPLITS = ("train", "validation", "test")
 PRETRAINED = Path(__file__).resolve().parent / "pretrained"
 BEST_NAME = "best.weights.h5"
@@ -87,6 +91,7 @@ class UnetConfig:
     fold_bins: int = 1  # the most neighbouring bins that are folded into channels
     fold_start: int = 0  # bins below stay single; each octave above folds twice as many
     compression: float = 1.0  # the network sees X |X|^(compression - 1); 1 is the spectrum itself
+    use_floor: bool = False  # it also sees each bin's magnitude and noise floor
     output: str = "spectrum"  # or "mask": Y = X (1 + M), starting from M = 0
 
     def __post_init__(self) -> None:
@@ -137,31 +142,49 @@ class DsetConfig:
     snr_db: list[float] = field(default_factory=lambda: [2.0, 20.0])
     level_db: list[float] = field(default_factory=lambda: [-6.0, 4.0])
     noise_db_spread: float = 0.0  # the noise's spectral tilt and peaks vary by this much
+    noise_speed: list[float] = field(default_factory=lambda: [1.0, 1.0])  # of recorded noise
     share_clean: float = 0.0  # share of items without any noise
     share_generated: float = 0.0  # share of items with generated noise
-    share_band_limited: float = 0.0  # share of items low-passed at 3 to 14 kHz, target alike
+    # How old the clean side sounds, the target and the input alike; shares of the items:
+    share_horn: float = 0.0  # thin and resonant, as through a recording horn
+    share_saturated: float = 0.0  # peaks softly flattened
+    share_band_limited: float = 0.0  # low-passed at 3 to 14 kHz
     reference_dbfs: float | None = None  # RMS to which a mixture is brought before `level_db`
 
     def __post_init__(self) -> None:
         _require_range("dset.snr_db", self.snr_db)
         _require_range("dset.level_db", self.level_db)
-        for name in ("share_clean", "share_generated", "share_band_limited"):
+        _require_range("dset.noise_speed", self.noise_speed)
+        _require(0.25 <= self.noise_speed[0] and self.noise_speed[1] <= 4.0, "dset.noise_speed",
+                 "in [0.25, 4]", self.noise_speed)
+        for name in ("share_clean", "share_generated", "share_horn", "share_saturated",
+                     "share_band_limited"):
             _require(0.0 <= getattr(self, name) <= 1.0, f"dset.{name}", "in [0, 1]",
                      getattr(self, name))
 
 
+LOSS_PARTS = ("mae", "compressed", "log_spectral", "multi_resolution_stft", "si_sdr", "snr")
+
+
 @dataclass
 class LossConfig:
-    """Loss on the spectrograms of both stages."""
+    """Loss on the spectrograms of both stages: a sum of parts, each with its weight."""
 
-    name: str = "mae"  # or "compressed"
+    mae: float = 1.0  # mean absolute error, the paper's
+    compressed: float = 0.0  # squared error after a power law on the magnitudes
+    log_spectral: float = 0.0  # distance of levels, in bel
+    multi_resolution_stft: float = 0.0  # magnitudes at three resolutions
+    si_sdr: float = 0.0  # minus SI-SDR in bel
+    snr: float = 0.0  # minus SNR in bel
+    exponent: float = 0.3  # of the power law of "compressed"
+    erb_weighting: bool = False  # "compressed": each bin counts as much as the ear resolves it
     stage1_weight: float = 1.0
-    exponent: float = 0.3  # "compressed": power law on the magnitudes
-    log_weight: float = 0.0  # "compressed": weight of the log-spectral term
 
     def __post_init__(self) -> None:
-        _require(self.name in ("mae", "compressed"), "loss.name", "'mae' or 'compressed'",
-                 self.name)
+        for name in (*LOSS_PARTS, "stage1_weight"):
+            _require(getattr(self, name) >= 0.0, f"loss.{name}", "at least 0", getattr(self, name))
+        _require(any(getattr(self, name) for name in LOSS_PARTS), "loss",
+                 f"a positive weight for one of {LOSS_PARTS}", "all are 0")
         _require(0.0 < self.exponent <= 1.0, "loss.exponent", "in (0, 1]", self.exponent)
 
 
@@ -215,6 +238,7 @@ class Config:
     unet: UnetConfig = field(default_factory=UnetConfig)
     stft: StftConfig = field(default_factory=StftConfig)
     dset: DsetConfig = field(default_factory=DsetConfig)
+    noise: CarrierConfig = field(default_factory=CarrierConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
@@ -232,6 +256,10 @@ class Config:
     validation_items: int = 36
     test_items: int = 144  # of evaluate.py
     save_every_steps: int = 200  # of the checkpoint from which a stopped run goes on
+    best_metric: str = "snr_gain_db"  # column of history.csv by which the best weights are kept
+    shown_items: int = 3  # validation items that TensorBoard lets one hear and see
+    precision: str = "float32"  # or "mixed_float16", "mixed_bfloat16"
+    strategy: str = "none"  # or "mirrored" (GPUs of one machine), "multi_worker" (several)
     loader_workers: int = 1  # threads that read and mix while the network trains
 
     def __post_init__(self) -> None:
@@ -240,6 +268,9 @@ class Config:
             _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         for name in ("lr", "seg_len_s_train", "seg_len_s_val"):
             _require(getattr(self, name) > 0.0, name, "above 0", getattr(self, name))
+        _require(self.shown_items >= 0, "shown_items", "at least 0", self.shown_items)
+        _require(self.precision in PRECISIONS, "precision", f"one of {PRECISIONS}", self.precision)
+        _require(self.strategy in STRATEGIES, "strategy", f"one of {STRATEGIES}", self.strategy)
         for name in ("beta1", "beta2"):
             _require(0.0 <= getattr(self, name) < 1.0, name, "in [0, 1)", getattr(self, name))
 
@@ -309,9 +340,12 @@ def stored_unet_config(weights: Path) -> tuple[UnetConfig, StftConfig, float | N
     path = weights.parent / CONFIG_NAME
     if not path.exists():
         return None
-    stored = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config),
-                                                 OmegaConf.load(path)))
-    return stored.unet, stored.stft, stored.dset.reference_dbfs
+    stored = OmegaConf.load(path)
+    # The other settings do not matter here, and may be those of another version.
+    needed = {"unet": stored.unet, "stft": stored.stft,
+              "dset": {"reference_dbfs": stored.dset.reference_dbfs}}
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), needed))
+    return config.unet, config.stft, config.dset.reference_dbfs
 
 
 def load_backend() -> None:

@@ -25,6 +25,7 @@ import soundfile
 
 import dsp
 import noise as carrier_noise
+from carriers import KINDS, CarrierConfig
 from config import CATEGORIES, SAMPLE_RATE, SPLITS, DsetConfig, StftConfig
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,12 @@ EDGE_SECONDS = 0.005  # fade where a clip is cut
 SUBSONIC_HZ = 20.0  # nothing below is taken for signal
 GAP_SECONDS = (0.02, 0.4)  # silence between clips that are strung together
 EVALUATION_SNRS_DB = (3.0, 10.0, 20.0)
-GENERATED_KINDS = ("gramophone", "film", "tape", "hum")
+HORN_BASS_HZ = (80.0, 250.0)
+HORN_RESONANCE_HZ = (250.0, 3500.0)
+HORN_RESONANCE_DB = (3.0, 12.0)
+HORN_QUALITY = (2.0, 10.0)
+DRIVE_DB = (-6.0, 12.0)  # of saturation
+BAND_LIMIT_HZ = (3000.0, 14000.0)
 CHANNEL_SUFFIX = re.compile(r"[_-](L|R|left|right)$", re.IGNORECASE)
 
 
@@ -263,6 +269,33 @@ def vary_colour(noise: np.ndarray, spread_db: float, rng: np.random.Generator) -
     return scipy.signal.fftconvolve(noise, taps.astype(np.float32), mode="same").astype(np.float32)
 
 
+def sound_through_horn(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Adds the resonances of a recording horn to `audio` and takes its bass away.
+
+    Acoustic recordings hold some 170 to 2,000 Hz well and ring at the horn's air resonances
+    (Copeland 2008, on acoustic recordings); each is a second-order peak in parallel.
+    """
+    bass = scipy.signal.butter(2, rng.uniform(*HORN_BASS_HZ), "highpass", fs=SAMPLE_RATE,
+                               output="sos")
+    heard = scipy.signal.sosfilt(bass, audio)
+    rung = heard
+    for _ in range(int(rng.integers(2, 5))):
+        frequency_hz = float(np.exp(rng.uniform(*np.log(HORN_RESONANCE_HZ))))
+        gain = 10.0 ** (rng.uniform(*HORN_RESONANCE_DB) / 20.0)
+        peak = scipy.signal.iirpeak(frequency_hz, rng.uniform(*HORN_QUALITY), fs=SAMPLE_RATE)
+        rung = rung + (gain - 1.0) * scipy.signal.lfilter(*peak, heard)
+    return rung.astype(np.float32)
+
+
+def saturate(audio: np.ndarray, drive_db: float) -> np.ndarray:
+    """Flattens peaks softly (hyperbolic tangent), the loudest from `drive_db` above the knee."""
+    peak = float(np.max(np.abs(audio)))
+    if peak == 0.0:
+        return audio
+    knee = peak / 10.0 ** (drive_db / 20.0)
+    return (knee * np.tanh(audio / knee)).astype(np.float32)
+
+
 def limit_band(audio: np.ndarray, high_hz: float) -> np.ndarray:
     """Low-passes `audio` as an old microphone or cutter would (Butterworth, 36 dB an octave)."""
     sections = scipy.signal.butter(6, high_hz, fs=SAMPLE_RATE, output="sos")
@@ -280,15 +313,18 @@ class Mixer:
         split: "train", "validation" or "test".
         seconds: Length of each mixture.
         seed: Seed of the training mixtures. Validation and test ignore it: they never change.
+        carrier: Shares of the kinds of noise, and the ranges of generated noise.
 
     Raises:
         FileNotFoundError, ValueError: The data cannot be found or understood.
     """
 
-    def __init__(self, dset: DsetConfig, split: str, seconds: float, seed: int = 0) -> None:
+    def __init__(self, dset: DsetConfig, split: str, seconds: float, seed: int = 0,
+                 carrier: CarrierConfig | None = None) -> None:
         if split not in SPLITS:
             raise ValueError(f"`split` must be one of {SPLITS}. Received: split={split!r}")
         self.dset, self.split, self.samples = dset, split, round(seconds * SAMPLE_RATE)
+        self.carrier = carrier or CarrierConfig()
         self.seed = [seed if split == "train" else 0, SPLITS.index(split)]
         self.skipped: Counter[str] = Counter()
         self.clips: dict[str, list[Clip]] = {}
@@ -310,7 +346,8 @@ class Mixer:
             raise ValueError(f"`dset.mix` must give a share to one of {self.categories}, the "
                              f"categories that are present. Received: {dset.mix}")
         self.shares = shares / shares.sum()
-        recordings = find_noise(dset)
+        recordings = [recording for recording in find_noise(dset)
+                      if self.carrier.share(recording.category) > 0.0]
         self.noise: dict[str, list[NoiseRecording]] = {}
         for recording in recordings:
             if recording.split == split:
@@ -339,7 +376,9 @@ class Mixer:
         if rng.random() < self.dset.share_clean:
             snr_db = float("inf")
         generated = rng.random() < self.dset.share_generated or not self.noise
-        kind = str(rng.choice(GENERATED_KINDS if generated else sorted(self.noise)))
+        kinds = KINDS if generated else sorted(self.noise)
+        shares = np.array([self.carrier.share(name) for name in kinds])
+        kind = str(rng.choice(kinds, p=shares / shares.sum()))
         return self._mix(category, kind, generated, snr_db,
                          float(rng.uniform(*self.dset.level_db)), rng)
 
@@ -347,7 +386,7 @@ class Mixer:
         """Makes fixed mixture `index` of a grid: categories x SNRs x kinds of noise, in turn."""
         rng = np.random.default_rng([*self.seed, index])
         kinds = [(name, False) for name in sorted(self.noise)]
-        kinds += [(name if name in GENERATED_KINDS else "mixed", True) for name in self.train_only]
+        kinds += [(name if name in KINDS else "mixed", True) for name in self.train_only]
         kinds = kinds or [("mixed", True)]
         category = self.categories[index % len(self.categories)]
         index //= len(self.categories)
@@ -359,13 +398,13 @@ class Mixer:
     def _mix(self, category: str, kind: str, generated: bool, snr_db: float, level_db: float,
              rng: np.random.Generator) -> Mixture:
         clean = self._draw_clean(category, rng)
-        if rng.random() < self.dset.share_band_limited and self.split == "train":
-            clean = limit_band(clean, 1000.0 * float(np.exp(rng.uniform(np.log(3.0),
-                                                                        np.log(14.0)))))
+        if self.split == "train":
+            clean = self._age(clean, rng)
         if np.isinf(snr_db):
             noisy, name = clean, "none"
         else:
-            noisy = dsp.mix_at_snr(clean, self._draw_noise(kind, generated, rng), snr_db)
+            noise = self._draw_noise(kind, generated, clean, rng)
+            noisy = dsp.mix_at_snr(clean, noise, snr_db)
             name = f"{kind} {'generated' if generated else 'recorded'}"
         gain = 10.0 ** (level_db / 20.0)
         if self.dset.reference_dbfs is not None:
@@ -415,26 +454,47 @@ class Mixer:
         piece[len(piece) - fade :] *= ramp[::-1]
         return piece
 
-    def _draw_noise(self, kind: str, generated: bool, rng: np.random.Generator) -> np.ndarray:
+    def _age(self, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Puts the clean side through the old chain: horn, amplifier or groove, treble limit."""
+        dset = self.dset
+        horn, saturated, limited = rng.random(3) < (dset.share_horn, dset.share_saturated,
+                                                    dset.share_band_limited)
+        if horn:
+            clean = sound_through_horn(clean, rng)
+        if saturated:
+            clean = saturate(clean, float(rng.uniform(*DRIVE_DB)))
+        if limited:
+            clean = limit_band(clean, float(np.exp(rng.uniform(*np.log(BAND_LIMIT_HZ)))))
+        return clean
+
+    def _draw_noise(self, kind: str, generated: bool, clean: np.ndarray,
+                    rng: np.random.Generator) -> np.ndarray:
         if generated:
-            noise = carrier_noise.generate(kind, self.samples, rng)
+            noise = carrier_noise.generate(kind, self.samples, rng, carrier=self.carrier,
+                                           signal=clean)
         else:
             recordings = self.noise[kind]
             recording = recordings[rng.integers(len(recordings))]
             noise = _read_noise(recording.files[rng.integers(len(recording.files))])
-            noise = self._extend(noise, kind, rng)
+            speed = float(rng.uniform(*self.dset.noise_speed)) if self.split == "train" else 1.0
+            samples = self.samples if speed == 1.0 else round(self.samples * speed) + 1
+            noise = self._extend(noise, samples, kind, rng)
+            if speed != 1.0:  # another machine hums and rattles at another pitch
+                noise = dsp.resample(noise, SAMPLE_RATE * speed, SAMPLE_RATE)
+                noise = np.resize(noise, self.samples)  # a rounding may leave one sample too many
         if self.split == "train" and self.dset.noise_db_spread > 0.0:
             noise = vary_colour(noise, self.dset.noise_db_spread, rng)
         return noise
 
-    def _extend(self, noise: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
-        """Takes a random stretch; a short recording is repeated first."""
-        if len(noise) <= self.samples:
+    def _extend(self, noise: np.ndarray, samples: int, kind: str, rng: np.random.Generator,
+                ) -> np.ndarray:
+        """Takes a random stretch of `samples`; a short recording is repeated first."""
+        if len(noise) <= samples:
             turn = round(TURN_SECONDS * SAMPLE_RATE) if kind == "gramophone" else None
-            noise = dsp.repeat_with_crossfade(noise, 2 * self.samples + len(noise),
+            noise = dsp.repeat_with_crossfade(noise, 2 * samples + len(noise),
                                               round(CROSSFADE_SECONDS * SAMPLE_RATE), turn)
-        start = int(rng.integers(len(noise) - self.samples + 1))
-        return noise[start : start + self.samples]
+        start = int(rng.integers(len(noise) - samples + 1))
+        return noise[start : start + samples]
 
 
 # --- Feeding a training run ------------------------------------------------------------------
@@ -447,16 +507,20 @@ def spectrum_pair(mixture: Mixture, stft: StftConfig) -> tuple[np.ndarray, np.nd
     return both[0], both[1]
 
 
+WHOLE_BATCH = slice(None)
+
+
 def make_batch(mixer: Mixer, stft: StftConfig, step: int, batch_size: int,
-               ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns training batch number `step`: two arrays `(batch, frames, bins, 2)`."""
+               share: slice = WHOLE_BATCH) -> tuple[np.ndarray, np.ndarray]:
+    """Returns `share` of training batch number `step`: two arrays `(items, frames, bins, 2)`."""
     pairs = [spectrum_pair(mixer.item(index), stft)
-             for index in range(step * batch_size, (step + 1) * batch_size)]
+             for index in range(step * batch_size, (step + 1) * batch_size)[share]]
     return np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])
 
 
 def numpy_batches(mixer: Mixer, stft: StftConfig, batch_size: int, first_step: int, steps: int,
-                  workers: int = 1) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+                  workers: int = 1, share: slice = WHOLE_BATCH,
+                  ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields batches made ahead by threads, without TensorFlow.
 
     Args:
@@ -466,15 +530,16 @@ def numpy_batches(mixer: Mixer, stft: StftConfig, batch_size: int, first_step: i
         first_step: Number of the first batch.
         steps: Number after the last batch.
         workers: Threads.
+        share: Items of each batch that are wanted.
 
     Yields:
-        Noisy and clean spectra `(batch, frames, bins, 2)`.
+        Noisy and clean spectra `(items, frames, bins, 2)`.
     """
     with ThreadPoolExecutor(workers) as pool:
         ahead: list[Future] = []
         for step in range(first_step, steps + 2 * workers):
             if step < steps:
-                ahead.append(pool.submit(make_batch, mixer, stft, step, batch_size))
+                ahead.append(pool.submit(make_batch, mixer, stft, step, batch_size, share))
             if step >= first_step + 2 * workers and ahead:
                 yield ahead.pop(0).result()
         while ahead:

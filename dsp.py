@@ -94,12 +94,12 @@ def istft(spectrum: np.ndarray, win_size: int, hop_size: int, samples: int) -> n
     halves = np.ascontiguousarray(spectrum, np.float32).view(np.complex64)[..., 0]
     window = hamming(win_size)
     pieces = scipy.fft.irfft(halves, n=win_size, axis=-1) * window
-    result = _overlap_add_frames(pieces, hop_size)
-    weights = _overlap_add_frames(np.broadcast_to(window**2, (frames, win_size)), hop_size)
+    result = overlap_add(pieces, hop_size)
+    weights = overlap_add(np.broadcast_to(window**2, (frames, win_size)), hop_size)
     return (result / weights)[..., :samples]
 
 
-def _overlap_add_frames(pieces: np.ndarray, hop_size: int) -> np.ndarray:
+def overlap_add(pieces: np.ndarray, hop_size: int) -> np.ndarray:
     """Adds `(..., frames, win_size)` pieces at steps of `hop_size` samples."""
     frames, win_size = pieces.shape[-2:]
     steps = -(-win_size // hop_size)

@@ -8,11 +8,9 @@ from __future__ import annotations
 import csv
 import logging
 import sys
-from collections import defaultdict
 from pathlib import Path
 
 import hydra
-import numpy as np
 from omegaconf import DictConfig
 from tqdm import tqdm
 
@@ -29,31 +27,6 @@ from dataset_loader import Mixer
 
 logger = logging.getLogger(__name__)
 
-MEASURES = ("snr_gain_db", "si_sdr_db", "lsd_db", "lsd_gain_db", "energy_db",
-            "residual_correlation", "clean_si_sdr_db", "noise_left_db")
-
-
-def format_table(rows: list[dict[str, float | str]], keys: tuple[str, ...]) -> str:
-    """Returns a Markdown table of the mean measures for each combination of `keys`.
-
-    Args:
-        rows: From `metrics.judge_mixtures`.
-        keys: Names of the columns that tell the lines apart.
-
-    Returns:
-        The table.
-    """
-    cells: dict[tuple, list[dict[str, float | str]]] = defaultdict(list)
-    for row in rows:
-        cells[tuple(row[key] for key in keys)].append(row)
-    lines = ["| " + " | ".join([*keys, "items", *MEASURES]) + " |",
-             "|" + "---|" * (len(keys) + 1 + len(MEASURES))]
-    for values, members in sorted(cells.items()):
-        means = [f"{np.mean([row[name] for row in members]):.2f}" for name in MEASURES]
-        labels = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
-        lines.append("| " + " | ".join([*labels, str(len(members)), *means]) + " |")
-    return "\n".join(lines)
-
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="conf")
 @exit_on_user_error
@@ -64,7 +37,7 @@ def main(raw: DictConfig) -> None:
     stored = stored_unet_config(weights)
     if stored is not None:
         cfg.unet, cfg.stft, cfg.dset.reference_dbfs = stored
-    mixer = Mixer(cfg.dset, "test", cfg.seg_len_s_val)
+    mixer = Mixer(cfg.dset, "test", cfg.seg_len_s_val, carrier=cfg.noise)
     load_backend()
     import metrics
     import trainer
@@ -79,9 +52,9 @@ def main(raw: DictConfig) -> None:
     if mixer.train_only:
         sections.append("Generated noise stands for the categories with too few recordings to "
                         f"split: {', '.join(mixer.train_only)}.")
-    sections += [format_table(rows, ("input_snr_db",)),
-                 format_table(rows, ("category", "input_snr_db")),
-                 format_table(rows, ("noise", "input_snr_db"))]
+    sections += [metrics.format_table(rows, ("input_snr_db",)),
+                 metrics.format_table(rows, ("category", "input_snr_db")),
+                 metrics.format_table(rows, ("noise", "input_snr_db"))]
     sys.stdout.write("\n\n".join(sections) + "\n")
     table = Path(cfg.path_experiment) / "evaluation.csv"
     with replacing(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:

@@ -1,22 +1,31 @@
-"""Losses on spectrograms `(batch, frames, bins, 2)`, in `keras.ops` alone."""
+"""Losses on spectrograms `(batch, frames, bins, 2)`, in `keras.ops` alone.
+
+A loss is a weighted sum of the parts below; `conf/loss/` holds the choices. Spectra are those of
+`dsp.stft`: a tight frame, so that sums over spectra stand for sums over samples (`inner_product`)
+and waveforms are needed only where another resolution is.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from keras import ops
 
-from config import LossConfig
+import dsp
+from config import LOSS_PARTS, SAMPLE_RATE, LossConfig, StftConfig
 
 Loss = Callable[[Any, Any], Any]
 
 # Magnitudes below this count little: at -20 dBFS the hiss of a clean studio lies here. It bounds
-# the gradient of the power law where a bin is empty.
+# the gradient of power law and logarithm where a bin is empty.
 SMALLEST_MAGNITUDE = 1e-2
 # An error this far below the target (30 dB) is not worth more effort; keeps the logarithm finite.
 LOG_ERROR_FLOOR = 1e-3
 POWER_EPSILON = 1e-7
+# Window and hop in samples: attacks, syllables and tones.
+RESOLUTIONS = ((512, 128), (1024, 256), (4096, 1024))
 
 
 def mae(target: Any, estimate: Any) -> Any:
@@ -38,29 +47,137 @@ def compress(spectrum: Any, exponent: float) -> Any:
     return spectrum * ops.power(squared + SMALLEST_MAGNITUDE**2, (exponent - 1.0) / 2.0)
 
 
-def compressed_error(target: Any, estimate: Any, exponent: float) -> Any:
+def erb_weights(bins: int) -> np.ndarray:
+    """Returns how finely the ear resolves each bin of 0 to 22.05 kHz, with a mean of 1.
+
+    The weights are one over the equivalent rectangular bandwidth, 24.7 + 0.108 f Hz (Glasberg
+    and Moore 1990, eq. 3): equal bandwidths of hearing count alike, not equal hertz.
+    """
+    frequency_hz = np.linspace(0.0, SAMPLE_RATE / 2, bins)
+    weights = 1.0 / (24.7 + 0.108 * frequency_hz)
+    return (weights / weights.mean()).astype(np.float32)
+
+
+def compressed_error(target: Any, estimate: Any, exponent: float, erb_weighting: bool = False,
+                     ) -> Any:
     """Mean squared error after a power law on the magnitudes (Ephrat et al. 2018, sec. 4)."""
     difference = compress(target, exponent) - compress(estimate, exponent)
-    return ops.mean(ops.sum(ops.square(difference), axis=-1))
+    error = ops.sum(ops.square(difference), axis=-1)
+    if erb_weighting:
+        error = error * erb_weights(target.shape[2])
+    return ops.mean(error)
 
 
-def log_error(target: Any, estimate: Any) -> Any:
+def log_spectral(target: Any, estimate: Any) -> Any:
+    """Log-spectral distance in bel, its bins weighted by `erb_weights`."""
+    levels = [ops.log10(ops.sum(ops.square(spectrum), axis=-1) + SMALLEST_MAGNITUDE**2)
+              for spectrum in (target, estimate)]
+    squared = ops.square(levels[0] - levels[1]) * erb_weights(target.shape[2])
+    return ops.mean(ops.sqrt(ops.mean(squared, axis=-1) + POWER_EPSILON))
+
+
+def snr(target: Any, estimate: Any) -> Any:
     """Logarithm of each item's error power over its target power: minus its SNR in bel."""
-    axes = (1, 2, 3)
-    target_power = ops.sum(ops.square(target), axis=axes) + POWER_EPSILON
-    error_power = ops.sum(ops.square(target - estimate), axis=axes)
-    return ops.mean(ops.log10(error_power / target_power + LOG_ERROR_FLOOR))
+    target_power = inner_product(target, target) + POWER_EPSILON
+    error = target - estimate
+    return ops.mean(ops.log10(inner_product(error, error) / target_power + LOG_ERROR_FLOOR))
 
 
-def make_loss(loss: LossConfig) -> Loss:
-    """Returns the loss of one stage that `loss` describes: a function of target and estimate."""
-    if loss.name == "mae":
-        return mae
+def si_sdr(target: Any, estimate: Any) -> Any:
+    """Minus the scale-invariant signal-to-distortion ratio in bel (Le Roux et al. 2019, eq. 5)."""
+    scale = inner_product(target, estimate) / (inner_product(target, target) + POWER_EPSILON)
+    scaled = target * ops.reshape(scale, (-1, 1, 1, 1))
+    error = estimate - scaled
+    wanted = inner_product(scaled, scaled) + POWER_EPSILON
+    return ops.mean(ops.log10((inner_product(error, error) + POWER_EPSILON) / wanted
+                              + LOG_ERROR_FLOOR))
 
-    def compressed(target: Any, estimate: Any) -> Any:
-        total = compressed_error(target, estimate, loss.exponent)
-        if loss.log_weight:
-            total = total + loss.log_weight * log_error(target, estimate)
-        return total
 
-    return compressed
+def inner_product(one: Any, other: Any) -> Any:
+    """Returns each item's sum of products, as one over the waveforms up to a factor (Parseval).
+
+    Every bin stands for itself and its mirror image, but for the first and the last.
+    """
+    bins = one.shape[2]
+    mirrored = np.full((bins, 1), 2.0, np.float32)
+    mirrored[[0, -1]] = 1.0
+    return ops.sum(one * other * mirrored, axis=(1, 2, 3))
+
+
+def multi_resolution_stft(target: Any, estimate: Any, stft: StftConfig) -> Any:
+    """Spectral convergence plus log-magnitude error at three resolutions.
+
+    After Yamamoto, Song and Kim 2020 (Parallel WaveGAN). Natural logarithms.
+    """
+    waveforms = ops.concatenate([make_waveform(target, stft), make_waveform(estimate, stft)])
+    total = 0.0
+    for win_size, hop_size in RESOLUTIONS:
+        real, imag = ops.stft(waveforms, win_size, hop_size, win_size, window="hann", center=False)
+        magnitude = ops.sqrt(ops.square(real) + ops.square(imag) + SMALLEST_MAGNITUDE**2)
+        wanted, found = ops.split(magnitude, 2)
+        error = ops.sqrt(ops.sum(ops.square(wanted - found), axis=(1, 2)) + POWER_EPSILON)
+        size = ops.sqrt(ops.sum(ops.square(wanted), axis=(1, 2)))
+        total = total + ops.mean(error / size) + ops.mean(
+            ops.abs(ops.log(wanted) - ops.log(found)))
+    return total / len(RESOLUTIONS)
+
+
+def make_waveform(spectrum: Any, stft: StftConfig) -> Any:
+    """Does what `dsp.istft` does, on tensors.
+
+    Args:
+        spectrum: Tensor `(batch, frames, bins, 2)` with a known number of frames.
+        stft: The transform that it comes from.
+
+    Returns:
+        Tensor `(batch, samples)`, as long as the frames and at least one of the longest windows
+        of `RESOLUTIONS`.
+    """
+    frames, window = spectrum.shape[1], dsp.hamming(stft.win_size)
+    pieces = ops.irfft((spectrum[..., 0], spectrum[..., 1]), stft.win_size) * window
+    total = _overlap_add(pieces, stft.hop_size)
+    weights = dsp.overlap_add(np.broadcast_to(window**2, (frames, stft.win_size)), stft.hop_size)
+    samples = len(weights)
+    missing = max(0, max(win_size for win_size, _ in RESOLUTIONS) - samples)
+    return ops.pad(total[:, :samples] / weights, ((0, 0), (0, missing)))
+
+
+def _overlap_add(pieces: Any, hop_size: int) -> Any:
+    """Adds `(batch, frames, win_size)` pieces at steps of `hop_size` samples."""
+    frames, win_size = pieces.shape[1:]
+    steps = -(-win_size // hop_size)
+    padded = ops.pad(pieces, ((0, 0), (0, 0), (0, steps * hop_size - win_size)))
+    blocks = ops.reshape(padded, (-1, frames, steps, hop_size))
+    total = sum(ops.pad(blocks[:, :, step], ((0, 0), (step, steps - 1 - step), (0, 0)))
+                for step in range(steps))
+    return ops.reshape(total, (-1, (frames + steps - 1) * hop_size))
+
+
+def make_loss(loss: LossConfig, stft: StftConfig) -> Loss:
+    """Returns the loss of one stage that `loss` describes.
+
+    Args:
+        loss: The weight of each part.
+        stft: The transform of the spectra.
+
+    Returns:
+        A function of target and estimate, `(batch, frames, bins, 2)` each.
+    """
+    parts: dict[str, Loss] = {
+        "mae": mae,
+        "compressed": lambda target, estimate: compressed_error(target, estimate, loss.exponent,
+                                                                loss.erb_weighting),
+        "log_spectral": log_spectral,
+        "multi_resolution_stft":
+            lambda target, estimate: multi_resolution_stft(target, estimate, stft),
+        "si_sdr": si_sdr,
+        "snr": snr,
+    }
+    weights = {name: getattr(loss, name) for name in LOSS_PARTS if getattr(loss, name)}
+
+    def weighted_sum(target: Any, estimate: Any) -> Any:
+        # Whatever the network computes in, a loss is a sum of very many small numbers.
+        target, estimate = ops.cast(target, "float32"), ops.cast(estimate, "float32")
+        return sum(weight * parts[name](target, estimate) for name, weight in weights.items())
+
+    return weighted_sum

@@ -10,6 +10,17 @@ import numpy as np
 import dsp
 from dataset_loader import Mixture
 
+Row = dict[str, float | str]
+
+MEASURES = ("snr_gain_db", "si_sdr_db", "lsd_db", "lsd_gain_db", "energy_db",
+            "residual_correlation", "clean_si_sdr_db", "noise_left_db")
+LOWER_IS_BETTER = ("lsd_db", "residual_correlation", "noise_left_db")
+# Where `find_faults` speaks up.
+LEAST_ENERGY_DB = -2.0
+MOST_CORRELATION = 0.35
+LEAST_CLEAN_SI_SDR_DB = 12.0
+MOST_NOISE_LEFT_DB = -3.0
+
 LSD_WIN_SIZE = 2048
 LSD_HOP_SIZE = 512
 LSD_RANGE_DB = 80.0  # below the recording's peak, what a listener might still hear
@@ -77,7 +88,7 @@ def judge(clean: np.ndarray, noisy: np.ndarray, denoised: np.ndarray) -> dict[st
 
 
 def judge_mixtures(predict: Callable[[np.ndarray], np.ndarray], mixtures: Iterable[Mixture],
-                   ) -> list[dict[str, float | str]]:
+                   ) -> list[Row]:
     """Denoises mixtures, and their clean and noise sides alone, and measures all three.
 
     Args:
@@ -104,18 +115,81 @@ def judge_mixtures(predict: Callable[[np.ndarray], np.ndarray], mixtures: Iterab
     return rows
 
 
-def average(rows: list[dict[str, float | str]]) -> dict[str, float]:
+def average(rows: list[Row]) -> dict[str, float]:
     """Averages the measures of `judge_mixtures`.
 
+    Args:
+        rows: One for each mixture.
+
     Returns:
-        The mean of each measure, and that of `snr_gain_db` for each category
-        (`snr_gain_db_music`) and each input SNR (`snr_gain_db_at_10`).
+        The mean of each measure, and the same for each category (`snr_gain_db_music`) and each
+        input SNR (`snr_gain_db_at_10`).
     """
     found: dict[str, list[float]] = defaultdict(list)
     for row in rows:
-        for name, value in row.items():
-            if name not in ("category", "noise", "input_snr_db"):
-                found[name].append(value)
-        found[f"snr_gain_db_{row['category']}"].append(row["snr_gain_db"])
-        found[f"snr_gain_db_at_{row['input_snr_db']:g}"].append(row["snr_gain_db"])
+        for name in MEASURES:
+            for key in (name, f"{name}_{row['category']}", f"{name}_at_{row['input_snr_db']:g}"):
+                found[key].append(float(row[name]))
     return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def is_better(name: str, one: float, other: float) -> bool:
+    """Whether `one` is a better value than `other` of the measure `name` of `average`."""
+    if name.startswith(LOWER_IS_BETTER):
+        return one < other
+    if name.startswith("energy_db"):
+        return abs(one) < abs(other)
+    return one > other
+
+
+def find_faults(means: dict[str, float]) -> list[str]:
+    """Says in words what an average measure does not show: what a network does to the signal.
+
+    A network that removes most of everything, or does nothing, can have a small loss.
+
+    Args:
+        means: From `average`.
+
+    Returns:
+        One sentence for each fault found; none where nothing is wrong.
+    """
+    faults = []
+    for name in sorted(name for name in means if name.startswith("energy_db_at_")):
+        snr = name.removeprefix("energy_db_at_")
+        energy, kept = means[name], means[f"residual_correlation_at_{snr}"]
+        gain = means[f"snr_gain_db_at_{snr}"]
+        if energy < LEAST_ENERGY_DB or kept > MOST_CORRELATION:
+            faults.append(f"over-denoising at {snr} dB: the output holds {energy:+.1f} dB of the "
+                          f"signal's energy, and what was removed has a correlation of {kept:.2f} "
+                          f"with it")
+        if gain < 0.0:
+            faults.append(f"harm at {snr} dB: the SNR changes by {gain:+.1f} dB")
+    if means["clean_si_sdr_db"] < LEAST_CLEAN_SI_SDR_DB:
+        faults.append(f"clean input is damaged: an SI-SDR of {means['clean_si_sdr_db']:.1f} dB is "
+                      f"left of it")
+    if means["noise_left_db"] > MOST_NOISE_LEFT_DB:
+        faults.append(f"under-denoising: noise alone comes out at "
+                      f"{means['noise_left_db']:.1f} dB of what went in")
+    return faults
+
+
+def format_table(rows: list[Row], keys: tuple[str, ...]) -> str:
+    """Returns a Markdown table of the mean measures for each combination of `keys`.
+
+    Args:
+        rows: From `judge_mixtures`.
+        keys: Names of the columns that tell the lines apart.
+
+    Returns:
+        The table.
+    """
+    cells: dict[tuple, list[Row]] = defaultdict(list)
+    for row in rows:
+        cells[tuple(row[key] for key in keys)].append(row)
+    lines = ["| " + " | ".join([*keys, "items", *MEASURES]) + " |",
+             "|" + "---|" * (len(keys) + 1 + len(MEASURES))]
+    for values, members in sorted(cells.items()):
+        means = [f"{np.mean([row[name] for row in members]):.2f}" for name in MEASURES]
+        labels = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+        lines.append("| " + " | ".join([*labels, str(len(members)), *means]) + " |")
+    return "\n".join(lines)

@@ -1,16 +1,19 @@
-"""Builds the starter corpus of clean audio from freely licensed distribution packages.
+"""Builds corpora of clean audio: from packages, from public data sets, or from any folder.
 
-    python prepare_data.py                          # everything, to data/starter
-    python prepare_data.py --only klettres-data     # one package
+    python prepare_data.py                          # the starter corpus, to data/starter
+    python prepare_data.py --only klettres-data     # one package of it
     python prepare_data.py --source ~/debs          # .deb files that are already here
+    python prepare_data.py musicnet                 # or fsd50k, aishell3, gramophone
+    python prepare_data.py ~/scores --category music
 
-Needs `apt-get` and `dpkg-deb` (Debian, Ubuntu and their kin), no root. Every clip becomes a
-44.1 kHz mono FLAC file; `manifest.csv` says where it comes from, under which licence, in which
-split, and how clean it is. A run that was stopped goes on with the package it was at. Clips that
-cannot be decoded are left out and listed; a package that cannot be had makes the exit status 1.
+Every clip becomes a 44.1 kHz mono FLAC file; `manifest.csv` says where it comes from, under which
+licence, in which split, and how clean it is. The gramophone noise data set is no clean audio: it
+is unpacked as it is. A run that was stopped goes on. Clips that cannot be decoded are left out and
+listed; a package or data set that cannot be had makes the exit status 1.
 
-The recipe names the splits and licences, and `is_clean` holds the rule for `clean`: both can be
-changed without decoding anything again.
+The starter corpus comes from freely licensed packages; it needs `apt-get` and `dpkg-deb` (Debian,
+Ubuntu and their kin), no root. Its recipe names the splits and licences, and `is_clean` holds the
+rule for `clean`: both can be changed without decoding anything again.
 """
 
 from __future__ import annotations
@@ -41,14 +44,18 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import scipy.fft
 import soundfile as sf
 import soxr
 
-from config import CATEGORIES, SAMPLE_RATE, SPLITS, replacing, run_main
+import fetch_data
+import public_data
+from config import CATEGORIES, SAMPLE_RATE, SPLITS, DsetConfig, replacing, run_main
+from dataset_loader import assign_splits, find_noise
+from public_data import Member, split_by_hash
 
 logger = logging.getLogger(__name__)
 MapClips = Callable[..., Iterable[dict[str, Any]]]
@@ -88,7 +95,9 @@ MIN_CLEAN_SECONDS = 0.3
 STEADY_SECONDS = 2.0  # effects of this length must vary
 MIN_EFFECT_RANGE_DB = 10.0
 MIN_SOURCE_RATE = 22050  # Hz; slower files are left out
-HELD_OUT_SHARE = 0.1  # of the groups, for validation and for test each
+NOISE_SET = "gramophone"  # the data set that is no clean audio
+BATCH_CLIPS = 64  # that are unpacked and converted at a time
+BATCH_BYTES = 1 << 29
 
 
 @dataclass(frozen=True)
@@ -144,10 +153,7 @@ class Rule:
                 return split
         if self.category == "speech" or self.validation or self.test:
             return "train"
-        position = int(hashlib.sha256(group.encode()).hexdigest()[:8], 16) / 16**8
-        if position < HELD_OUT_SHARE:
-            return "test"
-        return "validation" if position < 2.0 * HELD_OUT_SHARE else "train"
+        return split_by_hash(group)
 
 
 def _matches(name: str, patterns: str) -> bool:
@@ -617,14 +623,20 @@ def _workers(jobs: int) -> Iterator[MapClips]:
         yield functools.partial(pool.map, chunksize=CLIPS_A_CHUNK)
 
 
+def _name_file(category: str, package: str, name: str, taken: set[str]) -> str:
+    """Returns the FLAC file for a clip, a name that is not in `taken`, and adds it there."""
+    stem = re.sub(r"[^A-Za-z0-9/._-]", "_", name)
+    file = f"{category}/{package}/{stem}.flac"
+    while file.lower() in taken:
+        file = f"{file.removesuffix('.flac')}_.flac"
+    taken.add(file.lower())
+    return file
+
+
 def _convert_clips(clips: list[Clip], output: Path, map_clips: MapClips) -> list[dict[str, Any]]:
     jobs, taken = [], set()
     for clip in clips:
-        stem = re.sub(r"[^A-Za-z0-9/._-]", "_", clip.name)
-        file = f"{clip.rule.category}/{clip.rule.package}/{stem}.flac"
-        while file.lower() in taken:
-            file = f"{file.removesuffix('.flac')}_.flac"
-        taken.add(file.lower())
+        file = _name_file(clip.rule.category, clip.rule.package, clip.name, taken)
         jobs.append((str(clip.path), clip.rule.category != "speech", str(output), file))
     results = []
     for result in map_clips(convert_clip, jobs):
@@ -745,9 +757,8 @@ def build_corpus(rules: list[Rule], wanted: list[str], output: Path, source: Pat
     Raises:
         OSError: `output` cannot be written or the disk is full.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    for stale in output.glob(".unpacked-*"):
-        shutil.rmtree(stale, ignore_errors=True)
+    _require_kind(output, "*.jsonl")
+    _make_output(output)
     downloads = output / DOWNLOADS_NAME
     parts, failed = {}, []
     with _workers(jobs) as map_clips:
@@ -779,11 +790,340 @@ def build_corpus(rules: list[Rule], wanted: list[str], output: Path, source: Pat
     return failed
 
 
+def _make_output(output: Path) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    for stale in output.glob(".unpacked-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+
+
+def _require_kind(output: Path, foreign: str) -> None:
+    """Keeps the starter corpus and other corpora from overwriting each other's manifest."""
+    found = sorted((output / PARTS_NAME).glob(foreign))
+    if found:
+        raise ValueError(f"`--output` must be another folder: {output} already holds a corpus of "
+                         f"another kind ({found[0].name})")
+
+
 def _report_left_out(part: dict[str, Any]) -> None:
     counts = ", ".join(f"{count} {what}" for what, count in sorted(part["left_out"].items()))
     logger.info("  %d clips kept, left out: %s", len(part["rows"]), counts or "none")
     for line in part["broken"]:
         logger.warning("  broken: %s", line)
+
+
+# Public data sets and folders.
+
+
+class Journal:
+    """What is known of each clip of one data set, kept line by line while it is converted.
+
+    Args:
+        path: The file; what an earlier run wrote is read, as far as it is whole.
+        output: The corpus's folder. Clips whose file is gone are to be converted again.
+        key: What the files and measures depend on; the journal of another key counts as empty.
+    """
+
+    def __init__(self, path: Path, output: Path, key: str) -> None:
+        self.path, self.rows, self.complete = path, {}, False
+        lines = []
+        if path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    lines.append(json.loads(line))
+                except json.JSONDecodeError:
+                    break  # the run was killed while it wrote this line
+        if lines and lines[0].get("key") == key:
+            self.complete = "complete" in lines[-1]
+            self.rows = {row["member"]: row for row in lines if "member" in row}
+        gone = [name for name, row in self.rows.items()
+                if "problem" not in row and not (output / row["file"]).exists()]
+        self._rewrite(key, set(gone))
+
+    def _rewrite(self, key: str, gone: set[str]) -> None:
+        self.key, self.complete = key, self.complete and not gone
+        self.rows = {name: row for name, row in self.rows.items() if name not in gone}
+        ending = [{"complete": True}] if self.complete else []
+        with replacing(self.path) as temporary:
+            temporary.write_text("".join(f"{json.dumps(line)}\n" for line in
+                                         [{"key": key}, *self.rows.values(), *ending]),
+                                 encoding="utf-8")
+
+    def keep(self, stamps: dict[str, Any]) -> None:
+        """Forgets the clips that are not in `stamps`, or with another stamp."""
+        gone = {name for name, row in self.rows.items()
+                if name not in stamps or stamps[name] != row["stamp"]}
+        if gone:
+            self._rewrite(self.key, gone)
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        """Appends what was found out about some clips."""
+        self._append([*rows])
+        self.rows |= {row["member"]: row for row in rows}
+
+    def finish(self) -> None:
+        """Notes that nothing is left to convert."""
+        if not self.complete:
+            self._append([{"complete": True}])
+            self.complete = True
+
+    def _append(self, lines: list[dict[str, Any]]) -> None:
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.writelines(f"{json.dumps(line)}\n" for line in lines)
+
+    @property
+    def kept(self) -> list[dict[str, Any]]:
+        """The rows of the clips that became files."""
+        return [row for row in self.rows.values() if "problem" not in row]
+
+
+def convert_members(name: str, members: Iterable[tuple[Member, Path | IO[bytes]]],
+                    journal: Journal, output: Path, map_clips: MapClips,
+                    stamps: dict[str, Any] | None = None) -> None:
+    """Converts the clips that the journal does not know, some at a time.
+
+    Args:
+        name: Of the data set.
+        members: The clips; each with its file, or with a stream that is read before the next.
+        journal: Where the results go, batch by batch.
+        output: The corpus's folder.
+        map_clips: As `map`; what `_workers` yields.
+        stamps: What tells by a clip's name whether it has changed.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    taken = {row["file"].lower() for row in journal.kept}
+    digests = {row["digest"] for row in journal.kept}
+    with tempfile.TemporaryDirectory(dir=output, prefix=".unpacked-") as scratch:
+        batch: list[tuple[Member, Path]] = []
+
+        def convert_batch() -> None:
+            jobs = [(str(path), member.category != "speech", str(output),
+                     _name_file(member.category, name, member.name, taken))
+                    for member, path in batch]
+            rows = []
+            for (member, path), result in zip(batch, map_clips(convert_clip, jobs), strict=True):
+                if result.get("digest") in digests:
+                    result = {"problem": "duplicates"}  # `_finish_set` deletes its file
+                elif "digest" in result:
+                    digests.add(result["digest"])
+                rows.append({"member": member.name, "stamp": (stamps or {}).get(member.name),
+                             "category": member.category, "group": member.group,
+                             "split": member.split, "licence": member.licence,
+                             "source": f"{name}: {member.name}", **result})
+                if path.is_relative_to(scratch):
+                    path.unlink()
+            before, now = len(journal.rows), len(journal.rows) + len(rows)
+            journal.add(rows)
+            batch.clear()
+            if before // CLIPS_A_MESSAGE != now // CLIPS_A_MESSAGE:
+                logger.info("  %d clips", now)
+
+        for member, content in members:
+            if member.name in journal.rows:
+                continue
+            if isinstance(content, Path):
+                path = content
+            else:  # a name of ours: the archive's could lead out of the folder
+                path = Path(scratch) / f"{len(batch)}{Path(member.name).suffix}"
+                with path.open("wb") as stream:
+                    shutil.copyfileobj(content, stream)
+            batch.append((member, path))
+            if (len(batch) >= BATCH_CLIPS
+                    or sum(path.stat().st_size for _, path in batch) >= BATCH_BYTES):
+                convert_batch()
+        convert_batch()
+
+
+def write_corpus(journals: list[Journal], output: Path) -> None:
+    """Writes the manifest of the corpus to which some journals belong.
+
+    Args:
+        journals: Complete ones; clips that are in two of them are listed once.
+        output: The corpus's folder.
+
+    Raises:
+        CorpusError: There is nothing to list.
+    """
+    rows, digests = [], set()
+    for journal in journals:
+        free = assign_splits(stored["group"] for stored in journal.kept if not stored["split"])
+        for stored in journal.kept:
+            if stored["digest"] in digests:
+                continue
+            digests.add(stored["digest"])
+            row = Row(category=stored["category"], licence=stored["licence"], clean=0,
+                      split=stored["split"] or free[stored["group"]],
+                      **{key: stored[key] for key in STORED_COLUMNS})
+            row.clean = int(is_clean(row))
+            rows.append(row)
+    if not rows:
+        raise CorpusError(f"{output}: no clip could be used")
+    rows.sort(key=lambda row: row.file)
+    write_manifest(rows, output / MANIFEST_NAME)
+    logger.info("%s\n%s: %d files", format_summary(rows), output / MANIFEST_NAME, len(rows))
+
+
+def _finish_set(name: str, categories: Iterable[str], journal: Journal, output: Path) -> None:
+    """Removes what does not belong, notes the end, and writes the manifest of what is there."""
+    files = {row["file"] for row in journal.kept}
+    for category in categories:
+        for path in sorted((output / category / name).rglob("*")):
+            if path.is_file() and path.relative_to(output).as_posix() not in files:
+                path.unlink()
+    journal.finish()
+    problems = [row for row in journal.rows.values() if "problem" in row]
+    _report_left_out({
+        "rows": journal.kept, "left_out": Counter(row["problem"] for row in problems),
+        "broken": [f"{row['source']}: {row['detail']}" for row in problems
+                   if row["problem"] == BROKEN]})
+    others = [_read_journal(path, output) for path in sorted(journal.path.parent.glob("*.jsonl"))
+              if path != journal.path]
+    write_corpus([journal, *(other for other in others if other.complete)], output)
+
+
+def _read_journal(path: Path, output: Path) -> Journal:
+    with path.open(encoding="utf-8") as stream:
+        return Journal(path, output, json.loads(stream.readline())["key"])
+
+
+def build_public(name: str, files: list[fetch_data.RemoteFile], output: Path,
+                 archives: Path | None, jobs: int, keep_downloads: bool) -> None:
+    """Downloads and lays out one public data set.
+
+    Args:
+        name: Of the data set.
+        files: Its files.
+        output: The corpus's folder.
+        archives: Where the archives are or go, and stay; a folder in `output` if None.
+        jobs: Number of worker processes.
+        keep_downloads: Whether downloads stay in `output`.
+
+    Raises:
+        ValueError: A file cannot be had or read.
+        OSError: `output` cannot be written or the disk is full.
+    """
+    _require_kind(output, "*.json")
+    _make_output(output)
+    downloads = archives or output / DOWNLOADS_NAME
+    if name == NOISE_SET:
+        unpack_noise(files, downloads, output)
+    else:
+        key = f"{LAYOUT_VERSION} {[(file.file, file.checksum) for file in files]}"
+        journal = Journal(output / PARTS_NAME / f"{name}.jsonl", output, key)
+        if journal.complete:
+            logger.info("%s is complete", name)
+        else:
+            paths = fetch_data.download_all(files, downloads)
+            if not journal.rows:
+                fetch_data.require_space(
+                    output, sum(path.stat().st_size for path in paths.values()), "the audio")
+            classify = public_data.CLASSIFIERS[name](files, paths)
+            with _workers(jobs) as map_clips:
+                for parts in public_data.group_archives(paths):
+                    logger.info("%s: reading", parts[-1].name)
+                    members = ((member, stream)
+                               for member_name, stream in public_data.read_archive(parts)
+                               if (member := classify(member_name)))
+                    try:
+                        with _naming_archive(parts):
+                            convert_members(name, members, journal, output, map_clips)
+                    except CorpusError:
+                        journal.keep({})  # a checksum at the end speaks of what was read before
+                        raise
+        _finish_set(name, CATEGORIES, journal, output)
+    if not archives and not keep_downloads:
+        shutil.rmtree(downloads, ignore_errors=True)
+
+
+@contextmanager
+def _naming_archive(parts: list[Path]) -> Iterator[None]:
+    """Turns what a damaged archive raises into an error that names it."""
+    try:
+        yield
+    except public_data.ARCHIVE_ERRORS as error:
+        raise CorpusError(f"{parts[-1]}: cannot be read ({error or type(error).__name__}); delete "
+                          f"{', '.join(path.name for path in parts)} there and run again"
+                          ) from error
+
+
+def unpack_noise(files: list[fetch_data.RemoteFile], downloads: Path, output: Path) -> None:
+    """Unpacks the gramophone noise as it is: `info.csv` and a folder for each recording.
+
+    Args:
+        files: The archive.
+        downloads: Where it is or goes.
+        output: A folder that `dset.path_noise` can name afterwards.
+
+    Raises:
+        CorpusError: The archive is damaged or has another layout.
+    """
+    if not (output / "info.csv").exists():
+        path = fetch_data.download_all(files, downloads)[files[0].file]
+        with _naming_archive([path]), zipfile.ZipFile(path) as archive:
+            infos = sorted((member for member in archive.infolist()
+                            if Path(member.filename).name == "info.csv"),
+                           key=lambda member: len(Path(member.filename).parts))
+            if not infos:
+                raise CorpusError(f"{path}: there is no info.csv in it")
+            root = Path(infos[0].filename).parent
+            inside = [member for member in archive.infolist() if not member.is_dir()
+                      and Path(member.filename).is_relative_to(root)]
+            fetch_data.require_space(output, sum(member.file_size for member in inside), path.name)
+            inside.sort(key=lambda member: member is infos[0])  # the last one says: complete
+            for member in inside:
+                target = output / Path(member.filename).relative_to(root)
+                if not target.resolve().is_relative_to(output.resolve()):
+                    raise CorpusError(f"{path}: {member.filename} leads out of the archive")
+                if target.exists() and target.stat().st_size == member.file_size:
+                    continue
+                with replacing(target) as temporary, archive.open(member) as source, \
+                        temporary.open("wb") as stream:
+                    shutil.copyfileobj(source, stream)
+    recordings = find_noise(DsetConfig(path_noise=[str(output)]))
+    missing = [path for recording in recordings for path in recording.files if not path.exists()]
+    if missing:
+        raise CorpusError(f"{missing[0]}: named by info.csv but missing ({len(missing)} files in "
+                          f"all); delete {output / 'info.csv'} and run again")
+    splits = Counter(recording.split for recording in recordings)
+    logger.info("%s: %s", output, ", ".join(f"{splits[split]} recordings for {split}"
+                                            for split in SPLITS))
+
+
+def build_folder(folder: Path, category: str, output: Path, jobs: int) -> None:
+    """Converts the audio below any folder; files that were converted before are left alone.
+
+    Args:
+        folder: The folder. Its first level of folders, or else each file, is a group.
+        category: One of `CATEGORIES`.
+        output: The corpus's folder; it may hold other folders' audio as well.
+        jobs: Number of worker processes.
+
+    Raises:
+        ValueError: There is no audio, or `output` lies in `folder`.
+        OSError: `output` cannot be written or the disk is full.
+    """
+    if output.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"`--output` must lie outside of {folder}. Received: {output}")
+    suffixes = {f".{name.lower()}" for name in sf.available_formats()} | {".aif", ".oga", ".opus"}
+    suffixes.discard(".raw")  # says nothing of its rate
+    paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*"))
+             if path.suffix.lower() in suffixes and path.is_file()}
+    if not paths:
+        raise ValueError(f"`{folder}` must hold audio files: none was found")
+    _require_kind(output, "*.json")
+    _make_output(output)
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", folder.resolve().name)
+    journal = Journal(output / PARTS_NAME / f"{category}-{name}.jsonl", output,
+                      f"{LAYOUT_VERSION} {category}")
+    stamps = {key: [path.stat().st_size, path.stat().st_mtime_ns] for key, path in paths.items()}
+    journal.keep(stamps)
+    logger.info("%s: %d files", folder, len(paths))
+    members = ((Member(key, category, f"{name}/{key.split('/')[0]}", "", "not stated"), path)
+               for key, path in paths.items())
+    with _workers(jobs) as map_clips:
+        convert_members(name, members, journal, output, map_clips, stamps)
+    _finish_set(name, [category], journal, output)
 
 
 def _ignore_interrupts() -> None:
@@ -801,18 +1141,27 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("data/starter"),
-                        help="the corpus's folder")
+    parser.add_argument("what", nargs="?", metavar="DATASET|FOLDER", default="starter",
+                        help="the starter corpus; or musicnet, fsd50k, aishell3 or gramophone; or "
+                             "a folder of audio (write ./musicnet for a folder of that name)")
+    parser.add_argument("--category", choices=CATEGORIES, help="of the audio in FOLDER")
+    parser.add_argument("--output", type=Path,
+                        help="the corpus's folder; data/ and the data set's or folder's name if "
+                             "none is given")
+    parser.add_argument("--archives", type=Path, metavar="FOLDER",
+                        help="where a data set's archives are, or are downloaded to and kept")
     parser.add_argument("--only", nargs="+", metavar="PACKAGE", default=[],
                         help="build these packages alone; the manifest lists what earlier runs "
                              "built as well")
-    parser.add_argument("--recipe", type=Path, default=RECIPE, help="the list of packages")
+    parser.add_argument("--recipe", type=Path,
+                        help="another list of packages, or of data sets' files, than the one in "
+                             f"{RECIPE.parent.relative_to(Path(__file__).resolve().parent)}/")
     parser.add_argument("--source", type=Path, metavar="FOLDER",
                         help="use the .deb files that lie here; only others are downloaded")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1,
                         help="number of worker processes")
     parser.add_argument("--keep-downloads", action="store_true",
-                        help=f"keep the downloaded packages in {DOWNLOADS_NAME}/")
+                        help=f"keep downloaded packages and archives in {DOWNLOADS_NAME}/")
     return parser.parse_args(arguments)
 
 
@@ -828,18 +1177,50 @@ def main(arguments: list[str] | None = None) -> None:
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options = parse_arguments(arguments)
-    rules = read_recipe(options.recipe)
+    if options.jobs < 1:
+        raise ValueError(f"`--jobs` must be at least 1. Received: {options.jobs}")
+    if options.what == "starter":
+        _build_starter(options)
+    else:
+        _build_other(options)
+
+
+def _build_other(options: argparse.Namespace) -> None:
+    if options.only or options.source:
+        raise ValueError("`--only` and `--source` must go with the starter corpus alone")
+    files = fetch_data.read_table(options.recipe or fetch_data.TABLE)
+    names = sorted({file.dataset for file in files} & {*public_data.CLASSIFIERS, NOISE_SET})
+    folder = Path(options.what)
+    output = options.output or Path("data") / folder.resolve().name
+    if options.what in names:
+        if options.category:
+            raise ValueError(f"`--category` must go with a folder alone; {options.what} has its "
+                             f"own. Received: {options.category}")
+        build_public(options.what, [file for file in files if file.dataset == options.what],
+                     output, options.archives, options.jobs, options.keep_downloads)
+        return
+    if not folder.is_dir():
+        raise ValueError(f"the data set must be one of {names} or a folder of audio. Received: "
+                         f"{options.what}")
+    if not options.category or options.archives:
+        raise ValueError(f"a folder must come with `--category`, one of {CATEGORIES}, and without "
+                         f"`--archives`. Received: {options.what}")
+    build_folder(folder, options.category, output, options.jobs)
+
+
+def _build_starter(options: argparse.Namespace) -> None:
+    if options.category or options.archives:
+        raise ValueError("`--category` and `--archives` must come with a data set or a folder")
+    rules = read_recipe(options.recipe or RECIPE)
     names = list(dict.fromkeys(rule.package for rule in rules))
     unknown = sorted(set(options.only) - set(names))
     if unknown:
         raise ValueError(f"`--only` must name packages of {names}. Received: {unknown}")
-    if options.jobs < 1:
-        raise ValueError(f"`--jobs` must be at least 1. Received: {options.jobs}")
     if options.source and not options.source.is_dir():
         raise ValueError(f"`--source` must be a folder. Received: {options.source}")
     wanted = [name for name in names if name in options.only or not options.only]
-    failed = build_corpus(rules, wanted, options.output, options.source, options.jobs,
-                          options.keep_downloads)
+    failed = build_corpus(rules, wanted, options.output or Path("data/starter"), options.source,
+                          options.jobs, options.keep_downloads)
     if failed:
         raise CorpusError(f"{len(failed)} of {len(wanted)} packages failed; {'; '.join(failed)}")
 

@@ -55,6 +55,15 @@ def spectrogram_db(recording: audio_io.Recording, samples: int) -> np.ndarray:
     return 10.0 * np.log10(np.maximum(mean, np.finfo(np.float64).tiny)).T
 
 
+def of_array(audio: np.ndarray, rate: int) -> np.ndarray:
+    """Returns the spectrogram of `(samples,)` as `spectrogram_db` does that of a recording."""
+    win_size = 2 ** round(np.log2(WINDOW_SECONDS * rate))
+    spectra = dsp.stft(audio, win_size, win_size // 4)
+    full_scale = np.sum(dsp.hamming(win_size), dtype=np.float64) / 2.0
+    powers = np.sum(np.square(spectra, dtype=np.float64), axis=-1) / full_scale**2
+    return 10.0 * np.log10(np.maximum(powers, np.finfo(np.float64).tiny)).T
+
+
 def save_spectrograms(picture: Path, panels: list[tuple[str, Path]], samples: int) -> None:
     """Draws recordings of equal length and rate on one scale.
 
@@ -65,16 +74,31 @@ def save_spectrograms(picture: Path, panels: list[tuple[str, Path]], samples: in
     """
     recordings = [audio_io.open_recording(path) for _, path in panels]
     levels = [spectrogram_db(recording, samples) for recording in recordings]
-    loudest = float(np.ceil(max(level.max() for level in levels)))
+    titles = [title for title, _ in panels]
+    rate = recordings[0].rate
+    draw(list(zip(titles, levels, strict=True)), max(samples, 1) / rate, rate).savefig(picture)
+
+
+def draw(panels: list[tuple[str, np.ndarray]], seconds: float, rate: float) -> Figure:
+    """Draws spectrograms one above the other on one scale.
+
+    Args:
+        panels: Title and levels in dB `(bins, columns)` of each, top down.
+        seconds: Length of each.
+        rate: Sample rate in Hz.
+
+    Returns:
+        The figure.
+    """
+    loudest = float(np.ceil(max(level.max() for _, level in panels)))
     figure = Figure(figsize=INCHES, dpi=DOTS_PER_INCH, layout="constrained")
     axes = figure.subplots(len(panels), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-    rate = recordings[0].rate
-    for axis, (title, _), level in zip(axes, panels, levels, strict=True):
+    for axis, (title, level) in zip(axes, panels, strict=True):
         image = axis.imshow(level, origin="lower", aspect="auto", cmap="magma",
                             vmin=loudest - RANGE_DB, vmax=loudest,
-                            extent=(0.0, max(samples, 1) / rate, 0.0, rate / 2000.0))
+                            extent=(0.0, seconds, 0.0, rate / 2000.0))
         axis.set_title(title)
         axis.set_ylabel("Frequency (kHz)")
     axes[-1].set_xlabel("Time (s)")
     figure.colorbar(image, ax=list(axes), label="Level (dB, sine at full scale = 0)")
-    figure.savefig(picture)
+    return figure

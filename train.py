@@ -16,12 +16,16 @@ logger = logging.getLogger(__name__)
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="conf")
 @exit_on_user_error
-def main(raw: DictConfig) -> None:
-    """Trains the network that the configuration describes, or goes on with it."""
+def main(raw: DictConfig) -> float:
+    """Trains the network that the configuration describes, or goes on with it.
+
+    Returns:
+        The best value of `best_metric`, for a search over settings.
+    """
     cfg = load_config(raw)
     # The data is looked up first: a mistyped path is answered before TensorFlow loads.
-    training = Mixer(cfg.dset, "train", cfg.seg_len_s_train, cfg.seed)
-    validation = Mixer(cfg.dset, "validation", cfg.seg_len_s_val)
+    training = Mixer(cfg.dset, "train", cfg.seg_len_s_train, cfg.seed, cfg.noise)
+    validation = Mixer(cfg.dset, "validation", cfg.seg_len_s_val, carrier=cfg.noise)
     for mixer in (training, validation):
         logger.info("%s", mixer.describe())
     load_backend()
@@ -32,6 +36,7 @@ def main(raw: DictConfig) -> None:
     run = trainer.Trainer(cfg, training, validation)
     run.fit()
     logger.info("done: the weights lie in %s", Path(cfg.path_experiment))
+    return run.best_value
 
 
 if __name__ == "__main__":

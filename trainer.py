@@ -7,16 +7,21 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
-from tensorboard.summary import Writer
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+import distribution
 import dsp
 import losses
 import metrics
+import spectrogram
 import unet
 from config import (
     BEST_NAME,
@@ -28,13 +33,14 @@ from config import (
     replacing,
     save_config,
 )
-from dataset_loader import Mixer, numpy_batches, tf_batches
+from dataset_loader import Mixer
 
 logger = logging.getLogger(__name__)
 
 HISTORY_NAME = "history.csv"
-BEST_METRIC = "snr_gain_db"
 SMALLEST_FREE_BYTES = 100 * 2**20  # a checkpoint and its copy fit many times
+MOST_SKIPPED_IN_A_ROW = 20  # steps without a finite gradient, before the run gives up
+INITIAL_LOSS_SCALE = 2.0**15  # of float16: its gradients underflow otherwise
 
 
 def make_learning_rate(lr: float, schedule: ScheduleConfig, steps_per_epoch: int, steps: int,
@@ -59,6 +65,34 @@ def make_learning_rate(lr: float, schedule: ScheduleConfig, steps_per_epoch: int
         alpha=schedule.final_ratio, warmup_target=lr, warmup_steps=schedule.warmup_steps)
 
 
+def make_optimizer(cfg: Config, steps: int) -> keras.optimizers.Optimizer:
+    """Returns Adam, in a shell that leaves out steps whose gradients are not finite.
+
+    The shell is Keras's loss scaling; only float16 needs the scale, which is 1 otherwise.
+    """
+    adam = keras.optimizers.Adam(
+        make_learning_rate(cfg.lr, cfg.schedule, cfg.steps_per_epoch, steps),
+        beta_1=cfg.beta1, beta_2=cfg.beta2, global_clipnorm=cfg.gradient_clip,
+        use_ema=cfg.ema_momentum is not None, ema_momentum=cfg.ema_momentum or 0.0)
+    scale = INITIAL_LOSS_SCALE if cfg.precision == "mixed_float16" else 1.0
+    return keras.optimizers.LossScaleOptimizer(adam, initial_scale=scale)
+
+
+@dataclass
+class Progress:
+    """Where a run stands; it is stored inside the checkpoint, so that both are of one moment."""
+
+    step: int = 0  # batches seen
+    skipped: int = 0  # of these, without a finite gradient
+    loss_sum: float = 0.0  # over the finite losses of this epoch
+    loss_count: int = 0
+
+    @property
+    def loss(self) -> float:
+        """Mean loss of this epoch so far."""
+        return self.loss_sum / self.loss_count if self.loss_count else float("nan")
+
+
 class Trainer:
     """Trains one network in the folder `cfg.path_experiment` and goes on where it stopped.
 
@@ -68,133 +102,185 @@ class Trainer:
         validation: Makes the fixed validation mixtures.
 
     Raises:
-        ValueError: The folder holds a run of another network.
+        ValueError: The folder holds a run of another network, or a setting names what does not
+            exist.
     """
 
     def __init__(self, cfg: Config, training: Mixer, validation: Mixer) -> None:
         self.cfg, self.training, self.validation = cfg, training, validation
         self.folder = Path(cfg.path_experiment)
         self.steps = cfg.epochs * cfg.steps_per_epoch
+        self.progress = Progress()
+        self.history: list[dict[str, float]] = []
+        self.workers = distribution.make_workers(cfg.strategy, cfg.batch_size)
         keras.utils.set_random_seed(cfg.seed)
-        self.model = unet.build_model_denoise(cfg.unet)
+        keras.config.set_dtype_policy("float32")
         # What is validated and saved: the averaged weights, without the optimiser's state.
         self.averaged = unet.build_model_denoise(cfg.unet)
-        self.optimizer = keras.optimizers.Adam(
-            make_learning_rate(cfg.lr, cfg.schedule, cfg.steps_per_epoch, self.steps),
-            beta_1=cfg.beta1, beta_2=cfg.beta2, global_clipnorm=cfg.gradient_clip,
-            use_ema=cfg.ema_momentum is not None, ema_momentum=cfg.ema_momentum or 0.0)
-        loss = losses.make_loss(cfg.loss)
-        stages = cfg.unet.num_stages
-        self.model.compile(
-            self.optimizer, loss=[loss] * stages,
-            loss_weights=[1.0, cfg.loss.stage1_weight][:stages],
-            # XLA's convolutions are several times slower than oneDNN's on a CPU.
-            jit_compile=keras.backend.backend() == "jax")
-        self.optimizer.build(self.model.trainable_variables)
-        self.swap = None
-        if cfg.ema_momentum is not None:
-            self.swap = keras.callbacks.SwapEMAWeights()
-            self.swap.set_model(self.model)
-        self.history: list[dict[str, float]] = []
+        keras.config.set_dtype_policy(cfg.precision)
+        with self.workers.scope():
+            self.model = unet.build_model_denoise(cfg.unet)
+            self.optimizer = make_optimizer(cfg, self.steps)
+            self.optimizer.build(self.model.trainable_variables)
+        self.model.set_weights(self.averaged.get_weights())
+        loss = losses.make_loss(cfg.loss, cfg.stft)
+        weights = [1.0, cfg.loss.stage1_weight][: cfg.unet.num_stages]
+        self.train_step = self.workers.make_train_step(self.model, self.optimizer, loss, weights,
+                                                       cfg.gradient_clip)
 
     @property
-    def step(self) -> int:
-        """Number of steps done."""
-        return int(keras.ops.convert_to_numpy(self.optimizer.iterations))
+    def is_chief(self) -> bool:
+        """Whether this process validates and writes; the only one does, of several the first."""
+        return self.workers.index == 0
+
+    @property
+    def best_value(self) -> float:
+        """The best value of `best_metric` so far; not a number before the first epoch's end."""
+        name, best = self.cfg.best_metric, float("nan")
+        for row in self.history:
+            if np.isnan(best) or metrics.is_better(name, row[name], best):
+                best = row[name]
+        return best
 
     def fit(self) -> None:
-        """Trains up to the last epoch; a run that was stopped goes on from its last checkpoint."""
+        """Trains up to the last epoch; a run that was stopped goes on from its last checkpoint.
+
+        Raises:
+            ValueError: The gradients were not finite many times in a row.
+            OSError: The folder cannot be written or the disk is full. The last good checkpoint
+                stays.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._resume()
+        if not self.is_chief:
+            self._train(None)
+            return
         save_config(self.cfg, self.folder / CONFIG_NAME)
-        writer = Writer(str(self.folder / "tensorboard"))
-        first_step = self.step
-        batches = self._batches(first_step)
-        progress = tqdm(batches, total=self.steps, initial=first_step, unit="step", disable=None)
-        started = time.monotonic()
-        epoch_losses: list[float] = []
-        try:
-            for noisy, clean in progress:
-                values = self.model.train_on_batch(noisy, [clean] * self.cfg.unet.num_stages,
-                                                   return_dict=True)
-                self.model.reset_metrics()  # or Keras returns running means
-                step = self.step
-                if not np.isfinite(values["loss"]):
-                    raise ValueError(f"the loss is {values['loss']} at step {step}: the run stops "
-                                     f"before it saves such weights. Try a smaller `lr` or set "
-                                     f"`gradient_clip`.")
-                epoch_losses.append(float(values["loss"]))
-                progress.set_postfix(loss=f"{np.mean(epoch_losses):.4f}")
-                epoch_ends = step % self.cfg.steps_per_epoch == 0
-                if epoch_ends:
-                    seconds = (time.monotonic() - started) / (step - first_step)
-                    self._end_epoch(float(np.mean(epoch_losses)), seconds, writer)
-                    epoch_losses.clear()
-                if epoch_ends or step % self.cfg.save_every_steps == 0:
-                    self._save_last()
-        except KeyboardInterrupt:
-            self._save_last()
-            logger.info("stopped at step %d; the same command goes on from there", self.step)
-            raise
-        finally:
-            writer.close()
+        with SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.progress.step + 1,
+                           ) as writer:
+            self._train(writer)
 
-    def validate(self) -> dict[str, float]:
-        """Denoises the fixed mixtures and averages their measures.
-
-        Returns:
-            Each measure's mean, and the SNR gain for each category and each input SNR.
-        """
+    def validate(self) -> list[metrics.Row]:
+        """Denoises the fixed mixtures with the averaged weights and measures each."""
         self._update_averaged()
         mixtures = map(self.validation.evaluation_item, range(self.cfg.validation_items))
-        rows = metrics.judge_mixtures(make_predict(self.averaged, self.cfg), mixtures)
-        return metrics.average(rows)
+        return metrics.judge_mixtures(make_predict(self.averaged, self.cfg), mixtures)
 
-    def _batches(self, first_step: int):
-        make = tf_batches if keras.backend.backend() == "tensorflow" else numpy_batches
-        return make(self.training, self.cfg.stft, self.cfg.batch_size, first_step, self.steps,
-                    self.cfg.loader_workers)
+    def _train(self, writer: SummaryWriter | None) -> None:
+        cfg, progress = self.cfg, self.progress
+        batches = self.workers.batches(self.training, cfg.stft, progress.step, self.steps,
+                                       cfg.loader_workers)
+        bar = tqdm(batches, total=self.steps, initial=progress.step, unit="step", disable=None)
+        skipped_in_a_row = 0
+        clock = _Clock()
+        try:
+            for noisy, clean in bar:
+                loss = float(self.train_step(noisy, clean))
+                progress.step += 1
+                if self._updates() < progress.step - progress.skipped:
+                    progress.skipped += 1
+                    skipped_in_a_row += 1
+                    self._refuse_divergence(skipped_in_a_row, loss)
+                else:
+                    skipped_in_a_row = 0
+                    progress.loss_sum += loss
+                    progress.loss_count += 1
+                clock.steps += 1
+                bar.set_postfix(loss=f"{progress.loss:.4f}")
+                epoch_ends = progress.step % cfg.steps_per_epoch == 0
+                if epoch_ends and writer is not None:
+                    self._end_epoch(clock, writer)
+                if epoch_ends:
+                    progress.loss_sum, progress.loss_count = 0.0, 0
+                if epoch_ends or progress.step % cfg.save_every_steps == 0:
+                    self._save_last()
+                    if bar.disable:  # no bar where no one watches: a line in the log instead
+                        logger.info("step %d of %d, loss %.4f, %.2f s a step", progress.step,
+                                    self.steps, loss, clock.seconds_per_step)
+                    clock = _Clock()
+        except KeyboardInterrupt:
+            self._save_last()
+            logger.info("stopped at step %d; the same command goes on from there", progress.step)
+            raise
+
+    def _updates(self) -> int:
+        """Number of steps that changed the weights."""
+        return int(keras.ops.convert_to_numpy(self.optimizer.iterations))
+
+    def _refuse_divergence(self, skipped_in_a_row: int, loss: float) -> None:
+        step = self.progress.step
+        logger.warning("step %d is left out: its gradients are not finite (loss %g)", step, loss)
+        if skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
+            raise ValueError(f"the gradients were not finite {skipped_in_a_row} times in a row up "
+                             f"to step {step}: the run stops and its last checkpoint stays. Try a "
+                             f"smaller `lr` or set `gradient_clip`.")
 
     def _resume(self) -> None:
         last = self.folder / LAST_NAME
         if not last.exists():
             logger.info("a new run in %s", self.folder)
+            if self.cfg.weights is not None:
+                unet.load_weights(self.averaged, self.cfg.weights)  # it has no optimiser's state
+                self.model.set_weights(self.averaged.get_weights())
+                logger.info("it starts from %s", self.cfg.weights)
             return
         unet.load_weights(self.model, last)
+        with h5py.File(last) as file:
+            stored = {name: file.attrs[name].item() for name in vars(self.progress)}
+        self.progress = Progress(**stored)
         history = self.folder / HISTORY_NAME
         if history.exists():
             with history.open(newline="", encoding="utf-8") as stream:
                 self.history = [{key: float(value) for key, value in row.items()}
                                 for row in csv.DictReader(stream)]
-            self.history = [row for row in self.history if row["step"] <= self.step]
-        logger.info("going on from step %d of %d in %s", self.step, self.steps, self.folder)
+            self.history = [row for row in self.history if row["step"] <= self.progress.step]
+        logger.info("going on from step %d of %d in %s", self.progress.step, self.steps,
+                    self.folder)
 
     def _update_averaged(self) -> None:
-        if self.swap is not None and self.step > 0:
-            self.swap.on_test_begin()
+        trained = self.model.get_weights()
+        if self._updates() > 0:
+            # Keras writes the average, if there is one, over the weights; they are put back.
+            self.optimizer.finalize_variable_values(self.model.trainable_variables)
         self.averaged.set_weights(self.model.get_weights())
-        if self.swap is not None and self.step > 0:
-            self.swap.on_test_end()
+        self.model.set_weights(trained)
 
     def _save_last(self) -> None:
+        if not self.is_chief:
+            return
         if shutil.disk_usage(self.folder).free < SMALLEST_FREE_BYTES:
             raise OSError(f"{self.folder}: the disk is full; the last checkpoint is kept as it is")
         with replacing(self.folder / LAST_NAME) as temporary:
             self.model.save_weights(temporary, overwrite=True)
+            with h5py.File(temporary, "a") as file:
+                file.attrs.update(vars(self.progress))
 
-    def _end_epoch(self, loss: float, seconds_per_step: float, writer: Writer) -> None:
-        step = self.step
-        learning_rate = float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
-        row = {"step": step, "epoch": step // self.cfg.steps_per_epoch, "lr": learning_rate,
-               "seconds_per_step": seconds_per_step, "loss": loss,
-               **self.validate()}
+    def _end_epoch(self, clock: _Clock, writer: SummaryWriter) -> None:
+        progress, step = self.progress, self.progress.step
+        seconds_per_step = clock.seconds_per_step
+        rows = self.validate()
+        means = metrics.average(rows)
+        row = {"step": step, "epoch": step // self.cfg.steps_per_epoch,
+               "lr": float(keras.ops.convert_to_numpy(self.optimizer.learning_rate)),
+               "seconds_per_step": seconds_per_step, "skipped_steps": progress.skipped,
+               "loss": progress.loss, **means}
+        if self.cfg.best_metric not in row:
+            raise ValueError(f"`best_metric` must be one of {sorted(means)}. "
+                             f"Received: best_metric={self.cfg.best_metric!r}")
         for name, value in row.items():
             writer.add_scalar(name, value, step)
+        self._show(writer)
         writer.flush()
-        logger.info("epoch %d: %s", row["epoch"],
-                    " ".join(f"{name}={value:.3g}" for name, value in row.items()))
-        best = max((past[BEST_METRIC] for past in self.history), default=-np.inf)
-        if row[BEST_METRIC] > best:
+        logger.info("epoch %d: loss %.4f, SNR gain %.2f dB, clean input kept at %.1f dB, noise "
+                    "alone lowered by %.1f dB\n%s", row["epoch"], progress.loss,
+                    means["snr_gain_db"], means["clean_si_sdr_db"], -means["noise_left_db"],
+                    metrics.format_table(rows, ("category", "input_snr_db")))
+        for fault in metrics.find_faults(means):
+            logger.warning("epoch %d: %s", row["epoch"], fault)
+        for reason, count in self.training.skipped.items():
+            logger.warning("%d segments were left out so far: %s", count, reason)
+        metric, best = self.cfg.best_metric, self.best_value
+        if np.isnan(best) or metrics.is_better(metric, row[metric], best):
             with replacing(self.folder / BEST_NAME) as temporary:
                 self.averaged.save_weights(temporary, overwrite=True)
         self.history.append(row)
@@ -204,6 +290,40 @@ class Trainer:
                                    extrasaction="ignore")
             table.writeheader()
             table.writerows(self.history)
+
+    def _show(self, writer: SummaryWriter) -> None:
+        """Lets one hear and see the same few items after every epoch."""
+        predict = make_predict(self.averaged, self.cfg)
+        for index in range(self.cfg.shown_items):
+            mixture = self.validation.evaluation_item(index)
+            title = f"{index}_{mixture.category}_{mixture.snr_db:g}dB_{mixture.noise}"
+            sounds = {"noisy": mixture.noisy, "clean": mixture.clean,
+                      "denoised": predict(mixture.noisy[None])[0]}
+            sounds["residual"] = mixture.noisy - sounds["denoised"]
+            full_scale = max(float(np.abs(sound).max()) for sound in sounds.values())
+            panels = []
+            for name, sound in sounds.items():
+                if self.progress.step == self.cfg.steps_per_epoch or name in ("denoised",
+                                                                              "residual"):
+                    writer.add_audio(f"{title}/{name}", sound[:, None] / full_scale,
+                                     self.progress.step, SAMPLE_RATE)
+                panels.append((name, spectrogram.of_array(sound, SAMPLE_RATE)))
+            figure = spectrogram.draw(panels, len(mixture.noisy) / SAMPLE_RATE, SAMPLE_RATE)
+            canvas = FigureCanvasAgg(figure)
+            canvas.draw()
+            writer.add_image(f"{title}/spectrogram", np.asarray(canvas.buffer_rgba())[..., :3],
+                             self.progress.step, dataformats="HWC")
+
+
+class _Clock:
+    """Time for each step since it was made."""
+
+    def __init__(self) -> None:
+        self.started, self.steps = time.monotonic(), 0
+
+    @property
+    def seconds_per_step(self) -> float:
+        return (time.monotonic() - self.started) / max(self.steps, 1)
 
 
 def make_predict(model: keras.Model, cfg: Config) -> Callable[[np.ndarray], np.ndarray]:

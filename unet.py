@@ -9,6 +9,8 @@ Sources:
     S. W. Zamir et al., "Multi-stage progressive image restoration", CVPR 2021: the SAM.
     W. Choi et al., "Investigating U-Nets with various intermediate blocks for spectrogram-based
         singing voice separation", ISMIR 2020: the densely connected convolutions (TFC).
+    R. Martin, "Noise power spectral density estimation based on optimal smoothing and minimum
+        statistics", IEEE Trans. Speech and Audio Processing 9(5), 2001: the noise floor.
 
 Tensors are `(batch, frames, bins, channels)`. Everything is Keras 3 and runs on every backend of
 it; only `load_weights` needs TensorFlow, and only for TensorFlow's own checkpoints.
@@ -39,6 +41,8 @@ SCALE = 2  # resolution between neighbouring levels, on both axes
 ONE_ROUND = ((0, 0), (1, 1), (1, 1), (0, 0))  # padding of one sample around frames and bins
 INITIAL_STDDEV = 0.05  # of the truncated normal distribution of fresh kernels
 COMPRESSION_FLOOR = 1e-6  # added to |X|^2, so that silence has a finite slope
+FLOOR_REACHES = (1, 3, 9, 27, 81)  # frames; minima of three add up to one over 243 (2.8 s)
+SMOOTHING_REACHES = (1, 3)  # likewise, of the means before it: a window of 9 frames
 WEIGHTS_ENDING = ".weights.h5"
 CHECKPOINT_ROOT = "layer_with_weights-0"  # the network inside its one-layer functional model
 CHECKPOINT_VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
@@ -282,10 +286,46 @@ def compress(spectrogram: Tensor, exponent: float) -> Tensor:
     """
     if exponent == 1.0:
         return spectrogram
-    pairs = _split_parts(spectrogram)
+    # In half precision the slope at the floor would overflow.
+    pairs = ops.cast(_split_parts(spectrogram), "float32")
     power = ops.sum(ops.square(pairs), axis=-1, keepdims=True)
     gain = ops.power(power + COMPRESSION_FLOOR, (exponent - 1.0) / 2.0)
-    return ops.reshape(pairs * gain, ops.shape(spectrogram))
+    return ops.cast(ops.reshape(pairs * gain, ops.shape(spectrogram)), spectrogram.dtype)
+
+
+def magnitude_and_floor(spectrogram: Tensor, exponent: float) -> Tensor:
+    """Returns each bin's magnitude and its noise floor: what steady noise never falls below.
+
+    Real and imaginary parts turn from frame to frame, so that a convolution hardly sees that a
+    tone is steady. The floor is the smallest smoothed magnitude within 1.4 s on both sides, as in
+    minimum statistics (Martin 2001). No gradient flows through either.
+
+    Args:
+        spectrogram: `(batch, frames, bins, 2)`.
+        exponent: Magnitudes are raised to it.
+
+    Returns:
+        `(batch, frames, bins, 2)`.
+    """
+    frames = ops.shape(spectrogram)[1]
+    spectrum = ops.cast(ops.stop_gradient(spectrogram), "float32")
+    power = ops.sum(ops.square(spectrum), axis=-1, keepdims=True)
+    magnitude = ops.power(power + COMPRESSION_FLOOR, exponent / 2.0)
+    reach = sum(FLOOR_REACHES) + sum(SMOOTHING_REACHES)
+    floor = ops.take(magnitude, _mirrored_places(frames, reach, reach), axis=1)
+    for step in SMOOTHING_REACHES:
+        before, here, after = _neighbours(floor, step)
+        floor = (before + here + after) / 3.0
+    for step in FLOOR_REACHES:
+        before, here, after = _neighbours(floor, step)
+        floor = ops.minimum(ops.minimum(before, after), here)
+    return ops.cast(ops.concatenate([magnitude, floor], axis=-1), spectrogram.dtype)
+
+
+def _neighbours(inputs: Tensor, step: int) -> list[Tensor]:
+    """Returns the frames `step` before, at and after each frame that has both."""
+    kept = ops.shape(inputs)[1] - 2 * step
+    return [_slice(inputs, 1, start, start + kept) for start in (0, step, 2 * step)]
 
 
 def multiply_complex(left: Tensor, right: Tensor) -> Tensor:
@@ -788,10 +828,11 @@ class TwoStageUnet(keras.Model):
         batch, frames = input_shape[:2]
         folds = self.settings.fold_bins
         folded_shape = (batch, frames, None, 2 * folds)
+        seen_shape = (*folded_shape[:-1], (4 if self.settings.use_floor else 2) * folds)
         filters = self.settings.channels[0]
         features_shape = (*folded_shape[:-1], filters)
         for extractor in self.extractors:
-            extractor.build(folded_shape)
+            extractor.build(seen_shape)
         self.unets[0].build(features_shape)
         if self.settings.num_stages == 2:
             self.attention.build(features_shape, folded_shape)
@@ -802,13 +843,17 @@ class TwoStageUnet(keras.Model):
     def call(self, inputs: Tensor) -> list[Tensor]:
         chosen = self.settings
         spectrogram = fold_bins(inputs, chosen.fold_bins, chosen.fold_start)
-        compressed = compress(spectrogram, chosen.compression)
-        features = self.unets[0](self.extractors[0](compressed))
+        seen = compress(spectrogram, chosen.compression)
+        if chosen.use_floor:
+            levels = magnitude_and_floor(inputs, chosen.compression)
+            levels = fold_bins(levels, chosen.fold_bins, chosen.fold_start)
+            seen = ops.concatenate([seen, levels], axis=-1)
+        features = self.unets[0](self.extractors[0](seen))
         estimates = []
         if chosen.num_stages == 2:
             attended, estimate = self.attention(features, spectrogram)
             estimates.append(estimate)
-            own = self.extractors[1](compressed)
+            own = self.extractors[1](seen)
             features = self.unets[1](ops.concatenate([own, attended], axis=-1))
         final = self.final(features)
         if chosen.output == "mask":
@@ -883,13 +928,17 @@ def _load_tensorflow_checkpoint(model: TwoStageUnet, prefix: Path) -> None:
                                 f"TensorFlow checkpoint that exists. Received: path={prefix}")
     import tensorflow as tf  # the only reader of this format; no other backend needs it
 
-    reader = tf.train.load_checkpoint(str(prefix))
-    found = {key: tuple(shape) for key, shape in reader.get_variable_to_shape_map().items()
-             if _is_network_key(key)}
     variables = dict(_checkpoint_variables(model))
-    _check_shapes(found, {key: tuple(variable.shape) for key, variable in variables.items()},
-                  prefix)
-    values = {key: reader.get_tensor(key) for key in variables}  # read all before changing any
+    try:
+        reader = tf.train.load_checkpoint(str(prefix))
+        found = {key: tuple(shape) for key, shape in reader.get_variable_to_shape_map().items()
+                 if _is_network_key(key)}
+        _check_shapes(found, {key: tuple(variable.shape) for key, variable in variables.items()},
+                      prefix)
+        values = {key: reader.get_tensor(key) for key in variables}  # read all before changing any
+    except (tf.errors.OpError, RuntimeError) as error:
+        raise ValueError("`path` must be the prefix of a complete TensorFlow checkpoint, with its "
+                         f"`.index` and all `.data` files. Received: path={prefix}") from error
     for key, variable in variables.items():
         variable.assign(values[key])
 

@@ -17,7 +17,8 @@ from config import (
 CONF = str(config.PRETRAINED.parent / "conf")
 
 
-@pytest.mark.parametrize("name", ["conf", "conf_prototype", "conf_paper"])
+@pytest.mark.parametrize("name", ["conf", "conf_film", "conf_prototype",
+                                  "conf_paper"])
 def test_configurations_compose(name):
     with initialize_config_dir(CONF, version_base="1.3"):
         cfg = config.load_config(compose(name))
@@ -32,6 +33,34 @@ def test_published_forms():
     assert paper == UnetConfig(depth=4, num_tfc=3)
 
 
+@pytest.mark.parametrize("kind", ["gramophone", "film", "tape", "mixed"])
+def test_noise_group(kind):
+    with initialize_config_dir(CONF, version_base="1.3"):
+        noise = config.load_config(compose("conf", [f"noise={kind}"])).noise
+    assert noise.kind == kind
+    shares = [noise.share(name) for name in ("gramophone", "film", "tape", "hum")]
+    assert sum(shares) == pytest.approx(1.0)
+    assert noise.share("my_wax_cylinders") > 0.0
+    if kind != "mixed":
+        assert noise.share(kind) == 1.0
+
+
+@pytest.mark.parametrize("name", ["mae", "multi_resolution_stft", "log_spectral", "si_sdr", "film"])
+def test_loss_group(name):
+    with initialize_config_dir(CONF, version_base="1.3"):
+        chosen = config.load_config(compose("conf", [f"loss={name}"])).loss
+    if name in config.LOSS_PARTS:
+        assert max(config.LOSS_PARTS, key=lambda part: getattr(chosen, part)) == name
+
+
+def test_settings_of_another_version_do_not_hide_the_network(tmp_path):
+    cfg = Config(path_experiment=str(tmp_path), unet=UnetConfig(depth=2))
+    config.save_config(cfg, tmp_path / "config.yaml")
+    with (tmp_path / "config.yaml").open("a", encoding="utf-8") as stream:
+        stream.write("setting_of_tomorrow: 1\n")
+    assert config.stored_unet_config(tmp_path / "best.weights.h5")[0] == cfg.unet
+
+
 @pytest.mark.parametrize(("make", "name"), [
     (lambda: UnetConfig(depth=7), "unet.channels"), (lambda: UnetConfig(num_stages=3),
                                                      "unet.num_stages"),
@@ -40,7 +69,9 @@ def test_published_forms():
     (lambda: StftConfig(win_size=2047), "stft.win_size"),
     (lambda: DsetConfig(snr_db=[20.0, 2.0]), "dset.snr_db"),
     (lambda: DsetConfig(share_clean=1.5), "dset.share_clean"),
-    (lambda: LossConfig(name="mse"), "loss.name"),
+    (lambda: DsetConfig(noise_speed=[0.1, 1.0]), "dset.noise_speed"),
+    (lambda: LossConfig(mae=-1.0), "loss.mae"),
+    (lambda: Config(precision="float8"), "precision"), (lambda: Config(strategy="all"), "strategy"),
     (lambda: ScheduleConfig(name="linear"), "schedule.name"),
     (lambda: ScheduleConfig(boundaries_epochs=[2, 1]), "schedule.boundaries_epochs"),
     (lambda: InferenceConfig(denoising_strength=1.1), "inference.denoising_strength"),

@@ -1,6 +1,7 @@
 """Finding, splitting, reading and mixing, on small files made here."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import soundfile
 
 import dataset_loader
 import dsp
+from carriers import CarrierConfig
 from config import SAMPLE_RATE, DsetConfig, MixConfig, StftConfig
 from dataset_loader import Mixer
 
@@ -203,6 +205,72 @@ def test_colour_changes_the_spectrum_and_not_the_length():
     thirds_db = [20 * np.log10(after[k : k + 500].mean() / before[k : k + 500].mean())
                  for k in range(100, 9000, 1000)]
     assert np.ptp(thirds_db) > 3.0
+
+
+def spectrum_db(audio, hz):
+    """Level of a long recording around a frequency."""
+    spectrum = np.abs(np.fft.rfft(audio * np.hanning(len(audio)))) ** 2
+    place = round(hz * len(audio) / SAMPLE_RATE)
+    return 10.0 * np.log10(spectrum[round(0.95 * place) : round(1.05 * place)].mean())
+
+
+def test_a_horn_takes_the_bass_and_rings(rng):
+    noise = rng.standard_normal(4 * SAMPLE_RATE).astype(np.float32)
+    for _ in range(5):
+        heard = dataset_loader.sound_through_horn(noise, rng)
+        assert heard.dtype == np.float32 and heard.shape == noise.shape
+        change = {hz: spectrum_db(heard, hz) - spectrum_db(noise, hz)
+                  for hz in (30, *np.geomspace(250, 3500, 40), 15000)}
+        assert change[30] < -10.0 and abs(change[15000]) < 3.0
+        assert max(change.values()) > 2.5  # a resonance
+
+
+def test_saturation_flattens_peaks_only(rng):
+    audio = (0.1 * rng.standard_normal(SAMPLE_RATE)).astype(np.float32)
+    flattened = dataset_loader.saturate(audio, 6.0)
+    quiet = np.abs(audio) < 0.02
+    np.testing.assert_allclose(flattened[quiet], audio[quiet], rtol=0.01)
+    assert np.abs(flattened).max() < 0.55 * np.abs(audio).max()
+    assert not dataset_loader.saturate(np.zeros(10, np.float32), 6.0).any()
+
+
+def test_old_recording_conditions_are_on_both_sides_and_only_in_training(dset):
+    plain = [Mixer(dset, split, 0.5, seed=1).item(3) for split in ("train", "validation")]
+    for name in ("share_horn", "share_saturated", "share_band_limited"):
+        aged_dset = replace(dset, **{name: 1.0})
+        train, validation = (Mixer(aged_dset, split, 0.5, seed=1).item(3)
+                             for split in ("train", "validation"))
+        assert np.abs(train.clean - plain[0].clean).max() > 1e-4, name
+        # What was changed is the signal, not the noise on it.
+        snr = 10.0 * np.log10(dsp.power(train.clean) / dsp.power(train.noisy - train.clean))
+        assert snr == pytest.approx(train.snr_db, abs=0.01)
+        np.testing.assert_array_equal(validation.clean, plain[1].clean)
+
+
+def test_only_the_wanted_noise_is_mixed(dset):
+    mixed, discs, tape = (Mixer(replace(dset, share_generated=0.5), "train", 0.3,
+                                carrier=CarrierConfig(kind=kind))
+                          for kind in ("mixed", "gramophone", "tape"))
+    for mixer, wanted in ((mixed, {"gramophone", "tape", "film", "hum"}), (discs, {"gramophone"}),
+                          (tape, {"tape"})):
+        assert {mixer.item(index).noise.split()[0] for index in range(40)} == wanted
+    test = Mixer(dset, "test", 0.3, carrier=CarrierConfig(kind="tape"))
+    assert {test.evaluation_item(index).noise for index in range(12)} == {"tape generated"}
+
+
+def test_recorded_noise_is_heard_at_other_speeds(tmp_path):
+    for number in range(10):
+        write_tone(tmp_path / f"music/tune{number}.flac", 5000, 3.0)
+    write_tone(tmp_path / "noise/hum/mains.wav", 100, 3.0)
+    dset = DsetConfig(path_music=[str(tmp_path / "music")], path_noise=[str(tmp_path / "noise")],
+                      noise_speed=[0.5, 2.0])
+    mixer = Mixer(dset, "train", 1.0)
+    peaks = []
+    for index in range(40):
+        item = mixer.item(index)
+        noise = np.abs(np.fft.rfft(item.noisy - item.clean))
+        peaks.append(float(np.argmax(noise)))  # one bin is 1 Hz
+    assert 49 <= min(peaks) < 80 and 130 < max(peaks) <= 202
 
 
 def test_unknown_split_is_refused(dset):

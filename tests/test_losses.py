@@ -2,16 +2,39 @@
 
 import numpy as np
 import pytest
+import scipy.signal
 import tensorflow as tf
 
+import dsp
 import losses
-from config import LossConfig
+from config import LOSS_PARTS, LossConfig, StftConfig
+
+STFT = StftConfig(512, 128)
+
+
+def only(name: str, **settings) -> LossConfig:
+    return LossConfig(**{part: float(part == name) for part in LOSS_PARTS}, **settings)
 
 
 @pytest.fixture
-def pair():
-    rng = np.random.default_rng(0)
-    return rng.standard_normal((2, 2, 5, 7, 2)).astype(np.float32)
+def waveforms(rng):
+    """Target and estimate, two items each, float32 `(2, 2, samples)`."""
+    audio = 0.1 * rng.standard_normal((2, 2, 9000))
+    audio[1] = audio[0] + 0.3 * audio[1]
+    return audio.astype(np.float32)
+
+
+@pytest.fixture
+def pair(waveforms):
+    return dsp.stft(waveforms, STFT.win_size, STFT.hop_size)
+
+
+def as_complex(spectrum):
+    return spectrum[..., 0].astype(np.float64) + 1j * spectrum[..., 1]
+
+
+def erb_hz(bins):
+    return 24.7 + 0.108 * np.arange(bins) / (bins - 1) * 22050.0
 
 
 def test_mae(pair):
@@ -19,29 +42,82 @@ def test_mae(pair):
     assert float(losses.mae(target, estimate)) == pytest.approx(np.abs(target - estimate).mean())
 
 
-def test_compressed_error(pair):
+@pytest.mark.parametrize("weighted", [False, True])
+def test_compressed_error(pair, weighted):
     powers = []
-    for spectrum in pair.astype(np.float64):
-        numbers = spectrum[..., 0] + 1j * spectrum[..., 1]
+    for numbers in as_complex(pair):
         magnitude = np.sqrt(np.abs(numbers) ** 2 + losses.SMALLEST_MAGNITUDE**2)
         powers.append(numbers * magnitude ** (0.3 - 1.0))
-    expected = np.mean(np.abs(powers[0] - powers[1]) ** 2)
-    assert float(losses.compressed_error(*pair, 0.3)) == pytest.approx(expected, rel=1e-5)
+    error = np.abs(powers[0] - powers[1]) ** 2
+    if weighted:
+        weights = 1.0 / erb_hz(257)
+        error = error * weights / weights.mean()
+    assert float(losses.compressed_error(*pair, 0.3, weighted)) == pytest.approx(
+        error.mean(), rel=1e-4)
 
 
-def test_log_error_is_minus_the_snr_in_bel():
-    target = np.random.default_rng(1).standard_normal((3, 4, 5, 2)).astype(np.float32)
-    assert float(losses.log_error(target, 0.9 * target)) == pytest.approx(
-        np.log10(0.01 + losses.LOG_ERROR_FLOOR), abs=1e-3)
+def test_erb_weights_favour_the_bass():
+    weights = losses.erb_weights(1025)
+    assert weights.mean() == pytest.approx(1.0, abs=1e-5)
+    assert np.all(np.diff(weights) < 0.0)
+    # Half of the ear's bandwidths lie below 2.2 kHz or so (Glasberg and Moore 1990).
+    assert 0.45 < weights[: round(2200 / 22050 * 1024)].sum() / weights.sum() < 0.6
 
 
-@pytest.mark.parametrize("name", ["mae", "compressed"])
+def test_log_spectral(pair):
+    levels = np.log10(np.abs(as_complex(pair)) ** 2 + losses.SMALLEST_MAGNITUDE**2)
+    weights = 1.0 / erb_hz(257) / np.mean(1.0 / erb_hz(257))
+    expected = np.sqrt(np.mean(weights * (levels[0] - levels[1]) ** 2, axis=-1)).mean()
+    assert float(losses.log_spectral(*pair)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_snr_is_that_of_the_waveforms(waveforms, pair):
+    error = np.sum((waveforms[0] - waveforms[1]) ** 2, axis=-1)
+    expected = np.mean(np.log10(error / np.sum(waveforms[0] ** 2, axis=-1)
+                                + losses.LOG_ERROR_FLOOR))
+    assert float(losses.snr(*pair)) == pytest.approx(expected, abs=0.02)
+
+
+def test_si_sdr_is_that_of_the_waveforms(waveforms, pair):
+    bel = []
+    for target, estimate in zip(*waveforms.astype(np.float64), strict=True):
+        scaled = target * (target @ estimate) / (target @ target)
+        bel.append(np.log10(np.sum((estimate - scaled) ** 2) / np.sum(scaled**2)
+                            + losses.LOG_ERROR_FLOOR))
+    assert float(losses.si_sdr(*pair)) == pytest.approx(np.mean(bel), abs=0.02)
+    assert float(losses.si_sdr(pair[0], 0.5 * pair[1])) == pytest.approx(np.mean(bel), abs=0.02)
+
+
+def test_waveform_is_that_of_the_inverse_transform(pair):
+    samples = (pair.shape[2] - 1) * STFT.hop_size
+    expected = dsp.istft(pair[0], STFT.win_size, STFT.hop_size, 9000)
+    made = losses.make_waveform(pair[0], STFT).numpy()
+    np.testing.assert_allclose(made[:, :9000], expected, atol=1e-5)
+    assert made.shape[1] >= samples
+
+
+def test_multi_resolution_stft(waveforms, pair):
+    made = np.asarray(losses.make_waveform(np.concatenate(pair), STFT), np.float64)
+    total = 0.0
+    for win_size, hop_size in losses.RESOLUTIONS:
+        window = scipy.signal.get_window("hann", win_size)
+        starts = range(0, made.shape[1] - win_size + 1, hop_size)
+        frames = np.stack([made[:, start : start + win_size] for start in starts], axis=1)
+        magnitude = np.sqrt(np.abs(np.fft.rfft(frames * window)) ** 2
+                            + losses.SMALLEST_MAGNITUDE**2)
+        wanted, found = np.split(magnitude, 2)
+        convergence = [np.linalg.norm(one - other) / np.linalg.norm(one)
+                       for one, other in zip(wanted, found, strict=True)]
+        total += np.mean(convergence) + np.abs(np.log(wanted) - np.log(found)).mean()
+    assert float(losses.multi_resolution_stft(*pair, STFT)) == pytest.approx(total / 3, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", LOSS_PARTS)
 @pytest.mark.parametrize("scale", [0.0, 1e-8, 100.0])
-def test_gradients_are_finite(name, scale):
-    loss = losses.make_loss(LossConfig(name=name, log_weight=0.1))
-    target = tf.zeros((1, 3, 4, 2))
-    estimate = tf.constant(scale * np.random.default_rng(0).standard_normal((1, 3, 4, 2)),
-                           tf.float32)
+def test_gradients_at_silence_are_finite(name, scale, rng):
+    loss = losses.make_loss(only(name, erb_weighting=True), STFT)
+    target = tf.zeros((1, 6, 257, 2))
+    estimate = tf.constant(scale * rng.standard_normal(target.shape), tf.float32)
     with tf.GradientTape() as tape:
         tape.watch(estimate)
         value = loss(target, estimate)
@@ -49,8 +125,21 @@ def test_gradients_are_finite(name, scale):
     assert np.isfinite(tape.gradient(value, estimate).numpy()).all()
 
 
-def test_a_perfect_estimate_costs_least(pair):
+@pytest.mark.parametrize("name", LOSS_PARTS)
+def test_a_perfect_estimate_costs_least(name, pair):
     target, estimate = pair
-    for name in ("mae", "compressed"):
-        loss = losses.make_loss(LossConfig(name=name, log_weight=0.1))
-        assert float(loss(target, target)) < float(loss(target, estimate))
+    loss = losses.make_loss(only(name), STFT)
+    assert float(loss(target, target)) < float(loss(target, estimate)) - 0.01
+
+
+def test_parts_add_up(pair):
+    both = losses.make_loss(LossConfig(mae=0.5, snr=2.0), STFT)
+    assert float(both(*pair)) == pytest.approx(
+        0.5 * float(losses.mae(*pair)) + 2.0 * float(losses.snr(*pair)), rel=1e-5)
+
+
+@pytest.mark.parametrize(("settings", "named"), [
+    ({"mae": 0.0}, "loss"), ({"snr": -1.0}, "loss.snr"), ({"exponent": 0.0}, "loss.exponent")])
+def test_impossible_losses_are_refused(settings, named):
+    with pytest.raises(ValueError, match=named):
+        LossConfig(**settings)

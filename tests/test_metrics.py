@@ -54,3 +54,39 @@ def test_mixtures_are_averaged_by_category_and_snr(clean, noise):
     gains = [row["snr_gain_db"] for row in rows]
     assert means["snr_gain_db_music"] == pytest.approx(np.mean(gains[1:]))
     assert means["snr_gain_db_at_3"] == pytest.approx(np.mean([gains[0], gains[2]]))
+    assert means["si_sdr_db_at_10"] == pytest.approx(rows[1]["si_sdr_db"])
+
+
+def test_faults_are_told_in_words(clean, noise):
+    mixtures = [Mixture(dsp.mix_at_snr(clean, noise, snr), clean, "music", "none", snr)
+                for snr in (3.0, 20.0)]
+
+    def faults(predict):
+        return " ".join(metrics.find_faults(metrics.average(
+            metrics.judge_mixtures(predict, mixtures))))
+
+    assert faults(lambda audio: audio).startswith("under-denoising")
+    gutted = faults(lambda audio: 0.1 * audio)
+    assert "over-denoising at 3 dB" in gutted and "over-denoising at 20 dB" in gutted
+    assert "harm at 20 dB" in gutted and "under-denoising" not in gutted
+    # All three of a mixture's sides are the clean one: nothing is left of noise.
+    perfect = np.stack([clean, clean, 1e-3 * noise])
+    assert faults(lambda audio: perfect) == ""
+    rough = faults(lambda audio: audio + 0.5 * noise)
+    assert "clean input is damaged" in rough
+
+
+@pytest.mark.parametrize(("name", "better", "worse"), [
+    ("snr_gain_db_music", 3.0, 2.0), ("lsd_db", 2.0, 3.0), ("noise_left_db_at_3", -20.0, -3.0),
+    ("energy_db", -0.1, 0.5), ("residual_correlation", 0.1, 0.2), ("lsd_gain_db", 3.0, 2.0)])
+def test_which_value_is_better(name, better, worse):
+    assert metrics.is_better(name, better, worse) and not metrics.is_better(name, worse, better)
+
+
+def test_table_holds_a_line_for_each_combination(clean, noise):
+    mixtures = [Mixture(dsp.mix_at_snr(clean, noise, snr), clean, category, "none", snr)
+                for category, snr in (("speech", 3.0), ("music", 10.0), ("music", 3.0))]
+    table = metrics.format_table(metrics.judge_mixtures(lambda audio: audio, mixtures),
+                                 ("category", "input_snr_db")).splitlines()
+    assert [line.split(" | ")[:3] for line in table[2:]] == [
+        ["| music", "3", "1"], ["| music", "10", "1"], ["| speech", "3", "1"]]

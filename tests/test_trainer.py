@@ -1,19 +1,21 @@
 """A tiny run from end to end: it learns, resumes exactly, and reports what one hears."""
 
 import csv
-import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import keras
 import numpy as np
 import pytest
 import soundfile
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import metrics
 import trainer
 import unet
 from config import (
@@ -50,11 +52,11 @@ def make_config(corpus, folder, **changes) -> Config:
     return Config(
         path_experiment=str(folder), epochs=2, steps_per_epoch=3, batch_size=2, lr=3e-3,
         seg_len_s_train=0.2, seg_len_s_val=0.5, validation_items=3, save_every_steps=2,
-        gradient_clip=1.0, ema_momentum=0.5, stft=StftConfig(512, 128),
+        gradient_clip=1.0, ema_momentum=0.5, shown_items=0, stft=StftConfig(512, 128),
         unet=UnetConfig(depth=1, channels=[6, 8], extractor_kernel=3, fold_bins=4, output="mask",
                         compression=0.5),
         dset=DsetConfig(path_music=[str(corpus / "music")], path_noise=[str(corpus / "noise")]),
-        loss=LossConfig(name="compressed", log_weight=0.1),
+        loss=LossConfig(mae=0.0, compressed=1.0, snr=0.1),
         schedule=ScheduleConfig(name="cosine")) if not changes else dataclass_replace(
             make_config(corpus, folder), changes)
 
@@ -88,37 +90,56 @@ def test_a_run_writes_its_files_and_an_interrupted_one_ends_the_same(corpus, tmp
 
     # Stopped after step 4 by the loader, inside the second epoch.
     stopped = make_trainer(make_config(corpus, parts))
-    batches = stopped._batches
-
-    def four_batches(first_step):
-        for number, batch in enumerate(batches(first_step)):
-            if number == 4:
-                raise KeyboardInterrupt
-            yield batch
-
-    stopped._batches = four_batches
     with pytest.raises(KeyboardInterrupt):
-        stopped.fit()
-    assert stopped.step == 4
+        run_some_batches(stopped, 4, KeyboardInterrupt)
+    assert stopped.progress.step == 4
     resumed = make_trainer(make_config(corpus, parts))
     resumed.fit()
-    assert resumed.step == 6
+    assert resumed.progress.step == 6
+    assert_same_run(whole, parts)
     whole_model = make_trainer(make_config(corpus, whole))
     whole_model._resume()
-    for one, other in zip(whole_model.model.get_weights(), resumed.model.get_weights(),
-                          strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-6)
     for one, other in zip(whole_model.optimizer.variables, resumed.optimizer.variables,
                           strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-def test_training_gains_snr(corpus, tmp_path):
-    run = make_trainer(make_config(corpus, tmp_path, epochs=3, steps_per_epoch=40,
-                                   ema_momentum=None, save_every_steps=100, lr=5e-3))
-    before = run.validate()
+def run_some_batches(run, count, error):
+    """Trains on `count` batches, then lets the loader raise `error`."""
+    batches = run.workers.batches
+
+    def some_batches(*arguments):
+        for number, batch in enumerate(batches(*arguments)):
+            if number == count:
+                raise error
+            yield batch
+
+    run.workers.batches = some_batches
     run.fit()
-    after = run.validate()
+
+
+def assert_same_run(one, other):
+    """The history up to times, and the best weights, are those of a run that never stopped."""
+    histories = [read_history(folder) for folder in (one, other)]
+    for row, same in zip(*histories, strict=True):
+        for name in row:
+            if name != "seconds_per_step":
+                assert float(same[name]) == pytest.approx(float(row[name]), rel=1e-4,
+                                                          abs=1e-5), name
+    with (h5py.File(one / "best.weights.h5") as file, h5py.File(other / "best.weights.h5") as same):
+        names = []
+        file.visititems(lambda name, node: names.append(name) if hasattr(node, "shape") else None)
+        assert names
+        for name in names:
+            np.testing.assert_allclose(same[name], file[name], atol=1e-6)
+
+
+def test_training_gains_snr(corpus, tmp_path):
+    run = make_trainer(make_config(corpus, tmp_path, epochs=3, steps_per_epoch=80,
+                                   ema_momentum=None, save_every_steps=100, lr=5e-3))
+    before = metrics.average(run.validate())
+    run.fit()
+    after = metrics.average(run.validate())
     assert abs(before["snr_gain_db"]) < 0.01  # a fresh mask changes nothing
     assert after["snr_gain_db"] > 2.0
 
@@ -138,16 +159,120 @@ def test_best_weights_load_without_the_optimiser(corpus, tmp_path):
         assert "optimizer" in last and "optimizer" not in best
 
 
+def poison(run, bad_steps):
+    """Lets the given batches hold a value that is no number."""
+    batches = run.workers.batches
+
+    def poisoned(*arguments):
+        for number, (noisy, clean) in enumerate(batches(*arguments)):
+            bad = np.full_like(noisy, np.nan) if number in bad_steps else noisy
+            yield bad, clean
+
+    run.workers.batches = poisoned
+
+
+def test_a_step_without_finite_gradients_is_left_out_and_counted(corpus, tmp_path, caplog):
+    run = make_trainer(make_config(corpus, tmp_path))
+    poison(run, {1, 4})
+    run.fit()
+    assert run.progress.step == 6 and run.progress.skipped == 2 and run._updates() == 4
+    assert all(np.isfinite(weight).all() for weight in run.model.get_weights())
+    assert all(np.isfinite(value).all() for value in run.optimizer.variables)
+    history = read_history(tmp_path)
+    assert [row["skipped_steps"] for row in history] == ["1", "2"]
+    assert all(np.isfinite(float(row["loss"])) for row in history)
+    assert "step 2 is left out" in caplog.text
+
+
 def test_a_diverged_run_stops_and_keeps_its_checkpoint(corpus, tmp_path):
     cfg = make_config(corpus, tmp_path)
     make_trainer(cfg).fit()
     kept = (tmp_path / "last.weights.h5").read_bytes()
-    cfg.epochs = 3
+    cfg.epochs, cfg.save_every_steps, cfg.steps_per_epoch = 1, 1000, 1000
     run = make_trainer(cfg)
-    run._batches = lambda first: iter([(np.full((2, 69, 257, 2), np.nan, np.float32),) * 2])
-    with pytest.raises(ValueError, match="step 7"):
+    poison(run, range(1000))
+    with pytest.raises(ValueError, match="20 times in a row up to step 26"):
         run.fit()
     assert (tmp_path / "last.weights.h5").read_bytes() == kept
+
+
+def test_an_unwritable_folder_and_a_full_disk_say_why(corpus, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        make_trainer(make_config(corpus, tmp_path / "file" / "run")).fit()
+    cfg = make_config(corpus, tmp_path / "run")
+    make_trainer(cfg).fit()
+    kept = (tmp_path / "run/last.weights.h5").read_bytes()
+    cfg.epochs = 3
+    monkeypatch.setattr(trainer.shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
+    with pytest.raises(OSError, match="disk is full"):
+        make_trainer(cfg).fit()
+    assert (tmp_path / "run/last.weights.h5").read_bytes() == kept
+
+
+def test_the_best_weights_are_those_of_the_named_metric(corpus, tmp_path):
+    cfg = make_config(corpus, tmp_path, best_metric="noise_left_db", epochs=3)
+    run = make_trainer(cfg)
+    saved = []
+    run.validate = lambda: saved.append(0) or [
+        {**row, "noise_left_db": (-1.0, -3.0, -2.0)[len(saved) - 1]}
+        for row in trainer.Trainer.validate(run)]
+    run.fit()
+    stamps = [row["noise_left_db"] for row in read_history(tmp_path)]
+    assert stamps == ["-1.0", "-3.0", "-2.0"]
+    last = make_trainer(cfg)
+    last._resume()
+    last._update_averaged()
+    model = unet.build_model_denoise(cfg.unet)
+    unet.load_weights(model, tmp_path / "best.weights.h5")
+    differences = [np.abs(one - other).max() for one, other in
+                   zip(model.get_weights(), last.averaged.get_weights(), strict=True)]
+    assert max(differences) > 0.0  # the best are not the last
+
+
+def test_a_metric_that_does_not_exist_is_named(corpus, tmp_path):
+    with pytest.raises(ValueError, match="best_metric.*'nice'"):
+        make_trainer(make_config(corpus, tmp_path, best_metric="nice")).fit()
+
+
+def test_tensorboard_holds_curves_sounds_and_pictures(corpus, tmp_path):
+    make_trainer(make_config(corpus, tmp_path, shown_items=1)).fit()
+    found = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"audio": 0, "images": 0})
+    found.Reload()
+    tags = found.Tags()
+    assert {"loss", "lr", "snr_gain_db_at_3", "si_sdr_db_music", "skipped_steps"} <= set(
+        tags["scalars"])
+    assert [Path(tag).name for tag in sorted(tags["audio"])] == ["clean", "denoised", "noisy",
+                                                                 "residual"]
+    assert len(found.Audio(next(tag for tag in tags["audio"] if "denoised" in tag))) == 2
+    (picture,) = tags["images"]
+    assert found.Images(picture)[0].width > 500
+
+
+def test_weights_to_start_from(corpus, tmp_path):
+    make_trainer(make_config(corpus, tmp_path / "one")).fit()
+    best = tmp_path / "one/best.weights.h5"
+    run = make_trainer(make_config(corpus, tmp_path / "two", weights=str(best)))
+    run._resume()
+    model = unet.build_model_denoise(run.cfg.unet)
+    unet.load_weights(model, best)
+    for one, other in zip(model.get_weights(), run.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains_and_saves_float32(corpus, tmp_path, precision):
+    run = make_trainer(make_config(corpus, tmp_path, precision=precision, steps_per_epoch=8))
+    before = run.model.get_weights()
+    assert run.model.compute_dtype == precision.removeprefix("mixed_")
+    run.fit()
+    assert run._updates() > 0
+    changed = [np.abs(one - other).max() for one, other in
+               zip(before, run.model.get_weights(), strict=True)]
+    assert max(changed) > 0.0
+    model = unet.build_model_denoise(run.cfg.unet)
+    unet.load_weights(model, tmp_path / "best.weights.h5")
+    assert model.get_weights()[0].dtype == np.float32
 
 
 def test_a_run_of_another_network_is_refused(corpus, tmp_path):
@@ -173,29 +298,40 @@ def train_command(corpus, folder, *more):
             f"dset.path_noise=[{corpus / 'noise'}]", f"path_experiment={folder}",
             "unet.depth=1", "unet.channels=[4,4]", "unet.fold_bins=4", "stft.win_size=512",
             "stft.hop_size=128", "batch_size=1", "seg_len_s_train=0.1", "seg_len_s_val=0.2",
-            "validation_items=1", "save_every_steps=1", *more]
+            "validation_items=1", "save_every_steps=1", "shown_items=0", *more]
 
 
-def test_command_line_survives_a_kill(corpus, tmp_path):
-    command = train_command(corpus, tmp_path / "run", "epochs=400", "steps_per_epoch=10")
-    run = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=tmp_path)
-    last = tmp_path / "run/last.weights.h5"
-    while not last.exists() and run.poll() is None:
-        time.sleep(0.1)
-    os.kill(run.pid, signal.SIGKILL)
-    run.communicate()
-    assert last.exists()
-    again = subprocess.run(train_command(corpus, tmp_path / "run", "epochs=4",
-                                         "steps_per_epoch=1"), cwd=tmp_path,
-                           stderr=subprocess.PIPE, text=True, check=False)
-    assert again.returncode == 0, again.stderr
-    assert "going on from step" in again.stderr
+def test_a_run_killed_at_odd_moments_ends_as_one_that_was_not(corpus, tmp_path, rng):
+    steps = ["epochs=3", "steps_per_epoch=20", "save_every_steps=3"]
+    whole = train_command(corpus, tmp_path / "whole", *steps)
+    subprocess.run(whole, check=True, cwd=tmp_path, stderr=subprocess.PIPE)
+    command = train_command(corpus, tmp_path / "killed", *steps)
+    kills = 0
+    for _ in range(20):
+        last = tmp_path / "killed/last.weights.h5"
+        before = last.stat().st_mtime_ns if last.exists() else 0
+        run = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=tmp_path)
+        # From the next checkpoint on the moment is any: within a step, a save or a validation.
+        while run.poll() is None and not (last.exists() and last.stat().st_mtime_ns > before):
+            time.sleep(0.02)
+        if kills < 3:
+            time.sleep(float(rng.uniform(0.0, 0.5)))
+            kills += run.poll() is None
+            run.kill()
+        _, messages = run.communicate()
+        if run.returncode == 0:
+            break
+        assert run.returncode == -signal.SIGKILL, messages.decode()
+    assert run.returncode == 0 and kills > 0
+    assert b"going on from step" in messages
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
 def test_mistakes_end_in_one_line(tmp_path, corpus):
     for arguments, expected in (
             (["lr=-1"], "lr"), (["dset.path_music=[nowhere]"], "nowhere"),
-            (["unet.channel=[1]"], "unet.channel")):
+            (["unet.channel=[1]"], "unet.channel"), (["precision=float8"], "precision"),
+            (["strategy=many"], "strategy"), (["loss.mae=0"], "loss")):
         command = train_command(corpus, tmp_path / "run", *arguments)
         done = subprocess.run(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True,
                               check=False)
