@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.fft
 import scipy.signal
 import soundfile
 
@@ -263,10 +264,14 @@ def vary_colour(noise: np.ndarray, spread_db: float, rng: np.random.Generator) -
     knots_hz = 40.0 * 2.0 ** np.arange(10)
     knots_db = rng.normal(0.0, spread_db, len(knots_hz)) + np.linspace(-1, 1, len(knots_hz)) * (
         rng.normal(0.0, spread_db))
-    grid_hz = np.linspace(0.0, SAMPLE_RATE / 2, 257)
-    curve_db = np.interp(np.log2(np.maximum(grid_hz, 20.0)), np.log2(knots_hz), knots_db)
-    taps = scipy.signal.firwin2(511, grid_hz, 10.0 ** (curve_db / 20.0), fs=SAMPLE_RATE)
-    return scipy.signal.fftconvolve(noise, taps.astype(np.float32), mode="same").astype(np.float32)
+    # Applied to the spectrum of the whole stretch: noise may well wrap around its ends.
+    size = scipy.fft.next_fast_len(len(noise), real=True)
+    grid_hz = np.geomspace(20.0, SAMPLE_RATE / 2, 257)
+    gain = 10.0 ** (np.interp(np.log2(grid_hz), np.log2(knots_hz), knots_db) / 20.0)
+    frequency_hz = scipy.fft.rfftfreq(size, 1.0 / SAMPLE_RATE)
+    response = np.interp(frequency_hz, grid_hz, gain).astype(np.float32)
+    return scipy.fft.irfft(scipy.fft.rfft(noise, size) * response, size)[: len(noise)].astype(
+        np.float32, copy=False)
 
 
 def sound_through_horn(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -500,11 +505,10 @@ class Mixer:
 # --- Feeding a training run ------------------------------------------------------------------
 
 
-def spectrum_pair(mixture: Mixture, stft: StftConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the spectra `(frames, bins, 2)` of what the network hears and of its target."""
+def spectrum_pair(mixture: Mixture, stft: StftConfig) -> np.ndarray:
+    """Returns the spectra `(2, frames, bins, 2)` of what the network hears and of its target."""
     heard = dsp.highpass(mixture.noisy, stft.highpass_hz, SAMPLE_RATE)
-    both = dsp.stft(np.stack([heard, mixture.clean]), stft.win_size, stft.hop_size)
-    return both[0], both[1]
+    return dsp.stft(np.stack([heard, mixture.clean]), stft.win_size, stft.hop_size)
 
 
 WHOLE_BATCH = slice(None)
@@ -513,9 +517,12 @@ WHOLE_BATCH = slice(None)
 def make_batch(mixer: Mixer, stft: StftConfig, step: int, batch_size: int,
                share: slice = WHOLE_BATCH) -> tuple[np.ndarray, np.ndarray]:
     """Returns `share` of training batch number `step`: two arrays `(items, frames, bins, 2)`."""
-    pairs = [spectrum_pair(mixer.item(index), stft)
-             for index in range(step * batch_size, (step + 1) * batch_size)[share]]
-    return np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])
+    indices = range(step * batch_size, (step + 1) * batch_size)[share]
+    frames = dsp.count_frames(mixer.samples, stft.hop_size)
+    spectra = np.empty((2, len(indices), frames, stft.bins, 2), np.float32)
+    for place, index in enumerate(indices):
+        spectra[:, place] = spectrum_pair(mixer.item(index), stft)
+    return spectra[0], spectra[1]
 
 
 def numpy_batches(mixer: Mixer, stft: StftConfig, batch_size: int, first_step: int, steps: int,

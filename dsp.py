@@ -234,6 +234,12 @@ def _highpass_taps(cutoff: float, rate: float) -> np.ndarray:
     return scipy.signal.firwin(2 * half + 1, cutoff, pass_zero=False, fs=rate).astype(np.float32)
 
 
+@functools.lru_cache(maxsize=8)
+def _highpass_response(cutoff: float, rate: float, size: int) -> np.ndarray:
+    # Training filters very many segments of one length.
+    return scipy.fft.rfft(_highpass_taps(cutoff, rate), size)
+
+
 def highpass(audio: np.ndarray, cutoff_hz: float, rate: float) -> np.ndarray:
     """Removes what lies below `cutoff_hz` without any shift in time or phase.
 
@@ -250,10 +256,13 @@ def highpass(audio: np.ndarray, cutoff_hz: float, rate: float) -> np.ndarray:
     """
     if cutoff_hz == 0.0 or audio.shape[-1] == 0:
         return audio
+    samples = audio.shape[-1]
     taps = _highpass_taps(cutoff_hz, rate)
-    taps = taps.reshape((1,) * (audio.ndim - 1) + (-1,))
-    return scipy.signal.fftconvolve(audio, taps, mode="full", axes=-1)[
-        ..., taps.shape[-1] // 2 :][..., : audio.shape[-1]].astype(np.float32, copy=False)
+    size = scipy.fft.next_fast_len(samples + len(taps) - 1, real=True)
+    spectrum = scipy.fft.rfft(audio, size) * _highpass_response(cutoff_hz, rate, size)
+    delay = len(taps) // 2
+    return scipy.fft.irfft(spectrum, size)[..., delay : delay + samples].astype(np.float32,
+                                                                                copy=False)
 
 
 def fit_length(audio: np.ndarray, samples: int) -> np.ndarray:

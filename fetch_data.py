@@ -6,7 +6,6 @@ checksum is right; an interrupted one goes on where it was.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import http.client
 import logging
@@ -16,10 +15,12 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
+
+from corpus import CorpusError, read_records
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +33,6 @@ RETRIED_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 SPARE_BYTES = 1 << 30  # that a disk keeps free
 NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError,
                   ssl.SSLError)
-
-
-class FetchError(ValueError):
-    """A file that cannot be had or read; the message is for the user."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +74,7 @@ def read_table(path: Path) -> list[RemoteFile]:
     Raises:
         ValueError: A column is missing or a value is not allowed.
     """
-    with path.open(encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream)
-        expected = [field.name for field in fields(RemoteFile)]
-        if reader.fieldnames != expected:
-            raise ValueError(f"`{path}` must have the columns {expected}. "
-                             f"Received: {reader.fieldnames}")
-        files = [RemoteFile(**row) for row in reader]
+    files = read_records(path, RemoteFile)
     for file in files:
         if not re.fullmatch(r"(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})?", file.checksum):
             raise ValueError(f"`checksum` must be md5:... or sha256:... or empty. "
@@ -101,11 +92,11 @@ def require_space(folder: Path, wanted_bytes: int, purpose: str) -> None:
     """Checks that a disk can take `wanted_bytes` more.
 
     Raises:
-        FetchError: It cannot.
+        CorpusError: It cannot.
     """
     free = shutil.disk_usage(folder).free
     if free < wanted_bytes + SPARE_BYTES:
-        raise FetchError(f"{folder}: {purpose} needs about {wanted_bytes / 1e9:.1f} GB and "
+        raise CorpusError(f"{folder}: {purpose} needs about {wanted_bytes / 1e9:.1f} GB and "
                          f"{SPARE_BYTES / 1e9:.0f} GB to spare; {free / 1e9:.1f} GB are free")
 
 
@@ -120,7 +111,7 @@ def download_all(files: list[RemoteFile], folder: Path) -> dict[str, Path]:
         The complete files by name.
 
     Raises:
-        FetchError: A file cannot be had, has another checksum, or does not fit on the disk.
+        CorpusError: A file cannot be had, has another checksum, or does not fit on the disk.
     """
     folder.mkdir(parents=True, exist_ok=True)
     missing = [file for file in files if not (folder / file.file).exists()]
@@ -140,7 +131,7 @@ def download(file: RemoteFile, folder: Path) -> Path:
         Its path.
 
     Raises:
-        FetchError: It cannot be had, or its size or checksum is wrong; then it was renamed.
+        CorpusError: It cannot be had, or its size or checksum is wrong; then it was renamed.
     """
     target = folder / file.file
     if not target.exists():
@@ -170,7 +161,7 @@ def _download_part(file: RemoteFile, part: Path) -> None:
             problem = f"the connection broke off after {_size(part)} bytes"
         except urllib.error.HTTPError as error:
             if error.code not in RETRIED_STATUSES:
-                raise FetchError(f"{file.url}: the server answers {error.code} {error.reason}"
+                raise CorpusError(f"{file.url}: the server answers {error.code} {error.reason}"
                                  ) from error
             problem = f"the server answers {error.code} {error.reason}"
         except NETWORK_ERRORS as error:
@@ -178,7 +169,7 @@ def _download_part(file: RemoteFile, part: Path) -> None:
         failures = 1 if _size(part) > longest else failures + 1
         longest = max(longest, _size(part))
         if failures >= MOST_FAILURES:
-            raise FetchError(f"{file.url}: gave up after {failures} attempts without progress: "
+            raise CorpusError(f"{file.url}: gave up after {failures} attempts without progress: "
                              f"{problem}; run the same command again to go on")
         pause = BACKOFF_SECONDS * 2 ** (failures - 1)
         logger.warning("%s: %s; next attempt in %.0f s", file.file, problem, pause)
@@ -217,7 +208,7 @@ def _receive(file: RemoteFile, part: Path) -> bool:
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else 0
         if expected and total and total != expected:
-            raise FetchError(f"{file.url}: the server offers {total} bytes, {TABLE.name} says "
+            raise CorpusError(f"{file.url}: the server offers {total} bytes, {TABLE.name} says "
                              f"{expected}")
         require_space(part.parent, total - have, file.file)
         with part.open("ab" if have else "wb") as stream, \
@@ -247,7 +238,7 @@ def _check(file: RemoteFile, path: Path) -> None:
                     "read", path.name)
     if problem:
         bad = set_aside(path)
-        raise FetchError(f"{path}: {problem} ({file.url}); it is now {bad.name}, and the next "
+        raise CorpusError(f"{path}: {problem} ({file.url}); it is now {bad.name}, and the next "
                          "run downloads it again")
 
 

@@ -24,12 +24,15 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+import archives
+import corpus
 import fetch_data
 import prepare_data
 import public_data
 from config import SAMPLE_RATE, DsetConfig, run_main
+from corpus import CorpusError
 from dataset_loader import find_clips, find_noise
-from fetch_data import FetchError, RemoteFile
+from fetch_data import RemoteFile
 
 needs_zip = pytest.mark.skipif(shutil.which("zip") is None, reason="zip is missing")
 
@@ -201,7 +204,7 @@ def test_progress_resets_the_count_of_failures(server, content, tmp_path):
 
 def test_a_download_without_progress_is_given_up(server, content, tmp_path):
     server.cuts = [2000] + [0] * 50
-    with pytest.raises(FetchError, match=r"127\.0\.0\.1.*gave up after 6 .*2000 bytes.*go on"):
+    with pytest.raises(CorpusError, match=r"127\.0\.0\.1.*gave up after 6 .*2000 bytes.*go on"):
         fetch_data.download(server.table(tmp_path, "x")[0], tmp_path)
     assert (tmp_path / "a.zip.part").read_bytes() == content[:2000]
     assert not (tmp_path / "a.zip").exists()
@@ -210,14 +213,14 @@ def test_a_download_without_progress_is_given_up(server, content, tmp_path):
 def test_a_server_that_does_not_answer_is_named(server, content, tmp_path):
     file = server.table(tmp_path, "x")[0]
     file = RemoteFile(*astuple(file)[:6], "http://127.0.0.1:9/a.zip", "", "")
-    with pytest.raises(FetchError, match=r"http://127\.0\.0\.1:9/a\.zip: gave up after 6"):
+    with pytest.raises(CorpusError, match=r"http://127\.0\.0\.1:9/a\.zip: gave up after 6"):
         fetch_data.download(file, tmp_path)
 
 
 def test_a_missing_file_is_named_at_once(server, content, tmp_path):
     file = server.table(tmp_path, "x")[0]
     server.files.clear()
-    with pytest.raises(FetchError, match=r"/a\.zip: the server answers 404"):
+    with pytest.raises(CorpusError, match=r"/a\.zip: the server answers 404"):
         fetch_data.download(file, tmp_path)
     assert len(server.asked) == 1
 
@@ -230,7 +233,7 @@ def test_corrupted_content_is_set_aside_and_never_used(server, content, tmp_path
     if there:  # someone put it there by hand
         (tmp_path / "a.zip").write_bytes(wrong)
     expected = hashlib.md5(content).hexdigest()
-    with pytest.raises(FetchError, match=rf"md5 [0-9a-f]{{32}}, expected {expected}.*a\.zip\.bad"):
+    with pytest.raises(CorpusError, match=rf"md5 [0-9a-f]{{32}}, expected {expected}.*a\.zip\.bad"):
         fetch_data.download(file, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zip.bad", "table.csv"]
     server.files["a.zip"] = content
@@ -240,7 +243,7 @@ def test_corrupted_content_is_set_aside_and_never_used(server, content, tmp_path
 def test_another_length_than_the_table_says_is_refused(server, content, tmp_path):
     file = server.table(tmp_path, "x")[0]
     server.files["a.zip"] += b"more"
-    with pytest.raises(FetchError, match="offers 5004 bytes, public.csv says 5000"):
+    with pytest.raises(CorpusError, match="offers 5004 bytes, public.csv says 5000"):
         fetch_data.download(file, tmp_path)
 
 
@@ -253,14 +256,14 @@ def test_sha256_is_checked_as_well(server, content, tmp_path):
 
 def test_the_disk_is_checked_first(server, content, tmp_path, monkeypatch):
     monkeypatch.setattr(fetch_data, "SPARE_BYTES", 1 << 60)
-    with pytest.raises(FetchError, match="GB are free"):
+    with pytest.raises(CorpusError, match="GB are free"):
         fetch_data.download_all(server.table(tmp_path, "x"), tmp_path)
     assert server.asked == []
 
 
 def test_the_shipped_table_is_valid():
     files = fetch_data.read_table(fetch_data.TABLE)
-    assert {file.dataset for file in files} == {*public_data.CLASSIFIERS, prepare_data.NOISE_SET}
+    assert {file.dataset for file in files} == {*public_data.CLASSIFIERS, public_data.NOISE_SET}
     assert len({file.file for file in files}) == len(files)
     assert all(file.url.endswith((file.file, f"{file.file}?download=1")) for file in files)
     assert all(file.licence and file.page for file in files)
@@ -340,7 +343,7 @@ def write_all(folder: Path, files: dict[str, bytes]) -> dict[str, Path]:
 
 
 def read_all(parts: list[Path]) -> dict[str, bytes]:
-    return {name: stream.read() for name, stream in public_data.read_archive(parts)}
+    return {name: stream.read() for name, stream in archives.read_archive(parts)}
 
 
 @pytest.fixture
@@ -353,9 +356,9 @@ def files() -> dict[str, bytes]:
 @pytest.mark.parametrize("size", [333, 4000, 100_000])
 def test_a_split_zip_is_read(tmp_path, files, size, zip64):
     paths = write_all(tmp_path, split_zip(files, "a.b", size, zip64))
-    groups = public_data.group_archives(dict(reversed(paths.items())))
+    groups = archives.group_archives(dict(reversed(paths.items())))
     assert [[path.name for path in parts] for parts in groups] == [list(paths)]
-    read = {name: stream.read() for name, stream in public_data.read_split_zip(groups[0])}
+    read = {name: stream.read() for name, stream in archives.read_split_zip(groups[0])}
     assert read == files
 
 
@@ -368,7 +371,7 @@ def test_a_split_zip_of_the_zip_program_is_read(tmp_path):
     subprocess.run(["zip", "-q", "-r", "-s", "64k", "a.zip", "a"], cwd=tmp_path, check=True)
     paths = {path.name: path for path in tmp_path.glob("a.z*")}
     assert len(paths) > 3
-    (parts,) = public_data.group_archives(paths)
+    (parts,) = archives.group_archives(paths)
     assert read_all(parts) == contents
 
 
@@ -381,22 +384,22 @@ def test_a_damaged_split_zip_is_refused(tmp_path, files, damage):
         packed["a.z02"] = packed["a.z02"][:2000] + b"X" + packed["a.z02"][2001:]
     else:
         packed["a.zip"] = packed["a.zip"][:-30]
-    (parts,) = public_data.group_archives(write_all(tmp_path, packed))
-    with pytest.raises(public_data.ARCHIVE_ERRORS):
+    (parts,) = archives.group_archives(write_all(tmp_path, packed))
+    with pytest.raises(archives.ARCHIVE_ERRORS):
         read_all(parts)
 
 
 def test_zip_and_tar_are_read(tmp_path, files):
     paths = write_all(tmp_path, {"a.zip": pack_zip(files), "b.tar.gz": pack_tar(files),
                                  "c.csv": b""})
-    for parts in public_data.group_archives(paths):
+    for parts in archives.group_archives(paths):
         assert read_all(parts) == files
 
 
 @pytest.mark.parametrize("damage", [slice(0, -9), slice(0, 3000)])
 def test_a_damaged_tar_is_refused(tmp_path, files, damage):
     paths = write_all(tmp_path, {"b.tgz": pack_tar(files)[damage]})
-    with pytest.raises(public_data.ARCHIVE_ERRORS):
+    with pytest.raises(archives.ARCHIVE_ERRORS):
         read_all([paths["b.tgz"]])
 
 
@@ -538,13 +541,13 @@ def test_gramophone_noise_keeps_its_layout(server, tmp_path, caplog):
     server.files.clear()
     prepare_data.main(options(tmp_path, "gramophone"))  # nothing is asked for again
     (tmp_path / "out" / "disc2" / "disc2_1.wav").unlink()
-    with pytest.raises(prepare_data.CorpusError, match="disc2_1.wav: named by info.csv but"):
+    with pytest.raises(CorpusError, match="disc2_1.wav: named by info.csv but"):
         prepare_data.main(options(tmp_path, "gramophone"))
 
 
 @pytest.mark.parametrize("name", ["musicnet", "fsd50k"])
 def test_an_interrupted_conversion_goes_on(server, tmp_path, monkeypatch, name):
-    convert, converted = prepare_data.convert_clip, []
+    convert, converted = corpus.convert_clip, []
 
     def stop_at_third(job):
         if len(converted) == 3:
@@ -552,9 +555,9 @@ def test_an_interrupted_conversion_goes_on(server, tmp_path, monkeypatch, name):
         converted.append(job)
         return convert(job)
 
-    monkeypatch.setattr(prepare_data, "BATCH_CLIPS", 1)
+    monkeypatch.setattr(corpus, "BATCH_CLIPS", 1)
     with monkeypatch.context() as patch:
-        patch.setattr(prepare_data, "convert_clip", stop_at_third)
+        patch.setattr(corpus, "convert_clip", stop_at_third)
         with pytest.raises(KeyboardInterrupt):
             build(server, tmp_path, name)
     journal = tmp_path / "out" / "parts" / f"{name}.jsonl"
@@ -562,7 +565,7 @@ def test_an_interrupted_conversion_goes_on(server, tmp_path, monkeypatch, name):
         stream.write('{"member": "half a li')  # killed while it wrote
     assert not (tmp_path / "out" / "manifest.csv").exists()
     asked = len(server.asked)
-    monkeypatch.setattr(prepare_data, "convert_clip",
+    monkeypatch.setattr(corpus, "convert_clip",
                         lambda job: converted.append(job) or convert(job))
     rows = build(server, tmp_path, name)
     assert len(rows) == len(converted) == (4 if name == "musicnet" else 6)
@@ -574,12 +577,12 @@ def test_an_interrupted_conversion_goes_on(server, tmp_path, monkeypatch, name):
 
 
 def test_archives_that_are_there_are_used_and_kept(server, tmp_path):
-    archives = tmp_path / "archives"
-    archives.mkdir()
-    write_all(archives, musicnet())
-    assert len(build(server, tmp_path, "musicnet", "--archives", str(archives))) == 4
+    folder = tmp_path / "archives"
+    folder.mkdir()
+    write_all(folder, musicnet())
+    assert len(build(server, tmp_path, "musicnet", "--archives", str(folder))) == 4
     assert server.asked == []
-    assert sorted(path.name for path in archives.iterdir()) == sorted(musicnet())
+    assert sorted(path.name for path in folder.iterdir()) == sorted(musicnet())
 
 
 def test_data_sets_can_share_a_corpus(server, tmp_path):
@@ -592,10 +595,10 @@ def test_data_sets_can_share_a_corpus(server, tmp_path):
 
 def test_an_archive_without_checksum_is_checked_by_its_own(server, tmp_path, monkeypatch):
     packed = aishell3()["data_aishell3.tgz"]
-    monkeypatch.setattr(prepare_data, "BATCH_CLIPS", 4)  # some are converted before the end
+    monkeypatch.setattr(corpus, "BATCH_CLIPS", 4)  # some are converted before the end
     server.files["data_aishell3.tgz"] = packed[:-8] + bytes(4) + packed[-4:]  # another CRC
     server.table(tmp_path, "aishell3", checksums=False)
-    with pytest.raises(prepare_data.CorpusError, match=r"data_aishell3\.tgz: cannot be read"):
+    with pytest.raises(CorpusError, match=r"data_aishell3\.tgz: cannot be read"):
         prepare_data.main(options(tmp_path, "aishell3"))
     assert not (tmp_path / "out" / "manifest.csv").exists()
     assert len((tmp_path / "out" / "parts" / "aishell3.jsonl").read_text().splitlines()) == 1
@@ -665,8 +668,8 @@ def test_a_changed_folder_is_followed(scores, tmp_path, monkeypatch):
     shutil.rmtree(scores / "album 0")
     sf.write(scores / "single.flac", make_tone(1.0, 950.0), SAMPLE_RATE)
     sf.write(scores / "new.wav", make_tone(0.4, 970.0), SAMPLE_RATE)
-    convert, converted = prepare_data.convert_clip, []
-    monkeypatch.setattr(prepare_data, "convert_clip",
+    convert, converted = corpus.convert_clip, []
+    monkeypatch.setattr(corpus, "convert_clip",
                         lambda job: converted.append(Path(job[0]).name) or convert(job))
     prepare_data.main(command)
     rows = read_manifest(tmp_path)

@@ -1,4 +1,4 @@
-"""Tests of prepare_data: containers, measures, splits, and whole runs on tiny packages."""
+"""Tests of the starter corpus: containers, measures, splits, and whole runs on tiny packages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import struct
 import subprocess
 import sys
 import zipfile
-from dataclasses import fields
+from dataclasses import fields, make_dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,13 @@ import pytest
 import scipy.signal
 import soundfile as sf
 
+import archives
+import clips
+import debian_packages
 import prepare_data
 from config import SAMPLE_RATE
-from prepare_data import CorpusError, Row, Rule
+from corpus import CorpusError, Row, is_clean, make_job, read_records
+from debian_packages import Rule
 
 needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is missing")
 
@@ -83,20 +87,20 @@ def pack_c4group(entries: list[tuple[str, bytes | list]]) -> bytes:
 
 def test_c4group_yields_nested_files():
     packed = gzip.compress(pack_c4group([("a.ogg", b"one"), ("Sub.ocg", [("b.wav", b"two")])]))
-    read = dict(prepare_data.read_c4group(b"\x1e\x8c" + packed[2:]))
+    read = dict(archives.read_c4group(b"\x1e\x8c" + packed[2:]))
     assert read == {"a.ogg": b"one", "Sub.ocg/b.wav": b"two"}
 
 
 def test_c4group_with_an_impossible_count_is_refused():
     packed = gzip.compress(pack_c4group([("a.ogg", b"one")])[:-200])
     with pytest.raises(ValueError, match="cannot hold"):
-        list(prepare_data.read_c4group(packed))
+        list(archives.read_c4group(packed))
 
 
 def test_ogg_streams_are_carved_out_unchanged():
     streams = [encode(make_tone(0.5)), encode(make_tone(1.0, 880.0))]
     data = b"OggS junk " + streams[0] + b"\0\1\2" * 99 + streams[1] + b"tail"
-    assert [content for _, content in prepare_data.read_ogg_streams(data)] == streams
+    assert [content for _, content in archives.read_ogg_streams(data)] == streams
 
 
 def test_zip_yields_files():
@@ -104,7 +108,7 @@ def test_zip_yields_files():
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("sound/a.ogg", b"one")
         archive.mkdir("sound/empty")
-    assert dict(prepare_data.read_zip(buffer.getvalue())) == {"sound/a.ogg": b"one"}
+    assert dict(archives.read_pk3(buffer.getvalue())) == {"sound/a.ogg": b"one"}
 
 
 def pack_sound_cat(sounds: list[tuple[str, bytes]]) -> bytes:
@@ -118,7 +122,7 @@ def pack_sound_cat(sounds: list[tuple[str, bytes]]) -> bytes:
 
 def test_sound_cat_yields_named_wavs():
     sounds = [('"Good Year". By Somebody', b"RIFF1"), ("plop", b"RIFF22")]
-    read = list(prepare_data.read_sound_cat(pack_sound_cat(sounds)))
+    read = list(archives.read_sound_cat(pack_sound_cat(sounds)))
     assert read == [("good_year-00.wav", b"RIFF1"), ("plop-01.wav", b"RIFF22")]
 
 
@@ -126,14 +130,15 @@ def test_sound_cat_yields_named_wavs():
 def test_a_broken_container_is_named(tmp_path, name):
     (tmp_path / name).write_bytes(b"\x10\0")
     with pytest.raises(CorpusError, match=name):
-        prepare_data.find_clips([make_rule(where=name)], tmp_path, tmp_path / "scratch")
+        debian_packages.find_clips([make_rule(where=name)], tmp_path, tmp_path / "scratch")
 
 
 def test_a_member_cannot_leave_the_container(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.pk3", "w") as archive:
         archive.writestr("../../evil.ogg", b"x")
     with pytest.raises(CorpusError, match="out of the container"):
-        prepare_data.find_clips([make_rule(where="a.pk3")], tmp_path, tmp_path / "in" / "scratch")
+        debian_packages.find_clips([make_rule(where="a.pk3")], tmp_path,
+                                   tmp_path / "in" / "scratch")
 
 
 # Measures.
@@ -142,16 +147,16 @@ def test_a_member_cannot_leave_the_container(tmp_path):
 @pytest.mark.parametrize("floor_db", [42.0, 50.0, 60.0])
 def test_floor_is_the_noise_in_the_pauses(floor_db):
     samples = make_words(4.0) + make_noise(4.0, 0.1 * 10.0 ** (-floor_db / 20.0))
-    assert prepare_data.measure_floor_db(samples) == pytest.approx(floor_db, abs=1.5)
+    assert clips.measure_floor_db(samples) == pytest.approx(floor_db, abs=1.5)
 
 
 def test_floor_of_digital_silence_is_the_maximum():
-    assert prepare_data.measure_floor_db(make_words(4.0)) == prepare_data.MAX_FLOOR_DB
+    assert clips.measure_floor_db(make_words(4.0)) == clips.MAX_FLOOR_DB
 
 
 def test_level_counts_active_frames_only():
     samples = np.concatenate([make_tone(1.0, rms=0.1), np.zeros(9 * SAMPLE_RATE, np.float32)])
-    assert prepare_data.measure_level_dbfs(samples) == pytest.approx(-20.0, abs=0.1)
+    assert clips.measure_level_dbfs(samples) == pytest.approx(-20.0, abs=0.1)
 
 
 @pytest.mark.parametrize("noise_db", [30.0, 50.0])
@@ -160,40 +165,40 @@ def test_noise_is_found_under_a_sound_without_pauses(noise_db, sustained):
     sweep = scipy.signal.chirp(np.arange(4 * SAMPLE_RATE) / SAMPLE_RATE, 300.0, 4.0, 9000.0)
     samples = 0.1 * np.sqrt(2.0) * sweep.astype(np.float32)
     samples += make_noise(4.0, 0.1 * 10.0 ** (-noise_db / 20.0))
-    measured = prepare_data.measure_noise_db(samples, sustained, SAMPLE_RATE / 2.0)
+    measured = clips.measure_noise_db(samples, sustained, SAMPLE_RATE / 2.0)
     assert noise_db - 1.0 <= measured <= noise_db + 4.0  # percentiles lie a little low
 
 
 def test_noise_of_sustained_tones_is_low_but_speech_would_not_pass_with_them():
     chord = sum(make_tone(3.0, frequency) for frequency in (220.0, 277.0, 330.0))
-    assert prepare_data.measure_noise_db(chord, True, SAMPLE_RATE / 2.0) > 60.0
-    assert prepare_data.measure_noise_db(chord, False, SAMPLE_RATE / 2.0) < 10.0
+    assert clips.measure_noise_db(chord, True, SAMPLE_RATE / 2.0) > 60.0
+    assert clips.measure_noise_db(chord, False, SAMPLE_RATE / 2.0) < 10.0
 
 
 def test_noise_is_not_sought_above_the_sound():
     taps = scipy.signal.butter(12, 7000.0, fs=SAMPLE_RATE, output="sos")
     samples = make_tone(3.0) + make_noise(3.0, 0.001)
     samples = scipy.signal.sosfilt(taps, samples).astype(np.float32)
-    assert prepare_data.measure_noise_db(samples, True, 6000.0) == pytest.approx(40.0, abs=4.0)
+    assert clips.measure_noise_db(samples, True, 6000.0) == pytest.approx(40.0, abs=4.0)
 
 
 def test_silence_never_counts_as_clean():
     silence = np.zeros(SAMPLE_RATE, np.float32)
-    assert prepare_data.measure_noise_db(silence, False, 0.0) == 0.0
-    assert prepare_data.measure_noise_db(silence, True, 0.0) == 0.0
+    assert clips.measure_noise_db(silence, False, 0.0) == 0.0
+    assert clips.measure_noise_db(silence, True, 0.0) == 0.0
 
 
 @pytest.mark.parametrize("edge_hz", [3000.0, 11000.0])
 def test_bandwidth_is_where_the_spectrum_ends(edge_hz):
     taps = scipy.signal.ellip(16, 0.1, 90.0, edge_hz, fs=SAMPLE_RATE, output="sos")
     samples = scipy.signal.sosfilt(taps, make_noise(3.0, 0.1)).astype(np.float32)
-    assert prepare_data.measure_bandwidth_hz(samples) == pytest.approx(edge_hz, rel=0.05)
+    assert clips.measure_bandwidth_hz(samples) == pytest.approx(edge_hz, rel=0.05)
 
 
 def test_clipped_is_the_share_of_full_scale():
     samples = np.zeros((100, 2), np.float32)
     samples[:5, 0], samples[5:10, 0] = 1.0, -1.2
-    assert prepare_data.measure_clipped(samples) == pytest.approx(0.05)
+    assert clips.measure_clipped(samples) == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize(("changes", "clean"), [
@@ -212,14 +217,14 @@ def test_clipped_is_the_share_of_full_scale():
     ({"original_rate": 16000}, False),
 ])
 def test_the_rule_for_clean(changes, clean):
-    assert prepare_data.is_clean(make_row(**changes)) is clean
+    assert is_clean(make_row(**changes)) is clean
 
 
 # Recipe, groups, splits.
 
 
 def test_the_shipped_recipe_is_valid_and_holds_out_speech():
-    rules = prepare_data.read_recipe(prepare_data.RECIPE)
+    rules = debian_packages.read_recipe(debian_packages.RECIPE)
     speech = [rule for rule in rules if rule.category == "speech"]
     assert {rule.category for rule in rules} == {"speech", "effects", "music"}
     assert len({rule.package for rule in speech if rule.validation}) >= 2
@@ -241,7 +246,7 @@ def test_the_shipped_recipe_is_valid_and_holds_out_speech():
     ("warzone2100-music", "albums/new/track3_enhanced.opus", "track3"),
 ])
 def test_groups_of_the_shipped_recipe(package, name, group):
-    rules = prepare_data.read_recipe(prepare_data.RECIPE)
+    rules = debian_packages.read_recipe(debian_packages.RECIPE)
     rule = next(rule for rule in rules if rule.package == package and rule.accepts(name))
     assert rule.group_of(name) == f"{package}/{group}"
 
@@ -253,7 +258,7 @@ def test_a_wrong_recipe_is_refused(tmp_path, column, value):
         text = (tmp_path / "recipe.csv").read_text().replace("package", "pakage", 1)
         (tmp_path / "recipe.csv").write_text(text)
     with pytest.raises(ValueError, match=column if value else "columns"):
-        prepare_data.read_recipe(tmp_path / "recipe.csv")
+        debian_packages.read_recipe(tmp_path / "recipe.csv")
 
 
 def test_named_groups_are_held_out_and_other_speech_trains():
@@ -276,7 +281,7 @@ def test_a_group_in_two_splits_is_refused():
               "original_rate": 44100, "rule": 0}
     parts = {"tiny-speech": {"rows": [stored, stored | {"digest": "2", "rule": 1}]}}
     with pytest.raises(ValueError, match="one split"):
-        prepare_data.join_parts(parts, rules)
+        debian_packages.join_parts(parts, rules)
 
 
 # Whole runs.
@@ -391,7 +396,7 @@ def test_workers_and_one_process_agree(corpus):
 @needs_dpkg
 def test_an_interrupted_run_goes_on(corpus, monkeypatch):
     folder, options = corpus
-    convert, stopping = prepare_data.convert_clip, "music"
+    convert, stopping = debian_packages.convert_clip, "music"
 
     def stop_at_music(job):
         if job[3].startswith(stopping):
@@ -399,7 +404,7 @@ def test_an_interrupted_run_goes_on(corpus, monkeypatch):
         return convert(job)
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepare_data, "convert_clip", stop_at_music)
+        patch.setattr(debian_packages, "convert_clip", stop_at_music)
         with pytest.raises(KeyboardInterrupt):
             prepare_data.main(options)
     assert not (folder / "out" / "manifest.csv").exists()
@@ -407,7 +412,7 @@ def test_an_interrupted_run_goes_on(corpus, monkeypatch):
     prepare_data.main(options)
     resumed = (folder / "out" / "manifest.csv").read_bytes()
     assert len(read_manifest(folder)) == 8
-    monkeypatch.setattr(prepare_data, "convert_clip", None)  # nothing is left to convert
+    monkeypatch.setattr(debian_packages, "convert_clip", None)  # nothing is left to convert
     prepare_data.main(options)
     assert (folder / "out" / "manifest.csv").read_bytes() == resumed
 
@@ -473,7 +478,7 @@ def test_an_unknown_package_gives_the_complaint_of_apt(tmp_path, monkeypatch):
     apt.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     with pytest.raises(CorpusError, match="tiny: not downloaded.*E: Unable to locate"):
-        prepare_data.get_package("tiny", tmp_path / "downloads", None)
+        debian_packages.get_package("tiny", tmp_path / "downloads", None)
     assert not list((tmp_path / "downloads").iterdir())
 
 
@@ -482,10 +487,10 @@ def test_a_download_is_kept_for_the_next_run(tmp_path, monkeypatch):
     apt.write_text("#!/bin/sh\necho content > \"$2_1.0_all.deb\"\n")
     apt.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    first = prepare_data.get_package("tiny", tmp_path / "downloads", None)
+    first = debian_packages.get_package("tiny", tmp_path / "downloads", None)
     apt.unlink()
     assert first.read_text() == "content\n"
-    assert prepare_data.get_package("tiny", tmp_path / "downloads", tmp_path) == first
+    assert debian_packages.get_package("tiny", tmp_path / "downloads", tmp_path) == first
 
 
 @pytest.mark.parametrize(("options", "message"), [
@@ -512,13 +517,29 @@ def test_a_full_disk_stops_the_run(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OSError, match="No space left"):
-        prepare_data.convert_clip((str(tmp_path / "a.wav"), False, str(tmp_path), "b.flac"))
+        clips.convert_clip((str(tmp_path / "a.wav"), False, str(tmp_path), "b.flac"))
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
 
 
 def test_a_decoder_that_overshoots_is_turned_down(tmp_path):
     sf.write(tmp_path / "a.wav", make_tone(0.5, rms=1.0), SAMPLE_RATE, subtype="FLOAT")
-    result = prepare_data.convert_clip((str(tmp_path / "a.wav"), False, str(tmp_path), "b.flac"))
+    result = clips.convert_clip((str(tmp_path / "a.wav"), False, str(tmp_path), "b.flac"))
     stored, _ = sf.read(tmp_path / "b.flac")
     assert result["clipped"] > 0.0
-    assert np.abs(stored).max() == pytest.approx(prepare_data.MAX_PEAK, abs=1e-3)
+    assert np.abs(stored).max() == pytest.approx(clips.MAX_PEAK, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["../../../e.wav", "/e.wav", "a/../../e.wav", "./e.wav"])
+def test_an_archives_names_stay_inside_the_corpus(name, tmp_path):
+    *_, output, file = make_job(Path("x"), "music", "set", name, tmp_path, set())
+    target = (Path(output) / file).resolve()
+    assert target.is_relative_to(tmp_path / "music/set") and target.name == "e.wav.flac"
+
+
+@pytest.mark.parametrize("cells", ["a,b", "a,b,c,d"])
+def test_a_table_with_a_malformed_line_is_named(cells, tmp_path):
+    Record = make_dataclass("Record", ["one", "two", "three"])
+    table = tmp_path / "table.csv"
+    table.write_text(f"one,two,three\n1,2,3\n{cells}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="table.csv.*3 cells.*'a', 'b'"):
+        read_records(table, Record)
