@@ -137,8 +137,10 @@ class TapeConfig:
 
 @dataclass
 class HumConfig:
-    """Mains hum above a little hiss."""
+    """Mains hum, or a motor's, above a little hiss."""
 
+    speed: list[float] = _range(0.7, 1.5)  # of the replay: old hum is seldom at 50 or 60 Hz
+    rectified_chance: float = 0.5  # of ripple at twice the mains frequency
     harmonics: list[float] = _range(2.0, 40.0)
     slope_db_per_octave: list[float] = _range(-14.0, -3.0)
     drift_percent: list[float] = _range(0.0, 0.3)

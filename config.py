@@ -145,6 +145,7 @@ class DsetConfig:
     noise_speed: list[float] = field(default_factory=lambda: [1.0, 1.0])  # of recorded noise
     share_clean: float = 0.0  # share of items without any noise
     share_generated: float = 0.0  # share of items with generated noise
+    share_following: float = 0.0  # share of generated film and tape noise that follows the signal
     # How old the clean side sounds, the target and the input alike; shares of the items:
     share_horn: float = 0.0  # thin and resonant, as through a recording horn
     share_saturated: float = 0.0  # peaks softly flattened
@@ -157,7 +158,7 @@ class DsetConfig:
         _require_range("dset.noise_speed", self.noise_speed)
         _require(0.25 <= self.noise_speed[0] and self.noise_speed[1] <= 4.0, "dset.noise_speed",
                  "in [0.25, 4]", self.noise_speed)
-        for name in ("share_clean", "share_generated", "share_horn", "share_saturated",
+        for name in ("share_clean", "share_generated", "share_following", "share_horn", "share_saturated",
                      "share_band_limited"):
             _require(0.0 <= getattr(self, name) <= 1.0, f"dset.{name}", "in [0, 1]",
                      getattr(self, name))
@@ -342,10 +343,9 @@ def stored_unet_config(weights: Path) -> tuple[UnetConfig, StftConfig, float | N
         return None
     stored = OmegaConf.load(path)
     # The other settings do not matter here, and may be those of another version.
-    needed = {"unet": stored.unet, "stft": stored.stft,
-              "dset": {"reference_dbfs": stored.dset.reference_dbfs}}
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), needed))
-    return config.unet, config.stft, config.dset.reference_dbfs
+    unet, stft = (OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), part))
+                  for kind, part in ((UnetConfig, stored.unet), (StftConfig, stored.stft)))
+    return unet, stft, stored.dset.reference_dbfs
 
 
 def load_backend() -> None:

@@ -475,8 +475,11 @@ class Mixer:
     def _draw_noise(self, kind: str, generated: bool, clean: np.ndarray,
                     rng: np.random.Generator) -> np.ndarray:
         if generated:
+            # What follows the signal is part of some training noise alone: SNR and the like
+            # measure noise that a signal can be told from.
+            follows = self.split == "train" and rng.random() < self.dset.share_following
             noise = carrier_noise.generate(kind, self.samples, rng, carrier=self.carrier,
-                                           signal=clean)
+                                           signal=clean if follows else None)
         else:
             recordings = self.noise[kind]
             recording = recordings[rng.integers(len(recordings))]

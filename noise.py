@@ -590,8 +590,11 @@ class CarrierNoise:
         """Mains hum with many harmonics, and a little hiss."""
         rng, rate = self.rng, self.sample_rate
         self._set_hiss(_colour_db(rng, self.grid_hz, rng.uniform(-4.0, 0.0), 3.0))
+        frequency_hz = float(rng.choice([50.0, 60.0])) * _draw_rate(rng, cfg.speed)
+        if rng.uniform() < cfg.rectified_chance:
+            frequency_hz *= 2.0
         self._add(_draw(rng, cfg.hum_db), _hum(
-            rng, rate, float(rng.choice([50.0, 60.0])), int(_draw_rate(rng, cfg.harmonics)),
+            rng, rate, frequency_hz, int(_draw_rate(rng, cfg.harmonics)),
             _draw(rng, cfg.slope_db_per_octave), 0.01 * _draw(rng, cfg.drift_percent)))
 
     def _render(self) -> np.ndarray:
