@@ -158,8 +158,8 @@ class DsetConfig:
         _require_range("dset.noise_speed", self.noise_speed)
         _require(0.25 <= self.noise_speed[0] and self.noise_speed[1] <= 4.0, "dset.noise_speed",
                  "in [0.25, 4]", self.noise_speed)
-        for name in ("share_clean", "share_generated", "share_following", "share_horn", "share_saturated",
-                     "share_band_limited"):
+        for name in ("share_clean", "share_generated", "share_following", "share_horn",
+                     "share_saturated", "share_band_limited"):
             _require(0.0 <= getattr(self, name) <= 1.0, f"dset.{name}", "in [0, 1]",
                      getattr(self, name))
 
