@@ -936,7 +936,7 @@ def _load_tensorflow_checkpoint(model: TwoStageUnet, prefix: Path) -> None:
         _check_shapes(found, {key: tuple(variable.shape) for key, variable in variables.items()},
                       prefix)
         values = {key: reader.get_tensor(key) for key in variables}  # read all before changing any
-    except (tf.errors.OpError, RuntimeError) as error:
+    except (tf.errors.OpError, RuntimeError, IndexError) as error:  # what TensorFlow raises varies
         raise ValueError("`path` must be the prefix of a complete TensorFlow checkpoint, with its "
                          f"`.index` and all `.data` files. Received: path={prefix}") from error
     for key, variable in variables.items():

@@ -34,14 +34,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """Three tunes and three noises, so that each split has one."""
+    """Three tunes of many notes and three noises, so that each split has one."""
     folder = tmp_path_factory.mktemp("corpus")
     rng = np.random.default_rng(0)
     times = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
     for name in ("music", "noise/gramophone"):
         (folder / name).mkdir(parents=True)
     for number in range(3):
-        tone = 0.2 * np.sin(2 * np.pi * (300 + 100 * number) * times)
+        notes_hz = np.repeat(rng.uniform(200.0, 3000.0, 20), len(times) // 20)
+        tone = 0.2 * np.sin(2 * np.pi * np.cumsum(notes_hz) / SAMPLE_RATE)
         soundfile.write(folder / f"music/tune{number}.wav", tone, SAMPLE_RATE)
         soundfile.write(folder / f"noise/gramophone/disc{number}.wav",
                         0.05 * rng.standard_normal(len(times)), SAMPLE_RATE)
