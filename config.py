@@ -213,7 +213,7 @@ class InferenceConfig:
     output_dir: str | None = None  # beside the input when absent
     denoising_strength: float = 1.0
     segment_seconds: float = 20.0  # new audio in each step; memory grows with it
-    context_seconds: float = 2.0  # audio on both sides that a step sees but does not return
+    context_seconds: float = 3.0  # audio on both sides that a step sees but does not return
     overwrite: bool = False
     spectrogram: bool = False
 
