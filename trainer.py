@@ -264,7 +264,7 @@ class Trainer:
                "lr": float(keras.ops.convert_to_numpy(self.optimizer.learning_rate)),
                "seconds_per_step": seconds_per_step, "skipped_steps": progress.skipped,
                "loss": progress.loss, **means}
-        if self.cfg.best_metric not in row:
+        if self.cfg.best_metric not in means:  # the loss is none of them
             raise ValueError(f"`best_metric` must be one of {sorted(means)}. "
                              f"Received: best_metric={self.cfg.best_metric!r}")
         for name, value in row.items():

@@ -51,6 +51,9 @@ def test_loss_group(name):
         chosen = config.load_config(compose("conf", [f"loss={name}"])).loss
     if name in config.LOSS_PARTS:
         assert max(config.LOSS_PARTS, key=lambda part: getattr(chosen, part)) == name
+    else:
+        assert {part for part in config.LOSS_PARTS if getattr(chosen, part)} == {"compressed",
+                                                                                 "snr"}
 
 
 def test_settings_of_another_version_do_not_hide_the_network(tmp_path):
