@@ -244,6 +244,12 @@ def test_the_shipped_recipe_is_valid_and_holds_out_speech():
     ("minetest-data", "mods/steps/step_water.3.ogg", "mods/steps/step_water"),
     ("openttd-opensfx", "good_year-00.wav", "good_year"),
     ("warzone2100-music", "albums/new/track3_enhanced.opus", "track3"),
+    ("drascula-music", "track1.ogg", "track"),
+    ("drascula-music", "track30.ogg", "track"),
+    ("drascula-music", "track13.ogg", "track13"),
+    ("ardentryst", "theme1_raw.ogg", "theme"),
+    ("ardentryst", "World_Map2.ogg", "World_Map"),
+    ("hedgewars-data", "main_theme.ogg", "main_theme"),
 ])
 def test_groups_of_the_shipped_recipe(package, name, group):
     rules = debian_packages.read_recipe(debian_packages.RECIPE)
