@@ -39,6 +39,7 @@ SPLITS = ("train", "validation", "test")
 PRETRAINED = Path(__file__).resolve().parent / "pretrained"
 BEST_NAME = "best.weights.h5"
 LAST_NAME = "last.weights.h5"
+HISTORY_NAME = "history.csv"
 CONFIG_NAME = "config.yaml"
 STALE_SECONDS = 3600.0  # since the last write: then a temporary file's process is long dead
 
@@ -151,6 +152,8 @@ class DsetConfig:
     share_saturated: float = 0.0  # peaks softly flattened
     share_band_limited: float = 0.0  # low-passed at 3 to 14 kHz
     reference_dbfs: float | None = None  # RMS to which a mixture is brought before `level_db`
+    cache_items: int = 0  # clean segments and noises that are kept on disk and mixed anew
+    path_cache: str = "data/cache"
 
     def __post_init__(self) -> None:
         _require_range("dset.snr_db", self.snr_db)
@@ -158,6 +161,7 @@ class DsetConfig:
         _require_range("dset.noise_speed", self.noise_speed)
         _require(0.25 <= self.noise_speed[0] and self.noise_speed[1] <= 4.0, "dset.noise_speed",
                  "in [0.25, 4]", self.noise_speed)
+        _require(self.cache_items >= 0, "dset.cache_items", "at least 0", self.cache_items)
         for name in ("share_clean", "share_generated", "share_following", "share_horn",
                      "share_saturated", "share_band_limited"):
             _require(0.0 <= getattr(self, name) <= 1.0, f"dset.{name}", "in [0, 1]",

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import ast
 import csv
+import dataclasses
 import functools
 import hashlib
+import json
 import logging
+import math
+import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import scipy.fft
@@ -40,6 +44,8 @@ MOST_REDRAWS = 50
 EDGE_SECONDS = 0.005  # fade where a clip is cut
 SUBSONIC_HZ = 20.0  # nothing below is taken for signal
 GAP_SECONDS = (0.02, 0.4)  # silence between clips that are strung together
+MIXING_KEYS = ("cache_items", "path_cache", "snr_db", "level_db", "share_clean", "reference_dbfs")
+CACHE_STREAM = 1  # sets the seeds of stems apart from those of mixtures
 EVALUATION_SNRS_DB = (3.0, 10.0, 20.0)
 HORN_BASS_HZ = (80.0, 250.0)
 HORN_RESONANCE_HZ = (250.0, 3500.0)
@@ -47,6 +53,8 @@ HORN_RESONANCE_DB = (3.0, 12.0)
 HORN_QUALITY = (2.0, 10.0)
 DRIVE_DB = (-6.0, 12.0)  # of saturation
 BAND_LIMIT_HZ = (3000.0, 14000.0)
+COLOUR_KNOTS_HZ = 40.0 * 2.0 ** np.arange(10)
+NOISE_QUALITY = "MQ"  # of soxr, for noise at another speed
 CHANNEL_SUFFIX = re.compile(r"[_-](L|R|left|right)$", re.IGNORECASE)
 
 
@@ -74,7 +82,7 @@ class NoiseRecording:
 class Mixture:
     """A noisy waveform, its clean target, and how it was made."""
 
-    noisy: np.ndarray  # (samples,), float32
+    noisy: np.ndarray  # (samples,), float32; of training items, as the network hears it
     clean: np.ndarray  # (samples,), float32
     category: str
     noise: str  # "gramophone recorded", "tape generated", ... or "none"
@@ -250,28 +258,57 @@ def _read_noise(path: Path) -> np.ndarray:
     return audio
 
 
-def vary_colour(noise: np.ndarray, spread_db: float, rng: np.random.Generator) -> np.ndarray:
-    """Filters noise with a smooth random curve, so that few recordings stand for many discs.
+@functools.lru_cache(maxsize=8)
+def _knot_places(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns where each bin of a transform of `size` samples lies between two knots of colour."""
+    octaves = np.log2(np.maximum(scipy.fft.rfftfreq(size, 1.0 / SAMPLE_RATE), 1.0)
+                      / COLOUR_KNOTS_HZ[0])
+    place = np.clip(octaves, 0.0, len(COLOUR_KNOTS_HZ) - 1.001)
+    index = place.astype(np.int32)
+    return index, (place - index).astype(np.float32)
+
+
+def shape_noise(noise: np.ndarray, spread_db: float, highpass_hz: float, rng: np.random.Generator,
+                ) -> np.ndarray:
+    """Gives noise a smooth random colour and takes away what the network does not hear.
+
+    Few recordings thus stand for many discs. The filters apply to the spectrum of the whole
+    stretch: noise may well wrap around its ends.
 
     Args:
         noise: Array `(samples,)`.
-        spread_db: Standard deviation of the curve's knots, one each octave from 40 Hz.
+        spread_db: Standard deviation of the colour's knots, one each octave from 40 Hz.
+        highpass_hz: Of `dsp.highpass`.
         rng: Source of randomness.
 
     Returns:
-        Array `(samples,)`, float32.
+        float32 array `(samples,)`, at a gain at which its power is 1 with what lies below
+        `highpass_hz`: rumble counts in a signal-to-noise ratio.
+
+    Raises:
+        ValueError: `noise` is silent.
     """
-    knots_hz = 40.0 * 2.0 ** np.arange(10)
-    knots_db = rng.normal(0.0, spread_db, len(knots_hz)) + np.linspace(-1, 1, len(knots_hz)) * (
-        rng.normal(0.0, spread_db))
-    # Applied to the spectrum of the whole stretch: noise may well wrap around its ends.
-    size = scipy.fft.next_fast_len(len(noise), real=True)
-    grid_hz = np.geomspace(20.0, SAMPLE_RATE / 2, 257)
-    gain = 10.0 ** (np.interp(np.log2(grid_hz), np.log2(knots_hz), knots_db) / 20.0)
-    frequency_hz = scipy.fft.rfftfreq(size, 1.0 / SAMPLE_RATE)
-    response = np.interp(frequency_hz, grid_hz, gain).astype(np.float32)
-    return scipy.fft.irfft(scipy.fft.rfft(noise, size) * response, size)[: len(noise)].astype(
-        np.float32, copy=False)
+    removed = 0.0
+    if spread_db > 0.0 or highpass_hz > 0.0:
+        size = scipy.fft.next_fast_len(len(noise), real=True)
+        spectrum = scipy.fft.rfft(noise, size)
+        if spread_db > 0.0:
+            knots_db = rng.normal(0.0, spread_db, len(COLOUR_KNOTS_HZ))
+            knots_db += np.linspace(-1, 1, len(knots_db)) * rng.normal(0.0, spread_db)
+            knots = (knots_db * (np.log(10.0) / 20.0)).astype(np.float32)
+            index, part = _knot_places(size)
+            spectrum *= np.exp(knots[index] + np.diff(knots)[index] * part)
+        if highpass_hz > 0.0:
+            gain = dsp.highpass_gain(highpass_hz, SAMPLE_RATE, size)
+            low = slice(1, round(2.0 * highpass_hz * size / SAMPLE_RATE))  # one above all is 1
+            removed = 2.0 * float(np.sum(np.abs(spectrum[low]) ** 2 * (1.0 - gain[low] ** 2))) / (
+                size * len(noise))
+            spectrum *= gain
+        noise = scipy.fft.irfft(spectrum, size)[: len(noise)]
+    power = dsp.power(noise) + removed
+    if power <= 0.0:
+        raise ValueError("`noise` must not be silent: no gain reaches the requested SNR.")
+    return (noise * np.float32(1.0 / np.sqrt(power))).astype(np.float32, copy=False)
 
 
 def sound_through_horn(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -310,6 +347,20 @@ def limit_band(audio: np.ndarray, high_hz: float) -> np.ndarray:
 # --- Mixing ----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Stem:
+    """A clean segment and the noise that was drawn with it, before they are mixed.
+
+    Arrays are `(samples,)`; those of a cache are float16.
+    """
+
+    clean: np.ndarray
+    noise: np.ndarray  # see `shape_noise`; zeros where there is none
+    category: str
+    noise_name: str
+    follows: bool = False  # the noise follows this very signal: the two stay together
+
+
 class Mixer:
     """Makes mixture number `index` of one split.
 
@@ -319,17 +370,19 @@ class Mixer:
         seconds: Length of each mixture.
         seed: Seed of the training mixtures. Validation and test ignore it: they never change.
         carrier: Shares of the kinds of noise, and the ranges of generated noise.
+        highpass_hz: What the network does not hear is taken from the training mixtures.
 
     Raises:
         FileNotFoundError, ValueError: The data cannot be found or understood.
+        OSError: The cache cannot be written.
     """
 
     def __init__(self, dset: DsetConfig, split: str, seconds: float, seed: int = 0,
-                 carrier: CarrierConfig | None = None) -> None:
+                 carrier: CarrierConfig | None = None, highpass_hz: float = 0.0) -> None:
         if split not in SPLITS:
             raise ValueError(f"`split` must be one of {SPLITS}. Received: split={split!r}")
         self.dset, self.split, self.samples = dset, split, round(seconds * SAMPLE_RATE)
-        self.carrier = carrier or CarrierConfig()
+        self.carrier, self.highpass_hz = carrier or CarrierConfig(), highpass_hz
         self.seed = [seed if split == "train" else 0, SPLITS.index(split)]
         self.skipped: Counter[str] = Counter()
         self.clips: dict[str, list[Clip]] = {}
@@ -364,6 +417,7 @@ class Mixer:
             for category in self.train_only:
                 logger.info("%s: noise of the category %s is generated, too few recordings",
                             split, category)
+        self.cache = self._open_cache() if split == "train" and dset.cache_items else None
 
     def describe(self) -> str:
         """Returns one line on what this split holds."""
@@ -374,18 +428,23 @@ class Mixer:
         return f"{self.split}: " + ", ".join(parts)
 
     def item(self, index: int) -> Mixture:
-        """Makes training mixture `index`: everything about it is drawn from its own seed."""
+        """Makes training mixture `index`: everything about it is drawn from its own seed.
+
+        With a cache, it joins a clean segment of one kept stem and the noise of another.
+        """
         rng = np.random.default_rng([*self.seed, index])
-        category = str(rng.choice(self.categories, p=self.shares))
         snr_db = float(rng.uniform(*self.dset.snr_db))
         if rng.random() < self.dset.share_clean:
             snr_db = float("inf")
-        generated = rng.random() < self.dset.share_generated or not self.noise
-        kinds = KINDS if generated else sorted(self.noise)
-        shares = np.array([self.carrier.share(name) for name in kinds])
-        kind = str(rng.choice(kinds, p=shares / shares.sum()))
-        return self._mix(category, kind, generated, snr_db,
-                         float(rng.uniform(*self.dset.level_db)), rng)
+        level_db = float(rng.uniform(*self.dset.level_db))
+        if self.cache is None:
+            stem = other = self._draw_stem(rng, with_noise=snr_db < float("inf"))
+        else:
+            stem, other = (self.cache[int(number)] for number in rng.integers(len(self.cache),
+                                                                              size=2))
+            if other.follows:
+                stem = other
+        return self._mix(stem, other, snr_db, level_db)
 
     def evaluation_item(self, index: int) -> Mixture:
         """Makes fixed mixture `index` of a grid: categories x SNRs x kinds of noise, in turn."""
@@ -398,24 +457,65 @@ class Mixer:
         snr_db = EVALUATION_SNRS_DB[index % len(EVALUATION_SNRS_DB)]
         index //= len(EVALUATION_SNRS_DB)
         kind, generated = kinds[index % len(kinds)]
-        return self._mix(category, kind, generated, snr_db, 0.0, rng)
-
-    def _mix(self, category: str, kind: str, generated: bool, snr_db: float, level_db: float,
-             rng: np.random.Generator) -> Mixture:
         clean = self._draw_clean(category, rng)
-        if self.split == "train":
-            clean = self._age(clean, rng)
-        if np.isinf(snr_db):
-            noisy, name = clean, "none"
-        else:
-            noise = self._draw_noise(kind, generated, clean, rng)
-            noisy = dsp.mix_at_snr(clean, noise, snr_db)
-            name = f"{kind} {'generated' if generated else 'recorded'}"
+        noise = shape_noise(self._draw_noise(kind, generated, clean, False, rng), 0.0, 0.0, rng)
+        stem = Stem(clean, noise, category, name_noise(kind, generated))
+        return self._mix(stem, stem, snr_db, 0.0)
+
+    def evaluation_grid(self, items: int) -> tuple[list[str], list[float]]:
+        """Returns the categories and input SNRs that the first `items` fixed mixtures have."""
+        rounds = -(-items // len(self.categories))
+        return self.categories[:items], list(EVALUATION_SNRS_DB[:rounds])
+
+    def _draw_stem(self, rng: np.random.Generator, with_noise: bool = True) -> Stem:
+        """Draws what a training mixture is made of."""
+        category = str(rng.choice(self.categories, p=self.shares))
+        generated = rng.random() < self.dset.share_generated or not self.noise
+        kinds = KINDS if generated else sorted(self.noise)
+        shares = np.array([self.carrier.share(name) for name in kinds])
+        kind = str(rng.choice(kinds, p=shares / shares.sum()))
+        # What follows the signal is part of some training noise alone: SNR and the like measure
+        # noise that a signal can be told from.
+        follows = bool(generated and rng.random() < self.dset.share_following)
+        clean = self._age(self._draw_clean(category, rng), rng)
+        if not with_noise:
+            return Stem(clean, np.zeros_like(clean), category, "none")
+        noise = shape_noise(self._draw_noise(kind, generated, clean, follows, rng),
+                            self.dset.noise_db_spread, self.highpass_hz, rng)
+        return Stem(clean, noise, category, name_noise(kind, generated), follows)
+
+    def _mix(self, stem: Stem, other: Stem, snr_db: float, level_db: float) -> Mixture:
+        """Adds the noise of `other` to the clean segment of `stem`."""
+        clean = stem.clean.astype(np.float32, copy=False)
+        clean_power = dsp.power(clean)
+        noise_power = clean_power / 10.0 ** (snr_db / 10.0)
         gain = 10.0 ** (level_db / 20.0)
         if self.dset.reference_dbfs is not None:
-            gain *= dsp.gain_to_level(noisy, self.dset.reference_dbfs)
+            gain *= np.sqrt(10.0 ** (self.dset.reference_dbfs / 10.0)
+                            / (clean_power + noise_power))
         gain = np.float32(gain)
-        return Mixture(gain * noisy, gain * clean, category, name, snr_db)
+        if noise_power == 0.0:
+            return Mixture(gain * clean, gain * clean, stem.category, "none", snr_db)
+        noisy = clean + np.float32(np.sqrt(noise_power)) * other.noise
+        return Mixture(gain * noisy, gain * clean, stem.category, other.noise_name, snr_db)
+
+    def _open_cache(self) -> StemCache:
+        ingredients = [dataclasses.asdict(self.dset), dataclasses.asdict(self.carrier), self.seed,
+                       self.samples, self.highpass_hz,
+                       [(str(clip.path), clip.seconds) for clips in self.clips.values()
+                        for clip in clips],
+                       [[str(path) for path in recording.files]
+                        for recordings in self.noise.values() for recording in recordings]]
+        for name in MIXING_KEYS:  # they do not change the stems
+            del ingredients[0][name]
+        names = [name_noise(kind, True) for kind in KINDS]
+        names += [name_noise(kind, False) for kind in sorted(self.noise)]
+        folder = Path(self.dset.path_cache) / _hash(json.dumps(ingredients))[:16]
+
+        def make(number: int) -> Stem:
+            return self._draw_stem(np.random.default_rng([*self.seed, number, CACHE_STREAM]))
+
+        return StemCache(folder, self.dset.cache_items, self.samples, names, make)
 
     def _draw_clean(self, category: str, rng: np.random.Generator) -> np.ndarray:
         """Reads one segment; short clips of one group are strung together to fill it."""
@@ -433,7 +533,7 @@ class Mixer:
                 position += len(piece) + round(rng.uniform(*GAP_SECONDS) * SAMPLE_RATE)
                 number = int(siblings[rng.integers(len(siblings))])
             # Offsets and rumble of the microphone are no part of the signal.
-            audio = dsp.highpass(audio, SUBSONIC_HZ, SAMPLE_RATE)
+            audio = dsp.highpass(audio, SUBSONIC_HZ, SAMPLE_RATE, wrap=self.split == "train")
             if dsp.power(audio) > 10.0 ** (QUIETEST_DBFS / 10.0):
                 return audio
             self.skipped["silent"] += 1
@@ -472,26 +572,20 @@ class Mixer:
             clean = limit_band(clean, float(np.exp(rng.uniform(*np.log(BAND_LIMIT_HZ)))))
         return clean
 
-    def _draw_noise(self, kind: str, generated: bool, clean: np.ndarray,
+    def _draw_noise(self, kind: str, generated: bool, clean: np.ndarray, follows: bool,
                     rng: np.random.Generator) -> np.ndarray:
         if generated:
-            # What follows the signal is part of some training noise alone: SNR and the like
-            # measure noise that a signal can be told from.
-            follows = self.split == "train" and rng.random() < self.dset.share_following
-            noise = carrier_noise.generate(kind, self.samples, rng, carrier=self.carrier,
-                                           signal=clean if follows else None)
-        else:
-            recordings = self.noise[kind]
-            recording = recordings[rng.integers(len(recordings))]
-            noise = _read_noise(recording.files[rng.integers(len(recording.files))])
-            speed = float(rng.uniform(*self.dset.noise_speed)) if self.split == "train" else 1.0
-            samples = self.samples if speed == 1.0 else round(self.samples * speed) + 1
-            noise = self._extend(noise, samples, kind, rng)
-            if speed != 1.0:  # another machine hums and rattles at another pitch
-                noise = dsp.resample(noise, SAMPLE_RATE * speed, SAMPLE_RATE)
-                noise = np.resize(noise, self.samples)  # a rounding may leave one sample too many
-        if self.split == "train" and self.dset.noise_db_spread > 0.0:
-            noise = vary_colour(noise, self.dset.noise_db_spread, rng)
+            return carrier_noise.generate(kind, self.samples, rng, carrier=self.carrier,
+                                          signal=clean if follows else None)
+        recordings = self.noise[kind]
+        recording = recordings[rng.integers(len(recordings))]
+        noise = _read_noise(recording.files[rng.integers(len(recording.files))])
+        speed = float(rng.uniform(*self.dset.noise_speed)) if self.split == "train" else 1.0
+        samples = self.samples if speed == 1.0 else round(self.samples * speed) + 1
+        noise = self._extend(noise, samples, kind, rng)
+        if speed != 1.0:  # another machine hums and rattles at another pitch
+            noise = dsp.resample(noise, SAMPLE_RATE * speed, SAMPLE_RATE, NOISE_QUALITY)
+            noise = np.resize(noise, self.samples)  # a rounding may leave one sample too many
         return noise
 
     def _extend(self, noise: np.ndarray, samples: int, kind: str, rng: np.random.Generator,
@@ -505,13 +599,81 @@ class Mixer:
         return noise[start : start + samples]
 
 
+def name_noise(kind: str, generated: bool) -> str:
+    """Returns what a mixture says of its noise."""
+    return f"{kind} {'generated' if generated else 'recorded'}"
+
+
+class StemCache:
+    """Stems of training mixtures, made when first asked for and kept on disk as float16.
+
+    Reading, decoding, filtering and generating are done once; what is left of making a mixture is
+    adding two arrays. As any clean segment meets any noise at any SNR, few stems go far: N of them
+    make N * N mixtures.
+
+    Args:
+        folder: Where they lie; its name stands for all settings that they depend on.
+        count: How many there are.
+        samples: Length of each.
+        noise_names: Every name that a noise can have, in a fixed order.
+        make: Makes stem `number`, the same at each call.
+
+    Raises:
+        OSError: The folder cannot be written or the disk is too small.
+    """
+
+    def __init__(self, folder: Path, count: int, samples: int, noise_names: list[str],
+                 make: Callable[[int], Stem]) -> None:
+        self.make, self.noise_names = make, noise_names
+        folder.mkdir(parents=True, exist_ok=True)
+        shapes = {"stems.f16": (np.dtype(np.float16), (count, 2, samples)),
+                  "notes.u8": (np.dtype(np.uint8), (count, 4))}
+        for name, (dtype, shape) in shapes.items():
+            with (folder / name).open("ab") as stream:
+                _reserve(stream, dtype.itemsize * math.prod(shape))
+        self.audio, self.notes = (np.memmap(folder / name, dtype, "r+", shape=shape)
+                                  for name, (dtype, shape) in shapes.items())
+        logger.info("a cache of %d stems, %.1f GB, in %s; %d are there", count,
+                    self.audio.nbytes / 1e9, folder, int(self.notes[:, 0].sum()))
+
+    def __len__(self) -> int:
+        return len(self.audio)
+
+    def __getitem__(self, number: int) -> Stem:
+        is_made, category, noise, follows = self.notes[number]
+        if not is_made:
+            stem = self.make(number)
+            self.audio[number] = stem.clean, stem.noise
+            self.notes[number, 1:] = (CATEGORIES.index(stem.category),
+                                      self.noise_names.index(stem.noise_name), stem.follows)
+            self.notes[number, 0] = 1  # last: a process that is killed leaves no half stem
+            return self[number]
+        return Stem(*self.audio[number], CATEGORIES[category], self.noise_names[noise],
+                    bool(follows))
+
+
+def _reserve(stream: IO[bytes], size: int) -> None:
+    """Makes an open file as large as it must be: a disk that fills up under a map is fatal."""
+    before = stream.tell()
+    if before >= size:
+        return
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(stream.fileno(), 0, size)
+        stream.truncate(size)
+    except OSError as error:
+        stream.truncate(before)
+        raise OSError(f"{stream.name}: no room for the cache of {size / 1e9:.1f} GB "
+                      f"({error.strerror}). Lower `dset.cache_items` or change "
+                      f"`dset.path_cache`.") from error
+
+
 # --- Feeding a training run ------------------------------------------------------------------
 
 
 def spectrum_pair(mixture: Mixture, stft: StftConfig) -> np.ndarray:
     """Returns the spectra `(2, frames, bins, 2)` of what the network hears and of its target."""
-    heard = dsp.highpass(mixture.noisy, stft.highpass_hz, SAMPLE_RATE)
-    return dsp.stft(np.stack([heard, mixture.clean]), stft.win_size, stft.hop_size)
+    return dsp.stft(np.stack([mixture.noisy, mixture.clean]), stft.win_size, stft.hop_size)
 
 
 WHOLE_BATCH = slice(None)

@@ -15,6 +15,7 @@ import soxr
 
 Predict = Callable[[np.ndarray], np.ndarray]
 
+STFT_BLOCK = 32  # frames
 HIGHPASS_TRANSITION = 0.25  # from stop to pass band, relative to the cutoff
 
 RESAMPLE_TAIL_SECONDS = 0.005  # of zeros at the end of a resampled stream
@@ -66,8 +67,12 @@ def stft(audio: np.ndarray, win_size: int, hop_size: int) -> np.ndarray:
     padded = np.pad(audio.astype(np.float32, copy=False),
                     [(0, 0)] * (audio.ndim - 1) + [(0, padding)])
     windows = np.lib.stride_tricks.sliding_window_view(padded, win_size, axis=-1)
-    spectrum = scipy.fft.rfft(windows[..., ::hop_size, :] * hamming(win_size), axis=-1)
-    return spectrum.astype(np.complex64, copy=False).view(np.float32).reshape(*spectrum.shape, 2)
+    windows = windows[..., ::hop_size, :]
+    spectrum = np.empty((*windows.shape[:-1], win_size // 2 + 1), np.complex64)
+    for first in range(0, frames, STFT_BLOCK):  # what a block needs stays in the processor's cache
+        block = slice(first, first + STFT_BLOCK)
+        spectrum[..., block, :] = scipy.fft.rfft(windows[..., block, :] * hamming(win_size))
+    return spectrum.view(np.float32).reshape(*spectrum.shape, 2)
 
 
 def istft(spectrum: np.ndarray, win_size: int, hop_size: int, samples: int) -> np.ndarray:
@@ -199,11 +204,12 @@ def repeat_with_crossfade(audio: np.ndarray, samples: int, fade_samples: int,
     return result[:samples]
 
 
-def resample(audio: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
-    """Resamples `(samples,)` or `(samples, channels)` with soxr's best quality."""
+def resample(audio: np.ndarray, from_rate: float, to_rate: float, quality: str = "VHQ",
+             ) -> np.ndarray:
+    """Resamples `(samples,)` or `(samples, channels)` with soxr, by default at its best."""
     if from_rate == to_rate or len(audio) == 0:
         return audio
-    return soxr.resample(audio, from_rate, to_rate, quality="VHQ")
+    return soxr.resample(audio, from_rate, to_rate, quality=quality)
 
 
 def resample_blocks(blocks: Iterable[np.ndarray], from_rate: float, to_rate: float,
@@ -240,7 +246,16 @@ def _highpass_response(cutoff: float, rate: float, size: int) -> np.ndarray:
     return scipy.fft.rfft(_highpass_taps(cutoff, rate), size)
 
 
-def highpass(audio: np.ndarray, cutoff_hz: float, rate: float) -> np.ndarray:
+@functools.lru_cache(maxsize=8)
+def highpass_gain(cutoff_hz: float, rate: float, size: int) -> np.ndarray:
+    """Returns the gain of `highpass` at each bin of a real transform of `size` samples."""
+    taps = _highpass_taps(cutoff_hz, rate)
+    # Centred on sample 0 the filter has no phase; longer than the transform, it wraps around.
+    places = (np.arange(len(taps)) - len(taps) // 2) % size
+    return scipy.fft.rfft(np.bincount(places, taps, size)).real.astype(np.float32)
+
+
+def highpass(audio: np.ndarray, cutoff_hz: float, rate: float, wrap: bool = False) -> np.ndarray:
     """Removes what lies below `cutoff_hz` without any shift in time or phase.
 
     Most of a disc's noise power is rumble below hearing, where no signal is: warps and bearings
@@ -250,6 +265,7 @@ def highpass(audio: np.ndarray, cutoff_hz: float, rate: float) -> np.ndarray:
         audio: Array `(..., samples)`.
         cutoff_hz: Where the gain is one half; 0 changes nothing.
         rate: Samples per second.
+        wrap: Whether end and beginning may hear each other, which takes half the time.
 
     Returns:
         float32 array of the same shape.
@@ -257,12 +273,15 @@ def highpass(audio: np.ndarray, cutoff_hz: float, rate: float) -> np.ndarray:
     if cutoff_hz == 0.0 or audio.shape[-1] == 0:
         return audio
     samples = audio.shape[-1]
-    taps = _highpass_taps(cutoff_hz, rate)
-    size = scipy.fft.next_fast_len(samples + len(taps) - 1, real=True)
-    spectrum = scipy.fft.rfft(audio, size) * _highpass_response(cutoff_hz, rate, size)
-    delay = len(taps) // 2
-    return scipy.fft.irfft(spectrum, size)[..., delay : delay + samples].astype(np.float32,
-                                                                                copy=False)
+    if wrap:
+        size, delay = scipy.fft.next_fast_len(samples, real=True), 0
+        response = highpass_gain(cutoff_hz, rate, size)
+    else:
+        taps = _highpass_taps(cutoff_hz, rate)
+        size, delay = scipy.fft.next_fast_len(samples + len(taps) - 1, real=True), len(taps) // 2
+        response = _highpass_response(cutoff_hz, rate, size)
+    filtered = scipy.fft.irfft(scipy.fft.rfft(audio, size) * response, size)
+    return filtered[..., delay : delay + samples].astype(np.float32, copy=False)
 
 
 def fit_length(audio: np.ndarray, samples: int) -> np.ndarray:

@@ -64,7 +64,7 @@ def compressed_error(target: Any, estimate: Any, exponent: float, erb_weighting:
     difference = compress(target, exponent) - compress(estimate, exponent)
     error = ops.sum(ops.square(difference), axis=-1)
     if erb_weighting:
-        error = error * erb_weights(target.shape[2])
+        error = error * ops.convert_to_tensor(erb_weights(target.shape[2]))
     return ops.mean(error)
 
 
@@ -72,7 +72,8 @@ def log_spectral(target: Any, estimate: Any) -> Any:
     """Log-spectral distance in bel, its bins weighted by `erb_weights`."""
     levels = [ops.log10(ops.sum(ops.square(spectrum), axis=-1) + SMALLEST_MAGNITUDE**2)
               for spectrum in (target, estimate)]
-    squared = ops.square(levels[0] - levels[1]) * erb_weights(target.shape[2])
+    weights = ops.convert_to_tensor(erb_weights(target.shape[2]))
+    squared = ops.square(levels[0] - levels[1]) * weights
     return ops.mean(ops.sqrt(ops.mean(squared, axis=-1) + POWER_EPSILON))
 
 
@@ -101,7 +102,7 @@ def inner_product(one: Any, other: Any) -> Any:
     bins = one.shape[2]
     mirrored = np.full((bins, 1), 2.0, np.float32)
     mirrored[[0, -1]] = 1.0
-    return ops.sum(one * other * mirrored, axis=(1, 2, 3))
+    return ops.sum(one * other * ops.convert_to_tensor(mirrored), axis=(1, 2, 3))
 
 
 def multi_resolution_stft(target: Any, estimate: Any, stft: StftConfig) -> Any:
@@ -134,12 +135,14 @@ def make_waveform(spectrum: Any, stft: StftConfig) -> Any:
         of `RESOLUTIONS`.
     """
     frames, window = spectrum.shape[1], dsp.hamming(stft.win_size)
-    pieces = ops.irfft((spectrum[..., 0], spectrum[..., 1]), stft.win_size) * window
+    pieces = ops.irfft((spectrum[..., 0], spectrum[..., 1]), stft.win_size)
+    pieces = pieces * ops.convert_to_tensor(window)
     total = _overlap_add(pieces, stft.hop_size)
     weights = dsp.overlap_add(np.broadcast_to(window**2, (frames, stft.win_size)), stft.hop_size)
     samples = len(weights)
     missing = max(0, max(win_size for win_size, _ in RESOLUTIONS) - samples)
-    return ops.pad(total[:, :samples] / weights, ((0, 0), (0, missing)))
+    waveform = total[:, :samples] / ops.convert_to_tensor(weights)
+    return ops.pad(waveform, ((0, 0), (0, missing)))
 
 
 def _overlap_add(pieces: Any, hop_size: int) -> Any:

@@ -133,6 +133,13 @@ def average(rows: list[Row]) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
+def average_names(categories: Iterable[str], snrs_db: Iterable[float]) -> list[str]:
+    """Returns the names that `average` gives for mixtures of these categories and input SNRs."""
+    endings = ["", *(f"_{category}" for category in categories),
+               *(f"_at_{snr:g}" for snr in snrs_db)]
+    return [f"{name}{ending}" for name in MEASURES for ending in endings]
+
+
 def is_better(name: str, one: float, other: float) -> bool:
     """Whether `one` is a better value than `other` of the measure `name` of `average`."""
     if name.startswith(LOWER_IS_BETTER):

@@ -24,7 +24,8 @@ def main(raw: DictConfig) -> float:
     """
     cfg = load_config(raw)
     # The data is looked up first: a mistyped path is answered before TensorFlow loads.
-    training = Mixer(cfg.dset, "train", cfg.seg_len_s_train, cfg.seed, cfg.noise)
+    training = Mixer(cfg.dset, "train", cfg.seg_len_s_train, cfg.seed, cfg.noise,
+                     cfg.stft.highpass_hz)
     validation = Mixer(cfg.dset, "validation", cfg.seg_len_s_val, carrier=cfg.noise)
     for mixer in (training, validation):
         logger.info("%s", mixer.describe())

@@ -26,6 +26,7 @@ import unet
 from config import (
     BEST_NAME,
     CONFIG_NAME,
+    HISTORY_NAME,
     LAST_NAME,
     SAMPLE_RATE,
     Config,
@@ -37,7 +38,6 @@ from dataset_loader import Mixer
 
 logger = logging.getLogger(__name__)
 
-HISTORY_NAME = "history.csv"
 SMALLEST_FREE_BYTES = 100 * 2**20  # a checkpoint and its copy fit many times
 MOST_SKIPPED_IN_A_ROW = 20  # steps without a finite gradient, before the run gives up
 INITIAL_LOSS_SCALE = 2.0**15  # of float16: its gradients underflow otherwise
@@ -109,6 +109,10 @@ class Trainer:
     def __init__(self, cfg: Config, training: Mixer, validation: Mixer) -> None:
         self.cfg, self.training, self.validation = cfg, training, validation
         self.folder = Path(cfg.path_experiment)
+        measured = metrics.average_names(*validation.evaluation_grid(cfg.validation_items))
+        if cfg.best_metric not in measured:  # the loss is none of them
+            raise ValueError(f"`best_metric` must be one of {sorted(measured)}. "
+                             f"Received: best_metric={cfg.best_metric!r}")
         self.steps = cfg.epochs * cfg.steps_per_epoch
         self.progress = Progress()
         self.history: list[dict[str, float]] = []
@@ -264,9 +268,6 @@ class Trainer:
                "lr": float(keras.ops.convert_to_numpy(self.optimizer.learning_rate)),
                "seconds_per_step": seconds_per_step, "skipped_steps": progress.skipped,
                "loss": progress.loss, **means}
-        if self.cfg.best_metric not in means:  # the loss is none of them
-            raise ValueError(f"`best_metric` must be one of {sorted(means)}. "
-                             f"Received: best_metric={self.cfg.best_metric!r}")
         for name, value in row.items():
             writer.add_scalar(name, value, step)
         self._show(writer)

@@ -35,7 +35,8 @@ def main() -> None:
     arguments = parser.parse_args()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = config.load_config(compose("conf", arguments.overrides))
-    mixer = Mixer(cfg.dset, "train", cfg.seg_len_s_train, cfg.seed, cfg.noise)
+    mixer = Mixer(cfg.dset, "train", cfg.seg_len_s_train, cfg.seed, cfg.noise,
+                  cfg.stft.highpass_hz)
     threads = 1 if arguments.profile else arguments.threads
     batches = numpy_batches(mixer, cfg.stft, cfg.batch_size, 0, arguments.steps, threads)
     next(batches)  # reads the noise, plans the transforms

@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -197,14 +198,91 @@ def test_tf_data_and_numpy_feed_the_same_batches_from_any_step(dset):
     assert numpy_fed[0][0].shape == (2, frames, 257, 2)
 
 
-def test_colour_changes_the_spectrum_and_not_the_length():
-    noise = np.random.default_rng(0).standard_normal(20000).astype(np.float32)
-    coloured = dataset_loader.vary_colour(noise, 6.0, np.random.default_rng(1))
+def test_colour_changes_the_spectrum_and_not_the_length(rng):
+    noise = rng.standard_normal(20000).astype(np.float32)
+    coloured = dataset_loader.shape_noise(noise, 6.0, 0.0, rng)
     assert coloured.shape == noise.shape and coloured.dtype == np.float32
+    assert dsp.power(coloured) == pytest.approx(1.0, rel=1e-4)
     before, after = (np.abs(np.fft.rfft(audio)) for audio in (noise, coloured))
     thirds_db = [20 * np.log10(after[k : k + 500].mean() / before[k : k + 500].mean())
                  for k in range(100, 9000, 1000)]
     assert np.ptp(thirds_db) > 3.0
+
+
+def test_rumble_that_is_not_heard_counts_in_the_noise_power(rng):
+    times = np.arange(4 * SAMPLE_RATE) / SAMPLE_RATE
+    hiss = rng.standard_normal(len(times))
+    rumble = 3.0 * np.sin(2.0 * np.pi * 5.0 * times)
+    shaped = dataset_loader.shape_noise((hiss + rumble).astype(np.float32), 0.0, 20.0, rng)
+    assert dsp.power(shaped) == pytest.approx(1.0 / 5.5, rel=0.02)  # of 1 + 3^2 / 2
+    expected = dsp.highpass(hiss.astype(np.float32), 20.0, SAMPLE_RATE)
+    middle = slice(SAMPLE_RATE, -SAMPLE_RATE)
+    np.testing.assert_allclose(shaped[middle] * np.sqrt(5.5), expected[middle], atol=0.05)
+    with pytest.raises(ValueError, match="silent"):
+        dataset_loader.shape_noise(np.zeros(1000, np.float32), 3.0, 20.0, rng)
+
+
+def cached(dset, folders, **settings):
+    return replace(dset, cache_items=12, path_cache=str(folders / "cache"), **settings)
+
+
+def test_a_cache_gives_the_same_mixtures_whether_filled_or_not(dset, folders):
+    dset = cached(dset, folders, share_generated=0.5, noise_db_spread=3.0)
+    first = Mixer(dset, "train", 0.3, seed=1)
+    made = [first.item(index) for index in range(20)]
+    again = Mixer(dset, "train", 0.3, seed=1)
+    assert again.cache.notes[:, 0].sum() > 6  # of 12, all by chance
+    for index in reversed(range(20)):
+        item = again.item(index)
+        np.testing.assert_array_equal(item.noisy, made[index].noisy)
+        np.testing.assert_array_equal(item.clean, made[index].clean)
+        assert (item.category, item.noise) == (made[index].category, made[index].noise)
+
+
+def test_a_cache_mixes_its_stems_anew(dset, folders):
+    dset = cached(dset, folders, snr_db=[8.0, 8.0], reference_dbfs=-20.0)
+    mixer = Mixer(dset, "train", 0.3)
+    items = [mixer.item(index) for index in range(60)]
+    pairs = {(dsp.power(item.clean).hex(), item.noise, item.category) for item in items}
+    assert len(pairs) > 12  # levels differ with the noise's, were it not brought to one
+    for item in items:
+        snr = dsp.decibels(dsp.power(item.clean) / dsp.power(item.noisy - item.clean))
+        assert snr == pytest.approx(8.0, abs=0.05)
+    together = np.array([np.corrcoef(one.noisy - one.clean, other.noisy - other.clean)[0, 1]
+                         for one in items[:12] for other in items[12:24]])
+    same_clean = np.array([np.corrcoef(one.clean, other.clean)[0, 1]
+                           for one in items[:12] for other in items[12:24]])
+    assert np.any((together > 0.99) & (same_clean < 0.9))  # one noise, two signals
+
+
+def test_noise_that_follows_a_signal_stays_with_it(dset, folders):
+    dset = cached(dset, folders, share_generated=1.0, share_following=1.0)
+    mixer = Mixer(dset, "train", 0.3, carrier=CarrierConfig(kind="tape"))
+    stems = [mixer.cache[number] for number in range(12)]
+    for index in range(30):
+        item = mixer.item(index)
+        noise = item.noisy - item.clean
+        same = [number for number, stem in enumerate(stems)
+                if np.corrcoef(stem.noise.astype(float), noise)[0, 1] > 0.999]
+        assert len(same) == 1
+        assert np.corrcoef(stems[same[0]].clean.astype(float), item.clean)[0, 1] > 0.999
+
+
+def test_other_settings_have_another_cache(dset, folders):
+    dset = cached(dset, folders)
+    one = Mixer(dset, "train", 0.3)
+    same = Mixer(replace(dset, snr_db=[0.0, 5.0], cache_items=20), "train", 0.3)
+    others = [Mixer(replace(dset, noise_db_spread=2.0), "train", 0.3),
+              Mixer(dset, "train", 0.4), Mixer(dset, "train", 0.3, seed=1),
+              Mixer(dset, "train", 0.3, carrier=CarrierConfig(kind="tape"))]
+    places = [Path(mixer.cache.audio.filename) for mixer in (one, same, *others)]
+    assert places[0] == places[1] and len(set(places)) == 5
+    assert Mixer(dset, "validation", 0.3).cache is None
+
+
+def test_a_disk_too_small_for_the_cache_is_answered_at_the_start(dset, folders):
+    with pytest.raises(OSError, match="cache_items"):
+        Mixer(replace(cached(dset, folders), cache_items=10**9), "train", 0.3)
 
 
 def spectrum_db(audio, hz):
@@ -235,11 +313,12 @@ def test_saturation_flattens_peaks_only(rng):
 
 
 def test_old_recording_conditions_are_on_both_sides_and_only_in_training(dset):
-    plain = [Mixer(dset, split, 0.5, seed=1).item(3) for split in ("train", "validation")]
+    plain = [Mixer(dset, "train", 0.5, seed=1).item(3),
+             Mixer(dset, "validation", 0.5).evaluation_item(3)]
     for name in ("share_horn", "share_saturated", "share_band_limited"):
         aged_dset = replace(dset, **{name: 1.0})
-        train, validation = (Mixer(aged_dset, split, 0.5, seed=1).item(3)
-                             for split in ("train", "validation"))
+        train = Mixer(aged_dset, "train", 0.5, seed=1).item(3)
+        validation = Mixer(aged_dset, "validation", 0.5).evaluation_item(3)
         assert np.abs(train.clean - plain[0].clean).max() > 1e-4, name
         # What was changed is the signal, not the noise on it.
         snr = 10.0 * np.log10(dsp.power(train.clean) / dsp.power(train.noisy - train.clean))

@@ -271,6 +271,15 @@ def test_highpass_shifts_nothing(rng):
     assert dsp.highpass(short, 0.0, SAMPLE_RATE) is short
 
 
+def test_highpass_that_wraps_does_the_same_away_from_the_ends(rng):
+    audio = np.cumsum(rng.standard_normal((2, 3 * SAMPLE_RATE)), axis=-1).astype(np.float32)
+    plain, wrapped = (dsp.highpass(audio, 20.0, SAMPLE_RATE, wrap) for wrap in (False, True))
+    inner = slice(SAMPLE_RATE, 2 * SAMPLE_RATE)
+    assert wrapped.shape == audio.shape and wrapped.dtype == np.float32
+    assert level_db((wrapped - plain)[:, inner], plain[:, inner]) < -80.0
+    assert dsp.highpass(audio[:, :100], 20.0, SAMPLE_RATE, wrap=True).shape == (2, 100)
+
+
 def test_at_level_lets_the_network_hear_one_level_and_undoes_it(noise):
     heard = []
 

@@ -55,6 +55,7 @@ def test_mixtures_are_averaged_by_category_and_snr(clean, noise):
     assert means["snr_gain_db_music"] == pytest.approx(np.mean(gains[1:]))
     assert means["snr_gain_db_at_3"] == pytest.approx(np.mean([gains[0], gains[2]]))
     assert means["si_sdr_db_at_10"] == pytest.approx(rows[1]["si_sdr_db"])
+    assert means.keys() == set(metrics.average_names(["speech", "music"], [3.0, 10.0]))
 
 
 def test_faults_are_told_in_words(clean, noise):
