@@ -5,6 +5,7 @@ PYTHON ?= $(shell for name in python3.12 python3.13 python3.11 python3 python; d
 	then echo $$name; break; fi; done)
 VENV := .venv
 READY := $(VENV)/ready
+READY_TO_TEST := $(VENV)/ready-to-test
 AUDIO ?= examples/noisy.flac
 OUTPUT ?= restored
 
@@ -15,7 +16,7 @@ demo: $(READY)
 	$(VENV)/bin/python inference.py "$(AUDIO)" inference.output_dir="$(OUTPUT)" \
 		inference.spectrogram=true inference.overwrite=true
 
-test: $(READY)
+test: $(READY_TO_TEST)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/python -m pytest -q
 
@@ -28,6 +29,10 @@ $(READY): requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $(READY)
+
+$(READY_TO_TEST): requirements-test.txt $(READY)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	@touch $(READY_TO_TEST)
 
 clean:
 	rm -rf $(VENV) "$(OUTPUT)"

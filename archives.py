@@ -21,6 +21,7 @@ from typing import IO
 
 import numpy as np
 
+ZIP_ENCRYPTED = 1  # bit of an entry's flags
 DRAIN_BYTES = 1 << 16  # that are read at a time and dropped
 ARCHIVE_ERRORS = (tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, EOFError,
                   struct.error, NotImplementedError)
@@ -75,6 +76,8 @@ def read_zip(file: Path | IO[bytes]) -> Iterator[tuple[str, IO[bytes]]]:
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             if not info.is_dir():
+                if info.flag_bits & ZIP_ENCRYPTED:
+                    raise zipfile.BadZipFile(f"{info.filename} is encrypted")
                 with archive.open(info) as stream:
                     yield info.filename, stream
 

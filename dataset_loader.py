@@ -671,11 +671,6 @@ def _reserve(stream: IO[bytes], size: int) -> None:
 # --- Feeding a training run ------------------------------------------------------------------
 
 
-def spectrum_pair(mixture: Mixture, stft: StftConfig) -> np.ndarray:
-    """Returns the spectra `(2, frames, bins, 2)` of what the network hears and of its target."""
-    return dsp.stft(np.stack([mixture.noisy, mixture.clean]), stft.win_size, stft.hop_size)
-
-
 WHOLE_BATCH = slice(None)
 
 
@@ -686,7 +681,9 @@ def make_batch(mixer: Mixer, stft: StftConfig, step: int, batch_size: int,
     frames = dsp.count_frames(mixer.samples, stft.hop_size)
     spectra = np.empty((2, len(indices), frames, stft.bins, 2), np.float32)
     for place, index in enumerate(indices):
-        spectra[:, place] = spectrum_pair(mixer.item(index), stft)
+        item = mixer.item(index)
+        for spectrum, audio in zip(spectra, (item.noisy, item.clean), strict=True):
+            dsp.stft(audio, stft.win_size, stft.hop_size, out=spectrum[place])
     return spectra[0], spectra[1]
 
 

@@ -47,13 +47,15 @@ def count_frames(samples: int, hop_size: int) -> int:
     return -(-samples // hop_size)
 
 
-def stft(audio: np.ndarray, win_size: int, hop_size: int) -> np.ndarray:
+def stft(audio: np.ndarray, win_size: int, hop_size: int, out: np.ndarray | None = None,
+         ) -> np.ndarray:
     """Short-time Fourier transform; frame k starts at sample k * hop_size.
 
     Args:
         audio: Float array `(..., samples)`.
         win_size: Frame length in samples.
         hop_size: Step between frames in samples.
+        out: Where the result goes; made when absent.
 
     Returns:
         float32 array `(..., frames, bins, 2)`: real and imaginary parts; frames that reach beyond
@@ -61,18 +63,20 @@ def stft(audio: np.ndarray, win_size: int, hop_size: int) -> np.ndarray:
     """
     samples = audio.shape[-1]
     frames = count_frames(samples, hop_size)
+    if out is None:
+        out = np.empty((*audio.shape[:-1], frames, win_size // 2 + 1, 2), np.float32)
     if frames == 0:
-        return np.zeros((*audio.shape[:-1], 0, win_size // 2 + 1, 2), np.float32)
+        return out
     padding = (frames - 1) * hop_size + win_size - samples
     padded = np.pad(audio.astype(np.float32, copy=False),
                     [(0, 0)] * (audio.ndim - 1) + [(0, padding)])
     windows = np.lib.stride_tricks.sliding_window_view(padded, win_size, axis=-1)
     windows = windows[..., ::hop_size, :]
-    spectrum = np.empty((*windows.shape[:-1], win_size // 2 + 1), np.complex64)
+    spectrum = out.view(np.complex64)[..., 0]
     for first in range(0, frames, STFT_BLOCK):  # what a block needs stays in the processor's cache
         block = slice(first, first + STFT_BLOCK)
         spectrum[..., block, :] = scipy.fft.rfft(windows[..., block, :] * hamming(win_size))
-    return spectrum.view(np.float32).reshape(*spectrum.shape, 2)
+    return out
 
 
 def istft(spectrum: np.ndarray, win_size: int, hop_size: int, samples: int) -> np.ndarray:

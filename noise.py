@@ -35,12 +35,13 @@ BAND_HZ = 1000.0 * 10.0 ** (np.arange(-15, 14) / 10.0)  # centres of the third o
 
 # How noise is rendered:
 TAPS = 4097  # of the filter that colours hiss
-CHUNK = 28672  # samples rendered at once; CHUNK + TAPS - 1 is a power of two
+CHUNK = 29504  # samples rendered at once; with TAPS a fast transform, and three make two seconds
 COARSE = 64  # samples between the points of what changes slowly
 ENVELOPE_SECONDS = 0.01  # half the window over which a signal's level is taken
 SHAPES = 48  # different clicks in one noise
 SECOND_PULSE_CHANCE = 0.2
 THUMPS = 4
+DIPS = 12  # different dropouts, likewise
 LOUDEST_DB = 54.0  # highest peak of a click or thump
 
 # Bass turnover and treble roll-off in Hz (0: none) of disc replay, IASA-TC 04 sections 5.2.6 and
@@ -151,6 +152,7 @@ def minimum_phase(level_db: np.ndarray, taps: int) -> np.ndarray:
 
 
 # --- Parts -----------------------------------------------------------------------------------
+COUNT = np.arange(CHUNK, dtype=np.float32)
 # A part renders `CHUNK` samples at each call and goes on where it stopped: there are no seams.
 
 
@@ -219,16 +221,21 @@ class _Wave:
 
     def render(self) -> np.ndarray:
         bend = 0.8 * self.bend + 0.6 * self.drift * self.rng.normal()
-        count = np.arange(CHUNK)
-        phase = self.phase + self.step * count * (
-            1.0 + self.bend + (bend - self.bend) / (2.0 * CHUNK) * count)
+        # In single precision a phase is right to 1e-5 of a period within a chunk.
+        size = len(self.table) - 1
+        place = (bend - self.bend) / (2.0 * CHUNK) * COUNT
+        place += 1.0 + self.bend
+        place *= COUNT
+        place *= size * self.step
+        place += size * self.phase
         self.phase = (self.phase + self.step * CHUNK * (1.0 + 0.5 * (self.bend + bend))) % 1.0
         self.bend = bend
-        place = (phase - np.floor(phase)) * (len(self.table) - 1)
         index = place.astype(np.int32)
-        part = (place - index).astype(np.float32)
+        place -= index
+        index %= size
         low = self.table[index]
-        return low + (self.table[index + 1] - low) * part
+        index += 1
+        return low + (self.table[index] - low) * place
 
 
 def _hum(rng: np.random.Generator, sample_rate: int, frequency_hz: float, harmonics: int,
@@ -428,9 +435,9 @@ def thump_bank(rng: np.random.Generator, sample_rate: int) -> np.ndarray:
 
 def dip_bank(rng: np.random.Generator, sample_rate: int,
              length_ms: Sequence[float]) -> np.ndarray:
-    """Draws the shapes of dropouts, `(SHAPES, samples)`: a smooth dip of depth 1."""
+    """Draws the shapes of dropouts, `(DIPS, samples)`: a smooth dip of depth 1."""
     samples = int(1e-3 * length_ms[1] * sample_rate)
-    bank = np.zeros((SHAPES, samples))
+    bank = np.zeros((DIPS, samples), np.float32)
     for row in bank:
         length = max(8, int(1e-3 * np.exp(rng.uniform(*np.log(length_ms))) * sample_rate))
         row[:length] = np.minimum(1.0, 2.0 * np.hanning(length))[:samples]

@@ -396,6 +396,18 @@ def test_zip_and_tar_are_read(tmp_path, files):
         assert read_all(parts) == files
 
 
+def test_an_encrypted_zip_is_refused(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("sound.wav", b"secret")
+    content = bytearray(path.read_bytes())
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(signature) + flags] |= 1
+    path.write_bytes(content)
+    with pytest.raises(archives.ARCHIVE_ERRORS, match=r"sound\.wav is encrypted"):
+        list(archives.read_archive([path]))
+
+
 @pytest.mark.parametrize("damage", [slice(0, -9), slice(0, 3000)])
 def test_a_damaged_tar_is_refused(tmp_path, files, damage):
     paths = write_all(tmp_path, {"b.tgz": pack_tar(files)[damage]})

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 import soundfile
+import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import metrics
@@ -324,6 +325,24 @@ def test_a_run_killed_at_odd_moments_ends_as_one_that_was_not(corpus, tmp_path, 
     assert run.returncode == 0 and kills > 0
     assert b"going on from step" in messages
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_search_tries_settings_and_names_the_best(corpus, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    command = train_command(corpus, tmp_path / "unused", "epochs=1", "steps_per_epoch=2")
+    settings = [word for word in command[4:] if not word.startswith("path_experiment=")]
+    done = subprocess.run([*command[:2], "--config-name", "conf_search", "--multirun", *settings,
+                           "hydra.sweeper.n_trials=2"], cwd=tmp_path, stderr=subprocess.PIPE,
+                          text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    search = tmp_path / "experiments/search"
+    best = yaml.safe_load((search / "optimization_results.yaml").read_text())
+    gains = [float(read_history(search / str(trial))[-1]["snr_gain_db"]) for trial in range(2)]
+    rates = [yaml.safe_load((search / str(trial) / "config.yaml").read_text())["lr"]
+             for trial in range(2)]
+    assert len(set(rates)) == 2
+    assert best["best_value"] == pytest.approx(max(gains))
+    assert best["best_params"]["lr"] == pytest.approx(rates[int(np.argmax(gains))])
 
 
 def test_mistakes_end_in_one_line(tmp_path, corpus):
