@@ -145,6 +145,7 @@ class DsetConfig:
     noise_db_spread: float = 0.0  # the noise's spectral tilt and peaks vary by this much
     noise_speed: list[float] = field(default_factory=lambda: [1.0, 1.0])  # of recorded noise
     share_clean: float = 0.0  # share of items without any noise
+    share_silent: float = 0.0  # share of items that are noise alone
     share_generated: float = 0.0  # share of items with generated noise
     share_following: float = 0.0  # share of generated film and tape noise that follows the signal
     # How old the clean side sounds, the target and the input alike; shares of the items:
@@ -162,8 +163,10 @@ class DsetConfig:
         _require(0.25 <= self.noise_speed[0] and self.noise_speed[1] <= 4.0, "dset.noise_speed",
                  "in [0.25, 4]", self.noise_speed)
         _require(self.cache_items >= 0, "dset.cache_items", "at least 0", self.cache_items)
-        for name in ("share_clean", "share_generated", "share_following", "share_horn",
-                     "share_saturated", "share_band_limited"):
+        _require(self.share_clean + self.share_silent <= 1.0, "dset.share_silent",
+                 "at most 1 together with `dset.share_clean`", self.share_silent)
+        for name in ("share_clean", "share_silent", "share_generated", "share_following",
+                     "share_horn", "share_saturated", "share_band_limited"):
             _require(0.0 <= getattr(self, name) <= 1.0, f"dset.{name}", "in [0, 1]",
                      getattr(self, name))
 

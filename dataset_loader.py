@@ -44,7 +44,8 @@ MOST_REDRAWS = 50
 EDGE_SECONDS = 0.005  # fade where a clip is cut
 SUBSONIC_HZ = 20.0  # nothing below is taken for signal
 GAP_SECONDS = (0.02, 0.4)  # silence between clips that are strung together
-MIXING_KEYS = ("cache_items", "path_cache", "snr_db", "level_db", "share_clean", "reference_dbfs")
+MIXING_KEYS = ("cache_items", "path_cache", "snr_db", "level_db", "share_clean", "share_silent",
+               "reference_dbfs")
 CACHE_STREAM = 1  # sets the seeds of stems apart from those of mixtures
 EVALUATION_SNRS_DB = (3.0, 10.0, 20.0)
 HORN_BASS_HZ = (80.0, 250.0)
@@ -433,9 +434,11 @@ class Mixer:
         With a cache, it joins a clean segment of one kept stem and the noise of another.
         """
         rng = np.random.default_rng([*self.seed, index])
-        snr_db = float(rng.uniform(*self.dset.snr_db))
-        if rng.random() < self.dset.share_clean:
+        snr_db, chance = float(rng.uniform(*self.dset.snr_db)), rng.random()
+        if chance < self.dset.share_clean:
             snr_db = float("inf")
+        elif chance < self.dset.share_clean + self.dset.share_silent:
+            snr_db = float("-inf")
         level_db = float(rng.uniform(*self.dset.level_db))
         if self.cache is None:
             stem = other = self._draw_stem(rng, with_noise=snr_db < float("inf"))
@@ -487,8 +490,11 @@ class Mixer:
     def _mix(self, stem: Stem, other: Stem, snr_db: float, level_db: float) -> Mixture:
         """Adds the noise of `other` to the clean segment of `stem`."""
         clean = stem.clean.astype(np.float32, copy=False)
-        clean_power = dsp.power(clean)
-        noise_power = clean_power / 10.0 ** (snr_db / 10.0)
+        clean_power = noise_power = dsp.power(clean)
+        if snr_db == float("-inf"):
+            clean, clean_power = np.zeros_like(clean), 0.0
+        else:
+            noise_power = clean_power / 10.0 ** (snr_db / 10.0)
         gain = 10.0 ** (level_db / 20.0)
         if self.dset.reference_dbfs is not None:
             gain *= np.sqrt(10.0 ** (self.dset.reference_dbfs / 10.0)
@@ -537,8 +543,8 @@ class Mixer:
             if dsp.power(audio) > 10.0 ** (QUIETEST_DBFS / 10.0):
                 return audio
             self.skipped["silent"] += 1
-        raise ValueError(f"`dset` must hold audible {category}: {MOST_REDRAWS} segments in a row "
-                         f"were silent or unreadable.")
+        raise ValueError(f"`dset` must hold audible {category} for {self.split}: {MOST_REDRAWS} "
+                         f"segments in a row were silent or unreadable.")
 
     def _read_clip(self, clip: Clip, samples: int, rng: np.random.Generator) -> np.ndarray:
         spare = clip.seconds - samples / SAMPLE_RATE

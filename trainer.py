@@ -159,6 +159,8 @@ class Trainer:
         if not self.is_chief:
             self._train(None)
             return
+        for index in range(len(self.validation.categories)):
+            self.validation.evaluation_item(index)  # what cannot be read is said now, not later
         save_config(self.cfg, self.folder / CONFIG_NAME)
         with SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.progress.step + 1,
                            ) as writer:

@@ -2,6 +2,8 @@
 
     python benchmarks/loader.py                       # the starter corpus, two threads
     python benchmarks/loader.py --threads 1 --profile # one thread, by function
+    python benchmarks/loader.py dset.cache_items=200  # from a cache, which is filled first
+    python benchmarks/loader.py --train 10            # how long training steps wait for it
 
 Reads, mixes and transforms as a training run does, from the files on disk.
 """
@@ -25,18 +27,53 @@ from dataset_loader import Mixer, numpy_batches  # noqa: E402
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
 
+def measure_waiting(cfg: config.Config, mixer: Mixer, steps: int) -> str:
+    """Trains and returns how long steps wait for their batches, in words."""
+    config.load_backend()
+    import distribution
+    import losses
+    import trainer
+    import unet
+
+    workers = distribution.make_workers("none", cfg.batch_size)
+    model = unet.build_model_denoise(cfg.unet)
+    optimizer = trainer.make_optimizer(cfg, steps)
+    step = workers.make_train_step(model, optimizer, losses.make_loss(cfg.loss, cfg.stft),
+                                   [1.0] * cfg.unet.num_stages, cfg.gradient_clip)
+    batches = workers.batches(mixer, cfg.stft, 0, 2 + steps, cfg.loader_workers)
+    waited, trained = 0.0, 0.0
+    for number in range(2 + steps):
+        start = time.perf_counter()
+        noisy, clean = next(batches)
+        arrived = time.perf_counter()
+        step(noisy, clean)
+        if number >= 2:  # the first ones plan and trace
+            waited += arrived - start
+            trained += time.perf_counter() - arrived
+    return (f"{steps} steps of {cfg.batch_size} x {cfg.seg_len_s_train:g} s: each waits "
+            f"{1e3 * waited / steps:.1f} ms for its batch and computes for "
+            f"{1e3 * trained / steps:.0f} ms\n")
+
+
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--train", type=int, default=0, metavar="STEPS",
+                        help="train for so many steps and measure how long they wait")
     parser.add_argument("overrides", nargs="*", help="settings, as those of train.py")
     arguments = parser.parse_args()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = config.load_config(compose("conf", arguments.overrides))
     mixer = Mixer(cfg.dset, "train", cfg.seg_len_s_train, cfg.seed, cfg.noise,
                   cfg.stft.highpass_hz)
+    if arguments.train:
+        sys.stdout.write(measure_waiting(cfg, mixer, arguments.train))
+        return
+    for number in range(len(mixer.cache or ())):
+        mixer.cache[number]  # makes it
     threads = 1 if arguments.profile else arguments.threads
     batches = numpy_batches(mixer, cfg.stft, cfg.batch_size, 0, arguments.steps, threads)
     next(batches)  # reads the noise, plans the transforms

@@ -156,6 +156,17 @@ def test_clean_share_returns_the_input_untouched(dset):
     np.testing.assert_array_equal(mixture.noisy, mixture.clean)
 
 
+def test_silent_share_returns_noise_alone(dset):
+    dset.share_silent, dset.reference_dbfs, dset.level_db = 1.0, -20.0, [0.0, 0.0]
+    mixture = Mixer(dset, "train", 0.5).item(0)
+    assert not mixture.clean.any() and mixture.snr_db == float("-inf")
+    assert 10.0 * np.log10(dsp.power(mixture.noisy)) == pytest.approx(-20.0, abs=0.01)
+    dset.share_silent, dset.share_clean = 0.3, 0.2
+    mixer = Mixer(dset, "train", 0.05)
+    drawn = [mixer.item(index).snr_db for index in range(300)]
+    assert 60 < drawn.count(float("-inf")) < 120 and 35 < drawn.count(float("inf")) < 85
+
+
 def test_other_rates_are_resampled_and_stereo_is_averaged(tmp_path):
     write_tone(tmp_path / "low.wav", 441.0, 1.0, 22050, channels=2)
     audio = dataset_loader.read_segment(tmp_path / "low.wav", 0.0, 1.0)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -233,6 +234,17 @@ def test_a_metric_that_does_not_exist_is_named(corpus, tmp_path):
     for name in ("nice", "loss"):
         with pytest.raises(ValueError, match=f"best_metric.*'{name}'"):
             make_trainer(make_config(corpus, tmp_path / name, best_metric=name))  # no step yet
+
+
+def test_silent_validation_files_are_named_before_the_first_step(corpus, tmp_path):
+    cfg = make_config(corpus, tmp_path / "run")
+    run = make_trainer(cfg)
+    run.validation.clips = {"music": [replace(clip, path=tmp_path / "silent.wav")
+                                      for clip in run.validation.clips["music"]]}
+    soundfile.write(tmp_path / "silent.wav", np.zeros(2 * SAMPLE_RATE), SAMPLE_RATE)
+    with pytest.raises(ValueError, match="audible music for validation"):
+        run.fit()
+    assert run.progress.step == 0
 
 
 def test_tensorboard_holds_curves_sounds_and_pictures(corpus, tmp_path):
