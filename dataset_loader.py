@@ -7,6 +7,7 @@ very batches it would have seen, and validation and test sets are the same on ev
 from __future__ import annotations
 
 import ast
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -16,12 +17,13 @@ import logging
 import math
 import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -46,6 +48,8 @@ SUBSONIC_HZ = 20.0  # nothing below is taken for signal
 GAP_SECONDS = (0.02, 0.4)  # silence between clips that are strung together
 MIXING_KEYS = ("cache_items", "path_cache", "snr_db", "level_db", "share_clean", "share_silent",
                "reference_dbfs")
+SPARED_BYTES = 2**30  # that a cache leaves free for checkpoints
+STEM_VERSION = 1  # raised when the same settings give other stems
 CACHE_STREAM = 1  # sets the seeds of stems apart from those of mixtures
 EVALUATION_SNRS_DB = (3.0, 10.0, 20.0)
 HORN_BASS_HZ = (80.0, 250.0)
@@ -54,6 +58,7 @@ HORN_RESONANCE_DB = (3.0, 12.0)
 HORN_QUALITY = (2.0, 10.0)
 DRIVE_DB = (-6.0, 12.0)  # of saturation
 BAND_LIMIT_HZ = (3000.0, 14000.0)
+FOLLOWING_KINDS = ("film", "tape")
 COLOUR_KNOTS_HZ = 40.0 * 2.0 ** np.arange(10)
 NOISE_QUALITY = "MQ"  # of soxr, for noise at another speed
 CHANNEL_SUFFIX = re.compile(r"[_-](L|R|left|right)$", re.IGNORECASE)
@@ -479,8 +484,11 @@ class Mixer:
         kind = str(rng.choice(kinds, p=shares / shares.sum()))
         # What follows the signal is part of some training noise alone: SNR and the like measure
         # noise that a signal can be told from.
-        follows = bool(generated and rng.random() < self.dset.share_following)
+        follows = bool(generated and rng.random() < self.dset.share_following
+                       and kind in FOLLOWING_KINDS)
         clean = self._age(self._draw_clean(category, rng), rng)
+        if self.highpass_hz > SUBSONIC_HZ:
+            clean = dsp.highpass(clean, self.highpass_hz, SAMPLE_RATE, wrap=True)
         if not with_noise:
             return Stem(clean, np.zeros_like(clean), category, "none")
         noise = shape_noise(self._draw_noise(kind, generated, clean, follows, rng),
@@ -506,17 +514,19 @@ class Mixer:
         return Mixture(gain * noisy, gain * clean, stem.category, other.noise_name, snr_db)
 
     def _open_cache(self) -> StemCache:
+        clips = [clip for category in self.categories for clip in self.clips[category]]
+        recordings = [recording for kind in sorted(self.noise) for recording in self.noise[kind]]
+        files = [clip.path for clip in clips]
+        files += [path for recording in recordings for path in recording.files]
         ingredients = [dataclasses.asdict(self.dset), dataclasses.asdict(self.carrier), self.seed,
-                       self.samples, self.highpass_hz,
-                       [(str(clip.path), clip.seconds) for clips in self.clips.values()
-                        for clip in clips],
-                       [[str(path) for path in recording.files]
-                        for recordings in self.noise.values() for recording in recordings]]
+                       self.samples, self.highpass_hz, STEM_VERSION,
+                       [dataclasses.astuple(found) for found in (*clips, *recordings)],
+                       [(stat.st_size, stat.st_mtime_ns) for stat in map(os.stat, files)]]
         for name in MIXING_KEYS:  # they do not change the stems
             del ingredients[0][name]
         names = [name_noise(kind, True) for kind in KINDS]
         names += [name_noise(kind, False) for kind in sorted(self.noise)]
-        folder = Path(self.dset.path_cache) / _hash(json.dumps(ingredients))[:16]
+        folder = Path(self.dset.path_cache) / _hash(json.dumps(ingredients, default=str))[:16]
 
         def make(number: int) -> Stem:
             return self._draw_stem(np.random.default_rng([*self.seed, number, CACHE_STREAM]))
@@ -635,8 +645,7 @@ class StemCache:
         shapes = {"stems.f16": (np.dtype(np.float16), (count, 2, samples)),
                   "notes.u8": (np.dtype(np.uint8), (count, 4))}
         for name, (dtype, shape) in shapes.items():
-            with (folder / name).open("ab") as stream:
-                _reserve(stream, dtype.itemsize * math.prod(shape))
+            _reserve(folder / name, dtype.itemsize * math.prod(shape))
         self.audio, self.notes = (np.memmap(folder / name, dtype, "r+", shape=shape)
                                   for name, (dtype, shape) in shapes.items())
         logger.info("a cache of %d stems, %.1f GB, in %s; %d are there", count,
@@ -647,7 +656,8 @@ class StemCache:
 
     def __getitem__(self, number: int) -> Stem:
         is_made, category, noise, follows = self.notes[number]
-        if not is_made:
+        # After a power cut the note of a stem may be there without its sound.
+        if not is_made or not self.audio[number, 0].any():
             stem = self.make(number)
             self.audio[number] = stem.clean, stem.noise
             self.notes[number, 1:] = (CATEGORIES.index(stem.category),
@@ -658,20 +668,25 @@ class StemCache:
                     bool(follows))
 
 
-def _reserve(stream: IO[bytes], size: int) -> None:
-    """Makes an open file as large as it must be: a disk that fills up under a map is fatal."""
-    before = stream.tell()
-    if before >= size:
+def _reserve(path: Path, size: int) -> None:
+    """Makes a file at least `size` bytes long, with room on the disk for all of them.
+
+    It never becomes shorter, as another run may have mapped it.
+    """
+    path.touch()
+    missing = size - path.stat().st_size
+    if missing <= 0:
         return
-    try:
+    # A disk that fills up under a memory map would end the process without a word.
+    if missing > shutil.disk_usage(path.parent).free - SPARED_BYTES:
+        raise OSError(f"{path}: no room for a cache of {size / 1e9:.1f} GB. Lower "
+                      f"`dset.cache_items` or change `dset.path_cache`.")
+    with path.open("r+b") as stream:
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(stream.fileno(), 0, size)
-        stream.truncate(size)
-    except OSError as error:
-        stream.truncate(before)
-        raise OSError(f"{stream.name}: no room for the cache of {size / 1e9:.1f} GB "
-                      f"({error.strerror}). Lower `dset.cache_items` or change "
-                      f"`dset.path_cache`.") from error
+            with contextlib.suppress(OSError):  # some file systems cannot; then it is sparse
+                os.posix_fallocate(stream.fileno(), 0, size)
+        if os.fstat(stream.fileno()).st_size < size:
+            stream.truncate(size)
 
 
 # --- Feeding a training run ------------------------------------------------------------------

@@ -55,16 +55,23 @@ def stft(audio: np.ndarray, win_size: int, hop_size: int, out: np.ndarray | None
         audio: Float array `(..., samples)`.
         win_size: Frame length in samples.
         hop_size: Step between frames in samples.
-        out: Where the result goes; made when absent.
+        out: float32 array of the result's shape, to which it is written; made when absent.
 
     Returns:
         float32 array `(..., frames, bins, 2)`: real and imaginary parts; frames that reach beyond
         the last sample see zeros there.
+
+    Raises:
+        ValueError: `out` has another shape or type.
     """
     samples = audio.shape[-1]
     frames = count_frames(samples, hop_size)
+    shape = (*audio.shape[:-1], frames, win_size // 2 + 1, 2)
     if out is None:
-        out = np.empty((*audio.shape[:-1], frames, win_size // 2 + 1, 2), np.float32)
+        out = np.empty(shape, np.float32)
+    elif out.shape != shape or out.dtype != np.float32:
+        raise ValueError(f"`out` must be float32 of the shape {shape}. Received: "
+                         f"{out.dtype} of {out.shape}")
     if frames == 0:
         return out
     padding = (frames - 1) * hop_size + win_size - samples

@@ -78,20 +78,32 @@ def log_spectral(target: Any, estimate: Any) -> Any:
 
 
 def snr(target: Any, estimate: Any) -> Any:
-    """Logarithm of each item's error power over its target power: minus its SNR in bel."""
-    target_power = inner_product(target, target) + POWER_EPSILON
+    """Logarithm of each item's error power over its target power: minus its SNR in bel.
+
+    Noise alone, with a silent target, has no SNR: it is left to the other parts.
+    """
+    target_power = inner_product(target, target)
     error = target - estimate
-    return ops.mean(ops.log10(inner_product(error, error) / target_power + LOG_ERROR_FLOOR))
+    ratio = inner_product(error, error) / (target_power + POWER_EPSILON)
+    return ops.mean(_where_audible(target_power, ops.log10(ratio + LOG_ERROR_FLOOR)))
 
 
 def si_sdr(target: Any, estimate: Any) -> Any:
-    """Minus the scale-invariant signal-to-distortion ratio in bel (Le Roux et al. 2019, eq. 5)."""
-    scale = inner_product(target, estimate) / (inner_product(target, target) + POWER_EPSILON)
+    """Minus the scale-invariant signal-to-distortion ratio in bel (Le Roux et al. 2019, eq. 5).
+
+    Noise alone is left to the other parts.
+    """
+    target_power = inner_product(target, target)
+    scale = inner_product(target, estimate) / (target_power + POWER_EPSILON)
     scaled = target * ops.reshape(scale, (-1, 1, 1, 1))
     error = estimate - scaled
-    wanted = inner_product(scaled, scaled) + POWER_EPSILON
-    return ops.mean(ops.log10((inner_product(error, error) + POWER_EPSILON) / wanted
-                              + LOG_ERROR_FLOOR))
+    ratio = (inner_product(error, error) + POWER_EPSILON) / (
+        inner_product(scaled, scaled) + POWER_EPSILON)
+    return ops.mean(_where_audible(target_power, ops.log10(ratio + LOG_ERROR_FLOOR)))
+
+
+def _where_audible(target_power: Any, values: Any) -> Any:
+    return ops.where(target_power > POWER_EPSILON, values, ops.zeros_like(values))
 
 
 def inner_product(one: Any, other: Any) -> Any:

@@ -152,8 +152,10 @@ def minimum_phase(level_db: np.ndarray, taps: int) -> np.ndarray:
 
 
 # --- Parts -----------------------------------------------------------------------------------
-COUNT = np.arange(CHUNK, dtype=np.float32)
 # A part renders `CHUNK` samples at each call and goes on where it stopped: there are no seams.
+
+
+OFFSETS = np.arange(CHUNK, dtype=np.float32)  # of samples from the start of a chunk
 
 
 class _Hiss:
@@ -223,9 +225,9 @@ class _Wave:
         bend = 0.8 * self.bend + 0.6 * self.drift * self.rng.normal()
         # In single precision a phase is right to 1e-5 of a period within a chunk.
         size = len(self.table) - 1
-        place = (bend - self.bend) / (2.0 * CHUNK) * COUNT
+        place = (bend - self.bend) / (2.0 * CHUNK) * OFFSETS
         place += 1.0 + self.bend
-        place *= COUNT
+        place *= OFFSETS
         place *= size * self.step
         place += size * self.phase
         self.phase = (self.phase + self.step * CHUNK * (1.0 + 0.5 * (self.bend + bend))) % 1.0

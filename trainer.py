@@ -154,13 +154,13 @@ class Trainer:
             OSError: The folder cannot be written or the disk is full. The last good checkpoint
                 stays.
         """
+        for index in range(len(self.validation.categories)):
+            self.validation.evaluation_item(index)  # what cannot be read is said now, not later
         self.folder.mkdir(parents=True, exist_ok=True)
         self._resume()
         if not self.is_chief:
             self._train(None)
             return
-        for index in range(len(self.validation.categories)):
-            self.validation.evaluation_item(index)  # what cannot be read is said now, not later
         save_config(self.cfg, self.folder / CONFIG_NAME)
         with SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.progress.step + 1,
                            ) as writer:

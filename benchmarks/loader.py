@@ -69,11 +69,11 @@ def main() -> None:
         cfg = config.load_config(compose("conf", arguments.overrides))
     mixer = Mixer(cfg.dset, "train", cfg.seg_len_s_train, cfg.seed, cfg.noise,
                   cfg.stft.highpass_hz)
+    for number in range(len(mixer.cache or ())):
+        mixer.cache[number]  # makes it
     if arguments.train:
         sys.stdout.write(measure_waiting(cfg, mixer, arguments.train))
         return
-    for number in range(len(mixer.cache or ())):
-        mixer.cache[number]  # makes it
     threads = 1 if arguments.profile else arguments.threads
     batches = numpy_batches(mixer, cfg.stft, cfg.batch_size, 0, arguments.steps, threads)
     next(batches)  # reads the noise, plans the transforms

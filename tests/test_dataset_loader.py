@@ -1,6 +1,9 @@
 """Finding, splitting, reading and mixing, on small files made here."""
 
 import csv
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from config import SAMPLE_RATE, DsetConfig, MixConfig, StftConfig
 from dataset_loader import Mixer
 
 STFT = StftConfig(512, 128)
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def write_tone(path, hz=440.0, seconds=1.0, rate=SAMPLE_RATE, channels=1, subtype="PCM_16"):
@@ -251,11 +255,8 @@ def test_a_cache_gives_the_same_mixtures_whether_filled_or_not(dset, folders):
 
 
 def test_a_cache_mixes_its_stems_anew(dset, folders):
-    dset = cached(dset, folders, snr_db=[8.0, 8.0], reference_dbfs=-20.0)
-    mixer = Mixer(dset, "train", 0.3)
-    items = [mixer.item(index) for index in range(60)]
-    pairs = {(dsp.power(item.clean).hex(), item.noise, item.category) for item in items}
-    assert len(pairs) > 12  # levels differ with the noise's, were it not brought to one
+    mixer = Mixer(cached(dset, folders, snr_db=[8.0, 8.0], reference_dbfs=-20.0), "train", 0.3)
+    items = [mixer.item(index) for index in range(24)]
     for item in items:
         snr = dsp.decibels(dsp.power(item.clean) / dsp.power(item.noisy - item.clean))
         assert snr == pytest.approx(8.0, abs=0.05)
@@ -289,6 +290,61 @@ def test_other_settings_have_another_cache(dset, folders):
     places = [Path(mixer.cache.audio.filename) for mixer in (one, same, *others)]
     assert places[0] == places[1] and len(set(places)) == 5
     assert Mixer(dset, "validation", 0.3).cache is None
+
+
+def test_changed_files_have_another_cache(dset, folders):
+    dset = cached(dset, folders)
+    before = Mixer(dset, "train", 0.3).cache.audio.filename
+    for path in (folders / "noise/tape").iterdir():
+        write_noise(path, 1.6, 10)
+    assert Mixer(dset, "train", 0.3).cache.audio.filename != before
+
+
+def test_a_smaller_cache_leaves_a_larger_one_whole(dset, folders):
+    large = Mixer(cached(dset, folders), "train", 0.3)
+    large.cache[11]
+    small = Mixer(replace(large.dset, cache_items=2), "train", 0.3)
+    assert len(small.cache) == 2
+    assert Mixer(large.dset, "train", 0.3).cache.notes[11, 0] == 1
+    np.testing.assert_array_equal(large.cache[11].clean, large._open_cache()[11].clean)
+
+
+def test_a_stem_whose_sound_was_lost_is_made_again(dset, folders):
+    mixer = Mixer(cached(dset, folders), "train", 0.3)
+    made = np.array(mixer.cache[3].clean)
+    mixer.cache.audio[3] = 0.0
+    np.testing.assert_array_equal(mixer.cache[3].clean, made)
+
+
+FILL = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from config import DsetConfig
+from dataset_loader import Mixer
+folder = sys.argv[2]
+cache = Mixer(DsetConfig(path_music=[folder + "/music"], path_noise=[folder + "/noise"],
+                         cache_items=300, path_cache=folder + "/cache"), "train", 0.3).cache
+for number in range(300):
+    cache[number if sys.argv[3] == "up" else 299 - number]
+"""
+
+
+def test_processes_share_a_cache_and_one_may_be_killed(folders):
+    command = [sys.executable, "-c", FILL, str(ROOT), str(folders)]
+    killed = subprocess.Popen([*command, "down"])
+    other = subprocess.Popen([*command, "up"])
+    time.sleep(3.0)
+    killed.kill()
+    killed.wait()
+    assert other.wait(120) == 0
+    dset = DsetConfig(path_music=[str(folders / "music")], path_noise=[str(folders / "noise")],
+                      cache_items=300, path_cache=str(folders / "cache"))
+    cache = Mixer(dset, "train", 0.3).cache
+    assert cache.notes[:, 0].all()
+    for number in range(0, 300, 10):
+        stem = cache.make(number)
+        np.testing.assert_array_equal(cache[number].clean, stem.clean.astype(np.float16))
+        np.testing.assert_array_equal(cache[number].noise, stem.noise.astype(np.float16))
 
 
 def test_a_disk_too_small_for_the_cache_is_answered_at_the_start(dset, folders):
@@ -335,6 +391,14 @@ def test_old_recording_conditions_are_on_both_sides_and_only_in_training(dset):
         snr = 10.0 * np.log10(dsp.power(train.clean) / dsp.power(train.noisy - train.clean))
         assert snr == pytest.approx(train.snr_db, abs=0.01)
         np.testing.assert_array_equal(validation.clean, plain[1].clean)
+
+
+def test_training_hears_what_the_network_will_hear(dset):
+    whole, heard = (Mixer(dset, "train", 1.0, highpass_hz=hz).item(0) for hz in (0.0, 600.0))
+    assert spectrum_db(heard.clean, 300.0) < spectrum_db(whole.clean, 300.0) - 30.0
+    noise = [spectrum_db(item.noisy - item.clean, hz) for item in (whole, heard)
+             for hz in (300.0, 9000.0)]
+    assert abs(noise[0] - noise[1]) < 3.0 and noise[2] < noise[3] - 30.0  # it was white
 
 
 def test_only_the_wanted_noise_is_mixed(dset):

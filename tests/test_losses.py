@@ -125,6 +125,14 @@ def test_gradients_at_silence_are_finite(name, scale, rng):
     assert np.isfinite(tape.gradient(value, estimate).numpy()).all()
 
 
+@pytest.mark.parametrize("name", ["snr", "si_sdr"])
+def test_noise_alone_has_no_ratio_and_changes_no_other_item(name, pair):
+    loss = losses.make_loss(only(name), STFT)
+    target, estimate = pair
+    half = loss(np.stack([target[0], np.zeros_like(target[0])]), estimate)
+    assert float(half) == pytest.approx(0.5 * float(loss(target[:1], estimate[:1])), rel=1e-4)
+
+
 @pytest.mark.parametrize("name", LOSS_PARTS)
 def test_a_perfect_estimate_costs_least(name, pair):
     target, estimate = pair
