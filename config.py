@@ -163,12 +163,12 @@ class DsetConfig:
         _require(0.25 <= self.noise_speed[0] and self.noise_speed[1] <= 4.0, "dset.noise_speed",
                  "in [0.25, 4]", self.noise_speed)
         _require(self.cache_items >= 0, "dset.cache_items", "at least 0", self.cache_items)
-        _require(self.share_clean + self.share_silent <= 1.0, "dset.share_silent",
-                 "at most 1 together with `dset.share_clean`", self.share_silent)
         for name in ("share_clean", "share_silent", "share_generated", "share_following",
                      "share_horn", "share_saturated", "share_band_limited"):
             _require(0.0 <= getattr(self, name) <= 1.0, f"dset.{name}", "in [0, 1]",
                      getattr(self, name))
+        _require(self.share_clean + self.share_silent <= 1.0, "dset.share_silent",
+                 "at most 1 together with `dset.share_clean`", self.share_silent)
 
 
 LOSS_PARTS = ("mae", "compressed", "log_spectral", "multi_resolution_stft", "si_sdr", "snr")
