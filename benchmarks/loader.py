@@ -24,6 +24,7 @@ from hydra import compose, initialize_config_dir  # noqa: E402
 import config  # noqa: E402
 from dataset_loader import Mixer, numpy_batches  # noqa: E402
 
+WARM_UP = 20  # batches, after which all noise is in memory and the transforms are planned
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
 
@@ -59,7 +60,7 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--train", type=int, default=0, metavar="STEPS",
                         help="train for so many steps and measure how long they wait")
@@ -75,8 +76,9 @@ def main() -> None:
         sys.stdout.write(measure_waiting(cfg, mixer, arguments.train))
         return
     threads = 1 if arguments.profile else arguments.threads
-    batches = numpy_batches(mixer, cfg.stft, cfg.batch_size, 0, arguments.steps, threads)
-    next(batches)  # reads the noise, plans the transforms
+    batches = numpy_batches(mixer, cfg.stft, cfg.batch_size, 0, WARM_UP + arguments.steps, threads)
+    for _ in range(WARM_UP):
+        next(batches)
     profile = cProfile.Profile()
     clock, cpu = time.perf_counter(), time.process_time()
     if arguments.profile:
