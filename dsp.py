@@ -15,7 +15,7 @@ import soxr
 
 Predict = Callable[[np.ndarray], np.ndarray]
 
-STFT_BLOCK = 32  # frames
+STFT_BLOCK = 64  # frames
 HIGHPASS_TRANSITION = 0.25  # from stop to pass band, relative to the cutoff
 
 RESAMPLE_TAIL_SECONDS = 0.005  # of zeros at the end of a resampled stream
