@@ -259,7 +259,7 @@ def read_segment(path: Path, start_seconds: float, seconds: float) -> np.ndarray
 @functools.lru_cache(maxsize=256)
 def _read_noise(path: Path) -> np.ndarray:
     audio = read_segment(path, 0.0, 120.0)
-    audio = audio - audio.mean()
+    audio = audio - audio.mean() if len(audio) else audio
     audio.setflags(write=False)
     return audio
 
@@ -504,7 +504,7 @@ class Mixer:
         else:
             noise_power = clean_power / 10.0 ** (snr_db / 10.0)
         gain = 10.0 ** (level_db / 20.0)
-        if self.dset.reference_dbfs is not None:
+        if self.dset.reference_dbfs is not None and clean_power + noise_power > 0.0:
             gain *= np.sqrt(10.0 ** (self.dset.reference_dbfs / 10.0)
                             / (clean_power + noise_power))
         gain = np.float32(gain)
@@ -562,9 +562,7 @@ class Mixer:
         try:
             piece = read_segment(clip.path, start, samples / SAMPLE_RATE)[:samples]
         except soundfile.LibsndfileError as error:
-            if not self.skipped[str(clip.path)]:
-                logger.warning("%s cannot be read and is skipped: %s", clip.path, error)
-            self.skipped[str(clip.path)] += 1
+            self._skip(clip.path, error)
             return np.zeros(0, np.float32)
         if not np.isfinite(piece).all():
             self.skipped["not finite"] += 1
@@ -593,16 +591,35 @@ class Mixer:
         if generated:
             return carrier_noise.generate(kind, self.samples, rng, carrier=self.carrier,
                                           signal=clean if follows else None)
-        recordings = self.noise[kind]
-        recording = recordings[rng.integers(len(recordings))]
-        noise = _read_noise(recording.files[rng.integers(len(recording.files))])
-        speed = float(rng.uniform(*self.dset.noise_speed)) if self.split == "train" else 1.0
-        samples = self.samples if speed == 1.0 else round(self.samples * speed) + 1
-        noise = self._extend(noise, samples, kind, rng)
+        for _ in range(MOST_REDRAWS):
+            recordings = self.noise[kind]
+            recording = recordings[rng.integers(len(recordings))]
+            path = recording.files[rng.integers(len(recording.files))]
+            try:
+                noise = _read_noise(path)
+            except soundfile.LibsndfileError as error:
+                self._skip(path, error)
+                continue
+            speed = float(rng.uniform(*self.dset.noise_speed)) if self.split == "train" else 1.0
+            samples = self.samples if speed == 1.0 else round(self.samples * speed) + 1
+            if len(noise):
+                noise = self._extend(noise, samples, kind, rng)
+                if dsp.power(noise) > 0.0:
+                    break
+            self.skipped["silent noise"] += 1
+        else:
+            raise ValueError(f"`dset.path_noise` must hold audible {kind} noise for {self.split}: "
+                             f"{MOST_REDRAWS} stretches in a row were silent or unreadable.")
         if speed != 1.0:  # another machine hums and rattles at another pitch
             noise = dsp.resample(noise, SAMPLE_RATE * speed, SAMPLE_RATE, NOISE_QUALITY)
             noise = np.resize(noise, self.samples)  # a rounding may leave one sample too many
         return noise
+
+    def _skip(self, path: Path, error: Exception) -> None:
+        """Counts a file that cannot be read and says so once."""
+        if not self.skipped[str(path)]:
+            logger.warning("%s cannot be read and is skipped: %s", path, error)
+        self.skipped[str(path)] += 1
 
     def _extend(self, noise: np.ndarray, samples: int, kind: str, rng: np.random.Generator,
                 ) -> np.ndarray:
@@ -663,7 +680,7 @@ class StemCache:
             self.notes[number, 1:] = (CATEGORIES.index(stem.category),
                                       self.noise_names.index(stem.noise_name), stem.follows)
             self.notes[number, 0] = 1  # last: a process that is killed leaves no half stem
-            return self[number]
+            _, category, noise, follows = self.notes[number]
         return Stem(*self.audio[number], CATEGORIES[category], self.noise_names[noise],
                     bool(follows))
 

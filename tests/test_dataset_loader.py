@@ -192,6 +192,26 @@ def test_unreadable_and_silent_files_are_skipped_and_counted(folders, dset, capl
         Mixer(dset, "train", 0.5).item(0)
 
 
+def test_silent_and_broken_noise_is_skipped_and_counted(folders, dset, caplog):
+    tape = folders / "noise/tape"
+    soundfile.write(tape / "silent.wav", np.zeros(2 * SAMPLE_RATE), SAMPLE_RATE)
+    soundfile.write(tape / "empty.wav", np.zeros((0, 1)), SAMPLE_RATE)
+    (tape / "broken.wav").write_bytes(b"RIFF nothing more")
+    only_tape = CarrierConfig(kind="tape")
+    dset.path_noise = [str(folders / "noise")]
+    mixer = Mixer(dset, "train", 0.3, carrier=only_tape)
+    mixer.noise["tape"] = [found for found in dataset_loader.find_noise(dset)
+                           if found.category == "tape"]
+    items = [mixer.item(index) for index in range(20)]
+    assert all(np.ptp(item.noisy - item.clean) > 0.0 for item in items)
+    assert mixer.skipped["silent noise"] > 0 and mixer.skipped[str(tape / "broken.wav")] > 0
+    assert caplog.text.count("broken.wav cannot be read") == 1
+    (tape / "hiss.wav").unlink()
+    dataset_loader._read_noise.cache_clear()
+    with pytest.raises(ValueError, match="audible tape noise"):
+        mixer.item(0)
+
+
 def test_validation_is_the_same_on_every_run_and_training_follows_its_seed(dset):
     one, other = Mixer(dset, "validation", 0.5, seed=1), Mixer(dset, "validation", 0.5, seed=2)
     np.testing.assert_array_equal(one.evaluation_item(4).noisy, other.evaluation_item(4).noisy)
