@@ -93,6 +93,7 @@ class UnetConfig:
     fold_start: int = 0  # bins below stay single; each octave above folds twice as many
     compression: float = 1.0  # the network sees X |X|^(compression - 1); 1 is the spectrum itself
     use_floor: bool = False  # it also sees each bin's magnitude and noise floor
+    use_steady: bool = False  # it also sees the steady tones below `fold_start`, with own masks
     output: str = "spectrum"  # or "mask": Y = X (1 + M), starting from M = 0
 
     def __post_init__(self) -> None:
@@ -112,6 +113,9 @@ class UnetConfig:
         _require(0.0 < self.compression <= 1.0, "unet.compression", "in (0, 1]", self.compression)
         _require(self.output in ("spectrum", "mask"), "unet.output", "'spectrum' or 'mask'",
                  self.output)
+        _require(not self.use_steady or (self.output == "mask" and self.fold_start > 0),
+                 "unet.use_steady", "false, unless `unet.output` is 'mask' and `unet.fold_start` "
+                 "is not 0", self.use_steady)
 
 
 @dataclass

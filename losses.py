@@ -15,6 +15,7 @@ from keras import ops
 
 import dsp
 from config import LOSS_PARTS, SAMPLE_RATE, LossConfig, StftConfig
+from floors import overlap_add
 
 Loss = Callable[[Any, Any], Any]
 
@@ -149,23 +150,12 @@ def make_waveform(spectrum: Any, stft: StftConfig) -> Any:
     frames, window = spectrum.shape[1], dsp.hamming(stft.win_size)
     pieces = ops.irfft((spectrum[..., 0], spectrum[..., 1]), stft.win_size)
     pieces = pieces * ops.convert_to_tensor(window)
-    total = _overlap_add(pieces, stft.hop_size)
+    total = overlap_add(pieces[..., None], stft.hop_size)[..., 0]
     weights = dsp.overlap_add(np.broadcast_to(window**2, (frames, stft.win_size)), stft.hop_size)
     samples = len(weights)
     missing = max(0, max(win_size for win_size, _ in RESOLUTIONS) - samples)
     waveform = total[:, :samples] / ops.convert_to_tensor(weights)
     return ops.pad(waveform, ((0, 0), (0, missing)))
-
-
-def _overlap_add(pieces: Any, hop_size: int) -> Any:
-    """Adds `(batch, frames, win_size)` pieces at steps of `hop_size` samples."""
-    frames, win_size = pieces.shape[1:]
-    steps = -(-win_size // hop_size)
-    padded = ops.pad(pieces, ((0, 0), (0, 0), (0, steps * hop_size - win_size)))
-    blocks = ops.reshape(padded, (-1, frames, steps, hop_size))
-    total = sum(ops.pad(blocks[:, :, step], ((0, 0), (step, steps - 1 - step), (0, 0)))
-                for step in range(steps))
-    return ops.reshape(total, (-1, (frames + steps - 1) * hop_size))
 
 
 def make_loss(loss: LossConfig, stft: StftConfig) -> Loss:

@@ -9,8 +9,6 @@ Sources:
     S. W. Zamir et al., "Multi-stage progressive image restoration", CVPR 2021: the SAM.
     W. Choi et al., "Investigating U-Nets with various intermediate blocks for spectrogram-based
         singing voice separation", ISMIR 2020: the densely connected convolutions (TFC).
-    R. Martin, "Noise power spectral density estimation based on optimal smoothing and minimum
-        statistics", IEEE Trans. Speech and Audio Processing 9(5), 2001: the noise floor.
 
 Tensors are `(batch, frames, bins, channels)`. Everything is Keras 3 and runs on every backend of
 it; only `load_weights` needs TensorFlow, and only for TensorFlow's own checkpoints.
@@ -31,6 +29,13 @@ import numpy as np
 from keras import ops
 
 from config import UnetConfig
+from floors import (
+    POWER_FLOOR,
+    magnitude_and_floor,
+    mirrored_places,
+    slice_axis,
+    steady_tones,
+)
 
 Shape = tuple[int | None, ...]
 Tensor = Any  # a tensor of whichever backend Keras runs on
@@ -40,9 +45,6 @@ DOWN_KERNEL = 4  # side of the convolutions that halve the resolution
 SCALE = 2  # resolution between neighbouring levels, on both axes
 ONE_ROUND = ((0, 0), (1, 1), (1, 1), (0, 0))  # padding of one sample around frames and bins
 INITIAL_STDDEV = 0.05  # of the truncated normal distribution of fresh kernels
-COMPRESSION_FLOOR = 1e-6  # added to |X|^2, so that silence has a finite slope
-FLOOR_REACHES = (1, 3, 9, 27, 81)  # frames; minima of three add up to one over 243 (2.8 s)
-SMOOTHING_REACHES = (1, 3)  # likewise, of the means before it: a window of 9 frames
 WEIGHTS_ENDING = ".weights.h5"
 CHECKPOINT_ROOT = "layer_with_weights-0"  # the network inside its one-layer functional model
 CHECKPOINT_VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
@@ -131,19 +133,10 @@ def _pad_sizes(kernel_size: int) -> tuple[int, int]:
 def _gather_mirrored(inputs: Tensor, before: int, after: int) -> Tensor:
     """Reads every sample of the padded result from its place, in one pass over memory."""
     frames, bins, channels = ops.shape(inputs)[1:]
-    rows, columns = (_mirrored_places(size, before, after) for size in (frames, bins))
+    rows, columns = (mirrored_places(size, before, after) for size in (frames, bins))
     places = ops.reshape(rows[:, None] * bins + columns, (-1,))
     samples = ops.take(ops.reshape(inputs, (-1, frames * bins, channels)), places, axis=1)
     return ops.reshape(samples, (-1, frames + before + after, bins + before + after, channels))
-
-
-def _mirrored_places(length: Any, before: int, after: int) -> Any:
-    """Returns from where each sample of a padded axis comes; `length` may be a tensor."""
-    if isinstance(length, int):  # a constant of the graph
-        phase = np.arange(-before, length + after, dtype="int32") % (2 * length)
-        return np.minimum(phase, 2 * length - 1 - phase)
-    phase = ops.mod(ops.arange(-before, length + after, dtype="int32"), 2 * length)
-    return ops.minimum(phase, 2 * length - 1 - phase)
 
 
 def _pad_with_cheap_gradient(before: int, after: int, sizes: tuple[int, int]) -> Any:
@@ -168,23 +161,13 @@ def _pad_with_cheap_gradient(before: int, after: int, sizes: tuple[int, int]) ->
 def _fold_edges(padded: Tensor, axis: int, before: int, after: int, size: int) -> Tensor:
     """Adds what lies in the padding of an axis to the samples it mirrors, and removes it."""
     end = before + size
-    pieces = [_slice(padded, axis, before, 2 * before)
-              + ops.flip(_slice(padded, axis, 0, before), axis),
-              _slice(padded, axis, 2 * before, end - after)]
+    pieces = [slice_axis(padded, axis, before, 2 * before)
+              + ops.flip(slice_axis(padded, axis, 0, before), axis),
+              slice_axis(padded, axis, 2 * before, end - after)]
     if after:
-        pieces.append(_slice(padded, axis, end - after, end)
-                      + ops.flip(_slice(padded, axis, end, end + after), axis))
+        pieces.append(slice_axis(padded, axis, end - after, end)
+                      + ops.flip(slice_axis(padded, axis, end, end + after), axis))
     return ops.concatenate(pieces, axis=axis)
-
-
-def _slice(inputs: Tensor, axis: int, start: Any, stop: Any) -> Tensor:
-    """Returns samples `start` to `stop` of an axis.
-
-    Indexing means the same, but its gradient takes ten times as long on TensorFlow.
-    """
-    starts, sizes = [0] * len(inputs.shape), list(ops.shape(inputs))
-    starts[axis], sizes[axis] = start, stop - start
-    return ops.slice(inputs, starts, sizes)
 
 
 def _crop(inputs: Tensor, first_frame: int, first_bin: int, frames: Any, bins: Any) -> Tensor:
@@ -245,11 +228,11 @@ def fold_bins(inputs: Tensor, count: int, start: int = 0) -> Tensor:
     above = max(bins - last, 1) if isinstance(bins, int) else ops.maximum(bins - last, 1)
     filled = last - (-above // count) * count
     # More zeros than are ever needed, so that their number need not be known while tracing.
-    inputs = _slice(ops.pad(inputs, ((0, 0), (0, 0), (0, last + count), (0, 0))), 2, 0, filled)
+    inputs = slice_axis(ops.pad(inputs, ((0, 0), (0, 0), (0, last + count), (0, 0))), 2, 0, filled)
     pieces = []
     ends = [first for first, _ in regions[1:]] + [filled]
     for (first, folds), end in zip(regions, ends, strict=True):
-        piece = ops.reshape(_slice(inputs, 2, first, end),
+        piece = ops.reshape(slice_axis(inputs, 2, first, end),
                             (-1, frames, (end - first) // folds, folds * channels))
         unused = (count - folds) * channels
         pieces.append(ops.pad(piece, ((0, 0), (0, 0), (0, 0), (0, unused))) if unused else piece)
@@ -267,11 +250,11 @@ def unfold_bins(inputs: Tensor, count: int, bins: Any, start: int = 0) -> Tensor
     for number, (first, folds) in enumerate(regions):
         is_last = number == len(regions) - 1
         stop = folded if is_last else position + (regions[number + 1][0] - first) // folds
-        piece = _slice(_slice(inputs, 2, position, stop), 3, 0, folds * channels)
+        piece = slice_axis(slice_axis(inputs, 2, position, stop), 3, 0, folds * channels)
         pieces.append(ops.reshape(piece, (-1, frames, (stop - position) * folds, channels)))
         position = stop
     unfolded = ops.concatenate(pieces, axis=2) if len(pieces) > 1 else pieces[0]
-    return _slice(unfolded, 2, 0, bins)
+    return slice_axis(unfolded, 2, 0, bins)
 
 
 def compress(spectrogram: Tensor, exponent: float) -> Tensor:
@@ -289,43 +272,8 @@ def compress(spectrogram: Tensor, exponent: float) -> Tensor:
     # In half precision the slope at the floor would overflow.
     pairs = ops.cast(_split_parts(spectrogram), "float32")
     power = ops.sum(ops.square(pairs), axis=-1, keepdims=True)
-    gain = ops.power(power + COMPRESSION_FLOOR, (exponent - 1.0) / 2.0)
+    gain = ops.power(power + POWER_FLOOR, (exponent - 1.0) / 2.0)
     return ops.cast(ops.reshape(pairs * gain, ops.shape(spectrogram)), spectrogram.dtype)
-
-
-def magnitude_and_floor(spectrogram: Tensor, exponent: float) -> Tensor:
-    """Returns each bin's magnitude and its noise floor: what steady noise never falls below.
-
-    Real and imaginary parts turn from frame to frame, so that a convolution hardly sees that a
-    tone is steady. The floor is the smallest smoothed magnitude within 1.4 s on both sides, as in
-    minimum statistics (Martin 2001). No gradient flows through either.
-
-    Args:
-        spectrogram: `(batch, frames, bins, 2)`.
-        exponent: Magnitudes are raised to it.
-
-    Returns:
-        `(batch, frames, bins, 2)`.
-    """
-    frames = ops.shape(spectrogram)[1]
-    spectrum = ops.cast(ops.stop_gradient(spectrogram), "float32")
-    power = ops.sum(ops.square(spectrum), axis=-1, keepdims=True)
-    magnitude = ops.power(power + COMPRESSION_FLOOR, exponent / 2.0)
-    reach = sum(FLOOR_REACHES) + sum(SMOOTHING_REACHES)
-    floor = ops.take(magnitude, _mirrored_places(frames, reach, reach), axis=1)
-    for step in SMOOTHING_REACHES:
-        before, here, after = _neighbours(floor, step)
-        floor = (before + here + after) / 3.0
-    for step in FLOOR_REACHES:
-        before, here, after = _neighbours(floor, step)
-        floor = ops.minimum(ops.minimum(before, after), here)
-    return ops.cast(ops.concatenate([magnitude, floor], axis=-1), spectrogram.dtype)
-
-
-def _neighbours(inputs: Tensor, step: int) -> list[Tensor]:
-    """Returns the frames `step` before, at and after each frame that has both."""
-    kept = ops.shape(inputs)[1] - 2 * step
-    return [_slice(inputs, 1, start, start + kept) for start in (0, step, 2 * step)]
 
 
 def multiply_complex(left: Tensor, right: Tensor) -> Tensor:
@@ -335,6 +283,33 @@ def multiply_complex(left: Tensor, right: Tensor) -> Tensor:
     product = ops.stack([left_real * right_real - left_imag * right_imag,
                          left_real * right_imag + left_imag * right_real], axis=-1)
     return ops.reshape(product, ops.shape(left))
+
+
+def apply_mask(spectrogram: Tensor, mask: Tensor, tones: Tensor | None = None) -> Tensor:
+    """Returns what a complex mask makes of a spectrogram, and of the tones in it.
+
+    Args:
+        spectrogram: `(batch, frames, bins, parts)`.
+        mask: `(batch, frames, bins, parts)`, or two more channels where there are tones.
+        tones: `(batch, frames, bins, 2)`, see `floors.steady_tones`, for the first bin of each
+            folded one.
+
+    Returns:
+        Shaped as `spectrogram`.
+    """
+    if tones is None:
+        return multiply_complex(spectrogram, mask)
+    parts = spectrogram.shape[-1]
+    for_tones = multiply_complex(tones, mask[..., parts:])
+    unused = ((0, 0), (0, 0), (0, 0), (0, parts - 2))
+    return multiply_complex(spectrogram, mask[..., :parts]) + ops.pad(for_tones, unused)
+
+
+def _find_tones(spectrogram: Tensor, single_bins: int) -> Tensor:
+    """Returns the steady tones of a folded spectrogram's `single_bins`; above there are none."""
+    first_parts = slice_axis(spectrogram, 3, 0, 2)
+    above = slice_axis(first_parts, 2, single_bins, ops.shape(spectrogram)[2])
+    return ops.concatenate([steady_tones(first_parts, single_bins), ops.zeros_like(above)], axis=2)
 
 
 def _split_parts(spectrogram: Tensor) -> Tensor:
@@ -444,7 +419,7 @@ class FeatureExtractor(keras.layers.Layer):
         if self.use_fencoding:
             bins = ops.shape(inputs)[2]
             embeddings = ops.take(frequency_embeddings(bins, inputs.dtype),
-                                  _mirrored_places(bins, *_pad_sizes(self.kernel_size)), axis=2)
+                                  mirrored_places(bins, *_pad_sizes(self.kernel_size)), axis=2)
             over_bins = ops.sum(kernel[:, :, channels:], axis=0, keepdims=True)
             offset = offset + ops.conv(embeddings, over_bins, padding="valid")
         return keras.activations.get(self.activation)(features + offset)
@@ -749,26 +724,30 @@ class SupervisedAttention(keras.layers.Layer):
     Args:
         output: "spectrum": the estimate is the input plus a predicted residual; "mask": the
             residual is the input times a predicted complex mask, which starts at zero.
+        use_steady: bool. The mask has two more channels, for the tones.
         compression: float. Exponent of the magnitudes from which the mask is made.
         use_SAM: bool. Without it the features are returned as they came; the estimate stays.
 
     Call arguments:
         features: `(batch, frames, bins, channels)`.
         spectrogram: `(batch, frames, bins, parts)`, the network's input.
+        tones: `(batch, frames, bins, 2)` with `use_steady`, else None.
 
     Output shape: `[(batch, frames, bins, channels), (batch, frames, bins, parts)]`: features and
         estimate.
     """
 
     def __init__(self, output: str = "spectrum", compression: float = 1.0,
-                 use_SAM: bool = True, **kwargs: Any) -> None:
+                 use_SAM: bool = True, use_steady: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.output_form, self.compression, self.use_sam = output, compression, use_SAM
+        self.use_steady = use_steady
 
     def build(self, features_shape: Shape, spectrogram_shape: Shape) -> None:
         channels, parts = features_shape[-1], spectrogram_shape[-1]
         self.attended = SymmetricConv2D(channels, 3, dtype=self.dtype_policy, name="attended")
-        self.residual = SymmetricConv2D(parts, 3, zero_start=self.output_form == "mask",
+        self.residual = SymmetricConv2D(parts + (2 if self.use_steady else 0), 3,
+                                        zero_start=self.output_form == "mask",
                                         dtype=self.dtype_policy, name="residual")
         self.mask = SymmetricConv2D(channels, 3, activation="sigmoid", dtype=self.dtype_policy,
                                     name="mask")
@@ -777,11 +756,12 @@ class SupervisedAttention(keras.layers.Layer):
         # The published weights have this convolution also where it is not used.
         self.mask.build(spectrogram_shape)
 
-    def call(self, features: Tensor, spectrogram: Tensor) -> list[Tensor]:
+    def call(self, features: Tensor, spectrogram: Tensor,
+             tones: Tensor | None = None) -> list[Tensor]:
         padded = mirror_pad(features, 3)  # for both convolutions that see the features
         residual = self.residual.conv(padded)
         if self.output_form == "mask":
-            residual = multiply_complex(spectrogram, residual)
+            residual = apply_mask(spectrogram, residual, tones)
         estimate = spectrogram + residual
         if not self.use_sam:
             return [features, estimate]
@@ -793,7 +773,8 @@ class SupervisedAttention(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"output": self.output_form,
-                                       "compression": self.compression, "use_SAM": self.use_sam}
+                                       "compression": self.compression, "use_SAM": self.use_sam,
+                                       "use_steady": self.use_steady}
 
 
 @keras.saving.register_keras_serializable(package="denoiser")
@@ -820,15 +801,19 @@ class TwoStageUnet(keras.Model):
         self.unets = [EncoderDecoder(chosen.depth, chosen.channels, chosen.num_tfc,
                                      name=f"unet_{stage}", **common) for stage in stages]
         self.attention = SupervisedAttention(chosen.output, chosen.compression, chosen.use_SAM,
-                                             dtype=self.dtype_policy, name="attention")
-        self.final = SymmetricConv2D(2 * chosen.fold_bins, 3, zero_start=chosen.output == "mask",
-                                     dtype=self.dtype_policy, name="final")
+                                             chosen.use_steady, dtype=self.dtype_policy,
+                                             name="attention")
+        self.final = SymmetricConv2D(2 * chosen.fold_bins + (2 if chosen.use_steady else 0), 3,
+                                     zero_start=chosen.output == "mask", dtype=self.dtype_policy,
+                                     name="final")
 
     def build(self, input_shape: Shape) -> None:
         batch, frames = input_shape[:2]
         folds = self.settings.fold_bins
         folded_shape = (batch, frames, None, 2 * folds)
-        seen_shape = (*folded_shape[:-1], (4 if self.settings.use_floor else 2) * folds)
+        seen = (4 if self.settings.use_floor else 2) * folds
+        seen += 2 if self.settings.use_steady else 0
+        seen_shape = (*folded_shape[:-1], seen)
         filters = self.settings.channels[0]
         features_shape = (*folded_shape[:-1], filters)
         for extractor in self.extractors:
@@ -848,16 +833,20 @@ class TwoStageUnet(keras.Model):
             levels = magnitude_and_floor(inputs, chosen.compression)
             levels = fold_bins(levels, chosen.fold_bins, chosen.fold_start)
             seen = ops.concatenate([seen, levels], axis=-1)
+        tones = None
+        if chosen.use_steady:
+            tones = _find_tones(spectrogram, chosen.fold_start)
+            seen = ops.concatenate([seen, compress(tones, chosen.compression)], axis=-1)
         features = self.unets[0](self.extractors[0](seen))
         estimates = []
         if chosen.num_stages == 2:
-            attended, estimate = self.attention(features, spectrogram)
+            attended, estimate = self.attention(features, spectrogram, tones)
             estimates.append(estimate)
             own = self.extractors[1](seen)
             features = self.unets[1](ops.concatenate([own, attended], axis=-1))
         final = self.final(features)
         if chosen.output == "mask":
-            final = spectrogram + multiply_complex(spectrogram, final)
+            final = spectrogram + apply_mask(spectrogram, final, tones)
         estimates.insert(0, final)
         bins = ops.shape(inputs)[2]
         return [unfold_bins(estimate, chosen.fold_bins, bins, chosen.fold_start)

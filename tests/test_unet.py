@@ -40,6 +40,8 @@ FORMS = {
     "floor": {"use_floor": True},
     "all_options": OPTIONS,
     "octaves": OPTIONS | {"fold_start": 4, "use_floor": True},
+    "steady": OPTIONS | {"fold_start": 4, "use_steady": True},
+    "steady_unfolded": {"fold_start": 6, "use_floor": True, "use_steady": True, "output": "mask"},
     "all_options_one_stage": OPTIONS | {"num_stages": 1, "fold_start": 2},
 }
 
@@ -161,9 +163,36 @@ class Reference:
         floor = np.stack([smooth[place:place + 243].min(axis=0) for place in range(frames)])
         return np.stack([magnitude, floor], axis=-1)
 
-    def estimate(self, x, residual):
+    def find_tones(self, x):
+        """What recurs in the transforms of 32 frames, below `fold_start`; zeros above."""
+        single, frames = self.settings.fold_start, len(x)
+        z = to_complex(x)[:, :, 0]
+        window = np.sin(np.pi * (np.arange(32) + 0.5) / 32)[:, None]**2
+        starts = 4 * np.arange(max(0, int(np.ceil((frames - 32) / 4))) + 1)
+        padded = np.zeros((starts[-1] + 32, single), complex)
+        padded[:frames] = z[:, :single]
+        spectra = np.stack([np.fft.fft(padded[start:start + 32] * window, axis=0)
+                            for start in starts]) / np.sqrt(32)
+        levels = np.sqrt(np.abs(spectra)**2 + 1e-6)
+        levels_around = np.pad(levels, ((41, 41), (0, 0), (0, 0)), mode="symmetric")
+        smooth = sum(levels_around[shift:shift + len(starts) + 80] for shift in range(3)) / 3
+        floor = np.stack([smooth[place:place + 81].min(axis=0) for place in range(len(starts))])
+        spectra = spectra * np.minimum(2.0 * floor / levels, 1.0)
+        total, weight = np.zeros_like(padded), np.zeros((len(padded), 1))
+        for start, spectrum in zip(starts, spectra, strict=True):
+            total[start:start + 32] += np.fft.ifft(spectrum, axis=0) * np.sqrt(32) * window
+            weight[start:start + 32] += window**2
+        tones = np.zeros(x.shape[:2], complex)
+        tones[:, :single] = (total / np.maximum(weight, 0.1 * weight.max()))[:frames]
+        return to_parts(tones[..., None])
+
+    def estimate(self, x, residual, tones):
         if self.settings.output == "mask":
-            residual = to_parts(to_complex(x) * to_complex(residual))
+            mask, parts = to_complex(residual), x.shape[-1] // 2
+            residual = to_complex(x) * mask[..., :parts]
+            if tones is not None:
+                residual[..., :1] += to_complex(tones) * mask[..., parts:]
+            residual = to_parts(residual)
         return x + residual
 
     def __call__(self, spectrogram):
@@ -176,6 +205,10 @@ class Reference:
         if chosen.use_floor:
             levels = self.magnitude_and_floor(spectrogram)
             seen = np.concatenate([seen, fold(levels, widths, chosen.fold_bins)], axis=-1)
+        tones, masks = None, x.shape[-1]
+        if chosen.use_steady:
+            tones, masks = self.find_tones(x), masks + 2
+            seen = np.concatenate([seen, self.compress(tones)], axis=-1)
         seen = self.embed(seen)
         size = chosen.extractor_kernel
         features = self.unet(1, self.conv("conv2d_1", seen, filters, size, activation=self.elu))
@@ -183,15 +216,15 @@ class Reference:
         if chosen.num_stages == 2:
             attended = self.conv("sam_1/conv1", features, filters, 3)
             estimates.append(self.estimate(
-                x, self.conv("sam_1/conv2", features, x.shape[-1], 3)))
+                x, self.conv("sam_1/conv2", features, masks, 3), tones))
             mask = self.conv("sam_1/conv3", self.compress(estimates[0]), filters, 3,
                              activation=lambda y: 0.5 + 0.5 * np.tanh(0.5 * y))
             if chosen.use_SAM:
                 features = attended * mask + features
             own = self.conv("conv2d_2", seen, filters, size, activation=self.elu)
             features = self.unet(2, np.concatenate([own, features], axis=-1))
-        final = self.conv("finalblock/conv2", features, x.shape[-1], 3)
-        estimates.insert(0, self.estimate(x, final) if chosen.output == "mask" else final)
+        final = self.conv("finalblock/conv2", features, masks, 3)
+        estimates.insert(0, self.estimate(x, final, tones) if chosen.output == "mask" else final)
         kept = np.arange(chosen.fold_bins) < np.array(widths)[:, None]
         return [estimate.reshape(frames, len(widths), -1, 2)[:, kept][:, :bins]
                 for estimate in estimates]
@@ -252,7 +285,10 @@ def write_checkpoint(weights, prefix, extra=None):
 @pytest.mark.parametrize("form", FORMS)
 def test_checkpoint_gives_what_the_numpy_network_gives(form, rng, tmp_path):
     reference = Reference(settings_of(form), rng)
-    spectrogram = rng.standard_normal((5, 22, 2)).astype("float32")
+    # Half tones, so that there is something steady; more than one window of the tones' transform.
+    frames = 45 if reference.settings.use_steady else 5
+    spectrogram = rng.standard_normal((frames, 22, 2)) + rng.standard_normal((1, 22, 2))
+    spectrogram = spectrogram.astype("float32")
     expected = reference(spectrogram)
     write_checkpoint(reference.weights, tmp_path / "checkpoint")
     model = unet.build_model_denoise(settings_of(form))
@@ -264,7 +300,7 @@ def test_checkpoint_gives_what_the_numpy_network_gives(form, rng, tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (2, 1), (7, 2), (9, 30)])
-@pytest.mark.parametrize("form", ["golden", "octaves"])
+@pytest.mark.parametrize("form", ["golden", "octaves", "steady"])
 def test_odd_sizes_give_what_the_numpy_network_gives(form, shape, rng, tmp_path):
     reference = Reference(dataclasses.replace(settings_of(form), use_fencoding=shape[1] > 1), rng)
     spectrogram = rng.standard_normal((*shape, 2)).astype("float32")
@@ -375,7 +411,7 @@ def test_settings_from_any_object():
     ("depth", 0), ("depth", 7), ("num_tfc", 0), ("num_stages", 3), ("channels", [4, 0, 4, 4]),
     ("extractor_kernel", 0), ("fold_bins", 0), ("compression", 0.0), ("output", "phase"),
     ("activation", "eluu"), ("depth", "deep"), ("depth", True), ("channels", 8),
-    ("channels", ["a"] * 4), ("fold_start", 3)])
+    ("channels", ["a"] * 4), ("fold_start", 3), ("use_steady", True)])
 def test_bad_settings_are_named(name, value):
     with pytest.raises(ValueError, match=r"`unet\.\w+` must be .* Received: unet\.\w+="):
         unet.build_model_denoise(SimpleNamespace(**{name: value}))
@@ -521,7 +557,7 @@ def test_model_is_saved_whole_and_as_weights(form, rng, tmp_path):
             np.testing.assert_array_equal(one, two)
 
 
-@pytest.mark.parametrize("form", ["golden", "all_options"])
+@pytest.mark.parametrize("form", ["golden", "all_options", "steady"])
 def test_training_moves_every_weight(form, rng):
     model = unet.build_model_denoise(settings_of(form))
     before = model.get_weights()
@@ -544,20 +580,6 @@ def test_fresh_mask_network_returns_its_input(num_stages, fold_bins, rng):
     assert isinstance(outputs, list) and len(outputs) == num_stages
     for output in outputs:
         np.testing.assert_array_equal(output, inputs)
-
-
-def test_floor_follows_steady_tones_and_not_passing_ones():
-    frames = np.arange(500)
-    steady = np.exp(4.2j * frames)  # turns from frame to frame as a 50 Hz tone does
-    passing = np.exp(4.2j * frames) * ((frames > 200) & (frames < 260))
-    spectrogram = np.stack([steady, passing], axis=-1)[None, ..., None]
-    spectrogram = np.concatenate([spectrogram.real, spectrogram.imag], axis=-1).astype("float32")
-    levels = ops.convert_to_numpy(unet.magnitude_and_floor(spectrogram, 0.3))
-    np.testing.assert_allclose(levels[0, :, 0], 1.0, atol=1e-3)
-    np.testing.assert_allclose(levels[0, 205:255, 1, 0], 1.0, atol=1e-3)
-    empty = unet.COMPRESSION_FLOOR**0.15
-    np.testing.assert_allclose(levels[0, :, 1, 1], empty, rtol=1e-3)
-    np.testing.assert_allclose(levels[0, :, 0, 1], 1.0, atol=1e-3)
 
 
 def test_silence_has_finite_gradients(rng):

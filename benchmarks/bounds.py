@@ -1,0 +1,125 @@
+"""Sets the network between a classical method and what no mask can do better.
+
+    python benchmarks/bounds.py                          # the shipped weights
+    python benchmarks/bounds.py weights=FILE test_items=72
+
+Prints the SNR gain in dB on the mixtures of `evaluate.py` of
+
+- log-MMSE (Ephraim and Malah 1985), told the mean spectrum of the very noise in the mixture: more
+  than a stretch of noise alone, from before the recording starts, can tell;
+- the network, which is told nothing;
+- ideal masks, which are made from the clean signal: the Wiener gain |X|^2 / (|X|^2 + |N|^2) of
+  each bin, and the best gain between 0 and 1 (phase-sensitive mask, Erdogan et al. 2015). No
+  method that scales bins can pass the latter, and one that has to guess does not come near.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import scipy.special
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from hydra import compose, initialize_config_dir  # noqa: E402
+
+import config  # noqa: E402
+import dsp  # noqa: E402
+from dataset_loader import Mixer  # noqa: E402
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+PRIOR_SMOOTHING = 0.98  # of the decision-directed estimate (Ephraim and Malah 1984, eq. 51)
+SMALLEST_PRIOR_SNR = 10.0 ** (-25.0 / 10.0)
+LARGEST_POSTERIOR_SNR = 10.0 ** (40.0 / 10.0)
+TINY = 1e-12
+METHODS = ("log-MMSE", "network", "ideal Wiener mask", "ideal phase-sensitive mask")
+
+
+def apply_log_mmse(noisy: np.ndarray, noise_power: np.ndarray) -> np.ndarray:
+    """Returns the log-spectral amplitude estimate (Ephraim and Malah 1985, eq. 20).
+
+    Args:
+        noisy: Complex `(frames, bins)`.
+        noise_power: Mean |N|^2 of each bin, `(bins,)`.
+
+    Returns:
+        Complex `(frames, bins)`.
+    """
+    noise_power = noise_power + TINY
+    estimate = np.empty_like(noisy)
+    before = np.zeros(noise_power.shape)
+    for frame, spectrum in enumerate(noisy):
+        posterior = np.minimum(np.abs(spectrum) ** 2 / noise_power, LARGEST_POSTERIOR_SNR)
+        prior = (PRIOR_SMOOTHING * before / noise_power
+                 + (1.0 - PRIOR_SMOOTHING) * np.maximum(posterior - 1.0, 0.0))
+        prior = np.maximum(prior, SMALLEST_PRIOR_SNR)
+        share = prior / (1.0 + prior)
+        gain = share * np.exp(0.5 * scipy.special.exp1(np.maximum(share * posterior, TINY)))
+        estimate[frame] = np.minimum(gain, 1.0) * spectrum
+        before = np.abs(estimate[frame]) ** 2
+    return estimate
+
+
+def apply_ideal_masks(noisy: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what the two ideal masks make of complex spectra `(frames, bins)`."""
+    noise = noisy - clean
+    wiener = np.abs(clean) ** 2 / (np.abs(clean) ** 2 + np.abs(noise) ** 2 + TINY)
+    best = (clean * noisy.conj()).real / (np.abs(noisy) ** 2 + TINY)
+    return wiener * noisy, np.clip(best, 0.0, 1.0) * noisy
+
+
+def main() -> None:
+    """Measures and prints a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("overrides", nargs="*", help="settings, as those of evaluate.py")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = config.load_config(compose("conf", parser.parse_args().overrides))
+    weights = config.weights_path(cfg)
+    stored = config.stored_unet_config(weights)
+    if stored is not None:
+        cfg.unet, cfg.stft, cfg.dset.reference_dbfs = stored
+    mixer = Mixer(cfg.dset, "test", cfg.seg_len_s_val, carrier=cfg.noise)
+    config.load_backend()
+    import metrics
+    import trainer
+    import unet
+
+    model = unet.build_model_denoise(cfg.unet)
+    unet.load_weights(model, weights)
+    predict = trainer.make_predict(model, cfg)
+
+    def transform(audio: np.ndarray) -> np.ndarray:
+        return dsp.stft(audio, cfg.stft.win_size, cfg.stft.hop_size).view(np.complex64)[..., 0]
+
+    def waveform(spectrum: np.ndarray, samples: int) -> np.ndarray:
+        parts = spectrum.astype(np.complex64)[..., None].view(np.float32)
+        return dsp.istft(parts, cfg.stft.win_size, cfg.stft.hop_size, samples)
+
+    gains = defaultdict(list)
+    for index in tqdm(range(cfg.test_items), disable=None):
+        item = mixer.evaluation_item(index)
+        noisy, clean = transform(item.noisy), transform(item.clean)
+        noise_power = np.mean(np.abs(noisy - clean) ** 2, axis=0)
+        spectra = [apply_log_mmse(noisy, noise_power), *apply_ideal_masks(noisy, clean)]
+        outputs = [waveform(spectrum, len(item.noisy)) for spectrum in spectra]
+        outputs.insert(1, predict(item.noisy[None])[0])
+        before = metrics.snr_db(item.clean, item.noisy)
+        row = [metrics.snr_db(item.clean, output) - before for output in outputs]
+        for key in ((item.category, item.snr_db), ("all", item.snr_db)):
+            gains[key].append(row)
+    lines = ["| category | input_snr_db | items | " + " | ".join(METHODS) + " |",
+             "|" + "---|" * (3 + len(METHODS))]
+    for (category, snr_db), rows in sorted(gains.items()):
+        cells = [category, f"{snr_db:g}", str(len(rows))]
+        cells += [f"{gain:+.1f}" for gain in np.mean(rows, axis=0)]
+        lines.append("| " + " | ".join(cells) + " |")
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
