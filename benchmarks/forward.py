@@ -8,7 +8,8 @@ Prints the floating-point operations counted from the layers' shapes, the float3
 matrix product on the same backend, the time of a forward pass, and that time over
 operations / rate. Products and passes alternate, so that both see the same load of the machine;
 CPU time is given beside the time on the clock because it says the same on a busy machine. With
-`--train` also the time of a training step (TensorFlow only).
+`--train` also the time of a training step, over that of three forward passes' arithmetic
+(TensorFlow only).
 """
 
 from __future__ import annotations
@@ -196,9 +197,10 @@ def main() -> None:
              f"ratio            {ratio[0]:.3f} (CPU time: {ratio[1]:.3f})"]
     if arguments.train:
         train_flops = 3 * arguments.train_batch * count_flops(model, train_frames, stft.bins)
-        lines.append(f"training step    {medians['train'][0]:.3f} s ({medians['train'][1]:.3f} s "
-                     f"CPU), batch {arguments.train_batch} x {train_frames} frames, about "
-                     f"{train_flops / 1e9:.1f} GFLOP")
+        seconds = medians["train"][0]
+        lines += [f"training step    {seconds:.3f} s, batch {arguments.train_batch} x "
+                  f"{train_frames} frames, three forward passes' {train_flops / 1e9:.1f} GFLOP",
+                  f"training ratio   {seconds * rate / train_flops:.3f}"]
     sys.stdout.write("\n".join(lines) + "\n")
 
 
