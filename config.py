@@ -272,7 +272,7 @@ class Config:
     shown_items: int = 3  # validation items that TensorBoard lets one hear and see
     precision: str = "float32"  # or "mixed_float16", "mixed_bfloat16"
     strategy: str = "none"  # or "mirrored" (GPUs of one machine), "multi_worker" (several)
-    loader_workers: int = 1  # threads that read and mix while the network trains
+    loader_workers: int = 1  # that read and mix meanwhile: 1 is a thread, more are processes
 
     def __post_init__(self) -> None:
         for name in ("epochs", "steps_per_epoch", "batch_size", "validation_items", "test_items",

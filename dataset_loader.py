@@ -15,12 +15,16 @@ import hashlib
 import json
 import logging
 import math
+import multiprocessing
 import os
 import re
 import shutil
-from collections import Counter
+import signal
+import threading
+import weakref
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -527,11 +531,10 @@ class Mixer:
         names = [name_noise(kind, True) for kind in KINDS]
         names += [name_noise(kind, False) for kind in sorted(self.noise)]
         folder = Path(self.dset.path_cache) / _hash(json.dumps(ingredients, default=str))[:16]
+        return StemCache(folder, self.dset.cache_items, self.samples, names, self._make_stem)
 
-        def make(number: int) -> Stem:
-            return self._draw_stem(np.random.default_rng([*self.seed, number, CACHE_STREAM]))
-
-        return StemCache(folder, self.dset.cache_items, self.samples, names, make)
+    def _make_stem(self, number: int) -> Stem:
+        return self._draw_stem(np.random.default_rng([*self.seed, number, CACHE_STREAM]))
 
     def _draw_clean(self, category: str, rng: np.random.Generator) -> np.ndarray:
         """Reads one segment; short clips of one group are strung together to fill it."""
@@ -657,7 +660,7 @@ class StemCache:
 
     def __init__(self, folder: Path, count: int, samples: int, noise_names: list[str],
                  make: Callable[[int], Stem]) -> None:
-        self.make, self.noise_names = make, noise_names
+        self.folder, self.make, self.noise_names = folder, make, noise_names
         folder.mkdir(parents=True, exist_ok=True)
         shapes = {"stems.f16": (np.dtype(np.float16), (count, 2, samples)),
                   "notes.u8": (np.dtype(np.uint8), (count, 4))}
@@ -670,6 +673,11 @@ class StemCache:
 
     def __len__(self) -> int:
         return len(self.audio)
+
+    def __reduce__(self) -> tuple[type[StemCache], tuple[Any, ...]]:
+        # A loader's process maps the same files; pickling the maps would copy them.
+        return StemCache, (self.folder, len(self), self.audio.shape[-1], self.noise_names,
+                           self.make)
 
     def __getitem__(self, number: int) -> Stem:
         is_made, category, noise, follows = self.notes[number]
@@ -710,14 +718,28 @@ def _reserve(path: Path, size: int) -> None:
 
 
 WHOLE_BATCH = slice(None)
+HELD_BATCHES = 3  # that a training step may still use while processes make the next ones
+_task: tuple[Any, ...] = ()  # of a process that makes batches
+
+
+def _batch_shape(mixer: Mixer, stft: StftConfig, batch_size: int, share: slice,
+                 ) -> tuple[int, int, int, int, int]:
+    """Returns `(2, items, frames, bins, 2)`: noisy and clean spectra."""
+    frames = dsp.count_frames(mixer.samples, stft.hop_size)
+    return 2, len(range(batch_size)[share]), frames, stft.bins, 2
 
 
 def make_batch(mixer: Mixer, stft: StftConfig, step: int, batch_size: int,
-               share: slice = WHOLE_BATCH) -> tuple[np.ndarray, np.ndarray]:
-    """Returns `share` of training batch number `step`: two arrays `(items, frames, bins, 2)`."""
+               share: slice = WHOLE_BATCH, out: np.ndarray | None = None,
+               ) -> tuple[np.ndarray, np.ndarray]:
+    """Returns `share` of training batch number `step`: two arrays `(items, frames, bins, 2)`.
+
+    They are the halves of `out`, a float32 array `(2, items, frames, bins, 2)`, where it is given.
+    """
     indices = range(step * batch_size, (step + 1) * batch_size)[share]
-    frames = dsp.count_frames(mixer.samples, stft.hop_size)
-    spectra = np.empty((2, len(indices), frames, stft.bins, 2), np.float32)
+    spectra = out
+    if spectra is None:
+        spectra = np.empty(_batch_shape(mixer, stft, batch_size, share), np.float32)
     for place, index in enumerate(indices):
         item = mixer.item(index)
         for spectrum, audio in zip(spectra, (item.noisy, item.clean), strict=True):
@@ -728,45 +750,107 @@ def make_batch(mixer: Mixer, stft: StftConfig, step: int, batch_size: int,
 def numpy_batches(mixer: Mixer, stft: StftConfig, batch_size: int, first_step: int, steps: int,
                   workers: int = 1, share: slice = WHOLE_BATCH,
                   ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields batches made ahead by threads, without TensorFlow.
+    """Yields batches made ahead, in order, without TensorFlow.
 
     Args:
-        mixer: Makes the items.
+        mixer: Makes the items, and counts those that were skipped.
         stft: Transform of the items.
         batch_size: Items in each batch.
         first_step: Number of the first batch.
         steps: Number after the last batch.
-        workers: Threads.
+        workers: 1 for a thread, more for as many processes. Python imports the main script into
+            each, which must therefore start its work under `if __name__ == "__main__"`.
         share: Items of each batch that are wanted.
 
     Yields:
         Noisy and clean spectra `(items, frames, bins, 2)`.
+
+    Raises:
+        BrokenProcessPool: A process was killed. Other errors are those of `Mixer.item`.
     """
-    with ThreadPoolExecutor(workers) as pool:
-        ahead: list[Future] = []
-        for step in range(first_step, steps + 2 * workers):
-            if step < steps:
-                ahead.append(pool.submit(make_batch, mixer, stft, step, batch_size, share))
-            if step >= first_step + 2 * workers and ahead:
-                yield ahead.pop(0).result()
+    if workers > 1:
+        yield from _batches_of_processes(mixer, stft, batch_size, first_step, steps, workers,
+                                         share)
+        return
+    with ThreadPoolExecutor(1) as pool:
+        ahead = deque()
+        for step in range(first_step, steps):
+            ahead.append(pool.submit(make_batch, mixer, stft, step, batch_size, share))
+            if len(ahead) > 2:
+                yield ahead.popleft().result()
         while ahead:
-            yield ahead.pop(0).result()
+            yield ahead.popleft().result()
+
+
+def _batches_of_processes(mixer: Mixer, stft: StftConfig, batch_size: int, first_step: int,
+                          steps: int, workers: int, share: slice,
+                          ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields batches of `numpy_batches` that processes write into slots of shared memory."""
+    shape = _batch_shape(mixer, stft, batch_size, share)
+    ahead = 2 * workers
+    # A fork would copy the locks of TensorFlow's and JAX's threads as they happen to be.
+    context = multiprocessing.get_context("spawn")
+    memory = context.RawArray("f", (ahead + HELD_BATCHES) * math.prod(shape))
+    free = deque(range(ahead + HELD_BATCHES))
+    pool = ProcessPoolExecutor(workers, context, _start_worker,
+                               (mixer, stft, batch_size, share, memory))
+    try:
+        pending = deque()
+        for step in range(first_step, steps + ahead):
+            if step >= first_step + ahead:
+                slot, future = pending.popleft()
+                mixer.skipped.update(future.result())
+                batch = _slot(memory, slot, shape)
+                if free:  # the slot returns when nobody refers to its batch any more
+                    weakref.finalize(batch.base, free.append, slot).atexit = False
+                else:  # someone collects batches: this one is theirs
+                    batch = batch.copy()
+                    free.append(slot)
+            if step < steps:
+                slot = free.popleft()
+                pending.append((slot, pool.submit(_fill_slot, slot, step)))
+            if step >= first_step + ahead:
+                yield batch[0], batch[1]
+                del batch
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _slot(memory: Any, number: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns one slot of `memory` as a float32 array of `shape`, a view with a base of its own."""
+    size = math.prod(shape)
+    return np.frombuffer(memory, np.float32, size, 4 * size * number).reshape(shape)
+
+
+def _start_worker(*task: Any) -> None:
+    """Prepares a process that makes batches: it ends with its parent and leaves Ctrl-C to it."""
+    global _task
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _task = task
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    signal.raise_signal(signal.SIGTERM)
+
+
+def _fill_slot(slot: int, step: int) -> Counter[str]:
+    """Writes batch `step` into its slot, in a worker; returns what was skipped for it."""
+    mixer, stft, batch_size, share, memory = _task
+    before = mixer.skipped.copy()
+    out = _slot(memory, slot, _batch_shape(mixer, stft, batch_size, share))
+    make_batch(mixer, stft, step, batch_size, share, out)
+    return mixer.skipped - before
 
 
 def tf_batches(mixer: Mixer, stft: StftConfig, batch_size: int, first_step: int, steps: int,
                workers: int = 1) -> Any:
-    """Returns the same batches as `numpy_batches` as a `tf.data.Dataset`, made ahead in order."""
+    """Returns the same batches as `numpy_batches` as a `tf.data.Dataset`."""
     # Only this function needs TensorFlow: on Keras's other backends it need not be installed.
     import tensorflow as tf
 
-    frames = dsp.count_frames(mixer.samples, stft.hop_size)
-    shape = (batch_size, frames, stft.bins, 2)
-
-    def make(step: Any) -> Any:
-        noisy, clean = tf.numpy_function(
-            lambda number: make_batch(mixer, stft, int(number), batch_size), [step],
-            (tf.float32, tf.float32), stateful=False)
-        return tf.ensure_shape(noisy, shape), tf.ensure_shape(clean, shape)
-
-    steps_left = tf.data.Dataset.range(first_step, steps)
-    return steps_left.map(make, num_parallel_calls=workers, deterministic=True).prefetch(2)
+    spec = tf.TensorSpec(_batch_shape(mixer, stft, batch_size, WHOLE_BATCH)[1:], tf.float32)
+    return tf.data.Dataset.from_generator(
+        lambda: numpy_batches(mixer, stft, batch_size, first_step, steps, workers),
+        output_signature=(spec, spec)).prefetch(2)

@@ -1,7 +1,7 @@
 """How many seconds of mixed audio the loader makes in a second, and where its time goes.
 
-    python benchmarks/loader.py                       # the starter corpus, two threads
-    python benchmarks/loader.py --threads 1 --profile # one thread, by function
+    python benchmarks/loader.py                       # the starter corpus, two processes
+    python benchmarks/loader.py --workers 1 --profile # one thread, by function
     python benchmarks/loader.py dset.cache_items=200  # from a cache, which is filled first
     python benchmarks/loader.py --train 10            # how long training steps wait for it
 
@@ -59,7 +59,7 @@ def measure_waiting(cfg: config.Config, mixer: Mixer, steps: int) -> str:
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--train", type=int, default=0, metavar="STEPS",
@@ -75,20 +75,23 @@ def main() -> None:
     if arguments.train:
         sys.stdout.write(measure_waiting(cfg, mixer, arguments.train))
         return
-    threads = 1 if arguments.profile else arguments.threads
-    batches = numpy_batches(mixer, cfg.stft, cfg.batch_size, 0, WARM_UP + arguments.steps, threads)
+    workers = 1 if arguments.profile else arguments.workers
+    batches = numpy_batches(mixer, cfg.stft, cfg.batch_size, 0, WARM_UP + arguments.steps, workers)
     for _ in range(WARM_UP):
         next(batches)
     profile = cProfile.Profile()
     clock, cpu = time.perf_counter(), time.process_time()
     if arguments.profile:
         profile.enable()
-    count = sum(1 for _ in batches)
+    for _ in range(arguments.steps):
+        next(batches)
     profile.disable()
     clock, cpu = time.perf_counter() - clock, time.process_time() - cpu
-    seconds = count * cfg.batch_size * cfg.seg_len_s_train
+    seconds = arguments.steps * cfg.batch_size * cfg.seg_len_s_train
     sys.stdout.write(f"{seconds:.0f} s of audio in {clock:.2f} s: {seconds / clock:.0f} s/s with "
-                     f"{threads} threads, {seconds / cpu:.0f} s for each second of CPU time\n")
+                     f"{workers} worker{'s' * (workers > 1)}\n")
+    if workers == 1:  # the time of other processes is not counted
+        sys.stdout.write(f"{seconds / cpu:.0f} s for each second of processor time\n")
     if arguments.profile:
         pstats.Stats(profile).sort_stats("cumtime").print_stats(30)
 

@@ -1,9 +1,13 @@
 """Finding, splitting, reading and mixing, on small files made here."""
 
 import csv
+import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -221,16 +225,75 @@ def test_validation_is_the_same_on_every_run_and_training_follows_its_seed(dset)
     assert np.any(first.item(7).noisy != first.item(8).noisy)
 
 
-def test_tf_data_and_numpy_feed_the_same_batches_from_any_step(dset):
+def test_a_thread_processes_and_tf_data_feed_the_same_batches_from_any_step(dset):
     mixer = Mixer(dset, "train", 0.3)
-    numpy_fed = list(dataset_loader.numpy_batches(mixer, STFT, 2, 0, 5, workers=2))
-    tf_fed = list(dataset_loader.tf_batches(mixer, STFT, 2, 2, 5, workers=2).as_numpy_iterator())
-    assert len(numpy_fed) == 5 and len(tf_fed) == 3
-    for (noisy, clean), (tf_noisy, tf_clean) in zip(numpy_fed[2:], tf_fed, strict=True):
-        np.testing.assert_array_equal(noisy, tf_noisy)
-        np.testing.assert_array_equal(clean, tf_clean)
     frames = dsp.count_frames(mixer.samples, 128)
-    assert numpy_fed[0][0].shape == (2, frames, 257, 2)
+    alone = list(dataset_loader.numpy_batches(mixer, STFT, 2, 0, 9))
+    assert len(alone) == 9 and alone[0][0].shape == (2, frames, 257, 2)
+    together = list(dataset_loader.numpy_batches(mixer, STFT, 2, 0, 9, workers=2))
+    tf_fed = list(dataset_loader.tf_batches(mixer, STFT, 2, 6, 9, workers=2).as_numpy_iterator())
+    shared = list(dataset_loader.numpy_batches(mixer, STFT, 2, 4, 9, 2, share=slice(1, 2)))
+    np.testing.assert_array_equal(together, alone)
+    np.testing.assert_array_equal(tf_fed, alone[6:])
+    np.testing.assert_array_equal(shared, np.array(alone)[4:, :, 1:2])
+
+
+def test_batches_of_processes_stay_as_they_are_while_someone_holds_them(dset):
+    mixer = Mixer(dset, "train", 0.3)
+    batches = dataset_loader.numpy_batches(mixer, STFT, 2, 0, 40, workers=2)
+    _, held = next(batches)
+    kept = held.copy()
+    for _ in range(20):  # more than there are slots
+        noisy, clean = next(batches)
+    np.testing.assert_array_equal(held, kept)
+    np.testing.assert_array_equal((noisy, clean), dataset_loader.make_batch(mixer, STFT, 20, 2))
+    batches.close()
+    assert not multiprocessing.active_children()
+
+
+def test_processes_report_what_they_skip_and_what_stops_them(folders, dset):
+    dset.mix = MixConfig(0.0, 0.0, 1.0)
+    mixer = Mixer(dset, "train", 0.3, seed=2)
+    silenced = mixer.clips["music"][0].path
+    soundfile.write(silenced, np.zeros(3 * SAMPLE_RATE), SAMPLE_RATE)
+    list(dataset_loader.numpy_batches(mixer, STFT, 2, 0, 20))
+    expected, mixer.skipped = mixer.skipped, Counter()
+    list(dataset_loader.numpy_batches(mixer, STFT, 2, 0, 20, workers=2))
+    assert mixer.skipped == expected and expected["silent"] > 0
+    for clip in mixer.clips["music"]:
+        soundfile.write(clip.path, np.zeros(3 * SAMPLE_RATE), SAMPLE_RATE)
+    with pytest.raises(ValueError, match="audible music"):
+        list(dataset_loader.numpy_batches(mixer, STFT, 2, 0, 20, workers=2))
+    assert not multiprocessing.active_children()
+
+
+FEED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from config import DsetConfig, StftConfig
+from dataset_loader import Mixer, numpy_batches
+mixer = Mixer(DsetConfig(path_music=[sys.argv[2] + "/music"], path_noise=[sys.argv[2] + "/noise"]),
+              "train", 0.3)
+for _ in numpy_batches(mixer, StftConfig(512, 128), 2, 0, 10**6, workers=2):
+    print("fed", flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
+def test_processes_end_with_a_parent_that_is_killed_or_interrupted(folders, name):
+    parent = subprocess.Popen([sys.executable, "-c", FEED, str(ROOT), str(folders)], text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              start_new_session=True)
+    assert parent.stdout.readline() == "fed\n"
+    number = getattr(signal, name)
+    if name == "SIGKILL":
+        parent.kill()
+    else:
+        os.killpg(parent.pid, number)  # as a terminal does: to all processes
+    # The pipes end when the last process that writes to them has ended.
+    parent.communicate(timeout=120)
+    assert parent.returncode == -number
 
 
 def test_colour_changes_the_spectrum_and_not_the_length(rng):
