@@ -53,7 +53,7 @@ GAP_SECONDS = (0.02, 0.4)  # silence between clips that are strung together
 MIXING_KEYS = ("cache_items", "path_cache", "snr_db", "level_db", "share_clean", "share_silent",
                "reference_dbfs")
 SPARED_BYTES = 2**30  # that a cache leaves free for checkpoints
-STEM_VERSION = 1  # raised when the same settings give other stems
+STEM_VERSION = 2  # raised when the same settings give other stems
 CACHE_STREAM = 1  # sets the seeds of stems apart from those of mixtures
 EVALUATION_SNRS_DB = (3.0, 10.0, 20.0)
 HORN_BASS_HZ = (80.0, 250.0)
@@ -64,7 +64,6 @@ DRIVE_DB = (-6.0, 12.0)  # of saturation
 BAND_LIMIT_HZ = (3000.0, 14000.0)
 FOLLOWING_KINDS = ("film", "tape")
 COLOUR_KNOTS_HZ = 40.0 * 2.0 ** np.arange(10)
-NOISE_QUALITY = "MQ"  # of soxr, for noise at another speed
 CHANNEL_SUFFIX = re.compile(r"[_-](L|R|left|right)$", re.IGNORECASE)
 
 
@@ -257,7 +256,8 @@ def read_segment(path: Path, start_seconds: float, seconds: float) -> np.ndarray
         rate = stream.samplerate
         stream.seek(min(round(start_seconds * rate), stream.frames))
         audio = stream.read(round(seconds * rate), dtype="float32", always_2d=True)
-    return dsp.resample(audio.mean(axis=1), rate, SAMPLE_RATE)
+    mono = audio.mean(axis=1) if audio.shape[1] > 1 else audio[:, 0]
+    return dsp.resample(mono, rate, SAMPLE_RATE)
 
 
 @functools.lru_cache(maxsize=256)
@@ -279,17 +279,19 @@ def _knot_places(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def shape_noise(noise: np.ndarray, spread_db: float, highpass_hz: float, rng: np.random.Generator,
-                ) -> np.ndarray:
+                samples: int | None = None) -> np.ndarray:
     """Gives noise a smooth random colour and takes away what the network does not hear.
 
     Few recordings thus stand for many discs. The filters apply to the spectrum of the whole
     stretch: noise may well wrap around its ends.
 
     Args:
-        noise: Array `(samples,)`.
+        noise: Array of any length.
         spread_db: Standard deviation of the colour's knots, one each octave from 40 Hz.
         highpass_hz: Of `dsp.highpass`.
         rng: Source of randomness.
+        samples: Length of the result, that of `noise` when absent. Longer noise is heard as fast
+            and as high as it takes to fit, shorter noise as slow.
 
     Returns:
         float32 array `(samples,)`, at a gain at which its power is 1 with what lies below
@@ -298,10 +300,15 @@ def shape_noise(noise: np.ndarray, spread_db: float, highpass_hz: float, rng: np
     Raises:
         ValueError: `noise` is silent.
     """
-    removed = 0.0
-    if spread_db > 0.0 or highpass_hz > 0.0:
-        size = scipy.fft.next_fast_len(len(noise), real=True)
-        spectrum = scipy.fft.rfft(noise, size)
+    samples, removed = samples or len(noise), 0.0
+    if spread_db > 0.0 or highpass_hz > 0.0 or samples != len(noise):
+        size = scipy.fft.next_fast_len(samples, real=True)
+        if samples == len(noise):
+            spectrum = scipy.fft.rfft(noise, size)
+        else:
+            whole = scipy.fft.rfft(noise)
+            whole *= np.float32(size / len(noise))
+            spectrum = dsp.fit_length(whole, size // 2 + 1)
         if spread_db > 0.0:
             knots_db = rng.normal(0.0, spread_db, len(COLOUR_KNOTS_HZ))
             knots_db += np.linspace(-1, 1, len(knots_db)) * rng.normal(0.0, spread_db)
@@ -309,16 +316,32 @@ def shape_noise(noise: np.ndarray, spread_db: float, highpass_hz: float, rng: np
             index, part = _knot_places(size)
             spectrum *= np.exp(knots[index] + np.diff(knots)[index] * part)
         if highpass_hz > 0.0:
-            gain = dsp.highpass_gain(highpass_hz, SAMPLE_RATE, size)
-            low = slice(1, round(2.0 * highpass_hz * size / SAMPLE_RATE))  # one above all is 1
-            removed = 2.0 * float(np.sum(np.abs(spectrum[low]) ** 2 * (1.0 - gain[low] ** 2))) / (
-                size * len(noise))
-            spectrum *= gain
-        noise = scipy.fft.irfft(spectrum, size)[: len(noise)]
+            low = slice(0, dsp.count_low_bins(highpass_hz, SAMPLE_RATE, size))
+            gain = dsp.highpass_gain(highpass_hz, SAMPLE_RATE, size)[low]
+            heard = slice(1, None)  # a constant offset is no power
+            removed = 2.0 * float(np.sum(np.abs(spectrum[low][heard]) ** 2
+                                         * (1.0 - gain[heard] ** 2))) / (size * samples)
+            spectrum[low] *= gain
+        noise = scipy.fft.irfft(spectrum, size, overwrite_x=True)[:samples]
     power = dsp.power(noise) + removed
     if power <= 0.0:
         raise ValueError("`noise` must not be silent: no gain reaches the requested SNR.")
     return (noise * np.float32(1.0 / np.sqrt(power))).astype(np.float32, copy=False)
+
+
+def _butterworth(order: int, cutoff_hz: float, passes: str) -> np.ndarray:
+    """Returns second-order sections as `scipy.signal.butter` does for an even order, much sooner.
+
+    Its general design takes longer than filtering two seconds.
+    """
+    warped = np.tan(np.pi * cutoff_hz / SAMPLE_RATE)
+    damping = 2.0 * warped * np.cos(np.pi * np.arange(1, order, 2) / (2 * order))
+    total = 1.0 + damping + warped**2
+    ones = np.ones_like(total)
+    zeros = {"low": warped**2 * np.array([1.0, 2.0, 1.0]),
+             "high": np.array([1.0, -2.0, 1.0])}[passes]
+    poles = [ones, 2.0 * (warped**2 - 1.0) / total, (1.0 - damping + warped**2) / total]
+    return np.column_stack([zeros / total[:, None], *poles])
 
 
 def sound_through_horn(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -327,9 +350,7 @@ def sound_through_horn(audio: np.ndarray, rng: np.random.Generator) -> np.ndarra
     Acoustic recordings hold some 170 to 2,000 Hz well and ring at the horn's air resonances
     (Copeland 2008, on acoustic recordings); each is a second-order peak in parallel.
     """
-    bass = scipy.signal.butter(2, rng.uniform(*HORN_BASS_HZ), "highpass", fs=SAMPLE_RATE,
-                               output="sos")
-    heard = scipy.signal.sosfilt(bass, audio)
+    heard = scipy.signal.sosfilt(_butterworth(2, rng.uniform(*HORN_BASS_HZ), "high"), audio)
     rung = heard
     for _ in range(int(rng.integers(2, 5))):
         frequency_hz = float(np.exp(rng.uniform(*np.log(HORN_RESONANCE_HZ))))
@@ -350,8 +371,7 @@ def saturate(audio: np.ndarray, drive_db: float) -> np.ndarray:
 
 def limit_band(audio: np.ndarray, high_hz: float) -> np.ndarray:
     """Low-passes `audio` as an old microphone or cutter would (Butterworth, 36 dB an octave)."""
-    sections = scipy.signal.butter(6, high_hz, fs=SAMPLE_RATE, output="sos")
-    return scipy.signal.sosfilt(sections, audio).astype(np.float32)
+    return scipy.signal.sosfilt(_butterworth(6, high_hz, "low"), audio).astype(np.float32)
 
 
 # --- Mixing ----------------------------------------------------------------------------------
@@ -361,7 +381,7 @@ def limit_band(audio: np.ndarray, high_hz: float) -> np.ndarray:
 class Stem:
     """A clean segment and the noise that was drawn with it, before they are mixed.
 
-    Arrays are `(samples,)`; those of a cache are float16.
+    Arrays are `(samples,)`, float32.
     """
 
     clean: np.ndarray
@@ -496,12 +516,12 @@ class Mixer:
         if not with_noise:
             return Stem(clean, np.zeros_like(clean), category, "none")
         noise = shape_noise(self._draw_noise(kind, generated, clean, follows, rng),
-                            self.dset.noise_db_spread, self.highpass_hz, rng)
+                            self.dset.noise_db_spread, self.highpass_hz, rng, self.samples)
         return Stem(clean, noise, category, name_noise(kind, generated), follows)
 
     def _mix(self, stem: Stem, other: Stem, snr_db: float, level_db: float) -> Mixture:
         """Adds the noise of `other` to the clean segment of `stem`."""
-        clean = stem.clean.astype(np.float32, copy=False)
+        clean = stem.clean
         clean_power = noise_power = dsp.power(clean)
         if snr_db == float("-inf"):
             clean, clean_power = np.zeros_like(clean), 0.0
@@ -591,6 +611,7 @@ class Mixer:
 
     def _draw_noise(self, kind: str, generated: bool, clean: np.ndarray, follows: bool,
                     rng: np.random.Generator) -> np.ndarray:
+        """Returns noise for `shape_noise`; recorded noise is as long as its speed requires."""
         if generated:
             return carrier_noise.generate(kind, self.samples, rng, carrier=self.carrier,
                                           signal=clean if follows else None)
@@ -604,19 +625,16 @@ class Mixer:
                 self._skip(path, error)
                 continue
             speed = float(rng.uniform(*self.dset.noise_speed)) if self.split == "train" else 1.0
-            samples = self.samples if speed == 1.0 else round(self.samples * speed) + 1
+            # Another machine hums and rattles at another pitch.
+            samples = self.samples if speed == 1.0 else scipy.fft.next_fast_len(
+                round(self.samples * speed), real=True)
             if len(noise):
                 noise = self._extend(noise, samples, kind, rng)
-                if dsp.power(noise) > 0.0:
-                    break
+                if np.ptp(noise) > 0.0:
+                    return noise
             self.skipped["silent noise"] += 1
-        else:
-            raise ValueError(f"`dset.path_noise` must hold audible {kind} noise for {self.split}: "
-                             f"{MOST_REDRAWS} stretches in a row were silent or unreadable.")
-        if speed != 1.0:  # another machine hums and rattles at another pitch
-            noise = dsp.resample(noise, SAMPLE_RATE * speed, SAMPLE_RATE, NOISE_QUALITY)
-            noise = np.resize(noise, self.samples)  # a rounding may leave one sample too many
-        return noise
+        raise ValueError(f"`dset.path_noise` must hold audible {kind} noise for {self.split}: "
+                         f"{MOST_REDRAWS} stretches in a row were silent or unreadable.")
 
     def _skip(self, path: Path, error: Exception) -> None:
         """Counts a file that cannot be read and says so once."""
@@ -682,15 +700,28 @@ class StemCache:
     def __getitem__(self, number: int) -> Stem:
         is_made, category, noise, follows = self.notes[number]
         # After a power cut the note of a stem may be there without its sound.
-        if not is_made or not self.audio[number, 0].any():
+        if not is_made or not self.audio[number, 0].view(np.uint16).any():
             stem = self.make(number)
             self.audio[number] = stem.clean, stem.noise
             self.notes[number, 1:] = (CATEGORIES.index(stem.category),
                                       self.noise_names.index(stem.noise_name), stem.follows)
             self.notes[number, 0] = 1  # last: a process that is killed leaves no half stem
             _, category, noise, follows = self.notes[number]
-        return Stem(*self.audio[number], CATEGORIES[category], self.noise_names[noise],
+        return Stem(*_widen(self.audio[number]), CATEGORIES[category], self.noise_names[noise],
                     bool(follows))
+
+
+def _widen(halves: np.ndarray) -> np.ndarray:
+    """Returns float16 as float32, exactly; seven times faster than NumPy where all are finite.
+
+    Sign, exponent and mantissa move to their places; a product mends the exponent's offset.
+    """
+    bits = halves.view(np.int16).astype(np.int32)
+    bits <<= 13
+    bits &= np.int32(-0x70002000)  # what the sign left in the exponent's upper bits
+    wide = bits.view(np.float32)
+    wide *= np.float32(2.0**112)
+    return wide
 
 
 def _reserve(path: Path, size: int) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.signal
 import soundfile
 
 import dataset_loader
@@ -318,6 +319,35 @@ def test_rumble_that_is_not_heard_counts_in_the_noise_power(rng):
     np.testing.assert_allclose(shaped[middle] * np.sqrt(5.5), expected[middle], atol=0.05)
     with pytest.raises(ValueError, match="silent"):
         dataset_loader.shape_noise(np.zeros(1000, np.float32), 3.0, 20.0, rng)
+
+
+@pytest.mark.parametrize("length", [15000, 20000, 20011, 27000])
+def test_noise_of_another_length_is_heard_at_another_speed(rng, length):
+    times = np.arange(length) / SAMPLE_RATE
+    tone = np.sin(2.0 * np.pi * 3000.0 * times).astype(np.float32)
+    tone += 0.5 * np.sin(2.0 * np.pi * 20000.0 * times).astype(np.float32)
+    shaped = dataset_loader.shape_noise(tone, 0.0, 0.0, rng, 20000)
+    assert shaped.shape == (20000,) and shaped.dtype == np.float32
+    assert dsp.power(shaped) == pytest.approx(1.0, rel=1e-4)
+    spectrum = np.abs(np.fft.rfft(shaped * np.hanning(20000)))
+    assert np.argmax(spectrum) == pytest.approx(3000.0 * length / SAMPLE_RATE, abs=1.0)
+    top = 20000.0 * length / SAMPLE_RATE  # beyond the last bin it would fold back
+    assert (spectrum[5000:].max() > 0.1 * spectrum.max()) == (top < 10000)
+
+
+@pytest.mark.parametrize(("order", "hz", "passes"), [(6, 3000.0, "low"), (6, 14000.0, "low"),
+                                                     (2, 80.0, "high"), (2, 250.0, "high")])
+def test_butterworth_sections_are_those_of_scipy(order, hz, passes):
+    expected = scipy.signal.butter(order, hz, passes, fs=SAMPLE_RATE, output="sos")
+    responses = [scipy.signal.sosfreqz(sections, 500)[1] for sections in (
+        dataset_loader._butterworth(order, hz, passes), expected)]
+    np.testing.assert_allclose(*responses, atol=1e-9)
+
+
+def test_halves_are_widened_exactly():
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)]
+    np.testing.assert_array_equal(dataset_loader._widen(halves), halves.astype(np.float32))
 
 
 def cached(dset, folders, **settings):
