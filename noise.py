@@ -364,12 +364,14 @@ class _Events:
         amplitude = _gain(np.minimum(level, LOUDEST_DB))
         if self.signed:
             amplitude = amplitude * sign
-        out = np.zeros(max(CHUNK, len(self.tail)) + length)
+        size = max(CHUNK, len(self.tail)) + length
         if len(onset):
             index = onset[:, None] + np.arange(length)
-            out[:CHUNK + length] += np.bincount(
+            out = np.bincount(
                 index.ravel(), (self.bank[shape] * amplitude[:, None].astype(np.float32)).ravel(),
-                CHUNK + length)
+                size)
+        else:
+            out = np.zeros(size)
         out[:len(self.tail)] += self.tail
         self.tail = out[CHUNK:]
         return out[:CHUNK].astype(np.float32)
