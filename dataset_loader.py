@@ -381,7 +381,7 @@ def limit_band(audio: np.ndarray, high_hz: float) -> np.ndarray:
 class Stem:
     """A clean segment and the noise that was drawn with it, before they are mixed.
 
-    Arrays are `(samples,)`, float32.
+    Arrays are `(samples,)`; those of a cache are float16.
     """
 
     clean: np.ndarray
@@ -521,7 +521,7 @@ class Mixer:
 
     def _mix(self, stem: Stem, other: Stem, snr_db: float, level_db: float) -> Mixture:
         """Adds the noise of `other` to the clean segment of `stem`."""
-        clean = stem.clean
+        clean = _widen(stem.clean)
         clean_power = noise_power = dsp.power(clean)
         if snr_db == float("-inf"):
             clean, clean_power = np.zeros_like(clean), 0.0
@@ -534,7 +534,7 @@ class Mixer:
         gain = np.float32(gain)
         if noise_power == 0.0:
             return Mixture(gain * clean, gain * clean, stem.category, "none", snr_db)
-        noisy = clean + np.float32(np.sqrt(noise_power)) * other.noise
+        noisy = clean + np.float32(np.sqrt(noise_power)) * _widen(other.noise)
         return Mixture(gain * noisy, gain * clean, stem.category, other.noise_name, snr_db)
 
     def _open_cache(self) -> StemCache:
@@ -653,6 +653,21 @@ class Mixer:
         return noise[start : start + samples]
 
 
+def _widen(audio: np.ndarray) -> np.ndarray:
+    """Returns finite float16 as float32, exactly and seven times as fast as NumPy.
+
+    Sign, exponent and mantissa move to their places; a product mends the exponent's offset.
+    """
+    if audio.dtype != np.float16:
+        return audio
+    bits = audio.view(np.int16).astype(np.int32)
+    bits <<= 13
+    bits &= np.int32(-0x70002000)  # what the sign left in the exponent's upper bits
+    wide = bits.view(np.float32)
+    wide *= np.float32(2.0**112)
+    return wide
+
+
 def name_noise(kind: str, generated: bool) -> str:
     """Returns what a mixture says of its noise."""
     return f"{kind} {'generated' if generated else 'recorded'}"
@@ -707,21 +722,8 @@ class StemCache:
                                       self.noise_names.index(stem.noise_name), stem.follows)
             self.notes[number, 0] = 1  # last: a process that is killed leaves no half stem
             _, category, noise, follows = self.notes[number]
-        return Stem(*_widen(self.audio[number]), CATEGORIES[category], self.noise_names[noise],
+        return Stem(*self.audio[number], CATEGORIES[category], self.noise_names[noise],
                     bool(follows))
-
-
-def _widen(halves: np.ndarray) -> np.ndarray:
-    """Returns float16 as float32, exactly; seven times faster than NumPy where all are finite.
-
-    Sign, exponent and mantissa move to their places; a product mends the exponent's offset.
-    """
-    bits = halves.view(np.int16).astype(np.int32)
-    bits <<= 13
-    bits &= np.int32(-0x70002000)  # what the sign left in the exponent's upper bits
-    wide = bits.view(np.float32)
-    wide *= np.float32(2.0**112)
-    return wide
 
 
 def _reserve(path: Path, size: int) -> None:
