@@ -62,6 +62,7 @@ HORN_RESONANCE_DB = (3.0, 12.0)
 HORN_QUALITY = (2.0, 10.0)
 DRIVE_DB = (-6.0, 12.0)  # of saturation
 BAND_LIMIT_HZ = (3000.0, 14000.0)
+CUTOFFS_PER_OCTAVE = 40
 FOLLOWING_KINDS = ("film", "tape")
 COLOUR_KNOTS_HZ = 40.0 * 2.0 ** np.arange(10)
 CHANNEL_SUFFIX = re.compile(r"[_-](L|R|left|right)$", re.IGNORECASE)
@@ -329,19 +330,15 @@ def shape_noise(noise: np.ndarray, spread_db: float, highpass_hz: float, rng: np
     return (noise * np.float32(1.0 / np.sqrt(power))).astype(np.float32, copy=False)
 
 
-def _butterworth(order: int, cutoff_hz: float, passes: str) -> np.ndarray:
-    """Returns second-order sections as `scipy.signal.butter` does for an even order, much sooner.
+@functools.lru_cache(maxsize=512)
+def _butterworth(order: int, cutoff_hz: float, kind: str) -> np.ndarray:
+    """Returns second-order sections; to design them takes longer than to filter with them."""
+    return scipy.signal.butter(order, cutoff_hz, kind, fs=SAMPLE_RATE, output="sos")
 
-    Its general design takes longer than filtering two seconds.
-    """
-    warped = np.tan(np.pi * cutoff_hz / SAMPLE_RATE)
-    damping = 2.0 * warped * np.cos(np.pi * np.arange(1, order, 2) / (2 * order))
-    total = 1.0 + damping + warped**2
-    ones = np.ones_like(total)
-    zeros = {"low": warped**2 * np.array([1.0, 2.0, 1.0]),
-             "high": np.array([1.0, -2.0, 1.0])}[passes]
-    poles = [ones, 2.0 * (warped**2 - 1.0) / total, (1.0 - damping + warped**2) / total]
-    return np.column_stack([zeros / total[:, None], *poles])
+
+def _round_cutoff(hz: float) -> float:
+    """Returns `hz` to a fortieth of an octave, so that few filters have to be designed."""
+    return float(2.0 ** (np.round(CUTOFFS_PER_OCTAVE * np.log2(hz)) / CUTOFFS_PER_OCTAVE))
 
 
 def sound_through_horn(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -350,7 +347,8 @@ def sound_through_horn(audio: np.ndarray, rng: np.random.Generator) -> np.ndarra
     Acoustic recordings hold some 170 to 2,000 Hz well and ring at the horn's air resonances
     (Copeland 2008, on acoustic recordings); each is a second-order peak in parallel.
     """
-    heard = scipy.signal.sosfilt(_butterworth(2, rng.uniform(*HORN_BASS_HZ), "high"), audio)
+    bass_hz = _round_cutoff(rng.uniform(*HORN_BASS_HZ))
+    heard = scipy.signal.sosfilt(_butterworth(2, bass_hz, "highpass"), audio)
     rung = heard
     for _ in range(int(rng.integers(2, 5))):
         frequency_hz = float(np.exp(rng.uniform(*np.log(HORN_RESONANCE_HZ))))
@@ -371,7 +369,8 @@ def saturate(audio: np.ndarray, drive_db: float) -> np.ndarray:
 
 def limit_band(audio: np.ndarray, high_hz: float) -> np.ndarray:
     """Low-passes `audio` as an old microphone or cutter would (Butterworth, 36 dB an octave)."""
-    return scipy.signal.sosfilt(_butterworth(6, high_hz, "low"), audio).astype(np.float32)
+    sections = _butterworth(6, _round_cutoff(high_hz), "lowpass")
+    return scipy.signal.sosfilt(sections, audio).astype(np.float32)
 
 
 # --- Mixing ----------------------------------------------------------------------------------

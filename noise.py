@@ -35,9 +35,7 @@ BAND_HZ = 1000.0 * 10.0 ** (np.arange(-15, 14) / 10.0)  # centres of the third o
 
 # How noise is rendered:
 TAPS = 4097  # of the filter that colours hiss
-CHUNK = 29504  # samples rendered at once; three make two seconds
-BLOCKS = 4  # into which a chunk of hiss is divided: the processor transforms four at a time
-BLOCK_SIZE = 12000  # of their transforms; holds a block and TAPS
+CHUNK = 29504  # samples rendered at once; with TAPS a fast transform, and three make two seconds
 COARSE = 64  # samples between the points of what changes slowly
 ENVELOPE_SECONDS = 0.01  # half the window over which a signal's level is taken
 SHAPES = 48  # different clicks in one noise
@@ -172,17 +170,13 @@ class _Hiss:
         response = fft.rfft(kernel, CHUNK + TAPS - 1)
         above = int(LEVEL_HZ / sample_rate * (CHUNK + TAPS - 1))
         power = 2.0 * np.sum(np.abs(response[above:]) ** 2) / (CHUNK + TAPS - 1)
-        self.response = fft.rfft((kernel / np.sqrt(power)).astype(np.float32), BLOCK_SIZE)
+        self.response = (response / np.sqrt(power)).astype(np.complex64)
         self.last = rng.standard_normal(TAPS - 1, dtype=np.float32)
 
     def render(self) -> np.ndarray:
         white = np.concatenate([self.last, self.rng.standard_normal(CHUNK, dtype=np.float32)])
         self.last = white[CHUNK:]
-        step = CHUNK // BLOCKS
-        blocks = np.lib.stride_tricks.sliding_window_view(white, step + TAPS - 1)[::step]
-        spectra = fft.rfft(blocks, BLOCK_SIZE)
-        spectra *= self.response
-        return fft.irfft(spectra, BLOCK_SIZE)[:, TAPS - 1:step + TAPS - 1].ravel()
+        return fft.irfft(fft.rfft(white) * self.response)[TAPS - 1:]
 
 
 class _Swing:
