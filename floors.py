@@ -66,35 +66,60 @@ def steady_tones(spectrogram: Tensor, bins: int) -> Tensor:
     Returns:
         `(batch, frames, bins, 2)`. Subtracted from the spectrogram it leaves what is not steady.
     """
-    batch, frames = ops.shape(spectrogram)[:2]
+    frames = ops.shape(spectrogram)[1]
     spectrum = ops.cast(ops.stop_gradient(spectrogram), "float32")
-    spectrum = slice_axis(spectrum, 2, 0, bins)
+    transform = _fourier_matrix()
+    rows = _cut_windows(slice_axis(spectrum, 2, 0, bins))
+    rows = ops.matmul(rows, ops.convert_to_tensor(transform))
+    shape = ops.shape(rows)
+    tones = ops.reshape(rows, (*shape[:-1], TONE_FRAMES, 2))
+    magnitude = ops.sqrt(ops.sum(ops.square(tones), axis=-1, keepdims=True) + POWER_FLOOR)
+    floor = _find_floor(magnitude, TONE_SMOOTHING_REACHES, TONE_FLOOR_REACHES)
+    tones = tones * ops.minimum(TONE_BIAS * floor / magnitude, 1.0)
+    back = ops.convert_to_tensor(np.ascontiguousarray(transform.T))
+    rows = ops.matmul(ops.reshape(tones, shape), back)
+    return ops.cast(_join_windows(rows, frames), spectrogram.dtype)
+
+
+def _cut_windows(spectrum: Tensor) -> Tensor:
+    """Returns rows of frames that overlap, real and imaginary parts in turn.
+
+    Args:
+        spectrum: `(batch, frames, bins, 2)`.
+
+    Returns:
+        `(batch, windows, bins, 2 * TONE_FRAMES)`; zeros fill up the last window.
+    """
+    _, frames, bins, _ = ops.shape(spectrum)
     windows = _count_windows(frames)
     # More zeros than are ever needed, so that their number need not be known while tracing.
     spectrum = ops.pad(spectrum, ((0, 0), (0, TONE_FRAMES), (0, 0), (0, 0)))
     starts = TONE_HOP * ops.arange(windows, dtype="int32")
     places = ops.reshape(starts[:, None] + np.arange(TONE_FRAMES, dtype="int32"), (-1,))
-    pieces = ops.reshape(ops.take(spectrum, places, axis=1),
-                         (-1, windows, TONE_FRAMES, bins, 2))
-    # Each bin's window of complex frames becomes a row, to be multiplied by a matrix.
-    rows = ops.reshape(ops.transpose(pieces, (0, 1, 3, 2, 4)),
+    pieces = ops.reshape(ops.take(spectrum, places, axis=1), (-1, windows, TONE_FRAMES, bins, 2))
+    return ops.reshape(ops.transpose(pieces, (0, 1, 3, 2, 4)),
                        (-1, windows, bins, 2 * TONE_FRAMES))
-    transform = _fourier_matrix()
-    tones = ops.matmul(rows, ops.convert_to_tensor(transform))
-    tones = ops.reshape(tones, (-1, windows, bins, TONE_FRAMES, 2))
-    magnitude = ops.sqrt(ops.sum(ops.square(tones), axis=-1, keepdims=True) + POWER_FLOOR)
-    floor = _find_floor(magnitude, TONE_SMOOTHING_REACHES, TONE_FLOOR_REACHES)
-    tones = tones * ops.minimum(TONE_BIAS * floor / magnitude, 1.0)
-    rows = ops.matmul(ops.reshape(tones, (-1, windows, bins, 2 * TONE_FRAMES)),
-                      ops.convert_to_tensor(np.ascontiguousarray(transform.T)))
-    pieces = ops.transpose(ops.reshape(rows, (-1, windows, bins, TONE_FRAMES, 2)),
-                           (0, 1, 3, 2, 4))
-    total = overlap_add(ops.reshape(pieces, (-1, windows, TONE_FRAMES, 2 * bins)), TONE_HOP)
+
+
+def _join_windows(rows: Tensor, frames: Any) -> Tensor:
+    """Adds windowed rows where they overlap and divides by the sum of the squared windows.
+
+    Args:
+        rows: As from `_cut_windows`.
+        frames: How many there were.
+
+    Returns:
+        `(batch, frames, bins, 2)`.
+    """
+    _, windows, bins, _ = ops.shape(rows)
+    pieces = ops.reshape(rows, (-1, windows, bins, TONE_FRAMES, 2))
+    pieces = ops.reshape(ops.transpose(pieces, (0, 1, 3, 2, 4)),
+                         (-1, windows, TONE_FRAMES, 2 * bins))
     squares = ops.convert_to_tensor(_tone_window() ** 2)[None, None, :, None]
     weights = overlap_add(ops.tile(squares, (1, windows, 1, 1)), TONE_HOP)
-    total = total / ops.maximum(weights, LEAST_OVERLAP * ops.max(weights))
-    total = ops.reshape(slice_axis(total, 1, 0, frames), (batch, frames, bins, 2))
-    return ops.cast(total, spectrogram.dtype)
+    weights = ops.maximum(weights, LEAST_OVERLAP * ops.max(weights))
+    spectrum = slice_axis(overlap_add(pieces, TONE_HOP) / weights, 1, 0, frames)
+    return ops.reshape(spectrum, (-1, frames, bins, 2))
 
 
 def _count_windows(frames: Any) -> Any:
