@@ -52,11 +52,11 @@ class SingleWorker:
         """Returns the context in which model and optimiser are made."""
         return contextlib.nullcontext()
 
-    def batches(self, mixer: Mixer, stft: StftConfig, first_step: int, steps: int, threads: int,
+    def batches(self, mixer: Mixer, stft: StftConfig, first_step: int, steps: int, workers: int,
                 ) -> Iterator[tuple[Any, Any]]:
         """Yields noisy and clean spectra `(batch, frames, bins, 2)` of each step."""
         make = tf_batches if keras.backend.backend() == "tensorflow" else numpy_batches
-        return iter(make(mixer, stft, self.batch_size, first_step, steps, threads))
+        return iter(make(mixer, stft, self.batch_size, first_step, steps, workers))
 
     def make_train_step(self, model: keras.Model, optimizer: keras.optimizers.Optimizer,
                         loss: Loss, weights: list[float], gradient_clip: float | None) -> TrainStep:
@@ -103,7 +103,7 @@ class DistributedWorkers:
         """Returns the context in which model and optimiser are made."""
         return self.strategy.scope()
 
-    def batches(self, mixer: Mixer, stft: StftConfig, first_step: int, steps: int, threads: int,
+    def batches(self, mixer: Mixer, stft: StftConfig, first_step: int, steps: int, workers: int,
                 ) -> Iterator[tuple[Any, Any]]:
         """Yields this worker's share of each step's noisy and clean spectra, by device."""
         own = self.batch_size * self.local_replicas // self.replicas
@@ -114,7 +114,7 @@ class DistributedWorkers:
             return self.strategy.experimental_distribute_values_from_function(
                 lambda context: parts[context.replica_id_in_sync_group % self.local_replicas])
 
-        for noisy, clean in numpy_batches(mixer, stft, self.batch_size, first_step, steps, threads,
+        for noisy, clean in numpy_batches(mixer, stft, self.batch_size, first_step, steps, workers,
                                           share):
             yield split(noisy), split(clean)
 
