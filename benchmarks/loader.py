@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from hydra import compose, initialize_config_dir  # noqa: E402
 
 import config  # noqa: E402
-from dataset_loader import Mixer, numpy_batches  # noqa: E402
+from dataset_loader import Mixer, make_batch, numpy_batches  # noqa: E402
 
 WARM_UP = 20  # batches, after which all noise is in memory and the transforms are planned
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -75,8 +75,13 @@ def main() -> None:
     if arguments.train:
         sys.stdout.write(measure_waiting(cfg, mixer, arguments.train))
         return
-    workers = 1 if arguments.profile else arguments.workers
-    batches = numpy_batches(mixer, cfg.stft, cfg.batch_size, 0, WARM_UP + arguments.steps, workers)
+    steps = WARM_UP + arguments.steps
+    if arguments.profile:  # a profile sees its own thread alone
+        workers = 1
+        batches = (make_batch(mixer, cfg.stft, step, cfg.batch_size) for step in range(steps))
+    else:
+        workers = arguments.workers
+        batches = numpy_batches(mixer, cfg.stft, cfg.batch_size, 0, steps, workers)
     for _ in range(WARM_UP):
         next(batches)
     profile = cProfile.Profile()
