@@ -10,7 +10,7 @@ Prints the SNR gain in dB on the mixtures of `evaluate.py` of
 - the network, which is told nothing;
 - ideal masks, which are made from the clean signal: the Wiener gain |X|^2 / (|X|^2 + |N|^2) of
   each bin, and the best gain between 0 and 1 (phase-sensitive mask, Erdogan et al. 2015). No
-  method that scales bins can pass the latter, and one that has to guess does not come near.
+  method that gives each bin such a gain can pass the latter.
 """
 
 from __future__ import annotations
