@@ -596,7 +596,7 @@ def test_silence_has_finite_gradients(rng):
     assert all(np.isfinite(gradient).all() for gradient in gradients)
 
 
-@pytest.mark.parametrize("form", ["golden", "octaves"])
+@pytest.mark.parametrize("form", ["golden", "octaves", "steady"])
 def test_sizes_may_be_unknown_while_tracing(form, rng):
     tf = pytest.importorskip("tensorflow")
     if keras.backend.backend() != "tensorflow":
