@@ -317,12 +317,11 @@ def shape_noise(noise: np.ndarray, spread_db: float, highpass_hz: float, rng: np
             index, part = _knot_places(size)
             spectrum *= np.exp(knots[index] + np.diff(knots)[index] * part)
         if highpass_hz > 0.0:
-            low = slice(0, dsp.count_low_bins(highpass_hz, SAMPLE_RATE, size))
-            gain = dsp.highpass_gain(highpass_hz, SAMPLE_RATE, size)[low]
-            heard = slice(1, None)  # a constant offset is no power
-            removed = 2.0 * float(np.sum(np.abs(spectrum[low][heard]) ** 2
-                                         * (1.0 - gain[heard] ** 2))) / (size * samples)
-            spectrum[low] *= gain
+            gain = dsp.highpass_gain(highpass_hz, SAMPLE_RATE, size)
+            low = slice(1, round(2.0 * highpass_hz * size / SAMPLE_RATE))  # one above all is 1
+            removed = 2.0 * float(np.sum(np.abs(spectrum[low]) ** 2 * (1.0 - gain[low] ** 2))) / (
+                size * samples)
+            spectrum *= gain
         noise = scipy.fft.irfft(spectrum, size, overwrite_x=True)[:samples]
     power = dsp.power(noise) + removed
     if power <= 0.0:

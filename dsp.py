@@ -266,11 +266,6 @@ def highpass_gain(cutoff_hz: float, rate: float, size: int) -> np.ndarray:
     return scipy.fft.rfft(np.bincount(places, taps, size)).real.astype(np.float32)
 
 
-def count_low_bins(cutoff_hz: float, rate: float, size: int) -> int:
-    """Returns how many bins of a real transform of `size` samples `highpass` changes."""
-    return min(round(2.0 * cutoff_hz * size / rate), size // 2) + 1
-
-
 def highpass(audio: np.ndarray, cutoff_hz: float, rate: float, wrap: bool = False) -> np.ndarray:
     """Removes what lies below `cutoff_hz` without any shift in time or phase.
 
@@ -281,8 +276,7 @@ def highpass(audio: np.ndarray, cutoff_hz: float, rate: float, wrap: bool = Fals
         audio: Array `(..., samples)`.
         cutoff_hz: Where the gain is one half; 0 changes nothing.
         rate: Samples per second.
-        wrap: Whether end and beginning may hear each other, which is several times faster. What
-            lies above twice the cutoff then stays as it is; else the pass band ripples by 0.3 %.
+        wrap: Whether end and beginning may hear each other, which takes half the time.
 
     Returns:
         float32 array of the same shape.
@@ -291,44 +285,14 @@ def highpass(audio: np.ndarray, cutoff_hz: float, rate: float, wrap: bool = Fals
         return audio
     samples = audio.shape[-1]
     if wrap:
-        return _without_lows(audio.astype(np.float32, copy=False), cutoff_hz, rate)
-    taps = _highpass_taps(cutoff_hz, rate)
-    size, delay = scipy.fft.next_fast_len(samples + len(taps) - 1, real=True), len(taps) // 2
-    filtered = scipy.fft.irfft(scipy.fft.rfft(audio, size)
-                               * _highpass_response(cutoff_hz, rate, size), size)
+        size, delay = scipy.fft.next_fast_len(samples, real=True), 0
+        response = highpass_gain(cutoff_hz, rate, size)
+    else:
+        taps = _highpass_taps(cutoff_hz, rate)
+        size, delay = scipy.fft.next_fast_len(samples + len(taps) - 1, real=True), len(taps) // 2
+        response = _highpass_response(cutoff_hz, rate, size)
+    filtered = scipy.fft.irfft(scipy.fft.rfft(audio, size) * response, size)
     return filtered[..., delay : delay + samples].astype(np.float32, copy=False)
-
-
-@functools.lru_cache(maxsize=8)
-def _low_bins(cutoff_hz: float, rate: float, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what `_without_lows` needs: turns `(bins, columns)` and the share taken of each."""
-    bins = count_low_bins(cutoff_hz, rate, size)
-    columns = max(count for count in range(1, max(1, size // (2 * bins)) + 1)
-                  if size % count == 0)
-    turns = np.exp(-2j * np.pi / size * np.outer(np.arange(bins), np.arange(columns)))
-    taken = 1.0 - highpass_gain(cutoff_hz, rate, size)[:bins]
-    return turns.astype(np.complex64), (taken / columns).astype(np.float32)
-
-
-def _without_lows(audio: np.ndarray, cutoff_hz: float, rate: float) -> np.ndarray:
-    """Filters `(..., samples)` around a circle: only the few bins that change are computed.
-
-    A sample's number is `columns * row + column`. Short transforms along the rows, one for each
-    column, are turned by the column's delay and added: the first step of Cooley and Tukey's
-    transform, of which the highest bins are left out.
-    """
-    samples = audio.shape[-1]
-    size = scipy.fft.next_fast_len(samples, real=True)
-    turns, taken = _low_bins(cutoff_hz, rate, size)
-    bins, columns = turns.shape
-    padded = audio
-    if size > samples:
-        padded = np.pad(audio, [(0, 0)] * (audio.ndim - 1) + [(0, size - samples)])
-    table = padded.reshape(*audio.shape[:-1], -1, columns)
-    low = scipy.fft.rfft(table, axis=-2)[..., :bins, :]
-    low = (np.sum(low * turns, axis=-1) * taken)[..., None] * turns.conj()
-    low = scipy.fft.irfft(low, size // columns, axis=-2).reshape(padded.shape)
-    return audio - low[..., :samples]
 
 
 def fit_length(audio: np.ndarray, samples: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Sets the network between a classical method and what no mask can do better.
 
-    python benchmarks/bounds.py                          # the shipped weights
+    python benchmarks/bounds.py test_items=144           # the model card's table
     python benchmarks/bounds.py weights=FILE test_items=72
 
 Prints the SNR gain in dB on the mixtures of `evaluate.py` of

@@ -287,8 +287,7 @@ def test_highpass_that_wraps_does_the_same_away_from_the_ends(rng):
     plain, wrapped = (dsp.highpass(audio, 20.0, SAMPLE_RATE, wrap) for wrap in (False, True))
     inner = slice(SAMPLE_RATE, 2 * SAMPLE_RATE)
     assert wrapped.shape == audio.shape and wrapped.dtype == np.float32
-    # What is left is the ripple of the plain filter's pass band, a four-hundredth at most.
-    assert level_db((wrapped - plain)[:, inner], plain[:, inner]) < -60.0
+    assert level_db((wrapped - plain)[:, inner], plain[:, inner]) < -80.0
     assert dsp.highpass(audio[:, :100], 20.0, SAMPLE_RATE, wrap=True).shape == (2, 100)
 
 
