@@ -37,7 +37,7 @@ import soundfile
 import dsp
 import noise as carrier_noise
 from carriers import KINDS, CarrierConfig
-from config import CATEGORIES, SAMPLE_RATE, SPLITS, DsetConfig, StftConfig
+from config import CATEGORIES, SAMPLE_RATE, SPLITS, DsetConfig
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,10 @@ MIXING_KEYS = ("cache_items", "path_cache", "snr_db", "level_db", "share_clean",
 SPARED_BYTES = 2**30  # that a cache leaves free for checkpoints
 STEM_VERSION = 2  # raised when the same settings give other stems
 CACHE_STREAM = 1  # sets the seeds of stems apart from those of mixtures
+REEL_STREAM = 2  # and those of reels
+REELS = 4  # generated noises of each kind that mixtures draw from at a time
+REEL_ITEMS = 256  # mixtures after which a new one takes the oldest one's place
+REEL_SEGMENTS = 4  # length of a reel in segments
 EVALUATION_SNRS_DB = (3.0, 10.0, 20.0)
 HORN_BASS_HZ = (80.0, 250.0)
 HORN_RESONANCE_HZ = (250.0, 3500.0)
@@ -413,6 +417,7 @@ class Mixer:
         self.carrier, self.highpass_hz = carrier or CarrierConfig(), highpass_hz
         self.seed = [seed if split == "train" else 0, SPLITS.index(split)]
         self.skipped: Counter[str] = Counter()
+        self.reels: dict[tuple[str, int], np.ndarray] = {}
         self.clips: dict[str, list[Clip]] = {}
         self.groups: dict[str, dict[str, list[int]]] = {}
         for clip in find_clips(dset):
@@ -468,7 +473,7 @@ class Mixer:
             snr_db = float("-inf")
         level_db = float(rng.uniform(*self.dset.level_db))
         if self.cache is None:
-            stem = other = self._draw_stem(rng, with_noise=snr_db < float("inf"))
+            stem = other = self._draw_stem(rng, index, with_noise=snr_db < float("inf"))
         else:
             stem, other = (self.cache[int(number)] for number in rng.integers(len(self.cache),
                                                                               size=2))
@@ -497,8 +502,9 @@ class Mixer:
         rounds = -(-items // len(self.categories))
         return self.categories[:items], list(EVALUATION_SNRS_DB[:rounds])
 
-    def _draw_stem(self, rng: np.random.Generator, with_noise: bool = True) -> Stem:
-        """Draws what a training mixture is made of."""
+    def _draw_stem(self, rng: np.random.Generator, index: int | None = None,
+                   with_noise: bool = True) -> Stem:
+        """Draws what training mixture `index`, or a stem of the cache, is made of."""
         category = str(rng.choice(self.categories, p=self.shares))
         generated = rng.random() < self.dset.share_generated or not self.noise
         kinds = KINDS if generated else sorted(self.noise)
@@ -513,8 +519,11 @@ class Mixer:
             clean = dsp.highpass(clean, self.highpass_hz, SAMPLE_RATE, wrap=True)
         if not with_noise:
             return Stem(clean, np.zeros_like(clean), category, "none")
-        noise = shape_noise(self._draw_noise(kind, generated, clean, follows, rng),
-                            self.dset.noise_db_spread, self.highpass_hz, rng, self.samples)
+        if generated and not follows and index is not None:
+            noise = self._draw_from_reels(kind, index, rng)
+        else:
+            noise = self._draw_noise(kind, generated, clean, follows, rng)
+        noise = shape_noise(noise, self.dset.noise_db_spread, self.highpass_hz, rng, self.samples)
         return Stem(clean, noise, category, name_noise(kind, generated), follows)
 
     def _mix(self, stem: Stem, other: Stem, snr_db: float, level_db: float) -> Mixture:
@@ -633,6 +642,22 @@ class Mixer:
             self.skipped["silent noise"] += 1
         raise ValueError(f"`dset.path_noise` must hold audible {kind} noise for {self.split}: "
                          f"{MOST_REDRAWS} stretches in a row were silent or unreadable.")
+
+    def _draw_from_reels(self, kind: str, index: int, rng: np.random.Generator) -> np.ndarray:
+        """Takes a stretch of one of the generated noises of `kind` around mixture `index`.
+
+        To draw a noise of its own for each mixture takes several times as long.
+        """
+        number = index // REEL_ITEMS + int(rng.integers(REELS))
+        if (kind, number) not in self.reels:
+            if len(self.reels) >= 2 * REELS * len(KINDS):
+                del self.reels[next(iter(self.reels))]  # the oldest
+            own = np.random.default_rng([*self.seed, number, KINDS.index(kind), REEL_STREAM])
+            self.reels[kind, number] = carrier_noise.generate(
+                kind, REEL_SEGMENTS * self.samples, own, carrier=self.carrier)
+        reel = self.reels[kind, number]
+        start = int(rng.integers(len(reel) - self.samples + 1))
+        return reel[start : start + self.samples]
 
     def _skip(self, path: Path, error: Exception) -> None:
         """Counts a file that cannot be read and says so once."""
@@ -753,39 +778,33 @@ HELD_BATCHES = 3  # that a training step may still use while processes make the 
 _task: tuple[Any, ...] = ()  # of a process that makes batches
 
 
-def _batch_shape(mixer: Mixer, stft: StftConfig, batch_size: int, share: slice,
-                 ) -> tuple[int, int, int, int, int]:
-    """Returns `(2, items, frames, bins, 2)`: noisy and clean spectra."""
-    frames = dsp.count_frames(mixer.samples, stft.hop_size)
-    return 2, len(range(batch_size)[share]), frames, stft.bins, 2
+def _batch_shape(mixer: Mixer, batch_size: int, share: slice) -> tuple[int, int, int]:
+    """Returns `(2, items, samples)`: noisy and clean."""
+    return 2, len(range(batch_size)[share]), mixer.samples
 
 
-def make_batch(mixer: Mixer, stft: StftConfig, step: int, batch_size: int,
-               share: slice = WHOLE_BATCH, out: np.ndarray | None = None,
-               ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns `share` of training batch number `step`: two arrays `(items, frames, bins, 2)`.
+def make_batch(mixer: Mixer, step: int, batch_size: int, share: slice = WHOLE_BATCH,
+               out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Returns `share` of training batch number `step`: two arrays `(items, samples)`.
 
-    They are the halves of `out`, a float32 array `(2, items, frames, bins, 2)`, where it is given.
+    They are the halves of `out`, a float32 array `(2, items, samples)`, where it is given.
     """
     indices = range(step * batch_size, (step + 1) * batch_size)[share]
-    spectra = out
-    if spectra is None:
-        spectra = np.empty(_batch_shape(mixer, stft, batch_size, share), np.float32)
+    if out is None:
+        out = np.empty(_batch_shape(mixer, batch_size, share), np.float32)
+    noisy, clean = out
     for place, index in enumerate(indices):
         item = mixer.item(index)
-        for spectrum, audio in zip(spectra, (item.noisy, item.clean), strict=True):
-            dsp.stft(audio, stft.win_size, stft.hop_size, out=spectrum[place])
-    return spectra[0], spectra[1]
+        noisy[place], clean[place] = item.noisy, item.clean
+    return noisy, clean
 
 
-def numpy_batches(mixer: Mixer, stft: StftConfig, batch_size: int, first_step: int, steps: int,
-                  workers: int = 1, share: slice = WHOLE_BATCH,
-                  ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def numpy_batches(mixer: Mixer, batch_size: int, first_step: int, steps: int, workers: int = 1,
+                  share: slice = WHOLE_BATCH) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields batches made ahead, in order, without TensorFlow.
 
     Args:
         mixer: Makes the items, and counts those that were skipped.
-        stft: Transform of the items.
         batch_size: Items in each batch.
         first_step: Number of the first batch.
         steps: Number after the last batch.
@@ -794,37 +813,36 @@ def numpy_batches(mixer: Mixer, stft: StftConfig, batch_size: int, first_step: i
         share: Items of each batch that are wanted.
 
     Yields:
-        Noisy and clean spectra `(items, frames, bins, 2)`.
+        Noisy and clean waveforms `(items, samples)`, float32.
 
     Raises:
         BrokenProcessPool: A process was killed. Other errors are those of `Mixer.item`.
     """
     if workers > 1:
-        yield from _batches_of_processes(mixer, stft, batch_size, first_step, steps, workers,
-                                         share)
+        yield from _batches_of_processes(mixer, batch_size, first_step, steps, workers, share)
         return
     with ThreadPoolExecutor(1) as pool:
         ahead = deque()
         for step in range(first_step, steps):
-            ahead.append(pool.submit(make_batch, mixer, stft, step, batch_size, share))
+            ahead.append(pool.submit(make_batch, mixer, step, batch_size, share))
             if len(ahead) > 2:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
 
 
-def _batches_of_processes(mixer: Mixer, stft: StftConfig, batch_size: int, first_step: int,
-                          steps: int, workers: int, share: slice,
+def _batches_of_processes(mixer: Mixer, batch_size: int, first_step: int, steps: int,
+                          workers: int, share: slice,
                           ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields batches of `numpy_batches` that processes write into slots of shared memory."""
-    shape = _batch_shape(mixer, stft, batch_size, share)
+    shape = _batch_shape(mixer, batch_size, share)
     ahead = 2 * workers
     # A fork would copy the locks of TensorFlow's and JAX's threads as they happen to be.
     context = multiprocessing.get_context("spawn")
     memory = context.RawArray("f", (ahead + HELD_BATCHES) * math.prod(shape))
     free = deque(range(ahead + HELD_BATCHES))
     pool = ProcessPoolExecutor(workers, context, _start_worker,
-                               (mixer, stft, batch_size, share, memory))
+                               (mixer, batch_size, share, memory))
     try:
         pending = deque()
         for step in range(first_step, steps + ahead):
@@ -868,20 +886,20 @@ def _end_with_parent() -> None:
 
 def _fill_slot(slot: int, step: int) -> Counter[str]:
     """Writes batch `step` into its slot, in a worker; returns what was skipped for it."""
-    mixer, stft, batch_size, share, memory = _task
+    mixer, batch_size, share, memory = _task
     before = mixer.skipped.copy()
-    out = _slot(memory, slot, _batch_shape(mixer, stft, batch_size, share))
-    make_batch(mixer, stft, step, batch_size, share, out)
+    out = _slot(memory, slot, _batch_shape(mixer, batch_size, share))
+    make_batch(mixer, step, batch_size, share, out)
     return mixer.skipped - before
 
 
-def tf_batches(mixer: Mixer, stft: StftConfig, batch_size: int, first_step: int, steps: int,
-               workers: int = 1) -> Any:
+def tf_batches(mixer: Mixer, batch_size: int, first_step: int, steps: int, workers: int = 1,
+               ) -> Any:
     """Returns the same batches as `numpy_batches` as a `tf.data.Dataset`."""
     # Only this function needs TensorFlow: on Keras's other backends it need not be installed.
     import tensorflow as tf
 
-    spec = tf.TensorSpec(_batch_shape(mixer, stft, batch_size, WHOLE_BATCH)[1:], tf.float32)
+    spec = tf.TensorSpec(_batch_shape(mixer, batch_size, WHOLE_BATCH)[1:], tf.float32)
     return tf.data.Dataset.from_generator(
-        lambda: numpy_batches(mixer, stft, batch_size, first_step, steps, workers),
+        lambda: numpy_batches(mixer, batch_size, first_step, steps, workers),
         output_signature=(spec, spec)).prefetch(2)

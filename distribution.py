@@ -13,11 +13,43 @@ from typing import Any
 import keras
 import numpy as np
 
+import tensor_dsp
 from config import StftConfig
 from dataset_loader import Mixer, numpy_batches, tf_batches
 from losses import Loss
 
 TrainStep = Callable[[Any, Any], Any]
+
+
+class OnWaveforms(keras.Model):
+    """A network as it is trained: on waveforms, which the device turns into spectra.
+
+    Args:
+        network: Maps spectra to a list of estimates, one for each stage.
+        loss: Of one stage, of target and estimate `(batch, frames, bins, 2)`.
+        weights: Of each stage's loss.
+        stft: The transform between waveforms and spectra.
+
+    Input shape: `(batch, samples)`.
+    Output shape: that of `network`.
+    """
+
+    def __init__(self, network: keras.Model, loss: Loss, weights: list[float],
+                 stft: StftConfig) -> None:
+        # Whatever the network computes in, what it is given comes in single precision.
+        super().__init__(name="on_waveforms", dtype="float32")
+        self.network, self.stage_loss, self.weights_of_stages = network, loss, weights
+        self.stft = stft
+
+    def call(self, inputs: Any) -> list[Any]:
+        return self.network(tensor_dsp.stft(inputs, self.stft), training=True)
+
+    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None,
+                     sample_weight: Any = None, training: bool = True) -> Any:
+        """Returns the weighted sum of the losses of all stages for clean waveforms `y`."""
+        target = tensor_dsp.stft(y, self.stft)
+        return sum(weight * self.stage_loss(target, estimate) for weight, estimate
+                   in zip(self.weights_of_stages, y_pred, strict=True))
 
 
 def make_workers(strategy: str, batch_size: int) -> SingleWorker | DistributedWorkers:
@@ -52,32 +84,29 @@ class SingleWorker:
         """Returns the context in which model and optimiser are made."""
         return contextlib.nullcontext()
 
-    def batches(self, mixer: Mixer, stft: StftConfig, first_step: int, steps: int, workers: int,
+    def batches(self, mixer: Mixer, first_step: int, steps: int, workers: int,
                 ) -> Iterator[tuple[Any, Any]]:
-        """Yields noisy and clean spectra `(batch, frames, bins, 2)` of each step."""
+        """Yields noisy and clean waveforms `(batch, samples)` of each step."""
         make = tf_batches if keras.backend.backend() == "tensorflow" else numpy_batches
-        return iter(make(mixer, stft, self.batch_size, first_step, steps, workers))
+        return iter(make(mixer, self.batch_size, first_step, steps, workers))
 
-    def make_train_step(self, model: keras.Model, optimizer: keras.optimizers.Optimizer,
-                        loss: Loss, weights: list[float], gradient_clip: float | None) -> TrainStep:
-        """Returns a function of noisy and clean spectra that updates `model` and returns the loss.
+    def make_train_step(self, trained: OnWaveforms, optimizer: keras.optimizers.Optimizer,
+                        gradient_clip: float | None) -> TrainStep:
+        """Returns a function of noisy and clean waveforms that makes a step and returns the loss.
 
         Args:
-            model: Returns a list of estimates, one for each stage.
+            trained: The network and its loss.
             optimizer: Clips gradients by itself.
-            loss: Of one stage.
-            weights: Of each stage's loss.
             gradient_clip: Unused: the optimiser knows it.
         """
-        stages = len(weights)
-        model.compile(optimizer, loss=[loss] * stages, loss_weights=weights,
-                      auto_scale_loss=False,
-                      # XLA's convolutions are several times slower than oneDNN's on a CPU.
-                      jit_compile=keras.backend.backend() == "jax")
+        # XLA gains nothing on a CPU with TensorFlow and takes more memory; JAX knows nothing else.
+        trained.compile(optimizer, auto_scale_loss=False,
+                        jit_compile=keras.backend.backend() == "jax")
+        trained.network.optimizer = optimizer  # its state is saved with the network's
 
         def step(noisy: Any, clean: Any) -> float:
-            model.reset_metrics()  # or Keras returns running means
-            return model.train_on_batch(noisy, [clean] * stages, return_dict=True)["loss"]
+            trained.reset_metrics()  # or Keras returns running means
+            return trained.train_on_batch(noisy, clean, return_dict=True)["loss"]
 
         return step
 
@@ -103,9 +132,9 @@ class DistributedWorkers:
         """Returns the context in which model and optimiser are made."""
         return self.strategy.scope()
 
-    def batches(self, mixer: Mixer, stft: StftConfig, first_step: int, steps: int, workers: int,
+    def batches(self, mixer: Mixer, first_step: int, steps: int, workers: int,
                 ) -> Iterator[tuple[Any, Any]]:
-        """Yields this worker's share of each step's noisy and clean spectra, by device."""
+        """Yields this worker's share of each step's noisy and clean waveforms, by device."""
         own = self.batch_size * self.local_replicas // self.replicas
         share = slice(self.index * own, (self.index + 1) * own)
 
@@ -114,27 +143,27 @@ class DistributedWorkers:
             return self.strategy.experimental_distribute_values_from_function(
                 lambda context: parts[context.replica_id_in_sync_group % self.local_replicas])
 
-        for noisy, clean in numpy_batches(mixer, stft, self.batch_size, first_step, steps, workers,
+        for noisy, clean in numpy_batches(mixer, self.batch_size, first_step, steps, workers,
                                           share):
             yield split(noisy), split(clean)
 
-    def make_train_step(self, model: keras.Model, optimizer: keras.optimizers.Optimizer,
-                        loss: Loss, weights: list[float], gradient_clip: float | None) -> TrainStep:
-        """Returns a function that updates `model` on all workers; as `SingleWorker`'s.
+    def make_train_step(self, trained: OnWaveforms, optimizer: keras.optimizers.Optimizer,
+                        gradient_clip: float | None) -> TrainStep:
+        """Returns a function that updates the network on all workers; as `SingleWorker`'s.
 
         Keras's own step does not run under several workers, and would clip each one's gradients
         before they are added.
         """
         import tensorflow as tf
 
-        model.optimizer = optimizer  # its state is saved with the model's
+        model = trained.network
+        model.optimizer = optimizer  # its state is saved with the network's
 
         def replica_step(noisy: Any, clean: Any) -> Any:
             variables = [variable.value for variable in model.trainable_variables]
             with tf.GradientTape() as tape:
-                estimates = model(noisy, training=True)
-                value = sum(weight * loss(clean, estimate) for weight, estimate
-                            in zip(weights, estimates, strict=True)) / self.replicas
+                estimates = trained(noisy)
+                value = trained.compute_loss(y=clean, y_pred=estimates) / self.replicas
                 scaled = optimizer.scale_loss(value)
             gradients = tf.distribute.get_replica_context().all_reduce(
                 tf.distribute.ReduceOp.SUM, tape.gradient(scaled, variables))

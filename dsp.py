@@ -48,31 +48,21 @@ def count_frames(samples: int, hop_size: int) -> int:
     return -(-samples // hop_size)
 
 
-def stft(audio: np.ndarray, win_size: int, hop_size: int, out: np.ndarray | None = None,
-         ) -> np.ndarray:
+def stft(audio: np.ndarray, win_size: int, hop_size: int) -> np.ndarray:
     """Short-time Fourier transform; frame k starts at sample k * hop_size.
 
     Args:
         audio: Float array `(..., samples)`.
         win_size: Frame length in samples.
         hop_size: Step between frames in samples.
-        out: float32 array of the result's shape, to which it is written; made when absent.
 
     Returns:
         float32 array `(..., frames, bins, 2)`: real and imaginary parts; frames that reach beyond
         the last sample see zeros there.
-
-    Raises:
-        ValueError: `out` has another shape or type.
     """
     samples = audio.shape[-1]
     frames = count_frames(samples, hop_size)
-    shape = (*audio.shape[:-1], frames, win_size // 2 + 1, 2)
-    if out is None:
-        out = np.empty(shape, np.float32)
-    elif out.shape != shape or out.dtype != np.float32:
-        raise ValueError(f"`out` must be float32 of the shape {shape}. Received: "
-                         f"{out.dtype} of {out.shape}")
+    out = np.empty((*audio.shape[:-1], frames, win_size // 2 + 1, 2), np.float32)
     if frames == 0:
         return out
     padding = (frames - 1) * hop_size + win_size - samples

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-import dsp
+import tensor_dsp
 from config import LOSS_PARTS, SAMPLE_RATE, LossConfig, StftConfig
-from floors import overlap_add
 
 Loss = Callable[[Any, Any], Any]
 
@@ -123,7 +122,9 @@ def multi_resolution_stft(target: Any, estimate: Any, stft: StftConfig) -> Any:
 
     After Yamamoto, Song and Kim 2020 (Parallel WaveGAN). Natural logarithms.
     """
-    waveforms = ops.concatenate([make_waveform(target, stft), make_waveform(estimate, stft)])
+    longest = max(win_size for win_size, _ in RESOLUTIONS)
+    waveforms = ops.concatenate([tensor_dsp.istft(spectrum, stft, longest)
+                                 for spectrum in (target, estimate)])
     total = 0.0
     for win_size, hop_size in RESOLUTIONS:
         real, imag = ops.stft(waveforms, win_size, hop_size, win_size, window="hann", center=False)
@@ -134,28 +135,6 @@ def multi_resolution_stft(target: Any, estimate: Any, stft: StftConfig) -> Any:
         total = total + ops.mean(error / size) + ops.mean(
             ops.abs(ops.log(wanted) - ops.log(found)))
     return total / len(RESOLUTIONS)
-
-
-def make_waveform(spectrum: Any, stft: StftConfig) -> Any:
-    """Does what `dsp.istft` does, on tensors.
-
-    Args:
-        spectrum: Tensor `(batch, frames, bins, 2)` with a known number of frames.
-        stft: The transform that it comes from.
-
-    Returns:
-        Tensor `(batch, samples)`, as long as the frames and at least one of the longest windows
-        of `RESOLUTIONS`.
-    """
-    frames, window = spectrum.shape[1], dsp.hamming(stft.win_size)
-    pieces = ops.irfft((spectrum[..., 0], spectrum[..., 1]), stft.win_size)
-    pieces = pieces * ops.convert_to_tensor(window)
-    total = overlap_add(pieces[..., None], stft.hop_size)[..., 0]
-    weights = dsp.overlap_add(np.broadcast_to(window**2, (frames, stft.win_size)), stft.hop_size)
-    samples = len(weights)
-    missing = max(0, max(win_size for win_size, _ in RESOLUTIONS) - samples)
-    waveform = total[:, :samples] / ops.convert_to_tensor(weights)
-    return ops.pad(waveform, ((0, 0), (0, missing)))
 
 
 def make_loss(loss: LossConfig, stft: StftConfig) -> Loss:

@@ -127,10 +127,10 @@ class Trainer:
             self.optimizer = make_optimizer(cfg, self.steps)
             self.optimizer.build(self.model.trainable_variables)
         self.model.set_weights(self.averaged.get_weights())
-        loss = losses.make_loss(cfg.loss, cfg.stft)
         weights = [1.0, cfg.loss.stage1_weight][: cfg.unet.num_stages]
-        self.train_step = self.workers.make_train_step(self.model, self.optimizer, loss, weights,
-                                                       cfg.gradient_clip)
+        trained = distribution.OnWaveforms(self.model, losses.make_loss(cfg.loss, cfg.stft),
+                                           weights, cfg.stft)
+        self.train_step = self.workers.make_train_step(trained, self.optimizer, cfg.gradient_clip)
 
     @property
     def is_chief(self) -> bool:
@@ -174,7 +174,7 @@ class Trainer:
 
     def _train(self, writer: SummaryWriter | None) -> None:
         cfg, progress = self.cfg, self.progress
-        batches = self.workers.batches(self.training, cfg.stft, progress.step, self.steps,
+        batches = self.workers.batches(self.training, progress.step, self.steps,
                                        cfg.loader_workers)
         bar = tqdm(batches, total=self.steps, initial=progress.step, unit="step", disable=None)
         skipped_in_a_row = 0

@@ -39,9 +39,10 @@ def measure_waiting(cfg: config.Config, mixer: Mixer, steps: int) -> str:
     workers = distribution.make_workers("none", cfg.batch_size)
     model = unet.build_model_denoise(cfg.unet)
     optimizer = trainer.make_optimizer(cfg, steps)
-    step = workers.make_train_step(model, optimizer, losses.make_loss(cfg.loss, cfg.stft),
-                                   [1.0] * cfg.unet.num_stages, cfg.gradient_clip)
-    batches = workers.batches(mixer, cfg.stft, 0, 2 + steps, cfg.loader_workers)
+    trained = distribution.OnWaveforms(model, losses.make_loss(cfg.loss, cfg.stft),
+                                       [1.0] * cfg.unet.num_stages, cfg.stft)
+    step = workers.make_train_step(trained, optimizer, cfg.gradient_clip)
+    batches = workers.batches(mixer, 0, 2 + steps, cfg.loader_workers)
     waited, trained = 0.0, 0.0
     for number in range(2 + steps):
         start = time.perf_counter()
@@ -78,10 +79,10 @@ def main() -> None:
     steps = WARM_UP + arguments.steps
     if arguments.profile:  # a profile sees its own thread alone
         workers = 1
-        batches = (make_batch(mixer, cfg.stft, step, cfg.batch_size) for step in range(steps))
+        batches = (make_batch(mixer, step, cfg.batch_size) for step in range(steps))
     else:
         workers = arguments.workers
-        batches = numpy_batches(mixer, cfg.stft, cfg.batch_size, 0, steps, workers)
+        batches = numpy_batches(mixer, cfg.batch_size, 0, steps, workers)
     for _ in range(WARM_UP):
         next(batches)
     profile = cProfile.Profile()

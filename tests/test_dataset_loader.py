@@ -13,15 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.signal
 import soundfile
 
 import dataset_loader
 import dsp
-from carriers import CarrierConfig
-from config import SAMPLE_RATE, DsetConfig, MixConfig, StftConfig
+from carriers import KINDS, CarrierConfig
+from config import SAMPLE_RATE, DsetConfig, MixConfig
 from dataset_loader import Mixer
 
-STFT = StftConfig(512, 128)
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -227,12 +227,11 @@ def test_validation_is_the_same_on_every_run_and_training_follows_its_seed(dset)
 
 def test_a_thread_processes_and_tf_data_feed_the_same_batches_from_any_step(dset):
     mixer = Mixer(dset, "train", 0.3)
-    frames = dsp.count_frames(mixer.samples, 128)
-    alone = list(dataset_loader.numpy_batches(mixer, STFT, 2, 0, 9))
-    assert len(alone) == 9 and alone[0][0].shape == (2, frames, 257, 2)
-    together = list(dataset_loader.numpy_batches(mixer, STFT, 2, 0, 9, workers=2))
-    tf_fed = list(dataset_loader.tf_batches(mixer, STFT, 2, 6, 9, workers=2).as_numpy_iterator())
-    shared = list(dataset_loader.numpy_batches(mixer, STFT, 2, 4, 9, 2, share=slice(1, 2)))
+    alone = list(dataset_loader.numpy_batches(mixer, 2, 0, 9))
+    assert len(alone) == 9 and alone[0][0].shape == (2, mixer.samples)
+    together = list(dataset_loader.numpy_batches(mixer, 2, 0, 9, workers=2))
+    tf_fed = list(dataset_loader.tf_batches(mixer, 2, 6, 9, workers=2).as_numpy_iterator())
+    shared = list(dataset_loader.numpy_batches(mixer, 2, 4, 9, 2, share=slice(1, 2)))
     np.testing.assert_array_equal(together, alone)
     np.testing.assert_array_equal(tf_fed, alone[6:])
     np.testing.assert_array_equal(shared, np.array(alone)[4:, :, 1:2])
@@ -240,13 +239,13 @@ def test_a_thread_processes_and_tf_data_feed_the_same_batches_from_any_step(dset
 
 def test_batches_of_processes_stay_as_they_are_while_someone_holds_them(dset):
     mixer = Mixer(dset, "train", 0.3)
-    batches = dataset_loader.numpy_batches(mixer, STFT, 2, 0, 40, workers=2)
+    batches = dataset_loader.numpy_batches(mixer, 2, 0, 40, workers=2)
     _, held = next(batches)
     kept = held.copy()
     for _ in range(20):  # more than there are slots
         noisy, clean = next(batches)
     np.testing.assert_array_equal(held, kept)
-    np.testing.assert_array_equal((noisy, clean), dataset_loader.make_batch(mixer, STFT, 20, 2))
+    np.testing.assert_array_equal((noisy, clean), dataset_loader.make_batch(mixer, 20, 2))
     batches.close()
     assert not multiprocessing.active_children()
 
@@ -256,25 +255,25 @@ def test_processes_report_what_they_skip_and_what_stops_them(folders, dset):
     mixer = Mixer(dset, "train", 0.3, seed=2)
     silenced = mixer.clips["music"][0].path
     soundfile.write(silenced, np.zeros(3 * SAMPLE_RATE), SAMPLE_RATE)
-    list(dataset_loader.numpy_batches(mixer, STFT, 2, 0, 20))
+    list(dataset_loader.numpy_batches(mixer, 2, 0, 20))
     expected, mixer.skipped = mixer.skipped, Counter()
-    list(dataset_loader.numpy_batches(mixer, STFT, 2, 0, 20, workers=2))
+    list(dataset_loader.numpy_batches(mixer, 2, 0, 20, workers=2))
     assert mixer.skipped == expected and expected["silent"] > 0
     for clip in mixer.clips["music"]:
         soundfile.write(clip.path, np.zeros(3 * SAMPLE_RATE), SAMPLE_RATE)
     with pytest.raises(ValueError, match="audible music"):
-        list(dataset_loader.numpy_batches(mixer, STFT, 2, 0, 20, workers=2))
+        list(dataset_loader.numpy_batches(mixer, 2, 0, 20, workers=2))
     assert not multiprocessing.active_children()
 
 
 FEED = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from config import DsetConfig, StftConfig
+from config import DsetConfig
 from dataset_loader import Mixer, numpy_batches
 mixer = Mixer(DsetConfig(path_music=[sys.argv[2] + "/music"], path_noise=[sys.argv[2] + "/noise"]),
               "train", 0.3)
-for _ in numpy_batches(mixer, StftConfig(512, 128), 2, 0, 10**6, workers=2):
+for _ in numpy_batches(mixer, 2, 0, 10**6, workers=2):
     print("fed", flush=True)
 """
 
@@ -513,6 +512,41 @@ def test_only_the_wanted_noise_is_mixed(dset):
         assert {mixer.item(index).noise.split()[0] for index in range(40)} == wanted
     test = Mixer(dset, "test", 0.3, carrier=CarrierConfig(kind="tape"))
     assert {test.evaluation_item(index).noise for index in range(12)} == {"tape generated"}
+
+
+def test_mixtures_share_reels_of_generated_noise_in_any_order(dset):
+    dset = replace(dset, share_generated=1.0, share_following=0.0, share_clean=0.0,
+                   noise_db_spread=0.0)
+    far = 60 * dataset_loader.REEL_ITEMS
+
+    def make():
+        return Mixer(dset, "train", 0.3, carrier=CarrierConfig(kind="film"))
+
+    def noise(mixer, index):
+        item = mixer.item(index)
+        return (item.noisy - item.clean).astype(np.float64)
+
+    mixer = make()
+    first = [noise(mixer, index) for index in range(40)]
+    reels = {number: reel.copy() for (_, number), reel in mixer.reels.items()}
+    assert sorted(reels) == list(range(dataset_loader.REELS))
+
+    def similarity(reel, one):
+        found = scipy.signal.correlate(reel, one, "valid", "fft")
+        total = np.concatenate([[0.0], np.cumsum(reel.astype(np.float64)**2)])
+        energy = total[len(one):] - total[:-len(one)]
+        return np.max(found / np.sqrt(energy * np.sum(one**2)))
+
+    for one in first:  # each is a stretch of one of the reels, at some level
+        assert max(similarity(reel, one) for reel in reels.values()) > 0.999
+    starts = {float(one[0] / np.abs(one).max()) for one in first}
+    assert len(starts) == len(first)
+    for index in range(0, far, dataset_loader.REEL_ITEMS):  # the first ones are long forgotten
+        mixer.item(index)
+    assert len(mixer.reels) <= 2 * dataset_loader.REELS * len(KINDS)
+    assert ("film", 0) not in mixer.reels
+    for index in (7, far + 3, 39):
+        np.testing.assert_array_equal(mixer.item(index).noisy, make().item(index).noisy)
 
 
 def test_recorded_noise_is_heard_at_other_speeds(tmp_path):

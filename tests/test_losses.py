@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import dsp
 import losses
+import tensor_dsp
 from config import LOSS_PARTS, LossConfig, StftConfig
 
 STFT = StftConfig(512, 128)
@@ -88,16 +89,8 @@ def test_si_sdr_is_that_of_the_waveforms(waveforms, pair):
     assert float(losses.si_sdr(pair[0], 0.5 * pair[1])) == pytest.approx(np.mean(bel), abs=0.02)
 
 
-def test_waveform_is_that_of_the_inverse_transform(pair):
-    samples = (pair.shape[2] - 1) * STFT.hop_size
-    expected = dsp.istft(pair[0], STFT.win_size, STFT.hop_size, 9000)
-    made = losses.make_waveform(pair[0], STFT).numpy()
-    np.testing.assert_allclose(made[:, :9000], expected, atol=1e-5)
-    assert made.shape[1] >= samples
-
-
 def test_multi_resolution_stft(waveforms, pair):
-    made = np.asarray(losses.make_waveform(np.concatenate(pair), STFT), np.float64)
+    made = np.asarray(tensor_dsp.istft(np.concatenate(pair), STFT, 4096), np.float64)
     total = 0.0
     for win_size, hop_size in losses.RESOLUTIONS:
         window = scipy.signal.get_window("hann", win_size)

@@ -1,0 +1,51 @@
+"""The transforms on tensors are those on arrays."""
+
+import keras
+import numpy as np
+import pytest
+
+import dsp
+import tensor_dsp
+from config import StftConfig
+
+TRANSFORMS = [StftConfig(512, 128), StftConfig(2048, 512), StftConfig(400, 150)]
+
+
+@pytest.fixture
+def waveforms(rng):
+    return 0.1 * rng.standard_normal((2, 9001)).astype(np.float32)
+
+
+@pytest.mark.parametrize("stft", TRANSFORMS, ids=lambda stft: f"{stft.win_size}-{stft.hop_size}")
+def test_stft_and_istft_do_what_dsp_does(waveforms, stft):
+    expected = dsp.stft(waveforms, stft.win_size, stft.hop_size)
+    spectra = tensor_dsp.stft(waveforms, stft)
+    np.testing.assert_allclose(spectra, expected, atol=2e-6 * np.abs(expected).max())
+    altered = expected * np.linspace(0.5, 2.0, expected.shape[2], dtype=np.float32)[:, None]
+    back = keras.ops.convert_to_numpy(tensor_dsp.istft(altered, stft))
+    again = dsp.istft(altered, stft.win_size, stft.hop_size, 9001)
+    np.testing.assert_allclose(back[:, :9001], again, atol=1e-5)
+
+
+@pytest.mark.parametrize("samples", [1, 127, 128, 129])
+def test_short_waveforms(waveforms, samples):
+    stft = StftConfig(512, 128)
+    expected = dsp.stft(waveforms[:, :samples], 512, 128)
+    np.testing.assert_allclose(tensor_dsp.stft(waveforms[:, :samples], stft), expected, atol=1e-5)
+
+
+def test_spectra_are_in_single_precision_whatever_the_input(waveforms):
+    stft = StftConfig(512, 128)
+    halved = keras.ops.cast(waveforms, "float16")
+    spectra = tensor_dsp.stft(halved, stft)
+    assert keras.backend.standardize_dtype(spectra.dtype) == "float32"
+    np.testing.assert_allclose(spectra, dsp.stft(np.asarray(halved), 512, 128), atol=1e-5)
+
+
+def test_a_short_result_is_filled_with_zeros(waveforms):
+    stft = StftConfig(512, 128)
+    spectra = dsp.stft(waveforms[:, :600], 512, 128)
+    plain, filled = (np.asarray(tensor_dsp.istft(spectra, stft, least)) for least in (0, 4096))
+    assert filled.shape == (2, 4096) and plain.shape[1] < 4096
+    np.testing.assert_array_equal(filled[:, : plain.shape[1]], plain)
+    assert not filled[:, plain.shape[1] :].any()
