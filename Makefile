@@ -18,7 +18,7 @@ demo: $(READY)
 
 test: $(READY_TO_TEST)
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/python -m pytest -q
+	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile
 
 corpus: $(READY)
 	$(VENV)/bin/python prepare_data.py

@@ -359,6 +359,15 @@ def stored_unet_config(weights: Path) -> tuple[UnetConfig, StftConfig, float | N
     return unet, stft, stored.dset.reference_dbfs
 
 
+def adopt_network(cfg: Config) -> Path:
+    """Returns `weights_path`, and puts the settings stored beside these weights into `cfg`."""
+    weights = weights_path(cfg)
+    stored = stored_unet_config(weights)
+    if stored is not None:
+        cfg.unet, cfg.stft, cfg.dset.reference_dbfs = stored
+    return weights
+
+
 def load_backend() -> None:
     """Loads Keras and its backend, TensorFlow unless `KERAS_BACKEND` says otherwise.
 

@@ -15,13 +15,12 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from config import (
+    adopt_network,
     exit_on_user_error,
     load_backend,
     load_config,
     replacing,
     run_main,
-    stored_unet_config,
-    weights_path,
 )
 from dataset_loader import Mixer
 
@@ -33,20 +32,15 @@ logger = logging.getLogger(__name__)
 def main(raw: DictConfig) -> None:
     """Denoises the test mixtures and prints what was gained and what was lost."""
     cfg = load_config(raw)
-    weights = weights_path(cfg)
-    stored = stored_unet_config(weights)
-    if stored is not None:
-        cfg.unet, cfg.stft, cfg.dset.reference_dbfs = stored
+    weights = adopt_network(cfg)
     mixer = Mixer(cfg.dset, "test", cfg.seg_len_s_val, carrier=cfg.noise)
     load_backend()
     import metrics
     import trainer
-    import unet
 
-    model = unet.build_model_denoise(cfg.unet)
-    unet.load_weights(model, weights)
+    predict = trainer.load_predict(weights, cfg)
     mixtures = map(mixer.evaluation_item, tqdm(range(cfg.test_items), disable=None))
-    rows = metrics.judge_mixtures(trainer.make_predict(model, cfg), mixtures)
+    rows = metrics.judge_mixtures(predict, mixtures)
     sections = [f"{weights.name}: {cfg.test_items} mixtures of {cfg.seg_len_s_val:g} s",
                 mixer.describe()]
     if mixer.train_only:

@@ -335,3 +335,14 @@ def make_predict(model: keras.Model, cfg: Config) -> Callable[[np.ndarray], np.n
         dsp.in_spectral_domain(lambda spectra: model.predict_on_batch(spectra)[0],
                                cfg.stft.win_size, cfg.stft.hop_size, cfg.stft.highpass_hz,
                                SAMPLE_RATE), cfg.dset.reference_dbfs)
+
+
+def load_predict(weights: Path, cfg: Config) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the network of `cfg.unet` with `weights`, as `make_predict`.
+
+    Raises:
+        FileNotFoundError, ValueError: As `unet.load_weights`.
+    """
+    model = unet.build_model_denoise(cfg.unet)
+    unet.load_weights(model, weights)
+    return make_predict(model, cfg)

@@ -79,19 +79,13 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="settings, as those of evaluate.py")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = config.load_config(compose("conf", parser.parse_args().overrides))
-    weights = config.weights_path(cfg)
-    stored = config.stored_unet_config(weights)
-    if stored is not None:
-        cfg.unet, cfg.stft, cfg.dset.reference_dbfs = stored
+    weights = config.adopt_network(cfg)
     mixer = Mixer(cfg.dset, "test", cfg.seg_len_s_val, carrier=cfg.noise)
     config.load_backend()
     import metrics
     import trainer
-    import unet
 
-    model = unet.build_model_denoise(cfg.unet)
-    unet.load_weights(model, weights)
-    predict = trainer.make_predict(model, cfg)
+    predict = trainer.load_predict(weights, cfg)
 
     def transform(audio: np.ndarray) -> np.ndarray:
         return dsp.stft(audio, cfg.stft.win_size, cfg.stft.hop_size).view(np.complex64)[..., 0]

@@ -1,0 +1,73 @@
+"""What `benchmarks/` compares with is right; its times are nobody's to assert."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from benchmarks import bounds
+from config import SAMPLE_RATE
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def complex_normal(rng, *shape):
+    return rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+
+
+def snr_db(wanted, found):
+    return 10.0 * np.log10(np.sum(np.abs(wanted) ** 2) / np.sum(np.abs(found - wanted) ** 2))
+
+
+@pytest.fixture
+def spectra(rng):
+    """Tones in noise, `(frames, bins)`: clean and noisy."""
+    clean = np.zeros((200, 64), complex)
+    clean[50:, ::8] = 10.0 * np.exp(1j * rng.uniform(0.0, 2.0 * np.pi, (150, 8)))
+    return clean, clean + complex_normal(rng, 200, 64)
+
+
+def test_ideal_masks_bound_all_others(rng, spectra):
+    clean, noisy = spectra
+    wiener, best = (snr_db(clean, made) for made in bounds.apply_ideal_masks(noisy, clean))
+    assert snr_db(clean, noisy) < wiener < best
+    for _ in range(20):  # no mask between 0 and 1 passes the best one
+        near = np.clip((clean * noisy.conj()).real / np.abs(noisy) ** 2
+                       + 0.1 * rng.standard_normal(clean.shape), 0.0, 1.0)
+        assert snr_db(clean, near * noisy) < best
+
+
+def test_log_mmse_keeps_tones_and_takes_noise(spectra):
+    clean, noisy = spectra
+    made = bounds.apply_log_mmse(noisy, np.full(64, 2.0))
+    assert snr_db(clean, made) > snr_db(clean, noisy) + 6.0
+    alone = made[:50]  # before the tones begin
+    assert np.sum(np.abs(alone) ** 2) < 0.02 * np.sum(np.abs(noisy[:50]) ** 2)
+
+
+def test_bounds_prints_a_table_of_the_shipped_network(rng, tmp_path):
+    times = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
+    for name in ("music", "noise/gramophone"):
+        (tmp_path / name).mkdir(parents=True)
+    for number in range(3):
+        tone = 0.2 * np.sin(2.0 * np.pi * (300 + 50 * number) * times) * (times % 0.5)
+        soundfile.write(tmp_path / f"music/tune{number}.wav", tone, SAMPLE_RATE)
+        soundfile.write(tmp_path / f"noise/gramophone/disc{number}.wav",
+                        0.05 * rng.standard_normal(len(times)), SAMPLE_RATE)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks/bounds.py"), "dset=folders",
+         f"dset.path_music=[{tmp_path / 'music'}]", f"dset.path_noise=[{tmp_path / 'noise'}]",
+         f"weights={ROOT / 'pretrained/best.weights.h5'}", "test_items=2", "seg_len_s_val=1.0"],
+        cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]]
+            for line in done.stdout.strip().splitlines()]
+    assert rows[0][3:] == list(bounds.METHODS)
+    assert [row[:2] for row in rows[2:]] == [["all", "3"], ["all", "10"], ["music", "3"],
+                                             ["music", "10"]]
+    for row in rows[2:]:
+        _, network, wiener, best = map(float, row[3:])
+        assert 0.0 < wiener <= best and network < best
