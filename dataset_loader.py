@@ -650,7 +650,7 @@ class Mixer:
         """
         number = index // REEL_ITEMS + int(rng.integers(REELS))
         if (kind, number) not in self.reels:
-            if len(self.reels) >= 2 * REELS * len(KINDS):
+            if len(self.reels) > REELS * len(KINDS):
                 del self.reels[next(iter(self.reels))]  # the oldest
             own = np.random.default_rng([*self.seed, number, KINDS.index(kind), REEL_STREAM])
             self.reels[kind, number] = carrier_noise.generate(
