@@ -1,7 +1,6 @@
 """A convolution whose kernel's gradient XLA computes: for training with TensorFlow on a CPU.
 
-TensorFlow's own routine takes two to five times as long as the same arithmetic as a matrix product,
-XLA's half of that: a sixth of a training step (`benchmarks/forward.py --train`).
+TensorFlow's own routine is slower: `benchmarks/forward.py --train` shows what a step takes.
 """
 
 from __future__ import annotations
@@ -14,16 +13,7 @@ import tensorflow as tf
 
 
 def convolve(inputs: Any, kernel: Any, strides: int = 1) -> Any:
-    """Convolution without padding.
-
-    Args:
-        inputs: `(batch, frames, bins, channels)`.
-        kernel: `(height, width, channels, filters)`.
-        strides: Step on both axes.
-
-    Returns:
-        `(batch, frames, bins, filters)`.
-    """
+    """Does what `unet.convolve` says."""
     steps = (1, strides, strides, 1)
     if _has_gpu():
         return tf.nn.conv2d(inputs, kernel, steps, "VALID")

@@ -39,9 +39,9 @@ def measure_waiting(cfg: config.Config, mixer: Mixer, steps: int) -> str:
     workers = distribution.make_workers("none", cfg.batch_size)
     model = unet.build_model_denoise(cfg.unet)
     optimizer = trainer.make_optimizer(cfg, steps)
-    trained = distribution.OnWaveforms(model, losses.make_loss(cfg.loss, cfg.stft),
-                                       [1.0] * cfg.unet.num_stages, cfg.stft)
-    step = workers.make_train_step(trained, optimizer, cfg.gradient_clip)
+    task = distribution.OnWaveforms(model, losses.make_loss(cfg.loss, cfg.stft),
+                                    [1.0] * cfg.unet.num_stages, cfg.stft)
+    step = workers.make_train_step(task, optimizer, cfg.gradient_clip)
     batches = workers.batches(mixer, 0, 2 + steps, cfg.loader_workers)
     waited, trained = 0.0, 0.0
     for number in range(2 + steps):
