@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # before this fold
 import numpy as np  # noqa: E402
 
 import noise  # noqa: E402
+from carriers import KINDS  # noqa: E402
 from config import SAMPLE_RATE  # noqa: E402
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ def measure_ratio(work: Callable[[], None], seconds: float) -> float:
 def main() -> None:
     """Prints the ratio of each kind."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for kind in (*noise.KINDS, "mixed"):
+    for kind in (*KINDS, "mixed"):
         rng = np.random.default_rng(0)
 
         def run_stream(kind: str = kind, rng: np.random.Generator = rng) -> None:

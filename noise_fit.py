@@ -1,0 +1,262 @@
+"""Measures noise recordings, and learns from them what `noise.generate` draws from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import soxr
+from scipy import fft
+
+from carriers import CarrierConfig, GramophoneConfig
+from config import SAMPLE_RATE
+from noise import generate
+from noise_parts import BAND_HZ, minimum_phase, to_gain
+
+CLICK_THRESHOLD_DB = 14.0  # peaks over the whitened hiss's RMS from which impulses count
+CLICK_DB = 26.0  # peaks from which crackle is called a click
+CLICK_GAP_SECONDS = 0.002  # impulses closer than this count as one
+CLICK_BAND_HZ = (700.0, 10000.0)  # where impulses are looked for
+FIT_SECONDS = 15.0  # of generated noise measured in each round of a fit
+FIT_ROUNDS = 10
+CRACKLE_SPREAD_DB = 4.0  # of a fit's crackle, whose small peaks the hiss hides
+LOWEST_CORRECTED_HZ = 90.0  # bands below lie closer than the filter tells apart
+FEWEST_CLICKS = 8  # from which their peaks are fitted
+MOST_SHAPES = 80  # clicks of which the shape is measured
+TYPICAL_PULSE_MS = (0.05, 0.3)  # where too few clicks are found
+PULSE_LOWEST_HZ = 300.0  # a pulse's length is measured above this
+PULSE_WIDTH = 0.7  # width at half height of a pulse of length 1
+COMPARED_BANDS = slice(2, 28)  # 50 Hz to 16 kHz
+
+
+@dataclass(frozen=True)
+class NoiseMeasures:
+    """What is measured of a noise; peaks are in dB over the whitened hiss's RMS."""
+
+    level_dbfs: float
+    spectrum_db: np.ndarray  # stationary part at `BAND_HZ`, per Hz, re its mean of 0.5 to 2 kHz
+    crackles_per_second: float  # peaks of 14 to 26 dB
+    crackle_db: float  # their median
+    clicks_per_second: float  # peaks above 26 dB
+    click_db: float  # their median
+    click_spread_db: float  # their 90th percentile less the median
+    kurtosis: float  # of the whitened noise; 0 for Gaussian noise
+    pulse_ms: tuple[float, float]  # most clicks' length lies between these
+
+
+def frame_powers(audio: np.ndarray, size: int, hop: int) -> np.ndarray:
+    """Power spectra of Hann-windowed frames, `(frames, bins)`."""
+    frames = np.lib.stride_tricks.sliding_window_view(audio, size)[::hop]
+    window = np.hanning(size + 1)[:-1].astype(np.float32)
+    return np.square(np.abs(fft.rfft(frames.astype(np.float32) * window, axis=1))) / np.sum(
+        window**2)
+
+
+def third_octaves_db(audio: np.ndarray, sample_rate: int, quantile: float = 0.3) -> np.ndarray:
+    """Measures the stationary part of a noise in third octaves.
+
+    A low quantile over time passes over clicks; short frames in the treble keep clear of them.
+
+    Args:
+        audio: Float array `(samples,)`.
+        sample_rate: Samples per second, at least 44100.
+        quantile: Of the power over time.
+
+    Returns:
+        Levels in dB per Hz at `BAND_HZ`; Gaussian noise of density 1 per bin gives 0 dB.
+    """
+    bias = -np.log(1.0 - quantile)  # of the quantile of an exponential distribution
+    level = np.empty(len(BAND_HZ))
+    for size, low_hz, high_hz in ((8192, 0.0, 300.0), (512, 300.0, 1100.0), (256, 1100.0, 1e9)):
+        if len(audio) < 4 * size:
+            raise ValueError(f"`audio` must hold at least {4 * size} samples to be measured. "
+                             f"Received: {len(audio)}")
+        power = np.quantile(frame_powers(audio, size, size // 2), quantile, axis=0) / bias
+        frequency = fft.rfftfreq(size, 1.0 / sample_rate)
+        for number in np.flatnonzero((BAND_HZ >= low_hz) & (BAND_HZ < high_hz)):
+            inside = np.abs(np.log2(frequency[1:] / BAND_HZ[number])) < 1.0 / 6.0
+            if not inside.any():
+                inside = np.abs(frequency[1:] - BAND_HZ[number]).argmin()
+            level[number] = 10.0 * np.log10(np.mean(power[1:][inside]) + 1e-20)
+    return level
+
+
+def spectral_distance(first_db: np.ndarray, second_db: np.ndarray) -> float:
+    """Returns the RMS difference of two third-octave spectra, 50 Hz to 16 kHz, less the level."""
+    difference = (np.asarray(first_db) - np.asarray(second_db))[COMPARED_BANDS]
+    return float(np.std(difference))
+
+
+def whiten(audio: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Flattens the hiss between 0.7 and 10 kHz, so that impulses stand out of it.
+
+    This is the prediction residual that click detectors use (Godsill and Rayner 1998); the
+    predictor follows from the hiss's spectrum alone, so that clicks do not spoil it.
+
+    Returns:
+        Array as `audio` with a robust standard deviation (from the median) of 1.
+    """
+    size = 1024
+    frequency = np.maximum(fft.rfftfreq(size, 1.0 / sample_rate), 10.0)
+    bass, treble = (np.quantile(frame_powers(audio, length, length // 2), 0.3, axis=0)
+                    for length in (size, size // 4))
+    power = np.where(frequency < CLICK_BAND_HZ[0], bass, np.exp(np.interp(
+        frequency, frequency[::4], np.log(treble + 1e-20))))
+    inside = (frequency >= CLICK_BAND_HZ[0]) & (frequency <= CLICK_BAND_HZ[1])
+    power = np.maximum(power, 1e-6 * power[inside].max() + 1e-20)
+    level = -10.0 * np.log10(power)
+    level += 8.0 * 6.0 * np.minimum(0.0, np.log2(frequency / CLICK_BAND_HZ[0]))
+    level -= 8.0 * 6.0 * np.maximum(0.0, np.log2(frequency / CLICK_BAND_HZ[1]))
+    level = np.maximum(level - level[inside].max(), -150.0)
+    kernel = minimum_phase(level, size // 2)
+    length = fft.next_fast_len(len(audio) + len(kernel), real=True)
+    residual = fft.irfft(fft.rfft(audio, length) * fft.rfft(kernel, length), length)[:len(audio)]
+    return residual / (np.median(np.abs(residual)) / 0.6745 + 1e-20)
+
+
+def find_clicks(residual: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
+    """Finds impulses in whitened noise: their places in samples, and their peaks in dB."""
+    height = np.abs(residual)
+    above = np.flatnonzero(height > to_gain(CLICK_THRESHOLD_DB))
+    if not len(above):
+        return above, np.zeros(0)
+    gap = int(CLICK_GAP_SECONDS * sample_rate)
+    start = np.flatnonzero(np.diff(above, prepend=above[0] - gap - 1) > gap)
+    peaks = np.maximum.reduceat(height[above], start)
+    return above[start], 20.0 * np.log10(peaks)
+
+
+def _pulse_lengths(audio: np.ndarray, places: np.ndarray, peaks_db: np.ndarray,
+                   sample_rate: int) -> tuple[float, float]:
+    """Range of the lengths in ms of the strongest clicks' pulses, at half their height."""
+    spectrum = fft.rfft(audio)
+    spectrum[:int(PULSE_LOWEST_HZ / sample_rate * len(audio))] = 0.0
+    treble = np.abs(fft.irfft(spectrum, len(audio)))
+    reach = int(CLICK_GAP_SECONDS * sample_rate)
+    lengths = []
+    for place in places[np.argsort(peaks_db)[::-1][:MOST_SHAPES]]:
+        piece = treble[max(0, place - reach):place + reach]
+        top = int(np.argmax(piece))
+        left, right = piece[top::-1] / piece[top], piece[top:] / piece[top]
+        sides = []
+        for side in (left, right):
+            end = int(np.argmax(side < 0.5))
+            if end:
+                sides.append(end - (0.5 - side[end]) / (side[end - 1] - side[end]))
+        if len(sides) == 2:
+            lengths.append(sum(sides) / sample_rate)
+    if len(lengths) < FEWEST_CLICKS:
+        return TYPICAL_PULSE_MS
+    low, high = 1e3 * np.quantile(lengths, [0.2, 0.8]) / PULSE_WIDTH
+    return float(low), float(high)
+
+
+def measure(audio: np.ndarray, sample_rate: int) -> NoiseMeasures:
+    """Measures a noise: spectrum of the stationary part, click rate, peaks and kurtosis.
+
+    Args:
+        audio: Float array `(samples,)`, about a second or more.
+        sample_rate: Samples per second; brought to 44.1 kHz.
+
+    Raises:
+        ValueError: `audio` is too short, not finite or silent.
+    """
+    if not np.all(np.isfinite(audio)) or not np.any(audio):
+        raise ValueError("`audio` must be finite and not silent to be measured.")
+    if sample_rate != SAMPLE_RATE:
+        audio = soxr.resample(audio, sample_rate, SAMPLE_RATE)
+    audio = audio - audio.mean()
+    level = third_octaves_db(audio, SAMPLE_RATE)
+    residual = whiten(audio, SAMPLE_RATE)
+    places, peaks_db = find_clicks(residual, SAMPLE_RATE)
+    crackle, clicks = peaks_db[peaks_db < CLICK_DB], peaks_db[peaks_db >= CLICK_DB]
+    median, high = np.quantile(clicks, [0.5, 0.9]) if len(clicks) else (CLICK_DB, CLICK_DB)
+    square = np.square(residual - residual.mean())
+    seconds = len(audio) / SAMPLE_RATE
+    return NoiseMeasures(
+        level_dbfs=float(10.0 * np.log10(np.mean(np.square(audio, dtype=np.float64)))),
+        spectrum_db=level - level[12:19].mean(),
+        crackles_per_second=len(crackle) / seconds,
+        crackle_db=float(np.median(crackle)) if len(crackle) else CLICK_THRESHOLD_DB,
+        clicks_per_second=len(clicks) / seconds, click_db=float(median),
+        click_spread_db=float(high - median),
+        kurtosis=float(np.mean(square**2) / np.mean(square) ** 2 - 3.0),
+        pulse_ms=_pulse_lengths(audio, places, peaks_db, SAMPLE_RATE))
+
+
+@dataclass(frozen=True)
+class NoiseFit:
+    """Parameters with which the generator sounds like a recording; fields as in the ranges."""
+
+    spectrum_db: list[float]
+    crackles_per_second: float
+    crackle_db: float
+    clicks_per_second: float
+    click_db: float
+    click_spread_db: float
+    pulse_ms: list[float]
+
+    def gramophone(self) -> GramophoneConfig:
+        """Returns ranges that hold nothing but this fit: hiss, crackle and clicks."""
+        return GramophoneConfig(
+            spectra_db=[self.spectrum_db], fitted_chance=1.0, tilt_db_per_octave=[0.0, 0.0],
+            colour_db=[0.0, 0.0], cutoff_hz=[1e5, 1e5], swish_db=[0.0, 0.0],
+            crackles_per_second=[self.crackles_per_second] * 2, crackle_db=[self.crackle_db] * 2,
+            crackle_spread_db=[CRACKLE_SPREAD_DB] * 2, crackle_ms=self.pulse_ms,
+            clicks_per_second=[self.clicks_per_second] * 2,
+            click_db=[self.click_db] * 2, click_spread_db=[self.click_spread_db] * 2,
+            click_ms=self.pulse_ms, locked_share=[0.0, 0.0], part_chance=0.0)
+
+
+def fit(audio: np.ndarray, sample_rate: int) -> NoiseFit:
+    """Learns the hiss's spectrum and the impulses' statistics of a noise recording.
+
+    The generator is run with the parameters found so far and measured as the recording was; what
+    differs is corrected, `FIT_ROUNDS` times. So the fit is one of what is heard, and a detector's
+    weaknesses (missed small clicks, merged ones) cancel.
+
+    Args:
+        audio: Float array `(samples,)` of noise alone.
+        sample_rate: Samples per second.
+
+    Raises:
+        ValueError: `audio` is too short, not finite or silent.
+    """
+    goal = measure(audio, sample_rate)
+    seconds = len(audio) / sample_rate
+    enough = {part: getattr(goal, f"{part}s_per_second") * seconds >= FEWEST_CLICKS
+              for part in ("crackle", "click")}
+    fitted = NoiseFit(goal.spectrum_db.tolist(), goal.crackles_per_second, goal.crackle_db,
+                      goal.clicks_per_second, goal.click_db, max(goal.click_spread_db, 2.0),
+                      list(goal.pulse_ms))
+    best, best_error = fitted, np.inf
+    for number in range(FIT_ROUNDS):
+        trial = measure(generate("gramophone", int(FIT_SECONDS * SAMPLE_RATE),
+                                 np.random.default_rng(number),
+                                 carrier=CarrierConfig(gramophone=fitted.gramophone())),
+                        SAMPLE_RATE)
+        error = spectral_distance(goal.spectrum_db, trial.spectrum_db)
+        spectrum = np.array(fitted.spectrum_db) + 0.8 * np.where(
+            BAND_HZ > LOWEST_CORRECTED_HZ, goal.spectrum_db - trial.spectrum_db, 0.0)
+        corrections = {"spectrum_db": np.clip(spectrum, goal.spectrum_db - 20.0,
+                                              goal.spectrum_db + 3.0).tolist()}
+        for part in ("crackle", "click"):
+            wanted = getattr(goal, f"{part}s_per_second")
+            off_db = 20.0 * np.log10((wanted + 0.1) / (getattr(trial, f"{part}s_per_second") + 0.1))
+            error += abs(off_db) / 2.0
+            corrections[f"{part}s_per_second"] = float(np.clip(
+                getattr(fitted, f"{part}s_per_second") * to_gain(0.6 * off_db),
+                wanted / 4.0, wanted * 4.0))
+            if enough[part]:
+                off_db = getattr(goal, f"{part}_db") - getattr(trial, f"{part}_db")
+                error += abs(off_db)
+                corrections[f"{part}_db"] = getattr(fitted, f"{part}_db") + 0.6 * off_db
+        if enough["click"]:
+            off_db = goal.click_spread_db - trial.click_spread_db
+            error += 0.5 * abs(off_db)
+            corrections["click_spread_db"] = float(np.clip(
+                fitted.click_spread_db + 0.4 * off_db, 1.0, 12.0))
+        if error < best_error:
+            best, best_error = fitted, error
+        fitted = replace(fitted, **corrections)
+    return best
