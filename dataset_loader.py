@@ -1,4 +1,4 @@
-"""Finds clean audio and noise, and mixes seeded pairs of noisy input and clean target.
+"""Mixes seeded pairs of noisy input and clean target, and feeds training with batches of them.
 
 Every item is a function of (seed, split, index) alone. A stopped run therefore goes on with the
 very batches it would have seen, and validation and test sets are the same on every run.
@@ -6,24 +6,18 @@ very batches it would have seen, and validation and test sets are the same on ev
 
 from __future__ import annotations
 
-import ast
-import contextlib
-import csv
 import dataclasses
 import functools
-import hashlib
 import json
 import logging
 import math
 import multiprocessing
 import os
-import re
-import shutil
 import signal
 import threading
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,15 +30,15 @@ import soundfile
 
 import dsp
 import noise as carrier_noise
+from audio_index import Clip, NoiseRecording, find_clips, find_noise, hash_text
 from carriers import KINDS, CarrierConfig
 from config import CATEGORIES, SAMPLE_RATE, SPLITS, DsetConfig
+from stem_cache import Stem, StemCache, widen
 
 logger = logging.getLogger(__name__)
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
 TURN_SECONDS = 60.0 / 78.26  # of a disc at the electrical era's 78.26 turns per minute
 CROSSFADE_SECONDS = 0.5
-FEWEST_RECORDINGS = 3  # of a noise category that can be split in three
 QUIETEST_DBFS = -60.0  # a clean segment below this counts as silent
 MOST_REDRAWS = 50
 EDGE_SECONDS = 0.005  # fade where a clip is cut
@@ -52,7 +46,6 @@ SUBSONIC_HZ = 20.0  # nothing below is taken for signal
 GAP_SECONDS = (0.02, 0.4)  # silence between clips that are strung together
 MIXING_KEYS = ("cache_items", "path_cache", "snr_db", "level_db", "share_clean", "share_silent",
                "reference_dbfs")
-SPARED_BYTES = 2**30  # that a cache leaves free for checkpoints
 STEM_VERSION = 2  # raised when the same settings give other stems
 CACHE_STREAM = 1  # sets the seeds of stems apart from those of mixtures
 REEL_STREAM = 2  # and those of reels
@@ -69,27 +62,6 @@ BAND_LIMIT_HZ = (3000.0, 14000.0)
 CUTOFFS_PER_OCTAVE = 40
 FOLLOWING_KINDS = ("film", "tape")
 COLOUR_KNOTS_HZ = 40.0 * 2.0 ** np.arange(10)
-CHANNEL_SUFFIX = re.compile(r"[_-](L|R|left|right)$", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One clean file."""
-
-    path: Path
-    category: str
-    group: str  # what a split keeps together: a speaker, a language, a tune
-    split: str
-    seconds: float
-
-
-@dataclass(frozen=True)
-class NoiseRecording:
-    """One noise recording; its channels or segments are the files."""
-
-    files: tuple[Path, ...]
-    category: str
-    split: str
 
 
 @dataclass(frozen=True)
@@ -101,155 +73,6 @@ class Mixture:
     category: str
     noise: str  # "gramophone recorded", "tape generated", ... or "none"
     snr_db: float
-
-
-# --- Finding files ---------------------------------------------------------------------------
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha1(text.encode("utf-8"), usedforsecurity=False).hexdigest()
-
-
-def assign_splits(groups: Iterable[str], test_share: float = 0.1) -> dict[str, str]:
-    """Assigns whole groups to train, validation and test, the same way on every machine.
-
-    Args:
-        groups: Names; each goes to one split as a whole.
-        test_share: Share of the groups for test, and again for validation; at least one each.
-
-    Returns:
-        The split of each group. Fewer than three groups all train.
-    """
-    names = sorted(set(groups), key=_hash)
-    if len(names) < FEWEST_RECORDINGS:
-        return dict.fromkeys(names, "train")
-    held = max(1, round(test_share * len(names)))
-    return {name: "test" if rank < held else "validation" if rank < 2 * held else "train"
-            for rank, name in enumerate(names)}
-
-
-def find_audio(folder: Path) -> list[Path]:
-    """Returns the WAV, FLAC and OGG files below `folder`, sorted.
-
-    Raises:
-        FileNotFoundError: There is no such folder or no audio in it.
-    """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"`{folder}` must be a folder of audio files: it does not exist.")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
-    if not files:
-        raise FileNotFoundError(f"`{folder}` must hold WAV, FLAC or OGG files: none was found.")
-    return files
-
-
-def _group_of(path: Path, folder: Path) -> str:
-    """The first folder below `folder` (a speaker, an album), else the name less its channel."""
-    parts = path.relative_to(folder).parts
-    return parts[0] if len(parts) > 1 else CHANNEL_SUFFIX.sub("", path.stem)
-
-
-def _read_folder(folder: Path, category: str) -> list[Clip]:
-    files = find_audio(folder)
-    groups = {path: f"{folder}/{_group_of(path, folder)}" for path in files}
-    splits = assign_splits(groups.values())
-    clips, unreadable = [], 0
-    for path in files:
-        try:
-            info = soundfile.info(path)
-        except soundfile.LibsndfileError:
-            unreadable += 1
-            continue
-        if info.frames:
-            clips.append(Clip(path, category, groups[path], splits[groups[path]],
-                              info.frames / info.samplerate))
-    if len(clips) < len(files):
-        logger.warning("%s: skipped %d unreadable and %d empty of %d files", folder, unreadable,
-                       len(files) - unreadable - len(clips), len(files))
-    return clips
-
-
-def _read_manifest(path: Path, dset: DsetConfig) -> list[Clip]:
-    if not path.is_file():
-        raise FileNotFoundError(f"`dset.path_manifests` must name a manifest: {path} does not "
-                                f"exist. `python prepare_data.py` builds the starter corpus.")
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    wanted = {"file", "category", "seconds", "group", "split", "clean", "clipped", "floor_db"}
-    if not rows or not wanted <= rows[0].keys():
-        raise ValueError(f"`{path}` must be a manifest with the columns {sorted(wanted)}. "
-                         f"Received: {sorted(rows[0]) if rows else 'no rows'}")
-    kept = [row for row in rows if row["clean"] == "1"]
-    logger.info("%s: %d of %d files are clean enough", path, len(kept), len(rows))
-    return [Clip(path.parent / row["file"], row["category"], row["group"], row["split"],
-                 float(row["seconds"])) for row in kept]
-
-
-def find_clips(dset: DsetConfig) -> list[Clip]:
-    """Returns all clean files that `dset` names, with their categories and splits.
-
-    Raises:
-        FileNotFoundError: A folder or manifest does not exist or holds no audio.
-        ValueError: A manifest has other columns.
-    """
-    clips: list[Clip] = []
-    for manifest in dset.path_manifests:
-        clips += _read_manifest(Path(manifest), dset)
-    for category in CATEGORIES:
-        for folder in getattr(dset, f"path_{category}"):
-            clips += _read_folder(Path(folder), category)
-    if not clips:
-        raise ValueError("`dset` must name clean audio: no manifest and no folder was given, or "
-                         "none of their files is clean enough.")
-    return clips
-
-
-def _read_noise_info(folder: Path) -> list[NoiseRecording]:
-    """Reads the published noise data set's layout: `info.csv` and one folder per recording."""
-    recordings = []
-    with (folder / "info.csv").open(newline="", encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
-            try:
-                names = ast.literal_eval(row["segments"])
-                split = {"val": "validation"}.get(row["split"], row["split"])
-                if split not in SPLITS:
-                    raise ValueError(f"unknown split {split!r}")
-                files = tuple(folder / row["recording"] / name for name in names)
-            except (KeyError, ValueError, SyntaxError, TypeError) as error:
-                raise ValueError(f"`{folder / 'info.csv'}` must have the columns recording, split "
-                                 f"and segments (a list of names). Received: {row}") from error
-            recordings.append(NoiseRecording(files, folder.name, split))
-    return recordings
-
-
-def find_noise(dset: DsetConfig) -> list[NoiseRecording]:
-    """Returns the noise recordings that `dset` names, with their categories and splits.
-
-    A folder's first level of folders are categories; a folder of files is one category. A
-    category with fewer than three recordings trains only.
-
-    Raises:
-        FileNotFoundError: A folder does not exist or holds no audio.
-        ValueError: An `info.csv` cannot be understood.
-    """
-    found: list[NoiseRecording] = []
-    for name in dset.path_noise:
-        folder = Path(name)
-        if (folder / "info.csv").is_file():
-            found += _read_noise_info(folder)
-            continue
-        by_category: dict[str, dict[str, list[Path]]] = {}
-        for path in find_audio(folder):
-            parts = path.relative_to(folder).parts
-            category = parts[0] if len(parts) > 1 else folder.name
-            recording = str(Path(*parts[:-1]) / CHANNEL_SUFFIX.sub("", path.stem))
-            by_category.setdefault(category, {}).setdefault(recording, []).append(path)
-        for category, recordings in sorted(by_category.items()):
-            splits = assign_splits(recordings)
-            found += [NoiseRecording(tuple(files), category, splits[recording])
-                      for recording, files in sorted(recordings.items())]
-    if not found:
-        raise ValueError("`dset.path_noise` must name at least one folder. Received: []")
-    return found
 
 
 # --- Reading and shaping ---------------------------------------------------------------------
@@ -377,20 +200,6 @@ def limit_band(audio: np.ndarray, high_hz: float) -> np.ndarray:
 
 
 # --- Mixing ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Stem:
-    """A clean segment and the noise that was drawn with it, before they are mixed.
-
-    Arrays are `(samples,)`; those of a cache are float16.
-    """
-
-    clean: np.ndarray
-    noise: np.ndarray  # see `shape_noise`; zeros where there is none
-    category: str
-    noise_name: str
-    follows: bool = False  # the noise follows this very signal: the two stay together
 
 
 class Mixer:
@@ -528,7 +337,7 @@ class Mixer:
 
     def _mix(self, stem: Stem, other: Stem, snr_db: float, level_db: float) -> Mixture:
         """Adds the noise of `other` to the clean segment of `stem`."""
-        clean = _widen(stem.clean)
+        clean = widen(stem.clean)
         clean_power = noise_power = dsp.power(clean)
         if snr_db == float("-inf"):
             clean, clean_power = np.zeros_like(clean), 0.0
@@ -541,7 +350,7 @@ class Mixer:
         gain = np.float32(gain)
         if noise_power == 0.0:
             return Mixture(gain * clean, gain * clean, stem.category, "none", snr_db)
-        noisy = clean + np.float32(np.sqrt(noise_power)) * _widen(other.noise)
+        noisy = clean + np.float32(np.sqrt(noise_power)) * widen(other.noise)
         return Mixture(gain * noisy, gain * clean, stem.category, other.noise_name, snr_db)
 
     def _open_cache(self) -> StemCache:
@@ -557,7 +366,7 @@ class Mixer:
             del ingredients[0][name]
         names = [name_noise(kind, True) for kind in KINDS]
         names += [name_noise(kind, False) for kind in sorted(self.noise)]
-        folder = Path(self.dset.path_cache) / _hash(json.dumps(ingredients, default=str))[:16]
+        folder = Path(self.dset.path_cache) / hash_text(json.dumps(ingredients, default=str))[:16]
         return StemCache(folder, self.dset.cache_items, self.samples, names, self._make_stem)
 
     def _make_stem(self, number: int) -> Stem:
@@ -676,98 +485,9 @@ class Mixer:
         return noise[start : start + samples]
 
 
-def _widen(audio: np.ndarray) -> np.ndarray:
-    """Returns finite float16 as float32, exactly and seven times as fast as NumPy.
-
-    Sign, exponent and mantissa move to their places; a product mends the exponent's offset.
-    """
-    if audio.dtype != np.float16:
-        return audio
-    bits = audio.view(np.int16).astype(np.int32)
-    bits <<= 13
-    bits &= np.int32(-0x70002000)  # what the sign left in the exponent's upper bits
-    wide = bits.view(np.float32)
-    wide *= np.float32(2.0**112)
-    return wide
-
-
 def name_noise(kind: str, generated: bool) -> str:
     """Returns what a mixture says of its noise."""
     return f"{kind} {'generated' if generated else 'recorded'}"
-
-
-class StemCache:
-    """Stems of training mixtures, made when first asked for and kept on disk as float16.
-
-    Reading, decoding, filtering and generating are done once; what is left of making a mixture is
-    adding two arrays. As any clean segment meets any noise at any SNR, few stems go far: N of them
-    make N * N mixtures.
-
-    Args:
-        folder: Where they lie; its name stands for all settings that they depend on.
-        count: How many there are.
-        samples: Length of each.
-        noise_names: Every name that a noise can have, in a fixed order.
-        make: Makes stem `number`, the same at each call.
-
-    Raises:
-        OSError: The folder cannot be written or the disk is too small.
-    """
-
-    def __init__(self, folder: Path, count: int, samples: int, noise_names: list[str],
-                 make: Callable[[int], Stem]) -> None:
-        self.folder, self.make, self.noise_names = folder, make, noise_names
-        folder.mkdir(parents=True, exist_ok=True)
-        shapes = {"stems.f16": (np.dtype(np.float16), (count, 2, samples)),
-                  "notes.u8": (np.dtype(np.uint8), (count, 4))}
-        for name, (dtype, shape) in shapes.items():
-            _reserve(folder / name, dtype.itemsize * math.prod(shape))
-        self.audio, self.notes = (np.memmap(folder / name, dtype, "r+", shape=shape)
-                                  for name, (dtype, shape) in shapes.items())
-        logger.info("a cache of %d stems, %.1f GB, in %s; %d are there", count,
-                    self.audio.nbytes / 1e9, folder, int(self.notes[:, 0].sum()))
-
-    def __len__(self) -> int:
-        return len(self.audio)
-
-    def __reduce__(self) -> tuple[type[StemCache], tuple[Any, ...]]:
-        # A loader's process maps the same files; pickling the maps would copy them.
-        return StemCache, (self.folder, len(self), self.audio.shape[-1], self.noise_names,
-                           self.make)
-
-    def __getitem__(self, number: int) -> Stem:
-        is_made, category, noise, follows = self.notes[number]
-        # After a power cut the note of a stem may be there without its sound.
-        if not is_made or not self.audio[number, 0].view(np.uint16).any():
-            stem = self.make(number)
-            self.audio[number] = stem.clean, stem.noise
-            self.notes[number, 1:] = (CATEGORIES.index(stem.category),
-                                      self.noise_names.index(stem.noise_name), stem.follows)
-            self.notes[number, 0] = 1  # last: a process that is killed leaves no half stem
-            _, category, noise, follows = self.notes[number]
-        return Stem(*self.audio[number], CATEGORIES[category], self.noise_names[noise],
-                    bool(follows))
-
-
-def _reserve(path: Path, size: int) -> None:
-    """Makes a file at least `size` bytes long, with room on the disk for all of them.
-
-    It never becomes shorter, as another run may have mapped it.
-    """
-    path.touch()
-    missing = size - path.stat().st_size
-    if missing <= 0:
-        return
-    # A disk that fills up under a memory map would end the process without a word.
-    if missing > shutil.disk_usage(path.parent).free - SPARED_BYTES:
-        raise OSError(f"{path}: no room for a cache of {size / 1e9:.1f} GB. Lower "
-                      f"`dset.cache_items` or change `dset.path_cache`.")
-    with path.open("r+b") as stream:
-        if hasattr(os, "posix_fallocate"):
-            with contextlib.suppress(OSError):  # some file systems cannot; then it is sparse
-                os.posix_fallocate(stream.fileno(), 0, size)
-        if os.fstat(stream.fileno()).st_size < size:
-            stream.truncate(size)
 
 
 # --- Feeding a training run ------------------------------------------------------------------

@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from archives import ARCHIVE_ERRORS
+from audio_index import find_noise
 from config import SPLITS, DsetConfig, replacing
 from corpus import CorpusError, Member, split_by_hash
-from dataset_loader import find_noise
 from fetch_data import RemoteFile, download_all, require_space
 
 logger = logging.getLogger(__name__)

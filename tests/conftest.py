@@ -13,7 +13,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-from config import BEST_NAME, CONFIG_NAME, SAMPLE_RATE, Config, UnetConfig, save_config  # noqa: E402
+from small_corpus import write_noise, write_tone  # noqa: E402
+
+from config import (  # noqa: E402
+    BEST_NAME,
+    CONFIG_NAME,
+    SAMPLE_RATE,
+    Config,
+    DsetConfig,
+    UnetConfig,
+    save_config,
+)
 
 
 @pytest.fixture
@@ -53,3 +63,25 @@ def tiny_run(tiny_unet: UnetConfig, tmp_path_factory: pytest.TempPathFactory) ->
     unet.build_model_denoise(tiny_unet).save_weights(folder / BEST_NAME)
     save_config(Config(path_experiment=str(folder), unet=tiny_unet), folder / CONFIG_NAME)
     return folder
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Ten speakers, ten tunes, ten effects; four disc noises and one tape noise."""
+    for number in range(10):
+        write_tone(tmp_path / f"speech/speaker{number}/a.wav", 200 + 20 * number, 0.4)
+        write_tone(tmp_path / f"speech/speaker{number}/b.wav", 300 + 20 * number, 0.7)
+        write_tone(tmp_path / f"music/tune{number}.flac", 440 + 10 * number, 3.0)
+        write_tone(tmp_path / f"effects/effect{number}.wav", 1000 + 100 * number, 0.5)
+    for number in range(4):
+        for channel in "LR":
+            write_noise(tmp_path / f"noise/gramophone/disc{number}_{channel}.flac", 1.2, number)
+    write_noise(tmp_path / "noise/tape/hiss.wav", 1.5, 9)
+    return tmp_path
+
+
+@pytest.fixture
+def dset(folders: Path) -> DsetConfig:
+    """What `folders` holds."""
+    return DsetConfig(path_speech=[str(folders / "speech")], path_music=[str(folders / "music")],
+                      path_effects=[str(folders / "effects")], path_noise=[str(folders / "noise")])

@@ -1,81 +1,25 @@
-"""Finding, splitting, reading and mixing, on small files made here."""
+"""Reading, mixing and feeding, on small files made here."""
 
-import csv
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.signal
 import soundfile
+from small_corpus import ROOT, write_tone
 
+import audio_index
 import dataset_loader
 import dsp
 from carriers import KINDS, CarrierConfig
 from config import SAMPLE_RATE, DsetConfig, MixConfig
 from dataset_loader import Mixer
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def write_tone(path, hz=440.0, seconds=1.0, rate=SAMPLE_RATE, channels=1, subtype="PCM_16"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    times = np.arange(round(seconds * rate)) / rate
-    tone = 0.3 * np.sin(2.0 * np.pi * hz * times)
-    soundfile.write(path, np.stack([tone] * channels, axis=1), rate, subtype=subtype)
-
-
-def write_noise(path, seconds=1.0, seed=0, level=0.05):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    noise = level * np.random.default_rng(seed).standard_normal(round(seconds * SAMPLE_RATE))
-    soundfile.write(path, noise, SAMPLE_RATE)
-
-
-@pytest.fixture
-def folders(tmp_path):
-    """Ten speakers, ten tunes, ten effects; four disc noises and one tape noise."""
-    for number in range(10):
-        write_tone(tmp_path / f"speech/speaker{number}/a.wav", 200 + 20 * number, 0.4)
-        write_tone(tmp_path / f"speech/speaker{number}/b.wav", 300 + 20 * number, 0.7)
-        write_tone(tmp_path / f"music/tune{number}.flac", 440 + 10 * number, 3.0)
-        write_tone(tmp_path / f"effects/effect{number}.wav", 1000 + 100 * number, 0.5)
-    for number in range(4):
-        for channel in "LR":
-            write_noise(tmp_path / f"noise/gramophone/disc{number}_{channel}.flac", 1.2, number)
-    write_noise(tmp_path / "noise/tape/hiss.wav", 1.5, 9)
-    return tmp_path
-
-
-@pytest.fixture
-def dset(folders):
-    return DsetConfig(path_speech=[str(folders / "speech")], path_music=[str(folders / "music")],
-                      path_effects=[str(folders / "effects")], path_noise=[str(folders / "noise")])
-
-
-def test_splits_share_nothing_and_keep_groups_together(dset):
-    clips = dataset_loader.find_clips(dset)
-    assert len(clips) == 40
-    for attribute in ("group", "path"):
-        seen = {split: {getattr(clip, attribute) for clip in clips if clip.split == split}
-                for split in ("train", "validation", "test")}
-        assert all(seen.values())
-        assert not (seen["train"] & seen["test"] or seen["train"] & seen["validation"]
-                    or seen["validation"] & seen["test"])
-    speakers = {clip.group for clip in clips if clip.category == "speech"}
-    assert len(speakers) == 10
-
-
-def test_channels_of_one_noise_recording_stay_together(dset):
-    discs = [found for found in dataset_loader.find_noise(dset) if found.category == "gramophone"]
-    assert len(discs) == 4 and all(len(found.files) == 2 for found in discs)
-    assert sorted(found.split for found in discs) == ["test", "train", "train", "validation"]
 
 
 def test_scarce_noise_trains_only_and_is_generated_for_tests(dset):
@@ -83,48 +27,6 @@ def test_scarce_noise_trains_only_and_is_generated_for_tests(dset):
     assert mixer.train_only == ["tape"]
     noises = {mixer.evaluation_item(index).noise for index in range(18)}
     assert noises == {"gramophone recorded", "tape generated"}
-
-
-def test_published_noise_layout(tmp_path):
-    for recording in ("one", "two", "three"):
-        for number in range(2):
-            write_noise(tmp_path / recording / f"{recording}_{number}.wav", 0.5)
-    with (tmp_path / "info.csv").open("w", newline="") as stream:
-        rows = csv.writer(stream)
-        rows.writerow(["recording", "split", "largest_segment", "segments"])
-        for recording, split in (("one", "train"), ("two", "validation"), ("three", "test")):
-            rows.writerow([recording, split, 0.5, [f"{recording}_0.wav", f"{recording}_1.wav"]])
-    found = dataset_loader.find_noise(DsetConfig(path_noise=[str(tmp_path)]))
-    assert [(len(noise.files), noise.split) for noise in found] == [
-        (2, "train"), (2, "validation"), (2, "test")]
-    assert all(path.exists() for noise in found for path in noise.files)
-
-
-def test_malformed_noise_list_names_the_file(tmp_path):
-    (tmp_path / "info.csv").write_text("recording,split,segments\na,train,not a list\n")
-    with pytest.raises(ValueError, match="info.csv"):
-        dataset_loader.find_noise(DsetConfig(path_noise=[str(tmp_path)]))
-
-
-def test_missing_folder_and_manifest_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        dataset_loader.find_clips(DsetConfig(path_speech=[str(tmp_path / "nowhere")]))
-    with pytest.raises(FileNotFoundError, match="prepare_data.py"):
-        dataset_loader.find_clips(DsetConfig(path_manifests=[str(tmp_path / "manifest.csv")]))
-
-
-def test_manifest_gives_splits_and_leaves_out_what_is_not_clean(tmp_path):
-    rows = [("a.wav", "speech", "train", 1), ("b.wav", "music", "test", 1),
-            ("c.wav", "speech", "train", 0)]
-    with (tmp_path / "manifest.csv").open("w", newline="") as stream:
-        table = csv.writer(stream)
-        table.writerow(["file", "category", "seconds", "group", "split", "clean", "clipped",
-                        "floor_db"])
-        table.writerows([name, category, 1.0, name, split, clean, 0.0, 60.0]
-                        for name, category, split, clean in rows)
-    clips = dataset_loader.find_clips(DsetConfig(path_manifests=[str(tmp_path / "manifest.csv")]))
-    assert [(clip.path.name, clip.split) for clip in clips] == [("a.wav", "train"),
-                                                               ("b.wav", "test")]
 
 
 @pytest.mark.parametrize("snr_db", [2.0, 17.5])
@@ -186,7 +88,7 @@ def test_unreadable_and_silent_files_are_skipped_and_counted(folders, dset, capl
     (folders / "speech/speaker1/broken.wav").write_bytes(b"RIFF nothing more")
     soundfile.write(folders / "speech/speaker2/empty.wav", np.zeros((0, 1)), SAMPLE_RATE)
     with caplog.at_level("WARNING"):
-        clips = dataset_loader.find_clips(dset)
+        clips = audio_index.find_clips(dset)
     assert len(clips) == 40
     assert "1 unreadable and 1 empty" in caplog.text
     for path in (folders / "music").glob("*.flac"):
@@ -204,7 +106,7 @@ def test_silent_and_broken_noise_is_skipped_and_counted(folders, dset, caplog):
     only_tape = CarrierConfig(kind="tape")
     dset.path_noise = [str(folders / "noise")]
     mixer = Mixer(dset, "train", 0.3, carrier=only_tape)
-    mixer.noise["tape"] = [found for found in dataset_loader.find_noise(dset)
+    mixer.noise["tape"] = [found for found in audio_index.find_noise(dset)
                            if found.category == "tape"]
     items = [mixer.item(index) for index in range(20)]
     assert all(np.ptp(item.noisy - item.clean) > 0.0 for item in items)
@@ -331,127 +233,6 @@ def test_noise_of_another_length_is_heard_at_another_speed(rng, length):
     assert np.argmax(spectrum) == pytest.approx(3000.0 * length / SAMPLE_RATE, abs=1.0)
     top = 20000.0 * length / SAMPLE_RATE  # beyond the last bin it would fold back
     assert (spectrum[5000:].max() > 0.1 * spectrum.max()) == (top < 10000)
-
-
-def test_halves_are_widened_exactly():
-    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
-    halves = halves[np.isfinite(halves)]
-    np.testing.assert_array_equal(dataset_loader._widen(halves), halves.astype(np.float32))
-
-
-def cached(dset, folders, **settings):
-    return replace(dset, cache_items=12, path_cache=str(folders / "cache"), **settings)
-
-
-def test_a_cache_gives_the_same_mixtures_whether_filled_or_not(dset, folders):
-    dset = cached(dset, folders, share_generated=0.5, noise_db_spread=3.0)
-    first = Mixer(dset, "train", 0.3, seed=1)
-    made = [first.item(index) for index in range(20)]
-    again = Mixer(dset, "train", 0.3, seed=1)
-    assert again.cache.notes[:, 0].sum() > 6  # of 12, all by chance
-    for index in reversed(range(20)):
-        item = again.item(index)
-        np.testing.assert_array_equal(item.noisy, made[index].noisy)
-        np.testing.assert_array_equal(item.clean, made[index].clean)
-        assert (item.category, item.noise) == (made[index].category, made[index].noise)
-
-
-def test_a_cache_mixes_its_stems_anew(dset, folders):
-    mixer = Mixer(cached(dset, folders, snr_db=[8.0, 8.0], reference_dbfs=-20.0), "train", 0.3)
-    items = [mixer.item(index) for index in range(24)]
-    for item in items:
-        snr = dsp.decibels(dsp.power(item.clean) / dsp.power(item.noisy - item.clean))
-        assert snr == pytest.approx(8.0, abs=0.05)
-    together = np.array([np.corrcoef(one.noisy - one.clean, other.noisy - other.clean)[0, 1]
-                         for one in items[:12] for other in items[12:24]])
-    same_clean = np.array([np.corrcoef(one.clean, other.clean)[0, 1]
-                           for one in items[:12] for other in items[12:24]])
-    assert np.any((together > 0.99) & (same_clean < 0.9))  # one noise, two signals
-
-
-def test_noise_that_follows_a_signal_stays_with_it(dset, folders):
-    dset = cached(dset, folders, share_generated=1.0, share_following=1.0)
-    mixer = Mixer(dset, "train", 0.3, carrier=CarrierConfig(kind="tape"))
-    stems = [mixer.cache[number] for number in range(12)]
-    for index in range(30):
-        item = mixer.item(index)
-        noise = item.noisy - item.clean
-        same = [number for number, stem in enumerate(stems)
-                if np.corrcoef(stem.noise.astype(float), noise)[0, 1] > 0.999]
-        assert len(same) == 1
-        assert np.corrcoef(stems[same[0]].clean.astype(float), item.clean)[0, 1] > 0.999
-
-
-def test_other_settings_have_another_cache(dset, folders):
-    dset = cached(dset, folders)
-    one = Mixer(dset, "train", 0.3)
-    same = Mixer(replace(dset, snr_db=[0.0, 5.0], cache_items=20), "train", 0.3)
-    others = [Mixer(replace(dset, noise_db_spread=2.0), "train", 0.3),
-              Mixer(dset, "train", 0.4), Mixer(dset, "train", 0.3, seed=1),
-              Mixer(dset, "train", 0.3, carrier=CarrierConfig(kind="tape"))]
-    places = [Path(mixer.cache.audio.filename) for mixer in (one, same, *others)]
-    assert places[0] == places[1] and len(set(places)) == 5
-    assert Mixer(dset, "validation", 0.3).cache is None
-
-
-def test_changed_files_have_another_cache(dset, folders):
-    dset = cached(dset, folders)
-    before = Mixer(dset, "train", 0.3).cache.audio.filename
-    for path in (folders / "noise/tape").iterdir():
-        write_noise(path, 1.6, 10)
-    assert Mixer(dset, "train", 0.3).cache.audio.filename != before
-
-
-def test_a_smaller_cache_leaves_a_larger_one_whole(dset, folders):
-    large = Mixer(cached(dset, folders), "train", 0.3)
-    large.cache[11]
-    small = Mixer(replace(large.dset, cache_items=2), "train", 0.3)
-    assert len(small.cache) == 2
-    assert Mixer(large.dset, "train", 0.3).cache.notes[11, 0] == 1
-    np.testing.assert_array_equal(large.cache[11].clean, large._open_cache()[11].clean)
-
-
-def test_a_stem_whose_sound_was_lost_is_made_again(dset, folders):
-    mixer = Mixer(cached(dset, folders), "train", 0.3)
-    made = np.array(mixer.cache[3].clean)
-    mixer.cache.audio[3] = 0.0
-    np.testing.assert_array_equal(mixer.cache[3].clean, made)
-
-
-FILL = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from config import DsetConfig
-from dataset_loader import Mixer
-folder = sys.argv[2]
-cache = Mixer(DsetConfig(path_music=[folder + "/music"], path_noise=[folder + "/noise"],
-                         cache_items=300, path_cache=folder + "/cache"), "train", 0.3).cache
-for number in range(300):
-    cache[number if sys.argv[3] == "up" else 299 - number]
-"""
-
-
-def test_processes_share_a_cache_and_one_may_be_killed(folders):
-    command = [sys.executable, "-c", FILL, str(ROOT), str(folders)]
-    killed = subprocess.Popen([*command, "down"])
-    other = subprocess.Popen([*command, "up"])
-    time.sleep(3.0)
-    killed.kill()
-    killed.wait()
-    assert other.wait(120) == 0
-    dset = DsetConfig(path_music=[str(folders / "music")], path_noise=[str(folders / "noise")],
-                      cache_items=300, path_cache=str(folders / "cache"))
-    cache = Mixer(dset, "train", 0.3).cache
-    assert cache.notes[:, 0].all()
-    for number in range(0, 300, 10):
-        stem = cache.make(number)
-        np.testing.assert_array_equal(cache[number].clean, stem.clean.astype(np.float16))
-        np.testing.assert_array_equal(cache[number].noise, stem.noise.astype(np.float16))
-
-
-def test_a_disk_too_small_for_the_cache_is_answered_at_the_start(dset, folders):
-    with pytest.raises(OSError, match="cache_items"):
-        Mixer(replace(cached(dset, folders), cache_items=10**9), "train", 0.3)
 
 
 def spectrum_db(audio, hz):

@@ -29,9 +29,9 @@ import corpus
 import fetch_data
 import prepare_data
 import public_data
+from audio_index import find_clips, find_noise
 from config import SAMPLE_RATE, DsetConfig, run_main
 from corpus import CorpusError
-from dataset_loader import find_clips, find_noise
 from fetch_data import RemoteFile
 
 needs_zip = pytest.mark.skipif(shutil.which("zip") is None, reason="zip is missing")

@@ -1,0 +1,23 @@
+"""Small files of tones and noise."""
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from config import SAMPLE_RATE
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def write_tone(path, hz=440.0, seconds=1.0, rate=SAMPLE_RATE, channels=1, subtype="PCM_16"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    times = np.arange(round(seconds * rate)) / rate
+    tone = 0.3 * np.sin(2.0 * np.pi * hz * times)
+    soundfile.write(path, np.stack([tone] * channels, axis=1), rate, subtype=subtype)
+
+
+def write_noise(path, seconds=1.0, seed=0, level=0.05):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = level * np.random.default_rng(seed).standard_normal(round(seconds * SAMPLE_RATE))
+    soundfile.write(path, noise, SAMPLE_RATE)

@@ -1,0 +1,70 @@
+"""Finding clean audio and noise, and their splits, on small files made here."""
+
+import csv
+
+import pytest
+from small_corpus import write_noise
+
+import audio_index
+from config import DsetConfig
+
+
+def test_splits_share_nothing_and_keep_groups_together(dset):
+    clips = audio_index.find_clips(dset)
+    assert len(clips) == 40
+    for attribute in ("group", "path"):
+        seen = {split: {getattr(clip, attribute) for clip in clips if clip.split == split}
+                for split in ("train", "validation", "test")}
+        assert all(seen.values())
+        assert not (seen["train"] & seen["test"] or seen["train"] & seen["validation"]
+                    or seen["validation"] & seen["test"])
+    speakers = {clip.group for clip in clips if clip.category == "speech"}
+    assert len(speakers) == 10
+
+
+def test_channels_of_one_noise_recording_stay_together(dset):
+    discs = [found for found in audio_index.find_noise(dset) if found.category == "gramophone"]
+    assert len(discs) == 4 and all(len(found.files) == 2 for found in discs)
+    assert sorted(found.split for found in discs) == ["test", "train", "train", "validation"]
+
+
+def test_published_noise_layout(tmp_path):
+    for recording in ("one", "two", "three"):
+        for number in range(2):
+            write_noise(tmp_path / recording / f"{recording}_{number}.wav", 0.5)
+    with (tmp_path / "info.csv").open("w", newline="") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(["recording", "split", "largest_segment", "segments"])
+        for recording, split in (("one", "train"), ("two", "validation"), ("three", "test")):
+            rows.writerow([recording, split, 0.5, [f"{recording}_0.wav", f"{recording}_1.wav"]])
+    found = audio_index.find_noise(DsetConfig(path_noise=[str(tmp_path)]))
+    assert [(len(noise.files), noise.split) for noise in found] == [
+        (2, "train"), (2, "validation"), (2, "test")]
+    assert all(path.exists() for noise in found for path in noise.files)
+
+
+def test_malformed_noise_list_names_the_file(tmp_path):
+    (tmp_path / "info.csv").write_text("recording,split,segments\na,train,not a list\n")
+    with pytest.raises(ValueError, match="info.csv"):
+        audio_index.find_noise(DsetConfig(path_noise=[str(tmp_path)]))
+
+
+def test_missing_folder_and_manifest_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        audio_index.find_clips(DsetConfig(path_speech=[str(tmp_path / "nowhere")]))
+    with pytest.raises(FileNotFoundError, match="prepare_data.py"):
+        audio_index.find_clips(DsetConfig(path_manifests=[str(tmp_path / "manifest.csv")]))
+
+
+def test_manifest_gives_splits_and_leaves_out_what_is_not_clean(tmp_path):
+    rows = [("a.wav", "speech", "train", 1), ("b.wav", "music", "test", 1),
+            ("c.wav", "speech", "train", 0)]
+    with (tmp_path / "manifest.csv").open("w", newline="") as stream:
+        table = csv.writer(stream)
+        table.writerow(["file", "category", "seconds", "group", "split", "clean", "clipped",
+                        "floor_db"])
+        table.writerows([name, category, 1.0, name, split, clean, 0.0, 60.0]
+                        for name, category, split, clean in rows)
+    clips = audio_index.find_clips(DsetConfig(path_manifests=[str(tmp_path / "manifest.csv")]))
+    assert [(clip.path.name, clip.split) for clip in clips] == [("a.wav", "train"),
+                                                               ("b.wav", "test")]

@@ -1,0 +1,138 @@
+"""The cache of stems, as the mixer uses it."""
+
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_corpus import ROOT, write_noise
+
+import dsp
+import stem_cache
+from carriers import CarrierConfig
+from config import DsetConfig
+from dataset_loader import Mixer
+
+
+def test_halves_are_widened_exactly():
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)]
+    np.testing.assert_array_equal(stem_cache.widen(halves), halves.astype(np.float32))
+
+
+def cached(dset, folders, **settings):
+    return replace(dset, cache_items=12, path_cache=str(folders / "cache"), **settings)
+
+
+def test_a_cache_gives_the_same_mixtures_whether_filled_or_not(dset, folders):
+    dset = cached(dset, folders, share_generated=0.5, noise_db_spread=3.0)
+    first = Mixer(dset, "train", 0.3, seed=1)
+    made = [first.item(index) for index in range(20)]
+    again = Mixer(dset, "train", 0.3, seed=1)
+    assert again.cache.notes[:, 0].sum() > 6  # of 12, all by chance
+    for index in reversed(range(20)):
+        item = again.item(index)
+        np.testing.assert_array_equal(item.noisy, made[index].noisy)
+        np.testing.assert_array_equal(item.clean, made[index].clean)
+        assert (item.category, item.noise) == (made[index].category, made[index].noise)
+
+
+def test_a_cache_mixes_its_stems_anew(dset, folders):
+    mixer = Mixer(cached(dset, folders, snr_db=[8.0, 8.0], reference_dbfs=-20.0), "train", 0.3)
+    items = [mixer.item(index) for index in range(24)]
+    for item in items:
+        snr = dsp.decibels(dsp.power(item.clean) / dsp.power(item.noisy - item.clean))
+        assert snr == pytest.approx(8.0, abs=0.05)
+    together = np.array([np.corrcoef(one.noisy - one.clean, other.noisy - other.clean)[0, 1]
+                         for one in items[:12] for other in items[12:24]])
+    same_clean = np.array([np.corrcoef(one.clean, other.clean)[0, 1]
+                           for one in items[:12] for other in items[12:24]])
+    assert np.any((together > 0.99) & (same_clean < 0.9))  # one noise, two signals
+
+
+def test_noise_that_follows_a_signal_stays_with_it(dset, folders):
+    dset = cached(dset, folders, share_generated=1.0, share_following=1.0)
+    mixer = Mixer(dset, "train", 0.3, carrier=CarrierConfig(kind="tape"))
+    stems = [mixer.cache[number] for number in range(12)]
+    for index in range(30):
+        item = mixer.item(index)
+        noise = item.noisy - item.clean
+        same = [number for number, stem in enumerate(stems)
+                if np.corrcoef(stem.noise.astype(float), noise)[0, 1] > 0.999]
+        assert len(same) == 1
+        assert np.corrcoef(stems[same[0]].clean.astype(float), item.clean)[0, 1] > 0.999
+
+
+def test_other_settings_have_another_cache(dset, folders):
+    dset = cached(dset, folders)
+    one = Mixer(dset, "train", 0.3)
+    same = Mixer(replace(dset, snr_db=[0.0, 5.0], cache_items=20), "train", 0.3)
+    others = [Mixer(replace(dset, noise_db_spread=2.0), "train", 0.3),
+              Mixer(dset, "train", 0.4), Mixer(dset, "train", 0.3, seed=1),
+              Mixer(dset, "train", 0.3, carrier=CarrierConfig(kind="tape"))]
+    places = [Path(mixer.cache.audio.filename) for mixer in (one, same, *others)]
+    assert places[0] == places[1] and len(set(places)) == 5
+    assert Mixer(dset, "validation", 0.3).cache is None
+
+
+def test_changed_files_have_another_cache(dset, folders):
+    dset = cached(dset, folders)
+    before = Mixer(dset, "train", 0.3).cache.audio.filename
+    for path in (folders / "noise/tape").iterdir():
+        write_noise(path, 1.6, 10)
+    assert Mixer(dset, "train", 0.3).cache.audio.filename != before
+
+
+def test_a_smaller_cache_leaves_a_larger_one_whole(dset, folders):
+    large = Mixer(cached(dset, folders), "train", 0.3)
+    large.cache[11]
+    small = Mixer(replace(large.dset, cache_items=2), "train", 0.3)
+    assert len(small.cache) == 2
+    assert Mixer(large.dset, "train", 0.3).cache.notes[11, 0] == 1
+    np.testing.assert_array_equal(large.cache[11].clean, large._open_cache()[11].clean)
+
+
+def test_a_stem_whose_sound_was_lost_is_made_again(dset, folders):
+    mixer = Mixer(cached(dset, folders), "train", 0.3)
+    made = np.array(mixer.cache[3].clean)
+    mixer.cache.audio[3] = 0.0
+    np.testing.assert_array_equal(mixer.cache[3].clean, made)
+
+
+FILL = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from config import DsetConfig
+from dataset_loader import Mixer
+folder = sys.argv[2]
+cache = Mixer(DsetConfig(path_music=[folder + "/music"], path_noise=[folder + "/noise"],
+                         cache_items=300, path_cache=folder + "/cache"), "train", 0.3).cache
+for number in range(300):
+    cache[number if sys.argv[3] == "up" else 299 - number]
+"""
+
+
+def test_processes_share_a_cache_and_one_may_be_killed(folders):
+    command = [sys.executable, "-c", FILL, str(ROOT), str(folders)]
+    killed = subprocess.Popen([*command, "down"])
+    other = subprocess.Popen([*command, "up"])
+    time.sleep(3.0)
+    killed.kill()
+    killed.wait()
+    assert other.wait(120) == 0
+    dset = DsetConfig(path_music=[str(folders / "music")], path_noise=[str(folders / "noise")],
+                      cache_items=300, path_cache=str(folders / "cache"))
+    cache = Mixer(dset, "train", 0.3).cache
+    assert cache.notes[:, 0].all()
+    for number in range(0, 300, 10):
+        stem = cache.make(number)
+        np.testing.assert_array_equal(cache[number].clean, stem.clean.astype(np.float16))
+        np.testing.assert_array_equal(cache[number].noise, stem.noise.astype(np.float16))
+
+
+def test_a_disk_too_small_for_the_cache_is_answered_at_the_start(dset, folders):
+    with pytest.raises(OSError, match="cache_items"):
+        Mixer(replace(cached(dset, folders), cache_items=10**9), "train", 0.3)
