@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from tensor_ops import POWER_FLOOR, mirrored_places, overlap_add, slice_axis
+
 Tensor = Any  # a tensor of whichever backend Keras runs on
 
-POWER_FLOOR = 1e-6  # added to |X|^2, so that silence has a finite slope
 FLOOR_REACHES = (1, 3, 9, 27, 81)  # frames; minima of three add up to one over 243 (2.8 s)
 SMOOTHING_REACHES = (1, 3)  # likewise, of the means before it: a window of 9 frames
 TONE_FRAMES = 32  # a second transform, over frames: with a hop of 512, tones 2.7 Hz apart
@@ -167,44 +168,3 @@ def _neighbours(inputs: Tensor, step: int) -> list[Tensor]:
     """Returns the frames `step` before, at and after each frame that has both."""
     kept = ops.shape(inputs)[1] - 2 * step
     return [slice_axis(inputs, 1, start, start + kept) for start in (0, step, 2 * step)]
-
-
-# ---- operations on tensors that other modules need as well ----
-
-
-def mirrored_places(length: Any, before: int, after: int) -> Any:
-    """Returns from where each sample of a mirror-padded axis comes; `length` may be a tensor."""
-    if isinstance(length, int):  # a constant of the graph
-        phase = np.arange(-before, length + after, dtype="int32") % (2 * length)
-        return np.minimum(phase, 2 * length - 1 - phase)
-    phase = ops.mod(ops.arange(-before, length + after, dtype="int32"), 2 * length)
-    return ops.minimum(phase, 2 * length - 1 - phase)
-
-
-def slice_axis(inputs: Tensor, axis: int, start: Any, stop: Any) -> Tensor:
-    """Returns samples `start` to `stop` of an axis.
-
-    Indexing means the same, but its gradient takes ten times as long on TensorFlow.
-    """
-    starts, sizes = [0] * len(inputs.shape), list(ops.shape(inputs))
-    starts[axis], sizes[axis] = start, stop - start
-    return ops.slice(inputs, starts, sizes)
-
-
-def overlap_add(pieces: Tensor, hop: int) -> Tensor:
-    """Adds overlapping pieces.
-
-    Args:
-        pieces: `(batch, pieces, length, channels)`.
-        hop: From the start of one piece to that of the next; the length need not be a multiple.
-
-    Returns:
-        `(batch, samples, channels)`; the last samples may be zeros that fill a whole hop.
-    """
-    _, count, length, channels = ops.shape(pieces)
-    steps = -(-length // hop)
-    padded = ops.pad(pieces, ((0, 0), (0, 0), (0, steps * hop - length), (0, 0)))
-    blocks = ops.reshape(padded, (-1, count, steps, hop, channels))
-    total = sum(ops.pad(blocks[:, :, step], ((0, 0), (step, steps - 1 - step), (0, 0), (0, 0)))
-                for step in range(steps))
-    return ops.reshape(total, (-1, (count + steps - 1) * hop, channels))

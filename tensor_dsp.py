@@ -13,7 +13,7 @@ from keras import ops
 
 import dsp
 from config import StftConfig
-from floors import overlap_add
+from tensor_ops import overlap_add
 
 Tensor = Any  # a tensor of whichever backend Keras runs on
 

@@ -41,10 +41,10 @@ def count_flops(model: Any, frames: int, bins: int) -> int:
 
 def _conv_sizes(model: Any, frames: int, bins: int) -> Iterator[tuple[int, int]]:
     """Yields the number of positions and the kernel's size of each convolution."""
-    import unet  # loads Keras
+    import tensor_ops  # loads Keras
 
     chosen = model.settings
-    full = (frames, unet.count_folded_bins(bins, chosen.fold_bins, chosen.fold_start))
+    full = (frames, tensor_ops.count_folded_bins(bins, chosen.fold_bins, chosen.fold_start))
     sizes = [full]
     for _ in range(chosen.depth):
         sizes.append(tuple(-(-size // 2) for size in sizes[-1]))

@@ -417,70 +417,6 @@ def test_bad_settings_are_named(name, value):
         unet.build_model_denoise(SimpleNamespace(**{name: value}))
 
 
-# ---- pieces ----
-
-
-@pytest.mark.parametrize("kernel_size", [1, 2, 3, 4, 7, 12])
-@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (3, 2), (4, 30)])
-def test_mirror_pad_is_numpys(kernel_size, shape, rng):
-    inputs = rng.standard_normal((2, *shape, 3)).astype("float32")
-    before, after = kernel_size // 2, kernel_size // 2 - (1 - kernel_size % 2)
-    expected = np.pad(inputs, ((0, 0), (before, after), (before, after), (0, 0)), "symmetric")
-    np.testing.assert_array_equal(ops.convert_to_numpy(
-        unet.mirror_pad(ops.convert_to_tensor(inputs), kernel_size)), expected)
-
-
-@pytest.mark.parametrize("kernel_size", [3, 4, 7])
-@pytest.mark.parametrize("shape", [(1, 2), (6, 30)])
-def test_mirror_pad_has_the_slope_of_numpys(kernel_size, shape, rng):
-    """The slope of each sample is the sum over the padded samples that are copies of it."""
-    before, after = kernel_size // 2, kernel_size // 2 - (1 - kernel_size % 2)
-    places = np.pad(np.arange(np.prod(shape)).reshape(shape), (before, after), "symmetric")
-    slopes = rng.standard_normal((*places.shape, 3)).astype("float32")
-    weights = ops.convert_to_tensor(slopes)
-    expected = np.zeros((np.prod(shape), 3))
-    np.add.at(expected, places.ravel(), slopes.reshape(-1, 3))
-
-    class Padded(keras.layers.Layer):
-        def build(self, input_shape):
-            self.samples = self.add_weight(shape=(1, *shape, 3), initializer="zeros")
-
-        def call(self, inputs):
-            return ops.sum(unet.mirror_pad(self.samples + inputs, kernel_size) * weights)
-
-    model = keras.Sequential([Padded()])
-    model.compile(keras.optimizers.SGD(1.0), loss=lambda _, found: found, run_eagerly=True)
-    model.train_on_batch(np.zeros((1, *shape, 3), "float32"), np.zeros((1, 1), "float32"))
-    np.testing.assert_allclose(-model.get_weights()[0].reshape(-1, 3), expected, atol=1e-5)
-
-
-def test_frequency_embeddings_are_exact():
-    bins = np.arange(1025)[:, None]
-    expected = np.cos(2.0 ** np.arange(10) * np.pi * bins / 1024)
-    found = ops.convert_to_numpy(unet.frequency_embeddings(1025, "float32"))
-    np.testing.assert_allclose(found, expected[None, None], atol=1e-6)
-
-
-@pytest.mark.parametrize("bins", [1, 7, 8, 9])
-@pytest.mark.parametrize("count", [1, 3, 4])
-def test_unfolding_undoes_folding(bins, count, rng):
-    inputs = rng.standard_normal((2, 3, bins, 2)).astype("float32")
-    folded = unet.fold_bins(ops.convert_to_tensor(inputs), count)
-    assert folded.shape == (2, 3, -(-bins // count), 2 * count)
-    np.testing.assert_array_equal(
-        ops.convert_to_numpy(unet.unfold_bins(folded, count, bins)), inputs)
-
-
-def test_complex_product_and_compression(rng):
-    left, right = rng.standard_normal((2, 1, 3, 5, 6)).astype("float32")
-    product = unet.multiply_complex(ops.convert_to_tensor(left), ops.convert_to_tensor(right))
-    np.testing.assert_allclose(ops.convert_to_numpy(product),
-                               to_parts(to_complex(left) * to_complex(right)), rtol=1e-4, atol=1e-5)
-    compressed = to_complex(ops.convert_to_numpy(unet.compress(ops.convert_to_tensor(left), 0.3)))
-    np.testing.assert_allclose(np.abs(compressed), np.abs(to_complex(left))**0.3, rtol=1e-3)
-    np.testing.assert_allclose(np.angle(compressed), np.angle(to_complex(left)), atol=1e-4)
-
-
 # ---- layers ----
 
 LAYERS = {
@@ -705,27 +641,6 @@ def test_state_of_an_optimizer_is_not_a_weight(rng, tmp_path):
     unet.load_weights(model, tmp_path / "checkpoint")
     np.testing.assert_array_equal(model.final.conv.bias,
                                   reference.weights["finalblock/conv2/bias"])
-
-
-@pytest.mark.parametrize(("count", "start", "bins", "folded"), [
-    (8, 64, 1025, 64 + 32 + 32 + 97), (8, 0, 1025, 129), (4, 6, 7, 10), (2, 2, 1, 3),
-    (1, 0, 9, 9), (4, 0, 3, 1)])
-def test_folding_keeps_every_bin(rng, count, start, bins, folded):
-    inputs = rng.standard_normal((2, 3, bins, 2)).astype(np.float32)
-    outputs = unet.fold_bins(ops.convert_to_tensor(inputs), count, start)
-    assert tuple(outputs.shape) == (2, 3, folded, 2 * count)
-    assert unet.count_folded_bins(bins, count, start) == folded
-    np.testing.assert_array_equal(unet.unfold_bins(outputs, count, bins, start), inputs)
-
-
-def test_folding_leaves_low_bins_single():
-    bins = np.arange(64, dtype=np.float32)
-    inputs = np.stack([bins, -bins], axis=-1)[None, None]
-    folded = np.asarray(unet.fold_bins(ops.convert_to_tensor(inputs), 4, 8))[0, 0]
-    np.testing.assert_array_equal(folded[:8, 0], bins[:8])
-    assert not folded[:8, 2:].any()
-    np.testing.assert_array_equal(folded[8, ::2], [8, 9, 0, 0])  # two and two from 8 to 15
-    np.testing.assert_array_equal(folded[12, ::2], [16, 17, 18, 19])  # then four and four
 
 
 def test_fresh_mask_over_folded_octaves_changes_nothing(rng):

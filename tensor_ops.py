@@ -1,0 +1,284 @@
+"""Operations on tensors that have no weights: padding, folding, masks, convolution.
+
+Everything is Keras 3 and runs on every backend of it. Where several ways mean the same, the one is
+taken that is fastest forward and backward on a CPU.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+Tensor = Any  # a tensor of whichever backend Keras runs on
+
+EMBEDDINGS = 10  # channels of the frequency embedding: one per octave of its cosine's frequency
+POWER_FLOOR = 1e-6  # added to |X|^2, so that silence has a finite slope
+
+
+def mirrored_places(length: Any, before: int, after: int) -> Any:
+    """Returns from where each sample of a mirror-padded axis comes; `length` may be a tensor."""
+    if isinstance(length, int):  # a constant of the graph
+        phase = np.arange(-before, length + after, dtype="int32") % (2 * length)
+        return np.minimum(phase, 2 * length - 1 - phase)
+    phase = ops.mod(ops.arange(-before, length + after, dtype="int32"), 2 * length)
+    return ops.minimum(phase, 2 * length - 1 - phase)
+
+
+def slice_axis(inputs: Tensor, axis: int, start: Any, stop: Any) -> Tensor:
+    """Returns samples `start` to `stop` of an axis.
+
+    Indexing means the same, but its gradient takes ten times as long on TensorFlow.
+    """
+    starts, sizes = [0] * len(inputs.shape), list(ops.shape(inputs))
+    starts[axis], sizes[axis] = start, stop - start
+    return ops.slice(inputs, starts, sizes)
+
+
+def overlap_add(pieces: Tensor, hop: int) -> Tensor:
+    """Adds overlapping pieces.
+
+    Args:
+        pieces: `(batch, pieces, length, channels)`.
+        hop: From the start of one piece to that of the next; the length need not be a multiple.
+
+    Returns:
+        `(batch, samples, channels)`; the last samples may be zeros that fill a whole hop.
+    """
+    _, count, length, channels = ops.shape(pieces)
+    steps = -(-length // hop)
+    padded = ops.pad(pieces, ((0, 0), (0, 0), (0, steps * hop - length), (0, 0)))
+    blocks = ops.reshape(padded, (-1, count, steps, hop, channels))
+    total = sum(ops.pad(blocks[:, :, step], ((0, 0), (step, steps - 1 - step), (0, 0), (0, 0)))
+                for step in range(steps))
+    return ops.reshape(total, (-1, (count + steps - 1) * hop, channels))
+
+
+def mirror_pad(inputs: Tensor, kernel_size: int) -> Tensor:
+    """Pads frames and bins so that a `kernel_size` convolution without padding keeps the size.
+
+    The signal is mirrored at its edges with the edge sample repeated, and mirrored again where it
+    is shorter than the padding, as NumPy's "symmetric" mode does. `keras.ops.pad` has that mode
+    but not the same meaning for it on every backend.
+
+    Args:
+        inputs: `(batch, frames, bins, channels)`.
+        kernel_size: Side of the kernel. An even one gets one sample more before than after.
+
+    Returns:
+        `(batch, frames + kernel_size - 1, bins + kernel_size - 1, channels)`.
+    """
+    before, after = pad_sizes(kernel_size)
+    if kernel_size == 1:
+        return inputs
+    sizes = ops.shape(inputs)[1:3]
+    if all(isinstance(size, int) and size >= before + after for size in sizes):
+        return _pad_with_cheap_gradient(before, after, sizes)(inputs)
+    return _gather_mirrored(inputs, before, after)
+
+
+def pad_sizes(kernel_size: int) -> tuple[int, int]:
+    """Returns how many samples go before and after; an even kernel gets one more before."""
+    return kernel_size // 2, kernel_size // 2 - (1 - kernel_size % 2)
+
+
+def _gather_mirrored(inputs: Tensor, before: int, after: int) -> Tensor:
+    """Reads every sample of the padded result from its place, in one pass over memory."""
+    frames, bins, channels = ops.shape(inputs)[1:]
+    rows, columns = (mirrored_places(size, before, after) for size in (frames, bins))
+    places = ops.reshape(rows[:, None] * bins + columns, (-1,))
+    samples = ops.take(ops.reshape(inputs, (-1, frames * bins, channels)), places, axis=1)
+    return ops.reshape(samples, (-1, frames + before + after, bins + before + after, channels))
+
+
+def _pad_with_cheap_gradient(before: int, after: int, sizes: tuple[int, int]) -> Any:
+    """Returns `_gather_mirrored` with a gradient that copies rows and adds only at the edges.
+
+    The backends' own gradient adds sample by sample, at twice the time.
+    """
+
+    @ops.custom_gradient
+    def pad(inputs: Tensor) -> tuple[Tensor, Any]:
+        def gradient(*arguments: Tensor, upstream: Tensor | None = None) -> Tensor:
+            folded = arguments[0] if upstream is None else upstream
+            for axis, size in ((2, sizes[1]), (1, sizes[0])):
+                folded = _fold_edges(folded, axis, before, after, size)
+            return folded
+
+        return _gather_mirrored(inputs, before, after), gradient
+
+    return pad
+
+
+def _fold_edges(padded: Tensor, axis: int, before: int, after: int, size: int) -> Tensor:
+    """Adds what lies in the padding of an axis to the samples it mirrors, and removes it."""
+    end = before + size
+    pieces = [slice_axis(padded, axis, before, 2 * before)
+              + ops.flip(slice_axis(padded, axis, 0, before), axis),
+              slice_axis(padded, axis, 2 * before, end - after)]
+    if after:
+        pieces.append(slice_axis(padded, axis, end - after, end)
+                      + ops.flip(slice_axis(padded, axis, end, end + after), axis))
+    return ops.concatenate(pieces, axis=axis)
+
+
+def crop(inputs: Tensor, first_frame: int, first_bin: int, frames: Any, bins: Any) -> Tensor:
+    """Returns `frames` frames and `bins` bins of all channels, from the given first ones on."""
+    batch, _, _, channels = ops.shape(inputs)
+    return ops.slice(inputs, (0, first_frame, first_bin, 0), (batch, frames, bins, channels))
+
+
+def frequency_embeddings(bins: Any, dtype: str) -> Tensor:
+    """Returns cos(2^k pi n / (bins - 1)) for k = 0..9 and bin n, shaped `(1, 1, bins, 10)`."""
+    period = ops.maximum(2 * (bins - 1), 1)
+    # The phase is reduced in whole numbers: a float32 angle of 2^9 pi has an error of 1e-4.
+    octaves = ops.convert_to_tensor(2 ** np.arange(EMBEDDINGS, dtype="int32"))
+    phase = ops.mod(ops.expand_dims(ops.arange(bins, dtype="int32"), -1) * octaves, period)
+    angle = ops.cast(phase, "float32") * (2.0 * np.pi) / ops.cast(period, "float32")
+    return ops.cast(ops.cos(angle), dtype)[None, None]
+
+
+def _fold_regions(count: int, start: int) -> list[tuple[int, int]]:
+    """Returns (first bin, bins folded into one) of each region; the last one has no end."""
+    if start == 0:
+        return [(0, count)]
+    regions, first, folds = [(0, 1)], start, 2
+    while folds < count:
+        regions.append((first, folds))
+        first, folds = 2 * first, 2 * folds
+    return [*regions, (first, count)]
+
+
+def count_folded_bins(bins: int, count: int, start: int = 0) -> int:
+    """Returns how many bins `fold_bins` makes of `bins` ones."""
+    regions = _fold_regions(count, start)
+    ends = [first for first, _ in regions[1:]]
+    whole = sum((end - first) // folds for (first, folds), end in zip(regions, ends, strict=False))
+    return whole + -(-max(bins - regions[-1][0], 1) // count)
+
+
+def fold_bins(inputs: Tensor, count: int, start: int = 0) -> Tensor:
+    """Folds neighbouring bins into channels; zeros at the top fill up to a whole number.
+
+    With a `start`, the bins below it stay as they are, two and two are folded in the octave above
+    it, four and four in the next one, up to `count`: as in hearing, resolution goes where most of
+    the energy and all of the lower partials lie, at a fraction of the cost of all bins.
+
+    Args:
+        inputs: `(batch, frames, bins, channels)`.
+        count: The most bins that become one.
+        start: The first bin that is folded with others; 0 folds all alike.
+
+    Returns:
+        `(batch, frames, folded, count * channels)`. Where fewer than `count` bins became one, the
+        last channels are zero.
+    """
+    if count == 1:
+        return inputs
+    _, frames, bins, channels = ops.shape(inputs)
+    regions = _fold_regions(count, start)
+    last = regions[-1][0]
+    above = max(bins - last, 1) if isinstance(bins, int) else ops.maximum(bins - last, 1)
+    filled = last - (-above // count) * count
+    # More zeros than are ever needed, so that their number need not be known while tracing.
+    inputs = slice_axis(ops.pad(inputs, ((0, 0), (0, 0), (0, last + count), (0, 0))), 2, 0, filled)
+    pieces = []
+    ends = [first for first, _ in regions[1:]] + [filled]
+    for (first, folds), end in zip(regions, ends, strict=True):
+        piece = ops.reshape(slice_axis(inputs, 2, first, end),
+                            (-1, frames, (end - first) // folds, folds * channels))
+        unused = (count - folds) * channels
+        pieces.append(ops.pad(piece, ((0, 0), (0, 0), (0, 0), (0, unused))) if unused else piece)
+    return ops.concatenate(pieces, axis=2) if len(pieces) > 1 else pieces[0]
+
+
+def unfold_bins(inputs: Tensor, count: int, bins: Any, start: int = 0) -> Tensor:
+    """Undoes `fold_bins`; `bins` is the number there was before."""
+    if count == 1:
+        return inputs
+    _, frames, folded, channels = ops.shape(inputs)
+    channels //= count
+    regions = _fold_regions(count, start)
+    pieces, position = [], 0
+    for number, (first, folds) in enumerate(regions):
+        is_last = number == len(regions) - 1
+        stop = folded if is_last else position + (regions[number + 1][0] - first) // folds
+        piece = slice_axis(slice_axis(inputs, 2, position, stop), 3, 0, folds * channels)
+        pieces.append(ops.reshape(piece, (-1, frames, (stop - position) * folds, channels)))
+        position = stop
+    unfolded = ops.concatenate(pieces, axis=2) if len(pieces) > 1 else pieces[0]
+    return slice_axis(unfolded, 2, 0, bins)
+
+
+def compress(spectrogram: Tensor, exponent: float) -> Tensor:
+    """Raises magnitudes to `exponent` and keeps phases: X (|X|^2 + floor)^((exponent - 1) / 2).
+
+    Args:
+        spectrogram: `(batch, frames, bins, 2 * folds)`: real and imaginary parts in turn.
+        exponent: 1 changes nothing.
+
+    Returns:
+        Shaped as `spectrogram`.
+    """
+    if exponent == 1.0:
+        return spectrogram
+    # In half precision the slope at the floor would overflow.
+    pairs = ops.cast(_split_parts(spectrogram), "float32")
+    power = ops.sum(ops.square(pairs), axis=-1, keepdims=True)
+    gain = ops.power(power + POWER_FLOOR, (exponent - 1.0) / 2.0)
+    return ops.cast(ops.reshape(pairs * gain, ops.shape(spectrogram)), spectrogram.dtype)
+
+
+def multiply_complex(left: Tensor, right: Tensor) -> Tensor:
+    """Multiplies complex numbers whose parts lie in turn on the last axis."""
+    left_real, left_imag = ops.unstack(_split_parts(left), 2, axis=-1)
+    right_real, right_imag = ops.unstack(_split_parts(right), 2, axis=-1)
+    product = ops.stack([left_real * right_real - left_imag * right_imag,
+                         left_real * right_imag + left_imag * right_real], axis=-1)
+    return ops.reshape(product, ops.shape(left))
+
+
+def apply_mask(spectrogram: Tensor, mask: Tensor, tones: Tensor | None = None) -> Tensor:
+    """Returns what a complex mask makes of a spectrogram, and of the tones in it.
+
+    Args:
+        spectrogram: `(batch, frames, bins, parts)`.
+        mask: `(batch, frames, bins, parts)`, or two more channels where there are tones.
+        tones: `(batch, frames, bins, 2)`, see `floors.steady_tones`, for the first bin of each
+            folded one.
+
+    Returns:
+        Shaped as `spectrogram`.
+    """
+    if tones is None:
+        return multiply_complex(spectrogram, mask)
+    parts = spectrogram.shape[-1]
+    for_tones = multiply_complex(tones, mask[..., parts:])
+    unused = ((0, 0), (0, 0), (0, 0), (0, parts - 2))
+    return multiply_complex(spectrogram, mask[..., :parts]) + ops.pad(for_tones, unused)
+
+
+def _split_parts(spectrogram: Tensor) -> Tensor:
+    """Reshapes `(..., 2 * folds)` to `(..., folds, 2)`."""
+    shape = ops.shape(spectrogram)
+    return ops.reshape(spectrogram, (-1, *shape[1:-1], shape[-1] // 2, 2))
+
+
+def convolve(inputs: Tensor, kernel: Tensor, strides: int = 1) -> Tensor:
+    """Convolution without padding, by the backend's fastest way.
+
+    Args:
+        inputs: `(batch, frames, bins, channels)`.
+        kernel: `(height, width, channels, filters)`.
+        strides: Step on both axes.
+
+    Returns:
+        `(batch, frames, bins, filters)`.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tf_convolution  # the other backends do without TensorFlow
+
+        return tf_convolution.convolve(inputs, kernel, strides)
+    return ops.conv(inputs, kernel, strides, padding="valid")
