@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
 FEWEST_RECORDINGS = 3  # of a noise category that can be split in three
 CHANNEL_SUFFIX = re.compile(r"[_-](L|R|left|right)$", re.IGNORECASE)
+CUT_SUFFIX = re.compile(r"_seg\d+$")  # of the stretches that `noise_tools.py find` cuts
 
 
 @dataclass(frozen=True)
@@ -105,13 +106,13 @@ def _read_folder(folder: Path, category: str) -> list[Clip]:
     return clips
 
 
-def _read_manifest(path: Path, dset: DsetConfig) -> list[Clip]:
+def _read_manifest(path: Path) -> list[Clip]:
     if not path.is_file():
         raise FileNotFoundError(f"`dset.path_manifests` must name a manifest: {path} does not "
                                 f"exist. `python prepare_data.py` builds the starter corpus.")
     with path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    wanted = {"file", "category", "seconds", "group", "split", "clean", "clipped", "floor_db"}
+    wanted = {"file", "category", "seconds", "group", "split", "clean"}
     if not rows or not wanted <= rows[0].keys():
         raise ValueError(f"`{path}` must be a manifest with the columns {sorted(wanted)}. "
                          f"Received: {sorted(rows[0]) if rows else 'no rows'}")
@@ -130,7 +131,7 @@ def find_clips(dset: DsetConfig) -> list[Clip]:
     """
     clips: list[Clip] = []
     for manifest in dset.path_manifests:
-        clips += _read_manifest(Path(manifest), dset)
+        clips += _read_manifest(Path(manifest))
     for category in CATEGORIES:
         for folder in getattr(dset, f"path_{category}"):
             clips += _read_folder(Path(folder), category)
@@ -178,7 +179,8 @@ def find_noise(dset: DsetConfig) -> list[NoiseRecording]:
         for path in find_audio(folder):
             parts = path.relative_to(folder).parts
             category = parts[0] if len(parts) > 1 else folder.name
-            recording = str(Path(*parts[:-1]) / CHANNEL_SUFFIX.sub("", path.stem))
+            name = CHANNEL_SUFFIX.sub("", CUT_SUFFIX.sub("", path.stem))
+            recording = str(Path(*parts[:-1]) / name)
             by_category.setdefault(category, {}).setdefault(recording, []).append(path)
         for category, recordings in sorted(by_category.items()):
             splits = assign_splits(recordings)

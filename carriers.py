@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, fields
 KINDS = ("gramophone", "film", "tape", "hum")
 THIRD_OCTAVES = 29  # from 32 Hz to 20 kHz
 
-# Third-octave levels (dB per Hz, 32 Hz to 20 kHz) of the hiss of recorded noise, as `measure`
-# finds them in vinyl1_runoff, vinyl2_oldvinyl_L and _R, and static3_film_static. These are
-# training material; what the loader keeps for validation and test is left out on purpose.
+# Third-octave levels (dB per Hz, 32 Hz to 20 kHz) of the hiss of recorded noise, as
+# `noise_fit.measure` finds them in vinyl1_runoff, vinyl2_oldvinyl_L and _R, and
+# static3_film_static. These are training material; what the loader keeps for validation and test
+# is left out on purpose.
 GRAMOPHONE_SPECTRA_DB = [
     [25, 27, 29, 28, 24, 16, 20, 16, 18, 13, 7, 4, 4, 1, 0,
      -1, -1, -1, -2, -1, -2, -1, 0, -1, -4, -10, -18, -19, -21],
@@ -27,8 +28,11 @@ FILM_SPECTRA_DB = [
 ]
 
 
-def _range(low: float, high: float) -> list[float]:
-    return field(default_factory=lambda: [low, high], metadata={"range": True})
+def _range(low: float, high: float, least: float | None = None,
+           most: float | None = None) -> list[float]:
+    """Returns a field of two bounds; both must lie above `least`, if given, and up to `most`."""
+    return field(default_factory=lambda: [low, high],
+                 metadata={"range": True, "least": least, "most": most})
 
 
 def _check_ranges(group: object, name: str) -> None:
@@ -37,6 +41,11 @@ def _check_ranges(group: object, name: str) -> None:
         if item.metadata.get("range") and not (len(bounds) == 2 and bounds[0] <= bounds[1]):
             raise ValueError(f"`{name}.{item.name}` must be [low, high] with low <= high. "
                              f"Received: {bounds}")
+        least, most = item.metadata.get("least"), item.metadata.get("most")
+        if least is not None and min(bounds, default=least) <= least:
+            raise ValueError(f"`{name}.{item.name}` must be above {least:g}. Received: {bounds}")
+        if most is not None and not 0.0 <= min(bounds) <= max(bounds) <= most:
+            raise ValueError(f"`{name}.{item.name}` must be in [0, {most:g}]. Received: {bounds}")
         if item.name.endswith("_per_second") and bounds[0] < 0.0:
             raise ValueError(f"`{name}.{item.name}` must be at least 0. Received: {bounds}")
         if item.name.endswith("_chance") and not 0.0 <= bounds <= 1.0:
@@ -61,19 +70,20 @@ class GramophoneConfig:
     fitted_chance: float = 0.5  # of a hiss from `spectra_db`, else from replay equalisation
     tilt_db_per_octave: list[float] = _range(-2.0, 2.0)
     colour_db: list[float] = _range(0.0, 5.0)  # height of random broad bumps in the spectrum
-    cutoff_hz: list[float] = _range(4000.0, 20000.0)
+    cutoff_hz: list[float] = _range(4000.0, 20000.0, least=0.0)
     turns_per_minute: list[float] = field(
-        default_factory=lambda: [78.26, 78.26, 78.26, 76.0, 80.0, 45.0, 33.333])
+        default_factory=lambda: [78.26, 78.26, 78.26, 76.0, 80.0, 45.0, 33.333],
+        metadata={"least": 0.0})
     swish_db: list[float] = _range(0.0, 4.0)  # swing of the hiss over one turn
     crackles_per_second: list[float] = _range(10.0, 800.0)
     crackle_db: list[float] = _range(5.0, 23.0)  # median
     crackle_spread_db: list[float] = _range(3.0, 9.0)
-    crackle_ms: list[float] = _range(0.04, 0.2)  # length of the pulse
+    crackle_ms: list[float] = _range(0.04, 0.2, least=0.0)  # length of the pulse
     clicks_per_second: list[float] = _range(0.3, 100.0)
     click_db: list[float] = _range(20.0, 33.0)
     click_spread_db: list[float] = _range(3.0, 10.0)
-    click_ms: list[float] = _range(0.06, 0.4)
-    locked_share: list[float] = _range(0.0, 0.7)  # of the clicks: they return with each turn
+    click_ms: list[float] = _range(0.06, 0.4, least=0.0)
+    locked_share: list[float] = _range(0.0, 0.7, most=1.0)  # of the clicks: they return
     thumps_per_second: list[float] = _range(0.02, 0.7)
     thump_db: list[float] = _range(15.0, 32.0)
     rumble_db: list[float] = _range(-10.0, 25.0)
@@ -93,17 +103,17 @@ class FilmConfig:
     academy_chance: float = 0.7  # that the Academy curve rolled off both ends
     tilt_db_per_octave: list[float] = _range(-2.0, 1.0)
     colour_db: list[float] = _range(0.0, 4.0)
-    cutoff_hz: list[float] = _range(5000.0, 16000.0)
-    slit_um: list[float] = _range(12.0, 35.0)  # width of the scanning beam
+    cutoff_hz: list[float] = _range(5000.0, 16000.0, least=0.0)
+    slit_um: list[float] = _range(12.0, 35.0, least=0.0)  # width of the scanning beam
     photocell_db: list[float] = _range(-40.0, -12.0)  # white hiss behind the filters
     crackles_per_second: list[float] = _range(20.0, 1200.0)  # frying
     crackle_db: list[float] = _range(0.0, 12.0)
     crackle_spread_db: list[float] = _range(2.0, 6.0)
-    crackle_ms: list[float] = _range(0.05, 0.3)
+    crackle_ms: list[float] = _range(0.05, 0.3, least=0.0)
     clicks_per_second: list[float] = _range(0.2, 12.0)  # ticks
     click_db: list[float] = _range(12.0, 28.0)
     click_spread_db: list[float] = _range(3.0, 6.0)
-    click_ms: list[float] = _range(0.08, 0.5)
+    click_ms: list[float] = _range(0.08, 0.5, least=0.0)
     buzz_db: list[float] = _range(-15.0, 15.0)  # of perforations or frames
     splices_per_second: list[float] = _range(0.02, 0.3)
     splice_db: list[float] = _range(12.0, 30.0)
@@ -123,10 +133,10 @@ class TapeConfig:
     fitted_chance: float = 0.5  # counts when there are `spectra_db`
     tilt_db_per_octave: list[float] = _range(-2.5, 0.5)
     colour_db: list[float] = _range(0.0, 3.0)
-    cutoff_hz: list[float] = _range(6000.0, 20000.0)
+    cutoff_hz: list[float] = _range(6000.0, 20000.0, least=0.0)
     dropouts_per_second: list[float] = _range(0.05, 2.0)
     dropout_db: list[float] = _range(3.0, 20.0)
-    dropout_ms: list[float] = _range(5.0, 200.0)
+    dropout_ms: list[float] = _range(5.0, 200.0, least=0.0)
     hum_db: list[float] = _range(-25.0, 10.0)
     modulation_db: list[float] = _range(-6.0, 9.0)  # noise that follows the signal, at its RMS
     part_chance: float = 0.6  # of dropouts and hum, each
@@ -139,9 +149,9 @@ class TapeConfig:
 class HumConfig:
     """Mains hum, or a motor's, above a little hiss."""
 
-    speed: list[float] = _range(0.7, 1.5)  # of the replay: old hum is seldom at 50 or 60 Hz
+    speed: list[float] = _range(0.7, 1.5, least=0.0)  # of the replay: seldom at 50 or 60 Hz
     rectified_chance: float = 0.5  # of ripple at twice the mains frequency
-    harmonics: list[float] = _range(2.0, 40.0)
+    harmonics: list[float] = _range(2.0, 40.0, least=0.0)
     slope_db_per_octave: list[float] = _range(-14.0, -3.0)
     drift_percent: list[float] = _range(0.0, 0.3)
     hum_db: list[float] = _range(10.0, 45.0)

@@ -142,8 +142,6 @@ class DsetConfig:
     path_music: list[str] = field(default_factory=list)
     path_noise: list[str] = field(default_factory=lambda: ["data/noise"])
     mix: MixConfig = field(default_factory=MixConfig)
-    min_floor_db: float = 45.0  # a clean file's noise floor lies this far below its level
-    max_clipped: float = 1e-4  # share of samples at full scale
     snr_db: list[float] = field(default_factory=lambda: [2.0, 20.0])
     level_db: list[float] = field(default_factory=lambda: [-6.0, 4.0])
     noise_db_spread: float = 0.0  # the noise's spectral tilt and peaks vary by this much
@@ -212,6 +210,7 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         _require(self.name in ("step", "cosine"), "schedule.name", "'step' or 'cosine'", self.name)
+        _require(self.warmup_steps >= 0, "schedule.warmup_steps", "at least 0", self.warmup_steps)
         _require(list(self.boundaries_epochs) == sorted(set(self.boundaries_epochs)),
                  "schedule.boundaries_epochs", "increasing", self.boundaries_epochs)
 
@@ -283,8 +282,11 @@ class Config:
         _require(self.shown_items >= 0, "shown_items", "at least 0", self.shown_items)
         _require(self.precision in PRECISIONS, "precision", f"one of {PRECISIONS}", self.precision)
         _require(self.strategy in STRATEGIES, "strategy", f"one of {STRATEGIES}", self.strategy)
-        for name in ("beta1", "beta2"):
-            _require(0.0 <= getattr(self, name) < 1.0, name, "in [0, 1)", getattr(self, name))
+        for name in ("beta1", "beta2", "ema_momentum"):
+            value = getattr(self, name)
+            _require(value is None or 0.0 <= value < 1.0, name, "in [0, 1)", value)
+        _require(self.gradient_clip is None or self.gradient_clip > 0.0, "gradient_clip",
+                 "above 0", self.gradient_clip)
 
 
 ConfigStore.instance().store(name="schema", node=Config)

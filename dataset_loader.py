@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 TURN_SECONDS = 60.0 / 78.26  # of a disc at the electrical era's 78.26 turns per minute
 CROSSFADE_SECONDS = 0.5
+NOISE_BLOCK_SECONDS = 60.0  # a longer recording is read in blocks of this length up to twice it
+NOISE_BLOCKS = 32  # that are kept in memory, at most 0.7 GB
 QUIETEST_DBFS = -60.0  # a clean segment below this counts as silent
 MOST_REDRAWS = 50
 EDGE_SECONDS = 0.005  # fade where a clip is cut
@@ -46,7 +48,7 @@ SUBSONIC_HZ = 20.0  # nothing below is taken for signal
 GAP_SECONDS = (0.02, 0.4)  # silence between clips that are strung together
 MIXING_KEYS = ("cache_items", "path_cache", "snr_db", "level_db", "share_clean", "share_silent",
                "reference_dbfs")
-STEM_VERSION = 2  # raised when the same settings give other stems
+STEM_VERSION = 3  # raised when the same settings give other stems
 CACHE_STREAM = 1  # sets the seeds of stems apart from those of mixtures
 REEL_STREAM = 2  # and those of reels
 REELS = 4  # generated noises of each kind that mixtures draw from at a time
@@ -88,9 +90,18 @@ def read_segment(path: Path, start_seconds: float, seconds: float) -> np.ndarray
     return dsp.resample(mono, rate, SAMPLE_RATE)
 
 
-@functools.lru_cache(maxsize=256)
-def _read_noise(path: Path) -> np.ndarray:
-    audio = read_segment(path, 0.0, 120.0)
+@functools.lru_cache(maxsize=1024)
+def _count_blocks(path: Path) -> tuple[int, float]:
+    """Returns in how many blocks a noise recording is read, and how many seconds each has."""
+    seconds = soundfile.info(path).duration
+    count = max(1, int(seconds / NOISE_BLOCK_SECONDS))
+    return count, seconds / count
+
+
+@functools.lru_cache(maxsize=NOISE_BLOCKS)
+def _read_noise(path: Path, number: int, seconds: float) -> np.ndarray:
+    """Reads one block of a noise recording; many minutes of it would fill the memory."""
+    audio = read_segment(path, number * seconds, seconds)
     audio = audio - audio.mean() if len(audio) else audio
     audio.setflags(write=False)
     return audio
@@ -145,7 +156,7 @@ def shape_noise(noise: np.ndarray, spread_db: float, highpass_hz: float, rng: np
             spectrum *= np.exp(knots[index] + np.diff(knots)[index] * part)
         if highpass_hz > 0.0:
             gain = dsp.highpass_gain(highpass_hz, SAMPLE_RATE, size)
-            low = slice(1, round(2.0 * highpass_hz * size / SAMPLE_RATE))  # one above all is 1
+            low = slice(1, round(2.0 * highpass_hz * size / SAMPLE_RATE))  # above, the gain is 1
             removed = 2.0 * float(np.sum(np.abs(spectrum[low]) ** 2 * (1.0 - gain[low] ** 2))) / (
                 size * samples)
             spectrum *= gain
@@ -436,7 +447,9 @@ class Mixer:
             recording = recordings[rng.integers(len(recordings))]
             path = recording.files[rng.integers(len(recording.files))]
             try:
-                noise = _read_noise(path)
+                count, seconds = _count_blocks(path)
+                number = int(rng.integers(count)) if count > 1 else 0
+                noise = _read_noise(path, number, seconds)
             except soundfile.LibsndfileError as error:
                 self._skip(path, error)
                 continue

@@ -122,6 +122,9 @@ class DistributedWorkers:
         self.replicas = self.strategy.num_replicas_in_sync
         self.local_replicas = len(self.strategy.extended.worker_devices)
         resolver = self.strategy.cluster_resolver
+        if resolver is not None and resolver.task_type not in (None, "", "worker"):
+            raise ValueError("`TF_CONFIG` must name tasks of the type \"worker\" alone. "
+                             f"Received: {resolver.task_type!r}")
         self.index = resolver.task_id or 0 if resolver is not None else 0
         if batch_size % self.replicas:
             raise ValueError(f"`batch_size` must be a multiple of the {self.replicas} devices. "

@@ -120,7 +120,8 @@ def inner_product(one: Any, other: Any) -> Any:
 def multi_resolution_stft(target: Any, estimate: Any, stft: StftConfig) -> Any:
     """Spectral convergence plus log-magnitude error at three resolutions.
 
-    After Yamamoto, Song and Kim 2020 (Parallel WaveGAN). Natural logarithms.
+    After Yamamoto, Song and Kim 2020 (Parallel WaveGAN). Natural logarithms. Spectral convergence,
+    a ratio to the target, leaves out noise alone.
     """
     longest = max(win_size for win_size, _ in RESOLUTIONS)
     waveforms = ops.concatenate([tensor_dsp.istft(spectrum, stft, longest)
@@ -132,8 +133,8 @@ def multi_resolution_stft(target: Any, estimate: Any, stft: StftConfig) -> Any:
         wanted, found = ops.split(magnitude, 2)
         error = ops.sqrt(ops.sum(ops.square(wanted - found), axis=(1, 2)) + POWER_EPSILON)
         size = ops.sqrt(ops.sum(ops.square(wanted), axis=(1, 2)))
-        total = total + ops.mean(error / size) + ops.mean(
-            ops.abs(ops.log(wanted) - ops.log(found)))
+        audible = _where_audible(inner_product(target, target)[:, None], error / size)
+        total = total + ops.mean(audible) + ops.mean(ops.abs(ops.log(wanted) - ops.log(found)))
     return total / len(RESOLUTIONS)
 
 

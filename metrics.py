@@ -13,8 +13,8 @@ from dataset_loader import Mixture
 Row = dict[str, float | str]
 
 MEASURES = ("snr_gain_db", "si_sdr_db", "lsd_db", "lsd_gain_db", "energy_db",
-            "residual_correlation", "clean_si_sdr_db", "noise_left_db")
-LOWER_IS_BETTER = ("lsd_db", "residual_correlation", "noise_left_db")
+            "residual_correlation", "input_correlation", "clean_si_sdr_db", "noise_left_db")
+LOWER_IS_BETTER = ("lsd_db", "residual_correlation", "input_correlation", "noise_left_db")
 # Where `find_faults` speaks up.
 LEAST_ENERGY_DB = -2.0
 MOST_CORRELATION = 0.35
@@ -28,8 +28,7 @@ LSD_RANGE_DB = 80.0  # below the recording's peak, what a listener might still h
 
 def snr_db(clean: np.ndarray, estimate: np.ndarray) -> float:
     """Signal-to-noise ratio of `estimate` in dB; all that differs from `clean` is noise."""
-    error = dsp.power(estimate - clean)
-    return dsp.decibels(dsp.power(clean) / error) if error > 0.0 else float("inf")
+    return _ratio_db(dsp.power(clean), dsp.power(estimate - clean))
 
 
 def si_sdr_db(clean: np.ndarray, estimate: np.ndarray) -> float:
@@ -37,8 +36,14 @@ def si_sdr_db(clean: np.ndarray, estimate: np.ndarray) -> float:
     reference = clean - clean.mean(dtype=np.float64)
     heard = estimate - estimate.mean(dtype=np.float64)
     target = np.dot(heard, reference) / np.dot(reference, reference) * reference
-    error = np.dot(heard - target, heard - target)
-    return dsp.decibels(np.dot(target, target) / error) if error > 0.0 else float("inf")
+    return _ratio_db(np.dot(target, target), np.dot(heard - target, heard - target))
+
+
+def _ratio_db(signal: float, error: float) -> float:
+    """Returns the ratio of two powers in dB; without a signal, or with no number, the worst."""
+    if not (np.isfinite(error) and signal > 0.0):
+        return float("-inf")
+    return dsp.decibels(signal / error) if error > 0.0 else float("inf")
 
 
 def log_spectral_distance_db(clean: np.ndarray, estimate: np.ndarray) -> float:
@@ -73,8 +78,10 @@ def judge(clean: np.ndarray, noisy: np.ndarray, denoised: np.ndarray) -> dict[st
 
     Returns:
         `snr_gain_db`, `si_sdr_db`, `lsd_db`, `lsd_gain_db` (how much nearer to the target),
-        `energy_db` (output over target) and `residual_correlation` (what was removed with the
-        clean target: how much of the signal went with the noise).
+        `energy_db` (output over target), `residual_correlation` (what was removed with the clean
+        target: how much of the signal went with the noise) and `input_correlation` (what was
+        removed with the input: 1 where everything went; the noise alone has 0.58, 0.30 and 0.10
+        at 3, 10 and 20 dB).
     """
     lsd = log_spectral_distance_db(clean, denoised)
     return {
@@ -84,6 +91,7 @@ def judge(clean: np.ndarray, noisy: np.ndarray, denoised: np.ndarray) -> dict[st
         "lsd_gain_db": log_spectral_distance_db(clean, noisy) - lsd,
         "energy_db": dsp.decibels(dsp.power(denoised) / dsp.power(clean)),
         "residual_correlation": correlation(noisy - denoised, clean),
+        "input_correlation": correlation(noisy - denoised, noisy),
     }
 
 

@@ -80,9 +80,9 @@ class CarrierNoise:
         self.dropouts: Events | None = None
         self.parts: list[tuple[np.float32, Part]] = []
         self.follow_db: float | None = None  # level of what follows a signal
-        draw = {"gramophone": self._draw_gramophone, "film": self._draw_film,
-                "tape": self._draw_tape, "hum": self._draw_hum}[kind]
-        draw(getattr(carrier, kind))
+        draw_kind = {"gramophone": self._draw_gramophone, "film": self._draw_film,
+                     "tape": self._draw_tape, "hum": self._draw_hum}[kind]
+        draw_kind(getattr(carrier, kind))
         self.gain = np.float32(1.0)
         first = self._render()
         self.gain = np.float32(to_gain(TARGET_DBFS) / np.sqrt(np.mean(first**2, dtype=np.float64)))
@@ -105,7 +105,7 @@ class CarrierNoise:
                 np.average(np.array(cfg.spectra_db)[pair], axis=0,
                            weights=rng.dirichlet([1.0, 1.0])), self.grid_hz)
         return level_db + draw_colour_db(rng, self.grid_hz, draw(rng, cfg.tilt_db_per_octave),
-                                     draw(rng, cfg.colour_db))
+                                         draw(rng, cfg.colour_db))
 
     def _band(self, cutoff_hz: Sequence[float]) -> Callable[[np.ndarray], np.ndarray]:
         """A random low-pass: the bandwidth of pick-up, amplifier or transfer."""
@@ -118,21 +118,21 @@ class CarrierNoise:
         rng = self.rng
         mains_hz = multiple * rng.choice([50.0, 60.0]) * (1.0 + 0.002 * rng.normal())
         self._add(draw(rng, bounds), make_hum(rng, self.sample_rate, mains_hz,
-                                           int(rng.integers(2, 16)), rng.uniform(-15.0, -4.0),
-                                           band_db=band))
+                                              int(rng.integers(2, 16)), rng.uniform(-15.0, -4.0),
+                                              band_db=band))
 
     def _add_crackle(self, cfg: GramophoneConfig | FilmConfig,
                      band: Callable[[np.ndarray], np.ndarray], turn_seconds: float = 1.0,
                      locked_share: float = 0.0, burst: float = 0.3) -> None:
         rng, rate = self.rng, self.sample_rate
         self._add(0.0, Events(rng, rate, draw_rate(rng, cfg.crackles_per_second),
-                               draw(rng, cfg.crackle_db), draw(rng, cfg.crackle_spread_db),
-                               impulse_bank(rng, rate, cfg.crackle_ms, band),
-                               turn_seconds, locked_share * rng.uniform(), burst))
+                              draw(rng, cfg.crackle_db), draw(rng, cfg.crackle_spread_db),
+                              impulse_bank(rng, rate, cfg.crackle_ms, band),
+                              turn_seconds, locked_share * rng.uniform(), burst))
         self._add(0.0, Events(rng, rate, draw_rate(rng, cfg.clicks_per_second),
-                               draw(rng, cfg.click_db), draw(rng, cfg.click_spread_db),
-                               impulse_bank(rng, rate, cfg.click_ms, band),
-                               turn_seconds, locked_share, burst))
+                              draw(rng, cfg.click_db), draw(rng, cfg.click_spread_db),
+                              impulse_bank(rng, rate, cfg.click_ms, band),
+                              turn_seconds, locked_share, burst))
 
     def _draw_gramophone(self, cfg: GramophoneConfig) -> None:
         """Surface hiss, swish, crackle, clicks, thumps, rumble and hum of a disc."""
@@ -149,8 +149,8 @@ class CarrierNoise:
         self._add_crackle(cfg, band, turn, locked)
         if rng.uniform() < cfg.part_chance:
             self._add(0.0, Events(rng, rate, draw_rate(rng, cfg.thumps_per_second),
-                                   draw(rng, cfg.thump_db), 4.0, thump_bank(rng, rate), turn,
-                                   locked))
+                                  draw(rng, cfg.thump_db), 4.0, thump_bank(rng, rate), turn,
+                                  locked))
         if rng.uniform() < cfg.part_chance:
             self._add(draw(rng, cfg.rumble_db), Rumble(rng, rate, turn, rng.uniform(0.0, 0.7)))
         if rng.uniform() < cfg.part_chance:
@@ -180,7 +180,7 @@ class CarrierNoise:
                                rng.uniform(-9.0, -1.0), 0.001, band))
         if rng.uniform() < cfg.part_chance:
             self._add(0.0, Events(rng, rate, draw_rate(rng, cfg.splices_per_second),
-                                   draw(rng, cfg.splice_db), 4.0, thump_bank(rng, rate)))
+                                  draw(rng, cfg.splice_db), 4.0, thump_bank(rng, rate)))
         for multiple in (1, 2):  # mains, and the lamp, which shines twice in each period
             if rng.uniform() < cfg.part_chance:
                 self._add_mains(cfg.hum_db, band, multiple)
@@ -271,16 +271,8 @@ class CarrierNoise:
 def _draw_dropouts(rng: np.random.Generator, sample_rate: int, cfg: TapeConfig) -> Events:
     depth_db = draw_rate(rng, cfg.dropout_db)
     return Events(rng, sample_rate, draw_rate(rng, cfg.dropouts_per_second),
-                   20.0 * np.log10(max(depth_db, 1e-3)), 3.0,
-                   dip_bank(rng, sample_rate, cfg.dropout_ms), signed=False)
-
-
-def dropout_gain(samples: int, rng: np.random.Generator, sample_rate: int = SAMPLE_RATE,
-                 carrier: CarrierConfig | None = None) -> np.ndarray:
-    """Returns a tape's dropouts as a gain on the signal, `(samples,)`, float32, at most 1."""
-    events = _draw_dropouts(rng, sample_rate, (carrier or CarrierConfig()).tape)
-    dips = np.concatenate([events.render() for _ in range(-(-samples // CHUNK))])[:samples]
-    return to_gain(-dips).astype(np.float32)
+                  20.0 * np.log10(max(depth_db, 1e-3)), 3.0,
+                  dip_bank(rng, sample_rate, cfg.dropout_ms), signed=False)
 
 
 def generate(kind: str, samples: int, rng: np.random.Generator, sample_rate: int = SAMPLE_RATE,

@@ -52,7 +52,7 @@ def _slot_powers(blocks: Iterable[np.ndarray], sample_rate: int) -> np.ndarray:
     size = _frame_size(sample_rate)
     hop, step = size // 2, SLOT_FRAMES // 2
     length = (SLOT_FRAMES - 1) * hop + size
-    bins = int(JUDGED_HZ[-1] / sample_rate * size) + 1
+    bins = min(int(JUDGED_HZ[-1] / sample_rate * size), size // 2) + 1
     powers, rest = [np.zeros((0, bins), np.float32)], None
     for block in blocks:
         rest = block if rest is None else np.concatenate([rest, block])

@@ -18,8 +18,8 @@ CHUNK = 29504  # samples rendered at once; with TAPS a fast transform, and three
 COARSE = 64  # samples between the points of what changes slowly
 SHAPES = 48  # different clicks in one noise
 SECOND_PULSE_CHANCE = 0.2
-THUMPS = 4
-DIPS = 12  # different dropouts, likewise
+THUMPS = 4  # different ones in one noise
+DIPS = 12  # different dropouts in one noise
 LOUDEST_DB = 54.0  # highest peak of a click or thump
 
 
@@ -99,7 +99,7 @@ def low_pass_db(frequency_hz: np.ndarray, cutoff_hz: float, order: float) -> np.
 
 
 def draw_colour_db(rng: np.random.Generator, frequency_hz: np.ndarray, tilt_db_per_octave: float,
-               height_db: float) -> np.ndarray:
+                   height_db: float) -> np.ndarray:
     """Draws a random tilt and two broad random bumps: no two machines sound alike."""
     octaves = np.log2(frequency_hz / LEVEL_HZ)
     level = tilt_db_per_octave * np.clip(octaves, -4.0, 4.0)
@@ -236,8 +236,8 @@ class Wave(Part):
 
 
 def make_hum(rng: np.random.Generator, sample_rate: int, frequency_hz: float, harmonics: int,
-         slope_db_per_octave: float, drift: float = 0.0,
-         band_db: Callable[[np.ndarray], np.ndarray] | None = None) -> Wave:
+             slope_db_per_octave: float, drift: float = 0.0,
+             band_db: Callable[[np.ndarray], np.ndarray] | None = None) -> Wave:
     """Draws a hum or buzz: harmonics that fall by a slope, each off by some dB.
 
     Args:

@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".aif", ".aiff")
 REPORT_NAME = "noise_segments.csv"
 BLOCK_SECONDS = 60  # read at a time
+SHORTEST_SECONDS = 0.75  # of a stretch: as much as can be measured
 PICTURE_SECONDS = 5
 PICTURE_DPI = 75
 PICTURE_COLOURS = 40
@@ -176,30 +177,45 @@ def _describe(measures: NoiseMeasures) -> str:
             f"{measures.click_db:.0f} dB, kurtosis {measures.kurtosis:.0f}")
 
 
+def _fit_file(path: Path) -> tuple[NoiseFit, NoiseMeasures, int]:
+    """Returns what is learned from a file, what is measured of it, and its length in samples."""
+    audio = _read_mono(path)
+    try:
+        return fit(audio, SAMPLE_RATE), measure(audio, SAMPLE_RATE), len(audio)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 def _command_fit(arguments: argparse.Namespace) -> None:
     files = _find_files(arguments.files)
     if arguments.output:
         _check_new(Path(arguments.output), arguments.overwrite)
-    fits = []
+    fits, fitted_names, failed = [], [], []
     for path in files:
-        audio = _read_mono(path)
         try:
-            fitted, goal = fit(audio, SAMPLE_RATE), measure(audio, SAMPLE_RATE)
+            fitted, goal, samples = _fit_file(path)
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
-        trial = measure(generate("gramophone", len(audio), np.random.default_rng(arguments.seed),
+            logger.error("%s", error)
+            failed.append(str(path))
+            continue
+        trial = measure(generate("gramophone", samples, np.random.default_rng(arguments.seed),
                                  carrier=CarrierConfig(gramophone=fitted.gramophone())),
                         SAMPLE_RATE)
         logger.info("%s\n  recorded:  %s\n  generated: %s\n  spectral distance %.1f dB", path,
                     _describe(goal), _describe(trial),
                     spectral_distance(goal.spectrum_db, trial.spectrum_db))
         fits.append(fitted)
-    text = _yaml_of_fits(arguments.kind, [path.name for path in files], fits)
+        fitted_names.append(path.name)
+    if not fits:
+        raise ValueError(f"all of {len(failed)} recordings failed: {failed}")
+    text = _yaml_of_fits(arguments.kind, fitted_names, fits)
     if arguments.output:
         with replacing(Path(arguments.output)) as temporary:
             temporary.write_text(text, encoding="utf-8")
     else:
         sys.stdout.write(text)
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(files)} recordings failed: {failed}")
 
 
 def _command_make(arguments: argparse.Namespace) -> None:
@@ -263,7 +279,8 @@ def _parser() -> argparse.ArgumentParser:
     find = commands.add_parser("find", help="cut noise-only stretches out of recordings")
     find.add_argument("recordings", nargs="+", help="audio files or folders")
     find.add_argument("--output", required=True, help="folder for the noise and its report")
-    find.add_argument("--min-seconds", type=float, default=0.7, help="shortest stretch")
+    find.add_argument("--min-seconds", type=float, default=SHORTEST_SECONDS,
+                      help="shortest stretch")
     find.add_argument("--min-drop-db", type=float, default=6.0,
                       help="least distance of the noise from the programme")
     find.set_defaults(run=_command_find)

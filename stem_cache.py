@@ -29,7 +29,7 @@ class Stem:
     """
 
     clean: np.ndarray
-    noise: np.ndarray  # see `shape_noise`; zeros where there is none
+    noise: np.ndarray  # of a power of 1; zeros where there is none
     category: str
     noise_name: str
     follows: bool = False  # the noise follows this very signal: the two stay together

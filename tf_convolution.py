@@ -13,7 +13,7 @@ import tensorflow as tf
 
 
 def convolve(inputs: Any, kernel: Any, strides: int = 1) -> Any:
-    """Does what `unet.convolve` says."""
+    """Does what `tensor_ops.convolve` says."""
     steps = (1, strides, strides, 1)
     if _has_gpu():
         return tf.nn.conv2d(inputs, kernel, steps, "VALID")

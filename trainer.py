@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +16,7 @@ from pathlib import Path
 import h5py
 import keras
 import numpy as np
+import psutil
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
@@ -38,9 +42,13 @@ from dataset_loader import Mixer
 
 logger = logging.getLogger(__name__)
 
-SMALLEST_FREE_BYTES = 100 * 2**20  # a checkpoint and its copy fit many times
+SMALLEST_FREE_BYTES = 100 * 2**20
+SPARE_CHECKPOINTS = 3  # that must fit on the disk before one is written
 MOST_SKIPPED_IN_A_ROW = 20  # steps without a finite gradient, before the run gives up
 INITIAL_LOSS_SCALE = 2.0**15  # of float16: its gradients underflow otherwise
+LOSS_SCALE_STEPS = 2000  # good steps after which it is doubled
+NEVER = 2**31 - 1
+FLOAT32_BYTES = 4
 
 
 def make_learning_rate(lr: float, schedule: ScheduleConfig, steps_per_epoch: int, steps: int,
@@ -68,14 +76,16 @@ def make_learning_rate(lr: float, schedule: ScheduleConfig, steps_per_epoch: int
 def make_optimizer(cfg: Config, steps: int) -> keras.optimizers.Optimizer:
     """Returns Adam, in a shell that leaves out steps whose gradients are not finite.
 
-    The shell is Keras's loss scaling; only float16 needs the scale, which is 1 otherwise.
+    The shell is Keras's loss scaling; only float16 needs the scale, which stays 1 otherwise.
     """
     adam = keras.optimizers.Adam(
         make_learning_rate(cfg.lr, cfg.schedule, cfg.steps_per_epoch, steps),
         beta_1=cfg.beta1, beta_2=cfg.beta2, global_clipnorm=cfg.gradient_clip,
         use_ema=cfg.ema_momentum is not None, ema_momentum=cfg.ema_momentum or 0.0)
-    scale = INITIAL_LOSS_SCALE if cfg.precision == "mixed_float16" else 1.0
-    return keras.optimizers.LossScaleOptimizer(adam, initial_scale=scale)
+    scale, growth = ((INITIAL_LOSS_SCALE, LOSS_SCALE_STEPS) if cfg.precision == "mixed_float16"
+                     else (1.0, NEVER))
+    return keras.optimizers.LossScaleOptimizer(adam, initial_scale=scale,
+                                               dynamic_growth_steps=growth)
 
 
 @dataclass
@@ -179,7 +189,7 @@ class Trainer:
         bar = tqdm(batches, total=self.steps, initial=progress.step, unit="step", disable=None)
         skipped_in_a_row = 0
         clock = _Clock()
-        try:
+        with _Interruption() as interruption:
             for noisy, clean in bar:
                 loss = float(self.train_step(noisy, clean))
                 progress.step += 1
@@ -204,10 +214,11 @@ class Trainer:
                         logger.info("step %d of %d, loss %.4f, %.2f s a step", progress.step,
                                     self.steps, loss, clock.seconds_per_step)
                     clock = _Clock()
-        except KeyboardInterrupt:
-            self._save_last()
-            logger.info("stopped at step %d; the same command goes on from there", progress.step)
-            raise
+                if interruption.wanted:
+                    self._save_last()
+                    logger.info("stopped at step %d; the same command goes on from there",
+                                progress.step)
+                    raise KeyboardInterrupt
 
     def _updates(self) -> int:
         """Number of steps that changed the weights."""
@@ -254,21 +265,31 @@ class Trainer:
     def _save_last(self) -> None:
         if not self.is_chief:
             return
-        if shutil.disk_usage(self.folder).free < SMALLEST_FREE_BYTES:
-            raise OSError(f"{self.folder}: the disk is full; the last checkpoint is kept as it is")
+        self._refuse_full_disk()
         with replacing(self.folder / LAST_NAME) as temporary:
             self.model.save_weights(temporary, overwrite=True)
             with h5py.File(temporary, "a") as file:
                 file.attrs.update(vars(self.progress))
 
+    def _refuse_full_disk(self) -> None:
+        """Stops the run before a writer does so half-way; TensorBoard's would wait for ever."""
+        state = [*self.model.variables, *self.optimizer.variables]
+        checkpoint = sum(FLOAT32_BYTES * math.prod(variable.shape) for variable in state)
+        needed = max(SMALLEST_FREE_BYTES, SPARE_CHECKPOINTS * checkpoint)
+        if shutil.disk_usage(self.folder).free < needed:
+            raise OSError(f"{self.folder}: the disk is full, {needed / 1e6:.0f} MB must be free; "
+                          f"the last checkpoint is kept as it is")
+
     def _end_epoch(self, clock: _Clock, writer: SummaryWriter) -> None:
+        self._refuse_full_disk()
         progress, step = self.progress, self.progress.step
         seconds_per_step = clock.seconds_per_step
         rows = self.validate()
         means = metrics.average(rows)
         row = {"step": step, "epoch": step // self.cfg.steps_per_epoch,
                "lr": float(keras.ops.convert_to_numpy(self.optimizer.learning_rate)),
-               "seconds_per_step": seconds_per_step, "skipped_steps": progress.skipped,
+               "seconds_per_step": seconds_per_step, "memory_gb": _memory_gb(),
+               "skipped_steps": progress.skipped,
                "loss": progress.loss, **means}
         for name, value in row.items():
             writer.add_scalar(name, value, step)
@@ -316,6 +337,40 @@ class Trainer:
             canvas.draw()
             writer.add_image(f"{title}/spectrogram", np.asarray(canvas.buffer_rgba())[..., :3],
                              self.progress.step, dataformats="HWC")
+
+
+def _memory_gb() -> float:
+    """Returns what this process holds in memory, without processes that load for it."""
+    return psutil.Process().memory_info().rss / 1e9
+
+
+class _Interruption:
+    """Notes Ctrl-C until a step is whole: within one, half an update would be saved.
+
+    A second Ctrl-C stops at once, and saves nothing.
+    """
+
+    def __init__(self) -> None:
+        self.wanted = False
+
+    def __enter__(self) -> _Interruption:
+        self.before = signal.getsignal(signal.SIGINT)
+        # A job in the background ignores Ctrl-C; another thread may not set a handler.
+        self.heeds = (self.before is not signal.SIG_IGN
+                      and threading.current_thread() is threading.main_thread())
+        if self.heeds:
+            signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.heeds:
+            signal.signal(signal.SIGINT, self.before)
+
+    def _note(self, *_: object) -> None:
+        if self.wanted:
+            raise KeyboardInterrupt
+        self.wanted = True
+        logger.info("stopping when this step is done; Ctrl-C again stops at once")
 
 
 class _Clock:

@@ -119,10 +119,6 @@ def _initial_kernel() -> keras.initializers.Initializer:
     return keras.initializers.TruncatedNormal(stddev=INITIAL_STDDEV)
 
 
-def _halved(size: int | None) -> int | None:
-    return None if size is None else -(-size // SCALE)
-
-
 def _doubled(size: int | None) -> int | None:
     return None if size is None else size * SCALE
 

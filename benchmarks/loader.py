@@ -3,9 +3,9 @@
     python benchmarks/loader.py                       # the starter corpus, two processes
     python benchmarks/loader.py --workers 1 --profile # one thread, by function
     python benchmarks/loader.py dset.cache_items=200  # from a cache, which is filled first
-    python benchmarks/loader.py --train 10            # how long training steps wait for it
+    python benchmarks/loader.py --workers 1 --train 10  # how long training steps wait for it
 
-Reads, mixes and transforms as a training run does, from the files on disk.
+Reads and mixes as a training run does, from the files on disk.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WARM_UP = 20  # batches, after which all noise is in memory and the transforms a
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
 
-def measure_waiting(cfg: config.Config, mixer: Mixer, steps: int) -> str:
+def measure_waiting(cfg: config.Config, mixer: Mixer, steps: int, loaders: int) -> str:
     """Trains and returns how long steps wait for their batches, in words."""
     config.load_backend()
     import distribution
@@ -42,7 +42,7 @@ def measure_waiting(cfg: config.Config, mixer: Mixer, steps: int) -> str:
     task = distribution.OnWaveforms(model, losses.make_loss(cfg.loss, cfg.stft),
                                     [1.0] * cfg.unet.num_stages, cfg.stft)
     step = workers.make_train_step(task, optimizer, cfg.gradient_clip)
-    batches = workers.batches(mixer, 0, 2 + steps, cfg.loader_workers)
+    batches = workers.batches(mixer, 0, 2 + steps, loaders)
     waited, trained = 0.0, 0.0
     for number in range(2 + steps):
         start = time.perf_counter()
@@ -52,9 +52,9 @@ def measure_waiting(cfg: config.Config, mixer: Mixer, steps: int) -> str:
         if number >= 2:  # the first ones plan and trace
             waited += arrived - start
             trained += time.perf_counter() - arrived
-    return (f"{steps} steps of {cfg.batch_size} x {cfg.seg_len_s_train:g} s: each waits "
-            f"{1e3 * waited / steps:.1f} ms for its batch and computes for "
-            f"{1e3 * trained / steps:.0f} ms\n")
+    return (f"{steps} steps of {cfg.batch_size} x {cfg.seg_len_s_train:g} s, {loaders} "
+            f"worker{'s' * (loaders > 1)}: each waits {1e3 * waited / steps:.1f} ms for its "
+            f"batch and computes for {1e3 * trained / steps:.0f} ms\n")
 
 
 def main() -> None:
@@ -74,7 +74,7 @@ def main() -> None:
     for number in range(len(mixer.cache or ())):
         mixer.cache[number]  # makes it
     if arguments.train:
-        sys.stdout.write(measure_waiting(cfg, mixer, arguments.train))
+        sys.stdout.write(measure_waiting(cfg, mixer, arguments.train, arguments.workers))
         return
     steps = WARM_UP + arguments.steps
     if arguments.profile:  # a profile sees its own thread alone

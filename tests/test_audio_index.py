@@ -67,4 +67,12 @@ def test_manifest_gives_splits_and_leaves_out_what_is_not_clean(tmp_path):
                         for name, category, split, clean in rows)
     clips = audio_index.find_clips(DsetConfig(path_manifests=[str(tmp_path / "manifest.csv")]))
     assert [(clip.path.name, clip.split) for clip in clips] == [("a.wav", "train"),
-                                                               ("b.wav", "test")]
+                                                                ("b.wav", "test")]
+
+
+def test_stretches_cut_from_one_side_stay_together(tmp_path):
+    for disc in range(4):
+        for number in range(1, 4):
+            write_noise(tmp_path / f"gramophone/side {disc}_seg{number:02d}.flac", 0.3, disc)
+    found = audio_index.find_noise(DsetConfig(path_noise=[str(tmp_path)]))
+    assert [len(recording.files) for recording in found] == [3, 3, 3, 3]

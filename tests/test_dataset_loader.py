@@ -114,6 +114,7 @@ def test_silent_and_broken_noise_is_skipped_and_counted(folders, dset, caplog):
     assert caplog.text.count("broken.wav cannot be read") == 1
     (tape / "hiss.wav").unlink()
     dataset_loader._read_noise.cache_clear()
+    dataset_loader._count_blocks.cache_clear()
     with pytest.raises(ValueError, match="audible tape noise"):
         mixer.item(0)
 
@@ -169,7 +170,9 @@ def test_processes_report_what_they_skip_and_what_stops_them(folders, dset):
 
 
 FEED = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background ignores
 sys.path.insert(0, sys.argv[1])
 from config import DsetConfig
 from dataset_loader import Mixer, numpy_batches
@@ -328,6 +331,21 @@ def test_mixtures_share_reels_of_generated_noise_in_any_order(dset):
     assert ("film", 0) not in mixer.reels
     for index in (7, far + 3, 39):
         np.testing.assert_array_equal(mixer.item(index).noisy, make().item(index).noisy)
+
+
+def test_long_noise_is_heard_from_beginning_to_end(folders, dset, monkeypatch):
+    monkeypatch.setattr(dataset_loader, "NOISE_BLOCK_SECONDS", 1.0)
+    for path in (folders / "noise/gramophone").iterdir():
+        path.unlink()
+    levels = np.repeat([0.001, 0.01, 0.1], SAMPLE_RATE)
+    soundfile.write(folders / "noise/tape/hiss.wav",
+                    levels * np.random.default_rng(0).standard_normal(len(levels)), SAMPLE_RATE)
+    mixer = Mixer(dset, "train", 0.2)
+    drawn = [dsp.power(mixer._draw_noise("tape", False, None, False, np.random.default_rng(seed)))
+             for seed in range(30)]
+    loud, middle, quiet = (sum(low < power < high for power in drawn)
+                           for low, high in ((5e-3, 1.0), (5e-5, 5e-4), (0.0, 5e-6)))
+    assert loud > 3 and middle > 3 and quiet > 3 and loud + middle + quiet == 30
 
 
 def test_recorded_noise_is_heard_at_other_speeds(tmp_path):

@@ -147,3 +147,11 @@ def test_a_batch_that_cannot_be_divided_is_refused(monkeypatch):
     monkeypatch.setattr(distribution.keras.backend, "backend", lambda: "jax")
     with pytest.raises(ValueError, match="strategy.*jax"):
         distribution.make_workers("mirrored", 4)
+
+
+def test_a_chief_beside_the_workers_is_refused(corpus, tmp_path):
+    cluster = {"chief": [f"127.0.0.1:{free_ports(1)[0]}"]}
+    chief = start(corpus, tmp_path, "multi_worker", TF_CONFIG=json.dumps(
+        {"cluster": cluster, "task": {"type": "chief", "index": 0}}))
+    _, errors = chief.communicate(timeout=300)
+    assert chief.returncode != 0 and "must name tasks of the type" in errors

@@ -126,6 +126,14 @@ def test_noise_alone_has_no_ratio_and_changes_no_other_item(name, pair):
     assert float(half) == pytest.approx(0.5 * float(loss(target[:1], estimate[:1])), rel=1e-4)
 
 
+def test_noise_alone_does_not_outweigh_a_mixture(pair):
+    loss = losses.make_loss(only("multi_resolution_stft"), STFT)
+    target, estimate = pair
+    mixture = float(loss(target[:1], estimate[:1]))
+    silence = float(loss(np.zeros_like(target[:1]), 0.1 * estimate[:1]))
+    assert silence < 20.0 * mixture
+
+
 @pytest.mark.parametrize("name", LOSS_PARTS)
 def test_a_perfect_estimate_costs_least(name, pair):
     target, estimate = pair

@@ -28,6 +28,28 @@ def test_snr_and_si_sdr(clean, noise):
     assert metrics.snr_db(clean, 0.5 * clean) == pytest.approx(6.02, abs=0.01)
 
 
+def test_silence_and_what_is_no_number_are_the_worst(clean, noise):
+    worst = float("-inf")
+    for output in (np.full_like(clean, np.nan), np.zeros_like(clean)):
+        assert metrics.si_sdr_db(clean, output) == worst
+    assert metrics.snr_db(clean, np.full_like(clean, np.nan)) == worst
+    assert metrics.snr_db(clean, np.zeros_like(clean)) == pytest.approx(0.0, abs=1e-6)
+    mixture = Mixture(dsp.mix_at_snr(clean, noise, 3.0), clean, "music", "none", 3.0)
+    for factor in (0.0, np.nan):
+        means = metrics.average(metrics.judge_mixtures(lambda audio, by=factor: by * audio,
+                                                       [mixture]))
+        assert any("clean input is damaged" in fault for fault in metrics.find_faults(means))
+        assert not metrics.is_better("snr_gain_db", means["snr_gain_db"], -1e9) or factor == 0.0
+
+
+def test_what_was_removed_is_compared_with_the_input(clean, noise):
+    for snr_db, share in ((3.0, 0.58), (10.0, 0.30), (20.0, 0.10)):
+        noisy = dsp.mix_at_snr(clean, noise, snr_db)
+        perfect = metrics.judge(clean, noisy, clean)["input_correlation"]
+        assert perfect == pytest.approx(share, abs=0.02)
+        assert metrics.judge(clean, noisy, 0.1 * noisy)["input_correlation"] > 0.999
+
+
 def test_log_spectral_distance_of_a_gain_is_that_gain():
     noise = np.random.default_rng(0).standard_normal(44100).astype(np.float32)
     assert metrics.log_spectral_distance_db(noise, noise) == 0.0

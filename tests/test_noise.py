@@ -7,14 +7,15 @@ import itertools
 import numpy as np
 import pytest
 from carrier_samples import ROOT, level_db, plain_disc, rng
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from scipy import fft
 
 import noise
 import noise_fit
 import noise_parts
-from carriers import KINDS, CarrierConfig, FilmConfig, GramophoneConfig, TapeConfig
-from config import SAMPLE_RATE
+from carriers import KINDS, CarrierConfig, FilmConfig, GramophoneConfig, HumConfig, TapeConfig
+from config import SAMPLE_RATE, load_config
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "mixed"])
@@ -98,13 +99,6 @@ def test_film_and_tape_follow_the_signal() -> None:
     assert near > 5.0 * far  # asperity noise lies beside the tone
 
 
-def test_dropouts_lower_the_gain_for_moments() -> None:
-    gain = noise.dropout_gain(20 * SAMPLE_RATE, rng(12))
-    assert gain.dtype == np.float32 and gain.max() <= 1.0
-    assert gain.min() < 0.8 and np.median(gain) == 1.0
-    assert np.abs(np.diff(gain)).max() < 0.05
-
-
 @pytest.mark.parametrize(("call", "words"), [
     (lambda: noise.generate("wax", 10, rng()), "kind='wax'"),
     (lambda: noise.generate("tape", 0, rng()), "samples=0"),
@@ -113,6 +107,12 @@ def test_dropouts_lower_the_gain_for_moments() -> None:
     (lambda: CarrierConfig(film_share=-1.0), "_share"),
     (lambda: GramophoneConfig(click_db=[3.0, 1.0]), "noise.gramophone.click_db"),
     (lambda: FilmConfig(part_chance=2.0), "noise.film.part_chance"),
+    (lambda: FilmConfig(click_ms=[0.0, 0.4]), "noise.film.click_ms"),
+    (lambda: TapeConfig(dropout_ms=[0.0, 200.0]), "noise.tape.dropout_ms"),
+    (lambda: GramophoneConfig(turns_per_minute=[0.0]), "noise.gramophone.turns_per_minute"),
+    (lambda: GramophoneConfig(turns_per_minute=[]), "noise.gramophone.turns_per_minute"),
+    (lambda: GramophoneConfig(locked_share=[0.5, 2.0]), "noise.gramophone.locked_share"),
+    (lambda: HumConfig(speed=[0.0, 0.0]), "noise.hum.speed"),
     (lambda: TapeConfig(dropouts_per_second=[-1.0, 1.0]), "dropouts_per_second"),
     (lambda: GramophoneConfig(spectra_db=[[0.0]]), "spectra_db"),
 ])
@@ -123,8 +123,16 @@ def test_errors_name_what_is_wrong(call: object, words: str) -> None:
 
 @pytest.mark.parametrize("name", ["gramophone", "film", "tape", "mixed"])
 def test_config_files_are_understood(name: str) -> None:
-    stored = OmegaConf.load(ROOT / "conf" / "noise" / f"{name}.yaml")
-    carrier = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(CarrierConfig),
-                                                  stored))
-    assert carrier.kind == name
-    assert len(noise.generate(carrier.kind, 100, rng(), carrier=carrier)) == 100
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = load_config(compose("conf", [f"noise={name}", "path_experiment=run"]))
+    assert cfg.noise.kind == name
+    assert len(noise.generate(cfg.noise.kind, 100, rng(), carrier=cfg.noise)) == 100
+
+
+def test_mixed_noise_has_the_ranges_of_the_other_files() -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        composed = {name: load_config(compose("conf", [f"noise={name}", "path_experiment=run"]))
+                    for name in ("mixed", "gramophone", "film", "tape")}
+    for name in ("gramophone", "film", "tape"):
+        assert getattr(composed["mixed"].noise, name) == getattr(composed[name].noise, name)
+        assert OmegaConf.load(ROOT / "conf" / "noise" / f"{name}.yaml")[name]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from carrier_samples import plain_disc, rng, side, tune
 
+import dsp
 import noise
 import noise_finder
 from config import SAMPLE_RATE
@@ -36,4 +37,11 @@ def test_finder_takes_stereo_and_hum() -> None:
                      / order for order in range(1, 10)).astype(np.float32)
     stereo = np.stack([side(seed=0) + hum, side(seed=1) + hum], axis=1)
     places = [segment.place for segment in noise_finder.find_noise_segments(stereo, SAMPLE_RATE)]
+    assert places == ["run-in", "pause", "run-out"]
+
+
+@pytest.mark.parametrize("sample_rate", [8000, 11025, 96000])
+def test_finder_takes_other_rates(sample_rate: int) -> None:
+    audio = dsp.resample(side(), SAMPLE_RATE, sample_rate)
+    places = [segment.place for segment in noise_finder.find_noise_segments(audio, sample_rate)]
     assert places == ["run-in", "pause", "run-out"]

@@ -99,3 +99,18 @@ def test_make_and_picture_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert picture.read_bytes()[:4] == b"\x89PNG" and picture.stat().st_size < 300_000
     with pytest.raises(ValueError, match="film.png"):
         command(monkeypatch, "picture", "--kind", "film", "--output", picture)
+
+
+def test_fit_command_goes_on_past_a_bad_file_and_says_so(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(noise_fit, "FIT_ROUNDS", 1)
+    soundfile.write(tmp_path / "a_short.wav", np.ones(100), SAMPLE_RATE)
+    target = tmp_path / "mine.yaml"
+    with pytest.raises(ValueError, match="1 of 2 recordings failed.*a_short.wav"):
+        command(monkeypatch, "fit", tmp_path / "a_short.wav", RECORDED / "vinyl1_runoff.flac",
+                "--output", target)
+    assert "samples" in caplog.text
+    assert len(OmegaConf.load(target).gramophone.spectra_db) == 1
+    with pytest.raises(ValueError, match="all of 1 recordings failed"):
+        command(monkeypatch, "fit", tmp_path / "a_short.wav", "--output", tmp_path / "none.yaml")
+    assert not (tmp_path / "none.yaml").exists()

@@ -80,6 +80,15 @@ def read_history(folder):
         return list(csv.DictReader(stream))
 
 
+@pytest.fixture
+def heeds_interrupts():
+    """Ctrl-C, as in a terminal: a job in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_interrupts")
 def test_a_run_writes_its_files_and_an_interrupted_one_ends_the_same(corpus, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     make_trainer(make_config(corpus, whole)).fit()
@@ -90,12 +99,15 @@ def test_a_run_writes_its_files_and_an_interrupted_one_ends_the_same(corpus, tmp
     assert [row["step"] for row in history] == ["3", "6"]
     assert {"snr_gain_db", "snr_gain_db_music", "clean_si_sdr_db", "noise_left_db"} <= set(
         history[0])
+    assert 0.1 < float(history[1]["memory_gb"]) < 10.0
 
-    # Stopped after step 4 by the loader, inside the second epoch.
-    stopped = make_trainer(make_config(corpus, parts))
-    with pytest.raises(KeyboardInterrupt):
-        run_some_batches(stopped, 4, KeyboardInterrupt)
-    assert stopped.progress.step == 4
+    # Ctrl-C within a step, then within the first validation, then in the loader.
+    for step, interrupt in ((2, interrupt_step), (3, interrupt_validation), (5, interrupt_loader)):
+        stopped = make_trainer(make_config(corpus, parts))
+        interrupt(stopped)
+        with pytest.raises(KeyboardInterrupt):
+            stopped.fit()
+        assert stopped.progress.step == step
     resumed = make_trainer(make_config(corpus, parts))
     resumed.fit()
     assert resumed.progress.step == 6
@@ -107,18 +119,58 @@ def test_a_run_writes_its_files_and_an_interrupted_one_ends_the_same(corpus, tmp
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-def run_some_batches(run, count, error):
-    """Trains on `count` batches, then lets the loader raise `error`."""
+def interrupt_step(run):
+    """Presses Ctrl-C when the second step has changed the weights and not yet returned."""
+    train_step, steps = run.train_step, []
+
+    def interrupted(*batch):
+        loss = train_step(*batch)
+        steps.append(loss)
+        if len(steps) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return loss
+
+    run.train_step = interrupted
+
+
+def interrupt_validation(run):
+    """Presses Ctrl-C while the average is in the weights' place."""
+    finalize = run.optimizer.finalize_variable_values
+
+    def interrupted(variables):
+        finalize(variables)
+        signal.raise_signal(signal.SIGINT)
+
+    run.optimizer.finalize_variable_values = interrupted
+
+
+def interrupt_loader(run):
+    """Presses Ctrl-C while the run waits for its second batch."""
     batches = run.workers.batches
 
-    def some_batches(*arguments):
+    def interrupted(*arguments):
         for number, batch in enumerate(batches(*arguments)):
-            if number == count:
-                raise error
+            if number == 1:
+                signal.raise_signal(signal.SIGINT)
             yield batch
 
-    run.workers.batches = some_batches
-    run.fit()
+    run.workers.batches = interrupted
+
+
+@pytest.mark.usefixtures("heeds_interrupts")
+def test_a_second_interrupt_stops_at_once_and_saves_nothing(corpus, tmp_path):
+    run = make_trainer(make_config(corpus, tmp_path))
+
+    def interrupted(*batch):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    run.train_step = interrupted
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run.fit()
+    assert run.progress.step == 0 and not (tmp_path / "last.weights.h5").exists()
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def assert_same_run(one, other):
@@ -126,7 +178,7 @@ def assert_same_run(one, other):
     histories = [read_history(folder) for folder in (one, other)]
     for row, same in zip(*histories, strict=True):
         for name in row:
-            if name != "seconds_per_step":
+            if name not in ("seconds_per_step", "memory_gb"):
                 assert float(same[name]) == pytest.approx(float(row[name]), rel=1e-4,
                                                           abs=1e-5), name
     with (h5py.File(one / "best.weights.h5") as file, h5py.File(other / "best.weights.h5") as same):
@@ -209,6 +261,21 @@ def test_an_unwritable_folder_and_a_full_disk_say_why(corpus, tmp_path, monkeypa
     with pytest.raises(OSError, match="disk is full"):
         make_trainer(cfg).fit()
     assert (tmp_path / "run/last.weights.h5").read_bytes() == kept
+    cfg.path_experiment, cfg.save_every_steps = str(tmp_path / "new"), 1000
+    new = make_trainer(cfg)  # at the epoch's end, before anything is written
+    with pytest.raises(OSError, match="disk is full"):
+        new.fit()
+    assert not (tmp_path / "new/history.csv").exists()
+
+
+def test_loss_is_scaled_in_half_precision_alone(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "LOSS_SCALE_STEPS", 2)
+    scales = {}
+    for precision in ("float32", "mixed_float16"):
+        run = make_trainer(make_config(corpus, tmp_path / precision, precision=precision))
+        run.fit()
+        scales[precision] = float(run.optimizer.dynamic_scale)
+    assert scales["float32"] == 1.0 and scales["mixed_float16"] > 1.0
 
 
 def test_the_best_weights_are_those_of_the_named_metric(corpus, tmp_path):
