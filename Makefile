@@ -8,12 +8,13 @@ READY := $(VENV)/ready
 READY_TO_TEST := $(VENV)/ready-to-test
 AUDIO ?= examples/noisy.flac
 OUTPUT ?= restored
+export RECORDING := $(value AUDIO)
 
 .PHONY: demo test corpus clean
 
 demo: $(READY)
 	@mkdir -p "$(OUTPUT)"
-	$(VENV)/bin/python inference.py "$(AUDIO)" inference.output_dir="$(OUTPUT)" \
+	$(VENV)/bin/python inference.py "$$RECORDING" inference.output_dir="$(OUTPUT)" \
 		inference.spectrogram=true inference.overwrite=true
 
 test: $(READY_TO_TEST)

@@ -80,15 +80,15 @@ def find_audio(folder: Path) -> list[Path]:
     return files
 
 
-def _group_of(path: Path, folder: Path) -> str:
-    """The first folder below `folder` (a speaker, an album), else the name less its channel."""
+def group_of(path: Path, folder: Path) -> str:
+    """Returns the first folder below `folder` (a speaker, an album), else the name less channel."""
     parts = path.relative_to(folder).parts
     return parts[0] if len(parts) > 1 else CHANNEL_SUFFIX.sub("", path.stem)
 
 
 def _read_folder(folder: Path, category: str) -> list[Clip]:
     files = find_audio(folder)
-    groups = {path: f"{folder}/{_group_of(path, folder)}" for path in files}
+    groups = {path: f"{folder}/{group_of(path, folder)}" for path in files}
     splits = assign_splits(groups.values())
     clips, unreadable = [], 0
     for path in files:
@@ -115,7 +115,7 @@ def _read_manifest(path: Path) -> list[Clip]:
     wanted = {"file", "category", "seconds", "group", "split", "clean"}
     if not rows or not wanted <= rows[0].keys():
         raise ValueError(f"`{path}` must be a manifest with the columns {sorted(wanted)}. "
-                         f"Received: {sorted(rows[0]) if rows else 'no rows'}")
+                         f"Received: {sorted(map(str, rows[0])) if rows else 'no rows'}")
     kept = [row for row in rows if row["clean"] == "1"]
     logger.info("%s: %d of %d files are clean enough", path, len(kept), len(rows))
     return [Clip(path.parent / row["file"], row["category"], row["group"], row["split"],

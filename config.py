@@ -11,6 +11,7 @@ import functools
 import glob
 import importlib
 import logging
+import math
 import os
 import re
 import sys
@@ -210,6 +211,9 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         _require(self.name in ("step", "cosine"), "schedule.name", "'step' or 'cosine'", self.name)
+        _require(self.factor > 0.0, "schedule.factor", "above 0", self.factor)
+        _require(0.0 <= self.final_ratio <= 1.0, "schedule.final_ratio", "in [0, 1]",
+                 self.final_ratio)
         _require(self.warmup_steps >= 0, "schedule.warmup_steps", "at least 0", self.warmup_steps)
         _require(list(self.boundaries_epochs) == sorted(set(self.boundaries_epochs)),
                  "schedule.boundaries_epochs", "increasing", self.boundaries_epochs)
@@ -230,10 +234,10 @@ class InferenceConfig:
     def __post_init__(self) -> None:
         _require(0.0 <= self.denoising_strength <= 1.0, "inference.denoising_strength",
                  "in [0, 1]", self.denoising_strength)
-        _require(self.segment_seconds > 0.0, "inference.segment_seconds", "above 0",
-                 self.segment_seconds)
-        _require(self.context_seconds >= 0.0, "inference.context_seconds", "at least 0",
-                 self.context_seconds)
+        _require(0.01 <= self.segment_seconds < math.inf, "inference.segment_seconds",
+                 "at least 0.01 and finite", self.segment_seconds)
+        _require(0.0 <= self.context_seconds < math.inf, "inference.context_seconds",
+                 "at least 0 and finite", self.context_seconds)
         _require(self.audio is None or isinstance(self.audio, str)
                  or (isinstance(self.audio, list)
                      and all(isinstance(name, str) for name in self.audio)),
@@ -278,7 +282,9 @@ class Config:
                      "save_every_steps", "loader_workers"):
             _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         for name in ("lr", "seg_len_s_train", "seg_len_s_val"):
-            _require(getattr(self, name) > 0.0, name, "above 0", getattr(self, name))
+            _require(0.0 < getattr(self, name) < math.inf, name, "above 0 and finite",
+                     getattr(self, name))
+        _require(self.seed >= 0, "seed", "at least 0", self.seed)
         _require(self.shown_items >= 0, "shown_items", "at least 0", self.shown_items)
         _require(self.precision in PRECISIONS, "precision", f"one of {PRECISIONS}", self.precision)
         _require(self.strategy in STRATEGIES, "strategy", f"one of {STRATEGIES}", self.strategy)

@@ -259,7 +259,7 @@ def make_job(path: Path, category: str, origin: str, name: str, output: Path,
 
 
 def remove_others(output: Path, origin: str, categories: Iterable[str], files: set[str]) -> None:
-    """Deletes duplicates, and what an interrupted or older run left behind.
+    """Deletes duplicates, and what an interrupted or older run left behind: FLAC files alone.
 
     Args:
         output: The corpus's folder.
@@ -268,7 +268,7 @@ def remove_others(output: Path, origin: str, categories: Iterable[str], files: s
         files: What stays, relative to `output`.
     """
     for category in categories:
-        for path in sorted((output / category / origin).rglob("*")):
+        for path in sorted((output / category / origin).rglob("*.flac")):
             if path.is_file() and path.relative_to(output).as_posix() not in files:
                 path.unlink()
 

@@ -79,8 +79,11 @@ def _read_mono(path: Path) -> np.ndarray:
 
 
 def _write_flac(path: Path, audio: np.ndarray, rate: int, subtype: str) -> None:
-    with replacing(path) as temporary:
-        soundfile.write(temporary, audio, rate, format="FLAC", subtype=subtype)
+    try:
+        with replacing(path) as temporary:
+            soundfile.write(temporary, audio, rate, format="FLAC", subtype=subtype)
+    except soundfile.LibsndfileError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
 
 
 def _cut(path: Path, folder: Path, arguments: argparse.Namespace) -> list[dict[str, str]]:
@@ -123,8 +126,7 @@ def _command_find(arguments: argparse.Namespace) -> None:
     if report.exists():
         with report.open(newline="", encoding="utf-8") as stream:
             before = list(csv.DictReader(stream))
-    rows = [row for row in before if row["recording"] not in {str(path) for path in files}]
-    failed = []
+    rows, failed = before, []
     for path in files:
         try:
             found = _cut(path, folder, arguments)
@@ -132,7 +134,7 @@ def _command_find(arguments: argparse.Namespace) -> None:
             logger.error("%s", error)
             failed.append(str(path))
             continue
-        rows += found
+        rows = [row for row in rows if row["recording"] != str(path)] + found
         kept = {row["file"] for row in rows}
         for row in before:  # an earlier run may have found more
             if row["recording"] == str(path) and row["file"] not in kept:

@@ -32,7 +32,8 @@ import soundfile as sf
 import fetch_data
 import public_data
 from archives import group_archives, read_archive
-from config import CATEGORIES, run_main
+from audio_index import group_of
+from config import CATEGORIES, replacing, run_main
 from corpus import (
     LAYOUT_VERSION,
     PARTS_NAME,
@@ -183,7 +184,8 @@ def build_folder(folder: Path, category: str, output: Path, jobs: int) -> None:
         jobs: Number of worker processes.
 
     Raises:
-        ValueError: There is no audio, or `output` lies in `folder`.
+        ValueError: There is no audio, `output` lies in `folder`, or what would be written lies
+            among files that this command did not write.
         OSError: `output` cannot be written or the disk is full.
     """
     if output.resolve().is_relative_to(folder.resolve()):
@@ -197,16 +199,37 @@ def build_folder(folder: Path, category: str, output: Path, jobs: int) -> None:
     _require_kind(output, "*.json")
     _make_output(output)
     name = re.sub(r"[^A-Za-z0-9._-]", "_", folder.resolve().name)
+    _refuse_foreign_files(folder, output, category, name)
     journal = Journal(output / PARTS_NAME / f"{category}-{name}.jsonl", output,
                       f"{LAYOUT_VERSION} {category}")
     stamps = {key: [path.stat().st_size, path.stat().st_mtime_ns] for key, path in paths.items()}
     journal.keep(stamps)
     logger.info("%s: %d files", folder, len(paths))
-    members = ((Member(key, category, f"{name}/{key.split('/')[0]}", "", "not stated"), path)
+    members = ((Member(key, category, f"{name}/{group_of(path, folder)}", "", "not stated"), path)
                for key, path in paths.items())
     with workers(jobs) as map_clips:
         convert_members(name, members, journal, output, map_clips, stamps)
     finish_set(name, [category], journal, output)
+
+
+def _refuse_foreign_files(folder: Path, output: Path, category: str, name: str) -> None:
+    """Notes which folder is converted under `name`; what else lies there would be deleted."""
+    target, parts = output / category / name, output / PARTS_NAME
+    if folder.resolve().is_relative_to(target.resolve()):
+        raise ValueError(f"`--output` must not be such that {folder} is where its own FLAC files "
+                         f"go, {target}. Received: {output}")
+    source = parts / f"{category}-{name}.source"
+    is_known = source.exists() or (parts / f"{category}-{name}.jsonl").exists()
+    if not is_known and target.is_dir() and any(target.iterdir()):
+        raise ValueError(f"`{target}` must be empty: it holds files that this command did not "
+                         f"write. Choose another `--output`.")
+    other = source.read_text(encoding="utf-8") if source.exists() else str(folder.resolve())
+    if other != str(folder.resolve()):
+        raise ValueError(f"`{folder}` must have another name than a folder that is in {output} "
+                         f"already: {other} was converted under it. Choose another `--output`, or "
+                         f"delete {source} if that folder was moved here.")
+    with replacing(source) as temporary:
+        temporary.write_text(other, encoding="utf-8")
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

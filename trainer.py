@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import keras
 import numpy as np
 import psutil
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from omegaconf import OmegaConf
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
@@ -171,10 +173,29 @@ class Trainer:
         if not self.is_chief:
             self._train(None)
             return
+        if self.progress.step >= self.steps:
+            logger.warning("the run in %s is finished: nothing is trained. For another run give "
+                           "another `path_experiment`, or more `epochs`", self.folder)
+            return
+        self._report_changes()
         save_config(self.cfg, self.folder / CONFIG_NAME)
         with SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.progress.step + 1,
                            ) as writer:
             self._train(writer)
+
+    def _report_changes(self) -> None:
+        """Says which settings are not those with which this run began."""
+        path = self.folder / CONFIG_NAME
+        if not path.exists():
+            return
+        before, now = (_flatten(OmegaConf.to_container(settings)) for settings in (
+            OmegaConf.load(path), OmegaConf.structured(self.cfg)))
+        changed = [f"{name} {before.get(name)} -> {value}" for name, value in now.items()
+                   if before.get(name) != value and not name.startswith(("inference.", "test_"))]
+        if changed:
+            logger.warning("the run in %s goes on with other settings than it had: %s. For a run "
+                           "of its own give another `path_experiment`", self.folder,
+                           ", ".join(changed))
 
     def validate(self) -> list[metrics.Row]:
         """Denoises the fixed mixtures with the averaged weights and measures each."""
@@ -204,15 +225,16 @@ class Trainer:
                 clock.steps += 1
                 bar.set_postfix(loss=f"{progress.loss:.4f}")
                 epoch_ends = progress.step % cfg.steps_per_epoch == 0
+                seconds_per_step = clock.seconds_per_step
                 if epoch_ends and writer is not None:
-                    self._end_epoch(clock, writer)
+                    self._end_epoch(seconds_per_step, writer)
                 if epoch_ends:
                     progress.loss_sum, progress.loss_count = 0.0, 0
                 if epoch_ends or progress.step % cfg.save_every_steps == 0:
                     self._save_last()
                     if bar.disable:  # no bar where no one watches: a line in the log instead
                         logger.info("step %d of %d, loss %.4f, %.2f s a step", progress.step,
-                                    self.steps, loss, clock.seconds_per_step)
+                                    self.steps, loss, seconds_per_step)
                     clock = _Clock()
                 if interruption.wanted:
                     self._save_last()
@@ -280,10 +302,9 @@ class Trainer:
             raise OSError(f"{self.folder}: the disk is full, {needed / 1e6:.0f} MB must be free; "
                           f"the last checkpoint is kept as it is")
 
-    def _end_epoch(self, clock: _Clock, writer: SummaryWriter) -> None:
+    def _end_epoch(self, seconds_per_step: float, writer: SummaryWriter) -> None:
         self._refuse_full_disk()
         progress, step = self.progress, self.progress.step
-        seconds_per_step = clock.seconds_per_step
         rows = self.validate()
         means = metrics.average(rows)
         row = {"step": step, "epoch": step // self.cfg.steps_per_epoch,
@@ -320,7 +341,8 @@ class Trainer:
         predict = make_predict(self.averaged, self.cfg)
         for index in range(self.cfg.shown_items):
             mixture = self.validation.evaluation_item(index)
-            title = f"{index}_{mixture.category}_{mixture.snr_db:g}dB_{mixture.noise}"
+            noise = mixture.noise.replace(" ", "_")
+            title = f"{index}_{mixture.category}_{mixture.snr_db:g}dB_{noise}"
             sounds = {"noisy": mixture.noisy, "clean": mixture.clean,
                       "denoised": predict(mixture.noisy[None])[0]}
             sounds["residual"] = mixture.noisy - sounds["denoised"]
@@ -342,6 +364,15 @@ class Trainer:
 def _memory_gb() -> float:
     """Returns what this process holds in memory, without processes that load for it."""
     return psutil.Process().memory_info().rss / 1e9
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns `{"loss.mae": 1.0}` for `{"loss": {"mae": 1.0}}`."""
+    flat = {}
+    for name, value in tree.items():
+        flat |= (_flatten(value, f"{prefix}{name}.") if isinstance(value, dict)
+                 else {f"{prefix}{name}": value})
+    return flat
 
 
 class _Interruption:

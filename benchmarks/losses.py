@@ -53,7 +53,7 @@ def main() -> None:
     lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     for name, row in sorted(runs.items(), key=lambda run: -float(run[1]["snr_gain_db"])):
         cells = [name, f"{float(row['step']):.0f}"]
-        cells += [" / ".join(f"{float(row[f'{measure}_at_{snr}']):.2f}" for snr in SNRS)
+        cells += [" / ".join(f"{float(row.get(f'{measure}_at_{snr}', 'nan')):.2f}" for snr in SNRS)
                   for measure in AT_EACH_SNR]
         cells += [f"{float(row[measure]):.1f}" for measure in OVERALL]
         lines.append("| " + " | ".join(cells) + " |")

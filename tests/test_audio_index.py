@@ -76,3 +76,9 @@ def test_stretches_cut_from_one_side_stay_together(tmp_path):
             write_noise(tmp_path / f"gramophone/side {disc}_seg{number:02d}.flac", 0.3, disc)
     found = audio_index.find_noise(DsetConfig(path_noise=[str(tmp_path)]))
     assert [len(recording.files) for recording in found] == [3, 3, 3, 3]
+
+
+def test_a_file_that_is_no_manifest_is_named(tmp_path):
+    (tmp_path / "manifest.csv").write_text("# Notes\nthis, is, not a table\n")
+    with pytest.raises(ValueError, match="manifest.csv.* must be a manifest with the columns"):
+        audio_index.find_clips(DsetConfig(path_manifests=[str(tmp_path / "manifest.csv")]))

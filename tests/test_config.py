@@ -78,6 +78,16 @@ def test_settings_of_another_version_do_not_hide_the_network(tmp_path):
     (lambda: ScheduleConfig(name="linear"), "schedule.name"),
     (lambda: ScheduleConfig(boundaries_epochs=[2, 1]), "schedule.boundaries_epochs"),
     (lambda: InferenceConfig(denoising_strength=1.1), "inference.denoising_strength"),
+    (lambda: InferenceConfig(segment_seconds=1e-9), "inference.segment_seconds"),
+    (lambda: InferenceConfig(segment_seconds=float("inf")), "inference.segment_seconds"),
+    (lambda: InferenceConfig(context_seconds=float("inf")), "inference.context_seconds"),
+    (lambda: ScheduleConfig(warmup_steps=-5), "schedule.warmup_steps"),
+    (lambda: ScheduleConfig(factor=-1.0), "schedule.factor"),
+    (lambda: ScheduleConfig(final_ratio=-1.0), "schedule.final_ratio"),
+    (lambda: Config(gradient_clip=-1.0), "gradient_clip"),
+    (lambda: Config(gradient_clip=float("nan")), "gradient_clip"),
+    (lambda: Config(ema_momentum=1.0), "ema_momentum"),
+    (lambda: Config(lr=float("inf")), "lr"), (lambda: Config(seed=-1), "seed"),
     (lambda: Config(epochs=0), "epochs"), (lambda: Config(beta1=1.0), "beta1")])
 def test_impossible_values_are_named(make, name):
     with pytest.raises(ValueError, match=f"`{name}` must be .* Received"):

@@ -690,6 +690,48 @@ def test_a_changed_folder_is_followed(scores, tmp_path, monkeypatch):
     assert rows["music/my_scores/single.flac.flac"]["seconds"] == "1.0"
 
 
+def test_no_file_of_the_user_is_deleted(scores, tmp_path):
+    """Not where the output is such that the originals lie in it, nor beside them."""
+    before = {path: path.read_bytes() for path in scores.rglob("*") if path.is_file()}
+    inside = tmp_path / "library" / "music" / "my_scores"
+    shutil.copytree(scores, inside)
+    options = ["--category", "music", "--jobs", "1", "--output", str(tmp_path / "library")]
+    for folder, message in ((inside, "own FLAC files go"), (scores, "must be empty: it holds")):
+        with pytest.raises(ValueError, match=message):
+            prepare_data.main([str(folder), *options])
+    assert all(path.read_bytes() == data for path, data in before.items())
+    for path, data in before.items():
+        assert (inside / path.relative_to(scores)).read_bytes() == data
+
+
+def test_two_folders_of_one_name_do_not_replace_each_other(scores, tmp_path):
+    options = ["--category", "music", "--jobs", "1", "--output", str(tmp_path / "out")]
+    prepare_data.main([str(scores), *options])
+    rows = read_manifest(tmp_path)
+    other = tmp_path / "other" / "my_scores"  # its clips would go to the same folder
+    shutil.copytree(scores, other)
+    with pytest.raises(ValueError, match="must have another name.*my scores was converted"):
+        prepare_data.main([str(other), *options])
+    prepare_data.main([str(scores), *options])
+    assert read_manifest(tmp_path) == rows
+    assert all((tmp_path / "out" / file).exists() for file in rows)
+
+
+def test_channels_of_one_recording_are_one_group(tmp_path):
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    for number in range(6):
+        for channel in "LR":
+            sf.write(folder / f"take{number}_{channel}.wav", make_tone(0.4, 300.0 + 20 * number),
+                     SAMPLE_RATE)
+    prepare_data.main([str(folder), "--category", "music", "--jobs", "1", "--output",
+                       str(tmp_path / "out")])
+    splits = {}
+    for file, row in read_manifest(tmp_path).items():
+        splits.setdefault(Path(file).name[:5], set()).add(row["split"])
+    assert all(len(found) == 1 for found in splits.values())
+
+
 @pytest.mark.parametrize(("words", "message"), [
     (["{folder}"], "must come with `--category`"),
     (["{folder}/nowhere", "--category", "music"], "must be one of .*musicnet.* or a folder"),

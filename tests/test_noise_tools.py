@@ -51,6 +51,8 @@ def test_find_command_cuts_reports_and_never_overwrites(
     with pytest.raises(ValueError, match="1 of 1 recordings failed"):
         command(monkeypatch, "find", recording, "--output", folder)
     assert "side_seg01.flac" in caplog.text
+    with (folder / noise_tools.REPORT_NAME).open(newline="", encoding="utf-8") as stream:
+        assert list(csv.DictReader(stream)) == rows  # still lists what lies there
     command(monkeypatch, "find", recording, "--output", folder, "--overwrite")
     other = tmp_path / "other.flac"
     soundfile.write(other, side(seed=3), SAMPLE_RATE)

@@ -189,6 +189,18 @@ def assert_same_run(one, other):
             np.testing.assert_allclose(same[name], file[name], atol=1e-6)
 
 
+def test_other_settings_and_a_finished_run_are_named(corpus, tmp_path, caplog):
+    make_trainer(make_config(corpus, tmp_path, epochs=1)).fit()
+    assert "other settings" not in caplog.text
+    settings = (tmp_path / "config.yaml").read_text()
+    make_trainer(make_config(corpus, tmp_path, epochs=1, lr=1e-4)).fit()
+    assert "is finished: nothing is trained" in caplog.text
+    assert (tmp_path / "config.yaml").read_text() == settings  # those of the weights
+    make_trainer(make_config(corpus, tmp_path, lr=1e-4)).fit()
+    assert "goes on with other settings than it had: epochs 1 -> 2, lr 0.003 -> 0.0001" in (
+        caplog.text)
+
+
 def test_training_gains_snr(corpus, tmp_path):
     run = make_trainer(make_config(corpus, tmp_path, epochs=3, steps_per_epoch=80,
                                    ema_momentum=None, save_every_steps=100, lr=5e-3))
