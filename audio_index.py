@@ -179,8 +179,8 @@ def find_noise(dset: DsetConfig) -> list[NoiseRecording]:
         for path in find_audio(folder):
             parts = path.relative_to(folder).parts
             category = parts[0] if len(parts) > 1 else folder.name
-            name = CHANNEL_SUFFIX.sub("", CUT_SUFFIX.sub("", path.stem))
-            recording = str(Path(*parts[:-1]) / name)
+            stem = CHANNEL_SUFFIX.sub("", CUT_SUFFIX.sub("", path.stem))
+            recording = str(Path(*parts[:-1]) / stem)
             by_category.setdefault(category, {}).setdefault(recording, []).append(path)
         for category, recordings in sorted(by_category.items()):
             splits = assign_splits(recordings)

@@ -30,7 +30,7 @@ FILM_SPECTRA_DB = [
 
 def _range(low: float, high: float, least: float | None = None,
            most: float | None = None) -> list[float]:
-    """Returns a field of two bounds; both must lie above `least`, if given, and up to `most`."""
+    """Returns a field of two bounds: both above `least`, or in [0, `most`], where given."""
     return field(default_factory=lambda: [low, high],
                  metadata={"range": True, "least": least, "most": most})
 

@@ -24,6 +24,7 @@ STEADY_BASS_DB = 5.0  # and its bass this close
 LINE_DB = 3.0  # what always stands this far above its neighbours is hum or buzz
 SILENCE_DBFS = -96.0  # below this nothing was recorded
 LONGEST_GAP = 3  # slots
+SHORTEST_SECONDS = 0.75  # of a stretch: as much as `noise_fit.measure` needs
 HIGHEST_HUM_HZ = 1200.0
 LINE_REACH = 12  # neighbours in bins on each side
 
@@ -159,7 +160,7 @@ def _choose(powers: np.ndarray, sample_rate: int, samples: int, min_seconds: flo
     return segments
 
 
-def find_noise_segments(audio: np.ndarray, sample_rate: int, min_seconds: float = 0.7,
+def find_noise_segments(audio: np.ndarray, sample_rate: int, min_seconds: float = SHORTEST_SECONDS,
                         min_drop_db: float = 6.0) -> list[NoiseSegment]:
     """Finds stretches that hold noise alone: run-in and run-out grooves, pauses.
 
@@ -181,7 +182,7 @@ def find_noise_segments(audio: np.ndarray, sample_rate: int, min_seconds: float 
 
 
 def find_noise_in_blocks(blocks: Iterable[np.ndarray], sample_rate: int, samples: int,
-                         min_seconds: float = 0.7, min_drop_db: float = 6.0,
+                         min_seconds: float = SHORTEST_SECONDS, min_drop_db: float = 6.0,
                          ) -> list[NoiseSegment]:
     """Does what `find_noise_segments` does for a recording that is read piece by piece.
 

@@ -22,7 +22,7 @@ import soxr
 from carriers import KINDS, CarrierConfig
 from config import SAMPLE_RATE, replacing, run_main
 from noise import generate
-from noise_finder import find_noise_in_blocks
+from noise_finder import SHORTEST_SECONDS, find_noise_in_blocks
 from noise_fit import (
     CRACKLE_SPREAD_DB,
     NoiseFit,
@@ -38,7 +38,6 @@ logger = logging.getLogger(__name__)
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".aif", ".aiff")
 REPORT_NAME = "noise_segments.csv"
 BLOCK_SECONDS = 60  # read at a time
-SHORTEST_SECONDS = 0.75  # of a stretch: as much as can be measured
 PICTURE_SECONDS = 5
 PICTURE_DPI = 75
 PICTURE_COLOURS = 40

@@ -199,7 +199,7 @@ def build_folder(folder: Path, category: str, output: Path, jobs: int) -> None:
     _require_kind(output, "*.json")
     _make_output(output)
     name = re.sub(r"[^A-Za-z0-9._-]", "_", folder.resolve().name)
-    _refuse_foreign_files(folder, output, category, name)
+    _claim_place(folder, output, category, name)
     journal = Journal(output / PARTS_NAME / f"{category}-{name}.jsonl", output,
                       f"{LAYOUT_VERSION} {category}")
     stamps = {key: [path.stat().st_size, path.stat().st_mtime_ns] for key, path in paths.items()}
@@ -212,8 +212,12 @@ def build_folder(folder: Path, category: str, output: Path, jobs: int) -> None:
     finish_set(name, [category], journal, output)
 
 
-def _refuse_foreign_files(folder: Path, output: Path, category: str, name: str) -> None:
-    """Notes which folder is converted under `name`; what else lies there would be deleted."""
+def _claim_place(folder: Path, output: Path, category: str, name: str) -> None:
+    """Notes that `folder` is converted under `name`.
+
+    Raises:
+        ValueError: Other files lie there, which the conversion would delete.
+    """
     target, parts = output / category / name, output / PARTS_NAME
     if folder.resolve().is_relative_to(target.resolve()):
         raise ValueError(f"`--output` must not be such that {folder} is where its own FLAC files "
