@@ -18,6 +18,7 @@ from config import CATEGORIES, SPLITS, DsetConfig
 logger = logging.getLogger(__name__)
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
+MOST_NAMED = 5  # of the files that are skipped
 FEWEST_RECORDINGS = 3  # of a noise category that can be split in three
 CHANNEL_SUFFIX = re.compile(r"[_-](L|R|left|right)$", re.IGNORECASE)
 CUT_SUFFIX = re.compile(r"_seg\d+$")  # of the stretches that `noise_tools.py find` cuts
@@ -90,19 +91,22 @@ def _read_folder(folder: Path, category: str) -> list[Clip]:
     files = find_audio(folder)
     groups = {path: f"{folder}/{group_of(path, folder)}" for path in files}
     splits = assign_splits(groups.values())
-    clips, unreadable = [], 0
+    clips, skipped = [], []
     for path in files:
         try:
             info = soundfile.info(path)
         except soundfile.LibsndfileError:
-            unreadable += 1
+            skipped.append(f"{path.relative_to(folder)} (cannot be read)")
             continue
         if info.frames:
             clips.append(Clip(path, category, groups[path], splits[groups[path]],
                               info.frames / info.samplerate))
-    if len(clips) < len(files):
-        logger.warning("%s: skipped %d unreadable and %d empty of %d files", folder, unreadable,
-                       len(files) - unreadable - len(clips), len(files))
+        else:
+            skipped.append(f"{path.relative_to(folder)} (empty)")
+    if skipped:
+        more = f" and {len(skipped) - MOST_NAMED} more" if len(skipped) > MOST_NAMED else ""
+        logger.warning("%s: skipped %d of %d files: %s%s", folder, len(skipped), len(files),
+                       ", ".join(skipped[:MOST_NAMED]), more)
     return clips
 
 

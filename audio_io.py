@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,11 @@ import dsp
 BLOCK_SECONDS = 10.0  # read at once
 FRAME_SECONDS = 0.1  # over which the level is measured
 LARGEST_WAV_BYTES = 2**32 - 2**16  # the sizes in a WAV file are 32-bit; some room for the header
+# libsndfile's note on a container whose header gives another size than the file has, and the sizes
+# that programs write when they do not know it yet.
+CUT_OFF = re.compile(r"^\s*(?:RIFF|FORM|riff|Riff size|Data Size)\s*: (\d+) \(should be (\d+)\)",
+                     re.MULTILINE)
+PLACEHOLDER_BYTES = (range(2**31 - 2**13, 2**31 + 1), range(2**32 - 2**16, 2**32))
 UNKNOWN_SAMPLES = 2**62  # libsndfile's number for "the header does not say" is beyond this
 
 # What a file's content is called when its name does not say, and which names fit.
@@ -69,8 +75,8 @@ class Format:
 class Recording:
     """A file that libsndfile can read.
 
-    `header_samples` is what the header says, 0 where it says nothing (FLAC from a pipe); only
-    reading tells how many there are.
+    `header_samples` is what the header says, of a file that was cut off more than there are, and
+    0 where it says nothing (FLAC from a pipe); only reading tells how many there are.
     """
 
     path: Path
@@ -133,11 +139,26 @@ def open_recording(path: Path) -> Recording:
     try:
         with sf.SoundFile(_native(path)) as file:
             samples = file.frames if file.frames < UNKNOWN_SAMPLES else 0
+            samples = round(samples * _promised_share(file.extra_info))
             return Recording(path, file.samplerate, file.channels, samples, file.format,
                              file.subtype)
     except sf.LibsndfileError as error:
         raise ValueError(f"{path}: not audio that can be read "
                          f"({error.error_string.strip().rstrip('.')})") from error
+
+
+def _promised_share(header_log: str) -> float:
+    """Returns the size that a container's header promises over the size that the file has.
+
+    libsndfile reads a WAV or AIFF file that was cut off up to its end, as if that were its length.
+    """
+    found = CUT_OFF.search(header_log)
+    if found is None:
+        return 1.0
+    promised, present = map(int, found.groups())
+    if present <= 0 or any(promised in sizes for sizes in PLACEHOLDER_BYTES):
+        return 1.0
+    return max(1.0, promised / present)
 
 
 def read_blocks(recording: Recording) -> Iterator[np.ndarray]:
@@ -157,8 +178,9 @@ def read_blocks(recording: Recording) -> Iterator[np.ndarray]:
                 block = file.read(block_samples, "int32" if integer else "float64",
                                   always_2d=True)
             except sf.LibsndfileError as error:
-                raise ValueError(f"{recording.path}: the file is damaged; it cannot be read beyond "
-                                 f"{done / recording.rate:.1f} s") from error
+                raise ValueError(f"{recording.path}: the file is damaged somewhere between "
+                                 f"{done / recording.rate:.0f} and "
+                                 f"{(done + block_samples) / recording.rate:.0f} s") from error
             if len(block) == 0:
                 return
             done += len(block)

@@ -51,8 +51,8 @@ def _require(condition: bool, name: str, expected: str, received: Any) -> None:
 
 
 def _require_range(name: str, bounds: list[float]) -> None:
-    _require(len(bounds) == 2 and bounds[0] <= bounds[1], name, "[low, high] with low <= high",
-             bounds)
+    _require(len(bounds) == 2 and -math.inf < bounds[0] <= bounds[1] < math.inf, name,
+             "[low, high] with low <= high, both finite", bounds)
 
 
 @dataclass
@@ -165,6 +165,8 @@ class DsetConfig:
         _require_range("dset.noise_speed", self.noise_speed)
         _require(0.25 <= self.noise_speed[0] and self.noise_speed[1] <= 4.0, "dset.noise_speed",
                  "in [0.25, 4]", self.noise_speed)
+        _require(self.reference_dbfs is None or -100.0 <= self.reference_dbfs <= 0.0,
+                 "dset.reference_dbfs", "null or in [-100, 0]", self.reference_dbfs)
         _require(self.cache_items >= 0, "dset.cache_items", "at least 0", self.cache_items)
         for name in ("share_clean", "share_silent", "share_generated", "share_following",
                      "share_horn", "share_saturated", "share_band_limited"):
@@ -327,7 +329,10 @@ def replacing(path: Path) -> Iterator[Path]:
     what was there before is still there. The temporary name starts with a dot; one that a killed
     process left behind is removed here the next time, at the earliest after an hour.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"{path.parent}: the folder cannot be made ({error.strerror})") from error
     ending = "".join(path.suffixes[-2:]) if path.name.endswith(".weights.h5") else path.suffix
     prefix = f".{path.name[:40]}."  # names are limited to 255 bytes, up to four for a character
     for left_over in path.parent.glob(f"{glob.escape(prefix)}????????{glob.escape(ending)}"):

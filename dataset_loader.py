@@ -627,12 +627,24 @@ def _fill_slot(slot: int, step: int) -> Counter[str]:
 
 
 def tf_batches(mixer: Mixer, batch_size: int, first_step: int, steps: int, workers: int = 1,
-               ) -> Any:
-    """Returns the same batches as `numpy_batches` as a `tf.data.Dataset`."""
+               failures: list[Exception] | None = None) -> Any:
+    """Returns the same batches as `numpy_batches` as a `tf.data.Dataset`.
+
+    Args:
+        mixer, batch_size, first_step, steps, workers: As those of `numpy_batches`.
+        failures: Where an error of the mixing goes; the data set then ends early. TensorFlow would
+            make an error of its own of it, with a traceback for a text. None lets it do so.
+    """
     # Only this function needs TensorFlow: on Keras's other backends it need not be installed.
     import tensorflow as tf
 
+    def generate() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        try:
+            yield from numpy_batches(mixer, batch_size, first_step, steps, workers)
+        except Exception as error:
+            if failures is None:
+                raise
+            failures.append(error)
+
     spec = tf.TensorSpec(_batch_shape(mixer, batch_size, WHOLE_BATCH)[1:], tf.float32)
-    return tf.data.Dataset.from_generator(
-        lambda: numpy_batches(mixer, batch_size, first_step, steps, workers),
-        output_signature=(spec, spec)).prefetch(2)
+    return tf.data.Dataset.from_generator(generate, output_signature=(spec, spec)).prefetch(2)

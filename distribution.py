@@ -87,8 +87,14 @@ class SingleWorker:
     def batches(self, mixer: Mixer, first_step: int, steps: int, workers: int,
                 ) -> Iterator[tuple[Any, Any]]:
         """Yields noisy and clean waveforms `(batch, samples)` of each step."""
-        make = tf_batches if keras.backend.backend() == "tensorflow" else numpy_batches
-        return iter(make(mixer, self.batch_size, first_step, steps, workers))
+        wanted = (mixer, self.batch_size, first_step, steps, workers)
+        if keras.backend.backend() != "tensorflow":
+            yield from numpy_batches(*wanted)
+            return
+        failures: list[Exception] = []
+        yield from tf_batches(*wanted, failures)
+        if failures:
+            raise failures[0]
 
     def make_train_step(self, trained: OnWaveforms, optimizer: keras.optimizers.Optimizer,
                         gradient_clip: float | None) -> TrainStep:

@@ -259,6 +259,17 @@ def make_job(recording: audio_io.Recording, settings: InferenceConfig) -> Job:
                folder / f"{path.stem}_spectrogram{suffix}.png" if settings.spectrogram else None)
 
 
+def _require_writable(folder: Path) -> None:
+    """Raises ValueError where no file can be made in a folder that exists or will be made."""
+    present = folder
+    while not os.path.lexists(present) and present != present.parent:
+        present = present.parent
+    if not present.is_dir():
+        raise ValueError(f"{folder}: results cannot be written there, {present} is not a folder")
+    if not os.access(present, os.W_OK | os.X_OK):
+        raise ValueError(f"{folder}: results cannot be written there, no permission for {present}")
+
+
 def plan(paths: list[Path], settings: InferenceConfig) -> tuple[list[Job], dict[Path, str]]:
     """Looks at all files before anything slow begins.
 
@@ -267,7 +278,8 @@ def plan(paths: list[Path], settings: InferenceConfig) -> tuple[list[Job], dict[
         settings: The `inference` settings.
 
     Returns:
-        What is to be done, and for each file that cannot be done the reason.
+        What is to be done, and for each file that cannot be done the reason. Of several files
+        those that have all their results are neither, so that a batch can be run again.
 
     Raises:
         ValueError: Two recordings would give the same result, a result would replace a
@@ -281,7 +293,9 @@ def plan(paths: list[Path], settings: InferenceConfig) -> tuple[list[Job], dict[
     jobs, failures = [], {}
     for path in paths:
         try:
-            jobs.append(make_job(audio_io.open_recording(path), settings))
+            job = make_job(audio_io.open_recording(path), settings)
+            _require_writable(job.denoised.parent)
+            jobs.append(job)
         except (ValueError, OSError) as error:
             failures[path] = str(error)
     inputs = {os.path.realpath(path) for path in paths}
@@ -296,15 +310,23 @@ def plan(paths: list[Path], settings: InferenceConfig) -> tuple[list[Job], dict[
                 raise ValueError(f"{origins[place]} and {job.recording.path} would both be "
                                  f"written to {result}; denoise them in two runs, to two folders")
             origins[place] = job.recording.path
-    if not settings.overwrite:
-        for job in jobs:
-            present = [str(result) for result in job.results if os.path.lexists(result)]
-            if present:
-                failures[job.recording.path] = (
-                    f"{job.recording.path}: {' and '.join(present)} exist already; "
-                    "inference.overwrite=true replaces results")
-        jobs = [job for job in jobs if job.recording.path not in failures]
-    return jobs, failures
+    if settings.overwrite:
+        return jobs, failures
+    missing, done = [], 0
+    for job in jobs:
+        present = [str(result) for result in job.results if os.path.lexists(result)]
+        if not present:
+            missing.append(job)
+        elif len(present) == len(job.results) and len(paths) > 1:
+            done += 1
+        else:
+            failures[job.recording.path] = (
+                f"{job.recording.path}: {' and '.join(present)} exist already; "
+                "inference.overwrite=true replaces results")
+    if done:
+        logger.info("%d of %d recordings have their results already and are left alone; "
+                    "inference.overwrite=true replaces results", done, len(paths))
+    return missing, failures
 
 
 # --- The network -----------------------------------------------------------------------------

@@ -20,6 +20,7 @@ LEAST_ENERGY_DB = -2.0
 MOST_CORRELATION = 0.35
 LEAST_CLEAN_SI_SDR_DB = 12.0
 MOST_NOISE_LEFT_DB = -3.0
+LEAST_LSD_GAIN_DB = 0.2
 
 LSD_WIN_SIZE = 2048
 LSD_HOP_SIZE = 512
@@ -177,6 +178,11 @@ def find_faults(means: dict[str, float]) -> list[str]:
             faults.append(f"over-denoising at {snr} dB: the output holds {energy:+.1f} dB of the "
                           f"signal's energy, and what was removed has a correlation of {kept:.2f} "
                           f"with it")
+        elif means[f"lsd_gain_db_at_{snr}"] < LEAST_LSD_GAIN_DB:
+            # Rumble below hearing can be most of the noise: without it the SNR is high, and what
+            # one hears is as before.
+            faults.append(f"under-denoising at {snr} dB: the spectrum comes only "
+                          f"{means[f'lsd_gain_db_at_{snr}']:+.1f} dB nearer to the clean one")
         if gain < 0.0:
             faults.append(f"harm at {snr} dB: the SNR changes by {gain:+.1f} dB")
     if means["clean_si_sdr_db"] < LEAST_CLEAN_SI_SDR_DB:

@@ -2,7 +2,7 @@
 
     python noise_tools.py find RECORDING... --output DIR   cuts noise-only stretches into a folder
     python noise_tools.py fit FILE... --output YAML        learns spectrum and clicks from noise
-    python noise_tools.py make --output FLAC               writes generated noise
+    python noise_tools.py make --output FILE               writes generated noise
     python noise_tools.py picture --output PNG             draws recorded and generated noise
 """
 
@@ -36,6 +36,7 @@ from noise_fit import (
 logger = logging.getLogger(__name__)
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".aif", ".aiff")
+WRITTEN = ("WAV", "FLAC", "AIFF")
 REPORT_NAME = "noise_segments.csv"
 BLOCK_SECONDS = 60  # read at a time
 PICTURE_SECONDS = 5
@@ -77,10 +78,14 @@ def _read_mono(path: Path) -> np.ndarray:
     return audio if rate == SAMPLE_RATE else soxr.resample(audio, rate, SAMPLE_RATE)
 
 
-def _write_flac(path: Path, audio: np.ndarray, rate: int, subtype: str) -> None:
+def _write(path: Path, audio: np.ndarray, rate: int, subtype: str) -> None:
+    """Writes what the name's ending says: WAV, FLAC or AIFF."""
+    container = {".aif": "AIFF"}.get(path.suffix.lower(), path.suffix[1:].upper())
+    if container not in WRITTEN:
+        raise ValueError(f"`--output` must end in .wav, .flac or .aiff. Received: {path}")
     try:
         with replacing(path) as temporary:
-            soundfile.write(temporary, audio, rate, format="FLAC", subtype=subtype)
+            soundfile.write(temporary, audio, rate, format=container, subtype=subtype)
     except soundfile.LibsndfileError as error:
         raise OSError(f"{path} cannot be written: {error}") from error
 
@@ -103,7 +108,7 @@ def _cut(path: Path, folder: Path, arguments: argparse.Namespace) -> list[dict[s
                 first, end = (round(rate * time) for time in (segment.start_seconds,
                                                               segment.end_seconds))
                 stream.seek(first)
-                _write_flac(target, stream.read(end - first, dtype="float32"), rate, subtype)
+                _write(target, stream.read(end - first, dtype="float32"), rate, subtype)
                 values = {name: f"{value:.2f}" if isinstance(value, float) else value
                           for name, value in asdict(segment).items()}
                 rows.append({"recording": str(path), "file": target.name} | values)
@@ -228,7 +233,7 @@ def _command_make(arguments: argparse.Namespace) -> None:
     if peak > 1.0:
         logger.info("%s: lowered by %.1f dB, so that its clicks fit", path, 20.0 * np.log10(peak))
         noise = noise / peak
-    _write_flac(path, noise, SAMPLE_RATE, "PCM_16")
+    _write(path, noise, SAMPLE_RATE, "PCM_16")
 
 
 def _command_picture(arguments: argparse.Namespace) -> None:
@@ -293,10 +298,10 @@ def _parser() -> argparse.ArgumentParser:
                        "it the YAML is printed")
     learn.set_defaults(run=_command_fit)
 
-    make = commands.add_parser("make", help="write generated noise to a FLAC file")
+    make = commands.add_parser("make", help="write generated noise to a file")
     make.add_argument("--kind", choices=(*KINDS, "mixed"), default="mixed")
     make.add_argument("--seconds", type=float, default=30.0)
-    make.add_argument("--output", required=True)
+    make.add_argument("--output", required=True, help="WAV, FLAC or AIFF file")
     make.set_defaults(run=_command_make)
 
     picture = commands.add_parser("picture", help="draw recorded and generated noise")

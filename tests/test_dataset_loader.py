@@ -90,7 +90,8 @@ def test_unreadable_and_silent_files_are_skipped_and_counted(folders, dset, capl
     with caplog.at_level("WARNING"):
         clips = audio_index.find_clips(dset)
     assert len(clips) == 40
-    assert "1 unreadable and 1 empty" in caplog.text
+    assert "speaker1/broken.wav (cannot be read)" in caplog.text
+    assert "speaker2/empty.wav (empty)" in caplog.text
     for path in (folders / "music").glob("*.flac"):
         soundfile.write(path, np.zeros(3 * SAMPLE_RATE), SAMPLE_RATE)
     dset.mix = MixConfig(0.0, 0.0, 1.0)

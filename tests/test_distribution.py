@@ -15,7 +15,8 @@ import soundfile
 
 import distribution
 import unet
-from config import LAST_NAME, SAMPLE_RATE, UnetConfig
+from config import LAST_NAME, SAMPLE_RATE, DsetConfig, UnetConfig
+from dataset_loader import Mixer
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -101,6 +102,17 @@ def free_ports(count):
     for server in sockets:
         server.close()
     return ports
+
+
+def test_an_error_of_the_mixing_comes_through_tensorflow_as_it_is(corpus, tmp_path):
+    folder = tmp_path / "music"
+    folder.mkdir()
+    for number in range(3):
+        soundfile.write(folder / f"silence{number}.wav", np.zeros(SAMPLE_RATE), SAMPLE_RATE)
+    dset = DsetConfig(path_music=[str(folder)], path_noise=[str(corpus / "noise")])
+    worker = distribution.make_workers("none", 2)
+    with pytest.raises(ValueError, match="`dset` must hold audible music for train"):
+        next(worker.batches(Mixer(dset, "train", 0.2), 0, 4, 1))
 
 
 def test_two_workers_do_what_one_does(corpus, tmp_path, alone):

@@ -205,6 +205,20 @@ def test_two_inputs_with_one_result_are_refused(tmp_path):
                        InferenceConfig(overwrite=True))
 
 
+def test_where_nothing_can_be_written_is_said_before_the_network_loads(tmp_path, monkeypatch):
+    write_audio(tmp_path / "a.wav")
+    (tmp_path / "file").write_bytes(b"")
+    below_a_file = InferenceConfig(output_dir=str(tmp_path / "file/results"))
+    jobs, failures = inference.plan([tmp_path / "a.wav"], below_a_file)
+    assert not jobs and "file is not a folder" in failures[tmp_path / "a.wav"]
+    new = InferenceConfig(output_dir=str(tmp_path / "new/results"))
+    assert len(inference.plan([tmp_path / "a.wav"], new)[0]) == 1
+    # As for anyone but root in a folder of others.
+    monkeypatch.setattr(os, "access", lambda path, mode: not (Path(path) == tmp_path and mode))
+    jobs, failures = inference.plan([tmp_path / "a.wav"], new)
+    assert not jobs and f"no permission for {tmp_path}" in failures[tmp_path / "a.wav"]
+
+
 def test_existing_results_are_kept_unless_asked(tmp_path):
     for name in ("a.wav", "b.wav"):
         write_audio(tmp_path / name)
@@ -214,6 +228,11 @@ def test_existing_results_are_kept_unless_asked(tmp_path):
     assert [job.recording.path for job in jobs] == [tmp_path / "b.wav"]
     assert "overwrite=true" in failures[tmp_path / "a.wav"]
     assert len(inference.plan(paths, InferenceConfig(overwrite=True))[0]) == 2
+    # With all of its results a file is done: that is no failure, where it is one of several.
+    (tmp_path / "a_denoised.wav").write_bytes(b"mine")
+    jobs, failures = inference.plan(paths, InferenceConfig())
+    assert [job.recording.path for job in jobs] == [tmp_path / "b.wav"] and not failures
+    assert "exist already" in inference.plan(paths[:1], InferenceConfig())[1][paths[0]]
     run_file(tmp_path / "a.wav", overwrite=True)
     assert sf.info(tmp_path / "a_residual.wav").frames == SAMPLE_RATE // 2
 
@@ -247,6 +266,25 @@ def test_damaged_file_is_refused_and_leaves_nothing(tmp_path):
     with pytest.raises(ValueError, match="damaged"):
         run_file(tmp_path / "a.flac")
     assert visible(tmp_path) == {"a.flac", "whole.flac"}
+
+
+@pytest.mark.parametrize(("container", "name"), [
+    ("WAV", "a.wav"), ("WAVEX", "a.wav"), ("AIFF", "a.aiff"), ("RF64", "a.wav"), ("W64", "a.w64"),
+    ("AU", "a.au")])
+def test_a_file_that_was_cut_off_is_denoised_with_a_warning(tmp_path, caplog, container, name):
+    """Not so one whose header was written before its length was known."""
+    path = tmp_path / name
+    sf.write(path, 0.1 * np.ones((SAMPLE_RATE, 2)), SAMPLE_RATE, "PCM_16", format=container)
+    whole = path.read_bytes()
+    assert audio_io.open_recording(path).header_samples == SAMPLE_RATE
+    path.write_bytes(whole[: len(whole) // 2])
+    job = run_file(path)
+    assert "promises 1.0 s of audio, but only 0.5 s" in caplog.text
+    assert sf.info(job.denoised).frames == pytest.approx(SAMPLE_RATE / 2, abs=20)
+    if container == "WAV":
+        streamed = whole[:4] + b"\xff" * 4 + whole[8:40] + b"\xff" * 4 + whole[44:]
+        path.write_bytes(streamed)
+        assert audio_io.open_recording(path).header_samples == SAMPLE_RATE
 
 
 # --- What is written --------------------------------------------------------------------------

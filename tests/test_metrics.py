@@ -5,6 +5,7 @@ import pytest
 
 import dsp
 import metrics
+from config import SAMPLE_RATE
 from dataset_loader import Mixture
 
 
@@ -92,6 +93,14 @@ def test_faults_are_told_in_words(clean, noise):
     gutted = faults(lambda audio: 0.1 * audio)
     assert "over-denoising at 3 dB" in gutted and "over-denoising at 20 dB" in gutted
     assert "harm at 20 dB" in gutted and "under-denoising" not in gutted
+    # Rumble that no one hears can be most of the noise: without it the SNR gains, the ear nothing.
+    rumble = np.sin(2.0 * np.pi * 6.0 * np.arange(len(clean)) / SAMPLE_RATE).astype(np.float32)
+    rumbling = [Mixture(clean + 0.4 * rumble + 0.2 * noise, clean, "music", "none", 3.0)]
+    means_of_highpass = metrics.average(metrics.judge_mixtures(
+        lambda audio: dsp.highpass(audio, 20.0, SAMPLE_RATE), rumbling))
+    assert means_of_highpass["snr_gain_db"] > 4.0 and means_of_highpass["noise_left_db"] < -4.0
+    faults_of_highpass = metrics.find_faults(means_of_highpass)
+    assert [fault.split(":")[0] for fault in faults_of_highpass] == ["under-denoising at 3 dB"]
     # All three of a mixture's sides are the clean one: nothing is left of noise.
     perfect = np.stack([clean, clean, 1e-3 * noise])
     assert faults(lambda audio: perfect) == ""

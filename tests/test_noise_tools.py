@@ -96,6 +96,10 @@ def test_make_and_picture_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     command(monkeypatch, "make", "--kind", "film", "--seconds", "3", "--output", sound)
     audio, rate = soundfile.read(sound)
     assert rate == SAMPLE_RATE and len(audio) == 3 * SAMPLE_RATE and np.abs(audio).max() < 1.0
+    command(monkeypatch, "make", "--seconds", "1", "--output", tmp_path / "mixed.WAV")
+    assert soundfile.info(tmp_path / "mixed.WAV").format == "WAV"
+    with pytest.raises(ValueError, match=r"must end in .*mixed.mp3"):
+        command(monkeypatch, "make", "--seconds", "1", "--output", tmp_path / "mixed.mp3")
     monkeypatch.setattr(noise_fit, "FIT_ROUNDS", 1)
     command(monkeypatch, "picture", sound, "--kind", "film", "--output", picture)
     assert picture.read_bytes()[:4] == b"\x89PNG" and picture.stat().st_size < 300_000
