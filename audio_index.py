@@ -13,6 +13,7 @@ from pathlib import Path
 
 import soundfile
 
+from audio_io import UNKNOWN_SAMPLES
 from config import CATEGORIES, SPLITS, DsetConfig
 
 logger = logging.getLogger(__name__)
@@ -75,7 +76,16 @@ def find_audio(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"`{folder}` must be a folder of audio files: it does not exist.")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    files = []
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in AUDIO_SUFFIXES:
+            continue
+        try:
+            str(path).encode("utf-8")  # splits go by names, on every machine the same
+        except UnicodeEncodeError:
+            logger.warning("%a is skipped: its name is not UTF-8", str(path))
+        else:
+            files.append(path)
     if not files:
         raise FileNotFoundError(f"`{folder}` must hold WAV, FLAC or OGG files: none was found.")
     return files
@@ -89,7 +99,9 @@ def group_of(path: Path, folder: Path) -> str:
 
 def _read_folder(folder: Path, category: str) -> list[Clip]:
     files = find_audio(folder)
-    groups = {path: f"{folder}/{group_of(path, folder)}" for path in files}
+    # The split must not depend on how the folder's name is typed; in the data, names of groups
+    # in two folders must differ.
+    groups = {path: group_of(path, folder) for path in files}
     splits = assign_splits(groups.values())
     clips, skipped = [], []
     for path in files:
@@ -98,8 +110,10 @@ def _read_folder(folder: Path, category: str) -> list[Clip]:
         except soundfile.LibsndfileError:
             skipped.append(f"{path.relative_to(folder)} (cannot be read)")
             continue
-        if info.frames:
-            clips.append(Clip(path, category, groups[path], splits[groups[path]],
+        if info.frames >= UNKNOWN_SAMPLES:
+            skipped.append(f"{path.relative_to(folder)} (its header does not say how long it is)")
+        elif info.frames:
+            clips.append(Clip(path, category, f"{folder}/{groups[path]}", splits[groups[path]],
                               info.frames / info.samplerate))
         else:
             skipped.append(f"{path.relative_to(folder)} (empty)")
@@ -184,7 +198,7 @@ def find_noise(dset: DsetConfig) -> list[NoiseRecording]:
             parts = path.relative_to(folder).parts
             category = parts[0] if len(parts) > 1 else folder.name
             stem = CHANNEL_SUFFIX.sub("", CUT_SUFFIX.sub("", path.stem))
-            recording = str(Path(*parts[:-1]) / stem)
+            recording = Path(*parts[:-1], stem).as_posix()  # names the split
             by_category.setdefault(category, {}).setdefault(recording, []).append(path)
         for category, recordings in sorted(by_category.items()):
             splits = assign_splits(recordings)

@@ -25,7 +25,8 @@ LARGEST_WAV_BYTES = 2**32 - 2**16  # the sizes in a WAV file are 32-bit; some ro
 # that programs write when they do not know it yet.
 CUT_OFF = re.compile(r"^\s*(?:RIFF|FORM|riff|Riff size|Data Size)\s*: (\d+) \(should be (\d+)\)",
                      re.MULTILINE)
-PLACEHOLDER_BYTES = (range(2**31 - 2**13, 2**31 + 1), range(2**32 - 2**16, 2**32))
+PLACEHOLDER_BYTES = (range(2**31 - 2**13, 2**31 + 2**13), range(2**32 - 2**16, 2**32))
+LARGEST_HEADER_BYTES = 4096  # of a file without any audio
 UNKNOWN_SAMPLES = 2**62  # libsndfile's number for "the header does not say" is beyond this
 
 # What a file's content is called when its name does not say, and which names fit.
@@ -108,6 +109,13 @@ class Survey:
         return sorted(set(self.source) - {-1})
 
 
+class _Stream(sf.SoundFile):
+    """A file of unknown length, in which soundfile would look for its place after every block."""
+
+    def seekable(self) -> bool:
+        return False
+
+
 def _native(path: Path) -> bytes | str:
     """Returns a name as libsndfile takes it, also one that is not valid UTF-8."""
     return os.fsencode(path) if os.name == "posix" else str(path)
@@ -124,7 +132,8 @@ def open_recording(path: Path) -> Recording:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no file, empty or not audio that libsndfile reads.
+        ValueError: It is no file, empty or not audio that libsndfile reads, or its header denies
+            the audio that it holds.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
@@ -139,7 +148,12 @@ def open_recording(path: Path) -> Recording:
     try:
         with sf.SoundFile(_native(path)) as file:
             samples = file.frames if file.frames < UNKNOWN_SAMPLES else 0
-            samples = round(samples * _promised_share(file.extra_info))
+            promised = _promised_share(file.extra_info)
+            size = path.stat().st_size
+            if file.frames == 0 and (promised > 1.0 or size > LARGEST_HEADER_BYTES):
+                raise ValueError(f"{path}: no audio can be read from its {size} bytes; was the "
+                                 "recording broken off before its header was written?")
+            samples = round(samples * promised)
             return Recording(path, file.samplerate, file.channels, samples, file.format,
                              file.subtype)
     except sf.LibsndfileError as error:
@@ -172,7 +186,8 @@ def read_blocks(recording: Recording) -> Iterator[np.ndarray]:
     # ways (it divides by 2^15 but multiplies by 2^15 - 1).
     integer = BITS.get(ALAC_SUBTYPES.get(recording.subtype, recording.subtype)) is not None
     done = 0
-    with sf.SoundFile(_native(recording.path)) as file:
+    kind = sf.SoundFile if recording.header_samples else _Stream
+    with kind(_native(recording.path)) as file:
         while True:
             try:
                 block = file.read(block_samples, "int32" if integer else "float64",

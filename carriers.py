@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
 
 KINDS = ("gramophone", "film", "tape", "hum")
@@ -38,9 +39,10 @@ def _range(low: float, high: float, least: float | None = None,
 def _check_ranges(group: object, name: str) -> None:
     for item in fields(group):
         bounds = getattr(group, item.name)
-        if item.metadata.get("range") and not (len(bounds) == 2 and bounds[0] <= bounds[1]):
-            raise ValueError(f"`{name}.{item.name}` must be [low, high] with low <= high. "
-                             f"Received: {bounds}")
+        if item.metadata.get("range") and not (
+                len(bounds) == 2 and -math.inf < bounds[0] <= bounds[1] < math.inf):
+            raise ValueError(f"`{name}.{item.name}` must be [low, high] with low <= high, both "
+                             f"finite. Received: {bounds}")
         least, most = item.metadata.get("least"), item.metadata.get("most")
         if least is not None and min(bounds, default=least) <= least:
             raise ValueError(f"`{name}.{item.name}` must be above {least:g}. Received: {bounds}")

@@ -12,6 +12,7 @@ import scipy.fft
 import soundfile as sf
 import soxr
 
+from audio_io import UNKNOWN_SAMPLES
 from config import SAMPLE_RATE, replacing
 
 Job = tuple[str, bool, str, str]  # what `convert_clip` is given
@@ -152,6 +153,8 @@ def convert_clip(job: Job) -> dict[str, Any]:
     """
     source, sustained, output, file = job
     try:
+        if sf.info(source).frames >= UNKNOWN_SAMPLES:
+            return {"problem": BROKEN, "detail": "its header does not say how long it is"}
         samples, rate = sf.read(source, dtype="float32", always_2d=True)
     except sf.LibsndfileError as error:
         return {"problem": BROKEN, "detail": str(error)}

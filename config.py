@@ -27,6 +27,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from carriers import CarrierConfig
 
@@ -400,7 +401,7 @@ def load_backend() -> None:
 
 # --- The command line --------------------------------------------------------------------------
 
-USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException)
+USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException, YAMLError)
 
 
 def known_keys() -> list[str]:

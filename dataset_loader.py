@@ -19,6 +19,7 @@ import weakref
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ import soundfile
 import dsp
 import noise as carrier_noise
 from audio_index import Clip, NoiseRecording, find_clips, find_noise, hash_text
+from audio_io import UNKNOWN_SAMPLES
 from carriers import KINDS, CarrierConfig
 from config import CATEGORIES, SAMPLE_RATE, SPLITS, DsetConfig
 from stem_cache import Stem, StemCache, widen
@@ -93,7 +95,10 @@ def read_segment(path: Path, start_seconds: float, seconds: float) -> np.ndarray
 @functools.lru_cache(maxsize=1024)
 def _count_blocks(path: Path) -> tuple[int, float]:
     """Returns in how many blocks a noise recording is read, and how many seconds each has."""
-    seconds = soundfile.info(path).duration
+    info = soundfile.info(path)
+    if info.frames >= UNKNOWN_SAMPLES:
+        raise ValueError("its header does not say how long it is")
+    seconds = info.duration
     count = max(1, int(seconds / NOISE_BLOCK_SECONDS))
     return count, seconds / count
 
@@ -450,7 +455,7 @@ class Mixer:
                 count, seconds = _count_blocks(path)
                 number = int(rng.integers(count)) if count > 1 else 0
                 noise = _read_noise(path, number, seconds)
-            except soundfile.LibsndfileError as error:
+            except (soundfile.LibsndfileError, ValueError) as error:
                 self._skip(path, error)
                 continue
             speed = float(rng.uniform(*self.dset.noise_speed)) if self.split == "train" else 1.0
@@ -549,7 +554,7 @@ def numpy_batches(mixer: Mixer, batch_size: int, first_step: int, steps: int, wo
         Noisy and clean waveforms `(items, samples)`, float32.
 
     Raises:
-        BrokenProcessPool: A process was killed. Other errors are those of `Mixer.item`.
+        OSError: A process was killed. Other errors are those of `Mixer.item`.
     """
     if workers > 1:
         yield from _batches_of_processes(mixer, batch_size, first_step, steps, workers, share)
@@ -581,7 +586,11 @@ def _batches_of_processes(mixer: Mixer, batch_size: int, first_step: int, steps:
         for step in range(first_step, steps + ahead):
             if step >= first_step + ahead:
                 slot, future = pending.popleft()
-                mixer.skipped.update(future.result())
+                try:
+                    mixer.skipped.update(future.result())
+                except BrokenProcessPool as error:
+                    raise OSError("a process that makes batches was killed, as systems do when "
+                                  "memory runs out; try fewer `loader_workers`") from error
                 batch = _slot(memory, slot, shape)
                 if free:  # the slot returns when nobody refers to its batch any more
                     weakref.finalize(batch.base, free.append, slot).atexit = False

@@ -295,12 +295,19 @@ def fit_length(audio: np.ndarray, samples: int) -> np.ndarray:
 # --- From spectra to recordings --------------------------------------------------------------
 
 
+def lead_samples(win_size: int, hop_size: int) -> int:
+    """Returns how many zeros before the first sample put it too under whole windows.
+
+    Under one window's edge alone, the division by the window would raise errors 12 times.
+    """
+    return -(-(win_size - hop_size) // hop_size) * hop_size
+
+
 def in_spectral_domain(predict_spectrum: Predict, win_size: int, hop_size: int,
                        highpass_hz: float = 0.0, rate: float = 44100.0) -> Predict:
     """Turns a map of spectrograms into a map of waveforms.
 
-    Zeros are added before the first sample, so that the first samples too lie under whole
-    windows: under one window's edge alone, the division by the window would raise errors 12 times.
+    `lead_samples` zeros are added before the first sample.
 
     Args:
         predict_spectrum: Takes and returns `(batch, frames, bins, 2)`.
@@ -312,7 +319,7 @@ def in_spectral_domain(predict_spectrum: Predict, win_size: int, hop_size: int,
     Returns:
         A function that takes and returns waveforms `(batch, samples)`.
     """
-    lead = -(-(win_size - hop_size) // hop_size) * hop_size
+    lead = lead_samples(win_size, hop_size)
 
     def predict(audio: np.ndarray) -> np.ndarray:
         padded = np.pad(highpass(audio, highpass_hz, rate), [(0, 0), (lead, 0)])

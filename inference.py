@@ -60,7 +60,7 @@ logger = logging.getLogger(__name__)
 
 WEIGHTS_ENDING = ".weights.h5"
 HEADER_TOLERANCE_SECONDS = 0.1  # MP3 headers are rarely exact
-OWN_RESULT = re.compile(r".*_(denoised|residual)(_s[0-9.]+)?")
+OWN_RESULT = re.compile(r"(?P<origin>.*)_(denoised|residual)(_s[0-9.]+)?")
 LONGEST_NAME = 30  # characters beside the progress bar
 TERMINATED_STATUS = 143  # what a shell reports for a program that SIGTERM ended
 
@@ -203,8 +203,9 @@ def find_recordings(audio: str | list[str] | None) -> list[Path]:
     """Returns the files that were asked for; a folder stands for all recordings in it.
 
     Args:
-        audio: File or folder names. A file is taken whatever its name is; in folders, hidden
-            files and the results of earlier runs are left out.
+        audio: File or folder names. In folders, hidden files and the results of earlier runs are
+            left out. A file is taken whatever its name is, unless it is named as a result of
+            another one here is: a shell's `*.wav` finds both.
 
     Returns:
         Each file once. A name that does not exist is among them.
@@ -218,7 +219,7 @@ def find_recordings(audio: str | list[str] | None) -> list[Path]:
     found: dict[str, Path] = {}
     for name in names:
         path = Path(name)
-        if path.is_dir():
+        if os.path.isdir(path):  # False also where one may not look: that file is reported later
             inside = [item for item in sorted(path.rglob("*"))
                       if item.suffix.lower() in audio_io.AUDIO_ENDINGS and item.is_file()
                       and not any(part.startswith(".") for part in item.relative_to(path).parts)]
@@ -232,6 +233,12 @@ def find_recordings(audio: str | list[str] | None) -> list[Path]:
             recordings = [path]
         for item in recordings:
             found.setdefault(os.path.abspath(item), item)
+    stems = {os.path.splitext(place)[0] for place in found}
+    results = [place for place in found
+               if (match := OWN_RESULT.fullmatch(os.path.splitext(place)[0]))
+               and match["origin"] in stems]
+    for place in results:
+        logger.info("%s: a result of an earlier run, left out", found.pop(place))
     return list(found.values())
 
 
@@ -279,7 +286,7 @@ def plan(paths: list[Path], settings: InferenceConfig) -> tuple[list[Job], dict[
 
     Returns:
         What is to be done, and for each file that cannot be done the reason. Of several files
-        those that have all their results are neither, so that a batch can be run again.
+        those that are done are neither, so that a batch can be run again.
 
     Raises:
         ValueError: Two recordings would give the same result, a result would replace a
@@ -312,21 +319,36 @@ def plan(paths: list[Path], settings: InferenceConfig) -> tuple[list[Job], dict[
             origins[place] = job.recording.path
     if settings.overwrite:
         return jobs, failures
-    missing, done = [], 0
+    missing = []
     for job in jobs:
         present = [str(result) for result in job.results if os.path.lexists(result)]
         if not present:
             missing.append(job)
-        elif len(present) == len(job.results) and len(paths) > 1:
-            done += 1
+        elif len(paths) > 1 and _is_done(job):
+            logger.info("%s: has its results already and is left alone", job.recording.path)
         else:
             failures[job.recording.path] = (
                 f"{job.recording.path}: {' and '.join(present)} exist already; "
                 "inference.overwrite=true replaces results")
-    if done:
-        logger.info("%d of %d recordings have their results already and are left alone; "
-                    "inference.overwrite=true replaces results", done, len(paths))
     return missing, failures
+
+
+def _is_done(job: Job) -> bool:
+    """Whether all results are there, and could be this recording's: not older and as long."""
+    recording = job.recording
+    changed = recording.path.stat().st_mtime
+    if not all(path.is_file() and path.stat().st_mtime >= changed for path in job.results):
+        return False
+    for path in (job.denoised, job.residual):
+        try:
+            result = audio_io.open_recording(path)
+        except (ValueError, OSError):
+            return False
+        surplus = abs(result.header_samples - recording.header_samples)
+        if ((result.rate, result.channels) != (recording.rate, recording.channels)
+                or (recording.header_samples and surplus > HEADER_TOLERANCE_SECONDS * result.rate)):
+            return False
+    return True
 
 
 # --- The network -----------------------------------------------------------------------------
@@ -423,7 +445,7 @@ def denoised_pieces(recording: audio_io.Recording, survey: audio_io.Survey, pred
         ValueError: The network returned no numbers.
     """
     gain = 1.0
-    if network.reference_dbfs is not None:
+    if network.reference_dbfs is not None and survey.power > 0.0:
         gain = float(np.sqrt(10.0 ** (network.reference_dbfs / 10.0) / survey.power))
     pieces = ((gain * block[:, survey.distinct].T).astype(np.float32)
               for block in audio_io.read_blocks(recording))

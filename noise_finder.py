@@ -25,6 +25,7 @@ LINE_DB = 3.0  # what always stands this far above its neighbours is hum or buzz
 SILENCE_DBFS = -96.0  # below this nothing was recorded
 LONGEST_GAP = 3  # slots
 SHORTEST_SECONDS = 0.75  # of a stretch: as much as `noise_fit.measure` needs
+LOWEST_RATE = 4000  # Hz
 HIGHEST_HUM_HZ = 1200.0
 LINE_REACH = 12  # neighbours in bins on each side
 
@@ -195,6 +196,11 @@ def find_noise_in_blocks(blocks: Iterable[np.ndarray], sample_rate: int, samples
 
     Returns:
         The stretches in order; none when there are none.
+
+    Raises:
+        ValueError: The rate is so low that it leaves no band to judge noise by.
     """
+    if sample_rate < LOWEST_RATE:
+        raise ValueError(f"`sample_rate` must be at least {LOWEST_RATE}. Received: {sample_rate}")
     return _choose(_slot_powers(blocks, sample_rate), sample_rate, samples, min_seconds,
                    min_drop_db)

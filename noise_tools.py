@@ -19,6 +19,7 @@ import numpy as np
 import soundfile
 import soxr
 
+import audio_io
 from carriers import KINDS, CarrierConfig
 from config import SAMPLE_RATE, replacing, run_main
 from noise import generate
@@ -70,12 +71,11 @@ def _check_new(path: Path, overwrite: bool) -> None:
 
 def _read_mono(path: Path) -> np.ndarray:
     """A recording's channels, averaged, at 44.1 kHz."""
-    try:
-        audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise ValueError(f"`{path}` must be readable audio: {error}") from error
-    audio = np.ascontiguousarray(audio.mean(axis=1))
-    return audio if rate == SAMPLE_RATE else soxr.resample(audio, rate, SAMPLE_RATE)
+    recording = audio_io.open_recording(path)
+    blocks = [block.mean(axis=1, dtype=np.float32) for block in audio_io.read_blocks(recording)]
+    audio = np.concatenate([np.zeros(0, np.float32), *blocks])
+    return (audio if recording.rate == SAMPLE_RATE
+            else soxr.resample(audio, recording.rate, SAMPLE_RATE))
 
 
 def _write(path: Path, audio: np.ndarray, rate: int, subtype: str) -> None:
@@ -95,6 +95,8 @@ def _cut(path: Path, folder: Path, arguments: argparse.Namespace) -> list[dict[s
     try:
         with soundfile.SoundFile(path) as stream:
             rate, samples = stream.samplerate, stream.frames
+            if samples >= audio_io.UNKNOWN_SAMPLES:
+                raise ValueError(f"`{path}` must say in its header how long it is: it does not.")
             blocks = stream.blocks(BLOCK_SECONDS * rate, dtype="float32", always_2d=True)
             segments = find_noise_in_blocks(blocks, rate, samples, arguments.min_seconds,
                                             arguments.min_drop_db)

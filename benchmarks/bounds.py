@@ -1,4 +1,4 @@
-"""Sets the network between a classical method and what no mask can do better.
+"""Sets the network between a classical method and masks made from the clean signal.
 
     python benchmarks/bounds.py test_items=144           # the model card's tables
     python benchmarks/bounds.py weights=FILE test_items=72
@@ -10,8 +10,8 @@ Prints the SNR gain in dB on the mixtures of `evaluate.py`, by category and by n
   than a stretch of noise alone, from before the recording starts, can tell;
 - the network, which is told nothing;
 - ideal masks, which are made from the clean signal: the Wiener gain |X|^2 / (|X|^2 + |N|^2) of
-  each bin, and the best gain between 0 and 1 (phase-sensitive mask, Erdogan et al. 2015). No
-  method that gives each bin such a gain can pass the latter.
+  each bin, and the gain between 0 and 1 that is best for each bin by itself (phase-sensitive mask,
+  Erdogan et al. 2015).
 """
 
 from __future__ import annotations
@@ -104,18 +104,21 @@ def main() -> None:
 
     predict = trainer.load_predict(weights, cfg)
 
+    win_size, hop_size = cfg.stft.win_size, cfg.stft.hop_size
+    lead = dsp.lead_samples(win_size, hop_size)  # as the network gets
+
     def transform(audio: np.ndarray) -> np.ndarray:
-        return dsp.stft(audio, cfg.stft.win_size, cfg.stft.hop_size).view(np.complex64)[..., 0]
+        return dsp.stft(np.pad(audio, (lead, 0)), win_size, hop_size).view(np.complex64)[..., 0]
 
     def waveform(spectrum: np.ndarray, samples: int) -> np.ndarray:
         parts = spectrum.astype(np.complex64)[..., None].view(np.float32)
-        return dsp.istft(parts, cfg.stft.win_size, cfg.stft.hop_size, samples)
+        return dsp.istft(parts, win_size, hop_size, lead + samples)[lead:]
 
     gains = defaultdict(lambda: defaultdict(list))
     for index in tqdm(range(cfg.test_items), disable=None):
         item = mixer.evaluation_item(index)
         noisy, clean = transform(item.noisy), transform(item.clean)
-        noise_power = np.mean(np.abs(noisy - clean) ** 2, axis=0)
+        noise_power = np.mean(np.abs(noisy - clean)[lead // hop_size :] ** 2, axis=0)
         spectra = [apply_log_mmse(noisy, noise_power), *apply_ideal_masks(noisy, clean)]
         outputs = [waveform(spectrum, len(item.noisy)) for spectrum in spectra]
         outputs.insert(0, dsp.highpass(item.noisy, cfg.stft.highpass_hz, config.SAMPLE_RATE))
@@ -129,4 +132,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    config.run_main(main)

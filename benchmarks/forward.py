@@ -134,8 +134,11 @@ def read_settings(arguments: argparse.Namespace) -> config.UnetConfig:
     """Returns the network's settings: the file's where one is given, then the command line's."""
     from omegaconf import OmegaConf
 
-    values = OmegaConf.to_container(OmegaConf.load(arguments.config))["unet"] \
-        if arguments.config else {}
+    values = {}
+    if arguments.config:
+        values = OmegaConf.to_container(OmegaConf.load(arguments.config)).get("unet")
+        if values is None:
+            raise ValueError(f"`--config` must have a `unet` block. Received: {arguments.config}")
     names = [field.name for field in dataclasses.fields(config.UnetConfig)]
     values |= {name: getattr(arguments, name) for name in names
                if getattr(arguments, name, None) is not None}
@@ -205,4 +208,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    config.run_main(main)

@@ -44,7 +44,9 @@ def main() -> None:
     folders = parser.parse_args().runs or sorted(
         path.parent for path in Path("experiments/ablation").glob(f"*/{HISTORY_NAME}"))
     try:
-        runs = {folder.name: read_last_row(folder) for folder in folders}
+        names = [folder.name for folder in folders]
+        runs = {folder.name if names.count(folder.name) == 1 else str(folder):
+                read_last_row(folder) for folder in folders}
     except FileNotFoundError as error:
         sys.exit(f"error: {error}")
     if not runs:

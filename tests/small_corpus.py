@@ -21,3 +21,14 @@ def write_noise(path, seconds=1.0, seed=0, level=0.05):
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = level * np.random.default_rng(seed).standard_normal(round(seconds * SAMPLE_RATE))
     soundfile.write(path, noise, SAMPLE_RATE)
+
+
+def forget_length(path):
+    """Makes a FLAC file one that was encoded from a pipe: its header does not say how long it is.
+
+    The number of samples is the 36 bits at the end of the eight bytes from the 18th on.
+    """
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    path.write_bytes(content)

@@ -1,12 +1,16 @@
 """Finding clean audio and noise, and their splits, on small files made here."""
 
 import csv
+import os
+import shutil
 
 import pytest
-from small_corpus import write_noise
+from small_corpus import forget_length, write_noise
 
 import audio_index
+from audio_index import NoiseRecording
 from config import DsetConfig
+from dataset_loader import Mixer
 
 
 def test_splits_share_nothing_and_keep_groups_together(dset):
@@ -20,6 +24,35 @@ def test_splits_share_nothing_and_keep_groups_together(dset):
                     or seen["validation"] & seen["test"])
     speakers = {clip.group for clip in clips if clip.category == "speech"}
     assert len(speakers) == 10
+
+
+def test_splits_do_not_depend_on_how_a_folder_is_named(folders, dset, monkeypatch):
+    def splits():
+        return {clip.path.resolve(): clip.split for clip in audio_index.find_clips(dset)}
+
+    absolute = splits()
+    monkeypatch.chdir(folders / "music")
+    dset.path_speech, dset.path_music = ["../speech"], ["."]
+    dset.path_effects = [f"{folders}/speech/../effects/"]
+    assert splits() == absolute and len(set(absolute.values())) == 3
+
+
+def test_files_of_unknown_length_and_odd_names_are_named_and_left_out(folders, dset, caplog):
+    forget_length(folders / "music/tune1.flac")
+    shutil.copy(folders / "music/tune2.flac", os.fsencode(folders / "music") + b"/caf\xe9.flac")
+    forget_length(folders / "noise/gramophone/disc1_L.flac")
+    with caplog.at_level("WARNING"):
+        clips = audio_index.find_clips(dset)
+    assert sum(clip.category == "music" for clip in clips) == 9
+    assert "tune1.flac (its header does not say how long it is)" in caplog.text
+    assert "caf\\udce9.flac' is skipped: its name is not UTF-8" in caplog.text
+    mixer = Mixer(dset, "train", 0.3)
+    mixer.noise = {"gramophone": [NoiseRecording(
+        tuple(folders.glob("noise/gramophone/disc1_*.flac")), "gramophone", "train")]}
+    dset.share_generated = 0.0
+    for index in range(8):
+        mixer.item(index)
+    assert "disc1_L.flac cannot be read and is skipped: its header" in caplog.text
 
 
 def test_channels_of_one_noise_recording_stay_together(dset):

@@ -4,6 +4,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 import config
+from carriers import FilmConfig
 from config import (
     Config,
     DsetConfig,
@@ -71,6 +72,9 @@ def test_settings_of_another_version_do_not_hide_the_network(tmp_path):
     (lambda: StftConfig(hop_size=0), "stft.hop_size"),
     (lambda: StftConfig(win_size=2047), "stft.win_size"),
     (lambda: DsetConfig(snr_db=[20.0, 2.0]), "dset.snr_db"),
+    (lambda: DsetConfig(snr_db=[2.0, float("inf")]), "dset.snr_db"),
+    (lambda: DsetConfig(reference_dbfs=float("nan")), "dset.reference_dbfs"),
+    (lambda: FilmConfig(hum_db=[-float("inf"), 3.0]), "noise.film.hum_db"),
     (lambda: DsetConfig(share_clean=1.5), "dset.share_clean"),
     (lambda: DsetConfig(noise_speed=[0.1, 1.0]), "dset.noise_speed"),
     (lambda: LossConfig(mae=-1.0), "loss.mae"),
@@ -92,6 +96,17 @@ def test_settings_of_another_version_do_not_hide_the_network(tmp_path):
 def test_impossible_values_are_named(make, name):
     with pytest.raises(ValueError, match=f"`{name}` must be .* Received"):
         make()
+
+
+def test_a_spoilt_config_file_is_answered_in_a_line(tmp_path):
+    (tmp_path / "config.yaml").write_text("unet: [1, 2")
+
+    @config.exit_on_user_error
+    def read():
+        config.stored_unet_config(tmp_path / "best.weights.h5")
+
+    with pytest.raises(SystemExit, match=r"error: .*config.yaml.*line"):
+        read()
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):

@@ -170,6 +170,14 @@ def test_processes_report_what_they_skip_and_what_stops_them(folders, dset):
     assert not multiprocessing.active_children()
 
 
+def test_a_killed_process_is_told_in_a_line(dset):
+    batches = dataset_loader.numpy_batches(Mixer(dset, "train", 0.3), 2, 0, 200, workers=2)
+    next(batches)
+    multiprocessing.active_children()[0].kill()
+    with pytest.raises(OSError, match="was killed.*loader_workers"):
+        list(batches)
+
+
 FEED = """
 import signal
 import sys

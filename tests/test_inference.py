@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 from hydra import compose, initialize_config_dir
+from small_corpus import forget_length
 
 import audio_io
 import config
@@ -228,13 +229,65 @@ def test_existing_results_are_kept_unless_asked(tmp_path):
     assert [job.recording.path for job in jobs] == [tmp_path / "b.wav"]
     assert "overwrite=true" in failures[tmp_path / "a.wav"]
     assert len(inference.plan(paths, InferenceConfig(overwrite=True))[0]) == 2
-    # With all of its results a file is done: that is no failure, where it is one of several.
-    (tmp_path / "a_denoised.wav").write_bytes(b"mine")
-    jobs, failures = inference.plan(paths, InferenceConfig())
-    assert [job.recording.path for job in jobs] == [tmp_path / "b.wav"] and not failures
-    assert "exist already" in inference.plan(paths[:1], InferenceConfig())[1][paths[0]]
     run_file(tmp_path / "a.wav", overwrite=True)
     assert sf.info(tmp_path / "a_residual.wav").frames == SAMPLE_RATE // 2
+
+
+def test_a_batch_can_be_run_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = [Path("a.wav"), Path("b.flac")]
+    for path in paths:
+        write_audio(path)
+    run_file(paths[0])
+    # As a shell's `*` gives them; and nothing is taken for a result of what is not here.
+    everything = [*map(str, sorted(Path().iterdir())), "c_denoised.wav"]
+    assert inference.find_recordings(everything) == [*paths, Path("c_denoised.wav")]
+    jobs, failures = inference.plan(paths, InferenceConfig())
+    assert [job.recording.path for job in jobs] == paths[1:] and not failures
+    # One file alone was asked for by name: that it is done already is an answer.
+    assert "exist already" in inference.plan(paths[:1], InferenceConfig())[1][paths[0]]
+    # Results of another recording of that name, or of an older transfer, are not passed over.
+    write_audio(paths[0], 0.9)
+    os.utime(paths[0], (1e9, 1e9))
+    assert "exist already" in inference.plan(paths, InferenceConfig())[1][paths[0]]
+    write_audio(paths[0])
+    later = time.time() + 100.0
+    os.utime(paths[0], (later, later))
+    assert "exist already" in inference.plan(paths, InferenceConfig())[1][paths[0]]
+
+
+def test_a_name_that_cannot_be_leaves_the_others_alone(tmp_path):
+    write_audio(tmp_path / "a.wav")
+    long = tmp_path / f"{'x' * 300}.wav"
+    paths = inference.find_recordings([str(long), str(tmp_path / "a.wav")])
+    jobs, failures = inference.plan(paths, InferenceConfig())
+    assert [job.recording.path for job in jobs] == [tmp_path / "a.wav"] and list(failures) == [long]
+
+
+def test_a_flac_file_of_unknown_length_is_read_to_its_end(tmp_path):
+    for seconds in (0.5, 11.0):  # within a block, and over several
+        audio = write_audio(tmp_path / "a.flac", seconds, channels=2)
+        forget_length(tmp_path / "a.flac")
+        job = run_file(tmp_path / "a.flac", overwrite=True)
+        np.testing.assert_allclose(sf.read(job.denoised)[0], 0.5 * audio, atol=1e-4)
+
+
+def test_a_header_that_denies_its_audio_is_refused(tmp_path):
+    write_audio(tmp_path / "whole.wav")
+    whole = (tmp_path / "whole.wav").read_bytes()
+    for name, content in (("unfinished.wav", whole[:40] + bytes(4) + whole[44:]),
+                          ("head.wav", whole[:44])):
+        (tmp_path / name).write_bytes(content)
+        _, failures = inference.plan([tmp_path / name], InferenceConfig())
+        assert "no audio can be read" in failures[tmp_path / name]
+
+
+def test_what_never_changes_within_a_tenth_of_a_second_is_denoised(tmp_path):
+    audio = np.zeros(4411)
+    audio[-1] = 0.5  # each frame over which the level is measured is constant
+    sf.write(tmp_path / "a.wav", audio, SAMPLE_RATE)
+    job = run_file(tmp_path / "a.wav", network=make_network(reference_dbfs=-20.0))
+    np.testing.assert_allclose(sf.read(job.denoised)[0], 0.5 * audio, atol=1e-4)
 
 
 def test_bad_files_are_named(tmp_path):

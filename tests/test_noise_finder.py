@@ -22,6 +22,11 @@ def test_finder_takes_grooves_and_pauses_only(hiss_db: float) -> None:
         assert segment.below_program_db > 8.0
 
 
+def test_a_rate_that_leaves_nothing_to_judge_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 4000"):
+        noise_finder.find_noise_segments(side()[:8000], 1000)
+
+
 def test_finder_knows_noise_from_everything_else() -> None:
     hiss = noise.generate("gramophone", 6 * SAMPLE_RATE, rng(), carrier=plain_disc())
     whole, = noise_finder.find_noise_segments(hiss, SAMPLE_RATE)
