@@ -99,8 +99,8 @@ def group_of(path: Path, folder: Path) -> str:
 
 def _read_folder(folder: Path, category: str) -> list[Clip]:
     files = find_audio(folder)
-    # The split must not depend on how the folder's name is typed; in the data, names of groups
-    # in two folders must differ.
+    # The split must not depend on how the folder's name is typed. The group's own name holds it,
+    # so that groups of two folders stay apart.
     groups = {path: group_of(path, folder) for path in files}
     splits = assign_splits(groups.values())
     clips, skipped = [], []
