@@ -152,10 +152,11 @@ def test_folders_stand_for_their_recordings(tmp_path):
     folder = str(tmp_path)
     assert inference.find_recordings(folder) == [
         tmp_path / "a/x.flac", tmp_path / "a/y.MP3", tmp_path / "b.wav"]
-    # Each file once; a result that is named is meant.
-    assert inference.find_recordings([folder, f"{folder}/b.wav", f"{folder}/b_denoised.wav"]) == [
-        tmp_path / "a/x.flac", tmp_path / "a/y.MP3", tmp_path / "b.wav",
-        tmp_path / "b_denoised.wav"]
+    # Each file once; a result that is named is meant, unless what it came from is named too.
+    whole = [folder, f"{folder}/b.wav", f"{folder}/b_denoised.wav"]
+    assert inference.find_recordings(whole) == inference.find_recordings(folder)
+    assert inference.find_recordings([f"{folder}/a", f"{folder}/b_denoised.wav"]) == [
+        tmp_path / "a/x.flac", tmp_path / "a/y.MP3", tmp_path / "b_denoised.wav"]
 
 
 @pytest.mark.parametrize("audio", [None, "", [], ["a.wav", ""]])
