@@ -525,8 +525,9 @@ def denoise_recording(job: Job, predict: dsp.Predict, network: Network,
     logger.info("%s: written to %s", recording.path, ", ".join(map(str, job.results)))
 
 
-def denoise_all(jobs: list[Job], network: Network, settings: InferenceConfig) -> dict[Path, str]:
-    """Denoises one recording after the other; returns the reason for each that failed."""
+def denoise_all(jobs: list[Job], network: Network, settings: InferenceConfig,
+                tell: Callable[[str], object]) -> dict[Path, str]:
+    """Denoises one recording after the other; returns, and tells at once, why any failed."""
     failures = {}
     predict = make_predict(network)
     seconds = [job.recording.header_samples / job.recording.rate for job in jobs]
@@ -541,8 +542,7 @@ def denoise_all(jobs: list[Job], network: Network, settings: InferenceConfig) ->
                 denoise_recording(job, predict, network, settings, bar.update)
             except (ValueError, OSError) as error:
                 failures[job.recording.path] = str(error)
-                if len(jobs) > 1:
-                    logger.error("%s", error)
+                tell(str(error))
             bar.update(round(sum(seconds[: number + 1]), 1) - bar.n)
     return failures
 
@@ -554,13 +554,17 @@ def denoise(raw: DictConfig) -> None:
     cfg = load_config(raw)
     paths = find_recordings(cfg.inference.audio)
     jobs, failures = plan(paths, cfg.inference)
-    if len(paths) > 1:
-        for reason in failures.values():
+
+    def tell(reason: str) -> None:
+        if len(paths) > 1:  # of one alone it is the last line
             logger.error("%s", reason)
+
+    for reason in failures.values():
+        tell(reason)
     if jobs:
         network = choose_network(cfg, unet_given=any(
             override.startswith("unet.") for override in HydraConfig.get().overrides.task))
-        failures |= denoise_all(jobs, network, cfg.inference)
+        failures |= denoise_all(jobs, network, cfg.inference, tell)
     if len(paths) == 1 and failures:
         sys.exit(f"error: {' '.join(failures[paths[0]].split())}")
     if failures:

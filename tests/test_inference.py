@@ -645,6 +645,10 @@ def test_program_goes_on_past_bad_files(tmp_path, tiny_run):
     assert "Traceback" not in done.stderr
     assert visible(tmp_path) == {"a.wav", "b.flac", "bad.wav", "nan.wav", "a_denoised.wav",
                                  "a_residual.wav", "b_denoised.flac", "b_residual.flac"}
+    # Run again, only the bad ones are left, and each is still told why.
+    again = run_program("a.wav", "nan.wav", f"path_experiment={tiny_run}", cwd=tmp_path)
+    assert again.returncode == 1 and "a.wav: has its results already" in again.stderr
+    assert "ERROR: nan.wav: the file holds NaN" in again.stderr
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
