@@ -13,8 +13,8 @@ from pathlib import Path
 
 import soundfile
 
-from audio_io import UNKNOWN_SAMPLES
 from config import CATEGORIES, SPLITS, DsetConfig
+from denoiser.audio.audio_io import UNKNOWN_SAMPLES
 
 logger = logging.getLogger(__name__)
 

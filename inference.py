@@ -35,8 +35,6 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-import audio_io
-import dsp
 from config import (
     BEST_NAME,
     PRETRAINED,
@@ -55,6 +53,7 @@ from config import (
     stored_unet_config,
     weights_path,
 )
+from denoiser.audio import audio_io, dsp
 
 logger = logging.getLogger(__name__)
 
@@ -517,7 +516,7 @@ def denoise_recording(job: Job, predict: dsp.Predict, network: Network,
                                writer.clipped)
         if job.picture is not None:
             # matplotlib takes a second to load, and few ask for pictures.
-            from spectrogram import save_spectrograms
+            from denoiser.audio.spectrogram import save_spectrograms
 
             save_spectrograms(others[1], [
                 ("Input", recording.path), (f"Output at strength {strength:g}", denoised_path),

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-import dsp
 from dataset_loader import Mixture
+from denoiser.audio import dsp
 
 Row = dict[str, float | str]
 

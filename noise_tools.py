@@ -19,9 +19,9 @@ import numpy as np
 import soundfile
 import soxr
 
-import audio_io
 from carriers import KINDS, CarrierConfig
 from config import SAMPLE_RATE, replacing, run_main
+from denoiser.audio import audio_io
 from noise import generate
 from noise_finder import SHORTEST_SECONDS, find_noise_in_blocks
 from noise_fit import (

@@ -24,10 +24,8 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 import distribution
-import dsp
 import losses
 import metrics
-import spectrogram
 import unet
 from config import (
     BEST_NAME,
@@ -41,6 +39,7 @@ from config import (
     save_config,
 )
 from dataset_loader import Mixer
+from denoiser.audio import dsp, spectrogram
 
 logger = logging.getLogger(__name__)
 

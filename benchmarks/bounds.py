@@ -30,8 +30,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from hydra import compose, initialize_config_dir  # noqa: E402
 
 import config  # noqa: E402
-import dsp  # noqa: E402
 from dataset_loader import Mixer  # noqa: E402
+from denoiser.audio import dsp  # noqa: E402
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 PRIOR_SMOOTHING = 0.98  # of the decision-directed estimate (Ephraim and Malah 1984, eq. 51)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-import dsp
 import floors
 import tensor_ops
+from denoiser.audio import dsp
 
 FRAMES = 431  # five seconds
 HOP_SECONDS = 512 / 44100

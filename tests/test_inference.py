@@ -15,10 +15,10 @@ import soundfile as sf
 from hydra import compose, initialize_config_dir
 from small_corpus import forget_length
 
-import audio_io
 import config
 import inference
 from config import BEST_NAME, CONFIG_NAME, SAMPLE_RATE, Config, InferenceConfig, UnetConfig
+from denoiser.audio import audio_io
 
 ROOT = Path(inference.__file__).resolve().parent
 ODD_NAMES = ["two words.wav", "a=b.wav", "it's (1) [x] {y}.wav", 'say "hi", Zoe\u0308.wav',
@@ -540,7 +540,7 @@ def test_spectrogram_is_a_picture(tmp_path):
 
 
 def test_spectrogram_levels(tmp_path):
-    from spectrogram import spectrogram_db
+    from denoiser.audio.spectrogram import spectrogram_db
 
     for seconds in (0.01, 1.0, 25.0):
         samples = round(seconds * SAMPLE_RATE)

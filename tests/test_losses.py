@@ -5,10 +5,10 @@ import pytest
 import scipy.signal
 import tensorflow as tf
 
-import dsp
 import losses
 import tensor_dsp
 from config import LOSS_PARTS, LossConfig, StftConfig
+from denoiser.audio import dsp
 
 STFT = StftConfig(512, 128)
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from carrier_samples import plain_disc, rng, side, tune
 
-import dsp
 import noise
 import noise_finder
 from config import SAMPLE_RATE
+from denoiser.audio import dsp
 
 
 @pytest.mark.parametrize("hiss_db", [-60.0, -45.0, -30.0])

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from small_corpus import ROOT, write_noise
 
-import dsp
 import stem_cache
 from carriers import CarrierConfig
 from config import DsetConfig
 from dataset_loader import Mixer
+from denoiser.audio import dsp
 
 
 def test_halves_are_widened_exactly():

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-import dsp
 import tensor_ops
+from denoiser.audio import dsp
 
 
 @pytest.mark.parametrize("kernel_size", [1, 2, 3, 4, 7, 12])

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-import audio_io
-import dsp
+from denoiser.audio import audio_io, dsp
 
 WINDOW_SECONDS = 0.046
 COLUMNS = 1600  # at most; longer recordings are averaged over time

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import scipy.signal
 
-import dsp
 from config import SAMPLE_RATE
+from denoiser.audio import dsp
 
 WIN_SIZE, HOP_SIZE = 2048, 512
 TEN_MINUTES = 600 * SAMPLE_RATE

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-import dsp
+from denoiser.audio import dsp
 
 BLOCK_SECONDS = 10.0  # read at once
 FRAME_SECONDS = 0.1  # over which the level is measured

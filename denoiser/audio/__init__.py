@@ -1,0 +1,1 @@
+"""Signal code, audio files and pictures of sound."""
