@@ -13,9 +13,9 @@ from typing import Any
 import keras
 import numpy as np
 
-import tensor_dsp
 from config import StftConfig
 from dataset_loader import Mixer, numpy_batches, tf_batches
+from denoiser.network import tensor_dsp
 from losses import Loss
 
 TrainStep = Callable[[Any, Any], Any]

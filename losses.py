@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-import tensor_dsp
 from config import LOSS_PARTS, SAMPLE_RATE, LossConfig, StftConfig
+from denoiser.network import tensor_dsp
 
 Loss = Callable[[Any, Any], Any]
 

@@ -28,8 +28,8 @@ import keras
 from keras import ops
 
 from config import UnetConfig
-from floors import magnitude_and_floor, steady_tones
-from tensor_ops import (
+from denoiser.network.floors import magnitude_and_floor, steady_tones
+from denoiser.network.tensor_ops import (
     EMBEDDINGS,
     apply_mask,
     compress,

@@ -41,7 +41,7 @@ def count_flops(model: Any, frames: int, bins: int) -> int:
 
 def _conv_sizes(model: Any, frames: int, bins: int) -> Iterator[tuple[int, int]]:
     """Yields the number of positions and the kernel's size of each convolution."""
-    import tensor_ops  # loads Keras
+    from denoiser.network import tensor_ops  # loads Keras
 
     chosen = model.settings
     full = (frames, tensor_ops.count_folded_bins(bins, chosen.fold_bins, chosen.fold_start))

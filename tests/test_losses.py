@@ -6,9 +6,9 @@ import scipy.signal
 import tensorflow as tf
 
 import losses
-import tensor_dsp
 from config import LOSS_PARTS, LossConfig, StftConfig
 from denoiser.audio import dsp
+from denoiser.network import tensor_dsp
 
 STFT = StftConfig(512, 128)
 

@@ -278,7 +278,7 @@ def convolve(inputs: Tensor, kernel: Tensor, strides: int = 1) -> Tensor:
         `(batch, frames, bins, filters)`.
     """
     if keras.backend.backend() == "tensorflow":
-        import tf_convolution  # the other backends do without TensorFlow
+        from denoiser.network import tf_convolution  # the other backends do without TensorFlow
 
         return tf_convolution.convolve(inputs, kernel, strides)
     return ops.conv(inputs, kernel, strides, padding="valid")

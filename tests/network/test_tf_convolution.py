@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tf_convolution
+from denoiser.network import tf_convolution
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "graph"])

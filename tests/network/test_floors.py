@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-import floors
-import tensor_ops
 from denoiser.audio import dsp
+from denoiser.network import floors, tensor_ops
 
 FRAMES = 431  # five seconds
 HOP_SECONDS = 512 / 44100

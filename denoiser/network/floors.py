@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from tensor_ops import POWER_FLOOR, mirrored_places, overlap_add, slice_axis
+from denoiser.network.tensor_ops import POWER_FLOOR, mirrored_places, overlap_add, slice_axis
 
 Tensor = Any  # a tensor of whichever backend Keras runs on
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-import tensor_ops
 from denoiser.audio import dsp
+from denoiser.network import tensor_ops
 
 
 @pytest.mark.parametrize("kernel_size", [1, 2, 3, 4, 7, 12])

@@ -13,7 +13,7 @@ from keras import ops
 
 from config import StftConfig
 from denoiser.audio import dsp
-from tensor_ops import overlap_add
+from denoiser.network.tensor_ops import overlap_add
 
 Tensor = Any  # a tensor of whichever backend Keras runs on
 

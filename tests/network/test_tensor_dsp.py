@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-import tensor_dsp
 from config import StftConfig
 from denoiser.audio import dsp
+from denoiser.network import tensor_dsp
 
 TRANSFORMS = [StftConfig(512, 128), StftConfig(2048, 512), StftConfig(400, 150)]
 

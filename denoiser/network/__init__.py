@@ -1,0 +1,1 @@
+"""What the network is made of below its layers, on tensors of any Keras backend."""
