@@ -29,7 +29,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from carriers import CarrierConfig
+from denoiser.noise.ranges import CarrierConfig
 
 logger = logging.getLogger(__name__)
 

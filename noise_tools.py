@@ -19,12 +19,10 @@ import numpy as np
 import soundfile
 import soxr
 
-from carriers import KINDS, CarrierConfig
 from config import SAMPLE_RATE, replacing, run_main
 from denoiser.audio import audio_io
-from noise import generate
-from noise_finder import SHORTEST_SECONDS, find_noise_in_blocks
-from noise_fit import (
+from denoiser.noise.finder import SHORTEST_SECONDS, find_noise_in_blocks
+from denoiser.noise.fit import (
     CRACKLE_SPREAD_DB,
     NoiseFit,
     NoiseMeasures,
@@ -33,6 +31,8 @@ from noise_fit import (
     measure,
     spectral_distance,
 )
+from denoiser.noise.generator import generate
+from denoiser.noise.ranges import KINDS, CarrierConfig
 
 logger = logging.getLogger(__name__)
 

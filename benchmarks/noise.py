@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # before this fold
 
 import numpy as np  # noqa: E402
 
-import noise  # noqa: E402
-from carriers import KINDS  # noqa: E402
 from config import SAMPLE_RATE  # noqa: E402
+from denoiser.noise import generator  # noqa: E402
+from denoiser.noise.ranges import KINDS  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
@@ -41,13 +41,13 @@ def main() -> None:
         rng = np.random.default_rng(0)
 
         def run_stream(kind: str = kind, rng: np.random.Generator = rng) -> None:
-            blocks = noise.stream(kind, SAMPLE_RATE, rng)
+            blocks = generator.stream(kind, SAMPLE_RATE, rng)
             for _ in range(STREAM_SECONDS):
                 next(blocks)
 
         def run_segments(kind: str = kind, rng: np.random.Generator = rng) -> None:
             for _ in range(SEGMENTS):
-                noise.generate(kind, SEGMENT_SECONDS * SAMPLE_RATE, rng)
+                generator.generate(kind, SEGMENT_SECONDS * SAMPLE_RATE, rng)
 
         logger.info("%-10s stream %4.0f x real time, segments %4.0f x", kind,
                     measure_ratio(run_stream, STREAM_SECONDS),

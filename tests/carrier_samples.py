@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-import noise
-import noise_parts
-from carriers import CarrierConfig, GramophoneConfig
 from config import SAMPLE_RATE
+from denoiser.noise import generator, parts
+from denoiser.noise.ranges import CarrierConfig, GramophoneConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDED = ROOT / "data" / "noise" / "gramophone"
@@ -32,7 +31,7 @@ def recorded(name: str) -> np.ndarray:
 
 def plain_disc(**changes: object) -> CarrierConfig:
     """A disc with flat hiss and next to nothing else."""
-    settings = dict(spectra_db=[[0.0] * len(noise_parts.BAND_HZ)], fitted_chance=1.0,
+    settings = dict(spectra_db=[[0.0] * len(parts.BAND_HZ)], fitted_chance=1.0,
                     tilt_db_per_octave=[0.0, 0.0], colour_db=[0.0, 0.0], cutoff_hz=[1e6, 1e6],
                     swish_db=[0.0, 0.0], crackles_per_second=[0.0, 0.0],
                     clicks_per_second=[0.0, 0.0],
@@ -56,6 +55,6 @@ def side(hiss_db: float = -45.0, seed: int = 0) -> np.ndarray:
     """A disc's side: 2 s run-in, 4 s tune, 2 s pause, 4 s tune, 2 s run-out."""
     gap = np.zeros(2 * SAMPLE_RATE, np.float32)
     programme = np.concatenate([gap, tune(4.0, 1), gap, tune(4.0, 2), gap])
-    hiss = noise.generate("gramophone", len(programme), rng(seed), carrier=plain_disc(
+    hiss = generator.generate("gramophone", len(programme), rng(seed), carrier=plain_disc(
         crackles_per_second=[15.0, 15.0], crackle_db=[22.0, 22.0]))
     return programme + hiss * np.float32(10.0 ** ((hiss_db + 30.0) / 20.0))

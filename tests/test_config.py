@@ -4,7 +4,6 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 import config
-from carriers import FilmConfig
 from config import (
     Config,
     DsetConfig,
@@ -14,6 +13,7 @@ from config import (
     StftConfig,
     UnetConfig,
 )
+from denoiser.noise.ranges import FilmConfig
 
 CONF = str(config.PRETRAINED.parent / "conf")
 

@@ -16,10 +16,10 @@ from small_corpus import ROOT, write_tone
 
 import audio_index
 import dataset_loader
-from carriers import KINDS, CarrierConfig
 from config import SAMPLE_RATE, DsetConfig, MixConfig
 from dataset_loader import Mixer
 from denoiser.audio import dsp
+from denoiser.noise.ranges import KINDS, CarrierConfig
 
 
 def test_scarce_noise_trains_only_and_is_generated_for_tests(dset):

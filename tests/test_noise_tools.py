@@ -13,11 +13,10 @@ import soundfile
 from carrier_samples import RECORDED, ROOT, rng, side
 from omegaconf import OmegaConf
 
-import noise
-import noise_fit
 import noise_tools
-from carriers import CarrierConfig
 from config import SAMPLE_RATE
+from denoiser.noise import fit, generator
+from denoiser.noise.ranges import CarrierConfig
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -78,7 +77,7 @@ def test_commands_answer_mistakes_in_a_line(tmp_path: Path) -> None:
 
 def test_fit_command_writes_a_config_that_generates(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(noise_fit, "FIT_ROUNDS", 2)
+    monkeypatch.setattr(fit, "FIT_ROUNDS", 2)
     recording = RECORDED / "vinyl1_runoff.flac"
     for kind in ("gramophone", "film", "tape"):
         target = tmp_path / f"{kind}.yaml"
@@ -86,7 +85,7 @@ def test_fit_command_writes_a_config_that_generates(
         carrier = OmegaConf.to_object(OmegaConf.merge(
             OmegaConf.structured(CarrierConfig), OmegaConf.load(target)))
         assert carrier.kind == kind and len(getattr(carrier, kind).spectra_db) == 1
-        assert np.isfinite(noise.generate(kind, 1000, rng(), carrier=carrier)).all()
+        assert np.isfinite(generator.generate(kind, 1000, rng(), carrier=carrier)).all()
     with pytest.raises(ValueError, match="gramophone.yaml"):
         command(monkeypatch, "fit", recording, "--output", tmp_path / "gramophone.yaml")
 
@@ -100,7 +99,7 @@ def test_make_and_picture_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert soundfile.info(tmp_path / "mixed.WAV").format == "WAV"
     with pytest.raises(ValueError, match=r"must end in .*mixed.mp3"):
         command(monkeypatch, "make", "--seconds", "1", "--output", tmp_path / "mixed.mp3")
-    monkeypatch.setattr(noise_fit, "FIT_ROUNDS", 1)
+    monkeypatch.setattr(fit, "FIT_ROUNDS", 1)
     command(monkeypatch, "picture", sound, "--kind", "film", "--output", picture)
     assert picture.read_bytes()[:4] == b"\x89PNG" and picture.stat().st_size < 300_000
     with pytest.raises(ValueError, match="film.png"):
@@ -109,7 +108,7 @@ def test_make_and_picture_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_fit_command_goes_on_past_a_bad_file_and_says_so(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(noise_fit, "FIT_ROUNDS", 1)
+    monkeypatch.setattr(fit, "FIT_ROUNDS", 1)
     soundfile.write(tmp_path / "a_short.wav", np.ones(100), SAMPLE_RATE)
     target = tmp_path / "mine.yaml"
     with pytest.raises(ValueError, match="1 of 2 recordings failed.*a_short.wav"):

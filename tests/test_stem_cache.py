@@ -11,10 +11,10 @@ import pytest
 from small_corpus import ROOT, write_noise
 
 import stem_cache
-from carriers import CarrierConfig
 from config import DsetConfig
 from dataset_loader import Mixer
 from denoiser.audio import dsp
+from denoiser.noise.ranges import CarrierConfig
 
 
 def test_halves_are_widened_exactly():

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft
 
-from noise_fit import frame_powers
-from noise_parts import to_gain
+from denoiser.noise.fit import frame_powers
+from denoiser.noise.parts import to_gain
 
 SLOT_FRAMES = 12  # a slot is the stretch of time, about 0.3 s, that is judged as a whole
 JUDGED_HZ = (60.0, 354.0, 5657.0)  # bass, of which only the level counts; above it half octaves

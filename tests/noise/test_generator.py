@@ -11,11 +11,16 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from scipy import fft
 
-import noise
-import noise_fit
-import noise_parts
-from carriers import KINDS, CarrierConfig, FilmConfig, GramophoneConfig, HumConfig, TapeConfig
 from config import SAMPLE_RATE, load_config
+from denoiser.noise import fit, generator, parts
+from denoiser.noise.ranges import (
+    KINDS,
+    CarrierConfig,
+    FilmConfig,
+    GramophoneConfig,
+    HumConfig,
+    TapeConfig,
+)
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "mixed"])
@@ -23,48 +28,48 @@ def test_every_kind_is_finite_audible_and_varied(kind: str) -> None:
     source = rng(1)
     spectra = []
     for samples in (1, 1000, 60000, 60000, 60000, 60000):
-        audio = noise.generate(kind, samples, source)
+        audio = generator.generate(kind, samples, source)
         assert audio.shape == (samples,) and audio.dtype == np.float32
         assert np.all(np.isfinite(audio))
         if samples == 60000:
             assert -40.0 < level_db(audio) < -20.0
-            spectra.append(noise_fit.third_octaves_db(audio, SAMPLE_RATE))
-    distances = [noise_fit.spectral_distance(*pair) for pair in itertools.combinations(spectra, 2)]
+            spectra.append(fit.third_octaves_db(audio, SAMPLE_RATE))
+    distances = [fit.spectral_distance(*pair) for pair in itertools.combinations(spectra, 2)]
     assert min(distances) > 1.0  # each call is another noise
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_stream_is_one_noise_whatever_the_block(kind: str) -> None:
-    samples = 2 * noise_parts.CHUNK + 1000
-    whole = noise.generate(kind, samples, rng(2))
-    for block in (1111, noise_parts.CHUNK, 50000):
-        blocks = noise.stream(kind, block, rng(2))
+    samples = 2 * parts.CHUNK + 1000
+    whole = generator.generate(kind, samples, rng(2))
+    for block in (1111, parts.CHUNK, 50000):
+        blocks = generator.stream(kind, block, rng(2))
         pieces = np.concatenate([next(blocks) for _ in range(samples // block)])
         np.testing.assert_array_equal(pieces, whole[:len(pieces)])
-    assert not np.array_equal(noise.generate(kind, samples, rng(3)), whole)
+    assert not np.array_equal(generator.generate(kind, samples, rng(3)), whole)
 
 
 @pytest.mark.parametrize("sample_rate", [8000, 48000, 96000])
 def test_other_rates_keep_the_level(sample_rate: int) -> None:
     for kind in KINDS:
-        assert -36.0 < level_db(noise.generate(kind, sample_rate, rng(4), sample_rate)) < -24.0
+        assert -36.0 < level_db(generator.generate(kind, sample_rate, rng(4), sample_rate)) < -24.0
 
 
 def test_hiss_has_the_levels_asked_for() -> None:
-    levels = np.interp(np.arange(len(noise_parts.BAND_HZ)), [0, 8, 15, 22, 28], [30, 10, 0, 6, -25])
-    audio = noise.generate("gramophone", 12 * SAMPLE_RATE, rng(5),
+    levels = np.interp(np.arange(len(parts.BAND_HZ)), [0, 8, 15, 22, 28], [30, 10, 0, 6, -25])
+    audio = generator.generate("gramophone", 12 * SAMPLE_RATE, rng(5),
                            carrier=plain_disc(spectra_db=[levels.tolist()]))
-    assert noise_fit.spectral_distance(noise_fit.third_octaves_db(audio, SAMPLE_RATE), levels) < 0.7
+    assert fit.spectral_distance(fit.third_octaves_db(audio, SAMPLE_RATE), levels) < 0.7
 
 
 def test_crackle_has_the_rate_and_the_heavy_tail_asked_for() -> None:
-    plain = noise.generate("gramophone", 20 * SAMPLE_RATE, rng(6), carrier=plain_disc())
-    assert noise_fit.measure(plain, SAMPLE_RATE).crackles_per_second < 0.5
-    assert abs(noise_fit.measure(plain, SAMPLE_RATE).kurtosis) < 0.2
+    plain = generator.generate("gramophone", 20 * SAMPLE_RATE, rng(6), carrier=plain_disc())
+    assert fit.measure(plain, SAMPLE_RATE).crackles_per_second < 0.5
+    assert abs(fit.measure(plain, SAMPLE_RATE).kurtosis) < 0.2
     carrier = plain_disc(crackles_per_second=[20.0, 20.0], crackle_db=[36.0, 36.0],
                          crackle_spread_db=[5.0, 5.0])
-    audio = noise.generate("gramophone", 20 * SAMPLE_RATE, rng(7), carrier=carrier)
-    found = noise_fit.measure(audio, SAMPLE_RATE)
+    audio = generator.generate("gramophone", 20 * SAMPLE_RATE, rng(7), carrier=carrier)
+    found = fit.measure(audio, SAMPLE_RATE)
     assert 15.0 < found.clicks_per_second + found.crackles_per_second < 25.0
     assert found.kurtosis > 50.0
 
@@ -73,8 +78,8 @@ def test_locked_clicks_return_with_each_turn() -> None:
     def repetition(share: float) -> float:
         carrier = plain_disc(clicks_per_second=[10.0, 10.0], click_db=[35.0, 35.0],
                              locked_share=[share, share], turns_per_minute=[78.26])
-        audio = noise.generate("gramophone", 20 * SAMPLE_RATE, rng(8), carrier=carrier)
-        places, _ = noise_fit.find_clicks(noise_fit.whiten(audio, SAMPLE_RATE), SAMPLE_RATE)
+        audio = generator.generate("gramophone", 20 * SAMPLE_RATE, rng(8), carrier=carrier)
+        places, _ = fit.find_clicks(fit.whiten(audio, SAMPLE_RATE), SAMPLE_RATE)
         turn = 60.0 / 78.26 * SAMPLE_RATE
         return float(np.mean([np.abs(places - place - turn).min() < 90 for place in places]))
 
@@ -86,23 +91,23 @@ def test_film_and_tape_follow_the_signal() -> None:
     loud = slice(2 * SAMPLE_RATE, 4 * SAMPLE_RATE)
     signal[loud] = np.sin(np.arange(2 * SAMPLE_RATE) * 2 * np.pi * 1000.0 / SAMPLE_RATE)
     for kind in ("film", "tape"):
-        added = (noise.generate(kind, len(signal), rng(11), signal=signal)
-                 - noise.generate(kind, len(signal), rng(11)))
+        added = (generator.generate(kind, len(signal), rng(11), signal=signal)
+                 - generator.generate(kind, len(signal), rng(11)))
         assert level_db(added[loud]) > level_db(added[:SAMPLE_RATE] + 1e-9) + 40.0
-        louder = (noise.generate(kind, len(signal), rng(11), signal=10.0 * signal)
-                  - noise.generate(kind, len(signal), rng(11)))
+        louder = (generator.generate(kind, len(signal), rng(11), signal=10.0 * signal)
+                  - generator.generate(kind, len(signal), rng(11)))
         np.testing.assert_allclose(louder, added, atol=1e-4)  # relative to the signal's own RMS
-        silent = noise.generate(kind, 1000, rng(11), signal=np.zeros(1000, np.float32))
-        np.testing.assert_array_equal(silent, noise.generate(kind, 1000, rng(11)))
+        silent = generator.generate(kind, 1000, rng(11), signal=np.zeros(1000, np.float32))
+        np.testing.assert_array_equal(silent, generator.generate(kind, 1000, rng(11)))
     spectrum = np.abs(fft.rfft(added[loud] * np.hanning(2 * SAMPLE_RATE))) ** 2
     near, far = spectrum[1900:2100].mean(), spectrum[14000:16000].mean()
     assert near > 5.0 * far  # asperity noise lies beside the tone
 
 
 @pytest.mark.parametrize(("call", "words"), [
-    (lambda: noise.generate("wax", 10, rng()), "kind='wax'"),
-    (lambda: noise.generate("tape", 0, rng()), "samples=0"),
-    (lambda: noise.generate("tape", 10, rng(), signal=np.zeros(9)), "signal"),
+    (lambda: generator.generate("wax", 10, rng()), "kind='wax'"),
+    (lambda: generator.generate("tape", 0, rng()), "samples=0"),
+    (lambda: generator.generate("tape", 10, rng(), signal=np.zeros(9)), "signal"),
     (lambda: CarrierConfig(kind="wax"), "noise.kind"),
     (lambda: CarrierConfig(film_share=-1.0), "_share"),
     (lambda: GramophoneConfig(click_db=[3.0, 1.0]), "noise.gramophone.click_db"),
@@ -126,7 +131,7 @@ def test_config_files_are_understood(name: str) -> None:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = load_config(compose("conf", [f"noise={name}", "path_experiment=run"]))
     assert cfg.noise.kind == name
-    assert len(noise.generate(cfg.noise.kind, 100, rng(), carrier=cfg.noise)) == 100
+    assert len(generator.generate(cfg.noise.kind, 100, rng(), carrier=cfg.noise)) == 100
 
 
 def test_mixed_noise_has_the_ranges_of_the_other_files() -> None:

@@ -7,31 +7,31 @@ import pytest
 from carrier_samples import rng
 from scipy import fft
 
-import noise_parts
 from config import SAMPLE_RATE
+from denoiser.noise import parts
 
 
 @pytest.mark.parametrize("part", ["wave", "rumble", "swing", "hiss", "thumps"])
 def test_parts_have_no_seams(part: str) -> None:
     """Smooth parts stay as smooth where two chunks meet as elsewhere."""
     source = {
-        "wave": lambda: noise_parts.Wave(rng(), SAMPLE_RATE, 50.0, np.zeros(3), 0.01),
-        "rumble": lambda: noise_parts.Rumble(rng(), SAMPLE_RATE, 0.77, 0.5),
-        "swing": lambda: noise_parts.Swing(rng(), SAMPLE_RATE, 1.0, rng().normal(size=16), 0.77),
-        "hiss": lambda: noise_parts.Hiss(rng(), SAMPLE_RATE, noise_parts.low_pass_db(
-            noise_parts.grid_hz(SAMPLE_RATE), 100.0, 4.0)),
-        "thumps": lambda: noise_parts.Events(rng(), SAMPLE_RATE, 30.0, 0.0, 1.0, np.tile(
+        "wave": lambda: parts.Wave(rng(), SAMPLE_RATE, 50.0, np.zeros(3), 0.01),
+        "rumble": lambda: parts.Rumble(rng(), SAMPLE_RATE, 0.77, 0.5),
+        "swing": lambda: parts.Swing(rng(), SAMPLE_RATE, 1.0, rng().normal(size=16), 0.77),
+        "hiss": lambda: parts.Hiss(rng(), SAMPLE_RATE, parts.low_pass_db(
+            parts.grid_hz(SAMPLE_RATE), 100.0, 4.0)),
+        "thumps": lambda: parts.Events(rng(), SAMPLE_RATE, 30.0, 0.0, 1.0, np.tile(
             np.hanning(9000), (2, 1))),
     }[part]()
     audio = np.concatenate([source.render() for _ in range(6)]).astype(np.float64)
     bend = np.abs(np.diff(audio, 1 if part == "swing" else 2))  # a swing of level has knots
-    seams = noise_parts.CHUNK * np.arange(1, 6)
+    seams = parts.CHUNK * np.arange(1, 6)
     at_seams = max(bend[seam - 2:seam + 1].max() for seam in seams)
     assert at_seams <= 1.5 * np.quantile(bend, 0.999)
 
 
 def test_clicks_are_short_bipolar_and_leave_no_offset() -> None:
-    bank = noise_parts.impulse_bank(rng(9), SAMPLE_RATE, [0.1, 0.2])
+    bank = parts.impulse_bank(rng(9), SAMPLE_RATE, [0.1, 0.2])
     assert np.allclose(np.abs(bank).max(axis=1), 1.0)
     energy = np.cumsum(np.square(bank), axis=1)
     length_ms = 1e3 * np.argmax(energy > 0.99 * energy[:, -1:], axis=1) / SAMPLE_RATE
@@ -41,7 +41,7 @@ def test_clicks_are_short_bipolar_and_leave_no_offset() -> None:
 
 
 def test_thumps_fall_in_frequency_and_decay() -> None:
-    for row in noise_parts.thump_bank(rng(10), SAMPLE_RATE):
+    for row in parts.thump_bank(rng(10), SAMPLE_RATE):
         half = len(row) // 4
         crossings = np.flatnonzero(np.diff(np.signbit(row[200:])))
         assert np.square(row[:half]).sum() > 10.0 * np.square(row[2 * half:]).sum()
@@ -50,21 +50,21 @@ def test_thumps_fall_in_frequency_and_decay() -> None:
 
 
 def test_standard_curves() -> None:
-    curve = noise_parts.academy_db(np.array([40.0, 100.0, 1000.0, 5000.0, 8000.0]))
+    curve = parts.academy_db(np.array([40.0, 100.0, 1000.0, 5000.0, 8000.0]))
     np.testing.assert_allclose(curve, [-7.0, 0.0, 0.0, -10.0, -18.0], atol=1e-9)
     corner_hz = 1e6 / (2.0 * np.pi * 35.0)
-    assert noise_parts.tape_replay_db(np.array([corner_hz]), 0, 35)[0] == pytest.approx(
+    assert parts.tape_replay_db(np.array([corner_hz]), 0, 35)[0] == pytest.approx(
         3.01, abs=0.01)
-    bass = noise_parts.tape_replay_db(np.array([50.05, 1000.0]), 3180, 0)
+    bass = parts.tape_replay_db(np.array([50.05, 1000.0]), 3180, 0)
     np.testing.assert_allclose(bass, [-3.01, -0.01], atol=0.01)
-    riaa = noise_parts.disc_replay_db(np.array([50.0, 1000.0, 10000.0]), 500.0, 2122.0)
+    riaa = parts.disc_replay_db(np.array([50.0, 1000.0, 10000.0]), 500.0, 2122.0)
     np.testing.assert_allclose(riaa - riaa[1], [16.9, 0.0, -13.7], atol=0.7)
-    assert noise_parts.slit_db(np.array([457.2 / 0.025]), 25.0, 457.2)[0] == pytest.approx(-40.0)
+    assert parts.slit_db(np.array([457.2 / 0.025]), 25.0, 457.2)[0] == pytest.approx(-40.0)
 
 
 def test_minimum_phase_keeps_the_levels_and_starts_at_once() -> None:
-    wanted = noise_parts.low_pass_db(noise_parts.grid_hz(SAMPLE_RATE), 3000.0, 2.0)
-    kernel = noise_parts.minimum_phase(wanted, 512)
-    found = 20.0 * np.log10(np.abs(fft.rfft(kernel, noise_parts.TAPS - 1)))
+    wanted = parts.low_pass_db(parts.grid_hz(SAMPLE_RATE), 3000.0, 2.0)
+    kernel = parts.minimum_phase(wanted, 512)
+    found = 20.0 * np.log10(np.abs(fft.rfft(kernel, parts.TAPS - 1)))
     assert np.abs(found - wanted)[:1500].max() < 0.2
     assert np.argmax(np.abs(kernel)) < 20

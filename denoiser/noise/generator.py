@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from scipy import fft
 
-from carriers import KINDS, CarrierConfig, FilmConfig, GramophoneConfig, HumConfig, TapeConfig
 from config import SAMPLE_RATE
-from noise_parts import (
+from denoiser.noise.parts import (
     CHUNK,
     LEVEL_HZ,
     Events,
@@ -37,6 +36,14 @@ from noise_parts import (
     tape_replay_db,
     thump_bank,
     to_gain,
+)
+from denoiser.noise.ranges import (
+    KINDS,
+    CarrierConfig,
+    FilmConfig,
+    GramophoneConfig,
+    HumConfig,
+    TapeConfig,
 )
 
 TARGET_DBFS = -30.0  # RMS of a noise's first moments; later events make it vary around this

@@ -8,10 +8,10 @@ import numpy as np
 import soxr
 from scipy import fft
 
-from carriers import CarrierConfig, GramophoneConfig
 from config import SAMPLE_RATE
-from noise import generate
-from noise_parts import BAND_HZ, minimum_phase, to_gain
+from denoiser.noise.generator import generate
+from denoiser.noise.parts import BAND_HZ, minimum_phase, to_gain
+from denoiser.noise.ranges import CarrierConfig, GramophoneConfig
 
 CLICK_THRESHOLD_DB = 14.0  # peaks over the whitened hiss's RMS from which impulses count
 CLICK_DB = 26.0  # peaks from which crackle is called a click

@@ -6,44 +6,43 @@ import numpy as np
 import pytest
 from carrier_samples import recorded, rng
 
-import noise
-import noise_fit
-from carriers import CarrierConfig
 from config import SAMPLE_RATE
+from denoiser.noise import fit, generator
+from denoiser.noise.ranges import CarrierConfig
 
 
 @pytest.fixture(scope="module")
-def fits() -> dict[str, noise_fit.NoiseFit]:
+def fits() -> dict[str, fit.NoiseFit]:
     """Fits to the first half of two recordings."""
-    return {name: noise_fit.fit(recorded(name)[:len(recorded(name)) // 2], SAMPLE_RATE)
+    return {name: fit.fit(recorded(name)[:len(recorded(name)) // 2], SAMPLE_RATE)
             for name in ("sonicpi_vinyl_hiss_L", "vinyl1_runoff")}
 
 
 @pytest.mark.parametrize("name", ["sonicpi_vinyl_hiss_L", "vinyl1_runoff"])
-def test_fitted_noise_is_like_the_unseen_rest(fits: dict[str, noise_fit.NoiseFit],
+def test_fitted_noise_is_like_the_unseen_rest(fits: dict[str, fit.NoiseFit],
                                               name: str) -> None:
     rest = recorded(name)[len(recorded(name)) // 2:]
-    goal = noise_fit.measure(rest, SAMPLE_RATE)
+    goal = fit.measure(rest, SAMPLE_RATE)
     carrier = CarrierConfig(gramophone=fits[name].gramophone())
-    generated = noise.generate("gramophone", 20 * SAMPLE_RATE, rng(13), carrier=carrier)
-    found = noise_fit.measure(generated, SAMPLE_RATE)
-    assert noise_fit.spectral_distance(goal.spectrum_db, found.spectrum_db) < 3.0
+    generated = generator.generate("gramophone", 20 * SAMPLE_RATE, rng(13), carrier=carrier)
+    found = fit.measure(generated, SAMPLE_RATE)
+    assert fit.spectral_distance(goal.spectrum_db, found.spectrum_db) < 3.0
     assert 0.5 < found.crackles_per_second / goal.crackles_per_second < 2.0
     assert 0.4 < found.clicks_per_second / goal.clicks_per_second < 2.5
     assert abs(found.click_db - goal.click_db) < 4.0
     assert abs(np.log10(found.kurtosis / goal.kurtosis)) < 1.0
     for other in fits:
         if other != name:  # the bounds tell one disc from another
-            wrong = noise_fit.measure(recorded(other), SAMPLE_RATE)
-            assert noise_fit.spectral_distance(wrong.spectrum_db, found.spectrum_db) > 4.0
+            wrong = fit.measure(recorded(other), SAMPLE_RATE)
+            assert fit.spectral_distance(wrong.spectrum_db, found.spectrum_db) > 4.0
 
 
 def test_draws_come_close_to_a_disc_they_were_not_fitted_to() -> None:
     """The default ranges know nothing of this recording, and yet contain its like."""
-    goal = noise_fit.measure(recorded("sonicpi_vinyl_hiss_L"), SAMPLE_RATE).spectrum_db
+    goal = fit.measure(recorded("sonicpi_vinyl_hiss_L"), SAMPLE_RATE).spectrum_db
     source = rng(14)
-    distances = [noise_fit.spectral_distance(goal, noise_fit.third_octaves_db(
-        noise.generate("gramophone", 2 * SAMPLE_RATE, source), SAMPLE_RATE)) for _ in range(60)]
+    distances = [fit.spectral_distance(goal, fit.third_octaves_db(
+        generator.generate("gramophone", 2 * SAMPLE_RATE, source), SAMPLE_RATE)) for _ in range(60)]
     assert min(distances) < 4.0  # two real discs differ by 5 to 9 dB
     assert np.median(distances) > 4.0  # and much else
 
@@ -52,4 +51,4 @@ def test_draws_come_close_to_a_disc_they_were_not_fitted_to() -> None:
                                               (np.ones(100), "samples")])
 def test_errors_say_why_it_cannot_be_measured(audio: np.ndarray, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        noise_fit.measure(audio, SAMPLE_RATE)
+        fit.measure(audio, SAMPLE_RATE)

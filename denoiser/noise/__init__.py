@@ -1,0 +1,1 @@
+"""Noise of old carriers: generated, learned from recordings, found in them."""
