@@ -29,13 +29,13 @@ import scipy.fft
 import scipy.signal
 import soundfile
 
-from audio_index import Clip, NoiseRecording, find_clips, find_noise, hash_text
 from config import CATEGORIES, SAMPLE_RATE, SPLITS, DsetConfig
 from denoiser.audio import dsp
 from denoiser.audio.audio_io import UNKNOWN_SAMPLES
+from denoiser.data.audio_index import Clip, NoiseRecording, find_clips, find_noise, hash_text
+from denoiser.data.stem_cache import Stem, StemCache, widen
 from denoiser.noise import generator as carrier_noise
 from denoiser.noise.ranges import KINDS, CarrierConfig
-from stem_cache import Stem, StemCache, widen
 
 logger = logging.getLogger(__name__)
 

@@ -29,12 +29,20 @@ from pathlib import Path
 
 import soundfile as sf
 
-import fetch_data
-import public_data
-from archives import group_archives, read_archive
-from audio_index import group_of
 from config import CATEGORIES, replacing, run_main
-from corpus import (
+from denoiser.corpus import downloads, public_data
+from denoiser.corpus.archives import group_archives, read_archive
+from denoiser.corpus.debian_packages import (
+    RECIPE,
+    Rule,
+    build_package,
+    get_package,
+    group_rules,
+    join_parts,
+    read_part,
+    read_recipe,
+)
+from denoiser.corpus.manifest import (
     LAYOUT_VERSION,
     PARTS_NAME,
     CorpusError,
@@ -46,16 +54,7 @@ from corpus import (
     workers,
     write_manifest,
 )
-from debian_packages import (
-    RECIPE,
-    Rule,
-    build_package,
-    get_package,
-    group_rules,
-    join_parts,
-    read_part,
-    read_recipe,
-)
+from denoiser.data.audio_index import group_of
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +124,7 @@ def _require_kind(output: Path, foreign: str) -> None:
                          f"another kind ({found[0].name})")
 
 
-def build_public(name: str, files: list[fetch_data.RemoteFile], output: Path,
+def build_public(name: str, files: list[downloads.RemoteFile], output: Path,
                  archives: Path | None, jobs: int, keep_downloads: bool) -> None:
     """Downloads and lays out one public data set.
 
@@ -152,9 +151,9 @@ def build_public(name: str, files: list[fetch_data.RemoteFile], output: Path,
         if journal.complete:
             logger.info("%s is complete", name)
         else:
-            paths = fetch_data.download_all(files, downloads)
+            paths = downloads.download_all(files, downloads)
             if not journal.rows:
-                fetch_data.require_space(
+                downloads.require_space(
                     output, sum(path.stat().st_size for path in paths.values()), "the audio")
             classify = public_data.CLASSIFIERS[name](files, paths)
             with workers(jobs) as map_clips:
@@ -294,7 +293,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _build_other(options: argparse.Namespace) -> None:
     if options.only or options.source:
         raise ValueError("`--only` and `--source` must go with the starter corpus alone")
-    files = fetch_data.read_table(options.recipe or fetch_data.TABLE)
+    files = downloads.read_table(options.recipe or downloads.TABLE)
     names = sorted({file.dataset for file in files}
                    & {*public_data.CLASSIFIERS, public_data.NOISE_SET})
     folder = Path(options.what)

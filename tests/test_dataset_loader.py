@@ -14,11 +14,11 @@ import scipy.signal
 import soundfile
 from small_corpus import ROOT, write_tone
 
-import audio_index
 import dataset_loader
 from config import SAMPLE_RATE, DsetConfig, MixConfig
 from dataset_loader import Mixer
 from denoiser.audio import dsp
+from denoiser.data import audio_index
 from denoiser.noise.ranges import KINDS, CarrierConfig
 
 

@@ -19,13 +19,11 @@ import pytest
 import scipy.signal
 import soundfile as sf
 
-import archives
-import clips
-import debian_packages
 import prepare_data
 from config import SAMPLE_RATE
-from corpus import CorpusError, Row, is_clean, make_job, read_records
-from debian_packages import Rule
+from denoiser.corpus import archives, clips, debian_packages
+from denoiser.corpus.debian_packages import Rule
+from denoiser.corpus.manifest import CorpusError, Row, is_clean, make_job, read_records
 
 needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is missing")
 

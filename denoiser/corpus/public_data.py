@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from archives import ARCHIVE_ERRORS
-from audio_index import find_noise
 from config import SPLITS, DsetConfig, replacing
-from corpus import CorpusError, Member, split_by_hash
-from fetch_data import RemoteFile, download_all, require_space
+from denoiser.corpus.archives import ARCHIVE_ERRORS
+from denoiser.corpus.downloads import RemoteFile, download_all, require_space
+from denoiser.corpus.manifest import CorpusError, Member, split_by_hash
+from denoiser.data.audio_index import find_noise
 
 logger = logging.getLogger(__name__)
 Classify = Callable[[str], Member | None]

@@ -23,9 +23,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from audio_index import assign_splits
-from clips import BROKEN, MIN_SOURCE_RATE, Job, convert_clip
 from config import CATEGORIES, SPLITS, replacing
+from denoiser.corpus.clips import BROKEN, MIN_SOURCE_RATE, Job, convert_clip
+from denoiser.data.audio_index import assign_splits
 
 logger = logging.getLogger(__name__)
 MapClips = Callable[..., Iterable[dict[str, Any]]]

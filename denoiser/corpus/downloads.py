@@ -20,11 +20,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from corpus import CorpusError, read_records
+from denoiser.corpus.manifest import CorpusError, read_records
 
 logger = logging.getLogger(__name__)
 
-TABLE = Path(__file__).resolve().parent / "conf" / "corpus" / "public.csv"
+TABLE = Path(__file__).resolve().parents[2] / "conf" / "corpus" / "public.csv"
 CHUNK_BYTES = 1 << 16
 TIMEOUT_SECONDS = 60.0  # without a single byte
 MOST_FAILURES = 6  # in a row, without progress

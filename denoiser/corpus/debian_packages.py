@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from archives import ARCHIVE_ERRORS, CONTAINERS
-from clips import BROKEN, convert_clip
 from config import CATEGORIES, replacing
-from corpus import (
+from denoiser.corpus.archives import ARCHIVE_ERRORS, CONTAINERS
+from denoiser.corpus.clips import BROKEN, convert_clip
+from denoiser.corpus.manifest import (
     CLIPS_A_MESSAGE,
     LAYOUT_VERSION,
     PARTS_NAME,
@@ -40,7 +40,7 @@ from corpus import (
 
 logger = logging.getLogger(__name__)
 
-RECIPE = Path(__file__).resolve().parent / "conf" / "corpus" / "starter.csv"
+RECIPE = Path(__file__).resolve().parents[2] / "conf" / "corpus" / "starter.csv"
 LICENCES_NAME = "licences"  # the packages' copyright files
 
 

@@ -24,15 +24,12 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-import archives
-import corpus
-import fetch_data
 import prepare_data
-import public_data
-from audio_index import find_clips, find_noise
 from config import SAMPLE_RATE, DsetConfig, run_main
-from corpus import CorpusError
-from fetch_data import RemoteFile
+from denoiser.corpus import archives, downloads, manifest, public_data
+from denoiser.corpus.downloads import RemoteFile
+from denoiser.corpus.manifest import CorpusError
+from denoiser.data.audio_index import find_clips, find_noise
 
 needs_zip = pytest.mark.skipif(shutil.which("zip") is None, reason="zip is missing")
 
@@ -101,9 +98,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(fetch_data, "BACKOFF_SECONDS", 0.0)
-    monkeypatch.setattr(fetch_data, "SPARE_BYTES", 0)
-    monkeypatch.setattr(fetch_data, "CHUNK_BYTES", 1000)
+    monkeypatch.setattr(downloads, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(downloads, "SPARE_BYTES", 0)
+    monkeypatch.setattr(downloads, "CHUNK_BYTES", 1000)
     running = Server()
     thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -136,22 +133,22 @@ def encode(frequency_hz: float, seconds: float = 0.5) -> bytes:
 
 def test_a_download_goes_on_after_each_break(server, content, tmp_path):
     server.cuts = [2000, 1500]
-    path = fetch_data.download(server.table(tmp_path, "x")[0], tmp_path)
+    path = downloads.download(server.table(tmp_path, "x")[0], tmp_path)
     assert path.read_bytes() == content
     assert server.asked == [None, "bytes=2000-", "bytes=3500-"]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.zip", "table.csv"]
 
 
 def test_a_server_that_falls_silent_is_left(server, content, tmp_path, monkeypatch):
-    monkeypatch.setattr(fetch_data, "TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(downloads, "TIMEOUT_SECONDS", 0.5)
     server.cuts, server.stalls = [2345], [2.0]
-    assert fetch_data.download(server.table(tmp_path, "x")[0], tmp_path).read_bytes() == content
+    assert downloads.download(server.table(tmp_path, "x")[0], tmp_path).read_bytes() == content
     assert server.asked == [None, "bytes=2345-"]
 
 
 def test_a_later_run_goes_on_where_an_earlier_one_was_killed(server, content, tmp_path):
     (tmp_path / "a.zip.part").write_bytes(content[:1234])
-    assert fetch_data.download(server.table(tmp_path, "x")[0], tmp_path).read_bytes() == content
+    assert downloads.download(server.table(tmp_path, "x")[0], tmp_path).read_bytes() == content
     assert server.asked == ["bytes=1234-"]
 
 
@@ -159,14 +156,14 @@ def test_a_later_run_goes_on_where_an_earlier_one_was_killed(server, content, tm
 def test_a_complete_part_needs_no_content(server, content, tmp_path, checksums):
     (tmp_path / "a.zip.part").write_bytes(content)
     file = server.table(tmp_path, "x", checksums)[0]
-    assert fetch_data.download(file, tmp_path).read_bytes() == content
+    assert downloads.download(file, tmp_path).read_bytes() == content
     assert server.asked == ([] if checksums else ["bytes=5000-"])  # answered by 416
 
 
 def test_a_server_without_ranges_starts_anew(server, content, tmp_path, caplog):
     server.ranges, server.cuts = False, [2000]
     with caplog.at_level("INFO"):
-        path = fetch_data.download(server.table(tmp_path, "x")[0], tmp_path)
+        path = downloads.download(server.table(tmp_path, "x")[0], tmp_path)
     assert path.read_bytes() == content
     assert server.asked == [None, "bytes=2000-"]
     assert "cannot go on from byte 2000" in caplog.text
@@ -174,38 +171,38 @@ def test_a_server_without_ranges_starts_anew(server, content, tmp_path, caplog):
 
 def test_a_server_that_sends_another_part_is_not_believed(server, content, tmp_path):
     server.cuts, server.shift = [2000], 7
-    assert fetch_data.download(server.table(tmp_path, "x")[0], tmp_path).read_bytes() == content
+    assert downloads.download(server.table(tmp_path, "x")[0], tmp_path).read_bytes() == content
     assert server.asked == [None, "bytes=2000-", None]
 
 
 def test_a_part_longer_than_the_file_is_dropped(server, content, tmp_path):
     (tmp_path / "a.zip.part").write_bytes(content + b"more")
     file = server.table(tmp_path, "x", checksums=False)[0]
-    assert fetch_data.download(file, tmp_path).read_bytes() == content
+    assert downloads.download(file, tmp_path).read_bytes() == content
 
 
 def test_a_server_without_lengths_is_checked_by_the_table(server, content, tmp_path):
     server.lengths, server.cuts = False, [2000]
-    assert fetch_data.download(server.table(tmp_path, "x")[0], tmp_path).read_bytes() == content
+    assert downloads.download(server.table(tmp_path, "x")[0], tmp_path).read_bytes() == content
     assert server.asked == [None, "bytes=2000-"]
 
 
 def test_an_overloaded_server_is_asked_again(server, content, tmp_path, caplog):
     server.statuses = [503, 429]
-    assert fetch_data.download(server.table(tmp_path, "x")[0], tmp_path).read_bytes() == content
+    assert downloads.download(server.table(tmp_path, "x")[0], tmp_path).read_bytes() == content
     assert "503" in caplog.text and "429" in caplog.text
 
 
 def test_progress_resets_the_count_of_failures(server, content, tmp_path):
     server.cuts = [100] * 40
-    assert fetch_data.download(server.table(tmp_path, "x")[0], tmp_path).read_bytes() == content
+    assert downloads.download(server.table(tmp_path, "x")[0], tmp_path).read_bytes() == content
     assert len(server.asked) == 41
 
 
 def test_a_download_without_progress_is_given_up(server, content, tmp_path):
     server.cuts = [2000] + [0] * 50
     with pytest.raises(CorpusError, match=r"127\.0\.0\.1.*gave up after 6 .*2000 bytes.*go on"):
-        fetch_data.download(server.table(tmp_path, "x")[0], tmp_path)
+        downloads.download(server.table(tmp_path, "x")[0], tmp_path)
     assert (tmp_path / "a.zip.part").read_bytes() == content[:2000]
     assert not (tmp_path / "a.zip").exists()
 
@@ -214,14 +211,14 @@ def test_a_server_that_does_not_answer_is_named(server, content, tmp_path):
     file = server.table(tmp_path, "x")[0]
     file = RemoteFile(*astuple(file)[:6], "http://127.0.0.1:9/a.zip", "", "")
     with pytest.raises(CorpusError, match=r"http://127\.0\.0\.1:9/a\.zip: gave up after 6"):
-        fetch_data.download(file, tmp_path)
+        downloads.download(file, tmp_path)
 
 
 def test_a_missing_file_is_named_at_once(server, content, tmp_path):
     file = server.table(tmp_path, "x")[0]
     server.files.clear()
     with pytest.raises(CorpusError, match=r"/a\.zip: the server answers 404"):
-        fetch_data.download(file, tmp_path)
+        downloads.download(file, tmp_path)
     assert len(server.asked) == 1
 
 
@@ -234,35 +231,35 @@ def test_corrupted_content_is_set_aside_and_never_used(server, content, tmp_path
         (tmp_path / "a.zip").write_bytes(wrong)
     expected = hashlib.md5(content).hexdigest()
     with pytest.raises(CorpusError, match=rf"md5 [0-9a-f]{{32}}, expected {expected}.*a\.zip\.bad"):
-        fetch_data.download(file, tmp_path)
+        downloads.download(file, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zip.bad", "table.csv"]
     server.files["a.zip"] = content
-    assert fetch_data.download(file, tmp_path).read_bytes() == content
+    assert downloads.download(file, tmp_path).read_bytes() == content
 
 
 def test_another_length_than_the_table_says_is_refused(server, content, tmp_path):
     file = server.table(tmp_path, "x")[0]
     server.files["a.zip"] += b"more"
     with pytest.raises(CorpusError, match="offers 5004 bytes, public.csv says 5000"):
-        fetch_data.download(file, tmp_path)
+        downloads.download(file, tmp_path)
 
 
 def test_sha256_is_checked_as_well(server, content, tmp_path):
     file = server.table(tmp_path, "x")[0]
     values = list(astuple(file))
     values[3] = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    assert fetch_data.download(RemoteFile(*values), tmp_path).read_bytes() == content
+    assert downloads.download(RemoteFile(*values), tmp_path).read_bytes() == content
 
 
 def test_the_disk_is_checked_first(server, content, tmp_path, monkeypatch):
-    monkeypatch.setattr(fetch_data, "SPARE_BYTES", 1 << 60)
+    monkeypatch.setattr(downloads, "SPARE_BYTES", 1 << 60)
     with pytest.raises(CorpusError, match="GB are free"):
-        fetch_data.download_all(server.table(tmp_path, "x"), tmp_path)
+        downloads.download_all(server.table(tmp_path, "x"), tmp_path)
     assert server.asked == []
 
 
 def test_the_shipped_table_is_valid():
-    files = fetch_data.read_table(fetch_data.TABLE)
+    files = downloads.read_table(downloads.TABLE)
     assert {file.dataset for file in files} == {*public_data.CLASSIFIERS, public_data.NOISE_SET}
     assert len({file.file for file in files}) == len(files)
     assert all(file.url.endswith((file.file, f"{file.file}?download=1")) for file in files)
@@ -278,7 +275,7 @@ def test_a_wrong_table_is_refused(server, content, tmp_path, column, value):
     row = {key: text for key, text in (row | {column: value}).items() if text is not None}
     (tmp_path / "table.csv").write_text(f"{','.join(row)}\n{','.join(row.values())}\n")
     with pytest.raises(ValueError, match=column if value else "columns"):
-        fetch_data.read_table(tmp_path / "table.csv")
+        downloads.read_table(tmp_path / "table.csv")
 
 
 # Archives.
@@ -559,7 +556,7 @@ def test_gramophone_noise_keeps_its_layout(server, tmp_path, caplog):
 
 @pytest.mark.parametrize("name", ["musicnet", "fsd50k"])
 def test_an_interrupted_conversion_goes_on(server, tmp_path, monkeypatch, name):
-    convert, converted = corpus.convert_clip, []
+    convert, converted = manifest.convert_clip, []
 
     def stop_at_third(job):
         if len(converted) == 3:
@@ -567,9 +564,9 @@ def test_an_interrupted_conversion_goes_on(server, tmp_path, monkeypatch, name):
         converted.append(job)
         return convert(job)
 
-    monkeypatch.setattr(corpus, "BATCH_CLIPS", 1)
+    monkeypatch.setattr(manifest, "BATCH_CLIPS", 1)
     with monkeypatch.context() as patch:
-        patch.setattr(corpus, "convert_clip", stop_at_third)
+        patch.setattr(manifest, "convert_clip", stop_at_third)
         with pytest.raises(KeyboardInterrupt):
             build(server, tmp_path, name)
     journal = tmp_path / "out" / "parts" / f"{name}.jsonl"
@@ -577,14 +574,14 @@ def test_an_interrupted_conversion_goes_on(server, tmp_path, monkeypatch, name):
         stream.write('{"member": "half a li')  # killed while it wrote
     assert not (tmp_path / "out" / "manifest.csv").exists()
     asked = len(server.asked)
-    monkeypatch.setattr(corpus, "convert_clip",
+    monkeypatch.setattr(manifest, "convert_clip",
                         lambda job: converted.append(job) or convert(job))
     rows = build(server, tmp_path, name)
     assert len(rows) == len(converted) == (4 if name == "musicnet" else 6)
     assert len(server.asked) == asked  # the archives were still there
-    manifest = (tmp_path / "out" / "manifest.csv").read_bytes()
+    table = (tmp_path / "out" / "manifest.csv").read_bytes()
     build(server, tmp_path, name)
-    assert (tmp_path / "out" / "manifest.csv").read_bytes() == manifest
+    assert (tmp_path / "out" / "manifest.csv").read_bytes() == table
     assert len(converted) == len(rows) and len(server.asked) == asked
 
 
@@ -607,7 +604,7 @@ def test_data_sets_can_share_a_corpus(server, tmp_path):
 
 def test_an_archive_without_checksum_is_checked_by_its_own(server, tmp_path, monkeypatch):
     packed = aishell3()["data_aishell3.tgz"]
-    monkeypatch.setattr(corpus, "BATCH_CLIPS", 4)  # some are converted before the end
+    monkeypatch.setattr(manifest, "BATCH_CLIPS", 4)  # some are converted before the end
     server.files["data_aishell3.tgz"] = packed[:-8] + bytes(4) + packed[-4:]  # another CRC
     server.table(tmp_path, "aishell3", checksums=False)
     with pytest.raises(CorpusError, match=r"data_aishell3\.tgz: cannot be read"):
@@ -680,8 +677,8 @@ def test_a_changed_folder_is_followed(scores, tmp_path, monkeypatch):
     shutil.rmtree(scores / "album 0")
     sf.write(scores / "single.flac", make_tone(1.0, 950.0), SAMPLE_RATE)
     sf.write(scores / "new.wav", make_tone(0.4, 970.0), SAMPLE_RATE)
-    convert, converted = corpus.convert_clip, []
-    monkeypatch.setattr(corpus, "convert_clip",
+    convert, converted = manifest.convert_clip, []
+    monkeypatch.setattr(manifest, "convert_clip",
                         lambda job: converted.append(Path(job[0]).name) or convert(job))
     prepare_data.main(command)
     rows = read_manifest(tmp_path)

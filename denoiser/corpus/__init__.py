@@ -1,0 +1,1 @@
+"""Building a corpus of clean audio: downloads, archives, judging, converting, the manifest."""
