@@ -1,4 +1,4 @@
-"""Mixes seeded pairs of noisy input and clean target, and feeds training with batches of them.
+"""Mixes seeded pairs of noisy input and clean target.
 
 Every item is a function of (seed, split, index) alone. A stopped run therefore goes on with the
 very batches it would have seen, and validation and test sets are the same on every run.
@@ -10,19 +10,9 @@ import dataclasses
 import functools
 import json
 import logging
-import math
-import multiprocessing
 import os
-import signal
-import threading
-import weakref
-from collections import Counter, deque
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -33,6 +23,7 @@ from config import CATEGORIES, SAMPLE_RATE, SPLITS, DsetConfig
 from denoiser.audio import dsp
 from denoiser.audio.audio_io import UNKNOWN_SAMPLES
 from denoiser.data.audio_index import Clip, NoiseRecording, find_clips, find_noise, hash_text
+from denoiser.data.mixture import Mixture
 from denoiser.data.stem_cache import Stem, StemCache, widen
 from denoiser.noise import generator as carrier_noise
 from denoiser.noise.ranges import KINDS, CarrierConfig
@@ -66,17 +57,6 @@ BAND_LIMIT_HZ = (3000.0, 14000.0)
 CUTOFFS_PER_OCTAVE = 40
 FOLLOWING_KINDS = ("film", "tape")
 COLOUR_KNOTS_HZ = 40.0 * 2.0 ** np.arange(10)
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """A noisy waveform, its clean target, and how it was made."""
-
-    noisy: np.ndarray  # (samples,), float32; of training items, as the network hears it
-    clean: np.ndarray  # (samples,), float32
-    category: str
-    noise: str  # "gramophone recorded", "tape generated", ... or "none"
-    snr_db: float
 
 
 # --- Reading and shaping ---------------------------------------------------------------------
@@ -506,154 +486,3 @@ class Mixer:
 def name_noise(kind: str, generated: bool) -> str:
     """Returns what a mixture says of its noise."""
     return f"{kind} {'generated' if generated else 'recorded'}"
-
-
-# --- Feeding a training run ------------------------------------------------------------------
-
-
-WHOLE_BATCH = slice(None)
-HELD_BATCHES = 3  # that a training step may still use while processes make the next ones
-_task: tuple[Any, ...] = ()  # of a process that makes batches
-
-
-def _batch_shape(mixer: Mixer, batch_size: int, share: slice) -> tuple[int, int, int]:
-    """Returns `(2, items, samples)`: noisy and clean."""
-    return 2, len(range(batch_size)[share]), mixer.samples
-
-
-def make_batch(mixer: Mixer, step: int, batch_size: int, share: slice = WHOLE_BATCH,
-               out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Returns `share` of training batch number `step`: two arrays `(items, samples)`.
-
-    They are the halves of `out`, a float32 array `(2, items, samples)`, where it is given.
-    """
-    indices = range(step * batch_size, (step + 1) * batch_size)[share]
-    if out is None:
-        out = np.empty(_batch_shape(mixer, batch_size, share), np.float32)
-    noisy, clean = out
-    for place, index in enumerate(indices):
-        item = mixer.item(index)
-        noisy[place], clean[place] = item.noisy, item.clean
-    return noisy, clean
-
-
-def numpy_batches(mixer: Mixer, batch_size: int, first_step: int, steps: int, workers: int = 1,
-                  share: slice = WHOLE_BATCH) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields batches made ahead, in order, without TensorFlow.
-
-    Args:
-        mixer: Makes the items, and counts those that were skipped.
-        batch_size: Items in each batch.
-        first_step: Number of the first batch.
-        steps: Number after the last batch.
-        workers: 1 for a thread, more for as many processes. Python imports the main script into
-            each, which must therefore start its work under `if __name__ == "__main__"`.
-        share: Items of each batch that are wanted.
-
-    Yields:
-        Noisy and clean waveforms `(items, samples)`, float32.
-
-    Raises:
-        OSError: A process was killed. Other errors are those of `Mixer.item`.
-    """
-    if workers > 1:
-        yield from _batches_of_processes(mixer, batch_size, first_step, steps, workers, share)
-        return
-    with ThreadPoolExecutor(1) as pool:
-        ahead = deque()
-        for step in range(first_step, steps):
-            ahead.append(pool.submit(make_batch, mixer, step, batch_size, share))
-            if len(ahead) > 2:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-
-
-def _batches_of_processes(mixer: Mixer, batch_size: int, first_step: int, steps: int,
-                          workers: int, share: slice,
-                          ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields batches of `numpy_batches` that processes write into slots of shared memory."""
-    shape = _batch_shape(mixer, batch_size, share)
-    ahead = 2 * workers
-    # A fork would copy the locks of TensorFlow's and JAX's threads as they happen to be.
-    context = multiprocessing.get_context("spawn")
-    memory = context.RawArray("f", (ahead + HELD_BATCHES) * math.prod(shape))
-    free = deque(range(ahead + HELD_BATCHES))
-    pool = ProcessPoolExecutor(workers, context, _start_worker,
-                               (mixer, batch_size, share, memory))
-    try:
-        pending = deque()
-        for step in range(first_step, steps + ahead):
-            if step >= first_step + ahead:
-                slot, future = pending.popleft()
-                try:
-                    mixer.skipped.update(future.result())
-                except BrokenProcessPool as error:
-                    raise OSError("a process that makes batches was killed, as systems do when "
-                                  "memory runs out; try fewer `loader_workers`") from error
-                batch = _slot(memory, slot, shape)
-                if free:  # the slot returns when nobody refers to its batch any more
-                    weakref.finalize(batch.base, free.append, slot).atexit = False
-                else:  # someone collects batches: this one is theirs
-                    batch = batch.copy()
-                    free.append(slot)
-            if step < steps:
-                slot = free.popleft()
-                pending.append((slot, pool.submit(_fill_slot, slot, step)))
-            if step >= first_step + ahead:
-                yield batch[0], batch[1]
-                del batch
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _slot(memory: Any, number: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns one slot of `memory` as a float32 array of `shape`, a view with a base of its own."""
-    size = math.prod(shape)
-    return np.frombuffer(memory, np.float32, size, 4 * size * number).reshape(shape)
-
-
-def _start_worker(*task: Any) -> None:
-    """Prepares a process that makes batches: it ends with its parent and leaves Ctrl-C to it."""
-    global _task
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _task = task
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    signal.raise_signal(signal.SIGTERM)
-
-
-def _fill_slot(slot: int, step: int) -> Counter[str]:
-    """Writes batch `step` into its slot, in a worker; returns what was skipped for it."""
-    mixer, batch_size, share, memory = _task
-    before = mixer.skipped.copy()
-    out = _slot(memory, slot, _batch_shape(mixer, batch_size, share))
-    make_batch(mixer, step, batch_size, share, out)
-    return mixer.skipped - before
-
-
-def tf_batches(mixer: Mixer, batch_size: int, first_step: int, steps: int, workers: int = 1,
-               failures: list[Exception] | None = None) -> Any:
-    """Returns the same batches as `numpy_batches` as a `tf.data.Dataset`.
-
-    Args:
-        mixer, batch_size, first_step, steps, workers: As those of `numpy_batches`.
-        failures: Where an error of the mixing goes; the data set then ends early. TensorFlow would
-            make an error of its own of it, with a traceback for a text. None lets it do so.
-    """
-    # Only this function needs TensorFlow: on Keras's other backends it need not be installed.
-    import tensorflow as tf
-
-    def generate() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        try:
-            yield from numpy_batches(mixer, batch_size, first_step, steps, workers)
-        except Exception as error:
-            if failures is None:
-                raise
-            failures.append(error)
-
-    spec = tf.TensorSpec(_batch_shape(mixer, batch_size, WHOLE_BATCH)[1:], tf.float32)
-    return tf.data.Dataset.from_generator(generate, output_signature=(spec, spec)).prefetch(2)

@@ -35,8 +35,8 @@ def main(raw: DictConfig) -> None:
     weights = adopt_network(cfg)
     mixer = Mixer(cfg.dset, "test", cfg.seg_len_s_val, carrier=cfg.noise)
     load_backend()
-    import metrics
     import trainer
+    from denoiser.training import metrics
 
     predict = trainer.load_predict(weights, cfg)
     mixtures = map(mixer.evaluation_item, tqdm(range(cfg.test_items), disable=None))

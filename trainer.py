@@ -23,9 +23,6 @@ from omegaconf import OmegaConf
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-import distribution
-import losses
-import metrics
 import unet
 from config import (
     BEST_NAME,
@@ -40,6 +37,7 @@ from config import (
 )
 from dataset_loader import Mixer
 from denoiser.audio import dsp, spectrogram
+from denoiser.training import distribution, losses, metrics
 
 logger = logging.getLogger(__name__)
 

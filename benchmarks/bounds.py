@@ -99,8 +99,8 @@ def main() -> None:
     weights = config.adopt_network(cfg)
     mixer = Mixer(cfg.dset, "test", cfg.seg_len_s_val, carrier=cfg.noise)
     config.load_backend()
-    import metrics
     import trainer
+    from denoiser.training import metrics
 
     predict = trainer.load_predict(weights, cfg)
 

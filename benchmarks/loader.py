@@ -22,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from hydra import compose, initialize_config_dir  # noqa: E402
 
 import config  # noqa: E402
-from dataset_loader import Mixer, make_batch, numpy_batches  # noqa: E402
+from dataset_loader import Mixer  # noqa: E402
+from denoiser.data.feeding import make_batch, numpy_batches  # noqa: E402
 
 WARM_UP = 20  # batches, after which all noise is in memory and the transforms are planned
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -31,10 +32,9 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 def measure_waiting(cfg: config.Config, mixer: Mixer, steps: int, loaders: int) -> str:
     """Trains and returns how long steps wait for their batches, in words."""
     config.load_backend()
-    import distribution
-    import losses
     import trainer
     import unet
+    from denoiser.training import distribution, losses
 
     workers = distribution.make_workers("none", cfg.batch_size)
     model = unet.build_model_denoise(cfg.unet)

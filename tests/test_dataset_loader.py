@@ -18,7 +18,7 @@ import dataset_loader
 from config import SAMPLE_RATE, DsetConfig, MixConfig
 from dataset_loader import Mixer
 from denoiser.audio import dsp
-from denoiser.data import audio_index
+from denoiser.data import audio_index, feeding
 from denoiser.noise.ranges import KINDS, CarrierConfig
 
 
@@ -131,11 +131,11 @@ def test_validation_is_the_same_on_every_run_and_training_follows_its_seed(dset)
 
 def test_a_thread_processes_and_tf_data_feed_the_same_batches_from_any_step(dset):
     mixer = Mixer(dset, "train", 0.3)
-    alone = list(dataset_loader.numpy_batches(mixer, 2, 0, 9))
+    alone = list(feeding.numpy_batches(mixer, 2, 0, 9))
     assert len(alone) == 9 and alone[0][0].shape == (2, mixer.samples)
-    together = list(dataset_loader.numpy_batches(mixer, 2, 0, 9, workers=2))
-    tf_fed = list(dataset_loader.tf_batches(mixer, 2, 6, 9, workers=2).as_numpy_iterator())
-    shared = list(dataset_loader.numpy_batches(mixer, 2, 4, 9, 2, share=slice(1, 2)))
+    together = list(feeding.numpy_batches(mixer, 2, 0, 9, workers=2))
+    tf_fed = list(feeding.tf_batches(mixer, 2, 6, 9, workers=2).as_numpy_iterator())
+    shared = list(feeding.numpy_batches(mixer, 2, 4, 9, 2, share=slice(1, 2)))
     np.testing.assert_array_equal(together, alone)
     np.testing.assert_array_equal(tf_fed, alone[6:])
     np.testing.assert_array_equal(shared, np.array(alone)[4:, :, 1:2])
@@ -143,13 +143,13 @@ def test_a_thread_processes_and_tf_data_feed_the_same_batches_from_any_step(dset
 
 def test_batches_of_processes_stay_as_they_are_while_someone_holds_them(dset):
     mixer = Mixer(dset, "train", 0.3)
-    batches = dataset_loader.numpy_batches(mixer, 2, 0, 40, workers=2)
+    batches = feeding.numpy_batches(mixer, 2, 0, 40, workers=2)
     _, held = next(batches)
     kept = held.copy()
     for _ in range(20):  # more than there are slots
         noisy, clean = next(batches)
     np.testing.assert_array_equal(held, kept)
-    np.testing.assert_array_equal((noisy, clean), dataset_loader.make_batch(mixer, 20, 2))
+    np.testing.assert_array_equal((noisy, clean), feeding.make_batch(mixer, 20, 2))
     batches.close()
     assert not multiprocessing.active_children()
 
@@ -159,19 +159,19 @@ def test_processes_report_what_they_skip_and_what_stops_them(folders, dset):
     mixer = Mixer(dset, "train", 0.3, seed=2)
     silenced = mixer.clips["music"][0].path
     soundfile.write(silenced, np.zeros(3 * SAMPLE_RATE), SAMPLE_RATE)
-    list(dataset_loader.numpy_batches(mixer, 2, 0, 20))
+    list(feeding.numpy_batches(mixer, 2, 0, 20))
     expected, mixer.skipped = mixer.skipped, Counter()
-    list(dataset_loader.numpy_batches(mixer, 2, 0, 20, workers=2))
+    list(feeding.numpy_batches(mixer, 2, 0, 20, workers=2))
     assert mixer.skipped == expected and expected["silent"] > 0
     for clip in mixer.clips["music"]:
         soundfile.write(clip.path, np.zeros(3 * SAMPLE_RATE), SAMPLE_RATE)
     with pytest.raises(ValueError, match="audible music"):
-        list(dataset_loader.numpy_batches(mixer, 2, 0, 20, workers=2))
+        list(feeding.numpy_batches(mixer, 2, 0, 20, workers=2))
     assert not multiprocessing.active_children()
 
 
 def test_a_killed_process_is_told_in_a_line(dset):
-    batches = dataset_loader.numpy_batches(Mixer(dset, "train", 0.3), 2, 0, 200, workers=2)
+    batches = feeding.numpy_batches(Mixer(dset, "train", 0.3), 2, 0, 200, workers=2)
     next(batches)
     multiprocessing.active_children()[0].kill()
     with pytest.raises(OSError, match="was killed.*loader_workers"):
@@ -184,7 +184,8 @@ import sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background ignores
 sys.path.insert(0, sys.argv[1])
 from config import DsetConfig
-from dataset_loader import Mixer, numpy_batches
+from dataset_loader import Mixer
+from denoiser.data.feeding import numpy_batches
 mixer = Mixer(DsetConfig(path_music=[sys.argv[2] + "/music"], path_noise=[sys.argv[2] + "/noise"]),
               "train", 0.3)
 for _ in numpy_batches(mixer, 2, 0, 10**6, workers=2):

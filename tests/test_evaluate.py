@@ -6,8 +6,8 @@ import sys
 
 from small_corpus import ROOT
 
-import metrics
 from config import BEST_NAME
+from denoiser.training import metrics
 
 
 def test_tables_and_measures_of_the_test_mixtures(folders, tiny_run, tmp_path):

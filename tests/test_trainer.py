@@ -17,7 +17,6 @@ import soundfile
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import metrics
 import trainer
 import unet
 from config import (
@@ -30,6 +29,7 @@ from config import (
     UnetConfig,
 )
 from dataset_loader import Mixer
+from denoiser.training import metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-import metrics
 from config import SAMPLE_RATE
-from dataset_loader import Mixture
 from denoiser.audio import dsp
+from denoiser.data.mixture import Mixture
+from denoiser.training import metrics
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from dataset_loader import Mixture
 from denoiser.audio import dsp
+from denoiser.data.mixture import Mixture
 
 Row = dict[str, float | str]
 

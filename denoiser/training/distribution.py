@@ -14,9 +14,9 @@ import keras
 import numpy as np
 
 from config import StftConfig
-from dataset_loader import Mixer, numpy_batches, tf_batches
+from denoiser.data.feeding import MixtureSource, numpy_batches, tf_batches
 from denoiser.network import tensor_dsp
-from losses import Loss
+from denoiser.training.losses import Loss
 
 TrainStep = Callable[[Any, Any], Any]
 
@@ -84,7 +84,7 @@ class SingleWorker:
         """Returns the context in which model and optimiser are made."""
         return contextlib.nullcontext()
 
-    def batches(self, mixer: Mixer, first_step: int, steps: int, workers: int,
+    def batches(self, mixer: MixtureSource, first_step: int, steps: int, workers: int,
                 ) -> Iterator[tuple[Any, Any]]:
         """Yields noisy and clean waveforms `(batch, samples)` of each step."""
         wanted = (mixer, self.batch_size, first_step, steps, workers)
@@ -141,7 +141,7 @@ class DistributedWorkers:
         """Returns the context in which model and optimiser are made."""
         return self.strategy.scope()
 
-    def batches(self, mixer: Mixer, first_step: int, steps: int, workers: int,
+    def batches(self, mixer: MixtureSource, first_step: int, steps: int, workers: int,
                 ) -> Iterator[tuple[Any, Any]]:
         """Yields this worker's share of each step's noisy and clean waveforms, by device."""
         own = self.batch_size * self.local_replicas // self.replicas

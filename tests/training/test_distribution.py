@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import soundfile
 
-import distribution
 import unet
 from config import LAST_NAME, SAMPLE_RATE, DsetConfig, UnetConfig
 from dataset_loader import Mixer
+from denoiser.training import distribution
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 UNET = {"depth": 1, "channels": [4, 4], "extractor_kernel": 3, "fold_bins": 4, "output": "mask",
         "compression": 0.5}

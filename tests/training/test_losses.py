@@ -5,10 +5,10 @@ import pytest
 import scipy.signal
 import tensorflow as tf
 
-import losses
 from config import LOSS_PARTS, LossConfig, StftConfig
 from denoiser.audio import dsp
 from denoiser.network import tensor_dsp
+from denoiser.training import losses
 
 STFT = StftConfig(512, 128)
 

@@ -1,0 +1,18 @@
+"""What a network is trained and judged with: noisy input, clean target, and how it was made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A noisy waveform, its clean target, and how it was made."""
+
+    noisy: np.ndarray  # (samples,), float32; of training items, as the network hears it
+    clean: np.ndarray  # (samples,), float32
+    category: str
+    noise: str  # "gramophone recorded", "tape generated", ... or "none"
+    snr_db: float
