@@ -19,11 +19,13 @@ import scipy.fft
 import scipy.signal
 import soundfile
 
-from config import CATEGORIES, SAMPLE_RATE, SPLITS, DsetConfig
 from denoiser.audio import dsp
 from denoiser.audio.audio_io import UNKNOWN_SAMPLES
+from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.checks import UserError
 from denoiser.data.audio_index import Clip, NoiseRecording, find_clips, find_noise, hash_text
 from denoiser.data.mixture import Mixture
+from denoiser.data.settings import CATEGORIES, SPLITS, DsetConfig
 from denoiser.data.stem_cache import Stem, StemCache, widen
 from denoiser.noise import generator as carrier_noise
 from denoiser.noise.ranges import KINDS, CarrierConfig
@@ -77,7 +79,7 @@ def _count_blocks(path: Path) -> tuple[int, float]:
     """Returns in how many blocks a noise recording is read, and how many seconds each has."""
     info = soundfile.info(path)
     if info.frames >= UNKNOWN_SAMPLES:
-        raise ValueError("its header does not say how long it is")
+        raise UserError("its header does not say how long it is")
     seconds = info.duration
     count = max(1, int(seconds / NOISE_BLOCK_SECONDS))
     return count, seconds / count
@@ -229,7 +231,7 @@ class Mixer:
             if clip.split == split:
                 self.clips.setdefault(clip.category, []).append(clip)
         if not self.clips:
-            raise ValueError(f"`dset` must hold clean audio for {split}: there is none.")
+            raise UserError(f"`dset` must hold clean audio for {split}: there is none.")
         self.categories = [name for name in CATEGORIES if name in self.clips]
         self.odds: dict[str, np.ndarray] = {}
         for name, clips in self.clips.items():
@@ -239,8 +241,8 @@ class Mixer:
                 self.groups.setdefault(name, {}).setdefault(clip.group, []).append(number)
         shares = np.array([getattr(dset.mix, name) for name in self.categories])
         if shares.sum() == 0.0:
-            raise ValueError(f"`dset.mix` must give a share to one of {self.categories}, the "
-                             f"categories that are present. Received: {dset.mix}")
+            raise UserError(f"`dset.mix` must give a share to one of {self.categories}, the "
+                            f"categories that are present. Received: {dset.mix}")
         self.shares = shares / shares.sum()
         recordings = [recording for recording in find_noise(dset)
                       if self.carrier.share(recording.category) > 0.0]
@@ -388,8 +390,8 @@ class Mixer:
             if dsp.power(audio) > 10.0 ** (QUIETEST_DBFS / 10.0):
                 return audio
             self.skipped["silent"] += 1
-        raise ValueError(f"`dset` must hold audible {category} for {self.split}: {MOST_REDRAWS} "
-                         f"segments in a row were silent or unreadable.")
+        raise UserError(f"`dset` must hold audible {category} for {self.split}: {MOST_REDRAWS} "
+                        f"segments in a row were silent or unreadable.")
 
     def _read_clip(self, clip: Clip, samples: int, rng: np.random.Generator) -> np.ndarray:
         spare = clip.seconds - samples / SAMPLE_RATE
@@ -447,8 +449,8 @@ class Mixer:
                 if np.ptp(noise) > 0.0:
                     return noise
             self.skipped["silent noise"] += 1
-        raise ValueError(f"`dset.path_noise` must hold audible {kind} noise for {self.split}: "
-                         f"{MOST_REDRAWS} stretches in a row were silent or unreadable.")
+        raise UserError(f"`dset.path_noise` must hold audible {kind} noise for {self.split}: "
+                        f"{MOST_REDRAWS} stretches in a row were silent or unreadable.")
 
     def _draw_from_reels(self, kind: str, index: int, rng: np.random.Generator) -> np.ndarray:
         """Takes a stretch of one of the generated noises of `kind` around mixture `index`.

@@ -14,15 +14,11 @@ import hydra
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from config import (
-    adopt_network,
-    exit_on_user_error,
-    load_backend,
-    load_config,
-    replacing,
-    run_main,
-)
+from config import adopt_network, load_config
 from dataset_loader import Mixer
+from denoiser.backend import load_backend
+from denoiser.command_line import exit_on_user_error, run_main
+from denoiser.files import replacing
 
 logger = logging.getLogger(__name__)
 

@@ -30,7 +30,6 @@ from pathlib import Path
 import hydra
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -38,22 +37,19 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from config import (
     BEST_NAME,
     PRETRAINED,
-    SAMPLE_RATE,
     Config,
-    InferenceConfig,
-    StftConfig,
     UnetConfig,
-    closest_key,
-    exit_on_user_error,
-    known_keys,
-    load_backend,
     load_config,
-    replacing,
-    run_main,
     stored_unet_config,
     weights_path,
 )
 from denoiser.audio import audio_io, dsp
+from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
+from denoiser.backend import load_backend
+from denoiser.checks import UserError
+from denoiser.command_line import exit_on_user_error, hydra_arguments, run_main
+from denoiser.files import replacing
+from denoiser.restore import InferenceConfig
 
 logger = logging.getLogger(__name__)
 
@@ -62,122 +58,6 @@ HEADER_TOLERANCE_SECONDS = 0.1  # MP3 headers are rarely exact
 OWN_RESULT = re.compile(r"(?P<origin>.*)_(denoised|residual)(_s[0-9.]+)?")
 LONGEST_NAME = 30  # characters beside the progress bar
 TERMINATED_STATUS = 143  # what a shell reports for a program that SIGTERM ended
-
-
-# --- The command line ------------------------------------------------------------------------
-
-FLAGS = frozenset(["--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r",
-                   "--multirun", "-m", "--shell-completion", "-sc", "--info", "-i"])
-FLAGS_WITH_VALUE = frozenset(["--cfg", "-c", "--package", "-p", "--config-path", "-cp",
-                              "--config-name", "-cn", "--config-dir", "-cd",
-                              "--experimental-rerun"])
-# Settings whose values are names, to be taken as they are.
-NAME_KEYS = ("inference.audio", "inference.output_dir", "weights", "path_experiment")
-OVERRIDE = re.compile(r"(?P<prefix>\+{0,2}|~)(?P<key>[A-Za-z_$][\w$./@:-]*)(=(?P<value>.*))?",
-                      re.ASCII | re.DOTALL)
-
-
-def hydra_arguments(arguments: list[str]) -> list[str]:
-    """Translates the command line into one that Hydra understands.
-
-    What exists as a file is a file. What looks like `key=value` otherwise is a setting, and all
-    else a file that does not exist, which is reported later. After `--` come only files.
-
-    Args:
-        arguments: The command line without the program's name.
-
-    Returns:
-        Overrides, then flags.
-
-    Raises:
-        ValueError: An option or key does not exist, or files are given in two ways.
-    """
-    files, overrides, flags = [], [], []
-    rest = iter(arguments)
-    for argument in rest:
-        flag = argument.split("=")[0]
-        if argument == "--":
-            files.extend(rest)
-        elif argument in FLAGS or (flag in FLAGS_WITH_VALUE and flag != argument):
-            flags.append(argument)
-        elif argument in FLAGS_WITH_VALUE:
-            value = next(rest, None)
-            if value is None:
-                raise ValueError(f"{argument} must be followed by a value")
-            flags.extend([argument, value])
-        elif os.path.lexists(argument):
-            files.append(argument)
-        elif argument.startswith("-"):
-            raise ValueError(f"{argument!r} is neither a file nor an option; see --help")
-        elif is_override(argument):
-            overrides.append(argument)
-        else:
-            files.append(argument)
-    if not any(flag.startswith(("--config-dir", "-cd", "--config-path", "-cp")) for flag in flags):
-        for override in overrides:
-            _check_key(override)
-    if files and any(override.lstrip("+").startswith("inference.audio=")
-                     for override in overrides):
-        raise ValueError("give the files either by their names alone or as inference.audio=..., "
-                         f"not both. Received: {files[0]!r} and inference.audio")
-    overrides = [_with_literal_name(override) for override in overrides]
-    if files:
-        overrides.append(f"inference.audio=[{','.join(map(quote, files))}]")
-    if "--help" in flags or "-h" in flags:
-        overrides.append(f"hydra.help.header={quote(__doc__.strip())}")
-    return overrides + flags
-
-
-def is_override(argument: str) -> bool:
-    """Whether an argument has the form of a setting: `key=value`, `+key=value` or `~key`."""
-    match = OVERRIDE.fullmatch(argument)
-    return match is not None and (match["value"] is not None or match["prefix"] == "~")
-
-
-def quote(text: str) -> str:
-    """Returns `text` as a quoted string in Hydra's grammar that means exactly `text`."""
-    if text == "???":
-        text = os.path.join(os.curdir, text)  # three question marks alone mean "missing"
-    # A dollar and brace would be an interpolation; backslashes before it have to be doubled.
-    escaped = re.sub(r"(\\*)\$\{", lambda match: rf"{match[1] * 2}\${{", text)
-    return QuotedString(escaped, Quote.single).with_quotes()
-
-
-def _check_key(override: str) -> None:
-    """Raises ValueError where the key of `key=value` is not in the configuration."""
-    match = OVERRIDE.fullmatch(override)
-    key = match["key"]
-    parents = [known for known in known_keys() if key == known or key.startswith(f"{known}.")]
-    group = "@" in key or key.split(".")[0].split("/")[0] == "hydra"
-    # Below a setting there are only numbers, the places in a list.
-    below = key[len(parents[-1]) + 1 :] if parents else ""
-    if match["prefix"] or group or (parents and (not below or below.isdecimal())):
-        return
-    raise ValueError(f"{override!r} is neither a file nor a setting.{closest_key(key)}")
-
-
-def _with_literal_name(override: str) -> str:
-    """Quotes the value of a setting that holds a name."""
-    match = OVERRIDE.fullmatch(override)
-    name, value = match["key"], match["value"]
-    if name not in NAME_KEYS or match["prefix"] == "~" or not value:
-        return override
-    start = f"{match['prefix']}{name}="
-    if not os.path.lexists(value):
-        in_quotes = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-        if value.lower() == "null" or in_quotes or "${" in value:
-            return override
-        if name == "inference.audio" and value[0] == "[" and value[-1] == "]":
-            if re.search(r"['\"]", value):
-                return override  # a list in Hydra's own grammar
-            names = [item.strip() for item in value[1:-1].split(",")]
-            return f"{start}[{','.join(quote(_at_home(item)) for item in names if item)}]"
-    return start + quote(_at_home(value))
-
-
-def _at_home(name: str) -> str:
-    """Expands a leading `~`, which shells do only at the start of an argument."""
-    return name if os.path.lexists(name) else os.path.expanduser(name)
 
 
 # --- Files -----------------------------------------------------------------------------------
@@ -214,7 +94,7 @@ def find_recordings(audio: str | list[str] | None) -> list[Path]:
     """
     names = [audio] if isinstance(audio, str) else audio or []
     if not names or "" in names:
-        raise ValueError("no recording given. Usage: python inference.py FILE... [key=value ...]")
+        raise UserError("no recording given. Usage: python inference.py FILE... [key=value ...]")
     found: dict[str, Path] = {}
     for name in names:
         path = Path(name)
@@ -224,7 +104,7 @@ def find_recordings(audio: str | list[str] | None) -> list[Path]:
                       and not any(part.startswith(".") for part in item.relative_to(path).parts)]
             recordings = [item for item in inside if not OWN_RESULT.fullmatch(item.stem)]
             if not recordings:
-                raise ValueError(f"{path}: the folder holds no recordings")
+                raise UserError(f"{path}: the folder holds no recordings")
             if len(recordings) < len(inside):
                 logger.info("%s: %d results of earlier runs are left out", path,
                             len(inside) - len(recordings))
@@ -271,9 +151,9 @@ def _require_writable(folder: Path) -> None:
     while not os.path.lexists(present) and present != present.parent:
         present = present.parent
     if not present.is_dir():
-        raise ValueError(f"{folder}: results cannot be written there, {present} is not a folder")
+        raise UserError(f"{folder}: results cannot be written there, {present} is not a folder")
     if not os.access(present, os.W_OK | os.X_OK):
-        raise ValueError(f"{folder}: results cannot be written there, no permission for {present}")
+        raise UserError(f"{folder}: results cannot be written there, no permission for {present}")
 
 
 def plan(paths: list[Path], settings: InferenceConfig) -> tuple[list[Job], dict[Path, str]]:
@@ -294,15 +174,15 @@ def plan(paths: list[Path], settings: InferenceConfig) -> tuple[list[Job], dict[
     if settings.output_dir is not None:
         folder = Path(settings.output_dir)
         if folder.exists() and not folder.is_dir():
-            raise ValueError("`inference.output_dir` must be a folder. "
-                             f"Received: inference.output_dir={str(folder)!r}")
+            raise UserError("`inference.output_dir` must be a folder. "
+                            f"Received: inference.output_dir={str(folder)!r}")
     jobs, failures = [], {}
     for path in paths:
         try:
             job = make_job(audio_io.open_recording(path), settings)
             _require_writable(job.denoised.parent)
             jobs.append(job)
-        except (ValueError, OSError) as error:
+        except (UserError, OSError) as error:
             failures[path] = str(error)
     inputs = {os.path.realpath(path) for path in paths}
     origins: dict[str, Path] = {}
@@ -310,11 +190,11 @@ def plan(paths: list[Path], settings: InferenceConfig) -> tuple[list[Job], dict[
         for result in job.results:
             place = os.path.realpath(result)
             if place in inputs:
-                raise ValueError(f"{job.recording.path}: its result {result} would replace a "
-                                 "recording of this run")
+                raise UserError(f"{job.recording.path}: its result {result} would replace a "
+                                "recording of this run")
             if place in origins:
-                raise ValueError(f"{origins[place]} and {job.recording.path} would both be "
-                                 f"written to {result}; denoise them in two runs, to two folders")
+                raise UserError(f"{origins[place]} and {job.recording.path} would both be "
+                                f"written to {result}; denoise them in two runs, to two folders")
             origins[place] = job.recording.path
     if settings.overwrite:
         return jobs, failures
@@ -341,7 +221,7 @@ def _is_done(job: Job) -> bool:
     for path in (job.denoised, job.residual):
         try:
             result = audio_io.open_recording(path)
-        except (ValueError, OSError):
+        except (UserError, OSError):
             return False
         surplus = abs(result.header_samples - recording.header_samples)
         if ((result.rate, result.channels) != (recording.rate, recording.channels)
@@ -455,7 +335,7 @@ def denoised_pieces(recording: audio_io.Recording, survey: audio_io.Survey, pred
         network.stft.hop_size * 2**network.unet.depth)
     for piece in dsp.resample_blocks(pieces, SAMPLE_RATE, recording.rate):
         if not np.isfinite(piece).all():
-            raise ValueError(f"{recording.path}: the network returned NaN; are the weights whole?")
+            raise UserError(f"{recording.path}: the network returned NaN; are the weights whole?")
         yield piece / np.float32(gain)
 
 
@@ -486,7 +366,7 @@ def denoise_recording(job: Job, predict: dsp.Predict, network: Network,
                        survey.samples / recording.rate)
     output = audio_io.output_format(recording, survey.samples)
     if survey.samples == 0 and output.container == "FLAC":
-        raise ValueError(f"{recording.path}: the file is empty, and FLAC cannot store that")
+        raise UserError(f"{recording.path}: the file is empty, and FLAC cannot store that")
     distinct = survey.distinct if strength > 0.0 else []
     audible = [channel for channel, source in enumerate(survey.source) if source in distinct]
     order = [distinct.index(survey.source[channel]) for channel in audible]
@@ -539,7 +419,7 @@ def denoise_all(jobs: list[Job], network: Network, settings: InferenceConfig,
             bar.set_description(name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + "...")
             try:
                 denoise_recording(job, predict, network, settings, bar.update)
-            except (ValueError, OSError) as error:
+            except (UserError, OSError) as error:
                 failures[job.recording.path] = str(error)
                 tell(str(error))
             bar.update(round(sum(seconds[: number + 1]), 1) - bar.n)
@@ -575,7 +455,7 @@ def main() -> None:
     """Reads the command line and denoises."""
     # A `kill` then ends like Ctrl-C: unfinished files are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED_STATUS))
-    sys.argv[1:] = hydra_arguments(sys.argv[1:])
+    sys.argv[1:] = hydra_arguments(sys.argv[1:], __doc__.strip())
     denoise()
 
 

@@ -19,8 +19,11 @@ import numpy as np
 import soundfile
 import soxr
 
-from config import SAMPLE_RATE, replacing, run_main
 from denoiser.audio import audio_io
+from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.checks import UserError
+from denoiser.command_line import run_main
+from denoiser.files import replacing
 from denoiser.noise.finder import SHORTEST_SECONDS, find_noise_in_blocks
 from denoiser.noise.fit import (
     CRACKLE_SPREAD_DB,
@@ -66,7 +69,7 @@ def _find_files(names: list[str]) -> list[Path]:
 
 def _check_new(path: Path, overwrite: bool) -> None:
     if path.exists() and not overwrite:
-        raise ValueError(f"`{path}` exists already; add --overwrite to replace it.")
+        raise UserError(f"`{path}` exists already; add --overwrite to replace it.")
 
 
 def _read_mono(path: Path) -> np.ndarray:
@@ -82,7 +85,7 @@ def _write(path: Path, audio: np.ndarray, rate: int, subtype: str) -> None:
     """Writes what the name's ending says: WAV, FLAC or AIFF."""
     container = {".aif": "AIFF"}.get(path.suffix.lower(), path.suffix[1:].upper())
     if container not in WRITTEN:
-        raise ValueError(f"`--output` must end in .wav, .flac or .aiff. Received: {path}")
+        raise UserError(f"`--output` must end in .wav, .flac or .aiff. Received: {path}")
     try:
         with replacing(path) as temporary:
             soundfile.write(temporary, audio, rate, format=container, subtype=subtype)
@@ -96,7 +99,7 @@ def _cut(path: Path, folder: Path, arguments: argparse.Namespace) -> list[dict[s
         with soundfile.SoundFile(path) as stream:
             rate, samples = stream.samplerate, stream.frames
             if samples >= audio_io.UNKNOWN_SAMPLES:
-                raise ValueError(f"`{path}` must say in its header how long it is: it does not.")
+                raise UserError(f"`{path}` must say in its header how long it is: it does not.")
             blocks = stream.blocks(BLOCK_SECONDS * rate, dtype="float32", always_2d=True)
             segments = find_noise_in_blocks(blocks, rate, samples, arguments.min_seconds,
                                             arguments.min_drop_db)
@@ -115,7 +118,7 @@ def _cut(path: Path, folder: Path, arguments: argparse.Namespace) -> list[dict[s
                           for name, value in asdict(segment).items()}
                 rows.append({"recording": str(path), "file": target.name} | values)
     except soundfile.LibsndfileError as error:
-        raise ValueError(f"`{path}` must be readable audio: {error}") from error
+        raise UserError(f"`{path}` must be readable audio: {error}") from error
     return rows
 
 
@@ -125,8 +128,8 @@ def _command_find(arguments: argparse.Namespace) -> None:
     stems = [path.stem for path in files]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twice:
-        raise ValueError(f"`recordings` must differ in their names, which name the output. "
-                         f"Received twice: {twice}")
+        raise UserError(f"`recordings` must differ in their names, which name the output. "
+                        f"Received twice: {twice}")
     report = folder / REPORT_NAME
     before: list[dict[str, str]] = []
     if report.exists():
@@ -153,7 +156,7 @@ def _command_find(arguments: argparse.Namespace) -> None:
             writer.writeheader()
             writer.writerows(rows)
     if failed:
-        raise ValueError(f"{len(failed)} of {len(files)} recordings failed: {failed}")
+        raise UserError(f"{len(failed)} of {len(files)} recordings failed: {failed}")
     logger.info("%s lists what was taken", report)
 
 
@@ -191,7 +194,7 @@ def _fit_file(path: Path) -> tuple[NoiseFit, NoiseMeasures, int]:
     try:
         return fit(audio, SAMPLE_RATE), measure(audio, SAMPLE_RATE), len(audio)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {error}") from error
 
 
 def _command_fit(arguments: argparse.Namespace) -> None:
@@ -215,7 +218,7 @@ def _command_fit(arguments: argparse.Namespace) -> None:
         fits.append(fitted)
         fitted_names.append(path.name)
     if not fits:
-        raise ValueError(f"all of {len(failed)} recordings failed: {failed}")
+        raise UserError(f"all of {len(failed)} recordings failed: {failed}")
     text = _yaml_of_fits(arguments.kind, fitted_names, fits)
     if arguments.output:
         with replacing(Path(arguments.output)) as temporary:
@@ -223,7 +226,7 @@ def _command_fit(arguments: argparse.Namespace) -> None:
     else:
         sys.stdout.write(text)
     if failed:
-        raise ValueError(f"{len(failed)} of {len(files)} recordings failed: {failed}")
+        raise UserError(f"{len(failed)} of {len(files)} recordings failed: {failed}")
 
 
 def _command_make(arguments: argparse.Namespace) -> None:

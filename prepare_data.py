@@ -29,7 +29,8 @@ from pathlib import Path
 
 import soundfile as sf
 
-from config import CATEGORIES, replacing, run_main
+from denoiser.checks import UserError
+from denoiser.command_line import run_main
 from denoiser.corpus import downloads, public_data
 from denoiser.corpus.archives import group_archives, read_archive
 from denoiser.corpus.debian_packages import (
@@ -55,6 +56,8 @@ from denoiser.corpus.manifest import (
     write_manifest,
 )
 from denoiser.data.audio_index import group_of
+from denoiser.data.settings import CATEGORIES
+from denoiser.files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -120,8 +123,8 @@ def _require_kind(output: Path, foreign: str) -> None:
     """Keeps the starter corpus and other corpora from overwriting each other's manifest."""
     found = sorted((output / PARTS_NAME).glob(foreign))
     if found:
-        raise ValueError(f"`--output` must be another folder: {output} already holds a corpus of "
-                         f"another kind ({found[0].name})")
+        raise UserError(f"`--output` must be another folder: {output} already holds a corpus of "
+                        f"another kind ({found[0].name})")
 
 
 def build_public(name: str, files: list[downloads.RemoteFile], output: Path,
@@ -188,13 +191,13 @@ def build_folder(folder: Path, category: str, output: Path, jobs: int) -> None:
         OSError: `output` cannot be written or the disk is full.
     """
     if output.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"`--output` must lie outside of {folder}. Received: {output}")
+        raise UserError(f"`--output` must lie outside of {folder}. Received: {output}")
     suffixes = {f".{name.lower()}" for name in sf.available_formats()} | {".aif", ".oga", ".opus"}
     suffixes.discard(".raw")  # says nothing of its rate
     paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*"))
              if path.suffix.lower() in suffixes and path.is_file()}
     if not paths:
-        raise ValueError(f"`{folder}` must hold audio files: none was found")
+        raise UserError(f"`{folder}` must hold audio files: none was found")
     _require_kind(output, "*.json")
     _make_output(output)
     name = re.sub(r"[^A-Za-z0-9._-]", "_", folder.resolve().name)
@@ -219,18 +222,18 @@ def _claim_place(folder: Path, output: Path, category: str, name: str) -> None:
     """
     target, parts = output / category / name, output / PARTS_NAME
     if folder.resolve().is_relative_to(target.resolve()):
-        raise ValueError(f"`--output` must not be such that {folder} is where its own FLAC files "
-                         f"go, {target}. Received: {output}")
+        raise UserError(f"`--output` must not be such that {folder} is where its own FLAC files "
+                        f"go, {target}. Received: {output}")
     source = parts / f"{category}-{name}.source"
     is_known = source.exists() or (parts / f"{category}-{name}.jsonl").exists()
     if not is_known and target.is_dir() and any(target.iterdir()):
-        raise ValueError(f"`{target}` must be empty: it holds files that this command did not "
-                         f"write. Choose another `--output`.")
+        raise UserError(f"`{target}` must be empty: it holds files that this command did not "
+                        f"write. Choose another `--output`.")
     other = source.read_text(encoding="utf-8") if source.exists() else str(folder.resolve())
     if other != str(folder.resolve()):
-        raise ValueError(f"`{folder}` must have another name than a folder that is in {output} "
-                         f"already: {other} was converted under it. Choose another `--output`, or "
-                         f"delete {source} if that folder was moved here.")
+        raise UserError(f"`{folder}` must have another name than a folder that is in {output} "
+                        f"already: {other} was converted under it. Choose another `--output`, or "
+                        f"delete {source} if that folder was moved here.")
     with replacing(source) as temporary:
         temporary.write_text(other, encoding="utf-8")
 
@@ -283,7 +286,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options = parse_arguments(arguments)
     if options.jobs < 1:
-        raise ValueError(f"`--jobs` must be at least 1. Received: {options.jobs}")
+        raise UserError(f"`--jobs` must be at least 1. Received: {options.jobs}")
     if options.what == "starter":
         _build_starter(options)
     else:
@@ -292,7 +295,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _build_other(options: argparse.Namespace) -> None:
     if options.only or options.source:
-        raise ValueError("`--only` and `--source` must go with the starter corpus alone")
+        raise UserError("`--only` and `--source` must go with the starter corpus alone")
     files = downloads.read_table(options.recipe or downloads.TABLE)
     names = sorted({file.dataset for file in files}
                    & {*public_data.CLASSIFIERS, public_data.NOISE_SET})
@@ -300,30 +303,30 @@ def _build_other(options: argparse.Namespace) -> None:
     output = options.output or Path("data") / folder.resolve().name
     if options.what in names:
         if options.category:
-            raise ValueError(f"`--category` must go with a folder alone; {options.what} has its "
-                             f"own. Received: {options.category}")
+            raise UserError(f"`--category` must go with a folder alone; {options.what} has its "
+                            f"own. Received: {options.category}")
         build_public(options.what, [file for file in files if file.dataset == options.what],
                      output, options.archives, options.jobs, options.keep_downloads)
         return
     if not folder.is_dir():
-        raise ValueError(f"the data set must be one of {names} or a folder of audio. Received: "
-                         f"{options.what}")
+        raise UserError(f"the data set must be one of {names} or a folder of audio. Received: "
+                        f"{options.what}")
     if not options.category or options.archives:
-        raise ValueError(f"a folder must come with `--category`, one of {CATEGORIES}, and without "
-                         f"`--archives`. Received: {options.what}")
+        raise UserError(f"a folder must come with `--category`, one of {CATEGORIES}, and without "
+                        f"`--archives`. Received: {options.what}")
     build_folder(folder, options.category, output, options.jobs)
 
 
 def _build_starter(options: argparse.Namespace) -> None:
     if options.category or options.archives:
-        raise ValueError("`--category` and `--archives` must come with a data set or a folder")
+        raise UserError("`--category` and `--archives` must come with a data set or a folder")
     rules = read_recipe(options.recipe or RECIPE)
     names = list(group_rules(rules))
     unknown = sorted(set(options.only) - set(names))
     if unknown:
-        raise ValueError(f"`--only` must name packages of {names}. Received: {unknown}")
+        raise UserError(f"`--only` must name packages of {names}. Received: {unknown}")
     if options.source and not options.source.is_dir():
-        raise ValueError(f"`--source` must be a folder. Received: {options.source}")
+        raise UserError(f"`--source` must be a folder. Received: {options.source}")
     wanted = [name for name in names if name in options.only or not options.only]
     failed = build_corpus(rules, wanted, options.output or Path("data/starter"), options.source,
                           options.jobs, options.keep_downloads)

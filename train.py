@@ -8,8 +8,11 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from config import SAMPLE_RATE, exit_on_user_error, load_backend, load_config, run_main
+from config import load_config
 from dataset_loader import Mixer
+from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.backend import load_backend
+from denoiser.command_line import exit_on_user_error, run_main
 
 logger = logging.getLogger(__name__)
 

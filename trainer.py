@@ -24,20 +24,14 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 import unet
-from config import (
-    BEST_NAME,
-    CONFIG_NAME,
-    HISTORY_NAME,
-    LAST_NAME,
-    SAMPLE_RATE,
-    Config,
-    ScheduleConfig,
-    replacing,
-    save_config,
-)
+from config import BEST_NAME, CONFIG_NAME, HISTORY_NAME, LAST_NAME, Config, save_config
 from dataset_loader import Mixer
 from denoiser.audio import dsp, spectrogram
+from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.checks import UserError
+from denoiser.files import replacing
 from denoiser.training import distribution, losses, metrics
+from denoiser.training.settings import ScheduleConfig
 
 logger = logging.getLogger(__name__)
 
@@ -120,8 +114,8 @@ class Trainer:
         self.folder = Path(cfg.path_experiment)
         measured = metrics.average_names(*validation.evaluation_grid(cfg.validation_items))
         if cfg.best_metric not in measured:  # the loss is none of them
-            raise ValueError(f"`best_metric` must be one of {sorted(measured)}. "
-                             f"Received: best_metric={cfg.best_metric!r}")
+            raise UserError(f"`best_metric` must be one of {sorted(measured)}. "
+                            f"Received: best_metric={cfg.best_metric!r}")
         self.steps = cfg.epochs * cfg.steps_per_epoch
         self.progress = Progress()
         self.history: list[dict[str, float]] = []
@@ -247,9 +241,9 @@ class Trainer:
         step = self.progress.step
         logger.warning("step %d is left out: its gradients are not finite (loss %g)", step, loss)
         if skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
-            raise ValueError(f"the gradients were not finite {skipped_in_a_row} times in a row up "
-                             f"to step {step}: the run stops and its last checkpoint stays. Try a "
-                             f"smaller `lr` or set `gradient_clip`.")
+            raise UserError(f"the gradients were not finite {skipped_in_a_row} times in a row up "
+                            f"to step {step}: the run stops and its last checkpoint stays. Try a "
+                            f"smaller `lr` or set `gradient_clip`.")
 
     def _resume(self) -> None:
         last = self.folder / LAST_NAME

@@ -28,6 +28,7 @@ import keras
 from keras import ops
 
 from config import UnetConfig
+from denoiser.checks import UserError
 from denoiser.network.floors import magnitude_and_floor, steady_tones
 from denoiser.network.tensor_ops import (
     EMBEDDINGS,
@@ -93,16 +94,16 @@ def _read_settings(unet_args: Any) -> dict[str, Any]:
     try:
         keras.activations.get(values["activation"])
     except ValueError as error:
-        raise ValueError("`unet.activation` must be the name of a Keras activation. "
-                         f"Received: unet.activation={values['activation']!r}") from error
+        raise UserError("`unet.activation` must be the name of a Keras activation. "
+                        f"Received: unet.activation={values['activation']!r}") from error
     return dataclasses.asdict(UnetConfig(**values))
 
 
 def _check_type(name: str, value: Any, default: Any) -> None:
     accepted = (int, float) if isinstance(default, float) else type(default)
     if not isinstance(value, accepted) or isinstance(value, bool) != isinstance(default, bool):
-        raise ValueError(f"`unet.{name}` must be of type {type(default).__name__}. "
-                         f"Received: unet.{name}={value!r}")
+        raise UserError(f"`unet.{name}` must be of type {type(default).__name__}. "
+                        f"Received: unet.{name}={value!r}")
 
 
 # ---- layers ----
@@ -703,8 +704,8 @@ def _stored_shapes(path: Path) -> dict[str, Shape]:
         with h5py.File(path) as file:
             file.visititems(note)
     except OSError as error:
-        raise ValueError("`path` must name a complete HDF5 file. "
-                         f"Received: path={path}") from error
+        raise UserError("`path` must name a complete HDF5 file. "
+                        f"Received: path={path}") from error
     return shapes
 
 
@@ -723,8 +724,8 @@ def _load_tensorflow_checkpoint(model: TwoStageUnet, prefix: Path) -> None:
                       prefix)
         values = {key: reader.get_tensor(key) for key in variables}  # read all before changing any
     except (tf.errors.OpError, RuntimeError, IndexError) as error:  # what TensorFlow raises varies
-        raise ValueError("`path` must be the prefix of a complete TensorFlow checkpoint, with its "
-                         f"`.index` and all `.data` files. Received: path={prefix}") from error
+        raise UserError("`path` must be the prefix of a complete TensorFlow checkpoint, with its "
+                        f"`.index` and all `.data` files. Received: path={prefix}") from error
     for key, variable in variables.items():
         variable.assign(values[key])
 
@@ -778,5 +779,5 @@ def _check_shapes(found: dict[str, Shape], expected: dict[str, Shape], path: Pat
         if found.get(name) != expected.get(name):
             shapes = [f"of shape {shapes[name]}" if name in shapes else "nothing"
                       for shapes in (expected, found)]
-            raise ValueError(f"`path` must hold the weights of this network. Variable {name}: "
-                             f"expected {shapes[0]}, found {shapes[1]}. Received: path={path}")
+            raise UserError(f"`path` must hold the weights of this network. Variable {name}: "
+                            f"expected {shapes[0]}, found {shapes[1]}. Received: path={path}")

@@ -31,7 +31,9 @@ from hydra import compose, initialize_config_dir  # noqa: E402
 
 import config  # noqa: E402
 from dataset_loader import Mixer  # noqa: E402
+from denoiser import backend, command_line  # noqa: E402
 from denoiser.audio import dsp  # noqa: E402
+from denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 PRIOR_SMOOTHING = 0.98  # of the decision-directed estimate (Ephraim and Malah 1984, eq. 51)
@@ -98,7 +100,7 @@ def main() -> None:
         cfg = config.load_config(compose("conf", parser.parse_args().overrides))
     weights = config.adopt_network(cfg)
     mixer = Mixer(cfg.dset, "test", cfg.seg_len_s_val, carrier=cfg.noise)
-    config.load_backend()
+    backend.load_backend()
     import trainer
     from denoiser.training import metrics
 
@@ -121,7 +123,7 @@ def main() -> None:
         noise_power = np.mean(np.abs(noisy - clean)[lead // hop_size :] ** 2, axis=0)
         spectra = [apply_log_mmse(noisy, noise_power), *apply_ideal_masks(noisy, clean)]
         outputs = [waveform(spectrum, len(item.noisy)) for spectrum in spectra]
-        outputs.insert(0, dsp.highpass(item.noisy, cfg.stft.highpass_hz, config.SAMPLE_RATE))
+        outputs.insert(0, dsp.highpass(item.noisy, cfg.stft.highpass_hz, SAMPLE_RATE))
         outputs.insert(METHODS.index("network"), predict(item.noisy[None])[0])
         before = metrics.snr_db(item.clean, item.noisy)
         row = [metrics.snr_db(item.clean, output) - before for output in outputs]
@@ -132,4 +134,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    config.run_main(main)
+    command_line.run_main(main)

@@ -25,6 +25,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import config  # noqa: E402 - the path above makes it visible
+from denoiser import backend, command_line  # noqa: E402
+from denoiser.audio.dsp import SAMPLE_RATE, StftConfig  # noqa: E402
 
 MULTIPLY_ADD = 2  # operations
 
@@ -149,17 +151,17 @@ def main() -> None:
     """Measures and prints."""
     arguments = parse_arguments()
     settings = read_settings(arguments)
-    config.load_backend()
+    backend.load_backend()
     import keras
     import numpy as np
     from keras import ops
 
     import unet
 
-    stft = config.StftConfig()
+    stft = StftConfig()
 
     def frames_of(seconds: float) -> int:
-        return -(-round(seconds * config.SAMPLE_RATE) // stft.hop_size) + 1
+        return -(-round(seconds * SAMPLE_RATE) // stft.hop_size) + 1
 
     frames = frames_of(arguments.seconds)
     model = unet.build_model_denoise(settings)
@@ -208,4 +210,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    config.run_main(main)
+    command_line.run_main(main)

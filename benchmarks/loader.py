@@ -23,6 +23,7 @@ from hydra import compose, initialize_config_dir  # noqa: E402
 
 import config  # noqa: E402
 from dataset_loader import Mixer  # noqa: E402
+from denoiser import backend, command_line  # noqa: E402
 from denoiser.data.feeding import make_batch, numpy_batches  # noqa: E402
 
 WARM_UP = 20  # batches, after which all noise is in memory and the transforms are planned
@@ -31,7 +32,7 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 
 def measure_waiting(cfg: config.Config, mixer: Mixer, steps: int, loaders: int) -> str:
     """Trains and returns how long steps wait for their batches, in words."""
-    config.load_backend()
+    backend.load_backend()
     import trainer
     import unet
     from denoiser.training import distribution, losses
@@ -103,4 +104,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    config.run_main(main)
+    command_line.run_main(main)

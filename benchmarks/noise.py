@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # before this fold
 
 import numpy as np  # noqa: E402
 
-from config import SAMPLE_RATE  # noqa: E402
+from denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
 from denoiser.noise import generator  # noqa: E402
 from denoiser.noise.ranges import KINDS  # noqa: E402
 

@@ -15,8 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import dataset_loader  # noqa: E402 - the modules lie one folder up
-from config import SAMPLE_RATE, replacing  # noqa: E402
 from denoiser.audio import dsp  # noqa: E402
+from denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
+from denoiser.files import replacing  # noqa: E402
 
 TUNE = ROOT / "data/starter/music/openclonk-data/TheSkylands.ogg.flac"
 NOISE = ROOT / "data/noise/gramophone/vinyl4_crackle_analogue_R.flac"

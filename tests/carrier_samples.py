@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from config import SAMPLE_RATE
+from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.noise import generator, parts
 from denoiser.noise.ranges import CarrierConfig, GramophoneConfig
 

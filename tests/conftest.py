@@ -15,15 +15,9 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 from small_corpus import write_noise, write_tone  # noqa: E402
 
-from config import (  # noqa: E402
-    BEST_NAME,
-    CONFIG_NAME,
-    SAMPLE_RATE,
-    Config,
-    DsetConfig,
-    UnetConfig,
-    save_config,
-)
+from config import BEST_NAME, CONFIG_NAME, Config, UnetConfig, save_config  # noqa: E402
+from denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
+from denoiser.data.settings import DsetConfig  # noqa: E402
 
 
 @pytest.fixture

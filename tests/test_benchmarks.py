@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from benchmarks import bounds
-from config import SAMPLE_RATE
+from denoiser.audio.dsp import SAMPLE_RATE
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -4,16 +4,14 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 import config
-from config import (
-    Config,
-    DsetConfig,
-    InferenceConfig,
-    LossConfig,
-    ScheduleConfig,
-    StftConfig,
-    UnetConfig,
-)
+from config import Config, UnetConfig
+from denoiser import command_line
+from denoiser.audio.dsp import StftConfig
+from denoiser.data.settings import DsetConfig
+from denoiser.files import replacing
 from denoiser.noise.ranges import FilmConfig
+from denoiser.restore import InferenceConfig
+from denoiser.training.settings import LOSS_PARTS, LossConfig, ScheduleConfig
 
 CONF = str(config.PRETRAINED.parent / "conf")
 
@@ -50,10 +48,10 @@ def test_noise_group(kind):
 def test_loss_group(name):
     with initialize_config_dir(CONF, version_base="1.3"):
         chosen = config.load_config(compose("conf", [f"loss={name}"])).loss
-    if name in config.LOSS_PARTS:
-        assert max(config.LOSS_PARTS, key=lambda part: getattr(chosen, part)) == name
+    if name in LOSS_PARTS:
+        assert max(LOSS_PARTS, key=lambda part: getattr(chosen, part)) == name
     else:
-        assert {part for part in config.LOSS_PARTS if getattr(chosen, part)} == {"compressed",
+        assert {part for part in LOSS_PARTS if getattr(chosen, part)} == {"compressed",
                                                                                  "snr"}
 
 
@@ -101,7 +99,7 @@ def test_impossible_values_are_named(make, name):
 def test_a_spoilt_config_file_is_answered_in_a_line(tmp_path):
     (tmp_path / "config.yaml").write_text("unet: [1, 2")
 
-    @config.exit_on_user_error
+    @command_line.exit_on_user_error
     def read():
         config.stored_unet_config(tmp_path / "best.weights.h5")
 
@@ -114,7 +112,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
     path.write_text("old")
 
     def write_half():
-        with config.replacing(path) as temporary:
+        with replacing(path) as temporary:
             assert temporary.name.endswith(".weights.h5")
             temporary.write_text("half of the new")
             raise OSError("the disk is full")

@@ -15,10 +15,11 @@ import soundfile
 from small_corpus import ROOT, write_tone
 
 import dataset_loader
-from config import SAMPLE_RATE, DsetConfig, MixConfig
 from dataset_loader import Mixer
 from denoiser.audio import dsp
+from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.data import audio_index, feeding
+from denoiser.data.settings import DsetConfig, MixConfig
 from denoiser.noise.ranges import KINDS, CarrierConfig
 
 

@@ -17,8 +17,11 @@ from small_corpus import forget_length
 
 import config
 import inference
-from config import BEST_NAME, CONFIG_NAME, SAMPLE_RATE, Config, InferenceConfig, UnetConfig
+from config import BEST_NAME, CONFIG_NAME, Config, UnetConfig
 from denoiser.audio import audio_io
+from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
+from denoiser.command_line import hydra_arguments
+from denoiser.restore import InferenceConfig
 
 ROOT = Path(inference.__file__).resolve().parent
 ODD_NAMES = ["two words.wav", "a=b.wav", "it's (1) [x] {y}.wav", 'say "hi", Zoe\u0308.wav',
@@ -34,7 +37,7 @@ def halve(audio: np.ndarray) -> np.ndarray:
 
 
 def make_network(**changes: object) -> inference.Network:
-    values = {"weights": Path("none.weights.h5"), "unet": UnetConfig(), "stft": config.StftConfig(),
+    values = {"weights": Path("none.weights.h5"), "unet": UnetConfig(), "stft": StftConfig(),
               "reference_dbfs": None}
     return inference.Network(**(values | changes))
 
@@ -89,7 +92,7 @@ def test_names_mean_themselves(tmp_path, monkeypatch, name, form):
         write_audio(tmp_path / file, format="WAV")
     arguments = [f"inference.audio={name}"] if form == "key" else names
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        raw = compose("conf", inference.hydra_arguments(arguments))
+        raw = compose("conf", hydra_arguments(arguments))
     paths = inference.find_recordings(config.load_config(raw).inference.audio)
     assert [path.resolve() for path in paths] == [tmp_path / file for file in names]
 
@@ -97,26 +100,26 @@ def test_names_mean_themselves(tmp_path, monkeypatch, name, form):
 def test_arguments_are_told_apart(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_audio(tmp_path / "seed=1.wav")
-    assert inference.hydra_arguments(["seed=1"]) == ["seed=1"]
-    assert inference.hydra_arguments(["seed=1.wav"]) == ["inference.audio=['seed=1.wav']"]
-    assert inference.hydra_arguments(
+    assert hydra_arguments(["seed=1"]) == ["seed=1"]
+    assert hydra_arguments(["seed=1.wav"]) == ["inference.audio=['seed=1.wav']"]
+    assert hydra_arguments(
         ["gone.wav", "--config-name", "conf_paper", "lr=1", "b.wav", "unet.channels=[1,2]"]) == [
             "lr=1", "unet.channels=[1,2]", "inference.audio=['gone.wav','b.wav']",
             "--config-name", "conf_paper"]
-    assert inference.hydra_arguments(["--", "--help"]) == ["inference.audio=['--help']"]
-    assert inference.hydra_arguments(["--cfg", "job"]) == ["--cfg", "job"]
-    assert inference.hydra_arguments(["--config-name=conf_paper"]) == ["--config-name=conf_paper"]
-    assert inference.hydra_arguments(["weights=my runs/a.weights.h5"]) == [
+    assert hydra_arguments(["--", "--help"]) == ["inference.audio=['--help']"]
+    assert hydra_arguments(["--cfg", "job"]) == ["--cfg", "job"]
+    assert hydra_arguments(["--config-name=conf_paper"]) == ["--config-name=conf_paper"]
+    assert hydra_arguments(["weights=my runs/a.weights.h5"]) == [
         "weights='my runs/a.weights.h5'"]
-    assert inference.hydra_arguments(["weights=null", "dset=folders"]) == [
+    assert hydra_arguments(["weights=null", "dset=folders"]) == [
         "weights=null", "dset=folders"]
-    assert inference.hydra_arguments(["inference.output_dir=~/x"]) == [
+    assert hydra_arguments(["inference.output_dir=~/x"]) == [
         f"inference.output_dir='{Path.home()}/x'"]
-    assert inference.hydra_arguments(["inference.audio=[a.wav,b c.wav]"]) == [
+    assert hydra_arguments(["inference.audio=[a.wav,b c.wav]"]) == [
         "inference.audio=['a.wav','b c.wav']"]
-    assert inference.hydra_arguments(["inference.audio=['a,b.wav',c.wav]"]) == [
+    assert hydra_arguments(["inference.audio=['a,b.wav',c.wav]"]) == [
         "inference.audio=['a,b.wav',c.wav]"]
-    assert inference.hydra_arguments(["+inference.audio=a b.wav"]) == ["+inference.audio='a b.wav'"]
+    assert hydra_arguments(["+inference.audio=a b.wav"]) == ["+inference.audio='a b.wav'"]
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
@@ -130,7 +133,7 @@ def test_arguments_are_told_apart(tmp_path, monkeypatch):
 ])
 def test_mistyped_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
-        inference.hydra_arguments(arguments)
+        hydra_arguments(arguments)
 
 
 # --- Which files ------------------------------------------------------------------------------

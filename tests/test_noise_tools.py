@@ -14,7 +14,7 @@ from carrier_samples import RECORDED, ROOT, rng, side
 from omegaconf import OmegaConf
 
 import noise_tools
-from config import SAMPLE_RATE
+from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.noise import fit, generator
 from denoiser.noise.ranges import CarrierConfig
 

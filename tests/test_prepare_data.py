@@ -20,7 +20,7 @@ import scipy.signal
 import soundfile as sf
 
 import prepare_data
-from config import SAMPLE_RATE
+from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.corpus import archives, clips, debian_packages
 from denoiser.corpus.debian_packages import Rule
 from denoiser.corpus.manifest import CorpusError, Row, is_clean, make_job, read_records

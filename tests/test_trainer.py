@@ -19,17 +19,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import trainer
 import unet
-from config import (
-    SAMPLE_RATE,
-    Config,
-    DsetConfig,
-    LossConfig,
-    ScheduleConfig,
-    StftConfig,
-    UnetConfig,
-)
+from config import Config, UnetConfig
 from dataset_loader import Mixer
+from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
+from denoiser.data.settings import DsetConfig
 from denoiser.training import metrics
+from denoiser.training.settings import LossConfig, ScheduleConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 

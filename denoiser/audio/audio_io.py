@@ -17,6 +17,7 @@ import numpy as np
 import soundfile as sf
 
 from denoiser.audio import dsp
+from denoiser.checks import UserError
 
 BLOCK_SECONDS = 10.0  # read at once
 FRAME_SECONDS = 0.1  # over which the level is measured
@@ -138,27 +139,27 @@ def open_recording(path: Path) -> Recording:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     if not path.is_file():
-        raise ValueError(f"{path}: not a regular file")
+        raise UserError(f"{path}: not a regular file")
     with path.open("rb") as stream:  # says "permission denied" where libsndfile only fails
         if not stream.read(1):
-            raise ValueError(f"{path}: the file is empty")
+            raise UserError(f"{path}: the file is empty")
     if path.suffix.lower() == ".raw":
-        raise ValueError(f"{path}: headerless audio says neither rate nor format; "
-                         "convert it to WAV first")
+        raise UserError(f"{path}: headerless audio says neither rate nor format; "
+                        "convert it to WAV first")
     try:
         with sf.SoundFile(_native(path)) as file:
             samples = file.frames if file.frames < UNKNOWN_SAMPLES else 0
             promised = _promised_share(file.extra_info)
             size = path.stat().st_size
             if file.frames == 0 and (promised > 1.0 or size > LARGEST_HEADER_BYTES):
-                raise ValueError(f"{path}: no audio can be read from its {size} bytes; was the "
-                                 "recording broken off before its header was written?")
+                raise UserError(f"{path}: no audio can be read from its {size} bytes; was the "
+                                "recording broken off before its header was written?")
             samples = round(samples * promised)
             return Recording(path, file.samplerate, file.channels, samples, file.format,
                              file.subtype)
     except sf.LibsndfileError as error:
-        raise ValueError(f"{path}: not audio that can be read "
-                         f"({error.error_string.strip().rstrip('.')})") from error
+        raise UserError(f"{path}: not audio that can be read "
+                        f"({error.error_string.strip().rstrip('.')})") from error
 
 
 def _promised_share(header_log: str) -> float:
@@ -193,9 +194,9 @@ def read_blocks(recording: Recording) -> Iterator[np.ndarray]:
                 block = file.read(block_samples, "int32" if integer else "float64",
                                   always_2d=True)
             except sf.LibsndfileError as error:
-                raise ValueError(f"{recording.path}: the file is damaged somewhere between "
-                                 f"{done / recording.rate:.0f} and "
-                                 f"{(done + block_samples) / recording.rate:.0f} s") from error
+                raise UserError(f"{recording.path}: the file is damaged somewhere between "
+                                f"{done / recording.rate:.0f} and "
+                                f"{(done + block_samples) / recording.rate:.0f} s") from error
             if len(block) == 0:
                 return
             done += len(block)
@@ -224,8 +225,8 @@ def survey(recording: Recording) -> Survey:
         finite = np.isfinite(block).all(axis=1)
         if not finite.all():
             second = (done + int(np.argmin(finite))) / recording.rate
-            raise ValueError(f"{recording.path}: the file holds NaN or infinite samples, the first "
-                             f"at {second:.3f} s")
+            raise UserError(f"{recording.path}: the file holds NaN or infinite samples, the first "
+                            f"at {second:.3f} s")
         first = block[0] if first is None else first
         constant &= (block == first).all(axis=0)
         for channel, digest in enumerate(digests):
@@ -295,8 +296,8 @@ class Writer:
             self._file = sf.SoundFile(_native(path), "w", rate, channels, output.subtype,
                                       format=output.container)
         except sf.LibsndfileError as error:
-            raise ValueError(f"{path.parent}: no {output.container} file of {channels} channels "
-                             f"at {rate} Hz can be written there") from error
+            raise UserError(f"{path.parent}: no {output.container} file of {channels} channels "
+                            f"at {rate} Hz can be written there") from error
 
     def __enter__(self) -> Writer:
         return self

@@ -7,20 +7,46 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
 import scipy.signal
 import soxr
 
+from denoiser.checks import require
+
 Predict = Callable[[np.ndarray], np.ndarray]
 
+SAMPLE_RATE = 44100  # Hz; the network's rate. Other rates are resampled to it and back.
 STFT_BLOCK = 64  # frames
 HIGHPASS_TRANSITION = 0.25  # from stop to pass band, relative to the cutoff
 
 RESAMPLE_TAIL_SECONDS = 0.005  # of zeros at the end of a resampled stream
 FADE_SHARE = 0.25  # of the context
 ACTIVE_RANGE_DB = 40.0  # below the loudest frame; what is quieter is a pause
+
+
+@dataclass
+class StftConfig:
+    """Short-time Fourier transform; lengths in samples, periodic Hamming window."""
+
+    win_size: int = 2048
+    hop_size: int = 512
+    highpass_hz: float = 0.0  # what lies below is removed before the transform; 0 is nothing
+
+    def __post_init__(self) -> None:
+        require(self.win_size >= 2 and self.win_size % 2 == 0, "stft.win_size",
+                 "an even number of samples", self.win_size)
+        require(0 < self.hop_size <= self.win_size // 2, "stft.hop_size",
+                 "in [1, win_size / 2]", self.hop_size)
+        require(0.0 <= self.highpass_hz < SAMPLE_RATE / 4, "stft.highpass_hz",
+                 f"in [0, {SAMPLE_RATE / 4:g})", self.highpass_hz)
+
+    @property
+    def bins(self) -> int:
+        """Number of frequency bins of one frame."""
+        return self.win_size // 2 + 1
 
 
 def decibels(power_ratio: float) -> float:

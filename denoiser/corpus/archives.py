@@ -21,6 +21,8 @@ from typing import IO
 
 import numpy as np
 
+from denoiser.checks import UserError
+
 ZIP_ENCRYPTED = 1  # bit of an entry's flags
 DRAIN_BYTES = 1 << 16  # that are read at a time and dropped
 ARCHIVE_ERRORS = (tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, EOFError,
@@ -195,7 +197,7 @@ def _read_group(data: memoryview, folder: str) -> Iterator[tuple[str, bytes]]:
     count = struct.unpack_from("<i", header, 36)[0]
     start = header_bytes + count * entry_bytes
     if count < 0 or start > len(data):
-        raise ValueError(f"a group of {len(data)} bytes cannot hold {count} entries")
+        raise UserError(f"a group of {len(data)} bytes cannot hold {count} entries")
     for index in range(count):
         position = header_bytes + index * entry_bytes
         raw_name = bytes(data[position : position + name_bytes]).split(b"\0")[0]

@@ -12,8 +12,9 @@ import scipy.fft
 import soundfile as sf
 import soxr
 
-from config import SAMPLE_RATE, replacing
 from denoiser.audio.audio_io import UNKNOWN_SAMPLES
+from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.files import replacing
 
 Job = tuple[str, bool, str, str]  # what `convert_clip` is given
 BROKEN = "broken"  # the problem of a clip that cannot be decoded; it comes with a `detail`

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from config import CATEGORIES, replacing
+from denoiser.checks import UserError
 from denoiser.corpus.archives import ARCHIVE_ERRORS, CONTAINERS
 from denoiser.corpus.clips import BROKEN, convert_clip
 from denoiser.corpus.manifest import (
@@ -37,6 +37,8 @@ from denoiser.corpus.manifest import (
     remove_others,
     split_by_hash,
 )
+from denoiser.data.settings import CATEGORIES
+from denoiser.files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -122,8 +124,8 @@ def read_recipe(path: Path) -> list[Rule]:
     rules = read_records(path, Rule)
     for rule in rules:
         if rule.category not in CATEGORIES:
-            raise ValueError(f"`category` must be one of {CATEGORIES}. "
-                             f"Received: category={rule.category!r} in {path}")
+            raise UserError(f"`category` must be one of {CATEGORIES}. "
+                            f"Received: category={rule.category!r} in {path}")
     return rules
 
 
@@ -192,7 +194,7 @@ def _unpack_container(path: Path, folder: Path) -> list[tuple[str, Path]]:
         for name, content in CONTAINERS[path.suffix](path.read_bytes()):
             target = folder / name
             if not target.resolve().is_relative_to(folder.resolve()):
-                raise ValueError(f"{name!r} leads out of the container")
+                raise UserError(f"{name!r} leads out of the container")
             if not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(content)
@@ -354,7 +356,7 @@ def join_parts(parts: dict[str, dict[str, Any]], rules: list[Rule]) -> list[Row]
         rule, group = stored["rule"], stored["group"]
         split = rule.split_of(group)
         if split_of.setdefault(group, split) != split:
-            raise ValueError(f"`{group}` must be in one split. Received: {split_of[group]} "
-                             f"and {split}")
+            raise UserError(f"`{group}` must be in one split. Received: {split_of[group]} "
+                            f"and {split}")
         rows.append(make_row(stored, rule.category, rule.licence, split))
     return rows

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from denoiser.checks import UserError
 from denoiser.corpus.manifest import CorpusError, read_records
 
 logger = logging.getLogger(__name__)
@@ -77,11 +78,11 @@ def read_table(path: Path) -> list[RemoteFile]:
     files = read_records(path, RemoteFile)
     for file in files:
         if not re.fullmatch(r"(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})?", file.checksum):
-            raise ValueError(f"`checksum` must be md5:... or sha256:... or empty. "
-                             f"Received: {file.checksum!r} for {file.file} in {path}")
+            raise UserError(f"`checksum` must be md5:... or sha256:... or empty. "
+                            f"Received: {file.checksum!r} for {file.file} in {path}")
         if file.bytes and not file.bytes.isdigit():
-            raise ValueError(f"`bytes` must be a number or empty. Received: {file.bytes!r} for "
-                             f"{file.file} in {path}")
+            raise UserError(f"`bytes` must be a number or empty. Received: {file.bytes!r} for "
+                            f"{file.file} in {path}")
     return files
 
 

@@ -23,9 +23,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from config import CATEGORIES, SPLITS, replacing
+from denoiser.checks import UserError
 from denoiser.corpus.clips import BROKEN, MIN_SOURCE_RATE, Job, convert_clip
 from denoiser.data.audio_index import assign_splits
+from denoiser.data.settings import CATEGORIES, SPLITS
+from denoiser.files import replacing
 
 logger = logging.getLogger(__name__)
 MapClips = Callable[..., Iterable[dict[str, Any]]]
@@ -50,7 +52,7 @@ BATCH_CLIPS = 64  # that are unpacked and converted at a time
 BATCH_BYTES = 1 << 29
 
 
-class CorpusError(ValueError):
+class CorpusError(UserError):
     """What a corpus is made from cannot be had or read; the message is for the user."""
 
 
@@ -92,14 +94,14 @@ def read_records(path: Path, kind: type[Record]) -> list[Record]:
         reader = csv.DictReader(stream)
         expected = [field.name for field in fields(kind)]
         if reader.fieldnames != expected:
-            raise ValueError(f"`{path}` must have the columns {expected}. "
-                             f"Received: {reader.fieldnames}")
+            raise UserError(f"`{path}` must have the columns {expected}. "
+                            f"Received: {reader.fieldnames}")
         rows = list(reader)
     for row in rows:
         if None in row or None in row.values():
             cells = [value for value in row.values() if value is not None]
-            raise ValueError(f"`{path}` must have {len(expected)} cells in each line. "
-                             f"Received: {cells}")
+            raise UserError(f"`{path}` must have {len(expected)} cells in each line. "
+                            f"Received: {cells}")
     return [kind(**row) for row in rows]
 
 

@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from config import SPLITS, DsetConfig, replacing
 from denoiser.corpus.archives import ARCHIVE_ERRORS
 from denoiser.corpus.downloads import RemoteFile, download_all, require_space
 from denoiser.corpus.manifest import CorpusError, Member, split_by_hash
 from denoiser.data.audio_index import find_noise
+from denoiser.data.settings import SPLITS, DsetConfig
+from denoiser.files import replacing
 
 logger = logging.getLogger(__name__)
 Classify = Callable[[str], Member | None]

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import soundfile
 
-from config import CATEGORIES, SPLITS, DsetConfig
 from denoiser.audio.audio_io import UNKNOWN_SAMPLES
+from denoiser.checks import UserError
+from denoiser.data.settings import CATEGORIES, SPLITS, DsetConfig
 
 logger = logging.getLogger(__name__)
 
@@ -132,8 +133,8 @@ def _read_manifest(path: Path) -> list[Clip]:
         rows = list(csv.DictReader(stream))
     wanted = {"file", "category", "seconds", "group", "split", "clean"}
     if not rows or not wanted <= rows[0].keys():
-        raise ValueError(f"`{path}` must be a manifest with the columns {sorted(wanted)}. "
-                         f"Received: {sorted(map(str, rows[0])) if rows else 'no rows'}")
+        raise UserError(f"`{path}` must be a manifest with the columns {sorted(wanted)}. "
+                        f"Received: {sorted(map(str, rows[0])) if rows else 'no rows'}")
     kept = [row for row in rows if row["clean"] == "1"]
     logger.info("%s: %d of %d files are clean enough", path, len(kept), len(rows))
     return [Clip(path.parent / row["file"], row["category"], row["group"], row["split"],
@@ -154,8 +155,8 @@ def find_clips(dset: DsetConfig) -> list[Clip]:
         for folder in getattr(dset, f"path_{category}"):
             clips += _read_folder(Path(folder), category)
     if not clips:
-        raise ValueError("`dset` must name clean audio: no manifest and no folder was given, or "
-                         "none of their files is clean enough.")
+        raise UserError("`dset` must name clean audio: no manifest and no folder was given, or "
+                        "none of their files is clean enough.")
     return clips
 
 
@@ -168,11 +169,11 @@ def _read_noise_info(folder: Path) -> list[NoiseRecording]:
                 names = ast.literal_eval(row["segments"])
                 split = {"val": "validation"}.get(row["split"], row["split"])
                 if split not in SPLITS:
-                    raise ValueError(f"unknown split {split!r}")
+                    raise UserError(f"unknown split {split!r}")
                 files = tuple(folder / row["recording"] / name for name in names)
             except (KeyError, ValueError, SyntaxError, TypeError) as error:
-                raise ValueError(f"`{folder / 'info.csv'}` must have the columns recording, split "
-                                 f"and segments (a list of names). Received: {row}") from error
+                raise UserError(f"`{folder / 'info.csv'}` must have the columns recording, split "
+                                f"and segments (a list of names). Received: {row}") from error
             recordings.append(NoiseRecording(files, folder.name, split))
     return recordings
 
@@ -205,5 +206,5 @@ def find_noise(dset: DsetConfig) -> list[NoiseRecording]:
             found += [NoiseRecording(tuple(files), category, splits[recording])
                       for recording, files in sorted(recordings.items())]
     if not found:
-        raise ValueError("`dset.path_noise` must name at least one folder. Received: []")
+        raise UserError("`dset.path_noise` must name at least one folder. Received: []")
     return found

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from config import CATEGORIES
+from denoiser.data.settings import CATEGORIES
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from config import StftConfig
 from denoiser.audio import dsp
+from denoiser.audio.dsp import StftConfig
 from denoiser.network.tensor_ops import overlap_add
 
 Tensor = Any  # a tensor of whichever backend Keras runs on

@@ -8,7 +8,7 @@ import numpy as np
 import soxr
 from scipy import fft
 
-from config import SAMPLE_RATE
+from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.noise.generator import generate
 from denoiser.noise.parts import BAND_HZ, minimum_phase, to_gain
 from denoiser.noise.ranges import CarrierConfig, GramophoneConfig

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from scipy import fft
 
-from config import SAMPLE_RATE
+from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.noise.parts import (
     CHUNK,
     LEVEL_HZ,

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields
 
+from denoiser.checks import UserError
+
 KINDS = ("gramophone", "film", "tape", "hum")
 THIRD_OCTAVES = 29  # from 32 Hz to 20 kHz
 
@@ -41,19 +43,19 @@ def _check_ranges(group: object, name: str) -> None:
         bounds = getattr(group, item.name)
         if item.metadata.get("range") and not (
                 len(bounds) == 2 and -math.inf < bounds[0] <= bounds[1] < math.inf):
-            raise ValueError(f"`{name}.{item.name}` must be [low, high] with low <= high, both "
+            raise UserError(f"`{name}.{item.name}` must be [low, high] with low <= high, both "
                              f"finite. Received: {bounds}")
         least, most = item.metadata.get("least"), item.metadata.get("most")
         if least is not None and min(bounds, default=least) <= least:
-            raise ValueError(f"`{name}.{item.name}` must be above {least:g}. Received: {bounds}")
+            raise UserError(f"`{name}.{item.name}` must be above {least:g}. Received: {bounds}")
         if most is not None and not 0.0 <= min(bounds) <= max(bounds) <= most:
-            raise ValueError(f"`{name}.{item.name}` must be in [0, {most:g}]. Received: {bounds}")
+            raise UserError(f"`{name}.{item.name}` must be in [0, {most:g}]. Received: {bounds}")
         if item.name.endswith("_per_second") and bounds[0] < 0.0:
-            raise ValueError(f"`{name}.{item.name}` must be at least 0. Received: {bounds}")
+            raise UserError(f"`{name}.{item.name}` must be at least 0. Received: {bounds}")
         if item.name.endswith("_chance") and not 0.0 <= bounds <= 1.0:
-            raise ValueError(f"`{name}.{item.name}` must be in [0, 1]. Received: {bounds}")
+            raise UserError(f"`{name}.{item.name}` must be in [0, 1]. Received: {bounds}")
         if item.name == "spectra_db" and any(len(row) != THIRD_OCTAVES for row in bounds):
-            raise ValueError(f"`{name}.spectra_db` must hold {THIRD_OCTAVES} levels in each row. "
+            raise UserError(f"`{name}.spectra_db` must hold {THIRD_OCTAVES} levels in each row. "
                              f"Received: {[len(row) for row in bounds]}")
 
 
@@ -178,11 +180,11 @@ class CarrierConfig:
 
     def __post_init__(self) -> None:
         if self.kind not in (*KINDS, "mixed"):
-            raise ValueError(f"`noise.kind` must be one of {(*KINDS, 'mixed')}. "
+            raise UserError(f"`noise.kind` must be one of {(*KINDS, 'mixed')}. "
                              f"Received: {self.kind!r}")
         shares = [getattr(self, f"{kind}_share") for kind in KINDS]
         if min(shares) < 0.0 or sum(shares) == 0.0:
-            raise ValueError(f"`noise.*_share` must be at least 0 and not all 0. "
+            raise UserError(f"`noise.*_share` must be at least 0 and not all 0. "
                              f"Received: {shares}")
 
     def share(self, category: str) -> float:

@@ -13,7 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from config import StftConfig
+from denoiser.audio.dsp import StftConfig
+from denoiser.checks import UserError
 from denoiser.data.feeding import MixtureSource, numpy_batches, tf_batches
 from denoiser.network import tensor_dsp
 from denoiser.training.losses import Loss
@@ -67,8 +68,8 @@ def make_workers(strategy: str, batch_size: int) -> SingleWorker | DistributedWo
     if strategy == "none":
         return SingleWorker(batch_size)
     if keras.backend.backend() != "tensorflow":
-        raise ValueError(f"`strategy` must be 'none' on Keras's {keras.backend.backend()} backend. "
-                         f"Received: strategy={strategy!r}")
+        raise UserError(f"`strategy` must be 'none' on Keras's {keras.backend.backend()} backend. "
+                        f"Received: strategy={strategy!r}")
     return DistributedWorkers(strategy, batch_size)
 
 
@@ -129,12 +130,12 @@ class DistributedWorkers:
         self.local_replicas = len(self.strategy.extended.worker_devices)
         resolver = self.strategy.cluster_resolver
         if resolver is not None and resolver.task_type not in (None, "", "worker"):
-            raise ValueError("`TF_CONFIG` must name tasks of the type \"worker\" alone. "
-                             f"Received: {resolver.task_type!r}")
+            raise UserError("`TF_CONFIG` must name tasks of the type \"worker\" alone. "
+                            f"Received: {resolver.task_type!r}")
         self.index = resolver.task_id or 0 if resolver is not None else 0
         if batch_size % self.replicas:
-            raise ValueError(f"`batch_size` must be a multiple of the {self.replicas} devices. "
-                             f"Received: batch_size={batch_size}")
+            raise UserError(f"`batch_size` must be a multiple of the {self.replicas} devices. "
+                            f"Received: batch_size={batch_size}")
         self.batch_size = batch_size
 
     def scope(self) -> contextlib.AbstractContextManager:

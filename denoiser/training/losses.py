@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from config import LOSS_PARTS, SAMPLE_RATE, LossConfig, StftConfig
+from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from denoiser.network import tensor_dsp
+from denoiser.training.settings import LOSS_PARTS, LossConfig
 
 Loss = Callable[[Any, Any], Any]
 

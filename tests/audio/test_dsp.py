@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from config import SAMPLE_RATE
 from denoiser.audio import dsp
+from denoiser.audio.dsp import SAMPLE_RATE
 
 WIN_SIZE, HOP_SIZE = 2048, 512
 TEN_MINUTES = 600 * SAMPLE_RATE

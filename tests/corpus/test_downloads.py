@@ -25,11 +25,13 @@ import pytest
 import soundfile as sf
 
 import prepare_data
-from config import SAMPLE_RATE, DsetConfig, run_main
+from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.command_line import run_main
 from denoiser.corpus import archives, downloads, manifest, public_data
 from denoiser.corpus.downloads import RemoteFile
 from denoiser.corpus.manifest import CorpusError
 from denoiser.data.audio_index import find_clips, find_noise
+from denoiser.data.settings import DsetConfig
 
 needs_zip = pytest.mark.skipif(shutil.which("zip") is None, reason="zip is missing")
 

@@ -7,10 +7,10 @@ import shutil
 import pytest
 from small_corpus import forget_length, write_noise
 
-from config import DsetConfig
 from dataset_loader import Mixer
 from denoiser.data import audio_index
 from denoiser.data.audio_index import NoiseRecording
+from denoiser.data.settings import DsetConfig
 
 
 def test_splits_share_nothing_and_keep_groups_together(dset):

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from small_corpus import ROOT, write_noise
 
-from config import DsetConfig
 from dataset_loader import Mixer
 from denoiser.audio import dsp
 from denoiser.data import stem_cache
+from denoiser.data.settings import DsetConfig
 from denoiser.noise.ranges import CarrierConfig
 
 

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from config import StftConfig
 from denoiser.audio import dsp
+from denoiser.audio.dsp import StftConfig
 from denoiser.network import tensor_dsp
 
 TRANSFORMS = [StftConfig(512, 128), StftConfig(2048, 512), StftConfig(400, 150)]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from carrier_samples import plain_disc, rng, side, tune
 
-from config import SAMPLE_RATE
 from denoiser.audio import dsp
+from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.noise import finder, generator
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from carrier_samples import recorded, rng
 
-from config import SAMPLE_RATE
+from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.noise import fit, generator
 from denoiser.noise.ranges import CarrierConfig
 

@@ -11,7 +11,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from scipy import fft
 
-from config import SAMPLE_RATE, load_config
+from config import load_config
+from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.noise import fit, generator, parts
 from denoiser.noise.ranges import (
     KINDS,

@@ -7,7 +7,7 @@ import pytest
 from carrier_samples import rng
 from scipy import fft
 
-from config import SAMPLE_RATE
+from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.noise import parts
 
 

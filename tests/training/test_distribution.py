@@ -14,8 +14,10 @@ import pytest
 import soundfile
 
 import unet
-from config import LAST_NAME, SAMPLE_RATE, DsetConfig, UnetConfig
+from config import LAST_NAME, UnetConfig
 from dataset_loader import Mixer
+from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.data.settings import DsetConfig
 from denoiser.training import distribution
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,10 +5,11 @@ import pytest
 import scipy.signal
 import tensorflow as tf
 
-from config import LOSS_PARTS, LossConfig, StftConfig
 from denoiser.audio import dsp
+from denoiser.audio.dsp import StftConfig
 from denoiser.network import tensor_dsp
 from denoiser.training import losses
+from denoiser.training.settings import LOSS_PARTS, LossConfig
 
 STFT = StftConfig(512, 128)
 

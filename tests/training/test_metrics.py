@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from config import SAMPLE_RATE
 from denoiser.audio import dsp
+from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.data.mixture import Mixture
 from denoiser.training import metrics
 

@@ -1,0 +1,66 @@
+"""What training draws from, and how it is mixed: the settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from denoiser.checks import require, require_range
+
+CATEGORIES = ("speech", "effects", "music")
+SPLITS = ("train", "validation", "test")
+
+@dataclass
+class MixConfig:
+    """Shares of the categories; they are normalised over the categories that are present."""
+
+    speech: float = 0.6
+    effects: float = 0.2
+    music: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name in CATEGORIES:
+            require(getattr(self, name) >= 0.0, f"dset.mix.{name}", "at least 0",
+                     getattr(self, name))
+
+
+@dataclass
+class DsetConfig:
+    """Where clean audio and noise lie and how they are mixed."""
+
+    path_manifests: list[str] = field(default_factory=list)  # CSV files of prepare_data.py
+    path_speech: list[str] = field(default_factory=list)  # folders
+    path_effects: list[str] = field(default_factory=list)
+    path_music: list[str] = field(default_factory=list)
+    path_noise: list[str] = field(default_factory=lambda: ["data/noise"])
+    mix: MixConfig = field(default_factory=MixConfig)
+    snr_db: list[float] = field(default_factory=lambda: [2.0, 20.0])
+    level_db: list[float] = field(default_factory=lambda: [-6.0, 4.0])
+    noise_db_spread: float = 0.0  # the noise's spectral tilt and peaks vary by this much
+    noise_speed: list[float] = field(default_factory=lambda: [1.0, 1.0])  # of recorded noise
+    share_clean: float = 0.0  # share of items without any noise
+    share_silent: float = 0.0  # share of items that are noise alone
+    share_generated: float = 0.0  # share of items with generated noise
+    share_following: float = 0.0  # share of generated film and tape noise that follows the signal
+    # How old the clean side sounds, the target and the input alike; shares of the items:
+    share_horn: float = 0.0  # thin and resonant, as through a recording horn
+    share_saturated: float = 0.0  # peaks softly flattened
+    share_band_limited: float = 0.0  # low-passed at 3 to 14 kHz
+    reference_dbfs: float | None = None  # RMS to which a mixture is brought before `level_db`
+    cache_items: int = 0  # clean segments and noises that are kept on disk and mixed anew
+    path_cache: str = "data/cache"
+
+    def __post_init__(self) -> None:
+        require_range("dset.snr_db", self.snr_db)
+        require_range("dset.level_db", self.level_db)
+        require_range("dset.noise_speed", self.noise_speed)
+        require(0.25 <= self.noise_speed[0] and self.noise_speed[1] <= 4.0, "dset.noise_speed",
+                 "in [0.25, 4]", self.noise_speed)
+        require(self.reference_dbfs is None or -100.0 <= self.reference_dbfs <= 0.0,
+                 "dset.reference_dbfs", "null or in [-100, 0]", self.reference_dbfs)
+        require(self.cache_items >= 0, "dset.cache_items", "at least 0", self.cache_items)
+        for name in ("share_clean", "share_silent", "share_generated", "share_following",
+                     "share_horn", "share_saturated", "share_band_limited"):
+            require(0.0 <= getattr(self, name) <= 1.0, f"dset.{name}", "in [0, 1]",
+                     getattr(self, name))
+        require(self.share_clean + self.share_silent <= 1.0, "dset.share_silent",
+                 "at most 1 together with `dset.share_clean`", self.share_silent)

@@ -1,0 +1,49 @@
+"""The network's settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from denoiser.checks import require
+
+
+@dataclass
+class UnetConfig:
+    """The two-stage U-Net. The defaults are the published form at depth 3."""
+
+    depth: int = 3  # downsamplings
+    num_tfc: int = 1  # 3x3 convolutions in each dense block
+    num_stages: int = 2
+    use_SAM: bool = True  # noqa: N815 - the published key
+    use_fencoding: bool = True
+    activation: str = "elu"
+    channels: list[int] = field(default_factory=lambda: [32, 64, 64, 128, 128, 256, 512])
+    # Choices beyond the paper, for networks that a CPU can train and run:
+    extractor_kernel: int = 7  # side of the first convolution of each stage
+    fold_bins: int = 1  # the most neighbouring bins that are folded into channels
+    fold_start: int = 0  # bins below stay single; each octave above folds twice as many
+    compression: float = 1.0  # the network sees X |X|^(compression - 1); 1 is the spectrum itself
+    use_floor: bool = False  # it also sees each bin's magnitude and noise floor
+    use_steady: bool = False  # it also sees the steady tones below `fold_start`, with own masks
+    output: str = "spectrum"  # or "mask": Y = X (1 + M), starting from M = 0
+
+    def __post_init__(self) -> None:
+        require(self.depth >= 1, "unet.depth", "at least 1", self.depth)
+        require(self.num_tfc >= 1, "unet.num_tfc", "at least 1", self.num_tfc)
+        require(self.num_stages in (1, 2), "unet.num_stages", "1 or 2", self.num_stages)
+        require(len(self.channels) > self.depth, "unet.channels",
+                 f"a list of more than depth={self.depth} numbers", self.channels)
+        require(min(self.channels) >= 1, "unet.channels", "positive", self.channels)
+        require(self.extractor_kernel >= 1, "unet.extractor_kernel", "at least 1",
+                 self.extractor_kernel)
+        require(self.fold_bins >= 1, "unet.fold_bins", "at least 1", self.fold_bins)
+        powers_of_two = self.fold_bins & (self.fold_bins - 1) == 0
+        require(self.fold_start == 0 or (self.fold_start > 0 and self.fold_start % 2 == 0
+                                          and powers_of_two), "unet.fold_start",
+                 "0, or an even number with `unet.fold_bins` a power of two", self.fold_start)
+        require(0.0 < self.compression <= 1.0, "unet.compression", "in (0, 1]", self.compression)
+        require(self.output in ("spectrum", "mask"), "unet.output", "'spectrum' or 'mask'",
+                 self.output)
+        require(not self.use_steady or (self.output == "mask" and self.fold_start > 0),
+                 "unet.use_steady", "false, unless `unet.output` is 'mask' and `unet.fold_start` "
+                 "is not 0", self.use_steady)
