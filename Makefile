@@ -1,4 +1,4 @@
-# Two commands: `make demo` (or `make demo AUDIO=my_file.wav`) and `make test`.
+# `make demo` (or `make demo AUDIO=my_file.wav`), `make test`, and `make test-all` with the slow tests.
 
 PYTHON ?= $(shell for name in python3.12 python3.13 python3.11 python3 python; do \
 	if $$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; \
@@ -10,7 +10,7 @@ AUDIO ?= examples/noisy.flac
 OUTPUT ?= restored
 export RECORDING := $(value AUDIO)
 
-.PHONY: demo test corpus clean
+.PHONY: demo test test-all corpus clean
 
 demo: $(READY)
 	@mkdir -p "$(OUTPUT)"
@@ -18,6 +18,10 @@ demo: $(READY)
 		inference.spectrogram=true inference.overwrite=true
 
 test: $(READY_TO_TEST)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+
+test-all: $(READY_TO_TEST)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile
 
