@@ -17,19 +17,23 @@ from denoiser.audio.dsp import StftConfig
 from denoiser.checks import require
 from denoiser.command_line import SCHEMA_NAME
 from denoiser.data.settings import DsetConfig
-from denoiser.files import replacing
+from denoiser.jobs import InferenceConfig
 from denoiser.network.settings import UnetConfig
+from denoiser.network.stored import (  # noqa: F401 - names that others take from here
+    BEST_NAME,
+    CONFIG_NAME,
+    NetworkSettings,
+    read_settings,
+    write_settings,
+)
 from denoiser.noise.ranges import CarrierConfig
-from denoiser.restore import InferenceConfig
 from denoiser.training.settings import LossConfig, ScheduleConfig
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 STRATEGIES = ("none", "mirrored", "multi_worker")
 PRETRAINED = Path(__file__).resolve().parent / "pretrained"
-BEST_NAME = "best.weights.h5"
 LAST_NAME = "last.weights.h5"
 HISTORY_NAME = "history.csv"
-CONFIG_NAME = "config.yaml"
 
 
 @dataclass
@@ -101,36 +105,21 @@ def load_config(raw: DictConfig) -> Config:
     return OmegaConf.to_object(raw)
 
 
+def network_settings(cfg: Config) -> NetworkSettings:
+    """Returns what the network that `cfg` describes needs."""
+    return NetworkSettings(cfg.unet, cfg.stft, cfg.dset.reference_dbfs,
+                           cfg.inference.context_seconds)
+
+
 def save_config(cfg: Config, path: Path) -> None:
-    """Writes `cfg` as YAML at `path`, in one step."""
-    with replacing(path) as temporary:
-        temporary.write_text(OmegaConf.to_yaml(OmegaConf.structured(cfg)), encoding="utf-8")
+    """Writes what `cfg` holds other than the defaults as YAML at `path`, in one step."""
+    write_settings(cfg, path)
 
 
-def weights_path(cfg: Config) -> Path:
-    """Returns the weights that inference uses: `weights`, the run's best, or the shipped ones."""
-    if cfg.weights is not None:
-        return Path(cfg.weights)
-    best = Path(cfg.path_experiment) / BEST_NAME
-    return best if best.exists() else PRETRAINED / BEST_NAME
+def read_config(path: Path) -> Config:
+    """Reads what `save_config` wrote.
 
-
-def stored_unet_config(weights: Path) -> tuple[UnetConfig, StftConfig, float | None] | None:
-    """Returns the network, STFT and level settings stored beside `weights`, if there are any."""
-    path = weights.parent / CONFIG_NAME
-    if not path.exists():
-        return None
-    stored = OmegaConf.load(path)
-    # The other settings do not matter here, and may be those of another version.
-    unet, stft = (OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), part))
-                  for kind, part in ((UnetConfig, stored.unet), (StftConfig, stored.stft)))
-    return unet, stft, stored.dset.reference_dbfs
-
-
-def adopt_network(cfg: Config) -> Path:
-    """Returns `weights_path`, and puts the settings stored beside these weights into `cfg`."""
-    weights = weights_path(cfg)
-    stored = stored_unet_config(weights)
-    if stored is not None:
-        cfg.unet, cfg.stft, cfg.dset.reference_dbfs = stored
-    return weights
+    Raises:
+        UserError: The file cannot be understood.
+    """
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), read_settings(path)))

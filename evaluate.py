@@ -14,11 +14,12 @@ import hydra
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from config import adopt_network, load_config
+from config import load_config
 from dataset_loader import Mixer
-from denoiser.backend import load_backend
 from denoiser.command_line import exit_on_user_error, run_main
 from denoiser.files import replacing
+from denoiser.training import metrics
+from inference import Denoiser, choose_network, given_keys
 
 logger = logging.getLogger(__name__)
 
@@ -28,15 +29,12 @@ logger = logging.getLogger(__name__)
 def main(raw: DictConfig) -> None:
     """Denoises the test mixtures and prints what was gained and what was lost."""
     cfg = load_config(raw)
-    weights = adopt_network(cfg)
+    weights, settings = choose_network(cfg, given_keys())
+    cfg.dset.reference_dbfs = settings.reference_dbfs
     mixer = Mixer(cfg.dset, "test", cfg.seg_len_s_val, carrier=cfg.noise)
-    load_backend()
-    import trainer
-    from denoiser.training import metrics
-
-    predict = trainer.load_predict(weights, cfg)
+    denoiser = Denoiser.load(weights, settings, cfg.inference.segment_seconds)
     mixtures = map(mixer.evaluation_item, tqdm(range(cfg.test_items), disable=None))
-    rows = metrics.judge_mixtures(predict, mixtures)
+    rows = metrics.judge_mixtures(denoiser.each, mixtures)
     sections = [f"{weights.name}: {cfg.test_items} mixtures of {cfg.seg_len_s_val:g} s",
                 mixer.describe()]
     if mixer.train_only:

@@ -1,34 +1,167 @@
-"""The one way from a waveform to a restored waveform."""
+"""The one way from a waveform to a restored waveform.
+
+A recording is brought to the level and the sample rate that the network was trained at, cut into
+overlapping segments, denoised, joined and brought back. What the network took away is returned
+beside the recording, so that any share of it can be subtracted.
+"""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
-from denoiser.checks import require
+import numpy as np
+
+from denoiser.audio import dsp
+from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.audio.survey import Survey, as_channels, survey
+from denoiser.checks import UserError
+from denoiser.network.stored import NetworkSettings
+
+SEGMENT_SECONDS = 20.0  # restored in one step; memory grows with it
 
 
-@dataclass
-class InferenceConfig:
-    """What is denoised and how."""
+@dataclass(frozen=True)
+class Restorer:
+    """A network and its settings, as a function of recordings.
 
-    audio: Any = None  # one file or folder name, or a list of them
-    output_dir: str | None = None  # beside the input when absent
-    denoising_strength: float = 1.0
-    segment_seconds: float = 20.0  # new audio in each step; memory grows with it
-    context_seconds: float = 3.0  # audio on both sides that a step sees but does not return
-    overwrite: bool = False
-    spectrogram: bool = False
+    Waveforms are floating point, `(samples,)` or `(samples, channels)`, at any sample rate. Each
+    channel is denoised on its own.
 
-    def __post_init__(self) -> None:
-        require(0.0 <= self.denoising_strength <= 1.0, "inference.denoising_strength",
-                 "in [0, 1]", self.denoising_strength)
-        require(0.01 <= self.segment_seconds < math.inf, "inference.segment_seconds",
-                 "at least 0.01 and finite", self.segment_seconds)
-        require(0.0 <= self.context_seconds < math.inf, "inference.context_seconds",
-                 "at least 0 and finite", self.context_seconds)
-        require(self.audio is None or isinstance(self.audio, str)
-                 or (isinstance(self.audio, list)
-                     and all(isinstance(name, str) for name in self.audio)),
-                 "inference.audio", "a file name or a list of file names", self.audio)
+    Attributes:
+        predict_spectra: The network: takes and returns `(batch, frames, bins, 2)`.
+        settings: What the network needs to work as it was trained.
+        segment_seconds: Length of what is restored in one step.
+    """
+
+    predict_spectra: Callable[[np.ndarray], np.ndarray]
+    settings: NetworkSettings
+    segment_seconds: float = SEGMENT_SECONDS
+
+    def __call__(self, waveform: np.ndarray, sample_rate: int, strength: float = 1.0,
+                 ) -> np.ndarray:
+        """Restores a whole recording.
+
+        Args:
+            waveform: `(samples,)` or `(samples, channels)`, floating point.
+            sample_rate: In Hz.
+            strength: Share of the noise found that is removed, in [0, 1].
+
+        Returns:
+            The restored recording: same shape and type.
+
+        Raises:
+            ValueError: An argument has another form.
+            UserError: The network returned NaN.
+        """
+        waveform = np.asarray(waveform)
+        if len(waveform) == 0:
+            return waveform.copy()
+        return np.concatenate(list(self.stream([waveform], sample_rate, strength,
+                                               survey([as_channels(waveform)], sample_rate))))
+
+    def stream(self, blocks: Iterable[np.ndarray], sample_rate: int, strength: float = 1.0,
+               surveyed: Survey | None = None) -> Iterator[np.ndarray]:
+        """Restores a recording that comes, and goes, in blocks; memory does not grow with it.
+
+        Args:
+            blocks: Waveforms of any length that follow on each other.
+            sample_rate: In Hz.
+            strength: Share of the noise found that is removed, in [0, 1].
+            surveyed: From `survey` of all blocks: then the result is that of `__call__`. When
+                absent, the level is measured on the first segment alone.
+
+        Yields:
+            Each block, restored.
+
+        Raises:
+            ValueError: An argument has another form.
+            UserError: The network returned NaN.
+        """
+        if not 0.0 <= strength <= 1.0:
+            raise ValueError(f"`strength` must be in [0, 1]. Received: strength={strength}")
+        for block, noise in self.separate(blocks, sample_rate, surveyed):
+            yield (block - strength * noise).astype(block.dtype, copy=False)
+
+    def separate(self, blocks: Iterable[np.ndarray], sample_rate: int,
+                 surveyed: Survey | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields each block, and the noise that the network finds in it, in the same form.
+
+        Args and errors are those of `stream`. Channels that are constant hold no noise, and
+        identical channels get identical results.
+        """
+        blocks = iter(blocks)
+        if surveyed is None:
+            blocks, surveyed = self._survey_start(blocks, sample_rate)
+        distinct = surveyed.distinct
+        if not distinct:
+            yield from ((block, np.zeros_like(block)) for block in blocks)
+            return
+        audible = [channel for channel, source in enumerate(surveyed.source) if source >= 0]
+        order = [distinct.index(surveyed.source[channel]) for channel in audible]
+        heard: deque[np.ndarray] = deque()  # blocks that the network has not returned yet
+
+        def hear() -> Iterator[np.ndarray]:
+            for block in blocks:
+                if len(block):
+                    heard.append(block)
+                    yield as_channels(block)[:, distinct].T
+
+        estimate = np.zeros((len(distinct), 0), np.float32)
+        for piece in self._estimates(hear(), sample_rate, surveyed.power):
+            estimate = np.concatenate([estimate, piece], axis=-1)
+            while heard and len(heard[0]) <= estimate.shape[-1]:
+                block = heard.popleft()
+                found, estimate = np.split(estimate, [len(block)], axis=-1)
+                noise = np.zeros_like(as_channels(block))
+                noise[:, audible] = as_channels(block)[:, audible] - found[order].T
+                yield block, noise.reshape(block.shape)
+
+    def each(self, waveforms: np.ndarray) -> np.ndarray:
+        """Restores mono waveforms `(batch, samples)` at 44.1 kHz, each by itself."""
+        return np.stack([self(waveform, SAMPLE_RATE) for waveform in waveforms])
+
+    def _survey_start(self, blocks: Iterator[np.ndarray], sample_rate: int,
+                      ) -> tuple[Iterator[np.ndarray], Survey]:
+        """Measures the level of the first segment; returns all blocks and what is known."""
+        first, samples = [], 0
+        for block in blocks:
+            first.append(block)
+            samples += len(block)
+            if samples >= self.segment_seconds * sample_rate:
+                break
+        known = survey(map(as_channels, first), sample_rate)
+        # A channel that is silent so far, or like another one, need not stay so.
+        every = replace(known, source=tuple(range(len(known.source))))
+        return itertools.chain(first, blocks), every
+
+    def _estimates(self, blocks: Iterable[np.ndarray], sample_rate: int, power: float,
+                   ) -> Iterator[np.ndarray]:
+        """Yields the denoised recording in pieces `(channels, samples)`, float32.
+
+        Together they are at least as long as the blocks `(channels, samples)`. What lies above
+        half the network's sample rate is not in them.
+        """
+        settings, gain = self.settings, 1.0
+        if settings.reference_dbfs is not None and power > 0.0:
+            gain = float(np.sqrt(10.0 ** (settings.reference_dbfs / 10.0) / power))
+        pieces = ((gain * block).astype(np.float32) for block in blocks)
+        pieces = dsp.resample_blocks(pieces, sample_rate, SAMPLE_RATE)
+        pieces = dsp.stream_in_segments(
+            self._predict, pieces, round(self.segment_seconds * SAMPLE_RATE),
+            round(settings.context_seconds * SAMPLE_RATE),
+            settings.stft.hop_size * 2**settings.unet.depth)
+        for piece in dsp.resample_blocks(pieces, SAMPLE_RATE, sample_rate):
+            if not np.isfinite(piece).all():
+                raise UserError("the network returned NaN; are the weights whole?")
+            yield piece / np.float32(gain)
+
+    def _predict(self, waveforms: np.ndarray) -> np.ndarray:
+        """Denoises `(channels, samples)` at the network's rate and level."""
+        stft = self.settings.stft
+        predict = dsp.in_spectral_domain(self.predict_spectra, stft.win_size, stft.hop_size,
+                                         stft.highpass_hz, SAMPLE_RATE)
+        # One channel at a time: memory does not grow with their number.
+        return np.concatenate([predict(channel[None]) for channel in waveforms])

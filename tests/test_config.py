@@ -5,12 +5,11 @@ from hydra import compose, initialize_config_dir
 
 import config
 from config import Config, UnetConfig
-from denoiser import command_line
 from denoiser.audio.dsp import StftConfig
 from denoiser.data.settings import DsetConfig
 from denoiser.files import replacing
+from denoiser.jobs import InferenceConfig
 from denoiser.noise.ranges import FilmConfig
-from denoiser.restore import InferenceConfig
 from denoiser.training.settings import LOSS_PARTS, LossConfig, ScheduleConfig
 
 CONF = str(config.PRETRAINED.parent / "conf")
@@ -55,14 +54,6 @@ def test_loss_group(name):
                                                                                  "snr"}
 
 
-def test_settings_of_another_version_do_not_hide_the_network(tmp_path):
-    cfg = Config(path_experiment=str(tmp_path), unet=UnetConfig(depth=2))
-    config.save_config(cfg, tmp_path / "config.yaml")
-    with (tmp_path / "config.yaml").open("a", encoding="utf-8") as stream:
-        stream.write("setting_of_tomorrow: 1\n")
-    assert config.stored_unet_config(tmp_path / "best.weights.h5")[0] == cfg.unet
-
-
 @pytest.mark.parametrize(("make", "name"), [
     (lambda: UnetConfig(depth=7), "unet.channels"), (lambda: UnetConfig(num_stages=3),
                                                      "unet.num_stages"),
@@ -96,17 +87,6 @@ def test_impossible_values_are_named(make, name):
         make()
 
 
-def test_a_spoilt_config_file_is_answered_in_a_line(tmp_path):
-    (tmp_path / "config.yaml").write_text("unet: [1, 2")
-
-    @command_line.exit_on_user_error
-    def read():
-        config.stored_unet_config(tmp_path / "best.weights.h5")
-
-    with pytest.raises(SystemExit, match=r"error: .*config.yaml.*line"):
-        read()
-
-
 def test_a_failed_write_leaves_what_was_there(tmp_path):
     path = tmp_path / "last.weights.h5"
     path.write_text("old")
@@ -122,18 +102,20 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
-def test_weights_are_chosen_in_order(tmp_path):
-    cfg = Config(path_experiment=str(tmp_path))
-    assert config.weights_path(cfg) == config.PRETRAINED / "best.weights.h5"
-    (tmp_path / "best.weights.h5").touch()
-    assert config.weights_path(cfg) == tmp_path / "best.weights.h5"
-    cfg.weights = "other.weights.h5"
-    assert str(config.weights_path(cfg)) == "other.weights.h5"
-
-
-def test_stored_network_is_read_back(tmp_path):
-    cfg = Config(path_experiment=str(tmp_path), unet=UnetConfig(depth=2, fold_bins=4),
-                 dset=DsetConfig(reference_dbfs=-20.0))
+def test_a_saved_configuration_is_read_back_and_holds_what_differs(tmp_path):
+    cfg = Config(path_experiment="run", unet=UnetConfig(depth=2, channels=[4, 4, 4]), lr=0.5,
+                 inference=InferenceConfig(audio=["a.wav"]), dset=DsetConfig(reference_dbfs=-20.0))
     config.save_config(cfg, tmp_path / "config.yaml")
-    stored = config.stored_unet_config(tmp_path / "best.weights.h5")
-    assert stored == (cfg.unet, cfg.stft, -20.0)
+    assert config.read_config(tmp_path / "config.yaml") == cfg
+    assert (tmp_path / "config.yaml").read_text().splitlines() == [
+        "settings_version: 1", "path_experiment: run", "unet:", "  depth: 2", "  channels:",
+        "  - 4", "  - 4", "  - 4", "dset:", "  reference_dbfs: -20.0", "inference:", "  audio:",
+        "  - a.wav", "lr: 0.5"]
+
+
+def test_the_shipped_settings_are_those_of_the_shipped_configuration():
+    """Network and transform; what it was trained with may be anything."""
+    with initialize_config_dir(CONF, version_base="1.3"):
+        cfg = config.load_config(compose("conf"))
+    shipped = config.read_config(config.PRETRAINED / "config.yaml")
+    assert config.network_settings(shipped) == config.network_settings(cfg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -12,16 +13,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+from audio_samples import write_audio
 from hydra import compose, initialize_config_dir
 from small_corpus import forget_length
 
 import config
 import inference
-from config import BEST_NAME, CONFIG_NAME, Config, UnetConfig
+from config import Config, UnetConfig
 from denoiser.audio import audio_io
 from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
+from denoiser.checks import UserError
 from denoiser.command_line import hydra_arguments
-from denoiser.restore import InferenceConfig
+from denoiser.data.settings import DsetConfig
+from denoiser.jobs import InferenceConfig, Job
+from denoiser.network.stored import BEST_NAME, CONFIG_NAME, NetworkSettings
+from denoiser.restore import Restorer
+from inference import Denoiser
 
 ROOT = Path(inference.__file__).resolve().parent
 ODD_NAMES = ["two words.wav", "a=b.wav", "it's (1) [x] {y}.wav", 'say "hi", Zoe\u0308.wav',
@@ -36,32 +43,22 @@ def halve(audio: np.ndarray) -> np.ndarray:
     return 0.5 * audio
 
 
-def make_network(**changes: object) -> inference.Network:
-    values = {"weights": Path("none.weights.h5"), "unet": UnetConfig(), "stft": StftConfig(),
-              "reference_dbfs": None}
-    return inference.Network(**(values | changes))
+class OnWaveforms(Restorer):
+    """A restorer whose network is a function of waveforms, so that samples can be predicted."""
+
+    def _predict(self, waveforms: np.ndarray) -> np.ndarray:
+        return self.predict_spectra(waveforms)
 
 
-def write_audio(path: Path, seconds: float = 0.5, rate: int = SAMPLE_RATE, channels: int = 1,
-                **kwargs: str) -> np.ndarray:
-    """Writes noisy tones; returns the samples as float64."""
-    rng = np.random.default_rng(3)
-    time_s = np.arange(round(seconds * rate)) / rate
-    audio = np.stack([0.3 * np.sin(2.0 * np.pi * 300.0 * (1 + channel) * time_s)
-                      for channel in range(channels)], axis=-1)
-    audio += 0.02 * rng.standard_normal(audio.shape)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sf.write(path, audio, rate, **kwargs)
-    return audio
-
-
-def run_file(path: Path, predict=halve, network: inference.Network | None = None,
-             **settings: object) -> inference.Job:
+def run_file(path: Path, predict=halve, restorer: Restorer | None = None,
+             network: NetworkSettings | None = None, **settings: object) -> Job:
     """Denoises one file in this process."""
     chosen = InferenceConfig(**settings)
     (job,), failures = inference.plan([path], chosen)
     assert not failures
-    inference.denoise_recording(job, predict, network or make_network(), chosen)
+    network = network or NetworkSettings(context_seconds=chosen.context_seconds)
+    restorer = restorer or OnWaveforms(predict, network, chosen.segment_seconds)
+    inference.denoise_recording(job, restorer, chosen.denoising_strength)
     return job
 
 
@@ -139,55 +136,6 @@ def test_mistyped_arguments(arguments, message):
 # --- Which files ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("strength", "suffix"), [
-    (1.0, ""), (0.5, "_s5"), (0.25, "_s2.5"), (0.0, "_s0"), (-0.0, "_s0"), (0.07, "_s0.7"),
-    (0.1, "_s1"), (0.123456789, "_s1.23456789"), (0.99999999, "_s9.9999999"), (1, ""), (0, "_s0"),
-])
-def test_strength_suffix(strength, suffix):
-    assert inference.strength_suffix(strength) == suffix
-
-
-def test_folders_stand_for_their_recordings(tmp_path):
-    for name in ("b.wav", "a/x.flac", "a/y.MP3", ".hidden.wav", ".trash/z.wav", "b_denoised.wav",
-                 "b_residual_s2.5.wav", "notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"x")
-    folder = str(tmp_path)
-    assert inference.find_recordings(folder) == [
-        tmp_path / "a/x.flac", tmp_path / "a/y.MP3", tmp_path / "b.wav"]
-    # Each file once; a result that is named is meant, unless what it came from is named too.
-    whole = [folder, f"{folder}/b.wav", f"{folder}/b_denoised.wav"]
-    assert inference.find_recordings(whole) == inference.find_recordings(folder)
-    assert inference.find_recordings([f"{folder}/a", f"{folder}/b_denoised.wav"]) == [
-        tmp_path / "a/x.flac", tmp_path / "a/y.MP3", tmp_path / "b_denoised.wav"]
-
-
-@pytest.mark.parametrize("audio", [None, "", [], ["a.wav", ""]])
-def test_no_recording_is_an_error(audio):
-    with pytest.raises(ValueError, match="Usage: python inference.py FILE"):
-        inference.find_recordings(audio)
-
-
-def test_folder_without_recordings_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="holds no recordings"):
-        inference.find_recordings(str(tmp_path))
-
-
-def test_results_are_named_after_the_input(tmp_path):
-    for name in ("take.one.wav", "old.mp3", "loud.AIFF"):
-        write_audio(tmp_path / name)
-    names = {}
-    settings = InferenceConfig(denoising_strength=0.5, spectrogram=True)
-    for path in tmp_path.iterdir():
-        (job,), _ = inference.plan([path], settings)
-        names[path.name] = [result.name for result in job.results]
-    assert names == {
-        "take.one.wav": ["take.one_denoised_s5.wav", "take.one_residual_s5.wav",
-                         "take.one_spectrogram_s5.png"],
-        "old.mp3": ["old_denoised_s5.wav", "old_residual_s5.wav", "old_spectrogram_s5.png"],
-        "loud.AIFF": ["loud_denoised_s5.AIFF", "loud_residual_s5.AIFF", "loud_spectrogram_s5.png"]}
-
-
 def test_results_go_to_the_output_folder(tmp_path):
     write_audio(tmp_path / "a.wav")
     job = run_file(tmp_path / "a.wav", output_dir=str(tmp_path / "new" / "folder"))
@@ -195,33 +143,6 @@ def test_results_go_to_the_output_folder(tmp_path):
     assert job.denoised.parent == tmp_path / "new" / "folder"
     with pytest.raises(ValueError, match="must be a folder"):
         inference.plan([tmp_path / "a.wav"], InferenceConfig(output_dir=str(tmp_path / "a.wav")))
-
-
-def test_two_inputs_with_one_result_are_refused(tmp_path):
-    for name in ("a.wav", "a.mp3", "other/a.wav", "a_denoised.wav"):
-        write_audio(tmp_path / name)
-    with pytest.raises(ValueError, match="both be written to"):
-        inference.plan([tmp_path / "a.wav", tmp_path / "a.mp3"], InferenceConfig())
-    with pytest.raises(ValueError, match="both be written to"):
-        inference.plan([tmp_path / "a.wav", tmp_path / "other/a.wav"],
-                       InferenceConfig(output_dir=str(tmp_path / "out")))
-    with pytest.raises(ValueError, match="would replace a recording"):
-        inference.plan([tmp_path / "a.wav", tmp_path / "a_denoised.wav"],
-                       InferenceConfig(overwrite=True))
-
-
-def test_where_nothing_can_be_written_is_said_before_the_network_loads(tmp_path, monkeypatch):
-    write_audio(tmp_path / "a.wav")
-    (tmp_path / "file").write_bytes(b"")
-    below_a_file = InferenceConfig(output_dir=str(tmp_path / "file/results"))
-    jobs, failures = inference.plan([tmp_path / "a.wav"], below_a_file)
-    assert not jobs and "file is not a folder" in failures[tmp_path / "a.wav"]
-    new = InferenceConfig(output_dir=str(tmp_path / "new/results"))
-    assert len(inference.plan([tmp_path / "a.wav"], new)[0]) == 1
-    # As for anyone but root in a folder of others.
-    monkeypatch.setattr(os, "access", lambda path, mode: not (Path(path) == tmp_path and mode))
-    jobs, failures = inference.plan([tmp_path / "a.wav"], new)
-    assert not jobs and f"no permission for {tmp_path}" in failures[tmp_path / "a.wav"]
 
 
 def test_existing_results_are_kept_unless_asked(tmp_path):
@@ -260,14 +181,6 @@ def test_a_batch_can_be_run_again(tmp_path, monkeypatch):
     assert "exist already" in inference.plan(paths, InferenceConfig())[1][paths[0]]
 
 
-def test_a_name_that_cannot_be_leaves_the_others_alone(tmp_path):
-    write_audio(tmp_path / "a.wav")
-    long = tmp_path / f"{'x' * 300}.wav"
-    paths = inference.find_recordings([str(long), str(tmp_path / "a.wav")])
-    jobs, failures = inference.plan(paths, InferenceConfig())
-    assert [job.recording.path for job in jobs] == [tmp_path / "a.wav"] and list(failures) == [long]
-
-
 def test_a_flac_file_of_unknown_length_is_read_to_its_end(tmp_path):
     for seconds in (0.5, 11.0):  # within a block, and over several
         audio = write_audio(tmp_path / "a.flac", seconds, channels=2)
@@ -276,35 +189,12 @@ def test_a_flac_file_of_unknown_length_is_read_to_its_end(tmp_path):
         np.testing.assert_allclose(sf.read(job.denoised)[0], 0.5 * audio, atol=1e-4)
 
 
-def test_a_header_that_denies_its_audio_is_refused(tmp_path):
-    write_audio(tmp_path / "whole.wav")
-    whole = (tmp_path / "whole.wav").read_bytes()
-    for name, content in (("unfinished.wav", whole[:40] + bytes(4) + whole[44:]),
-                          ("head.wav", whole[:44])):
-        (tmp_path / name).write_bytes(content)
-        _, failures = inference.plan([tmp_path / name], InferenceConfig())
-        assert "no audio can be read" in failures[tmp_path / name]
-
-
 def test_what_never_changes_within_a_tenth_of_a_second_is_denoised(tmp_path):
     audio = np.zeros(4411)
     audio[-1] = 0.5  # each frame over which the level is measured is constant
     sf.write(tmp_path / "a.wav", audio, SAMPLE_RATE)
-    job = run_file(tmp_path / "a.wav", network=make_network(reference_dbfs=-20.0))
+    job = run_file(tmp_path / "a.wav", network=NetworkSettings(reference_dbfs=-20.0))
     np.testing.assert_allclose(sf.read(job.denoised)[0], 0.5 * audio, atol=1e-4)
-
-
-def test_bad_files_are_named(tmp_path):
-    (tmp_path / "empty.wav").write_bytes(b"")
-    (tmp_path / "text.wav").write_text("This is not audio at all. " * 100)
-    (tmp_path / "head.raw").write_bytes(b"12345678")
-    (tmp_path / "folder.wav").mkdir()
-    for name, message in {"gone.wav": "no such file", "empty.wav": "the file is empty",
-                          "text.wav": "not audio", "head.raw": "headerless",
-                          "folder.wav": "not a regular file"}.items():
-        jobs, failures = inference.plan([tmp_path / name], InferenceConfig())
-        assert jobs == []
-        assert message in failures[tmp_path / name] and name in failures[tmp_path / name]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -473,8 +363,8 @@ def test_channels_are_denoised_each_on_its_own(tmp_path):
 
 def test_silent_file_comes_back_as_it_is(tmp_path):
     sf.write(tmp_path / "a.wav", np.full((SAMPLE_RATE, 2), 0.25), SAMPLE_RATE, subtype="PCM_16")
-    network = make_network(reference_dbfs=-20.0)
-    job = run_file(tmp_path / "a.wav", lambda audio: audio + 1.0, network)
+    network = NetworkSettings(reference_dbfs=-20.0)
+    job = run_file(tmp_path / "a.wav", lambda audio: audio + 1.0, network=network)
     np.testing.assert_array_equal(read_native(job.denoised), read_native(tmp_path / "a.wav"))
 
 
@@ -490,7 +380,7 @@ def test_network_hears_the_reference_level(tmp_path, gain):
         heard.append(piece)
         return 0.5 * piece
 
-    job = run_file(tmp_path / "a.wav", predict, make_network(reference_dbfs=-20.0))
+    job = run_file(tmp_path / "a.wav", predict, network=NetworkSettings(reference_dbfs=-20.0))
     active = np.concatenate(heard, axis=-1)[0, -3 * SAMPLE_RATE :]
     assert 10.0 * np.log10(np.mean(active**2)) == pytest.approx(-20.0, abs=0.1)
     np.testing.assert_allclose(sf.read(job.denoised)[0], 0.5 * audio, atol=gain * 1e-6)
@@ -535,7 +425,6 @@ def shipped(tmp_path, tiny_run, monkeypatch) -> Path:
     folder.mkdir()
     for name in (BEST_NAME, CONFIG_NAME):
         (folder / name).write_bytes((tiny_run / name).read_bytes())
-    monkeypatch.setattr(config, "PRETRAINED", folder)
     monkeypatch.setattr(inference, "PRETRAINED", folder)
     return folder
 
@@ -543,42 +432,77 @@ def shipped(tmp_path, tiny_run, monkeypatch) -> Path:
 def test_weights_are_chosen_in_turn(tmp_path, tiny_run, tiny_unet, shipped, caplog):
     caplog.set_level("INFO")
     nowhere = Config(path_experiment=str(tmp_path / "none"))
-    network = inference.choose_network(nowhere, unet_given=False)
-    assert (network.weights, network.unet) == (shipped / BEST_NAME, tiny_unet)
+    weights, settings = inference.choose_network(nowhere)
+    assert (weights, settings.unet) == (shipped / BEST_NAME, tiny_unet)
     assert "shipped with the project" in caplog.text and "depth 2" in caplog.text
-    caplog.clear()
-    network = inference.choose_network(Config(path_experiment=str(tiny_run)), unet_given=True)
-    assert (network.weights, network.unet) == (tiny_run / BEST_NAME, tiny_unet)
+    weights, settings = inference.choose_network(Config(path_experiment=str(tiny_run)))
+    assert (weights, settings.unet) == (tiny_run / BEST_NAME, tiny_unet)
     assert f"best of {tiny_run}" in caplog.text
-    assert "not the unet settings of this call" in caplog.text
     named = Config(path_experiment=str(tmp_path), weights=str(tiny_run / BEST_NAME))
-    assert inference.choose_network(named, unet_given=False).unet == tiny_unet
-    assert inference.choose_network(named, unet_given=True).unet == UnetConfig()
+    assert inference.choose_network(named)[1].unet == tiny_unet
     (tmp_path / "ck.index").write_bytes(b"")
     prefix = Config(path_experiment=str(tmp_path), weights=str(tmp_path / "ck"))
-    assert inference.choose_network(prefix, unet_given=False).unet == UnetConfig()
+    assert inference.choose_network(prefix)[1].unet == UnetConfig()
+
+
+def test_settings_travel_with_weights(tmp_path, tiny_run, tiny_unet, caplog):
+    """Whatever the configuration of the call says, as for the paper's form with its 4 s."""
+    trained = Config(path_experiment=".", unet=tiny_unet, stft=StftConfig(highpass_hz=30.0))
+    trained.dset.reference_dbfs, trained.inference.context_seconds = -23.0, 4.0
+    (tmp_path / BEST_NAME).write_bytes((tiny_run / BEST_NAME).read_bytes())
+    config.save_config(trained, tmp_path / CONFIG_NAME)
+    call = Config(path_experiment=".", weights=str(tmp_path / BEST_NAME))
+    _, settings = inference.choose_network(call)
+    assert settings == NetworkSettings(tiny_unet, StftConfig(highpass_hz=30.0), -23.0, 4.0)
+    assert Denoiser.load(tmp_path).settings == settings
+    # What does not differ may be said again; a shorter context is possible, but not good.
+    _, settings = inference.choose_network(
+        config.Config(path_experiment=".", weights=call.weights, unet=tiny_unet,
+                      inference=InferenceConfig(context_seconds=1.0)),
+        ["unet.depth", "inference.context_seconds", "lr"])
+    assert settings.context_seconds == 1.0
+    assert "less than the 4 s of context" in caplog.text
+
+
+@pytest.mark.parametrize("override", ["unet.depth=3", "unet.channels=[1,2,3,4,5]",
+                                      "stft.highpass_hz=0", "dset.reference_dbfs=null"])
+def test_a_setting_that_cannot_apply_is_refused(tmp_path, shipped, override):
+    config.save_config(dataclasses.replace(
+        config.read_config(shipped / CONFIG_NAME), stft=StftConfig(highpass_hz=20.0),
+        dset=DsetConfig(reference_dbfs=-20.0)), shipped / CONFIG_NAME)
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = config.load_config(compose("conf", [override, f"path_experiment={tmp_path}"]))
+    key = override.partition("=")[0]
+    with pytest.raises(UserError, match=f"`{key}=.*` cannot apply to .*{BEST_NAME}") as caught:
+        inference.choose_network(cfg, [key])
+    assert str(shipped / CONFIG_NAME) in str(caught.value)
 
 
 def test_missing_weights_are_named(tmp_path, shipped):
     for name in ("gone.weights.h5", "gone/checkpoint"):
         with pytest.raises(FileNotFoundError, match="`weights` must be"):
-            inference.choose_network(Config(path_experiment=".", weights=name), unet_given=False)
+            inference.choose_network(Config(path_experiment=".", weights=name))
+        with pytest.raises(FileNotFoundError, match="`weights` must be"):
+            Denoiser.load(name)
+    (shipped / CONFIG_NAME).unlink()
+    with pytest.raises(UserError, match="`settings` must be given: no config.yaml lies beside"):
+        Denoiser.load()
     (shipped / BEST_NAME).unlink()
     with pytest.raises(FileNotFoundError, match="there are no weights"):
-        inference.choose_network(Config(path_experiment=str(tmp_path)), unet_given=False)
+        inference.choose_network(Config(path_experiment=str(tmp_path)))
 
 
-def test_segment_length_does_not_matter(tmp_path, tiny_run, tiny_unet):
-    """Within -60 dB of the signal, the ends included, with a real network."""
-    network = make_network(weights=tiny_run / BEST_NAME, unet=tiny_unet, reference_dbfs=-20.0)
-    predict = inference.make_predict(network)
-    write_audio(tmp_path / "a.wav", 23.0, subtype="FLOAT")
-    results = []
-    for seconds in (5.0, 20.0):
-        job = run_file(tmp_path / "a.wav", predict, network, segment_seconds=seconds,
+def test_program_and_library_restore_alike(tmp_path, tiny_run):
+    """Within -60 dB of the signal, the ends included; whatever the length of the segments."""
+    audio = write_audio(tmp_path / "a.wav", 13.0, 32000, channels=2, subtype="FLOAT")
+    outputs = []
+    for seconds in (4.0, 20.0):
+        denoiser = Denoiser.load(tiny_run, segment_seconds=seconds)
+        job = run_file(tmp_path / "a.wav", restorer=denoiser, denoising_strength=0.5,
                        overwrite=True)
-        results.append(sf.read(job.denoised)[0])
-    error = np.abs(results[0] - results[1]).max() / np.sqrt(np.mean(results[1] ** 2))
+        outputs.append(sf.read(job.denoised)[0])
+        np.testing.assert_allclose(denoiser(audio, 32000, strength=0.5), outputs[-1], atol=1e-6)
+    error = np.abs(outputs[0] - outputs[1]).max() / np.sqrt(np.mean(outputs[1] ** 2))
     assert 20.0 * np.log10(error + 1e-12) < -60.0
 
 
@@ -619,7 +543,7 @@ def test_program_goes_on_past_bad_files(tmp_path, tiny_run):
     # Run again, only the bad ones are left, and each is still told why.
     again = run_program("a.wav", "nan.wav", f"path_experiment={tiny_run}", cwd=tmp_path)
     assert again.returncode == 1 and "a.wav: has its results already" in again.stderr
-    assert "ERROR: nan.wav: the file holds NaN" in again.stderr
+    assert "ERROR: nan.wav: the recording holds NaN" in again.stderr
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

@@ -1,0 +1,219 @@
+"""What `inference.py` is asked to do: which recordings are denoised, and where results go."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from denoiser.audio import audio_io
+from denoiser.checks import UserError, require
+from denoiser.network.stored import NetworkSettings
+from denoiser.restore import SEGMENT_SECONDS
+
+logger = logging.getLogger(__name__)
+
+HEADER_TOLERANCE_SECONDS = 0.1  # MP3 headers are rarely exact
+OWN_RESULT = re.compile(r"(?P<origin>.*)_(denoised|residual)(_s[0-9.]+)?")
+
+
+@dataclass
+class InferenceConfig:
+    """What is denoised and how."""
+
+    audio: Any = None  # one file or folder name, or a list of them
+    output_dir: str | None = None  # beside the input when absent
+    denoising_strength: float = 1.0
+    segment_seconds: float = SEGMENT_SECONDS  # new audio in each step; memory grows with it
+    # Audio on both sides that a step sees but does not return.
+    context_seconds: float = NetworkSettings.context_seconds
+    overwrite: bool = False
+    spectrogram: bool = False
+
+    def __post_init__(self) -> None:
+        require(0.0 <= self.denoising_strength <= 1.0, "inference.denoising_strength",
+                 "in [0, 1]", self.denoising_strength)
+        require(0.01 <= self.segment_seconds < math.inf, "inference.segment_seconds",
+                 "at least 0.01 and finite", self.segment_seconds)
+        require(0.0 <= self.context_seconds < math.inf, "inference.context_seconds",
+                 "at least 0 and finite", self.context_seconds)
+        require(self.audio is None or isinstance(self.audio, str)
+                 or (isinstance(self.audio, list)
+                     and all(isinstance(name, str) for name in self.audio)),
+                 "inference.audio", "a file name or a list of file names", self.audio)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One recording and where its results go."""
+
+    recording: audio_io.Recording
+    denoised: Path
+    residual: Path
+    picture: Path | None
+
+    @property
+    def results(self) -> list[Path]:
+        """All files that the job writes."""
+        return [path for path in (self.denoised, self.residual, self.picture) if path is not None]
+
+
+def find_recordings(audio: str | list[str] | None) -> list[Path]:
+    """Returns the files that were asked for; a folder stands for all recordings in it.
+
+    Args:
+        audio: File or folder names. In folders, hidden files and the results of earlier runs are
+            left out. A file is taken whatever its name is, unless it is named as a result of
+            another one here is: a shell's `*.wav` finds both.
+
+    Returns:
+        Each file once. A name that does not exist is among them.
+
+    Raises:
+        ValueError: Nothing was asked for, or a folder holds no recordings.
+    """
+    names = [audio] if isinstance(audio, str) else audio or []
+    if not names or "" in names:
+        raise UserError("no recording given. Usage: python inference.py FILE... [key=value ...]")
+    found: dict[str, Path] = {}
+    for name in names:
+        path = Path(name)
+        if os.path.isdir(path):  # False also where one may not look: that file is reported later
+            inside = [item for item in sorted(path.rglob("*"))
+                      if item.suffix.lower() in audio_io.AUDIO_ENDINGS and item.is_file()
+                      and not any(part.startswith(".") for part in item.relative_to(path).parts)]
+            recordings = [item for item in inside if not OWN_RESULT.fullmatch(item.stem)]
+            if not recordings:
+                raise UserError(f"{path}: the folder holds no recordings")
+            if len(recordings) < len(inside):
+                logger.info("%s: %d results of earlier runs are left out", path,
+                            len(inside) - len(recordings))
+        else:
+            recordings = [path]
+        for item in recordings:
+            found.setdefault(os.path.abspath(item), item)
+    stems = {os.path.splitext(place)[0] for place in found}
+    results = [place for place in found
+               if (match := OWN_RESULT.fullmatch(os.path.splitext(place)[0]))
+               and match["origin"] in stems]
+    for place in results:
+        logger.info("%s: a result of an earlier run, left out", found.pop(place))
+    return list(found.values())
+
+
+def strength_suffix(strength: float) -> str:
+    """Returns what a result's name says about the strength: `_s5` for 0.5, nothing for 1.
+
+    The digits are those of the shortest decimal that means `strength`, so that no two strengths
+    share a name.
+    """
+    if strength == 1.0:
+        return ""
+    tenths = (Decimal(repr(abs(float(strength)))) * 10).normalize()
+    return f"_s{tenths:f}"
+
+
+def make_job(recording: audio_io.Recording, settings: InferenceConfig) -> Job:
+    """Names the results of one recording."""
+    path = recording.path
+    folder = path.parent if settings.output_dir is None else Path(settings.output_dir)
+    suffix = strength_suffix(settings.denoising_strength)
+    ending = audio_io.output_format(recording, recording.header_samples).ending
+    return Job(recording,
+               folder / f"{path.stem}_denoised{suffix}{ending}",
+               folder / f"{path.stem}_residual{suffix}{ending}",
+               folder / f"{path.stem}_spectrogram{suffix}.png" if settings.spectrogram else None)
+
+
+def _require_writable(folder: Path) -> None:
+    """Raises ValueError where no file can be made in a folder that exists or will be made."""
+    present = folder
+    while not os.path.lexists(present) and present != present.parent:
+        present = present.parent
+    if not present.is_dir():
+        raise UserError(f"{folder}: results cannot be written there, {present} is not a folder")
+    if not os.access(present, os.W_OK | os.X_OK):
+        raise UserError(f"{folder}: results cannot be written there, no permission for {present}")
+
+
+def plan(paths: list[Path], settings: InferenceConfig) -> tuple[list[Job], dict[Path, str]]:
+    """Looks at all files before anything slow begins.
+
+    Args:
+        paths: The recordings.
+        settings: The `inference` settings.
+
+    Returns:
+        What is to be done, and for each file that cannot be done the reason. Of several files
+        those that are done already are neither, so that a batch can be run again.
+
+    Raises:
+        UserError: Two recordings would give the same result, a result would replace a
+            recording, or the output folder is a file.
+    """
+    if settings.output_dir is not None:
+        folder = Path(settings.output_dir)
+        require(folder.is_dir() or not folder.exists(), "inference.output_dir", "a folder",
+                settings.output_dir)
+    jobs, failures = [], {}
+    for path in paths:
+        try:
+            job = make_job(audio_io.open_recording(path), settings)
+            _require_writable(job.denoised.parent)
+            jobs.append(job)
+        except (UserError, OSError) as error:
+            failures[path] = str(error)
+    _refuse_collisions(jobs, paths)
+    if settings.overwrite:
+        return jobs, failures
+    missing = []
+    for job in jobs:
+        present = [str(result) for result in job.results if os.path.lexists(result)]
+        if not present:
+            missing.append(job)
+        elif len(paths) > 1 and _is_done(job):
+            logger.info("%s: has its results already and is left alone", job.recording.path)
+        else:
+            failures[job.recording.path] = (
+                f"{job.recording.path}: {' and '.join(present)} exist already; "
+                "inference.overwrite=true replaces results")
+    return missing, failures
+
+
+def _refuse_collisions(jobs: list[Job], paths: list[Path]) -> None:
+    """Raises UserError where two results have one place, or a result that of a recording."""
+    inputs = {os.path.realpath(path) for path in paths}
+    origins: dict[str, Path] = {}
+    for job in jobs:
+        for result in job.results:
+            place = os.path.realpath(result)
+            if place in inputs:
+                raise UserError(f"{job.recording.path}: its result {result} would replace a "
+                                "recording of this run")
+            if place in origins:
+                raise UserError(f"{origins[place]} and {job.recording.path} would both be "
+                                f"written to {result}; denoise them in two runs, to two folders")
+            origins[place] = job.recording.path
+
+
+def _is_done(job: Job) -> bool:
+    """Whether all results are there, and could be this recording's: not older and as long."""
+    recording = job.recording
+    changed = recording.path.stat().st_mtime
+    if not all(path.is_file() and path.stat().st_mtime >= changed for path in job.results):
+        return False
+    for path in (job.denoised, job.residual):
+        try:
+            result = audio_io.open_recording(path)
+        except (UserError, OSError):
+            return False
+        surplus = abs(result.header_samples - recording.header_samples)
+        if ((result.rate, result.channels) != (recording.rate, recording.channels)
+                or (recording.header_samples and surplus > HEADER_TOLERANCE_SECONDS * result.rate)):
+            return False
+    return True

@@ -1,0 +1,109 @@
+"""Settings that travel with weights: a file beside them says what the network needs.
+
+The file holds what differs from the defaults, and the version of these defaults. A file without
+a version, as earlier releases wrote it, holds everything.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from denoiser.audio.dsp import StftConfig
+from denoiser.checks import UserError
+from denoiser.files import replacing
+from denoiser.network.settings import UnetConfig
+
+BEST_NAME = "best.weights.h5"  # the weights of a run, and of `pretrained/`, that are used
+CONFIG_NAME = "config.yaml"  # the settings beside them
+VERSION_KEY = "settings_version"
+VERSION = 1  # raised when a default changes; older files are then read with the older default
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """What a network needs to work as it was trained.
+
+    Attributes:
+        unet: The network's form.
+        stft: The transform and the high-pass before it.
+        reference_dbfs: RMS level that the network knows recordings at; None is any.
+        context_seconds: Audio on both sides of a segment that the network sees but does not
+            return. It covers the receptive field, and where the noise floor is found.
+    """
+
+    unet: UnetConfig = field(default_factory=UnetConfig)
+    stft: StftConfig = field(default_factory=StftConfig)
+    reference_dbfs: float | None = None
+    context_seconds: float = 3.0
+
+
+# Where each of them stands in a configuration.
+KEYS = {"unet": "unet", "stft": "stft", "reference_dbfs": "dset.reference_dbfs",
+        "context_seconds": "inference.context_seconds"}
+
+
+def write_settings(settings: Any, path: Path) -> None:
+    """Writes what a dataclass of settings holds other than its defaults, as YAML, in one step."""
+    chosen, defaults = (OmegaConf.to_container(OmegaConf.structured(each))
+                        for each in (settings, type(settings)))
+    differing = {VERSION_KEY: VERSION} | _difference(chosen, defaults)
+    with replacing(path) as temporary:
+        temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(differing)), encoding="utf-8")
+
+
+def _difference(chosen: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    different = {}
+    for name, value in chosen.items():
+        if isinstance(value, dict):
+            if inner := _difference(value, defaults[name]):
+                different[name] = inner
+        elif value != defaults[name]:
+            different[name] = value
+    return different
+
+
+def read_settings(path: Path) -> DictConfig:
+    """Reads a file of `write_settings`, or of an earlier release, as it is.
+
+    Raises:
+        UserError: The file is of a later version or is no YAML of settings.
+    """
+    stored = OmegaConf.load(path)
+    if not isinstance(stored, DictConfig):
+        raise UserError(f"{path} must hold settings as `key: value`. Received: {stored!r}")
+    version = stored.pop(VERSION_KEY, 0)
+    if not isinstance(version, int) or version > VERSION:
+        raise UserError(f"{path}: `{VERSION_KEY}` must be at most {VERSION}; the file comes from a "
+                        f"later release. Received: {version!r}")
+    return stored
+
+
+def read_network_settings(weights: Path) -> NetworkSettings | None:
+    """Returns the settings stored beside `weights`, or None where there are none.
+
+    Raises:
+        UserError: The settings cannot be understood; the message names the file.
+    """
+    path = weights.parent / CONFIG_NAME
+    if not path.is_file():
+        return None
+    stored, defaults = read_settings(path), NetworkSettings()
+    found = {}
+    # The other settings do not matter here, and may be those of another release.
+    for name, key in KEYS.items():
+        default = getattr(defaults, name)
+        value = OmegaConf.select(stored, key, default=default)
+        if dataclasses.is_dataclass(default) and value is not default:
+            try:
+                value = OmegaConf.to_object(OmegaConf.merge(default, value))
+            except (OmegaConfBaseException, ValueError) as error:
+                raise UserError(f"{path}: `{key}` cannot be understood: "
+                                f"{str(error).splitlines()[0]}") from error
+        found[name] = value
+    return NetworkSettings(**found)

@@ -1,0 +1,63 @@
+"""Settings beside weights: written short, read whatever release wrote them."""
+
+from __future__ import annotations
+
+import pytest
+from omegaconf import OmegaConf
+
+from config import Config, save_config
+from denoiser.audio.dsp import StftConfig
+from denoiser.checks import UserError
+from denoiser.command_line import exit_on_user_error
+from denoiser.data.settings import DsetConfig
+from denoiser.network.settings import UnetConfig
+from denoiser.network.stored import NetworkSettings, read_network_settings, read_settings
+
+WEIGHTS = "best.weights.h5"
+CFG = Config(path_experiment="run", unet=UnetConfig(depth=2, fold_bins=4),
+             stft=StftConfig(highpass_hz=20.0), dset=DsetConfig(reference_dbfs=-20.0))
+EXPECTED = NetworkSettings(CFG.unet, CFG.stft, -20.0, 3.0)
+
+
+def test_none_are_stored(tmp_path):
+    assert read_network_settings(tmp_path / WEIGHTS) is None
+
+
+def test_what_differs_is_enough(tmp_path):
+    save_config(CFG, tmp_path / "config.yaml")
+    assert read_network_settings(tmp_path / WEIGHTS) == EXPECTED
+    save_config(Config(path_experiment="run"), tmp_path / "config.yaml")
+    assert read_network_settings(tmp_path / WEIGHTS) == NetworkSettings()
+
+
+def test_earlier_releases_stored_everything(tmp_path):
+    OmegaConf.save(OmegaConf.structured(CFG), tmp_path / "config.yaml")
+    assert read_network_settings(tmp_path / WEIGHTS) == EXPECTED
+    assert "settings_version" not in read_settings(tmp_path / "config.yaml")
+
+
+def test_settings_that_came_later_do_not_hide_the_network(tmp_path):
+    save_config(CFG, tmp_path / "config.yaml")
+    with (tmp_path / "config.yaml").open("a", encoding="utf-8") as stream:
+        stream.write("setting_of_tomorrow: 1\n")
+    assert read_network_settings(tmp_path / WEIGHTS) == EXPECTED
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("settings_version: 99", "`settings_version` must be at most 1; .* Received: 99"),
+    ("unet: {deepness: 3}", "`unet` cannot be understood: .*deepness"),
+    ("unet: {depth: 0}", "`unet` cannot be understood: `unet.depth` must be at least 1"),
+    ("unet: 3", "`unet` cannot be understood"),
+    ("[1, 2]", "must hold settings"),
+])
+def test_what_cannot_be_understood_is_named(tmp_path, text, message):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        read_network_settings(tmp_path / WEIGHTS)
+    assert str(tmp_path / "config.yaml") in str(caught.value)
+
+
+def test_spoilt_yaml_is_answered_in_a_line(tmp_path):
+    (tmp_path / "config.yaml").write_text("unet: [1, 2")
+    with pytest.raises(SystemExit, match=r"error: .*config.yaml.*line"):
+        exit_on_user_error(lambda: read_network_settings(tmp_path / WEIGHTS))()

@@ -1,0 +1,120 @@
+"""Which recordings are denoised, and where results go."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from audio_samples import write_audio
+
+from denoiser import jobs
+from denoiser.jobs import InferenceConfig
+
+
+@pytest.mark.parametrize(("strength", "suffix"), [
+    (1.0, ""), (0.5, "_s5"), (0.25, "_s2.5"), (0.0, "_s0"), (-0.0, "_s0"), (0.07, "_s0.7"),
+    (0.1, "_s1"), (0.123456789, "_s1.23456789"), (0.99999999, "_s9.9999999"), (1, ""), (0, "_s0"),
+])
+def test_strength_suffix(strength, suffix):
+    assert jobs.strength_suffix(strength) == suffix
+
+
+def test_folders_stand_for_their_recordings(tmp_path):
+    for name in ("b.wav", "a/x.flac", "a/y.MP3", ".hidden.wav", ".trash/z.wav", "b_denoised.wav",
+                 "b_residual_s2.5.wav", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    folder = str(tmp_path)
+    assert jobs.find_recordings(folder) == [
+        tmp_path / "a/x.flac", tmp_path / "a/y.MP3", tmp_path / "b.wav"]
+    # Each file once; a result that is named is meant, unless what it came from is named too.
+    whole = [folder, f"{folder}/b.wav", f"{folder}/b_denoised.wav"]
+    assert jobs.find_recordings(whole) == jobs.find_recordings(folder)
+    assert jobs.find_recordings([f"{folder}/a", f"{folder}/b_denoised.wav"]) == [
+        tmp_path / "a/x.flac", tmp_path / "a/y.MP3", tmp_path / "b_denoised.wav"]
+
+
+@pytest.mark.parametrize("audio", [None, "", [], ["a.wav", ""]])
+def test_no_recording_is_an_error(audio):
+    with pytest.raises(ValueError, match="Usage: python inference.py FILE"):
+        jobs.find_recordings(audio)
+
+
+def test_folder_without_recordings_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="holds no recordings"):
+        jobs.find_recordings(str(tmp_path))
+
+
+def test_results_are_named_after_the_input(tmp_path):
+    for name in ("take.one.wav", "old.mp3", "loud.AIFF"):
+        write_audio(tmp_path / name)
+    names = {}
+    settings = InferenceConfig(denoising_strength=0.5, spectrogram=True)
+    for path in tmp_path.iterdir():
+        (job,), _ = jobs.plan([path], settings)
+        names[path.name] = [result.name for result in job.results]
+    assert names == {
+        "take.one.wav": ["take.one_denoised_s5.wav", "take.one_residual_s5.wav",
+                         "take.one_spectrogram_s5.png"],
+        "old.mp3": ["old_denoised_s5.wav", "old_residual_s5.wav", "old_spectrogram_s5.png"],
+        "loud.AIFF": ["loud_denoised_s5.AIFF", "loud_residual_s5.AIFF", "loud_spectrogram_s5.png"]}
+
+
+def test_two_inputs_with_one_result_are_refused(tmp_path):
+    for name in ("a.wav", "a.mp3", "other/a.wav", "a_denoised.wav"):
+        write_audio(tmp_path / name)
+    with pytest.raises(ValueError, match="both be written to"):
+        jobs.plan([tmp_path / "a.wav", tmp_path / "a.mp3"], InferenceConfig())
+    with pytest.raises(ValueError, match="both be written to"):
+        jobs.plan([tmp_path / "a.wav", tmp_path / "other/a.wav"],
+                       InferenceConfig(output_dir=str(tmp_path / "out")))
+    with pytest.raises(ValueError, match="would replace a recording"):
+        jobs.plan([tmp_path / "a.wav", tmp_path / "a_denoised.wav"],
+                       InferenceConfig(overwrite=True))
+
+
+def test_where_nothing_can_be_written_is_said_before_the_network_loads(tmp_path, monkeypatch):
+    write_audio(tmp_path / "a.wav")
+    (tmp_path / "file").write_bytes(b"")
+    below_a_file = InferenceConfig(output_dir=str(tmp_path / "file/results"))
+    planned, failures = jobs.plan([tmp_path / "a.wav"], below_a_file)
+    assert not planned and "file is not a folder" in failures[tmp_path / "a.wav"]
+    new = InferenceConfig(output_dir=str(tmp_path / "new/results"))
+    assert len(jobs.plan([tmp_path / "a.wav"], new)[0]) == 1
+    # As for anyone but root in a folder of others.
+    monkeypatch.setattr(os, "access", lambda path, mode: not (Path(path) == tmp_path and mode))
+    planned, failures = jobs.plan([tmp_path / "a.wav"], new)
+    assert not planned and f"no permission for {tmp_path}" in failures[tmp_path / "a.wav"]
+
+
+def test_a_name_that_cannot_be_leaves_the_others_alone(tmp_path):
+    write_audio(tmp_path / "a.wav")
+    long = tmp_path / f"{'x' * 300}.wav"
+    paths = jobs.find_recordings([str(long), str(tmp_path / "a.wav")])
+    planned, failures = jobs.plan(paths, InferenceConfig())
+    assert [job.recording.path for job in planned] == [tmp_path / "a.wav"]
+    assert list(failures) == [long]
+
+
+def test_a_header_that_denies_its_audio_is_refused(tmp_path):
+    write_audio(tmp_path / "whole.wav")
+    whole = (tmp_path / "whole.wav").read_bytes()
+    for name, content in (("unfinished.wav", whole[:40] + bytes(4) + whole[44:]),
+                          ("head.wav", whole[:44])):
+        (tmp_path / name).write_bytes(content)
+        _, failures = jobs.plan([tmp_path / name], InferenceConfig())
+        assert "no audio can be read" in failures[tmp_path / name]
+
+
+def test_bad_files_are_named(tmp_path):
+    (tmp_path / "empty.wav").write_bytes(b"")
+    (tmp_path / "text.wav").write_text("This is not audio at all. " * 100)
+    (tmp_path / "head.raw").write_bytes(b"12345678")
+    (tmp_path / "folder.wav").mkdir()
+    for name, message in {"gone.wav": "no such file", "empty.wav": "the file is empty",
+                          "text.wav": "not audio", "head.raw": "headerless",
+                          "folder.wav": "not a regular file"}.items():
+        planned, failures = jobs.plan([tmp_path / name], InferenceConfig())
+        assert planned == []
+        assert message in failures[tmp_path / name] and name in failures[tmp_path / name]

@@ -1,0 +1,109 @@
+"""Restoring waveforms, with functions in the network's place whose result is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.audio.survey import survey
+from denoiser.checks import UserError
+from denoiser.network.stored import NetworkSettings
+from denoiser.restore import Restorer
+
+SHORT = NetworkSettings(reference_dbfs=-20.0, context_seconds=0.2)
+
+
+def halve(spectra: np.ndarray) -> np.ndarray:
+    """Stands for a network: half of everything is noise."""
+    return 0.5 * spectra
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,), (4000,), (100_000,), (70_000, 1), (70_000, 3)])
+@pytest.mark.parametrize("rate", [SAMPLE_RATE, 48000])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_form_and_type_stay(rng, shape, rate, dtype):
+    audio = np.cumsum(0.01 * rng.standard_normal(shape), axis=0).astype(dtype)
+    before = audio.copy()
+    restored = Restorer(halve, SHORT, 1.0)(audio, rate, strength=0.5)
+    assert restored.shape == audio.shape and restored.dtype == audio.dtype
+    np.testing.assert_array_equal(audio, before)
+    if rate == SAMPLE_RATE and len(audio) > 1:
+        np.testing.assert_allclose(restored, 0.75 * audio, atol=1e-5 * np.abs(audio).max())
+    if len(audio) > 1:
+        np.testing.assert_array_equal(Restorer(halve, SHORT)(audio, rate, strength=0.0), audio)
+
+
+@pytest.mark.parametrize("lengths", [[150_001], [3, 0, 40_000, 90_000, 19_998, 1, 0],
+                                     [500] * 300])
+def test_blocks_of_any_length_give_the_same(rng, lengths):
+    """And as many come out, as long as they went in; only the empty ones are left out."""
+    audio = rng.standard_normal((sum(lengths), 2)).astype(np.float32)
+    audio[:50_000] *= 0.01  # the level of the whole is another one than that of the start
+    restorer = Restorer(lambda spectra: np.maximum(spectra, 0.0), SHORT, 1.0)
+    blocks = np.split(audio, np.cumsum(lengths)[:-1])
+    restored = list(restorer.stream(blocks, SAMPLE_RATE, 0.7, survey(blocks, SAMPLE_RATE)))
+    assert [len(block) for block in restored] == [length for length in lengths if length]
+    np.testing.assert_allclose(np.concatenate(restored),
+                               restorer(audio, SAMPLE_RATE, 0.7), atol=1e-5)
+
+
+def test_a_stream_is_heard_before_it_ends(rng):
+    """The memory of hours is that of a segment, also where nobody knows what comes."""
+    taken = 0
+
+    def endless():
+        nonlocal taken
+        while True:
+            taken += 1
+            yield 0.1 * rng.standard_normal(4410).astype(np.float32)
+
+    stream = Restorer(halve, SHORT, 1.0).stream(endless(), SAMPLE_RATE)
+    for _ in range(100):
+        next(stream)
+    assert taken < 100 + 25
+
+
+def test_a_stream_without_a_survey_is_levelled_by_its_start(rng):
+    heard = []
+
+    def note(spectra):
+        heard.append(spectra)
+        return halve(spectra)
+
+    audio = 1e-3 * rng.standard_normal(2 * SAMPLE_RATE).astype(np.float32)
+    audio[SAMPLE_RATE:] *= 10.0
+    restored = np.concatenate(list(Restorer(note, SHORT, 1.0).stream(
+        np.split(audio, 20), SAMPLE_RATE)))
+    np.testing.assert_allclose(restored, 0.5 * audio, atol=1e-6)
+    # White noise of -20 dBFS has this mean power in each bin of a Hamming window.
+    window_power = np.sum(np.hamming(2049)[:-1] ** 2)
+    level = np.mean(np.sum(heard[0][:, 4:70, 8:-8].astype(np.float64) ** 2, axis=-1))
+    assert 10.0 * np.log10(level / window_power) == pytest.approx(-20.0, abs=0.5)
+
+
+def test_a_channel_that_starts_silent_is_denoised_in_a_stream(rng):
+    audio = rng.standard_normal((3 * SAMPLE_RATE, 2)).astype(np.float32)
+    audio[: 2 * SAMPLE_RATE, 1] = 0.0
+    restored = np.concatenate(list(Restorer(halve, SHORT, 1.0).stream(
+        np.split(audio, 30), SAMPLE_RATE)))
+    np.testing.assert_allclose(restored, 0.5 * audio, atol=1e-4)
+
+
+@pytest.mark.parametrize(("waveform", "strength", "message"), [
+    (np.zeros(100, np.int16), 1.0, "must be floating point"),
+    (np.zeros((2, 3, 4)), 1.0, r"\(samples,\) or \(samples, channels\)"),
+    (np.zeros(100), 1.5, r"`strength` must be in \[0, 1\]"),
+])
+def test_what_cannot_be_restored_is_refused(waveform, strength, message):
+    with pytest.raises(ValueError, match=message):
+        Restorer(halve, SHORT)(waveform, SAMPLE_RATE, strength)
+
+
+def test_numbers_that_are_none_are_named(rng):
+    audio = rng.standard_normal(SAMPLE_RATE)
+    with pytest.raises(UserError, match="the network returned NaN"):
+        Restorer(lambda spectra: spectra * np.nan, SHORT)(audio, SAMPLE_RATE)
+    audio[22050] = np.inf
+    with pytest.raises(UserError, match="the first at 0.500 s"):
+        Restorer(halve, SHORT)(audio, SAMPLE_RATE)
