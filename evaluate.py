@@ -11,15 +11,16 @@ import sys
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from tqdm import tqdm
 
 from config import load_config
 from dataset_loader import Mixer
-from denoiser.command_line import exit_on_user_error, run_main
+from denoiser.command_line import exit_on_user_error, keys_of, run_main
 from denoiser.files import replacing
 from denoiser.training import metrics
-from inference import Denoiser, choose_network, given_keys
+from inference import Denoiser, choose_network
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 def main(raw: DictConfig) -> None:
     """Denoises the test mixtures and prints what was gained and what was lost."""
     cfg = load_config(raw)
-    weights, settings = choose_network(cfg, given_keys())
+    weights, settings = choose_network(cfg, keys_of(HydraConfig.get().overrides.task))
     cfg.dset.reference_dbfs = settings.reference_dbfs
     mixer = Mixer(cfg.dset, "test", cfg.seg_len_s_val, carrier=cfg.noise)
     denoiser = Denoiser.load(weights, settings, cfg.inference.segment_seconds)

@@ -38,7 +38,7 @@ from denoiser.audio import audio_io
 from denoiser.audio.survey import survey
 from denoiser.backend import load_backend
 from denoiser.checks import UserError
-from denoiser.command_line import exit_on_user_error, hydra_arguments, run_main
+from denoiser.command_line import exit_on_user_error, hydra_arguments, keys_of, run_main
 from denoiser.files import WEIGHTS_ENDING, replacing
 from denoiser.jobs import (
     HEADER_TOLERANCE_SECONDS,
@@ -176,17 +176,12 @@ def _refuse_what_cannot_apply(cfg: Config, stored: NetworkSettings, weights: Pat
         dset=dataclasses.replace(cfg.dset, reference_dbfs=stored.reference_dbfs))
     wanted, fixed = OmegaConf.structured(cfg), OmegaConf.structured(trained)
     for key in given:
-        if OmegaConf.select(wanted, key) != OmegaConf.select(fixed, key):
+        belongs = key.startswith(("unet.", "stft.")) or key == KEYS["reference_dbfs"]
+        if belongs and OmegaConf.select(wanted, key) != OmegaConf.select(fixed, key):
             raise UserError(f"`{key}={OmegaConf.select(wanted, key)}` cannot apply to {weights}, "
                             f"which was trained with {OmegaConf.select(fixed, key)} "
                             f"({weights.parent / CONFIG_NAME}). Leave it out, or train a network "
                             "with it")
-
-
-def given_keys() -> set[str]:
-    """Returns the keys that the command line of this program sets."""
-    return {override.split("=")[0].lstrip("+~") for override in
-            HydraConfig.get().overrides.task}
 
 
 # --- Denoising -------------------------------------------------------------------------------
@@ -283,7 +278,7 @@ def denoise(raw: DictConfig) -> None:
     for reason in failures.values():
         tell(reason)
     if jobs:
-        weights, settings = choose_network(cfg, given_keys())
+        weights, settings = choose_network(cfg, keys_of(HydraConfig.get().overrides.task))
         denoiser = Denoiser.load(weights, settings, cfg.inference.segment_seconds)
         failures |= denoise_all(jobs, denoiser, cfg.inference.denoising_strength, tell)
     if len(paths) == 1 and failures:

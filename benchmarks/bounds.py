@@ -31,9 +31,12 @@ from hydra import compose, initialize_config_dir  # noqa: E402
 
 import config  # noqa: E402
 from dataset_loader import Mixer  # noqa: E402
-from denoiser import backend, command_line  # noqa: E402
+from denoiser import command_line  # noqa: E402
 from denoiser.audio import dsp  # noqa: E402
 from denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
+from denoiser.command_line import keys_of  # noqa: E402
+from denoiser.training import metrics  # noqa: E402
+from inference import Denoiser, choose_network  # noqa: E402
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 PRIOR_SMOOTHING = 0.98  # of the decision-directed estimate (Ephraim and Malah 1984, eq. 51)
@@ -97,15 +100,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("overrides", nargs="*", help="settings, as those of evaluate.py")
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = config.load_config(compose("conf", parser.parse_args().overrides))
-    weights = config.adopt_network(cfg)
+        overrides = parser.parse_args().overrides
+        cfg = config.load_config(compose("conf", overrides))
+    weights, settings = choose_network(cfg, keys_of(overrides))
+    cfg.dset.reference_dbfs, cfg.stft = settings.reference_dbfs, settings.stft
     mixer = Mixer(cfg.dset, "test", cfg.seg_len_s_val, carrier=cfg.noise)
-    backend.load_backend()
-    import trainer
-    from denoiser.training import metrics
-
-    predict = trainer.load_predict(weights, cfg)
-
+    denoiser = Denoiser.load(weights, settings)
     win_size, hop_size = cfg.stft.win_size, cfg.stft.hop_size
     lead = dsp.lead_samples(win_size, hop_size)  # as the network gets
 
@@ -124,7 +124,7 @@ def main() -> None:
         spectra = [apply_log_mmse(noisy, noise_power), *apply_ideal_masks(noisy, clean)]
         outputs = [waveform(spectrum, len(item.noisy)) for spectrum in spectra]
         outputs.insert(0, dsp.highpass(item.noisy, cfg.stft.highpass_hz, SAMPLE_RATE))
-        outputs.insert(METHODS.index("network"), predict(item.noisy[None])[0])
+        outputs.insert(METHODS.index("network"), denoiser(item.noisy, SAMPLE_RATE))
         before = metrics.snr_db(item.clean, item.noisy)
         row = [metrics.snr_db(item.clean, output) - before for output in outputs]
         for column, name in (("category", item.category), ("category", "all"),

@@ -7,7 +7,7 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -154,6 +154,11 @@ def is_override(argument: str) -> bool:
     """Whether an argument has the form of a setting: `key=value`, `+key=value` or `~key`."""
     match = OVERRIDE.fullmatch(argument)
     return match is not None and (match["value"] is not None or match["prefix"] == "~")
+
+
+def keys_of(overrides: Iterable[str]) -> set[str]:
+    """Returns the keys that overrides set: `unet.depth` of `+unet.depth=3`."""
+    return {override.split("=")[0].lstrip("+~") for override in overrides}
 
 
 def quote(text: str) -> str:

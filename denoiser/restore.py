@@ -111,6 +111,8 @@ class Restorer:
 
         estimate = np.zeros((len(distinct), 0), np.float32)
         for piece in self._estimates(hear(), sample_rate, surveyed.power):
+            if not np.isfinite(piece).all():
+                raise UserError("the network returned NaN; are the weights whole?")
             estimate = np.concatenate([estimate, piece], axis=-1)
             while heard and len(heard[0]) <= estimate.shape[-1]:
                 block = heard.popleft()
@@ -120,8 +122,15 @@ class Restorer:
                 yield block, noise.reshape(block.shape)
 
     def each(self, waveforms: np.ndarray) -> np.ndarray:
-        """Restores mono waveforms `(batch, samples)` at 44.1 kHz, each by itself."""
-        return np.stack([self(waveform, SAMPLE_RATE) for waveform in waveforms])
+        """Restores mono waveforms `(batch, samples)` at 44.1 kHz, each by itself.
+
+        Nothing is checked: where a network in training returns NaN, so does this.
+        """
+        return np.stack([
+            np.concatenate(list(self._estimates(
+                [waveform[None]], SAMPLE_RATE,
+                survey([waveform[:, None]], SAMPLE_RATE).power)), axis=-1)[0]
+            for waveform in waveforms])
 
     def _survey_start(self, blocks: Iterator[np.ndarray], sample_rate: int,
                       ) -> tuple[Iterator[np.ndarray], Survey]:
@@ -154,8 +163,6 @@ class Restorer:
             round(settings.context_seconds * SAMPLE_RATE),
             settings.stft.hop_size * 2**settings.unet.depth)
         for piece in dsp.resample_blocks(pieces, SAMPLE_RATE, sample_rate):
-            if not np.isfinite(piece).all():
-                raise UserError("the network returned NaN; are the weights whole?")
             yield piece / np.float32(gain)
 
     def _predict(self, waveforms: np.ndarray) -> np.ndarray:
