@@ -1,26 +1,83 @@
 """The notebook runs from top to bottom, as on Colab but for the upload."""
 
+import http.server
+import json
 import subprocess
+import threading
+import urllib.parse
 from pathlib import Path
 
 import nbclient
 import nbformat
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+ADDRESS = "https://github.com/someone/denoiser"
 
 
-def test_notebook_runs_from_top_to_bottom(tmp_path):
-    # A clone, so that the results do not land in this checkout.
-    clone = tmp_path / "denoiser"
-    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+@pytest.fixture
+def clone(tmp_path):
+    """A clone, so that the results do not land in this checkout."""
+    folder = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
+    return folder
+
+
+@pytest.fixture
+def sessions():
+    """What Colab's own server says of a notebook that was opened from GitHub."""
+    opened = urllib.parse.quote(f"{ADDRESS}/blob/main/colab/demo.ipynb", safe="")
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):  # noqa: N802 - the library's name
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps([{"path": f"fileId={opened}"}]).encode())
+
+        def log_message(self, *_):
+            """Nothing on stderr."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/api/sessions"
+        server.shutdown()
+
+
+def run(cells, folder):
     notebook = nbformat.read(ROOT / "colab" / "demo.ipynb", as_version=4)
+    notebook.cells = notebook.cells[cells]
     nbclient.NotebookClient(notebook, timeout=300,
-                            resources={"metadata": {"path": str(clone / "colab")}}).execute()
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+                            resources={"metadata": {"path": str(folder)}}).execute()
+    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
+
+
+def test_notebook_runs_from_top_to_bottom(clone):
+    outputs = run(slice(None), clone / "colab")
     kinds = [kind for output in outputs for kind in output.get("data", {})]
     assert kinds.count("image/png") == 1
     sounds = [output for output in outputs if "<audio" in output.get("data", {}).get(
         "text/html", "")]
     assert len(sounds) == 3
-    assert {path.name for path in (clone / "restored").iterdir()} == {
-        "noisy_denoised.flac", "noisy_residual.flac", "noisy_spectrogram.png"}
+    assert {path.name for path in (clone / "restored").iterdir()} == {"noisy_denoised.wav"}
+
+
+def test_colab_needs_no_address_and_keeps_its_tensorflow(clone, sessions, tmp_path, monkeypatch):
+    """Opened from GitHub, which git finds in this very checkout; pip is only asked what it did."""
+    for key, value in {"COUNT": "2", "KEY_0": f"url.{clone}.insteadOf", "VALUE_0": ADDRESS,
+                       "KEY_1": "protocol.file.allow", "VALUE_1": "always"}.items():
+        monkeypatch.setenv(f"GIT_CONFIG_{key}", value)
+    report = tmp_path / "pip.log"
+    monkeypatch.setenv("PIP_LOG", str(report))
+    content = tmp_path / "content"
+    content.mkdir()
+    notebook = nbformat.read(ROOT / "colab" / "demo.ipynb", as_version=4)
+    (setup,) = [cell for cell in notebook.cells[:4] if cell.cell_type == "code"]
+    setup.source = setup.source.replace("http://172.28.0.12:9000/api/sessions", sessions)
+    assert sessions in setup.source
+    notebook.cells = [setup]
+    nbclient.NotebookClient(notebook, timeout=300,
+                            resources={"metadata": {"path": str(content)}}).execute()
+    assert (content / "denoiser_code" / "inference.py").is_file()
+    asked = report.read_text()
+    assert "soundfile>=" in asked and "tensorboard>=" in asked
+    assert "tensorflow-cpu" not in asked and "tensorflow>=" not in asked
