@@ -92,17 +92,15 @@ FLAGS = frozenset(["--help", "-h", "--hydra-help", "--version", "--resolve", "--
 FLAGS_WITH_VALUE = frozenset(["--cfg", "-c", "--package", "-p", "--config-path", "-cp",
                               "--config-name", "-cn", "--config-dir", "-cd",
                               "--experimental-rerun"])
+FILES_KEY = "inference.audio"
 # Settings whose values are names, to be taken as they are.
-NAME_KEYS = ("inference.audio", "inference.output_dir", "weights", "path_experiment")
+NAME_KEYS = (FILES_KEY, "inference.output_dir", "weights", "path_experiment")
 OVERRIDE = re.compile(r"(?P<prefix>\+{0,2}|~)(?P<key>[A-Za-z_$][\w$./@:-]*)(=(?P<value>.*))?",
                       re.ASCII | re.DOTALL)
 
 
 def hydra_arguments(arguments: list[str], usage: str = "") -> list[str]:
     """Translates the command line into one that Hydra understands.
-
-    What exists as a file is a file. What looks like `key=value` otherwise is a setting, and all
-    else a file that does not exist, which is reported later. After `--` come only files.
 
     Args:
         arguments: The command line without the program's name.
@@ -113,6 +111,28 @@ def hydra_arguments(arguments: list[str], usage: str = "") -> list[str]:
 
     Raises:
         UserError: An option or key does not exist, or files are given in two ways.
+    """
+    files, overrides, flags = _sort_arguments(arguments)
+    other_schema = ("--config-dir", "-cd", "--config-path", "-cp")
+    if not any(flag.startswith(other_schema) for flag in flags):
+        for override in overrides:
+            _check_key(override)
+    if files and FILES_KEY in keys_of(overrides):
+        raise UserError(f"give the files either by their names alone or as {FILES_KEY}=..., "
+                        f"not both. Received: {files[0]!r} and {FILES_KEY}")
+    overrides = [_with_literal_name(override) for override in overrides]
+    if files:
+        overrides.append(f"{FILES_KEY}=[{','.join(map(quote, files))}]")
+    if usage and ("--help" in flags or "-h" in flags):
+        overrides.append(f"hydra.help.header={quote(usage)}")
+    return overrides + flags
+
+
+def _sort_arguments(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """Tells files, overrides and Hydra's flags apart.
+
+    What exists as a file is a file. What looks like `key=value` otherwise is a setting, and all
+    else a file that does not exist, which is reported later. After `--` come only files.
     """
     files, overrides, flags = [], [], []
     rest = iter(arguments)
@@ -135,19 +155,7 @@ def hydra_arguments(arguments: list[str], usage: str = "") -> list[str]:
             overrides.append(argument)
         else:
             files.append(argument)
-    if not any(flag.startswith(("--config-dir", "-cd", "--config-path", "-cp")) for flag in flags):
-        for override in overrides:
-            _check_key(override)
-    if files and any(override.lstrip("+").startswith("inference.audio=")
-                     for override in overrides):
-        raise UserError("give the files either by their names alone or as inference.audio=..., "
-                         f"not both. Received: {files[0]!r} and inference.audio")
-    overrides = [_with_literal_name(override) for override in overrides]
-    if files:
-        overrides.append(f"inference.audio=[{','.join(map(quote, files))}]")
-    if usage and ("--help" in flags or "-h" in flags):
-        overrides.append(f"hydra.help.header={quote(usage)}")
-    return overrides + flags
+    return files, overrides, flags
 
 
 def is_override(argument: str) -> bool:
@@ -194,7 +202,7 @@ def _with_literal_name(override: str) -> str:
         in_quotes = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
         if value.lower() == "null" or in_quotes or "${" in value:
             return override
-        if name == "inference.audio" and value[0] == "[" and value[-1] == "]":
+        if name == FILES_KEY and value[0] == "[" and value[-1] == "]":
             if re.search(r"['\"]", value):
                 return override  # a list in Hydra's own grammar
             names = [item.strip() for item in value[1:-1].split(",")]

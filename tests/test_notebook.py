@@ -65,7 +65,8 @@ def test_notebook_runs_from_top_to_bottom(notebook, clone):
         "noisy_denoised.wav", "noisy_denoised.png"}
 
 
-def test_colab_needs_no_address_and_keeps_its_tensorflow(notebook, clone, sessions, tmp_path, monkeypatch):
+def test_colab_needs_no_address_and_keeps_its_tensorflow(notebook, clone, sessions, tmp_path,
+                                                         monkeypatch):
     """Opened from GitHub, which git finds in this very checkout; pip is only asked what it did."""
     for key, value in {"COUNT": "2", "KEY_0": f"url.{clone}.insteadOf", "VALUE_0": ADDRESS,
                        "KEY_1": "protocol.file.allow", "VALUE_1": "always"}.items():
