@@ -1,0 +1,59 @@
+"""Imports go one way: rooms below, named files above, no circles (`docs/code.md` draws it)."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMANDS = {"train", "inference", "evaluate", "prepare_data", "noise_tools"}
+
+
+def modules() -> dict[str, Path]:
+    """Returns the project's modules, named as they are imported."""
+    paths = [*ROOT.glob("*.py"), *(ROOT / "denoiser").rglob("*.py")]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+            for path in paths}
+
+
+def imported(path: Path, known: set[str]) -> Iterator[str]:
+    """Yields the project's modules that a file imports, also within functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if name in known else node.module for name in names]
+        yield from (name for name in names if name in known)
+
+
+def graph() -> dict[str, set[str]]:
+    found = modules()
+    return {name: set(imported(path, set(found))) for name, path in found.items()}
+
+
+def test_nothing_below_imports_a_named_file():
+    for name, below in graph().items():
+        if name.startswith("denoiser"):
+            assert {other for other in below if not other.startswith("denoiser")} == set(), name
+
+
+def test_there_is_no_circle_of_modules_nor_of_rooms():
+    arrows = graph()
+    assert len(arrows) > 30
+    TopologicalSorter(arrows).prepare()  # raises CycleError
+    rooms: dict[str, set[str]] = {}
+    for name, below in arrows.items():
+        room = ".".join(name.split(".")[:2])
+        rooms.setdefault(room, set()).update(
+            other for other in (".".join(name.split(".")[:2]) for name in below) if other != room)
+    TopologicalSorter(rooms).prepare()
+
+
+def test_commands_are_imported_by_nothing_but_for_the_library_in_inference():
+    for name, below in graph().items():
+        assert below & COMMANDS <= ({"inference"} if name == "evaluate" else set()), name
