@@ -19,7 +19,7 @@ from denoiser.command_line import SCHEMA_NAME
 from denoiser.data.settings import DsetConfig
 from denoiser.files import replacing
 from denoiser.network.settings import UnetConfig
-from denoiser.noise.ranges import CarrierConfig
+from denoiser.noise.carriers import CarrierConfig
 from denoiser.restore import InferenceConfig
 from denoiser.training.settings import LossConfig, ScheduleConfig
 
