@@ -26,7 +26,7 @@ from denoiser.network.stored import (  # noqa: F401 - names that others take fro
     read_settings,
     write_settings,
 )
-from denoiser.noise.ranges import CarrierConfig
+from denoiser.noise.carriers import CarrierConfig
 from denoiser.training.settings import LossConfig, ScheduleConfig
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")

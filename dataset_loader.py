@@ -28,7 +28,7 @@ from denoiser.data.mixture import Mixture
 from denoiser.data.settings import CATEGORIES, SPLITS, DsetConfig
 from denoiser.data.stem_cache import Stem, StemCache, widen
 from denoiser.noise import generator as carrier_noise
-from denoiser.noise.ranges import KINDS, CarrierConfig
+from denoiser.noise.carriers import FOLLOWING_KINDS, KINDS, CarrierConfig
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,6 @@ HORN_QUALITY = (2.0, 10.0)
 DRIVE_DB = (-6.0, 12.0)  # of saturation
 BAND_LIMIT_HZ = (3000.0, 14000.0)
 CUTOFFS_PER_OCTAVE = 40
-FOLLOWING_KINDS = ("film", "tape")
 COLOUR_KNOTS_HZ = 40.0 * 2.0 ** np.arange(10)
 
 

@@ -2,7 +2,7 @@
 
     python noise_tools.py find RECORDING... --output DIR   cuts noise-only stretches into a folder
     python noise_tools.py fit FILE... --output YAML        learns spectrum and clicks from noise
-    python noise_tools.py make --output FILE               writes generated noise
+    python noise_tools.py make --output FILE               writes generated noise (--config YAML)
     python noise_tools.py picture --output PNG             draws recorded and generated noise
 """
 
@@ -11,35 +11,30 @@ from __future__ import annotations
 import argparse
 import csv
 import logging
+import math
 import sys
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from denoiser.audio import audio_io
+from denoiser.audio import audio_io, dsp
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.checks import UserError
-from denoiser.command_line import run_main
+from denoiser.command_line import describe_error, run_main
 from denoiser.files import replacing
-from denoiser.noise.finder import SHORTEST_SECONDS, find_noise_in_blocks
-from denoiser.noise.fit import (
-    CRACKLE_SPREAD_DB,
-    NoiseFit,
-    NoiseMeasures,
-    fit,
-    frame_powers,
-    measure,
-    spectral_distance,
-)
+from denoiser.noise import fit
+from denoiser.noise.carriers import KINDS, CarrierConfig
+from denoiser.noise.finder import SHORTEST_SECONDS, find_noise_segments
 from denoiser.noise.generator import generate
-from denoiser.noise.ranges import KINDS, CarrierConfig
 
 logger = logging.getLogger(__name__)
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".aif", ".aiff")
 WRITTEN = ("WAV", "FLAC", "AIFF")
 REPORT_NAME = "noise_segments.csv"
 BLOCK_SECONDS = 60  # read at a time
@@ -57,7 +52,7 @@ def _find_files(names: list[str]) -> list[Path]:
         path = Path(name)
         if path.is_dir():
             files += sorted(file for file in path.rglob("*")
-                            if file.suffix.lower() in AUDIO_SUFFIXES)
+                            if file.suffix.lower() in audio_io.AUDIO_ENDINGS)
         elif path.is_file():
             files.append(path)
         else:
@@ -76,125 +71,144 @@ def _read_mono(path: Path) -> np.ndarray:
     """A recording's channels, averaged, at 44.1 kHz."""
     recording = audio_io.open_recording(path)
     blocks = [block.mean(axis=1, dtype=np.float32) for block in audio_io.read_blocks(recording)]
-    audio = np.concatenate([np.zeros(0, np.float32), *blocks])
-    return (audio if recording.rate == SAMPLE_RATE
-            else soxr.resample(audio, recording.rate, SAMPLE_RATE))
+    return dsp.resample(np.concatenate([np.zeros(0, np.float32), *blocks]), recording.rate,
+                        SAMPLE_RATE)
 
 
 def _write(path: Path, audio: np.ndarray, rate: int, subtype: str) -> None:
-    """Writes what the name's ending says: WAV, FLAC or AIFF."""
+    """Writes `(samples, channels)` as what the name's ending says: WAV, FLAC or AIFF."""
     container = {".aif": "AIFF"}.get(path.suffix.lower(), path.suffix[1:].upper())
     if container not in WRITTEN:
         raise UserError(f"`--output` must end in .wav, .flac or .aiff. Received: {path}")
+    output = audio_io.Format(container, subtype, path.suffix)
+    with replacing(path) as temporary, audio_io.Writer(temporary, rate, audio.shape[1],
+                                                       output) as stream:
+        stream.write(audio)
+
+
+def _load_carrier(path: Path) -> CarrierConfig:
+    """Reads a file of `conf/noise/`, for instance one that `fit` wrote."""
     try:
-        with replacing(path) as temporary:
-            soundfile.write(temporary, audio, rate, format=container, subtype=subtype)
-    except soundfile.LibsndfileError as error:
-        raise OSError(f"{path} cannot be written: {error}") from error
+        loaded = OmegaConf.load(path)
+        if not OmegaConf.is_dict(loaded):
+            raise UserError("the file must hold settings, `key: value`")
+        return OmegaConf.to_object(OmegaConf.merge(CarrierConfig, loaded))
+    except (UserError, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
+        key = getattr(error, "full_key", None)
+        raise UserError(f"{path}: {f'{key}: ' if key else ''}{describe_error(error)}") from error
 
 
 def _cut(path: Path, folder: Path, arguments: argparse.Namespace) -> list[dict[str, str]]:
     """Writes one recording's noise to `folder` and returns the report's rows."""
+    rows = []
     try:
         with soundfile.SoundFile(path) as stream:
             rate, samples = stream.samplerate, stream.frames
             if samples >= audio_io.UNKNOWN_SAMPLES:
-                raise UserError(f"`{path}` must say in its header how long it is: it does not.")
+                raise UserError("its header must say how long it is: it does not")
             blocks = stream.blocks(BLOCK_SECONDS * rate, dtype="float32", always_2d=True)
-            segments = find_noise_in_blocks(blocks, rate, samples, arguments.min_seconds,
-                                            arguments.min_drop_db)
+            segments = find_noise_segments(blocks, rate, samples, arguments.min_seconds,
+                                           arguments.min_drop_db)
             targets = [folder / f"{path.stem}_seg{number:02d}.flac"
                        for number in range(1, len(segments) + 1)]
             for target in targets:
                 _check_new(target, arguments.overwrite)
             subtype = "PCM_16" if stream.subtype in ("PCM_16", "PCM_S8", "PCM_U8") else "PCM_24"
-            rows = []
             for segment, target in zip(segments, targets, strict=True):
                 first, end = (round(rate * time) for time in (segment.start_seconds,
                                                               segment.end_seconds))
                 stream.seek(first)
-                _write(target, stream.read(end - first, dtype="float32"), rate, subtype)
+                _write(target, stream.read(end - first, always_2d=True), rate, subtype)
                 values = {name: f"{value:.2f}" if isinstance(value, float) else value
                           for name, value in asdict(segment).items()}
                 rows.append({"recording": str(path), "file": target.name} | values)
     except soundfile.LibsndfileError as error:
-        raise UserError(f"`{path}` must be readable audio: {error}") from error
+        raise UserError(f"{path}: not audio that can be read ({error})") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     return rows
+
+
+def _read_report(report: Path) -> list[dict[str, str]]:
+    if not report.exists():
+        return []
+    with report.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _write_report(report: Path, rows: list[dict[str, str]]) -> None:
+    with replacing(report) as temporary, temporary.open("w", newline="",
+                                                        encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, REPORT_COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _check_failures(failed: list[Path], files: list[Path]) -> None:
+    if failed:
+        raise UserError(f"{len(failed)} of {len(files)} recordings failed: "
+                        f"{[str(path) for path in failed]}")
 
 
 def _command_find(arguments: argparse.Namespace) -> None:
     folder = Path(arguments.output)
     files = _find_files(arguments.recordings)
-    stems = [path.stem for path in files]
-    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    twice = sorted(stem for stem, count in Counter(path.stem for path in files).items()
+                   if count > 1)
     if twice:
         raise UserError(f"`recordings` must differ in their names, which name the output. "
                         f"Received twice: {twice}")
     report = folder / REPORT_NAME
-    before: list[dict[str, str]] = []
-    if report.exists():
-        with report.open(newline="", encoding="utf-8") as stream:
-            before = list(csv.DictReader(stream))
-    rows, failed = before, []
+    rows, failed = _read_report(report), []
     for path in files:
         try:
             found = _cut(path, folder, arguments)
-        except ValueError as error:
+        except UserError as error:
             logger.error("%s", error)
-            failed.append(str(path))
+            failed.append(path)
             continue
+        before = {row["file"] for row in rows if row["recording"] == str(path)}
+        for name in before - {row["file"] for row in found}:  # an earlier run found more
+            (folder / name).unlink(missing_ok=True)
         rows = [row for row in rows if row["recording"] != str(path)] + found
-        kept = {row["file"] for row in rows}
-        for row in before:  # an earlier run may have found more
-            if row["recording"] == str(path) and row["file"] not in kept:
-                (folder / row["file"]).unlink(missing_ok=True)
         seconds = sum(float(row["end_seconds"]) - float(row["start_seconds"]) for row in found)
         logger.info("%s: %d stretches, %.1f s of noise", path, len(found), seconds)
-        with replacing(report) as temporary, temporary.open(
-                "w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, REPORT_COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
-    if failed:
-        raise UserError(f"{len(failed)} of {len(files)} recordings failed: {failed}")
+        _write_report(report, rows)
+    _check_failures(failed, files)
     logger.info("%s lists what was taken", report)
 
 
-def _yaml_of_fits(kind: str, names: list[str], fits: list[NoiseFit]) -> str:
+def _yaml_of_fits(kind: str, names: list[str], fits: list[fit.NoiseFit]) -> str:
     """A config file for `conf/noise/`, with the ranges that the fits span."""
-    def span(name: str) -> str:
-        values = np.concatenate([np.atleast_1d(getattr(fitted, name)) for fitted in fits])
-        return f"[{values.min():.3f}, {values.max():.3f}]"
-
-    lines = [f"# Fitted by `python noise_tools.py fit` to {', '.join(names)}.", f"kind: {kind}",
-             f"{kind}:", "  fitted_chance: 1.0", "  tilt_db_per_octave: [-0.5, 0.5]",
-             "  colour_db: [0.0, 2.0]", "  cutoff_hz: [18000.0, 22000.0]",
-             "  spectra_db:  # third octaves from 32 Hz to 20 kHz, dB per Hz"]
-    lines += [f"    - [{', '.join(f'{level:.1f}' for level in fitted.spectrum_db)}]"
-              for fitted in fits]
-    if kind != "tape":
-        lines += [f"  {field_name}: {span(name)}" for field_name, name in (
-            ("crackles_per_second", "crackles_per_second"), ("crackle_db", "crackle_db"),
-            ("crackle_ms", "pulse_ms"), ("clicks_per_second", "clicks_per_second"),
-            ("click_db", "click_db"), ("click_spread_db", "click_spread_db"),
-            ("click_ms", "pulse_ms"))]
-        lines.insert(-4, f"  crackle_spread_db: [{CRACKLE_SPREAD_DB}, {CRACKLE_SPREAD_DB}]")
-    return "\n".join(lines) + "\n"
+    settings = {"fitted_chance": 1.0, "tilt_db_per_octave": [-0.5, 0.5], "colour_db": [0.0, 2.0],
+                "cutoff_hz": [18000.0, 22000.0]}
+    for name, value in fit.ranges(fits).items():
+        if hasattr(getattr(CarrierConfig(), kind), name):  # a tape has no crackle
+            settings[name] = np.round(value, 1 if name == "spectra_db" else 3).tolist()
+    return (f"# Fitted by `python noise_tools.py fit` to {', '.join(names)}.\n"
+            + yaml.safe_dump({"kind": kind, kind: settings}, sort_keys=False,
+                             default_flow_style=None, width=math.inf))
 
 
-def _describe(measures: NoiseMeasures) -> str:
+def _describe(measures: fit.NoiseMeasures) -> str:
     return (f"{measures.level_dbfs:.1f} dBFS, crackle {measures.crackles_per_second:.1f}/s at "
             f"{measures.crackle_db:.0f} dB, clicks {measures.clicks_per_second:.1f}/s at "
             f"{measures.click_db:.0f} dB, kurtosis {measures.kurtosis:.0f}")
 
 
-def _fit_file(path: Path) -> tuple[NoiseFit, NoiseMeasures, int]:
-    """Returns what is learned from a file, what is measured of it, and its length in samples."""
+def _fit_file(path: Path, rng: np.random.Generator) -> fit.NoiseFit:
+    """Returns what is learned from a file, and reports how close generated noise comes to it."""
     audio = _read_mono(path)
     try:
-        return fit(audio, SAMPLE_RATE), measure(audio, SAMPLE_RATE), len(audio)
-    except ValueError as error:
+        goal = fit.measure(audio, SAMPLE_RATE)
+    except UserError as error:
         raise UserError(f"{path}: {error}") from error
+    fitted = fit.fit(goal)
+    trial = fit.measure(fitted.render(len(audio), rng), SAMPLE_RATE)
+    logger.info("%s\n  recorded:  %s\n  generated: %s\n  spectral distance %.1f dB", path,
+                _describe(goal), _describe(trial),
+                fit.spectral_distance(goal.spectrum_db, trial.spectrum_db))
+    return fitted
 
 
 def _command_fit(arguments: argparse.Namespace) -> None:
@@ -204,49 +218,62 @@ def _command_fit(arguments: argparse.Namespace) -> None:
     fits, fitted_names, failed = [], [], []
     for path in files:
         try:
-            fitted, goal, samples = _fit_file(path)
-        except ValueError as error:
+            fits.append(_fit_file(path, np.random.default_rng(arguments.seed)))
+            fitted_names.append(path.name)
+        except UserError as error:
             logger.error("%s", error)
-            failed.append(str(path))
-            continue
-        trial = measure(generate("gramophone", samples, np.random.default_rng(arguments.seed),
-                                 carrier=CarrierConfig(gramophone=fitted.gramophone())),
-                        SAMPLE_RATE)
-        logger.info("%s\n  recorded:  %s\n  generated: %s\n  spectral distance %.1f dB", path,
-                    _describe(goal), _describe(trial),
-                    spectral_distance(goal.spectrum_db, trial.spectrum_db))
-        fits.append(fitted)
-        fitted_names.append(path.name)
-    if not fits:
-        raise UserError(f"all of {len(failed)} recordings failed: {failed}")
-    text = _yaml_of_fits(arguments.kind, fitted_names, fits)
-    if arguments.output:
-        with replacing(Path(arguments.output)) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    else:
-        sys.stdout.write(text)
-    if failed:
-        raise UserError(f"{len(failed)} of {len(files)} recordings failed: {failed}")
+            failed.append(path)
+    if fits:
+        text = _yaml_of_fits(arguments.kind, fitted_names, fits)
+        if arguments.output:
+            with replacing(Path(arguments.output)) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        else:
+            sys.stdout.write(text)
+    _check_failures(failed, files)
 
 
 def _command_make(arguments: argparse.Namespace) -> None:
     path = Path(arguments.output)
     _check_new(path, arguments.overwrite)
-    noise = generate(arguments.kind, round(arguments.seconds * SAMPLE_RATE),
-                     np.random.default_rng(arguments.seed))
+    carrier = _load_carrier(Path(arguments.config)) if arguments.config else CarrierConfig()
+    noise = generate(arguments.kind or carrier.kind, round(arguments.seconds * SAMPLE_RATE),
+                     np.random.default_rng(arguments.seed), carrier=carrier)
     peak = float(np.abs(noise).max())
     if peak > 1.0:
         logger.info("%s: lowered by %.1f dB, so that its clicks fit", path, 20.0 * np.log10(peak))
         noise = noise / peak
-    _write(path, noise, SAMPLE_RATE, "PCM_16")
+    _write(path, noise[:, None], SAMPLE_RATE, "PCM_16")
+
+
+def _draw_panels(panels: list[tuple[str, np.ndarray]]) -> np.ndarray:
+    """Draws spectrograms of titled noises in two columns; returns the pixels."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # delayed: no other command draws
+    from matplotlib.figure import Figure
+
+    rows = -(-len(panels) // 2)
+    figure = Figure(figsize=(9.0, 0.6 + 1.7 * rows), dpi=PICTURE_DPI, layout="constrained")
+    axes = figure.subplots(rows, 2, squeeze=False).ravel()
+    for axis, (title, audio) in zip(axes, panels, strict=False):
+        power = fit.frame_powers(audio, 1024, 512)[:384]
+        level = 10.0 * np.log10(power[::2] + power[1::2] + 1e-12)
+        # Unlike librosa's `specshow`, `imshow` averages what is finer than a pixel.
+        axis.imshow(level, origin="lower", aspect="auto", cmap="magma",
+                    vmin=np.median(level) - 25.0, vmax=np.median(level) + 40.0,
+                    extent=(0.0, len(audio) / SAMPLE_RATE, 0.0, 384 * SAMPLE_RATE / 1024e3))
+        axis.set_title(title, fontsize=8)
+        axis.tick_params(labelsize=7)
+    for axis in axes[len(panels):]:
+        axis.set_visible(False)
+    figure.supxlabel("seconds", fontsize=8)
+    figure.supylabel("kHz", fontsize=8)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
 def _command_picture(arguments: argparse.Namespace) -> None:
-    import matplotlib  # delayed: no other command draws
     from PIL import Image
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
 
     path = Path(arguments.output)
     _check_new(path, arguments.overwrite)
@@ -254,33 +281,14 @@ def _command_picture(arguments: argparse.Namespace) -> None:
     panels = []
     for recording in _find_files(arguments.recordings) if arguments.recordings else []:
         audio = _read_mono(recording)
-        panels.append((f"recorded: {recording.stem}", audio[:samples]))
-        fitted = CarrierConfig(gramophone=fit(audio, SAMPLE_RATE).gramophone())
-        panels.append(("generated, fitted to it",
-                       generate("gramophone", samples, rng, carrier=fitted)))
+        fitted = fit.fit(fit.measure(audio, SAMPLE_RATE))
+        panels += [(f"recorded: {recording.stem}", audio[:samples]),
+                   ("generated, fitted to it", fitted.render(samples, rng))]
     panels += [(f"generated: {arguments.kind}, draw {number}",
                 generate(arguments.kind, samples, rng)) for number in range(1, arguments.draws + 1)]
-    rows = -(-len(panels) // 2)
-    figure, axes = pyplot.subplots(rows, 2, figsize=(9.0, 0.6 + 1.7 * rows), squeeze=False,
-                                   dpi=PICTURE_DPI, layout="constrained")
-    for axis, (title, audio) in zip(axes.ravel(), panels, strict=False):
-        power = frame_powers(audio, 1024, 512)[:, :384].T
-        level = 10.0 * np.log10(power[::2] + power[1::2] + 1e-12)
-        axis.imshow(level, origin="lower", aspect="auto", cmap="magma",
-                    vmin=np.median(level) - 25.0, vmax=np.median(level) + 40.0,
-                    extent=(0.0, len(audio) / SAMPLE_RATE, 0.0, 384 * SAMPLE_RATE / 1024e3))
-        axis.set_title(title, fontsize=8)
-        axis.tick_params(labelsize=7)
-    for axis in axes.ravel()[len(panels):]:
-        axis.set_visible(False)
-    figure.supxlabel("seconds", fontsize=8)
-    figure.supylabel("kHz", fontsize=8)
-    figure.canvas.draw()
-    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
+    picture = Image.fromarray(_draw_panels(panels)).quantize(PICTURE_COLOURS)
     with replacing(path) as temporary:  # noise does not compress: few colours keep it small
-        Image.fromarray(np.ascontiguousarray(pixels)).quantize(PICTURE_COLOURS).save(
-            temporary, format="PNG", optimize=True)
-    pyplot.close(figure)
+        picture.save(temporary, format="PNG", optimize=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -304,7 +312,9 @@ def _parser() -> argparse.ArgumentParser:
     learn.set_defaults(run=_command_fit)
 
     make = commands.add_parser("make", help="write generated noise to a file")
-    make.add_argument("--kind", choices=(*KINDS, "mixed"), default="mixed")
+    make.add_argument("--config", help="YAML file of conf/noise/, for instance one that fit wrote")
+    make.add_argument("--kind", choices=(*KINDS, "mixed"), help="default: that of the file, or "
+                      "mixed")
     make.add_argument("--seconds", type=float, default=30.0)
     make.add_argument("--output", required=True, help="WAV, FLAC or AIFF file")
     make.set_defaults(run=_command_make)

@@ -19,7 +19,7 @@ import numpy as np  # noqa: E402
 
 from denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
 from denoiser.noise import generator  # noqa: E402
-from denoiser.noise.ranges import KINDS  # noqa: E402
+from denoiser.noise.carriers import KINDS  # noqa: E402
 
 logger = logging.getLogger(__name__)
 

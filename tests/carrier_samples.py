@@ -9,7 +9,7 @@ import soundfile
 
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.noise import generator, parts
-from denoiser.noise.ranges import CarrierConfig, GramophoneConfig
+from denoiser.noise.carriers import CarrierConfig, GramophoneConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDED = ROOT / "data" / "noise" / "gramophone"

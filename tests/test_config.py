@@ -9,7 +9,7 @@ from denoiser.audio.dsp import StftConfig
 from denoiser.data.settings import DsetConfig
 from denoiser.files import replacing
 from denoiser.jobs import InferenceConfig
-from denoiser.noise.ranges import FilmConfig
+from denoiser.noise.carriers import FilmConfig
 from denoiser.training.settings import LOSS_PARTS, LossConfig, ScheduleConfig
 
 CONF = str(config.PRETRAINED.parent / "conf")

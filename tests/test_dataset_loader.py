@@ -20,7 +20,7 @@ from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.data import audio_index, feeding
 from denoiser.data.settings import DsetConfig, MixConfig
-from denoiser.noise.ranges import KINDS, CarrierConfig
+from denoiser.noise.carriers import KINDS, CarrierConfig
 
 
 def test_scarce_noise_trains_only_and_is_generated_for_tests(dset):

@@ -10,13 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from carrier_samples import RECORDED, ROOT, rng, side
+from carrier_samples import ROOT, recorded, rng, side
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import noise_tools
+from config import load_config
 from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.checks import UserError
+from denoiser.command_line import USER_ERRORS, describe_error
 from denoiser.noise import fit, generator
-from denoiser.noise.ranges import CarrierConfig
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -47,7 +50,7 @@ def test_find_command_cuts_reports_and_never_overwrites(
         assert rate == SAMPLE_RATE and np.square(wanted).mean() < 1e-3
         assert len(cut) == pytest.approx(
             (float(row["end_seconds"]) - float(row["start_seconds"])) * rate, abs=0.02 * rate)
-    with pytest.raises(ValueError, match="1 of 1 recordings failed"):
+    with pytest.raises(UserError, match="1 of 1 recordings failed"):
         command(monkeypatch, "find", recording, "--output", folder)
     assert "side_seg01.flac" in caplog.text
     with (folder / noise_tools.REPORT_NAME).open(newline="", encoding="utf-8") as stream:
@@ -60,12 +63,14 @@ def test_find_command_cuts_reports_and_never_overwrites(
         assert len(list(csv.DictReader(stream))) == 6
 
 
-def test_find_command_goes_on_past_a_bad_file_and_says_so(tmp_path: Path) -> None:
+def test_find_command_goes_on_past_a_bad_file_and_says_so(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "a_broken.wav").write_bytes(b"RIFF nothing")
     soundfile.write(tmp_path / "b_side.wav", side(), SAMPLE_RATE)
-    result = run("find", tmp_path, "--output", tmp_path / "out")
-    assert result.returncode == 1 and "a_broken.wav" in result.stderr
-    assert "Traceback" not in result.stderr
+    soundfile.write(tmp_path / "c_nan.wav", np.full(SAMPLE_RATE, np.nan), SAMPLE_RATE, "FLOAT")
+    with pytest.raises(UserError, match="2 of 3 recordings failed.*a_broken.wav.*c_nan.wav"):
+        command(monkeypatch, "find", tmp_path, "--output", tmp_path / "out")
+    assert all(name in caplog.text for name in ("a_broken.wav", "c_nan.wav: the recording must"))
     assert len(list((tmp_path / "out").glob("b_side_seg*.flac"))) == 3
 
 
@@ -75,19 +80,66 @@ def test_commands_answer_mistakes_in_a_line(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_fit_command_writes_a_config_that_generates(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fit, "FIT_ROUNDS", 2)
-    recording = RECORDED / "vinyl1_runoff.flac"
-    for kind in ("gramophone", "film", "tape"):
-        target = tmp_path / f"{kind}.yaml"
-        command(monkeypatch, "fit", recording, "--kind", kind, "--output", target)
-        carrier = OmegaConf.to_object(OmegaConf.merge(
-            OmegaConf.structured(CarrierConfig), OmegaConf.load(target)))
-        assert carrier.kind == kind and len(getattr(carrier, kind).spectra_db) == 1
-        assert np.isfinite(generator.generate(kind, 1000, rng(), carrier=carrier)).all()
-    with pytest.raises(ValueError, match="gramophone.yaml"):
-        command(monkeypatch, "fit", recording, "--output", tmp_path / "gramophone.yaml")
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four seconds of a disc."""
+    path = tmp_path_factory.mktemp("recorded") / "disc.flac"
+    soundfile.write(path, recorded("vinyl1_runoff")[:4 * SAMPLE_RATE], SAMPLE_RATE)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["gramophone", "film", "tape"])
+def test_fit_command_writes_a_config_that_make_renders(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recording: Path, kind: str) -> None:
+    monkeypatch.setattr(fit, "FIT_ROUNDS", 1)
+    target, sound = tmp_path / "mine.yaml", tmp_path / "mine.wav"
+    command(monkeypatch, "fit", recording, "--kind", kind, "--output", target)
+    with pytest.raises(UserError, match="mine.yaml"):
+        command(monkeypatch, "fit", recording, "--output", target)
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):  # as `train.py` reads it
+        composed = compose("conf", ["path_experiment=run", "noise=mine",
+                                    f"hydra.searchpath=[file://{_search_path(target)}]"])
+    carrier = load_config(composed).noise
+    assert carrier.kind == kind and len(getattr(carrier, kind).spectra_db) == 1
+    command(monkeypatch, "make", "--config", target, "--seconds", "2", "--output", sound)
+    made, _ = soundfile.read(sound)
+    wanted = generator.generate(kind, len(made), rng(0), carrier=carrier)
+    np.testing.assert_allclose(made, wanted / max(1.0, np.abs(wanted).max()), atol=2.0**-15)
+    command(monkeypatch, "make", "--config", target, "--kind", "hum", "--seconds", "2",
+            "--output", sound, "--overwrite")  # a kind in the call wins
+    assert not np.allclose(soundfile.read(sound)[0], made, atol=1e-3)
+
+
+def _search_path(target: Path) -> Path:
+    """A folder in which Hydra finds `target` as an option of `noise`."""
+    group = target.parent / "conf" / "noise"
+    group.mkdir(parents=True)
+    (group / target.name).write_text(target.read_text())
+    return group.parent
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    (b"kind: gramophon\n", "noise.kind"),
+    (b"gramophone: {click_db: [3.0, 1.0]}\n", "noise.gramophone.click_db"),
+    (b"gramophone: {clicks_db: [3.0, 5.0]}\n", "clicks_db"),
+    (b"gramophone: {click_db: loud}\n", "click_db"),
+    (b"kind: ${missing}\n", "missing"),
+    (b"- kind\n", "settings"),
+    (b"just words\n", "just words"),
+    (b"kind: [film\n", "line 2"),
+    (b"RIFF\xff\xfe\x00", "utf-8"),
+    (None, "No such file"),
+])
+def test_make_tells_of_a_bad_config_in_a_line(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, words: str) -> None:
+    config = tmp_path / "bad.yaml"
+    if content is not None:
+        config.write_bytes(content)
+    with pytest.raises(USER_ERRORS, match=words) as caught:
+        command(monkeypatch, "make", "--config", config, "--output", tmp_path / "bad.wav")
+    message = describe_error(caught.value)
+    assert "bad.yaml" in message and "\n" not in message
+    assert not (tmp_path / "bad.wav").exists()
 
 
 def test_make_and_picture_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,25 +149,26 @@ def test_make_and_picture_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert rate == SAMPLE_RATE and len(audio) == 3 * SAMPLE_RATE and np.abs(audio).max() < 1.0
     command(monkeypatch, "make", "--seconds", "1", "--output", tmp_path / "mixed.WAV")
     assert soundfile.info(tmp_path / "mixed.WAV").format == "WAV"
-    with pytest.raises(ValueError, match=r"must end in .*mixed.mp3"):
+    with pytest.raises(UserError, match=r"must end in .*mixed.mp3"):
         command(monkeypatch, "make", "--seconds", "1", "--output", tmp_path / "mixed.mp3")
     monkeypatch.setattr(fit, "FIT_ROUNDS", 1)
     command(monkeypatch, "picture", sound, "--kind", "film", "--output", picture)
     assert picture.read_bytes()[:4] == b"\x89PNG" and picture.stat().st_size < 300_000
-    with pytest.raises(ValueError, match="film.png"):
+    with pytest.raises(UserError, match="film.png"):
         command(monkeypatch, "picture", "--kind", "film", "--output", picture)
 
 
 def test_fit_command_goes_on_past_a_bad_file_and_says_so(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recording: Path,
+        caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(fit, "FIT_ROUNDS", 1)
     soundfile.write(tmp_path / "a_short.wav", np.ones(100), SAMPLE_RATE)
     target = tmp_path / "mine.yaml"
-    with pytest.raises(ValueError, match="1 of 2 recordings failed.*a_short.wav"):
-        command(monkeypatch, "fit", tmp_path / "a_short.wav", RECORDED / "vinyl1_runoff.flac",
+    with pytest.raises(UserError, match="1 of 2 recordings failed.*a_short.wav"):
+        command(monkeypatch, "fit", tmp_path / "a_short.wav", recording,
                 "--output", target)
     assert "samples" in caplog.text
     assert len(OmegaConf.load(target).gramophone.spectra_db) == 1
-    with pytest.raises(ValueError, match="all of 1 recordings failed"):
+    with pytest.raises(UserError, match="1 of 1 recordings failed"):
         command(monkeypatch, "fit", tmp_path / "a_short.wav", "--output", tmp_path / "none.yaml")
     assert not (tmp_path / "none.yaml").exists()

@@ -6,9 +6,11 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import librosa
 import numpy as np
-from scipy import fft
+from scipy import ndimage
 
+from denoiser.checks import UserError, require
 from denoiser.noise.fit import frame_powers
 from denoiser.noise.parts import to_gain
 
@@ -24,7 +26,7 @@ STEADY_BASS_DB = 5.0  # and its bass this close
 LINE_DB = 3.0  # what always stands this far above its neighbours is hum or buzz
 SILENCE_DBFS = -96.0  # below this nothing was recorded
 LONGEST_GAP = 3  # slots
-SHORTEST_SECONDS = 0.75  # of a stretch: as much as `noise_fit.measure` needs
+SHORTEST_SECONDS = 0.75  # of a stretch: as much as `fit.measure` needs
 LOWEST_RATE = 4000  # Hz
 HIGHEST_HUM_HZ = 1200.0
 LINE_REACH = 12  # neighbours in bins on each side
@@ -43,6 +45,7 @@ class NoiseSegment:
 
 
 def _frame_size(sample_rate: int) -> int:
+    """The power of two that is closest to 46 ms, in samples."""
     return 2 ** round(np.log2(0.046 * sample_rate))
 
 
@@ -57,111 +60,132 @@ def _slot_powers(blocks: Iterable[np.ndarray], sample_rate: int) -> np.ndarray:
     bins = min(int(JUDGED_HZ[-1] / sample_rate * size), size // 2) + 1
     powers, rest = [np.zeros((0, bins), np.float32)], None
     for block in blocks:
+        if not np.isfinite(block).all():
+            raise UserError("the recording must be finite: it holds NaN or infinite samples")
         rest = block if rest is None else np.concatenate([rest, block])
         count = (len(rest) - length) // (step * hop) + 1
         if count < 1:
             continue
         piece = rest[:(count - 1) * step * hop + length]
-        frames = sum(frame_powers(channel, size, hop)[:, :bins] for channel in piece.T)
-        windows = np.lib.stride_tricks.sliding_window_view(frames, SLOT_FRAMES, axis=0)[::step]
-        powers.append(np.median(windows, axis=-1) / (np.log(2.0) * piece.shape[1]))
+        frames = sum(frame_powers(channel, size, hop)[:bins] for channel in piece.T)
+        windows = librosa.util.frame(frames, frame_length=SLOT_FRAMES, hop_length=step)
+        powers.append(np.median(windows, axis=1).T / (np.log(2.0) * piece.shape[1]))
         rest = rest[count * step * hop:]
     return np.concatenate(powers) + 1e-20
 
 
+def _without_hum(powers: np.ndarray, frequency_hz: np.ndarray) -> np.ndarray:
+    """Lowers the lines that always stand above their neighbours, below 1.2 kHz, to these."""
+    usual = np.quantile(powers, 0.1, axis=0)
+    around = np.quantile(librosa.util.frame(np.pad(usual, LINE_REACH, mode="edge"),
+                                            frame_length=2 * LINE_REACH + 1, hop_length=1),
+                         0.3, axis=0)
+    line = (usual > to_gain(2.0 * LINE_DB) * around) & (frequency_hz < HIGHEST_HUM_HZ)
+    return np.where(line, powers * around / usual, powers)
+
+
 @dataclass(frozen=True)
 class _Slots:
-    """What is judged of each slot, in dB."""
+    """What is judged of each slot, in dB; bands are half octaves."""
 
+    sample_rate: int
+    samples: int  # of the recording
     level: np.ndarray  # (slots,), re full scale
     bass: np.ndarray  # (slots,)
-    bands: np.ndarray  # (slots, half octaves)
-    flatness: np.ndarray  # (slots, half octaves), 0: flat
+    bands: np.ndarray  # (bands, slots)
+    flatness: np.ndarray  # (slots,), 0: flat; mean of all bands but the least flat: it may hum
+    least_flatness: np.ndarray  # (slots,), of these bands
 
     @classmethod
-    def of(cls, powers: np.ndarray, sample_rate: int) -> _Slots:
-        """Judges the spectra of `_slot_powers`; lines that always stand are levelled as hum."""
+    def judge(cls, powers: np.ndarray, sample_rate: int, samples: int) -> _Slots:
+        """Judges the spectra of `_slot_powers`."""
         size = _frame_size(sample_rate)
-        frequency = fft.rfftfreq(size, 1.0 / sample_rate)[:powers.shape[1]]
-        usual = np.quantile(powers, 0.1, axis=0)
-        around = np.quantile(np.lib.stride_tricks.sliding_window_view(
-            np.pad(usual, LINE_REACH, mode="edge"), 2 * LINE_REACH + 1), 0.3, axis=-1)
-        line = (usual > to_gain(2.0 * LINE_DB) * around) & (frequency < HIGHEST_HUM_HZ)
-        powers = np.where(line, powers * around / usual, powers)
-        sums, means, logs = [], [], []
+        frequency = librosa.fft_frequencies(sr=sample_rate, n_fft=size)[:powers.shape[1]]
+        spectra = _without_hum(powers, frequency).astype(np.float64).T
         edges = JUDGED_HZ[1] * 2.0 ** (0.5 * np.arange(9))
-        for low, high in itertools.pairwise(edges):
-            band = powers[:, (frequency >= low) & (frequency < high)].astype(np.float64)
-            if high < 0.45 * sample_rate:
-                sums.append(band.sum(axis=1))
-                means.append(np.log(band.mean(axis=1)))
-                logs.append(np.log(band).mean(axis=1))
-        decibel = 10.0 / np.log(10.0)
-        bass = powers[:, (frequency >= JUDGED_HZ[0]) & (frequency < JUDGED_HZ[1])].sum(axis=1)
-        return cls(level=10.0 * np.log10(2.0 * np.sum(sums, axis=0) / size),
-                   bass=10.0 * np.log10(bass), bands=decibel * np.transpose(means),
-                   flatness=decibel * np.transpose(np.subtract(logs, means)))
+        bands = [spectra[(frequency >= low) & (frequency < high)]
+                 for low, high in itertools.pairwise(edges[edges < 0.45 * sample_rate])]
+        flatness = _decibels(np.sort([librosa.feature.spectral_flatness(
+            S=band, power=1.0, amin=1e-30)[0] for band in bands], axis=0))
+        bass = spectra[(frequency >= JUDGED_HZ[0]) & (frequency < JUDGED_HZ[1])]
+        return cls(sample_rate, samples,
+                   level=_decibels(2.0 * sum(band.sum(axis=0) for band in bands) / size),
+                   bass=_decibels(bass.sum(axis=0)),
+                   bands=_decibels(np.stack([band.mean(axis=0) for band in bands])),
+                   flatness=flatness[1:].mean(axis=0), least_flatness=flatness[1])
 
-
-def _runs(mask: np.ndarray) -> list[tuple[int, int]]:
-    """First and last index of each run of true values."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
-    return [(int(first), int(end) - 1) for first, end in edges.reshape(-1, 2)]
-
-
-def _choose(powers: np.ndarray, sample_rate: int, samples: int, min_seconds: float,
-            min_drop_db: float) -> list[NoiseSegment]:
-    """Picks the noise among a recording's slots."""
-    if not len(powers):
-        return []
-    slots = _Slots.of(powers, sample_rate)
-    sorted_flatness = np.sort(slots.flatness, axis=1)[:, 1:]  # one half octave may hold hum
-    flatness = sorted_flatness.mean(axis=1)
-    step = SLOT_FRAMES // 2 * (_frame_size(sample_rate) // 2)
-
-    def span(first: int, last: int) -> tuple[float, float]:
+    def span_seconds(self, run: slice) -> tuple[float, float]:
         """A run's time; half a slot at each end may hold some of its neighbour, and is left."""
-        start = 0 if first == 0 else (first + 1) * step
-        end = samples if last == len(flatness) - 1 else (last + 1) * step
-        return start / sample_rate, end / sample_rate
+        step = SLOT_FRAMES // 2 * (_frame_size(self.sample_rate) // 2)
+        start = 0 if run.start == 0 else (run.start + 1) * step
+        end = self.samples if run.stop == len(self.level) else run.stop * step
+        return start / self.sample_rate, end / self.sample_rate
 
-    def long_runs(mask: np.ndarray) -> list[slice]:
-        return [slice(first, last + 1) for first, last in _runs(mask)
-                if np.subtract(*span(first, last)) <= -min_seconds
-                and np.median(flatness[first:last + 1]) >= RUN_FLATNESS_DB]
+    def long_runs(self, mask: np.ndarray, min_seconds: float) -> list[slice]:
+        """Runs of true values that are long and, as a whole, flat enough."""
+        return [run for run in _runs(mask)
+                if np.subtract(*self.span_seconds(run)) <= -min_seconds
+                and np.median(self.flatness[run]) >= RUN_FLATNESS_DB]
 
+
+def _decibels(power: np.ndarray) -> np.ndarray:
+    return 10.0 * np.log10(power)
+
+
+def _runs(mask: np.ndarray) -> list[slice]:
+    """The runs of true values."""
+    return [run for run, in ndimage.find_objects(ndimage.label(mask)[0])]
+
+
+def _is_usual(slots: _Slots, flat: np.ndarray, floor_db: float) -> tuple[np.ndarray, np.ndarray]:
+    """Where the flat slots are like the quietest noise; and each slot's distance from it in dB."""
+    noise = flat & (slots.level < floor_db + STEADY_DB)
+    noise &= slots.bass < np.quantile(slots.bass[noise], 0.2) + STEADY_BASS_DB
+    usual = np.median(slots.bands[:, noise], axis=1, keepdims=True)
+    change = np.sqrt(np.mean(np.square(slots.bands - usual), axis=0))
+    return noise & (change < SLOT_CHANGE_DB), change
+
+
+def _fill_gaps(noise: np.ndarray, flat: np.ndarray) -> np.ndarray:
+    """Adds short flat gaps between noise: dense crackle lifts a slot or two."""
+    filled = noise.copy()
+    for gap in _runs(~noise):
+        inside = gap.start > 0 and gap.stop < len(noise)
+        if inside and gap.stop - gap.start <= LONGEST_GAP and flat[gap].all():
+            filled[gap] = True
+    return filled
+
+
+def _describe(slots: _Slots, run: slice, loudness_db: float) -> NoiseSegment:
+    at_start, at_end = run.start == 0, run.stop == len(slots.level)
+    place = ("whole" if at_start and at_end else "run-in" if at_start
+             else "run-out" if at_end else "pause")
+    level_db = float(np.median(slots.level[run]))
+    return NoiseSegment(*slots.span_seconds(run), place, level_db, loudness_db - level_db,
+                        float(np.median(slots.flatness[run])))
+
+
+def _choose(slots: _Slots, min_seconds: float, min_drop_db: float) -> list[NoiseSegment]:
+    """Picks the noise among a recording's slots."""
     audible = slots.level > SILENCE_DBFS
-    flat = ((flatness >= SLOT_FLATNESS_DB) & audible
-            & (sorted_flatness[:, 0] >= BAND_FLATNESS_DB))
-    runs = long_runs(flat)
+    flat = (audible & (slots.flatness >= SLOT_FLATNESS_DB)
+            & (slots.least_flatness >= BAND_FLATNESS_DB))
+    runs = slots.long_runs(flat, min_seconds)
     if not runs:
         return []
-    floor = min(float(np.median(slots.level[run])) for run in runs)
-    noise = flat & (slots.level < floor + STEADY_DB)
-    noise &= slots.bass < np.quantile(slots.bass[noise], 0.2) + STEADY_BASS_DB
-    change = np.sqrt(np.mean(np.square(slots.bands - np.median(slots.bands[noise], axis=0)),
-                             axis=1))
-    noise &= change < SLOT_CHANGE_DB
-    for first, last in _runs(~noise):  # dense crackle lifts a slot or two
-        inside = 0 < first and last < len(noise) - 1 and last - first < LONGEST_GAP
-        noise[first:last + 1] |= inside and bool(flat[first:last + 1].all())
-    program = slots.level[~noise & audible]
-    loudness = float(np.quantile(program, 0.75)) if len(program) else np.inf
-    if loudness < floor + min_drop_db:
+    floor_db = min(float(np.median(slots.level[run])) for run in runs)
+    noise, change_db = _is_usual(slots, flat, floor_db)
+    noise = _fill_gaps(noise, flat)
+    programme_db = slots.level[~noise & audible]
+    loudness_db = float(np.quantile(programme_db, 0.75)) if len(programme_db) else np.inf
+    if loudness_db < floor_db + min_drop_db:
         return []
-    segments = []
-    for run in long_runs(noise):
-        if np.median(change[run]) > RUN_CHANGE_DB:
-            continue
-        place = {(True, True): "whole", (True, False): "run-in", (False, True): "run-out"}.get(
-            (run.start == 0, run.stop == len(flatness)), "pause")
-        level = float(np.median(slots.level[run]))
-        segments.append(NoiseSegment(*span(run.start, run.stop - 1), place, level,
-                                     loudness - level, float(np.median(flatness[run]))))
-    return segments
+    return [_describe(slots, run, loudness_db) for run in slots.long_runs(noise, min_seconds)
+            if np.median(change_db[run]) <= RUN_CHANGE_DB]
 
 
-def find_noise_segments(audio: np.ndarray, sample_rate: int, min_seconds: float = SHORTEST_SECONDS,
+def find_noise_segments(blocks: Iterable[np.ndarray], sample_rate: int, samples: int,
+                        min_seconds: float = SHORTEST_SECONDS,
                         min_drop_db: float = 6.0) -> list[NoiseSegment]:
     """Finds stretches that hold noise alone: run-in and run-out grooves, pauses.
 
@@ -170,25 +194,7 @@ def find_noise_segments(audio: np.ndarray, sample_rate: int, min_seconds: float 
     recording's lowest steady level are taken, if the rest of the recording is louder.
 
     Args:
-        audio: Float array `(samples,)` or `(samples, channels)`.
-        sample_rate: Samples per second.
-        min_seconds: Shortest stretch.
-        min_drop_db: How far noise must lie below the louder part of the rest.
-
-    Returns:
-        The stretches in order; none when there are none.
-    """
-    audio = audio.reshape(len(audio), -1)
-    return find_noise_in_blocks([audio], sample_rate, len(audio), min_seconds, min_drop_db)
-
-
-def find_noise_in_blocks(blocks: Iterable[np.ndarray], sample_rate: int, samples: int,
-                         min_seconds: float = SHORTEST_SECONDS, min_drop_db: float = 6.0,
-                         ) -> list[NoiseSegment]:
-    """Does what `find_noise_segments` does for a recording that is read piece by piece.
-
-    Args:
-        blocks: Float arrays `(samples, channels)` of any length, in order.
+        blocks: The recording, piece by piece: float arrays `(samples, channels)` of any length.
         sample_rate: Samples per second.
         samples: Length of all blocks together.
         min_seconds: Shortest stretch.
@@ -198,9 +204,11 @@ def find_noise_in_blocks(blocks: Iterable[np.ndarray], sample_rate: int, samples
         The stretches in order; none when there are none.
 
     Raises:
-        ValueError: The rate is so low that it leaves no band to judge noise by.
+        UserError: The rate is so low that it leaves no band to judge noise by, or the recording
+            holds samples that are not finite.
     """
-    if sample_rate < LOWEST_RATE:
-        raise ValueError(f"`sample_rate` must be at least {LOWEST_RATE}. Received: {sample_rate}")
-    return _choose(_slot_powers(blocks, sample_rate), sample_rate, samples, min_seconds,
-                   min_drop_db)
+    require(sample_rate >= LOWEST_RATE, "sample_rate", f"at least {LOWEST_RATE}", sample_rate)
+    powers = _slot_powers(blocks, sample_rate)
+    if not len(powers):
+        return []
+    return _choose(_Slots.judge(powers, sample_rate, samples), min_seconds, min_drop_db)

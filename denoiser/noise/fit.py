@@ -1,17 +1,20 @@
-"""Measures noise recordings, and learns from them what `noise.generate` draws from."""
+"""Measures noise recordings, and learns from them what `generator.generate` draws from."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import librosa
 import numpy as np
-import soxr
-from scipy import fft
+from scipy import fft, signal
 
+from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.checks import UserError
+from denoiser.noise.carriers import CarrierConfig, GramophoneConfig
 from denoiser.noise.generator import generate
 from denoiser.noise.parts import BAND_HZ, minimum_phase, to_gain
-from denoiser.noise.ranges import CarrierConfig, GramophoneConfig
 
 CLICK_THRESHOLD_DB = 14.0  # peaks over the whitened hiss's RMS from which impulses count
 CLICK_DB = 26.0  # peaks from which crackle is called a click
@@ -30,26 +33,52 @@ COMPARED_BANDS = slice(2, 28)  # 50 Hz to 16 kHz
 
 
 @dataclass(frozen=True)
-class NoiseMeasures:
-    """What is measured of a noise; peaks are in dB over the whitened hiss's RMS."""
+class NoiseFit:
+    """Hiss and impulses of a noise; peaks are in dB over the whitened hiss's RMS."""
 
-    level_dbfs: float
     spectrum_db: np.ndarray  # stationary part at `BAND_HZ`, per Hz, re its mean of 0.5 to 2 kHz
     crackles_per_second: float  # peaks of 14 to 26 dB
     crackle_db: float  # their median
     clicks_per_second: float  # peaks above 26 dB
     click_db: float  # their median
     click_spread_db: float  # their 90th percentile less the median
-    kurtosis: float  # of the whitened noise; 0 for Gaussian noise
     pulse_ms: tuple[float, float]  # most clicks' length lies between these
+
+    def render(self, samples: int, rng: np.random.Generator) -> np.ndarray:
+        """Generates noise of nothing but this, `(samples,)` at 44.1 kHz."""
+        exactly = GramophoneConfig(
+            **ranges([self]), fitted_chance=1.0, tilt_db_per_octave=[0.0, 0.0],
+            colour_db=[0.0, 0.0], cutoff_hz=[1e5, 1e5], swish_db=[0.0, 0.0],
+            locked_share=[0.0, 0.0], part_chance=0.0)
+        return generate("gramophone", samples, rng, carrier=CarrierConfig(gramophone=exactly))
+
+
+@dataclass(frozen=True)
+class NoiseMeasures(NoiseFit):
+    """What is measured of a noise."""
+
+    seconds: float  # length of the recording
+    level_dbfs: float
+    kurtosis: float  # of the whitened noise; 0 for Gaussian noise
+
+
+def ranges(fits: Sequence[NoiseFit]) -> dict[str, list]:
+    """Returns the settings of a disc or film that the fits span, by their names."""
+    def span(name: str) -> list[float]:
+        values = np.concatenate([np.atleast_1d(getattr(fitted, name)) for fitted in fits])
+        return [float(values.min()), float(values.max())]
+
+    names = ("crackles_per_second", "crackle_db", "clicks_per_second", "click_db",
+             "click_spread_db")
+    return {"spectra_db": [fitted.spectrum_db.tolist() for fitted in fits],
+            "crackle_spread_db": [CRACKLE_SPREAD_DB] * 2, "crackle_ms": span("pulse_ms"),
+            "click_ms": span("pulse_ms")} | {name: span(name) for name in names}
 
 
 def frame_powers(audio: np.ndarray, size: int, hop: int) -> np.ndarray:
-    """Power spectra of Hann-windowed frames, `(frames, bins)`."""
-    frames = np.lib.stride_tricks.sliding_window_view(audio, size)[::hop]
-    window = np.hanning(size + 1)[:-1].astype(np.float32)
-    return np.square(np.abs(fft.rfft(frames.astype(np.float32) * window, axis=1))) / np.sum(
-        window**2)
+    """Power spectra of Hann-windowed frames, `(bins, frames)`; 1 for noise of variance 1."""
+    spectra = librosa.stft(audio.astype(np.float32), n_fft=size, hop_length=hop, center=False)
+    return np.square(np.abs(spectra)) / (0.375 * size)  # the sum of the squared window
 
 
 def third_octaves_db(audio: np.ndarray, sample_rate: int, quantile: float = 0.3) -> np.ndarray:
@@ -69,9 +98,9 @@ def third_octaves_db(audio: np.ndarray, sample_rate: int, quantile: float = 0.3)
     level = np.empty(len(BAND_HZ))
     for size, low_hz, high_hz in ((8192, 0.0, 300.0), (512, 300.0, 1100.0), (256, 1100.0, 1e9)):
         if len(audio) < 4 * size:
-            raise ValueError(f"`audio` must hold at least {4 * size} samples to be measured. "
-                             f"Received: {len(audio)}")
-        power = np.quantile(frame_powers(audio, size, size // 2), quantile, axis=0) / bias
+            raise UserError(f"`audio` must hold at least {4 * size} samples to be measured. "
+                            f"Received: {len(audio)}")
+        power = np.quantile(frame_powers(audio, size, size // 2), quantile, axis=1) / bias
         frequency = fft.rfftfreq(size, 1.0 / sample_rate)
         for number in np.flatnonzero((BAND_HZ >= low_hz) & (BAND_HZ < high_hz)):
             inside = np.abs(np.log2(frequency[1:] / BAND_HZ[number])) < 1.0 / 6.0
@@ -98,7 +127,7 @@ def whiten(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     """
     size = 1024
     frequency = np.maximum(fft.rfftfreq(size, 1.0 / sample_rate), 10.0)
-    bass, treble = (np.quantile(frame_powers(audio, length, length // 2), 0.3, axis=0)
+    bass, treble = (np.quantile(frame_powers(audio, length, length // 2), 0.3, axis=1)
                     for length in (size, size // 4))
     power = np.where(frequency < CLICK_BAND_HZ[0], bass, np.exp(np.interp(
         frequency, frequency[::4], np.log(treble + 1e-20))))
@@ -131,23 +160,17 @@ def _pulse_lengths(audio: np.ndarray, places: np.ndarray, peaks_db: np.ndarray,
     """Range of the lengths in ms of the strongest clicks' pulses, at half their height."""
     spectrum = fft.rfft(audio)
     spectrum[:int(PULSE_LOWEST_HZ / sample_rate * len(audio))] = 0.0
-    treble = np.abs(fft.irfft(spectrum, len(audio)))
+    treble = np.abs(fft.irfft(spectrum, len(audio))).astype(np.float64)
     reach = int(CLICK_GAP_SECONDS * sample_rate)
-    lengths = []
-    for place in places[np.argsort(peaks_db)[::-1][:MOST_SHAPES]]:
-        piece = treble[max(0, place - reach):place + reach]
-        top = int(np.argmax(piece))
-        left, right = piece[top::-1] / piece[top], piece[top:] / piece[top]
-        sides = []
-        for side in (left, right):
-            end = int(np.argmax(side < 0.5))
-            if end:
-                sides.append(end - (0.5 - side[end]) / (side[end - 1] - side[end]))
-        if len(sides) == 2:
-            lengths.append(sum(sides) / sample_rate)
-    if len(lengths) < FEWEST_CLICKS:
+    starts = np.maximum(places[np.argsort(peaks_db)[::-1][:MOST_SHAPES]] - reach, 0)
+    ends = np.minimum(starts + 2 * reach, len(audio)) - 1
+    tops = np.array([start + np.argmax(treble[start:end + 1])
+                     for start, end in zip(starts, ends, strict=True)], dtype=np.intp)
+    widths, _, left, right = signal.peak_widths(treble, tops, 0.5, (treble[tops], starts, ends))
+    widths = widths[(left > starts) & (right < ends)]  # else the pulse does not end in there
+    if len(widths) < FEWEST_CLICKS:
         return TYPICAL_PULSE_MS
-    low, high = 1e3 * np.quantile(lengths, [0.2, 0.8]) / PULSE_WIDTH
+    low, high = 1e3 * np.quantile(widths, [0.2, 0.8]) / (PULSE_WIDTH * sample_rate)
     return float(low), float(high)
 
 
@@ -159,12 +182,12 @@ def measure(audio: np.ndarray, sample_rate: int) -> NoiseMeasures:
         sample_rate: Samples per second; brought to 44.1 kHz.
 
     Raises:
-        ValueError: `audio` is too short, not finite or silent.
+        UserError: `audio` is too short, not finite or silent.
     """
     if not np.all(np.isfinite(audio)) or not np.any(audio):
-        raise ValueError("`audio` must be finite and not silent to be measured.")
+        raise UserError("`audio` must be finite and not silent to be measured.")
     if sample_rate != SAMPLE_RATE:
-        audio = soxr.resample(audio, sample_rate, SAMPLE_RATE)
+        audio = dsp.resample(audio, sample_rate, SAMPLE_RATE)
     audio = audio - audio.mean()
     level = third_octaves_db(audio, SAMPLE_RATE)
     residual = whiten(audio, SAMPLE_RATE)
@@ -174,6 +197,7 @@ def measure(audio: np.ndarray, sample_rate: int) -> NoiseMeasures:
     square = np.square(residual - residual.mean())
     seconds = len(audio) / SAMPLE_RATE
     return NoiseMeasures(
+        seconds=seconds,
         level_dbfs=float(10.0 * np.log10(np.mean(np.square(audio, dtype=np.float64)))),
         spectrum_db=level - level[12:19].mean(),
         crackles_per_second=len(crackle) / seconds,
@@ -184,79 +208,51 @@ def measure(audio: np.ndarray, sample_rate: int) -> NoiseMeasures:
         pulse_ms=_pulse_lengths(audio, places, peaks_db, SAMPLE_RATE))
 
 
-@dataclass(frozen=True)
-class NoiseFit:
-    """Parameters with which the generator sounds like a recording; fields as in the ranges."""
+def _correct(fitted: NoiseFit, goal: NoiseMeasures,
+             trial: NoiseMeasures) -> tuple[float, NoiseFit]:
+    """How far what a fit generates is off the goal; and the fit, corrected by most of that."""
+    error = spectral_distance(goal.spectrum_db, trial.spectrum_db)
+    spectrum = fitted.spectrum_db + 0.8 * np.where(
+        BAND_HZ > LOWEST_CORRECTED_HZ, goal.spectrum_db - trial.spectrum_db, 0.0)
+    corrections = {"spectrum_db": np.clip(spectrum, goal.spectrum_db - 20.0,
+                                          goal.spectrum_db + 3.0)}
+    enough = {part: getattr(goal, f"{part}s_per_second") * goal.seconds >= FEWEST_CLICKS
+              for part in ("crackle", "click")}
+    for part in ("crackle", "click"):
+        rate, peak = f"{part}s_per_second", f"{part}_db"
+        wanted = getattr(goal, rate)
+        off_db = 20.0 * np.log10((wanted + 0.1) / (getattr(trial, rate) + 0.1))
+        error += abs(off_db) / 2.0
+        corrections[rate] = float(np.clip(getattr(fitted, rate) * to_gain(0.6 * off_db),
+                                          wanted / 4.0, wanted * 4.0))
+        if enough[part]:
+            off_db = getattr(goal, peak) - getattr(trial, peak)
+            error += abs(off_db)
+            corrections[peak] = getattr(fitted, peak) + 0.6 * off_db
+    if enough["click"]:
+        off_db = goal.click_spread_db - trial.click_spread_db
+        error += 0.5 * abs(off_db)
+        corrections["click_spread_db"] = float(np.clip(
+            fitted.click_spread_db + 0.4 * off_db, 1.0, 12.0))
+    return error, replace(fitted, **corrections)
 
-    spectrum_db: list[float]
-    crackles_per_second: float
-    crackle_db: float
-    clicks_per_second: float
-    click_db: float
-    click_spread_db: float
-    pulse_ms: list[float]
 
-    def gramophone(self) -> GramophoneConfig:
-        """Returns ranges that hold nothing but this fit: hiss, crackle and clicks."""
-        return GramophoneConfig(
-            spectra_db=[self.spectrum_db], fitted_chance=1.0, tilt_db_per_octave=[0.0, 0.0],
-            colour_db=[0.0, 0.0], cutoff_hz=[1e5, 1e5], swish_db=[0.0, 0.0],
-            crackles_per_second=[self.crackles_per_second] * 2, crackle_db=[self.crackle_db] * 2,
-            crackle_spread_db=[CRACKLE_SPREAD_DB] * 2, crackle_ms=self.pulse_ms,
-            clicks_per_second=[self.clicks_per_second] * 2,
-            click_db=[self.click_db] * 2, click_spread_db=[self.click_spread_db] * 2,
-            click_ms=self.pulse_ms, locked_share=[0.0, 0.0], part_chance=0.0)
-
-
-def fit(audio: np.ndarray, sample_rate: int) -> NoiseFit:
+def fit(goal: NoiseMeasures) -> NoiseFit:
     """Learns the hiss's spectrum and the impulses' statistics of a noise recording.
 
     The generator is run with the parameters found so far and measured as the recording was; what
-    differs is corrected, `FIT_ROUNDS` times. So the fit is one of what is heard, and a detector's
-    weaknesses (missed small clicks, merged ones) cancel.
+    differs is corrected, `FIT_ROUNDS` times. As both are measured alike, a weakness of the
+    measurement (missed small clicks, merged ones) does not matter.
 
     Args:
-        audio: Float array `(samples,)` of noise alone.
-        sample_rate: Samples per second.
-
-    Raises:
-        ValueError: `audio` is too short, not finite or silent.
+        goal: What `measure` says of the recording.
     """
-    goal = measure(audio, sample_rate)
-    seconds = len(audio) / sample_rate
-    enough = {part: getattr(goal, f"{part}s_per_second") * seconds >= FEWEST_CLICKS
-              for part in ("crackle", "click")}
-    fitted = NoiseFit(goal.spectrum_db.tolist(), goal.crackles_per_second, goal.crackle_db,
-                      goal.clicks_per_second, goal.click_db, max(goal.click_spread_db, 2.0),
-                      list(goal.pulse_ms))
+    fitted: NoiseFit = replace(goal, click_spread_db=max(goal.click_spread_db, 2.0))
     best, best_error = fitted, np.inf
     for number in range(FIT_ROUNDS):
-        trial = measure(generate("gramophone", int(FIT_SECONDS * SAMPLE_RATE),
-                                 np.random.default_rng(number),
-                                 carrier=CarrierConfig(gramophone=fitted.gramophone())),
-                        SAMPLE_RATE)
-        error = spectral_distance(goal.spectrum_db, trial.spectrum_db)
-        spectrum = np.array(fitted.spectrum_db) + 0.8 * np.where(
-            BAND_HZ > LOWEST_CORRECTED_HZ, goal.spectrum_db - trial.spectrum_db, 0.0)
-        corrections = {"spectrum_db": np.clip(spectrum, goal.spectrum_db - 20.0,
-                                              goal.spectrum_db + 3.0).tolist()}
-        for part in ("crackle", "click"):
-            wanted = getattr(goal, f"{part}s_per_second")
-            off_db = 20.0 * np.log10((wanted + 0.1) / (getattr(trial, f"{part}s_per_second") + 0.1))
-            error += abs(off_db) / 2.0
-            corrections[f"{part}s_per_second"] = float(np.clip(
-                getattr(fitted, f"{part}s_per_second") * to_gain(0.6 * off_db),
-                wanted / 4.0, wanted * 4.0))
-            if enough[part]:
-                off_db = getattr(goal, f"{part}_db") - getattr(trial, f"{part}_db")
-                error += abs(off_db)
-                corrections[f"{part}_db"] = getattr(fitted, f"{part}_db") + 0.6 * off_db
-        if enough["click"]:
-            off_db = goal.click_spread_db - trial.click_spread_db
-            error += 0.5 * abs(off_db)
-            corrections["click_spread_db"] = float(np.clip(
-                fitted.click_spread_db + 0.4 * off_db, 1.0, 12.0))
+        noise = fitted.render(int(FIT_SECONDS * SAMPLE_RATE), np.random.default_rng(number))
+        error, corrected = _correct(fitted, goal, measure(noise, SAMPLE_RATE))
         if error < best_error:
             best, best_error = fitted, error
-        fitted = replace(fitted, **corrections)
+        fitted = corrected
     return best

@@ -134,6 +134,11 @@ class Part(Protocol):
         """Returns the next samples, `(CHUNK,)`, float32."""
 
 
+def render(part: Part, samples: int) -> np.ndarray:
+    """Returns the next `samples` of a part, `(samples,)`; what is left of a chunk is lost."""
+    return np.concatenate([part.render() for _ in range(-(-samples // CHUNK))])[:samples]
+
+
 class Hiss(Part):
     """Stationary Gaussian noise, coloured by overlap-save; its RMS above 1 kHz is 1.
 
@@ -191,6 +196,26 @@ class Swing(Part):
         self.last = gains[-1]
         ramp = np.arange(1, COARSE + 1, dtype=np.float32) / COARSE
         return (start[:, None] + (gains - start)[:, None] * ramp).ravel().astype(np.float32)
+
+
+class SwingingHiss(Part):
+    """Hiss whose level changes: it swings slowly, and dropouts may interrupt it.
+
+    Args:
+        hiss: The steady hiss.
+        swing: Gains by which it is multiplied.
+        dropouts: By how many dB it is lowered.
+    """
+
+    def __init__(self, hiss: Hiss, swing: Swing, dropouts: Events | None = None) -> None:
+        self.hiss, self.swing, self.dropouts = hiss, swing, dropouts
+
+    def render(self) -> np.ndarray:
+        audio = self.hiss.render()
+        audio *= self.swing.render()
+        if self.dropouts is not None:
+            audio *= to_gain(-self.dropouts.render())
+        return audio
 
 
 class Wave(Part):

@@ -14,7 +14,7 @@ from dataset_loader import Mixer
 from denoiser.audio import dsp
 from denoiser.data import stem_cache
 from denoiser.data.settings import DsetConfig
-from denoiser.noise.ranges import CarrierConfig
+from denoiser.noise.carriers import CarrierConfig
 
 
 def test_halves_are_widened_exactly():

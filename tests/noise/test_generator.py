@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
-from carrier_samples import ROOT, level_db, plain_disc, rng
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from carrier_samples import level_db, plain_disc, rng
 from scipy import fft
 
-from config import load_config
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.noise import fit, generator, parts
-from denoiser.noise.ranges import (
-    KINDS,
-    CarrierConfig,
-    FilmConfig,
-    GramophoneConfig,
-    HumConfig,
-    TapeConfig,
-)
+from denoiser.noise.carriers import KINDS
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "mixed"])
@@ -65,8 +56,8 @@ def test_hiss_has_the_levels_asked_for() -> None:
 
 def test_crackle_has_the_rate_and_the_heavy_tail_asked_for() -> None:
     plain = generator.generate("gramophone", 20 * SAMPLE_RATE, rng(6), carrier=plain_disc())
-    assert fit.measure(plain, SAMPLE_RATE).crackles_per_second < 0.5
-    assert abs(fit.measure(plain, SAMPLE_RATE).kurtosis) < 0.2
+    found = fit.measure(plain, SAMPLE_RATE)
+    assert found.crackles_per_second < 0.5 and abs(found.kurtosis) < 0.2
     carrier = plain_disc(crackles_per_second=[20.0, 20.0], crackle_db=[36.0, 36.0],
                          crackle_spread_db=[5.0, 5.0])
     audio = generator.generate("gramophone", 20 * SAMPLE_RATE, rng(7), carrier=carrier)
@@ -109,36 +100,7 @@ def test_film_and_tape_follow_the_signal() -> None:
     (lambda: generator.generate("wax", 10, rng()), "kind='wax'"),
     (lambda: generator.generate("tape", 0, rng()), "samples=0"),
     (lambda: generator.generate("tape", 10, rng(), signal=np.zeros(9)), "signal"),
-    (lambda: CarrierConfig(kind="wax"), "noise.kind"),
-    (lambda: CarrierConfig(film_share=-1.0), "_share"),
-    (lambda: GramophoneConfig(click_db=[3.0, 1.0]), "noise.gramophone.click_db"),
-    (lambda: FilmConfig(part_chance=2.0), "noise.film.part_chance"),
-    (lambda: FilmConfig(click_ms=[0.0, 0.4]), "noise.film.click_ms"),
-    (lambda: TapeConfig(dropout_ms=[0.0, 200.0]), "noise.tape.dropout_ms"),
-    (lambda: GramophoneConfig(turns_per_minute=[0.0]), "noise.gramophone.turns_per_minute"),
-    (lambda: GramophoneConfig(turns_per_minute=[]), "noise.gramophone.turns_per_minute"),
-    (lambda: GramophoneConfig(locked_share=[0.5, 2.0]), "noise.gramophone.locked_share"),
-    (lambda: HumConfig(speed=[0.0, 0.0]), "noise.hum.speed"),
-    (lambda: TapeConfig(dropouts_per_second=[-1.0, 1.0]), "dropouts_per_second"),
-    (lambda: GramophoneConfig(spectra_db=[[0.0]]), "spectra_db"),
 ])
-def test_errors_name_what_is_wrong(call: object, words: str) -> None:
-    with pytest.raises(ValueError, match=words.replace("[", r"\[")):
+def test_errors_name_what_is_wrong(call: Callable[[], object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
         call()
-
-
-@pytest.mark.parametrize("name", ["gramophone", "film", "tape", "mixed"])
-def test_config_files_are_understood(name: str) -> None:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = load_config(compose("conf", [f"noise={name}", "path_experiment=run"]))
-    assert cfg.noise.kind == name
-    assert len(generator.generate(cfg.noise.kind, 100, rng(), carrier=cfg.noise)) == 100
-
-
-def test_mixed_noise_has_the_ranges_of_the_other_files() -> None:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        composed = {name: load_config(compose("conf", [f"noise={name}", "path_experiment=run"]))
-                    for name in ("mixed", "gramophone", "film", "tape")}
-    for name in ("gramophone", "film", "tape"):
-        assert getattr(composed["mixed"].noise, name) == getattr(composed[name].noise, name)
-        assert OmegaConf.load(ROOT / "conf" / "noise" / f"{name}.yaml")[name]

@@ -1,0 +1,399 @@
+"""The kinds of noise: for each its settings, and the function that draws a noise from them.
+
+A new kind is a dataclass of `Ranges`, a function that returns a `Carrier`, two fields of
+`CarrierConfig` and an entry in `CARRIERS`; nothing else has to know of it. `docs/noise.md` names
+the source of every part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from scipy import fft
+
+from denoiser.checks import require
+from denoiser.noise.parts import (
+    LEVEL_HZ,
+    Events,
+    Hiss,
+    Part,
+    Rumble,
+    Swing,
+    SwingingHiss,
+    Wave,
+    academy_db,
+    dip_bank,
+    disc_replay_db,
+    draw,
+    draw_colour_db,
+    draw_rate,
+    grid_hz,
+    impulse_bank,
+    interpolate_bands,
+    low_pass_db,
+    make_hum,
+    render,
+    slit_db,
+    tape_replay_db,
+    thump_bank,
+    to_gain,
+)
+from denoiser.noise.ranges import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    Ranges,
+    between,
+    chance,
+    choices,
+    spectra,
+)
+
+Levels = Callable[[np.ndarray], np.ndarray]  # levels in dB at frequencies in Hz
+
+ENVELOPE_SECONDS = 0.01  # half the window over which a signal's level is taken
+
+
+@dataclass
+class Carrier:
+    """One noise, as its parts.
+
+    Attributes:
+        sample_rate: Samples per second.
+        parts: Level in dB and part, by name ("hiss", "clicks", "hum", ...). They are added up in
+            this order; as they share one source of randomness, another order is another noise.
+            Levels are over the hiss's RMS above 1 kHz. Impulses have 0: each has its own level.
+        following: Makes the noise that exists only while there is a signal, from the signal
+            `(samples,)` and its power; none on discs.
+        following_db: Level of this noise's RMS over the hiss's.
+    """
+
+    sample_rate: int
+    parts: dict[str, tuple[float, Part]]
+    following: Callable[[np.ndarray, float], np.ndarray] | None = None
+    following_db: float = 0.0
+
+
+# --- What several kinds have -----------------------------------------------------------------
+
+
+def _draw_spectrum_db(rng: np.random.Generator, cfg: GramophoneConfig | FilmConfig | TapeConfig,
+                      frequency_hz: np.ndarray, otherwise_db: np.ndarray) -> np.ndarray:
+    """Draws a hiss's spectrum: a blend of two fitted spectra, or `otherwise_db`; then a colour."""
+    level_db = otherwise_db
+    if cfg.spectra_db and rng.uniform() < cfg.fitted_chance:
+        pair = rng.integers(len(cfg.spectra_db), size=2)
+        level_db = interpolate_bands(np.average(np.array(cfg.spectra_db)[pair], axis=0,
+                                                weights=rng.dirichlet([1.0, 1.0])), frequency_hz)
+    return level_db + draw_colour_db(rng, frequency_hz, draw(rng, cfg.tilt_db_per_octave),
+                                     draw(rng, cfg.colour_db))
+
+
+def _draw_band(rng: np.random.Generator, cutoff_hz: Sequence[float]) -> Levels:
+    """Draws a low-pass: the bandwidth of pick-up, amplifier or transfer."""
+    cutoff, order = draw_rate(rng, cutoff_hz), rng.uniform(1.0, 5.0)
+    return lambda frequency_hz: low_pass_db(frequency_hz, cutoff, order)
+
+
+def _draw_mains(rng: np.random.Generator, rate: int, hum_db: Sequence[float],
+                band: Levels | None = None, multiple: int = 1) -> tuple[float, Wave]:
+    """Draws hum of the mains, or of a multiple of its frequency; level and wave."""
+    frequency_hz = multiple * rng.choice([50.0, 60.0]) * (1.0 + 0.002 * rng.normal())
+    return draw(rng, hum_db), make_hum(rng, rate, frequency_hz, int(rng.integers(2, 16)),
+                                       rng.uniform(-15.0, -4.0), band_db=band)
+
+
+def _draw_impulses(rng: np.random.Generator, cfg: GramophoneConfig | FilmConfig, rate: int,
+                   band: Levels, turn_seconds: float = 1.0, locked_share: float = 0.0,
+                   burst: float = 0.3) -> dict[str, tuple[float, Part]]:
+    """Draws crackle (on film: frying) and clicks (ticks), which are rarer and louder."""
+    return {
+        "crackle": (0.0, Events(
+            rng, rate, draw_rate(rng, cfg.crackles_per_second), draw(rng, cfg.crackle_db),
+            draw(rng, cfg.crackle_spread_db), impulse_bank(rng, rate, cfg.crackle_ms, band),
+            turn_seconds, locked_share * rng.uniform(), burst)),
+        "clicks": (0.0, Events(
+            rng, rate, draw_rate(rng, cfg.clicks_per_second), draw(rng, cfg.click_db),
+            draw(rng, cfg.click_spread_db), impulse_bank(rng, rate, cfg.click_ms, band),
+            turn_seconds, locked_share, burst))}
+
+
+def _follow_with_hiss(rng: np.random.Generator, rate: int, spectrum_db: np.ndarray,
+                      signal: np.ndarray, power: float) -> np.ndarray:
+    """Makes hiss under the signal's envelope: film grain grows with the light through the track."""
+    reach = max(1, int(ENVELOPE_SECONDS * rate))
+    total = np.cumsum(np.pad(np.square(signal, dtype=np.float64), (reach, reach)))
+    local = (total[2 * reach:] - total[:-2 * reach]) / (2 * reach)
+    envelope = np.sqrt(np.maximum(local[:len(signal)], 0.0) / power)
+    return render(Hiss(rng, rate, spectrum_db), len(signal)) * envelope
+
+
+def _follow_with_modulation(rng: np.random.Generator, rate: int, spectrum_db: np.ndarray,
+                            signal: np.ndarray, power: float) -> np.ndarray:
+    """Makes a tape's modulation noise: hiss under the envelope, and asperity noise.
+
+    The coating's slow random variations multiply the signal, which gives every tone sidebands.
+    """
+    hiss = _follow_with_hiss(rng, rate, spectrum_db, signal, power)
+    corner_hz = np.exp(rng.uniform(np.log(50.0), np.log(2000.0)))
+    variation = render(Hiss(rng, rate, low_pass_db(grid_hz(rate), corner_hz, 1.0)), len(signal))
+    variation /= np.sqrt(np.mean(variation**2))
+    return np.sqrt(0.5) * (hiss + signal / np.sqrt(power) * variation)
+
+
+# --- Discs -----------------------------------------------------------------------------------
+
+# Bass turnover and treble roll-off in Hz (0: none) of disc replay, IASA-TC 04 sections 5.2.6 and
+# 5.3.6; acoustic records are played flat.
+DISC_REPLAY_HZ = ((0, 0), (0, 0), (250, 0), (300, 0), (400, 0), (500, 0), (300, 2120),
+                  (400, 2500), (450, 3180), (500, 1590), (500, 2122), (500, 3180))
+
+
+@dataclass
+class GramophoneConfig(Ranges):
+    """A disc. Every noise draws one value from each `[low, high]`.
+
+    Levels in dB are over the RMS of the hiss above 1 kHz; those of crackle, clicks and thumps are
+    peaks. A rate of [0, 0] turns a part off.
+    """
+
+    # Measured by `fit.measure` in vinyl1_runoff, vinyl2_oldvinyl_L and _R: training material only,
+    # not what the loader keeps for validation and test.
+    spectra_db: list[list[float]] = spectra([
+        [25, 27, 29, 28, 24, 16, 20, 16, 18, 13, 7, 4, 4, 1, 0,
+         -1, -1, -1, -2, -1, -2, -1, 0, -1, -4, -10, -18, -19, -21],
+        [47, 40, 43, 35, 33, 34, 31, 29, 26, 23, 19, 14, 11, 7, 2,
+         -1, -5, -6, -7, -7, -8, -10, -14, -17, -14, -14, -14, -18, -20],
+        [51, 41, 41, 34, 33, 32, 30, 28, 26, 23, 18, 13, 9, 6, 1,
+         -2, -4, -5, -6, -5, -5, -8, -9, -10, -10, -10, -14, -18, -21]])
+    fitted_chance: float = chance(0.5)  # of hiss from `spectra_db`, else white through equalisation
+    tilt_db_per_octave: list[float] = between(-2.0, 2.0)
+    colour_db: list[float] = between(0.0, 5.0)  # height of random broad bumps in the spectrum
+    cutoff_hz: list[float] = between(4000.0, 20000.0, POSITIVE)
+    turns_per_minute: list[float] = choices([78.26, 78.26, 78.26, 76.0, 80.0, 45.0, 33.333])
+    swish_db: list[float] = between(0.0, 4.0)  # swing of the hiss over one turn
+    crackles_per_second: list[float] = between(10.0, 800.0, NOT_NEGATIVE)
+    crackle_db: list[float] = between(5.0, 23.0)  # median
+    crackle_spread_db: list[float] = between(3.0, 9.0, NOT_NEGATIVE)  # standard deviation
+    crackle_ms: list[float] = between(0.04, 0.2, POSITIVE)  # the pulse, see `click_ms`
+    clicks_per_second: list[float] = between(0.3, 100.0, NOT_NEGATIVE)
+    click_db: list[float] = between(20.0, 33.0)
+    click_spread_db: list[float] = between(3.0, 10.0, NOT_NEGATIVE)
+    click_ms: list[float] = between(0.06, 0.4, POSITIVE)  # with swing back and ringing 5 to 10 x
+    locked_share: list[float] = between(0.0, 0.7, SHARE)  # of clicks that return with each turn
+    thumps_per_second: list[float] = between(0.02, 0.7, NOT_NEGATIVE)
+    thump_db: list[float] = between(15.0, 32.0)
+    rumble_db: list[float] = between(-10.0, 25.0)
+    hum_db: list[float] = between(-20.0, 15.0)
+    part_chance: float = chance(0.6)  # of thumps, rumble and hum, each
+
+
+def draw_disc(rng: np.random.Generator, cfg: GramophoneConfig, rate: int) -> Carrier:
+    """Draws surface hiss with its swish, crackle, clicks, thumps, rumble and hum of a disc."""
+    frequency_hz = grid_hz(rate)
+    band = _draw_band(rng, cfg.cutoff_hz)
+    bass_hz, treble_hz = DISC_REPLAY_HZ[rng.integers(len(DISC_REPLAY_HZ))]
+    hiss = Hiss(rng, rate, band(frequency_hz) + _draw_spectrum_db(
+        rng, cfg, frequency_hz, disc_replay_db(frequency_hz, bass_hz, treble_hz)))
+    turn = 60.0 / float(rng.choice(cfg.turns_per_minute))
+    swish = fft.irfft(np.append([0.0], rng.normal(size=6) + 1j * rng.normal(size=6)), 64)
+    swish *= 0.5 * draw(rng, cfg.swish_db) / np.abs(swish).max()
+    swing = Swing(rng, rate, rng.uniform(0.0, 1.0), swish, turn)
+    locked = draw(rng, cfg.locked_share)
+    parts = {"hiss": (0.0, SwingingHiss(hiss, swing)),
+             **_draw_impulses(rng, cfg, rate, band, turn, locked)}
+    if rng.uniform() < cfg.part_chance:
+        parts["thumps"] = 0.0, Events(rng, rate, draw_rate(rng, cfg.thumps_per_second),
+                                      draw(rng, cfg.thump_db), 4.0, thump_bank(rng, rate), turn,
+                                      locked)
+    if rng.uniform() < cfg.part_chance:
+        parts["rumble"] = draw(rng, cfg.rumble_db), Rumble(rng, rate, turn, rng.uniform(0.0, 0.7))
+    if rng.uniform() < cfg.part_chance:
+        parts["hum"] = _draw_mains(rng, rate, cfg.hum_db)
+    return Carrier(rate, parts)
+
+
+# --- Film ------------------------------------------------------------------------------------
+
+FILM_GAUGES = ((457.2, 96.0), (457.2, 96.0), (182.9, 24.0))  # mm/s and perforations/s: 35, 16 mm
+
+
+@dataclass
+class FilmConfig(Ranges):
+    """An optical track; levels as in `GramophoneConfig`, splices as thumps."""
+
+    spectra_db: list[list[float]] = spectra([  # static3_film_static, measured as those of discs
+        [13, 9, 10, 13, 5, 4, 11, 6, 5, 2, 1, 1, 1, 1, 1,
+         1, 0, -1, -2, -4, -6, -9, -12, -14, -16, -17, -18, -19, -42]])
+    fitted_chance: float = chance(0.3)  # of hiss from `spectra_db`, else grain through the filters
+    academy_chance: float = chance(0.7)  # that the Academy curve rolled off both ends
+    tilt_db_per_octave: list[float] = between(-2.0, 1.0)
+    colour_db: list[float] = between(0.0, 4.0)
+    cutoff_hz: list[float] = between(5000.0, 16000.0, POSITIVE)
+    slit_um: list[float] = between(12.0, 35.0, POSITIVE)  # width of the scanning beam
+    photocell_db: list[float] = between(-40.0, -12.0)  # white hiss behind the filters
+    crackles_per_second: list[float] = between(20.0, 1200.0, NOT_NEGATIVE)  # frying
+    crackle_db: list[float] = between(0.0, 12.0)
+    crackle_spread_db: list[float] = between(2.0, 6.0, NOT_NEGATIVE)
+    crackle_ms: list[float] = between(0.05, 0.3, POSITIVE)
+    clicks_per_second: list[float] = between(0.2, 12.0, NOT_NEGATIVE)  # ticks
+    click_db: list[float] = between(12.0, 28.0)
+    click_spread_db: list[float] = between(3.0, 6.0, NOT_NEGATIVE)
+    click_ms: list[float] = between(0.08, 0.5, POSITIVE)
+    buzz_db: list[float] = between(-15.0, 15.0)  # perforations at 96 Hz or frames at 24 Hz
+    splices_per_second: list[float] = between(0.02, 0.3, NOT_NEGATIVE)
+    splice_db: list[float] = between(12.0, 30.0)
+    hum_db: list[float] = between(-20.0, 15.0)  # mains, and the lamp at twice its frequency
+    signal_hiss_db: list[float] = between(-6.0, 9.0)  # hiss that follows the signal, at its RMS
+    part_chance: float = chance(0.6)  # of buzz, splices, mains hum and lamp hum, each
+
+
+def draw_film(rng: np.random.Generator, cfg: FilmConfig, rate: int) -> Carrier:
+    """Draws grain and photocell hiss, frying, ticks, buzz, splices and hum of an optical track."""
+    frequency_hz = grid_hz(rate)
+    speed, perforations_hz = FILM_GAUGES[rng.integers(len(FILM_GAUGES))]
+    cutoff, slit = _draw_band(rng, cfg.cutoff_hz), draw(rng, cfg.slit_um)
+    academy = float(rng.uniform() < cfg.academy_chance)
+
+    def band(frequency_hz: np.ndarray) -> np.ndarray:
+        return (cutoff(frequency_hz) + slit_db(frequency_hz, slit, speed)
+                + academy * academy_db(frequency_hz))
+
+    grain_db = _draw_spectrum_db(rng, cfg, frequency_hz, band(frequency_hz))
+    photocell_db = np.interp(LEVEL_HZ, frequency_hz, grain_db) + draw(rng, cfg.photocell_db)
+    hiss_db = 20.0 * np.log10(np.hypot(to_gain(grain_db), to_gain(photocell_db)))
+    hiss, swing = Hiss(rng, rate, hiss_db), Swing(rng, rate, rng.uniform(0.0, 1.5))
+    following_db = draw(rng, cfg.signal_hiss_db)
+    parts = {"hiss": (0.0, SwingingHiss(hiss, swing)),
+             **_draw_impulses(rng, cfg, rate, band, burst=0.7)}
+    if rng.uniform() < cfg.part_chance:
+        buzz_hz = float(rng.choice([24.0, perforations_hz, perforations_hz]))
+        parts["buzz"] = draw(rng, cfg.buzz_db), make_hum(
+            rng, rate, buzz_hz, int(rng.integers(8, 60)), rng.uniform(-9.0, -1.0), 0.001, band)
+    if rng.uniform() < cfg.part_chance:
+        parts["splices"] = 0.0, Events(rng, rate, draw_rate(rng, cfg.splices_per_second),
+                                       draw(rng, cfg.splice_db), 4.0, thump_bank(rng, rate))
+    for name, multiple in (("hum", 1), ("lamp", 2)):  # a lamp shines twice in each period
+        if rng.uniform() < cfg.part_chance:
+            parts[name] = _draw_mains(rng, rate, cfg.hum_db, band, multiple)
+    return Carrier(rate, parts, partial(_follow_with_hiss, rng, rate, hiss_db), following_db)
+
+
+# --- Tape ------------------------------------------------------------------------------------
+
+# Bass and treble time constants in microseconds (0: none) of tape replay, IASA-TC 04 section 5.4.
+TAPE_REPLAY_US = ((0, 17.5), (0, 35), (3180, 50), (0, 50), (0, 70), (0, 100), (3180, 90),
+                  (3180, 120), (3180, 140), (0, 200), (3180, 200))
+
+
+@dataclass
+class TapeConfig(Ranges):
+    """A magnetic tape; levels as in `GramophoneConfig`."""
+
+    spectra_db: list[list[float]] = spectra([])
+    fitted_chance: float = chance(0.5)  # counts when there are `spectra_db`
+    tilt_db_per_octave: list[float] = between(-2.5, 0.5)
+    colour_db: list[float] = between(0.0, 3.0)
+    cutoff_hz: list[float] = between(6000.0, 20000.0, POSITIVE)
+    dropouts_per_second: list[float] = between(0.05, 2.0, NOT_NEGATIVE)
+    dropout_db: list[float] = between(3.0, 20.0)
+    dropout_ms: list[float] = between(5.0, 200.0, POSITIVE)
+    hum_db: list[float] = between(-25.0, 10.0)
+    modulation_db: list[float] = between(-6.0, 9.0)  # noise that follows the signal, at its RMS
+    part_chance: float = chance(0.6)  # of dropouts and hum, each
+
+
+def draw_tape(rng: np.random.Generator, cfg: TapeConfig, rate: int) -> Carrier:
+    """Draws hiss through the replay equalisation, its dropouts, and hum of a tape."""
+    frequency_hz = grid_hz(rate)
+    bass_us, treble_us = TAPE_REPLAY_US[rng.integers(len(TAPE_REPLAY_US))]
+    band = _draw_band(rng, cfg.cutoff_hz)
+    hiss_db = band(frequency_hz) + _draw_spectrum_db(
+        rng, cfg, frequency_hz, tape_replay_db(frequency_hz, bass_us, treble_us))
+    hiss, swing = Hiss(rng, rate, hiss_db), Swing(rng, rate, rng.uniform(0.0, 0.7))
+    following_db = draw(rng, cfg.modulation_db)
+    dropouts = None
+    if rng.uniform() < cfg.part_chance:
+        depth_db = draw_rate(rng, cfg.dropout_db)  # `Events` takes the logarithm of this height
+        dropouts = Events(rng, rate, draw_rate(rng, cfg.dropouts_per_second),
+                          20.0 * np.log10(max(depth_db, 1e-3)), 3.0,
+                          dip_bank(rng, rate, cfg.dropout_ms), signed=False)
+    parts = {"hiss": (0.0, SwingingHiss(hiss, swing, dropouts))}
+    if rng.uniform() < cfg.part_chance:
+        parts["hum"] = _draw_mains(rng, rate, cfg.hum_db)
+    return Carrier(rate, parts, partial(_follow_with_modulation, rng, rate, hiss_db), following_db)
+
+
+# --- Hum -------------------------------------------------------------------------------------
+
+
+@dataclass
+class HumConfig(Ranges):
+    """Mains hum, or a motor's, above a little hiss."""
+
+    speed: list[float] = between(0.7, 1.5, POSITIVE)  # of the replay: seldom at 50 or 60 Hz
+    rectified_chance: float = chance(0.5)  # of ripple at twice the mains frequency
+    harmonics: list[float] = between(2.0, 40.0, POSITIVE)
+    slope_db_per_octave: list[float] = between(-14.0, -3.0)
+    drift_percent: list[float] = between(0.0, 0.3)
+    hum_db: list[float] = between(10.0, 45.0)
+
+
+def draw_hum(rng: np.random.Generator, cfg: HumConfig, rate: int) -> Carrier:
+    """Draws mains hum with many harmonics, and a little hiss."""
+    hiss = Hiss(rng, rate, draw_colour_db(rng, grid_hz(rate), rng.uniform(-4.0, 0.0), 3.0))
+    frequency_hz = float(rng.choice([50.0, 60.0])) * draw_rate(rng, cfg.speed)
+    if rng.uniform() < cfg.rectified_chance:
+        frequency_hz *= 2.0
+    hum = draw(rng, cfg.hum_db), make_hum(
+        rng, rate, frequency_hz, int(draw_rate(rng, cfg.harmonics)),
+        draw(rng, cfg.slope_db_per_octave), 0.01 * draw(rng, cfg.drift_percent))
+    return Carrier(rate, {"hiss": (0.0, hiss), "hum": hum})
+
+
+# --- All kinds -------------------------------------------------------------------------------
+
+CARRIERS: dict[str, Callable[[np.random.Generator, Any, int], Carrier]] = {
+    "gramophone": draw_disc, "film": draw_film, "tape": draw_tape, "hum": draw_hum}
+KINDS = tuple(CARRIERS)
+FOLLOWING_KINDS = ("film", "tape")  # with noise that follows a signal
+
+
+@dataclass
+class CarrierConfig:
+    """Which kinds of noise there are, and what generated noise is drawn from."""
+
+    kind: str = "mixed"  # or "gramophone", "film", "tape", "hum"
+    gramophone_share: float = 0.25  # shares of "mixed"
+    film_share: float = 0.25
+    tape_share: float = 0.25
+    hum_share: float = 0.25
+    gramophone: GramophoneConfig = field(default_factory=GramophoneConfig)
+    film: FilmConfig = field(default_factory=FilmConfig)
+    tape: TapeConfig = field(default_factory=TapeConfig)
+    hum: HumConfig = field(default_factory=HumConfig)
+
+    def __post_init__(self) -> None:
+        require(self.kind in (*KINDS, "mixed"), "noise.kind", f"one of {(*KINDS, 'mixed')}",
+                self.kind)
+        shares = self._shares()
+        require(min(shares) >= 0.0 and sum(shares) > 0.0, "noise.*_share",
+                "at least 0 and not all 0", shares)
+
+    def _shares(self) -> list[float]:
+        return [getattr(self, f"{kind}_share") for kind in KINDS]
+
+    def share(self, category: str) -> float:
+        """Returns how often noise of a category is wanted, relative to the others.
+
+        A category of the user's own, none of `KINDS`, counts as one kind among the others.
+        """
+        if category not in KINDS:
+            return 1.0 / len(KINDS)
+        if self.kind != "mixed":
+            return float(category == self.kind)
+        return getattr(self, f"{category}_share") / sum(self._shares())
