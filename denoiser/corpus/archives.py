@@ -1,15 +1,13 @@
 """Reads archives, and the containers in which games keep their sounds: names and contents.
 
-Names are never used here as paths to write to, so none can lead out of a folder; whoever writes
-files by them must see to that.
+The names are an archive's own and may lead out of a folder: whoever writes files by them must check
+where they lead.
 """
 
 from __future__ import annotations
 
-import bisect
 import gzip
 import io
-import itertools
 import re
 import struct
 import tarfile
@@ -20,13 +18,15 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+import stream_unzip
 
 from denoiser.checks import UserError
 
 ZIP_ENCRYPTED = 1  # bit of an entry's flags
-DRAIN_BYTES = 1 << 16  # that are read at a time and dropped
-ARCHIVE_ERRORS = (tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, EOFError,
-                  struct.error, NotImplementedError)
+SPLIT_ZIP_MARK = b"PK\7\x08"  # with which the first part begins
+CHUNK_BYTES = 1 << 16  # read at a time
+ARCHIVE_ERRORS = (tarfile.TarError, zipfile.BadZipFile, stream_unzip.UnzipError, zlib.error,
+                  gzip.BadGzipFile, EOFError, struct.error, NotImplementedError)
 
 
 # --- Archives of data sets -------------------------------------------------------------------
@@ -69,7 +69,7 @@ def read_archive(parts: list[Path]) -> Iterator[tuple[str, IO[bytes]]]:
                 for entry in archive:
                     if entry.isfile() and (stream := archive.extractfile(entry)):
                         yield entry.name, stream
-            while unpacked.read(DRAIN_BYTES):  # gzip compares its checksum at the very end
+            while unpacked.read(CHUNK_BYTES):  # gzip compares its checksum at the very end
                 continue
 
 
@@ -85,89 +85,30 @@ def read_zip(file: Path | IO[bytes]) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def read_split_zip(parts: list[Path]) -> Iterator[tuple[str, IO[bytes]]]:
-    """Yields the files of a ZIP archive that was split into several files.
+    """Yields the files of a ZIP archive that was cut into parts (`zip -s`), each in memory.
 
-    `zipfile` refuses such archives: their entries lie at an offset in a numbered part, not in the
-    whole. The layout is that of PKWARE's APPNOTE, sections 4.3 and 4.4.
+    `zipfile` refuses such archives, as their directory gives places relative to the parts. Read
+    from beginning to end they need no directory.
 
     Args:
         parts: The parts in their order: `.z01`, `.z02`, ..., `.zip`.
 
     Raises:
-        zipfile.BadZipFile: A part is missing or something is damaged.
+        stream_unzip.UnzipError: A part is missing or something is damaged.
     """
-    starts = [0, *itertools.accumulate(path.stat().st_size for path in parts)]
 
-    def read(position: int, size: int) -> bytes:
-        pieces = []
-        end = min(position + size, starts[-1])
-        while position < end:
-            index = bisect.bisect_right(starts, position) - 1
-            with parts[index].open("rb") as stream:
-                stream.seek(position - starts[index])
-                pieces.append(stream.read(min(end, starts[index + 1]) - position))
-            position = starts[index + 1]
-        return b"".join(pieces)
+    def chunks() -> Iterator[bytes]:
+        for path in parts:
+            with path.open("rb") as stream:
+                if path is parts[0] and stream.read(len(SPLIT_ZIP_MARK)) != SPLIT_ZIP_MARK:
+                    stream.seek(0)
+                while chunk := stream.read(CHUNK_BYTES):
+                    yield chunk
 
-    def place(disk: int, offset: int) -> int:
-        if disk >= len(parts):
-            raise zipfile.BadZipFile(f"it has a part {disk + 1}, there are only {len(parts)}")
-        return starts[disk] + offset
-
-    tail_start = max(starts[-1] - 22 - 0xFFFF, 0)  # the end record and the longest comment
-    tail = read(tail_start, starts[-1] - tail_start)
-    end = tail.rfind(b"PK\5\6")
-    if end < 0:
-        raise zipfile.BadZipFile("the last part has no end record")
-    _, _, disk, _, count, _, offset = struct.unpack_from("<4s4H2I", tail, end)
-    locator = tail[max(end - 20, 0) : end]
-    if locator[:4] == b"PK\6\7":  # ZIP64
-        _, end_disk, end_offset, _ = struct.unpack("<4sIQI", locator)
-        record = read(place(end_disk, end_offset), 56)
-        _, _, _, _, _, disk, _, count, _, offset = struct.unpack("<4sQ2H2I4Q", record)
-    position = place(disk, offset)
-    directory = read(position, starts[-1] - position)
-    at = 0
-    for _ in range(count):
-        signature, _, _, flags, method, _, _, crc, packed, size, name_bytes, extra_bytes, \
-            comment_bytes, disk, _, _, offset = struct.unpack_from("<4s6H3I5H2I", directory, at)
-        if signature != b"PK\1\2":
-            raise zipfile.BadZipFile("its directory is damaged")
-        extra_at = at + 46 + name_bytes
-        name = directory[at + 46 : extra_at].decode("utf-8" if flags & 0x800 else "cp437")
-        packed, size, offset, disk = _zip64_values(
-            directory[extra_at : extra_at + extra_bytes], packed, size, offset, disk)
-        at = extra_at + extra_bytes + comment_bytes
-        if name.endswith("/"):
-            continue
-        start = place(disk, offset)
-        header = read(start, 30)
-        if header[:4] != b"PK\3\4" or flags & 1 or method not in (0, 8):
-            raise zipfile.BadZipFile(f"{name} is damaged, encrypted or packed in an unknown way")
-        start += 30 + sum(struct.unpack_from("<2H", header, 26))
-        content = read(start, packed)
-        if method == 8:
-            content = zlib.decompress(content, -zlib.MAX_WBITS)
-        if len(content) != size or zlib.crc32(content) != crc:
-            raise zipfile.BadZipFile(f"{name} is damaged")
-        yield name, io.BytesIO(content)
-
-
-def _zip64_values(extra: bytes, packed: int, size: int, offset: int, disk: int
-                  ) -> tuple[int, int, int, int]:
-    """Returns an entry's numbers, those that are too long for their fields from its extra field."""
-    at = 0
-    while at + 4 <= len(extra):
-        kind, length = struct.unpack_from("<2H", extra, at)
-        if kind == 1:
-            values = io.BytesIO(extra[at + 4 : at + 4 + length])
-            size, packed, offset = (
-                int.from_bytes(values.read(8), "little") if value == 0xFFFFFFFF else value
-                for value in (size, packed, offset))  # in this order
-            if disk == 0xFFFF:
-                disk = int.from_bytes(values.read(4), "little")
-        at += 4 + length
-    return packed, size, offset, disk
+    for name, _, content in stream_unzip.stream_unzip(chunks()):
+        data = b"".join(content)  # read in any case: the next file comes after it
+        if not name.endswith(b"/"):
+            yield name.decode("utf-8", errors="replace"), io.BytesIO(data)
 
 
 # --- Containers in packages -----------------------------------------------------------------

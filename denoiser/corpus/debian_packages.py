@@ -1,7 +1,7 @@
-"""Gets Debian packages, finds the clips in them and converts these: the starter corpus's parts.
+"""The starter corpus: gets Debian packages, finds the clips in them and converts these.
 
-`prepare_data.py` is the command. `conf/corpus/starter.csv` is the recipe: it says which files of
-which package are clips, and what they are. `apt-get` and `dpkg-deb` do the work, without root.
+`conf/corpus/starter.csv` is the recipe: it says which files of which package are clips, and what
+they are. `apt-get` and `dpkg-deb` do the work, without root.
 """
 
 from __future__ import annotations
@@ -21,26 +21,23 @@ from pathlib import Path
 from typing import Any
 
 from denoiser.checks import UserError
+from denoiser.corpus import conversion
 from denoiser.corpus.archives import ARCHIVE_ERRORS, CONTAINERS
 from denoiser.corpus.clips import BROKEN, convert_clip
+from denoiser.corpus.conversion import MapClips, make_job
 from denoiser.corpus.manifest import (
-    CLIPS_A_MESSAGE,
-    LAYOUT_VERSION,
-    PARTS_NAME,
-    CorpusError,
-    MapClips,
     Row,
     distinct_clips,
-    make_job,
     make_row,
     read_records,
-    remove_others,
     split_by_hash,
+    write_manifest,
 )
 from denoiser.data.settings import CATEGORIES
 from denoiser.files import replacing
 
 logger = logging.getLogger(__name__)
+Part = dict[str, Any]  # of the manifest: what one package adds to it, as it is stored
 
 RECIPE = Path(__file__).resolve().parents[2] / "conf" / "corpus" / "starter.csv"
 LICENCES_NAME = "licences"  # the packages' copyright files
@@ -51,36 +48,23 @@ LICENCES_NAME = "licences"  # the packages' copyright files
 
 @dataclass(frozen=True)
 class Rule:
-    """One line of the recipe: some clips of one package.
+    """One line of the recipe: some clips of one package. `|` separates patterns.
 
-    Attributes:
-        package: Name of the package.
-        version: The version that the recipe was made from (Debian 12); others are tried as well.
-        megabytes: Size of the download.
-        licence: Licence of these clips, as the package states it.
-        category: One of `CATEGORIES`.
-        where: Folder or container file inside the package; containers may be a glob.
-        include: `|`-separated patterns on the path below `where`.
-        exclude: Patterns of what is left out after all.
-        group: Regular expression; what its brackets catch names the group.
-        otherwise: The group's name where they catch nothing.
-        validation: `|`-separated patterns of the groups that are held out for validation.
-        test: The same for test. Where both are empty, speech trains, and music and effects are
-            held out by the hash of the group's name.
-        notes: What a reader of the recipe should know.
+    Where both `validation` and `test` are empty, all speech trains, and of music and effects the
+    hash of the group's name decides.
     """
 
     package: str
-    version: str
-    megabytes: str
-    licence: str
-    category: str
-    where: str
-    include: str
-    exclude: str
-    group: str
-    otherwise: str
-    validation: str
+    version: str  # that the recipe was made from (Debian 12); others are tried as well
+    megabytes: str  # size of the download
+    licence: str  # of these clips, as the package states it
+    category: str  # one of `CATEGORIES`
+    where: str  # folder or container file inside the package; containers may be a glob
+    include: str  # patterns on the path below `where`
+    exclude: str  # patterns of what is left out after all
+    group: str  # regular expression; what its brackets catch names the group
+    otherwise: str  # the group's name where they catch nothing
+    validation: str  # patterns of the groups that are held out for validation
     test: str
     notes: str
 
@@ -109,40 +93,33 @@ def _matches(name: str, patterns: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns.split("|") if pattern)
 
 
-def read_recipe(path: Path) -> list[Rule]:
+def read_recipe(path: Path) -> dict[str, list[Rule]]:
     """Reads the list of packages.
 
     Args:
         path: CSV file whose columns are the fields of `Rule`.
 
     Returns:
-        The rules, in the file's order.
+        The rules by package, both in the file's order.
 
     Raises:
-        ValueError: A column is missing or a value is not allowed.
+        UserError: A column is missing or a value is not allowed.
     """
-    rules = read_records(path, Rule)
-    for rule in rules:
+    recipe: dict[str, list[Rule]] = {}
+    for rule in read_records(path, Rule):
         if rule.category not in CATEGORIES:
             raise UserError(f"`category` must be one of {CATEGORIES}. "
                             f"Received: category={rule.category!r} in {path}")
-    return rules
-
-
-def group_rules(rules: Iterable[Rule]) -> dict[str, list[Rule]]:
-    """Returns the rules by package, both in the recipe's order."""
-    grouped: dict[str, list[Rule]] = {}
-    for rule in rules:
-        grouped.setdefault(rule.package, []).append(rule)
-    return grouped
+        recipe.setdefault(rule.package, []).append(rule)
+    return recipe
 
 
 # --- One package -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Clip:
-    """One clip of a package."""
+class SourceFile:
+    """One file of a package that becomes a clip."""
 
     rule: Rule
     name: str  # below the rule's `where`
@@ -150,7 +127,7 @@ class Clip:
     path: Path
 
 
-def find_clips(rules: list[Rule], unpacked: Path, scratch: Path) -> list[Clip]:
+def find_sources(rules: list[Rule], unpacked: Path, scratch: Path) -> list[SourceFile]:
     """Lists the clips of one package; what lies in containers is written out to `scratch`.
 
     Args:
@@ -162,45 +139,44 @@ def find_clips(rules: list[Rule], unpacked: Path, scratch: Path) -> list[Clip]:
         The clips, in the order of their paths.
 
     Raises:
-        CorpusError: A rule finds nothing: the package is not the one that the recipe describes.
+        UserError: A rule finds nothing: the package is not the one that the recipe describes.
     """
-    found: dict[str, Clip] = {}
+    found: dict[str, SourceFile] = {}
     for rule in rules:
         before = len(found)
         for place in sorted(unpacked.glob(rule.where)):
             inside = place.relative_to(unpacked).as_posix()
-            if place.is_dir():
-                members = [(path.relative_to(place).as_posix(), path)
-                           for path in sorted(place.rglob("*")) if path.is_file()]
-            else:
-                members = _unpack_container(place, scratch / inside)
-            for name, path in members:
+            for name, path in _list_files(place, scratch / inside):
                 key = f"{inside}/{name}"
                 if "*" in rule.where:  # tells the members of several containers apart
                     name = f"{place.stem}/{name}"
                 if key not in found and rule.accepts(name):
-                    found[key] = Clip(rule, name, f"{rule.package}: {key}", path)
+                    found[key] = SourceFile(rule, name, f"{rule.package}: {key}", path)
         if len(found) == before:
-            raise CorpusError(f"{rule.package}: nothing matches {rule.include} in {rule.where}; "
-                              "is it another version of the package?")
-    return [clip for _, clip in sorted(found.items())]
+            raise UserError(f"{rule.package}: nothing matches {rule.include} in {rule.where}; "
+                            "is it another version of the package?")
+    return [source for _, source in sorted(found.items())]
 
 
-def _unpack_container(path: Path, folder: Path) -> list[tuple[str, Path]]:
-    if path.suffix not in CONTAINERS:
-        raise CorpusError(f"{path.name} must end in one of {sorted(CONTAINERS)}")
+def _list_files(place: Path, scratch: Path) -> list[tuple[str, Path]]:
+    """Returns the names and paths of the files in a folder, or of a container unpacked there."""
+    if place.is_dir():
+        return [(path.relative_to(place).as_posix(), path)
+                for path in sorted(place.rglob("*")) if path.is_file()]
+    if place.suffix not in CONTAINERS:
+        raise UserError(f"{place.name} must end in one of {sorted(CONTAINERS)}")
     members = []
     try:
-        for name, content in CONTAINERS[path.suffix](path.read_bytes()):
-            target = folder / name
-            if not target.resolve().is_relative_to(folder.resolve()):
+        for name, content in CONTAINERS[place.suffix](place.read_bytes()):
+            target = scratch / name
+            if not target.resolve().is_relative_to(scratch.resolve()):
                 raise UserError(f"{name!r} leads out of the container")
             if not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(content)
             members.append((name, target))
     except (ValueError, IndexError, *ARCHIVE_ERRORS) as error:
-        raise CorpusError(f"{path.name} cannot be read: {error}") from error
+        raise UserError(f"{place.name} cannot be read: {error}") from error
     return members
 
 
@@ -216,114 +192,114 @@ def get_package(name: str, downloads: Path, source: Path | None) -> Path:
         The file.
 
     Raises:
-        CorpusError: There is no `apt-get`, or it does not find the package.
+        UserError: There is no `apt-get`, or it does not find the package.
     """
     for folder in (source, downloads):
         found = sorted(folder.glob(f"{name}_*.deb")) if folder else []
         if found:
             return found[-1]
-    _require_tool("apt-get", f"to download {name}")
     downloads.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=downloads) as partial:
-        _run_tool(["apt-get", "download", name], f"{name}: not downloaded (a first "
-                  "`apt-get update` may help)", Path(partial))
+        _run_tool(["apt-get", "download", name], f"to download {name}", f"{name}: not downloaded "
+                  "(a first `apt-get update` may help)", Path(partial))
         arrived = sorted(Path(partial).glob("*.deb"))
         if not arrived:
-            raise CorpusError(f"{name}: apt-get downloaded nothing")
+            raise UserError(f"{name}: apt-get downloaded nothing")
         return arrived[-1].replace(downloads / arrived[-1].name)
 
 
-def _require_tool(name: str, purpose: str) -> None:
-    if shutil.which(name) is None:
-        raise CorpusError(f"`{name}` is needed {purpose} and was not found. It comes with Debian, "
-                          "Ubuntu and their kin; a container of one of them will do.")
-
-
-def _run_tool(command: list[str], complaint: str, folder: Path) -> None:
+def _run_tool(command: list[str], purpose: str, complaint: str, folder: Path) -> None:
+    if shutil.which(command[0]) is None:
+        raise UserError(f"`{command[0]}` is needed {purpose} and was not found. It comes with "
+                        "Debian, Ubuntu and their kin; a container of one of them will do.")
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines()
                  if line.strip() and not line.startswith("W:")]
-        raise CorpusError(f"{complaint}: {lines[0] if lines else f'status {done.returncode}'}")
+        raise UserError(f"{complaint}: {lines[0] if lines else f'status {done.returncode}'}")
 
 
-def build_package(rules: list[Rule], deb: Path, output: Path,
-                  map_clips: MapClips) -> dict[str, Any]:
+def build_package(rules: list[Rule], deb: Path, output: Path, map_clips: MapClips) -> Part:
     """Converts the clips of one package.
 
     Args:
         rules: The package's rules.
         deb: The package.
         output: The corpus's folder.
-        map_clips: As `map`; what `corpus.workers` yields.
+        map_clips: As `map`; what `conversion.workers` yields.
 
     Returns:
         The package's part of the manifest, which was also stored below `PARTS_NAME`.
 
     Raises:
-        CorpusError: The package cannot be unpacked or holds other files than expected.
+        UserError: The package cannot be unpacked or holds other files than expected.
         OSError: The disk is full.
     """
     package = rules[0].package
-    _require_tool("dpkg-deb", f"to unpack {package}")
-    with tempfile.TemporaryDirectory(dir=output, prefix=".unpacked-") as scratch:
+    with tempfile.TemporaryDirectory(dir=output, prefix=conversion.UNPACKED_PREFIX) as scratch:
         unpacked = Path(scratch) / "package"
         unpacked.mkdir()
         _run_tool(["dpkg-deb", "-x", str(deb.resolve()), str(unpacked.resolve())],
-                  f"{deb}: cannot be unpacked", Path(scratch))
-        clips = find_clips(rules, unpacked, Path(scratch) / "members")
-        logger.info("%s: %d clips", package, len(clips))
-        results = _convert_clips(clips, output, map_clips)
+                  f"to unpack {package}", f"{deb}: cannot be unpacked", Path(scratch))
+        sources = find_sources(rules, unpacked, Path(scratch) / "members")
+        logger.info("%s: %d clips", package, len(sources))
+        results = _convert_sources(sources, output, map_clips)
         notice = unpacked / "usr" / "share" / "doc" / package / "copyright"
         if notice.is_file():
             (output / LICENCES_NAME).mkdir(exist_ok=True)
             shutil.copyfile(notice, output / LICENCES_NAME / f"{package}.txt")
-    rows, problems, broken, digests = [], Counter(), [], set()
-    for clip, result in zip(clips, results, strict=True):
-        if "problem" in result:
-            problems[result["problem"]] += 1
-            if result["problem"] == BROKEN:
-                broken.append(f"{clip.source}: {result['detail']}")
-        elif result["digest"] in digests:
-            problems["duplicates"] += 1
-        else:
-            digests.add(result["digest"])
-            rows.append({"file": result.pop("file"), "source": clip.source,
-                         "group": clip.rule.group_of(clip.name), "rule": rules.index(clip.rule),
-                         **result})
-    remove_others(output, package, CATEGORIES, {row["file"] for row in rows})
-    part = {"key": _part_key(rules), "deb": deb.name, "left_out": dict(problems),
-            "broken": broken, "rows": rows}
+    part = _make_part(rules, deb.name, zip(sources, results, strict=True))
+    conversion.remove_others(output, package, CATEGORIES, {row["file"] for row in part["rows"]})
     with replacing(_part_path(output, package)) as temporary:
         temporary.write_text(json.dumps(part, indent=0), encoding="utf-8")
     return part
 
 
-def _convert_clips(clips: list[Clip], output: Path, map_clips: MapClips) -> list[dict[str, Any]]:
+def _convert_sources(sources: list[SourceFile], output: Path, map_clips: MapClips
+                     ) -> list[dict[str, Any]]:
     taken: set[str] = set()
-    jobs = [make_job(clip.path, clip.rule.category, clip.rule.package, clip.name, output, taken)
-            for clip in clips]
+    jobs = [make_job(source.path, source.rule.category, source.rule.package, source.name, output,
+                     taken) for source in sources]
     results = []
     for result in map_clips(convert_clip, jobs):
         results.append(result)
-        if len(results) % CLIPS_A_MESSAGE == 0 and len(results) < len(jobs):
-            logger.info("  %d of %d clips, %d left", len(results), len(jobs),
-                        len(jobs) - len(results))
+        if len(results) % conversion.CLIPS_A_MESSAGE == 0 and len(results) < len(jobs):
+            logger.info("  %d of %d clips", len(results), len(jobs))
     return results
 
 
+def _make_part(rules: list[Rule], deb: str,
+               converted: Iterable[tuple[SourceFile, dict[str, Any]]]) -> Part:
+    """Returns what is stored of a package; clips that sound the same are listed once."""
+    rows, left_out, broken, digests = [], Counter(), [], set()
+    for source, result in converted:
+        if "problem" in result:
+            left_out[result["problem"]] += 1
+            if result["problem"] == BROKEN:
+                broken.append(f"{source.source}: {result['detail']}")
+        elif result["digest"] in digests:
+            left_out["duplicates"] += 1
+        else:
+            digests.add(result["digest"])
+            rows.append({"file": result.pop("file"), "source": source.source,
+                         "group": source.rule.group_of(source.name),
+                         "rule": rules.index(source.rule), **result})
+    return {"key": _part_key(rules), "deb": deb, "left_out": left_out, "broken": broken,
+            "rows": rows}
+
+
 def _part_path(output: Path, package: str) -> Path:
-    return output / PARTS_NAME / f"{package}.json"
+    return output / conversion.PARTS_NAME / f"{package}.json"
 
 
 def _part_key(rules: list[Rule]) -> str:
     """Names what a package's files and measures depend on; splits and licences are not in it."""
     settled = [(rule.category, rule.where, rule.include, rule.exclude, rule.group, rule.otherwise)
                for rule in rules]
-    return hashlib.sha256(f"{LAYOUT_VERSION} {settled}".encode()).hexdigest()
+    return hashlib.sha256(f"{conversion.LAYOUT_VERSION} {settled}".encode()).hexdigest()
 
 
-def read_part(rules: list[Rule], output: Path) -> dict[str, Any] | None:
+def read_part(rules: list[Rule], output: Path) -> Part | None:
     """Returns a package's part of the manifest, or None where it must be built (again)."""
     path = _part_path(output, rules[0].package)
     try:
@@ -335,21 +311,71 @@ def read_part(rules: list[Rule], output: Path) -> dict[str, Any] | None:
     return part if all((output / row["file"]).exists() for row in part["rows"]) else None
 
 
-def join_parts(parts: dict[str, dict[str, Any]], rules: list[Rule]) -> list[Row]:
+# --- The corpus ------------------------------------------------------------------------------
+
+
+def build_corpus(recipe: dict[str, list[Rule]], wanted: list[str], output: Path,
+                 source: Path | None, jobs: int, keep_downloads: bool) -> list[str]:
+    """Builds the wanted packages and writes the manifest of everything that is there.
+
+    Args:
+        recipe: The rules by package.
+        wanted: Names of the packages to build.
+        output: The corpus's folder.
+        source: Folder of `.deb` files, or None.
+        jobs: Number of worker processes.
+        keep_downloads: Whether downloaded packages stay in `output`.
+
+    Returns:
+        One message for each package that failed.
+
+    Raises:
+        OSError: `output` cannot be written or the disk is full.
+    """
+    conversion.prepare_output(output, foreign="*.jsonl")
+    downloads = output / conversion.DOWNLOADS_NAME
+    parts = {package: read_part(rules, output) for package, rules in recipe.items()}
+    failed = []
+    with conversion.workers(jobs) as map_clips:
+        for number, package in enumerate(wanted, start=1):
+            position = f"package {number} of {len(wanted)}"
+            if parts[package]:
+                logger.info("%s: %s is complete", position, package)
+            else:
+                rules = recipe[package]
+                logger.info("%s: %s (%s MB)", position, package, rules[0].megabytes)
+                try:
+                    deb = get_package(package, downloads, source)
+                    parts[package] = build_package(rules, deb, output, map_clips)
+                except UserError as error:
+                    logger.error("%s", error)
+                    failed.append(str(error))
+                    continue
+            part = parts[package]
+            conversion.report_left_out(len(part["rows"]), part["left_out"], part["broken"])
+    rows = join_parts({package: part for package, part in parts.items() if part}, recipe)
+    if rows:
+        write_manifest(rows, output)
+    if not keep_downloads and not failed:
+        shutil.rmtree(downloads, ignore_errors=True)
+    return failed
+
+
+def join_parts(parts: dict[str, Part], recipe: dict[str, list[Rule]]) -> list[Row]:
     """Makes the manifest's rows from the packages' parts.
 
     Args:
         parts: The parts by package.
-        rules: The recipe.
+        recipe: The rules by package; its order is that of the packages.
 
     Returns:
         The rows, without those that repeat another package's clip.
 
     Raises:
-        ValueError: The recipe puts one group into two splits.
+        UserError: The recipe puts one group into two splits.
     """
-    clips = (stored | {"rule": own[stored["rule"]]}
-             for package, own in group_rules(rules).items() if package in parts
+    clips = (stored | {"rule": rules[stored["rule"]]}
+             for package, rules in recipe.items() if package in parts
              for stored in parts[package]["rows"])
     rows, split_of = [], {}
     for stored in distinct_clips(clips):
@@ -358,5 +384,5 @@ def join_parts(parts: dict[str, dict[str, Any]], rules: list[Rule]) -> list[Row]
         if split_of.setdefault(group, split) != split:
             raise UserError(f"`{group}` must be in one split. Received: {split_of[group]} "
                             f"and {split}")
-        rows.append(make_row(stored, rule.category, rule.licence, split))
+        rows.append(make_row(stored, category=rule.category, licence=rule.licence, split=split))
     return rows

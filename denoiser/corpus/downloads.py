@@ -1,65 +1,49 @@
-"""Downloads files of public data sets, which `conf/corpus/public.csv` lists, and checks them.
+"""Downloads the files of public data sets, which `conf/corpus/public.csv` lists, and checks them.
 
-`prepare_data.py` is the command. A download is a `.part` file until it is complete and its
-checksum is right; an interrupted one goes on where it was.
+A download is a `.part` file until it is complete and its checksum is right; an interrupted one
+goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import hashlib
-import http.client
 import logging
 import re
 import shutil
-import ssl
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+import requests
+from requests import codes
 from tqdm import tqdm
 
 from denoiser.checks import UserError
-from denoiser.corpus.manifest import CorpusError, read_records
+from denoiser.corpus.manifest import read_records
 
 logger = logging.getLogger(__name__)
 
 TABLE = Path(__file__).resolve().parents[2] / "conf" / "corpus" / "public.csv"
-CHUNK_BYTES = 1 << 16
+CHUNK_BYTES = 1 << 16  # written at a time; less than this is lost when a connection breaks
 TIMEOUT_SECONDS = 60.0  # without a single byte
 MOST_FAILURES = 6  # in a row, without progress
 BACKOFF_SECONDS = 2.0  # doubles with each failure in a row
 RETRIED_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 SPARE_BYTES = 1 << 30  # that a disk keeps free
-NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError,
-                  ssl.SSLError)
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One line of the table: a file of a data set.
+    """One line of the table: a file of a data set."""
 
-    Attributes:
-        dataset: Name of the data set, as on the command line.
-        file: Name of the file.
-        bytes: Its size, or empty where it is not known exactly.
-        checksum: `md5:...` or `sha256:...`, or empty where none is published.
-        category: What the clips are, unless the data set's own labels say more.
-        licence: Of the clips.
-        url: Where the file is.
-        page: Where the data set is described.
-        notes: What a reader of the table should know.
-    """
-
-    dataset: str
+    dataset: str  # its name on the command line
     file: str
-    bytes: str
-    checksum: str
-    category: str
-    licence: str
+    bytes: str  # empty where the size is not known exactly
+    checksum: str  # `md5:...` or `sha256:...`, or empty where none is published
+    category: str  # of the clips, unless the data set's own labels say more
+    licence: str  # of the clips
     url: str
-    page: str
+    page: str  # where the data set is described
     notes: str
 
 
@@ -73,7 +57,7 @@ def read_table(path: Path) -> list[RemoteFile]:
         The files, in the table's order.
 
     Raises:
-        ValueError: A column is missing or a value is not allowed.
+        UserError: A column is missing or a value is not allowed.
     """
     files = read_records(path, RemoteFile)
     for file in files:
@@ -86,19 +70,12 @@ def read_table(path: Path) -> list[RemoteFile]:
     return files
 
 
-# --- Downloading -----------------------------------------------------------------------------
-
-
 def require_space(folder: Path, wanted_bytes: int, purpose: str) -> None:
-    """Checks that a disk can take `wanted_bytes` more.
-
-    Raises:
-        CorpusError: It cannot.
-    """
+    """Raises UserError unless the disk of `folder` can take `wanted_bytes` more."""
     free = shutil.disk_usage(folder).free
     if free < wanted_bytes + SPARE_BYTES:
-        raise CorpusError(f"{folder}: {purpose} needs about {wanted_bytes / 1e9:.1f} GB and "
-                         f"{SPARE_BYTES / 1e9:.0f} GB to spare; {free / 1e9:.1f} GB are free")
+        raise UserError(f"{folder}: {purpose} needs about {wanted_bytes / 1e9:.1f} GB and "
+                        f"{SPARE_BYTES / 1e9:.0f} GB to spare; {free / 1e9:.1f} GB are free")
 
 
 def download_all(files: list[RemoteFile], folder: Path) -> dict[str, Path]:
@@ -112,7 +89,7 @@ def download_all(files: list[RemoteFile], folder: Path) -> dict[str, Path]:
         The complete files by name.
 
     Raises:
-        CorpusError: A file cannot be had, has another checksum, or does not fit on the disk.
+        UserError: A file cannot be had, has another checksum, or does not fit on the disk.
     """
     folder.mkdir(parents=True, exist_ok=True)
     missing = [file for file in files if not (folder / file.file).exists()]
@@ -122,26 +99,19 @@ def download_all(files: list[RemoteFile], folder: Path) -> dict[str, Path]:
 
 
 def download(file: RemoteFile, folder: Path) -> Path:
-    """Returns one complete and checked file, downloaded unless it is there already.
-
-    Args:
-        file: What to download.
-        folder: Where it goes.
-
-    Returns:
-        Its path.
+    """Returns one complete and checked file, downloaded unless it is in `folder` already.
 
     Raises:
-        CorpusError: It cannot be had, or its size or checksum is wrong; then it was renamed.
+        UserError: It cannot be had, or its size or checksum is wrong; then it was renamed.
     """
     target = folder / file.file
-    if not target.exists():
-        _download_part(file, _part(target))
-        _check(file, _part(target))
-        _part(target).replace(target)
-    else:
+    if target.exists():
         _check(file, target)
-    return target
+        return target
+    part = _part(target)
+    _complete(file, part)
+    _check(file, part)
+    return part.replace(target)
 
 
 def _part(target: Path) -> Path:
@@ -152,74 +122,74 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _download_part(file: RemoteFile, part: Path) -> None:
-    """Fills `part`, going on where it ends, until it is as long as the server says."""
+def _complete(file: RemoteFile, part: Path) -> None:
+    """Sends requests until `part` is complete, or until several in a row brought nothing."""
     failures, longest = 0, _size(part)
     while True:
         try:
-            if _receive(file, part):
-                return
-            problem = f"the connection broke off after {_size(part)} bytes"
-        except urllib.error.HTTPError as error:
-            if error.code not in RETRIED_STATUSES:
-                raise CorpusError(f"{file.url}: the server answers {error.code} {error.reason}"
-                                 ) from error
-            problem = f"the server answers {error.code} {error.reason}"
-        except NETWORK_ERRORS as error:
-            problem = str(getattr(error, "reason", error)) or type(error).__name__
+            return _receive(file, part)
+        except requests.RequestException as error:
+            problem = _describe(error)
+            if error.response is not None and error.response.status_code not in RETRIED_STATUSES:
+                raise UserError(f"{file.url}: {problem}") from error
         failures = 1 if _size(part) > longest else failures + 1
         longest = max(longest, _size(part))
         if failures >= MOST_FAILURES:
-            raise CorpusError(f"{file.url}: gave up after {failures} attempts without progress: "
-                             f"{problem}; run the same command again to go on")
+            raise UserError(f"{file.url}: gave up after {failures} attempts without progress, "
+                            f"{_size(part)} bytes are there: {problem}; run the same command "
+                            "again to go on")
         pause = BACKOFF_SECONDS * 2 ** (failures - 1)
         logger.warning("%s: %s; next attempt in %.0f s", file.file, problem, pause)
         time.sleep(pause)
 
 
-def _receive(file: RemoteFile, part: Path) -> bool:
-    """Makes one request; returns whether `part` is complete."""
+def _describe(error: BaseException) -> str:
+    """Returns the cause of an error of `requests`, whose own message names four classes."""
+    if isinstance(error, requests.HTTPError):
+        return f"the server answers {error.response.status_code} {error.response.reason}"
+    while error.__context__ is not None:
+        error = error.__context__
+    return str(error) or type(error).__name__
+
+
+def _receive(file: RemoteFile, part: Path) -> None:
+    """Requests what `part` lacks and appends it.
+
+    Raises:
+        requests.RequestException: Not everything came.
+        UserError: The file has another size than the table says or does not fit on the disk.
+    """
     have, expected = _size(part), int(file.bytes or 0)
     if expected and have >= expected:
-        return True  # too long a file fails the check
+        return  # a file that is too long fails the check
     # The length of a compressed transfer would not be the file's.
     headers = {"User-Agent": "prepare_data.py", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
-    try:
-        response = urllib.request.urlopen(urllib.request.Request(file.url, headers=headers),
-                                          timeout=TIMEOUT_SECONDS)
-    except urllib.error.HTTPError as error:
-        if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
-            raise
-        if error.headers.get("Content-Range", "").endswith(f"/{have}"):
-            return True  # nothing is left to send
-        part.unlink()  # it is longer than the file, so it belongs to another one
-        return False
-    with response:
-        found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-        if response.status != http.client.PARTIAL_CONTENT or not found or int(found[1]) != have:
-            if have:
-                logger.info("%s: the server cannot go on from byte %d; starting anew", file.file,
-                            have)
-            if response.status == http.client.PARTIAL_CONTENT:
-                part.unlink()  # another part than asked for
-                return False
-            have = 0
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length else 0
+    with requests.get(file.url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
+        content_range = response.headers.get("Content-Range", "")
+        if have and content_range == f"bytes */{have}":
+            return  # nothing is left to send
+        if have and response.status_code in (codes.ok, codes.partial, codes.range_not_satisfiable) \
+                and not content_range.startswith(f"bytes {have}-"):
+            logger.info("%s: the server cannot go on from byte %d; starting anew", file.file, have)
+            part.unlink()
+            return _receive(file, part)
+        response.raise_for_status()
+        length = int(response.headers.get("Content-Length", 0))
+        total = have + length if length else 0
         if expected and total and total != expected:
-            raise CorpusError(f"{file.url}: the server offers {total} bytes, {TABLE.name} says "
-                             f"{expected}")
-        require_space(part.parent, total - have, file.file)
-        with part.open("ab" if have else "wb") as stream, \
+            raise UserError(f"{file.url}: the server offers {total} bytes, {TABLE.name} says "
+                            f"{expected}")
+        require_space(part.parent, length, file.file)
+        with part.open("ab") as stream, \
                 tqdm(total=total or None, initial=have, unit="B", unit_scale=True,
                      desc=file.file, disable=None) as progress:
-            # Not `read`: it would lose what had come when the connection fails.
-            while chunk := response.read1(CHUNK_BYTES):
+            for chunk in response.iter_content(CHUNK_BYTES):
                 stream.write(chunk)
                 progress.update(len(chunk))
-    return _size(part) == total if total else not expected or _size(part) == expected
+    if _size(part) < expected:
+        raise requests.ConnectionError(f"the connection broke off after {_size(part)} bytes")
 
 
 def _check(file: RemoteFile, path: Path) -> None:
@@ -238,11 +208,6 @@ def _check(file: RemoteFile, path: Path) -> None:
         logger.info("%s: no checksum is published; the archive's own are checked while it is "
                     "read", path.name)
     if problem:
-        bad = set_aside(path)
-        raise CorpusError(f"{path}: {problem} ({file.url}); it is now {bad.name}, and the next "
-                         "run downloads it again")
-
-
-def set_aside(path: Path) -> Path:
-    """Renames a bad file; returns its new name."""
-    return path.replace(path.with_name(f"{path.name.removesuffix('.part')}.bad"))
+        bad = path.replace(path.with_name(f"{path.name.removesuffix('.part')}.bad"))
+        raise UserError(f"{path}: {problem} ({file.url}); it is now {bad.name}, and the next run "
+                        "downloads it again")

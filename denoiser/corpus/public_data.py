@@ -1,7 +1,4 @@
-"""Says what each clip in the archives of the public data sets is, and unpacks the noise.
-
-`prepare_data.py` is the command and converts the clips; `fetch_data.py` downloads the archives.
-"""
+"""Lays out the public data sets: what each clip in their archives is, and where the noise goes."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import csv
 import io
 import json
 import logging
+import os
 import re
 import shutil
 import zipfile
@@ -16,13 +14,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 
-from denoiser.corpus.archives import ARCHIVE_ERRORS
+from denoiser.checks import UserError
+from denoiser.corpus import conversion
+from denoiser.corpus.archives import ARCHIVE_ERRORS, group_archives, read_archive
+from denoiser.corpus.conversion import Journal, Member
 from denoiser.corpus.downloads import RemoteFile, download_all, require_space
-from denoiser.corpus.manifest import CorpusError, Member, split_by_hash
+from denoiser.corpus.manifest import split_by_hash
 from denoiser.data.audio_index import find_noise
-from denoiser.data.settings import SPLITS, DsetConfig
-from denoiser.files import replacing
+from denoiser.data.settings import CATEGORIES, SPLITS, DsetConfig
 
 logger = logging.getLogger(__name__)
 Classify = Callable[[str], Member | None]
@@ -31,21 +32,15 @@ NOISE_SET = "gramophone"  # the data set that is no clean audio
 
 
 @contextmanager
-def naming_archive(parts: list[Path]) -> Iterator[None]:
-    """Turns what a damaged archive raises into an error that names it.
-
-    Args:
-        parts: The archive's files.
-
-    Raises:
-        CorpusError: What the block raises is one of `ARCHIVE_ERRORS`.
-    """
+def _naming_archive(parts: list[Path]) -> Iterator[None]:
+    """Turns what a damaged archive raises into an error that names its files."""
     try:
         yield
     except ARCHIVE_ERRORS as error:
-        raise CorpusError(f"{parts[-1]}: cannot be read ({error or type(error).__name__}); delete "
-                          f"{', '.join(path.name for path in parts)} there and run again"
-                          ) from error
+        problem = f"{type(error).__name__}: {error}".removesuffix(": ")
+        raise UserError(f"{parts[-1]}: cannot be read ({problem}); delete "
+                        f"{', '.join(path.name for path in parts)} there and run again"
+                        ) from error
 
 
 # --- What the clips are ----------------------------------------------------------------------
@@ -103,11 +98,11 @@ def classify_fsd50k(files: list[RemoteFile], paths: dict[str, Path]) -> Classify
 
 
 def _read_zipped(path: Path, name: str) -> bytes:
-    with naming_archive([path]), zipfile.ZipFile(path) as archive:
+    with _naming_archive([path]), zipfile.ZipFile(path) as archive:
         for member in archive.namelist():
             if PurePosixPath(member).name == name:
                 return archive.read(member)
-    raise CorpusError(f"{path}: {name} is not in it")
+    raise UserError(f"{path}: {name} is not in it")
 
 
 def classify_aishell3(files: list[RemoteFile], paths: dict[str, Path]) -> Classify:
@@ -127,47 +122,81 @@ CLASSIFIERS = {"musicnet": classify_musicnet, "fsd50k": classify_fsd50k,
                "aishell3": classify_aishell3}
 
 
-# --- The noise -------------------------------------------------------------------------------
+# --- Building --------------------------------------------------------------------------------
 
 
-def unpack_noise(files: list[RemoteFile], downloads: Path, output: Path) -> None:
-    """Unpacks the gramophone noise as it is: `info.csv` and a folder for each recording.
+def build_public(name: str, files: list[RemoteFile], output: Path, archives: Path | None,
+                 jobs: int, keep_downloads: bool) -> None:
+    """Downloads and lays out one public data set.
 
     Args:
-        files: The archive.
-        downloads: Where it is or goes.
-        output: A folder that `dset.path_noise` can name afterwards.
+        name: Of the data set.
+        files: Its files.
+        output: The corpus's folder.
+        archives: Where the archives are or go, and stay; a folder in `output` if None.
+        jobs: Number of worker processes.
+        keep_downloads: Whether downloads stay in `output`.
 
     Raises:
-        CorpusError: The archive is damaged or has another layout.
+        UserError: A file cannot be had or read.
+        OSError: `output` cannot be written or the disk is full.
     """
-    if not (output / "info.csv").exists():
-        path = download_all(files, downloads)[files[0].file]
-        with naming_archive([path]), zipfile.ZipFile(path) as archive:
-            infos = sorted((member for member in archive.infolist()
-                            if Path(member.filename).name == "info.csv"),
-                           key=lambda member: len(Path(member.filename).parts))
-            if not infos:
-                raise CorpusError(f"{path}: there is no info.csv in it")
-            root = Path(infos[0].filename).parent
-            inside = [member for member in archive.infolist() if not member.is_dir()
-                      and Path(member.filename).is_relative_to(root)]
-            require_space(output, sum(member.file_size for member in inside), path.name)
-            inside.sort(key=lambda member: member is infos[0])  # the last one says: complete
-            for member in inside:
-                target = output / Path(member.filename).relative_to(root)
-                if not target.resolve().is_relative_to(output.resolve()):
-                    raise CorpusError(f"{path}: {member.filename} leads out of the archive")
-                if target.exists() and target.stat().st_size == member.file_size:
-                    continue
-                with replacing(target) as temporary, archive.open(member) as source, \
-                        temporary.open("wb") as stream:
-                    shutil.copyfileobj(source, stream)
+    conversion.prepare_output(output, foreign="*.json")
+    downloads = archives or output / conversion.DOWNLOADS_NAME
+    if name == NOISE_SET:
+        if not (output / "info.csv").exists():
+            _unpack_noise(download_all(files, downloads)[files[0].file], output)
+        _check_noise(output)
+    else:
+        key = f"{conversion.LAYOUT_VERSION} {[(file.file, file.checksum) for file in files]}"
+        journal = Journal(output / conversion.PARTS_NAME / f"{name}.jsonl", output, key)
+        if journal.complete:
+            logger.info("%s is complete", name)
+        else:
+            _convert_archives(name, files, download_all(files, downloads), journal, output, jobs)
+        conversion.finish_set(name, CATEGORIES, journal, output)
+    if not archives and not keep_downloads:
+        shutil.rmtree(downloads, ignore_errors=True)
+
+
+def _convert_archives(name: str, files: list[RemoteFile], paths: dict[str, Path],
+                      journal: Journal, output: Path, jobs: int) -> None:
+    if not journal.rows:
+        require_space(output, sum(path.stat().st_size for path in paths.values()), "the audio")
+    classify = CLASSIFIERS[name](files, paths)
+    with conversion.workers(jobs) as map_clips:
+        for parts in group_archives(paths):
+            logger.info("%s: reading", parts[-1].name)
+            members = ((member, stream) for member_name, stream in read_archive(parts)
+                       if (member := classify(member_name)))
+            try:
+                with _naming_archive(parts):
+                    conversion.convert_members(name, members, journal, output, map_clips)
+            except UserError:
+                journal.keep({})  # a checksum at the end speaks of what was read before
+                raise
+
+
+def _unpack_noise(path: Path, output: Path) -> None:
+    """Unpacks the gramophone noise as it is: `info.csv` and a folder for each recording."""
+    with _naming_archive([path]), zipfile.ZipFile(path) as archive, \
+            TemporaryDirectory(dir=output, prefix=conversion.UNPACKED_PREFIX) as scratch:
+        require_space(output, sum(member.file_size for member in archive.infolist()), path.name)
+        archive.extractall(scratch)  # takes out of the names what would lead out of the folder
+        infos = [info for info in Path(scratch).rglob("info.csv") if info.is_file()]
+        if not infos:
+            raise UserError(f"{path}: there is no info.csv in it")
+        root = min(infos, key=lambda info: len(info.parts)).parent
+        shutil.copytree(root, output, copy_function=os.replace, dirs_exist_ok=True)
+
+
+def _check_noise(output: Path) -> None:
+    """Reports the unpacked noise; raises UserError where a file that info.csv names is missing."""
     recordings = find_noise(DsetConfig(path_noise=[str(output)]))
     missing = [path for recording in recordings for path in recording.files if not path.exists()]
     if missing:
-        raise CorpusError(f"{missing[0]}: named by info.csv but missing ({len(missing)} files in "
-                          f"all); delete {output / 'info.csv'} and run again")
+        raise UserError(f"{missing[0]}: named by info.csv but missing ({len(missing)} files in "
+                        f"all); delete {output / 'info.csv'} and run again")
     splits = Counter(recording.split for recording in recordings)
     logger.info("%s: %s", output, ", ".join(f"{splits[split]} recordings for {split}"
                                             for split in SPLITS))

@@ -1,0 +1,45 @@
+"""Tests of the manifest: the rule for clean clips, and tables."""
+
+from __future__ import annotations
+
+from dataclasses import make_dataclass
+
+import pytest
+
+from denoiser.checks import UserError
+from denoiser.corpus.manifest import Row, is_clean, read_records
+
+
+def make_row(**changes: object) -> Row:
+    values = {"file": "a.flac", "category": "speech", "seconds": 2.0, "source": "", "licence": "",
+              "group": "g", "split": "train", "floor_db": 50.0, "noise_db": 50.0,
+              "bandwidth_hz": 9000, "clipped": 0.0, "clean": 1, "original_rate": 44100}
+    return Row(**(values | changes))
+
+
+@pytest.mark.parametrize(("changes", "clean"), [
+    ({}, True),
+    ({"floor_db": 30.0}, True),  # no pauses, but the noise is low
+    ({"floor_db": 30.0, "noise_db": 44.0}, False),
+    ({"floor_db": 120.0, "noise_db": 40.0}, True),
+    ({"floor_db": 120.0, "noise_db": 30.0}, False),  # gated, and noisy behind the gate
+    ({"category": "music", "floor_db": 8.0}, True),
+    ({"category": "effects", "floor_db": 120.0, "noise_db": 40.0}, False),
+    ({"category": "effects", "floor_db": 6.0}, False),  # an engine
+    ({"category": "effects", "floor_db": 6.0, "seconds": 1.0}, True),  # a beep
+    ({"clipped": 2e-4}, False),
+    ({"seconds": 0.2}, False),
+    ({"original_rate": 22050}, True),
+    ({"original_rate": 16000}, False),
+])
+def test_the_rule_for_clean(changes, clean):
+    assert is_clean(make_row(**changes)) is clean
+
+
+@pytest.mark.parametrize("cells", ["a,b", "a,b,c,d"])
+def test_a_table_with_a_malformed_line_is_named(cells, tmp_path):
+    Record = make_dataclass("Record", ["one", "two", "three"])
+    table = tmp_path / "table.csv"
+    table.write_text(f"one,two,three\n1,2,3\n{cells}\n", encoding="utf-8")
+    with pytest.raises(UserError, match="table.csv.*3 cells.*'a', 'b'"):
+        read_records(table, Record)
