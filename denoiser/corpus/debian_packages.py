@@ -209,6 +209,7 @@ def get_package(name: str, downloads: Path, source: Path | None) -> Path:
 
 
 def _run_tool(command: list[str], purpose: str, complaint: str, folder: Path) -> None:
+    """Runs a program in `folder`; raises UserError where it is missing or fails."""
     if shutil.which(command[0]) is None:
         raise UserError(f"`{command[0]}` is needed {purpose} and was not found. It comes with "
                         "Debian, Ubuntu and their kin; a container of one of them will do.")
@@ -261,10 +262,10 @@ def _convert_sources(sources: list[SourceFile], output: Path, map_clips: MapClip
     jobs = [make_job(source.path, source.rule.category, source.rule.package, source.name, output,
                      taken) for source in sources]
     results = []
-    for result in map_clips(convert_clip, jobs):
+    for count, result in enumerate(map_clips(convert_clip, jobs), start=1):
         results.append(result)
-        if len(results) % conversion.CLIPS_A_MESSAGE == 0 and len(results) < len(jobs):
-            logger.info("  %d of %d clips", len(results), len(jobs))
+        if count % conversion.CLIPS_A_MESSAGE == 0:
+            logger.info("  %d of %d clips", count, len(jobs))
     return results
 
 
@@ -338,21 +339,15 @@ def build_corpus(recipe: dict[str, list[Rule]], wanted: list[str], output: Path,
     failed = []
     with conversion.workers(jobs) as map_clips:
         for number, package in enumerate(wanted, start=1):
-            position = f"package {number} of {len(wanted)}"
-            if parts[package]:
-                logger.info("%s: %s is complete", position, package)
-            else:
-                rules = recipe[package]
-                logger.info("%s: %s (%s MB)", position, package, rules[0].megabytes)
-                try:
-                    deb = get_package(package, downloads, source)
-                    parts[package] = build_package(rules, deb, output, map_clips)
-                except UserError as error:
-                    logger.error("%s", error)
-                    failed.append(str(error))
-                    continue
-            part = parts[package]
-            conversion.report_left_out(len(part["rows"]), part["left_out"], part["broken"])
+            logger.info("package %d of %d: %s %s", number, len(wanted), package, "is complete"
+                        if parts[package] else f"({recipe[package][0].megabytes} MB)")
+            try:
+                part = parts[package] = parts[package] or build_package(
+                    recipe[package], get_package(package, downloads, source), output, map_clips)
+                conversion.report_left_out(len(part["rows"]), part["left_out"], part["broken"])
+            except UserError as error:
+                logger.error("%s", error)
+                failed.append(str(error))
     rows = join_parts({package: part for package, part in parts.items() if part}, recipe)
     if rows:
         write_manifest(rows, output)

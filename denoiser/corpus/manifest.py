@@ -165,17 +165,3 @@ def format_summary(rows: list[Row]) -> str:
             lines.append(f"{category:<10}{split:<12}{len(chosen):>7}{total:>9.1f}{len(clean):>13}"
                          f"{good:>15.1f}{full:>14.1f}")
     return "\n".join(lines)
-
-
-def report_left_out(kept: int, left_out: dict[str, int], broken: list[str]) -> None:
-    """Logs what became of the clips of one package or data set.
-
-    Args:
-        kept: Number of the clips that became files.
-        left_out: Numbers of the others by their problem.
-        broken: One line for each that cannot be decoded.
-    """
-    counts = ", ".join(f"{count} {what}" for what, count in sorted(left_out.items()))
-    logger.info("  %d clips kept, left out: %s", kept, counts or "none")
-    for line in broken:
-        logger.warning("  broken: %s", line)
