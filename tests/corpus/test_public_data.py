@@ -225,20 +225,20 @@ def test_archives_that_are_there_are_used_and_kept(server, tmp_path):
 def test_data_sets_can_share_a_corpus(server, tmp_path):
     server.files |= musicnet()
     build(server, tmp_path, "musicnet")
-    server.files = dict(aishell3())
-    rows = build(server, tmp_path, "aishell3", keep=True)
-    assert {row["category"] for row in rows.values()} == {"speech", "music"}
-    assert (tmp_path / "out" / "downloads" / "data_aishell3.tgz").exists()
+    server.files = dict(fsd50k())
+    rows = build(server, tmp_path, "fsd50k", keep=True)
+    assert len(rows) == 4 + 6
+    assert (tmp_path / "out" / "downloads" / "FSD50K.dev_audio.zip").exists()
 
 
 def test_an_archive_without_checksum_is_checked_by_its_own(server, tmp_path, monkeypatch):
-    packed = aishell3()["data_aishell3.tgz"]
-    monkeypatch.setattr(conversion, "BATCH_CLIPS", 4)  # some are converted before the end
-    server.files["data_aishell3.tgz"] = packed[:-8] + bytes(4) + packed[-4:]  # another CRC
-    with pytest.raises(UserError, match=r"data_aishell3\.tgz: cannot be read \(BadGzipFile: CRC"):
-        build(server, tmp_path, "aishell3", checksums=False)
+    packed = musicnet()["musicnet.tar.gz"]
+    monkeypatch.setattr(conversion, "BATCH_CLIPS", 2)  # some are converted before the end
+    server.files |= musicnet() | {"musicnet.tar.gz": packed[:-8] + bytes(4) + packed[-4:]}
+    with pytest.raises(UserError, match=r"musicnet\.tar\.gz: cannot be read \(BadGzipFile: CRC"):
+        build(server, tmp_path, "musicnet", checksums=False)
     assert not (tmp_path / "out" / "manifest.csv").exists()
-    assert len((tmp_path / "out" / "parts" / "aishell3.jsonl").read_text().splitlines()) == 1
+    assert len((tmp_path / "out" / "parts" / "musicnet.jsonl").read_text().splitlines()) == 1
 
 
 def test_duplicates_and_broken_clips_are_left_out(server, tmp_path, caplog):
