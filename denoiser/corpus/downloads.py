@@ -188,7 +188,7 @@ def _receive(file: RemoteFile, part: Path) -> None:
             for chunk in response.iter_content(CHUNK_BYTES):
                 stream.write(chunk)
                 progress.update(len(chunk))
-    if _size(part) < expected:
+    if _size(part) < max(total, expected):
         raise requests.ConnectionError(f"the connection broke off after {_size(part)} bytes")
 
 
