@@ -53,7 +53,9 @@ class CarrierNoise:
     def __init__(self, carrier: Carrier) -> None:
         self.carrier = carrier
         first = self._render_chunk()
-        self.gain = np.float32(to_gain(TARGET_DBFS) / np.sqrt(np.mean(first**2, dtype=np.float64)))
+        # Without hiss the first moments may be silent; the level is then that with a hiss of RMS 1.
+        rms = np.sqrt(np.mean(first**2, dtype=np.float64)) or 1.0
+        self.gain = np.float32(to_gain(TARGET_DBFS) / rms)
         self.ready = first * self.gain
 
     def _render_chunk(self) -> np.ndarray:

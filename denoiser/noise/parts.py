@@ -1,6 +1,6 @@
 """What the noise of old carriers consists of: spectra, hiss, waves, rumble, and impulses.
 
-Pure NumPy and SciPy. `noise.py` puts the parts together; `docs/noise.md` names their sources.
+`carriers.py` draws from these what a noise consists of; `docs/noise.md` names their sources.
 """
 
 from __future__ import annotations

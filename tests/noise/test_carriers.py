@@ -49,15 +49,20 @@ def test_each_part_has_a_name_and_can_be_left_out(kind: str) -> None:
 
 
 def test_a_part_can_stand_alone_or_dominate() -> None:
-    def listen(change: Callable[[dict], object]) -> np.ndarray:
+    def listen(change: Callable[[dict], object], per_second: float = 8.0) -> np.ndarray:
         ranges = CarrierConfig(gramophone=GramophoneConfig(
-            clicks_per_second=[8.0, 8.0], part_chance=1.0))
+            clicks_per_second=[per_second, per_second], part_chance=1.0))
         carrier = draw_carrier("gramophone", rng(2), carrier=ranges)
         change(carrier.parts)
         return CarrierNoise(carrier).read(2 * SAMPLE_RATE)
 
     whole = listen(lambda parts: None)
-    alone = listen(lambda parts: [parts.pop(name) for name in set(parts) - {"clicks"}])
+    def only_clicks(parts: dict) -> None:
+        for name in set(parts) - {"clicks"}:
+            del parts[name]
+
+    alone = listen(only_clicks)
+    assert not listen(only_clicks, per_second=0.0).any()
     assert np.mean(np.abs(alone) < 1e-9) > 0.5 > 0.01 > np.mean(np.abs(whole) < 1e-9)
     louder = listen(lambda parts: parts.update(clicks=(80.0, parts["clicks"][1])))
     assert np.mean(np.abs(louder) < 1e-4) > 0.5 > 0.1 > np.mean(np.abs(whole) < 1e-4)
