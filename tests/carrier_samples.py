@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ def level_db(audio: np.ndarray) -> float:
     return float(10.0 * np.log10(np.mean(np.square(audio, dtype=np.float64))))
 
 
+@cache
 def recorded(name: str) -> np.ndarray:
     audio, rate = soundfile.read(RECORDED / f"{name}.flac", dtype="float32")
     assert rate == SAMPLE_RATE
@@ -39,6 +41,7 @@ def plain_disc(**changes: object) -> CarrierConfig:
     return CarrierConfig(gramophone=GramophoneConfig(**(settings | changes)))
 
 
+@cache
 def tune(seconds: float, seed: int = 0) -> np.ndarray:
     """Notes with harmonics, RMS about -20 dBFS."""
     source, notes = rng(seed), []
@@ -51,6 +54,7 @@ def tune(seconds: float, seed: int = 0) -> np.ndarray:
     return (0.1 * audio / audio.std()).astype(np.float32)
 
 
+@cache
 def side(hiss_db: float = -45.0, seed: int = 0) -> np.ndarray:
     """A disc's side: 2 s run-in, 4 s tune, 2 s pause, 4 s tune, 2 s run-out."""
     gap = np.zeros(2 * SAMPLE_RATE, np.float32)

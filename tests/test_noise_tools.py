@@ -80,6 +80,13 @@ def test_commands_answer_mistakes_in_a_line(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.fixture
+def quick_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One round of a short noise: tests of the commands do not ask how good a fit is."""
+    monkeypatch.setattr(fit, "FIT_ROUNDS", 1)
+    monkeypatch.setattr(fit, "FIT_SECONDS", 2.0)
+
+
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four seconds of a disc."""
@@ -88,10 +95,10 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("quick_fit")
 @pytest.mark.parametrize("kind", ["gramophone", "film", "tape"])
 def test_fit_command_writes_a_config_that_make_renders(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recording: Path, kind: str) -> None:
-    monkeypatch.setattr(fit, "FIT_ROUNDS", 1)
     target, sound = tmp_path / "mine.yaml", tmp_path / "mine.wav"
     command(monkeypatch, "fit", recording, "--kind", kind, "--output", target)
     with pytest.raises(UserError, match="mine.yaml"):
@@ -142,6 +149,7 @@ def test_make_tells_of_a_bad_config_in_a_line(
     assert not (tmp_path / "bad.wav").exists()
 
 
+@pytest.mark.usefixtures("quick_fit")
 def test_make_and_picture_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sound, picture = tmp_path / "film.flac", tmp_path / "film.png"
     command(monkeypatch, "make", "--kind", "film", "--seconds", "3", "--output", sound)
@@ -151,17 +159,16 @@ def test_make_and_picture_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert soundfile.info(tmp_path / "mixed.WAV").format == "WAV"
     with pytest.raises(UserError, match=r"must end in .*mixed.mp3"):
         command(monkeypatch, "make", "--seconds", "1", "--output", tmp_path / "mixed.mp3")
-    monkeypatch.setattr(fit, "FIT_ROUNDS", 1)
     command(monkeypatch, "picture", sound, "--kind", "film", "--output", picture)
     assert picture.read_bytes()[:4] == b"\x89PNG" and picture.stat().st_size < 300_000
     with pytest.raises(UserError, match="film.png"):
         command(monkeypatch, "picture", "--kind", "film", "--output", picture)
 
 
+@pytest.mark.usefixtures("quick_fit")
 def test_fit_command_goes_on_past_a_bad_file_and_says_so(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recording: Path,
         caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(fit, "FIT_ROUNDS", 1)
     soundfile.write(tmp_path / "a_short.wav", np.ones(100), SAMPLE_RATE)
     target = tmp_path / "mine.yaml"
     with pytest.raises(UserError, match="1 of 2 recordings failed.*a_short.wav"):

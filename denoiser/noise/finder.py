@@ -1,4 +1,7 @@
-"""Finds the stretches of a recording that hold noise alone: run-in and run-out grooves, pauses."""
+"""Finds the stretches of a recording that hold noise alone: run-in and run-out grooves, pauses.
+
+`docs/noise.md` says how it decides.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +17,22 @@ from denoiser.checks import UserError, require
 from denoiser.noise.fit import frame_powers
 from denoiser.noise.parts import to_gain
 
-SLOT_FRAMES = 12  # a slot is the stretch of time, about 0.3 s, that is judged as a whole
-JUDGED_HZ = (60.0, 354.0, 5657.0)  # bass, of which only the level counts; above it half octaves
-SLOT_FLATNESS_DB = -0.75  # mean flatness of a slot that can be noise
-RUN_FLATNESS_DB = -0.58  # and its median over a stretch; speech and music lie below
-BAND_FLATNESS_DB = -1.8  # flatness of a slot's second least flat half octave
-STEADY_DB = 4.0  # noise lies this close to the quietest noise of the recording
-SLOT_CHANGE_DB = 3.0  # RMS over half octaves of a slot's distance from the usual noise
-RUN_CHANGE_DB = 2.0  # and its median over a stretch
-STEADY_BASS_DB = 5.0  # and its bass this close
-LINE_DB = 3.0  # what always stands this far above its neighbours is hum or buzz
+SLOT_FRAMES = 12  # STFT frames in a slot: the 0.3 s that are judged as a whole
+JUDGED_HZ = (60.0, 354.0, 5657.0)  # the bass's level counts; above it half octaves are judged
+SLOT_FLATNESS_DB = -0.75  # least mean flatness of a slot of noise
+RUN_FLATNESS_DB = -0.58  # least median of this over a stretch; speech and music lie below
+BAND_FLATNESS_DB = -1.8  # least flatness of a slot's second least flat half octave
+STEADY_DB = 4.0  # most by which noise is louder than the quietest noise of the recording
+STEADY_BASS_DB = 5.0  # most by which its bass is louder
+SLOT_CHANGE_DB = 3.0  # largest distance from the usual noise, RMS over half octaves
+RUN_CHANGE_DB = 2.0  # largest median of this over a stretch
+LINE_DB = 3.0  # a line that is always this far above its neighbours is hum or buzz
+LINE_REACH = 12  # neighbours in bins on each side
+HIGHEST_HUM_HZ = 1200.0
 SILENCE_DBFS = -96.0  # below this nothing was recorded
 LONGEST_GAP = 3  # slots
 SHORTEST_SECONDS = 0.75  # of a stretch: as much as `fit.measure` needs
 LOWEST_RATE = 4000  # Hz
-HIGHEST_HUM_HZ = 1200.0
-LINE_REACH = 12  # neighbours in bins on each side
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,9 @@ def _frame_size(sample_rate: int) -> int:
 
 
 def _slot_powers(blocks: Iterable[np.ndarray], sample_rate: int) -> np.ndarray:
-    """Power spectra `(slots, bins)` of 0 to 5.7 kHz; the median over each slot's frames.
+    """Power spectra `(slots, bins)` of 0 to 5.7 kHz: the median over each slot's frames.
 
-    Clicks do not move a median. Slots overlap by half.
+    Clicks hardly change a median. Slots overlap by half.
     """
     size = _frame_size(sample_rate)
     hop, step = size // 2, SLOT_FRAMES // 2
@@ -75,7 +78,7 @@ def _slot_powers(blocks: Iterable[np.ndarray], sample_rate: int) -> np.ndarray:
 
 
 def _without_hum(powers: np.ndarray, frequency_hz: np.ndarray) -> np.ndarray:
-    """Lowers the lines that always stand above their neighbours, below 1.2 kHz, to these."""
+    """Lowers the lines below 1.2 kHz that are always above their neighbours to their level."""
     usual = np.quantile(powers, 0.1, axis=0)
     around = np.quantile(librosa.util.frame(np.pad(usual, LINE_REACH, mode="edge"),
                                             frame_length=2 * LINE_REACH + 1, hop_length=1),
@@ -115,7 +118,7 @@ class _Slots:
                    flatness=flatness[1:].mean(axis=0), least_flatness=flatness[1])
 
     def span_seconds(self, run: slice) -> tuple[float, float]:
-        """A run's time; half a slot at each end may hold some of its neighbour, and is left."""
+        """A run's start and end; half a slot at each end, which may hold its neighbour, is left out."""
         step = SLOT_FRAMES // 2 * (_frame_size(self.sample_rate) // 2)
         start = 0 if run.start == 0 else (run.start + 1) * step
         end = self.samples if run.stop == len(self.level) else run.stop * step
@@ -138,7 +141,7 @@ def _runs(mask: np.ndarray) -> list[slice]:
 
 
 def _is_usual(slots: _Slots, flat: np.ndarray, floor_db: float) -> tuple[np.ndarray, np.ndarray]:
-    """Where the flat slots are like the quietest noise; and each slot's distance from it in dB."""
+    """Which flat slots are like the quietest noise, and each slot's distance from it in dB."""
     noise = flat & (slots.level < floor_db + STEADY_DB)
     noise &= slots.bass < np.quantile(slots.bass[noise], 0.2) + STEADY_BASS_DB
     usual = np.median(slots.bands[:, noise], axis=1, keepdims=True)
@@ -147,7 +150,7 @@ def _is_usual(slots: _Slots, flat: np.ndarray, floor_db: float) -> tuple[np.ndar
 
 
 def _fill_gaps(noise: np.ndarray, flat: np.ndarray) -> np.ndarray:
-    """Adds short flat gaps between noise: dense crackle lifts a slot or two."""
+    """Adds the short flat gaps between noise, where dense crackle was too loud."""
     filled = noise.copy()
     for gap in _runs(~noise):
         inside = gap.start > 0 and gap.stop < len(noise)

@@ -16,18 +16,18 @@ from denoiser.noise.carriers import CarrierConfig, GramophoneConfig
 from denoiser.noise.generator import generate
 from denoiser.noise.parts import BAND_HZ, minimum_phase, to_gain
 
-CLICK_THRESHOLD_DB = 14.0  # peaks over the whitened hiss's RMS from which impulses count
-CLICK_DB = 26.0  # peaks from which crackle is called a click
+CLICK_THRESHOLD_DB = 14.0  # lowest peak of an impulse over the whitened hiss's RMS
+CLICK_DB = 26.0  # lowest peak of a click; what is lower is crackle
 CLICK_GAP_SECONDS = 0.002  # impulses closer than this count as one
 CLICK_BAND_HZ = (700.0, 10000.0)  # where impulses are looked for
 FIT_SECONDS = 15.0  # of generated noise measured in each round of a fit
 FIT_ROUNDS = 10
 CRACKLE_SPREAD_DB = 4.0  # of a fit's crackle, whose small peaks the hiss hides
-LOWEST_CORRECTED_HZ = 90.0  # bands below lie closer than the filter tells apart
-FEWEST_CLICKS = 8  # from which their peaks are fitted
-MOST_SHAPES = 80  # clicks of which the shape is measured
-TYPICAL_PULSE_MS = (0.05, 0.3)  # where too few clicks are found
-PULSE_LOWEST_HZ = 300.0  # a pulse's length is measured above this
+LOWEST_CORRECTED_HZ = 90.0  # lower bands are narrower than the filter can tell apart
+FEWEST_CLICKS = 8  # with fewer, their peaks are not fitted
+MOST_SHAPES = 80  # clicks whose length is measured: the loudest
+TYPICAL_PULSE_MS = (0.05, 0.3)  # assumed where there are too few clicks
+PULSE_LOWEST_HZ = 300.0  # what is lower is removed before a pulse's length is measured
 PULSE_WIDTH = 0.7  # width at half height of a pulse of length 1
 COMPARED_BANDS = slice(2, 28)  # 50 Hz to 16 kHz
 
@@ -84,7 +84,8 @@ def frame_powers(audio: np.ndarray, size: int, hop: int) -> np.ndarray:
 def third_octaves_db(audio: np.ndarray, sample_rate: int, quantile: float = 0.3) -> np.ndarray:
     """Measures the stationary part of a noise in third octaves.
 
-    A low quantile over time passes over clicks; short frames in the treble keep clear of them.
+    A low quantile over time leaves out clicks; in the treble frames are short, so that enough of
+    them hold no click.
 
     Args:
         audio: Float array `(samples,)`.
@@ -119,8 +120,8 @@ def spectral_distance(first_db: np.ndarray, second_db: np.ndarray) -> float:
 def whiten(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     """Flattens the hiss between 0.7 and 10 kHz, so that impulses stand out of it.
 
-    This is the prediction residual that click detectors use (Godsill and Rayner 1998); the
-    predictor follows from the hiss's spectrum alone, so that clicks do not spoil it.
+    This is the prediction residual that click detectors use (Godsill and Rayner 1998). The
+    predictor is derived from the hiss's spectrum, on which clicks have no influence.
 
     Returns:
         Array as `audio` with a robust standard deviation (from the median) of 1.
@@ -210,7 +211,7 @@ def measure(audio: np.ndarray, sample_rate: int) -> NoiseMeasures:
 
 def _correct(fitted: NoiseFit, goal: NoiseMeasures,
              trial: NoiseMeasures) -> tuple[float, NoiseFit]:
-    """How far what a fit generates is off the goal; and the fit, corrected by most of that."""
+    """Returns how far `trial`, made from `fitted`, is off `goal`, and a corrected `fitted`."""
     error = spectral_distance(goal.spectrum_db, trial.spectrum_db)
     spectrum = fitted.spectrum_db + 0.8 * np.where(
         BAND_HZ > LOWEST_CORRECTED_HZ, goal.spectrum_db - trial.spectrum_db, 0.0)

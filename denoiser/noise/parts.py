@@ -1,4 +1,4 @@
-"""What the noise of old carriers consists of: spectra, hiss, waves, rumble, and impulses.
+"""The parts that noise is added up from: spectra, hiss, waves, rumble and impulses.
 
 `carriers.py` draws from these what a noise consists of; `docs/noise.md` names their sources.
 """
@@ -44,20 +44,20 @@ def to_gain(decibels: np.ndarray | float) -> np.ndarray | float:
 
 
 def grid_hz(sample_rate: int) -> np.ndarray:
-    """Returns the frequencies at which a hiss's spectrum is drawn; 0 Hz stands as 10 Hz."""
+    """Returns the frequencies at which a hiss's spectrum is given; 10 Hz in place of 0 Hz."""
     return np.maximum(fft.rfftfreq(TAPS - 1, 1.0 / sample_rate), 10.0)
 
 
 def interpolate_bands(levels_db: Sequence[float], frequency_hz: np.ndarray) -> np.ndarray:
-    """Returns third-octave levels (at `BAND_HZ`) between the bands, over log frequency."""
+    """Interpolates third-octave levels (at `BAND_HZ`) over the logarithm of the frequency."""
     return np.interp(np.log2(frequency_hz), np.log2(BAND_HZ), levels_db)
 
 
 def academy_db(frequency_hz: np.ndarray) -> np.ndarray:
     """Returns the Academy curve of 1938 in dB.
 
-    Flat from 100 Hz to 1.6 kHz, -7 dB at 40 Hz, -10 dB at 5 kHz, -18 dB at 8 kHz; beyond these
-    it goes on as steeply.
+    Flat from 100 Hz to 1.6 kHz, -7 dB at 40 Hz, -10 dB at 5 kHz, -18 dB at 8 kHz; below 40 Hz and
+    above 8 kHz it falls on at the same slope.
     """
     knots_hz = [10.0, 40.0, 100.0, 1600.0, 5000.0, 8000.0, 16000.0]
     knots_db = [-17.6, -7.0, 0.0, 0.0, -10.0, -18.0, -29.8]
@@ -71,7 +71,10 @@ def slit_db(frequency_hz: np.ndarray, slit_um: float, film_mm_per_second: float)
 
 
 def disc_replay_db(frequency_hz: np.ndarray, bass_hz: float, treble_hz: float) -> np.ndarray:
-    """Returns a disc's replay equalisation in dB: bass boost to 50 Hz, treble roll-off; 0: none."""
+    """Returns a disc's replay equalisation in dB.
+
+    Bass is boosted below `bass_hz` (down to 50 Hz) and treble falls above `treble_hz`; 0: neither.
+    """
     level = np.zeros_like(frequency_hz)
     if bass_hz:
         level += 10.0 * np.log10((frequency_hz**2 + bass_hz**2) / (frequency_hz**2 + 50.0**2))
@@ -128,7 +131,7 @@ OFFSETS = np.arange(CHUNK, dtype=np.float32)  # of samples from the start of a c
 
 
 class Part(Protocol):
-    """What noise is put together from; it goes on where it stopped, without seams."""
+    """An endless signal that is rendered chunk by chunk, without seams between the chunks."""
 
     def render(self) -> np.ndarray:
         """Returns the next samples, `(CHUNK,)`, float32."""
@@ -164,13 +167,13 @@ class Hiss(Part):
 
 
 class Swing(Part):
-    """Slow changes of level, as gains: a pattern that returns with each turn, and random wander.
+    """Gains that change slowly: a pattern that repeats with each turn, plus a random walk.
 
     Args:
         rng: Source of randomness.
         sample_rate: Samples per second.
-        wander_db: Standard deviation of the wander.
-        pattern_db: Levels over one turn, of any number.
+        wander_db: Standard deviation of the random walk.
+        pattern_db: Levels at equal distances over one turn.
         turn_seconds: Length of a turn.
     """
 
@@ -243,7 +246,7 @@ class Wave(Part):
 
     def render(self) -> np.ndarray:
         bend = 0.8 * self.bend + 0.6 * self.drift * self.rng.normal()
-        # In single precision a phase is right to 1e-5 of a period within a chunk.
+        # Single precision is fast, and exact to 1e-5 of a period within a chunk.
         size = len(self.table) - 1
         place = (bend - self.bend) / (2.0 * CHUNK) * OFFSETS
         place += 1.0 + self.bend
@@ -263,7 +266,7 @@ class Wave(Part):
 def make_hum(rng: np.random.Generator, sample_rate: int, frequency_hz: float, harmonics: int,
              slope_db_per_octave: float, drift: float = 0.0,
              band_db: Callable[[np.ndarray], np.ndarray] | None = None) -> Wave:
-    """Draws a hum or buzz: harmonics that fall by a slope, each off by some dB.
+    """Draws a hum or buzz: harmonics that fall with a slope, each with a random deviation in dB.
 
     Args:
         rng: Source of randomness.
@@ -284,15 +287,15 @@ def make_hum(rng: np.random.Generator, sample_rate: int, frequency_hz: float, ha
 
 
 class Rumble(Part):
-    """Noise below 100 Hz of RMS 1: resonances of arm, plinth and motor, swaying with the turn.
+    """Noise below 100 Hz of RMS 1: resonances of arm, plinth and motor; its level follows the turn.
 
-    It is rendered at one 64th of the rate and brought up by a windowed sinc.
+    It is rendered at one 64th of the rate and interpolated with a windowed sinc.
 
     Args:
         rng: Source of randomness.
         sample_rate: Samples per second.
         turn_seconds: Length of a turn.
-        depth: 0 to 1, how much of the level sways.
+        depth: 0 to 1, how much the level changes over a turn.
     """
 
     TAPS = 16
@@ -334,8 +337,8 @@ class Rumble(Part):
 class Events(Part):
     """Impulses at random moments, drawn from a bank of shapes `(shapes, samples)`.
 
-    Arrivals are a Poisson process whose rate comes and goes; peaks are log-normal, a heavy tail. A
-    share is locked to the turn: a scratch that crosses the groove comes back once a turn, for
+    Arrivals are a Poisson process whose rate varies; peaks are log-normal, with a heavy tail. A
+    share is locked to the turn: a scratch that crosses many grooves is heard once a turn, for
     some turns, at nearly the same level.
 
     Args:
@@ -344,7 +347,7 @@ class Events(Part):
         per_second: Mean rate.
         median_db: Median of the peaks.
         spread_db: Standard deviation of the peaks.
-        bank: Shapes with peak 1, of which each impulse has one.
+        bank: Shapes with peak 1; each impulse takes one of them.
         turn_seconds: Length of a turn.
         locked_share: Share of the impulses that come back.
         burst: Standard deviation of the logarithm of the rate.
@@ -421,10 +424,10 @@ class Events(Part):
 
 def impulse_bank(rng: np.random.Generator, sample_rate: int, pulse_ms: Sequence[float],
                  band_db: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
-    """Draws shapes of clicks, as they look on recordings.
+    """Draws shapes of clicks like those on recordings.
 
-    A short pulse, a slower swing back that leaves no offset, ringing of the pick-up, and now and
-    then a second pulse; five to ten pulse lengths in all.
+    Each is a short pulse, a slower swing back so that their sum is about 0, ringing of the pick-up
+    and sometimes a second pulse; five to ten pulse lengths in all.
 
     Args:
         rng: Source of randomness.
@@ -461,9 +464,9 @@ def impulse_bank(rng: np.random.Generator, sample_rate: int, pulse_ms: Sequence[
 
 
 def thump_bank(rng: np.random.Generator, sample_rate: int) -> np.ndarray:
-    """Draws the long pulses after a scratch or splice: a jolt, then a falling decaying swing.
+    """Draws the long pulses after a scratch or splice: a short jolt, then a decaying oscillation.
 
-    The frequency falls from `high` to `low` and the amplitude decays, both exponentially, as the
+    Its frequency falls from `high` to `low` and its amplitude decays, both exponentially, as the
     resonance of arm and pick-up dies away.
 
     Returns:
