@@ -118,7 +118,7 @@ class _Slots:
                    flatness=flatness[1:].mean(axis=0), least_flatness=flatness[1])
 
     def span_seconds(self, run: slice) -> tuple[float, float]:
-        """A run's start and end; half a slot at each end, which may hold its neighbour, is left out."""
+        """A run's start and end, without half a slot at each end that may hold its neighbour."""
         step = SLOT_FRAMES // 2 * (_frame_size(self.sample_rate) // 2)
         start = 0 if run.start == 0 else (run.start + 1) * step
         end = self.samples if run.stop == len(self.level) else run.stop * step
