@@ -50,10 +50,12 @@ def test_levels_do_not_depend_on_blocks(rng):
     np.testing.assert_allclose(whole[:50].mean(), whole[50:100].mean(), atol=1.0)  # white
 
 
-def test_channels_in_opposite_phase_do_not_cancel():
+def test_channels_are_averaged_as_powers():
+    """Those in opposite phase do not cancel."""
     audio = tone(1000.0, 1.0)
-    levels = spectrogram.of_blocks([np.stack([audio, -audio])], 2, len(audio), SAMPLE_RATE)
-    np.testing.assert_allclose(levels, spectrogram.of_array(audio, SAMPLE_RATE), atol=1e-3)
+    levels = spectrogram.of_blocks([np.stack([audio, -0.5 * audio])], 2, len(audio), SAMPLE_RATE)
+    expected = spectrogram.of_array(audio, SAMPLE_RATE) + 10.0 * np.log10((1.0 + 0.25) / 2.0)
+    np.testing.assert_allclose(levels, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize(("rate", "samples"), [(8000, 0), (44100, 1), (192000, 300000)])
