@@ -6,7 +6,6 @@ format, integer or floating point, are the same to the last bit.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,11 +14,9 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from denoiser.audio import dsp
 from denoiser.checks import UserError
 
 BLOCK_SECONDS = 10.0  # read at once
-FRAME_SECONDS = 0.1  # over which the level is measured
 LARGEST_WAV_BYTES = 2**32 - 2**16  # the sizes in a WAV file are 32-bit; some room for the header
 LARGEST_HEADER_BYTES = 4096  # of a file without any audio
 UNKNOWN_SAMPLES = 2**62  # libsndfile's number for "the header does not say" is beyond this
@@ -92,27 +89,6 @@ class Recording:
     header_samples: int
     container: str
     subtype: str
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What is found by reading a recording from beginning to end.
-
-    Attributes:
-        samples: Length of each channel.
-        power: Variance without the pauses, averaged over the channels that are not constant.
-        source: For each channel the first channel that is identical to it, which can be itself,
-            or -1 if it is constant (digital silence).
-    """
-
-    samples: int
-    power: float
-    source: tuple[int, ...]
-
-    @property
-    def distinct(self) -> list[int]:
-        """The channels that have to be denoised."""
-        return sorted(set(self.source) - {-1})
 
 
 def _native(path: Path) -> bytes | str:
@@ -201,50 +177,6 @@ def read_blocks(recording: Recording) -> Iterator[np.ndarray]:
                 return
             done += len(block)
             yield block * 2.0**-31 if integer else block
-
-
-def survey(recording: Recording) -> Survey:
-    """Reads a whole recording and checks it.
-
-    Args:
-        recording: From `open_recording`.
-
-    Returns:
-        The `Survey`.
-
-    Raises:
-        UserError: The file is damaged or holds NaN or infinite samples.
-    """
-    frame_samples = max(1, round(FRAME_SECONDS * recording.rate))
-    frame_powers = []
-    first = None
-    constant = np.ones(recording.channels, bool)
-    digests = [hashlib.blake2b() for _ in range(recording.channels)]
-    done = 0
-    for block in read_blocks(recording):
-        finite = np.isfinite(block).all(axis=1)
-        if not finite.all():
-            second = (done + int(np.argmin(finite))) / recording.rate
-            raise UserError(f"{recording.path}: the file holds NaN or infinite samples, the first "
-                            f"at {second:.3f} s")
-        first = block[0] if first is None else first
-        constant &= (block == first).all(axis=0)
-        for channel, digest in enumerate(digests):
-            digest.update(np.ascontiguousarray(block[:, channel]))
-        whole = len(block) // frame_samples * frame_samples
-        frame_powers.append(
-            block[:whole].reshape(-1, frame_samples, recording.channels).var(axis=1))
-        if whole < len(block):
-            frame_powers.append(block[None, whole:].var(axis=1))
-        done += len(block)
-    if constant.all():
-        return Survey(done, 0.0, (-1,) * recording.channels)
-    names = [digest.digest() for digest in digests]
-    return Survey(
-        samples=done,
-        power=dsp.active_power(np.concatenate(frame_powers)[:, ~constant].mean(axis=1)),
-        source=tuple(-1 if constant[channel] else names.index(names[channel])
-                     for channel in range(recording.channels)))
 
 
 def output_format(recording: Recording, samples: int) -> Format:

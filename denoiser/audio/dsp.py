@@ -427,30 +427,3 @@ def at_level(predict: Predict, level_dbfs: float | None) -> Predict:
         return predict(gains * audio) / gains
 
     return predict_at_level
-
-
-def process_in_segments(predict: Predict, audio: np.ndarray, segment_samples: int,
-                        context_samples: int, step_samples: int = 1,
-                        report: Callable[[int], object] | None = None) -> np.ndarray:
-    """Applies `predict` to a whole recording by `stream_in_segments`.
-
-    Args:
-        predict: Takes and returns waveforms `(batch, samples)`.
-        audio: Array `(channels, samples)`.
-        segment_samples: See `stream_in_segments`.
-        context_samples: See `stream_in_segments`.
-        step_samples: See `stream_in_segments`.
-        report: Called with the number of finished samples after each segment.
-
-    Returns:
-        float32 array shaped as `audio`; every sample is written.
-    """
-    result = np.zeros(audio.shape, np.float32)
-    done = 0
-    for piece in stream_in_segments(predict, [audio], segment_samples, context_samples,
-                                    step_samples):
-        result[:, done : done + piece.shape[-1]] = piece
-        done += piece.shape[-1]
-        if report is not None:
-            report(piece.shape[-1])
-    return result

@@ -54,8 +54,9 @@ def test_channels_are_averaged_as_powers():
     """Those in opposite phase do not cancel."""
     audio = tone(1000.0, 1.0)
     levels = spectrogram.of_blocks([np.stack([audio, -0.5 * audio])], 2, len(audio), SAMPLE_RATE)
-    expected = spectrogram.of_array(audio, SAMPLE_RATE) + 10.0 * np.log10((1.0 + 0.25) / 2.0)
-    np.testing.assert_allclose(levels, expected, atol=1e-3)
+    alone = spectrogram.of_array(audio, SAMPLE_RATE)
+    np.testing.assert_allclose(levels.max(axis=0) - alone.max(axis=0), 10.0 * np.log10(0.625),
+                               atol=1e-3)
 
 
 @pytest.mark.parametrize(("rate", "samples"), [(8000, 0), (44100, 1), (192000, 300000)])
