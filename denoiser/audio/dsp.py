@@ -19,12 +19,12 @@ from denoiser.checks import require
 Predict = Callable[[np.ndarray], np.ndarray]
 
 SAMPLE_RATE = 44100  # Hz; the network's rate. Other rates are resampled to it and back.
-STFT_BLOCK = 64  # frames
-HIGHPASS_TRANSITION = 0.25  # from stop to pass band, relative to the cutoff
+STFT_BLOCK = 64  # frames transformed at once: few enough for the processor's cache
+HIGHPASS_TRANSITION = 0.25  # width of the band from stop to pass, relative to the cutoff
 
-RESAMPLE_TAIL_SECONDS = 0.005  # of zeros at the end of a resampled stream
-FADE_SHARE = 0.25  # of the context
-ACTIVE_RANGE_DB = 40.0  # below the loudest frame; what is quieter is a pause
+RESAMPLE_TAIL_SECONDS = 0.005  # zeros added at the end of a resampled stream
+FADE_SHARE = 0.25  # share of the context that is crossfaded with the neighbouring segment
+ACTIVE_RANGE_DB = 40.0  # a frame this far below the loudest one is a pause
 
 
 @dataclass
@@ -33,7 +33,7 @@ class StftConfig:
 
     win_size: int = 2048
     hop_size: int = 512
-    highpass_hz: float = 0.0  # what lies below is removed before the transform; 0 is nothing
+    highpass_hz: float = 0.0  # lower frequencies are removed before the transform; 0: none are
 
     def __post_init__(self) -> None:
         require(self.win_size >= 2 and self.win_size % 2 == 0, "stft.win_size",
@@ -97,7 +97,7 @@ def stft(audio: np.ndarray, win_size: int, hop_size: int) -> np.ndarray:
     windows = np.lib.stride_tricks.sliding_window_view(padded, win_size, axis=-1)
     windows = windows[..., ::hop_size, :]
     spectrum = out.view(np.complex64)[..., 0]
-    for first in range(0, frames, STFT_BLOCK):  # what a block needs stays in the processor's cache
+    for first in range(0, frames, STFT_BLOCK):
         block = slice(first, first + STFT_BLOCK)
         spectrum[..., block, :] = scipy.fft.rfft(windows[..., block, :] * hamming(win_size))
     return out
@@ -156,9 +156,9 @@ def gain_to_level(audio: np.ndarray, level_dbfs: float) -> float:
 
 
 def active_power(powers: np.ndarray) -> float:
-    """Returns the mean of frame powers without the pauses; 0 for silence.
+    """Returns the mean power of the frames that are not pauses; 0 for silence.
 
-    A recording's leader, or a gap between two sides of a disc, must not change its level.
+    So the level of a recording does not depend on how much silence surrounds the music.
 
     Args:
         powers: `(frames,)`: variance of each frame.
@@ -195,14 +195,14 @@ def mix_at_snr(clean: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarra
 
 def repeat_with_crossfade(audio: np.ndarray, samples: int, fade_samples: int,
                           turn_samples: int | None = None) -> np.ndarray:
-    """Extends `audio` by repetition, with equal-power crossfades at the joins.
+    """Repeats `audio` up to a length, with equal-power crossfades at the joins.
 
     Args:
         audio: Array `(length,)`.
         samples: Length of the result.
         fade_samples: Length of each crossfade; shortened to a third of a short `audio`.
-        turn_samples: Length of one turn of the disc. Where given, copies start whole turns
-            apart (as far as `audio` is long enough), so that clicks stay at their angle.
+        turn_samples: Length of one turn of the disc. If given, and `audio` is longer than a
+            turn, the copies start whole turns apart: clicks recur once per turn as on the disc.
 
     Returns:
         Array `(samples,)`.
@@ -218,7 +218,7 @@ def repeat_with_crossfade(audio: np.ndarray, samples: int, fade_samples: int,
     step = len(audio) - fade
     if turn_samples and step >= turn_samples:
         step = step // turn_samples * turn_samples
-    # Noise of two copies is uncorrelated: squared weights that sum to one keep its power.
+    # The noises of two copies are uncorrelated; their power stays if squared weights sum to one.
     ramp = np.sin(0.5 * np.pi * (np.arange(fade) + 0.5) / max(fade, 1)).astype(audio.dtype)
     piece = audio[: step + fade].copy()
     piece[:fade] *= ramp
@@ -233,7 +233,7 @@ def repeat_with_crossfade(audio: np.ndarray, samples: int, fade_samples: int,
 
 
 def resample(audio: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
-    """Resamples `(samples,)` or `(samples, channels)` with soxr at its best."""
+    """Resamples `(samples,)` or `(samples, channels)` at soxr's highest quality."""
     if from_rate == to_rate or len(audio) == 0:
         return audio
     return soxr.resample(audio, from_rate, to_rate, quality="VHQ")
@@ -241,10 +241,10 @@ def resample(audio: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
 
 def resample_blocks(blocks: Iterable[np.ndarray], from_rate: float, to_rate: float,
                     ) -> Iterator[np.ndarray]:
-    """Resamples a stream of float32 `(channels, samples)`; the delay is compensated for.
+    """Resamples a stream of float32 blocks `(channels, samples)` without delaying it.
 
-    The result ends with a few milliseconds more than the stream, so that no rounding of lengths
-    loses a sample; the caller cuts it where it has to end. At equal rates nothing changes.
+    The result is a few milliseconds longer than the stream, so that resampling back never gives
+    fewer samples than there were; the caller cuts it to length. Equal rates change nothing.
     """
     if from_rate == to_rate:
         yield from blocks
@@ -267,17 +267,11 @@ def _highpass_taps(cutoff: float, rate: float) -> np.ndarray:
     return scipy.signal.firwin(2 * half + 1, cutoff, pass_zero=False, fs=rate).astype(np.float32)
 
 
-@functools.lru_cache(maxsize=8)
-def _highpass_response(cutoff: float, rate: float, size: int) -> np.ndarray:
-    # Training filters very many segments of one length.
-    return scipy.fft.rfft(_highpass_taps(cutoff, rate), size)
-
-
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=8)  # training filters very many segments of one length
 def highpass_gain(cutoff_hz: float, rate: float, size: int) -> np.ndarray:
-    """Returns the gain of `highpass` at each bin of a real transform of `size` samples."""
+    """Returns the gain of `highpass` at each bin of a real transform of `size` samples, float32."""
     taps = _highpass_taps(cutoff_hz, rate)
-    # Centred on sample 0 the filter has no phase; longer than the transform, it wraps around.
+    # Centred on sample 0, the filter has no phase. One longer than the transform wraps around.
     places = (np.arange(len(taps)) - len(taps) // 2) % size
     return scipy.fft.rfft(np.bincount(places, taps, size)).real.astype(np.float32)
 
@@ -285,34 +279,33 @@ def highpass_gain(cutoff_hz: float, rate: float, size: int) -> np.ndarray:
 def highpass(audio: np.ndarray, cutoff_hz: float, rate: float, wrap: bool = False) -> np.ndarray:
     """Removes what lies below `cutoff_hz` without any shift in time or phase.
 
-    Most of a disc's noise power is rumble below hearing, where no signal is: warps and bearings
-    turn at a few hertz. Two bins of a short transform cannot tell it from the lowest notes.
+    Most of a disc's noise power is rumble at a few hertz, from warps and bearings, where there is
+    no music. The network's short transform cannot tell it from the lowest notes: all of it lies
+    in the two lowest bins.
 
     Args:
         audio: Array `(..., samples)`.
         cutoff_hz: Where the gain is one half; 0 changes nothing.
         rate: Samples per second.
-        wrap: Whether end and beginning may hear each other, which takes half the time.
+        wrap: Whether the filter takes the end of `audio` for what came before its beginning, and
+            the other way round, rather than silence. It is faster.
 
     Returns:
         float32 array of the same shape.
     """
-    if cutoff_hz == 0.0 or audio.shape[-1] == 0:
-        return audio
     samples = audio.shape[-1]
-    if wrap:
-        size, delay = scipy.fft.next_fast_len(samples, real=True), 0
-        response = highpass_gain(cutoff_hz, rate, size)
-    else:
-        taps = _highpass_taps(cutoff_hz, rate)
-        size, delay = scipy.fft.next_fast_len(samples + len(taps) - 1, real=True), len(taps) // 2
-        response = _highpass_response(cutoff_hz, rate, size)
-    filtered = scipy.fft.irfft(scipy.fft.rfft(audio, size) * response, size)
-    return filtered[..., delay : delay + samples].astype(np.float32, copy=False)
+    if cutoff_hz == 0.0 or samples == 0:
+        return audio
+    # So many zeros keep the ends apart.
+    margin = 0 if wrap else len(_highpass_taps(cutoff_hz, rate)) // 2
+    size = scipy.fft.next_fast_len(samples + margin, real=True)
+    spectrum = scipy.fft.rfft(audio, size)
+    spectrum *= highpass_gain(cutoff_hz, rate, size)
+    return scipy.fft.irfft(spectrum, size)[..., :samples].astype(np.float32, copy=False)
 
 
 def fit_length(audio: np.ndarray, samples: int) -> np.ndarray:
-    """Cuts or zero-fills the first axis to `samples`."""
+    """Cuts the first axis to `samples`, or fills it up with zeros."""
     if len(audio) >= samples:
         return audio[:samples]
     return np.pad(audio, [(0, samples - len(audio))] + [(0, 0)] * (audio.ndim - 1))
@@ -322,24 +315,23 @@ def fit_length(audio: np.ndarray, samples: int) -> np.ndarray:
 
 
 def lead_samples(win_size: int, hop_size: int) -> int:
-    """Returns how many zeros before the first sample put it too under whole windows.
+    """Returns how many zeros must precede a waveform for `istft` to be accurate from the start.
 
-    Under one window's edge alone, the division by the window would raise errors 12 times.
+    With fewer zeros, the first samples are seen only by the edges of windows, and the division
+    by the windows' sum makes errors in the spectrum up to 12 times larger there.
     """
     return -(-(win_size - hop_size) // hop_size) * hop_size
 
 
 def in_spectral_domain(predict_spectrum: Predict, win_size: int, hop_size: int,
                        highpass_hz: float = 0.0, rate: float = 44100.0) -> Predict:
-    """Turns a map of spectrograms into a map of waveforms.
-
-    `lead_samples` zeros are added before the first sample.
+    """Makes a function of spectrograms into one of waveforms.
 
     Args:
         predict_spectrum: Takes and returns `(batch, frames, bins, 2)`.
         win_size: Frame length in samples.
         hop_size: Step between frames in samples.
-        highpass_hz: What lies below is removed before the transform, see `highpass`.
+        highpass_hz: Lower frequencies are removed before the transform, see `highpass`.
         rate: Samples per second.
 
     Returns:
@@ -359,9 +351,9 @@ def stream_in_segments(predict: Predict, blocks: Iterable[np.ndarray], segment_s
                        context_samples: int, step_samples: int = 1) -> Iterator[np.ndarray]:
     """Applies `predict` to overlapping segments and joins them by weighted overlap-add.
 
-    Each segment is seen with `context_samples` on both sides. The quarter of the context next to
-    it is crossfaded with the neighbouring segment; the rest is thrown away. Never more than one
-    segment with its contexts and one block lie in memory.
+    `predict` sees each segment with `context_samples` on both sides. The quarter of the context
+    next to the segment is crossfaded with the neighbouring segment, the rest is thrown away. No
+    more than one segment, its contexts and one block are in memory at a time.
 
     Args:
         predict: Takes and returns waveforms `(batch, samples)`.
@@ -369,25 +361,26 @@ def stream_in_segments(predict: Predict, blocks: Iterable[np.ndarray], segment_s
             batch.
         segment_samples: New samples in each step.
         context_samples: Samples seen on both sides of them.
-        step_samples: Segments and contexts are rounded up to multiples of this. A network with
-            strides gives the same result for the same samples only at such multiples.
+        step_samples: Segments and contexts are rounded up to multiples of this, the number of
+            samples by which the input of a network with strides must be shifted for its output to
+            be the same, shifted as much.
 
     Yields:
         float32 pieces `(channels, samples)`, together as long as all blocks.
     """
     segment = -(-segment_samples // step_samples) * step_samples
     context = -(-context_samples // step_samples) * step_samples
-    # Never beyond the middle of a segment, so that no more than two segments meet.
+    # A fade ends before the middle of a segment: nowhere do more than two segments overlap.
     fade = min(round(context * FADE_SHARE), segment // 2)
     ramp = ((np.arange(2 * fade) + 0.5) / max(2 * fade, 1)).astype(np.float32)
     blocks = iter(blocks)
-    heard = next(blocks, None)  # holds the samples from `origin` on
+    heard = next(blocks, None)  # the recording from sample `origin` on
     if heard is None:
         return
     origin, start, ended = 0, 0, False
-    pending = np.zeros((len(heard), 0), np.float32)  # the last segment's crossfade, faded out
+    pending = np.zeros((len(heard), 0), np.float32)  # end of the last segment, faded out
     while True:
-        # One sample more than the context tells whether anything comes after it.
+        # One sample beyond the context shows whether there is another segment.
         while not ended and origin + heard.shape[-1] <= start + segment + context:
             block = next(blocks, None)
             ended = block is None
@@ -399,7 +392,7 @@ def stream_in_segments(predict: Predict, blocks: Iterable[np.ndarray], segment_s
         end = min(start + segment, known)
         left, right = max(0, start - context), min(known, end + context)
         result = predict(heard[:, left - origin : right - origin])
-        # `begin` to `stop` is what this segment adds, its crossfades included.
+        # This segment and its crossfades reach from `begin` to `stop`.
         begin, stop = max(0, start - fade), min(known, end + fade)
         piece = np.array(result[:, begin - left : stop - left], np.float32)
         if start > 0:
@@ -417,11 +410,11 @@ def stream_in_segments(predict: Predict, blocks: Iterable[np.ndarray], segment_s
 
 
 def at_level(predict: Predict, level_dbfs: float | None) -> Predict:
-    """Lets `predict` hear every waveform at one level and undoes the gain afterwards.
+    """Brings every waveform to one level for `predict` and undoes the gain afterwards.
 
     Args:
         predict: Takes and returns waveforms `(batch, samples)`.
-        level_dbfs: RMS that it hears; None changes nothing.
+        level_dbfs: RMS of what `predict` is given; None changes nothing.
 
     Returns:
         A function of the same form.
@@ -434,30 +427,3 @@ def at_level(predict: Predict, level_dbfs: float | None) -> Predict:
         return predict(gains * audio) / gains
 
     return predict_at_level
-
-
-def process_in_segments(predict: Predict, audio: np.ndarray, segment_samples: int,
-                        context_samples: int, step_samples: int = 1,
-                        report: Callable[[int], object] | None = None) -> np.ndarray:
-    """Applies `predict` to a whole recording by `stream_in_segments`.
-
-    Args:
-        predict: Takes and returns waveforms `(batch, samples)`.
-        audio: Array `(channels, samples)`.
-        segment_samples: See `stream_in_segments`.
-        context_samples: See `stream_in_segments`.
-        step_samples: See `stream_in_segments`.
-        report: Called with the number of finished samples after each segment.
-
-    Returns:
-        float32 array shaped as `audio`; every sample is written.
-    """
-    result = np.zeros(audio.shape, np.float32)
-    done = 0
-    for piece in stream_in_segments(predict, [audio], segment_samples, context_samples,
-                                    step_samples):
-        result[:, done : done + piece.shape[-1]] = piece
-        done += piece.shape[-1]
-        if report is not None:
-            report(piece.shape[-1])
-    return result

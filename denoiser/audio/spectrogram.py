@@ -1,66 +1,81 @@
-"""The picture of a restoration: spectrograms of input, output and residual, one above the other."""
+"""Pictures of a restoration: spectrograms of input, output and residual, one above the other.
+
+The frequency axis is logarithmic: on a linear one, rumble and hum lie within its lowest line.
+"""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from pathlib import Path
 
+import librosa  # loads what is used of it when it is used
 import numpy as np
 from matplotlib.figure import Figure
 
-from denoiser.audio import audio_io, dsp
+from denoiser.audio import audio_io
 
-WINDOW_SECONDS = 0.046
-COLUMNS = 1600  # at most; longer recordings are averaged over time
-RANGE_DB = 90.0  # below the loudest point of the three
+WINDOW_SECONDS = 0.093  # long enough to part hum from rumble, short enough to show clicks
+COLUMNS = 1200  # at most; in longer recordings a column is the mean of several frames
+ROWS = 400  # at most
+RANGE_DB = 90.0  # shown below the loudest point of all panels
+SMALLEST_POWER = 1e-20  # in place of zero, which has no level
+TICKS_HZ = (0, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 40000, 80000)
+TICK_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
+MOST_TICKS = 12  # in time
 INCHES = (12.0, 9.0)
 DOTS_PER_INCH = 120
 
 
-def spectrogram_db(recording: audio_io.Recording, samples: int) -> np.ndarray:
-    """Returns the spectrogram of a recording, its channels averaged.
+def _window_samples(rate: float) -> int:
+    return max(64, 2 ** round(np.log2(WINDOW_SECONDS * rate)))
+
+
+def _first_bins(rate: float) -> np.ndarray:
+    """Returns the first bin of each row, and the number of bins: rows are as high as each other."""
+    bins = _window_samples(rate) // 2 + 1
+    return np.unique(np.concatenate([[0], np.geomspace(1, bins, ROWS).round().astype(int)]))
+
+
+def of_blocks(blocks: Iterable[np.ndarray], channels: int, samples: int,
+              rate: float) -> np.ndarray:
+    """Returns the spectrogram of a recording that is read block by block.
 
     Args:
-        recording: From `audio_io.open_recording`.
-        samples: Its length.
+        blocks: The recording in pieces `(channels, samples)` of any length.
+        channels: Number of channels.
+        samples: Length of all pieces together.
+        rate: Sample rate in Hz.
 
     Returns:
-        Levels in dB, `(bins, columns)`; a sine at full scale has 0 dB.
+        Levels in dB, `(rows, columns)`; a sine at full scale has 0 dB. A column is the mean power
+        of its frames and of the channels, a row the loudest of its bins, so that no tone is lost.
     """
-    win_size = max(64, 2 ** round(np.log2(WINDOW_SECONDS * recording.rate)))
-    hop_size = min(max(1, samples // COLUMNS), win_size // 4)
-    frames = dsp.count_frames(samples, hop_size)
-    frames_per_column = max(1, -(-frames // COLUMNS))
-    total = np.zeros((max(1, -(-frames // frames_per_column)), win_size // 2 + 1))
-    count = np.zeros((len(total), 1))
-    waiting = np.zeros((recording.channels, 0))
-    done = 0
-    # Zeros at the end complete the last frame.
-    for block in itertools.chain(audio_io.read_blocks(recording),
-                                 [np.zeros((win_size, recording.channels))]):
-        waiting = np.concatenate([waiting, block.T], axis=-1)
-        whole = min((waiting.shape[-1] - win_size) // hop_size + 1, frames - done)
-        if whole <= 0:
-            continue
-        spectra = dsp.stft(waiting[:, : (whole - 1) * hop_size + win_size], win_size, hop_size)
-        powers = np.sum(np.square(spectra[:, :whole], dtype=np.float64), axis=-1).mean(axis=0)
-        columns = (done + np.arange(whole)) // frames_per_column
-        np.add.at(total, columns, powers)
-        np.add.at(count, columns, 1.0)
-        done += whole
-        waiting = waiting[:, whole * hop_size :]
-    full_scale = np.sum(dsp.hamming(win_size), dtype=np.float64) / 2.0
-    mean = total / np.maximum(count, 1.0) / full_scale**2
-    return 10.0 * np.log10(np.maximum(mean, np.finfo(np.float64).tiny)).T
+    win_size, first_bins = _window_samples(rate), _first_bins(rate)
+    hop_size = max(1, min(-(-samples // COLUMNS), win_size // 4))
+    frames = max(1, -(-samples // (hop_size * COLUMNS)))  # in a column
+    step = frames * hop_size
+    columns, done = max(1, -(-samples // step)), 0
+    powers = np.zeros((len(first_bins) - 1, columns))
+    waiting = np.zeros((channels, win_size // 2), np.float32)  # the first frame's centre is at 0
+    zeros = np.zeros((channels, step + win_size))  # complete the last column
+    for block in itertools.chain(blocks, [zeros]):
+        waiting = np.concatenate([waiting, block], axis=-1, dtype=np.float32)
+        ready = min((waiting.shape[-1] - win_size + hop_size) // step, columns - done)
+        if ready > 0:
+            spectra = librosa.stft(waiting[:, : ready * step + win_size - hop_size],
+                                   n_fft=win_size, hop_length=hop_size, center=False)
+            power = np.square(np.abs(spectra)).reshape(channels, -1, ready, frames)
+            powers[:, done : done + ready] = np.maximum.reduceat(
+                power.mean(axis=(0, 3)), first_bins[:-1])
+            waiting, done = waiting[:, ready * step :], done + ready
+    full_scale = (win_size / 4.0) ** 2  # power of a sine's bin: half of the sum of a Hann window
+    return librosa.power_to_db(powers, ref=full_scale, amin=SMALLEST_POWER, top_db=None)
 
 
-def of_array(audio: np.ndarray, rate: int) -> np.ndarray:
-    """Returns the spectrogram of `(samples,)` as `spectrogram_db` does that of a recording."""
-    win_size = 2 ** round(np.log2(WINDOW_SECONDS * rate))
-    spectra = dsp.stft(audio, win_size, win_size // 4)
-    full_scale = np.sum(dsp.hamming(win_size), dtype=np.float64) / 2.0
-    powers = np.sum(np.square(spectra, dtype=np.float64), axis=-1) / full_scale**2
-    return 10.0 * np.log10(np.maximum(powers, np.finfo(np.float64).tiny)).T
+def of_array(audio: np.ndarray, rate: float) -> np.ndarray:
+    """Returns the spectrogram of `(samples,)`, see `of_blocks`."""
+    return of_blocks([audio[None]], 1, len(audio), rate)
 
 
 def save_spectrograms(picture: Path, panels: list[tuple[str, Path]], samples: int) -> None:
@@ -72,9 +87,10 @@ def save_spectrograms(picture: Path, panels: list[tuple[str, Path]], samples: in
         samples: Length of each.
     """
     recordings = [audio_io.open_recording(path) for _, path in panels]
-    levels = [spectrogram_db(recording, samples) for recording in recordings]
-    titles = [title for title, _ in panels]
     rate = recordings[0].rate
+    levels = [of_blocks((block.T for block in audio_io.read_blocks(recording)),
+                        recording.channels, samples, rate) for recording in recordings]
+    titles = [title for title, _ in panels]
     draw(list(zip(titles, levels, strict=True)), max(samples, 1) / rate, rate).savefig(picture)
 
 
@@ -82,7 +98,7 @@ def draw(panels: list[tuple[str, np.ndarray]], seconds: float, rate: float) -> F
     """Draws spectrograms one above the other on one scale.
 
     Args:
-        panels: Title and levels in dB `(bins, columns)` of each, top down.
+        panels: Title and levels of each, from `of_array` or `of_blocks`, top down.
         seconds: Length of each.
         rate: Sample rate in Hz.
 
@@ -90,14 +106,18 @@ def draw(panels: list[tuple[str, np.ndarray]], seconds: float, rate: float) -> F
         The figure.
     """
     loudest = float(np.ceil(max(level.max() for _, level in panels)))
+    edges_hz = np.maximum(_first_bins(rate) - 0.5, 0.0) * rate / _window_samples(rate)
+    tick_seconds = next((step for step in TICK_SECONDS if seconds <= MOST_TICKS * step),
+                        TICK_SECONDS[-1])
     figure = Figure(figsize=INCHES, dpi=DOTS_PER_INCH, layout="constrained")
     axes = figure.subplots(len(panels), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axis, (title, level) in zip(axes, panels, strict=True):
-        image = axis.imshow(level, origin="lower", aspect="auto", cmap="magma",
-                            vmin=loudest - RANGE_DB, vmax=loudest,
-                            extent=(0.0, seconds, 0.0, rate / 2000.0))
-        axis.set_title(title)
-        axis.set_ylabel("Frequency (kHz)")
-    axes[-1].set_xlabel("Time (s)")
+        image = librosa.display.specshow(
+            level, x_coords=np.linspace(0.0, seconds, level.shape[1] + 1), y_coords=edges_hz,
+            x_axis="s" if seconds <= 60.0 else "time", y_axis="log", ax=axis, cmap="magma",
+            vmin=loudest - RANGE_DB, vmax=loudest)
+        axis.set(title=title, ylabel="Frequency (Hz)", xticks=np.arange(0.0, seconds, tick_seconds),
+                 yticks=[hz for hz in TICKS_HZ if hz <= rate / 2.0])
+        axis.label_outer()
     figure.colorbar(image, ax=list(axes), label="Level (dB, sine at full scale = 0)")
     return figure

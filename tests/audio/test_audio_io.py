@@ -2,11 +2,104 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile as sf
+from small_corpus import forget_length
 
 from denoiser.audio import audio_io
+from denoiser.audio.dsp import SAMPLE_RATE
+
+SECOND = 0.1 * np.ones((SAMPLE_RATE, 2))
+
+
+def read_all(path: Path) -> np.ndarray:
+    return np.concatenate(list(audio_io.read_blocks(audio_io.open_recording(path))))
+
+
+# --- Headers ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("container", ["WAV", "WAVEX", "AIFF", "RF64", "W64", "AU"])
+def test_the_header_of_a_file_that_was_cut_off_tells_how_long_it_was(tmp_path, container):
+    path = tmp_path / "a"
+    sf.write(path, SECOND, SAMPLE_RATE, "PCM_16", format=container)
+    whole = path.read_bytes()
+    assert audio_io.open_recording(path).header_samples == SAMPLE_RATE
+    path.write_bytes(whole[: len(whole) // 3])
+    recording = audio_io.open_recording(path)
+    assert recording.header_samples == pytest.approx(SAMPLE_RATE, abs=100)
+    assert len(read_all(path)) == pytest.approx(SAMPLE_RATE / 3, abs=100)
+    path.write_bytes(whole + bytes(1000))  # what a program adds behind the audio
+    assert audio_io.open_recording(path).header_samples == pytest.approx(SAMPLE_RATE, abs=250)
+
+
+@pytest.mark.parametrize(("container", "sizes", "order"), [
+    ("WAV", {4: 0xFFFFFFFF, 40: 0xFFFFFFFF}, "little"),
+    ("WAV", {4: 0x7FFFF024, 40: 0x7FFFF000}, "little"),
+    ("WAV", {4: 0x7FFFFFFF, 40: 0x7FFFFFDB}, "little"),
+    ("WAV", {4: 0}, "little"),
+    ("AIFF", {4: 0x7FFFFFFF, 42: 0x7FFFFFD1}, "big"),
+    ("AIFF", {4: 0}, "big"),
+    ("AU", {8: 0xFFFFFFFF}, "big"),
+])
+def test_a_size_that_was_unknown_when_the_header_was_written_is_no_promise(
+        tmp_path, container, sizes, order):
+    path = tmp_path / "a"
+    sf.write(path, SECOND, SAMPLE_RATE, "PCM_16", format=container)
+    content = bytearray(path.read_bytes())
+    for place, size in sizes.items():
+        content[place : place + 4] = size.to_bytes(4, order)
+    path.write_bytes(content)
+    assert audio_io.open_recording(path).header_samples == SAMPLE_RATE
+    assert len(read_all(path)) == SAMPLE_RATE
+
+
+def test_a_header_that_denies_its_audio_is_refused(tmp_path):
+    path = tmp_path / "a.wav"
+    sf.write(path, SECOND, SAMPLE_RATE, "PCM_16")
+    whole = path.read_bytes()
+    for content in (whole[:40] + bytes(4) + whole[44:], whole[:44]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"a\.wav: no audio can be read"):
+            audio_io.open_recording(path)
+    sf.write(path, SECOND[:0], SAMPLE_RATE, "PCM_16")  # an honest file without any
+    assert audio_io.open_recording(path).header_samples == 0 and len(path.read_bytes()) == 44
+
+
+@pytest.mark.parametrize("seconds", [0.5, 25.0])  # within a block, and over several
+def test_a_flac_file_of_unknown_length_is_read_to_its_end(tmp_path, rng, seconds):
+    path = tmp_path / "a.flac"
+    audio = rng.uniform(-0.5, 0.5, (round(seconds * SAMPLE_RATE), 1))
+    sf.write(path, audio, SAMPLE_RATE)
+    expected = read_all(path)
+    forget_length(path)
+    assert sf.info(path).frames >= audio_io.UNKNOWN_SAMPLES
+    assert audio_io.open_recording(path).header_samples == 0
+    np.testing.assert_array_equal(read_all(path), expected)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are Unicode elsewhere")
+def test_a_name_need_not_be_utf8(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.wav")
+    output = audio_io.Format("WAV", "FLOAT", ".wav")
+    with audio_io.Writer(path, SAMPLE_RATE, 2, output) as writer:
+        writer.write(SECOND)
+    np.testing.assert_allclose(read_all(path), SECOND)
+
+
+# --- Samples ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bits", [16, 20, 24, 32])
+def test_apples_lossless_codec_is_read_as_it_is(tmp_path, bits):
+    path = tmp_path / "a.caf"
+    steps = np.round(0.3 * 2 ** (bits - 1) * np.sin(np.arange(5000) / 20.0)).astype(np.int64)
+    sf.write(path, (steps << (32 - bits)).astype(np.int32), SAMPLE_RATE, f"ALAC_{bits}")
+    np.testing.assert_array_equal(read_all(path)[:, 0], steps / 2.0 ** (bits - 1))
 
 
 @pytest.mark.parametrize(("name", "container", "subtype", "expected"), [
@@ -24,3 +117,11 @@ def test_output_format(name, container, subtype, expected):
     recording = audio_io.Recording(Path(name), 44100, 2, 100, container, subtype)
     form = audio_io.output_format(recording, 100)
     assert (form.container, form.subtype, form.ending) == expected
+
+
+@pytest.mark.parametrize(("subtype", "sample_bytes"), [("PCM_24", 3), ("FLOAT", 4), ("DOUBLE", 8)])
+def test_a_result_that_is_too_long_for_wav_becomes_rf64(subtype, sample_bytes):
+    recording = audio_io.Recording(Path("a.wav"), 48000, 6, 0, "WAV", subtype)
+    longest = audio_io.LARGEST_WAV_BYTES // (6 * sample_bytes)
+    assert audio_io.output_format(recording, longest).container == "WAV"
+    assert audio_io.output_format(recording, longest + 1).container == "RF64"

@@ -1,0 +1,35 @@
+"""Tests of survey: what is known of a recording before it is restored."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.audio.survey import survey
+
+
+@pytest.mark.parametrize("cuts", [[], [1, 5000, 5000, 100001]])
+def test_twins_silence_and_the_level_without_pauses(cuts):
+    tone = np.zeros(3 * SAMPLE_RATE)
+    tone[SAMPLE_RATE:] = 0.5 * np.sin(np.arange(2 * SAMPLE_RATE) * 2.0 * np.pi / 100.0)
+    other = tone.copy()
+    other[-1] += 0.1
+    constant = np.full_like(tone, 0.25)
+    found = survey(np.split(np.stack([constant, tone, other, tone], axis=1), cuts), SAMPLE_RATE)
+    assert found.samples == 3 * SAMPLE_RATE
+    assert found.source == (-1, 1, 2, 1) and found.distinct == [1, 2]
+    assert found.power == pytest.approx(0.125, rel=1e-3)
+
+
+def test_nothing_has_no_channels():
+    found = survey([], SAMPLE_RATE)
+    assert (found.samples, found.power, found.source) == (0, 0.0, ())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_the_first_sample_that_is_no_number_is_named(value):
+    audio = np.zeros((SAMPLE_RATE, 2))
+    audio[SAMPLE_RATE // 2 :, 1] = value
+    with pytest.raises(ValueError, match=r"NaN or infinite samples, the first at 0\.500 s"):
+        survey(np.split(audio, 10), SAMPLE_RATE)
