@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+WEIGHTS_ENDING = ".weights.h5"  # Keras knows a file of weights by it
 STALE_SECONDS = 3600.0  # since the last write: then a temporary file's process is long dead
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -24,7 +26,7 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OSError(f"{path.parent}: the folder cannot be made ({error.strerror})") from error
-    ending = "".join(path.suffixes[-2:]) if path.name.endswith(".weights.h5") else path.suffix
+    ending = "".join(path.suffixes[-2:]) if path.name.endswith(WEIGHTS_ENDING) else path.suffix
     prefix = f".{path.name[:40]}."  # names are limited to 255 bytes, up to four for a character
     for left_over in path.parent.glob(f"{glob.escape(prefix)}????????{glob.escape(ending)}"):
         with suppress(FileNotFoundError):  # another process may just have finished it
