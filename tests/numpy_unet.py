@@ -1,4 +1,4 @@
-"""The network in NumPy, written from the paper and independent of `unet.py`; and its checkpoints."""
+"""The network in NumPy, written from the paper, independently of `unet.py`; and its checkpoints."""
 
 import numpy as np
 import tensorflow as tf
@@ -89,7 +89,7 @@ class NumpyUnet:
         return to_parts(z * (np.abs(z)**2 + 1e-6)**((self.settings.compression - 1.0) / 2.0))
 
     def magnitude_and_floor(self, spectrogram):
-        """The floor is the minimum within 121 frames of a mean with weights 1 1 1 * 1 0 0 1 0 0 1."""
+        """The floor is the least within 121 frames; before it comes a mean over 9 frames."""
         magnitude = (np.sum(spectrogram.astype("float64")**2, -1) + 1e-6)**(
             self.settings.compression / 2.0)
         frames = len(magnitude)

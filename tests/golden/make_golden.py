@@ -1,4 +1,4 @@
-"""Cuts the files of this folder out of the reference checkpoint, which is too large for the repository.
+"""Cuts the files of this folder out of the reference, which is too large for the repository.
 
     python tests/golden/make_golden.py FOLDER_OF_THE_REFERENCE
 
@@ -37,8 +37,8 @@ def main() -> None:
                      for name, weight in small.weights.items()}
     stage2, stage1 = small(spectrogram[0])
     write_checkpoint(small.weights, HERE / "checkpoint")
-    np.savez_compressed(HERE / "golden.npz", input=spectrogram, stage2=np.float32(stage2[None]),
-                        stage1=np.float32(stage1[None]))
+    np.savez_compressed(HERE / "golden.npz", channels=CHANNELS, input=spectrogram,
+                        stage2=np.float32(stage2[None]), stage1=np.float32(stage1[None]))
 
 
 if __name__ == "__main__":
