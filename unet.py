@@ -1,7 +1,8 @@
-"""The two-stage U-Net that denoises spectrograms, and the reading of its weights.
+"""The two-stage U-Net that denoises spectrograms: its layers, and how to build and load it.
 
-A U-Net of dense blocks finds the noise, a supervised attention module (SAM) turns its features
-into a first estimate and into features for a second U-Net, which returns the final one.
+The first U-Net computes features of the noise. A supervised attention module (SAM) makes from them
+a first estimate of the clean spectrogram, and features for a second U-Net, which makes the final
+estimate.
 
 Sources:
     E. Moliner and V. Valimaki, "A two-stage U-Net for high-fidelity denoising of historical
@@ -10,55 +11,50 @@ Sources:
     W. Choi et al., "Investigating U-Nets with various intermediate blocks for spectrogram-based
         singing voice separation", ISMIR 2020: the densely connected convolutions (TFC).
 
-Tensors are `(batch, frames, bins, channels)`. Everything is Keras 3 and runs on every backend of
-it; only `load_weights` needs TensorFlow, and only for TensorFlow's own checkpoints.
+Tensors are `(batch, frames, bins, channels)`. Everything is Keras 3 and runs on each of its
+backends; only the reading of TensorFlow's checkpoints needs TensorFlow.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 from keras import ops
 
 from config import UnetConfig
 from denoiser.checks import UserError
+from denoiser.files import WEIGHTS_ENDING
+from denoiser.network import weights
 from denoiser.network.floors import magnitude_and_floor, steady_tones
 from denoiser.network.tensor_ops import (
     EMBEDDINGS,
     apply_mask,
     compress,
     convolve,
-    crop,
     fold_bins,
     frequency_embeddings,
     mirror_pad,
-    mirrored_places,
+    mirrored_indices,
     pad_sizes,
-    slice_axis,
     unfold_bins,
+    upsample,
 )
 
 Shape = tuple[int | None, ...]
 Tensor = Any  # a tensor of whichever backend Keras runs on
 
-DOWN_KERNEL = 4  # side of the convolutions that halve the resolution
-SCALE = 2  # resolution between neighbouring levels, on both axes
-ONE_ROUND = ((0, 0), (1, 1), (1, 1), (0, 0))  # padding of one sample around frames and bins
+RESAMPLING_KERNEL = 4  # side of the convolutions that halve or double the resolution
 INITIAL_STDDEV = 0.05  # of the truncated normal distribution of fresh kernels
-WEIGHTS_ENDING = ".weights.h5"
-CHECKPOINT_ROOT = "layer_with_weights-0"  # the network inside its one-layer functional model
-CHECKPOINT_VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
 
-# TensorFlow on a CPU asks the system for the memory of each large tensor and gives it back, and the
-# kernel clears every page: up to half of a forward pass. Its pool allocator keeps what it has. It
-# is chosen when the first tensor is made, so that this is early enough.
+# On a CPU, TensorFlow by default returns the memory of each large tensor to the operating system,
+# which clears every page of it before the next use: up to half the time of a forward pass. With
+# this setting TensorFlow keeps the memory. It is read when the first tensor is made.
 os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")
 
 
@@ -74,16 +70,9 @@ def build_model_denoise(unet_args: Any) -> TwoStageUnet:
         [stage 2, stage 1], both shaped as the input; with one stage the list has one element.
 
     Raises:
-        ValueError: A setting is out of range; the message names it.
+        UserError: A setting is out of range; the message names it.
     """
-    model = TwoStageUnet(_read_settings(unet_args))
-    model.build((None, None, None, 2))
-    return model
-
-
-def _read_settings(unet_args: Any) -> dict[str, Any]:
-    """Returns the checked settings as plain Python values."""
-    defaults = dataclasses.asdict(UnetConfig())
+    defaults = vars(UnetConfig())
     values = {name: getattr(unet_args, name, default) for name, default in defaults.items()}
     if isinstance(values["channels"], Sequence):  # also a tuple, or a list of OmegaConf
         values["channels"] = list(values["channels"])
@@ -96,7 +85,9 @@ def _read_settings(unet_args: Any) -> dict[str, Any]:
     except ValueError as error:
         raise UserError("`unet.activation` must be the name of a Keras activation. "
                         f"Received: unet.activation={values['activation']!r}") from error
-    return dataclasses.asdict(UnetConfig(**values))
+    model = TwoStageUnet(values)
+    model.build((None, None, None, 2))
+    return model
 
 
 def _check_type(name: str, value: Any, default: Any) -> None:
@@ -109,30 +100,30 @@ def _check_type(name: str, value: Any, default: Any) -> None:
 # ---- layers ----
 
 
-def _find_tones(spectrogram: Tensor, single_bins: int) -> Tensor:
-    """Returns the steady tones of a folded spectrogram's `single_bins`; above there are none."""
-    first_parts = slice_axis(spectrogram, 3, 0, 2)
-    above = slice_axis(first_parts, 2, single_bins, ops.shape(spectrogram)[2])
-    return ops.concatenate([steady_tones(first_parts, single_bins), ops.zeros_like(above)], axis=2)
-
-
 def _initial_kernel() -> keras.initializers.Initializer:
     return keras.initializers.TruncatedNormal(stddev=INITIAL_STDDEV)
 
 
-def _doubled(size: int | None) -> int | None:
-    return None if size is None else size * SCALE
+class _Layer(keras.layers.Layer):
+    """A layer that keeps each argument of its constructor in the attribute of the same name."""
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape[:-1], self.filters)
+
+    def get_config(self) -> dict[str, Any]:
+        own = inspect.signature(type(self).__init__).parameters.keys() - {"self", "kwargs"}
+        return super().get_config() | {name: getattr(self, name) for name in own}
 
 
 class _Conv2D(keras.layers.Conv2D):
-    """Keras's layer without padding, with `convolve`."""
+    """Keras's layer without padding, computed by `convolve`."""
 
     def convolution_op(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         return convolve(inputs, ops.convert_to_tensor(kernel), self.strides[0])
 
 
 @keras.saving.register_keras_serializable(package="denoiser")
-class SymmetricConv2D(keras.layers.Layer):
+class SymmetricConv2D(_Layer):
     """Convolution whose borders mirror the signal instead of adding zeros.
 
     Args:
@@ -171,19 +162,14 @@ class SymmetricConv2D(keras.layers.Layer):
         return (batch, *(None if size is None else -(-size // self.strides)
                          for size in (frames, bins)), self.filters)
 
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {
-            "filters": self.filters, "kernel_size": self.kernel_size, "strides": self.strides,
-            "activation": self.activation, "zero_start": self.zero_start}
-
 
 @keras.saving.register_keras_serializable(package="denoiser")
-class FeatureExtractor(keras.layers.Layer):
+class FeatureExtractor(_Layer):
     """First convolution of a stage, over the spectrogram and the frequency embeddings.
 
-    The embeddings are channels that tell the network where on the frequency axis it is, after the
-    spectrogram's channels. As they are the same in every frame, their part of the convolution is
-    one over bins alone with the kernel summed over frames.
+    The embeddings are further channels, which tell the network the frequency of each bin. They are
+    the same in all frames. Their part of the convolution is therefore computed once for all
+    frames, with the kernel summed over its frames.
 
     Args:
         filters: int. Number of output channels.
@@ -217,26 +203,18 @@ class FeatureExtractor(keras.layers.Layer):
         if self.use_fencoding:
             bins = ops.shape(inputs)[2]
             embeddings = ops.take(frequency_embeddings(bins, inputs.dtype),
-                                  mirrored_places(bins, *pad_sizes(self.kernel_size)), axis=2)
+                                  mirrored_indices(bins, *pad_sizes(self.kernel_size)), axis=2)
             over_bins = ops.sum(kernel[:, :, channels:], axis=0, keepdims=True)
             offset = offset + convolve(embeddings, over_bins)
         return keras.activations.get(self.activation)(features + offset)
 
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return (*input_shape[:-1], self.filters)
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {
-            "filters": self.filters, "kernel_size": self.kernel_size,
-            "activation": self.activation, "use_fencoding": self.use_fencoding}
-
 
 @keras.saving.register_keras_serializable(package="denoiser")
-class IBlock(keras.layers.Layer):
-    """Densely connected 3x3 convolutions plus a linear 1x1 convolution beside them.
+class IBlock(_Layer):
+    """Densely connected 3x3 convolutions, plus a linear 1x1 convolution of the input.
 
-    The first convolution sees the input; each further one sees all that came before it, newest
-    first. The result is the last one's output.
+    The first 3x3 convolution sees the input. Each further one sees the outputs of all earlier ones,
+    the newest first, and the input. The last one's output is used.
 
     Args:
         filters: int. Number of output channels, and of each convolution.
@@ -270,106 +248,49 @@ class IBlock(keras.layers.Layer):
             outputs = conv(seen)
         return outputs + self.residual(inputs)
 
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return (*input_shape[:-1], self.filters)
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"filters": self.filters, "num_tfc": self.num_tfc,
-                                       "activation": self.activation}
-
 
 @keras.saving.register_keras_serializable(package="denoiser")
-class UpsamplingConv2D(keras.layers.Layer):
-    """Transposed 4x4 convolution with stride 2, cropped by one sample on each side.
-
-    Computed as one 2x2 convolution to four times the channels, which are the four samples of each
-    2x2 square of the output: the same sums as a transposed convolution's, but a plain convolution,
-    for which the backends have their fastest code.
+class UpsamplingConv2D(_Layer):
+    """Transposed 4x4 convolution with stride 2, plus a nearest-neighbour upsampling.
 
     Args:
         filters: int. Number of output channels.
-        activation: Name of the activation.
+        activation: Name of the convolution's activation.
 
-    Input shape: `(batch, frames, bins, channels)`.
-    Output shape: `(batch, 2 * frames, 2 * bins, filters)`.
+    Call arguments:
+        inputs: `(batch, ceil(frames / 2), ceil(bins / 2), channels)`, for the convolution.
+        nearest: `(batch, ceil(frames / 2), ceil(bins / 2), filters)`, each sample of which is
+            repeated in a 2x2 square and added.
+        like: `(batch, frames, bins, any)`. The result is cropped to its size.
+
+    Output shape: `(batch, frames, bins, filters)`.
     """
 
     def __init__(self, filters: int, activation: str = "elu", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.filters, self.activation = filters, activation
 
-    def build(self, input_shape: Shape) -> None:
+    def build(self, inputs_shape: Shape, nearest_shape: Shape, like_shape: Shape) -> None:
         # The shape of a transposed convolution's kernel, in which weights are stored.
         self.kernel = self.add_weight(
-            shape=(DOWN_KERNEL, DOWN_KERNEL, self.filters, input_shape[-1]),
+            shape=(RESAMPLING_KERNEL, RESAMPLING_KERNEL, self.filters, inputs_shape[-1]),
             initializer=_initial_kernel(), name="kernel")
         self.bias = self.add_weight(shape=(self.filters,), initializer="zeros", name="bias")
 
-    def call(self, inputs: Tensor) -> Tensor:
-        frames, bins = ops.shape(inputs)[1:3]
-        return self.join_squares(self.make_squares(inputs), SCALE * frames, SCALE * bins)
+    def call(self, inputs: Tensor, nearest: Tensor, like: Tensor) -> Tensor:
+        return upsample(inputs, self.kernel, self.bias, keras.activations.get(self.activation),
+                        nearest, *ops.shape(like)[1:3])
 
-    def make_squares(self, inputs: Tensor) -> Tensor:
-        """Returns the squares of 2x2 output samples that start one before each input sample.
-
-        Args:
-            inputs: `(batch, frames, bins, channels)`.
-
-        Returns:
-            `(batch, frames + 1, bins + 1, 4 * filters)`.
-        """
-        channels = inputs.shape[-1]
-        # Tap t of the kernel is t = 2 * (1 - position in the square 2x2 kernel) + output parity.
-        kernel = ops.reshape(self.kernel, (2, SCALE, 2, SCALE, self.filters, channels))
-        kernel = ops.flip(ops.transpose(kernel, (0, 2, 5, 1, 3, 4)), axis=(0, 1))
-        kernel = ops.reshape(kernel, (2, 2, channels, SCALE**2 * self.filters))
-        squares = convolve(ops.pad(inputs, ONE_ROUND), kernel)
-        bias = ops.reshape(ops.tile(self.bias, SCALE**2), (1, 1, 1, SCALE**2 * self.filters))
-        return keras.activations.get(self.activation)(squares + bias)
-
-    def repeat_in_squares(self, inputs: Tensor) -> Tensor:
-        """Returns the nearest-neighbour upsampling of `inputs` in the form of `make_squares`.
-
-        Args:
-            inputs: `(batch, frames, bins, filters)`.
-
-        Returns:
-            `(batch, frames + 1, bins + 1, 4 * filters)`.
-        """
-        frames, bins = ops.shape(inputs)[1:3]
-        padded = ops.pad(inputs, ONE_ROUND)
-        return ops.concatenate(
-            [crop(padded, row, column, frames + 1, bins + 1)
-             for row in range(SCALE) for column in range(SCALE)], axis=-1)
-
-    def join_squares(self, squares: Tensor, frames: Any, bins: Any) -> Tensor:
-        """Lays squares side by side and cuts the first sample of both axes and the end off.
-
-        Args:
-            squares: `(batch, rows, columns, 4 * filters)`.
-            frames: Frames of the result, fewer than 2 * rows.
-            bins: Bins of the result.
-
-        Returns:
-            `(batch, frames, bins, filters)`.
-        """
-        _, rows, columns, _ = ops.shape(squares)
-        outputs = ops.reshape(squares, (-1, rows, columns, SCALE, SCALE * self.filters))
-        outputs = ops.transpose(outputs, (0, 1, 3, 2, 4))
-        outputs = ops.reshape(outputs, (-1, SCALE * rows, SCALE * columns, self.filters))
-        return crop(outputs, 1, 1, frames, bins)
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        batch, frames, bins, _ = input_shape
-        return (batch, _doubled(frames), _doubled(bins), self.filters)
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"filters": self.filters, "activation": self.activation}
+    def compute_output_shape(self, inputs_shape: Shape, nearest_shape: Shape,
+                             like_shape: Shape) -> Shape:
+        return (*like_shape[:-1], self.filters)
 
 
 @keras.saving.register_keras_serializable(package="denoiser")
-class EncoderLevel(keras.layers.Layer):
-    """An I-block, whose output the decoder reuses, and the convolution that halves the resolution.
+class EncoderLevel(_Layer):
+    """An I-block, and a convolution that halves the resolution.
+
+    The decoder uses the I-block's output too.
 
     Args:
         filters: int. Channels of the I-block.
@@ -388,7 +309,7 @@ class EncoderLevel(keras.layers.Layer):
         self.filters, self.down_filters = filters, down_filters
         self.num_tfc, self.activation = num_tfc, activation
         self.block = IBlock(filters, num_tfc, activation, dtype=self.dtype_policy, name="block")
-        self.down = SymmetricConv2D(down_filters, DOWN_KERNEL, SCALE, activation,
+        self.down = SymmetricConv2D(down_filters, RESAMPLING_KERNEL, 2, activation,
                                     dtype=self.dtype_policy, name="down")
 
     def build(self, input_shape: Shape) -> None:
@@ -403,15 +324,10 @@ class EncoderLevel(keras.layers.Layer):
         skip = self.block.compute_output_shape(input_shape)
         return [self.down.compute_output_shape(skip), skip]
 
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {
-            "filters": self.filters, "down_filters": self.down_filters, "num_tfc": self.num_tfc,
-            "activation": self.activation}
-
 
 @keras.saving.register_keras_serializable(package="denoiser")
-class DecoderLevel(keras.layers.Layer):
-    """Doubles the resolution twice over, adds both, and joins the encoder's features.
+class DecoderLevel(_Layer):
+    """Doubles the resolution, and joins the result with the encoder's features in an I-block.
 
     Args:
         filters: int. Number of output channels.
@@ -435,30 +351,24 @@ class DecoderLevel(keras.layers.Layer):
         self.block = IBlock(filters, num_tfc, activation, dtype=self.dtype_policy, name="block")
 
     def build(self, inputs_shape: Shape, skip_shape: Shape) -> None:
-        self.up.build(inputs_shape)
+        self.up.build(inputs_shape, (*inputs_shape[:-1], self.filters), skip_shape)
         if inputs_shape[-1] != self.filters:
             self.projection.build(inputs_shape)
         self.block.build((*skip_shape[:-1], self.filters + skip_shape[-1]))
 
     def call(self, inputs: Tensor, skip: Tensor) -> Tensor:
-        frames, bins = ops.shape(skip)[1:3]
-        # A 1x1 convolution and nearest-neighbour upsampling commute: project where it is cheap.
+        # A 1x1 convolution and nearest-neighbour upsampling commute. The convolution comes first
+        # because it then has a quarter of the samples.
         nearest = self.projection(inputs) if inputs.shape[-1] != self.filters else inputs
-        # Both upsamplings are added in the form that costs one pass over memory less.
-        squares = self.up.make_squares(inputs) + self.up.repeat_in_squares(nearest)
-        upsampled = self.up.join_squares(squares, frames, bins)
+        upsampled = self.up(inputs, nearest, skip)
         return self.block(ops.concatenate([upsampled, skip], axis=-1))
 
     def compute_output_shape(self, inputs_shape: Shape, skip_shape: Shape) -> Shape:
         return (*skip_shape[:-1], self.filters)
 
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"filters": self.filters, "num_tfc": self.num_tfc,
-                                       "activation": self.activation}
-
 
 @keras.saving.register_keras_serializable(package="denoiser")
-class EncoderDecoder(keras.layers.Layer):
+class EncoderDecoder(_Layer):
     """One U-Net, from features to features of the same resolution.
 
     Args:
@@ -510,35 +420,32 @@ class EncoderDecoder(keras.layers.Layer):
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], self.channels[0])
 
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"depth": self.depth, "channels": list(self.channels),
-                                       "num_tfc": self.num_tfc, "activation": self.activation}
-
 
 @keras.saving.register_keras_serializable(package="denoiser")
-class SupervisedAttention(keras.layers.Layer):
-    """Supervised attention module: a first estimate, and features gated by a mask made from it.
+class SupervisedAttention(_Layer):
+    """Supervised attention module: a first estimate, and features weighted by a mask made from it.
 
     Args:
-        output: "spectrum": the estimate is the input plus a predicted residual; "mask": the
+        output_form: "spectrum": the estimate is the input plus a predicted residual; "mask": the
             residual is the input times a predicted complex mask, which starts at zero.
-        use_steady: bool. The mask has two more channels, for the tones.
-        compression: float. Exponent of the magnitudes from which the mask is made.
-        use_SAM: bool. Without it the features are returned as they came; the estimate stays.
+        compression: float. Exponent of the estimate's magnitudes, from which the attention mask is
+            computed.
+        use_SAM: bool. False: the features are returned unchanged, beside the estimate.
+        use_steady: bool. The predicted mask has two more channels, for the steady tones.
 
     Call arguments:
         features: `(batch, frames, bins, channels)`.
         spectrogram: `(batch, frames, bins, parts)`, the network's input.
-        tones: `(batch, frames, bins, 2)` with `use_steady`, else None.
+        tones: `(batch, frames, bins, 2)`, the steady tones, with `use_steady`; else None.
 
     Output shape: `[(batch, frames, bins, channels), (batch, frames, bins, parts)]`: features and
         estimate.
     """
 
-    def __init__(self, output: str = "spectrum", compression: float = 1.0,
+    def __init__(self, output_form: str = "spectrum", compression: float = 1.0,
                  use_SAM: bool = True, use_steady: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.output_form, self.compression, self.use_sam = output, compression, use_SAM
+        self.output_form, self.compression, self.use_SAM = output_form, compression, use_SAM
         self.use_steady = use_steady
 
     def build(self, features_shape: Shape, spectrogram_shape: Shape) -> None:
@@ -551,28 +458,23 @@ class SupervisedAttention(keras.layers.Layer):
                                     name="mask")
         self.attended.build(features_shape)
         self.residual.build(features_shape)
-        # The published weights have this convolution also where it is not used.
+        # The published checkpoints hold this convolution even if it is not used.
         self.mask.build(spectrogram_shape)
 
     def call(self, features: Tensor, spectrogram: Tensor,
              tones: Tensor | None = None) -> list[Tensor]:
-        padded = mirror_pad(features, 3)  # for both convolutions that see the features
+        padded = mirror_pad(features, 3)  # once for two convolutions
         residual = self.residual.conv(padded)
         if self.output_form == "mask":
             residual = apply_mask(spectrogram, residual, tones)
         estimate = spectrogram + residual
-        if not self.use_sam:
+        if not self.use_SAM:
             return [features, estimate]
         mask = self.mask(compress(estimate, self.compression))
         return [self.attended.conv(padded) * mask + features, estimate]
 
     def compute_output_shape(self, features_shape: Shape, spectrogram_shape: Shape) -> list[Shape]:
         return [features_shape, spectrogram_shape]
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"output": self.output_form,
-                                       "compression": self.compression, "use_SAM": self.use_sam,
-                                       "use_steady": self.use_steady}
 
 
 @keras.saving.register_keras_serializable(package="denoiser")
@@ -606,22 +508,19 @@ class TwoStageUnet(keras.Model):
                                      name="final")
 
     def build(self, input_shape: Shape) -> None:
-        batch, frames = input_shape[:2]
-        folds = self.settings.fold_bins
-        folded_shape = (batch, frames, None, 2 * folds)
-        seen = (4 if self.settings.use_floor else 2) * folds
-        seen += 2 if self.settings.use_steady else 0
-        seen_shape = (*folded_shape[:-1], seen)
-        filters = self.settings.channels[0]
-        features_shape = (*folded_shape[:-1], filters)
+        chosen, frames = self.settings, input_shape[:2]
+        tones = 2 if chosen.use_steady else 0
+        spectrogram_shape = (*frames, None, 2 * chosen.fold_bins)
+        seen_shape = (*frames, None, (4 if chosen.use_floor else 2) * chosen.fold_bins + tones)
+        features_shape = (*frames, None, chosen.channels[0])
         for extractor in self.extractors:
             extractor.build(seen_shape)
         self.unets[0].build(features_shape)
-        if self.settings.num_stages == 2:
-            self.attention.build(features_shape, folded_shape)
-            self.unets[1].build((*folded_shape[:-1], 2 * filters))
+        if chosen.num_stages == 2:
+            self.attention.build(features_shape, spectrogram_shape)
+            self.unets[1].build((*frames, None, 2 * chosen.channels[0]))
         self.final.build(features_shape)
-        self.built = True  # unlike a layer, a model does not note it by itself
+        self.built = True  # Keras sets this for layers, not for models
 
     def call(self, inputs: Tensor) -> list[Tensor]:
         chosen = self.settings
@@ -633,22 +532,21 @@ class TwoStageUnet(keras.Model):
             seen = ops.concatenate([seen, levels], axis=-1)
         tones = None
         if chosen.use_steady:
-            tones = _find_tones(spectrogram, chosen.fold_start)
+            tones = steady_tones(spectrogram, chosen.fold_start)
             seen = ops.concatenate([seen, compress(tones, chosen.compression)], axis=-1)
         features = self.unets[0](self.extractors[0](seen))
-        estimates = []
+        first = []
         if chosen.num_stages == 2:
             attended, estimate = self.attention(features, spectrogram, tones)
-            estimates.append(estimate)
+            first = [estimate]
             own = self.extractors[1](seen)
             features = self.unets[1](ops.concatenate([own, attended], axis=-1))
         final = self.final(features)
         if chosen.output == "mask":
             final = spectrogram + apply_mask(spectrogram, final, tones)
-        estimates.insert(0, final)
         bins = ops.shape(inputs)[2]
         return [unfold_bins(estimate, chosen.fold_bins, bins, chosen.fold_start)
-                for estimate in estimates]
+                for estimate in [final, *first]]
 
     def compute_output_shape(self, input_shape: Shape) -> list[Shape]:
         return [input_shape] * self.settings.num_stages
@@ -670,114 +568,11 @@ def load_weights(model: TwoStageUnet, path: str | Path) -> None:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: A variable is missing, is not the network's, or has another shape; the message
+        UserError: A variable is missing, is not the network's, or has another shape; the message
             names it. Or the file has another form.
     """
     path = Path(path)
     if path.name.endswith(WEIGHTS_ENDING):
-        _load_keras_weights(model, path)
+        weights.load_keras_file(model, path)
     else:
-        _load_tensorflow_checkpoint(model, path)
-
-
-def _load_keras_weights(model: TwoStageUnet, path: Path) -> None:
-    if not path.is_file():
-        raise FileNotFoundError(f"`path` must name weights that exist. Received: path={path}")
-    with tempfile.TemporaryDirectory() as folder:
-        # Only Keras knows under which names it stores a model, so it is asked to store this one.
-        own = Path(folder) / f"own{WEIGHTS_ENDING}"
-        model.save_weights(own)
-        expected = _stored_shapes(own)
-    _check_shapes(_stored_shapes(path), expected, path)
-    model.load_weights(path)
-
-
-def _stored_shapes(path: Path) -> dict[str, Shape]:
-    """Returns the shape of each array of an HDF5 file."""
-    shapes = {}
-
-    def note(name: str, node: Any) -> None:
-        if isinstance(node, h5py.Dataset):
-            shapes[name.replace("/vars/0", "/kernel").replace("/vars/1", "/bias")] = node.shape
-
-    try:
-        with h5py.File(path) as file:
-            file.visititems(note)
-    except OSError as error:
-        raise UserError("`path` must name a complete HDF5 file. "
-                        f"Received: path={path}") from error
-    return shapes
-
-
-def _load_tensorflow_checkpoint(model: TwoStageUnet, prefix: Path) -> None:
-    if not Path(f"{prefix}.index").is_file():
-        raise FileNotFoundError(f"`path` must end in {WEIGHTS_ENDING} or be the prefix of a "
-                                f"TensorFlow checkpoint that exists. Received: path={prefix}")
-    import tensorflow as tf  # the only reader of this format; no other backend needs it
-
-    variables = dict(_checkpoint_variables(model))
-    try:
-        reader = tf.train.load_checkpoint(str(prefix))
-        found = {key: tuple(shape) for key, shape in reader.get_variable_to_shape_map().items()
-                 if _is_network_key(key)}
-        _check_shapes(found, {key: tuple(variable.shape) for key, variable in variables.items()},
-                      prefix)
-        values = {key: reader.get_tensor(key) for key in variables}  # read all before changing any
-    except (tf.errors.OpError, RuntimeError, IndexError) as error:  # what TensorFlow raises varies
-        raise UserError("`path` must be the prefix of a complete TensorFlow checkpoint, with its "
-                        f"`.index` and all `.data` files. Received: path={prefix}") from error
-    for key, variable in variables.items():
-        variable.assign(values[key])
-
-
-def _is_network_key(key: str) -> bool:
-    """Whether a checkpoint's key is a weight, not the checkpoint's or the optimizer's own state."""
-    return (key.endswith(CHECKPOINT_VALUE) and ".OPTIMIZER_SLOT" not in key
-            and key.split("/")[0] not in ("optimizer", "save_counter"))
-
-
-def _checkpoint_variables(model: TwoStageUnet) -> Iterator[tuple[str, keras.Variable]]:
-    """Yields each variable of the network with its key in a published checkpoint."""
-    for name, layer in _checkpoint_layers(model):
-        for kind in ("kernel", "bias"):
-            yield f"{CHECKPOINT_ROOT}/{name}/{kind}/{CHECKPOINT_VALUE}", getattr(layer, kind)
-
-
-def _checkpoint_layers(model: TwoStageUnet) -> Iterator[tuple[str, Any]]:
-    """Yields each layer that has a kernel and a bias, with its published name."""
-    for stage, (extractor, unet) in enumerate(zip(model.extractors, model.unets, strict=True),
-                                              start=1):
-        yield f"conv2d_{stage}", extractor
-        for level, encoder in enumerate(unet.encoder):
-            name = f"encoder_s{stage}/eblocks/{level}"
-            yield from _block_layers(f"{name}/i_block", encoder.block)
-            yield f"{name}/conv2d_2", encoder.down.conv
-        yield from _block_layers(f"encoder_s{stage}/i_block", unet.bottom)
-        for level, decoder in enumerate(unet.decoder):
-            name = f"decoder_s{stage}/dblocks/{level}"
-            yield f"{name}/tconv_1", decoder.up
-            if decoder.projection.built:
-                yield f"{name}/projection", decoder.projection.conv
-            yield from _block_layers(f"{name}/i_block", decoder.block)
-    if model.settings.num_stages == 2:
-        attention = model.attention
-        convs = (attention.attended, attention.residual, attention.mask)
-        for index, conv in enumerate(convs, start=1):
-            yield f"sam_1/conv{index}", conv.conv
-    yield "finalblock/conv2", model.final.conv
-
-
-def _block_layers(name: str, block: IBlock) -> Iterator[tuple[str, Any]]:
-    for index, conv in enumerate(block.dense):
-        yield f"{name}/tfc/H/{index}", conv.conv
-    yield f"{name}/conv2d_res", block.residual.conv
-
-
-def _check_shapes(found: dict[str, Shape], expected: dict[str, Shape], path: Path) -> None:
-    """Raises ValueError at the first variable that is missing, extra or of another shape."""
-    for name in sorted(found.keys() | expected.keys()):
-        if found.get(name) != expected.get(name):
-            shapes = [f"of shape {shapes[name]}" if name in shapes else "nothing"
-                      for shapes in (expected, found)]
-            raise UserError(f"`path` must hold the weights of this network. Variable {name}: "
-                            f"expected {shapes[0]}, found {shapes[1]}. Received: path={path}")
+        weights.load_tensorflow_checkpoint(model, path)

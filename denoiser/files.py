@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-WEIGHTS_ENDING = ".weights.h5"
+WEIGHTS_ENDING = ".weights.h5"  # Keras knows a file of weights by it
 STALE_SECONDS = 3600.0  # since the last write: then a temporary file's process is long dead
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:

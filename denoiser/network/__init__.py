@@ -1,1 +1,1 @@
-"""What the network is made of below its layers, on tensors of any Keras backend."""
+"""Below the network's layers: operations on tensors of any Keras backend, settings, weights."""

@@ -1,7 +1,7 @@
-"""What `dsp.stft` and `dsp.istft` do, on tensors of Keras's backend.
+"""`dsp.stft` and `dsp.istft` on tensors of Keras's backend.
 
-The loader hands waveforms on: a fourth of the bytes of their spectra on the way to a GPU, which
-then makes the spectra beside the network.
+In training, batches reach the device as waveforms, which have a fourth of the bytes of their
+spectra, and are transformed there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Tensor = Any  # a tensor of whichever backend Keras runs on
 
 
 def stft(waveforms: Tensor, settings: StftConfig) -> Tensor:
-    """Short-time Fourier transform, as `dsp.stft`, in single precision whatever the policy.
+    """Short-time Fourier transform, as `dsp.stft`, always in single precision.
 
     Args:
         waveforms: `(batch, samples)` with a known number of samples, at least one.
@@ -37,12 +37,12 @@ def stft(waveforms: Tensor, settings: StftConfig) -> Tensor:
 
 
 def istft(spectrum: Tensor, settings: StftConfig, least_samples: int = 0) -> Tensor:
-    """Least-squares overlap-add, as `dsp.istft`, of all samples that the frames reach.
+    """Least-squares overlap-add, as `dsp.istft`, of all samples that the frames cover.
 
     Args:
         spectrum: `(batch, frames, bins, 2)` with a known number of frames.
-        settings: The transform that it comes from.
-        least_samples: Zeros fill a shorter result up to so many.
+        settings: Window and hop of the transform.
+        least_samples: A shorter result is filled with zeros up to this length.
 
     Returns:
         `(batch, samples)`.

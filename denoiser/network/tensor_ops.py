@@ -1,11 +1,12 @@
-"""Operations on tensors that have no weights: padding, folding, masks, convolution.
+"""Operations on tensors: padding, folding of bins, masks, convolution, upsampling.
 
-Everything is Keras 3 and runs on every backend of it. Where several ways mean the same, the one is
-taken that is fastest forward and backward on a CPU.
+Everything is Keras 3 and runs on each of its backends. Where the same result can be computed in
+several ways, the one used here is the fastest on a CPU, gradients included.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -15,12 +16,19 @@ from keras import ops
 Tensor = Any  # a tensor of whichever backend Keras runs on
 
 EMBEDDINGS = 10  # channels of the frequency embedding: one per octave of its cosine's frequency
-POWER_FLOOR = 1e-6  # added to |X|^2, so that silence has a finite slope
+POWER_FLOOR = 1e-6  # added to |X|^2, so that the gradient at silence is finite
+PAD_BY_ONE = ((0, 0), (1, 1), (1, 1), (0, 0))  # one sample on each side of frames and bins
 
 
-def mirrored_places(length: Any, before: int, after: int) -> Any:
-    """Returns from where each sample of a mirror-padded axis comes; `length` may be a tensor."""
-    if isinstance(length, int):  # a constant of the graph
+def mirrored_indices(length: Any, before: int, after: int) -> Any:
+    """Returns for each sample of a mirror-padded axis the index of the sample it is a copy of.
+
+    Args:
+        length: Samples before the padding; an int, or a tensor where it is unknown in tracing.
+        before: Samples of padding at the start.
+        after: Samples of padding at the end.
+    """
+    if isinstance(length, int):  # NumPy makes it a constant of the graph
         phase = np.arange(-before, length + after, dtype="int32") % (2 * length)
         return np.minimum(phase, 2 * length - 1 - phase)
     phase = ops.mod(ops.arange(-before, length + after, dtype="int32"), 2 * length)
@@ -30,7 +38,7 @@ def mirrored_places(length: Any, before: int, after: int) -> Any:
 def slice_axis(inputs: Tensor, axis: int, start: Any, stop: Any) -> Tensor:
     """Returns samples `start` to `stop` of an axis.
 
-    Indexing means the same, but its gradient takes ten times as long on TensorFlow.
+    Indexing gives the same, but its gradient takes ten times as long on TensorFlow.
     """
     starts, sizes = [0] * len(inputs.shape), list(ops.shape(inputs))
     starts[axis], sizes[axis] = start, stop - start
@@ -42,10 +50,10 @@ def overlap_add(pieces: Tensor, hop: int) -> Tensor:
 
     Args:
         pieces: `(batch, pieces, length, channels)`.
-        hop: From the start of one piece to that of the next; the length need not be a multiple.
+        hop: Samples from the start of one piece to that of the next, of any number.
 
     Returns:
-        `(batch, samples, channels)`; the last samples may be zeros that fill a whole hop.
+        `(batch, samples, channels)`; zeros at the end fill up to a multiple of `hop`.
     """
     _, count, length, channels = ops.shape(pieces)
     steps = -(-length // hop)
@@ -59,9 +67,9 @@ def overlap_add(pieces: Tensor, hop: int) -> Tensor:
 def mirror_pad(inputs: Tensor, kernel_size: int) -> Tensor:
     """Pads frames and bins so that a `kernel_size` convolution without padding keeps the size.
 
-    The signal is mirrored at its edges with the edge sample repeated, and mirrored again where it
-    is shorter than the padding, as NumPy's "symmetric" mode does. `keras.ops.pad` has that mode
-    but not the same meaning for it on every backend.
+    This is NumPy's "symmetric" padding: the edge sample is repeated, and a signal shorter than the
+    padding is mirrored several times. The mode of this name in `keras.ops.pad` does not do the
+    same on all backends.
 
     Args:
         inputs: `(batch, frames, bins, channels)`.
@@ -85,18 +93,19 @@ def pad_sizes(kernel_size: int) -> tuple[int, int]:
 
 
 def _gather_mirrored(inputs: Tensor, before: int, after: int) -> Tensor:
-    """Reads every sample of the padded result from its place, in one pass over memory."""
+    """Reads every sample of the padded result from its index, in one pass over memory."""
     frames, bins, channels = ops.shape(inputs)[1:]
-    rows, columns = (mirrored_places(size, before, after) for size in (frames, bins))
-    places = ops.reshape(rows[:, None] * bins + columns, (-1,))
-    samples = ops.take(ops.reshape(inputs, (-1, frames * bins, channels)), places, axis=1)
+    rows, columns = (mirrored_indices(size, before, after) for size in (frames, bins))
+    indices = ops.reshape(rows[:, None] * bins + columns, (-1,))
+    samples = ops.take(ops.reshape(inputs, (-1, frames * bins, channels)), indices, axis=1)
     return ops.reshape(samples, (-1, frames + before + after, bins + before + after, channels))
 
 
 def _pad_with_cheap_gradient(before: int, after: int, sizes: tuple[int, int]) -> Any:
-    """Returns `_gather_mirrored` with a gradient that copies rows and adds only at the edges.
+    """Returns `_gather_mirrored` with a gradient of its own.
 
-    The backends' own gradient adds sample by sample, at twice the time.
+    It copies rows and adds only at the edges. The backends' gradient adds sample by sample, which
+    takes twice the time.
     """
 
     @ops.custom_gradient
@@ -113,7 +122,7 @@ def _pad_with_cheap_gradient(before: int, after: int, sizes: tuple[int, int]) ->
 
 
 def _fold_edges(padded: Tensor, axis: int, before: int, after: int, size: int) -> Tensor:
-    """Adds what lies in the padding of an axis to the samples it mirrors, and removes it."""
+    """Removes the padding of an axis and adds each of its samples to the one it is a copy of."""
     end = before + size
     pieces = [slice_axis(padded, axis, before, 2 * before)
               + ops.flip(slice_axis(padded, axis, 0, before), axis),
@@ -122,12 +131,6 @@ def _fold_edges(padded: Tensor, axis: int, before: int, after: int, size: int) -
         pieces.append(slice_axis(padded, axis, end - after, end)
                       + ops.flip(slice_axis(padded, axis, end, end + after), axis))
     return ops.concatenate(pieces, axis=axis)
-
-
-def crop(inputs: Tensor, first_frame: int, first_bin: int, frames: Any, bins: Any) -> Tensor:
-    """Returns `frames` frames and `bins` bins of all channels, from the given first ones on."""
-    batch, _, _, channels = ops.shape(inputs)
-    return ops.slice(inputs, (0, first_frame, first_bin, 0), (batch, frames, bins, channels))
 
 
 def frequency_embeddings(bins: Any, dtype: str) -> Tensor:
@@ -141,7 +144,7 @@ def frequency_embeddings(bins: Any, dtype: str) -> Tensor:
 
 
 def _fold_regions(count: int, start: int) -> list[tuple[int, int]]:
-    """Returns (first bin, bins folded into one) of each region; the last one has no end."""
+    """Returns (first bin, bins folded into one) of each region; the last one is open-ended."""
     if start == 0:
         return [(0, count)]
     regions, first, folds = [(0, 1)], start, 2
@@ -151,25 +154,17 @@ def _fold_regions(count: int, start: int) -> list[tuple[int, int]]:
     return [*regions, (first, count)]
 
 
-def count_folded_bins(bins: int, count: int, start: int = 0) -> int:
-    """Returns how many bins `fold_bins` makes of `bins` ones."""
-    regions = _fold_regions(count, start)
-    ends = [first for first, _ in regions[1:]]
-    whole = sum((end - first) // folds for (first, folds), end in zip(regions, ends, strict=False))
-    return whole + -(-max(bins - regions[-1][0], 1) // count)
-
-
 def fold_bins(inputs: Tensor, count: int, start: int = 0) -> Tensor:
     """Folds neighbouring bins into channels; zeros at the top fill up to a whole number.
 
-    With a `start`, the bins below it stay as they are, two and two are folded in the octave above
-    it, four and four in the next one, up to `count`: as in hearing, resolution goes where most of
-    the energy and all of the lower partials lie, at a fraction of the cost of all bins.
+    With a `start`, the bins below it stay as they are. In the octave above it two bins become one,
+    in the next octave four, up to `count`. The low bins, where most of the energy and the lower
+    partials are, keep their resolution, and the network has fewer bins to compute.
 
     Args:
         inputs: `(batch, frames, bins, channels)`.
-        count: The most bins that become one.
-        start: The first bin that is folded with others; 0 folds all alike.
+        count: The largest number of bins that become one.
+        start: The first bin that is folded with others; 0 folds all bins by `count`.
 
     Returns:
         `(batch, frames, folded, count * channels)`. Where fewer than `count` bins became one, the
@@ -182,7 +177,7 @@ def fold_bins(inputs: Tensor, count: int, start: int = 0) -> Tensor:
     last = regions[-1][0]
     above = max(bins - last, 1) if isinstance(bins, int) else ops.maximum(bins - last, 1)
     filled = last - (-above // count) * count
-    # More zeros than are ever needed, so that their number need not be known while tracing.
+    # More zeros than needed: the number needed may be unknown while tracing.
     inputs = slice_axis(ops.pad(inputs, ((0, 0), (0, 0), (0, last + count), (0, 0))), 2, 0, filled)
     pieces = []
     ends = [first for first, _ in regions[1:]] + [filled]
@@ -195,7 +190,7 @@ def fold_bins(inputs: Tensor, count: int, start: int = 0) -> Tensor:
 
 
 def unfold_bins(inputs: Tensor, count: int, bins: Any, start: int = 0) -> Tensor:
-    """Undoes `fold_bins`; `bins` is the number there was before."""
+    """Undoes `fold_bins`; `bins` is the number of bins before folding."""
     if count == 1:
         return inputs
     _, frames, folded, channels = ops.shape(inputs)
@@ -216,7 +211,7 @@ def compress(spectrogram: Tensor, exponent: float) -> Tensor:
     """Raises magnitudes to `exponent` and keeps phases: X (|X|^2 + floor)^((exponent - 1) / 2).
 
     Args:
-        spectrogram: `(batch, frames, bins, 2 * folds)`: real and imaginary parts in turn.
+        spectrogram: `(batch, frames, bins, 2 * folds)`: real and imaginary parts alternate.
         exponent: 1 changes nothing.
 
     Returns:
@@ -232,7 +227,7 @@ def compress(spectrogram: Tensor, exponent: float) -> Tensor:
 
 
 def multiply_complex(left: Tensor, right: Tensor) -> Tensor:
-    """Multiplies complex numbers whose parts lie in turn on the last axis."""
+    """Multiplies complex numbers whose real and imaginary parts alternate on the last axis."""
     left_real, left_imag = ops.unstack(_split_parts(left), 2, axis=-1)
     right_real, right_imag = ops.unstack(_split_parts(right), 2, axis=-1)
     product = ops.stack([left_real * right_real - left_imag * right_imag,
@@ -241,13 +236,13 @@ def multiply_complex(left: Tensor, right: Tensor) -> Tensor:
 
 
 def apply_mask(spectrogram: Tensor, mask: Tensor, tones: Tensor | None = None) -> Tensor:
-    """Returns what a complex mask makes of a spectrogram, and of the tones in it.
+    """Multiplies a spectrogram by a complex mask, and adds the steady tones times a mask of theirs.
 
     Args:
         spectrogram: `(batch, frames, bins, parts)`.
-        mask: `(batch, frames, bins, parts)`, or two more channels where there are tones.
-        tones: `(batch, frames, bins, 2)`, see `floors.steady_tones`, for the first bin of each
-            folded one.
+        mask: `(batch, frames, bins, parts)`; with tones two channels more.
+        tones: `(batch, frames, bins, 2)`, from `floors.steady_tones`; None for no tones. They are
+            added to the first two parts.
 
     Returns:
         Shaped as `spectrogram`.
@@ -267,7 +262,7 @@ def _split_parts(spectrogram: Tensor) -> Tensor:
 
 
 def convolve(inputs: Tensor, kernel: Tensor, strides: int = 1) -> Tensor:
-    """Convolution without padding, by the backend's fastest way.
+    """Convolution without padding, by the backend's fastest routine.
 
     Args:
         inputs: `(batch, frames, bins, channels)`.
@@ -282,3 +277,50 @@ def convolve(inputs: Tensor, kernel: Tensor, strides: int = 1) -> Tensor:
 
         return tf_convolution.convolve(inputs, kernel, strides)
     return ops.conv(inputs, kernel, strides, padding="valid")
+
+
+def upsample(inputs: Tensor, kernel: Tensor, bias: Tensor, activation: Callable[[Tensor], Tensor],
+             nearest: Tensor, frames: Any, bins: Any) -> Tensor:
+    """Transposed 4x4 convolution with stride 2, plus a nearest-neighbour upsampling.
+
+    The full transposed convolution has two samples more than twice the input on each axis; one is
+    cropped on each side. It is computed as a 2x2 convolution to four times the channels: each
+    output sample of it holds a 2x2 square of the result. The sums are the same, and plain
+    convolutions are faster than transposed ones.
+
+    Args:
+        inputs: `(batch, rows, columns, channels)`, for the convolution.
+        kernel: `(4, 4, filters, channels)`.
+        bias: `(filters,)`.
+        activation: Applied to the convolution.
+        nearest: `(batch, rows, columns, filters)`, each sample of which is repeated in a 2x2
+            square and added.
+        frames: Frames of the result, at most 2 * rows.
+        bins: Bins of the result, at most 2 * columns.
+
+    Returns:
+        `(batch, frames, bins, filters)`.
+    """
+    filters, channels = kernel.shape[2:]
+    # Tap t of the 4x4 kernel adds to the output sample of parity t % 2. In the 2x2 kernel, which
+    # is not flipped as a transposed one is, its index is 1 - t // 2.
+    kernel = ops.reshape(kernel, (2, 2, 2, 2, filters, channels))
+    kernel = ops.flip(ops.transpose(kernel, (0, 2, 5, 1, 3, 4)), axis=(0, 1))
+    kernel = ops.reshape(kernel, (2, 2, channels, 4 * filters))
+    squares = convolve(ops.pad(inputs, PAD_BY_ONE), kernel)
+    bias = ops.reshape(ops.tile(bias, 4), (1, 1, 1, 4 * filters))
+    _, rows, columns, _ = ops.shape(squares)
+    nearest = ops.pad(nearest, PAD_BY_ONE)
+    nearest = ops.concatenate([_crop(nearest, row, column, rows, columns)
+                               for row in (0, 1) for column in (0, 1)], axis=-1)
+    squares = ops.reshape(activation(squares + bias) + nearest,
+                          (-1, rows, columns, 2, 2 * filters))
+    upsampled = ops.reshape(ops.transpose(squares, (0, 1, 3, 2, 4)),
+                            (-1, 2 * rows, 2 * columns, filters))
+    return _crop(upsampled, 1, 1, frames, bins)
+
+
+def _crop(inputs: Tensor, first_frame: int, first_bin: int, frames: Any, bins: Any) -> Tensor:
+    """Returns `frames` frames and `bins` bins of all channels, from the given first ones on."""
+    batch, _, _, channels = ops.shape(inputs)
+    return ops.slice(inputs, (0, first_frame, first_bin, 0), (batch, frames, bins, channels))

@@ -1,6 +1,7 @@
-"""A convolution whose kernel's gradient XLA computes: for training with TensorFlow on a CPU.
+"""Convolution on TensorFlow, with XLA for the gradient of the kernel when there is no GPU.
 
-TensorFlow's own routine is slower: `benchmarks/forward.py --train` shows what a step takes.
+On a CPU, XLA computes that gradient faster than TensorFlow's own routine; `benchmarks/forward.py
+--train` measures a training step.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import tensorflow as tf
 
 
 def convolve(inputs: Any, kernel: Any, strides: int = 1) -> Any:
-    """Does what `tensor_ops.convolve` says."""
+    """See `tensor_ops.convolve`."""
     steps = (1, strides, strides, 1)
     if _has_gpu():
         return tf.nn.conv2d(inputs, kernel, steps, "VALID")

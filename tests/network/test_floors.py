@@ -83,7 +83,7 @@ def test_what_moves_is_mostly_left(rng):
 def test_tones_of_any_length_are_finite_and_no_louder(frames, rng):
     spectrogram = rng.standard_normal((2, frames, 9, 2)).astype("float32")
     tones = ops.convert_to_numpy(floors.steady_tones(spectrogram, 4))
-    assert tones.shape == (2, frames, 4, 2)
+    assert tones.shape == (2, frames, 9, 2) and not tones[:, :, 4:].any()
     assert np.all(np.isfinite(tones))
     assert power(tones) <= power(spectrogram[:, :, :4])
     silence = np.zeros_like(spectrogram)

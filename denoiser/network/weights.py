@@ -1,0 +1,149 @@
+"""Reading weights into a network: from Keras files and from TensorFlow checkpoints.
+
+The published weights of the 2022 model are a TensorFlow object-graph checkpoint, in which each
+variable has the name of its place in the original program. `_checkpoint_layers` maps the layers
+of `unet.TwoStageUnet` to these names.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+
+from denoiser.checks import UserError
+from denoiser.files import WEIGHTS_ENDING
+
+Shape = tuple[int | None, ...]
+
+CHECKPOINT_ROOT = "layer_with_weights-0"  # the network inside its one-layer functional model
+CHECKPOINT_VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
+
+
+def load_keras_file(model: keras.Model, path: Path) -> None:
+    """Reads a `.weights.h5` file; on any mismatch no weight is changed.
+
+    Args:
+        model: Any built model.
+        path: The file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        UserError: The file is no HDF5 file, or a variable is missing, additional or of another
+            shape.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"`path` must name weights that exist. Received: path={path}")
+    with tempfile.TemporaryDirectory() as folder:
+        # The names inside the file are Keras's own choice. Saving this model tells them.
+        own = Path(folder) / f"own{WEIGHTS_ENDING}"
+        model.save_weights(own)
+        expected = _stored_shapes(own)
+    _check_shapes(_stored_shapes(path), expected, path)
+    model.load_weights(path)
+
+
+def _stored_shapes(path: Path) -> dict[str, Shape]:
+    """Returns the shape of each array of an HDF5 file."""
+    shapes = {}
+
+    def note(name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset):
+            shapes[name.replace("/vars/0", "/kernel").replace("/vars/1", "/bias")] = node.shape
+
+    try:
+        with h5py.File(path) as file:
+            file.visititems(note)
+    except OSError as error:
+        raise UserError("`path` must name a complete HDF5 file. "
+                        f"Received: path={path}") from error
+    return shapes
+
+
+def load_tensorflow_checkpoint(model: Any, prefix: Path) -> None:
+    """Reads a TensorFlow object-graph checkpoint; on any mismatch no weight is changed.
+
+    Args:
+        model: A `unet.TwoStageUnet`.
+        prefix: The checkpoint's path without `.index`.
+
+    Raises:
+        FileNotFoundError: There is no such checkpoint.
+        UserError: The checkpoint is incomplete, or a variable is missing, additional or of another
+            shape.
+    """
+    if not Path(f"{prefix}.index").is_file():
+        raise FileNotFoundError(f"`path` must end in {WEIGHTS_ENDING} or be the prefix of a "
+                                f"TensorFlow checkpoint that exists. Received: path={prefix}")
+    import tensorflow as tf  # the only reader of this format; no other backend needs it
+
+    variables = dict(_checkpoint_variables(model))
+    try:
+        reader = tf.train.load_checkpoint(str(prefix))
+        found = {key: tuple(shape) for key, shape in reader.get_variable_to_shape_map().items()
+                 if _is_network_key(key)}
+        _check_shapes(found, {key: tuple(variable.shape) for key, variable in variables.items()},
+                      prefix)
+        values = {key: reader.get_tensor(key) for key in variables}  # read all before changing any
+    except (tf.errors.OpError, RuntimeError, IndexError) as error:  # what TensorFlow raises varies
+        raise UserError("`path` must be the prefix of a complete TensorFlow checkpoint, with its "
+                        f"`.index` and all `.data` files. Received: path={prefix}") from error
+    for key, variable in variables.items():
+        variable.assign(values[key])
+
+
+def _is_network_key(key: str) -> bool:
+    """Whether a checkpoint's key is a weight, not the state of the checkpoint or an optimizer."""
+    return (key.endswith(CHECKPOINT_VALUE) and ".OPTIMIZER_SLOT" not in key
+            and key.split("/")[0] not in ("optimizer", "save_counter"))
+
+
+def _checkpoint_variables(model: Any) -> Iterator[tuple[str, keras.Variable]]:
+    """Yields each variable of the network with its key in a published checkpoint."""
+    for name, layer in _checkpoint_layers(model):
+        for kind in ("kernel", "bias"):
+            yield f"{CHECKPOINT_ROOT}/{name}/{kind}/{CHECKPOINT_VALUE}", getattr(layer, kind)
+
+
+def _checkpoint_layers(model: Any) -> Iterator[tuple[str, Any]]:
+    """Yields each layer that has a kernel and a bias, with its published name."""
+    for stage, (extractor, unet) in enumerate(zip(model.extractors, model.unets, strict=True),
+                                              start=1):
+        yield f"conv2d_{stage}", extractor
+        for level, encoder in enumerate(unet.encoder):
+            name = f"encoder_s{stage}/eblocks/{level}"
+            yield from _block_layers(f"{name}/i_block", encoder.block)
+            yield f"{name}/conv2d_2", encoder.down.conv
+        yield from _block_layers(f"encoder_s{stage}/i_block", unet.bottom)
+        for level, decoder in enumerate(unet.decoder):
+            name = f"decoder_s{stage}/dblocks/{level}"
+            yield f"{name}/tconv_1", decoder.up
+            if decoder.projection.built:
+                yield f"{name}/projection", decoder.projection.conv
+            yield from _block_layers(f"{name}/i_block", decoder.block)
+    if model.settings.num_stages == 2:
+        attention = model.attention
+        convs = (attention.attended, attention.residual, attention.mask)
+        for index, conv in enumerate(convs, start=1):
+            yield f"sam_1/conv{index}", conv.conv
+    yield "finalblock/conv2", model.final.conv
+
+
+def _block_layers(name: str, block: Any) -> Iterator[tuple[str, Any]]:
+    for index, conv in enumerate(block.dense):
+        yield f"{name}/tfc/H/{index}", conv.conv
+    yield f"{name}/conv2d_res", block.residual.conv
+
+
+def _check_shapes(found: dict[str, Shape], expected: dict[str, Shape], path: Path) -> None:
+    """Raises UserError at the first variable that is missing, additional or of another shape."""
+    for name in sorted(found.keys() | expected.keys()):
+        if found.get(name) != expected.get(name):
+            shapes = [f"of shape {shapes[name]}" if name in shapes else "nothing"
+                      for shapes in (expected, found)]
+            raise UserError(f"`path` must hold the weights of this network. Variable {name}: "
+                            f"expected {shapes[0]}, found {shapes[1]}. Received: path={path}")
