@@ -20,7 +20,7 @@ import unet
 from config import UnetConfig
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
-from denoiser.restore import InferenceConfig
+from denoiser.jobs import InferenceConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"  # see make_golden.py there
