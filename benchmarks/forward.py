@@ -1,32 +1,35 @@
 """Compares the network's forward pass with what its arithmetic would cost as matrix products.
 
-    python benchmarks/forward.py --seconds 5                 # the golden form, depth 3
+    python benchmarks/forward.py --seconds 5                 # the published form at depth 3
+    python benchmarks/forward.py depth=4 num_tfc=3           # other settings of `unet`
     python benchmarks/forward.py --config conf/conf.yaml     # the shipped form
     KERAS_BACKEND=jax python benchmarks/forward.py
 
-Prints the floating-point operations counted from the layers' shapes, the float32 rate of a large
-matrix product on the same backend, the time of a forward pass, and that time over
-operations / rate. Products and passes alternate, so that both see the same load of the machine;
-CPU time is given beside the time on the clock because it says the same on a busy machine. With
-`--train` also the time of a training step, over that of three forward passes' arithmetic
-(TensorFlow only).
+Prints the floating-point operations of the convolutions, the float32 rate of a large matrix
+product on the same backend, the time of a forward pass, and that time over operations / rate.
+Products and passes alternate, so that both run under the same load of the machine. CPU time is
+printed too because it depends less on that load. With `--train` it also prints the time of a
+training step, over that of three forward passes' arithmetic (TensorFlow only).
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import config  # noqa: E402 - the path above makes it visible
 from denoiser import backend, command_line  # noqa: E402
-from denoiser.audio.dsp import SAMPLE_RATE, StftConfig  # noqa: E402
+from denoiser.audio.dsp import SAMPLE_RATE, StftConfig, count_frames  # noqa: E402
+from denoiser.checks import UserError  # noqa: E402
 
 MULTIPLY_ADD = 2  # operations
 
@@ -35,51 +38,30 @@ def count_flops(model: Any, frames: int, bins: int) -> int:
     """Returns the operations of all convolutions for one input of `frames` by `bins`.
 
     A multiplication and an addition each count once. Transposed convolutions count each input
-    sample's products with the kernel, and the projections count at the resolution where the paper
-    has them, after the upsampling. Padding, activations and sums are left out.
+    sample's products with the kernel, the others each output sample's. Padding, activations and
+    sums are left out.
     """
-    return sum(MULTIPLY_ADD * samples * size for samples, size in _conv_sizes(model, frames, bins))
+    import numpy as np
 
+    import unet
 
-def _conv_sizes(model: Any, frames: int, bins: int) -> Iterator[tuple[int, int]]:
-    """Yields the number of positions and the kernel's size of each convolution."""
-    from denoiser.network import tensor_ops  # loads Keras
+    total = 0
 
-    chosen = model.settings
-    full = (frames, tensor_ops.count_folded_bins(bins, chosen.fold_bins, chosen.fold_start))
-    sizes = [full]
-    for _ in range(chosen.depth):
-        sizes.append(tuple(-(-size // 2) for size in sizes[-1]))
-    areas = [size[0] * size[1] for size in sizes]
+    def counting(call: Callable[..., Any], is_transposed: bool) -> Callable[..., Any]:
+        def count_and_call(layer: Any, inputs: Any, *others: Any) -> Any:
+            nonlocal total
+            outputs = call(layer, inputs, *others)
+            samples = math.prod((inputs if is_transposed else outputs).shape[1:3])
+            total += MULTIPLY_ADD * samples * math.prod(layer.kernel.shape)
+            return outputs
+        return count_and_call
 
-    def block(layer: Any, area: int) -> Iterator[tuple[int, int]]:
-        for conv in (*layer.dense, layer.residual):
-            yield area, _size(conv.conv.kernel)
-
-    for extractor, stage in zip(model.extractors, model.unets, strict=True):
-        yield areas[0], _size(extractor.kernel)
-        for level, encoder in enumerate(stage.encoder):
-            yield from block(encoder.block, areas[level])
-            yield areas[level + 1], _size(encoder.down.conv.kernel)
-        yield from block(stage.bottom, areas[-1])
-        for level, decoder in enumerate(stage.decoder):
-            yield areas[level + 1], _size(decoder.up.kernel)
-            if decoder.projection.built:
-                yield areas[level], _size(decoder.projection.conv.kernel)
-            yield from block(decoder.block, areas[level])
-    if chosen.num_stages == 2:
-        attention = model.attention
-        used = [attention.residual]
-        if chosen.use_SAM:
-            used += [attention.attended, attention.mask]
-        for conv in used:
-            yield areas[0], _size(conv.conv.kernel)
-    yield areas[0], _size(model.final.conv.kernel)
-
-
-def _size(kernel: Any) -> int:
-    height, width, rows, columns = kernel.shape
-    return height * width * rows * columns
+    with ExitStack() as stack:
+        for layer in (unet.FeatureExtractor, unet._Conv2D, unet.UpsamplingConv2D):
+            stack.enter_context(mock.patch.object(
+                layer, "call", counting(layer.call, layer is unet.UpsamplingConv2D)))
+        model(np.zeros((1, frames, bins, 2), "float32"))
+    return total
 
 
 def measure(call: Callable[[], Any]) -> tuple[float, float]:
@@ -114,15 +96,8 @@ def make_train_step(model: Any, batch: int, frames: int, bins: int) -> Callable[
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("settings", nargs="*", help="of the network, for example depth=4")
     parser.add_argument("--config", type=Path, help="YAML file whose `unet` block is used")
-    parser.add_argument("--depth", type=int)
-    parser.add_argument("--num_tfc", type=int)
-    parser.add_argument("--num_stages", type=int)
-    parser.add_argument("--channels", type=lambda text: [int(part) for part in text.split(",")],
-                        help="comma between the numbers")
-    parser.add_argument("--extractor_kernel", type=int)
-    parser.add_argument("--fold_bins", type=int)
-    parser.add_argument("--fold_start", type=int)
     parser.add_argument("--seconds", type=float, default=5.0, help="length of the audio")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--matmul_size", type=int, default=2048)
@@ -135,16 +110,16 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def read_settings(arguments: argparse.Namespace) -> config.UnetConfig:
     """Returns the network's settings: the file's where one is given, then the command line's."""
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
-    values = {}
-    if arguments.config:
-        values = OmegaConf.to_container(OmegaConf.load(arguments.config)).get("unet")
-        if values is None:
-            raise ValueError(f"`--config` must have a `unet` block. Received: {arguments.config}")
-    names = [field.name for field in dataclasses.fields(config.UnetConfig)]
-    values |= {name: getattr(arguments, name) for name in names
-               if getattr(arguments, name, None) is not None}
-    return config.UnetConfig(**values)
+    stored = OmegaConf.load(arguments.config) if arguments.config else {"unet": {}}
+    if "unet" not in stored:
+        raise UserError(f"`--config` must have a `unet` block. Received: {arguments.config}")
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(
+            config.UnetConfig, stored["unet"], OmegaConf.from_dotlist(arguments.settings)))
+    except OmegaConfBaseException as error:
+        raise UserError(f"the network's settings must be those of `unet`. {error}") from error
 
 
 def main() -> None:
@@ -159,11 +134,8 @@ def main() -> None:
     import unet
 
     stft = StftConfig()
-
-    def frames_of(seconds: float) -> int:
-        return -(-round(seconds * SAMPLE_RATE) // stft.hop_size) + 1
-
-    frames = frames_of(arguments.seconds)
+    frames, train_frames = (count_frames(round(seconds * SAMPLE_RATE), stft.hop_size)
+                            for seconds in (arguments.seconds, arguments.train_seconds))
     model = unet.build_model_denoise(settings)
     rng = np.random.default_rng(0)
     spectrogram = rng.standard_normal((1, frames, stft.bins, 2)).astype("float32")
@@ -178,7 +150,6 @@ def main() -> None:
 
     calls = {"matmul": multiply, "forward": forward}
     if arguments.train:
-        train_frames = frames_of(arguments.train_seconds)
         calls["train"] = make_train_step(model, arguments.train_batch, train_frames, stft.bins)
     for call in calls.values():
         call()  # compiles
