@@ -6,13 +6,16 @@ import logging
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from config import load_config
 from dataset_loader import Mixer
 from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.backend import load_backend
+from denoiser.backend import describe_device, load_backend
 from denoiser.command_line import exit_on_user_error, run_main
+from denoiser.training import metrics
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +26,8 @@ def main(raw: DictConfig) -> float:
     """Trains the network that the configuration describes, or goes on with it.
 
     Returns:
-        The best value of `best_metric`, for a search over settings.
+        The best value of `best_metric`, turned so that a search maximises it: see
+        `metrics.score`.
     """
     cfg = load_config(raw)
     # The data is looked up first: a mistyped path is answered before TensorFlow loads.
@@ -35,12 +39,15 @@ def main(raw: DictConfig) -> float:
     load_backend()
     import trainer
 
+    logger.info("%s", describe_device())
     logger.info("segments of %d samples, %d steps of %d", round(
         cfg.seg_len_s_train * SAMPLE_RATE), cfg.epochs * cfg.steps_per_epoch, cfg.batch_size)
-    run = trainer.Trainer(cfg, training, validation)
+    # The runs of a search are compared: none of them goes on with what other settings have learnt.
+    in_search = HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
+    run = trainer.Trainer(cfg, training, validation, may_change=not in_search)
     run.fit()
     logger.info("done: the weights lie in %s", Path(cfg.path_experiment))
-    return run.best_value
+    return metrics.score(cfg.best_metric, run.best_value)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,89 @@
-"""Loading Keras and the library that it computes with."""
+"""Loading Keras and the library that it computes with, and naming the device."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import subprocess
 import sys
+from collections.abc import Iterator
+
+# Lines that TensorFlow writes on every start, whatever the log level: information (in both of its
+# forms), and what its CUDA build says where all is well or where there is no GPU.
+NOISE = "|".join([
+    r"^I\d{4} ", r"^\d{4}-\d\d-\d\d .*: I ", r"All log messages before absl::InitializeLog",
+    r"^To enable the following instructions", r"Unable to register cu\w+ factory",
+    r"computation placer already registered", r"TF-TRT Warning", r"CUDA_ERROR_NO_DEVICE"])
+FILTER = """
+import re, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+noise = re.compile(sys.argv[1].encode())
+for line in sys.stdin.buffer:
+    if not noise.search(line):
+        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+"""
+FILTER_SECONDS = 2.0  # how long a filter may take to pass on the last lines
+
+
+@contextlib.contextmanager
+def filtered_stderr() -> Iterator[None]:
+    """Leaves the lines of `NOISE` out of what this process writes to stderr, Python or not.
+
+    A process of its own filters, so that what a library says before it aborts still comes through.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    process = subprocess.Popen([sys.executable, "-ISc", FILTER, NOISE], stdin=subprocess.PIPE,
+                               stdout=stderr)
+    os.dup2(process.stdin.fileno(), 2)
+    process.stdin.close()
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        # A process that was started meanwhile may still hold the other end.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(FILTER_SECONDS)
 
 
 def load_backend() -> None:
     """Loads Keras and its backend, TensorFlow unless `KERAS_BACKEND` says otherwise.
 
-    While it loads, TensorFlow writes to stderr before any logging is set up; that is kept quiet.
+    Raises:
+        ImportError: The backend is not installed, or is broken.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    stderr, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 2)
-    try:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
+    with filtered_stderr():
         importlib.import_module("keras")
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(nothing)
+
+
+def describe_device() -> str:
+    """Returns what Keras computes with: "TensorFlow 2.21.0 on GPU: NVIDIA H100", for example."""
+    import keras
+
+    backend = keras.backend.backend()
+    with filtered_stderr():  # TensorFlow looks for GPUs only now
+        if backend == "tensorflow":
+            import tensorflow as tf
+
+            library = f"TensorFlow {tf.__version__}"
+            gpus = [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+                    for gpu in tf.config.list_physical_devices("GPU")]
+        elif backend == "jax":
+            import jax
+
+            library = f"JAX {jax.__version__}"
+            gpus = [device.device_kind for device in jax.devices() if device.platform != "cpu"]
+        else:
+            import torch
+
+            library = f"PyTorch {torch.__version__}"
+            gpus = [torch.cuda.get_device_name(gpu) for gpu in range(torch.cuda.device_count())]
+            if torch.backends.mps.is_available():
+                gpus = ["Apple MPS"]
+    return f"{library} on " + (f"GPU: {', '.join(gpus)}" if gpus else
+                               f"CPU ({os.cpu_count()} cores)")

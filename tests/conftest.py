@@ -13,6 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import soundfile  # noqa: E402
 from small_corpus import write_noise, write_tone  # noqa: E402
 
 from config import BEST_NAME, CONFIG_NAME, Config, UnetConfig, save_config  # noqa: E402
@@ -79,3 +80,18 @@ def dset(folders: Path) -> DsetConfig:
     """What `folders` holds."""
     return DsetConfig(path_speech=[str(folders / "speech")], path_music=[str(folders / "music")],
                       path_effects=[str(folders / "effects")], path_noise=[str(folders / "noise")])
+
+
+@pytest.fixture(scope="session")
+def three_tunes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`music` and `noise` with three files each, so that each split has one."""
+    folder = tmp_path_factory.mktemp("three_tunes")
+    rng = np.random.default_rng(0)
+    times = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
+    for number in range(3):
+        write_noise(folder / f"noise/gramophone/disc{number}.wav", 2.0, number)
+        notes_hz = np.repeat(rng.uniform(200.0, 3000.0, 20), len(times) // 20)
+        tone = 0.2 * np.sin(2 * np.pi * np.cumsum(notes_hz) / SAMPLE_RATE)
+        (folder / "music").mkdir(exist_ok=True)
+        soundfile.write(folder / f"music/tune{number}.wav", tone, SAMPLE_RATE)
+    return folder

@@ -1,6 +1,7 @@
 """A tiny run from end to end: it learns, resumes exactly, and reports what one hears."""
 
 import csv
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,65 +15,91 @@ import keras
 import numpy as np
 import pytest
 import soundfile
+import tensorflow as tf
 import yaml
+from hydra import compose, initialize_config_dir
+from small_corpus import ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import train
 import trainer
 import unet
 from config import Config, UnetConfig
 from dataset_loader import Mixer
 from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from denoiser.data.settings import DsetConfig
-from denoiser.training import metrics
+from denoiser.training import checkpoints, metrics
 from denoiser.training.settings import LossConfig, ScheduleConfig
 
-ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.filterwarnings("ignore:.*run_functions_eagerly:UserWarning")
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    """Three tunes of many notes and three noises, so that each split has one."""
-    folder = tmp_path_factory.mktemp("corpus")
-    rng = np.random.default_rng(0)
-    times = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
-    for name in ("music", "noise/gramophone"):
-        (folder / name).mkdir(parents=True)
-    for number in range(3):
-        notes_hz = np.repeat(rng.uniform(200.0, 3000.0, 20), len(times) // 20)
-        tone = 0.2 * np.sin(2 * np.pi * np.cumsum(notes_hz) / SAMPLE_RATE)
-        soundfile.write(folder / f"music/tune{number}.wav", tone, SAMPLE_RATE)
-        soundfile.write(folder / f"noise/gramophone/disc{number}.wav",
-                        0.05 * rng.standard_normal(len(times)), SAMPLE_RATE)
-    return folder
+@pytest.fixture(scope="module", autouse=True)
+def eager():
+    """Without graphs: tracing one takes longer than the few steps of these runs."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def graphs(eager):
+    """With graphs, as in any run: worth it for many steps."""
+    tf.config.run_functions_eagerly(False)
+    yield
+    tf.config.run_functions_eagerly(True)
 
 
 def make_config(corpus, folder, **changes) -> Config:
-    return Config(
-        path_experiment=str(folder), epochs=2, steps_per_epoch=3, batch_size=2, lr=3e-3,
-        seg_len_s_train=0.2, seg_len_s_val=0.5, validation_items=3, save_every_steps=2,
-        gradient_clip=1.0, ema_momentum=0.5, shown_items=0, stft=StftConfig(512, 128),
-        unet=UnetConfig(depth=1, channels=[6, 8], extractor_kernel=3, fold_bins=4, output="mask",
-                        compression=0.5),
-        dset=DsetConfig(path_music=[str(corpus / "music")], path_noise=[str(corpus / "noise")]),
-        loss=LossConfig(mae=0.0, compressed=1.0, snr=0.1),
-        schedule=ScheduleConfig(name="cosine")) if not changes else dataclass_replace(
-            make_config(corpus, folder), changes)
+    settings = {
+        "path_experiment": str(folder), "epochs": 2, "steps_per_epoch": 3, "batch_size": 2,
+        "lr": 3e-3, "seg_len_s_train": 0.1, "seg_len_s_val": 0.2, "validation_items": 2,
+        "save_every_steps": 2, "gradient_clip": 1.0, "ema_momentum": 0.5, "shown_items": 0,
+        "stft": StftConfig(512, 128), "loss": LossConfig(mae=0.0, compressed=1.0, snr=0.1),
+        "unet": UnetConfig(depth=1, channels=[6, 8], extractor_kernel=3, fold_bins=4,
+                           output="mask", compression=0.5),
+        "dset": DsetConfig(path_music=[str(corpus / "music")], path_noise=[str(corpus / "noise")]),
+        "schedule": ScheduleConfig(name="cosine")}
+    return Config(**settings | changes)
 
 
-def dataclass_replace(cfg, changes):
-    for name, value in changes.items():
-        setattr(cfg, name, value)
-    return cfg
-
-
-def make_trainer(cfg):
+def make_trainer(cfg, **more):
     return trainer.Trainer(cfg, Mixer(cfg.dset, "train", cfg.seg_len_s_train, cfg.seed),
-                           Mixer(cfg.dset, "validation", cfg.seg_len_s_val))
+                           Mixer(cfg.dset, "validation", cfg.seg_len_s_val), **more)
 
 
 def read_history(folder):
     with (folder / trainer.HISTORY_NAME).open(newline="") as stream:
         return list(csv.DictReader(stream))
+
+
+def note_weights(run):
+    """Returns a list to which each step adds the weights after it."""
+    train_step, weights = run.learner.train_step, []
+
+    def noted(*batch):
+        loss = train_step(*batch)
+        weights.append(run.learner.model.get_weights())
+        return loss
+
+    run.learner.train_step = noted
+    return weights
+
+
+@pytest.fixture(scope="module")
+def finished(three_tunes, tmp_path_factory):
+    """A finished run that nobody changes: its folder, itself, and the weights after each step."""
+    folder = tmp_path_factory.mktemp("finished")
+    run = make_trainer(make_config(three_tunes, folder, shown_items=1))
+    weights = note_weights(run)
+    run.fit()
+    return SimpleNamespace(folder=folder, run=run, weights=weights)
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """The folder of a finished run, to go on with."""
+    return shutil.copytree(finished.folder, tmp_path / "copied")
 
 
 @pytest.fixture
@@ -83,40 +110,70 @@ def heeds_interrupts():
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("heeds_interrupts")
-def test_a_run_writes_its_files_and_an_interrupted_one_ends_the_same(corpus, tmp_path):
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    make_trainer(make_config(corpus, whole)).fit()
+def test_a_run_writes_its_files(finished):
     for name in ("best.weights.h5", "last.weights.h5", "config.yaml", "history.csv"):
-        assert (whole / name).stat().st_size > 0
-    assert list((whole / "tensorboard").iterdir())
-    history = read_history(whole)
+        assert (finished.folder / name).stat().st_size > 0
+    history = read_history(finished.folder)
     assert [row["step"] for row in history] == ["3", "6"]
     assert {"snr_gain_db", "snr_gain_db_music", "clean_si_sdr_db", "noise_left_db"} <= set(
         history[0])
     assert 0.1 < float(history[1]["memory_gb"]) < 10.0
+    with (h5py.File(finished.folder / "best.weights.h5") as best,
+          h5py.File(finished.folder / "last.weights.h5") as last):
+        assert "optimizer" in last and "optimizer" not in best
 
+
+def test_tensorboard_holds_curves_sounds_and_pictures(finished):
+    found = EventAccumulator(str(finished.folder / "tensorboard"),
+                             size_guidance={"audio": 0, "images": 0})
+    found.Reload()
+    tags = found.Tags()
+    assert {"loss", "lr", "snr_gain_db_at_3", "si_sdr_db_music", "skipped_steps"} <= set(
+        tags["scalars"])
+    assert [Path(tag).name for tag in sorted(tags["audio"])] == ["clean", "denoised", "noisy",
+                                                                 "residual"]
+    assert [len(found.Audio(tag)) for tag in sorted(tags["audio"])] == [1, 2, 1, 2]
+    (picture,) = tags["images"]
+    assert found.Images(picture)[0].width > 500
+
+
+def test_what_is_validated_is_the_moving_average(finished):
+    for place, averaged in enumerate(finished.run.learner.averaged.get_weights()):
+        expected = finished.weights[0][place]  # the average starts at the first step's weights
+        for weights in finished.weights[1:]:
+            expected = 0.5 * expected + 0.5 * weights[place]
+        np.testing.assert_allclose(averaged, expected, atol=1e-6)
+    assert any(np.abs(one - other).max() > 1e-4 for one, other in zip(
+        finished.weights[-1], finished.run.learner.averaged.get_weights(), strict=True))
+
+
+def assert_same_weights(one, other, atol=0.0):
+    for weight, same in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(same, weight, rtol=0.0, atol=atol)
+
+
+@pytest.mark.usefixtures("heeds_interrupts")
+def test_an_interrupted_run_ends_as_one_that_was_not(three_tunes, finished, tmp_path):
+    cfg = make_config(three_tunes, tmp_path)
     # Ctrl-C within a step, then within the first validation, then in the loader.
     for step, interrupt in ((2, interrupt_step), (3, interrupt_validation), (5, interrupt_loader)):
-        stopped = make_trainer(make_config(corpus, parts))
+        stopped = make_trainer(cfg)
         interrupt(stopped)
         with pytest.raises(KeyboardInterrupt):
             stopped.fit()
         assert stopped.progress.step == step
-    resumed = make_trainer(make_config(corpus, parts))
+    resumed = make_trainer(cfg)
     resumed.fit()
     assert resumed.progress.step == 6
-    assert_same_run(whole, parts)
-    whole_model = make_trainer(make_config(corpus, whole))
-    whole_model._resume()
-    for one, other in zip(whole_model.optimizer.variables, resumed.optimizer.variables,
-                          strict=True):
+    assert_same_run(finished.folder, tmp_path)
+    for one, other in zip(finished.run.learner.optimizer.variables,
+                          resumed.learner.optimizer.variables, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 def interrupt_step(run):
     """Presses Ctrl-C when the second step has changed the weights and not yet returned."""
-    train_step, steps = run.train_step, []
+    train_step, steps = run.learner.train_step, []
 
     def interrupted(*batch):
         loss = train_step(*batch)
@@ -125,18 +182,18 @@ def interrupt_step(run):
             signal.raise_signal(signal.SIGINT)
         return loss
 
-    run.train_step = interrupted
+    run.learner.train_step = interrupted
 
 
 def interrupt_validation(run):
     """Presses Ctrl-C while the average is in the weights' place."""
-    finalize = run.optimizer.finalize_variable_values
+    finalize = run.learner.optimizer.finalize_variable_values
 
     def interrupted(variables):
         finalize(variables)
         signal.raise_signal(signal.SIGINT)
 
-    run.optimizer.finalize_variable_values = interrupted
+    run.learner.optimizer.finalize_variable_values = interrupted
 
 
 def interrupt_loader(run):
@@ -153,14 +210,14 @@ def interrupt_loader(run):
 
 
 @pytest.mark.usefixtures("heeds_interrupts")
-def test_a_second_interrupt_stops_at_once_and_saves_nothing(corpus, tmp_path):
-    run = make_trainer(make_config(corpus, tmp_path))
+def test_a_second_interrupt_stops_at_once_and_saves_nothing(three_tunes, tmp_path):
+    run = make_trainer(make_config(three_tunes, tmp_path))
 
     def interrupted(*batch):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
-    run.train_step = interrupted
+    run.learner.train_step = interrupted
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         run.fit()
@@ -184,39 +241,102 @@ def assert_same_run(one, other):
             np.testing.assert_allclose(same[name], file[name], atol=1e-6)
 
 
-def test_other_settings_and_a_finished_run_are_named(corpus, tmp_path, caplog):
-    make_trainer(make_config(corpus, tmp_path, epochs=1)).fit()
-    assert "other settings" not in caplog.text
-    settings = (tmp_path / "config.yaml").read_text()
-    make_trainer(make_config(corpus, tmp_path, epochs=1, lr=1e-4)).fit()
+def test_a_finished_run_is_taken_as_it_is_or_refused(three_tunes, finished, copied, caplog):
+    settings = (copied / "config.yaml").read_text()
+    same = make_trainer(make_config(three_tunes, copied, loader_workers=2, validation_items=2))
+    same.fit()
     assert "is finished: nothing is trained" in caplog.text
-    assert (tmp_path / "config.yaml").read_text() == settings  # those of the weights
-    make_trainer(make_config(corpus, tmp_path, lr=1e-4)).fit()
-    assert "goes on with other settings than it had: epochs 1 -> 2, lr 0.003 -> 0.0001" in (
+    assert same.best_value == finished.run.best_value
+    for changes, named in (({"lr": 1e-4}, "lr 0.003 -> 0.0001"), ({"epochs": 1}, "epochs 2 -> 1"),
+                           ({"unet": UnetConfig(depth=2)}, "unet.depth 1 -> 2")):
+        with pytest.raises(ValueError, match=f"is finished with other settings: .*{named}"):
+            make_trainer(make_config(three_tunes, copied, **changes)).fit()
+    assert (copied / "config.yaml").read_text() == settings  # those of the weights
+
+
+def test_an_unfinished_run_goes_on_with_other_settings_unless_it_is_compared(
+        three_tunes, copied, caplog):
+    cfg = make_config(three_tunes, copied, epochs=3, lr=1e-4, ema_momentum=None)
+    with pytest.raises(ValueError, match="began with other settings: epochs 2 -> 3, lr 0.003"):
+        make_trainer(cfg, may_change=False).fit()
+    run = make_trainer(cfg)
+    run.fit()
+    assert "goes on with other settings than it had: epochs 2 -> 3, lr 0.003 -> 0.0001" in (
         caplog.text)
+    assert_same_weights(run.learner.averaged, run.learner.model)  # there is no average any more
+
+    cfg = make_config(three_tunes, copied, epochs=4, lr=1e-4, ema_momentum=0.9, steps_per_epoch=3)
+    again = make_trainer(cfg)
+    before, weights = run.learner.model.get_weights(), note_weights(again)
+    again.fit()
+    for place, averaged in enumerate(again.learner.averaged.get_weights()):
+        expected = before[place]  # it starts from the weights as they were
+        for step in weights:
+            expected = 0.9 * expected + 0.1 * step[place]
+        np.testing.assert_allclose(averaged, expected, atol=1e-6)
 
 
-def test_training_gains_snr(corpus, tmp_path):
-    run = make_trainer(make_config(corpus, tmp_path, epochs=3, steps_per_epoch=80,
-                                   ema_momentum=None, save_every_steps=100, lr=5e-3))
+def validate_as(run, name, values):
+    """Lets one measure have given values, epoch after epoch; returns the averaged weights then."""
+    averaged = []
+
+    def validate():
+        rows = trainer.Trainer.validate(run)
+        averaged.append(run.learner.averaged.get_weights())
+        return [{**row, **{key: column[len(averaged) - 1] for key, column in values.items()}}
+                for row in rows]
+
+    values = dict(zip(name, values, strict=True))
+    run.validate = validate
+    return averaged
+
+
+def read_best(cfg, folder):
+    model = unet.build_model_denoise(cfg.unet)
+    unet.load_weights(model, folder / "best.weights.h5")
+    return model.get_weights()
+
+
+def test_the_best_weights_are_those_of_the_named_metric(three_tunes, tmp_path, caplog):
+    cfg = make_config(three_tunes, tmp_path, best_metric="noise_left_db", steps_per_epoch=1)
+    names = ("noise_left_db", "snr_gain_db")
+    run = make_trainer(cfg)
+    averaged = validate_as(run, names, ((-3.0, -1.0), (1.0, 2.0)))
+    run.fit()
+    assert [row["noise_left_db"] for row in read_history(tmp_path)] == ["-3.0", "-1.0"]
+    assert run.best_value == -3.0
+    for one, other in zip(read_best(cfg, tmp_path), averaged[0], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+    # By another metric the weights of the second epoch were better, but they are gone.
+    cfg.best_metric, cfg.epochs = "snr_gain_db", 4
+    other = make_trainer(cfg)
+    averaged = validate_as(other, names, ((-9.0, -9.0), (0.5, 1.5)))
+    other.fit()
+    assert "by `best_metric=snr_gain_db` epoch 2 was the best so far (2.000)" in caplog.text
+    assert "best.weights.h5 holds those of epoch 1 (1.000)" in caplog.text
+    assert other.best_value == 1.5  # better than the 1.0 of the file, not than the 2.0 that is gone
+    for one, other in zip(read_best(cfg, tmp_path), averaged[1], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_run_of_an_earlier_release_keeps_its_best_weights(copied, finished, three_tunes):
+    with h5py.File(copied / "best.weights.h5", "a") as file:
+        del file.attrs["step"]
+    run = make_trainer(make_config(three_tunes, copied))
+    run.fit()
+    assert run.best == finished.run.best | {"epoch": run.best["epoch"]}
+
+
+@pytest.mark.usefixtures("graphs")
+def test_training_gains_snr(three_tunes, tmp_path):
+    run = make_trainer(make_config(three_tunes, tmp_path, epochs=1, steps_per_epoch=80,
+                                   ema_momentum=None, save_every_steps=100, lr=1e-2))
     before = metrics.average(run.validate())
     run.fit()
     after = metrics.average(run.validate())
     assert abs(before["snr_gain_db"]) < 0.01  # a fresh mask changes nothing
     assert after["snr_gain_db"] > 2.0
-
-
-def test_best_weights_load_without_the_optimiser(corpus, tmp_path):
-    cfg = make_config(corpus, tmp_path, epochs=1)
-    run = make_trainer(cfg)
-    run.fit()
-    model = unet.build_model_denoise(cfg.unet)
-    unet.load_weights(model, tmp_path / "best.weights.h5")
-    for one, other in zip(model.get_weights(), run.averaged.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
-    with (h5py.File(tmp_path / "best.weights.h5") as best,
-          h5py.File(tmp_path / "last.weights.h5") as last):
-        assert "optimizer" in last and "optimizer" not in best
 
 
 def poison(run, bad_steps):
@@ -231,88 +351,55 @@ def poison(run, bad_steps):
     run.workers.batches = poisoned
 
 
-def test_a_step_without_finite_gradients_is_left_out_and_counted(corpus, tmp_path, caplog):
-    run = make_trainer(make_config(corpus, tmp_path))
-    poison(run, {1, 4})
+def test_a_step_without_finite_gradients_is_left_out_and_counted(three_tunes, tmp_path, caplog):
+    run = make_trainer(make_config(three_tunes, tmp_path, steps_per_epoch=2))
+    poison(run, {1, 2})
     run.fit()
-    assert run.progress.step == 6 and run.progress.skipped == 2 and run._updates() == 4
-    assert all(np.isfinite(weight).all() for weight in run.model.get_weights())
-    assert all(np.isfinite(value).all() for value in run.optimizer.variables)
+    assert run.progress.step == 4 and run.progress.skipped == 2 and run.learner.updates == 2
+    assert all(np.isfinite(weight).all() for weight in run.learner.model.get_weights())
+    assert all(np.isfinite(value).all() for value in run.learner.optimizer.variables)
     history = read_history(tmp_path)
     assert [row["skipped_steps"] for row in history] == ["1", "2"]
     assert all(np.isfinite(float(row["loss"])) for row in history)
     assert "step 2 is left out" in caplog.text
 
 
-def test_a_diverged_run_stops_and_keeps_its_checkpoint(corpus, tmp_path):
-    cfg = make_config(corpus, tmp_path)
-    make_trainer(cfg).fit()
-    kept = (tmp_path / "last.weights.h5").read_bytes()
-    cfg.epochs, cfg.save_every_steps, cfg.steps_per_epoch = 1, 1000, 1000
-    run = make_trainer(cfg)
+def test_a_diverged_run_stops_and_keeps_its_checkpoint(three_tunes, copied, monkeypatch):
+    monkeypatch.setattr(trainer, "MOST_SKIPPED_IN_A_ROW", 4)
+    kept = (copied / "last.weights.h5").read_bytes()
+    run = make_trainer(make_config(three_tunes, copied, epochs=1, steps_per_epoch=1000,
+                                   save_every_steps=1000))
     poison(run, range(1000))
-    with pytest.raises(ValueError, match="20 times in a row up to step 26"):
+    with pytest.raises(ValueError, match="4 times in a row up to step 10"):
         run.fit()
-    assert (tmp_path / "last.weights.h5").read_bytes() == kept
+    assert (copied / "last.weights.h5").read_bytes() == kept
 
 
-def test_an_unwritable_folder_and_a_full_disk_say_why(corpus, tmp_path, monkeypatch):
+def test_an_unwritable_folder_and_a_full_disk_say_why(three_tunes, copied, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
-        make_trainer(make_config(corpus, tmp_path / "file" / "run")).fit()
-    cfg = make_config(corpus, tmp_path / "run")
-    make_trainer(cfg).fit()
-    kept = (tmp_path / "run/last.weights.h5").read_bytes()
-    cfg.epochs = 3
-    monkeypatch.setattr(trainer.shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
+        make_trainer(make_config(three_tunes, tmp_path / "file" / "run")).fit()
+    kept = (copied / "last.weights.h5").read_bytes()
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
     with pytest.raises(OSError, match="disk is full"):
-        make_trainer(cfg).fit()
-    assert (tmp_path / "run/last.weights.h5").read_bytes() == kept
-    cfg.path_experiment, cfg.save_every_steps = str(tmp_path / "new"), 1000
-    new = make_trainer(cfg)  # at the epoch's end, before anything is written
+        make_trainer(make_config(three_tunes, copied, epochs=3)).fit()
+    assert (copied / "last.weights.h5").read_bytes() == kept
+    # At the epoch's end, before anything is written.
+    new = make_trainer(make_config(three_tunes, tmp_path / "new", save_every_steps=1000,
+                                   steps_per_epoch=1))
     with pytest.raises(OSError, match="disk is full"):
         new.fit()
     assert not (tmp_path / "new/history.csv").exists()
 
 
-def test_loss_is_scaled_in_half_precision_alone(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "LOSS_SCALE_STEPS", 2)
-    scales = {}
-    for precision in ("float32", "mixed_float16"):
-        run = make_trainer(make_config(corpus, tmp_path / precision, precision=precision))
-        run.fit()
-        scales[precision] = float(run.optimizer.dynamic_scale)
-    assert scales["float32"] == 1.0 and scales["mixed_float16"] > 1.0
-
-
-def test_the_best_weights_are_those_of_the_named_metric(corpus, tmp_path):
-    cfg = make_config(corpus, tmp_path, best_metric="noise_left_db", epochs=3)
-    run = make_trainer(cfg)
-    averaged = []
-
-    def validate():
-        rows = trainer.Trainer.validate(run)
-        averaged.append(run.averaged.get_weights())
-        return [{**row, "noise_left_db": (-1.0, -3.0, -2.0)[len(averaged) - 1]} for row in rows]
-
-    run.validate = validate
-    run.fit()
-    assert [row["noise_left_db"] for row in read_history(tmp_path)] == ["-1.0", "-3.0", "-2.0"]
-    model = unet.build_model_denoise(cfg.unet)
-    unet.load_weights(model, tmp_path / "best.weights.h5")
-    for one, other in zip(model.get_weights(), averaged[1], strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-def test_a_metric_that_does_not_exist_is_named(corpus, tmp_path):
+def test_a_metric_that_does_not_exist_is_named(three_tunes, tmp_path):
     for name in ("nice", "loss"):
         with pytest.raises(ValueError, match=f"best_metric.*'{name}'"):
-            make_trainer(make_config(corpus, tmp_path / name, best_metric=name))  # no step yet
+            make_trainer(make_config(three_tunes, tmp_path / name, best_metric=name))
 
 
-def test_silent_validation_files_are_named_before_the_first_step(corpus, tmp_path):
-    cfg = make_config(corpus, tmp_path / "run")
-    run = make_trainer(cfg)
+def test_silent_validation_files_are_named_before_the_first_step(three_tunes, tmp_path):
+    run = make_trainer(make_config(three_tunes, tmp_path / "run"))
     run.validation.clips = {"music": [replace(clip, path=tmp_path / "silent.wav")
                                       for clip in run.validation.clips["music"]]}
     soundfile.write(tmp_path / "silent.wav", np.zeros(2 * SAMPLE_RATE), SAMPLE_RATE)
@@ -321,52 +408,41 @@ def test_silent_validation_files_are_named_before_the_first_step(corpus, tmp_pat
     assert run.progress.step == 0
 
 
-def test_tensorboard_holds_curves_sounds_and_pictures(corpus, tmp_path):
-    make_trainer(make_config(corpus, tmp_path, shown_items=1)).fit()
-    found = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"audio": 0, "images": 0})
-    found.Reload()
-    tags = found.Tags()
-    assert {"loss", "lr", "snr_gain_db_at_3", "si_sdr_db_music", "skipped_steps"} <= set(
-        tags["scalars"])
-    assert [Path(tag).name for tag in sorted(tags["audio"])] == ["clean", "denoised", "noisy",
-                                                                 "residual"]
-    assert len(found.Audio(next(tag for tag in tags["audio"] if "denoised" in tag))) == 2
-    (picture,) = tags["images"]
-    assert found.Images(picture)[0].width > 500
-
-
-def test_weights_to_start_from(corpus, tmp_path):
-    make_trainer(make_config(corpus, tmp_path / "one")).fit()
-    best = tmp_path / "one/best.weights.h5"
-    run = make_trainer(make_config(corpus, tmp_path / "two", weights=str(best)))
-    run._resume()
-    model = unet.build_model_denoise(run.cfg.unet)
-    unet.load_weights(model, best)
-    for one, other in zip(model.get_weights(), run.model.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
+def test_weights_to_start_from(three_tunes, finished, tmp_path):
+    best = finished.folder / "best.weights.h5"
+    run = make_trainer(make_config(three_tunes, tmp_path, weights=str(best), steps_per_epoch=1,
+                                   epochs=1, lr=1e-9))
+    run.fit()  # with steps too small to see
+    for one, other in zip(read_best(run.cfg, finished.folder), run.learner.model.get_weights(),
+                          strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision_trains_and_saves_float32(corpus, tmp_path, precision):
-    run = make_trainer(make_config(corpus, tmp_path, precision=precision, steps_per_epoch=8))
-    before = run.model.get_weights()
-    assert run.model.compute_dtype == precision.removeprefix("mixed_")
+def test_mixed_precision_trains_and_saves_float32(three_tunes, finished, tmp_path, monkeypatch,
+                                                  precision):
+    monkeypatch.setattr(trainer, "LOSS_SCALE_STEPS", 2)
+    cfg = make_config(three_tunes, tmp_path, precision=precision, epochs=1, steps_per_epoch=4,
+                      save_every_steps=100)
+    run = make_trainer(cfg)
+    before = run.learner.model.get_weights()
+    assert run.learner.model.compute_dtype == precision.removeprefix("mixed_")
     run.fit()
-    assert run._updates() > 0
+    assert run.learner.updates > 0
     changed = [np.abs(one - other).max() for one, other in
-               zip(before, run.model.get_weights(), strict=True)]
+               zip(before, run.learner.model.get_weights(), strict=True)]
     assert max(changed) > 0.0
-    model = unet.build_model_denoise(run.cfg.unet)
-    unet.load_weights(model, tmp_path / "best.weights.h5")
-    assert model.get_weights()[0].dtype == np.float32
+    assert read_best(cfg, tmp_path)[0].dtype == np.float32
+    # Only half precision needs the loss scaled.
+    scale = float(run.learner.optimizer.dynamic_scale)
+    assert scale > 1.0 if precision == "mixed_float16" else scale == 1.0
+    assert float(finished.run.learner.optimizer.dynamic_scale) == 1.0
 
 
-def test_a_run_of_another_network_is_refused(corpus, tmp_path):
-    make_trainer(make_config(corpus, tmp_path)).fit()
-    other = make_config(corpus, tmp_path)
-    other.unet = UnetConfig(depth=1, channels=[7, 8], extractor_kernel=3, fold_bins=4)
+def test_a_run_of_another_network_is_refused(three_tunes, copied):
+    other = UnetConfig(depth=1, channels=[7, 8], extractor_kernel=3, fold_bins=4)
     with pytest.raises(ValueError, match="shape"):
-        make_trainer(other).fit()
+        make_trainer(make_config(three_tunes, copied, epochs=3, unet=other)).fit()
 
 
 @pytest.mark.parametrize(("name", "step", "expected"), [
@@ -378,20 +454,54 @@ def test_learning_rate(name, step, expected):
     assert float(keras.ops.convert_to_numpy(rate(step))) == pytest.approx(expected, rel=0.02)
 
 
-def train_command(corpus, folder, *more):
-    return [sys.executable, str(ROOT / "train.py"), "--config-name", "conf_prototype",
-            "dset=folders", f"dset.path_music=[{corpus / 'music'}]",
-            f"dset.path_noise=[{corpus / 'noise'}]", f"path_experiment={folder}",
-            "unet.depth=1", "unet.channels=[4,4]", "unet.fold_bins=4", "stft.win_size=512",
-            "stft.hop_size=128", "batch_size=1", "seg_len_s_train=0.1", "seg_len_s_val=0.2",
-            "validation_items=1", "save_every_steps=1", "shown_items=0", *more]
+# ---- train.py ----
 
 
-def test_a_run_killed_at_odd_moments_ends_as_one_that_was_not(corpus, tmp_path, rng):
-    steps = ["epochs=3", "steps_per_epoch=20", "save_every_steps=3"]
-    whole = train_command(corpus, tmp_path / "whole", *steps)
-    subprocess.run(whole, check=True, cwd=tmp_path, stderr=subprocess.PIPE)
-    command = train_command(corpus, tmp_path / "killed", *steps)
+def tiny_settings(corpus):
+    return ["dset=folders", f"dset.path_music=[{corpus / 'music'}]",
+            f"dset.path_noise=[{corpus / 'noise'}]", "unet.depth=1", "unet.channels=[4,4]",
+            "unet.fold_bins=4", "stft.win_size=512", "stft.hop_size=128", "batch_size=1",
+            "seg_len_s_train=0.1", "seg_len_s_val=0.2", "validation_items=1", "save_every_steps=1",
+            "shown_items=0"]
+
+
+def run_train(folder, name, *arguments):
+    return subprocess.run([sys.executable, str(ROOT / "train.py"), "--config-name", name,
+                           *arguments], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def call_main(*overrides):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return train.main(compose("conf_prototype", list(overrides)))
+
+
+def test_train_returns_what_a_search_maximises(three_tunes, tmp_path, caplog):
+    caplog.set_level("INFO")
+    value = call_main(*tiny_settings(three_tunes), f"path_experiment={tmp_path}", "epochs=1",
+                      "steps_per_epoch=1", "best_metric=lsd_db")
+    assert value == -float(read_history(tmp_path)[0]["lsd_db"]) < 0.0
+    assert "TensorFlow 2." in caplog.text and " on CPU (" in caplog.text
+
+
+def test_mistakes_end_in_one_line(tmp_path, three_tunes):
+    tiny = [*tiny_settings(three_tunes), f"path_experiment={tmp_path}"]
+    for argument, named in (("lr=-1", "lr"), ("dset.path_music=[nowhere]", "nowhere"),
+                            ("precision=float8", "precision"), ("strategy=many", "strategy"),
+                            ("loss.mae=0", "loss")):
+        with pytest.raises(SystemExit, match=f"error: .*{named}"):
+            call_main(*tiny, argument)
+    done = run_train(tmp_path, "conf_prototype", *tiny, "unet.channel=[1]")
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert "Did you mean `unet.channels`?" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_odd_moments_ends_as_one_that_was_not(three_tunes, tmp_path, rng):
+    tiny = [*tiny_settings(three_tunes), "epochs=3", "steps_per_epoch=20", "save_every_steps=3"]
+    done = run_train(tmp_path, "conf_prototype", *tiny, f"path_experiment={tmp_path / 'whole'}")
+    assert done.returncode == 0, done.stderr
+    command = [sys.executable, str(ROOT / "train.py"), "--config-name", "conf_prototype", *tiny,
+               f"path_experiment={tmp_path / 'killed'}"]
     kills = 0
     for _ in range(20):
         last = tmp_path / "killed/last.weights.h5"
@@ -413,31 +523,31 @@ def test_a_run_killed_at_odd_moments_ends_as_one_that_was_not(corpus, tmp_path, 
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
-def test_a_search_tries_settings_and_names_the_best(corpus, tmp_path):
+@pytest.mark.slow
+def test_each_search_tries_settings_of_its_own_and_names_the_best(three_tunes, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    command = train_command(corpus, tmp_path / "unused", "epochs=1", "steps_per_epoch=2")
-    settings = [word for word in command[4:] if not word.startswith("path_experiment=")]
-    done = subprocess.run([*command[:2], "--config-name", "conf_search", "--multirun", *settings,
-                           "hydra.sweeper.n_trials=2"], cwd=tmp_path, stderr=subprocess.PIPE,
-                          text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    search = tmp_path / "experiments/search"
-    best = yaml.safe_load((search / "optimization_results.yaml").read_text())
-    gains = [float(read_history(search / str(trial))[-1]["snr_gain_db"]) for trial in range(2)]
-    rates = [yaml.safe_load((search / str(trial) / "config.yaml").read_text())["lr"]
-             for trial in range(2)]
-    assert len(set(rates)) == 2
-    assert best["best_value"] == pytest.approx(max(gains))
-    assert best["best_params"]["lr"] == pytest.approx(rates[int(np.argmax(gains))])
-
-
-def test_mistakes_end_in_one_line(tmp_path, corpus):
-    for arguments, expected in (
-            (["lr=-1"], "lr"), (["dset.path_music=[nowhere]"], "nowhere"),
-            (["unet.channel=[1]"], "unet.channel"), (["precision=float8"], "precision"),
-            (["strategy=many"], "strategy"), (["loss.mae=0"], "loss")):
-        command = train_command(corpus, tmp_path / "run", *arguments)
-        done = subprocess.run(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True,
-                              check=False)
-        assert done.returncode != 0
-        assert expected in done.stderr and "Traceback" not in done.stderr
+    arguments = ["conf_search", "--multirun", *tiny_settings(three_tunes), "epochs=1",
+                 "steps_per_epoch=2", "hydra.sweeper.n_trials=2"]
+    found = set()
+    for metric, seed in (("snr_gain_db", 42), ("lsd_db", 43)):
+        done = run_train(tmp_path, *arguments, f"best_metric={metric}",
+                         f"hydra.sweeper.sampler.seed={seed}")
+        assert done.returncode == 0, done.stderr
+        (search,) = set((tmp_path / "experiments/search").iterdir()) - found
+        found.add(search)
+        best = yaml.safe_load((search / "optimization_results.yaml").read_text())
+        values = [float(read_history(search / str(trial))[-1][metric]) for trial in range(2)]
+        rates = [yaml.safe_load((search / str(trial) / "config.yaml").read_text())["lr"]
+                 for trial in range(2)]
+        assert len(set(rates)) == 2
+        wanted = int(np.argmax(values)) if metric == "snr_gain_db" else int(np.argmin(values))
+        assert abs(best["best_value"]) == pytest.approx(abs(values[wanted]))
+        assert best["best_params"]["lr"] == pytest.approx(rates[wanted])
+    # In the folder of the last one, the same search has its results already, another is refused.
+    into = f"hydra.sweep.dir={search}"
+    same = run_train(tmp_path, *arguments, "best_metric=lsd_db", "hydra.sweeper.sampler.seed=43",
+                     into)
+    assert same.returncode == 0 and same.stderr.count("nothing is trained") == 2
+    other = run_train(tmp_path, *arguments, "best_metric=lsd_db", into)
+    assert other.returncode == 1 and "is finished with other settings" in other.stderr
+    assert "Traceback" not in other.stderr

@@ -207,12 +207,13 @@ def unfold_bins(inputs: Tensor, count: int, bins: Any, start: int = 0) -> Tensor
     return slice_axis(unfolded, 2, 0, bins)
 
 
-def compress(spectrogram: Tensor, exponent: float) -> Tensor:
+def compress(spectrogram: Tensor, exponent: float, floor: float = POWER_FLOOR) -> Tensor:
     """Raises magnitudes to `exponent` and keeps phases: X (|X|^2 + floor)^((exponent - 1) / 2).
 
     Args:
         spectrogram: `(batch, frames, bins, 2 * folds)`: real and imaginary parts alternate.
         exponent: 1 changes nothing.
+        floor: Power below which a bin counts little; it bounds the slope where a bin is empty.
 
     Returns:
         Shaped as `spectrogram`.
@@ -222,7 +223,7 @@ def compress(spectrogram: Tensor, exponent: float) -> Tensor:
     # In half precision the slope at the floor would overflow.
     pairs = ops.cast(_split_parts(spectrogram), "float32")
     power = ops.sum(ops.square(pairs), axis=-1, keepdims=True)
-    gain = ops.power(power + POWER_FLOOR, (exponent - 1.0) / 2.0)
+    gain = ops.power(power + floor, (exponent - 1.0) / 2.0)
     return ops.cast(ops.reshape(pairs * gain, ops.shape(spectrogram)), spectrogram.dtype)
 
 

@@ -53,7 +53,7 @@ class OnWaveforms(keras.Model):
                    in zip(self.weights_of_stages, y_pred, strict=True))
 
 
-def make_workers(strategy: str, batch_size: int) -> SingleWorker | DistributedWorkers:
+def make_workers(strategy: str, batch_size: int) -> Workers:
     """Returns what trains.
 
     Args:
@@ -191,3 +191,6 @@ class DistributedWorkers:
             return self.strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
 
         return step
+
+
+Workers = SingleWorker | DistributedWorkers

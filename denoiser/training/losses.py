@@ -1,8 +1,11 @@
 """Losses on spectrograms `(batch, frames, bins, 2)`, in `keras.ops` alone.
 
-A loss is a weighted sum of the parts below; `conf/loss/` holds the choices. Spectra are those of
-`dsp.stft`: a tight frame, so that sums over spectra stand for sums over samples (`inner_product`)
-and waveforms are needed only where another resolution is.
+A loss is a weighted sum of the parts below; `conf/loss/` holds the choices. A new part is a
+function here, a line in `make_loss`, and its weight in `settings.LossWeights`; the tests try
+every part at silence and with a perfect estimate.
+
+Spectra are those of `dsp.stft`, whose sums of squares are those of the samples up to a factor
+(Parseval, see `inner_product`). So waveforms are made only for spectra of another resolution.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from keras import ops
 
 from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from denoiser.network import tensor_dsp
+from denoiser.network.tensor_ops import compress
 from denoiser.training.settings import LOSS_PARTS, LossConfig
 
 Loss = Callable[[Any, Any], Any]
@@ -34,20 +38,6 @@ def mae(target: Any, estimate: Any) -> Any:
     return ops.mean(ops.abs(target - estimate))
 
 
-def compress(spectrum: Any, exponent: float) -> Any:
-    """Applies a power law to the magnitudes and keeps the phases.
-
-    Args:
-        spectrum: Tensor `(..., 2)`, real and imaginary parts.
-        exponent: Exponent of the magnitude; 1 changes nothing.
-
-    Returns:
-        Tensor of the same shape.
-    """
-    squared = ops.sum(ops.square(spectrum), axis=-1, keepdims=True)
-    return spectrum * ops.power(squared + SMALLEST_MAGNITUDE**2, (exponent - 1.0) / 2.0)
-
-
 def erb_weights(bins: int) -> np.ndarray:
     """Returns how finely the ear resolves each bin of 0 to 22.05 kHz, with a mean of 1.
 
@@ -62,7 +52,8 @@ def erb_weights(bins: int) -> np.ndarray:
 def compressed_error(target: Any, estimate: Any, exponent: float, erb_weighting: bool = False,
                      ) -> Any:
     """Mean squared error after a power law on the magnitudes (Ephrat et al. 2018, sec. 4)."""
-    difference = compress(target, exponent) - compress(estimate, exponent)
+    difference = (compress(target, exponent, SMALLEST_MAGNITUDE**2)
+                  - compress(estimate, exponent, SMALLEST_MAGNITUDE**2))
     error = ops.sum(ops.square(difference), axis=-1)
     if erb_weighting:
         error = error * ops.convert_to_tensor(erb_weights(target.shape[2]))

@@ -149,13 +149,18 @@ def average_names(categories: Iterable[str], snrs_db: Iterable[float]) -> list[s
     return [f"{name}{ending}" for name in MEASURES for ending in endings]
 
 
-def is_better(name: str, one: float, other: float) -> bool:
-    """Whether `one` is a better value than `other` of the measure `name` of `average`."""
-    if name.startswith(LOWER_IS_BETTER):
-        return one < other
+def score(name: str, value: float) -> float:
+    """Turns a value of the measure `name` of `average` so that greater is better.
+
+    Returns:
+        The value, its negative where less is better, minus its size where 0 is best, and minus
+        infinity where it is not a number.
+    """
+    if np.isnan(value):
+        return float("-inf")
     if name.startswith("energy_db"):
-        return abs(one) < abs(other)
-    return one > other
+        return -abs(value)
+    return -value if name.startswith(LOWER_IS_BETTER) else value
 
 
 def find_faults(means: dict[str, float]) -> list[str]:

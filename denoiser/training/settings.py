@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from denoiser.checks import require
 
-LOSS_PARTS = ("mae", "compressed", "log_spectral", "multi_resolution_stft", "si_sdr", "snr")
-
 
 @dataclass
-class LossConfig:
-    """Loss on the spectrograms of both stages: a sum of parts, each with its weight."""
+class LossWeights:
+    """The weight of each part of the loss; `losses.make_loss` holds the parts."""
 
     mae: float = 1.0  # mean absolute error, the paper's
     compressed: float = 0.0  # squared error after a power law on the magnitudes
@@ -19,9 +17,18 @@ class LossConfig:
     multi_resolution_stft: float = 0.0  # magnitudes at three resolutions
     si_sdr: float = 0.0  # minus SI-SDR in bel
     snr: float = 0.0  # minus SNR in bel
+
+
+LOSS_PARTS = tuple(part.name for part in fields(LossWeights))
+
+
+@dataclass
+class LossConfig(LossWeights):
+    """Loss on the spectrograms of both stages: a weighted sum of parts."""
+
     exponent: float = 0.3  # of the power law of "compressed"
     erb_weighting: bool = False  # "compressed": each bin counts as much as the ear resolves it
-    stage1_weight: float = 1.0
+    stage1_weight: float = 1.0  # of the first stage's loss; the second stage's is 1
 
     def __post_init__(self) -> None:
         for name in (*LOSS_PARTS, "stage1_weight"):

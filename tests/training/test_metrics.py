@@ -36,11 +36,15 @@ def test_silence_and_what_is_no_number_are_the_worst(clean, noise):
     assert metrics.snr_db(clean, np.full_like(clean, np.nan)) == worst
     assert metrics.snr_db(clean, np.zeros_like(clean)) == pytest.approx(0.0, abs=1e-6)
     mixture = Mixture(dsp.mix_at_snr(clean, noise, 3.0), clean, "music", "none", 3.0)
-    for factor in (0.0, np.nan):
+    for factor, gain in ((0.0, -3.0), (np.nan, worst)):  # silence has an SNR of 0 dB
         means = metrics.average(metrics.judge_mixtures(lambda audio, by=factor: by * audio,
                                                        [mixture]))
-        assert any("clean input is damaged" in fault for fault in metrics.find_faults(means))
-        assert not metrics.is_better("snr_gain_db", means["snr_gain_db"], -1e9) or factor == 0.0
+        assert means["snr_gain_db"] == pytest.approx(gain, abs=1e-3)
+        assert means["si_sdr_db"] == means["clean_si_sdr_db"] == worst
+        faults = " ".join(metrics.find_faults(means))
+        assert "harm at 3 dB" in faults and "clean input is damaged" in faults
+    assert "over-denoising at 3 dB" in " ".join(metrics.find_faults(metrics.average(
+        metrics.judge_mixtures(np.zeros_like, [mixture]))))
 
 
 def test_what_was_removed_is_compared_with_the_input(clean, noise):
@@ -110,9 +114,10 @@ def test_faults_are_told_in_words(clean, noise):
 
 @pytest.mark.parametrize(("name", "better", "worse"), [
     ("snr_gain_db_music", 3.0, 2.0), ("lsd_db", 2.0, 3.0), ("noise_left_db_at_3", -20.0, -3.0),
-    ("energy_db", -0.1, 0.5), ("residual_correlation", 0.1, 0.2), ("lsd_gain_db", 3.0, 2.0)])
-def test_which_value_is_better(name, better, worse):
-    assert metrics.is_better(name, better, worse) and not metrics.is_better(name, worse, better)
+    ("energy_db", -0.1, 0.5), ("residual_correlation", 0.1, 0.2), ("lsd_gain_db", 3.0, 2.0),
+    ("lsd_db", 3.0, float("nan")), ("snr_gain_db", -99.0, float("nan"))])
+def test_the_better_value_has_the_greater_score(name, better, worse):
+    assert metrics.score(name, better) > metrics.score(name, worse)
 
 
 def test_table_holds_a_line_for_each_combination(clean, noise):
