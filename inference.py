@@ -36,7 +36,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from config import PRETRAINED, Config, load_config, network_settings
 from denoiser.audio import audio_io
 from denoiser.audio.survey import survey
-from denoiser.backend import load_backend
+from denoiser.backend import describe_device, load_backend
 from denoiser.checks import UserError
 from denoiser.command_line import exit_on_user_error, hydra_arguments, keys_of, run_main
 from denoiser.files import WEIGHTS_ENDING, replacing
@@ -98,6 +98,8 @@ class Denoiser(Restorer):
             raise UserError(f"`settings` must be given: no {CONFIG_NAME} lies beside {path}")
         load_backend()
         import unet
+
+        logger.info("%s", describe_device())
 
         model = unet.build_model_denoise(settings.unet)
         unet.load_weights(model, path)

@@ -6,7 +6,6 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,13 @@ from config import (
     HISTORY_NAME,
     LAST_NAME,
     Config,
+    network_settings,
     read_settings,
     save_config,
 )
 from dataset_loader import Mixer
-from denoiser.audio import dsp
-from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.checks import UserError
+from denoiser.restore import Restorer
 from denoiser.training import distribution, losses, metrics
 from denoiser.training.checkpoints import Checkpoints, Progress
 from denoiser.training.report import Report, read_history, write_history
@@ -127,6 +126,10 @@ class Learner:
         """The learning rate of the next step."""
         return float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
 
+    def predict(self, spectra: np.ndarray) -> np.ndarray:
+        """Denoises spectra `(batch, frames, bins, 2)` with the averaged weights."""
+        return self.averaged.predict_on_batch(spectra)[0]
+
     def start_from(self, path: str) -> None:
         """Takes weights from a file that holds no optimiser's state."""
         unet.load_weights(self.averaged, path)
@@ -172,6 +175,7 @@ class Trainer:
         self.best: dict[str, float] | None = None  # the row of the weights that are kept as best
         self.workers = distribution.make_workers(cfg.strategy, cfg.batch_size)
         self.learner = Learner(cfg, self.workers, self.steps)
+        self.restorer = Restorer(self.learner.predict, network_settings(cfg))
 
     @property
     def is_chief(self) -> bool:
@@ -216,7 +220,7 @@ class Trainer:
         """Denoises the fixed mixtures with the averaged weights and measures each."""
         self.learner.update_averaged()
         mixtures = map(self.validation.evaluation_item, range(self.cfg.validation_items))
-        return metrics.judge_mixtures(make_predict(self.learner.averaged, self.cfg), mixtures)
+        return metrics.judge_mixtures(self.restorer.each, mixtures)
 
     def _is_finished(self) -> bool:
         return self.progress.step >= self.steps
@@ -326,13 +330,12 @@ class Trainer:
 
     def _show(self, report: Report) -> None:
         """Lets one hear and see the same few items after every epoch."""
-        predict = make_predict(self.learner.averaged, self.cfg)
         step = self.progress.step
         for index in range(self.cfg.shown_items):
             mixture = self.validation.evaluation_item(index)
             noise = mixture.noise.replace(" ", "_")
             report.add_item(f"{index}_{mixture.category}_{mixture.snr_db:g}dB_{noise}", mixture,
-                            predict(mixture.noisy[None])[0], step,
+                            self.restorer.each(mixture.noisy[None])[0], step,
                             with_input=step == self.cfg.steps_per_epoch)
 
 
@@ -395,22 +398,3 @@ class _Clock:
     @property
     def seconds_per_step(self) -> float:
         return (time.monotonic() - self.started) / max(self.steps, 1)
-
-
-def make_predict(model: keras.Model, cfg: Config) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns the network as a map of waveforms `(batch, samples)`, each at the network's level."""
-    return dsp.at_level(
-        dsp.in_spectral_domain(lambda spectra: model.predict_on_batch(spectra)[0],
-                               cfg.stft.win_size, cfg.stft.hop_size, cfg.stft.highpass_hz,
-                               SAMPLE_RATE), cfg.dset.reference_dbfs)
-
-
-def load_predict(weights: Path, cfg: Config) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns the network of `cfg.unet` with `weights`, as `make_predict`.
-
-    Raises:
-        FileNotFoundError, ValueError: As `unet.load_weights`.
-    """
-    model = unet.build_model_denoise(cfg.unet)
-    unet.load_weights(model, weights)
-    return make_predict(model, cfg)

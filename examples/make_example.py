@@ -37,7 +37,7 @@ def main() -> None:
         round(dataset_loader.CROSSFADE_SECONDS * SAMPLE_RATE),
         round(dataset_loader.TURN_SECONDS * SAMPLE_RATE))
     noisy = dsp.mix_at_snr(clean, noise, SNR_DB)
-    noisy *= np.float32(dsp.gain_to_level(noisy, LEVEL_DBFS))
+    noisy *= np.float32(10.0 ** (LEVEL_DBFS / 20.0) / np.std(noisy))
     with replacing(Path(__file__).parent / "noisy.flac") as temporary:
         soundfile.write(temporary, noisy, SAMPLE_RATE, subtype="PCM_16")
 

@@ -107,3 +107,18 @@ def test_numbers_that_are_none_are_named(rng):
     audio[22050] = np.inf
     with pytest.raises(UserError, match="the first at 0.500 s"):
         Restorer(halve, SHORT)(audio, SAMPLE_RATE)
+
+
+def test_each_waveform_of_a_batch_has_its_own_level(noise):
+    """And a network in training may return anything."""
+    heard = []
+
+    def note(spectra):
+        heard.append(np.sqrt(np.mean(np.square(spectra[:, 4:-8]))))
+        return halve(spectra)
+
+    batch = np.stack([0.01 * noise, noise])
+    restored = Restorer(note, SHORT).each(batch)
+    np.testing.assert_allclose(restored, 0.5 * batch, rtol=1e-3, atol=1e-8)
+    assert heard[0] == pytest.approx(heard[1], rel=1e-3)
+    assert np.isnan(Restorer(lambda spectra: spectra * np.nan, SHORT).each(batch)).any()

@@ -149,12 +149,6 @@ def overlap_add(pieces: np.ndarray, hop_size: int) -> np.ndarray:
 # --- Level and mixing ------------------------------------------------------------------------
 
 
-def gain_to_level(audio: np.ndarray, level_dbfs: float) -> float:
-    """Returns the gain that brings the RMS of `audio` to `level_dbfs`; 1 for silence."""
-    present = power(audio)
-    return float(np.sqrt(10.0 ** (level_dbfs / 10.0) / present)) if present > 0.0 else 1.0
-
-
 def active_power(powers: np.ndarray) -> float:
     """Returns the mean power of the frames that are not pauses; 0 for silence.
 
@@ -407,23 +401,3 @@ def stream_in_segments(predict: Predict, blocks: Iterable[np.ndarray], segment_s
         start = end
         keep = max(origin, start - context)
         heard, origin = heard[:, keep - origin :], keep
-
-
-def at_level(predict: Predict, level_dbfs: float | None) -> Predict:
-    """Brings every waveform to one level for `predict` and undoes the gain afterwards.
-
-    Args:
-        predict: Takes and returns waveforms `(batch, samples)`.
-        level_dbfs: RMS of what `predict` is given; None changes nothing.
-
-    Returns:
-        A function of the same form.
-    """
-    if level_dbfs is None:
-        return predict
-
-    def predict_at_level(audio: np.ndarray) -> np.ndarray:
-        gains = np.array([[gain_to_level(channel, level_dbfs)] for channel in audio], np.float32)
-        return predict(gains * audio) / gains
-
-    return predict_at_level
