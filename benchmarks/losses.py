@@ -4,7 +4,8 @@
     python benchmarks/losses.py                    # all of experiments/ablation
     python benchmarks/losses.py experiments/one experiments/other
 
-Measures are means over the validation mixtures after the last epoch, at 3 / 10 / 20 dB input SNR.
+Measures are means over the validation mixtures after the last epoch, at each input SNR
+(3 / 10 / 20 dB, unless `dset.evaluation_snrs_db` was set).
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from config import HISTORY_NAME  # noqa: E402
 AT_EACH_SNR = {"snr_gain_db": "SNR gain", "lsd_db": "LSD", "energy_db": "energy",
                "residual_correlation": "correlation"}
 OVERALL = {"clean_si_sdr_db": "clean kept", "noise_left_db": "noise left"}
-SNRS = ("3", "10", "20")
 
 
 def read_last_row(folder: Path) -> dict[str, str]:
@@ -55,8 +55,8 @@ def main() -> None:
     lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     for name, row in sorted(runs.items(), key=lambda run: -float(run[1]["snr_gain_db"])):
         cells = [name, f"{float(row['step']):.0f}"]
-        cells += [" / ".join(f"{float(row.get(f'{measure}_at_{snr}', 'nan')):.2f}" for snr in SNRS)
-                  for measure in AT_EACH_SNR]
+        cells += [" / ".join(f"{float(value):.2f}" for key, value in row.items()
+                             if key.startswith(f"{measure}_at_")) for measure in AT_EACH_SNR]
         cells += [f"{float(row[measure]):.1f}" for measure in OVERALL]
         lines.append("| " + " | ".join(cells) + " |")
     sys.stdout.write("\n".join(lines) + "\n")

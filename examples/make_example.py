@@ -14,9 +14,9 @@ import soundfile
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import dataset_loader  # noqa: E402 - the modules lie one folder up
-from denoiser.audio import dsp  # noqa: E402
+from denoiser.audio import dsp  # noqa: E402 - the package lies one folder up
 from denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
+from denoiser.data import ageing, recordings  # noqa: E402
 from denoiser.files import replacing  # noqa: E402
 
 TUNE = ROOT / "data/starter/music/openclonk-data/TheSkylands.ogg.flac"
@@ -30,12 +30,12 @@ LEVEL_DBFS = -20.0
 def main() -> None:
     """Writes the example; neither the tune nor the noise is ever trained on."""
     samples = round(SECONDS * SAMPLE_RATE)
-    clean = dataset_loader.read_segment(TUNE, START_SECONDS, SECONDS)
-    clean = dataset_loader.limit_band(clean, HIGH_HZ)
+    clean = recordings.read_segment(TUNE, START_SECONDS, SECONDS)
+    clean = ageing.limit_band(clean, HIGH_HZ)
     noise = dsp.repeat_with_crossfade(
-        dataset_loader.read_segment(NOISE, 0.0, SECONDS), samples,
-        round(dataset_loader.CROSSFADE_SECONDS * SAMPLE_RATE),
-        round(dataset_loader.TURN_SECONDS * SAMPLE_RATE))
+        recordings.read_segment(NOISE, 0.0, SECONDS), samples,
+        round(recordings.CROSSFADE_SECONDS * SAMPLE_RATE),
+        round(recordings.TURN_SECONDS * SAMPLE_RATE))
     noisy = dsp.mix_at_snr(clean, noise, SNR_DB)
     noisy *= np.float32(10.0 ** (LEVEL_DBFS / 20.0) / np.std(noisy))
     with replacing(Path(__file__).parent / "noisy.flac") as temporary:

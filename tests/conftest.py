@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -60,19 +61,29 @@ def tiny_run(tiny_unet: UnetConfig, tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
-@pytest.fixture
-def folders(tmp_path: Path) -> Path:
-    """Ten speakers, ten tunes, ten effects; four disc noises and one tape noise."""
+@pytest.fixture(scope="session")
+def folders_made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `folders` copies."""
+    folder = tmp_path_factory.mktemp("folders")
     for number in range(10):
-        write_tone(tmp_path / f"speech/speaker{number}/a.wav", 200 + 20 * number, 0.4)
-        write_tone(tmp_path / f"speech/speaker{number}/b.wav", 300 + 20 * number, 0.7)
-        write_tone(tmp_path / f"music/tune{number}.flac", 440 + 10 * number, 3.0)
-        write_tone(tmp_path / f"effects/effect{number}.wav", 1000 + 100 * number, 0.5)
+        write_tone(folder / f"speech/talker{number}/a.wav", 200 + 20 * number, 0.4)
+        write_tone(folder / f"speech/talker{number}/b.wav", 300 + 20 * number, 0.7)
+        write_tone(folder / f"music/song{number}.flac", 440 + 10 * number, 3.0)
+        write_tone(folder / f"effects/effect{number}.wav", 1000 + 100 * number, 0.5)
     for number in range(4):
         for channel in "LR":
-            write_noise(tmp_path / f"noise/gramophone/disc{number}_{channel}.flac", 1.2, number)
-    write_noise(tmp_path / "noise/tape/hiss.wav", 1.5, 9)
-    return tmp_path
+            write_noise(folder / f"noise/gramophone/album{number}_{channel}.flac", 1.2, number)
+    write_noise(folder / "noise/tape/hiss.wav", 1.5, 9)
+    return folder
+
+
+@pytest.fixture
+def folders(folders_made_once: Path, tmp_path: Path) -> Path:
+    """Ten speakers, ten tunes, ten effects; four disc noises and one tape noise.
+
+    The names are such that each split has some of each category, but no tape noise is held out.
+    """
+    return shutil.copytree(folders_made_once, tmp_path, dirs_exist_ok=True)
 
 
 @pytest.fixture

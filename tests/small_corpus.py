@@ -1,4 +1,4 @@
-"""Small files of tones and noise."""
+"""Small files of tones and noise, and what is heard in them."""
 
 from pathlib import Path
 
@@ -32,3 +32,11 @@ def forget_length(path):
     content[21] &= 0xF0
     content[22:26] = bytes(4)
     path.write_bytes(content)
+
+
+def spectrum_db(audio, *places_hz):
+    """Levels of a long recording around some frequencies."""
+    spectrum = np.abs(np.fft.rfft(audio * np.hanning(len(audio)))) ** 2
+    bins = [hz * len(audio) / SAMPLE_RATE for hz in places_hz]
+    return np.array([10.0 * np.log10(spectrum[round(0.95 * k) : round(1.05 * k)].mean())
+                     for k in bins])

@@ -50,12 +50,12 @@ def test_log_mmse_keeps_tones_and_takes_noise(spectra):
 
 def test_bounds_prints_a_table_of_the_shipped_network(rng, tmp_path):
     times = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
-    for name in ("music", "noise/gramophone"):
+    for name in ("music/test", "noise/gramophone/test"):
         (tmp_path / name).mkdir(parents=True)
     for number in range(3):
         tone = 0.2 * np.sin(2.0 * np.pi * (300 + 50 * number) * times) * (times % 0.5)
-        soundfile.write(tmp_path / f"music/tune{number}.wav", tone, SAMPLE_RATE)
-        soundfile.write(tmp_path / f"noise/gramophone/disc{number}.wav",
+        soundfile.write(tmp_path / f"music/test/tune{number}.wav", tone, SAMPLE_RATE)
+        soundfile.write(tmp_path / f"noise/gramophone/test/disc{number}.wav",
                         0.05 * rng.standard_normal(len(times)), SAMPLE_RATE)
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks/bounds.py"), "dset=folders",

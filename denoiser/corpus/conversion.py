@@ -23,7 +23,7 @@ from typing import IO, Any
 from denoiser.checks import UserError
 from denoiser.corpus.clips import BROKEN, Job, convert_clip
 from denoiser.corpus.manifest import distinct_clips, make_row, write_manifest
-from denoiser.data.audio_index import assign_splits
+from denoiser.data.audio_index import split_by_hash
 from denoiser.files import replacing
 
 logger = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ class Member:
     name: str  # its path in the archive or folder
     category: str
     group: str  # what a split keeps together: a speaker, a work, an uploader
-    split: str  # empty where `assign_splits` decides, once all groups are known
+    split: str  # empty where the group's name decides
     licence: str
     stamp: Any = None  # tells whether the clip's file has changed
 
@@ -291,8 +291,7 @@ def _write_rows(journals: list[Journal], output: Path) -> None:
     """Writes the manifest of some journals' clips; a sound that is in two is listed once."""
     clips = []
     for journal in journals:
-        free = assign_splits(stored["group"] for stored in journal.kept if not stored["split"])
-        clips += [stored | {"split": stored["split"] or free[stored["group"]]}
+        clips += [stored | {"split": stored["split"] or split_by_hash(stored["group"])}
                   for stored in journal.kept]
     rows = [make_row(stored) for stored in distinct_clips(clips)]
     if not rows:

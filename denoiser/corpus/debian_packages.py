@@ -30,9 +30,9 @@ from denoiser.corpus.manifest import (
     distinct_clips,
     make_row,
     read_records,
-    split_by_hash,
     write_manifest,
 )
+from denoiser.data.audio_index import split_by_hash
 from denoiser.data.settings import CATEGORIES
 from denoiser.files import replacing
 

@@ -11,7 +11,7 @@ import soundfile
 from denoiser.checks import UserError
 from denoiser.corpus import conversion
 from denoiser.corpus.conversion import PARTS_NAME, Journal, Member
-from denoiser.data.audio_index import group_of
+from denoiser.data.audio_index import group_of, named_split
 from denoiser.files import replacing
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,8 @@ def build_folder(folder: Path, category: str, output: Path, jobs: int) -> None:
     conversion.prepare_output(output, foreign="*.json")
     name = re.sub(r"[^A-Za-z0-9._-]", "_", folder.resolve().name)
     _claim_place(folder, output, category, name)
-    members = {key: Member(key, category, f"{name}/{group_of(path, folder)}", "", "not stated",
+    members = {key: Member(key, category, f"{name}/{group_of(path, folder)}",
+                           named_split(path, folder) or "", "not stated",
                            [path.stat().st_size, path.stat().st_mtime_ns])
                for key, path in paths.items()}
     journal = Journal(output / PARTS_NAME / f"{category}-{name}.jsonl", output,

@@ -7,7 +7,6 @@ which says where each comes from, under which licence, in which split, and how c
 from __future__ import annotations
 
 import csv
-import hashlib
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
@@ -23,7 +22,6 @@ logger = logging.getLogger(__name__)
 Record = TypeVar("Record")
 
 MANIFEST_NAME = "manifest.csv"
-HELD_OUT_SHARE = 0.1  # of the groups, for each split that is held out
 WIDE_HZ = 12000  # the summary counts clips that reach this high
 
 MIN_CLEAN_DB = 45.0
@@ -34,16 +32,7 @@ STEADY_SECONDS = 2.0  # effects of this length must vary
 MIN_EFFECT_RANGE_DB = 10.0
 
 
-# --- Tables and splits -----------------------------------------------------------------------
-
-
-def split_by_hash(group: str, held_out: tuple[str, ...] = ("test", "validation")) -> str:
-    """Returns a group's split: a tenth of all groups for each of `held_out`, the others train."""
-    position = int(hashlib.sha256(group.encode()).hexdigest()[:8], 16) / 16**8
-    for rank, split in enumerate(held_out, start=1):
-        if position < rank * HELD_OUT_SHARE:
-            return split
-    return "train"
+# --- Tables ----------------------------------------------------------------------------------
 
 
 def read_records(path: Path, kind: type[Record]) -> list[Record]:

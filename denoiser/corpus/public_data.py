@@ -21,8 +21,7 @@ from denoiser.corpus import conversion
 from denoiser.corpus.archives import ARCHIVE_ERRORS, group_archives, read_archive
 from denoiser.corpus.conversion import Journal, Member
 from denoiser.corpus.downloads import RemoteFile, download_all, require_space
-from denoiser.corpus.manifest import split_by_hash
-from denoiser.data.audio_index import find_noise
+from denoiser.data.audio_index import find_noise, split_by_hash
 from denoiser.data.settings import CATEGORIES, SPLITS, DsetConfig
 
 logger = logging.getLogger(__name__)

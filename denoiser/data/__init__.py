@@ -1,1 +1,1 @@
-"""What training draws from: files and their splits, stems kept on disk, batches."""
+"""What training draws from: files and their splits, pairs kept on disk, ageing, batches."""

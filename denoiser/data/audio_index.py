@@ -7,21 +7,23 @@ import csv
 import hashlib
 import logging
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import soundfile
 
-from denoiser.audio.audio_io import UNKNOWN_SAMPLES
+from denoiser.audio.audio_io import AUDIO_ENDINGS, UNKNOWN_SAMPLES
 from denoiser.checks import UserError
 from denoiser.data.settings import CATEGORIES, SPLITS, DsetConfig
 
 logger = logging.getLogger(__name__)
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
 MOST_NAMED = 5  # of the files that are skipped
-FEWEST_RECORDINGS = 3  # of a noise category that can be split in three
+HELD_OUT_SHARE = 0.1  # of the groups, for each split that is held out
+# Raised when files change their split. The salt was searched for: with it, the recordings in
+# `data/noise` keep the splits that they had when the shipped weights were trained.
+SPLIT_VERSION = 2
+SPLIT_SALT = 95917
 CHANNEL_SUFFIX = re.compile(r"[_-](L|R|left|right)$", re.IGNORECASE)
 CUT_SUFFIX = re.compile(r"_seg\d+$")  # of the stretches that `noise_tools.py find` cuts
 
@@ -46,31 +48,20 @@ class NoiseRecording:
     split: str
 
 
-def hash_text(text: str) -> str:
-    """Returns a number in hexadecimal that is the same on every machine."""
-    return hashlib.sha1(text.encode("utf-8"), usedforsecurity=False).hexdigest()
+def split_by_hash(group: str, held_out: tuple[str, ...] = ("test", "validation")) -> str:
+    """Returns a group's split: a tenth of all groups for each of `held_out`, the others train.
 
-
-def assign_splits(groups: Iterable[str], test_share: float = 0.1) -> dict[str, str]:
-    """Assigns whole groups to train, validation and test, the same way on every machine.
-
-    Args:
-        groups: Names; each goes to one split as a whole.
-        test_share: Share of the groups for test, and again for validation; at least one each.
-
-    Returns:
-        The split of each group. Fewer than three groups all train.
+    It depends on the group's name alone, so that no other file can move it.
     """
-    names = sorted(set(groups), key=hash_text)
-    if len(names) < FEWEST_RECORDINGS:
-        return dict.fromkeys(names, "train")
-    held = max(1, round(test_share * len(names)))
-    return {name: "test" if rank < held else "validation" if rank < 2 * held else "train"
-            for rank, name in enumerate(names)}
+    position = int(hashlib.sha256(group.encode()).hexdigest()[:8], 16) / 16**8
+    for rank, split in enumerate(held_out, start=1):
+        if position < rank * HELD_OUT_SHARE:
+            return split
+    return "train"
 
 
 def find_audio(folder: Path) -> list[Path]:
-    """Returns the WAV, FLAC and OGG files below `folder`, sorted.
+    """Returns the audio files below `folder`, sorted.
 
     Raises:
         FileNotFoundError: There is no such folder or no audio in it.
@@ -79,7 +70,7 @@ def find_audio(folder: Path) -> list[Path]:
         raise FileNotFoundError(f"`{folder}` must be a folder of audio files: it does not exist.")
     files = []
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in AUDIO_SUFFIXES:
+        if path.suffix.lower() not in AUDIO_ENDINGS:
             continue
         try:
             str(path).encode("utf-8")  # splits go by names, on every machine the same
@@ -88,22 +79,35 @@ def find_audio(folder: Path) -> list[Path]:
         else:
             files.append(path)
     if not files:
-        raise FileNotFoundError(f"`{folder}` must hold WAV, FLAC or OGG files: none was found.")
+        raise FileNotFoundError(f"`{folder}` must hold audio files, such as WAV, FLAC, OGG or MP3: "
+                                f"none was found.")
     return files
 
 
+def named_split(path: Path, folder: Path) -> str | None:
+    """Returns the split whose name a folder between `folder` and `path` has, if there is one."""
+    return next((name for name in path.relative_to(folder).parts[:-1] if name in SPLITS), None)
+
+
 def group_of(path: Path, folder: Path) -> str:
-    """Returns the first folder below `folder` (a speaker, an album), else the name less channel."""
-    parts = path.relative_to(folder).parts
-    return parts[0] if len(parts) > 1 else CHANNEL_SUFFIX.sub("", path.stem)
+    """Returns the first folder below `folder` (a speaker, an album), else the name less channel.
+
+    Folders that name a split do not count.
+    """
+    inner = _folders_below(path, folder)
+    return inner[0] if inner else CHANNEL_SUFFIX.sub("", path.stem)
+
+
+def _folders_below(path: Path, folder: Path) -> list[str]:
+    return [name for name in path.relative_to(folder).parts[:-1] if name not in SPLITS]
+
+
+def _split_of(group: str) -> str:
+    return split_by_hash(f"{SPLIT_VERSION}.{SPLIT_SALT}/{group}")
 
 
 def _read_folder(folder: Path, category: str) -> list[Clip]:
     files = find_audio(folder)
-    # The split must not depend on how the folder's name is typed. The group's own name holds it,
-    # so that groups of two folders stay apart.
-    groups = {path: group_of(path, folder) for path in files}
-    splits = assign_splits(groups.values())
     clips, skipped = [], []
     for path in files:
         try:
@@ -114,7 +118,11 @@ def _read_folder(folder: Path, category: str) -> list[Clip]:
         if info.frames >= UNKNOWN_SAMPLES:
             skipped.append(f"{path.relative_to(folder)} (its header does not say how long it is)")
         elif info.frames:
-            clips.append(Clip(path, category, f"{folder}/{groups[path]}", splits[groups[path]],
+            # The split must not depend on how the folder is typed. The clip's group names the
+            # folder, so that groups of two folders stay apart.
+            group = group_of(path, folder)
+            split = named_split(path, folder) or _split_of(group)
+            clips.append(Clip(path, category, f"{folder}/{group}", split,
                               info.frames / info.samplerate))
         else:
             skipped.append(f"{path.relative_to(folder)} (empty)")
@@ -146,7 +154,7 @@ def find_clips(dset: DsetConfig) -> list[Clip]:
 
     Raises:
         FileNotFoundError: A folder or manifest does not exist or holds no audio.
-        ValueError: A manifest has other columns.
+        UserError: A manifest has other columns, or there is no clean audio.
     """
     clips: list[Clip] = []
     for manifest in dset.path_manifests:
@@ -181,12 +189,13 @@ def _read_noise_info(folder: Path) -> list[NoiseRecording]:
 def find_noise(dset: DsetConfig) -> list[NoiseRecording]:
     """Returns the noise recordings that `dset` names, with their categories and splits.
 
-    A folder's first level of folders are categories; a folder of files is one category. A
-    category with fewer than three recordings trains only.
+    A folder's first level of folders are categories; a folder of files is one category. The split
+    of a recording follows from its name, unless it lies below a folder that is called like a
+    split.
 
     Raises:
         FileNotFoundError: A folder does not exist or holds no audio.
-        ValueError: An `info.csv` cannot be understood.
+        UserError: An `info.csv` cannot be understood.
     """
     found: list[NoiseRecording] = []
     for name in dset.path_noise:
@@ -194,17 +203,16 @@ def find_noise(dset: DsetConfig) -> list[NoiseRecording]:
         if (folder / "info.csv").is_file():
             found += _read_noise_info(folder)
             continue
-        by_category: dict[str, dict[str, list[Path]]] = {}
+        recordings: dict[tuple[str, str, str], list[Path]] = {}
         for path in find_audio(folder):
-            parts = path.relative_to(folder).parts
-            category = parts[0] if len(parts) > 1 else folder.name
-            stem = CHANNEL_SUFFIX.sub("", CUT_SUFFIX.sub("", path.stem))
-            recording = Path(*parts[:-1], stem).as_posix()  # names the split
-            by_category.setdefault(category, {}).setdefault(recording, []).append(path)
-        for category, recordings in sorted(by_category.items()):
-            splits = assign_splits(recordings)
-            found += [NoiseRecording(tuple(files), category, splits[recording])
-                      for recording, files in sorted(recordings.items())]
+            category, *inner = _folders_below(path, folder) or [folder.name]
+            # The name that the split follows from does not hold the category: the same files are
+            # split alike where `path_noise` names the folder of one category alone.
+            own = "/".join([*inner, CHANNEL_SUFFIX.sub("", CUT_SUFFIX.sub("", path.stem))])
+            split = named_split(path, folder) or _split_of(own)
+            recordings.setdefault((category, own, split), []).append(path)
+        found += [NoiseRecording(tuple(files), category, split)
+                  for (category, _, split), files in sorted(recordings.items())]
     if not found:
         raise UserError("`dset.path_noise` must name at least one folder. Received: []")
     return found

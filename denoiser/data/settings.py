@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from denoiser.checks import require, require_range
 
 CATEGORIES = ("speech", "effects", "music")
 SPLITS = ("train", "validation", "test")
+
 
 @dataclass
 class MixConfig:
@@ -33,7 +35,8 @@ class DsetConfig:
     path_music: list[str] = field(default_factory=list)
     path_noise: list[str] = field(default_factory=lambda: ["data/noise"])
     mix: MixConfig = field(default_factory=MixConfig)
-    snr_db: list[float] = field(default_factory=lambda: [2.0, 20.0])
+    snr_db: list[float] = field(default_factory=lambda: [2.0, 20.0])  # of training
+    evaluation_snrs_db: list[float] = field(default_factory=lambda: [3.0, 10.0, 20.0])
     level_db: list[float] = field(default_factory=lambda: [-6.0, 4.0])
     noise_db_spread: float = 0.0  # the noise's spectral tilt and peaks vary by this much
     noise_speed: list[float] = field(default_factory=lambda: [1.0, 1.0])  # of recorded noise
@@ -51,6 +54,8 @@ class DsetConfig:
 
     def __post_init__(self) -> None:
         require_range("dset.snr_db", self.snr_db)
+        require(self.evaluation_snrs_db and all(map(math.isfinite, self.evaluation_snrs_db)),
+                "dset.evaluation_snrs_db", "one or more finite numbers", self.evaluation_snrs_db)
         require_range("dset.level_db", self.level_db)
         require_range("dset.noise_speed", self.noise_speed)
         require(0.25 <= self.noise_speed[0] and self.noise_speed[1] <= 4.0, "dset.noise_speed",

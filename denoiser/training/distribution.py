@@ -15,7 +15,7 @@ import numpy as np
 
 from denoiser.audio.dsp import StftConfig
 from denoiser.checks import UserError
-from denoiser.data.feeding import MixtureSource, numpy_batches, tf_batches
+from denoiser.data.feeding import MixtureSource, numpy_batches
 from denoiser.network import tensor_dsp
 from denoiser.training.losses import Loss
 
@@ -88,14 +88,7 @@ class SingleWorker:
     def batches(self, mixer: MixtureSource, first_step: int, steps: int, workers: int,
                 ) -> Iterator[tuple[Any, Any]]:
         """Yields noisy and clean waveforms `(batch, samples)` of each step."""
-        wanted = (mixer, self.batch_size, first_step, steps, workers)
-        if keras.backend.backend() != "tensorflow":
-            yield from numpy_batches(*wanted)
-            return
-        failures: list[Exception] = []
-        yield from tf_batches(*wanted, failures)
-        if failures:
-            raise failures[0]
+        yield from numpy_batches(mixer, self.batch_size, first_step, steps, workers)
 
     def make_train_step(self, trained: OnWaveforms, optimizer: keras.optimizers.Optimizer,
                         gradient_clip: float | None) -> TrainStep:

@@ -4,8 +4,10 @@ import csv
 import os
 import shutil
 
+import numpy as np
 import pytest
-from small_corpus import forget_length, write_noise
+import soundfile
+from small_corpus import ROOT, forget_length, write_noise, write_tone
 
 from dataset_loader import Mixer
 from denoiser.data import audio_index
@@ -38,27 +40,81 @@ def test_splits_do_not_depend_on_how_a_folder_is_named(folders, dset, monkeypatc
 
 
 def test_files_of_unknown_length_and_odd_names_are_named_and_left_out(folders, dset, caplog):
-    forget_length(folders / "music/tune1.flac")
-    shutil.copy(folders / "music/tune2.flac", os.fsencode(folders / "music") + b"/caf\xe9.flac")
-    forget_length(folders / "noise/gramophone/disc1_L.flac")
+    forget_length(folders / "music/song1.flac")
+    shutil.copy(folders / "music/song2.flac", os.fsencode(folders / "music") + b"/caf\xe9.flac")
+    forget_length(folders / "noise/gramophone/album2_L.flac")
     with caplog.at_level("WARNING"):
         clips = audio_index.find_clips(dset)
     assert sum(clip.category == "music" for clip in clips) == 9
-    assert "tune1.flac (its header does not say how long it is)" in caplog.text
+    assert "song1.flac (its header does not say how long it is)" in caplog.text
     assert "caf\\udce9.flac' is skipped: its name is not UTF-8" in caplog.text
     mixer = Mixer(dset, "train", 0.3)
-    mixer.noise = {"gramophone": [NoiseRecording(
-        tuple(folders.glob("noise/gramophone/disc1_*.flac")), "gramophone", "train")]}
+    mixer.material.noise = {"gramophone": [NoiseRecording(
+        tuple(folders.glob("noise/gramophone/album2_*.flac")), "gramophone", "train")]}
     dset.share_generated = 0.0
     for index in range(8):
         mixer.item(index)
-    assert "disc1_L.flac cannot be read and is skipped: its header" in caplog.text
+    assert "album2_L.flac cannot be read and is skipped: its header" in caplog.text
 
 
 def test_channels_of_one_noise_recording_stay_together(dset):
     discs = [found for found in audio_index.find_noise(dset) if found.category == "gramophone"]
     assert len(discs) == 4 and all(len(found.files) == 2 for found in discs)
     assert sorted(found.split for found in discs) == ["test", "train", "train", "validation"]
+
+
+BUNDLED_HELD_OUT = {"vinyl4_crackle_analogue": "test", "machine7_oven_hum": "test",
+                    "sonicpi_vinyl_hiss": "validation", "hum3_electrical_hum": "validation"}
+
+
+@pytest.mark.parametrize("folder", ["", "gramophone", "hum"])
+def test_bundled_noise_keeps_the_splits_of_the_shipped_weights(folder):
+    found = audio_index.find_noise(DsetConfig(path_noise=[str(ROOT / "data/noise" / folder)]))
+    assert len(found) == {"": 14, "gramophone": 4, "hum": 7}[folder]
+    for recording in found:
+        name = audio_index.CHANNEL_SUFFIX.sub("", recording.files[0].stem)
+        assert recording.split == BUNDLED_HELD_OUT.get(name, "train"), name
+
+
+def test_more_files_move_none(tmp_path):
+    def splits():
+        dset = DsetConfig(path_music=[str(tmp_path / "music")],
+                          path_noise=[str(tmp_path / "noise")])
+        found = [(clip.path.name, clip.split) for clip in audio_index.find_clips(dset)]
+        return dict(found + [(recording.files[0].name, recording.split)
+                             for recording in audio_index.find_noise(dset)])
+
+    before = {}
+    for last in (3, 12, 40):
+        for number in range(len(before) // 2, last):
+            write_tone(tmp_path / f"music/tune{number}.wav", seconds=0.01)
+            write_noise(tmp_path / f"noise/tape/reel{number}.wav", 0.01)
+        after = splits()
+        assert len(after) == 2 * last and before.items() <= after.items()
+        before = after
+    held_out = [split for split in before.values() if split != "train"]
+    assert set(held_out) == {"test", "validation"} and 8 <= len(held_out) <= 24  # of 80
+
+
+def test_a_folder_can_name_the_split(tmp_path):
+    for split in ("train", "validation", "test"):
+        for name in "ab":
+            write_tone(tmp_path / f"music/{split}/album {name}/1.wav", seconds=0.01)
+        write_noise(tmp_path / f"noise/tape/{split}/reel.wav", 0.01)
+    dset = DsetConfig(path_music=[str(tmp_path / "music")], path_noise=[str(tmp_path / "noise")])
+    for clip in audio_index.find_clips(dset):
+        assert f"/{clip.split}/" in clip.path.as_posix() and "/album " in clip.group
+    noise = audio_index.find_noise(dset)
+    assert {recording.category for recording in noise} == {"tape"} and len(noise) == 3
+    assert all(f"/{found.split}/" in found.files[0].as_posix() for found in noise)
+
+
+def test_what_libsndfile_reads_is_found_whatever_it_is_called(tmp_path):
+    for number, ending in enumerate(("wav", "aiff", "MP3", "opus", "caf")):
+        soundfile.write(tmp_path / f"{number}.{ending}", np.zeros(4800), 48000,
+                        format={"opus": "OGG"}.get(ending), subtype={"opus": "OPUS"}.get(ending))
+    (tmp_path / "notes.txt").write_text("no audio")
+    assert len(audio_index.find_clips(DsetConfig(path_music=[str(tmp_path)]))) == 5
 
 
 def test_published_noise_layout(tmp_path):

@@ -1,8 +1,9 @@
-"""The cache of stems, as the mixer uses it."""
+"""The cache of pairs, as the mixer uses it."""
 
+import os
+import runpy
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,15 +13,22 @@ from small_corpus import ROOT, write_noise
 
 from dataset_loader import Mixer
 from denoiser.audio import dsp
-from denoiser.data import stem_cache
-from denoiser.data.settings import DsetConfig
+from denoiser.data.pair_cache import PairCache
 from denoiser.noise.carriers import CarrierConfig
 
 
-def test_halves_are_widened_exactly():
-    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
-    halves = halves[np.isfinite(halves)]
-    np.testing.assert_array_equal(stem_cache.widen(halves), halves.astype(np.float32))
+def test_what_is_kept_is_what_was_made(dset, folders):
+    mixer = Mixer(cached(dset, folders, share_generated=0.5), "train", 0.3)
+    for number in range(6):
+        made, kept = mixer.cache.make(number), mixer.cache[number]
+        for name in ("clean", "noise"):
+            one, other = getattr(made, name), getattr(kept, name)
+            assert other.dtype == np.float32
+            np.testing.assert_allclose(other, one, atol=np.abs(one).max() / 60000.0)
+        assert (kept.category, kept.noise_name) == (made.category, made.noise_name)
+    silent = replace(made, noise=np.zeros_like(made.noise))
+    mixer.cache._store(0, silent)
+    assert not mixer.cache[0].noise.any()
 
 
 def cached(dset, folders, **settings):
@@ -32,7 +40,7 @@ def test_a_cache_gives_the_same_mixtures_whether_filled_or_not(dset, folders):
     first = Mixer(dset, "train", 0.3, seed=1)
     made = [first.item(index) for index in range(20)]
     again = Mixer(dset, "train", 0.3, seed=1)
-    assert again.cache.notes[:, 0].sum() > 6  # of 12, all by chance
+    assert again.cache.notes["made"].sum() > 6  # of 12, all by chance
     for index in reversed(range(20)):
         item = again.item(index)
         np.testing.assert_array_equal(item.noisy, made[index].noisy)
@@ -40,7 +48,7 @@ def test_a_cache_gives_the_same_mixtures_whether_filled_or_not(dset, folders):
         assert (item.category, item.noise) == (made[index].category, made[index].noise)
 
 
-def test_a_cache_mixes_its_stems_anew(dset, folders):
+def test_a_cache_mixes_its_pairs_anew(dset, folders):
     mixer = Mixer(cached(dset, folders, snr_db=[8.0, 8.0], reference_dbfs=-20.0), "train", 0.3)
     items = [mixer.item(index) for index in range(24)]
     for item in items:
@@ -56,14 +64,14 @@ def test_a_cache_mixes_its_stems_anew(dset, folders):
 def test_noise_that_follows_a_signal_stays_with_it(dset, folders):
     dset = cached(dset, folders, share_generated=1.0, share_following=1.0)
     mixer = Mixer(dset, "train", 0.3, carrier=CarrierConfig(kind="tape"))
-    stems = [mixer.cache[number] for number in range(12)]
+    pairs = [mixer.cache[number] for number in range(12)]
     for index in range(30):
         item = mixer.item(index)
         noise = item.noisy - item.clean
-        same = [number for number, stem in enumerate(stems)
-                if np.corrcoef(stem.noise.astype(float), noise)[0, 1] > 0.999]
+        same = [number for number, pair in enumerate(pairs)
+                if np.corrcoef(pair.noise.astype(float), noise)[0, 1] > 0.999]
         assert len(same) == 1
-        assert np.corrcoef(stems[same[0]].clean.astype(float), item.clean)[0, 1] > 0.999
+        assert np.corrcoef(pairs[same[0]].clean.astype(float), item.clean)[0, 1] > 0.999
 
 
 def test_other_settings_have_another_cache(dset, folders):
@@ -91,46 +99,54 @@ def test_a_smaller_cache_leaves_a_larger_one_whole(dset, folders):
     large.cache[11]
     small = Mixer(replace(large.dset, cache_items=2), "train", 0.3)
     assert len(small.cache) == 2
-    assert Mixer(large.dset, "train", 0.3).cache.notes[11, 0] == 1
+    assert Mixer(large.dset, "train", 0.3).cache.notes[11]["made"] == 1
     np.testing.assert_array_equal(large.cache[11].clean, large._open_cache()[11].clean)
 
 
-def test_a_stem_whose_sound_was_lost_is_made_again(dset, folders):
+def test_a_pair_whose_sound_was_lost_is_made_again(dset, folders):
     mixer = Mixer(cached(dset, folders), "train", 0.3)
     made = np.array(mixer.cache[3].clean)
-    mixer.cache.audio[3] = 0.0
+    mixer.cache.audio[3] = 0
     np.testing.assert_array_equal(mixer.cache[3].clean, made)
 
 
 FILL = """
 import sys
-sys.path.insert(0, sys.argv[1])
-from config import DsetConfig
-from dataset_loader import Mixer
-folder = sys.argv[2]
-cache = Mixer(DsetConfig(path_music=[folder + "/music"], path_noise=[folder + "/noise"],
-                         cache_items=300, path_cache=folder + "/cache"), "train", 0.3).cache
-for number in range(300):
-    cache[number if sys.argv[3] == "up" else 299 - number]
+from pathlib import Path
+import numpy as np
+from denoiser.data.pair_cache import PairCache, SourcePair
+
+def make(number):
+    noise = np.random.default_rng(number).standard_normal((2, 5000)).astype(np.float32)
+    return SourcePair(*noise, "music", "hiss")
+
+if __name__ == "__main__":
+    cache = PairCache(Path(sys.argv[1]), 4000, 5000, ["hiss"], make)
+    for number in range(4000):
+        cache[number if sys.argv[2] == "up" else 3999 - number]
+        if number == 100:
+            print("begun", flush=True)
 """
 
 
-def test_processes_share_a_cache_and_one_may_be_killed(folders):
-    command = [sys.executable, "-c", FILL, str(ROOT), str(folders)]
-    killed = subprocess.Popen([*command, "down"])
-    other = subprocess.Popen([*command, "up"])
-    time.sleep(3.0)
+def test_processes_share_a_cache_and_one_may_be_killed(tmp_path):
+    (tmp_path / "fill.py").write_text(FILL)
+    command = [sys.executable, str(tmp_path / "fill.py"), str(tmp_path / "cache")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    killed, other = (subprocess.Popen([*command, way], env=environment, text=True,
+                                      stdout=subprocess.PIPE) for way in ("down", "up"))
+    assert killed.stdout.readline() == "begun\n"
     killed.kill()
-    killed.wait()
-    assert other.wait(120) == 0
-    dset = DsetConfig(path_music=[str(folders / "music")], path_noise=[str(folders / "noise")],
-                      cache_items=300, path_cache=str(folders / "cache"))
-    cache = Mixer(dset, "train", 0.3).cache
-    assert cache.notes[:, 0].all()
-    for number in range(0, 300, 10):
-        stem = cache.make(number)
-        np.testing.assert_array_equal(cache[number].clean, stem.clean.astype(np.float16))
-        np.testing.assert_array_equal(cache[number].noise, stem.noise.astype(np.float16))
+    killed.communicate()
+    other.communicate()
+    assert other.returncode == 0
+    make = runpy.run_path(str(tmp_path / "fill.py"))["make"]
+    cache = PairCache(tmp_path / "cache", 4000, 5000, ["hiss"], make)
+    assert cache.notes["made"].all()
+    for number in range(0, 4000, 100):
+        made = make(number)
+        np.testing.assert_allclose(cache[number].clean, made.clean, atol=1e-4)
+        np.testing.assert_allclose(cache[number].noise, made.noise, atol=1e-4)
 
 
 def test_a_disk_too_small_for_the_cache_is_answered_at_the_start(dset, folders):

@@ -1,0 +1,34 @@
+"""Ageing of the clean side: what each step changes, and what it leaves."""
+
+import numpy as np
+from small_corpus import spectrum_db
+
+from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.data import ageing
+
+
+def test_a_horn_takes_the_bass_and_rings(rng):
+    noise = rng.standard_normal(4 * SAMPLE_RATE).astype(np.float32)
+    places_hz = (30, *np.geomspace(250, 3500, 40), 15000)
+    for _ in range(5):
+        heard = ageing.sound_through_horn(noise, rng)
+        assert heard.dtype == np.float32 and heard.shape == noise.shape
+        change = spectrum_db(heard, *places_hz) - spectrum_db(noise, *places_hz)
+        assert change[0] < -10.0 and abs(change[-1]) < 3.0
+        assert max(change[1:-1]) > 2.5  # a resonance
+
+
+def test_saturation_flattens_peaks_only(rng):
+    audio = (0.1 * rng.standard_normal(SAMPLE_RATE)).astype(np.float32)
+    flattened = ageing.saturate(audio, 6.0)
+    quiet = np.abs(audio) < 0.02
+    np.testing.assert_allclose(flattened[quiet], audio[quiet], rtol=0.01)
+    assert np.abs(flattened).max() < 0.55 * np.abs(audio).max()
+    assert not ageing.saturate(np.zeros(10, np.float32), 6.0).any()
+
+
+def test_a_band_limit_leaves_what_is_below(rng):
+    noise = rng.standard_normal(2 * SAMPLE_RATE).astype(np.float32)
+    limited = ageing.limit_band(noise, 4000.0)
+    below, above = spectrum_db(limited, 1000, 8000) - spectrum_db(noise, 1000, 8000)
+    assert abs(below) < 0.1 and above < -30.0

@@ -1,0 +1,46 @@
+"""Colour, high-pass and speed of noise."""
+
+import numpy as np
+import pytest
+
+from denoiser.audio import dsp
+from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.data.noise_colour import shape_noise
+
+
+def test_colour_changes_the_spectrum_and_not_the_length(rng):
+    noise = rng.standard_normal(20000).astype(np.float32)
+    coloured = shape_noise(noise, 6.0, 0.0, rng)
+    assert coloured.shape == noise.shape and coloured.dtype == np.float32
+    assert dsp.power(coloured) == pytest.approx(1.0, rel=1e-4)
+    before, after = (np.abs(np.fft.rfft(audio)) for audio in (noise, coloured))
+    thirds_db = [20 * np.log10(after[k : k + 500].mean() / before[k : k + 500].mean())
+                 for k in range(100, 9000, 1000)]
+    assert np.ptp(thirds_db) > 3.0
+
+
+def test_rumble_that_is_not_heard_counts_in_the_noise_power(rng):
+    times = np.arange(4 * SAMPLE_RATE) / SAMPLE_RATE
+    hiss = rng.standard_normal(len(times))
+    rumble = 3.0 * np.sin(2.0 * np.pi * 5.0 * times)
+    shaped = shape_noise((hiss + rumble).astype(np.float32), 0.0, 20.0, rng)
+    assert dsp.power(shaped) == pytest.approx(1.0 / 5.5, rel=0.02)  # of 1 + 3^2 / 2
+    expected = dsp.highpass(hiss.astype(np.float32), 20.0, SAMPLE_RATE)
+    middle = slice(SAMPLE_RATE, -SAMPLE_RATE)
+    np.testing.assert_allclose(shaped[middle] * np.sqrt(5.5), expected[middle], atol=0.05)
+    with pytest.raises(ValueError, match="silent"):
+        shape_noise(np.zeros(1000, np.float32), 3.0, 20.0, rng)
+
+
+@pytest.mark.parametrize("length", [15000, 20000, 20011, 27000])
+def test_noise_of_another_length_is_heard_at_another_speed(rng, length):
+    times = np.arange(length) / SAMPLE_RATE
+    tone = np.sin(2.0 * np.pi * 3000.0 * times).astype(np.float32)
+    tone += 0.5 * np.sin(2.0 * np.pi * 20000.0 * times).astype(np.float32)
+    shaped = shape_noise(tone, 0.0, 0.0, rng, 20000)
+    assert shaped.shape == (20000,) and shaped.dtype == np.float32
+    assert dsp.power(shaped) == pytest.approx(1.0, rel=1e-4)
+    spectrum = np.abs(np.fft.rfft(shaped * np.hanning(20000)))
+    assert np.argmax(spectrum) == pytest.approx(3000.0 * length / SAMPLE_RATE, abs=1.0)
+    top = 20000.0 * length / SAMPLE_RATE  # beyond the last bin it would fold back
+    assert (spectrum[5000:].max() > 0.1 * spectrum.max()) == (top < 10000)
