@@ -497,7 +497,7 @@ def test_mistakes_end_in_one_line(tmp_path, three_tunes):
 
 @pytest.mark.slow
 def test_a_run_killed_at_odd_moments_ends_as_one_that_was_not(three_tunes, tmp_path, rng):
-    tiny = [*tiny_settings(three_tunes), "epochs=3", "steps_per_epoch=20", "save_every_steps=3"]
+    tiny = [*tiny_settings(three_tunes), "epochs=2", "steps_per_epoch=15", "save_every_steps=3"]
     done = run_train(tmp_path, "conf_prototype", *tiny, f"path_experiment={tmp_path / 'whole'}")
     assert done.returncode == 0, done.stderr
     command = [sys.executable, str(ROOT / "train.py"), "--config-name", "conf_prototype", *tiny,

@@ -1,7 +1,7 @@
-"""One training step, on one machine with any Keras backend or on many through `tf.distribute`.
+"""One training step, on one device with any Keras backend or on many through `tf.distribute`.
 
-What the workers together do is what one alone does with the whole batch: items are numbered over
-the run, and each worker makes only its own.
+Several workers together do what one alone does with the whole batch: the items of a run are
+numbered, and each worker makes only its own share of each step's.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class OnWaveforms(keras.Model):
 
     def __init__(self, network: keras.Model, loss: Loss, weights: list[float],
                  stft: StftConfig) -> None:
-        # Whatever the network computes in, what it is given comes in single precision.
+        # Spectra are computed in single precision, whatever the network computes in.
         super().__init__(name="on_waveforms", dtype="float32")
         self.network, self.stage_loss, self.weights_of_stages = network, loss, weights
         self.stft = stft
@@ -99,7 +99,7 @@ class SingleWorker:
             optimizer: Clips gradients by itself.
             gradient_clip: Unused: the optimiser knows it.
         """
-        # XLA gains nothing on a CPU with TensorFlow and takes more memory; JAX knows nothing else.
+        # With TensorFlow XLA gains nothing on a CPU and takes more memory; JAX always uses it.
         trained.compile(optimizer, auto_scale_loss=False,
                         jit_compile=keras.backend.backend() == "jax")
         trained.network.optimizer = optimizer  # its state is saved with the network's

@@ -164,9 +164,7 @@ def score(name: str, value: float) -> float:
 
 
 def find_faults(means: dict[str, float]) -> list[str]:
-    """Says in words what an average measure does not show: what a network does to the signal.
-
-    A network that removes most of everything, or does nothing, can have a small loss.
+    """Says in words what a network does wrong; one that removes everything can have a small loss.
 
     Args:
         means: From `average`.
@@ -184,8 +182,8 @@ def find_faults(means: dict[str, float]) -> list[str]:
                           f"signal's energy, and what was removed has a correlation of {kept:.2f} "
                           f"with it")
         elif means[f"lsd_gain_db_at_{snr}"] < LEAST_LSD_GAIN_DB:
-            # Rumble below hearing can be most of the noise: without it the SNR is high, and what
-            # one hears is as before.
+            # Inaudible rumble can be most of the noise's power: removing it raises the SNR, though
+            # it sounds as before.
             faults.append(f"under-denoising at {snr} dB: the spectrum comes only "
                           f"{means[f'lsd_gain_db_at_{snr}']:+.1f} dB nearer to the clean one")
         if gain < 0.0:
