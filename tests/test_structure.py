@@ -36,6 +36,16 @@ def graph() -> dict[str, set[str]]:
     return {name: set(imported(path, set(found))) for name, path in found.items()}
 
 
+def graph_of_rooms() -> dict[str, set[str]]:
+    """Returns what each named file, room, or file beside the rooms imports of the others."""
+    rooms: dict[str, set[str]] = {}
+    for name, below in graph().items():
+        room = ".".join(name.split(".")[:2])
+        found = {".".join(other.split(".")[:2]) for other in below}
+        rooms.setdefault(room, set()).update(found - {room})
+    return rooms
+
+
 def test_nothing_below_imports_a_named_file():
     for name, below in graph().items():
         if name.startswith("denoiser"):
@@ -46,14 +56,21 @@ def test_there_is_no_circle_of_modules_nor_of_rooms():
     arrows = graph()
     assert len(arrows) > 30
     TopologicalSorter(arrows).prepare()  # raises CycleError
-    rooms: dict[str, set[str]] = {}
-    for name, below in arrows.items():
-        room = ".".join(name.split(".")[:2])
-        rooms.setdefault(room, set()).update(
-            other for other in (".".join(name.split(".")[:2]) for name in below) if other != room)
-    TopologicalSorter(rooms).prepare()
+    TopologicalSorter(graph_of_rooms()).prepare()
 
 
 def test_commands_are_imported_by_nothing_but_for_the_library_in_inference():
     for name, below in graph().items():
         assert below & COMMANDS <= ({"inference"} if name == "evaluate" else set()), name
+
+
+def test_the_picture_in_the_docs_is_that_of_the_code():
+    rooms = graph_of_rooms()
+
+    def reach(room: str) -> set[str]:
+        return rooms[room].union(*map(reach, rooms[room]))
+
+    needed = {f"{room} --> {other}" for room, below in rooms.items() for other in below
+              if not any(other in reach(between) for between in below)}
+    text = (ROOT / "docs" / "code.md").read_text(encoding="utf-8")
+    assert {line.strip() for line in text.splitlines() if " --> " in line} == needed
