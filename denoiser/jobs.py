@@ -75,7 +75,7 @@ def find_recordings(audio: str | list[str] | None) -> list[Path]:
         Each file once. A name that does not exist is among them.
 
     Raises:
-        ValueError: Nothing was asked for, or a folder holds no recordings.
+        UserError: Nothing was asked for, or a folder holds no recordings.
     """
     names = [audio] if isinstance(audio, str) else audio or []
     if not names or "" in names:
@@ -131,7 +131,7 @@ def make_job(recording: audio_io.Recording, settings: InferenceConfig) -> Job:
 
 
 def _require_writable(folder: Path) -> None:
-    """Raises ValueError where no file can be made in a folder that exists or will be made."""
+    """Raises UserError where no file can be made in a folder that exists or will be made."""
     present = folder
     while not os.path.lexists(present) and present != present.parent:
         present = present.parent
