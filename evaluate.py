@@ -39,8 +39,8 @@ def main(raw: DictConfig) -> None:
     sections = [f"{weights.name}: {cfg.test_items} mixtures of {cfg.seg_len_s_val:g} s",
                 mixer.describe()]
     if mixer.train_only:
-        sections.append("Generated noise stands for the categories with too few recordings to "
-                        f"split: {', '.join(mixer.train_only)}.")
+        sections.append("Generated noise stands for the categories of which no recording is held "
+                        f"out: {', '.join(mixer.train_only)}.")
     sections += [metrics.format_table(rows, ("input_snr_db",)),
                  metrics.format_table(rows, ("category", "input_snr_db")),
                  metrics.format_table(rows, ("noise", "input_snr_db"))]

@@ -95,14 +95,14 @@ def dset(folders: Path) -> DsetConfig:
 
 @pytest.fixture(scope="session")
 def three_tunes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`music` and `noise` with three files each, so that each split has one."""
+    """`music` and `noise` with a file for each split."""
     folder = tmp_path_factory.mktemp("three_tunes")
     rng = np.random.default_rng(0)
     times = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
-    for number in range(3):
-        write_noise(folder / f"noise/gramophone/disc{number}.wav", 2.0, number)
+    for number, split in enumerate(("test", "validation", "train")):
+        write_noise(folder / f"noise/gramophone/{split}/disc.wav", 2.0, number)
         notes_hz = np.repeat(rng.uniform(200.0, 3000.0, 20), len(times) // 20)
         tone = 0.2 * np.sin(2 * np.pi * np.cumsum(notes_hz) / SAMPLE_RATE)
-        (folder / "music").mkdir(exist_ok=True)
-        soundfile.write(folder / f"music/tune{number}.wav", tone, SAMPLE_RATE)
+        (folder / "music" / split).mkdir(parents=True)
+        soundfile.write(folder / f"music/{split}/tune.wav", tone, SAMPLE_RATE)
     return folder

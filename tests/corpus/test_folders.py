@@ -14,7 +14,7 @@ from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.checks import UserError
 from denoiser.corpus import conversion
 from denoiser.corpus.folders import build_folder
-from denoiser.data.audio_index import assign_splits
+from denoiser.data.audio_index import split_by_hash
 
 
 @pytest.fixture
@@ -41,8 +41,18 @@ def test_any_folder_is_taken(scores, tmp_path):
     assert "music/my_scores/album_3/1.wav.flac" in rows
     splits = groups_and_splits(rows)
     assert len(splits) == 7
-    assert splits == {group: {split} for group, split in assign_splits(splits).items()}
+    assert splits == {group: {split_by_hash(group)} for group in splits}
     assert sf.info(tmp_path / "out" / "music/my_scores/single.flac.flac").channels == 1
+
+
+def test_folders_can_name_the_splits(scores, tmp_path):
+    before = groups_and_splits(build(scores, tmp_path / "out"))
+    for number, split in enumerate(("train", "validation", "test")):
+        (scores / split).mkdir()
+        (scores / f"album {number}").rename(scores / split / f"album {number}")
+    after = groups_and_splits(build(scores, tmp_path / "out"))
+    assert after == before | {"my_scores/album 0": {"train"}, "my_scores/album 1": {"validation"},
+                              "my_scores/album 2": {"test"}}
 
 
 def test_a_changed_folder_is_followed(scores, tmp_path, monkeypatch):

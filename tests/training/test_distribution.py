@@ -79,7 +79,7 @@ def free_ports(count):
     return ports
 
 
-def test_an_error_of_the_mixing_comes_through_tensorflow_as_it_is(three_tunes, tmp_path):
+def test_an_error_of_the_mixing_reaches_the_training(three_tunes, tmp_path):
     folder = tmp_path / "music"
     folder.mkdir()
     for number in range(3):
