@@ -10,7 +10,8 @@ NAME_residual, which is what was removed. Most used settings:
   inference.output_dir=FOLDER        where the results go
   inference.overwrite=true           replace results that exist
   inference.spectrogram=true         draw input, output and residual: NAME_spectrogram.png
-  weights=FILE                       .weights.h5 file, or prefix of a TensorFlow checkpoint
+  weights=FILE                       .weights.h5 file, folder of a training run, or prefix of a
+                                     TensorFlow checkpoint
   --config-name conf_prototype       another configuration of conf/
 
 From Python: `from inference import Denoiser; restored = Denoiser.load()(waveform, sample_rate)`.
@@ -91,8 +92,7 @@ class Denoiser(Restorer):
             FileNotFoundError: There are no such weights.
             UserError: They belong to another network, or their settings are not known.
         """
-        path = PRETRAINED if weights is None else Path(weights)
-        path = find_weights(path / BEST_NAME if path.is_dir() else path)
+        path = find_weights(weights or PRETRAINED)
         settings = settings or stored_settings(path)
         if settings is None:
             raise UserError(f"`settings` must be given: no {CONFIG_NAME} lies beside {path}")
@@ -106,16 +106,19 @@ class Denoiser(Restorer):
         return cls(lambda spectra: model.predict_on_batch(spectra)[0], settings, segment_seconds)
 
 
-def find_weights(path: Path) -> Path:
-    """Returns the name of weights that are there.
+def find_weights(name: str | Path) -> Path:
+    """Returns the weights that are named by their file, their prefix, or the folder of a run.
 
     Raises:
-        FileNotFoundError: They are not.
+        FileNotFoundError: They are not there.
     """
+    path = Path(name)
+    if path.is_dir():
+        path /= BEST_NAME
     is_keras_file = path.name.endswith(WEIGHTS_ENDING)
     if not (path if is_keras_file else Path(f"{path}.index")).is_file():
-        raise FileNotFoundError(f"`weights` must be a {WEIGHTS_ENDING} file or the prefix of a "
-                                f"TensorFlow checkpoint. Received: weights={str(path)!r}")
+        raise FileNotFoundError(f"`weights` must be a {WEIGHTS_ENDING} file, the folder of a run "
+                                f"or the prefix of a TensorFlow checkpoint. Received: weights={str(path)!r}")
     return path
 
 
@@ -142,7 +145,7 @@ def choose_network(cfg: Config, given: Iterable[str] = ()) -> tuple[Path, Networ
     """
     best = Path(cfg.path_experiment) / BEST_NAME
     if cfg.weights is not None:
-        weights, kind = find_weights(Path(cfg.weights)), "named in the call"
+        weights, kind = find_weights(cfg.weights), "named in the call"
     elif best.is_file():
         weights, kind = best, f"best of {cfg.path_experiment}"
     elif (PRETRAINED / BEST_NAME).is_file():

@@ -440,6 +440,8 @@ def test_weights_are_chosen_in_turn(tmp_path, tiny_run, tiny_unet, shipped, capl
     assert f"best of {tiny_run}" in caplog.text
     named = Config(path_experiment=str(tmp_path), weights=str(tiny_run / BEST_NAME))
     assert inference.choose_network(named)[1].unet == tiny_unet
+    folder = Config(path_experiment=str(tmp_path), weights=str(tiny_run))
+    assert inference.choose_network(folder)[0] == tiny_run / BEST_NAME
     (tmp_path / "ck.index").write_bytes(b"")
     prefix = Config(path_experiment=str(tmp_path), weights=str(tmp_path / "ck"))
     assert inference.choose_network(prefix)[1].unet == UnetConfig()
