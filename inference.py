@@ -52,6 +52,7 @@ from denoiser.network.stored import (
     CONFIG_NAME,
     KEYS,
     NetworkSettings,
+    find_weights,
     read_network_settings,
 )
 from denoiser.restore import SEGMENT_SECONDS, Restorer
@@ -104,22 +105,6 @@ class Denoiser(Restorer):
         model = unet.build_model_denoise(settings.unet)
         unet.load_weights(model, path)
         return cls(lambda spectra: model.predict_on_batch(spectra)[0], settings, segment_seconds)
-
-
-def find_weights(name: str | Path) -> Path:
-    """Returns the weights that are named by their file, their prefix, or the folder of a run.
-
-    Raises:
-        FileNotFoundError: They are not there.
-    """
-    path = Path(name)
-    if path.is_dir():
-        path /= BEST_NAME
-    is_keras_file = path.name.endswith(WEIGHTS_ENDING)
-    if not (path if is_keras_file else Path(f"{path}.index")).is_file():
-        raise FileNotFoundError(f"`weights` must be a {WEIGHTS_ENDING} file, the folder of a run "
-                                f"or the prefix of a TensorFlow checkpoint. Received: weights={str(path)!r}")
-    return path
 
 
 def stored_settings(weights: Path) -> NetworkSettings | None:

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from denoiser.audio.dsp import StftConfig
 from denoiser.checks import UserError
-from denoiser.files import replacing
+from denoiser.files import WEIGHTS_ENDING, replacing
 from denoiser.network.settings import UnetConfig
 
 BEST_NAME = "best.weights.h5"  # the weights of a run, and of `pretrained/`, that are used
@@ -46,6 +46,23 @@ class NetworkSettings:
 # Where each of them stands in a configuration.
 KEYS = {"unet": "unet", "stft": "stft", "reference_dbfs": "dset.reference_dbfs",
         "context_seconds": "inference.context_seconds"}
+
+
+def find_weights(name: str | Path) -> Path:
+    """Returns the weights that are named by their file, their prefix, or the folder of a run.
+
+    Raises:
+        FileNotFoundError: They are not there.
+    """
+    path = Path(name)
+    if path.is_dir():
+        path /= BEST_NAME
+    is_keras_file = path.name.endswith(WEIGHTS_ENDING)
+    if not (path if is_keras_file else Path(f"{path}.index")).is_file():
+        raise FileNotFoundError(f"`weights` must be a {WEIGHTS_ENDING} file, the folder of a run or "
+                                "the prefix of a TensorFlow checkpoint. "
+                                f"Received: weights={str(path)!r}")
+    return path
 
 
 def write_settings(settings: Any, path: Path) -> None:
