@@ -59,8 +59,8 @@ def find_weights(name: str | Path) -> Path:
         path /= BEST_NAME
     is_keras_file = path.name.endswith(WEIGHTS_ENDING)
     if not (path if is_keras_file else Path(f"{path}.index")).is_file():
-        raise FileNotFoundError(f"`weights` must be a {WEIGHTS_ENDING} file, the folder of a run or "
-                                "the prefix of a TensorFlow checkpoint. "
+        raise FileNotFoundError(f"`weights` must be a {WEIGHTS_ENDING} file, the folder of a run "
+                                "or the prefix of a TensorFlow checkpoint. "
                                 f"Received: weights={str(path)!r}")
     return path
 
