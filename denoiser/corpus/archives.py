@@ -13,9 +13,9 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 import numpy as np
 import stream_unzip
@@ -32,29 +32,19 @@ ARCHIVE_ERRORS = (tarfile.TarError, zipfile.BadZipFile, stream_unzip.UnzipError,
 # --- Archives of data sets -------------------------------------------------------------------
 
 
-def group_archives(files: dict[str, Path]) -> list[list[Path]]:
-    """Groups the parts of split archives, in their order; `.zip` is a split archive's last part.
-
-    Args:
-        files: Paths by name.
-
-    Returns:
-        One list for each archive; other files are left out.
-    """
-    split = re.compile(r"(.*)\.(?:z\d\d|zip)$")
+def group_archives(paths: Iterable[Path]) -> list[list[Path]]:
+    """Returns the parts of each archive among the files, in order: `.z01`, `.z02`, ..., `.zip`."""
     groups: dict[str, list[Path]] = {}
-    for name, path in files.items():
-        match = split.match(name)
-        if match or name.endswith((".tgz", ".tar.gz")):
-            groups.setdefault(match[1] if match else name, []).append(path)
+    for path in paths:
+        match = re.fullmatch(r"(.*)\.(?:z\d\d|zip)", path.name)
+        if match or path.name.endswith((".tgz", ".tar.gz")):
+            groups.setdefault(match[1] if match else path.name, []).append(path)
     return [sorted(parts, key=lambda path: (path.suffix == ".zip", path.name))
             for parts in groups.values()]
 
 
-def read_archive(parts: list[Path]) -> Iterator[tuple[str, IO[bytes]]]:
+def read_archive(parts: list[Path]) -> Iterator[tuple[str, bytes]]:
     """Yields the names and contents of the files in a `.tar.gz`, a `.zip` or a split `.zip`.
-
-    Each content must be read before the next is asked for.
 
     Raises:
         One of `ARCHIVE_ERRORS`: The archive is damaged.
@@ -68,33 +58,26 @@ def read_archive(parts: list[Path]) -> Iterator[tuple[str, IO[bytes]]]:
             with tarfile.open(fileobj=unpacked, mode="r|") as archive:
                 for entry in archive:
                     if entry.isfile() and (stream := archive.extractfile(entry)):
-                        yield entry.name, stream
+                        yield entry.name, stream.read()
             while unpacked.read(CHUNK_BYTES):  # gzip compares its checksum at the very end
                 continue
 
 
-def read_zip(file: Path | IO[bytes]) -> Iterator[tuple[str, IO[bytes]]]:
-    """Yields the files of a ZIP archive; each must be read before the next is asked for."""
+def read_zip(file: Path | BinaryIO) -> Iterator[tuple[str, bytes]]:
+    """Yields the files of a ZIP archive."""
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             if not info.is_dir():
                 if info.flag_bits & ZIP_ENCRYPTED:
                     raise zipfile.BadZipFile(f"{info.filename} is encrypted")
-                with archive.open(info) as stream:
-                    yield info.filename, stream
+                yield info.filename, archive.read(info)
 
 
-def read_split_zip(parts: list[Path]) -> Iterator[tuple[str, IO[bytes]]]:
-    """Yields the files of a ZIP archive that was cut into parts (`zip -s`), each in memory.
+def read_split_zip(parts: list[Path]) -> Iterator[tuple[str, bytes]]:
+    """Yields the files of a ZIP archive that was cut into parts (`zip -s`).
 
     `zipfile` refuses such archives, as their directory gives places relative to the parts. Read
     from beginning to end they need no directory.
-
-    Args:
-        parts: The parts in their order: `.z01`, `.z02`, ..., `.zip`.
-
-    Raises:
-        stream_unzip.UnzipError: A part is missing or something is damaged.
     """
 
     def chunks() -> Iterator[bytes]:
@@ -108,17 +91,11 @@ def read_split_zip(parts: list[Path]) -> Iterator[tuple[str, IO[bytes]]]:
     for name, _, content in stream_unzip.stream_unzip(chunks()):
         data = b"".join(content)  # read in any case: the next file comes after it
         if not name.endswith(b"/"):
-            yield name.decode("utf-8", errors="replace"), io.BytesIO(data)
+            yield name.decode("utf-8", errors="replace"), data
 
 
 # --- Containers in packages -----------------------------------------------------------------
 # Facts about the formats; each reader yields (name, content).
-
-
-def read_pk3(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yields the files of a ZIP archive."""
-    for name, stream in read_zip(io.BytesIO(data)):
-        yield name, stream.read()
 
 
 def read_c4group(data: bytes) -> Iterator[tuple[str, bytes]]:
@@ -186,5 +163,5 @@ def read_sound_cat(data: bytes) -> Iterator[tuple[str, bytes]]:
         yield f"{title or 'sound'}-{index:02d}.wav", data[begin : begin + size]
 
 
-CONTAINERS = {".pk3": read_pk3, ".ocg": read_c4group, ".rcc": read_ogg_streams,
-              ".cat": read_sound_cat}
+CONTAINERS = {".pk3": lambda data: read_zip(io.BytesIO(data)), ".ocg": read_c4group,
+              ".rcc": read_ogg_streams, ".cat": read_sound_cat}

@@ -1,4 +1,7 @@
-"""Measures one clip of audio and stores it as the FLAC file that a corpus holds."""
+"""Measures one clip of audio and stores it as the FLAC file that a corpus holds.
+
+Signals are arrays `(samples,)` at `SAMPLE_RATE`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,6 @@ from denoiser.audio.audio_io import UNKNOWN_SAMPLES
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.files import replacing
 
-Job = tuple[str, bool, str, str]  # what `convert_clip` is given
 BROKEN = "broken"  # the problem of a clip that cannot be decoded; it comes with a `detail`
 MIN_SOURCE_RATE = 22050  # Hz; slower files are left out
 MIN_PEAK = 1e-3  # of full scale; quieter clips are silent
@@ -49,25 +51,23 @@ def _frames(samples: np.ndarray, size: int = round(FRAME_SECONDS * SAMPLE_RATE))
     return samples[: len(samples) // size * size].reshape(-1, size)
 
 
+def _frame_powers(samples: np.ndarray) -> np.ndarray:
+    return np.mean(np.square(_frames(samples), dtype=np.float64), axis=1)
+
+
 def measure_level_dbfs(samples: np.ndarray) -> float:
     """Returns the RMS in dBFS of the frames within `ACTIVE_RANGE_DB` of the loudest one."""
-    energy = np.mean(np.square(_frames(samples), dtype=np.float64), axis=1)
-    active = energy >= energy.max() * 10.0 ** (-ACTIVE_RANGE_DB / 10.0)
-    return float(_decibels(energy[active].mean()))
+    powers = _frame_powers(samples)
+    active = powers >= powers.max() * 10.0 ** (-ACTIVE_RANGE_DB / 10.0)
+    return float(_decibels(powers[active].mean()))
 
 
 def measure_floor_db(samples: np.ndarray) -> float:
-    """Returns how many dB the quietest frames lie below the level.
+    """Returns how many dB the `FLOOR_PERCENTILE`th percentile of the frames lies below the level.
 
-    Args:
-        samples: Array `(samples,)` at `SAMPLE_RATE`.
-
-    Returns:
-        Decibels: the level less the `FLOOR_PERCENTILE`th percentile of the frames' energies, or
-        `MAX_FLOOR_DB` where that is digital silence.
+    Where that is digital silence, it is `MAX_FLOOR_DB`.
     """
-    energy = _decibels(np.mean(np.square(_frames(samples), dtype=np.float64), axis=1))
-    floor = np.percentile(energy, FLOOR_PERCENTILE)
+    floor = np.percentile(_decibels(_frame_powers(samples)), FLOOR_PERCENTILE)
     if floor <= SILENCE_DBFS:
         return MAX_FLOOR_DB
     return float(min(measure_level_dbfs(samples) - floor, MAX_FLOOR_DB))
@@ -100,7 +100,7 @@ def measure_noise_db(samples: np.ndarray, sustained: bool, bandwidth_hz: float) 
     every moment as noise does. The noise is therefore sought in each band's own quietest frames.
 
     Args:
-        samples: Array `(samples,)` at `SAMPLE_RATE`.
+        samples: The clip.
         sustained: False for speech: the noise is the sum of all bands' minima. True for music and
             effects, whose low bands may sound all the time: the noise is as strong as white noise
             whose density is the least of the bands' from `HISS_RANGE_HZ[0]` up.
@@ -140,11 +140,13 @@ def measure_clipped(samples: np.ndarray) -> float:
 # --- Conversion ------------------------------------------------------------------------------
 
 
-def convert_clip(job: Job) -> dict[str, Any]:
-    """Decodes, measures and stores one clip; runs in a worker.
+def convert_clip(source: Path, target: Path, sustained: bool) -> dict[str, Any]:
+    """Decodes, measures and stores one clip as a FLAC file; runs in a worker.
 
     Args:
-        job: (source file, whether its sound is sustained, output folder, file name below it).
+        source: The clip's file.
+        target: The FLAC file.
+        sustained: As for `measure_noise_db`.
 
     Returns:
         The measures, or a `problem` and its `detail`.
@@ -152,7 +154,6 @@ def convert_clip(job: Job) -> dict[str, Any]:
     Raises:
         OSError: The disk is full.
     """
-    source, sustained, output, file = job
     try:
         if sf.info(source).frames >= UNKNOWN_SAMPLES:
             return {"problem": BROKEN, "detail": "its header does not say how long it is"}
@@ -174,10 +175,10 @@ def convert_clip(job: Job) -> dict[str, Any]:
     mono *= min(1.0, MAX_PEAK / np.abs(mono).max())  # a lossy decoder overshoots; do not clip
     encoded = io.BytesIO()
     sf.write(encoded, mono, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    with replacing(Path(output, file)) as temporary:
+    with replacing(target) as temporary:
         temporary.write_bytes(encoded.getbuffer())
     bandwidth_hz = measure_bandwidth_hz(mono)
-    return {"file": file, "digest": digest, "seconds": round(len(mono) / SAMPLE_RATE, 3),
+    return {"digest": digest, "seconds": round(len(mono) / SAMPLE_RATE, 3),
             "floor_db": round(measure_floor_db(mono), 1),
             "noise_db": round(measure_noise_db(mono, sustained, bandwidth_hz), 1),
             "bandwidth_hz": bandwidth_hz, "clipped": float(f"{clipped:.3g}"),

@@ -1,11 +1,7 @@
-"""Converts the clips of a data set or folder, and keeps a journal from which a later run goes on.
-
-`debian_packages.py` shares the workers and the naming of files; it keeps one file a package.
-"""
+"""Converts clips into a corpus and keeps journals, from which a run that was stopped goes on."""
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import re
@@ -16,23 +12,25 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from denoiser.checks import UserError
-from denoiser.corpus.clips import BROKEN, Job, convert_clip
-from denoiser.corpus.manifest import distinct_clips, make_row, write_manifest
+from denoiser.corpus.clips import BROKEN, convert_clip
+from denoiser.corpus.manifest import write_manifest
 from denoiser.data.audio_index import split_by_hash
+from denoiser.data.settings import CATEGORIES
 from denoiser.files import replacing
 
 logger = logging.getLogger(__name__)
-MapClips = Callable[..., Iterable[dict[str, Any]]]
 
-PARTS_NAME = "parts"  # one file a package or data set: what a later run need not do again
+PARTS_NAME = "parts"  # the journals of data sets and folders
+PACKAGES_NAME = "packages"  # the journals of the starter corpus
 DOWNLOADS_NAME = "downloads"
 UNPACKED_PREFIX = ".unpacked-"  # of temporary folders
-LAYOUT_VERSION = 1  # raised whenever the measures or the files change, so that parts are redone
+LAYOUT_VERSION = 1  # raised whenever the measures or the files change, so that all is redone
 
 CLIPS_A_CHUNK = 4  # that a worker gets at a time
 CLIPS_A_MESSAGE = 1000
@@ -40,18 +38,16 @@ BATCH_CLIPS = 64  # that are unpacked and converted at a time
 BATCH_BYTES = 1 << 29
 
 
-def prepare_output(output: Path, foreign: str) -> None:
+def prepare_output(output: Path, starter: bool) -> None:
     """Makes a corpus's folder and removes what a killed run left unpacked in it.
 
-    Args:
-        output: The folder.
-        foreign: Pattern of the parts of the other kind of corpus (the starter corpus or any other);
-            the two would overwrite each other's manifest.
-
     Raises:
-        UserError: The folder holds a corpus of the other kind.
+        UserError: The starter corpus would share the folder with another, and the two would
+            overwrite each other's manifest.
     """
-    found = sorted((output / PARTS_NAME).glob(foreign))
+    foreign = ([f"{PARTS_NAME}/*.jsonl"] if starter
+               else [f"{PACKAGES_NAME}/*.jsonl", f"{PARTS_NAME}/*.json"])
+    found = [path for pattern in foreign for path in output.glob(pattern)]
     if found:
         raise UserError(f"`--output` must be another folder: {output} already holds a corpus of "
                         f"another kind ({found[0].name})")
@@ -60,130 +56,59 @@ def prepare_output(output: Path, foreign: str) -> None:
         shutil.rmtree(stale, ignore_errors=True)
 
 
-@contextmanager
-def workers(jobs: int) -> Iterator[MapClips]:
-    """Yields a `map` that runs in `jobs` processes; one job needs no other process."""
-    if jobs == 1:
-        yield map
-        return
-    with ProcessPoolExecutor(jobs, initializer=_ignore_interrupts) as pool:
-        yield functools.partial(pool.map, chunksize=CLIPS_A_CHUNK)
-
-
-def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the workers
-
-
-def make_job(path: Path, category: str, origin: str, name: str, output: Path,
-             taken: set[str]) -> Job:
-    """Returns what `convert_clip` needs for one clip, whose FLAC file gets a name of its own.
-
-    Args:
-        path: The clip's file.
-        category: One of `CATEGORIES`.
-        origin: Name of the package or data set.
-        name: Of the clip, a path.
-        output: The corpus's folder.
-        taken: File names that are in use, in lower case; the new one is added.
-    """
-    # An archive's names may hold "..": nothing is written outside the corpus.
-    parts = [part for part in name.split("/") if part not in ("", ".", "..")]
-    stem = re.sub(r"[^A-Za-z0-9/._-]", "_", "/".join(parts))
-    file = f"{category}/{origin}/{stem}.flac"
-    while file.lower() in taken:
-        file = f"{file.removesuffix('.flac')}_.flac"
-    taken.add(file.lower())
-    return str(path), category != "speech", str(output), file
-
-
-def remove_others(output: Path, origin: str, categories: Iterable[str], files: set[str]) -> None:
-    """Deletes duplicates, and what an interrupted or older run left behind: FLAC files alone.
-
-    Args:
-        output: The corpus's folder.
-        origin: Name of the package or data set.
-        categories: Those that it may have files in.
-        files: What stays, relative to `output`.
-    """
-    for category in categories:
-        for path in sorted((output / category / origin).rglob("*.flac")):
-            if path.is_file() and path.relative_to(output).as_posix() not in files:
-                path.unlink()
-
-
-def report_left_out(kept: int, left_out: dict[str, int], broken: list[str]) -> None:
-    """Logs what became of the clips of one package or data set.
-
-    Args:
-        kept: Number of the clips that became files.
-        left_out: Numbers of the others by their problem.
-        broken: One line for each that cannot be decoded.
-    """
-    counts = ", ".join(f"{count} {what}" for what, count in sorted(left_out.items()))
-    logger.info("  %d clips kept, left out: %s", kept, counts or "none")
-    for line in broken:
-        logger.warning("  broken: %s", line)
-
-
-# --- Data sets and folders -------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Member:
     """A clip and what is known of it before it is decoded."""
 
-    name: str  # its path in the archive or folder
+    source: str  # where it comes from; no two clips share it
+    name: str  # path below the package, archive or folder, after which its file is named
     category: str
     group: str  # what a split keeps together: a speaker, a work, an uploader
-    split: str  # empty where the group's name decides
-    licence: str
+    split: str = ""  # empty where the group's name decides
+    licence: str = ""
     stamp: Any = None  # tells whether the clip's file has changed
+    rule: int | None = None  # of a package's recipe, which then says category, split and licence
 
 
 class Journal:
-    """What is known of each clip of one data set, kept line by line while it is converted.
+    """What is known of each clip of one package, data set or folder.
+
+    The file grows while clips are converted. It holds JSON objects, one on each line: the key, the
+    clips, and a mark where nothing is left to convert.
 
     Args:
         path: The file; what an earlier run wrote is read, as far as it is whole.
         output: The corpus's folder. Clips whose file is gone are to be converted again.
-        key: What the files and measures depend on; the journal of another key counts as empty.
+        key: What the files and measures depend on. The journal of another key counts as empty;
+            None takes any.
     """
 
-    def __init__(self, path: Path, output: Path, key: str) -> None:
-        self.path, self.key, self.rows, self.complete = path, key, {}, False
-        lines = _read_lines(path)
-        if lines and lines[0].get("key") == key:
-            self.complete = "complete" in lines[-1]
-            self.rows = {row["member"]: row for row in lines if "member" in row}
-        self._rewrite({name for name, row in self.rows.items()
-                       if "problem" not in row and not (output / row["file"]).exists()})
+    def __init__(self, path: Path, output: Path, key: str | None = None) -> None:
+        head, *lines = _read_lines(path) or [{}]
+        self.path, self.output, self.key = path, output, key or head.get("key")
+        if head.get("key") != self.key:
+            lines = []
+        self.complete = {"complete": True} in lines[-1:]
+        self.rows = {row["source"]: row for row in lines if "source" in row}
+        self.keep(lambda row: "problem" in row or (output / row["file"]).exists())
 
-    def _rewrite(self, gone: set[str]) -> None:
-        self.complete = self.complete and not gone
-        self.rows = {name: row for name, row in self.rows.items() if name not in gone}
+    def keep(self, is_wanted: Callable[[dict[str, Any]], bool]) -> None:
+        """Forgets the clips that are not wanted, which then are to be converted again."""
+        known = len(self.rows)
+        self.rows = {source: row for source, row in self.rows.items() if is_wanted(row)}
+        self.complete = self.complete and len(self.rows) == known
         ending = [{"complete": True}] if self.complete else []
-        with replacing(self.path) as temporary:
-            temporary.write_text("".join(f"{json.dumps(line)}\n" for line in
-                                         [{"key": self.key}, *self.rows.values(), *ending]),
-                                 encoding="utf-8")
-
-    def keep(self, stamps: dict[str, Any]) -> None:
-        """Forgets the clips that are not in `stamps`, or with another stamp."""
-        gone = {name for name, row in self.rows.items()
-                if name not in stamps or stamps[name] != row["stamp"]}
-        if gone:
-            self._rewrite(gone)
+        write_lines(self.path, [{"key": self.key}, *self.rows.values(), *ending])
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         """Appends what was found out about some clips."""
         self._append(rows)
-        self.rows |= {row["member"]: row for row in rows}
+        self.rows |= {row["source"]: row for row in rows}
 
     def finish(self) -> None:
         """Notes that nothing is left to convert."""
-        if not self.complete:
-            self._append([{"complete": True}])
-            self.complete = True
+        self._append([{"complete": True}])
+        self.complete = True
 
     def _append(self, lines: list[dict[str, Any]]) -> None:
         with self.path.open("a", encoding="utf-8") as stream:
@@ -205,54 +130,68 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def convert_members(name: str, members: Iterable[tuple[Member, Path | IO[bytes]]],
-                    journal: Journal, output: Path, map_clips: MapClips) -> None:
+def write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> None:
+    """Writes a journal's file in one step."""
+    with replacing(path) as temporary:
+        temporary.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+
+
+def convert_members(origin: str, members: Iterable[tuple[Member, Path | bytes]], journal: Journal,
+                    jobs: int) -> None:
     """Converts the clips that the journal does not know, some at a time.
 
     Args:
-        name: Of the data set.
-        members: The clips; each with its file, or with a stream that is read before the next.
-        journal: Where the results go, batch by batch.
-        output: The corpus's folder.
-        map_clips: As `map`; what `workers` yields.
+        origin: Name of the package, data set or folder.
+        members: The clips, each with its file or its content.
+        journal: Where the results go.
+        jobs: Number of worker processes.
 
     Raises:
         OSError: The disk is full.
     """
-    taken = {row["file"].lower() for row in journal.kept}
+    taken = {row["file"].lower() for row in journal.rows.values() if "file" in row}
     digests = {row["digest"] for row in journal.kept}
-    unknown = (pair for pair in members if pair[0].name not in journal.rows)
-    with tempfile.TemporaryDirectory(dir=output, prefix=UNPACKED_PREFIX) as scratch:
+    unknown = (pair for pair in members if pair[0].source not in journal.rows)
+    with _workers(jobs) as map_clips, \
+            tempfile.TemporaryDirectory(dir=journal.output, prefix=UNPACKED_PREFIX) as scratch:
         for batch in _batches(unknown, Path(scratch)):
-            jobs = [make_job(path, member.category, name, member.name, output, taken)
-                    for member, path in batch]
+            files = [name_file(member, origin, taken) for member, _ in batch]
+            results = map_clips(convert_clip, [path for _, path in batch],
+                                [journal.output / file for file in files],
+                                [member.category != "speech" for member, _ in batch])
             rows = []
-            for (member, _), result in zip(batch, map_clips(convert_clip, jobs), strict=True):
+            for (member, _), file, result in zip(batch, files, results, strict=True):
                 if result.get("digest") in digests:
-                    result = {"problem": "duplicates"}  # `finish_set` deletes its file
+                    result = {"problem": "duplicates"}  # `finish` deletes its file
                 elif "digest" in result:
                     digests.add(result["digest"])
-                rows.append({"member": member.name, "stamp": member.stamp,
-                             "category": member.category, "group": member.group,
-                             "split": member.split, "licence": member.licence,
-                             "source": f"{name}: {member.name}", **result})
-            before = len(journal.rows)
+                rows.append({**asdict(member), "file": file, **result})
             journal.add(rows)
-            if before // CLIPS_A_MESSAGE != len(journal.rows) // CLIPS_A_MESSAGE:
+            if len(journal.rows) % CLIPS_A_MESSAGE < len(rows):
                 logger.info("  %d clips", len(journal.rows))
 
 
-def _batches(members: Iterable[tuple[Member, Path | IO[bytes]]], scratch: Path
+@contextmanager
+def _workers(jobs: int) -> Iterator[Callable[..., Iterable[dict[str, Any]]]]:
+    """Yields a `map` that runs in `jobs` processes; one job needs no other process."""
+    if jobs == 1:
+        yield map
+        return
+    with ProcessPoolExecutor(jobs, initializer=signal.signal,  # Ctrl-C is the parent's to handle
+                             initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
+        yield partial(pool.map, chunksize=CLIPS_A_CHUNK)
+
+
+def _batches(members: Iterable[tuple[Member, Path | bytes]], scratch: Path
              ) -> Iterator[list[tuple[Member, Path]]]:
-    """Yields some clips at a time, each with its file; streams become files in `scratch`."""
+    """Yields some clips at a time, each with its file; contents become files in `scratch`."""
     batch, size = [], 0
     for member, content in members:
         if isinstance(content, Path):
             path = content
         else:  # a name of ours: the archive's could lead out of the folder
             path = scratch / f"{len(batch)}{Path(member.name).suffix}"
-            with path.open("wb") as stream:
-                shutil.copyfileobj(content, stream)
+            path.write_bytes(content)
         batch.append((member, path))
         size += path.stat().st_size
         if len(batch) >= BATCH_CLIPS or size >= BATCH_BYTES:
@@ -264,36 +203,45 @@ def _batches(members: Iterable[tuple[Member, Path | IO[bytes]]], scratch: Path
         yield batch
 
 
-def finish_set(name: str, categories: Iterable[str], journal: Journal, output: Path) -> None:
-    """Removes what does not belong, notes the end, and writes the manifest of what is there.
+def name_file(member: Member, origin: str, taken: set[str]) -> str:
+    """Returns the name of a clip's FLAC file in the corpus, and adds it to `taken` in lower case.
 
-    Args:
-        name: Of the data set.
-        categories: Those that it may have files in.
-        journal: What is known of its clips.
-        output: The corpus's folder.
-
-    Raises:
-        UserError: No clip could be used.
+    An archive's names may hold "..": no name leads out of the corpus.
     """
-    remove_others(output, name, categories, {row["file"] for row in journal.kept})
+    parts = [part for part in member.name.split("/") if part not in ("", ".", "..")]
+    stem = re.sub(r"[^A-Za-z0-9/._-]", "_", "/".join(parts))
+    file = f"{member.category}/{origin}/{stem}.flac"
+    while file.lower() in taken:
+        file = f"{file.removesuffix('.flac')}_.flac"
+    taken.add(file.lower())
+    return file
+
+
+def finish(origin: str, journal: Journal, categories: Iterable[str] = CATEGORIES) -> None:
+    """Completes a journal and logs what became of the clips.
+
+    Duplicates, and what an interrupted or older run left behind, are deleted: FLAC files alone,
+    below the folders of `origin` in `categories`.
+    """
+    files = {row["file"] for row in journal.kept}
+    for category in categories:
+        for path in sorted((journal.output / category / origin).rglob("*.flac")):
+            if path.is_file() and path.relative_to(journal.output).as_posix() not in files:
+                path.unlink()
     journal.finish()
     problems = [row for row in journal.rows.values() if "problem" in row]
-    report_left_out(len(journal.kept), Counter(row["problem"] for row in problems),
-                    [f"{row['source']}: {row['detail']}" for row in problems
-                     if row["problem"] == BROKEN])
-    others = [Journal(path, output, _read_lines(path)[0]["key"])
-              for path in sorted(journal.path.parent.glob("*.jsonl")) if path != journal.path]
-    _write_rows([journal, *(other for other in others if other.complete)], output)
+    counts = sorted(Counter(row["problem"] for row in problems).items())
+    logger.info("  %d clips kept, left out: %s", len(files),
+                ", ".join(f"{count} {problem}" for problem, count in counts) or "none")
+    for row in problems:
+        if row["problem"] == BROKEN:
+            logger.warning("  broken: %s: %s", row["source"], row["detail"])
 
 
-def _write_rows(journals: list[Journal], output: Path) -> None:
-    """Writes the manifest of some journals' clips; a sound that is in two is listed once."""
-    clips = []
-    for journal in journals:
-        clips += [stored | {"split": stored["split"] or split_by_hash(stored["group"])}
-                  for stored in journal.kept]
-    rows = [make_row(stored) for stored in distinct_clips(clips)]
-    if not rows:
-        raise UserError(f"{output}: no clip could be used")
-    write_manifest(rows, output)
+def write_sets(journal: Journal) -> None:
+    """Writes the manifest of a data set or folder and of the others that share its corpus."""
+    others = (Journal(path, journal.output) for path in sorted(journal.path.parent.glob("*.jsonl"))
+              if path != journal.path)
+    write_manifest([row | {"split": row["split"] or split_by_hash(row["group"])}
+                    for one in (journal, *others) if one.complete for row in one.kept],
+                   journal.output)

@@ -14,8 +14,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,21 +22,12 @@ from typing import Any
 from denoiser.checks import UserError
 from denoiser.corpus import conversion
 from denoiser.corpus.archives import ARCHIVE_ERRORS, CONTAINERS
-from denoiser.corpus.clips import BROKEN, convert_clip
-from denoiser.corpus.conversion import MapClips, make_job
-from denoiser.corpus.manifest import (
-    Row,
-    distinct_clips,
-    make_row,
-    read_records,
-    write_manifest,
-)
+from denoiser.corpus.conversion import Journal, Member
+from denoiser.corpus.manifest import read_records, write_manifest
 from denoiser.data.audio_index import split_by_hash
 from denoiser.data.settings import CATEGORIES
-from denoiser.files import replacing
 
 logger = logging.getLogger(__name__)
-Part = dict[str, Any]  # of the manifest: what one package adds to it, as it is stored
 
 RECIPE = Path(__file__).resolve().parents[2] / "conf" / "corpus" / "starter.csv"
 LICENCES_NAME = "licences"  # the packages' copyright files
@@ -94,13 +84,7 @@ def _matches(name: str, patterns: str) -> bool:
 
 
 def read_recipe(path: Path) -> dict[str, list[Rule]]:
-    """Reads the list of packages.
-
-    Args:
-        path: CSV file whose columns are the fields of `Rule`.
-
-    Returns:
-        The rules by package, both in the file's order.
+    """Reads a CSV file of rules and returns them by package, both in the file's order.
 
     Raises:
         UserError: A column is missing or a value is not allowed.
@@ -117,32 +101,19 @@ def read_recipe(path: Path) -> dict[str, list[Rule]]:
 # --- One package -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class SourceFile:
-    """One file of a package that becomes a clip."""
-
-    rule: Rule
-    name: str  # below the rule's `where`
-    source: str  # for the manifest
-    path: Path
-
-
-def find_sources(rules: list[Rule], unpacked: Path, scratch: Path) -> list[SourceFile]:
-    """Lists the clips of one package; what lies in containers is written out to `scratch`.
+def find_members(rules: list[Rule], unpacked: Path, scratch: Path) -> list[tuple[Member, Path]]:
+    """Lists the clips of one package and their files, in the order of their paths.
 
     Args:
         rules: The package's rules; the first that accepts a clip has it.
         unpacked: The unpacked package.
-        scratch: An empty folder.
-
-    Returns:
-        The clips, in the order of their paths.
+        scratch: A folder to which what lies in containers is written.
 
     Raises:
         UserError: A rule finds nothing: the package is not the one that the recipe describes.
     """
-    found: dict[str, SourceFile] = {}
-    for rule in rules:
+    found: dict[str, tuple[Member, Path]] = {}
+    for number, rule in enumerate(rules):
         before = len(found)
         for place in sorted(unpacked.glob(rule.where)):
             inside = place.relative_to(unpacked).as_posix()
@@ -151,11 +122,12 @@ def find_sources(rules: list[Rule], unpacked: Path, scratch: Path) -> list[Sourc
                 if "*" in rule.where:  # tells the members of several containers apart
                     name = f"{place.stem}/{name}"
                 if key not in found and rule.accepts(name):
-                    found[key] = SourceFile(rule, name, f"{rule.package}: {key}", path)
+                    found[key] = Member(f"{rule.package}: {key}", name, rule.category,
+                                        rule.group_of(name), rule=number), path
         if len(found) == before:
             raise UserError(f"{rule.package}: nothing matches {rule.include} in {rule.where}; "
                             "is it another version of the package?")
-    return [source for _, source in sorted(found.items())]
+    return [pair for _, pair in sorted(found.items())]
 
 
 def _list_files(place: Path, scratch: Path) -> list[tuple[str, Path]]:
@@ -181,15 +153,7 @@ def _list_files(place: Path, scratch: Path) -> list[tuple[str, Path]]:
 
 
 def get_package(name: str, downloads: Path, source: Path | None) -> Path:
-    """Returns the package's `.deb` file, downloaded unless it is there already.
-
-    Args:
-        name: Name of the package.
-        downloads: Folder for downloads.
-        source: Folder that may hold the file, or None.
-
-    Returns:
-        The file.
+    """Returns the package's `.deb` file from `source` or `downloads`, else downloads it there.
 
     Raises:
         UserError: There is no `apt-get`, or it does not find the package.
@@ -220,96 +184,25 @@ def _run_tool(command: list[str], purpose: str, complaint: str, folder: Path) ->
         raise UserError(f"{complaint}: {lines[0] if lines else f'status {done.returncode}'}")
 
 
-def build_package(rules: list[Rule], deb: Path, output: Path, map_clips: MapClips) -> Part:
-    """Converts the clips of one package.
-
-    Args:
-        rules: The package's rules.
-        deb: The package.
-        output: The corpus's folder.
-        map_clips: As `map`; what `conversion.workers` yields.
-
-    Returns:
-        The package's part of the manifest, which was also stored below `PARTS_NAME`.
+def convert_package(rules: list[Rule], deb: Path, journal: Journal, jobs: int) -> None:
+    """Unpacks a package, converts its clips and keeps its statement of licences.
 
     Raises:
         UserError: The package cannot be unpacked or holds other files than expected.
         OSError: The disk is full.
     """
-    package = rules[0].package
+    package, output = rules[0].package, journal.output
     with tempfile.TemporaryDirectory(dir=output, prefix=conversion.UNPACKED_PREFIX) as scratch:
-        unpacked = Path(scratch) / "package"
-        unpacked.mkdir()
-        _run_tool(["dpkg-deb", "-x", str(deb.resolve()), str(unpacked.resolve())],
+        unpacked = Path(scratch).resolve() / "package"
+        _run_tool(["dpkg-deb", "-x", str(deb.resolve()), str(unpacked)],
                   f"to unpack {package}", f"{deb}: cannot be unpacked", Path(scratch))
-        sources = find_sources(rules, unpacked, Path(scratch) / "members")
-        logger.info("%s: %d clips", package, len(sources))
-        results = _convert_sources(sources, output, map_clips)
+        members = find_members(rules, unpacked, Path(scratch) / "members")
+        logger.info("%s: %d clips", package, len(members))
+        conversion.convert_members(package, members, journal, jobs)
         notice = unpacked / "usr" / "share" / "doc" / package / "copyright"
         if notice.is_file():
             (output / LICENCES_NAME).mkdir(exist_ok=True)
             shutil.copyfile(notice, output / LICENCES_NAME / f"{package}.txt")
-    part = _make_part(rules, deb.name, zip(sources, results, strict=True))
-    conversion.remove_others(output, package, CATEGORIES, {row["file"] for row in part["rows"]})
-    with replacing(_part_path(output, package)) as temporary:
-        temporary.write_text(json.dumps(part, indent=0), encoding="utf-8")
-    return part
-
-
-def _convert_sources(sources: list[SourceFile], output: Path, map_clips: MapClips
-                     ) -> list[dict[str, Any]]:
-    taken: set[str] = set()
-    jobs = [make_job(source.path, source.rule.category, source.rule.package, source.name, output,
-                     taken) for source in sources]
-    results = []
-    for count, result in enumerate(map_clips(convert_clip, jobs), start=1):
-        results.append(result)
-        if count % conversion.CLIPS_A_MESSAGE == 0:
-            logger.info("  %d of %d clips", count, len(jobs))
-    return results
-
-
-def _make_part(rules: list[Rule], deb: str,
-               converted: Iterable[tuple[SourceFile, dict[str, Any]]]) -> Part:
-    """Returns what is stored of a package; clips that sound the same are listed once."""
-    rows, left_out, broken, digests = [], Counter(), [], set()
-    for source, result in converted:
-        if "problem" in result:
-            left_out[result["problem"]] += 1
-            if result["problem"] == BROKEN:
-                broken.append(f"{source.source}: {result['detail']}")
-        elif result["digest"] in digests:
-            left_out["duplicates"] += 1
-        else:
-            digests.add(result["digest"])
-            rows.append({"file": result.pop("file"), "source": source.source,
-                         "group": source.rule.group_of(source.name),
-                         "rule": rules.index(source.rule), **result})
-    return {"key": _part_key(rules), "deb": deb, "left_out": left_out, "broken": broken,
-            "rows": rows}
-
-
-def _part_path(output: Path, package: str) -> Path:
-    return output / conversion.PARTS_NAME / f"{package}.json"
-
-
-def _part_key(rules: list[Rule]) -> str:
-    """Names what a package's files and measures depend on; splits and licences are not in it."""
-    settled = [(rule.category, rule.where, rule.include, rule.exclude, rule.group, rule.otherwise)
-               for rule in rules]
-    return hashlib.sha256(f"{conversion.LAYOUT_VERSION} {settled}".encode()).hexdigest()
-
-
-def read_part(rules: list[Rule], output: Path) -> Part | None:
-    """Returns a package's part of the manifest, or None where it must be built (again)."""
-    path = _part_path(output, rules[0].package)
-    try:
-        part = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
-    if part["key"] != _part_key(rules):
-        return None
-    return part if all((output / row["file"]).exists() for row in part["rows"]) else None
 
 
 # --- The corpus ------------------------------------------------------------------------------
@@ -331,24 +224,25 @@ def build_corpus(recipe: dict[str, list[Rule]], wanted: list[str], output: Path,
         One message for each package that failed.
 
     Raises:
+        UserError: The recipe puts one group into two splits.
         OSError: `output` cannot be written or the disk is full.
     """
-    conversion.prepare_output(output, foreign="*.jsonl")
+    conversion.prepare_output(output, starter=True)
     downloads = output / conversion.DOWNLOADS_NAME
-    parts = {package: read_part(rules, output) for package, rules in recipe.items()}
+    journals = {package: _open_journal(rules, output) for package, rules in recipe.items()}
     failed = []
-    with conversion.workers(jobs) as map_clips:
-        for number, package in enumerate(wanted, start=1):
-            logger.info("package %d of %d: %s %s", number, len(wanted), package, "is complete"
-                        if parts[package] else f"({recipe[package][0].megabytes} MB)")
-            try:
-                part = parts[package] = parts[package] or build_package(
-                    recipe[package], get_package(package, downloads, source), output, map_clips)
-                conversion.report_left_out(len(part["rows"]), part["left_out"], part["broken"])
-            except UserError as error:
-                logger.error("%s", error)
-                failed.append(str(error))
-    rows = join_parts({package: part for package, part in parts.items() if part}, recipe)
+    for number, package in enumerate(wanted, start=1):
+        rules, journal = recipe[package], journals[package]
+        logger.info("package %d of %d: %s %s", number, len(wanted), package,
+                    "is complete" if journal.complete else f"({rules[0].megabytes} MB)")
+        try:
+            if not journal.complete:
+                convert_package(rules, get_package(package, downloads, source), journal, jobs)
+            conversion.finish(package, journal)
+        except UserError as error:
+            logger.error("%s", error)
+            failed.append(str(error))
+    rows = list(_list_rows(recipe, journals))
     if rows:
         write_manifest(rows, output)
     if not keep_downloads and not failed:
@@ -356,28 +250,30 @@ def build_corpus(recipe: dict[str, list[Rule]], wanted: list[str], output: Path,
     return failed
 
 
-def join_parts(parts: dict[str, Part], recipe: dict[str, list[Rule]]) -> list[Row]:
-    """Makes the manifest's rows from the packages' parts.
+def _open_journal(rules: list[Rule], output: Path) -> Journal:
+    """Returns a package's journal, whose key leaves out the recipe's splits and licences."""
+    package = rules[0].package
+    path = output / conversion.PACKAGES_NAME / f"{package}.jsonl"
+    former = output / conversion.PARTS_NAME / f"{package}.json"
+    if former.exists():  # as earlier versions stored a package
+        part = json.loads(former.read_text(encoding="utf-8"))
+        conversion.write_lines(path, [{"key": part["key"]}, *part["rows"], {"complete": True}])
+        former.unlink()
+    settled = [(rule.category, rule.where, rule.include, rule.exclude, rule.group, rule.otherwise)
+               for rule in rules]
+    key = hashlib.sha256(f"{conversion.LAYOUT_VERSION} {settled}".encode()).hexdigest()
+    return Journal(path, output, key)
 
-    Args:
-        parts: The parts by package.
-        recipe: The rules by package; its order is that of the packages.
 
-    Returns:
-        The rows, without those that repeat another package's clip.
-
-    Raises:
-        UserError: The recipe puts one group into two splits.
-    """
-    clips = (stored | {"rule": rules[stored["rule"]]}
-             for package, rules in recipe.items() if package in parts
-             for stored in parts[package]["rows"])
-    rows, split_of = [], {}
-    for stored in distinct_clips(clips):
-        rule, group = stored["rule"], stored["group"]
-        split = rule.split_of(group)
-        if split_of.setdefault(group, split) != split:
-            raise UserError(f"`{group}` must be in one split. Received: {split_of[group]} "
-                            f"and {split}")
-        rows.append(make_row(stored, category=rule.category, licence=rule.licence, split=split))
-    return rows
+def _list_rows(recipe: dict[str, list[Rule]], journals: dict[str, Journal]
+               ) -> Iterator[dict[str, Any]]:
+    """Yields the clips of all complete packages, with splits and licences as the recipe says."""
+    split_of: dict[str, str] = {}
+    for package, rules in recipe.items():
+        for row in journals[package].kept if journals[package].complete else []:
+            rule, group = rules[row["rule"]], row["group"]
+            split = rule.split_of(group)
+            if split_of.setdefault(group, split) != split:
+                raise UserError(f"`{group}` must be in one split. Received: {split_of[group]} "
+                                f"and {split}")
+            yield row | {"category": rule.category, "licence": rule.licence, "split": split}

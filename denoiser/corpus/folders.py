@@ -6,19 +6,13 @@ import logging
 import re
 from pathlib import Path
 
-import soundfile
-
 from denoiser.checks import UserError
 from denoiser.corpus import conversion
-from denoiser.corpus.conversion import PARTS_NAME, Journal, Member
-from denoiser.data.audio_index import group_of, named_split
+from denoiser.corpus.conversion import Journal, Member
+from denoiser.data.audio_index import find_audio, group_of, named_split
 from denoiser.files import replacing
 
 logger = logging.getLogger(__name__)
-
-SUFFIXES = {f".{name.lower()}" for name in soundfile.available_formats()}
-SUFFIXES |= {".aif", ".oga", ".opus"}
-SUFFIXES -= {".raw"}  # says nothing of its rate
 
 
 def build_folder(folder: Path, category: str, output: Path, jobs: int) -> None:
@@ -31,45 +25,46 @@ def build_folder(folder: Path, category: str, output: Path, jobs: int) -> None:
         jobs: Number of worker processes.
 
     Raises:
-        UserError: There is no audio, `output` lies in `folder`, or what would be written lies
-            among files that this command did not write.
-        OSError: `output` cannot be written or the disk is full.
+        UserError: `output` lies in `folder`, or what would be written lies among files that this
+            command did not write.
+        OSError: There is no audio, `output` cannot be written or the disk is full.
     """
     if output.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"`--output` must lie outside of {folder}. Received: {output}")
-    paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*"))
-             if path.suffix.lower() in SUFFIXES and path.is_file()}
-    if not paths:
-        raise UserError(f"`{folder}` must hold audio files: none was found")
-    conversion.prepare_output(output, foreign="*.json")
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", folder.resolve().name)
-    _claim_place(folder, output, category, name)
-    members = {key: Member(key, category, f"{name}/{group_of(path, folder)}",
-                           named_split(path, folder) or "", "not stated",
-                           [path.stat().st_size, path.stat().st_mtime_ns])
-               for key, path in paths.items()}
-    journal = Journal(output / PARTS_NAME / f"{category}-{name}.jsonl", output,
+    paths = find_audio(folder)
+    conversion.prepare_output(output, starter=False)
+    origin = re.sub(r"[^A-Za-z0-9._-]", "_", folder.resolve().name)
+    _claim_place(folder, output, category, origin)
+    members = [_describe(path, folder, category, origin) for path in paths]
+    journal = Journal(output / conversion.PARTS_NAME / f"{category}-{origin}.jsonl", output,
                       f"{conversion.LAYOUT_VERSION} {category}")
-    journal.keep({key: member.stamp for key, member in members.items()})
+    stamps = {member.source: member.stamp for member in members}
+    journal.keep(lambda row: row["stamp"] == stamps.get(row["source"]))
     logger.info("%s: %d files", folder, len(paths))
-    with conversion.workers(jobs) as map_clips:
-        conversion.convert_members(name, ((members[key], path) for key, path in paths.items()),
-                                   journal, output, map_clips)
-    conversion.finish_set(name, [category], journal, output)
+    conversion.convert_members(origin, zip(members, paths, strict=True), journal, jobs)
+    conversion.finish(origin, journal, [category])
+    conversion.write_sets(journal)
 
 
-def _claim_place(folder: Path, output: Path, category: str, name: str) -> None:
-    """Notes that `folder` is converted under `name`.
+def _describe(path: Path, folder: Path, category: str, origin: str) -> Member:
+    name, status = path.relative_to(folder).as_posix(), path.stat()
+    return Member(f"{origin}: {name}", name, category, f"{origin}/{group_of(path, folder)}",
+                  named_split(path, folder) or "", "not stated",
+                  [status.st_size, status.st_mtime_ns])
+
+
+def _claim_place(folder: Path, output: Path, category: str, origin: str) -> None:
+    """Notes that `folder` is converted under the name `origin`.
 
     Raises:
         UserError: Other files lie there, which the conversion would delete.
     """
-    target, parts = output / category / name, output / PARTS_NAME
+    target, parts = output / category / origin, output / conversion.PARTS_NAME
     if folder.resolve().is_relative_to(target.resolve()):
         raise UserError(f"`--output` must not be such that {folder} is where its own FLAC files "
                         f"go, {target}. Received: {output}")
-    source = parts / f"{category}-{name}.source"
-    is_known = source.exists() or (parts / f"{category}-{name}.jsonl").exists()
+    source = parts / f"{category}-{origin}.source"
+    is_known = source.exists() or (parts / f"{category}-{origin}.jsonl").exists()
     if not is_known and target.is_dir() and any(target.iterdir()):
         raise UserError(f"`{target}` must be empty: it holds files that this command did not "
                         f"write. Choose another `--output`.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,14 +36,7 @@ MIN_EFFECT_RANGE_DB = 10.0
 
 
 def read_records(path: Path, kind: type[Record]) -> list[Record]:
-    """Reads a table whose lines are records of one kind, all of whose fields are texts.
-
-    Args:
-        path: CSV file whose columns are the fields of `kind`.
-        kind: A dataclass.
-
-    Returns:
-        The records, in the file's order.
+    """Reads a CSV file whose columns are the fields of the dataclass `kind`, all of them texts.
 
     Raises:
         UserError: The columns are others, or a line has not as many cells.
@@ -100,37 +93,27 @@ def is_clean(row: Row) -> bool:
             and row.original_rate >= MIN_SOURCE_RATE)
 
 
-def distinct_clips(clips: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yields the clips, by what was stored of them, without those that repeat another's sound."""
-    digests = set()
-    for stored in clips:
-        if stored["digest"] not in digests:
-            digests.add(stored["digest"])
-            yield stored
-
-
-def make_row(stored: dict[str, Any], **more: str) -> Row:
-    """Returns the manifest's line for a clip, with the verdict of `is_clean`.
-
-    Args:
-        stored: What was stored of the clip: its file, source, group and measures.
-        **more: What else the line needs, or what replaces values of `stored`.
-    """
-    values = stored | more | {"clean": 0}
-    row = Row(**{field.name: values[field.name] for field in fields(Row)})
-    row.clean = int(is_clean(row))
-    return row
-
-
-def write_manifest(rows: list[Row], output: Path) -> None:
+def write_manifest(clips: Iterable[dict[str, Any]], output: Path) -> None:
     """Writes the manifest in one step, in the order of the files, and reports what is in it.
 
     Args:
-        rows: The lines.
+        clips: What was stored of each, by the names of `Row`'s fields, and the `digest` of its
+            sound; of those with one digest, the first is listed.
         output: The corpus's folder.
+
+    Raises:
+        UserError: There are no clips.
     """
+    distinct: dict[str, Row] = {}
+    for stored in clips:
+        values = stored | {"clean": 0}
+        row = Row(**{field.name: values[field.name] for field in fields(Row)})
+        row.clean = int(is_clean(row))
+        distinct.setdefault(stored["digest"], row)
+    if not distinct:
+        raise UserError(f"{output}: no clip could be used")
     path = output / MANIFEST_NAME
-    rows = sorted(rows, key=lambda row: row.file)
+    rows = sorted(distinct.values(), key=lambda row: row.file)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
         writer.writeheader()

@@ -22,7 +22,7 @@ from denoiser.corpus.archives import ARCHIVE_ERRORS, group_archives, read_archiv
 from denoiser.corpus.conversion import Journal, Member
 from denoiser.corpus.downloads import RemoteFile, download_all, require_space
 from denoiser.data.audio_index import find_noise, split_by_hash
-from denoiser.data.settings import CATEGORIES, SPLITS, DsetConfig
+from denoiser.data.settings import SPLITS, DsetConfig
 
 logger = logging.getLogger(__name__)
 Classify = Callable[[str], Member | None]
@@ -59,7 +59,7 @@ def classify_musicnet(files: list[RemoteFile], paths: dict[str, Path]) -> Classi
         group = f"musicnet/{works.get(path.stem, path.stem)}"
         split = ("test" if path.parent.name == "test_data"
                  else split_by_hash(group, ("validation",)))
-        return Member(name, "music", group, split, files[0].licence)
+        return Member(f"musicnet: {name}", name, "music", group, split, files[0].licence)
 
     return classify
 
@@ -89,7 +89,7 @@ def classify_fsd50k(files: list[RemoteFile], paths: dict[str, Path]) -> Classify
         group = f"fsd50k/{uploader or path.stem}"
         named = [category for category in ("speech", "music") if category.title() in labels]
         test = subset == "eval" or (uploader and uploader in testers)
-        return Member(name, named[0] if len(named) == 1 else "effects", group,
+        return Member(f"fsd50k: {name}", name, named[0] if len(named) == 1 else "effects", group,
                       "test" if test else split_by_hash(group, ("validation",)),
                       info.get("license", files[0].licence))
 
@@ -112,7 +112,8 @@ def classify_aishell3(files: list[RemoteFile], paths: dict[str, Path]) -> Classi
         if not match:
             return None
         group = f"aishell3/{match[1]}"
-        return Member(name, "speech", group, split_by_hash(group), files[0].licence)
+        return Member(f"aishell3: {name}", name, "speech", group, split_by_hash(group),
+                      files[0].licence)
 
     return classify
 
@@ -140,7 +141,7 @@ def build_public(name: str, files: list[RemoteFile], output: Path, archives: Pat
         UserError: A file cannot be had or read.
         OSError: `output` cannot be written or the disk is full.
     """
-    conversion.prepare_output(output, foreign="*.json")
+    conversion.prepare_output(output, starter=False)
     downloads = archives or output / conversion.DOWNLOADS_NAME
     if name == NOISE_SET:
         if not (output / "info.csv").exists():
@@ -152,28 +153,29 @@ def build_public(name: str, files: list[RemoteFile], output: Path, archives: Pat
         if journal.complete:
             logger.info("%s is complete", name)
         else:
-            _convert_archives(name, files, download_all(files, downloads), journal, output, jobs)
-        conversion.finish_set(name, CATEGORIES, journal, output)
+            _convert_archives(name, files, download_all(files, downloads), journal, jobs)
+        conversion.finish(name, journal)
+        conversion.write_sets(journal)
     if not archives and not keep_downloads:
         shutil.rmtree(downloads, ignore_errors=True)
 
 
 def _convert_archives(name: str, files: list[RemoteFile], paths: dict[str, Path],
-                      journal: Journal, output: Path, jobs: int) -> None:
+                      journal: Journal, jobs: int) -> None:
     if not journal.rows:
-        require_space(output, sum(path.stat().st_size for path in paths.values()), "the audio")
+        require_space(journal.output, sum(path.stat().st_size for path in paths.values()),
+                      "the audio")
     classify = CLASSIFIERS[name](files, paths)
-    with conversion.workers(jobs) as map_clips:
-        for parts in group_archives(paths):
-            logger.info("%s: reading", parts[-1].name)
-            members = ((member, stream) for member_name, stream in read_archive(parts)
-                       if (member := classify(member_name)))
-            try:
-                with _naming_archive(parts):
-                    conversion.convert_members(name, members, journal, output, map_clips)
-            except UserError:
-                journal.keep({})  # a checksum at the end speaks of what was read before
-                raise
+    for parts in group_archives(paths.values()):
+        logger.info("%s: reading", parts[-1].name)
+        members = ((member, content) for member_name, content in read_archive(parts)
+                   if (member := classify(member_name)))
+        try:
+            with _naming_archive(parts):
+                conversion.convert_members(name, members, journal, jobs)
+        except UserError:
+            journal.keep(lambda row: False)  # a checksum at the end speaks of what was read before
+            raise
 
 
 def _unpack_noise(path: Path, output: Path) -> None:

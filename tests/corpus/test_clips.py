@@ -84,13 +84,13 @@ def test_a_full_disk_stops_the_run(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OSError, match="No space left"):
-        clips.convert_clip((str(tmp_path / "a.wav"), False, str(tmp_path), "b.flac"))
+        clips.convert_clip(tmp_path / "a.wav", tmp_path / "b.flac", False)
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
 
 
 def test_a_decoder_that_overshoots_is_turned_down(tmp_path):
     sf.write(tmp_path / "a.wav", make_tone(0.5, rms=1.0), SAMPLE_RATE, subtype="FLOAT")
-    result = clips.convert_clip((str(tmp_path / "a.wav"), False, str(tmp_path), "b.flac"))
+    result = clips.convert_clip(tmp_path / "a.wav", tmp_path / "b.flac", False)
     stored, _ = sf.read(tmp_path / "b.flac")
     assert result["clipped"] > 0.0
     assert np.abs(stored).max() == pytest.approx(clips.MAX_PEAK, abs=1e-3)

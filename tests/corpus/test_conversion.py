@@ -5,31 +5,33 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from packing import write_all
 
 from denoiser.checks import UserError
-from denoiser.corpus.conversion import make_job, prepare_output
+from denoiser.corpus.conversion import Member, name_file, prepare_output
 
 
 @pytest.mark.parametrize("name", ["../../../e.wav", "/e.wav", "a/../../e.wav", "./e.wav"])
 def test_an_archives_names_stay_inside_the_corpus(name, tmp_path):
-    *_, output, file = make_job(Path("x"), "music", "set", name, tmp_path, set())
-    target = (Path(output) / file).resolve()
+    target = (tmp_path / name_file(Member("", name, "music", ""), "set", set())).resolve()
     assert target.is_relative_to(tmp_path / "music/set") and target.name == "e.wav.flac"
 
 
 def test_two_clips_never_share_a_file(tmp_path):
     taken: set[str] = set()
-    files = [make_job(Path("x"), "music", "set", name, tmp_path, taken)[3]
+    files = [name_file(Member("", name, "music", ""), "set", taken)
              for name in ("a b.wav", "a_b.wav", "A_b.wav")]
     assert files == ["music/set/a_b.wav.flac", "music/set/a_b.wav_.flac",
                      "music/set/A_b.wav__.flac"]
 
 
-def test_a_corpus_of_another_kind_is_not_overwritten(tmp_path):
-    (tmp_path / "parts").mkdir()
-    (tmp_path / "parts" / "klettres-data.json").write_text("{}")
+@pytest.mark.parametrize(("journal", "starter"), [
+    ("packages/klettres-data.jsonl", True), ("parts/klettres-data.json", True),  # the former place
+    ("parts/musicnet.jsonl", False)])
+def test_a_corpus_of_another_kind_is_not_overwritten(tmp_path, journal, starter):
+    write_all(tmp_path, {journal: b"{}"})
     (tmp_path / ".unpacked-1").mkdir()
     with pytest.raises(UserError, match="another kind"):
-        prepare_output(tmp_path, foreign="*.json")
-    prepare_output(tmp_path, foreign="*.jsonl")
-    assert [path.name for path in tmp_path.iterdir()] == ["parts"]  # nothing half done
+        prepare_output(tmp_path, not starter)
+    prepare_output(tmp_path, starter)
+    assert [path.name for path in tmp_path.iterdir()] == [Path(journal).parts[0]]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import soundfile as sf
-from packing import TINY_RECIPE, make_rule, pack_zip, read_manifest, write_records
+from packing import TINY_RECIPE, make_rule, pack_zip, read_manifest, write_all, write_records
 
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.checks import UserError
-from denoiser.corpus import debian_packages
+from denoiser.corpus import conversion, debian_packages
 from denoiser.corpus.debian_packages import Rule
 
 
@@ -74,27 +76,17 @@ def test_about_a_tenth_of_the_other_groups_is_held_out():
     assert 70 <= splits.count("validation") <= 130
 
 
-def test_a_group_in_two_splits_is_refused():
-    recipe = {"tiny-speech": [make_rule(), make_rule(validation="en")]}
-    stored = {"digest": "1", "file": "a", "seconds": 1.0, "source": "", "group": "tiny-speech/en",
-              "floor_db": 50.0, "noise_db": 50.0, "bandwidth_hz": 1, "clipped": 0.0,
-              "original_rate": 44100, "rule": 0}
-    parts = {"tiny-speech": {"rows": [stored, stored | {"digest": "2", "rule": 1}]}}
-    with pytest.raises(UserError, match="one split"):
-        debian_packages.join_parts(parts, recipe)
-
-
 @pytest.mark.parametrize("name", ["broken.pk3", "broken.ocg", "broken.cat"])
 def test_a_broken_container_is_named(tmp_path, name):
     (tmp_path / name).write_bytes(b"\x10\0")
     with pytest.raises(UserError, match=name):
-        debian_packages.find_sources([make_rule(where=name)], tmp_path, tmp_path / "scratch")
+        debian_packages.find_members([make_rule(where=name)], tmp_path, tmp_path / "scratch")
 
 
 def test_a_member_cannot_leave_the_container(tmp_path):
     (tmp_path / "a.pk3").write_bytes(pack_zip({"../../evil.ogg": b"x"}))
     with pytest.raises(UserError, match="out of the container"):
-        debian_packages.find_sources([make_rule(where="a.pk3")], tmp_path,
+        debian_packages.find_members([make_rule(where="a.pk3")], tmp_path,
                                    tmp_path / "in" / "scratch")
 
 
@@ -176,7 +168,7 @@ def test_a_run_converts_measures_and_splits(finished):
 def test_a_finished_corpus_is_reported_and_not_built_again(out, tmp_path, monkeypatch, caplog):
     before = (out / "manifest.csv").read_bytes()
     (out / "manifest.csv").unlink()
-    monkeypatch.setattr(debian_packages, "convert_clip", None)  # nothing is left to convert
+    monkeypatch.setattr(conversion, "convert_clip", None)  # nothing is left to convert
     with caplog.at_level("INFO"):
         assert build(tmp_path) == []
     assert (out / "manifest.csv").read_bytes() == before
@@ -186,15 +178,15 @@ def test_a_finished_corpus_is_reported_and_not_built_again(out, tmp_path, monkey
 
 
 def test_an_interrupted_run_goes_on(debs, tmp_path, finished, monkeypatch):
-    convert = debian_packages.convert_clip
+    convert = conversion.convert_clip
 
-    def stop_at_music(job):
-        if job[3].startswith("music"):
+    def stop_at_music(source, target, sustained):
+        if "music" in target.parts:
             raise KeyboardInterrupt
-        return convert(job)
+        return convert(source, target, sustained)
 
     with monkeypatch.context() as patch:
-        patch.setattr(debian_packages, "convert_clip", stop_at_music)
+        patch.setattr(conversion, "convert_clip", stop_at_music)
         with pytest.raises(KeyboardInterrupt):
             build(tmp_path)
     assert not (tmp_path / "out" / "manifest.csv").exists()
@@ -204,13 +196,13 @@ def test_an_interrupted_run_goes_on(debs, tmp_path, finished, monkeypatch):
         == (finished / "manifest.csv").read_bytes()
 
 
-@pytest.mark.parametrize("damage", ["clip", "part", "recipe"])
+@pytest.mark.parametrize("damage", ["clip", "journal", "recipe"])
 def test_what_is_damaged_or_outdated_is_built_again(out, tmp_path, damage):
     clip, recipe = out / "speech/tiny-speech/en/a.ogg.flac", TINY_RECIPE
     if damage == "clip":
         clip.unlink()
-    elif damage == "part":
-        (out / "parts" / "tiny-speech.json").write_text("{")
+    elif damage == "journal":
+        (out / "packages" / "tiny-speech.jsonl").write_text("{")
         clip.write_bytes(b"")
     else:
         recipe = [make_rule(include="*.ogg", exclude="en/a.*")]
@@ -219,8 +211,39 @@ def test_what_is_damaged_or_outdated_is_built_again(out, tmp_path, damage):
     assert ("speech/tiny-speech/en/again.ogg.flac" in read_manifest(out)) is (damage == "recipe")
 
 
+def test_a_package_in_the_former_form_is_not_built_again(out, tmp_path, monkeypatch):
+    table = (out / "manifest.csv").read_bytes()
+    for journal in (out / "packages").iterdir():
+        head, *lines = map(json.loads, journal.read_text().splitlines())
+        rows = [{name: value for name, value in line.items()
+                 if name not in ("category", "split", "licence", "name", "stamp")}
+                for line in lines if "digest" in line]
+        write_all(out / "parts", {f"{journal.stem}.json": json.dumps(
+            head | {"left_out": {}, "broken": [], "rows": rows}).encode()})
+        journal.unlink()
+    monkeypatch.setattr(conversion, "convert_clip", None)
+    assert build(tmp_path) == []
+    assert (out / "manifest.csv").read_bytes() == table
+    assert not list((out / "parts").iterdir())
+
+
+def test_a_group_in_two_splits_is_refused(out, tmp_path):
+    recipe = [make_rule(include="en/a.ogg", group="^", otherwise="all"),
+              make_rule(include="*", group="^", otherwise="all", validation="all")]
+    with pytest.raises(UserError, match="`tiny-speech/all` must be in one split"):
+        build(tmp_path, recipe)
+
+
+def test_splits_and_licences_of_the_recipe_change_without_decoding(out, tmp_path, monkeypatch):
+    monkeypatch.setattr(conversion, "convert_clip", None)
+    recipe = [replace(rule, test="en", licence="MIT") for rule in TINY_RECIPE]
+    assert build(tmp_path, recipe) == []
+    row = read_manifest(out)["speech/tiny-speech/en/a.ogg.flac"]
+    assert (row["split"], row["licence"]) == ("test", "MIT")
+
+
 def test_only_builds_what_is_named_and_keeps_what_is_there(out, tmp_path):
-    (out / "parts" / "tiny-speech.json").unlink()
+    (out / "packages" / "tiny-speech.jsonl").unlink()
     assert build(tmp_path, only=("tiny-effects",)) == []
     assert {row["category"] for row in read_manifest(out).values()} == {"effects", "music"}
     assert build(tmp_path, only=("tiny-speech",)) == []

@@ -186,11 +186,11 @@ def test_an_archive_without_noise_is_named(server, tmp_path):
 def test_an_interrupted_conversion_goes_on(server, tmp_path, monkeypatch, name):
     convert, converted = conversion.convert_clip, []
 
-    def stop_at_third(job):
+    def stop_at_third(*clip):
         if len(converted) == 3:
             raise KeyboardInterrupt
-        converted.append(job)
-        return convert(job)
+        converted.append(clip)
+        return convert(*clip)
 
     monkeypatch.setattr(conversion, "BATCH_CLIPS", 1)
     server.files |= DATASETS[name]()
@@ -200,11 +200,11 @@ def test_an_interrupted_conversion_goes_on(server, tmp_path, monkeypatch, name):
             build(server, tmp_path, name)
     journal = tmp_path / "out" / "parts" / f"{name}.jsonl"
     with journal.open("a") as stream:
-        stream.write('{"member": "half a li')  # killed while it wrote
+        stream.write('{"source": "half a li')  # killed while it wrote
     assert not (tmp_path / "out" / "manifest.csv").exists()
     asked = len(server.asked)
     monkeypatch.setattr(conversion, "convert_clip",
-                        lambda job: converted.append(job) or convert(job))
+                        lambda *clip: converted.append(clip) or convert(*clip))
     rows = build(server, tmp_path, name)
     assert len(rows) == len(converted) == (4 if name == "musicnet" else 6)
     assert len(server.asked) == asked  # the archives were still there
