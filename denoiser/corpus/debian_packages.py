@@ -101,55 +101,46 @@ def read_recipe(path: Path) -> dict[str, list[Rule]]:
 # --- One package -----------------------------------------------------------------------------
 
 
-def find_members(rules: list[Rule], unpacked: Path, scratch: Path) -> list[tuple[Member, Path]]:
-    """Lists the clips of one package and their files, in the order of their paths.
+def find_members(rules: list[Rule], unpacked: Path) -> list[tuple[Member, Path | bytes]]:
+    """Lists the clips of an unpacked package, in the order of their paths.
 
-    Args:
-        rules: The package's rules; the first that accepts a clip has it.
-        unpacked: The unpacked package.
-        scratch: A folder to which what lies in containers is written.
+    A clip belongs to the first rule that accepts it. It comes with its file, or with its content
+    where it lies in a container.
 
     Raises:
         UserError: A rule finds nothing: the package is not the one that the recipe describes.
     """
-    found: dict[str, tuple[Member, Path]] = {}
+    found: dict[str, tuple[Member, Path | bytes]] = {}
     for number, rule in enumerate(rules):
         before = len(found)
         for place in sorted(unpacked.glob(rule.where)):
             inside = place.relative_to(unpacked).as_posix()
-            for name, path in _list_files(place, scratch / inside):
+            for name, content in _list_files(place):
                 key = f"{inside}/{name}"
                 if "*" in rule.where:  # tells the members of several containers apart
                     name = f"{place.stem}/{name}"
                 if key not in found and rule.accepts(name):
                     found[key] = Member(f"{rule.package}: {key}", name, rule.category,
-                                        rule.group_of(name), rule=number), path
+                                        rule.group_of(name), rule=number), content
         if len(found) == before:
             raise UserError(f"{rule.package}: nothing matches {rule.include} in {rule.where}; "
                             "is it another version of the package?")
     return [pair for _, pair in sorted(found.items())]
 
 
-def _list_files(place: Path, scratch: Path) -> list[tuple[str, Path]]:
-    """Returns the names and paths of the files in a folder, or of a container unpacked there."""
+def _list_files(place: Path) -> Iterator[tuple[str, Path | bytes]]:
+    """Yields the names of the files in a folder or container, with their paths or contents."""
     if place.is_dir():
-        return [(path.relative_to(place).as_posix(), path)
-                for path in sorted(place.rglob("*")) if path.is_file()]
+        for path in sorted(place.rglob("*")):
+            if path.is_file():
+                yield path.relative_to(place).as_posix(), path
+        return
     if place.suffix not in CONTAINERS:
         raise UserError(f"{place.name} must end in one of {sorted(CONTAINERS)}")
-    members = []
     try:
-        for name, content in CONTAINERS[place.suffix](place.read_bytes()):
-            target = scratch / name
-            if not target.resolve().is_relative_to(scratch.resolve()):
-                raise UserError(f"{name!r} leads out of the container")
-            if not target.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(content)
-            members.append((name, target))
+        yield from CONTAINERS[place.suffix](place.read_bytes())
     except (ValueError, IndexError, *ARCHIVE_ERRORS) as error:
         raise UserError(f"{place.name} cannot be read: {error}") from error
-    return members
 
 
 def get_package(name: str, downloads: Path, source: Path | None) -> Path:
@@ -196,7 +187,7 @@ def convert_package(rules: list[Rule], deb: Path, journal: Journal, jobs: int) -
         unpacked = Path(scratch).resolve() / "package"
         _run_tool(["dpkg-deb", "-x", str(deb.resolve()), str(unpacked)],
                   f"to unpack {package}", f"{deb}: cannot be unpacked", Path(scratch))
-        members = find_members(rules, unpacked, Path(scratch) / "members")
+        members = find_members(rules, unpacked)
         logger.info("%s: %d clips", package, len(members))
         conversion.convert_members(package, members, journal, jobs)
         notice = unpacked / "usr" / "share" / "doc" / package / "copyright"
@@ -216,7 +207,7 @@ def build_corpus(recipe: dict[str, list[Rule]], wanted: list[str], output: Path,
         recipe: The rules by package.
         wanted: Names of the packages to build.
         output: The corpus's folder.
-        source: Folder of `.deb` files, or None.
+        source: Folder of `.deb` files, or None; others are downloaded.
         jobs: Number of worker processes.
         keep_downloads: Whether downloaded packages stay in `output`.
 

@@ -48,25 +48,20 @@ class RemoteFile:
 
 
 def read_table(path: Path) -> list[RemoteFile]:
-    """Reads the list of files.
-
-    Args:
-        path: CSV file whose columns are the fields of `RemoteFile`.
-
-    Returns:
-        The files, in the table's order.
+    """Reads a CSV file whose columns are the fields of `RemoteFile`.
 
     Raises:
         UserError: A column is missing or a value is not allowed.
     """
     files = read_records(path, RemoteFile)
     for file in files:
-        if not re.fullmatch(r"(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})?", file.checksum):
-            raise UserError(f"`checksum` must be md5:... or sha256:... or empty. "
-                            f"Received: {file.checksum!r} for {file.file} in {path}")
-        if file.bytes and not file.bytes.isdigit():
-            raise UserError(f"`bytes` must be a number or empty. Received: {file.bytes!r} for "
-                            f"{file.file} in {path}")
+        for column, pattern, expected in (
+                ("bytes", r"\d*", "a number"),
+                ("checksum", r"(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})?", "md5:... or sha256:...")):
+            value = getattr(file, column)
+            if not re.fullmatch(pattern, value):
+                raise UserError(f"`{column}` must be {expected} or empty. Received: {value!r} for "
+                                f"{file.file} in {path}")
     return files
 
 
@@ -79,22 +74,15 @@ def require_space(folder: Path, wanted_bytes: int, purpose: str) -> None:
 
 
 def download_all(files: list[RemoteFile], folder: Path) -> dict[str, Path]:
-    """Downloads what is not in `folder` yet and checks everything that is.
-
-    Args:
-        files: The files of a data set.
-        folder: Where they go, or already are.
-
-    Returns:
-        The complete files by name.
+    """Downloads what is not in `folder` yet, checks everything and returns the paths by name.
 
     Raises:
         UserError: A file cannot be had, has another checksum, or does not fit on the disk.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [file for file in files if not (folder / file.file).exists()]
     require_space(folder, sum(int(file.bytes or 0) - _size(_part(folder / file.file))
-                              for file in missing), "the download")
+                              for file in files if not (folder / file.file).exists()),
+                  "the download")
     return {file.file: download(file, folder) for file in files}
 
 
@@ -105,11 +93,9 @@ def download(file: RemoteFile, folder: Path) -> Path:
         UserError: It cannot be had, or its size or checksum is wrong; then it was renamed.
     """
     target = folder / file.file
-    if target.exists():
-        _check(file, target)
-        return target
-    part = _part(target)
-    _complete(file, part)
+    part = target if target.exists() else _part(target)
+    if part != target:
+        _complete(file, part)
     _check(file, part)
     return part.replace(target)
 
@@ -153,14 +139,9 @@ def _describe(error: BaseException) -> str:
 
 
 def _receive(file: RemoteFile, part: Path) -> None:
-    """Requests what `part` lacks and appends it.
-
-    Raises:
-        requests.RequestException: Not everything came.
-        UserError: The file has another size than the table says or does not fit on the disk.
-    """
+    """Requests what `part` lacks and appends it; raises RequestException unless all came."""
     have, expected = _size(part), int(file.bytes or 0)
-    if expected and have >= expected:
+    if 0 < expected <= have:
         return  # a file that is too long fails the check
     # The length of a compressed transfer would not be the file's.
     headers = {"User-Agent": "prepare_data.py", "Accept-Encoding": "identity"}
@@ -205,8 +186,7 @@ def _check(file: RemoteFile, path: Path) -> None:
         if found != wanted:
             problem = f"has the {kind} {found}, expected {wanted}"
     else:
-        logger.info("%s: no checksum is published; the archive's own are checked while it is "
-                    "read", path.name)
+        logger.info("%s: no checksum is published; the archive's own are checked", path.name)
     if problem:
         bad = path.replace(path.with_name(f"{path.name.removesuffix('.part')}.bad"))
         raise UserError(f"{path}: {problem} ({file.url}); it is now {bad.name}, and the next run "
