@@ -26,7 +26,7 @@ import sys
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from denoiser.checks import UserError
+from denoiser.checks import UserError, require
 from denoiser.command_line import run_main
 from denoiser.corpus.conversion import DOWNLOADS_NAME
 from denoiser.corpus.debian_packages import RECIPE, build_corpus, read_recipe
@@ -37,14 +37,7 @@ from denoiser.data.settings import CATEGORIES
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Reads the command line.
-
-    Args:
-        arguments: The words after the program's name; `sys.argv`'s when None.
-
-    Returns:
-        The options.
-    """
+    """Reads the words after the program's name, `sys.argv`'s when None."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("what", nargs="?", metavar="DATASET|FOLDER", default="starter",
@@ -74,54 +67,50 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     """Builds the corpus that the command line describes.
 
-    Args:
-        arguments: As for `parse_arguments`.
-
     Raises:
         UserError: An option is wrong or a package failed.
         OSError: A folder cannot be written or the disk is full.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options = parse_arguments(arguments)
-    if options.jobs < 1:
-        raise UserError(f"`--jobs` must be at least 1. Received: {options.jobs}")
+    require(options.jobs >= 1, "--jobs", "at least 1", options.jobs)
     if options.what == "starter":
         _build_starter(options)
-        return
-    if options.only or options.source:
+    elif options.only or options.source:
         raise UserError("`--only` and `--source` must go with the starter corpus alone")
+    else:
+        _build_other(options)
+
+
+def _build_other(options: argparse.Namespace) -> None:
+    """Builds a public data set or a folder's corpus."""
     files = [file for file in read_table(options.recipe or TABLE)
              if file.dataset in (*CLASSIFIERS, NOISE_SET)]
     names = sorted({file.dataset for file in files})
     folder = Path(options.what)
     output = options.output or Path("data") / folder.resolve().name
     if options.what in names:
-        if options.category:
-            raise UserError(f"`--category` must go with a folder alone; {options.what} has its "
-                            f"own. Received: {options.category}")
-        build_public(options.what, [file for file in files if file.dataset == options.what],
-                     output, options.archives, options.jobs, options.keep_downloads)
-    elif not folder.is_dir():
-        raise UserError(f"the data set must be one of {names} or a folder of audio. Received: "
-                        f"{options.what}")
-    elif not options.category or options.archives:
+        require(not options.category, "--category",
+                f"given with a folder alone; {options.what} has its own", options.category)
+        build_public([file for file in files if file.dataset == options.what], output,
+                     options.archives, options.jobs, options.keep_downloads)
+        return
+    require(folder.is_dir(), "DATASET|FOLDER", f"one of {names} or a folder of audio",
+            options.what)
+    if not options.category or options.archives:
         raise UserError(f"a folder must come with `--category`, one of {CATEGORIES}, and without "
                         f"`--archives`. Received: {options.what}")
-    else:
-        build_folder(folder, options.category, output, options.jobs)
+    build_folder(folder, options.category, output, options.jobs)
 
 
 def _build_starter(options: argparse.Namespace) -> None:
     if options.category or options.archives:
         raise UserError("`--category` and `--archives` must come with a data set or a folder")
     recipe = read_recipe(options.recipe or RECIPE)
-    names = list(recipe)
-    unknown = sorted(set(options.only) - set(names))
-    if unknown:
-        raise UserError(f"`--only` must name packages of {names}. Received: {unknown}")
-    if options.source and not options.source.is_dir():
-        raise UserError(f"`--source` must be a folder. Received: {options.source}")
-    wanted = [name for name in names if name in options.only or not options.only]
+    wanted = [name for name in recipe if name in options.only or not options.only]
+    require(set(options.only) <= set(wanted), "--only", f"packages of {list(recipe)}",
+            options.only)
+    require(not options.source or options.source.is_dir(), "--source", "a folder", options.source)
     failed = build_corpus(recipe, wanted, options.output or Path("data/starter"), options.source,
                           options.jobs, options.keep_downloads)
     if failed:

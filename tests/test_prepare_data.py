@@ -85,14 +85,14 @@ def test_missing_tools_give_one_line(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["--only", "tiny"], "`--only` must name packages"),
+    (["--only", "tiny"], "`--only` must be packages"),
     (["--jobs", "0"], "`--jobs` must be at least 1"),
     (["--source", "nowhere"], "`--source` must be a folder"),
     (["--category", "music"], "must come with a data set or a folder"),
     (["{folder}"], "must come with `--category`"),
     (["{folder}", "--category", "music", "--archives", "x"], "without `--archives`"),
     (["{folder}/nowhere", "--category", "music"], "must be one of .*musicnet.* or a folder"),
-    (["musicnet", "--category", "music"], "must go with a folder alone"),
+    (["musicnet", "--category", "music"], "must be given with a folder alone"),
     (["musicnet", "--only", "klettres-data"], "must go with the starter corpus"),
 ])
 def test_wrong_options_are_refused(tmp_path, monkeypatch, words, message):

@@ -29,9 +29,6 @@ ARCHIVE_ERRORS = (tarfile.TarError, zipfile.BadZipFile, stream_unzip.UnzipError,
                   gzip.BadGzipFile, EOFError, struct.error, NotImplementedError)
 
 
-# --- Archives of data sets -------------------------------------------------------------------
-
-
 def group_archives(paths: Iterable[Path]) -> list[list[Path]]:
     """Returns the parts of each archive among the files, in order: `.z01`, `.z02`, ..., `.zip`."""
     groups: dict[str, list[Path]] = {}
@@ -92,10 +89,6 @@ def read_split_zip(parts: list[Path]) -> Iterator[tuple[str, bytes]]:
         data = b"".join(content)  # read in any case: the next file comes after it
         if not name.endswith(b"/"):
             yield name.decode("utf-8", errors="replace"), data
-
-
-# --- Containers in packages -----------------------------------------------------------------
-# Facts about the formats; each reader yields (name, content).
 
 
 def read_c4group(data: bytes) -> Iterator[tuple[str, bytes]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,6 @@ SPECTRUM_SAMPLES = 2048
 FRAMES_AT_ONCE = 2048  # keeps memory small in long files
 BAND_EDGES_HZ = np.concatenate([[0.0], np.geomspace(200.0, 20000.0, 21)])
 HISS_RANGE_HZ = (3000.0, 12600.0)
-
-
-# --- Measures --------------------------------------------------------------------------------
 
 
 def _decibels(power: np.ndarray | float) -> np.ndarray:
@@ -82,15 +80,17 @@ def _band_minima(samples: np.ndarray) -> np.ndarray:
     edges = np.searchsorted(np.fft.rfftfreq(points, 1.0 / SAMPLE_RATE), BAND_EDGES_HZ)
     window = np.hanning(size).astype(np.float32)
     window *= np.sqrt(2.0 / (np.sum(window**2) * points))  # the bins' sum is the mean square
-    bands = [np.zeros((0, len(edges) - 1))]
-    for start in range(0, len(frames), FRAMES_AT_ONCE):
-        block = frames[start : start + FRAMES_AT_ONCE] * window
-        power = np.square(np.abs(scipy.fft.rfft(block, points)))
-        bands.append(np.add.reduceat(power[:, : edges[-1]], edges[:-1], axis=1))
-    bands = np.concatenate(bands)
-    if len(bands) == 0:
+    bands = [np.add.reduceat(power[:, : edges[-1]], edges[:-1], axis=1)
+             for power in _power_spectra(frames, window, points)]
+    if not bands:
         return np.zeros(len(edges) - 1)
-    return np.percentile(bands, FLOOR_PERCENTILE, axis=0)
+    return np.percentile(np.concatenate(bands), FLOOR_PERCENTILE, axis=0)
+
+
+def _power_spectra(frames: np.ndarray, window: np.ndarray, points: int) -> Iterator[np.ndarray]:
+    for start in range(0, len(frames), FRAMES_AT_ONCE):
+        yield np.square(np.abs(scipy.fft.rfft(frames[start : start + FRAMES_AT_ONCE] * window,
+                                              points)))
 
 
 def measure_noise_db(samples: np.ndarray, sustained: bool, bandwidth_hz: float) -> float:
@@ -125,31 +125,17 @@ def measure_bandwidth_hz(samples: np.ndarray) -> int:
     frames = _frames(samples, SPECTRUM_SAMPLES)
     window = np.hanning(SPECTRUM_SAMPLES).astype(np.float32)
     total = np.zeros(SPECTRUM_SAMPLES // 2 + 1)
-    for start in range(0, len(frames), FRAMES_AT_ONCE):
-        spectra = scipy.fft.rfft(frames[start : start + FRAMES_AT_ONCE] * window)
-        total += np.sum(np.square(np.abs(spectra)), axis=0)
+    for power in _power_spectra(frames, window, SPECTRUM_SAMPLES):
+        total += np.sum(power, axis=0)
     near = np.flatnonzero(total >= total.max() * 10.0 ** (-BANDWIDTH_RANGE_DB / 10.0))
     return round(near[-1] * SAMPLE_RATE / SPECTRUM_SAMPLES)
 
 
-def measure_clipped(samples: np.ndarray) -> float:
-    """Returns the share of samples at full scale."""
-    return float(np.mean(np.abs(samples) >= CLIPPING_LEVEL))
-
-
-# --- Conversion ------------------------------------------------------------------------------
-
-
 def convert_clip(source: Path, target: Path, sustained: bool) -> dict[str, Any]:
-    """Decodes, measures and stores one clip as a FLAC file; runs in a worker.
-
-    Args:
-        source: The clip's file.
-        target: The FLAC file.
-        sustained: As for `measure_noise_db`.
+    """Decodes a clip, stores it as a FLAC file and returns its measures; runs in a worker.
 
     Returns:
-        The measures, or a `problem` and its `detail`.
+        The measures (`sustained` is as for `measure_noise_db`), or a `problem` and its `detail`.
 
     Raises:
         OSError: The disk is full.
@@ -167,7 +153,7 @@ def convert_clip(source: Path, target: Path, sustained: bool) -> dict[str, Any]:
     mono = samples.mean(axis=1)
     if np.abs(mono).max(initial=0.0) < MIN_PEAK:
         return {"problem": "silent or empty"}
-    clipped = measure_clipped(samples)
+    clipped = np.mean(np.abs(samples) >= CLIPPING_LEVEL)
     head = np.round(mono[: round(HASH_SECONDS * rate)] * 32768.0).astype("<i4")
     digest = hashlib.sha256(head.tobytes()).hexdigest()
     if rate != SAMPLE_RATE:

@@ -138,12 +138,12 @@ def write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> None:
 
 def convert_members(origin: str, members: Iterable[tuple[Member, Path | bytes]], journal: Journal,
                     jobs: int) -> None:
-    """Converts the clips that the journal does not know, some at a time.
+    """Converts the clips that the journal does not know, some at a time, and notes the results.
 
     Args:
         origin: Name of the package, data set or folder.
         members: The clips, each with its file or its content.
-        journal: Where the results go.
+        journal: What is known of the clips of `origin`.
         jobs: Number of worker processes.
 
     Raises:

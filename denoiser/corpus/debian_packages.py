@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from denoiser.checks import UserError
+from denoiser.checks import UserError, require
 from denoiser.corpus import conversion
 from denoiser.corpus.archives import ARCHIVE_ERRORS, CONTAINERS
 from denoiser.corpus.conversion import Journal, Member
@@ -31,9 +31,6 @@ logger = logging.getLogger(__name__)
 
 RECIPE = Path(__file__).resolve().parents[2] / "conf" / "corpus" / "starter.csv"
 LICENCES_NAME = "licences"  # the packages' copyright files
-
-
-# --- The recipe ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -91,14 +88,10 @@ def read_recipe(path: Path) -> dict[str, list[Rule]]:
     """
     recipe: dict[str, list[Rule]] = {}
     for rule in read_records(path, Rule):
-        if rule.category not in CATEGORIES:
-            raise UserError(f"`category` must be one of {CATEGORIES}. "
-                            f"Received: category={rule.category!r} in {path}")
+        require(rule.category in CATEGORIES, "category", f"one of {CATEGORIES} in {path}",
+                rule.category)
         recipe.setdefault(rule.package, []).append(rule)
     return recipe
-
-
-# --- One package -----------------------------------------------------------------------------
 
 
 def find_members(rules: list[Rule], unpacked: Path) -> list[tuple[Member, Path | bytes]]:
@@ -196,20 +189,11 @@ def convert_package(rules: list[Rule], deb: Path, journal: Journal, jobs: int) -
             shutil.copyfile(notice, output / LICENCES_NAME / f"{package}.txt")
 
 
-# --- The corpus ------------------------------------------------------------------------------
-
-
 def build_corpus(recipe: dict[str, list[Rule]], wanted: list[str], output: Path,
                  source: Path | None, jobs: int, keep_downloads: bool) -> list[str]:
     """Builds the wanted packages and writes the manifest of everything that is there.
 
-    Args:
-        recipe: The rules by package.
-        wanted: Names of the packages to build.
-        output: The corpus's folder.
-        source: Folder of `.deb` files, or None; others are downloaded.
-        jobs: Number of worker processes.
-        keep_downloads: Whether downloaded packages stay in `output`.
+    Packages that are not in the folder `source` are downloaded.
 
     Returns:
         One message for each package that failed.

@@ -16,13 +16,9 @@ logger = logging.getLogger(__name__)
 
 
 def build_folder(folder: Path, category: str, output: Path, jobs: int) -> None:
-    """Converts the audio below any folder; files that were converted before are left alone.
+    """Converts the audio below `folder`; files that were converted before are left alone.
 
-    Args:
-        folder: The folder. Its first level of folders, or else each file, is a group.
-        category: One of `CATEGORIES`.
-        output: The corpus's folder; it may hold other folders' audio as well.
-        jobs: Number of worker processes.
+    The corpus in `output` may hold other folders' audio and data sets as well.
 
     Raises:
         UserError: `output` lies in `folder`, or what would be written lies among files that this
@@ -54,24 +50,20 @@ def _describe(path: Path, folder: Path, category: str, origin: str) -> Member:
 
 
 def _claim_place(folder: Path, output: Path, category: str, origin: str) -> None:
-    """Notes that `folder` is converted under the name `origin`.
-
-    Raises:
-        UserError: Other files lie there, which the conversion would delete.
-    """
-    target, parts = output / category / origin, output / conversion.PARTS_NAME
-    if folder.resolve().is_relative_to(target.resolve()):
+    """Notes whose FLAC files go there; raises UserError where they would replace other files."""
+    target, here = output / category / origin, folder.resolve()
+    note = output / conversion.PARTS_NAME / f"{category}-{origin}.source"
+    if here.is_relative_to(target.resolve()):
         raise UserError(f"`--output` must not be such that {folder} is where its own FLAC files "
                         f"go, {target}. Received: {output}")
-    source = parts / f"{category}-{origin}.source"
-    is_known = source.exists() or (parts / f"{category}-{origin}.jsonl").exists()
+    if note.exists() and note.read_text(encoding="utf-8") != str(here):
+        raise UserError(f"`{folder}` must have another name than a folder that is in {output} "
+                        f"already: {note.read_text(encoding='utf-8')} was converted under it. "
+                        f"Choose another `--output`, or delete {note} if that folder was moved "
+                        "here.")
+    is_known = note.exists() or note.with_suffix(".jsonl").exists()
     if not is_known and target.is_dir() and any(target.iterdir()):
         raise UserError(f"`{target}` must be empty: it holds files that this command did not "
                         f"write. Choose another `--output`.")
-    other = source.read_text(encoding="utf-8") if source.exists() else str(folder.resolve())
-    if other != str(folder.resolve()):
-        raise UserError(f"`{folder}` must have another name than a folder that is in {output} "
-                        f"already: {other} was converted under it. Choose another `--output`, or "
-                        f"delete {source} if that folder was moved here.")
-    with replacing(source) as temporary:
-        temporary.write_text(other, encoding="utf-8")
+    with replacing(note) as temporary:
+        temporary.write_text(str(here), encoding="utf-8")

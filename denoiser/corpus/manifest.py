@@ -7,6 +7,7 @@ which says where each comes from, under which licence, in which split, and how c
 from __future__ import annotations
 
 import csv
+import itertools
 import logging
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -32,9 +33,6 @@ STEADY_SECONDS = 2.0  # effects of this length must vary
 MIN_EFFECT_RANGE_DB = 10.0
 
 
-# --- Tables ----------------------------------------------------------------------------------
-
-
 def read_records(path: Path, kind: type[Record]) -> list[Record]:
     """Reads a CSV file whose columns are the fields of the dataclass `kind`, all of them texts.
 
@@ -51,9 +49,6 @@ def read_records(path: Path, kind: type[Record]) -> list[Record]:
             raise UserError(f"`{path}` must have {len(expected)} cells in each line. "
                             f"Received: {cells}")
     return [kind(*cells) for cells in lines[1:]]
-
-
-# --- The manifest ----------------------------------------------------------------------------
 
 
 @dataclass
@@ -125,15 +120,13 @@ def format_summary(rows: list[Row]) -> str:
     """Returns a table of the minutes in each category and split."""
     lines = [f"{'category':<10}{'split':<12}{'files':>7}{'minutes':>9}{'clean files':>13}"
              f"{'clean minutes':>15}{'above 12 kHz':>14}"]
-    for category in CATEGORIES:
-        for split in SPLITS:
-            chosen = [row for row in rows if (row.category, row.split) == (category, split)]
-            if not chosen:
-                continue
-            clean = [row for row in chosen if row.clean]
-            wide = [row for row in clean if row.bandwidth_hz >= WIDE_HZ]
-            total, good, full = (sum(row.seconds for row in some) / 60.0
-                                 for some in (chosen, clean, wide))
+    for category, split in itertools.product(CATEGORIES, SPLITS):
+        chosen = [row for row in rows if (row.category, row.split) == (category, split)]
+        clean = [row for row in chosen if row.clean]
+        wide = [row for row in clean if row.bandwidth_hz >= WIDE_HZ]
+        total, good, full = (sum(row.seconds for row in some) / 60.0
+                             for some in (chosen, clean, wide))
+        if chosen:
             lines.append(f"{category:<10}{split:<12}{len(chosen):>7}{total:>9.1f}{len(clean):>13}"
                          f"{good:>15.1f}{full:>14.1f}")
     return "\n".join(lines)

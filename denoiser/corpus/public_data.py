@@ -25,7 +25,8 @@ from denoiser.data.audio_index import find_noise, split_by_hash
 from denoiser.data.settings import SPLITS, DsetConfig
 
 logger = logging.getLogger(__name__)
-Classify = Callable[[str], Member | None]
+# From a file's name in its archive to the category, group, split and licence of `Member`.
+Classify = Callable[[str], tuple[str, str, str, str] | None]
 
 NOISE_SET = "gramophone"  # the data set that is no clean audio
 
@@ -42,10 +43,7 @@ def _naming_archive(parts: list[Path]) -> Iterator[None]:
                         ) from error
 
 
-# --- What the clips are ----------------------------------------------------------------------
-
-
-def classify_musicnet(files: list[RemoteFile], paths: dict[str, Path]) -> Classify:
+def classify_musicnet(licence: str, paths: dict[str, Path]) -> Classify:
     """MusicNet: the published test recordings test; other works train or validate as a whole."""
     works = {}
     with paths["musicnet_metadata.csv"].open(encoding="utf-8", newline="") as stream:
@@ -57,14 +55,13 @@ def classify_musicnet(files: list[RemoteFile], paths: dict[str, Path]) -> Classi
         if path.suffix != ".wav" or path.parent.name not in ("train_data", "test_data"):
             return None
         group = f"musicnet/{works.get(path.stem, path.stem)}"
-        split = ("test" if path.parent.name == "test_data"
-                 else split_by_hash(group, ("validation",)))
-        return Member(f"musicnet: {name}", name, "music", group, split, files[0].licence)
+        is_test = path.parent.name == "test_data"
+        return "music", group, "test" if is_test else split_by_hash(group, ("validation",)), licence
 
     return classify
 
 
-def classify_fsd50k(files: list[RemoteFile], paths: dict[str, Path]) -> Classify:
+def classify_fsd50k(licence: str, paths: dict[str, Path]) -> Classify:
     """FSD50K: clips labelled Speech or Music are that, those with both or neither are effects.
 
     The published evaluation clips test; the others train or validate by their uploader. One whose
@@ -88,23 +85,23 @@ def classify_fsd50k(files: list[RemoteFile], paths: dict[str, Path]) -> Classify
         uploader = info.get("uploader")
         group = f"fsd50k/{uploader or path.stem}"
         named = [category for category in ("speech", "music") if category.title() in labels]
-        test = subset == "eval" or (uploader and uploader in testers)
-        return Member(f"fsd50k: {name}", name, named[0] if len(named) == 1 else "effects", group,
-                      "test" if test else split_by_hash(group, ("validation",)),
-                      info.get("license", files[0].licence))
+        is_test = subset == "eval" or (uploader and uploader in testers)
+        return (named[0] if len(named) == 1 else "effects", group,
+                "test" if is_test else split_by_hash(group, ("validation",)),
+                info.get("license", licence))
 
     return classify
 
 
 def _read_zipped(path: Path, name: str) -> bytes:
-    with _naming_archive([path]), zipfile.ZipFile(path) as archive:
-        for member in archive.namelist():
+    with _naming_archive([path]):
+        for member, content in read_archive([path]):
             if PurePosixPath(member).name == name:
-                return archive.read(member)
+                return content
     raise UserError(f"{path}: {name} is not in it")
 
 
-def classify_aishell3(files: list[RemoteFile], paths: dict[str, Path]) -> Classify:
+def classify_aishell3(licence: str, paths: dict[str, Path]) -> Classify:
     """AISHELL-3: a speaker trains, validates or tests as a whole, wherever the clips lie."""
 
     def classify(name: str) -> Member | None:
@@ -112,8 +109,7 @@ def classify_aishell3(files: list[RemoteFile], paths: dict[str, Path]) -> Classi
         if not match:
             return None
         group = f"aishell3/{match[1]}"
-        return Member(f"aishell3: {name}", name, "speech", group, split_by_hash(group),
-                      files[0].licence)
+        return "speech", group, split_by_hash(group), licence
 
     return classify
 
@@ -122,26 +118,19 @@ CLASSIFIERS = {"musicnet": classify_musicnet, "fsd50k": classify_fsd50k,
                "aishell3": classify_aishell3}
 
 
-# --- Building --------------------------------------------------------------------------------
+def build_public(files: list[RemoteFile], output: Path, archives: Path | None, jobs: int,
+                 keep_downloads: bool) -> None:
+    """Downloads and lays out one public data set, whose files are given.
 
-
-def build_public(name: str, files: list[RemoteFile], output: Path, archives: Path | None,
-                 jobs: int, keep_downloads: bool) -> None:
-    """Downloads and lays out one public data set.
-
-    Args:
-        name: Of the data set.
-        files: Its files.
-        output: The corpus's folder.
-        archives: Where the archives are or go, and stay; a folder in `output` if None.
-        jobs: Number of worker processes.
-        keep_downloads: Whether downloads stay in `output`.
+    The archives are in the folder `archives` or go there, and stay. If it is None, they go to a
+    folder in `output` and stay only with `keep_downloads`.
 
     Raises:
         UserError: A file cannot be had or read.
         OSError: `output` cannot be written or the disk is full.
     """
     conversion.prepare_output(output, starter=False)
+    name = files[0].dataset
     downloads = archives or output / conversion.DOWNLOADS_NAME
     if name == NOISE_SET:
         if not (output / "info.csv").exists():
@@ -165,11 +154,11 @@ def _convert_archives(name: str, files: list[RemoteFile], paths: dict[str, Path]
     if not journal.rows:
         require_space(journal.output, sum(path.stat().st_size for path in paths.values()),
                       "the audio")
-    classify = CLASSIFIERS[name](files, paths)
+    classify = CLASSIFIERS[name](files[0].licence, paths)
     for parts in group_archives(paths.values()):
         logger.info("%s: reading", parts[-1].name)
-        members = ((member, content) for member_name, content in read_archive(parts)
-                   if (member := classify(member_name)))
+        members = ((Member(f"{name}: {path}", path, *known), content)
+                   for path, content in read_archive(parts) if (known := classify(path)))
         try:
             with _naming_archive(parts):
                 conversion.convert_members(name, members, journal, jobs)

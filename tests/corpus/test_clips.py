@@ -70,10 +70,12 @@ def test_bandwidth_is_where_the_spectrum_ends(edge_hz):
     assert clips.measure_bandwidth_hz(samples) == pytest.approx(edge_hz, rel=0.05)
 
 
-def test_clipped_is_the_share_of_full_scale():
+def test_clipped_is_the_share_of_full_scale(tmp_path):
     samples = np.zeros((100, 2), np.float32)
     samples[:5, 0], samples[5:10, 0] = 1.0, -1.2
-    assert clips.measure_clipped(samples) == pytest.approx(0.05)
+    sf.write(tmp_path / "a.wav", samples, SAMPLE_RATE, subtype="FLOAT")
+    result = clips.convert_clip(tmp_path / "a.wav", tmp_path / "b.flac", False)
+    assert result["clipped"] == pytest.approx(0.05)
 
 
 def test_a_full_disk_stops_the_run(tmp_path, monkeypatch):

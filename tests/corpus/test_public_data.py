@@ -95,7 +95,7 @@ DATASETS = {"musicnet": musicnet, "fsd50k": fsd50k}
 def build(server, folder: Path, name: str, archives: Path | None = None, keep: bool = False,
           checksums: bool = True) -> dict[str, dict[str, str]]:
     """Builds `folder/out` from what the server has; returns the manifest."""
-    build_public(name, server.list_files(name, checksums), folder / "out", archives, 1, keep)
+    build_public(server.list_files(name, checksums), folder / "out", archives, 1, keep)
     rows = read_manifest(folder / "out")
     for file, row in rows.items():
         info = sf.info(folder / "out" / file)
@@ -149,7 +149,7 @@ def test_gramophone_noise_keeps_its_layout(server, tmp_path, caplog):
     server.files |= gramophone()
     files, out = server.list_files("gramophone"), tmp_path / "out"
     with caplog.at_level(logging.INFO):
-        build_public("gramophone", files, out, None, 1, False)
+        build_public(files, out, None, 1, False)
     noise = find_noise(DsetConfig(path_noise=[str(out)]))
     assert [recording.split for recording in noise] == ["train", "validation", "test"]
     assert all(sf.info(path).samplerate == SAMPLE_RATE
@@ -157,13 +157,13 @@ def test_gramophone_noise_keeps_its_layout(server, tmp_path, caplog):
     assert "1 recordings for validation" in caplog.text
     assert sorted(path.name for path in out.iterdir()) == ["disc 1", "disc2", "disc3", "info.csv"]
     server.files.clear()
-    build_public("gramophone", files, out, None, 1, False)  # nothing is asked for again
+    build_public(files, out, None, 1, False)  # nothing is asked for again
     (out / "disc2" / "disc2_1.wav").unlink()
     with pytest.raises(UserError, match="disc2_1.wav: named by info.csv but"):
-        build_public("gramophone", files, out, None, 1, False)
+        build_public(files, out, None, 1, False)
     server.files |= gramophone()
     (out / "info.csv").unlink()
-    build_public("gramophone", files, out, None, 1, False)
+    build_public(files, out, None, 1, False)
     assert (out / "disc2" / "disc2_1.wav").exists()
 
 
@@ -171,7 +171,7 @@ def test_no_noise_is_written_outside_its_folder(server, tmp_path):
     server.files["a.zip"] = pack_zip({"set/info.csv": b"recording,split,segments\n"
                                       b"disc,train,\"['0.wav']\"\n", "set/disc/0.wav": tone(90),
                                       "set/../../../evil.wav": b"no", "/evil.wav": b"no"})
-    build_public("gramophone", server.list_files("gramophone"), tmp_path / "out", None, 1, False)
+    build_public(server.list_files("gramophone"), tmp_path / "out", None, 1, False)
     assert (tmp_path / "out" / "disc" / "0.wav").read_bytes() == tone(90)
     assert {path.parent for path in tmp_path.rglob("evil*")} <= {tmp_path / "out"}
 
@@ -179,7 +179,7 @@ def test_no_noise_is_written_outside_its_folder(server, tmp_path):
 def test_an_archive_without_noise_is_named(server, tmp_path):
     server.files["a.zip"] = pack_zip({"a.wav": b""})
     with pytest.raises(UserError, match=r"a\.zip: there is no info.csv in it"):
-        build_public("gramophone", server.list_files("gramophone"), tmp_path, None, 1, False)
+        build_public(server.list_files("gramophone"), tmp_path, None, 1, False)
 
 
 @pytest.mark.parametrize("name", ["musicnet", "fsd50k"])
