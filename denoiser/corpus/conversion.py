@@ -66,28 +66,28 @@ class Member:
     group: str  # what a split keeps together: a speaker, a work, an uploader
     split: str = ""  # empty where the group's name decides
     licence: str = ""
-    stamp: Any = None  # tells whether the clip's file has changed
+    stamp: list[int] | None = None  # size and time of a folder's file, to see that it changed
     rule: int | None = None  # of a package's recipe, which then says category, split and licence
 
 
 class Journal:
     """What is known of each clip of one package, data set or folder.
 
-    The file grows while clips are converted. It holds JSON objects, one on each line: the key, the
-    clips, and a mark where nothing is left to convert.
+    Its file grows while clips are converted: JSON objects, one on each line, first the key, then
+    the clips, and a mark when nothing is left to convert. What an earlier run wrote is read, but
+    clips whose FLAC file is gone from `output` are forgotten.
 
     Args:
-        path: The file; what an earlier run wrote is read, as far as it is whole.
-        output: The corpus's folder. Clips whose file is gone are to be converted again.
-        key: What the files and measures depend on. The journal of another key counts as empty;
+        path: The journal's file.
+        output: The corpus's folder.
+        key: What the files and measures depend on: the journal of another key counts as empty.
             None takes any.
     """
 
     def __init__(self, path: Path, output: Path, key: str | None = None) -> None:
         head, *lines = _read_lines(path) or [{}]
         self.path, self.output, self.key = path, output, key or head.get("key")
-        if head.get("key") != self.key:
-            lines = []
+        lines = lines if head.get("key") == self.key else []
         self.complete = {"complete": True} in lines[-1:]
         self.rows = {row["source"]: row for row in lines if "source" in row}
         self.keep(lambda row: "problem" in row or (output / row["file"]).exists())
@@ -105,7 +105,7 @@ class Journal:
         self._append(rows)
         self.rows |= {row["source"]: row for row in rows}
 
-    def finish(self) -> None:
+    def mark_complete(self) -> None:
         """Notes that nothing is left to convert."""
         self._append([{"complete": True}])
         self.complete = True
@@ -228,7 +228,7 @@ def finish(origin: str, journal: Journal, categories: Iterable[str] = CATEGORIES
         for path in sorted((journal.output / category / origin).rglob("*.flac")):
             if path.is_file() and path.relative_to(journal.output).as_posix() not in files:
                 path.unlink()
-    journal.finish()
+    journal.mark_complete()
     problems = [row for row in journal.rows.values() if "problem" in row]
     counts = sorted(Counter(row["problem"] for row in problems).items())
     logger.info("  %d clips kept, left out: %s", len(files),

@@ -31,7 +31,13 @@ def build_folder(folder: Path, category: str, output: Path, jobs: int) -> None:
     conversion.prepare_output(output, starter=False)
     origin = re.sub(r"[^A-Za-z0-9._-]", "_", folder.resolve().name)
     _claim_place(folder, output, category, origin)
-    members = [_describe(path, folder, category, origin) for path in paths]
+    members = []
+    for path in paths:
+        name, status = path.relative_to(folder).as_posix(), path.stat()
+        members.append(Member(f"{origin}: {name}", name, category,
+                              f"{origin}/{group_of(path, folder)}",
+                              named_split(path, folder) or "", "not stated",
+                              [status.st_size, status.st_mtime_ns]))
     journal = Journal(output / conversion.PARTS_NAME / f"{category}-{origin}.jsonl", output,
                       f"{conversion.LAYOUT_VERSION} {category}")
     stamps = {member.source: member.stamp for member in members}
@@ -40,13 +46,6 @@ def build_folder(folder: Path, category: str, output: Path, jobs: int) -> None:
     conversion.convert_members(origin, zip(members, paths, strict=True), journal, jobs)
     conversion.finish(origin, journal, [category])
     conversion.write_sets(journal)
-
-
-def _describe(path: Path, folder: Path, category: str, origin: str) -> Member:
-    name, status = path.relative_to(folder).as_posix(), path.stat()
-    return Member(f"{origin}: {name}", name, category, f"{origin}/{group_of(path, folder)}",
-                  named_split(path, folder) or "", "not stated",
-                  [status.st_size, status.st_mtime_ns])
 
 
 def _claim_place(folder: Path, output: Path, category: str, origin: str) -> None:
