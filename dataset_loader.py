@@ -88,8 +88,8 @@ class Mixer:
         if self.cache is None:
             pair = other = self._draw_pair(rng, index)
         else:
-            pair, other = (self.cache[int(number)] for number in rng.integers(len(self.cache),
-                                                                              size=2))
+            first, second = rng.integers(len(self.cache), size=2)
+            pair, other = self.cache[first], self.cache[second]
             if other.follows:
                 pair = other
         return self._mix(pair, other, snr_db, level_db)
@@ -134,14 +134,13 @@ class Mixer:
 
     def _mix(self, pair: SourcePair, other: SourcePair, snr_db: float, level_db: float) -> Mixture:
         """Adds the noise of `other` to the clean segment of `pair`."""
-        clean = pair.clean
-        clean_power = noise_power = dsp.power(clean)
-        if snr_db == float("-inf"):
-            clean, clean_power = np.zeros_like(clean), 0.0
+        clean, clean_power = pair.clean, dsp.power(pair.clean)
+        if snr_db == float("-inf"):  # noise alone, as loud as the segment was
+            clean, clean_power, noise_power = np.zeros_like(clean), 0.0, clean_power
         else:
             noise_power = clean_power / 10.0 ** (snr_db / 10.0)
         gain = 10.0 ** (level_db / 20.0)
-        if self.dset.reference_dbfs is not None and clean_power + noise_power > 0.0:
+        if self.dset.reference_dbfs is not None:
             gain *= np.sqrt(10.0 ** (self.dset.reference_dbfs / 10.0)
                             / (clean_power + noise_power))
         gain = np.float32(gain)

@@ -32,21 +32,13 @@ REEL_SEGMENTS = 4  # length of a reel in segments
 
 
 class CleanSource:
-    """The clean clips of one split; a validation or test that has none gets those of training.
-
-    Args:
-        dset: Names the files and the shares of their categories.
-        split: "train", "validation" or "test".
-        samples: Length of a segment.
-        skipped: Counts what cannot be used.
+    """The clean clips of one split, and segments of `samples` drawn from them.
 
     Attributes:
         clips: By category.
         shares: Of each of these categories, with the sum 1.
-        is_borrowed: Whether the clips are those of training.
-
-    Raises:
-        FileNotFoundError, UserError: The clips cannot be found or understood.
+        is_borrowed: Whether the clips are those of training, as no clip is held out.
+        skipped: Counts what cannot be used.
     """
 
     def __init__(self, dset: DsetConfig, split: str, samples: int, skipped: Counter[str]) -> None:
@@ -70,12 +62,13 @@ class CleanSource:
             raise UserError(f"`dset.mix` must give a share to one of {list(self.clips)}, the "
                             f"categories that are present. Received: {dset.mix}")
         self.shares = shares / shares.sum()
+        self._odds = {}  # of each clip, by its length
+        for name, clips in self.clips.items():
+            seconds = np.array([clip.seconds for clip in clips])
+            self._odds[name] = seconds / seconds.sum()
         self._groups: dict[tuple[str, str], list[Clip]] = {}
         for clip in own:
             self._groups.setdefault((clip.category, clip.group), []).append(clip)
-        seconds = {name: np.array([clip.seconds for clip in clips])
-                   for name, clips in self.clips.items()}
-        self._odds = {name: lengths / lengths.sum() for name, lengths in seconds.items()}
 
     def draw(self, category: str, rng: np.random.Generator) -> np.ndarray:
         """Reads one segment, float32 `(samples,)`; short clips of a group are strung together.
@@ -124,22 +117,13 @@ class CleanSource:
 
 
 class NoiseSource:
-    """The noise recordings of one split, and generated noise; both as before `shape_noise`.
-
-    Args:
-        dset: Names the recordings, and says how fast they are played and how much is generated.
-        split: "train", "validation" or "test".
-        carrier: Shares of the kinds, and the ranges of generated noise.
-        samples: Length of a segment.
-        seed: Of the reels.
-        skipped: Counts what cannot be used.
+    """Recorded noise of one split, and generated noise; both as they are before `shape_noise`.
 
     Attributes:
         recordings: By category.
         train_only: Categories that are generated in this split, as no recording is held out.
-
-    Raises:
-        FileNotFoundError, UserError: The recordings cannot be found or understood.
+        reels: Generated noises that many mixtures share, by kind and number.
+        skipped: Counts what cannot be used.
     """
 
     def __init__(self, dset: DsetConfig, split: str, carrier: CarrierConfig, samples: int,
