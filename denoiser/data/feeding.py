@@ -39,16 +39,11 @@ def make_batch(mixer: MixtureSource, step: int, batch_size: int, share: slice = 
 
 def numpy_batches(mixer: MixtureSource, batch_size: int, first_step: int, steps: int,
                   workers: int = 1, share: slice = WHOLE_BATCH) -> Iterator[np.ndarray]:
-    """Yields the batches of `make_batch`, made ahead, in order.
+    """Yields the batches of `make_batch` from `first_step` up to, not including, `steps`.
 
-    Args:
-        mixer: Makes the items, and counts those that were skipped.
-        batch_size: Items in each batch.
-        first_step: Number of the first batch.
-        steps: Number after the last batch.
-        workers: 1 for a thread, more for as many processes. Python imports the main script into
-            each, which must therefore start its work under `if __name__ == "__main__"`.
-        share: Items of each batch that are wanted.
+    They are made ahead by a thread, or by processes where `workers` is more than 1. Python imports
+    the main script into each process, so that it must start its work under
+    `if __name__ == "__main__"`. What processes skip is counted in `mixer.skipped` as well.
 
     Raises:
         OSError: A process was killed. Other errors are those of `mixer.item`.

@@ -32,13 +32,12 @@ class PairCache:
     """Pairs of training mixtures, made when first asked for and kept on disk as int16.
 
     Reading, decoding, filtering and generating are done once; what is left of making a mixture is
-    adding two arrays. As any clean segment meets any noise at any SNR, few pairs go far: N of them
-    make N * N mixtures.
+    adding two arrays. As any clean segment meets any noise at any SNR, N pairs make N * N mixtures.
 
     Args:
         folder: Where they lie; its name stands for all settings that they depend on.
-        count: How many there are.
-        samples: Length of each.
+        count: How many pairs there are.
+        samples: Length of each segment.
         make: Makes pair `number`, the same at each call.
 
     Raises:

@@ -59,8 +59,7 @@ def read_segment(path: Path, start_seconds: float, seconds: float) -> np.ndarray
 def read_noise(path: Path, rng: np.random.Generator) -> np.ndarray:
     """Returns a noise recording without its mean, or of a long one a block of 60 to 120 s.
 
-    Returns:
-        float32 `(samples,)` at 44.1 kHz, at least one sample, read-only.
+    It is mono at 44.1 kHz, float32 `(samples,)`, read-only and never empty.
 
     Raises:
         UserError: It cannot be read, or holds samples that are not finite numbers.
