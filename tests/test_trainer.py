@@ -400,7 +400,7 @@ def test_a_metric_that_does_not_exist_is_named(three_tunes, tmp_path):
 
 def test_silent_validation_files_are_named_before_the_first_step(three_tunes, tmp_path):
     run = make_trainer(make_config(three_tunes, tmp_path / "run"))
-    clips = run.validation.material.clips
+    clips = run.validation.clean.clips
     clips["music"] = [replace(clip, path=tmp_path / "silent.wav") for clip in clips["music"]]
     soundfile.write(tmp_path / "silent.wav", np.zeros(2 * SAMPLE_RATE), SAMPLE_RATE)
     with pytest.raises(ValueError, match="audible music for validation"):

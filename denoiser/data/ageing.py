@@ -20,15 +20,9 @@ CUTOFFS_PER_OCTAVE = 40
 
 
 def age(clean: np.ndarray, dset: DsetConfig, rng: np.random.Generator) -> np.ndarray:
-    """Sends clean audio through an old chain: horn, saturation, band limit.
+    """Sends clean audio `(samples,)` through an old chain: horn, saturation, band limit.
 
-    Args:
-        clean: float32 `(samples,)`.
-        dset: Says how often each of the three applies.
-        rng: Source of randomness.
-
-    Returns:
-        float32 `(samples,)`.
+    The shares of `dset` say how often each of the three applies.
     """
     horn, saturated, limited = rng.random(3) < (dset.share_horn, dset.share_saturated,
                                                 dset.share_band_limited)

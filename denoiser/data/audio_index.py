@@ -10,10 +10,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import soundfile
-
-from denoiser.audio.audio_io import AUDIO_ENDINGS, UNKNOWN_SAMPLES
+from denoiser.audio.audio_io import AUDIO_ENDINGS
 from denoiser.checks import UserError
+from denoiser.data.recordings import read_seconds
 from denoiser.data.settings import CATEGORIES, SPLITS, DsetConfig
 
 logger = logging.getLogger(__name__)
@@ -102,8 +101,9 @@ def _folders_below(path: Path, folder: Path) -> list[str]:
     return [name for name in path.relative_to(folder).parts[:-1] if name not in SPLITS]
 
 
-def _split_of(group: str) -> str:
-    return split_by_hash(f"{SPLIT_VERSION}.{SPLIT_SALT}/{group}")
+def _split_of(path: Path, folder: Path, name: str) -> str:
+    """Returns the split that a folder names, else that of the group or recording `name`."""
+    return named_split(path, folder) or split_by_hash(f"{SPLIT_VERSION}.{SPLIT_SALT}/{name}")
 
 
 def _read_folder(folder: Path, category: str) -> list[Clip]:
@@ -111,21 +111,15 @@ def _read_folder(folder: Path, category: str) -> list[Clip]:
     clips, skipped = [], []
     for path in files:
         try:
-            info = soundfile.info(path)
-        except soundfile.LibsndfileError:
-            skipped.append(f"{path.relative_to(folder)} (cannot be read)")
+            seconds = read_seconds(path)
+        except UserError as error:
+            skipped.append(f"{path.relative_to(folder)} ({error})")
             continue
-        if info.frames >= UNKNOWN_SAMPLES:
-            skipped.append(f"{path.relative_to(folder)} (its header does not say how long it is)")
-        elif info.frames:
-            # The split must not depend on how the folder is typed. The clip's group names the
-            # folder, so that groups of two folders stay apart.
-            group = group_of(path, folder)
-            split = named_split(path, folder) or _split_of(group)
-            clips.append(Clip(path, category, f"{folder}/{group}", split,
-                              info.frames / info.samplerate))
-        else:
-            skipped.append(f"{path.relative_to(folder)} (empty)")
+        # The split must not depend on how the folder is typed. The clip's group names the folder,
+        # so that groups of two folders stay apart.
+        group = group_of(path, folder)
+        clips.append(Clip(path, category, f"{folder}/{group}", _split_of(path, folder, group),
+                          seconds))
     if skipped:
         more = f" and {len(skipped) - MOST_NAMED} more" if len(skipped) > MOST_NAMED else ""
         logger.warning("%s: skipped %d of %d files: %s%s", folder, len(skipped), len(files),
@@ -156,7 +150,7 @@ def find_clips(dset: DsetConfig) -> list[Clip]:
         FileNotFoundError: A folder or manifest does not exist or holds no audio.
         UserError: A manifest has other columns, or there is no clean audio.
     """
-    clips: list[Clip] = []
+    clips = []
     for manifest in dset.path_manifests:
         clips += _read_manifest(Path(manifest))
     for category in CATEGORIES:
@@ -209,8 +203,8 @@ def find_noise(dset: DsetConfig) -> list[NoiseRecording]:
             # The name that the split follows from does not hold the category: the same files are
             # split alike where `path_noise` names the folder of one category alone.
             own = "/".join([*inner, CHANNEL_SUFFIX.sub("", CUT_SUFFIX.sub("", path.stem))])
-            split = named_split(path, folder) or _split_of(own)
-            recordings.setdefault((category, own, split), []).append(path)
+            key = category, own, _split_of(path, folder, own)
+            recordings.setdefault(key, []).append(path)
         found += [NoiseRecording(tuple(files), category, split)
                   for (category, _, split), files in sorted(recordings.items())]
     if not found:

@@ -23,7 +23,6 @@ WHOLE_BATCH = slice(None)
 class MixtureSource(Protocol):
     """What batches are made from."""
 
-    samples: int  # of each mixture
     skipped: Counter[str]  # what could not be used, and how often
 
     def item(self, index: int) -> Mixture:
@@ -32,34 +31,19 @@ class MixtureSource(Protocol):
 
 def make_batch(mixer: MixtureSource, step: int, batch_size: int, share: slice = WHOLE_BATCH,
                ) -> np.ndarray:
-    """Returns `share` of training batch number `step`.
-
-    Returns:
-        float32 array `(2, items, samples)`: the noisy waveforms and the clean ones.
-    """
+    """Returns `share` of training batch `step`: noisy and clean waveforms `(2, items, samples)`."""
     indices = range(step * batch_size, (step + 1) * batch_size)[share]
-    batch = np.empty((2, len(indices), mixer.samples), np.float32)
-    for place, index in enumerate(indices):
-        item = mixer.item(index)
-        batch[:, place] = item.noisy, item.clean
-    return batch
+    items = [mixer.item(index) for index in indices]
+    return np.array([[item.noisy for item in items], [item.clean for item in items]])
 
 
 def numpy_batches(mixer: MixtureSource, batch_size: int, first_step: int, steps: int,
                   workers: int = 1, share: slice = WHOLE_BATCH) -> Iterator[np.ndarray]:
-    """Yields batches made ahead, in order.
+    """Yields the batches of `make_batch` from `first_step` up to, not including, `steps`.
 
-    Args:
-        mixer: Makes the items, and counts those that were skipped.
-        batch_size: Items in each batch.
-        first_step: Number of the first batch.
-        steps: Number after the last batch.
-        workers: 1 for a thread, more for as many processes. Python imports the main script into
-            each, which must therefore start its work under `if __name__ == "__main__"`.
-        share: Items of each batch that are wanted.
-
-    Yields:
-        Noisy and clean waveforms, float32 `(2, items, samples)`.
+    They are made ahead by a thread, or by processes where `workers` is more than 1. Python imports
+    the main script into each process, so that it must start its work under
+    `if __name__ == "__main__"`. What processes skip is counted in `mixer.skipped` as well.
 
     Raises:
         OSError: A process was killed. Other errors are those of `mixer.item`.

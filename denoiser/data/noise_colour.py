@@ -24,7 +24,7 @@ def shape_noise(noise: np.ndarray, spread_db: float, highpass_hz: float, rng: np
         noise: Array of any length.
         spread_db: Standard deviation of the colour's knots, one each octave from 40 Hz.
         highpass_hz: Of `dsp.highpass`.
-        rng: Source of randomness.
+        rng: Draws the colour.
         samples: Length of the result, that of `noise` when absent. Longer noise is heard as fast
             and as high as it takes to fit, shorter noise as slow.
 
@@ -40,7 +40,7 @@ def shape_noise(noise: np.ndarray, spread_db: float, highpass_hz: float, rng: np
         size = scipy.fft.next_fast_len(samples, real=True)
         if samples == len(noise):
             spectrum = scipy.fft.rfft(noise, size)
-        else:
+        else:  # plays the stretch at another speed
             whole = scipy.fft.rfft(noise)
             whole *= np.float32(size / len(noise))
             spectrum = dsp.fit_length(whole, size // 2 + 1)

@@ -19,50 +19,62 @@ NOISE_BLOCK_SECONDS = 60.0  # a longer recording is read in blocks of this lengt
 NOISE_BLOCKS = 32  # that are kept in memory, at most 0.7 GB
 
 
+@functools.lru_cache(maxsize=1024)
+def read_seconds(path: Path) -> float:
+    """Returns how long an audio file is.
+
+    Raises:
+        UserError: It cannot be read, is empty, or its header does not say how long it is.
+    """
+    try:
+        info = soundfile.info(path)
+    except soundfile.LibsndfileError as error:
+        raise UserError(error.error_string) from error
+    if info.frames >= UNKNOWN_SAMPLES:
+        raise UserError("its header does not say how long it is")
+    if info.frames == 0:
+        raise UserError("it is empty")
+    return info.duration
+
+
 def read_segment(path: Path, start_seconds: float, seconds: float) -> np.ndarray:
-    """Reads a part of a file as mono float32 at 44.1 kHz; shorter at the file's end."""
-    with soundfile.SoundFile(path) as stream:
-        rate = stream.samplerate
-        stream.seek(min(round(start_seconds * rate), stream.frames))
-        audio = stream.read(round(seconds * rate), dtype="float32", always_2d=True)
+    """Reads a part of a file as mono float32 at 44.1 kHz; shorter at the file's end.
+
+    Raises:
+        UserError: It cannot be read, or holds samples that are not finite numbers.
+    """
+    try:
+        with soundfile.SoundFile(path) as stream:
+            rate = stream.samplerate
+            stream.seek(min(round(start_seconds * rate), stream.frames))
+            audio = stream.read(round(seconds * rate), dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise UserError(error.error_string) from error
     mono = audio.mean(axis=1) if audio.shape[1] > 1 else audio[:, 0]
+    if not np.isfinite(mono).all():
+        raise UserError("it holds samples that are not finite numbers")
     return dsp.resample(mono, rate, SAMPLE_RATE)
 
 
 def read_noise(path: Path, rng: np.random.Generator) -> np.ndarray:
     """Returns a noise recording without its mean, or of a long one a block of 60 to 120 s.
 
-    Args:
-        path: The file.
-        rng: Chooses the block.
-
-    Returns:
-        float32 `(samples,)` at 44.1 kHz, read-only.
+    It is mono at 44.1 kHz, float32 `(samples,)`, read-only and never empty.
 
     Raises:
-        UserError: The file's header does not say how long it is.
-        soundfile.LibsndfileError: The file cannot be read.
+        UserError: It cannot be read, or holds samples that are not finite numbers.
     """
-    count, seconds = _count_blocks(path)
-    return _read_block(path, int(rng.integers(count)) if count > 1 else 0, seconds)
-
-
-@functools.lru_cache(maxsize=1024)
-def _count_blocks(path: Path) -> tuple[int, float]:
-    """Returns in how many blocks a noise recording is read, and how many seconds each has."""
-    info = soundfile.info(path)
-    if info.frames >= UNKNOWN_SAMPLES:
-        raise UserError("its header does not say how long it is")
-    seconds = info.duration
+    seconds = read_seconds(path)
     count = max(1, int(seconds / NOISE_BLOCK_SECONDS))
-    return count, seconds / count
+    return _read_block(path, int(rng.integers(count)), seconds / count)
 
 
 @functools.lru_cache(maxsize=NOISE_BLOCKS)
 def _read_block(path: Path, number: int, seconds: float) -> np.ndarray:
-    """Reads one block of a noise recording; many minutes of it would fill the memory."""
     audio = read_segment(path, number * seconds, seconds)
-    audio = audio - audio.mean() if len(audio) else audio
+    if not len(audio):
+        raise UserError("it is shorter than its header says")
+    audio = audio - audio.mean()
     audio.setflags(write=False)
     return audio
 

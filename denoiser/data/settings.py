@@ -20,9 +20,8 @@ class MixConfig:
     music: float = 0.2
 
     def __post_init__(self) -> None:
-        for name in CATEGORIES:
-            require(getattr(self, name) >= 0.0, f"dset.mix.{name}", "at least 0",
-                     getattr(self, name))
+        for name, share in vars(self).items():
+            require(share >= 0.0, f"dset.mix.{name}", "at least 0", share)
 
 
 @dataclass
@@ -59,13 +58,12 @@ class DsetConfig:
         require_range("dset.level_db", self.level_db)
         require_range("dset.noise_speed", self.noise_speed)
         require(0.25 <= self.noise_speed[0] and self.noise_speed[1] <= 4.0, "dset.noise_speed",
-                 "in [0.25, 4]", self.noise_speed)
+                "in [0.25, 4]", self.noise_speed)
         require(self.reference_dbfs is None or -100.0 <= self.reference_dbfs <= 0.0,
-                 "dset.reference_dbfs", "null or in [-100, 0]", self.reference_dbfs)
+                "dset.reference_dbfs", "null or in [-100, 0]", self.reference_dbfs)
         require(self.cache_items >= 0, "dset.cache_items", "at least 0", self.cache_items)
-        for name in ("share_clean", "share_silent", "share_generated", "share_following",
-                     "share_horn", "share_saturated", "share_band_limited"):
-            require(0.0 <= getattr(self, name) <= 1.0, f"dset.{name}", "in [0, 1]",
-                     getattr(self, name))
+        for name, value in vars(self).items():
+            if name.startswith("share_"):
+                require(0.0 <= value <= 1.0, f"dset.{name}", "in [0, 1]", value)
         require(self.share_clean + self.share_silent <= 1.0, "dset.share_silent",
-                 "at most 1 together with `dset.share_clean`", self.share_silent)
+                "at most 1 together with `dset.share_clean`", self.share_silent)

@@ -49,7 +49,7 @@ def test_files_of_unknown_length_and_odd_names_are_named_and_left_out(folders, d
     assert "song1.flac (its header does not say how long it is)" in caplog.text
     assert "caf\\udce9.flac' is skipped: its name is not UTF-8" in caplog.text
     mixer = Mixer(dset, "train", 0.3)
-    mixer.material.noise = {"gramophone": [NoiseRecording(
+    mixer.noise.recordings = {"gramophone": [NoiseRecording(
         tuple(folders.glob("noise/gramophone/album2_*.flac")), "gramophone", "train")]}
     dset.share_generated = 0.0
     for index in range(8):

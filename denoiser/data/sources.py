@@ -1,0 +1,210 @@
+"""The clean audio and the noise of one split, and what is drawn from them."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import scipy.fft
+
+from denoiser.audio import dsp
+from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.checks import UserError
+from denoiser.data import recordings
+from denoiser.data.audio_index import Clip, find_clips, find_noise
+from denoiser.data.settings import CATEGORIES, DsetConfig
+from denoiser.noise import generator
+from denoiser.noise.carriers import KINDS, CarrierConfig
+
+logger = logging.getLogger(__name__)
+
+QUIETEST_DBFS = -60.0  # a clean segment below this counts as silent
+MOST_REDRAWS = 50
+EDGE_SECONDS = 0.005  # fade where a clip is cut
+SUBSONIC_HZ = 20.0  # nothing below is taken for signal
+GAP_SECONDS = (0.02, 0.4)  # silence between clips that are strung together
+REEL_STREAM = 2  # sets the seeds of reels apart from those of mixtures
+REELS = 4  # generated noises of each kind that mixtures draw from at a time
+REEL_ITEMS = 256  # mixtures after which a new one takes the oldest one's place
+REEL_SEGMENTS = 4  # length of a reel in segments
+
+
+class CleanSource:
+    """The clean clips of one split, and segments of `samples` drawn from them.
+
+    Attributes:
+        clips: By category.
+        shares: Of each of these categories, with the sum 1.
+        is_borrowed: Whether the clips are those of training, as no clip is held out.
+        skipped: Counts what cannot be used.
+    """
+
+    def __init__(self, dset: DsetConfig, split: str, samples: int, skipped: Counter[str]) -> None:
+        self.split, self.samples, self.skipped = split, samples, skipped
+        found = find_clips(dset)
+        own = [clip for clip in found if clip.split == split]
+        self.is_borrowed = not own and split != "train"
+        if self.is_borrowed:
+            logger.warning("%s: no clean audio is held out (too few groups of files): clips of "
+                           "training are measured, which says little. Put some files below "
+                           "folders called `validation` and `test`.", split)
+            own = [clip for clip in found if clip.split == "train"]
+        if not own:
+            raise UserError("`dset` must hold clean audio for train: all that was found is held "
+                            "out. Add files, or put some below a folder called `train`.")
+        by_category = {name: [clip for clip in own if clip.category == name]
+                       for name in CATEGORIES}
+        self.clips = {name: clips for name, clips in by_category.items() if clips}
+        shares = np.array([getattr(dset.mix, name) for name in self.clips])
+        if shares.sum() == 0.0:
+            raise UserError(f"`dset.mix` must give a share to one of {list(self.clips)}, the "
+                            f"categories that are present. Received: {dset.mix}")
+        self.shares = shares / shares.sum()
+        self._odds = {}  # of each clip, by its length
+        for name, clips in self.clips.items():
+            seconds = np.array([clip.seconds for clip in clips])
+            self._odds[name] = seconds / seconds.sum()
+        self._groups: dict[tuple[str, str], list[Clip]] = {}
+        for clip in own:
+            self._groups.setdefault((clip.category, clip.group), []).append(clip)
+
+    def draw(self, category: str, rng: np.random.Generator) -> np.ndarray:
+        """Reads one segment, float32 `(samples,)`; short clips of a group are strung together.
+
+        Raises:
+            UserError: Many segments in a row were silent or unreadable.
+        """
+        for _ in range(MOST_REDRAWS):
+            audio = self._string_together(category, rng)
+            # Offsets and rumble of the microphone are no part of the signal.
+            audio = dsp.highpass(audio, SUBSONIC_HZ, SAMPLE_RATE, wrap=self.split == "train")
+            if dsp.power(audio) > 10.0 ** (QUIETEST_DBFS / 10.0):
+                return audio
+            self.skipped["silent"] += 1
+        raise UserError(f"`dset` must hold audible {category} for {self.split}: {MOST_REDRAWS} "
+                        f"segments in a row were silent or unreadable.")
+
+    def _string_together(self, category: str, rng: np.random.Generator) -> np.ndarray:
+        clips = self.clips[category]
+        clip = clips[rng.choice(len(clips), p=self._odds[category])]
+        # A group of effects can be one short sound.
+        siblings = clips if category == "effects" else self._groups[category, clip.group]
+        audio = np.zeros(self.samples, np.float32)
+        position = 0
+        while position < self.samples:
+            piece = self._read_clip(clip, self.samples - position, rng)
+            audio[position : position + len(piece)] = piece
+            position += len(piece) + round(rng.uniform(*GAP_SECONDS) * SAMPLE_RATE)
+            clip = siblings[rng.integers(len(siblings))]
+        return audio
+
+    def _read_clip(self, clip: Clip, samples: int, rng: np.random.Generator) -> np.ndarray:
+        """Reads at most `samples` of a clip, with a fade at both ends; none if it is unreadable."""
+        spare = clip.seconds - samples / SAMPLE_RATE
+        start = float(rng.uniform(0.0, spare)) if spare > 0.0 else 0.0
+        try:
+            piece = recordings.read_segment(clip.path, start, samples / SAMPLE_RATE)[:samples]
+        except UserError as error:
+            _skip(self.skipped, clip.path, error)
+            return np.zeros(0, np.float32)
+        fade = min(round(EDGE_SECONDS * SAMPLE_RATE), len(piece) // 2)
+        ramp = (np.arange(fade, dtype=np.float32) + 0.5) / max(fade, 1)
+        piece[:fade] *= ramp
+        piece[len(piece) - fade :] *= ramp[::-1]
+        return piece
+
+
+class NoiseSource:
+    """Recorded noise of one split, and generated noise; both as they are before `shape_noise`.
+
+    Attributes:
+        recordings: By category.
+        train_only: Categories that are generated in this split, as no recording is held out.
+        reels: Generated noises that many mixtures share, by kind and number.
+        skipped: Counts what cannot be used.
+    """
+
+    def __init__(self, dset: DsetConfig, split: str, carrier: CarrierConfig, samples: int,
+                 seed: list[int], skipped: Counter[str]) -> None:
+        self.dset, self.split, self.carrier, self.samples = dset, split, carrier, samples
+        self.seed, self.skipped = seed, skipped
+        found = [one for one in find_noise(dset) if carrier.share(one.category) > 0.0]
+        by_category = {name: [one for one in found if (one.category, one.split) == (name, split)]
+                       for name in sorted({one.category for one in found})}
+        self.recordings = {name: own for name, own in by_category.items() if own}
+        missing = [name for name, own in by_category.items() if not own]
+        self.train_only = missing if split != "train" else []
+        for category in missing:
+            if split == "train":
+                logger.warning("train: every recording of the noise category %s is held out; put "
+                               "some below a folder called `train`", category)
+            else:
+                logger.info("%s: noise of the category %s is generated, no recording of it is "
+                            "held out", split, category)
+        self.reels: dict[tuple[str, int], np.ndarray] = {}
+
+    def choose(self, rng: np.random.Generator) -> tuple[str, bool]:
+        """Draws the kind of noise for a training mixture, and whether it is generated."""
+        is_generated = rng.random() < self.dset.share_generated or not self.recordings
+        kinds = KINDS if is_generated else list(self.recordings)
+        shares = np.array([self.carrier.share(name) for name in kinds])
+        return str(rng.choice(kinds, p=shares / shares.sum())), is_generated
+
+    def evaluation_kinds(self) -> list[tuple[str, bool]]:
+        """Returns the kinds of noise of the fixed mixtures, and whether each is generated."""
+        kinds = [(name, False) for name in self.recordings]
+        kinds += [(name if name in KINDS else "mixed", True) for name in self.train_only]
+        return kinds or [("mixed", True)]
+
+    def generate(self, kind: str, rng: np.random.Generator, signal: np.ndarray | None = None,
+                 ) -> np.ndarray:
+        """Generates noise `(samples,)`, with parts that follow `signal` where it is given."""
+        return generator.generate(kind, self.samples, rng, carrier=self.carrier, signal=signal)
+
+    def take_from_reel(self, kind: str, index: int, rng: np.random.Generator) -> np.ndarray:
+        """Takes a stretch `(samples,)` of one of the generated noises around mixture `index`.
+
+        To generate noise for each mixture takes several times as long.
+        """
+        number = index // REEL_ITEMS + int(rng.integers(REELS))
+        if (kind, number) not in self.reels:
+            if len(self.reels) > REELS * len(KINDS):
+                del self.reels[next(iter(self.reels))]  # the oldest
+            own = np.random.default_rng([*self.seed, number, KINDS.index(kind), REEL_STREAM])
+            self.reels[kind, number] = generator.generate(
+                kind, REEL_SEGMENTS * self.samples, own, carrier=self.carrier)
+        return recordings.take_stretch(self.reels[kind, number], self.samples, False, rng)
+
+    def draw_recorded(self, kind: str, rng: np.random.Generator) -> np.ndarray:
+        """Draws a stretch of a recording; in training as long as its playing speed requires.
+
+        Raises:
+            UserError: Many stretches in a row were silent or unreadable.
+        """
+        for _ in range(MOST_REDRAWS):
+            recording = self.recordings[kind][rng.integers(len(self.recordings[kind]))]
+            path = recording.files[rng.integers(len(recording.files))]
+            try:
+                noise = recordings.read_noise(path, rng)
+            except UserError as error:
+                _skip(self.skipped, path, error)
+                continue
+            # Another machine hums and rattles at another pitch.
+            speed = float(rng.uniform(*self.dset.noise_speed)) if self.split == "train" else 1.0
+            samples = self.samples if speed == 1.0 else scipy.fft.next_fast_len(
+                round(self.samples * speed), real=True)
+            noise = recordings.take_stretch(noise, samples, kind == "gramophone", rng)
+            if np.ptp(noise) > 0.0:
+                return noise
+            self.skipped["silent noise"] += 1
+        raise UserError(f"`dset.path_noise` must hold audible {kind} noise for {self.split}: "
+                        f"{MOST_REDRAWS} stretches in a row were silent or unreadable.")
+
+
+def _skip(skipped: Counter[str], path: Path, error: Exception) -> None:
+    """Counts a file that cannot be read and says so once."""
+    if not skipped[str(path)]:
+        logger.warning("%s cannot be read and is skipped: %s", path, error)
+    skipped[str(path)] += 1
