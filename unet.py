@@ -18,7 +18,6 @@ backends; only the reading of TensorFlow's checkpoints needs TensorFlow.
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,21 +29,7 @@ from keras import ops
 from config import UnetConfig
 from denoiser.checks import UserError
 from denoiser.files import WEIGHTS_ENDING
-from denoiser.network import weights
-from denoiser.network.floors import magnitude_and_floor, steady_tones
-from denoiser.network.tensor_ops import (
-    EMBEDDINGS,
-    apply_mask,
-    compress,
-    convolve,
-    fold_bins,
-    frequency_embeddings,
-    mirror_pad,
-    mirrored_indices,
-    pad_sizes,
-    unfold_bins,
-    upsample,
-)
+from denoiser.network import floors, tensor_ops, weights
 
 Shape = tuple[int | None, ...]
 Tensor = Any  # a tensor of whichever backend Keras runs on
@@ -62,12 +47,8 @@ def build_model_denoise(unet_args: Any) -> TwoStageUnet:
     """Builds the network with fresh weights.
 
     Args:
-        unet_args: `UnetConfig`, or any object with some of its attributes; the others take the
+        unet_args: A `UnetConfig`, or any object with some of its attributes; the others take the
             defaults of `UnetConfig`.
-
-    Returns:
-        A model from `(batch, frames, bins, 2)`, real and imaginary part, to the list
-        [stage 2, stage 1], both shaped as the input; with one stage the list has one element.
 
     Raises:
         UserError: A setting is out of range; the message names it.
@@ -104,34 +85,18 @@ def _initial_kernel() -> keras.initializers.Initializer:
     return keras.initializers.TruncatedNormal(stddev=INITIAL_STDDEV)
 
 
-class _Layer(keras.layers.Layer):
-    """A layer that keeps each argument of its constructor in the attribute of the same name."""
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return (*input_shape[:-1], self.filters)
-
-    def get_config(self) -> dict[str, Any]:
-        own = inspect.signature(type(self).__init__).parameters.keys() - {"self", "kwargs"}
-        return super().get_config() | {name: getattr(self, name) for name in own}
-
-
 class _Conv2D(keras.layers.Conv2D):
-    """Keras's layer without padding, computed by `convolve`."""
+    """Keras's layer without padding, computed by `tensor_ops.convolve`."""
 
     def convolution_op(self, inputs: Tensor, kernel: Tensor) -> Tensor:
-        return convolve(inputs, ops.convert_to_tensor(kernel), self.strides[0])
+        return tensor_ops.convolve(inputs, ops.convert_to_tensor(kernel), self.strides[0])
 
 
 @keras.saving.register_keras_serializable(package="denoiser")
-class SymmetricConv2D(_Layer):
+class SymmetricConv2D(keras.layers.Layer):
     """Convolution whose borders mirror the signal instead of adding zeros.
 
-    Args:
-        filters: int. Number of output channels.
-        kernel_size: int. Side of the square kernel, at least 1.
-        strides: int. Step on both axes.
-        activation: Name of the activation; None is linear.
-        zero_start: Whether the kernel starts at zero, so that the fresh layer returns zeros.
+    With `zero_start` the kernel starts at zero, so that the fresh layer returns zeros.
 
     Input shape: `(batch, frames, bins, channels)`.
     Output shape: `(batch, ceil(frames / strides), ceil(bins / strides), filters)`.
@@ -144,38 +109,24 @@ class SymmetricConv2D(_Layer):
             if value < 1:
                 raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
         super().__init__(**kwargs)
-        self.filters, self.kernel_size, self.strides = filters, kernel_size, strides
-        self.activation, self.zero_start = activation, zero_start
-        self.conv = _Conv2D(
-            filters, kernel_size, strides, activation=activation,
-            kernel_initializer="zeros" if zero_start else _initial_kernel(),
-            dtype=self.dtype_policy, name="conv")
+        self.kernel_size = kernel_size
+        self.conv = _Conv2D(filters, kernel_size, strides, activation=activation, name="conv",
+                            kernel_initializer="zeros" if zero_start else _initial_kernel())
 
     def build(self, input_shape: Shape) -> None:
         self.conv.build(input_shape)
 
     def call(self, inputs: Tensor) -> Tensor:
-        return self.conv(mirror_pad(inputs, self.kernel_size))
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        batch, frames, bins, _ = input_shape
-        return (batch, *(None if size is None else -(-size // self.strides)
-                         for size in (frames, bins)), self.filters)
+        return self.conv(tensor_ops.mirror_pad(inputs, self.kernel_size))
 
 
 @keras.saving.register_keras_serializable(package="denoiser")
-class FeatureExtractor(_Layer):
+class FeatureExtractor(keras.layers.Layer):
     """First convolution of a stage, over the spectrogram and the frequency embeddings.
 
     The embeddings are further channels, which tell the network the frequency of each bin. They are
     the same in all frames. Their part of the convolution is therefore computed once for all
-    frames, with the kernel summed over its frames.
-
-    Args:
-        filters: int. Number of output channels.
-        kernel_size: int. Side of the square kernel.
-        activation: Name of the activation.
-        use_fencoding: Whether there are embeddings.
+    frames, with the kernel summed over its frames. With `use_fencoding=False` there are none.
 
     Input shape: `(batch, frames, bins, channels)`.
     Output shape: `(batch, frames, bins, filters)`.
@@ -185,41 +136,34 @@ class FeatureExtractor(_Layer):
                  use_fencoding: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.filters, self.kernel_size = filters, kernel_size
-        self.activation, self.use_fencoding = activation, use_fencoding
+        self.activation, self.use_fencoding = keras.activations.get(activation), use_fencoding
 
     def build(self, input_shape: Shape) -> None:
-        channels = input_shape[-1] + (EMBEDDINGS if self.use_fencoding else 0)
+        channels = input_shape[-1] + (tensor_ops.EMBEDDINGS if self.use_fencoding else 0)
         self.kernel = self.add_weight(
             shape=(self.kernel_size, self.kernel_size, channels, self.filters),
             initializer=_initial_kernel(), name="kernel")
         self.bias = self.add_weight(shape=(self.filters,), initializer="zeros", name="bias")
 
     def call(self, inputs: Tensor) -> Tensor:
-        channels = inputs.shape[-1]
-        kernel = ops.convert_to_tensor(self.kernel)
-        padded = mirror_pad(inputs, self.kernel_size)
-        features = convolve(padded, kernel[:, :, :channels])
+        channels, kernel = inputs.shape[-1], ops.convert_to_tensor(self.kernel)
+        features = tensor_ops.convolve(tensor_ops.mirror_pad(inputs, self.kernel_size),
+                                       kernel[:, :, :channels])
         offset = ops.reshape(self.bias, (1, 1, 1, self.filters))
         if self.use_fencoding:
-            bins = ops.shape(inputs)[2]
-            embeddings = ops.take(frequency_embeddings(bins, inputs.dtype),
-                                  mirrored_indices(bins, *pad_sizes(self.kernel_size)), axis=2)
+            embeddings = tensor_ops.frequency_embeddings(ops.shape(inputs)[2], inputs.dtype)
+            embeddings = tensor_ops.mirror_pad(embeddings, self.kernel_size)[:, :1]
             over_bins = ops.sum(kernel[:, :, channels:], axis=0, keepdims=True)
-            offset = offset + convolve(embeddings, over_bins)
-        return keras.activations.get(self.activation)(features + offset)
+            offset = offset + tensor_ops.convolve(embeddings, over_bins)
+        return self.activation(features + offset)
 
 
 @keras.saving.register_keras_serializable(package="denoiser")
-class IBlock(_Layer):
+class IBlock(keras.layers.Layer):
     """Densely connected 3x3 convolutions, plus a linear 1x1 convolution of the input.
 
-    The first 3x3 convolution sees the input. Each further one sees the outputs of all earlier ones,
-    the newest first, and the input. The last one's output is used.
-
-    Args:
-        filters: int. Number of output channels, and of each convolution.
-        num_tfc: int. Number of 3x3 convolutions.
-        activation: Name of the activation of the 3x3 convolutions.
+    The first of the `num_tfc` 3x3 convolutions sees the input. Each further one sees the outputs of
+    all earlier ones, the newest first, and the input. The last one's output is used.
 
     Input shape: `(batch, frames, bins, channels)`.
     Output shape: `(batch, frames, bins, filters)`.
@@ -230,10 +174,10 @@ class IBlock(_Layer):
         if num_tfc < 1:
             raise ValueError(f"`num_tfc` must be at least 1. Received: num_tfc={num_tfc}")
         super().__init__(**kwargs)
-        self.filters, self.num_tfc, self.activation = filters, num_tfc, activation
-        self.dense = [SymmetricConv2D(filters, 3, activation=activation, dtype=self.dtype_policy,
-                                      name=f"dense_{index}") for index in range(num_tfc)]
-        self.residual = SymmetricConv2D(filters, 1, dtype=self.dtype_policy, name="residual")
+        self.filters = filters
+        self.dense = [SymmetricConv2D(filters, 3, activation=activation, name=f"dense_{index}")
+                      for index in range(num_tfc)]
+        self.residual = SymmetricConv2D(filters, 1, name="residual")
 
     def build(self, input_shape: Shape) -> None:
         self.residual.build(input_shape)
@@ -250,12 +194,8 @@ class IBlock(_Layer):
 
 
 @keras.saving.register_keras_serializable(package="denoiser")
-class UpsamplingConv2D(_Layer):
+class UpsamplingConv2D(keras.layers.Layer):
     """Transposed 4x4 convolution with stride 2, plus a nearest-neighbour upsampling.
-
-    Args:
-        filters: int. Number of output channels.
-        activation: Name of the convolution's activation.
 
     Call arguments:
         inputs: `(batch, ceil(frames / 2), ceil(bins / 2), channels)`, for the convolution.
@@ -268,7 +208,7 @@ class UpsamplingConv2D(_Layer):
 
     def __init__(self, filters: int, activation: str = "elu", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.filters, self.activation = filters, activation
+        self.filters, self.activation = filters, keras.activations.get(activation)
 
     def build(self, inputs_shape: Shape, nearest_shape: Shape, like_shape: Shape) -> None:
         # The shape of a transposed convolution's kernel, in which weights are stored.
@@ -278,25 +218,13 @@ class UpsamplingConv2D(_Layer):
         self.bias = self.add_weight(shape=(self.filters,), initializer="zeros", name="bias")
 
     def call(self, inputs: Tensor, nearest: Tensor, like: Tensor) -> Tensor:
-        return upsample(inputs, self.kernel, self.bias, keras.activations.get(self.activation),
-                        nearest, *ops.shape(like)[1:3])
-
-    def compute_output_shape(self, inputs_shape: Shape, nearest_shape: Shape,
-                             like_shape: Shape) -> Shape:
-        return (*like_shape[:-1], self.filters)
+        return tensor_ops.upsample(inputs, self.kernel, self.bias, self.activation, nearest,
+                        *ops.shape(like)[1:3])
 
 
 @keras.saving.register_keras_serializable(package="denoiser")
-class EncoderLevel(_Layer):
-    """An I-block, and a convolution that halves the resolution.
-
-    The decoder uses the I-block's output too.
-
-    Args:
-        filters: int. Channels of the I-block.
-        down_filters: int. Channels of the halved output.
-        num_tfc: int. 3x3 convolutions in the I-block.
-        activation: Name of the activation.
+class EncoderLevel(keras.layers.Layer):
+    """An I-block, whose output the decoder uses too, and a convolution that halves the resolution.
 
     Input shape: `(batch, frames, bins, channels)`.
     Output shape: `[(batch, ceil(frames / 2), ceil(bins / 2), down_filters),
@@ -306,33 +234,22 @@ class EncoderLevel(_Layer):
     def __init__(self, filters: int, down_filters: int, num_tfc: int = 1, activation: str = "elu",
                  **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.filters, self.down_filters = filters, down_filters
-        self.num_tfc, self.activation = num_tfc, activation
-        self.block = IBlock(filters, num_tfc, activation, dtype=self.dtype_policy, name="block")
-        self.down = SymmetricConv2D(down_filters, RESAMPLING_KERNEL, 2, activation,
-                                    dtype=self.dtype_policy, name="down")
+        self.filters = filters
+        self.block = IBlock(filters, num_tfc, activation, name="block")
+        self.down = SymmetricConv2D(down_filters, RESAMPLING_KERNEL, 2, activation, name="down")
 
     def build(self, input_shape: Shape) -> None:
         self.block.build(input_shape)
-        self.down.build(self.block.compute_output_shape(input_shape))
+        self.down.build((*input_shape[:-1], self.filters))
 
     def call(self, inputs: Tensor) -> list[Tensor]:
         skip = self.block(inputs)
         return [self.down(skip), skip]
 
-    def compute_output_shape(self, input_shape: Shape) -> list[Shape]:
-        skip = self.block.compute_output_shape(input_shape)
-        return [self.down.compute_output_shape(skip), skip]
-
 
 @keras.saving.register_keras_serializable(package="denoiser")
-class DecoderLevel(_Layer):
+class DecoderLevel(keras.layers.Layer):
     """Doubles the resolution, and joins the result with the encoder's features in an I-block.
-
-    Args:
-        filters: int. Number of output channels.
-        num_tfc: int. 3x3 convolutions in the I-block.
-        activation: Name of the activation.
 
     Call arguments:
         inputs: `(batch, ceil(frames / 2), ceil(bins / 2), channels)`.
@@ -344,11 +261,10 @@ class DecoderLevel(_Layer):
     def __init__(self, filters: int, num_tfc: int = 1, activation: str = "elu",
                  **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.filters, self.num_tfc, self.activation = filters, num_tfc, activation
-        self.up = UpsamplingConv2D(filters, activation, dtype=self.dtype_policy, name="up")
-        self.projection = SymmetricConv2D(filters, 1, activation=activation,
-                                          dtype=self.dtype_policy, name="projection")
-        self.block = IBlock(filters, num_tfc, activation, dtype=self.dtype_policy, name="block")
+        self.filters = filters
+        self.up = UpsamplingConv2D(filters, activation, name="up")
+        self.projection = SymmetricConv2D(filters, 1, activation=activation, name="projection")
+        self.block = IBlock(filters, num_tfc, activation, name="block")
 
     def build(self, inputs_shape: Shape, skip_shape: Shape) -> None:
         self.up.build(inputs_shape, (*inputs_shape[:-1], self.filters), skip_shape)
@@ -363,18 +279,15 @@ class DecoderLevel(_Layer):
         upsampled = self.up(inputs, nearest, skip)
         return self.block(ops.concatenate([upsampled, skip], axis=-1))
 
-    def compute_output_shape(self, inputs_shape: Shape, skip_shape: Shape) -> Shape:
-        return (*skip_shape[:-1], self.filters)
-
 
 @keras.saving.register_keras_serializable(package="denoiser")
-class EncoderDecoder(_Layer):
+class EncoderDecoder(keras.layers.Layer):
     """One U-Net, from features to features of the same resolution.
 
     Args:
-        depth: int. Number of times the resolution is halved.
+        depth: Number of times the resolution is halved.
         channels: Channels of each level, more than `depth` numbers.
-        num_tfc: int. 3x3 convolutions in each I-block.
+        num_tfc: 3x3 convolutions in each I-block.
         activation: Name of the activation.
 
     Input shape: `(batch, frames, bins, any)`.
@@ -387,25 +300,20 @@ class EncoderDecoder(_Layer):
             raise ValueError(f"`depth` must be in [1, {len(channels) - 1}], one less than "
                              f"`channels` has numbers. Received: depth={depth}")
         super().__init__(**kwargs)
-        self.depth, self.channels = depth, list(channels)
-        self.num_tfc, self.activation = num_tfc, activation
-        common = {"num_tfc": num_tfc, "activation": activation, "dtype": self.dtype_policy}
-        self.encoder = [EncoderLevel(channels[level], channels[level + 1],
-                                     name=f"encoder_{level}", **common) for level in range(depth)]
-        self.bottom = IBlock(channels[depth], name="bottom", **common)
-        self.decoder = [DecoderLevel(channels[level], name=f"decoder_{level}", **common)
+        self.channels = channels[: depth + 1]
+        self.encoder = [EncoderLevel(channels[level], channels[level + 1], num_tfc, activation,
+                                     name=f"encoder_{level}") for level in range(depth)]
+        self.bottom = IBlock(channels[depth], num_tfc, activation, name="bottom")
+        self.decoder = [DecoderLevel(channels[level], num_tfc, activation, name=f"decoder_{level}")
                         for level in range(depth)]
 
     def build(self, input_shape: Shape) -> None:
-        shape, skip_shapes = input_shape, []
-        for level in self.encoder:
+        shapes = [(*input_shape[:-1], count) for count in self.channels]
+        for level, shape in zip(self.encoder, [input_shape, *shapes[1:]], strict=False):
             level.build(shape)
-            shape, skip_shape = level.compute_output_shape(shape)
-            skip_shapes.append(skip_shape)
-        self.bottom.build(shape)
-        for level, skip_shape in zip(reversed(self.decoder), reversed(skip_shapes), strict=True):
-            level.build(shape, skip_shape)
-            shape = level.compute_output_shape(shape, skip_shape)
+        self.bottom.build(shapes[-1])
+        for level, shape, below in zip(self.decoder, shapes, shapes[1:], strict=False):
+            level.build(below, shape)
 
     def call(self, inputs: Tensor) -> Tensor:
         features, skips = inputs, []
@@ -417,21 +325,18 @@ class EncoderDecoder(_Layer):
             features = level(features, skip)
         return features
 
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return (*input_shape[:-1], self.channels[0])
-
 
 @keras.saving.register_keras_serializable(package="denoiser")
-class SupervisedAttention(_Layer):
+class SupervisedAttention(keras.layers.Layer):
     """Supervised attention module: a first estimate, and features weighted by a mask made from it.
 
     Args:
         output_form: "spectrum": the estimate is the input plus a predicted residual; "mask": the
             residual is the input times a predicted complex mask, which starts at zero.
-        compression: float. Exponent of the estimate's magnitudes, from which the attention mask is
+        compression: Exponent of the estimate's magnitudes, from which the attention mask is
             computed.
-        use_SAM: bool. False: the features are returned unchanged, beside the estimate.
-        use_steady: bool. The predicted mask has two more channels, for the steady tones.
+        use_SAM: False: the features are returned unchanged, beside the estimate.
+        use_steady: The predicted mask has two more channels, for the steady tones.
 
     Call arguments:
         features: `(batch, frames, bins, channels)`.
@@ -445,17 +350,15 @@ class SupervisedAttention(_Layer):
     def __init__(self, output_form: str = "spectrum", compression: float = 1.0,
                  use_SAM: bool = True, use_steady: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.output_form, self.compression, self.use_SAM = output_form, compression, use_SAM
-        self.use_steady = use_steady
+        self.output_form, self.compression = output_form, compression
+        self.use_SAM, self.use_steady = use_SAM, use_steady
 
     def build(self, features_shape: Shape, spectrogram_shape: Shape) -> None:
         channels, parts = features_shape[-1], spectrogram_shape[-1]
-        self.attended = SymmetricConv2D(channels, 3, dtype=self.dtype_policy, name="attended")
-        self.residual = SymmetricConv2D(parts + (2 if self.use_steady else 0), 3,
-                                        zero_start=self.output_form == "mask",
-                                        dtype=self.dtype_policy, name="residual")
-        self.mask = SymmetricConv2D(channels, 3, activation="sigmoid", dtype=self.dtype_policy,
-                                    name="mask")
+        self.attended = SymmetricConv2D(channels, 3, name="attended")
+        self.residual = SymmetricConv2D(parts + (2 if self.use_steady else 0), 3, name="residual",
+                                        zero_start=self.output_form == "mask")
+        self.mask = SymmetricConv2D(channels, 3, activation="sigmoid", name="mask")
         self.attended.build(features_shape)
         self.residual.build(features_shape)
         # The published checkpoints hold this convolution even if it is not used.
@@ -463,49 +366,39 @@ class SupervisedAttention(_Layer):
 
     def call(self, features: Tensor, spectrogram: Tensor,
              tones: Tensor | None = None) -> list[Tensor]:
-        padded = mirror_pad(features, 3)  # once for two convolutions
+        padded = tensor_ops.mirror_pad(features, 3)  # once for two convolutions
         residual = self.residual.conv(padded)
         if self.output_form == "mask":
-            residual = apply_mask(spectrogram, residual, tones)
+            residual = tensor_ops.apply_mask(spectrogram, residual, tones)
         estimate = spectrogram + residual
         if not self.use_SAM:
             return [features, estimate]
-        mask = self.mask(compress(estimate, self.compression))
+        mask = self.mask(tensor_ops.compress(estimate, self.compression))
         return [self.attended.conv(padded) * mask + features, estimate]
-
-    def compute_output_shape(self, features_shape: Shape, spectrogram_shape: Shape) -> list[Shape]:
-        return [features_shape, spectrogram_shape]
 
 
 @keras.saving.register_keras_serializable(package="denoiser")
 class TwoStageUnet(keras.Model):
-    """The whole network.
+    """The whole network; `settings` are the fields of `UnetConfig`.
 
-    Args:
-        settings: The fields of `UnetConfig`.
-
-    Input shape: `(batch, frames, bins, 2)`.
-    Output shape: a list of [stage 2, stage 1], or of the one stage, each shaped as the input.
+    Input shape: `(batch, frames, bins, 2)`: real and imaginary part.
+    Output shape: the list [stage 2, stage 1], both shaped as the input; with one stage the list
+        has one element.
     """
 
     def __init__(self, settings: Mapping[str, Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         chosen = self.settings = UnetConfig(**settings)
-        common = {"activation": chosen.activation, "dtype": self.dtype_policy}
-        filters = chosen.channels[0]
         stages = range(1, chosen.num_stages + 1)
-        self.extractors = [FeatureExtractor(filters, chosen.extractor_kernel,
-                                            use_fencoding=chosen.use_fencoding,
-                                            name=f"extractor_{stage}", **common)
-                           for stage in stages]
+        self.extractors = [FeatureExtractor(chosen.channels[0], chosen.extractor_kernel,
+                                            chosen.activation, chosen.use_fencoding,
+                                            name=f"extractor_{stage}") for stage in stages]
         self.unets = [EncoderDecoder(chosen.depth, chosen.channels, chosen.num_tfc,
-                                     name=f"unet_{stage}", **common) for stage in stages]
+                                     chosen.activation, name=f"unet_{stage}") for stage in stages]
         self.attention = SupervisedAttention(chosen.output, chosen.compression, chosen.use_SAM,
-                                             chosen.use_steady, dtype=self.dtype_policy,
-                                             name="attention")
+                                             chosen.use_steady, name="attention")
         self.final = SymmetricConv2D(2 * chosen.fold_bins + (2 if chosen.use_steady else 0), 3,
-                                     zero_start=chosen.output == "mask", dtype=self.dtype_policy,
-                                     name="final")
+                                     zero_start=chosen.output == "mask", name="final")
 
     def build(self, input_shape: Shape) -> None:
         chosen, frames = self.settings, input_shape[:2]
@@ -524,16 +417,16 @@ class TwoStageUnet(keras.Model):
 
     def call(self, inputs: Tensor) -> list[Tensor]:
         chosen = self.settings
-        spectrogram = fold_bins(inputs, chosen.fold_bins, chosen.fold_start)
-        seen = compress(spectrogram, chosen.compression)
+        spectrogram = tensor_ops.fold_bins(inputs, chosen.fold_bins, chosen.fold_start)
+        seen = tensor_ops.compress(spectrogram, chosen.compression)
         if chosen.use_floor:
-            levels = magnitude_and_floor(inputs, chosen.compression)
-            levels = fold_bins(levels, chosen.fold_bins, chosen.fold_start)
+            levels = floors.magnitude_and_floor(inputs, chosen.compression)
+            levels = tensor_ops.fold_bins(levels, chosen.fold_bins, chosen.fold_start)
             seen = ops.concatenate([seen, levels], axis=-1)
         tones = None
         if chosen.use_steady:
-            tones = steady_tones(spectrogram, chosen.fold_start)
-            seen = ops.concatenate([seen, compress(tones, chosen.compression)], axis=-1)
+            tones = floors.steady_tones(spectrogram, chosen.fold_start)
+            seen = ops.concatenate([seen, tensor_ops.compress(tones, chosen.compression)], axis=-1)
         features = self.unets[0](self.extractors[0](seen))
         first = []
         if chosen.num_stages == 2:
@@ -543,9 +436,9 @@ class TwoStageUnet(keras.Model):
             features = self.unets[1](ops.concatenate([own, attended], axis=-1))
         final = self.final(features)
         if chosen.output == "mask":
-            final = spectrogram + apply_mask(spectrogram, final, tones)
+            final = spectrogram + tensor_ops.apply_mask(spectrogram, final, tones)
         bins = ops.shape(inputs)[2]
-        return [unfold_bins(estimate, chosen.fold_bins, bins, chosen.fold_start)
+        return [tensor_ops.unfold_bins(estimate, chosen.fold_bins, bins, chosen.fold_start)
                 for estimate in [final, *first]]
 
     def compute_output_shape(self, input_shape: Shape) -> list[Shape]:

@@ -71,16 +71,10 @@ class Format:
 
 @dataclass(frozen=True)
 class Recording:
-    """A file that libsndfile can read, by its header.
+    """A file that libsndfile can read, by its header; see `Format` for the last two.
 
-    Attributes:
-        path: The file.
-        rate: In Hz.
-        channels: Number of channels.
-        header_samples: Length of each channel, 0 if the header does not say (FLAC from a pipe). It
-            can be wrong: a file that was cut off holds less. Only `survey` counts.
-        container: libsndfile's name of the file format.
-        subtype: libsndfile's name of the sample format.
+    `header_samples`, the length of each channel, is 0 if the header does not say (FLAC from a
+    pipe). It can be wrong: a file that was cut off holds less. Only `survey` counts.
     """
 
     path: Path
@@ -112,12 +106,6 @@ def _promised_share(head: bytes, size: int) -> float:
 
 def open_recording(path: Path) -> Recording:
     """Reads the header of a recording.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The `Recording`.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -182,12 +170,7 @@ def read_blocks(recording: Recording) -> Iterator[np.ndarray]:
 def output_format(recording: Recording, samples: int) -> Format:
     """Returns the format of the results: that of the input if it is lossless, else 24-bit WAV.
 
-    Args:
-        recording: The input.
-        samples: Length of each channel.
-
-    Returns:
-        The `Format`; RF64 instead of WAV if the result is too long for WAV's 32-bit sizes.
+    It is RF64 instead of WAV if `samples` are too many for WAV's 32-bit sizes.
     """
     subtype = ALAC_SUBTYPES.get(recording.subtype, recording.subtype)
     container = recording.container
@@ -208,16 +191,9 @@ def output_format(recording: Recording, samples: int) -> Format:
 
 
 class Writer:
-    """Writes blocks to a new file; a context manager.
+    """Writes blocks to a file, which is replaced; a context manager.
 
-    Args:
-        path: The file, which is replaced.
-        rate: In Hz.
-        channels: Number of channels.
-        output: The format.
-
-    Attributes:
-        clipped: How many samples lay beyond the range of an integer format.
+    `clipped` counts the samples that lay beyond the range of an integer format.
     """
 
     def __init__(self, path: Path, rate: int, channels: int, output: Format) -> None:
@@ -238,13 +214,7 @@ class Writer:
         self._file.close()
 
     def write(self, block: np.ndarray) -> np.ndarray:
-        """Writes a block, rounded to the nearest value that the format holds.
-
-        Args:
-            block: float64 `(samples, channels)`.
-
-        Returns:
-            The block as it was written.
+        """Writes a block, rounded to the nearest value that the format holds, and returns it so.
 
         Raises:
             OSError: The disk is full.

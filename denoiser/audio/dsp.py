@@ -77,14 +77,8 @@ def count_frames(samples: int, hop_size: int) -> int:
 def stft(audio: np.ndarray, win_size: int, hop_size: int) -> np.ndarray:
     """Short-time Fourier transform; frame k starts at sample k * hop_size.
 
-    Args:
-        audio: Float array `(..., samples)`.
-        win_size: Frame length in samples.
-        hop_size: Step between frames in samples.
-
-    Returns:
-        float32 array `(..., frames, bins, 2)`: real and imaginary parts; frames that reach beyond
-        the last sample see zeros there.
+    Takes `(..., samples)` and returns float32 `(..., frames, bins, 2)`: real and imaginary parts.
+    Frames that reach beyond the last sample see zeros there.
     """
     samples = audio.shape[-1]
     frames = count_frames(samples, hop_size)
@@ -105,15 +99,6 @@ def stft(audio: np.ndarray, win_size: int, hop_size: int) -> np.ndarray:
 
 def istft(spectrum: np.ndarray, win_size: int, hop_size: int, samples: int) -> np.ndarray:
     """Inverse of `stft`: least-squares overlap-add (Griffin and Lim 1984, eq. 6).
-
-    Args:
-        spectrum: float32 array `(..., frames, bins, 2)`.
-        win_size: Frame length in samples.
-        hop_size: Step between frames in samples.
-        samples: Length of the result.
-
-    Returns:
-        float32 array `(..., samples)`.
 
     Raises:
         ValueError: `spectrum` has another number of frames than `samples` samples need.
@@ -154,8 +139,7 @@ def active_power(powers: np.ndarray) -> float:
 
     So the level of a recording does not depend on how much silence surrounds the music.
 
-    Args:
-        powers: `(frames,)`: variance of each frame.
+    `powers` are the variances of the frames.
     """
     loudest = float(np.max(powers, initial=0.0))
     if loudest == 0.0:
@@ -164,15 +148,7 @@ def active_power(powers: np.ndarray) -> float:
 
 
 def mix_at_snr(clean: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
-    """Adds noise at a signal-to-noise ratio; power is the variance.
-
-    Args:
-        clean: Float array of any shape.
-        noise: Array of the same shape.
-        snr_db: Power of `clean` over that of the noise in the result, in dB.
-
-    Returns:
-        `clean + gain * noise` in the type of `clean`.
+    """Returns `clean + gain * noise`, where `clean` has `snr_db` over the noise; see `power`.
 
     Raises:
         ValueError: The shapes differ or `noise` is silent.
@@ -192,14 +168,11 @@ def repeat_with_crossfade(audio: np.ndarray, samples: int, fade_samples: int,
     """Repeats `audio` up to a length, with equal-power crossfades at the joins.
 
     Args:
-        audio: Array `(length,)`.
+        audio: `(length,)`.
         samples: Length of the result.
         fade_samples: Length of each crossfade; shortened to a third of a short `audio`.
         turn_samples: Length of one turn of the disc. If given, and `audio` is longer than a
             turn, the copies start whole turns apart: clicks recur once per turn as on the disc.
-
-    Returns:
-        Array `(samples,)`.
 
     Raises:
         ValueError: `audio` is empty.
@@ -217,12 +190,8 @@ def repeat_with_crossfade(audio: np.ndarray, samples: int, fade_samples: int,
     piece = audio[: step + fade].copy()
     piece[:fade] *= ramp
     piece[step:] *= ramp[::-1]
-    copies = -(-samples // step) + 1
-    result = np.zeros(copies * step + fade, audio.dtype)
-    for copy in range(copies):
-        result[copy * step : copy * step + len(piece)] += piece
-    # The first copy must not fade in.
-    result[:fade] = audio[:fade]
+    result = overlap_add(np.tile(piece, (-(-samples // step), 1)), step)
+    result[:fade] = audio[:fade]  # the first copy must not fade in
     return result[:samples]
 
 
@@ -243,14 +212,13 @@ def resample_blocks(blocks: Iterable[np.ndarray], from_rate: float, to_rate: flo
     if from_rate == to_rate:
         yield from blocks
         return
-    stream, channels = None, 0
+    stream = None
     for block in blocks:
         if stream is None:
-            channels = len(block)
-            stream = soxr.ResampleStream(from_rate, to_rate, channels, quality="VHQ")
+            stream = soxr.ResampleStream(from_rate, to_rate, len(block), quality="VHQ")
         yield stream.resample_chunk(np.ascontiguousarray(block.T)).T
     if stream is not None:
-        tail = np.zeros((round(RESAMPLE_TAIL_SECONDS * from_rate) + 1, channels), np.float32)
+        tail = np.zeros((round(RESAMPLE_TAIL_SECONDS * from_rate) + 1, len(block)), np.float32)
         yield stream.resample_chunk(tail, last=True).T
 
 
@@ -278,7 +246,7 @@ def highpass(audio: np.ndarray, cutoff_hz: float, rate: float, wrap: bool = Fals
     in the two lowest bins.
 
     Args:
-        audio: Array `(..., samples)`.
+        audio: `(..., samples)`.
         cutoff_hz: Where the gain is one half; 0 changes nothing.
         rate: Samples per second.
         wrap: Whether the filter takes the end of `audio` for what came before its beginning, and
@@ -318,18 +286,11 @@ def lead_samples(win_size: int, hop_size: int) -> int:
 
 
 def in_spectral_domain(predict_spectrum: Predict, win_size: int, hop_size: int,
-                       highpass_hz: float = 0.0, rate: float = 44100.0) -> Predict:
-    """Makes a function of spectrograms into one of waveforms.
+                       highpass_hz: float = 0.0, rate: float = SAMPLE_RATE) -> Predict:
+    """Makes a function of spectrograms `(batch, frames, bins, 2)` into one of waveforms.
 
-    Args:
-        predict_spectrum: Takes and returns `(batch, frames, bins, 2)`.
-        win_size: Frame length in samples.
-        hop_size: Step between frames in samples.
-        highpass_hz: Lower frequencies are removed before the transform, see `highpass`.
-        rate: Samples per second.
-
-    Returns:
-        A function that takes and returns waveforms `(batch, samples)`.
+    The result takes waveforms `(batch, samples)`, passes them through `highpass`, and returns them
+    in the same shape.
     """
     lead = lead_samples(win_size, hop_size)
 
@@ -351,13 +312,11 @@ def stream_in_segments(predict: Predict, blocks: Iterable[np.ndarray], segment_s
 
     Args:
         predict: Takes and returns waveforms `(batch, samples)`.
-        blocks: The recording in pieces `(channels, samples)` of any length; channels are the
-            batch.
+        blocks: The recording in pieces `(channels, samples)` of any length.
         segment_samples: New samples in each step.
         context_samples: Samples seen on both sides of them.
-        step_samples: Segments and contexts are rounded up to multiples of this, the number of
-            samples by which the input of a network with strides must be shifted for its output to
-            be the same, shifted as much.
+        step_samples: Segments and contexts are rounded up to multiples of this. A network with
+            strides gives the same output, shifted, where its input is shifted by multiples of it.
 
     Yields:
         float32 pieces `(channels, samples)`, together as long as all blocks.

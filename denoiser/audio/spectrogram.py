@@ -44,7 +44,7 @@ def of_blocks(blocks: Iterable[np.ndarray], channels: int, samples: int,
     Args:
         blocks: The recording in pieces `(channels, samples)` of any length.
         channels: Number of channels.
-        samples: Length of all pieces together.
+        samples: Length of all blocks together.
         rate: Sample rate in Hz.
 
     Returns:
@@ -81,29 +81,20 @@ def of_array(audio: np.ndarray, rate: float) -> np.ndarray:
 def save_spectrograms(picture: Path, panels: list[tuple[str, Path]], samples: int) -> None:
     """Draws recordings of equal length and rate on one scale.
 
-    Args:
-        picture: The PNG file.
-        panels: Title and file of each, top down.
-        samples: Length of each.
+    `panels` are title and file of each, top down; `picture` is the PNG file.
     """
-    recordings = [audio_io.open_recording(path) for _, path in panels]
-    rate = recordings[0].rate
-    levels = [of_blocks((block.T for block in audio_io.read_blocks(recording)),
-                        recording.channels, samples, rate) for recording in recordings]
-    titles = [title for title, _ in panels]
-    draw(list(zip(titles, levels, strict=True)), max(samples, 1) / rate, rate).savefig(picture)
+    drawn = []
+    for title, path in panels:
+        recording = audio_io.open_recording(path)
+        blocks = (block.T for block in audio_io.read_blocks(recording))
+        drawn.append((title, of_blocks(blocks, recording.channels, samples, recording.rate)))
+    draw(drawn, max(samples, 1) / recording.rate, recording.rate).savefig(picture)
 
 
 def draw(panels: list[tuple[str, np.ndarray]], seconds: float, rate: float) -> Figure:
     """Draws spectrograms one above the other on one scale.
 
-    Args:
-        panels: Title and levels of each, from `of_array` or `of_blocks`, top down.
-        seconds: Length of each.
-        rate: Sample rate in Hz.
-
-    Returns:
-        The figure.
+    `panels` are title and levels of each, from `of_array` or `of_blocks`, top down.
     """
     loudest = float(np.ceil(max(level.max() for _, level in panels)))
     edges_hz = np.maximum(_first_bins(rate) - 0.5, 0.0) * rate / _window_samples(rate)

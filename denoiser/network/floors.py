@@ -38,14 +38,8 @@ LEAST_OVERLAP = 0.1  # of the full sum of windows: the first and last frames are
 def magnitude_and_floor(spectrogram: Tensor, exponent: float) -> Tensor:
     """Returns each bin's magnitude and its noise floor.
 
-    The floor is the smallest smoothed magnitude within 1.4 s before and after.
-
-    Args:
-        spectrogram: `(batch, frames, bins, 2)`.
-        exponent: Magnitudes are raised to this power.
-
-    Returns:
-        `(batch, frames, bins, 2)`: magnitude and floor.
+    The floor is the smallest smoothed magnitude within 1.4 s before and after. Magnitudes are
+    raised to `exponent`. Input and output are `(batch, frames, bins, 2)`.
     """
     spectrum = ops.cast(ops.stop_gradient(spectrogram), "float32")
     power = ops.sum(ops.square(spectrum), axis=-1, keepdims=True)
@@ -70,9 +64,9 @@ def steady_tones(spectrogram: Tensor, bins: int) -> Tensor:
     Returns:
         `(batch, frames, all bins, 2)`, zero above the lowest `bins`.
     """
+    _, frames, all_bins, _ = ops.shape(spectrogram)
     spectrogram = slice_axis(spectrogram, 3, 0, 2)
-    above = slice_axis(spectrogram, 2, bins, ops.shape(spectrogram)[2])
-    frames = ops.shape(spectrogram)[1]
+    above = slice_axis(spectrogram, 2, bins, all_bins)
     spectrum = ops.cast(ops.stop_gradient(spectrogram), "float32")
     transform = _fourier_matrix()
     rows = _cut_windows(slice_axis(spectrum, 2, 0, bins))
@@ -89,16 +83,14 @@ def steady_tones(spectrogram: Tensor, bins: int) -> Tensor:
 
 
 def _cut_windows(spectrum: Tensor) -> Tensor:
-    """Returns overlapping windows of frames as rows; real and imaginary parts alternate in a row.
+    """Cuts `(batch, frames, bins, 2)` into `(batch, windows, bins, 2 * TONE_FRAMES)`.
 
-    Args:
-        spectrum: `(batch, frames, bins, 2)`.
-
-    Returns:
-        `(batch, windows, bins, 2 * TONE_FRAMES)`; zeros fill up the last window.
+    Windows overlap; zeros fill up the last one. Real and imaginary parts alternate.
     """
     _, frames, bins, _ = ops.shape(spectrum)
-    windows = _count_windows(frames)
+    beyond = frames - TONE_FRAMES
+    beyond = max(beyond, 0) if isinstance(frames, int) else ops.maximum(beyond, 0)
+    windows = -(-beyond // TONE_HOP) + 1
     # More zeros than needed: the number needed may be unknown while tracing.
     spectrum = ops.pad(spectrum, ((0, 0), (0, TONE_FRAMES), (0, 0), (0, 0)))
     starts = TONE_HOP * ops.arange(windows, dtype="int32")
@@ -109,15 +101,7 @@ def _cut_windows(spectrum: Tensor) -> Tensor:
 
 
 def _join_windows(rows: Tensor, frames: Any) -> Tensor:
-    """Adds windowed rows where they overlap and divides by the sum of the squared windows.
-
-    Args:
-        rows: `(batch, windows, bins, 2 * TONE_FRAMES)`, as from `_cut_windows`.
-        frames: Frames of the result.
-
-    Returns:
-        `(batch, frames, bins, 2)`.
-    """
+    """Undoes `_cut_windows`: adds windowed rows and divides by the sum of the squared windows."""
     _, windows, bins, _ = ops.shape(rows)
     pieces = ops.reshape(rows, (-1, windows, bins, TONE_FRAMES, 2))
     pieces = ops.reshape(ops.transpose(pieces, (0, 1, 3, 2, 4)),
@@ -127,13 +111,6 @@ def _join_windows(rows: Tensor, frames: Any) -> Tensor:
     weights = ops.maximum(weights, LEAST_OVERLAP * ops.max(weights))
     spectrum = slice_axis(overlap_add(pieces, TONE_HOP) / weights, 1, 0, frames)
     return ops.reshape(spectrum, (-1, frames, bins, 2))
-
-
-def _count_windows(frames: Any) -> Any:
-    """Returns how many windows cover all frames; `frames` may be a tensor."""
-    beyond = frames - TONE_FRAMES
-    most = max if isinstance(frames, int) else ops.maximum
-    return -(-most(beyond, 0) // TONE_HOP) + 1
 
 
 def _tone_window() -> np.ndarray:
@@ -147,8 +124,8 @@ def _fourier_matrix() -> np.ndarray:
     Without the window it would be unitary: its transpose transforms back and windows again.
     """
     window = _tone_window() / np.sqrt(TONE_FRAMES)
-    phase = np.outer(np.arange(TONE_FRAMES), np.arange(TONE_FRAMES)) % TONE_FRAMES
-    angle = 2.0 * np.pi / TONE_FRAMES * phase
+    frames = np.arange(TONE_FRAMES)
+    angle = 2.0 * np.pi / TONE_FRAMES * (np.outer(frames, frames) % TONE_FRAMES)
     cosine, sine = window[:, None] * np.cos(angle), window[:, None] * np.sin(angle)
     # (real, imaginary) times it is (real cos + imaginary sin, imaginary cos - real sin).
     matrix = np.stack([np.stack([cosine, -sine], -1), np.stack([sine, cosine], -1)], axis=1)

@@ -24,9 +24,6 @@ def stft(waveforms: Tensor, settings: StftConfig) -> Tensor:
     Args:
         waveforms: `(batch, samples)` with a known number of samples, at least one.
         settings: Window and hop.
-
-    Returns:
-        `(batch, frames, bins, 2)`: real and imaginary parts.
     """
     win_size, hop_size = settings.win_size, settings.hop_size
     samples = waveforms.shape[-1]
@@ -43,9 +40,6 @@ def istft(spectrum: Tensor, settings: StftConfig, least_samples: int = 0) -> Ten
         spectrum: `(batch, frames, bins, 2)` with a known number of frames.
         settings: Window and hop of the transform.
         least_samples: A shorter result is filled with zeros up to this length.
-
-    Returns:
-        `(batch, samples)`.
     """
     frames, window = spectrum.shape[1], dsp.hamming(settings.win_size)
     pieces = ops.irfft((spectrum[..., 0], spectrum[..., 1]), settings.win_size)

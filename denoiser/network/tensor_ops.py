@@ -23,16 +23,12 @@ PAD_BY_ONE = ((0, 0), (1, 1), (1, 1), (0, 0))  # one sample on each side of fram
 def mirrored_indices(length: Any, before: int, after: int) -> Any:
     """Returns for each sample of a mirror-padded axis the index of the sample it is a copy of.
 
-    Args:
-        length: Samples before the padding; an int, or a tensor where it is unknown in tracing.
-        before: Samples of padding at the start.
-        after: Samples of padding at the end.
+    `before` and `after` are the samples of padding at the ends of `length` samples, which is an
+    int, or a tensor where it is unknown in tracing.
     """
-    if isinstance(length, int):  # NumPy makes it a constant of the graph
-        phase = np.arange(-before, length + after, dtype="int32") % (2 * length)
-        return np.minimum(phase, 2 * length - 1 - phase)
-    phase = ops.mod(ops.arange(-before, length + after, dtype="int32"), 2 * length)
-    return ops.minimum(phase, 2 * length - 1 - phase)
+    library = np if isinstance(length, int) else ops  # NumPy makes it a constant of the graph
+    phase = library.mod(library.arange(-before, length + after, dtype="int32"), 2 * length)
+    return library.minimum(phase, 2 * length - 1 - phase)
 
 
 def slice_axis(inputs: Tensor, axis: int, start: Any, stop: Any) -> Tensor:
@@ -50,7 +46,7 @@ def overlap_add(pieces: Tensor, hop: int) -> Tensor:
 
     Args:
         pieces: `(batch, pieces, length, channels)`.
-        hop: Samples from the start of one piece to that of the next, of any number.
+        hop: Samples from the start of one piece to that of the next.
 
     Returns:
         `(batch, samples, channels)`; zeros at the end fill up to a multiple of `hop`.
@@ -78,18 +74,13 @@ def mirror_pad(inputs: Tensor, kernel_size: int) -> Tensor:
     Returns:
         `(batch, frames + kernel_size - 1, bins + kernel_size - 1, channels)`.
     """
-    before, after = pad_sizes(kernel_size)
     if kernel_size == 1:
         return inputs
+    before, after = kernel_size // 2, (kernel_size - 1) // 2
     sizes = ops.shape(inputs)[1:3]
     if all(isinstance(size, int) and size >= before + after for size in sizes):
         return _pad_with_cheap_gradient(before, after, sizes)(inputs)
     return _gather_mirrored(inputs, before, after)
-
-
-def pad_sizes(kernel_size: int) -> tuple[int, int]:
-    """Returns how many samples go before and after; an even kernel gets one more before."""
-    return kernel_size // 2, kernel_size // 2 - (1 - kernel_size % 2)
 
 
 def _gather_mirrored(inputs: Tensor, before: int, after: int) -> Tensor:
@@ -143,15 +134,15 @@ def frequency_embeddings(bins: Any, dtype: str) -> Tensor:
     return ops.cast(ops.cos(angle), dtype)[None, None]
 
 
-def _fold_regions(count: int, start: int) -> list[tuple[int, int]]:
-    """Returns (first bin, bins folded into one) of each region; the last one is open-ended."""
-    if start == 0:
-        return [(0, count)]
-    regions, first, folds = [(0, 1)], start, 2
+def _fold_regions(bins: Any, count: int, start: int) -> list[tuple[int, Any, int]]:
+    """Returns (first bin, end, bins folded into one) of each region; the last is filled up."""
+    first, folds = (start, 2) if start else (0, count)
+    regions = [(0, start, 1)] if start else []
     while folds < count:
-        regions.append((first, folds))
+        regions.append((first, 2 * first, folds))
         first, folds = 2 * first, 2 * folds
-    return [*regions, (first, count)]
+    above = max(bins - first, 1) if isinstance(bins, int) else ops.maximum(bins - first, 1)
+    return [*regions, (first, first - (-above // count) * count, count)]
 
 
 def fold_bins(inputs: Tensor, count: int, start: int = 0) -> Tensor:
@@ -173,38 +164,31 @@ def fold_bins(inputs: Tensor, count: int, start: int = 0) -> Tensor:
     if count == 1:
         return inputs
     _, frames, bins, channels = ops.shape(inputs)
-    regions = _fold_regions(count, start)
-    last = regions[-1][0]
-    above = max(bins - last, 1) if isinstance(bins, int) else ops.maximum(bins - last, 1)
-    filled = last - (-above // count) * count
+    regions = _fold_regions(bins, count, start)
     # More zeros than needed: the number needed may be unknown while tracing.
-    inputs = slice_axis(ops.pad(inputs, ((0, 0), (0, 0), (0, last + count), (0, 0))), 2, 0, filled)
+    above = ((0, 0), (0, 0), (0, regions[-1][0] + count), (0, 0))
+    filled = slice_axis(ops.pad(inputs, above), 2, 0, regions[-1][1])
     pieces = []
-    ends = [first for first, _ in regions[1:]] + [filled]
-    for (first, folds), end in zip(regions, ends, strict=True):
-        piece = ops.reshape(slice_axis(inputs, 2, first, end),
+    for first, end, folds in regions:
+        piece = ops.reshape(slice_axis(filled, 2, first, end),
                             (-1, frames, (end - first) // folds, folds * channels))
         unused = (count - folds) * channels
         pieces.append(ops.pad(piece, ((0, 0), (0, 0), (0, 0), (0, unused))) if unused else piece)
-    return ops.concatenate(pieces, axis=2) if len(pieces) > 1 else pieces[0]
+    return ops.concatenate(pieces, axis=2)
 
 
 def unfold_bins(inputs: Tensor, count: int, bins: Any, start: int = 0) -> Tensor:
     """Undoes `fold_bins`; `bins` is the number of bins before folding."""
     if count == 1:
         return inputs
-    _, frames, folded, channels = ops.shape(inputs)
-    channels //= count
-    regions = _fold_regions(count, start)
+    _, frames, _, channels = ops.shape(inputs)
     pieces, position = [], 0
-    for number, (first, folds) in enumerate(regions):
-        is_last = number == len(regions) - 1
-        stop = folded if is_last else position + (regions[number + 1][0] - first) // folds
-        piece = slice_axis(slice_axis(inputs, 2, position, stop), 3, 0, folds * channels)
-        pieces.append(ops.reshape(piece, (-1, frames, (stop - position) * folds, channels)))
+    for first, end, folds in _fold_regions(bins, count, start):
+        stop = position + (end - first) // folds
+        piece = slice_axis(slice_axis(inputs, 2, position, stop), 3, 0, folds * channels // count)
+        pieces.append(ops.reshape(piece, (-1, frames, end - first, channels // count)))
         position = stop
-    unfolded = ops.concatenate(pieces, axis=2) if len(pieces) > 1 else pieces[0]
-    return slice_axis(unfolded, 2, 0, bins)
+    return slice_axis(ops.concatenate(pieces, axis=2), 2, 0, bins)
 
 
 def compress(spectrogram: Tensor, exponent: float, floor: float = POWER_FLOOR) -> Tensor:
@@ -214,9 +198,6 @@ def compress(spectrogram: Tensor, exponent: float, floor: float = POWER_FLOOR) -
         spectrogram: `(batch, frames, bins, 2 * folds)`: real and imaginary parts alternate.
         exponent: 1 changes nothing.
         floor: Power below which a bin counts little; it bounds the slope where a bin is empty.
-
-    Returns:
-        Shaped as `spectrogram`.
     """
     if exponent == 1.0:
         return spectrogram
@@ -244,9 +225,6 @@ def apply_mask(spectrogram: Tensor, mask: Tensor, tones: Tensor | None = None) -
         mask: `(batch, frames, bins, parts)`; with tones two channels more.
         tones: `(batch, frames, bins, 2)`, from `floors.steady_tones`; None for no tones. They are
             added to the first two parts.
-
-    Returns:
-        Shaped as `spectrogram`.
     """
     if tones is None:
         return multiply_complex(spectrogram, mask)
@@ -269,9 +247,6 @@ def convolve(inputs: Tensor, kernel: Tensor, strides: int = 1) -> Tensor:
         inputs: `(batch, frames, bins, channels)`.
         kernel: `(height, width, channels, filters)`.
         strides: Step on both axes.
-
-    Returns:
-        `(batch, frames, bins, filters)`.
     """
     if keras.backend.backend() == "tensorflow":
         from denoiser.network import tf_convolution  # the other backends do without TensorFlow
@@ -282,7 +257,7 @@ def convolve(inputs: Tensor, kernel: Tensor, strides: int = 1) -> Tensor:
 
 def upsample(inputs: Tensor, kernel: Tensor, bias: Tensor, activation: Callable[[Tensor], Tensor],
              nearest: Tensor, frames: Any, bins: Any) -> Tensor:
-    """Transposed 4x4 convolution with stride 2, plus a nearest-neighbour upsampling.
+    """Computes `unet.UpsamplingConv2D`: a transposed convolution, plus `nearest` upsampled.
 
     The full transposed convolution has two samples more than twice the input on each axis; one is
     cropped on each side. It is computed as a 2x2 convolution to four times the channels: each
@@ -294,13 +269,9 @@ def upsample(inputs: Tensor, kernel: Tensor, bias: Tensor, activation: Callable[
         kernel: `(4, 4, filters, channels)`.
         bias: `(filters,)`.
         activation: Applied to the convolution.
-        nearest: `(batch, rows, columns, filters)`, each sample of which is repeated in a 2x2
-            square and added.
+        nearest: `(batch, rows, columns, filters)`.
         frames: Frames of the result, at most 2 * rows.
         bins: Bins of the result, at most 2 * columns.
-
-    Returns:
-        `(batch, frames, bins, filters)`.
     """
     filters, channels = kernel.shape[2:]
     # Tap t of the 4x4 kernel adds to the output sample of parity t % 2. In the 2x2 kernel, which

@@ -1,7 +1,6 @@
 """Convolution on TensorFlow, with XLA for the gradient of the kernel when there is no GPU.
 
-On a CPU, XLA computes that gradient faster than TensorFlow's own routine; `benchmarks/forward.py
---train` measures a training step.
+There XLA is faster than TensorFlow's own routine: see `benchmarks/forward.py --train`.
 """
 
 from __future__ import annotations

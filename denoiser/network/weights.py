@@ -25,16 +25,11 @@ CHECKPOINT_VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
 
 
 def load_keras_file(model: keras.Model, path: Path) -> None:
-    """Reads a `.weights.h5` file; on any mismatch no weight is changed.
-
-    Args:
-        model: Any built model.
-        path: The file.
+    """Reads a `.weights.h5` file into any built model; on any mismatch no weight is changed.
 
     Raises:
         FileNotFoundError: There is no such file.
-        UserError: The file is no HDF5 file, or a variable is missing, additional or of another
-            shape.
+        UserError: It is no HDF5 file, or a variable is missing, additional or of another shape.
     """
     if not path.is_file():
         raise FileNotFoundError(f"`path` must name weights that exist. Received: path={path}")
@@ -73,15 +68,15 @@ def load_tensorflow_checkpoint(model: Any, prefix: Path) -> None:
 
     Raises:
         FileNotFoundError: There is no such checkpoint.
-        UserError: The checkpoint is incomplete, or a variable is missing, additional or of another
-            shape.
+        UserError: It is incomplete, or a variable is missing, additional or of another shape.
     """
     if not Path(f"{prefix}.index").is_file():
         raise FileNotFoundError(f"`path` must end in {WEIGHTS_ENDING} or be the prefix of a "
                                 f"TensorFlow checkpoint that exists. Received: path={prefix}")
     import tensorflow as tf  # the only reader of this format; no other backend needs it
 
-    variables = dict(_checkpoint_variables(model))
+    variables = {f"{CHECKPOINT_ROOT}/{name}/{kind}/{CHECKPOINT_VALUE}": getattr(layer, kind)
+                 for name, layer in _checkpoint_layers(model) for kind in ("kernel", "bias")}
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         found = {key: tuple(shape) for key, shape in reader.get_variable_to_shape_map().items()
@@ -102,13 +97,6 @@ def _is_network_key(key: str) -> bool:
             and key.split("/")[0] not in ("optimizer", "save_counter"))
 
 
-def _checkpoint_variables(model: Any) -> Iterator[tuple[str, keras.Variable]]:
-    """Yields each variable of the network with its key in a published checkpoint."""
-    for name, layer in _checkpoint_layers(model):
-        for kind in ("kernel", "bias"):
-            yield f"{CHECKPOINT_ROOT}/{name}/{kind}/{CHECKPOINT_VALUE}", getattr(layer, kind)
-
-
 def _checkpoint_layers(model: Any) -> Iterator[tuple[str, Any]]:
     """Yields each layer that has a kernel and a bias, with its published name."""
     for stage, (extractor, unet) in enumerate(zip(model.extractors, model.unets, strict=True),
@@ -126,10 +114,9 @@ def _checkpoint_layers(model: Any) -> Iterator[tuple[str, Any]]:
                 yield f"{name}/projection", decoder.projection.conv
             yield from _block_layers(f"{name}/i_block", decoder.block)
     if model.settings.num_stages == 2:
-        attention = model.attention
-        convs = (attention.attended, attention.residual, attention.mask)
-        for index, conv in enumerate(convs, start=1):
-            yield f"sam_1/conv{index}", conv.conv
+        yield "sam_1/conv1", model.attention.attended.conv
+        yield "sam_1/conv2", model.attention.residual.conv
+        yield "sam_1/conv3", model.attention.mask.conv
     yield "finalblock/conv2", model.final.conv
 
 
