@@ -232,7 +232,9 @@ def wave(rng: np.random.Generator, sample_rate: int, frequency_hz: float,
         index = place.astype(np.int32)
         place -= index
         index %= size
-        yield table[index] + (table[index + 1] - table[index]) * place
+        low = table[index]
+        index += 1
+        yield low + (table[index] - low) * place
 
 
 def make_hum(rng: np.random.Generator, sample_rate: int, frequency_hz: float, harmonics: int,
@@ -352,15 +354,17 @@ def events(rng: np.random.Generator, sample_rate: int, per_second: float, median
     while True:
         mood = 0.7 * mood + 0.71 * rng.normal()
         count = rng.poisson(per_chunk * np.exp(burst * mood - 0.5 * burst**2))
-        single = (rng.integers(CHUNK, size=count), rng.normal(median_db, spread_db, count),
-                  rng.integers(len(bank), size=count), rng.choice([-1.0, 1.0], count))
-        onset, level, shape, sign = map(np.concatenate, zip(single, next(locked), strict=True))
+        drawn = (rng.integers(CHUNK, size=count), rng.normal(median_db, spread_db, count),
+                 rng.integers(len(bank), size=count), rng.choice([-1.0, 1.0], count))
+        if locked_share:
+            drawn = map(np.concatenate, zip(drawn, next(locked), strict=True))
+        onset, level, shape, sign = drawn
         amplitude = to_gain(np.minimum(level, LOUDEST_DB)) * (sign if signed else 1.0)
         impulses = bank[shape] * amplitude[:, None].astype(np.float32)
         index = onset[:, None] + np.arange(length)
-        out = np.zeros(max(CHUNK, len(tail)) + length)
-        out[:len(tail)] = tail
-        out += np.bincount(index.ravel(), impulses.ravel(), len(out))
+        out = np.asarray(  # of no impulses `bincount` makes integers
+            np.bincount(index.ravel(), impulses.ravel(), max(CHUNK, len(tail)) + length), float)
+        out[:len(tail)] += tail
         tail = out[CHUNK:]
         yield out[:CHUNK].astype(np.float32)
 
