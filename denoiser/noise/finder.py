@@ -33,6 +33,8 @@ SILENCE_DBFS = -96.0  # below this nothing was recorded
 LONGEST_GAP = 3  # slots
 SHORTEST_SECONDS = 0.75  # of a stretch: as much as `fit.measure` needs
 LOWEST_RATE = 4000  # Hz
+PLACES = {(True, True): "whole", (True, False): "run-in", (False, True): "run-out",
+          (False, False): "pause"}  # by whether a stretch is at the recording's start and end
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class NoiseSegment:
 
     start_seconds: float
     end_seconds: float
-    place: str  # "run-in", "pause", "run-out" or "whole"
+    place: str  # one of `PLACES`
     level_dbfs: float  # of the noise between 0.35 and 5.7 kHz
     below_program_db: float  # how far this lies below the rest; infinite where there is none
     flatness_db: float  # 0: as flat as noise can be
@@ -160,9 +162,7 @@ def _fill_gaps(noise: np.ndarray, flat: np.ndarray) -> np.ndarray:
 
 
 def _describe(slots: _Slots, run: slice, loudness_db: float) -> NoiseSegment:
-    at_start, at_end = run.start == 0, run.stop == len(slots.level)
-    place = ("whole" if at_start and at_end else "run-in" if at_start
-             else "run-out" if at_end else "pause")
+    place = PLACES[run.start == 0, run.stop == len(slots.level)]
     level_db = float(np.median(slots.level[run]))
     return NoiseSegment(*slots.span_seconds(run), place, level_db, loudness_db - level_db,
                         float(np.median(slots.flatness[run])))
@@ -173,10 +173,10 @@ def _choose(slots: _Slots, min_seconds: float, min_drop_db: float) -> list[Noise
     audible = slots.level > SILENCE_DBFS
     flat = (audible & (slots.flatness >= SLOT_FLATNESS_DB)
             & (slots.least_flatness >= BAND_FLATNESS_DB))
-    runs = slots.long_runs(flat, min_seconds)
-    if not runs:
+    levels_db = [np.median(slots.level[run]) for run in slots.long_runs(flat, min_seconds)]
+    if not levels_db:
         return []
-    floor_db = min(float(np.median(slots.level[run])) for run in runs)
+    floor_db = min(levels_db)
     noise, change_db = _is_usual(slots, flat, floor_db)
     noise = _fill_gaps(noise, flat)
     programme_db = slots.level[~noise & audible]
@@ -202,9 +202,6 @@ def find_noise_segments(blocks: Iterable[np.ndarray], sample_rate: int, samples:
         samples: Length of all blocks together.
         min_seconds: Shortest stretch.
         min_drop_db: How far noise must lie below the louder part of the rest.
-
-    Returns:
-        The stretches in order; none when there are none.
 
     Raises:
         UserError: The rate is so low that it leaves no band to judge noise by, or the recording
