@@ -14,7 +14,9 @@ import logging
 import math
 import sys
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -27,38 +29,30 @@ from denoiser.audio import audio_io, dsp
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.checks import UserError
 from denoiser.command_line import describe_error, run_main
+from denoiser.data.audio_index import find_audio
 from denoiser.files import replacing
-from denoiser.noise import fit
+from denoiser.noise import finder, fit
 from denoiser.noise.carriers import KINDS, CarrierConfig
-from denoiser.noise.finder import SHORTEST_SECONDS, find_noise_segments
 from denoiser.noise.generator import generate
 
 logger = logging.getLogger(__name__)
 
 WRITTEN = ("WAV", "FLAC", "AIFF")
 REPORT_NAME = "noise_segments.csv"
-BLOCK_SECONDS = 60  # read at a time
 PICTURE_SECONDS = 5
 PICTURE_DPI = 75
-PICTURE_COLOURS = 40
-REPORT_COLUMNS = ("recording", "start_seconds", "end_seconds", "place", "level_dbfs",
-                  "below_program_db", "flatness_db", "file")
+PICTURE_COLOURS = 40  # noise does not compress: few colours keep the file small
+PICTURE_HZ = 16500.0  # highest frequency shown
+REPORT_COLUMNS = ("recording", *(item.name for item in fields(finder.NoiseSegment)), "file")
 
 
 def _find_files(names: list[str]) -> list[Path]:
     """The files named, and those in the folders named."""
     files: list[Path] = []
-    for name in names:
-        path = Path(name)
-        if path.is_dir():
-            files += sorted(file for file in path.rglob("*")
-                            if file.suffix.lower() in audio_io.AUDIO_ENDINGS)
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise FileNotFoundError(f"`{name}` must be a file or folder: it does not exist.")
-    if not files:
-        raise FileNotFoundError(f"`{names}` must hold audio files: none was found.")
+    for path in map(Path, names):
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such file or folder")
+        files += find_audio(path) if path.is_dir() else [path]
     return files
 
 
@@ -98,34 +92,43 @@ def _load_carrier(path: Path) -> CarrierConfig:
         raise UserError(f"{path}: {f'{key}: ' if key else ''}{describe_error(error)}") from error
 
 
+@contextmanager
+def _noting_failure(path: Path, failed: list[str]) -> Iterator[None]:
+    """Reports a mistake in the file `path` and adds it to `failed`, so that others are done."""
+    try:
+        yield
+    except UserError as error:
+        logger.error("%s: %s", path, str(error).removeprefix(f"{path}: "))
+        failed.append(str(path))
+
+
+def _check_failures(failed: list[str], files: list[Path]) -> None:
+    if failed:
+        raise UserError(f"{len(failed)} of {len(files)} recordings failed: {failed}")
+
+
 def _cut(path: Path, folder: Path, arguments: argparse.Namespace) -> list[dict[str, str]]:
     """Writes one recording's noise to `folder` and returns the report's rows."""
+    recording = audio_io.open_recording(path)
+    if not recording.header_samples:
+        raise UserError("its header must say how long it is")
+    segments = finder.find_noise_segments(audio_io.read_blocks(recording), recording.rate,
+                                          arguments.min_seconds, arguments.min_drop_db)
+    targets = [folder / f"{path.stem}_seg{number:02d}.flac"
+               for number in range(1, len(segments) + 1)]
+    for target in targets:
+        _check_new(target, arguments.overwrite)
+    subtype = "PCM_16" if recording.subtype in ("PCM_16", "PCM_S8", "PCM_U8") else "PCM_24"
     rows = []
-    try:
-        with soundfile.SoundFile(path) as stream:
-            rate, samples = stream.samplerate, stream.frames
-            if samples >= audio_io.UNKNOWN_SAMPLES:
-                raise UserError("its header must say how long it is: it does not")
-            blocks = stream.blocks(BLOCK_SECONDS * rate, dtype="float32", always_2d=True)
-            segments = find_noise_segments(blocks, rate, samples, arguments.min_seconds,
-                                           arguments.min_drop_db)
-            targets = [folder / f"{path.stem}_seg{number:02d}.flac"
-                       for number in range(1, len(segments) + 1)]
-            for target in targets:
-                _check_new(target, arguments.overwrite)
-            subtype = "PCM_16" if stream.subtype in ("PCM_16", "PCM_S8", "PCM_U8") else "PCM_24"
-            for segment, target in zip(segments, targets, strict=True):
-                first, end = (round(rate * time) for time in (segment.start_seconds,
-                                                              segment.end_seconds))
-                stream.seek(first)
-                _write(target, stream.read(end - first, always_2d=True), rate, subtype)
-                values = {name: f"{value:.2f}" if isinstance(value, float) else value
-                          for name, value in asdict(segment).items()}
-                rows.append({"recording": str(path), "file": target.name} | values)
-    except soundfile.LibsndfileError as error:
-        raise UserError(f"{path}: not audio that can be read ({error})") from error
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+    with soundfile.SoundFile(path) as stream:
+        for segment, target in zip(segments, targets, strict=True):
+            first, end = (round(recording.rate * seconds)
+                          for seconds in (segment.start_seconds, segment.end_seconds))
+            stream.seek(first)
+            _write(target, stream.read(end - first, always_2d=True), recording.rate, subtype)
+            values = {name: f"{value:.2f}" if isinstance(value, float) else value
+                      for name, value in asdict(segment).items()}
+            rows.append({"recording": str(path), "file": target.name} | values)
     return rows
 
 
@@ -144,12 +147,6 @@ def _write_report(report: Path, rows: list[dict[str, str]]) -> None:
         writer.writerows(rows)
 
 
-def _check_failures(failed: list[Path], files: list[Path]) -> None:
-    if failed:
-        raise UserError(f"{len(failed)} of {len(files)} recordings failed: "
-                        f"{[str(path) for path in failed]}")
-
-
 def _command_find(arguments: argparse.Namespace) -> None:
     folder = Path(arguments.output)
     files = _find_files(arguments.recordings)
@@ -161,19 +158,15 @@ def _command_find(arguments: argparse.Namespace) -> None:
     report = folder / REPORT_NAME
     rows, failed = _read_report(report), []
     for path in files:
-        try:
+        with _noting_failure(path, failed):
             found = _cut(path, folder, arguments)
-        except UserError as error:
-            logger.error("%s", error)
-            failed.append(path)
-            continue
-        before = {row["file"] for row in rows if row["recording"] == str(path)}
-        for name in before - {row["file"] for row in found}:  # an earlier run found more
-            (folder / name).unlink(missing_ok=True)
-        rows = [row for row in rows if row["recording"] != str(path)] + found
-        seconds = sum(float(row["end_seconds"]) - float(row["start_seconds"]) for row in found)
-        logger.info("%s: %d stretches, %.1f s of noise", path, len(found), seconds)
-        _write_report(report, rows)
+            before = {row["file"] for row in rows if row["recording"] == str(path)}
+            for name in before - {row["file"] for row in found}:  # an earlier run found more
+                (folder / name).unlink(missing_ok=True)
+            rows = [row for row in rows if row["recording"] != str(path)] + found
+            _write_report(report, rows)
+            seconds = sum(float(row["end_seconds"]) - float(row["start_seconds"]) for row in found)
+            logger.info("%s: %d stretches, %.1f s of noise", path, len(found), seconds)
     _check_failures(failed, files)
     logger.info("%s lists what was taken", report)
 
@@ -199,12 +192,9 @@ def _describe(measures: fit.NoiseMeasures) -> str:
 def _fit_file(path: Path, rng: np.random.Generator) -> fit.NoiseFit:
     """Returns what is learned from a file, and reports how close generated noise comes to it."""
     audio = _read_mono(path)
-    try:
-        goal = fit.measure(audio, SAMPLE_RATE)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+    goal = fit.measure(audio)
     fitted = fit.fit(goal)
-    trial = fit.measure(fitted.render(len(audio), rng), SAMPLE_RATE)
+    trial = fit.measure(fitted.render(len(audio), rng))
     logger.info("%s\n  recorded:  %s\n  generated: %s\n  spectral distance %.1f dB", path,
                 _describe(goal), _describe(trial),
                 fit.spectral_distance(goal.spectrum_db, trial.spectrum_db))
@@ -217,12 +207,9 @@ def _command_fit(arguments: argparse.Namespace) -> None:
         _check_new(Path(arguments.output), arguments.overwrite)
     fits, fitted_names, failed = [], [], []
     for path in files:
-        try:
+        with _noting_failure(path, failed):
             fits.append(_fit_file(path, np.random.default_rng(arguments.seed)))
             fitted_names.append(path.name)
-        except UserError as error:
-            logger.error("%s", error)
-            failed.append(path)
     if fits:
         text = _yaml_of_fits(arguments.kind, fitted_names, fits)
         if arguments.output:
@@ -246,49 +233,44 @@ def _command_make(arguments: argparse.Namespace) -> None:
     _write(path, noise[:, None], SAMPLE_RATE, "PCM_16")
 
 
-def _draw_panels(panels: list[tuple[str, np.ndarray]]) -> np.ndarray:
-    """Draws spectrograms of titled noises in two columns; returns the pixels."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # delayed: no other command draws
-    from matplotlib.figure import Figure
+def _draw_panels(panels: list[tuple[str, np.ndarray]], path: Path) -> None:
+    """Draws spectrograms of titled noises in two columns, linear in frequency to show clicks."""
+    from matplotlib.figure import Figure  # delayed: no other command draws
+    from PIL import Image
 
     rows = -(-len(panels) // 2)
     figure = Figure(figsize=(9.0, 0.6 + 1.7 * rows), dpi=PICTURE_DPI, layout="constrained")
-    axes = figure.subplots(rows, 2, squeeze=False).ravel()
-    for axis, (title, audio) in zip(axes, panels, strict=False):
-        power = fit.frame_powers(audio, 1024, 512)[:384]
-        level = 10.0 * np.log10(power[::2] + power[1::2] + 1e-12)
-        # Unlike librosa's `specshow`, `imshow` averages what is finer than a pixel.
-        axis.imshow(level, origin="lower", aspect="auto", cmap="magma",
-                    vmin=np.median(level) - 25.0, vmax=np.median(level) + 40.0,
-                    extent=(0.0, len(audio) / SAMPLE_RATE, 0.0, 384 * SAMPLE_RATE / 1024e3))
+    for number, (title, audio) in enumerate(panels, start=1):
+        axis = figure.add_subplot(rows, 2, number)
+        power, _, _, image = axis.specgram(audio, NFFT=1024, noverlap=512, Fs=SAMPLE_RATE,
+                                           cmap="magma")
+        middle_db = 10.0 * np.log10(np.median(power) + 1e-20)
+        image.set_clim(middle_db - 25.0, middle_db + 40.0)
+        axis.set_ylim(0.0, PICTURE_HZ)
         axis.set_title(title, fontsize=8)
         axis.tick_params(labelsize=7)
-    for axis in axes[len(panels):]:
-        axis.set_visible(False)
     figure.supxlabel("seconds", fontsize=8)
-    figure.supylabel("kHz", fontsize=8)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    figure.supylabel("Hz", fontsize=8)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")
+        with Image.open(temporary) as picture:
+            few_colours = picture.convert("RGB").quantize(PICTURE_COLOURS)
+        few_colours.save(temporary, format="PNG", optimize=True)
 
 
 def _command_picture(arguments: argparse.Namespace) -> None:
-    from PIL import Image
-
     path = Path(arguments.output)
     _check_new(path, arguments.overwrite)
     rng, samples = np.random.default_rng(arguments.seed), PICTURE_SECONDS * SAMPLE_RATE
     panels = []
     for recording in _find_files(arguments.recordings) if arguments.recordings else []:
         audio = _read_mono(recording)
-        fitted = fit.fit(fit.measure(audio, SAMPLE_RATE))
+        fitted = fit.fit(fit.measure(audio))
         panels += [(f"recorded: {recording.stem}", audio[:samples]),
                    ("generated, fitted to it", fitted.render(samples, rng))]
     panels += [(f"generated: {arguments.kind}, draw {number}",
                 generate(arguments.kind, samples, rng)) for number in range(1, arguments.draws + 1)]
-    picture = Image.fromarray(_draw_panels(panels)).quantize(PICTURE_COLOURS)
-    with replacing(path) as temporary:  # noise does not compress: few colours keep it small
-        picture.save(temporary, format="PNG", optimize=True)
+    _draw_panels(panels, path)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -298,9 +280,9 @@ def _parser() -> argparse.ArgumentParser:
     find = commands.add_parser("find", help="cut noise-only stretches out of recordings")
     find.add_argument("recordings", nargs="+", help="audio files or folders")
     find.add_argument("--output", required=True, help="folder for the noise and its report")
-    find.add_argument("--min-seconds", type=float, default=SHORTEST_SECONDS,
+    find.add_argument("--min-seconds", type=float, default=finder.SHORTEST_SECONDS,
                       help="shortest stretch")
-    find.add_argument("--min-drop-db", type=float, default=6.0,
+    find.add_argument("--min-drop-db", type=float, default=finder.LEAST_DROP_DB,
                       help="least distance of the noise from the programme")
     find.set_defaults(run=_command_find)
 

@@ -16,42 +16,9 @@ import numpy as np
 from scipy import fft
 
 from denoiser.checks import require
-from denoiser.noise.parts import (
-    LEVEL_HZ,
-    Events,
-    Hiss,
-    Part,
-    Rumble,
-    Swing,
-    SwingingHiss,
-    Wave,
-    academy_db,
-    dip_bank,
-    disc_replay_db,
-    draw,
-    draw_colour_db,
-    draw_rate,
-    grid_hz,
-    impulse_bank,
-    interpolate_bands,
-    low_pass_db,
-    make_hum,
-    render,
-    slit_db,
-    tape_replay_db,
-    thump_bank,
-    to_gain,
-)
-from denoiser.noise.ranges import (
-    NOT_NEGATIVE,
-    POSITIVE,
-    SHARE,
-    Ranges,
-    between,
-    chance,
-    choices,
-    spectra,
-)
+from denoiser.noise import parts
+from denoiser.noise.parts import Part, draw, draw_rate, grid_hz, to_gain
+from denoiser.noise.ranges import Ranges, between, chance, choices, spectra
 
 Levels = Callable[[np.ndarray], np.ndarray]  # levels in dB at frequencies in Hz
 
@@ -60,22 +27,18 @@ ENVELOPE_SECONDS = 0.01  # half the window over which a signal's level is taken
 
 @dataclass
 class Carrier:
-    """One noise, as its parts.
+    """One noise. Levels are in dB over the RMS of its hiss above 1 kHz.
 
     Attributes:
-        sample_rate: Samples per second.
-        parts: Level in dB and part, by name ("hiss", "clicks", "hum", ...). They are added up in
-            this order; as they share one source of randomness, another order is another noise.
-            Levels are over the hiss's RMS above 1 kHz. Impulses have 0: each has its own level.
-        following: Makes the noise that exists only while there is a signal, from the signal
-            `(samples,)` and its power; none on discs.
-        following_db: Level of this noise's RMS over the hiss's.
+        parts: Level and part, by name ("hiss", "clicks", "hum", ...), in the order in which they
+            are added up: they share one source of randomness. The level of impulses is 0, as each
+            impulse has its own.
+        following: Level, and the function that makes the noise that exists only while there is a
+            signal, from the signal `(samples,)` and its power; none on discs.
     """
 
-    sample_rate: int
     parts: dict[str, tuple[float, Part]]
-    following: Callable[[np.ndarray, float], np.ndarray] | None = None
-    following_db: float = 0.0
+    following: tuple[float, Callable[[np.ndarray, float], np.ndarray]] | None = None
 
 
 # --- What several kinds have -----------------------------------------------------------------
@@ -86,25 +49,25 @@ def _draw_spectrum_db(rng: np.random.Generator, cfg: GramophoneConfig | FilmConf
     """Draws a hiss's spectrum: a blend of two fitted spectra, or `otherwise_db`; then a colour."""
     level_db = otherwise_db
     if cfg.spectra_db and rng.uniform() < cfg.fitted_chance:
-        pair = rng.integers(len(cfg.spectra_db), size=2)
-        level_db = interpolate_bands(np.average(np.array(cfg.spectra_db)[pair], axis=0,
-                                                weights=rng.dirichlet([1.0, 1.0])), frequency_hz)
-    return level_db + draw_colour_db(rng, frequency_hz, draw(rng, cfg.tilt_db_per_octave),
-                                     draw(rng, cfg.colour_db))
+        pair = np.array(cfg.spectra_db)[rng.integers(len(cfg.spectra_db), size=2)]
+        level_db = parts.interpolate_db(
+            frequency_hz, np.average(pair, axis=0, weights=rng.dirichlet([1.0, 1.0])))
+    return level_db + parts.draw_colour_db(rng, frequency_hz, draw(rng, cfg.tilt_db_per_octave),
+                                           draw(rng, cfg.colour_db))
 
 
 def _draw_band(rng: np.random.Generator, cutoff_hz: Sequence[float]) -> Levels:
     """Draws a low-pass: the bandwidth of pick-up, amplifier or transfer."""
     cutoff, order = draw_rate(rng, cutoff_hz), rng.uniform(1.0, 5.0)
-    return lambda frequency_hz: low_pass_db(frequency_hz, cutoff, order)
+    return lambda frequency_hz: parts.low_pass_db(frequency_hz, cutoff, order)
 
 
 def _draw_mains(rng: np.random.Generator, rate: int, hum_db: Sequence[float],
-                band: Levels | None = None, multiple: int = 1) -> tuple[float, Wave]:
-    """Draws hum of the mains, or of a multiple of its frequency; level and wave."""
+                band: Levels | None = None, multiple: int = 1) -> tuple[float, Part]:
+    """Draws hum of the mains, or of a multiple of its frequency, with its level."""
     frequency_hz = multiple * rng.choice([50.0, 60.0]) * (1.0 + 0.002 * rng.normal())
-    return draw(rng, hum_db), make_hum(rng, rate, frequency_hz, int(rng.integers(2, 16)),
-                                       rng.uniform(-15.0, -4.0), band_db=band)
+    return draw(rng, hum_db), parts.make_hum(rng, rate, frequency_hz, int(rng.integers(2, 16)),
+                                             rng.uniform(-15.0, -4.0), band_db=band)
 
 
 def _draw_impulses(rng: np.random.Generator, cfg: GramophoneConfig | FilmConfig, rate: int,
@@ -112,13 +75,13 @@ def _draw_impulses(rng: np.random.Generator, cfg: GramophoneConfig | FilmConfig,
                    burst: float = 0.3) -> dict[str, tuple[float, Part]]:
     """Draws crackle (on film: frying) and clicks (ticks), which are rarer and louder."""
     return {
-        "crackle": (0.0, Events(
+        "crackle": (0.0, parts.events(
             rng, rate, draw_rate(rng, cfg.crackles_per_second), draw(rng, cfg.crackle_db),
-            draw(rng, cfg.crackle_spread_db), impulse_bank(rng, rate, cfg.crackle_ms, band),
+            draw(rng, cfg.crackle_spread_db), parts.impulse_bank(rng, rate, cfg.crackle_ms, band),
             turn_seconds, locked_share * rng.uniform(), burst)),
-        "clicks": (0.0, Events(
+        "clicks": (0.0, parts.events(
             rng, rate, draw_rate(rng, cfg.clicks_per_second), draw(rng, cfg.click_db),
-            draw(rng, cfg.click_spread_db), impulse_bank(rng, rate, cfg.click_ms, band),
+            draw(rng, cfg.click_spread_db), parts.impulse_bank(rng, rate, cfg.click_ms, band),
             turn_seconds, locked_share, burst))}
 
 
@@ -129,7 +92,7 @@ def _follow_with_hiss(rng: np.random.Generator, rate: int, spectrum_db: np.ndarr
     total = np.cumsum(np.pad(np.square(signal, dtype=np.float64), (reach, reach)))
     local = (total[2 * reach:] - total[:-2 * reach]) / (2 * reach)
     envelope = np.sqrt(np.maximum(local[:len(signal)], 0.0) / power)
-    return render(Hiss(rng, rate, spectrum_db), len(signal)) * envelope
+    return parts.render(parts.hiss(rng, rate, spectrum_db), len(signal)) * envelope
 
 
 def _follow_with_modulation(rng: np.random.Generator, rate: int, spectrum_db: np.ndarray,
@@ -140,7 +103,8 @@ def _follow_with_modulation(rng: np.random.Generator, rate: int, spectrum_db: np
     """
     hiss = _follow_with_hiss(rng, rate, spectrum_db, signal, power)
     corner_hz = np.exp(rng.uniform(np.log(50.0), np.log(2000.0)))
-    variation = render(Hiss(rng, rate, low_pass_db(grid_hz(rate), corner_hz, 1.0)), len(signal))
+    level_db = parts.low_pass_db(grid_hz(rate), corner_hz, 1.0)
+    variation = parts.render(parts.hiss(rng, rate, level_db), len(signal))
     variation /= np.sqrt(np.mean(variation**2))
     return np.sqrt(0.5) * (hiss + signal / np.sqrt(power) * variation)
 
@@ -173,19 +137,19 @@ class GramophoneConfig(Ranges):
     fitted_chance: float = chance(0.5)  # of hiss from `spectra_db`, else white through equalisation
     tilt_db_per_octave: list[float] = between(-2.0, 2.0)
     colour_db: list[float] = between(0.0, 5.0)  # height of random broad bumps in the spectrum
-    cutoff_hz: list[float] = between(4000.0, 20000.0, POSITIVE)
+    cutoff_hz: list[float] = between(4000.0, 20000.0, "above 0")
     turns_per_minute: list[float] = choices([78.26, 78.26, 78.26, 76.0, 80.0, 45.0, 33.333])
     swish_db: list[float] = between(0.0, 4.0)  # swing of the hiss over one turn
-    crackles_per_second: list[float] = between(10.0, 800.0, NOT_NEGATIVE)
+    crackles_per_second: list[float] = between(10.0, 800.0, "at least 0")
     crackle_db: list[float] = between(5.0, 23.0)  # median
-    crackle_spread_db: list[float] = between(3.0, 9.0, NOT_NEGATIVE)  # standard deviation
-    crackle_ms: list[float] = between(0.04, 0.2, POSITIVE)  # the pulse, see `click_ms`
-    clicks_per_second: list[float] = between(0.3, 100.0, NOT_NEGATIVE)
+    crackle_spread_db: list[float] = between(3.0, 9.0, "at least 0")  # standard deviation
+    crackle_ms: list[float] = between(0.04, 0.2, "above 0")  # the pulse, see `click_ms`
+    clicks_per_second: list[float] = between(0.3, 100.0, "at least 0")
     click_db: list[float] = between(20.0, 33.0)
-    click_spread_db: list[float] = between(3.0, 10.0, NOT_NEGATIVE)
-    click_ms: list[float] = between(0.06, 0.4, POSITIVE)  # with swing back and ringing 5 to 10 x
-    locked_share: list[float] = between(0.0, 0.7, SHARE)  # of clicks that return with each turn
-    thumps_per_second: list[float] = between(0.02, 0.7, NOT_NEGATIVE)
+    click_spread_db: list[float] = between(3.0, 10.0, "at least 0")
+    click_ms: list[float] = between(0.06, 0.4, "above 0")  # with swing back and ringing 5 to 10 x
+    locked_share: list[float] = between(0.0, 0.7, "in [0, 1]")  # of clicks that come back each turn
+    thumps_per_second: list[float] = between(0.02, 0.7, "at least 0")
     thump_db: list[float] = between(15.0, 32.0)
     rumble_db: list[float] = between(-10.0, 25.0)
     hum_db: list[float] = between(-20.0, 15.0)
@@ -194,27 +158,27 @@ class GramophoneConfig(Ranges):
 
 def draw_disc(rng: np.random.Generator, cfg: GramophoneConfig, rate: int) -> Carrier:
     """Draws surface hiss with its swish, crackle, clicks, thumps, rumble and hum of a disc."""
-    frequency_hz = grid_hz(rate)
     band = _draw_band(rng, cfg.cutoff_hz)
-    bass_hz, treble_hz = DISC_REPLAY_HZ[rng.integers(len(DISC_REPLAY_HZ))]
-    hiss = Hiss(rng, rate, band(frequency_hz) + _draw_spectrum_db(
-        rng, cfg, frequency_hz, disc_replay_db(frequency_hz, bass_hz, treble_hz)))
+    replay_hz = DISC_REPLAY_HZ[rng.integers(len(DISC_REPLAY_HZ))]
+    frequency_hz = grid_hz(rate)
+    hiss = parts.hiss(rng, rate, band(frequency_hz) + _draw_spectrum_db(
+        rng, cfg, frequency_hz, parts.disc_replay_db(frequency_hz, *replay_hz)))
     turn = 60.0 / float(rng.choice(cfg.turns_per_minute))
     swish = fft.irfft(np.append([0.0], rng.normal(size=6) + 1j * rng.normal(size=6)), 64)
     swish *= 0.5 * draw(rng, cfg.swish_db) / np.abs(swish).max()
-    swing = Swing(rng, rate, rng.uniform(0.0, 1.0), swish, turn)
+    hiss = parts.multiply(hiss, parts.swing(rng, rate, rng.uniform(0.0, 1.0), swish, turn))
     locked = draw(rng, cfg.locked_share)
-    parts = {"hiss": (0.0, SwingingHiss(hiss, swing)),
-             **_draw_impulses(rng, cfg, rate, band, turn, locked)}
+    drawn = {"hiss": (0.0, hiss), **_draw_impulses(rng, cfg, rate, band, turn, locked)}
     if rng.uniform() < cfg.part_chance:
-        parts["thumps"] = 0.0, Events(rng, rate, draw_rate(rng, cfg.thumps_per_second),
-                                      draw(rng, cfg.thump_db), 4.0, thump_bank(rng, rate), turn,
-                                      locked)
+        drawn["thumps"] = 0.0, parts.events(
+            rng, rate, draw_rate(rng, cfg.thumps_per_second), draw(rng, cfg.thump_db), 4.0,
+            parts.thump_bank(rng, rate), turn, locked)
     if rng.uniform() < cfg.part_chance:
-        parts["rumble"] = draw(rng, cfg.rumble_db), Rumble(rng, rate, turn, rng.uniform(0.0, 0.7))
+        drawn["rumble"] = draw(rng, cfg.rumble_db), parts.rumble(rng, rate, turn,
+                                                                 rng.uniform(0.0, 0.7))
     if rng.uniform() < cfg.part_chance:
-        parts["hum"] = _draw_mains(rng, rate, cfg.hum_db)
-    return Carrier(rate, parts)
+        drawn["hum"] = _draw_mains(rng, rate, cfg.hum_db)
+    return Carrier(drawn)
 
 
 # --- Film ------------------------------------------------------------------------------------
@@ -233,19 +197,19 @@ class FilmConfig(Ranges):
     academy_chance: float = chance(0.7)  # that the Academy curve rolled off both ends
     tilt_db_per_octave: list[float] = between(-2.0, 1.0)
     colour_db: list[float] = between(0.0, 4.0)
-    cutoff_hz: list[float] = between(5000.0, 16000.0, POSITIVE)
-    slit_um: list[float] = between(12.0, 35.0, POSITIVE)  # width of the scanning beam
+    cutoff_hz: list[float] = between(5000.0, 16000.0, "above 0")
+    slit_um: list[float] = between(12.0, 35.0, "above 0")  # width of the scanning beam
     photocell_db: list[float] = between(-40.0, -12.0)  # white hiss behind the filters
-    crackles_per_second: list[float] = between(20.0, 1200.0, NOT_NEGATIVE)  # frying
+    crackles_per_second: list[float] = between(20.0, 1200.0, "at least 0")  # frying
     crackle_db: list[float] = between(0.0, 12.0)
-    crackle_spread_db: list[float] = between(2.0, 6.0, NOT_NEGATIVE)
-    crackle_ms: list[float] = between(0.05, 0.3, POSITIVE)
-    clicks_per_second: list[float] = between(0.2, 12.0, NOT_NEGATIVE)  # ticks
+    crackle_spread_db: list[float] = between(2.0, 6.0, "at least 0")
+    crackle_ms: list[float] = between(0.05, 0.3, "above 0")
+    clicks_per_second: list[float] = between(0.2, 12.0, "at least 0")  # ticks
     click_db: list[float] = between(12.0, 28.0)
-    click_spread_db: list[float] = between(3.0, 6.0, NOT_NEGATIVE)
-    click_ms: list[float] = between(0.08, 0.5, POSITIVE)
+    click_spread_db: list[float] = between(3.0, 6.0, "at least 0")
+    click_ms: list[float] = between(0.08, 0.5, "above 0")
     buzz_db: list[float] = between(-15.0, 15.0)  # perforations at 96 Hz or frames at 24 Hz
-    splices_per_second: list[float] = between(0.02, 0.3, NOT_NEGATIVE)
+    splices_per_second: list[float] = between(0.02, 0.3, "at least 0")
     splice_db: list[float] = between(12.0, 30.0)
     hum_db: list[float] = between(-20.0, 15.0)  # mains, and the lamp at twice its frequency
     signal_hiss_db: list[float] = between(-6.0, 9.0)  # hiss that follows the signal, at its RMS
@@ -254,33 +218,35 @@ class FilmConfig(Ranges):
 
 def draw_film(rng: np.random.Generator, cfg: FilmConfig, rate: int) -> Carrier:
     """Draws grain and photocell hiss, frying, ticks, buzz, splices and hum of an optical track."""
-    frequency_hz = grid_hz(rate)
     speed, perforations_hz = FILM_GAUGES[rng.integers(len(FILM_GAUGES))]
     cutoff, slit = _draw_band(rng, cfg.cutoff_hz), draw(rng, cfg.slit_um)
     academy = float(rng.uniform() < cfg.academy_chance)
 
     def band(frequency_hz: np.ndarray) -> np.ndarray:
-        return (cutoff(frequency_hz) + slit_db(frequency_hz, slit, speed)
-                + academy * academy_db(frequency_hz))
+        return (cutoff(frequency_hz) + parts.slit_db(frequency_hz, slit, speed)
+                + academy * parts.academy_db(frequency_hz))
 
+    frequency_hz = grid_hz(rate)
     grain_db = _draw_spectrum_db(rng, cfg, frequency_hz, band(frequency_hz))
-    photocell_db = np.interp(LEVEL_HZ, frequency_hz, grain_db) + draw(rng, cfg.photocell_db)
+    photocell_db = (np.interp(parts.LEVEL_HZ, frequency_hz, grain_db)
+                    + draw(rng, cfg.photocell_db))
     hiss_db = 20.0 * np.log10(np.hypot(to_gain(grain_db), to_gain(photocell_db)))
-    hiss, swing = Hiss(rng, rate, hiss_db), Swing(rng, rate, rng.uniform(0.0, 1.5))
-    following_db = draw(rng, cfg.signal_hiss_db)
-    parts = {"hiss": (0.0, SwingingHiss(hiss, swing)),
-             **_draw_impulses(rng, cfg, rate, band, burst=0.7)}
+    hiss = parts.multiply(parts.hiss(rng, rate, hiss_db),
+                          parts.swing(rng, rate, rng.uniform(0.0, 1.5)))
+    following = draw(rng, cfg.signal_hiss_db), partial(_follow_with_hiss, rng, rate, hiss_db)
+    drawn = {"hiss": (0.0, hiss), **_draw_impulses(rng, cfg, rate, band, burst=0.7)}
     if rng.uniform() < cfg.part_chance:
         buzz_hz = float(rng.choice([24.0, perforations_hz, perforations_hz]))
-        parts["buzz"] = draw(rng, cfg.buzz_db), make_hum(
+        drawn["buzz"] = draw(rng, cfg.buzz_db), parts.make_hum(
             rng, rate, buzz_hz, int(rng.integers(8, 60)), rng.uniform(-9.0, -1.0), 0.001, band)
     if rng.uniform() < cfg.part_chance:
-        parts["splices"] = 0.0, Events(rng, rate, draw_rate(rng, cfg.splices_per_second),
-                                       draw(rng, cfg.splice_db), 4.0, thump_bank(rng, rate))
+        drawn["splices"] = 0.0, parts.events(
+            rng, rate, draw_rate(rng, cfg.splices_per_second), draw(rng, cfg.splice_db), 4.0,
+            parts.thump_bank(rng, rate))
     for name, multiple in (("hum", 1), ("lamp", 2)):  # a lamp shines twice in each period
         if rng.uniform() < cfg.part_chance:
-            parts[name] = _draw_mains(rng, rate, cfg.hum_db, band, multiple)
-    return Carrier(rate, parts, partial(_follow_with_hiss, rng, rate, hiss_db), following_db)
+            drawn[name] = _draw_mains(rng, rate, cfg.hum_db, band, multiple)
+    return Carrier(drawn, following)
 
 
 # --- Tape ------------------------------------------------------------------------------------
@@ -298,10 +264,10 @@ class TapeConfig(Ranges):
     fitted_chance: float = chance(0.5)  # counts when there are `spectra_db`
     tilt_db_per_octave: list[float] = between(-2.5, 0.5)
     colour_db: list[float] = between(0.0, 3.0)
-    cutoff_hz: list[float] = between(6000.0, 20000.0, POSITIVE)
-    dropouts_per_second: list[float] = between(0.05, 2.0, NOT_NEGATIVE)
+    cutoff_hz: list[float] = between(6000.0, 20000.0, "above 0")
+    dropouts_per_second: list[float] = between(0.05, 2.0, "at least 0")
     dropout_db: list[float] = between(3.0, 20.0)
-    dropout_ms: list[float] = between(5.0, 200.0, POSITIVE)
+    dropout_ms: list[float] = between(5.0, 200.0, "above 0")
     hum_db: list[float] = between(-25.0, 10.0)
     modulation_db: list[float] = between(-6.0, 9.0)  # noise that follows the signal, at its RMS
     part_chance: float = chance(0.6)  # of dropouts and hum, each
@@ -309,23 +275,23 @@ class TapeConfig(Ranges):
 
 def draw_tape(rng: np.random.Generator, cfg: TapeConfig, rate: int) -> Carrier:
     """Draws hiss through the replay equalisation, its dropouts, and hum of a tape."""
-    frequency_hz = grid_hz(rate)
-    bass_us, treble_us = TAPE_REPLAY_US[rng.integers(len(TAPE_REPLAY_US))]
-    band = _draw_band(rng, cfg.cutoff_hz)
+    replay_us = TAPE_REPLAY_US[rng.integers(len(TAPE_REPLAY_US))]
+    band, frequency_hz = _draw_band(rng, cfg.cutoff_hz), grid_hz(rate)
     hiss_db = band(frequency_hz) + _draw_spectrum_db(
-        rng, cfg, frequency_hz, tape_replay_db(frequency_hz, bass_us, treble_us))
-    hiss, swing = Hiss(rng, rate, hiss_db), Swing(rng, rate, rng.uniform(0.0, 0.7))
-    following_db = draw(rng, cfg.modulation_db)
-    dropouts = None
+        rng, cfg, frequency_hz, parts.tape_replay_db(frequency_hz, *replay_us))
+    hiss = parts.multiply(parts.hiss(rng, rate, hiss_db),
+                          parts.swing(rng, rate, rng.uniform(0.0, 0.7)))
+    following = draw(rng, cfg.modulation_db), partial(_follow_with_modulation, rng, rate, hiss_db)
     if rng.uniform() < cfg.part_chance:
-        depth_db = draw_rate(rng, cfg.dropout_db)  # `Events` takes the logarithm of this height
-        dropouts = Events(rng, rate, draw_rate(rng, cfg.dropouts_per_second),
-                          20.0 * np.log10(max(depth_db, 1e-3)), 3.0,
-                          dip_bank(rng, rate, cfg.dropout_ms), signed=False)
-    parts = {"hiss": (0.0, SwingingHiss(hiss, swing, dropouts))}
+        depth_db = draw_rate(rng, cfg.dropout_db)  # `events` takes the logarithm of this height
+        dips = parts.events(rng, rate, draw_rate(rng, cfg.dropouts_per_second),
+                            20.0 * np.log10(max(depth_db, 1e-3)), 3.0,
+                            parts.dip_bank(rng, rate, cfg.dropout_ms), signed=False)
+        hiss = parts.multiply(hiss, (to_gain(-dip) for dip in dips))
+    drawn = {"hiss": (0.0, hiss)}
     if rng.uniform() < cfg.part_chance:
-        parts["hum"] = _draw_mains(rng, rate, cfg.hum_db)
-    return Carrier(rate, parts, partial(_follow_with_modulation, rng, rate, hiss_db), following_db)
+        drawn["hum"] = _draw_mains(rng, rate, cfg.hum_db)
+    return Carrier(drawn, following)
 
 
 # --- Hum -------------------------------------------------------------------------------------
@@ -335,9 +301,9 @@ def draw_tape(rng: np.random.Generator, cfg: TapeConfig, rate: int) -> Carrier:
 class HumConfig(Ranges):
     """Mains hum, or a motor's, above a little hiss."""
 
-    speed: list[float] = between(0.7, 1.5, POSITIVE)  # of the replay: seldom at 50 or 60 Hz
+    speed: list[float] = between(0.7, 1.5, "above 0")  # of the replay: seldom at 50 or 60 Hz
     rectified_chance: float = chance(0.5)  # of ripple at twice the mains frequency
-    harmonics: list[float] = between(2.0, 40.0, POSITIVE)
+    harmonics: list[float] = between(2.0, 40.0, "above 0")
     slope_db_per_octave: list[float] = between(-14.0, -3.0)
     drift_percent: list[float] = between(0.0, 0.3)
     hum_db: list[float] = between(10.0, 45.0)
@@ -345,14 +311,15 @@ class HumConfig(Ranges):
 
 def draw_hum(rng: np.random.Generator, cfg: HumConfig, rate: int) -> Carrier:
     """Draws mains hum with many harmonics, and a little hiss."""
-    hiss = Hiss(rng, rate, draw_colour_db(rng, grid_hz(rate), rng.uniform(-4.0, 0.0), 3.0))
+    hiss = parts.hiss(rng, rate, parts.draw_colour_db(rng, grid_hz(rate), rng.uniform(-4.0, 0.0),
+                                                      3.0))
     frequency_hz = float(rng.choice([50.0, 60.0])) * draw_rate(rng, cfg.speed)
     if rng.uniform() < cfg.rectified_chance:
         frequency_hz *= 2.0
-    hum = draw(rng, cfg.hum_db), make_hum(
+    hum = draw(rng, cfg.hum_db), parts.make_hum(
         rng, rate, frequency_hz, int(draw_rate(rng, cfg.harmonics)),
         draw(rng, cfg.slope_db_per_octave), 0.01 * draw(rng, cfg.drift_percent))
-    return Carrier(rate, {"hiss": (0.0, hiss), "hum": hum})
+    return Carrier({"hiss": (0.0, hiss), "hum": hum})
 
 
 # --- All kinds -------------------------------------------------------------------------------

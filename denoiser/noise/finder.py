@@ -32,7 +32,10 @@ HIGHEST_HUM_HZ = 1200.0
 SILENCE_DBFS = -96.0  # below this nothing was recorded
 LONGEST_GAP = 3  # slots
 SHORTEST_SECONDS = 0.75  # of a stretch: as much as `fit.measure` needs
+LEAST_DROP_DB = 6.0  # of the noise below the louder part of the rest
 LOWEST_RATE = 4000  # Hz
+PLACES = {(True, True): "whole", (True, False): "run-in", (False, True): "run-out",
+          (False, False): "pause"}  # by whether a stretch is at the recording's start and end
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class NoiseSegment:
 
     start_seconds: float
     end_seconds: float
-    place: str  # "run-in", "pause", "run-out" or "whole"
+    place: str  # one of `PLACES`
     level_dbfs: float  # of the noise between 0.35 and 5.7 kHz
     below_program_db: float  # how far this lies below the rest; infinite where there is none
     flatness_db: float  # 0: as flat as noise can be
@@ -52,17 +55,19 @@ def _frame_size(sample_rate: int) -> int:
     return 2 ** round(np.log2(0.046 * sample_rate))
 
 
-def _slot_powers(blocks: Iterable[np.ndarray], sample_rate: int) -> np.ndarray:
-    """Power spectra `(slots, bins)` of 0 to 5.7 kHz: the median over each slot's frames.
+def _slot_powers(blocks: Iterable[np.ndarray], sample_rate: int) -> tuple[np.ndarray, int]:
+    """Power spectra `(slots, bins)` of 0 to 5.7 kHz, and how many samples the blocks have.
 
-    Clicks hardly change a median. Slots overlap by half.
+    A spectrum is the median over the slot's frames, which clicks hardly change. Slots overlap by
+    half.
     """
     size = _frame_size(sample_rate)
     hop, step = size // 2, SLOT_FRAMES // 2
     length = (SLOT_FRAMES - 1) * hop + size
     bins = min(int(JUDGED_HZ[-1] / sample_rate * size), size // 2) + 1
-    powers, rest = [np.zeros((0, bins), np.float32)], None
+    powers, rest, samples = [np.zeros((0, bins), np.float32)], None, 0
     for block in blocks:
+        samples += len(block)
         if not np.isfinite(block).all():
             raise UserError("the recording must be finite: it holds NaN or infinite samples")
         rest = block if rest is None else np.concatenate([rest, block])
@@ -74,7 +79,7 @@ def _slot_powers(blocks: Iterable[np.ndarray], sample_rate: int) -> np.ndarray:
         windows = librosa.util.frame(frames, frame_length=SLOT_FRAMES, hop_length=step)
         powers.append(np.median(windows, axis=1).T / (np.log(2.0) * piece.shape[1]))
         rest = rest[count * step * hop:]
-    return np.concatenate(powers) + 1e-20
+    return np.concatenate(powers) + 1e-20, samples
 
 
 def _without_hum(powers: np.ndarray, frequency_hz: np.ndarray) -> np.ndarray:
@@ -160,9 +165,7 @@ def _fill_gaps(noise: np.ndarray, flat: np.ndarray) -> np.ndarray:
 
 
 def _describe(slots: _Slots, run: slice, loudness_db: float) -> NoiseSegment:
-    at_start, at_end = run.start == 0, run.stop == len(slots.level)
-    place = ("whole" if at_start and at_end else "run-in" if at_start
-             else "run-out" if at_end else "pause")
+    place = PLACES[run.start == 0, run.stop == len(slots.level)]
     level_db = float(np.median(slots.level[run]))
     return NoiseSegment(*slots.span_seconds(run), place, level_db, loudness_db - level_db,
                         float(np.median(slots.flatness[run])))
@@ -173,10 +176,10 @@ def _choose(slots: _Slots, min_seconds: float, min_drop_db: float) -> list[Noise
     audible = slots.level > SILENCE_DBFS
     flat = (audible & (slots.flatness >= SLOT_FLATNESS_DB)
             & (slots.least_flatness >= BAND_FLATNESS_DB))
-    runs = slots.long_runs(flat, min_seconds)
-    if not runs:
+    levels_db = [np.median(slots.level[run]) for run in slots.long_runs(flat, min_seconds)]
+    if not levels_db:
         return []
-    floor_db = min(float(np.median(slots.level[run])) for run in runs)
+    floor_db = min(levels_db)
     noise, change_db = _is_usual(slots, flat, floor_db)
     noise = _fill_gaps(noise, flat)
     programme_db = slots.level[~noise & audible]
@@ -187,9 +190,9 @@ def _choose(slots: _Slots, min_seconds: float, min_drop_db: float) -> list[Noise
             if np.median(change_db[run]) <= RUN_CHANGE_DB]
 
 
-def find_noise_segments(blocks: Iterable[np.ndarray], sample_rate: int, samples: int,
+def find_noise_segments(blocks: Iterable[np.ndarray], sample_rate: int,
                         min_seconds: float = SHORTEST_SECONDS,
-                        min_drop_db: float = 6.0) -> list[NoiseSegment]:
+                        min_drop_db: float = LEAST_DROP_DB) -> list[NoiseSegment]:
     """Finds stretches that hold noise alone: run-in and run-out grooves, pauses.
 
     Noise has a smooth spectrum: within half an octave, the median of a third of a second is flat
@@ -199,19 +202,15 @@ def find_noise_segments(blocks: Iterable[np.ndarray], sample_rate: int, samples:
     Args:
         blocks: The recording, piece by piece: float arrays `(samples, channels)` of any length.
         sample_rate: Samples per second.
-        samples: Length of all blocks together.
         min_seconds: Shortest stretch.
         min_drop_db: How far noise must lie below the louder part of the rest.
-
-    Returns:
-        The stretches in order; none when there are none.
 
     Raises:
         UserError: The rate is so low that it leaves no band to judge noise by, or the recording
             holds samples that are not finite.
     """
     require(sample_rate >= LOWEST_RATE, "sample_rate", f"at least {LOWEST_RATE}", sample_rate)
-    powers = _slot_powers(blocks, sample_rate)
+    powers, samples = _slot_powers(blocks, sample_rate)
     if not len(powers):
         return []
     return _choose(_Slots.judge(powers, sample_rate, samples), min_seconds, min_drop_db)

@@ -19,16 +19,13 @@ TARGET_DBFS = -30.0  # RMS of a noise's first moments; later events make it vary
 
 def draw_carrier(kind: str, rng: np.random.Generator, sample_rate: int = SAMPLE_RATE,
                  carrier: CarrierConfig | None = None) -> Carrier:
-    """Draws what a new noise consists of.
+    """Draws the parts of a new noise.
 
     Args:
         kind: "gramophone", "film", "tape", "hum", or "mixed", which draws one of these.
         rng: Source of all randomness.
         sample_rate: Samples per second.
         carrier: Ranges that are drawn from; the defaults when absent.
-
-    Returns:
-        The parts, each under its name.
 
     Raises:
         ValueError: An unknown `kind`.
@@ -46,8 +43,7 @@ def draw_carrier(kind: str, rng: np.random.Generator, sample_rate: int = SAMPLE_
 class CarrierNoise:
     """One endless noise, rendered piece by piece.
 
-    Args:
-        carrier: Its parts, as drawn; any may have been left out, or given another level.
+    Its parts are as drawn; any may have been left out, or given another level.
     """
 
     def __init__(self, carrier: Carrier) -> None:
@@ -61,53 +57,41 @@ class CarrierNoise:
     def _render_chunk(self) -> np.ndarray:
         total = np.zeros(CHUNK, np.float32)
         for level_db, part in self.carrier.parts.values():
-            total += np.float32(to_gain(level_db)) * part.render()
+            total += np.float32(to_gain(level_db)) * next(part)
         return total
 
     def read(self, samples: int) -> np.ndarray:
         """Returns the next `samples` of the noise, `(samples,)`, float32."""
-        pieces, ready = [self.ready], len(self.ready)
-        while ready < samples:
-            pieces.append(self._render_chunk() * self.gain)
-            ready += CHUNK
-        joined = np.concatenate(pieces)
+        missing = -(-(samples - len(self.ready)) // CHUNK)
+        new = [self._render_chunk() * self.gain for _ in range(missing)]
+        joined = np.concatenate([self.ready, *new])
         self.ready = joined[samples:]
         return joined[:samples]
 
     def follow(self, signal: np.ndarray) -> np.ndarray:
-        """Returns the noise that exists only while there is a signal; none on discs.
+        """Returns the noise that exists only while there is a signal, as long as `signal`.
 
-        Its level is relative to the stationary hiss, for a signal at its own RMS, whatever its
-        scale.
-
-        Args:
-            signal: Float array `(samples,)`, the clean signal.
-
-        Returns:
-            float32 array `(samples,)`, to be added to as much of `read`.
+        `signal`, `(samples,)`, is the clean one. The noise is relative to the stationary hiss, for
+        a signal at its own RMS, whatever its scale.
         """
         power = np.mean(np.square(signal, dtype=np.float64))
         if self.carrier.following is None or power == 0.0:
             return np.zeros(len(signal), np.float32)
-        gain = float(self.gain * to_gain(self.carrier.following_db))
-        return (gain * self.carrier.following(signal, power)).astype(np.float32)
+        level_db, follow = self.carrier.following
+        return (float(self.gain * to_gain(level_db)) * follow(signal, power)).astype(np.float32)
 
 
 def generate(kind: str, samples: int, rng: np.random.Generator, sample_rate: int = SAMPLE_RATE,
              carrier: CarrierConfig | None = None,
              signal: np.ndarray | None = None) -> np.ndarray:
-    """Draws a new noise and returns its first `samples`.
+    """Draws a new noise and returns its first `samples`, with an RMS of about -30 dBFS.
 
-    Args:
-        kind: "gramophone", "film", "tape", "hum", or "mixed", which draws one of these.
+    Args are those of `draw_carrier`, and:
         samples: Length, at least 1.
-        rng: Source of all randomness.
-        sample_rate: Samples per second.
-        carrier: Ranges that are drawn from; the defaults when absent.
         signal: Clean signal `(samples,)` that film and tape noise then also follows.
 
     Returns:
-        float32 array `(samples,)` with an RMS of about -30 dBFS.
+        float32 array `(samples,)`.
 
     Raises:
         ValueError: An unknown `kind`, `samples` below 1, or a `signal` of another length.
@@ -126,10 +110,7 @@ def generate(kind: str, samples: int, rng: np.random.Generator, sample_rate: int
 def stream(kind: str, block_samples: int, rng: np.random.Generator,
            sample_rate: int = SAMPLE_RATE,
            carrier: CarrierConfig | None = None) -> Iterator[np.ndarray]:
-    """Yields block after block of one endless noise; strung together they are `generate`'s.
-
-    Args are those of `generate`, with blocks of `block_samples`.
-    """
+    """Yields block after block of one endless noise; strung together they are `generate`'s."""
     source = CarrierNoise(draw_carrier(kind, rng, sample_rate, carrier))
     while True:
         yield source.read(block_samples)

@@ -5,17 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+import functools
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from scipy import fft
+from scipy import fft, signal
 
 LEVEL_HZ = 1000.0  # levels are relative to the RMS of the hiss above this frequency
 BAND_HZ = 1000.0 * 10.0 ** (np.arange(-15, 14) / 10.0)  # centres of the third octaves
 TAPS = 4097  # of the filter that colours hiss
 CHUNK = 29504  # samples rendered at once; with TAPS a fast transform, and three make two seconds
 COARSE = 64  # samples between the points of what changes slowly
+POINTS = CHUNK // COARSE  # of these in a chunk
+SINC_TAPS = 16  # of the interpolation between them
 SHAPES = 48  # different clicks in one noise
 SECOND_PULSE_CHANCE = 0.2
 THUMPS = 4  # different ones in one noise
@@ -48,9 +50,10 @@ def grid_hz(sample_rate: int) -> np.ndarray:
     return np.maximum(fft.rfftfreq(TAPS - 1, 1.0 / sample_rate), 10.0)
 
 
-def interpolate_bands(levels_db: Sequence[float], frequency_hz: np.ndarray) -> np.ndarray:
-    """Interpolates third-octave levels (at `BAND_HZ`) over the logarithm of the frequency."""
-    return np.interp(np.log2(frequency_hz), np.log2(BAND_HZ), levels_db)
+def interpolate_db(frequency_hz: np.ndarray, levels_db: Sequence[float],
+                   knots_hz: Sequence[float] = BAND_HZ) -> np.ndarray:
+    """Interpolates levels at `knots_hz` over the logarithm of the frequency."""
+    return np.interp(np.log2(frequency_hz), np.log2(knots_hz), levels_db)
 
 
 def academy_db(frequency_hz: np.ndarray) -> np.ndarray:
@@ -59,9 +62,8 @@ def academy_db(frequency_hz: np.ndarray) -> np.ndarray:
     Flat from 100 Hz to 1.6 kHz, -7 dB at 40 Hz, -10 dB at 5 kHz, -18 dB at 8 kHz; below 40 Hz and
     above 8 kHz it falls on at the same slope.
     """
-    knots_hz = [10.0, 40.0, 100.0, 1600.0, 5000.0, 8000.0, 16000.0]
-    knots_db = [-17.6, -7.0, 0.0, 0.0, -10.0, -18.0, -29.8]
-    return np.interp(np.log2(frequency_hz), np.log2(knots_hz), knots_db)
+    return interpolate_db(frequency_hz, [-17.6, -7.0, 0.0, 0.0, -10.0, -18.0, -29.8],
+                          [10.0, 40.0, 100.0, 1600.0, 5000.0, 8000.0, 16000.0])
 
 
 def slit_db(frequency_hz: np.ndarray, slit_um: float, film_mm_per_second: float) -> np.ndarray:
@@ -127,155 +129,121 @@ def minimum_phase(level_db: np.ndarray, taps: int) -> np.ndarray:
 
 
 # --- Parts -----------------------------------------------------------------------------------
+
+Part = Iterator[np.ndarray]  # an endless signal in chunks `(CHUNK,)`, float32, without seams
 OFFSETS = np.arange(CHUNK, dtype=np.float32)  # of samples from the start of a chunk
 
 
-class Part(Protocol):
-    """An endless signal that is rendered chunk by chunk, without seams between the chunks."""
+def part(generator: Callable[..., Iterator]) -> Callable[..., Iterator]:
+    """Decorates a generator function: it runs as far as its first, bare `yield` when it is called.
 
-    def render(self) -> np.ndarray:
-        """Returns the next samples, `(CHUNK,)`, float32."""
+    Parts share one source of randomness, so the order of their draws decides what noise it is; a
+    plain generator would draw nothing before its first chunk.
+    """
+    @functools.wraps(generator)
+    def start(*args: object, **kwargs: object) -> Iterator:
+        chunks = generator(*args, **kwargs)
+        next(chunks)
+        return chunks
+
+    return start
 
 
-def render(part: Part, samples: int) -> np.ndarray:
+def multiply(chunks: Part, gains: Part) -> Part:
+    """Returns a part multiplied by gains that change."""
+    return map(np.multiply, chunks, gains)
+
+
+def render(chunks: Part, samples: int) -> np.ndarray:
     """Returns the next `samples` of a part, `(samples,)`; what is left of a chunk is lost."""
-    return np.concatenate([part.render() for _ in range(-(-samples // CHUNK))])[:samples]
+    return np.concatenate([next(chunks) for _ in range(-(-samples // CHUNK))])[:samples]
 
 
-class Hiss(Part):
+@part
+def hiss(rng: np.random.Generator, sample_rate: int, level_db: np.ndarray) -> Part:
     """Stationary Gaussian noise, coloured by overlap-save; its RMS above 1 kHz is 1.
 
-    Args:
-        rng: Source of randomness.
-        sample_rate: Samples per second.
-        level_db: Spectrum at the frequencies of `grid_hz`.
+    `level_db` is its spectrum at the frequencies of `grid_hz`.
     """
-
-    def __init__(self, rng: np.random.Generator, sample_rate: int, level_db: np.ndarray) -> None:
-        self.rng = rng
-        kernel = np.roll(fft.irfft(to_gain(level_db)), (TAPS - 1) // 2) * np.hanning(TAPS - 1)
-        response = fft.rfft(kernel, CHUNK + TAPS - 1)
-        above = int(LEVEL_HZ / sample_rate * (CHUNK + TAPS - 1))
-        power = 2.0 * np.sum(np.abs(response[above:]) ** 2) / (CHUNK + TAPS - 1)
-        self.response = (response / np.sqrt(power)).astype(np.complex64)
-        self.last = rng.standard_normal(TAPS - 1, dtype=np.float32)
-
-    def render(self) -> np.ndarray:
-        white = np.concatenate([self.last, self.rng.standard_normal(CHUNK, dtype=np.float32)])
-        self.last = white[CHUNK:]
-        return fft.irfft(fft.rfft(white) * self.response)[TAPS - 1:]
+    size = CHUNK + TAPS - 1
+    kernel = np.roll(fft.irfft(to_gain(level_db)), (TAPS - 1) // 2) * np.hanning(TAPS - 1)
+    response = fft.rfft(kernel, size)
+    power = 2.0 * np.sum(np.abs(response[int(LEVEL_HZ / sample_rate * size):]) ** 2) / size
+    response = (response / np.sqrt(power)).astype(np.complex64)
+    last = rng.standard_normal(TAPS - 1, dtype=np.float32)
+    yield
+    while True:
+        white = np.concatenate([last, rng.standard_normal(CHUNK, dtype=np.float32)])
+        last = white[CHUNK:]
+        yield fft.irfft(fft.rfft(white) * response)[TAPS - 1:]
 
 
-class Swing(Part):
+@part
+def swing(rng: np.random.Generator, sample_rate: int, wander_db: float,
+          pattern_db: Sequence[float] = (0.0, 0.0), turn_seconds: float = 1.0) -> Part:
     """Gains that change slowly: a pattern that repeats with each turn, plus a random walk.
 
-    Args:
-        rng: Source of randomness.
-        sample_rate: Samples per second.
-        wander_db: Standard deviation of the random walk.
-        pattern_db: Levels at equal distances over one turn.
-        turn_seconds: Length of a turn.
+    `pattern_db` has levels at equal distances over one turn; `wander_db` is the standard deviation
+    of the walk.
     """
-
-    def __init__(self, rng: np.random.Generator, sample_rate: int, wander_db: float,
-                 pattern_db: np.ndarray | None = None, turn_seconds: float = 1.0) -> None:
-        self.rng, self.wander_db = rng, wander_db
-        self.pattern_db = np.zeros(2) if pattern_db is None else pattern_db
-        self.step = COARSE / sample_rate / turn_seconds
-        self.turns, self.level_db = rng.uniform(), 0.0
-        self.last: np.float32 | None = None
-
-    def render(self) -> np.ndarray:
-        points = CHUNK // COARSE
-        new = 0.9 * self.level_db + 0.44 * self.wander_db * self.rng.normal()
-        wander = np.linspace(self.level_db, new, points + 1)[1:]
-        turns = self.turns + self.step * np.arange(1, points + 1)
-        self.turns, self.level_db = turns[-1] % 1.0, new
-        place = np.linspace(0.0, 1.0, len(self.pattern_db) + 1)
-        level = wander + np.interp(turns % 1.0, place, np.append(self.pattern_db,
-                                                                 self.pattern_db[0]))
-        gains = to_gain(level).astype(np.float32)
-        start = np.concatenate([[gains[0] if self.last is None else self.last], gains[:-1]])
-        self.last = gains[-1]
-        ramp = np.arange(1, COARSE + 1, dtype=np.float32) / COARSE
-        return (start[:, None] + (gains - start)[:, None] * ramp).ravel().astype(np.float32)
+    step = COARSE / sample_rate / turn_seconds
+    pattern_db = np.append(pattern_db, pattern_db[0])
+    place = np.linspace(0.0, 1.0, len(pattern_db))
+    ramp = np.arange(1, COARSE + 1, dtype=np.float32) / COARSE
+    turns, level_db, last = rng.uniform(), 0.0, None
+    yield
+    while True:
+        next_db = 0.9 * level_db + 0.44 * wander_db * rng.normal()
+        wander = np.linspace(level_db, next_db, POINTS + 1)[1:]
+        moments = turns + step * np.arange(1, POINTS + 1)
+        turns, level_db = moments[-1] % 1.0, next_db
+        gains = to_gain(wander + np.interp(moments % 1.0, place, pattern_db)).astype(np.float32)
+        start = np.concatenate([gains[:1] if last is None else last, gains[:-1]])
+        last = gains[-1:]
+        yield (start[:, None] + (gains - start)[:, None] * ramp).ravel()
 
 
-class SwingingHiss(Part):
-    """Hiss whose level changes: it swings slowly, and dropouts may interrupt it.
+@part
+def wave(rng: np.random.Generator, sample_rate: int, frequency_hz: float,
+         harmonics_db: np.ndarray, drift: float = 0.0) -> Part:
+    """A periodic wave of RMS 1 from the levels of its fundamental and the harmonics above it.
 
-    Args:
-        hiss: The steady hiss.
-        swing: Gains by which it is multiplied.
-        dropouts: By how many dB it is lowered.
+    Phases are random; `drift` is the share of its frequency by which the pitch wanders.
     """
-
-    def __init__(self, hiss: Hiss, swing: Swing, dropouts: Events | None = None) -> None:
-        self.hiss, self.swing, self.dropouts = hiss, swing, dropouts
-
-    def render(self) -> np.ndarray:
-        audio = self.hiss.render()
-        audio *= self.swing.render()
-        if self.dropouts is not None:
-            audio *= to_gain(-self.dropouts.render())
-        return audio
-
-
-class Wave(Part):
-    """A periodic wave of RMS 1 from the amplitudes of its harmonics; its pitch may drift.
-
-    Args:
-        rng: Source of randomness, also of the harmonics' phases.
-        sample_rate: Samples per second.
-        frequency_hz: Of the fundamental.
-        harmonics_db: Levels of the fundamental and the harmonics above it.
-        drift: Share of its frequency by which the pitch wanders.
-    """
-
-    def __init__(self, rng: np.random.Generator, sample_rate: int, frequency_hz: float,
-                 harmonics_db: np.ndarray, drift: float = 0.0) -> None:
-        self.rng, self.step, self.drift = rng, frequency_hz / sample_rate, drift
-        size = fft.next_fast_len(max(2048, 64 * len(harmonics_db)), real=True)
-        spectrum = np.zeros(size // 2 + 1, np.complex128)
-        spectrum[1:len(harmonics_db) + 1] = to_gain(harmonics_db) * np.exp(
-            2j * np.pi * rng.uniform(size=len(harmonics_db)))
-        table = fft.irfft(spectrum, size)
-        table /= np.sqrt(np.mean(table**2))
-        self.table = np.append(table, table[0]).astype(np.float32)
-        self.phase, self.bend = rng.uniform(), 0.0
-
-    def render(self) -> np.ndarray:
-        bend = 0.8 * self.bend + 0.6 * self.drift * self.rng.normal()
+    step, count = frequency_hz / sample_rate, len(harmonics_db)
+    size = fft.next_fast_len(max(2048, 64 * count), real=True)
+    spectrum = np.zeros(size // 2 + 1, np.complex128)
+    spectrum[1:count + 1] = to_gain(harmonics_db) * np.exp(2j * np.pi * rng.uniform(size=count))
+    table = fft.irfft(spectrum, size)
+    table /= np.sqrt(np.mean(table**2))
+    table = np.append(table, table[0]).astype(np.float32)
+    phase, last_bend = rng.uniform(), 0.0
+    yield
+    while True:
+        bend = 0.8 * last_bend + 0.6 * drift * rng.normal()
         # Single precision is fast, and exact to 1e-5 of a period within a chunk.
-        size = len(self.table) - 1
-        place = (bend - self.bend) / (2.0 * CHUNK) * OFFSETS
-        place += 1.0 + self.bend
+        place = (bend - last_bend) / (2.0 * CHUNK) * OFFSETS
+        place += 1.0 + last_bend
         place *= OFFSETS
-        place *= size * self.step
-        place += size * self.phase
-        self.phase = (self.phase + self.step * CHUNK * (1.0 + 0.5 * (self.bend + bend))) % 1.0
-        self.bend = bend
+        place *= size * step
+        place += size * phase
+        phase = (phase + step * CHUNK * (1.0 + 0.5 * (last_bend + bend))) % 1.0
+        last_bend = bend
         index = place.astype(np.int32)
         place -= index
         index %= size
-        low = self.table[index]
+        low = table[index]
         index += 1
-        return low + (self.table[index] - low) * place
+        yield low + (table[index] - low) * place
 
 
 def make_hum(rng: np.random.Generator, sample_rate: int, frequency_hz: float, harmonics: int,
              slope_db_per_octave: float, drift: float = 0.0,
-             band_db: Callable[[np.ndarray], np.ndarray] | None = None) -> Wave:
+             band_db: Callable[[np.ndarray], np.ndarray] | None = None) -> Part:
     """Draws a hum or buzz: harmonics that fall with a slope, each with a random deviation in dB.
 
-    Args:
-        rng: Source of randomness.
-        sample_rate: Samples per second; harmonics above 0.45 of it are left out.
-        frequency_hz: Of the fundamental.
-        harmonics: How many, with the fundamental.
-        slope_db_per_octave: Below 0 where they fall.
-        drift: As of `Wave`.
-        band_db: Levels of the playback chain at given frequencies.
+    `harmonics` counts the fundamental; those above 0.45 of the rate are left out. `band_db` gives
+    the levels of the playback chain at frequencies.
     """
     harmonics = max(1, min(harmonics, int(0.45 * sample_rate / frequency_hz)))
     order = np.arange(1, harmonics + 1)
@@ -283,59 +251,83 @@ def make_hum(rng: np.random.Generator, sample_rate: int, frequency_hz: float, ha
     level[order % 2 == rng.integers(2)] += rng.uniform(0.0, 10.0)
     if band_db is not None:
         level = level + band_db(frequency_hz * order)
-    return Wave(rng, sample_rate, frequency_hz, level, drift)
+    return wave(rng, sample_rate, frequency_hz, level, drift)
 
 
-class Rumble(Part):
-    """Noise below 100 Hz of RMS 1: resonances of arm, plinth and motor; its level follows the turn.
+@part
+def rumble(rng: np.random.Generator, sample_rate: int, turn_seconds: float,
+           depth: float) -> Part:
+    """Noise below 100 Hz of RMS 1: resonances of arm, plinth and motor.
 
-    It is rendered at one 64th of the rate and interpolated with a windowed sinc.
-
-    Args:
-        rng: Source of randomness.
-        sample_rate: Samples per second.
-        turn_seconds: Length of a turn.
-        depth: 0 to 1, how much the level changes over a turn.
+    `depth`, 0 to 1, is how much its level changes over a turn. It is rendered at one 64th of the
+    rate and interpolated with a windowed sinc.
     """
-
-    TAPS = 16
-
-    def __init__(self, rng: np.random.Generator, sample_rate: int, turn_seconds: float,
-                 depth: float) -> None:
-        self.rng, self.depth = rng, depth
-        rate = sample_rate / COARSE
-        time = np.arange(256) / rate
-        kernel = np.zeros(256)
-        for _ in range(3):
-            frequency = np.exp(rng.uniform(np.log(8.0), np.log(95.0)))
-            kernel += rng.uniform(0.2, 1.0) * np.exp(-time / rng.uniform(0.01, 0.08)) * np.cos(
-                2.0 * np.pi * (frequency * time + rng.uniform()))
-        kernel -= np.hanning(256) * kernel.sum() / np.hanning(256).sum()  # nothing at 0 Hz
-        self.kernel = kernel / np.sqrt(np.sum(kernel**2))
-        self.white = rng.standard_normal(255)
-        self.step, self.turns = 1.0 / (rate * turn_seconds), rng.uniform()
-        offset = np.arange(COARSE) / COARSE
-        position = np.arange(self.TAPS)[:, None] - (self.TAPS // 2 - 1) - offset
-        self.interpolator = (np.sinc(position) * np.cos(np.pi * position / self.TAPS) ** 2).astype(
-            np.float32)
-        self.slow = np.zeros(self.TAPS - 1, np.float32)
-
-    def render(self) -> np.ndarray:
-        points = CHUNK // COARSE
-        white = np.concatenate([self.white, self.rng.standard_normal(points)])
-        self.white = white[points:]
-        turns = self.turns + self.step * np.arange(points)
-        self.turns = (self.turns + self.step * points) % 1.0
-        sway = 1.0 + self.depth * np.sin(2.0 * np.pi * turns)
-        slow = np.concatenate([self.slow, (sway * np.convolve(white, self.kernel, "valid")).astype(
-            np.float32)])
-        self.slow = slow[points:]
-        windows = np.lib.stride_tricks.sliding_window_view(slow, self.TAPS)
-        return (windows @ self.interpolator).ravel()
+    rate = sample_rate / COARSE
+    time = np.arange(256) / rate
+    kernel = np.zeros(256)
+    for _ in range(3):
+        frequency = np.exp(rng.uniform(np.log(8.0), np.log(95.0)))
+        kernel += rng.uniform(0.2, 1.0) * np.exp(-time / rng.uniform(0.01, 0.08)) * np.cos(
+            2.0 * np.pi * (frequency * time + rng.uniform()))
+    kernel -= np.hanning(256) * kernel.sum() / np.hanning(256).sum()  # nothing at 0 Hz
+    kernel /= np.sqrt(np.sum(kernel**2))
+    white = rng.standard_normal(255)
+    step, turns = 1.0 / (rate * turn_seconds), rng.uniform()
+    position = (np.arange(SINC_TAPS)[:, None] - (SINC_TAPS // 2 - 1)
+                - np.arange(COARSE) / COARSE)
+    interpolator = (np.sinc(position) * np.cos(np.pi * position / SINC_TAPS) ** 2).astype(
+        np.float32)
+    slow = np.zeros(SINC_TAPS - 1, np.float32)
+    yield
+    while True:
+        white = np.concatenate([white[-255:], rng.standard_normal(POINTS)])
+        sway = 1.0 + depth * np.sin(2.0 * np.pi * (turns + step * np.arange(POINTS)))
+        turns = (turns + step * POINTS) % 1.0
+        new = (sway * np.convolve(white, kernel, "valid")).astype(np.float32)
+        slow = np.concatenate([slow[-(SINC_TAPS - 1):], new])
+        windows = np.lib.stride_tricks.sliding_window_view(slow, SINC_TAPS)
+        yield (windows @ interpolator).ravel()
 
 
-class Events(Part):
-    """Impulses at random moments, drawn from a bank of shapes `(shapes, samples)`.
+@part
+def _scratches(rng: np.random.Generator, per_turn: float, turn_samples: float, median_db: float,
+               spread_db: float, shapes: int) -> Iterator[tuple[np.ndarray, ...]]:
+    """Impulses that come back once a turn, for some turns: moments, levels, shapes and signs."""
+    begin = rng.uniform()  # in turns
+    count, mean_turns = rng.poisson(per_turn), rng.uniform(3.0, 40.0)
+    angle, first, last, level_db, shape, sign = sites = np.zeros((6, count))
+
+    def renew(which: np.ndarray, from_turn: np.ndarray) -> None:
+        """Draws new scratches in place of those that have ended."""
+        size = len(from_turn)
+        sites[:, which] = [
+            rng.uniform(size=size), from_turn, from_turn + rng.geometric(1.0 / mean_turns, size),
+            rng.normal(median_db, spread_db, size), rng.integers(shapes, size=size),
+            rng.choice([-1.0, 1.0], size)]
+
+    renew(np.ones(count, bool), np.zeros(count))
+    yield
+    while True:
+        end = begin + CHUNK / turn_samples
+        turn = np.arange(int(begin) - 1, int(end) + 1)[:, None]
+        moment = turn + angle
+        alive = (turn >= first) & (turn <= last)
+        now = np.nonzero(alive & (moment >= begin) & (moment < end))
+        onset = np.minimum(((moment[now] - begin) * turn_samples).astype(np.int64), CHUNK - 1)
+        site = now[1]
+        found = (onset, level_db[site] + rng.normal(0.0, 1.5, len(onset)),
+                 shape[site].astype(np.int64), sign[site])
+        ended = last < int(end) - 1
+        renew(ended, int(end) + rng.integers(0, 3, int(ended.sum())))
+        begin = end
+        yield found
+
+
+@part
+def events(rng: np.random.Generator, sample_rate: int, per_second: float, median_db: float,
+           spread_db: float, bank: np.ndarray, turn_seconds: float = 1.0,
+           locked_share: float = 0.0, burst: float = 0.4, signed: bool = True) -> Part:
+    """Impulses at random moments, with shapes from a bank `(shapes, samples)` of peak 1.
 
     Arrivals are a Poisson process whose rate varies; peaks are log-normal, with a heavy tail. A
     share is locked to the turn: a scratch that crosses many grooves is heard once a turn, for
@@ -347,96 +339,43 @@ class Events(Part):
         per_second: Mean rate.
         median_db: Median of the peaks.
         spread_db: Standard deviation of the peaks.
-        bank: Shapes with peak 1; each impulse takes one of them.
+        bank: Each impulse has one of its shapes.
         turn_seconds: Length of a turn.
         locked_share: Share of the impulses that come back.
         burst: Standard deviation of the logarithm of the rate.
         signed: Whether half of the impulses point down.
     """
-
-    def __init__(self, rng: np.random.Generator, sample_rate: int, per_second: float,
-                 median_db: float, spread_db: float, bank: np.ndarray, turn_seconds: float = 1.0,
-                 locked_share: float = 0.0, burst: float = 0.4, signed: bool = True) -> None:
-        self.rng, self.bank, self.signed, self.burst = rng, bank.astype(np.float32), signed, burst
-        self.median_db, self.spread_db = median_db, spread_db
-        self.per_chunk = per_second * (1.0 - locked_share) * CHUNK / sample_rate
-        self.mood = rng.normal()
-        self.tail = np.zeros(0)
-        self.turn, self.turns = turn_seconds * sample_rate, rng.uniform()
-        self.sites = rng.poisson(per_second * locked_share * turn_seconds)
-        self.lifetime = rng.uniform(3.0, 40.0)  # turns
-        self.angle, self.first, self.last, self.site_db, self.site_shape, self.site_sign = (
-            np.zeros((6, self.sites)))
-        self._renew(np.ones(self.sites, bool), np.zeros(self.sites))
-
-    def _renew(self, which: np.ndarray, first: np.ndarray) -> None:
-        """Draws new scratches, from the turns `first` on, in place of those that have ended."""
-        rng, count = self.rng, len(first)
-        self.angle[which] = rng.uniform(size=count)
-        self.first[which] = first
-        self.last[which] = first + rng.geometric(1.0 / self.lifetime, count)
-        self.site_db[which] = rng.normal(self.median_db, self.spread_db, count)
-        self.site_shape[which] = rng.integers(len(self.bank), size=count)
-        self.site_sign[which] = rng.choice([-1.0, 1.0], count)
-
-    def _locked(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Moments, levels, shapes and signs of the locked impulses in the next chunk."""
-        begin, end = self.turns, self.turns + CHUNK / self.turn
-        turn = np.arange(int(begin) - 1, int(end) + 1)[:, None]
-        moment = turn + self.angle
-        alive = (turn >= self.first) & (turn <= self.last)
-        site = np.nonzero(alive & (moment >= begin) & (moment < end))
-        onset = np.minimum(((moment[site] - begin) * self.turn).astype(np.int64), CHUNK - 1)
-        level = self.site_db[site[1]] + self.rng.normal(0.0, 1.5, len(onset))
-        shape, sign = self.site_shape[site[1]].astype(np.int64), self.site_sign[site[1]]
-        self.turns = end
-        ended = self.last < int(end) - 1
-        self._renew(ended, int(end) + self.rng.integers(0, 3, int(ended.sum())))
-        return onset, level, shape, sign
-
-    def render(self) -> np.ndarray:
-        rng, length = self.rng, self.bank.shape[1]
-        self.mood = 0.7 * self.mood + 0.71 * rng.normal()
-        count = rng.poisson(self.per_chunk * np.exp(self.burst * self.mood - 0.5 * self.burst**2))
-        onset = rng.integers(CHUNK, size=count)
-        level = rng.normal(self.median_db, self.spread_db, count)
-        shape = rng.integers(len(self.bank), size=count)
-        sign = rng.choice([-1.0, 1.0], count)
-        if self.sites:
-            locked = self._locked()
-            onset, level, shape, sign = (np.concatenate(pair) for pair in zip(
-                (onset, level, shape, sign), locked, strict=True))
-        amplitude = to_gain(np.minimum(level, LOUDEST_DB))
-        if self.signed:
-            amplitude = amplitude * sign
-        size = max(CHUNK, len(self.tail)) + length
-        if len(onset):
-            index = onset[:, None] + np.arange(length)
-            out = np.bincount(
-                index.ravel(), (self.bank[shape] * amplitude[:, None].astype(np.float32)).ravel(),
-                size)
-        else:
-            out = np.zeros(size)
-        out[:len(self.tail)] += self.tail
-        self.tail = out[CHUNK:]
-        return out[:CHUNK].astype(np.float32)
+    bank, length = bank.astype(np.float32), bank.shape[1]
+    per_chunk = per_second * (1.0 - locked_share) * CHUNK / sample_rate
+    mood, tail = rng.normal(), np.zeros(0)
+    locked = _scratches(rng, per_second * locked_share * turn_seconds, turn_seconds * sample_rate,
+                        median_db, spread_db, len(bank))
+    yield
+    while True:
+        mood = 0.7 * mood + 0.71 * rng.normal()
+        count = rng.poisson(per_chunk * np.exp(burst * mood - 0.5 * burst**2))
+        drawn = (rng.integers(CHUNK, size=count), rng.normal(median_db, spread_db, count),
+                 rng.integers(len(bank), size=count), rng.choice([-1.0, 1.0], count))
+        if locked_share:
+            drawn = map(np.concatenate, zip(drawn, next(locked), strict=True))
+        onset, level, shape, sign = drawn
+        amplitude = to_gain(np.minimum(level, LOUDEST_DB)) * (sign if signed else 1.0)
+        impulses = bank[shape] * amplitude[:, None].astype(np.float32)
+        index = onset[:, None] + np.arange(length)
+        out = np.asarray(  # of no impulses `bincount` makes integers
+            np.bincount(index.ravel(), impulses.ravel(), max(CHUNK, len(tail)) + length), float)
+        out[:len(tail)] += tail
+        tail = out[CHUNK:]
+        yield out[:CHUNK].astype(np.float32)
 
 
 def impulse_bank(rng: np.random.Generator, sample_rate: int, pulse_ms: Sequence[float],
                  band_db: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
-    """Draws shapes of clicks like those on recordings.
+    """Draws shapes of clicks like those on recordings, `(SHAPES, samples)` with peak 1.
 
     Each is a short pulse, a slower swing back so that their sum is about 0, ringing of the pick-up
-    and sometimes a second pulse; five to ten pulse lengths in all.
-
-    Args:
-        rng: Source of randomness.
-        sample_rate: Samples per second.
-        pulse_ms: Range of the pulse's length.
-        band_db: Levels of the playback chain at given frequencies; it limits the band.
-
-    Returns:
-        Array `(SHAPES, samples)` with peak 1.
+    and sometimes a second pulse; five to ten pulse lengths in all. `pulse_ms` is the range of the
+    pulse's length, `band_db` gives the levels of the playback chain at frequencies.
     """
     samples = max(16, int(0.008 * pulse_ms[1] * sample_rate))
     column = (SHAPES, 1)
@@ -457,20 +396,15 @@ def impulse_bank(rng: np.random.Generator, sample_rate: int, pulse_ms: Sequence[
     wave *= np.minimum(1.0, np.arange(samples)[::-1] / (0.3 * samples))
     if band_db is not None:
         kernel = minimum_phase(band_db(np.maximum(fft.rfftfreq(256, 1.0 / sample_rate), 10.0)), 64)
-        size = fft.next_fast_len(samples + len(kernel) - 1, real=True)
-        wave = fft.irfft(fft.rfft(wave, size) * fft.rfft(kernel, size), size)[
-            :, :samples + len(kernel) // 2]
+        wave = signal.fftconvolve(wave, kernel[None], axes=1)[:, :samples + len(kernel) // 2]
     return wave / np.abs(wave).max(axis=1, keepdims=True)
 
 
 def thump_bank(rng: np.random.Generator, sample_rate: int) -> np.ndarray:
-    """Draws the long pulses after a scratch or splice: a short jolt, then a decaying oscillation.
+    """Draws the long pulses after a scratch or splice, `(THUMPS, samples)` with peak 1.
 
-    Its frequency falls from `high` to `low` and its amplitude decays, both exponentially, as the
-    resonance of arm and pick-up dies away.
-
-    Returns:
-        Array `(THUMPS, samples)` with peak 1.
+    A short jolt, then an oscillation: its frequency falls from `high` to `low` and its amplitude
+    decays, both exponentially, as the resonance of arm and pick-up dies away.
     """
     time = np.arange(int(0.3 * sample_rate), dtype=np.float32) / sample_rate
     bank = np.empty((THUMPS, len(time)), np.float32)
@@ -488,8 +422,7 @@ def thump_bank(rng: np.random.Generator, sample_rate: int) -> np.ndarray:
     return bank
 
 
-def dip_bank(rng: np.random.Generator, sample_rate: int,
-             length_ms: Sequence[float]) -> np.ndarray:
+def dip_bank(rng: np.random.Generator, sample_rate: int, length_ms: Sequence[float]) -> np.ndarray:
     """Draws the shapes of dropouts, `(DIPS, samples)`: a smooth dip of depth 1."""
     samples = int(1e-3 * length_ms[1] * sample_rate)
     bank = np.zeros((DIPS, samples), np.float32)

@@ -8,34 +8,34 @@ from dataclasses import field, fields
 from denoiser.checks import require, require_range
 from denoiser.noise.parts import BAND_HZ
 
-# What the numbers of a setting must be: the words of the error, and the check.
-Limit = tuple[str, Callable[[list], bool]]
-POSITIVE: Limit = ("above 0", lambda values: min(values, default=0.0) > 0.0)
-NOT_NEGATIVE: Limit = ("at least 0", lambda values: min(values) >= 0.0)
-SHARE: Limit = ("in [0, 1]", lambda values: 0.0 <= min(values) <= max(values) <= 1.0)
-THIRD_OCTAVES: Limit = (f"rows of {len(BAND_HZ)} levels each",
-                        lambda rows: all(len(row) == len(BAND_HZ) for row in rows))
+# What the numbers of a setting must be.
+LIMITS: dict[str, Callable[[list], bool]] = {
+    "above 0": lambda values: min(values, default=0.0) > 0.0,
+    "at least 0": lambda values: min(values) >= 0.0,
+    "in [0, 1]": lambda values: 0.0 <= min(values) <= max(values) <= 1.0,
+    "rows of 29 levels each": lambda rows: all(len(row) == len(BAND_HZ) for row in rows),
+}
 
 
-def between(low: float, high: float, limit: Limit | None = None) -> list[float]:
-    """Declares a setting `[low, high]`, from which each noise draws one value."""
+def between(low: float, high: float, limit: str | None = None) -> list[float]:
+    """Declares a setting `[low, high]` from which each noise draws; `limit` is one of `LIMITS`."""
     return field(default_factory=lambda: [low, high], metadata={"range": True, "limit": limit})
 
 
 def chance(value: float) -> float:
     """Declares the chance that a noise has something."""
-    return field(default=value, metadata={"limit": SHARE})
+    return field(default=value, metadata={"limit": "in [0, 1]"})
 
 
 def choices(values: list[float]) -> list[float]:
     """Declares a list of positive numbers, of which each noise has one."""
-    return field(default_factory=values.copy, metadata={"limit": POSITIVE})
+    return field(default_factory=values.copy, metadata={"limit": "above 0"})
 
 
 def spectra(rows: list[list[float]]) -> list[list[float]]:
     """Declares spectra in dB per Hz: in each row the third octaves from 32 Hz to 20 kHz."""
     return field(default_factory=lambda: [[float(level) for level in row] for row in rows],
-                 metadata={"limit": THIRD_OCTAVES})
+                 metadata={"limit": "rows of 29 levels each"})
 
 
 class Ranges:
@@ -51,7 +51,6 @@ class Ranges:
             name, value = f"noise.{kind}.{item.name}", getattr(self, item.name)
             if item.metadata.get("range"):
                 require_range(name, value)
-            if item.metadata.get("limit"):
-                expected, holds = item.metadata["limit"]
-                require(holds(value if isinstance(value, list) else [value]), name, expected,
-                        value)
+            if limit := item.metadata.get("limit"):
+                values = value if isinstance(value, list) else [value]
+                require(LIMITS[limit](values), name, limit, value)

@@ -17,7 +17,7 @@ def find(audio: np.ndarray, sample_rate: int = SAMPLE_RATE) -> list[NoiseSegment
     """Searches `(samples, ...)` in blocks that are not aligned with anything."""
     audio = audio.reshape(len(audio), -1)
     blocks = [audio[first:first + 100_001] for first in range(0, len(audio), 100_001)]
-    return find_noise_segments(blocks, sample_rate, len(audio))
+    return find_noise_segments(blocks, sample_rate)
 
 
 @pytest.mark.parametrize("hiss_db", [-60.0, -45.0, -30.0])

@@ -15,15 +15,15 @@ from denoiser.noise import parts
 def test_parts_have_no_seams(part: str) -> None:
     """Smooth parts stay as smooth where two chunks meet as elsewhere."""
     source = {
-        "wave": lambda: parts.Wave(rng(), SAMPLE_RATE, 50.0, np.zeros(3), 0.01),
-        "rumble": lambda: parts.Rumble(rng(), SAMPLE_RATE, 0.77, 0.5),
-        "swing": lambda: parts.Swing(rng(), SAMPLE_RATE, 1.0, rng().normal(size=16), 0.77),
-        "hiss": lambda: parts.Hiss(rng(), SAMPLE_RATE, parts.low_pass_db(
+        "wave": lambda: parts.wave(rng(), SAMPLE_RATE, 50.0, np.zeros(3), 0.01),
+        "rumble": lambda: parts.rumble(rng(), SAMPLE_RATE, 0.77, 0.5),
+        "swing": lambda: parts.swing(rng(), SAMPLE_RATE, 1.0, rng().normal(size=16), 0.77),
+        "hiss": lambda: parts.hiss(rng(), SAMPLE_RATE, parts.low_pass_db(
             parts.grid_hz(SAMPLE_RATE), 100.0, 4.0)),
-        "thumps": lambda: parts.Events(rng(), SAMPLE_RATE, 30.0, 0.0, 1.0, np.tile(
+        "thumps": lambda: parts.events(rng(), SAMPLE_RATE, 30.0, 0.0, 1.0, np.tile(
             np.hanning(9000), (2, 1))),
     }[part]()
-    audio = np.concatenate([source.render() for _ in range(6)]).astype(np.float64)
+    audio = parts.render(source, 6 * parts.CHUNK).astype(np.float64)
     bend = np.abs(np.diff(audio, 1 if part == "swing" else 2))  # a swing of level has knots
     seams = parts.CHUNK * np.arange(1, 6)
     at_seams = max(bend[seam - 2:seam + 1].max() for seam in seams)
