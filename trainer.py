@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from config import (
 from dataset_loader import Mixer
 from denoiser.checks import UserError
 from denoiser.restore import Restorer
-from denoiser.training import distribution, losses, metrics
+from denoiser.training import distribution, metrics
 from denoiser.training.checkpoints import Checkpoints, Progress
 from denoiser.training.report import Report, read_history, write_history
 from denoiser.training.settings import ScheduleConfig
@@ -45,19 +47,13 @@ WITHOUT_EFFECT = ("path_experiment", "inference.", "test_items", "shown_items", 
                   "loader_workers", "strategy", "dset.path_cache")
 
 
+class Diverged(UserError):
+    """A run's gradients were not finite many times in a row."""
+
+
 def make_learning_rate(lr: float, schedule: ScheduleConfig, steps_per_epoch: int, steps: int,
                        ) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Returns the learning rate as a function of the step.
-
-    Args:
-        lr: First (after the warm-up) learning rate.
-        schedule: "step" as in the paper, or "cosine".
-        steps_per_epoch: Steps in each epoch.
-        steps: Steps in the whole run.
-
-    Returns:
-        A Keras schedule.
-    """
+    """Returns the learning rate as a function of the step; it is `lr` first, or after warm-up."""
     if schedule.name == "step":
         boundaries = [epoch * steps_per_epoch for epoch in schedule.boundaries_epochs]
         values = [lr * schedule.factor**count for count in range(len(boundaries) + 1)]
@@ -67,14 +63,10 @@ def make_learning_rate(lr: float, schedule: ScheduleConfig, steps_per_epoch: int
         alpha=schedule.final_ratio, warmup_target=lr, warmup_steps=schedule.warmup_steps)
 
 
-def make_optimizer(cfg: Config, steps: int) -> keras.optimizers.Optimizer:
-    """Returns Adam that leaves out steps whose gradients are not finite.
+def make_optimizer(cfg: Config, steps: int) -> keras.optimizers.LossScaleOptimizer:
+    """Returns Adam, for a run of `steps`, that leaves out steps whose gradients are not finite.
 
     Keras's loss scaling around it does so; only float16 needs the scale, which is 1 otherwise.
-
-    Args:
-        cfg: All settings.
-        steps: Steps in the whole run.
     """
     adam = keras.optimizers.Adam(
         make_learning_rate(cfg.lr, cfg.schedule, cfg.steps_per_epoch, steps),
@@ -89,11 +81,6 @@ def make_optimizer(cfg: Config, steps: int) -> keras.optimizers.Optimizer:
 
 class Learner:
     """A network, its optimiser, and the moving average of its weights.
-
-    Args:
-        cfg: All settings.
-        workers: Who trains.
-        steps: Steps in the whole run.
 
     Attributes:
         model: The network that is trained; its state and the optimiser's are saved together.
@@ -111,10 +98,8 @@ class Learner:
             self.optimizer = make_optimizer(cfg, steps)
             self.optimizer.build(self.model.trainable_variables)
         self.model.set_weights(self.averaged.get_weights())
-        weights = [1.0, cfg.loss.stage1_weight][: cfg.unet.num_stages]
-        trained = distribution.OnWaveforms(self.model, losses.make_loss(cfg.loss, cfg.stft),
-                                           weights, cfg.stft)
-        self.train_step = workers.make_train_step(trained, self.optimizer, cfg.gradient_clip)
+        self.train_step = workers.make_train_step(
+            distribution.OnWaveforms(self.model, cfg.loss, cfg.stft), self.optimizer)
 
     @property
     def updates(self) -> int:
@@ -156,7 +141,7 @@ class Trainer:
             not where results are compared, as in a search.
 
     Raises:
-        UserError: A setting names what does not exist.
+        UserError: `cfg.best_metric` or `cfg.strategy` cannot be used.
     """
 
     def __init__(self, cfg: Config, training: Mixer, validation: Mixer,
@@ -191,10 +176,9 @@ class Trainer:
         """Trains up to the last epoch; a run that was stopped goes on from its last checkpoint.
 
         Raises:
-            UserError: The folder holds a run of another network or a finished one with other
-                settings, or the gradients were not finite many times in a row.
-            OSError: The folder cannot be written or the disk is full. The last good checkpoint
-                stays.
+            UserError: The folder holds a run that cannot go on with these settings.
+            Diverged: The gradients were not finite many times in a row.
+            OSError: The folder cannot be written or the disk is full.
         """
         for index in range(len(self.validation.categories)):
             self.validation.evaluation_item(index)  # what cannot be read is said now, not later
@@ -229,7 +213,8 @@ class Trainer:
         """Takes up the run in the folder at its last checkpoint."""
         self.progress = self.checkpoints.read_progress()
         self._check_settings()
-        unet.load_weights(self.learner.model, self.checkpoints.last)
+        if not self._is_finished():
+            self._load_last()
         self.history = read_history(self.folder / HISTORY_NAME, self.progress.step)
         logger.info("going on from step %d of %d in %s", self.progress.step, self.steps,
                     self.folder)
@@ -241,6 +226,17 @@ class Trainer:
                            "weights were not kept: %s holds those of epoch %d (%.3f) until a later "
                            "epoch is better", metric, top["epoch"], top[metric],
                            self.checkpoints.best.name, self.best["epoch"], self.best_value)
+
+    def _load_last(self) -> None:
+        last, best = self.checkpoints.last, self.checkpoints.best
+        try:
+            unet.load_weights(self.learner.model, last)
+        except UserError as error:
+            raise UserError(
+                f"the run in {self.folder} cannot go on: {last.name} is damaged, of another "
+                f"network, or of an earlier release without `ema_momentum`. Give another "
+                f"`path_experiment`; with weights={best} it starts from the best weights of this "
+                f"run ({error})") from error
 
     def _check_settings(self) -> None:
         """Refuses or reports settings that are not those with which the run in the folder began."""
@@ -261,20 +257,19 @@ class Trainer:
                                        cfg.loader_workers)
         bar = tqdm(batches, total=self.steps, initial=progress.step, unit="step", disable=None)
         skipped_in_a_row = 0
-        clock = _Clock()
-        with _Interruption() as interruption:
+        timed_from, since = progress.step, time.monotonic()
+        with _noted_interrupts() as is_interrupted:
             for noisy, clean in bar:
                 loss = float(self.learner.train_step(noisy, clean))
                 skipped_in_a_row = 0 if self._count_step(loss) else skipped_in_a_row + 1
                 if skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
-                    raise UserError(
+                    raise Diverged(
                         f"the gradients were not finite {skipped_in_a_row} times in a row up to "
                         f"step {progress.step}: the run stops and its last checkpoint stays. Try "
                         f"a smaller `lr` or set `gradient_clip`.")
-                clock.steps += 1
                 bar.set_postfix(loss=f"{progress.loss:.4f}")
                 epoch_ends = progress.step % cfg.steps_per_epoch == 0
-                seconds_per_step = clock.seconds_per_step
+                seconds_per_step = (time.monotonic() - since) / (progress.step - timed_from)
                 if epoch_ends and report is not None:
                     self._end_epoch(seconds_per_step, report)
                 if epoch_ends:
@@ -284,8 +279,8 @@ class Trainer:
                     if bar.disable:  # no bar where no one watches: a line in the log instead
                         logger.info("step %d of %d, loss %.4f, %.2f s a step", progress.step,
                                     self.steps, loss, seconds_per_step)
-                    clock = _Clock()
-                if interruption.wanted:
+                    timed_from, since = progress.step, time.monotonic()
+                if is_interrupted():
                     self._save_last()
                     logger.info("stopped at step %d; the same command goes on from there",
                                 progress.step)
@@ -360,41 +355,27 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-class _Interruption:
-    """Notes Ctrl-C, so that the run can stop at the end of a step and save whole updates.
+@contextlib.contextmanager
+def _noted_interrupts() -> Iterator[Callable[[], bool]]:
+    """Yields what tells whether Ctrl-C was pressed, so that a run can end with a whole step.
 
-    A second Ctrl-C stops at once, and saves nothing.
+    A second Ctrl-C raises KeyboardInterrupt at once.
     """
+    noted = []
 
-    def __init__(self) -> None:
-        self.wanted = False
-
-    def __enter__(self) -> _Interruption:
-        self.before = signal.getsignal(signal.SIGINT)
-        # A job in the background ignores Ctrl-C; another thread may not set a handler.
-        self.heeds = (self.before is not signal.SIG_IGN
-                      and threading.current_thread() is threading.main_thread())
-        if self.heeds:
-            signal.signal(signal.SIGINT, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.heeds:
-            signal.signal(signal.SIGINT, self.before)
-
-    def _note(self, *_: object) -> None:
-        if self.wanted:
+    def note(*_: object) -> None:
+        if noted:
             raise KeyboardInterrupt
-        self.wanted = True
+        noted.append(signal.SIGINT)
         logger.info("stopping when this step is done; Ctrl-C again stops at once")
 
-
-class _Clock:
-    """Time for each step since it was made."""
-
-    def __init__(self) -> None:
-        self.started, self.steps = time.monotonic(), 0
-
-    @property
-    def seconds_per_step(self) -> float:
-        return (time.monotonic() - self.started) / max(self.steps, 1)
+    before = signal.getsignal(signal.SIGINT)
+    # A job in the background ignores Ctrl-C; another thread may not set a handler.
+    if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(noted)
+    finally:
+        signal.signal(signal.SIGINT, before)
