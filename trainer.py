@@ -30,18 +30,16 @@ from config import (
 )
 from dataset_loader import Mixer
 from denoiser.checks import UserError
+from denoiser.network.stored import find_weights
 from denoiser.restore import Restorer
 from denoiser.training import distribution, metrics
 from denoiser.training.checkpoints import Checkpoints, Progress
 from denoiser.training.report import Report, read_history, write_history
-from denoiser.training.settings import ScheduleConfig
 
 logger = logging.getLogger(__name__)
 
 MOST_SKIPPED_IN_A_ROW = 20  # steps without a finite gradient, before the run gives up
-INITIAL_LOSS_SCALE = 2.0**15  # of float16: its gradients underflow otherwise
-LOSS_SCALE_STEPS = 2000  # good steps after which it is doubled
-NEVER = 2**31 - 1
+NEVER = 2**31 - 1  # as a number of steps
 # Settings that may differ without making the results those of another run.
 WITHOUT_EFFECT = ("path_experiment", "inference.", "test_items", "shown_items", "save_every_steps",
                   "loader_workers", "strategy", "dset.path_cache")
@@ -51,32 +49,31 @@ class Diverged(UserError):
     """A run's gradients were not finite many times in a row."""
 
 
-def make_learning_rate(lr: float, schedule: ScheduleConfig, steps_per_epoch: int, steps: int,
-                       ) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Returns the learning rate as a function of the step; it is `lr` first, or after warm-up."""
+def make_learning_rate(cfg: Config) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Returns the learning rate as a function of the step."""
+    schedule, steps = cfg.schedule, cfg.epochs * cfg.steps_per_epoch
     if schedule.name == "step":
-        boundaries = [epoch * steps_per_epoch for epoch in schedule.boundaries_epochs]
-        values = [lr * schedule.factor**count for count in range(len(boundaries) + 1)]
+        boundaries = [epoch * cfg.steps_per_epoch for epoch in schedule.boundaries_epochs]
+        values = [cfg.lr * schedule.factor**count for count in range(len(boundaries) + 1)]
         return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
     return keras.optimizers.schedules.CosineDecay(
-        lr / max(schedule.warmup_steps, 1), max(steps - schedule.warmup_steps, 1),
-        alpha=schedule.final_ratio, warmup_target=lr, warmup_steps=schedule.warmup_steps)
+        cfg.lr / max(schedule.warmup_steps, 1), max(steps - schedule.warmup_steps, 1),
+        alpha=schedule.final_ratio, warmup_target=cfg.lr, warmup_steps=schedule.warmup_steps)
 
 
-def make_optimizer(cfg: Config, steps: int) -> keras.optimizers.LossScaleOptimizer:
-    """Returns Adam, for a run of `steps`, that leaves out steps whose gradients are not finite.
+def make_optimizer(cfg: Config) -> keras.optimizers.LossScaleOptimizer:
+    """Returns Adam that leaves out steps whose gradients are not finite.
 
-    Keras's loss scaling around it does so; only float16 needs the scale, which is 1 otherwise.
+    Keras's loss scaling does so; only the gradients of float16 need scaling as well.
     """
     adam = keras.optimizers.Adam(
-        make_learning_rate(cfg.lr, cfg.schedule, cfg.steps_per_epoch, steps),
-        beta_1=cfg.beta1, beta_2=cfg.beta2, global_clipnorm=cfg.gradient_clip,
+        make_learning_rate(cfg), beta_1=cfg.beta1, beta_2=cfg.beta2,
+        global_clipnorm=cfg.gradient_clip,
         # Without a momentum the average is the weights themselves: a run can go on with another.
         use_ema=True, ema_momentum=cfg.ema_momentum or 0.0)
-    scale, growth = ((INITIAL_LOSS_SCALE, LOSS_SCALE_STEPS) if cfg.precision == "mixed_float16"
-                     else (1.0, NEVER))
-    return keras.optimizers.LossScaleOptimizer(adam, initial_scale=scale,
-                                               dynamic_growth_steps=growth)
+    if cfg.precision == "mixed_float16":
+        return keras.optimizers.LossScaleOptimizer(adam)
+    return keras.optimizers.LossScaleOptimizer(adam, initial_scale=1.0, dynamic_growth_steps=NEVER)
 
 
 class Learner:
@@ -88,14 +85,14 @@ class Learner:
         train_step: A function of noisy and clean waveforms that makes a step; returns the loss.
     """
 
-    def __init__(self, cfg: Config, workers: distribution.Workers, steps: int) -> None:
+    def __init__(self, cfg: Config, workers: distribution.Workers) -> None:
         keras.utils.set_random_seed(cfg.seed)
         keras.config.set_dtype_policy("float32")
         self.averaged = unet.build_model_denoise(cfg.unet)
         keras.config.set_dtype_policy(cfg.precision)
         with workers.scope():
             self.model = unet.build_model_denoise(cfg.unet)
-            self.optimizer = make_optimizer(cfg, steps)
+            self.optimizer = make_optimizer(cfg)
             self.optimizer.build(self.model.trainable_variables)
         self.model.set_weights(self.averaged.get_weights())
         self.train_step = workers.make_train_step(
@@ -117,7 +114,7 @@ class Learner:
 
     def start_from(self, path: str) -> None:
         """Takes weights from a file that holds no optimiser's state."""
-        unet.load_weights(self.averaged, path)
+        unet.load_weights(self.averaged, find_weights(path))
         self.model.set_weights(self.averaged.get_weights())
 
     def update_averaged(self) -> None:
@@ -159,7 +156,7 @@ class Trainer:
         self.history: list[dict[str, float]] = []
         self.best: dict[str, float] | None = None  # the row of the weights that are kept as best
         self.workers = distribution.make_workers(cfg.strategy, cfg.batch_size)
-        self.learner = Learner(cfg, self.workers, self.steps)
+        self.learner = Learner(cfg, self.workers)
         self.restorer = Restorer(self.learner.predict, network_settings(cfg))
 
     @property
@@ -228,15 +225,14 @@ class Trainer:
                            self.checkpoints.best.name, self.best["epoch"], self.best_value)
 
     def _load_last(self) -> None:
-        last, best = self.checkpoints.last, self.checkpoints.best
         try:
-            unet.load_weights(self.learner.model, last)
+            unet.load_weights(self.learner.model, self.checkpoints.last)
         except UserError as error:
             raise UserError(
-                f"the run in {self.folder} cannot go on: {last.name} is damaged, of another "
-                f"network, or of an earlier release without `ema_momentum`. Give another "
-                f"`path_experiment`; with weights={best} it starts from the best weights of this "
-                f"run ({error})") from error
+                f"the run in {self.folder} cannot go on: it is of another network, or of an "
+                f"earlier release without `ema_momentum`. Start anew with another "
+                f"`path_experiment`, and with weights={self.checkpoints.best} for what it has "
+                f"learnt. ({error})") from error
 
     def _check_settings(self) -> None:
         """Refuses or reports settings that are not those with which the run in the folder began."""
@@ -328,9 +324,7 @@ class Trainer:
         step = self.progress.step
         for index in range(self.cfg.shown_items):
             mixture = self.validation.evaluation_item(index)
-            noise = mixture.noise.replace(" ", "_")
-            report.add_item(f"{index}_{mixture.category}_{mixture.snr_db:g}dB_{noise}", mixture,
-                            self.restorer.each(mixture.noisy[None])[0], step,
+            report.add_item(index, mixture, self.restorer.each(mixture.noisy[None])[0], step,
                             with_input=step == self.cfg.steps_per_epoch)
 
 

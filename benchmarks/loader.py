@@ -37,7 +37,7 @@ def measure_waiting(cfg: config.Config, mixer: Mixer, steps: int, loaders: int) 
     from denoiser.training import distribution
 
     workers = distribution.make_workers("none", cfg.batch_size)
-    learner = trainer.Learner(cfg, workers, steps)
+    learner = trainer.Learner(cfg, workers)
     batches = workers.batches(mixer, 0, 2 + steps, loaders)
     waited, trained = 0.0, 0.0
     for number in range(2 + steps):

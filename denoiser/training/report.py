@@ -67,12 +67,13 @@ class Report(SummaryWriter):
         for reason, count in left_out.items():
             logger.warning("%d segments were left out so far: %s", count, reason)
 
-    def add_item(self, title: str, mixture: Mixture, denoised: np.ndarray, step: int,
+    def add_item(self, index: int, mixture: Mixture, denoised: np.ndarray, step: int,
                  with_input: bool) -> None:
         """Lets one hear and see a mixture and the waveform `(samples,)` that came of it.
 
         The noisy and the clean waveform, which stay the same, are written only if `with_input`.
         """
+        title = f"{index}_{mixture.category}_{mixture.snr_db:g}dB_{mixture.noise.replace(' ', '_')}"
         sounds = {"noisy": mixture.noisy, "clean": mixture.clean, "denoised": denoised,
                   "residual": mixture.noisy - denoised}
         full_scale = max(float(np.abs(sound).max()) for sound in sounds.values())
