@@ -80,7 +80,7 @@ class Learner:
     """A network, its optimiser, and the moving average of its weights.
 
     Attributes:
-        model: The network that is trained; its state and the optimiser's are saved together.
+        model: The network that is trained.
         averaged: What is validated and kept as best: the averaged weights without an optimiser.
         train_step: A function of noisy and clean waveforms that makes a step; returns the loss.
     """
@@ -94,6 +94,7 @@ class Learner:
             self.model = unet.build_model_denoise(cfg.unet)
             self.optimizer = make_optimizer(cfg)
             self.optimizer.build(self.model.trainable_variables)
+        self.model.optimizer = self.optimizer  # so that both are saved together
         self.model.set_weights(self.averaged.get_weights())
         self.train_step = workers.make_train_step(
             distribution.OnWaveforms(self.model, cfg.loss, cfg.stft), self.optimizer)

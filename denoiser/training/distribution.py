@@ -89,7 +89,6 @@ class SingleWorker:
         # With TensorFlow XLA gains nothing on a CPU and takes more memory; JAX always uses it.
         trained.compile(optimizer, auto_scale_loss=False,
                         jit_compile=keras.backend.backend() == "jax")
-        trained.network.optimizer = optimizer  # its state is saved with the network's
 
         def step(noisy: Any, clean: Any) -> float:
             trained.reset_metrics()  # or Keras returns running means
@@ -147,7 +146,6 @@ class DistributedWorkers:
         import tensorflow as tf
 
         model, largest_norm = trained.network, optimizer.inner_optimizer.global_clipnorm
-        model.optimizer = optimizer  # its state is saved with the network's
 
         def replica_step(noisy: Any, clean: Any) -> Any:
             variables = [variable.value for variable in model.trainable_variables]
