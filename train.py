@@ -25,9 +25,8 @@ logger = logging.getLogger(__name__)
 def main(raw: DictConfig) -> float:
     """Trains the network that the configuration describes, or goes on with it.
 
-    Returns:
-        The best value of `best_metric`, turned so that a search maximises it: see
-        `metrics.score`.
+    Returns the best value of `best_metric`, turned so that a search maximises it (see
+    `metrics.score`); for a trial of a search that diverged the worst there is.
     """
     cfg = load_config(raw)
     # The data is looked up first: a mistyped path is answered before TensorFlow loads.
@@ -45,7 +44,13 @@ def main(raw: DictConfig) -> float:
     # The runs of a search are compared: none of them goes on with what other settings have learnt.
     in_search = HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
     run = trainer.Trainer(cfg, training, validation, may_change=not in_search)
-    run.fit()
+    try:
+        run.fit()
+    except trainer.Diverged as error:
+        if not in_search:
+            raise
+        logger.error("this trial is the worst: %s", error)
+        return float("-inf")
     logger.info("done: the weights lie in %s", Path(cfg.path_experiment))
     return metrics.score(cfg.best_metric, run.best_value)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,93 +30,74 @@ from config import (
 )
 from dataset_loader import Mixer
 from denoiser.checks import UserError
+from denoiser.network.stored import find_weights
 from denoiser.restore import Restorer
-from denoiser.training import distribution, losses, metrics
+from denoiser.training import distribution, metrics
 from denoiser.training.checkpoints import Checkpoints, Progress
 from denoiser.training.report import Report, read_history, write_history
-from denoiser.training.settings import ScheduleConfig
 
 logger = logging.getLogger(__name__)
 
 MOST_SKIPPED_IN_A_ROW = 20  # steps without a finite gradient, before the run gives up
-INITIAL_LOSS_SCALE = 2.0**15  # of float16: its gradients underflow otherwise
-LOSS_SCALE_STEPS = 2000  # good steps after which it is doubled
-NEVER = 2**31 - 1
+NEVER = 2**31 - 1  # as a number of steps
 # Settings that may differ without making the results those of another run.
 WITHOUT_EFFECT = ("path_experiment", "inference.", "test_items", "shown_items", "save_every_steps",
                   "loader_workers", "strategy", "dset.path_cache")
 
 
-def make_learning_rate(lr: float, schedule: ScheduleConfig, steps_per_epoch: int, steps: int,
-                       ) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Returns the learning rate as a function of the step.
+class Diverged(UserError):
+    """A run's gradients were not finite many times in a row."""
 
-    Args:
-        lr: First (after the warm-up) learning rate.
-        schedule: "step" as in the paper, or "cosine".
-        steps_per_epoch: Steps in each epoch.
-        steps: Steps in the whole run.
 
-    Returns:
-        A Keras schedule.
-    """
+def make_learning_rate(cfg: Config) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Returns the learning rate as a function of the step."""
+    schedule, steps = cfg.schedule, cfg.epochs * cfg.steps_per_epoch
     if schedule.name == "step":
-        boundaries = [epoch * steps_per_epoch for epoch in schedule.boundaries_epochs]
-        values = [lr * schedule.factor**count for count in range(len(boundaries) + 1)]
+        boundaries = [epoch * cfg.steps_per_epoch for epoch in schedule.boundaries_epochs]
+        values = [cfg.lr * schedule.factor**count for count in range(len(boundaries) + 1)]
         return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
     return keras.optimizers.schedules.CosineDecay(
-        lr / max(schedule.warmup_steps, 1), max(steps - schedule.warmup_steps, 1),
-        alpha=schedule.final_ratio, warmup_target=lr, warmup_steps=schedule.warmup_steps)
+        cfg.lr / max(schedule.warmup_steps, 1), max(steps - schedule.warmup_steps, 1),
+        alpha=schedule.final_ratio, warmup_target=cfg.lr, warmup_steps=schedule.warmup_steps)
 
 
-def make_optimizer(cfg: Config, steps: int) -> keras.optimizers.Optimizer:
+def make_optimizer(cfg: Config) -> keras.optimizers.LossScaleOptimizer:
     """Returns Adam that leaves out steps whose gradients are not finite.
 
-    Keras's loss scaling around it does so; only float16 needs the scale, which is 1 otherwise.
-
-    Args:
-        cfg: All settings.
-        steps: Steps in the whole run.
+    Keras's loss scaling does so; only the gradients of float16 need scaling as well.
     """
     adam = keras.optimizers.Adam(
-        make_learning_rate(cfg.lr, cfg.schedule, cfg.steps_per_epoch, steps),
-        beta_1=cfg.beta1, beta_2=cfg.beta2, global_clipnorm=cfg.gradient_clip,
+        make_learning_rate(cfg), beta_1=cfg.beta1, beta_2=cfg.beta2,
+        global_clipnorm=cfg.gradient_clip,
         # Without a momentum the average is the weights themselves: a run can go on with another.
         use_ema=True, ema_momentum=cfg.ema_momentum or 0.0)
-    scale, growth = ((INITIAL_LOSS_SCALE, LOSS_SCALE_STEPS) if cfg.precision == "mixed_float16"
-                     else (1.0, NEVER))
-    return keras.optimizers.LossScaleOptimizer(adam, initial_scale=scale,
-                                               dynamic_growth_steps=growth)
+    if cfg.precision == "mixed_float16":
+        return keras.optimizers.LossScaleOptimizer(adam)
+    return keras.optimizers.LossScaleOptimizer(adam, initial_scale=1.0, dynamic_growth_steps=NEVER)
 
 
 class Learner:
     """A network, its optimiser, and the moving average of its weights.
 
-    Args:
-        cfg: All settings.
-        workers: Who trains.
-        steps: Steps in the whole run.
-
     Attributes:
-        model: The network that is trained; its state and the optimiser's are saved together.
+        model: The network that is trained.
         averaged: What is validated and kept as best: the averaged weights without an optimiser.
         train_step: A function of noisy and clean waveforms that makes a step; returns the loss.
     """
 
-    def __init__(self, cfg: Config, workers: distribution.Workers, steps: int) -> None:
+    def __init__(self, cfg: Config, workers: distribution.Workers) -> None:
         keras.utils.set_random_seed(cfg.seed)
         keras.config.set_dtype_policy("float32")
         self.averaged = unet.build_model_denoise(cfg.unet)
         keras.config.set_dtype_policy(cfg.precision)
         with workers.scope():
             self.model = unet.build_model_denoise(cfg.unet)
-            self.optimizer = make_optimizer(cfg, steps)
+            self.optimizer = make_optimizer(cfg)
             self.optimizer.build(self.model.trainable_variables)
+        self.model.optimizer = self.optimizer  # so that both are saved together
         self.model.set_weights(self.averaged.get_weights())
-        weights = [1.0, cfg.loss.stage1_weight][: cfg.unet.num_stages]
-        trained = distribution.OnWaveforms(self.model, losses.make_loss(cfg.loss, cfg.stft),
-                                           weights, cfg.stft)
-        self.train_step = workers.make_train_step(trained, self.optimizer, cfg.gradient_clip)
+        self.train_step = workers.make_train_step(
+            distribution.OnWaveforms(self.model, cfg.loss, cfg.stft), self.optimizer)
 
     @property
     def updates(self) -> int:
@@ -132,7 +115,7 @@ class Learner:
 
     def start_from(self, path: str) -> None:
         """Takes weights from a file that holds no optimiser's state."""
-        unet.load_weights(self.averaged, path)
+        unet.load_weights(self.averaged, find_weights(path))
         self.model.set_weights(self.averaged.get_weights())
 
     def update_averaged(self) -> None:
@@ -156,7 +139,7 @@ class Trainer:
             not where results are compared, as in a search.
 
     Raises:
-        UserError: A setting names what does not exist.
+        UserError: `cfg.best_metric` or `cfg.strategy` cannot be used.
     """
 
     def __init__(self, cfg: Config, training: Mixer, validation: Mixer,
@@ -174,7 +157,7 @@ class Trainer:
         self.history: list[dict[str, float]] = []
         self.best: dict[str, float] | None = None  # the row of the weights that are kept as best
         self.workers = distribution.make_workers(cfg.strategy, cfg.batch_size)
-        self.learner = Learner(cfg, self.workers, self.steps)
+        self.learner = Learner(cfg, self.workers)
         self.restorer = Restorer(self.learner.predict, network_settings(cfg))
 
     @property
@@ -191,10 +174,9 @@ class Trainer:
         """Trains up to the last epoch; a run that was stopped goes on from its last checkpoint.
 
         Raises:
-            UserError: The folder holds a run of another network or a finished one with other
-                settings, or the gradients were not finite many times in a row.
-            OSError: The folder cannot be written or the disk is full. The last good checkpoint
-                stays.
+            UserError: The folder holds a run that cannot go on with these settings.
+            Diverged: The gradients were not finite many times in a row.
+            OSError: The folder cannot be written or the disk is full.
         """
         for index in range(len(self.validation.categories)):
             self.validation.evaluation_item(index)  # what cannot be read is said now, not later
@@ -229,7 +211,8 @@ class Trainer:
         """Takes up the run in the folder at its last checkpoint."""
         self.progress = self.checkpoints.read_progress()
         self._check_settings()
-        unet.load_weights(self.learner.model, self.checkpoints.last)
+        if not self._is_finished():
+            self._load_last()
         self.history = read_history(self.folder / HISTORY_NAME, self.progress.step)
         logger.info("going on from step %d of %d in %s", self.progress.step, self.steps,
                     self.folder)
@@ -241,6 +224,16 @@ class Trainer:
                            "weights were not kept: %s holds those of epoch %d (%.3f) until a later "
                            "epoch is better", metric, top["epoch"], top[metric],
                            self.checkpoints.best.name, self.best["epoch"], self.best_value)
+
+    def _load_last(self) -> None:
+        try:
+            unet.load_weights(self.learner.model, self.checkpoints.last)
+        except UserError as error:
+            raise UserError(
+                f"the run in {self.folder} cannot go on: it is of another network, or of an "
+                f"earlier release without `ema_momentum`. Start anew with another "
+                f"`path_experiment`, and with weights={self.checkpoints.best} for what it has "
+                f"learnt. ({error})") from error
 
     def _check_settings(self) -> None:
         """Refuses or reports settings that are not those with which the run in the folder began."""
@@ -261,20 +254,19 @@ class Trainer:
                                        cfg.loader_workers)
         bar = tqdm(batches, total=self.steps, initial=progress.step, unit="step", disable=None)
         skipped_in_a_row = 0
-        clock = _Clock()
-        with _Interruption() as interruption:
+        timed_from, since = progress.step, time.monotonic()
+        with _noted_interrupts() as is_interrupted:
             for noisy, clean in bar:
                 loss = float(self.learner.train_step(noisy, clean))
                 skipped_in_a_row = 0 if self._count_step(loss) else skipped_in_a_row + 1
                 if skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
-                    raise UserError(
+                    raise Diverged(
                         f"the gradients were not finite {skipped_in_a_row} times in a row up to "
                         f"step {progress.step}: the run stops and its last checkpoint stays. Try "
                         f"a smaller `lr` or set `gradient_clip`.")
-                clock.steps += 1
                 bar.set_postfix(loss=f"{progress.loss:.4f}")
                 epoch_ends = progress.step % cfg.steps_per_epoch == 0
-                seconds_per_step = clock.seconds_per_step
+                seconds_per_step = (time.monotonic() - since) / (progress.step - timed_from)
                 if epoch_ends and report is not None:
                     self._end_epoch(seconds_per_step, report)
                 if epoch_ends:
@@ -284,8 +276,8 @@ class Trainer:
                     if bar.disable:  # no bar where no one watches: a line in the log instead
                         logger.info("step %d of %d, loss %.4f, %.2f s a step", progress.step,
                                     self.steps, loss, seconds_per_step)
-                    clock = _Clock()
-                if interruption.wanted:
+                    timed_from, since = progress.step, time.monotonic()
+                if is_interrupted():
                     self._save_last()
                     logger.info("stopped at step %d; the same command goes on from there",
                                 progress.step)
@@ -333,9 +325,7 @@ class Trainer:
         step = self.progress.step
         for index in range(self.cfg.shown_items):
             mixture = self.validation.evaluation_item(index)
-            noise = mixture.noise.replace(" ", "_")
-            report.add_item(f"{index}_{mixture.category}_{mixture.snr_db:g}dB_{noise}", mixture,
-                            self.restorer.each(mixture.noisy[None])[0], step,
+            report.add_item(index, mixture, self.restorer.each(mixture.noisy[None])[0], step,
                             with_input=step == self.cfg.steps_per_epoch)
 
 
@@ -360,41 +350,27 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-class _Interruption:
-    """Notes Ctrl-C, so that the run can stop at the end of a step and save whole updates.
+@contextlib.contextmanager
+def _noted_interrupts() -> Iterator[Callable[[], bool]]:
+    """Yields what tells whether Ctrl-C was pressed, so that a run can end with a whole step.
 
-    A second Ctrl-C stops at once, and saves nothing.
+    A second Ctrl-C raises KeyboardInterrupt at once.
     """
+    noted = []
 
-    def __init__(self) -> None:
-        self.wanted = False
-
-    def __enter__(self) -> _Interruption:
-        self.before = signal.getsignal(signal.SIGINT)
-        # A job in the background ignores Ctrl-C; another thread may not set a handler.
-        self.heeds = (self.before is not signal.SIG_IGN
-                      and threading.current_thread() is threading.main_thread())
-        if self.heeds:
-            signal.signal(signal.SIGINT, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.heeds:
-            signal.signal(signal.SIGINT, self.before)
-
-    def _note(self, *_: object) -> None:
-        if self.wanted:
+    def note(*_: object) -> None:
+        if noted:
             raise KeyboardInterrupt
-        self.wanted = True
+        noted.append(signal.SIGINT)
         logger.info("stopping when this step is done; Ctrl-C again stops at once")
 
-
-class _Clock:
-    """Time for each step since it was made."""
-
-    def __init__(self) -> None:
-        self.started, self.steps = time.monotonic(), 0
-
-    @property
-    def seconds_per_step(self) -> float:
-        return (time.monotonic() - self.started) / max(self.steps, 1)
+    before = signal.getsignal(signal.SIGINT)
+    # A job in the background ignores Ctrl-C; another thread may not set a handler.
+    if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(noted)
+    finally:
+        signal.signal(signal.SIGINT, before)

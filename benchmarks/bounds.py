@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -49,12 +48,7 @@ METHODS = ("high-pass", "log-MMSE", "network", "ideal Wiener mask", "ideal phase
 def apply_log_mmse(noisy: np.ndarray, noise_power: np.ndarray) -> np.ndarray:
     """Returns the log-spectral amplitude estimate (Ephraim and Malah 1985, eq. 20).
 
-    Args:
-        noisy: Complex `(frames, bins)`.
-        noise_power: Mean |N|^2 of each bin, `(bins,)`.
-
-    Returns:
-        Complex `(frames, bins)`.
+    It and `noisy` are complex spectra `(frames, bins)`, `noise_power` is |N|^2 of each bin.
     """
     noise_power = noise_power + TINY
     estimate = np.empty_like(noisy)
@@ -79,24 +73,8 @@ def apply_ideal_masks(noisy: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray,
     return wiener * noisy, np.clip(best, 0.0, 1.0) * noisy
 
 
-def format_table(column: str, gains: dict[tuple[str, float], list[list[float]]]) -> str:
-    """Returns a Markdown table of the methods' mean gains.
-
-    Args:
-        column: What the first column names.
-        gains: Of each name and input SNR the gains of all methods, a list for each mixture.
-    """
-    lines = [f"| {column} | input_snr_db | items | " + " | ".join(METHODS) + " |",
-             "|" + "---|" * (3 + len(METHODS))]
-    for (name, snr_db), rows in sorted(gains.items()):
-        cells = [name, f"{snr_db:g}", str(len(rows))]
-        cells += [f"{gain:+.1f}" for gain in np.mean(rows, axis=0)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
 def main() -> None:
-    """Measures and prints a Markdown table."""
+    """Measures and prints two Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("overrides", nargs="*", help="settings, as those of evaluate.py")
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -107,30 +85,30 @@ def main() -> None:
     mixer = Mixer(cfg.dset, "test", cfg.seg_len_s_val, carrier=cfg.noise)
     denoiser = Denoiser.load(weights, settings)
     win_size, hop_size = cfg.stft.win_size, cfg.stft.hop_size
-    lead = dsp.lead_samples(win_size, hop_size)  # as the network gets
+    lead_frames = dsp.lead_samples(win_size, hop_size) // hop_size
 
-    def transform(audio: np.ndarray) -> np.ndarray:
-        return dsp.stft(np.pad(audio, (lead, 0)), win_size, hop_size).view(np.complex64)[..., 0]
+    def apply_informed(spectra: np.ndarray) -> np.ndarray:
+        """Returns the estimates of the methods that are told noise or signal."""
+        noisy, clean = spectra.view(np.complex64)[..., 0]
+        noise_power = np.mean(np.abs(noisy - clean)[lead_frames:] ** 2, axis=0)
+        estimates = [apply_log_mmse(noisy, noise_power), *apply_ideal_masks(noisy, clean)]
+        return np.stack(estimates).astype(np.complex64)[..., None].view(np.float32)
 
-    def waveform(spectrum: np.ndarray, samples: int) -> np.ndarray:
-        parts = spectrum.astype(np.complex64)[..., None].view(np.float32)
-        return dsp.istft(parts, win_size, hop_size, lead + samples)[lead:]
-
-    gains = defaultdict(lambda: defaultdict(list))
+    informed = dsp.in_spectral_domain(apply_informed, win_size, hop_size)
+    rows: list[metrics.Row] = []
     for index in tqdm(range(cfg.test_items), disable=None):
         item = mixer.evaluation_item(index)
-        noisy, clean = transform(item.noisy), transform(item.clean)
-        noise_power = np.mean(np.abs(noisy - clean)[lead // hop_size :] ** 2, axis=0)
-        spectra = [apply_log_mmse(noisy, noise_power), *apply_ideal_masks(noisy, clean)]
-        outputs = [waveform(spectrum, len(item.noisy)) for spectrum in spectra]
-        outputs.insert(0, dsp.highpass(item.noisy, cfg.stft.highpass_hz, SAMPLE_RATE))
-        outputs.insert(METHODS.index("network"), denoiser(item.noisy, SAMPLE_RATE))
+        log_mmse, wiener, phase_sensitive = informed(np.stack([item.noisy, item.clean]))
+        outputs = [dsp.highpass(item.noisy, cfg.stft.highpass_hz, SAMPLE_RATE), log_mmse,
+                   denoiser(item.noisy, SAMPLE_RATE), wiener, phase_sensitive]
         before = metrics.snr_db(item.clean, item.noisy)
-        row = [metrics.snr_db(item.clean, output) - before for output in outputs]
-        for column, name in (("category", item.category), ("category", "all"),
-                             ("noise", item.noise)):
-            gains[column][name, item.snr_db].append(row)
-    sys.stdout.write("\n\n".join(format_table(column, gains[column]) for column in gains) + "\n")
+        gains = [metrics.snr_db(item.clean, output) - before for output in outputs]
+        rows.append({"category": item.category, "noise": item.noise, "input_snr_db": item.snr_db,
+                     **dict(zip(METHODS, gains, strict=True))})
+    of_all = [row | {"category": "all"} for row in rows]
+    tables = [metrics.format_table(rows + of_all, ("category", "input_snr_db"), METHODS),
+              metrics.format_table(rows, ("noise", "input_snr_db"), METHODS)]
+    sys.stdout.write("\n\n".join(tables) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """How many seconds of mixed audio the loader makes in a second, and where its time goes.
 
     python benchmarks/loader.py                       # the starter corpus, two processes
-    python benchmarks/loader.py --workers 1 --profile # one thread, by function
+    python benchmarks/loader.py --profile             # by function, without any thread
     python benchmarks/loader.py dset.cache_items=200  # from a cache, which is filled first
     python benchmarks/loader.py --workers 1 --train 10  # how long training steps wait for it
 
@@ -34,28 +34,50 @@ def measure_waiting(cfg: config.Config, mixer: Mixer, steps: int, loaders: int) 
     """Trains and returns how long steps wait for their batches, in words."""
     backend.load_backend()
     import trainer
-    import unet
-    from denoiser.training import distribution, losses
+    from denoiser.training import distribution
 
     workers = distribution.make_workers("none", cfg.batch_size)
-    model = unet.build_model_denoise(cfg.unet)
-    optimizer = trainer.make_optimizer(cfg, steps)
-    task = distribution.OnWaveforms(model, losses.make_loss(cfg.loss, cfg.stft),
-                                    [1.0] * cfg.unet.num_stages, cfg.stft)
-    step = workers.make_train_step(task, optimizer, cfg.gradient_clip)
+    learner = trainer.Learner(cfg, workers)
     batches = workers.batches(mixer, 0, 2 + steps, loaders)
     waited, trained = 0.0, 0.0
     for number in range(2 + steps):
         start = time.perf_counter()
         noisy, clean = next(batches)
         arrived = time.perf_counter()
-        step(noisy, clean)
+        learner.train_step(noisy, clean)
         if number >= 2:  # the first ones plan and trace
             waited += arrived - start
             trained += time.perf_counter() - arrived
     return (f"{steps} steps of {cfg.batch_size} x {cfg.seg_len_s_train:g} s, {loaders} "
             f"worker{'s' * (loaders > 1)}: each waits {1e3 * waited / steps:.1f} ms for its "
             f"batch and computes for {1e3 * trained / steps:.0f} ms\n")
+
+
+def measure_loader(cfg: config.Config, mixer: Mixer, steps: int, loaders: int) -> str:
+    """Returns how much audio so many processes make in a second, in words."""
+    batches = numpy_batches(mixer, cfg.batch_size, 0, WARM_UP + steps, loaders)
+    for _ in range(WARM_UP):
+        next(batches)
+    clock, cpu = time.perf_counter(), time.process_time()
+    for _ in batches:
+        pass
+    clock, cpu = time.perf_counter() - clock, time.process_time() - cpu
+    seconds = steps * cfg.batch_size * cfg.seg_len_s_train
+    text = (f"{seconds:.0f} s of audio in {clock:.2f} s: {seconds / clock:.0f} s/s with "
+            f"{loaders} worker{'s' * (loaders > 1)}\n")
+    if loaders == 1:  # the time of other processes is not counted
+        text += f"{seconds / cpu:.0f} s for each second of processor time\n"
+    return text
+
+
+def print_profile(cfg: config.Config, mixer: Mixer, steps: int) -> None:
+    """Prints in which functions this process spends its time when it makes batches itself."""
+    for step in range(WARM_UP):
+        make_batch(mixer, step, cfg.batch_size)
+    with cProfile.Profile() as profile:
+        for step in range(WARM_UP, WARM_UP + steps):
+            make_batch(mixer, step, cfg.batch_size)
+    pstats.Stats(profile).sort_stats("cumtime").print_stats(30)
 
 
 def main() -> None:
@@ -74,33 +96,12 @@ def main() -> None:
                   cfg.stft.highpass_hz)
     for number in range(len(mixer.cache or ())):
         mixer.cache[number]  # makes it
-    if arguments.train:
+    if arguments.profile:
+        print_profile(cfg, mixer, arguments.steps)
+    elif arguments.train:
         sys.stdout.write(measure_waiting(cfg, mixer, arguments.train, arguments.workers))
-        return
-    steps = WARM_UP + arguments.steps
-    if arguments.profile:  # a profile sees its own thread alone
-        workers = 1
-        batches = (make_batch(mixer, step, cfg.batch_size) for step in range(steps))
     else:
-        workers = arguments.workers
-        batches = numpy_batches(mixer, cfg.batch_size, 0, steps, workers)
-    for _ in range(WARM_UP):
-        next(batches)
-    profile = cProfile.Profile()
-    clock, cpu = time.perf_counter(), time.process_time()
-    if arguments.profile:
-        profile.enable()
-    for _ in range(arguments.steps):
-        next(batches)
-    profile.disable()
-    clock, cpu = time.perf_counter() - clock, time.process_time() - cpu
-    seconds = arguments.steps * cfg.batch_size * cfg.seg_len_s_train
-    sys.stdout.write(f"{seconds:.0f} s of audio in {clock:.2f} s: {seconds / clock:.0f} s/s with "
-                     f"{workers} worker{'s' * (workers > 1)}\n")
-    if workers == 1:  # the time of other processes is not counted
-        sys.stdout.write(f"{seconds / cpu:.0f} s for each second of processor time\n")
-    if arguments.profile:
-        pstats.Stats(profile).sort_stats("cumtime").print_stats(30)
+        sys.stdout.write(measure_loader(cfg, mixer, arguments.steps, arguments.workers))
 
 
 if __name__ == "__main__":

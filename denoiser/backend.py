@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+LIBRARIES = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 # Lines that TensorFlow writes on every start, whatever the log level: information (in both of its
 # forms), and what its CUDA build says where all is well or where there is no GPU.
 NOISE = "|".join([
@@ -51,11 +52,7 @@ def filtered_stderr() -> Iterator[None]:
 
 
 def load_backend() -> None:
-    """Loads Keras and its backend, TensorFlow unless `KERAS_BACKEND` says otherwise.
-
-    Raises:
-        ImportError: The backend is not installed, or is broken.
-    """
+    """Loads Keras and its backend, TensorFlow unless `KERAS_BACKEND` says otherwise."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors alone
     with filtered_stderr():
         importlib.import_module("keras")
@@ -67,23 +64,16 @@ def describe_device() -> str:
 
     backend = keras.backend.backend()
     with filtered_stderr():  # TensorFlow looks for GPUs only now
+        library = importlib.import_module(backend)
         if backend == "tensorflow":
-            import tensorflow as tf
-
-            library = f"TensorFlow {tf.__version__}"
-            gpus = [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
-                    for gpu in tf.config.list_physical_devices("GPU")]
+            gpus = [library.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+                    for gpu in library.config.list_physical_devices("GPU")]
         elif backend == "jax":
-            import jax
-
-            library = f"JAX {jax.__version__}"
-            gpus = [device.device_kind for device in jax.devices() if device.platform != "cpu"]
+            gpus = [device.device_kind for device in library.devices() if device.platform != "cpu"]
+        elif library.backends.mps.is_available():
+            gpus = ["Apple MPS"]
         else:
-            import torch
-
-            library = f"PyTorch {torch.__version__}"
-            gpus = [torch.cuda.get_device_name(gpu) for gpu in range(torch.cuda.device_count())]
-            if torch.backends.mps.is_available():
-                gpus = ["Apple MPS"]
-    return f"{library} on " + (f"GPU: {', '.join(gpus)}" if gpus else
-                               f"CPU ({os.cpu_count()} cores)")
+            gpus = [library.cuda.get_device_name(gpu)
+                    for gpu in range(library.cuda.device_count())]
+    device = f"GPU: {', '.join(gpus)}" if gpus else f"CPU ({os.cpu_count()} cores)"
+    return f"{LIBRARIES[backend]} {library.__version__} on {device}"

@@ -18,6 +18,7 @@ import soundfile
 import tensorflow as tf
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.types import RunMode
 from small_corpus import ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -419,9 +420,7 @@ def test_weights_to_start_from(three_tunes, finished, tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision_trains_and_saves_float32(three_tunes, finished, tmp_path, monkeypatch,
-                                                  precision):
-    monkeypatch.setattr(trainer, "LOSS_SCALE_STEPS", 2)
+def test_mixed_precision_trains_and_saves_float32(three_tunes, finished, tmp_path, precision):
     cfg = make_config(three_tunes, tmp_path, precision=precision, epochs=1, steps_per_epoch=4,
                       save_every_steps=100)
     run = make_trainer(cfg)
@@ -441,8 +440,29 @@ def test_mixed_precision_trains_and_saves_float32(three_tunes, finished, tmp_pat
 
 def test_a_run_of_another_network_is_refused(three_tunes, copied):
     other = UnetConfig(depth=1, channels=[7, 8], extractor_kernel=3, fold_bins=4)
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(ValueError, match="cannot go on: .*weights=.*best.weights.h5.*shape"):
         make_trainer(make_config(three_tunes, copied, epochs=3, unet=other)).fit()
+
+
+def test_a_run_of_an_earlier_release_without_averages_can_only_be_read(
+        three_tunes, tmp_path, monkeypatch, caplog):
+    cfg = make_config(three_tunes, tmp_path, epochs=1, steps_per_epoch=1, ema_momentum=None)
+    make_optimizer = trainer.make_optimizer
+
+    def make_plain_optimizer(settings):
+        optimizer = make_optimizer(settings)
+        optimizer.inner_optimizer.use_ema = False
+        return optimizer
+
+    monkeypatch.setattr(trainer, "make_optimizer", make_plain_optimizer)
+    make_trainer(cfg).fit()
+    monkeypatch.undo()
+    run = make_trainer(cfg)
+    run.fit()
+    assert "is finished: nothing is trained" in caplog.text and np.isfinite(run.best_value)
+    cfg.epochs = 2
+    with pytest.raises(ValueError, match="earlier release without `ema_momentum`. Start anew"):
+        make_trainer(cfg).fit()
 
 
 @pytest.mark.parametrize(("name", "step", "expected"), [
@@ -450,7 +470,8 @@ def test_a_run_of_another_network_is_refused(three_tunes, copied):
     ("cosine", 0, 1e-4), ("cosine", 10, 1e-3), ("cosine", 55, 5.05e-4), ("cosine", 100, 1e-5)])
 def test_learning_rate(name, step, expected):
     schedule = ScheduleConfig(name=name, boundaries_epochs=[1, 2], warmup_steps=10)
-    rate = trainer.make_learning_rate(1e-3, schedule, 10, 100)
+    rate = trainer.make_learning_rate(Config(lr=1e-3, schedule=schedule, epochs=10,
+                                             steps_per_epoch=10))
     assert float(keras.ops.convert_to_numpy(rate(step))) == pytest.approx(expected, rel=0.02)
 
 
@@ -481,6 +502,21 @@ def test_train_returns_what_a_search_maximises(three_tunes, tmp_path, caplog):
                       "steps_per_epoch=1", "best_metric=lsd_db")
     assert value == -float(read_history(tmp_path)[0]["lsd_db"]) < 0.0
     assert "TensorFlow 2." in caplog.text and " on CPU (" in caplog.text
+
+
+def test_only_in_a_search_a_diverged_run_has_a_value(three_tunes, tmp_path, monkeypatch, caplog):
+    def diverge(run):
+        raise trainer.Diverged("not finite")
+
+    monkeypatch.setattr(trainer.Trainer, "fit", diverge)
+    tiny = [*tiny_settings(three_tunes), f"path_experiment={tmp_path}"]
+    with pytest.raises(SystemExit, match="error: not finite"):
+        call_main(*tiny)
+    search = SimpleNamespace(initialized=lambda: True,
+                             get=lambda: SimpleNamespace(mode=RunMode.MULTIRUN))
+    monkeypatch.setattr(train, "HydraConfig", search)
+    assert call_main(*tiny) == float("-inf")
+    assert "this trial is the worst: not finite" in caplog.text
 
 
 def test_mistakes_end_in_one_line(tmp_path, three_tunes):
@@ -551,3 +587,15 @@ def test_each_search_tries_settings_of_its_own_and_names_the_best(three_tunes, t
     other = run_train(tmp_path, *arguments, "best_metric=lsd_db", into)
     assert other.returncode == 1 and "is finished with other settings" in other.stderr
     assert "Traceback" not in other.stderr
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_past_a_diverged_trial(three_tunes, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    done = run_train(tmp_path, "conf_search", "--multirun", *tiny_settings(three_tunes), "epochs=1",
+                     "steps_per_epoch=20", "hydra.sweep.dir=search", "hydra.sweeper.n_trials=4",
+                     "loss.mae=choice(1.0,1e39)")  # the greater one is infinite in float32
+    assert done.returncode == 0, done.stderr
+    best = yaml.safe_load((tmp_path / "search/optimization_results.yaml").read_text())
+    assert best["best_params"]["loss.mae"] == 1.0 and np.isfinite(best["best_value"])
+    assert 1 <= done.stderr.count("this trial is the worst") <= 3

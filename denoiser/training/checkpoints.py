@@ -20,7 +20,7 @@ FLOAT32_BYTES = 4
 
 @dataclass
 class Progress:
-    """Where a run stands; it is stored inside the checkpoint, so that both are of one moment."""
+    """Where a run stands; stored inside the checkpoint, so that both are of one moment."""
 
     step: int = 0  # batches seen
     skipped: int = 0  # of these, without a finite gradient
@@ -34,27 +34,19 @@ class Progress:
 
 
 class Checkpoints:
-    """The two files of weights of one run. Each is complete at every moment.
+    """The two files of weights of one run; each is complete at every moment.
 
-    Args:
-        last: Of the weights and the optimiser's state from which the run goes on.
-        best: Of the best weights so far, without the optimiser's state.
+    `last` has the weights and the optimiser's state from which the run goes on, `best` the best
+    weights so far alone.
     """
 
     def __init__(self, last: Path, best: Path) -> None:
         self.last, self.best = last, best
 
     def save_last(self, model: keras.Model, progress: Progress) -> None:
-        """Writes the model, its optimiser and where the run stands.
-
-        Raises:
-            OSError: The disk is full, or the folder cannot be written.
-        """
+        """Writes the model, its optimiser and where the run stands; OSError where it cannot."""
         self.refuse_full_disk(model)
-        with replacing(self.last) as temporary:
-            model.save_weights(temporary, overwrite=True)
-            with h5py.File(temporary, "a") as file:
-                file.attrs.update(vars(progress))
+        _save(self.last, model, vars(progress))
 
     def read_progress(self) -> Progress:
         """Returns where the run stood when `last` was written."""
@@ -63,10 +55,7 @@ class Checkpoints:
 
     def save_best(self, model: keras.Model, step: int) -> None:
         """Writes a model without an optimiser, and the step after which it was so good."""
-        with replacing(self.best) as temporary:
-            model.save_weights(temporary, overwrite=True)
-            with h5py.File(temporary, "a") as file:
-                file.attrs["step"] = step
+        _save(self.best, model, {"step": step})
 
     def find_best(self, history: list[dict[str, float]], metric: str) -> dict[str, float] | None:
         """Returns the row of `history` that was measured with the weights in `best`.
@@ -83,10 +72,9 @@ class Checkpoints:
         return next((row for row in history if row["step"] == step), None)
 
     def refuse_full_disk(self, model: keras.Model) -> None:
-        """Stops the run before a writer does so half-way; TensorBoard's would wait for ever.
+        """Raises OSError where the disk is too full for a few checkpoints.
 
-        Raises:
-            OSError: Too little is free for a few checkpoints of `model` and its optimiser.
+        So a run stops before a writer does so half-way; TensorBoard's would wait for ever.
         """
         state = [*model.variables, *model.optimizer.variables]
         checkpoint = sum(FLOAT32_BYTES * math.prod(variable.shape) for variable in state)
@@ -95,3 +83,10 @@ class Checkpoints:
         if shutil.disk_usage(folder).free < needed:
             raise OSError(f"{folder}: the disk is full, {needed / 1e6:.0f} MB must be free; "
                           f"the last checkpoint is kept as it is")
+
+
+def _save(path: Path, model: keras.Model, attributes: dict[str, float]) -> None:
+    with replacing(path) as temporary:
+        model.save_weights(temporary, overwrite=True)
+        with h5py.File(temporary, "a") as file:
+            file.attrs.update(attributes)

@@ -1,7 +1,6 @@
 """One training step, on one device with any Keras backend or on many through `tf.distribute`.
 
-Several workers together do what one alone does with the whole batch: the items of a run are
-numbered, and each worker makes only its own share of each step's.
+Several workers together do what one does alone: each makes only its own share of every batch.
 """
 
 from __future__ import annotations
@@ -17,30 +16,24 @@ from denoiser.audio.dsp import StftConfig
 from denoiser.checks import UserError
 from denoiser.data.feeding import MixtureSource, numpy_batches
 from denoiser.network import tensor_dsp
-from denoiser.training.losses import Loss
+from denoiser.training.losses import make_loss
+from denoiser.training.settings import LossConfig
 
 TrainStep = Callable[[Any, Any], Any]
 
 
 class OnWaveforms(keras.Model):
-    """A network as it is trained: on waveforms, which the device turns into spectra.
+    """A network as it is trained: on waveforms `(batch, samples)`, which become spectra here.
 
-    Args:
-        network: Maps spectra to a list of estimates, one for each stage.
-        loss: Of one stage, of target and estimate `(batch, frames, bins, 2)`.
-        weights: Of each stage's loss.
-        stft: The transform between waveforms and spectra.
-
-    Input shape: `(batch, samples)`.
-    Output shape: that of `network`.
+    It returns what `network` does, a list of estimated spectra: the last stage's comes first.
     """
 
-    def __init__(self, network: keras.Model, loss: Loss, weights: list[float],
-                 stft: StftConfig) -> None:
+    def __init__(self, network: keras.Model, loss: LossConfig, stft: StftConfig) -> None:
         # Spectra are computed in single precision, whatever the network computes in.
         super().__init__(name="on_waveforms", dtype="float32")
-        self.network, self.stage_loss, self.weights_of_stages = network, loss, weights
-        self.stft = stft
+        self.network, self.stft = network, stft
+        self.stage_loss = make_loss(loss, stft)
+        self.stage_weights = (1.0, loss.stage1_weight)
 
     def call(self, inputs: Any) -> list[Any]:
         return self.network(tensor_dsp.stft(inputs, self.stft), training=True)
@@ -50,11 +43,11 @@ class OnWaveforms(keras.Model):
         """Returns the weighted sum of the losses of all stages for clean waveforms `y`."""
         target = tensor_dsp.stft(y, self.stft)
         return sum(weight * self.stage_loss(target, estimate) for weight, estimate
-                   in zip(self.weights_of_stages, y_pred, strict=True))
+                   in zip(self.stage_weights, y_pred, strict=False))  # there may be one stage
 
 
 def make_workers(strategy: str, batch_size: int) -> Workers:
-    """Returns what trains.
+    """Returns this process's part in training with batches of `batch_size` on all workers.
 
     Args:
         strategy: "none", "mirrored" (all GPUs of this machine) or "multi_worker" (the machines
@@ -62,7 +55,7 @@ def make_workers(strategy: str, batch_size: int) -> Workers:
         batch_size: Items in a step of all workers together.
 
     Raises:
-        ValueError: The batch cannot be divided among the devices, or the backend is not
+        UserError: The batch cannot be divided among the devices, or the backend is not
             TensorFlow.
     """
     if strategy == "none":
@@ -85,24 +78,17 @@ class SingleWorker:
         """Returns the context in which model and optimiser are made."""
         return contextlib.nullcontext()
 
-    def batches(self, mixer: MixtureSource, first_step: int, steps: int, workers: int,
+    def batches(self, mixer: MixtureSource, first_step: int, steps: int, loader_workers: int,
                 ) -> Iterator[tuple[Any, Any]]:
         """Yields noisy and clean waveforms `(batch, samples)` of each step."""
-        yield from numpy_batches(mixer, self.batch_size, first_step, steps, workers)
+        yield from numpy_batches(mixer, self.batch_size, first_step, steps, loader_workers)
 
-    def make_train_step(self, trained: OnWaveforms, optimizer: keras.optimizers.Optimizer,
-                        gradient_clip: float | None) -> TrainStep:
-        """Returns a function of noisy and clean waveforms that makes a step and returns the loss.
-
-        Args:
-            trained: The network and its loss.
-            optimizer: Clips gradients by itself.
-            gradient_clip: Unused: the optimiser knows it.
-        """
+    def make_train_step(self, trained: OnWaveforms, optimizer: keras.optimizers.LossScaleOptimizer,
+                        ) -> TrainStep:
+        """Returns a function of noisy and clean waveforms that makes a step; returns the loss."""
         # With TensorFlow XLA gains nothing on a CPU and takes more memory; JAX always uses it.
         trained.compile(optimizer, auto_scale_loss=False,
                         jit_compile=keras.backend.backend() == "jax")
-        trained.network.optimizer = optimizer  # its state is saved with the network's
 
         def step(noisy: Any, clean: Any) -> float:
             trained.reset_metrics()  # or Keras returns running means
@@ -117,6 +103,7 @@ class DistributedWorkers:
     def __init__(self, strategy: str, batch_size: int) -> None:
         import tensorflow as tf
 
+        self.batch_size = batch_size
         self.strategy = (tf.distribute.MirroredStrategy() if strategy == "mirrored"
                          else tf.distribute.MultiWorkerMirroredStrategy())
         self.replicas = self.strategy.num_replicas_in_sync
@@ -129,13 +116,12 @@ class DistributedWorkers:
         if batch_size % self.replicas:
             raise UserError(f"`batch_size` must be a multiple of the {self.replicas} devices. "
                             f"Received: batch_size={batch_size}")
-        self.batch_size = batch_size
 
     def scope(self) -> contextlib.AbstractContextManager:
         """Returns the context in which model and optimiser are made."""
         return self.strategy.scope()
 
-    def batches(self, mixer: MixtureSource, first_step: int, steps: int, workers: int,
+    def batches(self, mixer: MixtureSource, first_step: int, steps: int, loader_workers: int,
                 ) -> Iterator[tuple[Any, Any]]:
         """Yields this worker's share of each step's noisy and clean waveforms, by device."""
         own = self.batch_size * self.local_replicas // self.replicas
@@ -146,33 +132,31 @@ class DistributedWorkers:
             return self.strategy.experimental_distribute_values_from_function(
                 lambda context: parts[context.replica_id_in_sync_group % self.local_replicas])
 
-        for noisy, clean in numpy_batches(mixer, self.batch_size, first_step, steps, workers,
-                                          share):
+        for noisy, clean in numpy_batches(mixer, self.batch_size, first_step, steps,
+                                          loader_workers, share):
             yield split(noisy), split(clean)
 
-    def make_train_step(self, trained: OnWaveforms, optimizer: keras.optimizers.Optimizer,
-                        gradient_clip: float | None) -> TrainStep:
-        """Returns a function that updates the network on all workers; as `SingleWorker`'s.
+    def make_train_step(self, trained: OnWaveforms, optimizer: keras.optimizers.LossScaleOptimizer,
+                        ) -> TrainStep:
+        """Returns what `SingleWorker`'s method does, for a step of all workers together.
 
         Keras's own step does not run under several workers, and would clip each one's gradients
         before they are added.
         """
         import tensorflow as tf
 
-        model = trained.network
-        model.optimizer = optimizer  # its state is saved with the network's
+        model, largest_norm = trained.network, optimizer.inner_optimizer.global_clipnorm
 
         def replica_step(noisy: Any, clean: Any) -> Any:
             variables = [variable.value for variable in model.trainable_variables]
             with tf.GradientTape() as tape:
-                estimates = trained(noisy)
-                value = trained.compute_loss(y=clean, y_pred=estimates) / self.replicas
+                value = trained.compute_loss(y=clean, y_pred=trained(noisy)) / self.replicas
                 scaled = optimizer.scale_loss(value)
             gradients = tf.distribute.get_replica_context().all_reduce(
                 tf.distribute.ReduceOp.SUM, tape.gradient(scaled, variables))
-            if gradient_clip is not None:
-                largest = gradient_clip * optimizer.dynamic_scale
-                gradients, _ = tf.clip_by_global_norm(gradients, largest)
+            if largest_norm is not None:
+                gradients, _ = tf.clip_by_global_norm(
+                    gradients, largest_norm * optimizer.dynamic_scale)
             # The optimiser adds the replicas' gradients, which are already the sum.
             optimizer.apply([gradient / self.replicas for gradient in gradients],
                             model.trainable_variables)

@@ -3,14 +3,12 @@
 A loss is a weighted sum of the parts below; `conf/loss/` holds the choices. A new part is a
 function here, a line in `make_loss`, and its weight in `settings.LossWeights`; the tests try
 every part at silence and with a perfect estimate.
-
-Spectra are those of `dsp.stft`, whose sums of squares are those of the samples up to a factor
-(Parseval, see `inner_product`). So waveforms are made only for spectra of another resolution.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -99,7 +97,7 @@ def _where_audible(target_power: Any, values: Any) -> Any:
 
 
 def inner_product(one: Any, other: Any) -> Any:
-    """Returns each item's sum of products, as one over the waveforms up to a factor (Parseval).
+    """Returns each item's sum of products; that of its waveforms, up to a factor (Parseval).
 
     Every bin stands for itself and its mirror image, but for the first and the last.
     """
@@ -131,22 +129,13 @@ def multi_resolution_stft(target: Any, estimate: Any, stft: StftConfig) -> Any:
 
 
 def make_loss(loss: LossConfig, stft: StftConfig) -> Loss:
-    """Returns the loss of one stage that `loss` describes.
-
-    Args:
-        loss: The weight of each part.
-        stft: The transform of the spectra.
-
-    Returns:
-        A function of target and estimate, `(batch, frames, bins, 2)` each.
-    """
+    """Returns the loss of one stage: a function of target and estimate, spectra of `stft`."""
     parts: dict[str, Loss] = {
         "mae": mae,
-        "compressed": lambda target, estimate: compressed_error(target, estimate, loss.exponent,
-                                                                loss.erb_weighting),
+        "compressed": partial(compressed_error, exponent=loss.exponent,
+                              erb_weighting=loss.erb_weighting),
         "log_spectral": log_spectral,
-        "multi_resolution_stft":
-            lambda target, estimate: multi_resolution_stft(target, estimate, stft),
+        "multi_resolution_stft": partial(multi_resolution_stft, stft=stft),
         "si_sdr": si_sdr,
         "snr": snr,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -62,20 +62,13 @@ def log_spectral_distance_db(clean: np.ndarray, estimate: np.ndarray) -> float:
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float:
     """Pearson's correlation of two waveforms; 0 where one is constant."""
-    scale = np.sqrt(dsp.power(one) * dsp.power(other))
-    if scale == 0.0:
+    if np.ptp(one) == 0.0 or np.ptp(other) == 0.0:
         return 0.0
-    product = np.mean((one - one.mean(dtype=np.float64)) * (other - other.mean(dtype=np.float64)))
-    return float(product / scale)
+    return float(np.corrcoef(one, other)[0, 1])
 
 
 def judge(clean: np.ndarray, noisy: np.ndarray, denoised: np.ndarray) -> dict[str, float]:
-    """Measures one denoised mixture.
-
-    Args:
-        clean: Target.
-        noisy: Input.
-        denoised: Output.
+    """Measures one denoised mixture: what came of `noisy`, and should have been `clean`.
 
     Returns:
         `snr_gain_db`, `si_sdr_db`, `lsd_db`, `lsd_gain_db` (how much nearer to the target),
@@ -100,9 +93,7 @@ def judge_mixtures(predict: Callable[[np.ndarray], np.ndarray], mixtures: Iterab
                    ) -> list[Row]:
     """Denoises mixtures, and their clean and noise sides alone, and measures all three.
 
-    Args:
-        predict: Takes and returns waveforms `(batch, samples)`.
-        mixtures: What is denoised.
+    `predict` takes and returns waveforms `(batch, samples)`.
 
     Returns:
         For each mixture its `category`, `noise` and `input_snr_db`, the measures of `judge`,
@@ -127,12 +118,8 @@ def judge_mixtures(predict: Callable[[np.ndarray], np.ndarray], mixtures: Iterab
 def average(rows: list[Row]) -> dict[str, float]:
     """Averages the measures of `judge_mixtures`.
 
-    Args:
-        rows: One for each mixture.
-
-    Returns:
-        The mean of each measure, and the same for each category (`snr_gain_db_music`) and each
-        input SNR (`snr_gain_db_at_10`).
+    Returns the mean of each over all rows, those of each category (`snr_gain_db_music`) and those
+    of each input SNR (`snr_gain_db_at_10`).
     """
     found: dict[str, list[float]] = defaultdict(list)
     for row in rows:
@@ -152,9 +139,8 @@ def average_names(categories: Iterable[str], snrs_db: Iterable[float]) -> list[s
 def score(name: str, value: float) -> float:
     """Turns a value of the measure `name` of `average` so that greater is better.
 
-    Returns:
-        The value, its negative where less is better, minus its size where 0 is best, and minus
-        infinity where it is not a number.
+    Returns the value, its negative where less is better, minus its size where 0 is best, and
+    minus infinity where it is not a number.
     """
     if np.isnan(value):
         return float("-inf")
@@ -164,28 +150,24 @@ def score(name: str, value: float) -> float:
 
 
 def find_faults(means: dict[str, float]) -> list[str]:
-    """Says in words what a network does wrong; one that removes everything can have a small loss.
+    """Says in words, one sentence for each fault, what a network with these `means` does wrong.
 
-    Args:
-        means: From `average`.
-
-    Returns:
-        One sentence for each fault found; none where nothing is wrong.
+    One that removes everything can have a small loss.
     """
     faults = []
     for name in sorted(name for name in means if name.startswith("energy_db_at_")):
         snr = name.removeprefix("energy_db_at_")
-        energy, kept = means[name], means[f"residual_correlation_at_{snr}"]
-        gain = means[f"snr_gain_db_at_{snr}"]
+        energy, gain = means[name], means[f"snr_gain_db_at_{snr}"]
+        kept, nearer = means[f"residual_correlation_at_{snr}"], means[f"lsd_gain_db_at_{snr}"]
         if energy < LEAST_ENERGY_DB or kept > MOST_CORRELATION:
             faults.append(f"over-denoising at {snr} dB: the output holds {energy:+.1f} dB of the "
                           f"signal's energy, and what was removed has a correlation of {kept:.2f} "
                           f"with it")
-        elif means[f"lsd_gain_db_at_{snr}"] < LEAST_LSD_GAIN_DB:
+        elif nearer < LEAST_LSD_GAIN_DB:
             # Inaudible rumble can be most of the noise's power: removing it raises the SNR, though
             # it sounds as before.
-            faults.append(f"under-denoising at {snr} dB: the spectrum comes only "
-                          f"{means[f'lsd_gain_db_at_{snr}']:+.1f} dB nearer to the clean one")
+            faults.append(f"under-denoising at {snr} dB: the spectrum comes only {nearer:+.1f} dB "
+                          f"nearer to the clean one")
         if gain < 0.0:
             faults.append(f"harm at {snr} dB: the SNR changes by {gain:+.1f} dB")
     if means["clean_si_sdr_db"] < LEAST_CLEAN_SI_SDR_DB:
@@ -197,23 +179,16 @@ def find_faults(means: dict[str, float]) -> list[str]:
     return faults
 
 
-def format_table(rows: list[Row], keys: tuple[str, ...]) -> str:
-    """Returns a Markdown table of the mean measures for each combination of `keys`.
-
-    Args:
-        rows: From `judge_mixtures`.
-        keys: Names of the columns that tell the lines apart.
-
-    Returns:
-        The table.
-    """
+def format_table(rows: list[Row], keys: tuple[str, ...], measures: Sequence[str] = MEASURES,
+                 ) -> str:
+    """Returns a Markdown table of the mean `measures` of each combination of the `keys`' values."""
     cells: dict[tuple, list[Row]] = defaultdict(list)
     for row in rows:
         cells[tuple(row[key] for key in keys)].append(row)
-    lines = ["| " + " | ".join([*keys, "items", *MEASURES]) + " |",
-             "|" + "---|" * (len(keys) + 1 + len(MEASURES))]
+    lines = ["| " + " | ".join([*keys, "items", *measures]) + " |",
+             "|" + "---|" * (len(keys) + 1 + len(measures))]
     for values, members in sorted(cells.items()):
-        means = [f"{np.mean([row[name] for row in members]):.2f}" for name in MEASURES]
+        means = [f"{np.mean([row[name] for row in members]):.2f}" for name in measures]
         labels = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
         lines.append("| " + " | ".join([*labels, str(len(members)), *means]) + " |")
     return "\n".join(lines)

@@ -40,11 +40,9 @@ def write_history(path: Path, rows: list[dict[str, float]]) -> None:
 
 
 class Report(SummaryWriter):
-    """TensorBoard's files and the log lines of one run, a context manager.
+    """TensorBoard's files, in `folder`, and the log lines of one run; a context manager.
 
-    Args:
-        folder: Of TensorBoard's files.
-        next_step: What an earlier run wrote there from this step on is not shown.
+    What was written there before from step `next_step` on is not shown.
     """
 
     def __init__(self, folder: Path, next_step: int) -> None:
@@ -54,10 +52,8 @@ class Report(SummaryWriter):
                   left_out: Mapping[str, int]) -> None:
         """Reports an epoch: curves, a table in the log, and in words what is wrong.
 
-        Args:
-            row: What goes into history.csv, the means of `metrics.average` among it.
-            judged: The measures of each mixture.
-            left_out: How many segments could not be used, by the reason.
+        `row` is that of history.csv; `left_out` says how many segments could not be used, by the
+        reason.
         """
         for name, value in row.items():
             self.add_scalar(name, value, row["step"])
@@ -71,17 +67,13 @@ class Report(SummaryWriter):
         for reason, count in left_out.items():
             logger.warning("%d segments were left out so far: %s", count, reason)
 
-    def add_item(self, title: str, mixture: Mixture, denoised: np.ndarray, step: int,
+    def add_item(self, index: int, mixture: Mixture, denoised: np.ndarray, step: int,
                  with_input: bool) -> None:
-        """Lets one hear and see a mixture and what became of it.
+        """Lets one hear and see a mixture and the waveform `(samples,)` that came of it.
 
-        Args:
-            title: Under which it stands.
-            mixture: What was denoised.
-            denoised: Waveform `(samples,)`.
-            step: After which training step.
-            with_input: Whether the noisy and the clean waveform, always the same, are written too.
+        The noisy and the clean waveform, which stay the same, are written only if `with_input`.
         """
+        title = f"{index}_{mixture.category}_{mixture.snr_db:g}dB_{mixture.noise.replace(' ', '_')}"
         sounds = {"noisy": mixture.noisy, "clean": mixture.clean, "denoised": denoised,
                   "residual": mixture.noisy - denoised}
         full_scale = max(float(np.abs(sound).max()) for sound in sounds.values())
