@@ -7,7 +7,7 @@ import csv
 import hashlib
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from denoiser.audio.audio_io import AUDIO_ENDINGS
@@ -124,6 +124,13 @@ def _read_folder(folder: Path, category: str) -> list[Clip]:
         more = f" and {len(skipped) - MOST_NAMED} more" if len(skipped) > MOST_NAMED else ""
         logger.warning("%s: skipped %d of %d files: %s%s", folder, len(skipped), len(files),
                        ", ".join(skipped[:MOST_NAMED]), more)
+    is_named = any(named_split(clip.path, folder) for clip in clips)
+    if clips and not is_named and all(clip.split != "train" for clip in clips):
+        # So few that chance held out all of them; to train on nothing would help nobody.
+        logger.warning("%s: so few groups of files that all would be held out; they are trained on "
+                       "instead. Put some below folders called `train`, `validation` and `test`",
+                       folder)
+        clips = [replace(clip, split="train") for clip in clips]
     return clips
 
 

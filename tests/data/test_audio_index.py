@@ -171,3 +171,17 @@ def test_a_file_that_is_no_manifest_is_named(tmp_path):
     (tmp_path / "manifest.csv").write_text("# Notes\nthis, is, not a table\n")
     with pytest.raises(ValueError, match="manifest.csv.* must be a manifest with the columns"):
         audio_index.find_clips(DsetConfig(path_manifests=[str(tmp_path / "manifest.csv")]))
+
+
+def test_a_lone_file_is_trained_on_whatever_its_name(tmp_path, caplog):
+    """One name in five is held out by its hash, but then nothing would be left to train on."""
+    for number in range(20):
+        folder = tmp_path / str(number)
+        write_tone(folder / f"tune{number}.wav", seconds=0.1)
+        (clip,) = audio_index.find_clips(DsetConfig(path_music=[str(folder)]))
+        assert clip.split == "train"
+    assert 0 < caplog.text.count("all would be held out") < 20
+    # What a folder's name says holds.
+    write_tone(tmp_path / "named/test/tune.wav", seconds=0.1)
+    (clip,) = audio_index.find_clips(DsetConfig(path_music=[str(tmp_path / "named")]))
+    assert clip.split == "test"
