@@ -42,7 +42,7 @@ REPORT_NAME = "noise_segments.csv"
 PICTURE_SECONDS = 5
 PICTURE_DPI = 75
 PICTURE_COLOURS = 40  # noise does not compress: few colours keep the file small
-PICTURE_HZ = 16500.0  # highest frequency shown
+PICTURE_BINS = 384  # of a window of 1024: up to 16.5 kHz
 REPORT_COLUMNS = ("recording", *(item.name for item in fields(finder.NoiseSegment)), "file")
 
 
@@ -244,9 +244,9 @@ def _draw_panels(panels: list[tuple[str, np.ndarray]], path: Path) -> None:
         axis = figure.add_subplot(rows, 2, number)
         power, _, _, image = axis.specgram(audio, NFFT=1024, noverlap=512, Fs=SAMPLE_RATE,
                                            cmap="magma")
-        middle_db = 10.0 * np.log10(np.median(power) + 1e-20)
+        middle_db = 10.0 * np.log10(np.median(power[:PICTURE_BINS]) + 1e-20)
         image.set_clim(middle_db - 25.0, middle_db + 40.0)
-        axis.set_ylim(0.0, PICTURE_HZ)
+        axis.set_ylim(0.0, PICTURE_BINS * SAMPLE_RATE / 1024)
         axis.set_title(title, fontsize=8)
         axis.tick_params(labelsize=7)
     figure.supxlabel("seconds", fontsize=8)

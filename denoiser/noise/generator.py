@@ -1,7 +1,6 @@
-"""Generated noise of old carriers: gramophone records, optical film tracks, magnetic tape, hum.
+"""Generated noise of old carriers, endless and reproducible from a seed.
 
-Endless and reproducible from a seed. `carriers.py` draws what a noise consists of; here its parts
-are added up, piece by piece.
+`carriers.py` draws what a noise consists of; here its parts are added up, piece by piece.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ COARSE = 64  # samples between the points of what changes slowly
 POINTS = CHUNK // COARSE  # of these in a chunk
 SINC_TAPS = 16  # of the interpolation between them
 SHAPES = 48  # different clicks in one noise
-SECOND_PULSE_CHANCE = 0.2
+SECOND_PULSE_CHANCE = 0.2  # of a click
 THUMPS = 4  # different ones in one noise
 DIPS = 12  # different dropouts in one noise
 LOUDEST_DB = 54.0  # highest peak of a click or thump
@@ -333,17 +333,8 @@ def events(rng: np.random.Generator, sample_rate: int, per_second: float, median
     share is locked to the turn: a scratch that crosses many grooves is heard once a turn, for
     some turns, at nearly the same level.
 
-    Args:
-        rng: Source of randomness.
-        sample_rate: Samples per second.
-        per_second: Mean rate.
-        median_db: Median of the peaks.
-        spread_db: Standard deviation of the peaks.
-        bank: Each impulse has one of its shapes.
-        turn_seconds: Length of a turn.
-        locked_share: Share of the impulses that come back.
-        burst: Standard deviation of the logarithm of the rate.
-        signed: Whether half of the impulses point down.
+    `per_second` is the mean rate and `burst` the standard deviation of its logarithm. If `signed`,
+    half of the impulses point down.
     """
     bank, length = bank.astype(np.float32), bank.shape[1]
     per_chunk = per_second * (1.0 - locked_share) * CHUNK / sample_rate
@@ -360,10 +351,9 @@ def events(rng: np.random.Generator, sample_rate: int, per_second: float, median
             drawn = map(np.concatenate, zip(drawn, next(locked), strict=True))
         onset, level, shape, sign = drawn
         amplitude = to_gain(np.minimum(level, LOUDEST_DB)) * (sign if signed else 1.0)
-        impulses = bank[shape] * amplitude[:, None].astype(np.float32)
-        index = onset[:, None] + np.arange(length)
-        out = np.asarray(  # of no impulses `bincount` makes integers
-            np.bincount(index.ravel(), impulses.ravel(), max(CHUNK, len(tail)) + length), float)
+        out = np.bincount((onset[:, None] + np.arange(length)).ravel(),
+                          (bank[shape] * amplitude[:, None].astype(np.float32)).ravel(),
+                          max(CHUNK, len(tail)) + length).astype(float, copy=False)
         out[:len(tail)] += tail
         tail = out[CHUNK:]
         yield out[:CHUNK].astype(np.float32)
