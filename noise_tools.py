@@ -13,7 +13,6 @@ import csv
 import logging
 import math
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
@@ -27,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from denoiser.audio import audio_io, dsp
 from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.checks import UserError
+from denoiser.checks import UserError, require
 from denoiser.command_line import describe_error, run_main
 from denoiser.data.audio_index import find_audio
 from denoiser.files import replacing
@@ -150,11 +149,9 @@ def _write_report(report: Path, rows: list[dict[str, str]]) -> None:
 def _command_find(arguments: argparse.Namespace) -> None:
     folder = Path(arguments.output)
     files = _find_files(arguments.recordings)
-    twice = sorted(stem for stem, count in Counter(path.stem for path in files).items()
-                   if count > 1)
-    if twice:
-        raise UserError(f"`recordings` must differ in their names, which name the output. "
-                        f"Received twice: {twice}")
+    stems = [path.stem for path in files]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    require(not twice, "recordings", "of different names, as these name the output", twice)
     report = folder / REPORT_NAME
     rows, failed = _read_report(report), []
     for path in files:
@@ -171,14 +168,15 @@ def _command_find(arguments: argparse.Namespace) -> None:
     logger.info("%s lists what was taken", report)
 
 
-def _yaml_of_fits(kind: str, names: list[str], fits: list[fit.NoiseFit]) -> str:
+def _yaml_of_fits(kind: str, fits: dict[Path, fit.NoiseFit]) -> str:
     """A config file for `conf/noise/`, with the ranges that the fits span."""
     settings = {"fitted_chance": 1.0, "tilt_db_per_octave": [-0.5, 0.5], "colour_db": [0.0, 2.0],
                 "cutoff_hz": [18000.0, 22000.0]}
-    for name, value in fit.ranges(fits).items():
+    for name, value in fit.ranges(list(fits.values())).items():
         if hasattr(getattr(CarrierConfig(), kind), name):  # a tape has no crackle
             settings[name] = np.round(value, 1 if name == "spectra_db" else 3).tolist()
-    return (f"# Fitted by `python noise_tools.py fit` to {', '.join(names)}.\n"
+    names = ", ".join(path.name for path in fits)
+    return (f"# Fitted by `python noise_tools.py fit` to {names}.\n"
             + yaml.safe_dump({"kind": kind, kind: settings}, sort_keys=False,
                              default_flow_style=None, width=math.inf))
 
@@ -205,13 +203,12 @@ def _command_fit(arguments: argparse.Namespace) -> None:
     files = _find_files(arguments.files)
     if arguments.output:
         _check_new(Path(arguments.output), arguments.overwrite)
-    fits, fitted_names, failed = [], [], []
+    fits, failed = {}, []
     for path in files:
         with _noting_failure(path, failed):
-            fits.append(_fit_file(path, np.random.default_rng(arguments.seed)))
-            fitted_names.append(path.name)
+            fits[path] = _fit_file(path, np.random.default_rng(arguments.seed))
     if fits:
-        text = _yaml_of_fits(arguments.kind, fitted_names, fits)
+        text = _yaml_of_fits(arguments.kind, fits)
         if arguments.output:
             with replacing(Path(arguments.output)) as temporary:
                 temporary.write_text(text, encoding="utf-8")
@@ -263,7 +260,7 @@ def _command_picture(arguments: argparse.Namespace) -> None:
     _check_new(path, arguments.overwrite)
     rng, samples = np.random.default_rng(arguments.seed), PICTURE_SECONDS * SAMPLE_RATE
     panels = []
-    for recording in _find_files(arguments.recordings) if arguments.recordings else []:
+    for recording in _find_files(arguments.recordings):
         audio = _read_mono(recording)
         fitted = fit.fit(fit.measure(audio))
         panels += [(f"recorded: {recording.stem}", audio[:samples]),

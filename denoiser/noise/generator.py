@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.checks import require
 from denoiser.noise.carriers import CARRIERS, KINDS, Carrier, CarrierConfig
 from denoiser.noise.parts import CHUNK, to_gain
 
@@ -27,10 +28,9 @@ def draw_carrier(kind: str, rng: np.random.Generator, sample_rate: int = SAMPLE_
         carrier: Ranges that are drawn from; the defaults when absent.
 
     Raises:
-        ValueError: An unknown `kind`.
+        UserError: An unknown `kind`.
     """
-    if kind not in (*KINDS, "mixed"):
-        raise ValueError(f"`kind` must be one of {(*KINDS, 'mixed')}. Received: kind={kind!r}")
+    require(kind in (*KINDS, "mixed"), "kind", f"one of {(*KINDS, 'mixed')}", kind)
     carrier = carrier or CarrierConfig()
     own = np.random.default_rng(rng.integers(2**63))
     if kind == "mixed":
@@ -93,15 +93,13 @@ def generate(kind: str, samples: int, rng: np.random.Generator, sample_rate: int
         float32 array `(samples,)`.
 
     Raises:
-        ValueError: An unknown `kind`, `samples` below 1, or a `signal` of another length.
+        UserError: An unknown `kind`, `samples` below 1, or a `signal` of another length.
     """
-    if samples < 1:
-        raise ValueError(f"`samples` must be at least 1. Received: samples={samples}")
+    require(samples >= 1, "samples", "at least 1", samples)
     source = CarrierNoise(draw_carrier(kind, rng, sample_rate, carrier))
     noise = source.read(samples)
     if signal is not None:
-        if signal.shape != noise.shape:
-            raise ValueError(f"`signal` must be shaped {noise.shape}. Received: {signal.shape}")
+        require(signal.shape == noise.shape, "signal.shape", f"{noise.shape}", signal.shape)
         noise = noise + source.follow(signal)
     return noise
 
