@@ -168,7 +168,7 @@ def _command_find(arguments: argparse.Namespace) -> None:
     logger.info("%s lists what was taken", report)
 
 
-def _yaml_of_fits(kind: str, fits: dict[Path, fit.NoiseFit]) -> str:
+def _yaml_of_fits(kind: str, fits: dict[Path, fit.NoiseMeasures]) -> str:
     """A config file for `conf/noise/`, with the ranges that the fits span."""
     settings = {"fitted_chance": 1.0, "tilt_db_per_octave": [-0.5, 0.5], "colour_db": [0.0, 2.0],
                 "cutoff_hz": [18000.0, 22000.0]}
@@ -187,7 +187,7 @@ def _describe(measures: fit.NoiseMeasures) -> str:
             f"{measures.click_db:.0f} dB, kurtosis {measures.kurtosis:.0f}")
 
 
-def _fit_file(path: Path, rng: np.random.Generator) -> fit.NoiseFit:
+def _fit_file(path: Path, rng: np.random.Generator) -> fit.NoiseMeasures:
     """Returns what is learned from a file, and reports how close generated noise comes to it."""
     audio = _read_mono(path)
     goal = fit.measure(audio)

@@ -82,6 +82,10 @@ def _slot_powers(blocks: Iterable[np.ndarray], sample_rate: int) -> tuple[np.nda
     return np.concatenate(powers) + 1e-20, samples
 
 
+def _decibels(power: np.ndarray) -> np.ndarray:
+    return 10.0 * np.log10(power)
+
+
 def _without_hum(powers: np.ndarray, frequency_hz: np.ndarray) -> np.ndarray:
     """Lowers the lines below 1.2 kHz that are always above their neighbours to their level."""
     usual = np.quantile(powers, 0.1, axis=0)
@@ -134,10 +138,6 @@ class _Slots:
         return [run for run in _runs(mask)
                 if np.subtract(*self.span_seconds(run)) <= -min_seconds
                 and np.median(self.flatness[run]) >= RUN_FLATNESS_DB]
-
-
-def _decibels(power: np.ndarray) -> np.ndarray:
-    return 10.0 * np.log10(power)
 
 
 def _runs(mask: np.ndarray) -> list[slice]:

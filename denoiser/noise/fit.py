@@ -39,8 +39,11 @@ QUIET_QUANTILE = 0.3  # of the power over time: so low that it leaves out clicks
 
 
 @dataclass(frozen=True)
-class NoiseFit:
-    """Hiss and impulses of a noise; peaks are in dB over the whitened hiss's RMS."""
+class NoiseMeasures:
+    """What is measured of a noise, and what is generated to be like it.
+
+    Peaks are in dB over the whitened hiss's RMS. Noise is generated from all but the last three.
+    """
 
     spectrum_db: np.ndarray  # stationary part at `BAND_HZ`, per Hz, re its mean of 0.5 to 2 kHz
     crackles_per_second: float  # peaks of 14 to 26 dB
@@ -49,6 +52,9 @@ class NoiseFit:
     click_db: float  # their median
     click_spread_db: float  # their 90th percentile less the median
     pulse_ms: tuple[float, float]  # most clicks' length lies between these
+    seconds: float  # length of the recording
+    level_dbfs: float
+    kurtosis: float  # of the whitened noise; 0 for Gaussian noise
 
     def render(self, samples: int, rng: np.random.Generator) -> np.ndarray:
         """Generates noise of nothing but this."""
@@ -59,16 +65,7 @@ class NoiseFit:
         return generate("gramophone", samples, rng, carrier=CarrierConfig(gramophone=exactly))
 
 
-@dataclass(frozen=True)
-class NoiseMeasures(NoiseFit):
-    """What is measured of a noise."""
-
-    seconds: float  # length of the recording
-    level_dbfs: float
-    kurtosis: float  # of the whitened noise; 0 for Gaussian noise
-
-
-def ranges(fits: Sequence[NoiseFit]) -> dict[str, list]:
+def ranges(fits: Sequence[NoiseMeasures]) -> dict[str, list]:
     """Returns the settings of a disc or film that the fits span, by their names."""
     def span(name: str) -> list[float]:
         values = np.array([getattr(fitted, name) for fitted in fits])
@@ -194,8 +191,8 @@ def measure(audio: np.ndarray) -> NoiseMeasures:
         pulse_ms=_pulse_lengths(audio, places, peaks_db))
 
 
-def _correct(fitted: NoiseFit, goal: NoiseMeasures,
-             trial: NoiseMeasures) -> tuple[float, NoiseFit]:
+def _correct(fitted: NoiseMeasures, goal: NoiseMeasures,
+             trial: NoiseMeasures) -> tuple[float, NoiseMeasures]:
     """Returns how far `trial`, made from `fitted`, is off `goal`, and a corrected `fitted`."""
     error = spectral_distance(goal.spectrum_db, trial.spectrum_db)
     spectrum = fitted.spectrum_db + 0.8 * np.where(
@@ -222,14 +219,14 @@ def _correct(fitted: NoiseFit, goal: NoiseMeasures,
     return error, replace(fitted, **corrections)
 
 
-def fit(goal: NoiseMeasures) -> NoiseFit:
+def fit(goal: NoiseMeasures) -> NoiseMeasures:
     """Learns the hiss and the impulses of a recording from its measures.
 
     The generator is run with the parameters found so far and measured as the recording was; what
     differs is corrected, `FIT_ROUNDS` times. As both are measured alike, a weakness of the
     measurement (missed small clicks, merged ones) does not matter.
     """
-    fitted: NoiseFit = replace(goal, click_spread_db=max(goal.click_spread_db, 2.0))
+    fitted = replace(goal, click_spread_db=max(goal.click_spread_db, 2.0))
     best, best_error = fitted, np.inf
     for number in range(FIT_ROUNDS):
         noise = fitted.render(int(FIT_SECONDS * SAMPLE_RATE), np.random.default_rng(number))

@@ -12,7 +12,7 @@ from denoiser.noise import fit, generator
 
 
 @pytest.fixture(scope="module")
-def fits() -> dict[str, fit.NoiseFit]:
+def fits() -> dict[str, fit.NoiseMeasures]:
     """Fits to the first half of two recordings; half the work is enough to see that it works."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit, "FIT_ROUNDS", 5)
@@ -22,7 +22,7 @@ def fits() -> dict[str, fit.NoiseFit]:
 
 
 @pytest.mark.parametrize("name", ["sonicpi_vinyl_hiss_L", "vinyl1_runoff"])
-def test_fitted_noise_is_like_the_unseen_rest(fits: dict[str, fit.NoiseFit],
+def test_fitted_noise_is_like_the_unseen_rest(fits: dict[str, fit.NoiseMeasures],
                                               name: str) -> None:
     rest = recorded(name)[len(recorded(name)) // 2:]
     goal = fit.measure(rest)
