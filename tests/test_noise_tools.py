@@ -33,14 +33,18 @@ def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     noise_tools.main()
 
 
+def report(folder: Path) -> list[dict[str, str]]:
+    with (folder / "noise_segments.csv").open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
 def test_find_command_cuts_reports_and_never_overwrites(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture) -> None:
     recording, folder = tmp_path / "side.wav", tmp_path / "noise"
     soundfile.write(recording, side(), SAMPLE_RATE, subtype="PCM_16")
     command(monkeypatch, "find", recording, "--output", folder)
-    with (folder / noise_tools.REPORT_NAME).open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = report(folder)
     assert [row["place"] for row in rows] == ["run-in", "pause", "run-out"]
     whole, _ = soundfile.read(recording, dtype="float32")
     for row in rows:
@@ -53,14 +57,12 @@ def test_find_command_cuts_reports_and_never_overwrites(
     with pytest.raises(UserError, match="1 of 1 recordings failed"):
         command(monkeypatch, "find", recording, "--output", folder)
     assert "side_seg01.flac" in caplog.text
-    with (folder / noise_tools.REPORT_NAME).open(newline="", encoding="utf-8") as stream:
-        assert list(csv.DictReader(stream)) == rows  # still lists what lies there
+    assert report(folder) == rows  # still lists what lies there
     command(monkeypatch, "find", recording, "--output", folder, "--overwrite")
     other = tmp_path / "other.flac"
     soundfile.write(other, side(seed=3), SAMPLE_RATE)
     command(monkeypatch, "find", other, "--output", folder)
-    with (folder / noise_tools.REPORT_NAME).open(newline="", encoding="utf-8") as stream:
-        assert len(list(csv.DictReader(stream))) == 6
+    assert len(report(folder)) == 6
 
 
 def test_find_command_goes_on_past_a_bad_file_and_says_so(
@@ -157,6 +159,8 @@ def test_make_and_picture_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert rate == SAMPLE_RATE and len(audio) == 3 * SAMPLE_RATE and np.abs(audio).max() < 1.0
     command(monkeypatch, "make", "--seconds", "1", "--output", tmp_path / "mixed.WAV")
     assert soundfile.info(tmp_path / "mixed.WAV").format == "WAV"
+    with pytest.raises(UserError, match="samples"):
+        command(monkeypatch, "make", "--seconds", "0", "--output", tmp_path / "nothing.wav")
     with pytest.raises(UserError, match=r"must end in .*mixed.mp3"):
         command(monkeypatch, "make", "--seconds", "1", "--output", tmp_path / "mixed.mp3")
     command(monkeypatch, "picture", sound, "--kind", "film", "--output", picture)

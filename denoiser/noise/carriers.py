@@ -345,8 +345,8 @@ class CarrierConfig:
     hum: HumConfig = field(default_factory=HumConfig)
 
     def __post_init__(self) -> None:
-        require(self.kind in (*KINDS, "mixed"), "noise.kind", f"one of {(*KINDS, 'mixed')}",
-                self.kind)
+        kinds = (*KINDS, "mixed")
+        require(self.kind in kinds, "noise.kind", f"one of {kinds}", self.kind)
         shares = self._shares()
         require(min(shares) >= 0.0 and sum(shares) > 0.0, "noise.*_share",
                 "at least 0 and not all 0", shares)
