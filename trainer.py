@@ -17,17 +17,9 @@ import psutil
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
+import config
 import unet
-from config import (
-    BEST_NAME,
-    CONFIG_NAME,
-    HISTORY_NAME,
-    LAST_NAME,
-    Config,
-    network_settings,
-    read_settings,
-    save_config,
-)
+from config import Config
 from dataset_loader import Mixer
 from denoiser.checks import UserError
 from denoiser.network.stored import find_weights
@@ -147,7 +139,8 @@ class Trainer:
         self.cfg, self.training, self.validation = cfg, training, validation
         self.may_change = may_change
         self.folder = Path(cfg.path_experiment)
-        self.checkpoints = Checkpoints(self.folder / LAST_NAME, self.folder / BEST_NAME)
+        self.checkpoints = Checkpoints(self.folder / config.LAST_NAME,
+                                       self.folder / config.BEST_NAME)
         measured = metrics.average_names(*validation.evaluation_grid(cfg.validation_items))
         if cfg.best_metric not in measured:  # the loss is none of them
             raise UserError(f"`best_metric` must be one of {sorted(measured)}. "
@@ -158,7 +151,7 @@ class Trainer:
         self.best: dict[str, float] | None = None  # the row of the weights that are kept as best
         self.workers = distribution.make_workers(cfg.strategy, cfg.batch_size)
         self.learner = Learner(cfg, self.workers)
-        self.restorer = Restorer(self.learner.predict, network_settings(cfg))
+        self.restorer = Restorer(self.learner.predict, config.network_settings(cfg))
 
     @property
     def is_chief(self) -> bool:
@@ -194,7 +187,7 @@ class Trainer:
             logger.warning("the run in %s is finished: nothing is trained. For another run give "
                            "another `path_experiment`, or more `epochs`", self.folder)
         else:
-            save_config(self.cfg, self.folder / CONFIG_NAME)
+            config.save_config(self.cfg, self.folder / config.CONFIG_NAME)
             with Report(self.folder / "tensorboard", self.progress.step + 1) as report:
                 self._train(report)
 
@@ -213,7 +206,7 @@ class Trainer:
         self._check_settings()
         if not self._is_finished():
             self._load_last()
-        self.history = read_history(self.folder / HISTORY_NAME, self.progress.step)
+        self.history = read_history(self.folder / config.HISTORY_NAME, self.progress.step)
         logger.info("going on from step %d of %d in %s", self.progress.step, self.steps,
                     self.folder)
         metric = self.cfg.best_metric
@@ -237,7 +230,7 @@ class Trainer:
 
     def _check_settings(self) -> None:
         """Refuses or reports settings that are not those with which the run in the folder began."""
-        changes = _find_changes(self.folder / CONFIG_NAME, self.cfg)
+        changes = _find_changes(self.folder / config.CONFIG_NAME, self.cfg)
         if changes and (self._is_finished() or not self.may_change):
             state = "is finished" if self._is_finished() else "began"
             raise UserError(f"the run in {self.folder} {state} with other settings: "
@@ -314,7 +307,7 @@ class Trainer:
             self.checkpoints.save_best(self.learner.averaged, step)
             self.best = row
         self.history.append(row)
-        write_history(self.folder / HISTORY_NAME, self.history)
+        write_history(self.folder / config.HISTORY_NAME, self.history)
 
     def _score(self, row: dict[str, float]) -> float:
         metric = self.cfg.best_metric
@@ -335,7 +328,7 @@ def _find_changes(path: Path, cfg: Config) -> list[str]:
         return []
     defaults, stored, now = (
         _flatten(OmegaConf.to_container(settings)) for settings in (
-            OmegaConf.structured(Config), read_settings(path), OmegaConf.structured(cfg)))
+            OmegaConf.structured(Config), config.read_settings(path), OmegaConf.structured(cfg)))
     before = defaults | stored
     return [f"{name} {before[name]} -> {value}" for name, value in now.items()
             if before[name] != value and not name.startswith(WITHOUT_EFFECT)]

@@ -25,7 +25,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import train
 import trainer
 import unet
-from config import Config, UnetConfig
+from config import HISTORY_NAME, Config, UnetConfig
 from dataset_loader import Mixer
 from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from denoiser.data.settings import DsetConfig
@@ -70,7 +70,7 @@ def make_trainer(cfg, **more):
 
 
 def read_history(folder):
-    with (folder / trainer.HISTORY_NAME).open(newline="") as stream:
+    with (folder / HISTORY_NAME).open(newline="") as stream:
         return list(csv.DictReader(stream))
 
 
