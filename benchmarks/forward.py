@@ -9,7 +9,7 @@ Prints the floating-point operations of the convolutions, the float32 rate of a 
 product on the same backend, the time of a forward pass, and that time over operations / rate.
 Products and passes alternate, so that both run under the same load of the machine. CPU time is
 printed too because it depends less on that load. With `--train` it also prints the time of a
-training step, over that of three forward passes' arithmetic (TensorFlow only).
+training step, over that of three forward passes' arithmetic.
 """
 
 from __future__ import annotations
@@ -74,25 +74,14 @@ def measure(call: Callable[[], Any]) -> tuple[float, float]:
 
 
 def make_train_step(model: Any, batch: int, frames: int, bins: int) -> Callable[[], Any]:
-    """Returns a compiled training step on fixed noise, with Adam."""
-    import keras
-    import tensorflow as tf
+    """Returns a training step on fixed noise, with Adam; it is compiled when it is first called."""
+    import numpy as np
 
-    optimizer = keras.optimizers.Adam(1e-4)
-    optimizer.build(model.trainable_variables)
-    generator = tf.random.Generator.from_seed(0)
-    noisy, clean = (generator.normal((batch, frames, bins, 2)) for _ in range(2))
-
-    @tf.function
-    def step() -> Any:
-        with tf.GradientTape() as tape:
-            estimates = model(noisy, training=True)
-            loss = tf.add_n([tf.reduce_mean(tf.abs(estimate - clean)) for estimate in estimates])
-        gradients = tape.gradient(loss, model.trainable_variables)
-        optimizer.apply(gradients, model.trainable_variables)
-        return loss
-
-    return lambda: step().numpy()
+    noisy, clean = np.random.default_rng(0).standard_normal(
+        (2, batch, frames, bins, 2)).astype("float32")
+    targets = [clean] * model.settings.num_stages
+    model.compile("adam", loss=["mae"] * len(targets))
+    return lambda: model.train_on_batch(noisy, targets)
 
 
 def parse_arguments() -> argparse.Namespace:
