@@ -284,11 +284,8 @@ class DecoderLevel(keras.layers.Layer):
 class EncoderDecoder(keras.layers.Layer):
     """One U-Net, from features to features of the same resolution.
 
-    Args:
-        depth: Number of times the resolution is halved.
-        channels: Channels of each level, more than `depth` numbers.
-        num_tfc: 3x3 convolutions in each I-block.
-        activation: Name of the activation.
+    It halves the resolution `depth` times; `channels` has those of each level, more numbers than
+    that. `num_tfc` is as in `IBlock`.
 
     Input shape: `(batch, frames, bins, any)`.
     Output shape: `(batch, frames, bins, channels[0])`.
@@ -401,17 +398,15 @@ class TwoStageUnet(keras.Model):
                                      zero_start=chosen.output == "mask", name="final")
 
     def build(self, input_shape: Shape) -> None:
-        chosen, frames = self.settings, input_shape[:2]
-        tones = 2 if chosen.use_steady else 0
-        spectrogram_shape = (*frames, None, 2 * chosen.fold_bins)
-        seen_shape = (*frames, None, (4 if chosen.use_floor else 2) * chosen.fold_bins + tones)
-        features_shape = (*frames, None, chosen.channels[0])
+        chosen, sizes = self.settings, (*input_shape[:2], None)
+        seen = (4 if chosen.use_floor else 2) * chosen.fold_bins + (2 if chosen.use_steady else 0)
+        features_shape = (*sizes, chosen.channels[0])
         for extractor in self.extractors:
-            extractor.build(seen_shape)
+            extractor.build((*sizes, seen))
         self.unets[0].build(features_shape)
         if chosen.num_stages == 2:
-            self.attention.build(features_shape, spectrogram_shape)
-            self.unets[1].build((*frames, None, 2 * chosen.channels[0]))
+            self.attention.build(features_shape, (*sizes, 2 * chosen.fold_bins))
+            self.unets[1].build((*sizes, 2 * chosen.channels[0]))
         self.final.build(features_shape)
         self.built = True  # Keras sets this for layers, not for models
 

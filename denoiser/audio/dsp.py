@@ -77,14 +77,12 @@ def count_frames(samples: int, hop_size: int) -> int:
 def stft(audio: np.ndarray, win_size: int, hop_size: int) -> np.ndarray:
     """Short-time Fourier transform; frame k starts at sample k * hop_size.
 
-    Takes `(..., samples)` and returns float32 `(..., frames, bins, 2)`: real and imaginary parts.
-    Frames that reach beyond the last sample see zeros there.
+    Takes `(..., samples)`, at least one, and returns float32 `(..., frames, bins, 2)`: real and
+    imaginary parts. Frames that reach beyond the last sample see zeros there.
     """
     samples = audio.shape[-1]
     frames = count_frames(samples, hop_size)
     out = np.empty((*audio.shape[:-1], frames, win_size // 2 + 1, 2), np.float32)
-    if frames == 0:
-        return out
     padding = (frames - 1) * hop_size + win_size - samples
     padded = np.pad(audio.astype(np.float32, copy=False),
                     [(0, 0)] * (audio.ndim - 1) + [(0, padding)])
@@ -107,8 +105,6 @@ def istft(spectrum: np.ndarray, win_size: int, hop_size: int, samples: int) -> n
     if spectrum.shape[-3] != frames:
         raise ValueError(f"`spectrum` must have {frames} frames for {samples} samples. "
                          f"Received: {spectrum.shape=}")
-    if frames == 0:
-        return np.zeros((*spectrum.shape[:-3], samples), np.float32)
     halves = np.ascontiguousarray(spectrum, np.float32).view(np.complex64)[..., 0]
     window = hamming(win_size)
     pieces = scipy.fft.irfft(halves, n=win_size, axis=-1) * window
@@ -348,15 +344,12 @@ def stream_in_segments(predict: Predict, blocks: Iterable[np.ndarray], segment_s
         # This segment and its crossfades reach from `begin` to `stop`.
         begin, stop = max(0, start - fade), min(known, end + fade)
         piece = np.array(result[:, begin - left : stop - left], np.float32)
-        if start > 0:
-            count = pending.shape[-1]
-            piece[:, :count] *= ramp[:count]
-            piece[:, :count] += pending
+        count = pending.shape[-1]
+        piece[:, :count] = piece[:, :count] * ramp[:count] + pending
         final = stop
         if end < known:
             final = end - fade
             pending = piece[:, final - begin :] * (1.0 - ramp[: stop - final])
         yield piece[:, : final - begin]
-        start = end
-        keep = max(origin, start - context)
+        start, keep = end, max(0, end - context)
         heard, origin = heard[:, keep - origin :], keep

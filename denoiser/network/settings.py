@@ -28,22 +28,21 @@ class UnetConfig:
     output: str = "spectrum"  # or "mask": Y = X (1 + M), starting from M = 0
 
     def __post_init__(self) -> None:
-        require(self.depth >= 1, "unet.depth", "at least 1", self.depth)
-        require(self.num_tfc >= 1, "unet.num_tfc", "at least 1", self.num_tfc)
+        for name in ("depth", "num_tfc", "extractor_kernel", "fold_bins"):
+            value = getattr(self, name)
+            require(value >= 1, f"unet.{name}", "at least 1", value)
         require(self.num_stages in (1, 2), "unet.num_stages", "1 or 2", self.num_stages)
         require(len(self.channels) > self.depth, "unet.channels",
-                 f"a list of more than depth={self.depth} numbers", self.channels)
+                f"a list of more than depth={self.depth} numbers", self.channels)
         require(min(self.channels) >= 1, "unet.channels", "positive", self.channels)
-        require(self.extractor_kernel >= 1, "unet.extractor_kernel", "at least 1",
-                 self.extractor_kernel)
-        require(self.fold_bins >= 1, "unet.fold_bins", "at least 1", self.fold_bins)
         powers_of_two = self.fold_bins & (self.fold_bins - 1) == 0
-        require(self.fold_start == 0 or (self.fold_start > 0 and self.fold_start % 2 == 0
-                                          and powers_of_two), "unet.fold_start",
-                 "0, or an even number with `unet.fold_bins` a power of two", self.fold_start)
+        require(self.fold_start == 0
+                or (self.fold_start > 0 and self.fold_start % 2 == 0 and powers_of_two),
+                "unet.fold_start", "0, or an even number with `unet.fold_bins` a power of two",
+                self.fold_start)
         require(0.0 < self.compression <= 1.0, "unet.compression", "in (0, 1]", self.compression)
         require(self.output in ("spectrum", "mask"), "unet.output", "'spectrum' or 'mask'",
-                 self.output)
+                self.output)
         require(not self.use_steady or (self.output == "mask" and self.fold_start > 0),
-                 "unet.use_steady", "false, unless `unet.output` is 'mask' and `unet.fold_start` "
-                 "is not 0", self.use_steady)
+                "unet.use_steady", "false, unless `unet.output` is 'mask' and `unet.fold_start` "
+                "is not 0", self.use_steady)

@@ -42,7 +42,7 @@ def test_stft_is_that_of_the_definition(rng):
     np.testing.assert_allclose(spectrum[4, :, 0] + 1j * spectrum[4, :, 1], expected, atol=2e-4)
 
 
-@pytest.mark.parametrize("samples", [0, 1, 511, 512, 513, 2048, 44100])
+@pytest.mark.parametrize("samples", [1, 511, 512, 513, 2048, 44100])
 @pytest.mark.parametrize(("win_size", "hop_size"), [(2048, 512), (1024, 300), (64, 32)])
 def test_waveform_survives_the_spectral_domain(rng, samples, win_size, hop_size):
     audio = rng.uniform(-1.0, 1.0, (2, samples)).astype(np.float32)
