@@ -19,21 +19,13 @@ from denoiser.command_line import SCHEMA_NAME
 from denoiser.data.settings import DsetConfig
 from denoiser.jobs import InferenceConfig
 from denoiser.network.settings import UnetConfig
-from denoiser.network.stored import (  # noqa: F401 - names that others take from here
-    BEST_NAME,
-    CONFIG_NAME,
-    NetworkSettings,
-    read_settings,
-    write_settings,
-)
+from denoiser.network.stored import NetworkSettings, read_settings, write_settings
 from denoiser.noise.carriers import CarrierConfig
 from denoiser.training.settings import LossConfig, ScheduleConfig
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 STRATEGIES = ("none", "mirrored", "multi_worker")
 PRETRAINED = Path(__file__).resolve().parent / "pretrained"
-LAST_NAME = "last.weights.h5"
-HISTORY_NAME = "history.csv"
 
 
 @dataclass
@@ -41,7 +33,7 @@ class Config:
     """The root of all settings."""
 
     path_experiment: str = MISSING  # folder of one training run
-    weights: str | None = None  # `.weights.h5` file or TensorFlow checkpoint prefix
+    weights: str | None = None  # file, folder of a run, or prefix of a TensorFlow checkpoint
     unet: UnetConfig = field(default_factory=UnetConfig)
     stft: StftConfig = field(default_factory=StftConfig)
     dset: DsetConfig = field(default_factory=DsetConfig)

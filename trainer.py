@@ -22,11 +22,11 @@ import unet
 from config import Config
 from dataset_loader import Mixer
 from denoiser.checks import UserError
-from denoiser.network.stored import find_weights
+from denoiser.network.stored import CONFIG_NAME, find_weights
 from denoiser.restore import Restorer
 from denoiser.training import distribution, metrics
 from denoiser.training.checkpoints import Checkpoints, Progress
-from denoiser.training.report import Report, read_history, write_history
+from denoiser.training.report import HISTORY_NAME, Report, read_history, write_history
 
 logger = logging.getLogger(__name__)
 
@@ -139,8 +139,7 @@ class Trainer:
         self.cfg, self.training, self.validation = cfg, training, validation
         self.may_change = may_change
         self.folder = Path(cfg.path_experiment)
-        self.checkpoints = Checkpoints(self.folder / config.LAST_NAME,
-                                       self.folder / config.BEST_NAME)
+        self.checkpoints = Checkpoints(self.folder)
         measured = metrics.average_names(*validation.evaluation_grid(cfg.validation_items))
         if cfg.best_metric not in measured:  # the loss is none of them
             raise UserError(f"`best_metric` must be one of {sorted(measured)}. "
@@ -187,7 +186,7 @@ class Trainer:
             logger.warning("the run in %s is finished: nothing is trained. For another run give "
                            "another `path_experiment`, or more `epochs`", self.folder)
         else:
-            config.save_config(self.cfg, self.folder / config.CONFIG_NAME)
+            config.save_config(self.cfg, self.folder / CONFIG_NAME)
             with Report(self.folder / "tensorboard", self.progress.step + 1) as report:
                 self._train(report)
 
@@ -206,7 +205,7 @@ class Trainer:
         self._check_settings()
         if not self._is_finished():
             self._load_last()
-        self.history = read_history(self.folder / config.HISTORY_NAME, self.progress.step)
+        self.history = read_history(self.folder / HISTORY_NAME, self.progress.step)
         logger.info("going on from step %d of %d in %s", self.progress.step, self.steps,
                     self.folder)
         metric = self.cfg.best_metric
@@ -230,7 +229,7 @@ class Trainer:
 
     def _check_settings(self) -> None:
         """Refuses or reports settings that are not those with which the run in the folder began."""
-        changes = _find_changes(self.folder / config.CONFIG_NAME, self.cfg)
+        changes = _find_changes(self.folder / CONFIG_NAME, self.cfg)
         if changes and (self._is_finished() or not self.may_change):
             state = "is finished" if self._is_finished() else "began"
             raise UserError(f"the run in {self.folder} {state} with other settings: "
@@ -307,7 +306,7 @@ class Trainer:
             self.checkpoints.save_best(self.learner.averaged, step)
             self.best = row
         self.history.append(row)
-        write_history(self.folder / config.HISTORY_NAME, self.history)
+        write_history(self.folder / HISTORY_NAME, self.history)
 
     def _score(self, row: dict[str, float]) -> float:
         metric = self.cfg.best_metric

@@ -17,9 +17,10 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import soundfile  # noqa: E402
 from small_corpus import write_noise, write_tone  # noqa: E402
 
-from config import BEST_NAME, CONFIG_NAME, Config, UnetConfig, save_config  # noqa: E402
+from config import Config, UnetConfig, save_config  # noqa: E402
 from denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
 from denoiser.data.settings import DsetConfig  # noqa: E402
+from denoiser.network.stored import BEST_NAME, CONFIG_NAME  # noqa: E402
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import sys
 
 from small_corpus import ROOT
 
-from config import BEST_NAME
+from denoiser.network.stored import BEST_NAME
 from denoiser.training import metrics
 
 

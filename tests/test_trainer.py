@@ -25,11 +25,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import train
 import trainer
 import unet
-from config import HISTORY_NAME, Config, UnetConfig
+from config import Config, UnetConfig
 from dataset_loader import Mixer
 from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from denoiser.data.settings import DsetConfig
 from denoiser.training import checkpoints, metrics
+from denoiser.training.report import HISTORY_NAME
 from denoiser.training.settings import LossConfig, ScheduleConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*run_functions_eagerly:UserWarning")

@@ -11,8 +11,10 @@ import h5py
 import keras
 
 from denoiser.files import replacing
+from denoiser.network.stored import BEST_NAME
 from denoiser.training import metrics
 
+LAST_NAME = "last.weights.h5"  # from which a stopped run goes on
 SMALLEST_FREE_BYTES = 100 * 2**20
 SPARE_CHECKPOINTS = 3  # that must fit on the disk before one is written
 FLOAT32_BYTES = 4
@@ -34,14 +36,14 @@ class Progress:
 
 
 class Checkpoints:
-    """The two files of weights of one run; each is complete at every moment.
+    """The two files of weights in the folder of a run; each is complete at every moment.
 
     `last` has the weights and the optimiser's state from which the run goes on, `best` the best
     weights so far alone.
     """
 
-    def __init__(self, last: Path, best: Path) -> None:
-        self.last, self.best = last, best
+    def __init__(self, folder: Path) -> None:
+        self.last, self.best = folder / LAST_NAME, folder / BEST_NAME
 
     def save_last(self, model: keras.Model, progress: Progress) -> None:
         """Writes the model, its optimiser and where the run stands; OSError where it cannot."""

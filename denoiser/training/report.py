@@ -19,6 +19,8 @@ from denoiser.training import metrics
 
 logger = logging.getLogger(__name__)
 
+HISTORY_NAME = "history.csv"  # a row for each epoch of a run
+
 
 def read_history(path: Path, last_step: int) -> list[dict[str, float]]:
     """Returns the rows of a history.csv up to a step; none where there is no file."""

@@ -14,11 +14,11 @@ import small_run
 import soundfile
 
 import unet
-from config import LAST_NAME
 from dataset_loader import Mixer
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.data.settings import DsetConfig
 from denoiser.training import distribution
+from denoiser.training.checkpoints import LAST_NAME
 
 
 @pytest.fixture(scope="module")
