@@ -271,7 +271,7 @@ def rumble(rng: np.random.Generator, sample_rate: int, turn_seconds: float,
             2.0 * np.pi * (frequency * time + rng.uniform()))
     kernel -= np.hanning(256) * kernel.sum() / np.hanning(256).sum()  # nothing at 0 Hz
     kernel /= np.sqrt(np.sum(kernel**2))
-    white = rng.standard_normal(255)
+    white = rng.standard_normal(len(kernel) - 1)
     step, turns = 1.0 / (rate * turn_seconds), rng.uniform()
     position = (np.arange(SINC_TAPS)[:, None] - (SINC_TAPS // 2 - 1)
                 - np.arange(COARSE) / COARSE)
@@ -280,11 +280,11 @@ def rumble(rng: np.random.Generator, sample_rate: int, turn_seconds: float,
     slow = np.zeros(SINC_TAPS - 1, np.float32)
     yield
     while True:
-        white = np.concatenate([white[-255:], rng.standard_normal(POINTS)])
+        white = np.concatenate([white[1 - len(kernel):], rng.standard_normal(POINTS)])
         sway = 1.0 + depth * np.sin(2.0 * np.pi * (turns + step * np.arange(POINTS)))
         turns = (turns + step * POINTS) % 1.0
         new = (sway * np.convolve(white, kernel, "valid")).astype(np.float32)
-        slow = np.concatenate([slow[-(SINC_TAPS - 1):], new])
+        slow = np.concatenate([slow[1 - SINC_TAPS:], new])
         windows = np.lib.stride_tricks.sliding_window_view(slow, SINC_TAPS)
         yield (windows @ interpolator).ravel()
 
