@@ -456,8 +456,8 @@ def load_weights(model: TwoStageUnet, path: str | Path) -> None:
 
     Raises:
         FileNotFoundError: There is no such file.
-        UserError: A variable is missing, is not the network's, or has another shape; the message
-            names it. Or the file has another form.
+        UserError: The file is of another form, or its variables are not those of the network; the
+            message names the first one.
     """
     path = Path(path)
     if path.name.endswith(WEIGHTS_ENDING):

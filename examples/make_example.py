@@ -15,7 +15,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from denoiser.audio import dsp  # noqa: E402 - the package lies one folder up
-from denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
 from denoiser.data import ageing, recordings  # noqa: E402
 from denoiser.files import replacing  # noqa: E402
 
@@ -29,17 +28,17 @@ LEVEL_DBFS = -20.0
 
 def main() -> None:
     """Writes the example; neither the tune nor the noise is ever trained on."""
-    samples = round(SECONDS * SAMPLE_RATE)
+    samples = round(SECONDS * dsp.SAMPLE_RATE)
     clean = recordings.read_segment(TUNE, START_SECONDS, SECONDS)
     clean = ageing.limit_band(clean, HIGH_HZ)
     noise = dsp.repeat_with_crossfade(
         recordings.read_segment(NOISE, 0.0, SECONDS), samples,
-        round(recordings.CROSSFADE_SECONDS * SAMPLE_RATE),
-        round(recordings.TURN_SECONDS * SAMPLE_RATE))
+        round(recordings.CROSSFADE_SECONDS * dsp.SAMPLE_RATE),
+        round(recordings.TURN_SECONDS * dsp.SAMPLE_RATE))
     noisy = dsp.mix_at_snr(clean, noise, SNR_DB)
     noisy *= np.float32(10.0 ** (LEVEL_DBFS / 20.0) / np.std(noisy))
     with replacing(Path(__file__).parent / "noisy.flac") as temporary:
-        soundfile.write(temporary, noisy, SAMPLE_RATE, subtype="PCM_16")
+        soundfile.write(temporary, noisy, dsp.SAMPLE_RATE, subtype="PCM_16")
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def load_tensorflow_checkpoint(model: Any, prefix: Path) -> None:
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         found = {key: tuple(shape) for key, shape in reader.get_variable_to_shape_map().items()
-                 if _is_network_key(key)}
+                 if key.startswith(CHECKPOINT_ROOT) and ".OPTIMIZER_SLOT" not in key}
         _check_shapes(found, {key: tuple(variable.shape) for key, variable in variables.items()},
                       prefix)
         values = {key: reader.get_tensor(key) for key in variables}  # read all before changing any
@@ -89,12 +89,6 @@ def load_tensorflow_checkpoint(model: Any, prefix: Path) -> None:
                         f"`.index` and all `.data` files. Received: path={prefix}") from error
     for key, variable in variables.items():
         variable.assign(values[key])
-
-
-def _is_network_key(key: str) -> bool:
-    """Whether a checkpoint's key is a weight, not the state of the checkpoint or an optimizer."""
-    return (key.endswith(CHECKPOINT_VALUE) and ".OPTIMIZER_SLOT" not in key
-            and key.split("/")[0] not in ("optimizer", "save_counter"))
 
 
 def _checkpoint_layers(model: Any) -> Iterator[tuple[str, Any]]:
