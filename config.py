@@ -19,7 +19,7 @@ from denoiser.command_line import SCHEMA_NAME
 from denoiser.data.settings import DsetConfig
 from denoiser.jobs import InferenceConfig
 from denoiser.network.settings import UnetConfig
-from denoiser.network.stored import NetworkSettings, read_settings, write_settings
+from denoiser.network.stored import NetworkSettings, write_settings
 from denoiser.noise.carriers import CarrierConfig
 from denoiser.training.settings import LossConfig, ScheduleConfig
 
@@ -106,12 +106,3 @@ def network_settings(cfg: Config) -> NetworkSettings:
 def save_config(cfg: Config, path: Path) -> None:
     """Writes what `cfg` holds other than the defaults as YAML at `path`, in one step."""
     write_settings(cfg, path)
-
-
-def read_config(path: Path) -> Config:
-    """Reads what `save_config` wrote.
-
-    Raises:
-        UserError: The file cannot be understood.
-    """
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), read_settings(path)))
