@@ -99,7 +99,7 @@ def read_settings(arguments: argparse.Namespace) -> config.UnetConfig:
     """Returns the network's settings: the file's where one is given, then the command line's."""
     from omegaconf import OmegaConf
 
-    stored = OmegaConf.load(arguments.config).unet if arguments.config else {}
+    stored = OmegaConf.load(arguments.config).get("unet", {}) if arguments.config else {}
     return OmegaConf.to_object(OmegaConf.merge(
         config.UnetConfig, stored, OmegaConf.from_dotlist(arguments.settings)))
 

@@ -104,6 +104,24 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("name", ["conf", "conf_paper", "conf_prototype", "dset/folders",
+                                  "dset/starter", "loss/film", "loss/log_spectral", "loss/mae",
+                                  "loss/multi_resolution_stft", "loss/si_sdr"])
+def test_a_file_of_settings_holds_only_what_differs_from_the_defaults(name):
+    """Those that build on another configuration may also change what that one has changed."""
+    def repeated(chosen, defaults, prefix=""):
+        for key, value in chosen.items():
+            if isinstance(value, dict):
+                yield from repeated(value, defaults[key], f"{prefix}{key}.")
+            elif value == defaults[key]:
+                yield f"{prefix}{key}"
+
+    chosen = OmegaConf.to_container(OmegaConf.load(f"{CONF}/{name}.yaml") or OmegaConf.create())
+    chosen.pop("defaults", None)
+    defaults = OmegaConf.to_container(OmegaConf.structured(Config))
+    assert not list(repeated(chosen, defaults.get(name.split("/")[0], defaults)))
+
+
 def test_a_saved_configuration_is_read_back_and_holds_what_differs(tmp_path):
     cfg = Config(path_experiment="run", unet=UnetConfig(depth=2, channels=[4, 4, 4]), lr=0.5,
                  inference=InferenceConfig(audio=["a.wav"]), dset=DsetConfig(reference_dbfs=-20.0))
