@@ -219,6 +219,8 @@ def _command_fit(arguments: argparse.Namespace) -> None:
 
 def _command_make(arguments: argparse.Namespace) -> None:
     path = Path(arguments.output)
+    require(0.0 < arguments.seconds < math.inf, "--seconds", "above 0 and finite",
+            arguments.seconds)
     _check_new(path, arguments.overwrite)
     carrier = _load_carrier(Path(arguments.config)) if arguments.config else CarrierConfig()
     noise = generate(arguments.kind or carrier.kind, round(arguments.seconds * SAMPLE_RATE),
@@ -315,6 +317,7 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Runs one of the commands."""
     arguments = _parser().parse_args()
+    require(getattr(arguments, "seed", 0) >= 0, "--seed", "at least 0", vars(arguments).get("seed"))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments.run(arguments)
 

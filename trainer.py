@@ -22,7 +22,7 @@ import unet
 from config import Config
 from dataset_loader import Mixer
 from denoiser.checks import UserError
-from denoiser.network.stored import CONFIG_NAME, find_weights
+from denoiser.network.stored import CONFIG_NAME, find_weights, read_settings
 from denoiser.restore import Restorer
 from denoiser.training import distribution, metrics
 from denoiser.training.checkpoints import Checkpoints, Progress
@@ -327,7 +327,7 @@ def _find_changes(path: Path, cfg: Config) -> list[str]:
         return []
     defaults, stored, now = (
         _flatten(OmegaConf.to_container(settings)) for settings in (
-            OmegaConf.structured(Config), config.read_settings(path), OmegaConf.structured(cfg)))
+            OmegaConf.structured(Config), read_settings(path), OmegaConf.structured(cfg)))
     before = defaults | stored
     return [f"{name} {before[name]} -> {value}" for name, value in now.items()
             if before[name] != value and not name.startswith(WITHOUT_EFFECT)]

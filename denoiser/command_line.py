@@ -165,8 +165,14 @@ def is_override(argument: str) -> bool:
 
 
 def keys_of(overrides: Iterable[str]) -> set[str]:
-    """Returns the keys that overrides set: `unet.depth` of `+unet.depth=3`."""
-    return {override.split("=")[0].lstrip("+~") for override in overrides}
+    """Returns the keys that overrides set: `unet.depth` of `+unet.depth=3` and `unet={depth:3}`."""
+    keys = set()
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        keys.add(key)
+        if value.startswith("{"):
+            keys |= {f"{key}.{name.strip()}" for name in re.findall(r"[{,]\s*(\w+)\s*:", value)}
+    return keys
 
 
 def quote(text: str) -> str:

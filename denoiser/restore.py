@@ -20,6 +20,7 @@ from denoiser.audio.survey import Survey, as_channels, survey
 from denoiser.checks import UserError
 from denoiser.network.stored import NetworkSettings
 
+SILENT_POWER = 10.0 ** (-70.0 / 10.0)  # of the start of a stream, below which it is no measure
 SEGMENT_SECONDS = 20.0  # restored in one step; memory grows with it
 
 
@@ -59,8 +60,11 @@ class Restorer:
         waveform = np.asarray(waveform)
         if len(waveform) == 0:
             return waveform.copy()
-        return np.concatenate(list(self.stream([waveform], sample_rate, strength,
-                                               survey([as_channels(waveform)], sample_rate))))
+        block_samples = max(1, round(self.segment_seconds * sample_rate))
+        blocks = [waveform[start : start + block_samples]
+                  for start in range(0, len(waveform), block_samples)]
+        return np.concatenate(list(self.stream(blocks, sample_rate, strength,
+                                               survey(blocks, sample_rate))))
 
     def stream(self, blocks: Iterable[np.ndarray], sample_rate: int, strength: float = 1.0,
                surveyed: Survey | None = None) -> Iterator[np.ndarray]:
@@ -71,14 +75,15 @@ class Restorer:
             sample_rate: In Hz.
             strength: Share of the noise found that is removed, in [0, 1].
             surveyed: From `survey` of all blocks: then the result is that of `__call__`. When
-                absent, the level is measured on the first segment alone.
+                absent, the level is measured on the first segment alone; where that is all but
+                silent, it is left as it is.
 
         Yields:
             Each block, restored.
 
         Raises:
             ValueError: An argument has another form.
-            UserError: The network returned NaN.
+            UserError: The recording holds NaN or infinite samples, or the network returned NaN.
         """
         if not 0.0 <= strength <= 1.0:
             raise ValueError(f"`strength` must be in [0, 1]. Received: strength={strength}")
@@ -92,6 +97,9 @@ class Restorer:
         Args and errors are those of `stream`. Channels that are constant hold no noise, and
         identical channels get identical results.
         """
+        if isinstance(blocks, np.ndarray):
+            raise ValueError("`blocks` must be several waveforms. Received: one array of shape "
+                             f"{blocks.shape}; call the restorer on it, or put it into a list")
         blocks = iter(blocks)
         if surveyed is None:
             blocks, surveyed = self._survey_start(blocks, sample_rate)
@@ -105,9 +113,15 @@ class Restorer:
 
         def hear() -> Iterator[np.ndarray]:
             for block in blocks:
+                channels = as_channels(block)
+                if channels.shape[1] != len(surveyed.source):
+                    raise ValueError(f"`blocks` must all have {len(surveyed.source)} channels. "
+                                     f"Received: {block.shape}")
+                if not np.isfinite(channels).all():
+                    raise UserError("the recording holds NaN or infinite samples")
                 if len(block):
                     heard.append(block)
-                    yield as_channels(block)[:, distinct].T
+                    yield channels[:, distinct].T
 
         estimate = np.zeros((len(distinct), 0), np.float32)
         for piece in self._estimates(hear(), sample_rate, surveyed.power):
@@ -129,7 +143,7 @@ class Restorer:
         return np.stack([
             np.concatenate(list(self._estimates(
                 [waveform[None]], SAMPLE_RATE,
-                survey([waveform[:, None]], SAMPLE_RATE).power)), axis=-1)[0]
+                survey([waveform], SAMPLE_RATE).power)), axis=-1)[0]
             for waveform in waveforms])
 
     def _survey_start(self, blocks: Iterator[np.ndarray], sample_rate: int,
@@ -141,9 +155,11 @@ class Restorer:
             samples += len(block)
             if samples >= self.segment_seconds * sample_rate:
                 break
-        known = survey(map(as_channels, first), sample_rate)
-        # A channel that is silent so far, or like another one, need not stay so.
-        every = replace(known, source=tuple(range(len(known.source))))
+        known = survey(first, sample_rate)
+        # A channel that is silent so far, or like another one, need not stay so. Nor does a leader
+        # with no more than dither in it say how loud the programme will be.
+        every = replace(known, source=tuple(range(len(known.source))),
+                        power=known.power if known.power > SILENT_POWER else 0.0)
         return itertools.chain(first, blocks), every
 
     def _estimates(self, blocks: Iterable[np.ndarray], sample_rate: int, power: float,

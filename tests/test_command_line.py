@@ -54,3 +54,5 @@ run_main(main)
 
 def test_keys_of_overrides():
     assert keys_of(["unet.depth=3", "+a.b=1=2", "~c", "++d="]) == {"unet.depth", "a.b", "c", "d"}
+    assert keys_of(["stft={highpass_hz:0,hop_size: 256}"]) == {
+        "stft", "stft.highpass_hz", "stft.hop_size"}

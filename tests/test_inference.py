@@ -22,7 +22,7 @@ from config import Config, UnetConfig
 from denoiser.audio import audio_io
 from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from denoiser.checks import UserError
-from denoiser.command_line import hydra_arguments
+from denoiser.command_line import hydra_arguments, keys_of
 from denoiser.data.settings import DsetConfig
 from denoiser.jobs import InferenceConfig, Job
 from denoiser.network.stored import BEST_NAME, CONFIG_NAME, NetworkSettings
@@ -466,15 +466,16 @@ def test_settings_travel_with_weights(tmp_path, tiny_run, tiny_unet, caplog):
 
 
 @pytest.mark.parametrize("override", ["unet.depth=2", "unet.channels=[1,2,3,4,5]",
-                                      "stft.highpass_hz=0", "dset.reference_dbfs=null"])
+                                      "stft.highpass_hz=0", "dset.reference_dbfs=null",
+                                      "stft={highpass_hz:0}", "dset={reference_dbfs:null}"])
 def test_a_setting_that_cannot_apply_is_refused(tmp_path, shipped, override):
     config.save_config(Config(path_experiment=".", stft=StftConfig(highpass_hz=20.0),
                               dset=DsetConfig(reference_dbfs=-20.0)), shipped / CONFIG_NAME)
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = config.load_config(compose("conf", [override, f"path_experiment={tmp_path}"]))
     key = override.partition("=")[0]
-    with pytest.raises(UserError, match=f"`{key}=.*` cannot apply to .*{BEST_NAME}") as caught:
-        inference.choose_network(cfg, [key])
+    with pytest.raises(UserError, match=f"`{key}.*=.*` cannot apply to .*{BEST_NAME}") as caught:
+        inference.choose_network(cfg, keys_of([override]))
     assert str(shipped / CONFIG_NAME) in str(caught.value)
 
 

@@ -159,7 +159,7 @@ def test_make_and_picture_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert rate == SAMPLE_RATE and len(audio) == 3 * SAMPLE_RATE and np.abs(audio).max() < 1.0
     command(monkeypatch, "make", "--seconds", "1", "--output", tmp_path / "mixed.WAV")
     assert soundfile.info(tmp_path / "mixed.WAV").format == "WAV"
-    with pytest.raises(UserError, match="samples"):
+    with pytest.raises(UserError, match="`--seconds` must be above 0"):
         command(monkeypatch, "make", "--seconds", "0", "--output", tmp_path / "nothing.wav")
     with pytest.raises(UserError, match=r"must end in .*mixed.mp3"):
         command(monkeypatch, "make", "--seconds", "1", "--output", tmp_path / "mixed.mp3")

@@ -93,11 +93,41 @@ def test_a_channel_that_starts_silent_is_denoised_in_a_stream(rng):
 @pytest.mark.parametrize(("waveform", "strength", "message"), [
     (np.zeros(100, np.int16), 1.0, "must be floating point"),
     (np.zeros((2, 3, 4)), 1.0, r"\(samples,\) or \(samples, channels\)"),
+    (np.zeros((2, 5000)), 1.0, r"is it \(channels, samples\)"),
     (np.zeros(100), 1.5, r"`strength` must be in \[0, 1\]"),
 ])
 def test_what_cannot_be_restored_is_refused(waveform, strength, message):
     with pytest.raises(ValueError, match=message):
         Restorer(halve, SHORT)(waveform, SAMPLE_RATE, strength)
+
+
+@pytest.mark.parametrize(("second", "error", "message"), [
+    (np.zeros((100, 2)), ValueError, "must all have 1 channels"),
+    (np.full(100, np.nan), UserError, "the recording holds NaN"),
+])
+def test_a_block_of_another_kind_is_named(rng, second, error, message):
+    blocks = [rng.standard_normal(2 * SAMPLE_RATE), second]
+    with pytest.raises(error, match=message):
+        list(Restorer(halve, SHORT, 1.0).stream(blocks, SAMPLE_RATE))
+
+
+def test_one_waveform_is_no_stream_of_blocks():
+    with pytest.raises(ValueError, match="must be several waveforms"):
+        list(Restorer(halve, SHORT).stream(np.zeros((100, 2)), SAMPLE_RATE))
+
+
+def test_an_all_but_silent_leader_does_not_set_the_level(rng):
+    """Dither before the programme would be raised to the network's level, and all after it."""
+    heard = []
+
+    def note(spectra):
+        heard.append(np.abs(spectra).max())
+        return halve(spectra)
+
+    audio = 1e-5 * rng.standard_normal(4 * SAMPLE_RATE)
+    audio[2 * SAMPLE_RATE :] *= 1e4
+    list(Restorer(note, SHORT, 1.0).stream(np.split(audio, 40), SAMPLE_RATE))
+    assert max(heard) < 100.0  # of noise at -20 dBFS; it would be 10,000 times this
 
 
 def test_numbers_that_are_none_are_named(rng):

@@ -149,7 +149,12 @@ def read_blocks(recording: Recording) -> Iterator[np.ndarray]:
     # floating point and back is not: it divides by 2^15 but multiplies by 2^15 - 1.
     integer = BITS.get(ALAC_SUBTYPES.get(recording.subtype, recording.subtype)) is not None
     done = 0
-    with sf.SoundFile(_native(recording.path)) as file:
+    try:
+        file = sf.SoundFile(_native(recording.path))
+    except sf.LibsndfileError as error:  # it was there when the header was read
+        raise UserError(f"{recording.path}: cannot be read any more "
+                        f"({error.error_string.strip().rstrip('.')})") from error
+    with file:
         if file.frames >= UNKNOWN_SAMPLES:
             # soundfile would seek to where it is after each block; in such a file that fails.
             file.seekable = lambda: False

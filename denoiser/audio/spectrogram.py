@@ -65,7 +65,8 @@ def of_blocks(blocks: Iterable[np.ndarray], channels: int, samples: int,
         if ready > 0:
             spectra = librosa.stft(waiting[:, : ready * step + win_size - hop_size],
                                    n_fft=win_size, hop_length=hop_size, center=False)
-            power = np.square(np.abs(spectra)).reshape(channels, -1, ready, frames)
+            power = np.square(np.abs(spectra), dtype=np.float64)
+            power = power.reshape(channels, -1, ready, frames)
             powers[:, done : done + ready] = np.maximum.reduceat(
                 power.mean(axis=(0, 3)), first_bins[:-1])
             waiting, done = waiting[:, ready * step :], done + ready

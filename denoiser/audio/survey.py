@@ -10,6 +10,7 @@ import numpy as np
 from denoiser.audio import dsp
 from denoiser.checks import UserError
 
+MOST_CHANNELS = 1024  # that libsndfile reads
 FRAME_SECONDS = 0.1  # over which the level is measured
 
 
@@ -37,13 +38,17 @@ def as_channels(waveform: np.ndarray) -> np.ndarray:
     if waveform.ndim not in (1, 2) or not np.issubdtype(waveform.dtype, np.floating):
         raise ValueError("`waveform` must be floating point, (samples,) or (samples, channels). "
                          f"Received: {waveform.dtype} {waveform.shape}")
+    if waveform.ndim == 2 and waveform.shape[1] > MOST_CHANNELS:
+        raise ValueError(f"`waveform` must have at most {MOST_CHANNELS} channels; is it (channels, "
+                         f"samples)? Received: {waveform.shape}")
     return waveform[:, None] if waveform.ndim == 1 else waveform
 
 
 def survey(blocks: Iterable[np.ndarray], sample_rate: int) -> Survey:
     """Passes over a recording once and checks it.
 
-    The blocks are `(samples, channels)`, of any length. Without any there are no channels.
+    The blocks are `(samples,)` or `(samples, channels)`, of any length. Without any there are no
+    channels.
 
     Raises:
         UserError: The recording holds NaN or infinite samples.
@@ -51,7 +56,7 @@ def survey(blocks: Iterable[np.ndarray], sample_rate: int) -> Survey:
     frame_samples = max(1, round(FRAME_SECONDS * sample_rate))
     frame_powers: list[np.ndarray] = []
     first, done = None, 0
-    for block in blocks:
+    for block in map(as_channels, blocks):
         finite = np.isfinite(block).all(axis=1)
         if not finite.all():
             second = (done + int(np.argmin(finite))) / sample_rate
@@ -67,8 +72,9 @@ def survey(blocks: Iterable[np.ndarray], sample_rate: int) -> Survey:
             same &= (block == block[:, [channel]]).all(axis=0)
         rest = np.concatenate([rest, block])
         whole = len(rest) // frame_samples * frame_samples
-        frame_powers.append(rest[:whole].reshape(-1, frame_samples, len(first)).var(axis=1))
-        rest = rest[whole:]
+        if whole:
+            frame_powers.append(rest[:whole].reshape(-1, frame_samples, len(first)).var(axis=1))
+            rest = rest[whole:]
         done += len(block)
     if first is None:
         return Survey(0, 0.0, ())

@@ -7,15 +7,17 @@ a version, as earlier releases wrote it, holds everything.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from denoiser.audio.dsp import StftConfig
-from denoiser.checks import UserError
+from denoiser.checks import UserError, require
 from denoiser.files import WEIGHTS_ENDING, replacing
 from denoiser.network.settings import UnetConfig
 
@@ -91,7 +93,10 @@ def read_settings(path: Path) -> DictConfig:
     Raises:
         UserError: The file is of a later version or is no YAML of settings.
     """
-    stored = OmegaConf.load(path)
+    try:
+        stored = OmegaConf.load(path)
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} must be YAML: {' '.join(str(error).split())}") from error
     if not isinstance(stored, DictConfig):
         raise UserError(f"{path} must hold settings as `key: value`. Received: {stored!r}")
     version = stored.pop(VERSION_KEY, 0)
@@ -123,4 +128,13 @@ def read_network_settings(weights: Path) -> NetworkSettings | None:
                 raise UserError(f"{path}: `{key}` cannot be understood: "
                                 f"{str(error).splitlines()[0]}") from error
         found[name] = value
+    level = found["reference_dbfs"]
+    require(level is None or (_is_number(level) and -100.0 <= level <= 0.0),
+            f"{path}: {KEYS['reference_dbfs']}", "null or in [-100, 0]", level)
+    require(_is_number(found["context_seconds"]) and 0.0 <= found["context_seconds"] < math.inf,
+            f"{path}: {KEYS['context_seconds']}", "at least 0 and finite", found["context_seconds"])
     return NetworkSettings(**found)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -47,6 +47,8 @@ def test_settings_that_came_later_do_not_hide_the_network(tmp_path):
     ("settings_version: 99", "`settings_version` must be at most 1; .* Received: 99"),
     ("unet: {deepness: 3}", "`unet` cannot be understood: .*deepness"),
     ("unet: {depth: 0}", "`unet` cannot be understood: `unet.depth` must be at least 1"),
+    ("dset: {reference_dbfs: loud}", "reference_dbfs` must be null or in .* Received"),
+    ("inference: {context_seconds: null}", "context_seconds` must be at least 0"),
     ("unet: 3", "`unet` cannot be understood"),
     ("[1, 2]", "must hold settings"),
 ])
