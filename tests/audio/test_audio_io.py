@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
-from small_corpus import forget_length
+from small_corpus import forget_length, write_tone
 
 from denoiser.audio import audio_io
 from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.checks import UserError
 
 SECOND = 0.1 * np.ones((SAMPLE_RATE, 2))
 
@@ -125,3 +126,11 @@ def test_a_result_that_is_too_long_for_wav_becomes_rf64(subtype, sample_bytes):
     longest = audio_io.LARGEST_WAV_BYTES // (6 * sample_bytes)
     assert audio_io.output_format(recording, longest).container == "WAV"
     assert audio_io.output_format(recording, longest + 1).container == "RF64"
+
+
+def test_a_file_that_vanished_after_its_header_was_read_is_named(tmp_path):
+    write_tone(tmp_path / "a.wav")
+    recording = audio_io.open_recording(tmp_path / "a.wav")
+    (tmp_path / "a.wav").unlink()
+    with pytest.raises(UserError, match=r"a\.wav: cannot be read any more"):
+        next(audio_io.read_blocks(recording))

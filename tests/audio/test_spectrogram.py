@@ -75,3 +75,7 @@ def test_axes_say_what_they_show(rng):
     assert upper.get_yscale() == "symlog" and upper.get_ylim() == pytest.approx((0.0, 4000.0), 0.01)
     assert [label.get_text() for label in lower.get_xticklabels()][:3] == ["0:00", "0:10", "0:20"]
     assert "2000" in [label.get_text() for label in upper.get_yticklabels()]
+
+
+def test_a_sound_far_beyond_full_scale_has_finite_levels(rng):
+    assert np.isfinite(spectrogram.of_array(1e30 * rng.standard_normal(20_000), 44100)).all()
