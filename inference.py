@@ -101,7 +101,6 @@ class Denoiser(Restorer):
         import unet
 
         logger.info("%s", describe_device())
-
         model = unet.build_model_denoise(settings.unet)
         unet.load_weights(model, path)
         return cls(lambda spectra: model.predict_on_batch(spectra)[0], settings, segment_seconds)
