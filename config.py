@@ -44,6 +44,7 @@ class Config:
     seed: int = 42
     epochs: int = 150
     steps_per_epoch: int = 2000
+    max_minutes: float | None = None  # after which a run stops; the same command goes on
     batch_size: int = 8
     lr: float = 1e-4
     beta1: float = 0.5
@@ -75,6 +76,8 @@ class Config:
         for name in ("beta1", "beta2", "ema_momentum"):
             value = getattr(self, name)
             require(value is None or 0.0 <= value < 1.0, name, "in [0, 1)", value)
+        require(self.max_minutes is None or self.max_minutes > 0.0, "max_minutes", "above 0",
+                self.max_minutes)
         require(self.gradient_clip is None or self.gradient_clip > 0.0, "gradient_clip",
                  "above 0", self.gradient_clip)
 

@@ -5,11 +5,13 @@
     python prepare_data.py --source ~/debs          # .deb files that are already here
     python prepare_data.py musicnet                 # or fsd50k, aishell3, gramophone
     python prepare_data.py ~/scores --category music
+    python prepare_data.py pack --manifests data/starter/manifest.csv --output data/packed
 
 Every clip becomes a 44.1 kHz mono FLAC file; `manifest.csv` says where it comes from, under which
 licence, in which split, and how clean it is. The gramophone noise data set is no clean audio: it
 is unpacked as it is. A run that was stopped goes on. Clips that cannot be decoded are left out and
-listed; a package or data set that cannot be had makes the exit status 1.
+listed; a package or data set that cannot be had makes the exit status 1. `pack` puts stretches of
+corpora into a few megabytes of Ogg Opus, for training on a machine that little can be copied to.
 
 The starter corpus comes from freely licensed packages; it needs `apt-get` and `dpkg-deb` (Debian,
 Ubuntu and their kin), no root. Its recipe names the splits and licences, and `is_clean` in
@@ -32,6 +34,7 @@ from denoiser.corpus.conversion import DOWNLOADS_NAME
 from denoiser.corpus.debian_packages import RECIPE, build_corpus, read_recipe
 from denoiser.corpus.downloads import TABLE, read_table
 from denoiser.corpus.folders import build_folder
+from denoiser.corpus.packing import pack_corpus
 from denoiser.corpus.public_data import CLASSIFIERS, NOISE_SET, build_public
 from denoiser.data.settings import CATEGORIES
 
@@ -42,7 +45,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("what", nargs="?", metavar="DATASET|FOLDER", default="starter",
                         help="the starter corpus; or musicnet, fsd50k, aishell3 or gramophone; or "
-                             "a folder of audio (write ./musicnet for a folder of that name)")
+                             "a folder of audio (write ./musicnet for a folder of that name); or "
+                             "pack")
     parser.add_argument("--category", choices=CATEGORIES, help="of the audio in FOLDER")
     parser.add_argument("--output", type=Path,
                         help="the corpus's folder; data/ and the data set's or folder's name if "
@@ -61,6 +65,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
                         help="number of worker processes")
     parser.add_argument("--keep-downloads", action="store_true",
                         help=f"keep downloaded packages and archives in {DOWNLOADS_NAME}/")
+    parser.add_argument("--manifests", nargs="+", type=Path, metavar="CSV", default=[],
+                        help="of the corpora to pack")
+    parser.add_argument("--megabytes", type=float, default=48.0, help="space of what is packed")
+    parser.add_argument("--shares", nargs="+", metavar="CATEGORY=SHARE",
+                        default=["speech=0.25", "effects=0.1", "music=0.65"],
+                        help="of that space")
+    parser.add_argument("--seed", type=int, default=0, help="decides what is packed")
     return parser.parse_args(arguments)
 
 
@@ -74,12 +85,29 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options = parse_arguments(arguments)
     require(options.jobs >= 1, "--jobs", "at least 1", options.jobs)
-    if options.what == "starter":
+    if options.what == "pack":
+        _pack(options)
+    elif options.manifests:
+        raise UserError("`--manifests` must go with pack alone")
+    elif options.what == "starter":
         _build_starter(options)
     elif options.only or options.source:
         raise UserError("`--only` and `--source` must go with the starter corpus alone")
     else:
         _build_other(options)
+
+
+def _pack(options: argparse.Namespace) -> None:
+    if not (options.manifests and options.output):
+        raise UserError("pack must come with `--manifests` and `--output`")
+    require(options.seed >= 0, "--seed", "at least 0", options.seed)
+    try:
+        shares = {name: float(share) for name, share in (
+            text.split("=") for text in options.shares)}
+    except ValueError as error:
+        raise UserError("`--shares` must be such as speech=0.25. "
+                        f"Received: {options.shares}") from error
+    pack_corpus(options.manifests, options.output, options.megabytes, shares, options.seed)
 
 
 def _build_other(options: argparse.Namespace) -> None:

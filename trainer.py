@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import signal
 import threading
 import time
@@ -34,7 +35,7 @@ MOST_SKIPPED_IN_A_ROW = 20  # steps without a finite gradient, before the run gi
 NEVER = 2**31 - 1  # as a number of steps
 # Settings that may differ without making the results those of another run.
 WITHOUT_EFFECT = ("path_experiment", "inference.", "test_items", "shown_items", "save_every_steps",
-                  "loader_workers", "strategy", "dset.path_cache")
+                  "loader_workers", "max_minutes", "strategy", "dset.path_cache")
 
 
 class Diverged(UserError):
@@ -247,6 +248,7 @@ class Trainer:
         bar = tqdm(batches, total=self.steps, initial=progress.step, unit="step", disable=None)
         skipped_in_a_row = 0
         timed_from, since = progress.step, time.monotonic()
+        end = since + 60.0 * (cfg.max_minutes or math.inf)
         with _noted_interrupts() as is_interrupted:
             for noisy, clean in bar:
                 loss = float(self.learner.train_step(noisy, clean))
@@ -274,6 +276,11 @@ class Trainer:
                     logger.info("stopped at step %d; the same command goes on from there",
                                 progress.step)
                     raise KeyboardInterrupt
+                if time.monotonic() >= end and not self._is_finished():
+                    self._save_last()
+                    logger.info("stopped at step %d after `max_minutes`; the same command goes on "
+                                "from there", progress.step)
+                    return
 
     def _count_step(self, loss: float) -> bool:
         """Counts a step, and returns whether its gradients were finite and changed the weights."""

@@ -600,3 +600,16 @@ def test_a_search_goes_on_past_a_diverged_trial(three_tunes, tmp_path):
     best = yaml.safe_load((tmp_path / "search/optimization_results.yaml").read_text())
     assert best["best_params"]["loss.mae"] == 1.0 and np.isfinite(best["best_value"])
     assert 1 <= done.stderr.count("this trial is the worst") <= 3
+
+
+def test_a_run_stops_after_its_minutes_and_goes_on_as_if_it_had_not(three_tunes, finished,
+                                                                     tmp_path, caplog):
+    cfg = make_config(three_tunes, tmp_path / "short", shown_items=1, max_minutes=1e-9)
+    with caplog.at_level("INFO"):
+        make_trainer(cfg).fit()
+    assert "stopped at step 1 after `max_minutes`" in caplog.text
+    run = make_trainer(replace(cfg, max_minutes=None))
+    run.fit()
+    for now, never_stopped in zip(run.learner.model.get_weights(), finished.weights[-1],
+                                  strict=True):
+        np.testing.assert_array_equal(now, never_stopped)
