@@ -23,7 +23,13 @@ import unet
 from config import Config
 from dataset_loader import Mixer
 from denoiser.checks import UserError
-from denoiser.network.stored import CONFIG_NAME, find_weights, read_settings
+from denoiser.network import weights
+from denoiser.network.stored import (
+    CONFIG_NAME,
+    find_weights,
+    read_network_settings,
+    read_settings,
+)
 from denoiser.restore import Restorer
 from denoiser.training import distribution, metrics
 from denoiser.training.checkpoints import Checkpoints, Progress
@@ -107,8 +113,19 @@ class Learner:
         return self.averaged.predict_on_batch(spectra)[0]
 
     def start_from(self, path: str) -> None:
-        """Takes weights from a file that holds no optimiser's state."""
-        unet.load_weights(self.averaged, find_weights(path))
+        """Takes weights from a file that holds no optimiser's state.
+
+        They may be those of a network whose form is a part of this one, as the settings beside
+        them say.
+        """
+        file = find_weights(path)
+        stored = read_network_settings(file)
+        if stored is None or stored.unet == self.averaged.settings:
+            unet.load_weights(self.averaged, file)
+        else:
+            older = unet.build_model_denoise(stored.unet)
+            unet.load_weights(older, file)
+            weights.grow(self.averaged, older)
         self.model.set_weights(self.averaged.get_weights())
 
     def update_averaged(self) -> None:

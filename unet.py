@@ -29,7 +29,7 @@ from keras import ops
 from config import UnetConfig
 from denoiser.checks import UserError
 from denoiser.files import WEIGHTS_ENDING
-from denoiser.network import floors, tensor_ops, weights
+from denoiser.network import floors, short_view, tensor_ops, weights
 
 Shape = tuple[int | None, ...]
 Tensor = Any  # a tensor of whichever backend Keras runs on
@@ -96,28 +96,43 @@ class _Conv2D(keras.layers.Conv2D):
 class SymmetricConv2D(keras.layers.Layer):
     """Convolution whose borders mirror the signal instead of adding zeros.
 
-    With `zero_start` the kernel starts at zero, so that the fresh layer returns zeros.
+    With `zero_start` the kernel starts at zero, so that the fresh layer returns zeros. With a
+    `split` the bins below it have a kernel of their own.
 
     Input shape: `(batch, frames, bins, channels)`.
     Output shape: `(batch, ceil(frames / strides), ceil(bins / strides), filters)`.
     """
 
     def __init__(self, filters: int, kernel_size: int = 3, strides: int = 1,
-                 activation: str | None = None, zero_start: bool = False, **kwargs: Any) -> None:
+                 activation: str | None = None, zero_start: bool = False, split: int = 0,
+                 **kwargs: Any) -> None:
         for name, value in (("filters", filters), ("kernel_size", kernel_size),
                             ("strides", strides)):
             if value < 1:
                 raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
         super().__init__(**kwargs)
-        self.kernel_size = kernel_size
-        self.conv = _Conv2D(filters, kernel_size, strides, activation=activation, name="conv",
-                            kernel_initializer="zeros" if zero_start else _initial_kernel())
+        self.kernel_size, self.split = kernel_size, split
+
+        def make(name: str) -> _Conv2D:
+            return _Conv2D(filters, kernel_size, strides, activation=activation, name=name,
+                           kernel_initializer="zeros" if zero_start else _initial_kernel())
+
+        self.conv, self.low = make("conv"), make("low") if split else None
 
     def build(self, input_shape: Shape) -> None:
         self.conv.build(input_shape)
+        if self.low:
+            self.low.build(input_shape)
 
     def call(self, inputs: Tensor) -> Tensor:
-        return self.conv(tensor_ops.mirror_pad(inputs, self.kernel_size))
+        return self.convolve_padded(tensor_ops.mirror_pad(inputs, self.kernel_size))
+
+    def convolve_padded(self, padded: Tensor) -> Tensor:
+        """Convolves what is padded already; several convolutions can share a padded input."""
+        if not self.low:
+            return self.conv(padded)
+        low, high = tensor_ops.split_bins(padded, self.split, self.kernel_size)
+        return ops.concatenate([self.low(low), self.conv(high)], axis=2)
 
 
 @keras.saving.register_keras_serializable(package="denoiser")
@@ -133,26 +148,39 @@ class FeatureExtractor(keras.layers.Layer):
     """
 
     def __init__(self, filters: int, kernel_size: int = 7, activation: str = "elu",
-                 use_fencoding: bool = True, **kwargs: Any) -> None:
+                 use_fencoding: bool = True, split: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.filters, self.kernel_size = filters, kernel_size
+        self.filters, self.kernel_size, self.split = filters, kernel_size, split
         self.activation, self.use_fencoding = keras.activations.get(activation), use_fencoding
 
     def build(self, input_shape: Shape) -> None:
         channels = input_shape[-1] + (tensor_ops.EMBEDDINGS if self.use_fencoding else 0)
-        self.kernel = self.add_weight(
-            shape=(self.kernel_size, self.kernel_size, channels, self.filters),
-            initializer=_initial_kernel(), name="kernel")
+        shape = (self.kernel_size, self.kernel_size, channels, self.filters)
+        self.kernel = self.add_weight(shape=shape, initializer=_initial_kernel(), name="kernel")
         self.bias = self.add_weight(shape=(self.filters,), initializer="zeros", name="bias")
+        if self.split:
+            self.low = self.add_weight(shape=shape, initializer=_initial_kernel(), name="low")
 
     def call(self, inputs: Tensor) -> Tensor:
-        channels, kernel = inputs.shape[-1], ops.convert_to_tensor(self.kernel)
-        features = tensor_ops.convolve(tensor_ops.mirror_pad(inputs, self.kernel_size),
-                                       kernel[:, :, :channels])
-        offset = ops.reshape(self.bias, (1, 1, 1, self.filters))
+        padded = tensor_ops.mirror_pad(inputs, self.kernel_size)
+        embeddings = None
         if self.use_fencoding:
             embeddings = tensor_ops.frequency_embeddings(ops.shape(inputs)[2], inputs.dtype)
             embeddings = tensor_ops.mirror_pad(embeddings, self.kernel_size)[:, :1]
+        if not self.split:
+            return self._extract(padded, embeddings, self.kernel)
+        bands = tensor_ops.split_bins(padded, self.split, self.kernel_size)
+        places = ([None, None] if embeddings is None
+                  else tensor_ops.split_bins(embeddings, self.split, self.kernel_size))
+        return ops.concatenate([self._extract(band, place, kernel) for band, place, kernel
+                                in zip(bands, places, (self.low, self.kernel), strict=True)],
+                               axis=2)
+
+    def _extract(self, padded: Tensor, embeddings: Tensor | None, kernel: Any) -> Tensor:
+        channels, kernel = padded.shape[-1], ops.convert_to_tensor(kernel)
+        features = tensor_ops.convolve(padded, kernel[:, :, :channels])
+        offset = ops.reshape(self.bias, (1, 1, 1, self.filters))
+        if embeddings is not None:
             over_bins = ops.sum(kernel[:, :, channels:], axis=0, keepdims=True)
             offset = offset + tensor_ops.convolve(embeddings, over_bins)
         return self.activation(features + offset)
@@ -169,15 +197,15 @@ class IBlock(keras.layers.Layer):
     Output shape: `(batch, frames, bins, filters)`.
     """
 
-    def __init__(self, filters: int, num_tfc: int = 1, activation: str = "elu",
+    def __init__(self, filters: int, num_tfc: int = 1, activation: str = "elu", split: int = 0,
                  **kwargs: Any) -> None:
         if num_tfc < 1:
             raise ValueError(f"`num_tfc` must be at least 1. Received: num_tfc={num_tfc}")
         super().__init__(**kwargs)
         self.filters = filters
-        self.dense = [SymmetricConv2D(filters, 3, activation=activation, name=f"dense_{index}")
-                      for index in range(num_tfc)]
-        self.residual = SymmetricConv2D(filters, 1, name="residual")
+        self.dense = [SymmetricConv2D(filters, 3, activation=activation, split=split,
+                                      name=f"dense_{index}") for index in range(num_tfc)]
+        self.residual = SymmetricConv2D(filters, 1, split=split, name="residual")
 
     def build(self, input_shape: Shape) -> None:
         self.residual.build(input_shape)
@@ -232,10 +260,10 @@ class EncoderLevel(keras.layers.Layer):
     """
 
     def __init__(self, filters: int, down_filters: int, num_tfc: int = 1, activation: str = "elu",
-                 **kwargs: Any) -> None:
+                 split: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.filters = filters
-        self.block = IBlock(filters, num_tfc, activation, name="block")
+        self.block = IBlock(filters, num_tfc, activation, split, name="block")
         self.down = SymmetricConv2D(down_filters, RESAMPLING_KERNEL, 2, activation, name="down")
 
     def build(self, input_shape: Shape) -> None:
@@ -258,13 +286,13 @@ class DecoderLevel(keras.layers.Layer):
     Output shape: `(batch, frames, bins, filters)`.
     """
 
-    def __init__(self, filters: int, num_tfc: int = 1, activation: str = "elu",
+    def __init__(self, filters: int, num_tfc: int = 1, activation: str = "elu", split: int = 0,
                  **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.filters = filters
         self.up = UpsamplingConv2D(filters, activation, name="up")
         self.projection = SymmetricConv2D(filters, 1, activation=activation, name="projection")
-        self.block = IBlock(filters, num_tfc, activation, name="block")
+        self.block = IBlock(filters, num_tfc, activation, split, name="block")
 
     def build(self, inputs_shape: Shape, skip_shape: Shape) -> None:
         self.up.build(inputs_shape, (*inputs_shape[:-1], self.filters), skip_shape)
@@ -292,17 +320,19 @@ class EncoderDecoder(keras.layers.Layer):
     """
 
     def __init__(self, depth: int, channels: list[int], num_tfc: int = 1, activation: str = "elu",
-                 **kwargs: Any) -> None:
+                 split: int = 0, **kwargs: Any) -> None:
         if not 1 <= depth < len(channels):
             raise ValueError(f"`depth` must be in [1, {len(channels) - 1}], one less than "
                              f"`channels` has numbers. Received: depth={depth}")
         super().__init__(**kwargs)
         self.channels = channels[: depth + 1]
+        splits = [split] + [0] * depth  # the full resolution alone tells single from folded bins
         self.encoder = [EncoderLevel(channels[level], channels[level + 1], num_tfc, activation,
-                                     name=f"encoder_{level}") for level in range(depth)]
-        self.bottom = IBlock(channels[depth], num_tfc, activation, name="bottom")
-        self.decoder = [DecoderLevel(channels[level], num_tfc, activation, name=f"decoder_{level}")
+                                     splits[level], name=f"encoder_{level}")
                         for level in range(depth)]
+        self.bottom = IBlock(channels[depth], num_tfc, activation, name="bottom")
+        self.decoder = [DecoderLevel(channels[level], num_tfc, activation, splits[level],
+                                     name=f"decoder_{level}") for level in range(depth)]
 
     def build(self, input_shape: Shape) -> None:
         shapes = [(*input_shape[:-1], count) for count in self.channels]
@@ -345,17 +375,20 @@ class SupervisedAttention(keras.layers.Layer):
     """
 
     def __init__(self, output_form: str = "spectrum", compression: float = 1.0,
-                 use_SAM: bool = True, use_steady: bool = False, **kwargs: Any) -> None:
+                 use_SAM: bool = True, use_steady: bool = False, split: int = 0,
+                 **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.split = split
         self.output_form, self.compression = output_form, compression
         self.use_SAM, self.use_steady = use_SAM, use_steady
 
     def build(self, features_shape: Shape, spectrogram_shape: Shape) -> None:
         channels, parts = features_shape[-1], spectrogram_shape[-1]
-        self.attended = SymmetricConv2D(channels, 3, name="attended")
-        self.residual = SymmetricConv2D(parts + (2 if self.use_steady else 0), 3, name="residual",
-                                        zero_start=self.output_form == "mask")
-        self.mask = SymmetricConv2D(channels, 3, activation="sigmoid", name="mask")
+        self.attended = SymmetricConv2D(channels, 3, split=self.split, name="attended")
+        self.residual = SymmetricConv2D(parts + (2 if self.use_steady else 0), 3, split=self.split,
+                                        zero_start=self.output_form == "mask", name="residual")
+        self.mask = SymmetricConv2D(channels, 3, activation="sigmoid", split=self.split,
+                                    name="mask")
         self.attended.build(features_shape)
         self.residual.build(features_shape)
         # The published checkpoints hold this convolution even if it is not used.
@@ -364,14 +397,14 @@ class SupervisedAttention(keras.layers.Layer):
     def call(self, features: Tensor, spectrogram: Tensor,
              tones: Tensor | None = None) -> list[Tensor]:
         padded = tensor_ops.mirror_pad(features, 3)  # once for two convolutions
-        residual = self.residual.conv(padded)
+        residual = self.residual.convolve_padded(padded)
         if self.output_form == "mask":
             residual = tensor_ops.apply_mask(spectrogram, residual, tones)
         estimate = spectrogram + residual
         if not self.use_SAM:
             return [features, estimate]
         mask = self.mask(tensor_ops.compress(estimate, self.compression))
-        return [self.attended.conv(padded) * mask + features, estimate]
+        return [self.attended.convolve_padded(padded) * mask + features, estimate]
 
 
 @keras.saving.register_keras_serializable(package="denoiser")
@@ -387,19 +420,23 @@ class TwoStageUnet(keras.Model):
         super().__init__(**kwargs)
         chosen = self.settings = UnetConfig(**settings)
         stages = range(1, chosen.num_stages + 1)
+        split = chosen.fold_start if chosen.own_low else 0
         self.extractors = [FeatureExtractor(chosen.channels[0], chosen.extractor_kernel,
-                                            chosen.activation, chosen.use_fencoding,
+                                            chosen.activation, chosen.use_fencoding, split,
                                             name=f"extractor_{stage}") for stage in stages]
         self.unets = [EncoderDecoder(chosen.depth, chosen.channels, chosen.num_tfc,
-                                     chosen.activation, name=f"unet_{stage}") for stage in stages]
+                                     chosen.activation, split, name=f"unet_{stage}")
+                      for stage in stages]
         self.attention = SupervisedAttention(chosen.output, chosen.compression, chosen.use_SAM,
-                                             chosen.use_steady, name="attention")
-        self.final = SymmetricConv2D(2 * chosen.fold_bins + (2 if chosen.use_steady else 0), 3,
-                                     zero_start=chosen.output == "mask", name="final")
+                                             chosen.use_steady, split, name="attention")
+        parts = 2 * chosen.fold_bins + (2 if chosen.use_steady else 0)
+        self.final = SymmetricConv2D(parts + (2 * short_view.STEPS if chosen.use_short else 0), 3,
+                                     zero_start=chosen.output == "mask", split=split, name="final")
 
     def build(self, input_shape: Shape) -> None:
         chosen, sizes = self.settings, (*input_shape[:2], None)
         seen = (4 if chosen.use_floor else 2) * chosen.fold_bins + (2 if chosen.use_steady else 0)
+        seen += 2 * short_view.STEPS if chosen.use_short else 0
         features_shape = (*sizes, chosen.channels[0])
         for extractor in self.extractors:
             extractor.build((*sizes, seen))
@@ -422,6 +459,13 @@ class TwoStageUnet(keras.Model):
         if chosen.use_steady:
             tones = floors.steady_tones(spectrogram, chosen.fold_start)
             seen = ops.concatenate([seen, tensor_ops.compress(tones, chosen.compression)], axis=-1)
+        short, bins = None, ops.shape(inputs)[2]
+        if chosen.use_short:
+            win_size = 2 * (bins - 1)
+            short = short_view.analyse(inputs, win_size)
+            spread = short_view.spread(short, bins, chosen.fold_bins, chosen.fold_start)
+            seen = ops.concatenate([seen, tensor_ops.compress(spread, chosen.compression)],
+                                   axis=-1)
         features = self.unets[0](self.extractors[0](seen))
         first = []
         if chosen.num_stages == 2:
@@ -429,12 +473,18 @@ class TwoStageUnet(keras.Model):
             first = [estimate]
             own = self.extractors[1](seen)
             features = self.unets[1](ops.concatenate([own, attended], axis=-1))
-        final = self.final(features)
+        final = answer = self.final(features)
         if chosen.output == "mask":
-            final = spectrogram + tensor_ops.apply_mask(spectrogram, final, tones)
-        bins = ops.shape(inputs)[2]
-        return [tensor_ops.unfold_bins(estimate, chosen.fold_bins, bins, chosen.fold_start)
-                for estimate in [final, *first]]
+            masks = self.final.conv.filters - (2 * short_view.STEPS if chosen.use_short else 0)
+            final = spectrogram + tensor_ops.apply_mask(spectrogram, answer[..., :masks], tones)
+        estimates = [tensor_ops.unfold_bins(estimate, chosen.fold_bins, bins, chosen.fold_start)
+                     for estimate in [final, *first]]
+        if chosen.use_short:
+            mask = short_view.gather(answer[..., masks:], bins, chosen.fold_bins,
+                                     chosen.fold_start)
+            removed = tensor_ops.multiply_complex(short, mask)
+            estimates[0] = estimates[0] + short_view.synthesise(removed, win_size)
+        return estimates
 
     def compute_output_shape(self, input_shape: Shape) -> list[Shape]:
         return [input_shape] * self.settings.num_stages

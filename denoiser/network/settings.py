@@ -25,6 +25,8 @@ class UnetConfig:
     compression: float = 1.0  # the network sees X |X|^(compression - 1); 1 is the spectrum itself
     use_floor: bool = False  # it also sees each bin's magnitude and noise floor
     use_steady: bool = False  # it also sees the steady tones below `fold_start`, with own masks
+    use_short: bool = False  # it also sees and answers in windows an eighth as long
+    own_low: bool = False  # the bins below `fold_start` have kernels of their own
     output: str = "spectrum"  # or "mask": Y = X (1 + M), starting from M = 0
 
     def __post_init__(self) -> None:

@@ -124,6 +124,13 @@ def _fold_edges(padded: Tensor, axis: int, before: int, after: int, size: int) -
     return ops.concatenate(pieces, axis=axis)
 
 
+def split_bins(padded: Tensor, split: int, kernel_size: int) -> tuple[Tensor, Tensor]:
+    """Returns what a convolution needs for the results below bin `split`, and for those above."""
+    reach = kernel_size - 1
+    return (slice_axis(padded, 2, 0, split + reach),
+            slice_axis(padded, 2, split, ops.shape(padded)[2]))
+
+
 def frequency_embeddings(bins: Any, dtype: str) -> Tensor:
     """Returns cos(2^k pi n / (bins - 1)) for k = 0..9 and bin n, shaped `(1, 1, bins, 10)`."""
     period = ops.maximum(2 * (bins - 1), 1)
@@ -134,7 +141,7 @@ def frequency_embeddings(bins: Any, dtype: str) -> Tensor:
     return ops.cast(ops.cos(angle), dtype)[None, None]
 
 
-def _fold_regions(bins: Any, count: int, start: int) -> list[tuple[int, Any, int]]:
+def fold_regions(bins: Any, count: int, start: int) -> list[tuple[int, Any, int]]:
     """Returns (first bin, end, bins folded into one) of each region; the last is filled up."""
     first, folds = (start, 2) if start else (0, count)
     regions = [(0, start, 1)] if start else []
@@ -164,7 +171,7 @@ def fold_bins(inputs: Tensor, count: int, start: int = 0) -> Tensor:
     if count == 1:
         return inputs
     _, frames, bins, channels = ops.shape(inputs)
-    regions = _fold_regions(bins, count, start)
+    regions = fold_regions(bins, count, start)
     # More zeros than needed: the number needed may be unknown while tracing.
     above = ((0, 0), (0, 0), (0, regions[-1][0] + count), (0, 0))
     filled = slice_axis(ops.pad(inputs, above), 2, 0, regions[-1][1])
@@ -183,7 +190,7 @@ def unfold_bins(inputs: Tensor, count: int, bins: Any, start: int = 0) -> Tensor
         return inputs
     _, frames, _, channels = ops.shape(inputs)
     pieces, position = [], 0
-    for first, end, folds in _fold_regions(bins, count, start):
+    for first, end, folds in fold_regions(bins, count, start):
         stop = position + (end - first) // folds
         piece = slice_axis(slice_axis(inputs, 2, position, stop), 3, 0, folds * channels // count)
         pieces.append(ops.reshape(piece, (-1, frames, end - first, channels // count)))

@@ -14,9 +14,11 @@ from typing import Any
 
 import h5py
 import keras
+import numpy as np
 
 from denoiser.checks import UserError
 from denoiser.files import WEIGHTS_ENDING
+from denoiser.network.tensor_ops import EMBEDDINGS
 
 Shape = tuple[int | None, ...]
 
@@ -128,3 +130,49 @@ def _check_shapes(found: dict[str, Shape], expected: dict[str, Shape], path: Pat
                       for shapes in (expected, found)]
             raise UserError(f"`path` must hold the weights of this network. Variable {name}: "
                             f"expected {shapes[0]}, found {shapes[1]}. Received: path={path}")
+
+
+def grow(model: Any, older: Any) -> None:
+    """Gives a network the weights of an older one, whose form is a part of its own.
+
+    It then computes exactly what the older one does: weights of inputs and outputs that are new
+    are zero, and bins that have kernels of their own start with the common ones.
+
+    Args:
+        model: A `unet.TwoStageUnet`.
+        older: Another, of the same depth and channels, without some of the views of `model`.
+
+    Raises:
+        UserError: The older network is not a part of this one; nothing is changed.
+    """
+    known = {_name_in_network(variable): variable for variable in older.variables}
+    values = []
+    for variable in model.variables:
+        name = _name_in_network(variable)
+        source = known.get(name, known.get(name.replace("/low", "/conv" if "/low/" in name
+                                                        else "/kernel")))
+        if source is None:
+            raise UserError(f"`weights` must be of a network that is a part of this one: it has no "
+                            f"variable {name}")
+        values.append(_widen(keras.ops.convert_to_numpy(source), tuple(variable.shape), name))
+    for variable, value in zip(model.variables, values, strict=True):
+        variable.assign(value)
+
+
+def _name_in_network(variable: Any) -> str:
+    return variable.path.split("/", 1)[1]
+
+
+def _widen(value: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
+    """Returns `value` with zeros for the inputs and outputs that are new, the last of each."""
+    if value.ndim != len(shape) or any(now > then for now, then in zip(value.shape, shape,
+                                                                       strict=True)):
+        raise UserError(f"`weights` must be of a network that is a part of this one. Variable "
+                        f"{name}: it has the shape {value.shape}, this one {shape}")
+    wide = np.zeros(shape, value.dtype)
+    if name.startswith("extractor") and value.shape != shape:  # its last inputs say the frequency
+        inputs = value.shape[2] - EMBEDDINGS
+        wide[:, :, :inputs], wide[:, :, -EMBEDDINGS:] = value[:, :, :inputs], value[:, :, inputs:]
+    else:
+        wide[tuple(map(slice, value.shape))] = value
+    return wide
