@@ -29,7 +29,7 @@ from keras import ops
 from config import UnetConfig
 from denoiser.checks import UserError
 from denoiser.files import WEIGHTS_ENDING
-from denoiser.network import floors, short_view, tensor_ops, weights
+from denoiser.network import floors, tensor_ops, views, weights
 
 Shape = tuple[int | None, ...]
 Tensor = Any  # a tensor of whichever backend Keras runs on
@@ -429,14 +429,16 @@ class TwoStageUnet(keras.Model):
                       for stage in stages]
         self.attention = SupervisedAttention(chosen.output, chosen.compression, chosen.use_SAM,
                                              chosen.use_steady, split, name="attention")
-        parts = 2 * chosen.fold_bins + (2 if chosen.use_steady else 0)
-        self.final = SymmetricConv2D(parts + (2 * short_view.STEPS if chosen.use_short else 0), 3,
-                                     zero_start=chosen.output == "mask", split=split, name="final")
+        self.views = [kind(chosen.fold_bins, chosen.fold_start) for kind, is_used in (
+            (views.ShortView, chosen.use_short), (views.LongView, chosen.use_long)) if is_used]
+        self.own_parts = 2 * chosen.fold_bins + (2 if chosen.use_steady else 0)
+        self.final = SymmetricConv2D(self.own_parts + self._view_parts(), 3, split=split,
+                                     zero_start=chosen.output == "mask", name="final")
 
     def build(self, input_shape: Shape) -> None:
         chosen, sizes = self.settings, (*input_shape[:2], None)
         seen = (4 if chosen.use_floor else 2) * chosen.fold_bins + (2 if chosen.use_steady else 0)
-        seen += 2 * short_view.STEPS if chosen.use_short else 0
+        seen += self._view_parts()
         features_shape = (*sizes, chosen.channels[0])
         for extractor in self.extractors:
             extractor.build((*sizes, seen))
@@ -459,13 +461,11 @@ class TwoStageUnet(keras.Model):
         if chosen.use_steady:
             tones = floors.steady_tones(spectrogram, chosen.fold_start)
             seen = ops.concatenate([seen, tensor_ops.compress(tones, chosen.compression)], axis=-1)
-        short, bins = None, ops.shape(inputs)[2]
-        if chosen.use_short:
-            win_size = 2 * (bins - 1)
-            short = short_view.analyse(inputs, win_size)
-            spread = short_view.spread(short, bins, chosen.fold_bins, chosen.fold_start)
-            seen = ops.concatenate([seen, tensor_ops.compress(spread, chosen.compression)],
-                                   axis=-1)
+        bins = ops.shape(inputs)[2]
+        contents = [view.see(inputs) for view in self.views]
+        for view, content in zip(self.views, contents, strict=True):
+            content = tensor_ops.compress(view.fold(content, bins), chosen.compression)
+            seen = ops.concatenate([seen, content], axis=-1)
         features = self.unets[0](self.extractors[0](seen))
         first = []
         if chosen.num_stages == 2:
@@ -475,16 +475,20 @@ class TwoStageUnet(keras.Model):
             features = self.unets[1](ops.concatenate([own, attended], axis=-1))
         final = answer = self.final(features)
         if chosen.output == "mask":
-            masks = self.final.conv.filters - (2 * short_view.STEPS if chosen.use_short else 0)
-            final = spectrogram + tensor_ops.apply_mask(spectrogram, answer[..., :masks], tones)
+            mask = tensor_ops.slice_axis(answer, 3, 0, self.own_parts)
+            final = spectrogram + tensor_ops.apply_mask(spectrogram, mask, tones)
         estimates = [tensor_ops.unfold_bins(estimate, chosen.fold_bins, bins, chosen.fold_start)
                      for estimate in [final, *first]]
-        if chosen.use_short:
-            mask = short_view.gather(answer[..., masks:], bins, chosen.fold_bins,
-                                     chosen.fold_start)
-            removed = tensor_ops.multiply_complex(short, mask)
-            estimates[0] = estimates[0] + short_view.synthesise(removed, win_size)
+        position = self.own_parts
+        for view, content in zip(self.views, contents, strict=True):
+            mask = tensor_ops.slice_axis(answer, 3, position, position + view.parts)
+            change = tensor_ops.multiply_complex(content, view.unfold(mask, bins))
+            estimates[0] = estimates[0] + view.back(change, bins)
+            position += view.parts
         return estimates
+
+    def _view_parts(self) -> int:
+        return sum(view.parts for view in self.views)
 
     def compute_output_shape(self, input_shape: Shape) -> list[Shape]:
         return [input_shape] * self.settings.num_stages

@@ -26,6 +26,7 @@ class UnetConfig:
     use_floor: bool = False  # it also sees each bin's magnitude and noise floor
     use_steady: bool = False  # it also sees the steady tones below `fold_start`, with own masks
     use_short: bool = False  # it also sees and answers in windows an eighth as long
+    use_long: bool = False  # and, for the bins below `fold_start`, in windows four times as long
     own_low: bool = False  # the bins below `fold_start` have kernels of their own
     output: str = "spectrum"  # or "mask": Y = X (1 + M), starting from M = 0
 
@@ -45,6 +46,13 @@ class UnetConfig:
         require(0.0 < self.compression <= 1.0, "unet.compression", "in (0, 1]", self.compression)
         require(self.output in ("spectrum", "mask"), "unet.output", "'spectrum' or 'mask'",
                 self.output)
+        for name in ("use_short", "use_long"):
+            require(not getattr(self, name) or (
+                self.output == "mask" and self.fold_bins == 8 and self.fold_start > 0
+                and self.fold_start % 8 == 0), f"unet.{name}", "false, unless `unet.output` is "
+                "'mask', `unet.fold_bins` 8 and `unet.fold_start` a multiple of 8", True)
+        require(not self.own_low or self.fold_start > 0, "unet.own_low",
+                "false, unless `unet.fold_start` is not 0", self.own_low)
         require(not self.use_steady or (self.output == "mask" and self.fold_start > 0),
                 "unet.use_steady", "false, unless `unet.output` is 'mask' and `unet.fold_start` "
                 "is not 0", self.use_steady)
