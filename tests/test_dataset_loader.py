@@ -14,7 +14,7 @@ from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.checks import UserError
 from denoiser.data import audio_index, feeding, recordings, sources
 from denoiser.data.settings import DsetConfig, MixConfig
-from denoiser.noise.carriers import KINDS, CarrierConfig
+from denoiser.noise.carriers import KINDS, CarrierConfig, PartShares
 
 
 def test_scarce_noise_trains_only_and_is_generated_for_tests(dset):
@@ -197,7 +197,7 @@ def test_mixtures_share_reels_of_generated_noise_in_any_order(dset):
     far = 60 * sources.REEL_ITEMS
 
     def make():
-        return Mixer(dset, "train", 0.3, carrier=CarrierConfig(kind="film"))
+        return Mixer(dset, "train", 0.3, carrier=CarrierConfig(kind="film", alone_share=0.0))
 
     def noise(mixer, index):
         item = mixer.item(index)
@@ -224,6 +224,37 @@ def test_mixtures_share_reels_of_generated_noise_in_any_order(dset):
     assert ("film", 0) not in mixer.noise.reels
     for index in (7, far + 3):
         np.testing.assert_array_equal(mixer.item(index).noisy, make().item(index).noisy)
+
+
+def test_no_stretch_of_rare_thumps_is_silent(dset):
+    shares = PartShares(**dict.fromkeys(vars(PartShares()), 0.0) | {"thumps": 1.0})
+    thumps = CarrierConfig(alone_share=1.0, dominant_share=0.0, part_shares=shares)
+    mixer = Mixer(replace(dset, share_generated=1.0, share_clean=0.0), "train", 0.3, carrier=thumps)
+    for index in range(30):
+        item = mixer.item(index)
+        assert np.ptp(item.noisy - item.clean) > 0.0
+
+
+def test_parts_stand_alone_in_training_only(dset):
+    for split, share in (("train", 0.3), ("validation", 0.0), ("test", 0.0)):
+        assert Mixer(dset, split, 0.3).noise.carrier.alone_share == share
+
+
+def test_the_balance_of_recorded_noise_changes_in_training_only(folders, dset):
+    hiss = 0.01 * np.random.default_rng(1).standard_normal(2 * SAMPLE_RATE)
+    hiss[::4000] += 1.0
+    for split in ("train", "validation"):
+        soundfile.write(folders / f"noise/tape/{split}_ticks.wav", hiss, SAMPLE_RATE)
+    def draw(split, spread_db):
+        mixer = Mixer(replace(dset, noise_balance_db=spread_db), split, 0.3)
+        mixer.noise.recordings["tape"] = [
+            replace(mixer.noise.recordings["gramophone"][0],
+                    files=(folders / f"noise/tape/{split}_ticks.wav",), category="tape")]
+        return mixer.noise.draw_recorded("tape", np.random.default_rng(2))
+
+    assert np.abs(draw("train", 12.0) - draw("train", 0.0)).max() > 0.05
+    np.testing.assert_array_equal(draw("train", 12.0), draw("train", 12.0))
+    np.testing.assert_array_equal(draw("validation", 12.0), draw("validation", 0.0))
 
 
 def test_recorded_noise_is_heard_at_other_speeds(tmp_path):

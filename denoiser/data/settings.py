@@ -38,6 +38,7 @@ class DsetConfig:
     evaluation_snrs_db: list[float] = field(default_factory=lambda: [3.0, 10.0, 20.0])
     level_db: list[float] = field(default_factory=lambda: [-6.0, 4.0])
     noise_db_spread: float = 0.0  # the noise's spectral tilt and peaks vary by this much
+    noise_balance_db: float = 0.0  # the clicks of recorded noise vary by this much (training)
     noise_speed: list[float] = field(default_factory=lambda: [1.0, 1.0])  # of recorded noise
     share_clean: float = 0.0  # share of items without any noise
     share_silent: float = 0.0  # share of items that are noise alone
@@ -57,6 +58,8 @@ class DsetConfig:
         require(self.evaluation_snrs_db and all(map(math.isfinite, self.evaluation_snrs_db)),
                 "dset.evaluation_snrs_db", "one or more finite numbers", self.evaluation_snrs_db)
         require_range("dset.level_db", self.level_db)
+        require(0.0 <= self.noise_balance_db <= 40.0, "dset.noise_balance_db", "in [0, 40]",
+                self.noise_balance_db)
         require_range("dset.noise_speed", self.noise_speed)
         require(0.25 <= self.noise_speed[0] and self.noise_speed[1] <= 4.0, "dset.noise_speed",
                 "in [0.25, 4]", self.noise_speed)

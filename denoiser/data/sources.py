@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from denoiser.checks import UserError
 from denoiser.data import recordings
 from denoiser.data.ageing import cut_above
 from denoiser.data.audio_index import Clip, find_clips, find_noise
+from denoiser.data.noise_balance import change_balance
 from denoiser.data.rooms import room_bank, sound_in_room
 from denoiser.data.settings import CATEGORIES, DsetConfig
 from denoiser.noise import generator
@@ -185,6 +187,8 @@ class NoiseSource:
 
     def __init__(self, dset: DsetConfig, split: str, carrier: CarrierConfig, samples: int,
                  seed: list[int], skipped: Counter[str]) -> None:
+        if split != "train":  # "tape generated" in a report means a tape, not rumble alone
+            carrier = replace(carrier, alone_share=0.0, dominant_share=0.0)
         self.dset, self.split, self.carrier, self.samples = dset, split, carrier, samples
         self.seed, self.skipped = seed, skipped
         found = [one for one in find_noise(dset) if carrier.share(one.category) > 0.0]
@@ -232,10 +236,15 @@ class NoiseSource:
             own = np.random.default_rng([*self.seed, number, KINDS.index(kind), REEL_STREAM])
             self.reels[kind, number] = generator.generate(
                 kind, REEL_SEGMENTS * self.samples, own, carrier=self.carrier)
-        return recordings.take_stretch(self.reels[kind, number], self.samples, False, rng)
+        reel = self.reels[kind, number]
+        noise = recordings.take_stretch(reel, self.samples, False, rng)
+        # A reel of rare thumps and nothing else begins with one.
+        return noise if noise.any() else reel[:self.samples]
 
     def draw_recorded(self, kind: str, rng: np.random.Generator) -> np.ndarray:
-        """Draws a stretch of a recording; in training as long as its playing speed requires.
+        """Draws a stretch of a recording.
+
+        In training it is as long as its playing speed requires, and its clicks have another level.
 
         Raises:
             UserError: Many stretches in a row were silent or unreadable.
@@ -254,7 +263,8 @@ class NoiseSource:
                 round(self.samples * speed), real=True)
             noise = recordings.take_stretch(noise, samples, kind == "gramophone", rng)
             if np.ptp(noise) > 0.0:
-                return noise
+                spread_db = self.dset.noise_balance_db if self.split == "train" else 0.0
+                return change_balance(noise, spread_db, rng)
             self.skipped["silent noise"] += 1
         raise UserError(f"`dset.path_noise` must hold audible {kind} noise for {self.split}: "
                         f"{MOST_REDRAWS} stretches in a row were silent or unreadable.")
