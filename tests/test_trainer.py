@@ -57,6 +57,7 @@ def make_config(corpus, folder, **changes) -> Config:
         "path_experiment": str(folder), "epochs": 2, "steps_per_epoch": 3, "batch_size": 2,
         "lr": 3e-3, "seg_len_s_train": 0.1, "seg_len_s_val": 0.2, "validation_items": 2,
         "save_every_steps": 2, "gradient_clip": 1.0, "ema_momentum": 0.5, "shown_items": 0,
+        "probe_sounds": 0,
         "stft": StftConfig(512, 128), "loss": LossConfig(mae=0.0, compressed=1.0, snr=0.1),
         "unet": UnetConfig(depth=1, channels=[6, 8], extractor_kernel=3, fold_bins=4,
                            output="mask", compression=0.5),
@@ -484,7 +485,7 @@ def tiny_settings(corpus):
             f"dset.path_noise=[{corpus / 'noise'}]", "unet.depth=1", "unet.channels=[4,4]",
             "unet.fold_bins=4", "stft.win_size=512", "stft.hop_size=128", "batch_size=1",
             "seg_len_s_train=0.1", "seg_len_s_val=0.2", "validation_items=1", "save_every_steps=1",
-            "shown_items=0"]
+            "shown_items=0", "probe_sounds=0"]
 
 
 def run_train(folder, name, *arguments):
