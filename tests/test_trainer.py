@@ -29,7 +29,7 @@ from config import Config, UnetConfig
 from dataset_loader import Mixer
 from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from denoiser.data.settings import DsetConfig
-from denoiser.training import checkpoints, metrics
+from denoiser.training import checkpoints, metrics, probes
 from denoiser.training.report import HISTORY_NAME
 from denoiser.training.settings import LossConfig, ScheduleConfig
 
@@ -504,6 +504,22 @@ def test_train_returns_what_a_search_maximises(three_tunes, tmp_path, caplog):
                       "steps_per_epoch=1", "best_metric=lsd_db")
     assert value == -float(read_history(tmp_path)[0]["lsd_db"]) < 0.0
     assert "TensorFlow 2." in caplog.text and " on CPU (" in caplog.text
+
+
+def test_a_run_reports_probes_and_can_be_judged_by_them(three_tunes, tmp_path, caplog):
+    caplog.set_level("INFO")
+    cfg = make_config(three_tunes, tmp_path, epochs=1, steps_per_epoch=1, probe_sounds=1,
+                      probe_seconds=0.2, best_metric="probe_worst_octave_db", lr=1e-9)
+    run = make_trainer(cfg)
+    run.fit()
+    (row,) = read_history(tmp_path)
+    assert set(probes.AVERAGE_NAMES) <= set(row)
+    # With steps too small to see, the network still does nothing.
+    assert run.best_value == float(row["probe_worst_octave_db"]) == pytest.approx(0.0, abs=0.5)
+    assert "| octave 250 Hz |" in caplog.text and "clean impulses" in caplog.text
+    assert "does not hear noise of one octave" in caplog.text
+    with pytest.raises(ValueError, match="best_metric"):
+        make_trainer(replace(cfg, probe_sounds=0))
 
 
 def test_only_in_a_search_a_diverged_run_has_a_value(three_tunes, tmp_path, monkeypatch, caplog):

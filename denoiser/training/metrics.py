@@ -228,6 +228,11 @@ class Guard:
         return (self.value if self.bound == "at most" else abs(self.value)) <= self.limit
 
 
+def worst(values: dict[str, float], badness: Callable[[float], float] = float) -> str:
+    """Returns the name of the value with the greatest `badness`; no number is worst of all."""
+    return max(values, key=lambda name: (np.isnan(values[name]), badness(values[name])))
+
+
 def check_guards(rows: list[Row]) -> list[Guard]:
     """Finds the worst means of `judge_mixtures`' rows and sets them against what is wanted.
 
@@ -247,10 +252,9 @@ def check_guards(rows: list[Row]) -> list[Guard]:
         is_loud = category == "music" and snr <= LOUD_NOISE_SNR_DB
         limits[name] = WANTED_CORRELATION_LOUD if is_loud else WANTED_CORRELATION
         removed[name] = _mean(members, "residual_correlation")
+    excess = {name: value - limits[name] for name, value in removed.items()}
     least, most, farthest, nearest = (
-        min(kept, key=kept.__getitem__), max(left, key=left.__getitem__),
-        max(energy, key=lambda name: abs(energy[name])),
-        max(removed, key=lambda name: removed[name] - limits[name]))
+        worst(kept, lambda value: -value), worst(left), worst(energy, abs), worst(excess))
     return [
         Guard("clean input kept, SI-SDR (dB)", kept[least], least, "at least",
               WANTED_CLEAN_SI_SDR_DB),

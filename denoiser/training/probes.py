@@ -90,24 +90,22 @@ class ProbeReport:
             faults.append(f"does not hear noise of one octave: the gain is "
                           f"{min(gains.values()):.1f} dB at worst, and {white_db:.1f} dB for white "
                           f"noise")
-        worst = max(self.rows, key=lambda row: row["noise_left_db"])
-        if worst["noise_left_db"] > MOST_LEFT_DB:
-            faults.append(f"under-denoising: {worst['probe']} alone comes out at "
-                          f"{worst['noise_left_db']:.1f} dB of what went in")
-        name = min(self.kept_db, key=self.kept_db.__getitem__)
-        if self.kept_db[name] < LEAST_IMPULSES_SI_SDR_DB:
-            faults.append(f"impulses that are signal are damaged: an SI-SDR of "
-                          f"{self.kept_db[name]:.1f} dB is left of {name}")
+        (probe, left_db), (name, kept_db) = self._worst_left(), self._worst_kept()
+        if left_db > MOST_LEFT_DB:
+            faults.append(f"under-denoising: {probe} alone comes out at {left_db:.1f} dB of what "
+                          f"went in")
+        if kept_db < LEAST_IMPULSES_SI_SDR_DB:
+            faults.append(f"impulses that are signal are damaged: an SI-SDR of {kept_db:.1f} dB is "
+                          f"left of {name}")
         return faults
 
     def guards(self) -> list[Guard]:
         """Sets what a finished network should reach against its limits."""
-        name = min(self.kept_db, key=self.kept_db.__getitem__)
-        worst = max(self.rows, key=lambda row: row["noise_left_db"])
-        return [Guard("clean impulses kept, SI-SDR (dB)", self.kept_db[name], name, "at least",
+        (probe, left_db), (name, kept_db) = self._worst_left(), self._worst_kept()
+        return [Guard("clean impulses kept, SI-SDR (dB)", kept_db, name, "at least",
                       WANTED_IMPULSES_SI_SDR_DB),
-                Guard("a probe's noise alone (dB)", worst["noise_left_db"], worst["probe"],
-                      "at most", metrics.WANTED_NOISE_LEFT_DB)]
+                Guard("a probe's noise alone (dB)", left_db, probe, "at most",
+                      metrics.WANTED_NOISE_LEFT_DB)]
 
     def format(self) -> str:
         """Returns a Markdown table of the probes, and a line on the impulses."""
@@ -118,6 +116,15 @@ class ProbeReport:
                   + " |" for row in self.rows]
         kept = ", ".join(f"{name} {value:.1f} dB" for name, value in self.kept_db.items())
         return "\n".join(lines) + f"\n\nclean impulses, SI-SDR that is kept: {kept}"
+
+    def _worst_left(self) -> tuple[str, float]:
+        left_db = {str(row["probe"]): float(row["noise_left_db"]) for row in self.rows}
+        probe = metrics.worst(left_db)
+        return probe, left_db[probe]
+
+    def _worst_kept(self) -> tuple[str, float]:
+        name = metrics.worst(self.kept_db, lambda value: -value)
+        return name, self.kept_db[name]
 
     def _gain_db(self, probe: str) -> float:
         return next(float(row["snr_gain_db"]) for row in self.rows if row["probe"] == probe)
