@@ -15,7 +15,7 @@ from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.checks import UserError
 from denoiser.data import recordings
 from denoiser.data.ageing import cut_above
-from denoiser.data.audio_index import Clip, find_clips, find_noise
+from denoiser.data.audio_index import Clip, NoiseRecording, find_clips, find_noise
 from denoiser.data.noise_balance import change_balance
 from denoiser.data.rooms import room_bank, sound_in_room
 from denoiser.data.settings import CATEGORIES, DsetConfig
@@ -180,7 +180,9 @@ class NoiseSource:
 
     Attributes:
         recordings: By category.
-        train_only: Categories that are generated in this split, as no recording is held out.
+        missing: Categories of which this split, one that is held out, has no recording.
+        evaluated: The noises of the fixed mixtures: a category, and one recording of it, or None
+            for generated noise.
         reels: Generated noises that many mixtures share, by kind and number.
         skipped: Counts what cannot be used.
     """
@@ -196,14 +198,24 @@ class NoiseSource:
                        for name in sorted({one.category for one in found})}
         self.recordings = {name: own for name, own in by_category.items() if own}
         missing = [name for name, own in by_category.items() if not own]
-        self.train_only = missing if split != "train" else []
-        for category in missing:
-            if split == "train":
+        self.missing = missing if split != "train" else []
+        self.evaluated: list[tuple[str, NoiseRecording | None]] = [
+            (name, one) for name, own in self.recordings.items() for one in own]
+        if split == "train":
+            for category in missing:
                 logger.warning("train: every recording of the noise category %s is held out; put "
                                "some below a folder called `train`", category)
-            else:
+        elif split in dset.generate_missing:
+            kinds = [(name if name in KINDS else "mixed", None) for name in missing]
+            self.evaluated += kinds or ([] if self.evaluated else [("mixed", None)])
+            for category in missing:
                 logger.info("%s: noise of the category %s is generated, no recording of it is "
                             "held out", split, category)
+        elif not self.evaluated:
+            raise UserError(f"`dset.path_noise` must hold noise for {split}: no recording is held "
+                            f"out. Put some below a folder called `{split}`, name some in "
+                            f"`dset.path_noise_test`, or have it generated "
+                            f"(dset.generate_missing=[{split}])")
         self.reels: dict[tuple[str, int], np.ndarray] = {}
 
     def choose(self, rng: np.random.Generator) -> tuple[str, bool]:
@@ -212,12 +224,6 @@ class NoiseSource:
         kinds = KINDS if is_generated else list(self.recordings)
         shares = np.array([self.carrier.share(name) for name in kinds])
         return str(rng.choice(kinds, p=shares / shares.sum())), is_generated
-
-    def evaluation_kinds(self) -> list[tuple[str, bool]]:
-        """Returns the kinds of noise of the fixed mixtures, and whether each is generated."""
-        kinds = [(name, False) for name in self.recordings]
-        kinds += [(name if name in KINDS else "mixed", True) for name in self.train_only]
-        return kinds or [("mixed", True)]
 
     def generate(self, kind: str, rng: np.random.Generator, signal: np.ndarray | None = None,
                  ) -> np.ndarray:
@@ -241,16 +247,18 @@ class NoiseSource:
         # A reel of rare thumps and nothing else begins with one.
         return noise if noise.any() else reel[:self.samples]
 
-    def draw_recorded(self, kind: str, rng: np.random.Generator) -> np.ndarray:
-        """Draws a stretch of a recording.
+    def draw_recorded(self, kind: str, rng: np.random.Generator,
+                      wanted: NoiseRecording | None = None) -> np.ndarray:
+        """Draws a stretch of `wanted`, or of any recording of a kind.
 
         In training it is as long as its playing speed requires, and its clicks have another level.
 
         Raises:
             UserError: Many stretches in a row were silent or unreadable.
         """
+        choice = self.recordings[kind] if wanted is None else [wanted]
         for _ in range(MOST_REDRAWS):
-            recording = self.recordings[kind][rng.integers(len(self.recordings[kind]))]
+            recording = choice[rng.integers(len(choice))]
             path = recording.files[rng.integers(len(recording.files))]
             try:
                 noise = recordings.read_noise(path, rng)
