@@ -54,7 +54,12 @@ class Config:
     seg_len_s_train: float = 5.0
     seg_len_s_val: float = 5.0
     validation_items: int = 36
-    test_items: int = 144  # of evaluate.py
+    test_items: int = 180  # of evaluate.py
+    probe_sounds: int = 2  # clean sounds that validation mixes with each probe; 0: no probes
+    test_probe_sounds: int = 6  # the same of evaluate.py
+    probe_seconds: float = 4.0
+    perceptual: bool = False  # evaluate.py: ViSQOL and PESQ as well (requirements-metrics.txt)
+    path_evaluation: str = "experiments/evaluation"  # of evaluate.py, a folder for each weights
     save_every_steps: int = 200  # of the checkpoint from which a stopped run goes on
     best_metric: str = "snr_gain_db"  # column of history.csv by which the best weights are kept
     shown_items: int = 3  # validation items that TensorBoard lets one hear and see
@@ -66,11 +71,12 @@ class Config:
         for name in ("epochs", "steps_per_epoch", "batch_size", "validation_items", "test_items",
                      "save_every_steps", "loader_workers"):
             require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
-        for name in ("lr", "seg_len_s_train", "seg_len_s_val"):
+        for name in ("lr", "seg_len_s_train", "seg_len_s_val", "probe_seconds"):
             require(0.0 < getattr(self, name) < math.inf, name, "above 0 and finite",
                      getattr(self, name))
         require(self.seed >= 0, "seed", "at least 0", self.seed)
-        require(self.shown_items >= 0, "shown_items", "at least 0", self.shown_items)
+        for name in ("shown_items", "probe_sounds", "test_probe_sounds"):
+            require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         require(self.precision in PRECISIONS, "precision", f"one of {PRECISIONS}", self.precision)
         require(self.strategy in STRATEGIES, "strategy", f"one of {STRATEGIES}", self.strategy)
         for name in ("beta1", "beta2", "ema_momentum"):

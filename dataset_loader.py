@@ -7,8 +7,8 @@ very batches it would have seen, and validation and test sets are the same on ev
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections import Counter
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +25,10 @@ from denoiser.data.sources import SUBSONIC_HZ, CleanSource, NoiseSource
 from denoiser.noise.carriers import FOLLOWING_KINDS, CarrierConfig
 
 MIXING_KEYS = ("cache_items", "path_cache", "snr_db", "level_db", "share_clean", "share_silent",
-               "reference_dbfs", "evaluation_snrs_db")
-PAIR_VERSION = 5  # raised when the same settings give other pairs
+               "reference_dbfs", "evaluation_snrs_db", "generate_missing")
+PAIR_VERSION = 7  # raised when the same settings give other pairs
 CACHE_STREAM = 1  # sets the seeds of cached pairs apart from those of mixtures
+PROBE_STREAM = 3  # and those of the clean sounds of probes; 2 is that of reels
 
 
 class Mixer:
@@ -44,8 +45,6 @@ class Mixer:
     Attributes:
         samples: Length of each mixture.
         categories: Of the clean audio that there is.
-        train_only: Categories of noise that are generated in this split, as no recording is held
-            out.
         skipped: What could not be used, and how often.
 
     Raises:
@@ -62,7 +61,7 @@ class Mixer:
         self.skipped: Counter[str] = Counter()
         self.clean = CleanSource(dset, split, self.samples, self.skipped)
         self.noise = NoiseSource(dset, split, carrier, self.samples, self.seed, self.skipped)
-        self.categories, self.train_only = list(self.clean.clips), self.noise.train_only
+        self.categories = list(self.clean.clips)
         self.cache = self._open_cache() if split == "train" and dset.cache_items else None
 
     def describe(self) -> str:
@@ -70,6 +69,7 @@ class Mixer:
         parts = [f"{name} {sum(clip.seconds for clip in clips) / 60.0:.1f} min"
                  for name, clips in self.clean.clips.items()]
         parts += [f"{name} noise {len(found)}" for name, found in self.noise.recordings.items()]
+        parts += [f"{name} noise none" for name in self.noise.missing]
         borrowed = ", clips of training" if self.clean.is_borrowed else ""
         return f"{self.split} (split version {SPLIT_VERSION}{borrowed}): " + ", ".join(parts)
 
@@ -95,17 +95,30 @@ class Mixer:
         return self._mix(pair, other, snr_db, level_db)
 
     def evaluation_item(self, index: int) -> Mixture:
-        """Makes fixed mixture `index` of a grid: categories x SNRs x kinds of noise, in turn."""
+        """Makes fixed mixture `index` of a grid: categories x SNRs x noises, in turn."""
         rng = np.random.default_rng([*self.seed, index])
-        snrs_db, kinds = self.dset.evaluation_snrs_db, self.noise.evaluation_kinds()
+        snrs_db, noises = self.dset.evaluation_snrs_db, self.noise.evaluated
         index, category = divmod(index, len(self.categories))
         index, snr = divmod(index, len(snrs_db))
-        kind, is_generated = kinds[index % len(kinds)]
+        kind, recording = noises[index % len(noises)]
         clean = self.clean.draw(self.categories[category], rng)
-        draw = self.noise.generate if is_generated else self.noise.draw_recorded
-        noise = shape_noise(draw(kind, rng), 0.0, 0.0, rng)
-        pair = SourcePair(clean, noise, self.categories[category], _name_noise(kind, is_generated))
+        noise = self.noise.generate(kind, rng) if recording is None else (
+            self.noise.draw_recorded(kind, rng, recording))
+        noise = shape_noise(noise, 0.0, 0.0, rng, snr_highpass_hz=self.dset.snr_highpass_hz)
+        name = _name_noise(kind, True) if recording is None else recording.title
+        pair = SourcePair(clean, noise, self.categories[category], name)
         return self._mix(pair, pair, float(snrs_db[snr]), 0.0)
+
+    def probe_sounds(self, count: int, seconds: float) -> list[tuple[str, np.ndarray]]:
+        """Returns `count` fixed clean segments with their categories: music and speech in turn.
+
+        They are effects where there is nothing else.
+        """
+        categories = [name for name in self.categories if name != "effects"] or self.categories
+        source = CleanSource(self.dset, self.split, round(seconds * SAMPLE_RATE), self.skipped)
+        return [(name, source.draw(name, np.random.default_rng(
+            [*self.seed, number, PROBE_STREAM])))
+            for number, name in zip(range(count), itertools.cycle(reversed(categories)))]
 
     def evaluation_grid(self, items: int) -> tuple[list[str], list[float]]:
         """Returns the categories and input SNRs that the first `items` fixed mixtures have."""
@@ -129,7 +142,8 @@ class Mixer:
             noise = self.noise.generate(kind, rng, clean if follows else None)
         else:
             noise = self.noise.take_from_reel(kind, index, rng)
-        noise = shape_noise(noise, self.dset.noise_db_spread, self.highpass_hz, rng, self.samples)
+        noise = shape_noise(noise, self.dset.noise_db_spread, self.highpass_hz, rng, self.samples,
+                            self.dset.snr_highpass_hz)
         return SourcePair(clean, noise, category, _name_noise(kind, is_generated), follows)
 
     def _mix(self, pair: SourcePair, other: SourcePair, snr_db: float, level_db: float) -> Mixture:
@@ -153,8 +167,8 @@ class Mixer:
         settings = {name: value for name, value in vars(self.dset).items()
                     if name not in MIXING_KEYS}
         clips, noises = self.clean.clips.values(), self.noise.recordings.values()
-        paths = [clip.path for clip in chain(*clips)]
-        paths += [path for recording in chain(*noises) for path in recording.files]
+        paths = [clip.path for clip in itertools.chain(*clips)]
+        paths += [path for recording in itertools.chain(*noises) for path in recording.files]
         stamps = [(path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
         key = repr([settings, self.noise.carrier, self.seed, self.samples, self.highpass_hz,
                     PAIR_VERSION, list(clips), list(noises), stamps])

@@ -1,28 +1,40 @@
-"""Measures a network on the fixed test mixtures: `python evaluate.py [weights=FILE] [key=value]`.
+"""Measures a network on fixed test mixtures: `python evaluate.py [weights=FILE] [key=value]`.
 
-Prints the tables of the README: clean files and noise that no training run has seen.
+Prints the tables of the README: clean files and recorded noise that no training run has seen, by
+category and by noise recording; noises that come alone; and what must not be lost for a gain.
+
+    python evaluate.py weights=FOLDER_OF_A_RUN
+    python evaluate.py dset.path_noise_test=[FOLDER]   # noise of your own; every file in it tests
+    python evaluate.py perceptual=true                 # ViSQOL and PESQ as well
+    python evaluate.py test=former                     # the test of earlier releases
 """
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import logging
 import sys
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from config import load_config
+from config import Config, load_config
 from dataset_loader import Mixer
 from denoiser.command_line import exit_on_user_error, keys_of, run_main
-from denoiser.files import replacing
-from denoiser.training import metrics
+from denoiser.data.audio_index import find_noise
+from denoiser.files import WEIGHTS_ENDING, replacing
+from denoiser.network.stored import BEST_NAME, CONFIG_NAME, read_settings
+from denoiser.training import metrics, perceptual, probes
 from inference import Denoiser, choose_network
 
 logger = logging.getLogger(__name__)
+
+TABLE_NAME = "evaluation.csv"  # a row for each mixture
+PROBES_NAME = "probes.csv"  # a row for each probe
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="conf")
@@ -30,27 +42,86 @@ logger = logging.getLogger(__name__)
 def main(raw: DictConfig) -> None:
     """Denoises the test mixtures and prints what was gained and what was lost."""
     cfg = load_config(raw)
+    judge_more = perceptual.load_judge() if cfg.perceptual else metrics.judge_no_more
     weights, settings = choose_network(cfg, keys_of(HydraConfig.get().overrides.task))
     cfg.dset.reference_dbfs = settings.reference_dbfs
     mixer = Mixer(cfg.dset, "test", cfg.seg_len_s_val, carrier=cfg.noise)
     denoiser = Denoiser.load(weights, settings, cfg.inference.segment_seconds)
     mixtures = map(mixer.evaluation_item, tqdm(range(cfg.test_items), disable=None))
-    rows = metrics.judge_mixtures(denoiser.each, mixtures)
-    sections = [f"{weights.name}: {cfg.test_items} mixtures of {cfg.seg_len_s_val:g} s",
-                mixer.describe()]
-    if mixer.train_only:
-        sections.append("Generated noise stands for the categories of which no recording is held "
-                        f"out: {', '.join(mixer.train_only)}.")
-    sections += [metrics.format_table(rows, ("input_snr_db",)),
-                 metrics.format_table(rows, ("category", "input_snr_db")),
-                 metrics.format_table(rows, ("noise", "input_snr_db"))]
+    highpass_hz = cfg.dset.snr_highpass_hz
+    rows = metrics.judge_mixtures(denoiser.each, mixtures, highpass_hz, judge_more)
+    known = splits_in_training(weights, cfg)
+    rows = [row | {"split_in_training": known.get(row["noise"], "")} for row in rows]
+    guards = metrics.check_guards(rows)
+    folder = Path(cfg.path_evaluation) / name_of(weights)
+    sections = [*describe(weights, cfg, mixer, rows),
+                metrics.format_table(rows, ("input_snr_db",)),
+                metrics.format_table(rows, ("category", "input_snr_db")),
+                metrics.format_noises(rows)]
+    if cfg.perceptual:
+        sections.append(metrics.format_table(rows, ("category", "input_snr_db"),
+                                             perceptual.MEASURES))
+    if cfg.test_probe_sounds:
+        probed = probes.measure(denoiser.each, mixer.probe_sounds(
+            cfg.test_probe_sounds, cfg.probe_seconds), highpass_hz)
+        sections.append(probed.format())
+        guards += probed.guards()
+        write_table(folder / PROBES_NAME, probed.rows)
+    sections.append(metrics.format_guards(guards))
     sys.stdout.write("\n\n".join(sections) + "\n")
-    table = Path(cfg.path_experiment) / "evaluation.csv"
-    with replacing(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+    write_table(folder / TABLE_NAME, rows)
+    logger.info("each item's measures: %s", folder / TABLE_NAME)
+
+
+def describe(weights: Path, cfg: Config, mixer: Mixer, rows: list[metrics.Row]) -> list[str]:
+    """Returns lines on what is measured, and on what it cannot tell."""
+    lines = [f"{weights.name}: {cfg.test_items} mixtures of {cfg.seg_len_s_val:g} s",
+             mixer.describe()]
+    if cfg.dset.snr_highpass_hz:
+        lines.append(f"SNRs are set and judged above {cfg.dset.snr_highpass_hz:g} Hz.")
+    missing = ", ".join(mixer.noise.missing)
+    if missing and "test" in cfg.dset.generate_missing:
+        lines.append("Generated noise stands for the categories of which no recording is held "
+                     f"out: {missing}.")
+    elif missing:
+        lines.append(f"Not tested, as no recording is held out: {missing}.")
+    trained = sorted({str(row["noise"]) for row in rows if row["split_in_training"] == "train"})
+    if trained:
+        lines.append(f"These weights were trained on {', '.join(trained)}.")
+    return lines
+
+
+def splits_in_training(weights: Path, cfg: Config) -> dict[str, str]:
+    """Returns in which split each noise recording was when the weights of a fold were trained.
+
+    It is empty where they were trained without folds: then recordings had the splits of the
+    release that trained them.
+    """
+    path = weights.parent / CONFIG_NAME
+    stored = read_settings(path) if path.is_file() else OmegaConf.create()
+    folds = OmegaConf.select(stored, "dset.noise_folds", default=0)
+    if not folds:
+        return {}
+    dset = dataclasses.replace(cfg.dset, path_noise_test=[], noise_folds=folds,
+                               noise_fold=OmegaConf.select(stored, "dset.noise_fold", default=0))
+    return {one.title: one.split for one in find_noise(dset)}
+
+
+def name_of(weights: Path) -> str:
+    """Returns the name of a run's folder; of weights that are not its best, theirs as well."""
+    weights = weights.absolute()
+    own = weights.name.removesuffix(WEIGHTS_ENDING)
+    return weights.parent.name + ("" if weights.name == BEST_NAME else f"_{own}")
+
+
+def write_table(path: Path, rows: list[metrics.Row]) -> None:
+    """Writes rows as CSV in one step; what some of them have not stays empty."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, fieldnames=columns)
         writer.writeheader()
         writer.writerows(rows)
-    logger.info("each item's measures: %s", table)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Commands that learn noise from recordings, write it to files and draw it.
+"""Commands that learn noise from recordings, measure it, write it to files and draw it.
 
     python noise_tools.py find RECORDING... --output DIR   cuts noise-only stretches into a folder
     python noise_tools.py fit FILE... --output YAML        learns spectrum and clicks from noise
+    python noise_tools.py measure [FILE...]                compares recorded and generated noise
     python noise_tools.py make --output FILE               writes generated noise (--config YAML)
     python noise_tools.py picture --output PNG             draws recorded and generated noise
 """
@@ -15,7 +16,7 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,14 +31,16 @@ from denoiser.checks import UserError, require
 from denoiser.command_line import describe_error, run_main
 from denoiser.data.audio_index import find_audio
 from denoiser.files import replacing
-from denoiser.noise import finder, fit
+from denoiser.noise import finder, fit, statistics
 from denoiser.noise.carriers import KINDS, CarrierConfig
-from denoiser.noise.generator import generate
+from denoiser.noise.generator import CarrierNoise, draw_carrier, generate
 
 logger = logging.getLogger(__name__)
 
 WRITTEN = ("WAV", "FLAC", "AIFF")
 REPORT_NAME = "noise_segments.csv"
+MEASURED_SECONDS = 4  # of each generated noise
+QUANTILES = {"least": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "most": 1.0}
 PICTURE_SECONDS = 5
 PICTURE_DPI = 75
 PICTURE_COLOURS = 40  # noise does not compress: few colours keep the file small
@@ -89,6 +92,12 @@ def _load_carrier(path: Path) -> CarrierConfig:
     except (UserError, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
         key = getattr(error, "full_key", None)
         raise UserError(f"{path}: {f'{key}: ' if key else ''}{describe_error(error)}") from error
+
+
+def _carrier_of(arguments: argparse.Namespace) -> CarrierConfig:
+    """The settings that `--config` names, or the defaults, for noise of `--kind`."""
+    carrier = _load_carrier(Path(arguments.config)) if arguments.config else CarrierConfig()
+    return replace(carrier, kind=arguments.kind or carrier.kind)
 
 
 @contextmanager
@@ -222,14 +231,40 @@ def _command_make(arguments: argparse.Namespace) -> None:
     require(0.0 < arguments.seconds < math.inf, "--seconds", "above 0 and finite",
             arguments.seconds)
     _check_new(path, arguments.overwrite)
-    carrier = _load_carrier(Path(arguments.config)) if arguments.config else CarrierConfig()
-    noise = generate(arguments.kind or carrier.kind, round(arguments.seconds * SAMPLE_RATE),
+    carrier = _carrier_of(arguments)
+    noise = generate(carrier.kind, round(arguments.seconds * SAMPLE_RATE),
                      np.random.default_rng(arguments.seed), carrier=carrier)
     peak = float(np.abs(noise).max())
     if peak > 1.0:
         logger.info("%s: lowered by %.1f dB, so that its clicks fit", path, 20.0 * np.log10(peak))
         noise = noise / peak
     _write(path, noise[:, None], SAMPLE_RATE, "PCM_16")
+
+
+def _write_row(name: str, numbers: dict[str, float]) -> None:
+    cells = [f"{value:9.2f}" if column == "loud" else f"{value:9.1f}"
+             for column, value in numbers.items()]
+    sys.stdout.write(f"{name:<32}{''.join(cells)}\n")
+
+
+def _command_measure(arguments: argparse.Namespace) -> None:
+    require(arguments.draws >= 1, "--draws", "at least 1", arguments.draws)
+    files = _find_files(arguments.files)
+    carrier = _carrier_of(arguments)
+    rng, samples = np.random.default_rng(arguments.seed), MEASURED_SECONDS * SAMPLE_RATE
+    drawn = [statistics.describe(generate(carrier.kind, samples, rng, carrier=carrier)).numbers()
+             for _ in range(arguments.draws)]
+    sys.stdout.write(f"{'':<32}{''.join(f'{column:>9}' for column in drawn[0])}\n")
+    failed: list[str] = []
+    for path in files:
+        with _noting_failure(path, failed):
+            audio = _read_mono(path)
+            _write_row(path.stem[:31], statistics.describe(audio - audio.mean()).numbers())
+    for name, quantile in QUANTILES.items():
+        _write_row(f"generated, {name}", {
+            column: float(np.quantile([each[column] for each in drawn], quantile))
+            for column in drawn[0]})
+    _check_failures(failed, files)
 
 
 def _draw_panels(panels: list[tuple[str, np.ndarray]], path: Path) -> None:
@@ -267,13 +302,18 @@ def _command_picture(arguments: argparse.Namespace) -> None:
         fitted = fit.fit(fit.measure(audio))
         panels += [(f"recorded: {recording.stem}", audio[:samples]),
                    ("generated, fitted to it", fitted.render(samples, rng))]
-    panels += [(f"generated: {arguments.kind}, draw {number}",
-                generate(arguments.kind, samples, rng)) for number in range(1, arguments.draws + 1)]
+    for number in range(1, arguments.draws + 1):
+        drawn = draw_carrier(arguments.kind, rng, carrier=CarrierConfig(arguments.kind))
+        note = f", mostly {drawn.dominant[0]}" if drawn.dominant else ""
+        note = f", {next(iter(drawn.parts))} alone" if len(drawn.parts) == 1 else note
+        panels.append((f"generated: {arguments.kind}, draw {number}{note}",
+                       CarrierNoise(drawn).read(samples)))
     _draw_panels(panels, path)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Finds, fits, makes and draws carrier noise.")
+    parser = argparse.ArgumentParser(
+        description="Finds, fits, measures, makes and draws carrier noise.")
     commands = parser.add_subparsers(dest="command", required=True)
 
     find = commands.add_parser("find", help="cut noise-only stretches out of recordings")
@@ -292,6 +332,14 @@ def _parser() -> argparse.ArgumentParser:
                        "it the YAML is printed")
     learn.set_defaults(run=_command_fit)
 
+    measure = commands.add_parser("measure", help="compare recorded and generated noise in numbers")
+    measure.add_argument("files", nargs="*", help="recordings of noise alone, or folders")
+    measure.add_argument("--config", help="YAML file of conf/noise/ to generate from")
+    measure.add_argument("--kind", choices=(*KINDS, "mixed"), help="default: that of the file, or "
+                         "mixed")
+    measure.add_argument("--draws", type=int, default=100, help="noises to generate")
+    measure.set_defaults(run=_command_measure)
+
     make = commands.add_parser("make", help="write generated noise to a file")
     make.add_argument("--config", help="YAML file of conf/noise/, for instance one that fit wrote")
     make.add_argument("--kind", choices=(*KINDS, "mixed"), help="default: that of the file, or "
@@ -309,7 +357,7 @@ def _parser() -> argparse.ArgumentParser:
 
     for command in (find, learn, make, picture):
         command.add_argument("--overwrite", action="store_true", help="replace existing files")
-    for command in (learn, make, picture):
+    for command in (learn, measure, make, picture):
         command.add_argument("--seed", type=int, default=0)
     return parser
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
 import signal
@@ -31,8 +32,9 @@ from denoiser.network.stored import (
     read_settings,
 )
 from denoiser.restore import Restorer
-from denoiser.training import distribution, metrics
+from denoiser.training import distribution, metrics, probes
 from denoiser.training.checkpoints import Checkpoints, Progress
+from denoiser.training.probes import ProbeReport
 from denoiser.training.report import HISTORY_NAME, Report, read_history, write_history
 
 logger = logging.getLogger(__name__)
@@ -41,7 +43,8 @@ MOST_SKIPPED_IN_A_ROW = 20  # steps without a finite gradient, before the run gi
 NEVER = 2**31 - 1  # as a number of steps
 # Settings that may differ without making the results those of another run.
 WITHOUT_EFFECT = ("path_experiment", "inference.", "test_items", "shown_items", "save_every_steps",
-                  "loader_workers", "max_minutes", "strategy", "dset.path_cache")
+                  "loader_workers", "max_minutes", "strategy", "dset.path_cache", "probe_",
+                  "test_probe_sounds", "perceptual", "path_evaluation")
 
 
 class Diverged(UserError):
@@ -159,6 +162,7 @@ class Trainer:
         self.folder = Path(cfg.path_experiment)
         self.checkpoints = Checkpoints(self.folder)
         measured = metrics.average_names(*validation.evaluation_grid(cfg.validation_items))
+        measured += probes.AVERAGE_NAMES if cfg.probe_sounds else []
         if cfg.best_metric not in measured:  # the loss is none of them
             raise UserError(f"`best_metric` must be one of {sorted(measured)}. "
                             f"Received: best_metric={cfg.best_metric!r}")
@@ -212,7 +216,18 @@ class Trainer:
         """Denoises the fixed mixtures with the averaged weights and measures each."""
         self.learner.update_averaged()
         mixtures = map(self.validation.evaluation_item, range(self.cfg.validation_items))
-        return metrics.judge_mixtures(self.restorer.each, mixtures)
+        return metrics.judge_mixtures(self.restorer.each, mixtures, self.cfg.dset.snr_highpass_hz)
+
+    def probe(self) -> ProbeReport | None:
+        """Tries the averaged weights, as `validate` left them, on noises that come alone."""
+        if not self.cfg.probe_sounds:
+            return None
+        return probes.measure(self.restorer.each, self._probe_sounds,
+                              self.cfg.dset.snr_highpass_hz)
+
+    @functools.cached_property
+    def _probe_sounds(self) -> list[tuple[str, np.ndarray]]:
+        return self.validation.probe_sounds(self.cfg.probe_sounds, self.cfg.probe_seconds)
 
     def _is_finished(self) -> bool:
         return self.progress.step >= self.steps
@@ -319,12 +334,13 @@ class Trainer:
     def _end_epoch(self, seconds_per_step: float, report: Report) -> None:
         self.checkpoints.refuse_full_disk(self.learner.model)
         progress, step = self.progress, self.progress.step
-        judged = self.validate()
+        judged, probed = self.validate(), self.probe()
         row = {"step": step, "epoch": step // self.cfg.steps_per_epoch,
                "lr": self.learner.learning_rate, "seconds_per_step": seconds_per_step,
                "memory_gb": psutil.Process().memory_info().rss / 1e9,  # without loading processes
-               "skipped_steps": progress.skipped, "loss": progress.loss, **metrics.average(judged)}
-        report.add_epoch(row, judged, self.training.skipped)
+               "skipped_steps": progress.skipped, "loss": progress.loss, **metrics.average(judged),
+               **(probed.average() if probed else {})}
+        report.add_epoch(row, judged, self.training.skipped, probed)
         self._show(report)
         if self.best is None or self._score(row) > self._score(self.best):
             self.checkpoints.save_best(self.learner.averaged, step)

@@ -38,7 +38,8 @@ def plain_disc(**changes: object) -> CarrierConfig:
                     swish_db=[0.0, 0.0], crackles_per_second=[0.0, 0.0],
                     clicks_per_second=[0.0, 0.0],
                     locked_share=[0.0, 0.0], part_chance=0.0)
-    return CarrierConfig(gramophone=GramophoneConfig(**(settings | changes)))
+    return CarrierConfig(alone_share=0.0, dominant_share=0.0,
+                         gramophone=GramophoneConfig(**(settings | changes)))
 
 
 @cache

@@ -76,3 +76,42 @@ def test_bounds_prints_a_table_of_the_shipped_network(rng, tmp_path):
         highpass, _, network, wiener, best = map(float, row[3:])
         # White noise has a thousandth of its power below 20 Hz.
         assert abs(highpass) < 0.2 and 0.0 < wiener <= best and network < best
+
+
+def write_evaluation(path, rows):
+    lines = [",".join(map(str, row)) for row in rows]
+    path.write_text("noise,input_snr_db,snr_gain_db,split_in_training\n" + "\n".join(lines))
+
+
+def run_folds(*tables):
+    return subprocess.run([sys.executable, str(ROOT / "benchmarks/folds.py"), *map(str, tables)],
+                          capture_output=True, text=True, check=False)
+
+
+def test_folds_set_the_gain_without_a_recording_beside_that_with_it(tmp_path):
+    write_evaluation(tmp_path / "0.csv", [
+        ("hum a", 3.0, 2.0, "test"), ("hum a", 3.0, 4.0, "test"), ("hum a", 10.0, 1.0, "test"),
+        ("tape b", 3.0, 5.0, "train"), ("tape b", 10.0, 4.0, "train"),
+        ("film c", 3.0, 7.0, "validation"), ("film c", 10.0, 9.0, "train")])
+    write_evaluation(tmp_path / "1.csv", [
+        ("hum a", 3.0, 6.0, "train"), ("hum a", 10.0, 3.5, "train"),
+        ("tape b", 3.0, 4.0, "test"), ("tape b", 10.0, 3.0, "test")])
+    done = run_folds(tmp_path / "0.csv", tmp_path / "1.csv")
+    assert done.returncode == 0, done.stderr
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]]
+             for line in done.stdout.splitlines()]
+    assert lines[0] == ["noise", "without at 3 dB", "with at 3 dB", "without at 10 dB",
+                        "with at 10 dB", "difference"]
+    assert lines[2:] == [
+        ["film c", "-", "-", "-", "+9.00", "-"],  # no run tested it
+        ["hum a", "+3.00", "+6.00", "+1.00", "+3.50", "+2.75"],
+        ["tape b", "+4.00", "+5.00", "+3.00", "+4.00", "+1.00"],
+        ["all", "+3.50", "+5.50", "+2.00", "+3.75", "+1.88"]]
+
+
+def test_folds_name_a_table_that_tells_nothing(tmp_path):
+    write_evaluation(tmp_path / "plain.csv", [("hum a", 3.0, 2.0, "")])
+    assert "plain.csv must be of weights that were trained with" in run_folds(
+        tmp_path / "plain.csv").stderr
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    assert "other.csv must be a table of evaluate.py" in run_folds(tmp_path / "other.csv").stderr

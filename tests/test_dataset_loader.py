@@ -14,14 +14,67 @@ from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.checks import UserError
 from denoiser.data import audio_index, feeding, recordings, sources
 from denoiser.data.settings import DsetConfig, MixConfig
-from denoiser.noise.carriers import KINDS, CarrierConfig
+from denoiser.noise.carriers import KINDS, CarrierConfig, PartShares
+from denoiser.training import metrics
 
 
-def test_scarce_noise_trains_only_and_is_generated_for_tests(dset):
+def test_noise_of_which_nothing_is_held_out_is_named_and_generated_only_on_request(dset):
     mixer = Mixer(dset, "test", 0.5)
-    assert mixer.train_only == ["tape"]
-    noises = {mixer.evaluation_item(index).noise for index in range(18)}
-    assert noises == {"gramophone recorded", "tape generated"}
+    assert mixer.noise.missing == ["tape"] and "tape noise none" in mixer.describe()
+    assert [mixer.evaluation_item(index).noise for index in range(18)] == 18 * ["gramophone album0"]
+    for split, asked in (("test", ["test"]), ("validation", ["validation", "test"])):
+        mixer = Mixer(replace(dset, generate_missing=asked), split, 0.5)
+        noises = {mixer.evaluation_item(index).noise for index in range(18)}
+        assert len(noises) == 2 and "tape generated" in noises
+    with pytest.raises(UserError, match="must hold noise for test: no recording is held out"):
+        Mixer(dset, "test", 0.5, carrier=CarrierConfig(kind="tape"))
+
+
+def test_each_recording_that_tests_has_mixtures_of_its_own(dset, folders):
+    for number in range(3):
+        write_tone(folders / f"rigs/hum{number}.wav", 100.0 * (1 + number), 1.0)
+    dset = replace(dset, path_noise_test=[str(folders / "rigs")])
+    mixer = Mixer(dset, "test", 1.0)
+    for index in range(27):
+        item = mixer.evaluation_item(index)
+        number = index // 9
+        assert item.noise == f"rigs hum{number}"
+        spectrum = np.abs(np.fft.rfft(item.noisy - item.clean))
+        assert np.argmax(spectrum) == pytest.approx(100 * (1 + number), abs=2)  # one bin is 1 Hz
+    assert not {"rigs"} & set(Mixer(dset, "train", 1.0).noise.recordings)
+
+
+@pytest.mark.parametrize("highpass_hz", [0.0, 20.0])
+def test_snr_is_that_above_the_snr_highpass(tmp_path, highpass_hz):
+    times = np.arange(3 * SAMPLE_RATE) / SAMPLE_RATE
+    noise = 0.01 * np.random.default_rng(0).standard_normal(len(times))
+    for split in ("train", "test"):
+        (tmp_path / "noise" / split).mkdir(parents=True)
+        soundfile.write(tmp_path / f"noise/{split}/warped.wav",
+                        noise + 0.03 * np.sin(2.0 * np.pi * 4.0 * times), SAMPLE_RATE)
+        write_tone(tmp_path / f"music/{split}/tune.wav", 440.0, 3.0)
+    dset = DsetConfig(path_music=[str(tmp_path / "music")], path_noise=[str(tmp_path / "noise")])
+    for item in (Mixer(dset, "train", 2.0, highpass_hz=highpass_hz).item(0),
+                 Mixer(dset, "test", 2.0).evaluation_item(1)):
+        noisy, clean = (dsp.highpass(audio, 20.0, SAMPLE_RATE)
+                        for audio in (item.noisy, item.clean))
+        assert metrics.snr_db(clean, noisy) == pytest.approx(item.snr_db, abs=0.1)
+        assert metrics.snr_db(item.clean, item.noisy) < item.snr_db - 5.0 or highpass_hz
+    old = Mixer(replace(dset, snr_highpass_hz=0.0), "test", 2.0).evaluation_item(1)
+    whole = dsp.decibels(dsp.power(old.clean) / dsp.power(old.noisy - old.clean))
+    assert whole == pytest.approx(old.snr_db, abs=0.01)
+
+
+def test_probes_hear_the_same_clean_sounds_on_every_run(dset):
+    one, other = (Mixer(dset, "validation", 0.5, seed=seed).probe_sounds(4, 0.3)
+                  for seed in (1, 2))
+    assert [category for category, _ in one] == ["music", "speech", "music", "speech"]
+    for (_, sound), (_, same) in zip(one, other, strict=True):
+        assert sound.shape == (round(0.3 * SAMPLE_RATE),)
+        np.testing.assert_array_equal(sound, same)
+    assert np.any(one[0][1] != one[2][1])
+    dset.path_speech = dset.path_music = []
+    assert Mixer(dset, "validation", 0.5).probe_sounds(1, 0.3)[0][0] == "effects"
 
 
 @pytest.mark.parametrize("snr_db", [2.0, 17.5])
@@ -149,7 +202,8 @@ def test_fixed_mixtures_have_the_wanted_snrs(dset):
     items = [mixer.evaluation_item(index) for index in range(12)]
     assert [item.snr_db for item in items] == 2 * (3 * [10.0] + 3 * [17.5])
     for item in items:
-        measured = dsp.decibels(dsp.power(item.clean) / dsp.power(item.noisy - item.clean))
+        noise = dsp.highpass(item.noisy - item.clean, 20.0, SAMPLE_RATE, wrap=True)
+        measured = dsp.decibels(dsp.power(item.clean) / dsp.power(noise))
         assert measured == pytest.approx(item.snr_db, abs=0.01)
     assert mixer.evaluation_grid(3) == (["speech", "effects", "music"], [10.0])
     assert mixer.evaluation_grid(36)[1] == [10.0, 17.5]
@@ -187,7 +241,7 @@ def test_only_the_wanted_noise_is_mixed(dset):
     for mixer, wanted in ((mixed, {"gramophone", "tape", "film", "hum"}), (discs, {"gramophone"}),
                           (tape, {"tape"})):
         assert {mixer.item(index).noise.split()[0] for index in range(40)} == wanted
-    test = Mixer(dset, "test", 0.3, carrier=CarrierConfig(kind="tape"))
+    test = Mixer(dset, "validation", 0.3, carrier=CarrierConfig(kind="tape"))
     assert {test.evaluation_item(index).noise for index in range(12)} == {"tape generated"}
 
 
@@ -197,7 +251,7 @@ def test_mixtures_share_reels_of_generated_noise_in_any_order(dset):
     far = 60 * sources.REEL_ITEMS
 
     def make():
-        return Mixer(dset, "train", 0.3, carrier=CarrierConfig(kind="film"))
+        return Mixer(dset, "train", 0.3, carrier=CarrierConfig(kind="film", alone_share=0.0))
 
     def noise(mixer, index):
         item = mixer.item(index)
@@ -224,6 +278,37 @@ def test_mixtures_share_reels_of_generated_noise_in_any_order(dset):
     assert ("film", 0) not in mixer.noise.reels
     for index in (7, far + 3):
         np.testing.assert_array_equal(mixer.item(index).noisy, make().item(index).noisy)
+
+
+def test_no_stretch_of_rare_thumps_is_silent(dset):
+    shares = PartShares(**dict.fromkeys(vars(PartShares()), 0.0) | {"thumps": 1.0})
+    thumps = CarrierConfig(alone_share=1.0, dominant_share=0.0, part_shares=shares)
+    mixer = Mixer(replace(dset, share_generated=1.0, share_clean=0.0), "train", 0.3, carrier=thumps)
+    for index in range(30):
+        item = mixer.item(index)
+        assert np.ptp(item.noisy - item.clean) > 0.0
+
+
+def test_parts_stand_alone_in_training_only(dset):
+    for split, share in (("train", 0.3), ("validation", 0.0), ("test", 0.0)):
+        assert Mixer(dset, split, 0.3).noise.carrier.alone_share == share
+
+
+def test_the_balance_of_recorded_noise_changes_in_training_only(folders, dset):
+    hiss = 0.01 * np.random.default_rng(1).standard_normal(2 * SAMPLE_RATE)
+    hiss[::4000] += 1.0
+    for split in ("train", "validation"):
+        soundfile.write(folders / f"noise/tape/{split}_ticks.wav", hiss, SAMPLE_RATE)
+    def draw(split, spread_db):
+        mixer = Mixer(replace(dset, noise_balance_db=spread_db), split, 0.3)
+        mixer.noise.recordings["tape"] = [
+            replace(mixer.noise.recordings["gramophone"][0],
+                    files=(folders / f"noise/tape/{split}_ticks.wav",), category="tape")]
+        return mixer.noise.draw_recorded("tape", np.random.default_rng(2))
+
+    assert np.abs(draw("train", 12.0) - draw("train", 0.0)).max() > 0.05
+    np.testing.assert_array_equal(draw("train", 12.0), draw("train", 12.0))
+    np.testing.assert_array_equal(draw("validation", 12.0), draw("validation", 0.0))
 
 
 def test_recorded_noise_is_heard_at_other_speeds(tmp_path):

@@ -1,29 +1,96 @@
 """The tables of `evaluate.py`, of a tiny network on small files."""
 
 import csv
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
+from hydra import compose, initialize_config_dir
 from small_corpus import ROOT
 
-from denoiser.network.stored import BEST_NAME
-from denoiser.training import metrics
+import evaluate
+from config import Config, load_config
+from denoiser.data.settings import DsetConfig
+from denoiser.network.stored import BEST_NAME, CONFIG_NAME
+from denoiser.training import metrics, probes
 
 
-def test_tables_and_measures_of_the_test_mixtures(folders, tiny_run, tmp_path):
+@pytest.fixture
+def fold_runs(folders, tiny_run):
+    """The folders of three runs, each of a fold of the noise in `folders`."""
+    runs = [shutil.copytree(tiny_run, folders / f"runs/{fold}") for fold in range(3)]
+    for fold, run in enumerate(runs):
+        with (run / CONFIG_NAME).open("a", encoding="utf-8") as stream:
+            stream.write(f"dset:\n  noise_folds: 3\n  noise_fold: {fold}\n")
+    return runs
+
+
+def read_table(path):
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_weights_of_a_fold_are_known_by_what_they_were_trained_on(folders, tiny_run, fold_runs):
+    cfg = Config(dset=DsetConfig(path_noise=[str(folders / "noise")],
+                                 path_noise_test=[str(folders / "noise")]))
+    known = [evaluate.splits_in_training(run / BEST_NAME, cfg) for run in fold_runs]
+    assert [sorted(one.values()).count("test") for one in known] == [2, 2, 1]
+    assert all(sorted(one[name] for one in known) == ["test", "train", "validation"]
+               for name in known[0])
+    assert evaluate.splits_in_training(tiny_run / BEST_NAME, cfg) == {}
+
+
+def test_tables_and_measures_of_the_test_mixtures(folders, fold_runs):
+    cfg = Config(dset=DsetConfig(path_noise=[str(folders / "noise")]))
+    (run,) = [run for run in fold_runs if evaluate.splits_in_training(
+        run / BEST_NAME, cfg)["gramophone album0"] == "train"]
     paths = [f"dset.path_{name}=[{folders / name}]"
              for name in ("speech", "music", "effects", "noise")]
     done = subprocess.run(
         [sys.executable, str(ROOT / "evaluate.py"), "dset=folders", *paths, "test_items=9",
-         "seg_len_s_val=0.5", f"weights={tiny_run / BEST_NAME}", f"path_experiment={tmp_path}/run"],
-        cwd=tmp_path, capture_output=True, text=True, check=False)
+         "seg_len_s_val=0.5", "test_probe_sounds=1", "probe_seconds=0.3", f"weights={run}"],
+        cwd=folders, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{BEST_NAME}: 9 mixtures of 0.5 s")
-    with (tmp_path / "run/evaluation.csv").open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+    for line in ("SNRs are set and judged above 20 Hz.",
+                 "Not tested, as no recording is held out: tape.",
+                 "These weights were trained on gramophone album0."):
+        assert line in done.stdout.splitlines()
+    folder = folders / "experiments/evaluation" / run.name
+    rows = read_table(folder / evaluate.TABLE_NAME)
     assert len(rows) == 9 and set(metrics.MEASURES) < rows[0].keys()
     assert {row["category"] for row in rows} == {"speech", "music", "effects"}
+    assert {(row["noise"], row["split_in_training"]) for row in rows} == {
+        ("gramophone album0", "train")}
     # The means of the first table are those of the file.
-    means = [line.split("|")[1:4] for line in done.stdout.splitlines() if line.startswith("| 3 |")]
+    lines = done.stdout.splitlines()
+    means = [line.split("|")[1:4] for line in lines if line.startswith("| 3 |")]
     gains = [float(row["snr_gain_db"]) for row in rows if float(row["input_snr_db"]) == 3.0]
     assert [cell.strip() for cell in means[0]] == ["3", "3", f"{sum(gains) / 3:.2f}"]
+    # Then come a line for the recording, the probes and the guards.
+    (recording,) = [line for line in lines if line.startswith("| gramophone album0 |")]
+    assert recording.split("|")[3].strip() == f"{sum(gains) / 3:.2f}"
+    assert [row["probe"] for row in read_table(folder / evaluate.PROBES_NAME)] == list(
+        probes.PROBES)
+    verdicts = [line.split("|")[-2].strip() for line in lines[lines.index(
+        "| guard | worst | of | limit | |") + 2 :]]
+    assert len(verdicts) == 6 and set(verdicts) <= {"pass", "FAIL"}
+
+
+@pytest.mark.parametrize(("weights", "name"), [
+    ("experiments/default/best.weights.h5", "default"),
+    ("pretrained/wide/best.weights.h5", "wide"), ("result/alone.weights.h5", "result_alone"),
+    ("old/checkpoint", "old_checkpoint")])
+def test_tables_of_different_weights_lie_apart(weights, name):
+    assert evaluate.name_of(Path(weights)) == name
+
+
+def test_the_former_test_is_that_of_earlier_releases():
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = load_config(compose("conf", ["test=former"]))
+    assert cfg.dset.snr_highpass_hz == 0.0 and cfg.test_items == 144
+    assert cfg.dset.generate_missing == ["validation", "test"]
+    assert cfg.path_evaluation == "experiments/evaluation/former"
+    assert all((ROOT / path).is_file() for path in cfg.dset.path_noise_test)

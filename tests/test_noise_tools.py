@@ -19,7 +19,7 @@ from config import load_config
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.checks import UserError
 from denoiser.command_line import USER_ERRORS, describe_error
-from denoiser.noise import fit, generator
+from denoiser.noise import fit, generator, statistics
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -109,6 +109,7 @@ def test_fit_command_writes_a_config_that_make_renders(
         composed = compose("conf", ["path_experiment=run", "noise=mine",
                                     f"hydra.searchpath=[file://{_search_path(target)}]"])
     carrier = load_config(composed).noise
+    assert carrier.alone_share > 0.0  # what was fitted is met beside lone parts, as by default
     assert carrier.kind == kind and len(getattr(carrier, kind).spectra_db) == 1
     command(monkeypatch, "make", "--config", target, "--seconds", "2", "--output", sound)
     made, _ = soundfile.read(sound)
@@ -149,6 +150,31 @@ def test_make_tells_of_a_bad_config_in_a_line(
     message = describe_error(caught.value)
     assert "bad.yaml" in message and "\n" not in message
     assert not (tmp_path / "bad.wav").exists()
+
+
+def test_measure_command_shows_recorded_beside_generated_noise(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recording: Path,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    def table(*arguments: object) -> dict[str, list[float]]:
+        command(monkeypatch, "measure", *arguments, "--draws", "6")
+        header, *rows = capsys.readouterr().out.splitlines()
+        assert header.split()[:3] == ["loud", "kurtosis", "events/s"]
+        return {row[:32].strip(): [float(cell) for cell in row[32:].split()] for row in rows}
+
+    shown = table(recording, "--kind", "gramophone", "--seed", "3")
+    wanted = statistics.describe(recorded("vinyl1_runoff")[:4 * SAMPLE_RATE]).numbers()
+    np.testing.assert_allclose(shown["disc"], list(wanted.values()), atol=0.051, rtol=0.01)
+    order = [shown[f"generated, {name}"] for name in noise_tools.QUANTILES]
+    assert np.all(np.diff(order, axis=0) >= 0.0)
+    same = table("--kind", "gramophone", "--seed", "3")
+    assert shown == same | {"disc": shown["disc"]}
+    former = table("--config", ROOT / "conf/noise/former.yaml", "--kind", "gramophone")
+    assert former["generated, most"][1] < shown["generated, most"][1]
+    (tmp_path / "broken.wav").write_bytes(b"RIFF nothing")
+    with pytest.raises(UserError, match="1 of 1 recordings failed.*broken.wav"):
+        table(tmp_path)
+    with pytest.raises(UserError, match="`--draws` must be at least 1"):
+        command(monkeypatch, "measure", "--draws", "0")
 
 
 @pytest.mark.usefixtures("quick_fit")

@@ -29,7 +29,7 @@ from config import Config, UnetConfig
 from dataset_loader import Mixer
 from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from denoiser.data.settings import DsetConfig
-from denoiser.training import checkpoints, metrics
+from denoiser.training import checkpoints, metrics, probes
 from denoiser.training.report import HISTORY_NAME
 from denoiser.training.settings import LossConfig, ScheduleConfig
 
@@ -57,6 +57,7 @@ def make_config(corpus, folder, **changes) -> Config:
         "path_experiment": str(folder), "epochs": 2, "steps_per_epoch": 3, "batch_size": 2,
         "lr": 3e-3, "seg_len_s_train": 0.1, "seg_len_s_val": 0.2, "validation_items": 2,
         "save_every_steps": 2, "gradient_clip": 1.0, "ema_momentum": 0.5, "shown_items": 0,
+        "probe_sounds": 0,
         "stft": StftConfig(512, 128), "loss": LossConfig(mae=0.0, compressed=1.0, snr=0.1),
         "unet": UnetConfig(depth=1, channels=[6, 8], extractor_kernel=3, fold_bins=4,
                            output="mask", compression=0.5),
@@ -484,7 +485,7 @@ def tiny_settings(corpus):
             f"dset.path_noise=[{corpus / 'noise'}]", "unet.depth=1", "unet.channels=[4,4]",
             "unet.fold_bins=4", "stft.win_size=512", "stft.hop_size=128", "batch_size=1",
             "seg_len_s_train=0.1", "seg_len_s_val=0.2", "validation_items=1", "save_every_steps=1",
-            "shown_items=0"]
+            "shown_items=0", "probe_sounds=0"]
 
 
 def run_train(folder, name, *arguments):
@@ -503,6 +504,22 @@ def test_train_returns_what_a_search_maximises(three_tunes, tmp_path, caplog):
                       "steps_per_epoch=1", "best_metric=lsd_db")
     assert value == -float(read_history(tmp_path)[0]["lsd_db"]) < 0.0
     assert "TensorFlow 2." in caplog.text and " on CPU (" in caplog.text
+
+
+def test_a_run_reports_probes_and_can_be_judged_by_them(three_tunes, tmp_path, caplog):
+    caplog.set_level("INFO")
+    cfg = make_config(three_tunes, tmp_path, epochs=1, steps_per_epoch=1, probe_sounds=1,
+                      probe_seconds=0.2, best_metric="probe_worst_octave_db", lr=1e-9)
+    run = make_trainer(cfg)
+    run.fit()
+    (row,) = read_history(tmp_path)
+    assert set(probes.AVERAGE_NAMES) <= set(row)
+    # With steps too small to see, the network still does nothing.
+    assert run.best_value == float(row["probe_worst_octave_db"]) == pytest.approx(0.0, abs=0.5)
+    assert "| octave 250 Hz |" in caplog.text and "clean impulses" in caplog.text
+    assert "does not hear noise of one octave" in caplog.text
+    with pytest.raises(ValueError, match="best_metric"):
+        make_trainer(replace(cfg, probe_sounds=0))
 
 
 def test_only_in_a_search_a_diverged_run_has_a_value(three_tunes, tmp_path, monkeypatch, caplog):

@@ -6,6 +6,7 @@ import ast
 import csv
 import hashlib
 import logging
+import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,12 +20,14 @@ logger = logging.getLogger(__name__)
 
 MOST_NAMED = 5  # of the files that are skipped
 HELD_OUT_SHARE = 0.1  # of the groups, for each split that is held out
-# Raised when files change their split. The salt was searched for: with it, the recordings in
-# `data/noise` keep the splits that they had when the shipped weights were trained.
-SPLIT_VERSION = 2
-SPLIT_SALT = 95917
+# Raised when files change their split: 3 moved bundled noise into folders that are called like
+# splits. Only a change of the salt would move the files of users.
+SPLIT_VERSION = 3
+SPLIT_SALT = "2.95917"
+FOLD_SALT = "folds"
 CHANNEL_SUFFIX = re.compile(r"[_-](L|R|left|right)$", re.IGNORECASE)
-CUT_SUFFIX = re.compile(r"_seg\d+$")  # of the stretches that `noise_tools.py find` cuts
+# Of stretches of one recording: as `noise_tools.py find` names them, or by their seconds.
+CUT_SUFFIX = re.compile(r"_(seg\d+|\d+-\d+s)$")
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Clip:
     group: str  # what a split keeps together: a speaker, a language, a tune
     split: str
     seconds: float
+    bandwidth_hz: float = 0.0  # where its sound ends; 0 where nobody measured it
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,12 @@ class NoiseRecording:
     files: tuple[Path, ...]
     category: str
     split: str
+    name: str  # within its category
+
+    @property
+    def title(self) -> str:
+        """What reports call it."""
+        return f"{self.category} {self.name}"
 
 
 def split_by_hash(group: str, held_out: tuple[str, ...] = ("test", "validation")) -> str:
@@ -103,7 +113,7 @@ def _folders_below(path: Path, folder: Path) -> list[str]:
 
 def _split_of(path: Path, folder: Path, name: str) -> str:
     """Returns the split that a folder names, else that of the group or recording `name`."""
-    return named_split(path, folder) or split_by_hash(f"{SPLIT_VERSION}.{SPLIT_SALT}/{name}")
+    return named_split(path, folder) or split_by_hash(f"{SPLIT_SALT}/{name}")
 
 
 def _read_folder(folder: Path, category: str) -> list[Clip]:
@@ -147,7 +157,7 @@ def _read_manifest(path: Path) -> list[Clip]:
     kept = [row for row in rows if row["clean"] == "1"]
     logger.info("%s: %d of %d files are clean enough", path, len(kept), len(rows))
     return [Clip(path.parent / row["file"], row["category"], row["group"], row["split"],
-                 float(row["seconds"])) for row in kept]
+                 float(row["seconds"]), float(row.get("bandwidth_hz") or 0.0)) for row in kept]
 
 
 def find_clips(dset: DsetConfig) -> list[Clip]:
@@ -183,8 +193,30 @@ def _read_noise_info(folder: Path) -> list[NoiseRecording]:
             except (KeyError, ValueError, SyntaxError, TypeError) as error:
                 raise UserError(f"`{folder / 'info.csv'}` must have the columns recording, split "
                                 f"and segments (a list of names). Received: {row}") from error
-            recordings.append(NoiseRecording(files, folder.name, split))
+            recordings.append(NoiseRecording(files, folder.name, split, row["recording"]))
     return recordings
+
+
+def _read_noise(place: Path) -> list[NoiseRecording]:
+    """Returns the noise recordings of a folder, or of one file, in the order of their names."""
+    if (place / "info.csv").is_file():
+        return _read_noise_info(place)
+    folder = place.parent if place.is_file() else place
+    recordings: dict[tuple[str, str, str], list[Path]] = {}
+    for path in [place] if place.is_file() else find_audio(place):
+        category, *inner = _folders_below(path, folder) or [_name_folder(folder)]
+        # The name that the split follows from does not hold the category: the same files are
+        # split alike where `path_noise` names the folder of one category alone.
+        own = "/".join([*inner, CHANNEL_SUFFIX.sub("", CUT_SUFFIX.sub("", path.stem))])
+        recordings.setdefault((category, own, _split_of(path, folder, own)), []).append(path)
+    return [NoiseRecording(tuple(files), category, split, name)
+            for (category, name, split), files in sorted(recordings.items())]
+
+
+def _name_folder(folder: Path) -> str:
+    """Returns the name of a folder, or of the one above where a folder is called like a split."""
+    return next(name for name in reversed(Path(os.path.abspath(folder)).parts)
+                if name not in SPLITS)
 
 
 def find_noise(dset: DsetConfig) -> list[NoiseRecording]:
@@ -192,28 +224,43 @@ def find_noise(dset: DsetConfig) -> list[NoiseRecording]:
 
     A folder's first level of folders are categories; a folder of files is one category. The split
     of a recording follows from its name, unless it lies below a folder that is called like a
-    split.
+    split. With `dset.noise_folds` it follows from the fold. Where `dset.path_noise_test` is given,
+    what it names tests, all of it and nothing else; it neither trains nor validates.
 
     Raises:
         FileNotFoundError: A folder does not exist or holds no audio.
-        UserError: An `info.csv` cannot be understood.
+        UserError: An `info.csv` cannot be understood, or no folder is named.
     """
-    found: list[NoiseRecording] = []
-    for name in dset.path_noise:
-        folder = Path(name)
-        if (folder / "info.csv").is_file():
-            found += _read_noise_info(folder)
-            continue
-        recordings: dict[tuple[str, str, str], list[Path]] = {}
-        for path in find_audio(folder):
-            category, *inner = _folders_below(path, folder) or [folder.name]
-            # The name that the split follows from does not hold the category: the same files are
-            # split alike where `path_noise` names the folder of one category alone.
-            own = "/".join([*inner, CHANNEL_SUFFIX.sub("", CUT_SUFFIX.sub("", path.stem))])
-            key = category, own, _split_of(path, folder, own)
-            recordings.setdefault(key, []).append(path)
-        found += [NoiseRecording(tuple(files), category, split)
-                  for (category, _, split), files in sorted(recordings.items())]
+    found = [one for name in dset.path_noise for one in _read_noise(Path(name))]
     if not found:
         raise UserError("`dset.path_noise` must name at least one folder. Received: []")
-    return found
+    if dset.noise_folds:
+        found = _deal_into_folds(found, dset.noise_folds, dset.noise_fold)
+    if not dset.path_noise_test:
+        return found
+    tests: dict[tuple[str, str], tuple[Path, ...]] = {}
+    for name in dset.path_noise_test:  # which may name the channels of a recording one by one
+        for one in _read_noise(Path(name)):
+            key = one.category, one.name
+            tests[key] = tests.get(key, ()) + one.files
+    taken = {path.resolve() for files in tests.values() for path in files}
+    return [NoiseRecording(files, category, "test", name)
+            for (category, name), files in tests.items()] + [
+        one for one in found if one.split != "test"
+        and taken.isdisjoint(path.resolve() for path in one.files)]
+
+
+def _deal_into_folds(found: list[NoiseRecording], folds: int, fold: int) -> list[NoiseRecording]:
+    """Deals recordings into `folds` parts, category by category, in an order that names decide.
+
+    Part `fold` tests, the next one validates, the others train. Parts hold equally many of each
+    category, give or take one.
+    """
+    def shuffled(one: NoiseRecording) -> tuple[str, str]:
+        key = f"{FOLD_SALT}/{one.category}/{one.name}"
+        return one.category, hashlib.sha256(key.encode()).hexdigest()
+
+    splits = {fold: "test", (fold + 1) % folds: "validation"}
+    # Counting goes on from category to category, so that small ones do not all test in fold 0.
+    return [replace(one, split=splits.get(place % folds, "train"))
+            for place, one in enumerate(sorted(found, key=shuffled))]

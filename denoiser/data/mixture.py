@@ -14,5 +14,6 @@ class Mixture:
     noisy: np.ndarray  # (samples,), float32; of training items, as the network hears it
     clean: np.ndarray  # (samples,), float32
     category: str
-    noise: str  # "gramophone recorded", "tape generated", ... or "none"
+    noise: str  # "gramophone recorded", "tape generated", ..., or "none"; of fixed mixtures the
+    # recording: "gramophone vinyl4_crackle_analogue"
     snr_db: float

@@ -11,10 +11,11 @@ from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE
 
 KNOTS_HZ = 40.0 * 2.0 ** np.arange(10)
+LEAST_COUNTED = 1e-4  # share of a noise's power that counts, at least
 
 
 def shape_noise(noise: np.ndarray, spread_db: float, highpass_hz: float, rng: np.random.Generator,
-                samples: int | None = None) -> np.ndarray:
+                samples: int | None = None, snr_highpass_hz: float = 0.0) -> np.ndarray:
     """Gives noise a smooth random colour and takes away what the network does not hear.
 
     Few recordings thus stand for many discs. The filters apply to the spectrum of the whole
@@ -27,16 +28,18 @@ def shape_noise(noise: np.ndarray, spread_db: float, highpass_hz: float, rng: np
         rng: Draws the colour.
         samples: Length of the result, that of `noise` when absent. Longer noise is heard as fast
             and as high as it takes to fit, shorter noise as slow.
+        snr_highpass_hz: What lies below does not count in a signal-to-noise ratio; with 0 all of
+            the noise counts, even what `highpass_hz` takes away.
 
     Returns:
-        float32 array `(samples,)`, at a gain at which its power is 1 with what lies below
-        `highpass_hz`: rumble counts in a signal-to-noise ratio.
+        float32 array `(samples,)`, at a gain at which what counts of it has a power of 1.
 
     Raises:
         ValueError: `noise` is silent.
     """
-    samples, removed = samples or len(noise), 0.0
-    if spread_db > 0.0 or highpass_hz > 0.0 or samples != len(noise):
+    samples, removed, counted = samples or len(noise), 0.0, 0.0
+    cutoffs_hz = (highpass_hz, snr_highpass_hz)
+    if spread_db > 0.0 or max(cutoffs_hz) > 0.0 or samples != len(noise):
         size = scipy.fft.next_fast_len(samples, real=True)
         if samples == len(noise):
             spectrum = scipy.fft.rfft(noise, size)
@@ -46,14 +49,20 @@ def shape_noise(noise: np.ndarray, spread_db: float, highpass_hz: float, rng: np
             spectrum = dsp.fit_length(whole, size // 2 + 1)
         if spread_db > 0.0:
             spectrum *= _draw_colour(size, spread_db, rng)
+        if max(cutoffs_hz) > 0.0:
+            # Above these bins the gains of both filters are 1.
+            low = slice(1, round(2.0 * max(cutoffs_hz) * size / SAMPLE_RATE))
+            power = 2.0 * np.abs(spectrum[low]) ** 2 / (size * samples)
+            heard, counts = (dsp.highpass_gain(hz, SAMPLE_RATE, size)[low] ** 2 if hz > 0.0
+                             else 1.0 for hz in cutoffs_hz)
+            removed = float(np.sum(power * (1.0 - heard)))
+            counted = float(np.sum(power * (counts - heard)))  # more than is heard, or less
         if highpass_hz > 0.0:
-            gain = dsp.highpass_gain(highpass_hz, SAMPLE_RATE, size)
-            low = slice(1, round(2.0 * highpass_hz * size / SAMPLE_RATE))  # above, the gain is 1
-            removed = 2.0 * float(np.sum(np.abs(spectrum[low]) ** 2 * (1.0 - gain[low] ** 2))) / (
-                size * samples)
-            spectrum *= gain
+            spectrum *= dsp.highpass_gain(highpass_hz, SAMPLE_RATE, size)
         noise = scipy.fft.irfft(spectrum, size, overwrite_x=True)[:samples]
-    power = dsp.power(noise) + removed
+    power = dsp.power(noise)
+    # What is all but inaudible is not brought up without limit.
+    power = max(power + counted, LEAST_COUNTED * (power + removed))
     if power <= 0.0:
         raise ValueError("`noise` must not be silent: no gain reaches the requested SNR.")
     return (noise * np.float32(1.0 / np.sqrt(power))).astype(np.float32, copy=False)

@@ -33,16 +33,25 @@ class DsetConfig:
     path_effects: list[str] = field(default_factory=list)
     path_music: list[str] = field(default_factory=list)
     path_noise: list[str] = field(default_factory=lambda: ["data/noise"])
+    # Folders and files of noise for the test, in place of what is held out of `path_noise`.
+    path_noise_test: list[str] = field(default_factory=list)
+    # Splits in which generated noise stands for a category without a held-out recording.
+    generate_missing: list[str] = field(default_factory=lambda: ["validation"])
+    noise_folds: int = 0  # into so many parts noise recordings are dealt, whatever their split
+    noise_fold: int = 0  # the part that tests; the next one validates, the others train
+    snr_highpass_hz: float = 20.0  # what lies below does not count in an SNR; 0: everything counts
     mix: MixConfig = field(default_factory=MixConfig)
     snr_db: list[float] = field(default_factory=lambda: [2.0, 20.0])  # of training
     evaluation_snrs_db: list[float] = field(default_factory=lambda: [3.0, 10.0, 20.0])
     level_db: list[float] = field(default_factory=lambda: [-6.0, 4.0])
     noise_db_spread: float = 0.0  # the noise's spectral tilt and peaks vary by this much
+    noise_balance_db: float = 0.0  # the clicks of recorded noise vary by this much (training)
     noise_speed: list[float] = field(default_factory=lambda: [1.0, 1.0])  # of recorded noise
     share_clean: float = 0.0  # share of items without any noise
     share_silent: float = 0.0  # share of items that are noise alone
     share_generated: float = 0.0  # share of items with generated noise
     share_following: float = 0.0  # share of generated film and tape noise that follows the signal
+    share_room: float = 0.0  # share of speech that sounds in a room
     # How old the clean side sounds, the target and the input alike; shares of the items:
     share_horn: float = 0.0  # thin and resonant, as through a recording horn
     share_saturated: float = 0.0  # peaks softly flattened
@@ -56,12 +65,22 @@ class DsetConfig:
         require(self.evaluation_snrs_db and all(map(math.isfinite, self.evaluation_snrs_db)),
                 "dset.evaluation_snrs_db", "one or more finite numbers", self.evaluation_snrs_db)
         require_range("dset.level_db", self.level_db)
+        require(0.0 <= self.noise_balance_db <= 40.0, "dset.noise_balance_db", "in [0, 40]",
+                self.noise_balance_db)
         require_range("dset.noise_speed", self.noise_speed)
         require(0.25 <= self.noise_speed[0] and self.noise_speed[1] <= 4.0, "dset.noise_speed",
                 "in [0.25, 4]", self.noise_speed)
         require(self.reference_dbfs is None or -100.0 <= self.reference_dbfs <= 0.0,
                 "dset.reference_dbfs", "null or in [-100, 0]", self.reference_dbfs)
         require(self.cache_items >= 0, "dset.cache_items", "at least 0", self.cache_items)
+        require(set(self.generate_missing) <= set(SPLITS[1:]), "dset.generate_missing",
+                f"a list of {SPLITS[1:]}", self.generate_missing)
+        require(self.noise_folds == 0 or self.noise_folds >= 3, "dset.noise_folds",
+                "0 or at least 3 (to test, to validate, to train)", self.noise_folds)
+        require(0 <= self.noise_fold < max(self.noise_folds, 1), "dset.noise_fold",
+                "at least 0 and below `dset.noise_folds`", self.noise_fold)
+        require(0.0 <= self.snr_highpass_hz <= 1000.0, "dset.snr_highpass_hz", "in [0, 1000]",
+                self.snr_highpass_hz)
         for name, value in vars(self).items():
             if name.startswith("share_"):
                 require(0.0 <= value <= 1.0, f"dset.{name}", "in [0, 1]", value)

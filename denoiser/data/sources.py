@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,10 @@ from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.checks import UserError
 from denoiser.data import recordings
-from denoiser.data.audio_index import Clip, find_clips, find_noise
+from denoiser.data.ageing import cut_above
+from denoiser.data.audio_index import Clip, NoiseRecording, find_clips, find_noise
+from denoiser.data.noise_balance import change_balance
+from denoiser.data.rooms import room_bank, sound_in_room
 from denoiser.data.settings import CATEGORIES, DsetConfig
 from denoiser.noise import generator
 from denoiser.noise.carriers import KINDS, CarrierConfig
@@ -25,6 +29,15 @@ MOST_REDRAWS = 50
 EDGE_SECONDS = 0.005  # fade where a clip is cut
 SUBSONIC_HZ = 20.0  # nothing below is taken for signal
 GAP_SECONDS = (0.02, 0.4)  # silence between clips that are strung together
+WORD_GAP_SECONDS = (0.0, 0.12)  # between words
+SENTENCE_GAP_SECONDS = (0.3, 1.0)
+PHRASE_SECONDS = 1.5  # of clips this long a sentence has one, of shorter ones two or more
+SENTENCE_CLIPS = (2, 7)
+LEAD_SECONDS = 0.5  # at most, that a segment of speech begins within what is strung together
+MOST_GAIN = 4.0  # by which a clip is brought to the level of the one before it
+LEVEL_FRAME = 882  # samples of the frames in which levels are compared, 20 ms
+FULL_BAND_HZ = 16000.0  # speech whose bandwidth is below this one is cut off there
+SPEECH_ROOM_SECONDS = (0.2, 1.2)  # decay times of the rooms that speech sounds in
 REEL_STREAM = 2  # sets the seeds of reels apart from those of mixtures
 REELS = 4  # generated noises of each kind that mixtures draw from at a time
 REEL_ITEMS = 256  # mixtures after which a new one takes the oldest one's place
@@ -43,6 +56,7 @@ class CleanSource:
 
     def __init__(self, dset: DsetConfig, split: str, samples: int, skipped: Counter[str]) -> None:
         self.split, self.samples, self.skipped = split, samples, skipped
+        self.share_room = dset.share_room
         found = find_clips(dset)
         own = [clip for clip in found if clip.split == split]
         self.is_borrowed = not own and split != "train"
@@ -78,6 +92,9 @@ class CleanSource:
         """
         for _ in range(MOST_REDRAWS):
             audio = self._string_together(category, rng)
+            if category == "speech" and rng.random() < self.share_room:
+                rooms = room_bank(*SPEECH_ROOM_SECONDS)
+                audio = sound_in_room(audio, rooms[rng.integers(len(rooms))])
             # Offsets and rumble of the microphone are no part of the signal.
             audio = dsp.highpass(audio, SUBSONIC_HZ, SAMPLE_RATE, wrap=self.split == "train")
             if dsp.power(audio) > 10.0 ** (QUIETEST_DBFS / 10.0):
@@ -91,6 +108,8 @@ class CleanSource:
         clip = clips[rng.choice(len(clips), p=self._odds[category])]
         # A group of effects can be one short sound.
         siblings = clips if category == "effects" else self._groups[category, clip.group]
+        if category == "speech":
+            return self._speak(clip, siblings, rng)
         audio = np.zeros(self.samples, np.float32)
         position = 0
         while position < self.samples:
@@ -99,6 +118,26 @@ class CleanSource:
             position += len(piece) + round(rng.uniform(*GAP_SECONDS) * SAMPLE_RATE)
             clip = siblings[rng.integers(len(siblings))]
         return audio
+
+    def _speak(self, clip: Clip, siblings: list[Clip], rng: np.random.Generator) -> np.ndarray:
+        """Strings words and phrases of one speaker into sentences, all as loud as the first."""
+        lead = round(rng.uniform(0.0, LEAD_SECONDS) * SAMPLE_RATE)
+        samples = self.samples + lead
+        audio = np.zeros(samples, np.float32)
+        position, left, reference = 0, 0, 0.0
+        while position < samples:
+            piece, level = _trim_pauses(self._read_clip(clip, samples - position, rng))
+            if level > 0.0:
+                reference = reference or level
+                gain = np.clip(np.sqrt(reference / level), 1.0 / MOST_GAIN, MOST_GAIN)
+                audio[position : position + len(piece)] = np.float32(gain) * _fade(piece)
+            if left == 0:
+                left = int(rng.integers(*SENTENCE_CLIPS)) if clip.seconds < PHRASE_SECONDS else 1
+            left -= 1
+            gap = WORD_GAP_SECONDS if left else SENTENCE_GAP_SECONDS
+            position += len(piece) + round(rng.uniform(*gap) * SAMPLE_RATE)
+            clip = siblings[rng.integers(len(siblings))]
+        return audio[lead:]
 
     def _read_clip(self, clip: Clip, samples: int, rng: np.random.Generator) -> np.ndarray:
         """Reads at most `samples` of a clip, with a fade at both ends; none if it is unreadable."""
@@ -109,11 +148,31 @@ class CleanSource:
         except UserError as error:
             _skip(self.skipped, clip.path, error)
             return np.zeros(0, np.float32)
-        fade = min(round(EDGE_SECONDS * SAMPLE_RATE), len(piece) // 2)
-        ramp = (np.arange(fade, dtype=np.float32) + 0.5) / max(fade, 1)
-        piece[:fade] *= ramp
-        piece[len(piece) - fade :] *= ramp[::-1]
-        return piece
+        if clip.category == "speech" and 0.0 < clip.bandwidth_hz < FULL_BAND_HZ:
+            # What is above was left by a codec or by the room's hiss, and is no signal.
+            piece = cut_above(piece, clip.bandwidth_hz)
+        return _fade(piece)
+
+
+def _fade(piece: np.ndarray) -> np.ndarray:
+    """Fades `piece` in and out, in place, and returns it."""
+    fade = min(round(EDGE_SECONDS * SAMPLE_RATE), len(piece) // 2)
+    ramp = (np.arange(fade, dtype=np.float32) + 0.5) / max(fade, 1)
+    piece[:fade] *= ramp
+    piece[len(piece) - fade :] *= ramp[::-1]
+    return piece
+
+
+def _trim_pauses(piece: np.ndarray) -> tuple[np.ndarray, float]:
+    """Returns a clip without the pauses at its ends, and the mean power of what is no pause."""
+    frames = piece[: len(piece) // LEVEL_FRAME * LEVEL_FRAME].reshape(-1, LEVEL_FRAME)
+    powers = np.var(frames, axis=1)
+    level = dsp.active_power(powers)
+    heard = np.flatnonzero(powers > level * 10.0 ** (-dsp.ACTIVE_RANGE_DB / 10.0))
+    if level == 0.0:
+        return piece[:0], 0.0
+    begin, end = max(heard[0] - 1, 0), heard[-1] + 3
+    return piece[begin * LEVEL_FRAME : end * LEVEL_FRAME], level
 
 
 class NoiseSource:
@@ -121,13 +180,17 @@ class NoiseSource:
 
     Attributes:
         recordings: By category.
-        train_only: Categories that are generated in this split, as no recording is held out.
+        missing: Categories of which this split, one that is held out, has no recording.
+        evaluated: The noises of the fixed mixtures: a category, and one recording of it, or None
+            for generated noise.
         reels: Generated noises that many mixtures share, by kind and number.
         skipped: Counts what cannot be used.
     """
 
     def __init__(self, dset: DsetConfig, split: str, carrier: CarrierConfig, samples: int,
                  seed: list[int], skipped: Counter[str]) -> None:
+        if split != "train":  # "tape generated" in a report means a tape, not rumble alone
+            carrier = replace(carrier, alone_share=0.0, dominant_share=0.0)
         self.dset, self.split, self.carrier, self.samples = dset, split, carrier, samples
         self.seed, self.skipped = seed, skipped
         found = [one for one in find_noise(dset) if carrier.share(one.category) > 0.0]
@@ -135,14 +198,24 @@ class NoiseSource:
                        for name in sorted({one.category for one in found})}
         self.recordings = {name: own for name, own in by_category.items() if own}
         missing = [name for name, own in by_category.items() if not own]
-        self.train_only = missing if split != "train" else []
-        for category in missing:
-            if split == "train":
+        self.missing = missing if split != "train" else []
+        self.evaluated: list[tuple[str, NoiseRecording | None]] = [
+            (name, one) for name, own in self.recordings.items() for one in own]
+        if split == "train":
+            for category in missing:
                 logger.warning("train: every recording of the noise category %s is held out; put "
                                "some below a folder called `train`", category)
-            else:
+        elif split in dset.generate_missing:
+            kinds = [(name if name in KINDS else "mixed", None) for name in missing]
+            self.evaluated += kinds or ([] if self.evaluated else [("mixed", None)])
+            for category in missing:
                 logger.info("%s: noise of the category %s is generated, no recording of it is "
                             "held out", split, category)
+        elif not self.evaluated:
+            raise UserError(f"`dset.path_noise` must hold noise for {split}: no recording is held "
+                            f"out. Put some below a folder called `{split}`, name some in "
+                            f"`dset.path_noise_test`, or have it generated "
+                            f"(dset.generate_missing=[{split}])")
         self.reels: dict[tuple[str, int], np.ndarray] = {}
 
     def choose(self, rng: np.random.Generator) -> tuple[str, bool]:
@@ -151,12 +224,6 @@ class NoiseSource:
         kinds = KINDS if is_generated else list(self.recordings)
         shares = np.array([self.carrier.share(name) for name in kinds])
         return str(rng.choice(kinds, p=shares / shares.sum())), is_generated
-
-    def evaluation_kinds(self) -> list[tuple[str, bool]]:
-        """Returns the kinds of noise of the fixed mixtures, and whether each is generated."""
-        kinds = [(name, False) for name in self.recordings]
-        kinds += [(name if name in KINDS else "mixed", True) for name in self.train_only]
-        return kinds or [("mixed", True)]
 
     def generate(self, kind: str, rng: np.random.Generator, signal: np.ndarray | None = None,
                  ) -> np.ndarray:
@@ -175,16 +242,23 @@ class NoiseSource:
             own = np.random.default_rng([*self.seed, number, KINDS.index(kind), REEL_STREAM])
             self.reels[kind, number] = generator.generate(
                 kind, REEL_SEGMENTS * self.samples, own, carrier=self.carrier)
-        return recordings.take_stretch(self.reels[kind, number], self.samples, False, rng)
+        reel = self.reels[kind, number]
+        noise = recordings.take_stretch(reel, self.samples, False, rng)
+        # A reel of rare thumps and nothing else begins with one.
+        return noise if noise.any() else reel[:self.samples]
 
-    def draw_recorded(self, kind: str, rng: np.random.Generator) -> np.ndarray:
-        """Draws a stretch of a recording; in training as long as its playing speed requires.
+    def draw_recorded(self, kind: str, rng: np.random.Generator,
+                      wanted: NoiseRecording | None = None) -> np.ndarray:
+        """Draws a stretch of `wanted`, or of any recording of a kind.
+
+        In training it is as long as its playing speed requires, and its clicks have another level.
 
         Raises:
             UserError: Many stretches in a row were silent or unreadable.
         """
+        choice = self.recordings[kind] if wanted is None else [wanted]
         for _ in range(MOST_REDRAWS):
-            recording = self.recordings[kind][rng.integers(len(self.recordings[kind]))]
+            recording = choice[rng.integers(len(choice))]
             path = recording.files[rng.integers(len(recording.files))]
             try:
                 noise = recordings.read_noise(path, rng)
@@ -197,7 +271,8 @@ class NoiseSource:
                 round(self.samples * speed), real=True)
             noise = recordings.take_stretch(noise, samples, kind == "gramophone", rng)
             if np.ptp(noise) > 0.0:
-                return noise
+                spread_db = self.dset.noise_balance_db if self.split == "train" else 0.0
+                return change_balance(noise, spread_db, rng)
             self.skipped["silent noise"] += 1
         raise UserError(f"`dset.path_noise` must hold audible {kind} noise for {self.split}: "
                         f"{MOST_REDRAWS} stretches in a row were silent or unreadable.")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy import fft
 
-from denoiser.checks import require
+from denoiser.checks import require, require_range
 from denoiser.noise import parts
 from denoiser.noise.parts import Part, draw, draw_rate, grid_hz, to_gain
 from denoiser.noise.ranges import Ranges, between, chance, choices, spectra
@@ -35,10 +35,15 @@ class Carrier:
             impulse has its own.
         following: Level, and the function that makes the noise that exists only while there is a
             signal, from the signal `(samples,)` and its power; none on discs.
+        dominant: Name, level over the RMS of all `parts` together, and a part of RMS 1 that is
+            added to them.
+        rms: Of all `parts` together, where it is known; else it is that of their first moments.
     """
 
     parts: dict[str, tuple[float, Part]]
     following: tuple[float, Callable[[np.ndarray, float], np.ndarray]] | None = None
+    dominant: tuple[str, float, Part] | None = None
+    rms: float | None = None
 
 
 # --- What several kinds have -----------------------------------------------------------------
@@ -78,11 +83,17 @@ def _draw_impulses(rng: np.random.Generator, cfg: GramophoneConfig | FilmConfig,
         "crackle": (0.0, parts.events(
             rng, rate, draw_rate(rng, cfg.crackles_per_second), draw(rng, cfg.crackle_db),
             draw(rng, cfg.crackle_spread_db), parts.impulse_bank(rng, rate, cfg.crackle_ms, band),
-            turn_seconds, locked_share * rng.uniform(), burst)),
+            turn_seconds, locked_share * rng.uniform(), burst, loudest_db=cfg.loudest_db)),
         "clicks": (0.0, parts.events(
             rng, rate, draw_rate(rng, cfg.clicks_per_second), draw(rng, cfg.click_db),
             draw(rng, cfg.click_spread_db), parts.impulse_bank(rng, rate, cfg.click_ms, band),
-            turn_seconds, locked_share, burst))}
+            turn_seconds, locked_share, burst, loudest_db=cfg.loudest_db))}
+
+
+def draw_burst_band(rng: np.random.Generator) -> tuple[float, float]:
+    """Draws the edges in Hz of the band in which a mechanism or a loose contact is heard."""
+    low_hz = draw_rate(rng, (20.0, 1500.0)) if rng.uniform() < 0.6 else 20.0
+    return low_hz, draw_rate(rng, (max(2.0 * low_hz, 500.0), 20000.0))
 
 
 def _follow_with_hiss(rng: np.random.Generator, rate: int, spectrum_db: np.ndarray,
@@ -141,17 +152,20 @@ class GramophoneConfig(Ranges):
     turns_per_minute: list[float] = choices([78.26, 78.26, 78.26, 76.0, 80.0, 45.0, 33.333])
     swish_db: list[float] = between(0.0, 4.0)  # swing of the hiss over one turn
     crackles_per_second: list[float] = between(10.0, 800.0, "at least 0")
-    crackle_db: list[float] = between(5.0, 23.0)  # median
+    crackle_db: list[float] = between(5.0, 48.0)  # median
     crackle_spread_db: list[float] = between(3.0, 9.0, "at least 0")  # standard deviation
     crackle_ms: list[float] = between(0.04, 0.2, "above 0")  # the pulse, see `click_ms`
-    clicks_per_second: list[float] = between(0.3, 100.0, "at least 0")
-    click_db: list[float] = between(20.0, 33.0)
+    clicks_per_second: list[float] = between(0.3, 30.0, "at least 0")
+    click_db: list[float] = between(20.0, 58.0)
     click_spread_db: list[float] = between(3.0, 10.0, "at least 0")
     click_ms: list[float] = between(0.06, 0.4, "above 0")  # with swing back and ringing 5 to 10 x
     locked_share: list[float] = between(0.0, 0.7, "in [0, 1]")  # of clicks that come back each turn
     thumps_per_second: list[float] = between(0.02, 0.7, "at least 0")
     thump_db: list[float] = between(15.0, 32.0)
-    rumble_db: list[float] = between(-10.0, 25.0)
+    loudest_db: float = parts.LOUDEST_DB  # no impulse is louder
+    rumble_db: list[float] = between(-10.0, 50.0)
+    rumble_hz: list[float] = between(8.0, 120.0, "above 0")  # of its resonances
+    rumble_ring_seconds: list[float] = between(0.01, 0.2, "above 0")  # in which they decay
     hum_db: list[float] = between(-20.0, 15.0)
     part_chance: float = chance(0.6)  # of thumps, rumble and hum, each
 
@@ -172,10 +186,10 @@ def draw_disc(rng: np.random.Generator, cfg: GramophoneConfig, rate: int) -> Car
     if rng.uniform() < cfg.part_chance:
         drawn["thumps"] = 0.0, parts.events(
             rng, rate, draw_rate(rng, cfg.thumps_per_second), draw(rng, cfg.thump_db), 4.0,
-            parts.thump_bank(rng, rate), turn, locked)
+            parts.thump_bank(rng, rate), turn, locked, loudest_db=cfg.loudest_db)
     if rng.uniform() < cfg.part_chance:
-        drawn["rumble"] = draw(rng, cfg.rumble_db), parts.rumble(rng, rate, turn,
-                                                                 rng.uniform(0.0, 0.7))
+        drawn["rumble"] = draw(rng, cfg.rumble_db), parts.rumble(
+            rng, rate, turn, rng.uniform(0.0, 0.7), cfg.rumble_hz, cfg.rumble_ring_seconds)
     if rng.uniform() < cfg.part_chance:
         drawn["hum"] = _draw_mains(rng, rate, cfg.hum_db)
     return Carrier(drawn)
@@ -183,6 +197,9 @@ def draw_disc(rng: np.random.Generator, cfg: GramophoneConfig, rate: int) -> Car
 
 # --- Film ------------------------------------------------------------------------------------
 
+SECOND_STROKE_CHANCE = 0.5
+CLATTER_CHANCE = 0.5
+CLATTER_MS = (0.5, 10.0)
 FILM_GAUGES = ((457.2, 96.0), (457.2, 96.0), (182.9, 24.0))  # mm/s and perforations/s: 35, 16 mm
 
 
@@ -201,19 +218,51 @@ class FilmConfig(Ranges):
     slit_um: list[float] = between(12.0, 35.0, "above 0")  # width of the scanning beam
     photocell_db: list[float] = between(-40.0, -12.0)  # white hiss behind the filters
     crackles_per_second: list[float] = between(20.0, 1200.0, "at least 0")  # frying
-    crackle_db: list[float] = between(0.0, 12.0)
+    crackle_db: list[float] = between(0.0, 40.0)
     crackle_spread_db: list[float] = between(2.0, 6.0, "at least 0")
     crackle_ms: list[float] = between(0.05, 0.3, "above 0")
     clicks_per_second: list[float] = between(0.2, 12.0, "at least 0")  # ticks
-    click_db: list[float] = between(12.0, 28.0)
+    click_db: list[float] = between(12.0, 52.0)
     click_spread_db: list[float] = between(3.0, 6.0, "at least 0")
     click_ms: list[float] = between(0.08, 0.5, "above 0")
     buzz_db: list[float] = between(-15.0, 15.0)  # perforations at 96 Hz or frames at 24 Hz
     splices_per_second: list[float] = between(0.02, 0.3, "at least 0")
-    splice_db: list[float] = between(12.0, 30.0)
+    splice_db: list[float] = between(12.0, 50.0)
+    loudest_db: float = parts.LOUDEST_DB
+    mechanism_chance: float = chance(0.4)
+    mechanism_db: list[float] = between(-10.0, 30.0)
+    strokes_per_second: list[float] = between(16.0, 24.0, "above 0")  # of shutter and claw
+    stroke_ms: list[float] = between(10.0, 40.0, "above 0")
+    clatters_per_second: list[float] = between(2.0, 100.0, "at least 0")  # loose metal
     hum_db: list[float] = between(-20.0, 15.0)  # mains, and the lamp at twice its frequency
     signal_hiss_db: list[float] = between(-6.0, 9.0)  # hiss that follows the signal, at its RMS
     part_chance: float = chance(0.6)  # of buzz, splices, mains hum and lamp hum, each
+
+
+def draw_mechanism(rng: np.random.Generator, cfg: FilmConfig, rate: int) -> Part:
+    """Draws what a projector does with each frame, with an RMS of 1.
+
+    A burst of the shutter or the claw comes at the rate of the frames, often a second, weaker one
+    between, and loose metal clatters.
+    """
+    per_second, milliseconds = draw_rate(rng, cfg.strokes_per_second), draw(rng, cfg.stroke_ms)
+    band_hz = draw_burst_band(rng)
+    jitter = rng.uniform(0.0, 0.01)
+    shapes = int(rng.choice([1, parts.BURSTS]))
+
+    def draw_strokes(milliseconds: float) -> Part:
+        bank = parts.burst_bank(rng, rate, milliseconds, band_hz, rng.uniform() < 0.3, shapes)
+        return parts.strokes(rng, rate, per_second, jitter, rng.uniform(0.0, 4.0), bank)
+
+    mechanism = draw_strokes(milliseconds)
+    if rng.uniform() < SECOND_STROKE_CHANCE:
+        mechanism = parts.add(mechanism, parts.amplify(
+            draw_strokes(milliseconds * rng.uniform(0.2, 1.0)), rng.uniform(-12.0, 0.0)))
+    if rng.uniform() < CLATTER_CHANCE:
+        bank = parts.burst_bank(rng, rate, draw_rate(rng, CLATTER_MS), draw_burst_band(rng), True)
+        mechanism = parts.add(mechanism, parts.events(
+            rng, rate, draw_rate(rng, cfg.clatters_per_second), rng.uniform(-12.0, 6.0), 6.0, bank))
+    return parts.at_unit_level(mechanism)
 
 
 def draw_film(rng: np.random.Generator, cfg: FilmConfig, rate: int) -> Carrier:
@@ -242,10 +291,13 @@ def draw_film(rng: np.random.Generator, cfg: FilmConfig, rate: int) -> Carrier:
     if rng.uniform() < cfg.part_chance:
         drawn["splices"] = 0.0, parts.events(
             rng, rate, draw_rate(rng, cfg.splices_per_second), draw(rng, cfg.splice_db), 4.0,
-            parts.thump_bank(rng, rate))
+            parts.thump_bank(rng, rate), loudest_db=cfg.loudest_db)
     for name, multiple in (("hum", 1), ("lamp", 2)):  # a lamp shines twice in each period
         if rng.uniform() < cfg.part_chance:
             drawn[name] = _draw_mains(rng, rate, cfg.hum_db, band, multiple)
+    own = rng.spawn(1)[0]  # the rest is the same with and without a mechanism
+    if own.uniform() < cfg.mechanism_chance:
+        drawn["mechanism"] = draw(own, cfg.mechanism_db), draw_mechanism(own, cfg, rate)
     return Carrier(drawn, following)
 
 
@@ -262,9 +314,9 @@ class TapeConfig(Ranges):
 
     spectra_db: list[list[float]] = spectra([])
     fitted_chance: float = chance(0.5)  # counts when there are `spectra_db`
-    tilt_db_per_octave: list[float] = between(-2.5, 0.5)
-    colour_db: list[float] = between(0.0, 3.0)
-    cutoff_hz: list[float] = between(6000.0, 20000.0, "above 0")
+    tilt_db_per_octave: list[float] = between(-4.0, 1.0)
+    colour_db: list[float] = between(0.0, 8.0)
+    cutoff_hz: list[float] = between(2500.0, 20000.0, "above 0")
     dropouts_per_second: list[float] = between(0.05, 2.0, "at least 0")
     dropout_db: list[float] = between(3.0, 20.0)
     dropout_ms: list[float] = between(5.0, 200.0, "above 0")
@@ -307,19 +359,25 @@ class HumConfig(Ranges):
     slope_db_per_octave: list[float] = between(-14.0, -3.0)
     drift_percent: list[float] = between(0.0, 0.3)
     hum_db: list[float] = between(10.0, 45.0)
+    pulsed_chance: float = chance(0.3)  # of a rectifier's pulses, or of a dimmer's
 
 
-def draw_hum(rng: np.random.Generator, cfg: HumConfig, rate: int) -> Carrier:
-    """Draws mains hum with many harmonics, and a little hiss."""
-    hiss = parts.hiss(rng, rate, parts.draw_colour_db(rng, grid_hz(rate), rng.uniform(-4.0, 0.0),
-                                                      3.0))
+def draw_bare_hum(rng: np.random.Generator, cfg: HumConfig, rate: int) -> tuple[float, Part]:
+    """Draws mains hum with many harmonics, and its level."""
     frequency_hz = float(rng.choice([50.0, 60.0])) * draw_rate(rng, cfg.speed)
     if rng.uniform() < cfg.rectified_chance:
         frequency_hz *= 2.0
-    hum = draw(rng, cfg.hum_db), parts.make_hum(
+    return draw(rng, cfg.hum_db), parts.make_hum(
         rng, rate, frequency_hz, int(draw_rate(rng, cfg.harmonics)),
-        draw(rng, cfg.slope_db_per_octave), 0.01 * draw(rng, cfg.drift_percent))
-    return Carrier({"hiss": (0.0, hiss), "hum": hum})
+        draw(rng, cfg.slope_db_per_octave), 0.01 * draw(rng, cfg.drift_percent),
+        is_pulsed=rng.spawn(1)[0].uniform() < cfg.pulsed_chance)
+
+
+def draw_hum(rng: np.random.Generator, cfg: HumConfig, rate: int) -> Carrier:
+    """Draws hum, and a little hiss."""
+    hiss = parts.hiss(rng, rate, parts.draw_colour_db(rng, grid_hz(rate), rng.uniform(-4.0, 0.0),
+                                                      3.0))
+    return Carrier({"hiss": (0.0, hiss), "hum": draw_bare_hum(rng, cfg, rate)})
 
 
 # --- All kinds -------------------------------------------------------------------------------
@@ -331,10 +389,32 @@ FOLLOWING_KINDS = ("film", "tape")  # with noise that follows a signal
 
 
 @dataclass
+class PartShares:
+    """How often each part is the one that stands alone or dominates, relative to the others."""
+
+    hiss: float = 0.50
+    hum: float = 0.13
+    clicks: float = 0.13
+    mechanism: float = 0.10
+    crackle: float = 0.07
+    rumble: float = 0.04
+    thumps: float = 0.03
+
+    def __post_init__(self) -> None:
+        for name, share in vars(self).items():
+            require(share >= 0.0, f"noise.part_shares.{name}", "at least 0", share)
+        require(any(vars(self).values()), "noise.part_shares", "not all 0", vars(self))
+
+
+@dataclass
 class CarrierConfig:
     """Which kinds of noise there are, and what generated noise is drawn from."""
 
     kind: str = "mixed"  # or "gramophone", "film", "tape", "hum"
+    alone_share: float = 0.3  # of generated noises that are one part and nothing else
+    dominant_share: float = 0.15  # of those in which one part is louder than all others
+    dominant_db: list[float] = field(default_factory=lambda: [3.0, 25.0])  # by so much
+    part_shares: PartShares = field(default_factory=PartShares)
     gramophone_share: float = 0.25  # shares of "mixed"
     film_share: float = 0.25
     tape_share: float = 0.25
@@ -347,6 +427,12 @@ class CarrierConfig:
     def __post_init__(self) -> None:
         kinds = (*KINDS, "mixed")
         require(self.kind in kinds, "noise.kind", f"one of {kinds}", self.kind)
+        for name in ("alone_share", "dominant_share"):
+            share = getattr(self, name)
+            require(0.0 <= share <= 1.0, f"noise.{name}", "in [0, 1]", share)
+        require(self.alone_share + self.dominant_share <= 1.0, "noise.dominant_share",
+                "at most 1 together with `noise.alone_share`", self.dominant_share)
+        require_range("noise.dominant_db", self.dominant_db)
         shares = self._shares()
         require(min(shares) >= 0.0 and sum(shares) > 0.0, "noise.*_share",
                 "at least 0 and not all 0", shares)

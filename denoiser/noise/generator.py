@@ -11,8 +11,10 @@ import numpy as np
 
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.checks import require
+from denoiser.noise import parts
+from denoiser.noise.alone import draw_part
 from denoiser.noise.carriers import CARRIERS, KINDS, Carrier, CarrierConfig
-from denoiser.noise.parts import CHUNK, to_gain
+from denoiser.noise.parts import CHUNK, draw, to_gain
 
 TARGET_DBFS = -30.0  # RMS of a noise's first moments; later events make it vary around this
 
@@ -33,10 +35,19 @@ def draw_carrier(kind: str, rng: np.random.Generator, sample_rate: int = SAMPLE_
     require(kind in (*KINDS, "mixed"), "kind", f"one of {(*KINDS, 'mixed')}", kind)
     carrier = carrier or CarrierConfig()
     own = np.random.default_rng(rng.integers(2**63))
+    lone = own.spawn(1)[0]  # `own` makes the same noise whatever the shares of other forms
     if kind == "mixed":
         shares = np.array([carrier.share(name) for name in KINDS])
         kind = KINDS[own.choice(len(KINDS), p=shares / shares.sum())]
-    return CARRIERS[kind](own, getattr(carrier, kind), sample_rate)
+    form = lone.uniform()
+    if form < carrier.alone_share:
+        name, part = draw_part(lone, carrier, sample_rate)
+        return Carrier({name: (0.0, part)}, rms=1.0)
+    drawn = CARRIERS[kind](own, getattr(carrier, kind), sample_rate)
+    if form < carrier.alone_share + carrier.dominant_share:
+        name, part = draw_part(lone, carrier, sample_rate)
+        drawn.dominant = name, draw(lone, carrier.dominant_db), part
+    return drawn
 
 
 class CarrierNoise:
@@ -46,17 +57,25 @@ class CarrierNoise:
     """
 
     def __init__(self, carrier: Carrier) -> None:
-        self.carrier = carrier
+        self.carrier, self.dominant = carrier, None
         first = self._render_chunk()
         # Without hiss the first moments may be silent; the level is then that with a hiss of RMS 1.
-        rms = np.sqrt(np.mean(first**2, dtype=np.float64)) or 1.0
+        rms = carrier.rms or np.sqrt(np.mean(first**2, dtype=np.float64)) or 1.0
+        if carrier.dominant:
+            _, level_db, part = carrier.dominant
+            self.dominant = parts.amplify(part, 20.0 * np.log10(rms) + level_db)
+            first += next(self.dominant)
+            rms = np.hypot(rms, rms * to_gain(level_db))
         self.gain = np.float32(to_gain(TARGET_DBFS) / rms)
-        self.ready = first * self.gain
+        # Noise begins with its first click: none of it, however short, is digital silence.
+        self.ready = first[np.argmax(first != 0.0):] * self.gain
 
     def _render_chunk(self) -> np.ndarray:
         total = np.zeros(CHUNK, np.float32)
         for level_db, part in self.carrier.parts.values():
             total += np.float32(to_gain(level_db)) * next(part)
+        if self.dominant:
+            total += next(self.dominant)
         return total
 
     def read(self, samples: int) -> np.ndarray:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -21,8 +22,10 @@ SINC_TAPS = 16  # of the interpolation between them
 SHAPES = 48  # different clicks in one noise
 SECOND_PULSE_CHANCE = 0.2  # of a click
 THUMPS = 4  # different ones in one noise
+BURSTS = 24  # different strokes in one noise
 DIPS = 12  # different dropouts in one noise
-LOUDEST_DB = 54.0  # highest peak of a click or thump
+LOUDEST_DB = 75.0  # highest peak of a click or thump
+MEASURED_CHUNKS = 3  # over which a part's own level is measured: two seconds
 
 
 def draw(rng: np.random.Generator, bounds: Sequence[float]) -> float:
@@ -45,9 +48,9 @@ def to_gain(decibels: np.ndarray | float) -> np.ndarray | float:
 # --- Spectra ---------------------------------------------------------------------------------
 
 
-def grid_hz(sample_rate: int) -> np.ndarray:
+def grid_hz(sample_rate: int, taps: int = TAPS) -> np.ndarray:
     """Returns the frequencies at which a hiss's spectrum is given; 10 Hz in place of 0 Hz."""
-    return np.maximum(fft.rfftfreq(TAPS - 1, 1.0 / sample_rate), 10.0)
+    return np.maximum(fft.rfftfreq(taps - 1, 1.0 / sample_rate), 10.0)
 
 
 def interpolate_db(frequency_hz: np.ndarray, levels_db: Sequence[float],
@@ -101,6 +104,14 @@ def tape_replay_db(frequency_hz: np.ndarray, bass_us: float, treble_us: float) -
 def low_pass_db(frequency_hz: np.ndarray, cutoff_hz: float, order: float) -> np.ndarray:
     """Returns the loss of a Butterworth low-pass in dB; its order need not be whole."""
     return -10.0 * np.log10(1.0 + (frequency_hz / cutoff_hz) ** (2.0 * order))
+
+
+def band_pass_db(frequency_hz: np.ndarray, low_hz: float, high_hz: float,
+                 orders: Sequence[float]) -> np.ndarray:
+    """Returns the loss of a Butterworth high-pass at `low_hz` and a low-pass at `high_hz` in dB."""
+    # A high-pass is the low-pass of the inverse of the frequency.
+    return (low_pass_db(1.0 / frequency_hz, 1.0 / low_hz, orders[0])
+            + low_pass_db(frequency_hz, high_hz, orders[1]))
 
 
 def draw_colour_db(rng: np.random.Generator, frequency_hz: np.ndarray, tilt_db_per_octave: float,
@@ -159,23 +170,43 @@ def render(chunks: Part, samples: int) -> np.ndarray:
     return np.concatenate([next(chunks) for _ in range(-(-samples // CHUNK))])[:samples]
 
 
+def add(first: Part, second: Part) -> Part:
+    """Returns the sum of two parts."""
+    return map(np.add, first, second)
+
+
+def amplify(chunks: Part, gain_db: float) -> Part:
+    """Returns a part at another level."""
+    gain = np.float32(to_gain(gain_db))
+    return (gain * chunk for chunk in chunks)
+
+
+def at_unit_level(chunks: Part) -> Part:
+    """Returns a part with an RMS of 1 over its first two seconds, which must not be silent."""
+    first = [next(chunks) for _ in range(MEASURED_CHUNKS)]
+    gain = np.float32(1.0 / np.sqrt(np.mean(np.square(first, dtype=np.float64))))
+    return (gain * chunk for chunk in itertools.chain(first, chunks))
+
+
 @part
-def hiss(rng: np.random.Generator, sample_rate: int, level_db: np.ndarray) -> Part:
-    """Stationary Gaussian noise, coloured by overlap-save; its RMS above 1 kHz is 1.
+def hiss(rng: np.random.Generator, sample_rate: int, level_db: np.ndarray,
+         above_hz: float = LEVEL_HZ) -> Part:
+    """Stationary Gaussian noise, coloured by overlap-save; its RMS above `above_hz` is 1.
 
     `level_db` is its spectrum at the frequencies of `grid_hz`.
     """
-    size = CHUNK + TAPS - 1
-    kernel = np.roll(fft.irfft(to_gain(level_db)), (TAPS - 1) // 2) * np.hanning(TAPS - 1)
+    length = 2 * (len(level_db) - 1)  # of the filter
+    size = CHUNK + length
+    kernel = np.roll(fft.irfft(to_gain(level_db)), length // 2) * np.hanning(length)
     response = fft.rfft(kernel, size)
-    power = 2.0 * np.sum(np.abs(response[int(LEVEL_HZ / sample_rate * size):]) ** 2) / size
+    power = 2.0 * np.sum(np.abs(response[int(above_hz / sample_rate * size):]) ** 2) / size
     response = (response / np.sqrt(power)).astype(np.complex64)
-    last = rng.standard_normal(TAPS - 1, dtype=np.float32)
+    last = rng.standard_normal(length, dtype=np.float32)
     yield
     while True:
         white = np.concatenate([last, rng.standard_normal(CHUNK, dtype=np.float32)])
         last = white[CHUNK:]
-        yield fft.irfft(fft.rfft(white) * response)[TAPS - 1:]
+        yield fft.irfft(fft.rfft(white) * response)[length:]
 
 
 @part
@@ -205,15 +236,17 @@ def swing(rng: np.random.Generator, sample_rate: int, wander_db: float,
 
 @part
 def wave(rng: np.random.Generator, sample_rate: int, frequency_hz: float,
-         harmonics_db: np.ndarray, drift: float = 0.0) -> Part:
+         harmonics_db: np.ndarray, drift: float = 0.0, is_pulsed: bool = False) -> Part:
     """A periodic wave of RMS 1 from the levels of its fundamental and the harmonics above it.
 
-    Phases are random; `drift` is the share of its frequency by which the pitch wanders.
+    Phases are random, or all 0 if it `is_pulsed`: the harmonics then add up to one pulse in each
+    period. `drift` is the share of its frequency by which the pitch wanders.
     """
     step, count = frequency_hz / sample_rate, len(harmonics_db)
     size = fft.next_fast_len(max(2048, 64 * count), real=True)
     spectrum = np.zeros(size // 2 + 1, np.complex128)
-    spectrum[1:count + 1] = to_gain(harmonics_db) * np.exp(2j * np.pi * rng.uniform(size=count))
+    turns = rng.uniform(size=count) * (not is_pulsed)
+    spectrum[1:count + 1] = to_gain(harmonics_db) * np.exp(2j * np.pi * turns)
     table = fft.irfft(spectrum, size)
     table /= np.sqrt(np.mean(table**2))
     table = np.append(table, table[0]).astype(np.float32)
@@ -239,11 +272,12 @@ def wave(rng: np.random.Generator, sample_rate: int, frequency_hz: float,
 
 def make_hum(rng: np.random.Generator, sample_rate: int, frequency_hz: float, harmonics: int,
              slope_db_per_octave: float, drift: float = 0.0,
-             band_db: Callable[[np.ndarray], np.ndarray] | None = None) -> Part:
+             band_db: Callable[[np.ndarray], np.ndarray] | None = None,
+             is_pulsed: bool = False) -> Part:
     """Draws a hum or buzz: harmonics that fall with a slope, each with a random deviation in dB.
 
     `harmonics` counts the fundamental; those above 0.45 of the rate are left out. `band_db` gives
-    the levels of the playback chain at frequencies.
+    the levels of the playback chain at frequencies, `is_pulsed` is that of `wave`.
     """
     harmonics = max(1, min(harmonics, int(0.45 * sample_rate / frequency_hz)))
     order = np.arange(1, harmonics + 1)
@@ -251,23 +285,24 @@ def make_hum(rng: np.random.Generator, sample_rate: int, frequency_hz: float, ha
     level[order % 2 == rng.integers(2)] += rng.uniform(0.0, 10.0)
     if band_db is not None:
         level = level + band_db(frequency_hz * order)
-    return wave(rng, sample_rate, frequency_hz, level, drift)
+    return wave(rng, sample_rate, frequency_hz, level, drift, is_pulsed)
 
 
 @part
-def rumble(rng: np.random.Generator, sample_rate: int, turn_seconds: float,
-           depth: float) -> Part:
-    """Noise below 100 Hz of RMS 1: resonances of arm, plinth and motor.
+def rumble(rng: np.random.Generator, sample_rate: int, turn_seconds: float, depth: float,
+           between_hz: Sequence[float], ring_seconds: Sequence[float]) -> Part:
+    """Noise of RMS 1 around three frequencies `between_hz`: resonances of arm, plinth and motor.
 
-    `depth`, 0 to 1, is how much its level changes over a turn. It is rendered at one 64th of the
-    rate and interpolated with a windowed sinc.
+    `depth`, 0 to 1, is how much its level changes over a turn, `ring_seconds` the range of the time
+    constants with which the resonances decay: the longer, the narrower they are. It is rendered at
+    one 64th of the rate and interpolated with a windowed sinc, so that it ends below 300 Hz.
     """
     rate = sample_rate / COARSE
     time = np.arange(256) / rate
     kernel = np.zeros(256)
     for _ in range(3):
-        frequency = np.exp(rng.uniform(np.log(8.0), np.log(95.0)))
-        kernel += rng.uniform(0.2, 1.0) * np.exp(-time / rng.uniform(0.01, 0.08)) * np.cos(
+        frequency = np.exp(rng.uniform(*np.log(between_hz)))
+        kernel += rng.uniform(0.2, 1.0) * np.exp(-time / rng.uniform(*ring_seconds)) * np.cos(
             2.0 * np.pi * (frequency * time + rng.uniform()))
     kernel -= np.hanning(256) * kernel.sum() / np.hanning(256).sum()  # nothing at 0 Hz
     kernel /= np.sqrt(np.sum(kernel**2))
@@ -323,10 +358,29 @@ def _scratches(rng: np.random.Generator, per_turn: float, turn_samples: float, m
         yield found
 
 
+class _Impulses:
+    """Adds shapes from a bank `(shapes, samples)` into chunks; what juts out goes into the next."""
+
+    def __init__(self, bank: np.ndarray) -> None:
+        self.bank = bank.astype(np.float32)
+        self.tail = np.zeros(0)
+
+    def render(self, onset: np.ndarray, shape: np.ndarray, amplitude: np.ndarray) -> np.ndarray:
+        """Returns a chunk of impulses that begin at the samples `onset`."""
+        length = self.bank.shape[1]
+        out = np.bincount((onset[:, None] + np.arange(length)).ravel(),
+                          (self.bank[shape] * amplitude[:, None].astype(np.float32)).ravel(),
+                          max(CHUNK, len(self.tail)) + length).astype(float, copy=False)
+        out[:len(self.tail)] += self.tail
+        self.tail = out[CHUNK:]
+        return out[:CHUNK].astype(np.float32)
+
+
 @part
 def events(rng: np.random.Generator, sample_rate: int, per_second: float, median_db: float,
            spread_db: float, bank: np.ndarray, turn_seconds: float = 1.0,
-           locked_share: float = 0.0, burst: float = 0.4, signed: bool = True) -> Part:
+           locked_share: float = 0.0, burst: float = 0.4, signed: bool = True,
+           loudest_db: float = LOUDEST_DB, is_alone: bool = False) -> Part:
     """Impulses at random moments, with shapes from a bank `(shapes, samples)` of peak 1.
 
     Arrivals are a Poisson process whose rate varies; peaks are log-normal, with a heavy tail. A
@@ -334,29 +388,52 @@ def events(rng: np.random.Generator, sample_rate: int, per_second: float, median
     some turns, at nearly the same level.
 
     `per_second` is the mean rate and `burst` the standard deviation of its logarithm. If `signed`,
-    half of the impulses point down.
+    half of the impulses point down. If it `is_alone`, every chunk has one, however low the rate:
+    with nothing under them, more than 1.4 s between two would be digital silence.
     """
-    bank, length = bank.astype(np.float32), bank.shape[1]
+    impulses = _Impulses(bank)
     per_chunk = per_second * (1.0 - locked_share) * CHUNK / sample_rate
-    mood, tail = rng.normal(), np.zeros(0)
+    mood = rng.normal()
     locked = _scratches(rng, per_second * locked_share * turn_seconds, turn_seconds * sample_rate,
                         median_db, spread_db, len(bank))
     yield
     while True:
         mood = 0.7 * mood + 0.71 * rng.normal()
         count = rng.poisson(per_chunk * np.exp(burst * mood - 0.5 * burst**2))
+        if is_alone:
+            count = max(count, 1)
         drawn = (rng.integers(CHUNK, size=count), rng.normal(median_db, spread_db, count),
                  rng.integers(len(bank), size=count), rng.choice([-1.0, 1.0], count))
         if locked_share:
             drawn = map(np.concatenate, zip(drawn, next(locked), strict=True))
         onset, level, shape, sign = drawn
-        amplitude = to_gain(np.minimum(level, LOUDEST_DB)) * (sign if signed else 1.0)
-        out = np.bincount((onset[:, None] + np.arange(length)).ravel(),
-                          (bank[shape] * amplitude[:, None].astype(np.float32)).ravel(),
-                          max(CHUNK, len(tail)) + length).astype(float, copy=False)
-        out[:len(tail)] += tail
-        tail = out[CHUNK:]
-        yield out[:CHUNK].astype(np.float32)
+        amplitude = to_gain(np.minimum(level, loudest_db)) * (sign if signed else 1.0)
+        yield impulses.render(onset, shape, amplitude)
+
+
+@part
+def strokes(rng: np.random.Generator, sample_rate: int, per_second: float, jitter: float,
+            spread_db: float, bank: np.ndarray) -> Part:
+    """Impulses of a mechanism at regular moments, with shapes from a bank of peak 1.
+
+    Args:
+        rng: Source of all randomness.
+        sample_rate: Samples per second.
+        per_second: Strokes in a second.
+        jitter: Standard deviation of the moments, as a share of the time between two.
+        spread_db: Standard deviation of the peaks, whose median is 0 dB.
+        bank: Shapes `(shapes, samples)`; each stroke has one of them.
+    """
+    impulses, step = _Impulses(bank), sample_rate / per_second
+    due = rng.uniform(0.0, step)
+    yield
+    while True:
+        regular = np.arange(due, CHUNK, step)
+        due += step * len(regular) - CHUNK
+        count = len(regular)
+        onset = np.clip(regular + jitter * step * rng.normal(size=count), 0, CHUNK - 1).astype(int)
+        yield impulses.render(onset, rng.integers(len(bank), size=count),
+                              to_gain(spread_db * rng.normal(size=count)))
 
 
 def impulse_bank(rng: np.random.Generator, sample_rate: int, pulse_ms: Sequence[float],
@@ -420,3 +497,36 @@ def dip_bank(rng: np.random.Generator, sample_rate: int, length_ms: Sequence[flo
         length = max(8, int(1e-3 * np.exp(rng.uniform(*np.log(length_ms))) * sample_rate))
         row[:length] = np.minimum(1.0, 2.0 * np.hanning(length))[:samples]
     return bank
+
+
+def burst_bank(rng: np.random.Generator, sample_rate: int, burst_ms: float,
+               band_hz: Sequence[float], is_tonal: bool, shapes: int = BURSTS) -> np.ndarray:
+    """Draws bursts of noise, or tones that decay, `(shapes, samples)` with peak 1.
+
+    They sound like metal, wood or paper that is struck: claws, shutters, splices that pass a gate.
+
+    Args:
+        rng: Source of all randomness.
+        sample_rate: Samples per second.
+        burst_ms: Length, from which that of each shape differs by up to 40 %.
+        band_hz: Edges of the band that they are limited to, with skirts of 12 dB an octave.
+        is_tonal: Whether they are tones of about one pitch, which ring three times as long.
+        shapes: How many.
+    """
+    column = (shapes, 1)
+    length = 1e-3 * burst_ms * np.exp(rng.uniform(np.log(0.7), np.log(1.4), column))
+    ringing = 3.0 if is_tonal else 1.0
+    samples = max(16, int(1.4e-3 * burst_ms * ringing * sample_rate))
+    time = np.arange(samples, dtype=np.float32) / sample_rate
+    decay = np.exp(-time / (length * rng.uniform(0.2, 0.5, column)))
+    if is_tonal:
+        hz = draw_rate(rng, [max(band_hz[0], 60.0), min(band_hz[1], 8000.0)])
+        wave = decay * np.sin(2.0 * np.pi * hz * rng.uniform(0.9, 1.1, column) * time
+                              + rng.uniform(0.0, 2.0 * np.pi, column))
+    else:
+        swell = np.square(np.sin(np.pi * np.minimum(time / length, 1.0)))
+        wave = (decay if rng.uniform() < 0.5 else swell) * rng.standard_normal((shapes, samples))
+    edges = np.clip(band_hz, 1.0, 0.49 * sample_rate)
+    wave = signal.sosfilt(signal.butter(2, edges, "bandpass", fs=sample_rate, output="sos"), wave)
+    wave *= np.minimum(1.0, np.arange(samples)[::-1] / (0.2 * samples))
+    return wave / np.abs(wave).max(axis=1, keepdims=True)

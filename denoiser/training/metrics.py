@@ -4,23 +4,34 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from denoiser.audio import dsp
+from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.data.mixture import Mixture
 
 Row = dict[str, float | str]
+JudgeMore = Callable[[str, np.ndarray, np.ndarray], dict[str, float]]
 
 MEASURES = ("snr_gain_db", "si_sdr_db", "lsd_db", "lsd_gain_db", "energy_db",
             "residual_correlation", "input_correlation", "clean_si_sdr_db", "noise_left_db")
-LOWER_IS_BETTER = ("lsd_db", "residual_correlation", "input_correlation", "noise_left_db")
+LOWER_IS_BETTER = ("lsd_db", "residual_correlation", "input_correlation", "noise_left_db",
+                   "probe_noise_left_db")
 # Where `find_faults` speaks up.
 LEAST_ENERGY_DB = -2.0
 MOST_CORRELATION = 0.35
 LEAST_CLEAN_SI_SDR_DB = 12.0
 MOST_NOISE_LEFT_DB = -3.0
 LEAST_LSD_GAIN_DB = 0.2
+# What a finished network should reach: `check_guards`.
+WANTED_CLEAN_SI_SDR_DB = 30.0
+WANTED_NOISE_LEFT_DB = -20.0
+WANTED_ENERGY_DB = 0.5  # above or below
+WANTED_CORRELATION = 0.1
+WANTED_CORRELATION_LOUD = 0.15  # of music under noise as loud as `LOUD_NOISE_SNR_DB`
+LOUD_NOISE_SNR_DB = 3.0
 
 LSD_WIN_SIZE = 2048
 LSD_HOP_SIZE = 512
@@ -89,28 +100,40 @@ def judge(clean: np.ndarray, noisy: np.ndarray, denoised: np.ndarray) -> dict[st
     }
 
 
+def judge_no_more(category: str, clean: np.ndarray, denoised: np.ndarray) -> dict[str, float]:
+    """Returns no further measures."""
+    return {}
+
+
 def judge_mixtures(predict: Callable[[np.ndarray], np.ndarray], mixtures: Iterable[Mixture],
+                   highpass_hz: float = 0.0, judge_more: JudgeMore = judge_no_more,
                    ) -> list[Row]:
     """Denoises mixtures, and their clean and noise sides alone, and measures all three.
 
-    `predict` takes and returns waveforms `(batch, samples)`.
+    Args:
+        predict: Takes and returns waveforms `(batch, samples)`.
+        mixtures: What is denoised.
+        highpass_hz: What lies below is not judged, neither in the input nor in the output.
+        judge_more: Further measures of a category's clean and denoised waveform.
 
     Returns:
-        For each mixture its `category`, `noise` and `input_snr_db`, the measures of `judge`,
-        `clean_si_sdr_db` (what is left of clean input) and `noise_left_db` (output over input
-        where the input is noise alone).
+        For each mixture its `category`, `noise` and `input_snr_db`, the measures of `judge` and
+        `judge_more`, `clean_si_sdr_db` (what is left of clean input) and `noise_left_db` (output
+        over input where the input is noise alone).
     """
     rows = []
     for mixture in mixtures:
-        noise = mixture.noisy - mixture.clean
-        noisy_out, clean_out, noise_out = predict(np.stack([mixture.noisy, mixture.clean, noise]))
+        heard = np.stack([mixture.noisy, mixture.clean, mixture.noisy - mixture.clean])
+        (noisy, clean, noise), (noisy_out, clean_out, noise_out) = (
+            dsp.highpass(audio, highpass_hz, SAMPLE_RATE) for audio in (heard, predict(heard)))
         rows.append({
             "category": mixture.category,
             "noise": mixture.noise,
             "input_snr_db": mixture.snr_db,
-            **judge(mixture.clean, mixture.noisy, noisy_out),
-            "clean_si_sdr_db": si_sdr_db(mixture.clean, clean_out),
+            **judge(clean, noisy, noisy_out),
+            "clean_si_sdr_db": si_sdr_db(clean, clean_out),
             "noise_left_db": dsp.decibels(dsp.power(noise_out) / dsp.power(noise)),
+            **judge_more(mixture.category, clean, noisy_out),
         })
     return rows
 
@@ -179,16 +202,116 @@ def find_faults(means: dict[str, float]) -> list[str]:
     return faults
 
 
-def format_table(rows: list[Row], keys: tuple[str, ...], measures: Sequence[str] = MEASURES,
-                 ) -> str:
-    """Returns a Markdown table of the mean `measures` of each combination of the `keys`' values."""
+@dataclass(frozen=True)
+class Guard:
+    """What must not get worse for the sake of a gain: the worst value, and its limit.
+
+    Attributes:
+        name: What is measured.
+        value: The worst mean.
+        where: Of which sounds.
+        bound: "at least", "at most" or "within +-".
+        limit: What the value is held against.
+    """
+
+    name: str
+    value: float
+    where: str
+    bound: str
+    limit: float
+
+    @property
+    def passes(self) -> bool:
+        """Whether the value keeps to the limit; what is no number does not."""
+        if self.bound == "at least":
+            return self.value >= self.limit
+        return (self.value if self.bound == "at most" else abs(self.value)) <= self.limit
+
+
+def worst(values: dict[str, float], badness: Callable[[float], float] = float) -> str:
+    """Returns the name of the value with the greatest `badness`; no number is worst of all."""
+    return max(values, key=lambda name: (np.isnan(values[name]), badness(values[name])))
+
+
+def check_guards(rows: list[Row]) -> list[Guard]:
+    """Finds the worst means of `judge_mixtures`' rows and sets them against what is wanted.
+
+    Clean input goes by category, noise alone by recording; energy, and the correlation of what was
+    removed with the clean target, go by category and input SNR.
+    """
+    by_cell = _group(rows, ("category", "input_snr_db"))
+    cells = {f"{category} at {snr:g} dB": (category, snr, members)
+             for (category, snr), members in by_cell.items()}
+    kept = {name: _mean(members, "clean_si_sdr_db")
+            for (name,), members in _group(rows, ("category",)).items()}
+    left = {name: _mean(members, "noise_left_db")
+            for (name,), members in _group(rows, ("noise",)).items()}
+    energy = {name: _mean(members, "energy_db") for name, (*_, members) in cells.items()}
+    removed, limits = {}, {}
+    for name, (category, snr, members) in cells.items():
+        is_loud = category == "music" and snr <= LOUD_NOISE_SNR_DB
+        limits[name] = WANTED_CORRELATION_LOUD if is_loud else WANTED_CORRELATION
+        removed[name] = _mean(members, "residual_correlation")
+    excess = {name: value - limits[name] for name, value in removed.items()}
+    least, most, farthest, nearest = (
+        worst(kept, lambda value: -value), worst(left), worst(energy, abs), worst(excess))
+    return [
+        Guard("clean input kept, SI-SDR (dB)", kept[least], least, "at least",
+              WANTED_CLEAN_SI_SDR_DB),
+        Guard("a recording's noise alone (dB)", left[most], most, "at most", WANTED_NOISE_LEFT_DB),
+        Guard("energy of the output (dB)", energy[farthest], farthest, "within +-",
+              WANTED_ENERGY_DB),
+        Guard("correlation of what was removed with the signal", removed[nearest], nearest,
+              "at most", limits[nearest])]
+
+
+def format_guards(guards: Iterable[Guard]) -> str:
+    """Returns a Markdown table of guards with the words pass and fail."""
+    lines = ["| guard | worst | of | limit | |", "|---|---|---|---|---|"]
+    lines += [f"| {guard.name} | {guard.value:.2f} | {guard.where} | {guard.bound} "
+              f"{guard.limit:g} | {'pass' if guard.passes else 'FAIL'} |" for guard in guards]
+    return "\n".join(lines)
+
+
+def _group(rows: list[Row], keys: tuple[str, ...]) -> dict[tuple, list[Row]]:
+    """Returns rows by the values of `keys`, in the order of these values."""
     cells: dict[tuple, list[Row]] = defaultdict(list)
     for row in rows:
         cells[tuple(row[key] for key in keys)].append(row)
+    return dict(sorted(cells.items()))
+
+
+def _mean(rows: list[Row], name: str) -> float:
+    """Returns the mean of a measure over the rows that have it; NaN where none has."""
+    values = [row[name] for row in rows if name in row]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def format_table(rows: list[Row], keys: tuple[str, ...], measures: Sequence[str] = MEASURES,
+                 ) -> str:
+    """Returns a Markdown table of the mean `measures` of each combination of the `keys`' values."""
     lines = ["| " + " | ".join([*keys, "items", *measures]) + " |",
              "|" + "---|" * (len(keys) + 1 + len(measures))]
-    for values, members in sorted(cells.items()):
-        means = [f"{np.mean([row[name] for row in members]):.2f}" for name in measures]
+    for values, members in _group(rows, keys).items():
+        means = [_mean(members, name) for name in measures]
         labels = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
-        lines.append("| " + " | ".join([*labels, str(len(members)), *means]) + " |")
+        lines.append("| " + " | ".join([*labels, str(len(members)), *map(_format, means)]) + " |")
     return "\n".join(lines)
+
+
+def format_noises(rows: list[Row]) -> str:
+    """Returns a Markdown table with a line for each noise: SNR gain at each input SNR, and more."""
+    snrs_db = sorted({float(row["input_snr_db"]) for row in rows})
+    titles = ["noise", "items", *(f"snr_gain_db_at_{snr:g}" for snr in snrs_db), "noise_left_db",
+              "residual_correlation"]
+    lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
+    for (name,), members in _group(rows, ("noise",)).items():
+        means = [_mean([row for row in members if row["input_snr_db"] == snr], "snr_gain_db")
+                 for snr in snrs_db]
+        means += [_mean(members, measure) for measure in titles[-2:]]
+        lines.append("| " + " | ".join([name, str(len(members)), *map(_format, means)]) + " |")
+    return "\n".join(lines)
+
+
+def _format(mean: float) -> str:
+    return "-" if np.isnan(mean) else f"{mean:.2f}"

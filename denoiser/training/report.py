@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.data.mixture import Mixture
 from denoiser.files import replacing
 from denoiser.training import metrics
+from denoiser.training.probes import ProbeReport
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +53,7 @@ class Report(SummaryWriter):
         super().__init__(str(folder), purge_step=next_step)
 
     def add_epoch(self, row: Mapping[str, float], judged: list[metrics.Row],
-                  left_out: Mapping[str, int]) -> None:
+                  left_out: Mapping[str, int], probed: ProbeReport | None = None) -> None:
         """Reports an epoch: curves, a table in the log, and in words what is wrong.
 
         `row` is that of history.csv; `left_out` says how many segments could not be used, by the
@@ -64,7 +66,9 @@ class Report(SummaryWriter):
                     "alone lowered by %.1f dB\n%s", row["epoch"], row["loss"],
                     row["snr_gain_db"], row["clean_si_sdr_db"], -row["noise_left_db"],
                     metrics.format_table(judged, ("category", "input_snr_db")))
-        for fault in metrics.find_faults(row):
+        if probed is not None:
+            logger.info("epoch %d: noises that come alone\n%s", row["epoch"], probed.format())
+        for fault in metrics.find_faults(row) + (probed.find_faults() if probed else []):
             logger.warning("epoch %d: %s", row["epoch"], fault)
         for reason, count in left_out.items():
             logger.warning("%d segments were left out so far: %s", count, reason)
@@ -75,7 +79,8 @@ class Report(SummaryWriter):
 
         The noisy and the clean waveform, which stay the same, are written only if `with_input`.
         """
-        title = f"{index}_{mixture.category}_{mixture.snr_db:g}dB_{mixture.noise.replace(' ', '_')}"
+        noise = re.sub("[ /]", "_", mixture.noise)
+        title = f"{index}_{mixture.category}_{mixture.snr_db:g}dB_{noise}"
         sounds = {"noisy": mixture.noisy, "clean": mixture.clean, "denoised": denoised,
                   "residual": mixture.noisy - denoised}
         full_scale = max(float(np.abs(sound).max()) for sound in sounds.values())

@@ -50,7 +50,7 @@ def test_files_of_unknown_length_and_odd_names_are_named_and_left_out(folders, d
     assert "caf\\udce9.flac' is skipped: its name is not UTF-8" in caplog.text
     mixer = Mixer(dset, "train", 0.3)
     mixer.noise.recordings = {"gramophone": [NoiseRecording(
-        tuple(folders.glob("noise/gramophone/album2_*.flac")), "gramophone", "train")]}
+        tuple(folders.glob("noise/gramophone/album2_*.flac")), "gramophone", "train", "album2")]}
     dset.share_generated = 0.0
     for index in range(8):
         mixer.item(index)
@@ -63,17 +63,105 @@ def test_channels_of_one_noise_recording_stay_together(dset):
     assert sorted(found.split for found in discs) == ["test", "train", "train", "validation"]
 
 
-BUNDLED_HELD_OUT = {"vinyl4_crackle_analogue": "test", "machine7_oven_hum": "test",
-                    "sonicpi_vinyl_hiss": "validation", "hum3_electrical_hum": "validation"}
+BUNDLED_HELD_OUT = {
+    "vinyl4_crackle_analogue": "test", "machine7_oven_hum": "test",
+    "static2_electrical_noise": "test", "mercury_electrical_noises": "test",
+    "soundmonster_radio_static": "test", "sonicpi_vinyl_hiss": "validation",
+    "hum3_electrical_hum": "validation", "mercury_radio_noise": "validation"}
 
 
-@pytest.mark.parametrize("folder", ["", "gramophone", "hum"])
-def test_bundled_noise_keeps_the_splits_of_the_shipped_weights(folder):
+@pytest.mark.parametrize("folder", ["", "gramophone", "film", "hum", "tape"])
+def test_bundled_noise_has_the_documented_splits(folder):
     found = audio_index.find_noise(DsetConfig(path_noise=[str(ROOT / "data/noise" / folder)]))
-    assert len(found) == {"": 14, "gramophone": 4, "hum": 7}[folder]
+    assert len(found) == {"": 18, "gramophone": 4, "film": 2, "hum": 9, "tape": 3}[folder]
     for recording in found:
-        name = audio_index.CHANNEL_SUFFIX.sub("", recording.files[0].stem)
-        assert recording.split == BUNDLED_HELD_OUT.get(name, "train"), name
+        assert recording.split == BUNDLED_HELD_OUT.get(recording.name, "train"), recording.name
+        assert recording.category == (folder or recording.category)
+    tested = {one.category for one in found if one.split == "test"}
+    assert tested == {one.category for one in found}
+
+
+def test_bundled_noise_is_listed_with_its_licence_and_small():
+    folder = ROOT / "data/noise"
+    with (folder / "SOURCES.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*.flac")]
+    assert sorted(row["file"] for row in rows) == sorted(files)
+    assert all(row["licence"] == "CC0-1.0" for row in rows)
+    assert all(float(row["seconds"]) == pytest.approx(
+        soundfile.info(folder / row["file"]).duration, abs=0.01) for row in rows)
+    assert sum(path.stat().st_size for path in folder.rglob("*.flac")) < 10e6
+
+
+def test_the_cuts_of_one_film_are_one_recording():
+    found = audio_index.find_noise(DsetConfig(path_noise=[str(ROOT / "data/noise")]))
+    (film,) = [one for one in found if one.name == "static3_film_static"]
+    assert len(film.files) == 4 and film.split == "train" and film.title == (
+        "film static3_film_static")
+
+
+def write_reels(folder, **counts):
+    for category, count in counts.items():
+        for number in range(count):
+            for channel in "LR":
+                write_noise(folder / f"{category}/side{number}_{channel}.wav", 0.01)
+
+
+def test_folds_test_every_recording_once_and_are_balanced(tmp_path):
+    write_reels(tmp_path, gramophone=7, tape=2, film=1)
+
+    def splits(fold):
+        dset = DsetConfig(path_noise=[str(tmp_path)], noise_folds=3, noise_fold=fold)
+        found = audio_index.find_noise(dset)
+        assert len(found) == 10 and all(len(one.files) == 2 for one in found)
+        return {one.title: one.split for one in found}
+
+    folds = [splits(fold) for fold in range(3)]
+    for name in folds[0]:
+        dealt = [fold[name] for fold in folds]
+        assert sorted(dealt) == ["test", "train", "validation"]
+        assert dealt[dealt.index("test") - 1] == "validation"  # what fold 1 tests validates fold 0
+    tested = [[name for name, split in fold.items() if split == "test"] for fold in folds]
+    discs = [sum(name.startswith("gramophone") for name in names) for names in tested]
+    assert sorted(discs) == [2, 2, 3] and max(map(len, tested)) - min(map(len, tested)) <= 1
+    assert splits(1) == folds[1]
+
+
+def test_folds_do_not_heed_folders_that_name_splits(tmp_path):
+    for split in ("train", "validation", "test"):
+        write_reels(tmp_path, **{f"tape/{split}/{split}": 2})
+    dset = DsetConfig(path_noise=[str(tmp_path)], noise_folds=3)
+    dealt = [(one.split, one.name) for one in audio_index.find_noise(dset)]
+    assert sorted(split for split, _ in dealt) == 2 * ["test"] + 2 * ["train"] + 2 * ["validation"]
+    assert any(split not in name for split, name in dealt)
+
+
+def test_noise_that_is_named_for_the_test_alone_tests(tmp_path):
+    write_reels(tmp_path / "noise", tape=12)
+    write_reels(tmp_path / "other", tonearm=3)
+    dset = DsetConfig(path_noise=[str(tmp_path / "noise")],
+                      path_noise_test=[str(tmp_path / "other")])
+    found = audio_index.find_noise(dset)
+    assert {one.title for one in found if one.split == "test"} == {
+        f"tonearm side{number}" for number in range(3)}
+    assert all(one.category == "tape" for one in found if one.split != "test")
+
+    # A file that tests is never trained on, nor is the other channel of its recording.
+    trained = next(one for one in found if one.split == "train")
+    dset.path_noise_test = [str(trained.files[0])]
+    found = audio_index.find_noise(dset)
+    (test,) = [one for one in found if one.split == "test"]
+    assert test.files == trained.files[:1] and test.title == trained.title
+    assert trained.name not in {one.name for one in found if one.split != "test"}
+    # Its channels may be named one by one, and a folder may be called like a split.
+    dset.path_noise_test = list(map(str, trained.files))
+    assert audio_index.find_noise(dset)[0].files == trained.files
+    write_noise(tmp_path / "rigs/test/hum.wav", 0.01)
+    dset.path_noise_test = [str(tmp_path / "rigs/test")]
+    assert audio_index.find_noise(dset)[0].title == "rigs hum"
+    dset.path_noise_test = [str(tmp_path / "nowhere")]
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        audio_index.find_noise(dset)
 
 
 def test_more_files_move_none(tmp_path):
@@ -163,8 +251,10 @@ def test_stretches_cut_from_one_side_stay_together(tmp_path):
     for disc in range(4):
         for number in range(1, 4):
             write_noise(tmp_path / f"gramophone/side {disc}_seg{number:02d}.flac", 0.3, disc)
+    for seconds in ("0-9", "9-43"):
+        write_noise(tmp_path / f"gramophone/side 4_{seconds}s.flac", 0.3, 4)
     found = audio_index.find_noise(DsetConfig(path_noise=[str(tmp_path)]))
-    assert [len(recording.files) for recording in found] == [3, 3, 3, 3]
+    assert [len(recording.files) for recording in found] == [3, 3, 3, 3, 2]
 
 
 def test_a_file_that_is_no_manifest_is_named(tmp_path):

@@ -10,10 +10,12 @@ import pytest
 from carrier_samples import ROOT, rng
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from scipy import fft
 
 from config import load_config
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.checks import UserError
+from denoiser.noise import parts
 from denoiser.noise.carriers import (
     FOLLOWING_KINDS,
     KINDS,
@@ -21,13 +23,15 @@ from denoiser.noise.carriers import (
     FilmConfig,
     GramophoneConfig,
     HumConfig,
+    PartShares,
     TapeConfig,
+    draw_mechanism,
 )
 from denoiser.noise.generator import CarrierNoise, draw_carrier
 
 PARTS = {
     "gramophone": ["hiss", "crackle", "clicks", "thumps", "rumble", "hum"],
-    "film": ["hiss", "crackle", "clicks", "buzz", "splices", "hum", "lamp"],
+    "film": ["hiss", "crackle", "clicks", "buzz", "splices", "hum", "lamp", "mechanism"],
     "tape": ["hiss", "hum"],
     "hum": ["hiss", "hum"],
 }
@@ -36,22 +40,23 @@ PARTS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_part_has_a_name_and_can_be_left_out(kind: str) -> None:
     ranges = CarrierConfig(
-        kind, gramophone=GramophoneConfig(part_chance=1.0), film=FilmConfig(part_chance=1.0),
-        tape=TapeConfig(part_chance=1.0))
+        kind, alone_share=0.0, gramophone=GramophoneConfig(part_chance=1.0),
+        film=FilmConfig(part_chance=1.0, mechanism_chance=1.0), tape=TapeConfig(part_chance=1.0))
     carrier = draw_carrier(kind, rng(1), carrier=ranges)
     assert list(carrier.parts) == PARTS[kind]
     assert (carrier.following is not None) == (kind in FOLLOWING_KINDS)
     if kind != "hum":
         for name in ("gramophone", "film", "tape"):
             getattr(ranges, name).part_chance = 0.0
+        ranges.film.mechanism_chance = 0.0
         kept = [part for part in ("hiss", "crackle", "clicks") if part in PARTS[kind]]
         assert list(draw_carrier(kind, rng(1), carrier=ranges).parts) == kept
 
 
-def test_a_part_can_stand_alone_or_dominate() -> None:
+def test_parts_can_be_left_out_or_amplified() -> None:
     def listen(change: Callable[[dict], object], per_second: float = 8.0) -> np.ndarray:
-        ranges = CarrierConfig(gramophone=GramophoneConfig(
-            clicks_per_second=[per_second, per_second], part_chance=1.0))
+        ranges = CarrierConfig(alone_share=0.0, dominant_share=0.0, gramophone=GramophoneConfig(
+            clicks_per_second=[per_second, per_second], click_db=[20.0, 33.0], part_chance=1.0))
         carrier = draw_carrier("gramophone", rng(2), carrier=ranges)
         change(carrier.parts)
         return CarrierNoise(carrier).read(2 * SAMPLE_RATE)
@@ -68,6 +73,18 @@ def test_a_part_can_stand_alone_or_dominate() -> None:
     assert np.mean(np.abs(louder) < 1e-4) > 0.5 > 0.1 > np.mean(np.abs(whole) < 1e-4)
 
 
+def test_a_mechanism_strikes_with_each_frame() -> None:
+    cfg = FilmConfig(strokes_per_second=[20.0, 20.0], stroke_ms=[10.0, 20.0])
+    found = []
+    for seed in range(12):
+        noise = parts.render(draw_mechanism(rng(seed), cfg, SAMPLE_RATE), 4 * SAMPLE_RATE)
+        power = np.square(noise, dtype=np.float64).reshape(-1, 441).sum(axis=1)  # 100 a second
+        spectrum = np.abs(fft.rfft(power - power.mean()))[:len(power) // 2]
+        harmonics = spectrum[[80, 160]]  # of 4 s
+        found.append(harmonics.max() / np.median(spectrum))
+    assert np.median(found) > 15.0 and min(found) > 3.0
+
+
 @pytest.mark.parametrize("kind", ["gramophone", "film", "tape", "mixed"])
 def test_config_files_choose_a_kind_and_repeat_no_default(kind: str) -> None:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
@@ -79,12 +96,19 @@ def test_config_files_choose_a_kind_and_repeat_no_default(kind: str) -> None:
 
 def test_each_kind_has_its_settings() -> None:
     names = {item.name for item in fields(CarrierConfig)}
-    assert names == {"kind", *KINDS, *(f"{kind}_share" for kind in KINDS)}
+    assert names == {"kind", *KINDS, *(f"{kind}_share" for kind in KINDS), "alone_share",
+                     "dominant_share", "dominant_db", "part_shares"}
 
 
 @pytest.mark.parametrize(("call", "words"), [
     (lambda: CarrierConfig(kind="wax"), "noise.kind"),
     (lambda: CarrierConfig(film_share=-1.0), "_share"),
+    (lambda: CarrierConfig(alone_share=1.5), "noise.alone_share"),
+    (lambda: CarrierConfig(alone_share=0.7, dominant_share=0.5), "noise.dominant_share"),
+    (lambda: CarrierConfig(dominant_db=[5.0, 3.0]), "noise.dominant_db"),
+    (lambda: PartShares(hum=-0.1), "noise.part_shares.hum"),
+    (lambda: PartShares(**dict.fromkeys(vars(PartShares()), 0.0)), "noise.part_shares"),
+    (lambda: FilmConfig(strokes_per_second=[0.0, 24.0]), "noise.film.strokes_per_second"),
     (lambda: GramophoneConfig(click_db=[3.0, 1.0]), "noise.gramophone.click_db"),
     (lambda: GramophoneConfig(crackle_spread_db=[-2.0, 1.0]), "gramophone.crackle_spread_db"),
     (lambda: FilmConfig(part_chance=2.0), "noise.film.part_chance"),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 from collections.abc import Callable
 
 import numpy as np
 import pytest
-from carrier_samples import level_db, plain_disc, rng
+from carrier_samples import ROOT, level_db, plain_disc, rng
+from omegaconf import OmegaConf
 from scipy import fft
 
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.noise import fit, generator, parts
-from denoiser.noise.carriers import KINDS
+from denoiser.noise.carriers import KINDS, CarrierConfig
+
+PLAIN = CarrierConfig(alone_share=0.0, dominant_share=0.0)
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "mixed"])
@@ -20,7 +24,7 @@ def test_every_kind_is_finite_audible_and_varied(kind: str) -> None:
     source = rng(1)
     spectra = []
     for samples in (1, 1000, 60000, 60000, 60000, 60000):
-        audio = generator.generate(kind, samples, source)
+        audio = generator.generate(kind, samples, source, carrier=PLAIN)
         assert audio.shape == (samples,) and audio.dtype == np.float32
         assert np.all(np.isfinite(audio))
         if samples == 60000:
@@ -30,21 +34,46 @@ def test_every_kind_is_finite_audible_and_varied(kind: str) -> None:
     assert min(distances) > 1.0  # each call is another noise
 
 
+@pytest.mark.parametrize("carrier", [PLAIN, CarrierConfig(alone_share=1.0, dominant_share=0.0),
+                                     CarrierConfig(alone_share=0.0, dominant_share=1.0)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_stream_is_one_noise_whatever_the_block(kind: str) -> None:
+def test_stream_is_one_noise_whatever_the_block(kind: str, carrier: CarrierConfig) -> None:
     samples = 2 * parts.CHUNK + 1000
-    whole = generator.generate(kind, samples, rng(2))
+    whole = generator.generate(kind, samples, rng(2), carrier=carrier)
     for block in (1111, parts.CHUNK, 50000):
-        blocks = generator.stream(kind, block, rng(2))
+        blocks = generator.stream(kind, block, rng(2), carrier=carrier)
         pieces = np.concatenate([next(blocks) for _ in range(samples // block)])
         np.testing.assert_array_equal(pieces, whole[:len(pieces)])
     assert not np.array_equal(generator.generate(kind, samples, rng(3)), whole)
 
 
+FORMER = ROOT / "tests" / "golden" / "former_noise.csv"  # made by the release before `former`
+
+
+def test_former_noise_is_what_it_was() -> None:
+    conf = OmegaConf.load(ROOT / "conf" / "noise" / "former.yaml")
+    carrier = OmegaConf.to_object(OmegaConf.merge(CarrierConfig, conf))
+    samples = 2 * SAMPLE_RATE
+    times = np.arange(samples)
+    signal = (np.sin(0.05 * times) * np.linspace(0.0, 1.0, samples)).astype(np.float32)
+    with FORMER.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["kind"] for row in rows} == set(KINDS)
+    for row in rows:
+        noise = generator.generate(row["kind"], samples, rng([int(row["seed"]), 13]),
+                                   carrier=carrier, signal=signal).astype(np.float64)
+        measured = {"rms": np.sqrt(np.mean(noise**2)), "mean_abs": np.mean(np.abs(noise)),
+                    "with_cosine": np.mean(noise * np.cos(times))}
+        measured |= {f"sample_{place}": noise[place] for place in range(4410, samples, 8820)}
+        for name, value in measured.items():
+            assert value == pytest.approx(float(row[name]), abs=1e-6), (row["kind"], name)
+
+
 @pytest.mark.parametrize("sample_rate", [8000, 48000, 96000])
 def test_other_rates_keep_the_level(sample_rate: int) -> None:
     for kind in KINDS:
-        assert -36.0 < level_db(generator.generate(kind, sample_rate, rng(4), sample_rate)) < -24.0
+        noise = generator.generate(kind, sample_rate, rng(4), sample_rate, carrier=PLAIN)
+        assert -36.0 < level_db(noise) < -24.0
 
 
 def test_hiss_has_the_levels_asked_for() -> None:
@@ -79,18 +108,21 @@ def test_locked_clicks_return_with_each_turn() -> None:
 
 
 def test_film_and_tape_follow_the_signal() -> None:
+    def generate(kind: str, samples: int, signal: np.ndarray | None = None) -> np.ndarray:
+        return generator.generate(kind, samples, rng(11), carrier=PLAIN, signal=signal)
+
     signal = np.zeros(4 * SAMPLE_RATE, np.float32)
     loud = slice(2 * SAMPLE_RATE, 4 * SAMPLE_RATE)
     signal[loud] = np.sin(np.arange(2 * SAMPLE_RATE) * 2 * np.pi * 1000.0 / SAMPLE_RATE)
     for kind in ("film", "tape"):
-        added = (generator.generate(kind, len(signal), rng(11), signal=signal)
-                 - generator.generate(kind, len(signal), rng(11)))
+        added = (generate(kind, len(signal), signal=signal)
+                 - generate(kind, len(signal)))
         assert level_db(added[loud]) > level_db(added[:SAMPLE_RATE] + 1e-9) + 40.0
-        louder = (generator.generate(kind, len(signal), rng(11), signal=10.0 * signal)
-                  - generator.generate(kind, len(signal), rng(11)))
+        louder = (generate(kind, len(signal), signal=10.0 * signal)
+                  - generate(kind, len(signal)))
         np.testing.assert_allclose(louder, added, atol=1e-4)  # relative to the signal's own RMS
-        silent = generator.generate(kind, 1000, rng(11), signal=np.zeros(1000, np.float32))
-        np.testing.assert_array_equal(silent, generator.generate(kind, 1000, rng(11)))
+        silent = generate(kind, 1000, signal=np.zeros(1000, np.float32))
+        np.testing.assert_array_equal(silent, generate(kind, 1000))
     spectrum = np.abs(fft.rfft(added[loud] * np.hanning(2 * SAMPLE_RATE))) ** 2
     near, far = spectrum[1900:2100].mean(), spectrum[14000:16000].mean()
     assert near > 5.0 * far  # asperity noise lies beside the tone

@@ -16,7 +16,7 @@ def test_parts_have_no_seams(part: str) -> None:
     """Smooth parts stay as smooth where two chunks meet as elsewhere."""
     source = {
         "wave": lambda: parts.wave(rng(), SAMPLE_RATE, 50.0, np.zeros(3), 0.01),
-        "rumble": lambda: parts.rumble(rng(), SAMPLE_RATE, 0.77, 0.5),
+        "rumble": lambda: parts.rumble(rng(), SAMPLE_RATE, 0.77, 0.5, (8.0, 95.0), (0.01, 0.08)),
         "swing": lambda: parts.swing(rng(), SAMPLE_RATE, 1.0, rng().normal(size=16), 0.77),
         "hiss": lambda: parts.hiss(rng(), SAMPLE_RATE, parts.low_pass_db(
             parts.grid_hz(SAMPLE_RATE), 100.0, 4.0)),
@@ -68,3 +68,37 @@ def test_minimum_phase_keeps_the_levels_and_starts_at_once() -> None:
     found = 20.0 * np.log10(np.abs(fft.rfft(kernel, parts.TAPS - 1)))
     assert np.abs(found - wanted)[:1500].max() < 0.2
     assert np.argmax(np.abs(kernel)) < 20
+
+
+def test_strokes_come_at_regular_moments() -> None:
+    source = parts.strokes(rng(3), SAMPLE_RATE, 18.0, 0.0, 0.0, np.ones((2, 1)))
+    places = np.flatnonzero(parts.render(source, 4 * parts.CHUNK))
+    assert len(places) in (48, 49)  # in 2.68 s
+    np.testing.assert_allclose(np.diff(places), SAMPLE_RATE / 18.0, atol=1.0)
+    late = parts.strokes(rng(3), SAMPLE_RATE, 18.0, 0.1, 3.0, np.ones((2, 1)))
+    uneven = parts.render(late, 4 * parts.CHUNK)
+    assert np.ptp(np.diff(np.flatnonzero(uneven))) > 300 and np.ptp(uneven[uneven > 0.0]) > 0.3
+
+
+def test_bursts_have_the_length_and_the_band_asked_for() -> None:
+    for is_tonal in (False, True):
+        for seed in range(5):
+            bank = parts.burst_bank(rng(seed), SAMPLE_RATE, 20.0, (400.0, 3000.0), is_tonal)
+            assert np.allclose(np.abs(bank).max(axis=1), 1.0)
+            energy = np.cumsum(np.square(bank), axis=1)
+            length_ms = 1e3 * np.argmax(energy > 0.9 * energy[:, -1:], axis=1) / SAMPLE_RATE
+            assert 2.0 < np.median(length_ms) < 30.0
+            power = np.square(np.abs(fft.rfft(bank, SAMPLE_RATE))).sum(axis=0)  # bins of 1 Hz
+            assert power[200:6000].sum() > 0.9 * power.sum()
+
+
+def test_hum_is_pulsed_where_it_is_asked_for() -> None:
+    crests = [np.ptp(parts.render(parts.wave(rng(4), SAMPLE_RATE, 50.0, np.zeros(30), 0.0, pulsed),
+                                  SAMPLE_RATE)) for pulsed in (False, True)]
+    assert crests[1] > 1.4 * crests[0]
+
+
+def test_a_band_ends_where_it_is_asked_to() -> None:
+    hz = np.array([50.0, 100.0, 200.0, 400.0, 800.0])
+    level = parts.band_pass_db(hz, 100.0, 400.0, (2.0, 4.0))
+    np.testing.assert_allclose(level, [-12.3, -3.0, -0.3, -3.0, -24.1], atol=0.1)

@@ -33,7 +33,7 @@ def train(corpus: Path, folder: Path, strategy: str, start: Path) -> None:
     cfg = Config(
         path_experiment=str(folder), strategy=strategy, epochs=1, steps_per_epoch=4, batch_size=4,
         lr=1e-2, seg_len_s_train=0.1, seg_len_s_val=0.2, validation_items=1, shown_items=0,
-        gradient_clip=0.1, ema_momentum=0.5, stft=StftConfig(512, 128), dset=dset,
+        probe_sounds=0, gradient_clip=0.1, ema_momentum=0.5, stft=StftConfig(512, 128), dset=dset,
         weights=str(start), unet=UNET, loss=LossConfig(compressed=1.0, snr=0.5))
     run = trainer.Trainer(cfg, Mixer(dset, "train", 0.1, 1), Mixer(dset, "validation", 0.2))
     run.fit()

@@ -127,3 +127,66 @@ def test_table_holds_a_line_for_each_combination(clean, noise):
                                  ("category", "input_snr_db")).splitlines()
     assert [line.split(" | ")[:3] for line in table[2:]] == [
         ["| music", "3", "1"], ["| music", "10", "1"], ["| speech", "3", "1"]]
+
+
+def test_what_lies_below_the_highpass_is_not_judged(clean, noise):
+    rumble = np.sin(2.0 * np.pi * 5.0 * np.arange(len(clean)) / SAMPLE_RATE).astype(np.float32)
+    mixture = Mixture(clean + rumble + 0.2 * noise, clean, "music", "none", 3.0)
+
+    def without_rumble(audio):
+        return dsp.highpass(audio, 20.0, SAMPLE_RATE)
+
+    (old,) = metrics.judge_mixtures(without_rumble, [mixture])
+    (new,) = metrics.judge_mixtures(without_rumble, [mixture], 20.0)
+    assert old["snr_gain_db"] > 8.0 and old["noise_left_db"] < -8.0
+    assert new["snr_gain_db"] == pytest.approx(0.0, abs=0.3)
+    assert new["noise_left_db"] == pytest.approx(0.0, abs=0.3)
+    assert new["si_sdr_db"] == pytest.approx(metrics.si_sdr_db(clean, clean + 0.2 * noise), abs=0.3)
+
+
+def test_further_measures_join_the_others(clean, noise):
+    mixtures = [Mixture(clean + noise, clean, category, "none", 3.0)
+                for category in ("music", "speech")]
+    rows = metrics.judge_mixtures(
+        lambda audio: audio, mixtures,
+        judge_more=lambda category, clean, made: {"peak": np.ptp(made)} if category == "music"
+        else {})
+    assert rows[0]["peak"] == np.ptp(clean + noise) and "peak" not in rows[1]
+    table = metrics.format_table(rows, ("category",), ("peak",)).splitlines()
+    assert table[3] == "| speech | 1 | - |"
+
+
+def rows_of(**changes):
+    """Rows that keep to every limit, with the changes in those of music at 3 dB."""
+    good = {"clean_si_sdr_db": 35.0, "noise_left_db": -25.0, "energy_db": -0.1,
+            "residual_correlation": 0.05, "snr_gain_db": 4.0}
+    return [{"category": category, "noise": f"tape {snr}", "input_snr_db": snr, **good,
+             **(changes if (category, snr) == ("music", 3.0) else {})}
+            for category in ("effects", "music", "speech") for snr in (3.0, 20.0) for _ in range(2)]
+
+
+@pytest.mark.parametrize(("changes", "failed", "where"), [
+    ({}, None, None), ({"clean_si_sdr_db": 20.0}, 0, "music"),
+    ({"noise_left_db": -9.0}, 1, "tape 3.0"), ({"energy_db": -0.6}, 2, "music at 3 dB"),
+    ({"energy_db": 0.6}, 2, "music at 3 dB"), ({"residual_correlation": 0.14}, None, None),
+    ({"residual_correlation": 0.16}, 3, "music at 3 dB"),
+    ({"energy_db": float("nan")}, 2, "music at 3 dB")])
+def test_guards_find_the_worst_mean_and_hold_it_against_its_limit(changes, failed, where):
+    guards = metrics.check_guards(rows_of(**changes))
+    assert [place for place, guard in enumerate(guards) if not guard.passes] == (
+        [] if failed is None else [failed])
+    table = metrics.format_guards(guards)
+    assert table.count("| pass |") == 4 - (failed is not None)
+    if failed is not None:
+        assert guards[failed].where == where
+        assert "FAIL" in table.splitlines()[2 + failed]
+
+
+def test_each_recording_has_a_line_with_its_gain_at_each_snr():
+    rows = rows_of(snr_gain_db=8.0)
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]]
+             for line in metrics.format_noises(rows).splitlines()]
+    assert lines[0] == ["noise", "items", "snr_gain_db_at_3", "snr_gain_db_at_20",
+                        "noise_left_db", "residual_correlation"]
+    assert lines[2:] == [["tape 20.0", "6", "-", "4.00", "-25.00", "0.05"],
+                         ["tape 3.0", "6", "5.33", "-", "-25.00", "0.05"]]

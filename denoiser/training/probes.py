@@ -1,0 +1,264 @@
+"""Noises that come alone, and impulses that are signal: what a network has to tell apart.
+
+Clean sounds are mixed with noise of a single kind, made here and by no generator that trains:
+Gaussian noise of one octave, white, pink, clicks, bursts, hum. A network that takes away white
+noise and leaves one octave of it has learnt what comes along with noise, and not what noise is. No
+recording is needed, and every run gives the same values.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import scipy.fft
+import scipy.signal
+
+from denoiser.audio import dsp
+from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.training import metrics
+from denoiser.training.metrics import Guard, Row
+
+Predict = Callable[[np.ndarray], np.ndarray]
+MakeNoise = Callable[[int, np.random.Generator], np.ndarray]
+
+SNR_DB = 10.0  # of clean sound and probe
+OCTAVES_HZ = (31, 63, 125, 250, 500, 1000, 2000, 4000, 8000, 16000)
+JUDGED_HZ = OCTAVES_HZ[1:-1]  # of which the worst octave is reported
+CLICKS_PER_SECOND = (1, 10, 100, 1000)
+CLICK_SECONDS = (1e-4, 1e-3)  # decay of a click by 1/e
+BURST_SECONDS = 0.03
+BURSTS_PER_SECOND = 24  # as often as a film moves
+BURST_HZ = (200.0, 5000.0)
+HUM_HZ = 50.02  # between two bins of any transform that is used here
+HARMONICS = 16
+HISS_DB = -20.0  # under the hum
+AVERAGE_NAMES = ["probe_mean_db", "probe_worst_octave_db", "probe_noise_left_db",
+                 "impulses_si_sdr_db"]  # of `ProbeReport.average`
+# Where `ProbeReport.find_faults` speaks up.
+LEAST_OCTAVE_GAIN_DB = 3.0
+LEAST_IMPULSES_SI_SDR_DB = 12.0
+MOST_LEFT_DB = -3.0
+# What a finished network should reach.
+WANTED_IMPULSES_SI_SDR_DB = 20.0
+
+# Struck wood and metal: strokes per second, resonances in Hz, their decay by 1/e in seconds, and
+# the share of the stroke's first, broad knock.
+STRUCK = {"castanets": (8.0, (1350.0, 2300.0, 3900.0), 0.012, 0.3),
+          "typewriter": (6.0, (320.0, 1900.0, 5200.0), 0.006, 1.0),
+          "tap dance": (5.0, (210.0, 850.0, 3100.0), 0.02, 0.6)}
+ROOM_SECONDS = 0.06  # decay by 1/e of the room around them
+ROOM_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class ProbeReport:
+    """What came of the probes.
+
+    Attributes:
+        rows: For each probe its name, `snr_gain_db`, the same of each category of clean sound
+            (`snr_gain_db_music`), and `noise_left_db` of the noise without a sound.
+        kept_db: SI-SDR in dB that is left of each clean sound made of impulses.
+    """
+
+    rows: list[Row]
+    kept_db: dict[str, float]
+
+    def average(self) -> dict[str, float]:
+        """Returns what history.csv holds of the probes."""
+        octaves = [self._gain_db(octave(hz)) for hz in JUDGED_HZ]
+        gains, left = ([float(row[name]) for row in self.rows]
+                       for name in ("snr_gain_db", "noise_left_db"))
+        values = (np.mean(gains), np.min(octaves), np.mean(left),
+                  np.min(list(self.kept_db.values())))
+        return dict(zip(AVERAGE_NAMES, map(float, values), strict=True))
+
+    def find_faults(self) -> list[str]:
+        """Says in words, one sentence for each fault, what the network takes for what."""
+        faults = []
+        white_db = self._gain_db("white")
+        gains = {hz: self._gain_db(octave(hz)) for hz in JUDGED_HZ}
+        poor = [hz for hz, gain in gains.items() if gain < LEAST_OCTAVE_GAIN_DB]
+        if poor and white_db >= LEAST_OCTAVE_GAIN_DB:
+            places = ", ".join(f"{hz} Hz ({gains[hz]:+.1f} dB)" for hz in poor)
+            faults.append(f"hears white noise ({white_db:+.1f} dB) but not the octave at {places}: "
+                          f"noise that comes without hiss is taken for signal")
+        elif poor:
+            faults.append(f"does not hear noise of one octave: the gain is "
+                          f"{min(gains.values()):.1f} dB at worst, and {white_db:.1f} dB for white "
+                          f"noise")
+        (probe, left_db), (name, kept_db) = self._worst_left(), self._worst_kept()
+        if left_db > MOST_LEFT_DB:
+            faults.append(f"under-denoising: {probe} alone comes out at {left_db:.1f} dB of what "
+                          f"went in")
+        if kept_db < LEAST_IMPULSES_SI_SDR_DB:
+            faults.append(f"impulses that are signal are damaged: an SI-SDR of {kept_db:.1f} dB is "
+                          f"left of {name}")
+        return faults
+
+    def guards(self) -> list[Guard]:
+        """Sets what a finished network should reach against its limits."""
+        (probe, left_db), (name, kept_db) = self._worst_left(), self._worst_kept()
+        return [Guard("clean impulses kept, SI-SDR (dB)", kept_db, name, "at least",
+                      WANTED_IMPULSES_SI_SDR_DB),
+                Guard("a probe's noise alone (dB)", left_db, probe, "at most",
+                      metrics.WANTED_NOISE_LEFT_DB)]
+
+    def format(self) -> str:
+        """Returns a Markdown table of the probes, and a line on the impulses."""
+        measures = [name for name in self.rows[0] if name != "probe"]
+        lines = ["| " + " | ".join(["probe at 10 dB", *measures]) + " |",
+                 "|" + "---|" * (1 + len(measures))]
+        lines += ["| " + " | ".join([row["probe"], *(f"{row[name]:.1f}" for name in measures)])
+                  + " |" for row in self.rows]
+        kept = ", ".join(f"{name} {value:.1f} dB" for name, value in self.kept_db.items())
+        return "\n".join(lines) + f"\n\nclean impulses, SI-SDR that is kept: {kept}"
+
+    def _worst_left(self) -> tuple[str, float]:
+        left_db = {str(row["probe"]): float(row["noise_left_db"]) for row in self.rows}
+        probe = metrics.worst(left_db)
+        return probe, left_db[probe]
+
+    def _worst_kept(self) -> tuple[str, float]:
+        name = metrics.worst(self.kept_db, lambda value: -value)
+        return name, self.kept_db[name]
+
+    def _gain_db(self, probe: str) -> float:
+        return next(float(row["snr_gain_db"]) for row in self.rows if row["probe"] == probe)
+
+
+def octave(centre_hz: float) -> str:
+    """Returns the name of the probe with Gaussian noise of the octave around `centre_hz`."""
+    return f"octave {centre_hz} Hz"
+
+
+def measure(predict: Predict, sounds: Sequence[tuple[str, np.ndarray]], highpass_hz: float,
+            ) -> ProbeReport:
+    """Mixes every sound with every probe at `SNR_DB`, denoises, and measures.
+
+    Args:
+        predict: Takes and returns waveforms `(batch, samples)`.
+        sounds: Categories and clean waveforms `(samples,)` of one length, without anything below
+            `highpass_hz`.
+        highpass_hz: What lies below is not judged.
+
+    Returns:
+        The gains, the noise that is left where there is no sound, and the impulses that are kept.
+    """
+    def listen(waveform: np.ndarray) -> np.ndarray:
+        return dsp.highpass(predict(waveform[None])[0], highpass_hz, SAMPLE_RATE)
+
+    samples, rows = len(sounds[0][1]), []
+    for place, (name, make) in enumerate(PROBES.items()):
+        gains: dict[str, list[float]] = defaultdict(list)
+        noise_left_db = 0.0
+        for number, (category, clean) in enumerate(sounds):
+            noise = dsp.highpass(make(samples, np.random.default_rng([place, number])),
+                                 highpass_hz, SAMPLE_RATE)
+            gain = np.sqrt(dsp.power(clean) / dsp.power(noise) / 10.0 ** (SNR_DB / 10.0))
+            noise = (gain * noise).astype(np.float32)
+            gains[category].append(metrics.snr_db(clean, listen(clean + noise)) - SNR_DB)
+            if number == 0:
+                noise_left_db = dsp.decibels(dsp.power(listen(noise)) / dsp.power(noise))
+        rows.append({"probe": name, "snr_gain_db": float(np.mean(sum(gains.values(), []))),
+                     **{f"snr_gain_db_{category}": float(np.mean(found))
+                        for category, found in gains.items()},
+                     "noise_left_db": noise_left_db})
+    kept_db = {}
+    for place, name in enumerate(STRUCK):
+        clean = dsp.highpass(make_strokes(name, samples, np.random.default_rng(place)),
+                             highpass_hz, SAMPLE_RATE)
+        kept_db[name] = metrics.si_sdr_db(clean, listen(clean))
+    return ProbeReport(rows, kept_db)
+
+
+# --- The noises ------------------------------------------------------------------------------
+
+
+def _shape(gain: Callable[[np.ndarray], np.ndarray], samples: int, rng: np.random.Generator,
+           ) -> np.ndarray:
+    """Makes Gaussian noise `(samples,)` with a gain that is a function of the frequency in Hz."""
+    spectrum = scipy.fft.rfft(rng.standard_normal(samples))
+    return scipy.fft.irfft(spectrum * gain(scipy.fft.rfftfreq(samples, 1.0 / SAMPLE_RATE)), samples)
+
+
+def _octave_gain(centre_hz: float, hz: np.ndarray) -> np.ndarray:
+    return (hz >= centre_hz / np.sqrt(2.0)) & (hz < centre_hz * np.sqrt(2.0))
+
+
+def _pink_gain(hz: np.ndarray) -> np.ndarray:
+    return 1.0 / np.sqrt(np.maximum(hz, 20.0))
+
+
+def _make_white(samples: int, rng: np.random.Generator) -> np.ndarray:
+    return rng.standard_normal(samples)
+
+
+def _make_clicks(per_second: float, samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Makes single damped swings of random lengths and levels, and silence between them."""
+    count = max(1, round(per_second * samples / SAMPLE_RATE))
+    time_s = np.arange(round(8.0 * CLICK_SECONDS[1] * SAMPLE_RATE)) / SAMPLE_RATE
+    noise = np.zeros(samples + len(time_s))
+    # One in each of `count` equal spans, so that there are as many as the probe's name says.
+    starts = ((np.arange(count) + rng.uniform(size=count)) * samples / count).astype(int)
+    for start in starts:
+        decay_s = np.exp(rng.uniform(*np.log(CLICK_SECONDS)))
+        swing = np.cos(2.0 * np.pi * rng.uniform(0.15, 0.6) / decay_s * time_s)
+        level = rng.choice([-1.0, 1.0]) * 10.0 ** (rng.normal(0.0, 4.0) / 20.0)
+        noise[start : start + len(time_s)] += level * np.exp(-time_s / decay_s) * swing
+    return noise[:samples]
+
+
+def _make_bursts(samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Makes short swells of noise of the middle frequencies, as from the claw of a projector."""
+    time_s = np.arange(samples) / SAMPLE_RATE % (1.0 / BURSTS_PER_SECOND)
+    swell = np.where(time_s < BURST_SECONDS, np.sin(np.pi * time_s / BURST_SECONDS) ** 2, 0.0)
+    band = scipy.signal.butter(2, BURST_HZ, "bandpass", fs=SAMPLE_RATE, output="sos")
+    return swell * scipy.signal.sosfilt(band, rng.standard_normal(samples))
+
+
+def _make_hum(hiss_db: float | None, samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Makes the mains' harmonics, which fall by about 6 dB an octave; with hiss if wanted."""
+    time_s = np.arange(samples) / SAMPLE_RATE
+    hum = np.zeros(samples)
+    for order in range(1, HARMONICS + 1):
+        level = 10.0 ** (rng.normal(0.0, 4.0) / 20.0) / order
+        hum += level * np.sin(2.0 * np.pi * (HUM_HZ * order * time_s + rng.uniform()))
+    if hiss_db is not None:
+        hum += 10.0 ** (hiss_db / 20.0) * np.std(hum) * rng.standard_normal(samples)
+    return hum
+
+
+PROBES: dict[str, MakeNoise] = {
+    **{octave(hz): partial(_shape, partial(_octave_gain, hz)) for hz in OCTAVES_HZ},
+    "white": _make_white,
+    "pink": partial(_shape, _pink_gain),
+    **{f"clicks {rate}/s": partial(_make_clicks, rate) for rate in CLICKS_PER_SECOND},
+    f"bursts {BURSTS_PER_SECOND}/s": _make_bursts,
+    "hum": partial(_make_hum, None),
+    "hum with hiss": partial(_make_hum, HISS_DB)}
+
+
+def make_strokes(name: str, samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Makes clean impulses that are signal, `(samples,)`: one of `STRUCK`, in a small room."""
+    per_second, resonances_hz, decay_s, knock = STRUCK[name]
+    time_s = np.arange(round(8.0 * ROOM_SECONDS * SAMPLE_RATE)) / SAMPLE_RATE
+    room = ROOM_SHARE * np.exp(-time_s / ROOM_SECONDS) * rng.standard_normal(len(time_s))
+    room /= np.sqrt(SAMPLE_RATE * ROOM_SECONDS)
+    room[0] = 1.0
+    strokes = np.zeros(samples + len(time_s))
+    count = max(1, round(per_second * samples / SAMPLE_RATE))
+    starts = ((np.arange(count) + rng.uniform(0.0, 0.7, count)) * samples / count).astype(int)
+    for start in starts:
+        stroke = knock * np.exp(-time_s / 0.0005) * rng.standard_normal(len(time_s))
+        for hz in resonances_hz:
+            decay = decay_s * rng.uniform(0.7, 1.4)
+            stroke += rng.uniform(0.3, 1.0) * np.exp(-time_s / decay) * np.sin(
+                2.0 * np.pi * hz * rng.uniform(0.97, 1.03) * time_s)
+        level = 10.0 ** (rng.uniform(-9.0, 0.0) / 20.0)
+        strokes[start : start + len(time_s)] += level * stroke
+    heard = scipy.signal.fftconvolve(strokes[:samples], room)[:samples]
+    return (0.5 * heard / np.abs(heard).max()).astype(np.float32)

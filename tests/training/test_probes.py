@@ -1,0 +1,138 @@
+"""Probes are what their names say, and tell what is wrong with methods whose faults are known."""
+
+import numpy as np
+import pytest
+
+from denoiser.audio import dsp
+from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.training import metrics, probes
+
+SAMPLES = SAMPLE_RATE
+
+
+@pytest.fixture(scope="module")
+def sounds():
+    """A chord and another one, silent in between: their categories and waveforms."""
+    times = np.arange(SAMPLES) / SAMPLE_RATE
+    chords = [sum(np.sin(2.0 * np.pi * hz * times) for hz in notes) * (times % 0.25 < 0.15)
+              for notes in ((330.0, 1100.0, 5200.0), (700.0, 2900.0))]
+    return [(name, (0.1 * dsp.highpass(chord, 20.0, SAMPLE_RATE)).astype(np.float32))
+            for name, chord in zip(("music", "speech"), chords, strict=True)]
+
+
+def make(name, seed=0, samples=4 * SAMPLES):
+    return probes.PROBES[name](samples, np.random.default_rng(seed))
+
+
+def octave_shares(noise):
+    """Shares of the noise's energy in the octaves of `OCTAVES_HZ`."""
+    energy = np.abs(np.fft.rfft(noise)) ** 2
+    hz = np.fft.rfftfreq(len(noise), 1.0 / SAMPLE_RATE)
+    return np.array([energy[(hz > centre / 2**0.5) & (hz <= centre * 2**0.5)].sum()
+                     for centre in probes.OCTAVES_HZ]) / energy.sum()
+
+
+def test_an_octave_is_alone():
+    for place, hz in enumerate(probes.OCTAVES_HZ):
+        noise = make(probes.octave(hz))
+        assert octave_shares(noise)[place] > 0.999
+        kurtosis = np.mean(noise**4) / np.mean(noise**2) ** 2
+        assert kurtosis == pytest.approx(3.0, abs=0.5), hz  # Gaussian
+
+
+def test_white_and_pink_noise_have_their_slopes():
+    for name, step_db in (("white", 3.0), ("pink", 0.0)):
+        shares = octave_shares(make(name))[1:-1]
+        assert np.diff(10.0 * np.log10(shares)) == pytest.approx(step_db, abs=0.7)
+
+
+@pytest.mark.parametrize("rate", probes.CLICKS_PER_SECOND)
+def test_clicks_come_as_often_as_named_and_alone(rate):
+    noise = make(f"clicks {rate}/s")
+    is_loud = np.abs(noise) > 0.05 * np.abs(noise).max()
+    gaps = np.diff(np.flatnonzero(is_loud), prepend=-SAMPLES) > 0.002 * SAMPLE_RATE
+    if rate <= 100:  # more of them run into each other
+        assert 0.8 * 4 * rate <= gaps.sum() <= 1.1 * 4 * rate
+        assert np.mean(noise == 0.0) > 0.1  # nothing between them
+    loudest = np.sort(noise**2)[-len(noise) // 50 :].sum() / np.sum(noise**2)
+    assert loudest > (0.9 if rate <= 10 else 0.3)  # of Gaussian noise 2% hold 0.15
+
+
+def test_bursts_come_24_times_a_second_and_hum_is_lines():
+    power = np.square(make("bursts 24/s"))
+    rhythm = np.abs(np.fft.rfft(power - power.mean()))[: 4 * 40]
+    assert np.argmax(rhythm) == 4 * 24
+    spectrum = np.abs(np.fft.rfft(make("hum") * np.hanning(4 * SAMPLES))) ** 2
+    hz = np.fft.rfftfreq(4 * SAMPLES, 1.0 / SAMPLE_RATE)
+    assert spectrum[np.abs((hz + 25.0) % 50.0 - 25.0) < 1.5].sum() > 0.999 * spectrum.sum()
+    assert octave_shares(make("hum"))[-1] < 1e-4 < octave_shares(make("hum with hiss"))[-1]
+
+
+def test_struck_wood_is_made_of_impulses():
+    for name in probes.STRUCK:
+        struck = probes.make_strokes(name, 4 * SAMPLES, np.random.default_rng(0))
+        loudest = np.sort(struck**2)[-len(struck) // 50 :].sum() / np.sum(struck**2)
+        assert np.isfinite(struck).all() and np.abs(struck).max() == pytest.approx(0.5)
+        assert 0.3 < loudest < 0.99, name
+
+
+def test_what_does_nothing_gains_nothing_and_is_told(sounds):
+    report = probes.measure(lambda audio: audio, sounds, 20.0)
+    assert [row["probe"] for row in report.rows] == list(probes.PROBES)
+    for row in report.rows:
+        # Down to the filter that is applied once more, which matters at 20 Hz alone.
+        wanted = pytest.approx(0.0, abs=0.5 if row["probe"] == "octave 31 Hz" else 0.05)
+        assert row["snr_gain_db"] == wanted and row["noise_left_db"] == wanted
+        assert row["snr_gain_db_music"] == wanted and row["snr_gain_db_speech"] == wanted
+    assert report.average().keys() == set(probes.AVERAGE_NAMES)
+    assert report.average()["impulses_si_sdr_db"] > 25.0
+    faults = report.find_faults()
+    assert faults[0].startswith("does not hear noise of one octave") and len(faults) == 2
+    assert faults[1].startswith("under-denoising")
+    kept, left = report.guards()
+    assert kept.passes and not left.passes
+
+
+def test_the_octave_that_is_left_is_named(sounds):
+    """A method that takes all noise but that of 180 to 350 Hz, where it lets everything pass."""
+    def predict(audio):
+        (heard,) = audio
+        spectrum = np.fft.rfft(heard)
+        hz = np.fft.rfftfreq(len(heard), 1.0 / SAMPLE_RATE)
+        tones = [330.0, 1100.0, 5200.0, 700.0, 2900.0]
+        kept = np.min(np.abs(hz[:, None] - tones), axis=1) < 30.0
+        return np.fft.irfft(spectrum * (kept | ((hz > 175.0) & (hz < 355.0))))[None]
+
+    report = probes.measure(predict, sounds, 20.0)
+    (fault,) = [fault for fault in report.find_faults() if fault.startswith("hears white noise")]
+    assert "but not the octave at 250 Hz (" in fault and "500 Hz" not in fault
+    means = report.average()
+    gains = {row["probe"]: row["snr_gain_db"] for row in report.rows}
+    assert means["probe_worst_octave_db"] == gains["octave 250 Hz"] < 0.1
+    assert means["probe_mean_db"] == pytest.approx(np.mean(list(gains.values())))
+    table = report.format().splitlines()
+    assert len(table) == 2 + len(report.rows) + 2 and table[-1].startswith("clean impulses")
+    assert table[5].startswith("| octave 250 Hz |")
+
+
+def test_damage_to_impulses_is_told(sounds):
+    report = probes.measure(lambda audio: np.clip(audio, -0.05, 0.05), sounds, 20.0)
+    assert report.average()["impulses_si_sdr_db"] < 12.0
+    assert any("impulses that are signal are damaged" in one for one in report.find_faults())
+    assert not report.guards()[0].passes
+
+
+def test_probes_are_the_same_on_every_run_and_for_every_sound_others(sounds):
+    heard = []
+
+    def predict(audio):
+        heard.append(audio[0])
+        return audio
+
+    first, again = (probes.measure(predict, sounds, 20.0).rows for _ in range(2))
+    assert first == again
+    half = len(heard) // 2
+    for one, other in zip(heard[:half], heard[half:], strict=True):
+        np.testing.assert_array_equal(one, other)
+    noises = [heard[0] - sounds[0][1], heard[2] - sounds[1][1]]  # heard[1]: noise alone
+    assert abs(metrics.correlation(*noises)) < 0.2
