@@ -29,7 +29,7 @@ SUBSONIC_HZ = 20.0  # nothing below is taken for signal
 GAP_SECONDS = (0.02, 0.4)  # silence between clips that are strung together
 REEL_STREAM = 2  # sets the seeds of reels apart from those of mixtures
 REELS = 4  # generated noises of each kind that mixtures draw from at a time
-REEL_ITEMS = 256  # mixtures after which a new one takes the oldest one's place
+REEL_ITEMS = 128  # mixtures after which a new one takes the oldest one's place
 REEL_SEGMENTS = 4  # length of a reel in segments
 
 
