@@ -40,8 +40,9 @@ RUMBLE_HZ = (20.0, 200.0)
 def _draw_band_db(rng: np.random.Generator, frequency_hz: np.ndarray) -> np.ndarray:
     """Draws the levels of a band of half to three octaves."""
     octaves = draw_rate(rng, BAND_OCTAVES)
-    bounds = np.log2(LOW_BAND_HZ if rng.uniform() < LOW_BAND_CHANCE else BAND_HZ)
-    low_hz = 2.0 ** rng.uniform(bounds[0], bounds[1] - octaves)
+    bounds_hz = LOW_BAND_HZ if rng.uniform() < LOW_BAND_CHANCE else BAND_HZ
+    highest_hz = min(bounds_hz[1], 0.8 * frequency_hz[-1])  # where the rate allows no more
+    low_hz = draw_rate(rng, (bounds_hz[0], highest_hz / 2.0**octaves))
     is_wall = rng.uniform() < WALL_CHANCE
     orders = (WALL_ORDER, WALL_ORDER) if is_wall else rng.uniform(*SKIRT_ORDERS, 2)
     return parts.band_pass_db(frequency_hz, low_hz, low_hz * 2.0**octaves, orders)
