@@ -355,7 +355,7 @@ class HumConfig(Ranges):
 
     speed: list[float] = between(0.7, 1.5, "above 0")  # of the replay: seldom at 50 or 60 Hz
     rectified_chance: float = chance(0.5)  # of ripple at twice the mains frequency
-    harmonics: list[float] = between(2.0, 40.0, "above 0")
+    harmonics: list[float] = between(1.0, 40.0, "at least 1")
     slope_db_per_octave: list[float] = between(-14.0, -3.0)
     drift_percent: list[float] = between(0.0, 0.3)
     hum_db: list[float] = between(10.0, 45.0)
