@@ -1,10 +1,11 @@
-"""Builds corpora of clean audio: from packages, from public data sets, or from any folder.
+"""Builds corpora of clean audio: from packages, scores, public data sets, or any folder.
 
     python prepare_data.py                          # the starter corpus, to data/starter
     python prepare_data.py --only klettres-data     # one package of it
     python prepare_data.py --source ~/debs          # .deb files that are already here
     python prepare_data.py musicnet                 # or fsd50k, aishell3, gramophone
-    python prepare_data.py ~/scores --category music
+    python prepare_data.py scores                   # music rendered from scores, to data/scores
+    python prepare_data.py ~/films --category speech
     python prepare_data.py pack --manifests data/starter/manifest.csv --output data/packed
 
 Every clip becomes a 44.1 kHz mono FLAC file; `manifest.csv` says where it comes from, under which
@@ -17,6 +18,9 @@ The starter corpus comes from freely licensed packages; it needs `apt-get` and `
 Ubuntu and their kin), no root. Its recipe names the splits and licences, and `is_clean` in
 `denoiser/corpus/manifest.py` is the rule for `clean`: both can be changed without decoding anything
 again.
+
+`scores` plays public-domain scores of the Python package music21 through sampled instruments; it
+needs `fluidsynth` besides.
 """
 
 from __future__ import annotations
@@ -36,6 +40,7 @@ from denoiser.corpus.downloads import TABLE, read_table
 from denoiser.corpus.folders import build_folder
 from denoiser.corpus.packing import pack_corpus
 from denoiser.corpus.public_data import CLASSIFIERS, NOISE_SET, build_public
+from denoiser.corpus.scores import NAME, build_scores
 from denoiser.data.settings import CATEGORIES
 
 
@@ -44,9 +49,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("what", nargs="?", metavar="DATASET|FOLDER", default="starter",
-                        help="the starter corpus; or musicnet, fsd50k, aishell3 or gramophone; or "
-                             "a folder of audio (write ./musicnet for a folder of that name); or "
-                             "pack")
+                        help="the starter corpus; or scores; or musicnet, fsd50k, aishell3 or "
+                             "gramophone; or a folder of audio (write ./scores for a folder of "
+                             "that name); or pack")
     parser.add_argument("--category", choices=CATEGORIES, help="of the audio in FOLDER")
     parser.add_argument("--output", type=Path,
                         help="the corpus's folder; data/ and the data set's or folder's name if "
@@ -61,6 +66,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
                              f"{RECIPE.parent.relative_to(Path(__file__).resolve().parent)}/")
     parser.add_argument("--source", type=Path, metavar="FOLDER",
                         help="use the .deb files that lie here; only others are downloaded")
+    parser.add_argument("--hours", type=float, default=20.0,
+                        help="of audio to render from scores")
+    parser.add_argument("--seed", type=int, default=0,
+                        help="draws how scores are performed, and in which order")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1,
                         help="number of worker processes")
     parser.add_argument("--keep-downloads", action="store_true",
@@ -85,14 +94,23 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options = parse_arguments(arguments)
     require(options.jobs >= 1, "--jobs", "at least 1", options.jobs)
+    require(options.hours > 0.0, "--hours", "above 0", options.hours)
+    require(options.seed >= 0, "--seed", "at least 0", options.seed)
+    require(not options.source or options.source.is_dir(), "--source", "a folder", options.source)
     if options.what == "pack":
         _pack(options)
     elif options.manifests:
         raise UserError("`--manifests` must go with pack alone")
     elif options.what == "starter":
         _build_starter(options)
-    elif options.only or options.source:
-        raise UserError("`--only` and `--source` must go with the starter corpus alone")
+    elif options.only or options.source and options.what != NAME:
+        raise UserError("`--only` must go with the starter corpus alone, `--source` with it or "
+                        "with scores")
+    elif options.what == NAME:
+        if options.category or options.archives or options.recipe:
+            raise UserError("`--category`, `--archives` and `--recipe` must not go with scores")
+        build_scores(options.output or Path("data") / NAME, options.source, options.hours,
+                     options.seed, options.jobs, options.keep_downloads)
     else:
         _build_other(options)
 
@@ -138,7 +156,6 @@ def _build_starter(options: argparse.Namespace) -> None:
     wanted = [name for name in recipe if name in options.only or not options.only]
     require(set(options.only) <= set(wanted), "--only", f"packages of {list(recipe)}",
             options.only)
-    require(not options.source or options.source.is_dir(), "--source", "a folder", options.source)
     failed = build_corpus(recipe, wanted, options.output or Path("data/starter"), options.source,
                           options.jobs, options.keep_downloads)
     if failed:

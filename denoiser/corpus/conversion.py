@@ -152,7 +152,7 @@ def convert_members(origin: str, members: Iterable[tuple[Member, Path | bytes]],
     taken = {row["file"].lower() for row in journal.rows.values() if "file" in row}
     digests = {row["digest"] for row in journal.kept}
     unknown = (pair for pair in members if pair[0].source not in journal.rows)
-    with _workers(jobs) as map_clips, \
+    with start_workers(jobs) as map_clips, \
             tempfile.TemporaryDirectory(dir=journal.output, prefix=UNPACKED_PREFIX) as scratch:
         for batch in _batches(unknown, Path(scratch)):
             files = [name_file(member, origin, taken) for member, _ in batch]
@@ -172,7 +172,7 @@ def convert_members(origin: str, members: Iterable[tuple[Member, Path | bytes]],
 
 
 @contextmanager
-def _workers(jobs: int) -> Iterator[Callable[..., Iterable[dict[str, Any]]]]:
+def start_workers(jobs: int) -> Iterator[Callable[..., Iterable[dict[str, Any]]]]:
     """Yields a `map` that runs in `jobs` processes; one job needs no other process."""
     if jobs == 1:
         yield map

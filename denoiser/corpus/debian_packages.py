@@ -148,7 +148,7 @@ def get_package(name: str, downloads: Path, source: Path | None) -> Path:
             return found[-1]
     downloads.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=downloads) as partial:
-        _run_tool(["apt-get", "download", name], f"to download {name}", f"{name}: not downloaded "
+        run_tool(["apt-get", "download", name], f"to download {name}", f"{name}: not downloaded "
                   "(a first `apt-get update` may help)", Path(partial))
         arrived = sorted(Path(partial).glob("*.deb"))
         if not arrived:
@@ -156,7 +156,7 @@ def get_package(name: str, downloads: Path, source: Path | None) -> Path:
         return arrived[-1].replace(downloads / arrived[-1].name)
 
 
-def _run_tool(command: list[str], purpose: str, complaint: str, folder: Path) -> None:
+def run_tool(command: list[str], purpose: str, complaint: str, folder: Path) -> None:
     """Runs a program in `folder`; raises UserError where it is missing or fails."""
     if shutil.which(command[0]) is None:
         raise UserError(f"`{command[0]}` is needed {purpose} and was not found. It comes with "
@@ -178,7 +178,7 @@ def convert_package(rules: list[Rule], deb: Path, journal: Journal, jobs: int) -
     package, output = rules[0].package, journal.output
     with tempfile.TemporaryDirectory(dir=output, prefix=conversion.UNPACKED_PREFIX) as scratch:
         unpacked = Path(scratch).resolve() / "package"
-        _run_tool(["dpkg-deb", "-x", str(deb.resolve()), str(unpacked)],
+        run_tool(["dpkg-deb", "-x", str(deb.resolve()), str(unpacked)],
                   f"to unpack {package}", f"{deb}: cannot be unpacked", Path(scratch))
         members = find_members(rules, unpacked)
         logger.info("%s: %d clips", package, len(members))
