@@ -26,7 +26,7 @@ from denoiser.noise.carriers import FOLLOWING_KINDS, CarrierConfig
 
 MIXING_KEYS = ("cache_items", "path_cache", "snr_db", "level_db", "share_clean", "share_silent",
                "reference_dbfs", "evaluation_snrs_db")
-PAIR_VERSION = 5  # raised when the same settings give other pairs
+PAIR_VERSION = 6  # raised when the same settings give other pairs
 CACHE_STREAM = 1  # sets the seeds of cached pairs apart from those of mixtures
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+import scipy.fft
 import scipy.signal
 
 from denoiser.audio.dsp import SAMPLE_RATE
@@ -17,6 +18,7 @@ HORN_QUALITY = (2.0, 10.0)
 DRIVE_DB = (-6.0, 12.0)  # of saturation
 BAND_LIMIT_HZ = (3000.0, 14000.0)
 CUTOFFS_PER_OCTAVE = 40
+EDGE_SHARE = 0.05  # of a cutoff, within which `cut_above` falls to nothing
 
 
 def age(clean: np.ndarray, dset: DsetConfig, rng: np.random.Generator) -> np.ndarray:
@@ -65,6 +67,16 @@ def limit_band(audio: np.ndarray, high_hz: float) -> np.ndarray:
     """Low-passes `audio` as an old microphone or cutter would (Butterworth, 36 dB an octave)."""
     sections = _butterworth(6, _round_cutoff(high_hz), "lowpass")
     return scipy.signal.sosfilt(sections, audio).astype(np.float32)
+
+
+def cut_above(audio: np.ndarray, high_hz: float) -> np.ndarray:
+    """Removes all of `audio` `(samples,)` above `high_hz`, without any shift in phase."""
+    size = scipy.fft.next_fast_len(len(audio), real=True)
+    spectrum = scipy.fft.rfft(audio, size)
+    hz = scipy.fft.rfftfreq(size, 1.0 / SAMPLE_RATE)
+    above = np.clip((hz - high_hz) / (EDGE_SHARE * high_hz), 0.0, 1.0)
+    spectrum *= np.square(np.cos(0.5 * np.pi * above)).astype(np.float32)
+    return scipy.fft.irfft(spectrum, size)[: len(audio)].astype(np.float32, copy=False)
 
 
 @functools.lru_cache(maxsize=512)

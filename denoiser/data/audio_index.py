@@ -36,6 +36,7 @@ class Clip:
     group: str  # what a split keeps together: a speaker, a language, a tune
     split: str
     seconds: float
+    bandwidth_hz: float = 0.0  # where its sound ends; 0 where nobody measured it
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def _read_manifest(path: Path) -> list[Clip]:
     kept = [row for row in rows if row["clean"] == "1"]
     logger.info("%s: %d of %d files are clean enough", path, len(kept), len(rows))
     return [Clip(path.parent / row["file"], row["category"], row["group"], row["split"],
-                 float(row["seconds"])) for row in kept]
+                 float(row["seconds"]), float(row.get("bandwidth_hz") or 0.0)) for row in kept]
 
 
 def find_clips(dset: DsetConfig) -> list[Clip]:

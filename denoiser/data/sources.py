@@ -13,7 +13,9 @@ from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.checks import UserError
 from denoiser.data import recordings
+from denoiser.data.ageing import cut_above
 from denoiser.data.audio_index import Clip, find_clips, find_noise
+from denoiser.data.rooms import room_bank, sound_in_room
 from denoiser.data.settings import CATEGORIES, DsetConfig
 from denoiser.noise import generator
 from denoiser.noise.carriers import KINDS, CarrierConfig
@@ -25,6 +27,15 @@ MOST_REDRAWS = 50
 EDGE_SECONDS = 0.005  # fade where a clip is cut
 SUBSONIC_HZ = 20.0  # nothing below is taken for signal
 GAP_SECONDS = (0.02, 0.4)  # silence between clips that are strung together
+WORD_GAP_SECONDS = (0.0, 0.12)  # between words
+SENTENCE_GAP_SECONDS = (0.3, 1.0)
+PHRASE_SECONDS = 1.5  # of clips this long a sentence has one, of shorter ones two or more
+SENTENCE_CLIPS = (2, 7)
+LEAD_SECONDS = 0.5  # at most, that a segment of speech begins within what is strung together
+MOST_GAIN = 4.0  # by which a clip is brought to the level of the one before it
+LEVEL_FRAME = 882  # samples of the frames in which levels are compared, 20 ms
+FULL_BAND_HZ = 16000.0  # speech whose bandwidth is below this one is cut off there
+SPEECH_ROOM_SECONDS = (0.2, 1.2)  # decay times of the rooms that speech sounds in
 REEL_STREAM = 2  # sets the seeds of reels apart from those of mixtures
 REELS = 4  # generated noises of each kind that mixtures draw from at a time
 REEL_ITEMS = 256  # mixtures after which a new one takes the oldest one's place
@@ -43,6 +54,7 @@ class CleanSource:
 
     def __init__(self, dset: DsetConfig, split: str, samples: int, skipped: Counter[str]) -> None:
         self.split, self.samples, self.skipped = split, samples, skipped
+        self.share_room = dset.share_room
         found = find_clips(dset)
         own = [clip for clip in found if clip.split == split]
         self.is_borrowed = not own and split != "train"
@@ -78,6 +90,9 @@ class CleanSource:
         """
         for _ in range(MOST_REDRAWS):
             audio = self._string_together(category, rng)
+            if category == "speech" and rng.random() < self.share_room:
+                rooms = room_bank(*SPEECH_ROOM_SECONDS)
+                audio = sound_in_room(audio, rooms[rng.integers(len(rooms))])
             # Offsets and rumble of the microphone are no part of the signal.
             audio = dsp.highpass(audio, SUBSONIC_HZ, SAMPLE_RATE, wrap=self.split == "train")
             if dsp.power(audio) > 10.0 ** (QUIETEST_DBFS / 10.0):
@@ -91,6 +106,8 @@ class CleanSource:
         clip = clips[rng.choice(len(clips), p=self._odds[category])]
         # A group of effects can be one short sound.
         siblings = clips if category == "effects" else self._groups[category, clip.group]
+        if category == "speech":
+            return self._speak(clip, siblings, rng)
         audio = np.zeros(self.samples, np.float32)
         position = 0
         while position < self.samples:
@@ -99,6 +116,26 @@ class CleanSource:
             position += len(piece) + round(rng.uniform(*GAP_SECONDS) * SAMPLE_RATE)
             clip = siblings[rng.integers(len(siblings))]
         return audio
+
+    def _speak(self, clip: Clip, siblings: list[Clip], rng: np.random.Generator) -> np.ndarray:
+        """Strings words and phrases of one speaker into sentences, all as loud as the first."""
+        lead = round(rng.uniform(0.0, LEAD_SECONDS) * SAMPLE_RATE)
+        samples = self.samples + lead
+        audio = np.zeros(samples, np.float32)
+        position, left, reference = 0, 0, 0.0
+        while position < samples:
+            piece, level = _trim_pauses(self._read_clip(clip, samples - position, rng))
+            if level > 0.0:
+                reference = reference or level
+                gain = np.clip(np.sqrt(reference / level), 1.0 / MOST_GAIN, MOST_GAIN)
+                audio[position : position + len(piece)] = np.float32(gain) * _fade(piece)
+            if left == 0:
+                left = int(rng.integers(*SENTENCE_CLIPS)) if clip.seconds < PHRASE_SECONDS else 1
+            left -= 1
+            gap = WORD_GAP_SECONDS if left else SENTENCE_GAP_SECONDS
+            position += len(piece) + round(rng.uniform(*gap) * SAMPLE_RATE)
+            clip = siblings[rng.integers(len(siblings))]
+        return audio[lead:]
 
     def _read_clip(self, clip: Clip, samples: int, rng: np.random.Generator) -> np.ndarray:
         """Reads at most `samples` of a clip, with a fade at both ends; none if it is unreadable."""
@@ -109,11 +146,31 @@ class CleanSource:
         except UserError as error:
             _skip(self.skipped, clip.path, error)
             return np.zeros(0, np.float32)
-        fade = min(round(EDGE_SECONDS * SAMPLE_RATE), len(piece) // 2)
-        ramp = (np.arange(fade, dtype=np.float32) + 0.5) / max(fade, 1)
-        piece[:fade] *= ramp
-        piece[len(piece) - fade :] *= ramp[::-1]
-        return piece
+        if clip.category == "speech" and 0.0 < clip.bandwidth_hz < FULL_BAND_HZ:
+            # What is above was left by a codec or by the room's hiss, and is no signal.
+            piece = cut_above(piece, clip.bandwidth_hz)
+        return _fade(piece)
+
+
+def _fade(piece: np.ndarray) -> np.ndarray:
+    """Fades `piece` in and out, in place, and returns it."""
+    fade = min(round(EDGE_SECONDS * SAMPLE_RATE), len(piece) // 2)
+    ramp = (np.arange(fade, dtype=np.float32) + 0.5) / max(fade, 1)
+    piece[:fade] *= ramp
+    piece[len(piece) - fade :] *= ramp[::-1]
+    return piece
+
+
+def _trim_pauses(piece: np.ndarray) -> tuple[np.ndarray, float]:
+    """Returns a clip without the pauses at its ends, and the mean power of what is no pause."""
+    frames = piece[: len(piece) // LEVEL_FRAME * LEVEL_FRAME].reshape(-1, LEVEL_FRAME)
+    powers = np.var(frames, axis=1)
+    level = dsp.active_power(powers)
+    heard = np.flatnonzero(powers > level * 10.0 ** (-dsp.ACTIVE_RANGE_DB / 10.0))
+    if level == 0.0:
+        return piece[:0], 0.0
+    begin, end = max(heard[0] - 1, 0), heard[-1] + 3
+    return piece[begin * LEVEL_FRAME : end * LEVEL_FRAME], level
 
 
 class NoiseSource:
