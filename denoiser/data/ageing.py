@@ -71,7 +71,7 @@ def limit_band(audio: np.ndarray, high_hz: float) -> np.ndarray:
 
 def cut_above(audio: np.ndarray, high_hz: float) -> np.ndarray:
     """Removes all of `audio` `(samples,)` above `high_hz`, without any shift in phase."""
-    size = scipy.fft.next_fast_len(len(audio), real=True)
+    size = scipy.fft.next_fast_len(max(len(audio), 1), real=True)
     spectrum = scipy.fft.rfft(audio, size)
     hz = scipy.fft.rfftfreq(size, 1.0 / SAMPLE_RATE)
     above = np.clip((hz - high_hz) / (EDGE_SHARE * high_hz), 0.0, 1.0)

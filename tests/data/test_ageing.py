@@ -32,3 +32,12 @@ def test_a_band_limit_leaves_what_is_below(rng):
     limited = ageing.limit_band(noise, 4000.0)
     below, above = spectrum_db(limited, 1000, 8000) - spectrum_db(noise, 1000, 8000)
     assert abs(below) < 0.1 and above < -30.0
+
+
+def test_a_cut_removes_all_above_and_nothing_below(rng):
+    noise = rng.standard_normal(2 * SAMPLE_RATE + 1).astype(np.float32)
+    cut = ageing.cut_above(noise, 5000.0)
+    change = spectrum_db(cut, 1000, 4500, 6000, 15000) - spectrum_db(noise, 1000, 4500, 6000, 15000)
+    assert cut.dtype == np.float32 and cut.shape == noise.shape
+    assert np.all(np.abs(change[:2]) < 0.05) and np.all(change[2:] < -60.0)
+    assert ageing.cut_above(noise[:0], 5000.0).shape == (0,)
