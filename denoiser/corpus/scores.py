@@ -51,7 +51,7 @@ FONTS_NAME = "fonts"
 SCORE_ENDINGS = (".mxl", ".xml", ".musicxml", ".krn", ".abc")  # where there are several, the first
 RESTRICTED = re.compile(r"rights\b[^.<]{0,40}\breserved|licensing agreement|non-?commercial"
                         r"|\bedizion[ei]", re.IGNORECASE)
-READ_SECONDS = 240.0  # after which reading a score is given up; a minute of a core of its own
+READ_SECONDS = 120.0  # after which reading a score is given up
 MOST_RENDERS = 8  # of one score
 COLLECTION_RENDERS = 600  # about as many of each large collection
 PERCUSSION_PIECES = 300
