@@ -50,8 +50,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("what", nargs="?", metavar="DATASET|FOLDER", default="starter",
                         help="the starter corpus; or scores; or musicnet, fsd50k, aishell3 or "
-                             "gramophone; or a folder of audio (write ./scores for a folder of "
-                             "that name); or pack")
+                             "gramophone; or a folder of audio (write ./musicnet for a folder "
+                             "of that name); or pack")
     parser.add_argument("--category", choices=CATEGORIES, help="of the audio in FOLDER")
     parser.add_argument("--output", type=Path,
                         help="the corpus's folder; data/ and the data set's or folder's name if "
@@ -68,8 +68,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
                         help="use the .deb files that lie here; only others are downloaded")
     parser.add_argument("--hours", type=float, default=20.0,
                         help="of audio to render from scores")
-    parser.add_argument("--seed", type=int, default=0,
-                        help="draws how scores are performed, and in which order")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1,
                         help="number of worker processes")
     parser.add_argument("--keep-downloads", action="store_true",
@@ -80,7 +78,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--shares", nargs="+", metavar="CATEGORY=SHARE",
                         default=["speech=0.25", "effects=0.1", "music=0.65"],
                         help="of that space")
-    parser.add_argument("--seed", type=int, default=0, help="decides what is packed")
+    parser.add_argument("--seed", type=int, default=0, help="decides what is packed, how "
+                        "scores are performed and in which order")
     return parser.parse_args(arguments)
 
 
@@ -106,9 +105,9 @@ def main(arguments: list[str] | None = None) -> None:
     elif options.only or options.source and options.what != NAME:
         raise UserError("`--only` must go with the starter corpus alone, `--source` with it or "
                         "with scores")
-    elif options.what == NAME:
-        if options.category or options.archives or options.recipe:
-            raise UserError("`--category`, `--archives` and `--recipe` must not go with scores")
+    elif options.what == NAME and not options.category:
+        if options.archives or options.recipe:
+            raise UserError("`--archives` and `--recipe` must not go with scores")
         build_scores(options.output or Path("data") / NAME, options.source, options.hours,
                      options.seed, options.jobs, options.keep_downloads)
     else:
@@ -118,7 +117,6 @@ def main(arguments: list[str] | None = None) -> None:
 def _pack(options: argparse.Namespace) -> None:
     if not (options.manifests and options.output):
         raise UserError("pack must come with `--manifests` and `--output`")
-    require(options.seed >= 0, "--seed", "at least 0", options.seed)
     try:
         shares = {name: float(share) for name, share in (
             text.split("=") for text in options.shares)}
