@@ -6,6 +6,7 @@ import subprocess
 import zipfile
 
 import pytest
+from packing import build_deb
 from soundfont import write_sound_font
 
 from denoiser.checks import UserError
@@ -113,16 +114,10 @@ def small(corpus, tmp_path, monkeypatch):
     if shutil.which("fluidsynth") is None or shutil.which("dpkg-deb") is None:
         pytest.skip("fluidsynth or dpkg-deb is missing")
     debs = tmp_path / "debs"
-    debs.mkdir()
+    write_sound_font(tmp_path / "sine.sf2")
     for package, _ in (scores.TRAINING_FONT, scores.TEST_FONT):
-        root = tmp_path / package
-        write_sound_font(root / "usr" / "share" / "sounds" / "sine.sf2")
-        (root / "DEBIAN").mkdir()
-        (root / "DEBIAN" / "control").write_text(
-            f"Package: {package}\nVersion: 1\nArchitecture: all\nMaintainer: nobody\n"
-            "Description: a sine\n", encoding="utf-8")
-        subprocess.run(["dpkg-deb", "-b", root, debs / f"{package}_1_all.deb"], check=True,
-                       capture_output=True)
+        build_deb(debs, package, {"usr/share/sounds/sine.sf2":
+                                  (tmp_path / "sine.sf2").read_bytes()})
     table = tmp_path / "scores.csv"
     table.write_text("collection,group,exclude,licence,notes\n"
                      "songs,^(\\w+)\\.,draft*,public domain,\n", encoding="utf-8")
