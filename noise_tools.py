@@ -276,9 +276,13 @@ def _draw_panels(panels: list[tuple[str, np.ndarray]], path: Path) -> None:
     figure = Figure(figsize=(9.0, 0.6 + 1.7 * rows), dpi=PICTURE_DPI, layout="constrained")
     for number, (title, audio) in enumerate(panels, start=1):
         axis = figure.add_subplot(rows, 2, number)
-        power, _, _, image = axis.specgram(audio, NFFT=1024, noverlap=512, Fs=SAMPLE_RATE,
-                                           cmap="magma")
-        middle_db = 10.0 * np.log10(np.median(power[:PICTURE_BINS]) + 1e-20)
+        with np.errstate(divide="ignore"):  # of silence, which shows the black behind the image
+            power, _, _, image = axis.specgram(audio, NFFT=1024, noverlap=512, Fs=SAMPLE_RATE,
+                                               cmap="magma")
+        axis.set_facecolor("black")
+        # Where most is silent, between clicks or beside a band, the loudest decides the colours.
+        middle_db = 10.0 * np.log10(max(np.median(power[:PICTURE_BINS]),
+                                        1e-5 * np.quantile(power[:PICTURE_BINS], 0.999)) + 1e-20)
         image.set_clim(middle_db - 25.0, middle_db + 40.0)
         axis.set_ylim(0.0, PICTURE_BINS * SAMPLE_RATE / 1024)
         axis.set_title(title, fontsize=8)

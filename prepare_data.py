@@ -50,8 +50,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("what", nargs="?", metavar="DATASET|FOLDER", default="starter",
                         help="the starter corpus; or scores; or musicnet, fsd50k, aishell3 or "
-                             "gramophone; or a folder of audio (write ./scores for a folder of "
-                             "that name); or pack")
+                             "gramophone; or a folder of audio (write ./musicnet for a folder "
+                             "of that name); or pack")
     parser.add_argument("--category", choices=CATEGORIES, help="of the audio in FOLDER")
     parser.add_argument("--output", type=Path,
                         help="the corpus's folder; data/ and the data set's or folder's name if "
@@ -105,9 +105,9 @@ def main(arguments: list[str] | None = None) -> None:
     elif options.only or options.source and options.what != NAME:
         raise UserError("`--only` must go with the starter corpus alone, `--source` with it or "
                         "with scores")
-    elif options.what == NAME:
-        if options.category or options.archives or options.recipe:
-            raise UserError("`--category`, `--archives` and `--recipe` must not go with scores")
+    elif options.what == NAME and not options.category:
+        if options.archives or options.recipe:
+            raise UserError("`--archives` and `--recipe` must not go with scores")
         build_scores(options.output or Path("data") / NAME, options.source, options.hours,
                      options.seed, options.jobs, options.keep_downloads)
     else:

@@ -101,8 +101,10 @@ def main() -> None:
         log_mmse, wiener, phase_sensitive = informed(np.stack([item.noisy, item.clean]))
         outputs = [dsp.highpass(item.noisy, cfg.stft.highpass_hz, SAMPLE_RATE), log_mmse,
                    denoiser(item.noisy, SAMPLE_RATE), wiener, phase_sensitive]
-        before = metrics.snr_db(item.clean, item.noisy)
-        gains = [metrics.snr_db(item.clean, output) - before for output in outputs]
+        clean, before, *after = (dsp.highpass(audio, cfg.dset.snr_highpass_hz, SAMPLE_RATE)
+                                 for audio in (item.clean, item.noisy, *outputs))
+        gains = [metrics.snr_db(clean, output) - metrics.snr_db(clean, before)
+                 for output in after]
         rows.append({"category": item.category, "noise": item.noise, "input_snr_db": item.snr_db,
                      **dict(zip(METHODS, gains, strict=True))})
     of_all = [row | {"category": "all"} for row in rows]

@@ -70,8 +70,8 @@ def test_bounds_prints_a_table_of_the_shipped_network(rng, tmp_path):
     assert by_noise[0] == ["noise", *by_category[0][1:]]
     assert [row[:2] for row in by_category[2:]] == [["all", "3"], ["all", "10"], ["music", "3"],
                                                     ["music", "10"]]
-    assert [row[:2] for row in by_noise[2:]] == [["gramophone recorded", "3"],
-                                                 ["gramophone recorded", "10"]]
+    assert [row[:2] for row in by_noise[2:]] == [["gramophone disc0", "3"],
+                                                 ["gramophone disc0", "10"]]
     for row in by_category[2:] + by_noise[2:]:
         highpass, _, network, wiener, best = map(float, row[3:])
         # White noise has a thousandth of its power below 20 Hz.

@@ -106,7 +106,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
 
 @pytest.mark.parametrize("name", ["conf", "conf_paper", "conf_prototype", "dset/folders",
                                   "dset/starter", "loss/film", "loss/log_spectral", "loss/mae",
-                                  "loss/multi_resolution_stft", "loss/si_sdr"])
+                                  "loss/multi_resolution_stft", "loss/si_sdr", "test/former"])
 def test_a_file_of_settings_holds_only_what_differs_from_the_defaults(name):
     """Those that build on another configuration may also change what that one has changed."""
     def repeated(chosen, defaults, prefix=""):
@@ -129,7 +129,7 @@ def test_a_saved_configuration_is_read_back_and_holds_what_differs(tmp_path):
     stored = read_settings(tmp_path / "config.yaml")
     assert OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), stored)) == cfg
     assert (tmp_path / "config.yaml").read_text().splitlines() == [
-        "settings_version: 1", "path_experiment: run", "unet:", "  depth: 2", "  channels:",
+        "settings_version: 2", "path_experiment: run", "unet:", "  depth: 2", "  channels:",
         "  - 4", "  - 4", "  - 4", "dset:", "  reference_dbfs: -20.0", "inference:", "  audio:",
         "  - a.wav", "lr: 0.5"]
 

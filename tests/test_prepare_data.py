@@ -94,6 +94,11 @@ def test_missing_tools_give_one_line(tmp_path, monkeypatch):
     (["{folder}/nowhere", "--category", "music"], "must be one of .*musicnet.* or a folder"),
     (["musicnet", "--category", "music"], "must be given with a folder alone"),
     (["musicnet", "--only", "klettres-data"], "must go with the starter corpus"),
+    (["musicnet", "--source", "{folder}"], "with scores"),
+    (["scores", "--hours", "0"], "`--hours` must be above 0"),
+    (["scores", "--seed", "-1"], "`--seed` must be at least 0"),
+    (["scores", "--recipe", "x"], "must not go with scores"),
+    (["scores", "--category", "music"], "or a folder of audio"),
 ])
 def test_wrong_options_are_refused(tmp_path, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)

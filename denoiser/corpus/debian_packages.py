@@ -21,7 +21,7 @@ from typing import Any
 
 from denoiser.checks import UserError, require
 from denoiser.corpus import conversion
-from denoiser.corpus.archives import ARCHIVE_ERRORS, CONTAINERS
+from denoiser.corpus.archives import ARCHIVE_ERRORS, CONTAINERS, read_zip
 from denoiser.corpus.conversion import Journal, Member
 from denoiser.corpus.manifest import read_records, write_manifest
 from denoiser.data.audio_index import split_by_hash
@@ -128,9 +128,12 @@ def _list_files(place: Path) -> Iterator[tuple[str, Path | bytes]]:
             if path.is_file():
                 yield path.relative_to(place).as_posix(), path
         return
-    if place.suffix not in CONTAINERS:
-        raise UserError(f"{place.name} must end in one of {sorted(CONTAINERS)}")
+    if place.suffix not in (".zip", *CONTAINERS):
+        raise UserError(f"{place.name} must end in one of {['.zip', *sorted(CONTAINERS)]}")
     try:
+        if place.suffix == ".zip":  # can be larger than the memory
+            yield from read_zip(place)
+            return
         yield from CONTAINERS[place.suffix](place.read_bytes())
     except (ValueError, IndexError, *ARCHIVE_ERRORS) as error:
         raise UserError(f"{place.name} cannot be read: {error}") from error

@@ -29,6 +29,7 @@ RUBATO = (0.0, 0.1)  # how far the tempo sways
 TIMING_SECONDS = (0.003, 0.02)  # standard deviation of single notes
 HELD_SHARE = (0.6, 1.05)  # of a note's length, from detached to legato
 VELOCITY = (45.0, 95.0)  # of a whole performance, MIDI 1 to 127
+SILENCE = 1e-5  # a peak below it is dither
 TAIL_SECONDS = 2.0  # that a last note rings on
 
 SHARE_SOLO = 0.25  # of the renders: the highest part and its accompaniment
@@ -88,7 +89,6 @@ RANGES = {9: (79, 108), 11: (53, 89), 12: (45, 96), 13: (65, 108), 24: (40, 84),
           72: (74, 102), 73: (60, 96), 74: (60, 96), 78: (72, 98), 110: (55, 100)}
 DEFAULT_RANGE = (24, 103)
 TICKS_PER_SECOND = 1000
-VOICES = 15  # channels besides that of percussion
 DRUM_CHANNEL = 9
 
 
@@ -256,9 +256,10 @@ def _velocity(value: float) -> int:
 
 def write_midi(strokes: list[Stroke], kit: int, path: Path) -> None:
     """Writes strokes to a MIDI file; `kit` is the program of percussion without pitch."""
-    programs = sorted({stroke.program for stroke in strokes} - {DRUMS})[:VOICES]
-    channels = dict(zip(programs, [number for number in range(16) if number != DRUM_CHANNEL],
-                        strict=False)) | {DRUMS: DRUM_CHANNEL}
+    programs = sorted({stroke.program for stroke in strokes})
+    melodic = (number for number in range(16) if number != DRUM_CHANNEL)
+    channels = {program: DRUM_CHANNEL if program == DRUMS else next(melodic)
+                for program in programs}
     timed = [(0, 0, mido.Message("program_change", channel=channel,
                                  program=kit if program == DRUMS else program))
              for program, channel in channels.items()]
@@ -306,15 +307,17 @@ def synthesise(strokes: list[Stroke], kit: int, font: Path, folder: Path) -> np.
     """
     midi, wave = folder / "score.mid", folder / "score.wav"
     write_midi(strokes, kit, midi)
-    done = subprocess.run(["fluidsynth", "-n", "-i", "-q", "-g", "0.4", "-R", "0", "-C", "0",
-                           "-r", str(SAMPLE_RATE), "-T", "wav", "-O", "float", "-F", str(wave),
-                           str(font), str(midi)], capture_output=True, text=True, check=False)
+    # Without the option, another font would take the place of one that cannot be read.
+    done = subprocess.run(
+        ["fluidsynth", "-n", "-i", "-q", "-g", "0.4", "-R", "0", "-C", "0",
+         "-o", "synth.default-soundfont=", "-r", str(SAMPLE_RATE), "-T", "wav", "-O", "float",
+         "-F", str(wave), str(font), str(midi)], capture_output=True, text=True, check=False)
     if done.returncode or not wave.exists():
         raise UserError(f"fluidsynth failed: {done.stderr.strip() or done.returncode}")
     audio, _ = sf.read(wave, dtype="float32", always_2d=True)
     end = max(stroke.start + stroke.seconds for stroke in strokes) + TAIL_SECONDS
     audio = audio[: round(end * SAMPLE_RATE)].mean(axis=1)
-    if not np.any(audio):
+    if np.max(np.abs(audio), initial=0.0) < SILENCE:
         raise UserError(f"fluidsynth gave silence: {done.stderr.strip()}")
     return audio
 

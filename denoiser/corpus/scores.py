@@ -51,7 +51,7 @@ FONTS_NAME = "fonts"
 SCORE_ENDINGS = (".mxl", ".xml", ".musicxml", ".krn", ".abc")  # where there are several, the first
 RESTRICTED = re.compile(r"rights\b[^.<]{0,40}\breserved|licensing agreement|non-?commercial"
                         r"|\bedizion[ei]", re.IGNORECASE)
-READ_SECONDS = 60.0  # after which reading a score is given up
+READ_SECONDS = 120.0  # after which reading a score is given up
 MOST_RENDERS = 8  # of one score
 COLLECTION_RENDERS = 600  # about as many of each large collection
 PERCUSSION_PIECES = 300
@@ -179,7 +179,7 @@ def load_notes(score: Path, output: Path) -> tuple[list[Note], float | None]:
         except subprocess.TimeoutExpired:
             problem = [f"not read within {READ_SECONDS:.0f} s"]
         if problem or not kept.exists():
-            with replacing(kept) as temporary:  # it is not tried again
+            with replacing(kept) as temporary:  # this run does not try it again
                 temporary.write_text(json.dumps({"problem": "".join(problem)}), encoding="utf-8")
     known = json.loads(kept.read_text(encoding="utf-8"))
     if not known.get("notes"):
@@ -238,6 +238,7 @@ def build_scores(output: Path, source: Path | None, hours: float, seed: int, job
              for package, _ in (TRAINING_FONT, TEST_FONT)}
     journal = Journal(output / conversion.PARTS_NAME / f"{NAME}.jsonl", output,
                       f"{conversion.LAYOUT_VERSION} {RENDER_VERSION} {seed}")
+    _forget_problems(journal)
     wanted = [render for render in renders if f"{NAME}: {render.name}" not in journal.rows]
     logger.info("%d renders, %d of them are done, of %d works", len(renders),
                 len(renders) - len(wanted), len({render.group for render in renders}))
@@ -247,6 +248,14 @@ def build_scores(output: Path, source: Path | None, hours: float, seed: int, job
     if not keep_downloads:
         for name in (FONTS_NAME, conversion.DOWNLOADS_NAME):
             shutil.rmtree(output / name, ignore_errors=True)
+
+
+def _forget_problems(journal: Journal) -> None:
+    """Lets what failed be tried again: a busy machine may have been too slow for it."""
+    journal.keep(lambda row: "problem" not in row)
+    for kept in (journal.output / NOTES_NAME).glob("*.json"):
+        if "problem" in json.loads(kept.read_text(encoding="utf-8")):
+            kept.unlink()
 
 
 def _render_all(wanted: list[Render], journal: Journal, fonts: dict[str, Path], hours: float,

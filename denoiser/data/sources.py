@@ -40,7 +40,7 @@ FULL_BAND_HZ = 16000.0  # speech whose bandwidth is below this one is cut off th
 SPEECH_ROOM_SECONDS = (0.2, 1.2)  # decay times of the rooms that speech sounds in
 REEL_STREAM = 2  # sets the seeds of reels apart from those of mixtures
 REELS = 4  # generated noises of each kind that mixtures draw from at a time
-REEL_ITEMS = 256  # mixtures after which a new one takes the oldest one's place
+REEL_ITEMS = 128  # mixtures after which a new one takes the oldest one's place
 REEL_SEGMENTS = 4  # length of a reel in segments
 
 

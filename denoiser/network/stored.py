@@ -24,7 +24,9 @@ from denoiser.network.settings import UnetConfig
 BEST_NAME = "best.weights.h5"  # the weights of a run, and of `pretrained/`, that are used
 CONFIG_NAME = "config.yaml"  # the settings beside them
 VERSION_KEY = "settings_version"
-VERSION = 1  # raised when a default changes; older files are then read with the older default
+VERSION = 2  # raised when a default changes; older files are then read with the older default
+# The defaults that files of a lower version were written with.
+FORMER_DEFAULTS = {2: {"dset": {"snr_highpass_hz": 0.0}}}
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def _difference(chosen: dict[str, Any], defaults: dict[str, Any]) -> dict[str, A
 
 
 def read_settings(path: Path) -> DictConfig:
-    """Reads a file of `write_settings`, or of an earlier release, as it is.
+    """Reads a file of `write_settings`, or of an earlier release with the defaults it relied on.
 
     Raises:
         UserError: The file is of a later version or is no YAML of settings.
@@ -103,6 +105,9 @@ def read_settings(path: Path) -> DictConfig:
     if not isinstance(version, int) or version > VERSION:
         raise UserError(f"{path}: `{VERSION_KEY}` must be at most {VERSION}; the file comes from a "
                         f"later release. Received: {version!r}")
+    for since, former in FORMER_DEFAULTS.items():
+        if version < since:
+            stored = OmegaConf.merge(former, stored)
     return stored
 
 

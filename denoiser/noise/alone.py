@@ -28,10 +28,12 @@ FULL_BAND_CHANCE = 0.1
 SKIRT_ORDERS = (2.0, 16.0)  # of a band: 12 to 96 dB an octave
 WALL_ORDER = 40.0
 WALL_CHANCE = 0.3  # of a band that ends at once
-SECOND_BAND_CHANCE = 0.2  # as of a motor
+SEVERAL_BANDS_CHANCE = 0.4  # as of a motor; a network learns each band from them
+MOST_BANDS = 5
 SWELL_CHANCE = 0.35
 CLICKS_PER_SECOND = (1.0, 500.0)
-CLICK_MS = (0.1, 20.0)
+CLICK_MS = (0.1, 4.0)  # what rings on for longer is struck wood or metal: a sound
+RINGING_CHANCE = 0.2
 MOST_CLICK_TIME = 0.4  # share of the time that clicks fill
 THUMPS_PER_SECOND = (0.7, 4.0)
 RUMBLE_HZ = (20.0, 200.0)
@@ -40,23 +42,25 @@ RUMBLE_HZ = (20.0, 200.0)
 def _draw_band_db(rng: np.random.Generator, frequency_hz: np.ndarray) -> np.ndarray:
     """Draws the levels of a band of half to three octaves."""
     octaves = draw_rate(rng, BAND_OCTAVES)
-    bounds = np.log2(LOW_BAND_HZ if rng.uniform() < LOW_BAND_CHANCE else BAND_HZ)
-    low_hz = 2.0 ** rng.uniform(bounds[0], bounds[1] - octaves)
+    bounds_hz = LOW_BAND_HZ if rng.uniform() < LOW_BAND_CHANCE else BAND_HZ
+    highest_hz = min(bounds_hz[1], 0.8 * frequency_hz[-1])  # where the rate allows no more
+    low_hz = draw_rate(rng, (bounds_hz[0], highest_hz / 2.0**octaves))
     is_wall = rng.uniform() < WALL_CHANCE
     orders = (WALL_ORDER, WALL_ORDER) if is_wall else rng.uniform(*SKIRT_ORDERS, 2)
     return parts.band_pass_db(frequency_hz, low_hz, low_hz * 2.0**octaves, orders)
 
 
 def _draw_hiss(rng: np.random.Generator, carrier: CarrierConfig, rate: int) -> Part:
-    """Draws Gaussian noise of one band, now and then of two or of all; some of it swells."""
+    """Draws Gaussian noise of one band, of several or of all; some of it swells."""
     frequency_hz = parts.grid_hz(rate, TAPS)
     if rng.uniform() < FULL_BAND_CHANCE:
         level_db = parts.draw_colour_db(rng, frequency_hz, rng.uniform(-6.0, 3.0), 5.0)
     else:
         level_db = _draw_band_db(rng, frequency_hz)
-        if rng.uniform() < SECOND_BAND_CHANCE:
-            level_db = np.maximum(
-                level_db, _draw_band_db(rng, frequency_hz) - rng.uniform(0.0, 20.0))
+        if rng.uniform() < SEVERAL_BANDS_CHANCE:
+            for _ in range(rng.integers(1, MOST_BANDS)):
+                level_db = np.maximum(
+                    level_db, _draw_band_db(rng, frequency_hz) - rng.uniform(0.0, 20.0))
         level_db = level_db + rng.uniform(-6.0, 3.0) * np.log2(frequency_hz / parts.LEVEL_HZ)
     hiss = parts.hiss(rng, rate, level_db, above_hz=0.0)
     if rng.uniform() < SWELL_CHANCE:
@@ -78,7 +82,7 @@ def _draw_clicks(rng: np.random.Generator, carrier: CarrierConfig, rate: int) ->
     else:
         milliseconds = draw_rate(rng, CLICK_MS)
         bank = parts.burst_bank(rng, rate, milliseconds, draw_burst_band(rng),
-                                rng.uniform() < 0.4)
+                                rng.uniform() < RINGING_CHANCE)
     most = max(2.0 * CLICKS_PER_SECOND[0], MOST_CLICK_TIME / (1e-3 * milliseconds))
     per_second = draw_rate(rng, (CLICKS_PER_SECOND[0], min(CLICKS_PER_SECOND[1], most)))
     spread_db = rng.uniform(0.0, 9.0)

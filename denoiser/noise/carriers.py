@@ -229,9 +229,9 @@ class FilmConfig(Ranges):
     splices_per_second: list[float] = between(0.02, 0.3, "at least 0")
     splice_db: list[float] = between(12.0, 50.0)
     loudest_db: float = parts.LOUDEST_DB
-    mechanism_chance: float = chance(0.4)
-    mechanism_db: list[float] = between(-10.0, 30.0)
-    strokes_per_second: list[float] = between(16.0, 24.0, "above 0")  # of shutter and claw
+    mechanism_chance: float = chance(0.4)  # of a projector's noise
+    mechanism_db: list[float] = between(-10.0, 30.0)  # its RMS
+    strokes_per_second: list[float] = between(16.0, 24.0, "at least 1")  # of shutter and claw
     stroke_ms: list[float] = between(10.0, 40.0, "above 0")
     clatters_per_second: list[float] = between(2.0, 100.0, "at least 0")  # loose metal
     hum_db: list[float] = between(-20.0, 15.0)  # mains, and the lamp at twice its frequency
@@ -355,7 +355,7 @@ class HumConfig(Ranges):
 
     speed: list[float] = between(0.7, 1.5, "above 0")  # of the replay: seldom at 50 or 60 Hz
     rectified_chance: float = chance(0.5)  # of ripple at twice the mains frequency
-    harmonics: list[float] = between(2.0, 40.0, "above 0")
+    harmonics: list[float] = between(1.0, 40.0, "at least 1")
     slope_db_per_octave: list[float] = between(-14.0, -3.0)
     drift_percent: list[float] = between(0.0, 0.3)
     hum_db: list[float] = between(10.0, 45.0)

@@ -513,20 +513,20 @@ def burst_bank(rng: np.random.Generator, sample_rate: int, burst_ms: float,
         is_tonal: Whether they are tones of about one pitch, which ring three times as long.
         shapes: How many.
     """
-    column = (shapes, 1)
+    column, edges_hz = (shapes, 1), np.clip(band_hz, 1.0, 0.49 * sample_rate)
     length = 1e-3 * burst_ms * np.exp(rng.uniform(np.log(0.7), np.log(1.4), column))
     ringing = 3.0 if is_tonal else 1.0
     samples = max(16, int(1.4e-3 * burst_ms * ringing * sample_rate))
     time = np.arange(samples, dtype=np.float32) / sample_rate
     decay = np.exp(-time / (length * rng.uniform(0.2, 0.5, column)))
     if is_tonal:
-        hz = draw_rate(rng, [max(band_hz[0], 60.0), min(band_hz[1], 8000.0)])
+        hz = draw_rate(rng, [max(edges_hz[0], 60.0), min(edges_hz[1], 8000.0)])
         wave = decay * np.sin(2.0 * np.pi * hz * rng.uniform(0.9, 1.1, column) * time
                               + rng.uniform(0.0, 2.0 * np.pi, column))
     else:
         swell = np.square(np.sin(np.pi * np.minimum(time / length, 1.0)))
         wave = (decay if rng.uniform() < 0.5 else swell) * rng.standard_normal((shapes, samples))
-    edges = np.clip(band_hz, 1.0, 0.49 * sample_rate)
-    wave = signal.sosfilt(signal.butter(2, edges, "bandpass", fs=sample_rate, output="sos"), wave)
+    band = signal.butter(2, edges_hz, "bandpass", fs=sample_rate, output="sos")
+    wave = signal.sosfilt(band, wave)
     wave *= np.minimum(1.0, np.arange(samples)[::-1] / (0.2 * samples))
     return wave / np.abs(wave).max(axis=1, keepdims=True)

@@ -12,6 +12,7 @@ from denoiser.noise.parts import BAND_HZ
 LIMITS: dict[str, Callable[[list], bool]] = {
     "above 0": lambda values: min(values, default=0.0) > 0.0,
     "at least 0": lambda values: min(values) >= 0.0,
+    "at least 1": lambda values: min(values) >= 1.0,
     "in [0, 1]": lambda values: 0.0 <= min(values) <= max(values) <= 1.0,
     "rows of 29 levels each": lambda rows: all(len(row) == len(BAND_HZ) for row in rows),
 }

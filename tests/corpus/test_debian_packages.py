@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import soundfile as sf
-from packing import TINY_RECIPE, make_rule, read_manifest, write_all, write_records
+from packing import TINY_RECIPE, make_rule, pack_zip, read_manifest, write_all, write_records
 
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.checks import UserError
@@ -61,6 +61,21 @@ def test_a_wrong_recipe_is_refused(tmp_path, column, value):
         (tmp_path / "recipe.csv").write_text(text)
     with pytest.raises(UserError, match=column if value else "columns"):
         debian_packages.read_recipe(tmp_path / "recipe.csv")
+
+
+def test_the_held_out_recipe_tests_alone_and_shares_no_package():
+    folder = debian_packages.RECIPE.parent
+    held_out = debian_packages.read_recipe(folder / "heldout.csv")
+    assert not set(held_out) & set(debian_packages.read_recipe(debian_packages.RECIPE))
+    rules = [rule for rules in held_out.values() for rule in rules]
+    assert {rule.category for rule in rules} == {"music", "speech"}
+    assert {rule.split_of(f"{rule.package}/any") for rule in rules} == {"test"}
+
+
+def test_a_zip_archive_is_looked_into(tmp_path):
+    (tmp_path / "game.zip").write_bytes(pack_zip({"music/a.ogg": b"a", "b.txt": b"b"}))
+    found = debian_packages.find_members([make_rule(where="game.zip", include="*.ogg")], tmp_path)
+    assert [(member.name, content) for member, content in found] == [("music/a.ogg", b"a")]
 
 
 def test_named_groups_are_held_out_and_other_speech_trains():

@@ -36,6 +36,15 @@ def test_earlier_releases_stored_everything(tmp_path):
     assert "settings_version" not in read_settings(tmp_path / "config.yaml")
 
 
+def test_a_default_that_has_changed_is_that_of_the_file(tmp_path):
+    path = tmp_path / "config.yaml"
+    for text, value in (("lr: 0.1", 0.0), ("settings_version: 1\ndset: {mix: {music: 0.7}}", 0.0),
+                        ("settings_version: 1\ndset: {snr_highpass_hz: 30.0}", 30.0),
+                        ("settings_version: 2\nlr: 0.1", None)):
+        path.write_text(text)
+        assert OmegaConf.select(read_settings(path), "dset.snr_highpass_hz") == value
+
+
 def test_settings_that_came_later_do_not_hide_the_network(tmp_path):
     save_config(CFG, tmp_path / "config.yaml")
     with (tmp_path / "config.yaml").open("a", encoding="utf-8") as stream:
@@ -44,7 +53,7 @@ def test_settings_that_came_later_do_not_hide_the_network(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("settings_version: 99", "`settings_version` must be at most 1; .* Received: 99"),
+    ("settings_version: 99", "`settings_version` must be at most 2; .* Received: 99"),
     ("unet: {deepness: 3}", "`unet` cannot be understood: .*deepness"),
     ("unet: {depth: 0}", "`unet` cannot be understood: `unet.depth` must be at least 1"),
     ("dset: {reference_dbfs: loud}", "reference_dbfs` must be null or in .* Received"),

@@ -39,6 +39,14 @@ def test_a_part_alone_is_finite_level_and_never_silent(name: str) -> None:
         assert level_db == pytest.approx(generator.TARGET_DBFS, abs=12.0)
 
 
+@pytest.mark.parametrize("sample_rate", [8000, 96000])
+def test_parts_stand_alone_at_other_rates(sample_rate: int) -> None:
+    for seed in range(25):
+        noise = generator.generate("mixed", sample_rate, rng(seed), sample_rate,
+                                   carrier=CarrierConfig(alone_share=1.0, dominant_share=0.0))
+        assert np.isfinite(noise).all() and noise.any()
+
+
 def test_bands_are_narrow_and_mostly_low() -> None:
     centres_hz, octaves = [], []
     source = rng(5)

@@ -48,6 +48,13 @@ def test_a_tone_lies_in_its_octave_and_has_no_events() -> None:
     assert found.events_per_second == 0.0 and found.kurtosis < 2.0
 
 
+def test_deep_hum_that_begins_suddenly_is_no_impulse() -> None:
+    hum = np.sin(2.0 * np.pi * 50.0 * np.arange(SAMPLE_RATE) / SAMPLE_RATE + 1.0)
+    hum += 1e-3 * rng(5).standard_normal(SAMPLE_RATE)
+    found = statistics.describe(hum)
+    assert found.kurtosis == pytest.approx(3.0, abs=0.2) and found.events_per_second < 2.0
+
+
 @pytest.mark.parametrize(("audio", "words"), [
     (np.zeros(SAMPLE_RATE), "silent"), (np.ones(100), "0.002 s"),
     (np.full(SAMPLE_RATE, np.nan), "finite")])
