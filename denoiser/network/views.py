@@ -152,7 +152,7 @@ def _from_blocks(blocks: Tensor, win_size: int) -> Tensor:
 
 
 class ShortView:
-    """The short view beside bins that are folded as `fold_bins` does, by `count` from `start` on."""
+    """The short view, beside bins folded by `count` from `start` on as `fold_bins` does it."""
 
     parts = 2 * STEPS
 
