@@ -74,6 +74,11 @@ class Config:
         for name in ("lr", "seg_len_s_train", "seg_len_s_val", "probe_seconds"):
             require(0.0 < getattr(self, name) < math.inf, name, "above 0 and finite",
                      getattr(self, name))
+        has_views = self.unet.use_short or self.unet.use_long
+        require(not has_views or (self.stft.hop_size * 4 == self.stft.win_size
+                                  and self.stft.win_size % 64 == 0), "stft",
+                "windows of a multiple of 64 samples with a hop of a quarter for `unet.use_short` "
+                "and `unet.use_long`", self.stft)
         require(self.seed >= 0, "seed", "at least 0", self.seed)
         for name in ("shown_items", "probe_sounds", "test_probe_sounds"):
             require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))

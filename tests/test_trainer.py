@@ -630,3 +630,18 @@ def test_a_run_stops_after_its_minutes_and_goes_on_as_if_it_had_not(three_tunes,
     for now, never_stopped in zip(run.learner.model.get_weights(), finished.weights[-1],
                                   strict=True):
         np.testing.assert_array_equal(now, never_stopped)
+
+
+def test_a_run_starts_from_the_weights_of_a_smaller_form(three_tunes, tmp_path, rng):
+    small = UnetConfig(depth=1, channels=[6, 8], extractor_kernel=3, fold_bins=4, fold_start=4,
+                       output="mask", compression=0.5)
+    older = make_trainer(make_config(three_tunes, tmp_path / "older", unet=small, epochs=1))
+    older.fit()
+    newer = make_trainer(make_config(three_tunes, tmp_path / "newer",
+                                     unet=replace(small, own_low=True)))
+    newer.learner.start_from(str(tmp_path / "older"))
+    spectra = rng.standard_normal((1, 6, 257, 2)).astype(np.float32)
+    best = unet.build_model_denoise(small)
+    unet.load_weights(best, tmp_path / "older" / "best.weights.h5")
+    np.testing.assert_allclose(newer.learner.predict(spectra), best.predict_on_batch(spectra)[0],
+                               atol=1e-5)

@@ -20,7 +20,9 @@ import unet
 from config import UnetConfig
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
+from denoiser.checks import UserError
 from denoiser.jobs import InferenceConfig
+from denoiser.network import weights
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"  # see make_golden.py there
@@ -48,6 +50,10 @@ FORMS = {
     "steady_unfolded": {"fold_start": 6, "use_floor": True, "use_steady": True, "output": "mask"},
     "all_options_one_stage": OPTIONS | {"num_stages": 1, "fold_start": 2},
 }
+# The shipped form, but for its size.
+VIEWS = TINY | {"extractor_kernel": 3, "fold_bins": 8, "fold_start": 8, "compression": 0.3,
+                "use_floor": True, "use_steady": True, "output": "mask", "use_short": True,
+                "use_long": True, "own_low": True}
 
 
 def settings_of(form, **others):
@@ -194,10 +200,10 @@ def test_other_backends_give_the_same(backend, rng, tmp_path):
     model = unet.build_model_denoise(golden_settings)
     unet.load_weights(model, checkpoint)
     save_for_backend(tmp_path, "golden", model, inputs, expected)
-    shipped_settings = settings_of("shipped", depth=1)
+    shipped_settings = UnetConfig(**VIEWS | {"depth": 1})
     model = unet.build_model_denoise(shipped_settings)
     randomize(model, rng)
-    inputs = rng.standard_normal((2, 35, 21, 2)).astype("float32")
+    inputs = rng.standard_normal((2, 35, 65, 2)).astype("float32")
     save_for_backend(tmp_path, "shipped", model, inputs, to_numpy(model(inputs)))
     environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT),
                                 # These networks compute in less time than they compile in.
@@ -235,7 +241,8 @@ def test_settings_from_any_object():
     ("depth", 0), ("depth", 7), ("num_tfc", 0), ("num_stages", 3), ("channels", [4, 0, 4, 4]),
     ("extractor_kernel", 0), ("fold_bins", 0), ("compression", 0.0), ("output", "phase"),
     ("activation", "eluu"), ("depth", "deep"), ("depth", True), ("channels", 8),
-    ("channels", ["a"] * 4), ("fold_start", 3), ("use_steady", True)])
+    ("channels", ["a"] * 4), ("fold_start", 3), ("use_steady", True),
+    ("use_short", True), ("use_long", True), ("own_low", True)])
 def test_bad_settings_are_named(name, value):
     with pytest.raises(ValueError, match=r"`unet\.\w+` must be .* Received: unet\.\w+="):
         unet.build_model_denoise(SimpleNamespace(**{name: value}))
@@ -245,6 +252,8 @@ def test_bad_settings_are_named(name, value):
 
 LAYERS = {  # each with shapes of its inputs and outputs
     "conv": (unet.SymmetricConv2D(4, 3, activation="elu"), [(2, 5, 7, 3)], [(2, 5, 7, 4)]),
+    "split_conv": (unet.SymmetricConv2D(4, 3, split=3), [(2, 5, 7, 3)], [(2, 5, 7, 4)]),
+    "split_extractor": (unet.FeatureExtractor(4, 3, split=4), [(2, 5, 9, 2)], [(2, 5, 9, 4)]),
     "strided_conv": (unet.SymmetricConv2D(4, 4, strides=2), [(2, 5, 7, 3)], [(2, 3, 4, 4)]),
     "extractor": (unet.FeatureExtractor(4, 7), [(2, 5, 9, 2)], [(2, 5, 9, 4)]),
     "extractor_without_embeddings": (unet.FeatureExtractor(4, 3, use_fencoding=False),
@@ -361,6 +370,65 @@ def test_sizes_may_be_unknown_while_tracing(form, rng):
         inputs = rng.standard_normal((*shape, 2)).astype("float32")
         for one, other in zip(to_numpy(traced(inputs)), to_numpy(model(inputs)), strict=True):
             assert_close(one, other, 1e-5)
+
+
+# ---- further views ----
+
+
+def test_a_network_with_views_starts_from_its_input_and_moves_every_weight(rng):
+    model = unet.build_model_denoise(UnetConfig(**VIEWS))
+    inputs, target = rng.standard_normal((2, 2, 20, 65, 2)).astype("float32")
+    for output in to_numpy(model(inputs)):
+        np.testing.assert_allclose(output, inputs, atol=1e-6)
+    before = model.get_weights()
+    model.compile(keras.optimizers.SGD(0.1), loss=["mse"] * 2, run_eagerly=True)
+    for _ in range(3):
+        assert np.all(np.isfinite(model.train_on_batch(inputs, [target] * 2)))
+    unmoved = [variable.path for variable, old in zip(model.variables, before, strict=True)
+               if np.array_equal(old, variable)]
+    assert not unmoved
+
+
+def test_with_views_the_number_of_frames_may_be_unknown_while_tracing(rng, tmp_path):
+    model = unet.build_model_denoise(UnetConfig(**VIEWS))
+    randomize(model, rng)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    traced = tf.function(lambda inputs: loaded(inputs),
+                         input_signature=[tf.TensorSpec((None, None, 65, 2))])
+    for frames in (1, 6, 40):
+        inputs = rng.standard_normal((2, frames, 65, 2)).astype("float32")
+        for one, other in zip(to_numpy(traced(inputs)), to_numpy(model(inputs)), strict=True):
+            assert_close(one, other, 1e-4)
+
+
+def test_low_bins_have_kernels_of_their_own(rng):
+    layer = unet.SymmetricConv2D(4, 3, split=3)
+    inputs = rng.standard_normal((1, 5, 7, 2)).astype("float32")
+    before = ops.convert_to_numpy(layer(inputs))
+    layer.low.kernel.assign(2.0 * layer.low.kernel)
+    changed = np.any(before != ops.convert_to_numpy(layer(inputs)), axis=(0, 1, 3))
+    assert changed.tolist() == [True] * 3 + [False] * 4
+
+
+def test_a_network_grown_from_an_older_one_computes_the_same(rng):
+    added = ("use_short", "use_long", "own_low")
+    older = unet.build_model_denoise(UnetConfig(**VIEWS | dict.fromkeys(added, False)))
+    randomize(older, rng)
+    inputs = rng.standard_normal((2, 20, 65, 2)).astype("float32")
+    expected = to_numpy(older(inputs))
+    for names in (added[:1], added[1:], added):
+        model = unet.build_model_denoise(
+            UnetConfig(**VIEWS | dict.fromkeys(added, False) | dict.fromkeys(names, True)))
+        weights.grow(model, older)
+        for one, other in zip(to_numpy(model(inputs)), expected, strict=True):
+            assert_close(one, other, 1e-4)
+    for settings in (VIEWS | {"channels": [3, 4, 4]}, VIEWS | {"depth": 1}):
+        other = unet.build_model_denoise(UnetConfig(**settings))
+        before = older.get_weights()
+        with pytest.raises(UserError, match="must be of a network that is a part of this one"):
+            weights.grow(older, other)
+        assert all(map(np.array_equal, before, older.get_weights()))
 
 
 # ---- segments of a recording ----
