@@ -189,7 +189,9 @@ def load_notes(score: Path, output: Path) -> tuple[list[Note], float | None]:
 
 def make_render(render: Render, output: Path, fonts: dict[str, Path], seed: int) -> dict[str, Any]:
     """Plays, records and stores one render; returns its row of the journal."""
-    member = Member(f"{NAME}: {render.name}", render.name, "music", render.group, render.split,
+    # Strokes alone are drawn as often as other impulses that are signal, not as their length says.
+    member = Member(f"{NAME}: {render.name}", render.name, "music" if render.score else "effects",
+                    render.group, render.split,
                     f"score: {render.licence}; sound font: {render.font[1]}")
     row = asdict(member) | {"file": conversion.name_file(member, NAME, set())}
     rng = np.random.default_rng([seed, _digest(seed, render.name)])

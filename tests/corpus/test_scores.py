@@ -141,7 +141,8 @@ def test_a_corpus_is_rendered_and_a_stopped_run_goes_on(small, tmp_path):
     rows = small(tmp_path / "corpus1", 1.0)
     assert (tmp_path / "corpus1" / some[0].file).stat().st_mtime_ns == before
     assert len(rows) == 8
-    assert {row.category for row in rows} == {"music"}
+    assert {(row.category, "percussion" in row.group) for row in rows} == {
+        ("music", False), ("effects", True)}
     assert {row.licence for row in rows} == {
         "score: public domain; sound font: MIT", "score: drawn by this program; sound font: MIT"}
     assert {row.group for row in rows if "percussion" not in row.group} == {
