@@ -173,9 +173,11 @@ def heard(path: Path, track: int = 0) -> tuple[Fraction, np.ndarray, int]:
                 -1, frame.layout.nb_channels).T
             if np.issubdtype(values.dtype, np.integer):
                 values = values / 2.0 ** (8 * values.dtype.itemsize - 1) - (kind == "u8")
-            time = frame.pts * frame.time_base
-            start = time if start is None else start
-            late = round((time - start) * frame.sample_rate) - length
+            start = frame.pts * frame.time_base if start is None else start
+            late = 0  # an encoder's last frame may come without a time
+            if frame.pts is not None:
+                time = frame.pts * frame.time_base
+                late = round((time - start) * frame.sample_rate) - length
             if late > 0.05 * frame.sample_rate:
                 pieces.append(np.zeros((late, len(values))))
                 length += late

@@ -47,6 +47,7 @@ MUXERS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 # Where FFmpeg cannot be asked which codecs a container holds.
 HELD = {"mpegts": {"aac", "ac3", "eac3", "mp2", "libmp3lame", "libopus"}, "vob": {"mp2", "ac3"}}
+NOT_HELD = {"mov": {"flac", "libopus"}}  # where its answer is wrong: only MP4 holds them
 # Containers that say how many samples a decoder has to drop at the start.
 SIGNAL_DELAY = {"matroska", "webm", "mp4", "mov"}
 # FFmpeg's best encoder for a codec, of those that are good; PCM is written by its own name.
@@ -89,7 +90,7 @@ def _held(muxer: str) -> frozenset[str]:
     if muxer in HELD:
         return frozenset(HELD[muxer])
     with av.open(io.BytesIO(), "w", format=muxer) as container:
-        return frozenset(container.supported_codecs)
+        return frozenset(container.supported_codecs - NOT_HELD.get(muxer, set()))
 
 
 def _fitting(muxer: str, encoder: str, track: Track) -> int | None:
