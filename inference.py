@@ -198,6 +198,9 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
         OSError: The results cannot be written.
     """
     recording = job.recording
+    if recording.track is not None:
+        logger.info("%s: audio track %d (%s, %s) is denoised", recording.path, recording.track,
+                    recording.codec, recording.layout)
     first = _blocks(job)
     surveyed = survey(first, recording.rate)
     if recording.header_samples - surveyed.samples > HEADER_TOLERANCE_SECONDS * recording.rate:

@@ -23,7 +23,7 @@ class Sound:
     rate: int = 48000
     layout: str = "stereo"
     start: Fraction = Fraction(0)
-    clicks: tuple[float, ...] = (0.5,)  # on the film's clock, in s
+    clicks: tuple[float, ...] = (0.15,)  # on the film's clock, in s
     gap: tuple[float, float] | None = None  # from and to, on the film's clock
     bit_rate: int = 192000
     metadata: dict[str, str] = field(default_factory=dict)
@@ -87,6 +87,7 @@ def write_film(path: Path, muxer: str, sounds: list[Sound], seconds: float = 2.0
                metadata: dict[str, str] | None = None, video_start: int = 0) -> None:
     """Writes a film of a few seconds, 64 by 48 pixels, 25 frames a second."""
     packets = []
+    path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", format=muxer,
                  container_options={"movie_timescale": "48000"} if muxer in ("mp4", "mov") else {},
                  ) as film:

@@ -307,6 +307,7 @@ class Reader:
     def _pieces(self) -> Iterator[np.ndarray]:
         """Yields the samples of each frame, and the silence between them."""
         track, done = self.track, 0
+        overlaps = False  # whether the last frame was dropped, and more may have to be
         last = np.zeros((0, track.channels))  # held back until it is known not to be the last
         with open_container(track.path) as container:
             for frame in _decoded(container, container.streams[track.stream], self):
@@ -330,8 +331,9 @@ class Reader:
                         for silence in self._silence(round(ahead * track.rate)):
                             done += len(silence)
                             yield silence
-                    elif ahead < -GAP_SECONDS:
-                        dropped = min(len(samples), round(-ahead * track.rate))
+                    elif ahead < (0.0 if overlaps else -GAP_SECONDS):
+                        dropped = round(-ahead * track.rate)
+                        overlaps = dropped >= len(samples)
                         samples, time = samples[dropped:], time + Fraction(dropped, track.rate)
                     if len(samples):
                         # Times in a container are rounded to its own unit, and so is the first.
@@ -370,7 +372,7 @@ def read_blocks(recording: Recording) -> Iterator[np.ndarray]:
 
 def as_samples(frame: av.AudioFrame) -> np.ndarray:
     """Returns a frame's samples as float64 `(samples, channels)`, full scale at 1."""
-    values = frame.to_ndarray()
+    values = frame.to_ndarray().astype(np.float64)
     values = values.T if frame.format.is_planar else values.reshape(-1, frame.layout.nb_channels)
     full_scale, zero = FULL_SCALE[frame.format.name.removesuffix("p")]
     return (values - zero) / full_scale

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import io
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -67,10 +68,13 @@ KILOBITS = {"aac": (96, 288, 2304), "libopus": (64, 256, 2048), "libmp3lame": (9
 STEPS_KILOBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640)
 STEPPED = {"libmp3lame", "mp2", "ac3"}
 SLOW_RATE, SLOW_KILOBITS = 32000, 160  # MPEG audio below that sample rate has no more bits
+# These never write what their delay holds back; and how many frames more their decoders do not.
+HOLD_BACK = {"ac3": 0, "eac3": 0, "mp2": 0, "wmav1": 1, "wmav2": 1}
 # Encoders name the speakers behind and those beside the listener alike.
 LAYOUTS = {"5.1(side)": "5.1", "5.0(side)": "5.0", "quad(side)": "quad"}
 PIECE_SECONDS = 0.04  # of audio in a packet, where the codec does not say
 INTERLEAVE_MICROSECONDS = 1_000_000  # packets come in order already: no more is held back
+MATROSKA_TICK = Fraction(1, 1000)  # of its timestamps, in s
 STALE_TAGS = ("BPS", "DURATION", "NUMBER_OF_", "_STATISTICS", "ENCODER")  # by the old packets
 
 
@@ -260,15 +264,21 @@ class FilmWriter:
         self.path, self.clipped = path, 0
         self._track, self._output, self._timeline = track, output, timeline
         self._bit_rate = target_bit_rate(output.encoder, track.channels, output.rate, bit_rate)
-        self._skip = 0  # samples that are cut off for the encoder's delay
-        if output.muxer not in SIGNAL_DELAY:
-            self._skip = encoder_delay(track, output, self._bit_rate)
+        self._delay = encoder_delay(track, output, self._bit_rate)
+        # Samples that are cut off at the start, where the delay would move all that follows.
+        self._skip = 0 if output.muxer in SIGNAL_DELAY else self._delay
+        # Matroska rounds the delay that players subtract to its unit; so that what remains is in
+        # sync, so is what is subtracted here.
+        delay = Fraction(self._delay, output.rate)
+        self._shift = Fraction(0)
+        if output.muxer in ("matroska", "webm"):
+            self._shift = delay - math.floor(delay / MATROSKA_TICK + Fraction(1, 2)) * MATROSKA_TICK
         self._fed, self._last_pts = 0, None
         self._container: av.container.OutputContainer | None = None
         self._resampler = None
         if output.rate != track.rate:
             self._resampler = soxr.ResampleStream(track.rate, output.rate, track.channels,
-                                                  quality="VHQ")
+                                                  dtype="float64", quality="VHQ")
         self._source = open_container(track.path)
         try:
             self._open()
@@ -331,18 +341,20 @@ class FilmWriter:
 
     def _add_copy(self, stream: av.stream.Stream) -> av.stream.Stream:
         """Adds a stream that is copied."""
-        if (self._output.muxer in ("matroska", "webm") and stream.type == "video"
-                and stream.disposition & Disposition.attached_pic):
-            # Matroska keeps covers as attachments, which FFmpeg shows as pictures.
+        first = None
+        if self._output.muxer in ("matroska", "webm") and stream.type == "video":
             with open_container(self._track.path) as source:
-                cover = bytes(next(source.demux(source.streams[stream.index])))
-            return self._container.add_attachment(
-                stream.metadata.get("filename", "cover"),
-                stream.metadata.get("mimetype", "image/jpeg"), cover)
+                first = next(source.demux(source.streams[stream.index]))
+            if stream.disposition & Disposition.attached_pic:
+                # Matroska keeps covers as attachments, which FFmpeg shows as pictures.
+                return self._container.add_attachment(
+                    stream.metadata.get("filename", "cover"),
+                    stream.metadata.get("mimetype", "image/jpeg"), bytes(first))
         copy = self._container.add_stream_from_template(stream, opaque=True)
         copy.metadata.update(stream.metadata)
         copy.disposition = stream.disposition
-        if stream.type == "video" and stream.average_rate:
+        # Matroska writes a rate as the length of every picture, which not all files tell.
+        if stream.type == "video" and stream.average_rate and (first is None or first.duration):
             copy.codec_context.framerate = stream.average_rate
         if stream.codec_context is not None and self._output.muxer in ("mp4", "mov", "avi"):
             copy.codec_context.codec_tag = stream.codec_context.codec_tag
@@ -373,6 +385,10 @@ class FilmWriter:
                     if self._resampler is not None:
                         self._encode(self._resampler.resample_chunk(
                             np.zeros((0, self._track.channels)), last=True))
+                    if self._output.encoder in HOLD_BACK:
+                        held = self._delay + self._audio.codec_context.frame_size * HOLD_BACK[
+                            self._output.encoder]
+                        self._encode(np.zeros((held, self._track.channels)))
                     self._mux(self._audio.encode(None))
                     self._copy_until(None)
                     self._container.close()
@@ -444,7 +460,8 @@ class FilmWriter:
         """Writes encoded audio at its time on the film's clock, and what comes before it."""
         rate = self._output.rate
         for packet in packets:
-            time = self._timeline.time_of(Fraction(packet.pts * self._track.rate, rate))
+            sample = Fraction(packet.pts * self._track.rate, rate)
+            time = self._timeline.time_of(sample) + self._shift
             self._copy_until(time)
             pts = round(time * rate)
             if self._last_pts is not None:  # where timestamps jitter by more than a packet
