@@ -26,6 +26,7 @@ from av.stream import Discard, Disposition
 
 from denoiser.audio.audio_io import BITS
 from denoiser.audio.containers import FULL_SCALE, MP4, Timeline, Track, open_container
+from denoiser.audio.matroska import set_display_sizes
 from denoiser.checks import UserError
 
 logger = logging.getLogger(__name__)
@@ -240,6 +241,16 @@ def _frame(samples: np.ndarray, stream: av.AudioStream, first: int) -> av.AudioF
     return frame
 
 
+def _shape(stream: av.VideoStream) -> tuple[int, int] | None:
+    """Returns the size at which pictures are shown, where they do not tell it themselves."""
+    if stream.codec_context is None or not stream.sample_aspect_ratio:
+        return None
+    context, ratio = stream.codec_context, stream.sample_aspect_ratio
+    if ratio == (context.sample_aspect_ratio or 1):
+        return None
+    return round(context.width * ratio), context.height
+
+
 class FilmWriter:
     """Writes a film whose audio track comes in blocks, to a file, which is replaced.
 
@@ -287,7 +298,7 @@ class FilmWriter:
             raise
 
     def _open(self) -> None:
-        """Opens the file, without data streams where the container refuses them."""
+        """Opens the file, without those streams that cannot be copied."""
         data = {stream.index for stream in self._source.streams if stream.type == "data"}
         # In MP4, the names of chapters are a track that FFmpeg hides, and a timecode is one that
         # it makes from the tag of that name; both come anew.
@@ -295,16 +306,21 @@ class FilmWriter:
                 if self._source.streams[index].discard == Discard.all
                 or (self._output.muxer in ("mp4", "mov")
                     and "timecode" in self._source.streams[index].metadata)}
+        # PyAV copies nothing else that FFmpeg has no decoder for, such as teletext.
+        lost = {stream.index for stream in self._source.streams
+                if stream.codec_context is None and stream.type in ("subtitle", "unknown")}
         with self._telling():
             try:
-                self._start(made)
+                self._start(made | lost)
             except (av.FFmpegError, ValueError):
                 self._container.close()
                 if data == made:
                     raise
-                self._start(data)
-                logger.warning("%s: %d data streams cannot be copied into this container and are "
-                               "left out", self._track.path, len(data - made))
+                self._start(data | lost)
+                lost |= data - made
+        if lost:
+            logger.warning("%s: %d streams of data or subtitles cannot be copied and are left out",
+                           self._track.path, len(lost))
         self._copied = self._copied_packets()
         self._next = next(self._copied, None)
 
@@ -313,6 +329,10 @@ class FilmWriter:
         source, output, track = self._source, self._output, self._track
         tags = source.metadata
         options: dict[str, str] = {"max_interleave_delta": str(INTERLEAVE_MICROSECONDS)}
+        self._shapes = [_shape(stream) for stream in source.streams.video
+                        if not stream.disposition & Disposition.attached_pic]
+        if output.muxer == "matroska" and any(self._shapes):
+            options["write_crc32"] = "0"
         if output.muxer in ("mp4", "mov"):
             # Edit lists count in this unit: with FFmpeg's own, a thousandth of a second, the audio
             # would start up to 24 samples beside its place.
@@ -336,7 +356,12 @@ class FilmWriter:
             elif stream.index not in left_out and output.muxer not in ("flac", "wav"):
                 self._streams[stream.index] = self._add_copy(stream)
         self._container.metadata.update(tags)
-        self._container.set_chapters(source.chapters())
+        chapters = source.chapters()
+        for chapter in chapters:  # PyAV writes only what is UTF-8
+            chapter["metadata"] = {
+                key: value.encode(errors="surrogateescape").decode(errors="replace")
+                for key, value in chapter["metadata"].items()}
+        self._container.set_chapters(chapters)
         self._container.start_encoding()
 
     def _add_copy(self, stream: av.stream.Stream) -> av.stream.Stream:
@@ -362,16 +387,22 @@ class FilmWriter:
 
     def _copied_packets(self) -> Iterator[tuple[Fraction, av.Packet]]:
         """Yields all packets but those of the track, with the times at which they are needed."""
-        time = Fraction(0)
+        time, last = Fraction(0), {}
         streams = [self._source.streams[index] for index in self._streams]
         for packet in self._source.demux(streams) if streams else ():
             if packet.size == 0 and packet.dts is None:
                 continue  # the last one of a stream is empty
-            if packet.dts is not None:
-                time = packet.dts * packet.time_base
             copy = self._streams[packet.stream.index]
             if copy.type == "attachment":
                 continue  # it stands in the header
+            if packet.dts is not None:
+                # Damaged files go back in time, and muxers refuse that.
+                before = last.get(copy.index)
+                if before is not None and packet.dts < before:
+                    packet.dts = before + 1
+                    packet.pts = packet.pts and max(packet.pts, packet.dts)
+                last[copy.index] = packet.dts
+                time = packet.dts * packet.time_base
             packet.stream = copy
             yield time, packet
 
@@ -392,6 +423,7 @@ class FilmWriter:
                     self._mux(self._audio.encode(None))
                     self._copy_until(None)
                     self._container.close()
+                self._write_shapes()
         finally:
             self._close()
 
@@ -401,6 +433,13 @@ class FilmWriter:
             if self._container is not None:
                 self._container.close()
         self._source.close()
+
+    def _write_shapes(self) -> None:
+        """Writes the shape of pictures that only the header of a Matroska file tells."""
+        if (self._output.muxer in ("matroska", "webm") and any(self._shapes)
+                and not set_display_sizes(self.path, self._shapes)):
+            logger.warning("%s: the film's header gives its pictures another shape than they tell "
+                           "themselves, and that is lost", self._track.path)
 
     @contextmanager
     def _telling(self) -> Iterator[None]:

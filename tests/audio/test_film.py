@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from film_samples import FONT, Sound, clicks, cover_picture, heard, packets_of, 
 from denoiser.audio import containers, film
 from denoiser.audio.containers import Reader, Track
 from denoiser.audio.film import FilmFormat, FilmWriter
+from denoiser.audio.matroska import set_display_sizes
 from denoiser.checks import UserError
 
 
@@ -128,6 +130,30 @@ def test_the_four_letters_that_name_a_codec_are_kept(tmp_path):
     assert content.count(b"hev1") == 1
     path.write_bytes(content.replace(b"hev1", b"hvc1"))
     assert rewrite(path)[0].read_bytes().count(b"hvc1") == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are Unicode elsewhere")
+def test_names_and_tags_need_not_be_utf8(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.avi")
+    write_film(tmp_path / "a.avi", "avi", [Sound("pcm_s16le")], 0.3, metadata={"title": "cafe"})
+    path.write_bytes((tmp_path / "a.avi").read_bytes().replace(b"cafe", b"caf\xe9"))
+    result, _, _ = rewrite(path)
+    assert b"caf\xe9" in result.read_bytes()
+    write_film(tmp_path / "a.mkv", "matroska", [Sound("flac")], 0.3, chapters=True)
+    content = (tmp_path / "a.mkv").read_bytes()
+    (tmp_path / "a.mkv").write_bytes(content.replace(b"Reel 2", b"Reel \xe9"))
+    assert described(rewrite(tmp_path / "a.mkv")[0])[2][1][2] == "Reel \ufffd"
+
+
+@pytest.mark.parametrize("video", ["libvpx-vp9", "mpeg4", "libx264"])
+def test_a_shape_that_only_matroska_s_header_tells_is_kept(tmp_path, video):
+    path = tmp_path / "film.mkv"
+    write_film(path, "matroska", [Sound("flac"), Sound("aac")], 0.5, video=video, chapters=True)
+    assert set_display_sizes(path, [(96, 48)])
+    assert described(path)[0][0]["picture"][3] == Fraction(3, 2)
+    result, track, _ = rewrite(path)
+    assert described(result) == described(path)
+    assert packets_of(result, track.stream) == packets_of(path, track.stream)
 
 
 # --- In sync ---------------------------------------------------------------------------------
