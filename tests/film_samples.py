@@ -28,6 +28,7 @@ class Sound:
     bit_rate: int = 192000
     metadata: dict[str, str] = field(default_factory=dict)
     default: bool = False
+    options: dict[str, str] = field(default_factory=dict)
 
 
 def sound_of(sound: Sound, seconds: float) -> np.ndarray:
@@ -100,7 +101,7 @@ def write_film(path: Path, muxer: str, sounds: list[Sound], seconds: float = 2.0
         tracks = []
         for sound in sounds:
             track = film.add_stream(sound.codec, rate=sound.rate, layout=sound.layout,
-                                    bit_rate=sound.bit_rate)
+                                    bit_rate=sound.bit_rate, options=sound.options)
             track.metadata.update(sound.metadata)
             track.disposition = 1 if sound.default else 0
             tracks.append(track)

@@ -200,6 +200,10 @@ def _decoded(container: av.container.InputContainer, stream: av.AudioStream,
     for other in container.streams:
         if other is not stream:
             other.discard = Discard.all
+    # Dolby's decoders else compress loud passages as the film says players may: what is written
+    # anew would be compressed for good.
+    if stream.codec_context.codec.canonical_name in ("ac3", "eac3"):
+        stream.codec_context.options = {"drc_scale": "0"}
     try:
         for packet in container.demux(stream):
             if reader is not None:

@@ -255,6 +255,15 @@ def test_lossless_on_request(tmp_path, choice, name, encoder, subtype):
     assert clicks(result) == clicks(tmp_path / name)
 
 
+@pytest.mark.parametrize(("muxer", "name", "ending"), [
+    ("mp4", "film.mov", ".mov"), ("mov", "film.mp4", ".mp4"), ("matroska", "film.mp4", ".mkv"),
+    ("avi", "film", ".avi"), ("mp4", "film.M4V", ".M4V")])
+def test_a_film_that_is_named_wrong_stays_what_it_is(tmp_path, muxer, name, ending):
+    write_film(tmp_path / name, muxer, [Sound("pcm_s16le")], 0.3)
+    result, _, output = rewrite(tmp_path / name)
+    assert (output.muxer, result.suffix) == (muxer, ending)
+
+
 @pytest.mark.parametrize(("muxer", "ending", "choice"), [
     ("webm", "webm", "flac"), ("mov", "mov", "flac"), ("mpegts", "ts", "pcm")])
 def test_a_container_that_cannot_hold_a_codec_is_named(tmp_path, muxer, ending, choice):
@@ -317,6 +326,20 @@ def test_audio_that_libsndfile_does_not_read(tmp_path, caplog, ending, muxer, co
     (("pcm_s16le", 2, 48000, 800e3), 0)])
 def test_the_bit_rate_is_as_good_as_the_source_s(arguments, kilobits):
     assert film.target_bit_rate(*arguments) == 1000 * kilobits
+
+
+@pytest.mark.parametrize("codec", ["ac3", "eac3"])
+@pytest.mark.parametrize("layout", ["mono", "stereo", "3.0", "quad(side)", "5.1(side)"])
+def test_the_level_of_dialogue_is_kept(tmp_path, codec, layout):
+    """Else players would change the loudness."""
+    path = tmp_path / "film.mkv"
+    write_film(path, "matroska", [Sound(codec, layout=layout, options={"dialnorm": "-24"})], 0.2)
+    for place in (path, rewrite(path)[0]):
+        with av.open(str(place)) as container:
+            packet = bytes(next(container.demux(container.streams.audio[0])))
+        assert film.dialogue_level(packet, codec) == -24
+    assert film.dialogue_level(b"\x0b\x76" + packet[2:], codec) is None
+    assert film.dialogue_level(packet, "aac") is None
 
 
 def test_samples_beyond_full_scale_are_counted(tmp_path):
