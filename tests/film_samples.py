@@ -146,6 +146,23 @@ def write_film(path: Path, muxer: str, sounds: list[Sound], seconds: float = 2.0
             film.mux(packet)
 
 
+def move_blocks(path: Path, stream: int, first: int, last: int, shift: int) -> None:
+    """Adds `shift` to the times from `first` to `last`, all in ms, of packets in a Matroska file.
+
+    FFmpeg itself writes no times that go back.
+    """
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as film:
+        packets = [packet for packet in film.demux(film.streams[stream]) if packet.size]
+    for packet in packets:
+        if first <= packet.pts <= last:
+            # The time stands before the payload: two bytes, then one of flags.
+            place = content.index(bytes(packet)) - 3
+            time = int.from_bytes(content[place : place + 2], "big", signed=True) + shift
+            content[place : place + 2] = time.to_bytes(2, "big", signed=True)
+    path.write_bytes(content)
+
+
 def packets_of(path: Path, left_out: int | None = None) -> list[list[tuple]]:
     """Returns of each stream but one what its packets hold and when, times in seconds."""
     with av.open(str(path)) as film:

@@ -69,8 +69,7 @@ KILOBITS = {"aac": (96, 288, 2304), "libopus": (64, 256, 2048), "libmp3lame": (9
 STEPS_KILOBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640)
 STEPPED = {"libmp3lame", "mp2", "ac3"}
 SLOW_RATE, SLOW_KILOBITS = 32000, 160  # MPEG audio below that sample rate has no more bits
-# These never write what their delay holds back; and how many frames more their decoders do not.
-HOLD_BACK = {"ac3": 0, "eac3": 0, "mp2": 0, "wmav1": 1, "wmav2": 1}
+HOLD_BACK = {"ac3", "eac3", "mp2"}  # never write what their delay holds back
 # Encoders name the speakers behind and those beside the listener alike.
 LAYOUTS = {"5.1(side)": "5.1", "5.0(side)": "5.0", "quad(side)": "quad"}
 PIECE_SECONDS = 0.04  # of audio in a packet, where the codec does not say
@@ -425,7 +424,8 @@ class FilmWriter:
                 before = last.get(copy.index)
                 if before is not None and packet.dts < before:
                     packet.dts = before + 1
-                    packet.pts = packet.pts and max(packet.pts, packet.dts)
+                    if packet.pts is not None:
+                        packet.pts = max(packet.pts, packet.dts)
                 last[copy.index] = packet.dts
                 time = packet.dts * packet.time_base
             packet.stream = copy
@@ -442,9 +442,7 @@ class FilmWriter:
                         self._encode(self._resampler.resample_chunk(
                             np.zeros((0, self._track.channels)), last=True))
                     if self._output.encoder in HOLD_BACK:
-                        held = self._delay + self._audio.codec_context.frame_size * HOLD_BACK[
-                            self._output.encoder]
-                        self._encode(np.zeros((held, self._track.channels)))
+                        self._encode(np.zeros((self._delay, self._track.channels)))
                     self._mux(self._audio.encode(None))
                     self._copy_until(None)
                     self._container.close()

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 from audio_samples import write_audio
-from film_samples import Sound, sound_of, write_film
+from film_samples import Sound, move_blocks, sound_of, write_film
 
 from denoiser.audio import audio_io, containers
 from denoiser.audio.containers import Reader, Timeline
@@ -128,15 +128,8 @@ def test_an_overlap_is_dropped(tmp_path):
     """From 0.4 s on the packets say that they come 0.2 s earlier."""
     path, sound = tmp_path / "a.mkv", Sound("pcm_s16le")
     write_film(path, "matroska", [sound], 1.0)
-    whole, content = sound_of(sound, 1.0).T, bytearray(path.read_bytes())
-    with av.open(str(path)) as film:
-        packets = [packet for packet in film.demux(film.streams.audio[0]) if packet.size]
-    for packet in packets:
-        if packet.pts >= 400:  # the time stands before the payload: two bytes, then one of flags
-            place = content.index(bytes(packet)) - 3
-            time = int.from_bytes(content[place : place + 2], "big", signed=True) - 200
-            content[place : place + 2] = time.to_bytes(2, "big", signed=True)
-    path.write_bytes(content)
+    whole = sound_of(sound, 1.0).T
+    move_blocks(path, 1, 400, 10_000, -200)
     audio = read_all(path)
     assert len(audio) == pytest.approx(0.8 * 48000, abs=50)
     np.testing.assert_allclose(audio[:19000], whole[:19000], atol=1e-4)

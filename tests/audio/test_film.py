@@ -10,7 +10,17 @@ import av
 import numpy as np
 import pytest
 import soundfile as sf
-from film_samples import FONT, Sound, clicks, cover_picture, heard, packets_of, sound_of, write_film
+from film_samples import (
+    FONT,
+    Sound,
+    clicks,
+    cover_picture,
+    heard,
+    move_blocks,
+    packets_of,
+    sound_of,
+    write_film,
+)
 
 from denoiser.audio import containers, film
 from denoiser.audio.containers import Reader, Track
@@ -227,6 +237,33 @@ def test_jitter_is_written_again(tmp_path):
     times = [[packet[1] for packet in packets_of(place)[track.stream]] for place in (result, path)]
     assert len(times[0]) == len(times[1]) == 11
     np.testing.assert_allclose(np.array(times[0], float), np.array(times[1], float), atol=0.0021)
+
+
+def test_pictures_whose_times_go_back_are_copied(tmp_path):
+    path = tmp_path / "film.mkv"
+    write_film(path, "matroska", [Sound("flac")], 1.0)
+    move_blocks(path, 0, 600, 640, -300)
+    result, track, _ = rewrite(path)
+    (copied,), (original,) = packets_of(result, track.stream), packets_of(path, track.stream)
+    assert [packet[0] for packet in copied] == [packet[0] for packet in original]
+    times = [packet[2] for packet in copied]
+    assert times == sorted(times)
+
+
+def test_the_last_samples_are_written(tmp_path):
+    """Some encoders never write what their delay holds back."""
+    for codec in ("ac3", "eac3", "mp2", "aac", "libopus", "libmp3lame"):
+        write_film(tmp_path / "film.mkv", "matroska", [Sound(codec)], 0.3)
+        track = containers.open_track(tmp_path / "film.mkv")
+        block = np.zeros((11520, 2))  # a whole number of each one's frames
+        block[-20] = 0.8
+        timeline = containers.Timeline(48000)
+        timeline.set(0, Fraction(0))
+        with FilmWriter(tmp_path / "result.mkv", track, film.choose_format(track), timeline,
+                        192e3) as writer:
+            writer.write(block)
+        start, audio, _ = heard(tmp_path / "result.mkv")
+        assert start == 0 and abs(int(np.argmax(audio[:, 0])) - 11500) <= 1, codec
 
 
 # --- Formats ---------------------------------------------------------------------------------
