@@ -2,13 +2,15 @@
 
 Usage: python inference.py FILE... [key=value ...]
 
-A FILE is a recording, or a folder whose recordings are all taken; names mean themselves, whatever
-characters they hold. Beside each recording (or in inference.output_dir) appear NAME_denoised and
-NAME_residual, which is what was removed. Most used settings:
+A FILE is a recording, a film, or a folder in which all of these are taken; names mean themselves,
+whatever characters they hold. Beside each recording (or in inference.output_dir) appear
+NAME_denoised and NAME_residual, which is what was removed. Most used settings:
 
   inference.denoising_strength=0.5   remove only half of the noise: NAME_denoised_s5
   inference.output_dir=FOLDER        where the results go
   inference.overwrite=true           replace results that exist
+  inference.track=2                  which audio track of a film; else the default one
+  inference.track_codec=flac         write it as FLAC, or pcm; else in the film's own codec
   inference.spectrogram=true         draw input, output and residual: NAME_spectrogram.png
   weights=FILE                       .weights.h5 file, folder of a training run, or prefix of a
                                      TensorFlow checkpoint
@@ -35,7 +37,9 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from config import PRETRAINED, Config, load_config, network_settings
-from denoiser.audio import audio_io
+from denoiser.audio import audio_io, containers
+from denoiser.audio.containers import Reader
+from denoiser.audio.film import FilmWriter
 from denoiser.audio.survey import survey
 from denoiser.backend import describe_device, load_backend
 from denoiser.checks import UserError
@@ -194,7 +198,11 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
         OSError: The results cannot be written.
     """
     recording = job.recording
-    surveyed = survey(audio_io.read_blocks(recording), recording.rate)
+    if recording.track is not None:
+        logger.info("%s: audio track %d (%s, %s) is denoised", recording.path, recording.track,
+                    recording.codec, recording.layout)
+    first = _blocks(job)
+    surveyed = survey(first, recording.rate)
     if recording.header_samples - surveyed.samples > HEADER_TOLERANCE_SECONDS * recording.rate:
         logger.warning("%s: the header promises %.1f s of audio, but only %.1f s can be read",
                        recording.path, recording.header_samples / recording.rate,
@@ -202,13 +210,13 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
     output = audio_io.output_format(recording, surveyed.samples)
     if surveyed.samples == 0 and output.container == "FLAC":
         raise UserError("the file is empty, and FLAC cannot store that")
-    blocks = audio_io.read_blocks(recording)
+    blocks = _blocks(job)
     separated = ((block, np.zeros_like(block)) for block in blocks) if strength == 0.0 else (
         restorer.separate(blocks, recording.rate, surveyed))
     with ExitStack() as stack:
         # The last one entered is the first to appear; the restored recording comes last.
         denoised_path, *others = [stack.enter_context(replacing(path)) for path in job.results]
-        with (audio_io.Writer(denoised_path, recording.rate, recording.channels, output) as main,
+        with (_writer(job, denoised_path, output, first, blocks) as main,
               audio_io.Writer(others[0], recording.rate, recording.channels, output) as rest):
             for original, noise in separated:
                 written = main.write(original - strength * noise)
@@ -223,9 +231,26 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
             from denoiser.audio.spectrogram import save_spectrograms
 
             save_spectrograms(others[1], [
-                ("Input", recording.path), (f"Output at strength {strength:g}", denoised_path),
-                ("Residual: input - output", others[0])], surveyed.samples)
+                ("Input", recording),
+                (f"Output at strength {strength:g}",
+                 containers.open_audio(denoised_path, recording.track)),
+                ("Residual: input - output", audio_io.open_recording(others[0]))],
+                surveyed.samples)
     logger.info("%s: written to %s", recording.path, ", ".join(map(str, job.results)))
+
+
+def _blocks(job: Job) -> Iterable[np.ndarray]:
+    """Returns the samples of a recording; of a film also when they are heard."""
+    return (Reader(job.recording, keep_times=True) if job.film
+            else audio_io.read_blocks(job.recording))
+
+
+def _writer(job: Job, path: Path, output: audio_io.Format, first: Reader | Iterable[np.ndarray],
+            blocks: Reader | Iterable[np.ndarray]) -> FilmWriter | audio_io.Writer:
+    """Opens the restored recording; `first` has been read, `blocks` are those to be written."""
+    if job.film is None:
+        return audio_io.Writer(path, job.recording.rate, job.recording.channels, output)
+    return FilmWriter(path, job.recording, job.film, blocks.timeline, first.bit_rate)
 
 
 def denoise_all(jobs: list[Job], restorer: Restorer, strength: float,

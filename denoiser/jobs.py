@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from denoiser.audio import audio_io
+from denoiser.audio import audio_io, containers, film
 from denoiser.checks import UserError, require
 from denoiser.network.stored import NetworkSettings
 from denoiser.restore import SEGMENT_SECONDS
@@ -34,6 +34,8 @@ class InferenceConfig:
     context_seconds: float = NetworkSettings.context_seconds
     overwrite: bool = False
     spectrogram: bool = False
+    track: int | None = None  # which audio track of a film, from 1; absent: the default one
+    track_codec: str = "same"  # or flac, pcm: how that track is written
 
     def __post_init__(self) -> None:
         require(0.0 <= self.denoising_strength <= 1.0, "inference.denoising_strength",
@@ -46,21 +48,30 @@ class InferenceConfig:
                  or (isinstance(self.audio, list)
                      and all(isinstance(name, str) for name in self.audio)),
                  "inference.audio", "a file name or a list of file names", self.audio)
+        require(self.track is None or self.track >= 1, "inference.track", "at least 1", self.track)
+        require(self.track_codec in film.CHOICES, "inference.track_codec",
+                f"one of {', '.join(film.CHOICES)}", self.track_codec)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One recording and where its results go."""
+    """One recording and where its results go; `film` says how a track of a film is written."""
 
     recording: audio_io.Recording
     denoised: Path
     residual: Path
     picture: Path | None
+    film: film.FilmFormat | None = None
 
     @property
     def results(self) -> list[Path]:
         """All files that the job writes."""
         return [path for path in (self.denoised, self.residual, self.picture) if path is not None]
+
+    @property
+    def rate(self) -> int:
+        """The sample rate of what is written; an encoder may not know the recording's."""
+        return self.recording.rate if self.film is None else self.film.rate
 
 
 def find_recordings(audio: str | list[str] | None) -> list[Path]:
@@ -85,7 +96,8 @@ def find_recordings(audio: str | list[str] | None) -> list[Path]:
         path = Path(name)
         if os.path.isdir(path):  # False also where one may not look: that file is reported later
             inside = [item for item in sorted(path.rglob("*"))
-                      if item.suffix.lower() in audio_io.AUDIO_ENDINGS and item.is_file()
+                      if item.suffix.lower() in audio_io.AUDIO_ENDINGS | containers.ENDINGS
+                      and item.is_file()
                       and not any(part.startswith(".") for part in item.relative_to(path).parts)]
             recordings = [item for item in inside if not OWN_RESULT.fullmatch(item.stem)]
             if not recordings:
@@ -119,15 +131,23 @@ def strength_suffix(strength: float) -> str:
 
 
 def make_job(recording: audio_io.Recording, settings: InferenceConfig) -> Job:
-    """Names the results of one recording."""
+    """Names the results of one recording.
+
+    Raises:
+        UserError: The recording is a film that cannot be written.
+    """
     path = recording.path
     folder = path.parent if settings.output_dir is None else Path(settings.output_dir)
     suffix = strength_suffix(settings.denoising_strength)
     ending = audio_io.output_format(recording, recording.header_samples).ending
+    output = None
+    if isinstance(recording, containers.Track):
+        output = film.choose_format(recording, settings.track_codec)
     return Job(recording,
-               folder / f"{path.stem}_denoised{suffix}{ending}",
+               folder / f"{path.stem}_denoised{suffix}{output.ending if output else ending}",
                folder / f"{path.stem}_residual{suffix}{ending}",
-               folder / f"{path.stem}_spectrogram{suffix}.png" if settings.spectrogram else None)
+               folder / f"{path.stem}_spectrogram{suffix}.png" if settings.spectrogram else None,
+               output)
 
 
 def _require_writable(folder: Path) -> None:
@@ -163,7 +183,7 @@ def plan(paths: list[Path], settings: InferenceConfig) -> tuple[list[Job], dict[
     jobs, failures = [], {}
     for path in paths:
         try:
-            job = make_job(audio_io.open_recording(path), settings)
+            job = make_job(containers.open_audio(path, settings.track), settings)
             _require_writable(job.denoised.parent)
             jobs.append(job)
         except (UserError, OSError) as error:
@@ -207,13 +227,14 @@ def _is_done(job: Job) -> bool:
     changed = recording.path.stat().st_mtime
     if not all(path.is_file() and path.stat().st_mtime >= changed for path in job.results):
         return False
-    for path in (job.denoised, job.residual):
+    for path, track, rate in ((job.denoised, recording.track, job.rate),
+                              (job.residual, None, recording.rate)):
         try:
-            result = audio_io.open_recording(path)
+            result = containers.open_audio(path, track)
         except (UserError, OSError):
             return False
-        surplus = abs(result.header_samples - recording.header_samples)
-        if ((result.rate, result.channels) != (recording.rate, recording.channels)
-                or (recording.header_samples and surplus > HEADER_TOLERANCE_SECONDS * result.rate)):
+        surplus = abs(result.header_seconds - recording.header_seconds)
+        if ((result.rate, result.channels) != (rate, recording.channels)
+                or (recording.header_samples and surplus > HEADER_TOLERANCE_SECONDS)):
             return False
     return True

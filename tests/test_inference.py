@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
 from audio_samples import write_audio
+from film_samples import Sound, heard, packets_of, write_film
 from hydra import compose, initialize_config_dir
 from small_corpus import forget_length
 
@@ -412,6 +414,101 @@ def test_spectrogram_is_a_picture(tmp_path):
     picture = matplotlib.image.imread(job.picture)
     assert picture.shape[0] > 800 and picture.shape[1] > 1000
     assert picture[..., :3].std() > 0.1
+
+
+# --- Films ------------------------------------------------------------------------------------
+
+
+def test_a_film_is_denoised_in_its_place(tmp_path, tiny_run):
+    """With a real network; everything else is the same, and so are all places."""
+    path = tmp_path / "film.mp4"
+    write_film(path, "mp4", [Sound("aac", start=Fraction(1, 5), clicks=(1.0, 2.5)),
+                             Sound("flac", 44100, "5.1")], 3.0, video="libx264", subtitles=True)
+    before = path.read_bytes()
+    job = run_file(path, restorer=Denoiser.load(tiny_run, segment_seconds=1.0))
+    assert visible(tmp_path) == {"film.mp4", "film_denoised.mp4", "film_residual.wav"}
+    assert path.read_bytes() == before
+    track = job.recording
+    assert packets_of(job.denoised, track.stream) == packets_of(path, track.stream)
+    # The residual is what is between what was heard and what was written.
+    (_, audio, rate), (start, result, _) = heard(path), heard(job.denoised)
+    residual, residual_rate = sf.read(job.residual)
+    assert residual_rate == rate == 48000 and np.abs(residual).max() > 0.1
+    shift = round((heard(path)[0] - start) * rate)
+    result = result[shift : shift + len(residual)]
+    spectra = [np.abs(np.fft.rfft(signal[:, 0]))[: len(signal) // 8]
+               for signal in (audio[: len(result)] - result, residual[: len(result)])]
+    assert np.corrcoef(*spectra)[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("name", ["film.mkv", "sound.m4a", "old.avi"])
+def test_strength_and_residual_of_a_film(tmp_path, name):
+    muxer = {"mkv": "matroska", "m4a": "mp4", "avi": "avi"}[name[-3:]]
+    codec = {"mkv": "flac", "m4a": "alac", "avi": "pcm_s16le"}[name[-3:]]
+    path = tmp_path / name
+    write_film(path, muxer, [Sound(codec, 44100)], 1.0, video=None if "m4a" in name else "mpeg4")
+    job = run_file(path, denoising_strength=0.5, spectrogram=True)
+    audio, result = heard(path)[1], heard(job.denoised)[1]
+    np.testing.assert_allclose(result, 0.75 * audio, atol=1e-4)
+    np.testing.assert_allclose(result + sf.read(job.residual)[0], audio, atol=1e-7)
+    assert job.picture.stat().st_size > 10000
+    untouched = run_file(path, denoising_strength=0.0)
+    np.testing.assert_array_equal(heard(untouched.denoised)[1], audio)
+    assert not sf.read(untouched.residual)[0].any()
+
+
+def test_a_film_that_fails_leaves_nothing(tmp_path):
+    write_film(tmp_path / "a.mkv", "matroska", [Sound("pcm_s16le")], 1.0)
+
+    def refuse(audio):
+        raise UserError("no")
+
+    with pytest.raises(UserError):
+        run_file(tmp_path / "a.mkv", refuse)
+    assert visible(tmp_path) == {"a.mkv"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a limit on the size of files")
+@pytest.mark.parametrize("kilobytes", [20, 150, 180, 194])
+def test_a_full_disk_leaves_no_half_film(tmp_path, kilobytes):
+    """Wherever it fills up, also at the very end; 194 kB is where only the index is missing."""
+    import resource
+
+    write_film(tmp_path / "a.mkv", "matroska", [Sound("pcm_s16le")], 1.0)
+    assert 190_000 < (tmp_path / "a.mkv").stat().st_size < 260_000
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000 * kilobytes, limits[1]))
+    try:
+        with pytest.raises(OSError, match="the results cannot be written there"):
+            run_file(tmp_path / "a.mkv", denoising_strength=0.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert visible(tmp_path) == {"a.mkv"}
+
+
+def test_a_batch_of_films_can_be_run_again(tmp_path):
+    write_film(tmp_path / "a.mkv", "matroska", [Sound("aac"), Sound("ac3", default=True)], 1.0)
+    write_film(tmp_path / "b.mp4", "mp4", [Sound("aac", start=Fraction(1, 2))], 1.0)
+    write_film(tmp_path / "c.avi", "avi", [Sound("libmp3lame", 44100)], 1.0)
+    for name in ("a.mkv", "b.mp4", "c.avi"):
+        run_file(tmp_path / name)
+    assert inference.find_recordings(str(tmp_path)) == [
+        tmp_path / name for name in ("a.mkv", "b.mp4", "c.avi")]
+    jobs, failures = inference.plan(inference.find_recordings(str(tmp_path)), InferenceConfig())
+    assert jobs == [] and failures == {}
+
+
+def test_program_takes_films_and_audio_alike(tmp_path, tiny_run):
+    write_film(tmp_path / "film.mkv", "matroska", [Sound("aac"), Sound("ac3")], 1.0)
+    write_film(tmp_path / "silent.mov", "mov", [], 1.0)
+    write_audio(tmp_path / "a.wav")
+    done = run_program("film.mkv", "silent.mov", "a.wav", "inference.track_codec=flac",
+                       f"path_experiment={tiny_run}", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: 1 of 3 recordings failed: silent.mov"
+    assert "silent.mov: the file holds no audio, only video" in done.stderr
+    assert "film.mkv: audio track 1" in done.stderr and "Traceback" not in done.stderr
+    assert visible(tmp_path) >= {"film_denoised.mkv", "film_residual.wav", "a_denoised.wav"}
 
 
 # --- The network ------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from audio_samples import write_audio
+from film_samples import Sound, write_film
 
 from denoiser import jobs
 from denoiser.jobs import InferenceConfig
@@ -59,6 +60,36 @@ def test_results_are_named_after_the_input(tmp_path):
                          "take.one_spectrogram_s5.png"],
         "old.mp3": ["old_denoised_s5.wav", "old_residual_s5.wav", "old_spectrogram_s5.png"],
         "loud.AIFF": ["loud_denoised_s5.AIFF", "loud_residual_s5.AIFF", "loud_spectrogram_s5.png"]}
+
+
+def test_films_and_audio_are_found_and_named_alike(tmp_path):
+    write_audio(tmp_path / "disc.wav")
+    write_film(tmp_path / "reel.mkv", "matroska", [Sound("aac"), Sound("ac3")], 0.3)
+    write_film(tmp_path / "in/tape.M4A", "mp4", [Sound("alac")], 0.3, video=None)
+    write_film(tmp_path / "lost.tta", "tta", [Sound("tta")], 0.3, video=None)
+    write_film(tmp_path / "silent.mp4", "mp4", [], 0.3)
+    paths = jobs.find_recordings(str(tmp_path))
+    planned, failures = jobs.plan(paths, InferenceConfig())
+    assert {job.recording.path.name: [path.name for path in job.results] for job in planned} == {
+        "disc.wav": ["disc_denoised.wav", "disc_residual.wav"],
+        "reel.mkv": ["reel_denoised.mkv", "reel_residual.wav"],
+        "tape.M4A": ["tape_denoised.M4A", "tape_residual.wav"],
+        "lost.tta": ["lost_denoised.flac", "lost_residual.wav"]}
+    assert list(failures) == [tmp_path / "silent.mp4"]
+    assert "holds no audio" in failures[tmp_path / "silent.mp4"]
+    planned, failures = jobs.plan(paths, InferenceConfig(track=2))
+    assert [(job.recording.path.name, job.recording.codec) for job in planned] == [
+        ("reel.mkv", "ac3")]
+    assert all("there is no audio track 2" in reason or "no audio" in reason
+               for reason in failures.values()) and len(failures) == 4
+
+
+@pytest.mark.parametrize(("setting", "message"), [
+    ({"track": 0}, "`inference.track` must be at least 1"),
+    ({"track_codec": "mp3"}, "`inference.track_codec` must be one of same, flac, pcm")])
+def test_settings_of_films_are_checked(setting, message):
+    with pytest.raises(ValueError, match=message):
+        InferenceConfig(**setting)
 
 
 def test_two_inputs_with_one_result_are_refused(tmp_path):

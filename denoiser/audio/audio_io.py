@@ -71,10 +71,11 @@ class Format:
 
 @dataclass(frozen=True)
 class Recording:
-    """A file that libsndfile can read, by its header; see `Format` for the last two.
+    """A file that libsndfile can read, by its header; see `Format` for container and subtype.
 
     `header_samples`, the length of each channel, is 0 if the header does not say (FLAC from a
-    pipe). It can be wrong: a file that was cut off holds less. Only `survey` counts.
+    pipe). It can be wrong: a file that was cut off holds less. Only `survey` counts. `track` is
+    the place of the audio track where a file has several, from 1.
     """
 
     path: Path
@@ -83,6 +84,12 @@ class Recording:
     header_samples: int
     container: str
     subtype: str
+    track: int | None = None
+
+    @property
+    def header_seconds(self) -> float:
+        """How long the recording is, by its header."""
+        return self.header_samples / self.rate
 
 
 def _native(path: Path) -> bytes | str:
@@ -104,13 +111,16 @@ def _promised_share(head: bytes, size: int) -> float:
     return max(1.0, promised / size)
 
 
-def open_recording(path: Path) -> Recording:
-    """Reads the header of a recording.
+class UnknownFormatError(UserError):
+    """A file that libsndfile cannot read."""
+
+
+def require_audio_file(path: Path) -> bytes:
+    """Returns the first bytes of a file that can be read.
 
     Raises:
         FileNotFoundError: There is no such file.
-        UserError: It is not a file, is empty or cannot be read by libsndfile, or its header says
-            that it holds no audio although it is too large for that.
+        UserError: It is not a file, or is empty.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
@@ -120,6 +130,19 @@ def open_recording(path: Path) -> Recording:
         head = stream.read(SIZE_FIELDS_END)
     if not head:
         raise UserError(f"{path}: the file is empty")
+    return head
+
+
+def open_recording(path: Path) -> Recording:
+    """Reads the header of a recording.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        UnknownFormatError: libsndfile cannot read it.
+        UserError: It is not a file or is empty, or its header says that it holds no audio although
+            it is too large for that.
+    """
+    head = require_audio_file(path)
     if path.suffix.lower() == ".raw":
         raise UserError(f"{path}: headerless audio says neither rate nor format; "
                         "convert it to WAV first")
@@ -134,8 +157,9 @@ def open_recording(path: Path) -> Recording:
             return Recording(path, file.samplerate, file.channels, samples, file.format,
                              file.subtype)
     except sf.LibsndfileError as error:
-        raise UserError(f"{path}: not audio that can be read "
-                        f"({error.error_string.strip().rstrip('.')})") from error
+        raise UnknownFormatError(
+            f"{path}: not audio that can be read "
+            f"({error.error_string.strip().rstrip('.')})") from error
 
 
 def read_blocks(recording: Recording) -> Iterator[np.ndarray]:

@@ -13,7 +13,8 @@ import librosa  # loads what is used of it when it is used
 import numpy as np
 from matplotlib.figure import Figure
 
-from denoiser.audio import audio_io
+from denoiser.audio import containers
+from denoiser.audio.audio_io import Recording
 
 WINDOW_SECONDS = 0.093  # long enough to part hum from rumble, short enough to show clicks
 COLUMNS = 1200  # at most; in longer recordings a column is the mean of several frames
@@ -79,17 +80,18 @@ def of_array(audio: np.ndarray, rate: float) -> np.ndarray:
     return of_blocks([audio[None]], 1, len(audio), rate)
 
 
-def save_spectrograms(picture: Path, panels: list[tuple[str, Path]], samples: int) -> None:
-    """Draws recordings of equal length and rate on one scale.
+def save_spectrograms(picture: Path, panels: list[tuple[str, Recording]], samples: int) -> None:
+    """Draws recordings that are as long as each other on one scale.
 
-    `panels` are title and file of each, top down; `picture` is the PNG file.
+    `panels` are title and recording, top down; `samples` is the length of the first; `picture` is
+    the PNG file.
     """
-    drawn = []
-    for title, path in panels:
-        recording = audio_io.open_recording(path)
-        blocks = (block.T for block in audio_io.read_blocks(recording))
-        drawn.append((title, of_blocks(blocks, recording.channels, samples, recording.rate)))
-    draw(drawn, max(samples, 1) / recording.rate, recording.rate).savefig(picture)
+    first, drawn = panels[0][1], []
+    for title, recording in panels:
+        blocks = (block.T for block in containers.read_blocks(recording))
+        length = round(samples * recording.rate / first.rate)
+        drawn.append((title, of_blocks(blocks, recording.channels, length, recording.rate)))
+    draw(drawn, max(samples, 1) / first.rate, first.rate).savefig(picture)
 
 
 def draw(panels: list[tuple[str, np.ndarray]], seconds: float, rate: float) -> Figure:

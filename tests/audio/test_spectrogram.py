@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from denoiser.audio import spectrogram
+from denoiser.audio import audio_io, spectrogram
 from denoiser.audio.dsp import SAMPLE_RATE
 
 
@@ -63,7 +63,8 @@ def test_channels_are_averaged_as_powers():
 def test_a_picture_of_any_recording_can_be_drawn(tmp_path, rng, rate, samples):
     path, picture = tmp_path / "a.wav", tmp_path / "a.png"
     sf.write(path, 0.1 * rng.standard_normal((samples, 2)), rate, "PCM_16")
-    spectrogram.save_spectrograms(picture, [("Input", path), ("Output", path)], samples)
+    recording = audio_io.open_recording(path)
+    spectrogram.save_spectrograms(picture, [("Input", recording), ("Output", recording)], samples)
     pixels = matplotlib.image.imread(picture)
     assert pixels.shape[0] > 800 and pixels.shape[1] > 1000
 

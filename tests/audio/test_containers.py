@@ -1,0 +1,201 @@
+"""Tests of containers: audio tracks that FFmpeg decodes, and when their samples are heard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from audio_samples import write_audio
+from film_samples import Sound, move_blocks, sound_of, write_film
+
+from denoiser.audio import audio_io, containers
+from denoiser.audio.containers import Reader, Timeline
+from denoiser.checks import UserError
+
+
+def read_all(path, track=None) -> np.ndarray:
+    return np.concatenate(list(Reader(containers.open_track(path, track))))
+
+
+# --- Which track -----------------------------------------------------------------------------
+
+
+def test_a_track_is_the_default_one_the_first_or_the_one_asked_for(tmp_path):
+    path = tmp_path / "a.mkv"
+    sounds = [Sound("aac", metadata={"language": "eng"}), Sound("flac", 44100, "5.1", default=True),
+              Sound("ac3", layout="mono")]
+    write_film(path, "matroska", sounds, 0.5)
+    chosen = {number: containers.open_track(path, number) for number in (None, 1, 2, 3)}
+    assert chosen[None] == chosen[2]
+    assert [(track.codec, track.rate, track.channels, track.layout, track.track, track.subtype)
+            for track in (chosen[1], chosen[2], chosen[3])] == [
+        ("aac", 48000, 2, "stereo", 1, "aac"), ("flac", 44100, 6, "5.1", 2, "PCM_16"),
+        ("ac3", 48000, 1, "mono", 3, "ac3")]
+    assert all(track.is_film for track in chosen.values())
+    with pytest.raises(UserError, match=r"a\.mkv: there is no audio track 4; there are "
+                                        r"1 \(aac, stereo, eng\), 2 \(flac, 5\.1\)"):
+        containers.open_track(path, 4)
+    write_film(path, "matroska", [Sound("aac"), Sound("ac3")], 0.5)
+    assert containers.open_track(path).track == 1
+
+
+def test_what_has_no_audio_is_told_in_one_line(tmp_path):
+    write_film(tmp_path / "silent.mp4", "mp4", [], 0.2)
+    with pytest.raises(UserError, match=r"silent\.mp4: the file holds no audio, only video"):
+        containers.open_audio(tmp_path / "silent.mp4")
+    (tmp_path / "text.mkv").write_text("This is no film. " * 100)
+    with pytest.raises(UserError, match=r"text\.mkv: not a film or audio that can be read"):
+        containers.open_audio(tmp_path / "text.mkv")
+    (tmp_path / "text.wav").write_text("This is no audio. " * 100)
+    with pytest.raises(UserError, match=r"text\.wav: not audio that can be read"):
+        containers.open_audio(tmp_path / "text.wav")
+    (tmp_path / "empty.mov").write_bytes(b"")
+    with pytest.raises(UserError, match=r"empty\.mov: the file is empty"):
+        containers.open_audio(tmp_path / "empty.mov")
+    with pytest.raises(FileNotFoundError, match="gone.mkv: no such file"):
+        containers.open_audio(tmp_path / "gone.mkv")
+
+
+def test_what_libsndfile_reads_stays_with_it(tmp_path):
+    write_audio(tmp_path / "a.ogg")
+    recording = containers.open_audio(tmp_path / "a.ogg", 1)
+    assert type(recording) is audio_io.Recording and recording.track is None
+    with pytest.raises(UserError, match=r"a\.ogg: there is no audio track 2, only one"):
+        containers.open_audio(tmp_path / "a.ogg", 2)
+    # Whatever a file is called: AAC that someone named as WAV.
+    write_film(tmp_path / "a.m4a", "mp4", [Sound("aac")], 0.3, video=None)
+    (tmp_path / "a.m4a").rename(tmp_path / "a.wav")
+    track = containers.open_audio(tmp_path / "a.wav")
+    assert (track.codec, track.is_film) == ("aac", False)
+
+
+@pytest.mark.parametrize("name", [
+    "http:a.mkv", "concat:a|b.mkv", "file:a.mkv", "100%d.mkv", "-i.mkv", "\u042f \u4e2d.mkv"])
+def test_names_mean_themselves(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    write_film(tmp_path / "plain.mkv", "matroska", [Sound("flac")], 0.2)
+    (tmp_path / "plain.mkv").rename(tmp_path / name)
+    assert len(read_all((tmp_path / name).relative_to(tmp_path))) == 9600
+
+
+def test_no_file_leads_to_the_network(tmp_path):
+    (tmp_path / "list.mkv").write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n")
+    with pytest.raises(UserError, match=r"list\.mkv: "):
+        containers.open_audio(tmp_path / "list.mkv")
+
+
+# --- Samples ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("muxer", "codec", "layout", "subtype", "bits"), [
+    ("matroska", "flac", "5.1", "PCM_16", 16), ("mov", "pcm_s24le", "stereo", "PCM_24", 24),
+    ("mov", "alac", "mono", "PCM_24", 24), ("avi", "pcm_u8", "stereo", "PCM_U8", 8),
+    ("matroska", "pcm_f32le", "7.1", "FLOAT", 24),
+    ("matroska", "pcm_s32le", "stereo", "PCM_32", 24),
+])
+def test_lossless_samples_are_read_as_they_are(tmp_path, muxer, codec, layout, subtype, bits):
+    sound, path = Sound(codec, 44100, layout), tmp_path / "a.film"
+    write_film(path, muxer, [sound], 0.5)
+    assert containers.open_track(path).subtype == subtype
+    np.testing.assert_allclose(read_all(path), sound_of(sound, 0.5).T,
+                               atol=1.01 * 2.0 ** (1 - bits))
+
+
+def test_a_gap_is_silence(tmp_path):
+    path, sound = tmp_path / "a.mp4", Sound("flac", gap=(0.4, 0.8))
+    write_film(path, "mp4", [sound], 1.0)
+    whole = sound_of(sound, 1.0).T
+    whole[5 * 4608 : 9 * 4608] = 0.0  # packets of 4608 samples; those that start in the gap
+    np.testing.assert_allclose(read_all(path), whole, atol=1e-4)
+
+
+def moved(source: Path, copied: Path, move: Callable[[int], int]) -> None:
+    """Copies the audio of a Matroska film; `move` changes the time of a packet, in ms."""
+    with av.open(str(source)) as film, av.open(str(copied), "w", format="matroska") as copy:
+        stream = copy.add_stream_from_template(film.streams.audio[0])
+        for packet in film.demux(film.streams.audio[0]):
+            if packet.size:
+                packet.pts = packet.dts = move(packet.pts)
+                packet.stream = stream
+                copy.mux(packet)
+
+
+def test_an_overlap_is_dropped(tmp_path):
+    """From 0.4 s on the packets say that they come 0.2 s earlier."""
+    path, sound = tmp_path / "a.mkv", Sound("pcm_s16le")
+    write_film(path, "matroska", [sound], 1.0)
+    whole = sound_of(sound, 1.0).T
+    move_blocks(path, 1, 400, 10_000, -200)
+    audio = read_all(path)
+    assert len(audio) == pytest.approx(0.8 * 48000, abs=50)
+    np.testing.assert_allclose(audio[:19000], whole[:19000], atol=1e-4)
+    np.testing.assert_allclose(audio[-18000:], whole[-18000:], atol=1e-4)
+
+
+def test_a_clock_that_makes_no_sense_is_refused(tmp_path):
+    write_film(tmp_path / "a.mkv", "matroska", [Sound("pcm_s16le", gap=(0.2, 0.7))], 1.0)
+    moved(tmp_path / "a.mkv", tmp_path / "b.mkv",
+          lambda time: time + 4_000_000 * (time > 500))
+    with pytest.raises(UserError, match=r"b\.mkv: the timestamps .* jump by 4000 s after 0\.2 s"):
+        read_all(tmp_path / "b.mkv")
+
+
+def test_the_end_of_lossy_audio_in_mp4_is_that_of_its_last_packet(tmp_path):
+    write_film(tmp_path / "a.mp4", "mp4", [Sound("aac")], 1.0)
+    assert len(read_all(tmp_path / "a.mp4")) == 48000
+
+
+def test_a_damaged_packet_is_silence(tmp_path, caplog):
+    path = tmp_path / "a.mkv"
+    write_film(path, "matroska", [Sound("ac3", bit_rate=448000)], 3.0, video=None)
+    expected = len(read_all(path))
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as film:
+        packets = [packet for packet in film.demux(film.streams.audio[0]) if packet.size]
+    for packet in packets[20:30]:
+        place = content.index(bytes(packet))
+        content[place : place + packet.size] = bytes(packet.size)
+    path.write_bytes(content)
+    audio = np.concatenate(list(Reader(containers.open_track(path), keep_times=True)))
+    assert abs(len(audio) - expected) < 50 and not audio[35000:44000].any() and audio[60000:].any()
+    assert "10 packets of the audio track are damaged" in caplog.text
+
+
+def test_the_bit_rate_is_measured(tmp_path):
+    write_film(tmp_path / "a.mkv", "matroska", [Sound("ac3", bit_rate=256000)], 3.0)
+    reader = Reader(containers.open_track(tmp_path / "a.mkv"))
+    assert sum(map(len, reader)) == reader.samples
+    assert reader.bit_rate == pytest.approx(256000, rel=0.02)
+
+
+# --- Times -----------------------------------------------------------------------------------
+
+
+def test_a_timeline_follows_timestamps_but_not_their_rounding():
+    timeline = Timeline(1000)
+    for frame in range(100):  # 25.6 samples each, in ticks of 10 samples
+        time = 5 + Fraction(round(2.56 * frame), 100)
+        timeline.set(round(25.6 * frame), time, Fraction(15, 1000))
+    assert timeline.expected(3000) == 8
+    timeline.set(3000, Fraction(9), Fraction(15, 1000))
+    assert timeline.time_of(Fraction(-10)) == 5 - Fraction(10, 1000)
+    assert timeline.time_of(Fraction(5, 2)) == 5 + Fraction(25, 10000)
+    assert timeline.time_of(Fraction(2999)) == 5 + Fraction(2999, 1000)
+    assert timeline.time_of(Fraction(3001)) == 9 + Fraction(1, 1000)
+
+
+def test_jitter_stays_in_the_timestamps(tmp_path):
+    """What a browser records: each packet up to 40 ms early or late."""
+    write_film(tmp_path / "a.mkv", "matroska", [Sound("flac")], 1.0)
+    shifts = np.random.default_rng(1).integers(0, 40, 11).tolist()
+    moved(tmp_path / "a.mkv", tmp_path / "b.mkv", lambda time: time + shifts[round(time / 96)])
+    reader = Reader(containers.open_track(tmp_path / "b.mkv"), keep_times=True)
+    audio = np.concatenate(list(reader))
+    np.testing.assert_array_equal(audio, read_all(tmp_path / "a.mkv"))
+    for number, shift in enumerate(shifts):
+        time = reader.timeline.time_of(Fraction(number * 4608))
+        assert time == pytest.approx(number * 0.096 + shift / 1000, abs=0.0016)

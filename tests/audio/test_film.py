@@ -1,0 +1,391 @@
+"""Tests of film: one track is written anew at its place, all else is copied."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile as sf
+from film_samples import (
+    FONT,
+    Sound,
+    clicks,
+    cover_picture,
+    heard,
+    move_blocks,
+    packets_of,
+    sound_of,
+    write_film,
+)
+
+from denoiser.audio import containers, film
+from denoiser.audio.containers import Reader, Track
+from denoiser.audio.film import FilmFormat, FilmWriter
+from denoiser.audio.matroska import set_display_sizes
+from denoiser.checks import UserError
+
+
+def rewrite(path: Path, choice: str = "same", number: int | None = None,
+            gain: float = 0.5) -> tuple[Path, Track, FilmFormat]:
+    """Writes a film whose track is half as loud."""
+    track = containers.open_track(path, number)
+    output = film.choose_format(track, choice)
+    surveyed, reader = Reader(track), Reader(track, keep_times=True)
+    assert sum(map(len, surveyed)) > 0
+    result = path.with_name(f"result{output.ending}")
+    with FilmWriter(result, track, output, reader.timeline, surveyed.bit_rate) as writer:
+        for block in reader:
+            writer.write(gain * block)
+    return result, track, output
+
+
+def described(path: Path) -> tuple[list[dict], dict, list]:
+    """Returns what is known of the streams, the file's tags and its chapters."""
+    with av.open(str(path)) as container:
+        streams = []
+        for stream in container.streams:
+            tags = {key: value for key, value in stream.metadata.items() if key != "DURATION"}
+            known = {"type": stream.type, "tags": tags, "disposition": stream.disposition}
+            if stream.type == "attachment":
+                known["data"] = stream.data
+            elif stream.codec_context is not None:
+                known["codec"] = stream.codec_context.name
+                known["tag"] = stream.codec_context.codec_tag
+            elif stream.type == "data":
+                known["tags"].pop("handler_name")  # FFmpeg's own for a timecode
+            if stream.type == "video":
+                known["extradata"] = stream.codec_context.extradata
+                frame = next(container.decode(stream))
+                container.seek(0)
+                known["picture"] = (frame.width, frame.height, frame.rotation,
+                                    stream.sample_aspect_ratio, stream.average_rate)
+            if stream.type == "audio":
+                known["layout"] = stream.layout.name
+            streams.append(known)
+        chapters = [(chapter["start"] * chapter["time_base"], chapter["end"] * chapter["time_base"],
+                     chapter["metadata"]["title"]) for chapter in container.chapters()]
+        return streams, container.metadata, chapters
+
+
+def assert_same_places(result: Path, path: Path, tolerance: Fraction | float = 0,
+                       **kwargs: int) -> None:
+    """Checks that clicks are heard when they were, within a tolerance in s."""
+    found, expected = clicks(result, **kwargs), clicks(path, **kwargs)
+    assert np.shape(found) == np.shape(expected)
+    late = np.array(found) - np.array(expected)
+    assert (abs(late) <= tolerance).all(), late.astype(float)
+
+
+# --- Everything else is copied ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("muxer", "ending", "video", "sounds", "settings"), [
+    ("matroska", "mkv", "libx264", [
+        Sound("aac", metadata={"language": "eng", "title": "Main"}),
+        Sound("ac3", layout="5.1(side)", metadata={"language": "fra"}, default=True)],
+     {"subtitles": True, "chapters": True, "attachment": True, "cover": True,
+      "metadata": {"title": "A film", "MY_TAG": "x"}}),
+    ("mp4", "mp4", "libx264", [
+        Sound("aac", 44100, metadata={"language": "eng"}),
+        Sound("aac", layout="5.1", metadata={"language": "fra"}, default=True)],
+     {"subtitles": True, "chapters": True, "cover": True, "rotation": 90,
+      "metadata": {"title": "A film", "artist": "x"}}),
+    ("mov", "mov", "mpeg4", [Sound("pcm_s16le", layout="5.1"), Sound("aac")],
+     {"subtitles": True, "chapters": True, "rotation": 180,
+      "metadata": {"title": "A film", "timecode": "01:00:00:00"}}),
+    ("avi", "avi", "mpeg4", [Sound("libmp3lame"), Sound("pcm_s16le")],
+     {"metadata": {"title": "A film"}}),
+    ("webm", "webm", "libvpx-vp9", [Sound("libopus", layout="5.1")],
+     {"subtitles": True, "metadata": {"title": "A film"}}),
+    ("mp4", "mp4", "libx265", [Sound("flac", layout="mono", start=Fraction(1, 3))],
+     {"video_start": 7}),
+    ("mpegts", "ts", "mpeg2video", [Sound("mp2")], {}),
+])
+def test_a_film_is_the_same_but_for_one_track(tmp_path, muxer, ending, video, sounds, settings):
+    path = tmp_path / f"film.{ending}"
+    write_film(path, muxer, sounds, 1.0, video=video, **settings)
+    before = path.read_bytes()
+    result, track, output = rewrite(path)
+    assert (output.muxer, result.suffix) == (muxer, path.suffix)
+    assert path.read_bytes() == before
+    copied, original = packets_of(result, track.stream), packets_of(path, track.stream)
+    assert len(copied) >= 1 and any(copied)
+    for number, (found, expected) in enumerate(zip(copied, original, strict=True)):
+        assert found == expected, number
+    assert described(result) == described(path)
+    assert_same_places(result, path, Fraction(1, track.rate), track=(track.track or 1) - 1)
+
+
+def test_attachments_and_covers_are_kept(tmp_path):
+    path = tmp_path / "film.mkv"
+    write_film(path, "matroska", [Sound("flac")], 0.5, attachment=True, cover=True)
+    with av.open(str(rewrite(path)[0])) as result:
+        (font,) = result.streams.attachments
+        assert (font.name, font.mimetype, font.data) == ("letters.ttf", "font/ttf", FONT)
+        (cover,) = (stream for stream in result.streams.video
+                    if stream.disposition & av.stream.Disposition.attached_pic)
+        assert bytes(next(result.demux(cover))) == cover_picture()
+        assert cover.metadata["filename"] == "cover.jpg"
+
+
+def test_the_four_letters_that_name_a_codec_are_kept(tmp_path):
+    """Apple's players want `hvc1`; FFmpeg writes `hev1`."""
+    path = tmp_path / "film.mp4"
+    write_film(path, "mp4", [Sound("aac")], 0.5, video="libx265")
+    content = path.read_bytes()
+    assert content.count(b"hev1") == 1
+    path.write_bytes(content.replace(b"hev1", b"hvc1"))
+    assert rewrite(path)[0].read_bytes().count(b"hvc1") == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are Unicode elsewhere")
+def test_names_and_tags_need_not_be_utf8(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.avi")
+    write_film(tmp_path / "a.avi", "avi", [Sound("pcm_s16le")], 0.3, metadata={"title": "cafe"})
+    path.write_bytes((tmp_path / "a.avi").read_bytes().replace(b"cafe", b"caf\xe9"))
+    result, _, _ = rewrite(path)
+    assert b"caf\xe9" in result.read_bytes()
+    write_film(tmp_path / "a.mkv", "matroska", [Sound("flac")], 0.3, chapters=True)
+    content = (tmp_path / "a.mkv").read_bytes()
+    (tmp_path / "a.mkv").write_bytes(content.replace(b"Reel 2", b"Reel \xe9"))
+    assert described(rewrite(tmp_path / "a.mkv")[0])[2][1][2] == "Reel \ufffd"
+
+
+@pytest.mark.parametrize("video", ["libvpx-vp9", "mpeg4", "libx264"])
+def test_a_shape_that_only_matroska_s_header_tells_is_kept(tmp_path, video):
+    path = tmp_path / "film.mkv"
+    write_film(path, "matroska", [Sound("flac"), Sound("aac")], 0.5, video=video, chapters=True)
+    assert set_display_sizes(path, [(96, 48)])
+    assert described(path)[0][0]["picture"][3] == Fraction(3, 2)
+    result, track, _ = rewrite(path)
+    assert described(result) == described(path)
+    assert packets_of(result, track.stream) == packets_of(path, track.stream)
+
+
+# --- In sync ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("muxer", "codec", "rate"), [
+    ("matroska", "flac", 44100), ("matroska", "aac", 44100), ("matroska", "libmp3lame", 44100),
+    ("matroska", "mp2", 48000), ("matroska", "ac3", 48000), ("matroska", "eac3", 48000),
+    ("matroska", "libopus", 48000), ("mp4", "flac", 48000), ("mp4", "aac", 44100),
+    ("mp4", "aac", 22050), ("mp4", "ac3", 48000), ("mp4", "libmp3lame", 44100),
+    ("mov", "alac", 44100), ("mov", "pcm_s24le", 96000), ("avi", "pcm_s16le", 48000),
+    ("avi", "libmp3lame", 44100), ("avi", "ac3", 48000), ("webm", "libopus", 48000),
+    ("mpegts", "aac", 48000), ("mpegts", "mp2", 48000), ("vob", "ac3", 48000),
+    ("asf", "wmav2", 44100), ("flv", "aac", 44100),
+])
+@pytest.mark.parametrize("start", [Fraction(0), Fraction(7011, 44100)])
+def test_a_click_stays_where_it_is(tmp_path, muxer, codec, rate, start):
+    """To the sample, one more or less if lossy; and the end is there."""
+    video = {"webm": "libvpx-vp9", "mpegts": "mpeg2video", "vob": "mpeg2video",
+             "asf": "msmpeg4", "flv": "flv"}.get(muxer, "mpeg4")
+    endings = [ending for muxers in film.MUXERS.values() for name, found in muxers.items()
+               if name == muxer for ending in found]
+    path = tmp_path / f"film{endings[0]}"
+    write_film(path, muxer, [Sound(codec, rate, start=start, clicks=(0.3, 0.7, 1.1))], 1.3,
+               video=video)
+    result, track, _ = rewrite(path)
+    assert track.codec == containers.open_track(result).codec
+    # ASF tells times in milliseconds, of packets whose places the encoder's delay changes.
+    tolerance = 0 if track.is_lossless else Fraction(1, rate) if muxer != "asf" else (
+        Fraction(1, 1000))
+    assert_same_places(result, path, tolerance, number=3)
+    (old_start, old, _), (new_start, new, _) = heard(path), heard(result)
+    # WMA loses its first tenth of a second, and MP4 pads what starts late.
+    assert new_start <= old_start or muxer == "asf"
+    slack = Fraction(2048 if muxer in ("mp4", "asf") else 1, rate)  # a frame's padding
+    assert new_start + Fraction(len(new), rate) >= old_start + Fraction(len(old), rate) - slack
+    begin = max(old_start, new_start)
+    old, new = (audio[round((begin - start) * rate) :]
+                for start, audio in ((old_start, old), (new_start, new)))
+    both = min(len(old), len(new))
+    error = (new[:both] - 0.5 * old[:both])[rate // 10 :]
+    assert np.sqrt(np.mean(error**2)) < (
+        3e-5 if track.is_lossless else 5e-3 if muxer == "asf" else 2e-3)
+
+
+@pytest.mark.parametrize(("muxer", "ending", "codec"), [
+    ("mp4", "mp4", "flac"), ("mp4", "mp4", "aac"), ("matroska", "mkv", "flac"),
+    ("matroska", "mkv", "aac"), ("matroska", "mkv", "libopus")])
+def test_a_gap_moves_nothing(tmp_path, muxer, ending, codec):
+    path = tmp_path / f"film.{ending}"
+    write_film(path, muxer, [Sound(codec, start=Fraction(1, 10), clicks=(0.3, 1.5, 1.8),
+                                   gap=(0.5, 1.1))], 2.0)
+    result, _, _ = rewrite(path)
+    assert_same_places(result, path, Fraction(1, 48000) if muxer == "mp4" else 0.0011, number=3)
+
+
+def test_jitter_is_written_again(tmp_path):
+    """Timestamps that wander by less than a gap come out as they went in."""
+    path, source = tmp_path / "film.mkv", tmp_path / "source.mkv"
+    write_film(source, "matroska", [Sound("flac")], 1.0)
+    shifts = np.random.default_rng(2).integers(0, 40, 11).tolist()
+    with av.open(str(source)) as plain, av.open(str(path), "w", format="matroska") as late:
+        copies = [late.add_stream_from_template(stream, opaque=True) for stream in plain.streams]
+        for packet in plain.demux():
+            if packet.size:
+                if packet.stream.type == "audio":
+                    packet.pts = packet.dts = packet.pts + shifts[round(packet.pts / 96)]
+                packet.stream = copies[packet.stream.index]
+                late.mux(packet)
+    result, track, _ = rewrite(path)
+    times = [[packet[1] for packet in packets_of(place)[track.stream]] for place in (result, path)]
+    assert len(times[0]) == len(times[1]) == 11
+    np.testing.assert_allclose(np.array(times[0], float), np.array(times[1], float), atol=0.0021)
+
+
+def test_pictures_whose_times_go_back_are_copied(tmp_path):
+    path = tmp_path / "film.mkv"
+    write_film(path, "matroska", [Sound("flac")], 1.0)
+    move_blocks(path, 0, 600, 640, -300)
+    result, track, _ = rewrite(path)
+    (copied,), (original,) = packets_of(result, track.stream), packets_of(path, track.stream)
+    assert [packet[0] for packet in copied] == [packet[0] for packet in original]
+    times = [packet[2] for packet in copied]
+    assert times == sorted(times)
+
+
+def test_the_last_samples_are_written(tmp_path):
+    """Some encoders never write what their delay holds back."""
+    for codec in ("ac3", "eac3", "mp2", "aac", "libopus", "libmp3lame"):
+        write_film(tmp_path / "film.mkv", "matroska", [Sound(codec)], 0.3)
+        track = containers.open_track(tmp_path / "film.mkv")
+        block = np.zeros((11520, 2))  # a whole number of each one's frames
+        block[-20] = 0.8
+        timeline = containers.Timeline(48000)
+        timeline.set(0, Fraction(0))
+        with FilmWriter(tmp_path / "result.mkv", track, film.choose_format(track), timeline,
+                        192e3) as writer:
+            writer.write(block)
+        start, audio, _ = heard(tmp_path / "result.mkv")
+        assert start == 0 and abs(int(np.argmax(audio[:, 0])) - 11500) <= 1, codec
+
+
+# --- Formats ---------------------------------------------------------------------------------
+
+
+def test_lossless_audio_is_written_to_the_last_bit(tmp_path):
+    for muxer, codec in (("matroska", "flac"), ("mov", "pcm_s24le"), ("mov", "alac"),
+                         ("matroska", "pcm_s32le"), ("matroska", "pcm_f32le"),
+                         ("avi", "pcm_u8"), ("mov", "pcm_s16be")):
+        path = tmp_path / f"film{film.MUXERS.get('x', {}).get(muxer, ('.' + muxer,))[0]}"
+        write_film(path, muxer, [Sound(codec)], 0.5)
+        result, track, output = rewrite(path, gain=1.0)
+        assert output.encoder == codec
+        np.testing.assert_array_equal(heard(result)[1], heard(path)[1], err_msg=codec)
+
+
+@pytest.mark.parametrize(("choice", "name", "encoder", "subtype"), [
+    ("flac", "film.mkv", "flac", "PCM_24"), ("pcm", "film.mkv", "pcm_s24le", "PCM_24"),
+    ("flac", "film.mp4", "flac", "PCM_24"), ("pcm", "film.mov", "pcm_s24le", "PCM_24"),
+    ("pcm", "film.avi", "pcm_s24le", "PCM_24")])
+def test_lossless_on_request(tmp_path, choice, name, encoder, subtype):
+    muxer = {".mkv": "matroska"}.get(Path(name).suffix, name[-3:])
+    write_film(tmp_path / name, muxer, [Sound("libmp3lame")], 0.5)
+    result, _, output = rewrite(tmp_path / name, choice)
+    assert output.encoder == encoder and containers.open_track(result).subtype == subtype
+    assert clicks(result) == clicks(tmp_path / name)
+
+
+@pytest.mark.parametrize(("muxer", "name", "ending"), [
+    ("mp4", "film.mov", ".mov"), ("mov", "film.mp4", ".mp4"), ("matroska", "film.mp4", ".mkv"),
+    ("avi", "film", ".avi"), ("mp4", "film.M4V", ".M4V")])
+def test_a_film_that_is_named_wrong_stays_what_it_is(tmp_path, muxer, name, ending):
+    write_film(tmp_path / name, muxer, [Sound("pcm_s16le")], 0.3)
+    result, _, output = rewrite(tmp_path / name)
+    assert (output.muxer, result.suffix) == (muxer, ending)
+
+
+@pytest.mark.parametrize(("muxer", "ending", "choice"), [
+    ("webm", "webm", "flac"), ("mov", "mov", "flac"), ("mpegts", "ts", "pcm")])
+def test_a_container_that_cannot_hold_a_codec_is_named(tmp_path, muxer, ending, choice):
+    path = tmp_path / f"film.{ending}"
+    video, codec = ("libvpx-vp9", "libopus") if muxer == "webm" else ("mpeg2video", "mp2")
+    write_film(path, muxer, [Sound(codec)], 0.2, video=video)
+    with pytest.raises(UserError, match=rf"film\.{ending}: its container \({muxer}\) cannot hold"):
+        rewrite(path, choice)
+
+
+def test_what_cannot_be_encoded_is_replaced(tmp_path, caplog):
+    """Vorbis, of which FFmpeg has no good encoder: Opus at its own rate takes its place."""
+    caplog.set_level("INFO")
+    sound = Sound("vorbis", 44100)
+    sf.write(tmp_path / "a.ogg", sound_of(sound, 1.0).T, 44100, format="OGG", subtype="VORBIS")
+    write_film(tmp_path / "silent.webm", "webm", [], 1.0, video="libvpx-vp9")
+    path = tmp_path / "film.webm"
+    with (av.open(str(tmp_path / "silent.webm")) as pictures,
+          av.open(str(tmp_path / "a.ogg")) as ogg,
+          av.open(str(path), "w", format="webm") as whole):
+        pairs = [(stream, whole.add_stream_from_template(stream, opaque=True))
+                 for stream in (pictures.streams.video[0], ogg.streams.audio[0])]
+        packets = [(packet, copy) for stream, copy in pairs
+                   for packet in stream.container.demux(stream) if packet.size]
+        for packet, copy in sorted(packets, key=lambda pair: pair[0].dts * pair[0].time_base):
+            packet.stream = copy
+            whole.mux(packet)
+    result, track, output = rewrite(path)
+    assert (track.codec, output.encoder, output.rate) == ("vorbis", "libopus", 48000)
+    assert "vorbis, cannot be encoded for this container; libopus takes its place" in caplog.text
+    assert packets_of(result, track.stream) == packets_of(path, track.stream)
+    assert_same_places(result, path, Fraction(1, 44100))
+
+
+@pytest.mark.parametrize(("ending", "muxer", "codec", "result", "form"), [
+    ("m4a", "mp4", "aac", ".m4a", "aac"), ("mka", "matroska", "ac3", ".mka", "ac3"),
+    ("wma", "asf", "wmav2", ".wma", "wmav2"), ("ac3", "ac3", "ac3", ".ac3", "ac3"),
+    ("aac", "adts", "aac", ".aac", "aac"), ("tta", "tta", "tta", ".flac", "flac"),
+    ("m4a", "mp4", "alac", ".m4a", "alac")])
+def test_audio_that_libsndfile_does_not_read(tmp_path, caplog, ending, muxer, codec, result, form):
+    caplog.set_level("INFO")
+    path = tmp_path / f"a.{ending}"
+    write_film(path, muxer, [Sound(codec, 44100 if muxer != "ac3" else 48000)], 1.0, video=None,
+               metadata={"title": "A tune"} if muxer in ("mp4", "matroska", "asf") else None)
+    written, track, _ = rewrite(path)
+    assert not track.is_film and written.suffix == result
+    assert containers.open_track(written).codec == form
+    assert_same_places(written, path, Fraction(1, 1000) if muxer == "asf" else Fraction(1, 44100))
+    assert ("the result is a FLAC file" in caplog.text) == (result == ".flac")
+    if muxer in ("mp4", "matroska", "asf"):
+        assert described(written)[1]["title"] == "A tune"
+
+
+@pytest.mark.parametrize(("arguments", "kilobits"), [
+    (("aac", 2, 48000, 320e3), 320), (("aac", 2, 48000, 48e3), 192), (("aac", 6, 48000, 4e6), 1728),
+    (("libopus", 2, 48000, 96e3), 128), (("libmp3lame", 2, 44100, 191e3), 192),
+    (("libmp3lame", 2, 44100, 1411e3), 320), (("libmp3lame", 1, 16000, 320e3), 160),
+    (("ac3", 6, 48000, 448e3), 640), (("ac3", 2, 48000, 193e3), 224),
+    (("mp2", 2, 48000, 200e3), 256), (("flac", 2, 48000, 800e3), 0),
+    (("pcm_s16le", 2, 48000, 800e3), 0)])
+def test_the_bit_rate_is_as_good_as_the_source_s(arguments, kilobits):
+    assert film.target_bit_rate(*arguments) == 1000 * kilobits
+
+
+@pytest.mark.parametrize("codec", ["ac3", "eac3"])
+@pytest.mark.parametrize("layout", ["mono", "stereo", "3.0", "quad(side)", "5.1(side)"])
+def test_the_level_of_dialogue_is_kept(tmp_path, codec, layout):
+    """Else players would change the loudness."""
+    path = tmp_path / "film.mkv"
+    write_film(path, "matroska", [Sound(codec, layout=layout, options={"dialnorm": "-24"})], 0.2)
+    for place in (path, rewrite(path)[0]):
+        with av.open(str(place)) as container:
+            packet = bytes(next(container.demux(container.streams.audio[0])))
+        assert film.dialogue_level(packet, codec) == -24
+    assert film.dialogue_level(b"\x0b\x76" + packet[2:], codec) is None
+    assert film.dialogue_level(packet, "aac") is None
+
+
+def test_samples_beyond_full_scale_are_counted(tmp_path):
+    write_film(tmp_path / "film.mkv", "matroska", [Sound("flac")], 0.5)
+    track = containers.open_track(tmp_path / "film.mkv")
+    reader = Reader(track, keep_times=True)
+    with FilmWriter(tmp_path / "result.mkv", track, film.choose_format(track), reader.timeline,
+                    0.0) as writer:
+        for block in reader:
+            stored = writer.write(2.0 * block)
+    assert writer.clipped == 2 and stored.max() == 1.0 - 2.0**-15
+    np.testing.assert_array_equal(heard(tmp_path / "result.mkv")[1], stored)

@@ -1,0 +1,219 @@
+"""Small films for the tests, and what is found in them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+FRAME_RATE = 25
+SUBTITLE_CODECS = {"matroska": "subrip", "mp4": "mov_text", "mov": "mov_text", "webm": "webvtt"}
+FONT = bytes(range(256)) * 5
+
+
+@dataclass
+class Sound:
+    """An audio track of a film that is made: noise with a click in each channel."""
+
+    codec: str
+    rate: int = 48000
+    layout: str = "stereo"
+    start: Fraction = Fraction(0)
+    clicks: tuple[float, ...] = (0.15,)  # on the film's clock, in s
+    gap: tuple[float, float] | None = None  # from and to, on the film's clock
+    bit_rate: int = 192000
+    metadata: dict[str, str] = field(default_factory=dict)
+    default: bool = False
+    options: dict[str, str] = field(default_factory=dict)
+
+
+def sound_of(sound: Sound, seconds: float) -> np.ndarray:
+    """Returns the samples `(channels, samples)` of a track, float32; zero is at its start."""
+    rng = np.random.default_rng(4)
+    channels = av.AudioLayout(sound.layout).nb_channels
+    audio = 0.003 * rng.standard_normal((channels, round(seconds * sound.rate)))
+    for click in sound.clicks:
+        place = round((click - sound.start) * sound.rate)
+        # Each channel's own level tells them apart.
+        audio[:, place] = 0.8 - 0.1 * np.arange(channels)
+    return audio.astype(np.float32)
+
+
+def _packets(stream: av.AudioStream, sound: Sound, seconds: float) -> list[av.Packet]:
+    """Encodes a track; within the gap there is nothing."""
+    context = stream.codec_context
+    context.open()
+    audio, packets = sound_of(sound, seconds), []
+    first = round(sound.start * sound.rate)
+    most = context.frame_size or 1024
+    context_format = context.format
+    scale = {"flt": 1.0, "dbl": 1.0, "s16": 2**15, "s32": 2**31, "u8": 2**7}[
+        context_format.name.removesuffix("p")]
+    for place in range(0, audio.shape[1], most):
+        piece = audio[:, place : place + most] * scale + (128 if scale == 2**7 else 0)
+        values = piece if context_format.is_planar else piece.T.reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(values.astype(
+                {1.0: np.float32, 2**15: np.int16, 2**31: np.int32, 2**7: np.uint8}[scale])),
+            format=context_format.name, layout=context.layout.name)
+        frame.sample_rate, frame.pts, frame.time_base = sound.rate, place, Fraction(1, sound.rate)
+        packets += stream.encode(frame)
+    packets += stream.encode(None)
+    kept = []
+    for packet in packets:
+        time = Fraction(packet.pts + first, sound.rate)
+        if sound.gap is None or not sound.gap[0] <= time < sound.gap[1]:
+            packet.pts = packet.dts = packet.pts + first
+            kept.append(packet)
+    return kept
+
+
+def cover_picture() -> bytes:
+    """Returns a picture as JPEG."""
+    encoder = av.CodecContext.create("mjpeg", "w")
+    encoder.width = encoder.height = 16
+    encoder.pix_fmt, encoder.time_base = "yuvj420p", Fraction(1)
+    still = av.VideoFrame.from_ndarray(np.full((16, 16, 3), 99, np.uint8), format="rgb24")
+    return b"".join(map(bytes, [*encoder.encode(still.reformat(format="yuvj420p")),
+                                *encoder.encode(None)]))
+
+
+def write_film(path: Path, muxer: str, sounds: list[Sound], seconds: float = 2.0,
+               video: str | None = "mpeg4", rotation: float = 0.0, subtitles: bool = False,
+               chapters: bool = False, attachment: bool = False, cover: bool = False,
+               metadata: dict[str, str] | None = None, video_start: int = 0) -> None:
+    """Writes a film of a few seconds, 64 by 48 pixels, 25 frames a second."""
+    packets = []
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w", format=muxer,
+                 container_options={"movie_timescale": "48000"} if muxer in ("mp4", "mov") else {},
+                 ) as film:
+        film.metadata.update(metadata or {})
+        if video is not None:
+            pictures = film.add_stream(video, rate=FRAME_RATE, width=64, height=48,
+                                       pix_fmt="yuv420p")
+            if rotation:
+                pictures.set_display_rotation(rotation)
+        tracks = []
+        for sound in sounds:
+            track = film.add_stream(sound.codec, rate=sound.rate, layout=sound.layout,
+                                    bit_rate=sound.bit_rate, options=sound.options)
+            track.metadata.update(sound.metadata)
+            track.disposition = 1 if sound.default else 0
+            tracks.append(track)
+        if subtitles:
+            text = film.add_mux_stream(SUBTITLE_CODECS[muxer])
+            text.metadata["language"] = "deu"
+        if attachment:
+            film.add_attachment("letters.ttf", "font/ttf", FONT)
+        if cover and muxer == "matroska":
+            film.add_attachment("cover.jpg", "image/jpeg", cover_picture())
+        elif cover:
+            picture = film.add_mux_stream("mjpeg", width=16, height=16)
+            picture.disposition = av.stream.Disposition.attached_pic
+        if chapters:
+            film.set_chapters([
+                {"id": number, "start": start, "end": start + 1000, "time_base": Fraction(1, 1000),
+                 "metadata": {"title": f"Reel {number}"}} for number, start in ((1, 0), (2, 1000))])
+        if video is not None:
+            for number in range(round(seconds * FRAME_RATE)):
+                shade = np.full((48, 64, 3), 5 * number % 255, np.uint8)
+                frame = av.VideoFrame.from_ndarray(shade, format="rgb24")
+                frame.pts, frame.time_base = number + video_start, Fraction(1, FRAME_RATE)
+                packets += pictures.encode(frame)
+            packets += pictures.encode(None)
+        for track, sound in zip(tracks, sounds, strict=True):
+            packets += _packets(track, sound, seconds)
+        if subtitles:
+            for number in range(3):
+                packet = av.Packet(f"Line {number}".encode() if muxer != "mp4" and muxer != "mov"
+                                   else b"\0\x06" + f"Line {number}".encode())
+                packet.pts = packet.dts = 300 + 500 * number
+                packet.duration, packet.time_base = 400, Fraction(1, 1000)
+                packet.stream = text
+                packets.append(packet)
+        if cover and muxer != "matroska":
+            packet = av.Packet(cover_picture())
+            packet.pts = packet.dts = 0
+            packet.time_base, packet.stream = Fraction(1, 1000), picture
+            packets.append(packet)
+        packets.sort(key=lambda packet: packet.dts * packet.time_base)
+        for packet in packets:
+            film.mux(packet)
+
+
+def move_blocks(path: Path, stream: int, first: int, last: int, shift: int) -> None:
+    """Adds `shift` to the times from `first` to `last`, all in ms, of packets in a Matroska file.
+
+    FFmpeg itself writes no times that go back.
+    """
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as film:
+        packets = [packet for packet in film.demux(film.streams[stream]) if packet.size]
+    for packet in packets:
+        if first <= packet.pts <= last:
+            # The time stands before the payload: two bytes, then one of flags.
+            place = content.index(bytes(packet)) - 3
+            time = int.from_bytes(content[place : place + 2], "big", signed=True) + shift
+            content[place : place + 2] = time.to_bytes(2, "big", signed=True)
+    path.write_bytes(content)
+
+
+def packets_of(path: Path, left_out: int | None = None) -> list[list[tuple]]:
+    """Returns of each stream but one what its packets hold and when, times in seconds."""
+    with av.open(str(path)) as film:
+        found: list[list[tuple]] = [[] for _ in film.streams]
+        for packet in film.demux():
+            if packet.size == 0 and packet.dts is None:
+                continue
+            times = [None if value is None else value * packet.time_base
+                     for value in (packet.pts, packet.dts, packet.duration)]
+            found[packet.stream.index].append(
+                (hashlib.md5(bytes(packet)).hexdigest(), *times, packet.is_keyframe))
+    return [packets for index, packets in enumerate(found) if index != left_out]
+
+
+def heard(path: Path, track: int = 0) -> tuple[Fraction, np.ndarray, int]:
+    """Decodes a track; returns when it starts, the samples `(samples, channels)`, and the rate.
+
+    Gaps in the timestamps of more than 0.05 s become zeros, so that all is where it is heard.
+    """
+    start, pieces, length = None, [], 0
+    with av.open(str(path)) as film:
+        stream = film.streams.audio[track]
+        for frame in film.decode(stream):
+            values = frame.to_ndarray()
+            kind = frame.format.name.removesuffix("p")
+            values = values if frame.format.is_planar else values.reshape(
+                -1, frame.layout.nb_channels).T
+            if np.issubdtype(values.dtype, np.integer):
+                values = values / 2.0 ** (8 * values.dtype.itemsize - 1) - (kind == "u8")
+            start = frame.pts * frame.time_base if start is None else start
+            late = 0  # an encoder's last frame may come without a time
+            if frame.pts is not None:
+                time = frame.pts * frame.time_base
+                late = round((time - start) * frame.sample_rate) - length
+            if late > 0.05 * frame.sample_rate:
+                pieces.append(np.zeros((late, len(values))))
+                length += late
+            pieces.append(values.T)
+            length += values.shape[1]
+        rate = frame.sample_rate
+    return start, np.concatenate(pieces), rate
+
+
+def clicks(path: Path, track: int = 0, number: int = 1) -> list[list[Fraction]]:
+    """Returns when each channel's loudest samples are heard, in s on the film's clock."""
+    start, audio, rate = heard(path, track)
+    places = []
+    for channel in np.abs(audio.T):
+        found = []
+        for _ in range(number):
+            found.append(int(np.argmax(channel)))
+            channel[max(0, found[-1] - 200) : found[-1] + 200] = 0.0
+        places.append([start + Fraction(place, rate) for place in sorted(found)])
+    return places
