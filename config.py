@@ -24,6 +24,7 @@ from denoiser.noise.carriers import CarrierConfig
 from denoiser.training.settings import LossConfig, ScheduleConfig
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+METHODS = ("network", "lsa")
 STRATEGIES = ("none", "mirrored", "multi_worker")
 PRETRAINED = Path(__file__).resolve().parent / "pretrained"
 
@@ -33,6 +34,7 @@ class Config:
     """The root of all settings."""
 
     path_experiment: str = MISSING  # folder of one training run
+    method: str = "network"  # of inference.py; or lsa: a log-spectral amplitude estimator
     weights: str | None = None  # file, folder of a run, or prefix of a TensorFlow checkpoint
     unet: UnetConfig = field(default_factory=UnetConfig)
     stft: StftConfig = field(default_factory=StftConfig)
@@ -83,6 +85,9 @@ class Config:
         for name in ("shown_items", "probe_sounds", "test_probe_sounds"):
             require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         require(self.precision in PRECISIONS, "precision", f"one of {PRECISIONS}", self.precision)
+        require(self.method in METHODS, "method", f"one of {METHODS}", self.method)
+        require(self.method == "network" or self.weights is None, "weights",
+                "left out: method=lsa has none", self.weights)
         require(self.strategy in STRATEGIES, "strategy", f"one of {STRATEGIES}", self.strategy)
         for name in ("beta1", "beta2", "ema_momentum"):
             value = getattr(self, name)

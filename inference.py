@@ -12,6 +12,8 @@ NAME_denoised and NAME_residual, which is what was removed. Most used settings:
   inference.track=2                  which audio track of a film; else the default one
   inference.track_codec=flac         write it as FLAC, or pcm; else in the film's own codec
   inference.spectrogram=true         draw input, output and residual: NAME_spectrogram.png
+  inference.declick=true             cut out clicks and bridge them first
+  method=lsa                         a classical method without weights instead of the network
   weights=FILE                       .weights.h5 file, folder of a training run, or prefix of a
                                      TensorFlow checkpoint
   --config-name conf_prototype       another configuration of conf/
@@ -27,6 +29,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import hydra
@@ -43,6 +46,7 @@ from denoiser.audio.film import FilmWriter
 from denoiser.audio.survey import survey
 from denoiser.backend import describe_device, load_backend
 from denoiser.checks import UserError
+from denoiser.classical import spectral
 from denoiser.command_line import exit_on_user_error, hydra_arguments, keys_of, run_main
 from denoiser.files import WEIGHTS_ENDING, replacing
 from denoiser.jobs import (
@@ -83,7 +87,7 @@ class Denoiser(Restorer):
 
     @classmethod
     def load(cls, weights: str | Path | None = None, settings: NetworkSettings | None = None,
-             segment_seconds: float = SEGMENT_SECONDS) -> Denoiser:
+             segment_seconds: float = SEGMENT_SECONDS, declick: bool = False) -> Denoiser:
         """Loads a network.
 
         Args:
@@ -92,6 +96,7 @@ class Denoiser(Restorer):
             settings: What the network needs. When absent, they are those stored beside the
                 weights.
             segment_seconds: Length of what is restored in one step; memory grows with it.
+            declick: Whether clicks are cut out before the network hears the recording.
 
         Raises:
             FileNotFoundError: There are no such weights.
@@ -107,7 +112,8 @@ class Denoiser(Restorer):
         logger.info("%s", describe_device())
         model = unet.build_model_denoise(settings.unet)
         unet.load_weights(model, path)
-        return cls(lambda spectra: model.predict_on_batch(spectra)[0], settings, segment_seconds)
+        return cls(lambda spectra: model.predict_on_batch(spectra)[0], settings, segment_seconds,
+                   declick)
 
 
 def stored_settings(weights: Path) -> NetworkSettings | None:
@@ -175,6 +181,19 @@ def _refuse_what_cannot_apply(cfg: Config, stored: NetworkSettings, weights: Pat
                             f"which was trained with {OmegaConf.select(fixed, key)} "
                             f"({weights.parent / CONFIG_NAME}). Leave it out, or train a network "
                             "with it")
+
+
+def choose_restorer(cfg: Config, given: Iterable[str] = ()) -> Restorer:
+    """Returns the method that `cfg` names; args and errors are those of `choose_network`."""
+    if cfg.method == "lsa":
+        logger.info("method: log-spectral amplitude estimator, no network")
+        settings = NetworkSettings(stft=cfg.stft, context_seconds=cfg.inference.context_seconds)
+        return Restorer(partial(spectral.suppress, settings=cfg.stft), settings,
+                        cfg.inference.segment_seconds,
+                        declick=cfg.inference.declick is not False)
+    weights, settings = choose_network(cfg, given)
+    return Denoiser.load(weights, settings, cfg.inference.segment_seconds,
+                         declick=bool(cfg.inference.declick))
 
 
 # --- Denoising -------------------------------------------------------------------------------
@@ -292,9 +311,8 @@ def denoise(raw: DictConfig) -> None:
     for reason in failures.values():
         tell(reason)
     if jobs:
-        weights, settings = choose_network(cfg, keys_of(HydraConfig.get().overrides.task))
-        denoiser = Denoiser.load(weights, settings, cfg.inference.segment_seconds)
-        failures |= denoise_all(jobs, denoiser, cfg.inference.denoising_strength, tell)
+        restorer = choose_restorer(cfg, keys_of(HydraConfig.get().overrides.task))
+        failures |= denoise_all(jobs, restorer, cfg.inference.denoising_strength, tell)
     if len(paths) == 1 and failures:
         sys.exit(f"error: {' '.join(failures[paths[0]].split())}")
     if failures:

@@ -34,6 +34,7 @@ class InferenceConfig:
     context_seconds: float = NetworkSettings.context_seconds
     overwrite: bool = False
     spectrogram: bool = False
+    declick: bool | None = None  # cut clicks out first; absent: with method=lsa alone
     track: int | None = None  # which audio track of a film, from 1; absent: the default one
     track_codec: str = "same"  # or flac, pcm: how that track is written
 

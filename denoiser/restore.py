@@ -8,6 +8,7 @@ beside the recording, so that any share of it can be subtracted.
 from __future__ import annotations
 
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.audio.survey import Survey, as_channels, survey
 from denoiser.checks import UserError
+from denoiser.classical import clicks
 from denoiser.network.stored import NetworkSettings
 
 SILENT_POWER = 10.0 ** (-70.0 / 10.0)  # of the start of a stream, below which it is no measure
@@ -35,11 +37,13 @@ class Restorer:
         predict_spectra: The network: takes and returns `(batch, frames, bins, 2)`.
         settings: What the network needs to work as it was trained.
         segment_seconds: Length of what is restored in one step.
+        declick: Whether clicks are cut out before the network hears the recording.
     """
 
     predict_spectra: Callable[[np.ndarray], np.ndarray]
     settings: NetworkSettings
     segment_seconds: float = SEGMENT_SECONDS
+    declick: bool = False
 
     def __call__(self, waveform: np.ndarray, sample_rate: int, strength: float = 1.0,
                  ) -> np.ndarray:
@@ -177,7 +181,8 @@ class Restorer:
         pieces = dsp.stream_in_segments(
             self._predict, pieces, round(self.segment_seconds * SAMPLE_RATE),
             round(settings.context_seconds * SAMPLE_RATE),
-            settings.stft.hop_size * 2**settings.unet.depth)
+            # Clicks are looked for in blocks that lie at the same places in every segment.
+            math.lcm(settings.stft.hop_size * 2**settings.unet.depth, clicks.HOP))
         for piece in dsp.resample_blocks(pieces, SAMPLE_RATE, sample_rate):
             yield piece / np.float32(gain)
 
@@ -186,5 +191,6 @@ class Restorer:
         stft = self.settings.stft
         predict = dsp.in_spectral_domain(self.predict_spectra, stft.win_size, stft.hop_size,
                                          stft.highpass_hz, SAMPLE_RATE)
+        before = clicks.remove_clicks if self.declick else np.asarray
         # One channel at a time: memory does not grow with their number.
-        return np.concatenate([predict(channel[None]) for channel in waveforms])
+        return np.concatenate([predict(before(channel)[None]) for channel in waveforms])

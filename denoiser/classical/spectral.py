@@ -1,0 +1,96 @@
+"""Lowers noise bin by bin: the log-spectral amplitude estimator of Ephraim and Malah.
+
+No training, no weights. The noise is taken for what each bin falls back to within a few seconds
+(minimum statistics: Martin, "Noise power spectral density estimation based on optimal smoothing
+and minimum statistics", 2001), or is told by a profile. It serves as the yardstick that a network
+has to beat.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import scipy.special
+from scipy import ndimage
+
+from denoiser.audio import dsp
+from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
+
+PRIOR_SMOOTHING = 0.98  # of the decision-directed estimate (Ephraim and Malah 1984, eq. 51)
+SMALLEST_PRIOR_SNR = 10.0 ** (-25.0 / 10.0)
+LARGEST_POSTERIOR_SNR = 10.0 ** (40.0 / 10.0)
+SMOOTHED_SECONDS = 0.25  # over which power is averaged before its minimum is taken
+SMOOTHED_BINS = 3
+MINIMUM_SECONDS = 3.0  # in which the minimum is sought, half of it before each frame
+CALIBRATION_SECONDS = 10.0
+# Far under the 24 bits of a file; without noise nothing is lowered.
+TINY_POWER = 1e-14
+
+
+def suppress(spectra: np.ndarray, settings: StftConfig, noise_power: np.ndarray | None = None,
+             ) -> np.ndarray:
+    """Estimates the clean spectra (Ephraim and Malah 1985, eq. 20).
+
+    Args:
+        spectra: `(batch, frames, bins, 2)`, real and imaginary parts.
+        settings: Of the transform that they come from, at 44.1 kHz.
+        noise_power: Mean |N|^2 of each bin, `(bins,)`; found in the spectra themselves when
+            absent.
+
+    Returns:
+        float32 array of the same shape: each bin with a gain, and the phase that it had.
+    """
+    powers = np.sum(np.square(spectra, dtype=np.float64), axis=-1)
+    gains = [_gains(power, find_noise(power, settings) if noise_power is None
+                    else np.broadcast_to(noise_power, power.shape)) for power in powers]
+    return (spectra * np.stack(gains)[..., None]).astype(np.float32)
+
+
+def find_noise(power: np.ndarray, settings: StftConfig) -> np.ndarray:
+    """Returns the power of the noise in each bin by minimum statistics, `(frames, bins)`.
+
+    A minimum lies under the mean. By how much is measured on white Gaussian noise, which passes
+    through the same transform.
+
+    Args:
+        power: |X|^2, `(frames, bins)`.
+        settings: Of the transform.
+    """
+    return _minima(power, settings.hop_size) / _share_of_white_noise(settings.win_size,
+                                                                     settings.hop_size)
+
+
+def _minima(power: np.ndarray, hop_size: int) -> np.ndarray:
+    smoothed, sought = (2 * round(0.5 * seconds * SAMPLE_RATE / hop_size) + 1
+                        for seconds in (SMOOTHED_SECONDS, MINIMUM_SECONDS))
+    smooth = ndimage.uniform_filter(power, (smoothed, SMOOTHED_BINS), mode="nearest")
+    lowest = ndimage.minimum_filter1d(smooth, sought, axis=0, mode="nearest")
+    return np.maximum(lowest, 0.0)  # a running sum may end a little below zero
+
+
+@functools.lru_cache(maxsize=8)
+def _share_of_white_noise(win_size: int, hop_size: int) -> float:
+    """Returns the mean of `_minima` of white noise, relative to its power."""
+    white = np.random.default_rng(0).standard_normal(round(CALIBRATION_SECONDS * SAMPLE_RATE))
+    power = np.sum(np.square(dsp.stft(white, win_size, hop_size)), axis=-1)
+    return float(np.mean(_minima(power, hop_size)) / np.mean(power))
+
+
+def _gains(power: np.ndarray, noise_power: np.ndarray) -> np.ndarray:
+    """Returns the gain of each bin, from its SNR before (a priori) and in each frame."""
+    gains = np.ones_like(power)
+    estimate = None
+    for frame, (heard, noise) in enumerate(zip(power, noise_power, strict=True)):
+        noise = np.maximum(noise, TINY_POWER)
+        posterior = np.minimum(heard / noise, LARGEST_POSTERIOR_SNR)
+        now = np.maximum(posterior - 1.0, 0.0)
+        before = now if estimate is None else estimate / noise
+        prior = PRIOR_SMOOTHING * before + (1.0 - PRIOR_SMOOTHING) * now
+        prior = np.maximum(prior, SMALLEST_PRIOR_SNR)
+        wiener = prior / (1.0 + prior)
+        # The integral grows without limit as nothing is heard; so little is no matter.
+        integral = scipy.special.exp1(np.maximum(wiener * posterior, 1e-10))
+        gains[frame] = np.minimum(wiener * np.exp(0.5 * integral), 1.0)
+        estimate = gains[frame] ** 2 * heard
+    return gains

@@ -1,0 +1,110 @@
+"""Clicks go, gaps are bridged as the sound would have gone on, and music's own attacks stay."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.signal
+
+from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.classical import clicks
+from denoiser.training import metrics, probes
+
+SAMPLES = SAMPLE_RATE
+# Of two resonances, at 500 Hz and 2.3 kHz.
+POLES = np.array([0.995, 0.98]) * np.exp(2j * np.pi * np.array([500.0, 2300.0]) / SAMPLE_RATE)
+FILTER = np.poly(np.concatenate([POLES, POLES.conj()])).real
+
+
+@pytest.fixture
+def resonant(rng) -> np.ndarray:
+    """A second of an AR process."""
+    return 0.01 * scipy.signal.lfilter([1.0], FILTER, rng.standard_normal(SAMPLES))
+
+
+@pytest.fixture
+def brass() -> np.ndarray:
+    """A tone of many harmonics in phase: a pulse in each period."""
+    time_s = np.arange(SAMPLES) / SAMPLE_RATE
+    hz = 233.0 * np.arange(1, 40)
+    loudness = np.exp(-np.square((hz - 1200.0) / 2500.0))
+    return 0.05 * np.cos(2.0 * np.pi * np.outer(time_s, hz)) @ loudness
+
+
+def add_clicks(clean: np.ndarray, per_second: float, rng: np.random.Generator) -> np.ndarray:
+    noise = probes.PROBES[f"clicks {per_second}/s"](len(clean), rng)
+    return clean + np.std(clean) / np.std(noise) / np.sqrt(10.0) * noise
+
+
+def test_the_model_of_an_ar_process_is_its_filter(resonant):
+    model = clicks.fit_model(resonant[None], order=4)[0]
+    np.testing.assert_allclose(model, FILTER, atol=0.02)
+    assert np.array_equal(clicks.fit_model(np.zeros((1, 500)), 3), [[1.0, 0.0, 0.0, 0.0]])
+
+
+def test_gaps_are_bridged_far_better_than_by_lines(resonant):
+    missing = np.zeros(SAMPLES, bool)
+    for start in range(1000, SAMPLES - 200, 400):
+        missing[start:start + 30] = True  # one and a half periods of the upper resonance
+    heard = np.where(missing, 0.7, resonant)
+    bridged = clicks.interpolate(heard, missing, FILTER)
+    known = np.flatnonzero(~missing)
+    lines = np.interp(np.arange(SAMPLES), known, resonant[known])
+    errors = [np.sum(np.square(each - resonant)) for each in (bridged, lines)]
+    assert errors[0] < 0.02 * errors[1]
+    np.testing.assert_array_equal(bridged[known], resonant[known])
+    # And as well as the theory says.
+    variance = 0.01**2 * clicks.interpolation_variance(30, FILTER)
+    measured = np.square(bridged - resonant)[missing].reshape(-1, 30).mean(axis=0)
+    assert np.sum(measured) == pytest.approx(np.sum(variance), rel=0.4)
+
+
+def test_a_bridge_has_the_least_prediction_error(rng):
+    """Against a least-squares solution of the filter's own equations."""
+    audio, missing = rng.standard_normal(60), np.zeros(60, bool)
+    missing[[20, 21, 22, 24, 35, 36]] = True
+    matrix = scipy.linalg.convolution_matrix(FILTER, 60, "full")
+    wanted = np.linalg.lstsq(matrix[:, missing], -matrix[:, ~missing] @ audio[~missing])[0]
+    np.testing.assert_allclose(clicks.interpolate(audio, missing, FILTER)[missing], wanted)
+
+
+@pytest.mark.parametrize("name", probes.STRUCK)
+def test_strokes_are_kept(name):
+    clean = probes.make_strokes(name, SAMPLES, np.random.default_rng(3))
+    assert metrics.si_sdr_db(clean, clicks.remove_clicks(clean)) > 30.0
+
+
+def test_tones_and_noise_are_kept(rng, brass, resonant):
+    for clean in (brass, resonant, rng.standard_normal(SAMPLES), brass * (brass > 0.0)):
+        assert metrics.si_sdr_db(clean, clicks.remove_clicks(clean)) > 40.0
+
+
+def test_clicks_are_removed(rng, resonant):
+    noisy = add_clicks(resonant, 10, rng)
+    restored = clicks.remove_clicks(noisy)
+    assert metrics.snr_db(resonant, restored) > 14.0
+    assert np.mean(restored != noisy) < 0.05
+
+
+def test_clicks_in_brass_are_removed(rng, brass):
+    assert metrics.snr_db(brass, clicks.remove_clicks(add_clicks(brass, 1, rng))) > 13.0
+
+
+def test_form_type_and_silence_stay(resonant):
+    for samples in (0, 1, 80, 81, 1024, 1500):
+        for dtype in ("float32", "float64"):
+            audio = resonant[:samples].astype(dtype)
+            restored = clicks.remove_clicks(audio)
+            assert restored.shape == audio.shape and restored.dtype == dtype
+    assert not clicks.remove_clicks(np.zeros(3000, np.float32)).any()
+    lone = np.zeros(3000)
+    lone[1500] = 1.0
+    assert np.isfinite(clicks.remove_clicks(lone)).all()
+
+
+def test_a_place_depends_on_its_surroundings_alone(rng, resonant):
+    noisy = add_clicks(resonant, 10, rng)
+    start, stop = 8 * clicks.HOP, 34 * clicks.HOP
+    margin = SAMPLE_RATE // 10
+    part = clicks.remove_clicks(noisy[start:stop])[margin:-margin]
+    np.testing.assert_array_equal(part, clicks.remove_clicks(noisy)[start + margin:stop - margin])

@@ -1,0 +1,58 @@
+"""The classical estimator lowers noise that nobody told it, and keeps tones and silence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from denoiser.audio import dsp
+from denoiser.audio.dsp import StftConfig
+from denoiser.classical import spectral
+from denoiser.training import metrics
+
+STFT = StftConfig()
+
+
+def denoise(audio: np.ndarray, noise_power: np.ndarray | None = None) -> np.ndarray:
+    predict = dsp.in_spectral_domain(
+        lambda spectra: spectral.suppress(spectra, STFT, noise_power),
+        STFT.win_size, STFT.hop_size)
+    return predict(audio[None])[0]
+
+
+@pytest.fixture
+def notes(sine):
+    """Notes with pauses: what a minimum over seconds needs."""
+    return sine * (np.arange(len(sine)) // 8000 % 2)
+
+
+@pytest.mark.parametrize("snr_db", [0.0, 10.0])
+def test_white_noise_is_lowered_by_several_decibels(notes, noise, snr_db):
+    noisy = dsp.mix_at_snr(notes, noise, snr_db)
+    assert metrics.snr_db(notes, denoise(noisy)) > snr_db + 6.0
+    # As well as where the noise is known, but for a little.
+    power = np.mean(np.sum(dsp.stft(noisy - notes, STFT.win_size, STFT.hop_size) ** 2, -1), 0)
+    assert metrics.snr_db(notes, denoise(noisy, power)) > snr_db + 6.0
+
+
+def test_the_noise_alone_is_known_to_within_a_decibel_and_lowered(noise):
+    power = np.sum(dsp.stft(noise, STFT.win_size, STFT.hop_size) ** 2, axis=-1)
+    found = spectral.find_noise(power, STFT)
+    assert abs(dsp.decibels(found.mean() / power.mean())) < 1.0
+    assert dsp.decibels(dsp.power(denoise(noise)) / dsp.power(noise)) < -15.0
+
+
+def test_silence_stays_silence_and_a_phase_stays_a_phase(rng):
+    assert not denoise(np.zeros(50_000, np.float32)).any()
+    spectra = rng.standard_normal((2, 30, 1025, 2)).astype(np.float32)
+    gains = spectral.suppress(spectra, STFT) / spectra
+    np.testing.assert_allclose(gains[..., 0], gains[..., 1], rtol=1e-5)
+    assert gains.min() >= 0.0 and gains.max() <= 1.0
+
+
+def test_gain_of_a_known_snr():
+    """Where the SNR never changes, prior and posterior settle, and eq. 20 has one solution."""
+    heard = np.full((400, 1), 101.0)  # posterior SNR 101: prior about 100
+    gain = spectral._gains(heard, np.ones((400, 1)))[-1, 0]
+    prior = 0.98 * gain**2 * 101.0 + 0.02 * 100.0
+    assert gain == pytest.approx(prior / (1.0 + prior), rel=1e-6)  # the integral has vanished
