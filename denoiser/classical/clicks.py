@@ -27,7 +27,7 @@ from denoiser.audio.dsp import SAMPLE_RATE
 HOP = 1024  # samples that share a model: 23 ms
 FRAME = 2 * HOP  # samples that the model is made of
 ORDER = 40  # of the model: samples that predict the next one
-FLOOR_DB = -60.0  # white noise under each frame, by which the equations can always be solved
+FLOOR_DB = -80.0  # white noise under each frame, by which the equations can always be solved
 LEAST_SCALE_DB = -50.0  # of the prediction error re the frame: a synthetic tone has none at all
 
 SCALE_QUANTILE = 0.8  # of the error's magnitude; up to a fifth of the samples may belong to clicks
