@@ -134,6 +134,44 @@ def test_mistyped_arguments(arguments, message):
         hydra_arguments(arguments)
 
 
+def test_the_classical_method_needs_no_weights_and_no_tensorflow(tmp_path):
+    audio = write_audio(tmp_path / "a.wav", 2.0)
+    program = ("import sys, runpy\n"
+               "sys.modules['tensorflow'] = sys.modules['keras'] = None  # importing them fails\n"
+               f"sys.path.insert(0, {str(ROOT)!r})\n"
+               "sys.argv[1:] = ['a.wav', 'method=lsa', 'inference.denoising_strength=0.5']\n"
+               f"runpy.run_path({str(ROOT / 'inference.py')!r}, run_name='__main__')\n")
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True,
+                          text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert visible(tmp_path) == {"a.wav", "a_denoised_s5.wav", "a_residual_s5.wav"}
+    parts = [sf.read(tmp_path / f"a_{name}_s5.wav", always_2d=True)[0]
+             for name in ("denoised", "residual")]
+    assert 0.001 < np.std(parts[1]) < 0.1
+    np.testing.assert_allclose(sum(parts), audio, atol=1e-4)
+
+
+@pytest.mark.parametrize(("given", "declicked"), [([], True), (["inference.declick=false"], False)])
+def test_the_classical_method_starts_with_the_click_stage(given, declicked):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        raw = compose("conf", ["method=lsa", *given])
+    assert inference.choose_restorer(config.load_config(raw)).declick == declicked
+
+
+@pytest.mark.parametrize("settings", [{"method": "wiener"},
+                                      {"method": "lsa", "weights": "a.weights.h5"}])
+def test_methods_that_are_not_there_are_refused(settings):
+    with pytest.raises(UserError, match="method"):
+        Config(path_experiment="x", **settings)
+
+
+@pytest.mark.parametrize("declick", [None, True])
+def test_the_click_stage_is_left_out_unless_asked(tiny_run, declick):
+    cfg = Config(path_experiment="x", weights=str(tiny_run),
+                 inference=InferenceConfig(declick=declick))
+    assert inference.choose_restorer(cfg).declick == bool(declick)
+
+
 # --- Which files ------------------------------------------------------------------------------
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
-from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from denoiser.audio.survey import survey
 from denoiser.checks import UserError
+from denoiser.classical import spectral
 from denoiser.network.stored import NetworkSettings
 from denoiser.restore import Restorer
 
@@ -152,3 +155,26 @@ def test_each_waveform_of_a_batch_has_its_own_level(noise):
     np.testing.assert_allclose(restored, 0.5 * batch, rtol=1e-3, atol=1e-8)
     assert heard[0] == pytest.approx(heard[1], rel=1e-3)
     assert np.isnan(Restorer(lambda spectra: spectra * np.nan, SHORT).each(batch)).any()
+
+
+def test_clicks_are_cut_out_before_the_network(rng):
+    """And in a stream of segments as in the whole."""
+    audio = 0.05 * rng.standard_normal(4 * SAMPLE_RATE)
+    clicked = audio.copy()
+    places = np.arange(5000, len(audio), 17_321)
+    clicked[places] += 2.0
+    whole, streamed = (Restorer(lambda spectra: spectra, SHORT, seconds, declick=True)(
+        clicked, SAMPLE_RATE) for seconds in (20.0, 0.7))
+    assert np.abs(whole - audio).max() < 0.3
+    np.testing.assert_allclose(streamed, whole, atol=1e-5)
+    left = Restorer(lambda spectra: spectra, SHORT)(clicked, SAMPLE_RATE)
+    np.testing.assert_allclose(left, clicked, atol=1e-5)
+
+
+def test_the_classical_method_is_the_same_in_segments(rng):
+    audio = 0.05 * rng.standard_normal(12 * SAMPLE_RATE)
+    whole, streamed = (Restorer(partial(spectral.suppress, settings=StftConfig()),
+                                NetworkSettings(), seconds)(audio, SAMPLE_RATE)
+                       for seconds in (20.0, 4.0))
+    assert np.std(streamed - whole) < 0.03 * np.std(audio)
+    assert np.std(whole) < 0.2 * np.std(audio)

@@ -27,7 +27,7 @@ from denoiser.audio.dsp import SAMPLE_RATE
 HOP = 1024  # samples that share a model: 23 ms
 FRAME = 2 * HOP  # samples that the model is made of
 ORDER = 40  # of the model: samples that predict the next one
-FLOOR_DB = -80.0  # white noise under each frame, by which the equations can always be solved
+FLOOR_DB = -60.0  # white noise under each frame, by which the equations can always be solved
 LEAST_SCALE_DB = -50.0  # of the prediction error re the frame: a synthetic tone has none at all
 
 SCALE_QUANTILE = 0.8  # of the error's magnitude; up to a fifth of the samples may belong to clicks
@@ -44,6 +44,7 @@ FAR_SECONDS = (0.005, 0.015)  # after a click: a stroke rings
 BEFORE_SECONDS = (0.001, 0.015)
 LARGEST_RISE = 2.0  # of the error and of the sound, from before a click to after it
 LARGEST_FALL = 4.0
+LEAST_RING = 0.01  # of a stroke's peak; what follows and is lower was there without it
 PERIOD_SECONDS = (0.001, 0.016)  # of the pulses of voices and instruments
 PERIODIC = 0.4  # correlation of the errors with themselves a period later
 AROUND_PULSES = 2.0  # ratio of a click to the pulses around it, where these are periodic
@@ -184,6 +185,8 @@ def _rings_on(place: slice, magnitude: np.ndarray) -> bool:
                      place.start - BEFORE_SECONDS[0] * rate)
     near, far = (_median(magnitude, place.stop + span[0] * rate, place.stop + span[1] * rate)
                  for span in (NEAR_SECONDS, FAR_SECONDS))
+    if max(near, far, before) < LEAST_RING * magnitude[place].max():
+        return False
     return max(near, far) > LARGEST_RISE * before or before > LARGEST_FALL * far
 
 
@@ -227,7 +230,7 @@ def _bridge(audio: np.ndarray, rough: np.ndarray, place: slice, doubtful: np.nda
     missing[start:stop] = True
     difference = (heard - interpolate(heard, missing, model))[start:stop]
     usual = scale * np.sqrt(interpolation_variance(stop - start, model))
-    level = np.sqrt(ndimage.uniform_filter1d(difference**2, TAIL_SAMPLES))
+    level = np.sqrt(np.convolve(difference**2, np.ones(TAIL_SAMPLES) / TAIL_SAMPLES, "same"))
     over = np.flatnonzero(level[place.stop - low - start:] < TAIL_RATIO * usual[
         place.stop - low - start:])
     if not len(over):
