@@ -37,6 +37,8 @@ SEED_RATIO = 8.0  # of both errors to their scale: here is a click, if it is not
 EDGE_RATIO = 3.0  # of both errors to their scale, as far as the click reaches
 JOIN_SAMPLES = 16  # clicks with less between them are one
 LONGEST_SAMPLES = round(0.004 * SAMPLE_RATE)  # of a gap that is bridged
+CROWD_SAMPLES = 4 * HOP  # before and after a place
+MOST_IN_CROWD = 40  # places there, 215 a second: where there are more, none can be bridged
 LEAD_SAMPLES = 4  # before a click, that belong to the gap
 
 NEAR_SECONDS = (0.001, 0.004)  # after a click: the error of a stroke decays over milliseconds
@@ -155,11 +157,14 @@ def interpolation_variance(samples: int, model: np.ndarray) -> np.ndarray:
     """Returns the variance of the error of `interpolate` in one gap, `(samples,)`.
 
     It is relative to the variance of the prediction error: the diagonal of the inverse of the
-    equations' matrix.
+    equations' matrix, from the inverse's first column by the formula of Gohberg and Semencul
+    (1972).
     """
     weights = np.zeros(max(samples, len(model)))
     weights[:len(model)] = np.correlate(model, model, "full")[len(model) - 1:]
-    return np.diag(scipy.linalg.inv(scipy.linalg.toeplitz(weights[:samples])))
+    column = scipy.linalg.solve_toeplitz(weights[:samples], np.eye(samples)[0])
+    mirrored = np.concatenate([[0.0], column[:0:-1]])
+    return np.cumsum(column**2 - mirrored**2) / column[0]
 
 
 # --- Finding clicks --------------------------------------------------------------------------
@@ -229,7 +234,7 @@ def _bridge(audio: np.ndarray, rough: np.ndarray, place: slice, doubtful: np.nda
     missing = doubtful[low:high].copy()
     missing[start:stop] = True
     difference = (heard - interpolate(heard, missing, model))[start:stop]
-    usual = scale * np.sqrt(interpolation_variance(stop - start, model))
+    usual = scale * np.sqrt(np.maximum(interpolation_variance(stop - start, model), 0.0))
     level = np.sqrt(np.convolve(difference**2, np.ones(TAIL_SAMPLES) / TAIL_SAMPLES, "same"))
     over = np.flatnonzero(level[place.stop - low - start:] < TAIL_RATIO * usual[
         place.stop - low - start:])
@@ -251,7 +256,7 @@ def _bridge(audio: np.ndarray, rough: np.ndarray, place: slice, doubtful: np.nda
 def remove_clicks(audio: np.ndarray) -> np.ndarray:
     """Removes clicks of up to 4 ms.
 
-    What is done at one place depends on a tenth of a second around it, and on where the multiples
+    What is done at one place depends on a fifth of a second around it, and on where the multiples
     of `HOP` samples lie.
 
     Args:
@@ -274,8 +279,11 @@ def remove_clicks(audio: np.ndarray) -> np.ndarray:
         doubtful[place] = True
     magnitude, level = np.abs(errors.forward), np.abs(rough)
     restored = sound.copy()
-    for place in places:
-        if (place.stop - place.start > LONGEST_SAMPLES - LEAD_SAMPLES
+    starts = np.array([place.start for place in places])
+    crowds = (np.searchsorted(starts, starts + CROWD_SAMPLES)
+              - np.searchsorted(starts, starts - CROWD_SAMPLES))
+    for place, crowd in zip(places, crowds, strict=True):
+        if (crowd > MOST_IN_CROWD or place.stop - place.start > LONGEST_SAMPLES - LEAD_SAMPLES
                 or _rings_on(place, magnitude) or _rings_on(place, level)
                 or _is_pulse(place, errors.score)):
             continue

@@ -22,7 +22,9 @@ SMALLEST_PRIOR_SNR = 10.0 ** (-25.0 / 10.0)
 LARGEST_POSTERIOR_SNR = 10.0 ** (40.0 / 10.0)
 SMOOTHED_SECONDS = 0.25  # over which power is averaged before its minimum is taken
 SMOOTHED_BINS = 3
-MINIMUM_SECONDS = 3.0  # in which the minimum is sought, half of it before each frame
+MINIMUM_SECONDS = 6.0  # in which the minimum is sought, half of it before each frame
+BROAD_BINS = 61  # over which noise changes little: 1.3 kHz
+THINNED_FRAMES = 16
 CALIBRATION_SECONDS = 10.0
 # Far under the 24 bits of a file; without noise nothing is lowered.
 TINY_POWER = 1e-14
@@ -57,16 +59,24 @@ def find_noise(power: np.ndarray, settings: StftConfig) -> np.ndarray:
         power: |X|^2, `(frames, bins)`.
         settings: Of the transform.
     """
-    return _minima(power, settings.hop_size) / _share_of_white_noise(settings.win_size,
-                                                                     settings.hop_size)
+    return (_minima(power, settings.win_size, settings.hop_size)
+            / _share_of_white_noise(settings.win_size, settings.hop_size))
 
 
-def _minima(power: np.ndarray, hop_size: int) -> np.ndarray:
+def _minima(power: np.ndarray, win_size: int, hop_size: int) -> np.ndarray:
     smoothed, sought = (2 * round(0.5 * seconds * SAMPLE_RATE / hop_size) + 1
                         for seconds in (SMOOTHED_SECONDS, MINIMUM_SECONDS))
-    smooth = ndimage.uniform_filter(power, (smoothed, SMOOTHED_BINS), mode="nearest")
+    # Windows that reach beyond an end of the sound hear less of the noise.
+    partial = win_size // hop_size - 1
+    edge = partial if len(power) > 2 * partial else 0
+    smooth = ndimage.uniform_filter(power[edge:len(power) - edge], (smoothed, SMOOTHED_BINS),
+                                    mode="reflect")
     lowest = ndimage.minimum_filter1d(smooth, sought, axis=0, mode="nearest")
-    return np.maximum(lowest, 0.0)  # a running sum may end a little below zero
+    # A note that is held through is a line, noise is not. The minima change slowly.
+    broad = ndimage.median_filter(lowest[::THINNED_FRAMES], (1, BROAD_BINS), mode="nearest")
+    broad = np.repeat(broad, THINNED_FRAMES, axis=0)[:len(lowest)]
+    found = np.maximum(np.minimum(lowest, broad), 0.0)  # a running sum may end below zero
+    return np.pad(found, [(edge, edge), (0, 0)], mode="edge")
 
 
 @functools.lru_cache(maxsize=8)
@@ -74,7 +84,7 @@ def _share_of_white_noise(win_size: int, hop_size: int) -> float:
     """Returns the mean of `_minima` of white noise, relative to its power."""
     white = np.random.default_rng(0).standard_normal(round(CALIBRATION_SECONDS * SAMPLE_RATE))
     power = np.sum(np.square(dsp.stft(white, win_size, hop_size)), axis=-1)
-    return float(np.mean(_minima(power, hop_size)) / np.mean(power))
+    return float(np.mean(_minima(power, win_size, hop_size)) / np.mean(power))
 
 
 def _gains(power: np.ndarray, noise_power: np.ndarray) -> np.ndarray:
