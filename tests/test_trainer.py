@@ -668,4 +668,4 @@ def test_a_network_learns_to_use_a_profile(three_tunes, tmp_path):
     knowing, blind, misled = (
         np.abs(run.learner.predict(given) - target).mean()
         for given in ([spectra, profiles], spectra, [spectra, profiles[::-1]]))
-    assert knowing < 0.98 * blind and knowing < 0.9 * misled, (knowing, blind, misled)
+    assert knowing < 0.97 * min(blind, misled)
