@@ -61,6 +61,7 @@ class Config:
     test_probe_sounds: int = 6  # the same of evaluate.py
     probe_seconds: float = 4.0
     perceptual: bool = False  # evaluate.py: ViSQOL and PESQ as well (requirements-metrics.txt)
+    profile: bool = False  # evaluate.py: each mixture comes with another stretch of its noise
     path_evaluation: str = "experiments/evaluation"  # of evaluate.py, a folder for each weights
     save_every_steps: int = 200  # of the checkpoint from which a stopped run goes on
     best_metric: str = "snr_gain_db"  # column of history.csv by which the best weights are kept

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.audio.noise_profile import ProfileForm
 from denoiser.data.ageing import age
 from denoiser.data.audio_index import SPLIT_VERSION
 from denoiser.data.mixture import Mixture
@@ -23,12 +25,17 @@ from denoiser.data.pair_cache import PairCache, SourcePair
 from denoiser.data.settings import SPLITS, DsetConfig
 from denoiser.data.sources import SUBSONIC_HZ, CleanSource, NoiseSource
 from denoiser.noise.carriers import FOLLOWING_KINDS, CarrierConfig
+from denoiser.noise.parts import to_gain
 
 MIXING_KEYS = ("cache_items", "path_cache", "snr_db", "level_db", "share_clean", "share_silent",
-               "reference_dbfs", "evaluation_snrs_db", "generate_missing")
+               "reference_dbfs", "evaluation_snrs_db", "generate_missing", "share_profile")
 PAIR_VERSION = 7  # raised when the same settings give other pairs
 CACHE_STREAM = 1  # sets the seeds of cached pairs apart from those of mixtures
 PROBE_STREAM = 3  # and those of the clean sounds of probes; 2 is that of reels
+PROFILE_SECONDS = (0.5, 2.0)  # length of the stretches by which training knows a noise
+TEST_PROFILE_SECONDS = 1.5  # and of those of fixed mixtures
+SHARE_LEAKING = 0.25  # share of training's profiles that hold a little of the signal,
+LEAK_DB = -30.0  # so loud, as where a user's choice reaches into a fading note or its echo
 
 
 class Mixer:
@@ -41,6 +48,8 @@ class Mixer:
         seed: Seed of the training mixtures. Validation and test ignore it: they never change.
         carrier: Shares of the kinds of noise, and the ranges of generated noise.
         highpass_hz: What the network does not hear is taken from the training mixtures.
+        profile_form: Of a network that takes profiles of the noise: then a share of the training
+            mixtures, and all fixed ones, come with another stretch of their noise.
 
     Attributes:
         samples: Length of each mixture.
@@ -53,9 +62,11 @@ class Mixer:
     """
 
     def __init__(self, dset: DsetConfig, split: str, seconds: float, seed: int = 0,
-                 carrier: CarrierConfig | None = None, highpass_hz: float = 0.0) -> None:
+                 carrier: CarrierConfig | None = None, highpass_hz: float = 0.0,
+                 profile_form: ProfileForm | None = None) -> None:
         carrier = carrier or CarrierConfig()
         self.dset, self.split, self.highpass_hz = dset, split, highpass_hz
+        self.profile_form = profile_form
         self.samples = round(seconds * SAMPLE_RATE)
         self.seed = [seed if split == "train" else 0, SPLITS.index(split)]
         self.skipped: Counter[str] = Counter()
@@ -85,14 +96,18 @@ class Mixer:
         elif chance < self.dset.share_clean + self.dset.share_silent:
             snr_db = float("-inf")
         level_db = float(rng.uniform(*self.dset.level_db))
+        # A generator of its own: what else is drawn is the same with and without profiles.
+        own = rng.spawn(1)[0] if self.profile_form else None
+        is_known = own is not None and own.random() < self.dset.share_profile
         if self.cache is None:
-            pair = other = self._draw_pair(rng, index)
+            pair = other = self._draw_pair(rng, index, is_known)
         else:
             first, second = rng.integers(len(self.cache), size=2)
             pair, other = self.cache[first], self.cache[second]
             if other.follows:
                 pair = other
-        return self._mix(pair, other, snr_db, level_db)
+        mixture = self._mix(pair, other, snr_db, level_db)
+        return replace(mixture, profile=self._choose_stretch(mixture, own) if is_known else None)
 
     def evaluation_item(self, index: int) -> Mixture:
         """Makes fixed mixture `index` of a grid: categories x SNRs x noises, in turn."""
@@ -102,11 +117,16 @@ class Mixer:
         index, snr = divmod(index, len(snrs_db))
         kind, recording = noises[index % len(noises)]
         clean = self.clean.draw(self.categories[category], rng)
-        noise = self.noise.generate(kind, rng) if recording is None else (
-            self.noise.draw_recorded(kind, rng, recording))
-        noise = shape_noise(noise, 0.0, 0.0, rng, snr_highpass_hz=self.dset.snr_highpass_hz)
+        more = round(TEST_PROFILE_SECONDS * SAMPLE_RATE) if self.profile_form else 0
+        drawn = self.noise.generate(kind, rng, more=more) if recording is None else (
+            self.noise.draw_recorded(kind, rng, recording, more))
+        drawn, profile = np.split(drawn, [self.samples])
+        # The noise is the same with and without a profile, whose gain is the noise's.
+        noise = shape_noise(drawn, 0.0, 0.0, rng, snr_highpass_hz=self.dset.snr_highpass_hz)
+        profile = profile * np.float32(np.abs(noise).max() / np.abs(drawn).max())
         name = _name_noise(kind, True) if recording is None else recording.title
-        pair = SourcePair(clean, noise, self.categories[category], name)
+        pair = SourcePair(clean, noise, self.categories[category], name,
+                          profile=profile if more else None)
         return self._mix(pair, pair, float(snrs_db[snr]), 0.0)
 
     def probe_sounds(self, count: int, seconds: float) -> list[tuple[str, np.ndarray]]:
@@ -125,8 +145,10 @@ class Mixer:
         rounds = -(-items // len(self.categories))
         return self.categories[:items], self.dset.evaluation_snrs_db[:rounds]
 
-    def _draw_pair(self, rng: np.random.Generator, index: int | None = None) -> SourcePair:
+    def _draw_pair(self, rng: np.random.Generator, index: int | None = None,
+                   with_profile: bool = False) -> SourcePair:
         """Draws what training mixture `index`, or a pair of the cache, is made of."""
+        more = self._profile_samples if with_profile else 0
         category = str(rng.choice(self.categories, p=self.clean.shares))
         kind, is_generated = self.noise.choose(rng)
         # What follows the signal is part of some training noise alone: SNR and the like measure
@@ -137,14 +159,16 @@ class Mixer:
         if self.highpass_hz > SUBSONIC_HZ:
             clean = dsp.highpass(clean, self.highpass_hz, SAMPLE_RATE, wrap=True)
         if not is_generated:
-            noise = self.noise.draw_recorded(kind, rng)
+            noise = self.noise.draw_recorded(kind, rng, more=more)
         elif follows or index is None:
-            noise = self.noise.generate(kind, rng, clean if follows else None)
+            noise = self.noise.generate(kind, rng, clean if follows else None, more)
         else:
-            noise = self.noise.take_from_reel(kind, index, rng)
-        noise = shape_noise(noise, self.dset.noise_db_spread, self.highpass_hz, rng, self.samples,
-                            self.dset.snr_highpass_hz)
-        return SourcePair(clean, noise, category, _name_noise(kind, is_generated), follows)
+            noise = self.noise.take_from_reel(kind, index, rng, more)
+        noise = shape_noise(noise, self.dset.noise_db_spread, self.highpass_hz, rng,
+                            self.samples + more, self.dset.snr_highpass_hz, more)
+        noise, profile = np.split(noise, [self.samples])
+        return SourcePair(clean, noise, category, _name_noise(kind, is_generated), follows,
+                          profile if more else None)
 
     def _mix(self, pair: SourcePair, other: SourcePair, snr_db: float, level_db: float) -> Mixture:
         """Adds the noise of `other` to the clean segment of `pair`."""
@@ -157,10 +181,25 @@ class Mixer:
         if self.dset.reference_dbfs is not None:
             gain *= np.sqrt(10.0 ** (self.dset.reference_dbfs / 10.0)
                             / (clean_power + noise_power))
-        gain = np.float32(gain)
-        noisy = clean + np.float32(np.sqrt(noise_power)) * other.noise
+        gain, noise_gain = np.float32(gain), np.float32(np.sqrt(noise_power))
+        noisy = clean + noise_gain * other.noise
+        is_known = other.profile is not None and noise_power > 0.0
         return Mixture(gain * noisy, gain * clean, pair.category,
-                       other.noise_name if noise_power > 0.0 else "none", snr_db)
+                       other.noise_name if noise_power > 0.0 else "none", snr_db,
+                       gain * noise_gain * other.profile if is_known else None)
+
+    def _choose_stretch(self, mixture: Mixture, rng: np.random.Generator) -> np.ndarray | None:
+        """Takes from a mixture's profile a stretch as a user may: short, or not only noise."""
+        if mixture.profile is None:
+            return None
+        samples = round(rng.uniform(*PROFILE_SECONDS) * SAMPLE_RATE)
+        start = rng.integers(len(mixture.profile) - samples + 1)
+        stretch = mixture.profile[start : start + samples]
+        if rng.random() < SHARE_LEAKING:
+            start = rng.integers(max(1, self.samples - samples))
+            signal = mixture.clean[start : start + samples]
+            stretch = stretch + dsp.fit_length(np.float32(to_gain(LEAK_DB)) * signal, samples)
+        return stretch
 
     def _open_cache(self) -> PairCache:
         """Opens the cache whose name stands for the files and settings that change its pairs."""
@@ -171,13 +210,19 @@ class Mixer:
         paths += [path for recording in itertools.chain(*noises) for path in recording.files]
         stamps = [(path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
         key = repr([settings, self.noise.carrier, self.seed, self.samples, self.highpass_hz,
-                    PAIR_VERSION, list(clips), list(noises), stamps])
+                    PAIR_VERSION, list(clips), list(noises), stamps]
+                   + [PROFILE_SECONDS] * (self.profile_form is not None))
         name = hashlib.sha1(key.encode(), usedforsecurity=False).hexdigest()[:16]
         return PairCache(Path(self.dset.path_cache) / name, self.dset.cache_items, self.samples,
-                         self._make_pair)
+                         self._make_pair, self._profile_samples)
+
+    @property
+    def _profile_samples(self) -> int:
+        return round(PROFILE_SECONDS[1] * SAMPLE_RATE) if self.profile_form else 0
 
     def _make_pair(self, number: int) -> SourcePair:
-        return self._draw_pair(np.random.default_rng([*self.seed, number, CACHE_STREAM]))
+        return self._draw_pair(np.random.default_rng([*self.seed, number, CACHE_STREAM]),
+                               with_profile=self.profile_form is not None)
 
 
 def _name_noise(kind: str, is_generated: bool) -> str:

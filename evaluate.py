@@ -6,6 +6,7 @@ category and by noise recording; noises that come alone; and what must not be lo
     python evaluate.py weights=FOLDER_OF_A_RUN
     python evaluate.py dset.path_noise_test=[FOLDER]   # noise of your own; every file in it tests
     python evaluate.py perceptual=true                 # ViSQOL and PESQ as well
+    python evaluate.py profile=true                    # each mixture with a profile of its noise
     python evaluate.py test=former                     # the test of earlier releases
 """
 
@@ -23,7 +24,8 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from config import Config, load_config
-from dataset_loader import Mixer
+from dataset_loader import TEST_PROFILE_SECONDS, Mixer
+from denoiser.checks import require
 from denoiser.command_line import exit_on_user_error, keys_of, run_main
 from denoiser.data.audio_index import find_noise
 from denoiser.files import WEIGHTS_ENDING, replacing
@@ -45,7 +47,10 @@ def main(raw: DictConfig) -> None:
     judge_more = perceptual.load_judge() if cfg.perceptual else metrics.judge_no_more
     weights, settings = choose_network(cfg, keys_of(HydraConfig.get().overrides.task))
     cfg.dset.reference_dbfs = settings.reference_dbfs
-    mixer = Mixer(cfg.dset, "test", cfg.seg_len_s_val, carrier=cfg.noise)
+    require(not cfg.profile or settings.unet.use_profile, "profile",
+            f"false with {weights}, whose network takes no profile", cfg.profile)
+    mixer = Mixer(cfg.dset, "test", cfg.seg_len_s_val, carrier=cfg.noise,
+                  profile_form=settings.profile_form if cfg.profile else None)
     denoiser = Denoiser.load(weights, settings, cfg.inference.segment_seconds)
     mixtures = map(mixer.evaluation_item, tqdm(range(cfg.test_items), disable=None))
     highpass_hz = cfg.dset.snr_highpass_hz
@@ -53,7 +58,7 @@ def main(raw: DictConfig) -> None:
     known = splits_in_training(weights, cfg)
     rows = [row | {"split_in_training": known.get(row["noise"], "")} for row in rows]
     guards = metrics.check_guards(rows)
-    folder = Path(cfg.path_evaluation) / name_of(weights)
+    folder = Path(cfg.path_evaluation) / (name_of(weights) + "_profile" * cfg.profile)
     sections = [*describe(weights, cfg, mixer, rows),
                 metrics.format_table(rows, ("input_snr_db",)),
                 metrics.format_table(rows, ("category", "input_snr_db")),
@@ -79,6 +84,9 @@ def describe(weights: Path, cfg: Config, mixer: Mixer, rows: list[metrics.Row]) 
              mixer.describe()]
     if cfg.dset.snr_highpass_hz:
         lines.append(f"SNRs are set and judged above {cfg.dset.snr_highpass_hz:g} Hz.")
+    if cfg.profile:
+        lines.append(f"Each mixture comes with {TEST_PROFILE_SECONDS:g} s of its noise; probes do "
+                     "not.")
     missing = ", ".join(mixer.noise.missing)
     if missing and "test" in cfg.dset.generate_missing:
         lines.append("Generated noise stands for the categories of which no recording is held "

@@ -8,6 +8,7 @@ NAME_denoised and NAME_residual, which is what was removed. Most used settings:
 
   inference.denoising_strength=0.5   remove only half of the noise: NAME_denoised_s5
   inference.output_dir=FOLDER        where the results go
+  inference.noise_profile=[12.5,14]  seconds in which only noise is heard; or a file, or auto
   inference.overwrite=true           replace results that exist
   inference.track=2                  which audio track of a film; else the default one
   inference.track_codec=flac         write it as FLAC, or pcm; else in the film's own codec
@@ -31,6 +32,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import hydra
 import numpy as np
@@ -40,12 +42,13 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from config import PRETRAINED, Config, load_config, network_settings
+from denoiser import profiles
 from denoiser.audio import audio_io, containers
 from denoiser.audio.containers import Reader
 from denoiser.audio.film import FilmWriter
 from denoiser.audio.survey import survey
 from denoiser.backend import describe_device, load_backend
-from denoiser.checks import UserError
+from denoiser.checks import UserError, require
 from denoiser.classical import spectral
 from denoiser.command_line import exit_on_user_error, hydra_arguments, keys_of, run_main
 from denoiser.files import WEIGHTS_ENDING, replacing
@@ -185,13 +188,17 @@ def _refuse_what_cannot_apply(cfg: Config, stored: NetworkSettings, weights: Pat
 
 def choose_restorer(cfg: Config, given: Iterable[str] = ()) -> Restorer:
     """Returns the method that `cfg` names; args and errors are those of `choose_network`."""
+    choice = cfg.inference.noise_profile
     if cfg.method == "lsa":
+        require(choice == "none", profiles.KEY, "none with method=lsa, which takes none", choice)
         logger.info("method: log-spectral amplitude estimator, no network")
         settings = NetworkSettings(stft=cfg.stft, context_seconds=cfg.inference.context_seconds)
         return Restorer(partial(spectral.suppress, settings=cfg.stft), settings,
                         cfg.inference.segment_seconds,
                         declick=cfg.inference.declick is not False)
     weights, settings = choose_network(cfg, given)
+    require(choice == "none" or settings.unet.use_profile, profiles.KEY,
+            f"none with {weights}, whose network takes no profile", choice)
     return Denoiser.load(weights, settings, cfg.inference.segment_seconds,
                          declick=bool(cfg.inference.declick))
 
@@ -200,7 +207,8 @@ def choose_restorer(cfg: Config, given: Iterable[str] = ()) -> Restorer:
 
 
 def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
-                      report: Callable[[float], object] = lambda seconds: None) -> None:
+                      report: Callable[[float], object] = lambda seconds: None,
+                      noise_profile: Any = "none") -> None:
     """Writes output = input - strength * noise, and the residual input - output.
 
     All is subtracted from the samples of the file itself: strength 0 returns them as they are,
@@ -211,9 +219,10 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
         restorer: Finds the noise.
         strength: Share of the noise that is removed, in [0, 1].
         report: Called with the seconds of audio that have been finished.
+        noise_profile: Where noise alone is heard, as of `profiles.check_choice`.
 
     Raises:
-        UserError: The recording is damaged or holds NaN.
+        UserError: The recording is damaged or holds NaN, or there is no such noise profile.
         OSError: The results cannot be written.
     """
     recording = job.recording
@@ -229,9 +238,11 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
     output = audio_io.output_format(recording, surveyed.samples)
     if surveyed.samples == 0 and output.container == "FLAC":
         raise UserError("the file is empty, and FLAC cannot store that")
+    noise = profiles.read_profile(noise_profile, lambda: _blocks(job), recording.rate,
+                                  surveyed.samples)
     blocks = _blocks(job)
     separated = ((block, np.zeros_like(block)) for block in blocks) if strength == 0.0 else (
-        restorer.separate(blocks, recording.rate, surveyed))
+        restorer.separate(blocks, recording.rate, surveyed, noise))
     with ExitStack() as stack:
         # The last one entered is the first to appear; the restored recording comes last.
         denoised_path, *others = [stack.enter_context(replacing(path)) for path in job.results]
@@ -273,7 +284,7 @@ def _writer(job: Job, path: Path, output: audio_io.Format, first: Reader | Itera
 
 
 def denoise_all(jobs: list[Job], restorer: Restorer, strength: float,
-                tell: Callable[[str], object]) -> dict[Path, str]:
+                tell: Callable[[str], object], noise_profile: Any = "none") -> dict[Path, str]:
     """Denoises one recording after the other; returns, and tells at once, why any failed."""
     failures = {}
     seconds = [job.recording.header_samples / job.recording.rate for job in jobs]
@@ -285,7 +296,7 @@ def denoise_all(jobs: list[Job], restorer: Restorer, strength: float,
             name = job.recording.path.name
             bar.set_description(name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + "...")
             try:
-                denoise_recording(job, restorer, strength, bar.update)
+                denoise_recording(job, restorer, strength, bar.update, noise_profile)
             except (UserError, OSError) as error:
                 reason = str(error)
                 if str(job.recording.path) not in reason:
@@ -302,6 +313,8 @@ def denoise(raw: DictConfig) -> None:
     """Denoises the recordings named by `inference.audio`."""
     cfg = load_config(raw)
     paths = find_recordings(cfg.inference.audio)
+    choice = cfg.inference.noise_profile
+    profiles.check_file(choice)
     jobs, failures = plan(paths, cfg.inference)
 
     def tell(reason: str) -> None:
@@ -312,7 +325,7 @@ def denoise(raw: DictConfig) -> None:
         tell(reason)
     if jobs:
         restorer = choose_restorer(cfg, keys_of(HydraConfig.get().overrides.task))
-        failures |= denoise_all(jobs, restorer, cfg.inference.denoising_strength, tell)
+        failures |= denoise_all(jobs, restorer, cfg.inference.denoising_strength, tell, choice)
     if len(paths) == 1 and failures:
         sys.exit(f"error: {' '.join(failures[paths[0]].split())}")
     if failures:

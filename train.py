@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from config import load_config
+from config import load_config, network_settings
 from dataset_loader import Mixer
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.backend import describe_device, load_backend
@@ -31,7 +31,7 @@ def main(raw: DictConfig) -> float:
     cfg = load_config(raw)
     # The data is looked up first: a mistyped path is answered before TensorFlow loads.
     training = Mixer(cfg.dset, "train", cfg.seg_len_s_train, cfg.seed, cfg.noise,
-                     cfg.stft.highpass_hz)
+                     cfg.stft.highpass_hz, network_settings(cfg).profile_form)
     validation = Mixer(cfg.dset, "validation", cfg.seg_len_s_val, carrier=cfg.noise)
     for mixer in (training, validation):
         logger.info("%s", mixer.describe())

@@ -44,7 +44,7 @@ NEVER = 2**31 - 1  # as a number of steps
 # Settings that may differ without making the results those of another run.
 WITHOUT_EFFECT = ("path_experiment", "inference.", "test_items", "shown_items", "save_every_steps",
                   "loader_workers", "max_minutes", "strategy", "dset.path_cache", "probe_",
-                  "test_probe_sounds", "perceptual", "path_evaluation")
+                  "test_probe_sounds", "perceptual", "profile", "path_evaluation")
 
 
 class Diverged(UserError):
@@ -84,7 +84,7 @@ class Learner:
     Attributes:
         model: The network that is trained.
         averaged: What is validated and kept as best: the averaged weights without an optimiser.
-        train_step: A function of noisy and clean waveforms that makes a step; returns the loss.
+        train_step: A function of a batch's arrays that makes a step; returns the loss.
     """
 
     def __init__(self, cfg: Config, workers: distribution.Workers) -> None:
@@ -282,8 +282,8 @@ class Trainer:
         timed_from, since = progress.step, time.monotonic()
         end = since + 60.0 * (cfg.max_minutes or math.inf)
         with _noted_interrupts() as is_interrupted:
-            for noisy, clean in bar:
-                loss = float(self.learner.train_step(noisy, clean))
+            for batch in bar:
+                loss = float(self.learner.train_step(*batch))
                 skipped_in_a_row = 0 if self._count_step(loss) else skipped_in_a_row + 1
                 if skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
                     raise Diverged(

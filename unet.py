@@ -142,8 +142,12 @@ class FeatureExtractor(keras.layers.Layer):
     The embeddings are further channels, which tell the network the frequency of each bin. They are
     the same in all frames. Their part of the convolution is therefore computed once for all
     frames, with the kernel summed over its frames. With `use_fencoding=False` there are none.
+    A profile of the noise is the same in all frames too, and joins in the same way.
 
-    Input shape: `(batch, frames, bins, channels)`.
+    Call arguments:
+        inputs: `(batch, frames, bins, channels)`.
+        profile: `(batch, 1, bins, profile_channels)`; None has the effect of zeros.
+
     Output shape: `(batch, frames, bins, filters)`.
     """
 
@@ -153,36 +157,36 @@ class FeatureExtractor(keras.layers.Layer):
         self.filters, self.kernel_size, self.split = filters, kernel_size, split
         self.activation, self.use_fencoding = keras.activations.get(activation), use_fencoding
 
-    def build(self, input_shape: Shape) -> None:
-        channels = input_shape[-1] + (tensor_ops.EMBEDDINGS if self.use_fencoding else 0)
+    def build(self, inputs_shape: Shape, profile_shape: Shape | None = None) -> None:
+        channels = inputs_shape[-1] + (tensor_ops.EMBEDDINGS if self.use_fencoding else 0)
+        channels += profile_shape[-1] if profile_shape else 0
         shape = (self.kernel_size, self.kernel_size, channels, self.filters)
         self.kernel = self.add_weight(shape=shape, initializer=_initial_kernel(), name="kernel")
         self.bias = self.add_weight(shape=(self.filters,), initializer="zeros", name="bias")
         if self.split:
             self.low = self.add_weight(shape=shape, initializer=_initial_kernel(), name="low")
 
-    def call(self, inputs: Tensor) -> Tensor:
-        padded = tensor_ops.mirror_pad(inputs, self.kernel_size)
-        embeddings = None
+    def call(self, inputs: Tensor, profile: Tensor | None = None) -> Tensor:
+        seen = [tensor_ops.mirror_pad(inputs, self.kernel_size)]
+        steady = [] if profile is None else [profile]  # the same in all frames
         if self.use_fencoding:
-            embeddings = tensor_ops.frequency_embeddings(ops.shape(inputs)[2], inputs.dtype)
-            embeddings = tensor_ops.mirror_pad(embeddings, self.kernel_size)[:, :1]
+            steady.append(tensor_ops.frequency_embeddings(ops.shape(inputs)[2], inputs.dtype))
+        seen += [tensor_ops.mirror_pad(each, self.kernel_size)[:, :1] for each in steady]
         if not self.split:
-            return self._extract(padded, embeddings, self.kernel)
-        bands = tensor_ops.split_bins(padded, self.split, self.kernel_size)
-        places = ([None, None] if embeddings is None
-                  else tensor_ops.split_bins(embeddings, self.split, self.kernel_size))
-        return ops.concatenate([self._extract(band, place, kernel) for band, place, kernel
-                                in zip(bands, places, (self.low, self.kernel), strict=True)],
-                               axis=2)
+            return self._extract(seen, self.kernel)
+        bands = zip(*(tensor_ops.split_bins(each, self.split, self.kernel_size) for each in seen),
+                    strict=True)
+        return ops.concatenate([self._extract(band, kernel) for band, kernel
+                                in zip(bands, (self.low, self.kernel), strict=True)], axis=2)
 
-    def _extract(self, padded: Tensor, embeddings: Tensor | None, kernel: Any) -> Tensor:
-        channels, kernel = padded.shape[-1], ops.convert_to_tensor(kernel)
-        features = tensor_ops.convolve(padded, kernel[:, :, :channels])
-        offset = ops.reshape(self.bias, (1, 1, 1, self.filters))
-        if embeddings is not None:
-            over_bins = ops.sum(kernel[:, :, channels:], axis=0, keepdims=True)
-            offset = offset + tensor_ops.convolve(embeddings, over_bins)
+    def _extract(self, seen: Sequence[Tensor], kernel: Any) -> Tensor:
+        (padded, *steady), kernel = seen, ops.convert_to_tensor(kernel)
+        features = tensor_ops.convolve(padded, kernel[:, :, : padded.shape[-1]])
+        offset, end = ops.reshape(self.bias, (1, 1, 1, self.filters)), kernel.shape[2]
+        for each in reversed(steady):  # from the last channels on: the profile may be absent
+            start = end - each.shape[-1]
+            over_bins = ops.sum(kernel[:, :, start:end], axis=0, keepdims=True)
+            offset, end = offset + tensor_ops.convolve(each, over_bins), start
         return self.activation(features + offset)
 
 
@@ -411,6 +415,9 @@ class SupervisedAttention(keras.layers.Layer):
 class TwoStageUnet(keras.Model):
     """The whole network; `settings` are the fields of `UnetConfig`.
 
+    With `use_profile` it also takes the list [spectrogram, profile], with a profile of the noise as
+    `ProfileForm.measure` returns it, `(batch, 1, bins, 2)`; zeros stand for no profile.
+
     Input shape: `(batch, frames, bins, 2)`: real and imaginary part.
     Output shape: the list [stage 2, stage 1], both shaped as the input; with one stage the list
         has one element.
@@ -437,11 +444,12 @@ class TwoStageUnet(keras.Model):
 
     def build(self, input_shape: Shape) -> None:
         chosen, sizes = self.settings, (*input_shape[:2], None)
-        seen = (4 if chosen.use_floor else 2) * chosen.fold_bins + (2 if chosen.use_steady else 0)
-        seen += self._view_parts()
+        inputs = self.extractor_inputs
+        profile = (sizes[0], 1, None, inputs["profile"]) if chosen.use_profile else None
+        seen = sum(inputs.values()) - inputs["profile"] - inputs["frequency"]
         features_shape = (*sizes, chosen.channels[0])
         for extractor in self.extractors:
-            extractor.build((*sizes, seen))
+            extractor.build((*sizes, seen), profile)
         self.unets[0].build(features_shape)
         if chosen.num_stages == 2:
             self.attention.build(features_shape, (*sizes, 2 * chosen.fold_bins))
@@ -449,8 +457,25 @@ class TwoStageUnet(keras.Model):
         self.final.build(features_shape)
         self.built = True  # Keras sets this for layers, not for models
 
-    def call(self, inputs: Tensor) -> list[Tensor]:
+    @property
+    def extractor_inputs(self) -> dict[str, int]:
+        """What the first convolution of each stage sees, in order, and in how many channels."""
         chosen = self.settings
+        return {"spectrogram": 2 * chosen.fold_bins,
+                "floor": 2 * chosen.fold_bins if chosen.use_floor else 0,
+                "steady": 2 if chosen.use_steady else 0,
+                **{type(view).__name__: view.parts for view in self.views},
+                "profile": 2 * chosen.fold_bins if chosen.use_profile else 0,
+                "frequency": tensor_ops.EMBEDDINGS if chosen.use_fencoding else 0}
+
+    def call(self, inputs: Tensor | Sequence[Tensor]) -> list[Tensor]:
+        chosen, profile = self.settings, None
+        if isinstance(inputs, (list, tuple)):
+            inputs, profile = inputs
+            if not chosen.use_profile:
+                raise ValueError("`inputs` must be a spectrogram alone: this network has no "
+                                 "`unet.use_profile`")
+            profile = tensor_ops.fold_bins(profile, chosen.fold_bins, chosen.fold_start)
         spectrogram = tensor_ops.fold_bins(inputs, chosen.fold_bins, chosen.fold_start)
         seen = tensor_ops.compress(spectrogram, chosen.compression)
         if chosen.use_floor:
@@ -466,12 +491,12 @@ class TwoStageUnet(keras.Model):
         for view, content in zip(self.views, contents, strict=True):
             content = tensor_ops.compress(view.fold(content, bins), chosen.compression)
             seen = ops.concatenate([seen, content], axis=-1)
-        features = self.unets[0](self.extractors[0](seen))
+        features = self.unets[0](self.extractors[0](seen, profile))
         first = []
         if chosen.num_stages == 2:
             attended, estimate = self.attention(features, spectrogram, tones)
             first = [estimate]
-            own = self.extractors[1](seen)
+            own = self.extractors[1](seen, profile)
             features = self.unets[1](ops.concatenate([own, attended], axis=-1))
         final = answer = self.final(features)
         if chosen.output == "mask":
@@ -491,7 +516,8 @@ class TwoStageUnet(keras.Model):
         return sum(view.parts for view in self.views)
 
     def compute_output_shape(self, input_shape: Shape) -> list[Shape]:
-        return [input_shape] * self.settings.num_stages
+        has_profile = isinstance(input_shape[0], (list, tuple))
+        return [input_shape[0] if has_profile else input_shape] * self.settings.num_stages
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"settings": dataclasses.asdict(self.settings)}

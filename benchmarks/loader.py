@@ -42,9 +42,9 @@ def measure_waiting(cfg: config.Config, mixer: Mixer, steps: int, loaders: int) 
     waited, trained = 0.0, 0.0
     for number in range(2 + steps):
         start = time.perf_counter()
-        noisy, clean = next(batches)
+        batch = next(batches)
         arrived = time.perf_counter()
-        learner.train_step(noisy, clean)
+        learner.train_step(*batch)
         if number >= 2:  # the first ones plan and trace
             waited += arrived - start
             trained += time.perf_counter() - arrived

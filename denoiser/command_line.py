@@ -94,7 +94,8 @@ FLAGS_WITH_VALUE = frozenset(["--cfg", "-c", "--package", "-p", "--config-path",
                               "--experimental-rerun"])
 FILES_KEY = "inference.audio"
 # Settings whose values are names, to be taken as they are.
-NAME_KEYS = (FILES_KEY, "inference.output_dir", "weights", "path_experiment")
+PROFILE_KEY = "inference.noise_profile"  # a name, or two numbers in brackets
+NAME_KEYS = (FILES_KEY, PROFILE_KEY, "inference.output_dir", "weights", "path_experiment")
 OVERRIDE = re.compile(r"(?P<prefix>\+{0,2}|~)(?P<key>[A-Za-z_$][\w$./@:-]*)(=(?P<value>.*))?",
                       re.ASCII | re.DOTALL)
 
@@ -206,7 +207,8 @@ def _with_literal_name(override: str) -> str:
     start = f"{match['prefix']}{name}="
     if not os.path.lexists(value):
         in_quotes = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-        if value.lower() == "null" or in_quotes or "${" in value:
+        is_range = name == PROFILE_KEY and value[0] == "[" and value[-1] == "]"
+        if value.lower() == "null" or in_quotes or "${" in value or is_range:
             return override
         if name == FILES_KEY and value[0] == "[" and value[-1] == "]":
             if re.search(r"['\"]", value):

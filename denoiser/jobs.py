@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from denoiser import profiles
 from denoiser.audio import audio_io, containers, film
 from denoiser.checks import UserError, require
 from denoiser.network.stored import NetworkSettings
@@ -35,6 +36,8 @@ class InferenceConfig:
     overwrite: bool = False
     spectrogram: bool = False
     declick: bool | None = None  # cut clicks out first; absent: with method=lsa alone
+    # Noise alone: [start, end] in seconds of the recording, a file, auto (found in it), or none.
+    noise_profile: Any = "none"
     track: int | None = None  # which audio track of a film, from 1; absent: the default one
     track_codec: str = "same"  # or flac, pcm: how that track is written
 
@@ -49,6 +52,7 @@ class InferenceConfig:
                  or (isinstance(self.audio, list)
                      and all(isinstance(name, str) for name in self.audio)),
                  "inference.audio", "a file name or a list of file names", self.audio)
+        profiles.check_choice(self.noise_profile)
         require(self.track is None or self.track >= 1, "inference.track", "at least 1", self.track)
         require(self.track_codec in film.CHOICES, "inference.track_codec",
                 f"one of {', '.join(film.CHOICES)}", self.track_codec)

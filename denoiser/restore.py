@@ -7,18 +7,21 @@ beside the recording, so that any share of it can be subtracted.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.audio.noise_profile import SHORTEST_SECONDS
 from denoiser.audio.survey import Survey, as_channels, survey
-from denoiser.checks import UserError
+from denoiser.checks import UserError, require
 from denoiser.classical import clicks
 from denoiser.network.stored import NetworkSettings
 
@@ -34,32 +37,37 @@ class Restorer:
     channel is denoised on its own.
 
     Attributes:
-        predict_spectra: The network: takes and returns `(batch, frames, bins, 2)`.
+        predict_spectra: The network: takes and returns `(batch, frames, bins, 2)`; with a noise
+            profile it takes the list of these and the profile, `(batch, 1, bins, 2)`.
         settings: What the network needs to work as it was trained.
         segment_seconds: Length of what is restored in one step.
         declick: Whether clicks are cut out before the network hears the recording.
     """
 
-    predict_spectra: Callable[[np.ndarray], np.ndarray]
+    predict_spectra: Callable[[Any], np.ndarray]
     settings: NetworkSettings
     segment_seconds: float = SEGMENT_SECONDS
     declick: bool = False
 
     def __call__(self, waveform: np.ndarray, sample_rate: int, strength: float = 1.0,
-                 ) -> np.ndarray:
+                 noise_profile: np.ndarray | None = None) -> np.ndarray:
         """Restores a whole recording.
 
         Args:
             waveform: `(samples,)` or `(samples, channels)`, floating point.
             sample_rate: In Hz.
             strength: Share of the noise found that is removed, in [0, 1].
+            noise_profile: A stretch of the recording, or of another one of the same carrier, that
+                holds noise alone: `(samples,)` or `(samples, channels)`, at the same sample rate
+                and level, at least 0.1 s. Each channel is denoised with its own, or all with one.
 
         Returns:
             The restored recording: same shape and type.
 
         Raises:
             ValueError: An argument has another form.
-            UserError: The network returned NaN.
+            UserError: The network returned NaN, takes no profile, or `noise_profile` is too short
+                or silent.
         """
         waveform = np.asarray(waveform)
         if len(waveform) == 0:
@@ -68,10 +76,11 @@ class Restorer:
         blocks = [waveform[start : start + block_samples]
                   for start in range(0, len(waveform), block_samples)]
         return np.concatenate(list(self.stream(blocks, sample_rate, strength,
-                                               survey(blocks, sample_rate))))
+                                               survey(blocks, sample_rate), noise_profile)))
 
     def stream(self, blocks: Iterable[np.ndarray], sample_rate: int, strength: float = 1.0,
-               surveyed: Survey | None = None) -> Iterator[np.ndarray]:
+               surveyed: Survey | None = None, noise_profile: np.ndarray | None = None,
+               ) -> Iterator[np.ndarray]:
         """Restores a recording that comes, and goes, in blocks; memory does not grow with it.
 
         Args:
@@ -81,21 +90,23 @@ class Restorer:
             surveyed: From `survey` of all blocks: then the result is that of `__call__`. When
                 absent, the level is measured on the first segment alone; where that is all but
                 silent, it is left as it is.
+            noise_profile: As of `__call__`.
 
         Yields:
             Each block, restored.
 
         Raises:
             ValueError: An argument has another form.
-            UserError: The recording holds NaN or infinite samples, or the network returned NaN.
+            UserError: The recording holds NaN or infinite samples, or as of `__call__`.
         """
         if not 0.0 <= strength <= 1.0:
             raise ValueError(f"`strength` must be in [0, 1]. Received: strength={strength}")
-        for block, noise in self.separate(blocks, sample_rate, surveyed):
+        for block, noise in self.separate(blocks, sample_rate, surveyed, noise_profile):
             yield (block - strength * noise).astype(block.dtype, copy=False)
 
     def separate(self, blocks: Iterable[np.ndarray], sample_rate: int,
-                 surveyed: Survey | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+                 surveyed: Survey | None = None, noise_profile: np.ndarray | None = None,
+                 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields each block, and the noise that the network finds in it, in the same form.
 
         Args and errors are those of `stream`. Channels that are constant hold no noise, and
@@ -107,10 +118,14 @@ class Restorer:
         blocks = iter(blocks)
         if surveyed is None:
             blocks, surveyed = self._survey_start(blocks, sample_rate)
-        distinct = surveyed.distinct
+        distinct, profiles = surveyed.distinct, None
         if not distinct:
             yield from ((block, np.zeros_like(block)) for block in blocks)
             return
+        if noise_profile is not None:
+            noises = self._check_profile(noise_profile, sample_rate, len(surveyed.source))
+            own = distinct if noises.shape[1] > 1 else [0] * len(distinct)
+            profiles = self._measure_profiles(noises[:, own].T, sample_rate, surveyed.power)
         audible = [channel for channel, source in enumerate(surveyed.source) if source >= 0]
         order = [distinct.index(surveyed.source[channel]) for channel in audible]
         heard: deque[np.ndarray] = deque()  # blocks that the network has not returned yet
@@ -128,7 +143,7 @@ class Restorer:
                     yield channels[:, distinct].T
 
         estimate = np.zeros((len(distinct), 0), np.float32)
-        for piece in self._estimates(hear(), sample_rate, surveyed.power):
+        for piece in self._estimates(hear(), sample_rate, surveyed.power, profiles):
             if not np.isfinite(piece).all():
                 raise UserError("the network returned NaN; are the weights whole?")
             estimate = np.concatenate([estimate, piece], axis=-1)
@@ -139,16 +154,57 @@ class Restorer:
                 noise[:, audible] = as_channels(block)[:, audible] - found[order].T
                 yield block, noise.reshape(block.shape)
 
-    def each(self, waveforms: np.ndarray) -> np.ndarray:
+    def each(self, waveforms: np.ndarray, noise_profile: np.ndarray | None = None) -> np.ndarray:
         """Restores mono waveforms `(batch, samples)` at 44.1 kHz, each by itself.
 
-        Nothing is checked: where a network in training returns NaN, so does this.
+        Nothing is checked: where a network in training returns NaN, so does this. A noise profile
+        `(samples,)` is that of all of them.
         """
-        return np.stack([
-            np.concatenate(list(self._estimates(
-                [waveform[None]], SAMPLE_RATE,
-                survey([waveform], SAMPLE_RATE).power)), axis=-1)[0]
-            for waveform in waveforms])
+        restored = []
+        for waveform in waveforms:
+            power, profiles = survey([waveform], SAMPLE_RATE).power, None
+            if noise_profile is not None:
+                profiles = self._measure_profiles(noise_profile[None], SAMPLE_RATE, power)
+            pieces = self._estimates([waveform[None]], SAMPLE_RATE, power, profiles)
+            restored.append(np.concatenate(list(pieces), axis=-1)[0])
+        return np.stack(restored)
+
+    def _check_profile(self, noise: np.ndarray, sample_rate: int, channels: int) -> np.ndarray:
+        """Returns a noise profile as `(samples, 1 or channels)`, or raises UserError."""
+        noise = as_channels(np.asarray(noise))
+        if self.settings.profile_form is None:
+            raise UserError("`noise_profile` must be absent: the network takes none, it was "
+                            "trained without `unet.use_profile`")
+        seconds = len(noise) / sample_rate
+        require(seconds >= SHORTEST_SECONDS, "noise_profile",
+                f"at least {SHORTEST_SECONDS:g} s long", f"{seconds:.3f} s")
+        require(noise.shape[1] in (1, channels), "noise_profile",
+                f"of one channel or of {channels}, as the recording",
+                f"{noise.shape[1]} channels")
+        require(np.isfinite(noise).all(), "noise_profile", "finite", "NaN or infinite samples")
+        require(np.ptp(noise, axis=0).any(), "noise_profile", "a stretch of noise", "silence")
+        return noise
+
+    def _measure_profiles(self, noises: np.ndarray, sample_rate: int, power: float,
+                          ) -> list[np.ndarray]:
+        """Returns the profile of each of the noises `(channels, samples)` as the network takes it.
+
+        They are heard at the level at which a recording of this power is heard.
+        """
+        form, stft, profiles = self.settings.profile_form, self.settings.stft, []
+        gain = self._gain(power)
+        for noise in noises:
+            audio = (gain * (noise - np.mean(noise))).astype(np.float32)
+            audio = dsp.resample(audio, sample_rate, SAMPLE_RATE)
+            profiles.append(form.measure(dsp.highpass(audio, stft.highpass_hz, SAMPLE_RATE))
+                            if np.ptp(noise) > 0.0 else form.nothing())
+        return profiles
+
+    def _gain(self, power: float) -> float:
+        """Returns the gain at which a recording of this power has the network's level."""
+        if self.settings.reference_dbfs is None or power <= 0.0:
+            return 1.0
+        return float(np.sqrt(10.0 ** (self.settings.reference_dbfs / 10.0) / power))
 
     def _survey_start(self, blocks: Iterator[np.ndarray], sample_rate: int,
                       ) -> tuple[Iterator[np.ndarray], Survey]:
@@ -167,30 +223,39 @@ class Restorer:
         return itertools.chain(first, blocks), every
 
     def _estimates(self, blocks: Iterable[np.ndarray], sample_rate: int, power: float,
-                   ) -> Iterator[np.ndarray]:
+                   profiles: list[np.ndarray] | None = None) -> Iterator[np.ndarray]:
         """Yields the denoised recording in pieces `(channels, samples)`, float32.
 
         Together they are at least as long as the blocks `(channels, samples)`. What lies above
         half the network's sample rate is not in them.
         """
-        settings, gain = self.settings, 1.0
-        if settings.reference_dbfs is not None and power > 0.0:
-            gain = float(np.sqrt(10.0 ** (settings.reference_dbfs / 10.0) / power))
+        settings, gain = self.settings, self._gain(power)
+        predict = (self._predict if profiles is None
+                   else functools.partial(self._predict, profiles=profiles))
         pieces = ((gain * block).astype(np.float32) for block in blocks)
         pieces = dsp.resample_blocks(pieces, sample_rate, SAMPLE_RATE)
         pieces = dsp.stream_in_segments(
-            self._predict, pieces, round(self.segment_seconds * SAMPLE_RATE),
+            predict, pieces, round(self.segment_seconds * SAMPLE_RATE),
             round(settings.context_seconds * SAMPLE_RATE),
             # Clicks are looked for in blocks that lie at the same places in every segment.
             math.lcm(settings.stft.hop_size * 2**settings.unet.depth, clicks.HOP))
         for piece in dsp.resample_blocks(pieces, SAMPLE_RATE, sample_rate):
             yield piece / np.float32(gain)
 
-    def _predict(self, waveforms: np.ndarray) -> np.ndarray:
+    def _predict(self, waveforms: np.ndarray, profiles: list[np.ndarray] | None = None,
+                 ) -> np.ndarray:
         """Denoises `(channels, samples)` at the network's rate and level."""
-        stft = self.settings.stft
-        predict = dsp.in_spectral_domain(self.predict_spectra, stft.win_size, stft.hop_size,
-                                         stft.highpass_hz, SAMPLE_RATE)
+        stft, restored = self.settings.stft, []
         before = clicks.remove_clicks if self.declick else np.asarray
         # One channel at a time: memory does not grow with their number.
-        return np.concatenate([predict(before(channel)[None]) for channel in waveforms])
+        for number, channel in enumerate(waveforms):
+            network = self.predict_spectra
+            if profiles is not None:
+                network = functools.partial(self._predict_knowing, profile=profiles[number])
+            predict = dsp.in_spectral_domain(network, stft.win_size, stft.hop_size,
+                                             stft.highpass_hz, SAMPLE_RATE)
+            restored.append(predict(before(channel)[None]))
+        return np.concatenate(restored)
+
+    def _predict_knowing(self, spectra: np.ndarray, profile: np.ndarray) -> np.ndarray:
+        return self.predict_spectra([spectra, profile[None]])

@@ -11,6 +11,7 @@ class NumberedMixtures:
     """Mixtures that hold their own number; `skipped` counts how many were made."""
 
     samples = 5
+    profile_form = None
 
     def __init__(self, broken=None):
         self.broken, self.skipped = broken, Counter()

@@ -10,7 +10,8 @@ from small_corpus import spectrum_db, write_tone
 
 from dataset_loader import Mixer
 from denoiser.audio import dsp
-from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
+from denoiser.audio.noise_profile import ProfileForm
 from denoiser.checks import UserError
 from denoiser.data import audio_index, feeding, recordings, sources
 from denoiser.data.settings import DsetConfig, MixConfig
@@ -332,4 +333,104 @@ def test_processes_make_the_same_mixtures(folders, dset):
     fed = list(feeding.numpy_batches(mixer, 2, 0, 4, workers=2))
     for index in range(8):
         item = mixer.item(index)
-        np.testing.assert_array_equal(fed[index // 2][:, index % 2], [item.noisy, item.clean])
+        np.testing.assert_array_equal([part[index % 2] for part in fed[index // 2]],
+                                      [item.noisy, item.clean])
+
+
+# ---- profiles of the noise ----
+
+FORM = ProfileForm(StftConfig(512, 128), 0.3)
+
+
+def loudest_hz(audio):
+    """Returns the frequency at which a waveform has most of its energy."""
+    return np.argmax(np.abs(np.fft.rfft(audio * np.hanning(len(audio))))) * SAMPLE_RATE / len(audio)
+
+
+@pytest.fixture
+def hums(folders, dset):
+    """Noise that is told by its pitch, long enough for another stretch of it."""
+    for number in range(6):
+        write_tone(folders / f"hums/train/hum{number}.wav", 500.0 * (1 + number), 8.0)
+    write_tone(folders / "hums/validation/hum.wav", 300.0, 8.0)
+    return replace(dset, path_noise=[str(folders / "hums")], level_db=[0.0, 0.0])
+
+
+@pytest.mark.parametrize("speed", [1.0, 1.3])
+def test_a_profile_is_another_stretch_of_the_same_noise_at_its_gain(hums, speed):
+    hums = replace(hums, share_profile=1.0, noise_speed=[speed, speed])
+    knowing, blind = (Mixer(hums, "train", 0.5, highpass_hz=20.0, profile_form=form)
+                      for form in (FORM, None))
+    lengths = set()
+    for index in range(12):
+        item = knowing.item(index)
+        noise = item.noisy - item.clean
+        assert loudest_hz(item.profile) == pytest.approx(loudest_hz(noise), abs=4.0)
+        assert dsp.power(item.profile) == pytest.approx(dsp.power(noise), rel=0.1)
+        assert metrics.snr_db(item.clean, item.noisy) == pytest.approx(item.snr_db, abs=0.1)
+        lengths.add(len(item.profile) / SAMPLE_RATE)
+        if speed == 1.0:  # all else is as without profiles
+            np.testing.assert_array_equal(item.clean, blind.item(index).clean)
+            assert item.snr_db == blind.item(index).snr_db and blind.item(index).profile is None
+    assert 0.5 <= min(lengths) < 1.0 < 1.5 < max(lengths) <= 2.0
+
+
+def test_a_share_of_the_items_has_a_profile_and_clean_ones_have_none(hums):
+    mixer = Mixer(hums, "train", 0.05, profile_form=FORM)
+    known = np.mean([mixer.item(index).profile is not None for index in range(200)])
+    assert 0.4 < known < 0.6  # three standard deviations
+    clean = Mixer(replace(hums, share_clean=1.0, share_profile=1.0), "train", 0.05,
+                  profile_form=FORM)
+    assert clean.item(0).profile is None
+    noisy, target, profiles = feeding.make_batch(mixer, 0, 40)
+    assert noisy.shape == target.shape and profiles.shape == (40, 1, 257, 2)
+    given = [mixer.item(index).profile is not None for index in range(40)]
+    np.testing.assert_array_equal(profiles.any(axis=(1, 2, 3)), given)
+    again = next(feeding.numpy_batches(mixer, 40, 0, 1, workers=2))
+    np.testing.assert_array_equal(again[2], profiles)
+    assert len(feeding.make_batch(Mixer(hums, "train", 0.05), 0, 2)) == 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_generated_noise_has_a_profile_of_the_same_carrier(dset, kind):
+    settings = replace(dset, share_generated=1.0, share_profile=1.0, share_following=0.5)
+    carrier = CarrierConfig(kind=kind, alone_share=0.0, dominant_share=0.0)
+    mixer = Mixer(settings, "train", 1.0, carrier=carrier, highpass_hz=20.0, profile_form=FORM)
+    distances = {"own": [], "other": []}
+    items = [mixer.item(index) for index in range(0, 2560, 256)]  # each from reels of its own
+    profiles, noises = ([FORM.measure(audio)[0, 4:, 0] for audio in found] for found in (
+        [item.profile for item in items], [item.noisy - item.clean for item in items]))
+    for first, profile in enumerate(profiles):
+        for second, noise in enumerate(noises):
+            distances["own" if first == second else "other"].append(
+                np.abs(np.log(profile / noise)).mean())
+    assert np.median(distances["own"]) < 0.5 * np.median(distances["other"])
+
+
+def test_some_profiles_hold_a_little_of_the_signal(hums):
+    mixer = Mixer(replace(hums, share_profile=1.0, snr_db=[60.0, 60.0]), "train", 1.0,
+                  profile_form=FORM)
+    ratios = [dsp.decibels(dsp.power(item.profile) / dsp.power(item.clean))
+              for item in map(mixer.item, range(40))]
+    leaking = [ratio for ratio in ratios if ratio > -55.0]
+    assert 3 <= len(leaking) <= 20 and max(leaking) < -25.0
+
+
+def test_fixed_mixtures_are_the_same_with_profiles(hums):
+    knowing, blind = (Mixer(hums, "validation", 0.5, profile_form=form) for form in (FORM, None))
+    for index in range(3):
+        item, plain = knowing.evaluation_item(index), blind.evaluation_item(index)
+        np.testing.assert_array_equal(item.noisy, plain.noisy)
+        assert len(item.profile) == 1.5 * SAMPLE_RATE and plain.profile is None
+        assert dsp.power(item.profile) == pytest.approx(dsp.power(item.noisy - item.clean),
+                                                        rel=0.01)
+
+
+def test_cached_pairs_keep_their_profiles(hums, tmp_path):
+    cached = replace(hums, cache_items=6, path_cache=str(tmp_path / "cache"), share_profile=1.0)
+    mixer = Mixer(cached, "train", 0.5, profile_form=FORM)
+    for _ in range(2):  # made, then read
+        for item in map(mixer.item, range(8)):
+            assert loudest_hz(item.profile) == pytest.approx(
+                loudest_hz(item.noisy - item.clean), abs=4.0)
+    assert mixer.cache.folder != Mixer(cached, "train", 0.5).cache.folder

@@ -11,7 +11,8 @@ from hydra import compose, initialize_config_dir
 from small_corpus import ROOT
 
 import evaluate
-from config import Config, load_config
+import unet
+from config import Config, UnetConfig, load_config, save_config
 from denoiser.data.settings import DsetConfig
 from denoiser.network.stored import BEST_NAME, CONFIG_NAME
 from denoiser.training import metrics, probes
@@ -94,3 +95,29 @@ def test_the_former_test_is_that_of_earlier_releases():
     assert cfg.dset.generate_missing == ["validation", "test"]
     assert cfg.path_evaluation == "experiments/evaluation/former"
     assert all((ROOT / path).is_file() for path in cfg.dset.path_noise_test)
+
+
+@pytest.mark.slow
+def test_mixtures_come_with_a_profile_where_the_network_takes_one(folders, tiny_run, tiny_unet):
+    form = UnetConfig(**vars(tiny_unet) | {"use_profile": True})
+    run = folders / "knowing"
+    run.mkdir()
+    unet.build_model_denoise(form).save_weights(run / BEST_NAME)
+    save_config(Config(path_experiment=str(run), unet=form), run / CONFIG_NAME)
+    paths = [f"dset.path_{name}=[{folders / name}]"
+             for name in ("speech", "music", "effects", "noise")]
+    gains = {}
+    for weights, profile in ((run, "true"), (run, "false"), (tiny_run, "true")):
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "evaluate.py"), "dset=folders", *paths, "test_items=2",
+             "seg_len_s_val=0.5", "test_probe_sounds=0", f"weights={weights}",
+             f"profile={profile}"], cwd=folders, capture_output=True, text=True, check=False)
+        if weights == tiny_run:
+            assert done.returncode == 1 and "`profile` must be false with" in done.stderr
+            continue
+        assert done.returncode == 0, done.stderr
+        assert ("Each mixture comes with 1.5 s of its noise" in done.stdout) == (profile == "true")
+        folder = "knowing_profile" if profile == "true" else "knowing"
+        gains[profile] = [row["snr_gain_db"] for row in read_table(
+            folders / "experiments/evaluation" / folder / evaluate.TABLE_NAME)]
+    assert gains["true"] != gains["false"]

@@ -11,6 +11,7 @@ from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from denoiser.audio.survey import survey
 from denoiser.checks import UserError
 from denoiser.classical import spectral
+from denoiser.network.settings import UnetConfig
 from denoiser.network.stored import NetworkSettings
 from denoiser.restore import Restorer
 
@@ -178,3 +179,68 @@ def test_the_classical_method_is_the_same_in_segments(rng):
                        for seconds in (20.0, 4.0))
     assert np.std(streamed - whole) < 0.03 * np.std(audio)
     assert np.std(whole) < 0.2 * np.std(audio)
+
+
+# --- A noise profile --------------------------------------------------------------------------
+
+KNOWING = NetworkSettings(UnetConfig(use_profile=True, compression=0.3), reference_dbfs=-20.0,
+                          context_seconds=0.2)
+
+
+class Listener:
+    """Stands for a network that takes profiles, and keeps those that it was given."""
+
+    def __init__(self):
+        self.profiles = []
+
+    def __call__(self, inputs):
+        spectra, profile = inputs
+        self.profiles.append(profile)
+        return 0.5 * spectra
+
+
+def test_a_profile_has_the_level_of_the_recording_and_each_channel_its_own(rng):
+    audio = rng.standard_normal((40_000, 2)).astype(np.float32)
+    noise = 0.1 * rng.standard_normal((20_000, 2)).astype(np.float32) * [1.0, 0.2]
+    heard, gained, averaged = Listener(), Listener(), Listener()
+    restored = Restorer(heard, KNOWING)(audio, SAMPLE_RATE, noise_profile=noise)
+    np.testing.assert_allclose(restored, 0.5 * audio, atol=1e-4)
+    # The gain that brings the recording to the network's level applies to the profile.
+    left, right = (profile[0, 0, :, 0].mean() for profile in heard.profiles)
+    expected = [KNOWING.profile_form.measure((0.1 * channel).astype(np.float32))[0, :, 0].mean()
+                for channel in noise.T]
+    assert [left, right] == pytest.approx(expected, rel=0.01)
+    Restorer(gained, KNOWING)(8.0 * audio, SAMPLE_RATE, noise_profile=8.0 * noise)
+    np.testing.assert_allclose(gained.profiles, heard.profiles, rtol=1e-3)
+    Restorer(averaged, KNOWING)(audio, SAMPLE_RATE, noise_profile=noise[:, 0])
+    np.testing.assert_array_equal(averaged.profiles, 2 * [heard.profiles[0]])
+
+
+def test_a_profile_at_another_rate_and_in_a_stream_is_the_same(rng):
+    one, other = Listener(), Listener()
+    times = np.arange(48_000) / 48_000
+    tone = 0.1 * np.sin(2.0 * np.pi * 1000.0 * times).astype(np.float32)
+    Restorer(one, KNOWING)(tone, 48_000, noise_profile=tone)
+    loudest = int(np.argmax(one.profiles[0][0, 0, :, 0]))
+    assert loudest == round(1000.0 / SAMPLE_RATE * 2048)
+    list(Restorer(other, KNOWING).stream([tone], 48_000, noise_profile=tone))
+    np.testing.assert_array_equal(one.profiles, other.profiles)
+    each = Restorer(other, KNOWING).each(tone[None], tone)
+    np.testing.assert_allclose(each[0], 0.5 * tone, atol=1e-4)
+
+
+@pytest.mark.parametrize(("noise", "message"), [
+    (np.zeros(10_000, np.float32), "must be a stretch of noise. Received: noise_profile='silence'"),
+    (np.ones(4000, np.float32), "must be at least 0.1 s long.*0.091 s"),
+    (np.ones((10_000, 3), np.float32), "must be of one channel or of 2, as the recording"),
+    (np.full(10_000, np.nan, np.float32), "must be finite")])
+def test_a_profile_that_tells_nothing_is_refused(noise, message, rng):
+    audio = rng.standard_normal((10_000, 2)).astype(np.float32)
+    with pytest.raises(UserError, match=message):
+        Restorer(Listener(), KNOWING)(audio, SAMPLE_RATE, noise_profile=noise)
+
+
+def test_a_network_without_profiles_refuses_one(rng):
+    audio = rng.standard_normal(10_000).astype(np.float32)
+    with pytest.raises(UserError, match="trained without `unet.use_profile`"):
+        Restorer(halve, SHORT)(audio, SAMPLE_RATE, noise_profile=audio)

@@ -254,6 +254,8 @@ LAYERS = {  # each with shapes of its inputs and outputs
     "conv": (unet.SymmetricConv2D(4, 3, activation="elu"), [(2, 5, 7, 3)], [(2, 5, 7, 4)]),
     "split_conv": (unet.SymmetricConv2D(4, 3, split=3), [(2, 5, 7, 3)], [(2, 5, 7, 4)]),
     "split_extractor": (unet.FeatureExtractor(4, 3, split=4), [(2, 5, 9, 2)], [(2, 5, 9, 4)]),
+    "extractor_with_profile": (unet.FeatureExtractor(4, 3, split=4), [(2, 5, 9, 2), (2, 1, 9, 6)],
+                               [(2, 5, 9, 4)]),
     "strided_conv": (unet.SymmetricConv2D(4, 4, strides=2), [(2, 5, 7, 3)], [(2, 3, 4, 4)]),
     "extractor": (unet.FeatureExtractor(4, 7), [(2, 5, 9, 2)], [(2, 5, 9, 4)]),
     "extractor_without_embeddings": (unet.FeatureExtractor(4, 3, use_fencoding=False),
@@ -412,7 +414,7 @@ def test_low_bins_have_kernels_of_their_own(rng):
 
 
 def test_a_network_grown_from_an_older_one_computes_the_same(rng):
-    added = ("use_short", "use_long", "own_low")
+    added = ("use_short", "use_long", "own_low", "use_profile")
     older = unet.build_model_denoise(UnetConfig(**VIEWS | dict.fromkeys(added, False)))
     randomize(older, rng)
     inputs = rng.standard_normal((2, 20, 65, 2)).astype("float32")
@@ -423,12 +425,63 @@ def test_a_network_grown_from_an_older_one_computes_the_same(rng):
         weights.grow(model, older)
         for one, other in zip(to_numpy(model(inputs)), expected, strict=True):
             assert_close(one, other, 1e-4)
+    # A profile, which is known to the older network, stays behind views that are new.
+    profile = rng.random((2, 1, 65, 2)).astype("float32")
+    knowing = VIEWS | dict.fromkeys(added[:3], False) | {"use_profile": True}
+    older, model = (unet.build_model_denoise(UnetConfig(**settings))
+                    for settings in (knowing, VIEWS | {"use_profile": True}))
+    randomize(older, rng)
+    weights.grow(model, older)
+    for one, other in zip(to_numpy(model([inputs, profile])), to_numpy(older([inputs, profile])),
+                          strict=True):
+        assert_close(one, other, 1e-4)
     for settings in (VIEWS | {"channels": [3, 4, 4]}, VIEWS | {"depth": 1}):
         other = unet.build_model_denoise(UnetConfig(**settings))
         before = older.get_weights()
         with pytest.raises(UserError, match="must be of a network that is a part of this one"):
             weights.grow(older, other)
         assert all(map(np.array_equal, before, older.get_weights()))
+
+
+# ---- a profile of the noise ----
+
+
+def test_a_profile_grows_into_a_network_without_effect(rng):
+    older = unet.build_model_denoise(settings_of("shipped"))
+    model = unet.build_model_denoise(settings_of("shipped", use_profile=True))
+    randomize(older, rng)
+    weights.grow(model, older)
+    inputs = rng.standard_normal((2, 6, 23, 2)).astype("float32")
+    profile = rng.random((2, 1, 23, 2)).astype("float32")
+    expected = to_numpy(older(inputs))
+    for given in (inputs, [inputs, profile]):
+        for one, other in zip(to_numpy(model(given)), expected, strict=True):
+            assert_close(one, other, 1e-5)
+    with pytest.raises(ValueError, match="this network has no `unet.use_profile`"):
+        older([inputs, profile])
+    with pytest.raises(UserError, match="first layers see 8 channels of `profile`, this one's 0"):
+        weights.grow(older, model)
+
+
+def test_a_network_hears_a_profile_whatever_the_number_of_frames(rng, tmp_path):
+    model = unet.build_model_denoise(UnetConfig(**VIEWS | {"use_profile": True}))
+    randomize(model, rng)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    traced = tf.function(lambda *inputs: loaded(list(inputs)), input_signature=[
+        tf.TensorSpec((None, None, 65, 2)), tf.TensorSpec((None, 1, 65, 2))])
+    for frames in (1, 20):
+        inputs = rng.standard_normal((2, frames, 65, 2)).astype("float32")
+        profile = rng.random((2, 1, 65, 2)).astype("float32")
+        knowing, blind = model.predict_on_batch([inputs, profile]), to_numpy(model(inputs))
+        for one, other in zip(to_numpy(traced(inputs, profile)), knowing, strict=True):
+            assert_close(one, other, 1e-4)
+        for one, other in zip(to_numpy(model([inputs, 0.0 * profile])), blind, strict=True):
+            assert_close(one, other, 1e-5)  # zeros are no profile
+        assert np.any(np.abs(knowing[0] - blind[0]) > 0.1)
+        # Each item hears its own.
+        swapped = model.predict_on_batch([inputs[::-1], profile[::-1]])
+        assert_close(swapped[0][::-1], knowing[0], 1e-4)
 
 
 # ---- segments of a recording ----

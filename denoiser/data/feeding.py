@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
+from denoiser.audio.noise_profile import ProfileForm
 from denoiser.data.mixture import Mixture
 
 WHOLE_BATCH = slice(None)
@@ -24,21 +25,31 @@ class MixtureSource(Protocol):
     """What batches are made from."""
 
     skipped: Counter[str]  # what could not be used, and how often
+    profile_form: ProfileForm | None  # of the profiles that the network takes; None: it takes none
 
     def item(self, index: int) -> Mixture:
         """Makes training mixture `index`."""
 
 
 def make_batch(mixer: MixtureSource, step: int, batch_size: int, share: slice = WHOLE_BATCH,
-               ) -> np.ndarray:
-    """Returns `share` of training batch `step`: noisy and clean waveforms `(2, items, samples)`."""
+               ) -> list[np.ndarray]:
+    """Returns `share` of training batch `step`.
+
+    Its arrays are the noisy and the clean waveforms, both `(items, samples)`, and for a network
+    that takes profiles those of the noises, `(items, 1, bins, 2)`, of an item without one zeros.
+    """
     indices = range(step * batch_size, (step + 1) * batch_size)[share]
     items = [mixer.item(index) for index in indices]
-    return np.array([[item.noisy for item in items], [item.clean for item in items]])
+    batch = [np.array([item.noisy for item in items]), np.array([item.clean for item in items])]
+    if (form := mixer.profile_form) is not None:
+        batch.append(np.array([form.nothing() if item.profile is None
+                               else form.measure(item.profile) for item in items]))
+    return batch
 
 
 def numpy_batches(mixer: MixtureSource, batch_size: int, first_step: int, steps: int,
-                  workers: int = 1, share: slice = WHOLE_BATCH) -> Iterator[np.ndarray]:
+                  workers: int = 1, share: slice = WHOLE_BATCH,
+                  ) -> Iterator[list[np.ndarray]]:
     """Yields the batches of `make_batch` from `first_step` up to, not including, `steps`.
 
     They are made ahead by a thread, or by processes where `workers` is more than 1. Python imports
@@ -88,7 +99,8 @@ def _end_with_parent() -> None:
     signal.raise_signal(signal.SIGTERM)
 
 
-def _make_in_worker(step: int, batch_size: int, share: slice) -> tuple[np.ndarray, Counter[str]]:
+def _make_in_worker(step: int, batch_size: int, share: slice,
+                    ) -> tuple[list[np.ndarray], Counter[str]]:
     """Returns batch `step`, and what was skipped for it."""
     before = _mixer.skipped.copy()
     return make_batch(_mixer, step, batch_size, share), _mixer.skipped - before

@@ -17,3 +17,5 @@ class Mixture:
     noise: str  # "gramophone recorded", "tape generated", ..., or "none"; of fixed mixtures the
     # recording: "gramophone vinyl4_crackle_analogue"
     snr_db: float
+    # What is known of the noise: another stretch of it, (samples,), float32, at the same gain.
+    profile: np.ndarray | None = None

@@ -15,7 +15,8 @@ LEAST_COUNTED = 1e-4  # share of a noise's power that counts, at least
 
 
 def shape_noise(noise: np.ndarray, spread_db: float, highpass_hz: float, rng: np.random.Generator,
-                samples: int | None = None, snr_highpass_hz: float = 0.0) -> np.ndarray:
+                samples: int | None = None, snr_highpass_hz: float = 0.0,
+                more: int = 0) -> np.ndarray:
     """Gives noise a smooth random colour and takes away what the network does not hear.
 
     Few recordings thus stand for many discs. The filters apply to the spectrum of the whole
@@ -30,6 +31,7 @@ def shape_noise(noise: np.ndarray, spread_db: float, highpass_hz: float, rng: np
             and as high as it takes to fit, shorter noise as slow.
         snr_highpass_hz: What lies below does not count in a signal-to-noise ratio; with 0 all of
             the noise counts, even what `highpass_hz` takes away.
+        more: So many of the last samples are of another stretch: they count in no power.
 
     Returns:
         float32 array `(samples,)`, at a gain at which what counts of it has a power of 1.
@@ -60,7 +62,7 @@ def shape_noise(noise: np.ndarray, spread_db: float, highpass_hz: float, rng: np
         if highpass_hz > 0.0:
             spectrum *= dsp.highpass_gain(highpass_hz, SAMPLE_RATE, size)
         noise = scipy.fft.irfft(spectrum, size, overwrite_x=True)[:samples]
-    power = dsp.power(noise)
+    power = dsp.power(noise[: samples - more])
     # What is all but inaudible is not brought up without limit.
     power = max(power + counted, LEAST_COUNTED * (power + removed))
     if power <= 0.0:

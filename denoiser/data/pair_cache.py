@@ -26,6 +26,7 @@ class SourcePair:
     category: str
     noise_name: str
     follows: bool = False  # the noise follows this very signal: the two stay together
+    profile: np.ndarray | None = None  # (any,), float32, another stretch of the noise as it is here
 
 
 class PairCache:
@@ -39,16 +40,19 @@ class PairCache:
         count: How many pairs there are.
         samples: Length of each segment.
         make: Makes pair `number`, the same at each call.
+        profile_samples: Length of each pair's profile; 0: there are none.
 
     Raises:
         OSError: The folder cannot be written or the disk is too small.
     """
 
     def __init__(self, folder: Path, count: int, samples: int,
-                 make: Callable[[int], SourcePair]) -> None:
-        self.folder, self.count, self.make = folder, count, make
+                 make: Callable[[int], SourcePair], profile_samples: int = 0) -> None:
+        self.folder, self.count, self.make, self.samples = folder, count, make, samples
         # A file holds one pair. The scales bring clean segment and noise back to float32.
-        self.layout = np.dtype([("audio", "<i2", (2, samples)), ("scales", "<f4", 2),
+        # A profile follows on its noise.
+        self.layout = np.dtype([("clean", "<i2", samples),
+                                ("noise", "<i2", samples + profile_samples), ("scales", "<f4", 2),
                                 ("category", "U16"), ("noise_name", "U300"), ("follows", "?")])
         folder.mkdir(parents=True, exist_ok=True)
         kept = len(list(folder.glob("*.pair")))
@@ -70,17 +74,20 @@ class PairCache:
             temporary = path.with_suffix(f".{os.getpid()}")  # other processes may make it as well
             kept.tofile(temporary)
             temporary.replace(path)
-        audio, scales, *notes = kept[0]
+        *audio, scales, category, noise_name, follows = kept[0]
         clean, noise = (np.multiply(one, scale, dtype=np.float32)
                         for one, scale in zip(audio, scales, strict=True))
-        return SourcePair(clean, noise, *(note.item() for note in notes))
+        noise, profile = np.split(noise, [self.samples])
+        return SourcePair(clean, noise, category.item(), noise_name.item(), follows.item(),
+                          profile if len(profile) else None)
 
     def _pack(self, pair: SourcePair) -> np.ndarray:
         """Returns a pair as an array `(1,)` of `layout`."""
         packed = np.zeros(1, self.layout)
-        for place, audio in enumerate((pair.clean, pair.noise)):
+        noise = pair.noise if pair.profile is None else np.concatenate([pair.noise, pair.profile])
+        for place, (name, audio) in enumerate((("clean", pair.clean), ("noise", noise))):
             scale = np.float32(max(np.abs(audio).max() / LARGEST, np.finfo(np.float32).tiny))
-            packed["audio"][0, place] = np.rint(audio / scale)
+            packed[name][0] = np.rint(audio / scale)
             packed["scales"][0, place] = scale
         for name in ("category", "noise_name", "follows"):
             packed[name] = getattr(pair, name)

@@ -80,14 +80,21 @@ def _read_block(path: Path, number: int, seconds: float) -> np.ndarray:
 
 
 def take_stretch(noise: np.ndarray, samples: int, is_disc: bool, rng: np.random.Generator,
-                 ) -> np.ndarray:
+                 more: int = 0) -> np.ndarray:
     """Takes a random stretch of `samples`; a short recording is repeated first.
 
-    A disc is repeated in whole turns, so that its noise goes on in its rhythm.
+    A disc is repeated in whole turns, so that its noise goes on in its rhythm. `more` samples of
+    another stretch follow, from the rest of the recording where that is long enough.
     """
     if len(noise) <= samples:
         turn = round(TURN_SECONDS * SAMPLE_RATE) if is_disc else None
         noise = dsp.repeat_with_crossfade(noise, 2 * samples + len(noise),
                                           round(CROSSFADE_SECONDS * SAMPLE_RATE), turn)
     start = int(rng.integers(len(noise) - samples + 1))
-    return noise[start : start + samples]
+    stretch, end = noise[start : start + samples], start + samples
+    if not more:
+        return stretch
+    rest = np.concatenate([noise[end:], noise[:start]])
+    # A generator of its own: the first stretch is the same with and without the other.
+    other = take_stretch(rest if len(rest) > more else noise, more, is_disc, rng.spawn(1)[0])
+    return np.concatenate([stretch, other])

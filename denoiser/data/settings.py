@@ -52,6 +52,7 @@ class DsetConfig:
     share_generated: float = 0.0  # share of items with generated noise
     share_following: float = 0.0  # share of generated film and tape noise that follows the signal
     share_room: float = 0.0  # share of speech that sounds in a room
+    share_profile: float = 0.5  # share of items with a profile of the noise (`unet.use_profile`)
     # How old the clean side sounds, the target and the input alike; shares of the items:
     share_horn: float = 0.0  # thin and resonant, as through a recording horn
     share_saturated: float = 0.0  # peaks softly flattened

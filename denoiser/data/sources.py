@@ -178,6 +178,8 @@ def _trim_pauses(piece: np.ndarray) -> tuple[np.ndarray, float]:
 class NoiseSource:
     """Recorded noise of one split, and generated noise; both as they are before `shape_noise`.
 
+    Where `more` samples are asked for, so many of another stretch of the same noise follow.
+
     Attributes:
         recordings: By category.
         missing: Categories of which this split, one that is held out, has no recording.
@@ -226,11 +228,16 @@ class NoiseSource:
         return str(rng.choice(kinds, p=shares / shares.sum())), is_generated
 
     def generate(self, kind: str, rng: np.random.Generator, signal: np.ndarray | None = None,
-                 ) -> np.ndarray:
+                 more: int = 0) -> np.ndarray:
         """Generates noise `(samples,)`, with parts that follow `signal` where it is given."""
-        return generator.generate(kind, self.samples, rng, carrier=self.carrier, signal=signal)
+        source = generator.CarrierNoise(generator.draw_carrier(kind, rng, carrier=self.carrier))
+        noise = source.read(self.samples)
+        if signal is not None:
+            noise = noise + source.follow(signal)
+        return np.concatenate([noise, source.read(more)])
 
-    def take_from_reel(self, kind: str, index: int, rng: np.random.Generator) -> np.ndarray:
+    def take_from_reel(self, kind: str, index: int, rng: np.random.Generator, more: int = 0,
+                       ) -> np.ndarray:
         """Takes a stretch `(samples,)` of one of the generated noises around mixture `index`.
 
         To generate noise for each mixture takes several times as long.
@@ -243,12 +250,14 @@ class NoiseSource:
             self.reels[kind, number] = generator.generate(
                 kind, REEL_SEGMENTS * self.samples, own, carrier=self.carrier)
         reel = self.reels[kind, number]
-        noise = recordings.take_stretch(reel, self.samples, False, rng)
+        noise = recordings.take_stretch(reel, self.samples, False, rng, more)
+        if noise[: self.samples].any():
+            return noise
         # A reel of rare thumps and nothing else begins with one.
-        return noise if noise.any() else reel[:self.samples]
+        return np.concatenate([reel[: self.samples], noise[self.samples :]])
 
     def draw_recorded(self, kind: str, rng: np.random.Generator,
-                      wanted: NoiseRecording | None = None) -> np.ndarray:
+                      wanted: NoiseRecording | None = None, more: int = 0) -> np.ndarray:
         """Draws a stretch of `wanted`, or of any recording of a kind.
 
         In training it is as long as its playing speed requires, and its clicks have another level.
@@ -267,10 +276,13 @@ class NoiseSource:
                 continue
             # Another machine hums and rattles at another pitch.
             speed = float(rng.uniform(*self.dset.noise_speed)) if self.split == "train" else 1.0
-            samples = self.samples if speed == 1.0 else scipy.fft.next_fast_len(
-                round(self.samples * speed), real=True)
-            noise = recordings.take_stretch(noise, samples, kind == "gramophone", rng)
-            if np.ptp(noise) > 0.0:
+            whole = self.samples + more
+            samples = whole if speed == 1.0 else scipy.fft.next_fast_len(
+                round(whole * speed), real=True)
+            first = round(samples * self.samples / whole)
+            noise = recordings.take_stretch(noise, first, kind == "gramophone", rng,
+                                            samples - first)
+            if np.ptp(noise[:first]) > 0.0:
                 spread_db = self.dset.noise_balance_db if self.split == "train" else 0.0
                 return change_balance(noise, spread_db, rng)
             self.skipped["silent noise"] += 1

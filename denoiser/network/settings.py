@@ -28,6 +28,7 @@ class UnetConfig:
     use_short: bool = False  # it also sees and answers in windows an eighth as long
     use_long: bool = False  # and, for the bins below `fold_start`, in windows four times as long
     own_low: bool = False  # the bins below `fold_start` have kernels of their own
+    use_profile: bool = False  # it also sees a profile of the noise, where one is given
     output: str = "spectrum"  # or "mask": Y = X (1 + M), starting from M = 0
 
     def __post_init__(self) -> None:

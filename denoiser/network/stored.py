@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from denoiser.audio.dsp import StftConfig
+from denoiser.audio.noise_profile import ProfileForm
 from denoiser.checks import UserError, require
 from denoiser.files import WEIGHTS_ENDING, replacing
 from denoiser.network.settings import UnetConfig
@@ -45,6 +46,11 @@ class NetworkSettings:
     stft: StftConfig = field(default_factory=StftConfig)
     reference_dbfs: float | None = None
     context_seconds: float = 3.0
+
+    @property
+    def profile_form(self) -> ProfileForm | None:
+        """What profiles of noise are made with; None: the network takes none."""
+        return ProfileForm(self.stft, self.unet.compression) if self.unet.use_profile else None
 
 
 # Where each of them stands in a configuration.

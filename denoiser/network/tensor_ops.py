@@ -13,10 +13,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from denoiser.audio.noise_profile import POWER_FLOOR
+
 Tensor = Any  # a tensor of whichever backend Keras runs on
 
 EMBEDDINGS = 10  # channels of the frequency embedding: one per octave of its cosine's frequency
-POWER_FLOOR = 1e-6  # added to |X|^2, so that the gradient at silence is finite
 PAD_BY_ONE = ((0, 0), (1, 1), (1, 1), (0, 0))  # one sample on each side of frames and bins
 
 

@@ -18,7 +18,6 @@ import numpy as np
 
 from denoiser.checks import UserError
 from denoiser.files import WEIGHTS_ENDING
-from denoiser.network.tensor_ops import EMBEDDINGS
 
 Shape = tuple[int | None, ...]
 
@@ -154,7 +153,10 @@ def grow(model: Any, older: Any) -> None:
         if source is None:
             raise UserError(f"`weights` must be of a network that is a part of this one: it has no "
                             f"variable {name}")
-        values.append(_widen(keras.ops.convert_to_numpy(source), tuple(variable.shape), name))
+        value = keras.ops.convert_to_numpy(source)
+        if name.startswith("extractor") and value.ndim == 4:
+            value = _spread_inputs(value, older.extractor_inputs, model.extractor_inputs)
+        values.append(_widen(value, tuple(variable.shape), name))
     for variable, value in zip(model.variables, values, strict=True):
         variable.assign(value)
 
@@ -170,9 +172,27 @@ def _widen(value: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
         raise UserError(f"`weights` must be of a network that is a part of this one. Variable "
                         f"{name}: it has the shape {value.shape}, this one {shape}")
     wide = np.zeros(shape, value.dtype)
-    if name.startswith("extractor") and value.shape != shape:  # its last inputs say the frequency
-        inputs = value.shape[2] - EMBEDDINGS
-        wide[:, :, :inputs], wide[:, :, -EMBEDDINGS:] = value[:, :, :inputs], value[:, :, inputs:]
-    else:
-        wide[tuple(map(slice, value.shape))] = value
+    wide[tuple(map(slice, value.shape))] = value
     return wide
+
+
+def _spread_inputs(kernel: np.ndarray, before: dict[str, int], now: dict[str, int]) -> np.ndarray:
+    """Returns an extractor's kernel with zeros for the inputs that are new.
+
+    Args:
+        kernel: `(height, width, inputs, filters)`.
+        before: How many inputs of each kind it has, in their order.
+        now: How many the result has; the kinds may stand between the former ones.
+    """
+    for kind, count in before.items():
+        if count > now.get(kind, 0):
+            raise UserError("`weights` must be of a network that is a part of this one: its first "
+                            f"layers see {count} channels of `{kind}`, this one's "
+                            f"{now.get(kind, 0)}")
+    starts = dict(zip(before, np.cumsum([0, *before.values()]), strict=False))
+    pieces = []
+    for kind, count in now.items():
+        start, known = starts.get(kind, 0), before.get(kind, 0)
+        pieces.append(np.pad(kernel[:, :, start : start + known],
+                             ((0, 0), (0, 0), (0, count - known), (0, 0))))
+    return np.concatenate(pieces, axis=2)

@@ -25,7 +25,8 @@ TrainStep = Callable[[Any, Any], Any]
 class OnWaveforms(keras.Model):
     """A network as it is trained: on waveforms `(batch, samples)`, which become spectra here.
 
-    It returns what `network` does, a list of estimated spectra: the last stage's comes first.
+    With profiles of the noise it takes the list [waveforms, profiles]. It returns what `network`
+    does, a list of estimated spectra: the last stage's comes first.
     """
 
     def __init__(self, network: keras.Model, loss: LossConfig, stft: StftConfig) -> None:
@@ -36,7 +37,9 @@ class OnWaveforms(keras.Model):
         self.stage_weights = (1.0, loss.stage1_weight)
 
     def call(self, inputs: Any) -> list[Any]:
-        return self.network(tensor_dsp.stft(inputs, self.stft), training=True)
+        waveforms, *profile = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+        spectra = tensor_dsp.stft(waveforms, self.stft)
+        return self.network([spectra, *profile] if profile else spectra, training=True)
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None,
                      sample_weight: Any = None, training: bool = True) -> Any:
@@ -79,20 +82,21 @@ class SingleWorker:
         return contextlib.nullcontext()
 
     def batches(self, mixer: MixtureSource, first_step: int, steps: int, loader_workers: int,
-                ) -> Iterator[tuple[Any, Any]]:
-        """Yields noisy and clean waveforms `(batch, samples)` of each step."""
+                ) -> Iterator[list[Any]]:
+        """Yields each step's arrays, as `feeding.make_batch` says."""
         yield from numpy_batches(mixer, self.batch_size, first_step, steps, loader_workers)
 
     def make_train_step(self, trained: OnWaveforms, optimizer: keras.optimizers.LossScaleOptimizer,
                         ) -> TrainStep:
-        """Returns a function of noisy and clean waveforms that makes a step; returns the loss."""
+        """Returns a function of a batch's arrays that makes a step; returns the loss."""
         # With TensorFlow XLA gains nothing on a CPU and takes more memory; JAX always uses it.
         trained.compile(optimizer, auto_scale_loss=False,
                         jit_compile=keras.backend.backend() == "jax")
 
-        def step(noisy: Any, clean: Any) -> float:
+        def step(noisy: Any, clean: Any, *profile: Any) -> float:
             trained.reset_metrics()  # or Keras returns running means
-            return trained.train_on_batch(noisy, clean, return_dict=True)["loss"]
+            heard = [noisy, *profile] if profile else noisy
+            return trained.train_on_batch(heard, clean, return_dict=True)["loss"]
 
         return step
 
@@ -122,8 +126,8 @@ class DistributedWorkers:
         return self.strategy.scope()
 
     def batches(self, mixer: MixtureSource, first_step: int, steps: int, loader_workers: int,
-                ) -> Iterator[tuple[Any, Any]]:
-        """Yields this worker's share of each step's noisy and clean waveforms, by device."""
+                ) -> Iterator[list[Any]]:
+        """Yields this worker's share of each step's arrays, by device."""
         own = self.batch_size * self.local_replicas // self.replicas
         share = slice(self.index * own, (self.index + 1) * own)
 
@@ -132,9 +136,9 @@ class DistributedWorkers:
             return self.strategy.experimental_distribute_values_from_function(
                 lambda context: parts[context.replica_id_in_sync_group % self.local_replicas])
 
-        for noisy, clean in numpy_batches(mixer, self.batch_size, first_step, steps,
-                                          loader_workers, share):
-            yield split(noisy), split(clean)
+        for batch in numpy_batches(mixer, self.batch_size, first_step, steps, loader_workers,
+                                   share):
+            yield [split(array) for array in batch]
 
     def make_train_step(self, trained: OnWaveforms, optimizer: keras.optimizers.LossScaleOptimizer,
                         ) -> TrainStep:
@@ -147,10 +151,11 @@ class DistributedWorkers:
 
         model, largest_norm = trained.network, optimizer.inner_optimizer.global_clipnorm
 
-        def replica_step(noisy: Any, clean: Any) -> Any:
+        def replica_step(noisy: Any, clean: Any, *profile: Any) -> Any:
+            heard = [noisy, *profile] if profile else noisy
             variables = [variable.value for variable in model.trainable_variables]
             with tf.GradientTape() as tape:
-                value = trained.compute_loss(y=clean, y_pred=trained(noisy)) / self.replicas
+                value = trained.compute_loss(y=clean, y_pred=trained(heard)) / self.replicas
                 scaled = optimizer.scale_loss(value)
             gradients = tf.distribute.get_replica_context().all_reduce(
                 tf.distribute.ReduceOp.SUM, tape.gradient(scaled, variables))
@@ -163,8 +168,8 @@ class DistributedWorkers:
             return value
 
         @tf.function
-        def step(noisy: Any, clean: Any) -> Any:
-            values = self.strategy.run(replica_step, args=(noisy, clean))
+        def step(*batch: Any) -> Any:
+            values = self.strategy.run(replica_step, args=batch)
             return self.strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
 
         return step

@@ -105,13 +105,14 @@ def judge_no_more(category: str, clean: np.ndarray, denoised: np.ndarray) -> dic
     return {}
 
 
-def judge_mixtures(predict: Callable[[np.ndarray], np.ndarray], mixtures: Iterable[Mixture],
+def judge_mixtures(predict: Callable[..., np.ndarray], mixtures: Iterable[Mixture],
                    highpass_hz: float = 0.0, judge_more: JudgeMore = judge_no_more,
                    ) -> list[Row]:
     """Denoises mixtures, and their clean and noise sides alone, and measures all three.
 
     Args:
-        predict: Takes and returns waveforms `(batch, samples)`.
+        predict: Takes and returns waveforms `(batch, samples)`; where a mixture has a profile of
+            its noise, it takes that as well, for the mixture and for the noise alone.
         mixtures: What is denoised.
         highpass_hz: What lies below is not judged, neither in the input nor in the output.
         judge_more: Further measures of a category's clean and denoised waveform.
@@ -124,8 +125,13 @@ def judge_mixtures(predict: Callable[[np.ndarray], np.ndarray], mixtures: Iterab
     rows = []
     for mixture in mixtures:
         heard = np.stack([mixture.noisy, mixture.clean, mixture.noisy - mixture.clean])
+        if mixture.profile is None:
+            restored = predict(heard)
+        else:  # clean sound has no noise that could be known
+            restored = np.concatenate([predict(heard[:1], mixture.profile), predict(heard[1:2]),
+                                       predict(heard[2:], mixture.profile)])
         (noisy, clean, noise), (noisy_out, clean_out, noise_out) = (
-            dsp.highpass(audio, highpass_hz, SAMPLE_RATE) for audio in (heard, predict(heard)))
+            dsp.highpass(audio, highpass_hz, SAMPLE_RATE) for audio in (heard, restored))
         rows.append({
             "category": mixture.category,
             "noise": mixture.noise,

@@ -15,14 +15,14 @@ if __name__ == "__main__":
     if "WITHOUT_TENSORFLOW" in os.environ:  # as if it were not installed: importing it fails
         sys.modules["tensorflow"] = None
 
-from config import Config, UnetConfig  # noqa: E402
+from config import Config, UnetConfig, network_settings  # noqa: E402
 from dataset_loader import Mixer  # noqa: E402
 from denoiser.audio.dsp import StftConfig  # noqa: E402
 from denoiser.data.settings import DsetConfig  # noqa: E402
 from denoiser.training.settings import LossConfig  # noqa: E402
 
 UNET = UnetConfig(depth=1, channels=[4, 4], num_stages=1, extractor_kernel=3, fold_bins=4,
-                  output="mask", compression=0.5)
+                  output="mask", compression=0.5, use_profile=True)
 
 
 def train(corpus: Path, folder: Path, strategy: str, start: Path) -> None:
@@ -35,7 +35,8 @@ def train(corpus: Path, folder: Path, strategy: str, start: Path) -> None:
         lr=1e-2, seg_len_s_train=0.1, seg_len_s_val=0.2, validation_items=1, shown_items=0,
         probe_sounds=0, gradient_clip=0.1, ema_momentum=0.5, stft=StftConfig(512, 128), dset=dset,
         weights=str(start), unet=UNET, loss=LossConfig(compressed=1.0, snr=0.5))
-    run = trainer.Trainer(cfg, Mixer(dset, "train", 0.1, 1), Mixer(dset, "validation", 0.2))
+    training = Mixer(dset, "train", 0.1, 1, profile_form=network_settings(cfg).profile_form)
+    run = trainer.Trainer(cfg, training, Mixer(dset, "validation", 0.2))
     run.fit()
     if run.progress.step != 4 or run.learner.updates != 4:
         sys.exit(f"{run.progress.step} steps and {run.learner.updates} updates instead of 4")

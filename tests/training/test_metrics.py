@@ -190,3 +190,19 @@ def test_each_recording_has_a_line_with_its_gain_at_each_snr():
                         "noise_left_db", "residual_correlation"]
     assert lines[2:] == [["tape 20.0", "6", "-", "4.00", "-25.00", "0.05"],
                          ["tape 3.0", "6", "5.33", "-", "-25.00", "0.05"]]
+
+
+def test_a_profile_is_given_with_the_mixture_and_its_noise_but_not_with_clean_sound(clean, noise):
+    given = []
+
+    def predict(audio, profile=None):
+        given.append((audio, profile))
+        return 0.5 * audio
+
+    mixture = Mixture(clean + noise, clean, "music", "disc", 10.0, profile=2.0 * noise)
+    (row,) = metrics.judge_mixtures(predict, [mixture])
+    for (audio, profile), (wanted, is_known) in zip(
+            given, ((clean + noise, True), (clean, False), (noise, True)), strict=True):
+        np.testing.assert_allclose(audio[0], wanted, atol=1e-6)
+        assert (profile is mixture.profile) == is_known
+    assert row["noise_left_db"] == pytest.approx(-6.02, abs=0.01)

@@ -1,0 +1,47 @@
+"""The profile of a noise: what a stretch that holds nothing else looks like, bin by bin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from denoiser.audio import dsp
+from denoiser.audio.dsp import StftConfig
+
+POWER_FLOOR = 1e-6  # added to |X|^2, so that the gradient at silence is finite
+SHORTEST_SECONDS = 0.1  # of noise that a profile is measured from
+
+
+@dataclass(frozen=True)
+class ProfileForm:
+    """What the profiles of a network are made with.
+
+    Attributes:
+        stft: The network's transform.
+        compression: Exponent to which magnitudes are raised.
+    """
+
+    stft: StftConfig
+    compression: float
+
+    def measure(self, noise: np.ndarray) -> np.ndarray:
+        """Returns the mean over frames and the standard deviation of compressed magnitudes.
+
+        Args:
+            noise: `(samples,)` at the network's rate and level, after its high-pass. Frames that
+                reach beyond its end count only where there is no whole one.
+
+        Returns:
+            float32 `(1, bins, 2)`. It is nowhere zero: `nothing` is told from silence.
+        """
+        win_size, hop_size = self.stft.win_size, self.stft.hop_size
+        whole = max(1, (len(noise) - win_size) // hop_size + 1)
+        spectrum = dsp.stft(noise, win_size, hop_size)[:whole]
+        power = np.sum(np.square(spectrum), axis=-1) + np.float32(POWER_FLOOR)
+        magnitude = np.power(power, np.float32(0.5 * self.compression))
+        return np.stack([magnitude.mean(axis=0), magnitude.std(axis=0)], axis=-1)[None]
+
+    def nothing(self) -> np.ndarray:
+        """Returns what stands for no profile: zeros, `(1, bins, 2)`."""
+        return np.zeros((1, self.stft.bins, 2), np.float32)

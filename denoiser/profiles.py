@@ -1,0 +1,100 @@
+"""Where the noise profile of a recording comes from: a stretch of it, a file, or what is found."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from denoiser.audio import containers, dsp
+from denoiser.audio.noise_profile import SHORTEST_SECONDS
+from denoiser.checks import require
+
+logger = logging.getLogger(__name__)
+
+KEY = "inference.noise_profile"
+LONGEST_SECONDS = 60.0  # of noise that is used; more of it tells nothing new
+
+
+def check_choice(choice: Any) -> None:
+    """Raises UserError unless a choice is "none", "auto", [start, end] in seconds or a file's name.
+
+    Whether the file is there is told by `check_file`.
+    """
+    if isinstance(choice, str) and choice:
+        return
+    require(isinstance(choice, list) and len(choice) == 2
+            and all(isinstance(each, int | float) and not isinstance(each, bool)
+                    for each in choice), KEY,
+            "none, auto, [start, end] in seconds, or a file's name", choice)
+    start, end = choice
+    require(0.0 <= start < end < float("inf"), KEY,
+            "[start, end] in seconds with 0 <= start < end", choice)
+    require(end - start >= SHORTEST_SECONDS, KEY,
+            f"[start, end] at least {SHORTEST_SECONDS:g} s apart", choice)
+
+
+def check_file(choice: Any) -> None:
+    """Raises UserError or FileNotFoundError where a choice names a file that cannot be read."""
+    if isinstance(choice, str) and choice not in ("none", "auto"):
+        containers.open_audio(Path(choice))
+
+
+def read_profile(choice: Any, read: Callable[[], Iterable[np.ndarray]], sample_rate: int,
+                 samples: int) -> np.ndarray | None:
+    """Returns noise alone, `(samples, channels)` at a recording's rate; None for no profile.
+
+    Args:
+        choice: As of `check_choice`, which it has passed.
+        read: Reads the recording from its start: blocks `(samples, channels)`.
+        sample_rate: Of the recording, in Hz.
+        samples: Length of the recording.
+
+    Raises:
+        UserError: The stretch is not in the recording, or the file is damaged.
+        OSError: The file cannot be read.
+    """
+    if choice == "none":
+        return None
+    if choice == "auto":
+        return _find(read, sample_rate)
+    if isinstance(choice, str):
+        recording = containers.open_audio(Path(choice))
+        noise = _cut(containers.read_blocks(recording), recording.rate, 0.0, LONGEST_SECONDS)
+        return dsp.resample(noise, recording.rate, sample_rate)
+    start, end = choice
+    require(round(end * sample_rate) <= samples, KEY,
+            f"within the recording, which is {samples / sample_rate:.2f} s long", choice)
+    return _cut(read(), sample_rate, start, min(end, start + LONGEST_SECONDS))
+
+
+def _find(read: Callable[[], Iterable[np.ndarray]], sample_rate: int) -> np.ndarray | None:
+    """Returns the longest stretch of a recording that holds noise alone, where there is any."""
+    from denoiser.noise import finder  # loads librosa, which takes a second, and few ask for it
+
+    found = (finder.find_noise_segments(read(), sample_rate)
+             if sample_rate >= finder.LOWEST_RATE else [])
+    if not found:
+        logger.info("no stretch of noise alone was found: it is denoised without a profile")
+        return None
+    best = max(found, key=lambda each: each.end_seconds - each.start_seconds)
+    logger.info("noise profile: %.2f to %.2f s (%s)", best.start_seconds, best.end_seconds,
+                best.place)
+    return _cut(read(), sample_rate, best.start_seconds,
+                min(best.end_seconds, best.start_seconds + LONGEST_SECONDS))
+
+
+def _cut(blocks: Iterable[np.ndarray], sample_rate: int, start_seconds: float,
+         end_seconds: float) -> np.ndarray:
+    """Returns what lies between two times, less where the recording ends before."""
+    start, end = round(start_seconds * sample_rate), round(end_seconds * sample_rate)
+    pieces, done = [], 0
+    for block in blocks:
+        pieces.append(block[max(start - done, 0) : max(end - done, 0)])
+        done += len(block)
+        if done >= end:
+            break
+    return np.concatenate(pieces) if pieces else np.zeros((0, 1))

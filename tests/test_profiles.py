@@ -1,0 +1,129 @@
+"""Where a profile of noise comes from, and what `inference.py` makes of it."""
+
+from __future__ import annotations
+
+import logging
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hydra import compose, initialize_config_dir
+
+import config
+import inference
+from denoiser import profiles
+from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.checks import UserError
+from denoiser.command_line import hydra_arguments
+from denoiser.jobs import InferenceConfig
+from denoiser.network.settings import UnetConfig
+from denoiser.network.stored import BEST_NAME, CONFIG_NAME, NetworkSettings
+from denoiser.restore import Restorer
+
+KNOWING = NetworkSettings(UnetConfig(use_profile=True, compression=0.3))
+
+
+@pytest.fixture
+def recording(tmp_path, rng) -> Path:
+    """Six seconds: two of hiss alone, four of chords over it."""
+    times = np.arange(6 * SAMPLE_RATE) / SAMPLE_RATE
+    audio = 0.003 * rng.standard_normal(len(times))
+    for hz in (220.0, 331.0, 443.0, 997.0, 2011.0):
+        audio += np.where(times > 2.0, 0.1 * np.sin(2.0 * np.pi * hz * times), 0.0)
+    soundfile.write(tmp_path / "side.wav", audio, SAMPLE_RATE, subtype="PCM_24")
+    return tmp_path / "side.wav"
+
+
+def hear(path: Path, choice: object) -> list[np.ndarray]:
+    """Denoises a file and returns the profiles that the network was given."""
+    heard = []
+
+    def listen(inputs: object) -> np.ndarray:
+        spectra, profile = inputs if isinstance(inputs, list) else (inputs, None)
+        heard.append(profile)
+        return 0.5 * spectra
+
+    settings = InferenceConfig(noise_profile=choice, overwrite=True)
+    (job,), failures = inference.plan([path], settings)
+    assert not failures
+    inference.denoise_recording(job, Restorer(listen, KNOWING), noise_profile=choice)
+    assert job.denoised.is_file() and job.residual.is_file()
+    return heard
+
+
+def expected(audio: np.ndarray) -> np.ndarray:
+    return KNOWING.profile_form.measure((audio - audio.mean()).astype(np.float32))[None]
+
+
+def test_a_stretch_of_the_recording_a_file_and_none(recording, tmp_path):
+    audio, _ = soundfile.read(recording)
+    stretch = audio[round(0.5 * SAMPLE_RATE) : round(1.5 * SAMPLE_RATE)]
+    (found,) = hear(recording, [0.5, 1.5])
+    np.testing.assert_allclose(found, expected(stretch), rtol=1e-4)
+    name = str(tmp_path / "groove.wav")
+    soundfile.write(name, stretch, SAMPLE_RATE, subtype="DOUBLE")
+    np.testing.assert_allclose(hear(recording, name)[0], found, rtol=1e-4)
+    soundfile.write(name, np.repeat(stretch, 2), 2 * SAMPLE_RATE, subtype="DOUBLE")
+    low = slice(0, 200)  # of a file at another rate, where repeating samples changes little
+    np.testing.assert_allclose(hear(recording, name)[0][:, :, low, 0], found[:, :, low, 0],
+                               rtol=0.05)
+    assert hear(recording, "none") == [None]
+
+
+def test_what_is_found_by_itself_is_told(recording, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        (found,) = hear(recording, "auto")
+    assert "noise profile: 0.00 to" in caplog.text and "(run-in)" in caplog.text
+    (wanted,) = hear(recording, [0.1, 1.5])
+    np.testing.assert_allclose(found[..., 0].mean(), wanted[..., 0].mean(), rtol=0.02)
+    audio, rate = soundfile.read(recording)
+    soundfile.write(tmp_path / "full.wav", audio[3 * rate :], rate)
+    with caplog.at_level(logging.INFO):
+        assert hear(tmp_path / "full.wav", "auto") == [None]
+    assert "no stretch of noise alone was found" in caplog.text
+
+
+@pytest.mark.parametrize(("choice", "message"), [
+    ([5.0, 6.5], r"within the recording, which is 6.00 s long. Received: .*\[5.0, 6.5\]"),
+    ([3.0, 2.0], "0 <= start < end"), ([-1.0, 2.0], "0 <= start < end"),
+    ([1.0, 1.05], "at least 0.1 s apart"), ([1.0], "none, auto, "), (True, "none, auto, "),
+    (["a", "b"], "none, auto, "), ("", "none, auto, ")])
+def test_impossible_stretches_are_named(recording, choice, message):
+    with pytest.raises(UserError, match=f"`inference.noise_profile` must be .*{message}"):
+        hear(recording, choice)
+
+
+def test_silence_and_short_files_are_named(recording, tmp_path):
+    audio, rate = soundfile.read(recording)
+    audio[:rate] = 0.0
+    soundfile.write(recording, audio, rate)
+    with pytest.raises(UserError, match="must be a stretch of noise.*silence"):
+        hear(recording, [0.2, 0.9])
+    soundfile.write(tmp_path / "short.wav", audio[-2000:], rate)
+    with pytest.raises(UserError, match="must be at least 0.1 s long"):
+        hear(recording, str(tmp_path / "short.wav"))
+    with pytest.raises(FileNotFoundError, match="gone.wav"):
+        profiles.check_file(str(tmp_path / "gone.wav"))
+
+
+@pytest.mark.parametrize(("argument", "value"), [
+    ("[12.5,14]", [12.5, 14]), ("auto", "auto"), ("none", "none"), ("a b [1].wav", "a b [1].wav")])
+def test_the_command_line_takes_numbers_and_names(argument, value):
+    with initialize_config_dir(str(Path(inference.__file__).parent / "conf"), version_base="1.3"):
+        raw = compose("conf", hydra_arguments([f"inference.noise_profile={argument}"]))
+    assert config.load_config(raw).inference.noise_profile == value
+
+
+def test_a_network_that_takes_no_profile_is_told_in_one_line(recording, tmp_path):
+    (tmp_path / BEST_NAME).touch()  # it is refused before the weights are read
+    config.save_config(config.Config(path_experiment=str(tmp_path)), tmp_path / CONFIG_NAME)
+    done = subprocess.run(
+        [sys.executable, inference.__file__, str(recording), f"weights={tmp_path}",
+         "inference.noise_profile=auto"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert re.search("error: `inference.noise_profile` must be none with .*, whose network takes "
+                     "no profile. Received: .*'auto'", done.stderr)
