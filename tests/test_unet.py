@@ -435,6 +435,11 @@ def test_a_network_grown_from_an_older_one_computes_the_same(rng):
     for one, other in zip(to_numpy(model([inputs, profile])), to_numpy(older([inputs, profile])),
                           strict=True):
         assert_close(one, other, 1e-4)
+    # Inputs that the older network has, but not first, would come to lie elsewhere.
+    long_alone = unet.build_model_denoise(UnetConfig(**VIEWS | {"use_short": False}))
+    both = unet.build_model_denoise(UnetConfig(**VIEWS))
+    with pytest.raises(UserError, match="with the first of its inputs.*'use_long'"):
+        weights.grow(both, long_alone)
     for settings in (VIEWS | {"channels": [3, 4, 4]}, VIEWS | {"depth": 1}):
         other = unet.build_model_denoise(UnetConfig(**settings))
         before = older.get_weights()

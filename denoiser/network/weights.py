@@ -22,6 +22,8 @@ from denoiser.files import WEIGHTS_ENDING
 Shape = tuple[int | None, ...]
 
 CHECKPOINT_ROOT = "layer_with_weights-0"  # the network inside its one-layer functional model
+# Settings that add inputs and outputs, in the order in which the network joins these.
+GROWING_INPUTS = ("use_floor", "use_steady", "use_short", "use_long")
 CHECKPOINT_VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
 
 
@@ -144,6 +146,11 @@ def grow(model: Any, older: Any) -> None:
     Raises:
         UserError: The older network is not a part of this one; nothing is changed.
     """
+    before, now = ([name for name in GROWING_INPUTS if getattr(network.settings, name)]
+                   for network in (older, model))
+    if before != now[:len(before)] or older.settings.use_fencoding != model.settings.use_fencoding:
+        raise UserError("`weights` must be of a network that is a part of this one, with the first "
+                        f"of its inputs, {now}. Received: {before}")
     known = {_name_in_network(variable): variable for variable in older.variables}
     values = []
     for variable in model.variables:
