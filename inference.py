@@ -2,9 +2,10 @@
 
 Usage: python inference.py FILE... [key=value ...]
 
-A FILE is a recording, a film, or a folder in which all of these are taken; names mean themselves,
-whatever characters they hold. Beside each recording (or in inference.output_dir) appear
-NAME_denoised and NAME_residual, which is what was removed. Most used settings:
+A FILE is a recording, a film, a folder in which all of these are taken, a pattern in quotes
+('disc*/*.wav'), or a list of names (.txt, .m3u); names of files mean themselves, whatever
+characters they hold. Beside each recording (or in inference.output_dir) appear NAME_denoised and
+NAME_residual, which is what was removed, and denoised_report.json. Most used settings:
 
   inference.denoising_strength=0.5   remove only half of the noise: NAME_denoised_s5
   inference.output_dir=FOLDER        where the results go
@@ -22,12 +23,16 @@ From Python: `from inference import Denoiser; restored = Denoiser.load()(wavefor
 from __future__ import annotations
 
 import dataclasses
+import functools
+import glob
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import hydra
 import numpy as np
@@ -47,9 +52,11 @@ from denoiser.command_line import exit_on_user_error, hydra_arguments, keys_of, 
 from denoiser.files import WEIGHTS_ENDING, replacing
 from denoiser.jobs import (
     HEADER_TOLERANCE_SECONDS,
+    InferenceConfig,
     Job,
     find_recordings,
     plan,
+    report_folder,
 )
 from denoiser.network.stored import (
     BEST_NAME,
@@ -59,11 +66,14 @@ from denoiser.network.stored import (
     find_weights,
     read_network_settings,
 )
+from denoiser.report import Levels, RunReport, collected_warnings, hash_of, hash_of_values
 from denoiser.restore import SEGMENT_SECONDS, Restorer
 
 logger = logging.getLogger(__name__)
 
 LONGEST_NAME = 30  # characters beside the progress bar
+# Settings that do not change what is written, and those that the network's own tell.
+NOT_IN_RESULTS = {"audio", "output_dir", "overwrite", "spectrogram", "context_seconds"}
 TERMINATED_STATUS = 143  # what a shell reports for a program that SIGTERM ended
 
 
@@ -181,7 +191,8 @@ def _refuse_what_cannot_apply(cfg: Config, stored: NetworkSettings, weights: Pat
 
 
 def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
-                      report: Callable[[float], object] = lambda seconds: None) -> None:
+                      report: Callable[[float], object] = lambda seconds: None,
+                      ) -> dict[str, Any]:
     """Writes output = input - strength * noise, and the residual input - output.
 
     All is subtracted from the samples of the file itself: strength 0 returns them as they are,
@@ -193,6 +204,9 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
         strength: Share of the noise that is removed, in [0, 1].
         report: Called with the seconds of audio that have been finished.
 
+    Returns:
+        What is told of it in the report: the recording's hash, its length and its levels.
+
     Raises:
         UserError: The recording is damaged or holds NaN.
         OSError: The results cannot be written.
@@ -201,6 +215,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
     if recording.track is not None:
         logger.info("%s: audio track %d (%s, %s) is denoised", recording.path, recording.track,
                     recording.codec, recording.layout)
+    digest, levels = hash_of(recording.path), Levels()
     first = _blocks(job)
     surveyed = survey(first, recording.rate)
     if recording.header_samples - surveyed.samples > HEADER_TOLERANCE_SECONDS * recording.rate:
@@ -220,7 +235,8 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
               audio_io.Writer(others[0], recording.rate, recording.channels, output) as rest):
             for original, noise in separated:
                 written = main.write(original - strength * noise)
-                rest.write(original - written)
+                levels.add(input=original, output=written,
+                           residual=rest.write(original - written))
                 report(len(original) / recording.rate)
         for writer, path in ((main, job.denoised), (rest, job.residual)):
             if writer.clipped:
@@ -237,6 +253,8 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
                 ("Residual: input - output", audio_io.open_recording(others[0]))],
                 surveyed.samples)
     logger.info("%s: written to %s", recording.path, ", ".join(map(str, job.results)))
+    return {"input_sha256": digest, "seconds": round(surveyed.samples / recording.rate, 3),
+            **levels.describe()}
 
 
 def _blocks(job: Job) -> Iterable[np.ndarray]:
@@ -254,8 +272,21 @@ def _writer(job: Job, path: Path, output: audio_io.Format, first: Reader | Itera
 
 
 def denoise_all(jobs: list[Job], restorer: Restorer, strength: float,
-                tell: Callable[[str], object]) -> dict[Path, str]:
-    """Denoises one recording after the other; returns, and tells at once, why any failed."""
+                tell: Callable[[str], object],
+                note: Callable[[Job, dict[str, Any]], object] = lambda job, facts: None,
+                ) -> dict[Path, str]:
+    """Denoises one recording after the other.
+
+    Args:
+        jobs: What to do.
+        restorer: Finds the noise.
+        strength: Share of the noise that is removed, in [0, 1].
+        tell: Called at once with the reason why a recording failed.
+        note: Called with each job that is done and what the report tells of it.
+
+    Returns:
+        Why recordings failed.
+    """
     failures = {}
     seconds = [job.recording.header_samples / job.recording.rate for job in jobs]
     with (logging_redirect_tqdm(),
@@ -266,7 +297,9 @@ def denoise_all(jobs: list[Job], restorer: Restorer, strength: float,
             name = job.recording.path.name
             bar.set_description(name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + "...")
             try:
-                denoise_recording(job, restorer, strength, bar.update)
+                with collected_warnings() as warnings:
+                    facts = denoise_recording(job, restorer, strength, bar.update)
+                note(job, facts | {"warnings": warnings})
             except (UserError, OSError) as error:
                 reason = str(error)
                 if str(job.recording.path) not in reason:
@@ -277,13 +310,32 @@ def denoise_all(jobs: list[Job], restorer: Restorer, strength: float,
     return failures
 
 
+def describe_network(weights: Path, settings: NetworkSettings, inference: InferenceConfig,
+                     ) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns what the report tells of a run, and what decides on results beside recordings."""
+    files = [weights] if weights.is_file() else sorted(weights.parent.glob(
+        f"{glob.escape(weights.name)}.*"))  # of a TensorFlow checkpoint
+    chosen = {name: value for name, value in dataclasses.asdict(inference).items()
+              if name not in NOT_IN_RESULTS}
+    network = dataclasses.asdict(settings)
+    digest = hash_of(*files)
+    return ({"weights": {"file": str(weights), "sha256": digest}, "settings": chosen,
+             "network": network},
+            {"weights_sha256": digest, "settings": chosen,
+             "network_sha256": hash_of_values(network)})
+
+
 @hydra.main(version_base="1.3", config_path="conf", config_name="conf")
 @exit_on_user_error
 def denoise(raw: DictConfig) -> None:
     """Denoises the recordings named by `inference.audio`."""
     cfg = load_config(raw)
     paths = find_recordings(cfg.inference.audio)
-    jobs, failures = plan(paths, cfg.inference)
+    network = functools.cache(
+        lambda: choose_network(cfg, keys_of(HydraConfig.get().overrides.task)))
+    described = functools.cache(lambda: describe_network(*network(), cfg.inference))
+    jobs, failures = plan(paths, cfg.inference, lambda: described()[1])
+    report = functools.cache(lambda folder: RunReport(folder, *described()))
 
     def tell(reason: str) -> None:
         if len(paths) > 1:  # of one alone it is the last line
@@ -292,9 +344,17 @@ def denoise(raw: DictConfig) -> None:
     for reason in failures.values():
         tell(reason)
     if jobs:
-        weights, settings = choose_network(cfg, keys_of(HydraConfig.get().overrides.task))
+        weights, settings = network()
         denoiser = Denoiser.load(weights, settings, cfg.inference.segment_seconds)
-        failures |= denoise_all(jobs, denoiser, cfg.inference.denoising_strength, tell)
+        failures |= denoise_all(
+            jobs, denoiser, cfg.inference.denoising_strength, tell,
+            lambda job, facts: report(report_folder(job.denoised, cfg.inference)).add(
+                job.recording.path, job.results, facts))
+    if len(paths) > 1 and jobs:
+        for path, reason in failures.items():
+            folder = report_folder(path, cfg.inference)
+            if os.access(folder, os.W_OK):
+                report(folder).add_failure(path, reason)
     if len(paths) == 1 and failures:
         sys.exit(f"error: {' '.join(failures[paths[0]].split())}")
     if failures:
