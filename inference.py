@@ -45,6 +45,7 @@ from config import PRETRAINED, Config, load_config, network_settings
 from denoiser.audio import audio_io, containers
 from denoiser.audio.containers import Reader
 from denoiser.audio.film import FilmWriter
+from denoiser.audio.metadata import carry_over
 from denoiser.audio.survey import survey
 from denoiser.backend import describe_device, load_backend
 from denoiser.checks import UserError
@@ -71,6 +72,8 @@ from denoiser.restore import SEGMENT_SECONDS, Restorer
 
 logger = logging.getLogger(__name__)
 
+SEED_DIGITS = 16  # of a recording's hash, which seed its dither
+HISTORY_DIGITS = 16  # of the weights' hash, which restored files tell
 LONGEST_NAME = 30  # characters beside the progress bar
 # Settings that do not change what is written, and those that the network's own tell.
 NOT_IN_RESULTS = {"audio", "output_dir", "overwrite", "spectrogram", "context_seconds"}
@@ -192,7 +195,7 @@ def _refuse_what_cannot_apply(cfg: Config, stored: NetworkSettings, weights: Pat
 
 def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
                       report: Callable[[float], object] = lambda seconds: None,
-                      ) -> dict[str, Any]:
+                      history: str = "denoised") -> dict[str, Any]:
     """Writes output = input - strength * noise, and the residual input - output.
 
     All is subtracted from the samples of the file itself: strength 0 returns them as they are,
@@ -203,6 +206,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
         restorer: Finds the noise.
         strength: Share of the noise that is removed, in [0, 1].
         report: Called with the seconds of audio that have been finished.
+        history: What the restored file says was done to it.
 
     Returns:
         What is told of it in the report: the recording's hash, its length and its levels.
@@ -216,6 +220,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
         logger.info("%s: audio track %d (%s, %s) is denoised", recording.path, recording.track,
                     recording.codec, recording.layout)
     digest, levels = hash_of(recording.path), Levels()
+    dither_seed = int(digest[:SEED_DIGITS], 16) if strength > 0.0 else None
     first = _blocks(job)
     surveyed = survey(first, recording.rate)
     if recording.header_samples - surveyed.samples > HEADER_TOLERANCE_SECONDS * recording.rate:
@@ -231,13 +236,18 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
     with ExitStack() as stack:
         # The last one entered is the first to appear; the restored recording comes last.
         denoised_path, *others = [stack.enter_context(replacing(path)) for path in job.results]
-        with (_writer(job, denoised_path, output, first, blocks) as main,
+        with (_writer(job, denoised_path, output, first, blocks, dither_seed) as main,
               audio_io.Writer(others[0], recording.rate, recording.channels, output) as rest):
             for original, noise in separated:
                 written = main.write(original - strength * noise)
                 levels.add(input=original, output=written,
                            residual=rest.write(original - written))
                 report(len(original) / recording.rate)
+        if job.film is None:
+            try:
+                carry_over(recording, denoised_path, output, history)
+            except UserError as error:
+                logger.warning("%s: tags and marks are not copied: %s", recording.path, error)
         for writer, path in ((main, job.denoised), (rest, job.residual)):
             if writer.clipped:
                 logger.warning("%s: %d samples lie beyond full scale and were clipped", path,
@@ -264,17 +274,19 @@ def _blocks(job: Job) -> Iterable[np.ndarray]:
 
 
 def _writer(job: Job, path: Path, output: audio_io.Format, first: Reader | Iterable[np.ndarray],
-            blocks: Reader | Iterable[np.ndarray]) -> FilmWriter | audio_io.Writer:
+            blocks: Reader | Iterable[np.ndarray], dither_seed: int | None,
+            ) -> FilmWriter | audio_io.Writer:
     """Opens the restored recording; `first` has been read, `blocks` are those to be written."""
     if job.film is None:
-        return audio_io.Writer(path, job.recording.rate, job.recording.channels, output)
-    return FilmWriter(path, job.recording, job.film, blocks.timeline, first.bit_rate)
+        return audio_io.Writer(path, job.recording.rate, job.recording.channels, output,
+                               dither_seed)
+    return FilmWriter(path, job.recording, job.film, blocks.timeline, first.bit_rate, dither_seed)
 
 
 def denoise_all(jobs: list[Job], restorer: Restorer, strength: float,
                 tell: Callable[[str], object],
                 note: Callable[[Job, dict[str, Any]], object] = lambda job, facts: None,
-                ) -> dict[Path, str]:
+                history: str = "denoised") -> dict[Path, str]:
     """Denoises one recording after the other.
 
     Args:
@@ -283,6 +295,7 @@ def denoise_all(jobs: list[Job], restorer: Restorer, strength: float,
         strength: Share of the noise that is removed, in [0, 1].
         tell: Called at once with the reason why a recording failed.
         note: Called with each job that is done and what the report tells of it.
+        history: What restored files say was done to them.
 
     Returns:
         Why recordings failed.
@@ -298,7 +311,7 @@ def denoise_all(jobs: list[Job], restorer: Restorer, strength: float,
             bar.set_description(name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + "...")
             try:
                 with collected_warnings() as warnings:
-                    facts = denoise_recording(job, restorer, strength, bar.update)
+                    facts = denoise_recording(job, restorer, strength, bar.update, history)
                 note(job, facts | {"warnings": warnings})
             except (UserError, OSError) as error:
                 reason = str(error)
@@ -349,7 +362,9 @@ def denoise(raw: DictConfig) -> None:
         failures |= denoise_all(
             jobs, denoiser, cfg.inference.denoising_strength, tell,
             lambda job, facts: report(report_folder(job.denoised, cfg.inference)).add(
-                job.recording.path, job.results, facts))
+                job.recording.path, job.results, facts),
+            f"denoised at strength {cfg.inference.denoising_strength:g} by the network "
+            f"{described()[1]['weights_sha256'][:HISTORY_DIGITS]}")
     if len(paths) > 1 and jobs:
         for path, reason in failures.items():
             folder = report_folder(path, cfg.inference)
