@@ -10,6 +10,7 @@ NAME_residual, which is what was removed, and denoised_report.json. Most used se
   inference.denoising_strength=0.5   remove only half of the noise: NAME_denoised_s5
   inference.output_dir=FOLDER        where the results go
   inference.overwrite=true           replace results that exist
+  inference.resume=true              go on within a long recording where a killed run stopped
   inference.track=2                  which audio track of a film; else the default one
   inference.track_codec=flac         write it as FLAC, or pcm; else in the film's own codec
   inference.spectrogram=true         draw input, output and residual: NAME_spectrogram.png
@@ -59,6 +60,7 @@ from denoiser.jobs import (
     plan,
     report_folder,
 )
+from denoiser.journal import Journal, remove_journals
 from denoiser.network.stored import (
     BEST_NAME,
     CONFIG_NAME,
@@ -76,7 +78,8 @@ SEED_DIGITS = 16  # of a recording's hash, which seed its dither
 HISTORY_DIGITS = 16  # of the weights' hash, which restored files tell
 LONGEST_NAME = 30  # characters beside the progress bar
 # Settings that do not change what is written, and those that the network's own tell.
-NOT_IN_RESULTS = {"audio", "output_dir", "overwrite", "spectrogram", "context_seconds"}
+NOT_IN_RESULTS = {"audio", "output_dir", "overwrite", "resume", "spectrogram",
+                  "context_seconds"}
 TERMINATED_STATUS = 143  # what a shell reports for a program that SIGTERM ended
 
 
@@ -195,7 +198,7 @@ def _refuse_what_cannot_apply(cfg: Config, stored: NetworkSettings, weights: Pat
 
 def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
                       report: Callable[[float], object] = lambda seconds: None,
-                      history: str = "denoised") -> dict[str, Any]:
+                      history: str = "denoised", resume: str | None = None) -> dict[str, Any]:
     """Writes output = input - strength * noise, and the residual input - output.
 
     All is subtracted from the samples of the file itself: strength 0 returns them as they are,
@@ -207,6 +210,8 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
         strength: Share of the noise that is removed, in [0, 1].
         report: Called with the seconds of audio that have been finished.
         history: What the restored file says was done to it.
+        resume: Tells network and settings. When given, what the network returns is kept beside the
+            results until they are complete, and a later call with the same goes on there.
 
     Returns:
         What is told of it in the report: the recording's hash, its length and its levels.
@@ -231,11 +236,17 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
     if surveyed.samples == 0 and output.container == "FLAC":
         raise UserError("the file is empty, and FLAC cannot store that")
     blocks = _blocks(job)
-    separated = ((block, np.zeros_like(block)) for block in blocks) if strength == 0.0 else (
-        restorer.separate(blocks, recording.rate, surveyed))
     with ExitStack() as stack:
+        if strength == 0.0:
+            separated = ((block, np.zeros_like(block)) for block in blocks)
+        elif resume is None:
+            separated = restorer.separate(blocks, recording.rate, surveyed)
+        else:
+            journal = stack.enter_context(Journal(job.denoised, f"{digest} {resume}"))
+            separated = restorer.separate(blocks, recording.rate, surveyed, journal.around)
         # The last one entered is the first to appear; the restored recording comes last.
-        denoised_path, *others = [stack.enter_context(replacing(path)) for path in job.results]
+        denoised_path, *others = [stack.enter_context(replacing(path, locked=True))
+                                  for path in job.results]
         with (_writer(job, denoised_path, output, first, blocks, dither_seed) as main,
               audio_io.Writer(others[0], recording.rate, recording.channels, output) as rest):
             for original, noise in separated:
@@ -262,6 +273,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
                  containers.open_audio(denoised_path, recording.track)),
                 ("Residual: input - output", audio_io.open_recording(others[0]))],
                 surveyed.samples)
+    remove_journals(job.denoised)
     logger.info("%s: written to %s", recording.path, ", ".join(map(str, job.results)))
     return {"input_sha256": digest, "seconds": round(surveyed.samples / recording.rate, 3),
             **levels.describe()}
@@ -286,7 +298,7 @@ def _writer(job: Job, path: Path, output: audio_io.Format, first: Reader | Itera
 def denoise_all(jobs: list[Job], restorer: Restorer, strength: float,
                 tell: Callable[[str], object],
                 note: Callable[[Job, dict[str, Any]], object] = lambda job, facts: None,
-                history: str = "denoised") -> dict[Path, str]:
+                history: str = "denoised", resume: str | None = None) -> dict[Path, str]:
     """Denoises one recording after the other.
 
     Args:
@@ -296,6 +308,7 @@ def denoise_all(jobs: list[Job], restorer: Restorer, strength: float,
         tell: Called at once with the reason why a recording failed.
         note: Called with each job that is done and what the report tells of it.
         history: What restored files say was done to them.
+        resume: See `denoise_recording`.
 
     Returns:
         Why recordings failed.
@@ -311,7 +324,8 @@ def denoise_all(jobs: list[Job], restorer: Restorer, strength: float,
             bar.set_description(name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + "...")
             try:
                 with collected_warnings() as warnings:
-                    facts = denoise_recording(job, restorer, strength, bar.update, history)
+                    facts = denoise_recording(job, restorer, strength, bar.update, history,
+                                              resume)
                 note(job, facts | {"warnings": warnings})
             except (UserError, OSError) as error:
                 reason = str(error)
@@ -364,7 +378,8 @@ def denoise(raw: DictConfig) -> None:
             lambda job, facts: report(report_folder(job.denoised, cfg.inference)).add(
                 job.recording.path, job.results, facts),
             f"denoised at strength {cfg.inference.denoising_strength:g} by the network "
-            f"{described()[1]['weights_sha256'][:HISTORY_DIGITS]}")
+            f"{described()[1]['weights_sha256'][:HISTORY_DIGITS]}",
+            hash_of_values(described()[1]) if cfg.inference.resume else None)
     if len(paths) > 1 and jobs:
         for path, reason in failures.items():
             folder = report_folder(path, cfg.inference)

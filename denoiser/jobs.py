@@ -38,6 +38,7 @@ class InferenceConfig:
     # Audio on both sides that a step sees but does not return.
     context_seconds: float = NetworkSettings.context_seconds
     overwrite: bool = False
+    resume: bool = False  # keep what is finished, and go on there after a run that was killed
     spectrogram: bool = False
     track: int | None = None  # which audio track of a film, from 1; absent: the default one
     track_codec: str = "same"  # or flac, pcm: how that track is written

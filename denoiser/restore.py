@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from denoiser.audio import dsp
-from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.audio.dsp import SAMPLE_RATE, Predict
 from denoiser.audio.survey import Survey, as_channels, survey
 from denoiser.checks import UserError
 from denoiser.network.stored import NetworkSettings
@@ -91,10 +91,13 @@ class Restorer:
             yield (block - strength * noise).astype(block.dtype, copy=False)
 
     def separate(self, blocks: Iterable[np.ndarray], sample_rate: int,
-                 surveyed: Survey | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+                 surveyed: Survey | None = None,
+                 remember: Callable[[Predict], Predict] = lambda predict: predict,
+                 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields each block, and the noise that the network finds in it, in the same form.
 
-        Args and errors are those of `stream`. Channels that are constant hold no noise, and
+        Args and errors are those of `stream`. `remember` wraps the function that denoises a
+        segment, as `journal.Journal.around` does. Channels that are constant hold no noise, and
         identical channels get identical results.
         """
         if isinstance(blocks, np.ndarray):
@@ -124,7 +127,7 @@ class Restorer:
                     yield channels[:, distinct].T
 
         estimate = np.zeros((len(distinct), 0), np.float32)
-        for piece in self._estimates(hear(), sample_rate, surveyed.power):
+        for piece in self._estimates(hear(), sample_rate, surveyed.power, remember):
             if not np.isfinite(piece).all():
                 raise UserError("the network returned NaN; are the weights whole?")
             estimate = np.concatenate([estimate, piece], axis=-1)
@@ -163,6 +166,7 @@ class Restorer:
         return itertools.chain(first, blocks), every
 
     def _estimates(self, blocks: Iterable[np.ndarray], sample_rate: int, power: float,
+                   remember: Callable[[Predict], Predict] = lambda predict: predict,
                    ) -> Iterator[np.ndarray]:
         """Yields the denoised recording in pieces `(channels, samples)`, float32.
 
@@ -175,7 +179,7 @@ class Restorer:
         pieces = ((gain * block).astype(np.float32) for block in blocks)
         pieces = dsp.resample_blocks(pieces, sample_rate, SAMPLE_RATE)
         pieces = dsp.stream_in_segments(
-            self._predict, pieces, round(self.segment_seconds * SAMPLE_RATE),
+            remember(self._predict), pieces, round(self.segment_seconds * SAMPLE_RATE),
             round(settings.context_seconds * SAMPLE_RATE),
             settings.stft.hop_size * 2**settings.unet.depth)
         for piece in dsp.resample_blocks(pieces, SAMPLE_RATE, sample_rate):

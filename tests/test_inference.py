@@ -417,14 +417,64 @@ def test_broken_network_leaves_nothing(tmp_path):
     assert visible(tmp_path) == {"a.wav"}
 
 
-def test_left_over_temporary_files_are_removed_after_an_hour(tmp_path):
+@pytest.mark.skipif(os.name != "posix", reason="needs locks of files")
+def test_left_over_temporary_files_are_removed(tmp_path):
+    """At once where their process is gone; what another one is writing stays for an hour."""
+    import fcntl
+
     write_audio(tmp_path / "a.wav")
-    old, new = tmp_path / ".a_denoised.wav.abcdefgh.wav", tmp_path / ".a_denoised.wav.ijklmnop.wav"
-    for path in (old, new):
+    names = [f".a_denoised.wav.{random}.wav" for random in ("abcdefgh", "ijklmnop", "qrstuvwx")]
+    old, left, new = (tmp_path / name for name in names)
+    for path in (old, left, new):
         path.write_bytes(b"half")
-    os.utime(old, (time.time() - 7200.0,) * 2)
-    run_file(tmp_path / "a.wav")
-    assert not old.exists() and new.exists()
+    with old.open("rb") as first, new.open("rb") as second:
+        for file in (first, second):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        os.utime(old, (time.time() - 7200.0,) * 2)
+        run_file(tmp_path / "a.wav")
+    assert not old.exists() and not left.exists() and new.exists()
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.mkv"])
+def test_a_run_goes_on_where_it_was_stopped(tmp_path, name):
+    """With the same result, bit for bit, and without the network for what was finished."""
+    path = tmp_path / name
+    if name == "a.wav":
+        write_audio(path, 4.0, 48000, channels=2, subtype="PCM_16")
+    else:
+        write_film(path, "matroska", [Sound("pcm_s16le", 44100)], 4.0)
+    (job,), _ = inference.plan([path], InferenceConfig())
+    calls = []
+
+    def predict(audio: np.ndarray, most: int) -> np.ndarray:
+        calls.append(audio.shape)
+        if len(calls) > most:
+            raise KeyboardInterrupt
+        return np.tanh(audio)
+
+    def run(most: int, resume: str | None) -> int:
+        calls.clear()
+        restorer = OnWaveforms(lambda audio: predict(audio, most),
+                               NetworkSettings(context_seconds=0.2), 0.7)
+        inference.denoise_recording(job, restorer, 0.9, resume=resume)
+        return len(calls)
+
+    def content() -> list[bytes]:
+        # FFmpeg gives each Matroska file numbers of its own.
+        sound = heard(job.denoised)[1].tobytes() if job.film else job.denoised.read_bytes()
+        return [sound, job.residual.read_bytes()]
+
+    assert run(100, None) == 6
+    whole = content()
+    for result in job.results:
+        result.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        run(3, "network")
+    (kept,) = visible(tmp_path) - {name}
+    assert kept.startswith(".a_denoised") and kept.endswith(".resume")
+    assert run(100, "network") == 3
+    assert content() == whole
+    assert visible(tmp_path) == {name, *(result.name for result in job.results)}
 
 
 def test_spectrogram_is_a_picture(tmp_path):
