@@ -16,7 +16,7 @@ import soundfile as sf
 
 from denoiser.checks import UserError
 
-BLOCK_SECONDS = 10.0  # read at once
+BLOCK_SECONDS = 2.0  # read at once
 LARGEST_WAV_BYTES = 2**32 - 2**16  # the sizes in a WAV file are 32-bit; some room for the header
 LARGEST_HEADER_BYTES = 4096  # of a file without any audio
 UNKNOWN_SAMPLES = 2**62  # libsndfile's number for "the header does not say" is beyond this
