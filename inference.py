@@ -126,6 +126,17 @@ class Denoiser(Restorer):
         return cls(lambda spectra: model.predict_on_batch(spectra)[0], settings, segment_seconds)
 
 
+    def forget_lengths(self) -> None:
+        """Makes what the network returns independent of what it was given before.
+
+        TensorFlow computes the first length that it meets by a graph for that length alone, and all
+        others by one for any length, whose sums are rounded otherwise. After this, that is used.
+        """
+        step = 2**self.settings.unet.depth
+        for frames in (step, 2 * step):
+            self.predict_spectra(np.zeros((1, frames, self.settings.stft.bins, 2), np.float32))
+
+
 def stored_settings(weights: Path) -> NetworkSettings | None:
     """Returns what is stored beside weights; a TensorFlow checkpoint comes from elsewhere."""
     return read_network_settings(weights) if weights.name.endswith(WEIGHTS_ENDING) else None
@@ -373,6 +384,8 @@ def denoise(raw: DictConfig) -> None:
     if jobs:
         weights, settings = network()
         denoiser = Denoiser.load(weights, settings, cfg.inference.segment_seconds)
+        if cfg.inference.resume:
+            denoiser.forget_lengths()
         failures |= denoise_all(
             jobs, denoiser, cfg.inference.denoising_strength, tell,
             lambda job, facts: report(report_folder(job.denoised, cfg.inference)).add(
