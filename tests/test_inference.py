@@ -684,6 +684,16 @@ def test_program_and_library_restore_alike(tmp_path, tiny_run):
     assert 20.0 * np.log10(error + 1e-12) < -60.0
 
 
+def test_what_a_network_returns_can_be_made_independent_of_what_came_before(rng, tiny_run):
+    short, long = (rng.standard_normal((1, frames, 1025, 2)).astype(np.float32)
+                   for frames in (40, 60))
+    fresh, used = (Denoiser.load(tiny_run) for _ in range(2))
+    for denoiser in (fresh, used):
+        denoiser.forget_lengths()
+    used.predict_spectra(short)
+    np.testing.assert_array_equal(fresh.predict_spectra(long), used.predict_spectra(long))
+
+
 # --- The program ------------------------------------------------------------------------------
 
 
