@@ -2,14 +2,16 @@
 
 Usage: python inference.py FILE... [key=value ...]
 
-A FILE is a recording, a film, or a folder in which all of these are taken; names mean themselves,
-whatever characters they hold. Beside each recording (or in inference.output_dir) appear
-NAME_denoised and NAME_residual, which is what was removed. Most used settings:
+A FILE is a recording, a film, a folder in which all of these are taken, a pattern in quotes
+('disc*/*.wav'), or a list of names (.txt, .m3u); names of files mean themselves, whatever
+characters they hold. Beside each recording (or in inference.output_dir) appear NAME_denoised and
+NAME_residual, which is what was removed, and denoised_report.json. Most used settings:
 
   inference.denoising_strength=0.5   remove only half of the noise: NAME_denoised_s5
   inference.output_dir=FOLDER        where the results go
   inference.noise_profile=[12.5,14]  seconds in which only noise is heard; or a file, or auto
   inference.overwrite=true           replace results that exist
+  inference.resume=true              go on within a long recording where a killed run stopped
   inference.track=2                  which audio track of a film; else the default one
   inference.track_codec=flac         write it as FLAC, or pcm; else in the film's own codec
   inference.spectrogram=true         draw input, output and residual: NAME_spectrogram.png
@@ -25,12 +27,14 @@ From Python: `from inference import Denoiser; restored = Denoiser.load()(wavefor
 from __future__ import annotations
 
 import dataclasses
+import functools
+import glob
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +50,7 @@ from denoiser import profiles
 from denoiser.audio import audio_io, containers
 from denoiser.audio.containers import Reader
 from denoiser.audio.film import FilmWriter
+from denoiser.audio.metadata import carry_over
 from denoiser.audio.survey import survey
 from denoiser.backend import describe_device, load_backend
 from denoiser.checks import UserError, require
@@ -57,7 +62,9 @@ from denoiser.jobs import (
     Job,
     find_recordings,
     plan,
+    report_folder,
 )
+from denoiser.journal import Journal, remove_journals
 from denoiser.network.stored import (
     BEST_NAME,
     CONFIG_NAME,
@@ -66,11 +73,17 @@ from denoiser.network.stored import (
     find_weights,
     read_network_settings,
 )
+from denoiser.report import Levels, RunReport, collected_warnings, hash_of, hash_of_values
 from denoiser.restore import SEGMENT_SECONDS, Restorer
 
 logger = logging.getLogger(__name__)
 
+SEED_DIGITS = 16  # of a recording's hash, which seed its dither
+HISTORY_DIGITS = 16  # of the weights' hash, which restored files tell
 LONGEST_NAME = 30  # characters beside the progress bar
+# Settings that do not change what is written, and those that the network's own tell.
+NOT_IN_RESULTS = {"audio", "output_dir", "overwrite", "resume", "spectrogram",
+                  "context_seconds"}
 TERMINATED_STATUS = 143  # what a shell reports for a program that SIGTERM ended
 
 
@@ -118,6 +131,18 @@ class Denoiser(Restorer):
         return cls(lambda spectra: model.predict_on_batch(spectra)[0], settings, segment_seconds,
                    declick)
 
+    def forget_lengths(self) -> None:
+        """Makes what the network returns independent of what it was given before.
+
+        TensorFlow computes the first length that it meets by a graph for that length alone, and all
+        others by one for any length, whose sums are rounded otherwise. After this, that is used.
+        """
+        step, form = 2**self.settings.unet.depth, self.settings.profile_form
+        for frames in (step, 2 * step):
+            spectra = np.zeros((1, frames, self.settings.stft.bins, 2), np.float32)
+            self.predict_spectra(spectra)
+            if form is not None:
+                self.predict_spectra([spectra, form.nothing()[None]])
 
 def stored_settings(weights: Path) -> NetworkSettings | None:
     """Returns what is stored beside weights; a TensorFlow checkpoint comes from elsewhere."""
@@ -186,21 +211,59 @@ def _refuse_what_cannot_apply(cfg: Config, stored: NetworkSettings, weights: Pat
                             "with it")
 
 
-def choose_restorer(cfg: Config, given: Iterable[str] = ()) -> Restorer:
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """What restores recordings, and what the report tells of it.
+
+    Attributes:
+        name: As in the history of restored files.
+        load: Makes it ready, which takes seconds.
+        described: For the reader of a report.
+        made_with: What decides on results, beside the recordings.
+    """
+
+    name: str
+    load: Callable[[], Restorer]
+    described: dict[str, Any]
+    made_with: dict[str, Any]
+
+
+def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
     """Returns the method that `cfg` names; args and errors are those of `choose_network`."""
-    choice = cfg.inference.noise_profile
+    choice, seconds = cfg.inference.noise_profile, cfg.inference.segment_seconds
+    declick = cfg.inference.declick
+    chosen = {name: value for name, value in dataclasses.asdict(cfg.inference).items()
+              if name not in NOT_IN_RESULTS}
+    if profiles.is_file(choice):
+        chosen["noise_profile_sha256"] = hash_of(Path(choice))
     if cfg.method == "lsa":
         require(choice == "none", profiles.KEY, "none with method=lsa, which takes none", choice)
         logger.info("method: log-spectral amplitude estimator, no network")
         settings = NetworkSettings(stft=cfg.stft, context_seconds=cfg.inference.context_seconds)
-        return Restorer(partial(spectral.suppress, settings=cfg.stft), settings,
-                        cfg.inference.segment_seconds,
-                        declick=cfg.inference.declick is not False)
+        described = {"method": "lsa", "settings": chosen, "network": dataclasses.asdict(settings)}
+        return Method(
+            "the log-spectral amplitude estimator",
+            lambda: Restorer(functools.partial(spectral.suppress, settings=cfg.stft), settings,
+                             seconds, declick=declick is not False),
+            described, described)
     weights, settings = choose_network(cfg, given)
     require(choice == "none" or settings.unet.use_profile, profiles.KEY,
             f"none with {weights}, whose network takes no profile", choice)
-    return Denoiser.load(weights, settings, cfg.inference.segment_seconds,
-                         declick=bool(cfg.inference.declick))
+    files = [weights] if weights.is_file() else sorted(weights.parent.glob(
+        f"{glob.escape(weights.name)}.*"))  # of a TensorFlow checkpoint
+    digest, network = hash_of(*files), dataclasses.asdict(settings)
+
+    def load() -> Denoiser:
+        denoiser = Denoiser.load(weights, settings, seconds, declick=bool(declick))
+        if cfg.inference.resume:
+            denoiser.forget_lengths()
+        return denoiser
+
+    return Method(
+        f"the network {digest[:HISTORY_DIGITS]}", load,
+        {"weights": {"file": str(weights), "sha256": digest}, "settings": chosen,
+         "network": network},
+        {"weights_sha256": digest, "settings": chosen, "network_sha256": hash_of_values(network)})
 
 
 # --- Denoising -------------------------------------------------------------------------------
@@ -208,7 +271,8 @@ def choose_restorer(cfg: Config, given: Iterable[str] = ()) -> Restorer:
 
 def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
                       report: Callable[[float], object] = lambda seconds: None,
-                      noise_profile: Any = "none") -> None:
+                      noise_profile: Any = "none", history: str = "denoised",
+                      resume: str | None = None) -> dict[str, Any]:
     """Writes output = input - strength * noise, and the residual input - output.
 
     All is subtracted from the samples of the file itself: strength 0 returns them as they are,
@@ -220,6 +284,12 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
         strength: Share of the noise that is removed, in [0, 1].
         report: Called with the seconds of audio that have been finished.
         noise_profile: Where noise alone is heard, as of `profiles.check_choice`.
+        history: What the restored file says was done to it.
+        resume: Tells network and settings. When given, what the network returns is kept beside the
+            results until they are complete, and a later call with the same goes on there.
+
+    Returns:
+        What is told of it in the report: the recording's hash, its length and its levels.
 
     Raises:
         UserError: The recording is damaged or holds NaN, or there is no such noise profile.
@@ -229,6 +299,8 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
     if recording.track is not None:
         logger.info("%s: audio track %d (%s, %s) is denoised", recording.path, recording.track,
                     recording.codec, recording.layout)
+    digest, levels = hash_of(recording.path), Levels()
+    dither_seed = int(digest[:SEED_DIGITS], 16) if strength > 0.0 else None
     first = _blocks(job)
     surveyed = survey(first, recording.rate)
     if recording.header_samples - surveyed.samples > HEADER_TOLERANCE_SECONDS * recording.rate:
@@ -241,17 +313,30 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
     noise = profiles.read_profile(noise_profile, lambda: _blocks(job), recording.rate,
                                   surveyed.samples)
     blocks = _blocks(job)
-    separated = ((block, np.zeros_like(block)) for block in blocks) if strength == 0.0 else (
-        restorer.separate(blocks, recording.rate, surveyed, noise))
     with ExitStack() as stack:
+        if strength == 0.0:
+            separated = ((block, np.zeros_like(block)) for block in blocks)
+        elif resume is None:
+            separated = restorer.separate(blocks, recording.rate, surveyed, noise)
+        else:
+            journal = stack.enter_context(Journal(job.denoised, f"{digest} {resume}"))
+            separated = restorer.separate(blocks, recording.rate, surveyed, noise,
+                                          journal.around)
         # The last one entered is the first to appear; the restored recording comes last.
-        denoised_path, *others = [stack.enter_context(replacing(path)) for path in job.results]
-        with (_writer(job, denoised_path, output, first, blocks) as main,
+        denoised_path, *others = [stack.enter_context(replacing(path, locked=True))
+                                  for path in job.results]
+        with (_writer(job, denoised_path, output, first, blocks, dither_seed) as main,
               audio_io.Writer(others[0], recording.rate, recording.channels, output) as rest):
             for original, noise in separated:
                 written = main.write(original - strength * noise)
-                rest.write(original - written)
+                levels.add(input=original, output=written,
+                           residual=rest.write(original - written))
                 report(len(original) / recording.rate)
+        if job.film is None:
+            try:
+                carry_over(recording, denoised_path, output, history)
+            except UserError as error:
+                logger.warning("%s: tags and marks are not copied: %s", recording.path, error)
         for writer, path in ((main, job.denoised), (rest, job.residual)):
             if writer.clipped:
                 logger.warning("%s: %d samples lie beyond full scale and were clipped", path,
@@ -266,7 +351,10 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
                  containers.open_audio(denoised_path, recording.track)),
                 ("Residual: input - output", audio_io.open_recording(others[0]))],
                 surveyed.samples)
+    remove_journals(job.denoised)
     logger.info("%s: written to %s", recording.path, ", ".join(map(str, job.results)))
+    return {"input_sha256": digest, "seconds": round(surveyed.samples / recording.rate, 3),
+            **levels.describe()}
 
 
 def _blocks(job: Job) -> Iterable[np.ndarray]:
@@ -276,16 +364,35 @@ def _blocks(job: Job) -> Iterable[np.ndarray]:
 
 
 def _writer(job: Job, path: Path, output: audio_io.Format, first: Reader | Iterable[np.ndarray],
-            blocks: Reader | Iterable[np.ndarray]) -> FilmWriter | audio_io.Writer:
+            blocks: Reader | Iterable[np.ndarray], dither_seed: int | None,
+            ) -> FilmWriter | audio_io.Writer:
     """Opens the restored recording; `first` has been read, `blocks` are those to be written."""
     if job.film is None:
-        return audio_io.Writer(path, job.recording.rate, job.recording.channels, output)
-    return FilmWriter(path, job.recording, job.film, blocks.timeline, first.bit_rate)
+        return audio_io.Writer(path, job.recording.rate, job.recording.channels, output,
+                               dither_seed)
+    return FilmWriter(path, job.recording, job.film, blocks.timeline, first.bit_rate, dither_seed)
 
 
 def denoise_all(jobs: list[Job], restorer: Restorer, strength: float,
-                tell: Callable[[str], object], noise_profile: Any = "none") -> dict[Path, str]:
-    """Denoises one recording after the other; returns, and tells at once, why any failed."""
+                tell: Callable[[str], object],
+                note: Callable[[Job, dict[str, Any]], object] = lambda job, facts: None,
+                noise_profile: Any = "none", history: str = "denoised",
+                resume: str | None = None) -> dict[Path, str]:
+    """Denoises one recording after the other.
+
+    Args:
+        jobs: What to do.
+        restorer: Finds the noise.
+        strength: Share of the noise that is removed, in [0, 1].
+        tell: Called at once with the reason why a recording failed.
+        note: Called with each job that is done and what the report tells of it.
+        noise_profile: Where noise alone is heard, as of `profiles.check_choice`.
+        history: What restored files say was done to them.
+        resume: See `denoise_recording`.
+
+    Returns:
+        Why recordings failed.
+    """
     failures = {}
     seconds = [job.recording.header_samples / job.recording.rate for job in jobs]
     with (logging_redirect_tqdm(),
@@ -296,7 +403,10 @@ def denoise_all(jobs: list[Job], restorer: Restorer, strength: float,
             name = job.recording.path.name
             bar.set_description(name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + "...")
             try:
-                denoise_recording(job, restorer, strength, bar.update, noise_profile)
+                with collected_warnings() as warnings:
+                    facts = denoise_recording(job, restorer, strength, bar.update, noise_profile,
+                                              history, resume)
+                note(job, facts | {"warnings": warnings})
             except (UserError, OSError) as error:
                 reason = str(error)
                 if str(job.recording.path) not in reason:
@@ -313,9 +423,12 @@ def denoise(raw: DictConfig) -> None:
     """Denoises the recordings named by `inference.audio`."""
     cfg = load_config(raw)
     paths = find_recordings(cfg.inference.audio)
-    choice = cfg.inference.noise_profile
-    profiles.check_file(choice)
-    jobs, failures = plan(paths, cfg.inference)
+    profiles.check_file(cfg.inference.noise_profile)
+    method = functools.cache(
+        lambda: choose_method(cfg, keys_of(HydraConfig.get().overrides.task)))
+    jobs, failures = plan(paths, cfg.inference, lambda: method().made_with)
+    report = functools.cache(
+        lambda folder: RunReport(folder, method().described, method().made_with))
 
     def tell(reason: str) -> None:
         if len(paths) > 1:  # of one alone it is the last line
@@ -324,8 +437,18 @@ def denoise(raw: DictConfig) -> None:
     for reason in failures.values():
         tell(reason)
     if jobs:
-        restorer = choose_restorer(cfg, keys_of(HydraConfig.get().overrides.task))
-        failures |= denoise_all(jobs, restorer, cfg.inference.denoising_strength, tell, choice)
+        strength = cfg.inference.denoising_strength
+        failures |= denoise_all(
+            jobs, method().load(), strength, tell,
+            lambda job, facts: report(report_folder(job.denoised, cfg.inference)).add(
+                job.recording.path, job.results, facts),
+            cfg.inference.noise_profile, f"denoised at strength {strength:g} by {method().name}",
+            hash_of_values(method().made_with) if cfg.inference.resume else None)
+    if len(paths) > 1 and jobs:
+        for path, reason in failures.items():
+            folder = report_folder(path, cfg.inference)
+            if os.access(folder, os.W_OK):
+                report(folder).add_failure(path, reason)
     if len(paths) == 1 and failures:
         sys.exit(f"error: {' '.join(failures[paths[0]].split())}")
     if failures:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import math
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -15,11 +17,13 @@ from denoiser import profiles
 from denoiser.audio import audio_io, containers, film
 from denoiser.checks import UserError, require
 from denoiser.network.stored import NetworkSettings
+from denoiser.report import why_not_done
 from denoiser.restore import SEGMENT_SECONDS
 
 logger = logging.getLogger(__name__)
 
 HEADER_TOLERANCE_SECONDS = 0.1  # MP3 headers are rarely exact
+LIST_ENDINGS = frozenset((".txt", ".m3u", ".m3u8"))  # of files that hold names
 OWN_RESULT = re.compile(r"(?P<origin>.*)_(denoised|residual)(_s[0-9.]+)?")
 
 
@@ -27,13 +31,15 @@ OWN_RESULT = re.compile(r"(?P<origin>.*)_(denoised|residual)(_s[0-9.]+)?")
 class InferenceConfig:
     """What is denoised and how."""
 
-    audio: Any = None  # one file or folder name, or a list of them
+    # A file, folder, pattern or list of names (.txt, .m3u), or several of them.
+    audio: Any = None
     output_dir: str | None = None  # beside the input when absent
     denoising_strength: float = 1.0
     segment_seconds: float = SEGMENT_SECONDS  # new audio in each step; memory grows with it
     # Audio on both sides that a step sees but does not return.
     context_seconds: float = NetworkSettings.context_seconds
     overwrite: bool = False
+    resume: bool = False  # keep what is finished, and go on there after a run that was killed
     spectrogram: bool = False
     declick: bool | None = None  # cut clicks out first; absent: with method=lsa alone
     # Noise alone: [start, end] in seconds of the recording, a file, auto (found in it), or none.
@@ -79,26 +85,60 @@ class Job:
         return self.recording.rate if self.film is None else self.film.rate
 
 
+def _named(audio: str | list[str] | None) -> list[Path]:
+    """Returns the files and folders that names, patterns and lists of names stand for."""
+    names = [audio] if isinstance(audio, str) else audio or []
+    if "" in names:
+        return []
+    paths = []
+    for name in names:
+        path = Path(name)
+        if path.suffix.lower() in LIST_ENDINGS and os.path.isfile(path):
+            paths += _read_list(path)
+        elif glob.has_magic(name) and not os.path.lexists(name):
+            # Without any match, the name is told to be none.
+            paths += [Path(match) for match in sorted(glob.glob(name, recursive=True))] or [path]
+        else:
+            paths.append(path)
+    return paths
+
+
+def _read_list(path: Path) -> list[Path]:
+    """Returns the names in a text file; they start at its folder, and `#` starts a comment line.
+
+    Raises:
+        UserError: It is not text, or holds no names.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: a list of recordings must be UTF-8 text") from error
+    names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not names:
+        raise UserError(f"{path}: the list names no recordings")
+    return [path.parent / name for name in names]
+
+
 def find_recordings(audio: str | list[str] | None) -> list[Path]:
     """Returns the files that were asked for; a folder stands for all recordings in it.
 
     Args:
-        audio: File or folder names. In folders, hidden files and the results of earlier runs are
-            left out. A file is taken whatever its name is, unless it is named as a result of
-            another one here is: a shell's `*.wav` finds both.
+        audio: Names of files and folders, patterns (`disc*/*.wav`, where no file has that very
+            name), and text files with a name in each line. In folders, hidden files and the
+            results of earlier runs are left out. A file is taken whatever its name is, unless it
+            is named as a result of another one here is: a shell's `*.wav` finds both.
 
     Returns:
         Each file once. A name that does not exist is among them.
 
     Raises:
-        UserError: Nothing was asked for, or a folder holds no recordings.
+        UserError: Nothing was asked for, a folder holds no recordings, or a list no names.
     """
-    names = [audio] if isinstance(audio, str) else audio or []
-    if not names or "" in names:
+    paths = _named(audio)
+    if not paths:
         raise UserError("no recording given. Usage: python inference.py FILE... [key=value ...]")
     found: dict[str, Path] = {}
-    for name in names:
-        path = Path(name)
+    for path in paths:
         if os.path.isdir(path):  # False also where one may not look: that file is reported later
             inside = [item for item in sorted(path.rglob("*"))
                       if item.suffix.lower() in audio_io.AUDIO_ENDINGS | containers.ENDINGS
@@ -135,6 +175,21 @@ def strength_suffix(strength: float) -> str:
     return f"_s{tenths:f}"
 
 
+def _place_in_folders(path: Path, audio: str | list[str] | None) -> Path:
+    """Returns in which folder below `inference.output_dir` the results of a recording belong.
+
+    The tree below a folder that was asked for is built again there; of several such folders each
+    has its name there.
+    """
+    folders = [folder for folder in _named(audio) if os.path.isdir(folder)]
+    for folder in folders:
+        if path.is_relative_to(folder):
+            inside = path.parent.relative_to(folder)
+            return Path(os.path.basename(os.path.abspath(folder))) / inside if (
+                len(folders) > 1) else inside
+    return Path()
+
+
 def make_job(recording: audio_io.Recording, settings: InferenceConfig) -> Job:
     """Names the results of one recording.
 
@@ -142,7 +197,9 @@ def make_job(recording: audio_io.Recording, settings: InferenceConfig) -> Job:
         UserError: The recording is a film that cannot be written.
     """
     path = recording.path
-    folder = path.parent if settings.output_dir is None else Path(settings.output_dir)
+    folder = path.parent
+    if settings.output_dir is not None:
+        folder = Path(settings.output_dir) / _place_in_folders(path, settings.audio)
     suffix = strength_suffix(settings.denoising_strength)
     ending = audio_io.output_format(recording, recording.header_samples).ending
     output = None
@@ -166,20 +223,28 @@ def _require_writable(folder: Path) -> None:
         raise UserError(f"{folder}: results cannot be written there, no permission for {present}")
 
 
-def plan(paths: list[Path], settings: InferenceConfig) -> tuple[list[Job], dict[Path, str]]:
+def report_folder(denoised: Path, settings: InferenceConfig) -> Path:
+    """Returns the folder of the report that tells of a result."""
+    return denoised.parent if settings.output_dir is None else Path(settings.output_dir)
+
+
+def plan(paths: list[Path], settings: InferenceConfig,
+         made_with: Callable[[], dict[str, Any]] = dict) -> tuple[list[Job], dict[Path, str]]:
     """Looks at all files before anything slow begins.
 
     Args:
         paths: The recordings.
         settings: The `inference` settings.
+        made_with: Returns what decides on the results beside the recordings; called where there
+            are results already.
 
     Returns:
-        What is to be done, and for each file that cannot be done the reason. Of several files
-        those that are done already are neither, so that a batch can be run again.
+        What is to be done, and for each file that cannot be done the reason. Those that are done
+        already, by the report beside their results, are neither.
 
     Raises:
         UserError: Two recordings would give the same result, a result would replace a
-            recording, or the output folder is a file.
+            recording, the output folder is a file, or a report cannot be read.
     """
     if settings.output_dir is not None:
         folder = Path(settings.output_dir)
@@ -198,15 +263,17 @@ def plan(paths: list[Path], settings: InferenceConfig) -> tuple[list[Job], dict[
         return jobs, failures
     missing = []
     for job in jobs:
+        path = job.recording.path
         present = [str(result) for result in job.results if os.path.lexists(result)]
+        reason = why_not_done(report_folder(job.denoised, settings), path, job.results,
+                              made_with()) if present else None
         if not present:
             missing.append(job)
-        elif len(paths) > 1 and _is_done(job):
-            logger.info("%s: has its results already and is left alone", job.recording.path)
+        elif reason is None:
+            logger.info("%s: has its results already and is left alone", path)
         else:
-            failures[job.recording.path] = (
-                f"{job.recording.path}: {' and '.join(present)} exist already; "
-                "inference.overwrite=true replaces results")
+            failures[path] = (f"{path}: {' and '.join(present)} exist already, {reason}; "
+                              "inference.overwrite=true replaces results")
     return missing, failures
 
 
@@ -224,22 +291,3 @@ def _refuse_collisions(jobs: list[Job], paths: list[Path]) -> None:
                 raise UserError(f"{origins[place]} and {job.recording.path} would both be "
                                 f"written to {result}; denoise them in two runs, to two folders")
             origins[place] = job.recording.path
-
-
-def _is_done(job: Job) -> bool:
-    """Whether all results are there, and could be this recording's: not older and as long."""
-    recording = job.recording
-    changed = recording.path.stat().st_mtime
-    if not all(path.is_file() and path.stat().st_mtime >= changed for path in job.results):
-        return False
-    for path, track, rate in ((job.denoised, recording.track, job.rate),
-                              (job.residual, None, recording.rate)):
-        try:
-            result = containers.open_audio(path, track)
-        except (UserError, OSError):
-            return False
-        surplus = abs(result.header_seconds - recording.header_seconds)
-        if ((result.rate, result.channels) != (rate, recording.channels)
-                or (recording.header_samples and surplus > HEADER_TOLERANCE_SECONDS)):
-            return False
-    return True

@@ -37,9 +37,14 @@ def check_choice(choice: Any) -> None:
             f"[start, end] at least {SHORTEST_SECONDS:g} s apart", choice)
 
 
+def is_file(choice: Any) -> bool:
+    """Returns whether a choice is the name of a file."""
+    return isinstance(choice, str) and choice not in ("none", "auto")
+
+
 def check_file(choice: Any) -> None:
     """Raises UserError or FileNotFoundError where a choice names a file that cannot be read."""
-    if isinstance(choice, str) and choice not in ("none", "auto"):
+    if is_file(choice):
         containers.open_audio(Path(choice))
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from denoiser.audio import dsp
-from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.audio.dsp import SAMPLE_RATE, Predict
 from denoiser.audio.noise_profile import SHORTEST_SECONDS
 from denoiser.audio.survey import Survey, as_channels, survey
 from denoiser.checks import UserError, require
@@ -106,10 +106,12 @@ class Restorer:
 
     def separate(self, blocks: Iterable[np.ndarray], sample_rate: int,
                  surveyed: Survey | None = None, noise_profile: np.ndarray | None = None,
+                 remember: Callable[[Predict], Predict] = lambda predict: predict,
                  ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields each block, and the noise that the network finds in it, in the same form.
 
-        Args and errors are those of `stream`. Channels that are constant hold no noise, and
+        Args and errors are those of `stream`. `remember` wraps the function that denoises a
+        segment, as `journal.Journal.around` does. Channels that are constant hold no noise, and
         identical channels get identical results.
         """
         if isinstance(blocks, np.ndarray):
@@ -143,7 +145,7 @@ class Restorer:
                     yield channels[:, distinct].T
 
         estimate = np.zeros((len(distinct), 0), np.float32)
-        for piece in self._estimates(hear(), sample_rate, surveyed.power, profiles):
+        for piece in self._estimates(hear(), sample_rate, surveyed.power, profiles, remember):
             if not np.isfinite(piece).all():
                 raise UserError("the network returned NaN; are the weights whole?")
             estimate = np.concatenate([estimate, piece], axis=-1)
@@ -223,7 +225,9 @@ class Restorer:
         return itertools.chain(first, blocks), every
 
     def _estimates(self, blocks: Iterable[np.ndarray], sample_rate: int, power: float,
-                   profiles: list[np.ndarray] | None = None) -> Iterator[np.ndarray]:
+                   profiles: list[np.ndarray] | None = None,
+                   remember: Callable[[Predict], Predict] = lambda predict: predict,
+                   ) -> Iterator[np.ndarray]:
         """Yields the denoised recording in pieces `(channels, samples)`, float32.
 
         Together they are at least as long as the blocks `(channels, samples)`. What lies above
@@ -235,7 +239,7 @@ class Restorer:
         pieces = ((gain * block).astype(np.float32) for block in blocks)
         pieces = dsp.resample_blocks(pieces, sample_rate, SAMPLE_RATE)
         pieces = dsp.stream_in_segments(
-            predict, pieces, round(self.segment_seconds * SAMPLE_RATE),
+            remember(predict), pieces, round(self.segment_seconds * SAMPLE_RATE),
             round(settings.context_seconds * SAMPLE_RATE),
             # Clicks are looked for in blocks that lie at the same places in every segment.
             math.lcm(settings.stft.hop_size * 2**settings.unet.depth, clicks.HOP))

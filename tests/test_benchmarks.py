@@ -115,3 +115,12 @@ def test_folds_name_a_table_that_tells_nothing(tmp_path):
         tmp_path / "plain.csv").stderr
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     assert "other.csv must be a table of evaluate.py" in run_folds(tmp_path / "other.csv").stderr
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_a_recording():
+    """As `benchmarks/memory.py` measures it, without the network: one minute against three."""
+    done = subprocess.run([sys.executable, ROOT / "benchmarks" / "memory.py", "60", "180"],
+                          capture_output=True, text=True, check=True)
+    short, long = (float(line.split(":")[1].split()[0]) for line in done.stdout.splitlines())
+    assert 100.0 < short < 600.0 and long < 1.1 * short

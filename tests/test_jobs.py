@@ -105,6 +105,42 @@ def test_two_inputs_with_one_result_are_refused(tmp_path):
                        InferenceConfig(overwrite=True))
 
 
+def test_patterns_and_lists_stand_for_recordings(tmp_path):
+    for name in ("1/a.wav", "1/a_denoised.wav", "2/b.flac", "[x].wav", "x.wav"):
+        write_audio(tmp_path / name)
+    found = jobs.find_recordings(str(tmp_path / "?" / "*"))
+    assert found == [tmp_path / "1/a.wav", tmp_path / "2/b.flac"]
+    assert jobs.find_recordings(str(tmp_path / "[x].wav")) == [tmp_path / "[x].wav"]
+    assert jobs.find_recordings(str(tmp_path / "*.ogg")) == [tmp_path / "*.ogg"]  # no such file
+    playlist = tmp_path / "disc.m3u"
+    playlist.write_text("\ufeff#EXTM3U\n2/b.flac\n\n gone.wav \r\n", encoding="utf-8")
+    assert jobs.find_recordings([str(playlist)]) == [tmp_path / "2/b.flac", tmp_path / "gone.wav"]
+    playlist.write_text("# nothing")
+    with pytest.raises(ValueError, match="disc.m3u: the list names no recordings"):
+        jobs.find_recordings([str(playlist)])
+    playlist.write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="must be UTF-8"):
+        jobs.find_recordings([str(playlist)])
+
+
+def test_the_tree_of_a_folder_is_built_again(tmp_path):
+    for name in ("in/1/side A.wav", "in/2/side A.wav", "in/c.wav", "more/c.wav"):
+        write_audio(tmp_path / name)
+
+    def places(*names: str) -> list[str]:
+        audio = [str(tmp_path / name) for name in names]
+        settings = InferenceConfig(audio=audio, output_dir=str(tmp_path / "out"))
+        planned, failures = jobs.plan(jobs.find_recordings(audio), settings)
+        assert not failures
+        assert all(jobs.report_folder(job.denoised, settings) == tmp_path / "out"
+                   for job in planned)
+        return [str(job.denoised.relative_to(tmp_path / "out")) for job in planned]
+
+    assert places("in") == ["1/side A_denoised.wav", "2/side A_denoised.wav", "c_denoised.wav"]
+    assert places("in", "more")[2:] == ["in/c_denoised.wav", "more/c_denoised.wav"]
+    assert places("in/1/side A.wav") == ["side A_denoised.wav"]
+
+
 def test_where_nothing_can_be_written_is_said_before_the_network_loads(tmp_path, monkeypatch):
     write_audio(tmp_path / "a.wav")
     (tmp_path / "file").write_bytes(b"")

@@ -7,7 +7,7 @@ format, integer or floating point, are the same to the last bit.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import soundfile as sf
 
 from denoiser.checks import UserError
 
-BLOCK_SECONDS = 10.0  # read at once
+BLOCK_SECONDS = 2.0  # read at once
 LARGEST_WAV_BYTES = 2**32 - 2**16  # the sizes in a WAV file are 32-bit; some room for the header
 LARGEST_HEADER_BYTES = 4096  # of a file without any audio
 UNKNOWN_SAMPLES = 2**62  # libsndfile's number for "the header does not say" is beyond this
@@ -57,6 +57,7 @@ BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32,
 # libsndfile reads Apple's lossless codec correctly but does not always write what it is given.
 ALAC_SUBTYPES = {"ALAC_16": "PCM_16", "ALAC_20": "PCM_24", "ALAC_24": "PCM_24",
                  "ALAC_32": "PCM_32"}
+DITHERED_BITS = 16  # and less: there the error of rounding can be heard
 LOSSY_CONTAINER, LOSSY_SUBTYPE = "WAV", "PCM_24"
 
 
@@ -219,15 +220,36 @@ def output_format(recording: Recording, samples: int) -> Format:
     return Format(container, subtype, ending)
 
 
+def round_to_steps(steps: np.ndarray, dither: Sequence[int] | None) -> np.ndarray:
+    """Rounds samples that are counted in the steps of an integer format.
+
+    Args:
+        steps: Any shape.
+        dither: When given, noise of two steps' width with a triangular density is added first,
+            whose seed this is: then the error does not depend on the signal (Lipshitz, Wannamaker
+            and Vanderkooy 1992). Samples that lie on a step already, as silence does, stay there.
+    """
+    rounded = np.rint(steps)
+    if dither is None:
+        return rounded
+    rng = np.random.default_rng(dither)
+    noise = rng.random(steps.shape)
+    noise -= rng.random(steps.shape)
+    return np.where(steps == rounded, rounded, np.rint(steps + noise))
+
+
 class Writer:
     """Writes blocks to a file, which is replaced; a context manager.
 
     `clipped` counts the samples that lay beyond the range of an integer format.
     """
 
-    def __init__(self, path: Path, rate: int, channels: int, output: Format) -> None:
+    def __init__(self, path: Path, rate: int, channels: int, output: Format,
+                 dither_seed: int | None = None) -> None:
+        """Opens the file; with `dither_seed`, samples of up to 16 bits are dithered."""
         self.path = path
         self.clipped = 0
+        self._dither_seed, self._done = dither_seed, 0
         self._bits, self._subtype = BITS[output.subtype], output.subtype
         try:
             self._file = sf.SoundFile(_native(path), "w", rate, channels, output.subtype,
@@ -253,7 +275,11 @@ class Writer:
             self._store(stored)
             return stored.astype(np.float64)
         full_scale = 2.0 ** (self._bits - 1)
-        steps = np.rint(block * full_scale)
+        dither = None
+        if self._dither_seed is not None and self._bits <= DITHERED_BITS:
+            dither = (self._dither_seed, self._done)
+        self._done += len(block)
+        steps = round_to_steps(block * full_scale, dither)
         within = np.clip(steps, -full_scale, full_scale - 1.0)
         self.clipped += int(np.count_nonzero(steps != within))
         self._store((within * 2.0 ** (32 - self._bits)).astype(np.int32))

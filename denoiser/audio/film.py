@@ -25,7 +25,7 @@ import soxr
 from av.codec import Codec
 from av.stream import Discard, Disposition
 
-from denoiser.audio.audio_io import BITS
+from denoiser.audio.audio_io import BITS, DITHERED_BITS, round_to_steps
 from denoiser.audio.containers import FULL_SCALE, MP4, Timeline, Track, open_container
 from denoiser.audio.matroska import set_display_sizes
 from denoiser.checks import UserError
@@ -278,7 +278,7 @@ class FilmWriter:
     """
 
     def __init__(self, path: Path, track: Track, output: FilmFormat, timeline: Timeline,
-                 bit_rate: float) -> None:
+                 bit_rate: float, dither_seed: int | None = None) -> None:
         """Opens the file and copies what stands in its header.
 
         Args:
@@ -287,12 +287,14 @@ class FilmWriter:
             output: From `choose_format`.
             timeline: Of the `Reader` whose blocks are written; it may still be reading.
             bit_rate: Bits per second of what is replaced.
+            dither_seed: When given, samples of up to 16 bits are dithered.
 
         Raises:
             UserError: The track cannot be encoded so, or the container refuses a stream.
             OSError: The file cannot be written.
         """
         self.path, self.clipped = path, 0
+        self._dither_seed, self._rounded = dither_seed, 0
         self._track, self._output, self._timeline = track, output, timeline
         self._bit_rate = target_bit_rate(output.encoder, track.channels, output.rate, bit_rate)
         self._delay = encoder_delay(track, output, self._bit_rate)
@@ -504,7 +506,11 @@ class FilmWriter:
             # 32 bits stand for 24 in all encoders but PCM's own.
             unused = 2.0**8 if form == "s32" and not self._output.encoder.startswith(
                 "pcm_s32") else 1.0
-            steps = np.rint(block * (full_scale / unused))
+            dither = None
+            if self._dither_seed is not None and full_scale <= 2.0 ** (DITHERED_BITS - 1):
+                dither = (self._dither_seed, self._rounded)
+            self._rounded += len(block)
+            steps = round_to_steps(block * (full_scale / unused), dither)
             within = np.clip(steps, -full_scale / unused, full_scale / unused - 1.0)
             self.clipped += int(np.count_nonzero(steps != within))
             values, stored = within * unused + zero, within * (unused / full_scale)

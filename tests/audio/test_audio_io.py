@@ -134,3 +134,30 @@ def test_a_file_that_vanished_after_its_header_was_read_is_named(tmp_path):
     (tmp_path / "a.wav").unlink()
     with pytest.raises(UserError, match=r"a\.wav: cannot be read any more"):
         next(audio_io.read_blocks(recording))
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24"])
+def test_few_bits_are_dithered(tmp_path, subtype):
+    """Then the error has no harmonics, and means nothing; more bits are rounded."""
+    step = 2.0 ** (1 - audio_io.BITS[subtype])
+    tone = 0.7 * step * np.sin(2 * np.pi * 1000.0 * np.arange(96000) / 48000)[:, None]
+    written = []
+    for seed in (5, 5, 6):
+        with audio_io.Writer(tmp_path / "a.wav", 48000, 1, audio_io.Format("WAV", subtype, ".wav"),
+                             seed) as writer:
+            written.append(np.concatenate([writer.write(part) for part in np.split(tone, 2)]))
+    np.testing.assert_array_equal(written[0], written[1])
+    error = (written[0] - tone)[:, 0] / step
+    third = np.abs(np.fft.rfft(error))[3000 * 2] / len(error)
+    if subtype == "PCM_24":
+        np.testing.assert_array_equal(written[0], written[2])
+        assert third > 0.05
+        return
+    assert np.any(written[0] != written[2])
+    # One twelfth is rounding's power, two twelfths that of the noise; where the tone lies on a
+    # step, neither is there.
+    assert np.var(error) == pytest.approx(3.0 / 12.0, rel=0.05)
+    assert third < 0.01
+    with audio_io.Writer(tmp_path / "a.wav", 48000, 1, audio_io.Format("WAV", subtype, ".wav"),
+                         5) as writer:
+        assert not writer.write(np.zeros((100, 1))).any()

@@ -1,0 +1,105 @@
+"""Measures the peak memory of denoising recordings of several lengths.
+
+    python benchmarks/memory.py 60 360                       # seconds; a stand-in for the network
+    python benchmarks/memory.py --network 60                 # the shipped network
+    python benchmarks/memory.py --network 60 --weights=FOLDER --segment-seconds=10
+
+Each length is done in a process of its own: noise is written to a file, which is denoised as
+`inference.py` does it, both results and the journal of `inference.resume` included. Prints the
+peak of the resident memory in MB of 10^6 bytes, over that of the first length, and what it was
+before the recording was opened. The stand-in is the whole signal path with a network that halves
+everything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # as where the commands are
+BLOCK_SECONDS = 10
+
+
+def peak_megabytes() -> float:
+    """Returns the most memory that this process had so far, in MB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # of this process alone: what `getrusage` returns includes its parent's
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024 / 1e6
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # bytes on macOS
+
+
+def write_noise(path: Path, seconds: int, rate: int, channels: int, subtype: str) -> None:
+    """Writes noise block by block."""
+    import numpy as np
+    import soundfile
+
+    rng = np.random.default_rng(0)
+    with soundfile.SoundFile(path, "w", rate, channels, subtype, format="RF64") as file:
+        for done in range(0, seconds, BLOCK_SECONDS):
+            samples = min(BLOCK_SECONDS, seconds - done) * rate
+            file.write(0.1 * rng.standard_normal((samples, channels), dtype=np.float32))
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Denoises one file in this process, and prints its memory before and at most."""
+    import inference
+    from denoiser.jobs import InferenceConfig
+    from denoiser.network.stored import NetworkSettings
+    from denoiser.restore import Restorer
+
+    chosen = InferenceConfig(segment_seconds=arguments.segment_seconds)
+    if arguments.network:
+        restorer = inference.Denoiser.load(arguments.weights,
+                                           segment_seconds=arguments.segment_seconds)
+    else:
+        restorer = Restorer(lambda spectra: 0.5 * spectra, NetworkSettings(reference_dbfs=-20.0),
+                            arguments.segment_seconds)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.wav"
+        write_noise(path, arguments.seconds[0], arguments.rate, arguments.channels,
+                    arguments.subtype)
+        before, began = peak_megabytes(), time.perf_counter()
+        (job,), _ = inference.plan([path], chosen)
+        inference.denoise_recording(job, restorer, resume="benchmark")
+        sys.stdout.write(f"{before:.1f} {peak_megabytes():.1f} {time.perf_counter() - began:.1f}\n")
+
+
+def main() -> None:
+    """Reads the command line, and measures each length."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("seconds", type=int, nargs="+", help="lengths of the recordings")
+    parser.add_argument("--network", action="store_true", help="a network, not the stand-in")
+    parser.add_argument("--weights", help="of the network; else the shipped ones")
+    parser.add_argument("--segment-seconds", type=float, default=20.0)
+    parser.add_argument("--rate", type=int, default=96000)
+    parser.add_argument("--channels", type=int, default=2)
+    parser.add_argument("--subtype", default="PCM_24", help="sample format of the file")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        measure(arguments)
+        return
+    # Options stand as --option=value, so that what is a number alone is a length.
+    given = [argument for argument in sys.argv[1:] if not argument.isdecimal()]
+    first = None
+    for seconds in arguments.seconds:
+        done = subprocess.run([sys.executable, __file__, str(seconds), "--child", *given],
+                              stdout=subprocess.PIPE, text=True, check=True, env=os.environ)
+        before, peak, took = map(float, done.stdout.splitlines()[-1].split())
+        first = first or peak
+        sys.stdout.write(f"{seconds:6d} s: {peak:6.0f} MB at most, {peak / first:.3f} of the first;"
+                         f" {before:.0f} MB before; {took:.0f} s\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

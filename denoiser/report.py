@@ -1,0 +1,186 @@
+"""What a run did, as JSON beside its results, by which the next run knows what is done already.
+
+A report holds an entry for each result in its folder: the hash of the recording, what it was
+restored with, and the sizes of the files. A result is taken for done where all of that is the
+same; names, ages and lengths alone say nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from denoiser.checks import UserError
+from denoiser.files import replacing
+
+REPORT_NAME = "denoised_report.json"
+VERSION = 1  # of the report's form
+# Whose warnings belong into a report; inference.py has the first name as a program.
+LOGGERS = ("__main__", "inference", "denoiser")
+
+
+def hash_of(*paths: Path) -> str:
+    """Returns the SHA-256 of the contents of files, one after the other, in hexadecimal.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while piece := file.read(2**20):
+                digest.update(piece)
+    return digest.hexdigest()
+
+
+def hash_of_values(values: Any) -> str:
+    """Returns the SHA-256 of numbers, texts, lists and dictionaries of them."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+class Levels:
+    """Adds up the power of a recording, of what it became, and of what was removed."""
+
+    def __init__(self) -> None:
+        self._powers = dict.fromkeys(("input", "output", "residual"), 0.0)
+        self._values = 0
+
+    def add(self, **blocks: np.ndarray) -> None:
+        """Counts a block of each: `input`, `output` and `residual`."""
+        for name, block in blocks.items():
+            self._powers[name] += float(np.square(block).sum())
+        self._values += blocks["input"].size
+
+    def describe(self) -> dict[str, Any]:
+        """Returns the RMS levels in dBFS, and by how many dB the recording became quieter.
+
+        What is silent has no level: None.
+        """
+        dbfs = {name: round(10.0 * math.log10(power / self._values), 2) if power > 0.0 else None
+                for name, power in self._powers.items()}
+        known = dbfs["input"] is not None and dbfs["output"] is not None
+        return {"level_dbfs": dbfs,
+                "removed_db": round(dbfs["input"] - dbfs["output"], 2) if known else None}
+
+
+@contextmanager
+def collected_warnings() -> Iterator[list[str]]:
+    """Yields a list to which every warning of this program is added, beside being logged."""
+    messages: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.name.split(".")[0] in LOGGERS:
+                messages.append(record.getMessage())
+
+    collector = Collector(logging.WARNING)
+    root = logging.getLogger()
+    root.addHandler(collector)
+    try:
+        yield messages
+    finally:
+        root.removeHandler(collector)
+
+
+def read_results(folder: Path) -> dict[str, dict[str, Any]]:
+    """Returns the entries of the report in a folder by the results' names; none without a report.
+
+    Raises:
+        UserError: There is a file of that name that is no report.
+    """
+    path = folder / REPORT_NAME
+    if not path.is_file():
+        return {}
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # neither UTF-8 nor JSON
+        raise UserError(f"{path} must be a report in JSON; remove it ({error})") from error
+    results = report.get("results") if isinstance(report, dict) else None
+    if not isinstance(results, dict) or not all(isinstance(entry, dict)
+                                                for entry in results.values()):
+        raise UserError(f"{path} must be a report with `results`; remove it")
+    return results
+
+
+def name_in(folder: Path, result: Path) -> str:
+    """Returns the name of a result in the report of a folder."""
+    return Path(os.path.relpath(result, folder)).as_posix()
+
+
+def why_not_done(folder: Path, recording: Path, results: Iterable[Path],
+                 made_with: dict[str, Any]) -> str | None:
+    """Says why results that are present are not those of a recording and of this call.
+
+    Args:
+        folder: Where the report is.
+        recording: The file that would be restored.
+        results: The files that would be written; the restored recording is the first.
+        made_with: What decides on their content beside the recording.
+
+    Returns:
+        The reason, or None where they are.
+    """
+    results = list(results)
+    entry = read_results(folder).get(name_in(folder, results[0]))
+    if entry is None:
+        return f"and no {REPORT_NAME} tells what they were made of"
+    if entry.get("made_with") != made_with:
+        return "made by other weights or settings"
+    if entry.get("files") != _sizes(folder, results):
+        return "and not as they were written, or not all"
+    if entry.get("input_sha256") != hash_of(recording):
+        return "made of another recording"
+    return None
+
+
+def _sizes(folder: Path, results: Iterable[Path]) -> dict[str, int]:
+    return {name_in(folder, path): path.stat().st_size for path in results if path.is_file()}
+
+
+class RunReport:
+    """The report of a run in one folder of results; what earlier runs left in it stays."""
+
+    def __init__(self, folder: Path, run: dict[str, Any], made_with: dict[str, Any]) -> None:
+        """Starts a report; nothing is written yet.
+
+        Args:
+            folder: Where it will be.
+            run: What to tell of the run.
+            made_with: What decides on the results beside the recordings.
+        """
+        self.folder, self._made_with = folder, made_with
+        self._run = {"began": _now()} | run | {"done": [], "failed": {}}
+
+    def add(self, recording: Path, results: Iterable[Path], facts: dict[str, Any]) -> None:
+        """Notes a recording that is done, and writes the report."""
+        results = list(results)
+        name = name_in(self.folder, results[0])
+        self._run["done"].append(name)
+        self._write({name: {"input": str(recording), **facts, "made_with": self._made_with,
+                            "files": _sizes(self.folder, results), "ended": _now()}})
+
+    def add_failure(self, recording: Path, reason: str) -> None:
+        """Notes a recording that cannot be done, and writes the report."""
+        self._run["failed"][str(recording)] = reason
+        self._write({})
+
+    def _write(self, new: dict[str, Any]) -> None:
+        """Writes the report with new entries, beside those that other runs may have added."""
+        report = {"version": VERSION, "last_run": self._run | {"ended": _now()},
+                  "results": read_results(self.folder) | new}
+        with replacing(self.folder / REPORT_NAME) as temporary:
+            temporary.write_text(json.dumps(report, indent=1), encoding="utf-8")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,187 @@
+"""Tests of what a restored file keeps beside the samples; mutagen and libsndfile read it."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import mutagen
+import numpy as np
+import pytest
+import soundfile as sf
+from mutagen import flac, id3
+
+from denoiser.audio import metadata
+from denoiser.audio.audio_io import Format, Writer, open_recording, output_format
+from denoiser.checks import UserError
+
+HISTORY = "denoised at strength 0.5, network 0123"
+COVER = b"\x89PNG not really" * 50
+
+
+def little(name: bytes, content: bytes) -> bytes:
+    return name + len(content).to_bytes(4, "little") + content + bytes(len(content) % 2)
+
+
+def broadcast(history: bytes) -> bytes:
+    return b"Transfer of side A".ljust(256, b"\0") + bytes(602 - 256) + history
+
+
+CUE = (1).to_bytes(4, "little") + b"\1\0\0\0\5\0\0\0data" + bytes(8) + b"\5\0\0\0"
+CHUNKS = {b"bext": broadcast(b"A=ANALOGUE,M=mono,T=Studer A80\r\n\0\0"), b"iXML": b"<BWFXML/>",
+          b"cue ": CUE, b"LIST": b"adtl" + little(b"labl", b"\1\0\0\0verse\0")}
+
+
+def restore(path: Path, audio: np.ndarray) -> Path:
+    """Writes what became of a recording, and carries over what stands beside the samples."""
+    recording = open_recording(path)
+    output = output_format(recording, len(audio))
+    result = path.with_name(f"out{output.ending}")
+    with Writer(result, recording.rate, audio.shape[1], output) as writer:
+        writer.write(0.5 * audio)
+    metadata.carry_over(recording, result, output, HISTORY)
+    info = sf.info(result)
+    assert (info.frames, info.format) == (len(audio), output.container)
+    atol = 2.0 ** (-6 if output.subtype == "PCM_U8" else -14)
+    np.testing.assert_allclose(sf.read(result, always_2d=True)[0], 0.5 * audio, atol=atol)
+    return result
+
+
+def found_in(path: Path) -> dict[bytes, bytes]:
+    with path.open("rb") as file:
+        return {name: metadata._content(file, (name, start, size))
+                for name, start, size in metadata._chunks(file)}
+
+
+@pytest.fixture
+def audio(rng) -> np.ndarray:
+    return 0.1 * rng.standard_normal((1001, 1))  # of an odd length
+
+
+@pytest.mark.parametrize("container", ["WAV", "RF64"])
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "FLOAT"])
+@pytest.mark.parametrize("place", ["before", "behind"])
+def test_chunks_of_wave_files_survive(tmp_path, rng, container, subtype, place):
+    audio = np.round(0.2 * rng.standard_normal((1001, 1)) * 64) / 128
+    path = tmp_path / "a.wav"
+    sf.write(path, audio, 48000, subtype, format=container)
+    if place == "behind" or container != "WAV":
+        metadata._append(path, list(CHUNKS.items()))
+    else:
+        whole = path.read_bytes()
+        inserted = b"".join(little(*chunk) for chunk in CHUNKS.items())
+        size = (len(whole) + len(inserted) - 8).to_bytes(4, "little")
+        path.write_bytes(whole[:4] + size + whole[8:12] + inserted + whole[12:])
+    assert sf.info(path).frames == len(audio)
+    kept = found_in(restore(path, audio))
+    for name in (b"iXML", b"cue ", b"LIST"):
+        assert kept[name] == CHUNKS[name]
+    assert kept[b"bext"].startswith(
+        broadcast(b"A=ANALOGUE,M=mono,T=Studer A80\r\nA=PCM,F=48000,W="))
+    assert kept[b"bext"].endswith(b",M=mono,T=denoised at strength 0.5; network 0123\r\n")
+
+
+def test_a_wave_file_without_broadcast_chunk_gets_a_comment(tmp_path, audio):
+    path = tmp_path / "a.wav"
+    with sf.SoundFile(path, "w", 44100, 1) as file:
+        file.title, file.comment = "Side A", "odd"
+        file.write(audio)
+    result = restore(path, audio)
+    with sf.SoundFile(result) as file:
+        assert (file.title, file.comment) == ("Side A", f"odd; {HISTORY}")
+    sf.write(path, audio, 44100)
+    with sf.SoundFile(restore(path, audio)) as file:
+        assert file.comment == HISTORY
+    # Whoever reads the whole size finds the whole file.
+    content = result.read_bytes()
+    assert int.from_bytes(content[4:8], "little") == result.stat().st_size - 8
+
+
+def test_marks_of_aiff_files_survive(tmp_path, audio):
+    path = tmp_path / "a.aiff"
+    sf.write(path, audio, 44100, "PCM_24")
+    mark = b"\0\1\0\1\0\0\0\5\4side\0"
+    metadata._append(path, [(b"MARK", mark), (b"NAME", b"Side A")])
+    tags = mutagen.File(path)
+    tags.add_tags()
+    tags.tags.add(id3.APIC(encoding=3, mime="image/png", type=3, desc="", data=COVER))
+    tags.save()
+    result = restore(path, audio)
+    kept = found_in(result)
+    assert (kept[b"MARK"], kept[b"NAME"], kept[b"ANNO"]) == (mark, b"Side A", HISTORY.encode())
+    assert mutagen.File(result).tags["APIC:"].data == COVER
+
+
+@pytest.mark.parametrize("mask", [0x60F, 0x3F, 0])
+def test_speakers_survive(tmp_path, rng, mask):
+    path, audio = tmp_path / "a.wav", 0.1 * rng.standard_normal((100, 6))
+    sf.write(path, audio, 48000, "PCM_24", format="WAVEX")
+    content = bytearray(path.read_bytes())
+    content[40:44] = mask.to_bytes(4, "little")
+    path.write_bytes(content)
+    assert found_in(path)[b"fmt "][20:24] == found_in(restore(path, audio))[b"fmt "][20:24] == (
+        mask.to_bytes(4, "little"))
+
+
+def picture() -> flac.Picture:
+    cover = flac.Picture()
+    cover.type, cover.mime, cover.data = 3, "image/png", COVER
+    return cover
+
+
+def test_tags_and_pictures_of_flac_survive(tmp_path, audio):
+    path = tmp_path / "a.flac"
+    sf.write(path, audio, 44100)
+    file = flac.FLAC(path)
+    file["TITLE"], file["comment"] = ["Side A", "two"], "mine"
+    file["WAVEFORMATEXTENSIBLE_CHANNEL_MASK"] = "0x4"
+    file.add_picture(picture())
+    sheet = flac.CueSheet(None)
+    sheet.tracks = [flac.CueSheetTrack(1, 0), flac.CueSheetTrack(170, 1001)]
+    file.cuesheet = sheet
+    file.metadata_blocks.append(sheet)
+    file.save()
+    kept = flac.FLAC(restore(path, audio))
+    assert kept["title"] == ["Side A", "two"] and kept["comment"] == ["mine", HISTORY]
+    assert kept["WAVEFORMATEXTENSIBLE_CHANNEL_MASK"] == ["0x4"]
+    assert [block.data for block in kept.pictures] == [COVER]
+    assert [track.start_offset for track in kept.cuesheet.tracks] == [0, 1001]
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "a.ogg"])
+def test_tags_of_lossy_files_become_those_of_a_wave_file(tmp_path, audio, name):
+    path = tmp_path / name
+    sf.write(path, audio, 44100)
+    file = mutagen.File(path)
+    if name == "a.mp3":
+        file.add_tags()
+        for frame in (id3.TIT2(3, ["Side A"]), id3.TXXX(3, "matrix", ["17"]),
+                      id3.APIC(3, "image/png", 3, "", COVER)):
+            file.tags.add(frame)
+    else:
+        file["TITLE"], file["matrix"] = "Side A", "17"
+        file["metadata_block_picture"] = [base64.b64encode(picture().write()).decode(), "?"]
+    file.save()
+    decoded = sf.read(path, always_2d=True)[0]
+    kept = mutagen.File(restore(path, decoded)).tags
+    assert kept["TIT2"].text == ["Side A"] and kept["TXXX:matrix"].text == ["17"]
+    assert kept["APIC:"].data == COVER and kept["COMM:denoised:eng"].text == [HISTORY]
+
+
+def test_what_does_not_fit_is_refused_and_the_file_left_whole(tmp_path, audio, monkeypatch):
+    path = tmp_path / "a.wav"
+    sf.write(path, audio, 44100)
+    before = path.read_bytes()
+    monkeypatch.setattr(metadata, "LARGEST_RIFF_BYTES", len(before))
+    with pytest.raises(UserError, match="larger than its format can tell"):
+        metadata.carry_over(open_recording(path), path, Format("WAV", "PCM_16", ".wav"), HISTORY)
+    assert path.read_bytes() == before
+
+
+def test_chunks_that_lie_about_their_size_are_left_out(tmp_path, audio):
+    path = tmp_path / "a.wav"
+    sf.write(path, audio, 44100)
+    content = path.read_bytes()
+    for lie in (b"cue \xff\xff\xff\x7f1234", b"LIST", b"LIST\x08\0\0\0INFOICMT"):
+        path.write_bytes(content + lie)
+        assert b"cue " not in found_in(restore(path, audio))

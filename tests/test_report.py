@@ -1,0 +1,72 @@
+"""Tests of the report of a run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from denoiser.report import (
+    REPORT_NAME,
+    Levels,
+    RunReport,
+    collected_warnings,
+    hash_of,
+    read_results,
+)
+
+
+def test_hash_is_that_of_the_content(tmp_path):
+    (tmp_path / "a").write_bytes(b"x" * 3_000_000)
+    (tmp_path / "b").write_bytes(b"y")
+    assert hash_of(tmp_path / "a", tmp_path / "b") == hashlib.sha256(
+        b"x" * 3_000_000 + b"y").hexdigest()
+
+
+def test_levels(rng):
+    levels, audio = Levels(), rng.standard_normal((1000, 2))
+    for part in np.split(audio, [300]):
+        levels.add(input=part, output=0.1 * part, residual=0.9 * part)
+    told = levels.describe()
+    assert told["removed_db"] == 20.0
+    assert told["level_dbfs"]["input"] == pytest.approx(10 * np.log10(np.mean(audio**2)), abs=0.01)
+    levels = Levels()
+    levels.add(input=np.zeros(5), output=np.zeros(5), residual=np.zeros(5))
+    assert levels.describe()["removed_db"] is None
+    assert Levels().describe()["level_dbfs"]["input"] is None
+
+
+def test_only_our_own_warnings_are_collected():
+    with collected_warnings() as messages:
+        logging.getLogger("denoiser.jobs").warning("%s is short", "a.wav")
+        logging.getLogger("denoiser.jobs").info("no")
+        logging.getLogger("other").warning("no")
+    logging.getLogger("denoiser.jobs").warning("too late")
+    assert messages == ["a.wav is short"]
+
+
+def test_later_runs_add_to_a_report(tmp_path):
+    for name in ("a_denoised.wav", "b_denoised.wav"):
+        (tmp_path / name).write_bytes(b"1234")
+    name = "odd \udcff.wav"
+    RunReport(tmp_path, {}, {"strength": 1}).add("a.wav", [tmp_path / "a_denoised.wav"], {})
+    second = RunReport(tmp_path, {"weights": "w"}, {})
+    second.add(name, [tmp_path / "b_denoised.wav"], {"seconds": 2})
+    second.add_failure("c.wav", "empty")
+    report = json.loads((tmp_path / REPORT_NAME).read_text())
+    assert report["results"]["a_denoised.wav"]["made_with"] == {"strength": 1}
+    assert report["results"]["b_denoised.wav"]["input"] == name
+    assert report["results"]["b_denoised.wav"]["files"] == {"b_denoised.wav": 4}
+    assert report["last_run"]["failed"] == {"c.wav": "empty"}
+    assert report["last_run"]["weights"] == "w"
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[]", b"{}", b'{"results": {"a": 1}}'])
+def test_what_is_no_report_is_named(tmp_path, content):
+    assert read_results(tmp_path) == {}
+    (tmp_path / REPORT_NAME).write_bytes(content)
+    with pytest.raises(ValueError, match=REPORT_NAME):
+        read_results(tmp_path)
