@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,18 +49,28 @@ def tiny_unet() -> UnetConfig:
     return UnetConfig(depth=2, channels=[4, 4, 4], extractor_kernel=3, fold_bins=16)
 
 
-@pytest.fixture(scope="session")
-def tiny_run(tiny_unet: UnetConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as a training run leaves it: random weights and their config."""
+def _make_run(folder: Path, settings: UnetConfig) -> Path:
+    """Leaves a folder as a training run does: random weights and their config."""
     import keras
 
     import unet
 
-    folder = tmp_path_factory.mktemp("run")
     keras.utils.set_random_seed(1)
-    unet.build_model_denoise(tiny_unet).save_weights(folder / BEST_NAME)
-    save_config(Config(path_experiment=str(folder), unet=tiny_unet), folder / CONFIG_NAME)
+    unet.build_model_denoise(settings).save_weights(folder / BEST_NAME)
+    save_config(Config(path_experiment=str(folder), unet=settings), folder / CONFIG_NAME)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_unet: UnetConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run with random weights."""
+    return _make_run(tmp_path_factory.mktemp("run"), tiny_unet)
+
+
+@pytest.fixture(scope="session")
+def knowing_run(tiny_unet: UnetConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a network that takes a noise profile."""
+    return _make_run(tmp_path_factory.mktemp("knowing"), replace(tiny_unet, use_profile=True))
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from denoiser.checks import UserError
 from denoiser.command_line import hydra_arguments, keys_of
 from denoiser.data.settings import DsetConfig
-from denoiser.jobs import InferenceConfig, Job
+from denoiser.jobs import InferenceConfig, Job, plan
 from denoiser.network.stored import BEST_NAME, CONFIG_NAME, NetworkSettings
 from denoiser.report import REPORT_NAME, RunReport, hash_of
 from denoiser.restore import Restorer
@@ -146,7 +146,9 @@ def test_the_classical_method_needs_no_weights_and_no_tensorflow(tmp_path):
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True,
                           text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    assert visible(tmp_path) == {"a.wav", "a_denoised_s5.wav", "a_residual_s5.wav"}
+    assert visible(tmp_path) == {"a.wav", "a_denoised_s5.wav", "a_residual_s5.wav", REPORT_NAME}
+    report = json.loads((tmp_path / REPORT_NAME).read_text())
+    assert report["last_run"]["method"] == "lsa"
     parts = [sf.read(tmp_path / f"a_{name}_s5.wav", always_2d=True)[0]
              for name in ("denoised", "residual")]
     assert 0.001 < np.std(parts[1]) < 0.1
@@ -172,6 +174,46 @@ def test_the_click_stage_is_left_out_unless_asked(tiny_run, declick):
     cfg = Config(path_experiment="x", weights=str(tiny_run),
                  inference=InferenceConfig(declick=declick))
     assert inference.choose_method(cfg).load().declick == bool(declick)
+
+
+def test_the_report_knows_a_noise_profile_by_its_content(knowing_run, tmp_path):
+    """Another noise under the same name gives other results."""
+    made_with = []
+    for seconds in (0.5, 1.0):
+        write_audio(tmp_path / "noise.wav", seconds)
+        cfg = Config(path_experiment="x", weights=str(knowing_run), inference=InferenceConfig(
+            noise_profile=str(tmp_path / "noise.wav")))
+        made_with.append(inference.choose_method(cfg).made_with)
+    first, second = made_with
+    assert first != second
+    assert first["settings"].keys() == second["settings"].keys()
+
+
+@pytest.mark.parametrize("choice", [[0.2, 1.4], "noise.wav"])
+def test_a_noise_profile_reaches_the_network(choice, knowing_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    audio = write_audio(tmp_path / "a.wav", 2.0)
+    noise = write_audio(tmp_path / "noise.wav", 1.0)
+    if choice != "noise.wav":
+        noise = audio[round(0.2 * SAMPLE_RATE) : round(1.4 * SAMPLE_RATE)]
+    denoiser = Denoiser.load(knowing_run)
+    jobs, _ = plan([Path("a.wav")], InferenceConfig())
+    inference.denoise_recording(jobs[0], denoiser, noise_profile=choice)
+    restored = sf.read("a_denoised.wav", always_2d=True)[0]
+    knowing = denoiser(audio, SAMPLE_RATE, noise_profile=noise)
+    np.testing.assert_allclose(restored, knowing, atol=1e-4)
+    assert np.abs(knowing - denoiser(audio, SAMPLE_RATE)).max() > 1e-3
+
+
+@pytest.mark.parametrize(("overrides", "message"), [
+    ({"method": "lsa"}, "none with method=lsa, which takes none"),
+    ({}, "none with .*, whose network takes no profile")])
+def test_a_method_without_profiles_refuses_one(overrides, message, tiny_run):
+    weights = {} if overrides else {"weights": str(tiny_run)}
+    cfg = Config(path_experiment="x", **weights, **overrides,
+                 inference=InferenceConfig(noise_profile=[0.0, 1.0]))
+    with pytest.raises(UserError, match=message):
+        inference.choose_method(cfg)
 
 
 # --- Which files ------------------------------------------------------------------------------
