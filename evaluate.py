@@ -1,9 +1,13 @@
-"""Measures a network on fixed test mixtures: `python evaluate.py [weights=FILE] [key=value]`.
+"""Measures a network, or another method, on fixed test mixtures.
+
+Usage: python evaluate.py [weights=FILE] [key=value ...]
 
 Prints the tables of the README: clean files and recorded noise that no training run has seen, by
 category and by noise recording; noises that come alone; and what must not be lost for a gain.
 
     python evaluate.py weights=FOLDER_OF_A_RUN
+    python evaluate.py method=lsa                      # the classical method; see inference.py
+    python evaluate.py inference.declick=true          # with clicks cut out first
     python evaluate.py dset.path_noise_test=[FOLDER]   # noise of your own; every file in it tests
     python evaluate.py perceptual=true                 # ViSQOL and PESQ as well
     python evaluate.py profile=true                    # each mixture with a profile of its noise
@@ -31,12 +35,13 @@ from denoiser.data.audio_index import find_noise
 from denoiser.files import WEIGHTS_ENDING, replacing
 from denoiser.network.stored import BEST_NAME, CONFIG_NAME, read_settings
 from denoiser.training import metrics, perceptual, probes
-from inference import Denoiser, choose_network
+from inference import choose_method
 
 logger = logging.getLogger(__name__)
 
 TABLE_NAME = "evaluation.csv"  # a row for each mixture
 PROBES_NAME = "probes.csv"  # a row for each probe
+DECLICK_NAMES = {None: "", True: "_declick", False: "_no_declick"}  # in folders of tables
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="conf")
@@ -45,21 +50,23 @@ def main(raw: DictConfig) -> None:
     """Denoises the test mixtures and prints what was gained and what was lost."""
     cfg = load_config(raw)
     judge_more = perceptual.load_judge() if cfg.perceptual else metrics.judge_no_more
-    weights, settings = choose_network(cfg, keys_of(HydraConfig.get().overrides.task))
-    cfg.dset.reference_dbfs = settings.reference_dbfs
+    method = choose_method(cfg, keys_of(HydraConfig.get().overrides.task))
+    restorer, weights = method.load(), method.weights
+    settings = restorer.settings
+    if weights is not None:
+        cfg.dset.reference_dbfs = settings.reference_dbfs
     require(not cfg.profile or settings.unet.use_profile, "profile",
-            f"false with {weights}, whose network takes no profile", cfg.profile)
+            f"false with {weights or method.name}, which takes no profile", cfg.profile)
     mixer = Mixer(cfg.dset, "test", cfg.seg_len_s_val, carrier=cfg.noise,
                   profile_form=settings.profile_form if cfg.profile else None)
-    denoiser = Denoiser.load(weights, settings, cfg.inference.segment_seconds)
     mixtures = map(mixer.evaluation_item, tqdm(range(cfg.test_items), disable=None))
     highpass_hz = cfg.dset.snr_highpass_hz
-    rows = metrics.judge_mixtures(denoiser.each, mixtures, highpass_hz, judge_more)
-    known = splits_in_training(weights, cfg)
+    rows = metrics.judge_mixtures(restorer.each, mixtures, highpass_hz, judge_more)
+    known = splits_in_training(weights, cfg) if weights else {}
     rows = [row | {"split_in_training": known.get(row["noise"], "")} for row in rows]
     guards = metrics.check_guards(rows)
-    folder = Path(cfg.path_evaluation) / (name_of(weights) + "_profile" * cfg.profile)
-    sections = [*describe(weights, cfg, mixer, rows),
+    folder = Path(cfg.path_evaluation) / name_of(cfg, weights)
+    sections = [*describe(weights.name if weights else method.name, cfg, mixer, rows),
                 metrics.format_table(rows, ("input_snr_db",)),
                 metrics.format_table(rows, ("category", "input_snr_db")),
                 metrics.format_noises(rows)]
@@ -67,7 +74,7 @@ def main(raw: DictConfig) -> None:
         sections.append(metrics.format_table(rows, ("category", "input_snr_db"),
                                              perceptual.MEASURES))
     if cfg.test_probe_sounds:
-        probed = probes.measure(denoiser.each, mixer.probe_sounds(
+        probed = probes.measure(restorer.each, mixer.probe_sounds(
             cfg.test_probe_sounds, cfg.probe_seconds), highpass_hz)
         sections.append(probed.format())
         guards += probed.guards()
@@ -78,12 +85,14 @@ def main(raw: DictConfig) -> None:
     logger.info("each item's measures: %s", folder / TABLE_NAME)
 
 
-def describe(weights: Path, cfg: Config, mixer: Mixer, rows: list[metrics.Row]) -> list[str]:
+def describe(name: str, cfg: Config, mixer: Mixer, rows: list[metrics.Row]) -> list[str]:
     """Returns lines on what is measured, and on what it cannot tell."""
-    lines = [f"{weights.name}: {cfg.test_items} mixtures of {cfg.seg_len_s_val:g} s",
+    lines = [f"{name}: {cfg.test_items} mixtures of {cfg.seg_len_s_val:g} s",
              mixer.describe()]
     if cfg.dset.snr_highpass_hz:
         lines.append(f"SNRs are set and judged above {cfg.dset.snr_highpass_hz:g} Hz.")
+    if cfg.inference.declick:
+        lines.append("Clicks are cut out first.")
     if cfg.profile:
         lines.append(f"Each mixture comes with {TEST_PROFILE_SECONDS:g} s of its noise; probes do "
                      "not.")
@@ -115,11 +124,17 @@ def splits_in_training(weights: Path, cfg: Config) -> dict[str, str]:
     return {one.title: one.split for one in find_noise(dset)}
 
 
-def name_of(weights: Path) -> str:
-    """Returns the name of a run's folder; of weights that are not its best, theirs as well."""
-    weights = weights.absolute()
-    own = weights.name.removesuffix(WEIGHTS_ENDING)
-    return weights.parent.name + ("" if weights.name == BEST_NAME else f"_{own}")
+def name_of(cfg: Config, weights: Path | None) -> str:
+    """Returns the name of the folder of tables: of a run's, with what else was asked for.
+
+    That of weights that are not a run's best has their name too.
+    """
+    name = cfg.method
+    if weights is not None:
+        weights = weights.absolute()
+        own = weights.name.removesuffix(WEIGHTS_ENDING)
+        name = weights.parent.name + ("" if weights.name == BEST_NAME else f"_{own}")
+    return name + DECLICK_NAMES[cfg.inference.declick] + "_profile" * cfg.profile
 
 
 def write_table(path: Path, rows: list[metrics.Row]) -> None:

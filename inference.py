@@ -220,12 +220,14 @@ class Method:
         load: Makes it ready, which takes seconds.
         described: For the reader of a report.
         made_with: What decides on results, beside the recordings.
+        weights: The file of a network's weights, where it is one.
     """
 
     name: str
     load: Callable[[], Restorer]
     described: dict[str, Any]
     made_with: dict[str, Any]
+    weights: Path | None = None
 
 
 def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
@@ -263,7 +265,8 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
         f"the network {digest[:HISTORY_DIGITS]}", load,
         {"weights": {"file": str(weights), "sha256": digest}, "settings": chosen,
          "network": network},
-        {"weights_sha256": digest, "settings": chosen, "network_sha256": hash_of_values(network)})
+        {"weights_sha256": digest, "settings": chosen, "network_sha256": hash_of_values(network)},
+        weights)
 
 
 # --- Denoising -------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import evaluate
 import unet
 from config import Config, UnetConfig, load_config, save_config
 from denoiser.data.settings import DsetConfig
+from denoiser.jobs import InferenceConfig
 from denoiser.network.stored import BEST_NAME, CONFIG_NAME
 from denoiser.training import metrics, probes
 
@@ -80,12 +81,30 @@ def test_tables_and_measures_of_the_test_mixtures(folders, fold_runs):
     assert len(verdicts) == 6 and set(verdicts) <= {"pass", "FAIL"}
 
 
-@pytest.mark.parametrize(("weights", "name"), [
-    ("experiments/default/best.weights.h5", "default"),
-    ("pretrained/wide/best.weights.h5", "wide"), ("result/alone.weights.h5", "result_alone"),
-    ("old/checkpoint", "old_checkpoint")])
-def test_tables_of_different_weights_lie_apart(weights, name):
-    assert evaluate.name_of(Path(weights)) == name
+@pytest.mark.parametrize(("weights", "settings", "name"), [
+    ("experiments/default/best.weights.h5", {}, "default"),
+    ("result/alone.weights.h5", {}, "result_alone"), ("old/checkpoint", {}, "old_checkpoint"),
+    ("a/best.weights.h5", {"inference": InferenceConfig(declick=True), "profile": True},
+     "a_declick_profile"),
+    (None, {"method": "lsa"}, "lsa"),
+    (None, {"method": "lsa", "inference": InferenceConfig(declick=False)}, "lsa_no_declick")])
+def test_tables_of_different_methods_lie_apart(weights, settings, name):
+    cfg = Config(path_experiment="x", **settings)
+    assert evaluate.name_of(cfg, weights and Path(weights)) == name
+
+
+def test_the_classical_method_is_measured_on_the_same_mixtures(folders):
+    """Without a network: the levels are those of the configuration."""
+    paths = [f"dset.path_{name}=[{folders / name}]"
+             for name in ("speech", "music", "effects", "noise")]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "evaluate.py"), "dset=folders", *paths, "test_items=3",
+         "seg_len_s_val=0.5", "test_probe_sounds=0", "method=lsa"],
+        cwd=folders, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("the log-spectral amplitude estimator: 3 mixtures of 0.5 s")
+    rows = read_table(folders / "experiments/evaluation/lsa" / evaluate.TABLE_NAME)
+    assert len(rows) == 3 and all(abs(float(row["snr_gain_db"])) > 0.0 for row in rows)
 
 
 def test_the_former_test_is_that_of_earlier_releases():
