@@ -56,8 +56,8 @@ def overlap_add(pieces: Tensor, hop: int) -> Tensor:
     steps = -(-length // hop)
     padded = ops.pad(pieces, ((0, 0), (0, 0), (0, steps * hop - length), (0, 0)))
     blocks = ops.reshape(padded, (-1, count, steps, hop, channels))
-    total = sum(ops.pad(blocks[:, :, step], ((0, 0), (step, steps - 1 - step), (0, 0), (0, 0)))
-                for step in range(steps))
+    total = sum(ops.pad(block, ((0, 0), (step, steps - 1 - step), (0, 0), (0, 0)))
+                for step, block in enumerate(ops.unstack(blocks, steps, axis=2)))
     return ops.reshape(total, (-1, (count + steps - 1) * hop, channels))
 
 
@@ -237,9 +237,10 @@ def apply_mask(spectrogram: Tensor, mask: Tensor, tones: Tensor | None = None) -
     if tones is None:
         return multiply_complex(spectrogram, mask)
     parts = spectrogram.shape[-1]
-    for_tones = multiply_complex(tones, mask[..., parts:])
+    for_tones = multiply_complex(tones, slice_axis(mask, 3, parts, parts + 2))
     unused = ((0, 0), (0, 0), (0, 0), (0, parts - 2))
-    return multiply_complex(spectrogram, mask[..., :parts]) + ops.pad(for_tones, unused)
+    masked = multiply_complex(spectrogram, slice_axis(mask, 3, 0, parts))
+    return masked + ops.pad(for_tones, unused)
 
 
 def _split_parts(spectrogram: Tensor) -> Tensor:

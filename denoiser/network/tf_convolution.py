@@ -1,11 +1,13 @@
-"""Convolution on TensorFlow, with XLA for the gradient of the kernel when there is no GPU.
+"""Convolution on TensorFlow; on a processor without oneDNN, with XLA for the kernel's gradient.
 
-There XLA is faster than TensorFlow's own routine: see `benchmarks/forward.py --train`.
+There XLA takes half as long as TensorFlow's own routine, and oneDNN, which
+`backend.load_backend` asks for, half as long as XLA: see `benchmarks/forward.py --train`.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +17,7 @@ import tensorflow as tf
 def convolve(inputs: Any, kernel: Any, strides: int = 1) -> Any:
     """See `tensor_ops.convolve`."""
     steps = (1, strides, strides, 1)
-    if _has_gpu():
+    if _has_gpu() or _has_onednn():
         return tf.nn.conv2d(inputs, kernel, steps, "VALID")
 
     @tf.custom_gradient
@@ -34,6 +36,12 @@ def convolve(inputs: Any, kernel: Any, strides: int = 1) -> Any:
 @functools.cache
 def _has_gpu() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
+
+
+@functools.cache
+def _has_onednn() -> bool:
+    """Returns whether TensorFlow was told to use oneDNN; of itself it does on some processors."""
+    return os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1"
 
 
 @functools.cache

@@ -122,7 +122,7 @@ def from_long(long_frames: Tensor, win_size: int) -> Tensor:
 
 
 def _to_waves(spectrum: Tensor, win_size: int) -> Tensor:
-    return ops.irfft((spectrum[..., 0], spectrum[..., 1]), win_size)
+    return ops.irfft(tuple(ops.unstack(spectrum, 2, axis=-1)), win_size)
 
 
 def _to_spectrum(waves: Tensor) -> Tensor:

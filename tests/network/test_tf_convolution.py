@@ -7,6 +7,12 @@ import tensorflow as tf
 from denoiser.network import tf_convolution
 
 
+@pytest.fixture(params=[False, True], ids=["xla", "onednn"], autouse=True)
+def _routine(request, monkeypatch):
+    """Each way of computing it, whatever this machine's TensorFlow was told."""
+    monkeypatch.setattr(tf_convolution, "_has_onednn", lambda: request.param)
+
+
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "graph"])
 @pytest.mark.parametrize(("side", "strides"), [(1, 1), (3, 1), (4, 2), (7, 1)])
 def test_value_and_gradients(rng, side, strides, compiled):
