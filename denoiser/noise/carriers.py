@@ -23,6 +23,7 @@ from denoiser.noise.ranges import Ranges, between, chance, choices, spectra
 Levels = Callable[[np.ndarray], np.ndarray]  # levels in dB at frequencies in Hz
 
 ENVELOPE_SECONDS = 0.01  # half the window over which a signal's level is taken
+BUZZ_COLOUR_DB = 20.0  # height of the bumps in the harmonics of a buzz
 
 
 @dataclass
@@ -360,24 +361,43 @@ class HumConfig(Ranges):
     drift_percent: list[float] = between(0.0, 0.3)
     hum_db: list[float] = between(10.0, 45.0)
     pulsed_chance: float = chance(0.3)  # of a rectifier's pulses, or of a dimmer's
+    buzz_chance: float = chance(0.5)  # of harmonics far up: what couples in is steep, not round
+    buzz_harmonics: list[float] = between(40.0, 400.0, "at least 1")
+    buzz_tilt_db_per_octave: list[float] = between(-8.0, 2.0)
+    arc_chance: float = chance(0.25)  # of hiss that flares up in each half of a period
+    arc_db: list[float] = between(3.0, 30.0)
 
 
 def draw_bare_hum(rng: np.random.Generator, cfg: HumConfig, rate: int) -> tuple[float, Part]:
-    """Draws mains hum with many harmonics, and its level."""
+    """Draws mains hum, or buzz with harmonics over the whole band, and its level."""
     frequency_hz = float(rng.choice([50.0, 60.0])) * draw_rate(rng, cfg.speed)
     if rng.uniform() < cfg.rectified_chance:
         frequency_hz *= 2.0
-    return draw(rng, cfg.hum_db), parts.make_hum(
-        rng, rate, frequency_hz, int(draw_rate(rng, cfg.harmonics)),
-        draw(rng, cfg.slope_db_per_octave), 0.01 * draw(rng, cfg.drift_percent),
-        is_pulsed=rng.spawn(1)[0].uniform() < cfg.pulsed_chance)
+    level_db, harmonics = draw(rng, cfg.hum_db), draw_rate(rng, cfg.harmonics)
+    slope, drift = draw(rng, cfg.slope_db_per_octave), 0.01 * draw(rng, cfg.drift_percent)
+    aside, band_db = rng.spawn(1)[0], None  # leaves the draws of `rng` what they were without it
+    is_pulsed = aside.uniform() < cfg.pulsed_chance
+    if aside.uniform() < cfg.buzz_chance:
+        harmonics, slope = draw_rate(aside, cfg.buzz_harmonics), 0.0
+        band_db = partial(parts.draw_colour_db, aside,
+                          tilt_db_per_octave=draw(aside, cfg.buzz_tilt_db_per_octave),
+                          height_db=BUZZ_COLOUR_DB)
+    return level_db, parts.make_hum(rng, rate, frequency_hz, int(harmonics), slope, drift, band_db,
+                                    is_pulsed)
 
 
 def draw_hum(rng: np.random.Generator, cfg: HumConfig, rate: int) -> Carrier:
-    """Draws hum, and a little hiss."""
+    """Draws hum, and a little hiss, which may be that of an arc."""
     hiss = parts.hiss(rng, rate, parts.draw_colour_db(rng, grid_hz(rate), rng.uniform(-4.0, 0.0),
                                                       3.0))
-    return Carrier({"hiss": (0.0, hiss), "hum": draw_bare_hum(rng, cfg, rate)})
+    hum = draw_bare_hum(rng, cfg, rate)
+    aside = rng.spawn(1)[0]
+    if aside.uniform() < cfg.arc_chance:
+        half_seconds = 0.5 / (float(aside.choice([50.0, 60.0])) * draw_rate(aside, cfg.speed))
+        flare_db = 0.5 * draw(aside, cfg.arc_db) * np.cos(2.0 * np.pi * np.arange(8) / 8)
+        hiss = parts.multiply(hiss, parts.swing(aside, rate, aside.uniform(0.0, 4.0), flare_db,
+                                                half_seconds))
+    return Carrier({"hiss": (0.0, hiss), "hum": hum})
 
 
 # --- All kinds -------------------------------------------------------------------------------

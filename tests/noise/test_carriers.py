@@ -25,6 +25,8 @@ from denoiser.noise.carriers import (
     HumConfig,
     PartShares,
     TapeConfig,
+    draw_bare_hum,
+    draw_hum,
     draw_mechanism,
 )
 from denoiser.noise.generator import CarrierNoise, draw_carrier
@@ -35,6 +37,31 @@ PARTS = {
     "tape": ["hiss", "hum"],
     "hum": ["hiss", "hum"],
 }
+
+
+def test_buzz_has_lines_over_the_whole_band_and_hum_has_not() -> None:
+    """Share of the power above 3 kHz, and of that the share near multiples of 10 Hz."""
+    spans = {}
+    for chance in (0.0, 1.0):
+        cfg = HumConfig(speed=[1.0, 1.0], drift_percent=[0.0, 0.0], buzz_chance=chance)
+        powers = []
+        for seed in range(30):
+            audio = parts.render(draw_bare_hum(rng(seed), cfg, SAMPLE_RATE)[1], 2 * SAMPLE_RATE)
+            power = np.abs(fft.rfft(audio * np.hanning(len(audio)))) ** 2
+            high = power[6000:44000].reshape(-1, 20).sum(axis=0)  # bins are half a hertz apart
+            powers.append((high.sum() / power.sum(), high[[19, 0, 1]].sum() / high.sum()))
+        spans[chance] = np.array(powers)
+    assert np.median(spans[0.0][:, 0]) < 1e-4 < 0.01 < np.median(spans[1.0][:, 0])
+    assert np.median(spans[1.0][:, 1]) > 0.99
+
+
+def test_an_arc_flares_up_twice_in_a_period() -> None:
+    cfg = HumConfig(speed=[1.0, 1.0], arc_chance=1.0, arc_db=[20.0, 20.0])
+    for seed in range(4):
+        hiss = draw_hum(rng(seed), cfg, SAMPLE_RATE).parts["hiss"][1]
+        power = parts.render(hiss, 4 * SAMPLE_RATE) ** 2
+        spectrum = np.abs(fft.rfft(power))[: 4 * 200]  # bins of a quarter of a hertz
+        assert np.argmax(spectrum[40:]) + 40 in (4 * 100, 4 * 120)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -87,10 +114,13 @@ def test_a_mechanism_strikes_with_each_frame() -> None:
 
 @pytest.mark.parametrize("kind", ["gramophone", "film", "tape", "mixed"])
 def test_config_files_choose_a_kind_and_repeat_no_default(kind: str) -> None:
+    """`conf_prototype` sets nothing of noise itself."""
+    chosen = OmegaConf.load(ROOT / "conf" / "noise" / f"{kind}.yaml")
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = load_config(compose("conf", [f"noise={kind}", "path_experiment=run"]))
-    assert cfg.noise == CarrierConfig(kind=kind)
-    for name, value in OmegaConf.load(ROOT / "conf" / "noise" / f"{kind}.yaml").items():
+        cfg = load_config(compose("conf_prototype", [f"noise={kind}", "path_experiment=run"]))
+    assert cfg.noise == OmegaConf.to_object(OmegaConf.merge(CarrierConfig, chosen))
+    assert cfg.noise.kind == kind
+    for name, value in chosen.items():
         assert value != getattr(CarrierConfig(), name)
 
 
