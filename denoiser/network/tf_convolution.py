@@ -1,13 +1,12 @@
 """Convolution on TensorFlow; on a processor without oneDNN, with XLA for the kernel's gradient.
 
-There XLA takes half as long as TensorFlow's own routine, and oneDNN, which
-`backend.load_backend` asks for, half as long as XLA: see `benchmarks/forward.py --train`.
+There XLA takes half as long as TensorFlow's own routine; where TensorFlow uses oneDNN, that takes
+half as long as XLA: see `benchmarks/forward.py --train`.
 """
 
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -40,8 +39,15 @@ def _has_gpu() -> bool:
 
 @functools.cache
 def _has_onednn() -> bool:
-    """Returns whether TensorFlow was told to use oneDNN; of itself it does on some processors."""
-    return os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1"
+    """Returns whether TensorFlow computes with oneDNN: see `TF_ENABLE_ONEDNN_OPTS`.
+
+    By default it does on some processors. No public function tells.
+    """
+    try:
+        from tensorflow.python.util._pywrap_util_port import IsMklEnabled
+    except ImportError:  # in a later release: what follows is right, if slower
+        return False
+    return IsMklEnabled()
 
 
 @functools.cache
