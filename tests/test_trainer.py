@@ -486,7 +486,8 @@ def test_learning_rate(name, step, expected):
 def tiny_settings(corpus):
     return ["dset=folders", f"dset.path_music=[{corpus / 'music'}]",
             f"dset.path_noise=[{corpus / 'noise'}]", "unet.depth=1", "unet.channels=[4,4]",
-            "unet.fold_bins=4", "stft.win_size=512", "stft.hop_size=128", "batch_size=1",
+            "unet.fold_bins=4", "unet.use_short=false", "unet.use_long=false",
+            "unet.own_low=false", "stft.win_size=512", "stft.hop_size=128", "batch_size=1",
             "seg_len_s_train=0.1", "seg_len_s_val=0.2", "validation_items=1", "save_every_steps=1",
             "shown_items=0", "probe_sounds=0"]
 

@@ -114,10 +114,9 @@ def test_a_mechanism_strikes_with_each_frame() -> None:
 
 @pytest.mark.parametrize("kind", ["gramophone", "film", "tape", "mixed"])
 def test_config_files_choose_a_kind_and_repeat_no_default(kind: str) -> None:
-    """`conf_prototype` sets nothing of noise itself."""
     chosen = OmegaConf.load(ROOT / "conf" / "noise" / f"{kind}.yaml")
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = load_config(compose("conf_prototype", [f"noise={kind}", "path_experiment=run"]))
+        cfg = load_config(compose("conf", [f"noise={kind}", "path_experiment=run"]))
     assert cfg.noise == OmegaConf.to_object(OmegaConf.merge(CarrierConfig, chosen))
     assert cfg.noise.kind == kind
     for name, value in chosen.items():
