@@ -75,6 +75,13 @@ def test_a_stretch_of_the_recording_a_file_and_none(recording, tmp_path):
     assert hear(recording, "none") == [None]
 
 
+def test_where_nothing_is_removed_no_profile_is_looked_for(recording):
+    (job,), _ = inference.plan([recording], InferenceConfig())
+    inference.denoise_recording(job, Restorer(np.asarray, KNOWING), 0.0,
+                                noise_profile=[100.0, 101.0])
+    assert job.denoised.is_file()
+
+
 def test_what_is_found_by_itself_is_told(recording, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         (found,) = hear(recording, "auto")
