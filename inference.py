@@ -325,7 +325,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
     surveyed = survey(first, recording.rate)
     if recording.header_samples - surveyed.samples > HEADER_TOLERANCE_SECONDS * recording.rate:
         logger.warning("%s: the header promises %.1f s of audio, but only %.1f s can be read",
-                       recording.path, recording.header_samples / recording.rate,
+                       recording.path, recording.header_seconds,
                        surveyed.samples / recording.rate)
     output = audio_io.output_format(recording, surveyed.samples)
     if surveyed.samples == 0 and output.container == "FLAC":
@@ -429,7 +429,7 @@ def denoise_all(jobs: list[Job], restorer: Restorer, strength: float,
         Why recordings failed.
     """
     failures = {}
-    seconds = [job.recording.header_samples / job.recording.rate for job in jobs]
+    seconds = [job.recording.header_seconds for job in jobs]
     with (logging_redirect_tqdm(),
           tqdm(total=round(sum(seconds), 1), unit="s", disable=None, leave=False,
                bar_format="{desc}{percentage:3.0f}%|{bar}| {n:.0f} of {total:.0f} s of audio, "
