@@ -34,6 +34,8 @@ from denoiser.command_line import exit_on_user_error, keys_of, run_main
 from denoiser.data.audio_index import find_noise
 from denoiser.files import WEIGHTS_ENDING, replacing
 from denoiser.network.stored import BEST_NAME, CONFIG_NAME, read_settings
+from denoiser.profiles import KEY
+from denoiser.restore import Restorer
 from denoiser.training import metrics, perceptual, probes
 from inference import choose_method
 
@@ -49,6 +51,9 @@ DECLICK_NAMES = {None: "", True: "_declick", False: "_no_declick"}  # in folders
 def main(raw: DictConfig) -> None:
     """Denoises the test mixtures and prints what was gained and what was lost."""
     cfg = load_config(raw)
+    require(cfg.inference.noise_profile == "none", KEY,
+            "none here; profile=true gives each mixture a profile of its own noise",
+            cfg.inference.noise_profile)
     judge_more = perceptual.load_judge() if cfg.perceptual else metrics.judge_no_more
     method = choose_method(cfg, keys_of(HydraConfig.get().overrides.task))
     restorer, weights = method.load(), method.weights
@@ -66,7 +71,7 @@ def main(raw: DictConfig) -> None:
     rows = [row | {"split_in_training": known.get(row["noise"], "")} for row in rows]
     guards = metrics.check_guards(rows)
     folder = Path(cfg.path_evaluation) / name_of(cfg, weights)
-    sections = [*describe(weights.name if weights else method.name, cfg, mixer, rows),
+    sections = [*describe(weights.name if weights else method.name, cfg, mixer, restorer, rows),
                 metrics.format_table(rows, ("input_snr_db",)),
                 metrics.format_table(rows, ("category", "input_snr_db")),
                 metrics.format_noises(rows)]
@@ -85,13 +90,14 @@ def main(raw: DictConfig) -> None:
     logger.info("each item's measures: %s", folder / TABLE_NAME)
 
 
-def describe(name: str, cfg: Config, mixer: Mixer, rows: list[metrics.Row]) -> list[str]:
+def describe(name: str, cfg: Config, mixer: Mixer, restorer: Restorer,
+             rows: list[metrics.Row]) -> list[str]:
     """Returns lines on what is measured, and on what it cannot tell."""
     lines = [f"{name}: {cfg.test_items} mixtures of {cfg.seg_len_s_val:g} s",
              mixer.describe()]
     if cfg.dset.snr_highpass_hz:
         lines.append(f"SNRs are set and judged above {cfg.dset.snr_highpass_hz:g} Hz.")
-    if cfg.inference.declick:
+    if restorer.declick:
         lines.append("Clicks are cut out first.")
     if cfg.profile:
         lines.append(f"Each mixture comes with {TEST_PROFILE_SECONDS:g} s of its noise; probes do "

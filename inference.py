@@ -73,7 +73,15 @@ from denoiser.network.stored import (
     find_weights,
     read_network_settings,
 )
-from denoiser.report import Levels, RunReport, collected_warnings, hash_of, hash_of_values
+from denoiser.report import (
+    REPORT_NAME,
+    RESULTS_VERSION,
+    Levels,
+    RunReport,
+    collected_warnings,
+    hash_of,
+    hash_of_values,
+)
 from denoiser.restore import SEGMENT_SECONDS, Restorer
 
 logger = logging.getLogger(__name__)
@@ -234,20 +242,25 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
     """Returns the method that `cfg` names; args and errors are those of `choose_network`."""
     choice, seconds = cfg.inference.noise_profile, cfg.inference.segment_seconds
     declick = cfg.inference.declick
+    if declick is None:
+        declick = cfg.method == "lsa"
     chosen = {name: value for name, value in dataclasses.asdict(cfg.inference).items()
-              if name not in NOT_IN_RESULTS}
-    if profiles.is_file(choice):
+              if name not in NOT_IN_RESULTS} | {"declick": declick}
+    deciding = dict(chosen)
+    if profiles.is_file(choice):  # its name decides on nothing
         chosen["noise_profile_sha256"] = hash_of(Path(choice))
+        deciding["noise_profile"] = chosen["noise_profile_sha256"]
     if cfg.method == "lsa":
         require(choice == "none", profiles.KEY, "none with method=lsa, which takes none", choice)
         logger.info("method: log-spectral amplitude estimator, no network")
         settings = NetworkSettings(stft=cfg.stft, context_seconds=cfg.inference.context_seconds)
         described = {"method": "lsa", "settings": chosen, "network": dataclasses.asdict(settings)}
+        made_with = described | {"results_version": RESULTS_VERSION}
         return Method(
             "the log-spectral amplitude estimator",
             lambda: Restorer(functools.partial(spectral.suppress, settings=cfg.stft), settings,
-                             seconds, declick=declick is not False),
-            described, described)
+                             seconds, declick=declick),
+            described, made_with)
     weights, settings = choose_network(cfg, given)
     require(choice == "none" or settings.unet.use_profile, profiles.KEY,
             f"none with {weights}, whose network takes no profile", choice)
@@ -256,7 +269,7 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
     digest, network = hash_of(*files), dataclasses.asdict(settings)
 
     def load() -> Denoiser:
-        denoiser = Denoiser.load(weights, settings, seconds, declick=bool(declick))
+        denoiser = Denoiser.load(weights, settings, seconds, declick=declick)
         if cfg.inference.resume:
             denoiser.forget_lengths()
         return denoiser
@@ -265,7 +278,8 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
         f"the network {digest[:HISTORY_DIGITS]}", load,
         {"weights": {"file": str(weights), "sha256": digest}, "settings": chosen,
          "network": network},
-        {"weights_sha256": digest, "settings": chosen, "network_sha256": hash_of_values(network)},
+        {"results_version": RESULTS_VERSION, "weights_sha256": digest, "settings": deciding,
+         "network_sha256": hash_of_values(network)},
         weights)
 
 
@@ -275,7 +289,8 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
 def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
                       report: Callable[[float], object] = lambda seconds: None,
                       noise_profile: Any = "none", history: str = "denoised",
-                      resume: str | None = None) -> dict[str, Any]:
+                      resume: str | None = None,
+                      before_replacing: Callable[[], object] = lambda: None) -> dict[str, Any]:
     """Writes output = input - strength * noise, and the residual input - output.
 
     All is subtracted from the samples of the file itself: strength 0 returns them as they are,
@@ -288,8 +303,10 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
         report: Called with the seconds of audio that have been finished.
         noise_profile: Where noise alone is heard, as of `profiles.check_choice`.
         history: What the restored file says was done to it.
-        resume: Tells network and settings. When given, what the network returns is kept beside the
-            results until they are complete, and a later call with the same goes on there.
+        resume: Hash of what tells network and settings. When given, what the network returns is
+            kept beside the results until `remove_journals`, and a later call with the same goes on
+            there.
+        before_replacing: Called when all is written, before anything gets the name of a result.
 
     Returns:
         What is told of it in the report: the recording's hash, its length and its levels.
@@ -308,22 +325,24 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
     surveyed = survey(first, recording.rate)
     if recording.header_samples - surveyed.samples > HEADER_TOLERANCE_SECONDS * recording.rate:
         logger.warning("%s: the header promises %.1f s of audio, but only %.1f s can be read",
-                       recording.path, recording.header_samples / recording.rate,
+                       recording.path, recording.header_seconds,
                        surveyed.samples / recording.rate)
     output = audio_io.output_format(recording, surveyed.samples)
     if surveyed.samples == 0 and output.container == "FLAC":
         raise UserError("the file is empty, and FLAC cannot store that")
-    noise = profiles.read_profile(noise_profile, lambda: _blocks(job), recording.rate,
-                                  surveyed.samples)
+    profile = None
+    if strength > 0.0:
+        profile = profiles.read_profile(noise_profile, lambda: _blocks(job), recording.rate,
+                                        surveyed.samples)
     blocks = _blocks(job)
     with ExitStack() as stack:
         if strength == 0.0:
             separated = ((block, np.zeros_like(block)) for block in blocks)
         elif resume is None:
-            separated = restorer.separate(blocks, recording.rate, surveyed, noise)
+            separated = restorer.separate(blocks, recording.rate, surveyed, profile)
         else:
-            journal = stack.enter_context(Journal(job.denoised, f"{digest} {resume}"))
-            separated = restorer.separate(blocks, recording.rate, surveyed, noise,
+            journal = stack.enter_context(Journal(job.denoised, digest, resume))
+            separated = restorer.separate(blocks, recording.rate, surveyed, profile,
                                           journal.around)
         # The last one entered is the first to appear; the restored recording comes last.
         denoised_path, *others = [stack.enter_context(replacing(path, locked=True))
@@ -354,7 +373,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
                  containers.open_audio(denoised_path, recording.track)),
                 ("Residual: input - output", audio_io.open_recording(others[0]))],
                 surveyed.samples)
-    remove_journals(job.denoised)
+        before_replacing()
     logger.info("%s: written to %s", recording.path, ", ".join(map(str, job.results)))
     return {"input_sha256": digest, "seconds": round(surveyed.samples / recording.rate, 3),
             **levels.describe()}
@@ -376,11 +395,22 @@ def _writer(job: Job, path: Path, output: audio_io.Format, first: Reader | Itera
     return FilmWriter(path, job.recording, job.film, blocks.timeline, first.bit_rate, dither_seed)
 
 
+def _tells_report(tell: Callable[[], object], what: str) -> bool:
+    """Calls what adds to a report; where that fails, it is said, and the results stay."""
+    try:
+        tell()
+    except (UserError, OSError) as error:
+        logger.warning("%s, but %s cannot tell of it: %s", what, REPORT_NAME, error)
+        return False
+    return True
+
+
 def denoise_all(jobs: list[Job], restorer: Restorer, strength: float,
                 tell: Callable[[str], object],
                 note: Callable[[Job, dict[str, Any]], object] = lambda job, facts: None,
                 noise_profile: Any = "none", history: str = "denoised",
-                resume: str | None = None) -> dict[Path, str]:
+                resume: str | None = None,
+                forget: Callable[[Job], object] = lambda job: None) -> dict[Path, str]:
     """Denoises one recording after the other.
 
     Args:
@@ -388,16 +418,18 @@ def denoise_all(jobs: list[Job], restorer: Restorer, strength: float,
         restorer: Finds the noise.
         strength: Share of the noise that is removed, in [0, 1].
         tell: Called at once with the reason why a recording failed.
-        note: Called with each job that is done and what the report tells of it.
+        note: Called with each job that is done and what the report tells of it. Where that fails,
+            the recording is done nevertheless.
         noise_profile: Where noise alone is heard, as of `profiles.check_choice`.
         history: What restored files say was done to them.
         resume: See `denoise_recording`.
+        forget: Called with each job before its results replace others.
 
     Returns:
         Why recordings failed.
     """
     failures = {}
-    seconds = [job.recording.header_samples / job.recording.rate for job in jobs]
+    seconds = [job.recording.header_seconds for job in jobs]
     with (logging_redirect_tqdm(),
           tqdm(total=round(sum(seconds), 1), unit="s", disable=None, leave=False,
                bar_format="{desc}{percentage:3.0f}%|{bar}| {n:.0f} of {total:.0f} s of audio, "
@@ -408,8 +440,11 @@ def denoise_all(jobs: list[Job], restorer: Restorer, strength: float,
             try:
                 with collected_warnings() as warnings:
                     facts = denoise_recording(job, restorer, strength, bar.update, noise_profile,
-                                              history, resume)
-                note(job, facts | {"warnings": warnings})
+                                              history, resume, functools.partial(forget, job))
+                # A journal tells whose results these are until the report does.
+                if _tells_report(functools.partial(note, job, facts | {"warnings": warnings}),
+                                 f"{job.denoised} is written"):
+                    remove_journals(job.denoised)
             except (UserError, OSError) as error:
                 reason = str(error)
                 if str(job.recording.path) not in reason:
@@ -430,8 +465,12 @@ def denoise(raw: DictConfig) -> None:
     method = functools.cache(
         lambda: choose_method(cfg, keys_of(HydraConfig.get().overrides.task)))
     jobs, failures = plan(paths, cfg.inference, lambda: method().made_with)
-    report = functools.cache(
-        lambda folder: RunReport(folder, method().described, method().made_with))
+
+    @functools.cache
+    def report(folder: Path) -> RunReport:
+        # Where nothing can be done, a mistake in the method must not hide why.
+        return (RunReport(folder, method().described, method().made_with) if jobs
+                else RunReport(folder, {}, {}))
 
     def tell(reason: str) -> None:
         if len(paths) > 1:  # of one alone it is the last line
@@ -446,12 +485,14 @@ def denoise(raw: DictConfig) -> None:
             lambda job, facts: report(report_folder(job.denoised, cfg.inference)).add(
                 job.recording.path, job.results, facts),
             cfg.inference.noise_profile, f"denoised at strength {strength:g} by {method().name}",
-            hash_of_values(method().made_with) if cfg.inference.resume else None)
-    if len(paths) > 1 and jobs:
+            hash_of_values(method().made_with) if cfg.inference.resume else None,
+            lambda job: report(report_folder(job.denoised, cfg.inference)).forget(job.results))
+    if any(os.path.lexists(path) for path in paths):  # mistyped names are nothing to report
         for path, reason in failures.items():
             folder = report_folder(path, cfg.inference)
             if os.access(folder, os.W_OK):
-                report(folder).add_failure(path, reason)
+                _tells_report(functools.partial(report(folder).add_failure, path, reason),
+                              f"{path} cannot be denoised")
     if len(paths) == 1 and failures:
         sys.exit(f"error: {' '.join(failures[paths[0]].split())}")
     if failures:

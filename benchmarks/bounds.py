@@ -21,7 +21,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import scipy.special
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -33,36 +32,14 @@ from dataset_loader import Mixer  # noqa: E402
 from denoiser import command_line  # noqa: E402
 from denoiser.audio import dsp  # noqa: E402
 from denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
+from denoiser.classical import spectral  # noqa: E402
 from denoiser.command_line import keys_of  # noqa: E402
 from denoiser.training import metrics  # noqa: E402
 from inference import Denoiser, choose_network  # noqa: E402
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
-PRIOR_SMOOTHING = 0.98  # of the decision-directed estimate (Ephraim and Malah 1984, eq. 51)
-SMALLEST_PRIOR_SNR = 10.0 ** (-25.0 / 10.0)
-LARGEST_POSTERIOR_SNR = 10.0 ** (40.0 / 10.0)
 TINY = 1e-12
 METHODS = ("high-pass", "log-MMSE", "network", "ideal Wiener mask", "ideal phase-sensitive mask")
-
-
-def apply_log_mmse(noisy: np.ndarray, noise_power: np.ndarray) -> np.ndarray:
-    """Returns the log-spectral amplitude estimate (Ephraim and Malah 1985, eq. 20).
-
-    It and `noisy` are complex spectra `(frames, bins)`, `noise_power` is |N|^2 of each bin.
-    """
-    noise_power = noise_power + TINY
-    estimate = np.empty_like(noisy)
-    before = np.zeros(noise_power.shape)
-    for frame, spectrum in enumerate(noisy):
-        posterior = np.minimum(np.abs(spectrum) ** 2 / noise_power, LARGEST_POSTERIOR_SNR)
-        prior = (PRIOR_SMOOTHING * before / noise_power
-                 + (1.0 - PRIOR_SMOOTHING) * np.maximum(posterior - 1.0, 0.0))
-        prior = np.maximum(prior, SMALLEST_PRIOR_SNR)
-        share = prior / (1.0 + prior)
-        gain = share * np.exp(0.5 * scipy.special.exp1(np.maximum(share * posterior, TINY)))
-        estimate[frame] = np.minimum(gain, 1.0) * spectrum
-        before = np.abs(estimate[frame]) ** 2
-    return estimate
 
 
 def apply_ideal_masks(noisy: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -91,8 +68,9 @@ def main() -> None:
         """Returns the estimates of the methods that are told noise or signal."""
         noisy, clean = spectra.view(np.complex64)[..., 0]
         noise_power = np.mean(np.abs(noisy - clean)[lead_frames:] ** 2, axis=0)
-        estimates = [apply_log_mmse(noisy, noise_power), *apply_ideal_masks(noisy, clean)]
-        return np.stack(estimates).astype(np.complex64)[..., None].view(np.float32)
+        masked = np.stack(apply_ideal_masks(noisy, clean)).astype(np.complex64)
+        return np.concatenate([spectral.suppress(spectra[:1], cfg.stft, noise_power),
+                               masked[..., None].view(np.float32)])
 
     informed = dsp.in_spectral_domain(apply_informed, win_size, hop_size)
     rows: list[metrics.Row] = []

@@ -16,8 +16,9 @@ from typing import Any
 from denoiser import profiles
 from denoiser.audio import audio_io, containers, film
 from denoiser.checks import UserError, require
+from denoiser.journal import has_journal
 from denoiser.network.stored import NetworkSettings
-from denoiser.report import why_not_done
+from denoiser.report import hash_of, hash_of_values, read_results, why_not_done
 from denoiser.restore import SEGMENT_SECONDS
 
 logger = logging.getLogger(__name__)
@@ -255,24 +256,39 @@ def plan(paths: list[Path], settings: InferenceConfig,
         try:
             job = make_job(containers.open_audio(path, settings.track), settings)
             _require_writable(job.denoised.parent)
+            _require_writable(report_folder(job.denoised, settings))
             jobs.append(job)
         except (UserError, OSError) as error:
             failures[path] = str(error)
     _refuse_collisions(jobs, paths)
+    # Whatever is asked: each will be added to, which must not fail after hours of work.
+    reports = {folder: read_results(folder)
+               for folder in {report_folder(job.denoised, settings) for job in jobs}}
     if settings.overwrite:
         return jobs, failures
     missing = []
     for job in jobs:
-        path = job.recording.path
-        present = [str(result) for result in job.results if os.path.lexists(result)]
-        reason = why_not_done(report_folder(job.denoised, settings), path, job.results,
-                              made_with()) if present else None
+        path, folder = job.recording.path, report_folder(job.denoised, settings)
+        present = [result for result in job.results if os.path.lexists(result)]
         if not present:
+            missing.append(job)
+            continue
+        # A picture can be drawn later, by doing the same once more.
+        undrawn = job.picture is not None and job.picture not in present
+        reason = why_not_done(reports[folder], folder, path,
+                              [job.denoised, job.residual] if undrawn else job.results,
+                              made_with())
+        if reason is None and undrawn:
+            logger.info("%s: has its results already, but no picture: it is done again", path)
             missing.append(job)
         elif reason is None:
             logger.info("%s: has its results already and is left alone", path)
+        elif settings.resume and has_journal(job.denoised, hash_of(path),
+                                             hash_of_values(made_with())):
+            logger.info("%s: a run that was killed left these results, it is finished", path)
+            missing.append(job)
         else:
-            failures[path] = (f"{path}: {' and '.join(present)} exist already, {reason}; "
+            failures[path] = (f"{path}: {' and '.join(map(str, present))} exist already, {reason}; "
                               "inference.overwrite=true replaces results")
     return missing, failures
 

@@ -37,6 +37,16 @@ def _prefix(result: Path) -> str:
     return f".{result.name[:LONGEST_PREFIX]}.{whole[:DIGITS]}."
 
 
+def _place(result: Path, recording: str, made_with: str) -> Path:
+    key = hashlib.sha256(f"{recording} {made_with}".encode()).hexdigest()[:DIGITS]
+    return result.parent / f"{_prefix(result)}{key}{ENDING}"
+
+
+def has_journal(result: Path, recording: str, made_with: str) -> bool:
+    """Returns whether a run that was killed left a journal; args are those of `Journal`."""
+    return _place(result, recording, made_with).is_file()
+
+
 def remove_journals(result: Path) -> None:
     """Removes all journals of a result, which is complete."""
     for path in result.parent.glob(f"{glob.escape(_prefix(result))}*{ENDING}"):
@@ -51,18 +61,18 @@ class Journal:
         replayed: How many segments came from the file.
     """
 
-    def __init__(self, result: Path, key: str) -> None:
-        """Opens a journal, or starts one.
+    def __init__(self, result: Path, recording: str, made_with: str) -> None:
+        """Opens a journal, or starts one. Only what has the same hashes is used.
 
         Args:
             result: What will be made.
-            key: Tells recording, network and settings: only what has the same is used.
+            recording: Hash of the recording.
+            made_with: Hash of what tells network and settings.
 
         Raises:
             OSError: The file cannot be written.
         """
-        name = hashlib.sha256(key.encode()).hexdigest()[:DIGITS]
-        self.path, self.replayed = result.parent / f"{_prefix(result)}{name}{ENDING}", 0
+        self.path, self.replayed = _place(result, recording, made_with), 0
         result.parent.mkdir(parents=True, exist_ok=True)
         self.path.touch()
         self._file = self.path.open("r+b")

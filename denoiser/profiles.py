@@ -16,6 +16,7 @@ from denoiser.checks import require
 logger = logging.getLogger(__name__)
 
 KEY = "inference.noise_profile"
+ROUNDING_SECONDS = 1e-6  # 0.3 - 0.2 is less than 0.1 in floating point
 LONGEST_SECONDS = 60.0  # of noise that is used; more of it tells nothing new
 
 
@@ -33,7 +34,7 @@ def check_choice(choice: Any) -> None:
     start, end = choice
     require(0.0 <= start < end < float("inf"), KEY,
             "[start, end] in seconds with 0 <= start < end", choice)
-    require(end - start >= SHORTEST_SECONDS, KEY,
+    require(end - start >= SHORTEST_SECONDS - ROUNDING_SECONDS, KEY,
             f"[start, end] at least {SHORTEST_SECONDS:g} s apart", choice)
 
 
@@ -98,7 +99,9 @@ def _cut(blocks: Iterable[np.ndarray], sample_rate: int, start_seconds: float,
     start, end = round(start_seconds * sample_rate), round(end_seconds * sample_rate)
     pieces, done = [], 0
     for block in blocks:
-        pieces.append(block[max(start - done, 0) : max(end - done, 0)])
+        piece = block[max(start - done, 0) : max(end - done, 0)]
+        if len(piece):
+            pieces.append(piece.copy())  # a slice would keep the whole block in memory
         done += len(block)
         if done >= end:
             break

@@ -25,6 +25,9 @@ from denoiser.files import replacing
 
 REPORT_NAME = "denoised_report.json"
 VERSION = 1  # of the report's form
+# Of what becomes of a recording: raised with every change of the program by which the same
+# recording, weights and settings give other results. It belongs into `made_with`.
+RESULTS_VERSION = 1
 # Whose warnings belong into a report; inference.py has the first name as a program.
 LOGGERS = ("__main__", "inference", "denoiser")
 
@@ -96,15 +99,21 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
     """Returns the entries of the report in a folder by the results' names; none without a report.
 
     Raises:
-        UserError: There is a file of that name that is no report.
+        UserError: What has that name is no report, cannot be read, or is of a later release.
     """
     path = folder / REPORT_NAME
-    if not path.is_file():
-        return {}
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from error
     except ValueError as error:  # neither UTF-8 nor JSON
         raise UserError(f"{path} must be a report in JSON; remove it ({error})") from error
+    version = report.get("version") if isinstance(report, dict) else None
+    if isinstance(version, int) and version > VERSION:
+        raise UserError(f"{path} must be a report of version {VERSION} or lower. Received: version "
+                        f"{version}, of a later release; use that, or another folder of results")
     results = report.get("results") if isinstance(report, dict) else None
     if not isinstance(results, dict) or not all(isinstance(entry, dict)
                                                 for entry in results.values()):
@@ -117,26 +126,30 @@ def name_in(folder: Path, result: Path) -> str:
     return Path(os.path.relpath(result, folder)).as_posix()
 
 
-def why_not_done(folder: Path, recording: Path, results: Iterable[Path],
-                 made_with: dict[str, Any]) -> str | None:
+def why_not_done(entries: dict[str, dict[str, Any]], folder: Path, recording: Path,
+                 results: Iterable[Path], made_with: dict[str, Any]) -> str | None:
     """Says why results that are present are not those of a recording and of this call.
 
     Args:
+        entries: Of the report, by `read_results`.
         folder: Where the report is.
         recording: The file that would be restored.
-        results: The files that would be written; the restored recording is the first.
+        results: The files that are wanted; the restored recording is the first. Others that were
+            written with them do not matter.
         made_with: What decides on their content beside the recording.
 
     Returns:
         The reason, or None where they are.
     """
     results = list(results)
-    entry = read_results(folder).get(name_in(folder, results[0]))
+    entry = entries.get(name_in(folder, results[0]))
     if entry is None:
         return f"and no {REPORT_NAME} tells what they were made of"
     if entry.get("made_with") != made_with:
         return "made by other weights or settings"
-    if entry.get("files") != _sizes(folder, results):
+    written, sizes = entry.get("files"), _sizes(folder, results)
+    if not isinstance(written, dict) or len(sizes) < len(results) or any(
+            written.get(name) != size for name, size in sizes.items()):
         return "and not as they were written, or not all"
     if entry.get("input_sha256") != hash_of(recording):
         return "made of another recording"
@@ -159,27 +172,67 @@ class RunReport:
             made_with: What decides on the results beside the recordings.
         """
         self.folder, self._made_with = folder, made_with
+        self._results: dict[str, dict[str, Any]] = {}
+        self._known: tuple[int, ...] | None = None  # the file that `_results` is the content of
         self._run = {"began": _now()} | run | {"done": [], "failed": {}}
 
     def add(self, recording: Path, results: Iterable[Path], facts: dict[str, Any]) -> None:
-        """Notes a recording that is done, and writes the report."""
+        """Notes a recording that is done, and writes the report.
+
+        Raises:
+            UserError: There is a report that cannot be read.
+            OSError: It cannot be written.
+        """
         results = list(results)
         name = name_in(self.folder, results[0])
         self._run["done"].append(name)
-        self._write({name: {"input": str(recording), **facts, "made_with": self._made_with,
-                            "files": _sizes(self.folder, results), "ended": _now()}})
+        self._write(self._read() | {name: {
+            "input": str(recording), **facts, "made_with": self._made_with,
+            "files": _sizes(self.folder, results), "ended": _now()}})
 
     def add_failure(self, recording: Path, reason: str) -> None:
-        """Notes a recording that cannot be done, and writes the report."""
+        """Notes a recording that cannot be done, and writes the report; errors as of `add`."""
         self._run["failed"][str(recording)] = reason
-        self._write({})
+        self._write(self._read())
 
-    def _write(self, new: dict[str, Any]) -> None:
-        """Writes the report with new entries, beside those that other runs may have added."""
+    def forget(self, results: Iterable[Path]) -> None:
+        """Removes the entry of results that are about to be replaced.
+
+        Otherwise, a run that is killed before `add` would leave new results under the older entry.
+
+        Raises:
+            OSError: The report cannot be written.
+        """
+        try:
+            entries = dict(self._read())
+        except UserError:
+            return  # a report that cannot be read vouches for nothing
+        if entries.pop(name_in(self.folder, next(iter(results))), None) is not None:
+            self._write(entries)
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        """Returns all entries; other runs may have added some since the last time."""
+        try:
+            now = _identity(self.folder / REPORT_NAME)
+        except FileNotFoundError:
+            now = None
+        if now is None or now != self._known:
+            self._results, self._known = read_results(self.folder), now
+        return self._results
+
+    def _write(self, results: dict[str, dict[str, Any]]) -> None:
         report = {"version": VERSION, "last_run": self._run | {"ended": _now()},
-                  "results": read_results(self.folder) | new}
+                  "results": results}
         with replacing(self.folder / REPORT_NAME) as temporary:
             temporary.write_text(json.dumps(report, indent=1), encoding="utf-8")
+            written = _identity(temporary)  # before another run can replace it
+        self._results, self._known = results, written
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    """Returns what tells a file from one that replaced it, or that it has become."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _now() -> str:

@@ -178,7 +178,8 @@ class Restorer:
             raise UserError("`noise_profile` must be absent: the network takes none, it was "
                             "trained without `unet.use_profile`")
         seconds = len(noise) / sample_rate
-        require(seconds >= SHORTEST_SECONDS, "noise_profile",
+        # The ends of a stretch are rounded to samples, which may take one away.
+        require(len(noise) >= SHORTEST_SECONDS * sample_rate - 1.0, "noise_profile",
                 f"at least {SHORTEST_SECONDS:g} s long", f"{seconds:.3f} s")
         require(noise.shape[1] in (1, channels), "noise_profile",
                 f"of one channel or of {channels}, as the recording",
@@ -191,16 +192,21 @@ class Restorer:
                           ) -> list[np.ndarray]:
         """Returns the profile of each of the noises `(channels, samples)` as the network takes it.
 
-        They are heard at the level at which a recording of this power is heard.
+        They are heard as a recording of this power is: at its level, and without clicks where
+        these are cut out.
         """
         form, stft, profiles = self.settings.profile_form, self.settings.stft, []
         gain = self._gain(power)
         for noise in noises:
             audio = (gain * (noise - np.mean(noise))).astype(np.float32)
-            audio = dsp.resample(audio, sample_rate, SAMPLE_RATE)
+            audio = self._declicked(dsp.resample(audio, sample_rate, SAMPLE_RATE))
             profiles.append(form.measure(dsp.highpass(audio, stft.highpass_hz, SAMPLE_RATE))
                             if np.ptp(noise) > 0.0 else form.nothing())
         return profiles
+
+    def _declicked(self, audio: np.ndarray) -> np.ndarray:
+        """Returns `(samples,)` at the network's rate as it is heard, without clicks if asked."""
+        return clicks.remove_clicks(audio) if self.declick else audio
 
     def _gain(self, power: float) -> float:
         """Returns the gain at which a recording of this power has the network's level."""
@@ -250,7 +256,6 @@ class Restorer:
                  ) -> np.ndarray:
         """Denoises `(channels, samples)` at the network's rate and level."""
         stft, restored = self.settings.stft, []
-        before = clicks.remove_clicks if self.declick else np.asarray
         # One channel at a time: memory does not grow with their number.
         for number, channel in enumerate(waveforms):
             network = self.predict_spectra
@@ -258,7 +263,7 @@ class Restorer:
                 network = functools.partial(self._predict_knowing, profile=profiles[number])
             predict = dsp.in_spectral_domain(network, stft.win_size, stft.hop_size,
                                              stft.highpass_hz, SAMPLE_RATE)
-            restored.append(predict(before(channel)[None]))
+            restored.append(predict(self._declicked(channel)[None]))
         return np.concatenate(restored)
 
     def _predict_knowing(self, spectra: np.ndarray, profile: np.ndarray) -> np.ndarray:

@@ -40,14 +40,6 @@ def test_ideal_masks_bound_all_others(rng, spectra):
         assert snr_db(clean, near * noisy) < best
 
 
-def test_log_mmse_keeps_tones_and_takes_noise(spectra):
-    clean, noisy = spectra
-    made = bounds.apply_log_mmse(noisy, np.full(64, 2.0))
-    assert snr_db(clean, made) > snr_db(clean, noisy) + 6.0
-    alone = made[:50]  # before the tones begin
-    assert np.sum(np.abs(alone) ** 2) < 0.02 * np.sum(np.abs(noisy[:50]) ** 2)
-
-
 def test_bounds_prints_a_table_of_the_shipped_network(rng, tmp_path):
     times = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
     for name in ("music/test", "noise/gramophone/test"):

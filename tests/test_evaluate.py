@@ -56,6 +56,7 @@ def test_tables_and_measures_of_the_test_mixtures(folders, fold_runs):
         cwd=folders, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{BEST_NAME}: 9 mixtures of 0.5 s")
+    assert "Clicks are cut out first." not in done.stdout
     for line in ("SNRs are set and judged above 20 Hz.",
                  "Not tested, as no recording is held out: tape.",
                  "These weights were trained on gramophone album0."):
@@ -103,8 +104,18 @@ def test_the_classical_method_is_measured_on_the_same_mixtures(folders):
         cwd=folders, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("the log-spectral amplitude estimator: 3 mixtures of 0.5 s")
+    assert "Clicks are cut out first." in done.stdout.splitlines()
     rows = read_table(folders / "experiments/evaluation/lsa" / evaluate.TABLE_NAME)
     assert len(rows) == 3 and all(abs(float(row["snr_gain_db"])) > 0.0 for row in rows)
+
+
+def test_a_profile_of_one_recording_is_refused(tmp_path):
+    """Each mixture has another noise."""
+    done = subprocess.run([sys.executable, str(ROOT / "evaluate.py"),
+                           "inference.noise_profile=[0.0,1.0]"],
+                          cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "`inference.noise_profile` must be none here; profile=true gives" in done.stderr
 
 
 def test_the_former_test_is_that_of_earlier_releases():

@@ -29,7 +29,13 @@ from denoiser.command_line import hydra_arguments, keys_of
 from denoiser.data.settings import DsetConfig
 from denoiser.jobs import InferenceConfig, Job, plan
 from denoiser.network.stored import BEST_NAME, CONFIG_NAME, NetworkSettings
-from denoiser.report import REPORT_NAME, RunReport, hash_of
+from denoiser.report import (
+    REPORT_NAME,
+    RESULTS_VERSION,
+    RunReport,
+    hash_of,
+    hash_of_values,
+)
 from denoiser.restore import Restorer
 from inference import Denoiser
 
@@ -187,6 +193,25 @@ def test_the_report_knows_a_noise_profile_by_its_content(knowing_run, tmp_path):
     first, second = made_with
     assert first != second
     assert first["settings"].keys() == second["settings"].keys()
+    (tmp_path / "noise.wav").rename(tmp_path / "other.wav")
+    cfg.inference.noise_profile = str(tmp_path / "other.wav")
+    moved = inference.choose_method(cfg)
+    assert moved.made_with == second
+    assert moved.described["settings"]["noise_profile"] == str(tmp_path / "other.wav")
+
+
+def test_what_is_done_otherwise_now_is_not_taken_for_done(tiny_run, monkeypatch):
+    """By another release, or with another click stage; but not for saying the default."""
+    def made_with(declick: bool | None = None, **settings: str) -> dict:
+        return inference.choose_method(Config(
+            path_experiment="x", inference=InferenceConfig(declick=declick), **settings)).made_with
+
+    for settings, usual in (({"method": "lsa"}, True), ({"weights": str(tiny_run)}, False)):
+        before = made_with(**settings)
+        assert made_with(usual, **settings) == before != made_with(not usual, **settings)
+        with monkeypatch.context() as later:
+            later.setattr(inference, "RESULTS_VERSION", RESULTS_VERSION + 1)
+            assert made_with(**settings) != before
 
 
 @pytest.mark.parametrize("choice", [[0.2, 1.4], "noise.wav"])
@@ -246,11 +271,15 @@ def run_again(paths: list[Path], made_with: dict, **settings: object) -> dict[Pa
     chosen = InferenceConfig(**settings)
     jobs, failures = inference.plan(paths, chosen, lambda: made_with)
     restorer = OnWaveforms(halve, NetworkSettings())
-    inference.denoise_all(
-        jobs, restorer, chosen.denoising_strength, failures.__setitem__,
-        lambda job, facts: RunReport(inference.report_folder(job.denoised, chosen), {},
-                                     made_with).add(job.recording.path, job.results, facts))
-    return failures
+
+    def report(job: Job) -> RunReport:
+        return RunReport(inference.report_folder(job.denoised, chosen), {}, made_with)
+
+    return failures | inference.denoise_all(
+        jobs, restorer, chosen.denoising_strength, print,
+        lambda job, facts: report(job).add(job.recording.path, job.results, facts),
+        resume=hash_of_values(made_with) if chosen.resume else None,
+        forget=lambda job: report(job).forget(job.results))
 
 
 def test_what_is_done_is_told_by_content_and_settings(tmp_path, monkeypatch, caplog):
@@ -281,6 +310,101 @@ def test_what_is_done_is_told_by_content_and_settings(tmp_path, monkeypatch, cap
     Path(REPORT_NAME).unlink()
     assert f"no {REPORT_NAME} tells" in run_again(paths[:1], {"weights": 1})[paths[0]]
     assert run_again(paths[:1], {"weights": 1}, overwrite=True) == {}
+
+
+def test_a_picture_is_drawn_later(tmp_path, caplog):
+    caplog.set_level("INFO")
+    path = tmp_path / "a.wav"
+    write_audio(path)
+    assert run_again([path], {}) == {}
+    before = (tmp_path / "a_denoised.wav").read_bytes()
+    assert run_again([path], {}, spectrogram=True) == {}
+    assert (tmp_path / "a_spectrogram.png").is_file()
+    assert (tmp_path / "a_denoised.wav").read_bytes() == before
+    for drawn in (False, True):
+        caplog.clear()
+        assert run_again([path], {}, spectrogram=drawn) == {}
+        assert "has its results already and is left alone" in caplog.text
+    # A picture that this program did not draw is not replaced without asking.
+    (tmp_path / "a_spectrogram.png").write_bytes(b"mine")
+    assert "not as they were written" in run_again([path], {}, spectrogram=True)[path]
+    (tmp_path / "a_residual.wav").unlink()
+    (tmp_path / "a_spectrogram.png").unlink()
+    assert "or not all" in run_again([path], {}, spectrogram=True)[path]
+
+
+class Killed(BaseException):
+    """Ends a run at once, as a kill does, but for what is cleaned up."""
+
+
+def test_a_kill_among_the_results_leaves_none_that_counts_as_done(tmp_path, monkeypatch):
+    """Nor do those of other weights count by the older entry, whose sizes are the same."""
+    path = tmp_path / "a.wav"
+    write_audio(path)
+    assert run_again([path], {"weights": 1}) == {}
+    replace = Path.replace
+
+    def replace_some(temporary: Path, target: Path) -> None:
+        if target.name == "a_denoised.wav":
+            raise Killed
+        replace(temporary, target)
+
+    with monkeypatch.context() as dying:
+        dying.setattr(Path, "replace", replace_some)
+        with pytest.raises(Killed):
+            run_again([path], {"weights": 2}, overwrite=True)
+    for weights in (1, 2):
+        assert f"no {REPORT_NAME} tells" in run_again([path], {"weights": weights})[path]
+
+
+def test_a_run_that_was_killed_before_its_report_is_finished(tmp_path, monkeypatch):
+    path = tmp_path / "a.wav"
+    write_audio(path)
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as dying:
+        dying.setattr(RunReport, "add", die)
+        with pytest.raises(Killed):
+            run_again([path], {"weights": 1}, resume=True)
+    assert (tmp_path / "a_denoised.wav").is_file() and REPORT_NAME not in visible(tmp_path)
+    # Without `resume`, or by other weights, nobody can know whose these are.
+    assert "exist already" in run_again([path], {"weights": 1})[path]
+    assert "exist already" in run_again([path], {"weights": 2}, resume=True)[path]
+    assert run_again([path], {"weights": 1}, resume=True) == {}
+    assert visible(tmp_path) == {"a.wav", "a_denoised.wav", "a_residual.wav", REPORT_NAME}
+    assert run_again([path], {"weights": 1}) == {}
+
+
+def test_a_report_that_cannot_be_added_to_does_no_harm_to_results(tmp_path, caplog):
+    paths = [tmp_path / "a.wav", tmp_path / "b.wav"]
+    for path in paths:
+        write_audio(path)
+    jobs, _ = inference.plan(paths, InferenceConfig())
+    report = RunReport(tmp_path, {}, {})
+
+    def note(job: Job, facts: dict) -> None:
+        (tmp_path / REPORT_NAME).write_text("broken while the run went on")
+        report.add(job.recording.path, job.results, facts)
+
+    restorer = OnWaveforms(halve, NetworkSettings())
+    assert inference.denoise_all(jobs, restorer, 1.0, print, note,
+                                 forget=lambda job: report.forget(job.results)) == {}
+    assert caplog.text.count(f"is written, but {REPORT_NAME} cannot tell of it") == 2
+    assert visible(tmp_path) == {REPORT_NAME, *(f"{name}{part}.wav" for name in "ab"
+                                                for part in ("", "_denoised", "_residual"))}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_broken_report_is_told_before_anything_is_done(tmp_path, overwrite):
+    write_audio(tmp_path / "a.wav")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / REPORT_NAME).write_text("{")
+    with pytest.raises(UserError, match=f"{REPORT_NAME} must be a report in JSON"):
+        inference.plan([tmp_path / "a.wav"],
+                       InferenceConfig(output_dir=str(out), overwrite=overwrite))
 
 
 def test_a_flac_file_of_unknown_length_is_read_to_its_end(tmp_path):
@@ -536,7 +660,7 @@ def test_a_run_goes_on_where_it_was_stopped(tmp_path, name):
         calls.clear()
         restorer = OnWaveforms(lambda audio: predict(audio, most),
                                NetworkSettings(context_seconds=0.2), 0.7)
-        inference.denoise_recording(job, restorer, 0.9, resume=resume)
+        assert inference.denoise_all([job], restorer, 0.9, print, resume=resume) == {}
         return len(calls)
 
     def content() -> list[bytes]:
@@ -840,6 +964,16 @@ def test_a_mistake_ends_in_one_line(tmp_path, arguments, message):
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ") and message in line
     assert visible(tmp_path) == {"a.wav"}
+
+
+def test_the_report_tells_of_one_recording_that_fails(tmp_path):
+    """Also where there is nothing to do, so that no weights are looked for."""
+    (tmp_path / "bad.wav").write_bytes(b"")
+    done = run_program("bad.wav", "weights=gone.weights.h5", cwd=tmp_path)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1 and line.startswith("error: bad.wav: the file is empty")
+    told = json.loads((tmp_path / REPORT_NAME).read_text())["last_run"]
+    assert told["done"] == [] and "the file is empty" in told["failed"]["bad.wav"]
 
 
 def test_help_says_how_to_call(tmp_path):

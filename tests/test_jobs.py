@@ -11,6 +11,7 @@ from film_samples import Sound, write_film
 
 from denoiser import jobs
 from denoiser.jobs import InferenceConfig
+from denoiser.report import read_results
 
 
 @pytest.mark.parametrize(("strength", "suffix"), [
@@ -153,6 +154,20 @@ def test_where_nothing_can_be_written_is_said_before_the_network_loads(tmp_path,
     monkeypatch.setattr(os, "access", lambda path, mode: not (Path(path) == tmp_path and mode))
     planned, failures = jobs.plan([tmp_path / "a.wav"], new)
     assert not planned and f"no permission for {tmp_path}" in failures[tmp_path / "a.wav"]
+
+
+def test_each_report_is_read_once(tmp_path, monkeypatch):
+    """It grows with the results in its folder, which may be thousands."""
+    reads = []
+    monkeypatch.setattr(jobs, "read_results", lambda folder: reads.append(folder) or
+                        read_results(folder))
+    for name in ("1/a.wav", "1/b.wav", "2/c.wav"):
+        write_audio(tmp_path / name)
+        write_audio((tmp_path / name).with_name(f"{name[2]}_denoised.wav"))
+    paths = [tmp_path / name for name in ("1/a.wav", "1/b.wav", "2/c.wav")]
+    planned, failures = jobs.plan(paths, InferenceConfig())
+    assert not planned and len(failures) == 3
+    assert sorted(reads) == [tmp_path / "1", tmp_path / "2"]
 
 
 def test_a_name_that_cannot_be_leaves_the_others_alone(tmp_path):

@@ -10,7 +10,7 @@ from denoiser.journal import Journal, remove_journals
 
 def run(result, key, inputs, predict=lambda audio: 0.5 * audio):
     """Returns what came out, and how many segments came from the journal."""
-    with Journal(result, key) as journal:
+    with Journal(result, key, "network") as journal:
         around = journal.around(predict)
         return [around(audio) for audio in inputs], journal.replayed
 
@@ -41,7 +41,7 @@ def test_what_was_returned_is_returned_again(tmp_path, inputs):
 @pytest.mark.parametrize("harm", ["cut", "flipped", "flipped size", "header"])
 def test_a_record_that_is_not_whole_ends_a_journal(tmp_path, inputs, harm):
     whole, _ = run(tmp_path / "a.wav", "key", inputs)
-    with Journal(tmp_path / "a.wav", "key") as journal:
+    with Journal(tmp_path / "a.wav", "key", "network") as journal:
         path = journal.path
     content = bytearray(path.read_bytes())
     second = 48 + 4000

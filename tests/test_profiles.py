@@ -6,6 +6,7 @@ import logging
 import re
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,13 @@ def test_a_stretch_of_the_recording_a_file_and_none(recording, tmp_path):
     assert hear(recording, "none") == [None]
 
 
+def test_where_nothing_is_removed_no_profile_is_looked_for(recording):
+    (job,), _ = inference.plan([recording], InferenceConfig())
+    inference.denoise_recording(job, Restorer(np.asarray, KNOWING), 0.0,
+                                noise_profile=[100.0, 101.0])
+    assert job.denoised.is_file()
+
+
 def test_what_is_found_by_itself_is_told(recording, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         (found,) = hear(recording, "auto")
@@ -85,6 +93,30 @@ def test_what_is_found_by_itself_is_told(recording, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         assert hear(tmp_path / "full.wav", "auto") == [None]
     assert "no stretch of noise alone was found" in caplog.text
+
+
+@pytest.mark.parametrize("start", [0.2, 0.7, 1.1])
+def test_a_stretch_of_just_a_tenth_of_a_second_is_taken(recording, start):
+    """Whatever its bounds are rounded to."""
+    (found,) = hear(recording, [start, round(start + 0.1, 1)])
+    assert found.any()
+
+
+def test_blocks_beside_the_stretch_are_not_kept():
+    """What is used of an hour's recording is a minute of it at most."""
+    given, alive = [], []
+
+    def read():
+        for number in range(50):
+            block = np.full((1000, 2), float(number))
+            given.append(weakref.ref(block))
+            yield block
+            del block
+            alive.append(sum(each() is not None for each in given))
+
+    found = profiles.read_profile([45.1, 46.4], read, 1000, 50_000)
+    assert max(alive) <= 2
+    np.testing.assert_array_equal(found[:, 1], [45.0] * 900 + [46.0] * 400)
 
 
 @pytest.mark.parametrize(("choice", "message"), [

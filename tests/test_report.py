@@ -9,6 +9,8 @@ import logging
 import numpy as np
 import pytest
 
+from denoiser import report
+from denoiser.checks import UserError
 from denoiser.report import (
     REPORT_NAME,
     Levels,
@@ -56,12 +58,48 @@ def test_later_runs_add_to_a_report(tmp_path):
     second = RunReport(tmp_path, {"weights": "w"}, {})
     second.add(name, [tmp_path / "b_denoised.wav"], {"seconds": 2})
     second.add_failure("c.wav", "empty")
-    report = json.loads((tmp_path / REPORT_NAME).read_text())
-    assert report["results"]["a_denoised.wav"]["made_with"] == {"strength": 1}
-    assert report["results"]["b_denoised.wav"]["input"] == name
-    assert report["results"]["b_denoised.wav"]["files"] == {"b_denoised.wav": 4}
-    assert report["last_run"]["failed"] == {"c.wav": "empty"}
-    assert report["last_run"]["weights"] == "w"
+    told = json.loads((tmp_path / REPORT_NAME).read_text())
+    assert told["results"]["a_denoised.wav"]["made_with"] == {"strength": 1}
+    assert told["results"]["b_denoised.wav"]["input"] == name
+    assert told["results"]["b_denoised.wav"]["files"] == {"b_denoised.wav": 4}
+    assert told["last_run"]["failed"] == {"c.wav": "empty"}
+    assert told["last_run"]["weights"] == "w"
+    second.forget([tmp_path / "a_denoised.wav", tmp_path / "a_residual.wav"])
+    second.forget([tmp_path / "never_denoised.wav"])
+    assert list(read_results(tmp_path)) == ["b_denoised.wav"]
+
+
+def test_a_report_is_read_again_only_where_another_run_wrote_it(tmp_path, monkeypatch):
+    reads = []
+    monkeypatch.setattr(report, "read_results", lambda folder: reads.append(folder) or
+                        read_results(folder))
+    first, second = RunReport(tmp_path, {}, {}), RunReport(tmp_path, {}, {})
+    for number in range(5):
+        first.add("a.wav", [tmp_path / f"a{number}.wav"], {})
+    assert len(reads) == 1
+    second.add("b.wav", [tmp_path / "b.wav"], {})
+    first.add_failure("c.wav", "empty")
+    first.add_failure("d.wav", "empty")
+    assert len(reads) == 3
+    assert set(read_results(tmp_path)) == {"b.wav", *(f"a{number}.wav" for number in range(5))}
+    (tmp_path / REPORT_NAME).unlink()
+    first.add("e.wav", [tmp_path / "e.wav"], {})
+    assert list(read_results(tmp_path)) == ["e.wav"]
+
+
+def test_a_report_of_a_later_release_is_left_alone(tmp_path):
+    content = json.dumps({"version": report.VERSION + 1, "entries": []})
+    (tmp_path / REPORT_NAME).write_text(content)
+    with pytest.raises(UserError, match=f"{REPORT_NAME} must be a report of version "
+                                        f"{report.VERSION} or lower. .* of a later release"):
+        RunReport(tmp_path, {}, {}).add("a.wav", [tmp_path / "a.wav"], {})
+    assert (tmp_path / REPORT_NAME).read_text() == content
+
+
+def test_a_folder_in_place_of_a_report_is_named(tmp_path):
+    (tmp_path / REPORT_NAME).mkdir()
+    with pytest.raises(UserError, match=f"{REPORT_NAME} cannot be read"):
+        read_results(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff", b"[]", b"{}", b'{"results": {"a": 1}}'])

@@ -229,6 +229,33 @@ def test_a_profile_at_another_rate_and_in_a_stream_is_the_same(rng):
     np.testing.assert_allclose(each[0], 0.5 * tone, atol=1e-4)
 
 
+def test_a_profile_is_heard_without_clicks_where_these_are_cut_out(rng):
+    """The network hears no clicks then, so the profile must not tell of them."""
+    noise = 0.05 * rng.standard_normal(2 * SAMPLE_RATE)
+    clicked = noise.copy()
+    clicked[5000::2_021] += 2.0
+    means = {}
+    for name, profile, declick in (("clean", noise, True), ("clicked", clicked, True),
+                                   ("left", clicked, False)):
+        listener = Listener()
+        Restorer(listener, KNOWING, declick=declick)(noise, SAMPLE_RATE, noise_profile=profile)
+        means[name] = listener.profiles[0][0, 0, :, 0].mean()
+    assert means["clicked"] == pytest.approx(means["clean"], rel=0.02)
+    assert means["left"] > 1.05 * means["clean"]
+
+
+@pytest.mark.parametrize("rate", [11025, 22255, SAMPLE_RATE])
+def test_a_tenth_of_a_second_suffices_at_every_rate(rng, rate):
+    """Its ends are rounded to samples."""
+    noise = rng.standard_normal(2 * rate).astype(np.float32)
+    stretch = noise[round(0.2 * rate) : round(0.3 * rate)]
+    listener = Listener()
+    Restorer(listener, KNOWING)(noise, rate, noise_profile=stretch)
+    assert len(listener.profiles) == 1
+    with pytest.raises(UserError, match="must be at least 0.1 s long"):
+        Restorer(listener, KNOWING)(noise, rate, noise_profile=stretch[2:])
+
+
 @pytest.mark.parametrize(("noise", "message"), [
     (np.zeros(10_000, np.float32), "must be a stretch of noise. Received: noise_profile='silence'"),
     (np.ones(4000, np.float32), "must be at least 0.1 s long.*0.091 s"),

@@ -11,6 +11,7 @@ import base64
 import binascii
 import io
 import os
+import re
 from pathlib import Path
 
 import mutagen
@@ -40,6 +41,7 @@ COMMENT = "COMMENT"  # the Vorbis comment that gets the line of history
 UTF_8 = 3  # ID3's number
 
 
+PRINTABLE = re.compile(rb"[ -~]{4}")  # names of chunks
 HEAD_BYTES = 12  # before the first chunk
 # The order of the bytes of a size, by a file's first four bytes. libsndfile takes what follows the
 # samples of a Wave64 file for samples: nothing can be added there.
@@ -66,7 +68,10 @@ def _chunks(file: io.BufferedIOBase) -> list[tuple[bytes, int, int]]:
             large = int.from_bytes(file.read(16)[8:], "little")  # of the samples
         if name == b"data" and size == SIZE_ELSEWHERE and large is not None:
             size = large
-        if place + 8 + size > end:
+        # Where a recorder never closed its file, the samples have no size, and follow as if they
+        # were chunks.
+        unclosed = name == b"data" and size == 0 and place + 8 < end
+        if unclosed or not PRINTABLE.fullmatch(name) or place + 8 + size > end:
             break
         found.append((name, place + 8, size))
         place += 8 + size + size % 2

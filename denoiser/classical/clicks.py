@@ -235,7 +235,9 @@ def _bridge(audio: np.ndarray, rough: np.ndarray, place: slice, doubtful: np.nda
     missing[start:stop] = True
     difference = (heard - interpolate(heard, missing, model))[start:stop]
     usual = scale * np.sqrt(np.maximum(interpolation_variance(stop - start, model), 0.0))
-    level = np.sqrt(np.convolve(difference**2, np.ones(TAIL_SAMPLES) / TAIL_SAMPLES, "same"))
+    # A gap at the end of the audio may be shorter than the filter: np.convolve would lengthen it.
+    level = np.sqrt(ndimage.convolve1d(difference**2, np.full(TAIL_SAMPLES, 1.0 / TAIL_SAMPLES),
+                                       mode="constant"))
     over = np.flatnonzero(level[place.stop - low - start:] < TAIL_RATIO * usual[
         place.stop - low - start:])
     if not len(over):

@@ -185,3 +185,17 @@ def test_chunks_that_lie_about_their_size_are_left_out(tmp_path, audio):
     for lie in (b"cue \xff\xff\xff\x7f1234", b"LIST", b"LIST\x08\0\0\0INFOICMT"):
         path.write_bytes(content + lie)
         assert b"cue " not in found_in(restore(path, audio))
+
+
+def test_samples_are_not_taken_for_chunks(tmp_path, audio):
+    """Where a recorder was cut off, its samples have no size; others have bytes behind them."""
+    path = tmp_path / "a.wav"
+    chunk = little(b"cue ", CUE)  # samples may happen to be anything
+    sf.write(path, audio, 44100)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:40] + bytes(4) + chunk + whole[44:])
+    assert list(found_in(path)) == [b"fmt "]
+    path.write_bytes(whole[:40] + bytes(4))  # an honest file without any
+    assert found_in(path) == {b"fmt ": whole[20:36], b"data": b""}
+    path.write_bytes(whole + bytes(len(whole) % 2) + little(b"\1\0\2\0", b"1234") + chunk)
+    assert list(found_in(path)) == [b"fmt ", b"data"]

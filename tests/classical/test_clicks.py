@@ -107,6 +107,18 @@ def test_form_type_and_silence_stay(resonant):
     assert np.isfinite(clicks.remove_clicks(lone)).all()
 
 
+@pytest.mark.parametrize("from_end", range(1, 11))
+def test_clicks_at_the_very_end_of_near_silence_do_no_harm(from_end):
+    """The gap may be shorter than what its level is averaged over."""
+    audio = np.zeros(8000)
+    audio[[6807, 7500]] = 1e-5  # without any sound at all nothing would be sought
+    audio[-from_end] = 0.5
+    restored = clicks.remove_clicks(audio)
+    assert restored.shape == audio.shape and np.isfinite(restored).all()
+    np.testing.assert_array_equal(restored[:6000], audio[:6000])
+    assert np.abs(restored).max() <= 0.5 + 1e-9
+
+
 def test_a_place_depends_on_its_surroundings_alone(rng, resonant):
     noisy = add_clicks(resonant, 10, rng)
     start, stop = 8 * clicks.HOP, 34 * clicks.HOP

@@ -33,6 +33,8 @@ def test_white_noise_is_lowered_by_several_decibels(notes, noise, snr_db):
     # As well as where the noise is known, but for a little.
     power = np.mean(np.sum(dsp.stft(noisy - notes, STFT.win_size, STFT.hop_size) ** 2, -1), 0)
     assert metrics.snr_db(notes, denoise(noisy, power)) > snr_db + 6.0
+    alone = denoise(noisy, power)[2000:6000]  # before the first note begins
+    assert dsp.decibels(dsp.power(alone) / dsp.power(noisy[2000:6000])) < -15.0
 
 
 def test_the_noise_alone_is_known_to_within_a_decibel_and_lowered(noise):
