@@ -7,7 +7,7 @@ category and by noise recording; noises that come alone; and what must not be lo
 
     python evaluate.py weights=FOLDER_OF_A_RUN
     python evaluate.py method=lsa                      # the classical method; see inference.py
-    python evaluate.py inference.declick=true          # with clicks cut out first
+    python evaluate.py inference.declick=false         # clicks left to the network
     python evaluate.py dset.path_noise_test=[FOLDER]   # noise of your own; every file in it tests
     python evaluate.py perceptual=true                 # ViSQOL and PESQ as well
     python evaluate.py profile=true                    # each mixture with a profile of its noise
@@ -43,7 +43,6 @@ logger = logging.getLogger(__name__)
 
 TABLE_NAME = "evaluation.csv"  # a row for each mixture
 PROBES_NAME = "probes.csv"  # a row for each probe
-DECLICK_NAMES = {None: "", True: "_declick", False: "_no_declick"}  # in folders of tables
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="conf")
@@ -140,7 +139,7 @@ def name_of(cfg: Config, weights: Path | None) -> str:
         weights = weights.absolute()
         own = weights.name.removesuffix(WEIGHTS_ENDING)
         name = weights.parent.name + ("" if weights.name == BEST_NAME else f"_{own}")
-    return name + DECLICK_NAMES[cfg.inference.declick] + "_profile" * cfg.profile
+    return name + "_no_declick" * (not cfg.inference.declick) + "_profile" * cfg.profile
 
 
 def write_table(path: Path, rows: list[metrics.Row]) -> None:

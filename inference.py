@@ -15,7 +15,7 @@ NAME_residual, which is what was removed, and denoised_report.json. Most used se
   inference.track=2                  which audio track of a film; else the default one
   inference.track_codec=flac         write it as FLAC, or pcm; else in the film's own codec
   inference.spectrogram=true         draw input, output and residual: NAME_spectrogram.png
-  inference.declick=true             cut out clicks and bridge them first
+  inference.declick=false            do not cut clicks out first
   method=lsa                         a classical method without weights instead of the network
   weights=FILE                       .weights.h5 file, folder of a training run, or prefix of a
                                      TensorFlow checkpoint
@@ -111,7 +111,7 @@ class Denoiser(Restorer):
 
     @classmethod
     def load(cls, weights: str | Path | None = None, settings: NetworkSettings | None = None,
-             segment_seconds: float = SEGMENT_SECONDS, declick: bool = False) -> Denoiser:
+             segment_seconds: float = SEGMENT_SECONDS, declick: bool = True) -> Denoiser:
         """Loads a network.
 
         Args:
@@ -241,11 +241,8 @@ class Method:
 def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
     """Returns the method that `cfg` names; args and errors are those of `choose_network`."""
     choice, seconds = cfg.inference.noise_profile, cfg.inference.segment_seconds
-    declick = cfg.inference.declick
-    if declick is None:
-        declick = cfg.method == "lsa"
     chosen = {name: value for name, value in dataclasses.asdict(cfg.inference).items()
-              if name not in NOT_IN_RESULTS} | {"declick": declick}
+              if name not in NOT_IN_RESULTS}
     deciding = dict(chosen)
     if profiles.is_file(choice):  # its name decides on nothing
         chosen["noise_profile_sha256"] = hash_of(Path(choice))
@@ -259,7 +256,7 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
         return Method(
             "the log-spectral amplitude estimator",
             lambda: Restorer(functools.partial(spectral.suppress, settings=cfg.stft), settings,
-                             seconds, declick=declick),
+                             seconds, cfg.inference.declick),
             described, made_with)
     weights, settings = choose_network(cfg, given)
     require(choice == "none" or settings.unet.use_profile, profiles.KEY,
@@ -269,7 +266,7 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
     digest, network = hash_of(*files), dataclasses.asdict(settings)
 
     def load() -> Denoiser:
-        denoiser = Denoiser.load(weights, settings, seconds, declick=declick)
+        denoiser = Denoiser.load(weights, settings, seconds, cfg.inference.declick)
         if cfg.inference.resume:
             denoiser.forget_lengths()
         return denoiser

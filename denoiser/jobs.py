@@ -42,7 +42,7 @@ class InferenceConfig:
     overwrite: bool = False
     resume: bool = False  # keep what is finished, and go on there after a run that was killed
     spectrogram: bool = False
-    declick: bool | None = None  # cut clicks out first; absent: with method=lsa alone
+    declick: bool = True  # cut clicks out first
     # Noise alone: [start, end] in seconds of the recording, a file, auto (found in it), or none.
     noise_profile: Any = "none"
     track: int | None = None  # which audio track of a film, from 1; absent: the default one

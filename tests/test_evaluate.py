@@ -56,8 +56,7 @@ def test_tables_and_measures_of_the_test_mixtures(folders, fold_runs):
         cwd=folders, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{BEST_NAME}: 9 mixtures of 0.5 s")
-    assert "Clicks are cut out first." not in done.stdout
-    for line in ("SNRs are set and judged above 20 Hz.",
+    for line in ("SNRs are set and judged above 20 Hz.", "Clicks are cut out first.",
                  "Not tested, as no recording is held out: tape.",
                  "These weights were trained on gramophone album0."):
         assert line in done.stdout.splitlines()
@@ -85,8 +84,8 @@ def test_tables_and_measures_of_the_test_mixtures(folders, fold_runs):
 @pytest.mark.parametrize(("weights", "settings", "name"), [
     ("experiments/default/best.weights.h5", {}, "default"),
     ("result/alone.weights.h5", {}, "result_alone"), ("old/checkpoint", {}, "old_checkpoint"),
-    ("a/best.weights.h5", {"inference": InferenceConfig(declick=True), "profile": True},
-     "a_declick_profile"),
+    ("a/best.weights.h5", {"inference": InferenceConfig(declick=False), "profile": True},
+     "a_no_declick_profile"),
     (None, {"method": "lsa"}, "lsa"),
     (None, {"method": "lsa", "inference": InferenceConfig(declick=False)}, "lsa_no_declick")])
 def test_tables_of_different_methods_lie_apart(weights, settings, name):

@@ -161,10 +161,12 @@ def test_the_classical_method_needs_no_weights_and_no_tensorflow(tmp_path):
     np.testing.assert_allclose(sum(parts), audio, atol=1e-4)
 
 
+@pytest.mark.parametrize("method", ["lsa", "network"])
 @pytest.mark.parametrize(("given", "declicked"), [([], True), (["inference.declick=false"], False)])
-def test_the_classical_method_starts_with_the_click_stage(given, declicked):
+def test_the_click_stage_comes_first_unless_it_is_left_out(method, given, declicked, tiny_run):
+    weights = [f"weights={tiny_run}"] if method == "network" else []
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        raw = compose("conf", ["method=lsa", *given])
+        raw = compose("conf", [f"method={method}", *weights, *given])
     assert inference.choose_method(config.load_config(raw)).load().declick == declicked
 
 
@@ -173,13 +175,6 @@ def test_the_classical_method_starts_with_the_click_stage(given, declicked):
 def test_methods_that_are_not_there_are_refused(settings):
     with pytest.raises(UserError, match="method"):
         Config(path_experiment="x", **settings)
-
-
-@pytest.mark.parametrize("declick", [None, True])
-def test_the_click_stage_is_left_out_unless_asked(tiny_run, declick):
-    cfg = Config(path_experiment="x", weights=str(tiny_run),
-                 inference=InferenceConfig(declick=declick))
-    assert inference.choose_method(cfg).load().declick == bool(declick)
 
 
 def test_the_report_knows_a_noise_profile_by_its_content(knowing_run, tmp_path):
@@ -201,14 +196,14 @@ def test_the_report_knows_a_noise_profile_by_its_content(knowing_run, tmp_path):
 
 
 def test_what_is_done_otherwise_now_is_not_taken_for_done(tiny_run, monkeypatch):
-    """By another release, or with another click stage; but not for saying the default."""
-    def made_with(declick: bool | None = None, **settings: str) -> dict:
+    """By another release, or without the click stage."""
+    def made_with(declick: bool = True, **settings: str) -> dict:
         return inference.choose_method(Config(
             path_experiment="x", inference=InferenceConfig(declick=declick), **settings)).made_with
 
-    for settings, usual in (({"method": "lsa"}, True), ({"weights": str(tiny_run)}, False)):
+    for settings in ({"method": "lsa"}, {"weights": str(tiny_run)}):
         before = made_with(**settings)
-        assert made_with(usual, **settings) == before != made_with(not usual, **settings)
+        assert made_with(**settings) == before != made_with(False, **settings)
         with monkeypatch.context() as later:
             later.setattr(inference, "RESULTS_VERSION", RESULTS_VERSION + 1)
             assert made_with(**settings) != before
