@@ -116,3 +116,17 @@ def test_memory_does_not_grow_with_a_recording():
                           capture_output=True, text=True, check=True)
     short, long = (float(line.split(":")[1].split()[0]) for line in done.stdout.splitlines())
     assert 100.0 < short < 600.0 and long < 1.1 * short
+
+
+@pytest.mark.slow
+def test_restore_prints_the_stages(tmp_path):
+    rng = np.random.default_rng(1)
+    soundfile.write(tmp_path / "a.wav", 0.1 * rng.standard_normal(SAMPLE_RATE), SAMPLE_RATE)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks/restore.py"), "a.wav", "--repeats=1"],
+        cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    first, _, *stages = done.stdout.splitlines()
+    assert first == "a.wav: 1.0 s of sound, median of 1"
+    assert [line.split()[0] for line in stages] == ["network", "clicks", "both"]
+    assert all(float(value) > 0.0 for line in stages for value in line.split()[1:])
