@@ -152,10 +152,13 @@ def main() -> None:
              f"ratio            {ratio[0]:.3f} (CPU time: {ratio[1]:.3f})"]
     if arguments.train:
         train_flops = 3 * arguments.train_batch * count_flops(model, train_frames, stft.bins)
-        seconds = medians["train"][0]
-        lines += [f"training step    {seconds:.3f} s, batch {arguments.train_batch} x "
+        seconds, cpu_seconds = medians["train"]
+        train_ratio = medians["train"] / (medians["matmul"] * train_flops
+                                          / (MULTIPLY_ADD * MATRIX_SIDE**3))
+        lines += [f"training step    {seconds:.3f} s ({cpu_seconds:.3f} s CPU), batch "
+                  f"{arguments.train_batch} x "
                   f"{train_frames} frames, three forward passes' {train_flops / 1e9:.1f} GFLOP",
-                  f"training ratio   {seconds * rate / train_flops:.3f}"]
+                  f"training ratio   {train_ratio[0]:.3f} (CPU time: {train_ratio[1]:.3f})"]
     sys.stdout.write("\n".join(lines) + "\n")
 
 

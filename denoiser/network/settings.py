@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from denoiser.checks import require
 
-
 MOST_CONTEXT = 6  # blocks; at the shipped depth these reach 12 s
 
 
