@@ -8,6 +8,9 @@ characters they hold. Beside each recording (or in inference.output_dir) appear 
 NAME_residual, which is what was removed, and denoised_report.json. Most used settings:
 
   inference.denoising_strength=0.5   remove only half of the noise: NAME_denoised_s5
+  inference.strength_per_band=[[0,0.4],[300,1]]
+                                     that much of it from 0 and from 300 Hz on
+  inference.noise_floor_db=12        lower noise by at most 12 dB: pauses do not fall silent
   inference.output_dir=FOLDER        where the results go
   inference.noise_profile=[12.5,14]  seconds in which only noise is heard; or a file, or auto
   inference.overwrite=true           replace results that exist
@@ -51,6 +54,7 @@ from denoiser.audio import audio_io, containers
 from denoiser.audio.containers import Reader
 from denoiser.audio.film import FilmWriter
 from denoiser.audio.metadata import carry_over
+from denoiser.audio.removal import Strength, remove
 from denoiser.audio.survey import survey
 from denoiser.backend import describe_device, load_backend
 from denoiser.checks import UserError, require
@@ -92,6 +96,8 @@ LONGEST_NAME = 30  # characters beside the progress bar
 # Settings that do not change what is written, and those that the network's own tell.
 NOT_IN_RESULTS = {"audio", "output_dir", "overwrite", "resume", "spectrogram",
                   "context_seconds"}
+# Settings that came later, with the value that changes nothing: results from before stay done.
+ADDED = {"strength_per_band": None, "noise_floor_db": None}
 TERMINATED_STATUS = 143  # what a shell reports for a program that SIGTERM ended
 
 
@@ -243,7 +249,7 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
     choice, seconds = cfg.inference.noise_profile, cfg.inference.segment_seconds
     chosen = {name: value for name, value in dataclasses.asdict(cfg.inference).items()
               if name not in NOT_IN_RESULTS}
-    deciding = dict(chosen)
+    deciding = {name: value for name, value in chosen.items() if ADDED.get(name, ()) != value}
     if profiles.is_file(choice):  # its name decides on nothing
         chosen["noise_profile_sha256"] = hash_of(Path(choice))
         deciding["noise_profile"] = chosen["noise_profile_sha256"]
@@ -252,7 +258,7 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
         logger.info("method: log-spectral amplitude estimator, no network")
         settings = NetworkSettings(stft=cfg.stft, context_seconds=cfg.inference.context_seconds)
         described = {"method": "lsa", "settings": chosen, "network": dataclasses.asdict(settings)}
-        made_with = described | {"results_version": RESULTS_VERSION}
+        made_with = described | {"settings": deciding, "results_version": RESULTS_VERSION}
         return Method(
             "the log-spectral amplitude estimator",
             lambda: Restorer(functools.partial(spectral.suppress, settings=cfg.stft), settings,
@@ -283,12 +289,12 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
 # --- Denoising -------------------------------------------------------------------------------
 
 
-def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
+def denoise_recording(job: Job, restorer: Restorer, strength: float | Strength = 1.0,
                       report: Callable[[float], object] = lambda seconds: None,
                       noise_profile: Any = "none", history: str = "denoised",
                       resume: str | None = None,
                       before_replacing: Callable[[], object] = lambda: None) -> dict[str, Any]:
-    """Writes output = input - strength * noise, and the residual input - output.
+    """Writes output = input - strength x noise, and the residual input - output.
 
     All is subtracted from the samples of the file itself: strength 0 returns them as they are,
     and output plus residual is the input again. The results appear when they are complete.
@@ -296,7 +302,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
     Args:
         job: What to read and to write.
         restorer: Finds the noise.
-        strength: Share of the noise that is removed, in [0, 1].
+        strength: Share of the noise that is removed, in [0, 1], or a `Strength`.
         report: Called with the seconds of audio that have been finished.
         noise_profile: Where noise alone is heard, as of `profiles.check_choice`.
         history: What the restored file says was done to it.
@@ -316,8 +322,9 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
     if recording.track is not None:
         logger.info("%s: audio track %d (%s, %s) is denoised", recording.path, recording.track,
                     recording.codec, recording.layout)
+    strength = strength if isinstance(strength, Strength) else Strength(strength)
     digest, levels = hash_of(recording.path), Levels()
-    dither_seed = int(digest[:SEED_DIGITS], 16) if strength > 0.0 else None
+    dither_seed = None if strength.removes_nothing else int(digest[:SEED_DIGITS], 16)
     first = _blocks(job)
     surveyed = survey(first, recording.rate)
     if recording.header_samples - surveyed.samples > HEADER_TOLERANCE_SECONDS * recording.rate:
@@ -328,12 +335,12 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
     if surveyed.samples == 0 and output.container == "FLAC":
         raise UserError("the file is empty, and FLAC cannot store that")
     profile = None
-    if strength > 0.0:
+    if not strength.removes_nothing:
         profile = profiles.read_profile(noise_profile, lambda: _blocks(job), recording.rate,
                                         surveyed.samples)
     blocks = _blocks(job)
     with ExitStack() as stack:
-        if strength == 0.0:
+        if strength.removes_nothing:
             separated = ((block, np.zeros_like(block)) for block in blocks)
         elif resume is None:
             separated = restorer.separate(blocks, recording.rate, surveyed, profile)
@@ -346,8 +353,8 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
                                   for path in job.results]
         with (_writer(job, denoised_path, output, first, blocks, dither_seed) as main,
               audio_io.Writer(others[0], recording.rate, recording.channels, output) as rest):
-            for original, noise in separated:
-                written = main.write(original - strength * noise)
+            for original, removed in remove(separated, recording.rate, strength):
+                written = main.write(original - removed)
                 levels.add(input=original, output=written,
                            residual=rest.write(original - written))
                 report(len(original) / recording.rate)
@@ -366,7 +373,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float = 1.0,
 
             save_spectrograms(others[1], [
                 ("Input", recording),
-                (f"Output at strength {strength:g}",
+                (f"Output at strength {strength.share:g}",
                  containers.open_audio(denoised_path, recording.track)),
                 ("Residual: input - output", audio_io.open_recording(others[0]))],
                 surveyed.samples)
@@ -402,7 +409,7 @@ def _tells_report(tell: Callable[[], object], what: str) -> bool:
     return True
 
 
-def denoise_all(jobs: list[Job], restorer: Restorer, strength: float,
+def denoise_all(jobs: list[Job], restorer: Restorer, strength: float | Strength,
                 tell: Callable[[str], object],
                 note: Callable[[Job, dict[str, Any]], object] = lambda job, facts: None,
                 noise_profile: Any = "none", history: str = "denoised",
@@ -413,7 +420,7 @@ def denoise_all(jobs: list[Job], restorer: Restorer, strength: float,
     Args:
         jobs: What to do.
         restorer: Finds the noise.
-        strength: Share of the noise that is removed, in [0, 1].
+        strength: Share of the noise that is removed, in [0, 1], or a `Strength`.
         tell: Called at once with the reason why a recording failed.
         note: Called with each job that is done and what the report tells of it. Where that fails,
             the recording is done nevertheless.
@@ -476,12 +483,12 @@ def denoise(raw: DictConfig) -> None:
     for reason in failures.values():
         tell(reason)
     if jobs:
-        strength = cfg.inference.denoising_strength
+        strength = cfg.inference.strength
         failures |= denoise_all(
             jobs, method().load(), strength, tell,
             lambda job, facts: report(report_folder(job.denoised, cfg.inference)).add(
                 job.recording.path, job.results, facts),
-            cfg.inference.noise_profile, f"denoised at strength {strength:g} by {method().name}",
+            cfg.inference.noise_profile, f"denoised at {strength} by {method().name}",
             hash_of_values(method().made_with) if cfg.inference.resume else None,
             lambda job: report(report_folder(job.denoised, cfg.inference)).forget(job.results))
     if any(os.path.lexists(path) for path in paths):  # mistyped names are nothing to report

@@ -15,6 +15,7 @@ from typing import Any
 
 from denoiser import profiles
 from denoiser.audio import audio_io, containers, film
+from denoiser.audio.removal import Strength, check_noise_floor, check_per_band
 from denoiser.checks import UserError, require
 from denoiser.journal import has_journal
 from denoiser.network.stored import NetworkSettings
@@ -36,6 +37,9 @@ class InferenceConfig:
     audio: Any = None
     output_dir: str | None = None  # beside the input when absent
     denoising_strength: float = 1.0
+    # Pairs [from_hz, strength], by which the strength is multiplied from each frequency on.
+    strength_per_band: Any = None
+    noise_floor_db: float | None = None  # noise is lowered by at most so much; absent: by all
     segment_seconds: float = SEGMENT_SECONDS  # new audio in each step; memory grows with it
     # Audio on both sides that a step sees but does not return.
     context_seconds: float = NetworkSettings.context_seconds
@@ -51,6 +55,8 @@ class InferenceConfig:
     def __post_init__(self) -> None:
         require(0.0 <= self.denoising_strength <= 1.0, "inference.denoising_strength",
                  "in [0, 1]", self.denoising_strength)
+        check_per_band(self.strength_per_band or [], "inference.strength_per_band")
+        check_noise_floor(self.noise_floor_db, "inference.noise_floor_db")
         require(0.01 <= self.segment_seconds < math.inf, "inference.segment_seconds",
                  "at least 0.01 and finite", self.segment_seconds)
         require(0.0 <= self.context_seconds < math.inf, "inference.context_seconds",
@@ -63,6 +69,12 @@ class InferenceConfig:
         require(self.track is None or self.track >= 1, "inference.track", "at least 1", self.track)
         require(self.track_codec in film.CHOICES, "inference.track_codec",
                 f"one of {', '.join(film.CHOICES)}", self.track_codec)
+
+    @property
+    def strength(self) -> Strength:
+        """How much of the noise is removed, all settings together."""
+        bands = tuple((float(edge), float(share)) for edge, share in self.strength_per_band or [])
+        return Strength(self.denoising_strength, bands, self.noise_floor_db)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ import numpy as np
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE, Predict
 from denoiser.audio.noise_profile import SHORTEST_SECONDS
+from denoiser.audio.removal import Strength, remove
 from denoiser.audio.survey import Survey, as_channels, survey
 from denoiser.checks import UserError, require
 from denoiser.classical import clicks
@@ -49,14 +50,14 @@ class Restorer:
     segment_seconds: float = SEGMENT_SECONDS
     declick: bool = False
 
-    def __call__(self, waveform: np.ndarray, sample_rate: int, strength: float = 1.0,
+    def __call__(self, waveform: np.ndarray, sample_rate: int, strength: float | Strength = 1.0,
                  noise_profile: np.ndarray | None = None) -> np.ndarray:
         """Restores a whole recording.
 
         Args:
             waveform: `(samples,)` or `(samples, channels)`, floating point.
             sample_rate: In Hz.
-            strength: Share of the noise found that is removed, in [0, 1].
+            strength: Share of the noise found that is removed, in [0, 1], or a `Strength`.
             noise_profile: A stretch of the recording, or of another one of the same carrier, that
                 holds noise alone: `(samples,)` or `(samples, channels)`, at the same sample rate
                 and level, at least 0.1 s. Each channel is denoised with its own, or all with one.
@@ -78,15 +79,15 @@ class Restorer:
         return np.concatenate(list(self.stream(blocks, sample_rate, strength,
                                                survey(blocks, sample_rate), noise_profile)))
 
-    def stream(self, blocks: Iterable[np.ndarray], sample_rate: int, strength: float = 1.0,
-               surveyed: Survey | None = None, noise_profile: np.ndarray | None = None,
-               ) -> Iterator[np.ndarray]:
+    def stream(self, blocks: Iterable[np.ndarray], sample_rate: int,
+               strength: float | Strength = 1.0, surveyed: Survey | None = None,
+               noise_profile: np.ndarray | None = None) -> Iterator[np.ndarray]:
         """Restores a recording that comes, and goes, in blocks; memory does not grow with it.
 
         Args:
             blocks: Waveforms of any length that follow on each other.
             sample_rate: In Hz.
-            strength: Share of the noise found that is removed, in [0, 1].
+            strength: As of `__call__`.
             surveyed: From `survey` of all blocks: then the result is that of `__call__`. When
                 absent, the level is measured on the first segment alone; where that is all but
                 silent, it is left as it is.
@@ -99,10 +100,10 @@ class Restorer:
             ValueError: An argument has another form.
             UserError: The recording holds NaN or infinite samples, or as of `__call__`.
         """
-        if not 0.0 <= strength <= 1.0:
-            raise ValueError(f"`strength` must be in [0, 1]. Received: strength={strength}")
-        for block, noise in self.separate(blocks, sample_rate, surveyed, noise_profile):
-            yield (block - strength * noise).astype(block.dtype, copy=False)
+        strength = strength if isinstance(strength, Strength) else Strength(strength)
+        pairs = self.separate(blocks, sample_rate, surveyed, noise_profile)
+        for block, removed in remove(pairs, sample_rate, strength):
+            yield (block - removed).astype(block.dtype, copy=False)
 
     def separate(self, blocks: Iterable[np.ndarray], sample_rate: int,
                  surveyed: Survey | None = None, noise_profile: np.ndarray | None = None,

@@ -67,7 +67,7 @@ def run_file(path: Path, predict=halve, restorer: Restorer | None = None,
     assert not failures
     network = network or NetworkSettings(context_seconds=chosen.context_seconds)
     restorer = restorer or OnWaveforms(predict, network, chosen.segment_seconds)
-    inference.denoise_recording(job, restorer, chosen.denoising_strength)
+    inference.denoise_recording(job, restorer, chosen.strength)
     return job
 
 
@@ -130,7 +130,7 @@ def test_arguments_are_told_apart(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["inferense.denoising_strength=1"], "Did you mean `inference.denoising_strength`"),
-    (["inference.strength=0.5"], "Did you mean `inference.denoising_strength`"),
+    (["inference.strength=0.5"], "Did you mean `inference.strength_per_band`"),
     (["my=take.wav"], "'my=take.wav' is neither a file nor a setting"),
     (["unet.depth.x=1"], "neither a file nor a setting"),
     (["--frobnicate"], "'--frobnicate' is neither a file nor an option"),
@@ -271,7 +271,7 @@ def run_again(paths: list[Path], made_with: dict, **settings: object) -> dict[Pa
         return RunReport(inference.report_folder(job.denoised, chosen), {}, made_with)
 
     return failures | inference.denoise_all(
-        jobs, restorer, chosen.denoising_strength, print,
+        jobs, restorer, chosen.strength, print,
         lambda job, facts: report(job).add(job.recording.path, job.results, facts),
         resume=hash_of_values(made_with) if chosen.resume else None,
         forget=lambda job: report(job).forget(job.results))
@@ -476,6 +476,29 @@ def test_strength_zero_returns_the_input_bit_for_bit(tmp_path, rng, container, s
         assert (info.format, info.subtype, info.samplerate) == (container, subtype, SAMPLE_RATE)
     np.testing.assert_array_equal(read_native(job.denoised), read_native(path))
     assert not read_native(job.residual).any()
+
+
+def test_bands_and_floor_apply_to_files(tmp_path):
+    """As from Python; and where they are not used, older results stay done."""
+    audio = write_audio(tmp_path / "a.wav", subtype="FLOAT")[:, 0]
+    settings = {"denoising_strength": 0.8, "strength_per_band": [[0, 0.25], [2000, 1]],
+                "noise_floor_db": 10}
+    job = run_file(tmp_path / "a.wav", **settings)
+    strength = InferenceConfig(**settings).strength
+    expected = OnWaveforms(halve, NetworkSettings())(audio, SAMPLE_RATE, strength)
+    np.testing.assert_allclose(sf.read(job.denoised)[0], expected, atol=1e-6)
+    assert np.abs(expected - audio * (1.0 - 0.5 * 0.8)).max() > 0.01
+    assert str(strength) == ("strength 0.8 (0.25 from 0 Hz, 1 from 2000 Hz), noise lowered by at "
+                             "most 10 dB")
+
+    def deciding(**settings: object) -> dict:
+        return inference.choose_method(Config(
+            method="lsa", path_experiment="x", inference=InferenceConfig(**settings),
+        )).made_with["settings"]
+
+    assert not inference.ADDED.keys() & deciding().keys()
+    assert deciding(**settings)["noise_floor_db"] == 10
+    assert deciding(**settings)["strength_per_band"] == [[0, 0.25], [2000, 1]]
 
 
 @pytest.mark.parametrize("strength", [0.25, 1.0])

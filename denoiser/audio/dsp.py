@@ -307,7 +307,7 @@ def stream_in_segments(predict: Predict, blocks: Iterable[np.ndarray], segment_s
     more than one segment, its contexts and one block are in memory at a time.
 
     Args:
-        predict: Takes and returns waveforms `(batch, samples)`.
+        predict: Takes and returns waveforms `(batch, samples)`; the batches may differ.
         blocks: The recording in pieces `(channels, samples)` of any length.
         segment_samples: New samples in each step.
         context_samples: Samples seen on both sides of them.
@@ -327,7 +327,7 @@ def stream_in_segments(predict: Predict, blocks: Iterable[np.ndarray], segment_s
     if heard is None:
         return
     origin, start, ended = 0, 0, False
-    pending = np.zeros((len(heard), 0), np.float32)  # end of the last segment, faded out
+    pending = np.zeros((1, 0), np.float32)  # end of the last segment, faded out
     while True:
         # One sample beyond the context shows whether there is another segment.
         while not ended and origin + heard.shape[-1] <= start + segment + context:
