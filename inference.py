@@ -8,6 +8,7 @@ characters they hold. Beside each recording (or in inference.output_dir) appear 
 NAME_residual, which is what was removed, and denoised_report.json. Most used settings:
 
   inference.denoising_strength=0.5   remove only half of the noise: NAME_denoised_s5
+  inference.denoising_strength=auto  remove what fits the recording: NAME_denoised_sauto
   inference.strength_per_band=[[0,0.4],[300,1]]
                                      that much of it from 0 and from 300 Hz on
   inference.noise_floor_db=12        lower noise by at most 12 dB: pauses do not fall silent
@@ -54,7 +55,7 @@ from denoiser.audio import audio_io, containers
 from denoiser.audio.containers import Reader
 from denoiser.audio.film import FilmWriter
 from denoiser.audio.metadata import carry_over
-from denoiser.audio.removal import Strength, remove
+from denoiser.audio.removal import Strength, as_strength, remove
 from denoiser.audio.survey import survey
 from denoiser.backend import describe_device, load_backend
 from denoiser.checks import UserError, require
@@ -289,7 +290,7 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
 # --- Denoising -------------------------------------------------------------------------------
 
 
-def denoise_recording(job: Job, restorer: Restorer, strength: float | Strength = 1.0,
+def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Strength = 1.0,
                       report: Callable[[float], object] = lambda seconds: None,
                       noise_profile: Any = "none", history: str = "denoised",
                       resume: str | None = None,
@@ -302,10 +303,10 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | Strength =
     Args:
         job: What to read and to write.
         restorer: Finds the noise.
-        strength: Share of the noise that is removed, in [0, 1], or a `Strength`.
+        strength: Share of the noise that is removed, in [0, 1], "auto", or a `Strength`.
         report: Called with the seconds of audio that have been finished.
         noise_profile: Where noise alone is heard, as of `profiles.check_choice`.
-        history: What the restored file says was done to it.
+        history: What the restored file says was done to it; `{strength}` becomes the strength.
         resume: Hash of what tells network and settings. When given, what the network returns is
             kept beside the results until `remove_journals`, and a later call with the same goes on
             there.
@@ -322,7 +323,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | Strength =
     if recording.track is not None:
         logger.info("%s: audio track %d (%s, %s) is denoised", recording.path, recording.track,
                     recording.codec, recording.layout)
-    strength = strength if isinstance(strength, Strength) else Strength(strength)
+    strength = as_strength(strength)
     digest, levels = hash_of(recording.path), Levels()
     dither_seed = None if strength.removes_nothing else int(digest[:SEED_DIGITS], 16)
     first = _blocks(job)
@@ -338,6 +339,11 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | Strength =
     if not strength.removes_nothing:
         profile = profiles.read_profile(noise_profile, lambda: _blocks(job), recording.rate,
                                         surveyed.samples)
+    fitted = restorer.fit_strength(strength, lambda: _blocks(job), recording.rate, surveyed,
+                                   profile)
+    if strength.is_auto:
+        logger.info("%s: strength %s", recording.path, fitted.why)
+    strength = fitted.strength
     blocks = _blocks(job)
     with ExitStack() as stack:
         if strength.removes_nothing:
@@ -360,7 +366,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | Strength =
                 report(len(original) / recording.rate)
         if job.film is None:
             try:
-                carry_over(recording, denoised_path, output, history)
+                carry_over(recording, denoised_path, output, history.format(strength=strength))
             except UserError as error:
                 logger.warning("%s: tags and marks are not copied: %s", recording.path, error)
         for writer, path in ((main, job.denoised), (rest, job.residual)):
@@ -380,6 +386,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | Strength =
         before_replacing()
     logger.info("%s: written to %s", recording.path, ", ".join(map(str, job.results)))
     return {"input_sha256": digest, "seconds": round(surveyed.samples / recording.rate, 3),
+            "strength": strength.describe() | ({"why": fitted.why} if fitted.why else {}),
             **levels.describe()}
 
 
@@ -409,7 +416,7 @@ def _tells_report(tell: Callable[[], object], what: str) -> bool:
     return True
 
 
-def denoise_all(jobs: list[Job], restorer: Restorer, strength: float | Strength,
+def denoise_all(jobs: list[Job], restorer: Restorer, strength: float | str | Strength,
                 tell: Callable[[str], object],
                 note: Callable[[Job, dict[str, Any]], object] = lambda job, facts: None,
                 noise_profile: Any = "none", history: str = "denoised",
@@ -420,7 +427,7 @@ def denoise_all(jobs: list[Job], restorer: Restorer, strength: float | Strength,
     Args:
         jobs: What to do.
         restorer: Finds the noise.
-        strength: Share of the noise that is removed, in [0, 1], or a `Strength`.
+        strength: Share of the noise that is removed, in [0, 1], "auto", or a `Strength`.
         tell: Called at once with the reason why a recording failed.
         note: Called with each job that is done and what the report tells of it. Where that fails,
             the recording is done nevertheless.
@@ -488,7 +495,7 @@ def denoise(raw: DictConfig) -> None:
             jobs, method().load(), strength, tell,
             lambda job, facts: report(report_folder(job.denoised, cfg.inference)).add(
                 job.recording.path, job.results, facts),
-            cfg.inference.noise_profile, f"denoised at {strength} by {method().name}",
+            cfg.inference.noise_profile, f"denoised at {{strength}} by {method().name}",
             hash_of_values(method().made_with) if cfg.inference.resume else None,
             lambda job: report(report_folder(job.denoised, cfg.inference)).forget(job.results))
     if any(os.path.lexists(path) for path in paths):  # mistyped names are nothing to report

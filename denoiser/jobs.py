@@ -15,7 +15,7 @@ from typing import Any
 
 from denoiser import profiles
 from denoiser.audio import audio_io, containers, film
-from denoiser.audio.removal import Strength, check_noise_floor, check_per_band
+from denoiser.audio.removal import AUTO, Strength, check_noise_floor, check_per_band
 from denoiser.checks import UserError, require
 from denoiser.journal import has_journal
 from denoiser.network.stored import NetworkSettings
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 HEADER_TOLERANCE_SECONDS = 0.1  # MP3 headers are rarely exact
 LIST_ENDINGS = frozenset((".txt", ".m3u", ".m3u8"))  # of files that hold names
-OWN_RESULT = re.compile(r"(?P<origin>.*)_(denoised|residual)(_s[0-9.]+)?")
+OWN_RESULT = re.compile(r"(?P<origin>.*)_(denoised|residual)(_s([0-9.]+|auto))?")
 
 
 @dataclass
@@ -36,7 +36,7 @@ class InferenceConfig:
     # A file, folder, pattern or list of names (.txt, .m3u), or several of them.
     audio: Any = None
     output_dir: str | None = None  # beside the input when absent
-    denoising_strength: float = 1.0
+    denoising_strength: Any = 1.0  # in [0, 1], or auto: what fits the recording
     # Pairs [from_hz, strength], by which the strength is multiplied from each frequency on.
     strength_per_band: Any = None
     noise_floor_db: float | None = None  # noise is lowered by at most so much; absent: by all
@@ -53,8 +53,11 @@ class InferenceConfig:
     track_codec: str = "same"  # or flac, pcm: how that track is written
 
     def __post_init__(self) -> None:
-        require(0.0 <= self.denoising_strength <= 1.0, "inference.denoising_strength",
-                 "in [0, 1]", self.denoising_strength)
+        share = self.denoising_strength
+        require(share == AUTO or (isinstance(share, int | float) and not isinstance(share, bool)
+                                  and 0.0 <= share <= 1.0), "inference.denoising_strength",
+                "in [0, 1] or auto", share)
+        self.denoising_strength = share if share == AUTO else float(share)
         check_per_band(self.strength_per_band or [], "inference.strength_per_band")
         check_noise_floor(self.noise_floor_db, "inference.noise_floor_db")
         require(0.01 <= self.segment_seconds < math.inf, "inference.segment_seconds",
@@ -176,12 +179,16 @@ def find_recordings(audio: str | list[str] | None) -> list[Path]:
     return list(found.values())
 
 
-def strength_suffix(strength: float) -> str:
+def strength_suffix(strength: float | str) -> str:
     """Returns what a result's name says about the strength: `_s5` for 0.5, nothing for 1.
+
+    `auto` has the name `_sauto`.
 
     The digits are those of the shortest decimal that means `strength`, so that no two strengths
     share a name.
     """
+    if strength == AUTO:
+        return f"_s{AUTO}"
     if strength == 1.0:
         return ""
     tenths = (Decimal(repr(abs(float(strength)))) * 10).normalize()

@@ -19,8 +19,9 @@ import numpy as np
 
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE, Predict
+from denoiser.audio.fitting import Fitted, excerpts, fit
 from denoiser.audio.noise_profile import SHORTEST_SECONDS
-from denoiser.audio.removal import Strength, remove
+from denoiser.audio.removal import Pair, Strength, as_strength, remove
 from denoiser.audio.survey import Survey, as_channels, survey
 from denoiser.checks import UserError, require
 from denoiser.classical import clicks
@@ -50,14 +51,16 @@ class Restorer:
     segment_seconds: float = SEGMENT_SECONDS
     declick: bool = False
 
-    def __call__(self, waveform: np.ndarray, sample_rate: int, strength: float | Strength = 1.0,
+    def __call__(self, waveform: np.ndarray, sample_rate: int,
+                 strength: float | str | Strength = 1.0,
                  noise_profile: np.ndarray | None = None) -> np.ndarray:
         """Restores a whole recording.
 
         Args:
             waveform: `(samples,)` or `(samples, channels)`, floating point.
             sample_rate: In Hz.
-            strength: Share of the noise found that is removed, in [0, 1], or a `Strength`.
+            strength: Share of the noise found that is removed, in [0, 1]; "auto" for what fits the
+                recording; or a `Strength`.
             noise_profile: A stretch of the recording, or of another one of the same carrier, that
                 holds noise alone: `(samples,)` or `(samples, channels)`, at the same sample rate
                 and level, at least 0.1 s. Each channel is denoised with its own, or all with one.
@@ -76,18 +79,41 @@ class Restorer:
         block_samples = max(1, round(self.segment_seconds * sample_rate))
         blocks = [waveform[start : start + block_samples]
                   for start in range(0, len(waveform), block_samples)]
-        return np.concatenate(list(self.stream(blocks, sample_rate, strength,
-                                               survey(blocks, sample_rate), noise_profile)))
+        surveyed = survey(blocks, sample_rate)
+        strength = self.fit_strength(as_strength(strength), lambda: blocks, sample_rate, surveyed,
+                                     noise_profile).strength
+        return np.concatenate(list(self.stream(blocks, sample_rate, strength, surveyed,
+                                               noise_profile)))
+
+    def fit_strength(self, strength: Strength, read: Callable[[], Iterable[np.ndarray]],
+                     sample_rate: int, surveyed: Survey, noise_profile: np.ndarray | None = None,
+                     ) -> Fitted:
+        """Finds the strength that fits a recording, where that is asked for.
+
+        The network hears up to 30 s for it, spread over the recording.
+
+        Args:
+            strength: Any other than "auto" stays as it is.
+            read: Reads the recording from its start, in blocks.
+            sample_rate: In Hz.
+            surveyed: From `survey` of all blocks.
+            noise_profile: As of `__call__`.
+        """
+        if not strength.is_auto:
+            return Fitted(strength, "")
+        pairs = (pair for excerpt in excerpts(read, surveyed.samples, sample_rate)
+                 for pair in self.separate([excerpt], sample_rate, surveyed, noise_profile))
+        return fit(strength, pairs, sample_rate)
 
     def stream(self, blocks: Iterable[np.ndarray], sample_rate: int,
-               strength: float | Strength = 1.0, surveyed: Survey | None = None,
+               strength: float | str | Strength = 1.0, surveyed: Survey | None = None,
                noise_profile: np.ndarray | None = None) -> Iterator[np.ndarray]:
         """Restores a recording that comes, and goes, in blocks; memory does not grow with it.
 
         Args:
             blocks: Waveforms of any length that follow on each other.
             sample_rate: In Hz.
-            strength: As of `__call__`.
+            strength: As of `__call__`; "auto" goes by the first segment.
             surveyed: From `survey` of all blocks: then the result is that of `__call__`. When
                 absent, the level is measured on the first segment alone; where that is all but
                 silent, it is left as it is.
@@ -100,8 +126,15 @@ class Restorer:
             ValueError: An argument has another form.
             UserError: The recording holds NaN or infinite samples, or as of `__call__`.
         """
-        strength = strength if isinstance(strength, Strength) else Strength(strength)
+        strength = as_strength(strength)
         pairs = self.separate(blocks, sample_rate, surveyed, noise_profile)
+        if strength.is_auto:
+            first: list[Pair] = []
+            while sum(len(pair[0]) for pair in first) < self.segment_seconds * sample_rate and (
+                    pair := next(pairs, None)) is not None:
+                first.append(pair)
+            strength = fit(strength, first, sample_rate).strength
+            pairs = itertools.chain(first, pairs)
         for block, removed in remove(pairs, sample_rate, strength):
             yield (block - removed).astype(block.dtype, copy=False)
 

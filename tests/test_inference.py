@@ -496,6 +496,9 @@ def test_bands_and_floor_apply_to_files(tmp_path):
             method="lsa", path_experiment="x", inference=InferenceConfig(**settings),
         )).made_with["settings"]
 
+    fitted = run_file(tmp_path / "a.wav", denoising_strength="auto")
+    assert fitted.denoised.name == "a_denoised_sauto.wav"
+    np.testing.assert_allclose(sf.read(fitted.denoised)[0], 0.5 * audio, atol=1e-6)
     assert not inference.ADDED.keys() & deciding().keys()
     assert deciding(**settings)["noise_floor_db"] == 10
     assert deciding(**settings)["strength_per_band"] == [[0, 0.25], [2000, 1]]
@@ -971,7 +974,7 @@ def test_program_goes_on_past_bad_files(tmp_path, tiny_run):
     ([], "no recording given"),
     (["gone.wav"], "gone.wav: no such file"),
     (["a.wav", "inference.denoising_strength=2"], "must be in [0, 1]"),
-    (["a.wav", "inference.denoising_strength=lots"], "could not be converted"),
+    (["a.wav", "inference.denoising_strength=lots"], "must be in [0, 1] or auto"),
     (["a.wav", "weights=gone.weights.h5"], "weights='gone.weights.h5'"),
     (["a.wav", "--config-name", "gone"], "Cannot find primary config 'gone'"),
 ])

@@ -17,6 +17,7 @@ from denoiser.report import read_results
 @pytest.mark.parametrize(("strength", "suffix"), [
     (1.0, ""), (0.5, "_s5"), (0.25, "_s2.5"), (0.0, "_s0"), (-0.0, "_s0"), (0.07, "_s0.7"),
     (0.1, "_s1"), (0.123456789, "_s1.23456789"), (0.99999999, "_s9.9999999"), (1, ""), (0, "_s0"),
+    ("auto", "_sauto"),
 ])
 def test_strength_suffix(strength, suffix):
     assert jobs.strength_suffix(strength) == suffix

@@ -181,6 +181,21 @@ def test_the_classical_method_is_the_same_in_segments(rng):
     assert np.std(whole) < 0.2 * np.std(audio)
 
 
+def test_auto_spares_bass_notes_in_long_recordings_and_in_streams(rng):
+    """Here the network takes everything; `auto` keeps what comes and goes in the lowest octave."""
+    rate, seconds = 8000, 40
+    times = np.arange(seconds * rate) / rate
+    notes = np.sin(2.0 * np.pi * 41.0 * times) * np.sin(np.pi * times) ** 8
+    hiss = 0.1 * rng.standard_normal(len(times))
+    restorer = Restorer(lambda spectra: 0.0 * spectra, SHORT, 12.0)
+    for audio, kept in ((notes + hiss, 0.6), (hiss, 0.0)):
+        restored = restorer(audio, rate, "auto")
+        assert np.dot(restored, notes) / np.dot(notes, notes) == pytest.approx(kept, abs=0.02)
+        streamed = list(restorer.stream(np.split(audio, 40), rate, "auto"))
+        assert len(streamed) == 40
+        np.testing.assert_allclose(np.concatenate(streamed), restored, atol=0.02)
+
+
 # --- A noise profile --------------------------------------------------------------------------
 
 KNOWING = NetworkSettings(UnetConfig(use_profile=True, compression=0.3), reference_dbfs=-20.0,

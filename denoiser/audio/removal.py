@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -21,6 +22,8 @@ from denoiser.checks import require
 
 Pair = tuple[np.ndarray, np.ndarray]
 
+AUTO = "auto"
+BASS_HZ = 60.0
 FADE_OCTAVES = 0.5  # width of the crossfade from one band to the next
 WINDOW_SECONDS = 0.093  # of the transform: a few of the lowest periods that are told apart
 HOPS = 4  # in a window
@@ -38,19 +41,23 @@ class Strength:
     """What share of the noise found is removed.
 
     Attributes:
-        share: Of all of it, in [0, 1].
+        share: Of all of it, in [0, 1]; or "auto", which `fitting.fit` makes a number.
         per_band: `(from_hz, share)` in rising order: from each frequency on, `share` times this;
             below the first, `share` alone. Neighbours are crossfaded over half an octave.
         noise_floor_db: By how many dB noise is lowered at most; None: by as much as there is.
+        bass: Below 60 Hz, the other shares are multiplied by this.
     """
 
-    share: float = 1.0
+    share: float | str = 1.0
     per_band: tuple[tuple[float, float], ...] = ()
     noise_floor_db: float | None = None
+    bass: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.share <= 1.0:
-            raise ValueError(f"`strength` must be in [0, 1]. Received: strength={self.share}")
+        if not self.is_auto and not (isinstance(self.share, int | float)
+                                     and 0.0 <= self.share <= 1.0):
+            raise ValueError("`strength` must be in [0, 1] or \"auto\". "
+                             f"Received: strength={self.share!r}")
         check_per_band(self.per_band, "per_band")
         check_noise_floor(self.noise_floor_db, "noise_floor_db")
 
@@ -59,12 +66,24 @@ class Strength:
         bands = ", ".join(f"{share:g} from {edge:g} Hz" for edge, share in self.per_band)
         floor = "" if self.noise_floor_db is None else (
             f", noise lowered by at most {self.noise_floor_db:g} dB")
-        return f"strength {self.share:g}{f' ({bands})' if bands else ''}{floor}"
+        share = self.share if self.is_auto else f"{self.share:g}"
+        bands += f"{', ' if bands else ''}{self.bass:g} below {BASS_HZ:g} Hz" * (self.bass != 1.0)
+        return f"strength {share}{f' ({bands})' if bands else ''}{floor}"
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what was removed, for a report."""
+        return {"share": self.share, "per_band": [list(band) for band in self.per_band],
+                "below_60_hz": self.bass, "noise_floor_db": self.noise_floor_db}
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether the share is still to be found."""
+        return self.share == AUTO
 
     @property
     def is_one_number(self) -> bool:
         """Whether `share` alone says what is removed, without any transform."""
-        bands = all(share == 1.0 for _, share in self.per_band)
+        bands = self.bass == 1.0 and all(share == 1.0 for _, share in self.per_band)
         return self.removes_nothing or (bands and self.noise_floor_db is None)
 
     @property
@@ -76,15 +95,26 @@ class Strength:
 
     def gain(self, frequencies: np.ndarray) -> np.ndarray:
         """Returns the share removed at each frequency in Hz, relative to `share`."""
-        gain, before = np.ones_like(frequencies, np.float64), 1.0
-        octaves = np.log2(np.maximum(frequencies, np.finfo(np.float64).tiny))
-        for edge, share in self.per_band:
-            way = np.ones_like(gain)
-            if edge > 0.0:
-                way = np.clip((octaves - math.log2(edge)) / FADE_OCTAVES + 0.5, 0.0, 1.0)
-            gain += (share - before) * 0.5 * (1.0 - np.cos(np.pi * way))
-            before = share
-        return gain
+        bass = _crossfade(frequencies, ((0.0, self.bass), (BASS_HZ, 1.0)))
+        return bass * _crossfade(frequencies, self.per_band)
+
+
+def as_strength(strength: float | str | Strength) -> Strength:
+    """Returns a number in [0, 1], or "auto", as a `Strength`."""
+    return strength if isinstance(strength, Strength) else Strength(strength)
+
+
+def _crossfade(frequencies: np.ndarray, bands: Iterable[tuple[float, float]]) -> np.ndarray:
+    """Returns the share at each frequency; bands as of `Strength`."""
+    gain, before = np.ones_like(frequencies, np.float64), 1.0
+    octaves = np.log2(np.maximum(frequencies, np.finfo(np.float64).tiny))
+    for edge, share in bands:
+        way = np.ones_like(gain)
+        if edge > 0.0:
+            way = np.clip((octaves - math.log2(edge)) / FADE_OCTAVES + 0.5, 0.0, 1.0)
+        gain += (share - before) * 0.5 * (1.0 - np.cos(np.pi * way))
+        before = share
+    return gain
 
 
 def check_per_band(bands: Iterable, name: str) -> None:

@@ -1,0 +1,53 @@
+"""Which strength fits a recording, by what was found in it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from denoiser.audio.fitting import EXCERPT_SECONDS, excerpts, fit
+from denoiser.audio.removal import Strength
+
+RATE = 4000
+TIMES = np.arange(8 * RATE) / RATE
+
+
+def fitted_bass(noise: np.ndarray) -> float:
+    """Returns what is removed below 60 Hz; the recording itself does not matter."""
+    return fit(Strength("auto", noise_floor_db=12.0), [(noise, noise)], RATE).strength.bass
+
+
+def test_notes_are_spared_and_steady_noise_is_not(rng):
+    hiss = 0.01 * rng.standard_normal(len(TIMES))
+    hum = np.sin(2.0 * np.pi * 50.0 * TIMES)
+    come_and_go = np.sin(np.pi * TIMES) ** 8
+    notes = hum * come_and_go
+    assert fitted_bass(hiss + notes) == 0.4
+    for noise in (hiss, hum, hiss + hum, hum[:, None] * [1.0, 0.5], hum + notes):
+        assert fitted_bass(noise) == 1.0
+    # Higher notes are no bass, and a single thump is no note.
+    assert fitted_bass(hiss + np.sin(2.0 * np.pi * 200.0 * TIMES) * come_and_go) == 1.0
+    assert fitted_bass(hiss + hum * (np.abs(TIMES - 4.0) < 0.1)) == 1.0
+
+
+def test_the_rest_of_a_strength_stays_and_the_reason_is_told():
+    found = fit(Strength("auto", ((0.0, 0.5),), 9.0), [(TIMES, TIMES)], RATE)
+    assert found.strength == Strength(1.0, ((0.0, 0.5),), 9.0)
+    assert found.why.startswith("1: what was found below 60 Hz")
+
+
+@pytest.mark.parametrize("noise", [np.zeros(8 * RATE), np.ones(100)])
+def test_where_nothing_can_be_told_all_is_removed(noise):
+    found = fit(Strength("auto"), [(noise, noise)], RATE)
+    assert found.strength == Strength() and "too little" in found.why
+    assert fit(Strength("auto"), [], RATE).strength == Strength()
+
+
+def test_excerpts_are_spread_over_a_long_recording():
+    audio = np.arange(100 * RATE)
+    found = excerpts(lambda: np.array_split(audio, 77), len(audio), RATE)
+    assert [len(one) / RATE for one in found] == [EXCERPT_SECONDS] * 3
+    assert [round(one.mean() / RATE) for one in found] == [17, 50, 83]
+    assert all((np.diff(one) == 1).all() for one in found)
+    (whole,) = excerpts(lambda: np.array_split(audio[:1000], 3), 1000, RATE)
+    np.testing.assert_array_equal(whole, audio[:1000])
