@@ -12,6 +12,7 @@ NAME_residual, which is what was removed, and denoised_report.json. Most used se
   inference.strength_per_band=[[0,0.4],[300,1]]
                                      that much of it from 0 and from 300 Hz on
   inference.noise_floor_db=12        lower noise by at most 12 dB: pauses do not fall silent
+  inference.mono_source=auto         two channels of a mono disc or tape: use both against noise
   inference.output_dir=FOLDER        where the results go
   inference.noise_profile=[12.5,14]  seconds in which only noise is heard; or a file, or auto
   inference.overwrite=true           replace results that exist
@@ -98,7 +99,7 @@ LONGEST_NAME = 30  # characters beside the progress bar
 NOT_IN_RESULTS = {"audio", "output_dir", "overwrite", "resume", "spectrogram",
                   "context_seconds"}
 # Settings that came later, with the value that changes nothing: results from before stay done.
-ADDED = {"strength_per_band": None, "noise_floor_db": None}
+ADDED = {"strength_per_band": None, "noise_floor_db": None, "mono_source": "false"}
 TERMINATED_STATUS = 143  # what a shell reports for a program that SIGTERM ended
 
 
@@ -118,7 +119,8 @@ class Denoiser(Restorer):
 
     @classmethod
     def load(cls, weights: str | Path | None = None, settings: NetworkSettings | None = None,
-             segment_seconds: float = SEGMENT_SECONDS, declick: bool = True) -> Denoiser:
+             segment_seconds: float = SEGMENT_SECONDS, declick: bool = True,
+             mono_source: str = "false") -> Denoiser:
         """Loads a network.
 
         Args:
@@ -128,6 +130,7 @@ class Denoiser(Restorer):
                 weights.
             segment_seconds: Length of what is restored in one step; memory grows with it.
             declick: Whether clicks are cut out before the network hears the recording.
+            mono_source: As of `Restorer`.
 
         Raises:
             FileNotFoundError: There are no such weights.
@@ -144,7 +147,7 @@ class Denoiser(Restorer):
         model = unet.build_model_denoise(settings.unet)
         unet.load_weights(model, path)
         return cls(lambda spectra: model.predict_on_batch(spectra)[0], settings, segment_seconds,
-                   declick)
+                   declick, mono_source)
 
     def forget_lengths(self) -> None:
         """Makes what the network returns independent of what it was given before.
@@ -263,7 +266,7 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
         return Method(
             "the log-spectral amplitude estimator",
             lambda: Restorer(functools.partial(spectral.suppress, settings=cfg.stft), settings,
-                             seconds, cfg.inference.declick),
+                             seconds, cfg.inference.declick, cfg.inference.mono_source),
             described, made_with)
     weights, settings = choose_network(cfg, given)
     require(choice == "none" or settings.unet.use_profile, profiles.KEY,
@@ -273,7 +276,8 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
     digest, network = hash_of(*files), dataclasses.asdict(settings)
 
     def load() -> Denoiser:
-        denoiser = Denoiser.load(weights, settings, seconds, cfg.inference.declick)
+        denoiser = Denoiser.load(weights, settings, seconds, cfg.inference.declick,
+                                 cfg.inference.mono_source)
         if cfg.inference.resume:
             denoiser.forget_lengths()
         return denoiser
@@ -328,6 +332,8 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     dither_seed = None if strength.removes_nothing else int(digest[:SEED_DIGITS], 16)
     first = _blocks(job)
     surveyed = survey(first, recording.rate)
+    if not strength.removes_nothing:
+        surveyed = restorer.examine(surveyed, lambda: _blocks(job), recording.rate)
     if recording.header_samples - surveyed.samples > HEADER_TOLERANCE_SECONDS * recording.rate:
         logger.warning("%s: the header promises %.1f s of audio, but only %.1f s can be read",
                        recording.path, recording.header_seconds,
@@ -387,6 +393,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     logger.info("%s: written to %s", recording.path, ", ".join(map(str, job.results)))
     return {"input_sha256": digest, "seconds": round(surveyed.samples / recording.rate, 3),
             "strength": strength.describe() | ({"why": fitted.why} if fitted.why else {}),
+            "mono_source": surveyed.mono.describe() if surveyed.mono else None,
             **levels.describe()}
 
 

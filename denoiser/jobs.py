@@ -15,6 +15,7 @@ from typing import Any
 
 from denoiser import profiles
 from denoiser.audio import audio_io, containers, film
+from denoiser.audio.mono_source import CHOICES
 from denoiser.audio.removal import AUTO, Strength, check_noise_floor, check_per_band
 from denoiser.checks import UserError, require
 from denoiser.journal import has_journal
@@ -49,6 +50,8 @@ class InferenceConfig:
     declick: bool = True  # cut clicks out first
     # Noise alone: [start, end] in seconds of the recording, a file, auto (found in it), or none.
     noise_profile: Any = "none"
+    # Whether two channels hold one signal with a noise of their own each: true, false, or auto.
+    mono_source: Any = "false"
     track: int | None = None  # which audio track of a film, from 1; absent: the default one
     track_codec: str = "same"  # or flac, pcm: how that track is written
 
@@ -68,6 +71,9 @@ class InferenceConfig:
                  or (isinstance(self.audio, list)
                      and all(isinstance(name, str) for name in self.audio)),
                  "inference.audio", "a file name or a list of file names", self.audio)
+        self.mono_source = str(self.mono_source).lower()  # true in YAML is no text
+        require(self.mono_source in CHOICES, "inference.mono_source",
+                f"one of {', '.join(CHOICES)}", self.mono_source)
         profiles.check_choice(self.noise_profile)
         require(self.track is None or self.track >= 1, "inference.track", "at least 1", self.track)
         require(self.track_codec in film.CHOICES, "inference.track_codec",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -20,12 +21,15 @@ import numpy as np
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE, Predict
 from denoiser.audio.fitting import Fitted, excerpts, fit
+from denoiser.audio.mono_source import find_mono
 from denoiser.audio.noise_profile import SHORTEST_SECONDS
 from denoiser.audio.removal import Pair, Strength, as_strength, remove
 from denoiser.audio.survey import Survey, as_channels, survey
 from denoiser.checks import UserError, require
 from denoiser.classical import clicks
 from denoiser.network.stored import NetworkSettings
+
+logger = logging.getLogger(__name__)
 
 SILENT_POWER = 10.0 ** (-70.0 / 10.0)  # of the start of a stream, below which it is no measure
 SEGMENT_SECONDS = 20.0  # restored in one step; memory grows with it
@@ -36,7 +40,7 @@ class Restorer:
     """A network and its settings, as a function of recordings.
 
     Waveforms are floating point, `(samples,)` or `(samples, channels)`, at any sample rate. Each
-    channel is denoised on its own.
+    channel is denoised on its own, but for stereo transfers of mono carriers.
 
     Attributes:
         predict_spectra: The network: takes and returns `(batch, frames, bins, 2)`; with a noise
@@ -44,12 +48,15 @@ class Restorer:
         settings: What the network needs to work as it was trained.
         segment_seconds: Length of what is restored in one step.
         declick: Whether clicks are cut out before the network hears the recording.
+        mono_source: Whether the two channels of a stereo recording hold one signal, and become
+            one before the network hears it: "true", "false", or "auto": where that is clear.
     """
 
     predict_spectra: Callable[[Any], np.ndarray]
     settings: NetworkSettings
     segment_seconds: float = SEGMENT_SECONDS
     declick: bool = False
+    mono_source: str = "false"
 
     def __call__(self, waveform: np.ndarray, sample_rate: int,
                  strength: float | str | Strength = 1.0,
@@ -79,11 +86,27 @@ class Restorer:
         block_samples = max(1, round(self.segment_seconds * sample_rate))
         blocks = [waveform[start : start + block_samples]
                   for start in range(0, len(waveform), block_samples)]
-        surveyed = survey(blocks, sample_rate)
+        surveyed = self.examine(survey(blocks, sample_rate), lambda: blocks, sample_rate)
         strength = self.fit_strength(as_strength(strength), lambda: blocks, sample_rate, surveyed,
                                      noise_profile).strength
         return np.concatenate(list(self.stream(blocks, sample_rate, strength, surveyed,
                                                noise_profile)))
+
+    def examine(self, surveyed: Survey, read: Callable[[], Iterable[np.ndarray]],
+                sample_rate: int) -> Survey:
+        """Adds to a survey how two channels are made one, where that is asked for.
+
+        Args:
+            surveyed: From `survey` of all blocks.
+            read: Reads the recording from its start, in blocks.
+            sample_rate: In Hz.
+        """
+        if self.mono_source == "false" or surveyed.source != (0, 1):
+            return surveyed
+        heard = np.concatenate(excerpts(read, surveyed.samples, sample_rate))
+        mono, why = find_mono(heard, sample_rate, self.mono_source)
+        logger.info("%s: %s", "mono source" if mono else "no mono source", why)
+        return replace(surveyed, mono=mono)
 
     def fit_strength(self, strength: Strength, read: Callable[[], Iterable[np.ndarray]],
                      sample_rate: int, surveyed: Survey, noise_profile: np.ndarray | None = None,
@@ -114,9 +137,9 @@ class Restorer:
             blocks: Waveforms of any length that follow on each other.
             sample_rate: In Hz.
             strength: As of `__call__`; "auto" goes by the first segment.
-            surveyed: From `survey` of all blocks: then the result is that of `__call__`. When
-                absent, the level is measured on the first segment alone; where that is all but
-                silent, it is left as it is.
+            surveyed: From `survey` of all blocks, and `examine`: then the result is that of
+                `__call__`. When absent, the first segment alone is measured; where that is all
+                but silent, the level is left as it is.
             noise_profile: As of `__call__`.
 
         Yields:
@@ -160,6 +183,8 @@ class Restorer:
             return
         if noise_profile is not None:
             noises = self._check_profile(noise_profile, sample_rate, len(surveyed.source))
+            if surveyed.mono and noises.shape[1] > 1:
+                noises = np.concatenate(list(surveyed.mono.combine([noises.T])), axis=-1).T
             own = distinct if noises.shape[1] > 1 else [0] * len(distinct)
             profiles = self._measure_profiles(noises[:, own].T, sample_rate, surveyed.power)
         audible = [channel for channel, source in enumerate(surveyed.source) if source >= 0]
@@ -178,8 +203,12 @@ class Restorer:
                     heard.append(block)
                     yield channels[:, distinct].T
 
+        heard_blocks = surveyed.mono.combine(hear()) if surveyed.mono else hear()
+        pieces = self._estimates(heard_blocks, sample_rate, surveyed.power, profiles, remember)
+        if surveyed.mono:
+            pieces = surveyed.mono.spread(pieces)
         estimate = np.zeros((len(distinct), 0), np.float32)
-        for piece in self._estimates(hear(), sample_rate, surveyed.power, profiles, remember):
+        for piece in pieces:
             if not np.isfinite(piece).all():
                 raise UserError("the network returned NaN; are the weights whole?")
             estimate = np.concatenate([estimate, piece], axis=-1)
@@ -262,7 +291,7 @@ class Restorer:
         # with no more than dither in it say how loud the programme will be.
         every = replace(known, source=tuple(range(len(known.source))),
                         power=known.power if known.power > SILENT_POWER else 0.0)
-        return itertools.chain(first, blocks), every
+        return itertools.chain(first, blocks), self.examine(every, lambda: first, sample_rate)
 
     def _estimates(self, blocks: Iterable[np.ndarray], sample_rate: int, power: float,
                    profiles: list[np.ndarray] | None = None,

@@ -504,6 +504,25 @@ def test_bands_and_floor_apply_to_files(tmp_path):
     assert deciding(**settings)["strength_per_band"] == [[0, 0.25], [2000, 1]]
 
 
+def test_the_report_tells_what_was_used(tmp_path, rng):
+    tone = write_audio(tmp_path / "tone.wav", 3.0)[:, 0] * np.linspace(0.0, 1.0, 3 * SAMPLE_RATE)
+    audio = tone[:, None] * [1.0, 0.5] + 0.01 * rng.standard_normal((len(tone), 2))
+    sf.write(tmp_path / "a.wav", audio, SAMPLE_RATE, subtype="FLOAT")
+    chosen = InferenceConfig(denoising_strength="auto", noise_floor_db=9.0, mono_source=True)
+    (job,), _ = plan([tmp_path / "a.wav"], chosen)
+    facts = inference.denoise_recording(
+        job, OnWaveforms(halve, NetworkSettings(), mono_source=chosen.mono_source),
+        chosen.strength, history="denoised at {strength}")
+    told = json.loads(json.dumps(facts))
+    assert told["strength"]["share"] == 1.0 and told["strength"]["noise_floor_db"] == 9.0
+    assert told["strength"]["why"].startswith("1: ")
+    assert told["mono_source"]["second_channel_db"] == pytest.approx(-6.02, abs=0.1)
+    result, _ = sf.read(job.denoised)
+    assert np.corrcoef(result.T)[0, 1] > np.corrcoef(audio.T)[0, 1]
+    assert "denoised at strength 1, noise lowered by at most 9 dB" in sf.SoundFile(
+        job.denoised).comment
+
+
 @pytest.mark.parametrize("strength", [0.25, 1.0])
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
 def test_output_is_input_less_a_share_of_the_noise(tmp_path, subtype, strength):

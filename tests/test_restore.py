@@ -196,6 +196,38 @@ def test_auto_spares_bass_notes_in_long_recordings_and_in_streams(rng):
         np.testing.assert_allclose(np.concatenate(streamed), restored, atol=0.02)
 
 
+@pytest.mark.parametrize("choice", ["auto", "true"])
+def test_two_channels_of_a_mono_carrier_are_denoised_as_one(rng, choice):
+    """By the classical method: better than each channel by itself, and stereo again."""
+    rate, gain = 22050, 0.7
+    times = np.arange(10 * rate) / rate
+    notes = np.repeat(rng.uniform(200.0, 900.0, 20), rate // 2)
+    clean = 0.2 * sum(np.sin(2.0 * np.pi * k * np.cumsum(notes) / rate) / k for k in range(1, 9))
+    clean *= np.exp(-6.0 * (times % 0.5)) * rng.choice([0.2, 1.0], 20).repeat(rate // 2)
+    wanted = clean[:, None] * [1.0, gain]
+    audio = wanted + rng.standard_normal(wanted.shape) * [0.02, 0.03]
+    gained = {}
+    for name in ("false", choice):
+        restorer = Restorer(partial(spectral.suppress, settings=StftConfig()), NetworkSettings(),
+                            mono_source=name)
+        restored = restorer(audio, rate)
+        assert restored.shape == audio.shape
+        left = np.var(restored - wanted, axis=0)
+        gained[name] = 10.0 * np.log10(np.var(audio - wanted, axis=0) / left)
+        streamed = np.concatenate(list(restorer.stream(np.split(audio, 50), rate)))
+        np.testing.assert_allclose(streamed, restored, atol=2e-3)
+    assert (gained[choice] > gained["false"] + [0.4, 4.0]).all()
+    np.testing.assert_allclose(restored[:, 1], gain * restored[:, 0], atol=0.01)
+
+
+def test_stereo_and_other_channels_are_left_alone_by_auto(rng):
+    for channels in (1, 2, 3):
+        audio = rng.standard_normal((3 * SAMPLE_RATE, channels)).astype(np.float32)
+        one, other = (Restorer(halve, SHORT, mono_source=choice)(audio, SAMPLE_RATE)
+                      for choice in ("auto", "false"))
+        np.testing.assert_array_equal(one, other)
+
+
 # --- A noise profile --------------------------------------------------------------------------
 
 KNOWING = NetworkSettings(UnetConfig(use_profile=True, compression=0.3), reference_dbfs=-20.0,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from denoiser.audio import dsp
+from denoiser.audio.mono_source import MonoSource
 from denoiser.checks import UserError
 
 MOST_CHANNELS = 1024  # that libsndfile reads
@@ -22,6 +23,7 @@ class Survey:
     power: float  # variance over the active parts, mean of the channels that are not constant
     # For each channel the first one that is identical to it; -1 if it is constant: digital silence.
     source: tuple[int, ...]
+    mono: MonoSource | None = None  # of two channels that hold one signal, and are made one
 
     @property
     def distinct(self) -> list[int]:
