@@ -767,6 +767,9 @@ def test_strength_and_residual_of_a_film(tmp_path, name):
     np.testing.assert_allclose(result, 0.75 * audio, atol=1e-4)
     np.testing.assert_allclose(result + sf.read(job.residual)[0], audio, atol=1e-7)
     assert job.picture.stat().st_size > 10000
+    floored = heard(run_file(path, noise_floor_db=3.0, overwrite=True).denoised)[1]
+    levels = [np.median(np.abs(sound)) for sound in (audio, floored)]  # of the noise, not a click
+    assert 20.0 * np.log10(levels[1] / levels[0]) == pytest.approx(-3.0, abs=0.7)
     untouched = run_file(path, denoising_strength=0.0)
     np.testing.assert_array_equal(heard(untouched.denoised)[1], audio)
     assert not sf.read(untouched.residual)[0].any()

@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ class Strength:
     bass: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.is_auto and not (isinstance(self.share, int | float)
+        if not self.is_auto and not (isinstance(self.share, Real)
                                      and 0.0 <= self.share <= 1.0):
             raise ValueError("`strength` must be in [0, 1] or \"auto\". "
                              f"Received: strength={self.share!r}")
@@ -123,7 +124,7 @@ def check_per_band(bands: Iterable, name: str) -> None:
     expected = "pairs [from_hz, strength], the frequencies rising, the strengths in [0, 1]"
     require(isinstance(bands, list) and all(
         isinstance(band, list | tuple) and len(band) == 2 and all(
-            isinstance(value, int | float) and not isinstance(value, bool) for value in band)
+            isinstance(value, Real) and not isinstance(value, bool) for value in band)
         for band in bands), name, expected, bands)
     edges = [edge for edge, _ in bands]
     require(all(0.0 <= edge < math.inf for edge in edges)
@@ -181,15 +182,15 @@ def _what_stays(pairs: Iterable[Pair], waiting: deque[Pair], sample_rate: int,
                 yield np.concatenate([as_channels(block).T, as_channels(noise).T])
 
     def give_back(both: np.ndarray) -> np.ndarray:
-        padded = np.pad(both, [(0, 0), (lead, 0)])
         stays = []
         # One channel at a time: memory does not grow with their number.
-        for recording, noise in zip(*np.split(padded, 2), strict=True):
+        for recording, noise in zip(*np.split(both, 2), strict=True):
             steady = _without_clicks(noise, hop)
-            spectra = dsp.stft(np.stack([recording, noise, steady]), window, hop)
+            heard = np.pad([recording, noise, steady], [(0, 0), (lead, 0)])
+            spectra = dsp.stft(heard, window, hop)
             kept = np.ascontiguousarray(keeper(*spectra.view(np.complex64)[..., 0]))
             halves = kept.view(np.float32).reshape(*kept.shape, 2)
-            stays.append(dsp.istft(halves, window, hop, len(recording))[lead:])
+            stays.append(dsp.istft(halves, window, hop, heard.shape[-1])[lead:])
         return np.stack(stays)
 
     # A quarter of the context is crossfaded; what lies beyond must hold the median's reach.
@@ -246,7 +247,7 @@ class _Keeper:
         # Where hardly anything is left of a recording, it was noise; but no single frame of it
         # counts for much more than the noise around it.
         heard = remaining + 2.0 * together + taken
-        usual = scipy.ndimage.median_filter(found, (self.steady_frames, 1), mode="nearest")
+        usual = scipy.ndimage.median_filter(found, (self.steady_frames, 1), mode="reflect")
         missing = lowest * np.minimum(heard, CLICK_POWER * usual) - remaining
         root = np.sqrt(np.square(together) + taken * np.maximum(missing, 0.0))
         share = np.divide(root - together, taken, out=np.zeros_like(taken),

@@ -37,6 +37,7 @@ def test_full_strength_in_all_bands_removes_what_one_number_does(rng, bands):
     removed = run(audio, noise, Strength(0.7, bands))
     np.testing.assert_array_equal(removed, 0.7 * noise)
     assert removed.dtype == noise.dtype
+    np.testing.assert_array_equal(run(audio, noise, Strength(np.float32(0.7))), removed)
 
 
 @pytest.mark.parametrize("strength", [Strength(0.0), Strength(0.0, noise_floor_db=12.0),
@@ -102,6 +103,15 @@ def test_the_floor_holds_in_pauses_and_spares_what_is_loud(rng, floor_db, left):
     spectrum = np.abs(np.fft.rfft(given_back * np.hanning(len(given_back))))
     at_tone = spectrum[round(1000.0 * len(given_back) / RATE)]
     assert at_tone < 1e-4 * np.abs(np.fft.rfft(programme[loud] * np.hanning(len(given_back)))).max()
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 7.0])
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_the_floor_holds_from_the_start_of_short_recordings(rng, seconds, share):
+    hiss = 1e-3 * rng.standard_normal(round(seconds * RATE))
+    restored = hiss - run(hiss, share * hiss, Strength(noise_floor_db=4.0))
+    for part in (slice(None), slice(RATE // 5), slice(-RATE // 5, None)):
+        assert level_db(hiss[part]) - level_db(restored[part]) == pytest.approx(4.0, abs=0.8)
 
 
 def test_clicks_stay_removed_whatever_the_floor(rng):
