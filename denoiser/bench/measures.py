@@ -196,9 +196,9 @@ def judge_alone(noisy: np.ndarray, restored: np.ndarray) -> dict[str, float]:
         found["loudness_change_lu"] = loudness(restored) - loudness(noisy)
     found["energy_change_db"] = dsp.decibels(dsp.power(restored) / dsp.power(noisy))
     found["input_correlation"] = metrics.correlation(removed, noisy)
-    ratios = (band_powers(removed) + TINY_POWER) / (band_powers(noisy) + TINY_POWER)
+    ratios = band_powers(removed) / np.maximum(band_powers(noisy), TINY_POWER)
     names = [f"removed_db_at_{int(middle)}" for middle in BANDS_HZ]
-    return found | dict(zip(names, 10.0 * np.log10(ratios), strict=True))
+    return found | dict(zip(names, map(dsp.decibels, ratios), strict=True))
 
 
 @functools.cache

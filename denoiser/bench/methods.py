@@ -357,7 +357,9 @@ def at_its_rate(tool: Tool) -> Restore:
     delay = measure_delay(function, rate) if tool.needs_delay else 0
 
     def restore(audio: np.ndarray, profile: np.ndarray | None) -> np.ndarray:
-        gain = np.float32(min(1.0, PEAK / max(np.abs(audio).max(initial=0.0), PEAK)))
+        # A power of two: what is not changed comes back exactly as it was.
+        halvings = np.ceil(np.log2(max(np.abs(audio).max(initial=0.0) / PEAK, 1.0)))
+        gain = np.float32(2.0**-halvings)
         heard = dsp.resample(gain * audio.astype(np.float32), SAMPLE_RATE, rate)
         noise = None if profile is None else dsp.resample(gain * profile.astype(np.float32),
                                                           SAMPLE_RATE, rate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,9 @@ from denoiser.training import metrics
 NOISY, CLEAN, NOISE = "noisy", "clean", "noise"
 SNR_STEP_DB = 5.0  # pairs are put together by their SNR, rounded to this
 CATEGORIES = ("speech", "music", "effects")
-FORMS = ("FOLDER/noisy/NAME with FOLDER/clean/NAME, or FOLDER/NAME_noisy.wav with "
-         "FOLDER/NAME_clean.wav")
+FORMS = ("FOLDER/noisy/NAME with FOLDER/clean/NAME, FOLDER/NAME_noisy.wav with "
+         "FOLDER/NAME_clean.wav, or FOLDER/NAME/noisy.wav with FOLDER/NAME/clean.wav")
+ENDS_NOISY = re.compile(r"(^|_)noisy$")
 
 
 @dataclass(frozen=True)
@@ -100,13 +102,15 @@ def _partner(path: Path, sounds: list[Path], role: str) -> Path | None:
     if path.parent.name == NOISY:
         wanted = path.parent.parent / role / path.stem
     else:
-        wanted = path.with_name(f"{path.stem.removesuffix(f'_{NOISY}')}_{role}")
+        stem = ENDS_NOISY.sub(rf"\1{role}", path.stem)
+        wanted = path.with_name(stem if own == NOISY else f"{stem}_{role}")
     return next((one for one in sounds if one.with_suffix("") == wanted), None)
 
 
 def _name_of(path: Path, folder: Path) -> str:
-    parts = [part for part in path.relative_to(folder).with_suffix("").parts if part != NOISY]
-    return "/".join(parts).removesuffix(f"_{NOISY}")
+    parts = [part for part in path.relative_to(folder).parent.parts if part != NOISY]
+    parts.append(ENDS_NOISY.sub("", path.stem))
+    return "/".join(part for part in parts if part) or path.stem
 
 
 def _read(path: Path, seconds: float = float("inf")) -> np.ndarray:

@@ -68,6 +68,9 @@ def test_a_recording_alone_is_judged_by_its_pauses_and_bands(rng):
     assert found["floor_change_db"] == pytest.approx(-20.0, abs=0.1)
     assert found["removed_db_at_8000"] == pytest.approx(20.0 * np.log10(0.9), abs=0.3)
     assert found["removed_db_at_1000"] < -35.0  # the tone stayed
+    untouched = measures.judge_alone(tone + noise, tone + noise)
+    assert untouched["removed_db_at_1000"] == float("-inf")
+    assert untouched["floor_change_db"] == untouched["input_correlation"] == 0.0
     without = measures.judge_alone(tone + noise, noise)
     assert without["removed_db_at_1000"] > -0.2 and without["removed_db_at_8000"] < -15.0
 

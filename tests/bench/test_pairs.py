@@ -27,15 +27,16 @@ def write(tmp_path, rng):
 def test_both_forms_of_pairs_are_found(write, tmp_path):
     for name in ("speech/noisy/a.wav", "speech/clean/a.flac", "speech/noise/a.wav", "b_noisy.wav",
                  "b_clean.wav", "music/c_noisy.wav", "music/c_clean.wav", "music/c_noise.wav",
-                 "other.wav"):
+                 "other.wav", "d/noisy.wav", "d/clean.wav", "d/noise.wav"):
         write(name)
     found = pairs.find_pairs(str(tmp_path))
     assert [(one.name, one.noisy.name, one.clean.name, one.noise and one.noise.name)
             for one in found] == [
         ("b", "b_noisy.wav", "b_clean.wav", None),
+        ("d", "noisy.wav", "clean.wav", "noise.wav"),
         ("music/c", "c_noisy.wav", "c_clean.wav", "c_noise.wav"),
         ("speech/a", "a.wav", "a.flac", "a.wav")]
-    mixtures = [mixture for mixture, _ in pairs.read_mixtures([found[1]])]
+    mixtures = [mixture for mixture, _ in pairs.read_mixtures([found[2]])]
     assert mixtures[0].category == "music" and mixtures[0].noise == "music"
     assert mixtures[0].profile is not None
 
@@ -80,7 +81,7 @@ def test_recordings_come_with_their_noise(write, tmp_path, rng):
     tone = 0.3 * np.sin(np.arange(5 * SAMPLE_RATE) * 0.1)
     tone[:2 * SAMPLE_RATE] = 0.0
     write("b.wav", tone + 0.003 * rng.standard_normal(len(tone)))
-    write("c.wav", 1.0)
+    write("c.wav", 0.3 * np.sin(np.arange(SAMPLE_RATE) * 0.1))
     found = pairs.find_recordings(str(tmp_path))
     assert [one.name for one in found] == ["a", "b", "c"]
     (first, known), (_, heard), (_, none) = (pairs.read_recording(one, 4.0) for one in found)
@@ -89,3 +90,4 @@ def test_recordings_come_with_their_noise(write, tmp_path, rng):
     assert 0.5 * SAMPLE_RATE < len(heard) <= 2.1 * SAMPLE_RATE and np.abs(heard).max() < 0.05
     assert len(pairs.read_recording(found[1], 1.0)[0]) == SAMPLE_RATE
     assert [one.name for one in pairs.find_recordings(str(tmp_path / "b.wav"))] == ["b"]
+    assert [one.name for one in pairs.find_recordings(str(write("noisy.wav")))] == ["noisy"]
