@@ -90,7 +90,8 @@ def test_delay_and_clipping_of_a_tool_do_not_count(voice):
     assert np.abs(loud).max() > 1.5
     restored = methods.at_its_rate(tool)(loud, None)
     assert metrics.snr_db(loud, restored) > 50.0
-    np.testing.assert_array_equal(methods.at_its_rate(TOOLS["none"])(loud, None), loud)
+    # Halving is exact down to where numbers end.
+    np.testing.assert_allclose(methods.at_its_rate(TOOLS["none"])(loud, None), loud, 0.0, 1e-30)
 
 
 def test_a_chain_gives_on_what_it_made_of_sound_and_noise():
