@@ -168,7 +168,7 @@ def is_weights(name: str) -> bool:
 def own_methods(cfg: Config, given: set[str]) -> dict[str, Callable[[str], Restore]]:
     """Returns what loads the project's own methods by name, for `bench.methods.choose`."""
 
-    def load(name: str, **choice: str) -> Restore:
+    def load(name: str, **choice: str | None) -> Restore:
         restorer = choose_method(dataclasses.replace(
             cfg, methods=[], bench=BenchConfig(), **choice), given).load()
         knows = name.endswith(PROFILE_ENDING)
@@ -183,8 +183,9 @@ def own_methods(cfg: Config, given: set[str]) -> dict[str, Callable[[str], Resto
     def load_weights(name: str) -> Restore:
         return load(name, weights=name.removesuffix(PROFILE_ENDING))
 
-    return {NETWORK: load, NETWORK + PROFILE_ENDING: load,
-            "lsa": functools.partial(load, method="lsa"), "weights": load_weights}
+    load_lsa = functools.partial(load, method="lsa", weights=None)
+    return {NETWORK: load, NETWORK + PROFILE_ENDING: load, "lsa": load_lsa,
+            "weights": load_weights}
 
 
 # --- One method ------------------------------------------------------------------------------

@@ -148,11 +148,11 @@ def test_methods_side_by_side_on_the_mixtures_of_the_test(folders, tiny_run, kno
     done = subprocess.run(
         [sys.executable, str(ROOT / "evaluate.py"), "dset=folders", *paths, "test_items=3",
          "seg_len_s_val=0.5", f"weights={tiny_run}", "bench.page=false",
-         f"methods=[network,none,none+logmmse,'{knowing_run}:profile']"],
+         f"methods=[network,none,lsa+logmmse,'{knowing_run}:profile']"],
         cwd=folders, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = read_table(folders / "experiments/evaluation/bench/bench.csv")
-    names = ["network", "none", "none+logmmse", f"{knowing_run}:profile"]
+    names = ["network", "none", "lsa+logmmse", f"{knowing_run}:profile"]
     assert [row["method"] for row in rows] == 3 * names
     assert {float(row["snr_gain_db"]) for row in rows if row["method"] == "none"} == {0.0}
     gains = {name: [row["snr_gain_db"] for row in rows if row["method"] == name] for name in names}

@@ -13,6 +13,7 @@ from denoiser.bench.methods import Method
 from denoiser.bench.pairs import Pair
 from denoiser.bench.settings import BenchConfig
 from denoiser.bench.statistics import Comparison, Table, mean
+from denoiser.checks import require
 from denoiser.data.mixture import Mixture
 from denoiser.files import replacing
 from denoiser.training import metrics
@@ -112,11 +113,11 @@ def report(rows: list[Row], methods: list[Method], mixture_of: Callable[[int], M
     """
     comparison = Comparison(rows, settings.resamples, settings.seed)
     tables = comparison.tables(SHOWN)
-    sections, figures = [], []
-    if settings.page:
-        figures = page.draw_gains(comparison)
-        sections = show_mixtures(comparison, methods, mixture_of, settings.clip_seconds)
-    return _write(rows, notes, tables, figures, sections, settings, folder)
+    text = _write(rows, notes, tables, folder)
+    if settings.page:  # after the tables: it denoises once more
+        _write_page(notes, tables, page.draw_gains(comparison), show_mixtures(
+            comparison, methods, mixture_of, settings.clip_seconds), folder)
+    return text
 
 
 def report_alone(methods: list[Method], recordings: Iterable[Pair], notes: list[str],
@@ -151,6 +152,8 @@ def report_alone(methods: list[Method], recordings: Iterable[Pair], notes: list[
     if without and any(method.uses_profile for method in methods):
         notes = [*notes, "Methods that are told the noise left out, as no stretch of noise "
                  f"alone was found: {', '.join(without)}."]
+    require(bool(rows), "methods", "some that do without a noise profile, or recordings with one",
+            [method.name for method in methods])
     names = [name for name in rows[0] if name not in ("method", "recording")]
     found = {method.name: [row for row in rows if row["method"] == method.name]
              for method in methods}
@@ -166,13 +169,15 @@ def report_alone(methods: list[Method], recordings: Iterable[Pair], notes: list[
               ["method", *(f"{name.rpartition('_')[2]} Hz" for name in bands)],
               [[name, *(f"{np.mean([float(row[band]) for row in own]):.1f}" if own else "-"
                         for band in bands)] for name, own in found.items()])]
-    return _write(rows, notes, tables, [], sections, settings, folder)
+    text = _write(rows, notes, tables, folder)
+    if settings.page:
+        _write_page(notes, tables, [], sections, folder)
+    return text
 
 
-def _write(rows: list[Row], notes: list[str], tables: list[Table], figures: list[page.Picture],
-           sections: list[page.Section], settings: BenchConfig, folder: Path) -> str:
+def _write(rows: list[Row], notes: list[str], tables: list[Table], folder: Path) -> str:
+    """Writes the rows and the tables, and returns the Markdown."""
     text = "\n\n".join(["\n".join(notes), *(table.markdown() for table in tables)]) + "\n"
-    folder.mkdir(parents=True, exist_ok=True)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     with (replacing(folder / TABLE_NAME) as temporary,
           temporary.open("w", newline="", encoding="utf-8") as stream):
@@ -181,10 +186,11 @@ def _write(rows: list[Row], notes: list[str], tables: list[Table], figures: list
         writer.writerows(rows)
     with replacing(folder / TEXT_NAME) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    if settings.page:
-        with replacing(folder / PAGE_NAME) as temporary:
-            temporary.write_text(page.render("Methods side by side", notes, tables, figures,
-                                             sections), encoding="utf-8")
     return text
 
 
+def _write_page(notes: list[str], tables: list[Table], figures: list[page.Picture],
+                sections: list[page.Section], folder: Path) -> None:
+    with replacing(folder / PAGE_NAME) as temporary:
+        temporary.write_text(page.render("Methods side by side", notes, tables, figures,
+                                         sections), encoding="utf-8")

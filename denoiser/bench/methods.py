@@ -313,7 +313,7 @@ def choose(names: Iterable[str], own: dict[str, Callable[[str], Restore]],
 
 def _load(name: str, own: dict[str, Callable[[str], Restore]],
           find_weights: Callable[[str], bool]) -> Method:
-    # Names of files may hold a plus.
+    # Names of files may hold a plus; a file that is called as a method is named with its folder.
     parts = [name] if find_weights(name.removesuffix(PROFILE_ENDING)) else name.split("+")
     steps = [_load_step(part, own, find_weights) for part in parts]
     if len(steps) == 1:
@@ -329,7 +329,7 @@ def _load_step(name: str, own: dict[str, Callable[[str], Restore]],
     is_told = name.endswith(PROFILE_ENDING)
     if name in own:
         return Method(name, own[name](name), is_told)
-    if find_weights(name.removesuffix(PROFILE_ENDING)):
+    if name not in TOOLS and find_weights(name.removesuffix(PROFILE_ENDING)):
         return Method(name, own["weights"](name), is_told)
     known = [*(each for each in own if each != "weights"), *TOOLS]
     require(name in TOOLS, "methods", f"{', '.join(known)}, {ALL}, a chain of them as "

@@ -16,6 +16,7 @@ from denoiser.bench import comparison, measures, page  # noqa: E402
 from denoiser.bench.methods import Method  # noqa: E402
 from denoiser.bench.pairs import Pair  # noqa: E402
 from denoiser.bench.settings import BenchConfig  # noqa: E402
+from denoiser.checks import UserError  # noqa: E402
 from denoiser.data.mixture import Mixture  # noqa: E402
 
 
@@ -93,5 +94,7 @@ def test_recordings_alone(tmp_path, rng):
     assert float(rows[0]["floor_change_db"]) == pytest.approx(-6.02, abs=0.01)
     assert float(rows[1]["floor_change_db"]) == pytest.approx(-20.0, abs=0.01)
     assert "no stretch of noise alone was found: b." in text
+    with pytest.raises(UserError, match="`methods` must be some that do without a noise profile"):
+        comparison.report_alone(methods[1:], recordings[1:], [], BenchConfig(), tmp_path / "none")
     html = (tmp_path / "out" / comparison.PAGE_NAME).read_text(encoding="utf-8")
     assert html.count("<audio") == 5  # two recordings, and what three methods made of them
