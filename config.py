@@ -14,6 +14,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from denoiser.audio.dsp import StftConfig
+from denoiser.bench.settings import BenchConfig
 from denoiser.checks import require
 from denoiser.command_line import SCHEMA_NAME
 from denoiser.data.settings import DsetConfig
@@ -36,6 +37,8 @@ class Config:
     path_experiment: str = MISSING  # folder of one training run
     method: str = "network"  # of inference.py; or lsa: a log-spectral amplitude estimator
     weights: str | None = None  # file, folder of a run, or prefix of a TensorFlow checkpoint
+    methods: list[str] = field(default_factory=list)  # evaluate.py: compared side by side
+    bench: BenchConfig = field(default_factory=BenchConfig)  # of that comparison
     unet: UnetConfig = field(default_factory=UnetConfig)
     stft: StftConfig = field(default_factory=StftConfig)
     dset: DsetConfig = field(default_factory=DsetConfig)
@@ -87,6 +90,12 @@ class Config:
             require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         require(self.precision in PRECISIONS, "precision", f"one of {PRECISIONS}", self.precision)
         require(self.method in METHODS, "method", f"one of {METHODS}", self.method)
+        require(not self.methods or (self.method == "network" and not self.profile), "methods",
+                "left out with `method` and `profile`: name lsa or network:profile among them",
+                self.methods)
+        require(bool(self.methods) or (self.bench.pairs is None and self.bench.recordings is None),
+                "methods", "given with `bench.pairs` and `bench.recordings`, [all] for example",
+                self.methods)
         require(self.method == "network" or self.weights is None, "weights",
                 "left out: method=lsa has none", self.weights)
         require(self.strategy in STRATEGIES, "strategy", f"one of {STRATEGIES}", self.strategy)

@@ -12,26 +12,41 @@ category and by noise recording; noises that come alone; and what must not be lo
     python evaluate.py perceptual=true                 # ViSQOL and PESQ as well
     python evaluate.py profile=true                    # each mixture with a profile of its noise
     python evaluate.py test=former                     # the test of earlier releases
+
+Methods side by side, on the same mixtures, on noisy and clean files of your own, or on recordings
+without a clean version; tables, plots and players go to experiments/evaluation/bench:
+
+    python evaluate.py 'methods=[all]'                 # ours, and every tool that is installed
+    python evaluate.py 'methods=[network,network:profile,lsa,adeclick+afftdn,FOLDER_OF_A_RUN]'
+    python evaluate.py 'methods=[network,none]' bench.pairs=FOLDER
+    python evaluate.py 'methods=[network,none]' bench.recordings=FOLDER
 """
 
 from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import hydra
+import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from config import Config, load_config
 from dataset_loader import TEST_PROFILE_SECONDS, Mixer
-from denoiser.checks import require
+from denoiser.audio.noise_profile import ProfileForm
+from denoiser.bench.methods import PROFILE_ENDING, REQUIREMENTS, Restore, choose
+from denoiser.bench.settings import BenchConfig
+from denoiser.checks import UserError, require
 from denoiser.command_line import exit_on_user_error, keys_of, run_main
 from denoiser.data.audio_index import find_noise
+from denoiser.data.mixture import Mixture
 from denoiser.files import WEIGHTS_ENDING, replacing
 from denoiser.network.stored import BEST_NAME, CONFIG_NAME, read_settings
 from denoiser.profiles import KEY
@@ -43,6 +58,8 @@ logger = logging.getLogger(__name__)
 
 TABLE_NAME = "evaluation.csv"  # a row for each mixture
 PROBES_NAME = "probes.csv"  # a row for each probe
+BENCH_NAME = "bench"  # folder of what compares methods
+NETWORK = "network"
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="conf")
@@ -50,6 +67,9 @@ PROBES_NAME = "probes.csv"  # a row for each probe
 def main(raw: DictConfig) -> None:
     """Denoises the test mixtures and prints what was gained and what was lost."""
     cfg = load_config(raw)
+    if cfg.methods:
+        compare(cfg, keys_of(HydraConfig.get().overrides.task))
+        return
     require(cfg.inference.noise_profile == "none", KEY,
             "none here; profile=true gives each mixture a profile of its own noise",
             cfg.inference.noise_profile)
@@ -87,6 +107,88 @@ def main(raw: DictConfig) -> None:
     sys.stdout.write("\n\n".join(sections) + "\n")
     write_table(folder / TABLE_NAME, rows)
     logger.info("each item's measures: %s", folder / TABLE_NAME)
+
+
+# --- Methods side by side --------------------------------------------------------------------
+
+
+def compare(cfg: Config, given: set[str]) -> None:
+    """Denoises with each of `methods`, prints how they compare, and writes tables and a page."""
+    try:  # what draws and bootstraps takes a second to load, and the rest needs none of it
+        from denoiser.bench import comparison, measures, pairs
+    except ImportError as error:
+        raise UserError(f"`methods` needs a package that is not installed ({error.name}): "
+                        f"pip install -r {REQUIREMENTS}") from error
+    if cfg.bench.pairs is not None:
+        files = pairs.find_pairs(cfg.bench.pairs)
+    elif cfg.bench.recordings is not None:
+        files = pairs.find_recordings(cfg.bench.recordings)
+    chosen, missing = choose(cfg.methods, own_methods(cfg, given), is_weights)
+    folder = Path(cfg.path_evaluation) / BENCH_NAME
+    notes = [f"Left out: {name} ({reason})." for name, reason in missing.items()]
+    if cfg.bench.recordings is not None:
+        notes.insert(0, f"{len(files)} recordings, up to {cfg.bench.recording_seconds:g} s of "
+                     "each.")
+        text = comparison.report_alone(chosen, tqdm(files, disable=None), notes, cfg.bench,
+                                       folder / "recordings")
+        sys.stdout.write(text)
+        logger.info("tables, pictures and players: %s", folder / "recordings")
+        return
+    judge_more, left_out = measures.load_judge(cfg.perceptual)
+    notes += [f"Not measured: {line}." for line in left_out]
+    if cfg.bench.pairs is not None:
+        folder /= "pairs"
+        notes.insert(0, f"{len(files)} pairs of {cfg.bench.pairs}; SNRs are rounded to "
+                     f"{pairs.SNR_STEP_DB:g} dB.")
+
+        def mixture_of(item: int) -> Mixture:
+            return next(pairs.read_mixtures([files[item]]))[0]
+
+        mixtures = pairs.read_mixtures(tqdm(files, disable=None))
+    else:
+        # Any form will do: it makes the mixer draw the stretches.
+        mixer = Mixer(cfg.dset, "test", cfg.seg_len_s_val, carrier=cfg.noise,
+                      profile_form=ProfileForm(cfg.stft, 1.0))
+        mixture_of = mixer.evaluation_item
+        mixtures = ((mixture, mixture.snr_db) for mixture in map(
+            mixture_of, tqdm(range(cfg.test_items), disable=None)))
+        notes = [f"{cfg.test_items} mixtures of {cfg.seg_len_s_val:g} s", mixer.describe(),
+                 f"What is told the noise gets {TEST_PROFILE_SECONDS:g} s of another stretch of "
+                 "it.", *notes]
+    rows = comparison.judge(chosen, mixtures, cfg.dset.snr_highpass_hz, judge_more)
+    sys.stdout.write(comparison.report(rows, chosen, mixture_of, notes, cfg.bench, folder))
+    logger.info("tables, plots and players: %s", folder)
+
+
+def is_weights(name: str) -> bool:
+    """Whether a name is that of weights: a file, a folder, or the prefix of a checkpoint."""
+    return Path(name).exists() or Path(f"{name}.index").is_file()
+
+
+def own_methods(cfg: Config, given: set[str]) -> dict[str, Callable[[str], Restore]]:
+    """Returns what loads the project's own methods by name, for `bench.methods.choose`."""
+
+    def load(name: str, **choice: str | None) -> Restore:
+        restorer = choose_method(dataclasses.replace(
+            cfg, methods=[], bench=BenchConfig(), **choice), given).load()
+        knows = name.endswith(PROFILE_ENDING)
+        require(not knows or restorer.settings.unet.use_profile, "methods",
+                f"without {name}, whose network takes no profile", cfg.methods)
+
+        def restore(audio: np.ndarray, profile: np.ndarray | None) -> np.ndarray:
+            return restorer.each(audio[None], profile if knows else None)[0]
+
+        return restore
+
+    def load_weights(name: str) -> Restore:
+        return load(name, weights=name.removesuffix(PROFILE_ENDING))
+
+    load_lsa = functools.partial(load, method="lsa", weights=None)
+    return {NETWORK: load, NETWORK + PROFILE_ENDING: load, "lsa": load_lsa,
+            "weights": load_weights}
+
+
+# --- One method ------------------------------------------------------------------------------
 
 
 def describe(name: str, cfg: Config, mixer: Mixer, restorer: Restorer,

@@ -130,3 +130,18 @@ def test_restore_prints_the_stages(tmp_path):
     assert first == "a.wav: 1.0 s of sound, median of 1"
     assert [line.split()[0] for line in stages] == ["network", "clicks", "both"]
     assert all(float(value) > 0.0 for line in stages for value in line.split()[1:])
+
+
+@pytest.mark.slow
+def test_each_method_is_measured_in_a_process_of_its_own(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks/methods.py"), "none", "network", "nope",
+         "--seconds=1", "--repeats=1"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]]
+            for line in done.stdout.splitlines()[2:]]
+    none, network, missing = rows
+    assert none[0] == "none" and none[1] == "-" and float(none[2]) < 0.1
+    assert int(network[1].replace(",", "")) > 10**6
+    assert float(network[4]) > float(none[4]) > float(none[5]) > 10.0
+    assert missing[1].startswith("error: `methods` must be")

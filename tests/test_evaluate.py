@@ -13,6 +13,10 @@ from small_corpus import ROOT
 import evaluate
 import unet
 from config import Config, UnetConfig, load_config, save_config
+from dataset_loader import Mixer
+from denoiser.audio.noise_profile import ProfileForm
+from denoiser.bench.settings import BenchConfig
+from denoiser.checks import UserError
 from denoiser.data.settings import DsetConfig
 from denoiser.jobs import InferenceConfig
 from denoiser.network.stored import BEST_NAME, CONFIG_NAME
@@ -124,6 +128,50 @@ def test_the_former_test_is_that_of_earlier_releases():
     assert cfg.dset.generate_missing == ["validation", "test"]
     assert cfg.path_evaluation == "experiments/evaluation/former"
     assert all((ROOT / path).is_file() for path in cfg.dset.path_noise_test)
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"methods": ["none"], "method": "lsa"}, "`methods` must be left out with `method`"),
+    ({"methods": ["none"], "profile": True}, "name lsa or network:profile among them"),
+    ({"bench": BenchConfig(pairs="x")}, "`methods` must be given with `bench.pairs`")])
+def test_settings_that_do_not_go_together(settings, message):
+    with pytest.raises(UserError, match=message):
+        Config(path_experiment="x", **settings)
+    with pytest.raises(UserError, match="`bench.pairs` must be left out"):
+        BenchConfig(pairs="x", recordings="y")
+
+
+def test_methods_side_by_side_on_the_mixtures_of_the_test(folders, tiny_run, knowing_run):
+    pytest.importorskip("jinja2", reason="not installed: requirements-bench.txt")
+    paths = [f"dset.path_{name}=[{folders / name}]"
+             for name in ("speech", "music", "effects", "noise")]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "evaluate.py"), "dset=folders", *paths, "test_items=3",
+         "seg_len_s_val=0.5", f"weights={tiny_run}", "bench.page=false",
+         f"methods=[network,none,lsa+logmmse,'{knowing_run}:profile']"],
+        cwd=folders, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = read_table(folders / "experiments/evaluation/bench/bench.csv")
+    names = ["network", "none", "lsa+logmmse", f"{knowing_run}:profile"]
+    assert [row["method"] for row in rows] == 3 * names
+    assert {float(row["snr_gain_db"]) for row in rows if row["method"] == "none"} == {0.0}
+    gains = {name: [row["snr_gain_db"] for row in rows if row["method"] == name] for name in names}
+    assert len({*map(tuple, gains.values())}) == 4
+    # The mixtures are those of one method alone, which come without a profile.
+    dset = DsetConfig(**{f"path_{name}": [str(folders / name)]
+                         for name in ("speech", "music", "effects", "noise")})
+    mixers = [Mixer(dset, "test", 0.5, profile_form=form)
+              for form in (None, ProfileForm(Config(path_experiment="x").stft, 1.0))]
+    for alone, told in ([mixer.evaluation_item(item) for mixer in mixers] for item in range(3)):
+        assert (alone.noisy == told.noisy).all() and alone.profile is None
+        assert told.profile is not None
+    assert done.stdout.count("| none |") >= 5 and "What is told the noise gets 1.5 s" in done.stdout
+
+
+def test_a_network_that_takes_no_profile_is_named(tiny_run, tmp_path):
+    cfg = Config(path_experiment=str(tmp_path), methods=["network:profile"], weights=str(tiny_run))
+    with pytest.raises(UserError, match="without network:profile, whose network takes no profile"):
+        evaluate.own_methods(cfg, set())["network:profile"]("network:profile")
 
 
 @pytest.mark.slow

@@ -122,26 +122,29 @@ def judge_mixtures(predict: Callable[..., np.ndarray], mixtures: Iterable[Mixtur
         `judge_more`, `clean_si_sdr_db` (what is left of clean input) and `noise_left_db` (output
         over input where the input is noise alone).
     """
-    rows = []
-    for mixture in mixtures:
-        heard = np.stack([mixture.noisy, mixture.clean, mixture.noisy - mixture.clean])
-        if mixture.profile is None:
-            restored = predict(heard)
-        else:  # clean sound has no noise that could be known
-            restored = np.concatenate([predict(heard[:1], mixture.profile), predict(heard[1:2]),
-                                       predict(heard[2:], mixture.profile)])
-        (noisy, clean, noise), (noisy_out, clean_out, noise_out) = (
-            dsp.highpass(audio, highpass_hz, SAMPLE_RATE) for audio in (heard, restored))
-        rows.append({
-            "category": mixture.category,
-            "noise": mixture.noise,
-            "input_snr_db": mixture.snr_db,
-            **judge(clean, noisy, noisy_out),
-            "clean_si_sdr_db": si_sdr_db(clean, clean_out),
-            "noise_left_db": dsp.decibels(dsp.power(noise_out) / dsp.power(noise)),
-            **judge_more(mixture.category, clean, noisy_out),
-        })
-    return rows
+    return [judge_mixture(predict, mixture, highpass_hz, judge_more) for mixture in mixtures]
+
+
+def judge_mixture(predict: Callable[..., np.ndarray], mixture: Mixture, highpass_hz: float = 0.0,
+                  judge_more: JudgeMore = judge_no_more) -> Row:
+    """Returns the row of one mixture; args are those of `judge_mixtures`."""
+    heard = np.stack([mixture.noisy, mixture.clean, mixture.noisy - mixture.clean])
+    if mixture.profile is None:
+        restored = predict(heard)
+    else:  # clean sound has no noise that could be known
+        restored = np.concatenate([predict(heard[:1], mixture.profile), predict(heard[1:2]),
+                                   predict(heard[2:], mixture.profile)])
+    (noisy, clean, noise), (noisy_out, clean_out, noise_out) = (
+        dsp.highpass(audio, highpass_hz, SAMPLE_RATE) for audio in (heard, restored))
+    return {
+        "category": mixture.category,
+        "noise": mixture.noise,
+        "input_snr_db": mixture.snr_db,
+        **judge(clean, noisy, noisy_out),
+        "clean_si_sdr_db": si_sdr_db(clean, clean_out),
+        "noise_left_db": dsp.decibels(dsp.power(noise_out) / dsp.power(noise)),
+        **judge_more(mixture.category, clean, noisy_out),
+    }
 
 
 def average(rows: list[Row]) -> dict[str, float]:

@@ -1,0 +1,188 @@
+"""Noisy and clean files of a user's as mixtures, and noisy recordings alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from denoiser.audio import audio_io, dsp
+from denoiser.audio.audio_io import AUDIO_ENDINGS
+from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.audio.noise_profile import SHORTEST_SECONDS
+from denoiser.checks import UserError
+from denoiser.data.mixture import Mixture
+from denoiser.training import metrics
+
+NOISY, CLEAN, NOISE = "noisy", "clean", "noise"
+SNR_STEP_DB = 5.0  # pairs are put together by their SNR, rounded to this
+CATEGORIES = ("speech", "music", "effects")
+FORMS = ("FOLDER/noisy/NAME with FOLDER/clean/NAME, FOLDER/NAME_noisy.wav with "
+         "FOLDER/NAME_clean.wav, or FOLDER/NAME/noisy.wav with FOLDER/NAME/clean.wav")
+ENDS_NOISY = re.compile(r"(^|_)noisy$")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The files of one item.
+
+    Attributes:
+        name: What it is called in tables.
+        noisy: The recording.
+        clean: What it should become; None for a recording alone.
+        noise: A stretch of its noise alone, where there is one.
+    """
+
+    name: str
+    noisy: Path
+    clean: Path | None = None
+    noise: Path | None = None
+
+
+def find_pairs(folder: str) -> list[Pair]:
+    """Returns the pairs of a folder: see `FORMS`, with any audio ending.
+
+    `noise/NAME`, or `NAME_noise.wav`, may hold the noise alone, at the recording's level.
+
+    Raises:
+        UserError: There are none, or one has no partner.
+    """
+    sounds = _sounds_in(Path(folder), folder, "bench.pairs")
+    pairs = []
+    for path in sounds:
+        clean = _partner(path, sounds, CLEAN)
+        if clean is not None:
+            pairs.append(Pair(_name_of(path, Path(folder)), path, clean,
+                              _partner(path, sounds, NOISE)))
+        elif _role(path) == NOISY:
+            raise UserError(f"`bench.pairs`: {path} must have a clean file beside it ({FORMS}); "
+                            "there is none")
+    if not pairs:
+        raise UserError(f"`bench.pairs` must be a folder with pairs: {FORMS}. "
+                        f"Received: {folder}, which holds none")
+    return pairs
+
+
+def find_recordings(place: str) -> list[Pair]:
+    """Returns the recordings of a folder, or the one that is named; see `find_pairs` for noise."""
+    path = Path(place)
+    sounds = _sounds_in(path if path.is_dir() else path.parent, place, "bench.recordings")
+    chosen = [one for one in sounds if _role(one) != NOISE] if path.is_dir() else [path]
+    if not path.exists() or not chosen:
+        fault = "holds none" if path.exists() else "is not there"
+        raise UserError(f"`bench.recordings` must be a recording or a folder of them. "
+                        f"Received: {place}, which {fault}")
+    return [Pair(_name_of(one, path if path.is_dir() else path.parent), one, None,
+                 _partner(one, sounds, NOISE)) for one in chosen]
+
+
+def _sounds_in(folder: Path, given: str, key: str) -> list[Path]:
+    if not folder.is_dir():
+        raise UserError(f"`{key}` must be a folder that exists. Received: {given}")
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_ENDINGS
+                  and path.is_file() and not path.name.startswith("."))
+
+
+def _role(path: Path) -> str | None:
+    """Returns whether a file is noisy, clean or noise, by its folder or the end of its name."""
+    if path.parent.name in (NOISY, CLEAN, NOISE):
+        return path.parent.name
+    ending = path.stem.rpartition("_")[2]
+    return ending if ending in (NOISY, CLEAN, NOISE) else None
+
+
+def _partner(path: Path, sounds: list[Path], role: str) -> Path | None:
+    """Returns the file that holds another role of the same item; any audio ending will do."""
+    own = _role(path)
+    if own not in (NOISY, None) or (own is None and role == CLEAN):
+        return None
+    if path.parent.name == NOISY:
+        wanted = path.parent.parent / role / path.stem
+    else:
+        stem = ENDS_NOISY.sub(rf"\1{role}", path.stem)
+        wanted = path.with_name(stem if own == NOISY else f"{stem}_{role}")
+    return next((one for one in sounds if one.with_suffix("") == wanted), None)
+
+
+def _name_of(path: Path, folder: Path) -> str:
+    parts = [part for part in path.relative_to(folder).parent.parts if part != NOISY]
+    parts.append(ENDS_NOISY.sub("", path.stem))
+    return "/".join(part for part in parts if part) or path.stem
+
+
+def _read(path: Path, seconds: float = float("inf")) -> np.ndarray:
+    """Returns the mean of a file's channels at 44.1 kHz, `(samples,)`, float32."""
+    recording = audio_io.open_recording(path)
+    blocks, wanted = [], seconds * recording.rate
+    for block in audio_io.read_blocks(recording):
+        blocks.append(block.mean(axis=1))
+        wanted -= len(block)
+        if wanted <= 0.0:
+            break
+    if not blocks:
+        raise UserError(f"{path}: must hold sound; it is empty")
+    audio = np.concatenate(blocks)[:int(min(seconds * recording.rate, 2.0**62))]
+    if not np.isfinite(audio).all():
+        raise UserError(f"{path}: must hold finite samples; there are NaN or infinite ones")
+    return dsp.resample(audio.astype(np.float32), recording.rate, SAMPLE_RATE)
+
+
+def read_profile(pair: Pair) -> np.ndarray | None:
+    """Returns a pair's noise alone where there is a file of it."""
+    if pair.noise is None:
+        return None
+    noise = _read(pair.noise)
+    if len(noise) < SHORTEST_SECONDS * SAMPLE_RATE or np.ptp(noise) == 0.0:
+        raise UserError(f"{pair.noise}: must hold at least {SHORTEST_SECONDS:g} s of noise; it "
+                        "is shorter or silent")
+    return noise
+
+
+def read_mixtures(pairs: list[Pair]) -> Iterator[tuple[Mixture, float]]:
+    """Yields each pair as a mixture, and its SNR in dB.
+
+    A category is that of a folder on the way that is called speech, music or effects, else "all".
+    The mixture's own `snr_db` is rounded to a multiple of 5, so that tables can put pairs together;
+    its `noise` is the pair's folder.
+
+    Raises:
+        UserError: A noisy file is not as long as its clean one, or one is silent.
+    """
+    for pair in pairs:
+        noisy, clean = _read(pair.noisy), _read(pair.clean)
+        if len(noisy) != len(clean):
+            raise UserError(f"{pair.noisy}: must be as long as {pair.clean}: "
+                            f"{len(noisy) / SAMPLE_RATE:.3f} s and "
+                            f"{len(clean) / SAMPLE_RATE:.3f} s")
+        if dsp.power(clean) == 0.0 or dsp.power(noisy - clean) == 0.0:
+            raise UserError(f"{pair.noisy}: must differ from {pair.clean}, which must not be "
+                            "silent")
+        snr_db = metrics.snr_db(clean, noisy)
+        category = next((part for part in reversed(pair.noisy.parts) if part in CATEGORIES), "all")
+        group = pair.name.rpartition("/")[0] or "pairs"
+        rounded = SNR_STEP_DB * round(snr_db / SNR_STEP_DB)
+        yield Mixture(noisy, clean, category, group, rounded, read_profile(pair)), snr_db
+
+
+def read_recording(pair: Pair, seconds: float) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns the first `seconds` of a recording, and noise alone.
+
+    The noise is that of its own file, else the longest stretch of noise that is found in it, else
+    None.
+    """
+    audio, profile = _read(pair.noisy, seconds), read_profile(pair)
+    if profile is None:
+        from denoiser.noise import finder  # loads librosa, which takes a second
+
+        found = finder.find_noise_segments([audio[:, None]], SAMPLE_RATE)
+        best = max(found, key=lambda one: one.end_seconds - one.start_seconds, default=None)
+        if best is not None:
+            start, end = (round(each * SAMPLE_RATE)
+                          for each in (best.start_seconds, best.end_seconds))
+            profile = audio[start:end]
+    return audio, profile
+
+

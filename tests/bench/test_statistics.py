@@ -1,0 +1,67 @@
+"""Intervals against what theory says, and tables against their rows."""
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from denoiser.bench.statistics import Comparison, Table, mean
+
+
+def test_the_interval_is_near_that_of_students_t(rng):
+    values = rng.normal(3.0, 2.0, 60)
+    found = mean(values, 4000, 0)
+    low, high = scipy.stats.t.interval(0.95, 59, values.mean(), scipy.stats.sem(values))
+    assert found.value == pytest.approx(values.mean()) and found.items == 60
+    assert found.low == pytest.approx(low, abs=0.1) and found.high == pytest.approx(high, abs=0.1)
+    assert mean(values, 4000, 0) == found
+    assert mean(values, 4000, 1) != found
+
+
+@pytest.mark.parametrize(("values", "text"), [
+    ([], "-"), ([float("nan")], "-"), ([1.5], "1.50"), ([2.0, 2.0, 2.0], "2.00 [2.00, 2.00]"),
+    ([float("inf"), float("inf")], "inf"), ([1.0, float("nan")], "1.00")])
+def test_means_of_little(values, text):
+    assert str(mean(values, 200, 0)) == text
+
+
+@pytest.fixture
+def rows(rng):
+    """Two methods on 40 items that differ much from each other; the second is 1 dB better."""
+    hard = rng.normal(5.0, 4.0, 40)
+    small = rng.normal(1.0, 0.1, 40)
+    measures = {"energy_db": 0.0, "residual_correlation": 0.05, "clean_si_sdr_db": 40.0,
+                "noise_left_db": -30.0}
+    return [{"method": method, "item": item, "category": "music", "input_snr_db": 10.0,
+             "noise": "tape hiss", "snr_gain_db": gain, **measures}
+            for method, gains in (("a", hard), ("b", hard + small))
+            for item, gain in enumerate(gains)]
+
+
+def test_differences_are_those_of_the_same_items(rows):
+    comparison = Comparison(rows, 1000, 0)
+    assert comparison.methods == ["a", "b"]
+    alone = comparison.mean(comparison.of("b"), "snr_gain_db")
+    paired = comparison.difference("b", "snr_gain_db", category="music")
+    assert paired.value == pytest.approx(1.0, abs=0.05)
+    assert paired.high - paired.low < 0.1 * (alone.high - alone.low)
+    # An item that one method left out does not count.
+    less = [row for row in rows if row["method"] == "a" or row["item"] < 10]
+    assert Comparison(less, 200, 0).difference("b", "snr_gain_db").items == 10
+
+
+def test_tables_have_a_line_for_each_method(rows):
+    tables = Comparison(rows, 200, 0).tables(("snr_gain_db", "energy_db", "visqol"))
+    gains, over, of_music, by_noise, guards = tables
+    assert gains.header == ["method", "music at 10 dB"]
+    assert over.rows[0] == ["a", "0.00 [0.00, 0.00]"]
+    assert of_music.header == ["method", "snr_gain_db", "energy_db"]
+    assert by_noise.header == ["method", "tape hiss"]
+    assert [row[0] for row in guards.rows] == ["a", "b"]
+    assert guards.rows[0][1:] == ["40.00 pass", "-30.00 pass", "0.00 pass", "0.05 pass"]
+    expected = np.mean([row["snr_gain_db"] for row in rows if row["method"] == "a"])
+    assert of_music.rows[0][1] == f"{expected:.2f}"
+
+
+def test_markdown_holds_together():
+    text = Table("Title", ["a", "b"], [["x|y", "1"]]).markdown()
+    assert text.splitlines() == ["**Title**", "", "| a | b |", "| --- | --- |", "| x\\|y | 1 |"]
