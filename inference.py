@@ -71,6 +71,7 @@ from denoiser.jobs import (
     report_folder,
 )
 from denoiser.journal import Journal, remove_journals
+from denoiser.network.settings import UnetConfig
 from denoiser.network.stored import (
     BEST_NAME,
     CONFIG_NAME,
@@ -258,15 +259,15 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
         chosen["noise_profile_sha256"] = hash_of(Path(choice))
         deciding["noise_profile"] = chosen["noise_profile_sha256"]
     if cfg.method == "lsa":
-        require(choice == "none", profiles.KEY, "none with method=lsa, which takes none", choice)
         logger.info("method: log-spectral amplitude estimator, no network")
-        settings = NetworkSettings(stft=cfg.stft, context_seconds=cfg.inference.context_seconds)
+        settings = NetworkSettings(unet=UnetConfig(use_profile=True), stft=cfg.stft,
+                                   context_seconds=cfg.inference.context_seconds)
         described = {"method": "lsa", "settings": chosen, "network": dataclasses.asdict(settings)}
         made_with = described | {"settings": deciding, "results_version": RESULTS_VERSION}
         return Method(
             "the log-spectral amplitude estimator",
-            lambda: Restorer(functools.partial(spectral.suppress, settings=cfg.stft), settings,
-                             seconds, cfg.inference.declick, cfg.inference.mono_source),
+            lambda: Restorer(functools.partial(spectral.restore_spectra, settings=cfg.stft),
+                             settings, seconds, cfg.inference.declick, cfg.inference.mono_source),
             described, made_with)
     weights, settings = choose_network(cfg, given)
     require(choice == "none" or settings.unet.use_profile, profiles.KEY,

@@ -9,6 +9,7 @@ has to beat.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.special
@@ -16,6 +17,7 @@ from scipy import ndimage
 
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
+from denoiser.audio.noise_profile import POWER_FLOOR
 
 PRIOR_SMOOTHING = 0.98  # of the decision-directed estimate (Ephraim and Malah 1984, eq. 51)
 SMALLEST_PRIOR_SNR = 10.0 ** (-25.0 / 10.0)
@@ -47,6 +49,22 @@ def suppress(spectra: np.ndarray, settings: StftConfig, noise_power: np.ndarray 
     gains = [_gains(power, find_noise(power, settings) if noise_power is None
                     else np.broadcast_to(noise_power, power.shape)) for power in powers]
     return (spectra * np.stack(gains)[..., None]).astype(np.float32)
+
+
+def restore_spectra(inputs: np.ndarray | Sequence[np.ndarray], settings: StftConfig) -> np.ndarray:
+    """Does what `suppress` does, with the arguments of a network that takes noise profiles.
+
+    Args:
+        inputs: Spectra; or the list of these and a profile, `(batch, 1, bins, 2)`, of
+            `ProfileForm.measure` without compression. Zeros stand for no profile.
+        settings: As of `suppress`.
+    """
+    if not isinstance(inputs, (list, tuple)):
+        return suppress(inputs, settings)
+    spectra, profile = inputs
+    mean, spread = np.moveaxis(np.asarray(profile, np.float64)[0, 0], -1, 0)
+    noise_power = np.maximum(mean**2 + spread**2 - POWER_FLOOR, 0.0)
+    return suppress(spectra, settings, noise_power if profile.any() else None)
 
 
 def find_noise(power: np.ndarray, settings: StftConfig) -> np.ndarray:

@@ -7,6 +7,7 @@ import pytest
 
 from denoiser.audio import dsp
 from denoiser.audio.dsp import StftConfig
+from denoiser.audio.noise_profile import ProfileForm
 from denoiser.classical import spectral
 from denoiser.training import metrics
 
@@ -42,6 +43,22 @@ def test_the_noise_alone_is_known_to_within_a_decibel_and_lowered(noise):
     found = spectral.find_noise(power, STFT)
     assert abs(dsp.decibels(found.mean() / power.mean())) < 1.0
     assert dsp.decibels(dsp.power(denoise(noise)) / dsp.power(noise)) < -15.0
+
+
+def test_a_profile_tells_the_power_of_the_noise(notes, noise):
+    noisy = dsp.mix_at_snr(notes, noise, 5.0)
+    spectra = dsp.stft(noisy, STFT.win_size, STFT.hop_size)[None]
+    form = ProfileForm(STFT, 1.0)
+    # Also of a noise so faint that what keeps a profile above zero is more than it holds.
+    for gain in (1.0, 1e-6):
+        profile = form.measure(np.float32(gain) * (noisy - notes))
+        alone = dsp.stft(noisy - notes, STFT.win_size, STFT.hop_size)
+        power = np.mean(np.sum(np.square(alone, dtype=np.float64), -1), 0)
+        told = spectral.restore_spectra([np.float32(gain) * spectra, profile[None]], STFT)
+        np.testing.assert_allclose(
+            told / gain, spectral.suppress(spectra, STFT, power), atol=2e-2 * np.abs(spectra).max())
+    blind = spectral.restore_spectra([spectra, form.nothing()[None]], STFT)
+    np.testing.assert_array_equal(blind, spectral.restore_spectra(spectra, STFT))
 
 
 def test_silence_stays_silence_and_a_phase_stays_a_phase(rng):
