@@ -31,12 +31,17 @@ From Python: `from inference import Denoiser; restored = Denoiser.load()(wavefor
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Ctrl-C while all else loads, which takes a second: a traceback would be of no use.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import dataclasses
 import functools
 import glob
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -62,7 +67,7 @@ from denoiser.backend import describe_device, load_backend
 from denoiser.checks import UserError, require
 from denoiser.classical import spectral
 from denoiser.command_line import exit_on_user_error, hydra_arguments, keys_of, run_main
-from denoiser.files import WEIGHTS_ENDING, replacing
+from denoiser.files import WEIGHTS_ENDING, end_on_signals, replacing
 from denoiser.jobs import (
     HEADER_TOLERANCE_SECONDS,
     Job,
@@ -100,7 +105,6 @@ NOT_IN_RESULTS = {"audio", "output_dir", "overwrite", "resume", "spectrogram",
                   "context_seconds"}
 # Settings that came later, with the value that changes nothing: results from before stay done.
 ADDED = {"strength_per_band": None, "noise_floor_db": None, "mono_source": "false"}
-TERMINATED_STATUS = 143  # what a shell reports for a program that SIGTERM ended
 
 
 # --- The network -----------------------------------------------------------------------------
@@ -520,8 +524,7 @@ def denoise(raw: DictConfig) -> None:
 
 def main() -> None:
     """Reads the command line and denoises."""
-    # A `kill` then ends like Ctrl-C: unfinished files are removed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED_STATUS))
+    end_on_signals()
     sys.argv[1:] = hydra_arguments(sys.argv[1:], __doc__.strip())
     denoise()
 

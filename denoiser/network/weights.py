@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from denoiser.checks import UserError
-from denoiser.files import WEIGHTS_ENDING
+from denoiser.files import WEIGHTS_ENDING, temporary_file
 
 Shape = tuple[int | None, ...]
 
@@ -36,10 +36,9 @@ def load_keras_file(model: keras.Model, path: Path) -> None:
     """
     if not path.is_file():
         raise FileNotFoundError(f"`path` must name weights that exist. Received: path={path}")
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_file(Path(tempfile.gettempdir()), "own.", WEIGHTS_ENDING) as own:
         # The names inside the file are Keras's own choice. Saving this model tells them.
-        own = Path(folder) / f"own{WEIGHTS_ENDING}"
-        model.save_weights(own)
+        model.save_weights(own, overwrite=True)
         expected = _stored_shapes(own)
     _check_shapes(_stored_shapes(path), expected, path)
     model.load_weights(path)
