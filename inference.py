@@ -379,6 +379,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
                 carry_over(recording, denoised_path, output, history.format(strength=strength))
             except UserError as error:
                 logger.warning("%s: tags and marks are not copied: %s", recording.path, error)
+            audio_io.require_whole(denoised_path, surveyed.samples)
         for writer, path in ((main, job.denoised), (rest, job.residual)):
             if writer.clipped:
                 logger.warning("%s: %d samples lie beyond full scale and were clipped", path,

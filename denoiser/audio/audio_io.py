@@ -238,6 +238,24 @@ def round_to_steps(steps: np.ndarray, dither: Sequence[int] | None) -> np.ndarra
     return np.where(steps == rounded, rounded, np.rint(steps + noise))
 
 
+def require_whole(path: Path, samples: int) -> None:
+    """Raises OSError unless a file that was just written holds so many samples of each channel."""
+    try:
+        with sf.SoundFile(_native(path)) as file:
+            present = file.frames  # by the size of the file, but for FLAC
+            if file.format == "FLAC" and samples:
+                file.seek(samples - 1)
+                present = samples - 1 + len(file.read(1))
+    except sf.LibsndfileError as error:
+        raise _full_disk(path) from error
+    if present < samples:
+        raise _full_disk(path)
+
+
+def _full_disk(path: Path) -> OSError:
+    return OSError(f"{path.parent}: the results cannot be written there; is the disk full?")
+
+
 class Writer:
     """Writes blocks to a file, which is replaced; a context manager.
 
@@ -261,8 +279,18 @@ class Writer:
     def __enter__(self) -> Writer:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        """Closes the file, and makes sure that its end is there.
+
+        Raises:
+            OSError: It is not: libsndfile does not tell of a disk that is full only now.
+        """
+        try:
+            self._file.close()
+        except sf.LibsndfileError as error:
+            raise _full_disk(self.path) from error
+        if kind is None:
+            require_whole(self.path, self._done)
 
     def write(self, block: np.ndarray) -> np.ndarray:
         """Writes a block, rounded to the nearest value that the format holds, and returns it so.
@@ -278,7 +306,6 @@ class Writer:
         dither = None
         if self._dither_seed is not None and self._bits <= DITHERED_BITS:
             dither = (self._dither_seed, self._done)
-        self._done += len(block)
         steps = round_to_steps(block * full_scale, dither)
         within = np.clip(steps, -full_scale, full_scale - 1.0)
         self.clipped += int(np.count_nonzero(steps != within))
@@ -289,5 +316,5 @@ class Writer:
         try:
             self._file.write(samples)
         except sf.LibsndfileError as error:
-            raise OSError(f"{self.path.parent}: the results cannot be written there; "
-                          "is the disk full?") from error
+            raise _full_disk(self.path) from error
+        self._done += len(samples)
