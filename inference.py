@@ -60,6 +60,7 @@ from denoiser import profiles
 from denoiser.audio import audio_io, containers
 from denoiser.audio.containers import Reader
 from denoiser.audio.film import FilmWriter
+from denoiser.audio.integrity import find_damage
 from denoiser.audio.metadata import carry_over
 from denoiser.audio.removal import Strength, as_strength, remove
 from denoiser.audio.survey import survey
@@ -342,6 +343,8 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         logger.warning("%s: the header promises %.1f s of audio, but only %.1f s can be read",
                        recording.path, recording.header_seconds,
                        surveyed.samples / recording.rate)
+    if (damage := find_damage(recording)) is not None:
+        logger.warning("%s: %s", recording.path, damage)
     output = audio_io.output_format(recording, surveyed.samples)
     if surveyed.samples == 0 and output.container == "FLAC":
         raise UserError("the file is empty, and FLAC cannot store that")

@@ -54,7 +54,7 @@ def _kind(file: io.BufferedIOBase) -> bytes:
     return file.read(4)
 
 
-def _chunks(file: io.BufferedIOBase) -> list[tuple[bytes, int, int]]:
+def find_chunks(file: io.BufferedIOBase) -> list[tuple[bytes, int, int]]:
     """Returns name, start of the content and its size of all chunks that are whole."""
     kind = _kind(file)
     if kind not in ORDERS:
@@ -199,14 +199,14 @@ def _carry_chunks(recording: Recording, result: Path, output: Format, history: s
     with recording.path.open("rb") as source, result.open("rb") as target:
         kind = _kind(target)
         if ORDERS.get(_kind(source)) == ORDERS[kind]:
-            chunks = _chunks(source)
+            chunks = find_chunks(source)
             copied = [(name, _content(source, (name, start, size)))
                       for name, start, size in chunks
                       if name not in OF_SAMPLES and size <= LARGEST_CHUNK_BYTES]
         else:
             chunks, copied = [], [(b"id3 ", id3_of(recording.path, history))]
         formats = [[(start, _content(file, (name, start, size)))
-                    for name, start, size in _chunks(file) if name == b"fmt "]
+                    for name, start, size in find_chunks(file) if name == b"fmt "]
                    for file in (source, target)]
     copied = [(name, coding_history(content, _coding_line(recording, output, history))
                if name == b"bext" else content) for name, content in copied]

@@ -50,7 +50,7 @@ def restore(path: Path, audio: np.ndarray) -> Path:
 def found_in(path: Path) -> dict[bytes, bytes]:
     with path.open("rb") as file:
         return {name: metadata._content(file, (name, start, size))
-                for name, start, size in metadata._chunks(file)}
+                for name, start, size in metadata.find_chunks(file)}
 
 
 @pytest.fixture
