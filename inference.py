@@ -26,6 +26,9 @@ NAME_residual, which is what was removed, and denoised_report.json. Most used se
                                      TensorFlow checkpoint
   --config-name conf_prototype       another configuration of conf/
 
+Exit status: 0 all is done, now or by an earlier run; 3 some recordings failed, the others are done;
+1 nothing could be done, for a mistake in the call or in every recording.
+
 From Python: `from inference import Denoiser; restored = Denoiser.load()(waveform, sample_rate)`.
 """
 
@@ -98,6 +101,7 @@ from denoiser.restore import SEGMENT_SECONDS, Restorer
 
 logger = logging.getLogger(__name__)
 
+SOME_FAILED_STATUS = 3  # of the program, where the other recordings are done
 SEED_DIGITS = 16  # of a recording's hash, which seed its dither
 HISTORY_DIGITS = 16  # of the weights' hash, which restored files tell
 LONGEST_NAME = 30  # characters beside the progress bar
@@ -522,8 +526,12 @@ def denoise(raw: DictConfig) -> None:
     if len(paths) == 1 and failures:
         sys.exit(f"error: {' '.join(failures[paths[0]].split())}")
     if failures:
-        sys.exit(f"error: {len(failures)} of {len(paths)} recordings failed: "
-                 f"{', '.join(map(str, failures))}")
+        names = ", ".join(" ".join(str(path).split()) for path in failures)
+        told = f"error: {len(failures)} of {len(paths)} recordings failed: {names}"
+        if len(failures) == len(paths):
+            sys.exit(told)
+        sys.stderr.write(f"{told}\n")
+        sys.exit(SOME_FAILED_STATUS)
 
 
 def main() -> None:
