@@ -154,7 +154,12 @@ class Denoiser(Restorer):
 
         logger.info("%s", describe_device())
         model = unet.build_model_denoise(settings.unet)
-        unet.load_weights(model, path)
+        try:
+            unet.load_weights(model, path)
+        except UserError as error:
+            known = path.parent / CONFIG_NAME
+            raise UserError(f"{error}; the network's form is that of "
+                            f"{known if known.is_file() else 'the configuration'}") from error
         return cls(lambda spectra: model.predict_on_batch(spectra)[0], settings, segment_seconds,
                    declick, mono_source)
 

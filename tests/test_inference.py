@@ -130,7 +130,7 @@ def test_arguments_are_told_apart(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["inferense.denoising_strength=1"], "Did you mean `inference.denoising_strength`"),
-    (["+inference.misspelt=1"], "'+inference.misspelt=1' is neither a file nor a setting"),
+    (["+inference.misspelt=1"], "inference.misspelt=1' is neither a file nor a setting"),
     (["++inference.strength=1"], "Did you mean `inference.strength_per_band`"),
     (["inference.strength=0.5"], "Did you mean `inference.strength_per_band`"),
     (["my=take.wav"], "'my=take.wav' is neither a file nor a setting"),
