@@ -32,6 +32,7 @@ from denoiser.network.stored import NetworkSettings  # noqa: E402
 from denoiser.restore import Restorer  # noqa: E402
 
 RATE, SECONDS = 8000, 0.25
+OGG_SECONDS = 4.0  # several pages
 HEADER_BYTES = 96  # where most edits go
 KINDS = ("set", "insert", "remove", "cut")
 # What a number in a header must not be believed to be.
@@ -45,11 +46,12 @@ Edit = tuple[str, float, bytes]  # what is done, where (a share of the header, o
 
 def originals(folder: Path) -> dict[str, bytes]:
     """Returns a short whole file of each kind."""
-    audio = np.random.default_rng(5).uniform(-0.3, 0.3, (round(RATE * SECONDS), 2))
+    audio = np.random.default_rng(5).uniform(-0.3, 0.3, (round(RATE * OGG_SECONDS), 2))
     kinds = {"x.wav": ("WAVEX", "PCM_24"), "a.ogg": ("OGG", "VORBIS"), "a.opus": ("OGG", "OPUS")}
     for name in NAMES[:7]:
         container, subtype = kinds.get(name, (None, None))
-        sf.write(folder / name, audio, RATE, subtype, format=container)
+        samples = len(audio) if container == "OGG" else round(RATE * SECONDS)
+        sf.write(folder / name, audio[:samples], RATE, subtype, format=container)
     write_film(folder / "a.mkv", "matroska", [Sound("flac")], SECONDS)
     write_film(folder / "a.mp4", "mp4", [Sound("aac")], SECONDS)
     return {name: (folder / name).read_bytes() for name in NAMES}

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 BLOCK_SECONDS = 2.0  # read at once
 LARGEST_WAV_BYTES = 2**32 - 2**16  # the sizes in a WAV file are 32-bit; some room for the header
 LARGEST_HEADER_BYTES = 4096  # of a file without any audio
+VALID_BITS_PLACE = 26  # from the start of the chunk `fmt ` of an extensible WAVE file
 UNKNOWN_SAMPLES = 2**62  # libsndfile's number for "the header does not say" is beyond this
 # Where a header, by its first four bytes, gives the size of the file: place, width and byte order
 # of that number, and how many bytes come before those that it counts.
@@ -73,11 +74,15 @@ _stderr_in_use = threading.Lock()
 
 @dataclass(frozen=True)
 class Format:
-    """How a result is stored: libsndfile's names of container and sample format, and the ending."""
+    """How a result is stored: libsndfile's names of container and sample format, and the ending.
+
+    `valid_bits` are those of the sample format that are in use, where a header says fewer.
+    """
 
     container: str
     subtype: str
     ending: str
+    valid_bits: int | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class Recording:
 
     `header_samples`, the length of each channel, is 0 if the header does not say (FLAC from a
     pipe). It can be wrong: a file that was cut off holds less. Only `survey` counts. `track` is
-    the place of the audio track where a file has several, from 1.
+    the place of the audio track where a file has several, from 1. `valid_bits` is as of `Format`.
     """
 
     path: Path
@@ -96,6 +101,7 @@ class Recording:
     container: str
     subtype: str
     track: int | None = None
+    valid_bits: int | None = None
 
     @property
     def header_seconds(self) -> float:
@@ -184,11 +190,23 @@ def open_recording(path: Path) -> Recording:
                                 "recording broken off before its header was written?")
             samples = round(file.frames * share) if file.frames < UNKNOWN_SAMPLES else 0
             return Recording(path, file.samplerate, file.channels, samples, file.format,
-                             file.subtype)
+                             file.subtype, valid_bits=_valid_bits(path, file))
     except sf.LibsndfileError as error:
         raise UnknownFormatError(
             f"{path}: not audio that can be read "
             f"({error.error_string.strip().rstrip('.')})") from error
+
+
+def _valid_bits(path: Path, file: sf.SoundFile) -> int | None:
+    """Returns how many bits a WAVE file says are in use, where these are fewer than there are."""
+    bits = BITS.get(file.subtype)
+    if file.format != "WAVEX" or bits is None:
+        return None
+    with path.open("rb") as stream:
+        head = stream.read(LARGEST_HEADER_BYTES)
+    start = head.find(b"fmt ") + VALID_BITS_PLACE
+    valid = int.from_bytes(head[start : start + 2], "little")
+    return valid if 0 < valid < bits else None
 
 
 def read_blocks(recording: Recording) -> Iterator[np.ndarray]:
@@ -252,7 +270,8 @@ def output_format(recording: Recording, samples: int) -> Format:
     if container in ("WAV", "WAVEX") and (
             samples * recording.channels * sample_bytes > LARGEST_WAV_BYTES):
         container = "RF64"
-    return Format(container, subtype, ending)
+    return Format(container, subtype, ending,
+                  recording.valid_bits if container == "WAVEX" else None)
 
 
 def round_to_steps(steps: np.ndarray, dither: Sequence[int] | None) -> np.ndarray:
@@ -303,7 +322,7 @@ class Writer:
         self.path = path
         self.clipped = 0
         self._dither_seed, self._done = dither_seed, 0
-        self._bits, self._subtype = BITS[output.subtype], output.subtype
+        self._bits, self._subtype = output.valid_bits or BITS[output.subtype], output.subtype
         try:
             self._file = sf.SoundFile(_native(path), "w", rate, channels, output.subtype,
                                       format=output.container)

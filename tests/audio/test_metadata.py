@@ -123,6 +123,18 @@ def test_speakers_survive(tmp_path, rng, mask):
         mask.to_bytes(4, "little"))
 
 
+def test_bits_that_are_not_in_use_stay_so(tmp_path, rng):
+    path = tmp_path / "a.wav"
+    audio = np.rint(0.1 * rng.standard_normal((100, 2)) * 2**19) / 2**19
+    sf.write(path, audio, 48000, "PCM_24", format="WAVEX")
+    content = bytearray(path.read_bytes())
+    content[38:40] = (20).to_bytes(2, "little")
+    path.write_bytes(content)
+    result = restore(path, audio)
+    assert found_in(result)[b"fmt "][18:20] == (20).to_bytes(2, "little")
+    assert not (sf.read(result, dtype="int32")[0] % 2**12).any()
+
+
 def picture() -> flac.Picture:
     cover = flac.Picture()
     cover.type, cover.mime, cover.data = 3, "image/png", COVER
