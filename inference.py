@@ -26,17 +26,25 @@ NAME_residual, which is what was removed, and denoised_report.json. Most used se
                                      TensorFlow checkpoint
   --config-name conf_prototype       another configuration of conf/
 
+Exit status: 0 all is done, now or by an earlier run; 3 some recordings failed, the others are done;
+1 nothing could be done, for a mistake in the call or in every recording.
+
 From Python: `from inference import Denoiser; restored = Denoiser.load()(waveform, sample_rate)`.
 """
 
 from __future__ import annotations
+
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Ctrl-C while all else loads, which takes a second: a traceback would be of no use.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import dataclasses
 import functools
 import glob
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -55,6 +63,7 @@ from denoiser import profiles
 from denoiser.audio import audio_io, containers
 from denoiser.audio.containers import Reader
 from denoiser.audio.film import FilmWriter
+from denoiser.audio.integrity import find_damage
 from denoiser.audio.metadata import carry_over
 from denoiser.audio.removal import Strength, as_strength, remove
 from denoiser.audio.survey import survey
@@ -62,7 +71,7 @@ from denoiser.backend import describe_device, load_backend
 from denoiser.checks import UserError, require
 from denoiser.classical import spectral
 from denoiser.command_line import exit_on_user_error, hydra_arguments, keys_of, run_main
-from denoiser.files import WEIGHTS_ENDING, replacing
+from denoiser.files import WEIGHTS_ENDING, end_on_signals, replacing
 from denoiser.jobs import (
     HEADER_TOLERANCE_SECONDS,
     Job,
@@ -93,6 +102,7 @@ from denoiser.restore import SEGMENT_SECONDS, Restorer
 
 logger = logging.getLogger(__name__)
 
+SOME_FAILED_STATUS = 3  # of the program, where the other recordings are done
 SEED_DIGITS = 16  # of a recording's hash, which seed its dither
 HISTORY_DIGITS = 16  # of the weights' hash, which restored files tell
 LONGEST_NAME = 30  # characters beside the progress bar
@@ -101,7 +111,6 @@ NOT_IN_RESULTS = {"audio", "output_dir", "overwrite", "resume", "spectrogram",
                   "context_seconds"}
 # Settings that came later, with the value that changes nothing: results from before stay done.
 ADDED = {"strength_per_band": None, "noise_floor_db": None, "mono_source": "false"}
-TERMINATED_STATUS = 143  # what a shell reports for a program that SIGTERM ended
 
 
 # --- The network -----------------------------------------------------------------------------
@@ -146,7 +155,12 @@ class Denoiser(Restorer):
 
         logger.info("%s", describe_device())
         model = unet.build_model_denoise(settings.unet)
-        unet.load_weights(model, path)
+        try:
+            unet.load_weights(model, path)
+        except UserError as error:
+            known = path.parent / CONFIG_NAME
+            raise UserError(f"{error}; the network's form is that of "
+                            f"{known if known.is_file() else 'the configuration'}") from error
         return cls(lambda spectra: model.predict_on_batch(spectra)[0], settings, segment_seconds,
                    declick, mono_source)
 
@@ -339,6 +353,8 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         logger.warning("%s: the header promises %.1f s of audio, but only %.1f s can be read",
                        recording.path, recording.header_seconds,
                        surveyed.samples / recording.rate)
+    if (damage := find_damage(recording)) is not None:
+        logger.warning("%s: %s", recording.path, damage)
     output = audio_io.output_format(recording, surveyed.samples)
     if surveyed.samples == 0 and output.container == "FLAC":
         raise UserError("the file is empty, and FLAC cannot store that")
@@ -376,6 +392,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
                 carry_over(recording, denoised_path, output, history.format(strength=strength))
             except UserError as error:
                 logger.warning("%s: tags and marks are not copied: %s", recording.path, error)
+            audio_io.require_whole(denoised_path, surveyed.samples)
         for writer, path in ((main, job.denoised), (rest, job.residual)):
             if writer.clipped:
                 logger.warning("%s: %d samples lie beyond full scale and were clipped", path,
@@ -515,14 +532,17 @@ def denoise(raw: DictConfig) -> None:
     if len(paths) == 1 and failures:
         sys.exit(f"error: {' '.join(failures[paths[0]].split())}")
     if failures:
-        sys.exit(f"error: {len(failures)} of {len(paths)} recordings failed: "
-                 f"{', '.join(map(str, failures))}")
+        names = ", ".join(" ".join(str(path).split()) for path in failures)
+        told = f"error: {len(failures)} of {len(paths)} recordings failed: {names}"
+        if len(failures) == len(paths):
+            sys.exit(told)
+        sys.stderr.write(f"{told}\n")
+        sys.exit(SOME_FAILED_STATUS)
 
 
 def main() -> None:
     """Reads the command line and denoises."""
-    # A `kill` then ends like Ctrl-C: unfinished files are removed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED_STATUS))
+    end_on_signals()
     sys.argv[1:] = hydra_arguments(sys.argv[1:], __doc__.strip())
     denoise()
 

@@ -193,7 +193,7 @@ def _check_key(override: str) -> None:
     group = "@" in key or key.split(".")[0].split("/")[0] == "hydra"
     # Below a setting there are only numbers, the places in a list.
     below = key[len(parents[-1]) + 1 :] if parents else ""
-    if match["prefix"] or group or (parents and (not below or below.isdecimal())):
+    if group or (parents and (not below or below.isdecimal())):
         return
     raise UserError(f"{override!r} is neither a file nor a setting.{closest_key(key)}")
 

@@ -1,14 +1,16 @@
-"""Replacing a file only when it is complete."""
+"""Replacing a file only when it is complete, and ending without leaving half a file."""
 
 from __future__ import annotations
 
 import glob
 import os
-import tempfile
+import secrets
+import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 try:
     import fcntl
@@ -18,6 +20,24 @@ except ImportError:  # Windows has no such locks
 WEIGHTS_ENDING = ".weights.h5"  # Keras knows a file of weights by it
 LONGEST_PREFIX = 40  # names are limited to 255 bytes, up to four for a character
 STALE_SECONDS = 3600.0  # since the last write: then a temporary file's process is long dead
+RANDOM_BYTES = 4  # of a temporary name, in hexadecimal
+ENDING_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, `kill`, a terminal that was closed
+SIGNALLED_STATUS = 128  # plus the signal's number is what shells report
+
+_unfinished: set[Path] = set()  # this process's temporary files
+
+
+@contextmanager
+def temporary_file(folder: Path, prefix: str, ending: str) -> Iterator[Path]:
+    """Yields a new, empty file that is removed at the end, also where a signal ends all."""
+    path = folder / f"{prefix}{secrets.token_hex(RANDOM_BYTES)}{ending}"
+    _unfinished.add(path)  # before it is there: a signal may come in between
+    try:
+        path.open("xb").close()
+        yield path
+    finally:
+        path.unlink(missing_ok=True)  # it may have been renamed
+        _unfinished.discard(path)
 
 
 @contextmanager
@@ -42,24 +62,18 @@ def replacing(path: Path, locked: bool = False) -> Iterator[Path]:
             if (time.time() - left_over.stat().st_mtime > STALE_SECONDS
                     or (locked and not _is_locked(left_over))):
                 left_over.unlink()
-    handle, name = tempfile.mkstemp(prefix=prefix, suffix=ending, dir=path.parent)
-    if locked and fcntl is not None:
-        with suppress(OSError):  # some network shares have no locks
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    else:
-        os.close(handle)
-        handle = None
-    temporary = Path(name)
-    mask = os.umask(0)
-    os.umask(mask)
-    try:
-        temporary.chmod(0o666 & ~mask)  # mkstemp's own mode hides the file from everyone else
+    with ExitStack() as stack:
+        temporary = stack.enter_context(temporary_file(path.parent, prefix, ending))
+        if locked and fcntl is not None:
+            lock = stack.enter_context(temporary.open("rb"))
+            with suppress(OSError):  # some network shares have no locks
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield temporary
+        # Some disks tell only now that they are full. And what has its name has its content, also
+        # after a power cut.
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-        if handle is not None:
-            os.close(handle)
 
 
 def _is_locked(path: Path) -> bool:
@@ -74,3 +88,32 @@ def _is_locked(path: Path) -> bool:
     except OSError:  # locked, or no locks are known there
         return True
     return False
+
+
+def end_on_signals() -> None:
+    """Makes Ctrl-C, `kill` and a closed terminal end this process, and leave no temporary file.
+
+    No exception is raised for it: Python drops those that come up within callbacks of its garbage
+    collection, and libraries catch some while they load. Windows keeps its own ways, as an open
+    file cannot be removed there.
+    """
+    if os.name != "posix":
+        return
+    for name in ENDING_SIGNALS:
+        number = getattr(signal, name)
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
+            signal.signal(number, _end)
+
+
+def _end(number: int, frame: Any) -> None:
+    """Ends this process by a signal that it got."""
+    for path in list(_unfinished):
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+    with suppress(OSError):  # the terminal may be gone
+        os.write(2, b"\ninterrupted\n")
+    # By the signal itself, so that a shell's loop ends as well.
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    # Only the first process of a container is still here.
+    os._exit(SIGNALLED_STATUS + number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import logging
 import math
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 HEADER_TOLERANCE_SECONDS = 0.1  # MP3 headers are rarely exact
 LIST_ENDINGS = frozenset((".txt", ".m3u", ".m3u8"))  # of files that hold names
-OWN_RESULT = re.compile(r"(?P<origin>.*)_(denoised|residual)(_s([0-9.]+|auto))?")
+OWN_RESULT = re.compile(r"(?P<origin>.*)_(denoised|residual)(_s([0-9.]+|auto))?", re.DOTALL)
 
 
 @dataclass
@@ -160,13 +161,14 @@ def find_recordings(audio: str | list[str] | None) -> list[Path]:
     if not paths:
         raise UserError("no recording given. Usage: python inference.py FILE... [key=value ...]")
     found: dict[str, Path] = {}
+    _results_in.cache_clear()
     for path in paths:
         if os.path.isdir(path):  # False also where one may not look: that file is reported later
             inside = [item for item in sorted(path.rglob("*"))
                       if item.suffix.lower() in audio_io.AUDIO_ENDINGS | containers.ENDINGS
                       and item.is_file()
                       and not any(part.startswith(".") for part in item.relative_to(path).parts)]
-            recordings = [item for item in inside if not OWN_RESULT.fullmatch(item.stem)]
+            recordings = [item for item in inside if not _is_told_of(item, path)]
             if not recordings:
                 raise UserError(f"{path}: the folder holds no recordings")
             if len(recordings) < len(inside):
@@ -176,13 +178,37 @@ def find_recordings(audio: str | list[str] | None) -> list[Path]:
             recordings = [path]
         for item in recordings:
             found.setdefault(os.path.abspath(item), item)
-    stems = {os.path.splitext(place)[0] for place in found}
+    # The name of a result holds that of its recording, sometimes with the ending.
+    origins = {os.path.splitext(place)[0] for place in found} | set(found)
     results = [place for place in found
                if (match := OWN_RESULT.fullmatch(os.path.splitext(place)[0]))
-               and match["origin"] in stems]
+               and match["origin"] in origins]
     for place in results:
         logger.info("%s: a result of an earlier run, left out", found.pop(place))
     return list(found.values())
+
+
+def _is_told_of(path: Path, top: Path) -> bool:
+    """Whether a report beside a file, or in a folder above it up to `top`, has it as a result."""
+    if not OWN_RESULT.fullmatch(path.stem):
+        return False  # saves reading reports for every file
+    for folder in path.parents:
+        try:
+            told = _results_in(folder)
+        except UserError:
+            told = frozenset()  # a report that cannot be read is told of where results go
+        if os.path.relpath(path, folder) in told:
+            return True
+        if folder == top:
+            break
+    return False
+
+
+@functools.lru_cache(maxsize=8)  # a folder's recordings follow on each other
+def _results_in(folder: Path) -> frozenset[str]:
+    """Returns the names of all files that the report in a folder has as results."""
+    return frozenset(os.path.normpath(name) for entry in read_results(folder).values()
+                     for name in entry.get("files", ()))
 
 
 def strength_suffix(strength: float | str) -> str:
@@ -216,8 +242,15 @@ def _place_in_folders(path: Path, audio: str | list[str] | None) -> Path:
     return Path()
 
 
-def make_job(recording: audio_io.Recording, settings: InferenceConfig) -> Job:
+def make_job(recording: audio_io.Recording, settings: InferenceConfig,
+             place: Path | None = None, whole_name: bool = False) -> Job:
     """Names the results of one recording.
+
+    Args:
+        recording: What will be read.
+        settings: The `inference` settings.
+        place: The folder below `inference.output_dir`; when absent, as of the folders asked for.
+        whole_name: Whether the names of results begin with the recording's ending as well.
 
     Raises:
         UserError: The recording is a film that cannot be written.
@@ -225,16 +258,18 @@ def make_job(recording: audio_io.Recording, settings: InferenceConfig) -> Job:
     path = recording.path
     folder = path.parent
     if settings.output_dir is not None:
-        folder = Path(settings.output_dir) / _place_in_folders(path, settings.audio)
+        folder = Path(settings.output_dir) / (
+            _place_in_folders(path, settings.audio) if place is None else place)
+    name = path.name if whole_name else path.stem
     suffix = strength_suffix(settings.denoising_strength)
     ending = audio_io.output_format(recording, recording.header_samples).ending
     output = None
     if isinstance(recording, containers.Track):
         output = film.choose_format(recording, settings.track_codec)
     return Job(recording,
-               folder / f"{path.stem}_denoised{suffix}{output.ending if output else ending}",
-               folder / f"{path.stem}_residual{suffix}{ending}",
-               folder / f"{path.stem}_spectrogram{suffix}.png" if settings.spectrogram else None,
+               folder / f"{name}_denoised{suffix}{output.ending if output else ending}",
+               folder / f"{name}_residual{suffix}{ending}",
+               folder / f"{name}_spectrogram{suffix}.png" if settings.spectrogram else None,
                output)
 
 
@@ -269,8 +304,7 @@ def plan(paths: list[Path], settings: InferenceConfig,
         already, by the report beside their results, are neither.
 
     Raises:
-        UserError: Two recordings would give the same result, a result would replace a
-            recording, the output folder is a file, or a report cannot be read.
+        UserError: The output folder is a file, or a report cannot be read.
     """
     if settings.output_dir is not None:
         folder = Path(settings.output_dir)
@@ -285,7 +319,8 @@ def plan(paths: list[Path], settings: InferenceConfig,
             jobs.append(job)
         except (UserError, OSError) as error:
             failures[path] = str(error)
-    _refuse_collisions(jobs, paths)
+    jobs, refused = _told_apart(jobs, paths, settings)
+    failures |= refused
     # Whatever is asked: each will be added to, which must not fail after hours of work.
     reports = {folder: read_results(folder)
                for folder in {report_folder(job.denoised, settings) for job in jobs}}
@@ -318,17 +353,61 @@ def plan(paths: list[Path], settings: InferenceConfig,
     return missing, failures
 
 
-def _refuse_collisions(jobs: list[Job], paths: list[Path]) -> None:
-    """Raises UserError where two results have one place, or a result that of a recording."""
-    inputs = {os.path.realpath(path) for path in paths}
-    origins: dict[str, Path] = {}
+def _told_apart(jobs: list[Job], paths: list[Path], settings: InferenceConfig,
+                ) -> tuple[list[Job], dict[Path, str]]:
+    """Gives results of their own to recordings whose results would have the same place.
+
+    Those from several folders get subfolders of `inference.output_dir`, named as theirs; those from
+    one folder names with the recording's ending (`s.mp3_denoised.wav`).
+
+    Returns:
+        The jobs, and the reasons for those that are refused: a result would replace a recording,
+        or there is no such name.
+    """
+    for apart in (_into_subfolders, _with_whole_names):
+        clashing = [job for group in _by_place(jobs).values() if len(group) > 1 for job in group]
+        others = apart(clashing, settings)
+        jobs = [others.get(job.recording.path, job) for job in jobs]
+    inputs, taken = {os.path.realpath(path) for path in paths}, _by_place(jobs)
+    kept, refused = [], {}
+    for job in jobs:
+        path = job.recording.path
+        places = [os.path.realpath(result) for result in job.results]
+        if inputs.intersection(places):
+            refused[path] = (f"{path}: a result of it, {' or '.join(map(str, job.results))}, would "
+                             "replace a recording of this run; name another inference.output_dir")
+        elif any(len(taken[place]) > 1 for place in places):
+            refused[path] = (f"{path}: another recording of this run would be written to "
+                             f"{job.denoised} as well; denoise them in two runs, to two folders")
+        else:
+            kept.append(job)
+    return kept, refused
+
+
+def _by_place(jobs: list[Job]) -> dict[str, list[Job]]:
+    """Returns which jobs write to each place."""
+    found: dict[str, list[Job]] = {}
     for job in jobs:
         for result in job.results:
-            place = os.path.realpath(result)
-            if place in inputs:
-                raise UserError(f"{job.recording.path}: its result {result} would replace a "
-                                "recording of this run")
-            if place in origins:
-                raise UserError(f"{origins[place]} and {job.recording.path} would both be "
-                                f"written to {result}; denoise them in two runs, to two folders")
-            origins[place] = job.recording.path
+            found.setdefault(os.path.realpath(result), []).append(job)
+    return found
+
+
+def _into_subfolders(jobs: list[Job], settings: InferenceConfig) -> dict[Path, Job]:
+    """Puts results below `inference.output_dir` as their recordings lie below a common folder."""
+    parents = {job.recording.path: os.path.abspath(job.recording.path.parent) for job in jobs}
+    if settings.output_dir is None or len(set(parents.values())) < 2:
+        return {}
+    top = os.path.commonpath(parents.values())
+    return {job.recording.path: make_job(job.recording, settings, Path(os.path.relpath(
+        parents[job.recording.path], top))) for job in jobs}
+
+
+def _with_whole_names(jobs: list[Job], settings: InferenceConfig) -> dict[Path, Job]:
+    """Names results with the endings of their recordings."""
+    return {job.recording.path: make_job(
+        job.recording, settings,
+        None if settings.output_dir is None else job.denoised.parent.relative_to(
+            settings.output_dir),
+        whole_name=True)
+        for job in jobs}

@@ -32,6 +32,8 @@ from denoiser.network.stored import NetworkSettings
 logger = logging.getLogger(__name__)
 
 SILENT_POWER = 10.0 ** (-70.0 / 10.0)  # of the start of a stream, below which it is no measure
+LARGEST_GAIN = 1e12  # the opposite of the largest sample that is read
+LOUDEST = 1e4  # that a network hears, where its own level is near 0.1
 SEGMENT_SECONDS = 20.0  # restored in one step; memory grows with it
 
 
@@ -275,7 +277,8 @@ class Restorer:
         """Returns the gain at which a recording of this power has the network's level."""
         if self.settings.reference_dbfs is None or power <= 0.0:
             return 1.0
-        return float(np.sqrt(10.0 ** (self.settings.reference_dbfs / 10.0) / power))
+        return min(float(np.sqrt(10.0 ** (self.settings.reference_dbfs / 10.0) / power)),
+                   LARGEST_GAIN)
 
     def _survey_start(self, blocks: Iterator[np.ndarray], sample_rate: int,
                       ) -> tuple[Iterator[np.ndarray], Survey]:
@@ -305,7 +308,8 @@ class Restorer:
         settings, gain = self.settings, self._gain(power)
         predict = (self._predict if profiles is None
                    else functools.partial(self._predict, profiles=profiles))
-        pieces = ((gain * block).astype(np.float32) for block in blocks)
+        # A single sample can be larger than anything that the network was trained on.
+        pieces = (np.clip(gain * block, -LOUDEST, LOUDEST).astype(np.float32) for block in blocks)
         pieces = dsp.resample_blocks(pieces, sample_rate, SAMPLE_RATE)
         pieces = dsp.stream_in_segments(
             remember(predict), pieces, round(self.segment_seconds * SAMPLE_RATE),

@@ -130,6 +130,8 @@ def test_arguments_are_told_apart(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["inferense.denoising_strength=1"], "Did you mean `inference.denoising_strength`"),
+    (["+inference.misspelt=1"], "inference.misspelt=1' is neither a file nor a setting"),
+    (["++inference.strength=1"], "Did you mean `inference.strength_per_band`"),
     (["inference.strength=0.5"], "Did you mean `inference.strength_per_band`"),
     (["my=take.wav"], "'my=take.wav' is neither a file nor a setting"),
     (["unet.depth.x=1"], "neither a file nor a setting"),
@@ -829,7 +831,7 @@ def test_program_takes_films_and_audio_alike(tmp_path, tiny_run):
     write_audio(tmp_path / "a.wav")
     done = run_program("film.mkv", "silent.mov", "a.wav", "inference.track_codec=flac",
                        f"path_experiment={tiny_run}", cwd=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert done.stderr.splitlines()[-1] == "error: 1 of 3 recordings failed: silent.mov"
     assert "silent.mov: the file holds no audio, only video" in done.stderr
     assert "film.mkv: audio track 1" in done.stderr and "Traceback" not in done.stderr
@@ -975,7 +977,7 @@ def test_program_goes_on_past_bad_files(tmp_path, tiny_run):
     sf.write(tmp_path / "nan.wav", np.full(1000, np.nan), SAMPLE_RATE, subtype="FLOAT")
     done = run_program("a.wav", "bad.wav", "nan.wav", "gone.wav", "b.flac",
                        f"path_experiment={tiny_run}", cwd=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 3
     last = done.stderr.splitlines()[-1]
     assert last.startswith("error: 3 of 5 recordings failed")
     assert all(name in last for name in ("bad.wav", "nan.wav", "gone.wav"))
@@ -996,7 +998,7 @@ def test_program_goes_on_past_bad_files(tmp_path, tiny_run):
     assert entry["removed_db"] == pytest.approx(before - after, abs=0.02)
     # Run again, only the bad ones are left, and each is still told why.
     again = run_program("a.wav", "nan.wav", f"path_experiment={tiny_run}", cwd=tmp_path)
-    assert again.returncode == 1 and "a.wav: has its results already" in again.stderr
+    assert again.returncode == 3 and "a.wav: has its results already" in again.stderr
     assert "ERROR: nan.wav: the recording holds NaN" in again.stderr
 
 

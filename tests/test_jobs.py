@@ -11,7 +11,7 @@ from film_samples import Sound, write_film
 
 from denoiser import jobs
 from denoiser.jobs import InferenceConfig
-from denoiser.report import read_results
+from denoiser.report import RunReport, read_results
 
 
 @pytest.mark.parametrize(("strength", "suffix"), [
@@ -94,17 +94,45 @@ def test_settings_of_films_are_checked(setting, message):
         InferenceConfig(**setting)
 
 
-def test_two_inputs_with_one_result_are_refused(tmp_path):
-    for name in ("a.wav", "a.mp3", "other/a.wav", "a_denoised.wav"):
+def places_of(paths: list[Path], top: Path, **settings: object) -> tuple[list[str], set[Path]]:
+    """Returns where results would go below a folder, and which recordings are refused."""
+    planned, failures = jobs.plan(paths, InferenceConfig(**settings))
+    return ["/".join(job.denoised.relative_to(top).parts) for job in planned], set(failures)
+
+
+def test_recordings_of_one_name_are_told_apart(tmp_path):
+    for name in ("a.wav", "a.mp3", "b.wav", "other/a.wav"):
         write_audio(tmp_path / name)
-    with pytest.raises(ValueError, match="both be written to"):
-        jobs.plan([tmp_path / "a.wav", tmp_path / "a.mp3"], InferenceConfig())
-    with pytest.raises(ValueError, match="both be written to"):
-        jobs.plan([tmp_path / "a.wav", tmp_path / "other/a.wav"],
-                       InferenceConfig(output_dir=str(tmp_path / "out")))
-    with pytest.raises(ValueError, match="would replace a recording"):
-        jobs.plan([tmp_path / "a.wav", tmp_path / "a_denoised.wav"],
-                       InferenceConfig(overwrite=True))
+    wav, mp3, b, other = (tmp_path / name for name in ("a.wav", "a.mp3", "b.wav", "other/a.wav"))
+    assert places_of([mp3, wav, b], tmp_path) == (
+        ["a.mp3_denoised.wav", "a.wav_denoised.wav", "b_denoised.wav"], set())
+    out = tmp_path / "out"
+    assert places_of([wav, other, b], out, output_dir=str(out)) == (
+        ["a_denoised.wav", "other/a_denoised.wav", "b_denoised.wav"], set())
+    assert places_of([wav, mp3, other], out, output_dir=str(out)) == (
+        ["a.wav_denoised.wav", "a.mp3_denoised.wav", "other/a_denoised.wav"], set())
+
+
+def test_a_result_never_replaces_a_recording_and_the_others_are_done(tmp_path):
+    for name in ("a.wav", "a_denoised.wav", "b.wav"):
+        write_audio(tmp_path / name)
+    planned, failures = jobs.plan([tmp_path / name for name in (
+        "a.wav", "a_denoised.wav", "b.wav")], InferenceConfig(overwrite=True))
+    assert [job.recording.path.name for job in planned] == ["a_denoised.wav", "b.wav"]
+    assert "would replace a recording" in failures[tmp_path / "a.wav"]
+
+
+def test_only_what_is_known_for_a_result_is_passed_over(tmp_path):
+    """An original can have such a name; a line break in a name does not hide a result."""
+    for name in ("speech_denoised.wav", "far/x_denoised.wav", "two\nlines.wav",
+                 "two\nlines_denoised.wav", "s.mp3", "s.mp3_denoised.wav"):
+        write_audio(tmp_path / name)
+    assert {path.name for path in jobs.find_recordings(str(tmp_path))} == {
+        "speech_denoised.wav", "x_denoised.wav", "two\nlines.wav", "s.mp3"}
+    # Results in a folder of their own are known by the report there, whatever was run before.
+    RunReport(tmp_path, {}, {}).add(Path("x.wav"), [tmp_path / "far/x_denoised.wav"], {})
+    assert {path.name for path in jobs.find_recordings(str(tmp_path))} == {
+        "speech_denoised.wav", "two\nlines.wav", "s.mp3"}
 
 
 def test_patterns_and_lists_stand_for_recordings(tmp_path):

@@ -6,8 +6,13 @@ format, integer or floating point, are the same to the last bit.
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
+import tempfile
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +21,12 @@ import soundfile as sf
 
 from denoiser.checks import UserError
 
+logger = logging.getLogger(__name__)
+
 BLOCK_SECONDS = 2.0  # read at once
 LARGEST_WAV_BYTES = 2**32 - 2**16  # the sizes in a WAV file are 32-bit; some room for the header
 LARGEST_HEADER_BYTES = 4096  # of a file without any audio
+VALID_BITS_PLACE = 26  # from the start of the chunk `fmt ` of an extensible WAVE file
 UNKNOWN_SAMPLES = 2**62  # libsndfile's number for "the header does not say" is beyond this
 # Where a header, by its first four bytes, gives the size of the file: place, width and byte order
 # of that number, and how many bytes come before those that it counts.
@@ -59,15 +67,22 @@ ALAC_SUBTYPES = {"ALAC_16": "PCM_16", "ALAC_20": "PCM_24", "ALAC_24": "PCM_24",
                  "ALAC_32": "PCM_32"}
 DITHERED_BITS = 16  # and less: there the error of rounding can be heard
 LOSSY_CONTAINER, LOSSY_SUBTYPE = "WAV", "PCM_24"
+MP3_STARTS = (b"ID3", b"\xff")  # of files that go to libmpg123
+STDERR = 2  # the descriptor
+_stderr_in_use = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Format:
-    """How a result is stored: libsndfile's names of container and sample format, and the ending."""
+    """How a result is stored: libsndfile's names of container and sample format, and the ending.
+
+    `valid_bits` are those of the sample format that are in use, where a header says fewer.
+    """
 
     container: str
     subtype: str
     ending: str
+    valid_bits: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +91,7 @@ class Recording:
 
     `header_samples`, the length of each channel, is 0 if the header does not say (FLAC from a
     pipe). It can be wrong: a file that was cut off holds less. Only `survey` counts. `track` is
-    the place of the audio track where a file has several, from 1.
+    the place of the audio track where a file has several, from 1. `valid_bits` is as of `Format`.
     """
 
     path: Path
@@ -86,6 +101,7 @@ class Recording:
     container: str
     subtype: str
     track: int | None = None
+    valid_bits: int | None = None
 
     @property
     def header_seconds(self) -> float:
@@ -110,6 +126,23 @@ def _promised_share(head: bytes, size: int) -> float:
     if any(abs(promised - unknown) < UNKNOWN_SIZE_TOLERANCE for unknown in UNKNOWN_SIZES):
         return 1.0
     return max(1.0, promised / size)
+
+
+@contextmanager
+def _without_its_lines(path: Path) -> Iterator[None]:
+    """Leaves to the log, for debugging, what libmpg123 writes to stderr by itself."""
+    sys.stderr.flush()
+    with _stderr_in_use, tempfile.TemporaryFile() as lines:
+        before = os.dup(STDERR)
+        os.dup2(lines.fileno(), STDERR)
+        try:
+            yield
+        finally:
+            os.dup2(before, STDERR)
+            os.close(before)
+            lines.seek(0)
+            for line in lines.read().decode(errors="replace").splitlines():
+                logger.debug("%s: the decoder says: %s", path, line)
 
 
 class UnknownFormatError(UserError):
@@ -147,8 +180,9 @@ def open_recording(path: Path) -> Recording:
     if path.suffix.lower() == ".raw":
         raise UserError(f"{path}: headerless audio says neither rate nor format; "
                         "convert it to WAV first")
+    hushed = _without_its_lines(path) if head.startswith(MP3_STARTS) else nullcontext()
     try:
-        with sf.SoundFile(_native(path)) as file:
+        with hushed, sf.SoundFile(_native(path)) as file:
             size = path.stat().st_size
             share = _promised_share(head, size)
             if file.frames == 0 and (share > 1.0 or size > LARGEST_HEADER_BYTES):
@@ -156,11 +190,23 @@ def open_recording(path: Path) -> Recording:
                                 "recording broken off before its header was written?")
             samples = round(file.frames * share) if file.frames < UNKNOWN_SAMPLES else 0
             return Recording(path, file.samplerate, file.channels, samples, file.format,
-                             file.subtype)
+                             file.subtype, valid_bits=_valid_bits(path, file))
     except sf.LibsndfileError as error:
         raise UnknownFormatError(
             f"{path}: not audio that can be read "
             f"({error.error_string.strip().rstrip('.')})") from error
+
+
+def _valid_bits(path: Path, file: sf.SoundFile) -> int | None:
+    """Returns how many bits a WAVE file says are in use, where these are fewer than there are."""
+    bits = BITS.get(file.subtype)
+    if file.format != "WAVEX" or bits is None:
+        return None
+    with path.open("rb") as stream:
+        head = stream.read(LARGEST_HEADER_BYTES)
+    start = head.find(b"fmt ") + VALID_BITS_PLACE
+    valid = int.from_bytes(head[start : start + 2], "little")
+    return valid if 0 < valid < bits else None
 
 
 def read_blocks(recording: Recording) -> Iterator[np.ndarray]:
@@ -174,8 +220,14 @@ def read_blocks(recording: Recording) -> Iterator[np.ndarray]:
     # floating point and back is not: it divides by 2^15 but multiplies by 2^15 - 1.
     integer = BITS.get(ALAC_SUBTYPES.get(recording.subtype, recording.subtype)) is not None
     done = 0
+
+    def hushed() -> AbstractContextManager[None]:
+        return (_without_its_lines(recording.path) if recording.container == "MP3"
+                else nullcontext())
+
     try:
-        file = sf.SoundFile(_native(recording.path))
+        with hushed():
+            file = sf.SoundFile(_native(recording.path))
     except sf.LibsndfileError as error:  # it was there when the header was read
         raise UserError(f"{recording.path}: cannot be read any more "
                         f"({error.error_string.strip().rstrip('.')})") from error
@@ -185,8 +237,9 @@ def read_blocks(recording: Recording) -> Iterator[np.ndarray]:
             file.seekable = lambda: False
         while True:
             try:
-                block = file.read(block_samples, "int32" if integer else "float64",
-                                  always_2d=True)
+                with hushed():
+                    block = file.read(block_samples, "int32" if integer else "float64",
+                                      always_2d=True)
             except sf.LibsndfileError as error:
                 raise UserError(f"{recording.path}: the file is damaged somewhere between "
                                 f"{done / recording.rate:.0f} and "
@@ -217,7 +270,8 @@ def output_format(recording: Recording, samples: int) -> Format:
     if container in ("WAV", "WAVEX") and (
             samples * recording.channels * sample_bytes > LARGEST_WAV_BYTES):
         container = "RF64"
-    return Format(container, subtype, ending)
+    return Format(container, subtype, ending,
+                  recording.valid_bits if container == "WAVEX" else None)
 
 
 def round_to_steps(steps: np.ndarray, dither: Sequence[int] | None) -> np.ndarray:
@@ -238,6 +292,24 @@ def round_to_steps(steps: np.ndarray, dither: Sequence[int] | None) -> np.ndarra
     return np.where(steps == rounded, rounded, np.rint(steps + noise))
 
 
+def require_whole(path: Path, samples: int) -> None:
+    """Raises OSError unless a file that was just written holds so many samples of each channel."""
+    try:
+        with sf.SoundFile(_native(path)) as file:
+            present = file.frames  # by the size of the file, but for FLAC
+            if file.format == "FLAC" and samples:
+                file.seek(samples - 1)
+                present = samples - 1 + len(file.read(1))
+    except sf.LibsndfileError as error:
+        raise _full_disk(path) from error
+    if present < samples:
+        raise _full_disk(path)
+
+
+def _full_disk(path: Path) -> OSError:
+    return OSError(f"{path.parent}: the results cannot be written there; is the disk full?")
+
+
 class Writer:
     """Writes blocks to a file, which is replaced; a context manager.
 
@@ -250,7 +322,7 @@ class Writer:
         self.path = path
         self.clipped = 0
         self._dither_seed, self._done = dither_seed, 0
-        self._bits, self._subtype = BITS[output.subtype], output.subtype
+        self._bits, self._subtype = output.valid_bits or BITS[output.subtype], output.subtype
         try:
             self._file = sf.SoundFile(_native(path), "w", rate, channels, output.subtype,
                                       format=output.container)
@@ -261,8 +333,18 @@ class Writer:
     def __enter__(self) -> Writer:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        """Closes the file, and makes sure that its end is there.
+
+        Raises:
+            OSError: It is not: libsndfile does not tell of a disk that is full only now.
+        """
+        try:
+            self._file.close()
+        except sf.LibsndfileError as error:
+            raise _full_disk(self.path) from error
+        if kind is None:
+            require_whole(self.path, self._done)
 
     def write(self, block: np.ndarray) -> np.ndarray:
         """Writes a block, rounded to the nearest value that the format holds, and returns it so.
@@ -278,7 +360,6 @@ class Writer:
         dither = None
         if self._dither_seed is not None and self._bits <= DITHERED_BITS:
             dither = (self._dither_seed, self._done)
-        self._done += len(block)
         steps = round_to_steps(block * full_scale, dither)
         within = np.clip(steps, -full_scale, full_scale - 1.0)
         self.clipped += int(np.count_nonzero(steps != within))
@@ -289,5 +370,5 @@ class Writer:
         try:
             self._file.write(samples)
         except sf.LibsndfileError as error:
-            raise OSError(f"{self.path.parent}: the results cannot be written there; "
-                          "is the disk full?") from error
+            raise _full_disk(self.path) from error
+        self._done += len(samples)

@@ -25,6 +25,7 @@ OF_SAMPLES = {b"fmt ", b"data", b"fact", b"ds64", b"PEAK", b"JUNK", b"junk", b"F
               b"COMM", b"SSND", b"FVER"}
 EXTENSIBLE = b"\xfe\xff"  # format tag of WAVE files that tell which speakers they are for
 MASK = slice(20, 24)  # of the speakers, in the format chunk
+VALID_BITS = slice(18, 20)
 CODING_HISTORY = 602  # where it starts in a broadcast-wave chunk: EBU Tech 3285, 2.3
 LARGEST_CHUNK_BYTES = 2**28  # larger ones are none of those that people write
 LARGEST_RIFF_BYTES = 2**32 - 1
@@ -54,7 +55,7 @@ def _kind(file: io.BufferedIOBase) -> bytes:
     return file.read(4)
 
 
-def _chunks(file: io.BufferedIOBase) -> list[tuple[bytes, int, int]]:
+def find_chunks(file: io.BufferedIOBase) -> list[tuple[bytes, int, int]]:
     """Returns name, start of the content and its size of all chunks that are whole."""
     kind = _kind(file)
     if kind not in ORDERS:
@@ -199,14 +200,14 @@ def _carry_chunks(recording: Recording, result: Path, output: Format, history: s
     with recording.path.open("rb") as source, result.open("rb") as target:
         kind = _kind(target)
         if ORDERS.get(_kind(source)) == ORDERS[kind]:
-            chunks = _chunks(source)
+            chunks = find_chunks(source)
             copied = [(name, _content(source, (name, start, size)))
                       for name, start, size in chunks
                       if name not in OF_SAMPLES and size <= LARGEST_CHUNK_BYTES]
         else:
             chunks, copied = [], [(b"id3 ", id3_of(recording.path, history))]
         formats = [[(start, _content(file, (name, start, size)))
-                    for name, start, size in _chunks(file) if name == b"fmt "]
+                    for name, start, size in find_chunks(file) if name == b"fmt "]
                    for file in (source, target)]
     copied = [(name, coding_history(content, _coding_line(recording, output, history))
                if name == b"bext" else content) for name, content in copied]
@@ -225,6 +226,9 @@ def _carry_chunks(recording: Recording, result: Path, output: Format, history: s
             with result.open("r+b") as file:
                 file.seek(start + MASK.start)
                 file.write(old[MASK])
+                if output.valid_bits is not None:
+                    file.seek(start + VALID_BITS.start)
+                    file.write(old[VALID_BITS])
 
 
 def carry_over(recording: Recording, result: Path, output: Format, history: str) -> None:

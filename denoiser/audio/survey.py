@@ -13,6 +13,12 @@ from denoiser.checks import UserError
 
 MOST_CHANNELS = 1024  # that libsndfile reads
 FRAME_SECONDS = 0.1  # over which the level is measured
+LARGEST_SAMPLE = 1e12  # full scale is 1; whole numbers of 32 bits in a file of floats reach 2e9
+# A knock or a broken sample must not say how loud the music is: of the loudest frames, so many,
+# or this share, count for no more than this beyond the next one. Where those are music as well,
+# they do not lie that far apart.
+FEW_FRAMES, FEW_SHARE, LARGEST_STEP_DB = 5, 0.001, 10.0
+SHARE_OF_SHORT = 0.1  # at most of a short recording
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ def survey(blocks: Iterable[np.ndarray], sample_rate: int) -> Survey:
     channels.
 
     Raises:
-        UserError: The recording holds NaN or infinite samples.
+        UserError: The recording holds NaN, infinite or senselessly large samples.
     """
     frame_samples = max(1, round(FRAME_SECONDS * sample_rate))
     frame_powers: list[np.ndarray] = []
@@ -66,6 +72,11 @@ def survey(blocks: Iterable[np.ndarray], sample_rate: int) -> Survey:
                             f"{second:.3f} s")
         if len(block) == 0:
             continue
+        largest = np.abs(block).max(axis=1)
+        if largest.max() > LARGEST_SAMPLE:
+            raise UserError(f"the recording holds a sample of {largest.max():g} at "
+                            f"{(done + int(largest.argmax())) / sample_rate:.3f} s; full scale is "
+                            f"1, and at most {LARGEST_SAMPLE:g} can be restored")
         if first is None:
             first, rest = block[0], block[:0]
             constant, identical = np.ones(len(first), bool), np.ones((len(first),) * 2, bool)
@@ -85,5 +96,16 @@ def survey(blocks: Iterable[np.ndarray], sample_rate: int) -> Survey:
     audible = np.concatenate(frame_powers)[:, ~constant]
     return Survey(
         samples=done,
-        power=dsp.active_power(audible.mean(axis=1)) if audible.size else 0.0,
+        power=dsp.active_power(_without_knocks(audible.mean(axis=1))) if audible.size else 0.0,
         source=tuple(np.where(constant, -1, identical.argmax(axis=1)).tolist()))
+
+
+def _without_knocks(powers: np.ndarray) -> np.ndarray:
+    """Returns the powers of frames, those of the few that tower above all others lowered."""
+    few = min(max(FEW_FRAMES, round(FEW_SHARE * len(powers))), int(SHARE_OF_SHORT * len(powers)))
+    if few == 0:
+        return powers
+    next_one = np.partition(powers, -few - 1)[-few - 1]
+    # Behind digital silence, a few frames are all that there is.
+    return powers if next_one == 0.0 else np.minimum(
+        powers, next_one * 10.0 ** (LARGEST_STEP_DB / 10.0))

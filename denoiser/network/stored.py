@@ -103,7 +103,7 @@ def read_settings(path: Path) -> DictConfig:
     """
     try:
         stored = OmegaConf.load(path)
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, UnicodeDecodeError, OSError) as error:  # OSError also where it is a number
         raise UserError(f"{path} must be YAML: {' '.join(str(error).split())}") from error
     if not isinstance(stored, DictConfig):
         raise UserError(f"{path} must hold settings as `key: value`. Received: {stored!r}")
@@ -131,13 +131,13 @@ def read_network_settings(weights: Path) -> NetworkSettings | None:
     # The other settings do not matter here, and may be those of another release.
     for name, key in KEYS.items():
         default = getattr(defaults, name)
-        value = OmegaConf.select(stored, key, default=default)
-        if dataclasses.is_dataclass(default) and value is not default:
-            try:
+        try:
+            value = OmegaConf.select(stored, key, default=default)
+            if dataclasses.is_dataclass(default) and value is not default:
                 value = OmegaConf.to_object(OmegaConf.merge(default, value))
-            except (OmegaConfBaseException, ValueError) as error:
-                raise UserError(f"{path}: `{key}` cannot be understood: "
-                                f"{str(error).splitlines()[0]}") from error
+        except (OmegaConfBaseException, ValueError, TypeError) as error:
+            raise UserError(f"{path}: `{key}` cannot be understood: "
+                            f"{str(error).splitlines()[0]}") from error
         found[name] = value
     level = found["reference_dbfs"]
     require(level is None or (_is_number(level) and -100.0 <= level <= 0.0),

@@ -7,6 +7,7 @@ of `unet.TwoStageUnet` to these names.
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,13 +18,14 @@ import keras
 import numpy as np
 
 from denoiser.checks import UserError
-from denoiser.files import WEIGHTS_ENDING
+from denoiser.files import WEIGHTS_ENDING, temporary_file
 
 Shape = tuple[int | None, ...]
 
 CHECKPOINT_ROOT = "layer_with_weights-0"  # the network inside its one-layer functional model
 # Settings that add inputs and outputs, in the order in which the network joins these.
 GROWING_INPUTS = ("use_floor", "use_steady", "use_short", "use_long")
+HASH_NAME = "sha256"  # the attribute of a file that holds the hash of its arrays
 CHECKPOINT_VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
 
 
@@ -32,17 +34,51 @@ def load_keras_file(model: keras.Model, path: Path) -> None:
 
     Raises:
         FileNotFoundError: There is no such file.
-        UserError: It is no HDF5 file, or a variable is missing, additional or of another shape.
+        UserError: It is no HDF5 file or was damaged, or a variable is missing, additional or of
+            another shape.
     """
     if not path.is_file():
         raise FileNotFoundError(f"`path` must name weights that exist. Received: path={path}")
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_file(Path(tempfile.gettempdir()), "own.", WEIGHTS_ENDING) as own:
         # The names inside the file are Keras's own choice. Saving this model tells them.
-        own = Path(folder) / f"own{WEIGHTS_ENDING}"
-        model.save_weights(own)
+        model.save_weights(own, overwrite=True)
         expected = _stored_shapes(own)
     _check_shapes(_stored_shapes(path), expected, path)
+    _check_hash(path)
     model.load_weights(path)
+
+
+def store_hash(path: Path) -> None:
+    """Adds the hash of its arrays to a file of weights, by which damage is noticed later."""
+    with h5py.File(path, "a") as file:
+        file.attrs[HASH_NAME] = _hash_of_arrays(file)
+
+
+def _check_hash(path: Path) -> None:
+    """Raises UserError where arrays are not as they were stored; older files have no hash."""
+    try:
+        with h5py.File(path) as file:
+            stored = file.attrs.get(HASH_NAME)
+            is_whole = stored is None or stored == _hash_of_arrays(file)
+    except (OSError, KeyError, RuntimeError) as error:  # what h5py raises varies
+        raise UserError(f"`path` must name a complete HDF5 file. Received: path={path}") from error
+    if not is_whole:
+        raise UserError("`path` must hold weights as they were stored, but the hash in the file is "
+                        f"of others: it was damaged. Received: path={path}")
+
+
+def _hash_of_arrays(file: h5py.File) -> str:
+    """Returns the SHA-256 of all arrays of an HDF5 file and their names, in hexadecimal."""
+    digest = hashlib.sha256()
+
+    def add(name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset):
+            values = node[()]
+            digest.update(f"{name} {values.shape} {values.dtype.str}".encode())
+            digest.update(np.ascontiguousarray(values))
+
+    file.visititems(add)  # in the order of the names
+    return digest.hexdigest()
 
 
 def _stored_shapes(path: Path) -> dict[str, Shape]:

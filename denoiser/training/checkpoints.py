@@ -12,6 +12,7 @@ import keras
 
 from denoiser.files import replacing
 from denoiser.network.stored import BEST_NAME
+from denoiser.network.weights import store_hash
 from denoiser.training import metrics
 
 LAST_NAME = "last.weights.h5"  # from which a stopped run goes on
@@ -92,3 +93,4 @@ def _save(path: Path, model: keras.Model, attributes: dict[str, float]) -> None:
         model.save_weights(temporary, overwrite=True)
         with h5py.File(temporary, "a") as file:
             file.attrs.update(attributes)
+        store_hash(temporary)

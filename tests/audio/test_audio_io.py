@@ -161,3 +161,28 @@ def test_few_bits_are_dithered(tmp_path, subtype):
     with audio_io.Writer(tmp_path / "a.wav", 48000, 1, audio_io.Format("WAV", subtype, ".wav"),
                          5) as writer:
         assert not writer.write(np.zeros((100, 1))).any()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a limit on the size of files")
+@pytest.mark.parametrize(("container", "subtype"), [
+    ("FLAC", "PCM_16"), ("WAV", "PCM_24"), ("CAF", "FLOAT"), ("AIFF", "PCM_16")])
+def test_a_disk_that_fills_up_at_the_very_end_is_told(tmp_path, rng, container, subtype):
+    """As within the last frame of a FLAC file, which is written when it is closed."""
+    import resource
+
+    audio, path = rng.uniform(-0.5, 0.5, (10000, 2)), tmp_path / "a"
+
+    def write() -> None:
+        with audio_io.Writer(path, 44100, 2, audio_io.Format(container, subtype, "")) as writer:
+            writer.write(audio[:7000])
+            writer.write(audio[7000:])
+
+    write()
+    size, limits = path.stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
+    for missing in (1, 2, 100, 2000, size // 2):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size - missing, limits[1]))
+        try:
+            with pytest.raises(OSError, match="the results cannot be written there"):
+                write()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -50,7 +50,7 @@ def restore(path: Path, audio: np.ndarray) -> Path:
 def found_in(path: Path) -> dict[bytes, bytes]:
     with path.open("rb") as file:
         return {name: metadata._content(file, (name, start, size))
-                for name, start, size in metadata._chunks(file)}
+                for name, start, size in metadata.find_chunks(file)}
 
 
 @pytest.fixture
@@ -121,6 +121,18 @@ def test_speakers_survive(tmp_path, rng, mask):
     path.write_bytes(content)
     assert found_in(path)[b"fmt "][20:24] == found_in(restore(path, audio))[b"fmt "][20:24] == (
         mask.to_bytes(4, "little"))
+
+
+def test_bits_that_are_not_in_use_stay_so(tmp_path, rng):
+    path = tmp_path / "a.wav"
+    audio = np.rint(0.1 * rng.standard_normal((100, 2)) * 2**19) / 2**19
+    sf.write(path, audio, 48000, "PCM_24", format="WAVEX")
+    content = bytearray(path.read_bytes())
+    content[38:40] = (20).to_bytes(2, "little")
+    path.write_bytes(content)
+    result = restore(path, audio)
+    assert found_in(result)[b"fmt "][18:20] == (20).to_bytes(2, "little")
+    assert not (sf.read(result, dtype="int32")[0] % 2**12).any()
 
 
 def picture() -> flac.Picture:

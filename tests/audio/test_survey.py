@@ -33,3 +33,24 @@ def test_the_first_sample_that_is_no_number_is_named(value):
     audio[SAMPLE_RATE // 2 :, 1] = value
     with pytest.raises(ValueError, match=r"NaN or infinite samples, the first at 0\.500 s"):
         survey(np.split(audio, 10), SAMPLE_RATE)
+
+
+@pytest.mark.parametrize("level", [1.0, 1e-4])
+def test_a_knock_does_not_set_the_level(rng, level):
+    """Nor does a sample that is broken; but music that begins suddenly does."""
+    audio = level * 0.1 * rng.standard_normal(20 * SAMPLE_RATE)
+    known = survey([audio], SAMPLE_RATE).power
+    knock, broken, late = audio.copy(), audio.copy(), 1e-3 * audio
+    knock[100000 : 100000 + round(0.15 * SAMPLE_RATE)] *= 10.0**2.5
+    broken[5000] = 1e6
+    late[-2 * SAMPLE_RATE :] *= 1000.0
+    for other, tolerance_db in ((knock, 1.5), (broken, 1.0), (late, 0.2)):
+        power = survey([other], SAMPLE_RATE).power
+        assert 10.0 * np.log10(power / known) == pytest.approx(0.0, abs=tolerance_db)
+
+
+def test_samples_beyond_all_sense_are_refused():
+    audio = np.zeros((SAMPLE_RATE, 2))
+    audio[SAMPLE_RATE // 4, 1] = -1e299
+    with pytest.raises(ValueError, match=r"a sample of 1e\+299 at 0\.250 s"):
+        survey([audio], SAMPLE_RATE)

@@ -72,3 +72,12 @@ def test_spoilt_yaml_is_answered_in_a_line(tmp_path):
     (tmp_path / "config.yaml").write_text("unet: [1, 2")
     with pytest.raises(SystemExit, match=r"error: .*config.yaml.*line"):
         exit_on_user_error(lambda: read_network_settings(tmp_path / WEIGHTS))()
+
+
+@pytest.mark.parametrize("content", [
+    "inference: [1]", "unet: 5", "unet: null", "stft: abc", "unet: {depth: abc}",
+    "unet: {channels: [a]}", "dset: {reference_dbfs: {a: 1}}", "a: *b", "5", "? [1]"])
+def test_settings_of_a_wrong_type_name_their_file(tmp_path, content):
+    (tmp_path / "config.yaml").write_text(content)
+    with pytest.raises(UserError, match="config.yaml"):
+        read_network_settings(tmp_path / "best.weights.h5")

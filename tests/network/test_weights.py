@@ -10,6 +10,7 @@ from numpy_unet import NumpyUnet, write_checkpoint
 
 import unet
 from config import UnetConfig
+from denoiser.network.weights import store_hash
 
 TINY = {"depth": 1, "channels": [3, 4, 4]}
 
@@ -104,3 +105,22 @@ def test_state_of_an_optimizer_is_not_a_weight(rng, tmp_path):
     unet.load_weights(model, tmp_path / "checkpoint")
     np.testing.assert_array_equal(model.final.conv.bias,
                                   reference.weights["finalblock/conv2/bias"])
+
+
+@pytest.mark.parametrize("bit", [0, 3, 31])
+def test_a_flipped_bit_in_a_weight_is_noticed(tmp_path, bit):
+    settings = SimpleNamespace(**TINY)
+    path, model = tmp_path / "a.weights.h5", unet.build_model_denoise(settings)
+    model.save_weights(path)
+    store_hash(path)
+    unet.load_weights(unet.build_model_denoise(settings), path)
+    whole = path.read_bytes()
+    kernel = np.concatenate([np.ravel(weight) for weight in model.get_weights()[:1]]).tobytes()
+    place = whole.index(kernel[:64]) + bit // 8
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit % 8]) + whole[place + 1 :])
+    other = unet.build_model_denoise(settings)
+    before = other.get_weights()
+    with pytest.raises(ValueError, match="it was damaged. Received: path=.*a.weights.h5"):
+        unet.load_weights(other, path)
+    for old, new in zip(before, other.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)

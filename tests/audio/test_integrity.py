@@ -1,0 +1,72 @@
+"""Damage that libsndfile passes over in silence is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from denoiser.audio.audio_io import open_recording, read_blocks
+from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.audio.integrity import find_damage
+
+
+def write(path: Path, container: str, subtype: str | None = None) -> bytes:
+    """Writes two seconds, and returns the file."""
+    rate = 48000 if subtype == "OPUS" else SAMPLE_RATE
+    audio = np.random.default_rng(1).uniform(-0.2, 0.2, (2 * rate, 1))
+    sf.write(path, audio, rate, subtype, format=container)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_damaged_pages_of_ogg_are_counted(tmp_path, subtype):
+    path = tmp_path / "a.ogg"
+    whole = write(path, "OGG", subtype)
+    recording = open_recording(path)
+    assert find_damage(recording) is None
+    for place in (len(whole) // 2, whole.index(b"OggS", len(whole) // 2) + 2, len(whole) - 1):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        assert find_damage(recording) == (
+            "the file is damaged in 1 places, and what stands there is lost")
+    last = whole.rindex(b"OggS")
+    path.write_bytes(whole[:last])
+    assert "has no end" in find_damage(recording)
+    path.write_bytes(whole[: last + 40])
+    assert "in 1 places" in find_damage(recording)
+    path.write_bytes(whole + b"Og")
+    assert find_damage(recording) is not None
+
+
+@pytest.mark.parametrize(("container", "name"), [("WAV", "data"), ("AIFF", "SSND"),
+                                                 ("WAVEX", "data")])
+def test_samples_behind_those_of_the_header_are_told(tmp_path, container, name):
+    path = tmp_path / "a"
+    whole = write(path, container)
+    assert find_damage(open_recording(path)) is None
+    path.write_bytes(whole + bytes(128))  # as an ID3 tag of 1996
+    assert find_damage(open_recording(path)) is None
+    order = "big" if container == "AIFF" else "little"
+    place = whole.index(name.encode()) + 4
+    fewer = (2 * SAMPLE_RATE // 4 * 2).to_bytes(4, order)
+    path.write_bytes(whole[:place] + fewer + whole[place + 4 :])
+    recording = open_recording(path)
+    assert recording.header_seconds == pytest.approx(0.5, abs=0.001)
+    assert "as many as 1.5 s of audio; they are not read" in find_damage(recording)
+
+
+@pytest.mark.parametrize("container", ["FLAC", "W64", "AU", "CAF"])
+def test_others_are_taken_for_whole(tmp_path, container):
+    write(tmp_path / "a", container)
+    assert find_damage(open_recording(tmp_path / "a")) is None
+
+
+def test_the_decoder_of_mp3_keeps_its_lines_to_itself(tmp_path, capfd):
+    path = tmp_path / "a.mp3"
+    whole = write(path, "MP3")
+    path.write_bytes(whole[: len(whole) // 2])
+    recording = open_recording(path)
+    assert sum(map(len, read_blocks(recording))) > SAMPLE_RATE / 2
+    assert capfd.readouterr().err == ""
