@@ -32,6 +32,16 @@ with replacing(Path(sys.argv[1]), locked=True) as temporary:
 """
 
 
+@pytest.fixture
+def in_the_foreground():
+    """Shells and `nohup` have signals ignored by what runs in the background, and its children."""
+    heeded = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in heeded.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def test_a_file_is_replaced_at_the_end(tmp_path):
     path = tmp_path / "new" / "a.txt"
     for content in ("first", "second"):
@@ -56,6 +66,7 @@ def test_anyone_may_read_what_the_mask_allows(tmp_path):
 
 
 @POSIX
+@pytest.mark.usefixtures("in_the_foreground")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_ends_all_where_an_exception_would_be_lost(tmp_path, name):
     done = subprocess.run([sys.executable, "-c", PROGRAM.format(name=name),
@@ -75,6 +86,7 @@ def test_who_ignores_a_signal_goes_on_ignoring_it(tmp_path):
 
 
 @POSIX
+@pytest.mark.usefixtures("in_the_foreground")
 @pytest.mark.parametrize("loaded", ["dataclasses", "numpy", "hydra"])
 def test_ctrl_c_while_the_program_loads_is_no_traceback(tmp_path, loaded):
     """It could come up anywhere: within any module that is being read."""

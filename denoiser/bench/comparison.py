@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from denoiser.bench import measures, page, pairs
+from denoiser.bench.intervals import Comparison, Table, mean
 from denoiser.bench.methods import Method
 from denoiser.bench.pairs import Pair
 from denoiser.bench.settings import BenchConfig
-from denoiser.bench.statistics import Comparison, Table, mean
 from denoiser.checks import require
 from denoiser.data.mixture import Mixture
 from denoiser.files import replacing

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from denoiser.audio import spectrogram
 from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.bench.statistics import Comparison, Table
+from denoiser.bench.intervals import Comparison, Table
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MP3_BYTES_PER_SECOND = 12250  # what a player takes: 96 kbit/s in a form that every browser plays
