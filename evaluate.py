@@ -24,7 +24,6 @@ without a clean version; tables, plots and players go to experiments/evaluation/
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
 import logging
@@ -47,7 +46,7 @@ from denoiser.checks import UserError, require
 from denoiser.command_line import exit_on_user_error, keys_of, run_main
 from denoiser.data.audio_index import find_noise
 from denoiser.data.mixture import Mixture
-from denoiser.files import WEIGHTS_ENDING, replacing
+from denoiser.files import WEIGHTS_ENDING
 from denoiser.network.stored import BEST_NAME, CONFIG_NAME, read_settings
 from denoiser.profiles import KEY
 from denoiser.restore import Restorer
@@ -102,10 +101,10 @@ def main(raw: DictConfig) -> None:
             cfg.test_probe_sounds, cfg.probe_seconds), highpass_hz)
         sections.append(probed.format())
         guards += probed.guards()
-        write_table(folder / PROBES_NAME, probed.rows)
+        metrics.write_table(folder / PROBES_NAME, probed.rows)
     sections.append(metrics.format_guards(guards))
     sys.stdout.write("\n\n".join(sections) + "\n")
-    write_table(folder / TABLE_NAME, rows)
+    metrics.write_table(folder / TABLE_NAME, rows)
     logger.info("each item's measures: %s", folder / TABLE_NAME)
 
 
@@ -185,7 +184,7 @@ def own_methods(cfg: Config, given: set[str]) -> dict[str, Callable[[str], Resto
 
     load_lsa = functools.partial(load, method="lsa", weights=None)
     return {NETWORK: load, NETWORK + PROFILE_ENDING: load, "lsa": load_lsa,
-            "weights": load_weights}
+            "lsa" + PROFILE_ENDING: load_lsa, "weights": load_weights}
 
 
 # --- One method ------------------------------------------------------------------------------
@@ -242,16 +241,6 @@ def name_of(cfg: Config, weights: Path | None) -> str:
         own = weights.name.removesuffix(WEIGHTS_ENDING)
         name = weights.parent.name + ("" if weights.name == BEST_NAME else f"_{own}")
     return name + "_no_declick" * (not cfg.inference.declick) + "_profile" * cfg.profile
-
-
-def write_table(path: Path, rows: list[metrics.Row]) -> None:
-    """Writes rows as CSV in one step; what some of them have not stays empty."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, fieldnames=columns)
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 if __name__ == "__main__":

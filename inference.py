@@ -109,8 +109,6 @@ LONGEST_NAME = 30  # characters beside the progress bar
 # Settings that do not change what is written, and those that the network's own tell.
 NOT_IN_RESULTS = {"audio", "output_dir", "overwrite", "resume", "spectrogram",
                   "context_seconds"}
-# Settings that came later, with the value that changes nothing: results from before stay done.
-ADDED = {"strength_per_band": None, "noise_floor_db": None, "mono_source": "false"}
 
 
 # --- The network -----------------------------------------------------------------------------
@@ -268,7 +266,7 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
     choice, seconds = cfg.inference.noise_profile, cfg.inference.segment_seconds
     chosen = {name: value for name, value in dataclasses.asdict(cfg.inference).items()
               if name not in NOT_IN_RESULTS}
-    deciding = {name: value for name, value in chosen.items() if ADDED.get(name, ()) != value}
+    deciding = dict(chosen)
     if profiles.is_file(choice):  # its name decides on nothing
         chosen["noise_profile_sha256"] = hash_of(Path(choice))
         deciding["noise_profile"] = chosen["noise_profile_sha256"]

@@ -313,45 +313,18 @@ class DecoderLevel(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="denoiser")
-class GatedContext(keras.layers.Layer):
-    """Adds what lies `reach` frames before and after: a gated convolution, dilated along time.
-
-    The fresh layer returns its input. The gate is that of A. van den Oord et al., "WaveNet", 2016,
-    eq. 2.
-
-    Input and output shape: `(batch, frames, bins, filters)`.
-    """
-
-    def __init__(self, filters: int, reach: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.filters, self.reach = filters, reach
-        self.inner = SymmetricConv2D(2 * filters, 1, name="inner")
-        self.outer = SymmetricConv2D(filters, 1, zero_start=True, name="outer")
-
-    def build(self, input_shape: Shape) -> None:
-        self.inner.build((*input_shape[:-1], 3 * self.filters))
-        self.outer.build(input_shape)
-
-    def call(self, inputs: Tensor) -> Tensor:
-        # Three taps in channels: not every backend differentiates dilated convolutions on a CPU.
-        values, gates = ops.split(self.inner(tensor_ops.gather_taps(inputs, self.reach)), 2, -1)
-        return inputs + self.outer(ops.tanh(values) * ops.sigmoid(gates))
-
-
-@keras.saving.register_keras_serializable(package="denoiser")
 class EncoderDecoder(keras.layers.Layer):
     """One U-Net, from features to features of the same resolution.
 
     It halves the resolution `depth` times; `channels` has those of each level, more numbers than
-    that. `num_tfc` is as in `IBlock`. With a `context` there are so many gated blocks at the
-    bottom, of which each reaches twice as far in time as the one before.
+    that. `num_tfc` is as in `IBlock`.
 
     Input shape: `(batch, frames, bins, any)`.
     Output shape: `(batch, frames, bins, channels[0])`.
     """
 
     def __init__(self, depth: int, channels: list[int], num_tfc: int = 1, activation: str = "elu",
-                 split: int = 0, context: int = 0, **kwargs: Any) -> None:
+                 split: int = 0, **kwargs: Any) -> None:
         if not 1 <= depth < len(channels):
             raise ValueError(f"`depth` must be in [1, {len(channels) - 1}], one less than "
                              f"`channels` has numbers. Received: depth={depth}")
@@ -362,8 +335,6 @@ class EncoderDecoder(keras.layers.Layer):
                                      splits[level], name=f"encoder_{level}")
                         for level in range(depth)]
         self.bottom = IBlock(channels[depth], num_tfc, activation, name="bottom")
-        self.context = [GatedContext(channels[depth], 2**index, name=f"context_{index}")
-                        for index in range(context)]
         self.decoder = [DecoderLevel(channels[level], num_tfc, activation, splits[level],
                                      name=f"decoder_{level}") for level in range(depth)]
 
@@ -372,8 +343,6 @@ class EncoderDecoder(keras.layers.Layer):
         for level, shape in zip(self.encoder, [input_shape, *shapes[1:]], strict=False):
             level.build(shape)
         self.bottom.build(shapes[-1])
-        for block in self.context:
-            block.build(shapes[-1])
         for level, shape, below in zip(self.decoder, shapes, shapes[1:], strict=False):
             level.build(below, shape)
 
@@ -383,8 +352,6 @@ class EncoderDecoder(keras.layers.Layer):
             features, skip = level(features)
             skips.append(skip)
         features = self.bottom(features)
-        for block in self.context:
-            features = block(features)
         for level, skip in zip(reversed(self.decoder), reversed(skips), strict=True):
             features = level(features, skip)
         return features
@@ -465,8 +432,7 @@ class TwoStageUnet(keras.Model):
                                             chosen.activation, chosen.use_fencoding, split,
                                             name=f"extractor_{stage}") for stage in stages]
         self.unets = [EncoderDecoder(chosen.depth, chosen.channels, chosen.num_tfc,
-                                     chosen.activation, split, chosen.context,
-                                     name=f"unet_{stage}")
+                                     chosen.activation, split, name=f"unet_{stage}")
                       for stage in stages]
         self.attention = SupervisedAttention(chosen.output, chosen.compression, chosen.use_SAM,
                                              chosen.use_steady, split, name="attention")

@@ -113,6 +113,7 @@ def shown(path: Path, kept: Path) -> Iterator[list[str]]:
     try:
         yield notes
     except Exception:  # noqa: BLE001 - any is what is looked for
+        kept.parent.mkdir(exist_ok=True)
         kept.write_bytes(path.read_bytes())
         notes.append(f"{kept}\n{traceback.format_exc()}")
 
@@ -134,7 +135,6 @@ def main() -> None:
             name = NAMES[case % len(NAMES)]
             path = Path(folder) / name
             path.write_bytes(broken(wholes[name], draw_edits(rng)))
-            arguments.kept.mkdir(exist_ok=True)
             with shown(path, arguments.kept / f"{arguments.seed}_{case}_{name}") as notes:
                 counts[f"{name} {denoise(path)}"] += 1
             for note in notes:

@@ -415,18 +415,6 @@ def test_low_bins_have_kernels_of_their_own(rng):
     assert changed.tolist() == [True] * 3 + [False] * 4
 
 
-def test_gated_context_hears_frames_at_its_reach_alone(rng):
-    layer = unet.GatedContext(4, reach=3)
-    inputs = rng.standard_normal((1, 12, 5, 4)).astype("float32")
-    assert_close(ops.convert_to_numpy(layer(inputs)), inputs, 1e-6)
-    layer.outer.conv.kernel.assign(rng.standard_normal((1, 1, 4, 4)))
-    before = ops.convert_to_numpy(layer(inputs))
-    louder = inputs.copy()
-    louder[:, 5] += 1.0
-    changed = np.any(before != ops.convert_to_numpy(layer(louder)), axis=(0, 2, 3))
-    assert np.flatnonzero(changed).tolist() == [2, 5, 8]
-
-
 def test_a_network_grown_from_an_older_one_computes_the_same(rng):
     added = ("use_short", "use_long", "own_low", "use_profile")
     older = unet.build_model_denoise(UnetConfig(**VIEWS | dict.fromkeys(added, False)))
@@ -439,15 +427,6 @@ def test_a_network_grown_from_an_older_one_computes_the_same(rng):
         weights.grow(model, older)
         for one, other in zip(to_numpy(model(inputs)), expected, strict=True):
             assert_close(one, other, 1e-4)
-    # Blocks of context have no effect while they are fresh, and one as soon as they are trained.
-    model = unet.build_model_denoise(
-        UnetConfig(**VIEWS | dict.fromkeys(added, False) | {"context": 2}))
-    weights.grow(model, older)
-    for one, other in zip(to_numpy(model(inputs)), expected, strict=True):
-        assert_close(one, other, 1e-4)
-    model.unets[0].context[1].outer.conv.kernel.assign(
-        rng.standard_normal(model.unets[0].context[1].outer.conv.kernel.shape))
-    assert np.max(np.abs(to_numpy(model(inputs))[0] - expected[0])) > 1e-3
     # A profile, which is known to the older network, stays behind views that are new.
     profile = rng.random((2, 1, 65, 2)).astype("float32")
     knowing = VIEWS | dict.fromkeys(added[:3], False) | {"use_profile": True}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -178,12 +177,7 @@ def report_alone(methods: list[Method], recordings: Iterable[Pair], notes: list[
 def _write(rows: list[Row], notes: list[str], tables: list[Table], folder: Path) -> str:
     """Writes the rows and the tables, and returns the Markdown."""
     text = "\n\n".join(["\n".join(notes), *(table.markdown() for table in tables)]) + "\n"
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    with (replacing(folder / TABLE_NAME) as temporary,
-          temporary.open("w", newline="", encoding="utf-8") as stream):
-        writer = csv.DictWriter(stream, fieldnames=columns)
-        writer.writeheader()
-        writer.writerows(rows)
+    metrics.write_table(folder / TABLE_NAME, rows)
     with replacing(folder / TEXT_NAME) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return text

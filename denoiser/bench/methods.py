@@ -24,6 +24,7 @@ import soundfile
 
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
+from denoiser.audio.noise_profile import ProfileForm
 from denoiser.checks import UserError, require
 from denoiser.classical import spectral
 
@@ -97,15 +98,16 @@ def _load_none() -> Restore:
 
 
 def _load_logmmse() -> Restore:
-    """The estimator of `denoiser.classical.spectral`, told the noise's mean spectrum."""
-    form = StftConfig()
+    """The estimator of `method=lsa`, told the noise, without the click stage before it."""
+    stft = StftConfig()
+    form = ProfileForm(stft, compression=1.0)
 
     def restore(audio: np.ndarray, profile: np.ndarray | None) -> np.ndarray:
-        whole = max(1, (len(profile) - form.win_size) // form.hop_size + 1)
-        spectrum = dsp.stft(profile, form.win_size, form.hop_size)[:whole]
-        power = np.mean(np.sum(np.square(spectrum, dtype=np.float64), axis=-1), axis=0)
-        suppress = functools.partial(spectral.suppress, settings=form, noise_power=power)
-        return dsp.in_spectral_domain(suppress, form.win_size, form.hop_size)(audio[None])[0]
+        known = form.measure(profile)[None]
+        predict = dsp.in_spectral_domain(
+            lambda spectra: spectral.restore_spectra([spectra, known], stft), stft.win_size,
+            stft.hop_size)
+        return predict(audio[None])[0]
 
     return restore
 

@@ -113,18 +113,22 @@ def _name_of(path: Path, folder: Path) -> str:
     return "/".join(part for part in parts if part) or path.stem
 
 
-def _read(path: Path, seconds: float = float("inf")) -> np.ndarray:
-    """Returns the mean of a file's channels at 44.1 kHz, `(samples,)`, float32."""
+def _read(path: Path, seconds: float | None = None) -> np.ndarray:
+    """Returns the mean of a file's channels at 44.1 kHz, `(samples,)`, float32.
+
+    It is at most so long; the whole file when `seconds` is absent.
+    """
     recording = audio_io.open_recording(path)
-    blocks, wanted = [], seconds * recording.rate
+    wanted = None if seconds is None else int(seconds * recording.rate)
+    blocks, present = [], 0
     for block in audio_io.read_blocks(recording):
         blocks.append(block.mean(axis=1))
-        wanted -= len(block)
-        if wanted <= 0.0:
+        present += len(block)
+        if wanted is not None and present >= wanted:
             break
     if not blocks:
         raise UserError(f"{path}: must hold sound; it is empty")
-    audio = np.concatenate(blocks)[:int(min(seconds * recording.rate, 2.0**62))]
+    audio = np.concatenate(blocks)[:wanted]
     if not np.isfinite(audio).all():
         raise UserError(f"{path}: must hold finite samples; there are NaN or infinite ones")
     return dsp.resample(audio.astype(np.float32), recording.rate, SAMPLE_RATE)

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 
 from denoiser.checks import require
 
-MOST_CONTEXT = 6  # blocks; at the shipped depth these reach 12 s
-
 
 @dataclass
 class UnetConfig:
@@ -30,7 +28,6 @@ class UnetConfig:
     use_short: bool = False  # it also sees and answers in windows an eighth as long
     use_long: bool = False  # and, for the bins below `fold_start`, in windows four times as long
     own_low: bool = False  # the bins below `fold_start` have kernels of their own
-    context: int = 0  # gated blocks along time at the bottom, the n-th over 2^n of its frames
     use_profile: bool = False  # it also sees a profile of the noise, where one is given
     output: str = "spectrum"  # or "mask": Y = X (1 + M), starting from M = 0
 
@@ -38,8 +35,6 @@ class UnetConfig:
         for name in ("depth", "num_tfc", "extractor_kernel", "fold_bins"):
             value = getattr(self, name)
             require(value >= 1, f"unet.{name}", "at least 1", value)
-        require(0 <= self.context <= MOST_CONTEXT, "unet.context", f"in [0, {MOST_CONTEXT}]",
-                self.context)
         require(self.num_stages in (1, 2), "unet.num_stages", "1 or 2", self.num_stages)
         require(len(self.channels) > self.depth, "unet.channels",
                 f"a list of more than depth={self.depth} numbers", self.channels)

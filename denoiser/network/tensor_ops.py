@@ -42,17 +42,6 @@ def slice_axis(inputs: Tensor, axis: int, start: Any, stop: Any) -> Tensor:
     return ops.slice(inputs, starts, sizes)
 
 
-def gather_taps(inputs: Tensor, reach: int) -> Tensor:
-    """Returns what lies `reach` samples before, at and after each sample of the second axis.
-
-    All three are joined along the last axis; the ends are mirrored.
-    """
-    samples = ops.shape(inputs)[1]
-    padded = ops.take(inputs, mirrored_indices(samples, reach, reach), axis=1)
-    return ops.concatenate([slice_axis(padded, 1, start, start + samples)
-                            for start in (0, reach, 2 * reach)], axis=-1)
-
-
 def overlap_add(pieces: Tensor, hop: int) -> Tensor:
     """Adds overlapping pieces.
 

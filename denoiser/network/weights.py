@@ -173,8 +173,7 @@ def grow(model: Any, older: Any) -> None:
     """Gives a network the weights of an older one, whose form is a part of its own.
 
     It then computes exactly what the older one does: weights of inputs and outputs that are new
-    are zero, bins that have kernels of their own start with the common ones, and blocks of context
-    are fresh, which have no effect.
+    are zero, and bins that have kernels of their own start with the common ones.
 
     Args:
         model: A `unet.TwoStageUnet`.
@@ -194,9 +193,6 @@ def grow(model: Any, older: Any) -> None:
         name = _name_in_network(variable)
         source = known.get(name, known.get(name.replace("/low", "/conv" if "/low/" in name
                                                         else "/kernel")))
-        if source is None and "/context_" in name:  # a fresh block returns its input
-            values.append(keras.ops.convert_to_numpy(variable))
-            continue
         if source is None:
             raise UserError(f"`weights` must be of a network that is a part of this one: it has no "
                             f"variable {name}")

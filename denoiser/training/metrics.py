@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.data.mixture import Mixture
+from denoiser.files import replacing
 
 Row = dict[str, float | str]
 JudgeMore = Callable[[str, np.ndarray, np.ndarray], dict[str, float]]
@@ -324,3 +327,12 @@ def format_noises(rows: list[Row]) -> str:
 
 def _format(mean: float) -> str:
     return "-" if np.isnan(mean) else f"{mean:.2f}"
+
+
+def write_table(path: Path, rows: list[Row]) -> None:
+    """Writes rows as CSV in one step; what some of them have not stays empty."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, fieldnames=columns)
+        writer.writeheader()
+        writer.writerows(rows)
