@@ -34,7 +34,7 @@ Restore = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 
 REQUIREMENTS = "requirements-bench.txt"
 ALL = "all"  # stands for every tool that is installed
-PROFILE_ENDING = ":profile"  # of a network that is told the noise
+PROFILE_ENDING = ":profile"  # of a method of ours that is told the noise
 PEAK = 0.99  # of what a tool is given: some clip beyond full scale
 LONGEST_DELAY_SECONDS = 0.2
 VOICE_SECONDS = 2.0  # of the sound that delays are measured with
