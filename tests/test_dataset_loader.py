@@ -177,7 +177,7 @@ def test_validation_is_the_same_on_every_run_and_training_follows_its_seed(dset)
 def test_old_recording_conditions_are_on_both_sides_and_only_in_training(dset):
     plain = [Mixer(dset, "train", 0.5, seed=1).item(3),
              Mixer(dset, "validation", 0.5).evaluation_item(3)]
-    for name in ("share_horn", "share_saturated", "share_band_limited"):
+    for name in ("share_bass", "share_horn", "share_saturated", "share_band_limited"):
         aged_dset = replace(dset, **{name: 1.0})
         train = Mixer(aged_dset, "train", 0.5, seed=1).item(3)
         validation = Mixer(aged_dset, "validation", 0.5).evaluation_item(3)

@@ -129,7 +129,7 @@ def perform(notes: list[Note], tempo: float | None, rng: np.random.Generator) ->
         velocity = loudness(note.start) + parts_louder[number] + accent + rng.normal(0.0, 5.0)
         for program in voices[number]:
             strokes.append(Stroke(max(start, 0.0), max(seconds, 0.04), program,
-                                  _fold(note.pitch + up, program), _velocity(velocity)))
+                                  _fold(note.pitch + up, program), as_velocity(velocity)))
     if rng.random() < SHARE_STROKES:
         strokes += [stroke._replace(start=seconds_at(stroke.start),
                                     velocity=max(stroke.velocity - JOINING_SOFTER, 12))
@@ -152,7 +152,7 @@ def improvise(rng: np.random.Generator) -> list[Stroke]:
             place = int(np.clip(place + rng.integers(-3, 4), 0, len(tones) - 1))
             length = float(rng.choice((0.25, 0.5, 0.5, 1.0, 1.0, 2.0)))
             strokes.append(Stroke(beat, 0.9 * length, program, tones[place],
-                                  _velocity(rng.normal(80.0, 14.0))))
+                                  as_velocity(rng.normal(80.0, 14.0))))
             beat += length
     loose = rng.uniform(*TIMING_SECONDS)
     return [stroke._replace(start=max(stroke.start * beat_seconds + rng.normal(0.0, loose), 0.0),
@@ -235,7 +235,7 @@ def _draw_rhythm(beats: float, rng: np.random.Generator) -> list[Stroke]:
         for roll in range(rolls):
             accent = 15.0 if number % len(pattern) == 0 else 0.0
             strokes.append(Stroke(beat + roll / (cells * rolls) + rng.normal(0.0, 0.01), 0.2, DRUMS,
-                                  int(rng.choice(keys)), _velocity(loudness(beat) + accent
+                                  int(rng.choice(keys)), as_velocity(loudness(beat) + accent
                                                                    + rng.normal(0.0, 8.0))))
     return [stroke._replace(start=max(stroke.start, 0.0)) for stroke in strokes]
 
@@ -250,7 +250,8 @@ def _fold(pitch: int, program: int) -> int:
     return pitch
 
 
-def _velocity(value: float) -> int:
+def as_velocity(value: float) -> int:
+    """Returns a velocity that MIDI has, not so soft that nothing sounds."""
     return int(np.clip(round(value), 12, 127))
 
 

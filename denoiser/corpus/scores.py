@@ -1,4 +1,4 @@
-"""A corpus of music rendered from the scores in the package music21, and of drawn percussion.
+"""A corpus of music: rendered from the scores in the package music21, and drawn.
 
 `conf/corpus/scores.csv` lists the collections that are used, reviewed by hand; a score in which a
 word restricts its use is left out besides. Each score is read once; each of its renders draws its
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -29,12 +29,13 @@ import soundfile as sf
 
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.checks import UserError
-from denoiser.corpus import conversion, performance
+from denoiser.corpus import band, conversion, performance
 from denoiser.corpus.archives import read_zip
 from denoiser.corpus.clips import convert_clip
 from denoiser.corpus.conversion import Journal, Member
 from denoiser.corpus.debian_packages import get_package, run_tool
 from denoiser.corpus.manifest import read_records, write_manifest
+from denoiser.corpus.performance import Stroke
 from denoiser.corpus.score_notes import Note
 from denoiser.data.audio_index import split_by_hash
 from denoiser.files import replacing
@@ -54,7 +55,6 @@ RESTRICTED = re.compile(r"rights\b[^.<]{0,40}\breserved|licensing agreement|non-
 READ_SECONDS = 120.0  # after which reading a score is given up
 MOST_RENDERS = 8  # of one score
 COLLECTION_RENDERS = 600  # about as many of each large collection
-PERCUSSION_PIECES = 300
 HOURS_A_MANIFEST = 1.0
 TRAINING_FONT = ("fluid-soundfont-gm", "MIT")
 TEST_FONT = ("musescore-general-soundfont", "MIT")
@@ -79,12 +79,27 @@ class Render:
     group: str
     split: str
     licence: str
-    score: Path | None  # None: percussion is drawn
+    score: Path | None  # None: it is drawn
 
     @property
     def font(self) -> tuple[str, str]:
         """The sound font's package and licence."""
         return TEST_FONT if self.split == "test" else TRAINING_FONT
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A kind of pieces that nobody wrote."""
+
+    pieces: int
+    draw: Callable[[np.random.Generator], list[Stroke]]
+    kits: tuple[int, ...]
+    category: str
+
+
+# Strokes alone are drawn as often as other impulses that are signal, not as their length says.
+DRAWN = {"percussion": Drawn(300, performance.improvise, performance.DRUM_KITS, "effects"),
+         "band": Drawn(300, band.jam, band.KITS, "music")}
 
 
 def list_renders(corpus: Path, collections: list[Collection], seed: int) -> list[Render]:
@@ -107,10 +122,11 @@ def list_renders(corpus: Path, collections: list[Collection], seed: int) -> list
             group = f"{NAME}/{one.collection}/{match[1] if match else name}"
             renders += [Render(f"{one.collection}/{name}-{number}", group, split_by_hash(group),
                                one.licence, path) for number in range(count)]
-    for number in range(PERCUSSION_PIECES):
-        name = f"percussion/{number:03d}"
-        renders.append(Render(name, f"{NAME}/{name}", split_by_hash(f"{NAME}/{name}"),
-                              "drawn by this program", None))
+    for kind, drawn in DRAWN.items():
+        for number in range(drawn.pieces):
+            name = f"{kind}/{number:03d}"
+            renders.append(Render(name, f"{NAME}/{name}", split_by_hash(f"{NAME}/{name}"),
+                                  "drawn by this program", None))
     return sorted(renders, key=lambda render: _digest(seed, render.name))
 
 
@@ -189,18 +205,16 @@ def load_notes(score: Path, output: Path) -> tuple[list[Note], float | None]:
 
 def make_render(render: Render, output: Path, fonts: dict[str, Path], seed: int) -> dict[str, Any]:
     """Plays, records and stores one render; returns its row of the journal."""
-    # Strokes alone are drawn as often as other impulses that are signal, not as their length says.
-    member = Member(f"{NAME}: {render.name}", render.name, "music" if render.score else "effects",
+    drawn = None if render.score else DRAWN[render.name.partition("/")[0]]
+    member = Member(f"{NAME}: {render.name}", render.name, drawn.category if drawn else "music",
                     render.group, render.split,
                     f"score: {render.licence}; sound font: {render.font[1]}")
     row = asdict(member) | {"file": conversion.name_file(member, NAME, set())}
     rng = np.random.default_rng([seed, _digest(seed, render.name)])
     try:
-        if render.score is None:
-            strokes = performance.improvise(rng)
-        else:
-            strokes = performance.perform(*load_notes(render.score, output), rng)
-        kit = int(rng.choice(performance.DRUM_KITS))
+        strokes = (drawn.draw(rng) if drawn
+                   else performance.perform(*load_notes(render.score, output), rng))
+        kit = int(rng.choice(drawn.kits if drawn else performance.DRUM_KITS))
         with tempfile.TemporaryDirectory(dir=output, prefix=conversion.UNPACKED_PREFIX) as scratch:
             dry = performance.synthesise(strokes, kit, fonts[render.font[0]], Path(scratch))
             wave = Path(scratch) / "recorded.wav"

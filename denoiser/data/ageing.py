@@ -17,15 +17,20 @@ HORN_RESONANCE_DB = (3.0, 12.0)
 HORN_QUALITY = (2.0, 10.0)
 DRIVE_DB = (-6.0, 12.0)  # of saturation
 BAND_LIMIT_HZ = (3000.0, 14000.0)
+BASS_HZ = (60.0, 300.0)
+BASS_DB = (3.0, 12.0)
 CUTOFFS_PER_OCTAVE = 40
 EDGE_SHARE = 0.05  # of a cutoff, within which `cut_above` falls to nothing
 
 
 def age(clean: np.ndarray, dset: DsetConfig, rng: np.random.Generator) -> np.ndarray:
-    """Sends clean audio `(samples,)` through an old chain: horn, saturation, band limit.
+    """Sends clean audio `(samples,)` through an old chain: bass, horn, saturation, band limit.
 
-    The shares of `dset` say how often each of the three applies.
+    The shares of `dset` say how often each of the four applies.
     """
+    if dset.share_bass and rng.random() < dset.share_bass:
+        clean = lift_bass(clean, float(np.exp(rng.uniform(*np.log(BASS_HZ)))),
+                          float(rng.uniform(*BASS_DB)))
     horn, saturated, limited = rng.random(3) < (dset.share_horn, dset.share_saturated,
                                                 dset.share_band_limited)
     if horn:
@@ -52,6 +57,18 @@ def sound_through_horn(audio: np.ndarray, rng: np.random.Generator) -> np.ndarra
         peak = scipy.signal.iirpeak(frequency_hz, rng.uniform(*HORN_QUALITY), fs=SAMPLE_RATE)
         rung = rung + (gain - 1.0) * scipy.signal.lfilter(*peak, heard)
     return rung.astype(np.float32)
+
+
+def lift_bass(audio: np.ndarray, corner_hz: float, gain_db: float) -> np.ndarray:
+    """Raises all below the corner by `gain_db`, as a tone control does: a first-order shelf.
+
+    H(s) = (s + g w) / (s + w), made discrete by the bilinear transform.
+    """
+    warped = np.tan(np.pi * corner_hz / SAMPLE_RATE)
+    gain = 10.0 ** (gain_db / 20.0)
+    feedforward = [1.0 + gain * warped, gain * warped - 1.0]
+    return scipy.signal.lfilter(feedforward, [1.0 + warped, warped - 1.0],
+                                audio).astype(np.float32)
 
 
 def saturate(audio: np.ndarray, drive_db: float) -> np.ndarray:

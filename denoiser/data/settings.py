@@ -54,6 +54,7 @@ class DsetConfig:
     share_room: float = 0.0  # share of speech that sounds in a room
     share_profile: float = 0.5  # share of items with a profile of the noise (`unet.use_profile`)
     # How old the clean side sounds, the target and the input alike; shares of the items:
+    share_bass: float = 0.0  # bass raised by 3 to 12 dB
     share_horn: float = 0.0  # thin and resonant, as through a recording horn
     share_saturated: float = 0.0  # peaks softly flattened
     share_band_limited: float = 0.0  # low-passed at 3 to 14 kHz

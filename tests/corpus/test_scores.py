@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import zipfile
+from dataclasses import replace
 
 import pytest
 from packing import build_deb
@@ -110,7 +111,7 @@ def test_a_score_that_hangs_is_given_up(corpus, tmp_path, monkeypatch):
 
 @pytest.fixture
 def small(corpus, tmp_path, monkeypatch):
-    """Two songs, four pieces of percussion, and packages with a sound font of one sine."""
+    """Two songs, two pieces of percussion and two for bands, and a sound font of one sine."""
     if shutil.which("fluidsynth") is None or shutil.which("dpkg-deb") is None:
         pytest.skip("fluidsynth or dpkg-deb is missing")
     debs = tmp_path / "debs"
@@ -122,7 +123,8 @@ def small(corpus, tmp_path, monkeypatch):
     table.write_text("collection,group,exclude,licence,notes\n"
                      "songs,^(\\w+)\\.,draft*,public domain,\n", encoding="utf-8")
     monkeypatch.setattr(scores, "TABLE", table)
-    monkeypatch.setattr(scores, "PERCUSSION_PIECES", 4)
+    monkeypatch.setattr(scores, "DRAWN", {name: replace(drawn, pieces=2)
+                                          for name, drawn in scores.DRAWN.items()})
     monkeypatch.setattr(scores, "MOST_RENDERS", 2)
     monkeypatch.setattr("music21.common.getCorpusFilePath", lambda: corpus)
 
@@ -141,11 +143,11 @@ def test_a_corpus_is_rendered_and_a_stopped_run_goes_on(small, tmp_path):
     rows = small(tmp_path / "corpus1", 1.0)
     assert (tmp_path / "corpus1" / some[0].file).stat().st_mtime_ns == before
     assert len(rows) == 8
-    assert {(row.category, "percussion" in row.group) for row in rows} == {
-        ("music", False), ("effects", True)}
+    assert {(row.category, row.group.split("/")[1]) for row in rows} == {
+        ("music", "songs"), ("music", "band"), ("effects", "percussion")}
     assert {row.licence for row in rows} == {
         "score: public domain; sound font: MIT", "score: drawn by this program; sound font: MIT"}
-    assert {row.group for row in rows if "percussion" not in row.group} == {
+    assert {row.group for row in rows if "songs" in row.group} == {
         "scores/songs/one", "scores/songs/two"}
     for row in rows:
         assert float(row.seconds) > 2.0 and float(row.clipped) == 0.0
@@ -158,7 +160,7 @@ def test_a_corpus_is_rendered_and_a_stopped_run_goes_on(small, tmp_path):
 
 def test_what_failed_is_tried_again_by_the_next_run(small, tmp_path, monkeypatch):
     monkeypatch.setattr(scores, "READ_SECONDS", 0.01)
-    assert len(small(tmp_path / "out", 1.0)) == 4  # percussion alone
+    assert len(small(tmp_path / "out", 1.0)) == 4  # what is drawn
     problems = [json.loads(line) for line in
                 (tmp_path / "out" / "parts" / "scores.jsonl").read_text().splitlines()]
     assert sum("not read within" in row.get("problem", "") for row in problems) == 4

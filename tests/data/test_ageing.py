@@ -18,6 +18,14 @@ def test_a_horn_takes_the_bass_and_rings(rng):
         assert max(change[1:-1]) > 2.5  # a resonance
 
 
+def test_bass_is_lifted_and_nothing_else(rng):
+    noise = rng.standard_normal(4 * SAMPLE_RATE).astype(np.float32)
+    lifted = ageing.lift_bass(noise, 150.0, 9.0)
+    assert lifted.dtype == np.float32
+    low, corner, high = spectrum_db(lifted, 25, 150, 8000) - spectrum_db(noise, 25, 150, 8000)
+    assert abs(low - 9.0) < 0.5 and 3.0 < corner < 8.0 and abs(high) < 0.1
+
+
 def test_saturation_flattens_peaks_only(rng):
     audio = (0.1 * rng.standard_normal(SAMPLE_RATE)).astype(np.float32)
     flattened = ageing.saturate(audio, 6.0)
