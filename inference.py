@@ -159,8 +159,12 @@ class Denoiser(Restorer):
             known = path.parent / CONFIG_NAME
             raise UserError(f"{error}; the network's form is that of "
                             f"{known if known.is_file() else 'the configuration'}") from error
-        return cls(lambda spectra: model.predict_on_batch(spectra)[0], settings, segment_seconds,
-                   declick, mono_source)
+        def predict(spectra: Any) -> np.ndarray:
+            return model.predict_on_batch(spectra)[0]
+
+        form = settings.profile_form
+        return cls(spectral.joined_when_told(predict, form) if form else predict, settings,
+                   segment_seconds, declick, mono_source)
 
     def forget_lengths(self) -> None:
         """Makes what the network returns independent of what it was given before.

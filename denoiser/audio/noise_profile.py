@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.special
 
 from denoiser.audio import dsp
 from denoiser.audio.dsp import StftConfig
@@ -33,7 +34,7 @@ class ProfileForm:
                 reach beyond its end count only where there is no whole one.
 
         Returns:
-            float32 `(1, bins, 2)`. It is nowhere zero: `nothing` is told from silence.
+            float32 `(1, bins, 2)`. It is nowhere zero, not for silence either, unlike `nothing`.
         """
         win_size, hop_size = self.stft.win_size, self.stft.hop_size
         whole = max(1, (len(noise) - win_size) // hop_size + 1)
@@ -41,6 +42,17 @@ class ProfileForm:
         power = np.sum(np.square(spectrum), axis=-1) + np.float32(POWER_FLOOR)
         magnitude = np.power(power, np.float32(0.5 * self.compression))
         return np.stack([magnitude.mean(axis=0), magnitude.std(axis=0)], axis=-1)[None]
+
+    def mean_power(self, profile: np.ndarray) -> np.ndarray:
+        """Returns the mean |N|^2 that the noise of a profile had, of the profile's shape but two.
+
+        What `measure` returns tells the mean of |N|^(2 compression). Of Gaussian noise, whose |N|^2
+        is distributed exponentially with the mean m, that is Gamma(1 + compression) m^compression.
+        Without compression it is exact for any noise.
+        """
+        mean, spread = np.moveaxis(np.asarray(profile, np.float64), -1, 0)
+        moment = (mean**2 + spread**2) / scipy.special.gamma(1.0 + self.compression)
+        return np.maximum(moment ** (1.0 / self.compression) - POWER_FLOOR, 0.0)
 
     def nothing(self) -> np.ndarray:
         """Returns what stands for no profile: zeros, `(1, bins, 2)`."""

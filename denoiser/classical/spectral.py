@@ -1,15 +1,15 @@
-"""Lowers noise bin by bin: the log-spectral amplitude estimator of Ephraim and Malah.
+"""Lowers noise bin by bin: the log-spectral amplitude estimator of Ephraim and Malah, and a filter.
 
 No training, no weights. The noise is taken for what each bin falls back to within a few seconds
 (minimum statistics: Martin, "Noise power spectral density estimation based on optimal smoothing
-and minimum statistics", 2001), or is told by a profile. It serves as the yardstick that a network
-has to beat.
+and minimum statistics", 2001), or is told by a profile. The estimator is the yardstick by which
+networks are judged; the filter joins in with a network that is told the noise.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import scipy.special
@@ -17,9 +17,10 @@ from scipy import ndimage
 
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
-from denoiser.audio.noise_profile import POWER_FLOOR
+from denoiser.audio.noise_profile import ProfileForm
 
 PRIOR_SMOOTHING = 0.98  # of the decision-directed estimate (Ephraim and Malah 1984, eq. 51)
+FILTER_SMOOTHING = 0.95  # of the same, forwards and backwards
 SMALLEST_PRIOR_SNR = 10.0 ** (-25.0 / 10.0)
 LARGEST_POSTERIOR_SNR = 10.0 ** (40.0 / 10.0)
 SMOOTHED_SECONDS = 0.25  # over which power is averaged before its minimum is taken
@@ -47,7 +48,8 @@ def suppress(spectra: np.ndarray, settings: StftConfig, noise_power: np.ndarray 
     """
     powers = np.sum(np.square(spectra, dtype=np.float64), axis=-1)
     gains = [_gains(power, find_noise(power, settings) if noise_power is None
-                    else np.broadcast_to(noise_power, power.shape)) for power in powers]
+                    else np.broadcast_to(noise_power, power.shape), _log_spectral_gain,
+                    PRIOR_SMOOTHING) for power in powers]
     return (spectra * np.stack(gains)[..., None]).astype(np.float32)
 
 
@@ -62,9 +64,49 @@ def restore_spectra(inputs: np.ndarray | Sequence[np.ndarray], settings: StftCon
     if not isinstance(inputs, (list, tuple)):
         return suppress(inputs, settings)
     spectra, profile = inputs
-    mean, spread = np.moveaxis(np.asarray(profile, np.float64)[0, 0], -1, 0)
-    noise_power = np.maximum(mean**2 + spread**2 - POWER_FLOOR, 0.0)
+    noise_power = ProfileForm(settings, 1.0).mean_power(profile[0, 0])
     return suppress(spectra, settings, noise_power if profile.any() else None)
+
+
+def joined_when_told(predict: Callable[..., np.ndarray], form: ProfileForm,
+                     ) -> Callable[..., np.ndarray]:
+    """Returns what predicts as a network does; told the noise, it joins in a Wiener filter.
+
+    The mean of both is better than either: the network knows what music and speech are, the filter
+    how much noise there is (docs/RESULTS.md).
+
+    Args:
+        predict: Takes spectra, or the list of these and profiles, `(batch, 1, bins, 2)`; zeros
+            stand for no profile.
+        form: What the profiles are made with.
+    """
+
+    def join(inputs: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
+        estimate = predict(inputs)
+        if not isinstance(inputs, (list, tuple)):
+            return estimate
+        filtered = [filter_noise(spectra, form.mean_power(profile[0])) if np.any(profile) else own
+                    for spectra, profile, own in zip(*inputs, estimate, strict=True)]
+        return 0.5 * (estimate + np.stack(filtered))
+
+    return join
+
+
+def filter_noise(spectra: np.ndarray, noise_power: np.ndarray) -> np.ndarray:
+    """Returns spectra `(frames, bins, 2)`, each bin with the gain of a Wiener filter, float32.
+
+    The SNR before each frame is estimated by the decision-directed approach forwards in time and
+    backwards; the mean of both gains keeps beginnings and endings alike.
+
+    Args:
+        spectra: Real and imaginary parts.
+        noise_power: Mean |N|^2 of each bin, `(bins,)`.
+    """
+    power = np.sum(np.square(spectra, dtype=np.float64), axis=-1)
+    noise = np.broadcast_to(noise_power, power.shape)
+    gains = 0.5 * (_gains(power, noise, _wiener_gain, FILTER_SMOOTHING)
+                   + _gains(power[::-1], noise, _wiener_gain, FILTER_SMOOTHING)[::-1])
+    return (spectra * gains[..., None]).astype(np.float32)
 
 
 def find_noise(power: np.ndarray, settings: StftConfig) -> np.ndarray:
@@ -105,7 +147,8 @@ def _share_of_white_noise(win_size: int, hop_size: int) -> float:
     return float(np.mean(_minima(power, win_size, hop_size)) / np.mean(power))
 
 
-def _gains(power: np.ndarray, noise_power: np.ndarray) -> np.ndarray:
+def _gains(power: np.ndarray, noise_power: np.ndarray,
+           gain_of: Callable[[np.ndarray, np.ndarray], np.ndarray], smoothing: float) -> np.ndarray:
     """Returns the gain of each bin, from its SNR before (a priori) and in each frame."""
     gains = np.ones_like(power)
     estimate = None
@@ -114,11 +157,18 @@ def _gains(power: np.ndarray, noise_power: np.ndarray) -> np.ndarray:
         posterior = np.minimum(heard / noise, LARGEST_POSTERIOR_SNR)
         now = np.maximum(posterior - 1.0, 0.0)
         before = now if estimate is None else estimate / noise
-        prior = PRIOR_SMOOTHING * before + (1.0 - PRIOR_SMOOTHING) * now
-        prior = np.maximum(prior, SMALLEST_PRIOR_SNR)
-        wiener = prior / (1.0 + prior)
-        # The integral grows without limit as nothing is heard; so little is no matter.
-        integral = scipy.special.exp1(np.maximum(wiener * posterior, 1e-10))
-        gains[frame] = np.minimum(wiener * np.exp(0.5 * integral), 1.0)
+        prior = smoothing * before + (1.0 - smoothing) * now
+        gains[frame] = gain_of(np.maximum(prior, SMALLEST_PRIOR_SNR), posterior)
         estimate = gains[frame] ** 2 * heard
     return gains
+
+
+def _wiener_gain(prior: np.ndarray, posterior: np.ndarray) -> np.ndarray:
+    return prior / (1.0 + prior)
+
+
+def _log_spectral_gain(prior: np.ndarray, posterior: np.ndarray) -> np.ndarray:
+    wiener = prior / (1.0 + prior)
+    # The integral grows without limit as nothing is heard; so little is no matter.
+    integral = scipy.special.exp1(np.maximum(wiener * posterior, 1e-10))
+    return np.minimum(wiener * np.exp(0.5 * integral), 1.0)

@@ -69,9 +69,49 @@ def test_silence_stays_silence_and_a_phase_stays_a_phase(rng):
     assert gains.min() >= 0.0 and gains.max() <= 1.0
 
 
+@pytest.mark.parametrize("snr_db", [3.0, 10.0, 20.0])
+def test_a_filter_that_is_told_the_noise_gains(notes, noise, snr_db):
+    noisy = dsp.mix_at_snr(notes, noise, snr_db)
+    spectra = dsp.stft(noisy, STFT.win_size, STFT.hop_size)
+    alone = dsp.stft(noisy - notes, STFT.win_size, STFT.hop_size)
+    power = np.mean(np.sum(np.square(alone, dtype=np.float64), -1), 0)
+    filtered = spectral.filter_noise(spectra, power)
+    restored = dsp.istft(filtered, STFT.win_size, STFT.hop_size, len(noisy))
+    assert metrics.snr_db(notes, restored) > snr_db + 8.0
+    # Played backwards it is the same, backwards.
+    backwards = spectral.filter_noise(spectra[::-1], power)[::-1]
+    np.testing.assert_allclose(backwards, filtered, atol=1e-6)
+
+
+def test_the_filter_joins_in_where_the_noise_is_told(notes, noise):
+    noisy = dsp.mix_at_snr(notes, noise, 5.0)
+    spectra = np.stack([dsp.stft(noisy, STFT.win_size, STFT.hop_size)] * 2)
+    form = ProfileForm(STFT, 0.3)
+    profile = form.measure(noisy - notes)
+
+    def predict(inputs):
+        return 0.9 * (inputs[0] if isinstance(inputs, list) else inputs)
+
+    join = spectral.joined_when_told(predict, form)
+    np.testing.assert_array_equal(join(spectra), predict(spectra))
+    told, untold = join([spectra, np.stack([profile, form.nothing()])])
+    np.testing.assert_allclose(untold, 0.9 * spectra[0], rtol=1e-6)
+    filtered = spectral.filter_noise(spectra[0], form.mean_power(profile[0]))
+    np.testing.assert_allclose(told, 0.45 * spectra[0] + 0.5 * filtered, atol=1e-5)
+
+
+@pytest.mark.parametrize("compression", [0.3, 1.0])
+def test_a_profile_tells_the_power_of_gaussian_noise(noise, compression):
+    form = ProfileForm(STFT, compression)
+    power = np.mean(np.sum(np.square(dsp.stft(noise, STFT.win_size, STFT.hop_size)), -1), 0)
+    known = form.mean_power(form.measure(noise)[0])
+    assert abs(dsp.decibels(known.mean() / power.mean())) < 0.3
+    assert not form.mean_power(form.nothing()[0]).any()
+
+
 def test_gain_of_a_known_snr():
     """Where the SNR never changes, prior and posterior settle, and eq. 20 has one solution."""
     heard = np.full((400, 1), 101.0)  # posterior SNR 101: prior about 100
-    gain = spectral._gains(heard, np.ones((400, 1)))[-1, 0]
+    gain = spectral._gains(heard, np.ones((400, 1)), spectral._log_spectral_gain, 0.98)[-1, 0]
     prior = 0.98 * gain**2 * 101.0 + 0.02 * 100.0
     assert gain == pytest.approx(prior / (1.0 + prior), rel=1e-6)  # the integral has vanished
