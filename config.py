@@ -22,6 +22,7 @@ from denoiser.jobs import InferenceConfig
 from denoiser.network.settings import UnetConfig
 from denoiser.network.stored import NetworkSettings, write_settings
 from denoiser.noise.carriers import CarrierConfig
+from denoiser.page.settings import AppConfig
 from denoiser.training.settings import LossConfig, ScheduleConfig
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
@@ -46,6 +47,7 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
+    app: AppConfig = field(default_factory=AppConfig)  # of app.py
     seed: int = 42
     epochs: int = 150
     steps_per_epoch: int = 2000

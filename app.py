@@ -1,0 +1,370 @@
+"""Serves a page in the browser on which recordings and films are denoised.
+
+Usage: python app.py [key=value ...]
+
+Open http://127.0.0.1:7860 and drop a recording. Most used settings:
+
+  app.port=8000                the page's port
+  app.host=0.0.0.0             others in the network may use it as well; else this computer alone
+  app.weights=[FOLDER,...]     weights that are offered beside those of weights=...
+  app.longest_minutes=120      the longest recording that is taken
+  app.largest_mb=2000          the largest file that is taken
+  weights=FILE                 as of inference.py, and so are the settings inference.*
+
+What is dropped there is deleted when the page is closed. It needs requirements-app.txt.
+"""
+
+# Gradio looks at annotations: they must not be texts here.
+import dataclasses
+import functools
+import html
+import importlib.util
+import logging
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from config import PRETRAINED, Config, load_config
+from denoiser import profiles
+from denoiser.audio import audio_io, containers
+from denoiser.audio.removal import remove
+from denoiser.checks import UserError, require
+from denoiser.command_line import (
+    describe_error,
+    exit_on_user_error,
+    hydra_arguments,
+    keys_of,
+    run_main,
+)
+from denoiser.jobs import Job, make_job
+from denoiser.page.listening import KeptNoise, Sound, kept_pairs, write_sound
+from denoiser.page.sessions import Session, Sessions, make_root, open_upload, require_length
+from denoiser.restore import Restorer
+from inference import Method, choose_method, choose_network, denoise_recording
+
+logger = logging.getLogger(__name__)
+
+ROOM = Path(__file__).resolve().parent / "denoiser" / "page"
+EXAMPLE = PRETRAINED.parent / "examples" / "noisy.flac"
+CLASSICAL = "Classical method, told where noise is alone"
+NO_PROFILE, FOUND_PROFILE, MARKED_PROFILE = "not marked", "find it", "from ... to ..."
+SWEEP_SECONDS = 60.0  # between looks for files that are too old
+
+
+# --- What is done ----------------------------------------------------------------------------
+
+
+class Workshop:
+    """Denoises what users of the page drop.
+
+    Attributes:
+        cfg: All settings.
+        sessions: Who uses the page now.
+        choices: The weights that are offered, and the settings by which each is used.
+        method, restorer: Return the method of a choice, and what it loads, once.
+    """
+
+    def __init__(self, cfg: Config, root: Path, given: Iterable[str] = ()) -> None:
+        require(isinstance(cfg.inference.denoising_strength, float),
+                "inference.denoising_strength", "a number on the page, which has a slider for it",
+                cfg.inference.denoising_strength)
+        require(cfg.inference.noise_floor_db is None, "inference.noise_floor_db",
+                "left out: what it leaves cannot be heard at once while a slider moves",
+                cfg.inference.noise_floor_db)
+        self.cfg, self.given = cfg, set(given)
+        self.sessions = Sessions(root, 3600.0 * cfg.app.keep_hours)
+        self.choices: dict[str, Config] = {}
+        for weights in (cfg.weights, *cfg.app.weights):
+            own = dataclasses.replace(cfg, method="network", weights=weights)
+            folder = choose_network(own)[0].parent
+            name = "The project's network" if folder == PRETRAINED else folder.name
+            self.choices[f"{name} ({weights})" if name in self.choices else name] = own
+        self.choices[CLASSICAL] = dataclasses.replace(cfg, method="lsa", weights=None)
+        self.method = functools.cache(self._choose_method)
+        self.restorer = functools.cache(lambda choice: self.method(choice).load())
+
+    def _choose_method(self, choice: str) -> Method:
+        cfg = self.choices[choice]
+        # With `resume`, what a network returns does not depend on what others gave it before.
+        return choose_method(dataclasses.replace(cfg, inference=dataclasses.replace(
+            cfg.inference, resume=True, noise_profile="none")), self.given)
+
+    def takes_profile(self, choice: str) -> bool:
+        """Returns whether the choice can be told where noise is alone."""
+        return choice == CLASSICAL or choose_network(self.choices[choice])[1].unet.use_profile
+
+    def receive(self, key: str, upload: Path) -> Sound:
+        """Takes a recording, in place of what this user had, and makes what the page plays of it.
+
+        Args:
+            key: Tells one open page from another.
+            upload: As the browser sent it.
+
+        Raises:
+            UserError: It cannot be read, or is longer than the page takes.
+        """
+        session, longest = self.sessions.start(key, upload), 60.0 * self.cfg.app.longest_minutes
+        recording = open_upload(session.folder / "input" / upload.name, self.cfg.inference.track,
+                                longest)
+
+        def check(seconds: float) -> None:
+            session.require_present()
+            require_length(seconds, longest)
+
+        sound = write_sound(session.folder / "before", containers.read_blocks(recording),
+                            recording, check)
+        session.recording = recording
+        return sound
+
+    def denoise(self, session: Session, choice: str, profile: Any, strength: float,
+                report: Callable[[float], object]) -> Sound:
+        """Runs the network, and makes what the page plays of the noise that it found.
+
+        Args:
+            session: Of the recording.
+            choice: One of `choices`.
+            profile: As of `inference.noise_profile`.
+            strength: In [0, 1].
+            report: Called with the seconds of audio that were finished since the last call.
+        """
+        require(profile == "none" or self.takes_profile(choice), "noise profile",
+                "left out with this network, which was trained without one", profile)
+        session.noise.unlink(missing_ok=True)
+        session.choice = choice
+        # At strength 0 no noise is looked for.
+        job = self.write(session, strength or 1.0, profile, report)
+        blocks = (containers.Reader(job.recording) if job.film is not None
+                  else audio_io.read_blocks(job.recording))
+        full = dataclasses.replace(self._settings(session, 1.0, profile).strength, share=1.0)
+        removed = remove(kept_pairs(session.noise, blocks), job.recording.rate, full)
+        return write_sound(session.folder / "removed", (noise for _, noise in removed),
+                           job.recording, lambda seconds: session.require_present())
+
+    def write(self, session: Session, strength: float, profile: Any = "none",
+              report: Callable[[float], object] = lambda seconds: None) -> Job:
+        """Writes result, residual and picture as inference.py does, in place of former ones.
+
+        The network runs only where `session.noise` is not there. Args are those of `denoise`.
+        """
+        job = make_job(session.recording, self._settings(session, strength, profile))
+        restorer, method = self.restorer(session.choice), self.method(session.choice)
+        own = {each.name: getattr(restorer, each.name) for each in dataclasses.fields(Restorer)}
+
+        def check(seconds: float) -> None:
+            session.require_present()
+            report(seconds)
+
+        denoise_recording(job, KeptNoise(**own, kept=session.noise),
+                          self._settings(session, strength, profile).strength, check, profile,
+                          f"denoised at {{strength}} by {method.name}")
+        for former in set(job.denoised.parent.iterdir()) - set(job.results):
+            former.unlink()
+        return job
+
+    def _settings(self, session: Session, strength: float, profile: Any):
+        return dataclasses.replace(
+            self.cfg.inference, audio=None, output_dir=str(session.folder / "results"),
+            spectrogram=True, denoising_strength=strength, noise_profile=profile)
+
+
+# --- The page --------------------------------------------------------------------------------
+
+INTRODUCTION = """# Remove noise from old recordings
+Discs, film sound, tape: drop a recording or a film, and hear what it is like without its noise.
+What you drop here is deleted when you close this page."""
+PROFILE_HELP = """Two seconds in which only noise is heard tell this method what to remove. Play the
+recording, and press *From here* and *To here* where such a stretch starts and ends; or let it be
+looked for."""
+
+
+def build(workshop: Workshop):
+    """Returns the page, as `gradio.Blocks`."""
+    import gradio as gr
+
+    sessions, cfg, first = workshop.sessions, workshop.cfg, next(iter(workshop.choices))
+
+    def told(function: Callable) -> Callable:
+        """Decorates what the page calls: a user's mistake is told in one line."""
+
+        @functools.wraps(function)
+        def guarded(*args):
+            try:
+                return function(*args)
+            except (UserError, OSError) as error:
+                # Whoever uses the page did not choose the folders.
+                line = re.sub(f"{re.escape(str(sessions.root))}/(\\w+/)*", "",
+                              describe_error(error))
+                raise gr.Error(html.escape(line), duration=None, title="This did not work",
+                               print_exception=False) from error
+
+        return guarded
+
+    def address(sound: Sound) -> str:
+        return f"gradio_api/file={sound.path}"
+
+    @told
+    def receive(upload: str | None, request: gr.Request):
+        if upload is None:
+            sessions.end(request.session_hash)
+            return None, gr.Button(interactive=False), gr.Group(visible=False)
+        sound = workshop.receive(request.session_hash, Path(upload))
+        played = {"rate": sound.rate, "channels": sound.channels, "samples": sound.samples,
+                  "before": address(sound), "peaks": sound.peaks}
+        return played, gr.Button(interactive=True), gr.Group(visible=False)
+
+    shown_progress = gr.Progress()  # Gradio knows it by being a default
+
+    @told
+    def denoise(played: dict, choice: str, kind: str, start: float | None, end: float | None,
+                strength: float, request: gr.Request, progress=shown_progress):
+        session = sessions.of(request.session_hash)
+        profile = {NO_PROFILE: "none", FOUND_PROFILE: "auto"}.get(kind, [start, end])
+        profiles.check_choice(profile)
+        total, done = max(session.recording.header_seconds, 1.0), 0.0
+
+        def report(seconds: float) -> None:
+            nonlocal done
+            done += seconds
+            progress((int(min(done, total)), int(total)), desc="Removing noise", unit="seconds")
+
+        progress(0.0, desc="Listening to the recording")
+        sound = workshop.denoise(session, choice, profile, strength, report)
+        return played | {"removed": address(sound), "removedPeaks": sound.peaks}
+
+    @told
+    def deliver(strength: float, request: gr.Request):
+        job = workshop.write(sessions.of(request.session_hash), strength)
+        return (gr.Group(visible=True), gr.DownloadButton(value=job.denoised),
+                gr.DownloadButton(value=job.residual), str(job.picture))
+
+    def leave(request: gr.Request) -> None:
+        sessions.end(request.session_hash)
+
+    with gr.Blocks(title="Remove noise from old recordings", analytics_enabled=False) as page:
+        gr.Markdown(INTRODUCTION)
+        with gr.Row():
+            with gr.Column(scale=2, min_width=320):
+                gr.Markdown("## 1. Drop a recording")
+                with gr.Tab("File"):
+                    file = gr.File(label="A recording or a film", height=150, elem_id="file")
+                    example = gr.Button("Try it with an example", size="sm")
+                with gr.Tab("Microphone"):
+                    spoken = gr.Audio(sources=["microphone"], type="filepath", format="wav",
+                                      label="Your own recording", editable=False)
+                gr.Markdown("## 2. Choose")
+                choice = gr.Dropdown(list(workshop.choices), value=first, label="What removes it")
+                with gr.Group(visible=workshop.takes_profile(first)) as profile:
+                    kind = gr.Radio([NO_PROFILE, FOUND_PROFILE, MARKED_PROFILE], value=NO_PROFILE,
+                                    label="Where only noise is heard", info=PROFILE_HELP)
+                    with gr.Row():
+                        start = gr.Number(label="From (seconds)", minimum=0.0, min_width=100)
+                        end = gr.Number(label="To (seconds)", minimum=0.0, min_width=100)
+                    with gr.Row():
+                        from_here = gr.Button("From here", size="sm", min_width=100)
+                        to_here = gr.Button("To here", size="sm", min_width=100)
+                run = gr.Button("Remove the noise", variant="primary", interactive=False,
+                                elem_id="run")
+            with gr.Column(scale=3, min_width=320):
+                gr.Markdown("## 3. Listen")
+                player = gr.HTML(
+                    None, html_template=(ROOM / "player.html").read_text(encoding="utf-8"),
+                    css_template=(ROOM / "player.css").read_text(encoding="utf-8"),
+                    js_on_load=(ROOM / "player.js").read_text(encoding="utf-8"),
+                    apply_default_css=False, elem_id="player", min_height=190)
+                with gr.Group(visible=False) as results:
+                    strength = gr.Slider(0.0, 1.0, cfg.inference.denoising_strength, step=0.01,
+                                         label="Strength: share of the noise that is removed",
+                                         elem_id="strength", buttons=[])
+                    with gr.Row():
+                        result = gr.DownloadButton("Download the result", variant="primary",
+                                                   elem_id="result")
+                        rest = gr.DownloadButton("Download what was removed", elem_id="residual")
+                    picture = gr.Image(label="Spectrograms: before, after, removed",
+                                       type="filepath", interactive=False, buttons=["fullscreen"],
+                                       elem_id="picture")
+
+        received, files = [player, run, results], [results, result, rest, picture]
+        private = {"api_visibility": "private"}
+        gr.on([file.upload, file.clear], receive, file, received, show_progress_on=player,
+              concurrency_limit=2, **private)
+        gr.on([spoken.stop_recording, spoken.clear], receive, spoken, received,
+              show_progress_on=player, concurrency_limit=2, **private)
+        example.click(lambda: str(EXAMPLE), None, file, **private).then(
+            receive, file, received, show_progress_on=player, **private)
+        choice.change(lambda name: gr.Group(visible=workshop.takes_profile(name)), choice, profile,
+                      show_progress="hidden", **private)
+        for button, number in ((from_here, start), (to_here, end)):
+            button.click(None, None, [number, kind], **private,
+                         js=f"() => [window.denoiserPlayer.position(), '{MARKED_PROFILE}']")
+        # One at a time: all cores work on it.
+        run.click(denoise, [player, choice, kind, start, end, strength], player,
+                  concurrency_limit=1, concurrency_id="network", **private).success(
+            deliver, strength, files, show_progress="hidden", concurrency_id="files",
+            concurrency_limit=2, **private)
+        strength.change(None, strength, None, **private,
+                        js="(value) => { window.denoiserPlayer.setStrength(value); }")
+        player.submit(deliver, strength, files, trigger_mode="always_last", show_progress_on=rest,
+                      concurrency_id="files", concurrency_limit=2, **private)
+        page.unload(leave)
+    return page.queue(max_size=cfg.app.waiting)
+
+
+def launch(workshop: Workshop):
+    """Builds the page and serves it; returns it at once."""
+    import gradio as gr
+
+    app = workshop.cfg.app
+    page = build(workshop)
+    page.launch(
+        prevent_thread_lock=True, share=False, server_name=app.host, server_port=app.port,
+        max_file_size=f"{app.largest_mb}mb", show_error=False, quiet=True, footer_links=[],
+        ssr_mode=False, run_history=False, enable_monitoring=False, mcp_server=False,
+        theme=gr.themes.Soft(primary_hue="teal", font=["system-ui", "sans-serif"],
+                             font_mono=["monospace"]))
+    return page
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="conf")
+@exit_on_user_error
+def serve(raw: DictConfig) -> None:
+    """Serves the page until the program is ended."""
+    cfg = load_config(raw)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio asks whether its page is there
+    require(cfg.inference.audio is None, "inference.audio", "left out: drop files on the page",
+            cfg.inference.audio)
+    if importlib.util.find_spec("gradio") is None:
+        raise UserError("the page needs a few packages more: pip install -r requirements-app.txt")
+    root, ended = make_root(), threading.Event()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        # Uploads on their way lie in the one folder, those that have come in the other.
+        tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"] = str(root)
+        workshop = Workshop(cfg, root, keys_of(HydraConfig.get().overrides.task))
+        workshop.restorer(next(iter(workshop.choices)))
+        launch(workshop)
+        logger.info("open http://%s:%d in a browser; Ctrl-C ends it", cfg.app.host, cfg.app.port)
+        while not ended.wait(SWEEP_SECONDS):
+            workshop.sessions.delete_old()
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def main() -> None:
+    """Reads the command line and serves the page."""
+    sys.argv[1:] = hydra_arguments(sys.argv[1:], __doc__.strip())
+    serve()
+
+
+if __name__ == "__main__":
+    run_main(main)

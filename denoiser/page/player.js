@@ -1,0 +1,159 @@
+// Plays a recording and the noise in it at once, sample by sample in step. Each has a gain:
+// before is (1, 0), after (1, -strength), removed (0, strength). So the strength is heard at once,
+// and switching needs no new sound. Samples come from the server a few seconds ahead.
+const CHUNK_SECONDS = 3, AHEAD_SECONDS = 6, FADE_SECONDS = 0.01;
+const SETTLED_MILLISECONDS = 400;  // after the last move of the strength, files are made
+const part = (name) => element.querySelector(`[data-part="${name}"]`);
+const [wave, seek, play, time] = [element.querySelector("canvas"), part("seek"), part("play"), part("time")];
+const modes = [...element.querySelectorAll(".modes button")];
+let sound = null, strength = 1, mode = "before", held = 0;  // held: position in seconds when still
+let context = null, gains = [], begun = 0, playing = [], run = 0;  // run: 0 when still
+let runs = 0, settled = 0;
+
+const mix = () => mode === "before" ? [1, 0] : mode === "after" ? [1, -strength] : [0, strength];
+const seconds = () => sound ? sound.samples / sound.rate : 0;
+const position = () => !run ? held
+  : Math.min(seconds(), Math.max(held, held + context.currentTime - begun));
+
+async function samples(url, first, count) {
+  const size = 2 * sound.channels;
+  const range = `bytes=${first * size}-${(first + count) * size - 1}`;
+  const answer = await fetch(url, {headers: {Range: range}});
+  if (!answer.ok) throw new Error("These sounds are gone; drop the recording again.");
+  const values = new Int16Array(await answer.arrayBuffer());
+  const buffer = context.createBuffer(sound.channels, count, sound.rate);
+  for (let channel = 0; channel < sound.channels; channel++) {
+    const to = buffer.getChannelData(channel);
+    for (let at = 0; at < count; at++) to[at] = values[at * sound.channels + channel] / 32767;
+  }
+  return buffer;
+}
+
+async function start() {
+  if (!sound) return;
+  const own = run = ++runs;
+  if (held >= seconds() - 0.05) held = 0;
+  if (context && context.sampleRate !== sound.rate) { context.close(); context = null; }
+  if (!context) {
+    context = new AudioContext({sampleRate: sound.rate});
+    gains = [0, 1].map(() => { const node = context.createGain(); node.connect(context.destination); return node; });
+  }
+  begun = Infinity;  // the position stays until the first samples are there
+  await context.resume();
+  mix().forEach((gain, which) => { gains[which].gain.value = gain; });
+  const origin = Math.round(held * sound.rate), step = CHUNK_SECONDS * sound.rate;
+  try {
+    for (let first = origin; first < sound.samples && own === run; first += step) {
+      const count = Math.min(step, sound.samples - first);
+      const urls = sound.removed ? [sound.before, sound.removed] : [sound.before];
+      const buffers = await Promise.all(urls.map((url) => samples(url, first, count)));
+      if (own !== run) return;
+      const offset = (first - origin) / sound.rate;
+      begun = Math.max(begun === Infinity ? 0 : begun, context.currentTime + 0.05 - offset);
+      buffers.forEach((buffer, which) => {
+        const node = context.createBufferSource();
+        node.buffer = buffer;
+        node.connect(gains[which]);
+        node.start(begun + offset);
+        playing.push(node);
+      });
+      while (own === run && begun + offset - context.currentTime > AHEAD_SECONDS - CHUNK_SECONDS)
+        await new Promise((done) => setTimeout(done, 100));
+    }
+  } catch (error) {
+    if (own === run) stop();
+    part("hint").textContent = error.message;
+    part("hint").hidden = false;
+  }
+}
+
+function stop() {
+  held = position();
+  run = 0;
+  playing.forEach((node) => { node.onended = null; node.stop(); });
+  playing = [];
+}
+
+function go(to) {
+  const again = run;
+  stop();
+  held = Math.min(Math.max(0, to), seconds());
+  if (again) start();
+}
+
+function choose(wanted) {
+  mode = wanted;
+  modes.forEach((button) => button.setAttribute("aria-pressed", button.dataset.mode === mode));
+  if (context) mix().forEach((gain, which) =>
+    gains[which].gain.setTargetAtTime(gain, context.currentTime, FADE_SECONDS));
+  draw();
+}
+
+function draw() {
+  const scale = window.devicePixelRatio || 1, style = getComputedStyle(element);
+  const [width, height] = [wave.clientWidth * scale, wave.clientHeight * scale];
+  if (wave.width !== width || wave.height !== height) { wave.width = width; wave.height = height; }
+  const brush = wave.getContext("2d");
+  brush.clearRect(0, 0, width, height);
+  if (!sound) return;
+  const bars = (peaks, gain) => peaks.forEach((peak, column) => {
+    const high = Math.max(scale, Math.min(1, peak * gain) * height);
+    const left = column * width / peaks.length;
+    brush.fillRect(left, (height - high) / 2, Math.max(1, width / peaks.length - 0.3 * scale), high);
+  });
+  brush.fillStyle = style.getPropertyValue("--body-text-color-subdued");
+  brush.globalAlpha = mode === "removed" ? 0.25 : 0.6;
+  bars(sound.peaks, 1);
+  if (sound.removedPeaks) {
+    brush.fillStyle = style.getPropertyValue("--color-accent");
+    brush.globalAlpha = mode === "before" ? 0 : 0.9;
+    bars(sound.removedPeaks, strength);
+  }
+  brush.globalAlpha = 1;
+  brush.fillStyle = style.getPropertyValue("--body-text-color");
+  brush.fillRect(position() / seconds() * width - scale, 0, 2 * scale, height);
+}
+
+const clock = (value) => `${Math.floor(value / 60)}:${(value % 60).toFixed(1).padStart(4, "0")}`;
+
+function show() {
+  const now = position();
+  if (run && now >= seconds()) { stop(); held = 0; }
+  time.textContent = sound ? `${clock(now)} / ${clock(seconds())}` : clock(0);
+  if (sound && document.activeElement !== seek || run) seek.value = seconds() ? now / seconds() : 0;
+  play.toggleAttribute("data-playing", Boolean(run));
+  play.setAttribute("aria-label", run ? "Pause" : "Play");
+  draw();
+}
+
+function load() {
+  const next = props.value || null, same = sound && next && sound.before === next.before;
+  const [at, again] = [position(), run];
+  stop();
+  sound = next;
+  held = same ? at : 0;
+  part("hint").hidden = Boolean(sound);
+  seek.disabled = play.disabled = !sound;
+  modes.forEach((button) => { button.disabled = !sound || (!sound.removed && button.dataset.mode !== "before"); });
+  choose(!sound || !sound.removed ? "before" : same && mode !== "before" ? mode : "after");
+  if (same && again) start();
+  show();
+}
+
+play.addEventListener("click", () => { if (run) stop(); else start(); show(); });
+seek.addEventListener("input", () => { go(seek.value * seconds()); show(); });
+modes.forEach((button) => button.addEventListener("click", () => choose(button.dataset.mode)));
+new ResizeObserver(draw).observe(wave);
+setInterval(() => { if (run) show(); }, 50);
+watch("value", load);
+load();
+// What the rest of the page needs of it.
+window.denoiserPlayer = {
+  mix, position: () => Math.round(position() * 100) / 100,
+  setStrength: (value) => {
+    strength = value;
+    choose(mode);
+    clearTimeout(settled);
+    if (sound && sound.removed) settled = setTimeout(() => trigger("submit"), SETTLED_MILLISECONDS);
+  },
+};
