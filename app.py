@@ -25,7 +25,6 @@ import re
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -47,7 +46,7 @@ from denoiser.command_line import (
     keys_of,
     run_main,
 )
-from denoiser.jobs import Job, make_job
+from denoiser.jobs import InferenceConfig, Job, make_job
 from denoiser.page.listening import KeptNoise, Sound, kept_pairs, write_sound
 from denoiser.page.sessions import Session, Sessions, make_root, open_upload, require_length
 from denoiser.restore import Restorer
@@ -57,7 +56,7 @@ logger = logging.getLogger(__name__)
 
 ROOM = Path(__file__).resolve().parent / "denoiser" / "page"
 EXAMPLE = PRETRAINED.parent / "examples" / "noisy.flac"
-CLASSICAL = "Classical method, told where noise is alone"
+CLASSICAL = "Classical method, told the noise"
 NO_PROFILE, FOUND_PROFILE, MARKED_PROFILE = "not marked", "find it", "from ... to ..."
 SWEEP_SECONDS = 60.0  # between looks for files that are too old
 
@@ -141,7 +140,7 @@ class Workshop:
         require(profile == "none" or self.takes_profile(choice), "noise profile",
                 "left out with this network, which was trained without one", profile)
         session.noise.unlink(missing_ok=True)
-        session.choice = choice
+        session.choice, session.job = choice, None
         # At strength 0 no noise is looked for.
         job = self.write(session, strength or 1.0, profile, report)
         blocks = (containers.Reader(job.recording) if job.film is not None
@@ -158,6 +157,9 @@ class Workshop:
         The network runs only where `session.noise` is not there. Args are those of `denoise`.
         """
         job = make_job(session.recording, self._settings(session, strength, profile))
+        if session.job == job:
+            return job
+        session.job = None
         restorer, method = self.restorer(session.choice), self.method(session.choice)
         own = {each.name: getattr(restorer, each.name) for each in dataclasses.fields(Restorer)}
 
@@ -170,9 +172,10 @@ class Workshop:
                           f"denoised at {{strength}} by {method.name}")
         for former in set(job.denoised.parent.iterdir()) - set(job.results):
             former.unlink()
+        session.job = job
         return job
 
-    def _settings(self, session: Session, strength: float, profile: Any):
+    def _settings(self, session: Session, strength: float, profile: Any) -> InferenceConfig:
         return dataclasses.replace(
             self.cfg.inference, audio=None, output_dir=str(session.folder / "results"),
             spectrogram=True, denoising_strength=strength, noise_profile=profile)
@@ -183,9 +186,9 @@ class Workshop:
 INTRODUCTION = """# Remove noise from old recordings
 Discs, film sound, tape: drop a recording or a film, and hear what it is like without its noise.
 What you drop here is deleted when you close this page."""
-PROFILE_HELP = """Two seconds in which only noise is heard tell this method what to remove. Play the
-recording, and press *From here* and *To here* where such a stretch starts and ends; or let it be
-looked for."""
+PROFILE_HELP = ("A second or two in which only noise is heard tell this method what to remove. "
+                "Play the recording, and press the buttons where such a stretch starts and ends; "
+                "or let it be found.")
 
 
 def build(workshop: Workshop):
@@ -217,11 +220,11 @@ def build(workshop: Workshop):
     def receive(upload: str | None, request: gr.Request):
         if upload is None:
             sessions.end(request.session_hash)
-            return None, gr.Button(interactive=False), gr.Group(visible=False)
+            return None, gr.Button(interactive=False), gr.Column(visible=False)
         sound = workshop.receive(request.session_hash, Path(upload))
         played = {"rate": sound.rate, "channels": sound.channels, "samples": sound.samples,
                   "before": address(sound), "peaks": sound.peaks}
-        return played, gr.Button(interactive=True), gr.Group(visible=False)
+        return played, gr.Button(interactive=True), gr.Column(visible=False)
 
     shown_progress = gr.Progress()  # Gradio knows it by being a default
 
@@ -245,8 +248,9 @@ def build(workshop: Workshop):
     @told
     def deliver(strength: float, request: gr.Request):
         job = workshop.write(sessions.of(request.session_hash), strength)
-        return (gr.Group(visible=True), gr.DownloadButton(value=job.denoised),
-                gr.DownloadButton(value=job.residual), str(job.picture))
+        buttons = [gr.DownloadButton(f"Download {path.name}", value=path)
+                   for path in (job.denoised, job.residual)]
+        return gr.Column(visible=True), *buttons, str(job.picture)
 
     def leave(request: gr.Request) -> None:
         sessions.end(request.session_hash)
@@ -263,7 +267,8 @@ def build(workshop: Workshop):
                     spoken = gr.Audio(sources=["microphone"], type="filepath", format="wav",
                                       label="Your own recording", editable=False)
                 gr.Markdown("## 2. Choose")
-                choice = gr.Dropdown(list(workshop.choices), value=first, label="What removes it")
+                choice = gr.Dropdown(list(workshop.choices), value=first, label="What removes it",
+                                     elem_id="choice")
                 with gr.Group(visible=workshop.takes_profile(first)) as profile:
                     kind = gr.Radio([NO_PROFILE, FOUND_PROFILE, MARKED_PROFILE], value=NO_PROFILE,
                                     label="Where only noise is heard", info=PROFILE_HELP)
@@ -275,6 +280,7 @@ def build(workshop: Workshop):
                         to_here = gr.Button("To here", size="sm", min_width=100)
                 run = gr.Button("Remove the noise", variant="primary", interactive=False,
                                 elem_id="run")
+                status = gr.HTML(min_height=64, elem_id="status")  # progress, place in the queue
             with gr.Column(scale=3, min_width=320):
                 gr.Markdown("## 3. Listen")
                 player = gr.HTML(
@@ -282,7 +288,7 @@ def build(workshop: Workshop):
                     css_template=(ROOM / "player.css").read_text(encoding="utf-8"),
                     js_on_load=(ROOM / "player.js").read_text(encoding="utf-8"),
                     apply_default_css=False, elem_id="player", min_height=190)
-                with gr.Group(visible=False) as results:
+                with gr.Column(visible=False) as results:
                     strength = gr.Slider(0.0, 1.0, cfg.inference.denoising_strength, step=0.01,
                                          label="Strength: share of the noise that is removed",
                                          elem_id="strength", buttons=[])
@@ -290,9 +296,8 @@ def build(workshop: Workshop):
                         result = gr.DownloadButton("Download the result", variant="primary",
                                                    elem_id="result")
                         rest = gr.DownloadButton("Download what was removed", elem_id="residual")
-                    picture = gr.Image(label="Spectrograms: before, after, removed",
-                                       type="filepath", interactive=False, buttons=["fullscreen"],
-                                       elem_id="picture")
+                    picture = gr.Image(type="filepath", interactive=False, show_label=False,
+                                       buttons=["fullscreen"], elem_id="picture")
 
         received, files = [player, run, results], [results, result, rest, picture]
         private = {"api_visibility": "private"}
@@ -309,7 +314,8 @@ def build(workshop: Workshop):
                          js=f"() => [window.denoiserPlayer.position(), '{MARKED_PROFILE}']")
         # One at a time: all cores work on it.
         run.click(denoise, [player, choice, kind, start, end, strength], player,
-                  concurrency_limit=1, concurrency_id="network", **private).success(
+                  show_progress_on=status, concurrency_limit=1, concurrency_id="network",
+                  **private).success(
             deliver, strength, files, show_progress="hidden", concurrency_id="files",
             concurrency_limit=2, **private)
         strength.change(None, strength, None, **private,
@@ -348,8 +354,8 @@ def serve(raw: DictConfig) -> None:
     root, ended = make_root(), threading.Event()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        # Uploads on their way lie in the one folder, those that have come in the other.
-        tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"] = str(root)
+        os.environ["GRADIO_TEMP_DIR"] = str(root)  # Gradio puts uploads there, and serves it alone
+        os.environ["GRADIO_EXAMPLES_CACHE"] = str(root)
         workshop = Workshop(cfg, root, keys_of(HydraConfig.get().overrides.task))
         workshop.restorer(next(iter(workshop.choices)))
         launch(workshop)

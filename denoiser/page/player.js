@@ -149,7 +149,7 @@ watch("value", load);
 load();
 // What the rest of the page needs of it.
 window.denoiserPlayer = {
-  mix, position: () => Math.round(position() * 100) / 100,
+  mix, sound: () => sound, go: (to) => { go(to); show(); }, position: () => Math.round(position() * 100) / 100,
   setStrength: (value) => {
     strength = value;
     choose(mode);

@@ -17,9 +17,11 @@ import psutil
 from denoiser.audio import containers
 from denoiser.audio.audio_io import Recording
 from denoiser.checks import UserError
+from denoiser.jobs import Job
 
 PREFIX = "denoiser_page_"
 NAME_BYTES = 16  # of a folder's name: who is not told it cannot find it
+UNTAKEN_SECONDS = 600.0  # since the last byte came: then nobody waits for an upload
 # What names other files, which would be read in its place: those of whoever serves the page.
 PLAYLISTS = frozenset(("concat", "dash", "hls", "image2", "imf", "sdp", "webm_dash_manifest"))
 
@@ -33,6 +35,7 @@ class Session:
         upload: Where the browser's upload was put, outside `folder`.
         recording: What is denoised.
         choice: By what.
+        job: The results that are there.
         used: When something was last asked for, as of `time.monotonic`.
         left: Whether its user has closed the page, or dropped another recording.
     """
@@ -41,6 +44,7 @@ class Session:
     upload: Path
     recording: Recording | None = None
     choice: str = ""
+    job: Job | None = None
     used: float = 0.0
     left: bool = False
 
@@ -115,7 +119,7 @@ class Sessions:
             if all(other.upload != session.upload for other in self._sessions.values()):
                 session.upload.unlink(missing_ok=True)
 
-    def delete_old(self) -> None:
+    def delete_old(self, untaken_seconds: float = UNTAKEN_SECONDS) -> None:
         """Ends sessions that were not used for long, and deletes uploads that nobody took."""
         now = time.monotonic()
         with self._lock:
@@ -128,7 +132,7 @@ class Sessions:
                 if path in taken or not own.isdisjoint(path.parents):
                     continue
                 with suppress(FileNotFoundError):  # Gradio moves files as well
-                    if path.is_file() and time.time() - path.stat().st_ctime > self.keep_seconds:
+                    if path.is_file() and time.time() - path.stat().st_mtime > untaken_seconds:
                         path.unlink()
 
 

@@ -1,0 +1,66 @@
+"""Another strength comes from what was kept, exactly as the network would give it again."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from denoiser.audio.audio_io import Recording
+from denoiser.checks import UserError
+from denoiser.network.stored import NetworkSettings
+from denoiser.page.listening import COLUMNS, KeptNoise, write_sound
+from denoiser.restore import Restorer
+
+
+def never(spectra):
+    raise AssertionError("the network was asked")
+
+
+def recording(path, rate: int, channels: int) -> Recording:
+    return Recording(path, rate, channels, 0, "WAV", "PCM_16")
+
+
+@pytest.mark.parametrize("strength", [0.3, 1.0])
+def test_what_is_kept_restores_as_the_network_does(strength, sine, noise, tmp_path):
+    blocks = list(np.array_split(np.stack([sine + noise, sine - noise], axis=-1), 5))
+    plain = Restorer(lambda spectra: 0.5 * spectra, NetworkSettings(context_seconds=0.1), 0.5)
+    own = {each.name: getattr(plain, each.name) for each in dataclasses.fields(Restorer)}
+    expected = list(plain.stream(blocks, 44100, strength))
+    first = KeptNoise(**own, kept=tmp_path / "noise")
+    again = KeptNoise(**own | {"predict_spectra": never}, kept=tmp_path / "noise")
+    for restorer in (first, again):
+        for was, now in zip(expected, restorer.stream(blocks, 44100, strength), strict=True):
+            np.testing.assert_array_equal(now, was)
+
+
+def test_what_is_left_halfway_is_not_kept(sine, tmp_path):
+    plain = Restorer(lambda spectra: 0.5 * spectra, NetworkSettings(context_seconds=0.1), 0.5)
+    own = {each.name: getattr(plain, each.name) for each in dataclasses.fields(Restorer)}
+    pairs = KeptNoise(**own, kept=tmp_path / "noise").separate(np.array_split(sine, 8), 44100)
+    next(pairs)
+    pairs.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("rate", "channels", "heard"), [
+    (22050, 1, (22050, 1)), (48000, 2, (48000, 2)), (96000, 1, (48000, 1)), (44100, 6, (44100, 1)),
+    (4000, 1, (48000, 1))])
+def test_sounds_are_written_as_browsers_play_them(rate, channels, heard, tmp_path):
+    audio = 0.5 * np.sin(2.0 * np.pi * 500.0 * np.arange(rate) / rate)[:, None]
+    seconds = []
+    sound = write_sound(tmp_path / "s", np.array_split(np.repeat(audio, channels, axis=1), 3),
+                        recording(tmp_path, rate, channels), seconds.append)
+    assert (sound.rate, sound.channels) == heard
+    samples = np.fromfile(sound.path, "<i2").reshape(-1, sound.channels)
+    assert len(samples) == sound.samples == pytest.approx(sound.rate, rel=0.02)
+    assert len(sound.peaks) <= COLUMNS
+    assert sound.peaks[len(sound.peaks) // 2] == pytest.approx(0.5, abs=0.01)
+    assert np.abs(samples).max() / 32767 == pytest.approx(0.5, abs=0.01)
+    assert seconds[-1] == sound.samples / sound.rate
+
+
+def test_nothing_to_hear_is_told(tmp_path):
+    with pytest.raises(UserError, match="there is no sound in it"):
+        write_sound(tmp_path / "s", [], recording(tmp_path / "a.wav", 8000, 1))

@@ -1,0 +1,88 @@
+"""Each recording has a folder of its own, which is deleted when nobody needs it any more."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from audio_samples import write_audio
+
+from denoiser.checks import UserError
+from denoiser.page import sessions
+from denoiser.page.sessions import Sessions, make_root, open_upload
+
+
+def upload(folder: Path, name: str = "a.wav") -> Path:
+    """Puts a file where Gradio would: below a folder that is named by its content."""
+    path = folder / "0123abcd" / name
+    write_audio(path, seconds=0.2)
+    return path
+
+
+def test_files_of_a_user_go_when_another_recording_comes_or_the_page_is_closed(tmp_path):
+    users = Sessions(tmp_path, 60.0)
+    first = users.start("me", upload(tmp_path))
+    assert (first.folder / "input/a.wav").is_file()
+    first.require_present()
+    second = users.start("me", upload(tmp_path, "b.wav"))
+    assert first.folder != second.folder and not first.folder.exists()
+    with pytest.raises(UserError, match="stopped"):
+        first.require_present()
+    users.end("me")
+    users.end("me")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_users_who_send_the_same_do_not_lose_it_to_each_other(tmp_path):
+    users, same = Sessions(tmp_path, 60.0), upload(tmp_path)
+    users.start("me", same)
+    other = users.start("you", same)
+    users.end("me")
+    assert same.is_file() and (other.folder / "input/a.wav").is_file()
+    users.end("you")
+    assert not same.exists()
+
+
+def test_what_is_gone_or_never_came_is_told(tmp_path):
+    users = Sessions(tmp_path, 60.0)
+    with pytest.raises(UserError, match="drop the recording again"):
+        users.start("me", tmp_path / "none.wav")
+    with pytest.raises(UserError, match="drop it again"):
+        users.of("me")
+
+
+def test_what_is_old_is_deleted_and_the_rest_stays(tmp_path):
+    users = Sessions(tmp_path, 60.0)
+    kept = users.start("me", upload(tmp_path))
+    left, coming = upload(tmp_path, "left.wav"), upload(tmp_path, "coming.wav")
+    os.utime(left, (0, 0))
+    os.utime(kept.upload, (0, 0))
+    users.delete_old()
+    assert kept.upload.exists() and coming.exists() and not left.exists()
+    kept.used -= 61.0
+    users.delete_old()
+    assert not kept.folder.exists() and not kept.upload.exists()
+
+
+def test_lists_of_other_files_and_long_recordings_are_refused(tmp_path):
+    path = tmp_path / "a.wav"
+    write_audio(path, seconds=1.0)
+    assert open_upload(path, None, 1.0).header_seconds == 1.0
+    with pytest.raises(UserError, match="longer than 0.01 minutes"):
+        open_upload(path, None, 0.6)
+    playlist = tmp_path / "b.mp4"
+    playlist.write_text("ffconcat version 1.0\nfile 'a.wav'\n")
+    with pytest.raises(UserError, match=r"^b.mp4: a list of other files"):
+        open_upload(playlist, None, 60.0)
+
+
+def test_folders_of_pages_that_crashed_are_deleted(tmp_path, monkeypatch):
+    monkeypatch.setattr(sessions.tempfile, "tempdir", str(tmp_path))
+    running, crashed = (tmp_path / f"{sessions.PREFIX}{number}_x"
+                        for number in (os.getppid(), 2**22 + 1))
+    running.mkdir()
+    crashed.mkdir()
+    root = make_root()
+    assert root.is_dir() and running.is_dir() and not crashed.exists()
+    assert root.stat().st_mode & 0o077 == 0

@@ -1,0 +1,322 @@
+"""Tests of the page: real browser, real server, real code below; only the network is tiny."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile as sf
+from audio_samples import write_audio
+from film_samples import Sound, write_film
+from hydra import compose, initialize_config_dir
+
+import app
+import config
+from denoiser.checks import UserError
+from denoiser.command_line import hydra_arguments
+
+ROOT = Path(app.__file__).resolve().parent
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+WAIT_MILLISECONDS = 60000.0
+
+
+def settings(*arguments: str) -> config.Config:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return config.load_config(compose("conf", hydra_arguments(list(arguments))))
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recordings") / "side A.wav"
+    write_audio(path, seconds=3.0, rate=22050, channels=2)
+    return path
+
+
+@pytest.fixture(scope="module")
+def by_command(recording: Path, tiny_run: Path, tmp_path_factory: pytest.TempPathFactory,
+               ) -> Iterator[subprocess.Popen]:
+    """What inference.py makes of the recording at strength 0.4; it runs beside the tests."""
+    folder = tmp_path_factory.mktemp("by_command")
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "inference.py"), str(recording), f"weights={tiny_run}",
+         "inference.denoising_strength=0.4", "inference.resume=true",
+         f"inference.output_dir={folder}"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process.folder = folder
+    yield process
+    process.kill()
+    process.communicate()
+
+
+@pytest.fixture(scope="module")
+def served(tiny_run: Path, knowing_run: Path) -> Iterator[SimpleNamespace]:
+    """The page, served; `calls` are those of the network, which waits for `may_run`."""
+    pytest.importorskip("gradio", reason="the page needs requirements-app.txt")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.MonkeyPatch.context() as patch:
+        root = app.make_root()
+        patch.setenv("GRADIO_TEMP_DIR", str(root))
+        patch.setenv("GRADIO_EXAMPLES_CACHE", str(root))
+        workshop = app.Workshop(settings(
+            f"app.port={port}", f"weights={tiny_run}", f"app.weights=[{knowing_run}]",
+            "app.longest_minutes=0.1", "app.largest_mb=2"), root)
+        calls, may_run, load = [], threading.Event(), workshop.restorer
+
+        @functools.cache
+        def counted(choice: str):
+            restorer = load(choice)
+
+            def predict(spectra):
+                calls.append(choice)
+                assert may_run.wait(60.0)
+                return restorer.predict_spectra(spectra)
+
+            return dataclasses.replace(restorer, predict_spectra=predict)
+
+        workshop.restorer = counted
+        may_run.set()
+        counted(next(iter(workshop.choices)))
+        page = app.launch(workshop)
+        try:
+            yield SimpleNamespace(workshop=workshop, calls=calls, may_run=may_run, root=root,
+                                  address=f"http://127.0.0.1:{port}")
+        finally:
+            may_run.set()
+            page.close(verbose=False)
+            shutil.rmtree(root)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api",
+                                     reason="the browser is driven by requirements-app.txt")
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=program, args=[
+            "--no-sandbox", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser, served: SimpleNamespace):
+    """Opens the page as another user; whatever is asked of another server fails the test."""
+    contexts, elsewhere = [], []
+
+    def open_page(**options):
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(WAIT_MILLISECONDS)
+        page.on("request", lambda request: elsewhere.append(request.url) if not
+                request.url.startswith((served.address, "data:", "blob:")) else None)
+        page.goto(served.address)
+        page.wait_for_selector("#run")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert elsewhere == []
+
+
+def drop(page, path: Path) -> None:
+    page.set_input_files("#file input[type=file]", str(path))
+    page.wait_for_selector("#run:not([disabled])")
+
+
+def denoise(page) -> None:
+    page.click("#run")
+    page.wait_for_selector("#result", state="visible")
+
+
+def download(page, button: str, folder: Path) -> Path:
+    with page.expect_download() as waiting:
+        page.click(button)
+    path = folder / waiting.value.suggested_filename
+    waiting.value.save_as(path)
+    return path
+
+
+def sound(page, name: str) -> np.ndarray:
+    """Returns what the player has of a sound, `(samples, channels)` with full scale at 1."""
+    told = page.evaluate("window.denoiserPlayer.sound()")
+    answer = page.request.get(f"{page.url}{told[name]}")
+    return np.frombuffer(answer.body(), "<i2").reshape(-1, told["channels"]) / 32767.0
+
+
+def test_a_recording_is_dropped_denoised_heard_and_downloaded(
+        open_page, served, recording, by_command, tmp_path):
+    page = open_page(viewport={"width": 1280, "height": 1100})
+    drop(page, recording)
+    assert page.is_disabled("[data-mode=after]:not(.player)")
+    denoise(page)
+    calls = len(served.calls)
+    assert calls > 0
+    assert page.evaluate("window.denoiserPlayer.mix()") == [1, -1]
+
+    page.click("[data-part=play]")
+    page.wait_for_function("window.denoiserPlayer.position() > 0.3")
+    place = page.evaluate("window.denoiserPlayer.position()")
+    page.click(".modes [data-mode=removed]")
+    assert page.evaluate("window.denoiserPlayer.mix()") == [0, 1]
+    assert place <= page.evaluate("window.denoiserPlayer.position()") <= 3.0
+    page.click(".modes [data-mode=after]")
+    page.click("[data-part=play]")
+    held = page.evaluate("window.denoiserPlayer.position()")
+    page.wait_for_timeout(100)
+    assert page.evaluate("window.denoiserPlayer.position()") == held
+
+    page.fill("#strength input[type=number]", "0.4")
+    assert page.evaluate("window.denoiserPlayer.mix()") == [1, -0.4]  # at once
+    page.wait_for_selector("#residual:has-text('side A_residual_s4.wav')")
+    assert len(served.calls) == calls  # the network was not asked again
+    own = [download(page, button, tmp_path) for button in ("#result", "#residual")]
+    assert [path.name for path in own] == ["side A_denoised_s4.wav", "side A_residual_s4.wav"]
+    _, errors = by_command.communicate(timeout=60)
+    assert by_command.returncode == 0, errors
+    for path in own:
+        assert path.read_bytes() == (by_command.folder / path.name).read_bytes()
+    heard = sound(page, "before") - 0.4 * sound(page, "removed")
+    np.testing.assert_allclose(heard, sf.read(own[0])[0], atol=2.5 / 2**15)
+    assert page.is_visible("#picture img")
+    page.screenshot(path=tmp_path / "page.png", full_page=True)
+
+
+def test_what_cannot_be_read_is_told_in_one_line(open_page, served, recording, tmp_path):
+    page = open_page()
+    (tmp_path / "poem.wav").write_text("no sound at all\n" * 100)
+    (tmp_path / "list.m3u8").write_text(
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{recording}\n#EXT-X-ENDLIST\n")
+    write_audio(tmp_path / "long.wav", seconds=7.0, rate=8000)
+    (tmp_path / "heavy.wav").write_bytes(bytes(3_000_000))
+    for name, reason in (("poem.wav", "poem.wav: not audio that can be read"),
+                         ("list.m3u8", "list.m3u8: "), ("long.wav", "longer than 0.1 minutes"),
+                         ("heavy.wav", "2")):
+        page.set_input_files("#file input[type=file]", str(tmp_path / name))
+        toast = page.wait_for_selector(".toast-body.error")
+        assert reason in toast.inner_text()
+        assert "Traceback" not in toast.inner_text()
+        assert str(served.root) not in toast.inner_text()
+        assert page.is_disabled("#run")
+        page.click(".toast-close")
+        page.wait_for_selector(".toast-body", state="detached")
+        if page.is_visible("#file .file-preview"):
+            page.click("#file [aria-label=Clear]")
+    drop(page, recording)
+    denoise(page)
+
+
+def test_two_users_at_once_get_their_own_results_one_after_the_other(
+        open_page, served, recording, tmp_path):
+    other = tmp_path / "other.flac"
+    write_audio(other, seconds=2.0, rate=16000)
+    first, second = open_page(), open_page()
+    drop(first, recording)
+    drop(second, other)
+    served.may_run.clear()
+    calls = len(served.calls)
+    first.click("#run")
+    while len(served.calls) == calls:
+        first.wait_for_timeout(20)
+    second.click("#run")
+    second.wait_for_function("document.querySelector('#status').innerText.includes('queue')")
+    assert len(served.calls) == calls + 1
+    served.may_run.set()
+    for page, name in ((first, "side A_denoised.wav"), (second, "other_denoised.flac")):
+        page.wait_for_selector("#result", state="visible")
+        assert download(page, "#result", tmp_path).name == name
+    assert sf.info(tmp_path / "other_denoised.flac").duration == 2.0
+
+
+def test_nothing_but_own_results_is_served_and_all_of_it_is_deleted(
+        open_page, served, recording, tmp_path):
+    page = open_page()
+    drop(page, recording)
+    denoise(page)
+    with page.expect_download() as waiting:
+        page.click("#result")
+    own, get = waiting.value.url, page.request.get
+    assert get(own).ok
+    folder = Path(re.search(r"file=(/.*)/results/", own)[1])
+    assert folder.parent == served.root
+    secret = tmp_path / "secret.wav"
+    shutil.copy(recording, secret)
+    for path in ("/etc/passwd", str(ROOT / "app.py"), "app.py", "README.md", str(secret),
+                 f"{folder}/../../../etc/passwd", f"{folder}/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+                 f"{folder}/..%2f..%2f..%2fetc%2fpasswd", str(folder), str(served.root),
+                 f"file://{secret}", "//etc/passwd", "~/.profile",
+                 f"{tempfile.gettempdir()}/{secret.name}"):
+        answer = get(f"{served.address}/gradio_api/file={path}")
+        assert answer.status in (400, 403, 404), path
+    for path in ("/static/../../../../etc/passwd", "/assets/..%2f..%2f..%2fetc%2fpasswd",
+                 "/gradio_api/proxy=http://127.0.0.1:1/", "/app.py"):
+        assert get(f"{served.address}{path}").status in (400, 403, 404), path
+    page.close()
+    for _ in range(200):
+        if not folder.exists():
+            break
+        threading.Event().wait(0.05)
+    assert not folder.exists()
+    # Gradio makes empty files, and leaves what it got of an upload that was too large.
+    left = [path for path in served.root.rglob("*") if path.is_file() and path.stat().st_size]
+    assert all(path.parent == served.root for path in left)
+    served.workshop.sessions.delete_old(untaken_seconds=0.0)
+    assert [path for path in served.root.rglob("*") if path.is_file()] == []
+
+
+def test_a_noise_profile_is_marked_where_the_player_stands(open_page, served, recording):
+    page = open_page(viewport={"width": 390, "height": 844})
+    assert page.is_hidden("text=Where only noise is heard")
+    drop(page, recording)
+    page.click("#choice input")
+    page.get_by_role("option", name=re.compile("knowing")).click()
+    page.wait_for_selector("text=Where only noise is heard")
+    for place, button in ((0.5, "From here"), (0.9, "To here")):
+        page.evaluate("(place) => window.denoiserPlayer.go(place)", place)
+        page.get_by_role("button", name=button).click()
+    denoise(page)
+    assert served.calls[-1].startswith("knowing")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.fill("[aria-label='To (seconds)'], #to input", "0.52")
+    page.click("#run")
+    assert "at least 0.1 s apart" in page.wait_for_selector(".toast-body.error").inner_text()
+
+
+def test_a_film_becomes_what_the_command_makes_of_it(tiny_run, tmp_path):
+    film = tmp_path / "reel.mkv"
+    write_film(film, "matroska", [Sound("flac")])
+    workshop = app.Workshop(settings(f"weights={tiny_run}"), tmp_path / "root")
+    heard = workshop.receive("me", film)
+    assert (heard.rate, heard.channels) == (48000, 2)
+    session = workshop.sessions.of("me")
+    removed = workshop.denoise(session, next(iter(workshop.choices)), "none", 0.5, lambda s: None)
+    assert removed.samples == heard.samples
+    job = workshop.write(session, 0.0)
+    assert job.denoised.name == "reel_denoised_s0.mkv"
+    assert sorted(path.name for path in job.denoised.parent.iterdir()) == [
+        "reel_denoised_s0.mkv", "reel_residual_s0.wav", "reel_spectrogram_s0.png"]
+    with pytest.raises(UserError, match="noise profile"):
+        workshop.denoise(session, next(iter(workshop.choices)), "auto", 0.5, lambda s: None)
+
+
+@pytest.mark.parametrize("setting", ["inference.noise_floor_db=12",
+                                     "inference.denoising_strength=auto"])
+def test_what_the_slider_cannot_show_is_refused(setting, tiny_run, tmp_path):
+    with pytest.raises(UserError, match=setting.split("=")[0]):
+        app.Workshop(settings(setting, f"weights={tiny_run}"), tmp_path)
