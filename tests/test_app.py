@@ -29,7 +29,7 @@ from denoiser.command_line import hydra_arguments
 
 ROOT = Path(app.__file__).resolve().parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-WAIT_MILLISECONDS = 60000.0
+WAIT_MILLISECONDS = 120000.0  # machines are busy at times
 
 
 def settings(*arguments: str) -> config.Config:

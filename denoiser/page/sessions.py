@@ -72,16 +72,18 @@ class Sessions:
         self._sessions: dict[str, Session] = {}
         self._lock = threading.RLock()
 
-    def start(self, key: str, upload: Path) -> Session:
+    def start(self, key: str | None, upload: Path) -> Session:
         """Deletes what a user had, and begins with another upload.
 
         Args:
-            key: Tells one open page from another.
+            key: Tells one open page from another; programs that call the page have none.
             upload: The file as the browser sent it.
 
         Raises:
-            UserError: The upload is gone.
+            UserError: The upload is gone, or there is no page.
         """
+        if not key:
+            raise UserError("only a page that is open can be used")
         with self._lock:
             self.end(key)
             folder = self.root / secrets.token_hex(NAME_BYTES)

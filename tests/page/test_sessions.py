@@ -48,6 +48,8 @@ def test_what_is_gone_or_never_came_is_told(tmp_path):
     users = Sessions(tmp_path, 60.0)
     with pytest.raises(UserError, match="drop the recording again"):
         users.start("me", tmp_path / "none.wav")
+    with pytest.raises(UserError, match="a page that is open"):
+        users.start(None, upload(tmp_path))
     with pytest.raises(UserError, match="drop it again"):
         users.of("me")
 
