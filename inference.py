@@ -70,7 +70,7 @@ from denoiser.audio.noise_profile import ProfileForm
 from denoiser.audio.removal import Strength, as_strength, remove
 from denoiser.audio.survey import survey
 from denoiser.backend import describe_device, load_backend
-from denoiser.checks import UserError, require
+from denoiser.checks import UserError, reason_of, require
 from denoiser.classical import spectral
 from denoiser.command_line import exit_on_user_error, hydra_arguments, keys_of, run_main
 from denoiser.files import WEIGHTS_ENDING, end_on_signals, replacing
@@ -80,6 +80,7 @@ from denoiser.jobs import (
     find_recordings,
     plan,
     report_folder,
+    why_failed,
 )
 from denoiser.journal import Journal, remove_journals
 from denoiser.network.settings import UnetConfig
@@ -442,7 +443,7 @@ def _tells_report(tell: Callable[[], object], what: str) -> bool:
     try:
         tell()
     except (UserError, OSError) as error:
-        logger.warning("%s, but %s cannot tell of it: %s", what, REPORT_NAME, error)
+        logger.warning("%s, but %s cannot tell of it: %s", what, REPORT_NAME, reason_of(error))
         return False
     return True
 
@@ -488,9 +489,7 @@ def denoise_all(jobs: list[Job], restorer: Restorer, strength: float | str | Str
                                  f"{job.denoised} is written"):
                     remove_journals(job.denoised)
             except (UserError, OSError) as error:
-                reason = str(error)
-                if str(job.recording.path) not in reason:
-                    reason = f"{job.recording.path}: {reason}"
+                reason = why_failed(job.recording.path, error)
                 failures[job.recording.path] = reason
                 tell(reason)
             bar.update(round(sum(seconds[: number + 1]), 1) - bar.n)

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from denoiser.checks import UserError
+from denoiser.checks import UserError, reason_of
 
 SCHEMA_NAME = "schema"  # under which `config.py` registers all settings with Hydra
 
@@ -57,7 +57,7 @@ def describe_error(error: BaseException) -> str:
         text = ": ".join(dict.fromkeys(lines))  # a cause often repeats the line
         override = re.match(r"Could not override '([\w.]+)'", text)
         return text + (closest_key(override[1]) if override else "")
-    return " ".join(str(error).split("\n"))
+    return " ".join(reason_of(error).split("\n"))
 
 
 def exit_on_user_error(task: Callable[..., Any]) -> Callable[..., Any]:

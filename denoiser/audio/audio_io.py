@@ -158,6 +158,8 @@ def require_audio_file(path: Path) -> bytes:
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
+    if path.is_dir():  # those that hold recordings have been replaced by them
+        raise UserError(f"{path}: the folder holds no recordings")
     if not path.is_file():
         raise UserError(f"{path}: not a regular file")
     with path.open("rb") as stream:  # says "permission denied" where libsndfile only fails
