@@ -75,6 +75,25 @@ def start(folder: Path, names: Iterable[str], settings: list[str]) -> subprocess
                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
+def start_and_wait(folder: Path, names: Iterable[str], settings: list[str]) -> subprocess.Popen:
+    """Starts the program, and returns when it has begun to write results, or is over."""
+    before = hidden(folder)
+    process = start(folder, names, settings)
+    while process.poll() is None and not any(
+            name.endswith((".wav", ".flac")) and name not in before for name in hidden(folder)):
+        time.sleep(0.02)
+    return process
+
+
+def undisturbed(folder: Path, names: Iterable[str], settings: list[str]) -> tuple[float, float]:
+    """Does a run; returns how many seconds it takes, and those until it begins to write."""
+    began = time.monotonic()
+    process = start_and_wait(folder, names, settings)
+    loading = time.monotonic() - began
+    process.communicate(timeout=LONGEST_RUN_SECONDS)
+    return time.monotonic() - began, loading
+
+
 def kill_and_look(folder: Path, kills: int, rng: np.random.Generator, settings: list[str],
                   ) -> tuple[Counter, list[str]]:
     """Ends runs by each of the signals; returns how that went, and what broke the rules."""
@@ -83,15 +102,15 @@ def kill_and_look(folder: Path, kills: int, rng: np.random.Generator, settings: 
     for name in NAMES:
         sf.write(folder / name, audio, RATE)
     originals = {name: (folder / name).read_bytes() for name in NAMES}
-    began = time.monotonic()
-    start(folder, NAMES, settings).communicate(timeout=LONGEST_RUN_SECONDS)
-    longest = time.monotonic() - began
+    longest, loading = undisturbed(folder, NAMES, settings)
     settings = [*settings, "inference.overwrite=true"]
     for number in range(kills):
         chosen = SIGNALS[number % len(SIGNALS)]
-        process = start(folder, NAMES, settings)
-        # Python itself takes a moment, in which it answers to Ctrl-C on its own.
-        time.sleep(float(rng.uniform(0.02, 1.0)) * longest)
+        # Every other one while it loads, where Python itself answers to Ctrl-C at first; the rest
+        # while it writes.
+        loads = number // len(SIGNALS) % 2 == 0
+        process = (start if loads else start_and_wait)(folder, NAMES, settings)
+        time.sleep(float(rng.uniform(0.02, 1.0)) * (loading if loads else longest - loading))
         process.send_signal(chosen)
         _, lines = process.communicate(timeout=LONGEST_RUN_SECONDS)
         found = look(folder, originals)
@@ -116,19 +135,17 @@ def kill_and_go_on(folder: Path, kills: int, rng: np.random.Generator, settings:
     counts, wrong = Counter(), []
     settings = [*settings, "inference.resume=true", "inference.segment_seconds=4"]
     sf.write(folder / "a.wav", rng.uniform(-0.3, 0.3, (round(RATE * seconds), 1)), RATE)
-    began = time.monotonic()
-    _, lines = start(folder, ["a.wav"], settings).communicate(timeout=LONGEST_RUN_SECONDS)
-    longest = time.monotonic() - began
+    longest, loading = undisturbed(folder, ["a.wav"], settings)
     results = [folder / f"a_{what}.wav" for what in ("denoised", "residual")]
     if not all(path.exists() for path in results):
-        return counts, [f"the run that nothing disturbs fails: {lines}"]
+        return counts, ["the run that nothing disturbs fails"]
     whole, entries = [path.read_bytes() for path in results], told(folder)
     while counts["killed"] < kills and not wrong:
         for path in [*results, folder / REPORT_NAME]:
             path.unlink()
         for _ in range(MOST_KILLS):
-            process = start(folder, ["a.wav"], settings)
-            time.sleep(float(rng.uniform(0.1, 0.9)) * longest)
+            process = start_and_wait(folder, ["a.wav"], settings)
+            time.sleep(float(rng.uniform(0.0, 0.6)) * (longest - loading))
             process.kill()
             _, lines = process.communicate(timeout=LONGEST_RUN_SECONDS)
             if process.returncode != -signal.SIGKILL:
