@@ -72,7 +72,13 @@ from denoiser.audio.survey import survey
 from denoiser.backend import describe_device, load_backend
 from denoiser.checks import UserError, reason_of, require
 from denoiser.classical import spectral
-from denoiser.command_line import exit_on_user_error, hydra_arguments, keys_of, run_main
+from denoiser.command_line import (
+    exit_on_user_error,
+    hydra_arguments,
+    keys_of,
+    printable,
+    run_main,
+)
 from denoiser.files import WEIGHTS_ENDING, end_on_signals, replacing
 from denoiser.jobs import (
     HEADER_TOLERANCE_SECONDS,
@@ -415,7 +421,8 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
                 ("Residual: input - output", audio_io.open_recording(others[0]))],
                 surveyed.samples)
         before_replacing()
-    logger.info("%s: written to %s", recording.path, ", ".join(map(str, job.results)))
+    logger.info("%s: written to %s", recording.path,
+                printable(", ".join(map(str, job.results))))
     return {"input_sha256": digest, "seconds": round(surveyed.samples / recording.rate, 3),
             "strength": strength.describe() | ({"why": fitted.why} if fitted.why else {}),
             "mono_source": surveyed.mono.describe() if surveyed.mono else None,
@@ -515,7 +522,7 @@ def denoise(raw: DictConfig) -> None:
 
     def tell(reason: str) -> None:
         if len(paths) > 1:  # of one alone it is the last line
-            logger.error("%s", reason)
+            logger.error("%s", printable(reason))
 
     for reason in failures.values():
         tell(reason)
@@ -535,9 +542,9 @@ def denoise(raw: DictConfig) -> None:
                 _tells_report(functools.partial(report(folder).add_failure, path, reason),
                               f"{path} cannot be denoised")
     if len(paths) == 1 and failures:
-        sys.exit(f"error: {' '.join(failures[paths[0]].split())}")
+        sys.exit(f"error: {printable(failures[paths[0]])}")
     if failures:
-        names = ", ".join(" ".join(str(path).split()) for path in failures)
+        names = printable(", ".join(map(str, failures)))
         told = f"error: {len(failures)} of {len(paths)} recordings failed: {names}"
         if len(failures) == len(paths):
             sys.exit(told)

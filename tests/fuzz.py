@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tempfile
+import time
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -132,6 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("cases", type=int)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="after which it stops")
     parser.add_argument("--kept", type=Path, default=Path("fuzz_failures"))
     arguments = parser.parse_args()
     counts: Counter[str] = Counter()
@@ -139,7 +142,10 @@ def main() -> None:
         wholes = originals(Path(folder), MORE_NAMES)
         for name in MORE_NAMES:
             (Path(folder) / name).unlink()
+        end = time.monotonic() + 60.0 * arguments.minutes
         for case in range(arguments.cases):
+            if time.monotonic() > end:
+                break
             rng = np.random.default_rng([arguments.seed, case])
             name = MORE_NAMES[case % len(MORE_NAMES)]
             path = Path(folder) / name

@@ -1013,6 +1013,20 @@ def test_program_goes_on_past_bad_files(tmp_path, tiny_run):
     assert "ERROR: nan.wav: the recording holds NaN" in again.stderr
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs such names")
+def test_a_name_forges_no_line_of_the_log(tmp_path):
+    good, bad = "two\nERROR: lines\x1b[31m.wav", "no\nsound.wav"
+    write_audio(tmp_path / good)
+    (tmp_path / bad).write_bytes(b"x")
+    done = run_program(".", "method=lsa", "inference.denoising_strength=0", cwd=tmp_path)
+    assert done.returncode == SOME_FAILED_STATUS
+    shown, start = "two\\nERROR: lines\\x1b[31m", "ERROR: no\\nsound.wav: not audio"
+    first, _, second, last = done.stderr.splitlines()
+    assert first.startswith(start) and last.endswith("failed: no\\nsound.wav")
+    assert second == (f"INFO: {shown}.wav: written to {shown}_denoised_s0.wav, "
+                      f"{shown}_residual_s0.wav")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs permissions of files")
 def test_program_goes_on_past_what_it_may_not_touch(tmp_path):
     """Root may do everything, unless what allows it is taken from it."""
