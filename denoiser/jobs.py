@@ -165,7 +165,11 @@ def find_recordings(audio: str | list[str] | None) -> list[Path]:
     _results_in.cache_clear()
     for path in paths:
         if os.path.isdir(path):  # False also where one may not look: that file is reported later
-            inside = [item for item in sorted(path.rglob("*"))
+            below = sorted(path.rglob("*"))
+            for folder in (path, *below):
+                if os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK):
+                    logger.warning("%s: no permission to look into this folder", folder)
+            inside = [item for item in below
                       if item.suffix.lower() in audio_io.AUDIO_ENDINGS | containers.ENDINGS
                       and item.is_file()
                       and not any(part.startswith(".") for part in item.relative_to(path).parts)]

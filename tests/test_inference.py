@@ -1034,27 +1034,29 @@ def test_program_goes_on_past_what_it_may_not_touch(tmp_path):
     if caps and (shutil.which("setpriv") is None or subprocess.run(
             [*caps, "true"], capture_output=True).returncode):
         pytest.skip("root is not held by permissions, and no setpriv takes that from it")
-    for name in ("closed/a.wav", "open/b.wav", "secret.wav"):
+    for name in ("closed/a.wav", "open/b.wav", "secret.wav", "shut/c.wav"):
         write_audio(tmp_path / name)
-    for name, mode in (("closed", 0o555), ("secret.wav", 0), ("", 0o555)):
+    for name, mode in (("closed", 0o555), ("secret.wav", 0), ("shut", 0), ("", 0o555)):
         (tmp_path / name).chmod(mode)
     try:
         done = subprocess.run([*caps, sys.executable, str(ROOT / "inference.py"), "closed/a.wav",
-                               "secret.wav", "open/b.wav", "method=lsa",
+                               "secret.wav", "open/b.wav", "shut", "method=lsa",
                                "inference.denoising_strength=0"],
                               cwd=tmp_path, capture_output=True, text=True, timeout=600)
     finally:
-        for name in ("", "closed"):
+        for name in ("", "closed", "shut"):
             (tmp_path / name).chmod(0o755)
     assert done.returncode == SOME_FAILED_STATUS, done.stderr
     lines = [line for line in done.stderr.splitlines() if not line.startswith("INFO")]
     assert lines == [
+        "WARNING: shut: no permission to look into this folder",
         "ERROR: closed/a.wav: closed: results cannot be written there, no permission for closed",
         "ERROR: secret.wav: Permission denied",
-        "error: 2 of 3 recordings failed: closed/a.wav, secret.wav"]
+        "ERROR: shut: the folder holds no recordings",
+        "error: 3 of 4 recordings failed: closed/a.wav, secret.wav, shut"]
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")} == {
-        "closed", "closed/a.wav", "secret.wav", "open", "open/b.wav", "open/b_denoised_s0.wav",
-        "open/b_residual_s0.wav", f"open/{REPORT_NAME}"}
+        "closed", "closed/a.wav", "secret.wav", "shut", "shut/c.wav", "open", "open/b.wav",
+        "open/b_denoised_s0.wav", "open/b_residual_s0.wav", f"open/{REPORT_NAME}"}
 
 
 def test_a_folder_that_is_removed_meanwhile_is_told(tmp_path):
