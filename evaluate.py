@@ -8,6 +8,7 @@ category and by noise recording; noises that come alone; and what must not be lo
     python evaluate.py weights=FOLDER_OF_A_RUN
     python evaluate.py method=lsa                      # the classical method; see inference.py
     python evaluate.py inference.declick=false         # clicks left to the network
+    python evaluate.py inference.denoising_strength=auto   # found for each item by itself
     python evaluate.py dset.path_noise_test=[FOLDER]   # noise of your own; every file in it tests
     python evaluate.py perceptual=true                 # ViSQOL and PESQ as well
     python evaluate.py profile=true                    # each mixture with a profile of its noise
@@ -39,7 +40,9 @@ from tqdm import tqdm
 
 from config import Config, load_config
 from dataset_loader import TEST_PROFILE_SECONDS, Mixer
+from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.audio.noise_profile import ProfileForm
+from denoiser.audio.removal import Strength
 from denoiser.bench.methods import PROFILE_ENDING, REQUIREMENTS, Restore, choose
 from denoiser.bench.settings import BenchConfig
 from denoiser.checks import UserError, require
@@ -47,6 +50,7 @@ from denoiser.command_line import exit_on_user_error, keys_of, run_main
 from denoiser.data.audio_index import find_noise
 from denoiser.data.mixture import Mixture
 from denoiser.files import WEIGHTS_ENDING
+from denoiser.jobs import strength_suffix
 from denoiser.network.stored import BEST_NAME, CONFIG_NAME, read_settings
 from denoiser.profiles import KEY
 from denoiser.restore import Restorer
@@ -84,7 +88,8 @@ def main(raw: DictConfig) -> None:
                   profile_form=settings.profile_form if cfg.profile else None)
     mixtures = map(mixer.evaluation_item, tqdm(range(cfg.test_items), disable=None))
     highpass_hz = cfg.dset.snr_highpass_hz
-    rows = metrics.judge_mixtures(restorer.each, mixtures, highpass_hz, judge_more)
+    restore = at_strength(restorer, cfg.inference.strength)
+    rows = metrics.judge_mixtures(restore, mixtures, highpass_hz, judge_more)
     known = splits_in_training(weights, cfg) if weights else {}
     rows = [row | {"split_in_training": known.get(row["noise"], "")} for row in rows]
     guards = metrics.check_guards(rows)
@@ -97,7 +102,7 @@ def main(raw: DictConfig) -> None:
         sections.append(metrics.format_table(rows, ("category", "input_snr_db"),
                                              perceptual.MEASURES))
     if cfg.test_probe_sounds:
-        probed = probes.measure(restorer.each, mixer.probe_sounds(
+        probed = probes.measure(restore, mixer.probe_sounds(
             cfg.test_probe_sounds, cfg.probe_seconds), highpass_hz)
         sections.append(probed.format())
         guards += probed.guards()
@@ -106,6 +111,18 @@ def main(raw: DictConfig) -> None:
     sys.stdout.write("\n\n".join(sections) + "\n")
     metrics.write_table(folder / TABLE_NAME, rows)
     logger.info("each item's measures: %s", folder / TABLE_NAME)
+
+
+def at_strength(restorer: Restorer, strength: Strength) -> Callable[..., np.ndarray]:
+    """Returns what restores waveforms as `Restorer.each` does, at the strength of a call."""
+    if strength == Strength():
+        return restorer.each
+
+    def restore(waveforms: np.ndarray, noise_profile: np.ndarray | None = None) -> np.ndarray:
+        return np.stack([restorer(waveform, SAMPLE_RATE, strength, noise_profile)
+                         for waveform in waveforms])
+
+    return restore
 
 
 # --- Methods side by side --------------------------------------------------------------------
@@ -125,6 +142,8 @@ def compare(cfg: Config, given: set[str]) -> None:
     chosen, missing = choose(cfg.methods, own_methods(cfg, given), is_weights)
     folder = Path(cfg.path_evaluation) / BENCH_NAME
     notes = [f"Left out: {name} ({reason})." for name, reason in missing.items()]
+    if cfg.inference.strength != Strength():
+        notes.append(f"Our own methods at {cfg.inference.strength}.")
     if cfg.bench.recordings is not None:
         notes.insert(0, f"{len(files)} recordings, up to {cfg.bench.recording_seconds:g} s of "
                      "each.")
@@ -175,7 +194,8 @@ def own_methods(cfg: Config, given: set[str]) -> dict[str, Callable[[str], Resto
                 f"without {name}, whose network takes no profile", cfg.methods)
 
         def restore(audio: np.ndarray, profile: np.ndarray | None) -> np.ndarray:
-            return restorer.each(audio[None], profile if knows else None)[0]
+            return at_strength(restorer, cfg.inference.strength)(
+                audio[None], profile if knows else None)[0]
 
         return restore
 
@@ -197,6 +217,8 @@ def describe(name: str, cfg: Config, mixer: Mixer, restorer: Restorer,
              mixer.describe()]
     if cfg.dset.snr_highpass_hz:
         lines.append(f"SNRs are set and judged above {cfg.dset.snr_highpass_hz:g} Hz.")
+    if cfg.inference.strength != Strength():
+        lines.append(f"Each item is denoised at {cfg.inference.strength}.")
     if restorer.declick:
         lines.append("Clicks are cut out first.")
     if cfg.method == NETWORK and cfg.inference.wiener:
@@ -242,7 +264,10 @@ def name_of(cfg: Config, weights: Path | None) -> str:
         weights = weights.absolute()
         own = weights.name.removesuffix(WEIGHTS_ENDING)
         name = weights.parent.name + ("" if weights.name == BEST_NAME else f"_{own}")
-    return (name + "_no_declick" * (not cfg.inference.declick)
+    strength = cfg.inference.strength
+    floor = "" if strength.noise_floor_db is None else f"_floor{strength.noise_floor_db:g}"
+    return (name + strength_suffix(strength.share) + "_per_band" * bool(strength.per_band) + floor
+            + "_no_declick" * (not cfg.inference.declick)
             + "_no_wiener" * (not cfg.inference.wiener) + "_profile" * cfg.profile)
 
 

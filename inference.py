@@ -70,9 +70,15 @@ from denoiser.audio.noise_profile import ProfileForm
 from denoiser.audio.removal import Strength, as_strength, remove
 from denoiser.audio.survey import survey
 from denoiser.backend import describe_device, load_backend
-from denoiser.checks import UserError, require
+from denoiser.checks import UserError, reason_of, require
 from denoiser.classical import spectral
-from denoiser.command_line import exit_on_user_error, hydra_arguments, keys_of, run_main
+from denoiser.command_line import (
+    exit_on_user_error,
+    hydra_arguments,
+    keys_of,
+    printable,
+    run_main,
+)
 from denoiser.files import WEIGHTS_ENDING, end_on_signals, replacing
 from denoiser.jobs import (
     HEADER_TOLERANCE_SECONDS,
@@ -80,6 +86,7 @@ from denoiser.jobs import (
     find_recordings,
     plan,
     report_folder,
+    why_failed,
 )
 from denoiser.journal import Journal, remove_journals
 from denoiser.network.settings import UnetConfig
@@ -414,7 +421,8 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
                 ("Residual: input - output", audio_io.open_recording(others[0]))],
                 surveyed.samples)
         before_replacing()
-    logger.info("%s: written to %s", recording.path, ", ".join(map(str, job.results)))
+    logger.info("%s: written to %s", recording.path,
+                printable(", ".join(map(str, job.results))))
     return {"input_sha256": digest, "seconds": round(surveyed.samples / recording.rate, 3),
             "strength": strength.describe() | ({"why": fitted.why} if fitted.why else {}),
             "mono_source": surveyed.mono.describe() if surveyed.mono else None,
@@ -442,7 +450,7 @@ def _tells_report(tell: Callable[[], object], what: str) -> bool:
     try:
         tell()
     except (UserError, OSError) as error:
-        logger.warning("%s, but %s cannot tell of it: %s", what, REPORT_NAME, error)
+        logger.warning("%s, but %s cannot tell of it: %s", what, REPORT_NAME, reason_of(error))
         return False
     return True
 
@@ -488,9 +496,7 @@ def denoise_all(jobs: list[Job], restorer: Restorer, strength: float | str | Str
                                  f"{job.denoised} is written"):
                     remove_journals(job.denoised)
             except (UserError, OSError) as error:
-                reason = str(error)
-                if str(job.recording.path) not in reason:
-                    reason = f"{job.recording.path}: {reason}"
+                reason = why_failed(job.recording.path, error)
                 failures[job.recording.path] = reason
                 tell(reason)
             bar.update(round(sum(seconds[: number + 1]), 1) - bar.n)
@@ -516,7 +522,7 @@ def denoise(raw: DictConfig) -> None:
 
     def tell(reason: str) -> None:
         if len(paths) > 1:  # of one alone it is the last line
-            logger.error("%s", reason)
+            logger.error("%s", printable(reason))
 
     for reason in failures.values():
         tell(reason)
@@ -532,13 +538,13 @@ def denoise(raw: DictConfig) -> None:
     if any(os.path.lexists(path) for path in paths):  # mistyped names are nothing to report
         for path, reason in failures.items():
             folder = report_folder(path, cfg.inference)
-            if os.access(folder, os.W_OK):
+            if os.access(folder, os.W_OK) and not path.is_dir():
                 _tells_report(functools.partial(report(folder).add_failure, path, reason),
                               f"{path} cannot be denoised")
     if len(paths) == 1 and failures:
-        sys.exit(f"error: {' '.join(failures[paths[0]].split())}")
+        sys.exit(f"error: {printable(failures[paths[0]])}")
     if failures:
-        names = ", ".join(" ".join(str(path).split()) for path in failures)
+        names = printable(", ".join(map(str, failures)))
         told = f"error: {len(failures)} of {len(paths)} recordings failed: {names}"
         if len(failures) == len(paths):
             sys.exit(told)

@@ -28,8 +28,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import sys
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from denoiser.checks import UserError, require
@@ -161,7 +159,4 @@ def _build_starter(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        run_main(main)
-    except BrokenProcessPool:
-        sys.exit("error: a worker died, perhaps for want of memory; try a smaller `--jobs`")
+    run_main(main)

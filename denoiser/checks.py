@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
+from pathlib import PurePath
 from typing import Any
 
 
 class UserError(ValueError):
     """A mistake of the user's, told in one line; any other error keeps its traceback."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Returns an error's message; the system's own as `FILE: No such file or directory`."""
+    if isinstance(error, OSError) and error.strerror and isinstance(error.filename, str | PurePath):
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def require(condition: bool, name: str, expected: str, received: Any) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import functools
+import logging
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import PurePath
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -17,11 +20,29 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from denoiser.checks import UserError
+from denoiser.checks import UserError, reason_of
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 SCHEMA_NAME = "schema"  # under which `config.py` registers all settings with Hydra
 
 USER_ERRORS = (UserError, OSError, HydraException, OmegaConfBaseException, YAMLError)
+
+
+class NamesFormatter(logging.Formatter):
+    """Writes line breaks, and what steers terminals, in files' names as `\\n` and `\\x1b`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the message; its arguments that are paths are names."""
+        if isinstance(record.args, tuple):
+            record = copy.copy(record)
+            record.args = tuple(printable(str(value)) if isinstance(value, PurePath) else value
+                                for value in record.args)
+        return super().format(record)
+
+
+def printable(text: str) -> str:
+    """Returns a text with its control characters written as Python writes them."""
+    return CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
 
 
 def known_keys() -> list[str]:
@@ -57,7 +78,7 @@ def describe_error(error: BaseException) -> str:
         text = ": ".join(dict.fromkeys(lines))  # a cause often repeats the line
         override = re.match(r"Could not override '([\w.]+)'", text)
         return text + (closest_key(override[1]) if override else "")
-    return " ".join(str(error).split("\n"))
+    return " ".join(reason_of(error).split("\n"))
 
 
 def exit_on_user_error(task: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,7 +92,7 @@ def exit_on_user_error(task: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return task(*args, **kwargs)
         except USER_ERRORS as error:
-            sys.exit(f"error: {describe_error(error)}")
+            sys.exit(f"error: {printable(describe_error(error))}")
 
     return guarded
 

@@ -33,7 +33,10 @@ def temporary_file(folder: Path, prefix: str, ending: str) -> Iterator[Path]:
     path = folder / f"{prefix}{secrets.token_hex(RANDOM_BYTES)}{ending}"
     _unfinished.add(path)  # before it is there: a signal may come in between
     try:
-        path.open("xb").close()
+        try:
+            path.open("xb").close()
+        except OSError as error:  # a name that the user never gave says nothing
+            raise OSError(f"{folder}: no file can be made there ({error.strerror})") from error
         yield path
     finally:
         path.unlink(missing_ok=True)  # it may have been renamed
@@ -71,9 +74,12 @@ def replacing(path: Path, locked: bool = False) -> Iterator[Path]:
         yield temporary
         # Some disks tell only now that they are full. And what has its name has its content, also
         # after a power cut.
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        try:
+            with temporary.open("r+b") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:  # a full disk, or a folder that somebody has removed
+            raise OSError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def _is_locked(path: Path) -> bool:

@@ -18,7 +18,7 @@ from denoiser import profiles
 from denoiser.audio import audio_io, containers, film
 from denoiser.audio.mono_source import CHOICES
 from denoiser.audio.removal import AUTO, Strength, check_noise_floor, check_per_band
-from denoiser.checks import UserError, require
+from denoiser.checks import UserError, reason_of, require
 from denoiser.journal import has_journal
 from denoiser.network.stored import NetworkSettings
 from denoiser.report import hash_of, hash_of_values, read_results, why_not_done
@@ -153,10 +153,10 @@ def find_recordings(audio: str | list[str] | None) -> list[Path]:
             is named as a result of another one here is: a shell's `*.wav` finds both.
 
     Returns:
-        Each file once. A name that does not exist is among them.
+        Each file once. What does not exist, and a folder without recordings, is among them.
 
     Raises:
-        UserError: Nothing was asked for, a folder holds no recordings, or a list no names.
+        UserError: Nothing was asked for, or a list holds no names.
     """
     paths = _named(audio)
     if not paths:
@@ -165,16 +165,19 @@ def find_recordings(audio: str | list[str] | None) -> list[Path]:
     _results_in.cache_clear()
     for path in paths:
         if os.path.isdir(path):  # False also where one may not look: that file is reported later
-            inside = [item for item in sorted(path.rglob("*"))
+            below = sorted(path.rglob("*"))
+            for folder in (path, *below):
+                if os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK):
+                    logger.warning("%s: no permission to look into this folder", folder)
+            inside = [item for item in below
                       if item.suffix.lower() in audio_io.AUDIO_ENDINGS | containers.ENDINGS
                       and item.is_file()
                       and not any(part.startswith(".") for part in item.relative_to(path).parts)]
             recordings = [item for item in inside if not _is_told_of(item, path)]
-            if not recordings:
-                raise UserError(f"{path}: the folder holds no recordings")
             if len(recordings) < len(inside):
                 logger.info("%s: %d results of earlier runs are left out", path,
                             len(inside) - len(recordings))
+            recordings = recordings or [path]  # the others are done, and this one is told
         else:
             recordings = [path]
         for item in recordings:
@@ -285,6 +288,19 @@ def _require_writable(folder: Path) -> None:
         raise UserError(f"{folder}: results cannot be written there, no permission for {present}")
 
 
+def _require_replaceable(result: Path) -> None:
+    """Raises UserError where the name of a result is that of a folder, a pipe or a device."""
+    if result.exists() and not result.is_file():
+        raise UserError(f"{result}: a result cannot be written there, what has that name is not a "
+                        "regular file")
+
+
+def why_failed(recording: Path, error: UserError | OSError) -> str:
+    """Returns what an error says of a recording, with its name."""
+    reason = reason_of(error)
+    return reason if str(recording) in reason else f"{recording}: {reason}"
+
+
 def report_folder(denoised: Path, settings: InferenceConfig) -> Path:
     """Returns the folder of the report that tells of a result."""
     return denoised.parent if settings.output_dir is None else Path(settings.output_dir)
@@ -317,9 +333,11 @@ def plan(paths: list[Path], settings: InferenceConfig,
             job = make_job(containers.open_audio(path, settings.track), settings)
             _require_writable(job.denoised.parent)
             _require_writable(report_folder(job.denoised, settings))
+            for result in job.results:
+                _require_replaceable(result)
             jobs.append(job)
         except (UserError, OSError) as error:
-            failures[path] = str(error)
+            failures[path] = why_failed(path, error)
     jobs, refused = _told_apart(jobs, paths, settings)
     failures |= refused
     # Whatever is asked: each will be added to, which must not fail after hours of work.

@@ -102,6 +102,9 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
         UserError: What has that name is no report, cannot be read, or is of a later release.
     """
     path = folder / REPORT_NAME
+    # Reading a pipe or a device may never end.
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UserError(f"{path} must be a report in JSON, and is no regular file; remove it")
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):

@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tempfile
+import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,22 +41,30 @@ KINDS = ("set", "insert", "remove", "cut")
 VALUES = (b"\0\0\0\0", b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\x80", b"\1\0\0\0",
           b"\0\0\0\1", b"\x7f\xff", b"\0", b"\xff", b"data", b"OggS")
 NAMES = ("a.wav", "x.wav", "a.flac", "a.ogg", "a.opus", "a.mp3", "a.aiff", "a.mkv", "a.mp4")
+MORE_NAMES = (*NAMES, "a.caf", "a.au", "a.w64", "r.wav", "a.avi", "a.ts", "a.webm")
+FILMS = {"a.mkv": ("matroska", "flac", "mpeg4"), "a.mp4": ("mp4", "aac", "mpeg4"),
+         "a.avi": ("avi", "libmp3lame", "mpeg4"), "a.ts": ("mpegts", "ac3", "mpeg2video"),
+         "a.webm": ("webm", "libopus", "libvpx")}
+BODY_SHARE = 0.4  # of the cases with edits behind the header alone
 
 Edit = tuple[str, float, bytes]  # what is done, where (a share of the header, or of 1 to 2 the
 # file), and with which bytes
 
 
-def originals(folder: Path) -> dict[str, bytes]:
+def originals(folder: Path, names: Iterable[str] = NAMES) -> dict[str, bytes]:
     """Returns a short whole file of each kind."""
     audio = np.random.default_rng(5).uniform(-0.3, 0.3, (round(RATE * OGG_SECONDS), 2))
-    kinds = {"x.wav": ("WAVEX", "PCM_24"), "a.ogg": ("OGG", "VORBIS"), "a.opus": ("OGG", "OPUS")}
-    for name in NAMES[:7]:
+    kinds = {"x.wav": ("WAVEX", "PCM_24"), "a.ogg": ("OGG", "VORBIS"), "a.opus": ("OGG", "OPUS"),
+             "r.wav": ("RF64", "PCM_16")}
+    for name in names:
+        if name in FILMS:
+            muxer, codec, video = FILMS[name]
+            write_film(folder / name, muxer, [Sound(codec)], SECONDS, video)
+            continue
         container, subtype = kinds.get(name, (None, None))
         samples = len(audio) if container == "OGG" else round(RATE * SECONDS)
         sf.write(folder / name, audio[:samples], RATE, subtype, format=container)
-    write_film(folder / "a.mkv", "matroska", [Sound("flac")], SECONDS)
-    write_film(folder / "a.mp4", "mp4", [Sound("aac")], SECONDS)
-    return {name: (folder / name).read_bytes() for name in NAMES}
+    return {name: (folder / name).read_bytes() for name in names}
 
 
 def broken(whole: bytes, edits: list[Edit]) -> bytes:
@@ -73,7 +83,8 @@ def broken(whole: bytes, edits: list[Edit]) -> bytes:
 
 def draw_edits(rng: np.random.Generator) -> list[Edit]:
     """Draws one to four edits."""
-    return [(str(rng.choice(KINDS, p=[0.7, 0.1, 0.1, 0.1])), float(rng.uniform(0.0, 2.0)),
+    lowest = 1.0 if rng.random() < BODY_SHARE else 0.0
+    return [(str(rng.choice(KINDS, p=[0.7, 0.1, 0.1, 0.1])), float(rng.uniform(lowest, 2.0)),
              VALUES[rng.integers(len(VALUES))] if rng.random() < 0.5 else rng.bytes(
                  int(rng.integers(1, 5)))) for _ in range(rng.integers(1, 5))]
 
@@ -123,16 +134,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("cases", type=int)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="after which it stops")
     parser.add_argument("--kept", type=Path, default=Path("fuzz_failures"))
     arguments = parser.parse_args()
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
-        wholes = originals(Path(folder))
-        for name in NAMES:
+        wholes = originals(Path(folder), MORE_NAMES)
+        for name in MORE_NAMES:
             (Path(folder) / name).unlink()
+        end = time.monotonic() + 60.0 * arguments.minutes
         for case in range(arguments.cases):
+            if time.monotonic() > end:
+                break
             rng = np.random.default_rng([arguments.seed, case])
-            name = NAMES[case % len(NAMES)]
+            name = MORE_NAMES[case % len(MORE_NAMES)]
             path = Path(folder) / name
             path.write_bytes(broken(wholes[name], draw_edits(rng)))
             with shown(path, arguments.kept / f"{arguments.seed}_{case}_{name}") as notes:

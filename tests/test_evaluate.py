@@ -92,6 +92,10 @@ def test_tables_and_measures_of_the_test_mixtures(folders, fold_runs):
      "a_no_declick_profile"),
     ("a/best.weights.h5", {"inference": InferenceConfig(wiener=False)}, "a_no_wiener"),
     (None, {"method": "lsa"}, "lsa"),
+    (None, {"method": "lsa", "inference": InferenceConfig(denoising_strength="auto")}, "lsa_sauto"),
+    (None, {"method": "lsa", "inference": InferenceConfig(
+        denoising_strength=0.5, strength_per_band=[[100, 0.5]], noise_floor_db=12)},
+     "lsa_s5_per_band_floor12"),
     (None, {"method": "lsa", "inference": InferenceConfig(declick=False)}, "lsa_no_declick")])
 def test_tables_of_different_methods_lie_apart(weights, settings, name):
     cfg = Config(path_experiment="x", **settings)
@@ -111,6 +115,36 @@ def test_the_classical_method_is_measured_on_the_same_mixtures(folders):
     assert "Clicks are cut out first." in done.stdout.splitlines()
     rows = read_table(folders / "experiments/evaluation/lsa" / evaluate.TABLE_NAME)
     assert len(rows) == 3 and all(abs(float(row["snr_gain_db"])) > 0.0 for row in rows)
+
+
+def test_the_strength_is_that_of_the_call(folders):
+    """What comes alone as noise shows how much of it is left."""
+    paths = [f"dset.path_{name}=[{folders / name}]"
+             for name in ("speech", "music", "effects", "noise")]
+
+    def measured(setting: str, told: str | None) -> dict:
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            cfg = load_config(compose("conf", [
+                "dset=folders", *paths, "test_items=1", "seg_len_s_val=2.5", "method=lsa",
+                "inference.declick=false", setting]))
+        restorer = evaluate.choose_method(cfg).load()
+        mixer = evaluate.Mixer(cfg.dset, "test", cfg.seg_len_s_val)
+        (row,) = evaluate.metrics.judge_mixtures(
+            evaluate.at_strength(restorer, cfg.inference.strength), [mixer.evaluation_item(0)])
+        lines = evaluate.describe("lsa", cfg, mixer, restorer, [row | {"split_in_training": ""}])
+        assert [line for line in lines if "denoised at" in line] == (
+            [f"Each item is denoised at {told}."] if told else [])
+        return row
+
+    full = measured("inference.denoising_strength=1", None)["noise_left_db"]
+    fitted = measured("inference.denoising_strength=auto", "strength auto")
+    assert fitted["noise_left_db"] == pytest.approx(full, abs=3.0)
+    half = measured("inference.denoising_strength=0.5", "strength 0.5")["noise_left_db"]
+    assert full + 0.5 < half and half > -6.5
+    floor = measured("inference.noise_floor_db=6", "strength 1, noise lowered by at most 6 dB")
+    assert full + 0.5 < floor["noise_left_db"] and floor["noise_left_db"] > -7.0
+    none = measured("inference.strength_per_band=[[0,0]]", "strength 1 (0 from 0 Hz)")
+    assert none["noise_left_db"] == pytest.approx(0.0, abs=1e-3)
 
 
 def test_a_profile_of_one_recording_is_refused(tmp_path):

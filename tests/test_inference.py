@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,7 +40,7 @@ from denoiser.report import (
     hash_of_values,
 )
 from denoiser.restore import Restorer
-from inference import Denoiser
+from inference import SOME_FAILED_STATUS, Denoiser
 
 ROOT = Path(inference.__file__).resolve().parent
 ODD_NAMES = ["two words.wav", "a=b.wav", "it's (1) [x] {y}.wav", 'say "hi", Zoe\u0308.wav',
@@ -1010,6 +1011,68 @@ def test_program_goes_on_past_bad_files(tmp_path, tiny_run):
     again = run_program("a.wav", "nan.wav", f"path_experiment={tiny_run}", cwd=tmp_path)
     assert again.returncode == 3 and "a.wav: has its results already" in again.stderr
     assert "ERROR: nan.wav: the recording holds NaN" in again.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs such names")
+def test_a_name_forges_no_line_of_the_log(tmp_path):
+    good, bad = "two\nERROR: lines\x1b[31m.wav", "no\nsound.wav"
+    write_audio(tmp_path / good)
+    (tmp_path / bad).write_bytes(b"x")
+    done = run_program(".", "method=lsa", "inference.denoising_strength=0", cwd=tmp_path)
+    assert done.returncode == SOME_FAILED_STATUS
+    shown, start = "two\\nERROR: lines\\x1b[31m", "ERROR: no\\nsound.wav: not audio"
+    first, _, second, last = done.stderr.splitlines()
+    assert first.startswith(start) and last.endswith("failed: no\\nsound.wav")
+    assert second == (f"INFO: {shown}.wav: written to {shown}_denoised_s0.wav, "
+                      f"{shown}_residual_s0.wav")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs permissions of files")
+def test_program_goes_on_past_what_it_may_not_touch(tmp_path):
+    """Root may do everything, unless what allows it is taken from it."""
+    caps = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] * (os.geteuid() == 0)
+    if caps and (shutil.which("setpriv") is None or subprocess.run(
+            [*caps, "true"], capture_output=True).returncode):
+        pytest.skip("root is not held by permissions, and no setpriv takes that from it")
+    for name in ("closed/a.wav", "open/b.wav", "secret.wav", "shut/c.wav"):
+        write_audio(tmp_path / name)
+    for name, mode in (("closed", 0o555), ("secret.wav", 0), ("shut", 0), ("", 0o555)):
+        (tmp_path / name).chmod(mode)
+    try:
+        done = subprocess.run([*caps, sys.executable, str(ROOT / "inference.py"), "closed/a.wav",
+                               "secret.wav", "open/b.wav", "shut", "method=lsa",
+                               "inference.denoising_strength=0"],
+                              cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    finally:
+        for name in ("", "closed", "shut"):
+            (tmp_path / name).chmod(0o755)
+    assert done.returncode == SOME_FAILED_STATUS, done.stderr
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("INFO")]
+    assert lines == [
+        "WARNING: shut: no permission to look into this folder",
+        "ERROR: closed/a.wav: closed: results cannot be written there, no permission for closed",
+        "ERROR: secret.wav: Permission denied",
+        "ERROR: shut: the folder holds no recordings",
+        "error: 3 of 4 recordings failed: closed/a.wav, secret.wav, shut"]
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")} == {
+        "closed", "closed/a.wav", "secret.wav", "shut", "shut/c.wav", "open", "open/b.wav",
+        "open/b_denoised_s0.wav", "open/b_residual_s0.wav", f"open/{REPORT_NAME}"}
+
+
+def test_a_folder_that_is_removed_meanwhile_is_told(tmp_path):
+    (tmp_path / "out").mkdir()
+    write_audio(tmp_path / "a.wav")
+
+    def remove_folder(audio: np.ndarray) -> np.ndarray:
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        return audio
+
+    jobs, _ = plan([tmp_path / "a.wav"], InferenceConfig(output_dir=str(tmp_path / "out")))
+    failures = inference.denoise_all(jobs, OnWaveforms(remove_folder, NetworkSettings()), 1.0,
+                                     print)
+    (reason,) = failures.values()
+    assert f"{tmp_path / 'out'}" in reason and "/." not in reason  # no temporary name
+    assert visible(tmp_path) == {"a.wav"}
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

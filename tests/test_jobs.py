@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from audio_samples import write_audio
 from film_samples import Sound, write_film
 
 from denoiser import jobs
+from denoiser.checks import UserError
 from denoiser.jobs import InferenceConfig
-from denoiser.report import RunReport, read_results
+from denoiser.report import REPORT_NAME, RunReport, read_results
 
 
 @pytest.mark.parametrize(("strength", "suffix"), [
@@ -44,9 +46,13 @@ def test_no_recording_is_an_error(audio):
         jobs.find_recordings(audio)
 
 
-def test_folder_without_recordings_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="holds no recordings"):
-        jobs.find_recordings(str(tmp_path))
+def test_a_folder_without_recordings_is_told_and_the_others_are_done(tmp_path):
+    write_audio(tmp_path / "a.wav")
+    (tmp_path / "none").mkdir()
+    paths = jobs.find_recordings([str(tmp_path / "none"), str(tmp_path / "a.wav")])
+    planned, failures = jobs.plan(paths, InferenceConfig())
+    assert [job.recording.path for job in planned] == [tmp_path / "a.wav"]
+    assert failures == {tmp_path / "none": f"{tmp_path / 'none'}: the folder holds no recordings"}
 
 
 def test_results_are_named_after_the_input(tmp_path):
@@ -185,6 +191,34 @@ def test_where_nothing_can_be_written_is_said_before_the_network_loads(tmp_path,
     assert not planned and f"no permission for {tmp_path}" in failures[tmp_path / "a.wav"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs pipes and devices that have names")
+def test_pipes_and_devices_are_refused_at_once(tmp_path):
+    """Opening a pipe would wait for somebody to write, and reading `/dev/zero` never ends."""
+    write_audio(tmp_path / "a.wav")
+    os.mkfifo(tmp_path / "pipe.wav")
+    os.mkfifo(tmp_path / "pipe.mkv")
+    socket.socket(socket.AF_UNIX).bind(str(tmp_path / "socket.wav"))
+    for name, target in (("dangling.wav", "gone"), ("itself.wav", "itself.wav"),
+                         ("zero.wav", "/dev/zero")):
+        (tmp_path / name).symlink_to(target)
+    paths = [Path("/dev/null"), *sorted(tmp_path.glob("[!a]*"))]
+    planned, failures = jobs.plan(paths, InferenceConfig())
+    assert not planned
+    assert [failures[path].removeprefix(f"{path}: ") for path in paths] == [
+        "not a regular file", "no such file", "no such file", *["not a regular file"] * 4]
+    for name, make in (("pipe", os.mkfifo), ("folder", os.mkdir)):
+        out = tmp_path / f"out {name}"
+        out.mkdir()
+        make(out / "a_residual.wav")
+        settings = InferenceConfig(output_dir=str(out), overwrite=True)
+        planned, failures = jobs.plan([tmp_path / "a.wav"], settings)
+        assert not planned and "a_residual.wav: a result cannot be written there" in failures[
+            tmp_path / "a.wav"]
+        (out / "a_residual.wav").rename(out / REPORT_NAME)
+        with pytest.raises(UserError, match=f"{REPORT_NAME} must be a report in JSON, and is no"):
+            jobs.plan([tmp_path / "a.wav"], settings)
+
+
 def test_each_report_is_read_once(tmp_path, monkeypatch):
     """It grows with the results in its folder, which may be thousands."""
     reads = []
@@ -225,7 +259,7 @@ def test_bad_files_are_named(tmp_path):
     (tmp_path / "folder.wav").mkdir()
     for name, message in {"gone.wav": "no such file", "empty.wav": "the file is empty",
                           "text.wav": "not audio", "head.raw": "headerless",
-                          "folder.wav": "not a regular file"}.items():
+                          "folder.wav": "the folder holds no recordings"}.items():
         planned, failures = jobs.plan([tmp_path / name], InferenceConfig())
         assert planned == []
         assert message in failures[tmp_path / name] and name in failures[tmp_path / name]

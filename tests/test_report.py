@@ -98,7 +98,7 @@ def test_a_report_of_a_later_release_is_left_alone(tmp_path):
 
 def test_a_folder_in_place_of_a_report_is_named(tmp_path):
     (tmp_path / REPORT_NAME).mkdir()
-    with pytest.raises(UserError, match=f"{REPORT_NAME} cannot be read"):
+    with pytest.raises(UserError, match=f"{REPORT_NAME} must be a report in JSON, and is no"):
         read_results(tmp_path)
 
 

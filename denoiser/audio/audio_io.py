@@ -114,6 +114,11 @@ def _native(path: Path) -> bytes | str:
     return os.fsencode(path) if os.name == "posix" else str(path)
 
 
+def is_unknown(size: int) -> bool:
+    """Whether a size in a header is one that says nothing."""
+    return any(abs(size - unknown) < UNKNOWN_SIZE_TOLERANCE for unknown in UNKNOWN_SIZES)
+
+
 def _promised_share(head: bytes, size: int) -> float:
     """Returns how much longer than the file's `size` bytes its header says it is; 1 if it is not.
 
@@ -123,9 +128,7 @@ def _promised_share(head: bytes, size: int) -> float:
         return 1.0
     place, width, order, before = SIZE_FIELDS[head[:4]]
     promised = before + int.from_bytes(head[place : place + width], order)
-    if any(abs(promised - unknown) < UNKNOWN_SIZE_TOLERANCE for unknown in UNKNOWN_SIZES):
-        return 1.0
-    return max(1.0, promised / size)
+    return 1.0 if is_unknown(promised) else max(1.0, promised / size)
 
 
 @contextmanager
@@ -158,6 +161,8 @@ def require_audio_file(path: Path) -> bytes:
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
+    if path.is_dir():  # those that hold recordings have been replaced by them
+        raise UserError(f"{path}: the folder holds no recordings")
     if not path.is_file():
         raise UserError(f"{path}: not a regular file")
     with path.open("rb") as stream:  # says "permission denied" where libsndfile only fails

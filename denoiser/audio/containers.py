@@ -26,6 +26,7 @@ from denoiser.audio.audio_io import (
     open_recording,
     require_audio_file,
 )
+from denoiser.audio.mpeg import count_frames
 from denoiser.checks import UserError
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ ENDINGS = frozenset((
     ".3gp", ".aac", ".ac3", ".ape", ".asf", ".avi", ".dts", ".dv", ".eac3", ".flv", ".m2ts", ".m4a",
     ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts",
     ".tta", ".vob", ".webm", ".wma", ".wmv", ".wv"))
+MP3 = "mp3"
 MP4 = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's name for what reads MP4 and MOV
 # A name in a file, as that of a playlist's entry, never leads to the network.
 OPTIONS = {"protocol_whitelist": "file"}
@@ -42,6 +44,7 @@ OPTIONS = {"protocol_whitelist": "file"}
 # do: the step stays in the timestamps, and the sound is left whole.
 GAP_SECONDS = 0.1
 LONGEST_GAP_SECONDS, LONGEST_OVERLAP_SECONDS = 3600.0, 10.0  # beyond, the clock is broken
+MOST_PADDING_SECONDS = 0.25  # that MP3 encoders add, before and behind
 SILENCE_SECONDS = 1.0  # of a gap, made at once
 # Full scale of FFmpeg's sample formats, and the value of silence; planar ones end in "p".
 FULL_SCALE = {"u8": (2.0**7, 2.0**7), "s16": (2.0**15, 0.0), "s32": (2.0**31, 0.0),
@@ -191,6 +194,14 @@ def open_audio(path: Path, track: int | None = None) -> Recording:
             raise error from None
     if track is not None and track > 1:
         raise UserError(f"{path}: there is no audio track {track}, only one")
+    if recording.container == "MP3" and (frames := count_frames(path)) is not None:
+        longer = frames.samples / frames.rate - recording.header_seconds
+        if longer > MOST_PADDING_SECONDS:
+            logger.info("%s: the file tells of %.1f s of audio and holds %.1f s, all of which are "
+                        "read", path, recording.header_seconds, frames.samples / frames.rate)
+        # libsndfile reads no more than what it is told, and often stops at damage.
+        if longer > MOST_PADDING_SECONDS or frames.damaged_places:
+            return open_track(path)
     return recording
 
 
@@ -304,7 +315,7 @@ class Reader:
                 gathered, waiting = [], 0
         if gathered:
             yield np.concatenate(gathered)
-        if self.damaged_packets and self._keep_times:
+        if self.damaged_packets and self._keep_times and self.track.container != MP3:
             logger.warning("%s: %d packets of the audio track are damaged; there is silence in "
                            "their place", self.track.path, self.damaged_packets)
 
@@ -317,6 +328,9 @@ class Reader:
             for frame in _decoded(container, container.streams[track.stream], self):
                 form = (frame.sample_rate, frame.layout.name, frame.format.name)
                 if form != (track.rate, track.layout, track.sample_format):
+                    if track.container == MP3:  # each frame tells its form: this one is damaged
+                        self.damaged_packets += 1
+                        continue
                     raise UserError(
                         f"{track.path}: the audio track changes from {track.rate} Hz, "
                         f"{track.layout} to {form[0]} Hz, {form[1]} after {done / track.rate:.1f} "

@@ -1,13 +1,15 @@
-"""Damage that libsndfile passes over in silence: pages of Ogg that are lost, sound left unread."""
+"""Damage that decoders pass over in silence: pages and frames that are lost, sound left unread."""
 
 from __future__ import annotations
 
+import io
 import os
 import zlib
 from pathlib import Path
 
-from denoiser.audio.audio_io import Recording
-from denoiser.audio.metadata import find_chunks
+from denoiser.audio.audio_io import Recording, is_unknown
+from denoiser.audio.metadata import PRINTABLE, find_chunks
+from denoiser.audio.mpeg import count_frames
 
 # A page of Ogg (RFC 3533, 6): its head, whose last byte counts the lengths that follow.
 CAPTURE, HEAD_BYTES, CRC = b"OggS", 27, slice(22, 26)
@@ -17,6 +19,9 @@ REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 ALL_BITS = 2**32 - 1
 SAMPLES = {b"data", b"SSND"}  # the chunks that hold them
 UNREAD_SECONDS = 0.1  # less behind the samples is what some program put there
+AU_ORDERS = {b".snd": "big", b"dns.": "little"}  # of numbers, by the first four bytes
+CAF, CAF_HEAD_BYTES, CAF_CHUNK_BYTES = b"caff", 8, 12
+NEGATIVE = 2**63  # 64-bit sizes from here on: the program that wrote them did not know
 
 
 def page_crc(page: bytes) -> int:
@@ -51,14 +56,48 @@ def _ogg_damage(path: Path) -> str | None:
     return None if is_last else "the file has no end: it was cut off, or never closed"
 
 
+def _mpeg_damage(path: Path) -> str | None:
+    """Returns what is wrong with the frames of an MP3 file or its like."""
+    frames = count_frames(path)
+    if frames is None or not frames.damaged_places:
+        return None
+    return (f"the file is damaged in {frames.damaged_places} places, the first after "
+            f"{frames.first_damage_seconds:.1f} s, and about {frames.lost_seconds:.1f} s in all "
+            "are lost there")
+
+
+def _chunks(file: io.BufferedIOBase) -> list[tuple[bytes, int, int]]:
+    """Returns name, start and size of the parts of a file; the last one may be cut off."""
+    head = file.read(CAF_HEAD_BYTES + CAF_CHUNK_BYTES)
+    if (order := AU_ORDERS.get(head[:4])) is not None:
+        start, size = (int.from_bytes(head[place : place + 4], order) for place in (4, 8))
+        # One that is too large is told as the length that the header promises.
+        return [(b"data", start, size)] if start + size <= file.seek(0, os.SEEK_END) else []
+    if head[:4] != CAF:
+        return find_chunks(file)
+    found, place = [], CAF_HEAD_BYTES
+    while file.seek(place) == place and len(head := file.read(CAF_CHUNK_BYTES)) == CAF_CHUNK_BYTES:
+        name, size = head[:4], int.from_bytes(head[4:], "big")
+        if not PRINTABLE.fullmatch(name) or size >= NEGATIVE or is_unknown(size):
+            break
+        place += CAF_CHUNK_BYTES
+        found.append((name, place, size))
+        place += size
+    return found
+
+
 def _unread(recording: Recording) -> str | None:
-    """Returns how much of a WAV or AIFF file its header leaves out."""
+    """Returns how much of a file its header leaves out, or promises and does not hold."""
     with recording.path.open("rb") as file:
-        chunks = find_chunks(file)
+        chunks = _chunks(file)
         rest = file.seek(0, os.SEEK_END) - sum(chunks[-1][1:]) if chunks else 0
     samples = [size for name, _, size in chunks if name in SAMPLES]
     if not samples or not samples[0]:
         return None
+    if rest < 0:
+        there = max(1, samples[0] + rest)
+        return (f"the header tells of {samples[0]} bytes of samples, and {-rest} of them are "
+                f"missing, as many as {-rest * recording.header_seconds / there:.1f} s of audio")
     seconds = rest * recording.header_seconds / samples[0]
     if seconds < UNREAD_SECONDS:
         return None
@@ -72,5 +111,8 @@ def find_damage(recording: Recording) -> str | None:
     Raises:
         OSError: It cannot be read.
     """
-    return (_ogg_damage(recording.path) if recording.container == "OGG" else
-            _unread(recording))
+    if recording.container == "OGG":
+        return _ogg_damage(recording.path)
+    if recording.container.lower() == "mp3":  # FFmpeg's name is in small letters
+        return _mpeg_damage(recording.path)
+    return _unread(recording)

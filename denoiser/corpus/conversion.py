@@ -11,9 +11,9 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from denoiser.corpus.manifest import write_manifest
 from denoiser.data.audio_index import split_by_hash
 from denoiser.data.settings import CATEGORIES
 from denoiser.files import replacing
+from denoiser.workers import Deaths
 
 logger = logging.getLogger(__name__)
 
@@ -173,13 +174,29 @@ def convert_members(origin: str, members: Iterable[tuple[Member, Path | bytes]],
 
 @contextmanager
 def start_workers(jobs: int) -> Iterator[Callable[..., Iterable[dict[str, Any]]]]:
-    """Yields a `map` that runs in `jobs` processes; one job needs no other process."""
+    """Yields a `map` that runs in `jobs` processes; one job needs no other process.
+
+    Raises:
+        OSError: A process died.
+    """
     if jobs == 1:
         yield map
         return
-    with ProcessPoolExecutor(jobs, initializer=signal.signal,  # Ctrl-C is the parent's to handle
-                             initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
-        yield partial(pool.map, chunksize=CLIPS_A_CHUNK)
+    deaths = Deaths()
+
+    def run(*arguments: Any) -> Iterable[dict[str, Any]]:
+        results = pool.map(*arguments, chunksize=CLIPS_A_CHUNK)
+        deaths.note()
+        return results
+
+    try:
+        # Ctrl-C is the parent's to handle.
+        with ProcessPoolExecutor(jobs, initializer=signal.signal,
+                                 initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
+            yield run
+    except BrokenProcessPool as error:
+        raise OSError(deaths.describe("a process that converts audio",
+                                      "try a smaller `--jobs`")) from error
 
 
 def _batches(members: Iterable[tuple[Member, Path | bytes]], scratch: Path

@@ -17,6 +17,7 @@ import numpy as np
 
 from denoiser.audio.noise_profile import ProfileForm
 from denoiser.data.mixture import Mixture
+from denoiser.workers import Deaths
 
 WHOLE_BATCH = slice(None)
 
@@ -67,9 +68,11 @@ def numpy_batches(mixer: MixtureSource, batch_size: int, first_step: int, steps:
                                    (mixer,))
         make = _make_in_worker
     tasks = (pool.submit(make, step, batch_size, share) for step in range(first_step, steps))
+    deaths = Deaths()
     try:
         ahead = deque(itertools.islice(tasks, 2 * workers + 1))
         while ahead:
+            deaths.note()
             batch = ahead.popleft().result()
             ahead.extend(itertools.islice(tasks, 1))
             if workers > 1:
@@ -77,8 +80,9 @@ def numpy_batches(mixer: MixtureSource, batch_size: int, first_step: int, steps:
                 mixer.skipped.update(skipped)
             yield batch
     except BrokenProcessPool as error:
-        raise OSError("a process that makes batches was killed, as systems do when memory runs "
-                      "out; try fewer `loader_workers`") from error
+        pool.shutdown()
+        raise OSError(deaths.describe("a process that makes batches",
+                                      "try fewer `loader_workers`")) from error
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -9,6 +9,7 @@ import pytest
 import soundfile as sf
 
 from denoiser.audio.audio_io import open_recording, read_blocks
+from denoiser.audio.containers import open_audio
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.audio.integrity import find_damage
 
@@ -57,7 +58,30 @@ def test_samples_behind_those_of_the_header_are_told(tmp_path, container, name):
     assert "as many as 1.5 s of audio; they are not read" in find_damage(recording)
 
 
-@pytest.mark.parametrize("container", ["FLAC", "W64", "AU", "CAF"])
+@pytest.mark.parametrize(("container", "place", "order"), [("AU", 8, "big"), ("CAF", -8, "big"),
+                                                             ("RF64", 16, "little")])
+def test_sizes_of_other_headers_are_not_believed_either(tmp_path, container, place, order):
+    path, width = tmp_path / "a", 4 if container == "AU" else 8
+    whole = write(path, container, "PCM_16")
+    if container != "AU":
+        name = {"CAF": b"data", "RF64": b"ds64"}[container]
+        place = whole.index(name) + (4 if container == "CAF" else place)
+
+    def told(size: int, seconds: float = 2.0) -> str | None:
+        content = whole[:place] + size.to_bytes(width, order) + whole[place + width :]
+        path.write_bytes(content[: len(content) - round((2.0 - seconds) * 2 * SAMPLE_RATE)])
+        return find_damage(open_audio(path))
+
+    size = int.from_bytes(whole[place : place + width], order)
+    assert told(size) is None
+    assert "as many as 1.5 s of audio; they are not read" in told(size // 4)
+    if container == "CAF":  # the others are told of as a length that the header promises
+        assert "as many as 0.5 s of audio" in told(size, 1.5)
+        assert told(2**64 - 1, 1.5) is None  # written to a pipe
+    path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("container", ["FLAC", "W64"])
 def test_others_are_taken_for_whole(tmp_path, container):
     write(tmp_path / "a", container)
     assert find_damage(open_recording(tmp_path / "a")) is None

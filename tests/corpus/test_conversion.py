@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from pathlib import Path
 
 import pytest
 from packing import write_all
 
 from denoiser.checks import UserError
-from denoiser.corpus.conversion import Member, name_file, prepare_output
+from denoiser.corpus.conversion import Member, name_file, prepare_output, start_workers
 
 
 @pytest.mark.parametrize("name", ["../../../e.wav", "/e.wav", "a/../../e.wav", "./e.wav"])
@@ -35,3 +38,14 @@ def test_a_corpus_of_another_kind_is_not_overwritten(tmp_path, journal, starter)
         prepare_output(tmp_path, not starter)
     prepare_output(tmp_path, starter)
     assert [path.name for path in tmp_path.iterdir()] == [Path(journal).parts[0]]
+
+
+def kill_this_process(_: int) -> dict:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_killed_process_is_told_in_a_line():
+    with pytest.raises(OSError, match=r"converts audio was killed \(SIGKILL\).*smaller `--jobs`"), \
+            start_workers(2) as map_clips:
+        list(map_clips(kill_this_process, range(4)))
