@@ -24,7 +24,8 @@ NAME_residual, which is what was removed, and denoised_report.json. Most used se
   inference.wiener=false             the network alone, no filter beside it
   method=lsa                         a classical method without weights instead of the network
   weights=FILE                       .weights.h5 file, folder of a training run, or prefix of a
-                                     TensorFlow checkpoint
+                                     TensorFlow checkpoint; .onnx or .tflite of export.py: starts
+                                     at once, without TensorFlow
   --config-name conf_prototype       another configuration of conf/
 
 Exit status: 0 all is done, now or by an earlier run; 3 some recordings failed, the others are done;
@@ -82,6 +83,7 @@ from denoiser.jobs import (
     report_folder,
 )
 from denoiser.journal import Journal, remove_journals
+from denoiser.network import runtimes
 from denoiser.network.settings import UnetConfig
 from denoiser.network.stored import (
     BEST_NAME,
@@ -134,8 +136,8 @@ class Denoiser(Restorer):
         """Loads a network.
 
         Args:
-            weights: A `.weights.h5` file, the folder of a training run, or the prefix of a
-                TensorFlow checkpoint; the shipped weights when absent.
+            weights: A `.weights.h5` file, the folder of a training run, a file of `export.py`, or
+                the prefix of a TensorFlow checkpoint; the shipped weights when absent.
             settings: What the network needs. When absent, they are those stored beside the
                 weights.
             segment_seconds: Length of what is restored in one step; memory grows with it.
@@ -151,6 +153,10 @@ class Denoiser(Restorer):
         settings = settings or stored_settings(path)
         if settings is None:
             raise UserError(f"`settings` must be given: no {CONFIG_NAME} lies beside {path}")
+        if runtimes.format_of(path):
+            network = runtimes.load(path, settings.profile_form)
+            logger.info("%s", runtimes.describe(path))
+            return cls(network, settings, segment_seconds, declick, mono_source)
         load_backend()
         import unet
 
@@ -185,7 +191,8 @@ class Denoiser(Restorer):
 
 def stored_settings(weights: Path) -> NetworkSettings | None:
     """Returns what is stored beside weights; a TensorFlow checkpoint comes from elsewhere."""
-    return read_network_settings(weights) if weights.name.endswith(WEIGHTS_ENDING) else None
+    is_own = weights.name.endswith(WEIGHTS_ENDING) or runtimes.format_of(weights)
+    return read_network_settings(weights) if is_own else None
 
 
 def choose_network(cfg: Config, given: Iterable[str] = ()) -> tuple[Path, NetworkSettings]:

@@ -88,7 +88,7 @@ def _gather_mirrored(inputs: Tensor, before: int, after: int) -> Tensor:
     """Reads every sample of the padded result from its index, in one pass over memory."""
     frames, bins, channels = ops.shape(inputs)[1:]
     rows, columns = (mirrored_indices(size, before, after) for size in (frames, bins))
-    indices = ops.reshape(rows[:, None] * bins + columns, (-1,))
+    indices = ops.reshape(ops.expand_dims(rows, 1) * bins + columns, (-1,))
     samples = ops.take(ops.reshape(inputs, (-1, frames * bins, channels)), indices, axis=1)
     return ops.reshape(samples, (-1, frames + before + after, bins + before + after, channels))
 
