@@ -2,11 +2,11 @@
 
 Usage: python export.py [weights=FILE] format=onnx [output=FILE.onnx] [key=value ...]
 
-    pip install -r requirements-onnx.txt
+    pip install -r requirements-export.txt
     python export.py format=onnx                       # the shipped weights: best.onnx beside them
     python inference.py FILE weights=pretrained/best.onnx
 
-    python export.py format=litert output=NETWORK/small.tflite    # requirements-litert.txt
+    python export.py format=litert output=NETWORK/small.tflite
 
 The file is compared with the network, on a noisy recording and in two lengths, before it gets its
 name. Beside it lies config.yaml, which tells what the network needs, as beside all weights.
@@ -43,6 +43,7 @@ LARGEST_DIFFERENCE = 1e-4  # in spectra whose loudest bins are near 100
 EXAMPLE = Path(__file__).resolve().parent / "examples" / "noisy.flac"
 # Neither is that of a segment; the second one is no multiple of what the network halves.
 CHECKED_SECONDS = (4.0, 1.37)
+REQUIREMENTS = "requirements-export.txt"
 
 
 def output_path(output: str | None, kind: str, weights: Path) -> Path:
@@ -67,7 +68,7 @@ def write(model: Any, settings: NetworkSettings, kind: str, path: Path) -> None:
             keras.backend.backend())
     import tensorflow as tf
 
-    from denoiser.network import fourier
+    from denoiser.network import fourier  # imports Keras
 
     bins = settings.stft.bins
     signature = [tf.TensorSpec((1, None, bins, 2), tf.float32, "spectrogram")]
@@ -87,8 +88,8 @@ def write(model: Any, settings: NetworkSettings, kind: str, path: Path) -> None:
     try:
         import tf2onnx
     except ImportError as error:
-        raise UserError(f"format=onnx needs tf2onnx ({error}): pip install -r "
-                        f"{runtimes.REQUIREMENTS.format(kind)}") from error
+        raise UserError(f"format=onnx needs tf2onnx ({error}): pip install -r {REQUIREMENTS}"
+                        ) from error
     tf2onnx.convert.from_function(graph, signature, opset=OPSET, output_path=str(path))
 
 

@@ -31,6 +31,17 @@ EVERY_PART = UnetConfig(depth=1, channels=[4, 4], extractor_kernel=3, fold_bins=
                         use_long=True, own_low=True, use_profile=True, output="mask")
 
 
+@pytest.mark.parametrize("kind", list(runtimes.ENDINGS))
+def test_what_is_installed_without_tensorflow_has_the_same_floors(kind):
+    def lines(name: str) -> set[str]:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        return {line for line in text.splitlines() if line and not line.startswith("#")}
+
+    runtime, = lines(runtimes.REQUIREMENTS.format(kind)) - lines("requirements.txt")
+    assert runtime in lines(export.REQUIREMENTS) and runtime.startswith(
+        MODULES[kind][0].replace("_", "-"))
+
+
 def need(kind: str) -> None:
     for module in MODULES[kind]:
         pytest.importorskip(module, reason=f"pip install -r requirements-{kind}.txt")

@@ -28,7 +28,9 @@ def mirrored_indices(length: Any, before: int, after: int) -> Any:
     int, or a tensor where it is unknown in tracing.
     """
     library = np if isinstance(length, int) else ops  # NumPy makes it a constant of the graph
-    phase = library.mod(library.arange(-before, length + after, dtype="int32"), 2 * length)
+    place = library.arange(-before, length + after, dtype="int32")
+    # No remainder of a negative number: runtimes of exported networks give it another sign.
+    phase = library.mod(library.maximum(place, -1 - place), 2 * length)
     return library.minimum(phase, 2 * length - 1 - phase)
 
 
