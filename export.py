@@ -148,6 +148,8 @@ def export(raw: DictConfig) -> None:
     model = unet.build_model_denoise(settings.unet)
     unet.load_weights(model, weights)
     logger.info("converting, which takes a minute or two")
+    for converter in ("tf2onnx", "absl"):  # they tell of each step
+        logging.getLogger(converter).setLevel(logging.ERROR)
     with replacing(path) as temporary:
         write(model, settings, cfg.format, temporary)
         difference = check(lambda inputs: model.predict_on_batch(inputs)[0],
