@@ -154,23 +154,10 @@ class Denoiser(Restorer):
         if settings is None:
             raise UserError(f"`settings` must be given: no {CONFIG_NAME} lies beside {path}")
         if runtimes.format_of(path):
-            network = runtimes.load(path, settings.profile_form)
+            predict = runtimes.load(path, settings.profile_form)
             logger.info("%s", runtimes.describe(path))
-            return cls(network, settings, segment_seconds, declick, mono_source)
-        load_backend()
-        import unet
-
-        logger.info("%s", describe_device())
-        model = unet.build_model_denoise(settings.unet)
-        try:
-            unet.load_weights(model, path)
-        except UserError as error:
-            known = path.parent / CONFIG_NAME
-            raise UserError(f"{error}; the network's form is that of "
-                            f"{known if known.is_file() else 'the configuration'}") from error
-        def predict(spectra: Any) -> np.ndarray:
-            return model.predict_on_batch(spectra)[0]
-
+        else:
+            predict = _load_keras(path, settings)
         if wiener:
             predict = spectral.join_filter(predict, settings.profile_form
                                            or ProfileForm(settings.stft, compression=1.0))
@@ -188,6 +175,23 @@ class Denoiser(Restorer):
             self.predict_spectra(spectra)
             if form is not None:
                 self.predict_spectra([spectra, form.nothing()[None]])
+
+
+def _load_keras(path: Path, settings: NetworkSettings) -> Callable[[Any], np.ndarray]:
+    """Returns a network as `Restorer` calls one, computed by Keras and its backend."""
+    load_backend()
+    import unet
+
+    logger.info("%s", describe_device())
+    model = unet.build_model_denoise(settings.unet)
+    try:
+        unet.load_weights(model, path)
+    except UserError as error:
+        known = path.parent / CONFIG_NAME
+        raise UserError(f"{error}; the network's form is that of "
+                        f"{known if known.is_file() else 'the configuration'}") from error
+    return lambda spectra: model.predict_on_batch(spectra)[0]
+
 
 def stored_settings(weights: Path) -> NetworkSettings | None:
     """Returns what is stored beside weights; a TensorFlow checkpoint comes from elsewhere."""
