@@ -119,7 +119,7 @@ def _power(spectra: np.ndarray) -> np.ndarray:
 def _slow_mean(power: np.ndarray, hop_size: int) -> np.ndarray:
     frames = 2 * round(0.5 * JOINED_SECONDS * SAMPLE_RATE / hop_size) + 1
     # A running sum may end below zero.
-    return np.maximum(ndimage.uniform_filter1d(power, frames, axis=0, mode="reflect"), 0.0)
+    return np.maximum(scipy.ndimage.uniform_filter1d(power, frames, axis=0, mode="reflect"), 0.0)
 
 
 def find_noise(power: np.ndarray, settings: StftConfig) -> np.ndarray:
