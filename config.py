@@ -19,6 +19,7 @@ from denoiser.checks import require
 from denoiser.command_line import SCHEMA_NAME
 from denoiser.data.settings import DsetConfig
 from denoiser.jobs import InferenceConfig
+from denoiser.network.runtimes import ENDINGS
 from denoiser.network.settings import UnetConfig
 from denoiser.network.stored import NetworkSettings, write_settings
 from denoiser.noise.carriers import CarrierConfig
@@ -38,6 +39,8 @@ class Config:
     path_experiment: str = MISSING  # folder of one training run
     method: str = "network"  # of inference.py; or lsa: a log-spectral amplitude estimator
     weights: str | None = None  # file, folder of a run, or prefix of a TensorFlow checkpoint
+    format: str = "onnx"  # of export.py: or litert
+    output: str | None = None  # file that export.py writes; beside the weights when absent
     methods: list[str] = field(default_factory=list)  # evaluate.py: compared side by side
     bench: BenchConfig = field(default_factory=BenchConfig)  # of that comparison
     unet: UnetConfig = field(default_factory=UnetConfig)
@@ -92,6 +95,7 @@ class Config:
             require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         require(self.precision in PRECISIONS, "precision", f"one of {PRECISIONS}", self.precision)
         require(self.method in METHODS, "method", f"one of {METHODS}", self.method)
+        require(self.format in ENDINGS, "format", f"one of {', '.join(ENDINGS)}", self.format)
         require(not self.methods or (self.method == "network" and not self.profile), "methods",
                 "left out with `method` and `profile`: name lsa or network:profile among them",
                 self.methods)

@@ -24,7 +24,8 @@ NAME_residual, which is what was removed, and denoised_report.json. Most used se
   inference.wiener=false             the network alone, no filter beside it
   method=lsa                         a classical method without weights instead of the network
   weights=FILE                       .weights.h5 file, folder of a training run, or prefix of a
-                                     TensorFlow checkpoint
+                                     TensorFlow checkpoint; .onnx or .tflite of export.py: starts
+                                     at once, without TensorFlow
   --config-name conf_prototype       another configuration of conf/
 
 Exit status: 0 all is done, now or by an earlier run; 3 some recordings failed, the others are done;
@@ -89,6 +90,7 @@ from denoiser.jobs import (
     why_failed,
 )
 from denoiser.journal import Journal, remove_journals
+from denoiser.network import runtimes
 from denoiser.network.settings import UnetConfig
 from denoiser.network.stored import (
     BEST_NAME,
@@ -141,8 +143,8 @@ class Denoiser(Restorer):
         """Loads a network.
 
         Args:
-            weights: A `.weights.h5` file, the folder of a training run, or the prefix of a
-                TensorFlow checkpoint; the shipped weights when absent.
+            weights: A `.weights.h5` file, the folder of a training run, a file of `export.py`, or
+                the prefix of a TensorFlow checkpoint; the shipped weights when absent.
             settings: What the network needs. When absent, they are those stored beside the
                 weights.
             segment_seconds: Length of what is restored in one step; memory grows with it.
@@ -158,20 +160,11 @@ class Denoiser(Restorer):
         settings = settings or stored_settings(path)
         if settings is None:
             raise UserError(f"`settings` must be given: no {CONFIG_NAME} lies beside {path}")
-        load_backend()
-        import unet
-
-        logger.info("%s", describe_device())
-        model = unet.build_model_denoise(settings.unet)
-        try:
-            unet.load_weights(model, path)
-        except UserError as error:
-            known = path.parent / CONFIG_NAME
-            raise UserError(f"{error}; the network's form is that of "
-                            f"{known if known.is_file() else 'the configuration'}") from error
-        def predict(spectra: Any) -> np.ndarray:
-            return model.predict_on_batch(spectra)[0]
-
+        if runtimes.format_of(path):
+            predict = runtimes.load(path, settings.profile_form)
+            logger.info("%s", runtimes.describe(path))
+        else:
+            predict = _load_keras(path, settings)
         if wiener:
             predict = spectral.join_filter(predict, settings.profile_form
                                            or ProfileForm(settings.stft, compression=1.0))
@@ -190,9 +183,27 @@ class Denoiser(Restorer):
             if form is not None:
                 self.predict_spectra([spectra, form.nothing()[None]])
 
+
+def _load_keras(path: Path, settings: NetworkSettings) -> Callable[[Any], np.ndarray]:
+    """Returns a network as `Restorer` calls one, computed by Keras and its backend."""
+    load_backend()
+    import unet
+
+    logger.info("%s", describe_device())
+    model = unet.build_model_denoise(settings.unet)
+    try:
+        unet.load_weights(model, path)
+    except UserError as error:
+        known = path.parent / CONFIG_NAME
+        raise UserError(f"{error}; the network's form is that of "
+                        f"{known if known.is_file() else 'the configuration'}") from error
+    return lambda spectra: model.predict_on_batch(spectra)[0]
+
+
 def stored_settings(weights: Path) -> NetworkSettings | None:
     """Returns what is stored beside weights; a TensorFlow checkpoint comes from elsewhere."""
-    return read_network_settings(weights) if weights.name.endswith(WEIGHTS_ENDING) else None
+    is_own = weights.name.endswith(WEIGHTS_ENDING) or runtimes.format_of(weights)
+    return read_network_settings(weights) if is_own else None
 
 
 def choose_network(cfg: Config, given: Iterable[str] = ()) -> tuple[Path, NetworkSettings]:

@@ -30,6 +30,7 @@ from config import UnetConfig
 from denoiser.checks import UserError
 from denoiser.files import WEIGHTS_ENDING
 from denoiser.network import floors, tensor_ops, views, weights
+from denoiser.network.runtimes import format_of
 
 Shape = tuple[int | None, ...]
 Tensor = Any  # a tensor of whichever backend Keras runs on
@@ -540,6 +541,9 @@ def load_weights(model: TwoStageUnet, path: str | Path) -> None:
             message names the first one.
     """
     path = Path(path)
+    if format_of(path):
+        raise UserError(f"{path} is exported, and no network can be made of it again: name the "
+                        f"{WEIGHTS_ENDING} file that it was made from")
     if path.name.endswith(WEIGHTS_ENDING):
         weights.load_keras_file(model, path)
     else:

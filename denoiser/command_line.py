@@ -116,7 +116,8 @@ FLAGS_WITH_VALUE = frozenset(["--cfg", "-c", "--package", "-p", "--config-path",
 FILES_KEY = "inference.audio"
 # Settings whose values are names, to be taken as they are.
 PROFILE_KEY = "inference.noise_profile"  # a name, or two numbers in brackets
-NAME_KEYS = (FILES_KEY, PROFILE_KEY, "inference.output_dir", "weights", "path_experiment")
+NAME_KEYS = (FILES_KEY, PROFILE_KEY, "inference.output_dir", "weights", "output",
+             "path_experiment")
 OVERRIDE = re.compile(r"(?P<prefix>\+{0,2}|~)(?P<key>[A-Za-z_$][\w$./@:-]*)(=(?P<value>.*))?",
                       re.ASCII | re.DOTALL)
 

@@ -22,6 +22,7 @@ from small_corpus import forget_length
 
 import config
 import inference
+import unet
 from config import Config, UnetConfig
 from denoiser.audio import audio_io
 from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
@@ -1123,3 +1124,18 @@ def test_a_kill_leaves_no_half_results(tmp_path, tiny_run):
     finally:
         process.kill()
     assert all(name.startswith(".") for name in visible(tmp_path) - {"a.wav"})
+
+
+def test_files_of_many_lengths_are_traced_no_more_than_twice(tiny_run, rng, monkeypatch):
+    """A hundred short files cost little more than a long one: nothing is compiled for each."""
+    denoiser, traced = Denoiser.load(tiny_run), []
+    call = unet.TwoStageUnet.call
+
+    def counting(self, inputs):
+        traced.append(inputs.shape)
+        return call(self, inputs)
+
+    monkeypatch.setattr(unet.TwoStageUnet, "call", counting)
+    for samples in range(20000, 80000, 7777):
+        denoiser(0.1 * rng.standard_normal(samples).astype(np.float32), SAMPLE_RATE)
+    assert 1 <= len(traced) <= 2 and traced[-1][1] is None

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.fft
+import scipy
 
 from denoiser.audio.removal import BASS_HZ, Pair, Strength
 from denoiser.audio.survey import as_channels

@@ -14,8 +14,7 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-import scipy.fft
-import scipy.ndimage
+import scipy
 
 from denoiser.audio import dsp
 from denoiser.audio.survey import as_channels

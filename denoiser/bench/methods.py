@@ -19,7 +19,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-import scipy.signal
+import scipy
 import soundfile
 
 from denoiser.audio import dsp

@@ -18,9 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
-import scipy.linalg
-from scipy import ndimage
+import scipy
 
 from denoiser.audio.dsp import SAMPLE_RATE
 
@@ -115,10 +113,11 @@ def measure_errors(audio: np.ndarray, modelled: np.ndarray) -> Errors:
     scale = np.quantile(np.abs(forward), SCALE_QUANTILE, axis=1) / QUANTILE_OF_GAUSSIAN
     level = np.sqrt(np.mean(np.square(frames), axis=1))
     # The larger one of neighbours: where the sound changes, the doubt protects it.
-    scale = ndimage.maximum_filter1d(np.maximum(scale, 10.0 ** (LEAST_SCALE_DB / 20.0) * level), 3)
+    scale = np.maximum(scale, 10.0 ** (LEAST_SCALE_DB / 20.0) * level)
+    scale = scipy.ndimage.maximum_filter1d(scale, 3)
     scale = np.repeat(scale, HOP)[:len(audio)]
     forward, backward = (error.reshape(-1)[:len(audio)] for error in (forward, backward))
-    least = np.minimum(*(ndimage.maximum_filter1d(np.abs(error), PEAK_SAMPLES)
+    least = np.minimum(*(scipy.ndimage.maximum_filter1d(np.abs(error), PEAK_SAMPLES)
                          for error in (forward, backward)))
     score = np.divide(least, scale, out=np.zeros_like(least), where=scale > 0.0)
     return Errors(forward, score, scale)
@@ -173,9 +172,10 @@ def interpolation_variance(samples: int, model: np.ndarray) -> np.ndarray:
 def find_candidates(score: np.ndarray) -> list[slice]:
     """Returns the places that no prediction explains, clicks or not."""
     reached = score > EDGE_RATIO
-    joined = ndimage.binary_closing(np.pad(reached, JOIN_SAMPLES), np.ones(JOIN_SAMPLES))
-    labels, _ = ndimage.label(joined[JOIN_SAMPLES:len(joined) - JOIN_SAMPLES])
-    return [place for place, in ndimage.find_objects(labels) if score[place].max() > SEED_RATIO]
+    joined = scipy.ndimage.binary_closing(np.pad(reached, JOIN_SAMPLES), np.ones(JOIN_SAMPLES))
+    labels, _ = scipy.ndimage.label(joined[JOIN_SAMPLES:len(joined) - JOIN_SAMPLES])
+    return [place for place, in scipy.ndimage.find_objects(labels)
+            if score[place].max() > SEED_RATIO]
 
 
 def _median(values: np.ndarray, start: float, stop: float) -> float:
@@ -236,8 +236,8 @@ def _bridge(audio: np.ndarray, rough: np.ndarray, place: slice, doubtful: np.nda
     difference = (heard - interpolate(heard, missing, model))[start:stop]
     usual = scale * np.sqrt(np.maximum(interpolation_variance(stop - start, model), 0.0))
     # A gap at the end of the audio may be shorter than the filter: np.convolve would lengthen it.
-    level = np.sqrt(ndimage.convolve1d(difference**2, np.full(TAIL_SAMPLES, 1.0 / TAIL_SAMPLES),
-                                       mode="constant"))
+    level = np.sqrt(scipy.ndimage.convolve1d(
+        difference**2, np.full(TAIL_SAMPLES, 1.0 / TAIL_SAMPLES), mode="constant"))
     over = np.flatnonzero(level[place.stop - low - start:] < TAIL_RATIO * usual[
         place.stop - low - start:])
     if not len(over):

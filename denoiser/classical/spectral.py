@@ -12,8 +12,7 @@ import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import scipy.special
-from scipy import ndimage
+import scipy
 
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
@@ -120,7 +119,7 @@ def _power(spectra: np.ndarray) -> np.ndarray:
 def _slow_mean(power: np.ndarray, hop_size: int) -> np.ndarray:
     frames = 2 * round(0.5 * JOINED_SECONDS * SAMPLE_RATE / hop_size) + 1
     # A running sum may end below zero.
-    return np.maximum(ndimage.uniform_filter1d(power, frames, axis=0, mode="reflect"), 0.0)
+    return np.maximum(scipy.ndimage.uniform_filter1d(power, frames, axis=0, mode="reflect"), 0.0)
 
 
 def find_noise(power: np.ndarray, settings: StftConfig) -> np.ndarray:
@@ -143,11 +142,11 @@ def _minima(power: np.ndarray, win_size: int, hop_size: int) -> np.ndarray:
     # Windows that reach beyond an end of the sound hear less of the noise.
     partial = win_size // hop_size - 1
     edge = partial if len(power) > 2 * partial else 0
-    smooth = ndimage.uniform_filter(power[edge:len(power) - edge], (smoothed, SMOOTHED_BINS),
-                                    mode="reflect")
-    lowest = ndimage.minimum_filter1d(smooth, sought, axis=0, mode="nearest")
+    smooth = scipy.ndimage.uniform_filter(power[edge:len(power) - edge], (smoothed, SMOOTHED_BINS),
+                                          mode="reflect")
+    lowest = scipy.ndimage.minimum_filter1d(smooth, sought, axis=0, mode="nearest")
     # A note that is held through is a line, noise is not. The minima change slowly.
-    broad = ndimage.median_filter(lowest[::THINNED_FRAMES], (1, BROAD_BINS), mode="nearest")
+    broad = scipy.ndimage.median_filter(lowest[::THINNED_FRAMES], (1, BROAD_BINS), mode="nearest")
     broad = np.repeat(broad, THINNED_FRAMES, axis=0)[:len(lowest)]
     found = np.maximum(np.minimum(lowest, broad), 0.0)  # a running sum may end below zero
     return np.pad(found, [(edge, edge), (0, 0)], mode="edge")

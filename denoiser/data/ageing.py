@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-import scipy.fft
-import scipy.signal
+import scipy
 
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.data.settings import DsetConfig

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import scipy.fft
+import scipy
 
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE

@@ -90,11 +90,12 @@ def _cut_windows(spectrum: Tensor) -> Tensor:
     _, frames, bins, _ = ops.shape(spectrum)
     beyond = frames - TONE_FRAMES
     beyond = max(beyond, 0) if isinstance(frames, int) else ops.maximum(beyond, 0)
-    windows = -(-beyond // TONE_HOP) + 1
+    # No division of a negative number: runtimes of exported networks round it towards zero.
+    windows = (beyond + TONE_HOP - 1) // TONE_HOP + 1
     # More zeros than needed: the number needed may be unknown while tracing.
     spectrum = ops.pad(spectrum, ((0, 0), (0, TONE_FRAMES), (0, 0), (0, 0)))
     starts = TONE_HOP * ops.arange(windows, dtype="int32")
-    indices = ops.reshape(starts[:, None] + np.arange(TONE_FRAMES, dtype="int32"), (-1,))
+    indices = ops.reshape(ops.expand_dims(starts, 1) + np.arange(TONE_FRAMES, dtype="int32"), (-1,))
     pieces = ops.reshape(ops.take(spectrum, indices, axis=1), (-1, windows, TONE_FRAMES, bins, 2))
     return ops.reshape(ops.transpose(pieces, (0, 1, 3, 2, 4)),
                        (-1, windows, bins, 2 * TONE_FRAMES))

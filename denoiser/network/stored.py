@@ -20,6 +20,7 @@ from denoiser.audio.dsp import StftConfig
 from denoiser.audio.noise_profile import ProfileForm
 from denoiser.checks import UserError, require
 from denoiser.files import WEIGHTS_ENDING, replacing
+from denoiser.network.runtimes import ENDINGS
 from denoiser.network.settings import UnetConfig
 
 BEST_NAME = "best.weights.h5"  # the weights of a run, and of `pretrained/`, that are used
@@ -61,16 +62,19 @@ KEYS = {"unet": "unet", "stft": "stft", "reference_dbfs": "dset.reference_dbfs",
 def find_weights(name: str | Path) -> Path:
     """Returns the weights that are named by their file, their prefix, or the folder of a run.
 
+    A network that was exported is named by its file too.
+
     Raises:
         FileNotFoundError: They are not there.
     """
     path = Path(name)
     if path.is_dir():
         path /= BEST_NAME
-    is_keras_file = path.name.endswith(WEIGHTS_ENDING)
-    if not (path if is_keras_file else Path(f"{path}.index")).is_file():
-        raise FileNotFoundError(f"`weights` must be a {WEIGHTS_ENDING} file, the folder of a run "
-                                "or the prefix of a TensorFlow checkpoint. "
+    is_file = path.name.endswith((WEIGHTS_ENDING, *ENDINGS.values()))
+    if not (path if is_file else Path(f"{path}.index")).is_file():
+        raise FileNotFoundError(f"`weights` must be a {WEIGHTS_ENDING} file, the folder of a run, "
+                                f"a file of export.py ({' or '.join(ENDINGS.values())}) or the "
+                                "prefix of a TensorFlow checkpoint. "
                                 f"Received: weights={str(path)!r}")
     return path
 

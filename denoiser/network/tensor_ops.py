@@ -28,7 +28,9 @@ def mirrored_indices(length: Any, before: int, after: int) -> Any:
     int, or a tensor where it is unknown in tracing.
     """
     library = np if isinstance(length, int) else ops  # NumPy makes it a constant of the graph
-    phase = library.mod(library.arange(-before, length + after, dtype="int32"), 2 * length)
+    place = library.arange(-before, length + after, dtype="int32")
+    # No remainder of a negative number: runtimes of exported networks give it another sign.
+    phase = library.mod(library.maximum(place, -1 - place), 2 * length)
     return library.minimum(phase, 2 * length - 1 - phase)
 
 
@@ -88,7 +90,7 @@ def _gather_mirrored(inputs: Tensor, before: int, after: int) -> Tensor:
     """Reads every sample of the padded result from its index, in one pass over memory."""
     frames, bins, channels = ops.shape(inputs)[1:]
     rows, columns = (mirrored_indices(size, before, after) for size in (frames, bins))
-    indices = ops.reshape(rows[:, None] * bins + columns, (-1,))
+    indices = ops.reshape(ops.expand_dims(rows, 1) * bins + columns, (-1,))
     samples = ops.take(ops.reshape(inputs, (-1, frames * bins, channels)), indices, axis=1)
     return ops.reshape(samples, (-1, frames + before + after, bins + before + after, channels))
 

@@ -22,6 +22,7 @@ import numpy as np
 from keras import ops
 
 from denoiser.audio import dsp
+from denoiser.network.fourier import irfft, rfft
 from denoiser.network.tensor_ops import fold_regions, overlap_add, slice_axis
 
 Tensor = Any  # a tensor of whichever backend Keras runs on
@@ -48,11 +49,11 @@ def to_short(spectrogram: Tensor, win_size: int) -> Tensor:
     short, hop = win_size // STEPS, win_size // HOPS // STEPS
     first, length = _middle(win_size)
     frames = ops.shape(spectrogram)[1]
-    waves = slice_axis(_to_waves(spectrogram, win_size), 2, first, first + length)
+    waves = slice_axis(irfft(spectrogram, win_size), 2, first, first + length)
     waves = waves / ops.convert_to_tensor(dsp.hamming(win_size)[first : first + length])
     pieces = ops.stack([slice_axis(waves, 2, step * hop, step * hop + short)
                         for step in range(STEPS)], axis=2)
-    spectrum = _to_spectrum(pieces * ops.convert_to_tensor(dsp.hamming(short)))
+    spectrum = rfft(pieces * ops.convert_to_tensor(dsp.hamming(short)))
     spectrum = ops.transpose(spectrum, (0, 1, 3, 2, 4))
     return ops.reshape(spectrum, (-1, frames, short // 2 + 1, 2 * STEPS))
 
@@ -68,8 +69,8 @@ def from_short(short_frames: Tensor, win_size: int) -> Tensor:
     _, frames, bins, _ = ops.shape(short_frames)
     pairs = ops.reshape(short_frames, (-1, frames, bins, STEPS, 2))
     pairs = ops.reshape(ops.transpose(pairs, (0, 1, 3, 2, 4)), (-1, frames * STEPS, bins, 2))
-    pieces = _to_waves(pairs, short) * ops.convert_to_tensor(_synthesis_window(short, hop))
-    waveform = overlap_add(pieces[..., None], hop)
+    pieces = irfft(pairs, short) * ops.convert_to_tensor(_synthesis_window(short, hop))
+    waveform = overlap_add(ops.expand_dims(pieces, -1), hop)
     end = (HOPS - 1) * block - first - (short - hop)
     waveform = ops.pad(waveform, ((0, 0), (first, end), (0, 0)))
     return _from_blocks(ops.reshape(waveform, (-1, frames + HOPS - 1, block)), win_size)
@@ -91,8 +92,8 @@ def to_long(spectrogram: Tensor, win_size: int, bins: int) -> Tensor:
     """
     frames, hop = ops.shape(spectrogram)[1], win_size // HOPS
     window = dsp.hamming(win_size)
-    pieces = _to_waves(spectrogram, win_size) * ops.convert_to_tensor(window)
-    waveform = overlap_add(pieces[..., None], hop)
+    pieces = irfft(spectrogram, win_size) * ops.convert_to_tensor(window)
+    waveform = overlap_add(ops.expand_dims(pieces, -1), hop)
     squares = ops.convert_to_tensor(window**2)[None, None, :, None]
     weights = overlap_add(ops.tile(squares, (1, frames, 1, 1)), hop)
     waveform = waveform / ops.maximum(weights, LEAST_OVERLAP * float(np.sum(window[::hop] ** 2)))
@@ -100,7 +101,7 @@ def to_long(spectrogram: Tensor, win_size: int, bins: int) -> Tensor:
     blocks = ops.reshape(waveform, (-1, frames + HOPS - 1, hop))
     blocks = ops.pad(blocks, ((0, 0), (before, HOPS * (STRETCH - 1) - before), (0, 0)))
     windows = _cut_windows(blocks, frames, STRETCH * HOPS)
-    spectrum = _to_spectrum(windows * ops.convert_to_tensor(dsp.hamming(STRETCH * win_size)))
+    spectrum = rfft(windows * ops.convert_to_tensor(dsp.hamming(STRETCH * win_size)))
     lowest = slice_axis(spectrum, 2, 0, STRETCH * bins)
     return ops.reshape(lowest, (-1, frames, bins, 2 * STRETCH))
 
@@ -111,22 +112,14 @@ def from_long(long_frames: Tensor, win_size: int) -> Tensor:
     long, hop = STRETCH * win_size, win_size // HOPS
     pairs = ops.reshape(long_frames, (-1, frames, STRETCH * bins, 2))
     pairs = ops.pad(pairs, ((0, 0), (0, 0), (0, long // 2 + 1 - STRETCH * bins), (0, 0)))
-    pieces = _to_waves(pairs, long) * ops.convert_to_tensor(_synthesis_window(long, hop))
-    waveform = overlap_add(pieces[..., None], hop)
+    pieces = irfft(pairs, long) * ops.convert_to_tensor(_synthesis_window(long, hop))
+    waveform = overlap_add(ops.expand_dims(pieces, -1), hop)
     blocks = ops.reshape(waveform, (-1, frames + STRETCH * HOPS - 1, hop))
     before = HOPS * (STRETCH - 1) // 2
     return _from_blocks(slice_axis(blocks, 1, before, before + frames + HOPS - 1), win_size)
 
 
 # --- What both share --------------------------------------------------------------------------
-
-
-def _to_waves(spectrum: Tensor, win_size: int) -> Tensor:
-    return ops.irfft(tuple(ops.unstack(spectrum, 2, axis=-1)), win_size)
-
-
-def _to_spectrum(waves: Tensor) -> Tensor:
-    return ops.stack(ops.rfft(waves), axis=-1)
 
 
 def _synthesis_window(win_size: int, hop: int) -> np.ndarray:
@@ -145,7 +138,7 @@ def _cut_windows(blocks: Tensor, frames: Any, count: int) -> Tensor:
 def _from_blocks(blocks: Tensor, win_size: int) -> Tensor:
     """Returns the spectrogram of a waveform in blocks of a hop, `(batch, blocks, hop)`."""
     windows = _cut_windows(blocks, ops.shape(blocks)[1] - (HOPS - 1), HOPS)
-    return _to_spectrum(windows * ops.convert_to_tensor(dsp.hamming(win_size)))
+    return rfft(windows * ops.convert_to_tensor(dsp.hamming(win_size)))
 
 
 # --- Views as the network uses them -----------------------------------------------------------

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from scipy import fft
+import scipy
 
 from denoiser.checks import require, require_range
 from denoiser.noise import parts
@@ -179,7 +179,7 @@ def draw_disc(rng: np.random.Generator, cfg: GramophoneConfig, rate: int) -> Car
     hiss = parts.hiss(rng, rate, band(frequency_hz) + _draw_spectrum_db(
         rng, cfg, frequency_hz, parts.disc_replay_db(frequency_hz, *replay_hz)))
     turn = 60.0 / float(rng.choice(cfg.turns_per_minute))
-    swish = fft.irfft(np.append([0.0], rng.normal(size=6) + 1j * rng.normal(size=6)), 64)
+    swish = scipy.fft.irfft(np.append([0.0], rng.normal(size=6) + 1j * rng.normal(size=6)), 64)
     swish *= 0.5 * draw(rng, cfg.swish_db) / np.abs(swish).max()
     hiss = parts.multiply(hiss, parts.swing(rng, rate, rng.uniform(0.0, 1.0), swish, turn))
     locked = draw(rng, cfg.locked_share)

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from scipy import fft, signal
+import scipy
 
 LEVEL_HZ = 1000.0  # levels are relative to the RMS of the hiss above this frequency
 BAND_HZ = 1000.0 * 10.0 ** (np.arange(-15, 14) / 10.0)  # centres of the third octaves
@@ -50,7 +50,7 @@ def to_gain(decibels: np.ndarray | float) -> np.ndarray | float:
 
 def grid_hz(sample_rate: int, taps: int = TAPS) -> np.ndarray:
     """Returns the frequencies at which a hiss's spectrum is given; 10 Hz in place of 0 Hz."""
-    return np.maximum(fft.rfftfreq(taps - 1, 1.0 / sample_rate), 10.0)
+    return np.maximum(scipy.fft.rfftfreq(taps - 1, 1.0 / sample_rate), 10.0)
 
 
 def interpolate_db(frequency_hz: np.ndarray, levels_db: Sequence[float],
@@ -132,11 +132,11 @@ def minimum_phase(level_db: np.ndarray, taps: int) -> np.ndarray:
     Folds the cepstrum: Oppenheim and Schafer, Discrete-Time Signal Processing, on the Hilbert
     transform relations of causal complex cepstra.
     """
-    cepstrum = fft.irfft(level_db * (np.log(10.0) / 20.0))
+    cepstrum = scipy.fft.irfft(level_db * (np.log(10.0) / 20.0))
     half = len(cepstrum) // 2
     cepstrum[1:half] *= 2.0
     cepstrum[half + 1:] = 0.0
-    return fft.irfft(np.exp(fft.rfft(cepstrum)))[:taps]
+    return scipy.fft.irfft(np.exp(scipy.fft.rfft(cepstrum)))[:taps]
 
 
 # --- Parts -----------------------------------------------------------------------------------
@@ -197,8 +197,8 @@ def hiss(rng: np.random.Generator, sample_rate: int, level_db: np.ndarray,
     """
     length = 2 * (len(level_db) - 1)  # of the filter
     size = CHUNK + length
-    kernel = np.roll(fft.irfft(to_gain(level_db)), length // 2) * np.hanning(length)
-    response = fft.rfft(kernel, size)
+    kernel = np.roll(scipy.fft.irfft(to_gain(level_db)), length // 2) * np.hanning(length)
+    response = scipy.fft.rfft(kernel, size)
     power = 2.0 * np.sum(np.abs(response[int(above_hz / sample_rate * size):]) ** 2) / size
     response = (response / np.sqrt(power)).astype(np.complex64)
     last = rng.standard_normal(length, dtype=np.float32)
@@ -206,7 +206,7 @@ def hiss(rng: np.random.Generator, sample_rate: int, level_db: np.ndarray,
     while True:
         white = np.concatenate([last, rng.standard_normal(CHUNK, dtype=np.float32)])
         last = white[CHUNK:]
-        yield fft.irfft(fft.rfft(white) * response)[length:]
+        yield scipy.fft.irfft(scipy.fft.rfft(white) * response)[length:]
 
 
 @part
@@ -243,11 +243,11 @@ def wave(rng: np.random.Generator, sample_rate: int, frequency_hz: float,
     period. `drift` is the share of its frequency by which the pitch wanders.
     """
     step, count = frequency_hz / sample_rate, len(harmonics_db)
-    size = fft.next_fast_len(max(2048, 64 * count), real=True)
+    size = scipy.fft.next_fast_len(max(2048, 64 * count), real=True)
     spectrum = np.zeros(size // 2 + 1, np.complex128)
     turns = rng.uniform(size=count) * (not is_pulsed)
     spectrum[1:count + 1] = to_gain(harmonics_db) * np.exp(2j * np.pi * turns)
-    table = fft.irfft(spectrum, size)
+    table = scipy.fft.irfft(spectrum, size)
     table /= np.sqrt(np.mean(table**2))
     table = np.append(table, table[0]).astype(np.float32)
     phase, last_bend = rng.uniform(), 0.0
@@ -462,8 +462,9 @@ def impulse_bank(rng: np.random.Generator, sample_rate: int, pulse_ms: Sequence[
                      / swing.sum(axis=1, keepdims=True))
     wave *= np.minimum(1.0, np.arange(samples)[::-1] / (0.3 * samples))
     if band_db is not None:
-        kernel = minimum_phase(band_db(np.maximum(fft.rfftfreq(256, 1.0 / sample_rate), 10.0)), 64)
-        wave = signal.fftconvolve(wave, kernel[None], axes=1)[:, :samples + len(kernel) // 2]
+        grid = np.maximum(scipy.fft.rfftfreq(256, 1.0 / sample_rate), 10.0)
+        kernel = minimum_phase(band_db(grid), 64)
+        wave = scipy.signal.fftconvolve(wave, kernel[None], axes=1)[:, :samples + len(kernel) // 2]
     return wave / np.abs(wave).max(axis=1, keepdims=True)
 
 
@@ -526,7 +527,7 @@ def burst_bank(rng: np.random.Generator, sample_rate: int, burst_ms: float,
     else:
         swell = np.square(np.sin(np.pi * np.minimum(time / length, 1.0)))
         wave = (decay if rng.uniform() < 0.5 else swell) * rng.standard_normal((shapes, samples))
-    band = signal.butter(2, edges_hz, "bandpass", fs=sample_rate, output="sos")
-    wave = signal.sosfilt(band, wave)
+    band = scipy.signal.butter(2, edges_hz, "bandpass", fs=sample_rate, output="sos")
+    wave = scipy.signal.sosfilt(band, wave)
     wave *= np.minimum(1.0, np.arange(samples)[::-1] / (0.2 * samples))
     return wave / np.abs(wave).max(axis=1, keepdims=True)

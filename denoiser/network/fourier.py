@@ -1,0 +1,94 @@
+"""Fourier transforms of real signals, in a form that every runtime knows.
+
+The backends' own transforms are the fastest where they exist. ONNX and LiteRT have none for real
+signals of any shape and in both directions; within `as_products` a transform is therefore a few
+products with small matrices (J. W. Cooley and J. W. Tukey, "An algorithm for the machine
+calculation of complex Fourier series", Math. Comp. 19, 1965: a transform of rows * columns samples
+from transforms of its columns, factors, and transforms of its rows).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+Tensor = Any  # a tensor of whichever backend Keras runs on
+
+_as_products = contextvars.ContextVar("_as_products", default=False)
+
+
+@contextlib.contextmanager
+def as_products() -> Iterator[None]:
+    """Within it, a graph that is traced holds products with matrices in place of transforms."""
+    token = _as_products.set(True)
+    try:
+        yield
+    finally:
+        _as_products.reset(token)
+
+
+def rfft(waves: Tensor) -> Tensor:
+    """Returns the spectra of `(..., samples)`: `(..., samples / 2 + 1, 2)`, real and imaginary."""
+    if not _as_products.get():
+        return ops.stack(ops.rfft(waves), axis=-1)
+    *leading, samples = ops.shape(waves)
+    rows, columns = _factors(samples)
+    # Sample columns * row + column; bin rows * high + low.
+    grid = ops.reshape(waves, (-1, rows, columns))
+    cosine, sine = _turns(rows, rows)
+    real, imag = ops.matmul(cosine, grid), -ops.matmul(sine, grid)
+    cosine, sine = _turns(rows, columns, rows * columns)
+    real, imag = real * cosine + imag * sine, imag * cosine - real * sine
+    cosine, sine = _turns(columns, columns // 2 + 1)
+    real, imag = (ops.matmul(real, cosine) + ops.matmul(imag, sine),
+                  ops.matmul(imag, cosine) - ops.matmul(real, sine))
+    pairs = ops.transpose(ops.stack([real, imag], axis=-1), (0, 2, 1, 3))
+    pairs = ops.reshape(pairs, (-1, rows * (columns // 2 + 1), 2))[:, :samples // 2 + 1]
+    return ops.reshape(pairs, (*leading, samples // 2 + 1, 2))
+
+
+def irfft(spectra: Tensor, samples: int) -> Tensor:
+    """Returns the signals `(..., samples)` of spectra `(..., samples / 2 + 1, 2)`."""
+    if not _as_products.get():
+        return ops.irfft(tuple(ops.unstack(spectra, 2, axis=-1)), samples)
+    *leading, bins, _ = ops.shape(spectra)
+    rows, columns = _factors(samples)
+    # The upper half of the bins would add the same once more.
+    weights = np.full((bins, 1), 2.0 / samples, np.float32)
+    weights[[0, -1]] /= 2.0
+    used = rows // 2 + 1
+    pairs = ops.reshape(spectra * ops.convert_to_tensor(weights), (-1, bins, 2))
+    pairs = ops.pad(pairs, ((0, 0), (0, used * columns - bins), (0, 0)))
+    # Bin columns * row + column; sample rows * high + low.
+    real, imag = ops.unstack(ops.reshape(pairs, (-1, used, columns, 2)), 2, axis=-1)
+    cosine, sine = _turns(rows, used)
+    real, imag = (ops.matmul(cosine, real) - ops.matmul(sine, imag),
+                  ops.matmul(cosine, imag) + ops.matmul(sine, real))
+    cosine, sine = _turns(rows, columns, samples)
+    real, imag = real * cosine - imag * sine, imag * cosine + real * sine
+    cosine, sine = _turns(columns, columns)
+    waves = ops.matmul(real, cosine) - ops.matmul(imag, sine)
+    return ops.reshape(ops.transpose(waves, (0, 2, 1)), (*leading, samples))
+
+
+def _factors(samples: int) -> tuple[int, int]:
+    """Returns two even numbers whose product is `samples`, as near to each other as can be."""
+    rows = max((number for number in range(2, math.isqrt(samples) + 1, 2)
+                if samples % (2 * number) == 0), default=None)
+    if rows is None:
+        raise ValueError(f"`samples` must be a multiple of 4. Received: samples={samples}")
+    return rows, samples // rows
+
+
+def _turns(first: int, second: int, period: int | None = None) -> tuple[Tensor, Tensor]:
+    """Returns cosine and sine of 2 pi m n / period, `(first, second)`; the period is `first`."""
+    period = period or first
+    # Whole turns are taken away in whole numbers, which are exact.
+    angle = 2.0 * np.pi / period * (np.outer(np.arange(first), np.arange(second)) % period)
+    return tuple(ops.convert_to_tensor(wave(angle).astype(np.float32)) for wave in (np.cos, np.sin))

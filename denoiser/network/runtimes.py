@@ -1,0 +1,108 @@
+"""Running a network that `export.py` wrote, without Keras and TensorFlow.
+
+An exported file takes `(1, frames, bins, 2)` and returns as many; that of a network with
+`unet.use_profile` takes the noise profile, `(1, 1, bins, 2)`, after it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from denoiser.audio.noise_profile import ProfileForm
+from denoiser.checks import UserError
+
+# Of a spectrogram, or of a spectrogram and a noise profile.
+Run = Callable[[Any], np.ndarray]
+
+ENDINGS = {"onnx": ".onnx", "litert": ".tflite"}
+REQUIREMENTS = "requirements-{}.txt"  # what installs the runtime of a format
+
+
+def format_of(path: Path) -> str | None:
+    """Returns in which of `ENDINGS` a network is exported; None: it is none of them."""
+    return next((name for name, ending in ENDINGS.items() if path.suffix == ending), None)
+
+
+def describe(path: Path) -> str:
+    """Returns what computes an exported network: "ONNX Runtime 1.30.0 on CPU (2 cores)"."""
+    module, name = {"onnx": ("onnxruntime", "ONNX Runtime"),
+                    "litert": ("ai_edge_litert", "LiteRT")}[format_of(path)]
+    version = getattr(importlib.import_module(module), "__version__", "")
+    return f"{name} {version} on CPU ({os.cpu_count()} cores)"
+
+
+def load(path: Path, form: ProfileForm | None) -> Run:
+    """Returns an exported network as `restore.Restorer` calls one.
+
+    Args:
+        path: Its file.
+        form: What profiles of noise are made with; None where the network takes none.
+
+    Raises:
+        UserError: The runtime is not installed, or the file is none of its kind, or of a network
+            with other inputs.
+    """
+    kind = format_of(path)
+    try:
+        inputs, run = {"onnx": _load_onnx, "litert": _load_litert}[kind](path)
+    except ImportError as error:
+        raise UserError(f"{path}: what runs it is not installed ({error}): pip install -r "
+                        f"{REQUIREMENTS.format(kind)}") from error
+    if inputs != (1 if form is None else 2):
+        raise UserError(f"{path} must be of the network that the settings beside it describe, "
+                        f"with {1 if form is None else 2} inputs. Received: {inputs} inputs")
+
+    def predict(given: Any) -> np.ndarray:
+        spectra, *known = given if isinstance(given, (list, tuple)) else [given]
+        if form is not None and not known:
+            known = [np.broadcast_to(form.nothing(), (len(spectra), *form.nothing().shape))]
+        # The graph holds one at a time: a batch would need its memory at once, and gain nothing.
+        return np.concatenate([run([each[None] for each in item])
+                               for item in zip(spectra, *known, strict=True)])
+
+    return predict
+
+
+def _load_onnx(path: Path) -> tuple[int, Callable[[Sequence[np.ndarray]], np.ndarray]]:
+    """Returns how many inputs an ONNX file has, and a function of them."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors alone
+    try:
+        session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 - of its own classes, which it does not export
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    names = [each.name for each in session.get_inputs()]
+    return len(names), lambda values: session.run(None, dict(zip(names, values, strict=True)))[0]
+
+
+def _load_litert(path: Path) -> tuple[int, Callable[[Sequence[np.ndarray]], np.ndarray]]:
+    """Returns how many inputs a LiteRT file has, and a function of them."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        interpreter = Interpreter(str(path), num_threads=os.cpu_count())
+    except ValueError as error:
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    # Their order is the converter's own; the profile has one frame alone.
+    places = [place["index"] for place in sorted(
+        interpreter.get_input_details(), key=lambda place: place["shape_signature"][1] == 1)]
+    output = interpreter.get_output_details()[0]["index"]
+
+    def run(values: Sequence[np.ndarray]) -> np.ndarray:
+        for place, value in zip(places, values, strict=True):
+            interpreter.resize_tensor_input(place, value.shape)
+        interpreter.allocate_tensors()
+        for place, value in zip(places, values, strict=True):
+            interpreter.set_tensor(place, value)
+        interpreter.invoke()
+        return interpreter.get_tensor(output)
+
+    return len(places), run

@@ -1,0 +1,175 @@
+"""Writes a network for a runtime that denoises without Keras and TensorFlow.
+
+Usage: python export.py [weights=FILE] format=onnx [output=FILE.onnx] [key=value ...]
+
+    pip install -r requirements-export.txt
+    python export.py format=onnx                       # the shipped weights: best.onnx beside them
+    python inference.py FILE weights=pretrained/best.onnx
+
+    python export.py format=litert output=NETWORK/small.tflite
+
+The file is compared with the network, on a noisy recording and in two lengths, before it gets its
+name. Beside it lies config.yaml, which tells what the network needs, as beside all weights.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from config import load_config, save_config
+from denoiser.audio import audio_io, dsp
+from denoiser.backend import load_backend
+from denoiser.checks import UserError, require
+from denoiser.command_line import exit_on_user_error, hydra_arguments, keys_of, run_main
+from denoiser.files import end_on_signals, replacing
+from denoiser.network import runtimes
+from denoiser.network.stored import CONFIG_NAME, NetworkSettings, read_network_settings
+from inference import choose_network
+
+logger = logging.getLogger(__name__)
+
+OPSET = 18  # of ONNX: the operators that a runtime must know; ONNX Runtime 1.14 has them
+LARGEST_DIFFERENCE = 1e-4  # in spectra whose loudest bins are near 100
+EXAMPLE = Path(__file__).resolve().parent / "examples" / "noisy.flac"
+# Neither is that of a segment; the second one is no multiple of what the network halves.
+CHECKED_SECONDS = (4.0, 1.37)
+REQUIREMENTS = "requirements-export.txt"
+
+
+def output_path(output: str | None, kind: str, weights: Path) -> Path:
+    """Returns where an exported network goes: as it is named, or beside the weights."""
+    ending = runtimes.ENDINGS[kind]
+    path = Path(output or weights.with_name(weights.name.split(".")[0] + ending))
+    require(path.suffix == ending, "output", f"a name that ends in {ending}, for format={kind}",
+            str(path))
+    require(path.resolve() != weights.resolve(), "output", "another file than `weights`", str(path))
+    return path
+
+
+def write(model: Any, settings: NetworkSettings, kind: str, path: Path) -> None:
+    """Writes the network's last stage as a graph of any number of frames.
+
+    Raises:
+        UserError: What converts it is not installed, or knows one of its operations not.
+    """
+    import keras
+
+    require(keras.backend.backend() == "tensorflow", "KERAS_BACKEND", "tensorflow for export.py",
+            keras.backend.backend())
+    import tensorflow as tf
+
+    from denoiser.network import fourier  # imports Keras
+
+    bins = settings.stft.bins
+    signature = [tf.TensorSpec((1, None, bins, 2), tf.float32, "spectrogram")]
+    if settings.profile_form is not None:
+        signature.append(tf.TensorSpec((1, 1, bins, 2), tf.float32, "profile"))
+    graph = tf.function(
+        lambda *inputs: model(inputs[0] if len(inputs) == 1 else list(inputs))[0],
+        input_signature=signature)
+    with fourier.as_products():
+        concrete = graph.get_concrete_function()
+    if kind == "litert":
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], model)
+        # Other operations would need TensorFlow again where the network runs.
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        path.write_bytes(converter.convert())
+        return
+    try:
+        import tf2onnx
+    except ImportError as error:
+        raise UserError(f"format=onnx needs tf2onnx ({error}): pip install -r {REQUIREMENTS}"
+                        ) from error
+    tf2onnx.convert.from_function(graph, signature, opset=OPSET, output_path=str(path))
+
+
+def check(predict: Callable[[Any], np.ndarray], run: runtimes.Run,
+          settings: NetworkSettings) -> float:
+    """Returns the largest difference of an exported network from the network itself.
+
+    Args:
+        predict: The network, of a spectrogram or the list of it and a noise profile.
+        run: The same of the exported one.
+        settings: What the network needs.
+
+    Raises:
+        UserError: It is larger than `LARGEST_DIFFERENCE`.
+    """
+    recording = audio_io.open_recording(EXAMPLE)
+    heard = np.concatenate(list(audio_io.read_blocks(recording))).reshape(
+        -1, recording.channels)[:, 0].astype(np.float32)
+    if settings.reference_dbfs is not None:
+        heard *= np.float32(10.0 ** (settings.reference_dbfs / 20.0)
+                            / np.sqrt(dsp.power(heard)))
+    largest, stft, form = 0.0, settings.stft, settings.profile_form
+    for seconds in CHECKED_SECONDS:
+        spectra = dsp.stft(heard[None, :round(seconds * dsp.SAMPLE_RATE)], stft.win_size,
+                           stft.hop_size)
+        given = [spectra]
+        if form is not None:
+            # With a profile; without one the network is given zeros in its place.
+            given.append([spectra, form.measure(heard[-dsp.SAMPLE_RATE:])[None]])
+        for inputs in given:
+            difference = float(np.max(np.abs(run(inputs) - predict(inputs))))
+            if not difference <= LARGEST_DIFFERENCE:  # also where it is NaN
+                raise UserError(f"the exported network differs from the network by {difference:g} "
+                                f"in {seconds:g} s of {EXAMPLE.name}; no more than "
+                                f"{LARGEST_DIFFERENCE:g} is right")
+            largest = max(largest, difference)
+    return largest
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="conf")
+@exit_on_user_error
+def export(raw: DictConfig) -> None:
+    """Exports the network that `weights` names."""
+    cfg = load_config(raw)
+    weights, settings = choose_network(cfg, keys_of(HydraConfig.get().overrides.task))
+    require(runtimes.format_of(weights) is None, "weights", "a network that is not exported yet",
+            str(weights))
+    path = output_path(cfg.output, cfg.format, weights)
+    told, known = path.parent / CONFIG_NAME, weights.parent / CONFIG_NAME
+    require(not told.is_file() or told.resolve() == known.resolve()
+            or read_network_settings(path) == settings, "output",
+            f"in a folder of its own: {told} belongs to another network", str(path))
+    load_backend()
+    import unet
+
+    model = unet.build_model_denoise(settings.unet)
+    unet.load_weights(model, weights)
+    logger.info("converting, which takes a minute or two")
+    for converter in ("tf2onnx", "absl"):  # they tell of each step
+        logging.getLogger(converter).setLevel(logging.ERROR)
+    with replacing(path) as temporary:
+        write(model, settings, cfg.format, temporary)
+        difference = check(lambda inputs: model.predict_on_batch(inputs)[0],
+                           runtimes.load(temporary, settings.profile_form), settings)
+        size = temporary.stat().st_size
+        if not told.is_file():
+            if known.is_file():
+                shutil.copyfile(known, told)
+            else:
+                save_config(cfg, told)
+    logger.info("%s: %.1f MB, differs from the network by %.1e at most", path, size / 1e6,
+                difference)
+
+
+def main() -> None:
+    """Reads the command line and exports."""
+    end_on_signals()
+    sys.argv[1:] = hydra_arguments(sys.argv[1:], __doc__.strip())
+    export()
+
+
+if __name__ == "__main__":
+    run_main(main)

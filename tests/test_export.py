@@ -1,0 +1,135 @@
+"""Exported networks: written, checked, and run as a user runs them, without TensorFlow."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from test_imports import OF_OTHER_JOBS, TENSORFLOW, loaded_by
+
+import export
+import unet
+from config import Config, UnetConfig, save_config
+from denoiser.audio import dsp
+from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.checks import UserError
+from denoiser.network import runtimes
+from denoiser.network.stored import BEST_NAME, CONFIG_NAME, NetworkSettings, read_network_settings
+from inference import Denoiser
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = {"onnx": ("onnxruntime", "tf2onnx"), "litert": ("ai_edge_litert",)}
+# Every part that the shipped network has, in a form that runs in milliseconds.
+EVERY_PART = UnetConfig(depth=1, channels=[4, 4], extractor_kernel=3, fold_bins=8, fold_start=64,
+                        compression=0.3, use_floor=True, use_steady=True, use_short=True,
+                        use_long=True, own_low=True, use_profile=True, output="mask")
+
+
+@pytest.mark.parametrize("kind", list(runtimes.ENDINGS))
+def test_what_is_installed_without_tensorflow_has_the_same_floors(kind):
+    def lines(name: str) -> set[str]:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        return {line for line in text.splitlines() if line and not line.startswith("#")}
+
+    runtime, = lines(runtimes.REQUIREMENTS.format(kind)) - lines("requirements.txt")
+    assert runtime in lines(export.REQUIREMENTS) and runtime.startswith(
+        MODULES[kind][0].replace("_", "-"))
+
+
+def need(kind: str) -> None:
+    for module in MODULES[kind]:
+        pytest.importorskip(module, reason=f"pip install -r requirements-{kind}.txt")
+
+
+def run_export(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, str(ROOT / "export.py"), *map(str, arguments)],
+                          cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def write_noise(path: Path, seconds: float) -> np.ndarray:
+    noise = 0.1 * np.random.default_rng(1).standard_normal(round(seconds * SAMPLE_RATE))
+    soundfile.write(path, noise, SAMPLE_RATE, subtype="FLOAT")
+    return noise.astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", [pytest.param("onnx", marks=pytest.mark.slow), "litert"])
+def test_an_exported_network_denoises_without_tensorflow(tmp_path, tiny_run, kind):
+    need(kind)
+    ending = runtimes.ENDINGS[kind]
+    done = run_export(f"weights={tiny_run}", f"format={kind}", f"output=made/net{ending}",
+                      cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "differs from the network by" in done.stderr
+    made = tmp_path / "made" / f"net{ending}"
+    assert read_network_settings(made) == read_network_settings(tiny_run / BEST_NAME)
+    noise = write_noise(tmp_path / "a.wav", 1.3)
+    modules, done = loaded_by("a.wav", f"weights={made}", "inference.declick=false", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert modules & (TENSORFLOW | OF_OTHER_JOBS) == set()
+    restored, _ = soundfile.read(tmp_path / "a_denoised.wav", dtype="float32")
+    expected = Denoiser.load(tiny_run, declick=False)(noise, SAMPLE_RATE)
+    assert np.abs(expected - noise).max() > 0.01
+    assert np.allclose(restored, expected, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", list(runtimes.ENDINGS))
+def test_every_part_of_a_network_is_exported_with_and_without_a_profile(tmp_path, rng, kind):
+    need(kind)
+    settings = NetworkSettings(EVERY_PART)
+    model = unet.build_model_denoise(EVERY_PART)
+    model.set_weights([0.1 * rng.standard_normal(each.shape) for each in model.get_weights()])
+    path = tmp_path / f"net{runtimes.ENDINGS[kind]}"
+    export.write(model, settings, kind, path)
+    run = runtimes.load(path, settings.profile_form)
+    spectra = dsp.stft(rng.standard_normal((2, SAMPLE_RATE)).astype(np.float32), 2048, 512)
+    profile = rng.uniform(0.0, 2.0, (2, 1, 1025, 2)).astype(np.float32)
+    for frames in (1, 31, spectra.shape[1]):
+        for given in (spectra[:, :frames], [spectra[:, :frames], profile]):
+            expected = model.predict_on_batch(given)[0]
+            assert np.allclose(run(given), expected, atol=1e-5 * np.abs(expected).max())
+    assert not np.allclose(run(spectra), run([spectra, profile]), atol=0.01)
+    with pytest.raises(UserError, match="with 1 inputs. Received: 2"):
+        runtimes.load(path, None)
+    # What differs from the network is found.
+    with pytest.raises(UserError, match="differs from the network by"):
+        export.check(lambda given: model.predict_on_batch(given)[0] * 1.1, run, settings)
+
+
+@pytest.mark.parametrize("kind", list(runtimes.ENDINGS))
+def test_a_file_that_is_no_network_is_named(tmp_path, kind):
+    need(kind)
+    path = tmp_path / f"net{runtimes.ENDINGS[kind]}"
+    path.write_bytes(b"no network")
+    with pytest.raises(UserError, match="cannot be read"):
+        runtimes.load(path, None)
+    save_config(Config(path_experiment="x", unet=UnetConfig(depth=2)), tmp_path / CONFIG_NAME)
+    write_noise(tmp_path / "a.wav", 0.1)
+    modules, done = loaded_by("a.wav", f"weights={path}", cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith(f"error: {path} cannot")
+    assert modules & TENSORFLOW == set()
+
+
+def test_outputs_are_checked_before_anything_is_converted(tmp_path, tiny_run, tiny_unet):
+    assert export.output_path(None, "onnx", Path("a/best.weights.h5")) == Path("a/best.onnx")
+    with pytest.raises(UserError, match="ends in .tflite"):
+        export.output_path("a.onnx", "litert", tiny_run / BEST_NAME)
+    other = tmp_path / "other"
+    other.mkdir()
+    save_config(Config(path_experiment="x", unet=replace(tiny_unet, depth=1)),
+                other / CONFIG_NAME)
+    done = run_export(f"weights={tiny_run}", f"output={other / 'net.onnx'}", cwd=tmp_path)
+    assert done.returncode == 1 and "belongs to another network" in done.stderr
+    assert [path.name for path in other.iterdir()] == [CONFIG_NAME]
+
+
+def test_an_exported_network_cannot_be_trained_on(tmp_path, tiny_run, tiny_unet):
+    path = shutil.copy(tiny_run / BEST_NAME, tmp_path / "net.onnx")
+    with pytest.raises(UserError, match="is exported"):
+        unet.load_weights(unet.build_model_denoise(tiny_unet), path)

@@ -1,0 +1,54 @@
+"""What a command does not need, it does not load: that is why it answers at once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from denoiser.audio.dsp import SAMPLE_RATE
+
+ROOT = Path(__file__).resolve().parent.parent
+TENSORFLOW = {"tensorflow", "keras", "jax", "torch", "h5py"}
+RUNTIMES = {"onnxruntime", "ai_edge_litert", "tf2onnx"}
+OF_OTHER_JOBS = {"matplotlib", "librosa", "numba", "sklearn", "music21", "tensorboard", "requests",
+                 "pandas", "trainer", "dataset_loader", "unet"}
+# Runs a command as a user does, and tells at the end what it loaded.
+TELLING = """
+import atexit, json, runpy, sys
+atexit.register(lambda: print("LOADED", json.dumps(sorted(sys.modules)), file=sys.__stdout__))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def loaded_by(*arguments: object, cwd: Path) -> tuple[set[str], subprocess.CompletedProcess]:
+    """Returns which modules `inference.py` loaded, and what it said."""
+    done = subprocess.run([sys.executable, "-c", TELLING, ROOT / "inference.py",
+                           *map(str, arguments)], cwd=cwd, text=True, capture_output=True,
+                          env={"PYTHONPATH": str(ROOT), "PATH": ""}, check=False)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("LOADED ")]
+    return set(json.loads(line.removeprefix("LOADED "))), done
+
+
+@pytest.mark.parametrize(("arguments", "status"), [
+    (["--help"], 0), (["missing.wav"], 1), (["inference.strenght=2"], 1)])
+def test_help_and_mistakes_load_neither_a_network_nor_signal_code(tmp_path, arguments, status):
+    modules, done = loaded_by(*arguments, cwd=tmp_path)
+    assert done.returncode == status, done.stderr
+    assert "denoiser.restore" in modules
+    assert modules & (TENSORFLOW | RUNTIMES | OF_OTHER_JOBS
+                      | {"scipy.signal", "scipy.stats", "scipy.ndimage"}) == set()
+
+
+def test_the_classical_method_loads_no_network(tmp_path, rng):
+    soundfile.write(tmp_path / "a.wav", 0.1 * rng.standard_normal(SAMPLE_RATE // 2), SAMPLE_RATE)
+    modules, done = loaded_by("a.wav", "method=lsa", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert np.any(soundfile.read(tmp_path / "a_residual.wav")[0])
+    assert modules & (TENSORFLOW | RUNTIMES | OF_OTHER_JOBS) == set()
