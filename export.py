@@ -31,7 +31,7 @@ from denoiser.audio import audio_io, dsp
 from denoiser.backend import load_backend
 from denoiser.checks import UserError, require
 from denoiser.command_line import exit_on_user_error, hydra_arguments, keys_of, run_main
-from denoiser.files import end_on_signals, replacing
+from denoiser.files import end_on_signals, hash_of, replacing
 from denoiser.network import runtimes
 from denoiser.network.stored import CONFIG_NAME, NetworkSettings, read_network_settings
 from inference import choose_network
@@ -56,8 +56,10 @@ def output_path(output: str | None, kind: str, weights: Path) -> Path:
     return path
 
 
-def write(model: Any, settings: NetworkSettings, kind: str, path: Path) -> None:
+def write(model: Any, settings: NetworkSettings, kind: str, path: Path, digest: str) -> None:
     """Writes the network's last stage as a graph of any number of frames.
+
+    The `digest` of the weights is kept in a file of ONNX (`runtimes.find_twin`).
 
     Raises:
         UserError: What converts it is not installed, or knows one of its operations not.
@@ -90,7 +92,11 @@ def write(model: Any, settings: NetworkSettings, kind: str, path: Path) -> None:
     except ImportError as error:
         raise UserError(f"format=onnx needs tf2onnx ({error}): pip install -r {REQUIREMENTS}"
                         ) from error
-    tf2onnx.convert.from_function(graph, signature, opset=OPSET, output_path=str(path))
+    import onnx
+
+    converted, _ = tf2onnx.convert.from_function(graph, signature, opset=OPSET)
+    onnx.helper.set_model_props(converted, {runtimes.WEIGHTS_KEY: digest})
+    onnx.save(converted, str(path))
 
 
 def check(predict: Callable[[Any], np.ndarray], run: runtimes.Run,
@@ -151,7 +157,7 @@ def export(raw: DictConfig) -> None:
     for converter in ("tf2onnx", "absl"):  # they tell of each step
         logging.getLogger(converter).setLevel(logging.ERROR)
     with replacing(path) as temporary:
-        write(model, settings, cfg.format, temporary)
+        write(model, settings, cfg.format, temporary, hash_of(weights) if weights.is_file() else "")
         difference = check(lambda inputs: model.predict_on_batch(inputs)[0],
                            runtimes.load(temporary, settings.profile_form), settings)
         size = temporary.stat().st_size

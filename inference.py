@@ -80,7 +80,7 @@ from denoiser.command_line import (
     printable,
     run_main,
 )
-from denoiser.files import WEIGHTS_ENDING, end_on_signals, replacing
+from denoiser.files import WEIGHTS_ENDING, end_on_signals, hash_of, replacing
 from denoiser.jobs import (
     HEADER_TOLERANCE_SECONDS,
     Job,
@@ -106,7 +106,6 @@ from denoiser.report import (
     Levels,
     RunReport,
     collected_warnings,
-    hash_of,
     hash_of_values,
 )
 from denoiser.restore import SEGMENT_SECONDS, Restorer
@@ -118,7 +117,7 @@ SEED_DIGITS = 16  # of a recording's hash, which seed its dither
 HISTORY_DIGITS = 16  # of the weights' hash, which restored files tell
 LONGEST_NAME = 30  # characters beside the progress bar
 # Settings that do not change what is written, and those that the network's own tell.
-NOT_IN_RESULTS = {"audio", "output_dir", "overwrite", "resume", "spectrogram",
+NOT_IN_RESULTS = {"audio", "output_dir", "overwrite", "resume", "spectrogram", "runtime",
                   "context_seconds"}
 
 
@@ -139,7 +138,7 @@ class Denoiser(Restorer):
     @classmethod
     def load(cls, weights: str | Path | None = None, settings: NetworkSettings | None = None,
              segment_seconds: float = SEGMENT_SECONDS, declick: bool = True,
-             mono_source: str = "false", wiener: bool = True) -> Denoiser:
+             mono_source: str = "false", wiener: bool = True, runtime: str = "auto") -> Denoiser:
         """Loads a network.
 
         Args:
@@ -151,6 +150,9 @@ class Denoiser(Restorer):
             declick: Whether clicks are cut out before the network hears the recording.
             mono_source: As of `Restorer`.
             wiener: Whether a Wiener filter joins in (`spectral.join_filter`).
+            runtime: "onnx": what `export.py` wrote beside the weights is computed by ONNX Runtime;
+                "keras": the weights themselves, by Keras and its backend, on a GPU if there is one;
+                "auto": the former where it can be, unless `KERAS_BACKEND` names a backend.
 
         Raises:
             FileNotFoundError: There are no such weights.
@@ -160,9 +162,10 @@ class Denoiser(Restorer):
         settings = settings or stored_settings(path)
         if settings is None:
             raise UserError(f"`settings` must be given: no {CONFIG_NAME} lies beside {path}")
-        if runtimes.format_of(path):
-            predict = runtimes.load(path, settings.profile_form)
-            logger.info("%s", runtimes.describe(path))
+        exported = path if runtimes.format_of(path) else _find_twin(path, runtime)
+        if exported is not None:
+            predict = runtimes.load(exported, settings.profile_form)
+            logger.info("%s", runtimes.describe(exported))
         else:
             predict = _load_keras(path, settings)
         if wiener:
@@ -182,6 +185,17 @@ class Denoiser(Restorer):
             self.predict_spectra(spectra)
             if form is not None:
                 self.predict_spectra([spectra, form.nothing()[None]])
+
+
+def _find_twin(weights: Path, runtime: str) -> Path | None:
+    """Returns what is computed in place of these weights; None: they are."""
+    if runtime == "keras" or (runtime == "auto" and "KERAS_BACKEND" in os.environ):
+        return None
+    twin = runtimes.find_twin(weights)
+    require(twin is not None or runtime == "auto", "inference.runtime",
+            f"keras with {weights}: no .onnx of these weights lies beside them (export.py makes "
+            f"it), or {runtimes.REQUIREMENTS.format('onnx')} is not installed", runtime)
+    return twin
 
 
 def _load_keras(path: Path, settings: NetworkSettings) -> Callable[[Any], np.ndarray]:
@@ -316,7 +330,8 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
 
     def load() -> Denoiser:
         denoiser = Denoiser.load(weights, settings, seconds, cfg.inference.declick,
-                                 cfg.inference.mono_source, cfg.inference.wiener)
+                                 cfg.inference.mono_source, cfg.inference.wiener,
+                                 cfg.inference.runtime)
         if cfg.inference.resume:
             denoiser.forget_lengths()
         return denoiser

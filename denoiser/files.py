@@ -1,8 +1,11 @@
-"""Replacing a file only when it is complete, and ending without leaving half a file."""
+"""Replacing a file only when it is complete, ending without leaving half a file, and telling
+files apart.
+"""
 
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import secrets
 import signal
@@ -25,6 +28,20 @@ ENDING_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, `kill`, a terminal t
 SIGNALLED_STATUS = 128  # plus the signal's number is what shells report
 
 _unfinished: set[Path] = set()  # this process's temporary files
+
+
+def hash_of(*paths: Path) -> str:
+    """Returns the SHA-256 of the contents of files, one after the other, in hexadecimal.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while piece := file.read(2**20):
+                digest.update(piece)
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -19,13 +19,15 @@ from denoiser.audio import audio_io, containers, film
 from denoiser.audio.mono_source import CHOICES
 from denoiser.audio.removal import AUTO, Strength, check_noise_floor, check_per_band
 from denoiser.checks import UserError, reason_of, require
+from denoiser.files import hash_of
 from denoiser.journal import has_journal
 from denoiser.network.stored import NetworkSettings
-from denoiser.report import hash_of, hash_of_values, read_results, why_not_done
+from denoiser.report import hash_of_values, read_results, why_not_done
 from denoiser.restore import SEGMENT_SECONDS
 
 logger = logging.getLogger(__name__)
 
+RUNTIMES = ("auto", "onnx", "keras")
 HEADER_TOLERANCE_SECONDS = 0.1  # MP3 headers are rarely exact
 LIST_ENDINGS = frozenset((".txt", ".m3u", ".m3u8"))  # of files that hold names
 OWN_RESULT = re.compile(r"(?P<origin>.*)_(denoised|residual)(_s([0-9.]+|auto))?", re.DOTALL)
@@ -56,6 +58,7 @@ class InferenceConfig:
     mono_source: Any = "false"
     track: int | None = None  # which audio track of a film, from 1; absent: the default one
     track_codec: str = "same"  # or flac, pcm: how that track is written
+    runtime: str = "auto"  # what computes the network: onnx where there is such a file, or keras
 
     def __post_init__(self) -> None:
         share = self.denoising_strength
@@ -78,6 +81,8 @@ class InferenceConfig:
                 f"one of {', '.join(CHOICES)}", self.mono_source)
         profiles.check_choice(self.noise_profile)
         require(self.track is None or self.track >= 1, "inference.track", "at least 1", self.track)
+        require(self.runtime in RUNTIMES, "inference.runtime", f"one of {', '.join(RUNTIMES)}",
+                self.runtime)
         require(self.track_codec in film.CHOICES, "inference.track_codec",
                 f"one of {', '.join(film.CHOICES)}", self.track_codec)
 

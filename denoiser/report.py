@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from denoiser.checks import UserError
-from denoiser.files import replacing
+from denoiser.files import hash_of, replacing
 
 REPORT_NAME = "denoised_report.json"
 VERSION = 1  # of the report's form
@@ -30,20 +30,6 @@ VERSION = 1  # of the report's form
 RESULTS_VERSION = 3
 # Whose warnings belong into a report; inference.py has the first name as a program.
 LOGGERS = ("__main__", "inference", "denoiser")
-
-
-def hash_of(*paths: Path) -> str:
-    """Returns the SHA-256 of the contents of files, one after the other, in hexadecimal.
-
-    Raises:
-        OSError: A file cannot be read.
-    """
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while piece := file.read(2**20):
-                digest.update(piece)
-    return digest.hexdigest()
 
 
 def hash_of_values(values: Any) -> str:

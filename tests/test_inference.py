@@ -31,13 +31,13 @@ from denoiser.checks import UserError
 from denoiser.classical import spectral
 from denoiser.command_line import hydra_arguments, keys_of
 from denoiser.data.settings import DsetConfig
+from denoiser.files import hash_of
 from denoiser.jobs import InferenceConfig, Job, plan
 from denoiser.network.stored import BEST_NAME, CONFIG_NAME, NetworkSettings
 from denoiser.report import (
     REPORT_NAME,
     RESULTS_VERSION,
     RunReport,
-    hash_of,
     hash_of_values,
 )
 from denoiser.restore import Restorer

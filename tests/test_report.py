@@ -11,12 +11,12 @@ import pytest
 
 from denoiser import report
 from denoiser.checks import UserError
+from denoiser.files import hash_of
 from denoiser.report import (
     REPORT_NAME,
     Levels,
     RunReport,
     collected_warnings,
-    hash_of,
     read_results,
 )
 

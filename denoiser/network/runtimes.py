@@ -1,12 +1,18 @@
 """Running a network that `export.py` wrote, without Keras and TensorFlow.
 
+Where a file of ONNX lies beside the weights that it was made from, as it does beside the shipped
+ones, it is used in their place: it starts at once, and takes half the time and memory.
+
 An exported file takes `(1, frames, bins, 2)` and returns as many; that of a network with
 `unet.use_profile` takes the noise profile, `(1, 1, bins, 2)`, after it.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
+import importlib.util
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,17 +22,37 @@ import numpy as np
 
 from denoiser.audio.noise_profile import ProfileForm
 from denoiser.checks import UserError
+from denoiser.files import hash_of
+
+logger = logging.getLogger(__name__)
 
 # Of a spectrogram, or of a spectrogram and a noise profile.
 Run = Callable[[Any], np.ndarray]
 
 ENDINGS = {"onnx": ".onnx", "litert": ".tflite"}
 REQUIREMENTS = "requirements-{}.txt"  # what installs the runtime of a format
+WEIGHTS_KEY = "weights_sha256"  # of an ONNX file's properties: which weights it was made from
 
 
 def format_of(path: Path) -> str | None:
     """Returns in which of `ENDINGS` a network is exported; None: it is none of them."""
     return next((name for name, ending in ENDINGS.items() if path.suffix == ending), None)
+
+
+def find_twin(weights: Path) -> Path | None:
+    """Returns the ONNX file of these weights beside them, if it can be run here.
+
+    Whoever trains on replaces the weights alone: what is of others is passed over.
+    """
+    path = weights.with_name(weights.name.split(".")[0] + ENDINGS["onnx"])
+    if not path.is_file() or importlib.util.find_spec("onnxruntime") is None:
+        return None
+    known = _open_onnx(path, path.stat().st_mtime_ns).get_modelmeta().custom_metadata_map
+    if known.get(WEIGHTS_KEY) != hash_of(weights):
+        logger.warning("%s is not of %s: it is passed over; export.py makes it anew", path,
+                       weights.name)
+        return None
+    return path
 
 
 def describe(path: Path) -> str:
@@ -71,16 +97,22 @@ def load(path: Path, form: ProfileForm | None) -> Run:
 
 def _load_onnx(path: Path) -> tuple[int, Callable[[Sequence[np.ndarray]], np.ndarray]]:
     """Returns how many inputs an ONNX file has, and a function of them."""
+    session = _open_onnx(path, path.stat().st_mtime_ns)
+    names = [each.name for each in session.get_inputs()]
+    return len(names), lambda values: session.run(None, dict(zip(names, values, strict=True)))[0]
+
+
+@functools.lru_cache(maxsize=1)
+def _open_onnx(path: Path, written: int) -> Any:
+    """Returns an `onnxruntime.InferenceSession` of a file as it was `written`, in nanoseconds."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors alone
     try:
-        session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 - of its own classes, which it does not export
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    names = [each.name for each in session.get_inputs()]
-    return len(names), lambda values: session.run(None, dict(zip(names, values, strict=True)))[0]
 
 
 def _load_litert(path: Path) -> tuple[int, Callable[[Sequence[np.ndarray]], np.ndarray]]:
