@@ -27,6 +27,7 @@ from denoiser.restore import SEGMENT_SECONDS
 logger = logging.getLogger(__name__)
 
 HEADER_TOLERANCE_SECONDS = 0.1  # MP3 headers are rarely exact
+CLUSTERS = ("none", "ray")
 LIST_ENDINGS = frozenset((".txt", ".m3u", ".m3u8"))  # of files that hold names
 OWN_RESULT = re.compile(r"(?P<origin>.*)_(denoised|residual)(_s([0-9.]+|auto))?", re.DOTALL)
 
@@ -55,6 +56,9 @@ class InferenceConfig:
     mono_source: Any = "false"
     track: int | None = None  # which audio track of a film, from 1; absent: the default one
     track_codec: str = "same"  # or flac, pcm: how that track is written
+    cluster: str = "none"  # or ray: spread the recordings over several machines
+    cluster_address: str = "local"  # this machine alone; or auto, or HOST:PORT of a cluster's head
+    cluster_cores: int = 4  # of each worker, or all where machines have fewer
 
     def __post_init__(self) -> None:
         share = self.denoising_strength
@@ -79,6 +83,10 @@ class InferenceConfig:
         require(self.track is None or self.track >= 1, "inference.track", "at least 1", self.track)
         require(self.track_codec in film.CHOICES, "inference.track_codec",
                 f"one of {', '.join(film.CHOICES)}", self.track_codec)
+        require(self.cluster in CLUSTERS, "inference.cluster", f"one of {', '.join(CLUSTERS)}",
+                self.cluster)
+        require(self.cluster_cores >= 1, "inference.cluster_cores", "at least 1",
+                self.cluster_cores)
 
     @property
     def strength(self) -> Strength:
