@@ -224,6 +224,7 @@ class Cluster:
                     continue
                 if place.host is None:
                     place.host = news
+                    logger.info("cluster: a worker on %s is ready", news)
                     idle.append(place)
                     continue
                 answer = None
