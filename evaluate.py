@@ -199,6 +199,8 @@ def describe(name: str, cfg: Config, mixer: Mixer, restorer: Restorer,
         lines.append(f"SNRs are set and judged above {cfg.dset.snr_highpass_hz:g} Hz.")
     if restorer.declick:
         lines.append("Clicks are cut out first.")
+    if cfg.method == NETWORK and cfg.inference.wiener:
+        lines.append("A Wiener filter joins in.")
     if cfg.profile:
         lines.append(f"Each mixture comes with {TEST_PROFILE_SECONDS:g} s of its noise; probes do "
                      "not.")
@@ -240,7 +242,8 @@ def name_of(cfg: Config, weights: Path | None) -> str:
         weights = weights.absolute()
         own = weights.name.removesuffix(WEIGHTS_ENDING)
         name = weights.parent.name + ("" if weights.name == BEST_NAME else f"_{own}")
-    return name + "_no_declick" * (not cfg.inference.declick) + "_profile" * cfg.profile
+    return (name + "_no_declick" * (not cfg.inference.declick)
+            + "_no_wiener" * (not cfg.inference.wiener) + "_profile" * cfg.profile)
 
 
 if __name__ == "__main__":

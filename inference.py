@@ -21,6 +21,7 @@ NAME_residual, which is what was removed, and denoised_report.json. Most used se
   inference.track_codec=flac         write it as FLAC, or pcm; else in the film's own codec
   inference.spectrogram=true         draw input, output and residual: NAME_spectrogram.png
   inference.declick=false            do not cut clicks out first
+  inference.wiener=false             the network alone, no filter beside it
   inference.cluster=ray              spread the recordings over several machines
   method=lsa                         a classical method without weights instead of the network
   weights=FILE                       .weights.h5 file, folder of a training run, or prefix of a
@@ -67,6 +68,7 @@ from denoiser.audio.containers import Reader
 from denoiser.audio.film import FilmWriter
 from denoiser.audio.integrity import find_damage
 from denoiser.audio.metadata import carry_over
+from denoiser.audio.noise_profile import ProfileForm
 from denoiser.audio.removal import Strength, as_strength, remove
 from denoiser.audio.survey import survey
 from denoiser.backend import describe_device, load_backend
@@ -131,7 +133,7 @@ class Denoiser(Restorer):
     @classmethod
     def load(cls, weights: str | Path | None = None, settings: NetworkSettings | None = None,
              segment_seconds: float = SEGMENT_SECONDS, declick: bool = True,
-             mono_source: str = "false") -> Denoiser:
+             mono_source: str = "false", wiener: bool = True) -> Denoiser:
         """Loads a network.
 
         Args:
@@ -142,6 +144,7 @@ class Denoiser(Restorer):
             segment_seconds: Length of what is restored in one step; memory grows with it.
             declick: Whether clicks are cut out before the network hears the recording.
             mono_source: As of `Restorer`.
+            wiener: Whether a Wiener filter joins in (`spectral.join_filter`).
 
         Raises:
             FileNotFoundError: There are no such weights.
@@ -165,9 +168,10 @@ class Denoiser(Restorer):
         def predict(spectra: Any) -> np.ndarray:
             return model.predict_on_batch(spectra)[0]
 
-        form = settings.profile_form
-        return cls(spectral.joined_when_told(predict, form) if form else predict, settings,
-                   segment_seconds, declick, mono_source)
+        if wiener:
+            predict = spectral.join_filter(predict, settings.profile_form
+                                           or ProfileForm(settings.stft, compression=1.0))
+        return cls(predict, settings, segment_seconds, declick, mono_source)
 
     def forget_lengths(self) -> None:
         """Makes what the network returns independent of what it was given before.
@@ -297,7 +301,7 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
 
     def load() -> Denoiser:
         denoiser = Denoiser.load(weights, settings, seconds, cfg.inference.declick,
-                                 cfg.inference.mono_source)
+                                 cfg.inference.mono_source, cfg.inference.wiener)
         if cfg.inference.resume or cfg.inference.cluster != "none":
             denoiser.forget_lengths()
         return denoiser

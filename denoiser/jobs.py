@@ -50,6 +50,7 @@ class InferenceConfig:
     resume: bool = False  # keep what is finished, and go on there after a run that was killed
     spectrogram: bool = False
     declick: bool = True  # cut clicks out first
+    wiener: bool = True  # the mean of the network and a Wiener filter that it tells the noise
     # Noise alone: [start, end] in seconds of the recording, a file, auto (found in it), or none.
     noise_profile: Any = "none"
     # Whether two channels hold one signal with a noise of their own each: true, false, or auto.

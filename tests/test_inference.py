@@ -24,7 +24,9 @@ import inference
 from config import Config, UnetConfig
 from denoiser.audio import audio_io
 from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
+from denoiser.audio.noise_profile import ProfileForm
 from denoiser.checks import UserError
+from denoiser.classical import spectral
 from denoiser.command_line import hydra_arguments, keys_of
 from denoiser.data.settings import DsetConfig
 from denoiser.jobs import InferenceConfig, Job, plan
@@ -170,6 +172,15 @@ def test_the_click_stage_comes_first_unless_it_is_left_out(method, given, declic
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         raw = compose("conf", [f"method={method}", *weights, *given])
     assert inference.choose_method(config.load_config(raw)).load().declick == declicked
+
+
+def test_a_filter_joins_in_unless_it_is_left_out(tiny_run, rng):
+    spectra = 0.1 * rng.standard_normal((1, 32, 1025, 2)).astype(np.float32)
+    joined, alone = (inference.Denoiser.load(tiny_run, wiener=wiener).predict_spectra(spectra)
+                     for wiener in (True, False))
+    again = spectral.join_filter(lambda spectra: alone, ProfileForm(StftConfig(), 1.0))(spectra)
+    np.testing.assert_allclose(joined, again, atol=1e-5)
+    assert np.max(np.abs(joined - alone)) > 1e-3
 
 
 @pytest.mark.parametrize("settings", [{"method": "wiener"},

@@ -21,8 +21,9 @@ from denoiser.audio.noise_profile import ProfileForm
 
 PRIOR_SMOOTHING = 0.98  # of the decision-directed estimate (Ephraim and Malah 1984, eq. 51)
 FILTER_SMOOTHING = 0.95  # of the same, forwards and backwards
+JOINED_SECONDS = 8.0  # over which what a network removes is averaged
 SMALLEST_PRIOR_SNR = 10.0 ** (-25.0 / 10.0)
-LARGEST_POSTERIOR_SNR = 10.0 ** (40.0 / 10.0)
+LARGEST_POSTERIOR_SNR = 10.0 ** (60.0 / 10.0)
 SMOOTHED_SECONDS = 0.25  # over which power is averaged before its minimum is taken
 SMOOTHED_BINS = 3
 MINIMUM_SECONDS = 6.0  # in which the minimum is sought, half of it before each frame
@@ -46,7 +47,7 @@ def suppress(spectra: np.ndarray, settings: StftConfig, noise_power: np.ndarray 
     Returns:
         float32 array of the same shape: each bin with a gain, and the phase that it had.
     """
-    powers = np.sum(np.square(spectra, dtype=np.float64), axis=-1)
+    powers = _power(spectra)
     gains = [_gains(power, find_noise(power, settings) if noise_power is None
                     else np.broadcast_to(noise_power, power.shape), _log_spectral_gain,
                     PRIOR_SMOOTHING) for power in powers]
@@ -68,26 +69,29 @@ def restore_spectra(inputs: np.ndarray | Sequence[np.ndarray], settings: StftCon
     return suppress(spectra, settings, noise_power if profile.any() else None)
 
 
-def joined_when_told(predict: Callable[..., np.ndarray], form: ProfileForm,
-                     ) -> Callable[..., np.ndarray]:
-    """Returns what predicts as a network does; told the noise, it joins in a Wiener filter.
+def join_filter(predict: Callable[..., np.ndarray], form: ProfileForm) -> Callable[..., np.ndarray]:
+    """Returns what predicts as a network does, with a Wiener filter: the mean of both.
 
-    The mean of both is better than either: the network knows what music and speech are, the filter
-    how much noise there is (docs/RESULTS.md).
+    The network knows what music and speech are, the filter how much noise there is: from a profile,
+    or else from what the network itself removes, in the mean over some seconds. The mean of both is
+    better than either (docs/RESULTS.md).
 
     Args:
-        predict: Takes spectra, or the list of these and profiles, `(batch, 1, bins, 2)`; zeros
-            stand for no profile.
-        form: What the profiles are made with.
+        predict: Takes spectra `(batch, frames, bins, 2)`, or the list of these and profiles,
+            `(batch, 1, bins, 2)`, where zeros stand for no profile.
+        form: Of the spectra and profiles.
     """
-
     def join(inputs: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
-        estimate = predict(inputs)
-        if not isinstance(inputs, (list, tuple)):
-            return estimate
-        filtered = [filter_noise(spectra, form.mean_power(profile[0])) if np.any(profile) else own
-                    for spectra, profile, own in zip(*inputs, estimate, strict=True)]
-        return 0.5 * (estimate + np.stack(filtered))
+        spectra, profiles = inputs if isinstance(inputs, (list, tuple)) else (inputs, None)
+        estimates = predict(inputs)
+        joined = np.empty_like(estimates)
+        for number, (heard, estimate) in enumerate(zip(spectra, estimates, strict=True)):
+            if profiles is not None and np.any(profiles[number]):
+                noise_power = form.mean_power(profiles[number, 0])
+            else:
+                noise_power = _slow_mean(_power(heard - estimate), form.stft.hop_size)
+            joined[number] = 0.5 * (estimate + filter_noise(heard, noise_power))
+        return joined
 
     return join
 
@@ -100,13 +104,23 @@ def filter_noise(spectra: np.ndarray, noise_power: np.ndarray) -> np.ndarray:
 
     Args:
         spectra: Real and imaginary parts.
-        noise_power: Mean |N|^2 of each bin, `(bins,)`.
+        noise_power: Mean |N|^2 of each bin, `(bins,)` or `(frames, bins)`.
     """
-    power = np.sum(np.square(spectra, dtype=np.float64), axis=-1)
+    power = _power(spectra)
     noise = np.broadcast_to(noise_power, power.shape)
     gains = 0.5 * (_gains(power, noise, _wiener_gain, FILTER_SMOOTHING)
-                   + _gains(power[::-1], noise, _wiener_gain, FILTER_SMOOTHING)[::-1])
+                   + _gains(power[::-1], noise[::-1], _wiener_gain, FILTER_SMOOTHING)[::-1])
     return (spectra * gains[..., None]).astype(np.float32)
+
+
+def _power(spectra: np.ndarray) -> np.ndarray:
+    return np.sum(np.square(spectra, dtype=np.float64), axis=-1)
+
+
+def _slow_mean(power: np.ndarray, hop_size: int) -> np.ndarray:
+    frames = 2 * round(0.5 * JOINED_SECONDS * SAMPLE_RATE / hop_size) + 1
+    # A running sum may end below zero.
+    return np.maximum(ndimage.uniform_filter1d(power, frames, axis=0, mode="reflect"), 0.0)
 
 
 def find_noise(power: np.ndarray, settings: StftConfig) -> np.ndarray:

@@ -83,21 +83,30 @@ def test_a_filter_that_is_told_the_noise_gains(notes, noise, snr_db):
     np.testing.assert_allclose(backwards, filtered, atol=1e-6)
 
 
-def test_the_filter_joins_in_where_the_noise_is_told(notes, noise):
+def test_a_filter_joins_in_which_the_network_or_a_profile_tells_the_noise(notes, noise):
     noisy = dsp.mix_at_snr(notes, noise, 5.0)
-    spectra = np.stack([dsp.stft(noisy, STFT.win_size, STFT.hop_size)] * 2)
-    form = ProfileForm(STFT, 0.3)
-    profile = form.measure(noisy - notes)
+    clean, heard = (dsp.stft(audio, STFT.win_size, STFT.hop_size) for audio in (notes, noisy))
+    spectra, form = np.stack([heard] * 2), ProfileForm(STFT, 0.3)
 
     def predict(inputs):
-        return 0.9 * (inputs[0] if isinstance(inputs, list) else inputs)
+        """Finds two thirds of the noise."""
+        return (1.0 * (inputs[0] if isinstance(inputs, list) else inputs) + 2.0 * clean) / 3.0
 
-    join = spectral.joined_when_told(predict, form)
-    np.testing.assert_array_equal(join(spectra), predict(spectra))
+    join, profile = spectral.join_filter(predict, form), form.measure(noisy - notes)
     told, untold = join([spectra, np.stack([profile, form.nothing()])])
-    np.testing.assert_allclose(untold, 0.9 * spectra[0], rtol=1e-6)
-    filtered = spectral.filter_noise(spectra[0], form.mean_power(profile[0]))
-    np.testing.assert_allclose(told, 0.45 * spectra[0] + 0.5 * filtered, atol=1e-5)
+    for joined, power in ((told, form.mean_power(profile[0])),
+                          (untold, np.mean(np.sum((heard - predict(heard)) ** 2, -1), 0))):
+        expected = 0.5 * (predict(heard) + spectral.filter_noise(heard, power))
+        error = metrics.snr_db(expected, joined)
+        assert error > 40.0 if joined is told else error > 20.0  # untold, the mean is a running one
+        assert metrics.snr_db(clean, joined) > metrics.snr_db(clean, predict(heard))
+    np.testing.assert_array_equal(join(spectra)[0], untold)
+
+
+def test_nothing_joins_in_where_a_network_removes_nothing(notes):
+    spectra = dsp.stft(notes, STFT.win_size, STFT.hop_size)[None]
+    joined = spectral.join_filter(lambda spectra: spectra, ProfileForm(STFT, 1.0))(spectra)
+    np.testing.assert_allclose(joined, spectra, atol=1e-4 * np.abs(spectra).max())
 
 
 @pytest.mark.parametrize("compression", [0.3, 1.0])
