@@ -22,6 +22,7 @@ NAME_residual, which is what was removed, and denoised_report.json. Most used se
   inference.spectrogram=true         draw input, output and residual: NAME_spectrogram.png
   inference.declick=false            do not cut clicks out first
   inference.wiener=false             the network alone, no filter beside it
+  inference.cluster=ray              spread the recordings over several machines
   method=lsa                         a classical method without weights instead of the network
   weights=FILE                       .weights.h5 file, folder of a training run, or prefix of a
                                      TensorFlow checkpoint; .onnx or .tflite of export.py: starts
@@ -47,8 +48,9 @@ import functools
 import glob
 import logging
 import os
+import platform
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,7 @@ from denoiser.audio.survey import survey
 from denoiser.backend import describe_device, load_backend
 from denoiser.checks import UserError, reason_of, require
 from denoiser.classical import spectral
+from denoiser.cluster import Cluster
 from denoiser.command_line import (
     exit_on_user_error,
     hydra_arguments,
@@ -118,7 +121,7 @@ HISTORY_DIGITS = 16  # of the weights' hash, which restored files tell
 LONGEST_NAME = 30  # characters beside the progress bar
 # Settings that do not change what is written, and those that the network's own tell.
 NOT_IN_RESULTS = {"audio", "output_dir", "overwrite", "resume", "spectrogram", "runtime",
-                  "context_seconds"}
+                  "context_seconds", "cluster", "cluster_address", "cluster_cores"}
 
 
 # --- The network -----------------------------------------------------------------------------
@@ -332,7 +335,7 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
         denoiser = Denoiser.load(weights, settings, seconds, cfg.inference.declick,
                                  cfg.inference.mono_source, cfg.inference.wiener,
                                  cfg.inference.runtime)
-        if cfg.inference.resume:
+        if cfg.inference.resume or cfg.inference.cluster != "none":
             denoiser.forget_lengths()
         return denoiser
 
@@ -481,6 +484,44 @@ def _tells_report(tell: Callable[[], object], what: str) -> bool:
     return True
 
 
+def attempt(job: Job, report: Callable[[float], object], forget: Callable[[], object],
+            restore: Callable[..., dict[str, Any]]) -> dict[str, Any] | str:
+    """Restores one recording, in whatever process this is.
+
+    Args:
+        job: What to read and to write.
+        report: Called with the seconds of audio that are finished so far.
+        forget: Called before anything gets the name of a result.
+        restore: `denoise_recording` with all that the recordings of a run share.
+
+    Returns:
+        What is told of it in the report, with its warnings, or the reason why it failed.
+    """
+    finished = 0.0
+
+    def add(seconds: float) -> None:
+        nonlocal finished
+        finished += seconds
+        report(finished)
+
+    try:
+        with collected_warnings() as warnings:
+            facts = restore(job, report=add, before_replacing=forget)
+    except (UserError, OSError) as error:
+        return why_failed(job.recording.path, error)
+    return facts | {"warnings": warnings}
+
+
+def one_by_one(restore: Callable[..., dict[str, Any]], jobs: list[Job],
+               report: Callable[[Job, float], object], forget: Callable[[Job], object],
+               ) -> Iterator[tuple[Job, dict[str, Any] | str]]:
+    """Restores recordings in this process; args and yields are those of `Cluster.restore_all`."""
+    for job in jobs:
+        report(job, 0.0)
+        yield job, attempt(job, functools.partial(report, job), functools.partial(forget, job),
+                           restore)
+
+
 def denoise_all(jobs: list[Job], restorer: Restorer, strength: float | str | Strength,
                 tell: Callable[[str], object],
                 note: Callable[[Job, dict[str, Any]], object] = lambda job, facts: None,
@@ -493,40 +534,85 @@ def denoise_all(jobs: list[Job], restorer: Restorer, strength: float | str | Str
         jobs: What to do.
         restorer: Finds the noise.
         strength: Share of the noise that is removed, in [0, 1], "auto", or a `Strength`.
-        tell: Called at once with the reason why a recording failed.
-        note: Called with each job that is done and what the report tells of it. Where that fails,
-            the recording is done nevertheless.
+        tell: As of `follow`, and `note` and `forget` too.
+        note: See there.
         noise_profile: Where noise alone is heard, as of `profiles.check_choice`.
         history: What restored files say was done to them.
         resume: See `denoise_recording`.
+        forget: See there.
+
+    Returns:
+        Why recordings failed.
+    """
+    restore = functools.partial(denoise_recording, restorer=restorer, strength=strength,
+                                noise_profile=noise_profile, history=history, resume=resume)
+    return follow(jobs, functools.partial(one_by_one, restore), tell, note, forget)
+
+
+def follow(jobs: list[Job],
+           restore_all: Callable[..., Iterable[tuple[Job, dict[str, Any] | str]]],
+           tell: Callable[[str], object], note: Callable[[Job, dict[str, Any]], object],
+           forget: Callable[[Job], object]) -> dict[Path, str]:
+    """Has recordings restored, shows how far that is, and reports what becomes of each.
+
+    Args:
+        jobs: What to do.
+        restore_all: Does it: `one_by_one` or `Cluster.restore_all`.
+        tell: Called at once with the reason why a recording failed.
+        note: Called with each job that is done and what the report tells of it. Where that fails,
+            the recording is done nevertheless.
         forget: Called with each job before its results replace others.
 
     Returns:
         Why recordings failed.
     """
     failures = {}
-    seconds = [job.recording.header_seconds for job in jobs]
+    seconds = {job: job.recording.header_seconds for job in jobs}
+    finished = dict.fromkeys(jobs, 0.0)
     with (logging_redirect_tqdm(),
-          tqdm(total=round(sum(seconds), 1), unit="s", disable=None, leave=False,
+          tqdm(total=round(sum(seconds.values()), 1), unit="s", disable=None, leave=False,
                bar_format="{desc}{percentage:3.0f}%|{bar}| {n:.0f} of {total:.0f} s of audio, "
                           "{remaining} left") as bar):
-        for number, job in enumerate(jobs):
-            name = job.recording.path.name
-            bar.set_description(name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + "...")
-            try:
-                with collected_warnings() as warnings:
-                    facts = denoise_recording(job, restorer, strength, bar.update, noise_profile,
-                                              history, resume, functools.partial(forget, job))
-                # A journal tells whose results these are until the report does.
-                if _tells_report(functools.partial(note, job, facts | {"warnings": warnings}),
-                                 f"{job.denoised} is written"):
-                    remove_journals(job.denoised)
-            except (UserError, OSError) as error:
-                reason = why_failed(job.recording.path, error)
-                failures[job.recording.path] = reason
-                tell(reason)
-            bar.update(round(sum(seconds[: number + 1]), 1) - bar.n)
+
+        def report(job: Job, so_far: float) -> None:
+            if so_far == 0.0:
+                name = job.recording.path.name
+                bar.set_description(
+                    name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + "...")
+            bar.update(so_far - finished[job])
+            finished[job] = so_far
+
+        for job, outcome in restore_all(jobs, report, forget):
+            if isinstance(outcome, str):
+                failures[job.recording.path] = outcome
+                tell(outcome)
+            # A journal tells whose results these are until the report does.
+            elif _tells_report(functools.partial(note, job, outcome),
+                               f"{job.denoised} is written"):
+                remove_journals(job.denoised)
+            report(job, seconds[job])
     return failures
+
+
+def restoring(cfg: Config, method: Method) -> Callable[..., dict[str, Any]]:
+    """Returns `denoise_recording` with all that the recordings of a run share; loads the method."""
+    return functools.partial(
+        denoise_recording, restorer=method.load(), strength=cfg.inference.strength,
+        noise_profile=cfg.inference.noise_profile,
+        history=f"denoised at {{strength}} by {method.name}",
+        resume=hash_of_values(method.made_with) if cfg.inference.resume else None)
+
+
+def make_ready(cfg: Config, given: set[str], made_with: dict[str, Any]) -> Callable[..., Any]:
+    """Returns `attempt` for a worker of a cluster, after what `made_with` says.
+
+    Raises:
+        UserError: Results would be made with something else on this machine.
+    """
+    method = choose_method(cfg, given)
+    require(method.made_with == made_with, "inference.cluster",
+            "run with the same program and weights on each machine", platform.node())
+    return functools.partial(attempt, restore=restoring(cfg, method))
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="conf")
@@ -536,8 +622,8 @@ def denoise(raw: DictConfig) -> None:
     cfg = load_config(raw)
     paths = find_recordings(cfg.inference.audio)
     profiles.check_file(cfg.inference.noise_profile)
-    method = functools.cache(
-        lambda: choose_method(cfg, keys_of(HydraConfig.get().overrides.task)))
+    given = keys_of(HydraConfig.get().overrides.task)
+    method = functools.cache(lambda: choose_method(cfg, given))
     jobs, failures = plan(paths, cfg.inference, lambda: method().made_with)
 
     @functools.cache
@@ -553,13 +639,16 @@ def denoise(raw: DictConfig) -> None:
     for reason in failures.values():
         tell(reason)
     if jobs:
-        strength = cfg.inference.strength
-        failures |= denoise_all(
-            jobs, method().load(), strength, tell,
+        if cfg.inference.cluster == "none":
+            restore_all = functools.partial(one_by_one, restoring(cfg, method()))
+        else:
+            restore_all = Cluster("inference:make_ready", (cfg, given, method().made_with),
+                                  cfg.inference.cluster_address,
+                                  cfg.inference.cluster_cores).restore_all
+        failures |= follow(
+            jobs, restore_all, tell,
             lambda job, facts: report(report_folder(job.denoised, cfg.inference)).add(
                 job.recording.path, job.results, facts),
-            cfg.inference.noise_profile, f"denoised at {{strength}} by {method().name}",
-            hash_of_values(method().made_with) if cfg.inference.resume else None,
             lambda job: report(report_folder(job.denoised, cfg.inference)).forget(job.results))
     if any(os.path.lexists(path) for path in paths):  # mistyped names are nothing to report
         for path, reason in failures.items():

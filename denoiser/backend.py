@@ -11,11 +11,13 @@ from collections.abc import Iterator
 
 LIBRARIES = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 # Lines that TensorFlow writes on every start, whatever the log level: information (in both of its
-# forms), and what its CUDA build says where all is well or where there is no GPU.
+# forms), and what its CUDA build says where all is well or where there is no GPU. And Ray's, which
+# tells of each attempt to reach a cluster.
 NOISE = "|".join([
     r"^I\d{4} ", r"^\d{4}-\d\d-\d\d .*: I ", r"All log messages before absl::InitializeLog",
     r"^To enable the following instructions", r"Unable to register cu\w+ factory",
-    r"computation placer already registered", r"TF-TRT Warning", r"CUDA_ERROR_NO_DEVICE"])
+    r"computation placer already registered", r"TF-TRT Warning", r"CUDA_ERROR_NO_DEVICE",
+    r"^\[\d{4}-\d\d-\d\d [\d:,]+ [IW] "])
 FILTER = """
 import re, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -128,11 +128,36 @@ def end_on_signals() -> None:
             signal.signal(number, _end)
 
 
-def _end(number: int, frame: Any) -> None:
-    """Ends this process by a signal that it got."""
+@contextmanager
+def held_signals() -> Iterator[list[int]]:
+    """Yields a list of the ending signals that came meanwhile; only then do they end this process.
+
+    The block has to look at it often. Args and rest are as of `end_on_signals`.
+    """
+    received: list[int] = []
+    if os.name == "posix":
+        for name in ENDING_SIGNALS:
+            number = getattr(signal, name)
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, lambda number, frame: received.append(number))
+    try:
+        yield received
+    finally:
+        end_on_signals()
+        if received:
+            _end(received[0], None)
+
+
+def remove_unfinished() -> None:
+    """Removes the temporary files of this process, which is about to end."""
     for path in list(_unfinished):
         with suppress(OSError):
             path.unlink(missing_ok=True)
+
+
+def _end(number: int, frame: Any) -> None:
+    """Ends this process by a signal that it got."""
+    remove_unfinished()
     with suppress(OSError):  # the terminal may be gone
         os.write(2, b"\ninterrupted\n")
     # By the signal itself, so that a shell's loop ends as well.

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 RUNTIMES = ("auto", "onnx", "keras")
 HEADER_TOLERANCE_SECONDS = 0.1  # MP3 headers are rarely exact
+CLUSTERS = ("none", "ray")
 LIST_ENDINGS = frozenset((".txt", ".m3u", ".m3u8"))  # of files that hold names
 OWN_RESULT = re.compile(r"(?P<origin>.*)_(denoised|residual)(_s([0-9.]+|auto))?", re.DOTALL)
 
@@ -59,6 +60,9 @@ class InferenceConfig:
     track: int | None = None  # which audio track of a film, from 1; absent: the default one
     track_codec: str = "same"  # or flac, pcm: how that track is written
     runtime: str = "auto"  # what computes the network: onnx where there is such a file, or keras
+    cluster: str = "none"  # or ray: spread the recordings over several machines
+    cluster_address: str = "local"  # this machine alone; or auto, or HOST:PORT of a cluster's head
+    cluster_cores: int = 4  # of each worker, or all where machines have fewer
 
     def __post_init__(self) -> None:
         share = self.denoising_strength
@@ -85,6 +89,10 @@ class InferenceConfig:
                 self.runtime)
         require(self.track_codec in film.CHOICES, "inference.track_codec",
                 f"one of {', '.join(film.CHOICES)}", self.track_codec)
+        require(self.cluster in CLUSTERS, "inference.cluster", f"one of {', '.join(CLUSTERS)}",
+                self.cluster)
+        require(self.cluster_cores >= 1, "inference.cluster_cores", "at least 1",
+                self.cluster_cores)
 
     @property
     def strength(self) -> Strength:

@@ -1,0 +1,191 @@
+"""A folder spread over a cluster gives what a plain run gives, also when a worker is killed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from audio_samples import write_audio
+
+import config
+import inference
+from denoiser import cluster
+from denoiser.checks import UserError
+from denoiser.jobs import InferenceConfig, find_recordings, plan
+from denoiser.report import REPORT_NAME
+
+ROOT = Path(inference.__file__).resolve().parent
+LONGEST_SECONDS = 300.0
+SECONDS = 20.0  # of each recording
+TIMES = ("began", "ended")
+
+
+def arguments(output: str, *more: str) -> list[str]:
+    return [sys.executable, str(ROOT / "inference.py"), "recordings",
+            f"inference.output_dir={output}", *more]
+
+
+def start(folder: Path, output: str, *more: str) -> subprocess.Popen:
+    """Spreads a folder over two workers of this machine."""
+    return subprocess.Popen(
+        arguments(output, "inference.cluster=ray", "inference.cluster_cores=1", *more), cwd=folder,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+
+
+def find_busy_worker(process: subprocess.Popen, output: Path) -> psutil.Process:
+    """Waits for a worker that is in the middle of writing a result, and returns it."""
+    ends = time.monotonic() + LONGEST_SECONDS
+    while process.poll() is None and time.monotonic() < ends:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            try:
+                if any(Path(file.path).is_relative_to(output) for file in child.open_files()):
+                    return child
+            except psutil.NoSuchProcess:
+                continue
+        time.sleep(0.01)
+    raise AssertionError(f"no worker wrote anything: {process.communicate()[0]}")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*")
+            if path.is_file() and path.name != REPORT_NAME}
+
+
+def report_without_times(folder: Path) -> dict:
+    """Returns a report; recordings come in any order."""
+    report = json.loads((folder / REPORT_NAME).read_text())
+    for entry in (report["last_run"], *report["results"].values()):
+        for name in TIMES:
+            entry.pop(name, None)
+    report["last_run"]["done"].sort()
+    return report
+
+
+@pytest.fixture
+def collection(tmp_path):
+    """A folder above a folder `recordings`, with one that cannot be read."""
+    for name in ("a.wav", "side/b.wav", "side/c.flac", "d.wav"):
+        write_audio(tmp_path / "recordings" / name, SECONDS)
+    (tmp_path / "recordings" / "broken.wav").write_bytes(b"no sound")
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lsa", "network"])
+def test_a_killed_worker_changes_nothing(collection, tiny_run, method):
+    pytest.importorskip("ray", reason="Ray is not installed (requirements-cluster.txt)")
+    # Without a journal, the first of the plain run would be rounded otherwise.
+    chosen = ["method=lsa"] if method == "lsa" else [f"weights={tiny_run}", "inference.resume=true"]
+    plain = subprocess.run(arguments("plain", *chosen), cwd=collection, capture_output=True,
+                           text=True, timeout=LONGEST_SECONDS)
+    process = start(collection, "spread", *chosen)
+    victim = find_busy_worker(process, collection / "spread")
+    os.kill(victim.pid, signal.SIGKILL)
+    told = process.communicate(timeout=LONGEST_SECONDS)[0]
+
+    assert "died while it restored this; another tries" in told
+    assert process.returncode == plain.returncode == inference.SOME_FAILED_STATUS
+    assert contents(collection / "spread") == contents(collection / "plain")
+    assert len(contents(collection / "spread")) == 8  # and no temporary file is left
+    assert report_without_times(collection / "spread") == report_without_times(
+        collection / "plain")
+    # Nothing but the lines of a plain run, and two of the cluster.
+    lines = {line for line in told.splitlines() if not line.startswith(("INFO: ", "WARNING: "))}
+    assert lines == {line.replace("plain", "spread") for line in plain.stderr.splitlines()
+                     if not line.startswith(("INFO: ", "WARNING: "))}
+    again = subprocess.run(arguments("spread", "inference.cluster=ray", *chosen), cwd=collection,
+                           capture_output=True, text=True, timeout=LONGEST_SECONDS)
+    assert again.stderr.count("has its results already and is left alone") == 4
+    assert again.returncode == inference.SOME_FAILED_STATUS and "workers" not in again.stderr
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_all_and_leaves_nothing(collection):
+    pytest.importorskip("ray", reason="Ray is not installed (requirements-cluster.txt)")
+    process = start(collection, "spread", "method=lsa")
+    find_busy_worker(process, collection / "spread")
+    children = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    told = process.communicate(timeout=LONGEST_SECONDS)[0]
+    assert process.returncode == -signal.SIGINT and "Traceback" not in told
+    assert not any(path.name.startswith(".") for path in (collection / "spread").rglob("*"))
+    assert psutil.wait_procs(children, timeout=20)[1] == []
+
+
+# --- A worker by itself, in this process -----------------------------------------------------
+
+
+@pytest.fixture
+def worker(monkeypatch):
+    """A worker; it changes its process, which is this one, so all of that is undone."""
+    for name in cluster.THREADS:
+        monkeypatch.setenv(name, "2")
+    root, level = logging.getLogger(), logging.getLogger().level
+    handlers = list(root.handlers)
+    yield cluster.Worker()
+    root.setLevel(level)
+    root.handlers[:] = handlers
+
+
+def load(worker, tmp_path, monkeypatch) -> tuple[config.Config, list]:
+    write_audio(tmp_path / "recordings" / "a.wav", 1.0)
+    monkeypatch.chdir(tmp_path)
+    cfg = config.Config(path_experiment="none", method="lsa", inference=InferenceConfig(
+        audio="recordings/a.wav", output_dir="out"))
+    jobs, _ = plan(find_recordings(cfg.inference.audio), cfg.inference)
+    made_with = inference.choose_method(cfg).made_with
+    worker.load("inference:make_ready", (cfg, set(), made_with), os.getcwd(), 1)
+    return cfg, jobs
+
+
+def advance_until(worker, kind, **order) -> list[tuple]:
+    events = worker.advance(**order)
+    ends = time.monotonic() + LONGEST_SECONDS
+    while kind not in [event[0] for event in events] and time.monotonic() < ends:
+        events += worker.advance()
+    return events
+
+
+def test_a_worker_asks_before_it_replaces(worker, tmp_path, monkeypatch):
+    _, (job,) = load(worker, tmp_path, monkeypatch)
+    assert os.environ["TF_NUM_INTRAOP_THREADS"] == "1"  # its share of the cores
+    events = advance_until(worker, "forget", job=job)
+    assert not job.denoised.exists()
+    assert [value for kind, value in events if kind == "at"][-1] == pytest.approx(1.0)
+    events = advance_until(worker, "done", answer=(None,))
+    assert job.denoised.is_file()
+    assert any(kind == "log" and "written to" in value[2] for kind, value in events)
+    assert events[-1][0] == "done" and events[-1][1]["seconds"] == 1.0
+
+
+def test_a_report_that_cannot_be_written_stops_a_worker(worker, tmp_path, monkeypatch):
+    _, (job,) = load(worker, tmp_path, monkeypatch)
+    advance_until(worker, "forget", job=job)
+    events = advance_until(worker, "done", answer=("the disk is full",))
+    assert events[-1] == ("done", f"{job.recording.path}: the disk is full")
+    assert list(job.denoised.parent.iterdir()) == []
+
+
+def test_another_program_on_a_machine_is_refused(worker, tmp_path, monkeypatch):
+    cfg, _ = load(worker, tmp_path, monkeypatch)
+    with pytest.raises(UserError, match="the same program and weights on each machine"):
+        inference.make_ready(cfg, set(), {"results_version": 0})
+
+
+def test_a_folder_that_a_machine_does_not_see_is_named(worker):
+    with pytest.raises(UserError, match="/not/shared: all machines of the cluster must see"):
+        worker.load("inference:make_ready", (), "/not/shared", 1)
+
+
+def test_without_ray_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)  # as Python marks what cannot be imported
+    with pytest.raises(UserError, match="pip install -r requirements-cluster.txt"):
+        next(cluster.Cluster("inference:make_ready", ()).restore_all([], print, print), None)
