@@ -82,7 +82,14 @@ def write(model: Any, settings: NetworkSettings, kind: str, path: Path, digest: 
     with fourier.as_products():
         concrete = graph.get_concrete_function()
     if kind == "litert":
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], model)
+        from tensorflow.python.framework.convert_to_constants import (
+            convert_variables_to_constants_v2,
+        )
+
+        # Without it some networks keep their weights as variables, which have no values where the
+        # file is run. TensorFlow has no public function for it.
+        frozen = convert_variables_to_constants_v2(concrete)
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
         # Other operations would need TensorFlow again where the network runs.
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         path.write_bytes(converter.convert())
