@@ -20,6 +20,7 @@ from denoiser.audio.noise_profile import ProfileForm
 
 PRIOR_SMOOTHING = 0.98  # of the decision-directed estimate (Ephraim and Malah 1984, eq. 51)
 FILTER_SMOOTHING = 0.95  # of the same, forwards and backwards
+LARGEST_LIFT = 3.0  # of a network's magnitudes by a filter that joins in
 JOINED_SECONDS = 8.0  # over which what a network removes is averaged
 SMALLEST_PRIOR_SNR = 10.0 ** (-25.0 / 10.0)
 LARGEST_POSTERIOR_SNR = 10.0 ** (60.0 / 10.0)
@@ -73,7 +74,7 @@ def join_filter(predict: Callable[..., np.ndarray], form: ProfileForm) -> Callab
 
     The network knows what music and speech are, the filter how much noise there is: from a profile,
     or else from what the network itself removes, in the mean over some seconds. The mean of both is
-    better than either (docs/RESULTS.md).
+    better than either (docs/RESULTS.md); it is at most three times what the network returns.
 
     Args:
         predict: Takes spectra `(batch, frames, bins, 2)`, or the list of these and profiles,
@@ -89,7 +90,10 @@ def join_filter(predict: Callable[..., np.ndarray], form: ProfileForm) -> Callab
                 noise_power = form.mean_power(profiles[number, 0])
             else:
                 noise_power = _slow_mean(_power(heard - estimate), form.stft.hop_size)
-            joined[number] = 0.5 * (estimate + filter_noise(heard, noise_power))
+            both = 0.5 * (estimate + filter_noise(heard, noise_power))
+            # What the network removes almost wholly, as a click, the filter does not bring back.
+            limit = LARGEST_LIFT * np.sqrt(_power(estimate) / np.maximum(_power(both), TINY_POWER))
+            joined[number] = both * np.minimum(limit, 1.0)[..., None]
         return joined
 
     return join

@@ -103,6 +103,14 @@ def test_a_filter_joins_in_which_the_network_or_a_profile_tells_the_noise(notes,
     np.testing.assert_array_equal(join(spectra)[0], untold)
 
 
+def test_what_a_network_removes_wholly_stays_removed(noise):
+    spectra = dsp.stft(noise, STFT.win_size, STFT.hop_size)[None]
+    joined = spectral.join_filter(lambda spectra: 0.01 * spectra, ProfileForm(STFT, 1.0))(spectra)
+    assert dsp.decibels(np.mean(joined**2) / np.mean(spectra**2)) < -30.0
+    loud = np.sqrt(np.sum(joined**2, axis=-1)) / np.sqrt(np.sum(spectra**2, axis=-1))
+    assert loud.max() < 0.0301
+
+
 def test_nothing_joins_in_where_a_network_removes_nothing(notes):
     spectra = dsp.stft(notes, STFT.win_size, STFT.hop_size)[None]
     joined = spectral.join_filter(lambda spectra: spectra, ProfileForm(STFT, 1.0))(spectra)
