@@ -1,7 +1,7 @@
 """Running a network that `export.py` wrote, without Keras and TensorFlow.
 
 Where a file of ONNX lies beside the weights that it was made from, as it does beside the shipped
-ones, it is used in their place: it starts at once, and takes half the time and memory.
+ones, it is used in their place: it starts at once. What it costs for long recordings: RESULTS.md.
 
 An exported file takes `(1, frames, bins, 2)` and returns as many; that of a network with
 `unet.use_profile` takes the noise profile, `(1, 1, bins, 2)`, after it.
