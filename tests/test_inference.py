@@ -938,13 +938,9 @@ def test_the_shipped_network_restores(rng):
     assert np.mean((restored - tone) ** 2) < 0.05 * np.mean(noise**2)
 
 
-@pytest.mark.parametrize(("wiener", "error_db"), [(False, -60.0), (True, -45.0)])
-def test_program_and_library_restore_alike(tmp_path, tiny_run, wiener, error_db):
-    """Whatever the length of the segments, the ends included.
-
-    What a network removes is averaged over more than it hears at the ends of a segment, so that the
-    filter beside it differs a little more; the overlap fades from one to the other.
-    """
+@pytest.mark.parametrize("wiener", [False, True])
+def test_program_and_library_restore_alike(tmp_path, tiny_run, wiener):
+    """Within -60 dB of the signal, the ends included; whatever the length of the segments."""
     audio = write_audio(tmp_path / "a.wav", 13.0, 32000, channels=2, subtype="FLOAT")
     outputs = []
     for seconds in (4.0, 20.0):
@@ -954,7 +950,7 @@ def test_program_and_library_restore_alike(tmp_path, tiny_run, wiener, error_db)
         outputs.append(sf.read(job.denoised)[0])
         np.testing.assert_allclose(denoiser(audio, 32000, strength=0.5), outputs[-1], atol=1e-6)
     error = np.abs(outputs[0] - outputs[1]).max() / np.sqrt(np.mean(outputs[1] ** 2))
-    assert 20.0 * np.log10(error + 1e-12) < error_db
+    assert 20.0 * np.log10(error + 1e-12) < -60.0
 
 
 def test_what_a_network_returns_can_be_made_independent_of_what_came_before(rng, tiny_run):

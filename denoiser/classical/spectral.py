@@ -3,7 +3,7 @@
 No training, no weights. The noise is taken for what each bin falls back to within a few seconds
 (minimum statistics: Martin, "Noise power spectral density estimation based on optimal smoothing
 and minimum statistics", 2001), or is told by a profile. The estimator is the yardstick by which
-networks are judged; the filter joins in with a network that is told the noise.
+networks are judged; the filter joins in with a network, which tells it the noise.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from denoiser.audio.noise_profile import ProfileForm
 PRIOR_SMOOTHING = 0.98  # of the decision-directed estimate (Ephraim and Malah 1984, eq. 51)
 FILTER_SMOOTHING = 0.95  # of the same, forwards and backwards
 LARGEST_LIFT = 3.0  # of a network's magnitudes by a filter that joins in
-JOINED_SECONDS = 8.0  # over which what a network removes is averaged
+JOINED_SECONDS = 4.0  # over which what a network removes is averaged: half lies within its context
 SMALLEST_PRIOR_SNR = 10.0 ** (-25.0 / 10.0)
 LARGEST_POSTERIOR_SNR = 10.0 ** (60.0 / 10.0)
 SMOOTHED_SECONDS = 0.25  # over which power is averaged before its minimum is taken

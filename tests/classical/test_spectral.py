@@ -9,6 +9,8 @@ from denoiser.audio import dsp
 from denoiser.audio.dsp import StftConfig
 from denoiser.audio.noise_profile import ProfileForm
 from denoiser.classical import spectral
+from denoiser.network.stored import NetworkSettings
+from denoiser.restore import Restorer
 from denoiser.training import metrics
 
 STFT = StftConfig()
@@ -109,6 +111,17 @@ def test_what_a_network_removes_wholly_stays_removed(noise):
     assert dsp.decibels(np.mean(joined**2) / np.mean(spectra**2)) < -30.0
     loud = np.sqrt(np.sum(joined**2, axis=-1)) / np.sqrt(np.sum(spectra**2, axis=-1))
     assert loud.max() < 0.0301
+
+
+def test_a_filter_hears_no_further_than_the_context_of_a_segment(rng):
+    """Noise whose level comes and goes: else each segment would hear it otherwise."""
+    time_s = np.arange(13 * dsp.SAMPLE_RATE) / dsp.SAMPLE_RATE
+    noise = 0.1 * rng.standard_normal(len(time_s)) * (1.0 + 0.8 * np.sin(2.0 * time_s))
+    settings = NetworkSettings()
+    join = spectral.join_filter(lambda spectra: 0.5 * spectra, ProfileForm(settings.stft, 1.0))
+    short, long = (Restorer(join, settings, seconds)(noise, dsp.SAMPLE_RATE)
+                   for seconds in (4.0, 20.0))
+    assert metrics.snr_db(long, short) > 60.0
 
 
 def test_nothing_joins_in_where_a_network_removes_nothing(notes):
