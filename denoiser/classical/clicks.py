@@ -88,11 +88,17 @@ def fit_model(frames: np.ndarray, order: int = ORDER) -> np.ndarray:
                              scipy.fft.next_fast_len(samples + order, real=True))
     correlation = scipy.fft.irfft(np.abs(spectra) ** 2)[:, :1 + order]
     correlation[:, 0] *= 1.0 + 10.0 ** (FLOOR_DB / 10.0)
-    models = np.zeros_like(correlation)
+    # A frame of silence is predicted by nothing.
+    silent = correlation[:, 0] <= np.finfo(np.float32).tiny
+    correlation[silent] = np.eye(1, 1 + order)
+    # Levinson's recursion, of all frames at once.
+    models, error = np.zeros_like(correlation), correlation[:, 0].copy()
     models[:, 0] = 1.0
-    for model, values in zip(models, correlation, strict=True):
-        if values[0] > np.finfo(np.float32).tiny:
-            model[1:] = -scipy.linalg.solve_toeplitz(values[:-1], values[1:])
+    for step in range(1, order + 1):
+        missed = np.einsum("fi,fi->f", models[:, :step], correlation[:, step:0:-1])
+        reflection = -missed / error
+        models[:, 1:step + 1] += reflection[:, None] * models[:, step - 1::-1][:, :step]
+        error *= 1.0 - reflection**2
     return models
 
 
@@ -142,11 +148,11 @@ def interpolate(audio: np.ndarray, missing: np.ndarray, model: np.ndarray) -> np
     known = np.where(missing, 0.0, audio)
     symmetric = np.concatenate([weights[:0:-1], weights])
     driven = np.convolve(known, symmetric, "same")[places]
-    bands = np.zeros((min(order, len(places) - 1) + 1, len(places)))
-    for distance in range(len(bands)):
-        apart = places[distance:] - places[:len(places) - distance]
-        bands[distance, :len(apart)] = np.where(apart <= order, weights[np.minimum(apart, order)],
-                                                0.0)
+    # The lower bands of the equations' matrix: weights of the distances from each missing sample to
+    # those that follow. Beyond the last one, as beyond the order, there is nothing.
+    following = np.pad(places, (0, order), constant_values=places[-1] + order + 1)
+    after = np.lib.stride_tricks.sliding_window_view(following, min(order, len(places) - 1) + 1)
+    bands = np.append(weights, 0.0)[np.minimum(after[:len(places)].T - places, order + 1)]
     filled = known
     filled[places] = scipy.linalg.solveh_banded(bands, -driven, lower=True)
     return filled
@@ -171,16 +177,20 @@ def interpolation_variance(samples: int, model: np.ndarray) -> np.ndarray:
 
 def find_candidates(score: np.ndarray) -> list[slice]:
     """Returns the places that no prediction explains, clicks or not."""
-    reached = score > EDGE_RATIO
-    joined = scipy.ndimage.binary_closing(np.pad(reached, JOIN_SAMPLES), np.ones(JOIN_SAMPLES))
-    labels, _ = scipy.ndimage.label(joined[JOIN_SAMPLES:len(joined) - JOIN_SAMPLES])
-    return [place for place, in scipy.ndimage.find_objects(labels)
-            if score[place].max() > SEED_RATIO]
+    reached = np.flatnonzero(score > EDGE_RATIO)
+    if not len(reached):
+        return []
+    first = np.flatnonzero(np.diff(reached, prepend=-JOIN_SAMPLES - 1) > JOIN_SAMPLES)
+    last = np.append(first[1:], len(reached)) - 1
+    peaks = np.maximum.reduceat(score[reached], first)
+    return [slice(int(reached[start]), int(reached[stop]) + 1)
+            for start, stop, peak in zip(first, last, peaks, strict=True) if peak > SEED_RATIO]
 
 
 def _median(values: np.ndarray, start: float, stop: float) -> float:
-    part = values[max(0, round(start)):max(0, round(stop))]
-    return float(np.median(part)) if len(part) else 0.0
+    part = np.sort(values[max(0, round(start)):max(0, round(stop))])
+    # A fifth of the time of np.median, for parts of a few hundred samples.
+    return 0.5 * float(part[len(part) // 2] + part[(len(part) - 1) // 2]) if len(part) else 0.0
 
 
 def _rings_on(place: slice, magnitude: np.ndarray) -> bool:
@@ -204,9 +214,9 @@ def _is_pulse(place: slice, score: np.ndarray) -> bool:
         return False
     around = np.minimum(around, SEED_RATIO)
     around = around - around.mean()
-    power = np.abs(scipy.fft.rfft(around, 2 * len(around))) ** 2
-    correlation = scipy.fft.irfft(power)[:round(PERIOD_SECONDS[1] * SAMPLE_RATE)]
-    least = round(PERIOD_SECONDS[0] * SAMPLE_RATE)
+    least, most = (round(seconds * SAMPLE_RATE) for seconds in PERIOD_SECONDS)
+    power = np.abs(scipy.fft.rfft(around, scipy.fft.next_fast_len(len(around) + most, True))) ** 2
+    correlation = scipy.fft.irfft(power)[:min(most, len(around))]
     return correlation[least:].max(initial=0.0) > PERIODIC * correlation[0]
 
 
@@ -271,6 +281,8 @@ def remove_clicks(audio: np.ndarray) -> np.ndarray:
         return audio.copy()
     sound = audio.astype(np.float64)
     first = find_candidates(measure_errors(sound, sound).score)
+    if not first:
+        return audio.copy()
     errors = measure_errors(sound, _bridge_roughly(sound, first))
     places = find_candidates(errors.score)
     if not places:
