@@ -223,6 +223,8 @@ def describe(name: str, cfg: Config, mixer: Mixer, restorer: Restorer,
         lines.append("Clicks are cut out first.")
     if cfg.method == NETWORK and cfg.inference.wiener:
         lines.append("A Wiener filter joins in.")
+    if restorer.listen_first:
+        lines.append("Each item is heard twice: what is removed at first is its noise profile.")
     if cfg.profile:
         lines.append(f"Each mixture comes with {TEST_PROFILE_SECONDS:g} s of its noise; probes do "
                      "not.")
@@ -268,7 +270,8 @@ def name_of(cfg: Config, weights: Path | None) -> str:
     floor = "" if strength.noise_floor_db is None else f"_floor{strength.noise_floor_db:g}"
     return (name + strength_suffix(strength.share) + "_per_band" * bool(strength.per_band) + floor
             + "_no_declick" * (not cfg.inference.declick)
-            + "_no_wiener" * (not cfg.inference.wiener) + "_profile" * cfg.profile)
+            + "_no_wiener" * (not cfg.inference.wiener)
+            + "_no_listening" * (not cfg.inference.listen_first) + "_profile" * cfg.profile)
 
 
 if __name__ == "__main__":

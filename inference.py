@@ -15,6 +15,7 @@ NAME_residual, which is what was removed, and denoised_report.json. Most used se
   inference.mono_source=auto         two channels of a mono disc or tape: use both against noise
   inference.output_dir=FOLDER        where the results go
   inference.noise_profile=[12.5,14]  seconds in which only noise is heard; or a file, or auto
+  inference.listen_first=false       without such a profile, do not hear 30 s before the rest
   inference.overwrite=true           replace results that exist
   inference.resume=true              go on within a long recording where a killed run stopped
   inference.track=2                  which audio track of a film; else the default one
@@ -141,7 +142,8 @@ class Denoiser(Restorer):
     @classmethod
     def load(cls, weights: str | Path | None = None, settings: NetworkSettings | None = None,
              segment_seconds: float = SEGMENT_SECONDS, declick: bool = True,
-             mono_source: str = "false", wiener: bool = True, runtime: str = "auto") -> Denoiser:
+             mono_source: str = "false", wiener: bool = True, runtime: str = "auto",
+             listen_first: bool = True) -> Denoiser:
         """Loads a network.
 
         Args:
@@ -156,6 +158,7 @@ class Denoiser(Restorer):
             runtime: "onnx": what `export.py` wrote beside the weights is computed by ONNX Runtime;
                 "keras": the weights themselves, by Keras and its backend, on a GPU if there is one;
                 "auto": the former where it can be, unless `KERAS_BACKEND` names a backend.
+            listen_first: As of `Restorer`; a network without noise profiles does not.
 
         Raises:
             FileNotFoundError: There are no such weights.
@@ -174,7 +177,8 @@ class Denoiser(Restorer):
         if wiener:
             predict = spectral.join_filter(predict, settings.profile_form
                                            or ProfileForm(settings.stft, compression=1.0))
-        return cls(predict, settings, segment_seconds, declick, mono_source)
+        return cls(predict, settings, segment_seconds, declick, mono_source,
+                   listen_first and settings.unet.use_profile)
 
     def forget_lengths(self) -> None:
         """Makes what the network returns independent of what it was given before.
@@ -334,7 +338,7 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
     def load() -> Denoiser:
         denoiser = Denoiser.load(weights, settings, seconds, cfg.inference.declick,
                                  cfg.inference.mono_source, cfg.inference.wiener,
-                                 cfg.inference.runtime)
+                                 cfg.inference.runtime, cfg.inference.listen_first)
         if cfg.inference.resume or cfg.inference.cluster != "none":
             denoiser.forget_lengths()
         return denoiser
@@ -404,6 +408,8 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     if not strength.removes_nothing:
         profile = profiles.read_profile(noise_profile, lambda: _blocks(job), recording.rate,
                                         surveyed.samples)
+        if profile is None:
+            profile = restorer.hear_noise(lambda: _blocks(job), recording.rate, surveyed)
     fitted = restorer.fit_strength(strength, lambda: _blocks(job), recording.rate, surveyed,
                                    profile)
     if strength.is_auto:

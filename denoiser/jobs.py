@@ -55,6 +55,8 @@ class InferenceConfig:
     wiener: bool = True  # the mean of the network and a Wiener filter that it tells the noise
     # Noise alone: [start, end] in seconds of the recording, a file, auto (found in it), or none.
     noise_profile: Any = "none"
+    # Without a noise profile: hear 30 s before the rest, and take what is removed there for one.
+    listen_first: bool = True
     # Whether two channels hold one signal with a noise of their own each: true, false, or auto.
     mono_source: Any = "false"
     track: int | None = None  # which audio track of a film, from 1; absent: the default one

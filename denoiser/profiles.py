@@ -84,7 +84,7 @@ def _find(read: Callable[[], Iterable[np.ndarray]], sample_rate: int) -> np.ndar
     found = (finder.find_noise_segments(read(), sample_rate)
              if sample_rate >= finder.LOWEST_RATE else [])
     if not found:
-        logger.info("no stretch of noise alone was found: it is denoised without a profile")
+        logger.info("no stretch of noise alone was found")
         return None
     best = max(found, key=lambda each: each.end_seconds - each.start_seconds)
     logger.info("noise profile: %.2f to %.2f s (%s)", best.start_seconds, best.end_seconds,

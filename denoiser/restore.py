@@ -52,6 +52,8 @@ class Restorer:
         declick: Whether clicks are cut out before the network hears the recording.
         mono_source: Whether the two channels of a stereo recording hold one signal, and become
             one before the network hears it: "true", "false", or "auto": where that is clear.
+        listen_first: Whether a network that takes noise profiles hears up to 30 s of a recording
+            before the rest, where none is given: what it removes there is the profile.
     """
 
     predict_spectra: Callable[[Any], np.ndarray]
@@ -59,6 +61,7 @@ class Restorer:
     segment_seconds: float = SEGMENT_SECONDS
     declick: bool = False
     mono_source: str = "false"
+    listen_first: bool = False
 
     def __call__(self, waveform: np.ndarray, sample_rate: int,
                  strength: float | str | Strength = 1.0,
@@ -89,6 +92,8 @@ class Restorer:
         blocks = [waveform[start : start + block_samples]
                   for start in range(0, len(waveform), block_samples)]
         surveyed = self.examine(survey(blocks, sample_rate), lambda: blocks, sample_rate)
+        if noise_profile is None:
+            noise_profile = self.hear_noise(lambda: blocks, sample_rate, surveyed)
         strength = self.fit_strength(as_strength(strength), lambda: blocks, sample_rate, surveyed,
                                      noise_profile).strength
         return np.concatenate(list(self.stream(blocks, sample_rate, strength, surveyed,
@@ -109,6 +114,29 @@ class Restorer:
         mono, why = find_mono(heard, sample_rate, self.mono_source)
         logger.info("%s: %s", "mono source" if mono else "no mono source", why)
         return replace(surveyed, mono=mono)
+
+    def hear_noise(self, read: Callable[[], Iterable[np.ndarray]], sample_rate: int,
+                   surveyed: Survey) -> np.ndarray | None:
+        """Returns what the network removes from up to 30 s of a recording, spread over it.
+
+        It serves as a noise profile, `(samples, channels)`. None where `listen_first` is off, the
+        network takes no profiles, or there is nothing to be heard.
+
+        Args:
+            read: Reads the recording from its start, in blocks.
+            sample_rate: In Hz.
+            surveyed: From `survey` of all blocks, and `examine`.
+        """
+        if not self.listen_first or self.settings.profile_form is None or not surveyed.distinct:
+            return None
+        found = [_without_silence(heard, noise, sample_rate)
+                 for excerpt in excerpts(read, surveyed.samples, sample_rate)
+                 for heard, noise in Restorer.separate(  # not what a subclass makes of it
+                     self, [as_channels(excerpt)], sample_rate, surveyed)]
+        noise = np.concatenate(found)
+        if len(noise) < SHORTEST_SECONDS * sample_rate or not np.ptp(noise, axis=0).any():
+            return None
+        return noise
 
     def fit_strength(self, strength: Strength, read: Callable[[], Iterable[np.ndarray]],
                      sample_rate: int, surveyed: Survey, noise_profile: np.ndarray | None = None,
@@ -229,10 +257,12 @@ class Restorer:
         """
         restored = []
         for waveform in waveforms:
-            power, profiles = survey([waveform], SAMPLE_RATE).power, None
-            if noise_profile is not None:
-                profiles = self._measure_profiles(noise_profile[None], SAMPLE_RATE, power)
-            pieces = self._estimates([waveform[None]], SAMPLE_RATE, power, profiles)
+            known, noise, profiles = survey([waveform], SAMPLE_RATE), noise_profile, None
+            if noise is None:
+                noise = self.hear_noise(lambda waveform=waveform: [waveform], SAMPLE_RATE, known)
+            if noise is not None:
+                profiles = self._measure_profiles(noise.reshape(1, -1), SAMPLE_RATE, known.power)
+            pieces = self._estimates([waveform[None]], SAMPLE_RATE, known.power, profiles)
             restored.append(np.concatenate(list(pieces), axis=-1)[0])
         return np.stack(restored)
 
@@ -335,3 +365,14 @@ class Restorer:
 
     def _predict_knowing(self, spectra: np.ndarray, profile: np.ndarray) -> np.ndarray:
         return self.predict_spectra([spectra, profile[None]])
+
+
+def _without_silence(heard: np.ndarray, noise: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Returns noise `(samples, channels)` less the frames in which what was heard is constant.
+
+    Digital silence, as between the reels of a film, says nothing about the noise.
+    """
+    frame = max(1, round(SHORTEST_SECONDS * sample_rate))
+    starts = range(0, len(heard), frame)
+    return np.concatenate([noise[:0], *(noise[start:start + frame] for start in starts
+                                        if np.ptp(heard[start:start + frame], axis=0).any())])

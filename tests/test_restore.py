@@ -313,6 +313,64 @@ def test_a_profile_that_tells_nothing_is_refused(noise, message, rng):
         Restorer(Listener(), KNOWING)(audio, SAMPLE_RATE, noise_profile=noise)
 
 
+class HalfBlind(Listener):
+    """Removes half of everything when it is told nothing, and a tenth when it is told."""
+
+    def __call__(self, inputs):
+        if not isinstance(inputs, list):
+            return 0.5 * inputs
+        return 0.9 / 0.5 * super().__call__(inputs)
+
+
+def test_what_is_removed_at_first_is_the_profile_of_the_rest(rng):
+    audio = rng.standard_normal((60_000, 2)).astype(np.float32) * np.float32([1.0, 0.1])
+    audio[17_640:48_510] = 0.0  # digital silence says nothing about the noise
+    network, told = HalfBlind(), Listener()
+    restored = Restorer(network, KNOWING, listen_first=True)(audio, SAMPLE_RATE)
+    np.testing.assert_allclose(restored, 0.9 * audio, atol=1e-4)
+    heard = np.concatenate([audio[:17_640], audio[48_510:]])
+    Restorer(told, KNOWING)(audio, SAMPLE_RATE, noise_profile=0.5 * heard)
+    assert len(network.profiles) == len(told.profiles) == 2
+    np.testing.assert_allclose(network.profiles, told.profiles, rtol=0.1)
+    once, each = HalfBlind(), HalfBlind()
+    Restorer(once, KNOWING, listen_first=True)(audio[:20_000, 0], SAMPLE_RATE)
+    Restorer(each, KNOWING, listen_first=True).each(audio[None, :20_000, 0])
+    np.testing.assert_array_equal(once.profiles, each.profiles)
+
+
+def test_thirty_seconds_of_a_long_recording_are_heard_first(rng):
+    audio = np.tile(rng.standard_normal(SAMPLE_RATE).astype(np.float32), 60)
+    audio[:10 * SAMPLE_RATE] *= 0.01  # not one of the three stretches of 10 s
+    seconds = []
+
+    def hear(inputs):
+        spectra = inputs[0] if isinstance(inputs, list) else inputs
+        seconds.append(spectra.shape[1] * KNOWING.stft.hop_size / SAMPLE_RATE)
+        return 0.5 * spectra
+
+    Restorer(hear, SHORT, 60.0).each(audio[None])
+    once = sum(seconds)
+    seconds.clear()
+    settings = NetworkSettings(UnetConfig(use_profile=True), context_seconds=0.2)
+    Restorer(hear, settings, 60.0, listen_first=True).each(audio[None])
+    assert sum(seconds) - once == pytest.approx(30.0, abs=1.0)
+
+
+@pytest.mark.parametrize("audio", [np.zeros((0, 2)), np.ones((9000, 2)), np.ones(1)])
+def test_nothing_is_heard_first_of_nothing(audio):
+    network = HalfBlind()
+    restorer = Restorer(network, KNOWING, listen_first=True)
+    np.testing.assert_array_equal(restorer(audio, SAMPLE_RATE), audio)
+    assert not network.profiles
+
+
+def test_a_sound_too_short_for_a_profile_is_denoised_without(rng):
+    audio, network = rng.standard_normal(4000).astype(np.float32), HalfBlind()
+    restored = Restorer(network, KNOWING, listen_first=True)(audio, SAMPLE_RATE)
+    np.testing.assert_allclose(restored, 0.5 * audio, atol=1e-4)
+    assert not network.profiles
+
+
 def test_a_network_without_profiles_refuses_one(rng):
     audio = rng.standard_normal(10_000).astype(np.float32)
     with pytest.raises(UserError, match="trained without `unet.use_profile`"):

@@ -22,6 +22,7 @@ PRIOR_SMOOTHING = 0.98  # of the decision-directed estimate (Ephraim and Malah 1
 FILTER_SMOOTHING = 0.95  # of the same, forwards and backwards
 LARGEST_LIFT = 3.0  # of a network's magnitudes by a filter that joins in
 JOINED_SECONDS = 4.0  # over which what a network removes is averaged: half lies within its context
+LARGEST_TOLD = 4.0  # noise power that a profile tells, relative to what is removed around there
 SMALLEST_PRIOR_SNR = 10.0 ** (-25.0 / 10.0)
 LARGEST_POSTERIOR_SNR = 10.0 ** (60.0 / 10.0)
 SMOOTHED_SECONDS = 0.25  # over which power is averaged before its minimum is taken
@@ -86,10 +87,11 @@ def join_filter(predict: Callable[..., np.ndarray], form: ProfileForm) -> Callab
         estimates = predict(inputs)
         joined = np.empty_like(estimates)
         for number, (heard, estimate) in enumerate(zip(spectra, estimates, strict=True)):
+            noise_power = _slow_mean(_power(heard - estimate), form.stft.hop_size)
             if profiles is not None and np.any(profiles[number]):
-                noise_power = form.mean_power(profiles[number, 0])
-            else:
-                noise_power = _slow_mean(_power(heard - estimate), form.stft.hop_size)
+                # Noise comes and goes: where there is little of it, a profile tells too much.
+                noise_power = np.minimum(form.mean_power(profiles[number, 0]),
+                                         LARGEST_TOLD * noise_power)
             both = 0.5 * (estimate + filter_noise(heard, noise_power))
             # What the network removes almost wholly, as a click, the filter does not bring back.
             limit = LARGEST_LIFT * np.sqrt(_power(estimate) / np.maximum(_power(both), TINY_POWER))

@@ -105,6 +105,15 @@ def test_a_filter_joins_in_which_the_network_or_a_profile_tells_the_noise(notes,
     np.testing.assert_array_equal(join(spectra)[0], untold)
 
 
+def test_noise_that_a_profile_tells_but_is_not_there_is_not_removed(notes, noise):
+    """A filter that took 20 dB more noise for granted would erase the notes."""
+    spectra, form = dsp.stft(notes, STFT.win_size, STFT.hop_size)[None], ProfileForm(STFT, 0.3)
+    told = [spectra, form.measure(10.0 * noise)[None]]
+    joined = spectral.join_filter(lambda inputs: 0.999 * inputs[0], form)(told)
+    alone = 0.5 * (spectra + spectral.filter_noise(spectra[0], form.mean_power(told[1][0, 0])))
+    assert metrics.snr_db(spectra, joined) > 40.0 > 25.0 > metrics.snr_db(spectra, alone)
+
+
 def test_what_a_network_removes_wholly_stays_removed(noise):
     spectra = dsp.stft(noise, STFT.win_size, STFT.hop_size)[None]
     joined = spectral.join_filter(lambda spectra: 0.01 * spectra, ProfileForm(STFT, 1.0))(spectra)

@@ -9,6 +9,7 @@ import pytest
 
 from denoiser.audio.audio_io import Recording
 from denoiser.checks import UserError
+from denoiser.network.settings import UnetConfig
 from denoiser.network.stored import NetworkSettings
 from denoiser.page.listening import COLUMNS, KeptNoise, write_sound
 from denoiser.restore import Restorer
@@ -33,6 +34,19 @@ def test_what_is_kept_restores_as_the_network_does(strength, sine, noise, tmp_pa
     for restorer in (first, again):
         for was, now in zip(expected, restorer.stream(blocks, 44100, strength), strict=True):
             np.testing.assert_array_equal(now, was)
+
+
+def test_what_is_heard_first_is_not_kept_for_the_noise_of_a_recording(sine, noise, tmp_path):
+    audio = sine + noise
+    plain = Restorer(lambda inputs: 0.5 * (inputs[0] if isinstance(inputs, list) else inputs),
+                     NetworkSettings(UnetConfig(use_profile=True), context_seconds=0.1),
+                     listen_first=True)
+    own = {each.name: getattr(plain, each.name) for each in dataclasses.fields(Restorer)}
+    expected = plain(audio, 44100)
+    np.testing.assert_array_equal(KeptNoise(**own, kept=tmp_path / "noise")(audio, 44100), expected)
+    assert (tmp_path / "noise").stat().st_size == audio.nbytes
+    again = KeptNoise(**own | {"predict_spectra": never}, kept=tmp_path / "noise")
+    np.testing.assert_array_equal(again(audio, 44100), expected)
 
 
 def test_what_is_left_halfway_is_not_kept(sine, tmp_path):
