@@ -38,7 +38,8 @@ class Config:
 
     path_experiment: str = MISSING  # folder of one training run
     method: str = "network"  # of inference.py; or lsa: a log-spectral amplitude estimator
-    weights: str | None = None  # file, folder of a run, or prefix of a TensorFlow checkpoint
+    # File, folder of a run, prefix of a TensorFlow checkpoint, or the name of shipped ones: small.
+    weights: str | None = None
     format: str = "onnx"  # of export.py: or litert
     output: str | None = None  # file that export.py writes; beside the weights when absent
     methods: list[str] = field(default_factory=list)  # evaluate.py: compared side by side
@@ -130,6 +131,15 @@ def load_config(raw: DictConfig) -> Config:
         ValueError: A value is out of range; the message names the key.
     """
     return OmegaConf.to_object(raw)
+
+
+def locate_shipped(name: str | Path) -> str | Path:
+    """Returns the folder of the shipped weights that a name as "small" stands for, or the name.
+
+    What lies at a path of that name goes first.
+    """
+    folder = PRETRAINED / name
+    return folder if folder.is_dir() and not Path(name).exists() else name
 
 
 def network_settings(cfg: Config) -> NetworkSettings:

@@ -38,7 +38,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from config import Config, load_config
+from config import Config, load_config, locate_shipped
 from dataset_loader import TEST_PROFILE_SECONDS, Mixer
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.audio.noise_profile import ProfileForm
@@ -179,8 +179,8 @@ def compare(cfg: Config, given: set[str]) -> None:
 
 
 def is_weights(name: str) -> bool:
-    """Whether a name is that of weights: a file, a folder, or the prefix of a checkpoint."""
-    return Path(name).exists() or Path(f"{name}.index").is_file()
+    """Whether a name is that of weights: a file, a folder, the prefix of a checkpoint, "small"."""
+    return Path(locate_shipped(name)).exists() or Path(f"{name}.index").is_file()
 
 
 def own_methods(cfg: Config, given: set[str]) -> dict[str, Callable[[str], Restore]]:

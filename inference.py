@@ -25,6 +25,7 @@ NAME_residual, which is what was removed, and denoised_report.json. Most used se
   inference.wiener=false             the network alone, no filter beside it
   inference.cluster=ray              spread the recordings over several machines
   method=lsa                         a classical method without weights instead of the network
+  weights=small                      a network that takes a fifth of the time; gains less
   weights=FILE                       .weights.h5 file, folder of a training run, or prefix of a
                                      TensorFlow checkpoint; .onnx or .tflite of export.py: starts
                                      at once, without TensorFlow
@@ -63,7 +64,7 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from config import PRETRAINED, Config, load_config, network_settings
+from config import PRETRAINED, Config, load_config, locate_shipped, network_settings
 from denoiser import profiles
 from denoiser.audio import audio_io, containers
 from denoiser.audio.containers import Reader
@@ -147,8 +148,9 @@ class Denoiser(Restorer):
         """Loads a network.
 
         Args:
-            weights: A `.weights.h5` file, the folder of a training run, a file of `export.py`, or
-                the prefix of a TensorFlow checkpoint; the shipped weights when absent.
+            weights: A `.weights.h5` file, the folder of a training run, a file of `export.py`, the
+                prefix of a TensorFlow checkpoint, or "small", which is shipped beside the default;
+                that when absent.
             settings: What the network needs. When absent, they are those stored beside the
                 weights.
             segment_seconds: Length of what is restored in one step; memory grows with it.
@@ -164,7 +166,7 @@ class Denoiser(Restorer):
             FileNotFoundError: There are no such weights.
             UserError: They belong to another network, or their settings are not known.
         """
-        path = find_weights(weights or PRETRAINED)
+        path = find_weights(locate_shipped(weights or PRETRAINED))
         settings = settings or stored_settings(path)
         if settings is None:
             raise UserError(f"`settings` must be given: no {CONFIG_NAME} lies beside {path}")
@@ -245,7 +247,7 @@ def choose_network(cfg: Config, given: Iterable[str] = ()) -> tuple[Path, Networ
     """
     best = Path(cfg.path_experiment) / BEST_NAME
     if cfg.weights is not None:
-        weights, kind = find_weights(cfg.weights), "named in the call"
+        weights, kind = find_weights(locate_shipped(cfg.weights)), "named in the call"
     elif best.is_file():
         weights, kind = best, f"best of {cfg.path_experiment}"
     elif (PRETRAINED / BEST_NAME).is_file():

@@ -121,7 +121,7 @@ class Learner:
         They may be those of a network whose form is a part of this one, as the settings beside
         them say.
         """
-        file = find_weights(path)
+        file = find_weights(config.locate_shipped(path))
         stored = read_network_settings(file)
         if stored is None or stored.unet == self.averaged.settings:
             unet.load_weights(self.averaged, file)

@@ -1,5 +1,7 @@
 """Every configuration composes, and what is out of range is named."""
 
+from pathlib import Path
+
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -145,3 +147,14 @@ def test_the_shipped_settings_are_those_of_the_shipped_configuration():
         cfg = config.load_config(compose("conf"))
     shipped = read_network_settings(config.PRETRAINED / "best.weights.h5")
     assert shipped == config.network_settings(cfg)
+
+
+def test_shipped_weights_have_names_which_paths_go_before(tmp_path, monkeypatch):
+    (tmp_path / "pretrained/small").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setattr(config, "PRETRAINED", tmp_path / "pretrained")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert config.locate_shipped("small") == tmp_path / "pretrained/small"
+    assert config.locate_shipped("large") == "large"
+    Path("small").mkdir()
+    assert config.locate_shipped("small") == "small"

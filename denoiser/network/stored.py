@@ -73,8 +73,8 @@ def find_weights(name: str | Path) -> Path:
     is_file = path.name.endswith((WEIGHTS_ENDING, *ENDINGS.values()))
     if not (path if is_file else Path(f"{path}.index")).is_file():
         raise FileNotFoundError(f"`weights` must be a {WEIGHTS_ENDING} file, the folder of a run, "
-                                f"a file of export.py ({' or '.join(ENDINGS.values())}) or the "
-                                "prefix of a TensorFlow checkpoint. "
+                                f"a file of export.py ({' or '.join(ENDINGS.values())}), the "
+                                "prefix of a TensorFlow checkpoint or a name of shipped ones. "
                                 f"Received: weights={str(path)!r}")
     return path
 
