@@ -7,14 +7,16 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import pytest
-
-# Before the first import of TensorFlow: no chatter, no GPU, and no two threads per small test.
+# Before the first import of NumPy and TensorFlow: no chatter, no GPU, and one thread in each of the
+# processes that test side by side, where more would spin while they wait for each other.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 import soundfile  # noqa: E402
 from small_corpus import write_noise, write_tone  # noqa: E402
 

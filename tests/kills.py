@@ -24,6 +24,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import programs
 import soundfile as sf
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,26 +70,31 @@ def look(folder: Path, originals: dict[str, bytes]) -> list[str]:
     return wrong
 
 
-def start(folder: Path, names: Iterable[str], settings: list[str]) -> subprocess.Popen:
-    """Starts the program in a folder."""
+def start(folder: Path, names: Iterable[str], settings: list[str], loaded: bool = False,
+          ) -> subprocess.Popen | programs.Forked:
+    """Starts the program in a folder; with `loaded`, in a fork of what has loaded TensorFlow."""
+    if loaded:
+        return programs.start(PROGRAM, *names, *settings, cwd=folder)
     return subprocess.Popen([sys.executable, str(PROGRAM), *names, *settings], cwd=folder,
                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def start_and_wait(folder: Path, names: Iterable[str], settings: list[str]) -> subprocess.Popen:
+def start_and_wait(folder: Path, names: Iterable[str], settings: list[str], loaded: bool = False,
+                   ) -> subprocess.Popen | programs.Forked:
     """Starts the program, and returns when it has begun to write results, or is over."""
     before = hidden(folder)
-    process = start(folder, names, settings)
+    process = start(folder, names, settings, loaded)
     while process.poll() is None and not any(
             name.endswith((".wav", ".flac")) and name not in before for name in hidden(folder)):
         time.sleep(0.02)
     return process
 
 
-def undisturbed(folder: Path, names: Iterable[str], settings: list[str]) -> tuple[float, float]:
+def undisturbed(folder: Path, names: Iterable[str], settings: list[str], loaded: bool = False,
+                ) -> tuple[float, float]:
     """Does a run; returns how many seconds it takes, and those until it begins to write."""
     began = time.monotonic()
-    process = start_and_wait(folder, names, settings)
+    process = start_and_wait(folder, names, settings, loaded)
     loading = time.monotonic() - began
     process.communicate(timeout=LONGEST_RUN_SECONDS)
     return time.monotonic() - began, loading
@@ -135,7 +141,7 @@ def kill_and_go_on(folder: Path, kills: int, rng: np.random.Generator, settings:
     counts, wrong = Counter(), []
     settings = [*settings, "inference.resume=true", "inference.segment_seconds=4"]
     sf.write(folder / "a.wav", rng.uniform(-0.3, 0.3, (round(RATE * seconds), 1)), RATE)
-    longest, loading = undisturbed(folder, ["a.wav"], settings)
+    longest, loading = undisturbed(folder, ["a.wav"], settings, loaded=True)
     results = [folder / f"a_{what}.wav" for what in ("denoised", "residual")]
     if not all(path.exists() for path in results):
         return counts, ["the run that nothing disturbs fails"]
@@ -144,9 +150,9 @@ def kill_and_go_on(folder: Path, kills: int, rng: np.random.Generator, settings:
         for path in [*results, folder / REPORT_NAME]:
             path.unlink()
         for _ in range(MOST_KILLS):
-            process = start_and_wait(folder, ["a.wav"], settings)
+            process = start_and_wait(folder, ["a.wav"], settings, loaded=True)
             time.sleep(float(rng.uniform(0.0, 0.6)) * (longest - loading))
-            process.kill()
+            process.send_signal(signal.SIGKILL)
             _, lines = process.communicate(timeout=LONGEST_RUN_SECONDS)
             if process.returncode != -signal.SIGKILL:
                 break
@@ -154,7 +160,7 @@ def kill_and_go_on(folder: Path, kills: int, rng: np.random.Generator, settings:
             counts["left something to go on with"] += any(
                 path.stat().st_size for path in folder.glob(".*.resume"))
         else:
-            process = start(folder, ["a.wav"], settings)
+            process = start(folder, ["a.wav"], settings, loaded=True)
             _, lines = process.communicate(timeout=LONGEST_RUN_SECONDS)
         counts["came to their end"] += 1
         if process.returncode:

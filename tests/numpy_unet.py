@@ -33,11 +33,11 @@ class NumpyUnet:
         before, after = size // 2, size // 2 - (1 - size % 2)
         x = np.pad(x, ((before, after), (before, after), (0, 0)), mode="symmetric")
         rows, columns = ((length - size) // stride + 1 for length in x.shape[:2])
-        y = bias
+        y, part = np.tile(bias, (rows, columns, 1)), np.empty((rows, columns, filters))
         for row in range(size):
             for column in range(size):
                 seen = x[row:row + stride * rows:stride, column:column + stride * columns:stride]
-                y = y + seen[:rows, :columns] @ kernel[row, column]
+                y += np.matmul(seen[:rows, :columns], kernel[row, column], out=part)
         return y if activation is None else activation(y)
 
     def transposed_conv(self, name, x, filters):

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
 import soundfile
 
@@ -49,11 +50,11 @@ def test_bounds_prints_a_table_of_the_shipped_network(rng, tmp_path):
         soundfile.write(tmp_path / f"music/test/tune{number}.wav", tone, SAMPLE_RATE)
         soundfile.write(tmp_path / f"noise/gramophone/test/disc{number}.wav",
                         0.05 * rng.standard_normal(len(times)), SAMPLE_RATE)
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks/bounds.py"), "dset=folders",
-         f"dset.path_music=[{tmp_path / 'music'}]", f"dset.path_noise=[{tmp_path / 'noise'}]",
-         f"weights={ROOT / 'pretrained/best.weights.h5'}", "test_items=2", "seg_len_s_val=1.0"],
-        cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = programs.run(
+        "benchmarks/bounds.py", "dset=folders", f"dset.path_music=[{tmp_path / 'music'}]",
+        f"dset.path_noise=[{tmp_path / 'noise'}]",
+        f"weights={ROOT / 'pretrained/best.weights.h5'}", "test_items=2", "seg_len_s_val=1.0",
+        cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     by_category, by_noise = [[[cell.strip() for cell in line.split("|")[1:-1]]
                               for line in table.splitlines()]
@@ -76,8 +77,7 @@ def write_evaluation(path, rows):
 
 
 def run_folds(*tables):
-    return subprocess.run([sys.executable, str(ROOT / "benchmarks/folds.py"), *map(str, tables)],
-                          capture_output=True, text=True, check=False)
+    return programs.run("benchmarks/folds.py", *tables, cwd=ROOT)
 
 
 def test_folds_set_the_gain_without_a_recording_beside_that_with_it(tmp_path):
@@ -122,9 +122,7 @@ def test_memory_does_not_grow_with_a_recording():
 def test_restore_prints_the_stages(tmp_path):
     rng = np.random.default_rng(1)
     soundfile.write(tmp_path / "a.wav", 0.1 * rng.standard_normal(SAMPLE_RATE), SAMPLE_RATE)
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks/restore.py"), "a.wav", "--repeats=1"],
-        cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = programs.run("benchmarks/restore.py", "a.wav", "--repeats=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     first, _, *stages = done.stdout.splitlines()
     assert first == "a.wav: 1.0 s of sound, median of 1"
@@ -134,9 +132,8 @@ def test_restore_prints_the_stages(tmp_path):
 
 @pytest.mark.slow
 def test_each_method_is_measured_in_a_process_of_its_own(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks/methods.py"), "none", "network", "nope",
-         "--seconds=1", "--repeats=1"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = programs.run("benchmarks/methods.py", "none", "network", "nope", "--seconds=1",
+                        "--repeats=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = [[cell.strip() for cell in line.split("|")[1:-1]]
             for line in done.stdout.splitlines()[2:]]

@@ -2,10 +2,9 @@
 
 import csv
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import programs
 import pytest
 from hydra import compose, initialize_config_dir
 from small_corpus import ROOT
@@ -54,10 +53,9 @@ def test_tables_and_measures_of_the_test_mixtures(folders, fold_runs):
         run / BEST_NAME, cfg)["gramophone album0"] == "train"]
     paths = [f"dset.path_{name}=[{folders / name}]"
              for name in ("speech", "music", "effects", "noise")]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "evaluate.py"), "dset=folders", *paths, "test_items=9",
-         "seg_len_s_val=0.5", "test_probe_sounds=1", "probe_seconds=0.3", f"weights={run}"],
-        cwd=folders, capture_output=True, text=True, check=False)
+    done = programs.run(
+        "evaluate.py", "dset=folders", *paths, "test_items=9", "seg_len_s_val=0.5",
+        "test_probe_sounds=1", "probe_seconds=0.3", f"weights={run}", cwd=folders)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{BEST_NAME}: 9 mixtures of 0.5 s")
     for line in ("SNRs are set and judged above 20 Hz.", "Clicks are cut out first.",
@@ -106,10 +104,8 @@ def test_the_classical_method_is_measured_on_the_same_mixtures(folders):
     """Without a network: the levels are those of the configuration."""
     paths = [f"dset.path_{name}=[{folders / name}]"
              for name in ("speech", "music", "effects", "noise")]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "evaluate.py"), "dset=folders", *paths, "test_items=3",
-         "seg_len_s_val=0.5", "test_probe_sounds=0", "method=lsa"],
-        cwd=folders, capture_output=True, text=True, check=False)
+    done = programs.run("evaluate.py", "dset=folders", *paths, "test_items=3", "seg_len_s_val=0.5",
+                        "test_probe_sounds=0", "method=lsa", cwd=folders)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("the log-spectral amplitude estimator: 3 mixtures of 0.5 s")
     assert "Clicks are cut out first." in done.stdout.splitlines()
@@ -149,9 +145,7 @@ def test_the_strength_is_that_of_the_call(folders):
 
 def test_a_profile_of_one_recording_is_refused(tmp_path):
     """Each mixture has another noise."""
-    done = subprocess.run([sys.executable, str(ROOT / "evaluate.py"),
-                           "inference.noise_profile=[0.0,1.0]"],
-                          cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = programs.run("evaluate.py", "inference.noise_profile=[0.0,1.0]", cwd=tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "`inference.noise_profile` must be none here; profile=true gives" in done.stderr
 
@@ -180,11 +174,10 @@ def test_methods_side_by_side_on_the_mixtures_of_the_test(folders, tiny_run, kno
     pytest.importorskip("jinja2", reason="not installed: requirements-bench.txt")
     paths = [f"dset.path_{name}=[{folders / name}]"
              for name in ("speech", "music", "effects", "noise")]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "evaluate.py"), "dset=folders", *paths, "test_items=3",
-         "seg_len_s_val=0.5", f"weights={tiny_run}", "bench.page=false",
-         f"methods=[network,none,lsa+logmmse,'{knowing_run}:profile']"],
-        cwd=folders, capture_output=True, text=True, check=False)
+    done = programs.run(
+        "evaluate.py", "dset=folders", *paths, "test_items=3", "seg_len_s_val=0.5",
+        f"weights={tiny_run}", "bench.page=false",
+        f"methods=[network,none,lsa+logmmse,'{knowing_run}:profile']", cwd=folders)
     assert done.returncode == 0, done.stderr
     rows = read_table(folders / "experiments/evaluation/bench/bench.csv")
     names = ["network", "none", "lsa+logmmse", f"{knowing_run}:profile"]
@@ -220,10 +213,9 @@ def test_mixtures_come_with_a_profile_where_the_network_takes_one(folders, tiny_
              for name in ("speech", "music", "effects", "noise")]
     gains = {}
     for weights, profile in ((run, "true"), (run, "false"), (tiny_run, "true")):
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "evaluate.py"), "dset=folders", *paths, "test_items=2",
-             "seg_len_s_val=0.5", "test_probe_sounds=0", f"weights={weights}",
-             f"profile={profile}"], cwd=folders, capture_output=True, text=True, check=False)
+        done = programs.run(
+            "evaluate.py", "dset=folders", *paths, "test_items=2", "seg_len_s_val=0.5",
+            "test_probe_sounds=0", f"weights={weights}", f"profile={profile}", cwd=folders)
         if weights == tiny_run:
             assert done.returncode == 1 and "`profile` must be false with" in done.stderr
             continue

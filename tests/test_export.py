@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
 import soundfile
 from test_imports import OF_OTHER_JOBS, TENSORFLOW, loaded_by
@@ -49,8 +49,7 @@ def need(kind: str) -> None:
 
 
 def run_export(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, str(ROOT / "export.py"), *map(str, arguments)],
-                          cwd=cwd, capture_output=True, text=True, check=False)
+    return programs.run("export.py", *arguments, cwd=cwd)
 
 
 def write_noise(path: Path, seconds: float) -> np.ndarray:

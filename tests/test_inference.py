@@ -13,6 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
 import soundfile as sf
 from audio_samples import write_audio
@@ -76,8 +77,7 @@ def run_file(path: Path, predict=halve, restorer: Restorer | None = None,
 
 
 def run_program(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, str(ROOT / "inference.py"), *map(str, arguments)],
-                          cwd=cwd, capture_output=True, text=True, errors="replace", timeout=600)
+    return programs.run("inference.py", *arguments, cwd=cwd)
 
 
 def read_native(path: Path) -> np.ndarray:
@@ -1114,16 +1114,12 @@ def test_help_says_how_to_call(tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 def test_a_kill_leaves_no_half_results(tmp_path, tiny_run):
     write_audio(tmp_path / "a.wav", 120.0)
-    process = subprocess.Popen([sys.executable, str(ROOT / "inference.py"), "a.wav",
-                                f"path_experiment={tiny_run}"], cwd=tmp_path,
-                               stderr=subprocess.DEVNULL)
-    try:
-        while len(visible(tmp_path)) == 1 and process.poll() is None:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait(timeout=300) == -signal.SIGKILL
-    finally:
-        process.kill()
+    process = programs.start("inference.py", "a.wav", f"path_experiment={tiny_run}", cwd=tmp_path)
+    while len(visible(tmp_path)) == 1 and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
     assert all(name.startswith(".") for name in visible(tmp_path) - {"a.wav"})
 
 

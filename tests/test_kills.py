@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow,
 @pytest.mark.parametrize("method", ["lsa", "network"])
 def test_a_run_that_goes_on_gives_what_one_that_nothing_disturbs_gives(tmp_path, method, tiny_run):
     settings = ["method=lsa"] if method == "lsa" else [f"path_experiment={tiny_run}"]
-    counts, wrong = kills.kill_and_go_on(tmp_path, 2, np.random.default_rng(3), settings, 40.0)
+    counts, wrong = kills.kill_and_go_on(tmp_path, 2, np.random.default_rng(3), settings, 24.0)
     assert wrong == [] and counts["killed"] >= 2
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
 import soundfile
 from carrier_samples import ROOT, recorded, rng, side
@@ -23,8 +24,7 @@ from denoiser.noise import fit, generator, statistics
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, ROOT / "noise_tools.py", *map(str, arguments)],
-                          capture_output=True, text=True, check=False)
+    return programs.run("noise_tools.py", *arguments, cwd=ROOT)
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
-import subprocess
-import sys
 import weakref
 from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
 import soundfile
 from hydra import compose, initialize_config_dir
@@ -153,9 +152,8 @@ def test_the_command_line_takes_numbers_and_names(argument, value):
 def test_a_network_that_takes_no_profile_is_told_in_one_line(recording, tmp_path):
     (tmp_path / BEST_NAME).touch()  # it is refused before the weights are read
     config.save_config(config.Config(path_experiment=str(tmp_path)), tmp_path / CONFIG_NAME)
-    done = subprocess.run(
-        [sys.executable, inference.__file__, str(recording), f"weights={tmp_path}",
-         "inference.noise_profile=auto"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = programs.run("inference.py", recording, f"weights={tmp_path}",
+                        "inference.noise_profile=auto", cwd=tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert re.search("error: `inference.noise_profile` must be none with .*, whose network takes "
                      "no profile. Received: .*'auto'", done.stderr)

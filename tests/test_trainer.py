@@ -3,8 +3,6 @@
 import csv
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +11,7 @@ from types import SimpleNamespace
 import h5py
 import keras
 import numpy as np
+import programs
 import pytest
 import soundfile
 import tensorflow as tf
@@ -493,8 +492,7 @@ def tiny_settings(corpus):
 
 
 def run_train(folder, name, *arguments):
-    return subprocess.run([sys.executable, str(ROOT / "train.py"), "--config-name", name,
-                           *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    return programs.run("train.py", "--config-name", name, *arguments, cwd=folder)
 
 
 def call_main(*overrides):
@@ -558,26 +556,25 @@ def test_a_run_killed_at_odd_moments_ends_as_one_that_was_not(three_tunes, tmp_p
     tiny = [*tiny_settings(three_tunes), "epochs=2", "steps_per_epoch=15", "save_every_steps=3"]
     done = run_train(tmp_path, "conf_prototype", *tiny, f"path_experiment={tmp_path / 'whole'}")
     assert done.returncode == 0, done.stderr
-    command = [sys.executable, str(ROOT / "train.py"), "--config-name", "conf_prototype", *tiny,
-               f"path_experiment={tmp_path / 'killed'}"]
     kills = 0
     for _ in range(20):
         last = tmp_path / "killed/last.weights.h5"
         before = last.stat().st_mtime_ns if last.exists() else 0
-        run = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=tmp_path)
+        run = programs.start("train.py", "--config-name", "conf_prototype", *tiny,
+                             f"path_experiment={tmp_path / 'killed'}", cwd=tmp_path)
         # From the next checkpoint on the moment is any: within a step, a save or a validation.
         while run.poll() is None and not (last.exists() and last.stat().st_mtime_ns > before):
             time.sleep(0.02)
         if kills < 3:
             time.sleep(float(rng.uniform(0.0, 0.5)))
             kills += run.poll() is None
-            run.kill()
+            run.send_signal(signal.SIGKILL)
         _, messages = run.communicate()
         if run.returncode == 0:
             break
-        assert run.returncode == -signal.SIGKILL, messages.decode()
+        assert run.returncode == -signal.SIGKILL, messages
     assert run.returncode == 0 and kills > 0
-    assert b"going on from step" in messages
+    assert "going on from step" in messages
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 

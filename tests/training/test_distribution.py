@@ -9,6 +9,7 @@ import sys
 
 import h5py
 import numpy as np
+import programs
 import pytest
 import small_run
 import soundfile
@@ -33,9 +34,12 @@ def start_weights(tmp_path_factory):
 def start(three_tunes, start_weights, tmp_path):
     """Starts a process that trains in `tmp_path`."""
     def run(strategy="none", **environment):
-        return subprocess.Popen(
-            [sys.executable, small_run.__file__, three_tunes, tmp_path, start_weights, strategy],
-            env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        arguments = (three_tunes, tmp_path, start_weights, strategy)
+        if "KERAS_BACKEND" not in environment:
+            return programs.start(small_run.__file__, *arguments, cwd=tmp_path, **environment)
+        return subprocess.Popen([sys.executable, small_run.__file__, *arguments],
+                                env=os.environ | environment, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True)
 
     return run
 
