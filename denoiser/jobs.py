@@ -31,6 +31,7 @@ RUNTIMES = ("auto", "onnx", "keras")
 HEADER_TOLERANCE_SECONDS = 0.1  # MP3 headers are rarely exact
 CLUSTERS = ("none", "ray")
 LIST_ENDINGS = frozenset((".txt", ".m3u", ".m3u8"))  # of files that hold names
+STREAM_TAG = "#EXT-X-"  # only playlists of streams have it (RFC 8216, 4.3)
 OWN_RESULT = re.compile(r"(?P<origin>.*)_(denoised|residual)(_s([0-9.]+|auto))?", re.DOTALL)
 
 
@@ -144,12 +145,15 @@ def _read_list(path: Path) -> list[Path]:
     """Returns the names in a text file; they start at its folder, and `#` starts a comment line.
 
     Raises:
-        UserError: It is not text, or holds no names.
+        UserError: It is not text, holds no names, or is the playlist of a stream.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: a list of recordings must be UTF-8 text") from error
+    if any(line.startswith(STREAM_TAG) for line in lines):
+        raise UserError(f"{path}: the playlist of a stream (HLS), whose pieces are no recordings; "
+                        "join them into one file first")
     names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not names:
         raise UserError(f"{path}: the list names no recordings")

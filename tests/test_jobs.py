@@ -154,6 +154,9 @@ def test_patterns_and_lists_stand_for_recordings(tmp_path):
     playlist.write_text("# nothing")
     with pytest.raises(ValueError, match="disc.m3u: the list names no recordings"):
         jobs.find_recordings([str(playlist)])
+    playlist.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n2/b.flac\n")
+    with pytest.raises(ValueError, match="disc.m3u: the playlist of a stream"):
+        jobs.find_recordings([str(playlist)])
     playlist.write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match="must be UTF-8"):
         jobs.find_recordings([str(playlist)])
