@@ -120,8 +120,10 @@ def _cut(path: Path, folder: Path, arguments: argparse.Namespace) -> list[dict[s
     recording = audio_io.open_recording(path)
     if not recording.header_samples:
         raise UserError("its header must say how long it is")
-    segments = finder.find_noise_segments(audio_io.read_blocks(recording), recording.rate,
-                                          arguments.min_seconds, arguments.min_drop_db)
+    segments, reason = finder.search(audio_io.read_blocks(recording), recording.rate,
+                                     arguments.min_seconds, arguments.min_drop_db)
+    if not segments:
+        logger.info("%s: nothing is taken: %s", path, reason)
     targets = [folder / f"{path.stem}_seg{number:02d}.flac"
                for number in range(1, len(segments) + 1)]
     for target in targets:

@@ -31,6 +31,9 @@ RUNTIMES = ("auto", "onnx", "keras")
 HEADER_TOLERANCE_SECONDS = 0.1  # MP3 headers are rarely exact
 CLUSTERS = ("none", "ray")
 LIST_ENDINGS = frozenset((".txt", ".m3u", ".m3u8"))  # of files that hold names
+STREAM_TAG = "#EXT-X-"  # only playlists of streams have it (RFC 8216, 4.3)
+# `/dev/stdin` is a file where the shell opened one. Below `/dev`, `shm` is a folder like others.
+DEVICES, SYSTEM_FOLDERS = Path("/dev"), frozenset((Path("/dev/fd"), Path("/proc"), Path("/sys")))
 OWN_RESULT = re.compile(r"(?P<origin>.*)_(denoised|residual)(_s([0-9.]+|auto))?", re.DOTALL)
 
 
@@ -146,12 +149,15 @@ def _read_list(path: Path) -> list[Path]:
     """Returns the names in a text file; they start at its folder, and `#` starts a comment line.
 
     Raises:
-        UserError: It is not text, or holds no names.
+        UserError: It is not text, holds no names, or is the playlist of a stream.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: a list of recordings must be UTF-8 text") from error
+    if any(line.startswith(STREAM_TAG) for line in lines):
+        raise UserError(f"{path}: the playlist of a stream (HLS), whose pieces are no recordings; "
+                        "join them into one file first")
     names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not names:
         raise UserError(f"{path}: the list names no recordings")
@@ -293,7 +299,14 @@ def make_job(recording: audio_io.Recording, settings: InferenceConfig,
 
 
 def _require_writable(folder: Path) -> None:
-    """Raises UserError where no file can be made in a folder that exists or will be made."""
+    """Raises UserError where no file can be made in a folder that exists or will be made.
+
+    Root may write among the devices, where nobody looks for results and a restart deletes them.
+    """
+    real = Path(os.path.realpath(folder))
+    if real == DEVICES or not SYSTEM_FOLDERS.isdisjoint((real, *real.parents)):
+        raise UserError(f"{folder}: a folder of the system's devices, no place for results; name "
+                        "one with inference.output_dir=FOLDER")
     present = folder
     while not os.path.lexists(present) and present != present.parent:
         present = present.parent

@@ -81,10 +81,10 @@ def _find(read: Callable[[], Iterable[np.ndarray]], sample_rate: int) -> np.ndar
     """Returns the longest stretch of a recording that holds noise alone, where there is any."""
     from denoiser.noise import finder  # loads librosa, which takes a second, and few ask for it
 
-    found = (finder.find_noise_segments(read(), sample_rate)
-             if sample_rate >= finder.LOWEST_RATE else [])
+    found, reason = (finder.search(read(), sample_rate) if sample_rate >= finder.LOWEST_RATE
+                     else ([], f"below {finder.LOWEST_RATE} Hz it cannot be told"))
     if not found:
-        logger.info("no stretch of noise alone was found")
+        logger.info("no stretch of noise alone was found: %s", reason)
         return None
     best = max(found, key=lambda each: each.end_seconds - each.start_seconds)
     logger.info("noise profile: %.2f to %.2f s (%s)", best.start_seconds, best.end_seconds,

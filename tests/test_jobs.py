@@ -154,6 +154,9 @@ def test_patterns_and_lists_stand_for_recordings(tmp_path):
     playlist.write_text("# nothing")
     with pytest.raises(ValueError, match="disc.m3u: the list names no recordings"):
         jobs.find_recordings([str(playlist)])
+    playlist.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n2/b.flac\n")
+    with pytest.raises(ValueError, match="disc.m3u: the playlist of a stream"):
+        jobs.find_recordings([str(playlist)])
     playlist.write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match="must be UTF-8"):
         jobs.find_recordings([str(playlist)])
@@ -217,6 +220,30 @@ def test_pipes_and_devices_are_refused_at_once(tmp_path):
         (out / "a_residual.wav").rename(out / REPORT_NAME)
         with pytest.raises(UserError, match=f"{REPORT_NAME} must be a report in JSON, and is no"):
             jobs.plan([tmp_path / "a.wav"], settings)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdin"), reason="needs a name for standard input")
+def test_results_of_a_file_that_is_standard_input_go_where_it_is_told(tmp_path):
+    """`python inference.py /dev/stdin < a.wav`: root could write beside it, among the devices."""
+    write_audio(tmp_path / "a.wav")
+    before = os.dup(0)
+    try:
+        with (tmp_path / "a.wav").open("rb") as file:
+            os.dup2(file.fileno(), 0)
+        for name, folder in (("/dev/stdin", "/dev"), ("/dev/fd/0", "/dev/fd"),
+                             ("/proc/self/fd/0", "/proc/self/fd")):
+            planned, failures = jobs.plan([Path(name)], InferenceConfig())
+            assert not planned and failures[Path(name)] == (
+                f"{name}: {folder}: a folder of the system's devices, no place for results; name "
+                "one with inference.output_dir=FOLDER")
+        (tmp_path / "link").symlink_to("/dev")
+        for folder, places in (("link", []), ("", [tmp_path / "stdin_denoised.wav"])):
+            planned, failures = jobs.plan([Path("/dev/stdin")], InferenceConfig(
+                output_dir=str(tmp_path / folder)))
+            assert [job.denoised for job in planned] == places and bool(failures) == (not places)
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
 
 
 def test_each_report_is_read_once(tmp_path, monkeypatch):

@@ -65,6 +65,14 @@ def test_find_command_cuts_reports_and_never_overwrites(
     assert len(report(folder)) == 6
 
 
+def test_find_command_says_why_it_takes_nothing(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    soundfile.write(tmp_path / "still.wav", np.zeros(SAMPLE_RATE), SAMPLE_RATE)
+    command(monkeypatch, "find", tmp_path / "still.wav", "--output", tmp_path / "out")
+    assert "still.wav: nothing is taken: there is only digital silence" in caplog.text
+
+
 def test_find_command_goes_on_past_a_bad_file_and_says_so(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "a_broken.wav").write_bytes(b"RIFF nothing")

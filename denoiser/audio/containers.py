@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -27,6 +28,7 @@ from denoiser.audio.audio_io import (
     require_audio_file,
 )
 from denoiser.audio.mpeg import count_frames
+from denoiser.audio.self_contained import OPTIONS, require_no_list, require_own_samples
 from denoiser.checks import UserError
 
 logger = logging.getLogger(__name__)
@@ -38,8 +40,6 @@ ENDINGS = frozenset((
     ".tta", ".vob", ".webm", ".wma", ".wmv", ".wv"))
 MP3 = "mp3"
 MP4 = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's name for what reads MP4 and MOV
-# A name in a file, as that of a playlist's entry, never leads to the network.
-OPTIONS = {"protocol_whitelist": "file"}
 # A step in the timestamps of up to this is jitter of whoever wrote them, as browsers' recorders
 # do: the step stays in the timestamps, and the sound is left whole.
 GAP_SECONDS = 0.1
@@ -88,19 +88,29 @@ class UnknownContainerError(UserError):
     """A file that FFmpeg cannot read."""
 
 
-def open_container(path: Path) -> av.container.InputContainer:
-    """Opens a file for FFmpeg, whatever characters its name holds.
+@contextmanager
+def open_container(path: Path) -> Iterator[av.container.InputContainer]:
+    """Opens a file for FFmpeg, whatever characters its name holds, and no other file.
 
     Raises:
         UnknownContainerError: FFmpeg cannot read it.
+        UserError: What it would play lies in other files.
+        OSError: It cannot be opened.
     """
-    try:
-        return av.open(f"file:{path}", container_options=dict(OPTIONS),
-                       metadata_errors="surrogateescape")
-    except (av.FFmpegError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, av.FFmpegError) else str(error)
-        raise UnknownContainerError(
-            f"{path}: not a film or audio that can be read ({reason})") from error
+    with path.open("rb") as file:
+        try:
+            container = av.open(file, container_options=dict(OPTIONS),
+                                metadata_errors="surrogateescape")
+        except (av.FFmpegError, UnicodeError) as error:
+            require_no_list(path)
+            reason = error.strerror if isinstance(error, av.FFmpegError) else str(error)
+            raise UnknownContainerError(
+                f"{path}: not a film or audio that can be read ({reason})") from error
+        with container:
+            require_no_list(path, container.format.name)
+            if container.format.name == MP4:
+                require_own_samples(path)
+            yield container
 
 
 def _describe(number: int, stream: av.AudioStream) -> str:
@@ -229,7 +239,7 @@ def _decoded(container: av.container.InputContainer, stream: av.AudioStream,
                 continue
             yield from (frame for frame in frames if frame.samples)
     except av.FFmpegError as error:
-        raise UserError(f"{container.name.removeprefix('file:')}: the file is damaged "
+        raise UserError(f"{container.name}: the file is damaged "
                         f"({error.strerror})") from error
 
 

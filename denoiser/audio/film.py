@@ -13,7 +13,7 @@ import itertools
 import logging
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -312,7 +312,8 @@ class FilmWriter:
         if output.rate != track.rate:
             self._resampler = soxr.ResampleStream(track.rate, output.rate, track.channels,
                                                   dtype="float64", quality="VHQ")
-        self._source = open_container(track.path)
+        self._opened = ExitStack()
+        self._source = self._opened.enter_context(open_container(track.path))
         try:
             self._open()
         except BaseException:
@@ -457,7 +458,7 @@ class FilmWriter:
         with suppress(av.FFmpegError, OSError):
             if self._container is not None:
                 self._container.close()
-        self._source.close()
+        self._opened.close()
 
     def _write_shapes(self) -> None:
         """Writes the shape of pictures that only the header of a Matroska file tells."""

@@ -55,6 +55,11 @@ def _frame_size(sample_rate: int) -> int:
     return 2 ** round(np.log2(0.046 * sample_rate))
 
 
+def _slot_samples(sample_rate: int) -> int:
+    """The length of a slot, whose frames overlap by half."""
+    return (SLOT_FRAMES + 1) * (_frame_size(sample_rate) // 2)
+
+
 def _slot_powers(blocks: Iterable[np.ndarray], sample_rate: int) -> tuple[np.ndarray, int]:
     """Power spectra `(slots, bins)` of 0 to 5.7 kHz, and how many samples the blocks have.
 
@@ -63,7 +68,7 @@ def _slot_powers(blocks: Iterable[np.ndarray], sample_rate: int) -> tuple[np.nda
     """
     size = _frame_size(sample_rate)
     hop, step = size // 2, SLOT_FRAMES // 2
-    length = (SLOT_FRAMES - 1) * hop + size
+    length = _slot_samples(sample_rate)
     bins = min(int(JUDGED_HZ[-1] / sample_rate * size), size // 2) + 1
     powers, rest, samples = [np.zeros((0, bins), np.float32)], None, 0
     for block in blocks:
@@ -171,23 +176,56 @@ def _describe(slots: _Slots, run: slice, loudness_db: float) -> NoiseSegment:
                         float(np.median(slots.flatness[run])))
 
 
-def _choose(slots: _Slots, min_seconds: float, min_drop_db: float) -> list[NoiseSegment]:
-    """Picks the noise among a recording's slots."""
+def _choose(slots: _Slots, min_seconds: float, min_drop_db: float,
+            ) -> tuple[list[NoiseSegment], str]:
+    """Picks the noise among a recording's slots; says why there is none."""
     audible = slots.level > SILENCE_DBFS
+    if not audible.any():
+        return [], "there is only digital silence"
     flat = (audible & (slots.flatness >= SLOT_FLATNESS_DB)
             & (slots.least_flatness >= BAND_FLATNESS_DB))
     levels_db = [np.median(slots.level[run]) for run in slots.long_runs(flat, min_seconds)]
     if not levels_db:
-        return []
+        return [], _why_no_run(slots, flat, min_seconds)
     floor_db = min(levels_db)
     noise, change_db = _is_usual(slots, flat, floor_db)
     noise = _fill_gaps(noise, flat)
     programme_db = slots.level[~noise & audible]
     loudness_db = float(np.quantile(programme_db, 0.75)) if len(programme_db) else np.inf
     if loudness_db < floor_db + min_drop_db:
-        return []
-    return [_describe(slots, run, loudness_db) for run in slots.long_runs(noise, min_seconds)
-            if np.median(change_db[run]) <= RUN_CHANGE_DB]
+        return [], (f"its quietest noise, at {floor_db:.0f} dBFS, lies "
+                    f"{loudness_db - floor_db:.1f} dB below the rest; what lies less than "
+                    f"{min_drop_db:g} dB below it may be sound")
+    steady = [run for run in slots.long_runs(noise, min_seconds)
+              if np.median(change_db[run]) <= RUN_CHANGE_DB]
+    return ([_describe(slots, run, loudness_db) for run in steady], "" if steady else
+            f"its noise never stays the same for {min_seconds:g} s: level, bass or colour change")
+
+
+def _why_no_run(slots: _Slots, flat: np.ndarray, min_seconds: float) -> str:
+    """Returns why no stretch is flat for long enough."""
+    longest = max((end - start for start, end in map(slots.span_seconds, _runs(flat))), default=0.0)
+    if longest >= min_seconds:
+        return "where it sounds most like noise, faint tones or voices still stand out"
+    if longest > 0.0:
+        return (f"what may be noise alone lasts {longest:.2f} s at most, less than the "
+                f"{min_seconds:g} s that are asked for")
+    return "tones, voices or hum stand out of the noise everywhere"
+
+
+def search(blocks: Iterable[np.ndarray], sample_rate: int, min_seconds: float = SHORTEST_SECONDS,
+           min_drop_db: float = LEAST_DROP_DB) -> tuple[list[NoiseSegment], str]:
+    """Finds stretches that hold noise alone, and says why there are none; see the function below.
+
+    Returns:
+        The stretches; and where there are none, the reason, else nothing.
+    """
+    require(sample_rate >= LOWEST_RATE, "sample_rate", f"at least {LOWEST_RATE}", sample_rate)
+    powers, samples = _slot_powers(blocks, sample_rate)
+    if not len(powers):
+        return [], (f"{samples / sample_rate:.2f} s are too short: "
+                    f"{_slot_samples(sample_rate) / sample_rate:.2f} s are judged at once")
+    return _choose(_Slots.judge(powers, sample_rate, samples), min_seconds, min_drop_db)
 
 
 def find_noise_segments(blocks: Iterable[np.ndarray], sample_rate: int,
@@ -209,8 +247,4 @@ def find_noise_segments(blocks: Iterable[np.ndarray], sample_rate: int,
         UserError: The rate is so low that it leaves no band to judge noise by, or the recording
             holds samples that are not finite.
     """
-    require(sample_rate >= LOWEST_RATE, "sample_rate", f"at least {LOWEST_RATE}", sample_rate)
-    powers, samples = _slot_powers(blocks, sample_rate)
-    if not len(powers):
-        return []
-    return _choose(_Slots.judge(powers, sample_rate, samples), min_seconds, min_drop_db)
+    return search(blocks, sample_rate, min_seconds, min_drop_db)[0]

@@ -22,8 +22,6 @@ from denoiser.jobs import Job
 PREFIX = "denoiser_page_"
 NAME_BYTES = 16  # of a folder's name: who is not told it cannot find it
 UNTAKEN_SECONDS = 600.0  # since the last byte came: then nobody waits for an upload
-# What names other files, which would be read in its place: those of whoever serves the page.
-PLAYLISTS = frozenset(("concat", "dash", "hls", "image2", "imf", "sdp", "webm_dash_manifest"))
 
 
 @dataclass
@@ -147,11 +145,9 @@ def open_upload(path: Path, track: int | None, longest_seconds: float) -> Record
         longest_seconds: The longest recording that is taken.
 
     Raises:
-        UserError: It cannot be read, names other files, or is too long by its header.
+        UserError: It cannot be read, needs other files, or is too long by its header.
     """
     recording = containers.open_audio(path, track)
-    if recording.container in PLAYLISTS:
-        raise UserError(f"{path.name}: a list of other files, not a recording")
     require_length(recording.header_seconds, longest_seconds)
     return recording
 

@@ -82,12 +82,6 @@ def test_names_mean_themselves(tmp_path, monkeypatch, name):
     assert len(read_all((tmp_path / name).relative_to(tmp_path))) == 9600
 
 
-def test_no_file_leads_to_the_network(tmp_path):
-    (tmp_path / "list.mkv").write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n")
-    with pytest.raises(UserError, match=r"list\.mkv: "):
-        containers.open_audio(tmp_path / "list.mkv")
-
-
 # --- Samples ---------------------------------------------------------------------------------
 
 

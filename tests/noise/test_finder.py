@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from carrier_samples import plain_disc, rng, side, tune
@@ -10,7 +12,7 @@ from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.checks import UserError
 from denoiser.noise import generator
-from denoiser.noise.finder import NoiseSegment, find_noise_segments
+from denoiser.noise.finder import NoiseSegment, find_noise_segments, search
 
 
 def find(audio: np.ndarray, sample_rate: int = SAMPLE_RATE) -> list[NoiseSegment]:
@@ -45,6 +47,24 @@ def test_finder_knows_noise_from_everything_else() -> None:
     for programme in (tune(8.0), tone, np.zeros(5 * SAMPLE_RATE, np.float32), tone[:100],
                       tone + 0.01 * hiss[:len(tone)]):
         assert find(programme) == []
+
+
+def test_finder_says_why_it_takes_nothing() -> None:
+    hiss = generator.generate("gramophone", 8 * SAMPLE_RATE, rng(), carrier=plain_disc())
+    louder = np.where(np.arange(len(hiss)) < len(hiss) // 2, 1.0, 1.78).astype(np.float32)
+    turns = np.repeat(np.tile([False, True], 8), SAMPLE_RATE // 2)  # each half second
+    restless = np.where(turns, 0.7 * np.diff(hiss, prepend=np.float32(0.0)), hiss)
+    pause = np.concatenate([tune(4.0), 0.05 * hiss[: SAMPLE_RATE // 2], tune(4.0)])
+    for audio, reason in (
+            (hiss[:10_000], "0.23 s are too short: 0.30 s are judged at once"),
+            (np.zeros(5 * SAMPLE_RATE, np.float32), "there is only digital silence"),
+            (tune(8.0), "tones, voices or hum stand out of the noise everywhere"),
+            (pause, "lasts 0.[0-9]+ s at most, less than the 0.75 s that are asked for"),
+            (hiss * louder, "lies [0-9].[0-9] dB below the rest; what lies less than 6 dB"),
+            (restless, "never stays the same for 0.75 s")):
+        found, why = search([audio[:, None]], SAMPLE_RATE)
+        assert found == [] and re.search(reason, why)
+    assert search([hiss[:, None]], SAMPLE_RATE)[1] == ""
 
 
 def test_finder_takes_stereo_and_hum() -> None:
