@@ -22,7 +22,6 @@ MP3_COMPRESSION = 0.8  # of libsndfile, for that rate
 AUDIO_BYTES = 5_000_000  # of all players, before they become text, which takes a third more
 SHORTEST_CLIP_SECONDS = 0.5
 CLIP_PEAK = 0.9
-RANGE_DB = 80.0
 PANEL_INCHES = (2.4, 1.8)
 PANELS_IN_ROW = 5
 DOTS_PER_INCH = 60
@@ -113,22 +112,8 @@ def make_item(title: str, facts: str, sounds: dict[str, np.ndarray], seconds: fl
 def draw_spectrograms(sounds: dict[str, np.ndarray], caption: str) -> Picture:
     """Draws spectrograms beside each other on one scale."""
     levels = {name: spectrogram.of_array(audio, SAMPLE_RATE) for name, audio in sounds.items()}
-    loudest = max(float(level.max()) for level in levels.values())
     seconds = len(next(iter(sounds.values()))) / SAMPLE_RATE
-    columns = min(len(levels), PANELS_IN_ROW)
-    rows = -(-len(levels) // PANELS_IN_ROW)
-    figure = Figure(figsize=(columns * PANEL_INCHES[0], rows * PANEL_INCHES[1]),
-                    layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for axis in axes.flat[len(levels):]:
-        axis.set_axis_off()
-    for axis, (name, level) in zip(axes.flat, levels.items(), strict=False):
-        axis.imshow(level, origin="lower", aspect="auto", cmap="magma", vmin=loudest - RANGE_DB,
-                    vmax=loudest, extent=(0.0, seconds, 0.0, 1.0))
-        axis.set_title(name, fontsize=8)
-        axis.set_yticks([])
-        axis.tick_params(labelsize=7)
-    axes[0, 0].set_ylabel("frequency (log)", fontsize=7)
+    figure = spectrogram.draw_beside(levels, seconds, SAMPLE_RATE, PANEL_INCHES, PANELS_IN_ROW)
     return _as_picture(figure, caption, DOTS_PER_INCH)
 
 
