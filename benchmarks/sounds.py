@@ -1,7 +1,7 @@
 """What becomes of clean sounds that are like noise, or made of clicks: rain, applause, castanets.
 
     python prepare_data.py --recipe conf/corpus/sounds.csv --output data/sounds     # gets 220 MB
-    python benchmarks/sounds.py --pictures=docs/images/sounds      # the tables of docs/sounds.md
+    python benchmarks/sounds.py --pictures=docs/images/sounds      # the table of docs/sounds.md
     python benchmarks/sounds.py FOLDER_OR_FILE ... --weights=FILE  # clean recordings of your own
 
 Without a name it takes data/sounds, plays instruments and effects from the sound font that is held
@@ -51,6 +51,7 @@ LEVEL_DB = (-9.0, 0.0)  # of one clip beside another
 HIGHPASS_HZ = 20.0  # what lies below is not judged
 HISS_DB = -40.0  # of the hiss that a sound is told with, under the sound
 PROFILE_SECONDS = 1.5
+FLOOR_DB = 12.0  # of `inference.noise_floor_db`, as one may try it
 SPEECH = "speech"  # the recorded sound of which a whisper is made
 PITCH_SECONDS = 0.002  # shorter than a voice's period: the cepstrum below it is the mouth's
 WHISPER_WINDOW, WHISPER_HOP = 1024, 256
@@ -135,8 +136,8 @@ def play(font: Path) -> list[Sound]:
 
 def draw() -> list[Sound]:
     """Makes the struck sounds of the probes."""
-    return [Sound(name, "drawn", probes.make_strokes(name, round(SECONDS * SAMPLE_RATE),
-                                                     np.random.default_rng(place)))
+    return [Sound(f"drawn {name}", "drawn", probes.make_strokes(name, round(SECONDS * SAMPLE_RATE),
+                                                              np.random.default_rng(place)))
             for place, name in enumerate(probes.STRUCK)]
 
 
@@ -175,41 +176,50 @@ def own_sounds() -> list[Sound]:
 # --- What becomes of them --------------------------------------------------------------------
 
 
-def separate(denoiser: Denoiser, audio: np.ndarray, profile: np.ndarray | None = None,
-             ) -> np.ndarray:
-    """Returns a sound `(samples,)` as it is restored at full strength."""
-    return denoiser(audio, SAMPLE_RATE, noise_profile=profile)
-
-
-def kept_db(clean: np.ndarray, restored: np.ndarray) -> float:
-    """Returns the SI-SDR in dB above `HIGHPASS_HZ`."""
-    return metrics.si_sdr_db(*dsp.highpass(np.stack([clean, restored]), HIGHPASS_HZ, SAMPLE_RATE))
-
-
 def judge(sound: Sound, denoiser: Denoiser, without_clicks: Denoiser,
           ) -> tuple[dict[str, float], np.ndarray]:
-    """Returns the columns of the table, and the sound as it is restored blind."""
+    """Returns the columns of the table, and the sound as it is restored blind.
+
+    All but the loudness (LUFS, of which a change is told) is judged above `HIGHPASS_HZ`.
+    """
     clean = sound.audio.astype(np.float32)
-    restored = separate(denoiser, clean)
-    pairs = [(clean, clean - restored)]
-    strength = fit(Strength("auto"), pairs, SAMPLE_RATE).strength
-    ((_, removed),) = remove(pairs, SAMPLE_RATE, strength)
+    found, restored = judge_blind(clean, denoiser)
     rng = np.random.default_rng(3)
     level = 10.0 ** (HISS_DB / 20.0) * np.sqrt(dsp.power(clean))
     hiss = (level * rng.standard_normal(len(clean))).astype(np.float32)
     profile = (level * rng.standard_normal(round(PROFILE_SECONDS * SAMPLE_RATE))).astype(np.float32)
+    return found | {
+        "kept, declick=false": kept_db(clean, without_clicks(clean, SAMPLE_RATE)),
+        "with hiss": kept_db(clean, denoiser(clean + hiss, SAMPLE_RATE)),
+        "with hiss, told": kept_db(clean, denoiser(clean + hiss, SAMPLE_RATE,
+                                                   noise_profile=profile))
+        if denoiser.settings.unet.use_profile else float("nan")}, restored
+
+
+def judge_blind(clean: np.ndarray, denoiser: Denoiser) -> tuple[dict[str, float], np.ndarray]:
+    """Returns the columns for which the network hears the sound once, and the restored sound."""
+    restored = denoiser(clean, SAMPLE_RATE)
+    pairs = [(clean, clean - restored)]
     loudness = load_meter()
-    found = {
+    strengths = {"auto": fit(Strength("auto"), pairs, SAMPLE_RATE).strength,
+                 "floor": Strength(1.0, noise_floor_db=FLOOR_DB)}
+    weaker = {name: clean - np.concatenate([removed for _, removed in
+                                            remove(pairs, SAMPLE_RATE, strength)])
+              for name, strength in strengths.items()}
+    heard, left = dsp.highpass(np.stack([clean, restored]), HIGHPASS_HZ, SAMPLE_RATE)
+    return {
         "kept": kept_db(clean, restored),
         "loudness": loudness(restored) - loudness(clean),
-        "removed": dsp.decibels(dsp.power(clean - restored) / dsp.power(clean)),
-        "LSD": metrics.log_spectral_distance_db(clean, restored),
-        "kept, auto": kept_db(clean, clean - removed),
-        "kept, declick=false": kept_db(clean, separate(without_clicks, clean)),
-        "with hiss": kept_db(clean, separate(denoiser, clean + hiss)),
-        "with hiss, told": kept_db(clean, separate(denoiser, clean + hiss, profile))
-        if denoiser.settings.unet.use_profile else float("nan")}
-    return found, restored
+        "removed": dsp.decibels(dsp.power(heard - left) / dsp.power(heard)),
+        "LSD": metrics.log_spectral_distance_db(heard, left),
+        "kept, auto": kept_db(clean, weaker["auto"]),
+        f"loudness, noise_floor_db={FLOOR_DB:g}": loudness(weaker["floor"]) - loudness(clean),
+    }, restored
+
+
+def kept_db(clean: np.ndarray, restored: np.ndarray) -> float:
+    """Returns the SI-SDR in dB."""
+    return metrics.si_sdr_db(*dsp.highpass(np.stack([clean, restored]), HIGHPASS_HZ, SAMPLE_RATE))
 
 
 def save_picture(sound: Sound, restored: np.ndarray, folder: Path) -> None:

@@ -24,9 +24,9 @@ SHORTEST_CLIP_SECONDS = 0.5
 CLIP_PEAK = 0.9
 PANEL_INCHES = (2.4, 1.8)
 PANELS_IN_ROW = 5
-DOTS_PER_INCH = 60
-PLOT_INCHES = (9.0, 4.0)
-PLOT_DOTS_PER_INCH = 80
+DOTS_PER_INCH = 90
+PLOT_INCHES = (9.5, 4.5)
+PLOT_DOTS_PER_INCH = 110
 BAR_INCHES = 0.1
 
 
@@ -132,11 +132,17 @@ def draw_gains(comparison: Comparison) -> list[Picture]:
             # Side by side, so that intervals do not hide each other.
             shift = 0.15 * (number - len(comparison.methods) / 2.0)
             axis.errorbar(np.array(snrs_db) + shift, middles, np.nan_to_num(reach), marker="o",
-                          capsize=3, label=method, color=f"C{number % 10}",
-                          linestyle="-" if number < 10 else "--")
+                          capsize=3, label=f"{method} ({np.mean(middles):+.1f})",
+                          color=f"C{number % 10}", linestyle="-" if number < 10 else "--",
+                          linewidth=3.0 if number == 0 else 1.5)
         axis.axhline(0.0, color="grey", linewidth=0.8)
-        axis.set(xlabel="input SNR (dB)", ylabel="SNR gain (dB)", title=category)
-        axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        axis.set(xlabel="input SNR (dB)", ylabel="SNR gain (dB)", title=category, xticks=snrs_db)
+        handles, labels = axis.get_legend_handles_labels()
+        best_first = np.argsort([-np.mean(line[0].get_ydata()) for line in handles], kind="stable")
+        axis.legend([handles[place] for place in best_first],
+                    [labels[place] for place in best_first], fontsize=8,
+                    loc="center left", bbox_to_anchor=(1.0, 0.5), title="mean of all SNRs",
+                    title_fontsize=8)
         pictures.append(_as_picture(figure, f"SNR gain, {category}", PLOT_DOTS_PER_INCH))
     noises = sorted({str(row["noise"]) for row in comparison.rows})
     bars = len(comparison.methods) * len(noises)
@@ -152,7 +158,7 @@ def draw_gains(comparison: Comparison) -> list[Picture]:
              xlabel="SNR gain (dB)")
     axis.invert_yaxis()
     axis.axvline(0.0, color="grey", linewidth=0.8)
-    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return [*pictures, _as_picture(figure, "SNR gain by noise", PLOT_DOTS_PER_INCH)]
 
 
