@@ -176,11 +176,17 @@ def own_sounds() -> list[Sound]:
 # --- What becomes of them --------------------------------------------------------------------
 
 
-def judge(sound: Sound, denoiser: Denoiser, without_clicks: Denoiser,
+def judge(sound: Sound, denoiser: Denoiser, once: Denoiser, without_clicks: Denoiser,
           ) -> tuple[dict[str, float], np.ndarray]:
     """Returns the columns of the table, and the sound as it is restored blind.
 
-    All but the loudness (LUFS, of which a change is told) is judged above `HIGHPASS_HZ`.
+    All but the change of loudness is judged above `HIGHPASS_HZ`.
+
+    Args:
+        sound: What is denoised.
+        denoiser: As shipped.
+        once: The same, without listening first.
+        without_clicks: And without the click stage.
     """
     clean = sound.audio.astype(np.float32)
     found, restored = judge_blind(clean, denoiser)
@@ -189,11 +195,11 @@ def judge(sound: Sound, denoiser: Denoiser, without_clicks: Denoiser,
     hiss = (level * rng.standard_normal(len(clean))).astype(np.float32)
     profile = (level * rng.standard_normal(round(PROFILE_SECONDS * SAMPLE_RATE))).astype(np.float32)
     return found | {
-        "kept, declick=false": kept_db(clean, without_clicks(clean, SAMPLE_RATE)),
-        "with hiss": kept_db(clean, denoiser(clean + hiss, SAMPLE_RATE)),
-        "with hiss, told": kept_db(clean, denoiser(clean + hiss, SAMPLE_RATE,
-                                                   noise_profile=profile))
-        if denoiser.settings.unet.use_profile else float("nan")}, restored
+        "kept, listen_first=false": kept_db(clean, once(clean, SAMPLE_RATE)),
+        "and declick=false": kept_db(clean, without_clicks(clean, SAMPLE_RATE)),
+        "with hiss, listen_first=false": kept_db(clean, once(clean + hiss, SAMPLE_RATE)),
+        "with hiss, told": kept_db(clean, once(clean + hiss, SAMPLE_RATE, noise_profile=profile))
+        if once.settings.unet.use_profile else float("nan")}, restored
 
 
 def judge_blind(clean: np.ndarray, denoiser: Denoiser) -> tuple[dict[str, float], np.ndarray]:
@@ -243,10 +249,10 @@ def main() -> None:
     for place in arguments.places:
         require(place.exists(), "FOLDER_OR_FILE", "one that exists", place)
     sounds = [sound for place in arguments.places for sound in find_sounds(place)] or own_sounds()
-    denoiser, without_clicks = (Denoiser.load(arguments.weights, declick=declick)
-                                for declick in (True, False))
+    denoisers = [Denoiser.load(arguments.weights, declick=declick, listen_first=listen_first)
+                 for listen_first, declick in ((True, True), (False, True), (False, False))]
     for number, sound in enumerate(sounds):
-        found, restored = judge(sound, denoiser, without_clicks)
+        found, restored = judge(sound, *denoisers)
         if number == 0:
             header = ["sound", "origin", *found]
             sys.stdout.write(f"| {' | '.join(header)} |\n|{'---|' * len(header)}\n")
