@@ -9,8 +9,9 @@ import programs
 import pytest
 import soundfile
 
-from benchmarks import bounds
+from benchmarks import bounds, cost, methods, sounds
 from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.checks import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -109,6 +110,105 @@ def test_folds_name_a_table_that_tells_nothing(tmp_path):
     assert "other.csv must be a table of evaluate.py" in run_folds(tmp_path / "other.csv").stderr
 
 
+def test_operations_of_a_graph_are_counted_by_hand():
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed: requirements-bench.txt")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    weights = {"kernel": (4, 1, 3, 3), "gates": (1, 18, 8), "state": (1, 18, 6)}
+    nodes = [onnx.helper.make_node("Conv", ["heard", "kernel"], ["maps"], pads=[1, 1, 1, 1]),
+             onnx.helper.make_node("GRU", ["steps", "gates", "state"], ["", "last"],
+                                   hidden_size=6)]
+    number = onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph(
+        nodes, "small",
+        [onnx.helper.make_tensor_value_info("heard", number, [1, 1, "time", 5]),
+         onnx.helper.make_tensor_value_info("steps", number, ["time", 1, 8])],
+        [onnx.helper.make_tensor_value_info("maps", number, None),
+         onnx.helper.make_tensor_value_info("last", number, None)],
+        [onnx.numpy_helper.from_array(np.zeros(shape, np.float32), name)
+         for name, shape in weights.items()])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)],
+                                   ir_version=8)
+    parameters, operations = cost.count_onnx(model.SerializeToString(), 10)
+    assert parameters == 36 + 18 * 8 + 18 * 6
+    # Nine products for each of 10 x 5 points and 4 maps; both matrices in each of 10 steps.
+    assert operations == 2 * (10 * 5 * 4 * 9 + 10 * (18 * 8 + 18 * 6))
+
+
+def test_rnnoise_is_counted_from_its_own_library():
+    pytest.importorskip("pyrnnoise", reason="pyrnnoise is not installed: requirements-bench.txt")
+    # Convolutions of 65 to 128 and 128 to 384 over 3 frames; three GRUs of 384 with a diagonal
+    # beside them; gains of 32 bands and the voice from all four layers: rnnoise.py of version 0.2.
+    layers = {"conv": 65 * 128 * 3 + 128 * 384 * 3, "gru": 3 * 2 * 3 * 384 * 384,
+              "out": 4 * 384 * 33}
+    biases = 128 + 384 + 3 * 3 * 3 * 384 + 33
+    counted = cost.of_rnnoise()
+    assert counted.parameters == sum(layers.values()) + biases
+    assert counted.flops == 2 * 100 * sum(layers.values())
+
+
+def test_gains_of_a_bench_are_means_by_method_and_category(tmp_path):
+    table = tmp_path / "bench.csv"
+    table.write_text("method,category,snr_gain_db\na,music,1\na,music,2\na,speech,5\nb,music,0\n")
+    assert methods.read_gains(table) == {"a": {"music": 1.5, "speech": 5.0}, "b": {"music": 0.0}}
+    table.write_text("method,recording,floor_dbfs\na,x,-50\n")
+    with pytest.raises(UserError, match="must be a bench.csv"):
+        methods.read_gains(table)
+
+
+def test_short_clips_are_strung_together_and_long_ones_left(rng):
+    short = [np.full(SAMPLE_RATE // 2, value, np.float32) for value in (0.5, -0.5)]
+    made = sounds.string(short, rng)
+    assert sounds.SECONDS <= len(made) / SAMPLE_RATE < sounds.SECONDS + 1.2
+    assert made.min() < 0.0 < made.max() and (made == 0.0).any()
+    long = np.ones(4 * SAMPLE_RATE, np.float32)
+    assert sounds.string([short[0], long], rng) is long
+
+
+def test_a_whisper_has_the_voice_s_formants_and_not_its_pitch(rng):
+    times = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
+    voice = sum(np.sin(2.0 * np.pi * 150.0 * order * times)
+                / (1.0 + ((150.0 * order - 1500.0) / 200.0) ** 2) for order in range(1, 60))
+    voice = (0.01 * voice).astype(np.float32)
+    made = sounds.whisper(voice, rng)
+    spectra = [np.abs(np.fft.rfft(audio)) ** 2 for audio in (voice, made)]
+    hz = np.fft.rfftfreq(len(times), 1.0 / SAMPLE_RATE)
+    near = np.abs(hz - 1500.0) < 500.0
+    for spectrum in spectra:
+        assert spectrum[near].sum() > 0.6 * spectrum.sum()
+    on_harmonics = np.abs((hz + 75.0) % 150.0 - 75.0) < 5.0
+    of_voice, of_whisper = (spectrum[on_harmonics].sum() / spectrum.sum() for spectrum in spectra)
+    assert of_voice > 0.99 and of_whisper < 0.2
+
+
+def test_sounds_of_a_corpus_are_its_groups(rng, tmp_path):
+    for name in ("one", "two", "long"):
+        audio = rng.standard_normal((4 if name == "long" else 1) * SAMPLE_RATE) * 0.1
+        soundfile.write(tmp_path / f"{name}.wav", audio, SAMPLE_RATE)
+    alone = sounds.find_sounds(tmp_path)
+    assert [sound.name for sound in alone] == ["long", "one", "two"]
+    (tmp_path / "manifest.csv").write_text(
+        "file,group\none.wav,p/steps\ntwo.wav,p/steps\nlong.wav,p/rain\n")
+    steps, rain = sounds.find_sounds(tmp_path)
+    assert (steps.name, rain.name) == ("steps", "rain") and len(rain.audio) == 4 * SAMPLE_RATE
+    with pytest.raises(UserError, match="a recording, or a folder with some"):
+        (tmp_path / "empty").mkdir()
+        sounds.find_sounds(tmp_path / "empty")
+
+
+@pytest.mark.slow
+def test_sounds_prints_what_is_kept_and_draws_it(rng, tmp_path):
+    soundfile.write(tmp_path / "hiss.wav", 0.1 * rng.standard_normal(4 * SAMPLE_RATE), SAMPLE_RATE)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks/sounds.py"), "hiss.wav", "--pictures=pictures"],
+        cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    header, _, row = ([cell.strip() for cell in line.split("|")[1:-1]]
+                      for line in done.stdout.splitlines())
+    found = dict(zip(header, row, strict=True))
+    assert found["sound"] == "hiss" and float(found["loudness"]) < -10.0  # it is noise, after all
+    assert (tmp_path / "pictures" / "hiss.webp").read_bytes()[8:12] == b"WEBP"
+
+
 @pytest.mark.slow
 def test_memory_does_not_grow_with_a_recording():
     """As `benchmarks/memory.py` measures it, without the network: one minute against three."""
@@ -138,7 +238,7 @@ def test_each_method_is_measured_in_a_process_of_its_own(tmp_path):
     rows = [[cell.strip() for cell in line.split("|")[1:-1]]
             for line in done.stdout.splitlines()[2:]]
     none, network, missing = rows
-    assert none[0] == "none" and none[1] == "-" and float(none[2]) < 0.1
-    assert int(network[1].replace(",", "")) > 10**6
-    assert float(network[4]) > float(none[4]) > float(none[5]) > 10.0
+    assert none[:4] == ["none", "-", "-", "-"] and float(none[4]) < 0.1
+    assert int(network[1].replace(",", "")) > 10**6 and float(network[2]) > 1.0
+    assert float(network[6]) > float(none[6]) > float(none[7]) > 10.0
     assert missing[1].startswith("error: `methods` must be")

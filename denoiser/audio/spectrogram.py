@@ -26,6 +26,8 @@ TICK_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 3
 MOST_TICKS = 12  # in time
 INCHES = (12.0, 9.0)
 DOTS_PER_INCH = 120
+BESIDE_TICKS_HZ = (100, 1000, 10000)  # of small panels
+BESIDE_RANGE_DB = 80.0
 
 
 def _window_samples(rate: float) -> int:
@@ -114,4 +116,36 @@ def draw(panels: list[tuple[str, np.ndarray]], seconds: float, rate: float) -> F
                  yticks=[hz for hz in TICKS_HZ if hz <= rate / 2.0])
         axis.label_outer()
     figure.colorbar(image, ax=list(axes), label="Level (dB, sine at full scale = 0)")
+    return figure
+
+
+def draw_beside(panels: dict[str, np.ndarray], seconds: float, rate: float,
+                panel_inches: tuple[float, float], panels_in_row: int = 5) -> Figure:
+    """Draws small spectrograms beside each other on one scale, in as many rows as it takes.
+
+    `panels` are titles, and levels from `of_array`, all of one length.
+    """
+    loudest = max(float(level.max()) for level in panels.values())
+    columns = min(len(panels), panels_in_row)
+    rows = -(-len(panels) // panels_in_row)
+    figure = Figure(figsize=(columns * panel_inches[0], rows * panel_inches[1]),
+                    layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    first_bins = _first_bins(rate)
+    places = np.interp(np.array(BESIDE_TICKS_HZ) * _window_samples(rate) / rate, first_bins,
+                       np.arange(len(first_bins)))
+    for axis in axes.flat[len(panels):]:
+        axis.set_axis_off()
+    for axis, (name, level) in zip(axes.flat, panels.items(), strict=False):
+        axis.imshow(level, origin="lower", aspect="auto", cmap="magma",
+                    vmin=loudest - BESIDE_RANGE_DB, vmax=loudest,
+                    extent=(0.0, seconds, 0.0, len(level)))
+        axis.set_title(name, fontsize=8)
+        axis.set_yticks(places, [f"{hz / 1000:g}" for hz in BESIDE_TICKS_HZ])
+        axis.tick_params(labelsize=7)
+        axis.label_outer()
+    for axis in axes[:, 0]:
+        axis.set_ylabel("kHz", fontsize=7)
+    for axis in axes[-1]:
+        axis.set_xlabel("s", fontsize=7)
     return figure

@@ -24,6 +24,10 @@ SHOWN = ("snr_gain_db", "si_sdr_db", "segmental_snr_db", "lsd_db", "energy_db",
          *measures.OF_LISTENERS)
 RANKS = ("best", "median", "worst")
 SHOWN_RECORDINGS = 5  # on the page
+EXPLANATION = ("floor_dbfs is the level of the quietest twentieth of a recording, of music without "
+               "pauses that of its soft notes; the floor of an octave is that of its own quietest "
+               "twentieth. input_correlation is that of what was removed with the recording: near "
+               "1, everything went.")
 
 
 def judge(methods: list[Method], mixtures: Iterable[tuple[Mixture, float]], highpass_hz: float,
@@ -126,7 +130,7 @@ def report_alone(methods: list[Method], recordings: Iterable[Pair], notes: list[
     sections: list[page.Section] = []
     recordings = list(recordings)
     shown = min(len(recordings), SHOWN_RECORDINGS)
-    seconds = page.shorten(settings.clip_seconds, shown * (len(methods) + 1))
+    seconds = page.shorten(settings.clip_seconds, shown * (2 * len(methods) + 1))
     without = []
     for number, pair in enumerate(recordings):
         audio, profile = pairs.read_recording(pair, settings.recording_seconds)
@@ -144,7 +148,7 @@ def report_alone(methods: list[Method], recordings: Iterable[Pair], notes: list[
                          f"{judged['floor_change_db']:+.1f} dB")
                 sounds = {"recording": audio, method.name: restored,
                           "removed": audio - restored}
-                heard = (method.name,) if items else ("recording", method.name)
+                heard = (*(() if items else ("recording",)), method.name, "removed")
                 items.append(page.make_item(method.name, facts, sounds, seconds, heard=heard))
         if items:
             sections.append(page.Section(pair.name, items))
@@ -156,22 +160,30 @@ def report_alone(methods: list[Method], recordings: Iterable[Pair], notes: list[
     names = [name for name in rows[0] if name not in ("method", "recording")]
     found = {method.name: [row for row in rows if row["method"] == method.name]
              for method in methods}
-    bands = [name for name in names if name.startswith("removed_db")]
+    overall = [name for name in names if "_at_" not in name]
     tables = [
-        Table("Means over all recordings, with 95 % intervals",
-              ["method", *(name for name in names if name not in bands)],
+        Table("Means over all recordings, with 95 % intervals", ["method", *overall],
               [[name, *(str(mean([float(row[measure]) for row in own if measure in row],
-                                 settings.resamples, settings.seed))
-                        for measure in names if measure not in bands)]
+                                 settings.resamples, settings.seed)) for measure in overall)]
                for name, own in found.items()]),
-        Table("Removed in each octave, dB over the input's power there (0: everything)",
-              ["method", *(f"{name.rpartition('_')[2]} Hz" for name in bands)],
-              [[name, *(f"{np.mean([float(row[band]) for row in own]):.1f}" if own else "-"
-                        for band in bands)] for name, own in found.items()])]
+        *(_table_of_bands(title, measure, names, found) for title, measure in (
+            ("By how many dB the noise floor in each octave changed", measures.FLOOR_CHANGE),
+            ("Removed in each octave, dB over the input's power there (0: everything)",
+             measures.REMOVED)))]
+    notes = [*notes, EXPLANATION]
     text = _write(rows, notes, tables, folder)
     if settings.page:
         _write_page(notes, tables, [], sections, folder)
     return text
+
+
+def _table_of_bands(title: str, measure: str, names: list[str],
+                    found: dict[str, list[Row]]) -> Table:
+    """Returns the means of a measure by octave."""
+    bands = [name for name in names if name.startswith(f"{measure}_at_")]
+    return Table(title, ["method", *(f"{name.rpartition('_')[2]} Hz" for name in bands)],
+                 [[name, *(f"{np.mean([float(row[band]) for row in own]):.1f}" if own else "-"
+                           for band in bands)] for name, own in found.items()])
 
 
 def _write(rows: list[Row], notes: list[str], tables: list[Table], folder: Path) -> str:

@@ -27,6 +27,7 @@ PAUSE_SHARE = 0.05  # of the frames: the quietest ones of the input
 BANDS_HZ = (31.25, 62.5, 125.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0, 16000.0)
 BAND_WINDOW = 8192
 TINY_POWER = 1e-20
+REMOVED, FLOOR_CHANGE = "removed_db", "floor_change_db"  # with `_at_` and an octave's middle
 
 OF_ALL = ("segmental_snr_db", "loudness_change_lu")
 OF_LISTENERS = (*perceptual.MEASURES, "stoi", "dnsmos")
@@ -178,15 +179,37 @@ def band_powers(audio: np.ndarray) -> np.ndarray:
                      for middle in BANDS_HZ])
 
 
+def band_floors(noisy: np.ndarray, restored: np.ndarray) -> np.ndarray:
+    """Returns by how many dB the floor in each octave around `BANDS_HZ` changed, `(bands,)`.
+
+    The floor of an octave is its power in the quietest twentieth of its own frames, so that music
+    which never pauses shows a floor wherever it leaves an octave free.
+    """
+    frequencies, _, spectra = scipy.signal.stft(np.stack([noisy, restored]).astype(np.float64),
+                                                SAMPLE_RATE, nperseg=min(BAND_WINDOW, len(noisy)),
+                                                boundary=None, padded=False)
+    powers = np.square(np.abs(spectra))
+    changes = []
+    for middle in BANDS_HZ:
+        of_band = (frequencies >= middle / np.sqrt(2.0)) & (frequencies < middle * np.sqrt(2.0))
+        before, after = powers[:, of_band].sum(axis=1)
+        # Digital silence is no noise floor.
+        ranked = np.argsort(np.where(before > TINY_POWER, before, np.inf), kind="stable")
+        quiet = ranked[:max(1, round(PAUSE_SHARE * len(before)))]
+        floors = [max(float(found[quiet].mean()), TINY_POWER) for found in (before, after)]
+        changes.append(dsp.decibels(floors[1] / floors[0]))
+    return np.array(changes)
+
+
 def judge_alone(noisy: np.ndarray, restored: np.ndarray) -> dict[str, float]:
     """Measures what a method did to a recording of which no clean version is known.
 
     Returns:
         `floor_dbfs`, the power in the pauses of the input, and `floor_change_db`, that of the
         output over it; `loudness_change_lu` where pyloudnorm is installed; `energy_change_db`;
-        `input_correlation` of what was removed with the input (see `metrics.judge`); and
+        `input_correlation` of what was removed with the input (see `metrics.judge`);
         `removed_db_at_31` to `removed_db_at_16000`: in each octave the power of what was removed,
-        over that of the input.
+        over that of the input; and `floor_change_db_at_31` ... (see `band_floors`).
     """
     quiet, removed = pauses(noisy), noisy - restored
     floor = dsp.power(noisy[quiet])
@@ -197,8 +220,11 @@ def judge_alone(noisy: np.ndarray, restored: np.ndarray) -> dict[str, float]:
     found["energy_change_db"] = dsp.decibels(dsp.power(restored) / dsp.power(noisy))
     found["input_correlation"] = metrics.correlation(removed, noisy)
     ratios = band_powers(removed) / np.maximum(band_powers(noisy), TINY_POWER)
-    names = [f"removed_db_at_{int(middle)}" for middle in BANDS_HZ]
-    return found | dict(zip(names, map(dsp.decibels, ratios), strict=True))
+    for name, values in ((REMOVED, map(dsp.decibels, ratios)),
+                         (FLOOR_CHANGE, map(float, band_floors(noisy, restored)))):
+        found |= {f"{name}_at_{int(middle)}": value
+                  for middle, value in zip(BANDS_HZ, values, strict=True)}
+    return found
 
 
 @functools.cache

@@ -22,12 +22,11 @@ MP3_COMPRESSION = 0.8  # of libsndfile, for that rate
 AUDIO_BYTES = 5_000_000  # of all players, before they become text, which takes a third more
 SHORTEST_CLIP_SECONDS = 0.5
 CLIP_PEAK = 0.9
-RANGE_DB = 80.0
 PANEL_INCHES = (2.4, 1.8)
 PANELS_IN_ROW = 5
-DOTS_PER_INCH = 60
-PLOT_INCHES = (9.0, 4.0)
-PLOT_DOTS_PER_INCH = 80
+DOTS_PER_INCH = 90
+PLOT_INCHES = (9.5, 4.5)
+PLOT_DOTS_PER_INCH = 110
 BAR_INCHES = 0.1
 
 
@@ -113,22 +112,8 @@ def make_item(title: str, facts: str, sounds: dict[str, np.ndarray], seconds: fl
 def draw_spectrograms(sounds: dict[str, np.ndarray], caption: str) -> Picture:
     """Draws spectrograms beside each other on one scale."""
     levels = {name: spectrogram.of_array(audio, SAMPLE_RATE) for name, audio in sounds.items()}
-    loudest = max(float(level.max()) for level in levels.values())
     seconds = len(next(iter(sounds.values()))) / SAMPLE_RATE
-    columns = min(len(levels), PANELS_IN_ROW)
-    rows = -(-len(levels) // PANELS_IN_ROW)
-    figure = Figure(figsize=(columns * PANEL_INCHES[0], rows * PANEL_INCHES[1]),
-                    layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for axis in axes.flat[len(levels):]:
-        axis.set_axis_off()
-    for axis, (name, level) in zip(axes.flat, levels.items(), strict=False):
-        axis.imshow(level, origin="lower", aspect="auto", cmap="magma", vmin=loudest - RANGE_DB,
-                    vmax=loudest, extent=(0.0, seconds, 0.0, 1.0))
-        axis.set_title(name, fontsize=8)
-        axis.set_yticks([])
-        axis.tick_params(labelsize=7)
-    axes[0, 0].set_ylabel("frequency (log)", fontsize=7)
+    figure = spectrogram.draw_beside(levels, seconds, SAMPLE_RATE, PANEL_INCHES, PANELS_IN_ROW)
     return _as_picture(figure, caption, DOTS_PER_INCH)
 
 
@@ -147,11 +132,17 @@ def draw_gains(comparison: Comparison) -> list[Picture]:
             # Side by side, so that intervals do not hide each other.
             shift = 0.15 * (number - len(comparison.methods) / 2.0)
             axis.errorbar(np.array(snrs_db) + shift, middles, np.nan_to_num(reach), marker="o",
-                          capsize=3, label=method, color=f"C{number % 10}",
-                          linestyle="-" if number < 10 else "--")
+                          capsize=3, label=f"{method} ({np.mean(middles):+.1f})",
+                          color=f"C{number % 10}", linestyle="-" if number < 10 else "--",
+                          linewidth=3.0 if number == 0 else 1.5)
         axis.axhline(0.0, color="grey", linewidth=0.8)
-        axis.set(xlabel="input SNR (dB)", ylabel="SNR gain (dB)", title=category)
-        axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        axis.set(xlabel="input SNR (dB)", ylabel="SNR gain (dB)", title=category, xticks=snrs_db)
+        handles, labels = axis.get_legend_handles_labels()
+        best_first = np.argsort([-np.mean(line[0].get_ydata()) for line in handles], kind="stable")
+        axis.legend([handles[place] for place in best_first],
+                    [labels[place] for place in best_first], fontsize=8,
+                    loc="center left", bbox_to_anchor=(1.0, 0.5), title="mean of all SNRs",
+                    title_fontsize=8)
         pictures.append(_as_picture(figure, f"SNR gain, {category}", PLOT_DOTS_PER_INCH))
     noises = sorted({str(row["noise"]) for row in comparison.rows})
     bars = len(comparison.methods) * len(noises)
@@ -167,7 +158,7 @@ def draw_gains(comparison: Comparison) -> list[Picture]:
              xlabel="SNR gain (dB)")
     axis.invert_yaxis()
     axis.axvline(0.0, color="grey", linewidth=0.8)
-    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return [*pictures, _as_picture(figure, "SNR gain by noise", PLOT_DOTS_PER_INCH)]
 
 

@@ -113,7 +113,7 @@ def _name_of(path: Path, folder: Path) -> str:
     return "/".join(part for part in parts if part) or path.stem
 
 
-def _read(path: Path, seconds: float | None = None) -> np.ndarray:
+def read_mono(path: Path, seconds: float | None = None) -> np.ndarray:
     """Returns the mean of a file's channels at 44.1 kHz, `(samples,)`, float32.
 
     It is at most so long; the whole file when `seconds` is absent.
@@ -138,7 +138,7 @@ def read_profile(pair: Pair) -> np.ndarray | None:
     """Returns a pair's noise alone where there is a file of it."""
     if pair.noise is None:
         return None
-    noise = _read(pair.noise)
+    noise = read_mono(pair.noise)
     if len(noise) < SHORTEST_SECONDS * SAMPLE_RATE or np.ptp(noise) == 0.0:
         raise UserError(f"{pair.noise}: must hold at least {SHORTEST_SECONDS:g} s of noise; it "
                         "is shorter or silent")
@@ -156,7 +156,7 @@ def read_mixtures(pairs: list[Pair]) -> Iterator[tuple[Mixture, float]]:
         UserError: A noisy file is not as long as its clean one, or one is silent.
     """
     for pair in pairs:
-        noisy, clean = _read(pair.noisy), _read(pair.clean)
+        noisy, clean = read_mono(pair.noisy), read_mono(pair.clean)
         if len(noisy) != len(clean):
             raise UserError(f"{pair.noisy}: must be as long as {pair.clean}: "
                             f"{len(noisy) / SAMPLE_RATE:.3f} s and "
@@ -177,7 +177,7 @@ def read_recording(pair: Pair, seconds: float) -> tuple[np.ndarray, np.ndarray |
     The noise is that of its own file, else the longest stretch of noise that is found in it, else
     None.
     """
-    audio, profile = _read(pair.noisy, seconds), read_profile(pair)
+    audio, profile = read_mono(pair.noisy, seconds), read_profile(pair)
     if profile is None:
         from denoiser.noise import finder  # loads librosa, which takes a second
 

@@ -78,5 +78,16 @@ def test_axes_say_what_they_show(rng):
     assert "2000" in [label.get_text() for label in upper.get_yticklabels()]
 
 
+def test_small_pictures_beside_each_other_have_their_ticks_where_a_tone_is():
+    levels = {name: spectrogram.of_array(tone(hz, 1.0), SAMPLE_RATE)
+              for name, hz in (("low", 100.0), ("middle", 1000.0), ("high", 10000.0))}
+    figure = spectrogram.draw_beside(levels, 1.0, SAMPLE_RATE, (2.0, 1.5), panels_in_row=2)
+    panels = [axis for axis in figure.axes if axis.get_title()]
+    assert [axis.get_title() for axis in panels] == ["low", "middle", "high"]
+    for place, (axis, level) in enumerate(zip(panels, levels.values(), strict=True)):
+        assert axis.get_yticks()[place] == pytest.approx(level.mean(axis=1).argmax(), abs=2.0)
+    assert [label.get_text() for label in panels[0].get_yticklabels()] == ["0.1", "1", "10"]
+
+
 def test_a_sound_far_beyond_full_scale_has_finite_levels(rng):
     assert np.isfinite(spectrogram.of_array(1e30 * rng.standard_normal(20_000), 44100)).all()

@@ -94,7 +94,10 @@ def test_recordings_alone(tmp_path, rng):
     assert float(rows[0]["floor_change_db"]) == pytest.approx(-6.02, abs=0.01)
     assert float(rows[1]["floor_change_db"]) == pytest.approx(-20.0, abs=0.01)
     assert "no stretch of noise alone was found: b." in text
+    floors = text.split("octave changed**")[1].split("**")[0]
+    assert floors.count("-6.0") == 10 and floors.count("-20.0") == 10  # each octave, each method
     with pytest.raises(UserError, match="`methods` must be some that do without a noise profile"):
         comparison.report_alone(methods[1:], recordings[1:], [], BenchConfig(), tmp_path / "none")
     html = (tmp_path / "out" / comparison.PAGE_NAME).read_text(encoding="utf-8")
-    assert html.count("<audio") == 5  # two recordings, and what three methods made of them
+    # Two recordings, and three times what a method made of one and what it removed.
+    assert html.count("<audio") == 8

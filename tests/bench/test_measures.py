@@ -75,6 +75,16 @@ def test_a_recording_alone_is_judged_by_its_pauses_and_bands(rng):
     assert without["removed_db_at_1000"] > -0.2 and without["removed_db_at_8000"] < -15.0
 
 
+def test_music_without_pauses_shows_its_floor_where_an_octave_is_free(rng):
+    times = np.arange(4 * SAMPLE_RATE) / SAMPLE_RATE
+    tone = 0.3 * np.sin(2.0 * np.pi * 1000.0 * times)  # never pauses
+    noise = 0.01 * rng.standard_normal(len(times))
+    found = measures.judge_alone(tone + noise, tone + 0.1 * noise)
+    assert abs(found["floor_change_db"]) < 0.1
+    assert found["floor_change_db_at_8000"] == pytest.approx(-20.0, abs=0.3)
+    assert abs(found["floor_change_db_at_1000"]) < 0.1
+
+
 def test_digital_silence_is_no_pause_and_a_short_recording_is_refused(rng):
     audio = 0.1 * rng.standard_normal(2 * SAMPLE_RATE)
     audio[:SAMPLE_RATE] = 0.0

@@ -72,6 +72,14 @@ def test_the_held_out_recipe_tests_alone_and_shares_no_package():
     assert {rule.split_of(f"{rule.package}/any") for rule in rules} == {"test"}
 
 
+def test_the_sounds_of_the_docs_are_one_group_for_each_name_and_train_nothing():
+    recipe = debian_packages.read_recipe(debian_packages.RECIPE.with_name("sounds.csv"))
+    rules = [rule for rules in recipe.values() for rule in rules]
+    names = {rule.group_of("any/file 1.ogg").rpartition("/")[2] for rule in rules}
+    assert len(names) == len(rules) and {"rain", "speech"} < names
+    assert {rule.split_of(rule.group_of("a.ogg")) for rule in rules} == {"test"}
+
+
 def test_a_zip_archive_is_looked_into(tmp_path):
     (tmp_path / "game.zip").write_bytes(pack_zip({"music/a.ogg": b"a", "b.txt": b"b"}))
     found = debian_packages.find_members([make_rule(where="game.zip", include="*.ogg")], tmp_path)

@@ -1,0 +1,267 @@
+"""What becomes of clean sounds that are like noise, or made of clicks: rain, applause, castanets.
+
+    python prepare_data.py --recipe conf/corpus/sounds.csv --output data/sounds     # gets 220 MB
+    python benchmarks/sounds.py --pictures=docs/images/sounds      # the table of docs/sounds.md
+    python benchmarks/sounds.py FOLDER_OR_FILE ... --weights=FILE  # clean recordings of your own
+
+Without a name it takes data/sounds, plays instruments and effects from the sound font that is held
+out of training (it needs `fluidsynth`), and draws the rest. Each sound is up to 10 s long; clips of
+less than 3 s are strung together with pauses. What is removed from a clean sound is damage: prints
+Markdown of how much is kept, by SI-SDR, how the loudness (ITU-R BS.1770) and the spectrum change,
+and what other settings keep. `--pictures` draws each sound before, after, and what was removed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import shutil
+import sys
+import tempfile
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # as where the commands are
+
+import numpy as np  # noqa: E402 - the path above makes what follows visible
+import scipy  # noqa: E402
+
+from denoiser.audio import dsp, spectrogram  # noqa: E402
+from denoiser.audio.audio_io import AUDIO_ENDINGS  # noqa: E402
+from denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
+from denoiser.audio.fitting import fit  # noqa: E402
+from denoiser.audio.removal import Strength, remove  # noqa: E402
+from denoiser.bench.measures import load_meter  # noqa: E402
+from denoiser.bench.pairs import read_mono  # noqa: E402
+from denoiser.checks import UserError, require  # noqa: E402
+from denoiser.command_line import run_main  # noqa: E402
+from denoiser.corpus import performance, scores  # noqa: E402
+from denoiser.corpus.manifest import MANIFEST_NAME  # noqa: E402
+from denoiser.corpus.performance import DRUMS, Stroke  # noqa: E402
+from denoiser.training import metrics, probes  # noqa: E402
+from inference import Denoiser  # noqa: E402
+
+OWN_FOLDER = Path("data") / "sounds"
+SECONDS = 10.0  # of each sound, at most
+SHORT_SECONDS = 3.0  # clips below are strung together
+GAP_SECONDS = (0.1, 0.6)  # between them
+LEVEL_DB = (-9.0, 0.0)  # of one clip beside another
+HIGHPASS_HZ = 20.0  # what lies below is not judged
+HISS_DB = -40.0  # of the hiss that a sound is told with, under the sound
+PROFILE_SECONDS = 1.5
+FLOOR_DB = 12.0  # of `inference.noise_floor_db`, as one may try it
+SPEECH = "speech"  # the recorded sound of which a whisper is made
+PITCH_SECONDS = 0.002  # shorter than a voice's period: the cepstrum below it is the mouth's
+WHISPER_WINDOW, WHISPER_HOP = 1024, 256
+WHISPER_FROM_HZ = 400.0  # without a voice there is little below
+# Played from a sound font: program of General MIDI, keys, seconds from one to the next and of each.
+BRUSHES = 40  # program of the drum kit
+PLAYED = {"ride cymbal": (DRUMS, (51, 51, 59), 0.35, 0.3),
+          "crash cymbals": (DRUMS, (49, 57), 2.5, 2.4),
+          "castanets": (DRUMS, (85,), 0.18, 0.15),
+          "brushed snare": (DRUMS, (38, 38, 39, 40), 0.3, 0.29),
+          "flute": (73, (72, 74, 76, 79), 1.5, 1.4),
+          "church organ": (19, (48, 55, 60, 64), 2.5, 2.4),
+          "sea": (122, (60,), SECONDS, SECONDS),
+          "applause of a hall": (126, (60,), SECONDS, SECONDS)}
+PICTURE_INCHES = (3.2, 2.2)  # of one panel
+DOTS_PER_INCH = 80
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A clean sound: `audio` is `(samples,)` at 44.1 kHz; `origin` recorded, played or drawn."""
+
+    name: str
+    origin: str
+    audio: np.ndarray
+
+
+# --- Where sounds come from ------------------------------------------------------------------
+
+
+def find_sounds(place: Path) -> list[Sound]:
+    """Reads a recording, or all of a folder; in a corpus, each group of clips is one sound."""
+    if place.is_file():
+        groups = {place.stem: [place]}
+    elif (table := place / MANIFEST_NAME).is_file():
+        groups = defaultdict(list)
+        with table.open(encoding="utf-8", newline="") as stream:
+            for row in csv.DictReader(stream):
+                groups[row["group"].rpartition("/")[2]].append(place / row["file"])
+    else:
+        groups = {path.stem: [path] for path in sorted(place.rglob("*"))
+                  if path.suffix.lower() in AUDIO_ENDINGS}
+    require(bool(groups), "FOLDER_OR_FILE", "a recording, or a folder with some", place)
+    rng = np.random.default_rng(0)
+    return [Sound(name, "recorded", string([read_mono(path, SECONDS) for path in paths], rng))
+            for name, paths in groups.items()]
+
+
+def string(clips: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """Returns the longest clip, or short ones one after the other, as often as they fit."""
+    longest = max(clips, key=len)
+    if len(longest) >= SHORT_SECONDS * SAMPLE_RATE:
+        return longest
+    pieces: list[np.ndarray] = []
+    while sum(map(len, pieces)) < SECONDS * SAMPLE_RATE:
+        gain = 10.0 ** (rng.uniform(*LEVEL_DB) / 20.0)
+        silence = np.zeros(round(rng.uniform(*GAP_SECONDS) * SAMPLE_RATE))
+        pieces += [silence, gain * clips[rng.integers(len(clips))]]
+    return np.concatenate(pieces).astype(np.float32)
+
+
+def play(font: Path) -> list[Sound]:
+    """Plays `PLAYED` from a sound font, all of them in one pass: unpacking a font takes long."""
+    rng, silence = np.random.default_rng(1), 3.0
+    found = {}
+    for kit in (0, BRUSHES):
+        strokes, places = [], {}
+        for name, (program, keys, every, hold) in PLAYED.items():
+            if (name == "brushed snare") != (kit == BRUSHES):
+                continue
+            start = places[name] = len(places) * (SECONDS + silence)
+            times = np.arange(start, start + SECONDS - hold + 0.01, every)
+            strokes += [Stroke(time, hold, program, int(rng.choice(keys)),
+                               performance.as_velocity(rng.uniform(60.0, 110.0)))
+                        for time in times]
+        with tempfile.TemporaryDirectory() as folder:
+            audio = performance.synthesise(strokes, kit, font, Path(folder))
+        for name, start in places.items():
+            found[name] = audio[round(start * SAMPLE_RATE):][:round(SECONDS * SAMPLE_RATE)]
+    return [Sound(name, "played", found[name]) for name in PLAYED]
+
+
+def draw() -> list[Sound]:
+    """Makes the struck sounds of the probes."""
+    return [Sound(f"drawn {name}", "drawn", probes.make_strokes(name, round(SECONDS * SAMPLE_RATE),
+                                                              np.random.default_rng(place)))
+            for place, name in enumerate(probes.STRUCK)]
+
+
+def whisper(speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Makes a whisper of a voice: noise in place of its tone, with the same spectral envelope.
+
+    The envelope is that of the cepstrum below a voice's period.
+    """
+    spectrum = dsp.stft(speech, WHISPER_WINDOW, WHISPER_HOP)
+    levels = np.log(np.hypot(*np.moveaxis(spectrum, -1, 0)) + 1e-7)
+    cepstrum = scipy.fft.irfft(levels, axis=-1)
+    kept = round(PITCH_SECONDS * SAMPLE_RATE)
+    cepstrum[:, kept:1 - kept] = 0.0
+    envelope = np.exp(scipy.fft.rfft(cepstrum, axis=-1).real)
+    noise = dsp.stft(rng.standard_normal(len(speech)).astype(np.float32), WHISPER_WINDOW,
+                     WHISPER_HOP)
+    made = dsp.istft((noise * envelope[..., None]).astype(np.float32), WHISPER_WINDOW, WHISPER_HOP,
+                     len(speech))
+    made = dsp.highpass(made, WHISPER_FROM_HZ, SAMPLE_RATE)
+    return (made * np.abs(speech).max() / np.abs(made).max()).astype(np.float32)
+
+
+def own_sounds() -> list[Sound]:
+    """Returns the sounds of docs/sounds.md."""
+    if not (OWN_FOLDER / MANIFEST_NAME).is_file():
+        raise UserError(f"`FOLDER_OR_FILE` must be given, or {OWN_FOLDER} be built: see --help")
+    if shutil.which("fluidsynth") is None:
+        raise UserError("`fluidsynth` is needed to play sounds from a sound font, and was not "
+                        "found; your system's package manager brings it")
+    recorded = {sound.name: sound for sound in find_sounds(OWN_FOLDER)}
+    made = whisper(recorded[SPEECH].audio, np.random.default_rng(2))
+    font = scores.get_font(scores.TEST_FONT[0], OWN_FOLDER, None)
+    return [*recorded.values(), Sound("whisper", "made of speech", made), *play(font), *draw()]
+
+
+# --- What becomes of them --------------------------------------------------------------------
+
+
+def judge(sound: Sound, denoiser: Denoiser, once: Denoiser, without_clicks: Denoiser,
+          ) -> tuple[dict[str, float], np.ndarray]:
+    """Returns the columns of the table, and the sound as it is restored blind.
+
+    All but the change of loudness is judged above `HIGHPASS_HZ`.
+
+    Args:
+        sound: What is denoised.
+        denoiser: As shipped.
+        once: The same, without listening first.
+        without_clicks: And without the click stage.
+    """
+    clean = sound.audio.astype(np.float32)
+    found, restored = judge_blind(clean, denoiser)
+    rng = np.random.default_rng(3)
+    level = 10.0 ** (HISS_DB / 20.0) * np.sqrt(dsp.power(clean))
+    hiss = (level * rng.standard_normal(len(clean))).astype(np.float32)
+    profile = (level * rng.standard_normal(round(PROFILE_SECONDS * SAMPLE_RATE))).astype(np.float32)
+    return found | {
+        "kept, listen_first=false": kept_db(clean, once(clean, SAMPLE_RATE)),
+        "and declick=false": kept_db(clean, without_clicks(clean, SAMPLE_RATE)),
+        "with hiss, listen_first=false": kept_db(clean, once(clean + hiss, SAMPLE_RATE)),
+        "with hiss, told": kept_db(clean, once(clean + hiss, SAMPLE_RATE, noise_profile=profile))
+        if once.settings.unet.use_profile else float("nan")}, restored
+
+
+def judge_blind(clean: np.ndarray, denoiser: Denoiser) -> tuple[dict[str, float], np.ndarray]:
+    """Returns the columns for which the network hears the sound once, and the restored sound."""
+    restored = denoiser(clean, SAMPLE_RATE)
+    pairs = [(clean, clean - restored)]
+    loudness = load_meter()
+    strengths = {"auto": fit(Strength("auto"), pairs, SAMPLE_RATE).strength,
+                 "floor": Strength(1.0, noise_floor_db=FLOOR_DB)}
+    weaker = {name: clean - np.concatenate([removed for _, removed in
+                                            remove(pairs, SAMPLE_RATE, strength)])
+              for name, strength in strengths.items()}
+    heard, left = dsp.highpass(np.stack([clean, restored]), HIGHPASS_HZ, SAMPLE_RATE)
+    return {
+        "kept": kept_db(clean, restored),
+        "loudness": loudness(restored) - loudness(clean),
+        "removed": dsp.decibels(dsp.power(heard - left) / dsp.power(heard)),
+        "LSD": metrics.log_spectral_distance_db(heard, left),
+        "kept, auto": kept_db(clean, weaker["auto"]),
+        f"loudness, noise_floor_db={FLOOR_DB:g}": loudness(weaker["floor"]) - loudness(clean),
+    }, restored
+
+
+def kept_db(clean: np.ndarray, restored: np.ndarray) -> float:
+    """Returns the SI-SDR in dB."""
+    return metrics.si_sdr_db(*dsp.highpass(np.stack([clean, restored]), HIGHPASS_HZ, SAMPLE_RATE))
+
+
+def save_picture(sound: Sound, restored: np.ndarray, folder: Path) -> None:
+    """Draws a sound before and after, and what was removed, to a WebP file of its name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    panels = {"before": sound.audio, "after": restored, "removed": sound.audio - restored}
+    levels = {name: spectrogram.of_array(audio, SAMPLE_RATE) for name, audio in panels.items()}
+    figure = spectrogram.draw_beside(levels, len(restored) / SAMPLE_RATE, SAMPLE_RATE,
+                                     PICTURE_INCHES)
+    figure.savefig(folder / f"{sound.name.replace(' ', '_')}.webp", dpi=DOTS_PER_INCH,
+                   pil_kwargs={"quality": 70})
+
+
+def main() -> None:
+    """Reads the command line, judges each sound and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("places", nargs="*", type=Path, metavar="FOLDER_OR_FILE")
+    parser.add_argument("--weights", help="as of inference.py; else the shipped ones")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="where pictures go")
+    arguments = parser.parse_args()
+    for place in arguments.places:
+        require(place.exists(), "FOLDER_OR_FILE", "one that exists", place)
+    sounds = [sound for place in arguments.places for sound in find_sounds(place)] or own_sounds()
+    denoisers = [Denoiser.load(arguments.weights, declick=declick, listen_first=listen_first)
+                 for listen_first, declick in ((True, True), (False, True), (False, False))]
+    for number, sound in enumerate(sounds):
+        found, restored = judge(sound, *denoisers)
+        if number == 0:
+            header = ["sound", "origin", *found]
+            sys.stdout.write(f"| {' | '.join(header)} |\n|{'---|' * len(header)}\n")
+        cells = [sound.name, sound.origin, *(f"{value:.1f}" for value in found.values())]
+        sys.stdout.write(f"| {' | '.join(cells)} |\n")
+        sys.stdout.flush()
+        if arguments.pictures:
+            save_picture(sound, restored, arguments.pictures)
+
+
+if __name__ == "__main__":
+    run_main(main)
