@@ -19,7 +19,7 @@ from denoiser.training.settings import LOSS_PARTS, LossConfig, ScheduleConfig
 CONF = str(config.PRETRAINED.parent / "conf")
 
 
-@pytest.mark.parametrize("name", ["conf", "conf_film", "conf_prototype",
+@pytest.mark.parametrize("name", ["conf", "conf_small", "conf_film", "conf_prototype",
                                   "conf_paper"])
 def test_configurations_compose(name):
     with initialize_config_dir(CONF, version_base="1.3"):
@@ -141,11 +141,12 @@ def test_a_saved_configuration_is_read_back_and_holds_what_differs(tmp_path):
         "  - a.wav", "lr: 0.5"]
 
 
-def test_the_shipped_settings_are_those_of_the_shipped_configuration():
+@pytest.mark.parametrize(("name", "folder"), [("conf", "."), ("conf_small", "small")])
+def test_the_shipped_settings_are_those_of_the_shipped_configurations(name, folder):
     """Network and transform; what it was trained with may be anything."""
     with initialize_config_dir(CONF, version_base="1.3"):
-        cfg = config.load_config(compose("conf"))
-    shipped = read_network_settings(config.PRETRAINED / "best.weights.h5")
+        cfg = config.load_config(compose(name))
+    shipped = read_network_settings(config.PRETRAINED / folder / "best.weights.h5")
     assert shipped == config.network_settings(cfg)
 
 

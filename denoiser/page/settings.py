@@ -15,7 +15,8 @@ class AppConfig:
 
     host: str = "127.0.0.1"  # this computer alone; 0.0.0.0: all that reach it by network
     port: int = 7860
-    weights: list[str] = field(default_factory=list)  # offered beside those of `weights`
+    # Offered beside those of `weights`.
+    weights: list[str] = field(default_factory=lambda: ["small"])
     largest_mb: int = 500  # of an upload
     longest_minutes: float = 60.0  # of a recording
     waiting: int = 20  # users in the queue; more are told to come back later
