@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import gc
 import json
 import os
 import runpy
@@ -138,4 +139,5 @@ if __name__ == "__main__":
         import export  # noqa: F401
         import trainer  # noqa: F401
         import unet  # noqa: F401
+    gc.freeze()  # or each fork's garbage collection would copy all of it
     _become(_serve())

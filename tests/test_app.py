@@ -6,9 +6,9 @@ import dataclasses
 import functools
 import re
 import shutil
+import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import programs
 import pytest
 import soundfile as sf
 from audio_samples import write_audio
@@ -46,16 +47,15 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def by_command(recording: Path, tiny_run: Path, tmp_path_factory: pytest.TempPathFactory,
-               ) -> Iterator[subprocess.Popen]:
+               ) -> Iterator[programs.Forked | subprocess.Popen]:
     """What inference.py makes of the recording at strength 0.4; it runs beside the tests."""
     folder = tmp_path_factory.mktemp("by_command")
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "inference.py"), str(recording), f"weights={tiny_run}",
-         "inference.denoising_strength=0.4", "inference.resume=true",
-         f"inference.output_dir={folder}"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = programs.start(
+        "inference.py", recording, f"weights={tiny_run}", "inference.denoising_strength=0.4",
+        "inference.resume=true", f"inference.output_dir={folder}", cwd=folder)
     process.folder = folder
     yield process
-    process.kill()
+    process.send_signal(signal.SIGKILL)
     process.communicate()
 
 

@@ -1108,6 +1108,10 @@ def test_help_says_how_to_call(tmp_path):
     done = run_program("--help", cwd=tmp_path)
     assert done.returncode == 0
     assert "python inference.py FILE..." in done.stdout and "denoising_strength" in done.stdout
+    assert len(done.stdout.splitlines()) < 80  # not all settings; it says what prints those
+    assert "python inference.py --cfg job" in done.stdout
+    done = run_program("--cfg", "job", cwd=tmp_path)
+    assert "loader_workers: 1" in done.stdout and "denoising_strength: 1" in done.stdout
     assert visible(tmp_path) == set()
 
 
