@@ -109,7 +109,7 @@ def _open_onnx(path: Path, written: int) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors alone
-    # Threads that wait for work in a loop took a quarter of the CPU time, and more on busy machines.
+    # Threads that wait for work in a loop took a quarter of the CPU time.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
