@@ -111,7 +111,7 @@ def _open_onnx(path: Path, written: int) -> Any:
     options.log_severity_level = 3  # errors alone
     # Threads that wait for work in a loop took a quarter of the CPU time.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # One block for all tensors of a run comes beside what the first run took: 1.6 times the memory.
+    # With patterns of the tensors' places two runs took 1.7 times the memory: docs/RESULTS.md.
     options.enable_mem_pattern = False
     try:
         return onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
