@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from denoiser.network.tensor_ops import slice_axis
+
 Tensor = Any  # a tensor of whichever backend Keras runs on
 
 _as_products = contextvars.ContextVar("_as_products", default=False)
@@ -33,11 +35,16 @@ def as_products() -> Iterator[None]:
         _as_products.reset(token)
 
 
-def rfft(waves: Tensor) -> Tensor:
-    """Returns the spectra of `(..., samples)`: `(..., samples / 2 + 1, 2)`, real and imaginary."""
-    if not _as_products.get():
-        return ops.stack(ops.rfft(waves), axis=-1)
+def rfft(waves: Tensor, bins: int | None = None) -> Tensor:
+    """Returns the spectra of `(..., samples)`: `(..., bins, 2)`, real and imaginary part.
+
+    They hold all samples / 2 + 1 bins, or as many of the lowest as `bins` says.
+    """
     *leading, samples = ops.shape(waves)
+    if not _as_products.get():
+        spectra = ops.stack(ops.rfft(waves), axis=-1)
+        return spectra if bins is None else slice_axis(spectra, len(leading), 0, bins)
+    bins = samples // 2 + 1 if bins is None else bins
     rows, columns = _factors(samples)
     # Sample columns * row + column; bin rows * high + low.
     grid = ops.reshape(waves, (-1, rows, columns))
@@ -45,24 +52,32 @@ def rfft(waves: Tensor) -> Tensor:
     real, imag = ops.matmul(cosine, grid), -ops.matmul(sine, grid)
     cosine, sine = _turns(rows, columns, rows * columns)
     real, imag = real * cosine + imag * sine, imag * cosine - real * sine
-    cosine, sine = _turns(columns, columns // 2 + 1)
+    used = -(-bins // rows)
+    cosine, sine = _turns(columns, used)
     real, imag = (ops.matmul(real, cosine) + ops.matmul(imag, sine),
                   ops.matmul(imag, cosine) - ops.matmul(real, sine))
     pairs = ops.transpose(ops.stack([real, imag], axis=-1), (0, 2, 1, 3))
-    pairs = ops.reshape(pairs, (-1, rows * (columns // 2 + 1), 2))[:, :samples // 2 + 1]
-    return ops.reshape(pairs, (*leading, samples // 2 + 1, 2))
+    pairs = ops.reshape(pairs, (-1, rows * used, 2))[:, :bins]
+    return ops.reshape(pairs, (*leading, bins, 2))
 
 
 def irfft(spectra: Tensor, samples: int) -> Tensor:
-    """Returns the signals `(..., samples)` of spectra `(..., samples / 2 + 1, 2)`."""
-    if not _as_products.get():
-        return ops.irfft(tuple(ops.unstack(spectra, 2, axis=-1)), samples)
+    """Returns the signals `(..., samples)` of spectra `(..., bins, 2)`.
+
+    Where these hold fewer than samples / 2 + 1 bins, the higher ones are zero.
+    """
     *leading, bins, _ = ops.shape(spectra)
+    if not _as_products.get():
+        if bins < samples // 2 + 1:
+            above = [(0, 0)] * len(leading) + [(0, samples // 2 + 1 - bins), (0, 0)]
+            spectra = ops.pad(spectra, above)
+        return ops.irfft(tuple(ops.unstack(spectra, 2, axis=-1)), samples)
     rows, columns = _factors(samples)
     # The upper half of the bins would add the same once more.
-    weights = np.full((bins, 1), 2.0 / samples, np.float32)
-    weights[[0, -1]] /= 2.0
-    used = rows // 2 + 1
+    weights = np.full((bins, 2), 2.0 / samples, np.float32)
+    weights[0] /= 2.0
+    weights[samples // 2:] /= 2.0
+    used = -(-bins // columns)
     pairs = ops.reshape(spectra * ops.convert_to_tensor(weights), (-1, bins, 2))
     pairs = ops.pad(pairs, ((0, 0), (0, used * columns - bins), (0, 0)))
     # Bin columns * row + column; sample rows * high + low.

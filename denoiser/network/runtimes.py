@@ -109,6 +109,10 @@ def _open_onnx(path: Path, written: int) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors alone
+    # Threads that wait for work in a loop took a quarter of the CPU time.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # With patterns of the tensors' places two runs took 1.7 times the memory: docs/RESULTS.md.
+    options.enable_mem_pattern = False
     try:
         return onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 - of its own classes, which it does not export

@@ -101,8 +101,7 @@ def to_long(spectrogram: Tensor, win_size: int, bins: int) -> Tensor:
     blocks = ops.reshape(waveform, (-1, frames + HOPS - 1, hop))
     blocks = ops.pad(blocks, ((0, 0), (before, HOPS * (STRETCH - 1) - before), (0, 0)))
     windows = _cut_windows(blocks, frames, STRETCH * HOPS)
-    spectrum = rfft(windows * ops.convert_to_tensor(dsp.hamming(STRETCH * win_size)))
-    lowest = slice_axis(spectrum, 2, 0, STRETCH * bins)
+    lowest = rfft(windows * ops.convert_to_tensor(dsp.hamming(STRETCH * win_size)), STRETCH * bins)
     return ops.reshape(lowest, (-1, frames, bins, 2 * STRETCH))
 
 
@@ -111,7 +110,6 @@ def from_long(long_frames: Tensor, win_size: int) -> Tensor:
     _, frames, bins, _ = ops.shape(long_frames)
     long, hop = STRETCH * win_size, win_size // HOPS
     pairs = ops.reshape(long_frames, (-1, frames, STRETCH * bins, 2))
-    pairs = ops.pad(pairs, ((0, 0), (0, 0), (0, long // 2 + 1 - STRETCH * bins), (0, 0)))
     pieces = irfft(pairs, long) * ops.convert_to_tensor(_synthesis_window(long, hop))
     waveform = overlap_add(ops.expand_dims(pieces, -1), hop)
     blocks = ops.reshape(waveform, (-1, frames + STRETCH * HOPS - 1, hop))

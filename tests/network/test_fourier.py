@@ -1,5 +1,7 @@
 """Transforms as products with matrices are those of NumPy."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -19,6 +21,19 @@ def test_products_are_transforms_in_both_directions(rng, samples):
     assert np.allclose(back, waves, atol=5e-6)
     assert np.allclose(fourier.rfft(waves), spectra, atol=1e-6 * scale)
     assert np.allclose(fourier.irfft(spectra, samples), waves, atol=5e-6)
+
+
+@pytest.mark.parametrize("bins", [1, 33, 512, 4096])
+def test_the_lowest_bins_alone_are_those_of_the_whole(rng, bins):
+    waves = rng.standard_normal((1, 2, 8192)).astype(np.float32)
+    expected = np.fft.rfft(waves)[..., :bins]
+    back = np.fft.irfft(np.pad(expected, ((0, 0), (0, 0), (0, 4097 - bins))))
+    pairs = np.stack([expected.real, expected.imag], axis=-1).astype(np.float32)
+    for context in (contextlib.nullcontext(), fourier.as_products()):
+        with context:
+            spectra = np.asarray(fourier.rfft(waves, bins))
+            assert np.allclose(spectra, pairs, atol=4e-4)  # of magnitudes near 100
+            assert np.allclose(fourier.irfft(pairs, 8192), back, atol=5e-6)
 
 
 def test_a_spectrum_with_imaginary_ends_is_taken_as_numpy_takes_it(rng):
