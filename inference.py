@@ -90,6 +90,7 @@ from denoiser.jobs import (
     HEADER_TOLERANCE_SECONDS,
     Job,
     find_recordings,
+    is_of_system,
     plan,
     report_folder,
     why_failed,
@@ -661,7 +662,7 @@ def denoise(raw: DictConfig) -> None:
     if any(os.path.lexists(path) for path in paths):  # mistyped names are nothing to report
         for path, reason in failures.items():
             folder = report_folder(path, cfg.inference)
-            if os.access(folder, os.W_OK) and not path.is_dir():
+            if os.access(folder, os.W_OK) and not path.is_dir() and not is_of_system(folder):
                 _tells_report(functools.partial(report(folder).add_failure, path, reason),
                               f"{path} cannot be denoised")
     if len(paths) == 1 and failures:

@@ -298,13 +298,18 @@ def make_job(recording: audio_io.Recording, settings: InferenceConfig,
                output)
 
 
-def _require_writable(folder: Path) -> None:
-    """Raises UserError where no file can be made in a folder that exists or will be made.
+def is_of_system(folder: Path) -> bool:
+    """Returns whether a folder is one of the system's devices or processes.
 
-    Root may write among the devices, where nobody looks for results and a restart deletes them.
+    Root may write there, where nobody looks for results and a restart deletes them.
     """
     real = Path(os.path.realpath(folder))
-    if real == DEVICES or not SYSTEM_FOLDERS.isdisjoint((real, *real.parents)):
+    return real == DEVICES or not SYSTEM_FOLDERS.isdisjoint((real, *real.parents))
+
+
+def _require_writable(folder: Path) -> None:
+    """Raises UserError where no file can be made in a folder that exists or will be made."""
+    if is_of_system(folder):
         raise UserError(f"{folder}: a folder of the system's devices, no place for results; name "
                         "one with inference.output_dir=FOLDER")
     present = folder

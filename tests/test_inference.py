@@ -271,6 +271,18 @@ def test_results_go_to_the_output_folder(tmp_path):
         inference.plan([tmp_path / "a.wav"], InferenceConfig(output_dir=str(tmp_path / "a.wav")))
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/stdin"), reason="needs a name for standard input")
+def test_nothing_is_written_among_devices(tmp_path):
+    """Not even what failed: root may write there, as these tests often do."""
+    write_audio(tmp_path / "a.wav")
+    before = set(os.listdir("/dev"))
+    with (tmp_path / "a.wav").open("rb") as stdin:
+        done = subprocess.run([sys.executable, inference.__file__, "/dev/stdin", "method=lsa"],
+                              stdin=stdin, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and "name one with inference.output_dir=FOLDER" in done.stderr
+    assert {name for name in os.listdir("/dev") if "denoised" in name} <= before
+
+
 def test_existing_results_are_kept_unless_asked(tmp_path):
     for name in ("a.wav", "b.wav"):
         write_audio(tmp_path / name)
