@@ -145,8 +145,8 @@ def compare(cfg: Config, given: set[str]) -> None:
     if cfg.inference.strength != Strength():
         notes.append(f"Our own methods at {cfg.inference.strength}.")
     if cfg.bench.recordings is not None:
-        notes.insert(0, f"{len(files)} recordings, up to {cfg.bench.recording_seconds:g} s of "
-                     "each.")
+        notes.insert(0, f"{len(files)} recording{'s' * (len(files) > 1)}, up to "
+                     f"{cfg.bench.recording_seconds:g} s of each.")
         text = comparison.report_alone(chosen, tqdm(files, disable=None), notes, cfg.bench,
                                        folder / "recordings")
         sys.stdout.write(text)

@@ -53,7 +53,7 @@ def main() -> None:
     lines = [f"{arguments.file.name}: {seconds:.1f} s of sound, median of {arguments.repeats}",
              "stage     clock / sound   CPU / sound   clock / network's"]
     lines += [f"{name:<9} {clock / seconds:13.3f} {cpu / seconds:13.3f} "
-              f"{clock / medians['network'][0]:19.2f}" for name, (clock, cpu) in medians.items()]
+              f"{clock / medians['network'][0]:19.3f}" for name, (clock, cpu) in medians.items()]
     sys.stdout.write("\n".join(lines) + "\n")
 
 

@@ -118,8 +118,8 @@ def report(rows: list[Row], methods: list[Method], mixture_of: Callable[[int], M
     tables = comparison.tables(SHOWN)
     text = _write(rows, notes, tables, folder)
     if settings.page:  # after the tables: it denoises once more
-        _write_page(notes, tables, page.draw_gains(comparison), show_mixtures(
-            comparison, methods, mixture_of, settings.clip_seconds), folder)
+        _write_page("Methods side by side", notes, tables, page.draw_gains(comparison),
+                    show_mixtures(comparison, methods, mixture_of, settings.clip_seconds), folder)
     return text
 
 
@@ -173,7 +173,7 @@ def report_alone(methods: list[Method], recordings: Iterable[Pair], notes: list[
     notes = [*notes, EXPLANATION]
     text = _write(rows, notes, tables, folder)
     if settings.page:
-        _write_page(notes, tables, [], sections, folder)
+        _write_page("What was done to recordings", notes, tables, [], sections, folder)
     return text
 
 
@@ -195,8 +195,8 @@ def _write(rows: list[Row], notes: list[str], tables: list[Table], folder: Path)
     return text
 
 
-def _write_page(notes: list[str], tables: list[Table], figures: list[page.Picture],
+def _write_page(title: str, notes: list[str], tables: list[Table], figures: list[page.Picture],
                 sections: list[page.Section], folder: Path) -> None:
     with replacing(folder / PAGE_NAME) as temporary:
-        temporary.write_text(page.render("Methods side by side", notes, tables, figures,
-                                         sections), encoding="utf-8")
+        temporary.write_text(page.render(title, notes, tables, figures, sections),
+                             encoding="utf-8")

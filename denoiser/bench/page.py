@@ -24,6 +24,7 @@ SHORTEST_CLIP_SECONDS = 0.5
 CLIP_PEAK = 0.9
 PANEL_INCHES = (2.4, 1.8)
 PANELS_IN_ROW = 5
+MOST_LARGER = 1.6
 DOTS_PER_INCH = 90
 PLOT_INCHES = (9.5, 4.5)
 PLOT_DOTS_PER_INCH = 110
@@ -113,7 +114,9 @@ def draw_spectrograms(sounds: dict[str, np.ndarray], caption: str) -> Picture:
     """Draws spectrograms beside each other on one scale."""
     levels = {name: spectrogram.of_array(audio, SAMPLE_RATE) for name, audio in sounds.items()}
     seconds = len(next(iter(sounds.values()))) / SAMPLE_RATE
-    figure = spectrogram.draw_beside(levels, seconds, SAMPLE_RATE, PANEL_INCHES, PANELS_IN_ROW)
+    larger = min(PANELS_IN_ROW / len(levels), MOST_LARGER)  # where a row has room
+    width, height = (max(1.0, larger) * inches for inches in PANEL_INCHES)
+    figure = spectrogram.draw_beside(levels, seconds, SAMPLE_RATE, (width, height), PANELS_IN_ROW)
     return _as_picture(figure, caption, DOTS_PER_INCH)
 
 
