@@ -301,10 +301,11 @@ def build(workshop: Workshop):
 
         received, files = [player, run, results], [results, result, rest, picture]
         private = {"api_visibility": "private"}
+        # Who clears and drops another at once must not be passed over while the former is at work.
         gr.on([file.upload, file.clear], receive, file, received, show_progress_on=player,
-              concurrency_limit=2, **private)
+              concurrency_limit=2, trigger_mode="always_last", **private)
         gr.on([spoken.stop_recording, spoken.clear], receive, spoken, received,
-              show_progress_on=player, concurrency_limit=2, **private)
+              show_progress_on=player, concurrency_limit=2, trigger_mode="always_last", **private)
         example.click(lambda: str(EXAMPLE), None, file, **private).then(
             receive, file, received, show_progress_on=player, **private)
         choice.change(lambda name: gr.Group(visible=workshop.takes_profile(name)), choice, profile,
