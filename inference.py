@@ -25,7 +25,7 @@ NAME_residual, which is what was removed, and denoised_report.json. Most used se
   inference.wiener=false             the network alone, no filter beside it
   inference.cluster=ray              spread the recordings over several machines
   method=lsa                         a classical method without weights instead of the network
-  weights=small                      a network that takes a fifth of the time; gains less
+  weights=small                      a network of a fifth of the operations; gains 0.5 dB less
   weights=FILE                       .weights.h5 file, folder of a training run, or prefix of a
                                      TensorFlow checkpoint; .onnx or .tflite of export.py: starts
                                      at once, without TensorFlow
@@ -74,7 +74,7 @@ from denoiser.audio.metadata import carry_over
 from denoiser.audio.noise_profile import ProfileForm
 from denoiser.audio.removal import Strength, as_strength, remove
 from denoiser.audio.survey import survey
-from denoiser.backend import describe_device, load_backend
+from denoiser.backend import describe_device, has_tensorflow, load_backend
 from denoiser.checks import UserError, reason_of, require
 from denoiser.classical import spectral
 from denoiser.cluster import Cluster
@@ -88,6 +88,7 @@ from denoiser.command_line import (
 from denoiser.files import WEIGHTS_ENDING, end_on_signals, hash_of, replacing
 from denoiser.jobs import (
     HEADER_TOLERANCE_SECONDS,
+    InferenceConfig,
     Job,
     find_recordings,
     is_of_system,
@@ -118,6 +119,7 @@ from denoiser.restore import SEGMENT_SECONDS, Restorer
 
 logger = logging.getLogger(__name__)
 
+LONG_SECONDS = 60.0  # of all channels together, above which loading TensorFlow pays
 SOME_FAILED_STATUS = 3  # of the program, where the other recordings are done
 SEED_DIGITS = 16  # of a recording's hash, which seed its dither
 HISTORY_DIGITS = 16  # of the weights' hash, which restored files tell
@@ -624,6 +626,18 @@ def make_ready(cfg: Config, given: set[str], made_with: dict[str, Any]) -> Calla
     return functools.partial(attempt, restore=restoring(cfg, method))
 
 
+def choose_runtime(chosen: InferenceConfig, jobs: Iterable[Job]) -> str:
+    """Returns what computes the network where the call leaves it open ("auto").
+
+    ONNX Runtime starts at once, Keras is faster (docs/RESULTS.md, "Whole commands"). A recording
+    that is gone on with is one whose first part took long.
+    """
+    if chosen.runtime != "auto" or chosen.cluster != "none" or not has_tensorflow():
+        return chosen.runtime
+    seconds = sum(job.recording.header_seconds * job.recording.channels for job in jobs)
+    return "keras" if chosen.resume or seconds > LONG_SECONDS else "auto"
+
+
 @hydra.main(version_base="1.3", config_path="conf", config_name="conf")
 @exit_on_user_error
 def denoise(raw: DictConfig) -> None:
@@ -648,6 +662,7 @@ def denoise(raw: DictConfig) -> None:
     for reason in failures.values():
         tell(reason)
     if jobs:
+        cfg.inference.runtime = choose_runtime(cfg.inference, jobs)  # before the method is loaded
         if cfg.inference.cluster == "none":
             restore_all = functools.partial(one_by_one, restoring(cfg, method()))
         else:

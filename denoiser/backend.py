@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -51,6 +52,11 @@ def filtered_stderr() -> Iterator[None]:
         # A process that was started meanwhile may still hold the other end.
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(FILTER_SECONDS)
+
+
+def has_tensorflow() -> bool:
+    """Returns whether Keras and TensorFlow are installed; loads neither."""
+    return all(importlib.util.find_spec(name) for name in ("keras", "tensorflow"))
 
 
 def load_backend() -> None:

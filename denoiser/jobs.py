@@ -64,7 +64,9 @@ class InferenceConfig:
     mono_source: Any = "false"
     track: int | None = None  # which audio track of a film, from 1; absent: the default one
     track_codec: str = "same"  # or flac, pcm: how that track is written
-    runtime: str = "auto"  # what computes the network: onnx where there is such a file, or keras
+    # What computes the network: onnx, keras, or auto: the former for short work where there is such
+    # a file, the latter for what takes longer than TensorFlow takes to load.
+    runtime: str = "auto"
     cluster: str = "none"  # or ray: spread the recordings over several machines
     cluster_address: str = "local"  # this machine alone; or auto, or HOST:PORT of a cluster's head
     cluster_cores: int = 4  # of each worker, or all where machines have fewer

@@ -241,6 +241,26 @@ def test_a_noise_profile_reaches_the_network(choice, knowing_run, tmp_path, monk
     assert np.abs(knowing - blind(audio, SAMPLE_RATE)).max() > 1e-3
 
 
+@pytest.mark.parametrize(("rates", "settings", "expected"), [
+    ([(59.0, 1)], {}, "auto"), ([(61.0, 1)], {}, "keras"), ([(31.0, 2)], {}, "keras"),
+    ([(1.0, 1)] * 40, {}, "auto"), ([(1.0, 1)] * 80, {}, "keras"),
+    ([(1.0, 1)], {"resume": True}, "keras"), ([(900.0, 1)], {"runtime": "onnx"}, "onnx"),
+    ([(900.0, 1)], {"cluster": "ray"}, "auto")])
+def test_long_work_is_computed_by_tensorflow(rates, settings, expected, tmp_path, monkeypatch):
+    """Whose loading takes longer than short work."""
+    pytest.importorskip("tensorflow")
+    jobs = []
+    for number, (seconds, channels) in enumerate(rates):
+        path = tmp_path / f"{number}.wav"
+        sf.write(path, np.zeros((round(8000 * seconds), channels), np.int16), 8000)
+        jobs.append(path)
+    chosen = InferenceConfig(**settings)
+    planned, _ = plan(jobs, InferenceConfig())
+    assert inference.choose_runtime(chosen, planned) == expected
+    monkeypatch.setattr(inference, "has_tensorflow", lambda: False)
+    assert inference.choose_runtime(chosen, planned) == chosen.runtime
+
+
 def test_a_network_without_profiles_refuses_one(tiny_run):
     cfg = Config(path_experiment="x", weights=str(tiny_run),
                  inference=InferenceConfig(noise_profile=[0.0, 1.0]))
