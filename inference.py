@@ -433,7 +433,8 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         # The last one entered is the first to appear; the restored recording comes last.
         denoised_path, *others = [stack.enter_context(replacing(path, locked=True))
                                   for path in job.results]
-        with (_writer(job, denoised_path, output, first, blocks, dither_seed) as main,
+        with (_writer(job, denoised_path, output, first, blocks, dither_seed,
+                      history.format(strength=strength)) as main,
               audio_io.Writer(others[0], recording.rate, recording.channels, output) as rest):
             for original, removed in remove(separated, recording.rate, strength):
                 written = main.write(original - removed)
@@ -476,13 +477,14 @@ def _blocks(job: Job) -> Iterable[np.ndarray]:
 
 
 def _writer(job: Job, path: Path, output: audio_io.Format, first: Reader | Iterable[np.ndarray],
-            blocks: Reader | Iterable[np.ndarray], dither_seed: int | None,
+            blocks: Reader | Iterable[np.ndarray], dither_seed: int | None, history: str,
             ) -> FilmWriter | audio_io.Writer:
     """Opens the restored recording; `first` has been read, `blocks` are those to be written."""
     if job.film is None:
         return audio_io.Writer(path, job.recording.rate, job.recording.channels, output,
                                dither_seed)
-    return FilmWriter(path, job.recording, job.film, blocks.timeline, first.bit_rate, dither_seed)
+    return FilmWriter(path, job.recording, job.film, blocks.timeline, first.bit_rate, dither_seed,
+                      history)
 
 
 def _tells_report(tell: Callable[[], object], what: str) -> bool:

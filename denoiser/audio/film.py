@@ -278,7 +278,7 @@ class FilmWriter:
     """
 
     def __init__(self, path: Path, track: Track, output: FilmFormat, timeline: Timeline,
-                 bit_rate: float, dither_seed: int | None = None) -> None:
+                 bit_rate: float, dither_seed: int | None = None, history: str = "") -> None:
         """Opens the file and copies what stands in its header.
 
         Args:
@@ -288,12 +288,13 @@ class FilmWriter:
             timeline: Of the `Reader` whose blocks are written; it may still be reading.
             bit_rate: Bits per second of what is replaced.
             dither_seed: When given, samples of up to 16 bits are dithered.
+            history: A line that is added to the file's comment, in containers that have one.
 
         Raises:
             UserError: The track cannot be encoded so, or the container refuses a stream.
             OSError: The file cannot be written.
         """
-        self.path, self.clipped = path, 0
+        self.path, self.clipped, self._history = path, 0, history
         self._dither_seed, self._rounded = dither_seed, 0
         self._track, self._output, self._timeline = track, output, timeline
         self._bit_rate = target_bit_rate(output.encoder, track.channels, output.rate, bit_rate)
@@ -380,6 +381,10 @@ class FilmWriter:
             elif stream.index not in left_out and output.muxer not in ("flac", "wav"):
                 self._streams[stream.index] = self._add_copy(stream)
         self._container.metadata.update(tags)
+        if self._history:  # Matroska's names of tags are in capitals
+            name = next((key for key in tags if key.lower() == "comment"), "comment")
+            self._container.metadata[name] = "; ".join(
+                filter(None, [tags.get(name), self._history]))
         chapters = source.chapters()
         for chapter in chapters:  # PyAV writes only what is UTF-8
             chapter["metadata"] = {

@@ -30,14 +30,15 @@ from denoiser.checks import UserError
 
 
 def rewrite(path: Path, choice: str = "same", number: int | None = None,
-            gain: float = 0.5) -> tuple[Path, Track, FilmFormat]:
+            gain: float = 0.5, history: str = "") -> tuple[Path, Track, FilmFormat]:
     """Writes a film whose track is half as loud."""
     track = containers.open_track(path, number)
     output = film.choose_format(track, choice)
     surveyed, reader = Reader(track), Reader(track, keep_times=True)
     assert sum(map(len, surveyed)) > 0
     result = path.with_name(f"result{output.ending}")
-    with FilmWriter(result, track, output, reader.timeline, surveyed.bit_rate) as writer:
+    with FilmWriter(result, track, output, reader.timeline, surveyed.bit_rate,
+                    history=history) as writer:
         for block in reader:
             writer.write(gain * block)
     return result, track, output
@@ -389,3 +390,19 @@ def test_samples_beyond_full_scale_are_counted(tmp_path):
             stored = writer.write(2.0 * block)
     assert writer.clipped == 2 and stored.max() == 1.0 - 2.0**-15
     np.testing.assert_array_equal(heard(tmp_path / "result.mkv")[1], stored)
+
+
+@pytest.mark.parametrize(("muxer", "ending", "video"), [
+    ("matroska", "mkv", "libx264"), ("mp4", "mp4", "libx264"), ("mov", "mov", "mpeg4"),
+    ("avi", "avi", "mpeg4"), ("webm", "webm", "libvpx-vp9")])
+@pytest.mark.parametrize("comment", [None, "scanned in 1998"])
+def test_a_film_tells_what_was_done_to_it(tmp_path, muxer, ending, video, comment):
+    path = tmp_path / f"film.{ending}"
+    sound = Sound("libopus" if muxer == "webm" else "aac" if muxer != "avi" else "pcm_s16le")
+    tags = {"title": "A film"} | ({"comment": comment} if comment else {})
+    write_film(path, muxer, [sound], 0.5, video=video, metadata=tags)
+    result, _, _ = rewrite(path, history="denoised at 1")
+    with av.open(result) as container:
+        found = {key.lower(): value for key, value in container.metadata.items()}
+    assert found["title"] == "A film"
+    assert found["comment"] == ("scanned in 1998; denoised at 1" if comment else "denoised at 1")
