@@ -73,8 +73,9 @@ def restore_spectra(inputs: np.ndarray | Sequence[np.ndarray], settings: StftCon
 def join_filter(predict: Callable[..., np.ndarray], form: ProfileForm) -> Callable[..., np.ndarray]:
     """Returns what predicts as a network does, with a Wiener filter: the mean of both.
 
-    The network knows what music and speech are, the filter how much noise there is: from a profile,
-    or else from what the network itself removes, in the mean over some seconds. The mean of both is
+    The network knows what music and speech are, the filter how much noise there is: from a profile
+    as far as the network removes as much around there, or else from what it removes, in the mean
+    over some seconds. The mean of both is
     better than either (docs/RESULTS.md); it is at most three times what the network returns.
 
     Args:
