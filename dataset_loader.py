@@ -28,7 +28,8 @@ from denoiser.noise.carriers import FOLLOWING_KINDS, CarrierConfig
 from denoiser.noise.parts import to_gain
 
 MIXING_KEYS = ("cache_items", "path_cache", "snr_db", "level_db", "share_clean", "share_silent",
-               "reference_dbfs", "evaluation_snrs_db", "generate_missing", "share_profile")
+               "reference_dbfs", "evaluation_snrs_db", "generate_missing", "share_profile",
+               "share_heard")
 PAIR_VERSION = 7  # raised when the same settings give other pairs
 CACHE_STREAM = 1  # sets the seeds of cached pairs apart from those of mixtures
 PROBE_STREAM = 3  # and those of the clean sounds of probes; 2 is that of reels
@@ -98,7 +99,9 @@ class Mixer:
         level_db = float(rng.uniform(*self.dset.level_db))
         # A generator of its own: what else is drawn is the same with and without profiles.
         own = rng.spawn(1)[0] if self.profile_form else None
-        is_known = own is not None and own.random() < self.dset.share_profile
+        chance = own.random() if self.profile_form else 1.0
+        is_known = chance < self.dset.share_profile
+        is_heard = not is_known and chance < self.dset.share_profile + self.dset.share_heard
         if self.cache is None:
             pair = other = self._draw_pair(rng, index, is_known)
         else:
@@ -107,7 +110,8 @@ class Mixer:
             if other.follows:
                 pair = other
         mixture = self._mix(pair, other, snr_db, level_db)
-        return replace(mixture, profile=self._choose_stretch(mixture, own) if is_known else None)
+        return replace(mixture, profile=self._choose_stretch(mixture, own) if is_known else None,
+                       is_heard=is_heard)
 
     def evaluation_item(self, index: int) -> Mixture:
         """Makes fixed mixture `index` of a grid: categories x SNRs x noises, in turn."""

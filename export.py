@@ -32,7 +32,7 @@ from denoiser.backend import load_backend
 from denoiser.checks import UserError, require
 from denoiser.command_line import exit_on_user_error, hydra_arguments, keys_of, run_main
 from denoiser.files import end_on_signals, hash_of, replacing
-from denoiser.network import runtimes
+from denoiser.network import plain, runtimes
 from denoiser.network.stored import CONFIG_NAME, NetworkSettings, read_network_settings
 from inference import choose_network
 
@@ -70,8 +70,6 @@ def write(model: Any, settings: NetworkSettings, kind: str, path: Path, digest: 
             keras.backend.backend())
     import tensorflow as tf
 
-    from denoiser.network import fourier  # imports Keras
-
     bins = settings.stft.bins
     signature = [tf.TensorSpec((1, None, bins, 2), tf.float32, "spectrogram")]
     if settings.profile_form is not None:
@@ -79,7 +77,7 @@ def write(model: Any, settings: NetworkSettings, kind: str, path: Path, digest: 
     graph = tf.function(
         lambda *inputs: model(inputs[0] if len(inputs) == 1 else list(inputs))[0],
         input_signature=signature)
-    with fourier.as_products():
+    with plain.as_plain_operations():
         concrete = graph.get_concrete_function()
     if kind == "litert":
         from tensorflow.python.framework.convert_to_constants import (
@@ -101,9 +99,24 @@ def write(model: Any, settings: NetworkSettings, kind: str, path: Path, digest: 
                         ) from error
     import onnx
 
-    converted, _ = tf2onnx.convert.from_function(graph, signature, opset=OPSET)
+    converted, _ = tf2onnx.convert.from_function(
+        graph, signature, opset=OPSET, custom_op_handlers={"MirrorPad": (_repeat_edges, [])})
     onnx.helper.set_model_props(converted, {runtimes.WEIGHTS_KEY: digest})
     onnx.save(converted, str(path))
+
+
+def _repeat_edges(graph: Any, node: Any, name: str, arguments: Any) -> None:
+    """Converts a padding by mirrored samples, of which `tensor_ops` has at most one at each edge.
+
+    tf2onnx's own form of it takes two paddings.
+    """
+    pads = node.inputs[1].get_tensor_value(as_list=False)
+    if pads.max() > 1:
+        raise ValueError(f"{name} must be padded by at most one sample. Received: {pads.tolist()}")
+    places = graph.make_const(f"{name}_pads", pads.astype(np.int64).T.flatten())
+    graph.replace_input(node, node.input[1], places.output[0], 1)
+    node.type = "Pad"
+    node.set_attr("mode", "edge")
 
 
 def check(predict: Callable[[Any], np.ndarray], run: runtimes.Run,

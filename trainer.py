@@ -99,7 +99,8 @@ class Learner:
         self.model.optimizer = self.optimizer  # so that both are saved together
         self.model.set_weights(self.averaged.get_weights())
         self.train_step = workers.make_train_step(
-            distribution.OnWaveforms(self.model, cfg.loss, cfg.stft), self.optimizer)
+            distribution.OnWaveforms(self.model, cfg.loss, cfg.stft, cfg.dset.share_heard > 0.0),
+            self.optimizer)
 
     @property
     def updates(self) -> int:

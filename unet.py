@@ -478,7 +478,9 @@ class TwoStageUnet(keras.Model):
                                  "`unet.use_profile`")
             profile = tensor_ops.fold_bins(profile, chosen.fold_bins, chosen.fold_start)
         spectrogram = tensor_ops.fold_bins(inputs, chosen.fold_bins, chosen.fold_start)
-        seen = tensor_ops.compress(spectrogram, chosen.compression)
+        # Before folding, which fills up with zeros.
+        seen = tensor_ops.fold_bins(tensor_ops.compress(inputs, chosen.compression),
+                                    chosen.fold_bins, chosen.fold_start)
         if chosen.use_floor:
             levels = floors.magnitude_and_floor(inputs, chosen.compression)
             levels = tensor_ops.fold_bins(levels, chosen.fold_bins, chosen.fold_start)
@@ -490,7 +492,7 @@ class TwoStageUnet(keras.Model):
         bins = ops.shape(inputs)[2]
         contents = [view.see(inputs) for view in self.views]
         for view, content in zip(self.views, contents, strict=True):
-            content = tensor_ops.compress(view.fold(content, bins), chosen.compression)
+            content = view.fold(tensor_ops.compress(content, chosen.compression), bins)
             seen = ops.concatenate([seen, content], axis=-1)
         features = self.unets[0](self.extractors[0](seen, profile))
         first = []

@@ -391,6 +391,21 @@ def test_a_share_of_the_items_has_a_profile_and_clean_ones_have_none(hums):
     assert len(feeding.make_batch(Mixer(hums, "train", 0.05), 0, 2)) == 2
 
 
+def test_a_share_of_the_items_is_heard_first(hums):
+    mixer = Mixer(replace(hums, share_profile=0.3, share_heard=0.5), "train", 0.05,
+                  profile_form=FORM)
+    items = [mixer.item(index) for index in range(200)]
+    assert 0.4 < np.mean([item.is_heard for item in items]) < 0.6
+    assert not any(item.is_heard and item.profile is not None for item in items)
+    assert any(not item.is_heard and item.profile is None for item in items)
+    _, _, profiles = feeding.make_batch(mixer, 0, 40)
+    np.testing.assert_array_equal((profiles < 0.0).all(axis=(1, 2, 3)),
+                                  [item.is_heard for item in items[:40]])
+    assert (profiles[profiles < 0.0] == -1.0).all()
+    with pytest.raises(UserError, match="at most 1 together with `dset.share_profile`"):
+        replace(hums, share_profile=0.6, share_heard=0.5)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_generated_noise_has_a_profile_of_the_same_carrier(dset, kind):
     settings = replace(dset, share_generated=1.0, share_profile=1.0, share_following=0.5)

@@ -11,6 +11,7 @@ from denoiser.audio import dsp
 from denoiser.audio.dsp import StftConfig
 
 POWER_FLOOR = 1e-6  # added to |X|^2, so that the gradient at silence is finite
+TO_BE_HEARD = np.float32(-1.0)  # no profile of a noise is anywhere below zero
 SHORTEST_SECONDS = 0.1  # of noise that a profile is measured from
 
 
@@ -53,6 +54,10 @@ class ProfileForm:
         mean, spread = np.moveaxis(np.asarray(profile, np.float64), -1, 0)
         moment = (mean**2 + spread**2) / scipy.special.gamma(1.0 + self.compression)
         return np.maximum(moment ** (1.0 / self.compression) - POWER_FLOOR, 0.0)
+
+    def to_be_heard(self) -> np.ndarray:
+        """Returns what stands for a profile that is to be made of what the network removes."""
+        return self.nothing() + TO_BE_HEARD
 
     def nothing(self) -> np.ndarray:
         """Returns what stands for no profile: zeros, `(1, bins, 2)`."""

@@ -43,9 +43,14 @@ def make_batch(mixer: MixtureSource, step: int, batch_size: int, share: slice = 
     items = [mixer.item(index) for index in indices]
     batch = [np.array([item.noisy for item in items]), np.array([item.clean for item in items])]
     if (form := mixer.profile_form) is not None:
-        batch.append(np.array([form.nothing() if item.profile is None
-                               else form.measure(item.profile) for item in items]))
+        batch.append(np.array([_describe_noise(item, form) for item in items]))
     return batch
+
+
+def _describe_noise(item: Mixture, form: ProfileForm) -> np.ndarray:
+    if item.is_heard:
+        return form.to_be_heard()
+    return form.nothing() if item.profile is None else form.measure(item.profile)
 
 
 def numpy_batches(mixer: MixtureSource, batch_size: int, first_step: int, steps: int,

@@ -19,3 +19,4 @@ class Mixture:
     snr_db: float
     # What is known of the noise: another stretch of it, (samples,), float32, at the same gain.
     profile: np.ndarray | None = None
+    is_heard: bool = False  # whether its profile is what the network itself removes at first

@@ -53,6 +53,7 @@ class DsetConfig:
     share_following: float = 0.0  # share of generated film and tape noise that follows the signal
     share_room: float = 0.0  # share of speech that sounds in a room
     share_profile: float = 0.5  # share of items with a profile of the noise (`unet.use_profile`)
+    share_heard: float = 0.0  # share of items that are heard first, as by `inference.listen_first`
     # How old the clean side sounds, the target and the input alike; shares of the items:
     share_bass: float = 0.0  # bass raised by 3 to 12 dB
     share_horn: float = 0.0  # thin and resonant, as through a recording horn
@@ -86,5 +87,7 @@ class DsetConfig:
         for name, value in vars(self).items():
             if name.startswith("share_"):
                 require(0.0 <= value <= 1.0, f"dset.{name}", "in [0, 1]", value)
-        require(self.share_clean + self.share_silent <= 1.0, "dset.share_silent",
-                "at most 1 together with `dset.share_clean`", self.share_silent)
+        for one, other in (("silent", "clean"), ("heard", "profile")):
+            value = getattr(self, f"share_{one}")
+            require(value + getattr(self, f"share_{other}") <= 1.0, f"dset.share_{one}",
+                    f"at most 1 together with `dset.share_{other}`", value)

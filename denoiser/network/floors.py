@@ -19,7 +19,13 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from denoiser.network.tensor_ops import POWER_FLOOR, mirrored_indices, overlap_add, slice_axis
+from denoiser.network.tensor_ops import (
+    POWER_FLOOR,
+    mirrored_indices,
+    overlap_add,
+    raise_to,
+    slice_axis,
+)
 
 Tensor = Any  # a tensor of whichever backend Keras runs on
 
@@ -43,7 +49,7 @@ def magnitude_and_floor(spectrogram: Tensor, exponent: float) -> Tensor:
     """
     spectrum = ops.cast(ops.stop_gradient(spectrogram), "float32")
     power = ops.sum(ops.square(spectrum), axis=-1, keepdims=True)
-    magnitude = ops.power(power + POWER_FLOOR, exponent / 2.0)
+    magnitude = raise_to(power + POWER_FLOOR, exponent / 2.0)
     floor = _find_floor(magnitude, SMOOTHING_STEPS, FLOOR_STEPS)
     return ops.cast(ops.concatenate([magnitude, floor], axis=-1), spectrogram.dtype)
 

@@ -1,38 +1,24 @@
 """Fourier transforms of real signals, in a form that every runtime knows.
 
 The backends' own transforms are the fastest where they exist. ONNX and LiteRT have none for real
-signals of any shape and in both directions; within `as_products` a transform is therefore a few
-products with small matrices (J. W. Cooley and J. W. Tukey, "An algorithm for the machine
+signals of any shape and in both directions; in graphs for them (`plain`) a transform is therefore
+a few products with small matrices (J. W. Cooley and J. W. Tukey, "An algorithm for the machine
 calculation of complex Fourier series", Math. Comp. 19, 1965: a transform of rows * columns samples
 from transforms of its columns, factors, and transforms of its rows).
 """
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from keras import ops
 
+from denoiser.network import plain
 from denoiser.network.tensor_ops import slice_axis
 
 Tensor = Any  # a tensor of whichever backend Keras runs on
-
-_as_products = contextvars.ContextVar("_as_products", default=False)
-
-
-@contextlib.contextmanager
-def as_products() -> Iterator[None]:
-    """Within it, a graph that is traced holds products with matrices in place of transforms."""
-    token = _as_products.set(True)
-    try:
-        yield
-    finally:
-        _as_products.reset(token)
 
 
 def rfft(waves: Tensor, bins: int | None = None) -> Tensor:
@@ -41,7 +27,7 @@ def rfft(waves: Tensor, bins: int | None = None) -> Tensor:
     They hold all samples / 2 + 1 bins, or as many of the lowest as `bins` says.
     """
     *leading, samples = ops.shape(waves)
-    if not _as_products.get():
+    if not plain.is_plain():
         spectra = ops.stack(ops.rfft(waves), axis=-1)
         return spectra if bins is None else slice_axis(spectra, len(leading), 0, bins)
     bins = samples // 2 + 1 if bins is None else bins
@@ -67,7 +53,7 @@ def irfft(spectra: Tensor, samples: int) -> Tensor:
     Where these hold fewer than samples / 2 + 1 bins, the higher ones are zero.
     """
     *leading, bins, _ = ops.shape(spectra)
-    if not _as_products.get():
+    if not plain.is_plain():
         if bins < samples // 2 + 1:
             above = [(0, 0)] * len(leading) + [(0, samples // 2 + 1 - bins), (0, 0)]
             spectra = ops.pad(spectra, above)

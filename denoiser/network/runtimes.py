@@ -97,9 +97,15 @@ def load(path: Path, form: ProfileForm | None) -> Run:
 
 def _load_onnx(path: Path) -> tuple[int, Callable[[Sequence[np.ndarray]], np.ndarray]]:
     """Returns how many inputs an ONNX file has, and a function of them."""
+    import onnxruntime
+
     session = _open_onnx(path, path.stat().st_mtime_ns)
     names = [each.name for each in session.get_inputs()]
-    return len(names), lambda values: session.run(None, dict(zip(names, values, strict=True)))[0]
+    # What a run needed is given back after it: until the next one others need the memory.
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return len(names), lambda values: session.run(None, dict(zip(names, values, strict=True)),
+                                                  options)[0]
 
 
 @functools.lru_cache(maxsize=1)
@@ -113,6 +119,8 @@ def _open_onnx(path: Path, written: int) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # With patterns of the tensors' places two runs took 1.7 times the memory: docs/RESULTS.md.
     options.enable_mem_pattern = False
+    # In the other order what the second stage needs is computed before the first stage.
+    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     try:
         return onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 - of its own classes, which it does not export

@@ -13,6 +13,7 @@ from keras import ops
 
 from denoiser.audio import dsp
 from denoiser.audio.dsp import StftConfig
+from denoiser.audio.noise_profile import POWER_FLOOR
 from denoiser.network.tensor_ops import overlap_add
 
 Tensor = Any  # a tensor of whichever backend Keras runs on
@@ -50,3 +51,16 @@ def istft(spectrum: Tensor, settings: StftConfig, least_samples: int = 0) -> Ten
     samples = len(weights)
     waveform = total[:, :samples] / ops.convert_to_tensor(weights)
     return ops.pad(waveform, ((0, 0), (0, max(0, least_samples - samples))))
+
+
+def measure_profile(spectra: Tensor, compression: float) -> Tensor:
+    """Measures noise profiles as `ProfileForm.measure`: `(batch, 1, bins, 2)`.
+
+    Args:
+        spectra: Of noise alone, `(batch, frames, bins, 2)`.
+        compression: Exponent to which magnitudes are raised.
+    """
+    power = ops.sum(ops.square(spectra), axis=-1) + POWER_FLOOR
+    magnitude = ops.power(power, 0.5 * compression)
+    return ops.stack([ops.mean(magnitude, axis=1, keepdims=True),
+                      ops.std(magnitude, axis=1, keepdims=True)], axis=-1)

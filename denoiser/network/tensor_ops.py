@@ -14,6 +14,7 @@ import numpy as np
 from keras import ops
 
 from denoiser.audio.noise_profile import POWER_FLOOR
+from denoiser.network import plain
 
 Tensor = Any  # a tensor of whichever backend Keras runs on
 
@@ -80,10 +81,28 @@ def mirror_pad(inputs: Tensor, kernel_size: int) -> Tensor:
     if kernel_size == 1:
         return inputs
     before, after = kernel_size // 2, (kernel_size - 1) // 2
+    if plain.is_plain() and after == 1:
+        return _repeat_edges(inputs, before)
     sizes = ops.shape(inputs)[1:3]
     if all(isinstance(size, int) and size >= before + after for size in sizes):
         return _pad_with_cheap_gradient(before, after, sizes)(inputs)
     return _gather_mirrored(inputs, before, after)
+
+
+def _repeat_edges(inputs: Tensor, before: int) -> Tensor:
+    """Pads as `mirror_pad` does, by at most two samples before and one after.
+
+    Runtimes of exported networks have an operation for one sample of padding. Single samples they
+    read slowly, and keep two copies more for it.
+    """
+    padded = ops.pad(inputs, PAD_BY_ONE, mode="symmetric")
+    if before == 2:
+        # The second sample from an edge is the edge itself where there is no other.
+        for axis, size in enumerate(ops.shape(inputs)[1:3], start=1):
+            place = ops.minimum(1, size - 1) + 1
+            second = slice_axis(padded, axis, place, place + 1)
+            padded = ops.concatenate([second, padded], axis=axis)
+    return padded
 
 
 def _gather_mirrored(inputs: Tensor, before: int, after: int) -> Tensor:
@@ -214,8 +233,15 @@ def compress(spectrogram: Tensor, exponent: float, floor: float = POWER_FLOOR) -
     # In half precision the slope at the floor would overflow.
     pairs = ops.cast(_split_parts(spectrogram), "float32")
     power = ops.sum(ops.square(pairs), axis=-1, keepdims=True)
-    gain = ops.power(power + floor, (exponent - 1.0) / 2.0)
+    gain = raise_to(power + floor, (exponent - 1.0) / 2.0)
     return ops.cast(ops.reshape(pairs * gain, ops.shape(spectrogram)), spectrogram.dtype)
+
+
+def raise_to(values: Tensor, exponent: float) -> Tensor:
+    """Raises positive values to a power."""
+    if plain.is_plain():  # other runtimes take five times as long for a power
+        return ops.exp(exponent * ops.log(values))
+    return ops.power(values, exponent)
 
 
 def multiply_complex(left: Tensor, right: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from denoiser.audio.dsp import StftConfig
 from denoiser.checks import UserError
@@ -25,21 +26,40 @@ TrainStep = Callable[[Any, Any], Any]
 class OnWaveforms(keras.Model):
     """A network as it is trained: on waveforms `(batch, samples)`, which become spectra here.
 
-    With profiles of the noise it takes the list [waveforms, profiles]. It returns what `network`
+    With profiles of the noise it takes the list [waveforms, profiles]; with `hears_first` it makes
+    those itself that are `ProfileForm.to_be_heard`. It returns what `network`
     does, a list of estimated spectra: the last stage's comes first.
     """
 
-    def __init__(self, network: keras.Model, loss: LossConfig, stft: StftConfig) -> None:
+    def __init__(self, network: keras.Model, loss: LossConfig, stft: StftConfig,
+                 hears_first: bool = False) -> None:
         # Spectra are computed in single precision, whatever the network computes in.
         super().__init__(name="on_waveforms", dtype="float32")
         self.network, self.stft = network, stft
+        self.compression, self.hears_first = network.settings.compression, hears_first
         self.stage_loss = make_loss(loss, stft)
         self.stage_weights = (1.0, loss.stage1_weight)
 
     def call(self, inputs: Any) -> list[Any]:
         waveforms, *profile = inputs if isinstance(inputs, (list, tuple)) else [inputs]
         spectra = tensor_dsp.stft(waveforms, self.stft)
-        return self.network([spectra, *profile] if profile else spectra, training=True)
+        if not profile:
+            return self.network(spectra, training=True)
+        return self.network([spectra, self._hear(spectra, *profile)], training=True)
+
+    def _hear(self, spectra: Any, profiles: Any) -> Any:
+        """Makes the profiles that are to be made of what the network itself removes at first.
+
+        So a recording is heard before it is denoised (`inference.listen_first`). How the first
+        hearing errs is learnt from; it is not itself changed by what comes of it.
+        """
+        if not self.hears_first:
+            return profiles
+        known = ops.maximum(profiles, 0.0)
+        denoised = self.network([spectra, ops.zeros_like(known)], training=True)[0]
+        removed = ops.stop_gradient(spectra - ops.cast(denoised, "float32"))
+        heard = tensor_dsp.measure_profile(removed, self.compression)
+        return ops.where(profiles < 0.0, heard, known)
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None,
                      sample_weight: Any = None, training: bool = True) -> Any:

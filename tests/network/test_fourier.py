@@ -5,13 +5,13 @@ import contextlib
 import numpy as np
 import pytest
 
-from denoiser.network import fourier
+from denoiser.network import fourier, plain
 
 
 @pytest.mark.parametrize("samples", [4, 12, 100, 256, 2048, 8192])
 def test_products_are_transforms_in_both_directions(rng, samples):
     waves = rng.standard_normal((2, 3, samples)).astype(np.float32)
-    with fourier.as_products():
+    with plain.as_plain_operations():
         spectra = np.asarray(fourier.rfft(waves))
         back = np.asarray(fourier.irfft(spectra, samples))
     expected = np.fft.rfft(waves)
@@ -29,7 +29,7 @@ def test_the_lowest_bins_alone_are_those_of_the_whole(rng, bins):
     expected = np.fft.rfft(waves)[..., :bins]
     back = np.fft.irfft(np.pad(expected, ((0, 0), (0, 0), (0, 4097 - bins))))
     pairs = np.stack([expected.real, expected.imag], axis=-1).astype(np.float32)
-    for context in (contextlib.nullcontext(), fourier.as_products()):
+    for context in (contextlib.nullcontext(), plain.as_plain_operations()):
         with context:
             spectra = np.asarray(fourier.rfft(waves, bins))
             assert np.allclose(spectra, pairs, atol=4e-4)  # of magnitudes near 100
@@ -38,11 +38,11 @@ def test_the_lowest_bins_alone_are_those_of_the_whole(rng, bins):
 
 def test_a_spectrum_with_imaginary_ends_is_taken_as_numpy_takes_it(rng):
     spectra = rng.standard_normal((1, 129, 2)).astype(np.float32)
-    with fourier.as_products():
+    with plain.as_plain_operations():
         waves = np.asarray(fourier.irfft(spectra, 256))
     assert np.allclose(waves, np.fft.irfft(spectra[..., 0] + 1j * spectra[..., 1]), atol=1e-6)
 
 
 def test_odd_halves_are_refused():
-    with fourier.as_products(), pytest.raises(ValueError, match="multiple of 4"):
+    with plain.as_plain_operations(), pytest.raises(ValueError, match="multiple of 4"):
         fourier.rfft(np.zeros((1, 6), np.float32))

@@ -6,6 +6,7 @@ import pytest
 
 from denoiser.audio import dsp
 from denoiser.audio.dsp import StftConfig
+from denoiser.audio.noise_profile import ProfileForm
 from denoiser.network import tensor_dsp
 
 TRANSFORMS = [StftConfig(512, 128), StftConfig(2048, 512), StftConfig(400, 150)]
@@ -49,3 +50,11 @@ def test_a_short_result_is_filled_with_zeros(waveforms):
     assert filled.shape == (2, 4096) and plain.shape[1] < 4096
     np.testing.assert_array_equal(filled[:, : plain.shape[1]], plain)
     assert not filled[:, plain.shape[1] :].any()
+
+
+def test_profiles_are_those_of_arrays(waveforms):
+    form = ProfileForm(StftConfig(512, 128), 0.3)
+    whole = waveforms[:, :8960]  # the last frame of 512 + 66 * 128 samples ends here
+    spectra = dsp.stft(whole, 512, 128)[:, :67]
+    found = tensor_dsp.measure_profile(keras.ops.convert_to_tensor(spectra), 0.3)
+    np.testing.assert_allclose(found, [form.measure(each) for each in whole], atol=1e-5)

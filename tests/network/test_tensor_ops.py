@@ -1,22 +1,26 @@
 """Operations on tensors against NumPy."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from denoiser.audio import dsp
-from denoiser.network import tensor_ops
+from denoiser.network import plain, tensor_ops
 
 
+@pytest.mark.parametrize("form", [contextlib.nullcontext, plain.as_plain_operations])
 @pytest.mark.parametrize("kernel_size", [1, 2, 3, 4, 7, 12])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 2), (3, 2), (4, 30)])
-def test_mirror_pad_is_numpys(kernel_size, shape, rng):
+def test_mirror_pad_is_numpys(kernel_size, shape, form, rng):
     inputs = rng.standard_normal((2, *shape, 3)).astype("float32")
     before, after = kernel_size // 2, kernel_size // 2 - (1 - kernel_size % 2)
     expected = np.pad(inputs, ((0, 0), (before, after), (before, after), (0, 0)), "symmetric")
-    np.testing.assert_array_equal(ops.convert_to_numpy(
-        tensor_ops.mirror_pad(ops.convert_to_tensor(inputs), kernel_size)), expected)
+    with form():
+        padded = tensor_ops.mirror_pad(ops.convert_to_tensor(inputs), kernel_size)
+    np.testing.assert_array_equal(ops.convert_to_numpy(padded), expected)
 
 
 @pytest.mark.parametrize("kernel_size", [3, 4, 7])
@@ -41,6 +45,14 @@ def test_mirror_pad_has_the_slope_of_numpys(kernel_size, shape, rng):
     model.compile(keras.optimizers.SGD(1.0), loss=lambda _, found: found, run_eagerly=True)
     model.train_on_batch(np.zeros((1, *shape, 3), "float32"), np.zeros((1, 1), "float32"))
     np.testing.assert_allclose(-model.get_weights()[0].reshape(-1, 3), expected, atol=1e-5)
+
+
+def test_powers_are_numpys_in_plain_operations_too(rng):
+    values = np.exp(rng.uniform(-14.0, 14.0, 100)).astype("float32")
+    for form in (contextlib.nullcontext, plain.as_plain_operations):
+        with form():
+            found = ops.convert_to_numpy(tensor_ops.raise_to(ops.convert_to_tensor(values), -0.35))
+        np.testing.assert_allclose(found, values.astype("float64") ** -0.35, rtol=3e-6)
 
 
 def test_frequency_embeddings_are_exact():
