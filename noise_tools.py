@@ -13,7 +13,9 @@ import argparse
 import csv
 import logging
 import math
+import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
@@ -56,6 +58,30 @@ def _find_files(names: list[str]) -> list[Path]:
             raise FileNotFoundError(f"{path}: no such file or folder")
         files += find_audio(path) if path.is_dir() else [path]
     return files
+
+
+def _names_of(recordings: list[Path]) -> dict[Path, str]:
+    """Returns what the noise of each recording is called.
+
+    That is the name of its file; where several are called so, the folders below a common one come
+    before it (`disc1_side A`), and where that is not enough, its ending comes after it.
+
+    Raises:
+        UserError: Two of the recordings are one file.
+    """
+    places = {path: Path(os.path.abspath(path)) for path in recordings}
+    require(len(set(places.values())) == len(recordings), "recordings", "each named once",
+            [str(path) for path in recordings])
+    top = os.path.commonpath([place.parent for place in places.values()])
+    names = {path: path.stem for path in recordings}
+    for longer in (lambda place: place.with_suffix(""), lambda place: place):
+        often = Counter(names.values())
+        names = {path: name if often[name] == 1
+                 else "_".join(longer(places[path]).relative_to(top).parts)
+                 for path, name in names.items()}
+    twice = sorted(name for name, times in Counter(names.values()).items() if times > 1)
+    require(not twice, "recordings", "of names that can be told apart", twice)
+    return names
 
 
 def _check_new(path: Path, overwrite: bool) -> None:
@@ -115,8 +141,9 @@ def _check_failures(failed: list[str], files: list[Path]) -> None:
         raise UserError(f"{len(failed)} of {len(files)} recordings failed: {failed}")
 
 
-def _cut(path: Path, folder: Path, arguments: argparse.Namespace) -> list[dict[str, str]]:
-    """Writes one recording's noise to `folder` and returns the report's rows."""
+def _cut(path: Path, name: str, folder: Path,
+         arguments: argparse.Namespace) -> list[dict[str, str]]:
+    """Writes one recording's noise to `folder`, as `name`, and returns the report's rows."""
     recording = audio_io.open_recording(path)
     if not recording.header_samples:
         raise UserError("its header must say how long it is")
@@ -124,7 +151,7 @@ def _cut(path: Path, folder: Path, arguments: argparse.Namespace) -> list[dict[s
                                      arguments.min_seconds, arguments.min_drop_db)
     if not segments:
         logger.info("%s: nothing is taken: %s", path, reason)
-    targets = [folder / f"{path.stem}_seg{number:02d}.flac"
+    targets = [folder / f"{name}_seg{number:02d}.flac"
                for number in range(1, len(segments) + 1)]
     for target in targets:
         _check_new(target, arguments.overwrite)
@@ -160,14 +187,12 @@ def _write_report(report: Path, rows: list[dict[str, str]]) -> None:
 def _command_find(arguments: argparse.Namespace) -> None:
     folder = Path(arguments.output)
     files = _find_files(arguments.recordings)
-    stems = [path.stem for path in files]
-    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
-    require(not twice, "recordings", "of different names, as these name the output", twice)
+    names = _names_of(files)
     report = folder / REPORT_NAME
     rows, failed = _read_report(report), []
     for path in files:
         with _noting_failure(path, failed):
-            found = _cut(path, folder, arguments)
+            found = _cut(path, names[path], folder, arguments)
             before = {row["file"] for row in rows if row["recording"] == str(path)}
             for name in before - {row["file"] for row in found}:  # an earlier run found more
                 (folder / name).unlink(missing_ok=True)

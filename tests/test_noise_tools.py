@@ -65,6 +65,20 @@ def test_find_command_cuts_reports_and_never_overwrites(
     assert len(report(folder)) == 6
 
 
+def test_find_command_tells_recordings_of_one_name_apart(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = [tmp_path / "discs" / place
+              for place in ("1/a.wav", "2/a.wav", "2/a.flac", "2/b.wav")]
+    for place in places:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(place, side(), SAMPLE_RATE)
+    command(monkeypatch, "find", tmp_path / "discs", "--output", tmp_path / "out")
+    found = {path.name.split("_seg")[0] for path in (tmp_path / "out").glob("*.flac")}
+    assert found == {"1_a", "2_a.wav", "2_a.flac", "b"}
+    with pytest.raises(UserError, match="each named once"):
+        command(monkeypatch, "find", places[3], places[3], "--output", tmp_path / "out")
+
+
 def test_find_command_says_why_it_takes_nothing(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
