@@ -74,7 +74,7 @@ from denoiser.audio.metadata import carry_over
 from denoiser.audio.noise_profile import ProfileForm
 from denoiser.audio.removal import Strength, as_strength, remove
 from denoiser.audio.survey import survey
-from denoiser.backend import describe_device, has_tensorflow, load_backend
+from denoiser.backend import describe_device, has_tensorflow, load_backend, may_have_gpu
 from denoiser.checks import UserError, reason_of, require
 from denoiser.classical import spectral
 from denoiser.cluster import Cluster
@@ -430,6 +430,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
             journal = stack.enter_context(Journal(job.denoised, digest, resume))
             separated = restorer.separate(blocks, recording.rate, surveyed, profile,
                                           journal.around)
+        del profile  # what it holds is measured first, and not needed then
         # The last one entered is the first to appear; the restored recording comes last.
         denoised_path, *others = [stack.enter_context(replacing(path, locked=True))
                                   for path in job.results]
@@ -631,10 +632,11 @@ def make_ready(cfg: Config, given: set[str], made_with: dict[str, Any]) -> Calla
 def choose_runtime(chosen: InferenceConfig, jobs: Iterable[Job]) -> str:
     """Returns what computes the network where the call leaves it open ("auto").
 
-    ONNX Runtime starts at once, Keras is faster (docs/RESULTS.md, "Whole commands"). A recording
-    that is gone on with is one whose first part took long.
+    ONNX Runtime starts at once and takes half the memory (docs/RESULTS.md, "Whole commands"); a GPU
+    is Keras's. A recording that is gone on with is one whose first part took long.
     """
-    if chosen.runtime != "auto" or chosen.cluster != "none" or not has_tensorflow():
+    if (chosen.runtime != "auto" or chosen.cluster != "none"
+            or not (has_tensorflow() and may_have_gpu())):
         return chosen.runtime
     seconds = sum(job.recording.header_seconds * job.recording.channels for job in jobs)
     return "keras" if chosen.resume or seconds > LONG_SECONDS else "auto"

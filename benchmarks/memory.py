@@ -54,15 +54,15 @@ def measure(arguments: argparse.Namespace) -> None:
     import inference
     from denoiser.jobs import InferenceConfig
     from denoiser.network.stored import NetworkSettings
-    from denoiser.restore import Restorer
+    from denoiser.restore import SEGMENT_SECONDS, Restorer
 
-    chosen = InferenceConfig(segment_seconds=arguments.segment_seconds)
+    seconds = arguments.segment_seconds or SEGMENT_SECONDS
+    chosen = InferenceConfig(segment_seconds=seconds)
     if arguments.network:
-        restorer = inference.Denoiser.load(arguments.weights,
-                                           segment_seconds=arguments.segment_seconds)
+        restorer = inference.Denoiser.load(arguments.weights, segment_seconds=seconds)
     else:
         restorer = Restorer(lambda spectra: 0.5 * spectra, NetworkSettings(reference_dbfs=-20.0),
-                            arguments.segment_seconds)
+                            seconds)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.wav"
         write_noise(path, arguments.seconds[0], arguments.rate, arguments.channels,
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("seconds", type=int, nargs="+", help="lengths of the recordings")
     parser.add_argument("--network", action="store_true", help="a network, not the stand-in")
     parser.add_argument("--weights", help="of the network; else the shipped ones")
-    parser.add_argument("--segment-seconds", type=float, default=20.0)
+    parser.add_argument("--segment-seconds", type=float, help="of each step; else the default")
     parser.add_argument("--rate", type=int, default=96000)
     parser.add_argument("--channels", type=int, default=2)
     parser.add_argument("--subtype", default="PCM_24", help="sample format of the file")

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 LIBRARIES = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 # Lines that TensorFlow writes on every start, whatever the log level: information (in both of its
@@ -57,6 +58,14 @@ def filtered_stderr() -> Iterator[None]:
 def has_tensorflow() -> bool:
     """Returns whether Keras and TensorFlow are installed; loads neither."""
     return all(importlib.util.find_spec(name) for name in ("keras", "tensorflow"))
+
+
+def may_have_gpu() -> bool:
+    """Returns whether TensorFlow may find a GPU, by its driver's devices; loads nothing.
+
+    Those of NVIDIA, of AMD, and of Windows as its Linux sees them.
+    """
+    return any(any(Path("/dev").glob(name)) for name in ("nvidia[0-9]*", "kfd", "dxg"))
 
 
 def load_backend() -> None:

@@ -246,8 +246,8 @@ def test_a_noise_profile_reaches_the_network(choice, knowing_run, tmp_path, monk
     ([(1.0, 1)] * 40, {}, "auto"), ([(1.0, 1)] * 80, {}, "keras"),
     ([(1.0, 1)], {"resume": True}, "keras"), ([(900.0, 1)], {"runtime": "onnx"}, "onnx"),
     ([(900.0, 1)], {"cluster": "ray"}, "auto")])
-def test_long_work_is_computed_by_tensorflow(rates, settings, expected, tmp_path, monkeypatch):
-    """Whose loading takes longer than short work."""
+def test_long_work_is_computed_on_a_gpu(rates, settings, expected, tmp_path, monkeypatch):
+    """By TensorFlow, whose loading takes longer than short work."""
     pytest.importorskip("tensorflow")
     jobs = []
     for number, (seconds, channels) in enumerate(rates):
@@ -256,9 +256,12 @@ def test_long_work_is_computed_by_tensorflow(rates, settings, expected, tmp_path
         jobs.append(path)
     chosen = InferenceConfig(**settings)
     planned, _ = plan(jobs, InferenceConfig())
+    monkeypatch.setattr(inference, "may_have_gpu", lambda: True)
     assert inference.choose_runtime(chosen, planned) == expected
-    monkeypatch.setattr(inference, "has_tensorflow", lambda: False)
-    assert inference.choose_runtime(chosen, planned) == chosen.runtime
+    for name in ("has_tensorflow", "may_have_gpu"):
+        with monkeypatch.context() as patch:
+            patch.setattr(inference, name, lambda: False)
+            assert inference.choose_runtime(chosen, planned) == chosen.runtime
 
 
 def test_a_network_without_profiles_refuses_one(tiny_run):

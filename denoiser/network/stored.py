@@ -46,7 +46,7 @@ class NetworkSettings:
     unet: UnetConfig = field(default_factory=UnetConfig)
     stft: StftConfig = field(default_factory=StftConfig)
     reference_dbfs: float | None = None
-    context_seconds: float = 3.0
+    context_seconds: float = 2.25
 
     @property
     def profile_form(self) -> ProfileForm | None:
