@@ -16,7 +16,7 @@ from denoiser.network.stored import NetworkSettings, read_network_settings, read
 WEIGHTS = "best.weights.h5"
 CFG = Config(path_experiment="run", unet=UnetConfig(depth=2, fold_bins=4),
              stft=StftConfig(highpass_hz=20.0), dset=DsetConfig(reference_dbfs=-20.0))
-EXPECTED = NetworkSettings(CFG.unet, CFG.stft, -20.0, 3.0)
+EXPECTED = NetworkSettings(CFG.unet, CFG.stft, -20.0, 2.25)
 
 
 def test_none_are_stored(tmp_path):
