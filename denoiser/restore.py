@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 SILENT_POWER = 10.0 ** (-70.0 / 10.0)  # of the start of a stream, below which it is no measure
 LARGEST_GAIN = 1e12  # the opposite of the largest sample that is read
 LOUDEST = 1e4  # that a network hears, where its own level is near 0.1
-SEGMENT_SECONDS = 8.0  # restored in one step; memory grows with it
+SEGMENT_SECONDS = 9.5  # restored in one step; memory grows with it
 
 
 @dataclass(frozen=True)

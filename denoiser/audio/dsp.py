@@ -302,8 +302,9 @@ def stream_in_segments(predict: Predict, blocks: Iterable[np.ndarray], segment_s
     """Applies `predict` to overlapping segments and joins them by weighted overlap-add.
 
     `predict` sees each segment with `context_samples` on both sides. The quarter of the context
-    next to the segment is crossfaded with the neighbouring segment, the rest is thrown away. No
-    more than one segment, its contexts and one block are in memory at a time.
+    next to the segment is crossfaded with the neighbouring segment, the rest is thrown away. At the
+    ends of the recording, where there is no context, a segment is longer by as much. No more than
+    one segment, its contexts and one block are in memory at a time.
 
     Args:
         predict: Takes and returns waveforms `(batch, samples)`; the batches may differ.
@@ -328,8 +329,9 @@ def stream_in_segments(predict: Predict, blocks: Iterable[np.ndarray], segment_s
     origin, start, ended = 0, 0, False
     pending = np.zeros((1, 0), np.float32)  # end of the last segment, faded out
     while True:
+        end = start + segment if start else segment + context
         # One sample beyond the context shows whether there is another segment.
-        while not ended and origin + heard.shape[-1] <= start + segment + context:
+        while not ended and origin + heard.shape[-1] <= end + context:
             block = next(blocks, None)
             ended = block is None
             if not ended:
@@ -337,7 +339,8 @@ def stream_in_segments(predict: Predict, blocks: Iterable[np.ndarray], segment_s
         known = origin + heard.shape[-1]
         if start >= known:
             return
-        end = min(start + segment, known)
+        if known <= end + context:
+            end = known
         left, right = max(0, start - context), min(known, end + context)
         result = predict(heard[:, left - origin : right - origin])
         # This segment and its crossfades reach from `begin` to `stop`.

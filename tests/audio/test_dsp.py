@@ -109,19 +109,26 @@ def test_result_does_not_depend_on_where_the_cuts_fall(rng):
 
 
 def test_joins_are_faded_over_the_context():
-    """Where neighbours disagree, the result passes from one to the other without a step."""
+    """Where neighbours disagree, the result passes from one to the other without a step.
+
+    No segment is longer than another, contexts included: those at the ends, without one, reach
+    further.
+    """
     calls = []
 
     def predict(piece: np.ndarray) -> np.ndarray:
         calls.append(piece)
         return np.full_like(piece, len(calls))
 
-    result = run(predict, np.zeros((1, 3000), np.float32), 1000, 200)[0]
-    assert np.all(result[:950] == 1.0)
-    assert np.all(result[1050:1950] == 2.0)
-    assert np.all(result[2050:] == 3.0)
+    result = run(predict, np.zeros((1, 3400), np.float32), 1000, 200)[0]
+    assert np.all(result[:1150] == 1.0)
+    assert np.all(result[1250:2150] == 2.0)
+    assert np.all(result[2250:] == 3.0)
     assert np.abs(np.diff(result)).max() < 0.011
-    assert [piece.shape[-1] for piece in calls] == [1200, 1400, 1200]
+    assert [piece.shape[-1] for piece in calls] == [1400, 1400, 1400]
+    calls.clear()
+    run(predict, np.zeros((1, 1400), np.float32), 1000, 200)
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("lengths", [[1], [777], [5000, 1, 40], [100000]])
