@@ -2,7 +2,9 @@
 
     python benchmarks/command.py                                    # the bundled example
     python benchmarks/command.py FILE --repeats=3
-    python benchmarks/command.py --weights pretrained/best.weights.h5 NET/best.onnx NET/best.tflite
+    python benchmarks/command.py --weights ALONE/best.weights.h5 pretrained/best.onnx small
+
+Weights beside which no ONNX file lies are run by Keras.
 
 Each is a process of its own that reads the file, denoises it and writes the result: what a user
 waits for, loading included. All of them are run in turn, so that they meet the same load of the
@@ -77,7 +79,7 @@ def commands(source: Path, folder: Path, weights: list[str]) -> dict[str, list[s
     """Returns what is run, by its name in the table."""
     own = [sys.executable, str(ROOT / "inference.py"), str(source),
            f"inference.output_dir={folder}", "inference.overwrite=true"]
-    return ({Path(name).name: [*own, f"weights={name}"] for name in weights}
+    return ({name: [*own, f"weights={name}"] for name in weights}
             | {"method=lsa": [*own, "method=lsa"]}
             | {name: [sys.executable, __file__, "--tool", name, str(source),
                       str(folder / f"{name}.wav")] for name in TOOLS})
@@ -111,7 +113,7 @@ def main() -> None:
                         taken[label].append(measure(command))
                     except RuntimeError as error:
                         failed[label] = str(error)
-    sizes = {Path(name).name: os.path.getsize(name) / 1e6 for name in arguments.weights
+    sizes = {name: os.path.getsize(name) / 1e6 for name in arguments.weights
              if os.path.isfile(name)}
     rows = [HEADER, ["---"] * len(HEADER)]
     for label in chosen:

@@ -60,12 +60,12 @@ def has_tensorflow() -> bool:
     return all(importlib.util.find_spec(name) for name in ("keras", "tensorflow"))
 
 
-def may_have_gpu() -> bool:
+def may_have_gpu(devices: Path = Path("/dev")) -> bool:
     """Returns whether TensorFlow may find a GPU, by its driver's devices; loads nothing.
 
     Those of NVIDIA, of AMD, and of Windows as its Linux sees them.
     """
-    return any(any(Path("/dev").glob(name)) for name in ("nvidia[0-9]*", "kfd", "dxg"))
+    return any(any(devices.glob(name)) for name in ("nvidia[0-9]*", "kfd", "dxg"))
 
 
 def load_backend() -> None:

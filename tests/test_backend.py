@@ -8,6 +8,8 @@ import sys
 import pytest
 from small_corpus import ROOT
 
+from denoiser.backend import may_have_gpu
+
 
 def run_python(script, **environment):
     return subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True,
@@ -27,6 +29,16 @@ with filtered_stderr():
 """)
     assert done.returncode == -signal.SIGABRT
     assert done.stderr == "2026-01-01 10:00:00.1: F x.cc:1] compiled to use AVX instructions\n"
+
+
+@pytest.mark.parametrize(("devices", "expected"), [
+    ([], False), (["nvidiactl", "nvidia-uvm"], False), (["nvidiactl", "nvidia0"], True),
+    (["kfd"], True), (["dxg"], True)])
+def test_a_gpu_is_told_by_its_devices(devices, expected, tmp_path):
+    for name in devices:
+        (tmp_path / name).touch()
+    assert may_have_gpu(tmp_path) is expected
+    assert not may_have_gpu(tmp_path / "gone")  # as on Windows
 
 
 def test_a_broken_backend_says_why(tmp_path):

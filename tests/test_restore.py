@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from functools import partial
 
 import numpy as np
@@ -354,6 +355,16 @@ def test_thirty_seconds_of_a_long_recording_are_heard_first(rng):
     settings = NetworkSettings(UnetConfig(use_profile=True), context_seconds=0.2)
     Restorer(hear, settings, 60.0, listen_first=True).each(audio[None])
     assert sum(seconds) - once == pytest.approx(30.0, abs=1.0)
+
+
+def test_the_sound_of_a_profile_is_not_kept(rng):
+    audio, noise = (rng.standard_normal(9000).astype(np.float32) for _ in range(2))
+    kept = weakref.ref(noise)
+    network = HalfBlind()
+    pairs = Restorer(network, KNOWING).separate([audio], SAMPLE_RATE, noise_profile=noise)
+    del noise
+    next(pairs)
+    assert kept() is None and network.profiles
 
 
 @pytest.mark.parametrize("audio", [np.zeros((0, 2)), np.ones((9000, 2)), np.ones(1)])

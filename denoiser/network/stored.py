@@ -26,9 +26,10 @@ from denoiser.network.settings import UnetConfig
 BEST_NAME = "best.weights.h5"  # the weights of a run, and of `pretrained/`, that are used
 CONFIG_NAME = "config.yaml"  # the settings beside them
 VERSION_KEY = "settings_version"
-VERSION = 2  # raised when a default changes; older files are then read with the older default
+VERSION = 3  # raised when a default changes; older files are then read with the older default
 # The defaults that files of a lower version were written with.
-FORMER_DEFAULTS = {2: {"dset": {"snr_highpass_hz": 0.0}}}
+FORMER_DEFAULTS = {2: {"dset": {"snr_highpass_hz": 0.0}},
+                   3: {"inference": {"context_seconds": 3.0}}}
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,10 @@ def read_settings(path: Path) -> DictConfig:
                         f"later release. Received: {version!r}")
     for since, former in FORMER_DEFAULTS.items():
         if version < since:
-            stored = OmegaConf.merge(former, stored)
+            for section, defaults in former.items():
+                own = stored.get(section, OmegaConf.create())
+                if isinstance(own, DictConfig):  # anything else is told of where it is read
+                    stored[section] = OmegaConf.merge(defaults, own)
     return stored
 
 

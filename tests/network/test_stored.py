@@ -45,6 +45,13 @@ def test_a_default_that_has_changed_is_that_of_the_file(tmp_path):
         assert OmegaConf.select(read_settings(path), "dset.snr_highpass_hz") == value
 
 
+def test_an_older_network_keeps_the_context_that_it_had(tmp_path):
+    for text, seconds in (("settings_version: 2", 3.0), ("settings_version: 3", 2.25),
+                          ("settings_version: 2\ninference: {context_seconds: 4.0}", 4.0)):
+        (tmp_path / "config.yaml").write_text(text)
+        assert read_network_settings(tmp_path / WEIGHTS).context_seconds == seconds
+
+
 def test_settings_that_came_later_do_not_hide_the_network(tmp_path):
     save_config(CFG, tmp_path / "config.yaml")
     with (tmp_path / "config.yaml").open("a", encoding="utf-8") as stream:
@@ -53,7 +60,7 @@ def test_settings_that_came_later_do_not_hide_the_network(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("settings_version: 99", "`settings_version` must be at most 2; .* Received: 99"),
+    ("settings_version: 99", "`settings_version` must be at most 3; .* Received: 99"),
     ("unet: {deepness: 3}", "`unet` cannot be understood: .*deepness"),
     ("unet: {depth: 0}", "`unet` cannot be understood: `unet.depth` must be at least 1"),
     ("dset: {reference_dbfs: loud}", "reference_dbfs` must be null or in .* Received"),
