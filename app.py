@@ -47,6 +47,7 @@ from denoiser.command_line import (
     run_main,
 )
 from denoiser.jobs import InferenceConfig, Job, make_job
+from denoiser.memory import give_back_arrays
 from denoiser.page.listening import KeptNoise, Sound, kept_pairs, write_sound
 from denoiser.page.sessions import Session, Sessions, make_root, open_upload, require_length
 from denoiser.restore import Restorer
@@ -369,6 +370,7 @@ def serve(raw: DictConfig) -> None:
 
 def main() -> None:
     """Reads the command line and serves the page."""
+    give_back_arrays()
     sys.argv[1:] = hydra_arguments(sys.argv[1:], __doc__.strip())
     serve()
 

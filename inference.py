@@ -97,6 +97,7 @@ from denoiser.jobs import (
     why_failed,
 )
 from denoiser.journal import Journal, remove_journals
+from denoiser.memory import give_back_arrays
 from denoiser.network import runtimes
 from denoiser.network.settings import UnetConfig
 from denoiser.network.stored import (
@@ -623,6 +624,7 @@ def make_ready(cfg: Config, given: set[str], made_with: dict[str, Any]) -> Calla
     Raises:
         UserError: Results would be made with something else on this machine.
     """
+    give_back_arrays()
     method = choose_method(cfg, given)
     require(method.made_with == made_with, "inference.cluster",
             "run with the same program and weights on each machine", platform.node())
@@ -698,6 +700,7 @@ def denoise(raw: DictConfig) -> None:
 def main() -> None:
     """Reads the command line and denoises."""
     end_on_signals()
+    give_back_arrays()
     sys.argv[1:] = hydra_arguments(sys.argv[1:], __doc__.strip())
     denoise()
 

@@ -53,10 +53,12 @@ def measure(arguments: argparse.Namespace) -> None:
     """Denoises one file in this process, and prints its memory before and at most."""
     import inference
     from denoiser.jobs import InferenceConfig
+    from denoiser.memory import give_back_arrays
     from denoiser.network.stored import NetworkSettings
     from denoiser.restore import SEGMENT_SECONDS, Restorer
 
     seconds = arguments.segment_seconds or SEGMENT_SECONDS
+    give_back_arrays()  # as the command does
     chosen = InferenceConfig(segment_seconds=seconds)
     if arguments.network:
         restorer = inference.Denoiser.load(arguments.weights, segment_seconds=seconds)
