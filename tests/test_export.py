@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +26,14 @@ from denoiser.network.stored import BEST_NAME, CONFIG_NAME, NetworkSettings, rea
 from inference import Denoiser
 
 ROOT = Path(__file__).resolve().parent.parent
+# The command on a machine that seems to have a GPU.
+WITH_GPU = """
+import runpy, sys
+from denoiser import backend
+backend.may_have_gpu = lambda: True
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 MODULES = {"onnx": ("onnxruntime", "tf2onnx"), "litert": ("ai_edge_litert",)}
 # Every part that the shipped network has, in a form that runs in milliseconds.
 EVERY_PART = UnetConfig(depth=1, channels=[4, 4], extractor_kernel=3, fold_bins=8, fold_start=64,
@@ -90,6 +100,14 @@ def test_what_is_exported_beside_weights_takes_their_place(tmp_path, tiny_run, c
     modules, done = loaded_by("a.wav", f"weights={folder}", cwd=tmp_path)
     assert done.returncode == 0 and "ONNX Runtime" in done.stderr
     assert modules & TENSORFLOW == set()
+    # Where there is a GPU, long work is Keras's.
+    soundfile.write(tmp_path / "long.wav", np.tile(noise, 50)[::6], SAMPLE_RATE // 6)
+    for name, library in (("a.wav", "ONNX Runtime"), ("long.wav", "TensorFlow")):
+        done = subprocess.run([sys.executable, "-c", WITH_GPU, ROOT / "inference.py", name,
+                               f"weights={folder}", "inference.overwrite=true"], cwd=tmp_path,
+                              text=True, capture_output=True,
+                              env=os.environ | {"PYTHONPATH": str(ROOT)})
+        assert done.returncode == 0 and f"INFO: {library}" in done.stderr, done.stderr
     by_keras, by_onnx = (Denoiser.load(folder, runtime=runtime)(noise, SAMPLE_RATE)
                          for runtime in ("keras", "onnx"))
     np.testing.assert_allclose(by_onnx, by_keras, atol=1e-5)
