@@ -82,6 +82,10 @@ class Workshop:
         require(cfg.inference.noise_floor_db is None, "inference.noise_floor_db",
                 "left out: what it leaves cannot be heard at once while a slider moves",
                 cfg.inference.noise_floor_db)
+        require(cfg.inference.noise_profile == "none", "inference.noise_profile",
+                "left out: it is marked on the page", cfg.inference.noise_profile)
+        require(cfg.inference.cluster == "none", "inference.cluster",
+                "left out: the page denoises where it runs", cfg.inference.cluster)
         self.cfg, self.given = cfg, set(given)
         self.sessions = Sessions(root, 3600.0 * cfg.app.keep_hours)
         self.choices: dict[str, Config] = {}

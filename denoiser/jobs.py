@@ -64,8 +64,8 @@ class InferenceConfig:
     mono_source: Any = "false"
     track: int | None = None  # which audio track of a film, from 1; absent: the default one
     track_codec: str = "same"  # or flac, pcm: how that track is written
-    # What computes the network: onnx, keras, or auto: the former for short work where there is such
-    # a file, the latter for what takes longer than TensorFlow takes to load.
+    # What computes the network: onnx, keras, or auto: the former where there is such a file, the
+    # latter where not, and where a GPU is worth loading TensorFlow.
     runtime: str = "auto"
     cluster: str = "none"  # or ray: spread the recordings over several machines
     cluster_address: str = "local"  # this machine alone; or auto, or HOST:PORT of a cluster's head

@@ -70,11 +70,14 @@ class CleanSource:
                             "out. Add files, or put some below a folder called `train`.")
         by_category = {name: [clip for clip in own if clip.category == name]
                        for name in CATEGORIES}
-        self.clips = {name: clips for name, clips in by_category.items() if clips}
-        shares = np.array([getattr(dset.mix, name) for name in self.clips])
-        if shares.sum() == 0.0:
-            raise UserError(f"`dset.mix` must give a share to one of {list(self.clips)}, the "
+        # What has no share is neither trained nor judged on.
+        self.clips = {name: clips for name, clips in by_category.items()
+                      if clips and getattr(dset.mix, name) > 0.0}
+        if not self.clips:
+            present = [name for name, clips in by_category.items() if clips]
+            raise UserError(f"`dset.mix` must give a share to one of {present}, the "
                             f"categories that are present. Received: {dset.mix}")
+        shares = np.array([getattr(dset.mix, name) for name in self.clips])
         self.shares = shares / shares.sum()
         self._odds = {}  # of each clip, by its length
         for name, clips in self.clips.items():
