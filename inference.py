@@ -48,6 +48,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 import dataclasses
 import functools
 import glob
+import importlib.util
 import logging
 import os
 import platform
@@ -631,6 +632,20 @@ def make_ready(cfg: Config, given: set[str], made_with: dict[str, Any]) -> Calla
     return functools.partial(attempt, restore=restoring(cfg, method))
 
 
+def require_packages(chosen: InferenceConfig) -> None:
+    """Raises UserError where what is asked for needs a package that a small environment lacks.
+
+    It is said before hours of work, not at their end.
+    """
+    for key, is_asked, names in (
+            ("inference.spectrogram", chosen.spectrogram, ("librosa", "matplotlib")),
+            ("inference.noise_profile", chosen.noise_profile == "auto", ("librosa",))):
+        missing = [name for name in names if importlib.util.find_spec(name) is None]
+        if is_asked and missing:
+            raise UserError(f"`{key}={str(getattr(chosen, key.split('.')[1])).lower()}` needs a "
+                            f"package that is not installed: pip install {' '.join(missing)}")
+
+
 def choose_runtime(chosen: InferenceConfig, jobs: Iterable[Job]) -> str:
     """Returns what computes the network where the call leaves it open ("auto").
 
@@ -651,6 +666,7 @@ def denoise(raw: DictConfig) -> None:
     cfg = load_config(raw)
     paths = find_recordings(cfg.inference.audio)
     profiles.check_file(cfg.inference.noise_profile)
+    require_packages(cfg.inference)
     given = keys_of(HydraConfig.get().overrides.task)
     method = functools.cache(lambda: choose_method(cfg, given))
     jobs, failures = plan(paths, cfg.inference, lambda: method().made_with)

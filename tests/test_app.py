@@ -11,12 +11,15 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import programs
+import psutil
 import pytest
 import soundfile as sf
 from audio_samples import write_audio
@@ -27,6 +30,7 @@ import app
 import config
 from denoiser.checks import UserError
 from denoiser.command_line import hydra_arguments
+from denoiser.page.sessions import PREFIX
 
 ROOT = Path(app.__file__).resolve().parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -102,7 +106,7 @@ def served(tiny_run: Path, knowing_run: Path) -> Iterator[SimpleNamespace]:
 @pytest.fixture(scope="module")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api",
-                                     reason="the browser is driven by requirements-app.txt")
+                                     reason="the browser is driven by requirements-test.txt")
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
@@ -315,7 +319,32 @@ def test_a_film_becomes_what_the_command_makes_of_it(tiny_run, tmp_path):
         workshop.denoise(session, next(iter(workshop.choices)), "auto", 0.5, lambda s: None)
 
 
-@pytest.mark.parametrize("setting", ["inference.noise_floor_db=12",
+def test_the_program_serves_this_computer_alone_and_leaves_nothing(tiny_run, tmp_path):
+    pytest.importorskip("gradio", reason="the page needs requirements-app.txt")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = programs.start("app.py", f"app.port={port}", f"weights={tiny_run}", "app.weights=[]",
+                             cwd=tmp_path)
+    own, page = f"{PREFIX}{process.pid}_*", None
+    while page is None and process.poll() is None:
+        try:
+            page = urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=60.0).read()
+        except OSError:
+            time.sleep(0.1)
+    assert page is not None and b"<html" in page, process.communicate()
+    listening = [each.laddr for each in psutil.Process(process.pid).net_connections("tcp")
+                 if each.status == psutil.CONN_LISTEN]
+    assert [(each.ip, each.port) for each in listening] == [("127.0.0.1", port)]
+    assert len(list(Path(tempfile.gettempdir()).glob(own))) == 1
+    process.send_signal(signal.SIGTERM)
+    messages = process.communicate()[1]
+    assert "Traceback" not in messages and f"open http://127.0.0.1:{port}" in messages
+    assert not list(Path(tempfile.gettempdir()).glob(own))
+
+
+@pytest.mark.parametrize("setting", ["inference.noise_profile=auto", "inference.cluster=ray",
+                                     "inference.noise_floor_db=12",
                                      "inference.denoising_strength=auto"])
 def test_what_the_slider_cannot_show_is_refused(setting, tiny_run, tmp_path):
     with pytest.raises(UserError, match=setting.split("=")[0]):

@@ -102,7 +102,11 @@ def test_shares_of_the_categories(dset):
     drawn = [mixer.item(index).category for index in range(400)]
     assert [round(drawn.count(name) / 400, 1) for name in ("speech", "effects", "music")] == [
         0.6, 0.2, 0.2]
-    dset.path_effects = []
+    dset.mix = MixConfig(0.6, 0.0, 0.2)
+    for split in ("train", "test"):  # without a share, it is not judged on either
+        assert Mixer(dset, split, 0.05).categories == ["speech", "music"]
+    assert Mixer(dset, "train", 0.05).clean.shares == pytest.approx([0.75, 0.25])
+    dset.mix, dset.path_effects = MixConfig(), []
     assert Mixer(dset, "train", 0.05).clean.shares == pytest.approx([0.75, 0.25])
     dset.mix = MixConfig(0.0, 0.0, 0.0)
     with pytest.raises(ValueError, match="dset.mix"):
