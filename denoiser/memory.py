@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import platform
 
-OWN_BYTES = 2**20  # blocks at least as large come from the system one by one, and go back to it
+OWN_BYTES = 2**22  # blocks at least as large come from the system one by one, and go back to it
 M_MMAP_THRESHOLD = -3  # of <malloc.h>
 
 
