@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -141,6 +142,27 @@ def test_every_part_of_a_network_is_exported_with_and_without_a_profile(tmp_path
     # What differs from the network is found.
     with pytest.raises(UserError, match="differs from the network by"):
         export.check(lambda given: model.predict_on_batch(given)[0] * 1.1, run, settings)
+
+
+@pytest.mark.parametrize("kind", list(runtimes.ENDINGS))
+def test_a_network_computes_in_as_many_threads_as_the_environment_says(
+        tmp_path, tiny_run, monkeypatch, kind):
+    need(kind)
+    path = tmp_path / f"net{runtimes.ENDINGS[kind]}"
+    path.write_bytes(b"none")
+    asked, (module, name) = [], {"onnx": ("onnxruntime", "InferenceSession"),
+                                 "litert": ("ai_edge_litert.interpreter", "Interpreter")}[kind]
+
+    def note(path, options=None, providers=None, num_threads=None):
+        asked.append(num_threads or options.intra_op_num_threads)
+        raise ValueError("not a network")
+
+    monkeypatch.setattr(importlib.import_module(module), name, note)
+    for told in ("3", "1"):
+        monkeypatch.setenv("OMP_NUM_THREADS", told)
+        with pytest.raises(UserError, match="not a network"):
+            runtimes.load(path, None)
+    assert asked == [3, 1]
 
 
 @pytest.mark.parametrize("kind", list(runtimes.ENDINGS))

@@ -115,6 +115,7 @@ def _open_onnx(path: Path, written: int) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors alone
+    options.intra_op_num_threads = _threads_told()  # 0: one for each core
     # Threads that wait for work in a loop took a quarter of the CPU time.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # With patterns of the tensors' places two runs took 1.7 times the memory: docs/RESULTS.md.
@@ -127,12 +128,22 @@ def _open_onnx(path: Path, written: int) -> Any:
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
 
 
+def _threads_told() -> int:
+    """Returns how many threads may compute, or 0 where nobody says.
+
+    ONNX Runtime and LiteRT do not read OMP_NUM_THREADS, by which other libraries are told, and by
+    `cluster.py` each worker.
+    """
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return int(told) if told.isdecimal() else 0
+
+
 def _load_litert(path: Path) -> tuple[int, Callable[[Sequence[np.ndarray]], np.ndarray]]:
     """Returns how many inputs a LiteRT file has, and a function of them."""
     from ai_edge_litert.interpreter import Interpreter
 
     try:
-        interpreter = Interpreter(str(path), num_threads=os.cpu_count())
+        interpreter = Interpreter(str(path), num_threads=_threads_told() or os.cpu_count())
     except ValueError as error:
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     # Their order is the converter's own; the profile has one frame alone.
