@@ -53,6 +53,7 @@ import logging
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -70,6 +71,7 @@ from denoiser import profiles
 from denoiser.audio import audio_io, containers
 from denoiser.audio.containers import Reader
 from denoiser.audio.film import FilmWriter
+from denoiser.audio.fitting import EXCERPTS_SECONDS
 from denoiser.audio.integrity import find_damage
 from denoiser.audio.metadata import carry_over
 from denoiser.audio.noise_profile import ProfileForm
@@ -126,6 +128,7 @@ SOME_FAILED_STATUS = 3  # of the program, where the other recordings are done
 SEED_DIGITS = 16  # of a recording's hash, which seed its dither
 HISTORY_DIGITS = 16  # of the weights' hash, which restored files tell
 LONGEST_NAME = 30  # characters beside the progress bar
+TELL_EVERY_SECONDS = 60.0  # in a log, where there is no bar
 # Settings that do not change what is written, and those that the network's own tell.
 NOT_IN_RESULTS = {"audio", "output_dir", "overwrite", "resume", "spectrogram", "runtime",
                   "context_seconds", "cluster", "cluster_address", "cluster_cores"}
@@ -416,6 +419,9 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         profile = profiles.read_profile(noise_profile, lambda: _blocks(job), recording.rate,
                                         surveyed.samples)
         if profile is None:
+            if restorer.hears_first and surveyed.samples > EXCERPTS_SECONDS * recording.rate:
+                logger.info("%s: %.0f s of it are heard first, to know its noise",
+                            recording.path, EXCERPTS_SECONDS)
             profile = restorer.hear_noise(lambda: _blocks(job), recording.rate, surveyed)
     fitted = restorer.fit_strength(strength, lambda: _blocks(job), recording.rate, surveyed,
                                    profile)
@@ -585,18 +591,24 @@ def follow(jobs: list[Job],
     failures = {}
     seconds = {job: job.recording.header_seconds for job in jobs}
     finished = dict.fromkeys(jobs, 0.0)
+    last_told = time.monotonic()
     with (logging_redirect_tqdm(),
           tqdm(total=round(sum(seconds.values()), 1), unit="s", disable=None, leave=False,
                bar_format="{desc}{percentage:3.0f}%|{bar}| {n:.0f} of {total:.0f} s of audio, "
                           "{remaining} left") as bar):
 
         def report(job: Job, so_far: float) -> None:
+            nonlocal last_told
             if so_far == 0.0:
                 name = job.recording.path.name
                 bar.set_description(
                     name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + "...")
             bar.update(so_far - finished[job])
             finished[job] = so_far
+            if bar.disable and time.monotonic() >= last_told + TELL_EVERY_SECONDS:
+                last_told = time.monotonic()
+                logger.info("%.0f of %.0f s of audio are done", sum(finished.values()),
+                            sum(seconds.values()))
 
         for job, outcome in restore_all(jobs, report, forget):
             if isinstance(outcome, str):

@@ -115,6 +115,11 @@ class Restorer:
         logger.info("%s: %s", "mono source" if mono else "no mono source", why)
         return replace(surveyed, mono=mono)
 
+    @property
+    def hears_first(self) -> bool:
+        """Whether `hear_noise` hears recordings."""
+        return self.listen_first and self.settings.profile_form is not None
+
     def hear_noise(self, read: Callable[[], Iterable[np.ndarray]], sample_rate: int,
                    surveyed: Survey) -> np.ndarray | None:
         """Returns what the network removes from up to 30 s of a recording, spread over it.
@@ -127,7 +132,7 @@ class Restorer:
             sample_rate: In Hz.
             surveyed: From `survey` of all blocks, and `examine`.
         """
-        if not self.listen_first or self.settings.profile_form is None or not surveyed.distinct:
+        if not self.hears_first or not surveyed.distinct:
             return None
         found = [_without_silence(heard, noise, sample_rate)
                  for excerpt in excerpts(read, surveyed.samples, sample_rate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -659,6 +660,39 @@ def test_clipping_is_reported(tmp_path, caplog):
     assert "lie beyond full scale and were clipped" in caplog.text
     audio, _ = sf.read(tmp_path / "a_denoised.wav")
     assert audio.max() == pytest.approx(1.0, abs=1e-4) and audio.min() == -1.0
+
+
+def test_a_log_without_a_bar_tells_how_far_it_is(tmp_path, monkeypatch, caplog):
+    """Where standard error is a file, as under `nohup`."""
+    caplog.set_level("INFO")
+    clock = itertools.count(0.0, 45.0)
+    monkeypatch.setattr(inference.time, "monotonic", lambda: next(clock))
+    paths = [tmp_path / "a.wav", tmp_path / "b.wav"]
+    for path in paths:
+        write_audio(path, 2.0)
+    jobs, _ = plan(paths, InferenceConfig())
+
+    def restore_all(jobs, report, forget):
+        for job in jobs:
+            for seconds in (0.0, 1.0, 2.0):
+                report(job, seconds)
+            yield job, {}
+
+    assert inference.follow(jobs, restore_all, print, lambda *_: None, print) == {}
+    assert [line for line in caplog.messages if "of audio" in line] == [
+        "1 of 4 s of audio are done", "2 of 4 s of audio are done", "3 of 4 s of audio are done",
+        "4 of 4 s of audio are done"]
+
+
+def test_it_is_said_that_a_long_recording_is_heard_first(tmp_path, knowing_run, monkeypatch,
+                                                         caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(inference, "EXCERPTS_SECONDS", 1.0)
+    for seconds, listen_first, said in ((0.5, True, 0), (1.5, False, 0), (1.5, True, 1)):
+        path = tmp_path / f"{seconds}, {listen_first}.wav"
+        write_audio(path, seconds)
+        run_file(path, restorer=Denoiser.load(knowing_run, listen_first=listen_first))
+        assert caplog.text.count("1 s of it are heard first") == said
 
 
 def test_channels_are_denoised_each_on_its_own(tmp_path):

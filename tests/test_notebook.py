@@ -12,6 +12,7 @@ import nbclient
 import nbformat
 import pytest
 import soundfile
+from film_samples import Sound, write_film
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE, EXAMPLE_SECONDS = "examples/noisy.flac", 3.0
@@ -74,6 +75,25 @@ def test_notebook_runs_from_top_to_bottom(notebook, clone):
         "noisy_denoised_sauto.flac", "noisy_residual_sauto.flac", "denoised_report.json", "blind",
         "told"}
     assert (clone / "experiments" / "demo" / "best.weights.h5").is_file()
+
+
+def test_a_film_can_be_uploaded(notebook, clone):
+    """As by Colab, which asks in the browser, writes what it gets, and returns it."""
+    write_film(clone / "chosen" / "reel 1.mp4", "mp4", [Sound("aac")], 3.0)
+    (clone / "google" / "colab").mkdir(parents=True)
+    (clone / "google" / "colab" / "files.py").write_text("""import pathlib
+def upload():
+    contents = {path.name: path.read_bytes() for path in pathlib.Path("chosen").iterdir()}
+    for name, content in contents.items():
+        pathlib.Path(name).write_bytes(content)
+    return contents
+""")
+    notebook.cells = notebook.cells[:7]
+    upload = notebook.cells[4]
+    assert "UPLOAD = False" in upload.source
+    upload.source = upload.source.replace("UPLOAD = False", "UPLOAD = True")
+    outputs = run(notebook, clone / "colab")
+    assert sum("<audio" in output.get("data", {}).get("text/html", "") for output in outputs) == 5
 
 
 def test_colab_needs_no_address_and_keeps_its_tensorflow(notebook, clone, sessions, tmp_path,

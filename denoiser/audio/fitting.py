@@ -31,6 +31,7 @@ LOUDEST = (3.0, 9.0)  # the loudest hundredth over the mean: below lies noise, a
 LEAST_SHARE = 0.4  # of what is found that is removed
 LEAST_FRAMES = 40  # 2 s, below which nothing can be told
 EXCERPTS, EXCERPT_SECONDS = 3, 10.0
+EXCERPTS_SECONDS = EXCERPTS * EXCERPT_SECONDS  # a recording no longer than this is heard whole
 
 
 @dataclass(frozen=True)

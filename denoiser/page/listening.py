@@ -34,9 +34,10 @@ class KeptNoise(Restorer):
 
     kept: Path = field(kw_only=True)
 
-    def hear_noise(self, *args: Any) -> np.ndarray | None:
-        """Does what `Restorer.hear_noise` does, where the network is needed at all."""
-        return None if self.kept.exists() else super().hear_noise(*args)
+    @property
+    def hears_first(self) -> bool:
+        """Whether `hear_noise` hears recordings; not where the network is not needed at all."""
+        return not self.kept.exists() and super().hears_first
 
     def separate(self, blocks: Iterable[np.ndarray], sample_rate: int,
                  surveyed: Survey | None = None, noise_profile: np.ndarray | None = None,
