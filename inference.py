@@ -118,6 +118,7 @@ from denoiser.report import (
     RunReport,
     collected_warnings,
     hash_of_values,
+    now,
 )
 from denoiser.restore import SEGMENT_SECONDS, Restorer
 
@@ -675,7 +676,7 @@ def choose_runtime(chosen: InferenceConfig, jobs: Iterable[Job]) -> str:
 @exit_on_user_error
 def denoise(raw: DictConfig) -> None:
     """Denoises the recordings named by `inference.audio`."""
-    cfg = load_config(raw)
+    began, cfg = now(), load_config(raw)
     paths = find_recordings(cfg.inference.audio)
     profiles.check_file(cfg.inference.noise_profile)
     require_packages(cfg.inference)
@@ -686,8 +687,8 @@ def denoise(raw: DictConfig) -> None:
     @functools.cache
     def report(folder: Path) -> RunReport:
         # Where nothing can be done, a mistake in the method must not hide why.
-        return (RunReport(folder, method().described, method().made_with) if jobs
-                else RunReport(folder, {}, {}))
+        return (RunReport(folder, method().described, method().made_with, began) if jobs
+                else RunReport(folder, {}, {}, began))
 
     def tell(reason: str) -> None:
         if len(paths) > 1:  # of one alone it is the last line

@@ -152,18 +152,20 @@ def _sizes(folder: Path, results: Iterable[Path]) -> dict[str, int]:
 class RunReport:
     """The report of a run in one folder of results; what earlier runs left in it stays."""
 
-    def __init__(self, folder: Path, run: dict[str, Any], made_with: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, run: dict[str, Any], made_with: dict[str, Any],
+                 began: str | None = None) -> None:
         """Starts a report; nothing is written yet.
 
         Args:
             folder: Where it will be.
             run: What to tell of the run.
             made_with: What decides on the results beside the recordings.
+            began: When the run did, as `now` tells it; absent: now.
         """
         self.folder, self._made_with = folder, made_with
         self._results: dict[str, dict[str, Any]] = {}
         self._known: tuple[int, ...] | None = None  # the file that `_results` is the content of
-        self._run = {"began": _now()} | run | {"done": [], "failed": {}}
+        self._run = {"began": began or now()} | run | {"done": [], "failed": {}}
 
     def add(self, recording: Path, results: Iterable[Path], facts: dict[str, Any]) -> None:
         """Notes a recording that is done, and writes the report.
@@ -177,7 +179,7 @@ class RunReport:
         self._run["done"].append(name)
         self._write(self._read() | {name: {
             "input": str(recording), **facts, "made_with": self._made_with,
-            "files": _sizes(self.folder, results), "ended": _now()}})
+            "files": _sizes(self.folder, results), "ended": now()}})
 
     def add_failure(self, recording: Path, reason: str) -> None:
         """Notes a recording that cannot be done, and writes the report; errors as of `add`."""
@@ -210,7 +212,7 @@ class RunReport:
         return self._results
 
     def _write(self, results: dict[str, dict[str, Any]]) -> None:
-        report = {"version": VERSION, "last_run": self._run | {"ended": _now()},
+        report = {"version": VERSION, "last_run": self._run | {"ended": now()},
                   "results": results}
         with replacing(self.folder / REPORT_NAME) as temporary:
             temporary.write_text(json.dumps(report, indent=1), encoding="utf-8")
@@ -224,5 +226,6 @@ def _identity(path: Path) -> tuple[int, ...]:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def now() -> str:
+    """Returns the time, as reports tell it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
 
@@ -160,8 +161,11 @@ def test_the_classical_method_needs_no_weights_and_no_tensorflow(tmp_path):
                           text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert visible(tmp_path) == {"a.wav", "a_denoised_s5.wav", "a_residual_s5.wav", REPORT_NAME}
-    report = json.loads((tmp_path / REPORT_NAME).read_text())
-    assert report["last_run"]["method"] == "lsa"
+    run = json.loads((tmp_path / REPORT_NAME).read_text())["last_run"]
+    assert run["method"] == "lsa"
+    written = (tmp_path / "a_denoised_s5.wav").stat().st_mtime
+    assert (datetime.fromisoformat(run["began"]).timestamp() < written
+            < datetime.fromisoformat(run["ended"]).timestamp() + 0.001)
     parts = [sf.read(tmp_path / f"a_{name}_s5.wav", always_2d=True)[0]
              for name in ("denoised", "residual")]
     assert 0.001 < np.std(parts[1]) < 0.1
