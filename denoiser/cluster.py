@@ -13,6 +13,7 @@ import logging
 import os
 import platform
 import queue
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ logger = logging.getLogger(__name__)
 LOCAL = "local"  # in place of an address: a cluster of this machine alone, for this run
 ATTEMPTS = 3  # at one recording, whose workers died; and at loading
 NEWS_SECONDS = 0.25  # between two looks at what a worker does
+CONNECT_SECONDS = 10.0  # that a cluster gets to answer
 END_SECONDS = 3.0  # that workers get to remove their temporary files
 OBJECT_BYTES = 100 * 2**20  # of shared memory in a local cluster: only jobs and figures pass
 # By which TensorFlow, and what else computes in threads, learn how many cores they have.
@@ -299,9 +301,20 @@ def _connect(address: str) -> Any:
                         f"({error})") from error
     own = {"object_store_memory": OBJECT_BYTES, "include_dashboard": False}
     try:
+        _require_answer(address)
         with filtered_stderr():
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR,
                      **(own if address == LOCAL else {}))
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UserError(f"inference.cluster_address={address}: {_first_line(error)}") from error
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        hint = "" if address == LOCAL else ("; it must be a cluster of the same release of Ray, "
+                                            "and the token of both the same")
+        raise UserError(f"inference.cluster_address={address}: {_first_line(error)}{hint}"
+                        ) from error
     return ray
+
+
+def _require_answer(address: str) -> None:
+    """Raises OSError where nobody listens at `HOST:PORT`; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()

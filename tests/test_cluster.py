@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -40,13 +44,14 @@ def start(folder: Path, output: str, *more: str) -> subprocess.Popen:
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
 
 
-def find_busy_worker(process: subprocess.Popen, output: Path) -> psutil.Process:
-    """Waits for a worker that is in the middle of writing a result, and returns it."""
+def find_busy_worker(process: subprocess.Popen, output: Path, stem: str = "") -> psutil.Process:
+    """Waits for a worker that is in the middle of writing a result (of `stem`); returns it."""
     ends = time.monotonic() + LONGEST_SECONDS
     while process.poll() is None and time.monotonic() < ends:
         for child in psutil.Process(process.pid).children(recursive=True):
             try:
-                if any(Path(file.path).is_relative_to(output) for file in child.open_files()):
+                paths = [Path(file.path) for file in child.open_files()]
+                if any(path.is_relative_to(output) and stem in path.name for path in paths):
                     return child
             except psutil.NoSuchProcess:
                 continue
@@ -118,6 +123,97 @@ def test_ctrl_c_ends_all_and_leaves_nothing(collection):
     assert process.returncode == -signal.SIGINT and "Traceback" not in told
     assert not any(path.name.startswith(".") for path in (collection / "spread").rglob("*"))
     assert psutil.wait_procs(children, timeout=20)[1] == []
+
+
+@pytest.mark.slow
+def test_a_recording_that_kills_its_workers_fails_alone(tmp_path):
+    """As one does that does not fit into memory."""
+    pytest.importorskip("ray", reason="Ray is not installed (requirements-cluster.txt)")
+    write_audio(tmp_path / "recordings" / "long.wav", 60.0)
+    write_audio(tmp_path / "recordings" / "short.wav", 1.0)
+    process = start(tmp_path, "spread", "method=lsa")
+    for _ in range(cluster.ATTEMPTS):
+        victim = find_busy_worker(process, tmp_path / "spread", "long_")
+        victim.kill()
+        victim.wait()
+    told = process.communicate(timeout=LONGEST_SECONDS)[0]
+    assert process.returncode == inference.SOME_FAILED_STATUS
+    assert "recordings/long.wav: 3 workers died while they restored it" in told
+    assert told.count("died while it restored this; another tries") == cluster.ATTEMPTS - 1
+    assert "Traceback" not in told
+    report = report_without_times(tmp_path / "spread")
+    assert report["last_run"]["done"] == ["short_denoised.wav"]
+    assert list(report["last_run"]["failed"]) == ["recordings/long.wav"]
+
+
+@pytest.fixture
+def two_machines(tmp_path, monkeypatch):
+    """The address of a cluster of two machines with a core each, both of which are this one."""
+    pytest.importorskip("ray", reason="Ray is not installed (requirements-cluster.txt)")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
+    program = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus=1",
+               "--disable-usage-stats"]
+    with ExitStack() as stack:
+        # Sockets lie in this folder, and their paths may not be long.
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray", dir="/tmp"))
+        told = _start_machine([*program, "--head", f"--port={free_port()}", "--temp-dir", folder,
+                               "--include-dashboard=false"], tmp_path / "head.log", stack)
+        address = re.search(r"--address='(\S+)'", told)[1]
+        _start_machine([*program, f"--address={address}"], tmp_path / "other.log", stack)
+        yield address
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("", 0))
+        return free.getsockname()[1]
+
+
+def _start_machine(call: list[str], log: Path, stack: ExitStack) -> str:
+    """Starts Ray, has it ended with `stack`, and returns what it said."""
+    with log.open("w") as file:
+        machine = subprocess.Popen(call, stdout=file, stderr=file, start_new_session=True)
+    stack.callback(machine.wait, LONGEST_SECONDS)
+    stack.callback(machine.terminate)  # comes first; it ends what it started
+    ends = time.monotonic() + LONGEST_SECONDS
+    while "--block" not in log.read_text():  # the last that it says
+        assert machine.poll() is None and time.monotonic() < ends, log.read_text()
+        time.sleep(0.1)
+    return log.read_text()
+
+
+@pytest.mark.slow
+def test_machines_that_wait_for_work_share_it(two_machines, collection):
+    done = subprocess.run(
+        arguments("spread", "method=lsa", "inference.cluster=ray",
+                  f"inference.cluster_address={two_machines}"),
+        cwd=collection, capture_output=True, text=True, timeout=LONGEST_SECONDS)
+    assert done.returncode == inference.SOME_FAILED_STATUS, done.stderr
+    assert "cluster: 2 workers with up to 1 cores each, 2 machines" in done.stderr
+    assert len(contents(collection / "spread")) == 8
+    # Whoever does not know the token is told so, in one line.
+    done = subprocess.run(
+        arguments("other", "method=lsa", "inference.cluster=ray",
+                  f"inference.cluster_address={two_machines}"),
+        cwd=collection, capture_output=True, text=True, timeout=LONGEST_SECONDS,
+        env=os.environ | {"RAY_AUTH_TOKEN": "f" * 64})
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"error: inference.cluster_address={two_machines}: " in done.stderr.splitlines()[-1]
+    assert "token" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_cluster_that_is_not_there_is_named(collection):
+    pytest.importorskip("ray", reason="Ray is not installed (requirements-cluster.txt)")
+    done = subprocess.run(
+        arguments("spread", "method=lsa", "inference.cluster=ray",
+                  "inference.cluster_address=127.0.0.1:1"),
+        cwd=collection, capture_output=True, text=True, timeout=LONGEST_SECONDS)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(
+        "error: inference.cluster_address=127.0.0.1:1: ")
+    assert not list((collection / "spread").rglob("*.wav"))
 
 
 # --- A worker by itself, in this process -----------------------------------------------------
