@@ -1,11 +1,12 @@
-"""What `inference.noise_profile=auto` gains, and whether it ever harms, beside `none` and a mark.
+"""What hearing a recording first gains, `inference.noise_profile=auto`, and a mark; and what harms.
 
 Run: python benchmarks/found_profile.py [mixtures] [key=value ...]
 
 Transfers of 20 s are made from the mixtures of `evaluate.py dset=heldout`: as they are ("no
 pause": what `auto` finds there is a rest of the player, or a mistake), and with 2.5 s of noise
-alone in front ("run-in"). Prints the SNR gain in dB above 20 Hz without a profile, where the
-network listens first, what `auto` and what the marked run-in change of it, and the worst of them.
+alone in front ("run-in"). Prints the SNR gain in dB above 20 Hz of the network alone, and what is
+changed by hearing the recording first (as is done by default), by a stretch that `auto` finds (where
+it finds none, the recording is heard first), and by the marked run-in; and the worst changes.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else MIXTURES
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = load_config(compose("conf", overrides=["dset=heldout", *sys.argv[2:]]))
-    denoiser = Denoiser.load()
+    alone, denoiser = Denoiser.load(listen_first=False), Denoiser.load()
     cfg.dset.reference_dbfs = denoiser.settings.reference_dbfs
     mixer = Mixer(cfg.dset, "test", SECONDS, carrier=cfg.noise)
     gains: dict[tuple[str, str, str], list[tuple[float, ...]]] = defaultdict(list)
@@ -54,33 +55,35 @@ def main() -> None:
             clean = begin_after(mixture.clean, run_in)
             noisy = clean + mixture.noisy - mixture.clean
 
-            def gain_db(profile: np.ndarray | None, noisy: np.ndarray = noisy,
-                        clean: np.ndarray = clean) -> float:
-                heard = denoiser(noisy, SAMPLE_RATE, noise_profile=profile)
+            def gain_db(network: Denoiser, profile: np.ndarray | None = None,
+                        noisy: np.ndarray = noisy, clean: np.ndarray = clean) -> float:
+                heard = network(noisy, SAMPLE_RATE, noise_profile=profile)
                 before, after, wanted = (dsp.highpass(each, 20.0, SAMPLE_RATE)
                                          for each in (noisy, heard, clean))
                 return float(snr_db(wanted, after) - snr_db(wanted, before))
 
             found = profiles.read_profile("auto", lambda noisy=noisy: [noisy[:, None]],
                                           SAMPLE_RATE, len(noisy))
-            blind = gain_db(None)
-            auto = blind if found is None else gain_db(found)
-            told = gain_db(noisy[:round(run_in * SAMPLE_RATE)]) if run_in else np.nan
+            blind, first = gain_db(alone), gain_db(denoiser)
+            auto = first if found is None else gain_db(alone, found)
+            told = gain_db(alone, noisy[:round(run_in * SAMPLE_RATE)]) if run_in else np.nan
             gains[form, mixture.category, f"{mixture.snr_db:g} dB"].append(
-                (blind, auto, told, float(found is not None)))
+                (blind, first, auto, told, float(found is not None)))
             sys.stdout.write(f"{form}, {mixture.category} at {mixture.snr_db:g} dB, "
-                             f"{mixture.noise}: {blind:+.2f}, auto {auto:+.2f} "
-                             f"({0 if found is None else len(found) / SAMPLE_RATE:.1f} s found), "
-                             f"told {told:+.2f}\n")
+                             f"{mixture.noise}: {blind:+.2f}, heard first {first:+.2f}, auto "
+                             f"{auto:+.2f} ({0 if found is None else len(found) / SAMPLE_RATE:.1f} "
+                             f"s found), told {told:+.2f}\n")
             sys.stdout.flush()
-    sys.stdout.write("\n| | found | none | auto: mean change | worst | best | told: mean change |\n"
-                     "|---|---|---|---|---|---|---|\n")
+    sys.stdout.write("\n| | alone | heard first: mean change | worst | auto: found | mean change | "
+                     "worst | told: mean change | worst |\n" + 9 * "|---" + "|\n")
     for (form, category, level), rows in sorted(gains.items()):
-        blind, auto, told, found = np.array(rows).T
-        more = auto - blind
-        sys.stdout.write(f"| {form}, {category} at {level} | {found.sum():.0f} of {len(rows)} "
-                         f"| {blind.mean():+.2f} | {more.mean():+.2f} | {more.min():+.2f} "
-                         f"| {more.max():+.2f} | {np.mean(told - blind):+.2f} |\n")
+        blind, *others, found = np.array(rows).T
+        first, auto, told = (other - blind for other in others)
+        sys.stdout.write(f"| {form}, {category} at {level} | {blind.mean():+.2f} "
+                         f"| {first.mean():+.2f} | {first.min():+.2f} "
+                         f"| {found.sum():.0f} of {len(rows)} "
+                         f"| {auto.mean():+.2f} | {auto.min():+.2f} "
+                         f"| {told.mean():+.2f} | {told.min():+.2f} |\n")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from denoiser.audio.dsp import SAMPLE_RATE, Predict
 from denoiser.audio.fitting import Fitted, excerpts, fit
 from denoiser.audio.mono_source import find_mono
 from denoiser.audio.noise_profile import SHORTEST_SECONDS
+from denoiser.audio.pauses import noise_alone
 from denoiser.audio.removal import Pair, Strength, as_strength, remove
 from denoiser.audio.survey import Survey, as_channels, survey
 from denoiser.checks import UserError, require
@@ -53,7 +54,7 @@ class Restorer:
         mono_source: Whether the two channels of a stereo recording hold one signal, and become
             one before the network hears it: "true", "false", or "auto": where that is clear.
         listen_first: Whether a network that takes noise profiles hears up to 30 s of a recording
-            before the rest, where none is given: what it removes there is the profile.
+            before the rest, where none is given: the noise it hears there is the profile.
     """
 
     predict_spectra: Callable[[Any], np.ndarray]
@@ -122,9 +123,10 @@ class Restorer:
 
     def hear_noise(self, read: Callable[[], Iterable[np.ndarray]], sample_rate: int,
                    surveyed: Survey) -> np.ndarray | None:
-        """Returns what the network removes from up to 30 s of a recording, spread over it.
+        """Returns the noise of up to 30 s of a recording: its ends, and what lies between.
 
-        It serves as a noise profile, `(samples, channels)`. None where `listen_first` is off, the
+        That is what is heard in its pauses, or, where there are none, what the network removes. It
+        serves as a noise profile, `(samples, channels)`. None where `listen_first` is off, the
         network takes no profiles, or there is nothing to be heard.
 
         Args:
@@ -134,11 +136,14 @@ class Restorer:
         """
         if not self.hears_first or not surveyed.distinct:
             return None
-        found = [_without_silence(heard, noise, sample_rate)
-                 for excerpt in excerpts(read, surveyed.samples, sample_rate)
+        pairs = [(as_channels(heard), as_channels(noise))
+                 for excerpt in excerpts(read, surveyed.samples, sample_rate, with_ends=True)
                  for heard, noise in Restorer.separate(  # not what a subclass makes of it
                      self, [as_channels(excerpt)], sample_rate, surveyed)]
-        noise = np.concatenate(found)
+        noise = noise_alone(pairs, sample_rate, self.settings.stft.highpass_hz)
+        if noise is None:  # at its ends, a tape or a film may have less noise than between
+            noise = np.concatenate([_without_silence(*pair, sample_rate)
+                                    for pair in pairs[1:-1] or pairs])
         if len(noise) < SHORTEST_SECONDS * sample_rate or not np.ptp(noise, axis=0).any():
             return None
         return noise

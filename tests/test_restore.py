@@ -315,11 +315,15 @@ def test_a_profile_that_tells_nothing_is_refused(noise, message, rng):
 
 
 class HalfBlind(Listener):
-    """Removes half of everything when it is told nothing, and a tenth when it is told."""
+    """Leaves a half, or `rest`, of everything when told nothing, and nine tenths when told."""
+
+    def __init__(self, rest=0.5):
+        super().__init__()
+        self.rest = rest
 
     def __call__(self, inputs):
         if not isinstance(inputs, list):
-            return 0.5 * inputs
+            return self.rest * inputs
         return 0.9 / 0.5 * super().__call__(inputs)
 
 
@@ -355,6 +359,18 @@ def test_thirty_seconds_of_a_long_recording_are_heard_first(rng):
     settings = NetworkSettings(UnetConfig(use_profile=True), context_seconds=0.2)
     Restorer(hear, settings, 60.0, listen_first=True).each(audio[None])
     assert sum(seconds) - once == pytest.approx(30.0, abs=1.0)
+
+
+@pytest.mark.parametrize("rest", [0.1, 0.4])
+def test_where_nearly_all_is_removed_the_noise_is_taken_whole(rng, rest):
+    """What is removed beside sound is not all of the noise; what is heard in a pause is."""
+    audio = rng.standard_normal(3 * SAMPLE_RATE).astype(np.float32)
+    audio[:SAMPLE_RATE] *= 2.0  # not the usual noise
+    network, told = HalfBlind(rest), Listener()
+    Restorer(network, KNOWING, listen_first=True)(audio, SAMPLE_RATE)
+    Restorer(told, KNOWING)(audio, SAMPLE_RATE,
+                            noise_profile=audio if rest == 0.1 else 0.6 * audio)
+    np.testing.assert_allclose(network.profiles[0], told.profiles[0], rtol=0.1)
 
 
 def test_the_sound_of_a_profile_is_not_kept(rng):

@@ -79,20 +79,25 @@ def _bass_powers(noise: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def excerpts(read: Callable[[], Iterable[np.ndarray]], samples: int, sample_rate: int,
-             ) -> list[np.ndarray]:
+             with_ends: bool = False) -> list[np.ndarray]:
     """Returns a few stretches spread over a recording, or all of a short one.
 
     Args:
         read: Reads the recording from its start, in blocks.
         samples: How long it is.
         sample_rate: In Hz.
+        with_ends: Whether half of one of them is its beginning and half its end, where a groove
+            may be heard before and after the music.
     """
     length = round(EXCERPT_SECONDS * sample_rate)
     if samples <= EXCERPTS * length:
         places = [(0, samples)]
     else:
-        middles = [round((number + 0.5) * samples / EXCERPTS) for number in range(EXCERPTS)]
+        count = EXCERPTS - with_ends
+        middles = [round((number + 0.5) * samples / count) for number in range(count)]
         places = [(middle - length // 2, middle - length // 2 + length) for middle in middles]
+        if with_ends:
+            places = [(0, length // 2), *places, (samples - length // 2, samples)]
     pieces: list[list[np.ndarray]] = [[] for _ in places]
     done = 0
     for block in read():

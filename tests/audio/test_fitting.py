@@ -49,5 +49,9 @@ def test_excerpts_are_spread_over_a_long_recording():
     assert [len(one) / RATE for one in found] == [EXCERPT_SECONDS] * 3
     assert [round(one.mean() / RATE) for one in found] == [17, 50, 83]
     assert all((np.diff(one) == 1).all() for one in found)
+    found = excerpts(lambda: np.array_split(audio, 77), len(audio), RATE, with_ends=True)
+    assert [len(one) / EXCERPT_SECONDS / RATE for one in found] == [0.5, 1.0, 1.0, 0.5]
+    assert [round(one.mean() / RATE, 1) for one in found] == [2.5, 25.0, 75.0, 97.5]
+    assert found[0][0] == 0 and found[-1][-1] == audio[-1]
     (whole,) = excerpts(lambda: np.array_split(audio[:1000], 3), 1000, RATE)
     np.testing.assert_array_equal(whole, audio[:1000])
