@@ -5,7 +5,7 @@ Run: python benchmarks/found_profile.py [mixtures] [key=value ...]
 Transfers of 20 s are made from the mixtures of `evaluate.py dset=heldout`: as they are ("no
 pause": what `auto` finds there is a rest of the player, or a mistake), and with 2.5 s of noise
 alone in front ("run-in"). Prints the SNR gain in dB above 20 Hz of the network alone, and what is
-changed by hearing the recording first (as is done by default), by a stretch that `auto` finds (where
+changed by hearing the recording first (the default), by a stretch that `auto` finds (where
 it finds none, the recording is heard first), and by the marked run-in; and the worst changes.
 """
 

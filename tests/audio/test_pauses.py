@@ -29,6 +29,20 @@ def test_pauses_are_found_and_heard_whole(sound):
     np.testing.assert_array_equal(noise_alone(pairs, RATE, 20.0), found[:, :1])
 
 
+@pytest.mark.parametrize(("hz", "gain"), [(35.0, 3.0), (440.0, 0.4)])
+def test_a_note_that_is_taken_for_noise_is_no_pause(sound, hz, gain):
+    """A drone that is removed whole is louder than all that is left; it is beside music, though.
+
+    So is a note of which half is removed.
+    """
+    heard, noise = sound
+    drone = gain * np.sin(2.0 * np.pi * hz * np.arange(len(heard)) / RATE)[:, None]
+    music = 0.3 * np.sin(2.0 * np.pi * np.outer(np.arange(len(heard)) / RATE,
+                                                [100.0, 200.0, 400.0, 800.0, 1600.0, 3000.0]))
+    left = music.sum(axis=1, keepdims=True) if hz < 50.0 else drone
+    assert noise_alone([(0.1 * noise + left + drone, 0.1 * noise + drone)], RATE, 20.0) is None
+
+
 def test_too_little_is_none(sound):
     heard, noise = sound
     assert noise_alone([(heard[4 * RATE :], noise[4 * RATE :])], RATE, 20.0) is None  # 0.7 s
