@@ -270,7 +270,7 @@ def build(workshop: Workshop):
                     example = gr.Button("Try it with an example", size="sm")
                 with gr.Tab("Microphone"):
                     spoken = gr.Audio(sources=["microphone"], type="filepath", format="wav",
-                                      label="Your own recording", editable=False)
+                                      label="Your own recording", editable=False, buttons=[])
                 gr.Markdown("## 2. Choose")
                 choice = gr.Dropdown(list(workshop.choices), value=first, label="What removes it",
                                      elem_id="choice")

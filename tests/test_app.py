@@ -23,7 +23,7 @@ import psutil
 import pytest
 import soundfile as sf
 from audio_samples import write_audio
-from film_samples import Sound, write_film
+from film_samples import Sound, packets_of, write_film
 from hydra import compose, initialize_config_dir
 
 import app
@@ -35,6 +35,7 @@ from denoiser.page.sessions import PREFIX
 ROOT = Path(app.__file__).resolve().parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WAIT_MILLISECONDS = 120000.0  # machines are busy at times
+SCREENSHOTS = ROOT / "experiments" / "screenshots"  # kept, to be looked at
 
 
 def settings(*arguments: str) -> config.Config:
@@ -157,6 +158,11 @@ def download(page, button: str, folder: Path) -> Path:
     return path
 
 
+def keep_picture(page, name: str) -> None:
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True, animations="disabled")
+
+
 def sound(page, name: str) -> np.ndarray:
     """Returns what the player has of a sound, `(samples, channels)` with full scale at 1."""
     told = page.evaluate("window.denoiserPlayer.sound()")
@@ -199,7 +205,7 @@ def test_a_recording_is_dropped_denoised_heard_and_downloaded(
     heard = sound(page, "before") - 0.4 * sound(page, "removed")
     np.testing.assert_allclose(heard, sf.read(own[0])[0], atol=2.5 / 2**15)
     assert page.is_visible("#picture img")
-    page.screenshot(path=tmp_path / "page.png", full_page=True)
+    keep_picture(page, "denoised")
 
 
 def test_what_cannot_be_read_is_told_in_one_line(open_page, served, recording, tmp_path):
@@ -217,6 +223,7 @@ def test_what_cannot_be_read_is_told_in_one_line(open_page, served, recording, t
         assert reason in toast.inner_text()
         assert "Traceback" not in toast.inner_text()
         assert str(served.root) not in toast.inner_text()
+        keep_picture(page, f"refused {name}")
         assert page.is_disabled("#run")
         page.click(".toast-close")
         page.wait_for_selector(".toast-body", state="detached")
@@ -236,10 +243,14 @@ def test_two_users_at_once_get_their_own_results_one_after_the_other(
     served.may_run.clear()
     calls = len(served.calls)
     first.click("#run")
+    first.wait_for_function(
+        "document.querySelector('#status').innerText.includes('Listening to the recording')")
     while len(served.calls) == calls:
         first.wait_for_timeout(20)
     second.click("#run")
     second.wait_for_function("document.querySelector('#status').innerText.includes('queue')")
+    keep_picture(first, "at work")
+    keep_picture(second, "waiting")
     assert len(served.calls) == calls + 1
     served.may_run.set()
     for page, name in ((first, "side A_denoised.wav"), (second, "other_denoised.flac")):
@@ -297,9 +308,41 @@ def test_a_noise_profile_is_marked_where_the_player_stands(open_page, served, re
     denoise(page)
     assert served.calls[-1].startswith("knowing")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    keep_picture(page, "telephone")
     page.fill("[aria-label='To (seconds)'], #to input", "0.52")
     page.click("#run")
     assert "at least 0.1 s apart" in page.wait_for_selector(".toast-body.error").inner_text()
+
+
+def test_a_film_is_dropped_and_keeps_its_pictures(open_page, tmp_path):
+    film = tmp_path / "reel 1.mkv"
+    write_film(film, "matroska", [Sound("flac")], subtitles=True)
+    page = open_page()
+    drop(page, film)
+    denoise(page)
+    page.wait_for_selector("#residual:has-text('reel 1_residual.wav')")
+    own = download(page, "#result", tmp_path / "own")
+    assert own.name == "reel 1_denoised.mkv"
+    assert packets_of(own, left_out=1) == packets_of(film, left_out=1)
+    assert len(packets_of(own)[0]) == 50
+
+
+def test_the_microphone_is_a_recording_too(open_page, tmp_path, monkeypatch):
+    """A browser's own device of test, which beeps; no program of FFmpeg is there to help."""
+    monkeypatch.setenv("PATH", "")
+    page = open_page(permissions=["microphone"])
+    page.get_by_role("tab", name="Microphone").click()
+    page.get_by_role("button", name="Record", exact=True).click()
+    page.wait_for_timeout(2000)
+    page.get_by_role("button", name="Stop", exact=True).click()
+    page.wait_for_selector("#run:not([disabled])")
+    denoise(page)
+    keep_picture(page, "microphone")
+    # Nothing here goes to other servers.
+    assert not page.get_by_role("button", name="Share", exact=True).count()
+    beeps = sound(page, "before")
+    assert 1.0 < len(beeps) / page.evaluate("window.denoiserPlayer.sound()")["rate"] < 6.0
+    assert np.abs(beeps).max() > 0.01
 
 
 def test_a_film_becomes_what_the_command_makes_of_it(tiny_run, tmp_path):
