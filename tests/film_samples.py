@@ -55,11 +55,16 @@ def _packets(stream: av.AudioStream, sound: Sound, seconds: float) -> list[av.Pa
         context_format.name.removesuffix("p")]
     for place in range(0, audio.shape[1], most):
         piece = audio[:, place : place + most] * scale + (128 if scale == 2**7 else 0)
-        values = piece if context_format.is_planar else piece.T.reshape(1, -1)
+        # PyAV cannot make planar frames of eight channels.
+        given = context_format.packed if len(piece) > 7 else context_format
+        values = piece if given.is_planar else piece.T.reshape(1, -1)
         frame = av.AudioFrame.from_ndarray(
             np.ascontiguousarray(values.astype(
                 {1.0: np.float32, 2**15: np.int16, 2**31: np.int32, 2**7: np.uint8}[scale])),
-            format=context_format.name, layout=context.layout.name)
+            format=given.name, layout=context.layout.name)
+        frame.sample_rate = sound.rate
+        if given.name != context_format.name:
+            (frame,) = av.AudioResampler(format=context_format.name).resample(frame)
         frame.sample_rate, frame.pts, frame.time_base = sound.rate, place, Fraction(1, sound.rate)
         packets += stream.encode(frame)
     packets += stream.encode(None)

@@ -27,7 +27,7 @@ import config
 import inference
 import unet
 from config import Config, UnetConfig
-from denoiser.audio import audio_io
+from denoiser.audio import audio_io, containers
 from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from denoiser.audio.noise_profile import ProfileForm
 from denoiser.checks import UserError
@@ -898,6 +898,37 @@ def test_a_full_disk_leaves_no_half_film(tmp_path, kilobytes):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert visible(tmp_path) == {"a.mkv"}
+
+
+@pytest.mark.parametrize(("muxer", "name", "codec"), [
+    ("matroska", "a.mkv", "libopus"), ("mp4", "a.m4a", "aac"), ("matroska", "a.mka", "wavpack")])
+def test_eight_channels_are_read_and_written(tmp_path, muxer, name, codec):
+    write_film(tmp_path / name, muxer, [Sound(codec, layout="7.1", bit_rate=512000)], video=None)
+    done = run_program(name, "method=lsa", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    restored = next(tmp_path.glob("a_denoised.*"))
+    residual = tmp_path / "a_residual.wav"
+    assert sf.info(residual).channels == 8
+    recording = containers.open_audio(restored)
+    assert recording.channels == 8
+    levels = [np.abs(np.concatenate(list(containers.read_blocks(containers.open_audio(path))))
+                     ).max(axis=0) for path in (tmp_path / name, restored, residual)]
+    # Each channel's click has a level of its own, and is removed or left.
+    assert np.corrcoef(levels[0], np.maximum(levels[1], levels[2]))[0, 1] > 0.9
+
+
+def test_an_order_of_channels_that_crashes_the_reader_fails_alone(tmp_path):
+    film = tmp_path / "a.mov"
+    write_film(film, "mov", [Sound("pcm_s16le", layout="7.1")])
+    content = film.read_bytes()
+    told = bytes.fromhex("6368616e 00000000 00010000 0000063f")  # by bits
+    assert content.count(told) == 1
+    film.write_bytes(content.replace(told, bytes.fromhex("6368616e 00000000 00800008 00000000")))
+    write_audio(tmp_path / "b.wav")
+    done = run_program("a.mov", "b.wav", "method=lsa", cwd=tmp_path)
+    assert done.returncode == SOME_FAILED_STATUS, done.stderr
+    assert "a.mov: the channels of its sound come in an order that cannot be read" in done.stderr
+    assert (tmp_path / "b_denoised.wav").is_file()
 
 
 def test_a_batch_of_films_can_be_run_again(tmp_path, caplog):

@@ -8,6 +8,8 @@ silence, and what they let overlap is dropped. `Timeline` remembers the time of 
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +51,13 @@ SILENCE_SECONDS = 1.0  # of a gap, made at once
 # Full scale of FFmpeg's sample formats, and the value of silence; planar ones end in "p".
 FULL_SCALE = {"u8": (2.0**7, 2.0**7), "s16": (2.0**15, 0.0), "s32": (2.0**31, 0.0),
               "s64": (2.0**63, 0.0), "flt": (1.0, 0.0), "dbl": (1.0, 0.0)}
+PLANES = 8  # that FFmpeg keeps in a frame itself
+# Reads a track's channel layout, which may end the process.
+READ_LAYOUT = """
+import av, sys
+with av.open(sys.argv[1]) as container:
+    print(container.streams[int(sys.argv[2])].layout.name)
+"""
 # The sample formats of lossless tracks, as libsndfile names what can hold them.
 SUBTYPES = {"u8": "PCM_U8", "s16": "PCM_16", "s32": "PCM_24", "s64": "DOUBLE", "flt": "FLOAT",
             "dbl": "DOUBLE"}
@@ -121,6 +130,23 @@ def _describe(number: int, stream: av.AudioStream) -> str:
     return f"{number} ({', '.join(known)})"
 
 
+def _require_readable_layout(path: Path, container: av.container.InputContainer,
+                             stream: av.AudioStream) -> None:
+    """Raises UserError where PyAV 18 would free a list of loudspeakers twice, and crash.
+
+    Such lists stand where channels come in an order of the file's own, as in MOV films with 7.1
+    sound as PCM. Whether it does is tried in another process.
+    """
+    if (stream.codec_context is None or container.format.name != MP4
+            or not stream.codec_context.codec.canonical_name.startswith("pcm_")):
+        return
+    done = subprocess.run([sys.executable, "-c", READ_LAYOUT, str(path), str(stream.index)],
+                          stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode:
+        raise UserError(f"{path}: the channels of its sound come in an order that cannot be read "
+                        "from a MOV film; from a Matroska film they can")
+
+
 def _seconds(stream: av.AudioStream) -> float:
     """Returns how long a track says it is; 0 if it does not."""
     if stream.duration is not None:
@@ -159,6 +185,7 @@ def open_track(path: Path, number: int | None = None) -> Track:
         else:
             present = ", ".join(_describe(place, track) for place, track in enumerate(tracks, 1))
             raise UserError(f"{path}: there is no audio track {number}; there are {present}")
+        _require_readable_layout(path, container, stream)
         chosen = _describe(tracks.index(stream) + 1, stream)
         if stream.codec_context is None:
             raise UserError(f"{path}: audio track {chosen} has a codec that cannot be decoded")
@@ -400,6 +427,9 @@ def read_blocks(recording: Recording) -> Iterator[np.ndarray]:
 
 def as_samples(frame: av.AudioFrame) -> np.ndarray:
     """Returns a frame's samples as float64 `(samples, channels)`, full scale at 1."""
+    if frame.format.is_planar and frame.layout.nb_channels >= PLANES:
+        # PyAV 18 counts one plane too many of these, and reads where there is none.
+        (frame,) = av.AudioResampler(format=frame.format.packed.name).resample(frame)
     values = frame.to_ndarray().astype(np.float64)
     values = values.T if frame.format.is_planar else values.reshape(-1, frame.layout.nb_channels)
     full_scale, zero = FULL_SCALE[frame.format.name.removesuffix("p")]

@@ -26,7 +26,7 @@ from av.codec import Codec
 from av.stream import Discard, Disposition
 
 from denoiser.audio.audio_io import BITS, DITHERED_BITS, round_to_steps
-from denoiser.audio.containers import FULL_SCALE, MP4, Timeline, Track, open_container
+from denoiser.audio.containers import FULL_SCALE, MP4, PLANES, Timeline, Track, open_container
 from denoiser.audio.matroska import set_display_sizes
 from denoiser.checks import UserError
 
@@ -72,6 +72,8 @@ SLOW_RATE, SLOW_KILOBITS = 32000, 160  # MPEG audio below that sample rate has n
 HOLD_BACK = {"ac3", "eac3", "mp2"}  # never write what their delay holds back
 # Encoders name the speakers behind and those beside the listener alike.
 LAYOUTS = {"5.1(side)": "5.1", "5.0(side)": "5.0", "quad(side)": "quad"}
+# As players take channels of which no order is told.
+USUAL_LAYOUTS = {4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 PIECE_SECONDS = 0.04  # of audio in a packet, where the codec does not say
 INTERLEAVE_MICROSECONDS = 1_000_000  # packets come in order already: no more is held back
 MATROSKA_TICK = Fraction(1, 1000)  # of its timestamps, in s
@@ -220,9 +222,9 @@ def _add_audio(container: av.container.OutputContainer, track: Track, output: Fi
     """
     layout = track.layout
     if not output.encoder.startswith("pcm_"):
+        if layout.endswith(" channels"):  # in no order that is told: FFmpeg's own for as many
+            layout = USUAL_LAYOUTS.get(track.channels, layout)
         layout = LAYOUTS.get(layout, layout) if output.encoder in ("aac", "libopus") else layout
-        if layout.endswith(" channels"):  # in no order that is known
-            layout = av.AudioFrame(layout=layout).layout.name
     try:
         stream = container.add_stream(
             output.encoder, rate=output.rate, layout=layout, bit_rate=bit_rate,
@@ -250,13 +252,17 @@ def encoder_delay(track: Track, output: FilmFormat, bit_rate: int) -> int:
 def _frame(samples: np.ndarray, stream: av.AudioStream, first: int) -> av.AudioFrame:
     """Makes a frame of samples `(samples, channels)` that are in the encoder's type."""
     context = stream.codec_context
-    values = samples.T if context.format.is_planar else samples.reshape(1, -1)
-    kind = context.format.name.removesuffix("p")
     types = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "s64": np.int64,
              "flt": np.float32, "dbl": np.float64}
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(values, types[kind]),
-                                       format=context.format.name, layout=context.layout.name)
-    frame.sample_rate, frame.pts = context.sample_rate, first
+    packed = context.format.packed if samples.shape[1] >= PLANES else context.format
+    values = samples.T if packed.is_planar else samples.reshape(1, -1)
+    frame = av.AudioFrame.from_ndarray(
+        np.ascontiguousarray(values, types[packed.name.removesuffix("p")]), format=packed.name,
+        layout=context.layout.name)
+    frame.sample_rate = context.sample_rate
+    if packed.name != context.format.name:  # PyAV 18 counts one plane too many of these
+        (frame,) = av.AudioResampler(format=context.format.name).resample(frame)
+    frame.pts = first
     frame.time_base = Fraction(1, context.sample_rate)
     return frame
 
