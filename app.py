@@ -14,6 +14,11 @@ Open http://127.0.0.1:7860 and drop a recording. Most used settings:
 What is dropped there is deleted when the page is closed. It needs requirements-app.txt.
 """
 
+if __name__ == "__main__":
+    from denoiser.interrupts import end_at_once
+
+    end_at_once()
+
 # Gradio looks at annotations: they must not be texts here.
 import dataclasses
 import functools

@@ -25,6 +25,11 @@ without a clean version; tables, plots and players go to experiments/evaluation/
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from denoiser.interrupts import end_at_once
+
+    end_at_once()
+
 import dataclasses
 import functools
 import logging

@@ -14,6 +14,11 @@ name. Beside it lies config.yaml, which tells what the network needs, as beside 
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from denoiser.interrupts import end_at_once
+
+    end_at_once()
+
 import logging
 import shutil
 import sys
@@ -102,7 +107,7 @@ def write(model: Any, settings: NetworkSettings, kind: str, path: Path, digest: 
     converted, _ = tf2onnx.convert.from_function(
         graph, signature, opset=OPSET, custom_op_handlers={"MirrorPad": (_repeat_edges, [])})
     onnx.helper.set_model_props(converted, {runtimes.WEIGHTS_KEY: digest})
-    onnx.save(converted, str(path))
+    path.write_bytes(runtimes.seal(converted.SerializeToString()))
 
 
 def _repeat_edges(graph: Any, node: Any, name: str, arguments: Any) -> None:

@@ -39,11 +39,10 @@ From Python: `from inference import Denoiser; restored = Denoiser.load()(wavefor
 
 from __future__ import annotations
 
-import signal
+if __name__ == "__main__":
+    from denoiser.interrupts import end_at_once
 
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    # Ctrl-C while all else loads, which takes a second: a traceback would be of no use.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    end_at_once()
 
 import dataclasses
 import functools

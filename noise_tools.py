@@ -9,6 +9,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from denoiser.interrupts import end_at_once
+
+    end_at_once()
+
 import argparse
 import csv
 import logging

@@ -25,6 +25,11 @@ needs `fluidsynth` besides.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from denoiser.interrupts import end_at_once
+
+    end_at_once()
+
 import argparse
 import logging
 import os

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from denoiser import interrupts
 from denoiser.checks import UserError, reason_of
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -101,6 +102,7 @@ def run_main(main: Callable[[], Any]) -> None:
     """Runs an entry point; a user's mistake becomes one line on stderr and exit status 1."""
     # Hydra would print its own errors, over several lines, and exit; now it raises them.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    interrupts.give_back()
     try:
         exit_on_user_error(main)()
     except KeyboardInterrupt:

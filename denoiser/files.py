@@ -7,6 +7,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import re
 import secrets
 import signal
 import time
@@ -24,6 +25,7 @@ WEIGHTS_ENDING = ".weights.h5"  # Keras knows a file of weights by it
 LONGEST_PREFIX = 40  # names are limited to 255 bytes, up to four for a character
 STALE_SECONDS = 3600.0  # since the last write: then a temporary file's process is long dead
 RANDOM_BYTES = 4  # of a temporary name, in hexadecimal
+TEMPORARY_NAME = re.compile(r"\.(.+)\.[0-9a-f]{8}(?:\.[^.]+){0,2}", re.DOTALL)
 ENDING_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, `kill`, a terminal that was closed
 SIGNALLED_STATUS = 128  # plus the signal's number is what shells report
 
@@ -97,6 +99,21 @@ def replacing(path: Path, locked: bool = False) -> Iterator[Path]:
             temporary.replace(path)
         except OSError as error:  # a full disk, or a folder that somebody has removed
             raise OSError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def remove_left_over(folder: Path, wanted: re.Pattern[str]) -> None:
+    """Removes the locked temporary files of processes that were killed.
+
+    Args:
+        folder: Where they are.
+        wanted: Is found in the name of what they would have become; of that, up to
+            `LONGEST_PREFIX` characters are known.
+    """
+    for path in folder.glob(".*"):
+        name = TEMPORARY_NAME.fullmatch(path.name)
+        with suppress(OSError):  # another process may just have finished it, or owns it
+            if name and wanted.search(name[1]) and not _is_locked(path):
+                path.unlink()
 
 
 def _is_locked(path: Path) -> bool:

@@ -19,7 +19,7 @@ from denoiser.audio import audio_io, containers, film
 from denoiser.audio.mono_source import CHOICES
 from denoiser.audio.removal import AUTO, Strength, check_noise_floor, check_per_band
 from denoiser.checks import UserError, reason_of, require
-from denoiser.files import hash_of
+from denoiser.files import hash_of, remove_left_over
 from denoiser.journal import has_journal
 from denoiser.network.stored import NetworkSettings
 from denoiser.report import hash_of_values, read_results, why_not_done
@@ -35,6 +35,7 @@ STREAM_TAG = "#EXT-X-"  # only playlists of streams have it (RFC 8216, 4.3)
 # `/dev/stdin` is a file where the shell opened one. Below `/dev`, `shm` is a folder like others.
 DEVICES, SYSTEM_FOLDERS = Path("/dev"), frozenset((Path("/dev/fd"), Path("/proc"), Path("/sys")))
 OWN_RESULT = re.compile(r"(?P<origin>.*)_(denoised|residual)(_s([0-9.]+|auto))?", re.DOTALL)
+RESULT_NAME = re.compile("(^|_)(denoised|residual|spectrogram)")  # is found in each result's name
 
 
 @dataclass
@@ -375,6 +376,9 @@ def plan(paths: list[Path], settings: InferenceConfig,
             failures[path] = why_failed(path, error)
     jobs, refused = _told_apart(jobs, paths, settings)
     failures |= refused
+    for folder in {folder for job in jobs
+                   for folder in (job.denoised.parent, report_folder(job.denoised, settings))}:
+        remove_left_over(folder, RESULT_NAME)
     # Whatever is asked: each will be added to, which must not fail after hours of work.
     reports = {folder: read_results(folder)
                for folder in {report_folder(job.denoised, settings) for job in jobs}}

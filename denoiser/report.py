@@ -214,7 +214,7 @@ class RunReport:
     def _write(self, results: dict[str, dict[str, Any]]) -> None:
         report = {"version": VERSION, "last_run": self._run | {"ended": now()},
                   "results": results}
-        with replacing(self.folder / REPORT_NAME) as temporary:
+        with replacing(self.folder / REPORT_NAME, locked=True) as temporary:
             temporary.write_text(json.dumps(report, indent=1), encoding="utf-8")
             written = _identity(temporary)  # before another run can replace it
         self._results, self._known = results, written

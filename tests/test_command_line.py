@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -56,3 +59,16 @@ def test_keys_of_overrides():
     assert keys_of(["unet.depth=3", "+a.b=1=2", "~c", "++d="]) == {"unet.depth", "a.b", "c", "d"}
     assert keys_of(["stft={highpass_hz:0,hop_size: 256}"]) == {
         "stft", "stft.highpass_hz", "stft.hop_size"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such signal")
+@pytest.mark.parametrize("name", ["app", "evaluate", "export", "inference", "noise_tools",
+                                  "prepare_data", "train"])
+def test_ctrl_c_while_a_program_loads_leaves_no_traceback(name):
+    """Whether it comes at this moment or at another, which differs from machine to machine."""
+    process = subprocess.Popen([sys.executable, ROOT / f"{name}.py", "--help"], text=True,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    assert "Traceback" not in process.communicate()[1]
+    assert process.returncode in (-signal.SIGINT, 130, 0)

@@ -120,6 +120,21 @@ def test_what_is_exported_beside_weights_takes_their_place(tmp_path, tiny_run, c
     assert "is not of best.weights.h5" in caplog.text
 
 
+@pytest.mark.parametrize("place", [0.1, 0.5, -1])
+def test_flipped_bits_of_a_shipped_network_are_found(tmp_path, caplog, place):
+    """The weights beside it are whole, and are taken in its place."""
+    folder = shutil.copytree(ROOT / "pretrained" / "small", tmp_path / "small")
+    network = folder / "best.onnx"
+    assert runtimes.find_twin(folder / BEST_NAME) == network
+    content = bytearray(network.read_bytes())
+    content[round(place * len(content)) if place > 0 else place] ^= 0x40
+    network.write_bytes(content)
+    assert runtimes.find_twin(folder / BEST_NAME) is None
+    assert "best.onnx is damaged: it is passed over" in caplog.text
+    with pytest.raises(UserError, match="best.onnx is damaged: its hash is that of other content"):
+        Denoiser.load(network)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", list(runtimes.ENDINGS))
 def test_every_part_of_a_network_is_exported_with_and_without_a_profile(tmp_path, rng, kind):

@@ -15,6 +15,11 @@ from denoiser.checks import UserError
 from denoiser.jobs import InferenceConfig
 from denoiser.report import REPORT_NAME, RunReport, read_results
 
+try:
+    import fcntl
+except ImportError:
+    fcntl = None
+
 
 @pytest.mark.parametrize(("strength", "suffix"), [
     (1.0, ""), (0.5, "_s5"), (0.25, "_s2.5"), (0.0, "_s0"), (-0.0, "_s0"), (0.07, "_s0.7"),
@@ -244,6 +249,23 @@ def test_results_of_a_file_that_is_standard_input_go_where_it_is_told(tmp_path):
     finally:
         os.dup2(before, 0)
         os.close(before)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such locks")
+def test_what_a_killed_run_left_behind_is_removed_whatever_comes_next(tmp_path):
+    write_audio(tmp_path / "a.wav")
+    left = [tmp_path / f".{name}.0123abcd.{ending}" for name, ending in (
+        ("a_denoised.wav", "wav"), ("other name_residual_s5.wav", "wav"),
+        ("denoised_report.json", "json"))]
+    kept = [tmp_path / name for name in (
+        ".own.0123abcd.wav", ".a_denoised.wav.resume", ".a_denoised.wav",
+        ".b_denoised.wav.0123abcd.wav")]
+    for path in left + kept:
+        path.write_bytes(b"half")
+    with kept[-1].open("rb") as alive:
+        fcntl.flock(alive, fcntl.LOCK_EX)  # as by a run that goes on
+        jobs.plan([tmp_path / "a.wav"], InferenceConfig())
+    assert not any(path.exists() for path in left) and all(path.exists() for path in kept)
 
 
 def test_each_report_is_read_once(tmp_path, monkeypatch):

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 BLOCK_SECONDS = 2.0  # read at once
 LARGEST_WAV_BYTES = 2**32 - 2**16  # the sizes in a WAV file are 32-bit; some room for the header
 LARGEST_HEADER_BYTES = 4096  # of a file without any audio
+FORM_PLACE, EXTENSIBLE = 8, b"\xfe\xff"  # from the start of the chunk `fmt `
 VALID_BITS_PLACE = 26  # from the start of the chunk `fmt ` of an extensible WAVE file
 UNKNOWN_SAMPLES = 2**62  # libsndfile's number for "the header does not say" is beyond this
 # Where a header, by its first four bytes, gives the size of the file: place, width and byte order
@@ -67,7 +68,7 @@ ALAC_SUBTYPES = {"ALAC_16": "PCM_16", "ALAC_20": "PCM_24", "ALAC_24": "PCM_24",
                  "ALAC_32": "PCM_32"}
 DITHERED_BITS = 16  # and less: there the error of rounding can be heard
 LOSSY_CONTAINER, LOSSY_SUBTYPE = "WAV", "PCM_24"
-MP3_STARTS = (b"ID3", b"\xff")  # of files that go to libmpg123
+MPEG = "MPEG_LAYER"  # begins the subtypes of what goes to libmpg123, which talks
 STDERR = 2  # the descriptor
 _stderr_in_use = threading.Lock()
 
@@ -185,9 +186,8 @@ def open_recording(path: Path) -> Recording:
     if path.suffix.lower() == ".raw":
         raise UserError(f"{path}: headerless audio says neither rate nor format; "
                         "convert it to WAV first")
-    hushed = _without_its_lines(path) if head.startswith(MP3_STARTS) else nullcontext()
     try:
-        with hushed, sf.SoundFile(_native(path)) as file:
+        with _without_its_lines(path), sf.SoundFile(_native(path)) as file:
             size = path.stat().st_size
             share = _promised_share(head, size)
             if file.frames == 0 and (share > 1.0 or size > LARGEST_HEADER_BYTES):
@@ -205,12 +205,14 @@ def open_recording(path: Path) -> Recording:
 def _valid_bits(path: Path, file: sf.SoundFile) -> int | None:
     """Returns how many bits a WAVE file says are in use, where these are fewer than there are."""
     bits = BITS.get(file.subtype)
-    if file.format != "WAVEX" or bits is None:
+    if file.format not in ("WAVEX", "RF64") or bits is None:
         return None
     with path.open("rb") as stream:
         head = stream.read(LARGEST_HEADER_BYTES)
-    start = head.find(b"fmt ") + VALID_BITS_PLACE
-    valid = int.from_bytes(head[start : start + 2], "little")
+    start = head.find(b"fmt ")
+    if head[start + FORM_PLACE : start + FORM_PLACE + 2] != EXTENSIBLE:
+        return None
+    valid = int.from_bytes(head[start + VALID_BITS_PLACE :][:2], "little")
     return valid if 0 < valid < bits else None
 
 
@@ -227,7 +229,7 @@ def read_blocks(recording: Recording) -> Iterator[np.ndarray]:
     done = 0
 
     def hushed() -> AbstractContextManager[None]:
-        return (_without_its_lines(recording.path) if recording.container == "MP3"
+        return (_without_its_lines(recording.path) if recording.subtype.startswith(MPEG)
                 else nullcontext())
 
     try:
@@ -276,7 +278,7 @@ def output_format(recording: Recording, samples: int) -> Format:
             samples * recording.channels * sample_bytes > LARGEST_WAV_BYTES):
         container = "RF64"
     return Format(container, subtype, ending,
-                  recording.valid_bits if container == "WAVEX" else None)
+                  recording.valid_bits if container in ("WAVEX", "RF64") else None)
 
 
 def round_to_steps(steps: np.ndarray, dither: Sequence[int] | None) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import io
 import os
 import re
@@ -19,6 +20,8 @@ from mutagen import flac, id3
 
 from denoiser.audio.audio_io import BITS, Format, Recording
 from denoiser.checks import UserError
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # Chunks that tell of the samples, or hold them, or are only room.
 OF_SAMPLES = {b"fmt ", b"data", b"fact", b"ds64", b"PEAK", b"JUNK", b"junk", b"FLLR", b"PAD ",
@@ -243,6 +246,7 @@ def carry_over(recording: Recording, result: Path, output: Format, history: str)
 
     Raises:
         UserError: It cannot be copied; the restored file is then whole, without it.
+        OSError: The disk is full.
     """
     try:
         if output.container == "FLAC":
@@ -250,4 +254,7 @@ def carry_over(recording: Recording, result: Path, output: Format, history: str)
         elif output.container in ("WAV", "WAVEX", "RF64", "AIFF"):
             _carry_chunks(recording, result, output, history)
     except mutagen.MutagenError as error:
+        cause = error.args[0] if error.args else None
+        if isinstance(cause, OSError) and cause.errno in FULL_DISK:
+            raise OSError(cause.errno, cause.strerror, str(result)) from error
         raise UserError(f"its tags cannot be read ({error})") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from denoiser.audio.audio_io import open_recording, read_blocks
 from denoiser.audio.containers import open_audio
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.audio.integrity import find_damage
+from denoiser.checks import UserError
 
 
 def write(path: Path, container: str, subtype: str | None = None) -> bytes:
@@ -93,4 +95,8 @@ def test_the_decoder_of_mp3_keeps_its_lines_to_itself(tmp_path, capfd):
     path.write_bytes(whole[: len(whole) // 2])
     recording = open_recording(path)
     assert sum(map(len, read_blocks(recording))) > SAMPLE_RATE / 2
+    assert capfd.readouterr().err == ""
+    path.write_bytes(bytes(16) + whole[16:])  # it does not begin as such files do
+    with suppress(UserError):
+        open_recording(path)
     assert capfd.readouterr().err == ""

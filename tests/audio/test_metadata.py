@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 from pathlib import Path
 
 import mutagen
@@ -123,16 +124,31 @@ def test_speakers_survive(tmp_path, rng, mask):
         mask.to_bytes(4, "little"))
 
 
-def test_bits_that_are_not_in_use_stay_so(tmp_path, rng):
+@pytest.mark.parametrize("container", ["WAVEX", "RF64"])
+def test_bits_that_are_not_in_use_stay_so(tmp_path, rng, container):
     path = tmp_path / "a.wav"
     audio = np.rint(0.1 * rng.standard_normal((100, 2)) * 2**19) / 2**19
-    sf.write(path, audio, 48000, "PCM_24", format="WAVEX")
+    sf.write(path, audio, 48000, "PCM_24", format=container)
     content = bytearray(path.read_bytes())
-    content[38:40] = (20).to_bytes(2, "little")
+    place = content.index(b"fmt ") + 26
+    assert content[place : place + 2] == b"\x18\0"
+    content[place : place + 2] = (20).to_bytes(2, "little")
     path.write_bytes(content)
     result = restore(path, audio)
     assert found_in(result)[b"fmt "][18:20] == (20).to_bytes(2, "little")
     assert not (sf.read(result, dtype="int32")[0] % 2**12).any()
+
+
+def test_a_disk_that_fills_while_tags_are_written_is_no_success(tmp_path, audio, monkeypatch):
+    path = tmp_path / "a.flac"
+    sf.write(path, audio, 44100)
+
+    def save(*_, **__):
+        raise mutagen.MutagenError(OSError(errno.ENOSPC, "No space left on device"))
+
+    monkeypatch.setattr(flac.FLAC, "save", save)
+    with pytest.raises(OSError, match="No space left on device"):
+        restore(path, audio)
 
 
 def picture() -> flac.Picture:
