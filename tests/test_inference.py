@@ -14,6 +14,7 @@ from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import programs
 import pytest
@@ -929,6 +930,22 @@ def test_an_order_of_channels_that_crashes_the_reader_fails_alone(tmp_path):
     assert done.returncode == SOME_FAILED_STATUS, done.stderr
     assert "a.mov: the channels of its sound come in an order that cannot be read" in done.stderr
     assert (tmp_path / "b_denoised.wav").is_file()
+
+
+def test_the_sound_of_a_film_is_dithered(tmp_path):
+    """What lies between two steps of 16 bits stays a tone, in noise, and is no square wave."""
+    film, rate = tmp_path / "a.mkv", 48000
+    tone = np.round(1.4 * np.sin(2.0 * np.pi * 441.0 * np.arange(rate) / rate))  # -1, 0, 1
+    with av.open(str(film), "w") as container:
+        track = container.add_stream("pcm_s16le", rate=rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray(tone[None].astype(np.int16), "s16", "mono")
+        frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+        container.mux(track.encode(frame))
+        container.mux(track.encode(None))
+    job = run_file(film)
+    (written,) = heard(job.denoised)[1].T * 2**15
+    assert set(np.unique(written)) > {-1.0, 0.0, 1.0}  # of -0.5, 0 and 0.5
+    assert abs(np.mean(written[tone == 1.0]) - 0.5) < 0.05
 
 
 def test_a_batch_of_films_can_be_run_again(tmp_path, caplog):

@@ -75,6 +75,15 @@ def test_what_cannot_be_understood_is_named(tmp_path, text, message):
     assert str(tmp_path / "config.yaml") in str(caught.value)
 
 
+@pytest.mark.parametrize("tag", ["!!python/object/apply:os.mkdir", "!!python/object/new:os.mkdir"])
+def test_settings_are_data_and_run_nothing(tmp_path, tag):
+    made = tmp_path / "made"
+    (tmp_path / "config.yaml").write_text(f"unet: {tag} ['{made}']\n")
+    with pytest.raises(SystemExit, match=r"error: .*config.yaml"):
+        exit_on_user_error(read_settings)(tmp_path / "config.yaml")
+    assert not made.exists()
+
+
 def test_spoilt_yaml_is_answered_in_a_line(tmp_path):
     (tmp_path / "config.yaml").write_text("unet: [1, 2")
     with pytest.raises(SystemExit, match=r"error: .*config.yaml.*line"):
