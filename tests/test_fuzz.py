@@ -47,3 +47,14 @@ def test_a_broken_file_is_denoised_or_leaves_nothing(name, wholes, tmp_path):
         (tmp_path / name).write_bytes(fuzz.broken(
             wholes[name], fuzz.draw_edits(np.random.default_rng([7, case]))))
         fuzz.denoise(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.w64", "a.caf"])
+def test_a_header_that_leads_before_the_beginning_prints_nothing(tmp_path, capfd, name):
+    """FFmpeg goes where it says; what PyAV makes of that must not reach the user."""
+    whole = fuzz.originals(tmp_path, [name])[name]
+    for case in range(150):
+        (tmp_path / name).write_bytes(fuzz.broken(whole, fuzz.draw_edits(
+            np.random.default_rng([77, 1200 + case]))))
+        fuzz.read(tmp_path / name)
+    assert "Traceback" not in capfd.readouterr().err

@@ -7,7 +7,9 @@ silence, and what they let overlap is dropped. `Timeline` remembers the time of 
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import subprocess
 import sys
 from collections import deque
@@ -97,6 +99,19 @@ class UnknownContainerError(UserError):
     """A file that FFmpeg cannot read."""
 
 
+class _Source(io.BufferedReader):
+    """A file that answers as FFmpeg expects where a damaged header leads before its beginning.
+
+    PyAV would print a traceback for what Python raises then, and go on.
+    """
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -1
+
+
 @contextmanager
 def open_container(path: Path) -> Iterator[av.container.InputContainer]:
     """Opens a file for FFmpeg, whatever characters its name holds, and no other file.
@@ -106,7 +121,7 @@ def open_container(path: Path) -> Iterator[av.container.InputContainer]:
         UserError: What it would play lies in other files.
         OSError: It cannot be opened.
     """
-    with path.open("rb") as file:
+    with _Source(io.FileIO(path)) as file:
         try:
             container = av.open(file, container_options=dict(OPTIONS),
                                 metadata_errors="surrogateescape")
