@@ -51,6 +51,7 @@ from denoiser.command_line import (
     keys_of,
     run_main,
 )
+from denoiser.files import SIGNALLED_STATUS
 from denoiser.jobs import InferenceConfig, Job, make_job
 from denoiser.memory import give_back_arrays
 from denoiser.page.listening import KeptNoise, Sound, kept_pairs, write_sound
@@ -362,8 +363,16 @@ def serve(raw: DictConfig) -> None:
             cfg.inference.audio)
     if importlib.util.find_spec("gradio") is None:
         raise UserError("the page needs a few packages more: pip install -r requirements-app.txt")
-    root, ended = make_root(), threading.Event()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    ended, signals = threading.Event(), []
+
+    def end(number: int, _: Any) -> None:
+        # No exception, which callbacks of Python's garbage collection would eat.
+        signals.append(number)
+        ended.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    root = make_root()
     try:
         os.environ["GRADIO_TEMP_DIR"] = str(root)  # Gradio puts uploads there, and serves it alone
         os.environ["GRADIO_EXAMPLES_CACHE"] = str(root)
@@ -375,6 +384,7 @@ def serve(raw: DictConfig) -> None:
             workshop.sessions.delete_old()
     finally:
         shutil.rmtree(root, ignore_errors=True)
+    sys.exit(SIGNALLED_STATUS + signals[0])
 
 
 def main() -> None:

@@ -382,6 +382,7 @@ def test_the_program_serves_this_computer_alone_and_leaves_nothing(tiny_run, tmp
     assert len(list(Path(tempfile.gettempdir()).glob(own))) == 1
     process.send_signal(signal.SIGTERM)
     messages = process.communicate()[1]
+    assert process.returncode == 128 + signal.SIGTERM
     assert "Traceback" not in messages and f"open http://127.0.0.1:{port}" in messages
     assert not list(Path(tempfile.gettempdir()).glob(own))
 

@@ -948,6 +948,23 @@ def test_the_sound_of_a_film_is_dithered(tmp_path):
     assert abs(np.mean(written[tone == 1.0]) - 0.5) < 0.05
 
 
+def test_tags_that_a_container_has_no_place_for_are_told(tmp_path, caplog):
+    film = tmp_path / "a.mp4"
+    with av.open(str(film), "w", container_options={"movflags": "use_metadata_tags"}) as container:
+        container.metadata.update({"title": "The tune", "reel": "17"})
+        track = container.add_stream("aac", rate=48000, layout="mono")
+        for number in range(20):
+            frame = av.AudioFrame.from_ndarray(np.full((1, 1024), 0.1, np.float32), "fltp", "mono")
+            frame.sample_rate, frame.pts = 48000, 1024 * number
+            frame.time_base = Fraction(1, 48000)
+            container.mux(track.encode(frame))
+        container.mux(track.encode(None))
+    job = run_file(film)
+    assert "a.mp4: these tags cannot be written and are lost: reel\n" in caplog.text
+    with av.open(str(job.denoised)) as made:
+        assert made.metadata["title"] == "The tune"
+
+
 def test_a_batch_of_films_can_be_run_again(tmp_path, caplog):
     write_film(tmp_path / "a.mkv", "matroska", [Sound("aac"), Sound("ac3", default=True)], 1.0)
     write_film(tmp_path / "b.mp4", "mp4", [Sound("aac", start=Fraction(1, 2))], 1.0)

@@ -77,6 +77,9 @@ USUAL_LAYOUTS = {4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 PIECE_SECONDS = 0.04  # of audio in a packet, where the codec does not say
 INTERLEAVE_MICROSECONDS = 1_000_000  # packets come in order already: no more is held back
 MATROSKA_TICK = Fraction(1, 1000)  # of its timestamps, in s
+# Tags that say how a file was written, not what is in it.
+OF_THE_CONTAINER = {"encoder", "major_brand", "minor_version", "compatible_brands",
+                    "creation_time", "encoded_by", "duration"}
 STALE_TAGS = ("BPS", "DURATION", "NUMBER_OF_", "_STATISTICS", "ENCODER")  # by the old packets
 
 
@@ -461,6 +464,7 @@ class FilmWriter:
                     self._copy_until(None)
                     self._container.close()
                 self._write_shapes()
+                self._tell_of_lost_tags()
         finally:
             self._close()
 
@@ -477,6 +481,16 @@ class FilmWriter:
                 and not set_display_sizes(self.path, self._shapes)):
             logger.warning("%s: the film's header gives its pictures another shape than they tell "
                            "themselves, and that is lost", self._track.path)
+
+    def _tell_of_lost_tags(self) -> None:
+        """Warns of tags that FFmpeg's writer has no place for, as MP4's has for none of its own."""
+        with open_container(self.path) as made:
+            kept = {key.lower() for key in made.metadata}
+        lost = [key for key in self._source.metadata
+                if key.lower() not in kept | OF_THE_CONTAINER]
+        if lost:
+            logger.warning("%s: these tags cannot be written and are lost: %s", self._track.path,
+                           ", ".join(sorted(lost)))
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
