@@ -340,11 +340,13 @@ def test_what_cannot_be_encoded_is_replaced(tmp_path, caplog):
     ("m4a", "mp4", "aac", ".m4a", "aac"), ("mka", "matroska", "ac3", ".mka", "ac3"),
     ("wma", "asf", "wmav2", ".wma", "wmav2"), ("ac3", "ac3", "ac3", ".ac3", "ac3"),
     ("aac", "adts", "aac", ".aac", "aac"), ("tta", "tta", "tta", ".flac", "flac"),
-    ("m4a", "mp4", "alac", ".m4a", "alac")])
+    ("m4a", "mp4", "alac", ".m4a", "alac"), ("m4a", "mp4", "libopus", ".m4a", "opus"),
+    ("mka", "matroska", "libopus", ".mka", "opus"), ("ts", "mpegts", "libopus", ".ts", "opus")])
 def test_audio_that_libsndfile_does_not_read(tmp_path, caplog, ending, muxer, codec, result, form):
     caplog.set_level("INFO")
     path = tmp_path / f"a.{ending}"
-    write_film(path, muxer, [Sound(codec, 44100 if muxer != "ac3" else 48000)], 1.0, video=None,
+    rate = 48000 if codec == "libopus" or muxer == "ac3" else 44100
+    write_film(path, muxer, [Sound(codec, rate)], 1.0, video=None,
                metadata={"title": "A tune"} if muxer in ("mp4", "matroska", "asf") else None)
     written, track, _ = rewrite(path)
     assert not track.is_film and written.suffix == result
