@@ -1,12 +1,14 @@
 """Drawing and mixing, on small files made here."""
 
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.signal
 import soundfile
-from small_corpus import spectrum_db, write_tone
+from small_corpus import spectrum_db, write_noise, write_tone
 
 from dataset_loader import Mixer
 from denoiser.audio import dsp
@@ -14,7 +16,9 @@ from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from denoiser.audio.noise_profile import ProfileForm
 from denoiser.checks import UserError
 from denoiser.data import audio_index, feeding, recordings, sources
+from denoiser.data.audio_index import Clip, find_clips
 from denoiser.data.settings import DsetConfig, MixConfig
+from denoiser.data.sources import choose_by_name
 from denoiser.noise.carriers import KINDS, CarrierConfig, PartShares
 from denoiser.training import metrics
 
@@ -176,6 +180,34 @@ def test_validation_is_the_same_on_every_run_and_training_follows_its_seed(dset)
     np.testing.assert_array_equal(first.item(7).noisy, Mixer(dset, "train", 0.5, 1).item(7).noisy)
     assert np.any(first.item(7).noisy != Mixer(dset, "train", 0.5, 2).item(7).noisy)
     assert np.any(first.item(7).noisy != first.item(8).noisy)
+
+
+def test_a_file_that_goes_changes_only_the_fixed_mixtures_that_hold_it(dset, tmp_path):
+    for number in range(6):
+        for split in ("train", "test"):
+            write_noise(tmp_path / f"clean/{split}/{number}.wav", 1.0 + number, number)
+    dset = replace(dset, path_speech=[], path_effects=[], path_music=[str(tmp_path / "clean")])
+    before = [Mixer(dset, "test", 0.5).evaluation_item(index).clean for index in range(24)]
+    (tmp_path / "clean/test/4.wav").unlink()
+    after = [Mixer(dset, "test", 0.5).evaluation_item(index).clean for index in range(24)]
+    same = sum(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
+    assert 12 <= same < 24  # the file was 5 of 21 s
+
+
+def test_clips_are_chosen_by_their_weight_and_two_of_one_name_both():
+    clips = [Clip(Path("a"), "music", "a", "test", 1.0, name=name) for name in ("0", "1", "2")]
+    chosen = Counter(choose_by_name(clips, np.array([1.0, 2.0, 5.0]), number.to_bytes(4, "big")
+                                    ).name for number in range(4000))
+    for name, share in zip("012", (0.125, 0.25, 0.625), strict=True):
+        assert chosen[name] / 4000 == pytest.approx(share, abs=0.03)
+
+
+def test_files_of_one_name_in_two_folders_have_names_of_their_own(dset, tmp_path):
+    for folder in ("one", "two"):
+        write_noise(tmp_path / folder / "test/01.wav")
+    clips = find_clips(replace(dset, path_speech=[], path_effects=[], path_music=[
+        str(tmp_path / "one"), str(tmp_path / "two")]))
+    assert [clip.name for clip in clips] == ["test/01.wav#0", "test/01.wav#1"]
 
 
 def test_old_recording_conditions_are_on_both_sides_and_only_in_training(dset):

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,6 +41,7 @@ class Clip:
     split: str
     seconds: float
     bandwidth_hz: float = 0.0  # where its sound ends; 0 where nobody measured it
+    name: str = ""  # within its folder or manifest, by which fixed mixtures choose; no two alike
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def _read_folder(folder: Path, category: str) -> list[Clip]:
         # so that groups of two folders stay apart.
         group = group_of(path, folder)
         clips.append(Clip(path, category, f"{folder}/{group}", _split_of(path, folder, group),
-                          seconds))
+                          seconds, name=path.relative_to(folder).as_posix()))
     if skipped:
         more = f" and {len(skipped) - MOST_NAMED} more" if len(skipped) > MOST_NAMED else ""
         logger.warning("%s: skipped %d of %d files: %s%s", folder, len(skipped), len(files),
@@ -157,7 +159,8 @@ def _read_manifest(path: Path) -> list[Clip]:
     kept = [row for row in rows if row["clean"] == "1"]
     logger.info("%s: %d of %d files are clean enough", path, len(kept), len(rows))
     return [Clip(path.parent / row["file"], row["category"], row["group"], row["split"],
-                 float(row["seconds"]), float(row.get("bandwidth_hz") or 0.0)) for row in kept]
+                 float(row["seconds"]), float(row.get("bandwidth_hz") or 0.0), row["file"])
+            for row in kept]
 
 
 def find_clips(dset: DsetConfig) -> list[Clip]:
@@ -176,6 +179,10 @@ def find_clips(dset: DsetConfig) -> list[Clip]:
     if not clips:
         raise UserError("`dset` must name clean audio: no manifest and no folder was given, or "
                         "none of their files is clean enough.")
+    seen: Counter[str] = Counter()  # two folders may both hold a 01.wav
+    for place, clip in enumerate(clips):
+        clips[place] = replace(clip, name=f"{clip.name}#{seen[clip.name]}")
+        seen[clip.name] += 1
     return clips
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,7 +111,7 @@ class CleanSource:
 
     def _string_together(self, category: str, rng: np.random.Generator) -> np.ndarray:
         clips = self.clips[category]
-        clip = clips[rng.choice(len(clips), p=self._odds[category])]
+        clip = self._choose(clips, rng, self._odds[category])
         # A group of effects can be one short sound.
         siblings = clips if category == "effects" else self._groups[category, clip.group]
         if category == "speech":
@@ -119,8 +122,18 @@ class CleanSource:
             piece = self._read_clip(clip, self.samples - position, rng)
             audio[position : position + len(piece)] = piece
             position += len(piece) + round(rng.uniform(*GAP_SECONDS) * SAMPLE_RATE)
-            clip = siblings[rng.integers(len(siblings))]
+            clip = self._choose(siblings, rng)
         return audio
+
+    def _choose(self, clips: list[Clip], rng: np.random.Generator,
+                odds: np.ndarray | None = None) -> Clip:
+        """Draws one of `clips`, each by its odds, which are equal when absent.
+
+        A clip that comes or goes changes those fixed mixtures alone that hold it.
+        """
+        if self.split == "train":
+            return clips[rng.choice(len(clips), p=odds)]
+        return choose_by_name(clips, np.ones(len(clips)) if odds is None else odds, rng.bytes(16))
 
     def _speak(self, clip: Clip, siblings: list[Clip], rng: np.random.Generator) -> np.ndarray:
         """Strings words and phrases of one speaker into sentences, all as loud as the first."""
@@ -139,7 +152,7 @@ class CleanSource:
             left -= 1
             gap = WORD_GAP_SECONDS if left else SENTENCE_GAP_SECONDS
             position += len(piece) + round(rng.uniform(*gap) * SAMPLE_RATE)
-            clip = siblings[rng.integers(len(siblings))]
+            clip = self._choose(siblings, rng)
         return audio[lead:]
 
     def _read_clip(self, clip: Clip, samples: int, rng: np.random.Generator) -> np.ndarray:
@@ -155,6 +168,21 @@ class CleanSource:
             # What is above was left by a codec or by the room's hiss, and is no signal.
             piece = cut_above(piece, clip.bandwidth_hz)
         return _fade(piece)
+
+
+def choose_by_name(clips: Sequence[Clip], weights: np.ndarray, key: bytes) -> Clip:
+    """Draws a clip with a probability proportional to its weight, by a hash of key and names.
+
+    Each clip waits for a time that is distributed exponentially, with its weight as the rate, and
+    the first is taken (weighted rendezvous hashing; Efraimidis and Spirakis, "Weighted random
+    sampling with a reservoir", 2006). So a clip that is added is chosen or changes nothing, and
+    without one that is not chosen the choice is the same.
+    """
+    def waiting(clip: Clip, weight: float) -> float:
+        digest = hashlib.blake2b(clip.name.encode(), key=key, digest_size=8).digest()
+        return -math.log((int.from_bytes(digest, "big") + 0.5) / 2.0**64) / weight
+
+    return min(zip(clips, weights, strict=True), key=lambda pair: waiting(*pair))[0]
 
 
 def _fade(piece: np.ndarray) -> np.ndarray:
