@@ -280,6 +280,23 @@ def _shape(stream: av.VideoStream) -> tuple[int, int] | None:
     return round(context.width * ratio), context.height
 
 
+def _as_comments(chapters: list[dict[str, Any]]) -> dict[str, str]:
+    """Returns chapters as Vorbis comments, which players read in FLAC files as in Ogg.
+
+    https://wiki.xiph.org/Chapter_Extension: `CHAPTER001=00:01:30.500` and `CHAPTER001NAME`.
+    """
+    comments = {}
+    for number, chapter in enumerate(chapters, start=1):
+        milliseconds = round(1000 * chapter["start"] * chapter["time_base"])
+        minutes, milliseconds = divmod(milliseconds, 60_000)
+        name = f"CHAPTER{number:03d}"
+        comments[name] = (f"{minutes // 60:02d}:{minutes % 60:02d}:"
+                          f"{milliseconds // 1000:02d}.{milliseconds % 1000:03d}")
+        if "title" in chapter["metadata"]:
+            comments[f"{name}NAME"] = chapter["metadata"]["title"]
+    return comments
+
+
 class FilmWriter:
     """Writes a film whose audio track comes in blocks, to a file, which is replaced.
 
@@ -387,19 +404,25 @@ class FilmWriter:
                     key: value for key, value in stream.metadata.items()
                     if not key.upper().startswith(STALE_TAGS)})
                 self._audio.disposition = stream.disposition
-            elif stream.index not in left_out and output.muxer not in ("flac", "wav"):
+            elif stream.index not in left_out and (
+                    output.muxer not in ("flac", "wav") or (
+                        output.muxer == "flac" and stream.type == "video"
+                        and stream.disposition & Disposition.attached_pic)):
                 self._streams[stream.index] = self._add_copy(stream)
-        self._container.metadata.update(tags)
-        if self._history:  # Matroska's names of tags are in capitals
-            name = next((key for key in tags if key.lower() == "comment"), "comment")
-            self._container.metadata[name] = "; ".join(
-                filter(None, [tags.get(name), self._history]))
         chapters = source.chapters()
         for chapter in chapters:  # PyAV writes only what is UTF-8
             chapter["metadata"] = {
                 key: value.encode(errors="surrogateescape").decode(errors="replace")
                 for key, value in chapter["metadata"].items()}
-        self._container.set_chapters(chapters)
+        if output.muxer == "flac":  # before all else: FFmpeg moves what is last to other places,
+            self._container.metadata.update(_as_comments(chapters))  # and a name follows its time
+        else:
+            self._container.set_chapters(chapters)
+        self._container.metadata.update(tags)
+        if self._history:  # Matroska's names of tags are in capitals
+            name = next((key for key in tags if key.lower() == "comment"), "comment")
+            self._container.metadata[name] = "; ".join(
+                filter(None, [tags.get(name), self._history]))
         self._container.start_encoding()
 
     def _add_copy(self, stream: av.stream.Stream) -> av.stream.Stream:

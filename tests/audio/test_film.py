@@ -133,6 +133,23 @@ def test_attachments_and_covers_are_kept(tmp_path):
         assert cover.metadata["filename"] == "cover.jpg"
 
 
+def test_where_the_result_is_a_flac_file_it_has_the_cover_and_the_chapters(tmp_path):
+    path = tmp_path / "book.mp3"
+    write_film(path, "mp3", [Sound("libmp3lame")], 2.0, video=None, chapters=True, cover=True,
+               metadata={"title": "A book"})
+    result, _, output = rewrite(path)
+    assert output.ending == ".flac"
+    with av.open(str(path)) as source, av.open(str(result)) as made:
+        names = [[(chapter["start"] * chapter["time_base"], chapter["metadata"]["title"])
+                  for chapter in each.chapters()] for each in (source, made)]
+        assert names[0] == names[1] == [(0, "Reel 1"), (1, "Reel 2")]
+        (cover,) = made.streams.video
+        assert cover.disposition & av.stream.Disposition.attached_pic
+        assert bytes(next(made.demux(cover))) == cover_picture()
+        assert made.metadata["title"] == "A book"
+    assert len(heard(result)[1]) == len(heard(path)[1])
+
+
 def test_the_four_letters_that_name_a_codec_are_kept(tmp_path):
     """Apple's players want `hvc1`; FFmpeg writes `hev1`."""
     path = tmp_path / "film.mp4"
