@@ -224,6 +224,8 @@ def describe(name: str, cfg: Config, mixer: Mixer, restorer: Restorer,
         lines.append(f"SNRs are set and judged above {cfg.dset.snr_highpass_hz:g} Hz.")
     if cfg.inference.strength != Strength():
         lines.append(f"Each item is denoised at {cfg.inference.strength}.")
+    if restorer.dehum:
+        lines.append("The lines of hum are taken out first.")
     if restorer.declick:
         lines.append("Clicks are cut out first.")
     if cfg.method == NETWORK and cfg.inference.wiener:
@@ -275,6 +277,7 @@ def name_of(cfg: Config, weights: Path | None) -> str:
     floor = "" if strength.noise_floor_db is None else f"_floor{strength.noise_floor_db:g}"
     return (name + strength_suffix(strength.share) + "_per_band" * bool(strength.per_band) + floor
             + "_no_declick" * (not cfg.inference.declick)
+            + "_no_dehum" * (not cfg.inference.dehum)
             + "_no_wiener" * (not cfg.inference.wiener)
             + "_no_listening" * (not cfg.inference.listen_first) + "_profile" * cfg.profile)
 

@@ -22,6 +22,7 @@ NAME_residual, which is what was removed, and denoised_report.json. Most used se
   inference.track_codec=flac         write it as FLAC, or pcm; else in the film's own codec
   inference.spectrogram=true         draw input, output and residual: NAME_spectrogram.png
   inference.declick=false            do not cut clicks out first
+  inference.dehum=false              leave the mains' hum to the network
   inference.wiener=false             the network alone, no filter beside it
   inference.cluster=ray              spread the recordings over several machines
   method=lsa                         a classical method without weights instead of the network
@@ -152,7 +153,7 @@ class Denoiser(Restorer):
     def load(cls, weights: str | Path | None = None, settings: NetworkSettings | None = None,
              segment_seconds: float = SEGMENT_SECONDS, declick: bool = True,
              mono_source: str = "false", wiener: bool = True, runtime: str = "auto",
-             listen_first: bool = True) -> Denoiser:
+             listen_first: bool = True, dehum: bool = True) -> Denoiser:
         """Loads a network.
 
         Args:
@@ -169,6 +170,7 @@ class Denoiser(Restorer):
                 "keras": the weights themselves, by Keras and its backend, on a GPU if there is one;
                 "auto": the former where it can be, unless `KERAS_BACKEND` names a backend.
             listen_first: As of `Restorer`; a network without noise profiles does not.
+            dehum: As of `Restorer`.
 
         Raises:
             FileNotFoundError: There are no such weights.
@@ -188,7 +190,7 @@ class Denoiser(Restorer):
             predict = spectral.join_filter(predict, settings.profile_form
                                            or ProfileForm(settings.stft, compression=1.0))
         return cls(predict, settings, segment_seconds, declick, mono_source,
-                   listen_first and settings.unet.use_profile)
+                   listen_first and settings.unet.use_profile, dehum)
 
     def forget_lengths(self) -> None:
         """Makes what the network returns independent of what it was given before.
@@ -336,7 +338,8 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
         return Method(
             "the log-spectral amplitude estimator",
             lambda: Restorer(functools.partial(spectral.restore_spectra, settings=cfg.stft),
-                             settings, seconds, cfg.inference.declick, cfg.inference.mono_source),
+                             settings, seconds, cfg.inference.declick, cfg.inference.mono_source,
+                             dehum=cfg.inference.dehum),
             described, made_with)
     weights, settings = choose_network(cfg, given)
     require(choice == "none" or settings.unet.use_profile, profiles.KEY,
@@ -348,7 +351,8 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
     def load() -> Denoiser:
         denoiser = Denoiser.load(weights, settings, seconds, cfg.inference.declick,
                                  cfg.inference.mono_source, cfg.inference.wiener,
-                                 cfg.inference.runtime, cfg.inference.listen_first)
+                                 cfg.inference.runtime, cfg.inference.listen_first,
+                                 cfg.inference.dehum)
         if cfg.inference.resume or cfg.inference.cluster != "none":
             denoiser.forget_lengths()
         return denoiser
@@ -405,6 +409,9 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     surveyed = survey(first, recording.rate)
     if not strength.removes_nothing:
         surveyed = restorer.examine(surveyed, lambda: _blocks(job), recording.rate)
+    if surveyed.hum_hz is not None:
+        logger.info("%s: it hums at multiples of %.2f Hz, which are taken out first",
+                    recording.path, surveyed.hum_hz)
     if recording.header_samples - surveyed.samples > HEADER_TOLERANCE_SECONDS * recording.rate:
         logger.warning("%s: the header promises %.1f s of audio, but only %.1f s can be read",
                        recording.path, recording.header_seconds,
@@ -476,6 +483,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     return {"input_sha256": digest, "seconds": round(surveyed.samples / recording.rate, 3),
             "strength": strength.describe() | ({"why": fitted.why} if fitted.why else {}),
             "mono_source": surveyed.mono.describe() if surveyed.mono else None,
+            "hum_hz": None if surveyed.hum_hz is None else round(surveyed.hum_hz, 2),
             **levels.describe()}
 
 

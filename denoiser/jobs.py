@@ -56,6 +56,7 @@ class InferenceConfig:
     resume: bool = False  # keep what is finished, and go on there after a run that was killed
     spectrogram: bool = False
     declick: bool = True  # cut clicks out first
+    dehum: bool = True  # take the lines of the mains' hum out first
     wiener: bool = True  # the mean of the network and a Wiener filter that it tells the noise
     # Noise alone: [start, end] in seconds of the recording, a file, auto (found in it), or none.
     noise_profile: Any = "none"

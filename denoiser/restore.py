@@ -27,7 +27,7 @@ from denoiser.audio.pauses import noise_alone
 from denoiser.audio.removal import Pair, Strength, as_strength, remove
 from denoiser.audio.survey import Survey, as_channels, survey
 from denoiser.checks import UserError, require
-from denoiser.classical import clicks
+from denoiser.classical import clicks, hum
 from denoiser.network.stored import NetworkSettings
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,8 @@ class Restorer:
             one before the network hears it: "true", "false", or "auto": where that is clear.
         listen_first: Whether a network that takes noise profiles hears up to 30 s of a recording
             before the rest, where none is given: the noise it hears there is the profile.
+        dehum: Whether the lines of the mains' hum are taken out before the network hears the
+            recording.
     """
 
     predict_spectra: Callable[[Any], np.ndarray]
@@ -63,6 +65,7 @@ class Restorer:
     declick: bool = False
     mono_source: str = "false"
     listen_first: bool = False
+    dehum: bool = False
 
     def __call__(self, waveform: np.ndarray, sample_rate: int,
                  strength: float | str | Strength = 1.0,
@@ -102,19 +105,27 @@ class Restorer:
 
     def examine(self, surveyed: Survey, read: Callable[[], Iterable[np.ndarray]],
                 sample_rate: int) -> Survey:
-        """Adds to a survey how two channels are made one, where that is asked for.
+        """Adds to a survey its hum, and how two channels are made one, where that is asked for.
 
         Args:
             surveyed: From `survey` of all blocks.
             read: Reads the recording from its start, in blocks.
             sample_rate: In Hz.
         """
-        if self.mono_source == "false" or surveyed.source != (0, 1):
+        may_be_mono = self.mono_source != "false" and surveyed.source == (0, 1)
+        if not surveyed.distinct or not (self.dehum or may_be_mono):
             return surveyed
-        heard = np.concatenate(excerpts(read, surveyed.samples, sample_rate))
-        mono, why = find_mono(heard, sample_rate, self.mono_source)
-        logger.info("%s: %s", "mono source" if mono else "no mono source", why)
-        return replace(surveyed, mono=mono)
+        heard = excerpts(read, surveyed.samples, sample_rate)
+        if self.dehum:
+            found = (hum.find_hum([as_channels(one)[:, channel] for one in heard], sample_rate)
+                     for channel in surveyed.distinct)
+            hum_hz = next((base_hz for base_hz in found if base_hz is not None), None)
+            surveyed = replace(surveyed, hum_hz=hum_hz)
+        if may_be_mono:
+            mono, why = find_mono(np.concatenate(heard), sample_rate, self.mono_source)
+            logger.info("%s: %s", "mono source" if mono else "no mono source", why)
+            surveyed = replace(surveyed, mono=mono)
+        return surveyed
 
     @property
     def hears_first(self) -> bool:
@@ -226,7 +237,7 @@ class Restorer:
             if surveyed.mono and noises.shape[1] > 1:
                 noises = np.concatenate(list(surveyed.mono.combine([noises.T])), axis=-1).T
             own = distinct if noises.shape[1] > 1 else [0] * len(distinct)
-            profiles = self._measure_profiles(noises[:, own].T, sample_rate, surveyed.power)
+            profiles = self._measure_profiles(noises[:, own].T, sample_rate, surveyed)
             del noise_profile, noises  # 30 s of them are 46 MB
         audible = [channel for channel, source in enumerate(surveyed.source) if source >= 0]
         order = [distinct.index(surveyed.source[channel]) for channel in audible]
@@ -245,7 +256,7 @@ class Restorer:
                     yield channels[:, distinct].T
 
         heard_blocks = surveyed.mono.combine(hear()) if surveyed.mono else hear()
-        pieces = self._estimates(heard_blocks, sample_rate, surveyed.power, profiles, remember)
+        pieces = self._estimates(heard_blocks, sample_rate, surveyed, profiles, remember)
         if surveyed.mono:
             pieces = surveyed.mono.spread(pieces)
         estimate = np.zeros((len(distinct), 0), np.float32)
@@ -268,12 +279,14 @@ class Restorer:
         """
         restored = []
         for waveform in waveforms:
-            known, noise, profiles = survey([waveform], SAMPLE_RATE), noise_profile, None
+            known = self.examine(survey([waveform], SAMPLE_RATE),
+                                 lambda waveform=waveform: [waveform], SAMPLE_RATE)
+            noise, profiles = noise_profile, None
             if noise is None:
                 noise = self.hear_noise(lambda waveform=waveform: [waveform], SAMPLE_RATE, known)
             if noise is not None:
-                profiles = self._measure_profiles(noise.reshape(1, -1), SAMPLE_RATE, known.power)
-            pieces = self._estimates([waveform[None]], SAMPLE_RATE, known.power, profiles)
+                profiles = self._measure_profiles(noise.reshape(1, -1), SAMPLE_RATE, known)
+            pieces = self._estimates([waveform[None]], SAMPLE_RATE, known, profiles)
             restored.append(np.concatenate(list(pieces), axis=-1)[0])
         return np.stack(restored)
 
@@ -294,24 +307,27 @@ class Restorer:
         require(np.ptp(noise, axis=0).any(), "noise_profile", "a stretch of noise", "silence")
         return noise
 
-    def _measure_profiles(self, noises: np.ndarray, sample_rate: int, power: float,
+    def _measure_profiles(self, noises: np.ndarray, sample_rate: int, surveyed: Survey,
                           ) -> list[np.ndarray]:
         """Returns the profile of each of the noises `(channels, samples)` as the network takes it.
 
-        They are heard as a recording of this power is: at its level, and without clicks where
-        these are cut out.
+        They are heard as the recording is: at its level, and without its hum and clicks where
+        these are taken out.
         """
         form, stft, profiles = self.settings.profile_form, self.settings.stft, []
-        gain = self._gain(power)
+        gain = self._gain(surveyed.power)
         for noise in noises:
             audio = (gain * (noise - np.mean(noise))).astype(np.float32)
-            audio = self._declicked(dsp.resample(audio, sample_rate, SAMPLE_RATE))
+            audio = self._without_hum_and_clicks(dsp.resample(audio, sample_rate, SAMPLE_RATE),
+                                                 surveyed.hum_hz)
             profiles.append(form.measure(dsp.highpass(audio, stft.highpass_hz, SAMPLE_RATE))
                             if np.ptp(noise) > 0.0 else form.nothing())
         return profiles
 
-    def _declicked(self, audio: np.ndarray) -> np.ndarray:
-        """Returns `(samples,)` at the network's rate as it is heard, without clicks if asked."""
+    def _without_hum_and_clicks(self, audio: np.ndarray, hum_hz: float | None) -> np.ndarray:
+        """Returns `(samples,)` at the network's rate as the network hears it."""
+        if hum_hz is not None:
+            audio = hum.remove_hum(audio, hum_hz)
         return clicks.remove_clicks(audio) if self.declick else audio
 
     def _gain(self, power: float) -> float:
@@ -337,7 +353,7 @@ class Restorer:
                         power=known.power if known.power > SILENT_POWER else 0.0)
         return itertools.chain(first, blocks), self.examine(every, lambda: first, sample_rate)
 
-    def _estimates(self, blocks: Iterable[np.ndarray], sample_rate: int, power: float,
+    def _estimates(self, blocks: Iterable[np.ndarray], sample_rate: int, surveyed: Survey,
                    profiles: list[np.ndarray] | None = None,
                    remember: Callable[[Predict], Predict] = lambda predict: predict,
                    ) -> Iterator[np.ndarray]:
@@ -346,9 +362,8 @@ class Restorer:
         Together they are at least as long as the blocks `(channels, samples)`. What lies above
         half the network's sample rate is not in them.
         """
-        settings, gain = self.settings, self._gain(power)
-        predict = (self._predict if profiles is None
-                   else functools.partial(self._predict, profiles=profiles))
+        settings, gain = self.settings, self._gain(surveyed.power)
+        predict = functools.partial(self._predict, profiles=profiles, hum_hz=surveyed.hum_hz)
         # A single sample can be larger than anything that the network was trained on.
         pieces = (np.clip(gain * block, -LOUDEST, LOUDEST).astype(np.float32) for block in blocks)
         pieces = dsp.resample_blocks(pieces, sample_rate, SAMPLE_RATE)
@@ -360,8 +375,8 @@ class Restorer:
         for piece in dsp.resample_blocks(pieces, SAMPLE_RATE, sample_rate):
             yield piece / np.float32(gain)
 
-    def _predict(self, waveforms: np.ndarray, profiles: list[np.ndarray] | None = None,
-                 ) -> np.ndarray:
+    def _predict(self, waveforms: np.ndarray, profiles: list[np.ndarray] | None,
+                 hum_hz: float | None) -> np.ndarray:
         """Denoises `(channels, samples)` at the network's rate and level."""
         stft, restored = self.settings.stft, []
         # One channel at a time: memory does not grow with their number.
@@ -371,7 +386,7 @@ class Restorer:
                 network = functools.partial(self._predict_knowing, profile=profiles[number])
             predict = dsp.in_spectral_domain(network, stft.win_size, stft.hop_size,
                                              stft.highpass_hz, SAMPLE_RATE)
-            restored.append(predict(self._declicked(channel)[None]))
+            restored.append(predict(self._without_hum_and_clicks(channel, hum_hz)[None]))
         return np.concatenate(restored)
 
     def _predict_knowing(self, spectra: np.ndarray, profile: np.ndarray) -> np.ndarray:

@@ -63,7 +63,7 @@ def halve(audio: np.ndarray) -> np.ndarray:
 class OnWaveforms(Restorer):
     """A restorer whose network is a function of waveforms, so that samples can be predicted."""
 
-    def _predict(self, waveforms: np.ndarray) -> np.ndarray:
+    def _predict(self, waveforms: np.ndarray, **known: object) -> np.ndarray:
         return self.predict_spectra(waveforms)
 
 

@@ -30,6 +30,7 @@ class Survey:
     # For each channel the first one that is identical to it; -1 if it is constant: digital silence.
     source: tuple[int, ...]
     mono: MonoSource | None = None  # of two channels that hold one signal, and are made one
+    hum_hz: float | None = None  # frequency of which all lines of its hum are multiples
 
     @property
     def distinct(self) -> list[int]:

@@ -1,0 +1,204 @@
+"""Takes the hum and buzz of mains out: tones that stand still, whatever sounds beside them.
+
+Hum is a comb of lines at the multiples of the mains' frequency. Each keeps its frequency, level and
+phase for seconds, as hardly a note does. So the amplitude of a line is the median, over time, of
+what is heard around its frequency, turned back by its phase: a note that sounds for less than half
+of the time does not move it. What is subtracted is that one tone, so that music and speech around
+it stay as they are. A network, which lowers bins, has to leave hum that lies under music.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy
+
+from denoiser.audio.dsp import SAMPLE_RATE, highpass
+
+BAND_HZ = 4.0  # around a line, in which it is heard
+EDGE_SECONDS = 0.25  # at both ends, where a band as narrow hears beyond them
+LOWEST_HZ, HIGHEST_HZ = 20.0, 10000.0
+PIECE_SECONDS = 5.0  # in which lines are looked for: for longer, the mains do not keep step
+SHORTEST_SECONDS = 4.0  # in which a line can be told from a note
+SHORTEST_REMOVED_SECONDS = 1.0  # in which it can be measured once it is known
+DRIFT_HZ = 0.2  # most by which a line lies beside its place
+DRIFT_STEPS = 41
+MAINS_HZ = (50.0, 60.0)
+MAINS_TOLERANCE = 0.003  # of that frequency, where a transfer runs at its speed
+PEAK = 8.0  # power of a peak over what is around it
+AROUND_HZ = 20.0
+SEARCHED_HZ = 3000.0  # up to which lines are looked for
+STEADY = 3.0  # level of a line over the median of what is beside it
+STEADY_MAINS = 4.0  # of a single line at the mains' frequency or twice that
+STEADY_IN_COMB = 2.2  # of one that belongs to a hum that is known
+COMB_STEP_HZ = 0.005
+COMB_TOLERANCE_HZ = 0.1
+# Hum of a transfer at another speed lies elsewhere, where it takes many lines to tell it from a
+# synthetic tone that is held.
+FASTER = 0.025
+MANY_LINES = 8
+LARGEST_STEP = 2  # all lines of hum, or every other one
+SAME = 0.001  # of the frequency: combs of two pieces that are one
+# Of the pieces of a recording that must have the hum.
+SHARE_OF_PIECES, SHARE_OF_PIECES_ELSEWHERE = 0.5, 0.75
+SYNTHESIS_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Tones that stand still.
+
+    Attributes:
+        hz: Their frequencies, `(lines,)`.
+        amplitudes: Complex: level and phase at the first sample, `(lines,)`.
+        steadiness: Level over the median of what is beside each of them, `(lines,)`.
+    """
+
+    hz: np.ndarray
+    amplitudes: np.ndarray
+    steadiness: np.ndarray
+
+    def where(self, chosen: np.ndarray) -> Lines:
+        """Returns some of the lines."""
+        return Lines(self.hz[chosen], self.amplitudes[chosen], self.steadiness[chosen])
+
+
+def _measure(spectrum: np.ndarray, samples: int, hz: np.ndarray, sample_rate: int) -> Lines:
+    """Finds the steady tone nearest to each of some frequencies.
+
+    Args:
+        spectrum: `rfft` of the sound.
+        samples: Length of the sound.
+        hz: Frequencies, at least `BAND_HZ` away from 0 and half the sample rate.
+        sample_rate: In Hz.
+    """
+    seconds = samples / sample_rate
+    places = np.round(hz * seconds).astype(int)
+    reach = int(BAND_HZ * seconds)
+    offsets = np.arange(-reach, reach + 1)
+    shape = np.hanning(len(offsets) + 2)[1:-1]
+    band = np.zeros((len(hz), len(offsets)), complex)
+    band[:, offsets] = spectrum[places[:, None] + offsets] * shape * (2.0 / samples)
+    heard = scipy.fft.ifft(band, axis=1) * len(offsets)
+    times = np.arange(len(offsets)) * seconds / len(offsets)
+    inner = (times >= EDGE_SECONDS) & (times <= seconds - EDGE_SECONDS)
+    heard, times = heard[:, inner], times[inner]
+    heard = heard * np.exp(-2j * np.pi * (hz - places / seconds)[:, None] * times)
+    # Each moment counts alike for the frequency: a loud note no more than a soft one.
+    phases = heard / np.maximum(np.abs(heard), 1e-30)
+    drifts = np.linspace(-DRIFT_HZ, DRIFT_HZ, DRIFT_STEPS)
+    turns = np.exp(-2j * np.pi * drifts[:, None] * times)
+    drift = drifts[np.abs(phases @ turns.T).argmax(axis=1)]
+    still = heard * np.exp(-2j * np.pi * drift[:, None] * times)
+    amplitudes = np.median(still.real, axis=1) + 1j * np.median(still.imag, axis=1)
+    beside = np.median(np.abs(still - amplitudes[:, None]), axis=1)
+    return Lines(hz + drift, amplitudes, np.abs(amplitudes) / np.maximum(beside, 1e-30))
+
+
+def _peaks(sound: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Returns the frequencies at which the spectrum of all of a sound has peaks."""
+    size = scipy.fft.next_fast_len(2 * len(sound), real=True)
+    power = np.square(np.abs(scipy.fft.rfft(sound * np.hanning(len(sound)), size)))
+    step_hz = sample_rate / size
+    power = power[: int((SEARCHED_HZ + AROUND_HZ) / step_hz)]
+    width = max(1, int(AROUND_HZ / step_hz))
+    whole = len(power) // width * width
+    around = np.median(power[:whole].reshape(-1, width), axis=1)
+    around = np.interp(np.arange(len(power)), (np.arange(len(around)) + 0.5) * width, around)
+    is_peak = (power == scipy.ndimage.maximum_filter1d(power, 9)) & (power > PEAK * around)
+    hz = np.flatnonzero(is_peak) * step_hz
+    return hz[(hz >= LOWEST_HZ) & (hz <= SEARCHED_HZ)]
+
+
+@dataclass(frozen=True)
+class _Comb:
+    base_hz: float
+    lines: int  # how many were found
+    is_elsewhere: bool  # not where mains are
+
+
+def find_hum(sounds: Sequence[np.ndarray], sample_rate: int = SAMPLE_RATE) -> float | None:
+    """Returns the frequency of which all lines of a recording's hum are multiples, if it has one.
+
+    Args:
+        sounds: Stretches of one channel, each `(samples,)`.
+        sample_rate: In Hz.
+    """
+    pieces = [piece for sound in sounds for piece in np.array_split(
+        highpass(sound, LOWEST_HZ, sample_rate),
+        max(1, int(len(sound) / (PIECE_SECONDS * sample_rate))))]
+    found = [comb for piece in pieces if (comb := _find_comb(piece, sample_rate))]
+    if not found:
+        return None
+    bases = np.array([comb.base_hz for comb in found])
+    agree = np.abs(bases[:, None] / bases - 1.0) <= SAME
+    best = max(range(len(found)), key=lambda each: (agree[each].sum(), found[each].lines))
+    share = (SHARE_OF_PIECES_ELSEWHERE if found[best].is_elsewhere else SHARE_OF_PIECES)
+    if agree[best].sum() < share * len(pieces):
+        return None
+    return float(np.median(bases[agree[best]]))
+
+
+def _find_comb(piece: np.ndarray, sample_rate: int) -> _Comb | None:
+    """Finds a hum in one piece `(samples,)`."""
+    if len(piece) < SHORTEST_SECONDS * sample_rate or sample_rate < 2.0 * (
+            SEARCHED_HZ + AROUND_HZ):
+        return None
+    peaks = _peaks(piece, sample_rate)
+    lines = _measure(scipy.fft.rfft(piece), len(piece), peaks, sample_rate)
+    lines = lines.where(lines.steadiness >= STEADY)
+    found = []
+    for mains_hz in MAINS_HZ if len(lines.hz) else ():
+        bases = mains_hz * (1.0 + np.arange(-FASTER, FASTER, COMB_STEP_HZ / mains_hz))
+        order = np.maximum(np.round(lines.hz / bases[:, None]), 1.0)
+        fits = np.abs(lines.hz - order * bases[:, None]) <= COMB_TOLERANCE_HZ
+        is_mains = np.abs(bases / mains_hz - 1.0) <= MAINS_TOLERANCE
+        has_low = (fits & (order <= 2.0) & (lines.steadiness >= STEADY_MAINS)).any(axis=1)
+        count = fits.sum(axis=1)
+        # A note's lines are some multiples of 50 Hz as well: every fifth, where it is 250 Hz.
+        spread = np.gcd.reduce(np.where(fits, order, 0.0).astype(int), axis=1)
+        count[~(is_mains & has_low) & ((count < MANY_LINES) | (spread > LARGEST_STEP))] = 0
+        best = int(count.argmax())
+        if count[best]:
+            hz, orders = lines.hz[fits[best]], order[best][fits[best]]
+            found.append(_Comb(float(hz @ orders / (orders @ orders)), int(count[best]),
+                               not (is_mains & has_low)[best]))
+    return max(found, key=lambda comb: comb.lines, default=None)
+
+
+def remove_hum(sound: np.ndarray, base_hz: float, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+    """Returns a sound without the lines of a hum that stand still in it, float32 `(samples,)`.
+
+    Args:
+        sound: `(samples,)`.
+        base_hz: From `find_hum`.
+        sample_rate: In Hz.
+    """
+    samples = len(sound)
+    if samples < SHORTEST_REMOVED_SECONDS * sample_rate:
+        return sound
+    heard = highpass(sound, LOWEST_HZ, sample_rate)
+    length = min(samples, round(PIECE_SECONDS * sample_rate))
+    count = max(1, -(-2 * (samples - length) // length) + 1)  # each overlaps with half of the next
+    fade = np.minimum(np.arange(1, length + 1), np.arange(length, 0, -1)).astype(np.float64)
+    hum, weight = np.zeros(samples), np.zeros(samples)
+    for start in np.linspace(0, samples - length, count).round().astype(int):
+        inside = slice(start, start + length)
+        hum[inside] += fade * _hum_of(heard[inside], base_hz, sample_rate)
+        weight[inside] += fade
+    return (sound - hum / weight).astype(np.float32)
+
+
+def _hum_of(piece: np.ndarray, base_hz: float, sample_rate: int) -> np.ndarray:
+    """Returns the lines of a hum that stand still in a piece, `(samples,)`."""
+    highest = min(HIGHEST_HZ, sample_rate / 2.0 - 2.0 * BAND_HZ)
+    hz = base_hz * np.arange(1, int(highest / base_hz) + 1)
+    lines = _measure(scipy.fft.rfft(piece), len(piece), hz, sample_rate)
+    lines = lines.where(lines.steadiness >= STEADY_IN_COMB)
+    turn = 2j * np.pi * lines.hz / sample_rate
+    blocks = np.arange(0, len(piece), SYNTHESIS_BLOCK)
+    tones = np.exp(turn * blocks[:, None]) @ (
+        lines.amplitudes[:, None] * np.exp(turn[:, None] * np.arange(SYNTHESIS_BLOCK)))
+    return tones.real.ravel()[:len(piece)]
