@@ -35,15 +35,17 @@ STEADY_MAINS = 4.0  # of a single line at the mains' frequency or twice that
 STEADY_IN_COMB = 2.2  # of one that belongs to a hum that is known
 COMB_STEP_HZ = 0.005
 COMB_TOLERANCE_HZ = 0.1
-# Hum of a transfer at another speed lies elsewhere, where it takes many lines to tell it from a
-# synthetic tone that is held.
-FASTER = 0.025
+# Hum of a transfer at another speed, as of a film at 25 in place of 24 pictures a second, lies
+# elsewhere, where it takes many lines to tell it from a synthetic tone that is held.
+FASTER = 0.05
+FASTER_ALONE = 0.025  # where one piece is all that there is
 MANY_LINES = 8
 LARGEST_STEP = 2  # all lines of hum, or every other one
 SAME = 0.001  # of the frequency: combs of two pieces that are one
 # Of the pieces of a recording that must have the hum.
 SHARE_OF_PIECES, SHARE_OF_PIECES_ELSEWHERE = 0.5, 0.75
-SYNTHESIS_BLOCK = 512
+ABSENT, ABSENT_MOMENTS = 0.5, 3  # level below which a line does not sound, for so long
+SYNTHESIS_BLOCK = 128  # samples at which that may change
 
 
 @dataclass(frozen=True)
@@ -54,15 +56,21 @@ class Lines:
         hz: Their frequencies, `(lines,)`.
         amplitudes: Complex: level and phase at the first sample, `(lines,)`.
         steadiness: Level over the median of what is beside each of them, `(lines,)`.
+        times: Moments at which the sound was heard, in s, `(moments,)`.
+        heard: Magnitudes around the lines at these, `(lines, moments)`.
     """
 
     hz: np.ndarray
     amplitudes: np.ndarray
     steadiness: np.ndarray
+    times: np.ndarray
+    heard: np.ndarray
 
-    def where(self, chosen: np.ndarray) -> Lines:
-        """Returns some of the lines."""
-        return Lines(self.hz[chosen], self.amplitudes[chosen], self.steadiness[chosen])
+    def steadier(self, least: float) -> Lines:
+        """Returns the lines that are at least so steady."""
+        chosen = self.steadiness >= least
+        return Lines(self.hz[chosen], self.amplitudes[chosen], self.steadiness[chosen],
+                     self.times, self.heard[chosen])
 
 
 def _measure(spectrum: np.ndarray, samples: int, hz: np.ndarray, sample_rate: int) -> Lines:
@@ -94,7 +102,8 @@ def _measure(spectrum: np.ndarray, samples: int, hz: np.ndarray, sample_rate: in
     still = heard * np.exp(-2j * np.pi * drift[:, None] * times)
     amplitudes = np.median(still.real, axis=1) + 1j * np.median(still.imag, axis=1)
     beside = np.median(np.abs(still - amplitudes[:, None]), axis=1)
-    return Lines(hz + drift, amplitudes, np.abs(amplitudes) / np.maximum(beside, 1e-30))
+    return Lines(hz + drift, amplitudes, np.abs(amplitudes) / np.maximum(beside, 1e-30), times,
+                 np.abs(heard))
 
 
 def _peaks(sound: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -129,7 +138,8 @@ def find_hum(sounds: Sequence[np.ndarray], sample_rate: int = SAMPLE_RATE) -> fl
     pieces = [piece for sound in sounds for piece in np.array_split(
         highpass(sound, LOWEST_HZ, sample_rate),
         max(1, int(len(sound) / (PIECE_SECONDS * sample_rate))))]
-    found = [comb for piece in pieces if (comb := _find_comb(piece, sample_rate))]
+    faster = FASTER if len(pieces) > 1 else FASTER_ALONE
+    found = [comb for piece in pieces if (comb := _find_comb(piece, sample_rate, faster))]
     if not found:
         return None
     bases = np.array([comb.base_hz for comb in found])
@@ -141,17 +151,17 @@ def find_hum(sounds: Sequence[np.ndarray], sample_rate: int = SAMPLE_RATE) -> fl
     return float(np.median(bases[agree[best]]))
 
 
-def _find_comb(piece: np.ndarray, sample_rate: int) -> _Comb | None:
-    """Finds a hum in one piece `(samples,)`."""
+def _find_comb(piece: np.ndarray, sample_rate: int, faster: float) -> _Comb | None:
+    """Finds a hum in one piece `(samples,)`, at most so much faster or slower than the mains."""
     if len(piece) < SHORTEST_SECONDS * sample_rate or sample_rate < 2.0 * (
             SEARCHED_HZ + AROUND_HZ):
         return None
     peaks = _peaks(piece, sample_rate)
     lines = _measure(scipy.fft.rfft(piece), len(piece), peaks, sample_rate)
-    lines = lines.where(lines.steadiness >= STEADY)
+    lines = lines.steadier(STEADY)
     found = []
     for mains_hz in MAINS_HZ if len(lines.hz) else ():
-        bases = mains_hz * (1.0 + np.arange(-FASTER, FASTER, COMB_STEP_HZ / mains_hz))
+        bases = mains_hz * (1.0 + np.arange(-faster, faster, COMB_STEP_HZ / mains_hz))
         order = np.maximum(np.round(lines.hz / bases[:, None]), 1.0)
         fits = np.abs(lines.hz - order * bases[:, None]) <= COMB_TOLERANCE_HZ
         is_mains = np.abs(bases / mains_hz - 1.0) <= MAINS_TOLERANCE
@@ -196,9 +206,23 @@ def _hum_of(piece: np.ndarray, base_hz: float, sample_rate: int) -> np.ndarray:
     highest = min(HIGHEST_HZ, sample_rate / 2.0 - 2.0 * BAND_HZ)
     hz = base_hz * np.arange(1, int(highest / base_hz) + 1)
     lines = _measure(scipy.fft.rfft(piece), len(piece), hz, sample_rate)
-    lines = lines.where(lines.steadiness >= STEADY_IN_COMB)
+    lines = lines.steadier(STEADY_IN_COMB)
     turn = 2j * np.pi * lines.hz / sample_rate
     blocks = np.arange(0, len(piece), SYNTHESIS_BLOCK)
-    tones = np.exp(turn * blocks[:, None]) @ (
+    sounding = [np.interp(blocks / sample_rate, lines.times, each) for each in _sounding(lines)]
+    if not sounding:
+        return np.zeros(len(piece))
+    tones = (np.exp(turn * blocks[:, None]) * np.stack(sounding, axis=1)) @ (
         lines.amplitudes[:, None] * np.exp(turn[:, None] * np.arange(SYNTHESIS_BLOCK)))
     return tones.real.ravel()[:len(piece)]
+
+
+def _sounding(lines: Lines) -> np.ndarray:
+    """Returns whether each line sounds at each of its moments, `(lines, moments)`.
+
+    Where a hum begins or ends, as at a splice, less is heard for a while than the line would be.
+    """
+    loudest = scipy.ndimage.maximum_filter1d(lines.heard, ABSENT_MOMENTS, axis=1)
+    is_absent = loudest < ABSENT * np.abs(lines.amplitudes)[:, None]
+    # So that all of such a while is meant, and not only its middle.
+    return ~scipy.ndimage.binary_dilation(is_absent, np.ones((1, ABSENT_MOMENTS)))

@@ -1,0 +1,147 @@
+"""Lines that stand still are told from notes, and only they go."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.audio.noise_profile import ProfileForm
+from denoiser.classical import hum
+from denoiser.network.settings import UnetConfig
+from denoiser.network.stored import NetworkSettings
+from denoiser.restore import Restorer
+from denoiser.training.metrics import snr_db
+
+SECONDS = 12
+BASE_HZ = 50.02
+
+
+def times(rate: int = SAMPLE_RATE, seconds: float = SECONDS) -> np.ndarray:
+    return np.arange(round(seconds * rate)) / rate
+
+
+def make_hum(base_hz: float = BASE_HZ, lines: int = 12, rate: int = SAMPLE_RATE,
+             seconds: float = SECONDS) -> np.ndarray:
+    """Lines that fall by 6 dB an octave, of phases of their own."""
+    time_s = times(rate, seconds)
+    return 0.02 * sum(np.cos(2.0 * np.pi * base_hz * k * time_s + k * k) / k
+                      for k in range(1, lines + 1))
+
+
+def make_music(rng: np.random.Generator, rate: int = SAMPLE_RATE,
+               seconds: float = SECONDS) -> np.ndarray:
+    """Two struck notes at a time, each of eight partials, four a second; 10 dB above the hum."""
+    time_s = times(rate, seconds)
+    music = np.zeros(len(time_s))
+    for start in np.repeat(np.arange(0.0, seconds, 0.25), 2):
+        pitch = 55.0 * 2.0 ** (rng.integers(0, 36) / 12.0)
+        after = time_s[round(start * rate):] - start
+        for order in range(1, 9):
+            music[-len(after):] += 0.03 / order * np.exp(-3.0 * after) * np.sin(
+                2.0 * np.pi * pitch * order * after)
+    return music
+
+
+@pytest.mark.parametrize("rate", [8000, SAMPLE_RATE, 96000])
+def test_hum_under_music_is_found_and_only_it_goes(rng, rate):
+    music, noise = make_music(rng, rate), make_hum(rate=rate)
+    found = hum.find_hum([music + noise], rate)
+    assert found == pytest.approx(BASE_HZ, abs=0.01)
+    restored = hum.remove_hum(music + noise, found, rate)
+    assert restored.dtype == np.float32
+    assert snr_db(music, restored) > snr_db(music, music + noise) + 15.0
+    assert hum.find_hum([music], rate) is None
+    assert snr_db(music, hum.remove_hum(music, BASE_HZ, rate)) > 35.0
+
+
+def test_what_lies_between_the_lines_stays(rng):
+    noise = 0.01 * rng.standard_normal(len(times()))
+    restored = hum.remove_hum(noise + make_hum(), BASE_HZ)
+    assert snr_db(noise, restored) > 25.0
+
+
+def test_a_note_at_the_place_of_a_line_stays():
+    """It sounds for a second and a half, and the line beside it all the time."""
+    time_s = times()
+    note = np.where((time_s > 4.0) & (time_s < 5.5), 0.1, 0.0) * np.sin(
+        2.0 * np.pi * 2.0 * BASE_HZ * time_s)
+    restored = hum.remove_hum(note + make_hum(), BASE_HZ)
+    assert snr_db(note, restored) > 25.0
+
+
+@pytest.mark.parametrize(("base_hz", "sounds", "is_found"), [
+    (60.0 * 1.0015, 1, True),  # the mains of others, not quite exact
+    (50.0 * 25.0 / 24.0, 3, True),  # a film that runs faster: many lines, heard long enough
+    (50.0 * 25.0 / 24.0, 1, False),
+    (49.0, 1, True), (55.0, 3, False)])  # the latter are a held A
+def test_at_another_speed_it_takes_more_to_be_sure(base_hz, sounds, is_found):
+    found = hum.find_hum([make_hum(base_hz, 30, seconds=5.5)] * sounds)
+    assert found == (pytest.approx(base_hz, abs=0.01) if is_found else None)
+
+
+def test_a_few_lines_elsewhere_or_every_fifth_one_are_a_held_note():
+    assert hum.find_hum([make_hum(49.0, 6)]) is None
+    assert hum.find_hum([make_hum(5.0 * 49.4, 11)]) is None
+
+
+def test_hum_in_few_pieces_of_a_recording_is_left(rng):
+    quiet = 0.001 * rng.standard_normal(len(times()))
+    assert hum.find_hum([quiet + make_hum(), quiet]) is not None
+    assert hum.find_hum([quiet + make_hum(), quiet, quiet]) is None
+
+
+@pytest.mark.parametrize(("begin", "end"), [(0.0, 7.0), (6.0, SECONDS), (4.0, 8.3)])
+def test_where_hum_begins_or_ends_none_is_added(rng, begin, end):
+    time_s = times()
+    sounds = (time_s >= begin) & (time_s < end)
+    rest = 0.001 * rng.standard_normal(len(time_s))
+    change = hum.remove_hum(rest + sounds * make_hum(), BASE_HZ) - rest
+    beside = ~((time_s > begin - 0.5) & (time_s < end + 0.5))
+    assert np.std(change[beside]) < 0.05 * np.std(make_hum())
+    assert np.std(change) < np.std(sounds * make_hum())
+
+
+@pytest.mark.parametrize("sound", [np.zeros(0), np.zeros(3), np.ones(SAMPLE_RATE * 6),
+                                   np.zeros(SAMPLE_RATE * 6)])
+def test_without_sound_there_is_no_hum(sound):
+    assert hum.find_hum([sound.astype(np.float32)]) is None
+    np.testing.assert_allclose(hum.remove_hum(sound.astype(np.float32), BASE_HZ), sound, atol=1e-6)
+
+
+def test_at_rates_too_low_for_its_lines_none_is_looked_for():
+    assert hum.find_hum([make_hum(rate=4000)], 4000) is None
+
+
+def same(inputs):
+    """Stands for a network that leaves all as it is, and keeps the profile that it is told."""
+    if not isinstance(inputs, list):
+        return inputs
+    same.profile = inputs[1]
+    return inputs[0]
+
+
+def test_a_recording_is_restored_without_its_hum(rng):
+    settings = NetworkSettings(reference_dbfs=-20.0)
+    music = make_music(rng)
+    stereo = np.stack([music + make_hum(), 0.5 * music + 0.2 * make_hum()], axis=1)
+    restored = Restorer(same, settings, 6.0, dehum=True)(stereo, SAMPLE_RATE)
+    for channel, share in enumerate((1.0, 0.5)):
+        assert snr_db(share * music, restored[:, channel]) > 10.0 + snr_db(
+            share * music, stereo[:, channel])
+    untouched = Restorer(same, settings, 6.0)(stereo, SAMPLE_RATE)
+    np.testing.assert_allclose(untouched, stereo, atol=1e-4)
+
+
+def test_a_noise_profile_is_heard_without_the_hum_as_well(rng):
+    settings = NetworkSettings(reference_dbfs=-20.0, unet=UnetConfig(use_profile=True))
+    form: ProfileForm = settings.profile_form
+    hiss = 0.001 * rng.standard_normal(len(times()))
+    profiles = []
+    for dehum in (True, False):
+        Restorer(same, settings, 20.0, dehum=dehum)(
+            make_music(rng) + hiss + make_hum(), SAMPLE_RATE,
+            noise_profile=(hiss + make_hum())[: 2 * SAMPLE_RATE])
+        profiles.append(form.mean_power(same.profile[0, 0]))
+    low = slice(2, 20)  # 43 to 430 Hz
+    assert profiles[0][low].sum() < 0.05 * profiles[1][low].sum()
