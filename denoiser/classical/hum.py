@@ -44,6 +44,9 @@ LARGEST_STEP = 2  # all lines of hum, or every other one
 SAME = 0.001  # of the frequency: combs of two pieces that are one
 # Of the pieces of a recording that must have the hum.
 SHARE_OF_PIECES, SHARE_OF_PIECES_ELSEWHERE = 0.5, 0.75
+# A comb stands still where, for half of its lines, so much at most is left around a line over what is
+# heard between lines, or where nothing else is heard.
+MOST_LEFT, STEADY_ALONE = 10.0 ** (2.0 / 20.0), 30.0
 ABSENT, ABSENT_MOMENTS = 0.5, 3  # level below which a line does not sound, for so long
 SYNTHESIS_BLOCK = 128  # samples at which that may change
 
@@ -156,8 +159,8 @@ def _find_comb(piece: np.ndarray, sample_rate: int, faster: float) -> _Comb | No
     if len(piece) < SHORTEST_SECONDS * sample_rate or sample_rate < 2.0 * (
             SEARCHED_HZ + AROUND_HZ):
         return None
-    peaks = _peaks(piece, sample_rate)
-    lines = _measure(scipy.fft.rfft(piece), len(piece), peaks, sample_rate)
+    spectrum = scipy.fft.rfft(piece)
+    lines = _measure(spectrum, len(piece), _peaks(piece, sample_rate), sample_rate)
     lines = lines.steadier(STEADY)
     found = []
     for mains_hz in MAINS_HZ if len(lines.hz) else ():
@@ -175,7 +178,27 @@ def _find_comb(piece: np.ndarray, sample_rate: int, faster: float) -> _Comb | No
             hz, orders = lines.hz[fits[best]], order[best][fits[best]]
             found.append(_Comb(float(hz @ orders / (orders @ orders)), int(count[best]),
                                not (is_mains & has_low)[best]))
-    return max(found, key=lambda comb: comb.lines, default=None)
+    best = max(found, key=lambda comb: comb.lines, default=None)
+    return best if best and _stands_still(best.base_hz, spectrum, len(piece), sample_rate) else None
+
+
+def _stands_still(base_hz: float, spectrum: np.ndarray, samples: int, sample_rate: int) -> bool:
+    """Whether little more is heard around the lines of a comb, less these, than between them.
+
+    Buzz that sputters has lines as well. Without these, what is left of it is harder for a network
+    to tell from a voice, and there is more of it.
+    """
+    hz = _places(base_hz, sample_rate)
+    lines = _measure(spectrum, samples, hz, sample_rate)
+    chosen = lines.steadiness >= STEADY_IN_COMB
+    if chosen.sum() < MANY_LINES:
+        return True
+    beside = (_measure(spectrum, samples, hz[chosen] + offset, sample_rate)
+              for offset in (-0.5 * base_hz, 0.5 * base_hz))
+    between = np.mean([np.median(each.heard, axis=1) for each in beside], axis=0)
+    left = (np.abs(lines.amplitudes) / lines.steadiness)[chosen]
+    is_still = (left <= MOST_LEFT * between) | (lines.steadiness[chosen] >= STEADY_ALONE)
+    return bool(2 * is_still.sum() >= len(is_still))
 
 
 def remove_hum(sound: np.ndarray, base_hz: float, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
@@ -201,11 +224,15 @@ def remove_hum(sound: np.ndarray, base_hz: float, sample_rate: int = SAMPLE_RATE
     return (sound - hum / weight).astype(np.float32)
 
 
+def _places(base_hz: float, sample_rate: int) -> np.ndarray:
+    """Returns the frequencies at which the lines of a hum may lie, `(lines,)`."""
+    highest = min(HIGHEST_HZ, sample_rate / 2.0 - base_hz)
+    return base_hz * np.arange(1, int(highest / base_hz) + 1)
+
+
 def _hum_of(piece: np.ndarray, base_hz: float, sample_rate: int) -> np.ndarray:
     """Returns the lines of a hum that stand still in a piece, `(samples,)`."""
-    highest = min(HIGHEST_HZ, sample_rate / 2.0 - 2.0 * BAND_HZ)
-    hz = base_hz * np.arange(1, int(highest / base_hz) + 1)
-    lines = _measure(scipy.fft.rfft(piece), len(piece), hz, sample_rate)
+    lines = _measure(scipy.fft.rfft(piece), len(piece), _places(base_hz, sample_rate), sample_rate)
     lines = lines.steadier(STEADY_IN_COMB)
     turn = 2j * np.pi * lines.hz / sample_rate
     blocks = np.arange(0, len(piece), SYNTHESIS_BLOCK)

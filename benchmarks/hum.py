@@ -1,0 +1,143 @@
+"""What taking hum out line by line gains, how much hum it finds, and what it does without any.
+
+Run: python benchmarks/hum.py [mixtures] [key=value ...]
+
+No network is needed. Prints Markdown tables of
+
+- the mixtures of `evaluate.py dset=heldout`: SNR gain of this stage alone, by noise recording;
+- music of that test, 20 s each, under drawn hum (eight lines that fall) and buzz (sixty of one
+  level): in how many it is found, and the gain there;
+- all clean files of the data (of training too, which this stage never saw): in how many stretches
+  hum is found, and how much of them is removed. Some of them do hum.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from hydra import compose, initialize_config_dir
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from config import load_config  # noqa: E402
+from dataset_loader import Mixer  # noqa: E402
+from denoiser.audio import dsp  # noqa: E402
+from denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
+from denoiser.classical.hum import find_hum, remove_hum  # noqa: E402
+from denoiser.data.audio_index import find_clips  # noqa: E402
+from denoiser.data.recordings import read_segment  # noqa: E402
+from denoiser.training.metrics import snr_db  # noqa: E402
+
+MIXTURES = 60
+MUSIC, MUSIC_SECONDS = 24, 20.0
+SNRS_DB = (10, 20, 30, 40)
+HUM_HZ = 50.01
+LINES = {"hum": 8, "buzz": 60}
+STRETCH_SECONDS = (5.0, 15.0)
+CLIPS, STRETCHES = 400, 3  # of each manifest, and at most so many of each clip
+MANIFESTS = ("data/heldout/manifest.csv", "data/scores/manifest.csv", "data/starter/manifest.csv")
+LOWEST_HZ = 20.0
+
+
+def heard(audio: np.ndarray) -> np.ndarray:
+    """Returns audio as it is judged."""
+    return dsp.highpass(audio.astype(np.float32), LOWEST_HZ, SAMPLE_RATE)
+
+
+def make_hum(kind: str, samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Makes the lines of a hum or buzz, levels drawn with a spread of 6 dB, `(samples,)`."""
+    time_s = np.arange(samples) / SAMPLE_RATE
+    hum = np.zeros(samples)
+    for order in range(1, LINES[kind] + 1):
+        level = 10.0 ** (rng.normal(0.0, 6.0) / 20.0) / (order if kind == "hum" else 1)
+        hum += level * np.cos(2.0 * np.pi * (HUM_HZ * order * time_s + rng.uniform()))
+    return hum
+
+
+def measure_mixtures(mixer: Mixer, count: int) -> None:
+    """Prints the gain on the test's mixtures."""
+    gains: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[str, int] = defaultdict(int)
+    for index in tqdm(range(count), disable=None):
+        mixture = mixer.evaluation_item(index)
+        base_hz = find_hum([mixture.noisy])
+        restored = mixture.noisy if base_hz is None else remove_hum(mixture.noisy, base_hz)
+        clean = heard(mixture.clean)
+        gains[mixture.noise][mixture.snr_db].append(
+            float(snr_db(clean, heard(restored)) - snr_db(clean, heard(mixture.noisy))))
+        found[mixture.noise] += base_hz is not None
+    snrs = sorted({snr for by_snr in gains.values() for snr in by_snr})
+    sys.stdout.write(f"\n| noise | found | {' | '.join(f'gain at {snr:g} dB' for snr in snrs)} | "
+                     "least |\n" + (len(snrs) + 3) * "|---" + "|\n")
+    for noise, by_snr in gains.items():
+        every = sum(by_snr.values(), [])
+        means = " | ".join(f"{np.mean(by_snr[snr]):+.1f}" for snr in snrs)
+        sys.stdout.write(f"| {noise} | {found[noise]} of {len(every)} | {means} | "
+                         f"{min(every):+.1f} |\n")
+
+
+def measure_drawn(mixer: Mixer) -> None:
+    """Prints what becomes of drawn hum under the test's music."""
+    sys.stdout.write("\n| under music | found | gain, mean | least |\n|---|---|---|---|\n")
+    samples, rng = round(MUSIC_SECONDS * SAMPLE_RATE), np.random.default_rng(0)
+    sounds = [heard(mixer.clean.draw("music", np.random.default_rng([number])))
+              for number in range(MUSIC)]
+    for kind in LINES:
+        for level_db in SNRS_DB:
+            gains = []
+            for clean in sounds:
+                hum = make_hum(kind, samples, rng)
+                hum *= np.sqrt(dsp.power(clean) / dsp.power(hum) / 10.0 ** (level_db / 10.0))
+                base_hz = find_hum([clean + hum])
+                if base_hz is not None:
+                    restored = remove_hum(clean + hum, base_hz)
+                    gains.append(float(snr_db(clean, restored) - snr_db(clean, clean + hum)))
+            worth = f"{np.mean(gains):+.1f} | {min(gains):+.1f}" if gains else "- | -"
+            sys.stdout.write(f"| {kind} at {level_db} dB | {len(gains)} of {MUSIC} | {worth} |\n")
+
+
+def measure_clean(manifest: str, seconds: float) -> tuple[int, list[str]]:
+    """Returns how many clean stretches there are, and a line for each in which hum is found."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        dset = load_config(compose("conf", [f"dset.path_manifests=[{manifest}]"])).dset
+    clips = [clip for clip in find_clips(dset) if clip.seconds >= seconds]
+    chosen = np.random.default_rng(0).permutation(len(clips))[:CLIPS]
+    count, lines = 0, []
+    for place in tqdm(sorted(chosen), disable=None):
+        clip = clips[place]
+        starts = np.linspace(0.0, clip.seconds - seconds,
+                             min(STRETCHES, int(clip.seconds / seconds)))
+        for start in starts:
+            sound = heard(read_segment(clip.path, float(start), seconds))
+            count += 1
+            base_hz = find_hum([sound])
+            if base_hz is not None:
+                removed = dsp.power(sound - remove_hum(sound, base_hz)) / dsp.power(sound)
+                lines.append(f"{clip.name.split('#')[0]} at {start:.0f} s: {base_hz:.2f} Hz, "
+                             f"{dsp.decibels(removed):.0f} dB of it")
+    return count, lines
+
+
+def main() -> None:
+    """Prints all tables."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else MIXTURES
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = load_config(compose("conf", overrides=["dset=heldout", *sys.argv[2:]]))
+    measure_mixtures(Mixer(cfg.dset, "test", cfg.seg_len_s_val, carrier=cfg.noise), count)
+    measure_drawn(Mixer(cfg.dset, "test", MUSIC_SECONDS, carrier=cfg.noise))
+    for seconds in STRETCH_SECONDS:
+        for manifest in MANIFESTS:
+            stretches, lines = measure_clean(manifest, seconds)
+            sys.stdout.write(f"\n{manifest}, clean stretches of {seconds:g} s: hum is found in "
+                             f"{len(lines)} of {stretches}\n" + "".join(
+                                 f"- {line}\n" for line in lines))
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
