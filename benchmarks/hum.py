@@ -1,18 +1,21 @@
 """What taking hum out line by line gains, how much hum it finds, and what it does without any.
 
-Run: python benchmarks/hum.py [mixtures] [key=value ...]
+Run: python benchmarks/hum.py [--items=60] [--network=6] [key=value ...]
 
-No network is needed. Prints Markdown tables of
+Prints Markdown tables of
 
 - the mixtures of `evaluate.py dset=heldout`: SNR gain of this stage alone, by noise recording;
 - music of that test, 20 s each, under drawn hum (eight lines that fall) and buzz (sixty of one
   level): in how many it is found, and the gain there;
-- all clean files of the data (of training too, which this stage never saw): in how many stretches
-  hum is found, and how much of them is removed. Some of them do hum.
+- clean files of the data (of training too, which this stage never saw): in how many stretches
+  hum is found, and how much of them is removed. Some of them do hum;
+- with `--network`, in place of all this: so many pieces of music, 5 s each, under drawn hum and
+  buzz, denoised by the shipped network alone and after this stage.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -32,10 +35,10 @@ from denoiser.classical.hum import find_hum, remove_hum  # noqa: E402
 from denoiser.data.audio_index import find_clips  # noqa: E402
 from denoiser.data.recordings import read_segment  # noqa: E402
 from denoiser.training.metrics import snr_db  # noqa: E402
+from inference import Denoiser  # noqa: E402
 
-MIXTURES = 60
 MUSIC, MUSIC_SECONDS = 24, 20.0
-SNRS_DB = (10, 20, 30, 40)
+SNRS_DB, NETWORK_SNRS_DB = (10, 20, 30, 40), (3, 10, 20)
 HUM_HZ = 50.01
 LINES = {"hum": 8, "buzz": 60}
 STRETCH_SECONDS = (5.0, 15.0)
@@ -49,14 +52,20 @@ def heard(audio: np.ndarray) -> np.ndarray:
     return dsp.highpass(audio.astype(np.float32), LOWEST_HZ, SAMPLE_RATE)
 
 
-def make_hum(kind: str, samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Makes the lines of a hum or buzz, levels drawn with a spread of 6 dB, `(samples,)`."""
-    time_s = np.arange(samples) / SAMPLE_RATE
-    hum = np.zeros(samples)
+def make_hum(kind: str, clean: np.ndarray, level_db: float, rng: np.random.Generator) -> np.ndarray:
+    """Makes hum or buzz `level_db` below a sound, whose lines' levels spread by 6 dB."""
+    time_s = np.arange(len(clean)) / SAMPLE_RATE
+    hum = np.zeros(len(clean))
     for order in range(1, LINES[kind] + 1):
         level = 10.0 ** (rng.normal(0.0, 6.0) / 20.0) / (order if kind == "hum" else 1)
         hum += level * np.cos(2.0 * np.pi * (HUM_HZ * order * time_s + rng.uniform()))
-    return hum
+    return hum * np.sqrt(dsp.power(clean) / dsp.power(hum) / 10.0 ** (level_db / 10.0))
+
+
+def music_of(mixer: Mixer, count: int) -> list[np.ndarray]:
+    """Returns pieces of the test's music."""
+    return [heard(mixer.clean.draw("music", np.random.default_rng([number])))
+            for number in range(count)]
 
 
 def measure_mixtures(mixer: Mixer, count: int) -> None:
@@ -84,21 +93,37 @@ def measure_mixtures(mixer: Mixer, count: int) -> None:
 def measure_drawn(mixer: Mixer) -> None:
     """Prints what becomes of drawn hum under the test's music."""
     sys.stdout.write("\n| under music | found | gain, mean | least |\n|---|---|---|---|\n")
-    samples, rng = round(MUSIC_SECONDS * SAMPLE_RATE), np.random.default_rng(0)
-    sounds = [heard(mixer.clean.draw("music", np.random.default_rng([number])))
-              for number in range(MUSIC)]
+    rng, sounds = np.random.default_rng(0), music_of(mixer, MUSIC)
     for kind in LINES:
         for level_db in SNRS_DB:
             gains = []
             for clean in sounds:
-                hum = make_hum(kind, samples, rng)
-                hum *= np.sqrt(dsp.power(clean) / dsp.power(hum) / 10.0 ** (level_db / 10.0))
-                base_hz = find_hum([clean + hum])
+                noisy = clean + make_hum(kind, clean, level_db, rng)
+                base_hz = find_hum([noisy])
                 if base_hz is not None:
-                    restored = remove_hum(clean + hum, base_hz)
-                    gains.append(float(snr_db(clean, restored) - snr_db(clean, clean + hum)))
+                    gains.append(float(snr_db(clean, remove_hum(noisy, base_hz))
+                                       - snr_db(clean, noisy)))
             worth = f"{np.mean(gains):+.1f} | {min(gains):+.1f}" if gains else "- | -"
             sys.stdout.write(f"| {kind} at {level_db} dB | {len(gains)} of {MUSIC} | {worth} |\n")
+
+
+def measure_network(mixer: Mixer, count: int) -> None:
+    """Prints what the network gains on drawn hum, alone and after this stage."""
+    alone, after = Denoiser.load(dehum=False), Denoiser.load()
+    sys.stdout.write("\n| under music | network alone | after this stage | least change |\n"
+                     "|---|---|---|---|\n")
+    rng, sounds = np.random.default_rng(0), music_of(mixer, count)
+    for kind in LINES:
+        for level_db in NETWORK_SNRS_DB:
+            gains = []
+            for clean in sounds:
+                noisy = clean + make_hum(kind, clean, level_db, rng).astype(np.float32)
+                gains.append([float(snr_db(clean, heard(denoiser(noisy, SAMPLE_RATE)))
+                                    - snr_db(clean, noisy)) for denoiser in (alone, after)])
+            means, changes = np.mean(gains, axis=0), np.diff(gains, axis=1)
+            sys.stdout.write(f"| {kind} at {level_db} dB | {means[0]:+.1f} | {means[1]:+.1f} | "
+                             f"{changes.min():+.1f} |\n")
+            sys.stdout.flush()
 
 
 def measure_clean(manifest: str, seconds: float) -> tuple[int, list[str]]:
@@ -125,10 +150,18 @@ def measure_clean(manifest: str, seconds: float) -> tuple[int, list[str]]:
 
 def main() -> None:
     """Prints all tables."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else MIXTURES
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--items", type=int, default=60, help="mixtures of the test")
+    parser.add_argument("--network", type=int, help="pieces of music for the network")
+    parser.add_argument("overrides", nargs="*", help="settings, as those of evaluate.py")
+    arguments = parser.parse_args()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = load_config(compose("conf", overrides=["dset=heldout", *sys.argv[2:]]))
-    measure_mixtures(Mixer(cfg.dset, "test", cfg.seg_len_s_val, carrier=cfg.noise), count)
+        cfg = load_config(compose("conf", overrides=["dset=heldout", *arguments.overrides]))
+    mixer = Mixer(cfg.dset, "test", cfg.seg_len_s_val, carrier=cfg.noise)
+    if arguments.network is not None:
+        measure_network(mixer, arguments.network)
+        return
+    measure_mixtures(mixer, arguments.items)
     measure_drawn(Mixer(cfg.dset, "test", MUSIC_SECONDS, carrier=cfg.noise))
     for seconds in STRETCH_SECONDS:
         for manifest in MANIFESTS:

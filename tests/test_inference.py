@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
@@ -174,12 +175,16 @@ def test_the_classical_method_needs_no_weights_and_no_tensorflow(tmp_path):
 
 
 @pytest.mark.parametrize("method", ["lsa", "network"])
-@pytest.mark.parametrize(("given", "declicked"), [([], True), (["inference.declick=false"], False)])
-def test_the_click_stage_comes_first_unless_it_is_left_out(method, given, declicked, tiny_run):
+@pytest.mark.parametrize(("given", "stages"), [
+    ([], (True, True)), (["inference.declick=false"], (False, True)),
+    (["inference.dehum=false"], (True, False))])
+def test_clicks_and_hum_are_taken_out_first_unless_left_to_the_network(method, given, stages,
+                                                                       tiny_run):
     weights = [f"weights={tiny_run}"] if method == "network" else []
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         raw = compose("conf", [f"method={method}", *weights, *given])
-    assert inference.choose_method(config.load_config(raw)).load().declick == declicked
+    restorer = inference.choose_method(config.load_config(raw)).load()
+    assert (restorer.declick, restorer.dehum) == stages
 
 
 def test_a_filter_joins_in_unless_it_is_left_out(tiny_run, rng):
@@ -585,6 +590,23 @@ def test_the_report_tells_what_was_used(tmp_path, rng):
     assert np.corrcoef(result.T)[0, 1] > np.corrcoef(audio.T)[0, 1]
     assert "denoised at strength 1, noise lowered by at most 9 dB" in sf.SoundFile(
         job.denoised).comment
+
+
+def test_hum_that_is_found_is_told_and_lies_in_the_residual(tmp_path, rng, caplog):
+    caplog.set_level("INFO")
+    time_s = np.arange(6 * SAMPLE_RATE) / SAMPLE_RATE
+    hum = 0.05 * np.cos(2.0 * np.pi * 59.98 * time_s)
+    voice = 0.05 * rng.standard_normal(len(time_s))
+    sf.write(tmp_path / "a.wav", voice + hum, SAMPLE_RATE, subtype="FLOAT")
+    (job,), _ = plan([tmp_path / "a.wav"], InferenceConfig())
+    keep = Restorer(lambda spectra: spectra, NetworkSettings(), dehum=True)
+    facts = inference.denoise_recording(job, keep, 1.0)
+    assert facts["hum_hz"] == pytest.approx(59.98, abs=0.02)
+    assert f"{tmp_path / 'a.wav'}: it hums at multiples of 59.98 Hz" in caplog.text
+    residual, _ = sf.read(job.residual)
+    assert np.std(residual - hum) < 0.2 * np.std(hum)
+    facts = inference.denoise_recording(job, replace(keep, dehum=False), 1.0)
+    assert facts["hum_hz"] is None
 
 
 @pytest.mark.parametrize("strength", [0.25, 1.0])
