@@ -1,6 +1,6 @@
 """What taking hum out line by line gains, how much hum it finds, and what it does without any.
 
-Run: python benchmarks/hum.py [--items=60] [--network=6] [key=value ...]
+Run: python benchmarks/hum.py [--items=60] [--network=8] [--picture=FILE] [key=value ...]
 
 Prints Markdown tables of
 
@@ -11,6 +11,8 @@ Prints Markdown tables of
   hum is found, and how much of them is removed. Some of them do hum;
 - with `--network`, in place of all this: so many pieces of music, 5 s each, under drawn hum and
   buzz, denoised by the shipped network alone and after this stage.
+
+`--picture` draws one mixture's lowest octaves instead, by the network alone and after this stage.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ STRETCH_SECONDS = (5.0, 15.0)
 CLIPS, STRETCHES = 400, 3  # of each manifest, and at most so many of each clip
 MANIFESTS = ("data/heldout/manifest.csv", "data/scores/manifest.csv", "data/starter/manifest.csv")
 LOWEST_HZ = 20.0
+SHOWN_ITEM, SHOWN_HZ, SHOWN_WINDOW, SHOWN_FLOOR = 47, 400.0, 8192, 1e-6
 
 
 def heard(audio: np.ndarray) -> np.ndarray:
@@ -126,6 +129,28 @@ def measure_network(mixer: Mixer, count: int) -> None:
             sys.stdout.flush()
 
 
+def draw(mixer: Mixer, path: str) -> None:
+    """Draws spectra below `SHOWN_HZ` of a mixture and of what becomes of it."""
+    from matplotlib.figure import Figure  # takes a second to load
+
+    mixture = mixer.evaluation_item(SHOWN_ITEM)
+    sounds = {f"{mixture.category} with {mixture.noise}, {mixture.snr_db:g} dB": mixture.noisy,
+              "the network alone": Denoiser.load(dehum=False)(mixture.noisy, SAMPLE_RATE),
+              "without its hum first": Denoiser.load()(mixture.noisy, SAMPLE_RATE),
+              "clean": mixture.clean}
+    figure = Figure(figsize=(12.0, 3.2), layout="constrained")
+    for axes, (title, sound) in zip(figure.subplots(1, 4, sharey=True), sounds.items(),
+                                    strict=True):
+        power = np.sum(np.square(dsp.stft(heard(sound), SHOWN_WINDOW, SHOWN_WINDOW // 8)), axis=-1)
+        shown = power[:, : round(SHOWN_HZ * SHOWN_WINDOW / SAMPLE_RATE)].T
+        axes.imshow(10.0 * np.log10(shown + SHOWN_FLOOR), origin="lower", aspect="auto",
+                    extent=(0.0, len(sound) / SAMPLE_RATE, 0.0, SHOWN_HZ), vmin=-20.0, vmax=45.0)
+        axes.set(title=title, xlabel="s")
+        axes.title.set_fontsize(10)
+    figure.axes[0].set_ylabel("Hz")
+    figure.savefig(path, dpi=80)
+
+
 def measure_clean(manifest: str, seconds: float) -> tuple[int, list[str]]:
     """Returns how many clean stretches there are, and a line for each in which hum is found."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
@@ -153,11 +178,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--items", type=int, default=60, help="mixtures of the test")
     parser.add_argument("--network", type=int, help="pieces of music for the network")
+    parser.add_argument("--picture", help="file for a picture")
     parser.add_argument("overrides", nargs="*", help="settings, as those of evaluate.py")
     arguments = parser.parse_args()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = load_config(compose("conf", overrides=["dset=heldout", *arguments.overrides]))
     mixer = Mixer(cfg.dset, "test", cfg.seg_len_s_val, carrier=cfg.noise)
+    if arguments.picture:
+        cfg.dset.reference_dbfs = Denoiser.load().settings.reference_dbfs
+        draw(Mixer(cfg.dset, "test", cfg.seg_len_s_val, carrier=cfg.noise), arguments.picture)
+        return
     if arguments.network is not None:
         measure_network(mixer, arguments.network)
         return
