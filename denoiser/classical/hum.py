@@ -48,6 +48,8 @@ SHARE_OF_PIECES, SHARE_OF_PIECES_ELSEWHERE = 0.5, 0.75
 # is heard between lines, or where a line is all that is heard.
 MOST_LEFT, STEADY_ALONE = 10.0 ** (2.0 / 20.0), 7.0
 ABSENT, ABSENT_MOMENTS = 0.5, 3  # level below which a line does not sound, for so long
+# Of the lines by which a comb is followed, in turn: each time they lie four times as precisely.
+FOLLOWED_ORDERS = (4, 16, 64)
 SYNTHESIS_BLOCK = 128  # samples at which that may change
 
 
@@ -175,9 +177,8 @@ def _find_comb(piece: np.ndarray, sample_rate: int, faster: float) -> _Comb | No
         count[~(is_mains & has_low) & ((count < MANY_LINES) | (spread > LARGEST_STEP))] = 0
         best = int(count.argmax())
         if count[best]:
-            hz, orders = lines.hz[fits[best]], order[best][fits[best]]
-            found.append(_Comb(float(hz @ orders / (orders @ orders)), int(count[best]),
-                               not (is_mains & has_low)[best]))
+            found.append(_Comb(_fit(lines.hz, np.where(fits[best], order[best], 0.0)),
+                               int(count[best]), not (is_mains & has_low)[best]))
     best = max(found, key=lambda comb: comb.lines, default=None)
     return best if best and _stands_still(best.base_hz, spectrum, len(piece), sample_rate) else None
 
@@ -232,7 +233,10 @@ def _places(base_hz: float, sample_rate: int) -> np.ndarray:
 
 def _hum_of(piece: np.ndarray, base_hz: float, sample_rate: int) -> np.ndarray:
     """Returns the lines of a hum that stand still in a piece, `(samples,)`."""
-    lines = _measure(scipy.fft.rfft(piece), len(piece), _places(base_hz, sample_rate), sample_rate)
+    spectrum = scipy.fft.rfft(piece)
+    for orders in FOLLOWED_ORDERS:
+        base_hz = _follow(base_hz, orders, spectrum, len(piece), sample_rate)
+    lines = _measure(spectrum, len(piece), _places(base_hz, sample_rate), sample_rate)
     lines = lines.steadier(STEADY_IN_COMB)
     turn = 2j * np.pi * lines.hz / sample_rate
     blocks = np.arange(0, len(piece), SYNTHESIS_BLOCK)
@@ -242,6 +246,20 @@ def _hum_of(piece: np.ndarray, base_hz: float, sample_rate: int) -> np.ndarray:
     tones = (np.exp(turn * blocks[:, None]) * np.stack(sounding, axis=1)) @ (
         lines.amplitudes[:, None] * np.exp(turn[:, None] * np.arange(SYNTHESIS_BLOCK)))
     return tones.real.ravel()[:len(piece)]
+
+
+def _follow(base_hz: float, orders: int, spectrum: np.ndarray, samples: int, sample_rate: int,
+            ) -> float:
+    """Returns where a comb lies in a piece, by its lowest lines: mains and machines drift."""
+    hz = _places(base_hz, sample_rate)[:orders]
+    lines = _measure(spectrum, samples, hz, sample_rate)
+    order = np.where(lines.steadiness >= STEADY, np.arange(1, len(hz) + 1), 0)
+    return _fit(lines.hz, order) if order.any() else base_hz
+
+
+def _fit(hz: np.ndarray, order: np.ndarray) -> float:
+    """Returns the frequency whose multiples lie nearest to lines; those of order 0 do not count."""
+    return float(hz @ order / (order @ order))
 
 
 def _sounding(lines: Lines) -> np.ndarray:
