@@ -150,6 +150,30 @@ def test_where_the_result_is_a_flac_file_it_has_the_cover_and_the_chapters(tmp_p
     assert len(heard(result)[1]) == len(heard(path)[1])
 
 
+@pytest.mark.parametrize(("ending", "codec"), [("mov", "pcm_s16le"), ("mp4", "aac"),
+                                               ("mp4", "alac")])
+def test_what_an_edit_list_hides_at_the_start_stays_hidden(tmp_path, ending, codec):
+    """As where a film was cut without decoding it."""
+    whole, cut = tmp_path / f"whole.{ending}", tmp_path / f"cut.{ending}"
+    write_film(whole, ending, [Sound(codec)], 3.0)
+    with av.open(str(whole)) as source, av.open(
+            str(cut), "w", format=ending,
+            options={"avoid_negative_ts": "disabled", "movie_timescale": "48000"}) as film:
+        copies = {stream.index: film.add_stream_from_template(stream)
+                  for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                shift = round(Fraction(1, 3) / packet.time_base)
+                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                packet.stream = copies[packet.stream.index]
+                film.mux(packet)
+    (start, before, rate), (begin, after, _) = heard(cut), heard(rewrite(cut)[0])
+    assert start == begin
+    assert abs(len(before) - len(after)) <= (1024 if codec == "aac" else 0)  # of its last frame
+    assert len(before) == pytest.approx(len(heard(whole)[1]) - rate / 3, abs=2100)
+    assert np.argmax(np.correlate(after[:rate, 0], before[:rate, 0], "same")) == rate // 2
+
+
 def test_the_four_letters_that_name_a_codec_are_kept(tmp_path):
     """Apple's players want `hvc1`; FFmpeg writes `hev1`."""
     path = tmp_path / "film.mp4"
