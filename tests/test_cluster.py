@@ -115,8 +115,10 @@ def test_a_killed_worker_changes_nothing(collection, tiny_run, method):
 @pytest.mark.slow
 def test_ctrl_c_ends_all_and_leaves_nothing(collection):
     pytest.importorskip("ray", reason="Ray is not installed (requirements-cluster.txt)")
+    # So long that it is not done before the signal comes, however busy this machine is.
+    write_audio(collection / "recordings" / "long.wav", 15.0 * SECONDS)
     process = start(collection, "spread", "method=lsa")
-    find_busy_worker(process, collection / "spread")
+    find_busy_worker(process, collection / "spread", "long")
     children = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     told = process.communicate(timeout=LONGEST_SECONDS)[0]
