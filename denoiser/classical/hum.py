@@ -45,7 +45,7 @@ SAME = 0.001  # of the frequency: combs of two pieces that are one
 # Of the pieces of a recording that must have the hum.
 SHARE_OF_PIECES, SHARE_OF_PIECES_ELSEWHERE = 0.5, 0.75
 # A comb stands still where, for half of its lines, so much at most is left around a line over what
-# is heard between lines, or where a line is all that is heard.
+# is heard between lines, or where the line stands so far above what is left.
 MOST_LEFT, STEADY_ALONE = 10.0 ** (2.0 / 20.0), 7.0
 ABSENT, ABSENT_MOMENTS = 0.5, 3  # level below which a line does not sound, for so long
 # Of the lines by which a comb is followed, in turn: each time they lie four times as precisely.
