@@ -36,10 +36,10 @@ def make_music(rng: np.random.Generator, rate: int = SAMPLE_RATE,
     music = np.zeros(len(time_s))
     for start in np.repeat(np.arange(0.0, seconds, 0.25), 2):
         pitch = 55.0 * 2.0 ** (rng.integers(0, 36) / 12.0)
-        after = time_s[round(start * rate):] - start
-        for order in range(1, 9):
-            music[-len(after):] += 0.03 / order * np.exp(-3.0 * after) * np.sin(
-                2.0 * np.pi * pitch * order * after)
+        inside = slice(round(start * rate), round((start + 1.5) * rate))
+        after = time_s[inside] - start
+        phases = 2.0 * np.pi * pitch * np.outer(np.arange(1, 9), after)
+        music[inside] += 0.03 * np.exp(-4.0 * after) * ((1.0 / np.arange(1, 9)) @ np.sin(phases))
     return music
 
 
