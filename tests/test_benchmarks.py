@@ -9,7 +9,8 @@ import programs
 import pytest
 import soundfile
 
-from benchmarks import bounds, cost, methods, sounds
+from benchmarks import bounds, command, cost, hum, methods, sounds
+from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.checks import UserError
 
@@ -242,3 +243,56 @@ def test_each_method_is_measured_in_a_process_of_its_own(tmp_path):
     assert int(network[1].replace(",", "")) > 10**6 and float(network[2]) > 1.0
     assert float(network[6]) > float(none[6]) > float(none[7]) > 10.0
     assert missing[1].startswith("error: `methods` must be")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="os.wait4 is not there")
+def test_a_command_is_measured_with_its_memory_and_its_failure_told():
+    def measure(code):  # in a small process: what this one holds would count
+        meter = ("import sys; from benchmarks import command; "
+                 "print(*command.measure([sys.executable, '-c', sys.argv[1]]))")
+        done = subprocess.run([sys.executable, "-c", meter, code], cwd=ROOT, capture_output=True,
+                              text=True, check=False)
+        return done.stderr.splitlines()[-1:] or [float(value) for value in done.stdout.split()]
+
+    clock, cpu, peak = measure("held = b'x' * 300_000_000; sum(range(3_000_000))")
+    assert clock > 0.0 and cpu > 0.0 and 300.0 < peak < 400.0
+    assert measure("")[2] < 100.0
+    assert measure("import sys; sys.exit('no such luck')") == ["RuntimeError: no such luck"]
+
+
+@pytest.mark.slow
+def test_command_prints_a_row_for_each_command(rng, tmp_path):
+    soundfile.write(tmp_path / "a.wav", 0.1 * rng.standard_normal(SAMPLE_RATE), SAMPLE_RATE)
+    done = programs.run("benchmarks/command.py", "a.wav", "--weights", "nowhere.weights.h5",
+                        "--repeats=1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, _, _, _, *rows = done.stdout.splitlines()
+    assert first == "a.wav: 1.0 s of sound, median of 1"
+    table = {cells[0]: cells[1:] for cells in
+             ([cell.strip() for cell in row.split("|")[1:-1]] for row in rows)}
+    assert table.keys() == {"nowhere.weights.h5", "method=lsa", *command.TOOLS}
+    assert "nowhere.weights.h5" in table["nowhere.weights.h5"][0]
+    assert all(float(value) > 0.0 for value in table["method=lsa"][:4])
+
+
+@pytest.mark.slow
+def test_cluster_prints_the_throughput_of_a_plain_run(tmp_path):
+    done = programs.run("benchmarks/cluster.py", "method=lsa", "--runs", "0", "--files", "1",
+                        cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, _, row = done.stdout.splitlines()
+    assert first == "14 s of sound in 1 files"
+    assert row.startswith("no cluster ")
+    assert all(float(value) > 0.0 for value in row.split()[2:])
+
+
+@pytest.mark.parametrize("kind", hum.LINES)
+def test_drawn_hum_has_its_level_and_its_lines(rng, kind):
+    clean = rng.standard_normal(4 * SAMPLE_RATE)
+    made = hum.make_hum(kind, clean, 20.0, rng)
+    assert dsp.decibels(dsp.power(clean) / dsp.power(made)) == pytest.approx(20.0, abs=0.01)
+    energy = np.abs(np.fft.rfft(made * np.hanning(len(made)))) ** 2
+    hz = np.fft.rfftfreq(len(made), 1.0 / SAMPLE_RATE)
+    lines = hum.HUM_HZ * np.arange(1, hum.LINES[kind] + 1)
+    near = np.min(np.abs(hz[:, None] - lines), axis=1) < 1.0
+    assert energy[near].sum() > 0.999 * energy.sum()

@@ -11,7 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from denoiser.corpus.performance import DRUMS, TIMING_SECONDS, Stroke, as_velocity
+from denoiser.corpus.performance import (
+    DRUMS,
+    TIMING_SECONDS,
+    Stroke,
+    as_velocity,
+    in_octave,
+)
 
 KITS = (0, 8, 16, 24, 25, 32, 40)  # standard, room, power, electronic, 808, jazz, brush
 BASSES = (32, 33, 33, 34, 35, 36, 37, 38, 39, 43, 58)  # programs of General MIDI
@@ -93,7 +99,7 @@ def _bass_bar(harmony: Harmony, rng: np.random.Generator) -> list[Beat]:
     lengths = np.diff([*starts, float(BAR_BEATS)]) * rng.uniform(0.4, 1.0)
     root = harmony.chord[0]
     pitches = [root, *rng.choice([root, root, *harmony.chord, *harmony.scale], len(starts) - 1)]
-    return [Beat(start, length, _place(pitch, LOWEST_BASS) + 12 * int(rng.random() < 0.2),
+    return [Beat(start, length, in_octave(pitch, LOWEST_BASS) + 12 * int(rng.random() < 0.2),
                  10.0 * (start == 0.0))
             for start, length, pitch in zip(starts, lengths, pitches, strict=True)]
 
@@ -121,7 +127,7 @@ def _chord_bar(harmony: Harmony, rng: np.random.Generator) -> list[Beat]:
     step = float(rng.choice((0.5, 1.0, 2.0, 4.0)))
     length = step * rng.uniform(0.3, 1.0)
     is_broken = step < 2.0 and rng.random() < 0.4
-    tones = [_place(pitch, LOWEST_CHORD) for pitch in harmony.chord]
+    tones = [in_octave(pitch, LOWEST_CHORD) for pitch in harmony.chord]
     return [Beat(float(start), length, pitch, -10.0)
             for number, start in enumerate(np.arange(0.0, BAR_BEATS, step))
             for pitch in ([tones[number % len(tones)]] if is_broken else tones)]
@@ -139,8 +145,3 @@ def _lead_bar(harmony: Harmony, rng: np.random.Generator) -> list[Beat]:
             beats.append(Beat(start, 0.9 * length, tones[place]))
         start += length
     return beats
-
-
-def _place(pitch: int, lowest: int) -> int:
-    """Returns the pitch in the octave that begins with the lowest one."""
-    return lowest + (int(pitch) - lowest) % 12

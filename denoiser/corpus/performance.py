@@ -250,6 +250,11 @@ def _fold(pitch: int, program: int) -> int:
     return pitch
 
 
+def in_octave(pitch: int, lowest: int) -> int:
+    """Returns the pitch in the octave that begins with the lowest one."""
+    return lowest + (int(pitch) - lowest) % 12
+
+
 def as_velocity(value: float) -> int:
     """Returns a velocity that MIDI has, not so soft that nothing sounds."""
     return int(np.clip(round(value), 12, 127))

@@ -29,7 +29,7 @@ import soundfile as sf
 
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.checks import UserError
-from denoiser.corpus import band, conversion, performance
+from denoiser.corpus import band, conversion, held, performance
 from denoiser.corpus.archives import read_zip
 from denoiser.corpus.clips import convert_clip
 from denoiser.corpus.conversion import Journal, Member
@@ -95,11 +95,14 @@ class Drawn:
     draw: Callable[[np.random.Generator], list[Stroke]]
     kits: tuple[int, ...]
     category: str
+    held_out: tuple[str, ...] = ("test", "validation")
 
 
 # Strokes alone are drawn as often as other impulses that are signal, not as their length says.
 DRAWN = {"percussion": Drawn(300, performance.improvise, performance.DRUM_KITS, "effects"),
-         "band": Drawn(300, band.jam, band.KITS, "music")}
+         "band": Drawn(300, band.jam, band.KITS, "music"),
+         # None of these tests: the honest test stays what it was before they were drawn.
+         "held": Drawn(300, held.hold, held.KITS, "music", held_out=("validation",))}
 
 
 def list_renders(corpus: Path, collections: list[Collection], seed: int) -> list[Render]:
@@ -125,7 +128,8 @@ def list_renders(corpus: Path, collections: list[Collection], seed: int) -> list
     for kind, drawn in DRAWN.items():
         for number in range(drawn.pieces):
             name = f"{kind}/{number:03d}"
-            renders.append(Render(name, f"{NAME}/{name}", split_by_hash(f"{NAME}/{name}"),
+            renders.append(Render(name, f"{NAME}/{name}",
+                                  split_by_hash(f"{NAME}/{name}", drawn.held_out),
                                   "drawn by this program", None))
     return sorted(renders, key=lambda render: _digest(seed, render.name))
 

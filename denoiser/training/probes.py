@@ -1,4 +1,4 @@
-"""Noises that come alone, and impulses that are signal: what a network has to tell apart.
+"""Noises that come alone, impulses and held tones that are signal: what is to be told apart.
 
 Clean sounds are mixed with noise of a single kind, made here and by no generator that trains:
 Gaussian noise of one octave, white, pink, clicks, bursts, hum. A network that takes away white
@@ -9,7 +9,7 @@ recording is needed, and every run gives the same values.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,11 +19,12 @@ import scipy.signal
 
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.training import metrics
+from denoiser.training import look_alikes, metrics
 from denoiser.training.metrics import Guard, Row
 
 Predict = Callable[[np.ndarray], np.ndarray]
 MakeNoise = Callable[[int, np.random.Generator], np.ndarray]
+MakeSound = Callable[[str, int, np.random.Generator], np.ndarray]
 
 SNR_DB = 10.0  # of clean sound and probe
 OCTAVES_HZ = (31, 63, 125, 250, 500, 1000, 2000, 4000, 8000, 16000)
@@ -37,21 +38,13 @@ HUM_HZ = 50.02  # between two bins of any transform that is used here
 HARMONICS = 16
 HISS_DB = -20.0  # under the hum
 AVERAGE_NAMES = ["probe_mean_db", "probe_worst_octave_db", "probe_noise_left_db",
-                 "impulses_si_sdr_db"]  # of `ProbeReport.average`
+                 "impulses_si_sdr_db", "tones_si_sdr_db"]  # of `ProbeReport.average`
 # Where `ProbeReport.find_faults` speaks up.
 LEAST_OCTAVE_GAIN_DB = 3.0
-LEAST_IMPULSES_SI_SDR_DB = 12.0
+LEAST_KEPT_SI_SDR_DB = 12.0
 MOST_LEFT_DB = -3.0
 # What a finished network should reach.
-WANTED_IMPULSES_SI_SDR_DB = 20.0
-
-# Struck wood and metal: strokes per second, resonances in Hz, their decay by 1/e in seconds, and
-# the share of the stroke's first, broad knock.
-STRUCK = {"castanets": (8.0, (1350.0, 2300.0, 3900.0), 0.012, 0.3),
-          "typewriter": (6.0, (320.0, 1900.0, 5200.0), 0.006, 1.0),
-          "tap dance": (5.0, (210.0, 850.0, 3100.0), 0.02, 0.6)}
-ROOM_SECONDS = 0.06  # decay by 1/e of the room around them
-ROOM_SHARE = 0.1
+WANTED_KEPT_SI_SDR_DB = 20.0
 
 
 @dataclass(frozen=True)
@@ -61,11 +54,13 @@ class ProbeReport:
     Attributes:
         rows: For each probe its name, `snr_gain_db`, the same of each category of clean sound
             (`snr_gain_db_music`), and `noise_left_db` of the noise without a sound.
-        kept_db: SI-SDR in dB that is left of each clean sound made of impulses.
+        impulses_db: SI-SDR in dB that is left of each clean sound made of impulses.
+        tones_db: The same of clean sounds in which tones are held.
     """
 
     rows: list[Row]
-    kept_db: dict[str, float]
+    impulses_db: dict[str, float]
+    tones_db: dict[str, float]
 
     def average(self) -> dict[str, float]:
         """Returns what history.csv holds of the probes."""
@@ -73,7 +68,7 @@ class ProbeReport:
         gains, left = ([float(row[name]) for row in self.rows]
                        for name in ("snr_gain_db", "noise_left_db"))
         values = (np.mean(gains), np.min(octaves), np.mean(left),
-                  np.min(list(self.kept_db.values())))
+                  min(self.impulses_db.values()), min(self.tones_db.values()))
         return dict(zip(AVERAGE_NAMES, map(float, values), strict=True))
 
     def find_faults(self) -> list[str]:
@@ -90,44 +85,52 @@ class ProbeReport:
             faults.append(f"does not hear noise of one octave: the gain is "
                           f"{min(gains.values()):.1f} dB at worst, and {white_db:.1f} dB for white "
                           f"noise")
-        (probe, left_db), (name, kept_db) = self._worst_left(), self._worst_kept()
+        probe, left_db = self._worst_left()
         if left_db > MOST_LEFT_DB:
             faults.append(f"under-denoising: {probe} alone comes out at {left_db:.1f} dB of what "
                           f"went in")
-        if kept_db < LEAST_IMPULSES_SI_SDR_DB:
-            faults.append(f"impulses that are signal are damaged: an SI-SDR of {kept_db:.1f} dB is "
-                          f"left of {name}")
+        for kind, kept_db in self._kept().items():
+            name = _least(kept_db)
+            if kept_db[name] < LEAST_KEPT_SI_SDR_DB:
+                faults.append(f"{kind} that are signal are damaged: an SI-SDR of "
+                              f"{kept_db[name]:.1f} dB is left of {name}")
         return faults
 
     def guards(self) -> list[Guard]:
         """Sets what a finished network should reach against its limits."""
-        (probe, left_db), (name, kept_db) = self._worst_left(), self._worst_kept()
-        return [Guard("clean impulses kept, SI-SDR (dB)", kept_db, name, "at least",
-                      WANTED_IMPULSES_SI_SDR_DB),
+        probe, left_db = self._worst_left()
+        kept = [Guard(f"clean {kind} kept, SI-SDR (dB)", kept_db[_least(kept_db)], _least(kept_db),
+                      "at least", WANTED_KEPT_SI_SDR_DB) for kind, kept_db in self._kept().items()]
+        return [*kept,
                 Guard("a probe's noise alone (dB)", left_db, probe, "at most",
                       metrics.WANTED_NOISE_LEFT_DB)]
 
     def format(self) -> str:
-        """Returns a Markdown table of the probes, and a line on the impulses."""
+        """Returns a Markdown table of the probes, and a line on each kind of clean sounds."""
         measures = [name for name in self.rows[0] if name != "probe"]
         lines = ["| " + " | ".join(["probe at 10 dB", *measures]) + " |",
                  "|" + "---|" * (1 + len(measures))]
         lines += ["| " + " | ".join([row["probe"], *(f"{row[name]:.1f}" for name in measures)])
                   + " |" for row in self.rows]
-        kept = ", ".join(f"{name} {value:.1f} dB" for name, value in self.kept_db.items())
-        return "\n".join(lines) + f"\n\nclean impulses, SI-SDR that is kept: {kept}"
+        for kind, kept_db in self._kept().items():
+            kept = ", ".join(f"{name} {value:.1f} dB" for name, value in kept_db.items())
+            lines += ["", f"clean {kind}, SI-SDR that is kept: {kept}"]
+        return "\n".join(lines)
 
     def _worst_left(self) -> tuple[str, float]:
         left_db = {str(row["probe"]): float(row["noise_left_db"]) for row in self.rows}
         probe = metrics.worst(left_db)
         return probe, left_db[probe]
 
-    def _worst_kept(self) -> tuple[str, float]:
-        name = metrics.worst(self.kept_db, lambda value: -value)
-        return name, self.kept_db[name]
+    def _kept(self) -> dict[str, dict[str, float]]:
+        return {"impulses": self.impulses_db, "held tones": self.tones_db}
 
     def _gain_db(self, probe: str) -> float:
         return next(float(row["snr_gain_db"]) for row in self.rows if row["probe"] == probe)
+
+
+def _least(values: dict[str, float]) -> str:
+    return metrics.worst(values, lambda value: -value)
 
 
 def octave(centre_hz: float) -> str:
@@ -146,7 +149,8 @@ def measure(predict: Predict, sounds: Sequence[tuple[str, np.ndarray]], highpass
         highpass_hz: What lies below is not judged.
 
     Returns:
-        The gains, the noise that is left where there is no sound, and the impulses that are kept.
+        The gains, the noise that is left where there is no sound, and the clean sounds that are
+        kept.
     """
     def listen(waveform: np.ndarray) -> np.ndarray:
         return dsp.highpass(predict(waveform[None])[0], highpass_hz, SAMPLE_RATE)
@@ -167,12 +171,16 @@ def measure(predict: Predict, sounds: Sequence[tuple[str, np.ndarray]], highpass
                      **{f"snr_gain_db_{category}": float(np.mean(found))
                         for category, found in gains.items()},
                      "noise_left_db": noise_left_db})
-    kept_db = {}
-    for place, name in enumerate(STRUCK):
-        clean = dsp.highpass(make_strokes(name, samples, np.random.default_rng(place)),
-                             highpass_hz, SAMPLE_RATE)
-        kept_db[name] = metrics.si_sdr_db(clean, listen(clean))
-    return ProbeReport(rows, kept_db)
+    def keep(make: MakeSound, names: Iterable[str]) -> dict[str, float]:
+        kept_db = {}
+        for place, name in enumerate(names):
+            clean = dsp.highpass(make(name, samples, np.random.default_rng(place)), highpass_hz,
+                                 SAMPLE_RATE)
+            kept_db[name] = metrics.si_sdr_db(clean, listen(clean))
+        return kept_db
+
+    return ProbeReport(rows, keep(look_alikes.make_strokes, look_alikes.STRUCK),
+                       keep(look_alikes.make_held, look_alikes.HELD))
 
 
 # --- The noises ------------------------------------------------------------------------------
@@ -240,25 +248,3 @@ PROBES: dict[str, MakeNoise] = {
     f"bursts {BURSTS_PER_SECOND}/s": _make_bursts,
     "hum": partial(_make_hum, None),
     "hum with hiss": partial(_make_hum, HISS_DB)}
-
-
-def make_strokes(name: str, samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Makes clean impulses that are signal, `(samples,)`: one of `STRUCK`, in a small room."""
-    per_second, resonances_hz, decay_s, knock = STRUCK[name]
-    time_s = np.arange(round(8.0 * ROOM_SECONDS * SAMPLE_RATE)) / SAMPLE_RATE
-    room = ROOM_SHARE * np.exp(-time_s / ROOM_SECONDS) * rng.standard_normal(len(time_s))
-    room /= np.sqrt(SAMPLE_RATE * ROOM_SECONDS)
-    room[0] = 1.0
-    strokes = np.zeros(samples + len(time_s))
-    count = max(1, round(per_second * samples / SAMPLE_RATE))
-    starts = ((np.arange(count) + rng.uniform(0.0, 0.7, count)) * samples / count).astype(int)
-    for start in starts:
-        stroke = knock * np.exp(-time_s / 0.0005) * rng.standard_normal(len(time_s))
-        for hz in resonances_hz:
-            decay = decay_s * rng.uniform(0.7, 1.4)
-            stroke += rng.uniform(0.3, 1.0) * np.exp(-time_s / decay) * np.sin(
-                2.0 * np.pi * hz * rng.uniform(0.97, 1.03) * time_s)
-        level = 10.0 ** (rng.uniform(-9.0, 0.0) / 20.0)
-        strokes[start : start + len(time_s)] += level * stroke
-    heard = scipy.signal.fftconvolve(strokes[:samples], room)[:samples]
-    return (0.5 * heard / np.abs(heard).max()).astype(np.float32)

@@ -111,7 +111,7 @@ def test_a_score_that_hangs_is_given_up(corpus, tmp_path, monkeypatch):
 
 @pytest.fixture
 def small(corpus, tmp_path, monkeypatch):
-    """Two songs, two pieces of percussion and two for bands, and a sound font of one sine."""
+    """Two songs, two pieces of each drawn kind, and a sound font of one sine."""
     if shutil.which("fluidsynth") is None or shutil.which("dpkg-deb") is None:
         pytest.skip("fluidsynth or dpkg-deb is missing")
     debs = tmp_path / "debs"
@@ -142,9 +142,9 @@ def test_a_corpus_is_rendered_and_a_stopped_run_goes_on(small, tmp_path):
     before = (tmp_path / "corpus1" / some[0].file).stat().st_mtime_ns
     rows = small(tmp_path / "corpus1", 1.0)
     assert (tmp_path / "corpus1" / some[0].file).stat().st_mtime_ns == before
-    assert len(rows) == 8
+    assert len(rows) == 10
     assert {(row.category, row.group.split("/")[1]) for row in rows} == {
-        ("music", "songs"), ("music", "band"), ("effects", "percussion")}
+        ("music", "songs"), ("music", "band"), ("music", "held"), ("effects", "percussion")}
     assert {row.licence for row in rows} == {
         "score: public domain; sound font: MIT", "score: drawn by this program; sound font: MIT"}
     assert {row.group for row in rows if "songs" in row.group} == {

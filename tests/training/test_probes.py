@@ -5,7 +5,7 @@ import pytest
 
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.training import metrics, probes
+from denoiser.training import look_alikes, metrics, probes
 
 SAMPLES = SAMPLE_RATE
 
@@ -69,11 +69,25 @@ def test_bursts_come_24_times_a_second_and_hum_is_lines():
 
 
 def test_struck_wood_is_made_of_impulses():
-    for name in probes.STRUCK:
-        struck = probes.make_strokes(name, 4 * SAMPLES, np.random.default_rng(0))
+    for name in look_alikes.STRUCK:
+        struck = look_alikes.make_strokes(name, 4 * SAMPLES, np.random.default_rng(0))
         loudest = np.sort(struck**2)[-len(struck) // 50 :].sum() / np.sum(struck**2)
         assert np.isfinite(struck).all() and np.abs(struck).max() == pytest.approx(0.5)
         assert 0.3 < loudest < 0.99, name
+
+
+@pytest.mark.parametrize("name", look_alikes.HELD)
+def test_held_tones_stand_still_and_are_not_the_mains(name):
+    held = look_alikes.make_held(name, 4 * SAMPLES, np.random.default_rng(0))
+    assert np.abs(held).max() == pytest.approx(0.5)
+    hz = np.fft.rfftfreq(SAMPLES, 1.0 / SAMPLE_RATE)
+    pitches = look_alikes.HELD[name][0]
+    for second in held.reshape(4, SAMPLES):
+        energy = np.abs(np.fft.rfft(second * np.hanning(SAMPLES))) ** 2
+        near = [energy[np.abs(hz - pitch) < 3.0].sum() / energy.sum() for pitch in pitches]
+        assert min(near) > 0.1, name
+    for mains in (50.0, 60.0):
+        assert min(abs((pitch + mains / 2.0) % mains - mains / 2.0) for pitch in pitches) > 5.0
 
 
 def test_what_does_nothing_gains_nothing_and_is_told(sounds):
@@ -89,8 +103,8 @@ def test_what_does_nothing_gains_nothing_and_is_told(sounds):
     faults = report.find_faults()
     assert faults[0].startswith("does not hear noise of one octave") and len(faults) == 2
     assert faults[1].startswith("under-denoising")
-    kept, left = report.guards()
-    assert kept.passes and not left.passes
+    impulses, tones, left = report.guards()
+    assert impulses.passes and tones.passes and not left.passes
 
 
 def test_the_octave_that_is_left_is_named(sounds):
@@ -111,7 +125,8 @@ def test_the_octave_that_is_left_is_named(sounds):
     assert means["probe_worst_octave_db"] == gains["octave 250 Hz"] < 0.1
     assert means["probe_mean_db"] == pytest.approx(np.mean(list(gains.values())))
     table = report.format().splitlines()
-    assert len(table) == 2 + len(report.rows) + 2 and table[-1].startswith("clean impulses")
+    assert len(table) == 2 + len(report.rows) + 4 and table[-3].startswith("clean impulses")
+    assert table[-1].startswith("clean held tones, SI-SDR that is kept: organ pedal")
     assert table[5].startswith("| octave 250 Hz |")
 
 
@@ -120,6 +135,21 @@ def test_damage_to_impulses_is_told(sounds):
     assert report.average()["impulses_si_sdr_db"] < 12.0
     assert any("impulses that are signal are damaged" in one for one in report.find_faults())
     assert not report.guards()[0].passes
+
+
+def test_damage_to_held_tones_is_told(sounds):
+    """A method that takes what stands still for hum: lines of the whole, below 300 Hz."""
+    def predict(audio):
+        spectrum = np.fft.rfft(audio[0])
+        hz = np.fft.rfftfreq(audio.shape[1], 1.0 / SAMPLE_RATE)
+        loudest = np.abs(spectrum) > 0.05 * np.abs(spectrum).max()
+        return np.fft.irfft(spectrum * ~(loudest & (hz < 300.0)), audio.shape[1])[None]
+
+    report = probes.measure(predict, sounds, 20.0)
+    assert report.average()["tones_si_sdr_db"] < 6.0 < 20.0 < report.impulses_db["castanets"]
+    assert any("held tones that are signal are damaged" in one for one in report.find_faults())
+    impulses, tones, _ = report.guards()
+    assert tones.where in look_alikes.HELD and not tones.passes
 
 
 def test_probes_are_the_same_on_every_run_and_for_every_sound_others(sounds):
