@@ -40,7 +40,7 @@ from denoiser.command_line import run_main  # noqa: E402
 from denoiser.corpus import performance, scores  # noqa: E402
 from denoiser.corpus.manifest import MANIFEST_NAME  # noqa: E402
 from denoiser.corpus.performance import DRUMS, Stroke  # noqa: E402
-from denoiser.training import metrics, probes  # noqa: E402
+from denoiser.training import look_alikes, metrics  # noqa: E402
 from inference import Denoiser  # noqa: E402
 
 OWN_FOLDER = Path("data") / "sounds"
@@ -64,6 +64,10 @@ PLAYED = {"ride cymbal": (DRUMS, (51, 51, 59), 0.35, 0.3),
           "brushed snare": (DRUMS, (38, 38, 39, 40), 0.3, 0.29),
           "flute": (73, (72, 74, 76, 79), 1.5, 1.4),
           "church organ": (19, (48, 55, 60, 64), 2.5, 2.4),
+          "church organ, long notes": (19, (36, 41, 43, 48), 5.0, 4.9),
+          "contrabass, long notes": (43, (33, 36, 38, 40), 5.0, 4.9),
+          "accordion, long notes": (21, (53, 57, 60, 64), 5.0, 4.9),
+          "drone of strings": (48, (38,), SECONDS, SECONDS),
           "sea": (122, (60,), SECONDS, SECONDS),
           "applause of a hall": (126, (60,), SECONDS, SECONDS)}
 PICTURE_INCHES = (3.2, 2.2)  # of one panel
@@ -135,10 +139,12 @@ def play(font: Path) -> list[Sound]:
 
 
 def draw() -> list[Sound]:
-    """Makes the struck sounds of the probes."""
-    return [Sound(f"drawn {name}", "drawn", probes.make_strokes(name, round(SECONDS * SAMPLE_RATE),
-                                                              np.random.default_rng(place)))
-            for place, name in enumerate(probes.STRUCK)]
+    """Makes the impulses and held tones that the probes try as well."""
+    samples = round(SECONDS * SAMPLE_RATE)
+    return [Sound(f"drawn {name}", "drawn", make(name, samples, np.random.default_rng(place)))
+            for make, names in ((look_alikes.make_strokes, look_alikes.STRUCK),
+                                (look_alikes.make_held, look_alikes.HELD))
+            for place, name in enumerate(names)]
 
 
 def whisper(speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -354,7 +354,8 @@ def draw_tape(rng: np.random.Generator, cfg: TapeConfig, rate: int) -> Carrier:
 class HumConfig(Ranges):
     """Mains hum, or a motor's, above a little hiss."""
 
-    speed: list[float] = between(0.7, 1.5, "above 0")  # of the replay: seldom at 50 or 60 Hz
+    # Of the replay. A network that met hum at any frequency took every held note for hum.
+    speed: list[float] = between(0.95, 1.05, "above 0")
     rectified_chance: float = chance(0.5)  # of ripple at twice the mains frequency
     harmonics: list[float] = between(1.0, 40.0, "at least 1")
     slope_db_per_octave: list[float] = between(-14.0, -3.0)

@@ -8,7 +8,7 @@ import scipy.signal
 
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.classical import clicks
-from denoiser.training import metrics, probes
+from denoiser.training import look_alikes, metrics, probes
 
 SAMPLES = SAMPLE_RATE
 # Of two resonances, at 500 Hz and 2.3 kHz.
@@ -73,9 +73,9 @@ def test_a_bridge_has_the_least_prediction_error(rng):
     np.testing.assert_allclose(clicks.interpolate(audio, missing, FILTER)[missing], wanted)
 
 
-@pytest.mark.parametrize("name", probes.STRUCK)
+@pytest.mark.parametrize("name", look_alikes.STRUCK)
 def test_strokes_are_kept(name):
-    clean = probes.make_strokes(name, SAMPLES, np.random.default_rng(3))
+    clean = look_alikes.make_strokes(name, SAMPLES, np.random.default_rng(3))
     assert metrics.si_sdr_db(clean, clicks.remove_clicks(clean)) > 30.0
 
 
