@@ -228,6 +228,8 @@ def describe(name: str, cfg: Config, mixer: Mixer, restorer: Restorer,
         lines.append("The lines of hum are taken out first.")
     if restorer.declick:
         lines.append("Clicks are cut out first.")
+    if restorer.keep_held:
+        lines.append("Notes that are held are given back.")
     if cfg.method == NETWORK and cfg.inference.wiener:
         lines.append("A Wiener filter joins in.")
     if restorer.listen_first:
@@ -278,6 +280,7 @@ def name_of(cfg: Config, weights: Path | None) -> str:
     return (name + strength_suffix(strength.share) + "_per_band" * bool(strength.per_band) + floor
             + "_no_declick" * (not cfg.inference.declick)
             + "_no_dehum" * (not cfg.inference.dehum)
+            + "_no_keep_held" * (not cfg.inference.keep_held)
             + "_no_wiener" * (not cfg.inference.wiener)
             + "_no_listening" * (not cfg.inference.listen_first) + "_profile" * cfg.profile)
 

@@ -23,6 +23,7 @@ NAME_residual, which is what was removed, and denoised_report.json. Most used se
   inference.spectrogram=true         draw input, output and residual: NAME_spectrogram.png
   inference.declick=false            do not cut clicks out first
   inference.dehum=false              leave the mains' hum to the network
+  inference.keep_held=false          do not give back long notes that were taken for hum
   inference.wiener=false             the network alone, no filter beside it
   inference.cluster=ray              spread the recordings over several machines
   method=lsa                         a classical method without weights instead of the network
@@ -153,7 +154,8 @@ class Denoiser(Restorer):
     def load(cls, weights: str | Path | None = None, settings: NetworkSettings | None = None,
              segment_seconds: float = SEGMENT_SECONDS, declick: bool = True,
              mono_source: str = "false", wiener: bool = True, runtime: str = "auto",
-             listen_first: bool = True, dehum: bool = True) -> Denoiser:
+             listen_first: bool = True, dehum: bool = True,
+             keep_held: bool = True) -> Denoiser:
         """Loads a network.
 
         Args:
@@ -171,6 +173,7 @@ class Denoiser(Restorer):
                 "auto": the former where it can be, unless `KERAS_BACKEND` names a backend.
             listen_first: As of `Restorer`; a network without noise profiles does not.
             dehum: As of `Restorer`.
+            keep_held: As of `Restorer`.
 
         Raises:
             FileNotFoundError: There are no such weights.
@@ -190,7 +193,7 @@ class Denoiser(Restorer):
             predict = spectral.join_filter(predict, settings.profile_form
                                            or ProfileForm(settings.stft, compression=1.0))
         return cls(predict, settings, segment_seconds, declick, mono_source,
-                   listen_first and settings.unet.use_profile, dehum)
+                   listen_first and settings.unet.use_profile, dehum, keep_held)
 
     def forget_lengths(self) -> None:
         """Makes what the network returns independent of what it was given before.
@@ -339,7 +342,7 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
             "the log-spectral amplitude estimator",
             lambda: Restorer(functools.partial(spectral.restore_spectra, settings=cfg.stft),
                              settings, seconds, cfg.inference.declick, cfg.inference.mono_source,
-                             dehum=cfg.inference.dehum),
+                             dehum=cfg.inference.dehum, keep_held=cfg.inference.keep_held),
             described, made_with)
     weights, settings = choose_network(cfg, given)
     require(choice == "none" or settings.unet.use_profile, profiles.KEY,
@@ -352,7 +355,7 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
         denoiser = Denoiser.load(weights, settings, seconds, cfg.inference.declick,
                                  cfg.inference.mono_source, cfg.inference.wiener,
                                  cfg.inference.runtime, cfg.inference.listen_first,
-                                 cfg.inference.dehum)
+                                 cfg.inference.dehum, cfg.inference.keep_held)
         if cfg.inference.resume or cfg.inference.cluster != "none":
             denoiser.forget_lengths()
         return denoiser

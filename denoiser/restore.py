@@ -27,7 +27,7 @@ from denoiser.audio.pauses import noise_alone
 from denoiser.audio.removal import Pair, Strength, as_strength, remove
 from denoiser.audio.survey import Survey, as_channels, survey
 from denoiser.checks import UserError, require
-from denoiser.classical import clicks, hum
+from denoiser.classical import clicks, held_notes, hum
 from denoiser.network.stored import NetworkSettings
 
 logger = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ class Restorer:
             before the rest, where none is given: the noise it hears there is the profile.
         dehum: Whether the lines of the mains' hum are taken out before the network hears the
             recording.
+        keep_held: Whether notes that are held are given back where the network takes them for hum.
     """
 
     predict_spectra: Callable[[Any], np.ndarray]
@@ -66,6 +67,7 @@ class Restorer:
     mono_source: str = "false"
     listen_first: bool = False
     dehum: bool = False
+    keep_held: bool = False
 
     def __call__(self, waveform: np.ndarray, sample_rate: int,
                  strength: float | str | Strength = 1.0,
@@ -105,7 +107,7 @@ class Restorer:
 
     def examine(self, surveyed: Survey, read: Callable[[], Iterable[np.ndarray]],
                 sample_rate: int) -> Survey:
-        """Adds to a survey its hum, and how two channels are made one, where that is asked for.
+        """Adds to a survey its hum, its floors, and how two channels become one, as is asked for.
 
         Args:
             surveyed: From `survey` of all blocks.
@@ -113,7 +115,7 @@ class Restorer:
             sample_rate: In Hz.
         """
         may_be_mono = self.mono_source != "false" and surveyed.source == (0, 1)
-        if not surveyed.distinct or not (self.dehum or may_be_mono):
+        if not surveyed.distinct or not (self.dehum or self.keep_held or may_be_mono):
             return surveyed
         heard = excerpts(read, surveyed.samples, sample_rate)
         if self.dehum:
@@ -121,6 +123,10 @@ class Restorer:
                      for channel in surveyed.distinct)
             hum_hz = next((base_hz for base_hz in found if base_hz is not None), None)
             surveyed = replace(surveyed, hum_hz=hum_hz)
+        if self.keep_held:
+            channels = [[dsp.resample(as_channels(one)[:, channel], sample_rate, SAMPLE_RATE)
+                         for one in heard] for channel in surveyed.distinct]
+            surveyed = replace(surveyed, floors=tuple(map(held_notes.measure_floor, channels)))
         if may_be_mono:
             mono, why = find_mono(np.concatenate(heard), sample_rate, self.mono_source)
             logger.info("%s: %s", "mono source" if mono else "no mono source", why)
@@ -363,7 +369,11 @@ class Restorer:
         half the network's sample rate is not in them.
         """
         settings, gain = self.settings, self._gain(surveyed.power)
-        predict = functools.partial(self._predict, profiles=profiles, hum_hz=surveyed.hum_hz)
+        floors = [None if floor is None else gain**2 * floor for floor in surveyed.floors]
+        if surveyed.mono:  # which stands between them
+            floors = floors[:1]
+        predict = functools.partial(self._predict, profiles=profiles, hum_hz=surveyed.hum_hz,
+                                    floors=floors)
         # A single sample can be larger than anything that the network was trained on.
         pieces = (np.clip(gain * block, -LOUDEST, LOUDEST).astype(np.float32) for block in blocks)
         pieces = dsp.resample_blocks(pieces, sample_rate, SAMPLE_RATE)
@@ -376,7 +386,7 @@ class Restorer:
             yield piece / np.float32(gain)
 
     def _predict(self, waveforms: np.ndarray, profiles: list[np.ndarray] | None,
-                 hum_hz: float | None) -> np.ndarray:
+                 hum_hz: float | None, floors: list[np.ndarray | None]) -> np.ndarray:
         """Denoises `(channels, samples)` at the network's rate and level."""
         stft, restored = self.settings.stft, []
         # One channel at a time: memory does not grow with their number.
@@ -386,8 +396,11 @@ class Restorer:
                 network = functools.partial(self._predict_knowing, profile=profiles[number])
             predict = dsp.in_spectral_domain(network, stft.win_size, stft.hop_size,
                                              stft.highpass_hz, SAMPLE_RATE)
-            restored.append(predict(self._without_hum_and_clicks(channel, hum_hz)[None]))
-        return np.concatenate(restored)
+            heard = self._without_hum_and_clicks(channel, hum_hz)
+            restored.append(predict(heard[None])[0])
+            if floors and floors[number] is not None:
+                restored[-1] = held_notes.give_back(heard, restored[-1], floors[number])
+        return np.stack(restored)
 
     def _predict_knowing(self, spectra: np.ndarray, profile: np.ndarray) -> np.ndarray:
         return self.predict_spectra([spectra, profile[None]])

@@ -31,6 +31,8 @@ class Survey:
     source: tuple[int, ...]
     mono: MonoSource | None = None  # of two channels that hold one signal, and are made one
     hum_hz: float | None = None  # frequency of which all lines of its hum are multiples
+    # Of each distinct channel, from `held_notes.measure_floor`; empty where it is not needed.
+    floors: tuple[np.ndarray | None, ...] = ()
 
     @property
     def distinct(self) -> list[int]:
