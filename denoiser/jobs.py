@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import glob
 import logging
@@ -102,6 +103,11 @@ class InferenceConfig:
                 self.cluster)
         require(self.cluster_cores >= 1, "inference.cluster_cores", "at least 1",
                 self.cluster_cores)
+        for field in dataclasses.fields(self):
+            if field.name in ("cluster_address", "cluster_cores"):
+                value = getattr(self, field.name)
+                require(self.cluster != "none" or value == field.default,
+                        f"inference.{field.name}", "left out without inference.cluster=ray", value)
 
     @property
     def strength(self) -> Strength:
