@@ -72,7 +72,7 @@ class InferenceConfig:
     runtime: str = "auto"
     cluster: str = "none"  # or ray: spread the recordings over several machines
     cluster_address: str = "local"  # this machine alone; or auto, or HOST:PORT of a cluster's head
-    cluster_cores: int = 4  # of each worker, or all where machines have fewer
+    cluster_cores: int = 4  # of each worker; all of the largest machine if it has fewer
 
     def __post_init__(self) -> None:
         share = self.denoising_strength
