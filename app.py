@@ -9,6 +9,7 @@ Open http://127.0.0.1:7860 and drop a recording. Most used settings:
   app.weights=[FOLDER,...]     weights that are offered beside those of weights=...
   app.longest_minutes=120      the longest recording that is taken
   app.largest_mb=2000          the largest file that is taken
+  app.most_million_samples=900 the most samples that are taken, of all channels together
   weights=FILE                 as of inference.py, and so are the settings inference.*
 
 What is dropped there is deleted when the page is closed. It needs requirements-app.txt.
@@ -30,8 +31,10 @@ import re
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +55,10 @@ from denoiser.command_line import (
     run_main,
 )
 from denoiser.files import SIGNALLED_STATUS
-from denoiser.jobs import InferenceConfig, Job, make_job
+from denoiser.jobs import Job, make_job
 from denoiser.memory import give_back_arrays
-from denoiser.page.listening import KeptNoise, Sound, kept_pairs, write_sound
-from denoiser.page.sessions import Session, Sessions, make_root, open_upload, require_length
+from denoiser.page.listening import KeepingNoise, KeptNoise, Sound, kept_pairs, write_sound
+from denoiser.page.sessions import Found, Session, Sessions, make_root, open_upload, require_length
 from denoiser.restore import Restorer
 from inference import Method, choose_method, choose_network, denoise_recording
 
@@ -124,13 +127,13 @@ class Workshop:
         Raises:
             UserError: It cannot be read, or is longer than the page takes.
         """
-        session, longest = self.sessions.start(key, upload), 60.0 * self.cfg.app.longest_minutes
+        session = self.sessions.start(key, upload)
         recording = open_upload(session.folder / "input" / upload.name, self.cfg.inference.track,
-                                longest)
+                                self.cfg.app)
 
         def check(seconds: float) -> None:
             session.require_present()
-            require_length(seconds, longest)
+            require_length(recording, seconds, self.cfg.app)
 
         sound = write_sound(session.folder / "before", containers.read_blocks(recording),
                             recording, check)
@@ -141,6 +144,8 @@ class Workshop:
                 report: Callable[[float], object]) -> Sound:
         """Runs the network, and makes what the page plays of the noise that it found.
 
+        Where that fails, all is as it was after the last run that did not.
+
         Args:
             session: Of the recording.
             choice: One of `choices`.
@@ -150,46 +155,65 @@ class Workshop:
         """
         require(profile == "none" or self.takes_profile(choice), "noise profile",
                 "left out with this network, which was trained without one", profile)
-        session.noise.unlink(missing_ok=True)
-        session.choice, session.job = choice, None
-        # At strength 0 no noise is looked for.
-        job = self.write(session, strength or 1.0, profile, report)
-        blocks = (containers.Reader(job.recording) if job.film is not None
-                  else audio_io.read_blocks(job.recording))
-        full = dataclasses.replace(self._settings(session, 1.0, profile).strength, share=1.0)
-        removed = remove(kept_pairs(session.noise, blocks), job.recording.rate, full)
-        return write_sound(session.folder / "removed", (noise for _, noise in removed),
-                           job.recording, lambda seconds: session.require_present())
+        session.require_present()
+        # A folder of its own: meanwhile others may write by what was found before.
+        found = Found(Path(tempfile.mkdtemp(prefix="run", dir=session.folder)), choice)
+        with ExitStack() as undo:
+            undo.callback(shutil.rmtree, found.folder, ignore_errors=True)
+            # At strength 0 no noise is looked for.
+            job = self._restore(session, found, KeepingNoise, strength or 1.0, profile, report)
+            blocks = (containers.Reader(job.recording) if job.film is not None
+                      else audio_io.read_blocks(job.recording))
+            full = dataclasses.replace(self.cfg.inference.strength, share=1.0)
+            removed = remove(kept_pairs(found.noise, blocks), job.recording.rate, full)
+            sound = write_sound(found.folder / "removed", (noise for _, noise in removed),
+                                job.recording, lambda seconds: session.require_present())
+            with session.lock:
+                former, session.found = session.found, found
+            undo.pop_all()
+        if former is not None:
+            shutil.rmtree(former.folder, ignore_errors=True)
+        return sound
 
-    def write(self, session: Session, strength: float, profile: Any = "none",
-              report: Callable[[float], object] = lambda seconds: None) -> Job:
+    def write(self, session: Session, strength: float) -> Job:
         """Writes result, residual and picture as inference.py does, in place of former ones.
 
-        The network runs only where `session.noise` is not there. Args are those of `denoise`.
+        They are made of what the last run has found; the network never runs for them.
+
+        Raises:
+            UserError: There was no such run.
         """
-        job = make_job(session.recording, self._settings(session, strength, profile))
-        if session.job == job:
+        with session.lock:
+            if session.found is None:
+                raise UserError("no noise was looked for yet; press \"Remove the noise\" first")
+            return self._restore(session, session.found, KeptNoise, strength)
+
+    def _restore(self, session: Session, found: Found, kind: type[KeepingNoise | KeptNoise],
+                 strength: float, profile: Any = "none",
+                 report: Callable[[float], object] = lambda seconds: None) -> Job:
+        """Writes what `write` does by a restorer of this kind; other args as of `denoise`."""
+        settings = dataclasses.replace(
+            self.cfg.inference, audio=None, output_dir=str(found.folder / "results"),
+            spectrogram=True, denoising_strength=strength, noise_profile=profile)
+        job = make_job(session.recording, settings)
+        if found.job == job:
             return job
-        session.job = None
-        restorer, method = self.restorer(session.choice), self.method(session.choice)
+        restorer, method = self.restorer(found.choice), self.method(found.choice)
         own = {each.name: getattr(restorer, each.name) for each in dataclasses.fields(Restorer)}
 
         def check(seconds: float) -> None:
             session.require_present()
             report(seconds)
 
-        denoise_recording(job, KeptNoise(**own, kept=session.noise),
-                          self._settings(session, strength, profile).strength, check, profile,
-                          f"denoised at {{strength}} by {method.name}")
+        def forget() -> None:
+            found.job = None
+
+        denoise_recording(job, kind(**own, kept=found.noise), settings.strength, check, profile,
+                          f"denoised at {{strength}} by {method.name}", before_replacing=forget)
         for former in set(job.denoised.parent.iterdir()) - set(job.results):
             former.unlink()
-        session.job = job
+        found.job = job
         return job
-
-    def _settings(self, session: Session, strength: float, profile: Any) -> InferenceConfig:
-        return dataclasses.replace(
-            self.cfg.inference, audio=None, output_dir=str(session.folder / "results"),
-            spectrogram=True, denoising_strength=strength, noise_profile=profile)
 
 
 # --- The page --------------------------------------------------------------------------------
@@ -244,6 +268,8 @@ def build(workshop: Workshop):
                 strength: float, request: gr.Request, progress=shown_progress):
         session = sessions.of(request.session_hash)
         profile = {NO_PROFILE: "none", FOUND_PROFILE: "auto"}.get(kind, [start, end])
+        if profile != "none" and not workshop.takes_profile(choice):
+            profile = "none"  # it was marked for another choice, and is out of sight now
         profiles.check_choice(profile)
         total, done = max(session.recording.header_seconds, 1.0), 0.0
 
@@ -347,6 +373,7 @@ def launch(workshop: Workshop):
     page.launch(
         prevent_thread_lock=True, share=False, server_name=app.host, server_port=app.port,
         max_file_size=f"{app.largest_mb}mb", show_error=False, quiet=True, footer_links=[],
+        allowed_paths=[str(EXAMPLE)],  # else only what is below where the program was started
         ssr_mode=False, run_history=False, enable_monitoring=False, mcp_server=False,
         theme=gr.themes.Soft(primary_hue="teal", font=["system-ui", "sans-serif"],
                              font_mono=["monospace"]))

@@ -27,7 +27,7 @@ NAME_residual, which is what was removed, and denoised_report.json. Most used se
   inference.wiener=false             the network alone, no filter beside it
   inference.cluster=ray              spread the recordings over several machines
   method=lsa                         a classical method without weights instead of the network
-  weights=small                      a network of a fifth of the operations; gains 0.5 dB less
+  weights=small                      a network of a fifth of the operations; gains 0.2 dB less
   weights=FILE                       .weights.h5 file, folder of a training run, or prefix of a
                                      TensorFlow checkpoint; .onnx or .tflite of export.py: starts
                                      at once, without TensorFlow
@@ -180,6 +180,7 @@ class Denoiser(Restorer):
             UserError: They belong to another network, or their settings are not known.
         """
         path = find_weights(locate_shipped(weights or PRETRAINED))
+        _require_runtime(path, runtime)
         settings = settings or stored_settings(path)
         if settings is None:
             raise UserError(f"`settings` must be given: no {CONFIG_NAME} lies beside {path}")
@@ -207,6 +208,14 @@ class Denoiser(Restorer):
             self.predict_spectra(spectra)
             if form is not None:
                 self.predict_spectra([spectra, form.nothing()[None]])
+
+
+def _require_runtime(weights: Path, runtime: str) -> None:
+    """Raises UserError where an exported network is to be computed by what cannot read it."""
+    kind = runtimes.format_of(weights)
+    able = ["auto", *(["onnx"] if kind == "onnx" else [])]
+    require(kind is None or runtime in able, "inference.runtime",
+            f"{' or '.join(able)} with {weights}", runtime)
 
 
 def _find_twin(weights: Path, runtime: str) -> Path | None:
@@ -345,6 +354,7 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
                              dehum=cfg.inference.dehum, keep_held=cfg.inference.keep_held),
             described, made_with)
     weights, settings = choose_network(cfg, given)
+    _require_runtime(weights, cfg.inference.runtime)
     require(choice == "none" or settings.unet.use_profile, profiles.KEY,
             f"none with {weights}, whose network takes no profile", choice)
     files = [weights] if weights.is_file() else sorted(weights.parent.glob(
@@ -669,13 +679,15 @@ def require_packages(chosen: InferenceConfig) -> None:
                             f"package that is not installed: pip install {' '.join(missing)}")
 
 
-def choose_runtime(chosen: InferenceConfig, jobs: Iterable[Job]) -> str:
+def choose_runtime(chosen: InferenceConfig, jobs: Iterable[Job], weights: Path | None = None,
+                   ) -> str:
     """Returns what computes the network where the call leaves it open ("auto").
 
     ONNX Runtime starts at once and takes half the memory (docs/RESULTS.md, "Whole commands"); a GPU
     is Keras's. A recording that is gone on with is one whose first part took long.
     """
-    if (chosen.runtime != "auto" or chosen.cluster != "none"
+    exported = weights is not None and runtimes.format_of(weights) is not None
+    if (chosen.runtime != "auto" or chosen.cluster != "none" or exported
             or not (has_tensorflow() and may_have_gpu())):
         return chosen.runtime
     seconds = sum(job.recording.header_seconds * job.recording.channels for job in jobs)
@@ -707,7 +719,8 @@ def denoise(raw: DictConfig) -> None:
     for reason in failures.values():
         tell(reason)
     if jobs:
-        cfg.inference.runtime = choose_runtime(cfg.inference, jobs)  # before the method is loaded
+        # Before the method is loaded.
+        cfg.inference.runtime = choose_runtime(cfg.inference, jobs, method().weights)
         if cfg.inference.cluster == "none":
             restore_all = functools.partial(one_by_one, restoring(cfg, method()))
         else:

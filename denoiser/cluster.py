@@ -15,6 +15,7 @@ import platform
 import queue
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,8 +35,13 @@ LOCAL = "local"  # in place of an address: a cluster of this machine alone, for 
 ATTEMPTS = 3  # at one recording, whose workers died; and at loading
 NEWS_SECONDS = 0.25  # between two looks at what a worker does
 CONNECT_SECONDS = 10.0  # that a cluster gets to answer
+TELL_SECONDS = 60.0  # without a worker that can begin, after which it is said what is missing
+GIVE_UP_SECONDS = 1800.0  # and after which the run ends
 END_SECONDS = 3.0  # that workers get to remove their temporary files
 OBJECT_BYTES = 100 * 2**20  # of shared memory in a local cluster: only jobs and figures pass
+# Where it is 0, which is the default on Windows and macOS alone, Ray listens at 127.0.0.1. Its
+# argument `_node_ip_address` cannot say that: Ray puts the machine's address in place of this one.
+LISTENS_TO_OTHERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 # By which TensorFlow, and what else computes in threads, learn how many cores they have.
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
 
@@ -80,6 +86,9 @@ class Worker:
         logging.getLogger().setLevel(logging.INFO)
         logging.getLogger().addHandler(_Passed(self._events))
         return platform.node()
+
+    def answer(self) -> None:
+        """Tells by returning that this worker is alive."""
 
     def advance(self, job: Job | None = None, answer: tuple[str | None] | None = None,
                 ) -> list[tuple[str, Any]]:
@@ -135,11 +144,12 @@ class _Passed(logging.Handler):
 
 @dataclass(eq=False)
 class _Place:
-    """A worker as it is seen from here; `job` is what it does, if anything."""
+    """A worker as it is seen from here; `job` is what it does, or will, if anything."""
 
     actor: Any
     host: str | None = None  # None until it is ready
     job: Job | None = None
+    at_work: bool = False  # it was alive when it was given the job
 
 
 @dataclass
@@ -171,7 +181,8 @@ class Cluster:
             Each job with its outcome, as they come.
 
         Raises:
-            UserError: There is no Ray, no such cluster, or its workers cannot be made ready.
+            UserError: There is no Ray, no such cluster, its workers cannot be made ready, or it has
+                no place for any.
         """
         ray = _connect(self.address)
         places: set[_Place] = set()
@@ -202,12 +213,18 @@ class Cluster:
                     len(machines))
         for _ in range(number):
             add()
+        since, is_told = time.monotonic(), False
         while not signals and (waiting or any(place.job for place in places)):
             while waiting and idle:
                 place = idle.pop()
                 place.job = waiting.popleft()
-                report(place.job, 0.0)
-                asked[place.actor.advance.remote(place.job)] = place
+                # It may have died meanwhile, which no recording is to blame for.
+                asked[place.actor.answer.remote()] = place
+            if any(place.at_work for place in places):
+                since, is_told = time.monotonic(), False
+            elif (seconds := time.monotonic() - since) > (
+                    GIVE_UP_SECONDS if is_told else TELL_SECONDS):
+                is_told = _tell_of_no_worker(ray, cores, seconds)
             ready, _ = ray.wait(list(asked), timeout=NEWS_SECONDS)
             for reference in ready:
                 place = asked.pop(reference)
@@ -222,12 +239,19 @@ class Cluster:
                         yield place.job, failure
                     elif place.job is not None:
                         waiting.appendleft(place.job)
-                    add()
+                    if sum(other.job is None for other in places) < len(waiting):
+                        add()
                     continue
                 if place.host is None:
                     place.host = news
+                    self._deaths.pop(None, None)
                     logger.info("cluster: a worker on %s is ready", news)
                     idle.append(place)
+                    continue
+                if not place.at_work:
+                    place.at_work = True
+                    report(place.job, 0.0)
+                    asked[place.actor.advance.remote(place.job)] = place
                     continue
                 answer = None
                 for kind, value in news:
@@ -240,7 +264,7 @@ class Cluster:
                         answer = (_refusal(forget, place.job),)
                     else:
                         yield place.job, value
-                        place.job = None
+                        place.job, place.at_work = None, False
                 if place.job is None:
                     idle.append(place)
                 else:
@@ -252,6 +276,9 @@ class Cluster:
         Raises:
             UserError: Workers die before they are ready.
         """
+        if place.host is not None and not place.at_work:
+            logger.info("cluster: the worker on %s died while it had nothing to do", place.host)
+            return None
         self._deaths[place.job] = count = self._deaths.get(place.job, 0) + 1
         if place.job is None:
             if count == ATTEMPTS:
@@ -271,6 +298,24 @@ def _end(ray: Any, places: set[_Place]) -> None:
     ends = [place.actor.end.remote() for place in places if place.job is not None]
     if ends:
         ray.wait(ends, num_returns=len(ends), timeout=END_SECONDS)
+
+
+def _tell_of_no_worker(ray: Any, cores: int, seconds: float) -> bool:
+    """Says what is waited for where no worker could begin for so long; returns True.
+
+    Raises:
+        UserError: It took too long.
+    """
+    machines = sum(1 for node in ray.nodes() if node["Alive"])
+    free = ray.available_resources().get("CPU", 0.0)
+    if seconds > GIVE_UP_SECONDS:
+        raise UserError(f"cluster: no worker could begin for {seconds:.0f} s: none of {machines} "
+                        f"machines had {cores} free cores, or they were too slow ({free:g} cores "
+                        "are free now)")
+    logger.warning("cluster: no worker could begin for %.0f s; waiting for a machine with %d free "
+                   "cores, or for a worker that starts on one (%d machines, %g free cores in all)",
+                   seconds, cores, machines, free)
+    return True
 
 
 def _refusal(forget: Callable[[Job], object], job: Job) -> str | None:
@@ -294,6 +339,8 @@ def _connect(address: str) -> Any:
     # Ray would hide the GPUs from workers that do not ask for one.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would call its makers
+    if address == LOCAL:
+        os.environ.setdefault(LISTENS_TO_OTHERS, "0")  # read while Ray is imported
     try:
         import ray
     except ImportError as error:

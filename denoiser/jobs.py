@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import glob
 import logging
@@ -72,7 +73,7 @@ class InferenceConfig:
     runtime: str = "auto"
     cluster: str = "none"  # or ray: spread the recordings over several machines
     cluster_address: str = "local"  # this machine alone; or auto, or HOST:PORT of a cluster's head
-    cluster_cores: int = 4  # of each worker, or all where machines have fewer
+    cluster_cores: int = 4  # of each worker; all of the largest machine if it has fewer
 
     def __post_init__(self) -> None:
         share = self.denoising_strength
@@ -103,6 +104,11 @@ class InferenceConfig:
                 self.cluster)
         require(self.cluster_cores >= 1, "inference.cluster_cores", "at least 1",
                 self.cluster_cores)
+        for field in dataclasses.fields(self):
+            if field.name in ("cluster_address", "cluster_cores"):
+                value = getattr(self, field.name)
+                require(self.cluster != "none" or value == field.default,
+                        f"inference.{field.name}", "left out without inference.cluster=ray", value)
 
     @property
     def strength(self) -> Strength:

@@ -14,6 +14,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,6 +29,7 @@ from hydra import compose, initialize_config_dir
 
 import app
 import config
+from denoiser.audio import spectrogram
 from denoiser.checks import UserError
 from denoiser.command_line import hydra_arguments
 from denoiser.page.sessions import PREFIX
@@ -217,7 +219,7 @@ def test_what_cannot_be_read_is_told_in_one_line(open_page, served, recording, t
     (tmp_path / "heavy.wav").write_bytes(bytes(3_000_000))
     for name, reason in (("poem.wav", "poem.wav: not audio that can be read"),
                          ("list.m3u8", "list.m3u8: "), ("long.wav", "longer than 0.1 minutes"),
-                         ("heavy.wav", "2")):
+                         ("heavy.wav", "exceed the maximum allowed size of 2")):
         page.set_input_files("#file input[type=file]", str(tmp_path / name))
         toast = page.wait_for_selector(".toast-body.error")
         assert reason in toast.inner_text()
@@ -268,7 +270,7 @@ def test_nothing_but_own_results_is_served_and_all_of_it_is_deleted(
         page.click("#result")
     own, get = waiting.value.url, page.request.get
     assert get(own).ok
-    folder = Path(re.search(r"file=(/.*)/results/", own)[1])
+    folder = Path(re.search(r"file=(/.*)/run\w+/results/", own)[1])
     assert folder.parent == served.root
     secret = tmp_path / "secret.wav"
     shutil.copy(recording, secret)
@@ -312,6 +314,29 @@ def test_a_noise_profile_is_marked_where_the_player_stands(open_page, served, re
     page.fill("[aria-label='To (seconds)'], #to input", "0.52")
     page.click("#run")
     assert "at least 0.1 s apart" in page.wait_for_selector(".toast-body.error").inner_text()
+    # Another network takes none, and is not held up by it.
+    page.click(".toast-close")
+    page.click("#choice input")
+    page.get_by_role("option").first.click()
+    page.wait_for_selector("text=Where only noise is heard", state="hidden")
+    calls = len(served.calls)
+    page.click("#run")
+    while len(served.calls) == calls and not page.is_visible(".toast-body.error"):
+        page.wait_for_timeout(20)
+    assert served.calls[-1] == next(iter(served.workshop.choices))
+
+
+def test_the_example_is_there_wherever_the_page_was_started(
+        open_page, served, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(served.workshop.cfg.app, "longest_minutes", 1.0)
+    # As on a machine where the project is not in the folder of temporary files either.
+    monkeypatch.setattr(tempfile, "tempdir", str(served.root))
+    page = open_page()
+    page.get_by_role("button", name="Try it with an example").click()
+    page.wait_for_selector("#run:not([disabled]), .toast-body.error")
+    assert not page.is_disabled("#run")
+    assert app.EXAMPLE.is_file()
 
 
 def test_a_film_is_dropped_and_keeps_its_pictures(open_page, tmp_path):
@@ -360,6 +385,103 @@ def test_a_film_becomes_what_the_command_makes_of_it(tiny_run, tmp_path):
         "reel_denoised_s0.mkv", "reel_residual_s0.wav", "reel_spectrogram_s0.png"]
     with pytest.raises(UserError, match="noise profile"):
         workshop.denoise(session, next(iter(workshop.choices)), "auto", 0.5, lambda s: None)
+
+
+@pytest.fixture
+def at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A workshop without a page: `calls` are those of its method, which waits for `may_run`."""
+    monkeypatch.setattr(spectrogram, "save_spectrograms", lambda path, *_: path.write_bytes(b""))
+    workshop, calls, may_run = app.Workshop(settings(), tmp_path / "root"), [], threading.Event()
+    restorer = workshop.restorer(app.CLASSICAL)
+
+    def predict(spectra):
+        calls.append(app.CLASSICAL)
+        assert may_run.wait(60.0)
+        return restorer.predict_spectra(spectra)
+
+    workshop.restorer = lambda choice: dataclasses.replace(restorer, predict_spectra=predict)
+    may_run.set()
+    write_audio(tmp_path / "side.wav", seconds=1.0, rate=22050)
+    workshop.receive("me", tmp_path / "side.wav")
+    session = workshop.sessions.of("me")
+
+    def run(profile: str | list[float], strength: float = 0.5):
+        return workshop.denoise(session, app.CLASSICAL, profile, strength, lambda seconds: None)
+
+    return SimpleNamespace(workshop=workshop, session=session, calls=calls, may_run=may_run,
+                           run=run, write=functools.partial(workshop.write, session))
+
+
+def full_disk(*_):
+    raise OSError("the disk is full")
+
+
+def test_a_run_that_fails_leaves_what_the_former_one_found(at_work, monkeypatch):
+    removed = at_work.run([0.2, 0.6]).path.read_bytes()
+    results = {path.name: path.read_bytes() for path in at_work.write(0.4).results}
+    found, calls = at_work.session.found, len(at_work.calls)
+    with pytest.raises(UserError, match="noise_profile"):
+        at_work.run([5.0, 6.0])
+    assert len(at_work.calls) == calls
+    with monkeypatch.context() as patch:
+        patch.setattr(app, "write_sound", full_disk)
+        with pytest.raises(OSError, match="the disk is full"):
+            at_work.run("none", 0.4)
+    assert at_work.session.found is found and at_work.session.folder == found.folder.parent
+    assert [path for path in at_work.session.folder.iterdir() if path.name.startswith("run")] == [
+        found.folder]
+    calls = len(at_work.calls)
+    at_work.write(0.7)
+    assert {path.name: path.read_bytes() for path in at_work.write(0.4).results} == results
+    assert (found.folder / "removed").read_bytes() == removed
+    assert len(at_work.calls) == calls
+
+
+def test_the_network_runs_only_where_it_is_told_to(at_work):
+    with pytest.raises(UserError, match="press .Remove the noise. first"):
+        at_work.write(0.4)
+    with pytest.raises(UserError, match="noise_profile"):
+        at_work.run([5.0, 6.0])
+    with pytest.raises(UserError, match="press .Remove the noise. first"):
+        at_work.write(0.4)
+    assert at_work.calls == []
+
+
+def test_files_are_made_while_the_next_run_is_at_work(at_work):
+    at_work.run("none")
+    first = at_work.session.found
+    at_work.may_run.clear()
+    with ThreadPoolExecutor(1) as other:
+        running = other.submit(at_work.run, [0.2, 0.6])
+        calls = len(at_work.calls)
+        while len(at_work.calls) == calls:
+            time.sleep(0.01)
+        job = at_work.write(0.7)
+        assert job.denoised.is_relative_to(first.folder) and job.denoised.is_file()
+        at_work.may_run.set()
+        running.result()
+    assert at_work.session.found is not first and not first.folder.exists()
+    assert at_work.write(0.7).denoised.is_file()
+
+
+def test_files_of_two_strengths_are_made_one_after_the_other(at_work, monkeypatch):
+    at_work.run("none")
+    restore, inside, most = app.denoise_recording, [], []
+
+    def watched(*args, **kwargs):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.1)
+        restore(*args, **kwargs)
+        inside.pop()
+
+    monkeypatch.setattr(app, "denoise_recording", watched)
+    with ThreadPoolExecutor(2) as others:
+        jobs = list(others.map(at_work.write, (0.3, 0.6)))
+    assert most == [1, 1]
+    assert at_work.session.found.job in jobs
+    assert sorted(at_work.session.found.job.denoised.parent.iterdir()) == sorted(
+        at_work.session.found.job.results)
 
 
 def test_the_program_serves_this_computer_alone_and_leaves_nothing(tiny_run, tmp_path):

@@ -12,8 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -22,8 +24,9 @@ from audio_samples import write_audio
 import config
 import inference
 from denoiser import cluster
+from denoiser.audio.audio_io import Recording
 from denoiser.checks import UserError
-from denoiser.jobs import InferenceConfig, find_recordings, plan
+from denoiser.jobs import InferenceConfig, Job, find_recordings, plan
 from denoiser.report import REPORT_NAME
 
 ROOT = Path(inference.__file__).resolve().parent
@@ -216,6 +219,130 @@ def test_a_cluster_that_is_not_there_is_named(collection):
     assert done.stderr.splitlines()[-1].startswith(
         "error: inference.cluster_address=127.0.0.1:1: ")
     assert not list((collection / "spread").rglob("*.wav"))
+
+
+@pytest.mark.slow
+def test_a_cluster_of_this_machine_listens_to_it_alone(collection):
+    pytest.importorskip("ray", reason="Ray is not installed (requirements-cluster.txt)")
+    write_audio(collection / "recordings" / "long.wav", 15.0 * SECONDS)
+    process = start(collection, "spread", "method=lsa")
+    find_busy_worker(process, collection / "spread")
+    root = psutil.Process(process.pid)
+    listening = {each.laddr.ip for one in [root, *root.children(recursive=True)]
+                 for each in one.net_connections("tcp") if each.status == psutil.CONN_LISTEN}
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=LONGEST_SECONDS)
+    assert listening and listening <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+
+
+# --- A cluster that is only told of ----------------------------------------------------------
+
+
+class DeadError(Exception):
+    """As Ray tells of a worker that died."""
+
+
+class ToldCluster:
+    """Ray as `Cluster` sees it; each worker answers what it is told to, in turn.
+
+    Args:
+        workers: For each worker the answers to its calls: an exception is raised, None is no
+            answer at all. Later workers never start.
+    """
+
+    def __init__(self, *workers: list) -> None:
+        self.workers, self.made, self.calls, self.answers = deque(workers), 0, [], {}
+        self.exceptions = SimpleNamespace(RayTaskError=ZeroDivisionError, RayActorError=DeadError)
+
+    def nodes(self) -> list[dict]:
+        return [{"Alive": True, "Resources": {"CPU": 1.0}}]
+
+    def available_resources(self) -> dict[str, float]:
+        return {}
+
+    def remote(self, _: type) -> SimpleNamespace:
+        return SimpleNamespace(options=lambda num_cpus: SimpleNamespace(remote=self.make))
+
+    def make(self) -> SimpleNamespace:
+        own, number = deque(self.workers.popleft() if self.workers else []), self.made
+        self.made += 1
+
+        def call(name: str) -> SimpleNamespace:
+            def ask(*_, **__) -> tuple[int, int]:
+                self.calls.append((number, name))
+                reference = (number, len(self.calls))
+                self.answers[reference] = own.popleft() if own else None
+                return reference
+
+            return SimpleNamespace(remote=ask)
+
+        return SimpleNamespace(**{name: call(name) for name in ("load", "answer", "advance")})
+
+    def wait(self, asked: list, timeout: float) -> tuple[list, list]:
+        ready = [reference for reference in asked if self.answers[reference] is not None]
+        time.sleep(0.0 if ready else 0.01)
+        return ready, []
+
+    def get(self, reference: tuple[int, int]):
+        answer = self.answers[reference]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def restore(self, *jobs: str) -> list[tuple[str, object]]:
+        """Returns what becomes of recordings with these names."""
+        named = [Job(Recording(Path(name), 8000, 1, 0, "WAV", "PCM_16"), Path(name), Path(name),
+                     None) for name in jobs]
+        outcomes = cluster.Cluster("entry", ())._restore_all(self, named, lambda *_: None, print,
+                                                             set(), [])
+        return [(job.recording.path.name, outcome) for job, outcome in outcomes]
+
+
+DEAD, ALIVE = DeadError("it died"), ""
+READY, DONE = "machine", [("done", {})]
+
+
+def test_no_recording_is_blamed_for_workers_that_died_idle():
+    told = ToldCluster(*[[READY, DEAD]] * (cluster.ATTEMPTS + 1), [READY, ALIVE, DONE])
+    assert told.restore("a.wav") == [("a.wav", {})]
+    assert (0, "advance") not in told.calls
+
+
+def test_a_recording_is_blamed_for_workers_that_died_with_it():
+    told = ToldCluster(*[[READY, ALIVE, DEAD]] * cluster.ATTEMPTS)
+    assert told.restore("a.wav") == [
+        ("a.wav", "a.wav: 3 workers died while they restored it (it died)")]
+    assert told.made == cluster.ATTEMPTS  # none is made for nothing
+
+
+def test_deaths_before_workers_are_ready_are_counted_from_the_last_that_was():
+    told = ToldCluster([DEAD], [DEAD], [READY, ALIVE, DEAD], [DEAD], [DEAD], [READY, ALIVE, DONE])
+    assert told.restore("a.wav") == [("a.wav", {})]
+    with pytest.raises(UserError, match="3 workers died before they had anything to do"):
+        ToldCluster([DEAD], [DEAD], [DEAD]).restore("a.wav")
+
+
+def test_a_cluster_without_a_place_for_workers_is_told_and_given_up(monkeypatch, caplog):
+    monkeypatch.setattr(cluster, "TELL_SECONDS", 0.05)
+    monkeypatch.setattr(cluster, "GIVE_UP_SECONDS", 0.3)
+    with pytest.raises(UserError, match="none of 1 machines had 1 free cores"):
+        ToldCluster().restore("a.wav")
+    told = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(told) == 1 and "waiting for a machine with 1 free cores" in told[0].getMessage()
+    # One that never answers again is none.
+    with pytest.raises(UserError, match="no worker could begin"):
+        ToldCluster([READY, None]).restore("a.wav")
+
+
+@pytest.mark.parametrize(("address", "told"), [("local", "0"), ("auto", None)])
+def test_ray_is_told_before_it_is_loaded_whom_to_listen_to(address, told, monkeypatch):
+    seen = []
+    monkeypatch.setattr(cluster.os, "environ", {})
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(
+        exceptions=SimpleNamespace(RayError=DeadError),
+        init=lambda *_, **__: seen.append(os.environ.get(cluster.LISTENS_TO_OTHERS))))
+    cluster._connect(address)
+    assert seen == [told]
 
 
 # --- A worker by itself, in this process -----------------------------------------------------

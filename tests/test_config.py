@@ -78,6 +78,8 @@ def test_loss_group(name):
     (lambda: InferenceConfig(denoising_strength="some"), "inference.denoising_strength"),
     (lambda: InferenceConfig(denoising_strength=True), "inference.denoising_strength"),
     (lambda: InferenceConfig(mono_source="perhaps"), "inference.mono_source"),
+    (lambda: InferenceConfig(cluster_address="auto"), "inference.cluster_address"),
+    (lambda: InferenceConfig(cluster_cores=2), "inference.cluster_cores"),
     (lambda: InferenceConfig(strength_per_band=[[500]]), "inference.strength_per_band"),
     (lambda: InferenceConfig(noise_floor_db=-1.0), "inference.noise_floor_db"),
     (lambda: InferenceConfig(segment_seconds=1e-9), "inference.segment_seconds"),

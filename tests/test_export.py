@@ -22,9 +22,10 @@ from config import Config, UnetConfig, save_config
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.checks import UserError
+from denoiser.jobs import InferenceConfig
 from denoiser.network import runtimes
 from denoiser.network.stored import BEST_NAME, CONFIG_NAME, NetworkSettings, read_network_settings
-from inference import Denoiser
+from inference import Denoiser, choose_method
 
 ROOT = Path(__file__).resolve().parent.parent
 # The command on a machine that seems to have a GPU.
@@ -133,6 +134,28 @@ def test_flipped_bits_of_a_shipped_network_are_found(tmp_path, caplog, place):
     assert "best.onnx is damaged: it is passed over" in caplog.text
     with pytest.raises(UserError, match="best.onnx is damaged: its hash is that of other content"):
         Denoiser.load(network)
+
+
+def test_a_network_beside_a_tensorflow_checkpoint_is_passed_over(tmp_path):
+    """Its weights are several files, and none has the name by which they are called."""
+    shutil.copy(ROOT / "pretrained" / "small" / "best.onnx", tmp_path / "checkpoint.onnx")
+    (tmp_path / "checkpoint.index").write_bytes(b"")
+    assert runtimes.find_twin(tmp_path / "checkpoint") is None
+
+
+@pytest.mark.parametrize(("name", "runtime", "expected"), [
+    ("net.onnx", "keras", "auto or onnx"), ("net.tflite", "keras", "auto"),
+    ("net.tflite", "onnx", "auto")])
+def test_a_runtime_that_cannot_read_a_network_is_refused(name, runtime, expected, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(b"not read")
+    save_config(Config(path_experiment="x"), tmp_path / CONFIG_NAME)
+    told = f"`inference.runtime` must be {expected} with .*{name}. Received: .*'{runtime}'"
+    with pytest.raises(UserError, match=told):
+        Denoiser.load(path, runtime=runtime)
+    with pytest.raises(UserError, match=told):
+        choose_method(Config(path_experiment="x", weights=str(path),
+                             inference=InferenceConfig(runtime=runtime)))
 
 
 @pytest.mark.slow

@@ -269,6 +269,7 @@ def test_long_work_is_computed_on_a_gpu(rates, settings, expected, tmp_path, mon
     planned, _ = plan(jobs, InferenceConfig())
     monkeypatch.setattr(inference, "may_have_gpu", lambda: True)
     assert inference.choose_runtime(chosen, planned) == expected
+    assert inference.choose_runtime(chosen, planned, Path("net.onnx")) == chosen.runtime
     for name in ("has_tensorflow", "may_have_gpu"):
         with monkeypatch.context() as patch:
             patch.setattr(inference, name, lambda: False)

@@ -4,7 +4,9 @@ import http.server
 import json
 import re
 import subprocess
+import sys
 import threading
+import types
 import urllib.parse
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from film_samples import Sound, write_film
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE, EXAMPLE_SECONDS = "examples/noisy.flac", 3.0
 ADDRESS = "https://github.com/someone/denoiser"
+BRANCH = "trial/one"
 
 
 @pytest.fixture
@@ -32,7 +35,7 @@ def clone(tmp_path):
 @pytest.fixture
 def sessions():
     """What Colab's own server says of a notebook that was opened from GitHub."""
-    opened = urllib.parse.quote(f"{ADDRESS}/blob/main/colab/demo.ipynb", safe="")
+    opened = urllib.parse.quote(f"{ADDRESS}/blob/{BRANCH}/colab/demo.ipynb", safe="")
 
     class Answer(http.server.BaseHTTPRequestHandler):
         def do_GET(self):  # noqa: N802 - the library's name
@@ -96,9 +99,29 @@ def upload():
     assert sum("<audio" in output.get("data", {}).get("text/html", "") for output in outputs) == 5
 
 
+def test_who_uploads_nothing_hears_the_example(notebook, tmp_path, monkeypatch, capsys):
+    """Colab returns no file where the upload is cancelled."""
+    colab = types.ModuleType("google.colab")
+    colab.files = types.SimpleNamespace(upload=dict)
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
+    source = notebook.cells[4].source.replace("UPLOAD = False", "UPLOAD = True")
+    names = {"Path": Path}
+    exec(compile(source.partition("recording =")[0], "cell", "exec"), names)
+    assert names["AUDIO"] == EXAMPLE
+    assert capsys.readouterr().out == f"nothing was uploaded: {EXAMPLE} is denoised\n"
+
+
 def test_colab_needs_no_address_and_keeps_its_tensorflow(notebook, clone, sessions, tmp_path,
                                                          monkeypatch):
-    """Opened from GitHub, which git finds in this very checkout; pip is only asked what it did."""
+    """Opened from GitHub, which git finds in this very checkout; pip is only asked what it did.
+
+    The code is that of the branch in which the notebook was opened.
+    """
+    git = ["git", "-C", str(clone), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for step in (["checkout", "--quiet", "-b", BRANCH],
+                 ["commit", "--quiet", "--allow-empty", "-m", "of a branch"],
+                 ["checkout", "--quiet", "-"]):
+        subprocess.run([*git, *step], check=True)
     for key, value in {"COUNT": "2", "KEY_0": f"url.{clone}.insteadOf", "VALUE_0": ADDRESS,
                        "KEY_1": "protocol.file.allow", "VALUE_1": "always"}.items():
         monkeypatch.setenv(f"GIT_CONFIG_{key}", value)
@@ -112,6 +135,9 @@ def test_colab_needs_no_address_and_keeps_its_tensorflow(notebook, clone, sessio
     notebook.cells = [setup]
     run(notebook, content)
     assert (content / "denoiser_code" / "inference.py").is_file()
+    last = subprocess.run(["git", "-C", content / "denoiser_code", "log", "-1", "--format=%s"],
+                          check=True, capture_output=True, text=True)
+    assert last.stdout == "of a branch\n"
     asked = report.read_text()
     assert "soundfile>=" in asked and "tensorboard>=" in asked
     assert "tensorflow-cpu" not in asked and "tensorflow>=" not in asked

@@ -47,10 +47,12 @@ def format_of(path: Path) -> str | None:
 def find_twin(weights: Path) -> Path | None:
     """Returns the ONNX file of these weights beside them, if it can be run here.
 
-    Whoever trains on replaces the weights alone: what is of others is passed over.
+    Whoever trains on replaces the weights alone: what is of others is passed over. So is one of a
+    TensorFlow checkpoint, which is no file: nothing tells whose it is.
     """
     path = weights.with_name(weights.name.split(".")[0] + ENDINGS["onnx"])
-    if not path.is_file() or importlib.util.find_spec("onnxruntime") is None:
+    if not (weights.is_file() and path.is_file()) or importlib.util.find_spec(
+            "onnxruntime") is None:
         return None
     if not is_whole(path):
         logger.warning("%s is damaged: it is passed over; export.py makes it anew", path)

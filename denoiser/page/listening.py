@@ -20,44 +20,67 @@ from denoiser.restore import Restorer
 LOWEST_RATE, HIGHEST_RATE = 8000, 48000  # at which every browser plays
 LOUDEST = 2**15 - 1  # of 16 bits
 COLUMNS = 600  # of the picture of the waveform
+# Before each block of what is kept: what follows is the noise, or the recording without it.
+NOISE, RESTORED = b"N", b"R"
+
+
+@dataclass(frozen=True)
+class KeepingNoise(Restorer):
+    """A restorer that keeps the noise of one recording in a file, for `KeptNoise`.
+
+    Attributes:
+        kept: The file. It appears when it is complete.
+    """
+
+    kept: Path = field(kw_only=True)
+
+    def separate(self, blocks: Iterable[np.ndarray], sample_rate: int,
+                 surveyed: Survey | None = None, noise_profile: np.ndarray | None = None,
+                 *others: Any) -> Iterator[Pair]:
+        """Yields each block, and the noise in it; arguments are those of `Restorer.separate`."""
+        with replacing(self.kept) as temporary, temporary.open("wb") as file:
+            for block, noise in super().separate(blocks, sample_rate, surveyed, noise_profile,
+                                                 *others):
+                # What the network returns is float32, and the noise is the difference to it: half
+                # the bytes hold all of it, but where channels were made one or are left alone.
+                restored = (block - noise).astype(np.float32)
+                is_all = (block.dtype != restored.dtype
+                          and np.array_equal(block - restored, noise))
+                file.write(RESTORED if is_all else NOISE)
+                (restored if is_all else noise).tofile(file)
+                yield block, noise
 
 
 @dataclass(frozen=True)
 class KeptNoise(Restorer):
-    """A restorer that keeps the noise of one recording in a file, and takes it from there.
+    """A restorer that takes the noise from where `KeepingNoise` kept it.
 
     Another strength then needs no network, and comes out as if it had run again.
 
     Attributes:
-        kept: The file. Where it is missing, the noise is looked for and the file is written.
+        kept: The file.
     """
 
     kept: Path = field(kw_only=True)
 
     @property
     def hears_first(self) -> bool:
-        """Whether `hear_noise` hears recordings; not where the network is not needed at all."""
-        return not self.kept.exists() and super().hears_first
+        """Whether `hear_noise` hears recordings: never, as the network is not needed."""
+        return False
 
-    def separate(self, blocks: Iterable[np.ndarray], sample_rate: int,
-                 surveyed: Survey | None = None, noise_profile: np.ndarray | None = None,
-                 *others: Any) -> Iterator[Pair]:
-        """Yields each block, and the noise in it; arguments are those of `Restorer.separate`."""
-        if self.kept.exists():
-            yield from kept_pairs(self.kept, blocks)
-            return
-        with replacing(self.kept) as temporary, temporary.open("wb") as file:
-            for block, noise in super().separate(blocks, sample_rate, surveyed, noise_profile,
-                                                 *others):
-                noise.tofile(file)
-                yield block, noise
+    def separate(self, blocks: Iterable[np.ndarray], *others: Any) -> Iterator[Pair]:
+        """Yields each block, and the noise that was kept of it; other arguments say nothing."""
+        yield from kept_pairs(self.kept, blocks)
 
 
 def kept_pairs(kept: Path, blocks: Iterable[np.ndarray]) -> Iterator[Pair]:
-    """Yields each block of a recording, and the noise that `KeptNoise` kept of it."""
+    """Yields each block of a recording, and the noise that `KeepingNoise` kept of it."""
     with kept.open("rb") as file:
         for block in blocks:
-            yield block, np.fromfile(file, block.dtype, block.size).reshape(block.shape)
+            is_noise = file.read(1) == NOISE
+            found = np.fromfile(file, block.dtype if is_noise else np.float32, block.size)
+            found = found.reshape(block.shape)
+            yield block, found if is_noise else block - found
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -18,10 +18,32 @@ from denoiser.audio import containers
 from denoiser.audio.audio_io import Recording
 from denoiser.checks import UserError
 from denoiser.jobs import Job
+from denoiser.page.settings import AppConfig
 
 PREFIX = "denoiser_page_"
 NAME_BYTES = 16  # of a folder's name: who is not told it cannot find it
+MILLION = 10**6
 UNTAKEN_SECONDS = 600.0  # since the last byte came: then nobody waits for an upload
+
+
+@dataclass
+class Found:
+    """What one run has found in a recording.
+
+    Attributes:
+        folder: Holds the files of this run alone.
+        choice: What found it.
+        job: The results that are there; None while they are not whole.
+    """
+
+    folder: Path
+    choice: str
+    job: Job | None = None
+
+    @property
+    def noise(self) -> Path:
+        """Where the noise is kept."""
+        return self.folder / "noise"
 
 
 @dataclass
@@ -32,24 +54,19 @@ class Session:
         folder: Holds all files that are made for it.
         upload: Where the browser's upload was put, outside `folder`.
         recording: What is denoised.
-        choice: By what.
-        job: The results that are there.
+        found: By the last run that did not fail.
         used: When something was last asked for, as of `time.monotonic`.
         left: Whether its user has closed the page, or dropped another recording.
+        lock: Of `found` and its files.
     """
 
     folder: Path
     upload: Path
     recording: Recording | None = None
-    choice: str = ""
-    job: Job | None = None
+    found: Found | None = None
     used: float = 0.0
     left: bool = False
-
-    @property
-    def noise(self) -> Path:
-        """Where the noise is kept that was found."""
-        return self.folder / "noise"
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def require_present(self) -> None:
         """Raises UserError where nobody waits for the result any more."""
@@ -136,27 +153,37 @@ class Sessions:
                         path.unlink()
 
 
-def open_upload(path: Path, track: int | None, longest_seconds: float) -> Recording:
+def open_upload(path: Path, track: int | None, settings: AppConfig) -> Recording:
     """Opens what a user sent.
 
     Args:
         path: The file.
         track: Which audio track of a film; the default one when absent.
-        longest_seconds: The longest recording that is taken.
+        settings: Say how long a recording may be.
 
     Raises:
         UserError: It cannot be read, needs other files, or is too long by its header.
     """
     recording = containers.open_audio(path, track)
-    require_length(recording.header_seconds, longest_seconds)
+    require_length(recording, recording.header_seconds, settings)
     return recording
 
 
-def require_length(seconds: float, longest_seconds: float) -> None:
-    """Raises UserError where a recording is longer than the page takes; a header may be wrong."""
-    if seconds > longest_seconds:
-        raise UserError(f"the recording is longer than {longest_seconds / 60.0:g} minutes, which "
+def require_length(recording: Recording, seconds: float, settings: AppConfig) -> None:
+    """Raises UserError where a recording is longer than the page takes.
+
+    Args:
+        recording: Tells rate and channels, by which a small file can become a large one.
+        seconds: Its length, so far as it is known; a header may be wrong.
+        settings: Say how long it may be.
+    """
+    if seconds > 60.0 * settings.longest_minutes:
+        raise UserError(f"the recording is longer than {settings.longest_minutes:g} minutes, which "
                         "is the most that this page takes (app.longest_minutes)")
+    if seconds * recording.rate * recording.channels > MILLION * settings.most_million_samples:
+        raise UserError(f"the recording has more than {settings.most_million_samples} million "
+                        f"samples ({recording.channels} channels at {recording.rate} Hz), which is "
+                        "the most that this page takes (app.most_million_samples)")
 
 
 def make_root() -> Path:

@@ -8,10 +8,17 @@ import numpy as np
 import pytest
 
 from denoiser.audio.audio_io import Recording
+from denoiser.audio.survey import survey
 from denoiser.checks import UserError
 from denoiser.network.settings import UnetConfig
 from denoiser.network.stored import NetworkSettings
-from denoiser.page.listening import COLUMNS, KeptNoise, write_sound
+from denoiser.page.listening import (
+    COLUMNS,
+    KeepingNoise,
+    KeptNoise,
+    kept_pairs,
+    write_sound,
+)
 from denoiser.restore import Restorer
 
 
@@ -29,11 +36,40 @@ def test_what_is_kept_restores_as_the_network_does(strength, sine, noise, tmp_pa
     plain = Restorer(lambda spectra: 0.5 * spectra, NetworkSettings(context_seconds=0.1), 0.5)
     own = {each.name: getattr(plain, each.name) for each in dataclasses.fields(Restorer)}
     expected = list(plain.stream(blocks, 44100, strength))
-    first = KeptNoise(**own, kept=tmp_path / "noise")
+    first = KeepingNoise(**own, kept=tmp_path / "noise")
     again = KeptNoise(**own | {"predict_spectra": never}, kept=tmp_path / "noise")
     for restorer in (first, again):
         for was, now in zip(expected, restorer.stream(blocks, 44100, strength), strict=True):
             np.testing.assert_array_equal(now, was)
+
+
+@pytest.mark.parametrize(("bits", "quiet", "half"), [
+    (16, 1.0, True), (24, 1.0, True), (32, 1.0, True), (None, 1.0, True), (24, 1e-6, True),
+    (None, 1e-9, True), (32, "constant", False)])
+def test_what_is_kept_is_exact_in_half_the_bytes(bits, quiet, half, sine, rng, tmp_path):
+    """Also where nothing but the network's rounding is left of a sample."""
+    audio = np.stack([sine, sine[::-1]], axis=-1) + 0.01 * rng.standard_normal((len(sine), 2))
+    if quiet == "constant":
+        audio[:, 1] = 1.0 / 3.0
+    else:
+        audio *= quiet
+    if bits is not None:
+        audio = np.rint(audio * 2.0**(bits - 1)) / 2.0**(bits - 1)
+    plain = Restorer(lambda spectra: np.float32(0.01) * spectra, NetworkSettings(), 0.5)
+    own = {each.name: getattr(plain, each.name) for each in dataclasses.fields(Restorer)}
+    blocks, surveyed = np.array_split(audio, 3), survey([audio], 44100)
+    expected = list(plain.separate(blocks, 44100, surveyed))
+    list(KeepingNoise(**own, kept=tmp_path / "noise").separate(blocks, 44100, surveyed))
+    for was, now in zip(expected, kept_pairs(tmp_path / "noise", blocks), strict=True):
+        np.testing.assert_array_equal(now, was)
+    assert ((tmp_path / "noise").stat().st_size < 0.51 * audio.nbytes) == half
+
+
+def test_without_what_was_kept_the_network_is_not_asked(sine, tmp_path):
+    plain = Restorer(never, NetworkSettings(UnetConfig(use_profile=True)), listen_first=True)
+    own = {each.name: getattr(plain, each.name) for each in dataclasses.fields(Restorer)}
+    with pytest.raises(FileNotFoundError):
+        KeptNoise(**own, kept=tmp_path / "noise")(sine, 44100)
 
 
 def test_what_is_heard_first_is_not_kept_for_the_noise_of_a_recording(sine, noise, tmp_path):
@@ -43,8 +79,9 @@ def test_what_is_heard_first_is_not_kept_for_the_noise_of_a_recording(sine, nois
                      listen_first=True)
     own = {each.name: getattr(plain, each.name) for each in dataclasses.fields(Restorer)}
     expected = plain(audio, 44100)
-    np.testing.assert_array_equal(KeptNoise(**own, kept=tmp_path / "noise")(audio, 44100), expected)
-    assert (tmp_path / "noise").stat().st_size == audio.nbytes
+    np.testing.assert_array_equal(
+        KeepingNoise(**own, kept=tmp_path / "noise")(audio, 44100), expected)
+    assert audio.nbytes < (tmp_path / "noise").stat().st_size < 1.01 * audio.nbytes
     again = KeptNoise(**own | {"predict_spectra": never}, kept=tmp_path / "noise")
     np.testing.assert_array_equal(again(audio, 44100), expected)
 
@@ -52,7 +89,7 @@ def test_what_is_heard_first_is_not_kept_for_the_noise_of_a_recording(sine, nois
 def test_what_is_left_halfway_is_not_kept(sine, tmp_path):
     plain = Restorer(lambda spectra: 0.5 * spectra, NetworkSettings(context_seconds=0.1), 0.5)
     own = {each.name: getattr(plain, each.name) for each in dataclasses.fields(Restorer)}
-    pairs = KeptNoise(**own, kept=tmp_path / "noise").separate(np.array_split(sine, 8), 44100)
+    pairs = KeepingNoise(**own, kept=tmp_path / "noise").separate(np.array_split(sine, 8), 44100)
     next(pairs)
     pairs.close()
     assert list(tmp_path.iterdir()) == []

@@ -9,8 +9,8 @@ from denoiser.page.settings import AppConfig
 
 
 @pytest.mark.parametrize("wrong", [{"port": 0}, {"port": 65536}, {"largest_mb": 0}, {"waiting": 0},
-                                   {"longest_minutes": 0.0}, {"keep_hours": float("inf")},
-                                   {"host": ""}])
+                                   {"most_million_samples": 0}, {"longest_minutes": 0.0},
+                                   {"keep_hours": float("inf")}, {"host": ""}])
 def test_settings_out_of_range_are_named(wrong):
     with pytest.raises(UserError, match=f"`app.{next(iter(wrong))}` must be"):
         AppConfig(**wrong)

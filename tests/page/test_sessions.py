@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from audio_samples import write_audio
 
 from denoiser.checks import UserError
 from denoiser.page import sessions
-from denoiser.page.sessions import Sessions, make_root, open_upload
+from denoiser.page.sessions import Sessions, make_root, open_upload, require_length
+from denoiser.page.settings import AppConfig
 
 
 def upload(folder: Path, name: str = "a.wav") -> Path:
@@ -70,13 +73,26 @@ def test_what_is_old_is_deleted_and_the_rest_stays(tmp_path):
 def test_lists_of_other_files_and_long_recordings_are_refused(tmp_path):
     path = tmp_path / "a.wav"
     write_audio(path, seconds=1.0)
-    assert open_upload(path, None, 1.0).header_seconds == 1.0
+    assert open_upload(path, None, AppConfig(longest_minutes=0.02)).header_seconds == 1.0
     with pytest.raises(UserError, match="longer than 0.01 minutes"):
-        open_upload(path, None, 0.6)
+        open_upload(path, None, AppConfig(longest_minutes=0.01))
     playlist = tmp_path / "b.mp4"
     playlist.write_text("ffconcat version 1.0\nfile 'a.wav'\n")
     with pytest.raises(UserError, match="b.mp4: a list of other files"):
-        open_upload(playlist, None, 60.0)
+        open_upload(playlist, None, AppConfig())
+
+
+def test_small_files_that_become_large_are_refused(tmp_path):
+    path, settings = tmp_path / "a.flac", AppConfig(most_million_samples=1)
+    soundfile.write(path, np.zeros((44100, 8)), 192000)
+    recording = open_upload(path, None, settings)
+    require_length(recording, 0.65, settings)
+    with pytest.raises(UserError, match=r"more than 1 million samples \(8 channels at 192000 Hz\)"):
+        require_length(recording, 0.66, settings)  # the header may say less than there is
+    soundfile.write(path, np.zeros((130000, 8)), 192000)
+    assert path.stat().st_size < 10_000
+    with pytest.raises(UserError, match="app.most_million_samples"):
+        open_upload(path, None, settings)
 
 
 def test_folders_of_pages_that_crashed_are_deleted(tmp_path, monkeypatch):
