@@ -24,6 +24,7 @@ STEADY_FRAMES = 21  # 1 s, over which the power is taken
 SHORTEST_SAMPLES = WINDOW + STEADY_FRAMES * HOP  # in which a tone can be told from noise
 BESIDE_BINS = 41  # 220 Hz, of which a line must stand out
 BESIDE_PERCENT = 30  # of their powers: where notes sound together, many bins hold lines
+BESIDE_FRAMES = 4  # for which these are taken once: it takes most of the time
 LINE = 10.0 ** (18.0 / 10.0)  # power of a line over that
 # A band of noise can stand out as much. Within so many bins to either side there is a gap beside a
 # line, so much lower.
@@ -76,8 +77,9 @@ def _find_lines(spectrum: np.ndarray) -> np.ndarray:
     """Returns where there are lines in `(frames, bins, 2)`: `(frames, LAST - FIRST)`."""
     wide = _steady_power(spectrum, GAP_BINS)
     power = wide[:, GAP_BINS:-GAP_BINS]
-    beside = scipy.ndimage.percentile_filter(power, BESIDE_PERCENT, size=(1, BESIDE_BINS),
-                                             mode="reflect")
+    beside = scipy.ndimage.percentile_filter(power[::BESIDE_FRAMES], BESIDE_PERCENT,
+                                             size=(1, BESIDE_BINS), mode="reflect")
+    beside = np.repeat(beside, BESIDE_FRAMES, axis=0)[: len(power)]
     # The least from two bins on, where a line's own lobe ends, on the left and on the right.
     bins = np.lib.stride_tricks.sliding_window_view(wide, GAP_BINS - 1, axis=1).min(axis=-1)
     gap = np.maximum(bins[:, : power.shape[1]], bins[:, -power.shape[1] :])

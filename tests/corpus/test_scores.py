@@ -160,9 +160,9 @@ def test_a_corpus_is_rendered_and_a_stopped_run_goes_on(small, tmp_path):
 
 def test_what_failed_is_tried_again_by_the_next_run(small, tmp_path, monkeypatch):
     monkeypatch.setattr(scores, "READ_SECONDS", 0.01)
-    assert len(small(tmp_path / "out", 1.0)) == 4  # what is drawn
+    assert len(small(tmp_path / "out", 1.0)) == 6  # what is drawn
     problems = [json.loads(line) for line in
                 (tmp_path / "out" / "parts" / "scores.jsonl").read_text().splitlines()]
     assert sum("not read within" in row.get("problem", "") for row in problems) == 4
     monkeypatch.setattr(scores, "READ_SECONDS", 60.0)
-    assert len(small(tmp_path / "out", 1.0)) == 8
+    assert len(small(tmp_path / "out", 1.0)) == 10
