@@ -25,7 +25,7 @@ SHORTEST_SAMPLES = WINDOW + STEADY_FRAMES * HOP  # in which a tone can be told f
 BESIDE_BINS = 41  # 220 Hz, of which a line must stand out
 BESIDE_PERCENT = 30  # of their powers: where notes sound together, many bins hold lines
 BESIDE_FRAMES = 4  # for which these are taken once: it takes most of the time
-LINE = 10.0 ** (18.0 / 10.0)  # power of a line over that
+LINE = 10.0 ** (24.0 / 10.0)  # power of a line over that
 # A band of noise can stand out as much. Within so many bins to either side there is a gap beside a
 # line, so much lower.
 GAP_BINS, NARROW = 5, 10.0 ** (12.0 / 10.0)
