@@ -60,7 +60,7 @@ from denoiser.network.stored import BEST_NAME, CONFIG_NAME, read_settings
 from denoiser.profiles import KEY
 from denoiser.restore import Restorer
 from denoiser.training import metrics, perceptual, probes
-from inference import choose_method
+from inference import SOME_FAILED_STATUS, choose_method
 
 logger = logging.getLogger(__name__)
 
@@ -75,12 +75,10 @@ NETWORK = "network"
 def main(raw: DictConfig) -> None:
     """Denoises the test mixtures and prints what was gained and what was lost."""
     cfg = load_config(raw)
+    require_used(cfg)
     if cfg.methods:
         compare(cfg, keys_of(HydraConfig.get().overrides.task))
         return
-    require(cfg.inference.noise_profile == "none", KEY,
-            "none here; profile=true gives each mixture a profile of its own noise",
-            cfg.inference.noise_profile)
     judge_more = perceptual.load_judge() if cfg.perceptual else metrics.judge_no_more
     method = choose_method(cfg, keys_of(HydraConfig.get().overrides.task))
     restorer, weights = method.load(), method.weights
@@ -118,6 +116,18 @@ def main(raw: DictConfig) -> None:
     logger.info("each item's measures: %s", folder / TABLE_NAME)
 
 
+def require_used(cfg: Config) -> None:
+    """Raises UserError where a setting of `inference` is given that would not be used here."""
+    ways = ("network:profile and lsa:profile are told the noise of each item, of a file of yours "
+            "that of NAME_noise.wav beside it" if cfg.methods
+            else "profile=true gives each mixture a profile of its own noise")
+    require(cfg.inference.noise_profile == "none", KEY, f"none here; {ways}",
+            cfg.inference.noise_profile)
+    require(cfg.inference.mono_source == "false", "inference.mono_source",
+            "false here, where all that is measured has one channel: of a recording, the mean of "
+            "its channels", cfg.inference.mono_source)
+
+
 def at_strength(restorer: Restorer, strength: Strength) -> Callable[..., np.ndarray]:
     """Returns what restores waveforms as `Restorer.each` does, at the strength of a call."""
     if strength == Strength():
@@ -144,43 +154,54 @@ def compare(cfg: Config, given: set[str]) -> None:
         files = pairs.find_pairs(cfg.bench.pairs)
     elif cfg.bench.recordings is not None:
         files = pairs.find_recordings(cfg.bench.recordings)
+        require(not cfg.perceptual or any(file.category == "speech" for file in files),
+                "perceptual", "false, or some of `bench.recordings` in a subfolder called speech: "
+                "only DNSMOS, which is of speech, needs no clean version", cfg.perceptual)
     chosen, missing = choose(cfg.methods, own_methods(cfg, given), is_weights)
-    folder = Path(cfg.path_evaluation) / BENCH_NAME
+    folder, faults = Path(cfg.path_evaluation) / BENCH_NAME, comparison.Faults()
+    highpass_hz = cfg.dset.snr_highpass_hz
     notes = [f"Left out: {name} ({reason})." for name, reason in missing.items()]
     if cfg.inference.strength != Strength():
         notes.append(f"Our own methods at {cfg.inference.strength}.")
     if cfg.bench.recordings is not None:
+        folder /= "recordings"
         notes.insert(0, f"{len(files)} recording{'s' * (len(files) > 1)}, up to "
                      f"{cfg.bench.recording_seconds:g} s of each.")
-        text = comparison.report_alone(chosen, tqdm(files, disable=None), notes, cfg.bench,
-                                       folder / "recordings")
-        sys.stdout.write(text)
-        logger.info("tables, pictures and players: %s", folder / "recordings")
-        return
-    judge_more, left_out = measures.load_judge(cfg.perceptual)
-    notes += [f"Not measured: {line}." for line in left_out]
-    if cfg.bench.pairs is not None:
-        folder /= "pairs"
-        notes.insert(0, f"{len(files)} pairs of {cfg.bench.pairs}; SNRs are rounded to "
-                     f"{pairs.SNR_STEP_DB:g} dB.")
-
-        def mixture_of(item: int) -> Mixture:
-            return next(pairs.read_mixtures([files[item]]))[0]
-
-        mixtures = pairs.read_mixtures(tqdm(files, disable=None))
+        judge_alone = measures.load_judge_alone(cfg.perceptual)
+        sys.stdout.write(comparison.report_alone(
+            chosen, files, notes, cfg.bench, folder, highpass_hz, judge_alone, faults))
     else:
-        # Any form will do: it makes the mixer draw the stretches.
-        mixer = Mixer(cfg.dset, "test", cfg.seg_len_s_val, carrier=cfg.noise,
-                      profile_form=ProfileForm(cfg.stft, 1.0))
-        mixture_of = mixer.evaluation_item
-        mixtures = ((mixture, mixture.snr_db) for mixture in map(
-            mixture_of, tqdm(range(cfg.test_items), disable=None)))
-        notes = [f"{cfg.test_items} mixtures of {cfg.seg_len_s_val:g} s", mixer.describe(),
-                 f"What is told the noise gets {TEST_PROFILE_SECONDS:g} s of another stretch of "
-                 "it.", *notes]
-    rows = comparison.judge(chosen, mixtures, cfg.dset.snr_highpass_hz, judge_more)
-    sys.stdout.write(comparison.report(rows, chosen, mixture_of, notes, cfg.bench, folder))
-    logger.info("tables, plots and players: %s", folder)
+        judge_more, left_out = measures.load_judge(cfg.perceptual)
+        notes += [f"Not measured: {line}." for line in left_out]
+        if cfg.bench.pairs is not None:
+            folder /= "pairs"
+            notes.insert(0, f"{len(files)} pairs of {cfg.bench.pairs}; SNRs are rounded to "
+                         f"{pairs.SNR_STEP_DB:g} dB.")
+            if (unknown := pairs.note_categories(files)) is not None:
+                logger.info("%s", unknown)
+                notes.append(unknown)
+            names = [file.name for file in files]
+
+            def read(item: int) -> tuple[Mixture, float]:
+                return pairs.read_mixture(files[item], highpass_hz)
+        else:
+            # Any form will do: it makes the mixer draw the stretches.
+            mixer = Mixer(cfg.dset, "test", cfg.seg_len_s_val, carrier=cfg.noise,
+                          profile_form=ProfileForm(cfg.stft, 1.0))
+            notes = [f"{cfg.test_items} mixtures of {cfg.seg_len_s_val:g} s", mixer.describe(),
+                     f"What is told the noise gets {TEST_PROFILE_SECONDS:g} s of another stretch "
+                     "of it.", *notes]
+            names = [f"item {item}" for item in range(cfg.test_items)]
+
+            def read(item: int) -> tuple[Mixture, float]:
+                mixture = mixer.evaluation_item(item)
+                return mixture, mixture.snr_db
+        rows = comparison.judge(chosen, names, read, highpass_hz, judge_more, folder, faults)
+        sys.stdout.write(comparison.report(rows, chosen, lambda item: read(item)[0],
+                                           [*notes, *faults.notes()], cfg.bench, folder))
+    logger.info("tables, pictures and players: %s", folder)
+    if faults:
+        sys.exit(SOME_FAILED_STATUS)
 
 
 def is_weights(name: str) -> bool:

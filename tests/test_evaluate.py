@@ -4,8 +4,10 @@ import csv
 import shutil
 from pathlib import Path
 
+import numpy as np
 import programs
 import pytest
+import soundfile
 from hydra import compose, initialize_config_dir
 from small_corpus import ROOT
 
@@ -13,6 +15,7 @@ import evaluate
 import unet
 from config import Config, UnetConfig, load_config, save_config
 from dataset_loader import Mixer
+from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.audio.noise_profile import ProfileForm
 from denoiser.bench.settings import BenchConfig
 from denoiser.checks import UserError
@@ -148,6 +151,55 @@ def test_a_profile_of_one_recording_is_refused(tmp_path):
     done = programs.run("evaluate.py", "inference.noise_profile=[0.0,1.0]", cwd=tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "`inference.noise_profile` must be none here; profile=true gives" in done.stderr
+
+
+@pytest.mark.parametrize("methods", [[], ["none"]])
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"noise_profile": [0.0, 1.0]}, "`inference.noise_profile` must be none here; .*profile"),
+    ({"noise_profile": "side_noise.wav"}, "Received: inference.noise_profile='side_noise.wav'"),
+    ({"mono_source": "auto"}, "`inference.mono_source` must be false here, .*one channel")])
+def test_settings_that_would_not_be_used_are_refused(methods, settings, message):
+    with pytest.raises(UserError, match=message):
+        evaluate.require_used(Config(path_experiment="x", methods=methods,
+                                     inference=InferenceConfig(**settings)))
+    evaluate.require_used(Config(path_experiment="x", methods=methods))
+
+
+def test_listeners_judge_recordings_of_speech_alone(folders):
+    pytest.importorskip("jinja2", reason="not installed: requirements-bench.txt")
+    cfg = Config(path_experiment="x", methods=["none"], perceptual=True,
+                 bench=BenchConfig(recordings=str(folders / "music")))
+    with pytest.raises(UserError, match="`perceptual` must be false, or some of `bench.rec"):
+        evaluate.compare(cfg, set())
+
+
+def test_pairs_and_recordings_of_a_users(tmp_path, noise):
+    """All of the report, with one file that is silent."""
+    pytest.importorskip("jinja2", reason="not installed: requirements-bench.txt")
+    times = np.arange(len(noise)) / SAMPLE_RATE
+    tone = 0.2 * np.sin(2.0 * np.pi * 700.0 * times) * (times % 1.0 < 0.7)
+    for name, sound in (("set/Music/a_noisy", tone + noise), ("set/Music/a_clean", tone),
+                        ("set/side", tone + noise), ("set/side_denoised", tone),
+                        ("set/silent", 0.0 * tone)):
+        path = tmp_path / f"{name}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, sound, SAMPLE_RATE)
+    for kind, status, columns in (("pairs", 0, {("music", "0")}),
+                                  ("recordings", 3, {"Music/a", "Music/a_clean", "side"})):
+        done = programs.run("evaluate.py", "methods=[none,lsa]", f"bench.{kind}=set",
+                            "bench.resamples=100", cwd=tmp_path)
+        assert done.returncode == status, done.stderr
+        folder = tmp_path / "experiments/evaluation/bench" / kind
+        rows = read_table(folder / "bench.csv")
+        assert [row["method"] for row in rows] == ["none", "lsa"] * (len(rows) // 2)
+        found = {(row["category"], row["item"]) if kind == "pairs" else row["recording"]
+                 for row in rows}
+        assert found == columns
+        assert (folder / "bench.md").read_text(encoding="utf-8") == done.stdout
+        assert "<audio" in (folder / "bench.html").read_text(encoding="utf-8")
+    assert "Left out: set/silent.wav: must hold sound; it is silent." in done.stdout
+    gains = [float(row["floor_change_db"]) for row in rows if row["recording"] == "side"]
+    assert gains[0] == 0.0 and gains[1] < -5.0
 
 
 def test_the_former_test_is_that_of_earlier_releases():

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
+from denoiser.audio import dsp
+from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.bench import measures, page, pairs
-from denoiser.bench.intervals import Comparison, Table, mean
-from denoiser.bench.methods import Method
+from denoiser.bench.intervals import Comparison, Table, mean, middle
+from denoiser.bench.methods import Method, MethodError
 from denoiser.bench.pairs import Pair
 from denoiser.bench.settings import BenchConfig
-from denoiser.checks import require
+from denoiser.checks import UserError, reason_of, require
 from denoiser.data.mixture import Mixture
 from denoiser.files import replacing
 from denoiser.training import metrics
 from denoiser.training.metrics import Row
+
+logger = logging.getLogger(__name__)
 
 TABLE_NAME, TEXT_NAME, PAGE_NAME = "bench.csv", "bench.md", "bench.html"
 SHOWN = ("snr_gain_db", "si_sdr_db", "segmental_snr_db", "lsd_db", "energy_db",
@@ -28,10 +35,51 @@ EXPLANATION = ("floor_dbfs is the level of the quietest twentieth of a recording
                "pauses that of its soft notes; the floor of an octave is that of its own quietest "
                "twentieth. input_correlation is that of what was removed with the recording: near "
                "1, everything went.")
+TOLD_ITEMS = 5  # of those on which a method failed
 
 
-def judge(methods: list[Method], mixtures: Iterable[tuple[Mixture, float]], highpass_hz: float,
-          judge_more: metrics.JudgeMore) -> list[Row]:
+class Faults:
+    """What could not be read or denoised: told as it happens, and again in the notes."""
+
+    def __init__(self) -> None:
+        self._of_items: list[str] = []
+        self._of_methods: dict[str, list[tuple[str, str]]] = defaultdict(list)
+
+    def __bool__(self) -> bool:
+        return bool(self._of_items or self._of_methods)
+
+    def leave_out(self, error: UserError | OSError) -> None:
+        """Notes an item that cannot be used; the error names its file."""
+        self._of_items.append(reason_of(error))
+        logger.warning("left out: %s", self._of_items[-1])
+
+    def failed(self, method: Method, item: str, error: MethodError) -> None:
+        """Notes that a method failed on an item; the first time, with a tool's traceback."""
+        told = self._of_methods[method.name]
+        is_new = not told and not isinstance(error.__cause__, UserError)
+        told.append((item, str(error)))
+        logger.warning("%s: %s", item, error, exc_info=error.__cause__ if is_new else None)
+
+    def notes(self) -> list[str]:
+        """Returns a line for each item, and for each method."""
+        lines = [f"Left out: {reason}." for reason in self._of_items]
+        for name, told in self._of_methods.items():
+            items = ", ".join(item for item, _ in told[:TOLD_ITEMS])
+            more = f" and {len(told) - TOLD_ITEMS} more" if len(told) > TOLD_ITEMS else ""
+            lines.append(f"{name} failed on {items}{more}. The first time: {told[0][1]}.")
+        return lines
+
+    def require_rows(self, rows: list[Row], methods: list[Method]) -> None:
+        """Raises UserError where nothing was measured."""
+        if not rows and self:
+            raise UserError(f"`methods`: nothing could be measured. {' '.join(self.notes())}")
+        require(bool(rows), "methods", "some that do without a noise profile, or what is denoised "
+                "with one", [method.name for method in methods])
+
+
+def judge(methods: list[Method], names: Sequence[str],
+          read: Callable[[int], tuple[Mixture, float]], highpass_hz: float,
+          judge_more: metrics.JudgeMore, folder: Path, faults: Faults) -> list[Row]:
     """Denoises and measures each mixture with each method.
 
     A method that is told the noise leaves out a mixture without a profile. That clean sound is
@@ -39,23 +87,40 @@ def judge(methods: list[Method], mixtures: Iterable[tuple[Mixture, float]], high
 
     Args:
         methods: What is compared.
-        mixtures: With their SNRs in dB, before these were rounded for the tables.
+        names: Of the mixtures, for what is told of them.
+        read: Returns mixture number `item`, and its SNR in dB before it was rounded for the tables.
         highpass_hz: What lies below is not judged.
         judge_more: From `measures.load_judge`.
+        folder: Where `bench.csv` grows, so that what ends the program costs one mixture at most.
+        faults: Takes what cannot be read, and the methods that fail.
 
     Returns:
         A row for each mixture and method: as of `metrics.judge_mixtures`, with `method`, `item`
         (the number of the mixture) and `measured_snr_db`.
+
+    Raises:
+        UserError: There is no row.
     """
-    rows = []
-    for item, (mixture, snr_db) in enumerate(mixtures):
+    rows: list[Row] = []
+    for item, name in enumerate(tqdm(names, disable=None)):
+        try:
+            mixture, snr_db = read(item)
+        except (UserError, OSError) as error:
+            faults.leave_out(error)
+            continue
         for method in methods:
             if method.uses_profile and mixture.profile is None:
                 continue
-            row = metrics.judge_mixture(method.each, mixture, highpass_hz, judge_more)
+            try:
+                row = metrics.judge_mixture(method.each, mixture, highpass_hz, judge_more)
+            except MethodError as error:
+                faults.failed(method, name, error)
+                continue
             if not method.works_blind:
                 row["clean_si_sdr_db"] = float("nan")
             rows.append({"method": method.name, "item": item, "measured_snr_db": snr_db, **row})
+        metrics.write_table(folder / TABLE_NAME, rows)
+    faults.require_rows(rows, methods)
     return rows
 
 
@@ -123,66 +188,107 @@ def report(rows: list[Row], methods: list[Method], mixture_of: Callable[[int], M
     return text
 
 
-def report_alone(methods: list[Method], recordings: Iterable[Pair], notes: list[str],
-                 settings: BenchConfig, folder: Path) -> str:
-    """Denoises recordings of which no clean version is known; writes and returns as `report`."""
+def report_alone(methods: list[Method], recordings: list[Pair], notes: list[str],
+                 settings: BenchConfig, folder: Path, highpass_hz: float,
+                 judge_more: measures.JudgeAlone, faults: Faults) -> str:
+    """Denoises recordings of which no clean version is known; writes and returns as `report`.
+
+    Args:
+        methods: What is compared.
+        recordings: What is denoised.
+        notes: Lines on what was compared.
+        settings: Of the recordings, the bootstrap and the page.
+        folder: Where `bench.csv`, which grows, `bench.md` and `bench.html` go.
+        highpass_hz: What lies below is not judged.
+        judge_more: From `measures.load_judge_alone`.
+        faults: Takes what cannot be read, and the methods that fail.
+
+    Raises:
+        UserError: There is no row.
+    """
     rows: list[Row] = []
+    total = 0  # recordings that some method denoised
     sections: list[page.Section] = []
-    recordings = list(recordings)
-    shown = min(len(recordings), SHOWN_RECORDINGS)
+    shown = min(len(recordings), SHOWN_RECORDINGS) if settings.page else 0
     seconds = page.shorten(settings.clip_seconds, shown * (2 * len(methods) + 1))
     without = []
-    for number, pair in enumerate(recordings):
-        audio, profile = pairs.read_recording(pair, settings.recording_seconds)
+    for pair in tqdm(recordings, disable=None):
+        try:
+            audio, profile = pairs.read_recording(pair, settings.recording_seconds)
+        except (UserError, OSError) as error:
+            faults.leave_out(error)
+            continue
         if profile is None:
             without.append(pair.name)
-        items = []
+        items, before = [], len(rows)
         for method in methods:
             if method.uses_profile and profile is None:
                 continue
-            (restored,) = method.each(audio[None], profile)
-            judged = measures.judge_alone(audio, restored)
-            rows.append({"method": method.name, "recording": pair.name, **judged})
-            if number < shown and settings.page:
-                facts = (f"floor {judged['floor_dbfs']:.1f} dBFS, changed by "
-                         f"{judged['floor_change_db']:+.1f} dB")
-                sounds = {"recording": audio, method.name: restored,
-                          "removed": audio - restored}
-                heard = (*(() if items else ("recording",)), method.name, "removed")
-                items.append(page.make_item(method.name, facts, sounds, seconds, heard=heard))
+            try:
+                (restored,) = method.each(audio[None], profile)
+                if not np.isfinite(restored).all():
+                    raise MethodError(f"{method.name} failed: NaN or infinite samples came back")
+            except MethodError as error:
+                faults.failed(method, pair.name, error)
+                continue
+            judged = measures.judge_alone(audio, restored, highpass_hz)
+            heard = dsp.highpass(restored, highpass_hz, SAMPLE_RATE)
+            rows.append({"method": method.name, "recording": pair.name, **judged,
+                         **judge_more(pair.category, heard)})
+            if len(sections) < shown:
+                items.append(_show_recording(method.name, audio, restored, judged, seconds,
+                                             is_first=not items))
         if items:
             sections.append(page.Section(pair.name, items))
+        total += len(rows) > before
+        metrics.write_table(folder / TABLE_NAME, rows)
     if without and any(method.uses_profile for method in methods):
         notes = [*notes, "Methods that are told the noise left out, as no stretch of noise "
                  f"alone was found: {', '.join(without)}."]
-    require(bool(rows), "methods", "some that do without a noise profile, or recordings with one",
-            [method.name for method in methods])
-    names = [name for name in rows[0] if name not in ("method", "recording")]
-    found = {method.name: [row for row in rows if row["method"] == method.name]
-             for method in methods}
-    overall = [name for name in names if "_at_" not in name]
-    tables = [
-        Table("Means over all recordings, with 95 % intervals", ["method", *overall],
-              [[name, *(str(mean([float(row[measure]) for row in own if measure in row],
-                                 settings.resamples, settings.seed)) for measure in overall)]
-               for name, own in found.items()]),
-        *(_table_of_bands(title, measure, names, found) for title, measure in (
-            ("By how many dB the noise floor in each octave changed", measures.FLOOR_CHANGE),
-            ("Removed in each octave, dB over the input's power there (0: everything)",
-             measures.REMOVED)))]
-    notes = [*notes, EXPLANATION]
+    faults.require_rows(rows, methods)
+    tables = _tables_alone(rows, total, methods, settings)
+    notes = [*notes, *faults.notes(), EXPLANATION]
     text = _write(rows, notes, tables, folder)
     if settings.page:
         _write_page("What was done to recordings", notes, tables, [], sections, folder)
     return text
 
 
+def _show_recording(name: str, audio: np.ndarray, restored: np.ndarray, judged: dict[str, float],
+                    seconds: float, is_first: bool) -> page.Item:
+    facts = (f"floor {judged['floor_dbfs']:.1f} dBFS, changed by "
+             f"{judged['floor_change_db']:+.1f} dB")
+    sounds = {"recording": audio, name: restored, "removed": audio - restored}
+    heard = (*(("recording",) if is_first else ()), name, "removed")
+    return page.make_item(name, facts, sounds, seconds, heard=heard)
+
+
+def _tables_alone(rows: list[Row], total: int, methods: list[Method],
+                  settings: BenchConfig) -> list[Table]:
+    """Returns the means over all recordings, and those by octave."""
+    names = [name for name in dict.fromkeys(name for row in rows for name in row)
+             if name not in ("method", "recording")]
+    found = {method.name: [row for row in rows if row["method"] == method.name]
+             for method in methods}
+    overall = [name for name in names if "_at_" not in name]
+    return [
+        Table("Means over all recordings, with 95 % intervals", ["method", *overall],
+              [[name, *(str(mean([float(row[measure]) for row in own if measure in row],
+                                 settings.resamples, settings.seed, total))
+                        for measure in overall)]
+               for name, own in found.items()]),
+        *(_table_of_bands(title, measure, names, found, total) for title, measure in (
+            ("By how many dB the noise floor in each octave changed", measures.FLOOR_CHANGE),
+            ("Removed in each octave, dB over the input's power there (0: everything)",
+             measures.REMOVED)))]
+
+
 def _table_of_bands(title: str, measure: str, names: list[str],
-                    found: dict[str, list[Row]]) -> Table:
+                    found: dict[str, list[Row]], total: int) -> Table:
     """Returns the means of a measure by octave."""
     bands = [name for name in names if name.startswith(f"{measure}_at_")]
     return Table(title, ["method", *(f"{name.rpartition('_')[2]} Hz" for name in bands)],
-                 [[name, *(f"{np.mean([float(row[band]) for row in own]):.1f}" if own else "-"
+                 [[name, *(middle([float(row[band]) for row in own], total).short(1)
                            for band in bands)] for name, own in found.items()])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.stats
@@ -16,19 +16,29 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean and the bounds of its 95 % interval, NaN where there are too few values."""
+    """A mean and the bounds of its 95 % interval, NaN where there are too few values.
+
+    It is that of `items` of `total` items; the others are told of, as in `1.50 (3 of 5)`.
+    """
 
     value: float
     low: float
     high: float
     items: int
+    total: int
 
     def __str__(self) -> str:
-        if not self.items or np.isnan(self.value):
+        bounds = "" if np.isnan(self.low) else f" [{self.low:.2f}, {self.high:.2f}]"
+        return self._tell(f"{self.value:.2f}{bounds}")
+
+    def short(self, digits: int = 2) -> str:
+        """Returns it without its interval, with so many digits after the point."""
+        return self._tell(f"{self.value:.{digits}f}")
+
+    def _tell(self, text: str) -> str:
+        if not self.items:
             return "-"
-        if np.isnan(self.low):
-            return f"{self.value:.2f}"
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        return text if self.items == self.total else f"{text} ({self.items} of {self.total})"
 
 
 @dataclass(frozen=True)
@@ -47,23 +57,38 @@ class Table:
         return "\n".join([f"**{self.title}**", "", *lines])
 
 
-def mean(values: Sequence[float], resamples: int, seed: int) -> Mean:
+def middle(values: Sequence[float], total: int | None = None) -> Mean:
+    """Returns the mean of the finite values, without an interval.
+
+    Args:
+        values: Those that are there; where none is finite, all that are numbers may be the same
+            infinity, which is their mean then.
+        total: Of how many items they are; the number of values when absent.
+    """
+    total = len(values) if total is None else total
+    known = [value for value in values if np.isfinite(value)]
+    if not known:
+        # Doing nothing leaves clean sound as it is: an SI-SDR without bound.
+        known = [value for value in values if not np.isnan(value)]
+        known = known if len(set(known)) == 1 else []
+    value = float(np.mean(known)) if known else float("nan")
+    return Mean(value, float("nan"), float("nan"), len(known), total)
+
+
+def mean(values: Sequence[float], resamples: int, seed: int, total: int | None = None) -> Mean:
     """Returns the mean of the finite values and its percentile bootstrap interval.
 
     (Efron and Tibshirani 1993, chapter 13.) The same values and seed give the same interval.
+    `total` is that of `middle`.
     """
+    found = middle(values, total)
     known = np.array([value for value in values if np.isfinite(value)], np.float64)
-    if not len(known):
-        # Doing nothing leaves clean sound as it is: an SI-SDR without bound.
-        endless = [value for value in values if value == float("inf")]
-        return Mean(endless[0] if endless else float("nan"), float("nan"), float("nan"),
-                    len(endless))
-    middle = float(known.mean())
     if len(known) < 2:
-        return Mean(middle, float("nan"), float("nan"), 1)
-    found = scipy.stats.bootstrap((known,), np.mean, n_resamples=resamples, method="percentile",
-                                  confidence_level=CONFIDENCE, rng=np.random.default_rng(seed))
-    return Mean(middle, *map(float, found.confidence_interval), len(known))
+        return found
+    interval = scipy.stats.bootstrap((known,), np.mean, n_resamples=resamples, method="percentile",
+                                     confidence_level=CONFIDENCE, rng=np.random.default_rng(seed))
+    low, high = map(float, interval.confidence_interval)
+    return replace(found, low=low, high=high)
 
 
 class Comparison:
@@ -86,10 +111,18 @@ class Comparison:
         return [row for row in self.rows if row["method"] == method
                 and all(row[name] == value for name, value in where.items())]
 
-    def mean(self, rows: list[Row], measure: str) -> Mean:
-        """Returns the mean of a measure over the rows that have it."""
-        return mean([float(row[measure]) for row in rows if measure in row], self.resamples,
-                    self.seed)
+    def count(self, **where: float | str) -> int:
+        """Returns how many items have these values, with whatever method."""
+        return len({row["item"] for row in self.rows
+                    if all(row[name] == value for name, value in where.items())})
+
+    def mean(self, method: str, measure: str, **where: float | str) -> Mean:
+        """Returns the mean of a measure over a method's rows that have it."""
+        return mean(self._values(method, measure, where), self.resamples, self.seed,
+                    self.count(**where))
+
+    def _values(self, method: str, measure: str, where: dict[str, float | str]) -> list[float]:
+        return [float(row[measure]) for row in self.of(method, **where) if measure in row]
 
     def difference(self, method: str, measure: str, **where: float | str) -> Mean:
         """Returns the mean difference to the first method on the items that both have."""
@@ -97,15 +130,16 @@ class Comparison:
         return mean([float(row[measure]) - float(first[row["item"]][measure])
                      for row in self.of(method, **where)
                      if row["item"] in first and measure in row
-                     and measure in first[row["item"]]], self.resamples, self.seed)
+                     and measure in first[row["item"]]], self.resamples, self.seed,
+                    self.count(**where))
 
     def tables(self, measures: Sequence[str]) -> list[Table]:
         """Returns all tables; `measures` are those that stand side by side for each category."""
         labels = [f"{category} at {snr:g} dB" for category, snr in self.cells]
         found = [
             self._table("SNR gain in dB, with 95 % intervals of the mean", labels,
-                        lambda method, category, snr: self.mean(self.of(
-                            method, category=category, input_snr_db=snr), "snr_gain_db")),
+                        lambda method, category, snr: self.mean(
+                            method, "snr_gain_db", category=category, input_snr_db=snr)),
         ]
         if len(self.methods) > 1:
             found.append(self._table(
@@ -114,11 +148,11 @@ class Comparison:
                     method, "snr_gain_db", category=category, input_snr_db=snr)))
         known = [name for name in measures if any(name in row for row in self.rows)]
         for category in self.categories:
-            rows = [[method, *(self._short(self.of(method, category=category), name)
+            rows = [[method, *(self._short(method, name, category=category)
                                for name in known)] for method in self.methods]
             found.append(Table(f"{category}: means of all SNRs", ["method", *known], rows))
         noises = sorted({str(row["noise"]) for row in self.rows})
-        rows = [[method, *(self._short(self.of(method, noise=noise), "snr_gain_db")
+        rows = [[method, *(self._short(method, "snr_gain_db", noise=noise)
                            for noise in noises)] for method in self.methods]
         found.append(Table("SNR gain in dB by noise", ["method", *noises], rows))
         return [*found, self._guards()]
@@ -128,10 +162,8 @@ class Comparison:
                 for method in self.methods]
         return Table(title, ["method", *labels], rows)
 
-    def _short(self, rows: list[Row], measure: str) -> str:
-        known = [float(row[measure]) for row in rows if measure in row]
-        known = [value for value in known if not np.isnan(value)]
-        return f"{np.mean(known):.2f}" if known else "-"
+    def _short(self, method: str, measure: str, **where: float | str) -> str:
+        return middle(self._values(method, measure, where), self.count(**where)).short()
 
     def _guards(self) -> Table:
         """Returns what must not be lost for a gain: the worst mean of each method, as in tests."""

@@ -33,6 +33,7 @@ OF_ALL = ("segmental_snr_db", "loudness_change_lu")
 OF_LISTENERS = (*perceptual.MEASURES, "stoi", "dnsmos")
 
 JudgeMore = Callable[[str, np.ndarray, np.ndarray], dict[str, float]]
+JudgeAlone = Callable[[str, np.ndarray], dict[str, float]]
 
 
 def segmental_snr_db(clean: np.ndarray, estimate: np.ndarray) -> float:
@@ -154,16 +155,48 @@ def _load_dnsmos() -> JudgeMore:
 # --- Without a clean target ------------------------------------------------------------------
 
 
-def pauses(audio: np.ndarray) -> np.ndarray:
-    """Returns which samples lie in the quietest twentieth of a recording's frames, bool."""
+def load_judge_alone(with_listeners: bool) -> JudgeAlone:
+    """Returns a function of a category and a denoised waveform: further measures of it.
+
+    With listeners it gives `dnsmos` of speech; all other measures need a clean version.
+
+    Raises:
+        UserError: The package that measures it is missing and listeners are asked for.
+    """
+    if not with_listeners:
+        return lambda category, denoised: {}
+    try:
+        judge = _load_dnsmos()
+    except ImportError as error:
+        raise UserError(f"`perceptual=true` needs a package that is not installed ({error.name}): "
+                        "pip install speechmos onnxruntime") from error
+    return lambda category, denoised: judge(category, denoised, denoised)
+
+
+def check_alone(audio: np.ndarray, name: str = "the recording") -> None:
+    """Raises UserError where a recording is silent, or too short to have pauses."""
+    size = round(PAUSE_SECONDS * SAMPLE_RATE)
+    if len(audio) // size < 1.0 / PAUSE_SHARE:
+        raise UserError(f"{name}: must be at least {PAUSE_SECONDS / PAUSE_SHARE:g} s long. "
+                        f"Received: {len(audio) / SAMPLE_RATE:.2f} s")
+    if dsp.power(audio) <= TINY_POWER:
+        raise UserError(f"{name}: must hold sound; it is silent")
+
+
+def pauses(audio: np.ndarray, heard: np.ndarray | None = None) -> np.ndarray:
+    """Returns which samples lie in the quietest twentieth of a recording's frames, bool.
+
+    Args:
+        audio: The recording; see `check_alone`.
+        heard: What of it decides which frames are quiet; all of it when absent.
+    """
+    check_alone(audio)
     size = round(PAUSE_SECONDS * SAMPLE_RATE)
     count = len(audio) // size
-    if count < 1.0 / PAUSE_SHARE:
-        raise UserError(f"the recording must be at least {PAUSE_SECONDS / PAUSE_SHARE:g} s long. "
-                        f"Received: {len(audio) / SAMPLE_RATE:.2f} s")
-    powers = np.var(audio[:count * size].astype(np.float64).reshape(count, size), axis=1)
-    # Digital silence, as between tracks, is no noise floor.
-    ranked = np.argsort(np.where(powers > TINY_POWER, powers, np.inf), kind="stable")
+    whole, powers = (np.var(one[:count * size].astype(np.float64).reshape(count, size), axis=1)
+                     for one in (audio, audio if heard is None else heard))
+    # Digital silence, as between tracks, is no noise floor; a filter rings into it.
+    ranked = np.argsort(np.where(whole > TINY_POWER, powers, np.inf), kind="stable")
     found = np.zeros(len(audio), bool)
     for frame in ranked[:max(1, round(PAUSE_SHARE * count))]:
         found[frame * size:(frame + 1) * size] = True
@@ -179,30 +212,37 @@ def band_powers(audio: np.ndarray) -> np.ndarray:
                      for middle in BANDS_HZ])
 
 
-def band_floors(noisy: np.ndarray, restored: np.ndarray) -> np.ndarray:
+def band_floors(audio: np.ndarray, noisy: np.ndarray, restored: np.ndarray) -> np.ndarray:
     """Returns by how many dB the floor in each octave around `BANDS_HZ` changed, `(bands,)`.
 
     The floor of an octave is its power in the quietest twentieth of its own frames, so that music
-    which never pauses shows a floor wherever it leaves an octave free.
+    which never pauses shows a floor wherever it leaves an octave free. `audio` is the recording as
+    it is, which tells digital silence; the others may be what lies above a high-pass.
     """
-    frequencies, _, spectra = scipy.signal.stft(np.stack([noisy, restored]).astype(np.float64),
-                                                SAMPLE_RATE, nperseg=min(BAND_WINDOW, len(noisy)),
-                                                boundary=None, padded=False)
+    frequencies, _, spectra = scipy.signal.stft(
+        np.stack([audio, noisy, restored]).astype(np.float64), SAMPLE_RATE,
+        nperseg=min(BAND_WINDOW, len(noisy)), boundary=None, padded=False)
     powers = np.square(np.abs(spectra))
     changes = []
     for middle in BANDS_HZ:
         of_band = (frequencies >= middle / np.sqrt(2.0)) & (frequencies < middle * np.sqrt(2.0))
-        before, after = powers[:, of_band].sum(axis=1)
+        whole, before, after = powers[:, of_band].sum(axis=1)
         # Digital silence is no noise floor.
-        ranked = np.argsort(np.where(before > TINY_POWER, before, np.inf), kind="stable")
+        ranked = np.argsort(np.where(whole > TINY_POWER, before, np.inf), kind="stable")
         quiet = ranked[:max(1, round(PAUSE_SHARE * len(before)))]
         floors = [max(float(found[quiet].mean()), TINY_POWER) for found in (before, after)]
         changes.append(dsp.decibels(floors[1] / floors[0]))
     return np.array(changes)
 
 
-def judge_alone(noisy: np.ndarray, restored: np.ndarray) -> dict[str, float]:
+def judge_alone(noisy: np.ndarray, restored: np.ndarray, highpass_hz: float = 0.0,
+                ) -> dict[str, float]:
     """Measures what a method did to a recording of which no clean version is known.
+
+    Args:
+        noisy: The recording; see `check_alone`.
+        restored: What the method made of it.
+        highpass_hz: What lies below is not judged, neither in the input nor in the output.
 
     Returns:
         `floor_dbfs`, the power in the pauses of the input, and `floor_change_db`, that of the
@@ -211,17 +251,20 @@ def judge_alone(noisy: np.ndarray, restored: np.ndarray) -> dict[str, float]:
         `removed_db_at_31` to `removed_db_at_16000`: in each octave the power of what was removed,
         over that of the input; and `floor_change_db_at_31` ... (see `band_floors`).
     """
-    quiet, removed = pauses(noisy), noisy - restored
-    floor = dsp.power(noisy[quiet])
+    audio = noisy
+    noisy, restored = (dsp.highpass(one, highpass_hz, SAMPLE_RATE) for one in (noisy, restored))
+    quiet, removed = pauses(audio, noisy), noisy - restored
+    floor = max(dsp.power(noisy[quiet]), TINY_POWER)
     found = {"floor_dbfs": dsp.decibels(floor),
              "floor_change_db": dsp.decibels(dsp.power(restored[quiet]) / floor)}
     if (loudness := _meter_if_installed()) is not None:
         found["loudness_change_lu"] = loudness(restored) - loudness(noisy)
-    found["energy_change_db"] = dsp.decibels(dsp.power(restored) / dsp.power(noisy))
+    found["energy_change_db"] = dsp.decibels(
+        dsp.power(restored) / max(dsp.power(noisy), TINY_POWER))
     found["input_correlation"] = metrics.correlation(removed, noisy)
     ratios = band_powers(removed) / np.maximum(band_powers(noisy), TINY_POWER)
     for name, values in ((REMOVED, map(dsp.decibels, ratios)),
-                         (FLOOR_CHANGE, map(float, band_floors(noisy, restored)))):
+                         (FLOOR_CHANGE, map(float, band_floors(audio, noisy, restored)))):
         found |= {f"{name}_at_{int(middle)}": value
                   for middle, value in zip(BANDS_HZ, values, strict=True)}
     return found

@@ -25,7 +25,7 @@ import soundfile
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from denoiser.audio.noise_profile import ProfileForm
-from denoiser.checks import UserError, require
+from denoiser.checks import UserError, reason_of, require
 from denoiser.classical import spectral
 
 # Of a waveform `(samples,)` and a noise profile `(samples,)` or None; at the tool's rate in `Tool`,
@@ -48,12 +48,17 @@ NO_LIMIT_DB = 100.0  # of what DeepFilterNet may take away
 FULL_SCALE_16_BIT = 32768.0  # RNNoise's scale
 
 
+class MethodError(UserError):
+    """A method failed on an item; what it raised is the cause."""
+
+
 @dataclass(frozen=True)
 class Tool:
     """A method that is asked for by name.
 
     Attributes:
-        load: Makes it ready. Raises ImportError or FileNotFoundError where it is not installed.
+        load: Makes it ready. Raises ImportError or OSError where it is not installed, or a library
+            of its own cannot be loaded.
         install: What installs it.
         rate: The sample rate at which it works, in Hz.
         needs_profile: Whether it needs a stretch of noise alone.
@@ -84,10 +89,18 @@ class Method:
     works_blind: bool = True
 
     def each(self, waveforms: np.ndarray, noise_profile: np.ndarray | None = None) -> np.ndarray:
-        """Restores `(batch, samples)`; without the profile that it needs it returns NaN."""
+        """Restores `(batch, samples)`; without the profile that it needs it returns NaN.
+
+        Raises:
+            MethodError: It failed, whatever other people's tools may raise.
+        """
         if noise_profile is None and not self.works_blind:
             return np.full_like(waveforms, np.nan)
-        return np.stack([self.restore(waveform, noise_profile) for waveform in waveforms])
+        try:
+            return np.stack([self.restore(waveform, noise_profile) for waveform in waveforms])
+        except Exception as error:
+            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+            raise MethodError(f"{self.name} failed: {kind}{reason_of(error)}") from error
 
 
 # --- Tools -----------------------------------------------------------------------------------
@@ -98,7 +111,7 @@ def _load_none() -> Restore:
 
 
 def _load_logmmse() -> Restore:
-    """The estimator of `method=lsa`, told the noise, without the click stage before it."""
+    """The estimator of `method=lsa`, told the noise, without the hum and click stages."""
     stft = StftConfig()
     form = ProfileForm(stft, compression=1.0)
 
@@ -339,7 +352,7 @@ def _load_step(name: str, own: dict[str, Callable[[str], Restore]],
     tool = TOOLS[name]
     try:
         restore = at_its_rate(tool)
-    except (ImportError, FileNotFoundError) as error:
+    except (ImportError, OSError) as error:
         raise UserError(f"`methods`: {name} is not installed ({error}): {tool.install}") from error
     return Method(name, restore, tool.needs_profile, not tool.needs_profile)
 

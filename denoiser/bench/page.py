@@ -128,8 +128,8 @@ def draw_gains(comparison: Comparison) -> list[Picture]:
         axis = figure.subplots()
         snrs_db = [snr for name, snr in comparison.cells if name == category]
         for number, method in enumerate(comparison.methods):
-            means = [comparison.mean(comparison.of(method, category=category, input_snr_db=snr),
-                                     "snr_gain_db") for snr in snrs_db]
+            means = [comparison.mean(method, "snr_gain_db", category=category, input_snr_db=snr)
+                     for snr in snrs_db]
             middles = np.array([one.value for one in means])
             reach = np.abs(np.array([[one.low, one.high] for one in means]).T - middles)
             # Side by side, so that intervals do not hide each other.
@@ -153,7 +153,7 @@ def draw_gains(comparison: Comparison) -> list[Picture]:
     axis = figure.subplots()
     height = 0.8 / len(comparison.methods)
     for number, method in enumerate(comparison.methods):
-        gains = [comparison.mean(comparison.of(method, noise=noise), "snr_gain_db").value
+        gains = [comparison.mean(method, "snr_gain_db", noise=noise).value
                  for noise in noises]
         axis.barh(np.arange(len(noises)) + height * number, gains, height, label=method,
                   color=f"C{number % 10}", hatch="" if number < 10 else "//")

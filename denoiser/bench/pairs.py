@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from denoiser.audio import audio_io, dsp
+from denoiser import jobs
+from denoiser.audio import containers, dsp
 from denoiser.audio.audio_io import AUDIO_ENDINGS
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.audio.noise_profile import SHORTEST_SECONDS
+from denoiser.bench import measures
 from denoiser.checks import UserError
 from denoiser.data.mixture import Mixture
-from denoiser.training import metrics
 
 NOISY, CLEAN, NOISE = "noisy", "clean", "noise"
 SNR_STEP_DB = 5.0  # pairs are put together by their SNR, rounded to this
 CATEGORIES = ("speech", "music", "effects")
+UNKNOWN = "all"  # the category of what is in no folder of these names
 FORMS = ("FOLDER/noisy/NAME with FOLDER/clean/NAME, FOLDER/NAME_noisy.wav with "
          "FOLDER/NAME_clean.wav, or FOLDER/NAME/noisy.wav with FOLDER/NAME/clean.wav")
 ENDS_NOISY = re.compile(r"(^|_)noisy$")
@@ -34,12 +35,15 @@ class Pair:
         noisy: The recording.
         clean: What it should become; None for a recording alone.
         noise: A stretch of its noise alone, where there is one.
+        category: That of a folder on the way to it, below the one that was given, that is called
+            speech, music or effects, in small letters or large ones; else "all".
     """
 
     name: str
     noisy: Path
     clean: Path | None = None
     noise: Path | None = None
+    category: str = UNKNOWN
 
 
 def find_pairs(folder: str) -> list[Pair]:
@@ -50,13 +54,15 @@ def find_pairs(folder: str) -> list[Pair]:
     Raises:
         UserError: There are none, or one has no partner.
     """
-    sounds = _sounds_in(Path(folder), folder, "bench.pairs")
+    if not Path(folder).is_dir():
+        raise UserError(f"`bench.pairs` must be a folder that exists. Received: {folder}")
+    sounds = _sounds_in(folder)
     pairs = []
     for path in sounds:
         clean = _partner(path, sounds, CLEAN)
         if clean is not None:
             pairs.append(Pair(_name_of(path, Path(folder)), path, clean,
-                              _partner(path, sounds, NOISE)))
+                              _partner(path, sounds, NOISE), _category_of(path, Path(folder))))
         elif _role(path) == NOISY:
             raise UserError(f"`bench.pairs`: {path} must have a clean file beside it ({FORMS}); "
                             "there is none")
@@ -67,23 +73,40 @@ def find_pairs(folder: str) -> list[Pair]:
 
 
 def find_recordings(place: str) -> list[Pair]:
-    """Returns the recordings of a folder, or the one that is named; see `find_pairs` for noise."""
+    """Returns the recordings of a folder, or the one that is named; see `find_pairs` for noise.
+
+    In folders, hidden files and the results of `inference.py` are left out.
+    """
     path = Path(place)
-    sounds = _sounds_in(path if path.is_dir() else path.parent, place, "bench.recordings")
-    chosen = [one for one in sounds if _role(one) != NOISE] if path.is_dir() else [path]
-    if not path.exists() or not chosen:
+    if path.is_dir():
+        folder, sounds = path, _sounds_in(place)
+        chosen = [one for one in sounds if _role(one) != NOISE]
+    else:
+        folder, chosen = path.parent, [path] * path.exists()
+        # Where noise may lie: beside it, or in the folder `noise` beside its own.
+        sounds = sorted(one for one in (*folder.glob("*"), *(folder.parent / NOISE).glob("*"))
+                        if one.suffix.lower() in AUDIO_ENDINGS | containers.ENDINGS)
+    if not chosen:
         fault = "holds none" if path.exists() else "is not there"
         raise UserError(f"`bench.recordings` must be a recording or a folder of them. "
                         f"Received: {place}, which {fault}")
-    return [Pair(_name_of(one, path if path.is_dir() else path.parent), one, None,
-                 _partner(one, sounds, NOISE)) for one in chosen]
+    return [Pair(_name_of(one, folder), one, None, _partner(one, sounds, NOISE),
+                 _category_of(one, folder)) for one in chosen]
 
 
-def _sounds_in(folder: Path, given: str, key: str) -> list[Path]:
-    if not folder.is_dir():
-        raise UserError(f"`{key}` must be a folder that exists. Received: {given}")
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_ENDINGS
-                  and path.is_file() and not path.name.startswith("."))
+def _sounds_in(folder: str) -> list[Path]:
+    # A folder without recordings is among what is found.
+    return [path for path in jobs.find_recordings(folder) if path.is_file()]
+
+
+def note_categories(pairs: list[Pair]) -> str | None:
+    """Returns a sentence on pairs of which no category is known; None where all are known."""
+    unknown = sum(pair.category == UNKNOWN for pair in pairs)
+    if not unknown:
+        return None
+    return (f"{unknown} of {len(pairs)} are in no subfolder called {', '.join(CATEGORIES[:-1])} or "
+            f'{CATEGORIES[-1]}: their category is "{UNKNOWN}", and PESQ, STOI and DNSMOS, which '
+            "are of speech, leave them out.")
 
 
 def _role(path: Path) -> str | None:
@@ -107,6 +130,11 @@ def _partner(path: Path, sounds: list[Path], role: str) -> Path | None:
     return next((one for one in sounds if one.with_suffix("") == wanted), None)
 
 
+def _category_of(path: Path, folder: Path) -> str:
+    parts = (part.lower() for part in reversed(path.relative_to(folder).parent.parts))
+    return next((part for part in parts if part in CATEGORIES), UNKNOWN)
+
+
 def _name_of(path: Path, folder: Path) -> str:
     parts = [part for part in path.relative_to(folder).parent.parts if part != NOISY]
     parts.append(ENDS_NOISY.sub("", path.stem))
@@ -118,10 +146,10 @@ def read_mono(path: Path, seconds: float | None = None) -> np.ndarray:
 
     It is at most so long; the whole file when `seconds` is absent.
     """
-    recording = audio_io.open_recording(path)
+    recording = containers.open_audio(path)
     wanted = None if seconds is None else int(seconds * recording.rate)
     blocks, present = [], 0
-    for block in audio_io.read_blocks(recording):
+    for block in containers.read_blocks(recording):
         blocks.append(block.mean(axis=1))
         present += len(block)
         if wanted is not None and present >= wanted:
@@ -145,30 +173,28 @@ def read_profile(pair: Pair) -> np.ndarray | None:
     return noise
 
 
-def read_mixtures(pairs: list[Pair]) -> Iterator[tuple[Mixture, float]]:
-    """Yields each pair as a mixture, and its SNR in dB.
+def read_mixture(pair: Pair, highpass_hz: float = 0.0) -> tuple[Mixture, float]:
+    """Returns a pair as a mixture, and its SNR in dB, of what lies above `highpass_hz`.
 
-    A category is that of a folder on the way that is called speech, music or effects, else "all".
     The mixture's own `snr_db` is rounded to a multiple of 5, so that tables can put pairs together;
     its `noise` is the pair's folder.
 
     Raises:
-        UserError: A noisy file is not as long as its clean one, or one is silent.
+        UserError: The noisy file is not as long as the clean one, or one is silent.
     """
-    for pair in pairs:
-        noisy, clean = read_mono(pair.noisy), read_mono(pair.clean)
-        if len(noisy) != len(clean):
-            raise UserError(f"{pair.noisy}: must be as long as {pair.clean}: "
-                            f"{len(noisy) / SAMPLE_RATE:.3f} s and "
-                            f"{len(clean) / SAMPLE_RATE:.3f} s")
-        if dsp.power(clean) == 0.0 or dsp.power(noisy - clean) == 0.0:
-            raise UserError(f"{pair.noisy}: must differ from {pair.clean}, which must not be "
-                            "silent")
-        snr_db = metrics.snr_db(clean, noisy)
-        category = next((part for part in reversed(pair.noisy.parts) if part in CATEGORIES), "all")
-        group = pair.name.rpartition("/")[0] or "pairs"
-        rounded = SNR_STEP_DB * round(snr_db / SNR_STEP_DB)
-        yield Mixture(noisy, clean, category, group, rounded, read_profile(pair)), snr_db
+    noisy, clean = read_mono(pair.noisy), read_mono(pair.clean)
+    if len(noisy) != len(clean):
+        raise UserError(f"{pair.noisy}: must be as long as {pair.clean}: "
+                        f"{len(noisy) / SAMPLE_RATE:.3f} s and {len(clean) / SAMPLE_RATE:.3f} s")
+    sides = (clean, noisy - clean)
+    heard = [dsp.highpass(side, highpass_hz, SAMPLE_RATE) for side in sides]
+    if any(dsp.power(side) == 0.0 for side in (*sides, *heard)):
+        raise UserError(f"{pair.noisy}: must differ from {pair.clean}, which must not be silent")
+    signal, noise = map(dsp.power, heard)
+    snr_db = dsp.decibels(signal / noise)
+    group = pair.name.rpartition("/")[0] or "pairs"
+    rounded = SNR_STEP_DB * round(snr_db / SNR_STEP_DB)
+    return Mixture(noisy, clean, pair.category, group, rounded, read_profile(pair)), snr_db
 
 
 def read_recording(pair: Pair, seconds: float) -> tuple[np.ndarray, np.ndarray | None]:
@@ -176,8 +202,13 @@ def read_recording(pair: Pair, seconds: float) -> tuple[np.ndarray, np.ndarray |
 
     The noise is that of its own file, else the longest stretch of noise that is found in it, else
     None.
+
+    Raises:
+        UserError: It cannot be read, or it is silent or too short to be measured.
     """
-    audio, profile = read_mono(pair.noisy, seconds), read_profile(pair)
+    audio = read_mono(pair.noisy, seconds)
+    measures.check_alone(audio, str(pair.noisy))
+    profile = read_profile(pair)
     if profile is None:
         from denoiser.noise import finder  # loads librosa, which takes a second
 
@@ -188,5 +219,3 @@ def read_recording(pair: Pair, seconds: float) -> tuple[np.ndarray, np.ndarray |
                           for each in (best.start_seconds, best.end_seconds))
             profile = audio[start:end]
     return audio, profile
-
-

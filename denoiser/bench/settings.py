@@ -24,6 +24,6 @@ class BenchConfig:
                 "left out where `bench.recordings` is given", self.pairs)
         require(self.resamples >= 100, "bench.resamples", "at least 100", self.resamples)
         require(self.seed >= 0, "bench.seed", "at least 0", self.seed)
-        for name in ("recording_seconds", "clip_seconds"):
-            require(0.5 <= getattr(self, name) < float("inf"), f"bench.{name}",
-                    "at least 0.5 and finite", getattr(self, name))
+        for name, least in (("recording_seconds", 1.0), ("clip_seconds", 0.5)):
+            require(least <= getattr(self, name) < float("inf"), f"bench.{name}",
+                    f"at least {least:g} and finite", getattr(self, name))

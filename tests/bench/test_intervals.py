@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from denoiser.bench.intervals import Comparison, Table, mean
+from denoiser.bench.intervals import Comparison, Table, mean, middle
 
 
 def test_the_interval_is_near_that_of_students_t(rng):
@@ -19,9 +19,23 @@ def test_the_interval_is_near_that_of_students_t(rng):
 
 @pytest.mark.parametrize(("values", "text"), [
     ([], "-"), ([float("nan")], "-"), ([1.5], "1.50"), ([2.0, 2.0, 2.0], "2.00 [2.00, 2.00]"),
-    ([float("inf"), float("inf")], "inf"), ([1.0, float("nan")], "1.00")])
+    ([float("inf"), float("inf")], "inf"), ([-np.inf, -np.inf], "-inf"), ([np.inf, -np.inf], "-"),
+    ([1.0, float("nan")], "1.00 (1 of 2)"), ([2.0, 2.0, np.inf], "2.00 [2.00, 2.00] (2 of 3)"),
+    ([np.inf, np.nan], "inf (1 of 2)")])
 def test_means_of_little(values, text):
     assert str(mean(values, 200, 0)) == text
+    assert middle(values).short() == text.replace(" [2.00, 2.00]", "")
+
+
+def test_items_that_a_mean_leaves_out_are_told_of_in_every_table(rows):
+    """Item 3 has no SNR gain with one method; the other failed on items 5 and 6."""
+    rows[3]["snr_gain_db"] = float("-inf")
+    fewer = [row for row in rows if row["method"] == "a" or row["item"] not in (5, 6)]
+    tables = Comparison(fewer, 200, 0).tables(("snr_gain_db",))
+    gains, over, of_music, by_noise, _ = tables
+    for table in (gains, of_music, by_noise):
+        assert [row[1].partition(" (")[2] for row in table.rows] == ["39 of 40)", "38 of 40)"]
+    assert over.rows[1][1].endswith("(37 of 40)")
 
 
 @pytest.fixture
@@ -40,7 +54,7 @@ def rows(rng):
 def test_differences_are_those_of_the_same_items(rows):
     comparison = Comparison(rows, 1000, 0)
     assert comparison.methods == ["a", "b"]
-    alone = comparison.mean(comparison.of("b"), "snr_gain_db")
+    alone = comparison.mean("b", "snr_gain_db")
     paired = comparison.difference("b", "snr_gain_db", category="music")
     assert paired.value == pytest.approx(1.0, abs=0.05)
     assert paired.high - paired.low < 0.1 * (alone.high - alone.low)

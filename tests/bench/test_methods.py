@@ -8,7 +8,7 @@ import pytest
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.bench import methods
-from denoiser.bench.methods import TOOLS, Method, Tool
+from denoiser.bench.methods import TOOLS, Method, MethodError, Tool
 from denoiser.checks import UserError
 from denoiser.training import metrics
 
@@ -18,7 +18,7 @@ PROFILE = round(1.5 * SAMPLE_RATE)
 def load(name):
     try:
         return methods.at_its_rate(TOOLS[name])
-    except (ImportError, FileNotFoundError) as error:
+    except (ImportError, OSError) as error:
         pytest.skip(f"{name} is not installed ({error}): {TOOLS[name].install}")
 
 
@@ -123,6 +123,28 @@ def test_what_is_missing_is_named_and_an_error_only_where_it_was_asked_for(monke
     for names in (["noisereduce"], ["all", "noisereduce"], ["none+noisereduce"]):
         with pytest.raises(UserError, match="noisereduce is not installed .*pip install"):
             choose(*names)
+
+
+def test_a_library_that_cannot_be_loaded_is_not_installed(monkeypatch):
+    def load():
+        raise OSError("libtool.so: cannot open shared object file")
+
+    monkeypatch.setattr(methods, "TOOLS", {"none": TOOLS["none"],
+                                           "tool": Tool(load, "pip install tool")})
+    found, missing = choose("all")
+    assert [method.name for method in found] == ["none"]
+    assert "tool is not installed (libtool.so: cannot open" in missing["tool"]
+    with pytest.raises(UserError, match="tool is not installed .*pip install tool"):
+        choose("tool")
+
+
+def test_what_a_tool_raises_is_a_failure_of_that_method():
+    def restore(audio, profile):
+        raise ZeroDivisionError("float division by zero")
+
+    with pytest.raises(MethodError, match="x failed: ZeroDivisionError: float division") as told:
+        Method("x", restore).each(np.zeros((1, 5)))
+    assert isinstance(told.value.__cause__, ZeroDivisionError)
 
 
 def test_a_missing_program_is_named(monkeypatch):

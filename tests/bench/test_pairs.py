@@ -1,5 +1,8 @@
 """Files of a user's: which belong together, and what is said where they do not."""
 
+from pathlib import Path
+
+import film_samples
 import numpy as np
 import pytest
 import soundfile
@@ -36,9 +39,9 @@ def test_both_forms_of_pairs_are_found(write, tmp_path):
         ("d", "noisy.wav", "clean.wav", "noise.wav"),
         ("music/c", "c_noisy.wav", "c_clean.wav", "c_noise.wav"),
         ("speech/a", "a.wav", "a.flac", "a.wav")]
-    mixtures = [mixture for mixture, _ in pairs.read_mixtures([found[2]])]
-    assert mixtures[0].category == "music" and mixtures[0].noise == "music"
-    assert mixtures[0].profile is not None
+    mixture, _ = pairs.read_mixture(found[2])
+    assert mixture.category == "music" and mixture.noise == "music"
+    assert mixture.profile is not None
 
 
 def test_mixtures_have_their_snr_and_the_mean_of_channels(write, rng):
@@ -46,7 +49,8 @@ def test_mixtures_have_their_snr_and_the_mean_of_channels(write, rng):
     noise = 0.1 * 10.0 ** (-12.3 / 20.0) * rng.standard_normal((SAMPLE_RATE, 2))
     write("x_clean.wav", clean)
     write("x_noisy.wav", clean + noise)
-    ((mixture, snr_db),) = pairs.read_mixtures(pairs.find_pairs(str(write("y.wav").parent)))
+    (pair,) = pairs.find_pairs(str(write("y.wav").parent))
+    mixture, snr_db = pairs.read_mixture(pair)
     assert snr_db == pytest.approx(12.3, abs=0.2) and mixture.snr_db == 10.0
     np.testing.assert_allclose(mixture.clean, clean.mean(axis=1), atol=1e-6)
     assert mixture.profile is None and mixture.category == "all"
@@ -64,7 +68,62 @@ def test_pairs_that_cannot_be_used_are_named(write, tmp_path, files, message):
     for name, audio in files.items():
         write(name, audio)
     with pytest.raises(UserError, match=message):
-        list(pairs.read_mixtures(pairs.find_pairs(str(tmp_path))))
+        for pair in pairs.find_pairs(str(tmp_path)):
+            pairs.read_mixture(pair)
+
+
+def test_rumble_does_not_count_in_an_snr(write, tmp_path, rng):
+    clean = 0.1 * rng.standard_normal(SAMPLE_RATE)
+    noise = 0.01 * rng.standard_normal(SAMPLE_RATE)
+    write("x_clean.wav", clean)
+    rumble = np.sin(np.arange(SAMPLE_RATE) * 7e-4) * np.hanning(SAMPLE_RATE)  # at 5 Hz
+    write("x_noisy.wav", clean + noise + rumble)
+    (pair,) = pairs.find_pairs(str(tmp_path))
+    mixture, snr_db = pairs.read_mixture(pair, 20.0)
+    assert mixture.snr_db == 20.0 and snr_db == pytest.approx(20.0, abs=1.0)
+    assert pairs.read_mixture(pair)[0].snr_db < 0.0
+
+
+def test_categories_are_those_of_folders_below_the_one_that_was_given(write, tmp_path):
+    for name in ("Music/in/a", "Music/in/Speech/b", "Music/in/x/EFFECTS/y/c"):
+        for role in ("noisy", "clean"):
+            write(f"{name}_{role}.wav")
+    found = pairs.find_pairs(str(tmp_path / "Music/in"))
+    assert {pair.name: pair.category for pair in found} == {
+        "a": "all", "Speech/b": "speech", "x/EFFECTS/y/c": "effects"}
+    assert pairs.note_categories(found).startswith("1 of 3 are in no subfolder called speech, ")
+    assert pairs.note_categories(found[::2]) is None
+    recordings = pairs.find_recordings(str(tmp_path))
+    assert {pair.category for pair in recordings} == {"music", "speech", "effects"}
+
+
+def test_results_of_earlier_runs_are_no_recordings(write, tmp_path):
+    for name in ("a.wav", "a_denoised.wav", "a_residual.wav", "b_denoised_s5.wav", "b.flac",
+                 "alone_denoised.wav", ".hidden/c.wav"):
+        write(name)
+    found = pairs.find_recordings(str(tmp_path))
+    assert [one.name for one in found] == ["a", "alone_denoised", "b"]
+    assert [one.name for one in pairs.find_recordings(str(tmp_path / "a_denoised.wav"))] == [
+        "a_denoised"]
+
+
+def test_films_are_read_as_inference_reads_them(write, tmp_path):
+    film_samples.write_film(tmp_path / "film.mkv", "matroska", [film_samples.Sound("flac")], 1.0)
+    write("side.wav")
+    film, side = pairs.find_recordings(str(tmp_path))
+    assert (film.name, side.name) == ("film", "side")
+    assert len(pairs.read_mono(film.noisy)) == SAMPLE_RATE
+
+
+def test_one_recording_is_looked_for_in_its_own_folder_alone(write, tmp_path, monkeypatch):
+    side, _, _ = (write(name) for name in ("top/side.wav", "top/side_noise.flac",
+                                           "top/below/other.wav"))
+    noisy, noise = (write(f"set/{role}/x.wav") for role in ("noisy", "noise"))
+    monkeypatch.setattr(Path, "rglob", None)
+    (found,) = pairs.find_recordings(str(side))
+    assert found.noise == side.with_name("side_noise.flac")
+    (found,) = pairs.find_recordings(str(noisy))
+    assert found.noise == noise
 
 
 def test_folders_that_are_not_there(tmp_path):
