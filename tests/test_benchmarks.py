@@ -9,7 +9,7 @@ import programs
 import pytest
 import soundfile
 
-from benchmarks import bounds, command, cost, hum, methods, sounds
+from benchmarks import bounds, command, cost, held_notes, hum, methods, sounds
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.checks import UserError
@@ -296,3 +296,15 @@ def test_drawn_hum_has_its_level_and_its_lines(rng, kind):
     lines = hum.HUM_HZ * np.arange(1, hum.LINES[kind] + 1)
     near = np.min(np.abs(hz[:, None] - lines), axis=1) < 1.0
     assert energy[near].sum() > 0.999 * energy.sum()
+
+
+@pytest.mark.parametrize("kind", held_notes.PIECES)
+def test_drawn_pieces_hold_their_notes(rng, kind):
+    piece = held_notes.make_piece(kind, 4.0, rng)
+    assert len(piece) == held_notes.SECONDS * SAMPLE_RATE
+    assert np.std(piece) == pytest.approx(0.08, rel=0.05)
+    # The loudest bin of one second is that of the next, but for the three or four changes.
+    spectra = np.abs(np.fft.rfft(piece.reshape(16, -1) * np.hanning(SAMPLE_RATE)))
+    loudest = spectra.argmax(axis=1)
+    assert held_notes.PIECES[kind][0] - 1.0 <= loudest.min()
+    assert np.sum(np.abs(np.diff(loudest)) > 1) <= 5
