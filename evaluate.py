@@ -21,6 +21,8 @@ without a clean version; tables, plots and players go to experiments/evaluation/
     python evaluate.py 'methods=[network,network:profile,lsa,adeclick+afftdn,FOLDER_OF_A_RUN]'
     python evaluate.py 'methods=[network,none]' bench.pairs=FOLDER
     python evaluate.py 'methods=[network,none]' bench.recordings=FOLDER
+
+The exit status is 3 where some items could not be read, or some methods failed on some of them.
 """
 
 from __future__ import annotations
