@@ -30,6 +30,8 @@ LINE = 10.0 ** (24.0 / 10.0)  # power of a line over that
 # line, so much lower.
 GAP_BINS, NARROW = 5, 10.0 ** (12.0 / 10.0)
 BEGAN = 10.0 ** (25.0 / 10.0)  # its power, as it is heard, over the least that is heard there
+# So far below the loudest second no carrier runs: its hum would begin with it, as a note does.
+SILENCE = 10.0 ** (-40.0 / 10.0)
 WIDTH_BINS, FADE_FRAMES = 5, 5  # of what is put back around a line, and over how long it fades
 
 
@@ -40,11 +42,14 @@ def measure_floor(sounds: Sequence[np.ndarray]) -> np.ndarray | None:
         sounds: Of one channel, each `(samples,)` at 44.1 kHz.
 
     Returns:
-        `(LAST - FIRST,)`, or None where no stretch is long enough.
+        `(LAST - FIRST,)`, or None where no stretch is long enough, or all are silent.
     """
     # Without the last frames, which reach beyond the end and hear less there.
-    floors = [_steady_power(_stft(sound)[: (len(sound) - WINDOW) // HOP + 1], 0).min(axis=0)
+    powers = [_steady_power(_stft(sound)[: (len(sound) - WINDOW) // HOP + 1], 0)
               for sound in sounds if len(sound) >= SHORTEST_SAMPLES]
+    loudest = max((power.sum(axis=1).max() for power in powers), default=0.0)
+    floors = [power[runs].min(axis=0) for power in powers
+              if (runs := _carrier_runs(power, loudest)).any()]
     return np.min(floors, axis=0) if floors else None
 
 
@@ -67,6 +72,14 @@ def give_back(heard: np.ndarray, restored: np.ndarray, floor: np.ndarray) -> np.
     notes = np.zeros_like(removed)
     notes[:, FIRST:LAST] = share[..., None] * removed[:, FIRST:LAST]
     return (restored + dsp.istft(notes, WINDOW, HOP, len(heard))).astype(np.float32)
+
+
+def _carrier_runs(power: np.ndarray, loudest: float) -> np.ndarray:
+    """Returns in which frames of a power over 1 s nothing is silent, `(frames,)`."""
+    is_silent = power.sum(axis=1) <= SILENCE * loudest
+    # Where silence ends, the second and the window around a frame hold some of it.
+    reach = 2 * (STEADY_FRAMES + WINDOW // HOP) + 1
+    return ~scipy.ndimage.binary_dilation(is_silent, np.ones(reach))
 
 
 def _stft(audio: np.ndarray) -> np.ndarray:
