@@ -261,21 +261,6 @@ def test_a_command_is_measured_with_its_memory_and_its_failure_told():
 
 
 @pytest.mark.slow
-def test_command_prints_a_row_for_each_command(rng, tmp_path):
-    soundfile.write(tmp_path / "a.wav", 0.1 * rng.standard_normal(SAMPLE_RATE), SAMPLE_RATE)
-    done = programs.run("benchmarks/command.py", "a.wav", "--weights", "nowhere.weights.h5",
-                        "--repeats=1", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    first, _, _, _, *rows = done.stdout.splitlines()
-    assert first == "a.wav: 1.0 s of sound, median of 1"
-    table = {cells[0]: cells[1:] for cells in
-             ([cell.strip() for cell in row.split("|")[1:-1]] for row in rows)}
-    assert table.keys() == {"nowhere.weights.h5", "method=lsa", *command.TOOLS}
-    assert "nowhere.weights.h5" in table["nowhere.weights.h5"][0]
-    assert all(float(value) > 0.0 for value in table["method=lsa"][:4])
-
-
-@pytest.mark.slow
 def test_cluster_prints_the_throughput_of_a_plain_run(tmp_path):
     done = programs.run("benchmarks/cluster.py", "method=lsa", "--runs", "0", "--files", "1",
                         cwd=tmp_path)
