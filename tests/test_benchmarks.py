@@ -9,7 +9,7 @@ import programs
 import pytest
 import soundfile
 
-from benchmarks import bounds, command, cost, held_notes, hum, methods, sounds
+from benchmarks import bounds, cost, held_notes, hum, methods, sounds
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.checks import UserError
