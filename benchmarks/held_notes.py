@@ -1,8 +1,8 @@
 """What becomes of notes that are held: by the network alone, and with what was taken given back.
 
-Run: python benchmarks/held_notes.py [--weights=small] [--picture=FILE]
+Run: python benchmarks/held_notes.py [--seconds=16] [--weights=small] [--picture=FILE]
 
-Drawn pieces of 40 s, a bass and chords of three tones, whose notes are of 2 to 8 s each: the SI-SDR
+Drawn pieces (of 40 s), a bass and chords of three tones, with notes of 2 to 8 s: the SI-SDR
 that is kept of the clean piece, and the SNR gain under hiss at 20 dB, both above 20 Hz. Prints a
 Markdown table. `--picture` draws one piece below 600 Hz instead.
 """
@@ -38,10 +38,11 @@ def heard(audio: np.ndarray) -> np.ndarray:
     return dsp.highpass(audio.astype(np.float32), LOWEST_HZ, SAMPLE_RATE)
 
 
-def make_piece(kind: str, note_seconds: float, rng: np.random.Generator) -> np.ndarray:
+def make_piece(kind: str, note_seconds: float, rng: np.random.Generator,
+               seconds: float = SECONDS) -> np.ndarray:
     """Makes notes of about one length, one after the other, `(samples,)`."""
     lowest_hz, chord = PIECES[kind]
-    piece, start = np.zeros(round(SECONDS * SAMPLE_RATE)), 0
+    piece, start = np.zeros(round(seconds * SAMPLE_RATE)), 0
     while start < len(piece):
         samples = min(round(note_seconds * rng.uniform(0.9, 1.1) * SAMPLE_RATE),
                       len(piece) - start)
@@ -58,14 +59,14 @@ def make_piece(kind: str, note_seconds: float, rng: np.random.Generator) -> np.n
     return heard(0.08 * piece / np.std(piece))
 
 
-def measure(denoisers: list[Denoiser]) -> None:
+def measure(denoisers: list[Denoiser], piece_seconds: float) -> None:
     """Prints the table."""
     sys.stdout.write("| notes | clean, kept: network alone | given back | under hiss at "
                      f"{HISS_DB:g} dB, gain: network alone | given back |\n|---|---|---|---|---|\n")
     rng = np.random.default_rng(0)
     for kind in PIECES:
         for seconds in NOTE_SECONDS:
-            clean = make_piece(kind, seconds, rng)
+            clean = make_piece(kind, seconds, rng, piece_seconds)
             hiss = (10.0 ** (-HISS_DB / 20.0) * np.std(clean)
                     * rng.standard_normal(len(clean))).astype(np.float32)
             noisy = heard(clean + hiss)
@@ -101,6 +102,7 @@ def draw(denoisers: list[Denoiser], path: str) -> None:
 def main() -> None:
     """Prints the table, or draws the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="length of a piece")
     parser.add_argument("--weights", help="other weights than the shipped ones")
     parser.add_argument("--picture", help="file for a picture")
     arguments = parser.parse_args()
@@ -109,7 +111,7 @@ def main() -> None:
     if arguments.picture:
         draw(denoisers, arguments.picture)
         return
-    measure(denoisers)
+    measure(denoisers, arguments.seconds)
 
 
 if __name__ == "__main__":

@@ -124,9 +124,9 @@ class Restorer:
             hum_hz = next((base_hz for base_hz in found if base_hz is not None), None)
             surveyed = replace(surveyed, hum_hz=hum_hz)
         if self.keep_held:
-            channels = [[dsp.resample(as_channels(one)[:, channel], sample_rate, SAMPLE_RATE)
-                         for one in heard] for channel in surveyed.distinct]
-            surveyed = replace(surveyed, floors=tuple(map(held_notes.measure_floor, channels)))
+            surveyed = replace(surveyed, floors=tuple(held_notes.measure_floor(
+                [dsp.resample(as_channels(one)[:, channel], sample_rate, SAMPLE_RATE)
+                 for one in heard]) for channel in surveyed.distinct))
         if may_be_mono:
             mono, why = find_mono(np.concatenate(heard), sample_rate, self.mono_source)
             logger.info("%s: %s", "mono source" if mono else "no mono source", why)

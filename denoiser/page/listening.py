@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,10 @@ class KeptNoise(Restorer):
     def hears_first(self) -> bool:
         """Whether `hear_noise` hears recordings: never, as the network is not needed."""
         return False
+
+    def examine(self, *args: Any) -> Survey:
+        """Adds to a survey what `Restorer.examine` does, but for what only the network needs."""
+        return Restorer.examine(replace(self, keep_held=False), *args)
 
     def separate(self, blocks: Iterable[np.ndarray], *others: Any) -> Iterator[Pair]:
         """Yields each block, and the noise that was kept of it; other arguments say nothing."""

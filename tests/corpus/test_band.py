@@ -8,11 +8,6 @@ from denoiser.corpus import band
 from denoiser.corpus.performance import DRUMS
 
 
-def test_a_seed_is_a_piece():
-    first, second, other = (band.jam(np.random.default_rng(seed)) for seed in (1, 1, 2))
-    assert first == second and first != other
-
-
 def test_bands_play_bass_lines_and_drums_within_reach(rng):
     pieces = [band.jam(rng) for _ in range(40)]
     for strokes in pieces:

@@ -8,11 +8,6 @@ from denoiser.corpus import held, scores
 from denoiser.corpus.performance import DRUMS
 
 
-def test_a_seed_is_a_piece():
-    first, second, other = (held.hold(np.random.default_rng(seed)) for seed in (1, 1, 2))
-    assert first == second and first != other
-
-
 def test_notes_of_a_bass_stand_for_seconds(rng):
     pieces = [held.hold(rng) for _ in range(60)]
     for strokes in pieces:

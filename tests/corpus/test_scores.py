@@ -6,6 +6,7 @@ import subprocess
 import zipfile
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from packing import build_deb
 from soundfont import write_sound_font
@@ -107,6 +108,13 @@ def test_a_score_that_hangs_is_given_up(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(scores, "READ_SECONDS", 0.01)
     with pytest.raises(UserError, match="one.abc: not read within"):
         scores.load_notes(corpus / "songs" / "one.abc", tmp_path)
+
+
+@pytest.mark.parametrize("kind", scores.DRAWN)
+def test_a_seed_is_a_drawn_piece(kind):
+    draw = scores.DRAWN[kind].draw
+    first, second, other = (draw(np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert first == second and first != other
 
 
 @pytest.fixture
