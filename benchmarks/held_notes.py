@@ -3,8 +3,9 @@
 Run: python benchmarks/held_notes.py [--seconds=16] [--weights=small] [--picture=FILE]
 
 Drawn pieces (of 40 s), a bass and chords of three tones, with notes of 2 to 8 s: the SI-SDR
-that is kept of the clean piece, and the SNR gain under hiss at 20 dB, both above 20 Hz. Prints a
-Markdown table. `--picture` draws one piece below 600 Hz instead.
+that is kept of the clean piece, and the SNR gain under hiss at 20 dB, both above 20 Hz. Then
+drones, one tone throughout (10 s), at each semitone of two octaves, the same. Prints Markdown
+tables. `--picture` draws one piece below 600 Hz instead.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ SCALE = (0, 2, 3, 5, 7, 8, 10)  # semitones
 HARMONICS, FADE_SECONDS = 10, 0.05
 HISS_DB = 20.0
 LOWEST_HZ = 20.0
+DRONE_SECONDS, DRONE_NOTES = 10.0, range(28, 52)  # MIDI: E1 to E flat 3
+NAMES = ("C", "C sharp", "D", "E flat", "E", "F", "F sharp", "G", "A flat", "A", "B flat", "B")
 SHOWN, SHOWN_SECONDS, SHOWN_HZ, SHOWN_WINDOW, SHOWN_FLOOR = "bass", 4.0, 600.0, 8192, 1e-6
 
 
@@ -59,23 +62,41 @@ def make_piece(kind: str, note_seconds: float, rng: np.random.Generator,
     return heard(0.08 * piece / np.std(piece))
 
 
+def make_drone(note: int, rng: np.random.Generator) -> np.ndarray:
+    """Makes one tone that sounds throughout, `(samples,)`; `note` is that of MIDI."""
+    time_s = np.arange(round(DRONE_SECONDS * SAMPLE_RATE)) / SAMPLE_RATE
+    hz = 440.0 * 2.0 ** ((note - 69) / 12.0)
+    drone = sum(order**-1.2 * np.sin(2.0 * np.pi * (hz * order * time_s + rng.uniform()))
+                for order in range(1, HARMONICS + 1))
+    return heard(0.08 * drone / np.std(drone))
+
+
 def measure(denoisers: list[Denoiser], piece_seconds: float) -> None:
-    """Prints the table."""
+    """Prints the tables."""
     sys.stdout.write("| notes | clean, kept: network alone | given back | under hiss at "
                      f"{HISS_DB:g} dB, gain: network alone | given back |\n|---|---|---|---|---|\n")
     rng = np.random.default_rng(0)
     for kind in PIECES:
         for seconds in NOTE_SECONDS:
-            clean = make_piece(kind, seconds, rng, piece_seconds)
-            hiss = (10.0 ** (-HISS_DB / 20.0) * np.std(clean)
-                    * rng.standard_normal(len(clean))).astype(np.float32)
-            noisy = heard(clean + hiss)
-            kept = (si_sdr_db(clean, heard(one(clean, SAMPLE_RATE))) for one in denoisers)
-            gains = (snr_db(clean, heard(one(noisy, SAMPLE_RATE))) - snr_db(clean, noisy)
-                     for one in denoisers)
-            sys.stdout.write(f"| {kind}, {seconds:g} s | {' | '.join(f'{db:.1f}' for db in kept)} "
-                             f"| {' | '.join(f'{db:+.1f}' for db in gains)} |\n")
-            sys.stdout.flush()
+            _measure_sound(f"{kind}, {seconds:g} s", make_piece(kind, seconds, rng, piece_seconds),
+                           denoisers, rng)
+    for note in DRONE_NOTES:
+        octave, place = divmod(note, 12)
+        _measure_sound(f"drone, {NAMES[place]} {octave - 1}", make_drone(note, rng), denoisers, rng)
+
+
+def _measure_sound(name: str, clean: np.ndarray, denoisers: list[Denoiser],
+                   rng: np.random.Generator) -> None:
+    """Prints a row."""
+    hiss = (10.0 ** (-HISS_DB / 20.0) * np.std(clean)
+            * rng.standard_normal(len(clean))).astype(np.float32)
+    noisy = heard(clean + hiss)
+    kept = (si_sdr_db(clean, heard(one(clean, SAMPLE_RATE))) for one in denoisers)
+    gains = (snr_db(clean, heard(one(noisy, SAMPLE_RATE))) - snr_db(clean, noisy)
+             for one in denoisers)
+    sys.stdout.write(f"| {name} | {' | '.join(f'{db:.1f}' for db in kept)} "
+                     f"| {' | '.join(f'{db:+.1f}' for db in gains)} |\n")
+    sys.stdout.flush()
 
 
 def draw(denoisers: list[Denoiser], path: str) -> None:

@@ -27,7 +27,7 @@ from denoiser.audio.pauses import noise_alone
 from denoiser.audio.removal import Pair, Strength, as_strength, remove
 from denoiser.audio.survey import Survey, as_channels, survey
 from denoiser.checks import UserError, require
-from denoiser.classical import clicks, held_notes, hum
+from denoiser.classical import clicks, drones, held_notes, hum
 from denoiser.network.stored import NetworkSettings
 
 logger = logging.getLogger(__name__)
@@ -118,20 +118,25 @@ class Restorer:
         if not surveyed.distinct or not (self.dehum or self.keep_held or may_be_mono):
             return surveyed
         heard = excerpts(read, surveyed.samples, sample_rate)
-        if self.dehum:
-            found = (hum.find_hum([as_channels(one)[:, channel] for one in heard], sample_rate)
-                     for channel in surveyed.distinct)
-            hum_hz = next((base_hz for base_hz in found if base_hz is not None), None)
-            surveyed = replace(surveyed, hum_hz=hum_hz)
-        if self.keep_held:
-            surveyed = replace(surveyed, floors=tuple(held_notes.measure_floor(
-                [dsp.resample(as_channels(one)[:, channel], sample_rate, SAMPLE_RATE)
-                 for one in heard]) for channel in surveyed.distinct))
+        if self.dehum or self.keep_held:
+            surveyed = self._examine_tones(surveyed, heard, sample_rate)
         if may_be_mono:
             mono, why = find_mono(np.concatenate(heard), sample_rate, self.mono_source)
             logger.info("%s: %s", "mono source" if mono else "no mono source", why)
             surveyed = replace(surveyed, mono=mono)
         return surveyed
+
+    def _examine_tones(self, surveyed: Survey, heard: list[np.ndarray], sample_rate: int) -> Survey:
+        hum_hz, floors = None, []
+        for channel in surveyed.distinct:
+            sounds = [as_channels(one)[:, channel] for one in heard]
+            at_rate = [dsp.resample(sound, sample_rate, SAMPLE_RATE) for sound in sounds]
+            drones_hz = drones.find_drones(at_rate)
+            if self.dehum and hum_hz is None:
+                hum_hz = hum.find_hum(sounds, sample_rate, drones_hz)
+            if self.keep_held:
+                floors.append(held_notes.measure_floor(at_rate, drones_hz))
+        return replace(surveyed, hum_hz=hum_hz, floors=tuple(floors))
 
     @property
     def hears_first(self) -> bool:

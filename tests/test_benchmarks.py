@@ -293,3 +293,12 @@ def test_drawn_pieces_hold_their_notes(rng, kind):
     loudest = spectra.argmax(axis=1)
     assert held_notes.PIECES[kind][0] - 1.0 <= loudest.min()
     assert np.sum(np.abs(np.diff(loudest)) > 1) <= 12
+
+
+@pytest.mark.parametrize(("note", "hz"), [(28, 41.2), (45, 110.0)])
+def test_a_drone_of_the_benchmark_sounds_throughout_at_its_pitch(rng, note, hz):
+    drone = held_notes.make_drone(note, rng)
+    levels = [np.abs(np.fft.rfft(second))[round(hz)] for second in np.split(
+        drone[: len(drone) // SAMPLE_RATE * SAMPLE_RATE], len(drone) // SAMPLE_RATE)]
+    assert min(levels[1:-1]) > 0.9 * max(levels)
+    assert drone.dtype == np.float32

@@ -4,7 +4,7 @@ A tone that stands still is what hum is, too: of a bass note of four seconds a n
 nothing. But a note begins and ends, where hum goes on. So what was removed is searched for tones:
 narrow lines that stand, for a second, far above what was removed beside them. Those that are heard
 far louder than the least that is ever heard at their frequency were not there all the time, and
-are put back as they were.
+are put back as they were. So are drones, which never pause, but have no fundamental of hum.
 """
 
 from __future__ import annotations
@@ -33,13 +33,18 @@ BEGAN = 10.0 ** (25.0 / 10.0)  # its power, as it is heard, over the least that 
 # So far below the loudest second no carrier runs: its hum would begin with it, as a note does.
 SILENCE = 10.0 ** (-40.0 / 10.0)
 WIDTH_BINS, FADE_FRAMES = 5, 5  # of what is put back around a line, and over how long it fades
+DRONE_BINS = np.arange(-2, 3)  # around a line of a drone
 
 
-def measure_floor(sounds: Sequence[np.ndarray]) -> np.ndarray | None:
+def measure_floor(sounds: Sequence[np.ndarray], drones_hz: Sequence[float] | np.ndarray = (),
+                  ) -> np.ndarray | None:
     """Returns the least power that is heard at each frequency in stretches of a recording.
+
+    At the lines of drones it is 0: whatever sounds there is a note.
 
     Args:
         sounds: Of one channel, each `(samples,)` at 44.1 kHz.
+        drones_hz: From `drones.find_drones` of these.
 
     Returns:
         `(LAST - FIRST,)`, or None where no stretch is long enough, or all are silent.
@@ -50,7 +55,13 @@ def measure_floor(sounds: Sequence[np.ndarray]) -> np.ndarray | None:
     loudest = max((power.sum(axis=1).max() for power in powers), default=0.0)
     floors = [power[runs].min(axis=0) for power in powers
               if (runs := _carrier_runs(power, loudest)).any()]
-    return np.min(floors, axis=0) if floors else None
+    if not floors:
+        return None
+    floor = np.min(floors, axis=0)
+    lines = np.round(np.asarray(drones_hz) * WINDOW / SAMPLE_RATE).astype(int) - FIRST
+    at_drones = (lines[:, None] + DRONE_BINS).ravel()
+    floor[at_drones[(at_drones >= 0) & (at_drones < len(floor))]] = 0.0
+    return floor
 
 
 def give_back(heard: np.ndarray, restored: np.ndarray, floor: np.ndarray) -> np.ndarray:

@@ -42,6 +42,7 @@ FASTER_ALONE = 0.025  # where one piece is all that there is
 MANY_LINES = 8
 LARGEST_STEP = 2  # all lines of hum, or every other one
 SAME = 0.001  # of the frequency: combs of two pieces that are one
+DRONE_HZ = 1.0  # around the line of a drone, within which peaks are no hum's
 # Of the pieces of a recording that must have the hum.
 SHARE_OF_PIECES, SHARE_OF_PIECES_ELSEWHERE = 0.5, 0.75
 # A comb stands still where, for half of its lines, so much at most is left around a line over what
@@ -133,18 +134,21 @@ class _Comb:
     is_elsewhere: bool  # not where mains are
 
 
-def find_hum(sounds: Sequence[np.ndarray], sample_rate: int = SAMPLE_RATE) -> float | None:
+def find_hum(sounds: Sequence[np.ndarray], sample_rate: int = SAMPLE_RATE,
+             drones_hz: Sequence[float] | np.ndarray = ()) -> float | None:
     """Returns the frequency of which all lines of a recording's hum are multiples, if it has one.
 
     Args:
         sounds: Stretches of one channel, each `(samples,)`.
         sample_rate: In Hz.
+        drones_hz: Lines that are music, from `drones.find_drones`, and do not count.
     """
     pieces = [piece for sound in sounds for piece in np.array_split(
         highpass(sound, LOWEST_HZ, sample_rate),
         max(1, int(len(sound) / (PIECE_SECONDS * sample_rate))))]
     faster = FASTER if len(pieces) > 1 else FASTER_ALONE
-    found = [comb for piece in pieces if (comb := _find_comb(piece, sample_rate, faster))]
+    found = [comb for piece in pieces
+             if (comb := _find_comb(piece, sample_rate, faster, np.asarray(drones_hz)))]
     if not found:
         return None
     bases = np.array([comb.base_hz for comb in found])
@@ -156,14 +160,16 @@ def find_hum(sounds: Sequence[np.ndarray], sample_rate: int = SAMPLE_RATE) -> fl
     return float(np.median(bases[agree[best]]))
 
 
-def _find_comb(piece: np.ndarray, sample_rate: int, faster: float) -> _Comb | None:
+def _find_comb(piece: np.ndarray, sample_rate: int, faster: float, drones_hz: np.ndarray,
+               ) -> _Comb | None:
     """Finds a hum in one piece `(samples,)`, at most so much faster or slower than the mains."""
     if len(piece) < SHORTEST_SECONDS * sample_rate or sample_rate < 2.0 * (
             SEARCHED_HZ + AROUND_HZ):
         return None
     spectrum = scipy.fft.rfft(piece)
-    lines = _measure(spectrum, len(piece), _peaks(piece, sample_rate), sample_rate)
-    lines = lines.steadier(STEADY)
+    peaks = _peaks(piece, sample_rate)
+    peaks = peaks[(np.abs(peaks[:, None] - drones_hz) > DRONE_HZ).all(axis=1)]
+    lines = _measure(spectrum, len(piece), peaks, sample_rate).steadier(STEADY)
     found = []
     for mains_hz in MAINS_HZ if len(lines.hz) else ():
         bases = mains_hz * (1.0 + np.arange(-faster, faster, COMB_STEP_HZ / mains_hz))
