@@ -14,7 +14,7 @@ import numpy as np
 import scipy
 
 from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.classical.hum import FASTER, MAINS_HZ, PIECE_SECONDS
+from denoiser.classical.hum import FASTER, LARGEST_STEP, MAINS_HZ, PIECE_SECONDS
 
 WINDOW, HOP = 32768, 4096  # 743 ms: lines of 2.7 Hz
 BIN_HZ = SAMPLE_RATE / WINDOW
@@ -30,7 +30,7 @@ HIGHEST_FUNDAMENTAL_HZ = 500.0
 LOW_ORDERS, LEAST_LOW_ORDERS = 6, 4  # so many of the first harmonics are heard of a drone
 FOLLOWED_ORDERS = (2, 4, 8, 16, 64, 1000)  # by which a fundamental is fitted, in turn
 # How far a line may lie beside its place: in Hz, and as a share; notes have vibrato.
-BESIDE_HZ, BESIDE_SHARE, HUM_BESIDE_SHARE = 0.7, 0.004, 0.001
+BESIDE_HZ, BESIDE_SHARE, HUM_BESIDE_SHARE = 0.7, 0.004, 0.002
 MOST_BESIDE = 0.2  # of the fundamental
 # Every so many lines of a hum, whose lowest may be missing, look like a series of their own. So
 # many of the others tell, and such a share of those that there can be.
@@ -38,6 +38,8 @@ MULTIPLES = range(2, 20)
 LEAST_BETWEEN, LEAST_SHARE_BETWEEN, BETWEEN_HZ = 3, 0.3, 1500.0
 FASTEST_MACHINE_HZ = 26.0  # 25 pictures a second
 LEAST_SHARE = 0.5  # of the power of all lines but those of hum
+# What looks like several series is one hum where one comb of the mains has most of their lines.
+COMB_STEP_HZ, COMB_SHARE, COMB_MOST_BESIDE = 0.05, 0.7, 0.03
 
 
 def find_drones(sounds: Sequence[np.ndarray]) -> np.ndarray:
@@ -67,7 +69,10 @@ def _find_in(piece: np.ndarray) -> np.ndarray:
         elif len(set(orders[(orders > 0) & (orders <= LOW_ORDERS)])) >= LEAST_LOW_ORDERS:
             is_drone |= orders > 0
     is_drone &= ~is_hum
-    return hz[is_drone & (power[is_drone].sum() >= LEAST_SHARE * power[~is_hum].sum())]
+    if not is_drone.any() or _are_one_comb(hz[is_drone]) or (
+            power[is_drone].sum() < LEAST_SHARE * power[~is_hum].sum()):
+        return hz[:0]
+    return hz[is_drone]
 
 
 def _find_lines(piece: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -123,3 +128,16 @@ def _lies_between(hz: np.ndarray, series_hz: float, multiple: int) -> bool:
     between = [order for order in range(1, highest + 1) if np.gcd(order, multiple) == 1]
     heard = np.isin(between, orders).sum()
     return bool(heard >= max(LEAST_BETWEEN, LEAST_SHARE_BETWEEN * len(between)))
+
+
+def _are_one_comb(hz: np.ndarray) -> bool:
+    """Whether most of the lines are multiples of what mains may be, and not every third or so."""
+    for mains_hz in MAINS_HZ:
+        bases = np.arange(mains_hz * (1.0 - FASTER), mains_hz * (1.0 + FASTER), COMB_STEP_HZ)
+        orders = np.maximum(np.round(hz / bases[:, None]), 1.0)
+        beside = np.clip(HUM_BESIDE_SHARE * hz, BESIDE_HZ, COMB_MOST_BESIDE * mains_hz)
+        fits = np.abs(hz - orders * bases[:, None]) <= beside
+        step = np.gcd.reduce(np.where(fits, orders, 0.0).astype(int), axis=1)
+        if ((fits.mean(axis=1) >= COMB_SHARE) & (step <= LARGEST_STEP)).any():
+            return True
+    return False
