@@ -419,9 +419,11 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     digest, levels = hash_of(recording.path), Levels()
     dither_seed = None if strength.removes_nothing else int(digest[:SEED_DIGITS], 16)
     first = _blocks(job)
-    surveyed = survey(first, recording.rate)
+    surveyed, profile = survey(first, recording.rate), None
     if not strength.removes_nothing:
-        surveyed = restorer.examine(surveyed, lambda: _blocks(job), recording.rate)
+        profile = profiles.read_profile(noise_profile, lambda: _blocks(job), recording.rate,
+                                        surveyed.samples)
+        surveyed = restorer.examine(surveyed, lambda: _blocks(job), recording.rate, profile)
     if surveyed.hum_hz is not None:
         logger.info("%s: it hums at multiples of %.2f Hz, which are taken out first",
                     recording.path, surveyed.hum_hz)
@@ -434,15 +436,11 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     output = audio_io.output_format(recording, surveyed.samples)
     if surveyed.samples == 0 and output.container == "FLAC":
         raise UserError("the file is empty, and FLAC cannot store that")
-    profile = None
-    if not strength.removes_nothing:
-        profile = profiles.read_profile(noise_profile, lambda: _blocks(job), recording.rate,
-                                        surveyed.samples)
-        if profile is None:
-            if restorer.hears_first and surveyed.samples > EXCERPTS_SECONDS * recording.rate:
-                logger.info("%s: %.0f s of it are heard first, to know its noise",
-                            recording.path, EXCERPTS_SECONDS)
-            profile = restorer.hear_noise(lambda: _blocks(job), recording.rate, surveyed)
+    if not strength.removes_nothing and profile is None:
+        if restorer.hears_first and surveyed.samples > EXCERPTS_SECONDS * recording.rate:
+            logger.info("%s: %.0f s of it are heard first, to know its noise",
+                        recording.path, EXCERPTS_SECONDS)
+        profile = restorer.hear_noise(lambda: _blocks(job), recording.rate, surveyed)
     fitted = restorer.fit_strength(strength, lambda: _blocks(job), recording.rate, surveyed,
                                    profile)
     if strength.is_auto:

@@ -97,7 +97,8 @@ class Restorer:
         block_samples = max(1, round(self.segment_seconds * sample_rate))
         blocks = [waveform[start : start + block_samples]
                   for start in range(0, len(waveform), block_samples)]
-        surveyed = self.examine(survey(blocks, sample_rate), lambda: blocks, sample_rate)
+        surveyed = self.examine(survey(blocks, sample_rate), lambda: blocks, sample_rate,
+                                noise_profile)
         if noise_profile is None:
             noise_profile = self.hear_noise(lambda: blocks, sample_rate, surveyed)
         strength = self.fit_strength(as_strength(strength), lambda: blocks, sample_rate, surveyed,
@@ -106,27 +107,35 @@ class Restorer:
                                                noise_profile)))
 
     def examine(self, surveyed: Survey, read: Callable[[], Iterable[np.ndarray]],
-                sample_rate: int) -> Survey:
+                sample_rate: int, noise_profile: np.ndarray | None = None) -> Survey:
         """Adds to a survey its hum, its floors, and how two channels become one, as is asked for.
 
         Args:
             surveyed: From `survey` of all blocks.
             read: Reads the recording from its start, in blocks.
             sample_rate: In Hz.
+            noise_profile: As of `__call__`: tones that are heard in it are noise.
+
+        Raises:
+            UserError: As of `__call__`, for the profile.
         """
         may_be_mono = self.mono_source != "false" and surveyed.source == (0, 1)
         if not surveyed.distinct or not (self.dehum or self.keep_held or may_be_mono):
             return surveyed
         heard = excerpts(read, surveyed.samples, sample_rate)
         if self.dehum or self.keep_held:
-            surveyed = self._examine_tones(surveyed, heard, sample_rate)
+            surveyed = self._examine_tones(surveyed, heard, sample_rate, noise_profile)
         if may_be_mono:
             mono, why = find_mono(np.concatenate(heard), sample_rate, self.mono_source)
             logger.info("%s: %s", "mono source" if mono else "no mono source", why)
             surveyed = replace(surveyed, mono=mono)
         return surveyed
 
-    def _examine_tones(self, surveyed: Survey, heard: list[np.ndarray], sample_rate: int) -> Survey:
+    def _examine_tones(self, surveyed: Survey, heard: list[np.ndarray], sample_rate: int,
+                       noise_profile: np.ndarray | None) -> Survey:
+        """Adds the hum and the floors of a recording, of which some stretches are heard."""
+        noises = (None if noise_profile is None else
+                  self._check_profile(noise_profile, sample_rate, len(surveyed.source)))
         hum_hz, floors = None, []
         for channel in surveyed.distinct:
             sounds = [as_channels(one)[:, channel] for one in heard]
@@ -135,7 +144,13 @@ class Restorer:
             if self.dehum and hum_hz is None:
                 hum_hz = hum.find_hum(sounds, sample_rate, drones_hz)
             if self.keep_held:
-                floors.append(held_notes.measure_floor(at_rate, drones_hz))
+                floor = held_notes.measure_floor(at_rate, drones_hz)
+                if noises is not None and floor is not None:
+                    noise = dsp.resample(noises[:, channel % noises.shape[1]], sample_rate,
+                                         SAMPLE_RATE)
+                    told = held_notes.measure_floor([noise])
+                    floor = floor if told is None else np.maximum(floor, told)
+                floors.append(floor)
         return replace(surveyed, hum_hz=hum_hz, floors=tuple(floors))
 
     @property
@@ -291,7 +306,7 @@ class Restorer:
         restored = []
         for waveform in waveforms:
             known = self.examine(survey([waveform], SAMPLE_RATE),
-                                 lambda waveform=waveform: [waveform], SAMPLE_RATE)
+                                 lambda waveform=waveform: [waveform], SAMPLE_RATE, noise_profile)
             noise, profiles = noise_profile, None
             if noise is None:
                 noise = self.hear_noise(lambda waveform=waveform: [waveform], SAMPLE_RATE, known)

@@ -5,6 +5,7 @@ import pytest
 
 from denoiser.audio.dsp import SAMPLE_RATE, resample
 from denoiser.classical import drones, hum
+from denoiser.network.settings import UnetConfig
 from denoiser.network.stored import NetworkSettings
 from denoiser.restore import Restorer
 from denoiser.training import look_alikes
@@ -94,3 +95,17 @@ def test_a_recording_keeps_a_drone_and_loses_hum(rng, rate, base_hz, is_kept):
     restored = restorer(heard, rate)
     left_db = 10.0 * np.log10(np.sum((restored - tones) ** 2) / np.sum(tones ** 2))
     assert left_db < -20.0 if is_kept else not restored.any()
+
+
+def test_a_drone_that_is_heard_in_the_noise_profile_is_noise(rng):
+    """A motor may sing at a pitch of its own: then the user's word counts."""
+    settings = NetworkSettings(reference_dbfs=-20.0, unet=UnetConfig(use_profile=True))
+    tones = make_series(73.4, seconds=12.0)
+    hiss = 0.001 * rng.standard_normal(len(tones))
+    restorer = Restorer(lambda inputs: np.zeros_like(inputs[0]), settings, 4.0, keep_held=True)
+    heard, left = (hiss + tones).astype(np.float32), []
+    for noise in (hiss, heard):
+        restored = restorer(heard, SAMPLE_RATE, noise_profile=noise[: 2 * SAMPLE_RATE])
+        left.append(np.sum(restored ** 2) / np.sum(tones ** 2))
+    assert left[0] > 0.9
+    assert left[1] < 0.01
