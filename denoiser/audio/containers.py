@@ -137,6 +137,18 @@ def open_container(path: Path) -> Iterator[av.container.InputContainer]:
             yield container
 
 
+def read_chapters(container: av.container.InputContainer) -> list[tuple[Fraction, str]]:
+    """Returns when each chapter of a file begins, in s, and its name in UTF-8, or nothing."""
+    return sorted((chapter["start"] * chapter["time_base"],
+                   as_utf_8(chapter["metadata"].get("title", "")))
+                  for chapter in container.chapters())
+
+
+def as_utf_8(text: str) -> str:
+    """Returns a text from a file with a mark in place of what is not UTF-8."""
+    return text.encode(errors="surrogateescape").decode(errors="replace")
+
+
 def _describe(number: int, stream: av.AudioStream) -> str:
     """Returns how a track is told from the others: `1 (aac, stereo, eng)`."""
     known = [] if stream.codec_context is None else [
