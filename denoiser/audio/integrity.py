@@ -102,6 +102,6 @@ def find_damage(recording: Recording) -> str | None:
     """
     if recording.container == "OGG":
         return _ogg_damage(recording.path)
-    if recording.container.lower() == "mp3":  # FFmpeg's name is in small letters
+    if recording.is_mpeg:
         return _mpeg_damage(recording.path)
     return _unread(recording)
