@@ -290,7 +290,10 @@ def add_tags(source: Path, result: Path) -> None:
         OSError: The disk is full.
     """
     with _telling(result):
-        old, new = mutagen.File(source), mutagen.File(result)
+        try:
+            old, new = mutagen.File(source), mutagen.File(result)
+        except (LookupError, ValueError, struct.error) as error:  # of mutagen 1.48, in damaged ASF
+            raise UserError(f"its tags are damaged ({error})") from error
         if old is None or old.tags is None or new is None:
             return
         if new.tags is None:

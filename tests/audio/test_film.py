@@ -189,6 +189,19 @@ def test_the_cover_of_a_wma_file_stays_one(tmp_path):
     assert_same_places(result, path, Fraction(1, 1000))
 
 
+@pytest.mark.parametrize(("place", "harm"), [(0, b"\xff\xff"), (2, b"\x05\0")])
+def test_a_wma_file_whose_tags_are_damaged_is_written_without_them(tmp_path, caplog, place, harm):
+    """A type of value that there is none of; a text of an odd number of bytes."""
+    path = tmp_path / "a.wma"
+    write_film(path, "asf", [Sound("wmav2", 44100)], 0.5, video=None, metadata={"reel": "1234"})
+    content = path.read_bytes()
+    start = content.index("reel\0".encode("utf-16-le")) + 10
+    path.write_bytes(content[: start + place] + harm + content[start + place + 2 :])
+    result, _, _ = rewrite(path)
+    assert "a.wma: not all tags and pictures are copied: its tags" in caplog.text
+    assert containers.open_track(result).codec == "wmav2"
+
+
 def test_tags_that_have_names_of_their_own_in_mp4_are_kept(tmp_path, caplog):
     path, name = tmp_path / "a.m4a", "----:com.apple.iTunes:ISRC"
     write_film(path, "mp4", [Sound("aac")], 1.0, video=None, cover=True, chapters=True,
