@@ -138,10 +138,17 @@ def mark_chunks(chapters: Iterable[tuple[Fraction, str]], rate: int) -> list[tup
             (b"LIST", b"adtl" + chain(labels))]
 
 
+def _open_tags(path: Path) -> mutagen.FileType | None:
+    """Returns a file as mutagen knows it; None if it does not. Raises UserError for damage."""
+    try:
+        return mutagen.File(path)
+    except (LookupError, ValueError, struct.error) as error:  # what mutagen 1.48 lets through
+        raise UserError(f"its tags are damaged ({error})") from error
+
+
 def id3_of(path: Path, history: str) -> bytes:
     """Returns the tags and pictures of an MP3 or Ogg file, with a line more, as an ID3 tag."""
-    source = mutagen.File(path)
-    tags = id3.ID3()
+    source, tags = _open_tags(path), id3.ID3()
     if source is not None and isinstance(source.tags, id3.ID3):
         for frame in source.tags.values():
             tags.add(frame)
@@ -290,10 +297,7 @@ def add_tags(source: Path, result: Path) -> None:
         OSError: The disk is full.
     """
     with _telling(result):
-        try:
-            old, new = mutagen.File(source), mutagen.File(result)
-        except (LookupError, ValueError, struct.error) as error:  # of mutagen 1.48, in damaged ASF
-            raise UserError(f"its tags are damaged ({error})") from error
+        old, new = _open_tags(source), mutagen.File(result)
         if old is None or old.tags is None or new is None:
             return
         if new.tags is None:

@@ -259,6 +259,19 @@ def test_a_caf_file_without_texts_gets_the_history(tmp_path, audio):
         b"\0\0\0\1comments\0" + HISTORY.encode() + b"\0")
 
 
+@pytest.mark.parametrize("error", [IndexError("out of range"), struct.error("too short")])
+def test_errors_that_mutagen_lets_through_are_told(tmp_path, audio, monkeypatch, error):
+    path = tmp_path / "a.ogg"
+    sf.write(path, audio, 44100)
+
+    def read(*_):
+        raise error
+
+    monkeypatch.setattr(mutagen, "File", read)
+    with pytest.raises(UserError, match=f"its tags are damaged \\({error}\\)"):
+        restore(path, audio)
+
+
 def test_what_does_not_fit_is_refused_and_the_file_left_whole(tmp_path, audio, monkeypatch):
     path = tmp_path / "a.wav"
     sf.write(path, audio, 44100)
