@@ -446,7 +446,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     if strength.is_auto:
         logger.info("%s: strength %s", recording.path, fitted.why)
     strength = fitted.strength
-    blocks = _blocks(job)
+    blocks = _blocks(job, keep_times=True)
     with ExitStack() as stack:
         if strength.removes_nothing:
             separated = ((block, np.zeros_like(block)) for block in blocks)
@@ -498,9 +498,12 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
             **levels.describe()}
 
 
-def _blocks(job: Job) -> Iterable[np.ndarray]:
-    """Returns the samples of a recording; of a film also when they are heard."""
-    return (Reader(job.recording, keep_times=True) if job.film
+def _blocks(job: Job, keep_times: bool = False) -> Iterable[np.ndarray]:
+    """Returns the samples of a recording; of a film with `keep_times` also when they are heard.
+
+    Only then is it said which packets are damaged and where there are gaps, so that it is once.
+    """
+    return (Reader(job.recording, keep_times) if job.film
             else audio_io.read_blocks(job.recording))
 
 

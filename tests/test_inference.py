@@ -988,6 +988,20 @@ def test_tags_that_a_container_has_no_place_for_are_told(tmp_path, caplog):
         assert made.metadata["title"] == "The tune"
 
 
+def test_gaps_and_damage_of_a_film_are_told_once(tmp_path, caplog):
+    """However often the track is read: for its level, for what is heard first, and to the end."""
+    path = tmp_path / "a.mkv"
+    write_film(path, "matroska", [Sound("flac", gap=(0.5, 1.1))], 3.0)
+    with av.open(str(path)) as film:
+        packets = [bytes(packet) for packet in film.demux(film.streams.audio[0]) if packet.size]
+    content = path.read_bytes()
+    path.write_bytes(content.replace(packets[-3], bytes(len(packets[-3]))))
+    caplog.set_level("INFO")
+    run_file(path, denoising_strength="auto")
+    assert caplog.text.count("a gap of 0.58 s") == 1
+    assert caplog.text.count("1 packets of the audio track are damaged") == 1
+
+
 def test_a_batch_of_films_can_be_run_again(tmp_path, caplog):
     write_film(tmp_path / "a.mkv", "matroska", [Sound("aac"), Sound("ac3", default=True)], 1.0)
     write_film(tmp_path / "b.mp4", "mp4", [Sound("aac", start=Fraction(1, 2))], 1.0)

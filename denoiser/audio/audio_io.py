@@ -109,6 +109,11 @@ class Recording:
         """How long the recording is, by its header."""
         return self.header_samples / self.rate
 
+    @property
+    def is_mpeg(self) -> bool:
+        """Whether all of it is frames of MPEG audio, such as MP3, in a WAV file or without one."""
+        return self.subtype.startswith(MPEG)
+
 
 def _native(path: Path) -> bytes | str:
     """Returns a file's name as libsndfile takes it, also one that is not valid UTF-8."""
@@ -229,8 +234,7 @@ def read_blocks(recording: Recording) -> Iterator[np.ndarray]:
     done = 0
 
     def hushed() -> AbstractContextManager[None]:
-        return (_without_its_lines(recording.path) if recording.subtype.startswith(MPEG)
-                else nullcontext())
+        return _without_its_lines(recording.path) if recording.is_mpeg else nullcontext()
 
     try:
         with hushed():

@@ -42,7 +42,8 @@ ENDINGS = frozenset((
     ".3gp", ".aac", ".ac3", ".ape", ".asf", ".avi", ".dts", ".dv", ".eac3", ".flv", ".m2ts", ".m4a",
     ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts",
     ".tta", ".vob", ".webm", ".wma", ".wmv", ".wv"))
-MP3 = "mp3"
+MPEG_CONTAINERS = {"mp3", "wav"}  # by FFmpeg's names, and what may be in them
+MPEG_CODECS = {"mp3", "mp2", "mp1"}
 MP4 = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's name for what reads MP4 and MOV
 # A step in the timestamps of up to this is jitter of whoever wrote them, as browsers' recorders
 # do: the step stays in the timestamps, and the sound is left whole.
@@ -94,6 +95,11 @@ class Track(Recording):
         """Whether the codec keeps samples as they are."""
         return self.subtype in SUBTYPES.values() or self.subtype == "PCM_32"
 
+    @property
+    def is_mpeg(self) -> bool:
+        """As of `Recording`; not a track of a film, whose timestamps tell where samples belong."""
+        return self.container in MPEG_CONTAINERS and self.codec in MPEG_CODECS
+
 
 class UnknownContainerError(UserError):
     """A file that FFmpeg cannot read."""
@@ -135,6 +141,18 @@ def open_container(path: Path) -> Iterator[av.container.InputContainer]:
             if container.format.name == MP4:
                 require_own_samples(path)
             yield container
+
+
+def read_chapters(container: av.container.InputContainer) -> list[tuple[Fraction, str]]:
+    """Returns when each chapter of a file begins, in s, and its name in UTF-8, or nothing."""
+    return sorted((chapter["start"] * chapter["time_base"],
+                   as_utf_8(chapter["metadata"].get("title", "")))
+                  for chapter in container.chapters())
+
+
+def as_utf_8(text: str) -> str:
+    """Returns a text from a file with a mark in place of what is not UTF-8."""
+    return text.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _describe(number: int, stream: av.AudioStream) -> str:
@@ -246,7 +264,7 @@ def open_audio(path: Path, track: int | None = None) -> Recording:
             raise error from None
     if track is not None and track > 1:
         raise UserError(f"{path}: there is no audio track {track}, only one")
-    if recording.container == "MP3" and (frames := count_frames(path)) is not None:
+    if recording.is_mpeg and (frames := count_frames(path)) is not None:
         longer = frames.samples / frames.rate - recording.header_seconds
         if longer > MOST_PADDING_SECONDS:
             logger.info("%s: the file tells of %.1f s of audio and holds %.1f s, all of which are "
@@ -367,7 +385,7 @@ class Reader:
                 gathered, waiting = [], 0
         if gathered:
             yield np.concatenate(gathered)
-        if self.damaged_packets and self._keep_times and self.track.container != MP3:
+        if self.damaged_packets and self._keep_times and not self.track.is_mpeg:
             logger.warning("%s: %d packets of the audio track are damaged; there is silence in "
                            "their place", self.track.path, self.damaged_packets)
 
@@ -380,7 +398,7 @@ class Reader:
             for frame in _decoded(container, container.streams[track.stream], self):
                 form = (frame.sample_rate, frame.layout.name, frame.format.name)
                 if form != (track.rate, track.layout, track.sample_format):
-                    if track.container == MP3:  # each frame tells its form: this one is damaged
+                    if track.is_mpeg:  # each frame tells its form: this one is damaged
                         self.damaged_packets += 1
                         continue
                     raise UserError(

@@ -26,8 +26,18 @@ from av.codec import Codec
 from av.stream import Discard, Disposition
 
 from denoiser.audio.audio_io import BITS, DITHERED_BITS, round_to_steps
-from denoiser.audio.containers import FULL_SCALE, MP4, PLANES, Timeline, Track, open_container
+from denoiser.audio.containers import (
+    FULL_SCALE,
+    MP4,
+    PLANES,
+    Timeline,
+    Track,
+    as_utf_8,
+    open_container,
+    read_chapters,
+)
 from denoiser.audio.matroska import set_display_sizes
+from denoiser.audio.metadata import add_tags, add_to_wave
 from denoiser.checks import UserError
 
 logger = logging.getLogger(__name__)
@@ -76,6 +86,9 @@ LAYOUTS = {"5.1(side)": "5.1", "5.0(side)": "5.0", "quad(side)": "quad"}
 USUAL_LAYOUTS = {4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 PIECE_SECONDS = 0.04  # of audio in a packet, where the codec does not say
 INTERLEAVE_MICROSECONDS = 1_000_000  # packets come in order already: no more is held back
+# Of covers, by FFmpeg's names of codecs; ID3 has `image/` for all others.
+MEDIA_TYPES = {"mjpeg": "image/jpeg", "png": "image/png", "gif": "image/gif", "bmp": "image/bmp",
+               "webp": "image/webp"}
 MATROSKA_TICK = Fraction(1, 1000)  # of its timestamps, in s
 # Tags that say how a file was written, not what is in it.
 OF_THE_CONTAINER = {"encoder", "major_brand", "minor_version", "compatible_brands",
@@ -280,20 +293,24 @@ def _shape(stream: av.VideoStream) -> tuple[int, int] | None:
     return round(context.width * ratio), context.height
 
 
-def _as_comments(chapters: list[dict[str, Any]]) -> dict[str, str]:
+def _is_cover(stream: av.stream.Stream) -> bool:
+    """Whether a stream is a picture that belongs to the file, such as a cover."""
+    return stream.type == "video" and bool(stream.disposition & Disposition.attached_pic)
+
+
+def _as_comments(chapters: list[tuple[Fraction, str]]) -> dict[str, str]:
     """Returns chapters as Vorbis comments, which players read in FLAC files as in Ogg.
 
     https://wiki.xiph.org/Chapter_Extension: `CHAPTER001=00:01:30.500` and `CHAPTER001NAME`.
     """
     comments = {}
-    for number, chapter in enumerate(chapters, start=1):
-        milliseconds = round(1000 * chapter["start"] * chapter["time_base"])
-        minutes, milliseconds = divmod(milliseconds, 60_000)
+    for number, (start, title) in enumerate(chapters, start=1):
+        minutes, milliseconds = divmod(round(1000 * start), 60_000)
         name = f"CHAPTER{number:03d}"
         comments[name] = (f"{minutes // 60:02d}:{minutes % 60:02d}:"
                           f"{milliseconds // 1000:02d}.{milliseconds % 1000:03d}")
-        if "title" in chapter["metadata"]:
-            comments[f"{name}NAME"] = chapter["metadata"]["title"]
+        if title:
+            comments[f"{name}NAME"] = title
     return comments
 
 
@@ -380,7 +397,7 @@ class FilmWriter:
         tags = source.metadata
         options: dict[str, str] = {"max_interleave_delta": str(INTERLEAVE_MICROSECONDS)}
         self._shapes = [_shape(stream) for stream in source.streams.video
-                        if not stream.disposition & Disposition.attached_pic]
+                        if not _is_cover(stream)]
         if output.muxer == "matroska" and any(self._shapes):
             options["write_crc32"] = "0"
         if output.muxer in ("mp4", "mov"):
@@ -404,19 +421,18 @@ class FilmWriter:
                     key: value for key, value in stream.metadata.items()
                     if not key.upper().startswith(STALE_TAGS)})
                 self._audio.disposition = stream.disposition
-            elif stream.index not in left_out and (
-                    output.muxer not in ("flac", "wav") or (
-                        output.muxer == "flac" and stream.type == "video"
-                        and stream.disposition & Disposition.attached_pic)):
+            elif stream.index not in left_out and self._is_copied(stream):
                 self._streams[stream.index] = self._add_copy(stream)
-        chapters = source.chapters()
-        for chapter in chapters:  # PyAV writes only what is UTF-8
-            chapter["metadata"] = {
-                key: value.encode(errors="surrogateescape").decode(errors="replace")
-                for key, value in chapter["metadata"].items()}
-        if output.muxer == "flac":  # before all else: FFmpeg moves what is last to other places,
-            self._container.metadata.update(_as_comments(chapters))  # and a name follows its time
+        self._chapters = read_chapters(source)
+        if output.muxer == "flac":
+            # Before all else: FFmpeg moves what is last to other places, where a name would no
+            # longer follow its time.
+            self._container.metadata.update(_as_comments(self._chapters))
         else:
+            chapters = source.chapters()
+            for chapter in chapters:  # PyAV writes only what is UTF-8
+                chapter["metadata"] = {key: as_utf_8(value)
+                                       for key, value in chapter["metadata"].items()}
             self._container.set_chapters(chapters)
         self._container.metadata.update(tags)
         if self._history:  # Matroska's names of tags are in capitals
@@ -425,12 +441,19 @@ class FilmWriter:
                 filter(None, [tags.get(name), self._history]))
         self._container.start_encoding()
 
+    def _is_copied(self, stream: av.stream.Stream) -> bool:
+        """Whether a stream that is not denoised is copied as packets."""
+        is_cover = _is_cover(stream)
+        if self._output.muxer in ("wav", "asf") and is_cover:
+            return False  # FFmpeg would make moving pictures of it; it is added at the end
+        return self._output.muxer not in ("flac", "wav") or is_cover
+
     def _add_copy(self, stream: av.stream.Stream) -> av.stream.Stream:
         """Adds a stream that is copied."""
         first = None
         if self._output.muxer in ("matroska", "webm") and stream.type == "video":
             first = self._first_packet(stream)
-            if stream.disposition & Disposition.attached_pic:
+            if _is_cover(stream):
                 # Matroska keeps covers as attachments, which FFmpeg shows as pictures.
                 return self._container.add_attachment(
                     stream.metadata.get("filename", "cover"),
@@ -487,6 +510,7 @@ class FilmWriter:
                     self._copy_until(None)
                     self._container.close()
                 self._write_shapes()
+                self._add_what_ffmpeg_left_out()
                 self._tell_of_lost_tags()
         finally:
             self._close()
@@ -504,6 +528,21 @@ class FilmWriter:
                 and not set_display_sizes(self.path, self._shapes)):
             logger.warning("%s: the film's header gives its pictures another shape than they tell "
                            "themselves, and that is lost", self._track.path)
+
+    def _add_what_ffmpeg_left_out(self) -> None:
+        """Adds tags, covers and chapters that FFmpeg's writer of this kind of file cannot write."""
+        try:
+            if self._output.muxer in ("mp4", "asf"):
+                add_tags(self._track.path, self.path)
+            elif self._output.muxer == "wav":
+                covers = [(MEDIA_TYPES.get(stream.codec_context.name, "image/"),
+                           bytes(self._first_packet(stream)))
+                          for stream in self._source.streams if _is_cover(stream)]
+                tags = {key: value for key, value in self._container.metadata.items()
+                        if key.lower() not in OF_THE_CONTAINER}
+                add_to_wave(self.path, tags, covers, self._chapters, self._output.rate)
+        except UserError as error:
+            logger.warning("%s: not all tags and pictures are copied: %s", self._track.path, error)
 
     def _tell_of_lost_tags(self) -> None:
         """Warns of tags that FFmpeg's writer has no place for, as MP4's has for none of its own."""

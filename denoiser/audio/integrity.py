@@ -7,8 +7,8 @@ import os
 import zlib
 from pathlib import Path
 
-from denoiser.audio.audio_io import Recording, is_unknown
-from denoiser.audio.metadata import PRINTABLE, find_chunks
+from denoiser.audio.audio_io import Recording
+from denoiser.audio.chunks import CAF, caf_chunks, find_chunks
 from denoiser.audio.mpeg import count_frames
 
 # A page of Ogg (RFC 3533, 6): its head, whose last byte counts the lengths that follow.
@@ -20,8 +20,7 @@ ALL_BITS = 2**32 - 1
 SAMPLES = {b"data", b"SSND"}  # the chunks that hold them
 UNREAD_SECONDS = 0.1  # less behind the samples is what some program put there
 AU_ORDERS = {b".snd": "big", b"dns.": "little"}  # of numbers, by the first four bytes
-CAF, CAF_HEAD_BYTES, CAF_CHUNK_BYTES = b"caff", 8, 12
-NEGATIVE = 2**63  # 64-bit sizes from here on: the program that wrote them did not know
+AU_HEAD_BYTES = 12  # as many as tell where the samples start, and their size
 
 
 def page_crc(page: bytes) -> int:
@@ -68,22 +67,12 @@ def _mpeg_damage(path: Path) -> str | None:
 
 def _chunks(file: io.BufferedIOBase) -> list[tuple[bytes, int, int]]:
     """Returns name, start and size of the parts of a file; the last one may be cut off."""
-    head = file.read(CAF_HEAD_BYTES + CAF_CHUNK_BYTES)
+    head = file.read(AU_HEAD_BYTES)
     if (order := AU_ORDERS.get(head[:4])) is not None:
         start, size = (int.from_bytes(head[place : place + 4], order) for place in (4, 8))
         # One that is too large is told as the length that the header promises.
         return [(b"data", start, size)] if start + size <= file.seek(0, os.SEEK_END) else []
-    if head[:4] != CAF:
-        return find_chunks(file)
-    found, place = [], CAF_HEAD_BYTES
-    while file.seek(place) == place and len(head := file.read(CAF_CHUNK_BYTES)) == CAF_CHUNK_BYTES:
-        name, size = head[:4], int.from_bytes(head[4:], "big")
-        if not PRINTABLE.fullmatch(name) or size >= NEGATIVE or is_unknown(size):
-            break
-        place += CAF_CHUNK_BYTES
-        found.append((name, place, size))
-        place += size
-    return found
+    return list(caf_chunks(file)) if head[:4] == CAF else find_chunks(file)
 
 
 def _unread(recording: Recording) -> str | None:
@@ -113,6 +102,6 @@ def find_damage(recording: Recording) -> str | None:
     """
     if recording.container == "OGG":
         return _ogg_damage(recording.path)
-    if recording.container.lower() == "mp3":  # FFmpeg's name is in small letters
+    if recording.is_mpeg:
         return _mpeg_damage(recording.path)
     return _unread(recording)

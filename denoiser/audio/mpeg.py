@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from denoiser.audio.chunks import find_chunks
+
 HEAD_BYTES = 4
 # In kbit/s, by layer, for MPEG 1, and for the lower sample rates of 2 and 2.5.
 FULL_RATES = {1: range(32, 449, 32),
@@ -27,6 +29,7 @@ ANY_HEAD = re.compile(rb"\xff[\xe2-\xe7\xf2-\xff][\x10-\xef]", re.DOTALL)
 COUNTS = (b"Xing", b"Info", b"VBRI")  # in the first frame, where it tells of all and is silent
 TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3")  # what may stand behind the last frame
 ID3_BYTES = 10  # of its head, whose last four bytes hold seven bits of its size each
+SAMPLES = b"data"  # the chunk of a WAV file that holds them
 LEAST_LOST_SECONDS = 0.1  # less behind the last frame is one that was cut off, or padding
 
 
@@ -66,15 +69,15 @@ def _frame_at(content: mmap.mmap, place: int) -> Frame | None:
     return Frame(size, samples, rate, (version, layer, rate, head >> 6 & 3 == 3))
 
 
-def _next_frame(content: mmap.mmap, place: int, form: tuple | None) -> int | None:
+def _next_frame(content: mmap.mmap, place: int, stop: int, form: tuple | None) -> int | None:
     """Returns where a frame starts that another of the same form, or the end, follows."""
-    for match in ANY_HEAD.finditer(content, place):
+    for match in ANY_HEAD.finditer(content, place, stop):
         frame = _frame_at(content, match.start())
         if frame is None or form not in (None, frame.form):
             continue
         end = match.start() + frame.size
         following = _frame_at(content, end)
-        if end == len(content) or content[end : end + 3] == TAGS[0] or (
+        if end == stop or content[end : end + 3] == TAGS[0] or (
                 following is not None and following.form == frame.form):
             return match.start()
     return None
@@ -89,32 +92,32 @@ def _behind_id3(content: mmap.mmap, place: int) -> int:
                                    for number, byte in enumerate(head[6:]))
 
 
-def _walk(content: mmap.mmap) -> Iterator[tuple[int, int, Frame | None]]:
-    """Yields start, end and frame of all that is there; None is what can be no frame."""
-    place, form = 0, None
-    while place < len(content):
+def _walk(content: mmap.mmap, place: int, stop: int) -> Iterator[tuple[int, int, Frame | None]]:
+    """Yields start, end and frame of all that is in a stretch; None is what can be no frame."""
+    form = None
+    while place < stop:
         if (behind := _behind_id3(content, place)) > place:
             place = behind
             continue
         frame = _frame_at(content, place)
         if frame is None or frame.form != form:
-            start = _next_frame(content, place, form)
+            start = _next_frame(content, place, stop, form)
             if start is None:
-                yield place, len(content), None
+                yield place, stop, None
                 return
             if start > place:
                 yield place, start, None
             place, frame = start, _frame_at(content, start)
             form = frame.form
-        if place + frame.size > len(content):
-            yield place, len(content), None
+        if place + frame.size > stop:
+            yield place, stop, None
             return
         yield place, place + frame.size, frame
         place += frame.size
 
 
 def count_frames(path: Path) -> Frames | None:
-    """Counts the frames of a file of MPEG audio; None where there are none.
+    """Counts the frames of a file of MPEG audio, or of those in a WAV file; None: there are none.
 
     Raises:
         OSError: It cannot be read.
@@ -122,7 +125,10 @@ def count_frames(path: Path) -> Frames | None:
     samples = used = places = lost = 0
     first, rate, before = 0.0, 0, None
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        for start, end, frame in _walk(content):
+        # The chunk of a WAV file that was cut off is not found, and ends with the file.
+        place, size = next((chunk[1:] for chunk in find_chunks(file) if chunk[0] == SAMPLES),
+                           (0, len(content)))
+        for start, end, frame in _walk(content, place, place + size):
             if frame is None:
                 before = start, end
                 continue

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import struct
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import mutagen
 import numpy as np
 import pytest
 import soundfile as sf
@@ -21,8 +23,9 @@ from film_samples import (
     sound_of,
     write_film,
 )
+from mutagen import asf, mp4
 
-from denoiser.audio import containers, film
+from denoiser.audio import chunks, containers, film
 from denoiser.audio.containers import Reader, Track
 from denoiser.audio.film import FilmFormat, FilmWriter
 from denoiser.audio.matroska import set_display_sizes
@@ -147,6 +150,84 @@ def test_where_the_result_is_a_flac_file_it_has_the_cover_and_the_chapters(tmp_p
         assert cover.disposition & av.stream.Disposition.attached_pic
         assert bytes(next(made.demux(cover))) == cover_picture()
         assert made.metadata["title"] == "A book"
+    assert len(heard(result)[1]) == len(heard(path)[1])
+
+
+def test_where_the_result_is_a_wave_file_it_has_cover_chapters_and_all_tags(tmp_path, caplog):
+    path = tmp_path / "book.mp3"
+    write_film(path, "mp3", [Sound("libmp3lame")], 2.0, video=None, chapters=True, cover=True,
+               metadata={"title": "A book", "reel": "17"})
+    result, _, output = rewrite(path, "pcm", history="denoised at 1")
+    assert output.ending == ".wav" and caplog.text == ""
+    with result.open("rb") as file:
+        held = {name: chunks.content_of(file, (name, start, size))
+                for name, start, size in chunks.find_chunks(file)}
+    assert held[b"cue "] == struct.pack("<I2I4sIII2I4sIII", 2, 1, 0, b"data", 0, 0, 0,
+                                        2, 48000, b"data", 0, 0, 48000)
+    tags = mutagen.File(result).tags
+    assert (tags["TIT2"].text, tags["TXXX:reel"].text) == (["A book"], ["17"])
+    assert tags["APIC:"].data == cover_picture() and tags["APIC:"].mime == "image/jpeg"
+    assert tags["COMM::eng"].text == ["denoised at 1"]
+    np.testing.assert_array_equal(sf.read(result, always_2d=True)[0].shape, heard(path)[1].shape)
+
+
+def test_the_cover_of_a_wma_file_stays_one(tmp_path):
+    path = tmp_path / "a.wma"
+    write_film(path, "asf", [Sound("wmav2", 44100)], 1.0, video=None, metadata={"title": "A tune"})
+    tune = asf.ASF(path)
+    picture = (b"\3" + len(cover_picture()).to_bytes(4, "little")
+               + "image/jpeg\0\0".encode("utf-16-le") + cover_picture())
+    tune.tags["WM/Picture"] = [asf.ASFByteArrayAttribute(picture)]
+    tune.save()
+    result, _, _ = rewrite(path)
+    assert [stream["type"] for stream in described(result)[0]] == [
+        stream["type"] for stream in described(path)[0]]
+    with av.open(str(result)) as container:
+        (cover,) = container.streams.video
+        assert cover.disposition & av.stream.Disposition.attached_pic
+        assert bytes(next(container.demux(cover))) == cover_picture()
+    assert_same_places(result, path, Fraction(1, 1000))
+
+
+@pytest.mark.parametrize(("place", "harm"), [(0, b"\xff\xff"), (2, b"\x05\0")])
+def test_a_wma_file_whose_tags_are_damaged_is_written_without_them(tmp_path, caplog, place, harm):
+    """A type of value that there is none of; a text of an odd number of bytes."""
+    path = tmp_path / "a.wma"
+    write_film(path, "asf", [Sound("wmav2", 44100)], 0.5, video=None, metadata={"reel": "1234"})
+    content = path.read_bytes()
+    start = content.index("reel\0".encode("utf-16-le")) + 10
+    path.write_bytes(content[: start + place] + harm + content[start + place + 2 :])
+    result, _, _ = rewrite(path)
+    assert "a.wma: not all tags and pictures are copied: its tags" in caplog.text
+    assert containers.open_track(result).codec == "wmav2"
+
+
+def test_tags_that_have_names_of_their_own_in_mp4_are_kept(tmp_path, caplog):
+    path, name = tmp_path / "a.m4a", "----:com.apple.iTunes:ISRC"
+    write_film(path, "mp4", [Sound("aac")], 1.0, video=None, cover=True, chapters=True,
+               metadata={"title": "A tune"})
+    tune = mp4.MP4(path)
+    tune[name], tune["soal"] = [mp4.MP4FreeForm(b"DE1230000001")], ["Tunes"]
+    tune.save()
+    result, _, _ = rewrite(path, history="denoised at 1")
+    tags = mp4.MP4(result).tags
+    assert (tags[name], tags["soal"], tags["\xa9cmt"]) == (
+        [b"DE1230000001"], ["Tunes"], ["denoised at 1"])
+    assert bytes(tags["covr"][0]) == cover_picture()
+    assert described(result)[2] == described(path)[2] and "are lost" not in caplog.text
+    assert_same_places(result, path, Fraction(1, 48000))
+
+
+def test_tags_that_cannot_be_read_are_told_and_the_film_is_written(tmp_path, caplog, monkeypatch):
+    path = tmp_path / "a.mp4"
+    write_film(path, "mp4", [Sound("aac")], 0.5)
+
+    def refuse(*_):
+        raise mutagen.MutagenError("no atoms")
+
+    monkeypatch.setattr(mutagen, "File", refuse)
+    result, _, _ = rewrite(path)
+    assert "not all tags and pictures are copied: its tags cannot be read (no atoms)" in caplog.text
     assert len(heard(result)[1]) == len(heard(path)[1])
 
 

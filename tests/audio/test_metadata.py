@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import errno
+import struct
 from pathlib import Path
 
+import av
 import mutagen
 import numpy as np
 import pytest
 import soundfile as sf
 from mutagen import flac, id3
 
-from denoiser.audio import metadata
+from denoiser.audio import chunks, metadata
 from denoiser.audio.audio_io import Format, Writer, open_recording, output_format
 from denoiser.checks import UserError
 
@@ -50,8 +52,8 @@ def restore(path: Path, audio: np.ndarray) -> Path:
 
 def found_in(path: Path) -> dict[bytes, bytes]:
     with path.open("rb") as file:
-        return {name: metadata._content(file, (name, start, size))
-                for name, start, size in metadata.find_chunks(file)}
+        return {name: chunks.content_of(file, (name, start, size))
+                for name, start, size in chunks.find_chunks(file)}
 
 
 @pytest.fixture
@@ -67,7 +69,7 @@ def test_chunks_of_wave_files_survive(tmp_path, rng, container, subtype, place):
     path = tmp_path / "a.wav"
     sf.write(path, audio, 48000, subtype, format=container)
     if place == "behind" or container != "WAV":
-        metadata._append(path, list(CHUNKS.items()))
+        chunks.append_chunks(path, list(CHUNKS.items()))
     else:
         whole = path.read_bytes()
         inserted = b"".join(little(*chunk) for chunk in CHUNKS.items())
@@ -102,7 +104,7 @@ def test_marks_of_aiff_files_survive(tmp_path, audio):
     path = tmp_path / "a.aiff"
     sf.write(path, audio, 44100, "PCM_24")
     mark = b"\0\1\0\1\0\0\0\5\4side\0"
-    metadata._append(path, [(b"MARK", mark), (b"NAME", b"Side A")])
+    chunks.append_chunks(path, [(b"MARK", mark), (b"NAME", b"Side A")])
     tags = mutagen.File(path)
     tags.add_tags()
     tags.tags.add(id3.APIC(encoding=3, mime="image/png", type=3, desc="", data=COVER))
@@ -196,11 +198,85 @@ def test_tags_of_lossy_files_become_those_of_a_wave_file(tmp_path, audio, name):
     assert kept["APIC:"].data == COVER and kept["COMM:denoised:eng"].text == [HISTORY]
 
 
+@pytest.mark.parametrize("name", ["a.mp3", "a.ogg"])
+def test_chapters_of_lossy_files_become_cue_points(tmp_path, audio, name):
+    path = tmp_path / name
+    sf.write(path, np.tile(audio, (60, 1)), 44100)
+    file = mutagen.File(path)
+    starts, names = (0.0, 0.5, 1.0), ("Verse", "Refrain", "Caf\xe9")
+    if name == "a.mp3":
+        file.add_tags()
+        for number, (start, title) in enumerate(zip(starts, names, strict=True)):
+            file.tags.add(id3.CHAP(element_id=f"c{number}", start_time=round(1000 * start),
+                                   end_time=round(1000 * start) + 300,
+                                   sub_frames=[id3.TIT2(3, [title])]))
+    else:
+        for number, (start, title) in enumerate(zip(starts, names, strict=True), start=1):
+            file[f"CHAPTER{number:03d}"] = f"00:00:0{start:.3f}"
+            file[f"CHAPTER{number:03d}NAME"] = title
+    file.save()
+    kept = found_in(restore(path, sf.read(path, always_2d=True)[0]))
+    points = [struct.unpack("<II4sIII", kept[b"cue "][place : place + 24])
+              for place in range(4, len(kept[b"cue "]), 24)]
+    assert kept[b"cue "][:4] == b"\3\0\0\0"
+    assert points == [(number, place, b"data", 0, 0, place) for number, place in
+                      ((1, 0), (2, 22050), (3, 44100))]
+    assert kept[b"LIST"] == b"adtl" + b"".join(
+        little(b"labl", number.to_bytes(4, "little") + title.encode() + b"\0")
+        for number, title in enumerate(names, start=1))
+
+
+def test_what_a_caf_file_holds_survives(tmp_path, rng):
+    """Its speakers, its marks with their names, and its texts, to which the history is added."""
+    path, audio = tmp_path / "a.caf", 0.1 * rng.standard_normal((1001, 3))
+    sf.write(path, audio, 48000, "PCM_24")
+    held = {b"chan": (113 << 16 | 3).to_bytes(4, "big") + bytes(8),
+            b"mark": bytes(8) + b"\0\0\0\1" + bytes(40), b"strg": bytes(4),
+            b"info": b"\0\0\0\2title\0Side A\0comments\0odd\0"}
+    chunks.append_chunks(path, [*held.items(), (b"ovvw", b"of the old samples")])
+    assert len(sf.read(path)[0]) == 1001
+    kept = found_in(restore(path, audio))
+    assert (kept[b"chan"], kept[b"mark"], kept[b"strg"]) == (
+        held[b"chan"], held[b"mark"], held[b"strg"])
+    assert kept[b"info"] == (b"\0\0\0\2title\0Side A\0comments\0odd; " + HISTORY.encode() + b"\0")
+    assert b"ovvw" not in kept
+    with av.open(str(tmp_path / "out.caf")) as made:
+        assert made.metadata["title"] == "Side A"
+        assert made.metadata["comments"] == f"odd; {HISTORY}"
+        assert [channel.name for channel in made.streams.audio[0].layout.channels] == [
+            "FL", "FR", "FC"]
+    with sf.SoundFile(path, "w", 48000, 1) as file:
+        file.comment = "libsndfile's"
+        file.write(audio[:, :1])
+    with sf.SoundFile(restore(path, audio[:, :1])) as file:
+        assert file.comment == f"libsndfile's; {HISTORY}"
+
+
+def test_a_caf_file_without_texts_gets_the_history(tmp_path, audio):
+    path = tmp_path / "a.caf"
+    sf.write(path, audio, 44100)
+    assert found_in(restore(path, audio))[b"info"] == (
+        b"\0\0\0\1comments\0" + HISTORY.encode() + b"\0")
+
+
+@pytest.mark.parametrize("error", [IndexError("out of range"), struct.error("too short")])
+def test_errors_that_mutagen_lets_through_are_told(tmp_path, audio, monkeypatch, error):
+    path = tmp_path / "a.ogg"
+    sf.write(path, audio, 44100)
+
+    def read(*_):
+        raise error
+
+    monkeypatch.setattr(mutagen, "File", read)
+    with pytest.raises(UserError, match=f"its tags are damaged \\({error}\\)"):
+        restore(path, audio)
+
+
 def test_what_does_not_fit_is_refused_and_the_file_left_whole(tmp_path, audio, monkeypatch):
     path = tmp_path / "a.wav"
     sf.write(path, audio, 44100)
     before = path.read_bytes()
-    monkeypatch.setattr(metadata, "LARGEST_RIFF_BYTES", len(before))
+    monkeypatch.setattr(chunks, "LARGEST_RIFF_BYTES", len(before))
     with pytest.raises(UserError, match="larger than its format can tell"):
         metadata.carry_over(open_recording(path), path, Format("WAV", "PCM_16", ".wav"), HISTORY)
     assert path.read_bytes() == before

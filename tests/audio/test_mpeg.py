@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import av
 import numpy as np
 import pytest
 import soundfile as sf
 
 from denoiser.audio import containers, mpeg
+from denoiser.audio.chunks import append_chunks, find_chunks
 from denoiser.audio.integrity import find_damage
 
 SECONDS, RATE, FRAME = 4.0, 44100, 1152
@@ -17,7 +19,7 @@ Change = Callable[[bytes, list[int]], bytes]
 
 def frames_of(content: bytes) -> list[int]:
     """Returns where the frames of a whole file start."""
-    return [start for start, _, frame in mpeg._walk(content) if frame is not None]
+    return [start for start, _, frame in mpeg._walk(content, 0, len(content)) if frame is not None]
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +111,31 @@ def test_what_is_missing_at_the_end_is_told(tmp_path, whole):
     assert seconds == pytest.approx(2.0, abs=0.1) and told is None  # the header promises more
     seconds, told = read(tmp_path / "a.mp3", whole[:middle] + bytes(len(whole) - middle))
     assert "the first after 2.0 s, and about 2." in told
+
+
+@pytest.mark.parametrize(("change", "lost"), [
+    (lambda content, starts: content, 0.0), (flipped(0, 1), 0.0),
+    (between(bytes(8000), 8000), 0.9)])
+def test_frames_in_a_wave_file_are_counted_too(tmp_path, whole, change, lost, caplog):
+    """Its other chunks are no frames: room behind the samples, such as an editor leaves."""
+    path, source = tmp_path / "a.wav", tmp_path / "a.mp3"
+    source.write_bytes(whole)
+    with av.open(str(source)) as mp3, av.open(str(path), "w", format="wav") as wave:
+        copy = wave.add_stream_from_template(mp3.streams.audio[0])
+        for packet in mp3.demux():
+            if packet.size:
+                packet.stream = copy
+                wave.mux(packet)
+    with path.open("rb") as file:
+        (start, size), = (chunk[1:] for chunk in find_chunks(file) if chunk[0] == b"data")
+    content = path.read_bytes()
+    inside = content[start : start + size]
+    path.write_bytes(content[:start] + change(inside, frames_of(inside)) + content[start + size :])
+    append_chunks(path, [(b"PAD ", bytes(20000))])
+    seconds, told = read(path, path.read_bytes())
+    assert seconds == pytest.approx(SECONDS - lost, abs=0.16) and caplog.text == ""
+    if inside in path.read_bytes():
+        assert told is None
+    else:
+        assert told.startswith("the file is damaged in 1 places, the first after 2.0 s, and about "
+                               f"{lost:.1f} s in all are lost there")
