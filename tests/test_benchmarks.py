@@ -1,5 +1,6 @@
 """What `benchmarks/` compares with is right; its times are nobody's to assert."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,10 @@ import programs
 import pytest
 import soundfile
 
-from benchmarks import bounds, cases, cost, held_notes, hum, methods, sounds
+from benchmarks import bounds, cases, cost, held_notes, hum, methods, restore, sounds
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.bench import methods as bench_methods
 from denoiser.checks import UserError
 from denoiser.data.audio_index import Clip
 
@@ -221,6 +223,38 @@ def test_memory_does_not_grow_with_a_recording():
 
 
 @pytest.mark.slow
+def test_restore_leaves_out_what_it_is_told_to(tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "a.wav", np.zeros(SAMPLE_RATE), SAMPLE_RATE)
+    loaded = []
+
+    def load(weights, **settings):
+        loaded.append((weights, settings))
+        return lambda audio, rate: audio
+
+    monkeypatch.setattr(restore.Denoiser, "load", load)
+    monkeypatch.setattr(sys, "argv", ["restore.py", str(tmp_path / "a.wav"), "--repeats=1",
+                                      "--weights=small", "--runtime=keras", "--without",
+                                      "listen_first", "keep_held"])
+    restore.main()
+    assert loaded == [("small", {"declick": declick, "runtime": "keras", "listen_first": False,
+                                 "keep_held": False}) for declick in (False, True)]
+
+
+def test_without_names_all_of_ours_and_every_tool_are_measured(monkeypatch, capsys):
+    asked = []
+
+    def run(command, **settings):
+        asked.append(command[2])
+        return subprocess.CompletedProcess(command, 0, json.dumps({"cost": None}), "")
+
+    monkeypatch.setattr(methods.subprocess, "run", run)
+    monkeypatch.setattr(sys, "argv", ["methods.py", "--repeats=0"])
+    methods.main()
+    assert {"network", "network:profile", "small", "small:profile", "lsa", "lsa:profile",
+            *bench_methods.TOOLS} <= set(asked)
+    assert len(asked) == len(set(asked)) == len(capsys.readouterr().out.splitlines()) - 2
+
+
 def test_restore_prints_the_stages(tmp_path):
     rng = np.random.default_rng(1)
     soundfile.write(tmp_path / "a.wav", 0.1 * rng.standard_normal(SAMPLE_RATE), SAMPLE_RATE)
