@@ -1,6 +1,7 @@
 """What the methods that `evaluate.py` compares cost, and what they gain.
 
-    python benchmarks/methods.py                                  # every method that is installed
+    python benchmarks/methods.py                                  # ours, and every tool
+    taskset -c 0 python benchmarks/methods.py small lsa           # on one core
     python benchmarks/methods.py network lsa adeclick+afftdn experiments/mine --seconds=60
     python benchmarks/methods.py --repeats=0                      # without speed and memory
     python benchmarks/methods.py --bench=experiments/evaluation/bench/bench.csv    # with the gain
@@ -46,6 +47,9 @@ from inference import choose_network  # noqa: E402
 
 PROFILE_SECONDS = 1.5
 SNR_DB = 20.0
+DEFAULTS = (NETWORK, f"{NETWORK}{methods.PROFILE_ENDING}", "small",
+            f"small{methods.PROFILE_ENDING}", "lsa", f"lsa{methods.PROFILE_ENDING}",
+            *methods.TOOLS, "adeclick+afftdn", "grooveclean+logmmse")
 MEASURED = ("clock / sound", "CPU / sound", "peak MB", "MB before")
 
 
@@ -113,7 +117,8 @@ def measure_method(name: str, seconds: float, repeats: int) -> dict[str, Any]:
 def main() -> None:
     """Reads the command line, and measures each method."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("methods", nargs="*", help="as those of evaluate.py; else all")
+    parser.add_argument("methods", nargs="*",
+                        help="as those of evaluate.py; else ours and all tools")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--repeats", type=int, default=3, help="0: count without measuring")
     parser.add_argument("--bench", type=Path, metavar="CSV", help="bench.csv of evaluate.py")
@@ -129,7 +134,7 @@ def main() -> None:
               *(MEASURED if arguments.repeats else ()),
               *(f"{category} dB" for category in categories)]
     sys.stdout.write(f"| {' | '.join(header)} |\n|{'---|' * len(header)}\n")
-    for name in arguments.methods or [NETWORK, "lsa", *methods.TOOLS]:
+    for name in arguments.methods or DEFAULTS:
         done = subprocess.run(
             [sys.executable, __file__, name, "--child", f"--seconds={arguments.seconds}",
              f"--repeats={arguments.repeats}"], capture_output=True, text=True, check=False)

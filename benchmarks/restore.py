@@ -2,6 +2,8 @@
 
     python benchmarks/restore.py                      # the bundled example
     python benchmarks/restore.py FILE --repeats=5
+    python benchmarks/restore.py --without listen_first    # each recording is heard once
+    taskset -c 0 python benchmarks/restore.py --weights=small --runtime=keras    # on one core
 
 Restores the file without and with the click stage, and cuts out the clicks alone, in turn, so that
 all run under the same load of the machine. Prints the median of the clock and of the CPU time, over
@@ -26,6 +28,7 @@ from denoiser.classical import clicks  # noqa: E402
 from inference import Denoiser  # noqa: E402
 
 EXAMPLE = ROOT / "examples" / "noisy.flac"
+STEPS = ("listen_first", "keep_held", "dehum", "wiener")  # settings of `inference` that may be off
 
 
 def main() -> None:
@@ -34,12 +37,17 @@ def main() -> None:
     parser.add_argument("file", nargs="?", type=Path, default=EXAMPLE)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--weights", help="of another network than the shipped one")
+    parser.add_argument("--runtime", default="auto", choices=["auto", "onnx", "keras"])
+    parser.add_argument("--without", nargs="+", default=[], choices=STEPS, metavar="STEP",
+                        help=f"what is left out: {', '.join(STEPS)}")
     arguments = parser.parse_args()
     recording = audio_io.open_recording(arguments.file)
     audio = np.concatenate(list(audio_io.read_blocks(recording)))[:, 0]
     audio = dsp.resample(audio.astype(np.float32), recording.rate, SAMPLE_RATE)
     seconds = len(audio) / SAMPLE_RATE
-    network, both = (Denoiser.load(arguments.weights, declick=declick) for declick in (False, True))
+    network, both = (Denoiser.load(arguments.weights, declick=declick, runtime=arguments.runtime,
+                                   **dict.fromkeys(arguments.without, False))
+                     for declick in (False, True))
     stages = {"network": lambda: network(audio, SAMPLE_RATE),
               "clicks": lambda: clicks.remove_clicks(audio),
               "both": lambda: both(audio, SAMPLE_RATE)}

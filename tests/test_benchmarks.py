@@ -1,5 +1,6 @@
 """What `benchmarks/` compares with is right; its times are nobody's to assert."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,12 @@ import programs
 import pytest
 import soundfile
 
-from benchmarks import bounds, cost, held_notes, hum, methods, sounds
+from benchmarks import bounds, cases, cost, held_notes, hum, methods, restore, sounds
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.bench import methods as bench_methods
 from denoiser.checks import UserError
+from denoiser.data.audio_index import Clip
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -220,6 +223,38 @@ def test_memory_does_not_grow_with_a_recording():
 
 
 @pytest.mark.slow
+def test_restore_leaves_out_what_it_is_told_to(tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "a.wav", np.zeros(SAMPLE_RATE), SAMPLE_RATE)
+    loaded = []
+
+    def load(weights, **settings):
+        loaded.append((weights, settings))
+        return lambda audio, rate: audio
+
+    monkeypatch.setattr(restore.Denoiser, "load", load)
+    monkeypatch.setattr(sys, "argv", ["restore.py", str(tmp_path / "a.wav"), "--repeats=1",
+                                      "--weights=small", "--runtime=keras", "--without",
+                                      "listen_first", "keep_held"])
+    restore.main()
+    assert loaded == [("small", {"declick": declick, "runtime": "keras", "listen_first": False,
+                                 "keep_held": False}) for declick in (False, True)]
+
+
+def test_without_names_all_of_ours_and_every_tool_are_measured(monkeypatch, capsys):
+    asked = []
+
+    def run(command, **settings):
+        asked.append(command[2])
+        return subprocess.CompletedProcess(command, 0, json.dumps({"cost": None}), "")
+
+    monkeypatch.setattr(methods.subprocess, "run", run)
+    monkeypatch.setattr(sys, "argv", ["methods.py", "--repeats=0"])
+    methods.main()
+    assert {"network", "network:profile", "small", "small:profile", "lsa", "lsa:profile",
+            *bench_methods.TOOLS} <= set(asked)
+    assert len(asked) == len(set(asked)) == len(capsys.readouterr().out.splitlines()) - 2
+
+
 def test_restore_prints_the_stages(tmp_path):
     rng = np.random.default_rng(1)
     soundfile.write(tmp_path / "a.wav", 0.1 * rng.standard_normal(SAMPLE_RATE), SAMPLE_RATE)
@@ -302,3 +337,68 @@ def test_a_drone_of_the_benchmark_sounds_throughout_at_its_pitch(rng, note, hz):
         drone[: len(drone) // SAMPLE_RATE * SAMPLE_RATE], len(drone) // SAMPLE_RATE)]
     assert min(levels[1:-1]) > 0.9 * max(levels)
     assert drone.dtype == np.float32
+
+
+def test_drawn_rumble_lies_in_its_band(rng):
+    noise = cases.make_rumble(4 * SAMPLE_RATE, rng)
+    power = np.square(np.abs(np.fft.rfft(noise)))
+    hz = np.fft.rfftfreq(len(noise), 1.0 / SAMPLE_RATE)
+    inside = (hz >= 20.0) & (hz <= 200.0)
+    assert power[inside].sum() > 0.999 * power.sum()
+    low, high = (power[(hz >= a) & (hz < b)].mean() for a, b in ((20.0, 110.0), (110.0, 200.0)))
+    assert 0.8 < low / high < 1.25
+
+
+def test_drawn_impulses_are_mostly_impulses(rng):
+    power = np.sort(np.square(cases.make_impulses(10 * SAMPLE_RATE, rng)))[::-1]
+    assert power[: len(power) // 20].sum() > 0.95 * power.sum()
+    assert np.median(power) > 0.0  # there is hiss between them
+
+
+def test_a_quiet_stretch_is_no_pause(rng, tmp_path):
+    """A loud, a quiet and a silent third."""
+    third = round(cases.SECONDS * SAMPLE_RATE)
+    audio = np.concatenate([0.3 * rng.standard_normal(third), 0.02 * rng.standard_normal(third),
+                            np.zeros(third)])
+    soundfile.write(tmp_path / "a.wav", audio, SAMPLE_RATE)
+    clip = Clip(tmp_path / "a.wav", "music", "a", "test", 3.0 * cases.SECONDS)
+    found = cases.read_quiet(clip)
+    assert len(found) == third and 0.001 < np.std(found) <= 0.021
+    soundfile.write(tmp_path / "a.wav", 0.0 * audio, SAMPLE_RATE)
+    with pytest.raises(UserError, match="a.wav: must hold sound; it is silent"):
+        cases.read_quiet(clip)
+
+
+@pytest.mark.parametrize("wanted_db", [3.0, 20.0])
+def test_a_case_has_its_snr_and_a_profile_at_its_gain(rng, wanted_db):
+    clean = 0.1 * rng.standard_normal(SAMPLE_RATE).astype(np.float32)
+    mixture = cases.mix(clean, cases.make_rumble, wanted_db, "music", "rumble", 0.0, rng)
+    found_db = 10.0 * np.log10(np.var(clean) / np.var(mixture.noisy - mixture.clean))
+    assert found_db == pytest.approx(wanted_db, abs=0.01)
+    assert np.std(mixture.profile) == pytest.approx(np.std(mixture.noisy - mixture.clean), rel=0.3)
+
+
+def test_cases_print_each_kind_of_noise(rng, tmp_path):
+    times = np.arange(6 * SAMPLE_RATE) / SAMPLE_RATE
+    for name in ("music/test/fiddle", "music/test/band", "noise/tape/test"):
+        (tmp_path / name).mkdir(parents=True)
+    for number, name in enumerate(("fiddle", "band")):
+        soundfile.write(tmp_path / f"music/test/{name}/tune.wav",
+                        0.2 * np.sin(2.0 * np.pi * (300 + 50 * number) * times), SAMPLE_RATE)
+    soundfile.write(tmp_path / "noise/tape/test/hiss.wav",
+                    0.05 * rng.standard_normal(len(times)), SAMPLE_RATE)
+    settings = ["--set", "dset=folders", f"dset.path_music=[{tmp_path / 'music'}]",
+                f"dset.path_noise=[{tmp_path / 'noise'}]"]
+    done = programs.run("benchmarks/cases.py", "none", "--pieces=1", "--solo=fiddle", *settings,
+                        cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]]
+            for line in done.stdout.strip().splitlines()[2:]]
+    assert [row[:6] for row in rows] == [
+        ["hiss, hiss", "music", "20", "none", "1", "0.00"],
+        # Music and speech in turn: here there is no speech.
+        *(["impulses", "music", snr, "none", "2", "0.00"] for snr in ("3", "10", "20")),
+        *(["rumble", "music", snr, "none", "1", "0.00"] for snr in ("3", "10", "20"))]
+    done = programs.run("benchmarks/cases.py", "none", "--solo=flute", *settings, cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert 'has "flute" in the name of its group: --solo' in done.stderr

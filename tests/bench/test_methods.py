@@ -154,7 +154,8 @@ def test_a_missing_program_is_named(monkeypatch):
 
 
 def test_an_unknown_method_is_told_what_there_is():
-    with pytest.raises(UserError, match="`methods` must be mine, none, .*Received: methods='nnoe'"):
+    with pytest.raises(UserError, match="`methods` must be mine, none, .*weights .small, .*"
+                       "Received: methods='nnoe'"):
         choose("nnoe", mine=lambda name: None)
 
 
