@@ -396,7 +396,9 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         job: What to read and to write.
         restorer: Finds the noise.
         strength: Share of the noise that is removed, in [0, 1], "auto", or a `Strength`.
-        report: Called with the seconds of audio that have been finished.
+        report: Called with the seconds of audio that have been finished since the last call. What
+            is heard before the rest counts for its share of the work, and what comes after for
+            less than its length.
         noise_profile: Where noise alone is heard, as of `profiles.check_choice`.
         history: What the restored file says was done to it; `{strength}` becomes the strength.
         resume: Hash of what tells network and settings. When given, what the network returns is
@@ -434,17 +436,25 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     output = audio_io.output_format(recording, surveyed.samples)
     if surveyed.samples == 0 and output.container == "FLAC":
         raise UserError("the file is empty, and FLAC cannot store that")
-    profile = None
+    profile, hears_first = None, False
     if not strength.removes_nothing:
         profile = profiles.read_profile(noise_profile, lambda: _blocks(job), recording.rate,
                                         surveyed.samples)
-        if profile is None:
-            if restorer.hears_first and surveyed.samples > EXCERPTS_SECONDS * recording.rate:
-                logger.info("%s: %.0f s of it are heard first, to know its noise",
-                            recording.path, EXCERPTS_SECONDS)
-            profile = restorer.hear_noise(lambda: _blocks(job), recording.rate, surveyed)
+        hears_first = profile is None and restorer.hears_first
+    heard_first = (hears_first + strength.is_auto) * min(
+        EXCERPTS_SECONDS * recording.rate, surveyed.samples)
+    share = surveyed.samples / max(surveyed.samples + heard_first, 1)  # of what is reported
+
+    def advance(seconds: float) -> None:
+        report(share * seconds)
+
+    if hears_first:
+        if surveyed.samples > EXCERPTS_SECONDS * recording.rate:
+            logger.info("%s: %.0f s of it are heard first, to know its noise",
+                        recording.path, EXCERPTS_SECONDS)
+        profile = restorer.hear_noise(lambda: _blocks(job), recording.rate, surveyed, advance)
     fitted = restorer.fit_strength(strength, lambda: _blocks(job), recording.rate, surveyed,
-                                   profile)
+                                   profile, advance)
     if strength.is_auto:
         logger.info("%s: strength %s", recording.path, fitted.why)
     strength = fitted.strength
@@ -469,7 +479,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
                 written = main.write(original - removed)
                 levels.add(input=original, output=written,
                            residual=rest.write(original - written))
-                report(len(original) / recording.rate)
+                advance(len(original) / recording.rate)
         if job.film is None:
             try:
                 carry_over(recording, denoised_path, output, history.format(strength=strength))
