@@ -624,7 +624,9 @@ def follow(jobs: list[Job],
     finished = dict.fromkeys(jobs, 0.0)
     last_told = time.monotonic()
     with (logging_redirect_tqdm(),
+          # Blocks come in bursts, of which the last one tells where the work stands.
           tqdm(total=round(sum(seconds.values()), 1), unit="s", disable=None, leave=False,
+               mininterval=0.0, miniters=0,
                bar_format="{desc}{percentage:3.0f}%|{bar}| {n:.0f} of {total:.0f} s of audio, "
                           "{remaining} left") as bar):
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
@@ -721,6 +722,27 @@ def test_it_is_said_that_a_long_recording_is_heard_first(tmp_path, knowing_run, 
         write_audio(path, seconds)
         run_file(path, restorer=Denoiser.load(knowing_run, listen_first=listen_first))
         assert caplog.text.count("1 s of it are heard first") == said
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_bar_shows_the_last_of_blocks_that_come_at_once(tmp_path, monkeypatch):
+    write_audio(tmp_path / "a.wav", 4.0)
+    (job,), _ = inference.plan([tmp_path / "a.wav"], InferenceConfig())
+    terminal, shown = Terminal(), []
+    monkeypatch.setattr(sys, "stderr", terminal)
+
+    def restore_all(jobs, report, forget):
+        for so_far in (0.0, 1.0, 2.0, 3.0):
+            report(job, so_far)
+        shown.append(terminal.getvalue().rpartition("|")[2])
+        yield job, {}
+
+    inference.follow([job], restore_all, print, lambda *_: None, print)
+    assert "3 of 4 s of audio" in shown[0]
 
 
 @pytest.mark.parametrize("strength", [1.0, "auto"])
