@@ -9,7 +9,7 @@ import programs
 import pytest
 import soundfile
 
-from benchmarks import bounds, cost, held_notes, hum, methods, sounds
+from benchmarks import bounds, cost, held_notes, hum, methods, short_files, sounds
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.checks import UserError
@@ -293,3 +293,12 @@ def test_drawn_pieces_hold_their_notes(rng, kind):
     loudest = spectra.argmax(axis=1)
     assert held_notes.PIECES[kind][0] - 1.0 <= loudest.min()
     assert np.sum(np.abs(np.diff(loudest)) > 1) <= 12
+
+
+def test_short_files_are_of_all_different_lengths_and_whole(rng):
+    audio = rng.standard_normal(14 * 8000)
+    pieces = short_files.cut(audio, 8000, 100)
+    lengths = [len(piece) for piece in pieces]
+    assert len(set(lengths)) == 100 and (min(lengths), max(lengths)) == (8000, 24000)
+    np.testing.assert_array_equal(pieces[0], audio[:8000])
+    np.testing.assert_array_equal(pieces[-1], audio[-24000:])
