@@ -157,10 +157,10 @@ class Restorer:
             return None
         pairs: list[Pair] = []
         for excerpt in excerpts(read, surveyed.samples, sample_rate, with_ends=True):
-            heard, done = as_channels(excerpt), 0
+            heard, done, second = as_channels(excerpt), 0, max(1, round(sample_rate))
             noise = np.empty_like(heard)
-            blocks = [heard[start : start + sample_rate]  # a second each, so that `report` is told
-                      for start in range(0, len(heard), sample_rate)]
+            blocks = [heard[start : start + second]  # so that `report` is told early
+                      for start in range(0, len(heard), second)]
             # Not what a subclass makes of it.
             for block, found in Restorer.separate(self, blocks, sample_rate, surveyed):
                 noise[done : done + len(block)] = found
