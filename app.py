@@ -317,7 +317,7 @@ def build(workshop: Workshop):
                         to_here = gr.Button("To here", size="sm", min_width=100)
                 run = gr.Button("Remove the noise", variant="primary", interactive=False,
                                 elem_id="run")
-                status = gr.HTML(min_height=64, elem_id="status")  # progress, place in the queue
+                status = gr.HTML(elem_id="status")  # progress, place in the queue
             with gr.Column(scale=3, min_width=320):
                 gr.Markdown("## 3. Listen")
                 player = gr.HTML(
@@ -374,7 +374,8 @@ def launch(workshop: Workshop):
         prevent_thread_lock=True, share=False, server_name=app.host, server_port=app.port,
         max_file_size=f"{app.largest_mb}mb", show_error=False, quiet=True, footer_links=[],
         allowed_paths=[str(EXAMPLE)],  # else only what is below where the program was started
-        ssr_mode=False, run_history=False, enable_monitoring=False, mcp_server=False,
+        css_paths=ROOM / "page.css", ssr_mode=False, run_history=False, enable_monitoring=False,
+        mcp_server=False,
         theme=gr.themes.Soft(primary_hue="teal", font=["system-ui", "sans-serif"],
                              font_mono=["monospace"]))
     return page

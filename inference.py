@@ -396,7 +396,9 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         job: What to read and to write.
         restorer: Finds the noise.
         strength: Share of the noise that is removed, in [0, 1], "auto", or a `Strength`.
-        report: Called with the seconds of audio that have been finished.
+        report: Called with the seconds of audio that have been finished since the last call. What
+            is heard before the rest counts for its share of the work, and what comes after for
+            less than its length.
         noise_profile: Where noise alone is heard, as of `profiles.check_choice`.
         history: What the restored file says was done to it; `{strength}` becomes the strength.
         resume: Hash of what tells network and settings. When given, what the network returns is
@@ -436,13 +438,21 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     output = audio_io.output_format(recording, surveyed.samples)
     if surveyed.samples == 0 and output.container == "FLAC":
         raise UserError("the file is empty, and FLAC cannot store that")
-    if not strength.removes_nothing and profile is None:
-        if restorer.hears_first and surveyed.samples > EXCERPTS_SECONDS * recording.rate:
+    hears_first = not strength.removes_nothing and profile is None and restorer.hears_first
+    heard_first = (hears_first + strength.is_auto) * min(
+        EXCERPTS_SECONDS * recording.rate, surveyed.samples)
+    share = surveyed.samples / max(surveyed.samples + heard_first, 1)  # of what is reported
+
+    def advance(seconds: float) -> None:
+        report(share * seconds)
+
+    if hears_first:
+        if surveyed.samples > EXCERPTS_SECONDS * recording.rate:
             logger.info("%s: %.0f s of it are heard first, to know its noise",
                         recording.path, EXCERPTS_SECONDS)
-        profile = restorer.hear_noise(lambda: _blocks(job), recording.rate, surveyed)
+        profile = restorer.hear_noise(lambda: _blocks(job), recording.rate, surveyed, advance)
     fitted = restorer.fit_strength(strength, lambda: _blocks(job), recording.rate, surveyed,
-                                   profile)
+                                   profile, advance)
     if strength.is_auto:
         logger.info("%s: strength %s", recording.path, fitted.why)
     strength = fitted.strength
@@ -467,7 +477,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
                 written = main.write(original - removed)
                 levels.add(input=original, output=written,
                            residual=rest.write(original - written))
-                report(len(original) / recording.rate)
+                advance(len(original) / recording.rate)
         if job.film is None:
             try:
                 carry_over(recording, denoised_path, output, history.format(strength=strength))
@@ -615,7 +625,9 @@ def follow(jobs: list[Job],
     finished = dict.fromkeys(jobs, 0.0)
     last_told = time.monotonic()
     with (logging_redirect_tqdm(),
+          # Blocks come in bursts, of which the last one tells where the work stands.
           tqdm(total=round(sum(seconds.values()), 1), unit="s", disable=None, leave=False,
+               mininterval=0.0, miniters=0,
                bar_format="{desc}{percentage:3.0f}%|{bar}| {n:.0f} of {total:.0f} s of audio, "
                           "{remaining} left") as bar):
 

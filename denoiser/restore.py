@@ -159,7 +159,8 @@ class Restorer:
         return self.listen_first and self.settings.profile_form is not None
 
     def hear_noise(self, read: Callable[[], Iterable[np.ndarray]], sample_rate: int,
-                   surveyed: Survey) -> np.ndarray | None:
+                   surveyed: Survey, report: Callable[[float], object] = lambda seconds: None,
+                   ) -> np.ndarray | None:
         """Returns the noise of up to 30 s of a recording: its ends, and what lies between.
 
         That is what is heard in its pauses, or, where there are none, what the network removes. It
@@ -170,13 +171,22 @@ class Restorer:
             read: Reads the recording from its start, in blocks.
             sample_rate: In Hz.
             surveyed: From `survey` of all blocks, and `examine`.
+            report: Called with the seconds that were heard since the last call.
         """
         if not self.hears_first or not surveyed.distinct:
             return None
-        pairs = [(as_channels(heard), as_channels(noise))
-                 for excerpt in excerpts(read, surveyed.samples, sample_rate, with_ends=True)
-                 for heard, noise in Restorer.separate(  # not what a subclass makes of it
-                     self, [as_channels(excerpt)], sample_rate, surveyed)]
+        pairs: list[Pair] = []
+        for excerpt in excerpts(read, surveyed.samples, sample_rate, with_ends=True):
+            heard, done, second = as_channels(excerpt), 0, max(1, round(sample_rate))
+            noise = np.empty_like(heard)
+            blocks = [heard[start : start + second]  # so that `report` is told early
+                      for start in range(0, len(heard), second)]
+            # Not what a subclass makes of it.
+            for block, found in Restorer.separate(self, blocks, sample_rate, surveyed):
+                noise[done : done + len(block)] = found
+                done += len(block)
+                report(len(block) / sample_rate)
+            pairs.append((heard, noise))
         noise = noise_alone(pairs, sample_rate, self.settings.stft.highpass_hz)
         if noise is None:  # at its ends, a tape or a film may have less noise than between
             noise = np.concatenate([_without_silence(*pair, sample_rate)
@@ -187,7 +197,7 @@ class Restorer:
 
     def fit_strength(self, strength: Strength, read: Callable[[], Iterable[np.ndarray]],
                      sample_rate: int, surveyed: Survey, noise_profile: np.ndarray | None = None,
-                     ) -> Fitted:
+                     report: Callable[[float], object] = lambda seconds: None) -> Fitted:
         """Finds the strength that fits a recording, where that is asked for.
 
         The network hears up to 30 s for it, spread over the recording.
@@ -198,12 +208,17 @@ class Restorer:
             sample_rate: In Hz.
             surveyed: From `survey` of all blocks.
             noise_profile: As of `__call__`.
+            report: As of `hear_noise`.
         """
         if not strength.is_auto:
             return Fitted(strength, "")
-        pairs = (pair for excerpt in excerpts(read, surveyed.samples, sample_rate)
-                 for pair in self.separate([excerpt], sample_rate, surveyed, noise_profile))
-        return fit(strength, pairs, sample_rate)
+
+        def pairs() -> Iterator[Pair]:
+            for excerpt in excerpts(read, surveyed.samples, sample_rate):
+                yield from self.separate([excerpt], sample_rate, surveyed, noise_profile)
+                report(len(excerpt) / sample_rate)
+
+        return fit(strength, pairs(), sample_rate)
 
     def stream(self, blocks: Iterable[np.ndarray], sample_rate: int,
                strength: float | str | Strength = 1.0, surveyed: Survey | None = None,

@@ -165,6 +165,15 @@ def keep_picture(page, name: str) -> None:
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True, animations="disabled")
 
 
+def top_of(page, selector: str) -> float:
+    return page.locator(selector).bounding_box()["y"]
+
+
+def bottom_of(page, selector: str) -> float:
+    box = page.locator(selector).bounding_box()
+    return box["y"] + box["height"]
+
+
 def sound(page, name: str) -> np.ndarray:
     """Returns what the player has of a sound, `(samples, channels)` with full scale at 1."""
     told = page.evaluate("window.denoiserPlayer.sound()")
@@ -239,7 +248,7 @@ def test_two_users_at_once_get_their_own_results_one_after_the_other(
         open_page, served, recording, tmp_path):
     other = tmp_path / "other.flac"
     write_audio(other, seconds=2.0, rate=16000)
-    first, second = open_page(), open_page()
+    first, second = open_page(viewport={"width": 320, "height": 640}), open_page()
     drop(first, recording)
     drop(second, other)
     served.may_run.clear()
@@ -249,6 +258,10 @@ def test_two_users_at_once_get_their_own_results_one_after_the_other(
         "document.querySelector('#status').innerText.includes('Listening to the recording')")
     while len(served.calls) == calls:
         first.wait_for_timeout(20)
+    # In the narrowest window too, all lies in its own place.
+    assert bottom_of(first, "#status .progress-bar") <= top_of(first, "text=3. Listen")
+    assert first.evaluate("(() => { const player = document.querySelector('.player');"
+                          " return player.scrollWidth - player.clientWidth; })()") <= 0
     second.click("#run")
     second.wait_for_function("document.querySelector('#status').innerText.includes('queue')")
     keep_picture(first, "at work")

@@ -10,7 +10,7 @@ import programs
 import pytest
 import soundfile
 
-from benchmarks import bounds, cases, cost, held_notes, hum, methods, restore, sounds
+from benchmarks import bounds, cases, cost, held_notes, hum, methods, restore, short_files, sounds
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.bench import methods as bench_methods
@@ -402,3 +402,12 @@ def test_cases_print_each_kind_of_noise(rng, tmp_path):
     done = programs.run("benchmarks/cases.py", "none", "--solo=flute", *settings, cwd=tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert 'has "flute" in the name of its group: --solo' in done.stderr
+
+
+def test_short_files_are_of_all_different_lengths_and_whole(rng):
+    audio = rng.standard_normal(14 * 8000)
+    pieces = short_files.cut(audio, 8000, 100)
+    lengths = [len(piece) for piece in pieces]
+    assert len(set(lengths)) == 100 and (min(lengths), max(lengths)) == (8000, 24000)
+    np.testing.assert_array_equal(pieces[0], audio[:8000])
+    np.testing.assert_array_equal(pieces[-1], audio[-24000:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
@@ -721,6 +722,50 @@ def test_it_is_said_that_a_long_recording_is_heard_first(tmp_path, knowing_run, 
         write_audio(path, seconds)
         run_file(path, restorer=Denoiser.load(knowing_run, listen_first=listen_first))
         assert caplog.text.count("1 s of it are heard first") == said
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_bar_shows_the_last_of_blocks_that_come_at_once(tmp_path, monkeypatch):
+    write_audio(tmp_path / "a.wav", 4.0)
+    (job,), _ = inference.plan([tmp_path / "a.wav"], InferenceConfig())
+    terminal, shown = Terminal(), []
+    monkeypatch.setattr(sys, "stderr", terminal)
+
+    def restore_all(jobs, report, forget):
+        for so_far in (0.0, 1.0, 2.0, 3.0):
+            report(job, so_far)
+        shown.append(terminal.getvalue().rpartition("|")[2])
+        yield job, {}
+
+    inference.follow([job], restore_all, print, lambda *_: None, print)
+    assert "3 of 4 s of audio" in shown[0]
+
+
+@pytest.mark.parametrize("strength", [1.0, "auto"])
+@pytest.mark.parametrize("seconds", [8.0, 36.0])
+def test_progress_counts_what_is_heard_before_the_rest(tmp_path, seconds, strength):
+    """It begins with the first segment that the network has heard, and goes on as the work does."""
+    write_audio(tmp_path / "a.wav", seconds, 8000)
+    (job,), _ = inference.plan([tmp_path / "a.wav"], InferenceConfig())
+    segments, told = 0, []
+
+    def count(waveforms):
+        nonlocal segments
+        segments += 1
+        return 0.5 * waveforms
+
+    settings = NetworkSettings(UnetConfig(use_profile=True), context_seconds=0.5)
+    restorer = OnWaveforms(count, settings, 2.0, listen_first=True)
+    inference.denoise_recording(job, restorer, strength,
+                                lambda more: told.append((segments, more)))
+    assert told[0][0] == 1
+    assert sum(more for _, more in told) == pytest.approx(seconds)
+    at_half = sum(more for number, more in told if number <= segments / 2)
+    assert 0.25 * seconds < at_half < 0.75 * seconds
 
 
 def test_channels_are_denoised_each_on_its_own(tmp_path):
