@@ -22,7 +22,7 @@ from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE, Predict
 from denoiser.audio.fitting import Fitted, excerpts, fit
 from denoiser.audio.mono_source import find_mono
-from denoiser.audio.noise_profile import SHORTEST_SECONDS
+from denoiser.audio.noise_profile import SHORTEST_SECONDS, without_strokes
 from denoiser.audio.pauses import noise_alone
 from denoiser.audio.removal import Pair, Strength, as_strength, remove
 from denoiser.audio.survey import Survey, as_channels, survey
@@ -163,9 +163,9 @@ class Restorer:
                    ) -> np.ndarray | None:
         """Returns the noise of up to 30 s of a recording: its ends, and what lies between.
 
-        That is what is heard in its pauses, or, where there are none, what the network removes. It
-        serves as a noise profile, `(samples, channels)`. None where `listen_first` is off, the
-        network takes no profiles, or there is nothing to be heard.
+        That is what is heard in its pauses, or, where there are none, what the network removes,
+        less single strokes. It serves as a noise profile, `(samples, channels)`. None where
+        `listen_first` is off, the network takes no profiles, or there is nothing to be heard.
 
         Args:
             read: Reads the recording from its start, in blocks.
@@ -189,8 +189,8 @@ class Restorer:
             pairs.append((heard, noise))
         noise = noise_alone(pairs, sample_rate, self.settings.stft.highpass_hz)
         if noise is None:  # at its ends, a tape or a film may have less noise than between
-            noise = np.concatenate([_without_silence(*pair, sample_rate)
-                                    for pair in pairs[1:-1] or pairs])
+            found = (_without_silence(*pair, sample_rate) for pair in pairs[1:-1] or pairs)
+            noise = np.concatenate([without_strokes(one) if len(one) else one for one in found])
         if len(noise) < SHORTEST_SECONDS * sample_rate or not np.ptp(noise, axis=0).any():
             return None
         return noise

@@ -13,6 +13,8 @@ from denoiser.audio.dsp import StftConfig
 POWER_FLOOR = 1e-6  # added to |X|^2, so that the gradient at silence is finite
 TO_BE_HEARD = np.float32(-1.0)  # no profile of a noise is anywhere below zero
 SHORTEST_SECONDS = 0.1  # of noise that a profile is measured from
+TINY = np.finfo(np.float32).tiny
+STROKE = 4.0  # times what is usual at a frequency, which a magnitude of Gaussian noise never is
 
 
 @dataclass(frozen=True)
@@ -62,3 +64,24 @@ class ProfileForm:
     def nothing(self) -> np.ndarray:
         """Returns what stands for no profile: zeros, `(1, bins, 2)`."""
         return np.zeros((1, self.stft.bins, 2), np.float32)
+
+
+def without_strokes(noise: np.ndarray) -> np.ndarray:
+    """Returns what a network removed beside sound, with less of what stands out for moments.
+
+    That may be strokes, of castanets or a typewriter, that were taken for clicks. In a profile of
+    the noise they would have more of their kind removed. No magnitude stays above `STROKE` times
+    the median over time at its frequency; crackle that is dense is usual, and stays.
+
+    Args:
+        noise: `(samples, channels)`, up to some ten seconds at any sample rate.
+    """
+    limited = np.empty_like(noise)
+    stft = StftConfig()
+    for channel, audio in enumerate(noise.T):
+        spectrum = dsp.stft(audio, stft.win_size, stft.hop_size)
+        magnitude = np.sqrt(np.sum(np.square(spectrum), axis=-1))
+        most = np.float32(STROKE) * np.median(magnitude, axis=0)
+        spectrum *= (most / np.maximum(np.maximum(magnitude, most), TINY))[..., None]
+        limited[:, channel] = dsp.istft(spectrum, stft.win_size, stft.hop_size, len(audio))
+    return limited
