@@ -1,7 +1,7 @@
 """What the methods that `evaluate.py` compares cost, and what they gain.
 
     python benchmarks/methods.py                                  # ours, and every tool
-    taskset -c 0 python benchmarks/methods.py small lsa           # on one core
+    OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/methods.py small lsa    # on one core
     python benchmarks/methods.py network lsa adeclick+afftdn experiments/mine --seconds=60
     python benchmarks/methods.py --repeats=0                      # without speed and memory
     python benchmarks/methods.py --bench=experiments/evaluation/bench/bench.csv    # with the gain
