@@ -146,8 +146,8 @@ class Restorer:
             if self.keep_held:
                 floor = held_notes.measure_floor(at_rate, drones_hz)
                 if noises is not None and floor is not None:
-                    noise = dsp.resample(noises[:, channel % noises.shape[1]], sample_rate,
-                                         SAMPLE_RATE)
+                    own = channel if noises.shape[1] > 1 else 0
+                    noise = dsp.resample(noises[:, own], sample_rate, SAMPLE_RATE)
                     told = held_notes.measure_floor([noise])
                     floor = floor if told is None else np.maximum(floor, told)
                 floors.append(floor)

@@ -56,6 +56,7 @@ def find_drones(sounds: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _find_in(piece: np.ndarray) -> np.ndarray:
+    """Returns the lines of drones that sound throughout a piece, in Hz."""
     hz, power = _find_lines(piece)
     is_hum, is_drone = np.zeros(len(hz), bool), np.zeros(len(hz), bool)
     for place, lowest_hz in enumerate(hz[hz <= HIGHEST_FUNDAMENTAL_HZ]):
