@@ -1,7 +1,10 @@
 """Tones that sound throughout are music unless the mains or a machine have their fundamental."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import soundfile as sf
 
 from denoiser.audio.dsp import SAMPLE_RATE, resample
 from denoiser.classical import drones, hum
@@ -11,6 +14,7 @@ from denoiser.restore import Restorer
 from denoiser.training import look_alikes
 
 SECONDS = 6.0
+NOISE = Path(__file__).resolve().parents[2] / "data" / "noise"
 
 
 def make_series(base_hz, orders=range(1, 13), seconds=SECONDS):
@@ -47,6 +51,17 @@ def test_the_lines_of_an_instrument_are_found(rng, base_hz):
     (1.3, range(30, 900, 7))])
 def test_hum_and_machines_are_no_drones(rng, base_hz, orders):
     assert not len(find(make_series(base_hz, orders) + make_hiss(rng)))
+
+
+def test_what_looks_like_several_series_is_one_buzz(rng):
+    """The lines that were seen of `mercury_electrical_noises` under a voice."""
+    assert not len(find(make_series(99.8, (3, 5, 6, 9, 10, 12, 15, 18)) + make_hiss(rng)))
+
+
+def test_no_bundled_noise_holds_a_drone():
+    found = {path.name: len(drones.find_drones([channel]))
+             for path in sorted(NOISE.rglob("*.flac")) for channel in sf.read(path)[0].T[None]}
+    assert len(found) > 20 and not any(found.values()), found
 
 
 @pytest.mark.parametrize("tone_hz", [73.4, 440.0, 1000.0, 3150.0])
