@@ -63,9 +63,10 @@ def _find_in(piece: np.ndarray) -> np.ndarray:
         if is_hum[place] or is_drone[place]:
             continue
         base_hz, orders = _fit_series(hz, lowest_hz, BESIDE_SHARE)
-        if _may_be_hum(base_hz) or any(_lies_between(hz, base_hz, multiple)
-                                       for multiple in MULTIPLES):
-            _, orders = _fit_series(hz, lowest_hz, HUM_BESIDE_SHARE)
+        multiple = 1 if _may_be_hum(base_hz) else next(
+            (each for each in MULTIPLES if _lies_between(hz, base_hz, each)), None)
+        if multiple is not None:
+            _, orders = _fit_series(hz, lowest_hz / multiple, HUM_BESIDE_SHARE)
             is_hum |= orders > 0
         elif len(set(orders[(orders > 0) & (orders <= LOW_ORDERS)])) >= LEAST_LOW_ORDERS:
             is_drone |= orders > 0
