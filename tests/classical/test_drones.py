@@ -59,6 +59,15 @@ def test_what_looks_like_several_series_is_one_buzz(rng):
     assert not len(find(make_series(99.8, orders) + make_hiss(rng)))
 
 
+def test_lines_of_a_buzz_are_one_comb_and_those_of_notes_are_not():
+    """The former were found of mercury_electrical_noises under a voice, beside their places."""
+    buzz = np.array([299.4, 498.5, 599.3, 898.7, 998.7, 1198.0, 1497.0, 1796.5, 1997.4, 2096.5,
+                     2396.0, 2496.2, 2694.8, 2994.5, 3295.9, 3493.9, 3593.9, 3893.9, 3993.7])
+    assert drones._are_one_comb(buzz)
+    assert not drones._are_one_comb(146.8 * np.arange(1, 20))  # every third line of 48.9 Hz
+    assert not drones._are_one_comb(43.65 * np.array([2, 3, 4, 6, 8, 9, 10, 12]))  # with a fifth
+
+
 def test_no_bundled_noise_holds_a_drone():
     found = {path.name: len(drones.find_drones([channel]))
              for path in sorted(NOISE.rglob("*.flac")) for channel in sf.read(path)[0].T[None]}
