@@ -27,7 +27,7 @@ from denoiser.audio.pauses import noise_alone
 from denoiser.audio.removal import Pair, Strength, as_strength, remove
 from denoiser.audio.survey import Survey, as_channels, survey
 from denoiser.checks import UserError, require
-from denoiser.classical import clicks, drones, held_notes, hum
+from denoiser.classical import buzz, clicks, drones, held_notes, hum
 from denoiser.network.stored import NetworkSettings
 
 logger = logging.getLogger(__name__)
@@ -191,6 +191,8 @@ class Restorer:
         if noise is None:  # at its ends, a tape or a film may have less noise than between
             found = (_without_silence(*pair, sample_rate) for pair in pairs[1:-1] or pairs)
             noise = np.concatenate([without_strokes(one) if len(one) else one for one in found])
+        if surveyed.hum_hz is None:  # which would be taken out of the profile as well
+            noise = _with_buzz(noise, [heard for heard, _ in pairs], sample_rate)
         if len(noise) < SHORTEST_SECONDS * sample_rate or not np.ptp(noise, axis=0).any():
             return None
         return noise
@@ -439,6 +441,16 @@ class Restorer:
 
     def _predict_knowing(self, spectra: np.ndarray, profile: np.ndarray) -> np.ndarray:
         return self.predict_spectra([spectra, profile[None]])
+
+
+def _with_buzz(noise: np.ndarray, sounds: list[np.ndarray], sample_rate: int) -> np.ndarray:
+    """Returns noise `(samples, channels)` with what it lacks of the buzz of stretches like it."""
+    channels = []
+    for channel, audio in enumerate(noise.T):
+        found = buzz.find_buzz([dsp.resample(sound[:, channel], sample_rate, SAMPLE_RATE)
+                                for sound in sounds])
+        channels.append(buzz.add_buzz(audio, found, sample_rate) if found else audio)
+    return np.stack(channels, axis=-1)
 
 
 def _without_silence(heard: np.ndarray, noise: np.ndarray, sample_rate: int) -> np.ndarray:

@@ -1,0 +1,139 @@
+"""The comb of mains that do not stand still is heard beside music, and told to a network."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from denoiser.audio.dsp import SAMPLE_RATE, resample
+from denoiser.classical import buzz
+from denoiser.network.settings import UnetConfig
+from denoiser.network.stored import NetworkSettings
+from denoiser.restore import Restorer
+
+SECONDS = 6.0
+NOISE = Path(__file__).resolve().parents[2] / "data" / "noise"
+KNOWING = NetworkSettings(unet=UnetConfig(depth=1, use_profile=True), reference_dbfs=-20.0,
+                          context_seconds=0.2)
+
+
+def make_times(seconds=SECONDS, rate=SAMPLE_RATE):
+    return np.arange(round(seconds * rate)) / rate
+
+
+def make_buzz(rng, base_hz, seconds=SECONDS, rate=SAMPLE_RATE):
+    """Fifty lines of one level that sputters, 20 times a second, with wow."""
+    time_s = make_times(seconds, rate)
+    moments = np.arange(int(20 * seconds) + 2) / 20.0
+    level = np.interp(time_s, moments, rng.uniform(0.2, 1.8, len(moments)))
+    turns = time_s + 5e-5 * np.sin(2.0 * np.pi * 0.7 * time_s)
+    phases = rng.uniform(0.0, 2.0 * np.pi, 51)
+    return 0.01 * level * sum(np.cos(2.0 * np.pi * base_hz * order * turns + phases[order])
+                              for order in range(1, 51))
+
+
+def make_music(rng, base_hz=98.0, seconds=SECONDS):
+    """A melody over a bass note that is held, each with twenty harmonics."""
+    time_s = make_times(seconds)
+    pitch_hz = base_hz * 2.0 ** (rng.integers(0, 25, int(4 * seconds) + 1)[
+        (4 * time_s).astype(int)] / 12.0)
+    return 0.1 * sum(np.sin(2.0 * np.pi * order * np.cumsum(hz) / SAMPLE_RATE) / order
+                     for hz in (pitch_hz, np.full(len(time_s), base_hz))
+                     for order in range(1, 21))
+
+
+@pytest.mark.parametrize("base_hz", [49.8, 50.0, 60.1, 99.8, 120.0])
+def test_buzz_that_sputters_is_heard_under_music(rng, base_hz):
+    sound = make_buzz(rng, base_hz) + make_music(rng) + 0.002 * rng.standard_normal(
+        len(make_times()))
+    found = buzz.find_buzz([sound])
+    assert found is not None
+    orders = found.hz / base_hz
+    assert np.mean(np.abs(orders - np.round(orders)) * base_hz < 2.0 * buzz.BIN_HZ) > 0.9
+    assert len(found.hz) == len(found.power) >= 20
+
+
+@pytest.mark.parametrize("base_hz", [48.6, 49.0, 51.9, 58.3, 61.7, 98.0, 103.8, 116.5])
+def test_notes_that_are_held_are_no_buzz(rng, base_hz):
+    """The notes of equal temperament that are nearest to the mains, and what is no mains."""
+    assert buzz.find_buzz([make_music(rng, base_hz)]) is None
+
+
+def test_hiss_and_what_is_short_or_silent_hold_no_buzz(rng):
+    assert buzz.find_buzz([0.1 * rng.standard_normal(len(make_times()))]) is None
+    assert buzz.find_buzz([make_buzz(rng, 50.0, 1.0)]) is None
+    assert buzz.find_buzz([np.zeros(len(make_times()))]) is None
+    assert buzz.find_buzz([]) is None
+
+
+def test_stretches_count_together_and_silence_does_not(rng):
+    """Neither a leader of tape nor a stretch with music hides it."""
+    silent, loud = np.zeros(len(make_times(9.0))), make_buzz(rng, 50.0)
+    whole, with_silence = (buzz.find_buzz(sounds) for sounds in ([loud], [silent, loud]))
+    np.testing.assert_allclose(with_silence.hz, whole.hz)
+    np.testing.assert_allclose(with_silence.power, whole.power)
+    assert buzz.find_buzz([loud, make_buzz(rng, 50.0) + make_music(rng)]) is not None
+    assert buzz.find_buzz([make_music(rng), make_music(rng), loud]) is None  # once is not always
+
+
+@pytest.mark.parametrize("rate", [SAMPLE_RATE, 48000])
+def test_a_noise_is_given_the_lines_that_it_lacks(rng, rate):
+    sound = make_buzz(rng, 50.0) + 1e-4 * rng.standard_normal(len(make_times()))
+    found = buzz.find_buzz([sound])
+    noise = 1e-4 * rng.standard_normal(5 * rate)
+    told = buzz.add_buzz(noise, found, rate)
+    again = buzz.find_buzz([resample(told, rate, SAMPLE_RATE)])
+    np.testing.assert_allclose(again.hz, found.hz, atol=1.5 * buzz.BIN_HZ)
+    assert np.median(np.abs(10.0 * np.log10(again.power / found.power))) < 1.0
+    # Once more, next to nothing is added.
+    more = buzz.add_buzz(told, found, rate) - told
+    assert np.mean(more**2) < 0.05 * np.mean((told - noise) ** 2)
+    short = noise[:1000]
+    assert buzz.add_buzz(short, found, rate) is short
+
+
+def test_what_the_noise_has_of_the_buzz_is_not_added_again(rng):
+    sound = make_buzz(rng, 60.0)
+    added = buzz.add_buzz(sound, buzz.find_buzz([sound])) - sound
+    assert np.mean(added**2) < 0.01 * np.mean(sound**2)
+
+
+class KeepsLines:
+    """Stands for a network that removes the hiss, and keeps the buzz unless it is told of it."""
+
+    def __init__(self):
+        self.profiles = []
+
+    def __call__(self, inputs):
+        if isinstance(inputs, list):
+            self.profiles.append(inputs[1][0, 0, :, 0])
+            inputs = inputs[0]
+        return 0.999 * inputs
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_network_that_kept_the_buzz_is_told_of_it(rng, channels):
+    hiss = 0.002 * rng.standard_normal((len(make_times()), channels))
+    heard = {}
+    for name, sound in (("buzz", make_buzz(rng, 99.8)[:, None] + hiss), ("hiss", hiss)):
+        network = KeepsLines()
+        # All of it but a thousandth is kept, so that no stretch is a pause.
+        Restorer(network, KNOWING, listen_first=True)(sound.astype(np.float32), SAMPLE_RATE)
+        assert len(network.profiles) == channels
+        heard[name] = network.profiles[-1]
+    line = round(20 * 99.8 * 2048 / SAMPLE_RATE)
+    assert heard["buzz"][line] > 3.0 * heard["hiss"][line]
+
+
+def test_which_of_the_bundled_recordings_buzz():
+    """Those of electricity do, and a disc that hums; no film, fan or motor."""
+    buzzing = set()
+    for path in sorted(NOISE.rglob("*.flac")):
+        audio, rate = sf.read(path, frames=15 * 44100, always_2d=True)
+        sound = resample(np.resize(audio[:, 0], max(len(audio), 5 * rate)), rate, SAMPLE_RATE)
+        if buzz.find_buzz([sound]) is not None:
+            buzzing.add(path.stem)
+    assert buzzing == {"hum3_electrical_hum", "mercury_cable_noise", "mercury_electrical_noises_L",
+                       "mercury_electrical_noises_R", "soundmonster_radio_static",
+                       "vinyl4_crackle_analogue_L"}
