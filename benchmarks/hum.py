@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -151,8 +152,18 @@ def draw(mixer: Mixer, path: str) -> None:
     figure.savefig(path, dpi=80)
 
 
-def measure_clean(manifest: str, seconds: float) -> tuple[int, list[str]]:
-    """Returns how many clean stretches there are, and a line for each in which hum is found."""
+def describe(sound: np.ndarray) -> str | None:
+    """Says what hum is found in a sound, and how much of it that is."""
+    base_hz = find_hum([sound])
+    if base_hz is None:
+        return None
+    removed = dsp.power(sound - remove_hum(sound, base_hz)) / dsp.power(sound)
+    return f"{base_hz:.2f} Hz, {dsp.decibels(removed):.0f} dB of it"
+
+
+def measure_clean(manifest: str, seconds: float, describe: Callable[[np.ndarray], str | None],
+                  ) -> tuple[int, list[str]]:
+    """Returns how many clean stretches there are, and a line for each that is described."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         dset = load_config(compose("conf", [f"dset.path_manifests=[{manifest}]"])).dset
     clips = [clip for clip in find_clips(dset) if clip.seconds >= seconds]
@@ -163,14 +174,22 @@ def measure_clean(manifest: str, seconds: float) -> tuple[int, list[str]]:
         starts = np.linspace(0.0, clip.seconds - seconds,
                              min(STRETCHES, int(clip.seconds / seconds)))
         for start in starts:
-            sound = heard(read_segment(clip.path, float(start), seconds))
             count += 1
-            base_hz = find_hum([sound])
-            if base_hz is not None:
-                removed = dsp.power(sound - remove_hum(sound, base_hz)) / dsp.power(sound)
-                lines.append(f"{clip.name.split('#')[0]} at {start:.0f} s: {base_hz:.2f} Hz, "
-                             f"{dsp.decibels(removed):.0f} dB of it")
+            said = describe(heard(read_segment(clip.path, float(start), seconds)))
+            if said is not None:
+                lines.append(f"{clip.name.split('#')[0]} at {start:.0f} s: {said}")
     return count, lines
+
+
+def print_clean(what: str, describe: Callable[[np.ndarray], str | None]) -> None:
+    """Prints in how many clean stretches of each corpus `what` is found."""
+    for seconds in STRETCH_SECONDS:
+        for manifest in MANIFESTS:
+            stretches, lines = measure_clean(manifest, seconds, describe)
+            sys.stdout.write(f"\n{manifest}, clean stretches of {seconds:g} s: {what} is found in "
+                             f"{len(lines)} of {stretches}\n" + "".join(
+                                 f"- {line}\n" for line in lines))
+            sys.stdout.flush()
 
 
 def main() -> None:
@@ -193,13 +212,7 @@ def main() -> None:
         return
     measure_mixtures(mixer, arguments.items)
     measure_drawn(Mixer(cfg.dset, "test", MUSIC_SECONDS, carrier=cfg.noise))
-    for seconds in STRETCH_SECONDS:
-        for manifest in MANIFESTS:
-            stretches, lines = measure_clean(manifest, seconds)
-            sys.stdout.write(f"\n{manifest}, clean stretches of {seconds:g} s: hum is found in "
-                             f"{len(lines)} of {stretches}\n" + "".join(
-                                 f"- {line}\n" for line in lines))
-            sys.stdout.flush()
+    print_clean("hum", describe)
 
 
 if __name__ == "__main__":

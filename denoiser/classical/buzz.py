@@ -28,7 +28,7 @@ MOST_DB = 20.0  # for which a line counts, however far it stands out
 LINE_DB = 6.0  # by which a line stands out
 # Multiples of what is so near to the mains lie beside the notes of equal temperament; those of
 # other frequencies may be a note's. These are compared with the mains.
-TOLERANCE, COMPARED, STEP = 0.008, 0.05, 0.0002
+TOLERANCE, COMPARED, STEP = 0.004, 0.05, 0.0002
 MULTIPLES = (1, 2)  # all lines, or every other one
 # A comb has so many lines, which stand out by so many dB in all, over the root of how many there
 # may be, and by so many deviations more than those of other frequencies.
