@@ -20,6 +20,7 @@ from denoiser.audio.noise_profile import ProfileForm
 
 PRIOR_SMOOTHING = 0.98  # of the decision-directed estimate (Ephraim and Malah 1984, eq. 51)
 FILTER_SMOOTHING = 0.95  # of the same, forwards and backwards
+FILTER_SHARE = 0.25  # of what is written, beside a network
 LARGEST_LIFT = 3.0  # of a network's magnitudes by a filter that joins in
 JOINED_SECONDS = 4.0  # over which what a network removes is averaged: half lies within its context
 LARGEST_TOLD = 4.0  # noise power that a profile tells, relative to what is removed around there
@@ -71,12 +72,12 @@ def restore_spectra(inputs: np.ndarray | Sequence[np.ndarray], settings: StftCon
 
 
 def join_filter(predict: Callable[..., np.ndarray], form: ProfileForm) -> Callable[..., np.ndarray]:
-    """Returns what predicts as a network does, with a Wiener filter: the mean of both.
+    """Returns what predicts as a network does, with a Wiener filter: a weighted mean of both.
 
     The network knows what music and speech are, the filter how much noise there is: from a profile
     as far as the network removes as much around there, or else from what it removes, in the mean
-    over some seconds. The mean of both is
-    better than either (docs/RESULTS.md); it is at most three times what the network returns.
+    over some seconds. A mean of both, `FILTER_SHARE` of it the filter's, is better than either
+    (docs/RESULTS.md); it is at most three times what the network returns.
 
     Args:
         predict: Takes spectra `(batch, frames, bins, 2)`, or the list of these and profiles,
@@ -93,7 +94,8 @@ def join_filter(predict: Callable[..., np.ndarray], form: ProfileForm) -> Callab
                 # Noise comes and goes: where there is little of it, a profile tells too much.
                 noise_power = np.minimum(form.mean_power(profiles[number, 0]),
                                          LARGEST_TOLD * noise_power)
-            both = 0.5 * (estimate + filter_noise(heard, noise_power))
+            both = estimate + np.float32(FILTER_SHARE) * (
+                filter_noise(heard, noise_power) - estimate)
             # What the network removes almost wholly, as a click, the filter does not bring back.
             limit = LARGEST_LIFT * np.sqrt(_power(estimate) / np.maximum(_power(both), TINY_POWER))
             joined[number] = both * np.minimum(limit, 1.0)[..., None]

@@ -98,7 +98,8 @@ def test_a_filter_joins_in_which_the_network_or_a_profile_tells_the_noise(notes,
     told, untold = join([spectra, np.stack([profile, form.nothing()])])
     for joined, power in ((told, form.mean_power(profile[0])),
                           (untold, np.mean(np.sum((heard - predict(heard)) ** 2, -1), 0))):
-        expected = 0.5 * (predict(heard) + spectral.filter_noise(heard, power))
+        expected = (1.0 - spectral.FILTER_SHARE) * predict(heard) + (
+            spectral.FILTER_SHARE * spectral.filter_noise(heard, power))
         error = metrics.snr_db(expected, joined)
         assert error > 40.0 if joined is told else error > 20.0  # untold, the mean is a running one
         assert metrics.snr_db(clean, joined) > metrics.snr_db(clean, predict(heard))
