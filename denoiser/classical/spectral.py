@@ -20,7 +20,12 @@ from denoiser.audio.noise_profile import ProfileForm
 
 PRIOR_SMOOTHING = 0.98  # of the decision-directed estimate (Ephraim and Malah 1984, eq. 51)
 FILTER_SMOOTHING = 0.95  # of the same, forwards and backwards
-FILTER_SHARE = 0.25  # of what is written, beside a network
+# Of what is written, beside a network that is told the noise, and one that is not,
+TOLD_SHARE, UNTOLD_SHARE = 0.25, 0.5
+# where the filter leaves the larger share of the power that is heard. Where it leaves the smaller,
+# as in pauses, its own share is this; in between it goes by the logarithm of what is left.
+LARGEST_SHARE, LEFT_SHARES = 0.75, (0.5, 0.1)
+LEFT_FRAMES = 9  # over which that is averaged: 0.1 s
 LARGEST_LIFT = 3.0  # of a network's magnitudes by a filter that joins in
 JOINED_SECONDS = 4.0  # over which what a network removes is averaged: half lies within its context
 LARGEST_TOLD = 4.0  # noise power that a profile tells, relative to what is removed around there
@@ -76,8 +81,8 @@ def join_filter(predict: Callable[..., np.ndarray], form: ProfileForm) -> Callab
 
     The network knows what music and speech are, the filter how much noise there is: from a profile
     as far as the network removes as much around there, or else from what it removes, in the mean
-    over some seconds. A mean of both, `FILTER_SHARE` of it the filter's, is better than either
-    (docs/RESULTS.md); it is at most three times what the network returns.
+    over some seconds. A mean of both is better than either (docs/RESULTS.md), with more of
+    the filter in pauses; it is at most three times what the network returns.
 
     Args:
         predict: Takes spectra `(batch, frames, bins, 2)`, or the list of these and profiles,
@@ -90,18 +95,34 @@ def join_filter(predict: Callable[..., np.ndarray], form: ProfileForm) -> Callab
         joined = np.empty_like(estimates)
         for number, (heard, estimate) in enumerate(zip(spectra, estimates, strict=True)):
             noise_power = _slow_mean(_power(heard - estimate), form.stft.hop_size)
-            if profiles is not None and np.any(profiles[number]):
+            is_told = profiles is not None and np.any(profiles[number])
+            if is_told:
                 # Noise comes and goes: where there is little of it, a profile tells too much.
                 noise_power = np.minimum(form.mean_power(profiles[number, 0]),
                                          LARGEST_TOLD * noise_power)
-            both = estimate + np.float32(FILTER_SHARE) * (
-                filter_noise(heard, noise_power) - estimate)
+            filtered = filter_noise(heard, noise_power)
+            share = _filter_share(heard, filtered, TOLD_SHARE if is_told else UNTOLD_SHARE)
+            both = estimate + share * (filtered - estimate)
             # What the network removes almost wholly, as a click, the filter does not bring back.
             limit = LARGEST_LIFT * np.sqrt(_power(estimate) / np.maximum(_power(both), TINY_POWER))
             joined[number] = both * np.minimum(limit, 1.0)[..., None]
         return joined
 
     return join
+
+
+def _filter_share(heard: np.ndarray, filtered: np.ndarray, least: float) -> np.ndarray:
+    """Returns the filter's share in each frame of `(frames, bins, 2)`: `(frames, 1, 1)`, float32.
+
+    Where there is noise alone, a network may leave what it takes for sound, and the filter, which
+    knows its level, lowers that too.
+    """
+    before, after = (scipy.ndimage.uniform_filter1d(_power(each).sum(axis=1), LEFT_FRAMES)
+                     for each in (heard, filtered))
+    left = np.maximum(after, TINY_POWER) / np.maximum(before, TINY_POWER)
+    much, little = np.log(LEFT_SHARES)
+    place = np.clip((np.log(left) - much) / (little - much), 0.0, 1.0)
+    return (least + (LARGEST_SHARE - least) * place)[:, None, None].astype(np.float32)
 
 
 def filter_noise(spectra: np.ndarray, noise_power: np.ndarray) -> np.ndarray:
