@@ -499,8 +499,8 @@ def test_segments_of_the_shipped_network_have_no_seams():
     """Audio beyond the context hardly changes what a segment returns.
 
     Noise floor, steady tones and the convolutions look back and ahead for up to 2 s each. Measured
-    on this recording, RMS and peak of the difference: -142 and -136 dB with 3 s of context, -100
-    and -78 dB with 2.25 s, -90 and -75 dB with 2 s, -39 and -22 dB with none.
+    on this recording, RMS and peak of the difference: nothing with 3 s of context, -103 and -83 dB
+    with 2.25 s, -91 and -75 dB with 2 s, -38 and -25 dB with none.
     """
     conf = OmegaConf.load(ROOT / "conf" / "conf.yaml")
     model = unet.build_model_denoise(conf.unet)
@@ -516,4 +516,4 @@ def test_segments_of_the_shipped_network_have_no_seams():
         stft.hop_size * 2**conf.unet.depth)), axis=-1)
     difference = segments - whole
     assert np.std(difference) < 10.0**(-90 / 20) * np.std(whole)
-    assert np.max(np.abs(difference)) < 10.0**(-70 / 20) * np.max(np.abs(whole))
+    assert np.max(np.abs(difference)) < 10.0**(-80 / 20) * np.max(np.abs(whole))
