@@ -76,9 +76,9 @@ def main() -> None:
                                masked[..., None].view(np.float32)])
 
     def apply_long(spectra: np.ndarray) -> np.ndarray:
-        """Returns the estimate of the ideal Wiener mask, twice."""
-        masked, _ = apply_ideal_masks(*spectra.view(np.complex64)[..., 0])
-        return np.stack([masked.astype(np.complex64)[..., None].view(np.float32)] * 2)
+        """Returns the estimates of the ideal masks alone."""
+        masked = np.stack(apply_ideal_masks(*spectra.view(np.complex64)[..., 0]))
+        return masked.astype(np.complex64)[..., None].view(np.float32)
 
     informed = dsp.in_spectral_domain(apply_informed, win_size, hop_size)
     informed_long = dsp.in_spectral_domain(apply_long, LONGER * win_size, LONGER * hop_size)

@@ -44,16 +44,16 @@ WOW_SECONDS, WOW_HZ = 5e-5, 0.7
 Case = tuple[str, float, np.ndarray, np.ndarray]  # noise, SNR in dB, clean, noisy
 
 
-def make_buzz(clean: np.ndarray, base_hz: float, level_db: float, rng: np.random.Generator,
-              ) -> np.ndarray:
-    """Makes buzz `level_db` below a sound."""
-    time_s = np.arange(len(clean)) / SAMPLE_RATE
+def make_buzz(samples: int, base_hz: float, rng: np.random.Generator,
+              rate: float = SAMPLE_RATE) -> np.ndarray:
+    """Draws buzz with a power of one, `(samples,)`."""
+    time_s = np.arange(samples) / rate
     moments = np.arange(int(MOMENTS_PER_SECOND * time_s[-1]) + 2) / MOMENTS_PER_SECOND
     level = np.interp(time_s, moments, rng.uniform(*LEVELS, len(moments)))
     turns = time_s + WOW_SECONDS * np.sin(2.0 * np.pi * WOW_HZ * time_s)
     made = level * sum(np.cos(2.0 * np.pi * (base_hz * order * turns + rng.uniform()))
                        for order in range(1, LINES + 1))
-    return made * np.sqrt(dsp.power(clean) / dsp.power(made) / 10.0 ** (level_db / 10.0))
+    return made / np.sqrt(dsp.power(made))
 
 
 def mixtures(mixer: Mixer, count: int) -> Iterable[Case]:
@@ -68,8 +68,8 @@ def drawn(mixer: Mixer, count: int) -> Iterable[Case]:
     rng = np.random.default_rng(0)
     for number, clean in enumerate(tqdm(music_of(mixer, count), disable=None)):
         for level_db in SNRS_DB:
-            noise = make_buzz(clean, BUZZ_HZ[number % len(BUZZ_HZ)], level_db, rng)
-            yield "drawn buzz, music", level_db, clean, (clean + noise).astype(np.float32)
+            noise = make_buzz(len(clean), BUZZ_HZ[number % len(BUZZ_HZ)], rng)
+            yield "drawn buzz, music", level_db, clean, dsp.mix_at_snr(clean, noise, level_db)
 
 
 def measure(denoiser: Denoiser, cases: Iterable[Case]) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from benchmarks.buzz import make_buzz as draw_buzz
 from denoiser.audio.dsp import SAMPLE_RATE, resample
 from denoiser.classical import buzz
 from denoiser.network.settings import UnetConfig
@@ -23,14 +24,8 @@ def make_times(seconds=SECONDS, rate=SAMPLE_RATE):
 
 
 def make_buzz(rng, base_hz, seconds=SECONDS, rate=SAMPLE_RATE):
-    """Fifty lines of one level that sputters, 20 times a second, with wow."""
-    time_s = make_times(seconds, rate)
-    moments = np.arange(int(20 * seconds) + 2) / 20.0
-    level = np.interp(time_s, moments, rng.uniform(0.2, 1.8, len(moments)))
-    turns = time_s + 5e-5 * np.sin(2.0 * np.pi * 0.7 * time_s)
-    phases = rng.uniform(0.0, 2.0 * np.pi, 51)
-    return 0.01 * level * sum(np.cos(2.0 * np.pi * base_hz * order * turns + phases[order])
-                              for order in range(1, 51))
+    """Fifty lines of one level that sputters, with wow."""
+    return 0.05 * draw_buzz(round(seconds * rate), base_hz, rng, rate)
 
 
 def make_music(rng, base_hz=98.0, seconds=SECONDS):
