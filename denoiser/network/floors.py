@@ -23,7 +23,9 @@ from denoiser.network.tensor_ops import (
     POWER_FLOOR,
     mirrored_indices,
     overlap_add,
+    power_of_pairs,
     raise_to,
+    scale_pairs,
     slice_axis,
 )
 
@@ -48,10 +50,9 @@ def magnitude_and_floor(spectrogram: Tensor, exponent: float) -> Tensor:
     raised to `exponent`. Input and output are `(batch, frames, bins, 2)`.
     """
     spectrum = ops.cast(ops.stop_gradient(spectrogram), "float32")
-    power = ops.sum(ops.square(spectrum), axis=-1, keepdims=True)
-    magnitude = raise_to(power + POWER_FLOOR, exponent / 2.0)
+    magnitude = raise_to(power_of_pairs(spectrum) + POWER_FLOOR, exponent / 2.0)
     floor = _find_floor(magnitude, SMOOTHING_STEPS, FLOOR_STEPS)
-    return ops.cast(ops.concatenate([magnitude, floor], axis=-1), spectrogram.dtype)
+    return ops.cast(ops.stack([magnitude, floor], axis=-1), spectrogram.dtype)
 
 
 def steady_tones(spectrogram: Tensor, bins: int) -> Tensor:
@@ -77,13 +78,11 @@ def steady_tones(spectrogram: Tensor, bins: int) -> Tensor:
     transform = _fourier_matrix()
     rows = _cut_windows(slice_axis(spectrum, 2, 0, bins))
     rows = ops.matmul(rows, ops.convert_to_tensor(transform))
-    shape = ops.shape(rows)
-    tones = ops.reshape(rows, (*shape[:-1], TONE_FRAMES, 2))
-    magnitude = ops.sqrt(ops.sum(ops.square(tones), axis=-1, keepdims=True) + POWER_FLOOR)
+    magnitude = ops.sqrt(power_of_pairs(rows) + POWER_FLOOR)
     floor = _find_floor(magnitude, TONE_SMOOTHING_STEPS, TONE_FLOOR_STEPS)
-    tones = tones * ops.minimum(TONE_BIAS * floor / magnitude, 1.0)
+    tones = scale_pairs(rows, ops.minimum(TONE_BIAS * floor / magnitude, 1.0))
     back = ops.convert_to_tensor(np.ascontiguousarray(transform.T))
-    rows = ops.matmul(ops.reshape(tones, shape), back)
+    rows = ops.matmul(tones, back)
     tones = ops.cast(_join_windows(rows, frames), spectrogram.dtype)
     return ops.concatenate([tones, ops.zeros_like(above)], axis=2)
 

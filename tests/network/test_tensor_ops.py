@@ -47,12 +47,10 @@ def test_mirror_pad_has_the_slope_of_numpys(kernel_size, shape, rng):
     np.testing.assert_allclose(-model.get_weights()[0].reshape(-1, 3), expected, atol=1e-5)
 
 
-def test_powers_are_numpys_in_plain_operations_too(rng):
+def test_powers_are_numpys(rng):
     values = np.exp(rng.uniform(-14.0, 14.0, 100)).astype("float32")
-    for form in (contextlib.nullcontext, plain.as_plain_operations):
-        with form():
-            found = ops.convert_to_numpy(tensor_ops.raise_to(ops.convert_to_tensor(values), -0.35))
-        np.testing.assert_allclose(found, values.astype("float64") ** -0.35, rtol=3e-6)
+    found = ops.convert_to_numpy(tensor_ops.raise_to(ops.convert_to_tensor(values), -0.35))
+    np.testing.assert_allclose(found, values.astype("float64") ** -0.35, rtol=3e-6)
 
 
 def test_frequency_embeddings_are_exact():
@@ -70,6 +68,18 @@ def test_unfolding_undoes_folding(bins, count, rng):
     assert folded.shape == (2, 3, -(-bins // count), 2 * count)
     np.testing.assert_array_equal(
         ops.convert_to_numpy(tensor_ops.unfold_bins(folded, count, bins)), inputs)
+
+
+@pytest.mark.parametrize("folds", [1, 8])
+def test_pairs_have_a_power_and_are_scaled_by_it(rng, folds):
+    pairs = rng.standard_normal((2, 3, 5, 2 * folds)).astype("float32")
+    power = tensor_ops.power_of_pairs(ops.convert_to_tensor(pairs))
+    assert power.shape == (2, 3, 5 * folds)  # no axis of one sample at the end
+    expected = np.abs(pairs.view("complex64")) ** 2
+    np.testing.assert_allclose(ops.convert_to_numpy(power), expected.reshape(2, 3, -1), rtol=1e-5)
+    scaled = ops.convert_to_numpy(tensor_ops.scale_pairs(ops.convert_to_tensor(pairs), power))
+    np.testing.assert_allclose(scaled.view("complex64"), pairs.view("complex64") * expected,
+                               rtol=1e-5)
 
 
 def test_complex_product_and_compression(rng):
