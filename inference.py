@@ -27,7 +27,7 @@ NAME_residual, which is what was removed, and denoised_report.json. Most used se
   inference.wiener=false             the network alone, no filter beside it
   inference.cluster=ray              spread the recordings over several machines
   method=lsa                         a classical method without weights instead of the network
-  weights=small                      a network of a fifth of the operations; gains 0.2 dB less
+  weights=small                      a network of a fifth of the operations; gains 0.4 dB less
   weights=FILE                       .weights.h5 file, folder of a training run, or prefix of a
                                      TensorFlow checkpoint; .onnx or .tflite of export.py: starts
                                      at once, without TensorFlow
