@@ -452,7 +452,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
                         recording.path, EXCERPTS_SECONDS)
         profile = restorer.hear_noise(lambda: _blocks(job), recording.rate, surveyed, advance)
     fitted = restorer.fit_strength(strength, lambda: _blocks(job), recording.rate, surveyed,
-                                   advance)
+                                   profile, advance)
     if strength.is_auto:
         logger.info("%s: strength %s", recording.path, fitted.why)
     strength = fitted.strength

@@ -22,8 +22,8 @@ from config import load_config  # noqa: E402
 from dataset_loader import Mixer  # noqa: E402
 from denoiser.audio import dsp  # noqa: E402
 from denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
+from denoiser.audio.fitting import fit  # noqa: E402
 from denoiser.audio.removal import Strength, remove  # noqa: E402
-from denoiser.audio.survey import survey  # noqa: E402
 from denoiser.training.metrics import snr_db  # noqa: E402
 from inference import Denoiser  # noqa: E402
 
@@ -49,11 +49,9 @@ def main() -> None:
             heard["clean"] = mixture.clean
         for name, audio in heard.items():
             (full,) = denoiser.each(audio[None])
-            known = denoiser.examine(survey([audio], SAMPLE_RATE), lambda audio=audio: [audio],
-                                     SAMPLE_RATE)
-            fitted = denoiser.fit_strength(Strength("auto"), lambda audio=audio: [audio],
-                                           SAMPLE_RATE, known)
-            ((_, removed),) = remove([(audio, audio - full)], SAMPLE_RATE, fitted.strength)
+            pairs = [(audio, audio - full)]
+            ((_, removed),) = remove(pairs, SAMPLE_RATE, fit(Strength("auto"), pairs,
+                                                            SAMPLE_RATE).strength)
             judged = dsp.highpass(np.stack([mixture.clean, full, audio - removed]), HIGHPASS_HZ,
                                   SAMPLE_RATE)
             changes[mixture.category, name].append(

@@ -101,8 +101,8 @@ class Restorer:
                                 noise_profile)
         if noise_profile is None:
             noise_profile = self.hear_noise(lambda: blocks, sample_rate, surveyed)
-        strength = self.fit_strength(as_strength(strength), lambda: blocks, sample_rate,
-                                     surveyed).strength
+        strength = self.fit_strength(as_strength(strength), lambda: blocks, sample_rate, surveyed,
+                                     noise_profile).strength
         return np.concatenate(list(self.stream(blocks, sample_rate, strength, surveyed,
                                                noise_profile)))
 
@@ -198,18 +198,18 @@ class Restorer:
         return noise
 
     def fit_strength(self, strength: Strength, read: Callable[[], Iterable[np.ndarray]],
-                     sample_rate: int, surveyed: Survey,
+                     sample_rate: int, surveyed: Survey, noise_profile: np.ndarray | None = None,
                      report: Callable[[float], object] = lambda seconds: None) -> Fitted:
         """Finds the strength that fits a recording, where that is asked for.
 
-        The network hears up to 30 s for it, spread over the recording, without a noise profile:
-        see `fitting`.
+        The network hears up to 30 s for it, spread over the recording.
 
         Args:
             strength: Any other than "auto" stays as it is.
             read: Reads the recording from its start, in blocks.
             sample_rate: In Hz.
             surveyed: From `survey` of all blocks.
+            noise_profile: As of `__call__`.
             report: As of `hear_noise`.
         """
         if not strength.is_auto:
@@ -217,7 +217,7 @@ class Restorer:
 
         def pairs() -> Iterator[Pair]:
             for excerpt in excerpts(read, surveyed.samples, sample_rate):
-                yield from self.separate([excerpt], sample_rate, surveyed)
+                yield from self.separate([excerpt], sample_rate, surveyed, noise_profile)
                 report(len(excerpt) / sample_rate)
 
         return fit(strength, pairs(), sample_rate)

@@ -23,7 +23,7 @@ from denoiser.checks import require
 Pair = tuple[np.ndarray, np.ndarray]
 
 AUTO = "auto"
-BASS_HZ = 100.0
+BASS_HZ = 60.0
 FADE_OCTAVES = 0.5  # width of the crossfade from one band to the next
 WINDOW_SECONDS = 0.093  # of the transform: a few of the lowest periods that are told apart
 HOPS = 4  # in a window
@@ -45,7 +45,7 @@ class Strength:
         per_band: `(from_hz, share)` in rising order: from each frequency on, `share` times this;
             below the first, `share` alone. Neighbours are crossfaded over half an octave.
         noise_floor_db: By how many dB noise is lowered at most; None: by as much as there is.
-        bass: Below 100 Hz, the other shares are multiplied by this.
+        bass: Below 60 Hz, the other shares are multiplied by this.
     """
 
     share: float | str = 1.0
@@ -73,7 +73,7 @@ class Strength:
     def describe(self) -> dict[str, Any]:
         """Returns what was removed, for a report."""
         return {"share": self.share, "per_band": [list(band) for band in self.per_band],
-                "below_100_hz": self.bass, "noise_floor_db": self.noise_floor_db}
+                "below_60_hz": self.bass, "noise_floor_db": self.noise_floor_db}
 
     @property
     def is_auto(self) -> bool:
