@@ -48,6 +48,8 @@ SHARE_OF_PIECES, SHARE_OF_PIECES_ELSEWHERE = 0.5, 0.75
 # A comb stands still where, for half of its lines, so much at most is left around a line over what
 # is heard between lines, or where the line stands so far above what is left.
 MOST_LEFT, STEADY_ALONE = 10.0 ** (2.0 / 20.0), 7.0
+# In its quietest moments a sound must not be louder without its hum than with it.
+QUIET_SECONDS, SHARE_OF_QUIET, MOST_RISE = 0.01, 0.2, 10.0 ** (1.0 / 10.0)
 ABSENT, ABSENT_MOMENTS = 0.5, 3  # level below which a line does not sound, for so long
 # Of the lines by which a comb is followed, in turn: each time they lie four times as precisely.
 FOLLOWED_ORDERS = (4, 16, 64)
@@ -186,7 +188,9 @@ def _find_comb(piece: np.ndarray, sample_rate: int, faster: float, drones_hz: np
             found.append(_Comb(_fit(lines.hz, np.where(fits[best], order[best], 0.0)),
                                int(count[best]), not (is_mains & has_low)[best]))
     best = max(found, key=lambda comb: comb.lines, default=None)
-    return best if best and _stands_still(best.base_hz, spectrum, len(piece), sample_rate) else None
+    if best is None or not _stands_still(best.base_hz, spectrum, len(piece), sample_rate):
+        return None
+    return best if _is_in_pauses(best.base_hz, piece, sample_rate) else None
 
 
 def _stands_still(base_hz: float, spectrum: np.ndarray, samples: int, sample_rate: int) -> bool:
@@ -206,6 +210,20 @@ def _stands_still(base_hz: float, spectrum: np.ndarray, samples: int, sample_rat
     left = (np.abs(lines.amplitudes) / lines.steadiness)[chosen]
     is_still = (left <= MOST_LEFT * between) | (lines.steadiness[chosen] >= STEADY_ALONE)
     return bool(2 * is_still.sum() >= len(is_still))
+
+
+def _is_in_pauses(base_hz: float, piece: np.ndarray, sample_rate: int) -> bool:
+    """Whether a piece is no louder without a comb where it is quietest.
+
+    Strokes at a regular pace, as of castanets that a machine plays, have lines as well. Between the
+    strokes these cancel each other, so that without some of them the pauses are full of tones.
+    """
+    width = round(QUIET_SECONDS * sample_rate)
+    sounds = np.stack([piece, piece - _hum_of(piece, base_hz, sample_rate)])
+    frames = sounds[:, : sounds.shape[1] // width * width].reshape(2, -1, width)
+    power = np.sort(np.square(frames).mean(axis=2), axis=1)
+    before, after = power[:, : int(SHARE_OF_QUIET * power.shape[1])].sum(axis=1)
+    return bool(after <= MOST_RISE * before)
 
 
 def remove_hum(sound: np.ndarray, base_hz: float, sample_rate: int = SAMPLE_RATE) -> np.ndarray:

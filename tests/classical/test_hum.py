@@ -111,6 +111,27 @@ def test_buzz_that_sputters_is_left_to_the_network(rng, sputter, is_found):
     assert (hum.find_hum([sound]) is not None) == is_found
 
 
+@pytest.mark.parametrize("each_s", [0.1309, 0.2, 0.2556, 0.0837])
+def test_strokes_at_a_regular_pace_are_no_hum(rng, each_s):
+    """As of castanets from a sampler: at these paces some of their lines lie as a hum's would."""
+    after = np.arange(8820) / SAMPLE_RATE
+    stroke = np.exp(-after / 0.012) * sum(np.sin(2.0 * np.pi * hz * after)
+                                          for hz in (1350.0, 2300.0, 3900.0))
+    strokes = np.zeros(len(times()) + len(stroke))
+    for start in np.arange(0.0, SECONDS - 0.1, each_s):
+        place = round(start * SAMPLE_RATE)
+        strokes[place : place + len(stroke)] += 0.1 * rng.uniform(0.7, 1.0) * stroke
+    strokes = strokes[: len(times())] + 1e-4 * rng.standard_normal(len(times()))
+    assert hum.find_hum([strokes]) is None
+
+
+def test_hum_of_a_scratched_disc_is_found(rng):
+    """A scratch is heard once in each turn."""
+    scratched = make_music(rng) + make_hum()
+    scratched[:: round(60.0 / 78.0 * SAMPLE_RATE)] += 0.5
+    assert hum.find_hum([scratched]) == pytest.approx(BASE_HZ, abs=0.01)
+
+
 @pytest.mark.parametrize(("begin", "end"), [(0.0, 7.0), (6.0, SECONDS), (4.0, 8.3)])
 def test_where_hum_begins_or_ends_none_is_added(rng, begin, end):
     time_s = times()
