@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import re
 import shutil
 import sys
 import tempfile
@@ -241,8 +242,8 @@ def save_picture(sound: Sound, restored: np.ndarray, folder: Path) -> None:
     levels = {name: spectrogram.of_array(audio, SAMPLE_RATE) for name, audio in panels.items()}
     figure = spectrogram.draw_beside(levels, len(restored) / SAMPLE_RATE, SAMPLE_RATE,
                                      PICTURE_INCHES)
-    figure.savefig(folder / f"{sound.name.replace(' ', '_')}.webp", dpi=DOTS_PER_INCH,
-                   pil_kwargs={"quality": 70})
+    name = re.sub("[^a-z0-9-]+", "_", sound.name.lower())
+    figure.savefig(folder / f"{name}.webp", dpi=DOTS_PER_INCH, pil_kwargs={"quality": 70})
 
 
 def main() -> None:
