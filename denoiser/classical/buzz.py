@@ -33,6 +33,10 @@ MULTIPLES = (1, 2)  # all lines, or every other one
 # A comb has so many lines, which stand out by so many dB in all, over the root of how many there
 # may be, and by so many deviations more than those of other frequencies.
 LEAST_LINES, LEAST_SCORE, LEAST_DEVIATIONS = 20, 50.0, 11.0
+# Strokes at a regular pace have lines between those of the mains as well, as high as these. Half
+# way between, a machine may have its own.
+BETWEEN = np.concatenate([np.arange(0.08, 0.43, 0.01), np.arange(0.57, 0.92, 0.01)])
+MOST_BETWEEN = 0.9  # of their score to that of the mains
 NORMAL_SPREAD = 1.4826  # of normally distributed numbers, over their median deviation
 TINY = 1e-12
 
@@ -69,7 +73,8 @@ def find_buzz(sounds: Sequence[np.ndarray]) -> Buzz | None:
     score, deviations, base_hz = found
     places = _places(base_hz, base_hz)
     places = places[counted[places] > LINE_DB]
-    if score < LEAST_SCORE or deviations < LEAST_DEVIATIONS or len(places) < LEAST_LINES:
+    if (score < LEAST_SCORE or deviations < LEAST_DEVIATIONS or len(places) < LEAST_LINES
+            or _score_between(counted, base_hz) > MOST_BETWEEN * score):
         return None
     return Buzz(BIN_HZ * _top(quiet, places), _peak(quiet, places))
 
@@ -124,13 +129,25 @@ def _best_comb(counted: np.ndarray, mains_hz: float) -> tuple[float, float, floa
     and its fundamental in Hz."""
     beside = np.arange(-COMPARED, COMPARED, STEP)
     places = _places(mains_hz * (1.0 + beside), mains_hz)
-    scores = counted[places].sum(axis=1) / np.sqrt(places.shape[1])
+    scores = _scores(counted, places)
     usual = np.median(scores)
     spread = NORMAL_SPREAD * np.median(np.abs(scores - usual)) + TINY
     near = np.flatnonzero(np.abs(beside) <= TOLERANCE)
     best = near[scores[near].argmax()]
     return (float(scores[best]), float((scores[best] - usual) / spread),
             float(mains_hz * (1.0 + beside[best])))
+
+
+def _scores(counted: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Returns by how much combs `(combs, places)` stand out, `(combs,)`."""
+    return counted[places].sum(axis=1) / np.sqrt(places.shape[1])
+
+
+def _score_between(counted: np.ndarray, base_hz: float) -> float:
+    """Returns the score of the best comb of the same distances beside one of this fundamental."""
+    orders = np.arange(1, int(HIGHEST_HZ / base_hz))
+    places = np.round(np.add.outer(BETWEEN, orders) * base_hz / BIN_HZ).astype(int)
+    return float(_scores(counted, places).max())
 
 
 def _around(places: np.ndarray) -> np.ndarray:

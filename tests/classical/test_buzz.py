@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+from audio_samples import make_regular_strokes
 
 from benchmarks.buzz import make_buzz as draw_buzz
 from denoiser.audio.dsp import SAMPLE_RATE, resample
@@ -53,6 +54,13 @@ def test_buzz_that_sputters_is_heard_under_music(rng, base_hz):
 def test_notes_that_are_held_are_no_buzz(rng, base_hz):
     """The notes of equal temperament that are nearest to the mains, and what is no mains."""
     assert buzz.find_buzz([make_music(rng, base_hz)]) is None
+
+
+@pytest.mark.parametrize("a_second", [6.26, 7.48, 11.96])
+def test_strokes_at_a_regular_pace_are_no_buzz(rng, a_second):
+    """Every eighth, or every fifth of their lines lies as one of the mains."""
+    strokes = make_regular_strokes(rng, 1.0 / a_second, SECONDS, (320.0, 1900.0, 5200.0), 0.006)
+    assert buzz.find_buzz([strokes]) is None
 
 
 def test_hiss_and_what_is_short_or_silent_hold_no_buzz(rng):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from audio_samples import make_regular_strokes
 
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.audio.noise_profile import ProfileForm
@@ -114,14 +115,7 @@ def test_buzz_that_sputters_is_left_to_the_network(rng, sputter, is_found):
 @pytest.mark.parametrize("each_s", [0.1309, 0.2, 0.2556, 0.0837])
 def test_strokes_at_a_regular_pace_are_no_hum(rng, each_s):
     """As of castanets from a sampler: at these paces some of their lines lie as a hum's would."""
-    after = np.arange(8820) / SAMPLE_RATE
-    stroke = np.exp(-after / 0.012) * sum(np.sin(2.0 * np.pi * hz * after)
-                                          for hz in (1350.0, 2300.0, 3900.0))
-    strokes = np.zeros(len(times()) + len(stroke))
-    for start in np.arange(0.0, SECONDS - 0.1, each_s):
-        place = round(start * SAMPLE_RATE)
-        strokes[place : place + len(stroke)] += 0.1 * rng.uniform(0.7, 1.0) * stroke
-    strokes = strokes[: len(times())] + 1e-4 * rng.standard_normal(len(times()))
+    strokes = make_regular_strokes(rng, each_s, SECONDS, (1350.0, 2300.0, 3900.0), 0.012)
     assert hum.find_hum([strokes]) is None
 
 
