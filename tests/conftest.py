@@ -59,7 +59,7 @@ def noise(rng: np.random.Generator) -> np.ndarray:
 @pytest.fixture(scope="session")
 def tiny_unet() -> UnetConfig:
     """A network that runs in milliseconds."""
-    return UnetConfig(depth=2, channels=[4, 4, 4], extractor_kernel=3, fold_bins=16)
+    return UnetConfig(depth=1, channels=[4, 4], extractor_kernel=3, fold_bins=16)
 
 
 def _make_run(folder: Path, settings: UnetConfig) -> Path:

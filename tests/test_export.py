@@ -225,7 +225,7 @@ def test_outputs_are_checked_before_anything_is_converted(tmp_path, tiny_run, ti
         export.output_path("a.onnx", "litert", tiny_run / BEST_NAME)
     other = tmp_path / "other"
     other.mkdir()
-    save_config(Config(path_experiment="x", unet=replace(tiny_unet, depth=1)),
+    save_config(Config(path_experiment="x", unet=replace(tiny_unet, fold_bins=8)),
                 other / CONFIG_NAME)
     done = run_export(f"weights={tiny_run}", f"output={other / 'net.onnx'}", cwd=tmp_path)
     assert done.returncode == 1 and "belongs to another network" in done.stderr

@@ -1090,7 +1090,7 @@ def test_weights_are_chosen_in_turn(tmp_path, tiny_run, tiny_unet, shipped, capl
     nowhere = Config(path_experiment=str(tmp_path / "none"))
     weights, settings = inference.choose_network(nowhere)
     assert (weights, settings.unet) == (shipped / BEST_NAME, tiny_unet)
-    assert "shipped with the project" in caplog.text and "depth 2" in caplog.text
+    assert "shipped with the project" in caplog.text and "depth 1" in caplog.text
     weights, settings = inference.choose_network(Config(path_experiment=str(tiny_run)))
     assert (weights, settings.unet) == (tiny_run / BEST_NAME, tiny_unet)
     assert f"best of {tiny_run}" in caplog.text
@@ -1201,7 +1201,7 @@ def test_program_restores_a_recording(tmp_path, tiny_run):
     assert (rate, result.shape) == (48000, audio.shape)
     assert done.stdout == ""
     assert all(line.startswith(("INFO: ", "WARNING: ")) for line in done.stderr.splitlines())
-    assert str(tiny_run / BEST_NAME) in done.stderr and "depth 2" in done.stderr
+    assert str(tiny_run / BEST_NAME) in done.stderr and "depth 1" in done.stderr
 
 
 def test_program_goes_on_past_bad_files(tmp_path, tiny_run):

@@ -61,7 +61,7 @@ def make_config(corpus, folder, **changes) -> Config:
         "save_every_steps": 2, "gradient_clip": 1.0, "ema_momentum": 0.5, "shown_items": 0,
         "probe_sounds": 0,
         "stft": StftConfig(512, 128), "loss": LossConfig(mae=0.0, compressed=1.0, snr=0.1),
-        "unet": UnetConfig(depth=1, channels=[6, 8], extractor_kernel=3, fold_bins=4,
+        "unet": UnetConfig(depth=1, num_stages=1, channels=[6, 8], extractor_kernel=3, fold_bins=4,
                            output="mask", compression=0.5),
         "dset": DsetConfig(path_music=[str(corpus / "music")], path_noise=[str(corpus / "noise")]),
         "schedule": ScheduleConfig(name="cosine")}
@@ -335,8 +335,10 @@ def test_a_run_of_an_earlier_release_keeps_its_best_weights(copied, finished, th
 
 @pytest.mark.usefixtures("graphs")
 def test_training_gains_snr(three_tunes, tmp_path):
-    run = make_trainer(make_config(three_tunes, tmp_path, epochs=1, steps_per_epoch=80,
-                                   ema_momentum=None, save_every_steps=100, lr=1e-2))
+    """Of both stages, the second by way of the attention between them."""
+    cfg = make_config(three_tunes, tmp_path, epochs=1, steps_per_epoch=80, ema_momentum=None,
+                      save_every_steps=100, lr=1e-2)
+    run = make_trainer(replace(cfg, unet=replace(cfg.unet, num_stages=2)))
     before = metrics.average(run.validate())
     run.fit()
     after = metrics.average(run.validate())
@@ -485,7 +487,7 @@ def test_learning_rate(name, step, expected):
 def tiny_settings(corpus):
     return ["dset=folders", f"dset.path_music=[{corpus / 'music'}]",
             f"dset.path_noise=[{corpus / 'noise'}]", "unet.depth=1", "unet.channels=[4,4]",
-            "unet.fold_bins=4", "unet.use_short=false", "unet.use_long=false",
+            "unet.num_stages=1", "unet.fold_bins=4", "unet.use_short=false", "unet.use_long=false",
             "unet.own_low=false", "stft.win_size=512", "stft.hop_size=128", "batch_size=1",
             "seg_len_s_train=0.1", "seg_len_s_val=0.2", "validation_items=1",
             "shown_items=0", "probe_sounds=0"]
