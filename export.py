@@ -124,6 +124,13 @@ def _repeat_edges(graph: Any, node: Any, name: str, arguments: Any) -> None:
     node.set_attr("mode", "edge")
 
 
+def predictor(model: Any) -> Callable[[Any], np.ndarray]:
+    """Returns a network as a function of `check`, which traces no graph for each length."""
+    import keras
+
+    return lambda inputs: keras.ops.convert_to_numpy(model(inputs)[0])
+
+
 def check(predict: Callable[[Any], np.ndarray], run: runtimes.Run,
           settings: NetworkSettings) -> float:
     """Returns the largest difference of an exported network from the network itself.
@@ -183,8 +190,8 @@ def export(raw: DictConfig) -> None:
         logging.getLogger(converter).setLevel(logging.ERROR)
     with replacing(path) as temporary:
         write(model, settings, cfg.format, temporary, hash_of(weights) if weights.is_file() else "")
-        difference = check(lambda inputs: model.predict_on_batch(inputs)[0],
-                           runtimes.load(temporary, settings.profile_form), settings)
+        difference = check(predictor(model), runtimes.load(temporary, settings.profile_form),
+                           settings)
         size = temporary.stat().st_size
         if not told.is_file():
             if known.is_file():
