@@ -6,6 +6,8 @@ PYTHON ?= $(shell for name in python3.12 python3.13 python3.11 python3 python; d
 VENV := .venv
 READY := $(VENV)/ready
 READY_TO_TEST := $(VENV)/ready-to-test
+# tests/conftest.py has the order of the modules.
+PYTEST := $(VENV)/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 AUDIO ?= examples/noisy.flac
 OUTPUT ?= restored
 export RECORDING := $(value AUDIO)
@@ -19,11 +21,11 @@ demo: $(READY)
 
 test: $(READY_TO_TEST)
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: $(READY_TO_TEST)
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
 corpus: $(READY)
 	$(VENV)/bin/python prepare_data.py

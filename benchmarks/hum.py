@@ -1,6 +1,7 @@
 """What taking hum out line by line gains, how much hum it finds, and what it does without any.
 
-Run: python benchmarks/hum.py [--items=60] [--network=8] [--picture=FILE] [key=value ...]
+Run: python benchmarks/hum.py [--items=60] [--strokes=240] [--network=8] [--picture=FILE]
+     [key=value ...]
 
 Prints Markdown tables of
 
@@ -9,6 +10,8 @@ Prints Markdown tables of
   level): in how many it is found, and the gain there;
 - clean files of the data (of training too, which this stage never saw): in how many stretches
   hum is found, and how much of them is removed. Some of them do hum;
+- with `--strokes`, in place of all this: in how many rows of strokes at an exact pace, 5 s each,
+  hum or buzz is found;
 - with `--network`, in place of all this: so many pieces of music, 5 s each, under drawn hum and
   buzz, denoised by the shipped network alone and after this stage.
 
@@ -34,9 +37,11 @@ from config import load_config  # noqa: E402
 from dataset_loader import Mixer  # noqa: E402
 from denoiser.audio import dsp  # noqa: E402
 from denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
+from denoiser.classical.buzz import find_buzz  # noqa: E402
 from denoiser.classical.hum import find_hum, remove_hum  # noqa: E402
 from denoiser.data.audio_index import find_clips  # noqa: E402
 from denoiser.data.recordings import read_segment  # noqa: E402
+from denoiser.training import look_alikes  # noqa: E402
 from denoiser.training.metrics import snr_db  # noqa: E402
 from inference import Denoiser  # noqa: E402
 
@@ -48,6 +53,7 @@ STRETCH_SECONDS = (5.0, 15.0)
 CLIPS, STRETCHES = 400, 3  # of each manifest, and at most so many of each clip
 MANIFESTS = ("data/heldout/manifest.csv", "data/scores/manifest.csv", "data/starter/manifest.csv")
 LOWEST_HZ = 20.0
+STROKES_SECONDS, STROKES_EVERY_S, STROKES_HISS = 5.0, (0.04, 0.3), 1e-4
 SHOWN_ITEM, SHOWN_HZ, SHOWN_WINDOW, SHOWN_FLOOR = 47, 400.0, 8192, 1e-6
 
 
@@ -109,6 +115,21 @@ def measure_drawn(mixer: Mixer) -> None:
                                        - snr_db(clean, noisy)))
             worth = f"{np.mean(gains):+.1f} | {min(gains):+.1f}" if gains else "- | -"
             sys.stdout.write(f"| {kind} at {level_db} dB | {len(gains)} of {MUSIC} | {worth} |\n")
+
+
+def measure_strokes(count: int) -> None:
+    """Prints in how many drawn rows of strokes there is said to be hum or buzz."""
+    sys.stdout.write("\n| strokes | rows | hum is found in | buzz in |\n|---|---|---|---|\n")
+    rng, samples = np.random.default_rng(0), round(STROKES_SECONDS * SAMPLE_RATE)
+    for name in look_alikes.STRUCK:
+        rows = []
+        for _ in range(count // len(look_alikes.STRUCK)):
+            strokes = look_alikes.make_regular_strokes(name, samples,
+                                                       rng.uniform(*STROKES_EVERY_S), rng)
+            heard = [strokes + STROKES_HISS * rng.standard_normal(samples)]
+            rows.append((find_hum(heard) is not None, find_buzz(heard) is not None))
+        hums, buzzes = np.sum(rows, axis=0)
+        sys.stdout.write(f"| {name} | {len(rows)} | {hums} | {buzzes} |\n")
 
 
 def measure_network(mixer: Mixer, count: int) -> None:
@@ -196,10 +217,14 @@ def main() -> None:
     """Prints all tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--items", type=int, default=60, help="mixtures of the test")
+    parser.add_argument("--strokes", type=int, help="rows of strokes at an exact pace")
     parser.add_argument("--network", type=int, help="pieces of music for the network")
     parser.add_argument("--picture", help="file for a picture")
     parser.add_argument("overrides", nargs="*", help="settings, as those of evaluate.py")
     arguments = parser.parse_args()
+    if arguments.strokes is not None:
+        measure_strokes(arguments.strokes)
+        return
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = load_config(compose("conf", overrides=["dset=heldout", *arguments.overrides]))
     mixer = Mixer(cfg.dset, "test", cfg.seg_len_s_val, carrier=cfg.noise)

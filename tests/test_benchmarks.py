@@ -28,6 +28,7 @@ from denoiser.bench import methods as bench_methods
 from denoiser.checks import UserError
 from denoiser.classical import buzz as classical_buzz
 from denoiser.data.audio_index import Clip
+from denoiser.training import look_alikes
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -337,6 +338,14 @@ def test_what_is_told_of_buzz_is_measured_where_there_is_any(rng, capsys):
     assert [float(gain) for gain in gains] == pytest.approx([0.0, 3.0, 3.0], abs=0.05)
     buzz.measure(KeepsAll(), [("a", 0.0, clean, 1.01 * clean)])
     assert "no buzz is found" in capsys.readouterr().out
+
+
+def test_strokes_that_pass_for_hum_are_counted(monkeypatch, capsys):
+    monkeypatch.setattr(hum, "find_hum", lambda sounds: 50.0)
+    hum.measure_strokes(6)
+    rows = [line.strip("| \n").split(" | ") for line in capsys.readouterr().out.splitlines()[3:]]
+    assert [row[0] for row in rows] == list(look_alikes.STRUCK)
+    assert {tuple(row[1:3]) for row in rows} == {("2", "2")}
 
 
 @pytest.mark.parametrize("kind", hum.LINES)

@@ -17,6 +17,7 @@ STRUCK = {"castanets": (8.0, (1350.0, 2300.0, 3900.0), 0.012, 0.3),
           "tap dance": (5.0, (210.0, 850.0, 3100.0), 0.02, 0.6)}
 ROOM_SECONDS = 0.06  # decay by 1/e of the room around them
 ROOM_SHARE = 0.1
+RINGS_SECONDS = 0.2  # of a stroke without a room
 
 # Tones that are held below a tune: their pitches in Hz, none of them the mains' or near a multiple
 # of theirs; by how much each harmonic is below the one an octave under it, in dB; the vibrato's
@@ -32,7 +33,7 @@ RELEASE_SAMPLES = 441  # of the tune's notes
 
 def make_strokes(name: str, samples: int, rng: np.random.Generator) -> np.ndarray:
     """Makes clean impulses that are signal, `(samples,)`: one of `STRUCK`, in a small room."""
-    per_second, resonances_hz, decay_s, knock = STRUCK[name]
+    per_second = STRUCK[name][0]
     time_s = np.arange(round(8.0 * ROOM_SECONDS * SAMPLE_RATE)) / SAMPLE_RATE
     room = ROOM_SHARE * np.exp(-time_s / ROOM_SECONDS) * rng.standard_normal(len(time_s))
     room /= np.sqrt(SAMPLE_RATE * ROOM_SECONDS)
@@ -41,15 +42,32 @@ def make_strokes(name: str, samples: int, rng: np.random.Generator) -> np.ndarra
     count = max(1, round(per_second * samples / SAMPLE_RATE))
     starts = ((np.arange(count) + rng.uniform(0.0, 0.7, count)) * samples / count).astype(int)
     for start in starts:
-        stroke = knock * np.exp(-time_s / 0.0005) * rng.standard_normal(len(time_s))
-        for hz in resonances_hz:
-            decay = decay_s * rng.uniform(0.7, 1.4)
-            stroke += rng.uniform(0.3, 1.0) * np.exp(-time_s / decay) * np.sin(
-                2.0 * np.pi * hz * rng.uniform(0.97, 1.03) * time_s)
+        stroke = _draw_stroke(name, time_s, rng)
         level = 10.0 ** (rng.uniform(-9.0, 0.0) / 20.0)
         strokes[start : start + len(time_s)] += level * stroke
     heard = scipy.signal.fftconvolve(strokes[:samples], room)[:samples]
     return (0.5 * heard / np.abs(heard).max()).astype(np.float32)
+
+
+def make_regular_strokes(name: str, samples: int, every_s: float, rng: np.random.Generator,
+                         ) -> np.ndarray:
+    """Makes one stroke of `STRUCK` again and again, as a sampler does: at an exact pace, dry."""
+    stroke = _draw_stroke(name, np.arange(round(RINGS_SECONDS * SAMPLE_RATE)) / SAMPLE_RATE, rng)
+    strokes = np.zeros(samples + len(stroke))
+    for start in (np.arange(0.0, samples / SAMPLE_RATE, every_s) * SAMPLE_RATE).astype(int):
+        strokes[start : start + len(stroke)] += rng.uniform(0.7, 1.0) * stroke
+    return (0.5 * strokes[:samples] / np.abs(strokes).max()).astype(np.float32)
+
+
+def _draw_stroke(name: str, time_s: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draws a single stroke of `STRUCK`, of the form of `time_s`."""
+    _, resonances_hz, decay_s, knock = STRUCK[name]
+    stroke = knock * np.exp(-time_s / 0.0005) * rng.standard_normal(len(time_s))
+    for hz in resonances_hz:
+        decay = decay_s * rng.uniform(0.7, 1.4)
+        stroke += rng.uniform(0.3, 1.0) * np.exp(-time_s / decay) * np.sin(
+            2.0 * np.pi * hz * rng.uniform(0.97, 1.03) * time_s)
+    return stroke
 
 
 def make_held(name: str, samples: int, rng: np.random.Generator) -> np.ndarray:

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
-from audio_samples import make_regular_strokes
 
 from benchmarks.buzz import make_buzz as draw_buzz
 from denoiser.audio.dsp import SAMPLE_RATE, resample
@@ -13,6 +12,7 @@ from denoiser.classical import buzz
 from denoiser.network.settings import UnetConfig
 from denoiser.network.stored import NetworkSettings
 from denoiser.restore import Restorer
+from denoiser.training.look_alikes import make_regular_strokes
 
 SECONDS = 6.0
 NOISE = Path(__file__).resolve().parents[2] / "data" / "noise"
@@ -59,8 +59,8 @@ def test_notes_that_are_held_are_no_buzz(rng, base_hz):
 @pytest.mark.parametrize("a_second", [6.26, 7.48, 11.96])
 def test_strokes_at_a_regular_pace_are_no_buzz(rng, a_second):
     """Every eighth, or every fifth of their lines lies as one of the mains."""
-    strokes = make_regular_strokes(rng, 1.0 / a_second, SECONDS, (320.0, 1900.0, 5200.0), 0.006)
-    assert buzz.find_buzz([strokes]) is None
+    strokes = make_regular_strokes("typewriter", len(make_times()), 1.0 / a_second, rng)
+    assert buzz.find_buzz([strokes + 1e-4 * rng.standard_normal(len(strokes))]) is None
 
 
 def test_hiss_and_what_is_short_or_silent_hold_no_buzz(rng):

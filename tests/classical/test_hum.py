@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from audio_samples import make_regular_strokes
 
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.audio.noise_profile import ProfileForm
@@ -12,6 +11,7 @@ from denoiser.classical import hum
 from denoiser.network.settings import UnetConfig
 from denoiser.network.stored import NetworkSettings
 from denoiser.restore import Restorer
+from denoiser.training.look_alikes import make_regular_strokes
 from denoiser.training.metrics import snr_db
 
 SECONDS = 12
@@ -115,8 +115,8 @@ def test_buzz_that_sputters_is_left_to_the_network(rng, sputter, is_found):
 @pytest.mark.parametrize("each_s", [0.1309, 0.2, 0.2556, 0.0837])
 def test_strokes_at_a_regular_pace_are_no_hum(rng, each_s):
     """As of castanets from a sampler: at these paces some of their lines lie as a hum's would."""
-    strokes = make_regular_strokes(rng, each_s, SECONDS, (1350.0, 2300.0, 3900.0), 0.012)
-    assert hum.find_hum([strokes]) is None
+    strokes = make_regular_strokes("castanets", len(times()), each_s, rng)
+    assert hum.find_hum([strokes + 1e-4 * rng.standard_normal(len(strokes))]) is None
 
 
 def test_hum_of_a_scratched_disc_is_found(rng):
