@@ -16,6 +16,7 @@ NAME_residual, which is what was removed, and denoised_report.json. Most used se
   inference.output_dir=FOLDER        where the results go
   inference.noise_profile=[12.5,14]  seconds in which only noise is heard; or a file, or auto
   inference.listen_first=false       without such a profile, do not hear 30 s before the rest
+  inference.follow_noise=false       restore it as one, also where its noise changes
   inference.overwrite=true           replace results that exist
   inference.resume=true              go on within a long recording where a killed run stopped
   inference.track=2                  which audio track of a film; else the default one
@@ -155,7 +156,7 @@ class Denoiser(Restorer):
              segment_seconds: float = SEGMENT_SECONDS, declick: bool = True,
              mono_source: str = "false", wiener: bool = True, runtime: str = "auto",
              listen_first: bool = True, dehum: bool = True,
-             keep_held: bool = True) -> Denoiser:
+             keep_held: bool = True, follow_noise: bool = True) -> Denoiser:
         """Loads a network.
 
         Args:
@@ -174,6 +175,7 @@ class Denoiser(Restorer):
             listen_first: As of `Restorer`; a network without noise profiles does not.
             dehum: As of `Restorer`.
             keep_held: As of `Restorer`.
+            follow_noise: As of `Restorer`.
 
         Raises:
             FileNotFoundError: There are no such weights.
@@ -194,7 +196,7 @@ class Denoiser(Restorer):
             predict = spectral.join_filter(predict, settings.profile_form
                                            or ProfileForm(settings.stft, compression=1.0))
         return cls(predict, settings, segment_seconds, declick, mono_source,
-                   listen_first and settings.unet.use_profile, dehum, keep_held)
+                   listen_first and settings.unet.use_profile, dehum, keep_held, follow_noise)
 
     def forget_lengths(self) -> None:
         """Makes what the network returns independent of what it was given before.
@@ -365,7 +367,8 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
         denoiser = Denoiser.load(weights, settings, seconds, cfg.inference.declick,
                                  cfg.inference.mono_source, cfg.inference.wiener,
                                  cfg.inference.runtime, cfg.inference.listen_first,
-                                 cfg.inference.dehum, cfg.inference.keep_held)
+                                 cfg.inference.dehum, cfg.inference.keep_held,
+                                 cfg.inference.follow_noise)
         if cfg.inference.resume or cfg.inference.cluster != "none":
             denoiser.forget_lengths()
         return denoiser
@@ -439,18 +442,20 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     if surveyed.samples == 0 and output.container == "FLAC":
         raise UserError("the file is empty, and FLAC cannot store that")
     hears_first = not strength.removes_nothing and profile is None and restorer.hears_first
-    heard_first = (hears_first + strength.is_auto) * min(
-        EXCERPTS_SECONDS * recording.rate, surveyed.samples)
-    share = surveyed.samples / max(surveyed.samples + heard_first, 1)  # of what is reported
+    seconds = surveyed.samples / recording.rate
+    heard_first = (hears_first * restorer.seconds_heard_first(seconds)
+                   + strength.is_auto * min(EXCERPTS_SECONDS, seconds))
+    share = seconds / max(seconds + heard_first, 1.0)  # of what is reported
 
     def advance(seconds: float) -> None:
         report(share * seconds)
 
     if hears_first:
-        if surveyed.samples > EXCERPTS_SECONDS * recording.rate:
+        if seconds > EXCERPTS_SECONDS:
             logger.info("%s: %.0f s of it are heard first, to know its noise",
-                        recording.path, EXCERPTS_SECONDS)
-        profile = restorer.hear_noise(lambda: _blocks(job), recording.rate, surveyed, advance)
+                        recording.path, restorer.seconds_heard_first(seconds))
+        surveyed, profile = restorer.listen(lambda: _blocks(job), recording.rate, surveyed,
+                                            advance)
     fitted = restorer.fit_strength(strength, lambda: _blocks(job), recording.rate, surveyed,
                                    profile, advance)
     if strength.is_auto:
@@ -505,6 +510,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
             "strength": strength.describe() | ({"why": fitted.why} if fitted.why else {}),
             "mono_source": surveyed.mono.describe() if surveyed.mono else None,
             "hum_hz": None if surveyed.hum_hz is None else round(surveyed.hum_hz, 2),
+            "sections": [section.describe(recording.rate) for section in surveyed.sections],
             **levels.describe()}
 
 

@@ -64,6 +64,7 @@ class InferenceConfig:
     noise_profile: Any = "none"
     # Without a noise profile: hear 30 s before the rest, and take what is removed there for one.
     listen_first: bool = True
+    follow_noise: bool = True  # and where the noise changes, restore each section by itself
     # Whether two channels hold one signal with a noise of their own each: true, false, or auto.
     mono_source: Any = "false"
     track: int | None = None  # which audio track of a film, from 1; absent: the default one

@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from denoiser.audio import dsp
+from denoiser.audio import dsp, sections
 from denoiser.audio.dsp import SAMPLE_RATE, Predict
-from denoiser.audio.fitting import Fitted, excerpts, fit
+from denoiser.audio.fitting import EXCERPTS_SECONDS, Fitted, excerpts, fit
 from denoiser.audio.mono_source import find_mono
 from denoiser.audio.noise_profile import SHORTEST_SECONDS, without_strokes
 from denoiser.audio.pauses import noise_alone
 from denoiser.audio.removal import Pair, Strength, as_strength, remove
-from denoiser.audio.survey import Survey, as_channels, survey
+from denoiser.audio.survey import Section, Survey, as_channels, survey
 from denoiser.checks import UserError, require
 from denoiser.classical import buzz, clicks, drones, held_notes, hum
 from denoiser.network.stored import NetworkSettings
@@ -58,6 +58,7 @@ class Restorer:
         dehum: Whether the lines of the mains' hum are taken out before the network hears the
             recording.
         keep_held: Whether notes that are held are given back where the network takes them for hum.
+        follow_noise: Whether a recording whose noise changes is heard, and restored, in sections.
     """
 
     predict_spectra: Callable[[Any], np.ndarray]
@@ -68,6 +69,7 @@ class Restorer:
     listen_first: bool = False
     dehum: bool = False
     keep_held: bool = False
+    follow_noise: bool = False
 
     def __call__(self, waveform: np.ndarray, sample_rate: int,
                  strength: float | str | Strength = 1.0,
@@ -100,7 +102,7 @@ class Restorer:
         surveyed = self.examine(survey(blocks, sample_rate), lambda: blocks, sample_rate,
                                 noise_profile)
         if noise_profile is None:
-            noise_profile = self.hear_noise(lambda: blocks, sample_rate, surveyed)
+            surveyed, noise_profile = self.listen(lambda: blocks, sample_rate, surveyed)
         strength = self.fit_strength(as_strength(strength), lambda: blocks, sample_rate, surveyed,
                                      noise_profile).strength
         return np.concatenate(list(self.stream(blocks, sample_rate, strength, surveyed,
@@ -155,29 +157,75 @@ class Restorer:
 
     @property
     def hears_first(self) -> bool:
-        """Whether `hear_noise` hears recordings."""
+        """Whether `listen` hears recordings."""
         return self.listen_first and self.settings.profile_form is not None
 
-    def hear_noise(self, read: Callable[[], Iterable[np.ndarray]], sample_rate: int,
-                   surveyed: Survey, report: Callable[[float], object] = lambda seconds: None,
-                   ) -> np.ndarray | None:
-        """Returns the noise of up to 30 s of a recording: its ends, and what lies between.
+    def seconds_heard_first(self, seconds: float) -> float:
+        """Returns how much of so many seconds `listen` hears, where the noise does not change."""
+        if not self.hears_first:
+            return 0.0
+        pieces = self.follow_noise and seconds > EXCERPTS_SECONDS
+        return min(seconds, EXCERPTS_SECONDS) + pieces * sections.PIECE_SECONDS * (
+            seconds // sections.EVERY_SECONDS)
+
+    def listen(self, read: Callable[[], Iterable[np.ndarray]], sample_rate: int,
+               surveyed: Survey, report: Callable[[float], object] = lambda seconds: None,
+               ) -> tuple[Survey, np.ndarray | None]:
+        """Hears the noise of a recording before it is restored.
 
         That is what is heard in its pauses, or, where there are none, what the network removes,
-        less single strokes. It serves as a noise profile, `(samples, channels)`. None where
-        `listen_first` is off, the network takes no profiles, or there is nothing to be heard.
+        less single strokes. Heard are up to 30 s: the ends, and what lies between. Where
+        `follow_noise` is on, so is a piece of 4 s in each half minute; where the noise of these
+        differs, each section of the recording is examined and heard by itself.
 
         Args:
             read: Reads the recording from its start, in blocks.
             sample_rate: In Hz.
             surveyed: From `survey` of all blocks, and `examine`.
             report: Called with the seconds that were heard since the last call.
+
+        Returns:
+            The survey, with its sections where the noise changes; and the noise, `(samples,
+            channels)`, which serves as a profile. None where sections have their own,
+            `listen_first` is off, the network takes no profiles, or there is nothing to be heard.
         """
         if not self.hears_first or not surveyed.distinct:
-            return None
+            return surveyed, None
+        is_short = surveyed.samples <= EXCERPTS_SECONDS * sample_rate
+        follows = self.follow_noise and sample_rate >= sections.LOWEST_RATE
+        changes: list[int] = []
+        if follows and not is_short:
+            changes = self._find_changes(read, sample_rate, surveyed, report)
+        if not changes:
+            pairs = self._hear(excerpts(read, surveyed.samples, sample_rate, with_ends=True),
+                               sample_rate, surveyed, report)
+            if follows and is_short:
+                changes = sections.changes_within(*pairs[0], sample_rate)
+            if not changes:
+                return surveyed, self._noise_of(pairs, sample_rate, surveyed)
+        logger.info("its noise changes at %s s; each section is heard by itself",
+                    ", ".join(f"{change / sample_rate:.1f}" for change in changes))
+        found = []
+        for start, stop in itertools.pairwise([0, *changes, surveyed.samples]):
+
+            def read_part(start: int = start, stop: int = stop) -> Iterator[np.ndarray]:
+                return sections.blocks_between(read(), start, stop)
+
+            part = replace(surveyed, samples=stop - start, hum_hz=None, floors=())
+            if self.dehum or self.keep_held:
+                part = self._examine_tones(part, excerpts(read_part, part.samples, sample_rate),
+                                           sample_rate, None)
+            pairs = self._hear(excerpts(read_part, part.samples, sample_rate, with_ends=True),
+                               sample_rate, part)
+            found.append(Section(start, stop, part, self._noise_of(pairs, sample_rate, part)))
+        return replace(surveyed, sections=tuple(found)), None
+
+    def _hear(self, sounds: list[np.ndarray], sample_rate: int, surveyed: Survey,
+              report: Callable[[float], object] = lambda seconds: None) -> list[Pair]:
+        """Returns stretches of a recording, and what is removed from each where nothing is told."""
         pairs: list[Pair] = []
-        for excerpt in excerpts(read, surveyed.samples, sample_rate, with_ends=True):
-            heard, done, second = as_channels(excerpt), 0, max(1, round(sample_rate))
+        for sound in sounds:
+            heard, done, second = as_channels(sound), 0, max(1, round(sample_rate))
             noise = np.empty_like(heard)
             blocks = [heard[start : start + second]  # so that `report` is told early
                       for start in range(0, len(heard), second)]
@@ -187,6 +235,11 @@ class Restorer:
                 done += len(block)
                 report(len(block) / sample_rate)
             pairs.append((heard, noise))
+        return pairs
+
+    def _noise_of(self, pairs: list[Pair], sample_rate: int, surveyed: Survey,
+                  ) -> np.ndarray | None:
+        """Returns the noise of stretches that were heard, `(samples, channels)`."""
         noise = noise_alone(pairs, sample_rate, self.settings.stft.highpass_hz)
         if noise is None:  # at its ends, a tape or a film may have less noise than between
             found = (_without_silence(*pair, sample_rate) for pair in pairs[1:-1] or pairs)
@@ -196,6 +249,28 @@ class Restorer:
         if len(noise) < SHORTEST_SECONDS * sample_rate or not np.ptp(noise, axis=0).any():
             return None
         return noise
+
+    def _find_changes(self, read: Callable[[], Iterable[np.ndarray]], sample_rate: int,
+                      surveyed: Survey, report: Callable[[float], object]) -> list[int]:
+        """Returns the samples at which the noise of a long recording changes."""
+        every, length = (round(seconds * sample_rate)
+                         for seconds in (sections.EVERY_SECONDS, sections.PIECE_SECONDS))
+        starts = range((every - length) // 2, surveyed.samples - length, every)
+        pieces = []
+        for piece in sections.cut(read(), ((start, start + length) for start in starts)):
+            pair, = self._hear([piece], sample_rate, surveyed, report)
+            pieces.append(sections.band_powers(*pair, sample_rate))
+        changes = sections.find_changes(pieces, 1)
+        found = []
+        for change, (before, after) in zip(
+                changes, sections.around_changes(pieces, changes), strict=True):
+            start, stop = starts[change - 1], starts[change] + length
+            sound = next(sections.cut(read(), [(start, stop)]))
+            pair, = self._hear([sound], sample_rate, surveyed)
+            place = sections.place_change(before, sections.band_powers(*pair, sample_rate), after)
+            if place is not None:
+                found.append(start + round(place * sections.FRAME_SECONDS * sample_rate))
+        return found
 
     def fit_strength(self, strength: Strength, read: Callable[[], Iterable[np.ndarray]],
                      sample_rate: int, surveyed: Survey, noise_profile: np.ndarray | None = None,
@@ -210,12 +285,21 @@ class Restorer:
             sample_rate: In Hz.
             surveyed: From `survey` of all blocks.
             noise_profile: As of `__call__`.
-            report: As of `hear_noise`.
+            report: As of `listen`.
         """
         if not strength.is_auto:
             return Fitted(strength, "")
 
         def pairs() -> Iterator[Pair]:
+            if surveyed.sections:
+                longest = round(EXCERPTS_SECONDS * sample_rate / len(surveyed.sections))
+                for section in surveyed.sections:
+                    stop = min(section.stop, section.start + longest)
+                    yield from self.separate(
+                        sections.blocks_between(read(), section.start, stop), sample_rate,
+                        section.surveyed, section.noise)
+                    report((stop - section.start) / sample_rate)
+                return
             for excerpt in excerpts(read, surveyed.samples, sample_rate):
                 yield from self.separate([excerpt], sample_rate, surveyed, noise_profile)
                 report(len(excerpt) / sample_rate)
@@ -271,6 +355,9 @@ class Restorer:
         blocks = iter(blocks)
         if surveyed is None:
             blocks, surveyed = self._survey_start(blocks, sample_rate)
+        if surveyed.sections:
+            yield from self._separate_sections(blocks, sample_rate, surveyed, remember)
+            return
         distinct, profiles = surveyed.distinct, None
         if not distinct:
             yield from ((block, np.zeros_like(block)) for block in blocks)
@@ -314,6 +401,38 @@ class Restorer:
                 noise[:, audible] = as_channels(block)[:, audible] - found[order].T
                 yield block, noise.reshape(block.shape)
 
+    def _separate_sections(self, blocks: Iterator[np.ndarray], sample_rate: int,
+                           surveyed: Survey, remember: Callable[[Predict], Predict],
+                           ) -> Iterator[Pair]:
+        """Does what `separate` does, section by section."""
+        half = round(0.5 * sections.FADE_SECONDS * sample_rate)
+        heard: deque[np.ndarray] = deque()  # blocks whose noise is not known yet
+
+        def hear() -> Iterator[np.ndarray]:
+            for block in blocks:
+                if len(block):
+                    heard.append(block)
+                    yield block
+
+        tape = sections.Tape(hear())
+
+        def parts() -> Iterator[Iterator[np.ndarray]]:
+            for section in surveyed.sections:
+                # Without more of its neighbours than is faded: they do not hum as it does.
+                sound = tape.play(max(0, section.start - half), section.stop + half,
+                                  section.stop - half)
+                # Not what a subclass makes of it.
+                pairs = Restorer.separate(self, sound, sample_rate, section.surveyed,
+                                          section.noise, remember)
+                yield (noise for _, noise in pairs)
+
+        waiting = None
+        for noise in sections.join(parts(), 2 * half):
+            waiting = noise if waiting is None else np.concatenate([waiting, noise])
+            while heard and len(heard[0]) <= len(waiting):
+                found, waiting = np.split(waiting, [len(heard[0])])
+                yield heard.popleft(), found
+
     def each(self, waveforms: np.ndarray, noise_profile: np.ndarray | None = None) -> np.ndarray:
         """Restores mono waveforms `(batch, samples)` at 44.1 kHz, each by itself.
 
@@ -326,7 +445,12 @@ class Restorer:
                                  lambda waveform=waveform: [waveform], SAMPLE_RATE, noise_profile)
             noise, profiles = noise_profile, None
             if noise is None:
-                noise = self.hear_noise(lambda waveform=waveform: [waveform], SAMPLE_RATE, known)
+                known, noise = self.listen(lambda waveform=waveform: [waveform], SAMPLE_RATE,
+                                           known)
+            if known.sections:
+                restored.append(np.concatenate([block - removed for block, removed in
+                                                self.separate([waveform], SAMPLE_RATE, known)]))
+                continue
             if noise is not None:
                 profiles = self._measure_profiles(noise.reshape(1, -1), SAMPLE_RATE, known)
             pieces = self._estimates([waveform[None]], SAMPLE_RATE, known, profiles)

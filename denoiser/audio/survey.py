@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -33,11 +34,35 @@ class Survey:
     hum_hz: float | None = None  # frequency of which all lines of its hum are multiples
     # Of each distinct channel, from `held_notes.measure_floor`; empty where it is not needed.
     floors: tuple[np.ndarray | None, ...] = ()
+    sections: tuple[Section, ...] = ()  # where the noise changes; each with what was found there
 
     @property
     def distinct(self) -> list[int]:
         """The channels that have to be denoised."""
         return sorted(set(self.source) - {-1})
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a recording that has one noise.
+
+    Attributes:
+        start: Its first sample.
+        stop: The one after its last.
+        surveyed: The survey of the recording, with what `Restorer.examine` found in this part.
+        noise: What was heard of its noise, `(samples, channels)`; None where there was nothing.
+    """
+
+    start: int
+    stop: int
+    surveyed: Survey
+    noise: np.ndarray | None
+
+    def describe(self, sample_rate: int) -> dict[str, Any]:
+        """Returns what is told of it in a report."""
+        hum_hz = self.surveyed.hum_hz
+        return {"from_seconds": round(self.start / sample_rate, 2),
+                "hum_hz": None if hum_hz is None else round(hum_hz, 2)}
 
 
 def as_channels(waveform: np.ndarray) -> np.ndarray:

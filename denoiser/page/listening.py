@@ -65,7 +65,7 @@ class KeptNoise(Restorer):
 
     @property
     def hears_first(self) -> bool:
-        """Whether `hear_noise` hears recordings: never, as the network is not needed."""
+        """Whether `listen` hears recordings: never, as the network is not needed."""
         return False
 
     def examine(self, *args: Any) -> Survey:
