@@ -26,7 +26,7 @@ MOST_SECTIONS = 24  # each of which has the recording read again
 # the validation's music and speech (docs/RESULTS.md).
 LEAST_DIFFERENCE, LEAST_OF_PIECES, LEAST_SPREAD_DB = 0.5, 0.25, 1.0
 LARGEST_BELOW_DB = 20.0  # a noise lies below what is heard with it, or else it may be none
-LEAST_REMOVED_DB = -30.0  # below all that is heard: of clean sound less is removed
+LEAST_REMOVED_DB = -25.0  # below all that is heard: of clean sound less is removed
 QUIET_PERCENTILE = 10.0  # of what is heard: at most as loud as that is the noise
 LOWEST_HZ, BANDS_AN_OCTAVE, HIGHEST_HZ = 60.0, 2, 16000.0
 LOWEST_RATE = 1000  # below, there are too few bands
