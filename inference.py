@@ -443,8 +443,8 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         raise UserError("the file is empty, and FLAC cannot store that")
     hears_first = not strength.removes_nothing and profile is None and restorer.hears_first
     seconds = surveyed.samples / recording.rate
-    heard_first = (hears_first * restorer.seconds_heard_first(seconds)
-                   + strength.is_auto * min(EXCERPTS_SECONDS, seconds))
+    listens = hears_first * restorer.seconds_heard_first(surveyed.samples, recording.rate)
+    heard_first = listens + strength.is_auto * min(EXCERPTS_SECONDS, seconds)
     share = seconds / max(seconds + heard_first, 1.0)  # of what is reported
 
     def advance(seconds: float) -> None:
@@ -453,7 +453,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     if hears_first:
         if seconds > EXCERPTS_SECONDS:
             logger.info("%s: %.0f s of it are heard first, to know its noise",
-                        recording.path, restorer.seconds_heard_first(seconds))
+                        recording.path, listens)
         surveyed, profile = restorer.listen(lambda: _blocks(job), recording.rate, surveyed,
                                             advance)
     fitted = restorer.fit_strength(strength, lambda: _blocks(job), recording.rate, surveyed,

@@ -160,13 +160,19 @@ class Restorer:
         """Whether `listen` hears recordings."""
         return self.listen_first and self.settings.profile_form is not None
 
-    def seconds_heard_first(self, seconds: float) -> float:
-        """Returns how much of so many seconds `listen` hears, where the noise does not change."""
+    def seconds_heard_first(self, samples: int, sample_rate: int) -> float:
+        """Returns how much `listen` hears of a recording whose noise does not change."""
         if not self.hears_first:
             return 0.0
-        pieces = self.follow_noise and seconds > EXCERPTS_SECONDS
-        return min(seconds, EXCERPTS_SECONDS) + pieces * sections.PIECE_SECONDS * (
-            seconds // sections.EVERY_SECONDS)
+        seconds = samples / sample_rate
+        if seconds <= EXCERPTS_SECONDS or not self._follows(sample_rate):
+            return min(seconds, EXCERPTS_SECONDS)
+        pieces = len(sections.piece_starts(samples, sample_rate))
+        return EXCERPTS_SECONDS + pieces * sections.PIECE_SECONDS
+
+    def _follows(self, sample_rate: int) -> bool:
+        """Whether changes of the noise are looked for."""
+        return self.follow_noise and sample_rate >= sections.LOWEST_RATE
 
     def listen(self, read: Callable[[], Iterable[np.ndarray]], sample_rate: int,
                surveyed: Survey, report: Callable[[float], object] = lambda seconds: None,
@@ -192,14 +198,13 @@ class Restorer:
         if not self.hears_first or not surveyed.distinct:
             return surveyed, None
         is_short = surveyed.samples <= EXCERPTS_SECONDS * sample_rate
-        follows = self.follow_noise and sample_rate >= sections.LOWEST_RATE
         changes: list[int] = []
-        if follows and not is_short:
+        if self._follows(sample_rate) and not is_short:
             changes = self._find_changes(read, sample_rate, surveyed, report)
         if not changes:
             pairs = self._hear(excerpts(read, surveyed.samples, sample_rate, with_ends=True),
                                sample_rate, surveyed, report)
-            if follows and is_short:
+            if self._follows(sample_rate) and is_short:
                 changes = sections.changes_within(*pairs[0], sample_rate)
             if not changes:
                 return surveyed, self._noise_of(pairs, sample_rate, surveyed)
@@ -217,7 +222,10 @@ class Restorer:
                                            sample_rate, None)
             pairs = self._hear(excerpts(read_part, part.samples, sample_rate, with_ends=True),
                                sample_rate, part)
-            found.append(Section(start, stop, part, self._noise_of(pairs, sample_rate, part)))
+            noise = self._noise_of(pairs, sample_rate, part)
+            if noise is not None:  # profiles are small, and there may be many sections
+                part = replace(part, profiles=self._profiles(noise, sample_rate, part))
+            found.append(Section(start, stop, part))
         return replace(surveyed, sections=tuple(found)), None
 
     def _hear(self, sounds: list[np.ndarray], sample_rate: int, surveyed: Survey,
@@ -253,9 +261,8 @@ class Restorer:
     def _find_changes(self, read: Callable[[], Iterable[np.ndarray]], sample_rate: int,
                       surveyed: Survey, report: Callable[[float], object]) -> list[int]:
         """Returns the samples at which the noise of a long recording changes."""
-        every, length = (round(seconds * sample_rate)
-                         for seconds in (sections.EVERY_SECONDS, sections.PIECE_SECONDS))
-        starts = range((every - length) // 2, surveyed.samples - length, every)
+        length = round(sections.PIECE_SECONDS * sample_rate)
+        starts = sections.piece_starts(surveyed.samples, sample_rate)
         pieces = []
         for piece in sections.cut(read(), ((start, start + length) for start in starts)):
             pair, = self._hear([piece], sample_rate, surveyed, report)
@@ -295,9 +302,8 @@ class Restorer:
                 longest = round(EXCERPTS_SECONDS * sample_rate / len(surveyed.sections))
                 for section in surveyed.sections:
                     stop = min(section.stop, section.start + longest)
-                    yield from self.separate(
-                        sections.blocks_between(read(), section.start, stop), sample_rate,
-                        section.surveyed, section.noise)
+                    yield from self.separate(sections.blocks_between(read(), section.start, stop),
+                                             sample_rate, section.surveyed)
                     report((stop - section.start) / sample_rate)
                 return
             for excerpt in excerpts(read, surveyed.samples, sample_rate):
@@ -358,17 +364,13 @@ class Restorer:
         if surveyed.sections:
             yield from self._separate_sections(blocks, sample_rate, surveyed, remember)
             return
-        distinct, profiles = surveyed.distinct, None
+        distinct, profiles = surveyed.distinct, surveyed.profiles
         if not distinct:
             yield from ((block, np.zeros_like(block)) for block in blocks)
             return
         if noise_profile is not None:
-            noises = self._check_profile(noise_profile, sample_rate, len(surveyed.source))
-            if surveyed.mono and noises.shape[1] > 1:
-                noises = np.concatenate(list(surveyed.mono.combine([noises.T])), axis=-1).T
-            own = distinct if noises.shape[1] > 1 else [0] * len(distinct)
-            profiles = self._measure_profiles(noises[:, own].T, sample_rate, surveyed)
-            del noise_profile, noises  # 30 s of them are 46 MB
+            profiles = self._profiles(noise_profile, sample_rate, surveyed)
+            del noise_profile  # 30 s of it are 46 MB
         audible = [channel for channel, source in enumerate(surveyed.source) if source >= 0]
         order = [distinct.index(surveyed.source[channel]) for channel in audible]
         heard: deque[np.ndarray] = deque()  # blocks that the network has not returned yet
@@ -423,7 +425,7 @@ class Restorer:
                                   section.stop - half)
                 # Not what a subclass makes of it.
                 pairs = Restorer.separate(self, sound, sample_rate, section.surveyed,
-                                          section.noise, remember)
+                                          remember=remember)
                 yield (noise for _, noise in pairs)
 
         waiting = None
@@ -443,7 +445,7 @@ class Restorer:
         for waveform in waveforms:
             known = self.examine(survey([waveform], SAMPLE_RATE),
                                  lambda waveform=waveform: [waveform], SAMPLE_RATE, noise_profile)
-            noise, profiles = noise_profile, None
+            noise, profiles = noise_profile, ()
             if noise is None:
                 known, noise = self.listen(lambda waveform=waveform: [waveform], SAMPLE_RATE,
                                            known)
@@ -474,8 +476,17 @@ class Restorer:
         require(np.ptp(noise, axis=0).any(), "noise_profile", "a stretch of noise", "silence")
         return noise
 
+    def _profiles(self, noise: np.ndarray, sample_rate: int, surveyed: Survey,
+                  ) -> tuple[np.ndarray, ...]:
+        """Returns the profiles of a noise that is `noise_profile` of `__call__`; it is checked."""
+        noise = self._check_profile(noise, sample_rate, len(surveyed.source))
+        if surveyed.mono and noise.shape[1] > 1:
+            noise = np.concatenate(list(surveyed.mono.combine([noise.T])), axis=-1).T
+        own = surveyed.distinct if noise.shape[1] > 1 else [0] * len(surveyed.distinct)
+        return self._measure_profiles(noise[:, own].T, sample_rate, surveyed)
+
     def _measure_profiles(self, noises: np.ndarray, sample_rate: int, surveyed: Survey,
-                          ) -> list[np.ndarray]:
+                          ) -> tuple[np.ndarray, ...]:
         """Returns the profile of each of the noises `(channels, samples)` as the network takes it.
 
         They are heard as the recording is: at its level, and without its hum and clicks where
@@ -489,7 +500,7 @@ class Restorer:
                                                  surveyed.hum_hz)
             profiles.append(form.measure(dsp.highpass(audio, stft.highpass_hz, SAMPLE_RATE))
                             if np.ptp(noise) > 0.0 else form.nothing())
-        return profiles
+        return tuple(profiles)
 
     def _without_hum_and_clicks(self, audio: np.ndarray, hum_hz: float | None) -> np.ndarray:
         """Returns `(samples,)` at the network's rate as the network hears it."""
@@ -521,7 +532,7 @@ class Restorer:
         return itertools.chain(first, blocks), self.examine(every, lambda: first, sample_rate)
 
     def _estimates(self, blocks: Iterable[np.ndarray], sample_rate: int, surveyed: Survey,
-                   profiles: list[np.ndarray] | None = None,
+                   profiles: tuple[np.ndarray, ...] = (),
                    remember: Callable[[Predict], Predict] = lambda predict: predict,
                    ) -> Iterator[np.ndarray]:
         """Yields the denoised recording in pieces `(channels, samples)`, float32.
@@ -546,14 +557,14 @@ class Restorer:
         for piece in dsp.resample_blocks(pieces, SAMPLE_RATE, sample_rate):
             yield piece / np.float32(gain)
 
-    def _predict(self, waveforms: np.ndarray, profiles: list[np.ndarray] | None,
+    def _predict(self, waveforms: np.ndarray, profiles: tuple[np.ndarray, ...],
                  hum_hz: float | None, floors: list[np.ndarray | None]) -> np.ndarray:
         """Denoises `(channels, samples)` at the network's rate and level."""
         stft, restored = self.settings.stft, []
         # One channel at a time: memory does not grow with their number.
         for number, channel in enumerate(waveforms):
             network = self.predict_spectra
-            if profiles is not None:
+            if profiles:
                 network = functools.partial(self._predict_knowing, profile=profiles[number])
             predict = dsp.in_spectral_domain(network, stft.win_size, stft.hop_size,
                                              stft.highpass_hz, SAMPLE_RATE)

@@ -25,6 +25,7 @@ from audio_samples import write_audio
 from film_samples import Sound, heard, packets_of, write_film
 from hydra import compose, initialize_config_dir
 from small_corpus import forget_length
+from two_noises import Gate, tune_with_two_noises
 
 import config
 import inference
@@ -611,6 +612,36 @@ def test_hum_that_is_found_is_told_and_lies_in_the_residual(tmp_path, rng, caplo
     assert facts["hum_hz"] is None
 
 
+def test_sections_are_told_and_a_killed_run_goes_on_in_them(tmp_path, rng, caplog):
+    caplog.set_level("INFO")
+    tune, noise = tune_with_two_noises(rng, 25, 12)
+    sf.write(tmp_path / "a.wav", tune + noise, SAMPLE_RATE, subtype="FLOAT")
+    knowing = NetworkSettings(UnetConfig(use_profile=True), context_seconds=0.2)
+    gate = Gate(knowing)
+    restorer = Restorer(gate, knowing, 3.0, listen_first=True, follow_noise=True)
+    (job,), _ = plan([tmp_path / "a.wav"], InferenceConfig())
+    facts = inference.denoise_recording(job, restorer, 1.0)
+    first, second = json.loads(json.dumps(facts))["sections"]
+    assert first == {"from_seconds": 0.0, "hum_hz": None}
+    assert second == {"from_seconds": pytest.approx(12.0, abs=1.0), "hum_hz": None}
+    assert f"its noise changes at {second['from_seconds']:.1f} s" in caplog.text
+    (whole, _), told = sf.read(job.denoised), len(gate.profiles)
+    job.denoised.unlink()
+
+    def killed(inputs):
+        if isinstance(inputs, list) and len(gate.profiles) >= told + 6:  # in the second section
+            raise UserError("killed")
+        return gate(inputs)
+
+    with pytest.raises(UserError, match="killed"):
+        inference.denoise_recording(job, replace(restorer, predict_spectra=killed), 1.0,
+                                    resume="gate")
+    gate.profiles.clear()
+    inference.denoise_recording(job, restorer, 1.0, resume="gate")
+    np.testing.assert_array_equal(sf.read(job.denoised)[0], whole)
+    assert len(gate.profiles) == told - 6  # and all that is left is heard
+
+
 @pytest.mark.parametrize("strength", [0.25, 1.0])
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
 def test_output_is_input_less_a_share_of_the_noise(tmp_path, subtype, strength):
@@ -717,6 +748,7 @@ def test_it_is_said_that_a_long_recording_is_heard_first(tmp_path, knowing_run, 
                                                          caplog):
     caplog.set_level("INFO")
     monkeypatch.setattr(inference, "EXCERPTS_SECONDS", 1.0)
+    monkeypatch.setattr("denoiser.restore.EXCERPTS_SECONDS", 1.0)
     for seconds, listen_first, said in ((0.5, True, 0), (1.5, False, 0), (1.5, True, 1)):
         path = tmp_path / f"{seconds}, {listen_first}.wav"
         write_audio(path, seconds)

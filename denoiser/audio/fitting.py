@@ -17,7 +17,6 @@ import numpy as np
 import scipy
 
 from denoiser.audio.removal import BASS_HZ, Pair, Strength
-from denoiser.audio.sections import cut
 from denoiser.audio.survey import as_channels
 
 logger = logging.getLogger(__name__)
@@ -99,4 +98,12 @@ def excerpts(read: Callable[[], Iterable[np.ndarray]], samples: int, sample_rate
         places = [(middle - length // 2, middle - length // 2 + length) for middle in middles]
         if with_ends:
             places = [(0, length // 2), *places, (samples - length // 2, samples)]
-    return list(cut(read(), places))
+    pieces: list[list[np.ndarray]] = [[] for _ in places]
+    done = 0
+    for block in read():
+        for (start, end), found in zip(places, pieces, strict=True):
+            piece = block[max(start - done, 0) : max(end - done, 0)]
+            if len(piece):
+                found.append(piece.copy())
+        done += len(block)
+    return [np.concatenate(found) for found in pieces if found]

@@ -33,6 +33,12 @@ LOWEST_RATE = 1000  # below, there are too few bands
 RANGE_DB = 60.0  # below the loudest band, where noise no longer counts
 
 
+def piece_starts(samples: int, sample_rate: int) -> range:
+    """Returns the first samples of the pieces of a long recording that are heard."""
+    every, length = (round(seconds * sample_rate) for seconds in (EVERY_SECONDS, PIECE_SECONDS))
+    return range((every - length) // 2, samples - length, every)
+
+
 def cut(blocks: Iterable[np.ndarray], places: Iterable[tuple[int, int]]) -> Iterator[np.ndarray]:
     """Yields the parts of a recording at `places`, which rise and do not overlap.
 

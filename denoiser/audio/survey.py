@@ -34,6 +34,8 @@ class Survey:
     hum_hz: float | None = None  # frequency of which all lines of its hum are multiples
     # Of each distinct channel, from `held_notes.measure_floor`; empty where it is not needed.
     floors: tuple[np.ndarray | None, ...] = ()
+    # Of the noise of each distinct channel, as the network takes it; empty where it is not told.
+    profiles: tuple[np.ndarray, ...] = ()
     sections: tuple[Section, ...] = ()  # where the noise changes; each with what was found there
 
     @property
@@ -49,14 +51,13 @@ class Section:
     Attributes:
         start: Its first sample.
         stop: The one after its last.
-        surveyed: The survey of the recording, with what `Restorer.examine` found in this part.
-        noise: What was heard of its noise, `(samples, channels)`; None where there was nothing.
+        surveyed: The survey of the recording, with what was found in this part: its hum, its floors
+            and the profiles of its noise.
     """
 
     start: int
     stop: int
     surveyed: Survey
-    noise: np.ndarray | None
 
     def describe(self, sample_rate: int) -> dict[str, Any]:
         """Returns what is told of it in a report."""
