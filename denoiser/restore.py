@@ -200,12 +200,15 @@ class Restorer:
         is_short = surveyed.samples <= EXCERPTS_SECONDS * sample_rate
         changes: list[int] = []
         if self._follows(sample_rate) and not is_short:
-            changes = self._find_changes(read, sample_rate, surveyed, report)
+            changes = sections.far_apart(
+                self._find_changes(read, sample_rate, surveyed, report), surveyed.samples,
+                sample_rate)
         if not changes:
             pairs = self._hear(excerpts(read, surveyed.samples, sample_rate, with_ends=True),
                                sample_rate, surveyed, report)
             if self._follows(sample_rate) and is_short:
                 changes = sections.changes_within(*pairs[0], sample_rate)
+            changes = sections.far_apart(changes, surveyed.samples, sample_rate)
             if not changes:
                 return surveyed, self._noise_of(pairs, sample_rate, surveyed)
         logger.info("its noise changes at %s s; each section is heard by itself",

@@ -172,6 +172,18 @@ def changes_within(heard: np.ndarray, noise: np.ndarray, sample_rate: int) -> li
     return found
 
 
+def far_apart(changes: list[int], samples: int, sample_rate: int) -> list[int]:
+    """Returns the changes that leave each section of a recording a piece's length at least.
+
+    Each was placed by itself, so that two may come to the same place, or one to an end.
+    """
+    least, found = round(PIECE_SECONDS * sample_rate), []
+    for change in changes:
+        if change - (found[-1] if found else 0) >= least and samples - change >= least:
+            found.append(change)
+    return found
+
+
 def find_changes(pieces: list[np.ndarray], shortest: int) -> list[int]:
     """Returns the pieces with which another noise may begin.
 

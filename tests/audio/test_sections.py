@@ -158,6 +158,11 @@ def test_a_change_that_is_none_has_no_place(rng):
     assert sections.place_change(powers[:48], powers[48:80], powers[80:]) is None
 
 
+def test_no_section_is_empty_or_ends_before_it_begins():
+    for found, left in (([0, 60], [60]), ([40, 40, 36, 90], [40, 90]), ([97], []), ([], [])):
+        assert sections.far_apart(found, 100, 1) == left
+
+
 def test_bands_end_with_what_a_rate_holds(rng):
     for rate in (sections.LOWEST_RATE, 8000, SAMPLE_RATE, 192_000):
         noise = rng.standard_normal(rate)
