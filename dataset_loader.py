@@ -19,6 +19,7 @@ from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.audio.noise_profile import ProfileForm
 from denoiser.data.ageing import age
 from denoiser.data.audio_index import SPLIT_VERSION
+from denoiser.data.changing import draw_gains
 from denoiser.data.mixture import Mixture
 from denoiser.data.noise_colour import shape_noise
 from denoiser.data.pair_cache import PairCache, SourcePair
@@ -29,7 +30,7 @@ from denoiser.noise.parts import to_gain
 
 MIXING_KEYS = ("cache_items", "path_cache", "snr_db", "level_db", "share_clean", "share_silent",
                "reference_dbfs", "evaluation_snrs_db", "generate_missing", "share_profile",
-               "share_heard")
+               "share_heard", "share_changing")
 PAIR_VERSION = 7  # raised when the same settings give other pairs
 CACHE_STREAM = 1  # sets the seeds of cached pairs apart from those of mixtures
 PROBE_STREAM = 3  # and those of the clean sounds of probes; 2 is that of reels
@@ -109,7 +110,10 @@ class Mixer:
             pair, other = self.cache[first], self.cache[second]
             if other.follows:
                 pair = other
-        mixture = self._mix(pair, other, snr_db, level_db)
+        if self.dset.share_changing:
+            mixture = self._mix_changing(pair, other, snr_db, level_db, rng.spawn(1)[0])
+        else:
+            mixture = self._mix(pair, other, snr_db, level_db)
         return replace(mixture, profile=self._choose_stretch(mixture, own) if is_known else None,
                        is_heard=is_heard)
 
@@ -191,6 +195,20 @@ class Mixer:
         return Mixture(gain * noisy, gain * clean, pair.category,
                        other.noise_name if noise_power > 0.0 else "none", snr_db,
                        gain * noise_gain * other.profile if is_known else None)
+
+    def _mix_changing(self, pair: SourcePair, other: SourcePair, snr_db: float, level_db: float,
+                      rng: np.random.Generator) -> Mixture:
+        """Does what `_mix` does; of a share of the items a level changes."""
+        if rng.random() >= self.dset.share_changing:
+            return self._mix(pair, other, snr_db, level_db)
+        more = 0 if other.profile is None else len(other.profile)
+        gain, gain_of_all = draw_gains(rng, self.samples, more)
+        gain, gain_beyond = np.split(gain, [self.samples])
+        changed = replace(other, noise=gain * other.noise,
+                          profile=None if other.profile is None else gain_beyond * other.profile)
+        mixture = self._mix(pair, changed, snr_db, level_db)
+        return replace(mixture, noisy=gain_of_all * mixture.noisy,
+                       clean=gain_of_all * mixture.clean)
 
     def _choose_stretch(self, mixture: Mixture, rng: np.random.Generator) -> np.ndarray | None:
         """Takes from a mixture's profile a stretch as a user may: short, or not only noise."""

@@ -429,6 +429,9 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         profile = profiles.read_profile(noise_profile, lambda: _blocks(job), recording.rate,
                                         surveyed.samples)
         surveyed = restorer.examine(surveyed, lambda: _blocks(job), recording.rate, profile)
+    silent = (surveyed.samples - surveyed.audible_samples) / recording.rate
+    if surveyed.silences and not strength.removes_nothing:
+        logger.info("%s: %.1f s of it are silent, and stay so", recording.path, silent)
     if surveyed.hum_hz is not None:
         logger.info("%s: it hums at multiples of %.2f Hz, which are taken out first",
                     recording.path, surveyed.hum_hz)
@@ -443,7 +446,8 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         raise UserError("the file is empty, and FLAC cannot store that")
     hears_first = not strength.removes_nothing and profile is None and restorer.hears_first
     seconds = surveyed.samples / recording.rate
-    listens = hears_first * restorer.seconds_heard_first(surveyed.samples, recording.rate)
+    listens = hears_first * restorer.seconds_heard_first(surveyed.audible_samples,
+                                                         recording.rate)
     heard_first = listens + strength.is_auto * min(EXCERPTS_SECONDS, seconds)
     share = seconds / max(seconds + heard_first, 1.0)  # of what is reported
 
@@ -507,6 +511,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     logger.info("%s: written to %s", recording.path,
                 printable(", ".join(map(str, job.results))))
     return {"input_sha256": digest, "seconds": round(surveyed.samples / recording.rate, 3),
+            "silent_seconds": round(silent, 2),
             "strength": strength.describe() | ({"why": fitted.why} if fitted.why else {}),
             "mono_source": surveyed.mono.describe() if surveyed.mono else None,
             "hum_hz": None if surveyed.hum_hz is None else round(surveyed.hum_hz, 2),

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from denoiser.audio import dsp, sections
+from denoiser.audio import dsp, sections, silence
 from denoiser.audio.dsp import SAMPLE_RATE, Predict
 from denoiser.audio.fitting import EXCERPTS_SECONDS, Fitted, excerpts, fit
 from denoiser.audio.mono_source import find_mono
@@ -124,7 +124,7 @@ class Restorer:
         may_be_mono = self.mono_source != "false" and surveyed.source == (0, 1)
         if not surveyed.distinct or not (self.dehum or self.keep_held or may_be_mono):
             return surveyed
-        heard = excerpts(read, surveyed.samples, sample_rate)
+        heard = list(itertools.chain(*excerpts(read, surveyed, sample_rate)))
         if self.dehum or self.keep_held:
             surveyed = self._examine_tones(surveyed, heard, sample_rate, noise_profile)
         if may_be_mono:
@@ -197,20 +197,21 @@ class Restorer:
         """
         if not self.hears_first or not surveyed.distinct:
             return surveyed, None
-        is_short = surveyed.samples <= EXCERPTS_SECONDS * sample_rate
-        changes: list[int] = []
+        is_short = surveyed.audible_samples <= EXCERPTS_SECONDS * sample_rate
+        changes: list[int] = []  # counted without silence
         if self._follows(sample_rate) and not is_short:
             changes = sections.far_apart(
-                self._find_changes(read, sample_rate, surveyed, report), surveyed.samples,
+                self._find_changes(read, sample_rate, surveyed, report), surveyed.audible_samples,
                 sample_rate)
         if not changes:
-            pairs = self._hear(excerpts(read, surveyed.samples, sample_rate, with_ends=True),
+            pairs = self._hear(excerpts(read, surveyed, sample_rate, with_ends=True),
                                sample_rate, surveyed, report)
             if self._follows(sample_rate) and is_short:
                 changes = sections.changes_within(*pairs[0], sample_rate)
-            changes = sections.far_apart(changes, surveyed.samples, sample_rate)
+            changes = sections.far_apart(changes, surveyed.audible_samples, sample_rate)
             if not changes:
                 return surveyed, self._noise_of(pairs, sample_rate, surveyed)
+        changes = [silence.place(change, surveyed.silences) for change in changes]
         logger.info("its noise changes at %s s; each section is heard by itself",
                     ", ".join(f"{change / sample_rate:.1f}" for change in changes))
         found = []
@@ -219,11 +220,11 @@ class Restorer:
             def read_part(start: int = start, stop: int = stop) -> Iterator[np.ndarray]:
                 return sections.blocks_between(read(), start, stop)
 
-            part = replace(surveyed, samples=stop - start, hum_hz=None, floors=())
+            part = replace(surveyed.between(start, stop), hum_hz=None, floors=())
             if self.dehum or self.keep_held:
-                part = self._examine_tones(part, excerpts(read_part, part.samples, sample_rate),
-                                           sample_rate, None)
-            pairs = self._hear(excerpts(read_part, part.samples, sample_rate, with_ends=True),
+                sounds = list(itertools.chain(*excerpts(read_part, part, sample_rate)))
+                part = self._examine_tones(part, sounds, sample_rate, None)
+            pairs = self._hear(excerpts(read_part, part, sample_rate, with_ends=True),
                                sample_rate, part)
             noise = self._noise_of(pairs, sample_rate, part)
             if noise is not None:  # profiles are small, and there may be many sections
@@ -231,22 +232,37 @@ class Restorer:
             found.append(Section(start, stop, part))
         return replace(surveyed, sections=tuple(found)), None
 
-    def _hear(self, sounds: list[np.ndarray], sample_rate: int, surveyed: Survey,
+    def _hear(self, stretches: list[list[np.ndarray]], sample_rate: int, surveyed: Survey,
               report: Callable[[float], object] = lambda seconds: None) -> list[Pair]:
-        """Returns stretches of a recording, and what is removed from each where nothing is told."""
+        """Returns stretches of a recording, and what is removed from each where nothing is told.
+
+        Args:
+            stretches: Each in parts that do not follow on each other.
+            sample_rate: In Hz.
+            surveyed: Of the recording.
+            report: As of `listen`.
+        """
         pairs: list[Pair] = []
-        for sound in sounds:
-            heard, done, second = as_channels(sound), 0, max(1, round(sample_rate))
-            noise = np.empty_like(heard)
-            blocks = [heard[start : start + second]  # so that `report` is told early
-                      for start in range(0, len(heard), second)]
-            # Not what a subclass makes of it.
-            for block, found in Restorer.separate(self, blocks, sample_rate, surveyed):
-                noise[done : done + len(block)] = found
-                done += len(block)
-                report(len(block) / sample_rate)
-            pairs.append((heard, noise))
+        for parts in stretches:
+            found = [self._hear_part(as_channels(part), sample_rate, surveyed, report)
+                     for part in parts]
+            if found:
+                pairs.append((as_channels(np.concatenate(parts)), np.concatenate(found)))
         return pairs
+
+    def _hear_part(self, heard: np.ndarray, sample_rate: int, surveyed: Survey,
+                   report: Callable[[float], object]) -> np.ndarray:
+        """Returns what is removed from a part, `(samples, channels)`, where nothing is told."""
+        noise, done, second = np.empty_like(heard), 0, max(1, round(sample_rate))
+        blocks = [heard[start : start + second]  # so that `report` is told early
+                  for start in range(0, len(heard), second)]
+        known = replace(surveyed, silences=(), sections=())
+        # Not what a subclass makes of it.
+        for block, found in Restorer.separate(self, blocks, sample_rate, known):
+            noise[done : done + len(block)] = found
+            done += len(block)
+            report(len(block) / sample_rate)
+        return noise
 
     def _noise_of(self, pairs: list[Pair], sample_rate: int, surveyed: Survey,
                   ) -> np.ndarray | None:
@@ -263,20 +279,23 @@ class Restorer:
 
     def _find_changes(self, read: Callable[[], Iterable[np.ndarray]], sample_rate: int,
                       surveyed: Survey, report: Callable[[float], object]) -> list[int]:
-        """Returns the samples at which the noise of a long recording changes."""
+        """Returns the samples at which the noise of a long recording changes, without silence."""
+        def sound() -> Iterator[np.ndarray]:
+            return silence.leave_out(read(), surveyed.silences)
+
         length = round(sections.PIECE_SECONDS * sample_rate)
-        starts = sections.piece_starts(surveyed.samples, sample_rate)
+        starts = sections.piece_starts(surveyed.audible_samples, sample_rate)
         pieces = []
-        for piece in sections.cut(read(), ((start, start + length) for start in starts)):
-            pair, = self._hear([piece], sample_rate, surveyed, report)
+        for piece in sections.cut(sound(), ((start, start + length) for start in starts)):
+            pair, = self._hear([[piece]], sample_rate, surveyed, report)
             pieces.append(sections.band_powers(*pair, sample_rate))
         changes = sections.find_changes(pieces, 1)
         found = []
         for change, (before, after) in zip(
                 changes, sections.around_changes(pieces, changes), strict=True):
             start, stop = starts[change - 1], starts[change] + length
-            sound = next(sections.cut(read(), [(start, stop)]))
-            pair, = self._hear([sound], sample_rate, surveyed)
+            between = next(sections.cut(sound(), [(start, stop)]))
+            pair, = self._hear([[between]], sample_rate, surveyed)
             place = sections.place_change(before, sections.band_powers(*pair, sample_rate), after)
             if place is not None:
                 found.append(start + round(place * sections.FRAME_SECONDS * sample_rate))
@@ -305,13 +324,15 @@ class Restorer:
                 longest = round(EXCERPTS_SECONDS * sample_rate / len(surveyed.sections))
                 for section in surveyed.sections:
                     stop = min(section.stop, section.start + longest)
-                    yield from self.separate(sections.blocks_between(read(), section.start, stop),
-                                             sample_rate, section.surveyed)
+                    yield from self.separate(
+                        sections.blocks_between(read(), section.start, stop), sample_rate,
+                        section.surveyed.between(0, stop - section.start))
                     report((stop - section.start) / sample_rate)
                 return
-            for excerpt in excerpts(read, surveyed.samples, sample_rate):
-                yield from self.separate([excerpt], sample_rate, surveyed, noise_profile)
-                report(len(excerpt) / sample_rate)
+            known = replace(surveyed, silences=())
+            for part in itertools.chain(*excerpts(read, surveyed, sample_rate)):
+                yield from self.separate([part], sample_rate, known, noise_profile)
+                report(len(part) / sample_rate)
 
         return fit(strength, pairs(), sample_rate)
 
@@ -364,16 +385,19 @@ class Restorer:
         blocks = iter(blocks)
         if surveyed is None:
             blocks, surveyed = self._survey_start(blocks, sample_rate)
-        if surveyed.sections:
-            yield from self._separate_sections(blocks, sample_rate, surveyed, remember)
-            return
-        distinct, profiles = surveyed.distinct, surveyed.profiles
+        distinct = surveyed.distinct
         if not distinct:
             yield from ((block, np.zeros_like(block)) for block in blocks)
             return
         if noise_profile is not None:
-            profiles = self._profiles(noise_profile, sample_rate, surveyed)
+            surveyed = replace(surveyed, profiles=self._profiles(noise_profile, sample_rate,
+                                                                 surveyed))
             del noise_profile  # 30 s of it are 46 MB
+        separate_parts = (self._separate_sounds if surveyed.silences else
+                          self._separate_sections if surveyed.sections else None)
+        if separate_parts:
+            yield from separate_parts(blocks, sample_rate, surveyed, remember)
+            return
         audible = [channel for channel, source in enumerate(surveyed.source) if source >= 0]
         order = [distinct.index(surveyed.source[channel]) for channel in audible]
         heard: deque[np.ndarray] = deque()  # blocks that the network has not returned yet
@@ -391,7 +415,7 @@ class Restorer:
                     yield channels[:, distinct].T
 
         heard_blocks = surveyed.mono.combine(hear()) if surveyed.mono else hear()
-        pieces = self._estimates(heard_blocks, sample_rate, surveyed, profiles, remember)
+        pieces = self._estimates(heard_blocks, sample_rate, surveyed, surveyed.profiles, remember)
         if surveyed.mono:
             pieces = surveyed.mono.spread(pieces)
         estimate = np.zeros((len(distinct), 0), np.float32)
@@ -406,37 +430,40 @@ class Restorer:
                 noise[:, audible] = as_channels(block)[:, audible] - found[order].T
                 yield block, noise.reshape(block.shape)
 
-    def _separate_sections(self, blocks: Iterator[np.ndarray], sample_rate: int,
+    def _separate_sounds(self, blocks: Iterable[np.ndarray], sample_rate: int, surveyed: Survey,
+                         remember: Callable[[Predict], Predict]) -> Iterator[Pair]:
+        """Does what `separate` does, each sound between two silences by itself."""
+        fade = round(2.0 * sections.FADE_SECONDS * sample_rate)
+
+        def noises(tape: sections.Tape) -> Iterator[np.ndarray]:
+            for (start, stop), is_silent in silence.spans(surveyed.silences, surveyed.samples):
+                sound = tape.play(start, stop, stop)
+                if is_silent:
+                    yield from (np.zeros_like(block) for block in sound)
+                    continue
+                # Not what a subclass makes of it.
+                yield from (noise for _, noise in Restorer.separate(
+                    self, sound, sample_rate, surveyed.between(start, stop, fade),
+                    remember=remember))
+
+        return _with_noise(blocks, noises)
+
+    def _separate_sections(self, blocks: Iterable[np.ndarray], sample_rate: int,
                            surveyed: Survey, remember: Callable[[Predict], Predict],
                            ) -> Iterator[Pair]:
         """Does what `separate` does, section by section."""
         half = round(0.5 * sections.FADE_SECONDS * sample_rate)
-        heard: deque[np.ndarray] = deque()  # blocks whose noise is not known yet
 
-        def hear() -> Iterator[np.ndarray]:
-            for block in blocks:
-                if len(block):
-                    heard.append(block)
-                    yield block
-
-        tape = sections.Tape(hear())
-
-        def parts() -> Iterator[Iterator[np.ndarray]]:
+        def parts(tape: sections.Tape) -> Iterator[Iterator[np.ndarray]]:
             for section in surveyed.sections:
                 # Without more of its neighbours than is faded: they do not hum as it does.
                 sound = tape.play(max(0, section.start - half), section.stop + half,
                                   section.stop - half)
-                # Not what a subclass makes of it.
-                pairs = Restorer.separate(self, sound, sample_rate, section.surveyed,
-                                          remember=remember)
+                known = replace(section.surveyed, silences=())  # there is none
+                pairs = Restorer.separate(self, sound, sample_rate, known, remember=remember)
                 yield (noise for _, noise in pairs)
 
-        waiting = None
-        for noise in sections.join(parts(), 2 * half):
-            waiting = noise if waiting is None else np.concatenate([waiting, noise])
-            while heard and len(heard[0]) <= len(waiting):
-                found, waiting = np.split(waiting, [len(heard[0])])
-                yield heard.popleft(), found
+        return _with_noise(blocks, lambda tape: sections.join(parts(tape), 2 * half))
 
     def each(self, waveforms: np.ndarray, noise_profile: np.ndarray | None = None) -> np.ndarray:
         """Restores mono waveforms `(batch, samples)` at 44.1 kHz, each by itself.
@@ -458,8 +485,11 @@ class Restorer:
                 continue
             if noise is not None:
                 profiles = self._measure_profiles(noise.reshape(1, -1), SAMPLE_RATE, known)
-            pieces = self._estimates([waveform[None]], SAMPLE_RATE, known, profiles)
-            restored.append(np.concatenate(list(pieces), axis=-1)[0])
+            parts = [(waveform[start:stop], is_silent) for (start, stop), is_silent
+                     in silence.spans(known.silences, known.samples)]
+            restored.append(np.concatenate([part if is_silent else np.concatenate(
+                list(self._estimates([part[None]], SAMPLE_RATE, known, profiles)), axis=-1)[0]
+                for part, is_silent in parts]))
         return np.stack(restored)
 
     def _check_profile(self, noise: np.ndarray, sample_rate: int, channels: int) -> np.ndarray:
@@ -530,7 +560,7 @@ class Restorer:
         known = survey(first, sample_rate)
         # A channel that is silent so far, or like another one, need not stay so. Nor does a leader
         # with no more than dither in it say how loud the programme will be.
-        every = replace(known, source=tuple(range(len(known.source))),
+        every = replace(known, source=tuple(range(len(known.source))), silences=(),
                         power=known.power if known.power > SILENT_POWER else 0.0)
         return itertools.chain(first, blocks), self.examine(every, lambda: first, sample_rate)
 
@@ -579,6 +609,25 @@ class Restorer:
 
     def _predict_knowing(self, spectra: np.ndarray, profile: np.ndarray) -> np.ndarray:
         return self.predict_spectra([spectra, profile[None]])
+
+
+def _with_noise(blocks: Iterable[np.ndarray],
+                find: Callable[[sections.Tape], Iterable[np.ndarray]]) -> Iterator[Pair]:
+    """Yields each block with its noise, which `find` yields in pieces of other lengths."""
+    heard: deque[np.ndarray] = deque()  # blocks whose noise is not known yet
+
+    def hear() -> Iterator[np.ndarray]:
+        for block in blocks:
+            if len(block):
+                heard.append(block)
+                yield block
+
+    waiting = None
+    for noise in find(sections.Tape(hear())):
+        waiting = noise if waiting is None else np.concatenate([waiting, noise])
+        while heard and len(heard[0]) <= len(waiting):
+            found, waiting = np.split(waiting, [len(heard[0])])
+            yield heard.popleft(), found
 
 
 def _with_buzz(noise: np.ndarray, sounds: list[np.ndarray], sample_rate: int) -> np.ndarray:

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import scipy
 from two_noises import Gate, tune_with_two_noises
 
 from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
@@ -18,6 +19,8 @@ from denoiser.network.settings import UnetConfig
 from denoiser.network.stored import NetworkSettings
 from denoiser.restore import Restorer
 
+# What no filter of the way to the network and back takes away.
+BAND_PASS = scipy.signal.butter(2, [0.02, 0.6], "bandpass", output="sos")
 SHORT = NetworkSettings(reference_dbfs=-20.0, context_seconds=0.2)
 
 
@@ -337,7 +340,7 @@ def test_what_is_removed_at_first_is_the_profile_of_the_rest(rng):
     np.testing.assert_allclose(restored, 0.9 * audio, atol=1e-4)
     heard = np.concatenate([audio[:17_640], audio[48_510:]])
     Restorer(told, KNOWING)(audio, SAMPLE_RATE, noise_profile=0.5 * heard)
-    assert len(network.profiles) == len(told.profiles) == 2
+    assert len(network.profiles) == len(told.profiles) == 4  # two channels before and after it
     np.testing.assert_allclose(network.profiles, told.profiles, rtol=0.1)
     once, each = HalfBlind(), HalfBlind()
     Restorer(once, KNOWING, listen_first=True)(audio[:20_000, 0], SAMPLE_RATE)
@@ -468,3 +471,36 @@ def test_one_noise_is_heard_as_before(rng):
         results = [Restorer(Gate(KNOWING), KNOWING, listen_first=True, follow_noise=follow)(
             audio, SAMPLE_RATE) for follow in (False, True)]
         np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize("rate", [SAMPLE_RATE, 22050])
+def test_silence_stays_and_the_network_does_not_hear_it(rng, rate):
+    """Neither in a recording that is given whole nor in blocks; what lies beside is restored."""
+    heard = []
+
+    def note(spectra):
+        heard.append(np.sum(np.square(spectra[:, 4:-4]), axis=(2, 3)).min())
+        return halve(spectra)
+
+    audio = 0.1 * rng.standard_normal((6 * rate, 2)).astype(np.float32)
+    silences = ((0, rate), (3 * rate, 4 * rate), (5 * rate, 6 * rate))
+    for start, stop in silences:
+        audio[start:stop] = 0.25  # a constant, as of a converter with an offset
+    restorer = Restorer(note, SHORT, 1.0)
+    restored = restorer(audio, rate)
+    frame = rate // 100  # to which its ends are rounded
+    for start, stop in silences:
+        inner = slice(start + frame, stop - frame)
+        np.testing.assert_array_equal(restored[inner], audio[inner])
+    for start, stop in ((rate, 3 * rate), (4 * rate, 5 * rate)):
+        high = np.array([scipy.signal.sosfiltfilt(BAND_PASS, each[start:stop], axis=0)[500:-500]
+                         for each in (audio, restored)])
+        np.testing.assert_allclose(high[1], 0.5 * high[0], atol=2e-3)
+    assert min(heard) > 1.0
+    mono = restorer.each(audio[None, :, 0]) if rate == SAMPLE_RATE else None
+    if mono is not None:
+        np.testing.assert_allclose(mono[0], restored[:, 0], atol=1e-5)
+    blocks = np.array_split(audio, 50)
+    streamed = list(restorer.stream(blocks, rate, 1.0, survey(blocks, rate)))
+    assert [len(block) for block in streamed] == [len(block) for block in blocks]
+    np.testing.assert_allclose(np.concatenate(streamed), restored, atol=1e-5)

@@ -9,6 +9,7 @@ what had better be left.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -16,8 +17,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy
 
+from denoiser.audio import sections, silence
 from denoiser.audio.removal import BASS_HZ, Pair, Strength
-from denoiser.audio.survey import as_channels
+from denoiser.audio.survey import Survey, as_channels
 
 logger = logging.getLogger(__name__)
 
@@ -78,18 +80,21 @@ def _bass_powers(noise: np.ndarray, sample_rate: int) -> np.ndarray:
                      for frame in frames])
 
 
-def excerpts(read: Callable[[], Iterable[np.ndarray]], samples: int, sample_rate: int,
-             with_ends: bool = False) -> list[np.ndarray]:
+def excerpts(read: Callable[[], Iterable[np.ndarray]], surveyed: Survey, sample_rate: int,
+             with_ends: bool = False) -> list[list[np.ndarray]]:
     """Returns a few stretches spread over a recording, or all of a short one.
 
     Args:
         read: Reads the recording from its start, in blocks.
-        samples: How long it is.
+        surveyed: From `survey` of all blocks.
         sample_rate: In Hz.
         with_ends: Whether half of one of them is its beginning and half its end, where a groove
             may be heard before and after the music.
+
+    Returns:
+        Of each stretch the parts between which there is silence, which is left out.
     """
-    length = round(EXCERPT_SECONDS * sample_rate)
+    length, samples = round(EXCERPT_SECONDS * sample_rate), surveyed.audible_samples
     if samples <= EXCERPTS * length:
         places = [(0, samples)]
     else:
@@ -98,12 +103,6 @@ def excerpts(read: Callable[[], Iterable[np.ndarray]], samples: int, sample_rate
         places = [(middle - length // 2, middle - length // 2 + length) for middle in middles]
         if with_ends:
             places = [(0, length // 2), *places, (samples - length // 2, samples)]
-    pieces: list[list[np.ndarray]] = [[] for _ in places]
-    done = 0
-    for block in read():
-        for (start, end), found in zip(places, pieces, strict=True):
-            piece = block[max(start - done, 0) : max(end - done, 0)]
-            if len(piece):
-                found.append(piece.copy())
-        done += len(block)
-    return [np.concatenate(found) for found in pieces if found]
+    parts = [silence.split(place, surveyed.silences) for place in places]
+    sounds = sections.cut(silence.leave_out(read(), surveyed.silences), itertools.chain(*parts))
+    return [list(itertools.islice(sounds, len(each))) for each in parts]

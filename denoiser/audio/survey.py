@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from denoiser.audio import dsp
+from denoiser.audio import dsp, silence
 from denoiser.audio.mono_source import MonoSource
 from denoiser.checks import UserError
 
@@ -36,12 +36,39 @@ class Survey:
     floors: tuple[np.ndarray | None, ...] = ()
     # Of the noise of each distinct channel, as the network takes it; empty where it is not told.
     profiles: tuple[np.ndarray, ...] = ()
+    silences: tuple[silence.Span, ...] = ()  # where nothing is heard
     sections: tuple[Section, ...] = ()  # where the noise changes; each with what was found there
 
     @property
     def distinct(self) -> list[int]:
         """The channels that have to be denoised."""
         return sorted(set(self.source) - {-1})
+
+    @property
+    def audible_samples(self) -> int:
+        """How many samples are not of its silence."""
+        return self.samples - sum(stop - start for start, stop in self.silences)
+
+    def between(self, start: int, stop: int, least: int = 1) -> Survey:
+        """Returns what is known of a part of the recording.
+
+        Sections of which less than `least` samples are in it become part of their neighbours.
+        """
+        inner = [section for section in self.sections[1:]
+                 if start + least <= section.start <= stop - least]
+        first = next((section for section in reversed(self.sections)
+                      if section.start < start + least), None)
+        known = replace(self, samples=stop - start, sections=(),
+                        silences=silence.within(self.silences, start, stop))
+        if first is None:
+            return known
+        if not inner:
+            return replace(first.surveyed, samples=known.samples, silences=known.silences)
+        parts = [first, *inner]
+        edges = [0, *(section.start - start for section in inner), known.samples]
+        return replace(known, sections=tuple(
+            Section(low, high, section.surveyed)
+            for section, low, high in zip(parts, edges, edges[1:], strict=False)))
 
 
 @dataclass(frozen=True)
@@ -92,7 +119,7 @@ def survey(blocks: Iterable[np.ndarray], sample_rate: int) -> Survey:
     """
     frame_samples = max(1, round(FRAME_SECONDS * sample_rate))
     frame_powers: list[np.ndarray] = []
-    first, done = None, 0
+    first, done, quiet = None, 0, silence.Finder(sample_rate)
     for block in map(as_channels, blocks):
         finite = np.isfinite(block).all(axis=1)
         if not finite.all():
@@ -112,6 +139,7 @@ def survey(blocks: Iterable[np.ndarray], sample_rate: int) -> Survey:
         constant &= (block == first).all(axis=0)
         for channel, same in enumerate(identical):
             same &= (block == block[:, [channel]]).all(axis=0)
+        quiet.add(block)
         rest = np.concatenate([rest, block])
         whole = len(rest) // frame_samples * frame_samples
         if whole:
@@ -123,9 +151,9 @@ def survey(blocks: Iterable[np.ndarray], sample_rate: int) -> Survey:
     if len(rest):
         frame_powers.append(rest[None].var(axis=1))
     audible = np.concatenate(frame_powers)[:, ~constant]
+    power = dsp.active_power(_without_knocks(audible.mean(axis=1))) if audible.size else 0.0
     return Survey(
-        samples=done,
-        power=dsp.active_power(_without_knocks(audible.mean(axis=1))) if audible.size else 0.0,
+        samples=done, power=power, silences=quiet.find(power),
         source=tuple(np.where(constant, -1, identical.argmax(axis=1)).tolist()))
 
 

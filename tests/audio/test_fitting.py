@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 from denoiser.audio.fitting import EXCERPT_SECONDS, excerpts, fit
 from denoiser.audio.removal import Strength
+from denoiser.audio.survey import Survey
 
 RATE = 4000
 TIMES = np.arange(8 * RATE) / RATE
@@ -45,13 +48,34 @@ def test_where_nothing_can_be_told_all_is_removed(noise):
 
 def test_excerpts_are_spread_over_a_long_recording():
     audio = np.arange(100 * RATE)
-    found = excerpts(lambda: np.array_split(audio, 77), len(audio), RATE)
+
+    def heard(samples, **options):
+        found = excerpts(lambda: np.array_split(audio[:samples], 77),
+                         Survey(samples, 1.0, (0,)), RATE, **options)
+        assert {len(parts) for parts in found} == {1}
+        return [parts[0] for parts in found]
+
+    found = heard(len(audio))
     assert [len(one) / RATE for one in found] == [EXCERPT_SECONDS] * 3
     assert [round(one.mean() / RATE) for one in found] == [17, 50, 83]
     assert all((np.diff(one) == 1).all() for one in found)
-    found = excerpts(lambda: np.array_split(audio, 77), len(audio), RATE, with_ends=True)
+    found = heard(len(audio), with_ends=True)
     assert [len(one) / EXCERPT_SECONDS / RATE for one in found] == [0.5, 1.0, 1.0, 0.5]
     assert [round(one.mean() / RATE, 1) for one in found] == [2.5, 25.0, 75.0, 97.5]
     assert found[0][0] == 0 and found[-1][-1] == audio[-1]
-    (whole,) = excerpts(lambda: np.array_split(audio[:1000], 3), 1000, RATE)
+    (whole,) = heard(1000)
     np.testing.assert_array_equal(whole, audio[:1000])
+
+
+def test_excerpts_hold_no_silence():
+    """Two minutes of leader, a gap of a second in the first excerpt, and a tail."""
+    audio = np.arange(200 * RATE)
+    silences = tuple((round(start * RATE), round(stop * RATE))
+                     for start, stop in ((0, 120), (122, 123), (190, 200)))
+    surveyed = Survey(len(audio), 1.0, (0,), silences=silences)
+    found = excerpts(lambda: np.array_split(audio, 77), surveyed, RATE, with_ends=True)
+    assert [[len(part) / RATE for part in parts] for parts in found] == [[2, 3], [10], [10], [5]]
+    assert found[0][0][0] == 120 * RATE and found[-1][0][-1] == 190 * RATE - 1
+    for part in itertools.chain(*found):
+        assert (np.diff(part) == 1).all()
+        assert not any(start < part[-1] and part[0] < stop for start, stop in silences)

@@ -1,0 +1,102 @@
+"""Finds the silence in a recording: leader, gaps between reels, pauses that an editor blanked.
+
+Digital silence holds no noise. Where a network hears it beside sound, it takes the noise around it
+for sound that begins and ends. So recordings are restored as if the silence were not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+Span = tuple[int, int]  # first sample, and the one after the last
+
+FRAME_SECONDS = 0.01
+SHORTEST_FRAMES = 10  # 0.1 s: shorter gaps are damage
+RANGE_DB = -80.0  # of a silent frame, from its lowest to its highest sample, re the RMS
+
+
+class Finder:
+    """Passes over a recording and finds its silence."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self._frame = max(1, round(FRAME_SECONDS * sample_rate))
+        self._rest: np.ndarray | None = None
+        self._ranges: list[np.ndarray] = []
+        self._samples = 0
+
+    def add(self, block: np.ndarray) -> None:
+        """Hears the next samples, `(samples, channels)`."""
+        self._samples += len(block)
+        self._rest = block if self._rest is None else np.concatenate([self._rest, block])
+        whole = len(self._rest) // self._frame * self._frame
+        if whole:
+            self._note(self._rest[:whole].reshape(-1, self._frame, block.shape[1]))
+            self._rest = self._rest[whole:].copy()  # a slice would keep all of it in memory
+
+    def find(self, power: float) -> tuple[Span, ...]:
+        """Returns where a recording of this power is silent, in rising order."""
+        if self._rest is not None and len(self._rest):
+            self._note(self._rest[None])
+            self._rest = self._rest[:0]
+        if not self._ranges or power <= 0.0:
+            return ()
+        is_silent = np.concatenate(self._ranges) <= 10.0 ** (RANGE_DB / 20.0) * np.sqrt(power)
+        edges = np.flatnonzero(np.diff(is_silent, prepend=False, append=False))
+        return tuple((int(start) * self._frame, min(int(stop) * self._frame, self._samples))
+                     for start, stop in edges.reshape(-1, 2) if stop - start >= SHORTEST_FRAMES)
+
+    def _note(self, frames: np.ndarray) -> None:
+        self._ranges.append(np.ptp(frames, axis=1).max(axis=1).astype(np.float32))
+
+
+def spans(silences: Iterable[Span], samples: int) -> Iterator[tuple[Span, bool]]:
+    """Yields the parts of a recording in turn, and whether each is silent."""
+    done = 0
+    for start, stop in silences:
+        if done < start:
+            yield (done, start), False
+        yield (start, stop), True
+        done = stop
+    if done < samples:
+        yield (done, samples), False
+
+
+def audible(silences: Iterable[Span], samples: int) -> list[Span]:
+    """Returns the parts of a recording that are not silent."""
+    return [span for span, is_silent in spans(silences, samples) if not is_silent]
+
+
+def within(silences: Iterable[Span], start: int, stop: int) -> tuple[Span, ...]:
+    """Returns the silences of a part of a recording, counted from its start."""
+    return tuple((max(first, start) - start, min(last, stop) - start)
+                 for first, last in silences if first < stop and last > start)
+
+
+def leave_out(blocks: Iterable[np.ndarray], silences: Iterable[Span]) -> Iterator[np.ndarray]:
+    """Yields the blocks of a recording without its silence."""
+    done, silences = 0, tuple(silences)
+    for block in blocks:
+        for start, stop in audible(within(silences, done, done + len(block)), len(block)):
+            yield block[start:stop]
+        done += len(block)
+
+
+def place(sample: int, silences: Iterable[Span]) -> int:
+    """Returns where a sample of what `leave_out` yields is in the recording."""
+    for start, stop in silences:
+        if sample < start:
+            break
+        sample += stop - start
+    return sample
+
+
+def split(part: Span, silences: Iterable[Span]) -> list[Span]:
+    """Cuts a part of what `leave_out` yields where silence was left out."""
+    edges, gone = [], 0
+    for start, stop in silences:
+        edges.append(start - gone)
+        gone += stop - start
+    inner = [edge for edge in edges if part[0] < edge < part[1]]
+    return list(zip([part[0], *inner], [*inner, part[1]], strict=True))
