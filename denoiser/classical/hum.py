@@ -53,6 +53,10 @@ QUIET_SECONDS, SHARE_OF_QUIET, MOST_RISE = 0.01, 0.2, 10.0 ** (1.0 / 10.0)
 ABSENT, ABSENT_MOMENTS = 0.5, 3  # level below which a line does not sound, for so long
 # Of the lines by which a comb is followed, in turn: each time they lie four times as precisely.
 FOLLOWED_ORDERS = (4, 16, 64)
+# Lines that become louder and softer together: so many of them tell by how much, those that are so
+# steady; less than this swing (from the tenth to the ninetieth percentile) is none.
+LEAST_SHARING, SHARING, LEAST_SWING_DB, SOFTEST = 16, 1.2, 3.0, 0.03
+STEADIER = 1.3  # that a level which they share makes lines, the louder ones above all
 SYNTHESIS_BLOCK = 128  # samples at which that may change
 
 
@@ -81,7 +85,8 @@ class Lines:
                      self.times, self.heard[chosen])
 
 
-def _measure(spectrum: np.ndarray, samples: int, hz: np.ndarray, sample_rate: int) -> Lines:
+def _measure(spectrum: np.ndarray, samples: int, hz: np.ndarray, sample_rate: int,
+             level: np.ndarray | None = None) -> Lines:
     """Finds the steady tone nearest to each of some frequencies.
 
     Args:
@@ -89,6 +94,7 @@ def _measure(spectrum: np.ndarray, samples: int, hz: np.ndarray, sample_rate: in
         samples: Length of the sound.
         hz: Frequencies, at least `BAND_HZ` away from 0 and half the sample rate.
         sample_rate: In Hz.
+        level: `(moments,)`, which is steady in a tone that is; None: it does not change.
     """
     seconds = samples / sample_rate
     places = np.round(hz * seconds).astype(int)
@@ -102,6 +108,8 @@ def _measure(spectrum: np.ndarray, samples: int, hz: np.ndarray, sample_rate: in
     inner = (times >= EDGE_SECONDS) & (times <= seconds - EDGE_SECONDS)
     heard, times = heard[:, inner], times[inner]
     heard = heard * np.exp(-2j * np.pi * (hz - places / seconds)[:, None] * times)
+    if level is not None:
+        heard = heard / level
     # Each moment counts alike for the frequency: a loud note no more than a soft one.
     phases = heard / np.maximum(np.abs(heard), 1e-30)
     drifts = np.linspace(-DRIFT_HZ, DRIFT_HZ, DRIFT_STEPS)
@@ -172,39 +180,85 @@ def _find_comb(piece: np.ndarray, sample_rate: int, faster: float, drones_hz: np
     peaks = _peaks(piece, sample_rate)
     peaks = peaks[(np.abs(peaks[:, None] - drones_hz) > DRONE_HZ).all(axis=1)]
     lines = _measure(spectrum, len(piece), peaks, sample_rate).steadier(STEADY)
-    found = []
-    for mains_hz in MAINS_HZ if len(lines.hz) else ():
-        bases = mains_hz * (1.0 + np.arange(-faster, faster, COMB_STEP_HZ / mains_hz))
-        order = np.maximum(np.round(lines.hz / bases[:, None]), 1.0)
-        fits = np.abs(lines.hz - order * bases[:, None]) <= COMB_TOLERANCE_HZ
-        is_mains = np.abs(bases / mains_hz - 1.0) <= MAINS_TOLERANCE
-        has_low = (fits & (order <= 2.0) & (lines.steadiness >= STEADY_MAINS)).any(axis=1)
-        count = fits.sum(axis=1)
-        # A note's lines are some multiples of 50 Hz as well: every fifth, where it is 250 Hz.
-        spread = np.gcd.reduce(np.where(fits, order, 0.0).astype(int), axis=1)
-        count[~(is_mains & has_low) & ((count < MANY_LINES) | (spread > LARGEST_STEP))] = 0
-        best = int(count.argmax())
-        if count[best]:
-            found.append(_Comb(_fit(lines.hz, np.where(fits[best], order[best], 0.0)),
-                               int(count[best]), not (is_mains & has_low)[best]))
-    best = max(found, key=lambda comb: comb.lines, default=None)
-    if best is None or not _stands_still(best.base_hz, spectrum, len(piece), sample_rate):
+    found = [comb for mains_hz in MAINS_HZ if len(lines.hz)
+             and (comb := _fit_comb(lines, mains_hz, faster))]
+    steady = max(found, key=lambda comb: comb.lines, default=None)
+    swinging, level = _find_swinging_comb(spectrum, len(piece), peaks, sample_rate)
+    for comb, shared in ((steady, None), (swinging, level)):
+        if (comb is not None
+                and _stands_still(comb.base_hz, spectrum, len(piece), sample_rate, shared)
+                and _is_in_pauses(comb.base_hz, piece, sample_rate)):
+            return comb
+    return None
+
+
+def _fit_comb(lines: Lines, mains_hz: float, faster: float) -> _Comb | None:
+    """Returns the comb near a mains' frequency that most lines belong to, if it is hum."""
+    bases = mains_hz * (1.0 + np.arange(-faster, faster, COMB_STEP_HZ / mains_hz))
+    order = np.maximum(np.round(lines.hz / bases[:, None]), 1.0)
+    fits = np.abs(lines.hz - order * bases[:, None]) <= COMB_TOLERANCE_HZ
+    is_mains = np.abs(bases / mains_hz - 1.0) <= MAINS_TOLERANCE
+    has_low = (fits & (order <= 2.0) & (lines.steadiness >= STEADY_MAINS)).any(axis=1)
+    count = fits.sum(axis=1)
+    # A note's lines are some multiples of 50 Hz as well: every fifth, where it is 250 Hz.
+    spread = np.gcd.reduce(np.where(fits, order, 0.0).astype(int), axis=1)
+    count[~(is_mains & has_low) & ((count < MANY_LINES) | (spread > LARGEST_STEP))] = 0
+    best = int(count.argmax())
+    if not count[best]:
         return None
-    return best if _is_in_pauses(best.base_hz, piece, sample_rate) else None
+    return _Comb(_fit(lines.hz, np.where(fits[best], order[best], 0.0)), int(count[best]),
+                 not (is_mains & has_low)[best])
 
 
-def _stands_still(base_hz: float, spectrum: np.ndarray, samples: int, sample_rate: int) -> bool:
+def _find_swinging_comb(spectrum: np.ndarray, samples: int, peaks: np.ndarray, sample_rate: int,
+                        ) -> tuple[_Comb | None, np.ndarray | None]:
+    """Finds a hum whose lines become louder and softer together, and by how much they do.
+
+    So do the partials of a note. It takes many lines, where those of mains are, to tell it.
+    """
+    for mains_hz in MAINS_HZ:
+        order = np.maximum(np.round(peaks / mains_hz), 1.0)
+        near = peaks[np.abs(peaks - order * mains_hz)
+                     <= order * mains_hz * MAINS_TOLERANCE + COMB_TOLERANCE_HZ]
+        level = _shared_level(_measure(spectrum, samples, near, sample_rate))
+        if level is None:
+            continue
+        lines = _measure(spectrum, samples, near, sample_rate, level).steadier(STEADY)
+        comb = _fit_comb(lines, mains_hz, MAINS_TOLERANCE) if len(lines.hz) else None
+        if comb is not None and comb.lines >= LEAST_SHARING:
+            return comb, level
+    return None, None
+
+
+def _shared_level(lines: Lines) -> np.ndarray | None:
+    """Returns the level at each moment that lines have in common, `(moments,)`; None: a steady one.
+
+    Fades, an automatic gain and the turns of a disc make all lines louder and softer alike.
+    """
+    lines = lines.steadier(SHARING)
+    if len(lines.hz) < LEAST_SHARING or not lines.times.size:
+        return None
+    heard = np.maximum(lines.heard, np.finfo(np.float64).tiny)
+    level = np.median(np.log(heard) - np.log(np.median(heard, axis=1, keepdims=True)), axis=0)
+    swing = np.diff(np.percentile(level, (10.0, 90.0)))[0]
+    if swing < np.log(10.0) * LEAST_SWING_DB / 20.0:
+        return None
+    return np.maximum(np.exp(level), SOFTEST)
+
+
+def _stands_still(base_hz: float, spectrum: np.ndarray, samples: int, sample_rate: int,
+                  level: np.ndarray | None) -> bool:
     """Whether little more is heard around the lines of a comb, less these, than between them.
 
     Buzz that sputters has lines as well. Without these, what is left of it is harder for a network
     to tell from a voice, and there is more of it.
     """
     hz = _places(base_hz, sample_rate)
-    lines = _measure(spectrum, samples, hz, sample_rate)
+    lines = _measure(spectrum, samples, hz, sample_rate, level)
     chosen = lines.steadiness >= STEADY_IN_COMB
     if chosen.sum() < MANY_LINES:
         return True
-    beside = (_measure(spectrum, samples, hz[chosen] + offset, sample_rate)
+    beside = (_measure(spectrum, samples, hz[chosen] + offset, sample_rate, level)
               for offset in (-0.5 * base_hz, 0.5 * base_hz))
     between = np.mean([np.median(each.heard, axis=1) for each in beside], axis=0)
     left = (np.abs(lines.amplitudes) / lines.steadiness)[chosen]
@@ -258,25 +312,49 @@ def _places(base_hz: float, sample_rate: int) -> np.ndarray:
 def _hum_of(piece: np.ndarray, base_hz: float, sample_rate: int) -> np.ndarray:
     """Returns the lines of a hum that stand still in a piece, `(samples,)`."""
     spectrum = scipy.fft.rfft(piece)
-    for orders in FOLLOWED_ORDERS:
-        base_hz = _follow(base_hz, orders, spectrum, len(piece), sample_rate)
-    lines = _measure(spectrum, len(piece), _places(base_hz, sample_rate), sample_rate)
+    lines = _follow_lines(base_hz, spectrum, len(piece), sample_rate)
+    level = _shared_level(lines)
+    sounding = np.ones(len(lines.times))
+    if level is not None:
+        swinging = _follow_lines(base_hz, spectrum, len(piece), sample_rate, level)
+        if _is_steadier(swinging, lines):
+            lines, sounding = swinging, level
     lines = lines.steadier(STEADY_IN_COMB)
     turn = 2j * np.pi * lines.hz / sample_rate
     blocks = np.arange(0, len(piece), SYNTHESIS_BLOCK)
-    sounding = [np.interp(blocks / sample_rate, lines.times, each) for each in _sounding(lines)]
-    if not sounding:
+    levels = [np.interp(blocks / sample_rate, lines.times, sounding * each)
+              for each in _sounding(lines)]
+    if not levels:
         return np.zeros(len(piece))
-    tones = (np.exp(turn * blocks[:, None]) * np.stack(sounding, axis=1)) @ (
+    tones = (np.exp(turn * blocks[:, None]) * np.stack(levels, axis=1)) @ (
         lines.amplitudes[:, None] * np.exp(turn[:, None] * np.arange(SYNTHESIS_BLOCK)))
     return tones.real.ravel()[:len(piece)]
 
 
+def _is_steadier(swinging: Lines, lines: Lines) -> bool:
+    """Whether lines, measured with a level that they share, are steadier than without it.
+
+    Where no hum is, what leaks from loud notes shares their level.
+    """
+    count = min(len(swinging.hz), len(lines.hz))
+    ratio = np.log(swinging.steadiness[:count] / np.maximum(lines.steadiness[:count], 1e-30))
+    loudness = np.abs(swinging.amplitudes[:count])
+    return bool(ratio @ loudness >= np.log(STEADIER) * loudness.sum())
+
+
+def _follow_lines(base_hz: float, spectrum: np.ndarray, samples: int, sample_rate: int,
+                  level: np.ndarray | None = None) -> Lines:
+    """Returns the lines of a comb, which is followed from the lowest to the highest."""
+    for orders in FOLLOWED_ORDERS:
+        base_hz = _follow(base_hz, orders, spectrum, samples, sample_rate, level)
+    return _measure(spectrum, samples, _places(base_hz, sample_rate), sample_rate, level)
+
+
 def _follow(base_hz: float, orders: int, spectrum: np.ndarray, samples: int, sample_rate: int,
-            ) -> float:
+            level: np.ndarray | None) -> float:
     """Returns where a comb lies in a piece, by its lowest lines: mains and machines drift."""
     hz = _places(base_hz, sample_rate)[:orders]
-    lines = _measure(spectrum, samples, hz, sample_rate)
+    lines = _measure(spectrum, samples, hz, sample_rate, level)
     order = np.where(lines.steadiness >= STEADY, np.arange(1, len(hz) + 1), 0)
     return _fit(lines.hz, order) if order.any() else base_hz
 

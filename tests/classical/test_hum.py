@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -180,3 +182,41 @@ def test_a_noise_profile_is_heard_without_the_hum_as_well(rng):
         profiles.append(form.mean_power(same.profile[0, 0]))
     low = slice(2, 20)  # 43 to 430 Hz
     assert profiles[0][low].sum() < 0.05 * profiles[1][low].sum()
+
+
+def make_buzz() -> np.ndarray:
+    """Sixty lines of one level, of phases of their own."""
+    return 0.005 * sum(np.cos(2.0 * np.pi * BASE_HZ * k * times() + k * k) for k in range(1, 61))
+
+
+def swing(depth_db: float, seconds: float) -> np.ndarray:
+    """A gain that goes up and down by so many dB in all."""
+    return 10.0 ** (depth_db / 40.0 * np.sin(2.0 * np.pi * times() / seconds))
+
+
+@pytest.mark.parametrize("level", [
+    swing(12.0, 60.0 / 78.0), swing(6.0, 4.0), swing(12.0, 11.0),
+    np.clip(times() / 4.0, 0.0, 1.0) ** 2, np.where(times() < 5.0, 1.0, 0.2)],
+    ids=["turns", "swells", "drifts", "fades in", "becomes soft"])
+def test_lines_that_become_louder_together_are_found_and_go(rng, level):
+    music, noise = make_music(rng), level * make_buzz()
+    found = hum.find_hum([music + noise])
+    assert found == pytest.approx(BASE_HZ, abs=0.01)
+    restored = hum.remove_hum(music + noise, found)
+    assert snr_db(music, restored) > snr_db(music, music + noise) + 8.0
+    assert hum.find_hum([level * music]) is None
+
+
+def test_lines_that_swing_each_by_itself_share_no_level(rng):
+    """Nor do too few, nor those whose level stays."""
+    heard = np.exp(0.3 * rng.standard_normal((20, 40)))
+    lines = hum.Lines(np.arange(20.0), np.ones(20, complex), np.full(20, 3.0), np.arange(40.0),
+                      heard)
+    assert hum._shared_level(lines) is None
+    shared = np.tile(np.exp(np.sin(np.arange(40.0) / 4.0)), (20, 1)) * heard
+    level = hum._shared_level(replace(lines, heard=shared))
+    assert np.corrcoef(np.log(level), np.sin(np.arange(40.0) / 4.0))[0, 1] > 0.95
+    assert hum._shared_level(replace(lines, heard=shared, steadiness=np.ones(20))) is None
+    few = slice(0, hum.LEAST_SHARING - 1)
+    assert hum._shared_level(hum.Lines(lines.hz[few], lines.amplitudes[few], lines.steadiness[few],
+                                       lines.times, shared[few])) is None
