@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy
 
-from denoiser.audio import sections, silence
+from denoiser.audio import silence
 from denoiser.audio.removal import BASS_HZ, Pair, Strength
 from denoiser.audio.survey import Survey, as_channels
 
@@ -104,5 +104,13 @@ def excerpts(read: Callable[[], Iterable[np.ndarray]], surveyed: Survey, sample_
         if with_ends:
             places = [(0, length // 2), *places, (samples - length // 2, samples)]
     parts = [silence.split(place, surveyed.silences) for place in places]
-    sounds = sections.cut(silence.leave_out(read(), surveyed.silences), itertools.chain(*parts))
-    return [list(itertools.islice(sounds, len(each))) for each in parts]
+    found: list[list[list[np.ndarray]]] = [[[] for _ in each] for each in parts]
+    done = 0  # stretches may overlap
+    for block in silence.leave_out(read(), surveyed.silences):
+        for (start, stop), pieces in zip(itertools.chain(*parts), itertools.chain(*found),
+                                         strict=True):
+            piece = block[max(start - done, 0) : max(stop - done, 0)]
+            if len(piece):
+                pieces.append(piece.copy())
+        done += len(block)
+    return [[np.concatenate(pieces) for pieces in each if pieces] for each in found]
