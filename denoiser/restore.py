@@ -622,12 +622,14 @@ def _with_noise(blocks: Iterable[np.ndarray],
                 heard.append(block)
                 yield block
 
-    waiting = None
-    for noise in find(sections.Tape(hear())):
+    waiting, sound = None, hear()
+    for noise in find(sections.Tape(sound)):
         waiting = noise if waiting is None else np.concatenate([waiting, noise])
         while heard and len(heard[0]) <= len(waiting):
             found, waiting = np.split(waiting, [len(heard[0])])
             yield heard.popleft(), found
+    # To its very end, where a reader says what was damaged.
+    yield from ((heard.popleft(), np.zeros_like(block)) for block in sound)
 
 
 def _with_buzz(noise: np.ndarray, sounds: list[np.ndarray], sample_rate: int) -> np.ndarray:
