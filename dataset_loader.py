@@ -110,10 +110,7 @@ class Mixer:
             pair, other = self.cache[first], self.cache[second]
             if other.follows:
                 pair = other
-        if self.dset.share_changing:
-            mixture = self._mix_changing(pair, other, snr_db, level_db, rng.spawn(1)[0])
-        else:
-            mixture = self._mix(pair, other, snr_db, level_db)
+        mixture = self._mix_changing(pair, other, snr_db, level_db, rng.spawn(1)[0])
         return replace(mixture, profile=self._choose_stretch(mixture, own) if is_known else None,
                        is_heard=is_heard)
 

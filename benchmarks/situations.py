@@ -83,12 +83,13 @@ def with_gain(gain_of: Callable[[np.ndarray], np.ndarray | float]) -> Situation:
 
 
 def with_noise_gain(gain_of: Callable[[np.ndarray], np.ndarray | float]) -> Situation:
-    """Returns the situation in which the noise alone has such a gain."""
+    """Returns the situation in which the noise alone has such a gain, and its power stays."""
 
     def situation(mixture: Mixture, restored: np.ndarray) -> Trial:
-        gain = gain_of(times(mixture))
-        change = ((gain - 1.0) * (mixture.noisy - mixture.clean)).astype(np.float32)
-        return Trial(mixture.clean, mixture.noisy + change, restored)
+        noise = mixture.noisy - mixture.clean
+        changed = gain_of(times(mixture)) * noise
+        changed *= np.sqrt(dsp.power(noise) / dsp.power(changed))
+        return Trial(mixture.clean, (mixture.clean + changed).astype(np.float32), restored)
 
     return situation
 

@@ -58,7 +58,7 @@ def _noise_steps(rng: np.random.Generator, times: np.ndarray) -> np.ndarray:
     return stepping(rng, times, NOISE_STEP_DB)
 
 
-# With their shares; a quarter of what changes is all that is heard, the rest the noise alone.
+# With their shares of what changes the noise alone, and of what changes all that is heard.
 OF_NOISE: tuple[tuple[float, Maker], ...] = ((0.45, turning), (0.35, wandering),
                                              (0.2, _noise_steps))
 OF_ALL: tuple[tuple[float, Maker], ...] = ((0.6, fading), (0.2, wandering), (0.2, stepping))
