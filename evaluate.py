@@ -255,6 +255,8 @@ def describe(name: str, cfg: Config, mixer: Mixer, restorer: Restorer,
         lines.append("Notes that are held are given back.")
     if cfg.method == NETWORK and cfg.inference.wiener:
         lines.append("A Wiener filter joins in.")
+    if restorer.level_noise:
+        lines.append("Where the noise becomes louder and softer, an item is restored twice.")
     if restorer.listen_first:
         lines.append("Each item is heard twice: what is removed at first is its noise profile.")
     if cfg.profile:
@@ -305,6 +307,7 @@ def name_of(cfg: Config, weights: Path | None) -> str:
             + "_no_dehum" * (not cfg.inference.dehum)
             + "_no_keep_held" * (not cfg.inference.keep_held)
             + "_no_wiener" * (not cfg.inference.wiener)
+            + "_no_levelling" * (not cfg.inference.level_noise)
             + "_no_listening" * (not cfg.inference.listen_first) + "_profile" * cfg.profile)
 
 

@@ -17,6 +17,7 @@ NAME_residual, which is what was removed, and denoised_report.json. Most used se
   inference.noise_profile=[12.5,14]  seconds in which only noise is heard; or a file, or auto
   inference.listen_first=false       without such a profile, do not hear 30 s before the rest
   inference.follow_noise=false       restore it as one, also where its noise changes
+  inference.level_noise=false        restore it once, also where its noise swells
   inference.overwrite=true           replace results that exist
   inference.resume=true              go on within a long recording where a killed run stopped
   inference.track=2                  which audio track of a film; else the default one
@@ -156,7 +157,8 @@ class Denoiser(Restorer):
              segment_seconds: float = SEGMENT_SECONDS, declick: bool = True,
              mono_source: str = "false", wiener: bool = True, runtime: str = "auto",
              listen_first: bool = True, dehum: bool = True,
-             keep_held: bool = True, follow_noise: bool = True) -> Denoiser:
+             keep_held: bool = True, follow_noise: bool = True,
+             level_noise: bool = True) -> Denoiser:
         """Loads a network.
 
         Args:
@@ -176,6 +178,7 @@ class Denoiser(Restorer):
             dehum: As of `Restorer`.
             keep_held: As of `Restorer`.
             follow_noise: As of `Restorer`.
+            level_noise: As of `Restorer`.
 
         Raises:
             FileNotFoundError: There are no such weights.
@@ -196,7 +199,8 @@ class Denoiser(Restorer):
             predict = spectral.join_filter(predict, settings.profile_form
                                            or ProfileForm(settings.stft, compression=1.0))
         return cls(predict, settings, segment_seconds, declick, mono_source,
-                   listen_first and settings.unet.use_profile, dehum, keep_held, follow_noise)
+                   listen_first and settings.unet.use_profile, dehum, keep_held, follow_noise,
+                   level_noise)
 
     def forget_lengths(self) -> None:
         """Makes what the network returns independent of what it was given before.
@@ -368,7 +372,7 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
                                  cfg.inference.mono_source, cfg.inference.wiener,
                                  cfg.inference.runtime, cfg.inference.listen_first,
                                  cfg.inference.dehum, cfg.inference.keep_held,
-                                 cfg.inference.follow_noise)
+                                 cfg.inference.follow_noise, cfg.inference.level_noise)
         if cfg.inference.resume or cfg.inference.cluster != "none":
             denoiser.forget_lengths()
         return denoiser

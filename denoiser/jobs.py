@@ -65,6 +65,7 @@ class InferenceConfig:
     # Without a noise profile: hear 30 s before the rest, and take what is removed there for one.
     listen_first: bool = True
     follow_noise: bool = True  # and where the noise changes, restore each section by itself
+    level_noise: bool = True  # restore noise that becomes louder and softer at one level
     # Whether two channels hold one signal with a noise of their own each: true, false, or auto.
     mono_source: Any = "false"
     track: int | None = None  # which audio track of a film, from 1; absent: the default one

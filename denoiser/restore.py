@@ -21,6 +21,7 @@ import numpy as np
 from denoiser.audio import dsp, sections, silence
 from denoiser.audio.dsp import SAMPLE_RATE, Predict
 from denoiser.audio.fitting import EXCERPTS_SECONDS, Fitted, excerpts, fit
+from denoiser.audio.levelling import restore_at_one_level
 from denoiser.audio.mono_source import find_mono
 from denoiser.audio.noise_profile import SHORTEST_SECONDS, without_strokes
 from denoiser.audio.pauses import noise_alone
@@ -59,6 +60,7 @@ class Restorer:
             recording.
         keep_held: Whether notes that are held are given back where the network takes them for hum.
         follow_noise: Whether a recording whose noise changes is heard, and restored, in sections.
+        level_noise: Whether noise that becomes louder and softer is restored at one level.
     """
 
     predict_spectra: Callable[[Any], np.ndarray]
@@ -70,6 +72,7 @@ class Restorer:
     dehum: bool = False
     keep_held: bool = False
     follow_noise: bool = False
+    level_noise: bool = False
 
     def __call__(self, waveform: np.ndarray, sample_rate: int,
                  strength: float | str | Strength = 1.0,
@@ -596,16 +599,27 @@ class Restorer:
         stft, restored = self.settings.stft, []
         # One channel at a time: memory does not grow with their number.
         for number, channel in enumerate(waveforms):
-            network = self.predict_spectra
+            network, power = self.predict_spectra, None
             if profiles:
                 network = functools.partial(self._predict_knowing, profile=profiles[number])
+                power = self._power_of(profiles[number])
             predict = dsp.in_spectral_domain(network, stft.win_size, stft.hop_size,
                                              stft.highpass_hz, SAMPLE_RATE)
             heard = self._without_hum_and_clicks(channel, hum_hz)
-            restored.append(predict(heard[None])[0])
+
+            def restore(audio: np.ndarray, predict: Predict = predict) -> np.ndarray:
+                return predict(audio[None])[0]
+
+            restored.append(restore_at_one_level(restore, heard, stft, power)
+                            if self.level_noise else restore(heard))
             if floors and floors[number] is not None:
                 restored[-1] = held_notes.give_back(heard, restored[-1], floors[number])
         return np.stack(restored)
+
+    def _power_of(self, profile: np.ndarray) -> np.ndarray | None:
+        """Returns the mean power of a noise in each bin; None where the profile tells none."""
+        form = self.settings.profile_form
+        return form.mean_power(profile)[0] if form is not None and profile.any() else None
 
     def _predict_knowing(self, spectra: np.ndarray, profile: np.ndarray) -> np.ndarray:
         return self.predict_spectra([spectra, profile[None]])

@@ -1,0 +1,128 @@
+"""Restores noise that becomes louder and softer at one level.
+
+A worn disc swishes at every turn, an automatic gain pumps, a transfer is faded. A network that is
+told one profile, and looks for a floor within seconds, takes too little where such noise is loud
+and music where it is soft. Yet where little but noise is heard, its level can be followed from
+moment to moment: the recording is restored again with that level made even, and the result is given
+the level back. Music, whose level changes then, is used to that.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import scipy.ndimage
+
+from denoiser.audio import dsp
+from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
+
+LOWEST_HZ, BANDS_AN_OCTAVE, BANDS = 100.0, 3, 22  # up to 16 kHz
+BAND_SECONDS = 0.1  # over which the power in a band is a mean
+# Share of what is heard in a band that is removed: up to the first it tells nothing of the noise,
+# from the second on all that is heard is noise.
+NOISE_SHARE = (0.6, 0.9)
+LEAST_TOLD = 0.5  # bands, in the mean over frames, that must tell of the noise
+LEAST_SHARE = 0.02  # of all frames, in which a band must tell of it
+# The level is found over long spans first. Over a shorter one, it is that of the longer one as
+# far as few bands tell of it.
+SPANS_SECONDS = (6.0, 1.5, 0.4, 0.15)
+FEW_BANDS = 3.0
+ROUNDS = 8  # of fitting the levels of bands and of moments to each other
+LEAST_SWING_DB = 1.5  # root mean square, below which noise is steady, or its level is known
+MOST_TIMES = 2  # that something is restored again, as more is known of the level
+LARGEST_SWING_DB = 25.0
+RANGE_DB = 60.0  # below the loudest band, where no noise of the carrier is heard
+
+Restore = Callable[[np.ndarray], np.ndarray]
+
+
+def restore_at_one_level(restore: Restore, heard: np.ndarray, stft: StftConfig,
+                         noise_power: np.ndarray | None = None) -> np.ndarray:
+    """Restores a waveform, and again where the level of its noise changes.
+
+    Args:
+        restore: Takes and returns `(samples,)` at 44.1 kHz.
+        heard: What is to be restored.
+        stft: Of `noise_power`, and by which levels are measured.
+        noise_power: Mean |N|^2 of the noise that `restore` was told of, `(bins,)`: the level is
+            made that of this noise. If absent, it is made the mean of what is found.
+    """
+    restored, used_db = restore(heard), 0.0
+    for _ in range(MOST_TIMES):
+        level_db = noise_level(heard, restored, stft, noise_power)
+        if level_db is None:
+            break
+        level_db = np.clip(level_db, -LARGEST_SWING_DB, LARGEST_SWING_DB)
+        if np.sqrt(np.mean(np.square(level_db - used_db))) < LEAST_SWING_DB:
+            break
+        places = stft.hop_size * np.arange(len(level_db)) + stft.win_size / 2.0
+        level = 10.0 ** (np.interp(np.arange(len(heard)), places, level_db) / 20.0)
+        level = level.astype(np.float32)
+        restored, used_db = level * restore(heard / level), level_db
+    return restored
+
+
+def noise_level(heard: np.ndarray, restored: np.ndarray, stft: StftConfig,
+                noise_power: np.ndarray | None = None) -> np.ndarray | None:
+    """Returns the level of a noise in each frame, in dB, for all frequencies alike.
+
+    Each band has a level and each moment has one, whose sum is that of what is heard where it is
+    noise: a weighted fit of rank one to levels in dB.
+
+    Args:
+        heard: `(samples,)` at 44.1 kHz.
+        restored: What is left of it without the noise.
+        stft: By which it is measured.
+        noise_power: Mean |N|^2 of the noise that stands for 0 dB, `(bins,)`; if absent, the mean of
+            the level is 0 dB.
+
+    Returns:
+        `(frames,)`; None where too little but noise is heard to tell.
+    """
+    spectra = [dsp.stft(audio, stft.win_size, stft.hop_size) for audio in (heard, restored)]
+    edges = _edges(stft)
+    if len(edges) < 2:
+        return None
+    power, kept, removed = (
+        _smooth(_in_bands(np.square(each).sum(axis=-1), edges), BAND_SECONDS, stft)
+        for each in (*spectra, spectra[0] - spectra[1]))
+    nothing = power.max() * 10.0 ** (-RANGE_DB / 10.0) + np.finfo(np.float32).tiny
+    least, most = NOISE_SHARE
+    told = np.clip((removed / (removed + kept + nothing) - least) / (most - least), 0.0, 1.0)
+    told *= told.sum(axis=0) > LEAST_SHARE * len(told)
+    if told.sum() < LEAST_TOLD * len(told):
+        return None
+    levels = 10.0 * np.log10(power + nothing)
+    moments, of_bands = np.zeros(len(levels)), np.zeros(len(edges) - 1)
+    in_all = told.sum(axis=0)
+    for _ in range(ROUNDS):
+        of_bands = (told * (levels - moments[:, None])).sum(axis=0) / np.maximum(in_all, 1e-9)
+        apart = (told * (levels - of_bands)).sum(axis=1)
+        moments = np.full(len(levels), apart.sum() / told.sum())
+        for seconds in SPANS_SECONDS:
+            moments = ((_smooth(apart, seconds, stft) + FEW_BANDS * moments)
+                       / (_smooth(told.sum(axis=1), seconds, stft) + FEW_BANDS))
+    if noise_power is None:
+        return moments - moments.mean()
+    known = 10.0 * np.log10(_in_bands(noise_power[None], edges)[0] + nothing)
+    return moments + np.average(of_bands - known, weights=in_all)
+
+
+def _edges(stft: StftConfig) -> np.ndarray:
+    """Returns the first bin of each band, and the one after the last."""
+    edges_hz = LOWEST_HZ * 2.0 ** (np.arange(BANDS + 1) / BANDS_AN_OCTAVE)
+    return np.unique(np.round(edges_hz * stft.win_size / SAMPLE_RATE).astype(int))
+
+
+def _in_bands(power: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Returns the power in bands, `(frames, bands)`, of `(frames, bins)`."""
+    return np.stack([power[:, low:high].sum(axis=1) for low, high in itertools.pairwise(edges)],
+                    axis=1)
+
+
+def _smooth(values: np.ndarray, seconds: float, stft: StftConfig) -> np.ndarray:
+    """Returns means of frames over so long, by a Hann window; the first and the last one go on."""
+    window = np.hanning(round(seconds * SAMPLE_RATE / stft.hop_size) // 2 * 2 + 3)[1:-1]
+    return scipy.ndimage.convolve1d(values, window / window.sum(), axis=0, mode="nearest")

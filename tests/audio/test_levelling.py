@@ -1,0 +1,122 @@
+"""The level of noise that becomes louder and softer, on sounds whose parts are known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from two_noises import Gate, tune_with_two_noises
+
+from denoiser.audio import dsp
+from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
+from denoiser.audio.levelling import noise_level, restore_at_one_level
+from denoiser.network.settings import UnetConfig
+from denoiser.network.stored import NetworkSettings
+from denoiser.restore import Restorer
+from denoiser.training.metrics import snr_db
+
+SECONDS, STFT = 8, StftConfig()
+KNOWING = NetworkSettings(unet=UnetConfig(use_profile=True))
+LEVELS_DB = {
+    "turns of a disc": lambda times: 5.0 * np.sin(2.0 * np.pi * times / 0.767),
+    "a step": lambda times: np.where(times < 0.5 * SECONDS, 0.0, -15.0),
+    "a fade": lambda times: -20.0 * np.clip((times - 4.0) / 4.0, 0.0, 1.0),
+}
+
+
+@pytest.fixture
+def tune_and_noise(rng):
+    """Notes with pauses between, 5 dB above white noise that is steady."""
+    tune, noise = tune_with_two_noises(rng, SECONDS, SECONDS)
+    return tune, dsp.mix_at_snr(tune, noise, 5.0) - tune
+
+
+def swinging(noise, level_db):
+    times = np.arange(len(noise)) / SAMPLE_RATE
+    return (noise * 10.0 ** (level_db(times) / 20.0)).astype(np.float32)
+
+
+def power_of(noise):
+    return np.square(dsp.stft(noise, STFT.win_size, STFT.hop_size)).sum(axis=-1).mean(axis=0)
+
+
+def subtract(noise):
+    """Returns what takes so much noise out of anything that it is given."""
+    power = power_of(noise)
+
+    def restore(audio):
+        spectrum = dsp.stft(audio, STFT.win_size, STFT.hop_size)
+        heard = np.square(spectrum).sum(axis=-1)
+        spectrum = spectrum * np.maximum(1.0 - 4.0 * power / np.maximum(heard, 1e-12), 0.0)[
+            ..., None].astype(np.float32)
+        return dsp.istft(spectrum, STFT.win_size, STFT.hop_size, len(audio))
+
+    return restore
+
+
+@pytest.mark.parametrize("change", LEVELS_DB)
+def test_the_level_is_found_beneath_music(tune_and_noise, change):
+    tune, steady = tune_and_noise
+    level_db = noise_level(tune + swinging(steady, LEVELS_DB[change]), tune, STFT,
+                           power_of(steady))
+    times = (np.arange(len(level_db)) * STFT.hop_size + STFT.win_size / 2.0) / SAMPLE_RATE
+    away = (level_db - LEVELS_DB[change](times))[:-4]  # of the last, there is less than a frame
+    assert abs(away.mean()) < 1.0 and away.std() < 1.5
+
+
+def test_without_a_profile_the_mean_is_no_change(tune_and_noise):
+    tune, steady = tune_and_noise
+    told = noise_level(tune + 2.0 * steady, tune, STFT, power_of(steady))
+    untold = noise_level(tune + 2.0 * steady, tune, STFT)
+    assert told.mean() == pytest.approx(6.0, abs=1.0)
+    np.testing.assert_allclose(untold, told - told.mean(), atol=1e-6)
+    assert untold.std() < 1.0
+
+
+@pytest.mark.parametrize("removed", [0.0, 0.1])
+def test_nothing_is_told_of_sound_that_is_all_but_clean(tune_and_noise, removed):
+    tune, _ = tune_and_noise
+    assert noise_level(tune, (1.0 - removed) * tune, STFT) is None
+
+
+@pytest.mark.parametrize("change", LEVELS_DB)
+def test_swinging_noise_is_restored_at_one_level(tune_and_noise, change):
+    tune, steady = tune_and_noise
+    restore = subtract(steady)
+    heard = tune + swinging(steady, LEVELS_DB[change])
+    levelled = restore_at_one_level(restore, heard, STFT, power_of(steady))
+    second = slice(len(tune) // 2, None)  # in which the level is another one
+    gains = [snr_db(tune[second], one[second]) for one in (restore(heard), levelled)]
+    assert gains[1] > gains[0] + 1.0
+
+
+def test_steady_noise_is_restored_once(tune_and_noise):
+    tune, steady = tune_and_noise
+    calls = []
+
+    def restore(audio):
+        calls.append(audio)
+        return subtract(steady)(audio)
+
+    restored = restore_at_one_level(restore, tune + steady, STFT, power_of(steady))
+    assert len(calls) == 1
+    np.testing.assert_array_equal(restored, subtract(steady)(tune + steady))
+
+
+def test_a_transform_of_few_bins_is_enough_or_changes_nothing(tune_and_noise):
+    tune, steady = tune_and_noise
+    heard = tune + swinging(steady, LEVELS_DB["a step"])
+    level_db = noise_level(heard, tune, StftConfig(win_size=256, hop_size=64))
+    assert np.ptp(level_db) == pytest.approx(15.0, abs=3.0)
+    assert noise_level(heard, tune, StftConfig(win_size=2, hop_size=1)) is None
+
+
+@pytest.mark.parametrize("seconds", [3.0, 20.0])
+def test_a_recording_gains_from_it_in_segments_or_whole(tune_and_noise, seconds):
+    tune, steady = tune_and_noise
+    heard = tune + swinging(steady, LEVELS_DB["turns of a disc"])
+    once = Restorer(Gate(KNOWING), KNOWING, seconds)
+    gains = [snr_db(tune, restorer(heard, SAMPLE_RATE, noise_profile=steady[:SAMPLE_RATE]))
+             for restorer in (once, replace(once, level_noise=True))]
+    assert gains[1] > gains[0] + 1.0
