@@ -21,7 +21,7 @@ import numpy as np
 from denoiser.audio import dsp, sections, silence
 from denoiser.audio.dsp import SAMPLE_RATE, Predict
 from denoiser.audio.fitting import EXCERPTS_SECONDS, Fitted, excerpts, fit
-from denoiser.audio.levelling import restore_at_one_level
+from denoiser.audio.levelling import Estimates, restore_at_one_level
 from denoiser.audio.mono_source import find_mono
 from denoiser.audio.noise_profile import SHORTEST_SECONDS, without_strokes
 from denoiser.audio.pauses import noise_alone
@@ -207,13 +207,15 @@ class Restorer:
                 self._find_changes(read, sample_rate, surveyed, report), surveyed.audible_samples,
                 sample_rate)
         if not changes:
+            first = Estimates() if is_short and self.level_noise else None
             pairs = self._hear(excerpts(read, surveyed, sample_rate, with_ends=True),
-                               sample_rate, surveyed, report)
+                               sample_rate, surveyed, report, first)
             if self._follows(sample_rate) and is_short:
                 changes = sections.changes_within(*pairs[0], sample_rate)
             changes = sections.far_apart(changes, surveyed.audible_samples, sample_rate)
             if not changes:
-                return surveyed, self._noise_of(pairs, sample_rate, surveyed)
+                return (replace(surveyed, first_estimates=first),
+                        self._noise_of(pairs, sample_rate, surveyed))
         changes = [silence.place(change, surveyed.silences) for change in changes]
         logger.info("its noise changes at %s s; each section is heard by itself",
                     ", ".join(f"{change / sample_rate:.1f}" for change in changes))
@@ -236,7 +238,8 @@ class Restorer:
         return replace(surveyed, sections=tuple(found)), None
 
     def _hear(self, stretches: list[list[np.ndarray]], sample_rate: int, surveyed: Survey,
-              report: Callable[[float], object] = lambda seconds: None) -> list[Pair]:
+              report: Callable[[float], object] = lambda seconds: None,
+              estimates: Estimates | None = None) -> list[Pair]:
         """Returns stretches of a recording, and what is removed from each where nothing is told.
 
         Args:
@@ -244,24 +247,26 @@ class Restorer:
             sample_rate: In Hz.
             surveyed: Of the recording.
             report: As of `listen`.
+            estimates: Keeps what the network makes of each segment.
         """
         pairs: list[Pair] = []
         for parts in stretches:
-            found = [self._hear_part(as_channels(part), sample_rate, surveyed, report)
+            found = [self._hear_part(as_channels(part), sample_rate, surveyed, report, estimates)
                      for part in parts]
             if found:
                 pairs.append((as_channels(np.concatenate(parts)), np.concatenate(found)))
         return pairs
 
     def _hear_part(self, heard: np.ndarray, sample_rate: int, surveyed: Survey,
-                   report: Callable[[float], object]) -> np.ndarray:
+                   report: Callable[[float], object], estimates: Estimates | None) -> np.ndarray:
         """Returns what is removed from a part, `(samples, channels)`, where nothing is told."""
         noise, done, second = np.empty_like(heard), 0, max(1, round(sample_rate))
         blocks = [heard[start : start + second]  # so that `report` is told early
                   for start in range(0, len(heard), second)]
-        known = replace(surveyed, silences=(), sections=())
+        known, once = replace(surveyed, silences=(), sections=()), replace(self, level_noise=False)
+        remember = estimates.keep if estimates is not None else lambda predict: predict
         # Not what a subclass makes of it.
-        for block, found in Restorer.separate(self, blocks, sample_rate, known):
+        for block, found in Restorer.separate(once, blocks, sample_rate, known, remember=remember):
             noise[done : done + len(block)] = found
             done += len(block)
             report(len(block) / sample_rate)
@@ -581,7 +586,7 @@ class Restorer:
         if surveyed.mono:  # which stands between them
             floors = floors[:1]
         predict = functools.partial(self._predict, profiles=profiles, hum_hz=surveyed.hum_hz,
-                                    floors=floors)
+                                    floors=floors, estimates=surveyed.first_estimates)
         # A single sample can be larger than anything that the network was trained on.
         pieces = (np.clip(gain * block, -LOUDEST, LOUDEST).astype(np.float32) for block in blocks)
         pieces = dsp.resample_blocks(pieces, sample_rate, SAMPLE_RATE)
@@ -594,9 +599,11 @@ class Restorer:
             yield piece / np.float32(gain)
 
     def _predict(self, waveforms: np.ndarray, profiles: tuple[np.ndarray, ...],
-                 hum_hz: float | None, floors: list[np.ndarray | None]) -> np.ndarray:
+                 hum_hz: float | None, floors: list[np.ndarray | None],
+                 estimates: Estimates | None = None) -> np.ndarray:
         """Denoises `(channels, samples)` at the network's rate and level."""
         stft, restored = self.settings.stft, []
+        first = estimates.find(waveforms) if estimates is not None else None
         # One channel at a time: memory does not grow with their number.
         for number, channel in enumerate(waveforms):
             network, power = self.predict_spectra, None
@@ -610,7 +617,8 @@ class Restorer:
             def restore(audio: np.ndarray, predict: Predict = predict) -> np.ndarray:
                 return predict(audio[None])[0]
 
-            restored.append(restore_at_one_level(restore, heard, stft, power)
+            restored.append(restore_at_one_level(
+                restore, heard, stft, power, None if first is None else first[number])
                             if self.level_noise else restore(heard))
             if floors and floors[number] is not None:
                 restored[-1] = held_notes.give_back(heard, restored[-1], floors[number])

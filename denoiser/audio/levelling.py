@@ -9,6 +9,7 @@ the level back. Music, whose level changes then, is used to that.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Callable
 
@@ -16,7 +17,7 @@ import numpy as np
 import scipy.ndimage
 
 from denoiser.audio import dsp
-from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
+from denoiser.audio.dsp import SAMPLE_RATE, Predict, StftConfig
 
 LOWEST_HZ, BANDS_AN_OCTAVE, BANDS = 100.0, 3, 22  # up to 16 kHz
 BAND_SECONDS = 0.1  # over which the power in a band is a mean
@@ -30,16 +31,42 @@ LEAST_SHARE = 0.02  # of all frames, in which a band must tell of it
 SPANS_SECONDS = (6.0, 1.5, 0.4, 0.15)
 FEW_BANDS = 3.0
 ROUNDS = 8  # of fitting the levels of bands and of moments to each other
-LEAST_SWING_DB = 1.5  # root mean square, below which noise is steady, or its level is known
-MOST_TIMES = 2  # that something is restored again, as more is known of the level
+# Root mean square below which noise is steady, and by which its level must have changed to restore
+# something a third time.
+LEAST_CHANGES_DB = (0.7, 1.5)
 LARGEST_SWING_DB = 25.0
 RANGE_DB = 60.0  # below the loudest band, where no noise of the carrier is heard
 
 Restore = Callable[[np.ndarray], np.ndarray]
 
 
+class Estimates:
+    """What was made of some waveforms before more was known of their noise."""
+
+    def __init__(self) -> None:
+        self._found: dict[bytes, np.ndarray] = {}
+
+    def keep(self, predict: Predict) -> Predict:
+        """Returns what does as `predict` does, and keeps its results."""
+        def keeping(waveforms: np.ndarray) -> np.ndarray:
+            restored = predict(waveforms)
+            self._found[_digest(waveforms)] = restored
+            return restored
+
+        return keeping
+
+    def find(self, waveforms: np.ndarray) -> np.ndarray | None:
+        """Returns what was made of the very same waveforms."""
+        return self._found.get(_digest(waveforms))
+
+
+def _digest(waveforms: np.ndarray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(waveforms)).digest()
+
+
 def restore_at_one_level(restore: Restore, heard: np.ndarray, stft: StftConfig,
-                         noise_power: np.ndarray | None = None) -> np.ndarray:
+                         noise_power: np.ndarray | None = None,
+                         estimate: np.ndarray | None = None) -> np.ndarray:
     """Restores a waveform, and again where the level of its noise changes.
 
     Args:
@@ -48,20 +75,24 @@ def restore_at_one_level(restore: Restore, heard: np.ndarray, stft: StftConfig,
         stft: Of `noise_power`, and by which levels are measured.
         noise_power: Mean |N|^2 of the noise that `restore` was told of, `(bins,)`: the level is
             made that of this noise. If absent, it is made the mean of what is found.
+        estimate: What was restored of it before, which spares one time where the level changes.
     """
-    restored, used_db = restore(heard), 0.0
-    for _ in range(MOST_TIMES):
-        level_db = noise_level(heard, restored, stft, noise_power)
+    restored, used_db = None, 0.0
+    if estimate is None:
+        restored = estimate = restore(heard)
+    for least_db in LEAST_CHANGES_DB:
+        level_db = noise_level(heard, estimate, stft, noise_power)
         if level_db is None:
             break
         level_db = np.clip(level_db, -LARGEST_SWING_DB, LARGEST_SWING_DB)
-        if np.sqrt(np.mean(np.square(level_db - used_db))) < LEAST_SWING_DB:
+        if np.sqrt(np.mean(np.square(level_db - used_db))) < least_db:
             break
         places = stft.hop_size * np.arange(len(level_db)) + stft.win_size / 2.0
         level = 10.0 ** (np.interp(np.arange(len(heard)), places, level_db) / 20.0)
         level = level.astype(np.float32)
-        restored, used_db = level * restore(heard / level), level_db
-    return restored
+        restored = estimate = level * restore(heard / level)
+        used_db = level_db
+    return restore(heard) if restored is None else restored
 
 
 def noise_level(heard: np.ndarray, restored: np.ndarray, stft: StftConfig,

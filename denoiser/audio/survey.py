@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from denoiser.audio import dsp, silence
+from denoiser.audio.levelling import Estimates
 from denoiser.audio.mono_source import MonoSource
 from denoiser.checks import UserError
 
@@ -38,6 +39,7 @@ class Survey:
     profiles: tuple[np.ndarray, ...] = ()
     silences: tuple[silence.Span, ...] = ()  # where nothing is heard
     sections: tuple[Section, ...] = ()  # where the noise changes; each with what was found there
+    first_estimates: Estimates | None = None  # of a recording that was heard whole before
 
     @property
     def distinct(self) -> list[int]:
