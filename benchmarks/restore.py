@@ -28,7 +28,8 @@ from denoiser.classical import clicks  # noqa: E402
 from inference import Denoiser  # noqa: E402
 
 EXAMPLE = ROOT / "examples" / "noisy.flac"
-STEPS = ("listen_first", "level_noise", "keep_held", "dehum", "wiener")  # settings of `inference` that may be off
+# Settings of `inference` that may be off.
+STEPS = ("listen_first", "level_noise", "keep_held", "dehum", "wiener")
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from benchmarks import (
     methods,
     restore,
     short_files,
+    situations,
     sounds,
 )
 from denoiser.audio import dsp
@@ -28,6 +29,7 @@ from denoiser.bench import methods as bench_methods
 from denoiser.checks import UserError
 from denoiser.classical import buzz as classical_buzz
 from denoiser.data.audio_index import Clip
+from denoiser.data.mixture import Mixture
 from denoiser.training import look_alikes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -453,3 +455,23 @@ def test_short_files_are_of_all_different_lengths_and_whole(rng):
     assert len(set(lengths)) == 100 and (min(lengths), max(lengths)) == (8000, 24000)
     np.testing.assert_array_equal(pieces[0], audio[:8000])
     np.testing.assert_array_equal(pieces[-1], audio[-24000:])
+
+
+@pytest.fixture(scope="module")
+def tenfold_better():
+    """A mixture, and what is left of it with a tenth of its noise."""
+    rng = np.random.default_rng(0)
+    times = np.arange(round(situations.SECONDS * SAMPLE_RATE)) / SAMPLE_RATE
+    clean = (0.1 * np.sin(2.0 * np.pi * 440.0 * times)).astype(np.float32)
+    noise = 0.02 * rng.standard_normal(len(times)).astype(np.float32)
+    return Mixture(clean + noise, clean, "music", "white", 11.0), clean + 0.1 * noise
+
+
+@pytest.mark.parametrize("name", situations.SITUATIONS)
+def test_no_situation_changes_how_much_noise_there_is(tenfold_better, name):
+    """So that the gains in it and without it compare."""
+    trial = situations.SITUATIONS[name](*tenfold_better)
+    assert trial.heard.shape == trial.wanted.shape == trial.restored_before.shape
+    assert trial.gain_db(trial.heard) == 0.0
+    assert trial.gain_db(trial.restored_before) == pytest.approx(20.0, abs=0.3)
+    assert not np.array_equal(trial.heard, tenfold_better[0].noisy)

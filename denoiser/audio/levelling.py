@@ -24,7 +24,7 @@ BAND_SECONDS = 0.1  # over which the power in a band is a mean
 # Share of what is heard in a band that is removed: up to the first it tells nothing of the noise,
 # from the second on all that is heard is noise.
 NOISE_SHARE = (0.6, 0.9)
-LEAST_TOLD = 0.5  # bands, in the mean over frames, that must tell of the noise
+LEAST_TOLD = 4.0  # bands, in the mean over frames, that must tell of the noise
 LEAST_SHARE = 0.02  # of all frames, in which a band must tell of it
 # The level is found over long spans first. Over a shorter one, it is that of the longer one as
 # far as few bands tell of it.
