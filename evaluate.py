@@ -256,7 +256,7 @@ def describe(name: str, cfg: Config, mixer: Mixer, restorer: Restorer,
     if cfg.method == NETWORK and cfg.inference.wiener:
         lines.append("A Wiener filter joins in.")
     if restorer.level_noise:
-        lines.append("Where the noise becomes louder and softer, an item is restored twice.")
+        lines.append("Noise that becomes louder and softer is restored at one level.")
     if restorer.listen_first:
         lines.append("Each item is heard twice: what is removed at first is its noise profile.")
     if cfg.profile:

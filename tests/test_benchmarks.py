@@ -470,8 +470,11 @@ def tenfold_better():
 @pytest.mark.parametrize("name", situations.SITUATIONS)
 def test_no_situation_changes_how_much_noise_there_is(tenfold_better, name):
     """So that the gains in it and without it compare."""
-    trial = situations.SITUATIONS[name](*tenfold_better)
+    mixture, restored = tenfold_better
+    trial = situations.SITUATIONS[name](mixture, restored)
     assert trial.heard.shape == trial.wanted.shape == trial.restored_before.shape
-    assert trial.gain_db(trial.heard) == 0.0
     assert trial.gain_db(trial.restored_before) == pytest.approx(20.0, abs=0.3)
-    assert not np.array_equal(trial.heard, tenfold_better[0].noisy)
+    assert not np.array_equal(trial.heard, mixture.noisy)
+    if name.startswith("noise") and "channel" not in name:
+        assert dsp.power(trial.heard - trial.wanted) == pytest.approx(
+            dsp.power(mixture.noisy - mixture.clean), rel=1e-3)

@@ -31,9 +31,10 @@ LEAST_SHARE = 0.02  # of all frames, in which a band must tell of it
 SPANS_SECONDS = (6.0, 1.5, 0.4, 0.15)
 FEW_BANDS = 3.0
 ROUNDS = 8  # of fitting the levels of bands and of moments to each other
-# Root mean square below which noise is steady, and by which its level must have changed to restore
-# something a third time.
+# Root mean square below which noise is steady and as loud as is told, and by which its level must
+# be another one than was thought to restore something a third time.
 LEAST_CHANGES_DB = (0.7, 1.5)
+SHORTEST_SECONDS = 1.0  # of sound, in which a level can be told
 LARGEST_SWING_DB = 25.0
 RANGE_DB = 60.0  # below the loudest band, where no noise of the carrier is heard
 
@@ -75,7 +76,8 @@ def restore_at_one_level(restore: Restore, heard: np.ndarray, stft: StftConfig,
         stft: Of `noise_power`, and by which levels are measured.
         noise_power: Mean |N|^2 of the noise that `restore` was told of, `(bins,)`: the level is
             made that of this noise. If absent, it is made the mean of what is found.
-        estimate: What was restored of it before, which spares one time where the level changes.
+        estimate: What was restored of it before, knowing less: where the level changes, `restore`
+            is called once less.
     """
     restored, used_db = None, 0.0
     if estimate is None:
@@ -106,16 +108,20 @@ def noise_level(heard: np.ndarray, restored: np.ndarray, stft: StftConfig,
         heard: `(samples,)` at 44.1 kHz.
         restored: What is left of it without the noise.
         stft: By which it is measured.
-        noise_power: Mean |N|^2 of the noise that stands for 0 dB, `(bins,)`; if absent, the mean of
-            the level is 0 dB.
+        noise_power: Mean |N|^2 of the noise that stands for 0 dB, `(bins,)`; if it is absent, or
+            zero wherever noise is heard, the mean of the level is 0 dB.
 
     Returns:
-        `(frames,)`; None where too little but noise is heard to tell.
+        `(frames,)`, of the frames that lie within the sound; None where too little but noise is
+        heard to tell, or less than a second of all.
     """
-    spectra = [dsp.stft(audio, stft.win_size, stft.hop_size) for audio in (heard, restored)]
+    frames = 1 + (len(heard) - stft.win_size) // stft.hop_size  # those that lie within the sound
     edges = _edges(stft)
-    if len(edges) < 2:
+    if len(heard) < SHORTEST_SECONDS * SAMPLE_RATE or len(edges) < 2:
         return None
+    heard = dsp.highpass(heard, stft.highpass_hz, SAMPLE_RATE)
+    spectra = [dsp.stft(audio, stft.win_size, stft.hop_size)[:frames]
+               for audio in (heard, restored)]
     power, kept, removed = (
         _smooth(_in_bands(np.square(each).sum(axis=-1), edges), BAND_SECONDS, stft)
         for each in (*spectra, spectra[0] - spectra[1]))
@@ -135,16 +141,20 @@ def noise_level(heard: np.ndarray, restored: np.ndarray, stft: StftConfig,
         for seconds in SPANS_SECONDS:
             moments = ((_smooth(apart, seconds, stft) + FEW_BANDS * moments)
                        / (_smooth(told.sum(axis=1), seconds, stft) + FEW_BANDS))
-    if noise_power is None:
-        return moments - moments.mean()
-    known = 10.0 * np.log10(_in_bands(noise_power[None], edges)[0] + nothing)
-    return moments + np.average(of_bands - known, weights=in_all)
+    if noise_power is not None:
+        known = _in_bands(noise_power[None], edges)[0]
+        weights = in_all * (known > nothing)  # a profile may lack what lies above some frequency
+        if weights.any():
+            return moments + np.average(of_bands - 10.0 * np.log10(known + nothing),
+                                        weights=weights)
+    return moments - moments.mean()
 
 
 def _edges(stft: StftConfig) -> np.ndarray:
     """Returns the first bin of each band, and the one after the last."""
     edges_hz = LOWEST_HZ * 2.0 ** (np.arange(BANDS + 1) / BANDS_AN_OCTAVE)
-    return np.unique(np.round(edges_hz * stft.win_size / SAMPLE_RATE).astype(int))
+    edges_hz = edges_hz[edges_hz >= stft.highpass_hz]
+    return np.unique(np.maximum(np.round(edges_hz * stft.win_size / SAMPLE_RATE), 1).astype(int))
 
 
 def _in_bands(power: np.ndarray, edges: np.ndarray) -> np.ndarray:

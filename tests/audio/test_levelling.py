@@ -61,7 +61,7 @@ def test_the_level_is_found_beneath_music(tune_and_noise, change):
     level_db = noise_level(tune + swinging(steady, LEVELS_DB[change]), tune, STFT,
                            power_of(steady))
     times = (np.arange(len(level_db)) * STFT.hop_size + STFT.win_size / 2.0) / SAMPLE_RATE
-    away = (level_db - LEVELS_DB[change](times))[:-4]  # of the last, there is less than a frame
+    away = level_db - LEVELS_DB[change](times)
     assert abs(away.mean()) < 1.0 and away.std() < 1.5
 
 
@@ -102,6 +102,37 @@ def test_steady_noise_is_restored_once(tune_and_noise):
     restored = restore_at_one_level(restore, tune + steady, STFT, power_of(steady))
     assert len(calls) == 1
     np.testing.assert_array_equal(restored, subtract(steady)(tune + steady))
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.5, 1.0, 1.5])
+def test_steady_noise_has_one_level_to_its_end(tune_and_noise, seconds):
+    _, steady = tune_and_noise
+    samples = round(seconds * SAMPLE_RATE)
+    level_db = noise_level(steady[:samples], np.zeros(samples, np.float32), STFT,
+                           power_of(steady))
+    assert (level_db is None) == (seconds < 1.0)
+    if level_db is not None:
+        np.testing.assert_allclose(level_db, 0.0, atol=1.0)
+
+
+def test_a_profile_that_lacks_the_treble_tells_the_level(tune_and_noise):
+    tune, steady = tune_and_noise
+    power = power_of(steady)
+    power[200:] = 0.0
+    assert noise_level(tune + steady, tune, STFT, power).mean() == pytest.approx(0.0, abs=0.5)
+    silent = noise_level(tune + steady, tune, STFT, 0.0 * power)
+    np.testing.assert_allclose(silent, noise_level(tune + steady, tune, STFT))
+
+
+def test_rumble_that_is_taken_away_before_tells_nothing(tune_and_noise):
+    """A network hears what is left above `highpass_hz`."""
+    tune, steady = tune_and_noise
+    times = np.arange(len(tune)) / SAMPLE_RATE
+    rumble = (2.0 * np.sin(2.0 * np.pi * 7.3 * times) * times / SECONDS).astype(np.float32)
+    level_db = noise_level(tune + steady + rumble, tune, StftConfig(highpass_hz=20.0),
+                           power_of(steady))
+    np.testing.assert_allclose(level_db, 0.0, atol=1.5)
+    assert level_db.std() < 0.5
 
 
 def test_a_transform_of_few_bins_is_enough_or_changes_nothing(tune_and_noise):
