@@ -28,14 +28,18 @@ LEAST_TOLD = 4.0  # bands, in the mean over frames, that must tell of the noise
 LEAST_SHARE = 0.02  # of all frames, in which a band must tell of it
 # The level is found over long spans first. Over a shorter one, it is that of the longer one as
 # far as few bands tell of it.
-SPANS_SECONDS = (6.0, 1.5, 0.4, 0.15)
+SPANS_SECONDS = (6.0, 1.5, 0.4)
 FEW_BANDS = 3.0
 ROUNDS = 8  # of fitting the levels of bands and of moments to each other
 # Root mean square below which noise is steady and as loud as is told, and by which its level must
 # be another one than was thought to restore something a third time.
-LEAST_CHANGES_DB = (0.7, 1.5)
+LEAST_CHANGES_DB = (1.0, 1.5)
 SHORTEST_SECONDS = 1.0  # of sound, in which a level can be told
 LARGEST_SWING_DB = 25.0
+# A level that is guessed: the quietest moments of a band are its noise, and the quietest bands of a
+# moment (percentiles) tell its level, with those that lie near them.
+QUIET_MOMENTS, QUIET_BANDS, NEAR_DB, GUESSED_SECONDS = 20.0, 25.0, 4.0, 0.3
+LEAST_GUESSED_DB = 2.0  # root mean square
 RANGE_DB = 60.0  # below the loudest band, where no noise of the carrier is heard
 
 Restore = Callable[[np.ndarray], np.ndarray]
@@ -82,19 +86,58 @@ def restore_at_one_level(restore: Restore, heard: np.ndarray, stft: StftConfig,
     restored, used_db = None, 0.0
     if estimate is None:
         restored = estimate = restore(heard)
+    level_db = noise_level(heard, estimate, stft, noise_power)
+    if level_db is None:  # perhaps as swinging noise passes for sound
+        level_db = guess_level(heard, stft)
+        if level_db is not None:
+            estimate, used_db = _restore_at(level_db, restore, heard, stft), level_db
+            level_db = noise_level(heard, estimate, stft, noise_power)
+            restored = restored if level_db is None else estimate
     for least_db in LEAST_CHANGES_DB:
-        level_db = noise_level(heard, estimate, stft, noise_power)
-        if level_db is None:
+        if level_db is None or np.sqrt(np.mean(np.square(level_db - used_db))) < least_db:
             break
-        level_db = np.clip(level_db, -LARGEST_SWING_DB, LARGEST_SWING_DB)
-        if np.sqrt(np.mean(np.square(level_db - used_db))) < least_db:
-            break
-        places = stft.hop_size * np.arange(len(level_db)) + stft.win_size / 2.0
-        level = 10.0 ** (np.interp(np.arange(len(heard)), places, level_db) / 20.0)
-        level = level.astype(np.float32)
-        restored = estimate = level * restore(heard / level)
-        used_db = level_db
+        restored, used_db = _restore_at(level_db, restore, heard, stft), level_db
+        level_db = noise_level(heard, restored, stft, noise_power)
     return restore(heard) if restored is None else restored
+
+
+def _restore_at(level_db: np.ndarray, restore: Restore, heard: np.ndarray, stft: StftConfig,
+                ) -> np.ndarray:
+    """Restores what has a level in each frame as if that were 0 dB."""
+    places = stft.hop_size * np.arange(len(level_db)) + stft.win_size / 2.0
+    level = 10.0 ** (np.interp(np.arange(len(heard)), places, level_db) / 20.0)
+    level = level.astype(np.float32)
+    return level * restore(heard / level)
+
+
+def guess_level(heard: np.ndarray, stft: StftConfig) -> np.ndarray | None:
+    """Guesses the level of a noise in each frame, in dB, by the quietest bands alone.
+
+    Where music is in every band, that is its level and not the noise's: only what is told of a
+    noise by what is restored at that level shows whether it was right.
+
+    Args:
+        heard: `(samples,)` at 44.1 kHz.
+        stft: By which it is measured.
+
+    Returns:
+        `(frames,)`, as of `noise_level`, with a mean of 0 dB; None where it hardly changes.
+    """
+    edges = _edges(stft)
+    if len(heard) < SHORTEST_SECONDS * SAMPLE_RATE or len(edges) < 2:
+        return None
+    power = _band_powers(_spectra(heard, stft), edges, stft)
+    levels = 10.0 * np.log10(power + _nothing(power))
+    moments = np.zeros(len(levels))
+    for _ in range(ROUNDS):
+        above = levels - np.percentile(levels - moments[:, None], QUIET_MOMENTS, axis=0)
+        quiet = np.percentile(above, QUIET_BANDS, axis=1)
+        near = np.exp(-0.5 * np.square((above - quiet[:, None]) / NEAR_DB))
+        quiet = _smooth((near * above).sum(axis=1) / near.sum(axis=1), GUESSED_SECONDS, stft)
+        moments = quiet - quiet.mean()
+    if moments.std() < LEAST_GUESSED_DB:
+        return None
+    return np.clip(moments, -LARGEST_SWING_DB, LARGEST_SWING_DB)
 
 
 def noise_level(heard: np.ndarray, restored: np.ndarray, stft: StftConfig,
@@ -115,17 +158,13 @@ def noise_level(heard: np.ndarray, restored: np.ndarray, stft: StftConfig,
         `(frames,)`, of the frames that lie within the sound; None where too little but noise is
         heard to tell, or less than a second of all.
     """
-    frames = 1 + (len(heard) - stft.win_size) // stft.hop_size  # those that lie within the sound
     edges = _edges(stft)
     if len(heard) < SHORTEST_SECONDS * SAMPLE_RATE or len(edges) < 2:
         return None
-    heard = dsp.highpass(heard, stft.highpass_hz, SAMPLE_RATE)
-    spectra = [dsp.stft(audio, stft.win_size, stft.hop_size)[:frames]
-               for audio in (heard, restored)]
-    power, kept, removed = (
-        _smooth(_in_bands(np.square(each).sum(axis=-1), edges), BAND_SECONDS, stft)
-        for each in (*spectra, spectra[0] - spectra[1]))
-    nothing = power.max() * 10.0 ** (-RANGE_DB / 10.0) + np.finfo(np.float32).tiny
+    spectra = [_spectra(heard, stft), _spectra(restored, stft)]
+    power, kept, removed = (_band_powers(each, edges, stft)
+                            for each in (*spectra, spectra[0] - spectra[1]))
+    nothing = _nothing(power)
     least, most = NOISE_SHARE
     told = np.clip((removed / (removed + kept + nothing) - least) / (most - least), 0.0, 1.0)
     told *= told.sum(axis=0) > LEAST_SHARE * len(told)
@@ -145,9 +184,9 @@ def noise_level(heard: np.ndarray, restored: np.ndarray, stft: StftConfig,
         known = _in_bands(noise_power[None], edges)[0]
         weights = in_all * (known > nothing)  # a profile may lack what lies above some frequency
         if weights.any():
-            return moments + np.average(of_bands - 10.0 * np.log10(known + nothing),
-                                        weights=weights)
-    return moments - moments.mean()
+            moments += np.average(of_bands - 10.0 * np.log10(known + nothing), weights=weights)
+            return np.clip(moments, -LARGEST_SWING_DB, LARGEST_SWING_DB)
+    return np.clip(moments - moments.mean(), -LARGEST_SWING_DB, LARGEST_SWING_DB)
 
 
 def _edges(stft: StftConfig) -> np.ndarray:
@@ -155,6 +194,22 @@ def _edges(stft: StftConfig) -> np.ndarray:
     edges_hz = LOWEST_HZ * 2.0 ** (np.arange(BANDS + 1) / BANDS_AN_OCTAVE)
     edges_hz = edges_hz[edges_hz >= stft.highpass_hz]
     return np.unique(np.maximum(np.round(edges_hz * stft.win_size / SAMPLE_RATE), 1).astype(int))
+
+
+def _spectra(audio: np.ndarray, stft: StftConfig) -> np.ndarray:
+    """Returns the frames that lie within what a network hears of a sound, `(frames, bins, 2)`."""
+    audio = dsp.highpass(audio, stft.highpass_hz, SAMPLE_RATE)
+    frames = 1 + (len(audio) - stft.win_size) // stft.hop_size
+    return dsp.stft(audio, stft.win_size, stft.hop_size)[:frames]
+
+
+def _band_powers(spectra: np.ndarray, edges: np.ndarray, stft: StftConfig) -> np.ndarray:
+    return _smooth(_in_bands(np.square(spectra).sum(axis=-1), edges), BAND_SECONDS, stft)
+
+
+def _nothing(power: np.ndarray) -> float:
+    """Returns a power so far below the loudest that no noise of the carrier is heard there."""
+    return float(power.max() * 10.0 ** (-RANGE_DB / 10.0) + np.finfo(np.float32).tiny)
 
 
 def _in_bands(power: np.ndarray, edges: np.ndarray) -> np.ndarray:

@@ -10,7 +10,12 @@ from two_noises import Gate, tune_with_two_noises
 
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
-from denoiser.audio.levelling import Estimates, noise_level, restore_at_one_level
+from denoiser.audio.levelling import (
+    Estimates,
+    guess_level,
+    noise_level,
+    restore_at_one_level,
+)
 from denoiser.network.settings import UnetConfig
 from denoiser.network.stored import NetworkSettings
 from denoiser.restore import Restorer
@@ -89,6 +94,43 @@ def test_swinging_noise_is_restored_at_one_level(tune_and_noise, change):
     second = slice(len(tune) // 2, None)  # in which the level is another one
     gains = [snr_db(tune[second], one[second]) for one in (restore(heard), levelled)]
     assert gains[1] > gains[0] + 1.0
+
+
+def test_a_level_is_guessed_where_what_swings_passes_for_sound(tune_and_noise):
+    tune, steady = tune_and_noise
+    swings = []
+
+    def restore(audio):
+        treble = np.square(dsp.stft(audio, STFT.win_size, STFT.hop_size)[:-4, 400:]).sum((1, 2))
+        swings.append(np.log10(treble).std() * 10.0)
+        return subtract(steady)(audio) if swings[-1] < 1.5 else audio
+
+    heard = tune + swinging(steady, LEVELS_DB["turns of a disc"])
+    restored = restore_at_one_level(restore, heard, STFT)
+    assert swings[0] > 3.0 and swings[1] < 1.5
+    assert snr_db(tune, restored) > snr_db(tune, heard) + 10.0
+
+
+def test_a_guess_that_nothing_confirms_changes_nothing(tune_and_noise):
+    tune, steady = tune_and_noise
+    heard = tune + swinging(steady, LEVELS_DB["turns of a disc"])
+    calls = []
+
+    def restore(audio):
+        calls.append(audio)
+        return audio
+
+    np.testing.assert_array_equal(restore_at_one_level(restore, heard, STFT), heard)
+    assert len(calls) == 2
+
+
+def test_no_level_is_guessed_of_steady_noise(tune_and_noise):
+    tune, steady = tune_and_noise
+    assert guess_level(tune + steady, STFT) is None
+    assert guess_level(steady[:20_000], STFT) is None
+    times = (np.arange(685) * STFT.hop_size + STFT.win_size / 2.0) / SAMPLE_RATE
+    level_db = guess_level(tune + swinging(steady, LEVELS_DB["turns of a disc"]), STFT)
+    assert np.corrcoef(level_db[:685], LEVELS_DB["turns of a disc"](times))[0, 1] > 0.9
 
 
 def test_steady_noise_is_restored_once(tune_and_noise):
