@@ -33,7 +33,7 @@ FEW_BANDS = 3.0
 ROUNDS = 8  # of fitting the levels of bands and of moments to each other
 # Root mean square below which noise is steady and as loud as is told, and by which its level must
 # be another one than was thought to restore something a third time.
-LEAST_CHANGES_DB = (1.0, 1.5)
+LEAST_CHANGES_DB = (2.0, 1.5)
 SHORTEST_SECONDS = 1.0  # of sound, in which a level can be told
 LARGEST_SWING_DB = 25.0
 # A level that is guessed: the quietest moments of a band are its noise, and the quietest bands of a
