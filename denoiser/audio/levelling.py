@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Callable
 
 import numpy as np
-import scipy.ndimage
+import scipy
 
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE, Predict, StftConfig
