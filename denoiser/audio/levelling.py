@@ -39,7 +39,7 @@ LARGEST_SWING_DB = 25.0
 # A level that is guessed: the quietest moments of a band are its noise, and the quietest bands of a
 # moment (percentiles) tell its level, with those that lie near them.
 QUIET_MOMENTS, QUIET_BANDS, NEAR_DB, GUESSED_SECONDS = 20.0, 25.0, 4.0, 0.3
-LEAST_GUESSED_DB = 2.0  # root mean square
+LEAST_GUESSED_DB = 3.0  # root mean square; dense music comes near it
 RANGE_DB = 60.0  # below the loudest band, where no noise of the carrier is heard
 
 Restore = Callable[[np.ndarray], np.ndarray]
