@@ -207,7 +207,7 @@ class Restorer:
                 self._find_changes(read, sample_rate, surveyed, report), surveyed.audible_samples,
                 sample_rate)
         if not changes:
-            first = Estimates() if is_short and self.level_noise else None
+            first = Estimates() if is_short else None
             pairs = self._hear(excerpts(read, surveyed, sample_rate, with_ends=True),
                                sample_rate, surveyed, report, first)
             if self._follows(sample_rate) and is_short:
@@ -247,7 +247,7 @@ class Restorer:
             sample_rate: In Hz.
             surveyed: Of the recording.
             report: As of `listen`.
-            estimates: Keeps what the network makes of each segment.
+            estimates: Keeps what the network hears, and makes, of each segment.
         """
         pairs: list[Pair] = []
         for parts in stretches:
@@ -263,10 +263,10 @@ class Restorer:
         noise, done, second = np.empty_like(heard), 0, max(1, round(sample_rate))
         blocks = [heard[start : start + second]  # so that `report` is told early
                   for start in range(0, len(heard), second)]
-        known, once = replace(surveyed, silences=(), sections=()), replace(self, level_noise=False)
-        remember = estimates.keep if estimates is not None else lambda predict: predict
+        known = replace(surveyed, silences=(), sections=(), first_estimates=estimates)
+        once = replace(self, level_noise=False)
         # Not what a subclass makes of it.
-        for block, found in Restorer.separate(once, blocks, sample_rate, known, remember=remember):
+        for block, found in Restorer.separate(once, blocks, sample_rate, known):
             noise[done : done + len(block)] = found
             done += len(block)
             report(len(block) / sample_rate)
@@ -602,7 +602,7 @@ class Restorer:
                  hum_hz: float | None, floors: list[np.ndarray | None],
                  estimates: Estimates | None = None) -> np.ndarray:
         """Denoises `(channels, samples)` at the network's rate and level."""
-        stft, restored = self.settings.stft, []
+        stft, restored, pairs = self.settings.stft, [], []
         first = estimates.find(waveforms) if estimates is not None else None
         # One channel at a time: memory does not grow with their number.
         for number, channel in enumerate(waveforms):
@@ -612,16 +612,20 @@ class Restorer:
                 power = self._power_of(profiles[number])
             predict = dsp.in_spectral_domain(network, stft.win_size, stft.hop_size,
                                              stft.highpass_hz, SAMPLE_RATE)
-            heard = self._without_hum_and_clicks(channel, hum_hz)
+            heard, estimate = (first[number] if first is not None else
+                               (self._without_hum_and_clicks(channel, hum_hz), None))
 
             def restore(audio: np.ndarray, predict: Predict = predict) -> np.ndarray:
                 return predict(audio[None])[0]
 
-            restored.append(restore_at_one_level(
-                restore, heard, stft, power, None if first is None else first[number])
-                            if self.level_noise else restore(heard))
+            found = (restore_at_one_level(restore, heard, stft, power, estimate)
+                     if self.level_noise else restore(heard))
+            pairs.append((heard, found))
             if floors and floors[number] is not None:
-                restored[-1] = held_notes.give_back(heard, restored[-1], floors[number])
+                found = held_notes.give_back(heard, found, floors[number])
+            restored.append(found)
+        if estimates is not None and first is None and not (profiles or self.level_noise):
+            estimates.keep(waveforms, pairs)  # it is being heard first: nothing is known yet
         return np.stack(restored)
 
     def _power_of(self, profile: np.ndarray) -> np.ndarray | None:

@@ -94,6 +94,14 @@ def stft(audio: np.ndarray, win_size: int, hop_size: int) -> np.ndarray:
     return out
 
 
+def power_of_bins(spectra: np.ndarray, dtype: type = np.float32) -> np.ndarray:
+    """Returns |X|^2 of spectra `(..., 2)` without their last axis.
+
+    A sum over that axis would take ten times as long: NumPy loops over its two numbers.
+    """
+    return np.square(spectra[..., 0], dtype=dtype) + np.square(spectra[..., 1], dtype=dtype)
+
+
 def istft(spectrum: np.ndarray, win_size: int, hop_size: int, samples: int) -> np.ndarray:
     """Inverse of `stft`: least-squares overlap-add (Griffin and Lim 1984, eq. 6).
 

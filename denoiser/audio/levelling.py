@@ -17,7 +17,7 @@ import numpy as np
 import scipy
 
 from denoiser.audio import dsp
-from denoiser.audio.dsp import SAMPLE_RATE, Predict, StftConfig
+from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 
 LOWEST_HZ, BANDS_AN_OCTAVE, BANDS = 100.0, 3, 22  # up to 16 kHz
 BAND_SECONDS = 0.1  # over which the power in a band is a mean
@@ -43,25 +43,21 @@ LEAST_GUESSED_DB = 3.0  # root mean square; dense music comes near it
 RANGE_DB = 60.0  # below the loudest band, where no noise of the carrier is heard
 
 Restore = Callable[[np.ndarray], np.ndarray]
+Pair = tuple[np.ndarray, np.ndarray]
 
 
 class Estimates:
     """What was made of some waveforms before more was known of their noise."""
 
     def __init__(self) -> None:
-        self._found: dict[bytes, np.ndarray] = {}
+        self._found: dict[bytes, list[Pair]] = {}
 
-    def keep(self, predict: Predict) -> Predict:
-        """Returns what does as `predict` does, and keeps its results."""
-        def keeping(waveforms: np.ndarray) -> np.ndarray:
-            restored = predict(waveforms)
-            self._found[_digest(waveforms)] = restored
-            return restored
+    def keep(self, waveforms: np.ndarray, pairs: list[Pair]) -> None:
+        """Keeps what a network heard of each of `(channels, samples)`, and what it returned."""
+        self._found[_digest(waveforms)] = pairs
 
-        return keeping
-
-    def find(self, waveforms: np.ndarray) -> np.ndarray | None:
-        """Returns what was made of the very same waveforms."""
+    def find(self, waveforms: np.ndarray) -> list[Pair] | None:
+        """Returns what was kept of the very same waveforms."""
         return self._found.get(_digest(waveforms))
 
 
@@ -204,7 +200,7 @@ def _spectra(audio: np.ndarray, stft: StftConfig) -> np.ndarray:
 
 
 def _band_powers(spectra: np.ndarray, edges: np.ndarray, stft: StftConfig) -> np.ndarray:
-    return _smooth(_in_bands(np.square(spectra).sum(axis=-1), edges), BAND_SECONDS, stft)
+    return _smooth(_in_bands(dsp.power_of_bins(spectra), edges), BAND_SECONDS, stft)
 
 
 def _nothing(power: np.ndarray) -> float:

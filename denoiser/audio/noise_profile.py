@@ -42,7 +42,7 @@ class ProfileForm:
         win_size, hop_size = self.stft.win_size, self.stft.hop_size
         whole = max(1, (len(noise) - win_size) // hop_size + 1)
         spectrum = dsp.stft(noise, win_size, hop_size)[:whole]
-        power = np.sum(np.square(spectrum), axis=-1) + np.float32(POWER_FLOOR)
+        power = dsp.power_of_bins(spectrum) + np.float32(POWER_FLOOR)
         magnitude = np.power(power, np.float32(0.5 * self.compression))
         return np.stack([magnitude.mean(axis=0), magnitude.std(axis=0)], axis=-1)[None]
 
@@ -80,7 +80,7 @@ def without_strokes(noise: np.ndarray) -> np.ndarray:
     stft = StftConfig()
     for channel, audio in enumerate(noise.T):
         spectrum = dsp.stft(audio, stft.win_size, stft.hop_size)
-        magnitude = np.sqrt(np.sum(np.square(spectrum), axis=-1))
+        magnitude = np.sqrt(dsp.power_of_bins(spectrum))
         most = np.float32(STROKE) * np.median(magnitude, axis=0)
         spectrum *= (most / np.maximum(np.maximum(magnitude, most), TINY))[..., None]
         limited[:, channel] = dsp.istft(spectrum, stft.win_size, stft.hop_size, len(audio))

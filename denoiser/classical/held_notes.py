@@ -113,5 +113,5 @@ def _find_lines(spectrum: np.ndarray) -> np.ndarray:
 
 def _steady_power(spectrum: np.ndarray, further_bins: int) -> np.ndarray:
     """Returns the power of `(frames, bins, 2)` where notes lie, over 1 s: `(frames, bins)`."""
-    power = np.sum(np.square(spectrum[:, FIRST - further_bins : LAST + further_bins]), axis=-1)
+    power = dsp.power_of_bins(spectrum[:, FIRST - further_bins : LAST + further_bins])
     return scipy.ndimage.uniform_filter1d(power, STEADY_FRAMES, axis=0, mode="nearest")

@@ -143,7 +143,7 @@ def filter_noise(spectra: np.ndarray, noise_power: np.ndarray) -> np.ndarray:
 
 
 def _power(spectra: np.ndarray) -> np.ndarray:
-    return np.sum(np.square(spectra, dtype=np.float64), axis=-1)
+    return dsp.power_of_bins(spectra, np.float64)
 
 
 def _slow_mean(power: np.ndarray, hop_size: int) -> np.ndarray:
@@ -186,7 +186,7 @@ def _minima(power: np.ndarray, win_size: int, hop_size: int) -> np.ndarray:
 def _share_of_white_noise(win_size: int, hop_size: int) -> float:
     """Returns the mean of `_minima` of white noise, relative to its power."""
     white = np.random.default_rng(0).standard_normal(round(CALIBRATION_SECONDS * SAMPLE_RATE))
-    power = np.sum(np.square(dsp.stft(white, win_size, hop_size)), axis=-1)
+    power = dsp.power_of_bins(dsp.stft(white, win_size, hop_size))
     return float(np.mean(_minima(power, win_size, hop_size)) / np.mean(power))
 
 

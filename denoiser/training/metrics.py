@@ -68,7 +68,7 @@ def log_spectral_distance_db(clean: np.ndarray, estimate: np.ndarray) -> float:
     decide the result (Gray and Markel 1976, with a floor).
     """
     spectra = dsp.stft(np.stack([clean, estimate]), LSD_WIN_SIZE, LSD_HOP_SIZE)
-    powers = np.sum(spectra.astype(np.float64) ** 2, axis=-1)
+    powers = dsp.power_of_bins(spectra, np.float64)
     floor = powers[0].max() * 10.0 ** (-LSD_RANGE_DB / 10.0) + np.finfo(np.float64).tiny
     levels = 10.0 * np.log10(np.maximum(powers, floor))
     return float(np.mean(np.sqrt(np.mean((levels[0] - levels[1]) ** 2, axis=-1))))
