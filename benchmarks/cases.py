@@ -1,6 +1,7 @@
 """Methods on noise of which the honest test holds little: rumble, hiss of tape, impulses.
 
-Run: python benchmarks/cases.py [METHOD ...] [--pieces=6] [--solo=WORD] [--set key=value ...]
+Run: python benchmarks/cases.py [METHOD ...] [--pieces=6] [--solo=WORD] [--bound]
+     [--set key=value ...]
 
 Methods are named as for `evaluate.py`; `network` where none is. Prints a Markdown table with the
 means, above 20 Hz, of so many pieces of 5 s of the test's clean sound (`dset=heldout`) under
@@ -13,7 +14,8 @@ means, above 20 Hz, of so many pieces of 5 s of the test's clean sound (`dset=he
   below them, under music and under speech.
 
 Methods that are told the noise get 1.5 s of another stretch of it. ViSQOL is measured where it is
-installed (requirements-metrics.txt).
+installed (requirements-metrics.txt). `--bound` sets beside them what no mask of the network's
+windows can be expected to surpass: the Wiener gain of each bin, made from the clean sound.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import numpy as np  # noqa: E402 - the path above makes what follows visible
 import scipy.fft  # noqa: E402
 from hydra import compose, initialize_config_dir  # noqa: E402
 
+from benchmarks.bounds import apply_ideal_masks  # noqa: E402
 from config import load_config  # noqa: E402
 from dataset_loader import TEST_PROFILE_SECONDS, Mixer  # noqa: E402
 from denoiser.audio import dsp  # noqa: E402
@@ -56,6 +59,7 @@ CLICKS_PER_SECOND = 20.0
 CLICK_SECONDS = (1e-4, 1e-3)  # decay of a click by 1/e
 CLICK_SPREAD_DB = 8.0  # standard deviation of their levels
 HISS_DB = -30.0  # under the clicks
+BOUND = "ideal Wiener mask"
 MEASURES = ("snr_gain_db", "lsd_db", "lsd_gain_db", "noise_left_db", "residual_correlation")
 
 MakeNoise = Callable[[int, np.random.Generator], np.ndarray]
@@ -160,12 +164,29 @@ def make_mixtures(dset: DsetConfig, pieces: int, solo: str) -> Iterator[Mixture]
                           np.random.default_rng(number))
 
 
+def judge_bound(mixture: Mixture, stft: dsp.StftConfig, highpass_hz: float,
+                judge_more: metrics.JudgeMore) -> metrics.Row:
+    """Returns the row of the Wiener gains that are made from a mixture's clean sound."""
+    def mask(spectra: np.ndarray) -> np.ndarray:
+        wiener, _ = apply_ideal_masks(*spectra.view(np.complex64)[..., 0])
+        return wiener.astype(np.complex64)[None, ..., None].view(np.float32)
+
+    predict = dsp.in_spectral_domain(mask, stft.win_size, stft.hop_size)
+    noisy, clean = (dsp.highpass(audio, highpass_hz, SAMPLE_RATE)
+                    for audio in (mixture.noisy, mixture.clean))
+    masked = predict(np.stack([noisy, clean]))[0]
+    return {"method": BOUND, "category": mixture.category, "noise": mixture.noise,
+            "input_snr_db": mixture.snr_db, **metrics.judge(clean, noisy, masked),
+            **judge_more(mixture.category, clean, masked)}
+
+
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("methods", nargs="*", help="as those of evaluate.py")
     parser.add_argument("--pieces", type=int, default=6, help="of each kind")
     parser.add_argument("--solo", default=SOLO, metavar="WORD")
+    parser.add_argument("--bound", action="store_true", help="an ideal mask beside them")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE",
                         help="settings, as those of evaluate.py")
     arguments = parser.parse_args()
@@ -182,6 +203,8 @@ def main() -> None:
     for mixture in make_mixtures(cfg.dset, arguments.pieces, arguments.solo):
         rows += [{"method": method.name, **metrics.judge_mixture(
             method.each, mixture, highpass_hz, judge_more)} for method in chosen]
+        if arguments.bound:
+            rows.append(judge_bound(mixture, cfg.stft, highpass_hz, judge_more))
     sys.stdout.write(metrics.format_table(
         rows, ("noise", "category", "input_snr_db", "method"), (*MEASURES, *listeners)) + "\n")
 

@@ -433,12 +433,14 @@ def test_cases_print_each_kind_of_noise(rng, tmp_path):
                     0.05 * rng.standard_normal(len(times)), SAMPLE_RATE)
     settings = ["--set", "dset=folders", f"dset.path_music=[{tmp_path / 'music'}]",
                 f"dset.path_noise=[{tmp_path / 'noise'}]"]
-    done = programs.run("benchmarks/cases.py", "none", "--pieces=1", "--solo=fiddle", *settings,
-                        cwd=tmp_path)
+    done = programs.run("benchmarks/cases.py", "none", "--pieces=1", "--solo=fiddle", "--bound",
+                        *settings, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = [[cell.strip() for cell in line.split("|")[1:-1]]
             for line in done.stdout.strip().splitlines()[2:]]
-    assert [row[:6] for row in rows] == [
+    bounds = [row for row in rows if row[3] == cases.BOUND]
+    assert len(bounds) == 7 and min(float(row[5]) for row in bounds) > 3.0
+    assert [row[:6] for row in rows if row not in bounds] == [
         ["hiss, hiss", "music", "20", "none", "1", "0.00"],
         # Music and speech in turn: here there is no speech.
         *(["impulses", "music", snr, "none", "2", "0.00"] for snr in ("3", "10", "20")),
