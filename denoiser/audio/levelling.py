@@ -34,6 +34,9 @@ ROUNDS = 8  # of fitting the levels of bands and of moments to each other
 # Root mean square below which noise is steady and as loud as is told, and by which its level must
 # be another one than was thought to restore something a third time.
 LEAST_CHANGES_DB = (2.0, 1.5)
+# Above a profile, from which on what hardly swings is no noise that became louder: a profile is
+# freed of strokes, what is removed of them is not.
+STROKES_DB = 12.0
 SHORTEST_SECONDS = 1.0  # of sound, in which a level can be told
 LARGEST_SWING_DB = 25.0
 # A level that is guessed: the quietest moments of a band are its noise, and the quietest bands of a
@@ -90,11 +93,19 @@ def restore_at_one_level(restore: Restore, heard: np.ndarray, stft: StftConfig,
             level_db = noise_level(heard, estimate, stft, noise_power)
             restored = restored if level_db is None else estimate
     for least_db in LEAST_CHANGES_DB:
-        if level_db is None or np.sqrt(np.mean(np.square(level_db - used_db))) < least_db:
+        if level_db is None or _change_db(level_db, used_db) < least_db:
             break
         restored, used_db = _restore_at(level_db, restore, heard, stft), level_db
         level_db = noise_level(heard, restored, stft, noise_power)
     return restore(heard) if restored is None else restored
+
+
+def _change_db(level_db: np.ndarray, used_db: np.ndarray | float) -> float:
+    """Returns by how much a level is another one than was thought, root mean square."""
+    change_db = level_db - used_db
+    if change_db.mean() > STROKES_DB:
+        return float(change_db.std())
+    return float(np.sqrt(np.mean(np.square(change_db))))
 
 
 def _restore_at(level_db: np.ndarray, restore: Restore, heard: np.ndarray, stft: StftConfig,

@@ -238,3 +238,21 @@ def test_estimates_are_found_by_what_was_heard(rng):
     estimates.keep(first, pairs)
     assert estimates.find(first.copy()) is pairs
     assert estimates.find(second) is None
+
+
+@pytest.mark.parametrize(("louder_db", "calls"), [(6.0, 1), (20.0, 0)])
+def test_what_lies_far_above_a_profile_and_hardly_swings_is_no_noise(tune_and_noise, louder_db,
+                                                                    calls):
+    """Strokes, of which profiles are freed: to restore them at that level would take more."""
+    tune, noise = tune_and_noise
+    heard, restored = tune + noise, []
+
+    def restore(audio):
+        restored.append(audio)
+        return audio
+
+    softer = 10.0 ** (-louder_db / 10.0) * np.mean(
+        dsp.power_of_bins(dsp.stft(noise, STFT.win_size, STFT.hop_size)), axis=0)
+    restore_at_one_level(restore, heard, STFT, softer, estimate=tune)
+    # Where it is not restored anew, it is restored once, as it is.
+    assert len([audio for audio in restored if audio is not heard]) == calls
