@@ -14,8 +14,8 @@ means, above 20 Hz, of so many pieces of 5 s of the test's clean sound (`dset=he
   below them, under music and under speech.
 
 Methods that are told the noise get 1.5 s of another stretch of it. ViSQOL is measured where it is
-installed (requirements-metrics.txt). `--bound` sets beside them what no mask of the network's
-windows can be expected to surpass: the Wiener gain of each bin, made from the clean sound.
+installed (requirements-metrics.txt). `--bound` sets beside them an ideal
+mask in the network's windows: the Wiener gain of each bin, made from the clean sound.
 """
 
 from __future__ import annotations

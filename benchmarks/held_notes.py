@@ -110,7 +110,7 @@ def draw(denoisers: list[Denoiser], path: str) -> None:
     figure = Figure(figsize=(9.0, 3.0), layout="constrained")
     for axes, (title, sound) in zip(figure.subplots(1, len(sounds), sharey=True), sounds.items(),
                                     strict=True):
-        power = np.sum(np.square(dsp.stft(heard(sound), SHOWN_WINDOW, SHOWN_WINDOW // 8)), axis=-1)
+        power = dsp.power_of_bins(dsp.stft(heard(sound), SHOWN_WINDOW, SHOWN_WINDOW // 8))
         shown = power[:, : round(SHOWN_HZ * SHOWN_WINDOW / SAMPLE_RATE)].T
         axes.imshow(10.0 * np.log10(shown + SHOWN_FLOOR), origin="lower", aspect="auto",
                     extent=(0.0, SECONDS, 0.0, SHOWN_HZ), vmin=-20.0, vmax=50.0)

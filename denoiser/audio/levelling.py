@@ -46,20 +46,19 @@ LEAST_GUESSED_DB = 3.0  # root mean square; dense music comes near it
 RANGE_DB = 60.0  # below the loudest band, where no noise of the carrier is heard
 
 Restore = Callable[[np.ndarray], np.ndarray]
-Pair = tuple[np.ndarray, np.ndarray]
 
 
 class Estimates:
     """What was made of some waveforms before more was known of their noise."""
 
     def __init__(self) -> None:
-        self._found: dict[bytes, list[Pair]] = {}
+        self._found: dict[bytes, list[tuple[np.ndarray, np.ndarray]]] = {}
 
-    def keep(self, waveforms: np.ndarray, pairs: list[Pair]) -> None:
+    def keep(self, waveforms: np.ndarray, pairs: list[tuple[np.ndarray, np.ndarray]]) -> None:
         """Keeps what a network heard of each of `(channels, samples)`, and what it returned."""
         self._found[_digest(waveforms)] = pairs
 
-    def find(self, waveforms: np.ndarray) -> list[Pair] | None:
+    def find(self, waveforms: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]] | None:
         """Returns what was kept of the very same waveforms."""
         return self._found.get(_digest(waveforms))
 
@@ -101,7 +100,10 @@ def restore_at_one_level(restore: Restore, heard: np.ndarray, stft: StftConfig,
 
 
 def _change_db(level_db: np.ndarray, used_db: np.ndarray | float) -> float:
-    """Returns by how much a level is another one than was thought, root mean square."""
+    """Returns by how much a level is another one than was thought, root mean square.
+
+    Where it is so much louder that it may be strokes, only its swings count.
+    """
     change_db = level_db - used_db
     if change_db.mean() > STROKES_DB:
         return float(change_db.std())
