@@ -41,7 +41,7 @@ LEAD_SAMPLES = 4  # before a click, that belong to the gap
 
 NEAR_SECONDS = (0.001, 0.004)  # after a click: the error of a stroke decays over milliseconds
 FAR_SECONDS = (0.005, 0.015)  # after a click: a stroke rings
-BEFORE_SECONDS = (-0.015, -0.001)
+BEFORE_SECONDS = (0.001, 0.015)
 LARGEST_RISE = 2.0  # of the error and of the sound, from before a click to after it
 LARGEST_FALL = 4.0
 LEAST_RING = 0.01  # of a stroke's peak; what follows and is lower was there without it
@@ -191,22 +191,22 @@ def find_candidates(score: np.ndarray) -> list[slice]:
             for start, stop, peak in zip(first, last, peaks, strict=True) if peak > SEED_RATIO]
 
 
-def _medians(values: np.ndarray, places: np.ndarray, seconds: tuple[float, float]) -> np.ndarray:
-    """Returns the median of the values so long after each of the places, `(places,)`."""
-    first, last = (round(each * SAMPLE_RATE) for each in seconds)
-    windows = np.lib.stride_tricks.sliding_window_view(values, min(last - first, len(values)))
-    return np.median(windows[np.clip(places + first, 0, len(windows) - 1)], axis=1)
+def _median(values: np.ndarray, start: float, stop: float) -> float:
+    part = np.sort(values[max(0, round(start)):max(0, round(stop))])
+    # A fifth of the time of np.median, for parts of a few hundred samples.
+    return 0.5 * float(part[len(part) // 2] + part[(len(part) - 1) // 2]) if len(part) else 0.0
 
 
-def _ring_on(places: list[slice], magnitude: np.ndarray) -> np.ndarray:
-    """Whether `magnitude` rises for longer than a click lasts, or falls far, at each place."""
-    starts, stops = np.array([(place.start, place.stop) for place in places]).T
-    before = _medians(magnitude, starts, BEFORE_SECONDS)
-    near, far = (_medians(magnitude, stops, span) for span in (NEAR_SECONDS, FAR_SECONDS))
-    after = np.maximum(near, far)
-    peaks = np.array([magnitude[place].max() for place in places])
-    is_heard = np.maximum(after, before) >= LEAST_RING * peaks
-    return is_heard & ((after > LARGEST_RISE * before) | (before > LARGEST_FALL * far))
+def _rings_on(place: slice, magnitude: np.ndarray) -> bool:
+    """Whether `magnitude` rises for longer than a click lasts, or falls far, at a place."""
+    rate = SAMPLE_RATE
+    before = _median(magnitude, place.start - BEFORE_SECONDS[1] * rate,
+                     place.start - BEFORE_SECONDS[0] * rate)
+    near, far = (_median(magnitude, place.stop + span[0] * rate, place.stop + span[1] * rate)
+                 for span in (NEAR_SECONDS, FAR_SECONDS))
+    if max(near, far, before) < LEAST_RING * magnitude[place].max():
+        return False
+    return max(near, far) > LARGEST_RISE * before or before > LARGEST_FALL * far
 
 
 def _is_pulse(place: slice, score: np.ndarray) -> bool:
@@ -301,14 +301,10 @@ def remove_clicks(audio: np.ndarray) -> np.ndarray:
     starts = np.array([place.start for place in places])
     crowds = (np.searchsorted(starts, starts + CROWD_SAMPLES)
               - np.searchsorted(starts, starts - CROWD_SAMPLES))
-    longest = LONGEST_SAMPLES - LEAD_SAMPLES
-    short = [place for place, crowd in zip(places, crowds, strict=True)
-             if crowd <= MOST_IN_CROWD and place.stop - place.start <= longest]
-    if not short:
-        return audio.copy()
-    ringing = _ring_on(short, magnitude) | _ring_on(short, level)
-    for place, rings in zip(short, ringing, strict=True):
-        if rings or _is_pulse(place, errors.score):
+    for place, crowd in zip(places, crowds, strict=True):
+        if (crowd > MOST_IN_CROWD or place.stop - place.start > LONGEST_SAMPLES - LEAD_SAMPLES
+                or _rings_on(place, magnitude) or _rings_on(place, level)
+                or _is_pulse(place, errors.score)):
             continue
         bridge = _bridge(sound, rough, place, doubtful, errors.scale[place.start])
         if bridge is not None:
