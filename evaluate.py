@@ -253,6 +253,8 @@ def describe(name: str, cfg: Config, mixer: Mixer, restorer: Restorer,
         lines.append("Clicks are cut out first.")
     if restorer.keep_held:
         lines.append("Notes that are held are given back.")
+    if restorer.keep_strokes:
+        lines.append("What is taken of strokes is given back.")
     if cfg.method == NETWORK and cfg.inference.wiener:
         lines.append("A Wiener filter joins in.")
     if restorer.level_noise:
@@ -306,6 +308,7 @@ def name_of(cfg: Config, weights: Path | None) -> str:
             + "_no_declick" * (not cfg.inference.declick)
             + "_no_dehum" * (not cfg.inference.dehum)
             + "_no_keep_held" * (not cfg.inference.keep_held)
+            + "_no_keep_strokes" * (not cfg.inference.keep_strokes)
             + "_no_wiener" * (not cfg.inference.wiener)
             + "_no_levelling" * (not cfg.inference.level_noise)
             + "_no_listening" * (not cfg.inference.listen_first) + "_profile" * cfg.profile)

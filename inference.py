@@ -26,6 +26,7 @@ NAME_residual, which is what was removed, and denoised_report.json. Most used se
   inference.declick=false            do not cut clicks out first
   inference.dehum=false              leave the mains' hum to the network
   inference.keep_held=false          do not give back long notes that were taken for hum
+  inference.keep_strokes=false       do not give back what is taken of strokes, as of castanets
   inference.wiener=false             the network alone, no filter beside it
   inference.cluster=ray              spread the recordings over several machines
   method=lsa                         a classical method without weights instead of the network
@@ -158,7 +159,7 @@ class Denoiser(Restorer):
              mono_source: str = "false", wiener: bool = True, runtime: str = "auto",
              listen_first: bool = True, dehum: bool = True,
              keep_held: bool = True, follow_noise: bool = True,
-             level_noise: bool = True) -> Denoiser:
+             level_noise: bool = True, keep_strokes: bool = True) -> Denoiser:
         """Loads a network.
 
         Args:
@@ -179,6 +180,7 @@ class Denoiser(Restorer):
             keep_held: As of `Restorer`.
             follow_noise: As of `Restorer`.
             level_noise: As of `Restorer`.
+            keep_strokes: As of `Restorer`.
 
         Raises:
             FileNotFoundError: There are no such weights.
@@ -200,7 +202,7 @@ class Denoiser(Restorer):
                                            or ProfileForm(settings.stft, compression=1.0))
         return cls(predict, settings, segment_seconds, declick, mono_source,
                    listen_first and settings.unet.use_profile, dehum, keep_held, follow_noise,
-                   level_noise)
+                   level_noise, keep_strokes)
 
     def forget_lengths(self) -> None:
         """Makes what the network returns independent of what it was given before.
@@ -372,7 +374,8 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
                                  cfg.inference.mono_source, cfg.inference.wiener,
                                  cfg.inference.runtime, cfg.inference.listen_first,
                                  cfg.inference.dehum, cfg.inference.keep_held,
-                                 cfg.inference.follow_noise, cfg.inference.level_noise)
+                                 cfg.inference.follow_noise, cfg.inference.level_noise,
+                                 cfg.inference.keep_strokes)
         if cfg.inference.resume or cfg.inference.cluster != "none":
             denoiser.forget_lengths()
         return denoiser

@@ -59,6 +59,7 @@ class InferenceConfig:
     declick: bool = True  # cut clicks out first
     dehum: bool = True  # take the lines of the mains' hum out first
     keep_held: bool = True  # give notes that are held back where they were taken for hum
+    keep_strokes: bool = True  # give back what is taken of strokes where the noise is known
     wiener: bool = True  # the mean of the network and a Wiener filter that it tells the noise
     # Noise alone: [start, end] in seconds of the recording, a file, auto (found in it), or none.
     noise_profile: Any = "none"

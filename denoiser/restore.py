@@ -28,7 +28,7 @@ from denoiser.audio.pauses import noise_alone
 from denoiser.audio.removal import Pair, Strength, as_strength, remove
 from denoiser.audio.survey import Section, Survey, as_channels, survey
 from denoiser.checks import UserError, require
-from denoiser.classical import buzz, clicks, drones, held_notes, hum
+from denoiser.classical import buzz, clicks, drones, held_notes, hum, strokes
 from denoiser.network.stored import NetworkSettings
 
 logger = logging.getLogger(__name__)
@@ -61,6 +61,8 @@ class Restorer:
         keep_held: Whether notes that are held are given back where the network takes them for hum.
         follow_noise: Whether a recording whose noise changes is heard, and restored, in sections.
         level_noise: Whether noise that becomes louder and softer is restored at one level.
+        keep_strokes: Whether what the network takes of strokes is given back, where it is told the
+            noise.
     """
 
     predict_spectra: Callable[[Any], np.ndarray]
@@ -73,6 +75,7 @@ class Restorer:
     keep_held: bool = False
     follow_noise: bool = False
     level_noise: bool = False
+    keep_strokes: bool = False
 
     def __call__(self, waveform: np.ndarray, sample_rate: int,
                  strength: float | str | Strength = 1.0,
@@ -621,6 +624,8 @@ class Restorer:
             found = (restore_at_one_level(restore, heard, stft, power, estimate)
                      if self.level_noise else restore(heard))
             pairs.append((heard, found))
+            if self.keep_strokes and power is not None:
+                found = strokes.give_back(heard, found, power, stft)
             if floors and floors[number] is not None:
                 found = held_notes.give_back(heard, found, floors[number])
             restored.append(found)

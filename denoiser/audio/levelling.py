@@ -10,13 +10,12 @@ the level back. Music, whose level changes then, is used to that.
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Callable
 
 import numpy as np
 import scipy
 
-from denoiser.audio import dsp
+from denoiser.audio import bands, dsp
 from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 
 LOWEST_HZ, BANDS_AN_OCTAVE, BANDS = 100.0, 3, 22  # up to 16 kHz
@@ -190,7 +189,7 @@ def noise_level(heard: np.ndarray, restored: np.ndarray, stft: StftConfig,
             moments = ((_smooth(apart, seconds, stft) + FEW_BANDS * moments)
                        / (_smooth(told.sum(axis=1), seconds, stft) + FEW_BANDS))
     if noise_power is not None:
-        known = _in_bands(noise_power[None], edges)[0]
+        known = bands.powers(noise_power[None], edges)[0]
         weights = in_all * (known > nothing)  # a profile may lack what lies above some frequency
         if weights.any():
             moments += np.average(of_bands - 10.0 * np.log10(known + nothing), weights=weights)
@@ -199,10 +198,7 @@ def noise_level(heard: np.ndarray, restored: np.ndarray, stft: StftConfig,
 
 
 def _edges(stft: StftConfig) -> np.ndarray:
-    """Returns the first bin of each band, and the one after the last."""
-    edges_hz = LOWEST_HZ * 2.0 ** (np.arange(BANDS + 1) / BANDS_AN_OCTAVE)
-    edges_hz = edges_hz[edges_hz >= stft.highpass_hz]
-    return np.unique(np.maximum(np.round(edges_hz * stft.win_size / SAMPLE_RATE), 1).astype(int))
+    return bands.edges(stft, LOWEST_HZ, BANDS_AN_OCTAVE, BANDS)
 
 
 def _spectra(audio: np.ndarray, stft: StftConfig) -> np.ndarray:
@@ -213,18 +209,12 @@ def _spectra(audio: np.ndarray, stft: StftConfig) -> np.ndarray:
 
 
 def _band_powers(spectra: np.ndarray, edges: np.ndarray, stft: StftConfig) -> np.ndarray:
-    return _smooth(_in_bands(dsp.power_of_bins(spectra), edges), BAND_SECONDS, stft)
+    return _smooth(bands.powers(dsp.power_of_bins(spectra), edges), BAND_SECONDS, stft)
 
 
 def _nothing(power: np.ndarray) -> float:
     """Returns a power so far below the loudest that no noise of the carrier is heard there."""
     return float(power.max() * 10.0 ** (-RANGE_DB / 10.0) + np.finfo(np.float32).tiny)
-
-
-def _in_bands(power: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Returns the power in bands, `(frames, bands)`, of `(frames, bins)`."""
-    return np.stack([power[:, low:high].sum(axis=1) for low, high in itertools.pairwise(edges)],
-                    axis=1)
 
 
 def _smooth(values: np.ndarray, seconds: float, stft: StftConfig) -> np.ndarray:
