@@ -98,8 +98,8 @@ class Mixer:
         elif chance < self.dset.share_clean + self.dset.share_silent:
             snr_db = float("-inf")
         level_db = float(rng.uniform(*self.dset.level_db))
-        # A generator of its own: what else is drawn is the same with and without profiles.
-        own = rng.spawn(1)[0] if self.profile_form else None
+        # Generators of their own: what else is drawn is the same with and without profiles.
+        own, changing = rng.spawn(2)
         chance = own.random() if self.profile_form else 1.0
         is_known = chance < self.dset.share_profile
         is_heard = not is_known and chance < self.dset.share_profile + self.dset.share_heard
@@ -110,7 +110,7 @@ class Mixer:
             pair, other = self.cache[first], self.cache[second]
             if other.follows:
                 pair = other
-        mixture = self._mix_changing(pair, other, snr_db, level_db, rng.spawn(1)[0])
+        mixture = self._mix_changing(pair, other, snr_db, level_db, changing)
         return replace(mixture, profile=self._choose_stretch(mixture, own) if is_known else None,
                        is_heard=is_heard)
 

@@ -257,6 +257,8 @@ def describe(name: str, cfg: Config, mixer: Mixer, restorer: Restorer,
         lines.append("What is taken of strokes is given back.")
     if cfg.method == NETWORK and cfg.inference.wiener:
         lines.append("A Wiener filter joins in.")
+    if restorer.follow_noise:
+        lines.append("Each item is restored in sections where its noise changes.")
     if restorer.level_noise:
         lines.append("Noise that becomes louder and softer is restored at one level.")
     if restorer.listen_first:
@@ -310,6 +312,7 @@ def name_of(cfg: Config, weights: Path | None) -> str:
             + "_no_keep_held" * (not cfg.inference.keep_held)
             + "_no_keep_strokes" * (not cfg.inference.keep_strokes)
             + "_no_wiener" * (not cfg.inference.wiener)
+            + "_no_following" * (not cfg.inference.follow_noise)
             + "_no_levelling" * (not cfg.inference.level_noise)
             + "_no_listening" * (not cfg.inference.listen_first) + "_profile" * cfg.profile)
 

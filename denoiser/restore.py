@@ -128,7 +128,7 @@ class Restorer:
             UserError: As of `__call__`, for the profile.
         """
         may_be_mono = self.mono_source != "false" and surveyed.source == (0, 1)
-        if not surveyed.distinct or not (self.dehum or self.keep_held or may_be_mono):
+        if not surveyed.is_audible or not (self.dehum or self.keep_held or may_be_mono):
             return surveyed
         heard = list(itertools.chain(*excerpts(read, surveyed, sample_rate)))
         if self.dehum or self.keep_held:
@@ -201,7 +201,7 @@ class Restorer:
             channels)`, which serves as a profile. None where sections have their own,
             `listen_first` is off, the network takes no profiles, or there is nothing to be heard.
         """
-        if not self.hears_first or not surveyed.distinct:
+        if not self.hears_first or not surveyed.is_audible:
             return surveyed, None
         is_short = surveyed.audible_samples <= EXCERPTS_SECONDS * sample_rate
         changes: list[int] = []  # counted without silence
@@ -335,9 +335,9 @@ class Restorer:
                 longest = round(EXCERPTS_SECONDS * sample_rate / len(surveyed.sections))
                 for section in surveyed.sections:
                     stop = min(section.stop, section.start + longest)
-                    yield from self.separate(
+                    yield _as_one(self.separate(
                         sections.blocks_between(read(), section.start, stop), sample_rate,
-                        section.surveyed.between(0, stop - section.start))
+                        section.surveyed.between(0, stop - section.start)))
                     report((stop - section.start) / sample_rate)
                 return
             known = replace(surveyed, silences=())
@@ -375,7 +375,8 @@ class Restorer:
             while sum(len(pair[0]) for pair in first) < self.segment_seconds * sample_rate and (
                     pair := next(pairs, None)) is not None:
                 first.append(pair)
-            strength = fit(strength, first, sample_rate).strength
+            if first:
+                strength = fit(strength, [_as_one(first)], sample_rate).strength
             pairs = itertools.chain(first, pairs)
         for block, removed in remove(pairs, sample_rate, strength):
             yield (block - removed).astype(block.dtype, copy=False)
@@ -479,13 +480,19 @@ class Restorer:
     def each(self, waveforms: np.ndarray, noise_profile: np.ndarray | None = None) -> np.ndarray:
         """Restores mono waveforms `(batch, samples)` at 44.1 kHz, each by itself.
 
-        Nothing is checked: where a network in training returns NaN, so does this. A noise profile
-        `(samples,)` is that of all of them.
+        What it returns is not checked: where a network in training returns NaN, so does this. A
+        noise profile `(samples,)` is that of all of them.
+
+        Raises:
+            UserError: As of `__call__`; for NaN, where the network hears a waveform first.
         """
         restored = []
         for waveform in waveforms:
             known = self.examine(survey([waveform], SAMPLE_RATE),
                                  lambda waveform=waveform: [waveform], SAMPLE_RATE, noise_profile)
+            if not known.is_audible:
+                restored.append(waveform)
+                continue
             noise, profiles = noise_profile, ()
             if noise is None:
                 known, noise = self.listen(lambda waveform=waveform: [waveform], SAMPLE_RATE,
@@ -661,6 +668,12 @@ def _with_noise(blocks: Iterable[np.ndarray],
             yield heard.popleft(), found
     # To its very end, where a reader says what was damaged.
     yield from ((heard.popleft(), np.zeros_like(block)) for block in sound)
+
+
+def _as_one(pairs: Iterable[Pair]) -> Pair:
+    """Returns blocks that follow on each other, and the noise found in them, as one."""
+    heard, noise = zip(*pairs, strict=True)
+    return np.concatenate(heard), np.concatenate(noise)
 
 
 def _with_buzz(noise: np.ndarray, sounds: list[np.ndarray], sample_rate: int) -> np.ndarray:

@@ -101,7 +101,9 @@ def test_a_channel_that_starts_silent_is_denoised_in_a_stream(rng):
 
 
 @pytest.mark.parametrize(("waveform", "strength", "message"), [
-    (np.zeros(100, np.int16), 1.0, "must be floating point"),
+    (np.zeros(100, np.int16), 1.0, "must be float32 or float64"),
+    (np.zeros(100, np.float16), 1.0, "must be float32 or float64"),
+    (np.zeros((100, 0)), 1.0, r"\(samples,\) or \(samples, channels\)"),
     (np.zeros((2, 3, 4)), 1.0, r"\(samples,\) or \(samples, channels\)"),
     (np.zeros((2, 5000)), 1.0, r"is it \(channels, samples\)"),
     (np.zeros(100), 1.5, r"`strength` must be in \[0, 1\]"),
@@ -197,9 +199,25 @@ def test_auto_spares_bass_notes_in_long_recordings_and_in_streams(rng):
     for audio, kept in ((notes + hiss, 0.6), (hiss, 0.0)):
         restored = restorer(audio, rate, "auto")
         assert np.dot(restored, notes) / np.dot(notes, notes) == pytest.approx(kept, abs=0.02)
-        streamed = list(restorer.stream(np.split(audio, 40), rate, "auto"))
-        assert len(streamed) == 40
-        np.testing.assert_allclose(np.concatenate(streamed), restored, atol=0.02)
+        for blocks in (40, 1000):
+            streamed = list(restorer.stream(np.split(audio, blocks), rate, "auto"))
+            assert len(streamed) == blocks
+            np.testing.assert_allclose(np.concatenate(streamed), restored, atol=0.02)
+
+
+@pytest.mark.parametrize("rate", [20, 100, SAMPLE_RATE])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_what_changes_so_seldom_that_it_passes_for_silence_stays_as_it_is(rate, channels):
+    square = np.where(np.arange(4 * rate) // max(rate // 100, 1) % 2 == 0, 0.1, -0.1)
+    square = np.stack([square, -square][:channels], axis=1)
+
+    def hear(inputs):
+        return inputs[0] if isinstance(inputs, list) else inputs
+
+    restorer = Restorer(hear, KNOWING, mono_source="auto", listen_first=True, dehum=True,
+                        keep_held=True, follow_noise=True, level_noise=True, keep_strokes=True)
+    restored = restorer(square, rate)
+    assert restored.shape == square.shape and np.isfinite(restored).all()
 
 
 def test_two_channels_of_a_mono_carrier_are_denoised_as_one(rng):

@@ -261,6 +261,8 @@ def highpass(audio: np.ndarray, cutoff_hz: float, rate: float, wrap: bool = Fals
     samples = audio.shape[-1]
     if cutoff_hz == 0.0 or samples == 0:
         return audio
+    if cutoff_hz >= rate / 2.0:
+        return np.zeros(audio.shape, np.float32)
     # So many zeros keep the ends apart.
     margin = 0 if wrap else len(_highpass_taps(cutoff_hz, rate)) // 2
     size = scipy.fft.next_fast_len(samples + margin, real=True)
@@ -339,12 +341,14 @@ def stream_in_segments(predict: Predict, blocks: Iterable[np.ndarray], segment_s
     while True:
         end = start + segment if start else segment + context
         # One sample beyond the context shows whether there is another segment.
-        while not ended and origin + heard.shape[-1] <= end + context:
+        parts, known = [heard], origin + heard.shape[-1]
+        while not ended and known <= end + context:
             block = next(blocks, None)
             ended = block is None
             if not ended:
-                heard = np.concatenate([heard, block], axis=-1)
-        known = origin + heard.shape[-1]
+                parts.append(block)
+                known += block.shape[-1]
+        heard = np.concatenate(parts, axis=-1)
         if start >= known:
             return
         if known <= end + context:

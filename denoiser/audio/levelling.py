@@ -79,23 +79,25 @@ def restore_at_one_level(restore: Restore, heard: np.ndarray, stft: StftConfig,
             made that of this noise. If absent, it is made the mean of what is found.
         estimate: What was restored of it before, knowing less: where the level changes, `restore`
             is called once less.
+
+    Returns:
+        `(samples,)`.
     """
-    restored, used_db = None, 0.0
-    if estimate is None:
-        restored = estimate = restore(heard)
-    level_db = noise_level(heard, estimate, stft, noise_power)
+    restored, used_db = restore(heard) if estimate is None else estimate, 0.0
+    level_db = noise_level(heard, restored, stft, noise_power)
     if level_db is None:  # perhaps as swinging noise passes for sound
-        level_db = guess_level(heard, stft)
-        if level_db is not None:
-            estimate, used_db = _restore_at(level_db, restore, heard, stft), level_db
-            level_db = noise_level(heard, estimate, stft, noise_power)
-            restored = restored if level_db is None else estimate
+        guessed_db = guess_level(heard, stft)
+        if guessed_db is not None:
+            guessed = _restore_at(guessed_db, restore, heard, stft)
+            level_db = noise_level(heard, guessed, stft, noise_power)
+            if level_db is not None:
+                restored, used_db = guessed, guessed_db
     for least_db in LEAST_CHANGES_DB:
         if level_db is None or _change_db(level_db, used_db) < least_db:
             break
         restored, used_db = _restore_at(level_db, restore, heard, stft), level_db
         level_db = noise_level(heard, restored, stft, noise_power)
-    return restore(heard) if restored is None else restored
+    return restore(heard) if restored is estimate else restored  # that knew less
 
 
 def _change_db(level_db: np.ndarray, used_db: np.ndarray | float) -> float:

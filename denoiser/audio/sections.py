@@ -195,9 +195,12 @@ def find_changes(pieces: list[np.ndarray], shortest: int) -> list[int]:
     """
     parts = [[levels] for levels in _levels(pieces)]
     starts = list(range(len(pieces)))
-    while len(starts) > 1:
-        gaps = [_difference(np.concatenate(one), np.concatenate(other))
-                for one, other in itertools.pairwise(parts)]
+
+    def gap(place: int) -> float:
+        return _difference(*(np.concatenate(part) for part in parts[place : place + 2]))
+
+    gaps = [gap(place) for place in range(len(parts) - 1)]
+    while gaps:
         short = [place for place in range(len(gaps))
                  if min(len(parts[place]), len(parts[place + 1])) < shortest]
         most_alike = int(np.argmin(gaps))
@@ -206,7 +209,9 @@ def find_changes(pieces: list[np.ndarray], shortest: int) -> list[int]:
                 break
             most_alike = min(short, key=lambda place: gaps[place])
         parts[most_alike : most_alike + 2] = [parts[most_alike] + parts[most_alike + 1]]
-        del starts[most_alike + 1]
+        del starts[most_alike + 1], gaps[most_alike]
+        for place in range(max(0, most_alike - 1), min(most_alike + 1, len(gaps))):
+            gaps[place] = gap(place)
     return starts[1:]
 
 

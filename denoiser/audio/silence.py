@@ -6,7 +6,8 @@ for sound that begins and ends. So recordings are restored as if the silence wer
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import bisect
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -21,7 +22,7 @@ class Finder:
     """Passes over a recording and finds its silence."""
 
     def __init__(self, sample_rate: int) -> None:
-        self._frame = max(1, round(FRAME_SECONDS * sample_rate))
+        self._frame = max(2, round(FRAME_SECONDS * sample_rate))  # one sample has no range
         self._rest: np.ndarray | None = None
         self._ranges: list[np.ndarray] = []
         self._samples = 0
@@ -68,10 +69,12 @@ def audible(silences: Iterable[Span], samples: int) -> list[Span]:
     return [span for span, is_silent in spans(silences, samples) if not is_silent]
 
 
-def within(silences: Iterable[Span], start: int, stop: int) -> tuple[Span, ...]:
+def within(silences: Sequence[Span], start: int, stop: int) -> tuple[Span, ...]:
     """Returns the silences of a part of a recording, counted from its start."""
+    low = bisect.bisect_right(silences, start, key=lambda span: span[1])
+    high = bisect.bisect_left(silences, stop, key=lambda span: span[0])
     return tuple((max(first, start) - start, min(last, stop) - start)
-                 for first, last in silences if first < stop and last > start)
+                 for first, last in silences[low:high])
 
 
 def leave_out(blocks: Iterable[np.ndarray], silences: Iterable[Span]) -> Iterator[np.ndarray]:

@@ -51,6 +51,11 @@ class Survey:
         """How many samples are not of its silence."""
         return self.samples - sum(stop - start for start, stop in self.silences)
 
+    @property
+    def is_audible(self) -> bool:
+        """Whether anything has to be denoised."""
+        return bool(self.distinct) and self.audible_samples > 0
+
     def between(self, start: int, stop: int, least: int = 1) -> Survey:
         """Returns what is known of a part of the recording.
 
@@ -99,11 +104,13 @@ def as_channels(waveform: np.ndarray) -> np.ndarray:
     """Returns `(samples,)` or `(samples, channels)` as `(samples, channels)`.
 
     Raises:
-        ValueError: It has another shape or is not floating point.
+        ValueError: It has another shape, is not floating point, or of half precision, in which
+            the power of soft sounds is zero.
     """
-    if waveform.ndim not in (1, 2) or not np.issubdtype(waveform.dtype, np.floating):
-        raise ValueError("`waveform` must be floating point, (samples,) or (samples, channels). "
-                         f"Received: {waveform.dtype} {waveform.shape}")
+    if (waveform.ndim not in (1, 2) or 0 in waveform.shape[1:]
+            or not np.issubdtype(waveform.dtype, np.floating) or waveform.dtype.itemsize < 4):
+        raise ValueError("`waveform` must be float32 or float64, (samples,) or (samples, "
+                         f"channels). Received: {waveform.dtype} {waveform.shape}")
     if waveform.ndim == 2 and waveform.shape[1] > MOST_CHANNELS:
         raise ValueError(f"`waveform` must have at most {MOST_CHANNELS} channels; is it (channels, "
                          f"samples)? Received: {waveform.shape}")

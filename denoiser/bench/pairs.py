@@ -57,12 +57,13 @@ def find_pairs(folder: str) -> list[Pair]:
     if not Path(folder).is_dir():
         raise UserError(f"`bench.pairs` must be a folder that exists. Received: {folder}")
     sounds = _sounds_in(folder)
+    by_name = _by_name(sounds)
     pairs = []
     for path in sounds:
-        clean = _partner(path, sounds, CLEAN)
+        clean = _partner(path, by_name, CLEAN)
         if clean is not None:
             pairs.append(Pair(_name_of(path, Path(folder)), path, clean,
-                              _partner(path, sounds, NOISE), _category_of(path, Path(folder))))
+                              _partner(path, by_name, NOISE), _category_of(path, Path(folder))))
         elif _role(path) == NOISY:
             raise UserError(f"`bench.pairs`: {path} must have a clean file beside it ({FORMS}); "
                             "there is none")
@@ -90,13 +91,19 @@ def find_recordings(place: str) -> list[Pair]:
         fault = "holds none" if path.exists() else "is not there"
         raise UserError(f"`bench.recordings` must be a recording or a folder of them. "
                         f"Received: {place}, which {fault}")
-    return [Pair(_name_of(one, folder), one, None, _partner(one, sounds, NOISE),
+    by_name = _by_name(sounds)
+    return [Pair(_name_of(one, folder), one, None, _partner(one, by_name, NOISE),
                  _category_of(one, folder)) for one in chosen]
 
 
 def _sounds_in(folder: str) -> list[Path]:
     # A folder without recordings is among what is found.
     return [path for path in jobs.find_recordings(folder) if path.is_file()]
+
+
+def _by_name(sounds: list[Path]) -> dict[Path, Path]:
+    """Returns the files by their paths without endings; of several, the first."""
+    return {one.with_suffix(""): one for one in reversed(sounds)}
 
 
 def note_categories(pairs: list[Pair]) -> str | None:
@@ -117,7 +124,7 @@ def _role(path: Path) -> str | None:
     return ending if ending in (NOISY, CLEAN, NOISE) else None
 
 
-def _partner(path: Path, sounds: list[Path], role: str) -> Path | None:
+def _partner(path: Path, sounds: dict[Path, Path], role: str) -> Path | None:
     """Returns the file that holds another role of the same item; any audio ending will do."""
     own = _role(path)
     if own not in (NOISY, None) or (own is None and role == CLEAN):
@@ -127,7 +134,7 @@ def _partner(path: Path, sounds: list[Path], role: str) -> Path | None:
     else:
         stem = ENDS_NOISY.sub(rf"\1{role}", path.stem)
         wanted = path.with_name(stem if own == NOISY else f"{stem}_{role}")
-    return next((one for one in sounds if one.with_suffix("") == wanted), None)
+    return sounds.get(wanted)
 
 
 def _category_of(path: Path, folder: Path) -> str:

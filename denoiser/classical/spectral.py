@@ -71,9 +71,10 @@ def restore_spectra(inputs: np.ndarray | Sequence[np.ndarray], settings: StftCon
     """
     if not isinstance(inputs, (list, tuple)):
         return suppress(inputs, settings)
-    spectra, profile = inputs
-    noise_power = ProfileForm(settings, 1.0).mean_power(profile[0, 0])
-    return suppress(spectra, settings, noise_power if profile.any() else None)
+    form = ProfileForm(settings, 1.0)
+    return np.concatenate([
+        suppress(spectra[None], settings, form.mean_power(profile[0]) if profile.any() else None)
+        for spectra, profile in zip(*inputs, strict=True)])
 
 
 def join_filter(predict: Callable[..., np.ndarray], form: ProfileForm) -> Callable[..., np.ndarray]:

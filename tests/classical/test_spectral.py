@@ -63,6 +63,18 @@ def test_a_profile_tells_the_power_of_the_noise(notes, noise):
     np.testing.assert_array_equal(blind, spectral.restore_spectra(spectra, STFT))
 
 
+def test_each_item_has_a_profile_of_its_own(rng):
+    spectra = rng.standard_normal((2, 20, STFT.bins, 2)).astype(np.float32)
+    form = ProfileForm(STFT, 1.0)
+    noises = rng.standard_normal((2, dsp.SAMPLE_RATE)).astype(np.float32)
+    profiles = np.stack([form.measure(level * noise)
+                         for level, noise in zip((0.01, 0.1), noises, strict=True)])
+    together = spectral.restore_spectra([spectra, profiles], STFT)
+    for number in range(2):
+        alone = spectral.restore_spectra([spectra[[number]], profiles[[number]]], STFT)
+        np.testing.assert_array_equal(together[[number]], alone)
+
+
 def test_silence_stays_silence_and_a_phase_stays_a_phase(rng):
     assert not denoise(np.zeros(50_000, np.float32)).any()
     spectra = rng.standard_normal((2, 30, 1025, 2)).astype(np.float32)
