@@ -70,7 +70,7 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from config import PRETRAINED, Config, load_config, locate_shipped, network_settings
+from config import PRETRAINED, Config, load_config, locate_weights, network_settings
 from denoiser import profiles
 from denoiser.audio import audio_io, containers
 from denoiser.audio.containers import Reader
@@ -112,7 +112,6 @@ from denoiser.network.stored import (
     CONFIG_NAME,
     KEYS,
     NetworkSettings,
-    find_weights,
     read_network_settings,
 )
 from denoiser.report import (
@@ -186,7 +185,7 @@ class Denoiser(Restorer):
             FileNotFoundError: There are no such weights.
             UserError: They belong to another network, or their settings are not known.
         """
-        path = find_weights(locate_shipped(weights or PRETRAINED))
+        path = locate_weights(weights or PRETRAINED)
         _require_runtime(path, runtime)
         settings = settings or stored_settings(path)
         if settings is None:
@@ -277,7 +276,7 @@ def choose_network(cfg: Config, given: Iterable[str] = ()) -> tuple[Path, Networ
     """
     best = Path(cfg.path_experiment) / BEST_NAME
     if cfg.weights is not None:
-        weights, kind = find_weights(locate_shipped(cfg.weights)), "named in the call"
+        weights, kind = locate_weights(cfg.weights), "named in the call"
     elif best.is_file():
         weights, kind = best, f"best of {cfg.path_experiment}"
     elif (PRETRAINED / BEST_NAME).is_file():

@@ -27,7 +27,6 @@ from denoiser.checks import UserError
 from denoiser.network import weights
 from denoiser.network.stored import (
     CONFIG_NAME,
-    find_weights,
     read_network_settings,
     read_settings,
 )
@@ -122,7 +121,7 @@ class Learner:
         They may be those of a network whose form is a part of this one, as the settings beside
         them say.
         """
-        file = find_weights(config.locate_shipped(path))
+        file = config.locate_weights(path)
         stored = read_network_settings(file)
         if stored is None or stored.unet == self.averaged.settings:
             unet.load_weights(self.averaged, file)
