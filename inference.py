@@ -545,12 +545,12 @@ def _writer(job: Job, path: Path, output: audio_io.Format, first: Reader | Itera
                       history)
 
 
-def _tells_report(tell: Callable[[], object], what: str) -> bool:
-    """Calls what adds to a report; where that fails, it is said, and the results stay."""
+def _tells_report(tell: Callable[[], object], otherwise: str) -> bool:
+    """Calls what adds to a report; where that fails, `otherwise` is said, and the results stay."""
     try:
         tell()
     except (UserError, OSError) as error:
-        logger.warning("%s, but %s cannot tell of it: %s", what, REPORT_NAME, reason_of(error))
+        logger.warning("%s: %s", printable(otherwise), reason_of(error))
         return False
     return True
 
@@ -667,7 +667,7 @@ def follow(jobs: list[Job],
                 tell(outcome)
             # A journal tells whose results these are until the report does.
             elif _tells_report(functools.partial(note, job, outcome),
-                               f"{job.denoised} is written"):
+                               f"{job.denoised} is written, but {REPORT_NAME} cannot tell of it"):
                 remove_journals(job.denoised)
             report(job, seconds[job])
     return failures
@@ -767,7 +767,7 @@ def denoise(raw: DictConfig) -> None:
             folder = report_folder(path, cfg.inference)
             if os.access(folder, os.W_OK) and not path.is_dir() and not is_of_system(folder):
                 _tells_report(functools.partial(report(folder).add_failure, path, reason),
-                              f"{path} cannot be denoised")
+                              f"the failure of {path} could not be noted in {REPORT_NAME}")
     if len(paths) == 1 and failures:
         sys.exit(f"error: {printable(failures[paths[0]])}")
     if failures:

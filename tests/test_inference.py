@@ -1360,6 +1360,16 @@ def test_the_report_tells_of_one_recording_that_fails(tmp_path):
     assert told["done"] == [] and "the file is empty" in told["failed"]["bad.wav"]
 
 
+def test_a_failure_that_no_report_can_tell_of_is_said(tmp_path):
+    (tmp_path / "bad.wav").write_bytes(b"")
+    (tmp_path / REPORT_NAME).write_text("{")
+    done = run_program("bad.wav", cwd=tmp_path)
+    warning, line = done.stderr.splitlines()
+    assert warning.startswith(f"WARNING: the failure of bad.wav could not be noted in {REPORT_NAME}"
+                              f": {REPORT_NAME} must be a report in JSON")
+    assert done.returncode == 1 and line.startswith("error: bad.wav: the file is empty")
+
+
 def test_help_says_how_to_call(tmp_path):
     done = run_program("--help", cwd=tmp_path)
     assert done.returncode == 0

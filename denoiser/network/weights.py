@@ -126,7 +126,8 @@ def load_tensorflow_checkpoint(model: Any, prefix: Path) -> None:
         values = {key: reader.get_tensor(key) for key in variables}  # read all before changing any
     except (tf.errors.OpError, RuntimeError, IndexError) as error:  # what TensorFlow raises varies
         raise UserError("`weights` must be the prefix of a complete TensorFlow checkpoint, with "
-                        f"its `.index` and all `.data` files. Received: weights={prefix}") from error
+                        "its `.index` and all `.data` files. "
+                        f"Received: weights={prefix}") from error
     for key, variable in variables.items():
         variable.assign(values[key])
 
