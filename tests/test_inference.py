@@ -135,19 +135,29 @@ def test_arguments_are_told_apart(tmp_path, monkeypatch):
         "inference.audio=['a.wav','b c.wav']"]
     assert hydra_arguments(["inference.audio=['a,b.wav',c.wav]"]) == [
         "inference.audio=['a,b.wav',c.wav]"]
+    write_audio(tmp_path / "=.wav")
+    assert hydra_arguments(["=.wav", "seed=1", "weights="]) == [
+        "seed=1", "weights=", "inference.audio=['=.wav']"]
+    assert hydra_arguments(["--", "=", "seed="]) == ["inference.audio=['=','seed=']"]
     assert hydra_arguments(["+inference.audio=a b.wav"]) == ["+inference.audio='a b.wav'"]
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["inferense.denoising_strength=1"], "Did you mean `inference.denoising_strength`"),
     (["+inference.misspelt=1"], "inference.misspelt=1' is neither a file nor a setting"),
-    (["++inference.strength=1"], "Did you mean `inference.strength_per_band`"),
-    (["inference.strength=0.5"], "Did you mean `inference.strength_per_band`"),
+    (["++inference.strength=1"], "Did you mean `inference.denoising_strength`"),
+    (["strength=0.5"], "Did you mean `inference.denoising_strength`"),
+    (["inference.strength_band=0.5"], "Did you mean `inference.strength_per_band`"),
     (["my=take.wav"], "'my=take.wav' is neither a file nor a setting"),
     (["unet.depth.x=1"], "neither a file nor a setting"),
     (["--frobnicate"], "'--frobnicate' is neither a file nor an option"),
     (["--config-name"], "must be followed by a value"),
     (["a.wav", "inference.audio=b.wav"], "not both"),
+    (["a.wav", "seed", "=", "1"], "'=': write key=value without spaces"),
+    (["a.wav", "seed", "=1"], "'=1': write key=value without spaces"),
+    (["seed=", "1", "a.wav"], "'seed=': write key=value without spaces"),
+    (["a.wav", "inference.noise_profile=[12.5,", "14]"], "write the list without spaces"),
+    (["inference.strength_per_band=[[0,", "0.4],", "[300,", "1]]"], "the list without spaces"),
 ])
 def test_mistyped_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
@@ -1339,7 +1349,14 @@ def test_a_folder_that_is_removed_meanwhile_is_told(tmp_path):
     (["a.wav", "weights="], "; the name is empty; shipped: small"),
     (["a.wav", "weights=."], "; .: the folder holds no best.weights.h5; shipped: small"),
     (["a.wav", "weights=a.wav"], "; a.wav: another kind of file; shipped: small"),
-    (["a.wav", "--config-name", "gone"], "Cannot find primary config 'gone'"),
+    (["a.wav", "--config-name", "gone"], "there is conf, conf_ablation, "),
+    (["a.wav", "loss=gone"], "'loss/gone'; there is film, log_spectral, mae, "),
+    (["a.wav", "lr=fast"], "converted to Float; expected is a number"),
+    (["a.wav", "seed=1.5"], "converted to Integer; expected is a whole number"),
+    (["a.wav", "inference.wiener=perhaps"], "bool (type str); expected is true or false"),
+    (["a.wav", "unet.channels=3"], "expected is a list in brackets"),
+    (["a.wav", "inference.denoising_strength=0,5"], "decimals have a point (0.5)"),
+    (["a.wav", "inference.denoising_strength", "=", "0.5"], "'=': write key=value without"),
 ])
 def test_a_mistake_ends_in_one_line(tmp_path, arguments, message):
     write_audio(tmp_path / "a.wav")

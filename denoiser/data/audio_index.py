@@ -163,7 +163,8 @@ def _require_manifests(paths: list[Path]) -> None:
     if missing:
         raise FileNotFoundError(
             "`dset.path_manifests` must name manifests that exist: no "
-            f"{', '.join(map(str, missing))}; build with {' and '.join(commands) or 'prepare_data.py'}")
+            f"{', '.join(map(str, missing))}; build with "
+            f"{' and '.join(commands) or 'prepare_data.py'}")
 
 
 def _read_manifest(path: Path) -> list[Clip]:
