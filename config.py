@@ -21,7 +21,7 @@ from denoiser.data.settings import DsetConfig
 from denoiser.jobs import InferenceConfig
 from denoiser.network.runtimes import ENDINGS
 from denoiser.network.settings import UnetConfig
-from denoiser.network.stored import NetworkSettings, write_settings
+from denoiser.network.stored import BEST_NAME, NetworkSettings, find_weights, write_settings
 from denoiser.noise.carriers import CarrierConfig
 from denoiser.page.settings import AppConfig
 from denoiser.training.settings import LossConfig, ScheduleConfig
@@ -140,6 +140,16 @@ def locate_shipped(name: str | Path) -> str | Path:
     """
     folder = PRETRAINED / name
     return folder if folder.is_dir() and not Path(name).exists() else name
+
+
+def locate_weights(name: str | Path) -> Path:
+    """Returns the file, or the prefix, of the weights that a name stands for.
+
+    Raises:
+        FileNotFoundError: They are not there; the message names the shipped ones.
+    """
+    shipped = sorted(path.parent.name for path in PRETRAINED.glob(f"*/{BEST_NAME}"))
+    return find_weights(locate_shipped(name), shipped)
 
 
 def network_settings(cfg: Config) -> NetworkSettings:

@@ -70,7 +70,7 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from config import PRETRAINED, Config, load_config, locate_shipped, network_settings
+from config import PRETRAINED, Config, load_config, locate_weights, network_settings
 from denoiser import profiles
 from denoiser.audio import audio_io, containers
 from denoiser.audio.containers import Reader
@@ -112,7 +112,6 @@ from denoiser.network.stored import (
     CONFIG_NAME,
     KEYS,
     NetworkSettings,
-    find_weights,
     read_network_settings,
 )
 from denoiser.report import (
@@ -186,7 +185,7 @@ class Denoiser(Restorer):
             FileNotFoundError: There are no such weights.
             UserError: They belong to another network, or their settings are not known.
         """
-        path = find_weights(locate_shipped(weights or PRETRAINED))
+        path = locate_weights(weights or PRETRAINED)
         _require_runtime(path, runtime)
         settings = settings or stored_settings(path)
         if settings is None:
@@ -277,7 +276,7 @@ def choose_network(cfg: Config, given: Iterable[str] = ()) -> tuple[Path, Networ
     """
     best = Path(cfg.path_experiment) / BEST_NAME
     if cfg.weights is not None:
-        weights, kind = find_weights(locate_shipped(cfg.weights)), "named in the call"
+        weights, kind = locate_weights(cfg.weights), "named in the call"
     elif best.is_file():
         weights, kind = best, f"best of {cfg.path_experiment}"
     elif (PRETRAINED / BEST_NAME).is_file():
@@ -546,12 +545,12 @@ def _writer(job: Job, path: Path, output: audio_io.Format, first: Reader | Itera
                       history)
 
 
-def _tells_report(tell: Callable[[], object], what: str) -> bool:
-    """Calls what adds to a report; where that fails, it is said, and the results stay."""
+def _tells_report(tell: Callable[[], object], otherwise: str) -> bool:
+    """Calls what adds to a report; where that fails, `otherwise` is said, and the results stay."""
     try:
         tell()
     except (UserError, OSError) as error:
-        logger.warning("%s, but %s cannot tell of it: %s", what, REPORT_NAME, reason_of(error))
+        logger.warning("%s: %s", printable(otherwise), reason_of(error))
         return False
     return True
 
@@ -668,7 +667,7 @@ def follow(jobs: list[Job],
                 tell(outcome)
             # A journal tells whose results these are until the report does.
             elif _tells_report(functools.partial(note, job, outcome),
-                               f"{job.denoised} is written"):
+                               f"{job.denoised} is written, but {REPORT_NAME} cannot tell of it"):
                 remove_journals(job.denoised)
             report(job, seconds[job])
     return failures
@@ -768,7 +767,7 @@ def denoise(raw: DictConfig) -> None:
             folder = report_folder(path, cfg.inference)
             if os.access(folder, os.W_OK) and not path.is_dir() and not is_of_system(folder):
                 _tells_report(functools.partial(report(folder).add_failure, path, reason),
-                              f"{path} cannot be denoised")
+                              f"the failure of {path} could not be noted in {REPORT_NAME}")
     if len(paths) == 1 and failures:
         sys.exit(f"error: {printable(failures[paths[0]])}")
     if failures:

@@ -142,7 +142,8 @@ def _build_other(options: argparse.Namespace) -> None:
         build_public([file for file in files if file.dataset == options.what], output,
                      options.archives, options.jobs, options.keep_downloads)
         return
-    require(folder.is_dir(), "DATASET|FOLDER", f"one of {names} or a folder of audio",
+    require(folder.is_dir(), "DATASET|FOLDER", 
+            f"one of {', '.join(['starter', NAME, *names, 'pack'])}, or a folder of audio",
             options.what)
     if not options.category or options.archives:
         raise UserError(f"a folder must come with `--category`, one of {CATEGORIES}, and without "

@@ -19,6 +19,7 @@ from config import load_config, network_settings
 from dataset_loader import Mixer
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.backend import describe_device, load_backend
+from denoiser.checks import require
 from denoiser.command_line import exit_on_user_error, run_main
 from denoiser.training import metrics
 
@@ -34,6 +35,8 @@ def main(raw: DictConfig) -> float:
     `metrics.score`); for a trial of a search that diverged the worst there is.
     """
     cfg = load_config(raw)
+    folder = Path(cfg.path_experiment)
+    require(folder.is_dir() or not folder.exists(), "path_experiment", "a folder", str(folder))
     # The data is looked up first: a mistyped path is answered before TensorFlow loads.
     training = Mixer(cfg.dset, "train", cfg.seg_len_s_train, cfg.seed, cfg.noise,
                      cfg.stft.highpass_hz, network_settings(cfg).profile_form)

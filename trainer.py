@@ -27,7 +27,6 @@ from denoiser.checks import UserError
 from denoiser.network import weights
 from denoiser.network.stored import (
     CONFIG_NAME,
-    find_weights,
     read_network_settings,
     read_settings,
 )
@@ -122,7 +121,7 @@ class Learner:
         They may be those of a network whose form is a part of this one, as the settings beside
         them say.
         """
-        file = find_weights(config.locate_shipped(path))
+        file = config.locate_weights(path)
         stored = read_network_settings(file)
         if stored is None or stored.unet == self.averaged.settings:
             unet.load_weights(self.averaged, file)
@@ -195,14 +194,15 @@ class Trainer:
         """
         for index in range(len(self.validation.categories)):
             self.validation.evaluation_item(index)  # what cannot be read is said now, not later
-        self.folder.mkdir(parents=True, exist_ok=True)
         if self.checkpoints.last.exists():
             self._resume()
         else:
+            if self.cfg.weights is not None:  # before there is a folder: it may be mistyped
+                self.learner.start_from(self.cfg.weights)
             logger.info("a new run in %s", self.folder)
             if self.cfg.weights is not None:
-                self.learner.start_from(self.cfg.weights)
                 logger.info("it starts from %s", self.cfg.weights)
+        self.folder.mkdir(parents=True, exist_ok=True)
         if not self.is_chief:
             self._train(None)
         elif self._is_finished():

@@ -10,12 +10,12 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.types import Quote, QuotedString
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -25,6 +25,14 @@ from denoiser.checks import UserError, reason_of
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 SCHEMA_NAME = "schema"  # under which `config.py` registers all settings with Hydra
+
+CONFIG_FOLDER = re.compile(r"provider=main, path=file://(.*)")  # as Hydra tells it
+# What Hydra's own messages do not say, by words in them.
+HINTS = {"Ambiguous value": "; decimals have a point (0.5), lists stand in brackets ([1,2])",
+         "converted to Float": "; expected is a number, as 0.5",
+         "converted to Integer": "; expected is a whole number",
+         "not a valid bool": "; expected is true or false",
+         "is not a ListConfig": "; expected is a list in brackets, as [1,2]"}
 
 USER_ERRORS = (UserError, OSError, HydraException, OmegaConfBaseException, YAMLError)
 
@@ -62,9 +70,11 @@ def known_keys() -> list[str]:
 
 def closest_key(key: str) -> str:
     """Returns " Did you mean `...`?" for a mistyped key, or nothing where none is similar."""
-    keys = known_keys()
-    matches = difflib.get_close_matches(key, keys, n=1) or [
-        known for known in keys if known.split(".")[-1] == key.split(".")[-1]]
+    keys, last = known_keys(), key.split(".")[-1]
+    # A shortened name, as `strength` for `denoising_strength`, looks closer to others.
+    shortened = [known for known in keys if known.split(".")[-1].endswith(f"_{last}")]
+    matches = (shortened if len(shortened) == 1 else []) or difflib.get_close_matches(
+        key, keys, n=1) or [known for known in keys if known.split(".")[-1] == last]
     return f" Did you mean `{matches[0]}`?" if matches else ""
 
 
@@ -72,14 +82,25 @@ def describe_error(error: BaseException) -> str:
     """Returns an error's message on one line."""
     if isinstance(error, OverrideParseException):
         return f"cannot read the argument {error.override!r}: {str(error).splitlines()[0]}"
+    if isinstance(error, MissingConfigException):
+        return str(error).splitlines()[0].rstrip(".") + _what_there_is(error)
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         lines = [str(error).split("\n")[0]]
         if error.__cause__ is not None:
             lines.append(str(error.__cause__).split("\n")[0])
         text = ": ".join(dict.fromkeys(lines))  # a cause often repeats the line
+        text += next((hint for words, hint in HINTS.items() if words in text), "")
         override = re.match(r"Could not override '([\w.]+)'", text)
         return text + (closest_key(override[1]) if override else "")
     return " ".join(reason_of(error).split("\n"))
+
+
+def _what_there_is(error: MissingConfigException) -> str:
+    """Returns "; there is ..." with the options of a group, or the configurations."""
+    names, folder = error.options, CONFIG_FOLDER.search(str(error))
+    if names is None and folder:
+        names = sorted(path.stem for path in Path(folder[1]).glob("conf*.yaml"))
+    return f"; there is {', '.join(names)}" if names else ""
 
 
 def exit_on_user_error(task: Callable[..., Any]) -> Callable[..., Any]:
@@ -137,6 +158,7 @@ def hydra_arguments(arguments: list[str], usage: str = "") -> list[str]:
     Raises:
         UserError: An option or key does not exist, or files are given in two ways.
     """
+    _refuse_spaces(arguments)
     files, overrides, flags = _sort_arguments(arguments)
     other_schema = ("--config-dir", "-cd", "--config-path", "-cp")
     if not any(flag.startswith(other_schema) for flag in flags):
@@ -151,6 +173,25 @@ def hydra_arguments(arguments: list[str], usage: str = "") -> list[str]:
     if usage and ("--help" in flags or "-h" in flags):
         overrides.append(f"hydra.help.header={quote(usage)}")
     return overrides + flags
+
+
+def _refuse_spaces(arguments: list[str]) -> None:
+    """Raises UserError where spaces have torn a `key=value` apart.
+
+    Its pieces would be taken for files, and the others be denoised without the setting.
+    """
+    words = arguments[:arguments.index("--")] if "--" in arguments else arguments
+    for place, word in enumerate(words):
+        match = OVERRIDE.fullmatch(word)
+        value, rest = match and match["value"], words[place + 1:]
+        is_cut_off = value == "" and rest and not (rest[0].startswith("-") or is_override(rest[0]))
+        if os.path.lexists(word):
+            continue
+        if word.startswith("=") or is_cut_off:
+            raise UserError(f"{word!r}: write key=value without spaces around `=`")
+        if value and value[0] == "[" and value.count("[") > value.count("]") and any(
+                other.endswith("]") and not os.path.lexists(other) for other in rest):
+            raise UserError(f"{word!r}: write the list without spaces, or key=[...] in quotes")
 
 
 def _sort_arguments(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:

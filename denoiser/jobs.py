@@ -150,7 +150,7 @@ def _named(audio: str | list[str] | None) -> list[Path]:
     for name in names:
         path = Path(name)
         if path.suffix.lower() in LIST_ENDINGS and os.path.isfile(path):
-            paths += _read_list(path)
+            paths += _read_list(path).values()
         elif glob.has_magic(name) and not os.path.lexists(name):
             # Without any match, the name is told to be none.
             paths += [Path(match) for match in sorted(glob.glob(name, recursive=True))] or [path]
@@ -159,8 +159,18 @@ def _named(audio: str | list[str] | None) -> list[Path]:
     return paths
 
 
-def _read_list(path: Path) -> list[Path]:
-    """Returns the names in a text file; they start at its folder, and `#` starts a comment line.
+def _places_in_lists(audio: str | list[str] | None) -> dict[Path, str]:
+    """Returns for each file that a list names where: " (line 3 of the list tapes.txt)"."""
+    return {listed: f" (line {line} of the list {name})"
+            for name in ([audio] if isinstance(audio, str) else audio or [])
+            if Path(name).suffix.lower() in LIST_ENDINGS and os.path.isfile(name)
+            for line, listed in reversed(_read_list(Path(name)).items())}
+
+
+def _read_list(path: Path) -> dict[int, Path]:
+    """Returns the names in a text file by their lines; `#` starts a comment line.
+
+    They start at its folder.
 
     Raises:
         UserError: It is not text, holds no names, or is the playlist of a stream.
@@ -172,10 +182,11 @@ def _read_list(path: Path) -> list[Path]:
     if any(line.startswith(STREAM_TAG) for line in lines):
         raise UserError(f"{path}: the playlist of a stream (HLS), whose pieces are no recordings; "
                         "join them into one file first")
-    names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    names = {number: path.parent / line.strip() for number, line in enumerate(lines, start=1)
+             if line.strip() and not line.startswith("#")}
     if not names:
         raise UserError(f"{path}: the list names no recordings")
-    return [path.parent / name for name in names]
+    return names
 
 
 def find_recordings(audio: str | list[str] | None) -> list[Path]:
@@ -374,7 +385,7 @@ def plan(paths: list[Path], settings: InferenceConfig,
         folder = Path(settings.output_dir)
         require(folder.is_dir() or not folder.exists(), "inference.output_dir", "a folder",
                 settings.output_dir)
-    jobs, failures = [], {}
+    jobs, failures, listed = [], {}, _places_in_lists(settings.audio)
     for path in paths:
         try:
             job = make_job(containers.open_audio(path, settings.track), settings)
@@ -384,7 +395,7 @@ def plan(paths: list[Path], settings: InferenceConfig,
                 _require_replaceable(result)
             jobs.append(job)
         except (UserError, OSError) as error:
-            failures[path] = why_failed(path, error)
+            failures[path] = why_failed(path, error) + listed.get(path, "")
     jobs, refused = _told_apart(jobs, paths, settings)
     failures |= refused
     for folder in {folder for job in jobs

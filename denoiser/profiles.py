@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import numpy as np
 
 from denoiser.audio import containers, dsp
 from denoiser.audio.noise_profile import SHORTEST_SECONDS
-from denoiser.checks import require
+from denoiser.checks import UserError, reason_of, require
 
 logger = logging.getLogger(__name__)
 
 KEY = "inference.noise_profile"
 ROUNDING_SECONDS = 1e-6  # 0.3 - 0.2 is less than 0.1 in floating point
+TIMES = re.compile(r"[\d.]+,[\d.]+")  # whose brackets were forgotten
 LONGEST_SECONDS = 60.0  # of noise that is used; more of it tells nothing new
 
 
@@ -44,9 +46,16 @@ def is_file(choice: Any) -> bool:
 
 
 def check_file(choice: Any) -> None:
-    """Raises UserError or FileNotFoundError where a choice names a file that cannot be read."""
-    if is_file(choice):
+    """Raises UserError where a choice names a file that cannot be read."""
+    if not is_file(choice):
+        return
+    try:
         containers.open_audio(Path(choice))
+    except (UserError, OSError) as error:
+        hint = f"; two times stand in brackets: '{KEY}=[{choice}]'" if TIMES.fullmatch(
+            choice) else ""
+        raise UserError(f"`{KEY}` must be none, auto, [start, end] in seconds, or a file of noise; "
+                        f"{reason_of(error)}{hint}") from error
 
 
 def read_profile(choice: Any, read: Callable[[], Iterable[np.ndarray]], sample_rate: int,

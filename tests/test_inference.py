@@ -135,19 +135,29 @@ def test_arguments_are_told_apart(tmp_path, monkeypatch):
         "inference.audio=['a.wav','b c.wav']"]
     assert hydra_arguments(["inference.audio=['a,b.wav',c.wav]"]) == [
         "inference.audio=['a,b.wav',c.wav]"]
+    write_audio(tmp_path / "=.wav")
+    assert hydra_arguments(["=.wav", "seed=1", "weights="]) == [
+        "seed=1", "weights=", "inference.audio=['=.wav']"]
+    assert hydra_arguments(["--", "=", "seed="]) == ["inference.audio=['=','seed=']"]
     assert hydra_arguments(["+inference.audio=a b.wav"]) == ["+inference.audio='a b.wav'"]
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["inferense.denoising_strength=1"], "Did you mean `inference.denoising_strength`"),
     (["+inference.misspelt=1"], "inference.misspelt=1' is neither a file nor a setting"),
-    (["++inference.strength=1"], "Did you mean `inference.strength_per_band`"),
-    (["inference.strength=0.5"], "Did you mean `inference.strength_per_band`"),
+    (["++inference.strength=1"], "Did you mean `inference.denoising_strength`"),
+    (["strength=0.5"], "Did you mean `inference.denoising_strength`"),
+    (["inference.strength_band=0.5"], "Did you mean `inference.strength_per_band`"),
     (["my=take.wav"], "'my=take.wav' is neither a file nor a setting"),
     (["unet.depth.x=1"], "neither a file nor a setting"),
     (["--frobnicate"], "'--frobnicate' is neither a file nor an option"),
     (["--config-name"], "must be followed by a value"),
     (["a.wav", "inference.audio=b.wav"], "not both"),
+    (["a.wav", "seed", "=", "1"], "'=': write key=value without spaces"),
+    (["a.wav", "seed", "=1"], "'=1': write key=value without spaces"),
+    (["seed=", "1", "a.wav"], "'seed=': write key=value without spaces"),
+    (["a.wav", "inference.noise_profile=[12.5,", "14]"], "write the list without spaces"),
+    (["inference.strength_per_band=[[0,", "0.4],", "[300,", "1]]"], "the list without spaces"),
 ])
 def test_mistyped_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
@@ -1335,8 +1345,18 @@ def test_a_folder_that_is_removed_meanwhile_is_told(tmp_path):
     (["gone.wav"], "gone.wav: no such file"),
     (["a.wav", "inference.denoising_strength=2"], "must be in [0, 1]"),
     (["a.wav", "inference.denoising_strength=lots"], "must be in [0, 1] or auto"),
-    (["a.wav", "weights=gone.weights.h5"], "weights='gone.weights.h5'"),
-    (["a.wav", "--config-name", "gone"], "Cannot find primary config 'gone'"),
+    (["a.wav", "weights=gone.weights.h5"], "; gone.weights.h5: no such file; shipped: small"),
+    (["a.wav", "weights="], "; the name is empty; shipped: small"),
+    (["a.wav", "weights=."], "; .: the folder holds no best.weights.h5; shipped: small"),
+    (["a.wav", "weights=a.wav"], "; a.wav: another kind of file; shipped: small"),
+    (["a.wav", "--config-name", "gone"], "there is conf, conf_ablation, "),
+    (["a.wav", "loss=gone"], "'loss/gone'; there is film, log_spectral, mae, "),
+    (["a.wav", "lr=fast"], "converted to Float; expected is a number"),
+    (["a.wav", "seed=1.5"], "converted to Integer; expected is a whole number"),
+    (["a.wav", "inference.wiener=perhaps"], "bool (type str); expected is true or false"),
+    (["a.wav", "unet.channels=3"], "expected is a list in brackets"),
+    (["a.wav", "inference.denoising_strength=0,5"], "decimals have a point (0.5)"),
+    (["a.wav", "inference.denoising_strength", "=", "0.5"], "'=': write key=value without"),
 ])
 def test_a_mistake_ends_in_one_line(tmp_path, arguments, message):
     write_audio(tmp_path / "a.wav")
@@ -1355,6 +1375,16 @@ def test_the_report_tells_of_one_recording_that_fails(tmp_path):
     assert done.returncode == 1 and line.startswith("error: bad.wav: the file is empty")
     told = json.loads((tmp_path / REPORT_NAME).read_text())["last_run"]
     assert told["done"] == [] and "the file is empty" in told["failed"]["bad.wav"]
+
+
+def test_a_failure_that_no_report_can_tell_of_is_said(tmp_path):
+    (tmp_path / "bad.wav").write_bytes(b"")
+    (tmp_path / REPORT_NAME).write_text("{")
+    done = run_program("bad.wav", cwd=tmp_path)
+    warning, line = done.stderr.splitlines()
+    assert warning.startswith(f"WARNING: the failure of bad.wav could not be noted in {REPORT_NAME}"
+                              f": {REPORT_NAME} must be a report in JSON")
+    assert done.returncode == 1 and line.startswith("error: bad.wav: the file is empty")
 
 
 def test_help_says_how_to_call(tmp_path):

@@ -156,6 +156,9 @@ def test_patterns_and_lists_stand_for_recordings(tmp_path):
     playlist = tmp_path / "disc.m3u"
     playlist.write_text("\ufeff#EXTM3U\n2/b.flac\n\n gone.wav \r\n", encoding="utf-8")
     assert jobs.find_recordings([str(playlist)]) == [tmp_path / "2/b.flac", tmp_path / "gone.wav"]
+    _, failures = jobs.plan([tmp_path / "gone.wav"], InferenceConfig(audio=str(playlist)))
+    assert failures[tmp_path / "gone.wav"].endswith(
+        f"gone.wav: no such file (line 4 of the list {playlist})")
     playlist.write_text("# nothing")
     with pytest.raises(ValueError, match="disc.m3u: the list names no recordings"):
         jobs.find_recordings([str(playlist)])

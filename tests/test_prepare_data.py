@@ -92,6 +92,7 @@ def test_missing_tools_give_one_line(tmp_path, monkeypatch):
     (["{folder}"], "must come with `--category`"),
     (["{folder}", "--category", "music", "--archives", "x"], "without `--archives`"),
     (["{folder}/nowhere", "--category", "music"], "must be one of .*musicnet.* or a folder"),
+    (["nix"], "must be one of starter, scores, .*musicnet.*, pack, or a folder of audio"),
     (["musicnet", "--category", "music"], "must be given with a folder alone"),
     (["musicnet", "--only", "klettres-data"], "must go with the starter corpus"),
     (["musicnet", "--source", "{folder}"], "with scores"),

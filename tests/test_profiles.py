@@ -137,8 +137,15 @@ def test_silence_and_short_files_are_named(recording, tmp_path):
     soundfile.write(tmp_path / "short.wav", audio[-2000:], rate)
     with pytest.raises(UserError, match="must be at least 0.1 s long"):
         hear(recording, str(tmp_path / "short.wav"))
-    with pytest.raises(FileNotFoundError, match="gone.wav"):
-        profiles.check_file(str(tmp_path / "gone.wav"))
+
+
+def test_files_that_are_no_noise_are_told_with_the_key(tmp_path):
+    (tmp_path / "text.wav").write_text("This is not audio at all.")
+    for choice, message in ((str(tmp_path / "gone.wav"), "gone.wav: no such file$"),
+                            (str(tmp_path / "text.wav"), "text.wav: not audio"),
+                            ("12.5,14", r"in brackets: 'inference.noise_profile=\[12.5,14\]'")):
+        with pytest.raises(UserError, match=f"^`inference.noise_profile` must be .*{message}"):
+            profiles.check_file(choice)
 
 
 @pytest.mark.parametrize(("argument", "value"), [

@@ -542,12 +542,15 @@ def test_only_in_a_search_a_diverged_run_has_a_value(three_tunes, tmp_path, monk
 
 
 def test_mistakes_end_in_one_line(tmp_path, three_tunes):
-    tiny = [*tiny_settings(three_tunes), f"path_experiment={tmp_path}"]
+    tiny = [*tiny_settings(three_tunes), f"path_experiment={tmp_path / 'run'}"]
     for argument, named in (("lr=-1", "lr"), ("dset.path_music=[nowhere]", "nowhere"),
                             ("precision=float8", "precision"), ("strategy=many", "strategy"),
-                            ("loss.mae=0", "loss")):
+                            ("loss.mae=0", "loss"), (f"path_experiment={__file__}",
+                                                     "`path_experiment` must be a folder"),
+                            ("weights=nix.h5", "nix.h5: no such file; shipped: small")):
         with pytest.raises(SystemExit, match=f"error: .*{named}"):
             call_main(*tiny, argument)
+        assert not (tmp_path / "run").exists()
     done = run_train(tmp_path, "conf_prototype", *tiny, "unet.channel=[1]")
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
     assert "Did you mean `unet.channels`?" in done.stderr

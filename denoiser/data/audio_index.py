@@ -30,6 +30,11 @@ CHANNEL_SUFFIX = re.compile(r"[_-](L|R|left|right)$", re.IGNORECASE)
 # Of stretches of one recording: as `noise_tools.py find` names them, or by their seconds.
 CUT_SUFFIX = re.compile(r"_(seg\d+|\d+-\d+s)$")
 
+# The commands that build the corpora which `conf/dset` names, by their folders.
+BUILT_BY = {"starter": "python prepare_data.py", "scores": "python prepare_data.py scores",
+            "heldout": "python prepare_data.py --recipe conf/corpus/heldout.csv "
+                       "--output data/heldout"}
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -75,10 +80,11 @@ def find_audio(folder: Path) -> list[Path]:
     """Returns the audio files below `folder`, sorted.
 
     Raises:
-        FileNotFoundError: There is no such folder or no audio in it.
+        FileNotFoundError: There is no such folder, or it is a file, or has no audio in it.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"`{folder}` must be a folder of audio files: it does not exist.")
+        found = "it is a file" if folder.exists() else "it does not exist"
+        raise FileNotFoundError(f"`{folder}` must be a folder of audio files: {found}.")
     files = []
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() not in AUDIO_ENDINGS:
@@ -146,10 +152,22 @@ def _read_folder(folder: Path, category: str) -> list[Clip]:
     return clips
 
 
+def _require_manifests(paths: list[Path]) -> None:
+    """Raises FileNotFoundError that names all missing manifests, and the commands that build them.
+
+    At once, since each may take an hour.
+    """
+    missing = [path for path in paths if not path.is_file()]
+    commands = [f"`{BUILT_BY[path.parent.name]}`" for path in missing
+                if path.parent.name in BUILT_BY]
+    if missing:
+        raise FileNotFoundError(
+            "`dset.path_manifests` must name manifests that exist: no "
+            f"{', '.join(map(str, missing))}; build with "
+            f"{' and '.join(commands) or 'prepare_data.py'}")
+
+
 def _read_manifest(path: Path) -> list[Clip]:
-    if not path.is_file():
-        raise FileNotFoundError(f"`dset.path_manifests` must name a manifest: {path} does not "
-                                f"exist. `python prepare_data.py` builds the starter corpus.")
     with path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     wanted = {"file", "category", "seconds", "group", "split", "clean"}
@@ -171,6 +189,7 @@ def find_clips(dset: DsetConfig) -> list[Clip]:
         UserError: A manifest has other columns, or there is no clean audio.
     """
     clips = []
+    _require_manifests([Path(manifest) for manifest in dset.path_manifests])
     for manifest in dset.path_manifests:
         clips += _read_manifest(Path(manifest))
     for category in CATEGORIES:

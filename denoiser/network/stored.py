@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,11 @@ KEYS = {"unet": "unet", "stft": "stft", "reference_dbfs": "dset.reference_dbfs",
         "context_seconds": "inference.context_seconds"}
 
 
-def find_weights(name: str | Path) -> Path:
+def find_weights(name: str | Path, shipped: Iterable[str] = ()) -> Path:
     """Returns the weights that are named by their file, their prefix, or the folder of a run.
 
-    A network that was exported is named by its file too.
+    A network that was exported is named by its file too. `shipped` are the names that an error
+    tells of.
 
     Raises:
         FileNotFoundError: They are not there.
@@ -75,9 +77,18 @@ def find_weights(name: str | Path) -> Path:
     if not (path if is_file else Path(f"{path}.index")).is_file():
         raise FileNotFoundError(f"`weights` must be a {WEIGHTS_ENDING} file, the folder of a run, "
                                 f"a file of export.py ({' or '.join(ENDINGS.values())}), the "
-                                "prefix of a TensorFlow checkpoint or a name of shipped ones. "
-                                f"Received: weights={str(path)!r}")
+                                "prefix of a TensorFlow checkpoint or a name of shipped ones; "
+                                f"{_why_none(name)}; shipped: {', '.join(shipped) or 'none'}")
     return path
+
+
+def _why_none(name: str | Path) -> str:
+    """Says why a name is that of no weights."""
+    if not str(name):
+        return "the name is empty"
+    if Path(name).is_dir():
+        return f"{name}: the folder holds no {BEST_NAME}"
+    return f"{name}: {'another kind of file' if Path(name).exists() else 'no such file'}"
 
 
 def write_settings(settings: Any, path: Path) -> None:

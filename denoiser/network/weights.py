@@ -38,7 +38,7 @@ def load_keras_file(model: keras.Model, path: Path) -> None:
             another shape.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"`path` must name weights that exist. Received: path={path}")
+        raise FileNotFoundError(f"`weights` must name weights that exist. Received: weights={path}")
     with temporary_file(Path(tempfile.gettempdir()), "own.", WEIGHTS_ENDING) as own:
         # The names inside the file are Keras's own choice. Saving this model tells them.
         model.save_weights(own, overwrite=True)
@@ -61,10 +61,11 @@ def _check_hash(path: Path) -> None:
             stored = file.attrs.get(HASH_NAME)
             is_whole = stored is None or stored == _hash_of_arrays(file)
     except (OSError, KeyError, RuntimeError) as error:  # what h5py raises varies
-        raise UserError(f"`path` must name a complete HDF5 file. Received: path={path}") from error
+        raise UserError("`weights` must name a complete HDF5 file. "
+                        f"Received: weights={path}") from error
     if not is_whole:
-        raise UserError("`path` must hold weights as they were stored, but the hash in the file is "
-                        f"of others: it was damaged. Received: path={path}")
+        raise UserError("`weights` must hold weights as they were stored, but the hash in the file "
+                        f"is of others: it was damaged. Received: weights={path}")
 
 
 def _hash_of_arrays(file: h5py.File) -> str:
@@ -93,8 +94,8 @@ def _stored_shapes(path: Path) -> dict[str, Shape]:
         with h5py.File(path) as file:
             file.visititems(note)
     except OSError as error:
-        raise UserError("`path` must name a complete HDF5 file. "
-                        f"Received: path={path}") from error
+        raise UserError("`weights` must name a complete HDF5 file. "
+                        f"Received: weights={path}") from error
     return shapes
 
 
@@ -110,8 +111,8 @@ def load_tensorflow_checkpoint(model: Any, prefix: Path) -> None:
         UserError: It is incomplete, or a variable is missing, additional or of another shape.
     """
     if not Path(f"{prefix}.index").is_file():
-        raise FileNotFoundError(f"`path` must end in {WEIGHTS_ENDING} or be the prefix of a "
-                                f"TensorFlow checkpoint that exists. Received: path={prefix}")
+        raise FileNotFoundError(f"`weights` must end in {WEIGHTS_ENDING} or be the prefix of a "
+                                f"TensorFlow checkpoint that exists. Received: weights={prefix}")
     import tensorflow as tf  # the only reader of this format; no other backend needs it
 
     variables = {f"{CHECKPOINT_ROOT}/{name}/{kind}/{CHECKPOINT_VALUE}": getattr(layer, kind)
@@ -124,8 +125,9 @@ def load_tensorflow_checkpoint(model: Any, prefix: Path) -> None:
                       prefix)
         values = {key: reader.get_tensor(key) for key in variables}  # read all before changing any
     except (tf.errors.OpError, RuntimeError, IndexError) as error:  # what TensorFlow raises varies
-        raise UserError("`path` must be the prefix of a complete TensorFlow checkpoint, with its "
-                        f"`.index` and all `.data` files. Received: path={prefix}") from error
+        raise UserError("`weights` must be the prefix of a complete TensorFlow checkpoint, with "
+                        "its `.index` and all `.data` files. "
+                        f"Received: weights={prefix}") from error
     for key, variable in variables.items():
         variable.assign(values[key])
 
@@ -165,8 +167,8 @@ def _check_shapes(found: dict[str, Shape], expected: dict[str, Shape], path: Pat
         if found.get(name) != expected.get(name):
             shapes = [f"of shape {shapes[name]}" if name in shapes else "nothing"
                       for shapes in (expected, found)]
-            raise UserError(f"`path` must hold the weights of this network. Variable {name}: "
-                            f"expected {shapes[0]}, found {shapes[1]}. Received: path={path}")
+            raise UserError(f"`weights` must hold the weights of this network. Variable {name}: "
+                            f"expected {shapes[0]}, found {shapes[1]}. Received: weights={path}")
 
 
 def grow(model: Any, older: Any) -> None:

@@ -226,11 +226,23 @@ def test_malformed_noise_list_names_the_file(tmp_path):
         audio_index.find_noise(DsetConfig(path_noise=[str(tmp_path)]))
 
 
-def test_missing_folder_and_manifest_are_named(tmp_path):
+def test_missing_folders_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         audio_index.find_clips(DsetConfig(path_speech=[str(tmp_path / "nowhere")]))
-    with pytest.raises(FileNotFoundError, match="prepare_data.py"):
-        audio_index.find_clips(DsetConfig(path_manifests=[str(tmp_path / "manifest.csv")]))
+    (tmp_path / "a.wav").touch()
+    with pytest.raises(FileNotFoundError, match="a.wav` must be a folder .*: it is a file"):
+        audio_index.find_clips(DsetConfig(path_music=[str(tmp_path / "a.wav")]))
+
+
+@pytest.mark.parametrize(("names", "command"), [
+    (["own"], "prepare_data.py"), (["starter"], "`python prepare_data.py`"),
+    (["heldout", "scores"], "`python prepare_data.py --recipe conf/corpus/heldout.csv --output "
+                            "data/heldout` and `python prepare_data.py scores`")])
+def test_missing_manifests_are_named_with_the_commands_that_build_them(tmp_path, names, command):
+    paths = [str(tmp_path / name / "manifest.csv") for name in names]
+    with pytest.raises(FileNotFoundError) as caught:
+        audio_index.find_clips(DsetConfig(path_manifests=paths))
+    assert str(caught.value).endswith(f"no {', '.join(paths)}; build with {command}")
 
 
 def test_manifest_gives_splits_and_leaves_out_what_is_not_clean(tmp_path):

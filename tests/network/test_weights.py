@@ -51,7 +51,8 @@ def write_weights(request, rng, tmp_path):
 def test_mismatch_is_named_and_changes_nothing(change, message, write_weights):
     model = unet.build_model_denoise(SimpleNamespace(**TINY))
     before = model.get_weights()
-    with pytest.raises(ValueError, match=rf"`path` must .*final.*{message}.* Received: path="):
+    with pytest.raises(ValueError,
+                       match=rf"`weights` must .*final.*{message}.* Received: weights="):
         unet.load_weights(model, write_weights(change))
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
@@ -69,10 +70,10 @@ def test_weights_of_another_network_are_refused(settings, write_weights):
 def test_missing_and_broken_files(tmp_path):
     model = unet.build_model_denoise(SimpleNamespace(**TINY))
     for name in ("none.weights.h5", "none"):
-        with pytest.raises(FileNotFoundError, match="Received: path=.*none"):
+        with pytest.raises(FileNotFoundError, match="Received: weights=.*none"):
             unet.load_weights(model, tmp_path / name)
     (tmp_path / "broken.weights.h5").write_bytes(b"not HDF5")
-    with pytest.raises(ValueError, match="Received: path=.*broken"):
+    with pytest.raises(ValueError, match="Received: weights=.*broken"):
         unet.load_weights(model, tmp_path / "broken.weights.h5")
 
 
@@ -90,7 +91,7 @@ def test_incomplete_checkpoints_are_named(damage, rng, tmp_path):
         (tmp_path / "checkpoint.index").write_bytes(b"")
     model = unet.build_model_denoise(SimpleNamespace(**TINY))
     before = model.get_weights()
-    with pytest.raises(ValueError, match="complete TensorFlow checkpoint.*Received: path="):
+    with pytest.raises(ValueError, match="complete TensorFlow checkpoint.*Received: weights="):
         unet.load_weights(model, tmp_path / "checkpoint")
     for one, other in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -120,7 +121,7 @@ def test_a_flipped_bit_in_a_weight_is_noticed(tmp_path, bit):
     path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit % 8]) + whole[place + 1 :])
     other = unet.build_model_denoise(settings)
     before = other.get_weights()
-    with pytest.raises(ValueError, match="it was damaged. Received: path=.*a.weights.h5"):
+    with pytest.raises(ValueError, match="it was damaged. Received: weights=.*a.weights.h5"):
         unet.load_weights(other, path)
     for old, new in zip(before, other.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
