@@ -356,9 +356,9 @@ class Restorer:
             blocks: Waveforms of any length that follow on each other.
             sample_rate: In Hz.
             strength: As of `__call__`; "auto" goes by the first segment.
-            surveyed: From `survey` of all blocks, and `examine`: then the result is that of
-                `__call__`. When absent, the first segment alone is measured; where that is all
-                but silent, the level is left as it is.
+            surveyed: From `survey` of all blocks, `examine`, and `listen`, whose noise is then the
+                profile: then the result is that of `__call__`. When absent, the first segment
+                alone is measured; where that is all but silent, the level is left as it is.
             noise_profile: As of `__call__`.
 
         Yields:
