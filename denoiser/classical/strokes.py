@@ -1,10 +1,10 @@
 """Gives back what a denoiser takes of strokes.
 
 The stroke of a castanet or of a typewriter's key begins in all bands at once, as a click does, and
-of some bands a network removes all: the lowest ones pass for a thump. But of a click it removes the
-most in every band, and a thump begins with nothing that it keeps. So where something begins in many
-bands, and more of it is kept than is removed, what is removed of it, far louder than the noise is
-known to be, belongs to it and is put back.
+of some bands a network removes all: the lowest ones pass for a thump. But of a click it removes
+nearly all in every band, and a thump begins with nothing that it keeps. So where something begins
+in many bands, and more of it is kept than is removed, what is removed of it, far louder than the
+noise is known to be, belongs to it and is put back.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from denoiser.audio.dsp import StftConfig
 LOWEST_HZ, BANDS_AN_OCTAVE, BANDS = 40.0, 2, 17  # up to 14.5 kHz
 # What is removed above, 5 kHz, stays away: there a click that falls on a stroke is loudest.
 BANDS_GIVEN_BACK = 14
-RISE_DB = 10.0  # of what is kept where a stroke begins, over what was there before or the noise
-MOST_BANDS = 0.4  # of those with sound, in which it begins
+RISE_DB = 16.0  # of what is kept where a stroke begins, over what was there before or the noise
+LEAST_BANDS = 0.3  # share of those with sound, in which it begins
 SOUND_DB = -50.0  # below the loudest moment of all bands, a band has none
-KEPT_DB = 3.0  # of what is kept of a stroke, in all bands, over what is removed
+# Of what is kept over what is removed: in each band in which a stroke begins, and in all.
+KEPT_IN_BAND_DB, KEPT_DB = -6.0, 0.0
 REMOVED_RISE_DB = 6.0  # of what is removed where it begins
 BEGIN_FRAMES = 3  # within which what is kept and what is removed begin
 STROKE_SECONDS = 0.07  # so long after which what is removed belongs to none
@@ -66,10 +67,10 @@ def _belongs_to_strokes(kept: np.ndarray, removed: np.ndarray, noise: np.ndarray
     # The first frame that reaches a click holds little of it: those around it tell.
     around = scipy.ndimage.maximum_filter1d(removed, 2 * _apart(stft) + 1, axis=0)
     has_sound = kept.max(axis=0) > _ratio(SOUND_DB) * kept.max()
-    begins = (has_sound & (kept > around)
+    begins = (has_sound & (kept > _ratio(KEPT_IN_BAND_DB) * around)
               & (kept > _ratio(RISE_DB) * np.maximum(_before(kept, stft), noise)))
     is_stroke = scipy.ndimage.binary_dilation(
-        begins.sum(axis=1) >= MOST_BANDS * max(has_sound.sum(), 1), np.ones(BEGIN_FRAMES))
+        begins.sum(axis=1) >= LEAST_BANDS * max(has_sound.sum(), 1), np.ones(BEGIN_FRAMES))
     is_kept = kept.sum(axis=1) > _ratio(KEPT_DB) * around.sum(axis=1)
     begins_removed = ((is_stroke & is_kept)[:, None]
                       & (removed > _ratio(REMOVED_RISE_DB) * _before(removed, stft)))
