@@ -243,29 +243,22 @@ def describe(name: str, cfg: Config, mixer: Mixer, restorer: Restorer,
     """Returns lines on what is measured, and on what it cannot tell."""
     lines = [f"{name}: {cfg.test_items} mixtures of {cfg.seg_len_s_val:g} s",
              mixer.describe()]
-    if cfg.dset.snr_highpass_hz:
-        lines.append(f"SNRs are set and judged above {cfg.dset.snr_highpass_hz:g} Hz.")
-    if cfg.inference.strength != Strength():
-        lines.append(f"Each item is denoised at {cfg.inference.strength}.")
-    if restorer.dehum:
-        lines.append("The lines of hum are taken out first.")
-    if restorer.declick:
-        lines.append("Clicks are cut out first.")
-    if restorer.keep_held:
-        lines.append("Notes that are held are given back.")
-    if restorer.keep_strokes:
-        lines.append("What is taken of strokes is given back.")
-    if cfg.method == NETWORK and cfg.inference.wiener:
-        lines.append("A Wiener filter joins in.")
-    if restorer.follow_noise:
-        lines.append("Each item is restored in sections where its noise changes.")
-    if restorer.level_noise:
-        lines.append("Noise that becomes louder and softer is restored at one level.")
-    if restorer.listen_first:
-        lines.append("Each item is heard twice: what is removed at first is its noise profile.")
-    if cfg.profile:
-        lines.append(f"Each mixture comes with {TEST_PROFILE_SECONDS:g} s of its noise; probes do "
-                     "not.")
+    lines += [line for is_so, line in (
+        (cfg.dset.snr_highpass_hz,
+         f"SNRs are set and judged above {cfg.dset.snr_highpass_hz:g} Hz."),
+        (cfg.inference.strength != Strength(),
+         f"Each item is denoised at {cfg.inference.strength}."),
+        (restorer.dehum, "The lines of hum are taken out first."),
+        (restorer.declick, "Clicks are cut out first."),
+        (restorer.keep_held, "Notes that are held are given back."),
+        (restorer.keep_strokes, "What is taken of strokes is given back."),
+        (cfg.method == NETWORK and cfg.inference.wiener, "A Wiener filter joins in."),
+        (restorer.follow_noise, "Each item is restored in sections where its noise changes."),
+        (restorer.level_noise, "Noise that becomes louder and softer is restored at one level."),
+        (restorer.listen_first,
+         "Each item is heard twice: what is removed at first is its noise profile."),
+        (cfg.profile, f"Each mixture comes with {TEST_PROFILE_SECONDS:g} s of its noise; probes do "
+                      "not.")) if is_so]
     missing = ", ".join(mixer.noise.missing)
     if missing and "test" in cfg.dset.generate_missing:
         lines.append("Generated noise stands for the categories of which no recording is held "
