@@ -20,20 +20,21 @@ from denoiser.audio.noise_profile import ProfileForm
 from denoiser.data.ageing import age
 from denoiser.data.audio_index import SPLIT_VERSION
 from denoiser.data.changing import draw_gains
+from denoiser.data.coding import code, draw_coding, limit_to_codec
 from denoiser.data.mixture import Mixture
 from denoiser.data.noise_colour import shape_noise
 from denoiser.data.pair_cache import PairCache, SourcePair
 from denoiser.data.settings import SPLITS, DsetConfig
 from denoiser.data.sources import SUBSONIC_HZ, CleanSource, NoiseSource
-from denoiser.noise.carriers import FOLLOWING_KINDS, CarrierConfig
+from denoiser.noise.carriers import FOLLOWING_KINDS, MOVING, CarrierConfig
 from denoiser.noise.parts import to_gain
 
 MIXING_KEYS = ("cache_items", "path_cache", "snr_db", "level_db", "share_clean", "share_silent",
                "reference_dbfs", "evaluation_snrs_db", "generate_missing", "share_profile",
-               "share_heard", "share_changing")
-PAIR_VERSION = 7  # raised when the same settings give other pairs
+               "share_heard", "share_changing", "share_coded")
+PAIR_VERSION = 8  # raised when the same settings give other pairs
 CACHE_STREAM = 1  # sets the seeds of cached pairs apart from those of mixtures
-PROBE_STREAM = 3  # and those of the clean sounds of probes; 2 is that of reels
+PROBE_STREAM = 3  # and those of the clean sounds of probes
 PROFILE_SECONDS = (0.5, 2.0)  # length of the stretches by which training knows a noise
 TEST_PROFILE_SECONDS = 1.5  # and of those of fixed mixtures
 SHARE_LEAKING = 0.25  # share of training's profiles that hold a little of the signal,
@@ -73,7 +74,7 @@ class Mixer:
         self.seed = [seed if split == "train" else 0, SPLITS.index(split)]
         self.skipped: Counter[str] = Counter()
         self.clean = CleanSource(dset, split, self.samples, self.skipped)
-        self.noise = NoiseSource(dset, split, carrier, self.samples, self.seed, self.skipped)
+        self.noise = NoiseSource(dset, split, carrier, self.samples, self.skipped)
         self.categories = list(self.clean.clips)
         self.cache = self._open_cache() if split == "train" and dset.cache_items else None
 
@@ -99,20 +100,21 @@ class Mixer:
             snr_db = float("-inf")
         level_db = float(rng.uniform(*self.dset.level_db))
         # Generators of their own: what else is drawn is the same with and without profiles.
-        own, changing = rng.spawn(2)
+        own, changing, coding = rng.spawn(3)
         chance = own.random() if self.profile_form else 1.0
         is_known = chance < self.dset.share_profile
         is_heard = not is_known and chance < self.dset.share_profile + self.dset.share_heard
         if self.cache is None:
-            pair = other = self._draw_pair(rng, index, is_known)
+            pair = other = self._draw_pair(rng, is_known)
         else:
             first, second = rng.integers(len(self.cache), size=2)
             pair, other = self.cache[first], self.cache[second]
             if other.follows:
                 pair = other
         mixture = self._mix_changing(pair, other, snr_db, level_db, changing)
-        return replace(mixture, profile=self._choose_stretch(mixture, own) if is_known else None,
-                       is_heard=is_heard)
+        mixture = replace(mixture, profile=self._choose_stretch(mixture, own) if is_known else None,
+                          is_heard=is_heard)
+        return self._code(mixture, coding)
 
     def evaluation_item(self, index: int) -> Mixture:
         """Makes fixed mixture `index` of a grid: categories x SNRs x noises, in turn."""
@@ -150,9 +152,8 @@ class Mixer:
         rounds = -(-items // len(self.categories))
         return self.categories[:items], self.dset.evaluation_snrs_db[:rounds]
 
-    def _draw_pair(self, rng: np.random.Generator, index: int | None = None,
-                   with_profile: bool = False) -> SourcePair:
-        """Draws what training mixture `index`, or a pair of the cache, is made of."""
+    def _draw_pair(self, rng: np.random.Generator, with_profile: bool) -> SourcePair:
+        """Draws what a training mixture, or a pair of the cache, is made of."""
         more = self._profile_samples if with_profile else 0
         category = str(rng.choice(self.categories, p=self.clean.shares))
         kind, is_generated = self.noise.choose(rng)
@@ -163,12 +164,12 @@ class Mixer:
         clean = age(self.clean.draw(category, rng), self.dset, rng)
         if self.highpass_hz > SUBSONIC_HZ:
             clean = dsp.highpass(clean, self.highpass_hz, SAMPLE_RATE, wrap=True)
-        if not is_generated:
-            noise = self.noise.draw_recorded(kind, rng, more=more)
-        elif follows or index is None:
+        if is_generated:
             noise = self.noise.generate(kind, rng, clean if follows else None, more)
         else:
-            noise = self.noise.take_from_reel(kind, index, rng, more)
+            noise = self.noise.draw_recorded(kind, rng, more=more)
+        if not follows and kind != MOVING:  # what follows the signal moves with it
+            noise = self.noise.move(noise, rng)
         noise = shape_noise(noise, self.dset.noise_db_spread, self.highpass_hz, rng,
                             self.samples + more, self.dset.snr_highpass_hz, more)
         noise, profile = np.split(noise, [self.samples])
@@ -207,6 +208,16 @@ class Mixer:
         return replace(mixture, noisy=gain_of_all * mixture.noisy,
                        clean=gain_of_all * mixture.clean)
 
+    def _code(self, mixture: Mixture, rng: np.random.Generator) -> Mixture:
+        """Sends a share of the mixtures, and what is known of their noise, through a codec."""
+        if rng.random() >= self.dset.share_coded:
+            return mixture
+        codec, kbps = draw_coding(rng)
+        return replace(mixture, noisy=code(mixture.noisy, codec, kbps),
+                       clean=limit_to_codec(mixture.clean, codec, kbps),
+                       profile=None if mixture.profile is None else code(
+                           mixture.profile, codec, kbps))
+
     def _choose_stretch(self, mixture: Mixture, rng: np.random.Generator) -> np.ndarray | None:
         """Takes from a mixture's profile a stretch as a user may: short, or not only noise."""
         if mixture.profile is None:
@@ -241,7 +252,7 @@ class Mixer:
 
     def _make_pair(self, number: int) -> SourcePair:
         return self._draw_pair(np.random.default_rng([*self.seed, number, CACHE_STREAM]),
-                               with_profile=self.profile_form is not None)
+                               self.profile_form is not None)
 
 
 def _name_noise(kind: str, is_generated: bool) -> str:

@@ -53,6 +53,7 @@ class DsetConfig:
     share_following: float = 0.0  # share of generated film and tape noise that follows the signal
     share_room: float = 0.0  # share of speech that sounds in a room
     share_profile: float = 0.5  # share of items with a profile of the noise (`unet.use_profile`)
+    share_coded: float = 0.0  # share of items that went through MP3, AAC, Vorbis or Opus
     share_changing: float = 0.0  # share of items in which a level changes: `data/changing.py`
     share_heard: float = 0.0  # share of items that are heard first, as by `inference.listen_first`
     # How old the clean side sounds, the target and the input alike; shares of the items:

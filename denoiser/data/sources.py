@@ -23,7 +23,8 @@ from denoiser.data.noise_balance import change_balance
 from denoiser.data.rooms import room_bank, sound_in_room
 from denoiser.data.settings import CATEGORIES, DsetConfig
 from denoiser.noise import generator
-from denoiser.noise.carriers import KINDS, CarrierConfig
+from denoiser.noise.carriers import KINDS, MOVING, CarrierConfig
+from denoiser.noise.moving import fluctuate, make_moving
 
 logger = logging.getLogger(__name__)
 
@@ -41,10 +42,6 @@ MOST_GAIN = 4.0  # by which a clip is brought to the level of the one before it
 LEVEL_FRAME = 882  # samples of the frames in which levels are compared, 20 ms
 FULL_BAND_HZ = 16000.0  # speech whose bandwidth is below this one is cut off there
 SPEECH_ROOM_SECONDS = (0.2, 1.2)  # decay times of the rooms that speech sounds in
-REEL_STREAM = 2  # sets the seeds of reels apart from those of mixtures
-REELS = 4  # generated noises of each kind that mixtures draw from at a time
-REEL_ITEMS = 128  # mixtures after which a new one takes the oldest one's place
-REEL_SEGMENTS = 4  # length of a reel in segments
 
 
 class CleanSource:
@@ -216,16 +213,15 @@ class NoiseSource:
         missing: Categories of which this split, one that is held out, has no recording.
         evaluated: The noises of the fixed mixtures: a category, and one recording of it, or None
             for generated noise.
-        reels: Generated noises that many mixtures share, by kind and number.
         skipped: Counts what cannot be used.
     """
 
     def __init__(self, dset: DsetConfig, split: str, carrier: CarrierConfig, samples: int,
-                 seed: list[int], skipped: Counter[str]) -> None:
+                 skipped: Counter[str]) -> None:
         if split != "train":  # "tape generated" in a report means a tape, not rumble alone
             carrier = replace(carrier, alone_share=0.0, dominant_share=0.0)
         self.dset, self.split, self.carrier, self.samples = dset, split, carrier, samples
-        self.seed, self.skipped = seed, skipped
+        self.skipped = skipped
         found = [one for one in find_noise(dset) if carrier.share(one.category) > 0.0]
         by_category = {name: [one for one in found if (one.category, one.split) == (name, split)]
                        for name in sorted({one.category for one in found})}
@@ -249,11 +245,13 @@ class NoiseSource:
                             f"out. Put some below a folder called `{split}`, name some in "
                             f"`dset.path_noise_test`, or have it generated "
                             f"(dset.generate_missing=[{split}])")
-        self.reels: dict[tuple[str, int], np.ndarray] = {}
 
     def choose(self, rng: np.random.Generator) -> tuple[str, bool]:
         """Draws the kind of noise for a training mixture, and whether it is generated."""
         is_generated = rng.random() < self.dset.share_generated or not self.recordings
+        if is_generated and self.carrier.kind == "mixed" and (
+                rng.random() < self.carrier.moving_share):
+            return MOVING, True
         kinds = KINDS if is_generated else list(self.recordings)
         shares = np.array([self.carrier.share(name) for name in kinds])
         return str(rng.choice(kinds, p=shares / shares.sum())), is_generated
@@ -261,31 +259,19 @@ class NoiseSource:
     def generate(self, kind: str, rng: np.random.Generator, signal: np.ndarray | None = None,
                  more: int = 0) -> np.ndarray:
         """Generates noise `(samples,)`, with parts that follow `signal` where it is given."""
+        if kind == MOVING:
+            return make_moving(self.samples + more, rng, self.carrier.moving)
         source = generator.CarrierNoise(generator.draw_carrier(kind, rng, carrier=self.carrier))
         noise = source.read(self.samples)
         if signal is not None:
             noise = noise + source.follow(signal)
         return np.concatenate([noise, source.read(more)])
 
-    def take_from_reel(self, kind: str, index: int, rng: np.random.Generator, more: int = 0,
-                       ) -> np.ndarray:
-        """Takes a stretch `(samples,)` of one of the generated noises around mixture `index`.
-
-        To generate noise for each mixture takes several times as long.
-        """
-        number = index // REEL_ITEMS + int(rng.integers(REELS))
-        if (kind, number) not in self.reels:
-            if len(self.reels) > REELS * len(KINDS):
-                del self.reels[next(iter(self.reels))]  # the oldest
-            own = np.random.default_rng([*self.seed, number, KINDS.index(kind), REEL_STREAM])
-            self.reels[kind, number] = generator.generate(
-                kind, REEL_SEGMENTS * self.samples, own, carrier=self.carrier)
-        reel = self.reels[kind, number]
-        noise = recordings.take_stretch(reel, self.samples, False, rng, more)
-        if noise[: self.samples].any():
+    def move(self, noise: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Lets the levels of a share of the noises move; the others are as they were."""
+        if rng.random() >= self.carrier.fluctuating_share:
             return noise
-        # A reel of rare thumps and nothing else begins with one.
-        return np.concatenate([reel[: self.samples], noise[self.samples :]])
+        return fluctuate(noise, rng, self.carrier.moving)
 
     def draw_recorded(self, kind: str, rng: np.random.Generator,
                       wanted: NoiseRecording | None = None, more: int = 0) -> np.ndarray:

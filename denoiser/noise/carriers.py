@@ -17,6 +17,7 @@ import scipy
 
 from denoiser.checks import require, require_range
 from denoiser.noise import parts
+from denoiser.noise.moving import MovingConfig
 from denoiser.noise.parts import Part, draw, draw_rate, grid_hz, to_gain
 from denoiser.noise.ranges import Ranges, between, chance, choices, spectra
 
@@ -407,6 +408,7 @@ CARRIERS: dict[str, Callable[[np.random.Generator, Any, int], Carrier]] = {
     "gramophone": draw_disc, "film": draw_film, "tape": draw_tape, "hum": draw_hum}
 KINDS = tuple(CARRIERS)
 FOLLOWING_KINDS = ("film", "tape")  # with noise that follows a signal
+MOVING = "moving"  # noise of no carrier: `moving.make_moving`
 
 
 @dataclass
@@ -436,6 +438,9 @@ class CarrierConfig:
     dominant_share: float = 0.15  # of those in which one part is louder than all others
     dominant_db: list[float] = field(default_factory=lambda: [3.0, 25.0])  # by so much
     part_shares: PartShares = field(default_factory=PartShares)
+    moving_share: float = 0.0  # of generated noises of all kinds that belong to no carrier
+    fluctuating_share: float = 0.0  # of the others, recorded or generated, whose levels move
+    moving: MovingConfig = field(default_factory=MovingConfig)
     gramophone_share: float = 0.25  # shares of "mixed"
     film_share: float = 0.25
     tape_share: float = 0.25
@@ -448,7 +453,7 @@ class CarrierConfig:
     def __post_init__(self) -> None:
         kinds = (*KINDS, "mixed")
         require(self.kind in kinds, "noise.kind", f"one of {kinds}", self.kind)
-        for name in ("alone_share", "dominant_share"):
+        for name in ("alone_share", "dominant_share", "moving_share", "fluctuating_share"):
             share = getattr(self, name)
             require(0.0 <= share <= 1.0, f"noise.{name}", "in [0, 1]", share)
         require(self.alone_share + self.dominant_share <= 1.0, "noise.dominant_share",

@@ -22,6 +22,10 @@ SINC_TAPS = 16  # of the interpolation between them
 SHAPES = 48  # different clicks in one noise
 SECOND_PULSE_CHANCE = 0.2  # of a click
 THUMPS = 4  # different ones in one noise
+THUMP_SECONDS = 0.85
+JOLT_CHANCE = 0.4  # of thumps that begin with one, as after a scratch or splice
+SWELL_HZ, SWELL_SECONDS = (12.0, 100.0), (0.08, 0.8)  # of the others
+SWELL_ATTACK = (0.05, 0.6)  # share of its length in which a swell rises
 BURSTS = 24  # different strokes in one noise
 DIPS = 12  # different dropouts in one noise
 LOUDEST_DB = 75.0  # highest peak of a click or thump
@@ -469,25 +473,55 @@ def impulse_bank(rng: np.random.Generator, sample_rate: int, pulse_ms: Sequence[
 
 
 def thump_bank(rng: np.random.Generator, sample_rate: int) -> np.ndarray:
-    """Draws the long pulses after a scratch or splice, `(THUMPS, samples)` with peak 1.
+    """Draws low-frequency pulses, `(THUMPS, samples)` with peak 1.
 
-    A short jolt, then an oscillation: its frequency falls from `high` to `low` and its amplitude
-    decays, both exponentially, as the resonance of arm and pick-up dies away.
+    Either the pulse after a scratch or splice: a short jolt, then an oscillation whose frequency
+    and amplitude fall exponentially, as the resonance of arm and pick-up dies away. Or a swell of
+    several cycles, 0.08 to 0.8 s long, with a soft or hard onset and nothing above 150 Hz, as
+    measured on shellac discs (de Carvalho et al. 2021 call both "long pulses").
     """
-    time = np.arange(int(0.3 * sample_rate), dtype=np.float32) / sample_rate
+    time = np.arange(int(THUMP_SECONDS * sample_rate), dtype=np.float32) / sample_rate
     bank = np.empty((THUMPS, len(time)), np.float32)
+    is_jolt = rng.uniform() < JOLT_CHANCE
+    centre_hz, length = draw_rate(rng, SWELL_HZ), draw_rate(rng, SWELL_SECONDS)
+    attack, depth = draw_rate(rng, SWELL_ATTACK), rng.uniform(0.0, 1.0)
     for row in bank:
-        high, low = rng.uniform(40.0, 120.0), rng.uniform(10.0, 30.0)
-        fall, decay = rng.uniform(0.01, 0.05), rng.uniform(0.015, 0.06)
-        turns = low * time + (high - low) * fall * (1.0 - np.exp(-time / fall))
-        row[:] = np.sin(2.0 * np.pi * (turns + rng.uniform(0.0, 0.5))) * np.exp(-time / decay)
-        row *= np.minimum(1.0, time / 0.002) * np.minimum(1.0, (time[-1] - time) / 0.05)
+        if is_jolt:
+            row[:] = _draw_jolt(rng, time)
+        else:
+            row[:] = _draw_swell(rng, time, centre_hz * draw_rate(rng, (0.75, 1.33)),
+                                 length * draw_rate(rng, (0.6, 1.6)), attack, depth)
         row /= np.abs(row).max()
-        jolt = time[:int(0.002 * sample_rate)]
-        row[:len(jolt)] += rng.uniform(0.0, 0.5) * np.exp(-jolt / 2e-4) * np.sin(
-            2.0 * np.pi * rng.uniform(1000.0, 5000.0) * jolt)
-        row /= np.abs(row).max()
+        if is_jolt:
+            jolt = time[:int(0.002 * sample_rate)]
+            row[:len(jolt)] += rng.uniform(0.0, 0.5) * np.exp(-jolt / 2e-4) * np.sin(
+                2.0 * np.pi * rng.uniform(1000.0, 5000.0) * jolt)
+            row /= np.abs(row).max()
     return bank
+
+
+def _draw_jolt(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:
+    high, low = rng.uniform(40.0, 120.0), rng.uniform(10.0, 30.0)
+    fall, decay = rng.uniform(0.01, 0.05), rng.uniform(0.015, 0.06)
+    turns = low * time + (high - low) * fall * (1.0 - np.exp(-time / fall))
+    wave = np.sin(2.0 * np.pi * (turns + rng.uniform(0.0, 0.5))) * np.exp(-time / decay)
+    return wave * np.minimum(1.0, time / 0.002) * np.minimum(1.0, (time[-1] - time) / 0.05)
+
+
+def _draw_swell(rng: np.random.Generator, time: np.ndarray, hz: float, length: float,
+                attack: float, depth: float) -> np.ndarray:
+    """Draws a tone whose pitch wanders by up to a quarter, under an envelope that ends in time."""
+    length = min(length, 0.95 * time[-1])
+    place = np.clip(time / length, 0.0, 1.0)
+    envelope = np.where(place < attack, np.sin(0.5 * np.pi * place / attack),
+                        np.cos(0.5 * np.pi * (place - attack) / (1.0 - attack))) ** 2
+    knots = rng.normal(0.0, 1.0, 6)
+    bend = 1.0 + 0.25 * depth * np.interp(place, np.linspace(0.0, 1.0, 6), np.tanh(knots))
+    phase = np.cumsum(hz * bend) * (time[1] - time[0]) + rng.uniform()
+    wave = np.sin(2.0 * np.pi * phase)
+    if depth > 0.5:  # beside the tone a second one, with which it beats
+        wave += rng.uniform(0.0, 0.8) * np.sin(2.0 * np.pi * phase * draw_rate(rng, (0.5, 2.0)))
+    return envelope * wave
 
 
 def dip_bank(rng: np.random.Generator, sample_rate: int, length_ms: Sequence[float]) -> np.ndarray:

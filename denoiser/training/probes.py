@@ -2,8 +2,9 @@
 
 Clean sounds are mixed with noise of a single kind, made here and by no generator that trains:
 Gaussian noise of one octave, white, pink, clicks, bursts, hum. A network that takes away white
-noise and leaves one octave of it has learnt what comes along with noise, and not what noise is. No
-recording is needed, and every run gives the same values.
+noise and leaves one octave of it has learnt what comes along with noise, and not what noise is; one
+that removes steady noise and leaves the same noise when its bands fluctuate has learnt that noise
+is what is steady. No recording is needed, and every run gives the same values.
 """
 
 from __future__ import annotations
@@ -37,6 +38,13 @@ BURST_HZ = (200.0, 5000.0)
 HUM_HZ = 50.02  # between two bins of any transform that is used here
 HARMONICS = 16
 HISS_DB = -20.0  # under the hum
+# As grooves: the level of each band goes its own way, by 2 to 5 dB within 23 ms.
+FLUCTUATIONS_DB = (0, 2, 4, 6)
+FLUCTUATING_BANDS_HZ = (200, 1000)
+FLUCTUATION_SECONDS = 0.1
+GROOVE_HZ, GROOVE_DB_PER_OCTAVE = 200.0, -4.0  # above this frequency, a groove's spectrum falls so
+RIPPLE_HZ, RIPPLE_DB = 40.0, 5.0
+THUMP_HZ, THUMP_SECONDS, THUMPS_PER_SECOND = (25.0, 60.0), (0.15, 0.5), 1.304  # a turn at 78.26 rpm
 AVERAGE_NAMES = ["probe_mean_db", "probe_worst_octave_db", "probe_noise_left_db",
                  "impulses_si_sdr_db", "tones_si_sdr_db"]  # of `ProbeReport.average`
 # Where `ProbeReport.find_faults` speaks up.
@@ -138,6 +146,11 @@ def octave(centre_hz: float) -> str:
     return f"octave {centre_hz} Hz"
 
 
+def fluctuating(deviation_db: float, band_hz: float) -> str:
+    """Returns the name of the probe with noise whose bands fluctuate by so much."""
+    return f"fluctuating {deviation_db} dB, bands of {band_hz} Hz"
+
+
 def measure(predict: Predict, sounds: Sequence[tuple[str, np.ndarray]], highpass_hz: float,
             ) -> ProbeReport:
     """Mixes every sound with every probe at `SNR_DB`, denoises, and measures.
@@ -205,6 +218,51 @@ def _make_white(samples: int, rng: np.random.Generator) -> np.ndarray:
     return rng.standard_normal(samples)
 
 
+def _groove_gain(hz: np.ndarray) -> np.ndarray:
+    octaves = np.log2(np.maximum(hz, GROOVE_HZ) / GROOVE_HZ)
+    return 10.0 ** (GROOVE_DB_PER_OCTAVE * octaves / 20.0)
+
+
+def _make_fluctuating(deviation_db: float, band_hz: float, samples: int, rng: np.random.Generator,
+                      ) -> np.ndarray:
+    """Makes a groove's noise, each band of which has a level that wanders by itself.
+
+    The bands are cut out of one spectrum, so that without fluctuation it is steady Gaussian noise.
+    """
+    hz = scipy.fft.rfftfreq(samples, 1.0 / SAMPLE_RATE)
+    spectrum = scipy.fft.rfft(rng.standard_normal(samples)) * _groove_gain(hz)
+    if deviation_db == 0.0:
+        return scipy.fft.irfft(spectrum, samples)
+    places = np.arange(samples) / (FLUCTUATION_SECONDS * SAMPLE_RATE)
+    knots = np.arange(int(places[-1]) + 2)
+    noise = np.zeros(samples)
+    for low_hz in np.arange(0.0, SAMPLE_RATE / 2, band_hz):
+        level_db = np.interp(places, knots, rng.normal(0.0, deviation_db, len(knots)))
+        inside = (hz >= low_hz) & (hz < low_hz + band_hz)
+        noise += 10.0 ** (level_db / 20.0) * scipy.fft.irfft(spectrum * inside, samples)
+    return noise
+
+
+def _make_rippled(samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Makes a groove's noise whose spectrum has hills and dips that stay."""
+    hz = scipy.fft.rfftfreq(samples, 1.0 / SAMPLE_RATE)
+    knots = np.arange(0.0, SAMPLE_RATE / 2 + RIPPLE_HZ, RIPPLE_HZ)
+    ripple_db = np.interp(hz, knots, rng.normal(0.0, RIPPLE_DB, len(knots)))
+    return _shape(lambda hz: _groove_gain(hz) * 10.0 ** (ripple_db / 20.0), samples, rng)
+
+
+def _make_thumps(samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Makes low-frequency pulses, one in each turn: swells of several cycles, nothing above."""
+    time_s = np.arange(samples) / SAMPLE_RATE
+    noise, turn_s = np.zeros(samples), 1.0 / THUMPS_PER_SECOND
+    for moment in np.arange(turn_s * rng.uniform(), time_s[-1], turn_s):
+        length = np.exp(rng.uniform(*np.log(THUMP_SECONDS)))
+        place = np.clip((time_s - moment) / length, 0.0, 1.0)
+        hz = np.exp(rng.uniform(*np.log(THUMP_HZ)))
+        noise += np.sin(np.pi * place) ** 2 * np.sin(2.0 * np.pi * hz * (time_s - moment))
+    return noise
+
+
 def _make_clicks(per_second: float, samples: int, rng: np.random.Generator) -> np.ndarray:
     """Makes single damped swings of random lengths and levels, and silence between them."""
     count = max(1, round(per_second * samples / SAMPLE_RATE))
@@ -244,6 +302,11 @@ PROBES: dict[str, MakeNoise] = {
     **{octave(hz): partial(_shape, partial(_octave_gain, hz)) for hz in OCTAVES_HZ},
     "white": _make_white,
     "pink": partial(_shape, _pink_gain),
+    **{fluctuating(deviation_db, band_hz): partial(_make_fluctuating, deviation_db, band_hz)
+       for band_hz in FLUCTUATING_BANDS_HZ for deviation_db in FLUCTUATIONS_DB
+       if deviation_db or band_hz == FLUCTUATING_BANDS_HZ[0]},
+    "ripple": _make_rippled,
+    "thumps": _make_thumps,
     **{f"clicks {rate}/s": partial(_make_clicks, rate) for rate in CLICKS_PER_SECOND},
     f"bursts {BURSTS_PER_SECOND}/s": _make_bursts,
     "hum": partial(_make_hum, None),

@@ -13,6 +13,7 @@ class LossWeights:
 
     mae: float = 1.0  # mean absolute error, the paper's
     compressed: float = 0.0  # squared error after a power law on the magnitudes
+    over_suppression: float = 0.0  # of such errors, those that leave too little
     log_spectral: float = 0.0  # distance of levels, in bel
     multi_resolution_stft: float = 0.0  # magnitudes at three resolutions
     si_sdr: float = 0.0  # minus SI-SDR in bel
