@@ -12,7 +12,6 @@ category and by noise recording; noises that come alone; and what must not be lo
     python evaluate.py dset.path_noise_test=[FOLDER]   # noise of your own; every file in it tests
     python evaluate.py perceptual=true                 # ViSQOL and PESQ as well
     python evaluate.py profile=true                    # each mixture with a profile of its noise
-    python evaluate.py test=former                     # the test of earlier releases
 
 Methods side by side, on the same mixtures, on noisy and clean files of your own, or on recordings
 without a clean version; tables, plots and players go to experiments/evaluation/bench:

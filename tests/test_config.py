@@ -115,7 +115,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
 
 @pytest.mark.parametrize("name", ["conf", "conf_paper", "conf_prototype", "dset/folders",
                                   "dset/starter", "loss/film", "loss/log_spectral", "loss/mae",
-                                  "loss/multi_resolution_stft", "loss/si_sdr", "test/former"])
+                                  "loss/multi_resolution_stft", "loss/si_sdr"])
 def test_a_file_of_settings_holds_only_what_differs_from_the_defaults(name):
     """Those that build on another configuration may also change what that one has changed."""
     def repeated(chosen, defaults, prefix=""):

@@ -1,5 +1,6 @@
 """Drawing and mixing, on small files made here."""
 
+import itertools
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from denoiser.audio.noise_profile import ProfileForm
 from denoiser.checks import UserError
-from denoiser.data import audio_index, feeding, recordings, sources
+from denoiser.data import audio_index, feeding, recordings
 from denoiser.data.audio_index import Clip, find_clips
 from denoiser.data.settings import DsetConfig, MixConfig
 from denoiser.data.sources import choose_by_name
@@ -282,39 +283,46 @@ def test_only_the_wanted_noise_is_mixed(dset):
     assert {test.evaluation_item(index).noise for index in range(12)} == {"tape generated"}
 
 
-def test_mixtures_share_reels_of_generated_noise_in_any_order(dset):
-    dset = replace(dset, share_generated=1.0, share_following=0.0, share_clean=0.0,
-                   noise_db_spread=0.0)
-    far = 60 * sources.REEL_ITEMS
+def test_every_mixture_has_noise_of_its_own(dset):
+    dset = replace(dset, share_generated=1.0, share_clean=0.0)
+    for carrier in (CarrierConfig(kind="film"), CarrierConfig(moving_share=1.0)):
+        mixer = Mixer(dset, "train", 0.3, carrier=carrier)
+        noises = [item.noisy - item.clean for item in map(mixer.item, range(6))]
+        for one, other in itertools.combinations(noises, 2):
+            found = scipy.signal.correlate(one, other, "full", "fft")
+            assert np.abs(found).max() < 0.7 * np.sqrt(np.sum(one**2) * np.sum(other**2))
 
-    def make():
-        return Mixer(dset, "train", 0.3, carrier=CarrierConfig(kind="film", alone_share=0.0))
 
-    def noise(mixer, index):
+def test_shares_of_noise_that_moves(dset):
+    dset = replace(dset, share_generated=0.5)
+
+    def names(**shares):
+        mixer = Mixer(dset, "train", 0.3, carrier=CarrierConfig(**shares))
+        return [mixer.item(index).noise for index in range(60)]
+
+    found = names(moving_share=0.6)
+    assert 8 <= found.count("moving generated") <= 28
+    assert "moving generated" not in names() + names(moving_share=0.6, kind="film")
+
+    def item(share):
+        mixer = Mixer(dset, "train", 0.3, carrier=CarrierConfig(fluctuating_share=share))
+        return mixer.item(3)
+
+    still, moves = item(0.0), item(1.0)
+    assert still.noise == moves.noise and not np.array_equal(still.noisy, moves.noisy)
+    np.testing.assert_allclose(still.clean / np.std(still.clean),
+                               moves.clean / np.std(moves.clean), rtol=1e-4)
+
+
+def test_coded_mixtures_keep_step_with_their_target(dset):
+    dset = replace(dset, share_coded=1.0, snr_db=[40.0, 40.0], share_silent=0.0)
+    mixer = Mixer(dset, "train", 1.0)
+    for index in range(6):
         item = mixer.item(index)
-        return (item.noisy - item.clean).astype(np.float64)
-
-    mixer = make()
-    first = [noise(mixer, index) for index in range(24)]
-    reels = {number: reel.copy() for (_, number), reel in mixer.noise.reels.items()}
-    assert sorted(reels) == list(range(sources.REELS))
-
-    def similarity(reel, one):
-        found = scipy.signal.correlate(reel, one, "valid", "fft")
-        total = np.concatenate([[0.0], np.cumsum(reel.astype(np.float64)**2)])
-        energy = total[len(one):] - total[:-len(one)]
-        return np.max(found / np.sqrt(energy * np.sum(one**2)))
-
-    for one in first:  # each is a stretch of one of the reels, at some level
-        assert max(similarity(reel, one) for reel in reels.values()) > 0.999
-    starts = {float(one[0] / np.abs(one).max()) for one in first}
-    assert len(starts) == len(first)
-    for index in range(0, far, sources.REEL_ITEMS):  # the first ones are long forgotten
-        mixer.item(index)
-    assert len(mixer.noise.reels) <= sources.REELS * len(KINDS) + 1
-    assert ("film", 0) not in mixer.noise.reels
-    for index in (7, far + 3):
-        np.testing.assert_array_equal(mixer.item(index).noisy, make().item(index).noisy)
+        found = scipy.signal.correlate(item.noisy, item.clean, "full", "fft")
+        assert np.argmax(found) - (mixer.samples - 1) == 0
+        assert not np.array_equal(item.noisy, Mixer(replace(dset, share_coded=0.0), "train",
+                                                    1.0).item(index).noisy)
 
 
 def test_no_stretch_of_rare_thumps_is_silent(dset):

@@ -202,15 +202,6 @@ def test_pairs_and_recordings_of_a_users(tmp_path, noise):
     assert gains[0] == 0.0 and gains[1] < -5.0
 
 
-def test_the_former_test_is_that_of_earlier_releases():
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = load_config(compose("conf", ["test=former"]))
-    assert cfg.dset.snr_highpass_hz == 0.0 and cfg.test_items == 144
-    assert cfg.dset.generate_missing == ["validation", "test"]
-    assert cfg.path_evaluation == "experiments/evaluation/former"
-    assert all((ROOT / path).is_file() for path in cfg.dset.path_noise_test)
-
-
 @pytest.mark.parametrize(("settings", "message"), [
     ({"methods": ["none"], "method": "lsa"}, "`methods` must be left out with `method`"),
     ({"methods": ["none"], "profile": True}, "name lsa or network:profile among them"),

@@ -250,8 +250,7 @@ def _draw_levels_db(rng: np.random.Generator, times: np.ndarray, bands: int, sec
     knots = int(times[-1] / seconds) + 3
     places = times / seconds + rng.uniform()
     index = places.astype(int)
-    part = (places - index)[:, None]
-    part = part * part * (3.0 - 2.0 * part)  # smooth at the knots
+    before, after = (weight[:, None] for weight in _blend(places - index))
     deviation_db = draw(rng, cfg.deviation_db)
     values = rng.standard_normal((knots, bands))
     if rng.uniform() < cfg.common_chance:
@@ -262,9 +261,17 @@ def _draw_levels_db(rng: np.random.Generator, times: np.ndarray, bands: int, sec
         width = bands if rng.uniform() < 0.5 else 1  # in single bands, or in all at once
         bursts = rng.uniform(size=(knots, bands // width)) < draw_rate(rng, (0.01, 0.2))
         values = values + np.repeat(bursts, width, axis=1) * draw(rng, cfg.burst_db)
-    # Between two knots the mean of two draws would move less than each: 1 / norm of the weights.
-    levels = (1.0 - part) * values[index] + part * values[index + 1]
-    return levels / np.sqrt(part**2 + (1.0 - part) ** 2) if deviation_db else levels
+    return before * values[index] + after * values[index + 1]
+
+
+def _blend(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the weights of two independent draws at a `part` of the way from one to the other.
+
+    Their squares add up to 1, so that what lies between deviates by as much as the draws do.
+    """
+    part = part * part * (3.0 - 2.0 * part)
+    norm = np.hypot(part, 1.0 - part)
+    return (1.0 - part) / norm, part / norm
 
 
 def _interpolate_bands(levels_db: np.ndarray, centres_hz: np.ndarray, hz: np.ndarray) -> np.ndarray:
@@ -272,6 +279,6 @@ def _interpolate_bands(levels_db: np.ndarray, centres_hz: np.ndarray, hz: np.nda
     place = np.interp(hz, centres_hz, np.arange(len(centres_hz)))
     index = np.minimum(place.astype(int), len(centres_hz) - 2) if len(centres_hz) > 1 else (
         np.zeros(len(hz), int))
-    part = place - index
-    above = np.minimum(index + 1, len(centres_hz) - 1)
-    return levels_db[:, index] * (1.0 - part) + levels_db[:, above] * part
+    below, above = _blend(place - index)
+    upper = np.minimum(index + 1, len(centres_hz) - 1)
+    return levels_db[:, index] * below + levels_db[:, upper] * above

@@ -84,7 +84,7 @@ def test_parts_can_be_left_out_or_amplified() -> None:
     def listen(change: Callable[[dict], object], per_second: float = 8.0) -> np.ndarray:
         ranges = CarrierConfig(alone_share=0.0, dominant_share=0.0, gramophone=GramophoneConfig(
             clicks_per_second=[per_second, per_second], click_db=[20.0, 33.0], part_chance=1.0))
-        carrier = draw_carrier("gramophone", rng(2), carrier=ranges)
+        carrier = draw_carrier("gramophone", rng(4), carrier=ranges)
         change(carrier.parts)
         return CarrierNoise(carrier).read(2 * SAMPLE_RATE)
 
@@ -126,7 +126,8 @@ def test_config_files_choose_a_kind_and_repeat_no_default(kind: str) -> None:
 def test_each_kind_has_its_settings() -> None:
     names = {item.name for item in fields(CarrierConfig)}
     assert names == {"kind", *KINDS, *(f"{kind}_share" for kind in KINDS), "alone_share",
-                     "dominant_share", "dominant_db", "part_shares"}
+                     "dominant_share", "dominant_db", "part_shares", "moving_share",
+                     "fluctuating_share", "moving"}
 
 
 @pytest.mark.parametrize(("call", "words"), [

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 from collections.abc import Callable
 
 import numpy as np
 import pytest
-from carrier_samples import ROOT, level_db, plain_disc, rng
-from omegaconf import OmegaConf
+from carrier_samples import level_db, plain_disc, rng
 from scipy import fft
 
 from denoiser.audio.dsp import SAMPLE_RATE
@@ -45,28 +43,6 @@ def test_stream_is_one_noise_whatever_the_block(kind: str, carrier: CarrierConfi
         pieces = np.concatenate([next(blocks) for _ in range(samples // block)])
         np.testing.assert_array_equal(pieces, whole[:len(pieces)])
     assert not np.array_equal(generator.generate(kind, samples, rng(3)), whole)
-
-
-FORMER = ROOT / "tests" / "golden" / "former_noise.csv"  # made by the release before `former`
-
-
-def test_former_noise_is_what_it_was() -> None:
-    conf = OmegaConf.load(ROOT / "conf" / "noise" / "former.yaml")
-    carrier = OmegaConf.to_object(OmegaConf.merge(CarrierConfig, conf))
-    samples = 2 * SAMPLE_RATE
-    times = np.arange(samples)
-    signal = (np.sin(0.05 * times) * np.linspace(0.0, 1.0, samples)).astype(np.float32)
-    with FORMER.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    assert {row["kind"] for row in rows} == set(KINDS)
-    for row in rows:
-        noise = generator.generate(row["kind"], samples, rng([int(row["seed"]), 13]),
-                                   carrier=carrier, signal=signal).astype(np.float64)
-        measured = {"rms": np.sqrt(np.mean(noise**2)), "mean_abs": np.mean(np.abs(noise)),
-                    "with_cosine": np.mean(noise * np.cos(times))}
-        measured |= {f"sample_{place}": noise[place] for place in range(4410, samples, 8820)}
-        for name, value in measured.items():
-            assert value == pytest.approx(float(row[name]), abs=1e-6), (row["kind"], name)
 
 
 @pytest.mark.parametrize("sample_rate", [8000, 48000, 96000])

@@ -40,13 +40,23 @@ def test_clicks_are_short_bipolar_and_leave_no_offset() -> None:
     assert np.median(np.abs(bank.sum(axis=1)) / np.abs(bank).sum(axis=1)) < 0.3
 
 
-def test_thumps_fall_in_frequency_and_decay() -> None:
-    for row in parts.thump_bank(rng(10), SAMPLE_RATE):
-        half = len(row) // 4
-        crossings = np.flatnonzero(np.diff(np.signbit(row[200:])))
-        assert np.square(row[:half]).sum() > 10.0 * np.square(row[2 * half:]).sum()
-        if len(crossings) > 3:
-            assert np.diff(crossings)[-1] > np.diff(crossings)[1]
+def test_thumps_are_jolts_that_decay_or_swells_of_several_cycles() -> None:
+    kinds = set()
+    for seed in range(20):
+        bank = parts.thump_bank(rng(seed), SAMPLE_RATE).astype(np.float64)
+        assert bank.shape[0] == parts.THUMPS and np.abs(bank).max() == pytest.approx(1.0)
+        energy = np.abs(fft.rfft(bank, axis=1)) ** 2
+        hz = fft.rfftfreq(bank.shape[1], 1.0 / SAMPLE_RATE)
+        low = energy[:, hz < 150.0].sum(axis=1) / energy.sum(axis=1)
+        inside = np.cumsum(bank**2, axis=1) / np.sum(bank**2, axis=1, keepdims=True)
+        first, last = (np.argmax(inside > share, axis=1) for share in (0.05, 0.95))
+        seconds = (last - first) / SAMPLE_RATE
+        is_jolt = np.median(np.argmax(np.abs(bank) > 0.5, axis=1)) < 0.006 * SAMPLE_RATE
+        kinds.add(bool(is_jolt))
+        assert np.all(low > 0.6)
+        assert np.all(seconds < (0.2 if is_jolt else parts.THUMP_SECONDS))
+        assert np.all(np.abs(bank[:, -1]) < 1e-3)
+    assert kinds == {True, False}
 
 
 def test_standard_curves() -> None:

@@ -139,7 +139,18 @@ def test_noise_alone_does_not_outweigh_a_mixture(pair):
 def test_a_perfect_estimate_costs_least(name, pair):
     target, estimate = pair
     loss = losses.make_loss(only(name), STFT)
-    assert float(loss(target, target)) < float(loss(target, estimate)) - 0.01
+    assert float(loss(target, target)) < float(loss(target, estimate)) - 0.003
+
+
+def test_over_suppression_counts_what_is_missing_alone(pair):
+    target, estimate = pair
+    sizes = [np.sqrt(np.abs(as_complex(one)) ** 2 + losses.SMALLEST_MAGNITUDE**2) ** 0.3
+             for one in pair]
+    weights = 1.0 / erb_hz(257) / np.mean(1.0 / erb_hz(257))
+    expected = np.mean(weights * np.maximum(sizes[0] - sizes[1], 0.0) ** 2)
+    loss = losses.make_loss(only("over_suppression", exponent=0.3), STFT)
+    assert float(loss(target, estimate)) == pytest.approx(expected, rel=1e-3)
+    assert float(loss(target, 2.0 * target)) == 0.0 < float(loss(target, 0.5 * target))
 
 
 def test_parts_add_up(pair):

@@ -1,0 +1,115 @@
+"""Noise that moves is finite, of the level that is asked for, and moves as its settings say."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from carrier_samples import rng
+from scipy import fft
+
+from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.checks import UserError
+from denoiser.noise import moving
+from denoiser.noise.moving import MovingConfig
+
+SAMPLES = 2 * SAMPLE_RATE
+# Levels alone move: no bursts, no ripple, nothing in common.
+ONLY_LEVELS = {"common_chance": 0.0, "burst_chance": 0.0, "ripple_chance": 0.0}
+
+
+def spread_db(noise: np.ndarray, band_hz: tuple[float, float], seconds: float) -> float:
+    """Returns the standard deviation of a band's level in spans of so many seconds."""
+    spectrum = fft.rfft(noise)
+    hz = fft.rfftfreq(len(noise), 1.0 / SAMPLE_RATE)
+    band = fft.irfft(spectrum * ((hz >= band_hz[0]) & (hz < band_hz[1])), len(noise))
+    size = round(seconds * SAMPLE_RATE)
+    power = np.mean(np.square(band[: len(band) // size * size].reshape(-1, size)), axis=1)
+    return float(np.std(10.0 * np.log10(power)))
+
+
+def drawn(count: int = 60) -> Iterator[np.ndarray]:
+    for seed in range(count):
+        yield moving.make_moving(SAMPLE_RATE // 2, rng(seed))
+
+
+def test_every_draw_is_finite_and_of_level_1_and_no_two_are_alike() -> None:
+    kurtoses = []
+    for noise in drawn():
+        assert noise.dtype == np.float32 and np.isfinite(noise).all()
+        assert np.std(noise) == pytest.approx(1.0, abs=0.2)
+        kurtoses.append(np.mean(noise.astype(np.float64) ** 4))
+    assert min(kurtoses) < 4.0 and max(kurtoses) > 100.0  # from Gaussian to single bursts
+    first, again = (moving.make_moving(1000, rng(3)) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+
+
+def test_draws_lie_in_every_octave() -> None:
+    centres = []
+    for noise in drawn():
+        energy = np.abs(fft.rfft(noise)) ** 2
+        hz = fft.rfftfreq(len(noise), 1.0 / SAMPLE_RATE)
+        centres.append(hz[np.searchsorted(np.cumsum(energy), 0.5 * energy.sum())])
+    for low_hz in 62.5 * 2.0 ** np.arange(7):
+        assert any(low_hz <= centre < 2.0 * low_hz for centre in centres), low_hz
+
+
+@pytest.mark.parametrize("deviation_db", [0.0, 2.0, 4.0, 6.0])
+def test_bands_fluctuate_by_as_much_as_is_asked(deviation_db: float) -> None:
+    cfg = MovingConfig(deviation_db=[deviation_db] * 2, band_hz=[800.0, 800.0],
+                       band_erb=[3.0, 3.0], seconds=[0.25, 0.25], **ONLY_LEVELS)
+    white = rng(0).standard_normal(16 * SAMPLE_RATE).astype(np.float32)
+    still = spread_db(white, (3000.0, 3300.0), 0.05)
+    found = [np.sqrt(max(spread_db(moving.fluctuate(white, rng(seed), cfg), (3000.0, 3300.0), 0.05)
+                         ** 2 - still**2, 0.0)) for seed in range(4)]
+    assert np.mean(found) == pytest.approx(deviation_db, abs=0.3 + 0.25 * deviation_db)
+
+
+def test_without_movement_noise_stays_as_it_is() -> None:
+    cfg = MovingConfig(deviation_db=[0.0, 0.0], **ONLY_LEVELS)
+    white = rng(1).standard_normal(SAMPLES).astype(np.float32)
+    np.testing.assert_allclose(moving.fluctuate(white, rng(2), cfg), white, atol=1e-4)
+
+
+def test_levels_in_common_move_all_bands_together() -> None:
+    def correlation(chance: float) -> float:
+        cfg = MovingConfig(deviation_db=[6.0, 6.0], band_hz=[900.0, 900.0], band_erb=[3.0, 3.0],
+                           seconds=[0.2, 0.2],
+                           **(ONLY_LEVELS | {"common_chance": chance}))
+        found = []
+        for seed in range(8):
+            white = rng(seed).standard_normal(8 * SAMPLE_RATE).astype(np.float32)
+            noise = moving.fluctuate(white, rng(seed + 50), cfg)
+            spectrum, hz = fft.rfft(noise), fft.rfftfreq(len(noise), 1.0 / SAMPLE_RATE)
+            levels = [np.log(np.mean(np.square(fft.irfft(
+                spectrum * ((hz >= low) & (hz < low + 1000.0)), len(noise))).reshape(-1, 2205), 1))
+                for low in (2000.0, 9000.0)]
+            found.append(np.corrcoef(*levels)[0, 1])
+        return float(np.mean(found))
+
+    assert correlation(0.0) < 0.2 < 0.35 < correlation(1.0)
+
+
+def test_ripple_has_hills_and_dips_that_stay() -> None:
+    cfg = MovingConfig(deviation_db=[0.0, 0.0], ripple_chance=1.0, ripple_db=[6.0, 6.0],
+                       ripple_hz=[300.0, 300.0], common_chance=0.0, burst_chance=0.0)
+    white = rng(5).standard_normal(16 * SAMPLE_RATE).astype(np.float32)
+    halves = np.split(moving.fluctuate(white, rng(6), cfg), 2)
+    levels = [10.0 * np.log10(np.mean((np.abs(fft.rfft(half)) ** 2)[1:160001].reshape(-1, 800), 1))
+              for half in halves]
+    assert np.std(levels[0]) > 3.0
+    assert np.corrcoef(*levels)[0, 1] > 0.95
+
+
+def test_pulses_are_low() -> None:
+    for seed in range(20):
+        pulses = moving.make_pulses(SAMPLES, rng(seed)).astype(np.float64)
+        energy = np.abs(fft.rfft(pulses)) ** 2
+        hz = fft.rfftfreq(SAMPLES, 1.0 / SAMPLE_RATE)
+        assert energy[hz < 200.0].sum() > 0.6 * energy.sum() > 0.0
+
+
+def test_impossible_ranges_are_named() -> None:
+    with pytest.raises(UserError, match="noise.moving.band_hz"):
+        MovingConfig(band_hz=[0.0, 10.0])
+    with pytest.raises(UserError, match="noise.moving.low_chance"):
+        MovingConfig(low_chance=1.5)
