@@ -72,6 +72,7 @@ class Config:
     perceptual: bool = False  # evaluate.py: ViSQOL and PESQ as well (requirements-metrics.txt)
     profile: bool = False  # evaluate.py: each mixture comes with another stretch of its noise
     path_evaluation: str = "experiments/evaluation"  # of evaluate.py, a folder for each weights
+    sealed_log: str | None = None  # CSV file in which evaluate.py notes each run of the sealed test
     save_every_steps: int = 200  # of the checkpoint from which a stopped run goes on
     best_metric: str = "snr_gain_db"  # column of history.csv by which the best weights are kept
     shown_items: int = 3  # validation items that TensorBoard lets one hear and see

@@ -26,7 +26,7 @@ from denoiser.data.noise_colour import shape_noise
 from denoiser.data.pair_cache import PairCache, SourcePair
 from denoiser.data.settings import SPLITS, DsetConfig
 from denoiser.data.sources import SUBSONIC_HZ, CleanSource, NoiseSource
-from denoiser.noise.carriers import FOLLOWING_KINDS, MOVING, CarrierConfig
+from denoiser.noise.carriers import FOLLOWING_KINDS, KINDS, MOVING, CarrierConfig
 from denoiser.noise.parts import to_gain
 
 MIXING_KEYS = ("cache_items", "path_cache", "snr_db", "level_db", "share_clean", "share_silent",
@@ -131,7 +131,7 @@ class Mixer:
         # The noise is the same with and without a profile, whose gain is the noise's.
         noise = shape_noise(drawn, 0.0, 0.0, rng, snr_highpass_hz=self.dset.snr_highpass_hz)
         profile = profile * np.float32(np.abs(noise).max() / np.abs(drawn).max())
-        name = _name_noise(kind, True) if recording is None else recording.title
+        name = recording.title if recording else _name_noise(kind, True) if kind in KINDS else kind
         pair = SourcePair(clean, noise, self.categories[category], name,
                           profile=profile if more else None)
         return self._mix(pair, pair, float(snrs_db[snr]), 0.0)

@@ -12,6 +12,7 @@ category and by noise recording; noises that come alone; and what must not be lo
     python evaluate.py dset.path_noise_test=[FOLDER]   # noise of your own; every file in it tests
     python evaluate.py perceptual=true                 # ViSQOL and PESQ as well
     python evaluate.py profile=true                    # each mixture with a profile of its noise
+    python evaluate.py test=sealed                     # once a release: nothing is tuned on it
 
 Methods side by side, on the same mixtures, on noisy and clean files of your own, or on recordings
 without a clean version; tables, plots and players go to experiments/evaluation/bench:
@@ -31,8 +32,11 @@ if __name__ == "__main__":
 
     end_at_once()
 
+import csv
 import dataclasses
+import datetime
 import functools
+import hashlib
 import logging
 import sys
 from collections.abc import Callable
@@ -115,6 +119,37 @@ def main(raw: DictConfig) -> None:
     sys.stdout.write("\n\n".join(sections) + "\n")
     metrics.write_table(folder / TABLE_NAME, rows)
     logger.info("each item's measures: %s", folder / TABLE_NAME)
+    if cfg.sealed_log is not None:
+        note_sealed(Path(cfg.sealed_log), weights.name if weights else method.name, weights, rows)
+
+
+def note_sealed(log: Path, name: str, weights: Path | None, rows: list[metrics.Row]) -> None:
+    """Adds a line on a run of the sealed test to a CSV file, which is committed.
+
+    A test is sealed as long as few runs are noted: one for each release.
+
+    Args:
+        log: The file; it is made where there is none.
+        name: Of the weights or the method.
+        weights: The file of the weights, whose digest tells which they were.
+        rows: The measures of each mixture.
+    """
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:12] if weights else ""
+    line = {"date": f"{datetime.date.today()}", "weights": name, "sha256": digest,
+            "items": len(rows)}
+    for category, snr in sorted({(row["category"], row["input_snr_db"]) for row in rows}):
+        gains = [row["snr_gain_db"] for row in rows
+                 if (row["category"], row["input_snr_db"]) == (category, snr)]
+        line[f"{category}_at_{snr:g}"] = f"{np.mean(gains):.2f}"
+    line["noise_left_db"] = f"{np.mean([row['noise_left_db'] for row in rows]):.2f}"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    is_new = not log.exists()
+    with log.open("a", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, line)
+        if is_new:
+            writer.writeheader()
+        writer.writerow(line)
+    logger.info("noted in %s", log)
 
 
 def require_used(cfg: Config) -> None:

@@ -43,7 +43,8 @@ NEVER = 2**31 - 1  # as a number of steps
 # Settings that may differ without making the results those of another run.
 WITHOUT_EFFECT = ("path_experiment", "inference.", "test_items", "shown_items", "save_every_steps",
                   "loader_workers", "max_minutes", "strategy", "dset.path_cache", "probe_",
-                  "test_probe_sounds", "perceptual", "profile", "path_evaluation")
+                  "test_probe_sounds", "perceptual", "profile", "path_evaluation",
+                  "dset.made_noise", "dset.recorded_noise", "sealed_log")
 
 
 class Diverged(UserError):

@@ -24,6 +24,7 @@ from denoiser.data.rooms import room_bank, sound_in_room
 from denoiser.data.settings import CATEGORIES, DsetConfig
 from denoiser.noise import generator
 from denoiser.noise.carriers import KINDS, MOVING, CarrierConfig
+from denoiser.noise.foreign import MADE, OPEN, SEALED
 from denoiser.noise.moving import fluctuate, make_moving
 
 logger = logging.getLogger(__name__)
@@ -212,7 +213,7 @@ class NoiseSource:
         recordings: By category.
         missing: Categories of which this split, one that is held out, has no recording.
         evaluated: The noises of the fixed mixtures: a category, and one recording of it, or None
-            for generated noise.
+            for noise that is made.
         skipped: Counts what cannot be used.
     """
 
@@ -230,6 +231,9 @@ class NoiseSource:
         self.missing = missing if split != "train" else []
         self.evaluated: list[tuple[str, NoiseRecording | None]] = [
             (name, one) for name, own in self.recordings.items() for one in own]
+        if split == "test" and not dset.path_noise_test:
+            self.evaluated = self.evaluated * dset.recorded_noise + [
+                (name, None) for group in dset.made_noise for name in MADE[group]]
         if split == "train":
             for category in missing:
                 logger.warning("train: every recording of the noise category %s is held out; put "
@@ -259,6 +263,8 @@ class NoiseSource:
     def generate(self, kind: str, rng: np.random.Generator, signal: np.ndarray | None = None,
                  more: int = 0) -> np.ndarray:
         """Generates noise `(samples,)`, with parts that follow `signal` where it is given."""
+        if kind in OPEN or kind in SEALED:
+            return self._make_foreign(kind, rng, more)
         if kind == MOVING:
             return make_moving(self.samples + more, rng, self.carrier.moving)
         source = generator.CarrierNoise(generator.draw_carrier(kind, rng, carrier=self.carrier))
@@ -266,6 +272,10 @@ class NoiseSource:
         if signal is not None:
             noise = noise + source.follow(signal)
         return np.concatenate([noise, source.read(more)])
+
+    def _make_foreign(self, kind: str, rng: np.random.Generator, more: int) -> np.ndarray:
+        noise = {**OPEN, **SEALED}[kind](self.samples + more, rng)
+        return (noise / np.std(noise)).astype(np.float32)
 
     def move(self, noise: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Lets the levels of a share of the noises move; the others are as they were."""

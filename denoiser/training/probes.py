@@ -15,36 +15,25 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import scipy.fft
-import scipy.signal
 
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.noise import foreign
+from denoiser.noise.foreign import BURSTS_PER_SECOND, MakeNoise
 from denoiser.training import look_alikes, metrics
 from denoiser.training.metrics import Guard, Row
 
 Predict = Callable[[np.ndarray], np.ndarray]
-MakeNoise = Callable[[int, np.random.Generator], np.ndarray]
 MakeSound = Callable[[str, int, np.random.Generator], np.ndarray]
 
 SNR_DB = 10.0  # of clean sound and probe
 OCTAVES_HZ = (31, 63, 125, 250, 500, 1000, 2000, 4000, 8000, 16000)
 JUDGED_HZ = OCTAVES_HZ[1:-1]  # of which the worst octave is reported
 CLICKS_PER_SECOND = (1, 10, 100, 1000)
-CLICK_SECONDS = (1e-4, 1e-3)  # decay of a click by 1/e
-BURST_SECONDS = 0.03
-BURSTS_PER_SECOND = 24  # as often as a film moves
-BURST_HZ = (200.0, 5000.0)
-HUM_HZ = 50.02  # between two bins of any transform that is used here
-HARMONICS = 16
 HISS_DB = -20.0  # under the hum
 # As grooves: the level of each band goes its own way, by 2 to 5 dB within 23 ms.
 FLUCTUATIONS_DB = (0, 2, 4, 6)
 FLUCTUATING_BANDS_HZ = (200, 1000)
-FLUCTUATION_SECONDS = 0.1
-GROOVE_HZ, GROOVE_DB_PER_OCTAVE = 200.0, -4.0  # above this frequency, a groove's spectrum falls so
-RIPPLE_HZ, RIPPLE_DB = 40.0, 5.0
-THUMP_HZ, THUMP_SECONDS, THUMPS_PER_SECOND = (25.0, 60.0), (0.15, 0.5), 1.304  # a turn at 78.26 rpm
 AVERAGE_NAMES = ["probe_mean_db", "probe_worst_octave_db", "probe_noise_left_db",
                  "impulses_si_sdr_db", "tones_si_sdr_db"]  # of `ProbeReport.average`
 # Where `ProbeReport.find_faults` speaks up.
@@ -196,118 +185,18 @@ def measure(predict: Predict, sounds: Sequence[tuple[str, np.ndarray]], highpass
                        keep(look_alikes.make_held, look_alikes.HELD))
 
 
-# --- The noises ------------------------------------------------------------------------------
-
-
-def _shape(gain: Callable[[np.ndarray], np.ndarray], samples: int, rng: np.random.Generator,
-           ) -> np.ndarray:
-    """Makes Gaussian noise `(samples,)` with a gain that is a function of the frequency in Hz."""
-    spectrum = scipy.fft.rfft(rng.standard_normal(samples))
-    return scipy.fft.irfft(spectrum * gain(scipy.fft.rfftfreq(samples, 1.0 / SAMPLE_RATE)), samples)
-
-
-def _octave_gain(centre_hz: float, hz: np.ndarray) -> np.ndarray:
-    return (hz >= centre_hz / np.sqrt(2.0)) & (hz < centre_hz * np.sqrt(2.0))
-
-
-def _pink_gain(hz: np.ndarray) -> np.ndarray:
-    return 1.0 / np.sqrt(np.maximum(hz, 20.0))
-
-
-def _make_white(samples: int, rng: np.random.Generator) -> np.ndarray:
-    return rng.standard_normal(samples)
-
-
-def _groove_gain(hz: np.ndarray) -> np.ndarray:
-    octaves = np.log2(np.maximum(hz, GROOVE_HZ) / GROOVE_HZ)
-    return 10.0 ** (GROOVE_DB_PER_OCTAVE * octaves / 20.0)
-
-
-def _make_fluctuating(deviation_db: float, band_hz: float, samples: int, rng: np.random.Generator,
-                      ) -> np.ndarray:
-    """Makes a groove's noise, each band of which has a level that wanders by itself.
-
-    The bands are cut out of one spectrum, so that without fluctuation it is steady Gaussian noise.
-    """
-    hz = scipy.fft.rfftfreq(samples, 1.0 / SAMPLE_RATE)
-    spectrum = scipy.fft.rfft(rng.standard_normal(samples)) * _groove_gain(hz)
-    if deviation_db == 0.0:
-        return scipy.fft.irfft(spectrum, samples)
-    places = np.arange(samples) / (FLUCTUATION_SECONDS * SAMPLE_RATE)
-    knots = np.arange(int(places[-1]) + 2)
-    noise = np.zeros(samples)
-    for low_hz in np.arange(0.0, SAMPLE_RATE / 2, band_hz):
-        level_db = np.interp(places, knots, rng.normal(0.0, deviation_db, len(knots)))
-        inside = (hz >= low_hz) & (hz < low_hz + band_hz)
-        noise += 10.0 ** (level_db / 20.0) * scipy.fft.irfft(spectrum * inside, samples)
-    return noise
-
-
-def _make_rippled(samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Makes a groove's noise whose spectrum has hills and dips that stay."""
-    hz = scipy.fft.rfftfreq(samples, 1.0 / SAMPLE_RATE)
-    knots = np.arange(0.0, SAMPLE_RATE / 2 + RIPPLE_HZ, RIPPLE_HZ)
-    ripple_db = np.interp(hz, knots, rng.normal(0.0, RIPPLE_DB, len(knots)))
-    return _shape(lambda hz: _groove_gain(hz) * 10.0 ** (ripple_db / 20.0), samples, rng)
-
-
-def _make_thumps(samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Makes low-frequency pulses, one in each turn: swells of several cycles, nothing above."""
-    time_s = np.arange(samples) / SAMPLE_RATE
-    noise, turn_s = np.zeros(samples), 1.0 / THUMPS_PER_SECOND
-    for moment in np.arange(turn_s * rng.uniform(), time_s[-1], turn_s):
-        length = np.exp(rng.uniform(*np.log(THUMP_SECONDS)))
-        place = np.clip((time_s - moment) / length, 0.0, 1.0)
-        hz = np.exp(rng.uniform(*np.log(THUMP_HZ)))
-        noise += np.sin(np.pi * place) ** 2 * np.sin(2.0 * np.pi * hz * (time_s - moment))
-    return noise
-
-
-def _make_clicks(per_second: float, samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Makes single damped swings of random lengths and levels, and silence between them."""
-    count = max(1, round(per_second * samples / SAMPLE_RATE))
-    time_s = np.arange(round(8.0 * CLICK_SECONDS[1] * SAMPLE_RATE)) / SAMPLE_RATE
-    noise = np.zeros(samples + len(time_s))
-    # One in each of `count` equal spans, so that there are as many as the probe's name says.
-    starts = ((np.arange(count) + rng.uniform(size=count)) * samples / count).astype(int)
-    for start in starts:
-        decay_s = np.exp(rng.uniform(*np.log(CLICK_SECONDS)))
-        swing = np.cos(2.0 * np.pi * rng.uniform(0.15, 0.6) / decay_s * time_s)
-        level = rng.choice([-1.0, 1.0]) * 10.0 ** (rng.normal(0.0, 4.0) / 20.0)
-        noise[start : start + len(time_s)] += level * np.exp(-time_s / decay_s) * swing
-    return noise[:samples]
-
-
-def _make_bursts(samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Makes short swells of noise of the middle frequencies, as from the claw of a projector."""
-    time_s = np.arange(samples) / SAMPLE_RATE % (1.0 / BURSTS_PER_SECOND)
-    swell = np.where(time_s < BURST_SECONDS, np.sin(np.pi * time_s / BURST_SECONDS) ** 2, 0.0)
-    band = scipy.signal.butter(2, BURST_HZ, "bandpass", fs=SAMPLE_RATE, output="sos")
-    return swell * scipy.signal.sosfilt(band, rng.standard_normal(samples))
-
-
-def _make_hum(hiss_db: float | None, samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Makes the mains' harmonics, which fall by about 6 dB an octave; with hiss if wanted."""
-    time_s = np.arange(samples) / SAMPLE_RATE
-    hum = np.zeros(samples)
-    for order in range(1, HARMONICS + 1):
-        level = 10.0 ** (rng.normal(0.0, 4.0) / 20.0) / order
-        hum += level * np.sin(2.0 * np.pi * (HUM_HZ * order * time_s + rng.uniform()))
-    if hiss_db is not None:
-        hum += 10.0 ** (hiss_db / 20.0) * np.std(hum) * rng.standard_normal(samples)
-    return hum
-
-
 PROBES: dict[str, MakeNoise] = {
-    **{octave(hz): partial(_shape, partial(_octave_gain, hz)) for hz in OCTAVES_HZ},
-    "white": _make_white,
-    "pink": partial(_shape, _pink_gain),
-    **{fluctuating(deviation_db, band_hz): partial(_make_fluctuating, deviation_db, band_hz)
+    **{octave(hz): partial(foreign.make_shaped, partial(foreign.octave_gain, hz))
+       for hz in OCTAVES_HZ},
+    "white": foreign.make_white,
+    "pink": partial(foreign.make_shaped, foreign.pink_gain),
+    **{fluctuating(deviation_db, band_hz): partial(
+        foreign.make_fluctuating, deviation_db, band_hz)
        for band_hz in FLUCTUATING_BANDS_HZ for deviation_db in FLUCTUATIONS_DB
        if deviation_db or band_hz == FLUCTUATING_BANDS_HZ[0]},
-    "ripple": _make_rippled,
-    "thumps": _make_thumps,
-    **{f"clicks {rate}/s": partial(_make_clicks, rate) for rate in CLICKS_PER_SECOND},
-    f"bursts {BURSTS_PER_SECOND}/s": _make_bursts,
-    "hum": partial(_make_hum, None),
-    "hum with hiss": partial(_make_hum, HISS_DB)}
+    "ripple": foreign.make_rippled,
+    "thumps": foreign.make_thumps,
+    **{f"clicks {rate}/s": partial(foreign.make_clicks, rate) for rate in CLICKS_PER_SECOND},
+    f"bursts {BURSTS_PER_SECOND}/s": foreign.make_bursts,
+    "hum": partial(foreign.make_hum, None),
+    "hum with hiss": partial(foreign.make_hum, HISS_DB)}
