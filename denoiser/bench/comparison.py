@@ -246,7 +246,7 @@ def report_alone(methods: list[Method], recordings: list[Pair], notes: list[str]
         notes = [*notes, "Methods that are told the noise left out, as no stretch of noise "
                  f"alone was found: {', '.join(without)}."]
     faults.require_rows(rows, methods)
-    tables = _tables_alone(rows, total, methods, settings)
+    tables = [_table_of_recordings(rows), *_tables_alone(rows, total, methods, settings)]
     notes = [*notes, *faults.notes(), EXPLANATION]
     text = _write(rows, notes, tables, folder)
     if settings.page:
@@ -281,6 +281,17 @@ def _tables_alone(rows: list[Row], total: int, methods: list[Method],
             ("By how many dB the noise floor in each octave changed", measures.FLOOR_CHANGE),
             ("Removed in each octave, dB over the input's power there (0: everything)",
              measures.REMOVED)))]
+
+
+def _table_of_recordings(rows: list[Row]) -> Table:
+    """Returns the two opposed numbers of each recording: noise removed, programme changed."""
+    columns = {"noise in pauses, change (dB)": "floor_change_db",
+               "deviation where it is loud (dB)": "deviation_db",
+               "clicks a second before": "clicks_before", "after": "clicks_after"}
+    return Table("Each recording: how much noise went, and how far the programme deviates",
+                 ["recording", "method", *columns],
+                 [[str(row["recording"]), str(row["method"]),
+                   *(f"{float(row[name]):.1f}" for name in columns.values())] for row in rows])
 
 
 def _table_of_bands(title: str, measure: str, names: list[str],

@@ -15,6 +15,7 @@ import scipy.signal
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.checks import UserError
+from denoiser.classical.clicks import remove_clicks
 from denoiser.training import metrics, perceptual
 
 SEGMENT_SECONDS = 0.03
@@ -24,6 +25,7 @@ SHORTEST_LOUDNESS_SECONDS = 0.4  # a block of ITU-R BS.1770
 LEAST_STOI = 1e-4  # what the package returns where it hears too little speech is lower
 PAUSE_SECONDS = 0.05  # of the frames in which the noise floor is measured
 PAUSE_SHARE = 0.05  # of the frames: the quietest ones of the input
+LOUD_SHARE = 0.05  # and the loudest ones
 BANDS_HZ = (31.25, 62.5, 125.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0, 16000.0)
 BAND_WINDOW = 8192
 TINY_POWER = 1e-20
@@ -203,6 +205,25 @@ def pauses(audio: np.ndarray, heard: np.ndarray | None = None) -> np.ndarray:
     return found
 
 
+def loud_moments(audio: np.ndarray) -> np.ndarray:
+    """Returns which samples lie in the loudest twentieth of a recording's frames, bool."""
+    check_alone(audio)
+    size = round(PAUSE_SECONDS * SAMPLE_RATE)
+    powers = np.var(audio[: len(audio) // size * size].reshape(-1, size), axis=1)
+    loudest = np.argsort(powers, kind="stable")[-max(1, round(LOUD_SHARE * len(powers))):]
+    found = np.zeros(len(audio), bool)
+    for frame in loudest:
+        found[frame * size:(frame + 1) * size] = True
+    return found
+
+
+def count_clicks(audio: np.ndarray) -> float:
+    """Returns how many places a second the click stage would repair in a waveform `(samples,)`."""
+    changed = remove_clicks(audio.astype(np.float32)) != audio.astype(np.float32)
+    begins = np.count_nonzero(changed[1:] & ~changed[:-1]) + int(changed[0])
+    return begins * SAMPLE_RATE / len(audio)
+
+
 def band_powers(audio: np.ndarray) -> np.ndarray:
     """Returns the mean power in each octave around `BANDS_HZ`, `(bands,)`."""
     frequencies, density = scipy.signal.welch(audio.astype(np.float64), SAMPLE_RATE,
@@ -246,7 +267,9 @@ def judge_alone(noisy: np.ndarray, restored: np.ndarray, highpass_hz: float = 0.
 
     Returns:
         `floor_dbfs`, the power in the pauses of the input, and `floor_change_db`, that of the
-        output over it; `loudness_change_lu` where pyloudnorm is installed; `energy_change_db`;
+        output over it; `deviation_db`, the power of what was removed over that of the input where
+        the programme is loudest; `clicks_before` and `clicks_after`, clicks in a second (see
+        `count_clicks`); `loudness_change_lu` where pyloudnorm is installed; `energy_change_db`;
         `input_correlation` of what was removed with the input (see `metrics.judge`);
         `removed_db_at_31` to `removed_db_at_16000`: in each octave the power of what was removed,
         over that of the input; and `floor_change_db_at_31` ... (see `band_floors`).
@@ -257,6 +280,10 @@ def judge_alone(noisy: np.ndarray, restored: np.ndarray, highpass_hz: float = 0.
     floor = max(dsp.power(noisy[quiet]), TINY_POWER)
     found = {"floor_dbfs": dsp.decibels(floor),
              "floor_change_db": dsp.decibels(dsp.power(restored[quiet]) / floor)}
+    loud = loud_moments(noisy)
+    found["deviation_db"] = dsp.decibels(
+        max(dsp.power(removed[loud]), TINY_POWER) / max(dsp.power(noisy[loud]), TINY_POWER))
+    found |= {"clicks_before": count_clicks(audio), "clicks_after": count_clicks(restored)}
     if (loudness := _meter_if_installed()) is not None:
         found["loudness_change_lu"] = loudness(restored) - loudness(noisy)
     found["energy_change_db"] = dsp.decibels(

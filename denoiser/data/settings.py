@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass, field
 
 from denoiser.checks import require, require_range
-from denoiser.noise.foreign import MADE
 
 CATEGORIES = ("speech", "effects", "music")
 SPLITS = ("train", "validation", "test")
+MADE_GROUPS = ("open", "sealed")  # of the noises in `noise/foreign.py`
 
 
 @dataclass
@@ -36,7 +36,7 @@ class DsetConfig:
     path_noise: list[str] = field(default_factory=lambda: ["data/noise"])
     # Folders and files of noise for the test, in place of what is held out of `path_noise`.
     path_noise_test: list[str] = field(default_factory=list)
-    # Groups of noises in `noise/foreign.py`, "open" or "sealed", that the test mixes as well.
+    # Some of `MADE_GROUPS`, which the test mixes as well.
     made_noise: list[str] = field(default_factory=list)
     recorded_noise: bool = True  # whether the test mixes recordings
     # Splits in which generated noise stands for a category without a held-out recording.
@@ -84,8 +84,8 @@ class DsetConfig:
         require(self.cache_items >= 0, "dset.cache_items", "at least 0", self.cache_items)
         require(set(self.generate_missing) <= set(SPLITS[1:]), "dset.generate_missing",
                 f"a list of {SPLITS[1:]}", self.generate_missing)
-        require(set(self.made_noise) <= set(MADE), "dset.made_noise", f"a list of {tuple(MADE)}",
-                self.made_noise)
+        require(set(self.made_noise) <= set(MADE_GROUPS), "dset.made_noise",
+                f"a list of {MADE_GROUPS}", self.made_noise)
         require(self.recorded_noise or self.made_noise, "dset.recorded_noise",
                 "true where `dset.made_noise` is empty", self.recorded_noise)
         require(self.noise_folds == 0 or self.noise_folds >= 3, "dset.noise_folds",

@@ -21,10 +21,10 @@ from denoiser.data.ageing import cut_above
 from denoiser.data.audio_index import Clip, NoiseRecording, find_clips, find_noise
 from denoiser.data.noise_balance import change_balance
 from denoiser.data.rooms import room_bank, sound_in_room
-from denoiser.data.settings import CATEGORIES, DsetConfig
+from denoiser.data.settings import CATEGORIES, MADE_GROUPS, DsetConfig
 from denoiser.noise import generator
 from denoiser.noise.carriers import KINDS, MOVING, CarrierConfig
-from denoiser.noise.foreign import MADE, OPEN, SEALED
+from denoiser.noise.foreign import OPEN, SEALED
 from denoiser.noise.moving import fluctuate, make_moving
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,8 @@ MOST_GAIN = 4.0  # by which a clip is brought to the level of the one before it
 LEVEL_FRAME = 882  # samples of the frames in which levels are compared, 20 ms
 FULL_BAND_HZ = 16000.0  # speech whose bandwidth is below this one is cut off there
 SPEECH_ROOM_SECONDS = (0.2, 1.2)  # decay times of the rooms that speech sounds in
+
+MADE_NOISE = dict(zip(MADE_GROUPS, (OPEN, SEALED), strict=True))
 
 
 class CleanSource:
@@ -233,7 +235,7 @@ class NoiseSource:
             (name, one) for name, own in self.recordings.items() for one in own]
         if split == "test" and not dset.path_noise_test:
             self.evaluated = self.evaluated * dset.recorded_noise + [
-                (name, None) for group in dset.made_noise for name in MADE[group]]
+                (name, None) for group in dset.made_noise for name in MADE_NOISE[group]]
         if split == "train":
             for category in missing:
                 logger.warning("train: every recording of the noise category %s is held out; put "
@@ -274,7 +276,7 @@ class NoiseSource:
         return np.concatenate([noise, source.read(more)])
 
     def _make_foreign(self, kind: str, rng: np.random.Generator, more: int) -> np.ndarray:
-        noise = {**OPEN, **SEALED}[kind](self.samples + more, rng)
+        noise = (OPEN | SEALED)[kind](self.samples + more, rng)
         return (noise / np.std(noise)).astype(np.float32)
 
     def move(self, noise: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -231,4 +231,3 @@ SEALED: dict[str, MakeNoise] = {
     "ffmpeg violet noise, pulsing": partial(make_with_ffmpeg, "c=violet", [
         ("acrusher", "bits=5:mix=0.5"), ("tremolo", "f=1.3:d=0.95")]),
 }
-MADE = {"open": OPEN, "sealed": SEALED}

@@ -82,11 +82,22 @@ def test_a_recording_alone_is_judged_by_its_pauses_and_bands(rng):
     assert found["floor_change_db"] == pytest.approx(-20.0, abs=0.1)
     assert found["removed_db_at_8000"] == pytest.approx(20.0 * np.log10(0.9), abs=0.3)
     assert found["removed_db_at_1000"] < -35.0  # the tone stayed
+    assert found["deviation_db"] == pytest.approx(
+        20.0 * np.log10(0.9 * 0.01 / np.sqrt(0.045 + 0.0001)), abs=0.5)
     untouched = measures.judge_alone(tone + noise, tone + noise)
     assert untouched["removed_db_at_1000"] == float("-inf")
     assert untouched["floor_change_db"] == untouched["input_correlation"] == 0.0
     without = measures.judge_alone(tone + noise, noise)
     assert without["removed_db_at_1000"] > -0.2 and without["removed_db_at_8000"] < -15.0
+
+
+def test_clicks_are_counted_before_and_after(rng):
+    audio = 0.01 * rng.standard_normal(4 * SAMPLE_RATE)
+    clicked = audio.copy()
+    clicked[np.arange(12) * SAMPLE_RATE // 3 + 1000] += 0.5
+    found = measures.judge_alone(clicked, audio)
+    assert found["clicks_before"] == pytest.approx(3.0, abs=0.3)
+    assert found["clicks_after"] < 0.3
 
 
 def test_music_without_pauses_shows_its_floor_where_an_octave_is_free(rng):
