@@ -29,6 +29,8 @@ HELD_HARMONICS = 24
 VIBRATO_HZ = 5.5
 TUNE_HZ, TUNE_SECONDS, TUNE_DB = (300.0, 1200.0), (0.15, 0.6), -6.0  # the tune's level to theirs
 RELEASE_SAMPLES = 441  # of the tune's notes
+ORCHESTRA_HZ = (73.4, 110.0, 146.8, 220.0, 293.7, 370.0, 440.0, 587.3)  # D major
+ORCHESTRA_PLAYERS = 3  # of each part
 
 
 def make_strokes(name: str, samples: int, rng: np.random.Generator) -> np.ndarray:
@@ -85,6 +87,27 @@ def make_held(name: str, samples: int, rng: np.random.Generator) -> np.ndarray:
     tune = _make_tune(samples, rng)
     sound = held / np.std(held) + 10.0 ** (TUNE_DB / 20.0) * tune / np.std(tune)
     return (0.5 * sound / np.abs(sound).max()).astype(np.float32)
+
+
+def make_orchestra(samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Makes a quiet chord of many players, `(samples,)`: dense, soft, and never quite steady.
+
+    Each player has an intonation, a vibrato and swells of its own.
+    """
+    time_s = np.arange(samples) / SAMPLE_RATE
+    orchestra = np.zeros(samples)
+    for pitch_hz in ORCHESTRA_HZ:
+        for _ in range(ORCHESTRA_PLAYERS):
+            vibrato_hz, depth = rng.uniform(4.5, 6.5), rng.uniform(0.0, 0.006)
+            turns = pitch_hz * 2.0 ** (rng.normal(0.0, 0.08) / 12.0) * (
+                time_s + depth * np.sin(2.0 * np.pi * (vibrato_hz * time_s + rng.uniform()))
+                / (2.0 * np.pi * vibrato_hz))
+            swell_db = np.interp(time_s, np.arange(0.0, time_s[-1] + 1.0, 0.5),
+                                 rng.normal(0.0, 3.0, len(np.arange(0.0, time_s[-1] + 1.0, 0.5))))
+            for order in range(1, 9):
+                orchestra += 10.0 ** ((swell_db - 7.0 * np.log2(order)) / 20.0) * np.sin(
+                    2.0 * np.pi * (order * turns + rng.uniform()))
+    return (0.05 * orchestra / np.abs(orchestra).max()).astype(np.float32)
 
 
 def _make_tune(samples: int, rng: np.random.Generator) -> np.ndarray:

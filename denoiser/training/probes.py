@@ -18,6 +18,7 @@ import numpy as np
 
 from denoiser.audio import dsp
 from denoiser.audio.dsp import SAMPLE_RATE
+from denoiser.data.coding import code
 from denoiser.noise import foreign
 from denoiser.noise.foreign import BURSTS_PER_SECOND, MakeNoise
 from denoiser.training import look_alikes, metrics
@@ -34,12 +35,17 @@ HISS_DB = -20.0  # under the hum
 # As grooves: the level of each band goes its own way, by 2 to 5 dB within 23 ms.
 FLUCTUATIONS_DB = (0, 2, 4, 6)
 FLUCTUATING_BANDS_HZ = (200, 1000)
+FLUCTUATION_OF_GROOVES_DB = 4
+HISS_SNRS_DB = (30, 40, 50)  # at which good transfers have it
+CODED_KBPS = 64  # of MP3
+ORCHESTRA_SNR_DB = 3.0
 AVERAGE_NAMES = ["probe_mean_db", "probe_worst_octave_db", "probe_noise_left_db",
                  "impulses_si_sdr_db", "tones_si_sdr_db"]  # of `ProbeReport.average`
 # Where `ProbeReport.find_faults` speaks up.
 LEAST_OCTAVE_GAIN_DB = 3.0
 LEAST_KEPT_SI_SDR_DB = 12.0
 MOST_LEFT_DB = -3.0
+STEADY_LEFT_DB, MOVING_LEFT_DB = -15.0, -8.0
 # What a finished network should reach.
 WANTED_KEPT_SI_SDR_DB = 20.0
 
@@ -53,11 +59,14 @@ class ProbeReport:
             (`snr_gain_db_music`), and `noise_left_db` of the noise without a sound.
         impulses_db: SI-SDR in dB that is left of each clean sound made of impulses.
         tones_db: The same of clean sounds in which tones are held.
+        orchestra: `energy_db` and `residual_correlation` (see `metrics.judge`) of a quiet orchestra
+            under a groove's noise at 3 dB.
     """
 
     rows: list[Row]
     impulses_db: dict[str, float]
     tones_db: dict[str, float]
+    orchestra: dict[str, float]
 
     def average(self) -> dict[str, float]:
         """Returns what history.csv holds of the probes."""
@@ -82,6 +91,15 @@ class ProbeReport:
             faults.append(f"does not hear noise of one octave: the gain is "
                           f"{min(gains.values()):.1f} dB at worst, and {white_db:.1f} dB for white "
                           f"noise")
+        steady_db, moving_db = (self._left_db(fluctuating(deviation_db, FLUCTUATING_BANDS_HZ[0]))
+                                for deviation_db in (0, FLUCTUATION_OF_GROOVES_DB))
+        if steady_db < STEADY_LEFT_DB and moving_db > MOVING_LEFT_DB:
+            faults.append(f"takes what moves for sound: a groove's noise alone comes out at "
+                          f"{steady_db:.1f} dB where it is steady, and at {moving_db:.1f} dB where "
+                          f"its bands fluctuate by {FLUCTUATION_OF_GROOVES_DB} dB")
+        if self.orchestra["energy_db"] < metrics.LEAST_ENERGY_DB:
+            faults.append(f"over-denoising: of a quiet orchestra at {ORCHESTRA_SNR_DB:g} dB "
+                          f"{self.orchestra['energy_db']:.1f} dB of the energy is left")
         probe, left_db = self._worst_left()
         if left_db > MOST_LEFT_DB:
             faults.append(f"under-denoising: {probe} alone comes out at {left_db:.1f} dB of what "
@@ -98,20 +116,28 @@ class ProbeReport:
         probe, left_db = self._worst_left()
         kept = [Guard(f"clean {kind} kept, SI-SDR (dB)", kept_db[_least(kept_db)], _least(kept_db),
                       "at least", WANTED_KEPT_SI_SDR_DB) for kind, kept_db in self._kept().items()]
+        orchestra = self.orchestra
         return [*kept,
+                Guard("energy of a quiet orchestra at 3 dB", orchestra["energy_db"], "orchestra",
+                      "within +-", metrics.WANTED_ENERGY_DB),
+                Guard("correlation of what was removed with it", orchestra["residual_correlation"],
+                      "orchestra", "at most", metrics.WANTED_CORRELATION_LOUD),
                 Guard("a probe's noise alone (dB)", left_db, probe, "at most",
                       metrics.WANTED_NOISE_LEFT_DB)]
 
     def format(self) -> str:
         """Returns a Markdown table of the probes, and a line on each kind of clean sounds."""
         measures = [name for name in self.rows[0] if name != "probe"]
-        lines = ["| " + " | ".join(["probe at 10 dB", *measures]) + " |",
+        lines = ["| " + " | ".join([f"probe at {SNR_DB:g} dB", *measures]) + " |",
                  "|" + "---|" * (1 + len(measures))]
         lines += ["| " + " | ".join([row["probe"], *(f"{row[name]:.1f}" for name in measures)])
                   + " |" for row in self.rows]
         for kind, kept_db in self._kept().items():
             kept = ", ".join(f"{name} {value:.1f} dB" for name, value in kept_db.items())
             lines += ["", f"clean {kind}, SI-SDR that is kept: {kept}"]
+        lines += ["", f"quiet orchestra at {ORCHESTRA_SNR_DB:g} dB: energy "
+                      f"{self.orchestra['energy_db']:+.2f} dB, correlation of what was removed "
+                      f"with it {self.orchestra['residual_correlation']:.2f}"]
         return "\n".join(lines)
 
     def _worst_left(self) -> tuple[str, float]:
@@ -123,7 +149,13 @@ class ProbeReport:
         return {"impulses": self.impulses_db, "held tones": self.tones_db}
 
     def _gain_db(self, probe: str) -> float:
-        return next(float(row["snr_gain_db"]) for row in self.rows if row["probe"] == probe)
+        return self._find(probe, "snr_gain_db")
+
+    def _left_db(self, probe: str) -> float:
+        return self._find(probe, "noise_left_db")
+
+    def _find(self, probe: str, measure: str) -> float:
+        return next(float(row[measure]) for row in self.rows if row["probe"] == probe)
 
 
 def _least(values: dict[str, float]) -> str:
@@ -158,15 +190,17 @@ def measure(predict: Predict, sounds: Sequence[tuple[str, np.ndarray]], highpass
         return dsp.highpass(predict(waveform[None])[0], highpass_hz, SAMPLE_RATE)
 
     samples, rows = len(sounds[0][1]), []
-    for place, (name, make) in enumerate(PROBES.items()):
+    for place, (name, probe) in enumerate(PROBES.items()):
         gains: dict[str, list[float]] = defaultdict(list)
         noise_left_db = 0.0
         for number, (category, clean) in enumerate(sounds):
-            noise = dsp.highpass(make(samples, np.random.default_rng([place, number])),
+            noise = dsp.highpass(probe.make(samples, np.random.default_rng([place, number])),
                                  highpass_hz, SAMPLE_RATE)
-            gain = np.sqrt(dsp.power(clean) / dsp.power(noise) / 10.0 ** (SNR_DB / 10.0))
+            gain = np.sqrt(dsp.power(clean) / dsp.power(noise) / 10.0 ** (probe.snr_db / 10.0))
             noise = (gain * noise).astype(np.float32)
-            gains[category].append(metrics.snr_db(clean, listen(clean + noise)) - SNR_DB)
+            noisy = probe.send(clean + noise)
+            gains[category].append(metrics.snr_db(clean, listen(noisy))
+                                   - metrics.snr_db(clean, noisy))
             if number == 0:
                 noise_left_db = dsp.decibels(dsp.power(listen(noise)) / dsp.power(noise))
         rows.append({"probe": name, "snr_gain_db": float(np.mean(sum(gains.values(), []))),
@@ -181,11 +215,26 @@ def measure(predict: Predict, sounds: Sequence[tuple[str, np.ndarray]], highpass
             kept_db[name] = metrics.si_sdr_db(clean, listen(clean))
         return kept_db
 
+    rng = np.random.default_rng(len(PROBES))
+    orchestra = look_alikes.make_orchestra(samples, rng)
+    groove = foreign.make_fluctuating(0.0, 200.0, samples, rng).astype(np.float32)
+    noisy = dsp.mix_at_snr(orchestra, groove, ORCHESTRA_SNR_DB)
+    judged = metrics.judge(orchestra, noisy, listen(noisy))
     return ProbeReport(rows, keep(look_alikes.make_strokes, look_alikes.STRUCK),
-                       keep(look_alikes.make_held, look_alikes.HELD))
+                       keep(look_alikes.make_held, look_alikes.HELD),
+                       {name: judged[name] for name in ("energy_db", "residual_correlation")})
 
 
-PROBES: dict[str, MakeNoise] = {
+@dataclass(frozen=True)
+class Probe:
+    """A noise, the SNR at which it is mixed, and what the mixture is sent through."""
+
+    make: MakeNoise
+    snr_db: float = SNR_DB
+    send: Callable[[np.ndarray], np.ndarray] = lambda audio: audio
+
+
+NOISES: dict[str, MakeNoise] = {
     **{octave(hz): partial(foreign.make_shaped, partial(foreign.octave_gain, hz))
        for hz in OCTAVES_HZ},
     "white": foreign.make_white,
@@ -200,3 +249,8 @@ PROBES: dict[str, MakeNoise] = {
     f"bursts {BURSTS_PER_SECOND}/s": foreign.make_bursts,
     "hum": partial(foreign.make_hum, None),
     "hum with hiss": partial(foreign.make_hum, HISS_DB)}
+PROBES: dict[str, Probe] = {
+    **{name: Probe(make) for name, make in NOISES.items()},
+    **{f"pink, at {snr_db} dB": Probe(NOISES["pink"], float(snr_db)) for snr_db in HISS_SNRS_DB},
+    f"white, MP3 at {CODED_KBPS} kbit/s": Probe(
+        foreign.make_white, send=partial(code, codec="mp3", kbps=CODED_KBPS))}
