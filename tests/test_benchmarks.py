@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from benchmarks import (
+    alone,
     bounds,
     buzz,
     cases,
@@ -49,6 +50,22 @@ def spectra(rng):
     clean = np.zeros((200, 64), complex)
     clean[50:, ::8] = 10.0 * np.exp(1j * rng.uniform(0.0, 2.0 * np.pi, (150, 8)))
     return clean, clean + complex_normal(rng, 200, 64)
+
+
+def test_noise_alone_is_measured_by_band(rng):
+    noise = rng.standard_normal(4 * SAMPLE_RATE).astype(np.float32)
+
+    def halve_above_4_khz(audio, rate, noise_profile=None):
+        spectrum, hz = np.fft.rfft(audio), np.fft.rfftfreq(len(audio), 1.0 / rate)
+        return np.fft.irfft(spectrum * np.where(hz > 3981.0, 0.5, 1.0), len(audio))
+
+    *bands, mean, whole = alone.lowered_db(noise, halve_above_4_khz)
+    np.testing.assert_allclose(bands, [0.0, 0.0, 0.0, 0.0, -6.02], atol=0.1)
+    assert mean == pytest.approx(-1.2, abs=0.1) and -6.0 < whole < -4.0
+    tone = np.sin(0.1 * np.arange(4 * SAMPLE_RATE)).astype(np.float32)
+    blind, told = alone.gains_db(noise, tone, lambda audio, rate, noise_profile=None: (
+        audio if noise_profile is None else tone))
+    assert blind == pytest.approx(0.0, abs=1e-3) and told > 100.0
 
 
 def test_ideal_masks_bound_all_others(rng, spectra):

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from denoiser.checks import UserError
 from denoiser.data.settings import DsetConfig
 from denoiser.jobs import InferenceConfig
 from denoiser.network.stored import BEST_NAME, CONFIG_NAME
+from denoiser.noise import foreign
 from denoiser.training import metrics, probes
 
 
@@ -48,6 +50,30 @@ def test_weights_of_a_fold_are_known_by_what_they_were_trained_on(folders, tiny_
     assert all(sorted(one[name] for one in known) == ["test", "train", "validation"]
                for name in known[0])
     assert evaluate.splits_in_training(tiny_run / BEST_NAME, cfg) == {}
+
+
+def test_the_sealed_test_holds_noises_of_its_own_and_notes_each_run(folders, tmp_path):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg, usual = (load_config(compose("conf", overrides))
+                      for overrides in (["test=sealed"], []))
+    assert cfg.sealed_log is not None and usual.sealed_log is None
+    mixers = [Mixer(replace(one.dset, path_manifests=[], path_noise=[str(folders / "noise")],
+                            path_music=[str(folders / "music")]), "test", 0.5)
+              for one in (cfg, usual)]
+    sealed, opened = ({mixer.evaluation_item(index).noise for index in range(60)}
+                      for mixer in mixers)
+    assert sealed == set(foreign.SEALED)
+    assert set(foreign.OPEN) < opened and not sealed & opened
+    log, weights = tmp_path / "lab" / "runs.csv", tmp_path / "x.weights.h5"
+    weights.write_bytes(b"some weights")
+    rows = [{"category": "music", "input_snr_db": snr, "snr_gain_db": snr / 2.0,
+             "noise_left_db": -12.0} for snr in (3.0, 3.0, 10.0)]
+    evaluate.note_sealed(log, "x", weights, rows)
+    evaluate.note_sealed(log, "x", weights, rows)
+    first, second = read_table(log)
+    assert first == second
+    assert (first["music_at_3"], first["music_at_10"]) == ("1.50", "5.00")
+    assert len(first["sha256"]) == 12 and first["items"] == "3"
 
 
 def test_tables_and_measures_of_the_test_mixtures(folders, fold_runs):
@@ -83,7 +109,7 @@ def test_tables_and_measures_of_the_test_mixtures(folders, fold_runs):
         probes.PROBES)
     verdicts = [line.split("|")[-2].strip() for line in lines[lines.index(
         "| guard | worst | of | limit | |") + 2 :]]
-    assert len(verdicts) == 7 and set(verdicts) <= {"pass", "FAIL"}
+    assert len(verdicts) == 9 and set(verdicts) <= {"pass", "FAIL"}
 
 
 @pytest.mark.parametrize(("weights", "settings", "name"), [

@@ -93,7 +93,8 @@ def make_thumps(samples: int, rng: np.random.Generator) -> np.ndarray:
     """Makes low-frequency pulses, one in each turn: swells of several cycles, nothing above."""
     time_s = np.arange(samples) / SAMPLE_RATE
     noise, turn_s = np.zeros(samples), 1.0 / TURNS_PER_SECOND
-    for moment in np.arange(turn_s * rng.uniform(), time_s[-1], turn_s):
+    first_s = 0.5 * min(turn_s, time_s[-1]) * rng.uniform()
+    for moment in np.arange(first_s, time_s[-1], turn_s):
         length = np.exp(rng.uniform(*np.log(THUMP_SECONDS)))
         place = np.clip((time_s - moment) / length, 0.0, 1.0)
         hz = np.exp(rng.uniform(*np.log(THUMP_HZ)))
