@@ -138,6 +138,9 @@ class Sounds:
             path for path in sorted((folder / category).rglob("*.flac"))
             if _is_judged(path) == (half == "judge")]
             for category in ("music", "speech", "effects")}
+        # Those that no passage can be made of are drums, knocks and shots.
+        self.files["effects"] = [path for path in self.files["effects"] if audio_io.open_recording(
+            path).header_seconds >= PASSAGE_SECONDS[0]]
 
     def music(self, rng: np.random.Generator) -> np.ndarray:
         """Returns 20 s of one piece, half of them from its beginning on."""
@@ -214,8 +217,6 @@ def joined(sounds: Sounds, count: int, rng: np.random.Generator,
 def films(sounds: Sounds, rng: np.random.Generator) -> Iterator[tuple[str, Transfer]]:
     """Yields speech in quiet noise, with each effect of some length inside it or at its start."""
     for path in sounds.files["effects"]:
-        if audio_io.open_recording(path).header_seconds < PASSAGE_SECONDS[0]:
-            continue
         passage = _trimmed(_read(path)[:round(PASSAGE_SECONDS[1] * SAMPLE_RATE)])
         speech = sounds.speech(rng)
         passage *= speech.std() / max(passage.std(), 1e-9) * 10.0 ** (0.05 * rng.uniform(-15, 0))
@@ -238,7 +239,7 @@ def clean_alone(sounds: Sounds, count: int, rng: np.random.Generator,
             yield f"{category} alone", _alone(audio, f"{category}_alone_{number}")
     for path in sounds.files["effects"]:
         audio = _read(path)[:round(2 * SECONDS * SAMPLE_RATE)]
-        if len(audio) > 1.5 * SAMPLE_RATE and audio.std() > 0.0:
+        if audio.std() > 0.0:
             yield "effects alone", _alone(audio, f"effect_{path.name}")
 
 
@@ -265,7 +266,7 @@ class Judged:
     bare: float  # that there are
     bare_found: float
     is_profile: bool  # whether a stretch is long enough, and the recording holds more
-    profile_sound: float  # share of the longest stretch
+    profile_sound: float  # share of it
 
 
 def judge(transfer: Transfer, found: list[NoiseSegment]) -> Judged:
@@ -279,13 +280,14 @@ def judge(transfer: Transfer, found: list[NoiseSegment]) -> Judged:
         start, end = transfer.bare or (0.0, 0.0)
         return max(0.0, min(end, segment.end_seconds) - max(start, segment.start_seconds))
 
-    lengths = [each.end_seconds - each.start_seconds for each in found]
-    longest = found[int(np.argmax(lengths))] if found else None
+    def seconds(segment: NoiseSegment) -> float:
+        return segment.end_seconds - segment.start_seconds
+
+    chosen = finder.choose_profile(found, PROFILE_SECONDS)
     start, end = transfer.bare or (0.0, 0.0)
-    return Judged(sum(lengths), sum(map(sound_in, found)), end - start, sum(map(overlap, found)),
-                  longest is not None and longest.place != "whole"
-                  and max(lengths) >= PROFILE_SECONDS,
-                  sound_in(longest) / max(lengths) if longest is not None else 0.0)
+    return Judged(sum(map(seconds, found)), sum(map(sound_in, found)), end - start,
+                  sum(map(overlap, found)), chosen is not None and chosen.place != "whole",
+                  sound_in(chosen) / seconds(chosen) if chosen is not None else 0.0)
 
 
 def table(rows: dict[str, list[Judged]]) -> str:
@@ -346,8 +348,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.pictures is not None:
         options.pictures.mkdir(parents=True, exist_ok=True)
-    sounds, rng = Sounds(options.clean, options.half), np.random.default_rng(
-        1 if options.half == "judge" else 2)
+    rng = np.random.default_rng(1 if options.half == "judge" else 2)
+    sounds = Sounds(options.clean, options.half)
+    effects = sounds.files["effects"]
+    sounds.files["effects"] = [effects[number] for number in
+                               rng.permutation(len(effects))[:2 * options.transfers]]
 
     def picture(name: str, *drawn: object) -> None:
         if options.pictures is not None:

@@ -33,7 +33,9 @@ PATH_NEIGHBOURS = 9  # bins, whose median a partial stands out of
 MAX_SLOT_PATH_DB = 9.0
 MAX_PATH_DB = 7.0  # of the median over a stretch; along paths of Gaussian noise it is 6
 RIPPLE_NEIGHBOURS = 25  # bins, whose median the ripple of a spectrum stands out of
-MAX_RIPPLE_DB = 10.0  # what holds and stands out by more is a tone
+MAX_RIPPLE_DB = 15.0  # of what fluctuates as noise does
+MAX_LINE_DB = 8.0  # of what does not: beyond, it is a tone
+MIN_SPREAD_DB = 4.0  # of a bin over time, from quartile to quartile; of Gaussian noise it is 7
 HIGHEST_HUM_HZ = 1200.0  # lines that always stand are noise up to here: hum and buzz
 MAX_PAUSE_CHANGE_DB = 2.0  # of a steady pause: RMS over bands, median over slots
 MAX_DISTANCE_DB = 5.0  # of a stretch from the quietest one, RMS over bands
@@ -42,6 +44,7 @@ SILENCE_DBFS = -96.0  # below this nothing was recorded
 SHORTEST_SECONDS = 0.75  # of a stretch: as much as `fit.measure` needs
 LEAST_DROP_DB = 6.0  # of the noise below the louder part of the rest
 DROP_BANDS = 3  # in which this is most
+PROFILE_DB = 2.0  # by which a noise profile's stretch may lie above the quietest
 LOWEST_RATE = 4000  # Hz
 TINY = 1e-12  # of a power, so that its level fits into eight bits
 PLACES = {(True, True): "whole", (True, False): "run-in", (False, True): "run-out",
@@ -156,18 +159,16 @@ class _Slots:
     def paths_db(self, run: slice) -> np.ndarray:
         """Measures by how much paths stand out in each slot of a run, `(slots,)`."""
         hz = np.arange(len(self.floor)) * self.sample_rate / _frame_size(self.sample_rate)
-        usual = np.median(self.levels[run], axis=0)
-        # A ripple is noise's own, and so is hum, which always stands. What else holds is a tone.
-        highest = np.maximum(_around(usual), np.where(
-            hz < HIGHEST_HUM_HZ, self.floor - MAX_RIPPLE_DB, -np.inf)) + MAX_RIPPLE_DB
         part = self.frames[run.start * STEP_FRAMES : (run.stop - 1) * STEP_FRAMES + SLOT_FRAMES]
+        low, usual, high = np.quantile(part, (0.25, 0.5, 0.75), axis=0)
+        # A ripple is noise's own, as what stands out of it fluctuates as noise does. So is hum,
+        # which always stands. What else holds is a tone.
+        ripple = np.where(high - low > MIN_SPREAD_DB, MAX_RIPPLE_DB, MAX_LINE_DB)
+        around = ndimage.median_filter(usual, RIPPLE_NEIGHBOURS, mode="nearest") + ripple
+        highest = np.maximum(around, np.where(hz < HIGHEST_HUM_HZ, self.floor, -np.inf))
         paths = _path_db((part - np.minimum(usual, highest))[:, hz >= LOWEST_PATH_HZ])
         inside = np.lib.stride_tricks.sliding_window_view(paths, SLOT_FRAMES - PATH_FRAMES + 1)
         return np.median(inside[::STEP_FRAMES], axis=1)
-
-
-def _around(levels_db: np.ndarray) -> np.ndarray:
-    return ndimage.median_filter(levels_db, RIPPLE_NEIGHBOURS, mode="nearest")
 
 
 def _path_db(levels_db: np.ndarray) -> np.ndarray:
@@ -216,9 +217,25 @@ def _runs_alike(slots: _Slots) -> Iterator[slice]:
 def _runs_without_tones(slots: _Slots, run: slice) -> Iterator[tuple[slice, float]]:
     """Yields what lies between the tones of a stretch, with the median of its paths in dB."""
     paths = slots.paths_db(run)
-    is_noise = ~ndimage.binary_opening(paths > MAX_SLOT_PATH_DB, np.ones(MAX_TONAL_GAP + 1))
+    is_tonal = paths > MAX_SLOT_PATH_DB
+    is_noise = ~ndimage.binary_opening(is_tonal, np.ones(MAX_TONAL_GAP + 1))
     for part, in ndimage.find_objects(ndimage.label(is_noise)[0]):
-        yield slice(run.start + part.start, run.start + part.stop), float(np.median(paths[part]))
+        inside = part.start + np.flatnonzero(~is_tonal[part])
+        if len(inside):  # it neither begins nor ends with a tone
+            part = slice(inside[0], inside[-1] + 1)
+            yield (slice(run.start + part.start, run.start + part.stop),
+                   float(np.median(paths[part])))
+
+
+def _joined(parts: Iterable[tuple[slice, float]]) -> list[tuple[slice, float]]:
+    """Joins stretches that follow on each other, as where the level swings slowly."""
+    joined: list[tuple[slice, float]] = []
+    for run, path_db in parts:
+        if joined and run.start - joined[-1][0].stop <= MAX_LOUD_GAP:
+            before, before_db = joined.pop()
+            run, path_db = slice(before.start, run.stop), max(before_db, path_db)
+        joined.append((run, path_db))
+    return joined
 
 
 def _places(slots: _Slots, runs: list[slice]) -> list[str]:
@@ -270,8 +287,8 @@ def _choose(slots: _Slots, min_seconds: float, min_drop_db: float,
         return [], "tones, voices or hum stand out of the noise everywhere"
     spectra = [np.median(slots.bands[run], axis=0) for run, _ in quiet]
     lowest = min(spectra, key=np.mean)
-    like_it = [part for part, spectrum in zip(quiet, spectra, strict=True)
-               if _rms(spectrum - lowest) <= MAX_DISTANCE_DB]
+    like_it = _joined(part for part, spectrum in zip(quiet, spectra, strict=True)
+                      if _rms(spectrum - lowest) <= MAX_DISTANCE_DB)
     runs = [run for run, _ in like_it]
     drops = _drops_db(slots, runs)
     if max(drops) < min_drop_db:
@@ -286,6 +303,19 @@ def _choose(slots: _Slots, min_seconds: float, min_drop_db: float,
              if drop >= min_drop_db and (has_end or _is_steady(slots, run))]
     return found, "" if found else ("its noise never stays the same: what changes inside a "
                                     "recording may be sound")
+
+
+def choose_profile(found: Iterable[NoiseSegment], min_seconds: float = 0.0,
+                   ) -> NoiseSegment | None:
+    """Returns the stretch that serves best as a noise profile, if any is long enough.
+
+    That is the longest of those that lie about as far below the programme as the quietest does:
+    soft music at its floor may have been taken for noise elsewhere.
+    """
+    found = [each for each in found if each.end_seconds - each.start_seconds >= min_seconds]
+    drop_db = max((each.below_program_db for each in found), default=0.0) - PROFILE_DB
+    return max((each for each in found if each.below_program_db >= drop_db),
+               key=lambda each: each.end_seconds - each.start_seconds, default=None)
 
 
 def search(blocks: Iterable[np.ndarray], sample_rate: int, min_seconds: float = SHORTEST_SECONDS,
