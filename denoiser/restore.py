@@ -284,7 +284,10 @@ class Restorer:
 
     def _find_alone(self, read: Callable[[], Iterable[np.ndarray]], sample_rate: int,
                     pairs: list[Pair]) -> tuple[tuple[int, int], np.ndarray] | None:
-        """Returns where a recording holds noise alone, in samples, and that noise."""
+        """Returns where a recording holds noise alone, in samples, and that noise.
+
+        That may have a film's sync pop in it, which is limited as a stroke is.
+        """
         from denoiser.noise import finder  # its filters load slowly, and a mistyped call needs none
 
         if not self.find_noise or sample_rate < finder.LOWEST_RATE:
@@ -299,7 +302,7 @@ class Restorer:
         noise = np.concatenate(list(sections.blocks_between(map(as_channels, read()), start, stop)))
         if is_leader(noise, pairs, sample_rate, self.settings.stft.highpass_hz):
             return None
-        return (start, stop), noise
+        return (start, stop), without_strokes(noise)
 
     def _noise_of(self, pairs: list[Pair], sample_rate: int, surveyed: Survey,
                   ) -> np.ndarray | None:
