@@ -64,6 +64,9 @@ class Restorer:
         level_noise: Whether noise that becomes louder and softer is restored at one level.
         keep_strokes: Whether what the network takes of strokes is given back, where it is told the
             noise.
+        find_noise: Whether noise alone is looked for as well, by `noise.finder`; where 2 s of it
+            are found, more than the network hears in pauses, and it is no leader, they are the
+            profile.
     """
 
     predict_spectra: Callable[[Any], np.ndarray]
@@ -221,11 +224,7 @@ class Restorer:
             changes = sections.far_apart(changes, surveyed.audible_samples, sample_rate)
             if not changes:
                 surveyed = replace(surveyed, first_estimates=first)
-                found = self._find_alone(read, sample_rate, pairs)
-                if found is not None:
-                    (start, stop), noise = found
-                    return replace(surveyed, noise_alone=(start, stop)), noise
-                return surveyed, self._noise_of(pairs, sample_rate, surveyed)
+                return self._with_noise_alone(read, sample_rate, surveyed, pairs)
         changes = [silence.place(change, surveyed.silences) for change in changes]
         logger.info("its noise changes at %s s; each section is heard by itself",
                     ", ".join(f"{change / sample_rate:.1f}" for change in changes))
@@ -241,7 +240,8 @@ class Restorer:
                 part = self._examine_tones(part, sounds, sample_rate, None)
             pairs = self._hear(excerpts(read_part, part, sample_rate, with_ends=True),
                                sample_rate, part)
-            noise = self._noise_of(pairs, sample_rate, part)
+            pauses = noise_alone(pairs, sample_rate, self.settings.stft.highpass_hz)
+            noise = self._noise_of(pairs, sample_rate, part, pauses)
             if noise is not None:  # profiles are small, and there may be many sections
                 part = replace(part, profiles=self._profiles(noise, sample_rate, part))
             found.append(Section(start, stop, part))
@@ -282,12 +282,24 @@ class Restorer:
             report(len(block) / sample_rate)
         return noise
 
-    def _find_alone(self, read: Callable[[], Iterable[np.ndarray]], sample_rate: int,
-                    pairs: list[Pair]) -> tuple[tuple[int, int], np.ndarray] | None:
-        """Returns where a recording holds noise alone, in samples, and that noise.
+    def _with_noise_alone(self, read: Callable[[], Iterable[np.ndarray]], sample_rate: int,
+                          surveyed: Survey, pairs: list[Pair]) -> tuple[Survey, np.ndarray | None]:
+        """Returns the noise that is found alone, and where; or what was heard, if that is longer.
 
-        That may have a film's sync pop in it, which is limited as a stroke is.
+        What is found may have a film's sync pop in it, which is limited as a stroke is.
         """
+        pauses = noise_alone(pairs, sample_rate, self.settings.stft.highpass_hz)
+        span = self._find_alone(read, sample_rate)
+        if span is not None and (pauses is None or len(pauses) < span[1] - span[0]):
+            noise = np.concatenate(list(sections.blocks_between(
+                map(as_channels, read()), *span)))
+            if not is_leader(noise, pairs, sample_rate, self.settings.stft.highpass_hz):
+                return replace(surveyed, noise_alone=span), without_strokes(noise)
+        return surveyed, self._noise_of(pairs, sample_rate, surveyed, pauses)
+
+    def _find_alone(self, read: Callable[[], Iterable[np.ndarray]], sample_rate: int,
+                    ) -> silence.Span | None:
+        """Returns where a recording holds noise alone for 2 s and more, in samples."""
         from denoiser.noise import finder  # its filters load slowly, and a mistyped call needs none
 
         if not self.find_noise or sample_rate < finder.LOWEST_RATE:
@@ -298,16 +310,12 @@ class Restorer:
             return None
         start, stop = (round(seconds * sample_rate)
                        for seconds in (chosen.start_seconds, chosen.end_seconds))
-        stop = min(stop, start + round(EXCERPTS_SECONDS * sample_rate))
-        noise = np.concatenate(list(sections.blocks_between(map(as_channels, read()), start, stop)))
-        if is_leader(noise, pairs, sample_rate, self.settings.stft.highpass_hz):
-            return None
-        return (start, stop), without_strokes(noise)
+        return start, min(stop, start + round(EXCERPTS_SECONDS * sample_rate))
 
     def _noise_of(self, pairs: list[Pair], sample_rate: int, surveyed: Survey,
-                  ) -> np.ndarray | None:
-        """Returns the noise of stretches that were heard, `(samples, channels)`."""
-        noise = noise_alone(pairs, sample_rate, self.settings.stft.highpass_hz)
+                  pauses: np.ndarray | None) -> np.ndarray | None:
+        """Returns the noise of stretches that were heard, `(samples, channels)`: their pauses'."""
+        noise = pauses
         if noise is None:  # at its ends, a tape or a film may have less noise than between
             found = (_without_silence(*pair, sample_rate) for pair in pairs[1:-1] or pairs)
             noise = np.concatenate([without_strokes(one) if len(one) else one for one in found])
