@@ -39,6 +39,7 @@ MIN_SPREAD_DB = 4.0  # of a bin over time, from quartile to quartile; of Gaussia
 HIGHEST_HUM_HZ = 1200.0  # lines that always stand are noise up to here: hum and buzz
 MAX_PAUSE_CHANGE_DB = 2.0  # of a steady pause: RMS over bands, median over slots
 MAX_DISTANCE_DB = 5.0  # of a stretch from the quietest one, RMS over bands
+MAX_FRAMES, MAX_SLOTS = 4000, 500  # looked at in one step, so that memory stays small
 NEEDLE_SECONDS = 1.0  # of sound that may lie outside a run-in or a run-out
 SILENCE_DBFS = -96.0  # below this nothing was recorded
 SHORTEST_SECONDS = 0.75  # of a stretch: as much as `fit.measure` needs
@@ -159,16 +160,24 @@ class _Slots:
     def paths_db(self, run: slice) -> np.ndarray:
         """Measures by how much paths stand out in each slot of a run, `(slots,)`."""
         hz = np.arange(len(self.floor)) * self.sample_rate / _frame_size(self.sample_rate)
-        part = self.frames[run.start * STEP_FRAMES : (run.stop - 1) * STEP_FRAMES + SLOT_FRAMES]
-        low, usual, high = np.quantile(part, (0.25, 0.5, 0.75), axis=0)
+        part = self._frames_of(run)
+        low, usual, high = np.quantile(part[:: 1 + len(part) // MAX_FRAMES], (0.25, 0.5, 0.75),
+                                       axis=0).astype(np.float32)
         # A ripple is noise's own, as what stands out of it fluctuates as noise does. So is hum,
         # which always stands. What else holds is a tone.
         ripple = np.where(high - low > MIN_SPREAD_DB, MAX_RIPPLE_DB, MAX_LINE_DB)
         around = ndimage.median_filter(usual, RIPPLE_NEIGHBOURS, mode="nearest") + ripple
         highest = np.maximum(around, np.where(hz < HIGHEST_HUM_HZ, self.floor, -np.inf))
-        paths = _path_db((part - np.minimum(usual, highest))[:, hz >= LOWEST_PATH_HZ])
-        inside = np.lib.stride_tricks.sliding_window_view(paths, SLOT_FRAMES - PATH_FRAMES + 1)
-        return np.median(inside[::STEP_FRAMES], axis=1)
+        own, found = np.minimum(usual, highest).astype(np.float32), []
+        for start in range(run.start, run.stop, MAX_SLOTS):
+            few = self._frames_of(slice(start, min(start + MAX_SLOTS, run.stop)))
+            paths = _path_db((few - own)[:, hz >= LOWEST_PATH_HZ])
+            inside = np.lib.stride_tricks.sliding_window_view(paths, SLOT_FRAMES - PATH_FRAMES + 1)
+            found.append(np.median(inside[::STEP_FRAMES], axis=1))
+        return np.concatenate(found)
+
+    def _frames_of(self, run: slice) -> np.ndarray:
+        return self.frames[run.start * STEP_FRAMES : (run.stop - 1) * STEP_FRAMES + SLOT_FRAMES]
 
 
 def _path_db(levels_db: np.ndarray) -> np.ndarray:
@@ -222,9 +231,9 @@ def _runs_without_tones(slots: _Slots, run: slice) -> Iterator[tuple[slice, floa
     for part, in ndimage.find_objects(ndimage.label(is_noise)[0]):
         inside = part.start + np.flatnonzero(~is_tonal[part])
         if len(inside):  # it neither begins nor ends with a tone
-            part = slice(inside[0], inside[-1] + 1)
-            yield (slice(run.start + part.start, run.start + part.stop),
-                   float(np.median(paths[part])))
+            first, stop = int(inside[0]), int(inside[-1]) + 1
+            yield (slice(run.start + first, run.start + stop),
+                   float(np.median(paths[first:stop])))
 
 
 def _joined(parts: Iterable[tuple[slice, float]]) -> list[tuple[slice, float]]:
@@ -309,10 +318,12 @@ def choose_profile(found: Iterable[NoiseSegment], min_seconds: float = 0.0,
                    ) -> NoiseSegment | None:
     """Returns the stretch that serves best as a noise profile, if any is long enough.
 
-    That is the longest of those that lie about as far below the programme as the quietest does:
-    soft music at its floor may have been taken for noise elsewhere.
+    That is one at an end of the recording, where there is any: in a pause, soft sound may have been
+    taken for noise. So it is the longest of those that lie about as far below the programme as the
+    quietest does.
     """
     found = [each for each in found if each.end_seconds - each.start_seconds >= min_seconds]
+    found = [each for each in found if each.place != "pause"] or found
     drop_db = max((each.below_program_db for each in found), default=0.0) - PROFILE_DB
     return max((each for each in found if each.below_program_db >= drop_db),
                key=lambda each: each.end_seconds - each.start_seconds, default=None)

@@ -129,6 +129,7 @@ def test_the_profile_is_the_longest_of_the_quietest() -> None:
     found = [NoiseSegment(0.0, 4.0, "run-in", -50.0, 12.0, 6.0),
              NoiseSegment(10.0, 12.0, "pause", -60.0, 22.0, 6.0),
              NoiseSegment(20.0, 23.0, "run-out", -59.0, 21.0, 6.0)]
+    assert choose_profile(found[:2]) == found[0]  # at an end
     assert choose_profile(found) == found[2]
     assert choose_profile(found, 3.5) == found[0]
     assert choose_profile(found, 5.0) is choose_profile([]) is None
