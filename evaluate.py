@@ -340,6 +340,7 @@ def name_of(cfg: Config, weights: Path | None) -> str:
             + "_no_keep_strokes" * (not cfg.inference.keep_strokes)
             + "_no_wiener" * (not cfg.inference.wiener)
             + "_no_following" * (not cfg.inference.follow_noise)
+            + "_no_finding" * (not cfg.inference.find_noise)
             + "_no_levelling" * (not cfg.inference.level_noise)
             + "_no_listening" * (not cfg.inference.listen_first) + "_profile" * cfg.profile)
 

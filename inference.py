@@ -16,6 +16,7 @@ NAME_residual, which is what was removed, and denoised_report.json. Most used se
   inference.output_dir=FOLDER        where the results go
   inference.noise_profile=[12.5,14]  seconds in which only noise is heard; or a file, or auto
   inference.listen_first=false       without such a profile, do not hear 30 s before the rest
+  inference.find_noise=false         nor take noise that lies alone in it for the profile
   inference.follow_noise=false       restore it as one, also where its noise changes
   inference.level_noise=false        restore it once, also where its noise swells
   inference.overwrite=true           replace results that exist
@@ -158,7 +159,8 @@ class Denoiser(Restorer):
              mono_source: str = "false", wiener: bool = True, runtime: str = "auto",
              listen_first: bool = True, dehum: bool = True,
              keep_held: bool = True, follow_noise: bool = True,
-             level_noise: bool = True, keep_strokes: bool = True) -> Denoiser:
+             level_noise: bool = True, keep_strokes: bool = True,
+             find_noise: bool = True) -> Denoiser:
         """Loads a network.
 
         Args:
@@ -180,6 +182,7 @@ class Denoiser(Restorer):
             follow_noise: As of `Restorer`.
             level_noise: As of `Restorer`.
             keep_strokes: As of `Restorer`.
+            find_noise: As of `Restorer`.
 
         Raises:
             FileNotFoundError: There are no such weights.
@@ -201,7 +204,7 @@ class Denoiser(Restorer):
                                            or ProfileForm(settings.stft, compression=1.0))
         return cls(predict, settings, segment_seconds, declick, mono_source,
                    listen_first and settings.unet.use_profile, dehum, keep_held, follow_noise,
-                   level_noise, keep_strokes)
+                   level_noise, keep_strokes, find_noise)
 
     def forget_lengths(self) -> None:
         """Makes what the network returns independent of what it was given before.
@@ -374,7 +377,7 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
                                  cfg.inference.runtime, cfg.inference.listen_first,
                                  cfg.inference.dehum, cfg.inference.keep_held,
                                  cfg.inference.follow_noise, cfg.inference.level_noise,
-                                 cfg.inference.keep_strokes)
+                                 cfg.inference.keep_strokes, cfg.inference.find_noise)
         if cfg.inference.resume or cfg.inference.cluster != "none":
             denoiser.forget_lengths()
         return denoiser
@@ -466,6 +469,9 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
                         recording.path, listens)
         surveyed, profile = restorer.listen(lambda: _blocks(job), recording.rate, surveyed,
                                             advance)
+        if surveyed.noise_alone is not None:
+            logger.info("%s: noise profile: %.2f to %.2f s, where noise alone was found",
+                        recording.path, *(place / recording.rate for place in surveyed.noise_alone))
     fitted = restorer.fit_strength(strength, lambda: _blocks(job), recording.rate, surveyed,
                                    profile, advance)
     if strength.is_auto:
@@ -521,6 +527,8 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
             "strength": strength.describe() | ({"why": fitted.why} if fitted.why else {}),
             "mono_source": surveyed.mono.describe() if surveyed.mono else None,
             "hum_hz": None if surveyed.hum_hz is None else round(surveyed.hum_hz, 2),
+            "noise_alone": None if surveyed.noise_alone is None else [
+                round(place / recording.rate, 2) for place in surveyed.noise_alone],
             "sections": [section.describe(recording.rate) for section in surveyed.sections],
             **levels.describe()}
 
@@ -701,8 +709,7 @@ def require_packages(chosen: InferenceConfig) -> None:
     It is said before hours of work, not at their end.
     """
     for key, is_asked, names in (
-            ("inference.spectrogram", chosen.spectrogram, ("librosa", "matplotlib")),
-            ("inference.noise_profile", chosen.noise_profile == "auto", ("librosa",))):
+            ("inference.spectrogram", chosen.spectrogram, ("librosa", "matplotlib")),):
         missing = [name for name in names if importlib.util.find_spec(name) is None]
         if is_asked and missing:
             raise UserError(f"`{key}={str(getattr(chosen, key.split('.')[1])).lower()}` needs a "

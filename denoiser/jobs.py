@@ -65,6 +65,7 @@ class InferenceConfig:
     noise_profile: Any = "none"
     # Without a noise profile: hear 30 s before the rest, and take what is removed there for one.
     listen_first: bool = True
+    find_noise: bool = True  # and where noise lies alone for 2 s, take that
     follow_noise: bool = True  # and where the noise changes, restore each section by itself
     level_noise: bool = True  # restore noise that becomes louder and softer at one level
     # Whether two channels hold one signal with a noise of their own each: true, false, or auto.

@@ -87,15 +87,15 @@ def read_profile(choice: Any, read: Callable[[], Iterable[np.ndarray]], sample_r
 
 
 def _find(read: Callable[[], Iterable[np.ndarray]], sample_rate: int) -> np.ndarray | None:
-    """Returns the longest stretch of a recording that holds noise alone, where there is any."""
-    from denoiser.noise import finder  # loads librosa, which takes a second, and few ask for it
+    """Returns a stretch of a recording that holds noise alone, where there is any."""
+    from denoiser.noise import finder  # its filters load slowly, and few ask for it
 
     found, reason = (finder.search(read(), sample_rate) if sample_rate >= finder.LOWEST_RATE
                      else ([], f"below {finder.LOWEST_RATE} Hz it cannot be told"))
-    if not found:
+    best = finder.choose_profile(found)
+    if best is None:
         logger.info("no stretch of noise alone was found: %s", reason)
         return None
-    best = max(found, key=lambda each: each.end_seconds - each.start_seconds)
     logger.info("noise profile: %.2f to %.2f s (%s)", best.start_seconds, best.end_seconds,
                 best.place)
     return _cut(read(), sample_rate, best.start_seconds,

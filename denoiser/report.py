@@ -27,7 +27,7 @@ REPORT_NAME = "denoised_report.json"
 VERSION = 1  # of the report's form
 # Of what becomes of a recording: raised with every change of the program by which the same
 # recording, weights and settings give other results. It belongs into `made_with`.
-RESULTS_VERSION = 13
+RESULTS_VERSION = 14
 # Whose warnings belong into a report; inference.py has the first name as a program.
 LOGGERS = ("__main__", "inference", "denoiser")
 

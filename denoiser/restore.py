@@ -24,7 +24,7 @@ from denoiser.audio.fitting import EXCERPTS_SECONDS, Fitted, excerpts, fit
 from denoiser.audio.levelling import Estimates, restore_at_one_level
 from denoiser.audio.mono_source import find_mono
 from denoiser.audio.noise_profile import SHORTEST_SECONDS, without_strokes
-from denoiser.audio.pauses import noise_alone
+from denoiser.audio.pauses import is_leader, noise_alone
 from denoiser.audio.removal import Pair, Strength, as_strength, remove
 from denoiser.audio.survey import Section, Survey, as_channels, survey
 from denoiser.checks import UserError, require
@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 SILENT_POWER = 10.0 ** (-70.0 / 10.0)  # of the start of a stream, below which it is no measure
 LARGEST_GAIN = 1e12  # the opposite of the largest sample that is read
 LOUDEST = 1e4  # that a network hears, where its own level is near 0.1
+MIN_ALONE_SECONDS = 2.0  # of noise that is found, and taken without being asked for
 SEGMENT_SECONDS = 9.5  # restored in one step; memory grows with it
 
 
@@ -63,6 +64,9 @@ class Restorer:
         level_noise: Whether noise that becomes louder and softer is restored at one level.
         keep_strokes: Whether what the network takes of strokes is given back, where it is told the
             noise.
+        find_noise: Whether noise alone is looked for as well, by `noise.finder`; where 2 s of it
+            are found, more than the network hears in pauses, and it is no leader, they are the
+            profile.
     """
 
     predict_spectra: Callable[[Any], np.ndarray]
@@ -76,6 +80,7 @@ class Restorer:
     follow_noise: bool = False
     level_noise: bool = False
     keep_strokes: bool = False
+    find_noise: bool = False
 
     def __call__(self, waveform: np.ndarray, sample_rate: int,
                  strength: float | str | Strength = 1.0,
@@ -185,10 +190,11 @@ class Restorer:
                ) -> tuple[Survey, np.ndarray | None]:
         """Hears the noise of a recording before it is restored.
 
-        That is what is heard in its pauses, or, where there are none, what the network removes,
-        less single strokes. Heard are up to 30 s: the ends, and what lies between. Where
-        `follow_noise` is on, so is a piece of 4 s in each half minute; where the noise of these
-        differs, each section of the recording is examined and heard by itself.
+        That is noise alone that is found where `find_noise` is on; or what is heard in its pauses,
+        or, where there are none, what the network removes, less single strokes. Heard are up to
+        30 s: the ends, and what lies between. Where `follow_noise` is on, so is a piece of 4 s in
+        each half minute; where the noise of these differs, each section of the recording is
+        examined and heard by itself.
 
         Args:
             read: Reads the recording from its start, in blocks.
@@ -217,8 +223,8 @@ class Restorer:
                 changes = sections.changes_within(*pairs[0], sample_rate)
             changes = sections.far_apart(changes, surveyed.audible_samples, sample_rate)
             if not changes:
-                return (replace(surveyed, first_estimates=first),
-                        self._noise_of(pairs, sample_rate, surveyed))
+                surveyed = replace(surveyed, first_estimates=first)
+                return self._with_noise_alone(read, sample_rate, surveyed, pairs)
         changes = [silence.place(change, surveyed.silences) for change in changes]
         logger.info("its noise changes at %s s; each section is heard by itself",
                     ", ".join(f"{change / sample_rate:.1f}" for change in changes))
@@ -234,7 +240,8 @@ class Restorer:
                 part = self._examine_tones(part, sounds, sample_rate, None)
             pairs = self._hear(excerpts(read_part, part, sample_rate, with_ends=True),
                                sample_rate, part)
-            noise = self._noise_of(pairs, sample_rate, part)
+            pauses = noise_alone(pairs, sample_rate, self.settings.stft.highpass_hz)
+            noise = self._noise_of(pairs, sample_rate, part, pauses)
             if noise is not None:  # profiles are small, and there may be many sections
                 part = replace(part, profiles=self._profiles(noise, sample_rate, part))
             found.append(Section(start, stop, part))
@@ -275,10 +282,40 @@ class Restorer:
             report(len(block) / sample_rate)
         return noise
 
+    def _with_noise_alone(self, read: Callable[[], Iterable[np.ndarray]], sample_rate: int,
+                          surveyed: Survey, pairs: list[Pair]) -> tuple[Survey, np.ndarray | None]:
+        """Returns the noise that is found alone, and where; or what was heard, if that is longer.
+
+        What is found may have a film's sync pop in it, which is limited as a stroke is.
+        """
+        pauses = noise_alone(pairs, sample_rate, self.settings.stft.highpass_hz)
+        span = self._find_alone(read, sample_rate)
+        if span is not None and (pauses is None or len(pauses) < span[1] - span[0]):
+            noise = np.concatenate(list(sections.blocks_between(
+                map(as_channels, read()), *span)))
+            if not is_leader(noise, pairs, sample_rate, self.settings.stft.highpass_hz):
+                return replace(surveyed, noise_alone=span), without_strokes(noise)
+        return surveyed, self._noise_of(pairs, sample_rate, surveyed, pauses)
+
+    def _find_alone(self, read: Callable[[], Iterable[np.ndarray]], sample_rate: int,
+                    ) -> silence.Span | None:
+        """Returns where a recording holds noise alone for 2 s and more, in samples."""
+        from denoiser.noise import finder  # its filters load slowly, and a mistyped call needs none
+
+        if not self.find_noise or sample_rate < finder.LOWEST_RATE:
+            return None
+        found, _ = finder.search(map(as_channels, read()), sample_rate, MIN_ALONE_SECONDS)
+        chosen = finder.choose_profile(found)
+        if chosen is None or chosen.place == "whole":
+            return None
+        start, stop = (round(seconds * sample_rate)
+                       for seconds in (chosen.start_seconds, chosen.end_seconds))
+        return start, min(stop, start + round(EXCERPTS_SECONDS * sample_rate))
+
     def _noise_of(self, pairs: list[Pair], sample_rate: int, surveyed: Survey,
-                  ) -> np.ndarray | None:
-        """Returns the noise of stretches that were heard, `(samples, channels)`."""
-        noise = noise_alone(pairs, sample_rate, self.settings.stft.highpass_hz)
+                  pauses: np.ndarray | None) -> np.ndarray | None:
+        """Returns the noise of stretches that were heard, `(samples, channels)`: their pauses'."""
+        noise = pauses
         if noise is None:  # at its ends, a tape or a film may have less noise than between
             found = (_without_silence(*pair, sample_rate) for pair in pairs[1:-1] or pairs)
             noise = np.concatenate([without_strokes(one) if len(one) else one for one in found])

@@ -366,6 +366,31 @@ def test_what_is_removed_at_first_is_the_profile_of_the_rest(rng):
     np.testing.assert_array_equal(once.profiles, each.profiles)
 
 
+def test_noise_that_lies_alone_is_the_profile(rng):
+    """Where it is looked for, and is no leader; what is removed beside sound is left aside."""
+    times = np.arange(8 * SAMPLE_RATE) / SAMPLE_RATE
+    noise = 0.01 * rng.standard_normal(len(times))
+    tones = sum(np.sin(2.0 * np.pi * hz * times) for hz in (220.0, 331.0, 443.0, 997.0, 2011.0))
+    audio = (noise + 0.1 * tones * (times > 2.6)).astype(np.float32)
+
+    def profiles(rest, find_noise):
+        network = HalfBlind(rest)
+        restorer = Restorer(network, KNOWING, listen_first=True, find_noise=find_noise)
+        known, alone = restorer.listen(lambda: [audio], SAMPLE_RATE, survey([audio], SAMPLE_RATE))
+        restorer(audio, SAMPLE_RATE)
+        return network.profiles, known, alone
+
+    found, known, alone = profiles(0.9, find_noise=True)
+    start, stop = known.noise_alone
+    assert start == 0 and 2.2 < stop / SAMPLE_RATE <= 2.65
+    np.testing.assert_allclose(alone[:, 0].std(), 0.01, rtol=0.05)
+    told = Listener()
+    Restorer(told, KNOWING)(audio, SAMPLE_RATE, noise_profile=audio[start:stop])
+    np.testing.assert_allclose(found, told.profiles, rtol=0.1)
+    assert profiles(0.9, find_noise=False)[1].noise_alone is None
+    assert profiles(0.0, find_noise=True)[1].noise_alone is None  # all tones are removed: a leader
+
+
 def test_thirty_seconds_of_a_long_recording_are_heard_first(rng):
     audio = np.tile(rng.standard_normal(SAMPLE_RATE).astype(np.float32), 60)
     audio[:10 * SAMPLE_RATE] *= 0.01  # not one of the three stretches of 10 s

@@ -39,6 +39,7 @@ class Survey:
     profiles: tuple[np.ndarray, ...] = ()
     silences: tuple[silence.Span, ...] = ()  # where nothing is heard
     sections: tuple[Section, ...] = ()  # where the noise changes; each with what was found there
+    noise_alone: silence.Span | None = None  # where it was found, if that is the profile
     first_estimates: Estimates | None = None  # of a recording that was heard whole before
 
     @property

@@ -207,7 +207,7 @@ def read_mixture(pair: Pair, highpass_hz: float = 0.0) -> tuple[Mixture, float]:
 def read_recording(pair: Pair, seconds: float) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns the first `seconds` of a recording, and noise alone.
 
-    The noise is that of its own file, else the longest stretch of noise that is found in it, else
+    The noise is that of its own file, else what the finder takes for noise alone in it, else
     None.
 
     Raises:
@@ -217,10 +217,10 @@ def read_recording(pair: Pair, seconds: float) -> tuple[np.ndarray, np.ndarray |
     measures.check_alone(audio, str(pair.noisy))
     profile = read_profile(pair)
     if profile is None:
-        from denoiser.noise import finder  # loads librosa, which takes a second
+        from denoiser.noise import finder  # its filters load slowly
 
         found = finder.find_noise_segments([audio[:, None]], SAMPLE_RATE)
-        best = max(found, key=lambda one: one.end_seconds - one.start_seconds, default=None)
+        best = finder.choose_profile(found)
         if best is not None:
             start, end = (round(each * SAMPLE_RATE)
                           for each in (best.start_seconds, best.end_seconds))
