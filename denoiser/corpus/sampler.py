@@ -218,7 +218,7 @@ def continue_note(note: np.ndarray, samples: int, rng: np.random.Generator) -> n
     first, last = _find_steady(note)
     if last - first < MIN_LOOP_SECONDS * SAMPLE_RATE:
         return note
-    steady = _even_level(note, first, last)[:last]
+    steady = _even_level(note, first, last)
     pieces, length = [steady], last
     fade, search = round(JOIN_SECONDS * SAMPLE_RATE), round(SEARCH_SECONDS * SAMPLE_RATE)
     for _ in range(MAX_LOOPS):
@@ -247,17 +247,18 @@ def _find_steady(note: np.ndarray) -> tuple[int, int]:
 
 
 def _even_level(note: np.ndarray, first: int, last: int) -> np.ndarray:
-    """Returns a note whose slow changes of level are gone between two samples."""
+    """Returns a note up to `last`, whose slow changes of level are gone from `first` on."""
     size = round(LEVEL_SECONDS * SAMPLE_RATE)
-    levels = np.maximum(note_bank.frame_levels(note, size), 1e-9)
-    padded = np.pad(levels, SMOOTH_FRAMES // 2, mode="edge")
+    levels = np.maximum(note_bank.frame_levels(note[first:last], size), 1e-9)
+    padded = np.pad(levels, SMOOTH_FRAMES // 2, mode="edge")  # what follows would bend the ends
     smooth = np.convolve(padded, np.ones(SMOOTH_FRAMES) / SMOOTH_FRAMES, "valid")
-    usual = float(np.median(levels[first // size : last // size]))
-    places = (np.arange(len(levels)) + 0.5) * size
-    gains = np.clip(usual / smooth, 1.0 / MAX_EVENING, MAX_EVENING)
-    samples = np.arange(len(note))
-    share = np.clip((samples - first) / (JOIN_SECONDS * SAMPLE_RATE), 0.0, 1.0)
-    return (note * (1.0 + share * (np.interp(samples, places, gains) - 1.0))).astype(np.float32)
+    gains = np.clip(np.median(levels) / smooth, 1.0 / MAX_EVENING, MAX_EVENING)
+    samples = np.arange(last - first)
+    share = np.clip(samples / (JOIN_SECONDS * SAMPLE_RATE), 0.0, 1.0)
+    steady = note[:last].astype(np.float32)
+    gain = np.interp(samples, (np.arange(len(levels)) + 0.5) * size, gains)
+    steady[first:] *= 1.0 + share * (gain - 1.0)
+    return steady
 
 
 def _best_lag(wave: np.ndarray, tail: np.ndarray) -> int:
