@@ -59,7 +59,7 @@ FRAME_SECONDS = 0.005
 LOUD_SECONDS = 0.05
 MIN_SECONDS = 0.05
 MEASURED_SECONDS = 0.2  # the noise in a shorter note cannot be told from the note
-SOUNDS_KEPT = 800  # decoded notes, about 300 MB
+SOUNDS_KEPT = 2000  # decoded notes, about 1 GB
 
 RUMBLE_SHARE, RUMBLE_ORDER = 0.65, 6  # of a note's frequency; of the high-pass filter
 PITCH_SECONDS = 0.4  # over which a pitch is measured
@@ -338,7 +338,7 @@ def load_sound(path: Path, pitch: int | None) -> Sound | None:
     if not np.all(np.isfinite(mono)) or np.max(np.abs(mono), initial=0.0) < MIN_PEAK:
         return None
     if pitch is not None:
-        mono = _remove_rumble(mono, rate, RUMBLE_SHARE * as_hz(pitch))
+        mono = _remove_rumble(mono, rate, pitch)
     mono, lead = trim(mono, rate)
     if len(mono) < MIN_SECONDS * rate:
         return None
@@ -355,10 +355,15 @@ def as_hz(pitch: float) -> float:
     return 440.0 * 2.0 ** ((pitch - 69.0) / 12.0)
 
 
-def _remove_rumble(samples: np.ndarray, rate: int, cutoff_hz: float) -> np.ndarray:
+def _remove_rumble(samples: np.ndarray, rate: int, pitch: int) -> np.ndarray:
+    return scipy.signal.sosfilt(_rumble_filter(rate, pitch), samples).astype(np.float32)
+
+
+@functools.cache
+def _rumble_filter(rate: int, pitch: int) -> np.ndarray:
     # A causal filter: one without phase would ring before the onset.
-    sections = scipy.signal.butter(RUMBLE_ORDER, cutoff_hz, "highpass", fs=rate, output="sos")
-    return scipy.signal.sosfilt(sections, samples).astype(np.float32)
+    return scipy.signal.butter(RUMBLE_ORDER, RUMBLE_SHARE * as_hz(pitch), "highpass", fs=rate,
+                               output="sos")
 
 
 def frame_levels(samples: np.ndarray, size: int) -> np.ndarray:

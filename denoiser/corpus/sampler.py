@@ -199,7 +199,8 @@ def _at_pitch(sound: Sound, semitones: float, seconds: float) -> tuple[np.ndarra
     rate = sound.rate * 2.0 ** (semitones / 12.0)
     needed = sound.samples[: round((seconds + 0.1) * rate) + sound.lead]
     # soxr gets the attack with its lead: neither edge of what it filters is loud.
-    return soxr.resample(needed, rate, SAMPLE_RATE), round(sound.lead * SAMPLE_RATE / rate)
+    resampled = soxr.resample(needed, rate, SAMPLE_RATE, quality="MQ")
+    return resampled, round(sound.lead * SAMPLE_RATE / rate)
 
 
 def continue_note(note: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:
