@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import scipy.signal
+import scipy
 import soundfile as sf
 
 from denoiser.audio.audio_io import UNKNOWN_SAMPLES
@@ -437,8 +437,8 @@ def measure_pitch(sound: Sound, pitch: int, octaves: tuple[int, ...] = (2, 1, 0,
     start = len(sound.samples) // 5
     excerpt = sound.samples[start : start + round(PITCH_SECONDS * sound.rate)]
     points = 1 << (2 * len(excerpt) - 1).bit_length()
-    power = np.abs(np.fft.rfft(excerpt, points)) ** 2
-    correlation = np.fft.irfft(power)[: len(excerpt)]
+    power = np.abs(scipy.fft.rfft(excerpt, points)) ** 2
+    correlation = scipy.fft.irfft(power)[: len(excerpt)]
     correlation /= correlation[0] * (1.0 - np.arange(len(excerpt)) / len(excerpt)) + 1e-12
     found = [(octave, *_seek_period(correlation, sound.rate, pitch + 12 * octave))
              for octave in octaves]

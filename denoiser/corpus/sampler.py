@@ -6,7 +6,7 @@ short are continued, and each is let go at its end. Audio is mono at `SAMPLE_RAT
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.signal
@@ -20,7 +20,8 @@ from denoiser.corpus.performance import DRUMS, TAIL_SECONDS, Stroke, join_unison
 
 DYNAMIC_STEP = 16.0  # velocity that weighs as much as a semitone
 SHORT_WEIGHT = 4.0  # semitones that a note without any length would weigh
-CHANCE = 1.5  # semitones by which the choice among alternatives is blurred
+TASTE = 1.5  # semitones by which a player prefers some notes to others, in a whole performance
+CHANCE = 0.5  # semitones by which each choice is blurred
 REPEATED = 2.0  # semitones that the note played last weighs
 TRIES = 8  # notes, after which another instrument is asked
 
@@ -54,6 +55,9 @@ class Player:
         cents: By which all notes are higher.
         release_seconds: In which a note fades after its end.
         ring_seconds: The same where it dies away by itself.
+        last: The instrument's name and the number of the note that was played last.
+        tastes: By instrument, what each of its notes weighs besides, in semitones. So a player has
+            few notes for a pitch, and few need be decoded.
     """
 
     instruments: list[Instrument]
@@ -61,7 +65,8 @@ class Player:
     cents: float
     release_seconds: float
     ring_seconds: float
-    last: tuple[str, int] | None = None  # the instrument's name and the number of its note
+    last: tuple[str, int] | None = None
+    tastes: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def play(strokes: list[Stroke], bank: tuple[Instrument, ...], rng: np.random.Generator
@@ -120,8 +125,12 @@ def play_stroke(stroke: Stroke, player: Player, rng: np.random.Generator
             continue
         seconds = _sounding_seconds(stroke, instrument, player)
         name, place = player.last or ("", None)
-        found = choose_note(instrument, pitch, stroke.velocity, seconds,
-                            place if name == instrument.name else None, rng)
+        if instrument.name not in player.tastes:
+            player.tastes[instrument.name] = rng.uniform(0.0, TASTE, len(instrument.notes))
+        weights = player.tastes[instrument.name].copy()
+        if name == instrument.name:
+            weights[place] += REPEATED
+        found = choose_note(instrument, pitch, stroke.velocity, seconds, weights, rng)
         if found is None:
             continue
         place, sound = found
@@ -165,7 +174,7 @@ def _shift(stroke: Stroke, instrument: Instrument, note: RecordedNote, pitch: fl
 
 
 def choose_note(instrument: Instrument, pitch: float, velocity: int, seconds: float,
-                last: int | None, rng: np.random.Generator) -> tuple[int, Sound] | None:
+                weights: np.ndarray, rng: np.random.Generator) -> tuple[int, Sound] | None:
     """Draws the number of one of the notes that are near in pitch, dynamic and length.
 
     Args:
@@ -173,18 +182,16 @@ def choose_note(instrument: Instrument, pitch: float, velocity: int, seconds: fl
         pitch: MIDI, as it shall sound; no matter where the instrument is a drum.
         velocity: MIDI.
         seconds: That it shall sound; shorter recordings of sustained instruments are chosen less.
-        last: The number of the note that was played last, which is avoided.
+        weights: Of the notes, in semitones, `(notes,)`: the higher, the less a note is chosen.
         rng: Blurs the choice.
     """
     cost = np.nan_to_num(np.abs(instrument.pitches - pitch))
     far = cost > note_bank.MAX_SHIFT
     cost += np.nan_to_num(np.abs(instrument.velocities - velocity)) / DYNAMIC_STEP
-    cost += rng.uniform(0.0, CHANCE, len(cost))
+    cost += weights + rng.uniform(0.0, CHANCE, len(cost))
     if not instrument.decays:
         cost += SHORT_WEIGHT * np.clip(1.0 - instrument.seconds / seconds, 0.0, 1.0)
     cost[far] = np.inf
-    if last is not None:
-        cost[last] += REPEATED
     for place in np.argsort(cost)[:TRIES]:
         if not np.isfinite(cost[place]):
             break
