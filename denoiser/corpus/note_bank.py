@@ -50,6 +50,7 @@ MAX_NOTE_SECONDS = 16.0
 ONSET_DB, RISEN_DB = -36.0, -18.0  # re the note's peak: before its onset, and after
 MAX_RISE_SECONDS = 0.15  # between the two
 SLOW_FADE_SECONDS = 0.1  # of a note that rises more slowly
+MIN_FADE_SECONDS = 0.0005  # of one whose recording begins with its attack
 END_DB = -50.0  # re the peak: where the note ends, and its noise with it
 END_SECONDS = 0.1  # that it must stay below
 LEAD_SECONDS = 0.005  # kept before the onset
@@ -395,7 +396,7 @@ def trim(samples: np.ndarray, rate: int) -> tuple[np.ndarray, int]:
         start, fade = onset * size - lead, lead
     end = _find_end(below[loudest:], loudest)
     note = samples[start : end * size].copy()
-    fade_in(note, fade)
+    fade_in(note, max(fade, round(MIN_FADE_SECONDS * rate)))
     is_cut = below[end - 1] > CUT_DB
     fade_out(note, round((CUT_FADE_SECONDS if is_cut else FADE_SECONDS) * rate))
     return note, lead
