@@ -5,6 +5,7 @@
     python prepare_data.py --source ~/debs          # .deb files that are already here
     python prepare_data.py musicnet                 # or fsd50k, aishell3, gramophone
     python prepare_data.py scores                   # music rendered from scores, to data/scores
+    python prepare_data.py notes ~/cello ~/drums    # played from recorded notes, to data/notes
     python prepare_data.py ~/films --category speech
     python prepare_data.py pack --manifests data/starter/manifest.csv --output data/packed
 
@@ -20,7 +21,8 @@ Ubuntu and their kin), no root. Its recipe names the splits and licences, and `i
 again.
 
 `scores` plays public-domain scores of the Python package music21 through sampled instruments; it
-needs `fluidsynth` besides.
+needs `fluidsynth` besides. `notes` plays the same scores, and drawn pieces, from recorded notes:
+audio files below the folders, named after their pitches.
 """
 
 from __future__ import annotations
@@ -41,8 +43,11 @@ from denoiser.corpus.conversion import DOWNLOADS_NAME
 from denoiser.corpus.debian_packages import RECIPE, build_corpus, read_recipe
 from denoiser.corpus.downloads import TABLE, read_table
 from denoiser.corpus.folders import build_folder
+from denoiser.corpus.note_bank import EXPECTED_NAMES
 from denoiser.corpus.packing import pack_corpus
 from denoiser.corpus.public_data import CLASSIFIERS, NOISE_SET, build_public
+from denoiser.corpus.recorded_notes import NAME as NOTES
+from denoiser.corpus.recorded_notes import build_notes
 from denoiser.corpus.scores import NAME, build_scores
 from denoiser.data.settings import CATEGORIES
 
@@ -52,9 +57,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("what", nargs="?", metavar="DATASET|FOLDER", default="starter",
-                        help="the starter corpus; or scores; or musicnet, fsd50k, aishell3 or "
-                             "gramophone; or a folder of audio (write ./musicnet for a folder "
-                             "of that name); or pack")
+                        help="the starter corpus; or scores; or notes; or musicnet, fsd50k, "
+                             "aishell3 or gramophone; or a folder of audio (write ./musicnet for "
+                             "a folder of that name); or pack")
+    parser.add_argument("folders", nargs="*", type=Path, metavar="NOTES",
+                        help="the folders of recorded notes, after notes alone")
     parser.add_argument("--category", choices=CATEGORIES, help="of the audio in FOLDER")
     parser.add_argument("--output", type=Path,
                         help="the corpus's folder; data/ and the data set's or folder's name if "
@@ -70,7 +77,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--source", type=Path, metavar="FOLDER",
                         help="use the .deb files that lie here; only others are downloaded")
     parser.add_argument("--hours", type=float, default=20.0,
-                        help="of audio to render from scores")
+                        help="of audio to render from scores or notes")
     parser.add_argument("--seed", type=int, default=0,
                         help="draws how scores are performed, in which order, and what is packed")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1,
@@ -83,7 +90,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--shares", nargs="+", metavar="CATEGORY=SHARE",
                         default=["speech=0.25", "effects=0.1", "music=0.65"],
                         help="of that space")
-    return parser.parse_args(arguments)
+    return parser.parse_intermixed_args(arguments)  # options may stand before the folders
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -101,6 +108,10 @@ def main(arguments: list[str] | None = None) -> None:
     require(not options.source or options.source.is_dir(), "--source", "a folder", options.source)
     if options.what == "pack":
         _pack(options)
+    elif options.what == NOTES and not options.category:
+        _build_notes(options)
+    elif options.folders:
+        raise UserError(f"several folders must go with {NOTES} alone. Received: {options.what}")
     elif options.manifests:
         raise UserError("`--manifests` must go with pack alone")
     elif options.what == "starter":
@@ -129,6 +140,17 @@ def _pack(options: argparse.Namespace) -> None:
     pack_corpus(options.manifests, options.output, options.megabytes, shares, options.seed)
 
 
+def _build_notes(options: argparse.Namespace) -> None:
+    if not options.folders:
+        raise UserError(f"{NOTES} must come with folders of recorded notes: audio files with "
+                        f"{EXPECTED_NAMES}")
+    if options.only or options.source or options.archives or options.recipe or options.manifests:
+        raise UserError("`--only`, `--source`, `--archives`, `--recipe` and `--manifests` must not "
+                        f"go with {NOTES}")
+    build_notes(options.folders, options.output or Path("data") / NOTES, options.hours,
+                options.seed, options.jobs)
+
+
 def _build_other(options: argparse.Namespace) -> None:
     """Builds a public data set or a folder's corpus."""
     files = [file for file in read_table(options.recipe or TABLE)
@@ -143,7 +165,7 @@ def _build_other(options: argparse.Namespace) -> None:
                      options.archives, options.jobs, options.keep_downloads)
         return
     require(folder.is_dir(), "DATASET|FOLDER", 
-            f"one of {', '.join(['starter', NAME, *names, 'pack'])}, or a folder of audio",
+            f"one of {', '.join(['starter', NAME, NOTES, *names, 'pack'])}, or a folder of audio",
             options.what)
     if not options.category or options.archives:
         raise UserError(f"a folder must come with `--category`, one of {CATEGORIES}, and without "

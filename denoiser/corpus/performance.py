@@ -269,7 +269,7 @@ def write_midi(strokes: list[Stroke], kit: int, path: Path) -> None:
     timed = [(0, 0, mido.Message("program_change", channel=channel,
                                  program=kit if program == DRUMS else program))
              for program, channel in channels.items()]
-    for stroke in _join_unisons(strokes):
+    for stroke in join_unisons(strokes):
         channel = channels[stroke.program]
         start = round(stroke.start * TICKS_PER_SECOND)
         end = max(round((stroke.start + stroke.seconds) * TICKS_PER_SECOND), start + 1)
@@ -286,7 +286,7 @@ def write_midi(strokes: list[Stroke], kit: int, path: Path) -> None:
     file.save(path)
 
 
-def _join_unisons(strokes: list[Stroke]) -> list[Stroke]:
+def join_unisons(strokes: list[Stroke]) -> list[Stroke]:
     """Cuts notes where the same instrument strikes the same key anew; drops exact doublings."""
     joined: list[Stroke] = []
     for stroke in sorted(strokes, key=lambda stroke: (stroke.program, stroke.pitch, stroke.start)):
@@ -328,12 +328,13 @@ def synthesise(strokes: list[Stroke], kit: int, font: Path, folder: Path) -> np.
     return audio
 
 
-def record(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def record(audio: np.ndarray, rng: np.random.Generator,
+           level_dbfs: tuple[float, float] = LEVEL_DBFS) -> np.ndarray:
     """Puts a performance into a room, before a microphone, and at a level without clipping."""
     if rng.random() < SHARE_ROOM:
         audio = sound_in_room(np.pad(audio, (0, SAMPLE_RATE)), make_room(rng))
     if rng.random() < SHARE_NARROW:
         audio = limit_band(audio, float(np.exp(rng.uniform(*np.log(NARROW_HZ)))))
-    gain = 10.0 ** ((rng.uniform(*LEVEL_DBFS) - measure_level_dbfs(audio)) / 20.0)
+    gain = 10.0 ** ((rng.uniform(*level_dbfs) - measure_level_dbfs(audio)) / 20.0)
     gain = min(gain, PEAK / float(np.max(np.abs(audio))))
     return (gain * audio).astype(np.float32)

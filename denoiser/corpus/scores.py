@@ -105,13 +105,17 @@ DRAWN = {"percussion": Drawn(300, performance.improvise, performance.DRUM_KITS, 
          "held": Drawn(300, held.hold, held.KITS, "music", held_out=("validation",))}
 
 
-def list_renders(corpus: Path, collections: list[Collection], seed: int) -> list[Render]:
+def list_renders(corpus: Path, collections: list[Collection], seed: int,
+                 kinds: dict[str, Drawn] | None = None, name: str = NAME) -> list[Render]:
     """Returns all that can be rendered, shuffled, so that any beginning of it is a good mixture.
 
     Args:
         corpus: Folder of the collections.
         collections: Those that are used.
         seed: Of the order and of all performances.
+        kinds: Of drawn pieces; None: `DRAWN`.
+        name: Of the data set: the drawn pieces' groups have it. A work's group, and so its split,
+            is the same in all data sets.
 
     Raises:
         UserError: A collection is not there.
@@ -120,18 +124,18 @@ def list_renders(corpus: Path, collections: list[Collection], seed: int) -> list
     for one in collections:
         scores = _find_scores(corpus / one.collection, one)
         count = int(np.clip(COLLECTION_RENDERS // len(scores), 1, MOST_RENDERS))
-        for name, path in scores.items():
+        for title, path in scores.items():
             match = re.search(one.group, path.relative_to(corpus / one.collection).as_posix())
-            group = f"{NAME}/{one.collection}/{match[1] if match else name}"
-            renders += [Render(f"{one.collection}/{name}-{number}", group, split_by_hash(group),
+            group = f"{NAME}/{one.collection}/{match[1] if match else title}"
+            renders += [Render(f"{one.collection}/{title}-{number}", group, split_by_hash(group),
                                one.licence, path) for number in range(count)]
-    for kind, drawn in DRAWN.items():
+    for kind, drawn in (DRAWN if kinds is None else kinds).items():
         for number in range(drawn.pieces):
-            name = f"{kind}/{number:03d}"
-            renders.append(Render(name, f"{NAME}/{name}",
-                                  split_by_hash(f"{NAME}/{name}", drawn.held_out),
+            piece = f"{kind}/{number:03d}"
+            renders.append(Render(piece, f"{name}/{piece}",
+                                  split_by_hash(f"{name}/{piece}", drawn.held_out),
                                   "drawn by this program", None))
-    return sorted(renders, key=lambda render: _digest(seed, render.name))
+    return sorted(renders, key=lambda render: digest(seed, render.name))
 
 
 def _find_scores(folder: Path, collection: Collection) -> dict[str, Path]:
@@ -155,7 +159,8 @@ def _read_text(path: Path) -> str:
     return content.decode("utf-8", errors="replace")
 
 
-def _digest(seed: int, name: str) -> int:
+def digest(seed: int, name: str) -> int:
+    """Returns the number that a render's name has with a seed: of its place, and of its draws."""
     return int(hashlib.sha256(f"{RENDER_VERSION} {seed} {name}".encode()).hexdigest()[:15], 16)
 
 
@@ -187,7 +192,7 @@ def load_notes(score: Path, output: Path) -> tuple[list[Note], float | None]:
         UserError: It cannot be read, not in time, or has no notes.
     """
     stem = f"{score.parent.name}-{score.stem}"
-    kept = output / NOTES_NAME / f"{stem}-{_digest(0, str(score))}.json"
+    kept = output / NOTES_NAME / f"{stem}-{digest(0, str(score))}.json"
     if not kept.exists():
         kept.parent.mkdir(exist_ok=True)
         command = [sys.executable, "-m", "denoiser.corpus.score_notes", str(score),
@@ -214,7 +219,7 @@ def make_render(render: Render, output: Path, fonts: dict[str, Path], seed: int)
                     render.group, render.split,
                     f"score: {render.licence}; sound font: {render.font[1]}")
     row = asdict(member) | {"file": conversion.name_file(member, NAME, set())}
-    rng = np.random.default_rng([seed, _digest(seed, render.name)])
+    rng = np.random.default_rng([seed, digest(seed, render.name)])
     try:
         strokes = (drawn.draw(rng) if drawn
                    else performance.perform(*load_notes(render.score, output), rng))
@@ -258,11 +263,12 @@ def build_scores(output: Path, source: Path | None, hours: float, seed: int, job
              for package, _ in (TRAINING_FONT, TEST_FONT)}
     journal = Journal(output / conversion.PARTS_NAME / f"{NAME}.jsonl", output,
                       f"{conversion.LAYOUT_VERSION} {RENDER_VERSION} {seed}")
-    _forget_problems(journal)
+    forget_problems(journal)
     wanted = [render for render in renders if f"{NAME}: {render.name}" not in journal.rows]
     logger.info("%d renders, %d of them are done, of %d works", len(renders),
                 len(renders) - len(wanted), len({render.group for render in renders}))
-    _render_all(wanted, journal, fonts, hours, seed, jobs)
+    make = partial(make_render, output=output, fonts=fonts, seed=seed)
+    render_all(wanted, journal, make, hours, jobs)
     conversion.finish(NAME, journal, ["music"])
     conversion.write_sets(journal)
     if not keep_downloads:
@@ -270,7 +276,7 @@ def build_scores(output: Path, source: Path | None, hours: float, seed: int, job
             shutil.rmtree(output / name, ignore_errors=True)
 
 
-def _forget_problems(journal: Journal) -> None:
+def forget_problems(journal: Journal) -> None:
     """Lets what failed be tried again: a busy machine may have been too slow for it."""
     journal.keep(lambda row: "problem" not in row)
     for kept in (journal.output / NOTES_NAME).glob("*.json"):
@@ -278,10 +284,18 @@ def _forget_problems(journal: Journal) -> None:
             kept.unlink()
 
 
-def _render_all(wanted: list[Render], journal: Journal, fonts: dict[str, Path], hours: float,
-                seed: int, jobs: int) -> None:
+def render_all(wanted: list[Render], journal: Journal, make: Callable[[Render], dict[str, Any]],
+               hours: float, jobs: int) -> None:
+    """Makes renders until the journal has `hours`; writes the manifest after each hour.
+
+    Args:
+        wanted: What is to be made, in this order.
+        journal: Gets the rows.
+        make: Returns the row of a render; it runs in a worker.
+        hours: Of audio in all.
+        jobs: Number of worker processes.
+    """
     written = _hours(journal.kept)
-    make = partial(make_render, output=journal.output, fonts=fonts, seed=seed)
     with conversion.start_workers(jobs) as map_renders:
         size = jobs * conversion.CLIPS_A_CHUNK if jobs > 1 else 1
         for first in range(0, len(wanted), size):

@@ -32,6 +32,7 @@ CUT_SUFFIX = re.compile(r"_(seg\d+|\d+-\d+s)$")
 
 # The commands that build the corpora which `conf/dset` names, by their folders.
 BUILT_BY = {"starter": "python prepare_data.py", "scores": "python prepare_data.py scores",
+            "notes": "python prepare_data.py notes FOLDER",
             "heldout": "python prepare_data.py --recipe conf/corpus/heldout.csv "
                        "--output data/heldout"}
 
