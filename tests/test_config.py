@@ -55,7 +55,7 @@ def test_loss_group(name):
         assert max(LOSS_PARTS, key=lambda part: getattr(chosen, part)) == name
     else:
         assert {part for part in LOSS_PARTS if getattr(chosen, part)} == {
-            "compressed", "snr", "log_spectral"}
+            "compressed", "over_suppression", "snr", "log_spectral"}
 
 
 @pytest.mark.parametrize(("make", "name"), [
