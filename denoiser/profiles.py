@@ -93,10 +93,8 @@ def _find(read: Callable[[], Iterable[np.ndarray]], sample_rate: int) -> np.ndar
     found, reason = (finder.search(read(), sample_rate) if sample_rate >= finder.LOWEST_RATE
                      else ([], f"below {finder.LOWEST_RATE} Hz it cannot be told"))
     best = finder.choose_profile(found)
-    if best is not None and best.place == "whole":  # a steady tone may pass for hum alone
-        best, reason = None, "all of it is alike, so that nothing tells noise from sound"
     if best is None:
-        logger.info("no stretch of noise alone was found: %s", reason)
+        logger.info("no stretch of noise alone was found: %s", reason or "all of it is alike")
         return None
     logger.info("noise profile: %.2f to %.2f s (%s)", best.start_seconds, best.end_seconds,
                 best.place)

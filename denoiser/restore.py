@@ -306,7 +306,7 @@ class Restorer:
             return None
         found, _ = finder.search(map(as_channels, read()), sample_rate, MIN_ALONE_SECONDS)
         chosen = finder.choose_profile(found)
-        if chosen is None or chosen.place == "whole":
+        if chosen is None:
             return None
         start, stop = (round(seconds * sample_rate)
                        for seconds in (chosen.start_seconds, chosen.end_seconds))

@@ -322,7 +322,9 @@ def choose_profile(found: Iterable[NoiseSegment], min_seconds: float = 0.0,
     taken for noise. So it is the longest of those that lie about as far below the programme as the
     quietest does.
     """
-    found = [each for each in found if each.end_seconds - each.start_seconds >= min_seconds]
+    # Where all is alike nothing tells noise from sound: a steady tone would pass for hum alone.
+    found = [each for each in found if each.place != "whole"
+             and each.end_seconds - each.start_seconds >= min_seconds]
     found = [each for each in found if each.place != "pause"] or found
     drop_db = max((each.below_program_db for each in found), default=0.0) - PROFILE_DB
     return max((each for each in found if each.below_program_db >= drop_db),
