@@ -225,9 +225,10 @@ def _move_levels(noise: np.ndarray, rng: np.random.Generator, cfg: MovingConfig)
     padded = np.pad(noise.astype(np.float32, copy=False), (lead, 0))
     spectrum = dsp.stft(padded, window, hop)
     times = np.arange(len(spectrum)) * hop / SAMPLE_RATE
-    levels_db = _draw_levels_db(rng, times, len(centres_hz), seconds, cfg)
+    own_db, common_db = _draw_levels_db(rng, times, len(centres_hz), seconds, cfg)
     hz = scipy.fft.rfftfreq(window, 1.0 / SAMPLE_RATE)
-    spectrum *= to_gain(_interpolate_bands(levels_db, centres_hz, hz)).astype(np.float32)[..., None]
+    levels_db = _interpolate_bands(own_db, centres_hz, hz) + common_db
+    spectrum *= to_gain(levels_db).astype(np.float32)[..., None]
     return dsp.istft(spectrum, window, hop, len(padded))[lead:]
 
 
@@ -245,23 +246,24 @@ def _draw_bands(rng: np.random.Generator, cfg: MovingConfig) -> tuple[np.ndarray
 
 
 def _draw_levels_db(rng: np.random.Generator, times: np.ndarray, bands: int, seconds: float,
-                    cfg: MovingConfig) -> np.ndarray:
-    """Draws levels `(frames, bands)` in dB: own ones, in part common ones, sometimes bursts."""
+                    cfg: MovingConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Draws levels in dB: of each band `(frames, bands)`, and of all of them `(frames, 1)`."""
     knots = int(times[-1] / seconds) + 3
     places = times / seconds + rng.uniform()
     index = places.astype(int)
     before, after = (weight[:, None] for weight in _blend(places - index))
     deviation_db = draw(rng, cfg.deviation_db)
-    values = rng.standard_normal((knots, bands))
+    own, common = rng.standard_normal((knots, bands)), np.zeros((knots, 1))
     if rng.uniform() < cfg.common_chance:
         share = rng.uniform(0.2, 1.0)
-        values = np.sqrt(1.0 - share) * values + np.sqrt(share) * rng.standard_normal((knots, 1))
-    values *= deviation_db
+        own = np.sqrt(1.0 - share) * own
+        common = np.sqrt(share) * rng.standard_normal((knots, 1))
+    own, common = deviation_db * own, deviation_db * common
     if rng.uniform() < cfg.burst_chance:
-        width = bands if rng.uniform() < 0.5 else 1  # in single bands, or in all at once
-        bursts = rng.uniform(size=(knots, bands // width)) < draw_rate(rng, (0.01, 0.2))
-        values = values + np.repeat(bursts, width, axis=1) * draw(rng, cfg.burst_db)
-    return before * values[index] + after * values[index + 1]
+        bursting = common if rng.uniform() < 0.5 else own  # all at once, or single bands
+        chance = draw_rate(rng, (0.01, 0.2))
+        bursting += draw(rng, cfg.burst_db) * (rng.uniform(size=bursting.shape) < chance)
+    return tuple(before * values[index] + after * values[index + 1] for values in (own, common))
 
 
 def _blend(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
