@@ -98,14 +98,26 @@ def draw_burst_band(rng: np.random.Generator) -> tuple[float, float]:
     return low_hz, draw_rate(rng, (max(2.0 * low_hz, 500.0), 20000.0))
 
 
-def _follow_with_hiss(rng: np.random.Generator, rate: int, spectrum_db: np.ndarray,
-                      signal: np.ndarray, power: float) -> np.ndarray:
-    """Makes hiss under the signal's envelope: film grain grows with the light through the track."""
+def _envelope(rate: int, signal: np.ndarray, power: float) -> np.ndarray:
+    """Returns a signal's level over time, `(samples,)`, where `power` stands for 1."""
     reach = max(1, int(ENVELOPE_SECONDS * rate))
     total = np.cumsum(np.pad(np.square(signal, dtype=np.float64), (reach, reach)))
     local = (total[2 * reach:] - total[:-2 * reach]) / (2 * reach)
-    envelope = np.sqrt(np.maximum(local[:len(signal)], 0.0) / power)
-    return parts.render(parts.hiss(rng, rate, spectrum_db), len(signal)) * envelope
+    return np.sqrt(np.maximum(local[:len(signal)], 0.0) / power)
+
+
+def _follow_with_hiss(rng: np.random.Generator, rate: int, spectrum_db: np.ndarray,
+                      signal: np.ndarray, power: float) -> np.ndarray:
+    """Makes hiss under the signal's envelope: film grain grows with the light through the track."""
+    hiss = parts.render(parts.hiss(rng, rate, spectrum_db), len(signal))
+    return hiss * _envelope(rate, signal, power)
+
+
+def _follow_with_frying(rate: int, follow: Callable[[np.ndarray, float], np.ndarray],
+                        crackle: Part, signal: np.ndarray, power: float) -> np.ndarray:
+    """Adds crackle to what follows a signal: the more light, the more dirt of the track is seen."""
+    frying = parts.render(crackle, len(signal)) * _envelope(rate, signal, power)
+    return follow(signal, power) + frying
 
 
 def _follow_with_modulation(rng: np.random.Generator, rate: int, spectrum_db: np.ndarray,
@@ -168,6 +180,10 @@ class GramophoneConfig(Ranges):
     rumble_db: list[float] = between(-10.0, 50.0)
     rumble_hz: list[float] = between(8.0, 120.0, "above 0")  # of its resonances
     rumble_ring_seconds: list[float] = between(0.01, 0.2, "above 0")  # in which they decay
+    needle_chance: float = chance(0.1)  # of a needle that is set down, lifted, or jumps
+    needles_per_second: list[float] = between(0.02, 0.4, "above 0")
+    needle_db: list[float] = between(20.0, 50.0)
+    needle_ms: list[float] = between(20.0, 300.0, "above 0")
     hum_db: list[float] = between(-20.0, 15.0)
     part_chance: float = chance(0.6)  # of thumps, rumble and hum, each
 
@@ -194,6 +210,13 @@ def draw_disc(rng: np.random.Generator, cfg: GramophoneConfig, rate: int) -> Car
             rng, rate, turn, rng.uniform(0.0, 0.7), cfg.rumble_hz, cfg.rumble_ring_seconds)
     if rng.uniform() < cfg.part_chance:
         drawn["hum"] = _draw_mains(rng, rate, cfg.hum_db)
+    own = rng.spawn(1)[0]  # the rest is the same with and without a needle that is set down
+    if own.uniform() < cfg.needle_chance:
+        bank = parts.burst_bank(own, rate, draw_rate(own, cfg.needle_ms),
+                                (draw_rate(own, (15.0, 80.0)), draw_rate(own, (1000.0, 12000.0))),
+                                is_tonal=False)
+        drawn["needle"] = 0.0, parts.events(own, rate, draw_rate(own, cfg.needles_per_second),
+                                            draw(own, cfg.needle_db), 5.0, bank)
     return Carrier(drawn)
 
 
@@ -238,6 +261,8 @@ class FilmConfig(Ranges):
     clatters_per_second: list[float] = between(2.0, 100.0, "at least 0")  # loose metal
     hum_db: list[float] = between(-20.0, 15.0)  # mains, and the lamp at twice its frequency
     signal_hiss_db: list[float] = between(-6.0, 9.0)  # hiss that follows the signal, at its RMS
+    signal_frying_chance: float = chance(0.3)  # of frying that follows it, too
+    signal_frying_db: list[float] = between(-10.0, 15.0)  # its RMS over the hiss that does
     part_chance: float = chance(0.6)  # of buzz, splices, mains hum and lamp hum, each
 
 
@@ -300,6 +325,16 @@ def draw_film(rng: np.random.Generator, cfg: FilmConfig, rate: int) -> Carrier:
     own = rng.spawn(1)[0]  # the rest is the same with and without a mechanism
     if own.uniform() < cfg.mechanism_chance:
         drawn["mechanism"] = draw(own, cfg.mechanism_db), draw_mechanism(own, cfg, rate)
+    aside = rng.spawn(1)[0]
+    if aside.uniform() < cfg.signal_frying_chance:
+        frying = parts.events(
+            aside, rate, draw_rate(aside, cfg.crackles_per_second), 0.0,
+            draw(aside, cfg.crackle_spread_db),
+            parts.impulse_bank(aside, rate, cfg.crackle_ms, band), burst=0.7, is_alone=True)
+        level_db, follow = following
+        following = level_db, partial(
+            _follow_with_frying, rate, follow,
+            parts.amplify(parts.at_unit_level(frying), draw(aside, cfg.signal_frying_db)))
     return Carrier(drawn, following)
 
 

@@ -32,7 +32,7 @@ def brass() -> np.ndarray:
 
 
 def add_clicks(clean: np.ndarray, per_second: float, rng: np.random.Generator) -> np.ndarray:
-    noise = probes.PROBES[f"clicks {per_second}/s"](len(clean), rng)
+    noise = probes.NOISES[f"clicks {per_second}/s"](len(clean), rng)
     return clean + np.std(clean) / np.std(noise) / np.sqrt(10.0) * noise
 
 
