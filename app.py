@@ -59,7 +59,6 @@ from denoiser.jobs import Job, make_job
 from denoiser.memory import give_back_arrays
 from denoiser.page.listening import KeepingNoise, KeptNoise, Sound, kept_pairs, write_sound
 from denoiser.page.sessions import Found, Session, Sessions, make_root, open_upload, require_length
-from denoiser.restore import Restorer
 from inference import Method, choose_method, choose_network, denoise_recording
 
 logger = logging.getLogger(__name__)
@@ -161,7 +160,9 @@ class Workshop:
         with ExitStack() as undo:
             undo.callback(shutil.rmtree, found.folder, ignore_errors=True)
             # At strength 0 no noise is looked for.
-            job = self._restore(session, found, KeepingNoise, strength or 1.0, profile, report)
+            keeping = KeepingNoise(self.restorer(choice), found.noise)
+            job = self._restore(session, found, keeping, strength or 1.0, profile, report)
+            found.known = keeping.known
             blocks = (containers.Reader(job.recording) if job.film is not None
                       else audio_io.read_blocks(job.recording))
             full = dataclasses.replace(self.cfg.inference.strength, share=1.0)
@@ -186,20 +187,20 @@ class Workshop:
         with session.lock:
             if session.found is None:
                 raise UserError("no noise was looked for yet; press \"Remove the noise\" first")
-            return self._restore(session, session.found, KeptNoise, strength)
+            kept = KeptNoise(session.found.known, session.found.noise)
+            return self._restore(session, session.found, kept, strength)
 
-    def _restore(self, session: Session, found: Found, kind: type[KeepingNoise | KeptNoise],
+    def _restore(self, session: Session, found: Found, restorer: KeepingNoise | KeptNoise,
                  strength: float, profile: Any = "none",
                  report: Callable[[float], object] = lambda seconds: None) -> Job:
-        """Writes what `write` does by a restorer of this kind; other args as of `denoise`."""
+        """Writes what `write` does by what stands for a restorer; other args as of `denoise`."""
         settings = dataclasses.replace(
             self.cfg.inference, audio=None, output_dir=str(found.folder / "results"),
             spectrogram=True, denoising_strength=strength, noise_profile=profile)
         job = make_job(session.recording, settings)
         if found.job == job:
             return job
-        restorer, method = self.restorer(found.choice), self.method(found.choice)
-        own = {each.name: getattr(restorer, each.name) for each in dataclasses.fields(Restorer)}
+        method = self.method(found.choice)
 
         def check(seconds: float) -> None:
             session.require_present()
@@ -208,7 +209,7 @@ class Workshop:
         def forget() -> None:
             found.job = None
 
-        denoise_recording(job, kind(**own, kept=found.noise), settings.strength, check, profile,
+        denoise_recording(job, restorer, settings.strength, check, profile,
                           f"denoised at {{strength}} by {method.name}", before_replacing=forget)
         for former in set(job.denoised.parent.iterdir()) - set(job.results):
             former.unlink()

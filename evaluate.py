@@ -63,7 +63,7 @@ from denoiser.files import WEIGHTS_ENDING
 from denoiser.jobs import strength_suffix
 from denoiser.network.stored import BEST_NAME, CONFIG_NAME, read_settings
 from denoiser.profiles import KEY
-from denoiser.restore import Restorer
+from denoiser.restoration.restorer import Restorer
 from denoiser.training import metrics, perceptual, probes
 from inference import SOME_FAILED_STATUS, choose_method
 
@@ -275,6 +275,7 @@ def own_methods(cfg: Config, given: set[str]) -> dict[str, Callable[[str], Resto
 def describe(name: str, cfg: Config, mixer: Mixer, restorer: Restorer,
              rows: list[metrics.Row]) -> list[str]:
     """Returns lines on what is measured, and on what it cannot tell."""
+    stages = restorer.stages
     lines = [f"{name}: {cfg.test_items} mixtures of {cfg.seg_len_s_val:g} s",
              mixer.describe()]
     lines += [line for is_so, line in (
@@ -282,14 +283,12 @@ def describe(name: str, cfg: Config, mixer: Mixer, restorer: Restorer,
          f"SNRs are set and judged above {cfg.dset.snr_highpass_hz:g} Hz."),
         (cfg.inference.strength != Strength(),
          f"Each item is denoised at {cfg.inference.strength}."),
-        (restorer.dehum, "The lines of hum are taken out first."),
-        (restorer.declick, "Clicks are cut out first."),
-        (restorer.keep_held, "Notes that are held are given back."),
-        (restorer.keep_strokes, "What is taken of strokes is given back."),
-        (cfg.method == NETWORK and cfg.inference.wiener, "A Wiener filter joins in."),
-        (restorer.follow_noise, "Each item is restored in sections where its noise changes."),
-        (restorer.level_noise, "Noise that becomes louder and softer is restored at one level."),
-        (restorer.listen_first,
+        (stages.dehum, "The lines of hum are taken out first."),
+        (stages.declick, "Clicks are cut out first."),
+        (stages.keep_held, "Notes that are held are given back."),
+        (stages.wiener, "A Wiener filter joins in."),
+        (stages.follow_noise, "Each item is restored in sections where its noise changes."),
+        (stages.listen_first and restorer.settings.unet.use_profile,
          "Each item is heard twice: what is removed at first is its noise profile."),
         (cfg.profile, f"Each mixture comes with {TEST_PROFILE_SECONDS:g} s of its noise; probes do "
                       "not.")) if is_so]
@@ -337,11 +336,9 @@ def name_of(cfg: Config, weights: Path | None) -> str:
             + "_no_declick" * (not cfg.inference.declick)
             + "_no_dehum" * (not cfg.inference.dehum)
             + "_no_keep_held" * (not cfg.inference.keep_held)
-            + "_no_keep_strokes" * (not cfg.inference.keep_strokes)
             + "_no_wiener" * (not cfg.inference.wiener)
             + "_no_following" * (not cfg.inference.follow_noise)
             + "_no_finding" * (not cfg.inference.find_noise)
-            + "_no_levelling" * (not cfg.inference.level_noise)
             + "_no_listening" * (not cfg.inference.listen_first) + "_profile" * cfg.profile)
 
 

@@ -18,7 +18,6 @@ NAME_residual, which is what was removed, and denoised_report.json. Most used se
   inference.listen_first=false       without such a profile, do not hear 30 s before the rest
   inference.find_noise=false         nor take noise that lies alone in it for the profile
   inference.follow_noise=false       restore it as one, also where its noise changes
-  inference.level_noise=false        restore it once, also where its noise swells
   inference.overwrite=true           replace results that exist
   inference.resume=true              go on within a long recording where a killed run stopped
   inference.track=2                  which audio track of a film; else the default one
@@ -27,7 +26,6 @@ NAME_residual, which is what was removed, and denoised_report.json. Most used se
   inference.declick=false            do not cut clicks out first
   inference.dehum=false              leave the mains' hum to the network
   inference.keep_held=false          do not give back long notes that were taken for hum
-  inference.keep_strokes=false       do not give back what is taken of strokes, as of castanets
   inference.wiener=false             the network alone, no filter beside it
   inference.cluster=ray              spread the recordings over several machines
   method=lsa                         a classical method without weights instead of the network
@@ -76,12 +74,11 @@ from denoiser import profiles
 from denoiser.audio import audio_io, containers
 from denoiser.audio.containers import Reader
 from denoiser.audio.film import FilmWriter
-from denoiser.audio.fitting import EXCERPTS_SECONDS
+from denoiser.audio.fitting import EXCERPTS_SECONDS, Fitted
 from denoiser.audio.integrity import find_damage
 from denoiser.audio.metadata import carry_over
-from denoiser.audio.noise_profile import ProfileForm
 from denoiser.audio.removal import Strength, as_strength, remove
-from denoiser.audio.survey import survey
+from denoiser.audio.survey import Survey, survey
 from denoiser.backend import describe_device, has_tensorflow, load_backend, may_have_gpu
 from denoiser.checks import UserError, reason_of, require
 from denoiser.classical import spectral
@@ -124,7 +121,8 @@ from denoiser.report import (
     hash_of_values,
     now,
 )
-from denoiser.restore import SEGMENT_SECONDS, Restorer
+from denoiser.restoration.restorer import SEGMENT_SECONDS, Restorer
+from denoiser.restoration.settings import RETIRED, StageSettings, without_retired
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +134,7 @@ LONGEST_NAME = 30  # characters beside the progress bar
 TELL_EVERY_SECONDS = 60.0  # in a log, where there is no bar
 # Settings that do not change what is written, and those that the network's own tell.
 NOT_IN_RESULTS = {"audio", "output_dir", "overwrite", "resume", "spectrogram", "runtime",
-                  "context_seconds", "cluster", "cluster_address", "cluster_cores"}
+                  "context_seconds", "cluster", "cluster_address", "cluster_cores", *RETIRED}
 
 
 # --- The network -----------------------------------------------------------------------------
@@ -155,12 +153,8 @@ class Denoiser(Restorer):
 
     @classmethod
     def load(cls, weights: str | Path | None = None, settings: NetworkSettings | None = None,
-             segment_seconds: float = SEGMENT_SECONDS, declick: bool = True,
-             mono_source: str = "false", wiener: bool = True, runtime: str = "auto",
-             listen_first: bool = True, dehum: bool = True,
-             keep_held: bool = True, follow_noise: bool = True,
-             level_noise: bool = True, keep_strokes: bool = True,
-             find_noise: bool = True) -> Denoiser:
+             segment_seconds: float = SEGMENT_SECONDS, runtime: str = "auto",
+             **stages: Any) -> Denoiser:
         """Loads a network.
 
         Args:
@@ -170,19 +164,10 @@ class Denoiser(Restorer):
             settings: What the network needs. When absent, they are those stored beside the
                 weights.
             segment_seconds: Length of what is restored in one step; memory grows with it.
-            declick: Whether clicks are cut out before the network hears the recording.
-            mono_source: As of `Restorer`.
-            wiener: Whether a Wiener filter joins in (`spectral.join_filter`).
             runtime: "onnx": what `export.py` wrote beside the weights is computed by ONNX Runtime;
                 "keras": the weights themselves, by Keras and its backend, on a GPU if there is one;
                 "auto": the former where it can be, unless `KERAS_BACKEND` names a backend.
-            listen_first: As of `Restorer`; a network without noise profiles does not.
-            dehum: As of `Restorer`.
-            keep_held: As of `Restorer`.
-            follow_noise: As of `Restorer`.
-            level_noise: As of `Restorer`.
-            keep_strokes: As of `Restorer`.
-            find_noise: As of `Restorer`.
+            **stages: Those of `StageSettings` that are wanted otherwise, as `declick=False`.
 
         Raises:
             FileNotFoundError: There are no such weights.
@@ -199,12 +184,7 @@ class Denoiser(Restorer):
             logger.info("%s", runtimes.describe(exported))
         else:
             predict = _load_keras(path, settings)
-        if wiener:
-            predict = spectral.join_filter(predict, settings.profile_form
-                                           or ProfileForm(settings.stft, compression=1.0))
-        return cls(predict, settings, segment_seconds, declick, mono_source,
-                   listen_first and settings.unet.use_profile, dehum, keep_held, follow_noise,
-                   level_noise, keep_strokes, find_noise)
+        return cls(predict, settings, StageSettings(**without_retired(stages)), segment_seconds)
 
     def forget_lengths(self) -> None:
         """Makes what the network returns independent of what it was given before.
@@ -215,9 +195,9 @@ class Denoiser(Restorer):
         step, form = 2**self.settings.unet.depth, self.settings.profile_form
         for frames in (step, 2 * step):
             spectra = np.zeros((1, frames, self.settings.stft.bins, 2), np.float32)
-            self.predict_spectra(spectra)
+            self.network(spectra)
             if form is not None:
-                self.predict_spectra([spectra, form.nothing()[None]])
+                self.network([spectra, form.nothing()[None]])
 
 
 def _require_runtime(weights: Path, runtime: str) -> None:
@@ -355,13 +335,15 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
         logger.info("method: log-spectral amplitude estimator, no network")
         settings = NetworkSettings(unet=UnetConfig(use_profile=True), stft=cfg.stft,
                                    context_seconds=cfg.inference.context_seconds)
-        described = {"method": "lsa", "settings": chosen, "network": dataclasses.asdict(settings)}
+        stages = dataclasses.replace(cfg.inference.stages, listen_first=False, find_noise=False,
+                                     follow_noise=False, wiener=False)
+        described = {"method": "lsa", "settings": chosen | dataclasses.asdict(stages),
+                     "network": dataclasses.asdict(settings)}
         made_with = described | {"settings": deciding, "results_version": RESULTS_VERSION}
         return Method(
             "the log-spectral amplitude estimator",
             lambda: Restorer(functools.partial(spectral.restore_spectra, settings=cfg.stft),
-                             settings, seconds, cfg.inference.declick, cfg.inference.mono_source,
-                             dehum=cfg.inference.dehum, keep_held=cfg.inference.keep_held),
+                             settings, stages, seconds),
             described, made_with)
     weights, settings = choose_network(cfg, given)
     _require_runtime(weights, cfg.inference.runtime)
@@ -372,12 +354,8 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
     digest, network = hash_of(*files), dataclasses.asdict(settings)
 
     def load() -> Denoiser:
-        denoiser = Denoiser.load(weights, settings, seconds, cfg.inference.declick,
-                                 cfg.inference.mono_source, cfg.inference.wiener,
-                                 cfg.inference.runtime, cfg.inference.listen_first,
-                                 cfg.inference.dehum, cfg.inference.keep_held,
-                                 cfg.inference.follow_noise, cfg.inference.level_noise,
-                                 cfg.inference.keep_strokes, cfg.inference.find_noise)
+        denoiser = Denoiser.load(weights, settings, seconds, cfg.inference.runtime,
+                                 **dataclasses.asdict(cfg.inference.stages))
         if cfg.inference.resume or cfg.inference.cluster != "none":
             denoiser.forget_lengths()
         return denoiser
@@ -433,61 +411,29 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     digest, levels = hash_of(recording.path), Levels()
     dither_seed = None if strength.removes_nothing else int(digest[:SEED_DIGITS], 16)
     first = _blocks(job)
-    surveyed, profile = survey(first, recording.rate), None
-    if not strength.removes_nothing:
-        profile = profiles.read_profile(noise_profile, lambda: _blocks(job), recording.rate,
-                                        surveyed.samples)
-        surveyed = restorer.examine(surveyed, lambda: _blocks(job), recording.rate, profile)
-    silent = (surveyed.samples - surveyed.audible_samples) / recording.rate
-    if surveyed.silences and not strength.removes_nothing:
+    known = survey(first, recording.rate)
+    silent = (known.samples - known.audible_samples) / recording.rate
+    if known.silences and not strength.removes_nothing:
         logger.info("%s: %.1f s of it are silent, and stay so", recording.path, silent)
-    if surveyed.hum_hz is not None:
-        logger.info("%s: it hums at multiples of %.2f Hz, which are taken out first",
-                    recording.path, surveyed.hum_hz)
-    if recording.header_samples - surveyed.samples > HEADER_TOLERANCE_SECONDS * recording.rate:
+    if recording.header_samples - known.samples > HEADER_TOLERANCE_SECONDS * recording.rate:
         logger.warning("%s: the header promises %.1f s of audio, but only %.1f s can be read",
-                       recording.path, recording.header_seconds,
-                       surveyed.samples / recording.rate)
+                       recording.path, recording.header_seconds, known.samples / recording.rate)
     if (damage := find_damage(recording)) is not None:
         logger.warning("%s: %s", recording.path, damage)
-    output = audio_io.output_format(recording, surveyed.samples)
-    if surveyed.samples == 0 and output.container == "FLAC":
+    output = audio_io.output_format(recording, known.samples)
+    if known.samples == 0 and output.container == "FLAC":
         raise UserError("the file is empty, and FLAC cannot store that")
-    hears_first = not strength.removes_nothing and profile is None and restorer.hears_first
-    seconds = surveyed.samples / recording.rate
-    listens = hears_first * restorer.seconds_heard_first(surveyed.audible_samples,
-                                                         recording.rate)
-    heard_first = listens + strength.is_auto * min(EXCERPTS_SECONDS, seconds)
-    share = seconds / max(seconds + heard_first, 1.0)  # of what is reported
-
-    def advance(seconds: float) -> None:
-        report(share * seconds)
-
-    if hears_first:
-        if seconds > EXCERPTS_SECONDS:
-            logger.info("%s: %.0f s of it are heard first, to know its noise",
-                        recording.path, listens)
-        surveyed, profile = restorer.listen(lambda: _blocks(job), recording.rate, surveyed,
-                                            advance)
-        if surveyed.noise_alone is not None:
-            logger.info("%s: noise profile: %.2f to %.2f s, where noise alone was found",
-                        recording.path, *(place / recording.rate for place in surveyed.noise_alone))
-    fitted = restorer.fit_strength(strength, lambda: _blocks(job), recording.rate, surveyed,
-                                   profile, advance)
-    if strength.is_auto:
-        logger.info("%s: strength %s", recording.path, fitted.why)
+    known, fitted, advance = _analyse(job, restorer, strength, noise_profile, known, report)
     strength = fitted.strength
     blocks = _blocks(job, keep_times=True)
     with ExitStack() as stack:
         if strength.removes_nothing:
             separated = ((block, np.zeros_like(block)) for block in blocks)
         elif resume is None:
-            separated = restorer.separate(blocks, recording.rate, surveyed, profile)
+            separated = restorer.separate(blocks, recording.rate, known)
         else:
             journal = stack.enter_context(Journal(job.denoised, digest, resume))
-            separated = restorer.separate(blocks, recording.rate, surveyed, profile,
-                                          journal.around)
-        del profile  # what it holds is measured first, and not needed then
+            separated = restorer.separate(blocks, recording.rate, known, journal.around)
         # The last one entered is the first to appear; the restored recording comes last.
         denoised_path, *others = [stack.enter_context(replacing(path, locked=True))
                                   for path in job.results]
@@ -504,7 +450,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
                 carry_over(recording, denoised_path, output, history.format(strength=strength))
             except UserError as error:
                 logger.warning("%s: tags and marks are not copied: %s", recording.path, error)
-            audio_io.require_whole(denoised_path, surveyed.samples)
+            audio_io.require_whole(denoised_path, known.samples)
         for writer, path in ((main, job.denoised), (rest, job.residual)):
             if writer.clipped:
                 logger.warning("%s: %d samples lie beyond full scale and were clipped", path,
@@ -518,19 +464,57 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
                 (f"Output at strength {strength.share:g}",
                  containers.open_audio(denoised_path, recording.track)),
                 ("Residual: input - output", audio_io.open_recording(others[0]))],
-                surveyed.samples)
+                known.samples)
         before_replacing()
     logger.info("%s: written to %s", recording.path,
                 printable(", ".join(map(str, job.results))))
-    return {"input_sha256": digest, "seconds": round(surveyed.samples / recording.rate, 3),
+    return {"input_sha256": digest, "seconds": round(known.samples / recording.rate, 3),
             "silent_seconds": round(silent, 2),
             "strength": strength.describe() | ({"why": fitted.why} if fitted.why else {}),
-            "mono_source": surveyed.mono.describe() if surveyed.mono else None,
-            "hum_hz": None if surveyed.hum_hz is None else round(surveyed.hum_hz, 2),
-            "noise_alone": None if surveyed.noise_alone is None else [
-                round(place / recording.rate, 2) for place in surveyed.noise_alone],
-            "sections": [section.describe(recording.rate) for section in surveyed.sections],
+            "mono_source": known.mono.describe() if known.mono else None,
+            "hum_hz": None if known.hum_hz is None else round(known.hum_hz, 2),
+            "noise_alone": None if known.noise_alone is None else [
+                round(place / recording.rate, 2) for place in known.noise_alone],
+            "sections": [section.describe(recording.rate) for section in known.sections],
             **levels.describe()}
+
+
+def _analyse(job: Job, restorer: Restorer, strength: Strength, noise_profile: Any, known: Survey,
+             report: Callable[[float], object],
+             ) -> tuple[Survey, Fitted, Callable[[float], object]]:
+    """Analyses a recording, of which `known` is the survey, and logs what is found.
+
+    Returns:
+        What is known of it, the strength that fits, and what `report` is to be told through: what
+        is heard beforehand counts for its share of the work.
+    """
+    recording = job.recording
+    if strength.removes_nothing:
+        return known, Fitted(strength, ""), report
+    seconds = known.samples / recording.rate
+    profile = profiles.read_profile(noise_profile, lambda: _blocks(job), recording.rate,
+                                    known.samples)
+    listens = 0.0 if profile is not None else restorer.seconds_heard_first(
+        known.audible_samples, recording.rate)
+    heard_first = listens + strength.is_auto * min(EXCERPTS_SECONDS, seconds)
+    share = seconds / max(seconds + heard_first, 1.0)  # of what is reported
+
+    def advance(seconds: float) -> None:
+        report(share * seconds)
+
+    if listens and seconds > EXCERPTS_SECONDS:
+        logger.info("%s: %.0f s of it are heard first, to know its noise", recording.path, listens)
+    known = restorer.analyse(known, lambda: _blocks(job), recording.rate, profile, advance)
+    if known.hum_hz is not None:
+        logger.info("%s: it hums at multiples of %.2f Hz, which are taken out first",
+                    recording.path, known.hum_hz)
+    if known.noise_alone is not None:
+        logger.info("%s: noise profile: %.2f to %.2f s, where noise alone was found",
+                    recording.path, *(place / recording.rate for place in known.noise_alone))
+    fitted = restorer.fit_strength(strength, lambda: _blocks(job), recording.rate, known, advance)
+    if strength.is_auto:
+        logger.info("%s: strength %s", recording.path, fitted.why)
+    return known, fitted, advance
 
 
 def _blocks(job: Job, keep_times: bool = False) -> Iterable[np.ndarray]:

@@ -30,7 +30,8 @@ from denoiser.network.stored import (
     read_network_settings,
     read_settings,
 )
-from denoiser.restore import Restorer
+from denoiser.restoration.restorer import Restorer
+from denoiser.restoration.settings import StageSettings
 from denoiser.training import distribution, metrics, probes
 from denoiser.training.checkpoints import Checkpoints, Progress
 from denoiser.training.probes import ProbeReport
@@ -173,7 +174,8 @@ class Trainer:
         self.best: dict[str, float] | None = None  # the row of the weights that are kept as best
         self.workers = distribution.make_workers(cfg.strategy, cfg.batch_size)
         self.learner = Learner(cfg, self.workers)
-        self.restorer = Restorer(self.learner.predict, config.network_settings(cfg))
+        self.restorer = Restorer(self.learner.predict, config.network_settings(cfg),
+                                 StageSettings.only())
 
     @property
     def is_chief(self) -> bool:

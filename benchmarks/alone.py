@@ -35,10 +35,9 @@ NOISE_DBFS, SNR_DB = -30.0, 10.0
 MIN_SECONDS, MAX_SECONDS, PROFILE_SECONDS = 4.0, 12.0, 2.0
 FADE_SECONDS = 0.05
 STAGES = {"none": {name: False for name in ("declick", "dehum", "wiener", "listen_first",
-                                            "keep_held", "keep_strokes", "follow_noise",
-                                            "level_noise")},
+                                            "keep_held", "follow_noise")},
           "clicks": {name: False for name in ("dehum", "wiener", "listen_first", "keep_held",
-                                              "keep_strokes", "follow_noise", "level_noise")},
+                                              "follow_noise")},
           "all": {}}
 
 

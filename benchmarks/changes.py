@@ -41,9 +41,8 @@ def gain_db(mixture: Mixture, restored: np.ndarray) -> float:
 
 def restore(denoiser: Denoiser, audio: np.ndarray) -> tuple[np.ndarray, list[float]]:
     """Returns what is restored, and the seconds at which its noise changes."""
-    known = denoiser.examine(survey([audio], SAMPLE_RATE), lambda: [audio], SAMPLE_RATE)
-    known, noise = denoiser.listen(lambda: [audio], SAMPLE_RATE, known)
-    restored = np.concatenate(list(denoiser.stream([audio], SAMPLE_RATE, 1.0, known, noise)))
+    known = denoiser.analyse(survey([audio], SAMPLE_RATE), lambda: [audio], SAMPLE_RATE)
+    restored = np.concatenate(list(denoiser.stream([audio], SAMPLE_RATE, 1.0, known)))
     return restored, [section.start / SAMPLE_RATE for section in known.sections[1:]]
 
 

@@ -55,7 +55,8 @@ def measure(arguments: argparse.Namespace) -> None:
     from denoiser.jobs import InferenceConfig
     from denoiser.memory import give_back_arrays
     from denoiser.network.stored import NetworkSettings
-    from denoiser.restore import SEGMENT_SECONDS, Restorer
+    from denoiser.restoration.restorer import SEGMENT_SECONDS, Restorer
+    from denoiser.restoration.settings import StageSettings
 
     seconds = arguments.segment_seconds or SEGMENT_SECONDS
     give_back_arrays()  # as the command does
@@ -64,7 +65,7 @@ def measure(arguments: argparse.Namespace) -> None:
         restorer = inference.Denoiser.load(arguments.weights, segment_seconds=seconds)
     else:
         restorer = Restorer(lambda spectra: 0.5 * spectra, NetworkSettings(reference_dbfs=-20.0),
-                            seconds)
+                            StageSettings.only(), seconds)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.wav"
         write_noise(path, arguments.seconds[0], arguments.rate, arguments.channels,

@@ -29,7 +29,7 @@ from inference import Denoiser  # noqa: E402
 
 EXAMPLE = ROOT / "examples" / "noisy.flac"
 # Settings of `inference` that may be off.
-STEPS = ("listen_first", "level_noise", "keep_held", "keep_strokes", "dehum", "wiener")
+STEPS = ("listen_first", "keep_held", "dehum", "wiener")
 
 
 def main() -> None:

@@ -46,14 +46,14 @@ def run(runtime: str, at_once: bool, weights: str | None) -> tuple[float, float,
 
     def one_by_one() -> None:
         for each in spectra:
-            denoiser.predict_spectra(each[None])
+            denoiser.network(each[None])
 
     def together() -> None:
         if runtime == "keras":
-            denoiser.predict_spectra(spectra)
+            denoiser.network(spectra)
             return
         with ThreadPoolExecutor(cores) as threads:
-            list(threads.map(lambda each: denoiser.predict_spectra(each[None]), spectra))
+            list(threads.map(lambda each: denoiser.network(each[None]), spectra))
 
     call = together if at_once else one_by_one
     call()  # compiles

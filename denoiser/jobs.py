@@ -17,14 +17,14 @@ from typing import Any
 
 from denoiser import profiles
 from denoiser.audio import audio_io, containers, film
-from denoiser.audio.mono_source import CHOICES
 from denoiser.audio.removal import AUTO, Strength, check_noise_floor, check_per_band
 from denoiser.checks import UserError, reason_of, require
 from denoiser.files import hash_of, remove_left_over
 from denoiser.journal import has_journal
 from denoiser.network.stored import NetworkSettings
 from denoiser.report import hash_of_values, read_results, why_not_done
-from denoiser.restore import SEGMENT_SECONDS
+from denoiser.restoration.restorer import SEGMENT_SECONDS
+from denoiser.restoration.settings import RETIRED, STAGES, StageSettings, without_retired
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +40,8 @@ RESULT_NAME = re.compile("(^|_)(denoised|residual|spectrogram)")  # is found in 
 
 
 @dataclass
-class InferenceConfig:
-    """What is denoised and how."""
+class InferenceConfig(StageSettings):
+    """What is denoised and how: the stages around the network, and all else."""
 
     # A file, folder, pattern or list of names (.txt, .m3u), or several of them.
     audio: Any = None
@@ -56,20 +56,8 @@ class InferenceConfig:
     overwrite: bool = False
     resume: bool = False  # keep what is finished, and go on there after a run that was killed
     spectrogram: bool = False
-    declick: bool = True  # cut clicks out first
-    dehum: bool = True  # take the lines of the mains' hum out first
-    keep_held: bool = True  # give notes that are held back where they were taken for hum
-    keep_strokes: bool = True  # give back what is taken of strokes where the noise is known
-    wiener: bool = True  # the mean of the network and a Wiener filter that it tells the noise
     # Noise alone: [start, end] in seconds of the recording, a file, auto (found in it), or none.
     noise_profile: Any = "none"
-    # Without a noise profile: hear 30 s before the rest, and take what is removed there for one.
-    listen_first: bool = True
-    find_noise: bool = True  # and where noise lies alone for 2 s, take that
-    follow_noise: bool = True  # and where the noise changes, restore each section by itself
-    level_noise: bool = True  # restore noise that becomes louder and softer at one level
-    # Whether two channels hold one signal with a noise of their own each: true, false, or auto.
-    mono_source: Any = "false"
     track: int | None = None  # which audio track of a film, from 1; absent: the default one
     track_codec: str = "same"  # or flac, pcm: how that track is written
     # What computes the network: onnx, keras, or auto: the former where there is such a file, the
@@ -78,8 +66,13 @@ class InferenceConfig:
     cluster: str = "none"  # or ray: spread the recordings over several machines
     cluster_address: str = "local"  # this machine alone; or auto, or HOST:PORT of a cluster's head
     cluster_cores: int = 4  # of each worker; all of the largest machine if it has fewer
+    level_noise: Any = None  # of the release before, as is the next; accepted, and of no effect
+    keep_strokes: Any = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        without_retired({name: getattr(self, name) for name in RETIRED
+                         if getattr(self, name) is not None})
         share = self.denoising_strength
         require(share == AUTO or (isinstance(share, int | float) and not isinstance(share, bool)
                                   and 0.0 <= share <= 1.0), "inference.denoising_strength",
@@ -95,9 +88,6 @@ class InferenceConfig:
                  or (isinstance(self.audio, list)
                      and all(isinstance(name, str) for name in self.audio)),
                  "inference.audio", "a file name or a list of file names", self.audio)
-        self.mono_source = str(self.mono_source).lower()  # true in YAML is no text
-        require(self.mono_source in CHOICES, "inference.mono_source",
-                f"one of {', '.join(CHOICES)}", self.mono_source)
         profiles.check_choice(self.noise_profile)
         require(self.track is None or self.track >= 1, "inference.track", "at least 1", self.track)
         require(self.runtime in RUNTIMES, "inference.runtime", f"one of {', '.join(RUNTIMES)}",
@@ -113,6 +103,11 @@ class InferenceConfig:
                 value = getattr(self, field.name)
                 require(self.cluster != "none" or value == field.default,
                         f"inference.{field.name}", "left out without inference.cluster=ray", value)
+
+    @property
+    def stages(self) -> StageSettings:
+        """The stages around the network."""
+        return StageSettings(**{name: getattr(self, name) for name in STAGES})
 
     @property
     def strength(self) -> Strength:

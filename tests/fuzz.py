@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from film_samples import Sound, write_film  # noqa: E402
+from restorers import make_restorer  # noqa: E402
 
 import inference  # noqa: E402
 from denoiser.audio import containers, integrity  # noqa: E402
@@ -31,7 +32,6 @@ from denoiser.audio.survey import survey  # noqa: E402
 from denoiser.checks import UserError  # noqa: E402
 from denoiser.jobs import InferenceConfig, plan  # noqa: E402
 from denoiser.network.stored import NetworkSettings  # noqa: E402
-from denoiser.restore import Restorer  # noqa: E402
 
 RATE, SECONDS = 8000, 0.25
 OGG_SECONDS = 4.0  # several pages
@@ -103,7 +103,7 @@ def read(path: Path) -> str:
 def denoise(path: Path) -> str:
     """Denoises a file as the program does; returns as `read`, and asserts what must hold."""
     before, others = path.read_bytes(), set(path.parent.iterdir())
-    restorer = Restorer(lambda spectra: 0.5 * spectra, NetworkSettings(
+    restorer = make_restorer(lambda spectra: 0.5 * spectra, NetworkSettings(
         reference_dbfs=-20.0, context_seconds=0.1), 1.0)
     jobs, failures = plan([path], InferenceConfig())
     failures |= inference.denoise_all(jobs, restorer, 1.0, lambda reason: None)

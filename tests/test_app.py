@@ -89,9 +89,9 @@ def served(tiny_run: Path, knowing_run: Path) -> Iterator[SimpleNamespace]:
             def predict(spectra):
                 calls.append(choice)
                 assert may_run.wait(60.0)
-                return restorer.predict_spectra(spectra)
+                return restorer.network(spectra)
 
-            return dataclasses.replace(restorer, predict_spectra=predict)
+            return dataclasses.replace(restorer, network=predict)
 
         workshop.restorer = counted
         may_run.set()
@@ -410,9 +410,9 @@ def at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     def predict(spectra):
         calls.append(app.CLASSICAL)
         assert may_run.wait(60.0)
-        return restorer.predict_spectra(spectra)
+        return restorer.network(spectra)
 
-    workshop.restorer = lambda choice: dataclasses.replace(restorer, predict_spectra=predict)
+    workshop.restorer = lambda choice: dataclasses.replace(restorer, network=predict)
     may_run.set()
     write_audio(tmp_path / "side.wav", seconds=1.0, rate=22050)
     workshop.receive("me", tmp_path / "side.wav")

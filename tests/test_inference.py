@@ -24,6 +24,7 @@ import soundfile as sf
 from audio_samples import write_audio
 from film_samples import Sound, heard, packets_of, write_film
 from hydra import compose, initialize_config_dir
+from restorers import make_restorer
 from small_corpus import forget_length
 from two_noises import Gate, tune_with_two_noises
 
@@ -47,7 +48,9 @@ from denoiser.report import (
     RunReport,
     hash_of_values,
 )
-from denoiser.restore import Restorer
+from denoiser.restoration.restorer import Restorer
+from denoiser.restoration.separation import Separator
+from denoiser.restoration.settings import StageSettings
 from inference import SOME_FAILED_STATUS, Denoiser
 
 ROOT = Path(inference.__file__).resolve().parent
@@ -63,11 +66,19 @@ def halve(audio: np.ndarray) -> np.ndarray:
     return 0.5 * audio
 
 
-class OnWaveforms(Restorer):
-    """A restorer whose network is a function of waveforms, so that samples can be predicted."""
+class OnWaveforms(Separator):
+    """Its network is a function of waveforms, so that samples can be predicted."""
 
-    def _predict(self, waveforms: np.ndarray, **known: object) -> np.ndarray:
-        return self.predict_spectra(waveforms)
+    def _restore(self, waveforms: np.ndarray, **known: object) -> np.ndarray:
+        return self.network(waveforms)
+
+
+class WaveformRestorer(Restorer):
+    """Restores by `OnWaveforms`, without stages."""
+
+    @property
+    def separate(self) -> Separator:
+        return OnWaveforms(self.network, self.settings, self.stages, self.segment_seconds)
 
 
 def run_file(path: Path, predict=halve, restorer: Restorer | None = None,
@@ -77,7 +88,8 @@ def run_file(path: Path, predict=halve, restorer: Restorer | None = None,
     (job,), failures = inference.plan([path], chosen)
     assert not failures
     network = network or NetworkSettings(context_seconds=chosen.context_seconds)
-    restorer = restorer or OnWaveforms(predict, network, chosen.segment_seconds)
+    restorer = restorer or WaveformRestorer(predict, network, StageSettings.only(),
+                                            chosen.segment_seconds)
     inference.denoise_recording(job, restorer, chosen.strength)
     return job
 
@@ -196,16 +208,18 @@ def test_clicks_and_hum_are_taken_out_first_unless_left_to_the_network(method, g
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         raw = compose("conf", [f"method={method}", *weights, *given])
     restorer = inference.choose_method(config.load_config(raw)).load()
-    assert (restorer.declick, restorer.dehum) == stages
+    assert (restorer.stages.declick, restorer.stages.dehum) == stages
 
 
 def test_a_filter_joins_in_unless_it_is_left_out(tiny_run, rng):
-    spectra = 0.1 * rng.standard_normal((1, 32, 1025, 2)).astype(np.float32)
-    joined, alone = (inference.Denoiser.load(tiny_run, wiener=wiener).predict_spectra(spectra)
+    audio = 0.1 * rng.standard_normal(SAMPLE_RATE)
+    others = dict.fromkeys(("declick", "dehum", "keep_held", "listen_first"), False)
+    joined, alone = (inference.Denoiser.load(tiny_run, wiener=wiener, **others)
                      for wiener in (True, False))
-    again = spectral.join_filter(lambda spectra: alone, ProfileForm(StftConfig(), 1.0))(spectra)
-    np.testing.assert_allclose(joined, again, atol=1e-5)
-    assert np.max(np.abs(joined - alone)) > 1e-3
+    form = ProfileForm(alone.settings.stft, 1.0)
+    again = replace(alone, network=spectral.join_filter(alone.network, form))
+    np.testing.assert_allclose(joined(audio, SAMPLE_RATE), again(audio, SAMPLE_RATE), atol=1e-5)
+    assert np.max(np.abs(joined(audio, SAMPLE_RATE) - alone(audio, SAMPLE_RATE))) > 1e-3
 
 
 @pytest.mark.parametrize("settings", [{"method": "wiener"},
@@ -612,13 +626,13 @@ def test_hum_that_is_found_is_told_and_lies_in_the_residual(tmp_path, rng, caplo
     voice = 0.05 * rng.standard_normal(len(time_s))
     sf.write(tmp_path / "a.wav", voice + hum, SAMPLE_RATE, subtype="FLOAT")
     (job,), _ = plan([tmp_path / "a.wav"], InferenceConfig())
-    keep = Restorer(lambda spectra: spectra, NetworkSettings(), dehum=True)
+    keep = make_restorer(lambda spectra: spectra, NetworkSettings(), dehum=True)
     facts = inference.denoise_recording(job, keep, 1.0)
     assert facts["hum_hz"] == pytest.approx(59.98, abs=0.02)
     assert f"{tmp_path / 'a.wav'}: it hums at multiples of 59.98 Hz" in caplog.text
     residual, _ = sf.read(job.residual)
     assert np.std(residual - hum) < 0.2 * np.std(hum)
-    facts = inference.denoise_recording(job, replace(keep, dehum=False), 1.0)
+    facts = inference.denoise_recording(job, replace(keep, stages=StageSettings.only()), 1.0)
     assert facts["hum_hz"] is None
 
 
@@ -628,7 +642,7 @@ def test_sections_are_told_and_a_killed_run_goes_on_in_them(tmp_path, rng, caplo
     sf.write(tmp_path / "a.wav", tune + noise, SAMPLE_RATE, subtype="FLOAT")
     knowing = NetworkSettings(UnetConfig(use_profile=True), context_seconds=0.2)
     gate = Gate(knowing)
-    restorer = Restorer(gate, knowing, 3.0, listen_first=True, follow_noise=True)
+    restorer = make_restorer(gate, knowing, 3.0, listen_first=True, follow_noise=True)
     (job,), _ = plan([tmp_path / "a.wav"], InferenceConfig())
     facts = inference.denoise_recording(job, restorer, 1.0)
     first, second = json.loads(json.dumps(facts))["sections"]
@@ -644,7 +658,7 @@ def test_sections_are_told_and_a_killed_run_goes_on_in_them(tmp_path, rng, caplo
         return gate(inputs)
 
     with pytest.raises(UserError, match="killed"):
-        inference.denoise_recording(job, replace(restorer, predict_spectra=killed), 1.0,
+        inference.denoise_recording(job, replace(restorer, network=killed), 1.0,
                                     resume="gate")
     gate.profiles.clear()
     inference.denoise_recording(job, restorer, 1.0, resume="gate")
@@ -758,7 +772,7 @@ def test_it_is_said_that_a_long_recording_is_heard_first(tmp_path, knowing_run, 
                                                          caplog):
     caplog.set_level("INFO")
     monkeypatch.setattr(inference, "EXCERPTS_SECONDS", 1.0)
-    monkeypatch.setattr("denoiser.restore.EXCERPTS_SECONDS", 1.0)
+    monkeypatch.setattr("denoiser.restoration.analysis.EXCERPTS_SECONDS", 1.0)
     for seconds, listen_first, said in ((0.5, True, 0), (1.5, False, 0), (1.5, True, 1)):
         path = tmp_path / f"{seconds}, {listen_first}.wav"
         write_audio(path, seconds)
@@ -1222,8 +1236,8 @@ def test_what_a_network_returns_can_be_made_independent_of_what_came_before(rng,
     fresh, used = (Denoiser.load(tiny_run) for _ in range(2))
     for denoiser in (fresh, used):
         denoiser.forget_lengths()
-    used.predict_spectra(short)
-    np.testing.assert_array_equal(fresh.predict_spectra(long), used.predict_spectra(long))
+    used.network(short)
+    np.testing.assert_array_equal(fresh.network(long), used.network(long))
 
 
 # --- The program ------------------------------------------------------------------------------

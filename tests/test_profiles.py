@@ -12,6 +12,7 @@ import programs
 import pytest
 import soundfile
 from hydra import compose, initialize_config_dir
+from restorers import make_restorer
 
 import config
 import inference
@@ -22,7 +23,6 @@ from denoiser.command_line import hydra_arguments
 from denoiser.jobs import InferenceConfig
 from denoiser.network.settings import UnetConfig
 from denoiser.network.stored import BEST_NAME, CONFIG_NAME, NetworkSettings
-from denoiser.restore import Restorer
 
 KNOWING = NetworkSettings(UnetConfig(use_profile=True, compression=0.3))
 
@@ -50,7 +50,7 @@ def hear(path: Path, choice: object) -> list[np.ndarray]:
     settings = InferenceConfig(noise_profile=choice, overwrite=True)
     (job,), failures = inference.plan([path], settings)
     assert not failures
-    inference.denoise_recording(job, Restorer(listen, KNOWING), noise_profile=choice)
+    inference.denoise_recording(job, make_restorer(listen, KNOWING), noise_profile=choice)
     assert job.denoised.is_file() and job.residual.is_file()
     return heard
 
@@ -76,7 +76,7 @@ def test_a_stretch_of_the_recording_a_file_and_none(recording, tmp_path):
 
 def test_where_nothing_is_removed_no_profile_is_looked_for(recording):
     (job,), _ = inference.plan([recording], InferenceConfig())
-    inference.denoise_recording(job, Restorer(np.asarray, KNOWING), 0.0,
+    inference.denoise_recording(job, make_restorer(np.asarray, KNOWING), 0.0,
                                 noise_profile=[100.0, 101.0])
     assert job.denoised.is_file()
 
@@ -103,7 +103,7 @@ def test_the_report_says_where_noise_alone_was_found(recording, tmp_path, caplog
     def network(inputs: object) -> np.ndarray:
         return 0.99 * (inputs[0] if isinstance(inputs, list) else inputs)
 
-    restorer = Restorer(network, KNOWING, listen_first=True, find_noise=True)
+    restorer = make_restorer(network, KNOWING, listen_first=True, find_noise=True)
     with caplog.at_level(logging.INFO):
         facts = inference.denoise_recording(job, restorer)
     start, end = facts["noise_alone"]

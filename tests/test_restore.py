@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import scipy
+from restorers import make_restorer
 from two_noises import Gate, tune_with_two_noises
 
 from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
@@ -17,7 +18,6 @@ from denoiser.checks import UserError
 from denoiser.classical import spectral
 from denoiser.network.settings import UnetConfig
 from denoiser.network.stored import NetworkSettings
-from denoiser.restore import Restorer
 
 # What no filter of the way to the network and back takes away.
 BAND_PASS = scipy.signal.butter(2, [0.02, 0.6], "bandpass", output="sos")
@@ -35,13 +35,13 @@ def halve(spectra: np.ndarray) -> np.ndarray:
 def test_form_and_type_stay(rng, shape, rate, dtype):
     audio = np.cumsum(0.01 * rng.standard_normal(shape), axis=0).astype(dtype)
     before = audio.copy()
-    restored = Restorer(halve, SHORT, 1.0)(audio, rate, strength=0.5)
+    restored = make_restorer(halve, SHORT, 1.0)(audio, rate, strength=0.5)
     assert restored.shape == audio.shape and restored.dtype == audio.dtype
     np.testing.assert_array_equal(audio, before)
     if rate == SAMPLE_RATE and len(audio) > 1:
         np.testing.assert_allclose(restored, 0.75 * audio, atol=1e-5 * np.abs(audio).max())
     if len(audio) > 1:
-        np.testing.assert_array_equal(Restorer(halve, SHORT)(audio, rate, strength=0.0), audio)
+        np.testing.assert_array_equal(make_restorer(halve, SHORT)(audio, rate, strength=0.0), audio)
 
 
 @pytest.mark.parametrize("lengths", [[150_001], [3, 0, 40_000, 90_000, 19_998, 1, 0],
@@ -50,7 +50,7 @@ def test_blocks_of_any_length_give_the_same(rng, lengths):
     """And as many come out, as long as they went in; only the empty ones are left out."""
     audio = rng.standard_normal((sum(lengths), 2)).astype(np.float32)
     audio[:50_000] *= 0.01  # the level of the whole is another one than that of the start
-    restorer = Restorer(lambda spectra: np.maximum(spectra, 0.0), SHORT, 1.0)
+    restorer = make_restorer(lambda spectra: np.maximum(spectra, 0.0), SHORT, 1.0)
     blocks = np.split(audio, np.cumsum(lengths)[:-1])
     restored = list(restorer.stream(blocks, SAMPLE_RATE, 0.7, survey(blocks, SAMPLE_RATE)))
     assert [len(block) for block in restored] == [length for length in lengths if length]
@@ -68,7 +68,7 @@ def test_a_stream_is_heard_before_it_ends(rng):
             taken += 1
             yield 0.1 * rng.standard_normal(4410).astype(np.float32)
 
-    stream = Restorer(halve, SHORT, 1.0).stream(endless(), SAMPLE_RATE)
+    stream = make_restorer(halve, SHORT, 1.0).stream(endless(), SAMPLE_RATE)
     for _ in range(100):
         next(stream)
     assert taken < 100 + 25
@@ -83,7 +83,7 @@ def test_a_stream_without_a_survey_is_levelled_by_its_start(rng):
 
     audio = 1e-3 * rng.standard_normal(2 * SAMPLE_RATE).astype(np.float32)
     audio[SAMPLE_RATE:] *= 10.0
-    restored = np.concatenate(list(Restorer(note, SHORT, 1.0).stream(
+    restored = np.concatenate(list(make_restorer(note, SHORT, 1.0).stream(
         np.split(audio, 20), SAMPLE_RATE)))
     np.testing.assert_allclose(restored, 0.5 * audio, atol=1e-6)
     # White noise of -20 dBFS has this mean power in each bin of a Hamming window.
@@ -95,7 +95,7 @@ def test_a_stream_without_a_survey_is_levelled_by_its_start(rng):
 def test_a_channel_that_starts_silent_is_denoised_in_a_stream(rng):
     audio = rng.standard_normal((3 * SAMPLE_RATE, 2)).astype(np.float32)
     audio[: 2 * SAMPLE_RATE, 1] = 0.0
-    restored = np.concatenate(list(Restorer(halve, SHORT, 1.0).stream(
+    restored = np.concatenate(list(make_restorer(halve, SHORT, 1.0).stream(
         np.split(audio, 30), SAMPLE_RATE)))
     np.testing.assert_allclose(restored, 0.5 * audio, atol=1e-4)
 
@@ -110,7 +110,7 @@ def test_a_channel_that_starts_silent_is_denoised_in_a_stream(rng):
 ])
 def test_what_cannot_be_restored_is_refused(waveform, strength, message):
     with pytest.raises(ValueError, match=message):
-        Restorer(halve, SHORT)(waveform, SAMPLE_RATE, strength)
+        make_restorer(halve, SHORT)(waveform, SAMPLE_RATE, strength)
 
 
 @pytest.mark.parametrize(("second", "error", "message"), [
@@ -120,12 +120,12 @@ def test_what_cannot_be_restored_is_refused(waveform, strength, message):
 def test_a_block_of_another_kind_is_named(rng, second, error, message):
     blocks = [rng.standard_normal(2 * SAMPLE_RATE), second]
     with pytest.raises(error, match=message):
-        list(Restorer(halve, SHORT, 1.0).stream(blocks, SAMPLE_RATE))
+        list(make_restorer(halve, SHORT, 1.0).stream(blocks, SAMPLE_RATE))
 
 
 def test_one_waveform_is_no_stream_of_blocks():
     with pytest.raises(ValueError, match="must be several waveforms"):
-        list(Restorer(halve, SHORT).stream(np.zeros((100, 2)), SAMPLE_RATE))
+        list(make_restorer(halve, SHORT).stream(np.zeros((100, 2)), SAMPLE_RATE))
 
 
 def test_an_all_but_silent_leader_does_not_set_the_level(rng):
@@ -138,17 +138,17 @@ def test_an_all_but_silent_leader_does_not_set_the_level(rng):
 
     audio = 1e-5 * rng.standard_normal(4 * SAMPLE_RATE)
     audio[2 * SAMPLE_RATE :] *= 1e4
-    list(Restorer(note, SHORT, 1.0).stream(np.split(audio, 40), SAMPLE_RATE))
+    list(make_restorer(note, SHORT, 1.0).stream(np.split(audio, 40), SAMPLE_RATE))
     assert max(heard) < 100.0  # of noise at -20 dBFS; it would be 10,000 times this
 
 
 def test_numbers_that_are_none_are_named(rng):
     audio = rng.standard_normal(SAMPLE_RATE)
     with pytest.raises(UserError, match="the network returned NaN"):
-        Restorer(lambda spectra: spectra * np.nan, SHORT)(audio, SAMPLE_RATE)
+        make_restorer(lambda spectra: spectra * np.nan, SHORT)(audio, SAMPLE_RATE)
     audio[22050] = np.inf
     with pytest.raises(UserError, match="the first at 0.500 s"):
-        Restorer(halve, SHORT)(audio, SAMPLE_RATE)
+        make_restorer(halve, SHORT)(audio, SAMPLE_RATE)
 
 
 def test_each_waveform_of_a_batch_has_its_own_level(noise):
@@ -160,10 +160,10 @@ def test_each_waveform_of_a_batch_has_its_own_level(noise):
         return halve(spectra)
 
     batch = np.stack([0.01 * noise, noise])
-    restored = Restorer(note, SHORT).each(batch)
+    restored = make_restorer(note, SHORT).each(batch)
     np.testing.assert_allclose(restored, 0.5 * batch, rtol=1e-3, atol=1e-8)
     assert heard[0] == pytest.approx(heard[1], rel=1e-3)
-    assert np.isnan(Restorer(lambda spectra: spectra * np.nan, SHORT).each(batch)).any()
+    assert np.isnan(make_restorer(lambda spectra: spectra * np.nan, SHORT).each(batch)).any()
 
 
 def test_clicks_are_cut_out_before_the_network(rng):
@@ -172,17 +172,17 @@ def test_clicks_are_cut_out_before_the_network(rng):
     clicked = audio.copy()
     places = np.arange(5000, len(audio), 17_321)
     clicked[places] += 2.0
-    whole, streamed = (Restorer(lambda spectra: spectra, SHORT, seconds, declick=True)(
+    whole, streamed = (make_restorer(lambda spectra: spectra, SHORT, seconds, declick=True)(
         clicked, SAMPLE_RATE) for seconds in (20.0, 0.7))
     assert np.abs(whole - audio).max() < 0.3
     np.testing.assert_allclose(streamed, whole, atol=1e-5)
-    left = Restorer(lambda spectra: spectra, SHORT)(clicked, SAMPLE_RATE)
+    left = make_restorer(lambda spectra: spectra, SHORT)(clicked, SAMPLE_RATE)
     np.testing.assert_allclose(left, clicked, atol=1e-5)
 
 
 def test_the_classical_method_is_the_same_in_segments(rng):
     audio = 0.05 * rng.standard_normal(12 * SAMPLE_RATE)
-    whole, streamed = (Restorer(partial(spectral.suppress, settings=StftConfig()),
+    whole, streamed = (make_restorer(partial(spectral.suppress, settings=StftConfig()),
                                 NetworkSettings(), seconds)(audio, SAMPLE_RATE)
                        for seconds in (20.0, 4.0))
     assert np.std(streamed - whole) < 0.03 * np.std(audio)
@@ -195,7 +195,7 @@ def test_auto_spares_bass_notes_in_long_recordings_and_in_streams(rng):
     times = np.arange(seconds * rate) / rate
     notes = np.sin(2.0 * np.pi * 41.0 * times) * np.sin(np.pi * times) ** 8
     hiss = 0.1 * rng.standard_normal(len(times))
-    restorer = Restorer(lambda spectra: 0.0 * spectra, SHORT, 12.0)
+    restorer = make_restorer(lambda spectra: 0.0 * spectra, SHORT, 12.0)
     for audio, kept in ((notes + hiss, 0.6), (hiss, 0.0)):
         restored = restorer(audio, rate, "auto")
         assert np.dot(restored, notes) / np.dot(notes, notes) == pytest.approx(kept, abs=0.02)
@@ -214,8 +214,8 @@ def test_what_changes_so_seldom_that_it_passes_for_silence_stays_as_it_is(rate, 
     def hear(inputs):
         return inputs[0] if isinstance(inputs, list) else inputs
 
-    restorer = Restorer(hear, KNOWING, mono_source="auto", listen_first=True, dehum=True,
-                        keep_held=True, follow_noise=True, level_noise=True, keep_strokes=True)
+    restorer = make_restorer(hear, KNOWING, mono_source="auto", listen_first=True, dehum=True,
+                        keep_held=True, follow_noise=True, wiener=True)
     restored = restorer(square, rate)
     assert restored.shape == square.shape and np.isfinite(restored).all()
 
@@ -231,8 +231,8 @@ def test_two_channels_of_a_mono_carrier_are_denoised_as_one(rng):
     audio = wanted + rng.standard_normal(wanted.shape) * [0.02, 0.03]
     gained = {}
     for name in ("false", "auto"):
-        restorer = Restorer(partial(spectral.suppress, settings=StftConfig()), NetworkSettings(),
-                            mono_source=name)
+        restorer = make_restorer(partial(spectral.suppress, settings=StftConfig()),
+                                 NetworkSettings(), mono_source=name)
         restored = restorer(audio, rate)
         assert restored.shape == audio.shape
         left = np.var(restored - wanted, axis=0)
@@ -246,7 +246,7 @@ def test_two_channels_of_a_mono_carrier_are_denoised_as_one(rng):
 def test_stereo_and_other_channels_are_left_alone_by_auto(rng):
     for channels in (1, 2, 3):
         audio = rng.standard_normal((3 * SAMPLE_RATE, channels)).astype(np.float32)
-        one, other = (Restorer(halve, SHORT, mono_source=choice)(audio, SAMPLE_RATE)
+        one, other = (make_restorer(halve, SHORT, mono_source=choice)(audio, SAMPLE_RATE)
                       for choice in ("auto", "false"))
         np.testing.assert_array_equal(one, other)
 
@@ -273,16 +273,16 @@ def test_a_profile_has_the_level_of_the_recording_and_each_channel_its_own(rng):
     audio = rng.standard_normal((40_000, 2)).astype(np.float32)
     noise = 0.1 * rng.standard_normal((20_000, 2)).astype(np.float32) * [1.0, 0.2]
     heard, gained, averaged = Listener(), Listener(), Listener()
-    restored = Restorer(heard, KNOWING)(audio, SAMPLE_RATE, noise_profile=noise)
+    restored = make_restorer(heard, KNOWING)(audio, SAMPLE_RATE, noise_profile=noise)
     np.testing.assert_allclose(restored, 0.5 * audio, atol=1e-4)
     # The gain that brings the recording to the network's level applies to the profile.
     left, right = (profile[0, 0, :, 0].mean() for profile in heard.profiles)
     expected = [KNOWING.profile_form.measure((0.1 * channel).astype(np.float32))[0, :, 0].mean()
                 for channel in noise.T]
     assert [left, right] == pytest.approx(expected, rel=0.01)
-    Restorer(gained, KNOWING)(8.0 * audio, SAMPLE_RATE, noise_profile=8.0 * noise)
+    make_restorer(gained, KNOWING)(8.0 * audio, SAMPLE_RATE, noise_profile=8.0 * noise)
     np.testing.assert_allclose(gained.profiles, heard.profiles, rtol=1e-3)
-    Restorer(averaged, KNOWING)(audio, SAMPLE_RATE, noise_profile=noise[:, 0])
+    make_restorer(averaged, KNOWING)(audio, SAMPLE_RATE, noise_profile=noise[:, 0])
     np.testing.assert_array_equal(averaged.profiles, 2 * [heard.profiles[0]])
 
 
@@ -290,12 +290,12 @@ def test_a_profile_at_another_rate_and_in_a_stream_is_the_same(rng):
     one, other = Listener(), Listener()
     times = np.arange(48_000) / 48_000
     tone = 0.1 * np.sin(2.0 * np.pi * 1000.0 * times).astype(np.float32)
-    Restorer(one, KNOWING)(tone, 48_000, noise_profile=tone)
+    make_restorer(one, KNOWING)(tone, 48_000, noise_profile=tone)
     loudest = int(np.argmax(one.profiles[0][0, 0, :, 0]))
     assert loudest == round(1000.0 / SAMPLE_RATE * 2048)
-    list(Restorer(other, KNOWING).stream([tone], 48_000, noise_profile=tone))
+    list(make_restorer(other, KNOWING).stream([tone], 48_000, noise_profile=tone))
     np.testing.assert_array_equal(one.profiles, other.profiles)
-    each = Restorer(other, KNOWING).each(tone[None], tone)
+    each = make_restorer(other, KNOWING).each(tone[None], tone)
     np.testing.assert_allclose(each[0], 0.5 * tone, atol=1e-4)
 
 
@@ -308,7 +308,7 @@ def test_a_profile_is_heard_without_clicks_where_these_are_cut_out(rng):
     for name, profile, declick in (("clean", noise, True), ("clicked", clicked, True),
                                    ("left", clicked, False)):
         listener = Listener()
-        Restorer(listener, KNOWING, declick=declick)(noise, SAMPLE_RATE, noise_profile=profile)
+        make_restorer(listener, KNOWING, declick=declick)(noise, SAMPLE_RATE, noise_profile=profile)
         means[name] = listener.profiles[0][0, 0, :, 0].mean()
     assert means["clicked"] == pytest.approx(means["clean"], rel=0.02)
     assert means["left"] > 1.05 * means["clean"]
@@ -320,10 +320,10 @@ def test_a_tenth_of_a_second_suffices_at_every_rate(rng, rate):
     noise = rng.standard_normal(2 * rate).astype(np.float32)
     stretch = noise[round(0.2 * rate) : round(0.3 * rate)]
     listener = Listener()
-    Restorer(listener, KNOWING)(noise, rate, noise_profile=stretch)
+    make_restorer(listener, KNOWING)(noise, rate, noise_profile=stretch)
     assert len(listener.profiles) == 1
     with pytest.raises(UserError, match="must be at least 0.1 s long"):
-        Restorer(listener, KNOWING)(noise, rate, noise_profile=stretch[2:])
+        make_restorer(listener, KNOWING)(noise, rate, noise_profile=stretch[2:])
 
 
 @pytest.mark.parametrize(("noise", "message"), [
@@ -334,7 +334,7 @@ def test_a_tenth_of_a_second_suffices_at_every_rate(rng, rate):
 def test_a_profile_that_tells_nothing_is_refused(noise, message, rng):
     audio = rng.standard_normal((10_000, 2)).astype(np.float32)
     with pytest.raises(UserError, match=message):
-        Restorer(Listener(), KNOWING)(audio, SAMPLE_RATE, noise_profile=noise)
+        make_restorer(Listener(), KNOWING)(audio, SAMPLE_RATE, noise_profile=noise)
 
 
 class HalfBlind(Listener):
@@ -354,15 +354,15 @@ def test_what_is_removed_at_first_is_the_profile_of_the_rest(rng):
     audio = rng.standard_normal((60_000, 2)).astype(np.float32) * np.float32([1.0, 0.1])
     audio[17_640:48_510] = 0.0  # digital silence says nothing about the noise
     network, told = HalfBlind(), Listener()
-    restored = Restorer(network, KNOWING, listen_first=True)(audio, SAMPLE_RATE)
+    restored = make_restorer(network, KNOWING, listen_first=True)(audio, SAMPLE_RATE)
     np.testing.assert_allclose(restored, 0.9 * audio, atol=1e-4)
     heard = np.concatenate([audio[:17_640], audio[48_510:]])
-    Restorer(told, KNOWING)(audio, SAMPLE_RATE, noise_profile=0.5 * heard)
+    make_restorer(told, KNOWING)(audio, SAMPLE_RATE, noise_profile=0.5 * heard)
     assert len(network.profiles) == len(told.profiles) == 4  # two channels before and after it
     np.testing.assert_allclose(network.profiles, told.profiles, rtol=0.1)
     once, each = HalfBlind(), HalfBlind()
-    Restorer(once, KNOWING, listen_first=True)(audio[:20_000, 0], SAMPLE_RATE)
-    Restorer(each, KNOWING, listen_first=True).each(audio[None, :20_000, 0])
+    make_restorer(once, KNOWING, listen_first=True)(audio[:20_000, 0], SAMPLE_RATE)
+    make_restorer(each, KNOWING, listen_first=True).each(audio[None, :20_000, 0])
     np.testing.assert_array_equal(once.profiles, each.profiles)
 
 
@@ -375,17 +375,16 @@ def test_noise_that_lies_alone_is_the_profile(rng):
 
     def profiles(rest, find_noise):
         network = HalfBlind(rest)
-        restorer = Restorer(network, KNOWING, listen_first=True, find_noise=find_noise)
-        known, alone = restorer.listen(lambda: [audio], SAMPLE_RATE, survey([audio], SAMPLE_RATE))
+        restorer = make_restorer(network, KNOWING, listen_first=True, find_noise=find_noise)
+        known = restorer.analyse(survey([audio], SAMPLE_RATE), lambda: [audio], SAMPLE_RATE)
         restorer(audio, SAMPLE_RATE)
-        return network.profiles, known, alone
+        return network.profiles, known
 
-    found, known, alone = profiles(0.9, find_noise=True)
+    found, known = profiles(0.9, find_noise=True)
     start, stop = known.noise_alone
     assert start == 0 and 2.2 < stop / SAMPLE_RATE <= 2.65
-    np.testing.assert_allclose(alone[:, 0].std(), 0.01, rtol=0.05)
     told = Listener()
-    Restorer(told, KNOWING)(audio, SAMPLE_RATE, noise_profile=audio[start:stop])
+    make_restorer(told, KNOWING)(audio, SAMPLE_RATE, noise_profile=audio[start:stop])
     np.testing.assert_allclose(found, told.profiles, rtol=0.1)
     assert profiles(0.9, find_noise=False)[1].noise_alone is None
     assert profiles(0.0, find_noise=True)[1].noise_alone is None  # all tones are removed: a leader
@@ -401,11 +400,11 @@ def test_thirty_seconds_of_a_long_recording_are_heard_first(rng):
         seconds.append(spectra.shape[1] * KNOWING.stft.hop_size / SAMPLE_RATE)
         return 0.5 * spectra
 
-    Restorer(hear, SHORT, 60.0).each(audio[None])
+    make_restorer(hear, SHORT, 60.0).each(audio[None])
     once = sum(seconds)
     seconds.clear()
     settings = NetworkSettings(UnetConfig(use_profile=True), context_seconds=0.2)
-    Restorer(hear, settings, 60.0, listen_first=True).each(audio[None])
+    make_restorer(hear, settings, 60.0, listen_first=True).each(audio[None])
     assert sum(seconds) - once == pytest.approx(30.0, abs=1.0)
 
 
@@ -415,8 +414,8 @@ def test_where_nearly_all_is_removed_the_noise_is_taken_whole(rng, rest):
     audio = rng.standard_normal(3 * SAMPLE_RATE).astype(np.float32)
     audio[:SAMPLE_RATE] *= 2.0  # not the usual noise
     network, told = HalfBlind(rest), Listener()
-    Restorer(network, KNOWING, listen_first=True)(audio, SAMPLE_RATE)
-    Restorer(told, KNOWING)(audio, SAMPLE_RATE,
+    make_restorer(network, KNOWING, listen_first=True)(audio, SAMPLE_RATE)
+    make_restorer(told, KNOWING)(audio, SAMPLE_RATE,
                             noise_profile=audio if rest == 0.1 else 0.6 * audio)
     np.testing.assert_allclose(network.profiles[0], told.profiles[0], rtol=0.1)
 
@@ -425,7 +424,9 @@ def test_the_sound_of_a_profile_is_not_kept(rng):
     audio, noise = (rng.standard_normal(9000).astype(np.float32) for _ in range(2))
     kept = weakref.ref(noise)
     network = HalfBlind()
-    pairs = Restorer(network, KNOWING).separate([audio], SAMPLE_RATE, noise_profile=noise)
+    restorer = make_restorer(network, KNOWING)
+    known = restorer.analyse(survey([audio], SAMPLE_RATE), lambda: [audio], SAMPLE_RATE, noise)
+    pairs = restorer.separate([audio], SAMPLE_RATE, known)
     del noise
     next(pairs)
     assert kept() is None and network.profiles
@@ -434,14 +435,14 @@ def test_the_sound_of_a_profile_is_not_kept(rng):
 @pytest.mark.parametrize("audio", [np.zeros((0, 2)), np.ones((9000, 2)), np.ones(1)])
 def test_nothing_is_heard_first_of_nothing(audio):
     network = HalfBlind()
-    restorer = Restorer(network, KNOWING, listen_first=True)
+    restorer = make_restorer(network, KNOWING, listen_first=True)
     np.testing.assert_array_equal(restorer(audio, SAMPLE_RATE), audio)
     assert not network.profiles
 
 
 def test_a_sound_too_short_for_a_profile_is_denoised_without(rng):
     audio, network = rng.standard_normal(4000).astype(np.float32), HalfBlind()
-    restored = Restorer(network, KNOWING, listen_first=True)(audio, SAMPLE_RATE)
+    restored = make_restorer(network, KNOWING, listen_first=True)(audio, SAMPLE_RATE)
     np.testing.assert_allclose(restored, 0.5 * audio, atol=1e-4)
     assert not network.profiles
 
@@ -449,18 +450,17 @@ def test_a_sound_too_short_for_a_profile_is_denoised_without(rng):
 def test_a_network_without_profiles_refuses_one(rng):
     audio = rng.standard_normal(10_000).astype(np.float32)
     with pytest.raises(UserError, match="trained without `unet.use_profile`"):
-        Restorer(halve, SHORT)(audio, SAMPLE_RATE, noise_profile=audio)
+        make_restorer(halve, SHORT)(audio, SAMPLE_RATE, noise_profile=audio)
 
 
 @pytest.mark.parametrize("seconds, change", [(25, 12), (64, 31)])
 def test_a_recording_whose_noise_changes_is_restored_in_sections(rng, seconds, change):
     tune, noise = tune_with_two_noises(rng, seconds, change)
     audio, gates = tune + noise, [Gate(KNOWING), Gate(KNOWING)]
-    restorers = [Restorer(gate, KNOWING, listen_first=True, follow_noise=follow)
+    restorers = [make_restorer(gate, KNOWING, listen_first=True, follow_noise=follow)
                  for gate, follow in zip(gates, (False, True), strict=True)]
-    known, profile = restorers[1].listen(lambda: [audio], SAMPLE_RATE,
-                                         survey([audio], SAMPLE_RATE))
-    assert profile is None
+    known = restorers[1].analyse(survey([audio], SAMPLE_RATE), lambda: [audio], SAMPLE_RATE)
+    assert not known.profiles
     assert [section.start / SAMPLE_RATE for section in known.sections] == [
         0.0, pytest.approx(change, abs=1.5)]
     assert [section.stop for section in known.sections] == [known.sections[1].start, len(audio)]
@@ -477,9 +477,9 @@ def test_a_recording_whose_noise_changes_is_restored_in_sections(rng, seconds, c
 def test_sections_come_in_the_blocks_in_which_they_went(rng):
     tune, noise = tune_with_two_noises(rng, 25, 12)
     audio = np.stack([tune + noise, np.zeros_like(tune), tune + 0.5 * noise], axis=1)
-    restorer = Restorer(Gate(KNOWING), KNOWING, 3.0, listen_first=True, follow_noise=True)
+    restorer = make_restorer(Gate(KNOWING), KNOWING, 3.0, listen_first=True, follow_noise=True)
     blocks = np.split(audio, np.cumsum([3, 0, 400_000, 1, 250_000, 77, 200_000]))
-    known, _ = restorer.listen(lambda: blocks, SAMPLE_RATE, survey(blocks, SAMPLE_RATE))
+    known = restorer.analyse(survey(blocks, SAMPLE_RATE), lambda: blocks, SAMPLE_RATE)
     assert len(known.sections) == 2
     pairs = list(restorer.separate(blocks, SAMPLE_RATE, known))
     assert [len(block) for block, _ in pairs] == [len(block) for block in blocks if len(block)]
@@ -495,14 +495,14 @@ def test_sections_come_in_the_blocks_in_which_they_went(rng):
 def test_auto_hears_the_sections_as_they_are_restored(rng):
     tune, noise = tune_with_two_noises(rng, 25, 12)
     audio = tune + noise
-    restorer = Restorer(Gate(KNOWING), KNOWING, listen_first=True, follow_noise=True)
-    known, _ = restorer.listen(lambda: [audio], SAMPLE_RATE, survey([audio], SAMPLE_RATE))
-    told = len(restorer.predict_spectra.profiles)
+    restorer = make_restorer(Gate(KNOWING), KNOWING, listen_first=True, follow_noise=True)
+    known = restorer.analyse(survey([audio], SAMPLE_RATE), lambda: [audio], SAMPLE_RATE)
+    told = len(restorer.network.profiles)
     seconds = []
     fitted = restorer.fit_strength(as_strength("auto"), lambda: [audio], SAMPLE_RATE, known,
                                    report=seconds.append)
     assert not fitted.strength.is_auto and sum(seconds) == pytest.approx(25.0, abs=1.0)
-    assert len(restorer.predict_spectra.profiles) > told
+    assert len(restorer.network.profiles) > told
     np.testing.assert_array_equal(
         restorer(audio, SAMPLE_RATE, "auto"), restorer(audio, SAMPLE_RATE, fitted.strength))
 
@@ -511,7 +511,7 @@ def test_one_noise_is_heard_as_before(rng):
     """Nothing changes where nothing is found, nor for what is shorter than two sections."""
     tune, noise = tune_with_two_noises(rng, 25, 25)
     for audio in (tune + noise, (tune + noise)[:300_000], (tune + noise)[:3000]):
-        results = [Restorer(Gate(KNOWING), KNOWING, listen_first=True, follow_noise=follow)(
+        results = [make_restorer(Gate(KNOWING), KNOWING, listen_first=True, follow_noise=follow)(
             audio, SAMPLE_RATE) for follow in (False, True)]
         np.testing.assert_array_equal(*results)
 
@@ -529,7 +529,7 @@ def test_silence_stays_and_the_network_does_not_hear_it(rng, rate):
     silences = ((0, rate), (3 * rate, 4 * rate), (5 * rate, 6 * rate))
     for start, stop in silences:
         audio[start:stop] = 0.25  # a constant, as of a converter with an offset
-    restorer = Restorer(note, SHORT, 1.0)
+    restorer = make_restorer(note, SHORT, 1.0)
     restored = restorer(audio, rate)
     frame = rate // 100  # to which its ends are rounded
     for start, stop in silences:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from denoiser.audio import dsp, silence
-from denoiser.audio.levelling import Estimates
 from denoiser.audio.mono_source import MonoSource
 from denoiser.checks import UserError
 
@@ -40,7 +39,6 @@ class Survey:
     silences: tuple[silence.Span, ...] = ()  # where nothing is heard
     sections: tuple[Section, ...] = ()  # where the noise changes; each with what was found there
     noise_alone: silence.Span | None = None  # where it was found, if that is the profile
-    first_estimates: Estimates | None = None  # of a recording that was heard whole before
 
     @property
     def distinct(self) -> list[int]:

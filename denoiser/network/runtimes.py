@@ -89,7 +89,7 @@ def describe(path: Path) -> str:
 
 
 def load(path: Path, form: ProfileForm | None) -> Run:
-    """Returns an exported network as `restore.Restorer` calls one.
+    """Returns an exported network as `restoration.chain.Network`.
 
     Args:
         path: Its file.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ import numpy as np
 
 from denoiser.audio import dsp
 from denoiser.audio.audio_io import Recording
-from denoiser.audio.removal import Pair
+from denoiser.audio.fitting import Fitted
+from denoiser.audio.removal import Pair, Strength
 from denoiser.audio.survey import Survey
 from denoiser.checks import UserError
 from denoiser.files import replacing
-from denoiser.restore import Restorer
+from denoiser.restoration.restorer import Restorer
 
 LOWEST_RATE, HIGHEST_RATE = 8000, 48000  # at which every browser plays
 LOUDEST = 2**15 - 1  # of 16 bits
@@ -24,23 +25,29 @@ COLUMNS = 600  # of the picture of the waveform
 NOISE, RESTORED = b"N", b"R"
 
 
-@dataclass(frozen=True)
-class KeepingNoise(Restorer):
-    """A restorer that keeps the noise of one recording in a file, for `KeptNoise`.
+class KeepingNoise:
+    """Restores as a restorer does, and keeps of one recording what `KeptNoise` restores it by.
 
     Attributes:
-        kept: The file. It appears when it is complete.
+        known: What the recording's analysis told; None before it.
     """
 
-    kept: Path = field(kw_only=True)
+    def __init__(self, restorer: Restorer, kept: Path) -> None:
+        """The noise is kept in the file `kept`, which appears when it is complete."""
+        self.restorer, self.kept = restorer, kept
+        self.known: Survey | None = None
+        self.seconds_heard_first, self.fit_strength = (restorer.seconds_heard_first,
+                                                       restorer.fit_strength)
 
-    def separate(self, blocks: Iterable[np.ndarray], sample_rate: int,
-                 surveyed: Survey | None = None, noise_profile: np.ndarray | None = None,
-                 *others: Any) -> Iterator[Pair]:
+    def analyse(self, *args: Any) -> Survey:
+        """Analyses a recording; arguments are those of `Restorer.analyse`."""
+        self.known = self.restorer.analyse(*args)
+        return self.known
+
+    def separate(self, blocks: Iterable[np.ndarray], *others: Any) -> Iterator[Pair]:
         """Yields each block, and the noise in it; arguments are those of `Restorer.separate`."""
         with replacing(self.kept) as temporary, temporary.open("wb") as file:
-            for block, noise in super().separate(blocks, sample_rate, surveyed, noise_profile,
-                                                 *others):
+            for block, noise in self.restorer.separate(blocks, *others):
                 # What the network returns is float32, and the noise is the difference to it: half
                 # the bytes hold all of it, but where channels were made one or are left alone.
                 restored = (block - noise).astype(np.float32)
@@ -51,26 +58,26 @@ class KeepingNoise(Restorer):
                 yield block, noise
 
 
-@dataclass(frozen=True)
-class KeptNoise(Restorer):
-    """A restorer that takes the noise from where `KeepingNoise` kept it.
+class KeptNoise:
+    """Restores a recording by what `KeepingNoise` kept of it.
 
     Another strength then needs no network, and comes out as if it had run again.
-
-    Attributes:
-        kept: The file.
     """
 
-    kept: Path = field(kw_only=True)
+    def __init__(self, known: Survey, kept: Path) -> None:
+        self.known, self.kept = known, kept
 
-    @property
-    def hears_first(self) -> bool:
-        """Whether `listen` hears recordings: never, as the network is not needed."""
-        return False
+    def seconds_heard_first(self, *args: Any) -> float:
+        """Returns how much `analyse` hears: nothing."""
+        return 0.0
 
-    def examine(self, *args: Any) -> Survey:
-        """Adds to a survey what `Restorer.examine` does, but for what only the network needs."""
-        return Restorer.examine(replace(self, keep_held=False), *args)
+    def analyse(self, *args: Any) -> Survey:
+        """Returns what is known of the recording."""
+        return self.known
+
+    def fit_strength(self, strength: Strength, *others: Any) -> Fitted:
+        """Returns the strength, which is a number."""
+        return Fitted(strength, "")
 
     def separate(self, blocks: Iterable[np.ndarray], *others: Any) -> Iterator[Pair]:
         """Yields each block, and the noise that was kept of it; other arguments say nothing."""

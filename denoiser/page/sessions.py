@@ -16,6 +16,7 @@ import psutil
 
 from denoiser.audio import containers
 from denoiser.audio.audio_io import Recording
+from denoiser.audio.survey import Survey
 from denoiser.checks import UserError
 from denoiser.jobs import Job
 from denoiser.page.settings import AppConfig
@@ -34,11 +35,13 @@ class Found:
         folder: Holds the files of this run alone.
         choice: What found it.
         job: The results that are there; None while they are not whole.
+        known: What the recording's analysis told.
     """
 
     folder: Path
     choice: str
     job: Job | None = None
+    known: Survey | None = None
 
     @property
     def noise(self) -> Path:

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+from restorers import make_restorer
 
 from benchmarks.buzz import make_buzz as draw_buzz
 from denoiser.audio.dsp import SAMPLE_RATE, resample
 from denoiser.classical import buzz
 from denoiser.network.settings import UnetConfig
 from denoiser.network.stored import NetworkSettings
-from denoiser.restore import Restorer
 from denoiser.training.look_alikes import make_regular_strokes
 
 SECONDS = 6.0
@@ -122,7 +122,7 @@ def test_a_network_that_kept_the_buzz_is_told_of_it(rng, channels):
     for name, sound in (("buzz", make_buzz(rng, 99.8)[:, None] + hiss), ("hiss", hiss)):
         network = KeepsLines()
         # All of it but a thousandth is kept, so that no stretch is a pause.
-        Restorer(network, KNOWING, listen_first=True)(sound.astype(np.float32), SAMPLE_RATE)
+        make_restorer(network, KNOWING, listen_first=True)(sound.astype(np.float32), SAMPLE_RATE)
         assert len(network.profiles) == channels
         heard[name] = network.profiles[-1]
     line = round(20 * 99.8 * 2048 / SAMPLE_RATE)

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+from restorers import make_restorer
 
 from denoiser.audio.dsp import SAMPLE_RATE, resample
 from denoiser.classical import drones, hum
 from denoiser.network.settings import UnetConfig
 from denoiser.network.stored import NetworkSettings
-from denoiser.restore import Restorer
 from denoiser.training import look_alikes
 
 SECONDS = 6.0
@@ -115,7 +115,7 @@ def test_a_recording_keeps_a_drone_and_loses_hum(rng, rate, base_hz, is_kept):
     if rate != SAMPLE_RATE:
         tones = resample(tones.astype(np.float32), SAMPLE_RATE, rate)
     heard = (tones + 0.001 * rng.standard_normal(len(tones))).astype(np.float32)
-    restorer = Restorer(lambda spectra: np.zeros_like(spectra), settings, 4.0, dehum=True,
+    restorer = make_restorer(lambda spectra: np.zeros_like(spectra), settings, 4.0, dehum=True,
                         keep_held=True)
     restored = restorer(heard, rate)
     left_db = 10.0 * np.log10(np.sum((restored - tones) ** 2) / np.sum(tones ** 2))
@@ -127,7 +127,7 @@ def test_a_drone_that_is_heard_in_the_noise_profile_is_noise(rng):
     settings = NetworkSettings(reference_dbfs=-20.0, unet=UnetConfig(use_profile=True))
     tones = make_series(73.4, seconds=12.0)
     hiss = 0.001 * rng.standard_normal(len(tones))
-    restorer = Restorer(lambda inputs: np.zeros_like(inputs[0]), settings, 4.0, keep_held=True)
+    restorer = make_restorer(lambda inputs: np.zeros_like(inputs[0]), settings, 4.0, keep_held=True)
     heard, left = (hiss + tones).astype(np.float32), []
     for noise in (hiss, heard):
         restored = restorer(heard, SAMPLE_RATE, noise_profile=noise[: 2 * SAMPLE_RATE])

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from restorers import make_restorer
 
 from denoiser.audio.dsp import SAMPLE_RATE, resample
 from denoiser.audio.survey import survey
 from denoiser.classical.held_notes import FIRST, LAST, give_back, measure_floor
 from denoiser.network.stored import NetworkSettings
-from denoiser.restore import Restorer
 
 SECONDS = 12.0
 BEGINS, ENDS = 3.0, 9.0  # of the note
@@ -97,15 +97,15 @@ def test_a_recording_keeps_its_long_notes(rng, rate):
     wanted = 0.05 * np.stack([note, 0.3 * note[::-1]], axis=1)
     if rate != SAMPLE_RATE:
         stereo, wanted = resample(stereo, SAMPLE_RATE, rate), resample(wanted, SAMPLE_RATE, rate)
-    restored = Restorer(erase, settings, 4.0, keep_held=True)(stereo, rate)
+    restored = make_restorer(erase, settings, 4.0, keep_held=True)(stereo, rate)
     for channel in range(2):
         assert snr_db(wanted[:, channel], restored[:, channel]) > 18.0
-    assert not Restorer(erase, settings, 4.0)(stereo, rate).any()
+    assert not make_restorer(erase, settings, 4.0)(stereo, rate).any()
 
 
 def test_a_block_that_is_too_short_passes(rng):
     short = make_hiss(rng)[: SAMPLE_RATE // 2]
-    restorer = Restorer(erase, NetworkSettings(), keep_held=True)
-    assert restorer.examine(survey([short], SAMPLE_RATE), lambda: [short], SAMPLE_RATE).floors == (
+    restorer = make_restorer(erase, NetworkSettings(), keep_held=True)
+    assert restorer.analyse(survey([short], SAMPLE_RATE), lambda: [short], SAMPLE_RATE).floors == (
         None,)
     assert restorer(short, SAMPLE_RATE).shape == short.shape

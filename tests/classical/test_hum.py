@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from restorers import make_restorer
 
 from denoiser.audio.dsp import SAMPLE_RATE
 from denoiser.audio.noise_profile import ProfileForm
 from denoiser.classical import hum
 from denoiser.network.settings import UnetConfig
 from denoiser.network.stored import NetworkSettings
-from denoiser.restore import Restorer
 from denoiser.training.look_alikes import make_regular_strokes
 from denoiser.training.metrics import snr_db
 
@@ -162,11 +162,11 @@ def test_a_recording_is_restored_without_its_hum(rng):
     settings = NetworkSettings(reference_dbfs=-20.0)
     music = make_music(rng)
     stereo = np.stack([music + make_hum(), 0.5 * music + 0.2 * make_hum()], axis=1)
-    restored = Restorer(same, settings, 6.0, dehum=True)(stereo, SAMPLE_RATE)
+    restored = make_restorer(same, settings, 6.0, dehum=True)(stereo, SAMPLE_RATE)
     for channel, share in enumerate((1.0, 0.5)):
         assert snr_db(share * music, restored[:, channel]) > 10.0 + snr_db(
             share * music, stereo[:, channel])
-    untouched = Restorer(same, settings, 6.0)(stereo, SAMPLE_RATE)
+    untouched = make_restorer(same, settings, 6.0)(stereo, SAMPLE_RATE)
     np.testing.assert_allclose(untouched, stereo, atol=1e-4)
 
 
@@ -176,7 +176,7 @@ def test_a_noise_profile_is_heard_without_the_hum_as_well(rng):
     hiss = 0.001 * rng.standard_normal(len(times()))
     profiles = []
     for dehum in (True, False):
-        Restorer(same, settings, 20.0, dehum=dehum)(
+        make_restorer(same, settings, 20.0, dehum=dehum)(
             make_music(rng) + hiss + make_hum(), SAMPLE_RATE,
             noise_profile=(hiss + make_hum())[: 2 * SAMPLE_RATE])
         profiles.append(form.mean_power(same.profile[0, 0]))

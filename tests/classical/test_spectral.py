@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from restorers import make_restorer
 
 from denoiser.audio import dsp
 from denoiser.audio.dsp import StftConfig
 from denoiser.audio.noise_profile import ProfileForm
 from denoiser.classical import spectral
 from denoiser.network.stored import NetworkSettings
-from denoiser.restore import Restorer
 from denoiser.training import metrics
 
 STFT = StftConfig()
@@ -156,7 +156,7 @@ def test_a_filter_hears_no_further_than_the_context_of_a_segment(rng):
     noise = 0.1 * rng.standard_normal(len(time_s)) * (1.0 + 0.8 * np.sin(2.0 * time_s))
     settings = NetworkSettings()
     join = spectral.join_filter(lambda spectra: 0.5 * spectra, ProfileForm(settings.stft, 1.0))
-    short, long = (Restorer(join, settings, seconds)(noise, dsp.SAMPLE_RATE)
+    short, long = (make_restorer(join, settings, seconds)(noise, dsp.SAMPLE_RATE)
                    for seconds in (4.0, 20.0))
     assert metrics.snr_db(long, short) > 60.0
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
+from restorers import make_restorer
 
 from denoiser.audio.audio_io import Recording
+from denoiser.audio.removal import as_strength, remove
 from denoiser.audio.survey import survey
 from denoiser.checks import UserError
 from denoiser.network.settings import UnetConfig
@@ -19,11 +19,6 @@ from denoiser.page.listening import (
     kept_pairs,
     write_sound,
 )
-from denoiser.restore import Restorer
-
-
-def never(spectra):
-    raise AssertionError("the network was asked")
 
 
 def recording(path, rate: int, channels: int) -> Recording:
@@ -33,14 +28,14 @@ def recording(path, rate: int, channels: int) -> Recording:
 @pytest.mark.parametrize("strength", [0.3, 1.0])
 def test_what_is_kept_restores_as_the_network_does(strength, sine, noise, tmp_path):
     blocks = list(np.array_split(np.stack([sine + noise, sine - noise], axis=-1), 5))
-    plain = Restorer(lambda spectra: 0.5 * spectra, NetworkSettings(context_seconds=0.1), 0.5)
-    own = {each.name: getattr(plain, each.name) for each in dataclasses.fields(Restorer)}
-    expected = list(plain.stream(blocks, 44100, strength))
-    first = KeepingNoise(**own, kept=tmp_path / "noise")
-    again = KeptNoise(**own | {"predict_spectra": never}, kept=tmp_path / "noise")
-    for restorer in (first, again):
-        for was, now in zip(expected, restorer.stream(blocks, 44100, strength), strict=True):
-            np.testing.assert_array_equal(now, was)
+    plain = make_restorer(lambda spectra: 0.5 * spectra, NetworkSettings(context_seconds=0.1), 0.5)
+    expected = list(plain.stream(blocks, 44100, strength, survey(blocks, 44100)))
+    first = KeepingNoise(plain, tmp_path / "noise")
+    known = first.analyse(survey(blocks, 44100), lambda: blocks, 44100)
+    for restorer in (first, KeptNoise(first.known, tmp_path / "noise")):
+        pairs = remove(restorer.separate(blocks, 44100, known), 44100, as_strength(strength))
+        for was, (block, removed) in zip(expected, pairs, strict=True):
+            np.testing.assert_array_equal(block - removed, was)
 
 
 @pytest.mark.parametrize(("bits", "quiet", "half"), [
@@ -55,41 +50,36 @@ def test_what_is_kept_is_exact_in_half_the_bytes(bits, quiet, half, sine, rng, t
         audio *= quiet
     if bits is not None:
         audio = np.rint(audio * 2.0**(bits - 1)) / 2.0**(bits - 1)
-    plain = Restorer(lambda spectra: np.float32(0.01) * spectra, NetworkSettings(), 0.5)
-    own = {each.name: getattr(plain, each.name) for each in dataclasses.fields(Restorer)}
+    plain = make_restorer(lambda spectra: np.float32(0.01) * spectra, NetworkSettings(), 0.5)
     blocks, surveyed = np.array_split(audio, 3), survey([audio], 44100)
     expected = list(plain.separate(blocks, 44100, surveyed))
-    list(KeepingNoise(**own, kept=tmp_path / "noise").separate(blocks, 44100, surveyed))
+    list(KeepingNoise(plain, tmp_path / "noise").separate(blocks, 44100, surveyed))
     for was, now in zip(expected, kept_pairs(tmp_path / "noise", blocks), strict=True):
         np.testing.assert_array_equal(now, was)
     assert ((tmp_path / "noise").stat().st_size < 0.51 * audio.nbytes) == half
 
 
-def test_without_what_was_kept_the_network_is_not_asked(sine, tmp_path):
-    plain = Restorer(never, NetworkSettings(UnetConfig(use_profile=True)), listen_first=True)
-    own = {each.name: getattr(plain, each.name) for each in dataclasses.fields(Restorer)}
-    with pytest.raises(FileNotFoundError):
-        KeptNoise(**own, kept=tmp_path / "noise")(sine, 44100)
-
-
 def test_what_is_heard_first_is_not_kept_for_the_noise_of_a_recording(sine, noise, tmp_path):
     audio = sine + noise
-    plain = Restorer(lambda inputs: 0.5 * (inputs[0] if isinstance(inputs, list) else inputs),
-                     NetworkSettings(UnetConfig(use_profile=True), context_seconds=0.1),
-                     listen_first=True)
-    own = {each.name: getattr(plain, each.name) for each in dataclasses.fields(Restorer)}
-    expected = plain(audio, 44100)
-    np.testing.assert_array_equal(
-        KeepingNoise(**own, kept=tmp_path / "noise")(audio, 44100), expected)
+    plain = make_restorer(lambda inputs: 0.5 * (inputs[0] if isinstance(inputs, list) else inputs),
+                          NetworkSettings(UnetConfig(use_profile=True), context_seconds=0.1),
+                          listen_first=True)
+    keeping = KeepingNoise(plain, tmp_path / "noise")
+    known = keeping.analyse(survey([audio], 44100), lambda: [audio], 44100)
+    assert known.profiles and not (tmp_path / "noise").exists()
+    (pair,) = keeping.separate([audio], 44100, known)
     assert audio.nbytes < (tmp_path / "noise").stat().st_size < 1.01 * audio.nbytes
-    again = KeptNoise(**own | {"predict_spectra": never}, kept=tmp_path / "noise")
-    np.testing.assert_array_equal(again(audio, 44100), expected)
+    kept = KeptNoise(keeping.known, tmp_path / "noise")
+    assert kept.analyse(survey([audio], 44100)) is known
+    assert kept.fit_strength(as_strength(0.4)).strength.share == 0.4
+    assert kept.seconds_heard_first(len(audio), 44100) == 0.0
+    np.testing.assert_array_equal(next(kept.separate([audio]))[1], pair[1])
 
 
 def test_what_is_left_halfway_is_not_kept(sine, tmp_path):
-    plain = Restorer(lambda spectra: 0.5 * spectra, NetworkSettings(context_seconds=0.1), 0.5)
-    own = {each.name: getattr(plain, each.name) for each in dataclasses.fields(Restorer)}
-    pairs = KeepingNoise(**own, kept=tmp_path / "noise").separate(np.array_split(sine, 8), 44100)
+    plain = make_restorer(lambda spectra: 0.5 * spectra, NetworkSettings(context_seconds=0.1), 0.5)
+    blocks = np.array_split(sine, 8)
+    pairs = KeepingNoise(plain, tmp_path / "noise").separate(blocks, 44100, survey(blocks, 44100))
     next(pairs)
     pairs.close()
     assert list(tmp_path.iterdir()) == []

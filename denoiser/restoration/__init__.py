@@ -1,0 +1,1 @@
+"""From a waveform to a restored waveform: `chain` has the order of the stages."""
