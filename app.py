@@ -16,7 +16,7 @@ What is dropped there is deleted when the page is closed. It needs requirements-
 """
 
 if __name__ == "__main__":
-    from denoiser.interrupts import end_at_once
+    from historical_denoiser.interrupts import end_at_once
 
     end_at_once()
 
@@ -43,27 +43,40 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from config import PRETRAINED, Config, load_config
-from denoiser import profiles
-from denoiser.audio import audio_io, containers
-from denoiser.audio.removal import remove
-from denoiser.checks import UserError, require
-from denoiser.command_line import (
+from historical_denoiser import profiles
+from historical_denoiser.audio import audio_io, containers
+from historical_denoiser.audio.removal import remove
+from historical_denoiser.checks import UserError, require
+from historical_denoiser.command_line import (
     describe_error,
     exit_on_user_error,
     hydra_arguments,
     keys_of,
     run_main,
 )
-from denoiser.files import SIGNALLED_STATUS
-from denoiser.jobs import Job, make_job
-from denoiser.memory import give_back_arrays
-from denoiser.page.listening import KeepingNoise, KeptNoise, Sound, kept_pairs, write_sound
-from denoiser.page.sessions import Found, Session, Sessions, make_root, open_upload, require_length
+from historical_denoiser.files import SIGNALLED_STATUS
+from historical_denoiser.jobs import Job, make_job
+from historical_denoiser.memory import give_back_arrays
+from historical_denoiser.page.listening import (
+    KeepingNoise,
+    KeptNoise,
+    Sound,
+    kept_pairs,
+    write_sound,
+)
+from historical_denoiser.page.sessions import (
+    Found,
+    Session,
+    Sessions,
+    make_root,
+    open_upload,
+    require_length,
+)
 from inference import Method, choose_method, choose_network, denoise_recording
 
 logger = logging.getLogger(__name__)
 
-ROOM = Path(__file__).resolve().parent / "denoiser" / "page"
+ROOM = Path(__file__).resolve().parent / "historical_denoiser" / "page"
 EXAMPLE = PRETRAINED.parent / "examples" / "noisy.flac"
 CLASSICAL = "Classical method, told the noise"
 NO_PROFILE, FOUND_PROFILE, MARKED_PROFILE = "not marked", "find it", "from ... to ..."

@@ -13,18 +13,23 @@ from pathlib import Path
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from denoiser.audio.dsp import StftConfig
-from denoiser.bench.settings import BenchConfig
-from denoiser.checks import require
-from denoiser.command_line import SCHEMA_NAME
-from denoiser.data.settings import DsetConfig
-from denoiser.jobs import InferenceConfig
-from denoiser.network.runtimes import ENDINGS
-from denoiser.network.settings import UnetConfig
-from denoiser.network.stored import BEST_NAME, NetworkSettings, find_weights, write_settings
-from denoiser.noise.carriers import CarrierConfig
-from denoiser.page.settings import AppConfig
-from denoiser.training.settings import LossConfig, ScheduleConfig
+from historical_denoiser.audio.dsp import StftConfig
+from historical_denoiser.bench.settings import BenchConfig
+from historical_denoiser.checks import require
+from historical_denoiser.command_line import SCHEMA_NAME
+from historical_denoiser.data.settings import DsetConfig
+from historical_denoiser.jobs import InferenceConfig
+from historical_denoiser.network.runtimes import ENDINGS
+from historical_denoiser.network.settings import UnetConfig
+from historical_denoiser.network.stored import (
+    BEST_NAME,
+    NetworkSettings,
+    find_weights,
+    write_settings,
+)
+from historical_denoiser.noise.carriers import CarrierConfig
+from historical_denoiser.page.settings import AppConfig
+from historical_denoiser.training.settings import LossConfig, ScheduleConfig
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 METHODS = ("network", "lsa")

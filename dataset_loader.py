@@ -14,20 +14,20 @@ from pathlib import Path
 
 import numpy as np
 
-from denoiser.audio import dsp
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.audio.noise_profile import ProfileForm
-from denoiser.data.ageing import age
-from denoiser.data.audio_index import SPLIT_VERSION
-from denoiser.data.changing import draw_gains
-from denoiser.data.coding import code, draw_coding, limit_to_codec
-from denoiser.data.mixture import Mixture
-from denoiser.data.noise_colour import shape_noise
-from denoiser.data.pair_cache import PairCache, SourcePair
-from denoiser.data.settings import SPLITS, DsetConfig
-from denoiser.data.sources import SUBSONIC_HZ, CleanSource, NoiseSource
-from denoiser.noise.carriers import FOLLOWING_KINDS, KINDS, MOVING, CarrierConfig
-from denoiser.noise.parts import to_gain
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.audio.noise_profile import ProfileForm
+from historical_denoiser.data.ageing import age
+from historical_denoiser.data.audio_index import SPLIT_VERSION
+from historical_denoiser.data.changing import draw_gains
+from historical_denoiser.data.coding import code, draw_coding, limit_to_codec
+from historical_denoiser.data.mixture import Mixture
+from historical_denoiser.data.noise_colour import shape_noise
+from historical_denoiser.data.pair_cache import PairCache, SourcePair
+from historical_denoiser.data.settings import SPLITS, DsetConfig
+from historical_denoiser.data.sources import SUBSONIC_HZ, CleanSource, NoiseSource
+from historical_denoiser.noise.carriers import FOLLOWING_KINDS, KINDS, MOVING, CarrierConfig
+from historical_denoiser.noise.parts import to_gain
 
 MIXING_KEYS = ("cache_items", "path_cache", "snr_db", "level_db", "share_clean", "share_silent",
                "reference_dbfs", "evaluation_snrs_db", "generate_missing", "share_profile",

@@ -28,7 +28,7 @@ The exit status is 3 where some items could not be read, or some methods failed 
 from __future__ import annotations
 
 if __name__ == "__main__":
-    from denoiser.interrupts import end_at_once
+    from historical_denoiser.interrupts import end_at_once
 
     end_at_once()
 
@@ -50,21 +50,21 @@ from tqdm import tqdm
 
 from config import Config, load_config, locate_shipped
 from dataset_loader import TEST_PROFILE_SECONDS, Mixer
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.audio.noise_profile import ProfileForm
-from denoiser.audio.removal import Strength
-from denoiser.bench.methods import PROFILE_ENDING, REQUIREMENTS, Restore, choose
-from denoiser.bench.settings import BenchConfig
-from denoiser.checks import UserError, require
-from denoiser.command_line import exit_on_user_error, keys_of, run_main
-from denoiser.data.audio_index import find_noise
-from denoiser.data.mixture import Mixture
-from denoiser.files import WEIGHTS_ENDING
-from denoiser.jobs import strength_suffix
-from denoiser.network.stored import BEST_NAME, CONFIG_NAME, read_settings
-from denoiser.profiles import KEY
-from denoiser.restoration.restorer import Restorer
-from denoiser.training import metrics, perceptual, probes
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.audio.noise_profile import ProfileForm
+from historical_denoiser.audio.removal import Strength
+from historical_denoiser.bench.methods import PROFILE_ENDING, REQUIREMENTS, Restore, choose
+from historical_denoiser.bench.settings import BenchConfig
+from historical_denoiser.checks import UserError, require
+from historical_denoiser.command_line import exit_on_user_error, keys_of, run_main
+from historical_denoiser.data.audio_index import find_noise
+from historical_denoiser.data.mixture import Mixture
+from historical_denoiser.files import WEIGHTS_ENDING
+from historical_denoiser.jobs import strength_suffix
+from historical_denoiser.network.stored import BEST_NAME, CONFIG_NAME, read_settings
+from historical_denoiser.profiles import KEY
+from historical_denoiser.restoration.restorer import Restorer
+from historical_denoiser.training import metrics, perceptual, probes
 from inference import SOME_FAILED_STATUS, choose_method
 
 logger = logging.getLogger(__name__)
@@ -182,7 +182,7 @@ def at_strength(restorer: Restorer, strength: Strength) -> Callable[..., np.ndar
 def compare(cfg: Config, given: set[str]) -> None:
     """Denoises with each of `methods`, prints how they compare, and writes tables and a page."""
     try:  # what draws and bootstraps takes a second to load, and the rest needs none of it
-        from denoiser.bench import comparison, measures, pairs
+        from historical_denoiser.bench import comparison, measures, pairs
     except ImportError as error:
         raise UserError(f"`methods` needs a package that is not installed ({error.name}): "
                         f"pip install -r {REQUIREMENTS}") from error

@@ -44,7 +44,7 @@ From Python: `from inference import Denoiser; restored = Denoiser.load()(wavefor
 from __future__ import annotations
 
 if __name__ == "__main__":
-    from denoiser.interrupts import end_at_once
+    from historical_denoiser.interrupts import end_at_once
 
     end_at_once()
 
@@ -70,28 +70,28 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from config import PRETRAINED, Config, load_config, locate_weights, network_settings
-from denoiser import profiles
-from denoiser.audio import audio_io, containers
-from denoiser.audio.containers import Reader
-from denoiser.audio.film import FilmWriter
-from denoiser.audio.fitting import EXCERPTS_SECONDS, Fitted
-from denoiser.audio.integrity import find_damage
-from denoiser.audio.metadata import carry_over
-from denoiser.audio.removal import Strength, as_strength, remove
-from denoiser.audio.survey import Survey, survey
-from denoiser.backend import describe_device, has_tensorflow, load_backend, may_have_gpu
-from denoiser.checks import UserError, reason_of, require
-from denoiser.classical import spectral
-from denoiser.cluster import Cluster
-from denoiser.command_line import (
+from historical_denoiser import profiles
+from historical_denoiser.audio import audio_io, containers
+from historical_denoiser.audio.containers import Reader
+from historical_denoiser.audio.film import FilmWriter
+from historical_denoiser.audio.fitting import EXCERPTS_SECONDS, Fitted
+from historical_denoiser.audio.integrity import find_damage
+from historical_denoiser.audio.metadata import carry_over
+from historical_denoiser.audio.removal import Strength, as_strength, remove
+from historical_denoiser.audio.survey import Survey, survey
+from historical_denoiser.backend import describe_device, has_tensorflow, load_backend, may_have_gpu
+from historical_denoiser.checks import UserError, reason_of, require
+from historical_denoiser.classical import spectral
+from historical_denoiser.cluster import Cluster
+from historical_denoiser.command_line import (
     exit_on_user_error,
     hydra_arguments,
     keys_of,
     printable,
     run_main,
 )
-from denoiser.files import WEIGHTS_ENDING, end_on_signals, hash_of, replacing
-from denoiser.jobs import (
+from historical_denoiser.files import WEIGHTS_ENDING, end_on_signals, hash_of, replacing
+from historical_denoiser.jobs import (
     HEADER_TOLERANCE_SECONDS,
     InferenceConfig,
     Job,
@@ -101,18 +101,18 @@ from denoiser.jobs import (
     report_folder,
     why_failed,
 )
-from denoiser.journal import Journal, remove_journals
-from denoiser.memory import give_back_arrays
-from denoiser.network import runtimes
-from denoiser.network.settings import UnetConfig
-from denoiser.network.stored import (
+from historical_denoiser.journal import Journal, remove_journals
+from historical_denoiser.memory import give_back_arrays
+from historical_denoiser.network import runtimes
+from historical_denoiser.network.settings import UnetConfig
+from historical_denoiser.network.stored import (
     BEST_NAME,
     CONFIG_NAME,
     KEYS,
     NetworkSettings,
     read_network_settings,
 )
-from denoiser.report import (
+from historical_denoiser.report import (
     REPORT_NAME,
     RESULTS_VERSION,
     Levels,
@@ -121,8 +121,8 @@ from denoiser.report import (
     hash_of_values,
     now,
 )
-from denoiser.restoration.restorer import SEGMENT_SECONDS, Restorer
-from denoiser.restoration.settings import RETIRED, StageSettings, without_retired
+from historical_denoiser.restoration.restorer import SEGMENT_SECONDS, Restorer
+from historical_denoiser.restoration.settings import RETIRED, StageSettings, without_retired
 
 logger = logging.getLogger(__name__)
 
@@ -457,7 +457,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
                                writer.clipped)
         if job.picture is not None:
             # matplotlib takes a second to load, and few ask for pictures.
-            from denoiser.audio.spectrogram import save_spectrograms
+            from historical_denoiser.audio.spectrogram import save_spectrograms
 
             save_spectrograms(others[1], [
                 ("Input", recording),

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 if __name__ == "__main__":
-    from denoiser.interrupts import end_at_once
+    from historical_denoiser.interrupts import end_at_once
 
     end_at_once()
 
@@ -32,15 +32,15 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from denoiser.audio import audio_io, dsp
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.checks import UserError, require
-from denoiser.command_line import describe_error, run_main
-from denoiser.data.audio_index import find_audio
-from denoiser.files import replacing
-from denoiser.noise import finder, fit, statistics
-from denoiser.noise.carriers import KINDS, CarrierConfig
-from denoiser.noise.generator import CarrierNoise, draw_carrier, generate
+from historical_denoiser.audio import audio_io, dsp
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.checks import UserError, require
+from historical_denoiser.command_line import describe_error, run_main
+from historical_denoiser.data.audio_index import find_audio
+from historical_denoiser.files import replacing
+from historical_denoiser.noise import finder, fit, statistics
+from historical_denoiser.noise.carriers import KINDS, CarrierConfig
+from historical_denoiser.noise.generator import CarrierNoise, draw_carrier, generate
 
 logger = logging.getLogger(__name__)
 

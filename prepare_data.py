@@ -17,8 +17,8 @@ corpora into a few megabytes of Ogg Opus, for training on a machine that little 
 
 The starter corpus comes from freely licensed packages; it needs `apt-get` and `dpkg-deb` (Debian,
 Ubuntu and their kin), no root. Its recipe names the splits and licences, and `is_clean` in
-`denoiser/corpus/manifest.py` is the rule for `clean`: both can be changed without decoding anything
-again.
+`historical_denoiser/corpus/manifest.py` is the rule for `clean`: both can be changed without
+decoding anything again.
 
 `scores` plays public-domain scores of the Python package music21 through sampled instruments; it
 needs `fluidsynth` besides. `notes` plays the same scores, and drawn pieces, from recorded notes:
@@ -28,7 +28,7 @@ audio files below the folders, named after their pitches.
 from __future__ import annotations
 
 if __name__ == "__main__":
-    from denoiser.interrupts import end_at_once
+    from historical_denoiser.interrupts import end_at_once
 
     end_at_once()
 
@@ -37,19 +37,19 @@ import logging
 import os
 from pathlib import Path
 
-from denoiser.checks import UserError, require
-from denoiser.command_line import run_main
-from denoiser.corpus.conversion import DOWNLOADS_NAME
-from denoiser.corpus.debian_packages import RECIPE, build_corpus, read_recipe
-from denoiser.corpus.downloads import TABLE, read_table
-from denoiser.corpus.folders import build_folder
-from denoiser.corpus.note_bank import EXPECTED_NAMES
-from denoiser.corpus.packing import pack_corpus
-from denoiser.corpus.public_data import CLASSIFIERS, NOISE_SET, build_public
-from denoiser.corpus.recorded_notes import NAME as NOTES
-from denoiser.corpus.recorded_notes import build_notes
-from denoiser.corpus.scores import NAME, build_scores
-from denoiser.data.settings import CATEGORIES
+from historical_denoiser.checks import UserError, require
+from historical_denoiser.command_line import run_main
+from historical_denoiser.corpus.conversion import DOWNLOADS_NAME
+from historical_denoiser.corpus.debian_packages import RECIPE, build_corpus, read_recipe
+from historical_denoiser.corpus.downloads import TABLE, read_table
+from historical_denoiser.corpus.folders import build_folder
+from historical_denoiser.corpus.note_bank import EXPECTED_NAMES
+from historical_denoiser.corpus.packing import pack_corpus
+from historical_denoiser.corpus.public_data import CLASSIFIERS, NOISE_SET, build_public
+from historical_denoiser.corpus.recorded_notes import NAME as NOTES
+from historical_denoiser.corpus.recorded_notes import build_notes
+from historical_denoiser.corpus.scores import NAME, build_scores
+from historical_denoiser.data.settings import CATEGORIES
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

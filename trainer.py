@@ -23,19 +23,19 @@ import config
 import unet
 from config import Config
 from dataset_loader import Mixer
-from denoiser.checks import UserError
-from denoiser.network import weights
-from denoiser.network.stored import (
+from historical_denoiser.checks import UserError
+from historical_denoiser.network import weights
+from historical_denoiser.network.stored import (
     CONFIG_NAME,
     read_network_settings,
     read_settings,
 )
-from denoiser.restoration.restorer import Restorer
-from denoiser.restoration.settings import StageSettings
-from denoiser.training import distribution, metrics, probes
-from denoiser.training.checkpoints import Checkpoints, Progress
-from denoiser.training.probes import ProbeReport
-from denoiser.training.report import HISTORY_NAME, Report, read_history, write_history
+from historical_denoiser.restoration.restorer import Restorer
+from historical_denoiser.restoration.settings import StageSettings
+from historical_denoiser.training import distribution, metrics, probes
+from historical_denoiser.training.checkpoints import Checkpoints, Progress
+from historical_denoiser.training.probes import ProbeReport
+from historical_denoiser.training.report import HISTORY_NAME, Report, read_history, write_history
 
 logger = logging.getLogger(__name__)
 

@@ -27,10 +27,10 @@ import keras
 from keras import ops
 
 from config import UnetConfig
-from denoiser.checks import UserError
-from denoiser.files import WEIGHTS_ENDING
-from denoiser.network import floors, tensor_ops, views, weights
-from denoiser.network.runtimes import format_of
+from historical_denoiser.checks import UserError
+from historical_denoiser.files import WEIGHTS_ENDING
+from historical_denoiser.network import floors, tensor_ops, views, weights
+from historical_denoiser.network.runtimes import format_of
 
 Shape = tuple[int | None, ...]
 Tensor = Any  # a tensor of whichever backend Keras runs on
@@ -93,7 +93,7 @@ class _Conv2D(keras.layers.Conv2D):
         return tensor_ops.convolve(inputs, ops.convert_to_tensor(kernel), self.strides[0])
 
 
-@keras.saving.register_keras_serializable(package="denoiser")
+@keras.saving.register_keras_serializable(package="historical_denoiser")
 class SymmetricConv2D(keras.layers.Layer):
     """Convolution whose borders mirror the signal instead of adding zeros.
 
@@ -136,7 +136,7 @@ class SymmetricConv2D(keras.layers.Layer):
         return ops.concatenate([self.low(low), self.conv(high)], axis=2)
 
 
-@keras.saving.register_keras_serializable(package="denoiser")
+@keras.saving.register_keras_serializable(package="historical_denoiser")
 class FeatureExtractor(keras.layers.Layer):
     """First convolution of a stage, over the spectrogram and the frequency embeddings.
 
@@ -191,7 +191,7 @@ class FeatureExtractor(keras.layers.Layer):
         return self.activation(features + offset)
 
 
-@keras.saving.register_keras_serializable(package="denoiser")
+@keras.saving.register_keras_serializable(package="historical_denoiser")
 class IBlock(keras.layers.Layer):
     """Densely connected 3x3 convolutions, plus a linear 1x1 convolution of the input.
 
@@ -226,7 +226,7 @@ class IBlock(keras.layers.Layer):
         return outputs + self.residual(inputs)
 
 
-@keras.saving.register_keras_serializable(package="denoiser")
+@keras.saving.register_keras_serializable(package="historical_denoiser")
 class UpsamplingConv2D(keras.layers.Layer):
     """Transposed 4x4 convolution with stride 2, plus a nearest-neighbour upsampling.
 
@@ -255,7 +255,7 @@ class UpsamplingConv2D(keras.layers.Layer):
                         *ops.shape(like)[1:3])
 
 
-@keras.saving.register_keras_serializable(package="denoiser")
+@keras.saving.register_keras_serializable(package="historical_denoiser")
 class EncoderLevel(keras.layers.Layer):
     """An I-block, whose output the decoder uses too, and a convolution that halves the resolution.
 
@@ -280,7 +280,7 @@ class EncoderLevel(keras.layers.Layer):
         return [self.down(skip), skip]
 
 
-@keras.saving.register_keras_serializable(package="denoiser")
+@keras.saving.register_keras_serializable(package="historical_denoiser")
 class DecoderLevel(keras.layers.Layer):
     """Doubles the resolution, and joins the result with the encoder's features in an I-block.
 
@@ -313,7 +313,7 @@ class DecoderLevel(keras.layers.Layer):
         return self.block(ops.concatenate([upsampled, skip], axis=-1))
 
 
-@keras.saving.register_keras_serializable(package="denoiser")
+@keras.saving.register_keras_serializable(package="historical_denoiser")
 class EncoderDecoder(keras.layers.Layer):
     """One U-Net, from features to features of the same resolution.
 
@@ -358,7 +358,7 @@ class EncoderDecoder(keras.layers.Layer):
         return features
 
 
-@keras.saving.register_keras_serializable(package="denoiser")
+@keras.saving.register_keras_serializable(package="historical_denoiser")
 class SupervisedAttention(keras.layers.Layer):
     """Supervised attention module: a first estimate, and features weighted by a mask made from it.
 
@@ -412,7 +412,7 @@ class SupervisedAttention(keras.layers.Layer):
         return [self.attended.convolve_padded(padded) * mask + features, estimate]
 
 
-@keras.saving.register_keras_serializable(package="denoiser")
+@keras.saving.register_keras_serializable(package="historical_denoiser")
 class TwoStageUnet(keras.Model):
     """The whole network; `settings` are the fields of `UnetConfig`.
 

@@ -6,8 +6,8 @@ Run: python benchmarks/bare_noise.py CLEAN [--noise=FOLDER ...] [--real=FOLDER .
 CLEAN has the folders `music`, `speech` and `effects` (`prepare_data.py corpus=starter` makes them).
 Transfers of 20 s are joined from music or speech and moving noise, of which 1.5 to 4 s lie bare
 before or after the rest; films from speech and passages of effects, as rain or applause. The noise
-is drawn here, apart from `denoiser/noise`; `--noise` adds recorded noise. What was tuned on is told
-from what is judged on by the names of files. Prints a table, and where noise was found in the
+is drawn here, apart from `historical_denoiser/noise`; `--noise` adds recorded noise. What was
+tuned on is told from what is judged on by the names of files. Prints a table, and where noise was found in the
 recordings of `--real`; `--pictures` draws them, and what is false.
 """
 
@@ -31,10 +31,10 @@ import soundfile
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from denoiser.audio import audio_io, dsp  # noqa: E402
-from denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
-from denoiser.noise import finder  # noqa: E402
-from denoiser.noise.finder import NoiseSegment  # noqa: E402
+from historical_denoiser.audio import audio_io, dsp  # noqa: E402
+from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
+from historical_denoiser.noise import finder  # noqa: E402
+from historical_denoiser.noise.finder import NoiseSegment  # noqa: E402
 
 SECONDS, BARE_SECONDS, FADE_SECONDS = 20.0, (1.5, 4.0), 0.02
 SNR_DB = (5.0, 25.0)

@@ -21,11 +21,11 @@ sys.path.insert(0, str(ROOT))
 
 from config import load_config  # noqa: E402
 from dataset_loader import Mixer  # noqa: E402
-from denoiser.audio import dsp  # noqa: E402
-from denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
-from denoiser.audio.survey import survey  # noqa: E402
-from denoiser.data.mixture import Mixture  # noqa: E402
-from denoiser.training.metrics import snr_db  # noqa: E402
+from historical_denoiser.audio import dsp  # noqa: E402
+from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
+from historical_denoiser.audio.survey import survey  # noqa: E402
+from historical_denoiser.data.mixture import Mixture  # noqa: E402
+from historical_denoiser.training.metrics import snr_db  # noqa: E402
 from inference import Denoiser  # noqa: E402
 
 PAIRS = 8

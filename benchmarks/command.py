@@ -27,7 +27,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "noisy.flac"
-# Their names are those of `denoiser.bench.methods`.
+# Their names are those of `historical_denoiser.bench.methods`.
 TOOLS = ("afftdn", "noisereduce_blind", "rnnoise", "deepfilternet")
 NOT_INSTALLED = 3  # exit status of a child
 HEADER = ["command", "seconds", "/ sound", "CPU s", "peak MB", "weights MB"]
@@ -39,8 +39,8 @@ def run_tool(name: str, source: Path, target: Path) -> None:
     import numpy as np
     import soundfile
 
-    from denoiser.audio import dsp
-    from denoiser.bench.methods import TOOLS as known
+    from historical_denoiser.audio import dsp
+    from historical_denoiser.bench.methods import TOOLS as known
 
     tool = known[name]
     try:

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.forward import MULTIPLY_ADD, count_flops
-from denoiser.audio.dsp import SAMPLE_RATE, count_frames
-from denoiser.network.stored import NetworkSettings
+from historical_denoiser.audio.dsp import SAMPLE_RATE, count_frames
+from historical_denoiser.network.stored import NetworkSettings
 
 SECONDS = 2.0  # of the sound that operations are counted for: at the edges there are some more
 RNNOISE_FRAMES = 100  # in a second
@@ -155,7 +155,7 @@ ONNX_PRODUCTS: dict[str, Callable[[Shape, Shape, list[Shape]], int]] = {
 
 
 def count(name: str) -> Cost | None:
-    """Counts a tool of `denoiser.bench.methods` by its name; None where it is no network."""
+    """Counts a tool of `bench.methods` by its name; None where it is no network."""
     counters = {"grooveclean": of_grooveclean, "rnnoise": of_rnnoise,
                 "deepfilternet": of_deepfilternet}
     return counters[name]() if name in counters else None

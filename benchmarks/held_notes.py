@@ -19,9 +19,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from denoiser.audio import dsp  # noqa: E402
-from denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
-from denoiser.training.metrics import si_sdr_db, snr_db  # noqa: E402
+from historical_denoiser.audio import dsp  # noqa: E402
+from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
+from historical_denoiser.training.metrics import si_sdr_db, snr_db  # noqa: E402
 from inference import Denoiser  # noqa: E402
 
 SECONDS = 40.0

@@ -35,14 +35,14 @@ sys.path.insert(0, str(ROOT))
 
 from config import load_config  # noqa: E402
 from dataset_loader import Mixer  # noqa: E402
-from denoiser.audio import dsp  # noqa: E402
-from denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
-from denoiser.classical.buzz import find_buzz  # noqa: E402
-from denoiser.classical.hum import find_hum, remove_hum  # noqa: E402
-from denoiser.data.audio_index import find_clips  # noqa: E402
-from denoiser.data.recordings import read_segment  # noqa: E402
-from denoiser.training import look_alikes  # noqa: E402
-from denoiser.training.metrics import snr_db  # noqa: E402
+from historical_denoiser.audio import dsp  # noqa: E402
+from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
+from historical_denoiser.classical.buzz import find_buzz  # noqa: E402
+from historical_denoiser.classical.hum import find_hum, remove_hum  # noqa: E402
+from historical_denoiser.data.audio_index import find_clips  # noqa: E402
+from historical_denoiser.data.recordings import read_segment  # noqa: E402
+from historical_denoiser.training import look_alikes  # noqa: E402
+from historical_denoiser.training.metrics import snr_db  # noqa: E402
 from inference import Denoiser  # noqa: E402
 
 MUSIC, MUSIC_SECONDS = 24, 20.0

@@ -23,8 +23,8 @@ from hydra import compose, initialize_config_dir  # noqa: E402
 
 import config  # noqa: E402
 from dataset_loader import Mixer  # noqa: E402
-from denoiser import backend, command_line  # noqa: E402
-from denoiser.data.feeding import make_batch, numpy_batches  # noqa: E402
+from historical_denoiser import backend, command_line  # noqa: E402
+from historical_denoiser.data.feeding import make_batch, numpy_batches  # noqa: E402
 
 WARM_UP = 20  # batches, after which all noise is in memory and the transforms are planned
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -34,7 +34,7 @@ def measure_waiting(cfg: config.Config, mixer: Mixer, steps: int, loaders: int) 
     """Trains and returns how long steps wait for their batches, in words."""
     backend.load_backend()
     import trainer
-    from denoiser.training import distribution
+    from historical_denoiser.training import distribution
 
     workers = distribution.make_workers("none", cfg.batch_size)
     learner = trainer.Learner(cfg, workers)

@@ -37,12 +37,12 @@ from benchmarks import cost  # noqa: E402
 from benchmarks.forward import measure  # noqa: E402
 from benchmarks.memory import peak_megabytes  # noqa: E402
 from config import Config, load_config  # noqa: E402
-from denoiser.audio import dsp  # noqa: E402
-from denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
-from denoiser.bench import methods  # noqa: E402
-from denoiser.checks import require  # noqa: E402
-from denoiser.command_line import run_main  # noqa: E402
 from evaluate import NETWORK, is_weights, own_methods  # noqa: E402
+from historical_denoiser.audio import dsp  # noqa: E402
+from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
+from historical_denoiser.bench import methods  # noqa: E402
+from historical_denoiser.checks import require  # noqa: E402
+from historical_denoiser.command_line import run_main  # noqa: E402
 from inference import choose_network  # noqa: E402
 
 PROFILE_SECONDS = 1.5

@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # before this fold
 
 import numpy as np  # noqa: E402
 
-from denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
-from denoiser.noise import generator  # noqa: E402
-from denoiser.noise.carriers import KINDS  # noqa: E402
+from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
+from historical_denoiser.noise import generator  # noqa: E402
+from historical_denoiser.noise.carriers import KINDS  # noqa: E402
 
 logger = logging.getLogger(__name__)
 

@@ -22,9 +22,9 @@ sys.path.insert(0, str(ROOT))  # as where the commands are
 import numpy as np  # noqa: E402 - the path above makes what follows visible
 
 from benchmarks.forward import measure  # noqa: E402
-from denoiser.audio import audio_io, dsp  # noqa: E402
-from denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
-from denoiser.classical import clicks  # noqa: E402
+from historical_denoiser.audio import audio_io, dsp  # noqa: E402
+from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
+from historical_denoiser.classical import clicks  # noqa: E402
 from inference import Denoiser  # noqa: E402
 
 EXAMPLE = ROOT / "examples" / "noisy.flac"

@@ -36,7 +36,7 @@ def run(runtime: str, at_once: bool, weights: str | None) -> tuple[float, float,
     import numpy as np
 
     from benchmarks.forward import measure
-    from denoiser.audio.dsp import SAMPLE_RATE
+    from historical_denoiser.audio.dsp import SAMPLE_RATE
     from inference import Denoiser
 
     denoiser = Denoiser.load(weights, wiener=False, runtime=runtime)

@@ -29,19 +29,19 @@ sys.path.insert(0, str(ROOT))  # as where the commands are
 import numpy as np  # noqa: E402 - the path above makes what follows visible
 import scipy  # noqa: E402
 
-from denoiser.audio import dsp, spectrogram  # noqa: E402
-from denoiser.audio.audio_io import AUDIO_ENDINGS  # noqa: E402
-from denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
-from denoiser.audio.fitting import fit  # noqa: E402
-from denoiser.audio.removal import Strength, remove  # noqa: E402
-from denoiser.bench.measures import load_meter  # noqa: E402
-from denoiser.bench.pairs import read_mono  # noqa: E402
-from denoiser.checks import UserError, require  # noqa: E402
-from denoiser.command_line import run_main  # noqa: E402
-from denoiser.corpus import performance, scores  # noqa: E402
-from denoiser.corpus.manifest import MANIFEST_NAME  # noqa: E402
-from denoiser.corpus.performance import DRUMS, Stroke  # noqa: E402
-from denoiser.training import look_alikes, metrics  # noqa: E402
+from historical_denoiser.audio import dsp, spectrogram  # noqa: E402
+from historical_denoiser.audio.audio_io import AUDIO_ENDINGS  # noqa: E402
+from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
+from historical_denoiser.audio.fitting import fit  # noqa: E402
+from historical_denoiser.audio.removal import Strength, remove  # noqa: E402
+from historical_denoiser.bench.measures import load_meter  # noqa: E402
+from historical_denoiser.bench.pairs import read_mono  # noqa: E402
+from historical_denoiser.checks import UserError, require  # noqa: E402
+from historical_denoiser.command_line import run_main  # noqa: E402
+from historical_denoiser.corpus import performance, scores  # noqa: E402
+from historical_denoiser.corpus.manifest import MANIFEST_NAME  # noqa: E402
+from historical_denoiser.corpus.performance import DRUMS, Stroke  # noqa: E402
+from historical_denoiser.training import look_alikes, metrics  # noqa: E402
 from inference import Denoiser  # noqa: E402
 
 OWN_FOLDER = Path("data") / "sounds"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.audio.dsp import SAMPLE_RATE
 
 
 def write_audio(path: Path, seconds: float = 0.5, rate: int = SAMPLE_RATE, channels: int = 1,

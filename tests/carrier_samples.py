@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.noise import generator, parts
-from denoiser.noise.carriers import CarrierConfig, GramophoneConfig
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.noise import generator, parts
+from historical_denoiser.noise.carriers import CarrierConfig, GramophoneConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDED = ROOT / "data" / "noise" / "gramophone"

@@ -27,11 +27,11 @@ from film_samples import Sound, write_film  # noqa: E402
 from restorers import make_restorer  # noqa: E402
 
 import inference  # noqa: E402
-from denoiser.audio import containers, integrity  # noqa: E402
-from denoiser.audio.survey import survey  # noqa: E402
-from denoiser.checks import UserError  # noqa: E402
-from denoiser.jobs import InferenceConfig, plan  # noqa: E402
-from denoiser.network.stored import NetworkSettings  # noqa: E402
+from historical_denoiser.audio import containers, integrity  # noqa: E402
+from historical_denoiser.audio.survey import survey  # noqa: E402
+from historical_denoiser.checks import UserError  # noqa: E402
+from historical_denoiser.jobs import InferenceConfig, plan  # noqa: E402
+from historical_denoiser.network.stored import NetworkSettings  # noqa: E402
 
 RATE, SECONDS = 8000, 0.25
 OGG_SECONDS = 4.0  # several pages

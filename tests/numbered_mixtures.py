@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 
-from denoiser.data.mixture import Mixture
+from historical_denoiser.data.mixture import Mixture
 
 
 class NumberedMixtures:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import soundfile as sf
 
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.corpus.debian_packages import Rule
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.corpus.debian_packages import Rule
 
 
 def make_tone(seconds: float, frequency_hz: float = 440.0, rms: float = 0.1,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from denoiser.network.stored import NetworkSettings
-from denoiser.restoration.restorer import SEGMENT_SECONDS, Restorer
-from denoiser.restoration.settings import StageSettings
+from historical_denoiser.network.stored import NetworkSettings
+from historical_denoiser.restoration.restorer import SEGMENT_SECONDS, Restorer
+from historical_denoiser.restoration.settings import StageSettings
 
 
 def make_restorer(network: Callable, settings: NetworkSettings,

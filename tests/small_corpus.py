@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.audio.dsp import SAMPLE_RATE
 
 ROOT = Path(__file__).resolve().parents[1]
 

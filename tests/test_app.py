@@ -29,10 +29,10 @@ from hydra import compose, initialize_config_dir
 
 import app
 import config
-from denoiser.audio import spectrogram
-from denoiser.checks import UserError
-from denoiser.command_line import hydra_arguments
-from denoiser.page.sessions import PREFIX
+from historical_denoiser.audio import spectrogram
+from historical_denoiser.checks import UserError
+from historical_denoiser.command_line import hydra_arguments
+from historical_denoiser.page.sessions import PREFIX
 
 ROOT = Path(app.__file__).resolve().parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -24,14 +24,14 @@ from benchmarks import (
     situations,
     sounds,
 )
-from denoiser.audio import dsp
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.bench import methods as bench_methods
-from denoiser.checks import UserError
-from denoiser.classical import buzz as classical_buzz
-from denoiser.data.audio_index import Clip
-from denoiser.data.mixture import Mixture
-from denoiser.training import look_alikes
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.bench import methods as bench_methods
+from historical_denoiser.checks import UserError
+from historical_denoiser.classical import buzz as classical_buzz
+from historical_denoiser.data.audio_index import Clip
+from historical_denoiser.data.mixture import Mixture
+from historical_denoiser.training import look_alikes
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -23,11 +23,11 @@ from audio_samples import write_audio
 
 import config
 import inference
-from denoiser import cluster
-from denoiser.audio.audio_io import Recording
-from denoiser.checks import UserError
-from denoiser.jobs import InferenceConfig, Job, find_recordings, plan
-from denoiser.report import REPORT_NAME
+from historical_denoiser import cluster
+from historical_denoiser.audio.audio_io import Recording
+from historical_denoiser.checks import UserError
+from historical_denoiser.jobs import InferenceConfig, Job, find_recordings, plan
+from historical_denoiser.report import REPORT_NAME
 
 ROOT = Path(inference.__file__).resolve().parent
 LONGEST_SECONDS = 300.0

@@ -8,13 +8,13 @@ from omegaconf import OmegaConf
 
 import config
 from config import Config, UnetConfig
-from denoiser.audio.dsp import StftConfig
-from denoiser.data.settings import DsetConfig
-from denoiser.files import replacing
-from denoiser.jobs import InferenceConfig
-from denoiser.network.stored import read_network_settings, read_settings
-from denoiser.noise.carriers import FilmConfig
-from denoiser.training.settings import LOSS_PARTS, LossConfig, ScheduleConfig
+from historical_denoiser.audio.dsp import StftConfig
+from historical_denoiser.data.settings import DsetConfig
+from historical_denoiser.files import replacing
+from historical_denoiser.jobs import InferenceConfig
+from historical_denoiser.network.stored import read_network_settings, read_settings
+from historical_denoiser.noise.carriers import FilmConfig
+from historical_denoiser.training.settings import LOSS_PARTS, LossConfig, ScheduleConfig
 
 CONF = str(config.PRETRAINED.parent / "conf")
 

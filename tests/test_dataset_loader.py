@@ -12,16 +12,16 @@ import soundfile
 from small_corpus import spectrum_db, write_noise, write_tone
 
 from dataset_loader import Mixer
-from denoiser.audio import dsp
-from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
-from denoiser.audio.noise_profile import ProfileForm
-from denoiser.checks import UserError
-from denoiser.data import audio_index, feeding, recordings
-from denoiser.data.audio_index import Clip, find_clips
-from denoiser.data.settings import DsetConfig, MixConfig
-from denoiser.data.sources import choose_by_name
-from denoiser.noise.carriers import KINDS, CarrierConfig, PartShares
-from denoiser.training import metrics
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig
+from historical_denoiser.audio.noise_profile import ProfileForm
+from historical_denoiser.checks import UserError
+from historical_denoiser.data import audio_index, feeding, recordings
+from historical_denoiser.data.audio_index import Clip, find_clips
+from historical_denoiser.data.settings import DsetConfig, MixConfig
+from historical_denoiser.data.sources import choose_by_name
+from historical_denoiser.noise.carriers import KINDS, CarrierConfig, PartShares
+from historical_denoiser.training import metrics
 
 
 def test_noise_of_which_nothing_is_held_out_is_named_and_generated_only_on_request(dset):

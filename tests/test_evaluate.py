@@ -16,15 +16,15 @@ import evaluate
 import unet
 from config import Config, UnetConfig, load_config, save_config
 from dataset_loader import Mixer
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.audio.noise_profile import ProfileForm
-from denoiser.bench.settings import BenchConfig
-from denoiser.checks import UserError
-from denoiser.data.settings import DsetConfig
-from denoiser.jobs import InferenceConfig
-from denoiser.network.stored import BEST_NAME, CONFIG_NAME
-from denoiser.noise import foreign
-from denoiser.training import metrics, probes
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.audio.noise_profile import ProfileForm
+from historical_denoiser.bench.settings import BenchConfig
+from historical_denoiser.checks import UserError
+from historical_denoiser.data.settings import DsetConfig
+from historical_denoiser.jobs import InferenceConfig
+from historical_denoiser.network.stored import BEST_NAME, CONFIG_NAME
+from historical_denoiser.noise import foreign
+from historical_denoiser.training import metrics, probes
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.audio.dsp import SAMPLE_RATE
 
 ROOT = Path(__file__).resolve().parent.parent
 TENSORFLOW = {"tensorflow", "keras", "jax", "torch", "h5py"}
@@ -41,7 +41,7 @@ def loaded_by(*arguments: object, cwd: Path) -> tuple[set[str], subprocess.Compl
 def test_help_and_mistakes_load_neither_a_network_nor_signal_code(tmp_path, arguments, status):
     modules, done = loaded_by(*arguments, cwd=tmp_path)
     assert done.returncode == status, done.stderr
-    assert "denoiser.restoration.restorer" in modules
+    assert "historical_denoiser.restoration.restorer" in modules
     assert modules & (TENSORFLOW | RUNTIMES | OF_OTHER_JOBS
                       | {"scipy.signal", "scipy.stats", "scipy.ndimage"}) == set()
 

@@ -32,25 +32,25 @@ import config
 import inference
 import unet
 from config import Config, UnetConfig
-from denoiser.audio import audio_io, containers
-from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
-from denoiser.audio.noise_profile import ProfileForm
-from denoiser.checks import UserError
-from denoiser.classical import spectral
-from denoiser.command_line import hydra_arguments, keys_of
-from denoiser.data.settings import DsetConfig
-from denoiser.files import hash_of
-from denoiser.jobs import InferenceConfig, Job, plan
-from denoiser.network.stored import BEST_NAME, CONFIG_NAME, NetworkSettings
-from denoiser.report import (
+from historical_denoiser.audio import audio_io, containers
+from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig
+from historical_denoiser.audio.noise_profile import ProfileForm
+from historical_denoiser.checks import UserError
+from historical_denoiser.classical import spectral
+from historical_denoiser.command_line import hydra_arguments, keys_of
+from historical_denoiser.data.settings import DsetConfig
+from historical_denoiser.files import hash_of
+from historical_denoiser.jobs import InferenceConfig, Job, plan
+from historical_denoiser.network.stored import BEST_NAME, CONFIG_NAME, NetworkSettings
+from historical_denoiser.report import (
     REPORT_NAME,
     RESULTS_VERSION,
     RunReport,
     hash_of_values,
 )
-from denoiser.restoration.restorer import Restorer
-from denoiser.restoration.separation import Separator
-from denoiser.restoration.settings import StageSettings
+from historical_denoiser.restoration.restorer import Restorer
+from historical_denoiser.restoration.separation import Separator
+from historical_denoiser.restoration.settings import StageSettings
 from inference import SOME_FAILED_STATUS, Denoiser
 
 ROOT = Path(inference.__file__).resolve().parent
@@ -772,7 +772,7 @@ def test_it_is_said_that_a_long_recording_is_heard_first(tmp_path, knowing_run, 
                                                          caplog):
     caplog.set_level("INFO")
     monkeypatch.setattr(inference, "EXCERPTS_SECONDS", 1.0)
-    monkeypatch.setattr("denoiser.restoration.analysis.EXCERPTS_SECONDS", 1.0)
+    monkeypatch.setattr("historical_denoiser.restoration.analysis.EXCERPTS_SECONDS", 1.0)
     for seconds, listen_first, said in ((0.5, True, 0), (1.5, False, 0), (1.5, True, 1)):
         path = tmp_path / f"{seconds}, {listen_first}.wav"
         write_audio(path, seconds)

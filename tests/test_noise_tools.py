@@ -17,10 +17,10 @@ from omegaconf import OmegaConf
 
 import noise_tools
 from config import load_config
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.checks import UserError
-from denoiser.command_line import USER_ERRORS, describe_error
-from denoiser.noise import fit, generator, statistics
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.checks import UserError
+from historical_denoiser.command_line import USER_ERRORS, describe_error
+from historical_denoiser.noise import fit, generator, statistics
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:

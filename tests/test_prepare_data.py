@@ -20,10 +20,10 @@ from packing import (
 )
 
 import prepare_data
-from denoiser.checks import UserError
-from denoiser.command_line import run_main
-from denoiser.corpus import downloads
-from denoiser.corpus.downloads import RemoteFile
+from historical_denoiser.checks import UserError
+from historical_denoiser.command_line import run_main
+from historical_denoiser.corpus import downloads
+from historical_denoiser.corpus.downloads import RemoteFile
 
 
 def exit_line(monkeypatch, *words: str) -> str:

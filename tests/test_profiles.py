@@ -16,13 +16,13 @@ from restorers import make_restorer
 
 import config
 import inference
-from denoiser import profiles
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.checks import UserError
-from denoiser.command_line import hydra_arguments
-from denoiser.jobs import InferenceConfig
-from denoiser.network.settings import UnetConfig
-from denoiser.network.stored import BEST_NAME, CONFIG_NAME, NetworkSettings
+from historical_denoiser import profiles
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.checks import UserError
+from historical_denoiser.command_line import hydra_arguments
+from historical_denoiser.jobs import InferenceConfig
+from historical_denoiser.network.settings import UnetConfig
+from historical_denoiser.network.stored import BEST_NAME, CONFIG_NAME, NetworkSettings
 
 KNOWING = NetworkSettings(UnetConfig(use_profile=True, compression=0.3))
 

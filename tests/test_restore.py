@@ -11,13 +11,13 @@ import scipy
 from restorers import make_restorer
 from two_noises import Gate, tune_with_two_noises
 
-from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
-from denoiser.audio.removal import as_strength
-from denoiser.audio.survey import survey
-from denoiser.checks import UserError
-from denoiser.classical import spectral
-from denoiser.network.settings import UnetConfig
-from denoiser.network.stored import NetworkSettings
+from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig
+from historical_denoiser.audio.removal import as_strength
+from historical_denoiser.audio.survey import survey
+from historical_denoiser.checks import UserError
+from historical_denoiser.classical import spectral
+from historical_denoiser.network.settings import UnetConfig
+from historical_denoiser.network.stored import NetworkSettings
 
 # What no filter of the way to the network and back takes away.
 BAND_PASS = scipy.signal.butter(2, [0.02, 0.6], "bandpass", output="sos")

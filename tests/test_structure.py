@@ -8,12 +8,13 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "historical_denoiser"
 COMMANDS = {"train", "inference", "evaluate", "prepare_data", "noise_tools", "export", "app"}
 
 
 def modules() -> dict[str, Path]:
     """Returns the project's modules, named as they are imported."""
-    paths = [*ROOT.glob("*.py"), *(ROOT / "denoiser").rglob("*.py")]
+    paths = [*ROOT.glob("*.py"), *(ROOT / PACKAGE).rglob("*.py")]
     return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
             for path in paths}
 
@@ -48,8 +49,8 @@ def graph_of_rooms() -> dict[str, set[str]]:
 
 def test_nothing_below_imports_a_named_file():
     for name, below in graph().items():
-        if name.startswith("denoiser"):
-            assert {other for other in below if not other.startswith("denoiser")} == set(), name
+        if name.startswith(PACKAGE):
+            assert {other for other in below if not other.startswith(PACKAGE)} == set(), name
 
 
 def test_there_is_no_circle_of_modules_nor_of_rooms():

@@ -27,13 +27,13 @@ import trainer
 import unet
 from config import Config, UnetConfig
 from dataset_loader import Mixer
-from denoiser.audio import dsp
-from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
-from denoiser.data import feeding
-from denoiser.data.settings import DsetConfig
-from denoiser.training import checkpoints, metrics, probes
-from denoiser.training.report import HISTORY_NAME
-from denoiser.training.settings import LossConfig, ScheduleConfig
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig
+from historical_denoiser.data import feeding
+from historical_denoiser.data.settings import DsetConfig
+from historical_denoiser.training import checkpoints, metrics, probes
+from historical_denoiser.training.report import HISTORY_NAME
+from historical_denoiser.training.settings import LossConfig, ScheduleConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*run_functions_eagerly:UserWarning")
 

@@ -18,11 +18,11 @@ from omegaconf import OmegaConf
 
 import unet
 from config import UnetConfig
-from denoiser.audio import dsp
-from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
-from denoiser.checks import UserError
-from denoiser.jobs import InferenceConfig
-from denoiser.network import weights
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig
+from historical_denoiser.checks import UserError
+from historical_denoiser.jobs import InferenceConfig
+from historical_denoiser.network import weights
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"  # see make_golden.py there

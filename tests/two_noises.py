@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.network.stored import NetworkSettings
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.network.stored import NetworkSettings
 
 
 class Gate:

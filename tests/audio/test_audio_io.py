@@ -10,9 +10,9 @@ import pytest
 import soundfile as sf
 from small_corpus import forget_length, write_tone
 
-from denoiser.audio import audio_io
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.checks import UserError
+from historical_denoiser.audio import audio_io
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.checks import UserError
 
 SECOND = 0.1 * np.ones((SAMPLE_RATE, 2))
 

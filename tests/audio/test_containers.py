@@ -12,9 +12,9 @@ import pytest
 from audio_samples import write_audio
 from film_samples import Sound, move_blocks, sound_of, write_film
 
-from denoiser.audio import audio_io, containers
-from denoiser.audio.containers import Reader, Timeline
-from denoiser.checks import UserError
+from historical_denoiser.audio import audio_io, containers
+from historical_denoiser.audio.containers import Reader, Timeline
+from historical_denoiser.checks import UserError
 
 
 def read_all(path, track=None) -> np.ndarray:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from denoiser.audio import dsp
-from denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import SAMPLE_RATE
 
 WIN_SIZE, HOP_SIZE = 2048, 512
 

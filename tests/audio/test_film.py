@@ -25,11 +25,11 @@ from film_samples import (
 )
 from mutagen import asf, mp4
 
-from denoiser.audio import chunks, containers, film
-from denoiser.audio.containers import Reader, Track
-from denoiser.audio.film import FilmFormat, FilmWriter
-from denoiser.audio.matroska import set_display_sizes
-from denoiser.checks import UserError
+from historical_denoiser.audio import chunks, containers, film
+from historical_denoiser.audio.containers import Reader, Track
+from historical_denoiser.audio.film import FilmFormat, FilmWriter
+from historical_denoiser.audio.matroska import set_display_sizes
+from historical_denoiser.checks import UserError
 
 
 def rewrite(path: Path, choice: str = "same", number: int | None = None,

@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
-from denoiser.audio.fitting import EXCERPT_SECONDS, excerpts, fit
-from denoiser.audio.removal import Strength
-from denoiser.audio.survey import Survey
+from historical_denoiser.audio.fitting import EXCERPT_SECONDS, excerpts, fit
+from historical_denoiser.audio.removal import Strength
+from historical_denoiser.audio.survey import Survey
 
 RATE = 4000
 TIMES = np.arange(8 * RATE) / RATE

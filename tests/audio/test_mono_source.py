@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from denoiser.audio.mono_source import MonoSource, find_mono
+from historical_denoiser.audio.mono_source import MonoSource, find_mono
 
 RATE = 16000
 SECONDS = 8

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from denoiser.audio import dsp
-from denoiser.audio.dsp import SAMPLE_RATE, StftConfig
-from denoiser.audio.noise_profile import POWER_FLOOR, ProfileForm, without_strokes
-from denoiser.training.look_alikes import make_strokes
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig
+from historical_denoiser.audio.noise_profile import POWER_FLOOR, ProfileForm, without_strokes
+from historical_denoiser.training.look_alikes import make_strokes
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from denoiser.audio.pauses import is_leader, noise_alone
+from historical_denoiser.audio.pauses import is_leader, noise_alone
 
 RATE = 8000
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from denoiser.audio.removal import Strength, remove
-from denoiser.checks import UserError
+from historical_denoiser.audio.removal import Strength, remove
+from historical_denoiser.checks import UserError
 
 RATE = 22050
 

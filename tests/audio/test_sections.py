@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from denoiser.audio import sections
-from denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.audio import sections
+from historical_denoiser.audio.dsp import SAMPLE_RATE
 
 RATE = 16_000
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from denoiser.audio import silence
-from denoiser.audio.survey import Section, Survey, survey
+from historical_denoiser.audio import silence
+from historical_denoiser.audio.survey import Section, Survey, survey
 
 RATE = 8000
 

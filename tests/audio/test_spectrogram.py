@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from denoiser.audio import audio_io, spectrogram
-from denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.audio import audio_io, spectrogram
+from historical_denoiser.audio.dsp import SAMPLE_RATE
 
 
 def tone(hz: float, seconds: float, rate: int = SAMPLE_RATE) -> np.ndarray:

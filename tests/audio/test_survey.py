@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.audio.survey import survey
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.audio.survey import survey
 
 
 @pytest.mark.parametrize("cuts", [[], [1, 5000, 5000, 100001]])

@@ -12,14 +12,14 @@ import soundfile
 
 pytest.importorskip("jinja2", reason="jinja2 is not installed: requirements-bench.txt")
 
-from denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
-from denoiser.bench import comparison, measures, page, pairs  # noqa: E402
-from denoiser.bench.methods import Method  # noqa: E402
-from denoiser.bench.pairs import Pair  # noqa: E402
-from denoiser.bench.settings import BenchConfig  # noqa: E402
-from denoiser.checks import UserError  # noqa: E402
-from denoiser.data.mixture import Mixture  # noqa: E402
-from denoiser.training import metrics  # noqa: E402
+from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
+from historical_denoiser.bench import comparison, measures, page, pairs  # noqa: E402
+from historical_denoiser.bench.methods import Method  # noqa: E402
+from historical_denoiser.bench.pairs import Pair  # noqa: E402
+from historical_denoiser.bench.settings import BenchConfig  # noqa: E402
+from historical_denoiser.checks import UserError  # noqa: E402
+from historical_denoiser.data.mixture import Mixture  # noqa: E402
+from historical_denoiser.training import metrics  # noqa: E402
 
 
 @pytest.fixture

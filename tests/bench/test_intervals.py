@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from denoiser.bench.intervals import Comparison, Table, mean, middle
+from historical_denoiser.bench.intervals import Comparison, Table, mean, middle
 
 
 def test_the_interval_is_near_that_of_students_t(rng):

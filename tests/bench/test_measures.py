@@ -5,9 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.bench import measures
-from denoiser.checks import UserError
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.bench import measures
+from historical_denoiser.checks import UserError
 
 
 def test_segmental_snr_is_the_mean_of_segments_within_bounds(sine, rng):

@@ -5,12 +5,12 @@ import sys
 import numpy as np
 import pytest
 
-from denoiser.audio import dsp
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.bench import methods
-from denoiser.bench.methods import TOOLS, Method, MethodError, Tool
-from denoiser.checks import UserError
-from denoiser.training import metrics
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.bench import methods
+from historical_denoiser.bench.methods import TOOLS, Method, MethodError, Tool
+from historical_denoiser.checks import UserError
+from historical_denoiser.training import metrics
 
 PROFILE = round(1.5 * SAMPLE_RATE)
 

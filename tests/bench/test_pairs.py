@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.bench import pairs
-from denoiser.checks import UserError
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.bench import pairs
+from historical_denoiser.checks import UserError
 
 
 @pytest.fixture

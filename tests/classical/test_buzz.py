@@ -8,11 +8,11 @@ import soundfile as sf
 from restorers import make_restorer
 
 from benchmarks.buzz import make_buzz as draw_buzz
-from denoiser.audio.dsp import SAMPLE_RATE, resample
-from denoiser.classical import buzz
-from denoiser.network.settings import UnetConfig
-from denoiser.network.stored import NetworkSettings
-from denoiser.training.look_alikes import make_regular_strokes
+from historical_denoiser.audio.dsp import SAMPLE_RATE, resample
+from historical_denoiser.classical import buzz
+from historical_denoiser.network.settings import UnetConfig
+from historical_denoiser.network.stored import NetworkSettings
+from historical_denoiser.training.look_alikes import make_regular_strokes
 
 SECONDS = 6.0
 NOISE = Path(__file__).resolve().parents[2] / "data" / "noise"

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.classical import clicks
-from denoiser.training import look_alikes, metrics, probes
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.classical import clicks
+from historical_denoiser.training import look_alikes, metrics, probes
 
 SAMPLES = SAMPLE_RATE
 # Of two resonances, at 500 Hz and 2.3 kHz.

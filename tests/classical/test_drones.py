@@ -7,11 +7,11 @@ import pytest
 import soundfile as sf
 from restorers import make_restorer
 
-from denoiser.audio.dsp import SAMPLE_RATE, resample
-from denoiser.classical import drones, hum
-from denoiser.network.settings import UnetConfig
-from denoiser.network.stored import NetworkSettings
-from denoiser.training import look_alikes
+from historical_denoiser.audio.dsp import SAMPLE_RATE, resample
+from historical_denoiser.classical import drones, hum
+from historical_denoiser.network.settings import UnetConfig
+from historical_denoiser.network.stored import NetworkSettings
+from historical_denoiser.training import look_alikes
 
 SECONDS = 6.0
 NOISE = Path(__file__).resolve().parents[2] / "data" / "noise"

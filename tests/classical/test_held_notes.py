@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from restorers import make_restorer
 
-from denoiser.audio.dsp import SAMPLE_RATE, resample
-from denoiser.audio.survey import survey
-from denoiser.classical.held_notes import FIRST, LAST, give_back, measure_floor
-from denoiser.network.stored import NetworkSettings
+from historical_denoiser.audio.dsp import SAMPLE_RATE, resample
+from historical_denoiser.audio.survey import survey
+from historical_denoiser.classical.held_notes import FIRST, LAST, give_back, measure_floor
+from historical_denoiser.network.stored import NetworkSettings
 
 SECONDS = 12.0
 BEGINS, ENDS = 3.0, 9.0  # of the note

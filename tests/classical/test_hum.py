@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from restorers import make_restorer
 
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.audio.noise_profile import ProfileForm
-from denoiser.classical import hum
-from denoiser.network.settings import UnetConfig
-from denoiser.network.stored import NetworkSettings
-from denoiser.training.look_alikes import make_regular_strokes
-from denoiser.training.metrics import snr_db
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.audio.noise_profile import ProfileForm
+from historical_denoiser.classical import hum
+from historical_denoiser.network.settings import UnetConfig
+from historical_denoiser.network.stored import NetworkSettings
+from historical_denoiser.training.look_alikes import make_regular_strokes
+from historical_denoiser.training.metrics import snr_db
 
 SECONDS = 12
 BASE_HZ = 50.02

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from restorers import make_restorer
 
-from denoiser.audio import dsp
-from denoiser.audio.dsp import StftConfig
-from denoiser.audio.noise_profile import ProfileForm
-from denoiser.classical import spectral
-from denoiser.network.stored import NetworkSettings
-from denoiser.training import metrics
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import StftConfig
+from historical_denoiser.audio.noise_profile import ProfileForm
+from historical_denoiser.classical import spectral
+from historical_denoiser.network.stored import NetworkSettings
+from historical_denoiser.training import metrics
 
 STFT = StftConfig()
 

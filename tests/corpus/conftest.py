@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from packing import build_debs
 
-from denoiser.corpus import downloads
-from denoiser.corpus.downloads import RemoteFile
+from historical_denoiser.corpus import downloads
+from historical_denoiser.corpus.downloads import RemoteFile
 
 
 class Server(http.server.ThreadingHTTPServer):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from packing import encode, make_tone, pack_tar, pack_zip, split_zip, write_all
 
-from denoiser.corpus import archives
+from historical_denoiser.corpus import archives
 
 needs_zip = pytest.mark.skipif(shutil.which("zip") is None, reason="zip is missing")
 

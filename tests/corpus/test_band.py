@@ -4,8 +4,8 @@ from collections import Counter
 
 import numpy as np
 
-from denoiser.corpus import band
-from denoiser.corpus.performance import DRUMS
+from historical_denoiser.corpus import band
+from historical_denoiser.corpus.performance import DRUMS
 
 
 def test_bands_play_bass_lines_and_drums_within_reach(rng):

@@ -10,8 +10,8 @@ import scipy.signal
 import soundfile as sf
 from packing import encode, make_tone, make_words
 
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.corpus import clips
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.corpus import clips
 
 
 def make_noise(seconds: float, rms: float, seed: int = 0) -> np.ndarray:

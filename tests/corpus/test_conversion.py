@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from packing import write_all
 
-from denoiser.checks import UserError
-from denoiser.corpus.conversion import Member, name_file, prepare_output, start_workers
+from historical_denoiser.checks import UserError
+from historical_denoiser.corpus.conversion import Member, name_file, prepare_output, start_workers
 
 
 @pytest.mark.parametrize("name", ["../../../e.wav", "/e.wav", "a/../../e.wav", "./e.wav"])

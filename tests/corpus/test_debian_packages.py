@@ -12,10 +12,10 @@ import pytest
 import soundfile as sf
 from packing import TINY_RECIPE, make_rule, pack_zip, read_manifest, write_all, write_records
 
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.checks import UserError
-from denoiser.corpus import conversion, debian_packages
-from denoiser.corpus.debian_packages import Rule
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.checks import UserError
+from historical_denoiser.corpus import conversion, debian_packages
+from historical_denoiser.corpus.debian_packages import Rule
 
 
 def test_the_shipped_recipe_is_valid_and_holds_out_speech():

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from packing import write_records
 
-from denoiser.checks import UserError
-from denoiser.corpus import downloads, public_data
+from historical_denoiser.checks import UserError
+from historical_denoiser.corpus import downloads, public_data
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from collections import Counter
 
 import numpy as np
 
-from denoiser.corpus import held, scores
-from denoiser.corpus.performance import DRUMS
+from historical_denoiser.corpus import held, scores
+from historical_denoiser.corpus.performance import DRUMS
 
 
 def test_notes_of_a_bass_stand_for_seconds(rng):

@@ -6,8 +6,8 @@ from dataclasses import make_dataclass
 
 import pytest
 
-from denoiser.checks import UserError
-from denoiser.corpus.manifest import Row, is_clean, read_records
+from historical_denoiser.checks import UserError
+from historical_denoiser.corpus.manifest import Row, is_clean, read_records
 
 
 def make_row(**changes: object) -> Row:

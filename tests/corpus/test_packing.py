@@ -9,12 +9,12 @@ import pytest
 import soundfile
 
 import prepare_data
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.checks import UserError
-from denoiser.corpus.packing import STRETCH_SECONDS, pack_corpus
-from denoiser.data.audio_index import find_clips
-from denoiser.data.recordings import read_segment
-from denoiser.data.settings import DsetConfig
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.checks import UserError
+from historical_denoiser.corpus.packing import STRETCH_SECONDS, pack_corpus
+from historical_denoiser.data.audio_index import find_clips
+from historical_denoiser.data.recordings import read_segment
+from historical_denoiser.data.settings import DsetConfig
 
 SHARES = {"speech": 0.5, "music": 0.5}
 

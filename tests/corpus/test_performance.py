@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from soundfont import write_sound_font
 
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.checks import UserError
-from denoiser.corpus import performance
-from denoiser.corpus.clips import measure_bandwidth_hz, measure_level_dbfs
-from denoiser.corpus.performance import DRUMS, Stroke
-from denoiser.corpus.score_notes import Note
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.checks import UserError
+from historical_denoiser.corpus import performance
+from historical_denoiser.corpus.clips import measure_bandwidth_hz, measure_level_dbfs
+from historical_denoiser.corpus.performance import DRUMS, Stroke
+from historical_denoiser.corpus.score_notes import Note
 
 NEEDS_FLUIDSYNTH = pytest.mark.skipif(shutil.which("fluidsynth") is None,
                                       reason="fluidsynth is missing")

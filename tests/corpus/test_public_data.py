@@ -20,12 +20,12 @@ from packing import (
     write_all,
 )
 
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.checks import UserError
-from denoiser.corpus import conversion
-from denoiser.corpus.public_data import build_public
-from denoiser.data.audio_index import find_clips, find_noise
-from denoiser.data.settings import DsetConfig
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.checks import UserError
+from historical_denoiser.corpus import conversion
+from historical_denoiser.corpus.public_data import build_public
+from historical_denoiser.data.audio_index import find_clips, find_noise
+from historical_denoiser.data.settings import DsetConfig
 
 
 def tone(frequency_hz: float, seconds: float = 0.35) -> bytes:

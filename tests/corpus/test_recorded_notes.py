@@ -8,11 +8,11 @@ import pytest
 import soundfile as sf
 
 import prepare_data
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.checks import UserError
-from denoiser.corpus import lines, note_bank, recorded_notes, sampler, scores
-from denoiser.corpus.manifest import MANIFEST_NAME, Row, read_records
-from denoiser.corpus.performance import DRUMS, Stroke
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.checks import UserError
+from historical_denoiser.corpus import lines, note_bank, recorded_notes, sampler, scores
+from historical_denoiser.corpus.manifest import MANIFEST_NAME, Row, read_records
+from historical_denoiser.corpus.performance import DRUMS, Stroke
 
 RATE = 48000  # of the notes: they must be resampled
 TUNE = "X:1\nT:A tune\nM:4/4\nL:1/4\nQ:1/4=90\nK:C\n|: C D E F- | F2 G2 | A B A2 | G4 :|\n"

@@ -11,11 +11,11 @@ import pytest
 from packing import build_deb
 from soundfont import write_sound_font
 
-from denoiser.checks import UserError
-from denoiser.corpus import scores
-from denoiser.corpus.manifest import MANIFEST_NAME, Row, read_records
-from denoiser.corpus.score_notes import read_notes
-from denoiser.corpus.scores import Collection
+from historical_denoiser.checks import UserError
+from historical_denoiser.corpus import scores
+from historical_denoiser.corpus.manifest import MANIFEST_NAME, Row, read_records
+from historical_denoiser.corpus.score_notes import read_notes
+from historical_denoiser.corpus.scores import Collection
 
 TUNE = """X:1
 T:A tune

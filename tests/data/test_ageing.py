@@ -3,8 +3,8 @@
 import numpy as np
 from small_corpus import spectrum_db
 
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.data import ageing
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.data import ageing
 
 
 def test_a_horn_takes_the_bass_and_rings(rng):

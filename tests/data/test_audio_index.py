@@ -10,9 +10,9 @@ import soundfile
 from small_corpus import ROOT, forget_length, write_noise, write_tone
 
 from dataset_loader import Mixer
-from denoiser.data import audio_index
-from denoiser.data.audio_index import NoiseRecording
-from denoiser.data.settings import DsetConfig
+from historical_denoiser.data import audio_index
+from historical_denoiser.data.audio_index import NoiseRecording
+from historical_denoiser.data.settings import DsetConfig
 
 
 def test_splits_share_nothing_and_keep_groups_together(dset):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from dataset_loader import Mixer
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.data import changing
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.data import changing
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.data import coding
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.data import coding
 
 
 @pytest.fixture(scope="module")

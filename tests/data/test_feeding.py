@@ -12,7 +12,7 @@ import pytest
 from numbered_mixtures import NumberedMixtures
 from small_corpus import ROOT
 
-from denoiser.data import feeding
+from historical_denoiser.data import feeding
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -54,7 +54,7 @@ def test_a_killed_process_is_told_in_a_line(number, told):
 
 FEED = """
 import signal
-from denoiser.data.feeding import numpy_batches
+from historical_denoiser.data.feeding import numpy_batches
 from numbered_mixtures import NumberedMixtures
 
 if __name__ == "__main__":

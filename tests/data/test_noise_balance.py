@@ -5,10 +5,10 @@ import pytest
 import soundfile
 from carrier_samples import ROOT, recorded
 
-from denoiser.audio import dsp
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.data.noise_balance import change_balance, split_clicks
-from denoiser.noise.statistics import describe
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.data.noise_balance import change_balance, split_clicks
+from historical_denoiser.noise.statistics import describe
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from denoiser.audio import dsp
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.data.noise_colour import LEAST_COUNTED, shape_noise
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.data.noise_colour import LEAST_COUNTED, shape_noise
 
 
 def test_colour_changes_the_spectrum_and_not_the_length(rng):

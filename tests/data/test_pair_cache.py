@@ -11,9 +11,9 @@ import pytest
 from small_corpus import ROOT, write_noise
 
 from dataset_loader import Mixer
-from denoiser.audio import dsp
-from denoiser.data.pair_cache import PairCache
-from denoiser.noise.carriers import CarrierConfig
+from historical_denoiser.audio import dsp
+from historical_denoiser.data.pair_cache import PairCache
+from historical_denoiser.noise.carriers import CarrierConfig
 
 
 def test_what_is_kept_is_what_was_made(dset, folders):
@@ -103,7 +103,7 @@ FILL = """
 import sys
 from pathlib import Path
 import numpy as np
-from denoiser.data.pair_cache import PairCache, SourcePair
+from historical_denoiser.data.pair_cache import PairCache, SourcePair
 
 def make(number):
     noise = np.random.default_rng(number).standard_normal((2, 5000)).astype(np.float32)

@@ -4,9 +4,9 @@ import numpy as np
 import soundfile
 from small_corpus import write_tone
 
-from denoiser.audio import dsp
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.data import recordings
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.data import recordings
 
 
 def test_other_rates_are_resampled_and_stereo_is_averaged(tmp_path):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from denoiser.audio import dsp
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.data import rooms
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.data import rooms
 
 
 def decay_of(room: np.ndarray) -> float:

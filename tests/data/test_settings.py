@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from denoiser.checks import UserError
-from denoiser.data.settings import DsetConfig
+from historical_denoiser.checks import UserError
+from historical_denoiser.data.settings import DsetConfig
 
 
 @pytest.mark.parametrize("values", [[], [3.0, math.nan], [math.inf]])

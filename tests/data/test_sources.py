@@ -7,9 +7,9 @@ import pytest
 import soundfile
 from small_corpus import spectrum_db
 
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.data.settings import DsetConfig
-from denoiser.data.sources import WORD_GAP_SECONDS, CleanSource
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.data.settings import DsetConfig
+from historical_denoiser.data.sources import WORD_GAP_SECONDS, CleanSource
 
 WORDS = 30
 FRAME = 441  # samples in which pauses are looked for, 10 ms

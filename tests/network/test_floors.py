@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from denoiser.audio import dsp
-from denoiser.network import floors, tensor_ops
+from historical_denoiser.audio import dsp
+from historical_denoiser.network import floors, tensor_ops
 
 FRAMES = 431  # five seconds
 HOP_SECONDS = 512 / 44100

@@ -5,7 +5,7 @@ import contextlib
 import numpy as np
 import pytest
 
-from denoiser.network import fourier, plain
+from historical_denoiser.network import fourier, plain
 
 
 @pytest.mark.parametrize("samples", [4, 12, 100, 256, 2048, 8192])

@@ -6,12 +6,12 @@ import pytest
 from omegaconf import OmegaConf
 
 from config import Config, save_config
-from denoiser.audio.dsp import StftConfig
-from denoiser.checks import UserError
-from denoiser.command_line import exit_on_user_error
-from denoiser.data.settings import DsetConfig
-from denoiser.network.settings import UnetConfig
-from denoiser.network.stored import NetworkSettings, read_network_settings, read_settings
+from historical_denoiser.audio.dsp import StftConfig
+from historical_denoiser.checks import UserError
+from historical_denoiser.command_line import exit_on_user_error
+from historical_denoiser.data.settings import DsetConfig
+from historical_denoiser.network.settings import UnetConfig
+from historical_denoiser.network.stored import NetworkSettings, read_network_settings, read_settings
 
 WEIGHTS = "best.weights.h5"
 CFG = Config(path_experiment="run", unet=UnetConfig(depth=2, fold_bins=4),

@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from denoiser.audio import dsp
-from denoiser.audio.dsp import StftConfig
-from denoiser.audio.noise_profile import ProfileForm
-from denoiser.network import tensor_dsp
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import StftConfig
+from historical_denoiser.audio.noise_profile import ProfileForm
+from historical_denoiser.network import tensor_dsp
 
 TRANSFORMS = [StftConfig(512, 128), StftConfig(2048, 512), StftConfig(400, 150)]
 

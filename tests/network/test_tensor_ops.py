@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from denoiser.audio import dsp
-from denoiser.network import plain, tensor_ops
+from historical_denoiser.audio import dsp
+from historical_denoiser.network import plain, tensor_ops
 
 
 @pytest.mark.parametrize("form", [contextlib.nullcontext, plain.as_plain_operations])

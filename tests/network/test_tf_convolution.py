@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from denoiser.network import tf_convolution
+from historical_denoiser.network import tf_convolution
 
 
 @pytest.fixture(params=[False, True], ids=["xla", "onednn"], autouse=True)

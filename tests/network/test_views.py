@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from denoiser.audio import dsp
-from denoiser.network import tensor_ops, views
-from denoiser.network.views import LongView, ShortView
+from historical_denoiser.audio import dsp
+from historical_denoiser.network import tensor_ops, views
+from historical_denoiser.network.views import LongView, ShortView
 
 WIN_SIZE, BINS, COUNT, START = 512, 257, 8, 16
 

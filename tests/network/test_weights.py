@@ -10,7 +10,7 @@ from numpy_unet import NumpyUnet, write_checkpoint
 
 import unet
 from config import UnetConfig
-from denoiser.network.weights import store_hash
+from historical_denoiser.network.weights import store_hash
 
 TINY = {"depth": 1, "channels": [3, 4, 4]}
 

@@ -9,9 +9,9 @@ import pytest
 from carrier_samples import rng
 from scipy import fft
 
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.noise import alone, generator, parts
-from denoiser.noise.carriers import KINDS, CarrierConfig, PartShares
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.noise import alone, generator, parts
+from historical_denoiser.noise.carriers import KINDS, CarrierConfig, PartShares
 
 
 def only(name: str, **changes: float) -> CarrierConfig:

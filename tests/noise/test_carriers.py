@@ -13,10 +13,10 @@ from omegaconf import OmegaConf
 from scipy import fft
 
 from config import load_config
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.checks import UserError
-from denoiser.noise import parts
-from denoiser.noise.carriers import (
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.checks import UserError
+from historical_denoiser.noise import parts
+from historical_denoiser.noise.carriers import (
     FOLLOWING_KINDS,
     KINDS,
     CarrierConfig,
@@ -29,7 +29,7 @@ from denoiser.noise.carriers import (
     draw_hum,
     draw_mechanism,
 )
-from denoiser.noise.generator import CarrierNoise, draw_carrier
+from historical_denoiser.noise.generator import CarrierNoise, draw_carrier
 
 PARTS = {
     "gramophone": ["hiss", "crackle", "clicks", "thumps", "rumble", "hum"],

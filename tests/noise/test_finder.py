@@ -8,11 +8,16 @@ import numpy as np
 import pytest
 from carrier_samples import plain_disc, rng, side, tune
 
-from denoiser.audio import dsp
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.checks import UserError
-from denoiser.noise import generator, moving
-from denoiser.noise.finder import NoiseSegment, choose_profile, find_noise_segments, search
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.checks import UserError
+from historical_denoiser.noise import generator, moving
+from historical_denoiser.noise.finder import (
+    NoiseSegment,
+    choose_profile,
+    find_noise_segments,
+    search,
+)
 
 
 def find(audio: np.ndarray, sample_rate: int = SAMPLE_RATE) -> list[NoiseSegment]:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from carrier_samples import recorded, rng
 
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.checks import UserError
-from denoiser.noise import fit, generator
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.checks import UserError
+from historical_denoiser.noise import fit, generator
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import pytest
 from carrier_samples import ROOT, rng
 from scipy import fft
 
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.noise import foreign
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.noise import foreign
 
 SAMPLES = 2 * SAMPLE_RATE
 ALL = {**foreign.OPEN, **foreign.SEALED}
@@ -24,9 +24,9 @@ def test_a_noise_is_the_same_on_every_run(name):
 
 
 def test_no_code_is_shared_with_what_trains():
-    tree = ast.parse(Path(ROOT, "denoiser/noise/foreign.py").read_text(encoding="utf-8"))
+    tree = ast.parse(Path(ROOT, "historical_denoiser/noise/foreign.py").read_text(encoding="utf-8"))
     names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert names == {"__future__", "collections.abc", "functools", "denoiser.audio.dsp"}
+    assert names == {"__future__", "collections.abc", "functools", "historical_denoiser.audio.dsp"}
     assert not set(foreign.OPEN) & set(foreign.SEALED)
     assert 3 * len(foreign.SEALED) >= len(ALL)
 

@@ -10,9 +10,9 @@ import pytest
 from carrier_samples import level_db, plain_disc, rng
 from scipy import fft
 
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.noise import fit, generator, parts
-from denoiser.noise.carriers import KINDS, CarrierConfig
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.noise import fit, generator, parts
+from historical_denoiser.noise.carriers import KINDS, CarrierConfig
 
 PLAIN = CarrierConfig(alone_share=0.0, dominant_share=0.0)
 

@@ -7,10 +7,10 @@ import pytest
 from carrier_samples import rng
 from scipy import fft
 
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.checks import UserError
-from denoiser.noise import moving
-from denoiser.noise.moving import MovingConfig
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.checks import UserError
+from historical_denoiser.noise import moving
+from historical_denoiser.noise.moving import MovingConfig
 
 SAMPLES = 2 * SAMPLE_RATE
 # Levels alone move: no bursts, no ripple, nothing in common.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from carrier_samples import rng
 
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.noise.outliers import FRAME, OUTLYING_RATIO, compare_levels, split_treble
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.noise.outliers import FRAME, OUTLYING_RATIO, compare_levels, split_treble
 
 
 def test_hum_is_no_treble() -> None:

@@ -7,8 +7,8 @@ import pytest
 from carrier_samples import rng
 from scipy import fft
 
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.noise import parts
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.noise import parts
 
 
 @pytest.mark.parametrize("part", ["wave", "rumble", "swing", "hiss", "thumps"])

@@ -9,11 +9,11 @@ import pytest
 import soundfile
 from carrier_samples import ROOT, rng
 
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.checks import UserError
-from denoiser.noise import statistics
-from denoiser.noise.carriers import KINDS, CarrierConfig
-from denoiser.noise.generator import generate
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.checks import UserError
+from historical_denoiser.noise import statistics
+from historical_denoiser.noise.carriers import KINDS, CarrierConfig
+from historical_denoiser.noise.generator import generate
 
 LONE_DRAWS, DRAWS = 240, 60
 EMPTY_DB = 10.0 * np.log10(statistics.EMPTY_OCTAVE)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from restorers import make_restorer
 
-from denoiser.audio.audio_io import Recording
-from denoiser.audio.removal import as_strength, remove
-from denoiser.audio.survey import survey
-from denoiser.checks import UserError
-from denoiser.network.settings import UnetConfig
-from denoiser.network.stored import NetworkSettings
-from denoiser.page.listening import (
+from historical_denoiser.audio.audio_io import Recording
+from historical_denoiser.audio.removal import as_strength, remove
+from historical_denoiser.audio.survey import survey
+from historical_denoiser.checks import UserError
+from historical_denoiser.network.settings import UnetConfig
+from historical_denoiser.network.stored import NetworkSettings
+from historical_denoiser.page.listening import (
     COLUMNS,
     KeepingNoise,
     KeptNoise,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from denoiser.checks import UserError
-from denoiser.page.settings import AppConfig
+from historical_denoiser.checks import UserError
+from historical_denoiser.page.settings import AppConfig
 
 
 @pytest.mark.parametrize("wrong", [{"port": 0}, {"port": 65536}, {"largest_mb": 0}, {"waiting": 0},

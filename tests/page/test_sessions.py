@@ -10,10 +10,10 @@ import pytest
 import soundfile
 from audio_samples import write_audio
 
-from denoiser.checks import UserError
-from denoiser.page import sessions
-from denoiser.page.sessions import Sessions, make_root, open_upload, require_length
-from denoiser.page.settings import AppConfig
+from historical_denoiser.checks import UserError
+from historical_denoiser.page import sessions
+from historical_denoiser.page.sessions import Sessions, make_root, open_upload, require_length
+from historical_denoiser.page.settings import AppConfig
 
 
 def upload(folder: Path, name: str = "a.wav") -> Path:

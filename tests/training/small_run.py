@@ -17,9 +17,9 @@ if __name__ == "__main__":
 
 from config import Config, UnetConfig, network_settings  # noqa: E402
 from dataset_loader import Mixer  # noqa: E402
-from denoiser.audio.dsp import StftConfig  # noqa: E402
-from denoiser.data.settings import DsetConfig  # noqa: E402
-from denoiser.training.settings import LossConfig  # noqa: E402
+from historical_denoiser.audio.dsp import StftConfig  # noqa: E402
+from historical_denoiser.data.settings import DsetConfig  # noqa: E402
+from historical_denoiser.training.settings import LossConfig  # noqa: E402
 
 UNET = UnetConfig(depth=1, channels=[4, 4], num_stages=1, extractor_kernel=3, fold_bins=4,
                   output="mask", compression=0.5, use_profile=True)
@@ -49,7 +49,7 @@ def main() -> None:
     if strategy == "mirrored":
         import tensorflow as tf
 
-        from denoiser.training import distribution
+        from historical_denoiser.training import distribution
 
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0],
                                                    [tf.config.LogicalDeviceConfiguration()] * 2)

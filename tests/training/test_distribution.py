@@ -16,10 +16,10 @@ import soundfile
 
 import unet
 from dataset_loader import Mixer
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.data.settings import DsetConfig
-from denoiser.training import distribution
-from denoiser.training.checkpoints import LAST_NAME
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.data.settings import DsetConfig
+from historical_denoiser.training import distribution
+from historical_denoiser.training.checkpoints import LAST_NAME
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,11 @@ import pytest
 import scipy.signal
 import tensorflow as tf
 
-from denoiser.audio import dsp
-from denoiser.audio.dsp import StftConfig
-from denoiser.network import tensor_dsp
-from denoiser.training import losses
-from denoiser.training.settings import LOSS_PARTS, LossConfig
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import StftConfig
+from historical_denoiser.network import tensor_dsp
+from historical_denoiser.training import losses
+from historical_denoiser.training.settings import LOSS_PARTS, LossConfig
 
 STFT = StftConfig(512, 128)
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from denoiser.audio import dsp
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.data.mixture import Mixture
-from denoiser.training import metrics
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.data.mixture import Mixture
+from historical_denoiser.training import metrics
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from keras import ops
 
 import unet
 from config import UnetConfig
-from denoiser.audio import dsp
-from denoiser.audio.dsp import StftConfig
-from denoiser.audio.noise_profile import ProfileForm
-from denoiser.training.distribution import OnWaveforms
-from denoiser.training.settings import LossConfig
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import StftConfig
+from historical_denoiser.audio.noise_profile import ProfileForm
+from historical_denoiser.training.distribution import OnWaveforms
+from historical_denoiser.training.settings import LossConfig
 
 STFT = StftConfig(512, 128)
 FORM = ProfileForm(STFT, 0.3)

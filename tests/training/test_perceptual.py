@@ -5,10 +5,10 @@ import sys
 import numpy as np
 import pytest
 
-from denoiser.audio import dsp
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.checks import UserError
-from denoiser.training import perceptual
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.checks import UserError
+from historical_denoiser.training import perceptual
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch):

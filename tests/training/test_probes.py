@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from denoiser.audio import dsp
-from denoiser.audio.dsp import SAMPLE_RATE
-from denoiser.training import look_alikes, metrics, probes
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.training import look_alikes, metrics, probes
 
 SAMPLES = SAMPLE_RATE
 

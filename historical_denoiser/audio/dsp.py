@@ -1,0 +1,369 @@
+"""Signal code: spectra, levels, mixing, resampling and overlap-add. Arrays in, arrays out.
+
+Audio is float32 (or float64) NumPy; time runs along the last axis unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import scipy
+import soxr
+
+from historical_denoiser.checks import require
+
+Predict = Callable[[np.ndarray], np.ndarray]
+
+SAMPLE_RATE = 44100  # Hz; the network's rate. Other rates are resampled to it and back.
+STFT_BLOCK = 64  # frames transformed at once: few enough for the processor's cache
+HIGHPASS_TRANSITION = 0.25  # width of the band from stop to pass, relative to the cutoff
+
+RESAMPLE_TAIL_SECONDS = 0.005  # zeros added at the end of a resampled stream
+FADE_SHARE = 0.25  # share of the context that is crossfaded with the neighbouring segment
+ACTIVE_RANGE_DB = 40.0  # a frame this far below the loudest one is a pause
+
+
+@dataclass
+class StftConfig:
+    """Short-time Fourier transform; lengths in samples, periodic Hamming window."""
+
+    win_size: int = 2048
+    hop_size: int = 512
+    highpass_hz: float = 0.0  # lower frequencies are removed before the transform; 0: none are
+
+    def __post_init__(self) -> None:
+        require(self.win_size >= 2 and self.win_size % 2 == 0, "stft.win_size",
+                 "an even number of samples", self.win_size)
+        require(0 < self.hop_size <= self.win_size // 2, "stft.hop_size",
+                 "in [1, win_size / 2]", self.hop_size)
+        require(0.0 <= self.highpass_hz < SAMPLE_RATE / 4, "stft.highpass_hz",
+                 f"in [0, {SAMPLE_RATE / 4:g})", self.highpass_hz)
+
+    @property
+    def bins(self) -> int:
+        """Number of frequency bins of one frame."""
+        return self.win_size // 2 + 1
+
+
+def decibels(power_ratio: float) -> float:
+    """Returns 10 log10 of a ratio of powers; minus infinity for 0."""
+    return 10.0 * float(np.log10(power_ratio)) if power_ratio > 0.0 else float("-inf")
+
+
+def power(audio: np.ndarray) -> float:
+    """Returns the variance of `audio`: its power without a constant offset."""
+    deviation = audio - np.mean(audio)  # NumPy adds pairwise: float32 is right to 1e-7
+    return float(np.mean(np.square(deviation, out=deviation)))
+
+
+# --- Spectra ---------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=8)
+def hamming(win_size: int) -> np.ndarray:
+    """Returns the periodic Hamming window of `win_size` samples, float32."""
+    return scipy.signal.get_window("hamming", win_size, fftbins=True).astype(np.float32)
+
+
+def count_frames(samples: int, hop_size: int) -> int:
+    """Returns how many frames start within `samples` samples, one each `hop_size`."""
+    return -(-samples // hop_size)
+
+
+def stft(audio: np.ndarray, win_size: int, hop_size: int) -> np.ndarray:
+    """Short-time Fourier transform; frame k starts at sample k * hop_size.
+
+    Takes `(..., samples)`, at least one, and returns float32 `(..., frames, bins, 2)`: real and
+    imaginary parts. Frames that reach beyond the last sample see zeros there.
+    """
+    samples = audio.shape[-1]
+    frames = count_frames(samples, hop_size)
+    out = np.empty((*audio.shape[:-1], frames, win_size // 2 + 1, 2), np.float32)
+    padding = (frames - 1) * hop_size + win_size - samples
+    padded = np.pad(audio.astype(np.float32, copy=False),
+                    [(0, 0)] * (audio.ndim - 1) + [(0, padding)])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, win_size, axis=-1)
+    windows = windows[..., ::hop_size, :]
+    spectrum = out.view(np.complex64)[..., 0]
+    for first in range(0, frames, STFT_BLOCK):
+        block = slice(first, first + STFT_BLOCK)
+        spectrum[..., block, :] = scipy.fft.rfft(windows[..., block, :] * hamming(win_size))
+    return out
+
+
+def power_of_bins(spectra: np.ndarray, dtype: type = np.float32) -> np.ndarray:
+    """Returns |X|^2 of spectra `(..., 2)` without their last axis.
+
+    A sum over that axis would take ten times as long: NumPy loops over its two numbers.
+    """
+    return np.square(spectra[..., 0], dtype=dtype) + np.square(spectra[..., 1], dtype=dtype)
+
+
+def istft(spectrum: np.ndarray, win_size: int, hop_size: int, samples: int) -> np.ndarray:
+    """Inverse of `stft`: least-squares overlap-add (Griffin and Lim 1984, eq. 6).
+
+    Raises:
+        ValueError: `spectrum` has another number of frames than `samples` samples need.
+    """
+    frames = count_frames(samples, hop_size)
+    if spectrum.shape[-3] != frames:
+        raise ValueError(f"`spectrum` must have {frames} frames for {samples} samples. "
+                         f"Received: {spectrum.shape=}")
+    halves = np.ascontiguousarray(spectrum, np.float32).view(np.complex64)[..., 0]
+    window = hamming(win_size)
+    pieces = scipy.fft.irfft(halves, n=win_size, axis=-1) * window
+    result = overlap_add(pieces, hop_size)
+    weights = overlap_add(np.broadcast_to(window**2, (frames, win_size)), hop_size)
+    return (result / weights)[..., :samples]
+
+
+def overlap_add(pieces: np.ndarray, hop_size: int) -> np.ndarray:
+    """Adds `(..., frames, win_size)` pieces at steps of `hop_size` samples."""
+    frames, win_size = pieces.shape[-2:]
+    steps = -(-win_size // hop_size)
+    short = steps * hop_size - win_size
+    padded = np.pad(pieces, [(0, 0)] * (pieces.ndim - 1) + [(0, short)])
+    blocks = padded.reshape(*pieces.shape[:-1], steps, hop_size)
+    total = np.zeros((*pieces.shape[:-2], frames + steps - 1, hop_size), pieces.dtype)
+    for step in range(steps):
+        total[..., step : step + frames, :] += blocks[..., step, :]
+    end = (frames - 1) * hop_size + win_size
+    return total.reshape(*pieces.shape[:-2], -1)[..., :end]
+
+
+# --- Level and mixing ------------------------------------------------------------------------
+
+
+def active_power(powers: np.ndarray) -> float:
+    """Returns the mean power of the frames that are not pauses; 0 for silence.
+
+    So the level of a recording does not depend on how much silence surrounds the music.
+
+    `powers` are the variances of the frames.
+    """
+    loudest = float(np.max(powers, initial=0.0))
+    if loudest == 0.0:
+        return 0.0
+    return float(np.mean(powers[powers >= loudest * 10.0 ** (-ACTIVE_RANGE_DB / 10.0)]))
+
+
+def mix_at_snr(clean: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
+    """Returns `clean + gain * noise`, where `clean` has `snr_db` over the noise; see `power`.
+
+    Raises:
+        ValueError: The shapes differ or `noise` is silent.
+    """
+    if clean.shape != noise.shape:
+        raise ValueError(f"`noise` must be shaped as `clean`. Received: {noise.shape=}, "
+                         f"{clean.shape=}")
+    noise_power = power(noise)
+    if noise_power == 0.0:
+        raise ValueError("`noise` must not be silent: no gain reaches the requested SNR.")
+    gain = np.sqrt(power(clean) / (noise_power * 10.0 ** (snr_db / 10.0)))
+    return (clean + gain * noise).astype(clean.dtype)
+
+
+def repeat_with_crossfade(audio: np.ndarray, samples: int, fade_samples: int,
+                          turn_samples: int | None = None) -> np.ndarray:
+    """Repeats `audio` up to a length, with equal-power crossfades at the joins.
+
+    Args:
+        audio: `(length,)`.
+        samples: Length of the result.
+        fade_samples: Length of each crossfade; shortened to a third of a short `audio`.
+        turn_samples: Length of one turn of the disc. If given, and `audio` is longer than a
+            turn, the copies start whole turns apart: clicks recur once per turn as on the disc.
+
+    Raises:
+        ValueError: `audio` is empty.
+    """
+    if len(audio) == 0:
+        raise ValueError("`audio` must not be empty: nothing can be repeated.")
+    if len(audio) >= samples:
+        return audio[:samples]
+    fade = min(fade_samples, len(audio) // 3)
+    step = len(audio) - fade
+    if turn_samples and step >= turn_samples:
+        step = step // turn_samples * turn_samples
+    # The noises of two copies are uncorrelated; their power stays if squared weights sum to one.
+    ramp = np.sin(0.5 * np.pi * (np.arange(fade) + 0.5) / max(fade, 1)).astype(audio.dtype)
+    piece = audio[: step + fade].copy()
+    piece[:fade] *= ramp
+    piece[step:] *= ramp[::-1]
+    result = overlap_add(np.tile(piece, (-(-samples // step), 1)), step)
+    result[:fade] = audio[:fade]  # the first copy must not fade in
+    return result[:samples]
+
+
+def resample(audio: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
+    """Resamples `(samples,)` or `(samples, channels)` at soxr's highest quality."""
+    if from_rate == to_rate or len(audio) == 0:
+        return audio
+    return soxr.resample(audio, from_rate, to_rate, quality="VHQ")
+
+
+def resample_blocks(blocks: Iterable[np.ndarray], from_rate: float, to_rate: float,
+                    ) -> Iterator[np.ndarray]:
+    """Resamples a stream of float32 blocks `(channels, samples)` without delaying it.
+
+    The result is a few milliseconds longer than the stream, so that resampling back never gives
+    fewer samples than there were; the caller cuts it to length. Equal rates change nothing.
+    """
+    if from_rate == to_rate:
+        yield from blocks
+        return
+    stream = None
+    for block in blocks:
+        if stream is None:
+            stream = soxr.ResampleStream(from_rate, to_rate, len(block), quality="VHQ")
+        yield stream.resample_chunk(np.ascontiguousarray(block.T)).T
+    if stream is not None:
+        tail = np.zeros((round(RESAMPLE_TAIL_SECONDS * from_rate) + 1, len(block)), np.float32)
+        yield stream.resample_chunk(tail, last=True).T
+
+
+@functools.lru_cache(maxsize=8)
+def _highpass_taps(cutoff: float, rate: float) -> np.ndarray:
+    # A Hamming-windowed sinc of N taps passes from stop to pass band within 3.3 / N of the rate.
+    half = round(0.5 * 3.3 * rate / (HIGHPASS_TRANSITION * cutoff))
+    return scipy.signal.firwin(2 * half + 1, cutoff, pass_zero=False, fs=rate).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=8)  # training filters very many segments of one length
+def highpass_gain(cutoff_hz: float, rate: float, size: int) -> np.ndarray:
+    """Returns the gain of `highpass` at each bin of a real transform of `size` samples, float32."""
+    taps = _highpass_taps(cutoff_hz, rate)
+    # Centred on sample 0, the filter has no phase. One longer than the transform wraps around.
+    places = (np.arange(len(taps)) - len(taps) // 2) % size
+    return scipy.fft.rfft(np.bincount(places, taps, size)).real.astype(np.float32)
+
+
+def highpass(audio: np.ndarray, cutoff_hz: float, rate: float, wrap: bool = False) -> np.ndarray:
+    """Removes what lies below `cutoff_hz` without any shift in time or phase.
+
+    Most of a disc's noise power is rumble at a few hertz, from warps and bearings, where there is
+    no music. The network's short transform cannot tell it from the lowest notes: all of it lies
+    in the two lowest bins.
+
+    Args:
+        audio: `(..., samples)`.
+        cutoff_hz: Where the gain is one half; 0 changes nothing.
+        rate: Samples per second.
+        wrap: Whether the filter takes the end of `audio` for what came before its beginning, and
+            the other way round, rather than silence. It is faster.
+
+    Returns:
+        float32 array of the same shape.
+    """
+    samples = audio.shape[-1]
+    if cutoff_hz == 0.0 or samples == 0:
+        return audio
+    if cutoff_hz >= rate / 2.0:
+        return np.zeros(audio.shape, np.float32)
+    # So many zeros keep the ends apart.
+    margin = 0 if wrap else len(_highpass_taps(cutoff_hz, rate)) // 2
+    size = scipy.fft.next_fast_len(samples + margin, real=True)
+    spectrum = scipy.fft.rfft(audio, size)
+    spectrum *= highpass_gain(cutoff_hz, rate, size)
+    return scipy.fft.irfft(spectrum, size)[..., :samples].astype(np.float32, copy=False)
+
+
+def fit_length(audio: np.ndarray, samples: int) -> np.ndarray:
+    """Cuts the first axis to `samples`, or fills it up with zeros."""
+    if len(audio) >= samples:
+        return audio[:samples]
+    return np.pad(audio, [(0, samples - len(audio))] + [(0, 0)] * (audio.ndim - 1))
+
+
+# --- From spectra to recordings --------------------------------------------------------------
+
+
+def lead_samples(win_size: int, hop_size: int) -> int:
+    """Returns how many zeros must precede a waveform for `istft` to be accurate from the start.
+
+    With fewer zeros, the first samples are seen only by the edges of windows, and the division
+    by the windows' sum makes errors in the spectrum up to 12 times larger there.
+    """
+    return -(-(win_size - hop_size) // hop_size) * hop_size
+
+
+def in_spectral_domain(predict_spectrum: Predict, win_size: int, hop_size: int,
+                       highpass_hz: float = 0.0, rate: float = SAMPLE_RATE) -> Predict:
+    """Makes a function of spectrograms `(batch, frames, bins, 2)` into one of waveforms.
+
+    The result takes waveforms `(batch, samples)`, passes them through `highpass`, and returns them
+    in the same shape.
+    """
+    lead = lead_samples(win_size, hop_size)
+
+    def predict(audio: np.ndarray) -> np.ndarray:
+        padded = np.pad(highpass(audio, highpass_hz, rate), [(0, 0), (lead, 0)])
+        spectrum = np.asarray(predict_spectrum(stft(padded, win_size, hop_size)))
+        return istft(spectrum, win_size, hop_size, padded.shape[-1])[:, lead:]
+
+    return predict
+
+
+def stream_in_segments(predict: Predict, blocks: Iterable[np.ndarray], segment_samples: int,
+                       context_samples: int, step_samples: int = 1) -> Iterator[np.ndarray]:
+    """Applies `predict` to overlapping segments and joins them by weighted overlap-add.
+
+    `predict` sees each segment with `context_samples` on both sides. The quarter of the context
+    next to the segment is crossfaded with the neighbouring segment, the rest is thrown away. At the
+    ends of the recording, where there is no context, a segment is longer by as much. No more than
+    one segment, its contexts and one block are in memory at a time.
+
+    Args:
+        predict: Takes and returns waveforms `(batch, samples)`; the batches may differ.
+        blocks: The recording in pieces `(channels, samples)` of any length.
+        segment_samples: New samples in each step.
+        context_samples: Samples seen on both sides of them.
+        step_samples: Segments and contexts are rounded up to multiples of this. A network with
+            strides gives the same output, shifted, where its input is shifted by multiples of it.
+
+    Yields:
+        float32 pieces `(channels, samples)`, together as long as all blocks.
+    """
+    segment = -(-segment_samples // step_samples) * step_samples
+    context = -(-context_samples // step_samples) * step_samples
+    # A fade ends before the middle of a segment: nowhere do more than two segments overlap.
+    fade = min(round(context * FADE_SHARE), segment // 2)
+    ramp = ((np.arange(2 * fade) + 0.5) / max(2 * fade, 1)).astype(np.float32)
+    blocks = iter(blocks)
+    heard = next(blocks, None)  # the recording from sample `origin` on
+    if heard is None:
+        return
+    origin, start, ended = 0, 0, False
+    pending = np.zeros((1, 0), np.float32)  # end of the last segment, faded out
+    while True:
+        end = start + segment if start else segment + context
+        # One sample beyond the context shows whether there is another segment.
+        parts, known = [heard], origin + heard.shape[-1]
+        while not ended and known <= end + context:
+            block = next(blocks, None)
+            ended = block is None
+            if not ended:
+                parts.append(block)
+                known += block.shape[-1]
+        heard = np.concatenate(parts, axis=-1)
+        if start >= known:
+            return
+        if known <= end + context:
+            end = known
+        left, right = max(0, start - context), min(known, end + context)
+        result = predict(heard[:, left - origin : right - origin])
+        # This segment and its crossfades reach from `begin` to `stop`.
+        begin, stop = max(0, start - fade), min(known, end + fade)
+        piece = np.array(result[:, begin - left : stop - left], np.float32)
+        count = pending.shape[-1]
+        piece[:, :count] = piece[:, :count] * ramp[:count] + pending
+        final = stop
+        if end < known:
+            final = end - fade
+            pending = piece[:, final - begin :] * (1.0 - ramp[: stop - final])
+        yield piece[:, : final - begin]
+        start, keep = end, max(0, end - context)
+        heard, origin = heard[:, keep - origin :], keep

@@ -1,0 +1,257 @@
+"""How much of the noise that was found is taken away: a share, bands, and a floor that stays.
+
+What is found comes from a network, sample by sample. A share of 1 takes all of it. Bands take less
+where a recording needs it, and the floor keeps a pause from falling into digital silence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import scipy
+
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.survey import as_channels
+from historical_denoiser.checks import require
+
+Pair = tuple[np.ndarray, np.ndarray]
+
+AUTO = "auto"
+BASS_HZ = 60.0
+FADE_OCTAVES = 0.5  # width of the crossfade from one band to the next
+WINDOW_SECONDS = 0.093  # of the transform: a few of the lowest periods that are told apart
+HOPS = 4  # in a window
+CHUNK_SECONDS = 5.0  # worked on in one step; memory grows with it
+STEADY_SECONDS = 3.0  # over which the level of steady noise is a median
+CLICK_POWER = 4.0  # over that median, what is louder is no steady noise
+CLICK_AMPLITUDE = 4.0  # the same of samples, in standard deviations of the noise around them
+CLICK_HOPS = 9  # over which that is measured
+LOWEST_BAND_HZ = 50.0  # and the least width of a band of the floor
+BANDS_AN_OCTAVE = 3
+
+
+@dataclass(frozen=True)
+class Strength:
+    """What share of the noise found is removed.
+
+    Attributes:
+        share: Of all of it, in [0, 1]; or "auto", which `fitting.fit` makes a number.
+        per_band: `(from_hz, share)` in rising order: from each frequency on, `share` times this;
+            below the first, `share` alone. Neighbours are crossfaded over half an octave.
+        noise_floor_db: By how many dB noise is lowered at most; None: by as much as there is.
+        bass: Below 60 Hz, the other shares are multiplied by this.
+    """
+
+    share: float | str = 1.0
+    per_band: tuple[tuple[float, float], ...] = ()
+    noise_floor_db: float | None = None
+    bass: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.is_auto and not (isinstance(self.share, Real)
+                                     and 0.0 <= self.share <= 1.0):
+            raise ValueError("`strength` must be in [0, 1] or \"auto\". "
+                             f"Received: strength={self.share!r}")
+        check_per_band(self.per_band, "per_band")
+        check_noise_floor(self.noise_floor_db, "noise_floor_db")
+
+    def __str__(self) -> str:
+        """Tells it in a few words, as in the history of a restored file."""
+        bands = ", ".join(f"{share:g} from {edge:g} Hz" for edge, share in self.per_band)
+        floor = "" if self.noise_floor_db is None else (
+            f", noise lowered by at most {self.noise_floor_db:g} dB")
+        share = self.share if self.is_auto else f"{self.share:g}"
+        bands += f"{', ' if bands else ''}{self.bass:g} below {BASS_HZ:g} Hz" * (self.bass != 1.0)
+        return f"strength {share}{f' ({bands})' if bands else ''}{floor}"
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what was removed, for a report."""
+        return {"share": self.share, "per_band": [list(band) for band in self.per_band],
+                "below_60_hz": self.bass, "noise_floor_db": self.noise_floor_db}
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether the share is still to be found."""
+        return self.share == AUTO
+
+    @property
+    def is_one_number(self) -> bool:
+        """Whether `share` alone says what is removed, without any transform."""
+        bands = self.bass == 1.0 and all(share == 1.0 for _, share in self.per_band)
+        return self.removes_nothing or (bands and self.noise_floor_db is None)
+
+    @property
+    def removes_nothing(self) -> bool:
+        """Whether the recording stays as it is."""
+        bands = bool(self.per_band) and self.per_band[0][0] == 0.0 and all(
+            share == 0.0 for _, share in self.per_band)
+        return self.share == 0.0 or bands
+
+    def gain(self, frequencies: np.ndarray) -> np.ndarray:
+        """Returns the share removed at each frequency in Hz, relative to `share`."""
+        bass = _crossfade(frequencies, ((0.0, self.bass), (BASS_HZ, 1.0)))
+        return bass * _crossfade(frequencies, self.per_band)
+
+
+def as_strength(strength: float | str | Strength) -> Strength:
+    """Returns a number in [0, 1], or "auto", as a `Strength`."""
+    return strength if isinstance(strength, Strength) else Strength(strength)
+
+
+def _crossfade(frequencies: np.ndarray, bands: Iterable[tuple[float, float]]) -> np.ndarray:
+    """Returns the share at each frequency; bands as of `Strength`."""
+    gain, before = np.ones_like(frequencies, np.float64), 1.0
+    octaves = np.log2(np.maximum(frequencies, np.finfo(np.float64).tiny))
+    for edge, share in bands:
+        way = np.ones_like(gain)
+        if edge > 0.0:
+            way = np.clip((octaves - math.log2(edge)) / FADE_OCTAVES + 0.5, 0.0, 1.0)
+        gain += (share - before) * 0.5 * (1.0 - np.cos(np.pi * way))
+        before = share
+    return gain
+
+
+def check_per_band(bands: Iterable, name: str) -> None:
+    """Raises UserError unless `bands` are pairs (from_hz, share), rising and in range."""
+    bands = list(bands) if isinstance(bands, list | tuple) else bands
+    expected = "pairs [from_hz, strength], the frequencies rising, the strengths in [0, 1]"
+    require(isinstance(bands, list) and all(
+        isinstance(band, list | tuple) and len(band) == 2 and all(
+            isinstance(value, Real) and not isinstance(value, bool) for value in band)
+        for band in bands), name, expected, bands)
+    edges = [edge for edge, _ in bands]
+    require(all(0.0 <= edge < math.inf for edge in edges)
+            and all(low < high for low, high in zip(edges, edges[1:], strict=False))
+            and all(0.0 <= share <= 1.0 for _, share in bands), name, expected, bands)
+
+
+def check_noise_floor(floor_db: float | None, name: str) -> None:
+    """Raises UserError unless `floor_db` is None or a number of dB of at least 0."""
+    require(floor_db is None or 0.0 <= floor_db < math.inf, name,
+            "a number of dB, at least 0, by which noise is lowered at most", floor_db)
+
+
+def remove(pairs: Iterable[Pair], sample_rate: int, strength: Strength) -> Iterator[Pair]:
+    """Yields each block with what is to be subtracted from it.
+
+    Nothing is delayed or shifted in phase. Memory does not grow with the recording.
+
+    Args:
+        pairs: The recording in blocks `(samples,)` or `(samples, channels)`, each with all the
+            noise that was found in it, in the same form.
+        sample_rate: In Hz.
+        strength: How much of the noise is removed.
+    """
+    if strength.removes_nothing:
+        yield from ((block, np.zeros_like(block)) for block, _ in pairs)
+        return
+    if strength.is_one_number:
+        yield from ((block, strength.share * noise) for block, noise in pairs)
+        return
+    waiting: deque[Pair] = deque()  # whose share that stays is not known yet
+    back = None
+    for piece in _what_stays(pairs, waiting, sample_rate, strength):
+        back = piece if back is None else np.concatenate([back, piece], axis=-1)
+        while waiting and len(waiting[0][0]) <= back.shape[-1]:
+            block, noise = waiting.popleft()
+            stays, back = np.split(back, [len(block)], axis=-1)
+            yield block, (strength.share * noise - stays.T.reshape(noise.shape)).astype(
+                noise.dtype, copy=False)
+
+
+def _what_stays(pairs: Iterable[Pair], waiting: deque[Pair], sample_rate: int,
+                strength: Strength) -> Iterator[np.ndarray]:
+    """Yields what is given back, `(channels, samples)`; adds what it takes to `waiting`."""
+    window = HOPS * max(1, round(WINDOW_SECONDS * sample_rate / HOPS))
+    hop = window // HOPS
+    lead = dsp.lead_samples(window, hop)
+    keeper = _Keeper(strength, np.arange(window // 2 + 1) * sample_rate / window,
+                     max(1, round(STEADY_SECONDS * sample_rate / hop)))
+
+    def stacked() -> Iterator[np.ndarray]:
+        for block, noise in pairs:
+            if len(block):
+                waiting.append((block, noise))
+                yield np.concatenate([as_channels(block).T, as_channels(noise).T])
+
+    def give_back(both: np.ndarray) -> np.ndarray:
+        stays = []
+        # One channel at a time: memory does not grow with their number.
+        for recording, noise in zip(*np.split(both, 2), strict=True):
+            steady = _without_clicks(noise, hop)
+            heard = np.pad([recording, noise, steady], [(0, 0), (lead, 0)])
+            spectra = dsp.stft(heard, window, hop)
+            kept = np.ascontiguousarray(keeper(*spectra.view(np.complex64)[..., 0]))
+            halves = kept.view(np.float32).reshape(*kept.shape, 2)
+            stays.append(dsp.istft(halves, window, hop, heard.shape[-1])[lead:])
+        return np.stack(stays)
+
+    # A quarter of the context is crossfaded; what lies beyond must hold the median's reach.
+    context = round((0.5 * STEADY_SECONDS + 2.0 * WINDOW_SECONDS) * sample_rate
+                    / (1.0 - dsp.FADE_SHARE))
+    yield from dsp.stream_in_segments(give_back, stacked(), round(CHUNK_SECONDS * sample_rate),
+                                      context, hop)
+
+
+def _without_clicks(noise: np.ndarray, hop: int) -> np.ndarray:
+    """Returns `(samples,)` with what stands out of its neighbourhood cut down to the limit."""
+    # The median knows little of clicks; of Gaussian noise it is 0.6745 standard deviations.
+    spread = [np.median(np.abs(noise[start : start + hop])) / 0.6745
+              for start in range(0, len(noise), hop)]
+    limit = CLICK_AMPLITUDE * scipy.ndimage.median_filter(spread, CLICK_HOPS, mode="nearest")
+    limit = np.repeat(limit, hop)[: len(noise)].astype(noise.dtype)
+    return np.clip(noise, -limit, limit)
+
+
+class _Keeper:
+    """Says which part of the noise stays, as spectra of a recording and of the noise in it."""
+
+    def __init__(self, strength: Strength, frequencies: np.ndarray, steady_frames: int) -> None:
+        self.strength, self.steady_frames = strength, steady_frames
+        self.band_gain = strength.gain(frequencies).astype(np.float32)
+        centres = [LOWEST_BAND_HZ]
+        while centres[-1] < frequencies[-1]:
+            centres.append(max(centres[-1] * 2.0 ** (1.0 / BANDS_AN_OCTAVE),
+                               centres[-1] + LOWEST_BAND_HZ))
+        # Triangles that add up to 1 at each frequency: `(bins, bands)`.
+        self.bands = np.stack([np.interp(frequencies, centres, row)
+                               for row in np.eye(len(centres))], axis=-1)
+
+    def __call__(self, recording: np.ndarray, noise: np.ndarray, steady: np.ndarray) -> np.ndarray:
+        """Takes and returns `(frames, bins)`, complex; `steady` is the noise without clicks."""
+        share = np.float32(self.strength.share)
+        kept = (1.0 - self.band_gain) * share * noise
+        if self.strength.noise_floor_db is not None:
+            left = recording - share * noise + kept
+            kept += self._floor(left, self.band_gain * share * steady, steady)
+        return kept
+
+    def _floor(self, left: np.ndarray, removed: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """Returns what of `removed` must be added to `left` for the floor, `(frames, bins)`.
+
+        In each band and frame, the power of what is left must be at least `lowest` times that of
+        the noise. Where y is left and r was removed, that takes the k for which
+        |y + k r|^2 = lowest * noise power, all summed over the band.
+        """
+        lowest = 10.0 ** (-self.strength.noise_floor_db / 10.0)
+        remaining, taken, found = (self._in_bands(np.square(np.abs(spectrum)))
+                                   for spectrum in (left, removed, noise))
+        together = self._in_bands((left * removed.conj()).real)
+        # Where hardly anything is left of a recording, it was noise; but no single frame of it
+        # counts for much more than the noise around it.
+        heard = remaining + 2.0 * together + taken
+        usual = scipy.ndimage.median_filter(found, (self.steady_frames, 1), mode="reflect")
+        missing = lowest * np.minimum(heard, CLICK_POWER * usual) - remaining
+        root = np.sqrt(np.square(together) + taken * np.maximum(missing, 0.0))
+        share = np.divide(root - together, taken, out=np.zeros_like(taken),
+                          where=(missing > 0.0) & (taken > 0.0))
+        return (np.clip(share, 0.0, 1.0) @ self.bands.T).astype(np.float32) * removed
+
+    def _in_bands(self, powers: np.ndarray) -> np.ndarray:
+        return powers.astype(np.float64) @ self.bands

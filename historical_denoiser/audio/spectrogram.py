@@ -1,0 +1,151 @@
+"""Pictures of a restoration: spectrograms of input, output and residual, one above the other.
+
+The frequency axis is logarithmic: on a linear one, rumble and hum lie within its lowest line.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+
+import librosa  # loads what is used of it when it is used
+import numpy as np
+from matplotlib.figure import Figure
+
+from historical_denoiser.audio import containers
+from historical_denoiser.audio.audio_io import Recording
+
+WINDOW_SECONDS = 0.093  # long enough to part hum from rumble, short enough to show clicks
+COLUMNS = 1200  # at most; in longer recordings a column is the mean of several frames
+ROWS = 400  # at most
+RANGE_DB = 90.0  # shown below the loudest point of all panels
+SMALLEST_POWER = 1e-20  # in place of zero, which has no level
+TICKS_HZ = (0, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 40000, 80000)
+TICK_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
+MOST_TICKS = 12  # in time
+INCHES = (12.0, 9.0)
+DOTS_PER_INCH = 120
+BESIDE_TICKS_HZ = (100, 1000, 10000)  # of small panels
+BESIDE_RANGE_DB = 80.0
+
+
+def _window_samples(rate: float) -> int:
+    return max(64, 2 ** round(np.log2(WINDOW_SECONDS * rate)))
+
+
+def _first_bins(rate: float) -> np.ndarray:
+    """Returns the first bin of each row, and the number of bins: rows are as high as each other."""
+    bins = _window_samples(rate) // 2 + 1
+    return np.unique(np.concatenate([[0], np.geomspace(1, bins, ROWS).round().astype(int)]))
+
+
+def of_blocks(blocks: Iterable[np.ndarray], channels: int, samples: int,
+              rate: float) -> np.ndarray:
+    """Returns the spectrogram of a recording that is read block by block.
+
+    Args:
+        blocks: The recording in pieces `(channels, samples)` of any length.
+        channels: Number of channels.
+        samples: Length of all blocks together.
+        rate: Sample rate in Hz.
+
+    Returns:
+        Levels in dB, `(rows, columns)`; a sine at full scale has 0 dB. A column is the mean power
+        of its frames and of the channels, a row the loudest of its bins, so that no tone is lost.
+    """
+    win_size, first_bins = _window_samples(rate), _first_bins(rate)
+    hop_size = max(1, min(-(-samples // COLUMNS), win_size // 4))
+    frames = max(1, -(-samples // (hop_size * COLUMNS)))  # in a column
+    step = frames * hop_size
+    columns, done = max(1, -(-samples // step)), 0
+    powers = np.zeros((len(first_bins) - 1, columns))
+    waiting = np.zeros((channels, win_size // 2), np.float32)  # the first frame's centre is at 0
+    zeros = np.zeros((channels, step + win_size))  # complete the last column
+    for block in itertools.chain(blocks, [zeros]):
+        waiting = np.concatenate([waiting, block], axis=-1, dtype=np.float32)
+        ready = min((waiting.shape[-1] - win_size + hop_size) // step, columns - done)
+        if ready > 0:
+            spectra = librosa.stft(waiting[:, : ready * step + win_size - hop_size],
+                                   n_fft=win_size, hop_length=hop_size, center=False)
+            power = np.square(np.abs(spectra), dtype=np.float64)
+            power = power.reshape(channels, -1, ready, frames)
+            powers[:, done : done + ready] = np.maximum.reduceat(
+                power.mean(axis=(0, 3)), first_bins[:-1])
+            waiting, done = waiting[:, ready * step :], done + ready
+    full_scale = (win_size / 4.0) ** 2  # power of a sine's bin: half of the sum of a Hann window
+    return librosa.power_to_db(powers, ref=full_scale, amin=SMALLEST_POWER, top_db=None)
+
+
+def of_array(audio: np.ndarray, rate: float) -> np.ndarray:
+    """Returns the spectrogram of `(samples,)`, see `of_blocks`."""
+    return of_blocks([audio[None]], 1, len(audio), rate)
+
+
+def save_spectrograms(picture: Path, panels: list[tuple[str, Recording]], samples: int) -> None:
+    """Draws recordings that are as long as each other on one scale.
+
+    `panels` are title and recording, top down; `samples` is the length of the first; `picture` is
+    the PNG file.
+    """
+    first, drawn = panels[0][1], []
+    for title, recording in panels:
+        blocks = (block.T for block in containers.read_blocks(recording))
+        length = round(samples * recording.rate / first.rate)
+        drawn.append((title, of_blocks(blocks, recording.channels, length, recording.rate)))
+    draw(drawn, max(samples, 1) / first.rate, first.rate).savefig(picture)
+
+
+def draw(panels: list[tuple[str, np.ndarray]], seconds: float, rate: float) -> Figure:
+    """Draws spectrograms one above the other on one scale.
+
+    `panels` are title and levels of each, from `of_array` or `of_blocks`, top down.
+    """
+    loudest = float(np.ceil(max(level.max() for _, level in panels)))
+    edges_hz = np.maximum(_first_bins(rate) - 0.5, 0.0) * rate / _window_samples(rate)
+    tick_seconds = next((step for step in TICK_SECONDS if seconds <= MOST_TICKS * step),
+                        TICK_SECONDS[-1])
+    figure = Figure(figsize=INCHES, dpi=DOTS_PER_INCH, layout="constrained")
+    axes = figure.subplots(len(panels), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for axis, (title, level) in zip(axes, panels, strict=True):
+        image = librosa.display.specshow(
+            level, x_coords=np.linspace(0.0, seconds, level.shape[1] + 1), y_coords=edges_hz,
+            x_axis="s" if seconds <= 60.0 else "time", y_axis="log", ax=axis, cmap="magma",
+            vmin=loudest - RANGE_DB, vmax=loudest)
+        axis.set(title=title, ylabel="Frequency (Hz)", xticks=np.arange(0.0, seconds, tick_seconds),
+                 yticks=[hz for hz in TICKS_HZ if hz <= rate / 2.0])
+        axis.label_outer()
+    figure.colorbar(image, ax=list(axes), label="Level (dB, sine at full scale = 0)")
+    return figure
+
+
+def draw_beside(panels: dict[str, np.ndarray], seconds: float, rate: float,
+                panel_inches: tuple[float, float], panels_in_row: int = 5) -> Figure:
+    """Draws small spectrograms beside each other on one scale, in as many rows as it takes.
+
+    `panels` are titles, and levels from `of_array`, all of one length.
+    """
+    loudest = max(float(level.max()) for level in panels.values())
+    columns = min(len(panels), panels_in_row)
+    rows = -(-len(panels) // panels_in_row)
+    figure = Figure(figsize=(columns * panel_inches[0], rows * panel_inches[1]),
+                    layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    first_bins = _first_bins(rate)
+    places = np.interp(np.array(BESIDE_TICKS_HZ) * _window_samples(rate) / rate, first_bins,
+                       np.arange(len(first_bins)))
+    for axis in axes.flat[len(panels):]:
+        axis.set_axis_off()
+    for axis, (name, level) in zip(axes.flat, panels.items(), strict=False):
+        axis.imshow(level, origin="lower", aspect="auto", cmap="magma",
+                    vmin=loudest - BESIDE_RANGE_DB, vmax=loudest,
+                    extent=(0.0, seconds, 0.0, len(level)))
+        axis.set_title(name, fontsize=8)
+        axis.set_yticks(places, [f"{hz / 1000:g}" for hz in BESIDE_TICKS_HZ])
+        axis.tick_params(labelsize=7)
+        axis.label_outer()
+    for axis in axes[:, 0]:
+        axis.set_ylabel("kHz", fontsize=7)
+    for axis in axes[-1]:
+        axis.set_xlabel("s", fontsize=7)
+    return figure

@@ -1,0 +1,176 @@
+"""What one pass over a recording tells before it is restored: its level and its channels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from historical_denoiser.audio import dsp, silence
+from historical_denoiser.audio.mono_source import MonoSource
+from historical_denoiser.checks import UserError
+
+MOST_CHANNELS = 1024  # that libsndfile reads
+FRAME_SECONDS = 0.1  # over which the level is measured
+LARGEST_SAMPLE = 1e12  # full scale is 1; whole numbers of 32 bits in a file of floats reach 2e9
+# A knock or a broken sample must not say how loud the music is: of the loudest frames, so many,
+# or this share, count for no more than this beyond the next one. Where those are music as well,
+# they do not lie that far apart.
+FEW_FRAMES, FEW_SHARE, LARGEST_STEP_DB = 5, 0.001, 10.0
+SHARE_OF_SHORT = 0.1  # at most of a short recording
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What `survey` returns."""
+
+    samples: int  # length of each channel
+    power: float  # variance over the active parts, mean of the channels that are not constant
+    # For each channel the first one that is identical to it; -1 if it is constant: digital silence.
+    source: tuple[int, ...]
+    mono: MonoSource | None = None  # of two channels that hold one signal, and are made one
+    hum_hz: float | None = None  # frequency of which all lines of its hum are multiples
+    # Of each distinct channel, from `held_notes.measure_floor`; empty where it is not needed.
+    floors: tuple[np.ndarray | None, ...] = ()
+    # Of the noise of each distinct channel, as the network takes it; empty where it is not told.
+    profiles: tuple[np.ndarray, ...] = ()
+    silences: tuple[silence.Span, ...] = ()  # where nothing is heard
+    sections: tuple[Section, ...] = ()  # where the noise changes; each with what was found there
+    noise_alone: silence.Span | None = None  # where it was found, if that is the profile
+
+    @property
+    def distinct(self) -> list[int]:
+        """The channels that have to be denoised."""
+        return sorted(set(self.source) - {-1})
+
+    @property
+    def audible_samples(self) -> int:
+        """How many samples are not of its silence."""
+        return self.samples - sum(stop - start for start, stop in self.silences)
+
+    @property
+    def is_audible(self) -> bool:
+        """Whether anything has to be denoised."""
+        return bool(self.distinct) and self.audible_samples > 0
+
+    def between(self, start: int, stop: int, least: int = 1) -> Survey:
+        """Returns what is known of a part of the recording.
+
+        Sections of which less than `least` samples are in it become part of their neighbours.
+        """
+        inner = [section for section in self.sections[1:]
+                 if start + least <= section.start <= stop - least]
+        first = next((section for section in reversed(self.sections)
+                      if section.start < start + least), None)
+        known = replace(self, samples=stop - start, sections=(),
+                        silences=silence.within(self.silences, start, stop))
+        if first is None:
+            return known
+        if not inner:
+            return replace(first.surveyed, samples=known.samples, silences=known.silences)
+        parts = [first, *inner]
+        edges = [0, *(section.start - start for section in inner), known.samples]
+        return replace(known, sections=tuple(
+            Section(low, high, section.surveyed)
+            for section, low, high in zip(parts, edges, edges[1:], strict=False)))
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a recording that has one noise.
+
+    Attributes:
+        start: Its first sample.
+        stop: The one after its last.
+        surveyed: The survey of the recording, with what was found in this part: its hum, its floors
+            and the profiles of its noise.
+    """
+
+    start: int
+    stop: int
+    surveyed: Survey
+
+    def describe(self, sample_rate: int) -> dict[str, Any]:
+        """Returns what is told of it in a report."""
+        hum_hz = self.surveyed.hum_hz
+        return {"from_seconds": round(self.start / sample_rate, 2),
+                "hum_hz": None if hum_hz is None else round(hum_hz, 2)}
+
+
+def as_channels(waveform: np.ndarray) -> np.ndarray:
+    """Returns `(samples,)` or `(samples, channels)` as `(samples, channels)`.
+
+    Raises:
+        ValueError: It has another shape, is not floating point, or of half precision, in which
+            the power of soft sounds is zero.
+    """
+    if (waveform.ndim not in (1, 2) or 0 in waveform.shape[1:]
+            or not np.issubdtype(waveform.dtype, np.floating) or waveform.dtype.itemsize < 4):
+        raise ValueError("`waveform` must be float32 or float64, (samples,) or (samples, "
+                         f"channels). Received: {waveform.dtype} {waveform.shape}")
+    if waveform.ndim == 2 and waveform.shape[1] > MOST_CHANNELS:
+        raise ValueError(f"`waveform` must have at most {MOST_CHANNELS} channels; is it (channels, "
+                         f"samples)? Received: {waveform.shape}")
+    return waveform[:, None] if waveform.ndim == 1 else waveform
+
+
+def survey(blocks: Iterable[np.ndarray], sample_rate: int) -> Survey:
+    """Passes over a recording once and checks it.
+
+    The blocks are `(samples,)` or `(samples, channels)`, of any length. Without any there are no
+    channels.
+
+    Raises:
+        UserError: The recording holds NaN, infinite or senselessly large samples.
+    """
+    frame_samples = max(1, round(FRAME_SECONDS * sample_rate))
+    frame_powers: list[np.ndarray] = []
+    first, done, quiet = None, 0, silence.Finder(sample_rate)
+    for block in map(as_channels, blocks):
+        finite = np.isfinite(block).all(axis=1)
+        if not finite.all():
+            second = (done + int(np.argmin(finite))) / sample_rate
+            raise UserError("the recording holds NaN or infinite samples, the first at "
+                            f"{second:.3f} s")
+        if len(block) == 0:
+            continue
+        largest = np.abs(block).max(axis=1)
+        if largest.max() > LARGEST_SAMPLE:
+            raise UserError(f"the recording holds a sample of {largest.max():g} at "
+                            f"{(done + int(largest.argmax())) / sample_rate:.3f} s; full scale is "
+                            f"1, and at most {LARGEST_SAMPLE:g} can be restored")
+        if first is None:
+            first, rest = block[0], block[:0]
+            constant, identical = np.ones(len(first), bool), np.ones((len(first),) * 2, bool)
+        constant &= (block == first).all(axis=0)
+        for channel, same in enumerate(identical):
+            same &= (block == block[:, [channel]]).all(axis=0)
+        quiet.add(block)
+        rest = np.concatenate([rest, block])
+        whole = len(rest) // frame_samples * frame_samples
+        if whole:
+            frame_powers.append(rest[:whole].reshape(-1, frame_samples, len(first)).var(axis=1))
+            rest = rest[whole:]
+        done += len(block)
+    if first is None:
+        return Survey(0, 0.0, ())
+    if len(rest):
+        frame_powers.append(rest[None].var(axis=1))
+    audible = np.concatenate(frame_powers)[:, ~constant]
+    power = dsp.active_power(_without_knocks(audible.mean(axis=1))) if audible.size else 0.0
+    return Survey(
+        samples=done, power=power, silences=quiet.find(power),
+        source=tuple(np.where(constant, -1, identical.argmax(axis=1)).tolist()))
+
+
+def _without_knocks(powers: np.ndarray) -> np.ndarray:
+    """Returns the powers of frames, those of the few that tower above all others lowered."""
+    few = min(max(FEW_FRAMES, round(FEW_SHARE * len(powers))), int(SHARE_OF_SHORT * len(powers)))
+    if few == 0:
+        return powers
+    next_one = np.partition(powers, -few - 1)[-few - 1]
+    # Behind digital silence, a few frames are all that there is.
+    return powers if next_one == 0.0 else np.minimum(
+        powers, next_one * 10.0 ** (LARGEST_STEP_DB / 10.0))

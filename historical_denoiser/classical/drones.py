@@ -1,0 +1,145 @@
+"""Tells drones from hum: tones that sound throughout, and are music.
+
+Both stand still. But the lines of hum are multiples of 50 or 60 Hz, at the speed of the transfer or
+near it, and machines turn some 20 times a second or less. What has another fundamental, and a
+series of harmonics above it, is an instrument: a bagpipe, an organ's pedal, a hurdy-gurdy. Tones
+whose fundamental is that of hum by chance cannot be told from it, and count as hum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import scipy
+
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.classical.hum import FASTER, LARGEST_STEP, MAINS_HZ, PIECE_SECONDS
+
+WINDOW, HOP = 32768, 4096  # 743 ms: lines of 2.7 Hz
+BIN_HZ = SAMPLE_RATE / WINDOW
+PIECE_SAMPLES = round(PIECE_SECONDS * SAMPLE_RATE)
+SHORTEST_SAMPLES = 2 * WINDOW  # in which a tone can be said to stay
+LOWEST_HZ, HIGHEST_HZ = 35.0, 4000.0
+QUIETEST_PERCENT = 10  # of the moments: what sounds in these sounds throughout
+AROUND_HZ = 100.0
+AROUND_PERCENT = 40  # of the levels there, above which a line stands,
+LINE_DB = 15.0  # by so much
+PEAK_BINS = 7
+HIGHEST_FUNDAMENTAL_HZ = 500.0
+LOW_ORDERS, LEAST_LOW_ORDERS = 6, 4  # so many of the first harmonics are heard of a drone
+FOLLOWED_ORDERS = (2, 4, 8, 16, 64, 1000)  # by which a fundamental is fitted, in turn
+# How far a line may lie beside its place: in Hz, and as a share; notes have vibrato.
+BESIDE_HZ, BESIDE_SHARE, HUM_BESIDE_SHARE = 0.7, 0.004, 0.002
+MOST_BESIDE = 0.2  # of the fundamental
+# Every so many lines of a hum, whose lowest may be missing, look like a series of their own. So
+# many of the others tell, and such a share of those that there can be.
+MULTIPLES = range(2, 20)
+LEAST_BETWEEN, LEAST_SHARE_BETWEEN, BETWEEN_HZ = 3, 0.3, 1500.0
+FASTEST_MACHINE_HZ = 26.0  # 25 pictures a second
+LEAST_SHARE = 0.5  # of the power of all lines but those of hum
+# What looks like several series is one hum where one comb of the mains has most of their lines.
+COMB_STEP_HZ, COMB_SHARE, COMB_MOST_BESIDE = 0.05, 0.7, 0.03
+
+
+def find_drones(sounds: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns the frequencies of all lines of drones, in Hz, `(lines,)`.
+
+    Args:
+        sounds: Stretches of one channel of a recording, each `(samples,)` at 44.1 kHz. A tone that
+            sounds throughout 5 s of one of them is found.
+    """
+    pieces = [piece for sound in sounds
+              for piece in np.array_split(sound, max(1, len(sound) // PIECE_SAMPLES))]
+    found = [_find_in(piece) for piece in pieces if len(piece) >= SHORTEST_SAMPLES]
+    return np.concatenate([np.zeros(0), *found])
+
+
+def _find_in(piece: np.ndarray) -> np.ndarray:
+    """Returns the lines of drones that sound throughout a piece, in Hz."""
+    hz, power = _find_lines(piece)
+    is_hum, is_drone = np.zeros(len(hz), bool), np.zeros(len(hz), bool)
+    for place, lowest_hz in enumerate(hz[hz <= HIGHEST_FUNDAMENTAL_HZ]):
+        if is_hum[place] or is_drone[place]:
+            continue
+        base_hz, orders = _fit_series(hz, lowest_hz, BESIDE_SHARE)
+        multiple = 1 if _may_be_hum(base_hz) else next(
+            (each for each in MULTIPLES if _lies_between(hz, base_hz, each)), None)
+        if multiple is not None:
+            _, orders = _fit_series(hz, lowest_hz / multiple, HUM_BESIDE_SHARE)
+            is_hum |= orders > 0
+        elif len(set(orders[(orders > 0) & (orders <= LOW_ORDERS)])) >= LEAST_LOW_ORDERS:
+            is_drone |= orders > 0
+    is_drone &= ~is_hum
+    if not is_drone.any() or _are_one_comb(hz[is_drone]) or (
+            power[is_drone].sum() < LEAST_SHARE * power[~is_hum].sum()):
+        return hz[:0]
+    return hz[is_drone]
+
+
+def _find_lines(piece: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns frequency in Hz and power of the lines that are always there, from low to high."""
+    frames = np.lib.stride_tricks.sliding_window_view(piece, WINDOW)[::HOP]
+    bins, window = round((HIGHEST_HZ + AROUND_HZ) / BIN_HZ), np.hanning(WINDOW)
+    powers = np.stack([np.square(np.abs(scipy.fft.rfft(frame * window)[:bins]))
+                       for frame in frames])
+    level_db = 10.0 * np.log10(np.percentile(powers, QUIETEST_PERCENT, axis=0) + 1e-12)
+    around_db = scipy.ndimage.percentile_filter(level_db, AROUND_PERCENT,
+                                                round(AROUND_HZ / BIN_HZ))
+    is_line = ((level_db == scipy.ndimage.maximum_filter1d(level_db, PEAK_BINS))
+               & (level_db > around_db + LINE_DB))
+    places = np.flatnonzero(is_line)
+    places = places[(places >= LOWEST_HZ / BIN_HZ) & (places <= HIGHEST_HZ / BIN_HZ)]
+    # The top of the parabola through three levels.
+    left, top, right = (level_db[places + step] for step in (-1, 0, 1))
+    hz = (places + 0.5 * (left - right) / (left - 2.0 * top + right)) * BIN_HZ
+    return hz, 10.0 ** (level_db[places] / 10.0)
+
+
+def _fit_series(hz: np.ndarray, base_hz: float, share: float) -> tuple[float, np.ndarray]:
+    """Fits a fundamental to the lines of its series, from the lowest on.
+
+    Returns:
+        The fundamental in Hz, and each line's order in the series, 0 where it is not in it.
+    """
+    orders = np.zeros(len(hz))
+    for most in FOLLOWED_ORDERS:
+        nearest = np.round(hz / base_hz)
+        beside = np.clip(share * nearest * base_hz, BESIDE_HZ, MOST_BESIDE * base_hz)
+        fits = (nearest > 0) & (nearest <= most) & (np.abs(hz - nearest * base_hz) <= beside)
+        orders = np.where(fits, nearest, 0.0)
+        if fits.any():
+            base_hz = float(hz @ orders / (orders @ orders))
+    return base_hz, orders
+
+
+def _may_be_hum(base_hz: float) -> bool:
+    """Whether the mains, or what rectifies them, or a machine have this fundamental."""
+    mains_hz = np.outer(MAINS_HZ, (1.0, 2.0))
+    return bool(base_hz <= FASTEST_MACHINE_HZ
+                or (np.abs(base_hz / mains_hz - 1.0) <= FASTER).any())
+
+
+def _lies_between(hz: np.ndarray, series_hz: float, multiple: int) -> bool:
+    """Whether a series is every so many lines of a hum, whose other lines are there as well."""
+    base_hz = series_hz / multiple
+    if not _may_be_hum(base_hz):
+        return False
+    base_hz, orders = _fit_series(hz, base_hz, HUM_BESIDE_SHARE)
+    highest = int(min(BETWEEN_HZ, hz.max()) / base_hz)
+    between = [order for order in range(1, highest + 1) if np.gcd(order, multiple) == 1]
+    heard = np.isin(between, orders).sum()
+    return bool(heard >= max(LEAST_BETWEEN, LEAST_SHARE_BETWEEN * len(between)))
+
+
+def _are_one_comb(hz: np.ndarray) -> bool:
+    """Whether most of the lines are multiples of what mains may be, and not every third or so."""
+    for mains_hz in MAINS_HZ:
+        bases = np.arange(mains_hz * (1.0 - FASTER), mains_hz * (1.0 + FASTER), COMB_STEP_HZ)
+        orders = np.maximum(np.round(hz / bases[:, None]), 1.0)
+        beside = np.clip(HUM_BESIDE_SHARE * hz, BESIDE_HZ, COMB_MOST_BESIDE * mains_hz)
+        fits = np.abs(hz - orders * bases[:, None]) <= beside
+        step = np.gcd.reduce(np.where(fits, orders, 0.0).astype(int), axis=1)
+        if ((fits.mean(axis=1) >= COMB_SHARE) & (step <= LARGEST_STEP)).any():
+            return True
+    return False

@@ -1,0 +1,288 @@
+"""What makes file names and key=value into settings, and a mistake into one line."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import functools
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePath
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from historical_denoiser import interrupts
+from historical_denoiser.checks import UserError, reason_of
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+SCHEMA_NAME = "schema"  # under which `config.py` registers all settings with Hydra
+
+CONFIG_FOLDER = re.compile(r"provider=main, path=file://(.*)")  # as Hydra tells it
+# What Hydra's own messages do not say, by words in them.
+HINTS = {"Ambiguous value": "; decimals have a point (0.5), lists stand in brackets ([1,2])",
+         "converted to Float": "; expected is a number, as 0.5",
+         "converted to Integer": "; expected is a whole number",
+         "not a valid bool": "; expected is true or false",
+         "is not a ListConfig": "; expected is a list in brackets, as [1,2]"}
+
+USER_ERRORS = (UserError, OSError, HydraException, OmegaConfBaseException, YAMLError)
+
+
+class NamesFormatter(logging.Formatter):
+    """Writes line breaks, and what steers terminals, in files' names as `\\n` and `\\x1b`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the message; its arguments that are paths are names."""
+        if isinstance(record.args, tuple):
+            record = copy.copy(record)
+            record.args = tuple(printable(str(value)) if isinstance(value, PurePath) else value
+                                for value in record.args)
+        return super().format(record)
+
+
+def printable(text: str) -> str:
+    """Returns a text with its control characters written as Python writes them."""
+    return CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
+
+
+def known_keys() -> list[str]:
+    """Returns every key of the configuration: `unet`, `unet.depth`, ..."""
+    keys = []
+
+    def walk(node: DictConfig, prefix: str) -> None:
+        for name in node:
+            keys.append(f"{prefix}{name}")
+            if not OmegaConf.is_missing(node, name) and isinstance(node[name], DictConfig):
+                walk(node[name], f"{prefix}{name}.")
+
+    walk(ConfigStore.instance().load(f"{SCHEMA_NAME}.yaml").node, "")
+    return keys
+
+
+def closest_key(key: str) -> str:
+    """Returns " Did you mean `...`?" for a mistyped key, or nothing where none is similar."""
+    keys, last = known_keys(), key.split(".")[-1]
+    # A shortened name, as `strength` for `denoising_strength`, looks closer to others.
+    shortened = [known for known in keys if known.split(".")[-1].endswith(f"_{last}")]
+    matches = (shortened if len(shortened) == 1 else []) or difflib.get_close_matches(
+        key, keys, n=1) or [known for known in keys if known.split(".")[-1] == last]
+    return f" Did you mean `{matches[0]}`?" if matches else ""
+
+
+def describe_error(error: BaseException) -> str:
+    """Returns an error's message on one line."""
+    if isinstance(error, OverrideParseException):
+        return f"cannot read the argument {error.override!r}: {str(error).splitlines()[0]}"
+    if isinstance(error, MissingConfigException):
+        return str(error).splitlines()[0].rstrip(".") + _what_there_is(error)
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        lines = [str(error).split("\n")[0]]
+        if error.__cause__ is not None:
+            lines.append(str(error.__cause__).split("\n")[0])
+        text = ": ".join(dict.fromkeys(lines))  # a cause often repeats the line
+        text += next((hint for words, hint in HINTS.items() if words in text), "")
+        override = re.match(r"Could not override '([\w.]+)'", text)
+        return text + (closest_key(override[1]) if override else "")
+    return " ".join(reason_of(error).split("\n"))
+
+
+def _what_there_is(error: MissingConfigException) -> str:
+    """Returns "; there is ..." with the options of a group, or the configurations."""
+    names, folder = error.options, CONFIG_FOLDER.search(str(error))
+    if names is None and folder:
+        names = sorted(path.stem for path in Path(folder[1]).glob("conf*.yaml"))
+    return f"; there is {', '.join(names)}" if names else ""
+
+
+def exit_on_user_error(task: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorates a function: a user's mistake becomes one line on stderr and exit status 1.
+
+    Inside `hydra.main`, so that Hydra does not announce the error with lines of its own.
+    """
+
+    @functools.wraps(task)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return task(*args, **kwargs)
+        except USER_ERRORS as error:
+            sys.exit(f"error: {printable(describe_error(error))}")
+
+    return guarded
+
+
+def run_main(main: Callable[[], Any]) -> None:
+    """Runs an entry point; a user's mistake becomes one line on stderr and exit status 1."""
+    # Hydra would print its own errors, over several lines, and exit; now it raises them.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    interrupts.give_back()
+    try:
+        exit_on_user_error(main)()
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted\n")
+        sys.exit(130)  # what a shell reports for a program that Ctrl-C ended
+
+
+FLAGS = frozenset(["--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r",
+                   "--multirun", "-m", "--shell-completion", "-sc", "--info", "-i"])
+FLAGS_WITH_VALUE = frozenset(["--cfg", "-c", "--package", "-p", "--config-path", "-cp",
+                              "--config-name", "-cn", "--config-dir", "-cd",
+                              "--experimental-rerun"])
+FILES_KEY = "inference.audio"
+# Settings whose values are names, to be taken as they are.
+PROFILE_KEY = "inference.noise_profile"  # a name, or two numbers in brackets
+NAME_KEYS = (FILES_KEY, PROFILE_KEY, "inference.output_dir", "weights", "output",
+             "path_experiment")
+OVERRIDE = re.compile(r"(?P<prefix>\+{0,2}|~)(?P<key>[A-Za-z_$][\w$./@:-]*)(=(?P<value>.*))?",
+                      re.ASCII | re.DOTALL)
+
+
+def hydra_arguments(arguments: list[str], usage: str = "") -> list[str]:
+    """Translates the command line into one that Hydra understands.
+
+    Args:
+        arguments: The command line without the program's name.
+        usage: What `--help` prints first.
+
+    Returns:
+        Overrides, then flags.
+
+    Raises:
+        UserError: An option or key does not exist, or files are given in two ways.
+    """
+    _refuse_spaces(arguments)
+    files, overrides, flags = _sort_arguments(arguments)
+    other_schema = ("--config-dir", "-cd", "--config-path", "-cp")
+    if not any(flag.startswith(other_schema) for flag in flags):
+        for override in overrides:
+            _check_key(override)
+    if files and FILES_KEY in keys_of(overrides):
+        raise UserError(f"give the files either by their names alone or as {FILES_KEY}=..., "
+                        f"not both. Received: {files[0]!r} and {FILES_KEY}")
+    overrides = [_with_literal_name(override) for override in overrides]
+    if files:
+        overrides.append(f"{FILES_KEY}=[{','.join(map(quote, files))}]")
+    if usage and ("--help" in flags or "-h" in flags):
+        overrides.append(f"hydra.help.header={quote(usage)}")
+    return overrides + flags
+
+
+def _refuse_spaces(arguments: list[str]) -> None:
+    """Raises UserError where spaces have torn a `key=value` apart.
+
+    Its pieces would be taken for files, and the others be denoised without the setting.
+    """
+    words = arguments[:arguments.index("--")] if "--" in arguments else arguments
+    for place, word in enumerate(words):
+        match = OVERRIDE.fullmatch(word)
+        value, rest = match and match["value"], words[place + 1:]
+        is_cut_off = value == "" and rest and not (rest[0].startswith("-") or is_override(rest[0]))
+        if os.path.lexists(word):
+            continue
+        if word.startswith("=") or is_cut_off:
+            raise UserError(f"{word!r}: write key=value without spaces around `=`")
+        if value and value[0] == "[" and value.count("[") > value.count("]") and any(
+                other.endswith("]") and not os.path.lexists(other) for other in rest):
+            raise UserError(f"{word!r}: write the list without spaces, or key=[...] in quotes")
+
+
+def _sort_arguments(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """Tells files, overrides and Hydra's flags apart.
+
+    What exists as a file is a file. What looks like `key=value` otherwise is a setting, and all
+    else a file that does not exist, which is reported later. After `--` come only files.
+    """
+    files, overrides, flags = [], [], []
+    rest = iter(arguments)
+    for argument in rest:
+        flag = argument.split("=")[0]
+        if argument == "--":
+            files.extend(rest)
+        elif argument in FLAGS or (flag in FLAGS_WITH_VALUE and flag != argument):
+            flags.append(argument)
+        elif argument in FLAGS_WITH_VALUE:
+            value = next(rest, None)
+            if value is None:
+                raise UserError(f"{argument} must be followed by a value")
+            flags.extend([argument, value])
+        elif os.path.lexists(argument):
+            files.append(argument)
+        elif argument.startswith("-"):
+            raise UserError(f"{argument!r} is neither a file nor an option; see --help")
+        elif is_override(argument):
+            overrides.append(argument)
+        else:
+            files.append(argument)
+    return files, overrides, flags
+
+
+def is_override(argument: str) -> bool:
+    """Whether an argument has the form of a setting: `key=value`, `+key=value` or `~key`."""
+    match = OVERRIDE.fullmatch(argument)
+    return match is not None and (match["value"] is not None or match["prefix"] == "~")
+
+
+def keys_of(overrides: Iterable[str]) -> set[str]:
+    """Returns the keys that overrides set: `unet.depth` of `+unet.depth=3` and `unet={depth:3}`."""
+    keys = set()
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        keys.add(key)
+        if value.startswith("{"):
+            keys |= {f"{key}.{name.strip()}" for name in re.findall(r"[{,]\s*(\w+)\s*:", value)}
+    return keys
+
+
+def quote(text: str) -> str:
+    """Returns `text` as a quoted string in Hydra's grammar that means exactly `text`."""
+    if text == "???":
+        text = os.path.join(os.curdir, text)  # three question marks alone mean "missing"
+    # A dollar and brace would be an interpolation; backslashes before it have to be doubled.
+    escaped = re.sub(r"(\\*)\$\{", lambda match: rf"{match[1] * 2}\${{", text)
+    return QuotedString(escaped, Quote.single).with_quotes()
+
+
+def _check_key(override: str) -> None:
+    """Raises UserError where the key of `key=value` is not in the configuration."""
+    match = OVERRIDE.fullmatch(override)
+    key = match["key"]
+    parents = [known for known in known_keys() if key == known or key.startswith(f"{known}.")]
+    group = "@" in key or key.split(".")[0].split("/")[0] == "hydra"
+    # Below a setting there are only numbers, the places in a list.
+    below = key[len(parents[-1]) + 1 :] if parents else ""
+    if group or (parents and (not below or below.isdecimal())):
+        return
+    raise UserError(f"{override!r} is neither a file nor a setting.{closest_key(key)}")
+
+
+def _with_literal_name(override: str) -> str:
+    """Quotes the value of a setting that holds a name."""
+    match = OVERRIDE.fullmatch(override)
+    name, value = match["key"], match["value"]
+    if name not in NAME_KEYS or match["prefix"] == "~" or not value:
+        return override
+    start = f"{match['prefix']}{name}="
+    if not os.path.lexists(value):
+        in_quotes = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+        is_range = name == PROFILE_KEY and value[0] == "[" and value[-1] == "]"
+        if value.lower() == "null" or in_quotes or "${" in value or is_range:
+            return override
+        if name == FILES_KEY and value[0] == "[" and value[-1] == "]":
+            if re.search(r"['\"]", value):
+                return override  # a list in Hydra's own grammar
+            names = [item.strip() for item in value[1:-1].split(",")]
+            return f"{start}[{','.join(quote(_at_home(item)) for item in names if item)}]"
+    return start + quote(_at_home(value))
+
+
+def _at_home(name: str) -> str:
+    """Expands a leading `~`, which shells do only at the start of an argument."""
+    return name if os.path.lexists(name) else os.path.expanduser(name)

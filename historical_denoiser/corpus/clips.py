@@ -1,0 +1,171 @@
+"""Measures one clip of audio and stores it as the FLAC file that a corpus holds.
+
+Signals are arrays `(samples,)` at `SAMPLE_RATE`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.fft
+import soundfile as sf
+import soxr
+
+from historical_denoiser.audio.audio_io import UNKNOWN_SAMPLES
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.files import replacing
+
+BROKEN = "broken"  # the problem of a clip that cannot be decoded; it comes with a `detail`
+MIN_SOURCE_RATE = 22050  # Hz; slower files are left out
+MIN_PEAK = 1e-3  # of full scale; quieter clips are silent
+MAX_PEAK = 0.998
+HASH_SECONDS = 20.0
+
+FRAME_SECONDS = 0.02
+ACTIVE_RANGE_DB = 40.0  # frames this far below the loudest one count for the level
+FLOOR_PERCENTILE = 5.0
+MAX_FLOOR_DB = 120.0  # of digital silence
+SILENCE_DBFS = -100.0  # quieter frames are digital silence
+BANDWIDTH_RANGE_DB = 60.0
+CLIPPING_LEVEL = 0.999
+SPECTRUM_SAMPLES = 2048
+FRAMES_AT_ONCE = 2048  # keeps memory small in long files
+BAND_EDGES_HZ = np.concatenate([[0.0], np.geomspace(200.0, 20000.0, 21)])
+HISS_RANGE_HZ = (3000.0, 12600.0)
+
+
+def _decibels(power: np.ndarray | float) -> np.ndarray:
+    return 10.0 * np.log10(np.maximum(power, 1e-30))
+
+
+def _frames(samples: np.ndarray, size: int = round(FRAME_SECONDS * SAMPLE_RATE)) -> np.ndarray:
+    """Returns whole frames, `(frames, size)`; a shorter signal is filled up to one frame."""
+    samples = np.pad(samples, (0, max(size - len(samples), 0)))
+    return samples[: len(samples) // size * size].reshape(-1, size)
+
+
+def _frame_powers(samples: np.ndarray) -> np.ndarray:
+    return np.mean(np.square(_frames(samples), dtype=np.float64), axis=1)
+
+
+def measure_level_dbfs(samples: np.ndarray) -> float:
+    """Returns the RMS in dBFS of the frames within `ACTIVE_RANGE_DB` of the loudest one."""
+    powers = _frame_powers(samples)
+    active = powers >= powers.max() * 10.0 ** (-ACTIVE_RANGE_DB / 10.0)
+    return float(_decibels(powers[active].mean()))
+
+
+def measure_floor_db(samples: np.ndarray) -> float:
+    """Returns how many dB the `FLOOR_PERCENTILE`th percentile of the frames lies below the level.
+
+    Where that is digital silence, it is `MAX_FLOOR_DB`.
+    """
+    floor = np.percentile(_decibels(_frame_powers(samples)), FLOOR_PERCENTILE)
+    if floor <= SILENCE_DBFS:
+        return MAX_FLOOR_DB
+    return float(min(measure_level_dbfs(samples) - floor, MAX_FLOOR_DB))
+
+
+def _band_minima(samples: np.ndarray) -> np.ndarray:
+    """Returns the power that each of the bands hardly ever falls below, digital silence apart."""
+    frames = _frames(samples)
+    frames = frames[_decibels(np.mean(np.square(frames), axis=1)) > SILENCE_DBFS]
+    size = frames.shape[1]
+    points = scipy.fft.next_fast_len(size, real=True)
+    edges = np.searchsorted(np.fft.rfftfreq(points, 1.0 / SAMPLE_RATE), BAND_EDGES_HZ)
+    window = np.hanning(size).astype(np.float32)
+    window *= np.sqrt(2.0 / (np.sum(window**2) * points))  # the bins' sum is the mean square
+    bands = [np.add.reduceat(power[:, : edges[-1]], edges[:-1], axis=1)
+             for power in _power_spectra(frames, window, points)]
+    if not bands:
+        return np.zeros(len(edges) - 1)
+    return np.percentile(np.concatenate(bands), FLOOR_PERCENTILE, axis=0)
+
+
+def _power_spectra(frames: np.ndarray, window: np.ndarray, points: int) -> Iterator[np.ndarray]:
+    for start in range(0, len(frames), FRAMES_AT_ONCE):
+        yield np.square(np.abs(scipy.fft.rfft(frames[start : start + FRAMES_AT_ONCE] * window,
+                                              points)))
+
+
+def measure_noise_db(samples: np.ndarray, sustained: bool, bandwidth_hz: float) -> float:
+    """Returns how many dB a steady noise could at most lie below the level.
+
+    Single words have no pauses and music never falls silent, but few sounds fill every band at
+    every moment as noise does. The noise is therefore sought in each band's own quietest frames.
+
+    Args:
+        samples: The clip.
+        sustained: False for speech: the noise is the sum of all bands' minima. True for music and
+            effects, whose low bands may sound all the time: the noise is as strong as white noise
+            whose density is the least of the bands' from `HISS_RANGE_HZ[0]` up.
+        bandwidth_hz: Where the sound ends; the empty bands above say nothing of its noise.
+
+    Returns:
+        Decibels in [0, `MAX_FLOOR_DB`].
+    """
+    minima = _band_minima(samples)
+    if sustained:
+        highest = max(min(HISS_RANGE_HZ[1], bandwidth_hz), HISS_RANGE_HZ[0] * 1.5)
+        use = (BAND_EDGES_HZ[:-1] >= HISS_RANGE_HZ[0]) & (BAND_EDGES_HZ[1:] <= highest)
+        density = minima[use] / np.diff(BAND_EDGES_HZ)[use]
+        noise = density.min() * SAMPLE_RATE / 2.0
+    else:
+        noise = minima.sum()
+    return float(np.clip(measure_level_dbfs(samples) - _decibels(noise), 0.0, MAX_FLOOR_DB))
+
+
+def measure_bandwidth_hz(samples: np.ndarray) -> int:
+    """Returns the highest frequency whose long-term level is near that of the loudest one."""
+    frames = _frames(samples, SPECTRUM_SAMPLES)
+    window = np.hanning(SPECTRUM_SAMPLES).astype(np.float32)
+    total = np.zeros(SPECTRUM_SAMPLES // 2 + 1)
+    for power in _power_spectra(frames, window, SPECTRUM_SAMPLES):
+        total += np.sum(power, axis=0)
+    near = np.flatnonzero(total >= total.max() * 10.0 ** (-BANDWIDTH_RANGE_DB / 10.0))
+    return round(near[-1] * SAMPLE_RATE / SPECTRUM_SAMPLES)
+
+
+def convert_clip(source: Path, target: Path, sustained: bool) -> dict[str, Any]:
+    """Decodes a clip, stores it as a FLAC file and returns its measures; runs in a worker.
+
+    Returns:
+        The measures (`sustained` is as for `measure_noise_db`), or a `problem` and its `detail`.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    try:
+        if sf.info(source).frames >= UNKNOWN_SAMPLES:
+            return {"problem": BROKEN, "detail": "its header does not say how long it is"}
+        samples, rate = sf.read(source, dtype="float32", always_2d=True)
+    except sf.LibsndfileError as error:
+        return {"problem": BROKEN, "detail": str(error)}
+    if not np.all(np.isfinite(samples)):
+        return {"problem": BROKEN, "detail": "samples that are not finite"}
+    if rate < MIN_SOURCE_RATE:
+        return {"problem": f"below {MIN_SOURCE_RATE} Hz"}
+    mono = samples.mean(axis=1)
+    if np.abs(mono).max(initial=0.0) < MIN_PEAK:
+        return {"problem": "silent or empty"}
+    clipped = np.mean(np.abs(samples) >= CLIPPING_LEVEL)
+    head = np.round(mono[: round(HASH_SECONDS * rate)] * 32768.0).astype("<i4")
+    digest = hashlib.sha256(head.tobytes()).hexdigest()
+    if rate != SAMPLE_RATE:
+        mono = soxr.resample(mono, rate, SAMPLE_RATE)
+    mono *= min(1.0, MAX_PEAK / np.abs(mono).max())  # a lossy decoder overshoots; do not clip
+    encoded = io.BytesIO()
+    sf.write(encoded, mono, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    with replacing(target) as temporary:
+        temporary.write_bytes(encoded.getbuffer())
+    bandwidth_hz = measure_bandwidth_hz(mono)
+    return {"digest": digest, "seconds": round(len(mono) / SAMPLE_RATE, 3),
+            "floor_db": round(measure_floor_db(mono), 1),
+            "noise_db": round(measure_noise_db(mono, sustained, bandwidth_hz), 1),
+            "bandwidth_hz": bandwidth_hz, "clipped": float(f"{clipped:.3g}"),
+            "original_rate": rate}

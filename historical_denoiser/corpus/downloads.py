@@ -1,0 +1,193 @@
+"""Downloads the files of public data sets, which `conf/corpus/public.csv` lists, and checks them.
+
+A download is a `.part` file until it is complete and its checksum is right; an interrupted one
+goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+from requests import codes
+from tqdm import tqdm
+
+from historical_denoiser.checks import UserError
+from historical_denoiser.corpus.manifest import read_records
+
+logger = logging.getLogger(__name__)
+
+TABLE = Path(__file__).resolve().parents[2] / "conf" / "corpus" / "public.csv"
+CHUNK_BYTES = 1 << 16  # written at a time; less than this is lost when a connection breaks
+TIMEOUT_SECONDS = 60.0  # without a single byte
+MOST_FAILURES = 6  # in a row, without progress
+BACKOFF_SECONDS = 2.0  # doubles with each failure in a row
+RETRIED_STATUSES = (408, 425, 429, 500, 502, 503, 504)
+SPARE_BYTES = 1 << 30  # that a disk keeps free
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One line of the table: a file of a data set."""
+
+    dataset: str  # its name on the command line
+    file: str
+    bytes: str  # empty where the size is not known exactly
+    checksum: str  # `md5:...` or `sha256:...`, or empty where none is published
+    category: str  # of the clips, unless the data set's own labels say more
+    licence: str  # of the clips
+    url: str
+    page: str  # where the data set is described
+    notes: str
+
+
+def read_table(path: Path) -> list[RemoteFile]:
+    """Reads a CSV file whose columns are the fields of `RemoteFile`.
+
+    Raises:
+        UserError: A column is missing or a value is not allowed.
+    """
+    files = read_records(path, RemoteFile)
+    for file in files:
+        for column, pattern, expected in (
+                ("bytes", r"\d*", "a number"),
+                ("checksum", r"(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})?", "md5:... or sha256:...")):
+            value = getattr(file, column)
+            if not re.fullmatch(pattern, value):
+                raise UserError(f"`{column}` must be {expected} or empty. Received: {value!r} for "
+                                f"{file.file} in {path}")
+    return files
+
+
+def require_space(folder: Path, wanted_bytes: int, purpose: str) -> None:
+    """Raises UserError unless the disk of `folder` can take `wanted_bytes` more."""
+    free = shutil.disk_usage(folder).free
+    if free < wanted_bytes + SPARE_BYTES:
+        raise UserError(f"{folder}: {purpose} needs about {wanted_bytes / 1e9:.1f} GB and "
+                        f"{SPARE_BYTES / 1e9:.0f} GB to spare; {free / 1e9:.1f} GB are free")
+
+
+def download_all(files: list[RemoteFile], folder: Path) -> dict[str, Path]:
+    """Downloads what is not in `folder` yet, checks everything and returns the paths by name.
+
+    Raises:
+        UserError: A file cannot be had, has another checksum, or does not fit on the disk.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    require_space(folder, sum(int(file.bytes or 0) - _size(_part(folder / file.file))
+                              for file in files if not (folder / file.file).exists()),
+                  "the download")
+    return {file.file: download(file, folder) for file in files}
+
+
+def download(file: RemoteFile, folder: Path) -> Path:
+    """Returns one complete and checked file, downloaded unless it is in `folder` already.
+
+    Raises:
+        UserError: It cannot be had, or its size or checksum is wrong; then it was renamed.
+    """
+    target = folder / file.file
+    part = target if target.exists() else _part(target)
+    if part != target:
+        _complete(file, part)
+    _check(file, part)
+    return part.replace(target)
+
+
+def _part(target: Path) -> Path:
+    return target.with_name(f"{target.name}.part")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _complete(file: RemoteFile, part: Path) -> None:
+    """Sends requests until `part` is complete, or until several in a row brought nothing."""
+    failures, longest = 0, _size(part)
+    while True:
+        try:
+            return _receive(file, part)
+        except requests.RequestException as error:
+            problem = _describe(error)
+            if error.response is not None and error.response.status_code not in RETRIED_STATUSES:
+                raise UserError(f"{file.url}: {problem}") from error
+        failures = 1 if _size(part) > longest else failures + 1
+        longest = max(longest, _size(part))
+        if failures >= MOST_FAILURES:
+            raise UserError(f"{file.url}: gave up after {failures} attempts without progress, "
+                            f"{_size(part)} bytes are there: {problem}; run the same command "
+                            "again to go on")
+        pause = BACKOFF_SECONDS * 2 ** (failures - 1)
+        logger.warning("%s: %s; next attempt in %.0f s", file.file, problem, pause)
+        time.sleep(pause)
+
+
+def _describe(error: BaseException) -> str:
+    """Returns the cause of an error of `requests`, whose own message names four classes."""
+    if isinstance(error, requests.HTTPError):
+        return f"the server answers {error.response.status_code} {error.response.reason}"
+    while error.__context__ is not None:
+        error = error.__context__
+    return str(error) or type(error).__name__
+
+
+def _receive(file: RemoteFile, part: Path) -> None:
+    """Requests what `part` lacks and appends it; raises RequestException unless all came."""
+    have, expected = _size(part), int(file.bytes or 0)
+    if 0 < expected <= have:
+        return  # a file that is too long fails the check
+    # The length of a compressed transfer would not be the file's.
+    headers = {"User-Agent": "prepare_data.py", "Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    with requests.get(file.url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
+        content_range = response.headers.get("Content-Range", "")
+        if have and content_range == f"bytes */{have}":
+            return  # nothing is left to send
+        if have and response.status_code in (codes.ok, codes.partial, codes.range_not_satisfiable) \
+                and not content_range.startswith(f"bytes {have}-"):
+            logger.info("%s: the server cannot go on from byte %d; starting anew", file.file, have)
+            part.unlink()
+            return _receive(file, part)
+        response.raise_for_status()
+        length = int(response.headers.get("Content-Length", 0))
+        total = have + length if length else 0
+        if expected and total and total != expected:
+            raise UserError(f"{file.url}: the server offers {total} bytes, {TABLE.name} says "
+                            f"{expected}")
+        require_space(part.parent, length, file.file)
+        with part.open("ab") as stream, \
+                tqdm(total=total or None, initial=have, unit="B", unit_scale=True,
+                     desc=file.file, disable=None) as progress:
+            for chunk in response.iter_content(CHUNK_BYTES):
+                stream.write(chunk)
+                progress.update(len(chunk))
+    if _size(part) < max(total, expected):
+        raise requests.ConnectionError(f"the connection broke off after {_size(part)} bytes")
+
+
+def _check(file: RemoteFile, path: Path) -> None:
+    """Compares size and checksum; a wrong file is renamed, so that it is never used."""
+    size, problem = _size(path), ""
+    if file.bytes and size != int(file.bytes):
+        problem = f"has {size} bytes, expected {file.bytes}"
+    elif file.checksum:
+        logger.info("%s: checking", path.name)
+        kind, wanted = file.checksum.split(":")
+        with path.open("rb") as stream:
+            found = hashlib.file_digest(stream, kind).hexdigest()
+        if found != wanted:
+            problem = f"has the {kind} {found}, expected {wanted}"
+    else:
+        logger.info("%s: no checksum is published; the archive's own are checked", path.name)
+    if problem:
+        bad = path.replace(path.with_name(f"{path.name.removesuffix('.part')}.bad"))
+        raise UserError(f"{path}: {problem} ({file.url}); it is now {bad.name}, and the next run "
+                        "downloads it again")

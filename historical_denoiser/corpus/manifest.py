@@ -1,0 +1,132 @@
+"""The manifest of a corpus of clean audio, and the rules for splits and for what is clean.
+
+A corpus is a folder of FLAC files, `<category>/<data set or package>/...`, and `manifest.csv`,
+which says where each comes from, under which licence, in which split, and how clean it is.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import logging
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from historical_denoiser.checks import UserError
+from historical_denoiser.corpus.clips import MIN_SOURCE_RATE
+from historical_denoiser.data.settings import CATEGORIES, SPLITS
+from historical_denoiser.files import replacing
+
+logger = logging.getLogger(__name__)
+Record = TypeVar("Record")
+
+MANIFEST_NAME = "manifest.csv"
+WIDE_HZ = 12000  # the summary counts clips that reach this high
+
+MIN_CLEAN_DB = 45.0
+MIN_GATED_DB = 35.0  # of the noise in speech whose pauses are silent
+MAX_CLIPPED = 1e-4  # share of the samples
+MIN_CLEAN_SECONDS = 0.3
+STEADY_SECONDS = 2.0  # effects of this length must vary
+MIN_EFFECT_RANGE_DB = 10.0
+
+
+def read_records(path: Path, kind: type[Record]) -> list[Record]:
+    """Reads a CSV file whose columns are the fields of the dataclass `kind`, all of them texts.
+
+    Raises:
+        UserError: The columns are others, or a line has not as many cells.
+    """
+    with path.open(encoding="utf-8", newline="") as stream:
+        lines = [cells for cells in csv.reader(stream) if cells]
+    expected = [field.name for field in fields(kind)]
+    if lines[:1] != [expected]:
+        raise UserError(f"`{path}` must have the columns {expected}. Received: {lines[:1]}")
+    for cells in lines[1:]:
+        if len(cells) != len(expected):
+            raise UserError(f"`{path}` must have {len(expected)} cells in each line. "
+                            f"Received: {cells}")
+    return [kind(*cells) for cells in lines[1:]]
+
+
+@dataclass
+class Row:
+    """One line of the manifest; `file` is relative to the manifest's folder."""
+
+    file: str
+    category: str
+    seconds: float
+    source: str
+    licence: str
+    group: str
+    split: str
+    floor_db: float
+    noise_db: float
+    bandwidth_hz: int
+    clipped: float
+    clean: int
+    original_rate: int
+
+
+def is_clean(row: Row) -> bool:
+    """Whether a clip may be a training target.
+
+    The noise of speech is low enough where its noise floor or its steady noise lies `MIN_CLEAN_DB`
+    below its level; where the pauses are digital silence, the noise between them must still lie
+    `MIN_GATED_DB` below. Music and effects are judged by their steady noise. A long effect must
+    also vary: wind, engines and static are what a denoiser removes, and their level hardly varies.
+    """
+    if row.category == "speech":
+        quiet = max(row.floor_db, row.noise_db) >= MIN_CLEAN_DB and row.noise_db >= MIN_GATED_DB
+    else:
+        quiet = row.noise_db >= MIN_CLEAN_DB
+    if row.category == "effects" and row.seconds >= STEADY_SECONDS:
+        quiet = quiet and row.floor_db >= MIN_EFFECT_RANGE_DB
+    return (quiet and row.clipped <= MAX_CLIPPED and row.seconds >= MIN_CLEAN_SECONDS
+            and row.original_rate >= MIN_SOURCE_RATE)
+
+
+def write_manifest(clips: Iterable[dict[str, Any]], output: Path) -> None:
+    """Writes the manifest in one step, in the order of the files, and reports what is in it.
+
+    Args:
+        clips: What was stored of each, by the names of `Row`'s fields, and the `digest` of its
+            sound; of those with one digest, the first is listed.
+        output: The corpus's folder.
+
+    Raises:
+        UserError: There are no clips.
+    """
+    distinct: dict[str, Row] = {}
+    for stored in clips:
+        values = stored | {"clean": 0}
+        row = Row(**{field.name: values[field.name] for field in fields(Row)})
+        row.clean = int(is_clean(row))
+        distinct.setdefault(stored["digest"], row)
+    if not distinct:
+        raise UserError(f"{output}: no clip could be used")
+    path = output / MANIFEST_NAME
+    rows = sorted(distinct.values(), key=lambda row: row.file)
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+    logger.info("%s\n%s: %d files", format_summary(rows), path, len(rows))
+
+
+def format_summary(rows: list[Row]) -> str:
+    """Returns a table of the minutes in each category and split."""
+    lines = [f"{'category':<10}{'split':<12}{'files':>7}{'minutes':>9}{'clean files':>13}"
+             f"{'clean minutes':>15}{'above 12 kHz':>14}"]
+    for category, split in itertools.product(CATEGORIES, SPLITS):
+        chosen = [row for row in rows if (row.category, row.split) == (category, split)]
+        clean = [row for row in chosen if row.clean]
+        wide = [row for row in clean if row.bandwidth_hz >= WIDE_HZ]
+        total, good, full = (sum(row.seconds for row in some) / 60.0
+                             for some in (chosen, clean, wide))
+        if chosen:
+            lines.append(f"{category:<10}{split:<12}{len(chosen):>7}{total:>9.1f}{len(clean):>13}"
+                         f"{good:>15.1f}{full:>14.1f}")
+    return "\n".join(lines)

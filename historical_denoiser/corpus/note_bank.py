@@ -1,0 +1,462 @@
+"""A bank of recorded notes: which instruments folders hold, and who plays a MIDI program.
+
+What a note is, its file's name says; the folder's name is the instrument. `open_bank` finds all
+notes, `load_sound` decodes one, `choose_players` returns the instruments that fit a program.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import scipy
+import soundfile as sf
+
+from historical_denoiser.audio.audio_io import UNKNOWN_SAMPLES
+from historical_denoiser.checks import UserError
+from historical_denoiser.corpus.clips import MIN_PEAK, measure_bandwidth_hz, measure_noise_db
+from historical_denoiser.corpus.manifest import MIN_CLEAN_DB
+from historical_denoiser.corpus.performance import DRUMS
+from historical_denoiser.data.audio_index import find_audio
+
+logger = logging.getLogger(__name__)
+
+EXPECTED_NAMES = ("names that contain a pitch, such as cello_A2_forte.mp3, D#6v10.ogg or "
+                  "clarinet_As4_1.flac (s: sharp), or begin with a drum's MIDI key, such as "
+                  "36-Kick-2.flac")
+PITCH = re.compile(r"(?<![A-Za-z0-9#])([A-Ga-g])(#|s|b)?(-?\d)(?=v\d|$|[^0-9A-Za-z])")
+DRUM_KEY = re.compile(r"^(\d{2,3})-[A-Za-z]")
+LAYER = re.compile(r"-(\d)$")  # of a drum: the higher, the harder it was struck
+# Phrases, effects, and sounds that have another pitch than the name says.
+LEFT_OUT = re.compile(r"phrase|trill|gliss|harmonic|tremolo|flutter|tongu|slap|legno|rhythm|roll"
+                      r"|flam|effect|scraped|squeez|legato|loop|noise|choke|snap|ponticello",
+                      re.IGNORECASE)
+SEMITONES = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
+ACCIDENTALS = {"#": 1, "s": 1, "b": -1, None: 0}
+DYNAMICS = {"pianissimo": 35, "pp": 35, "piano": 50, "p": 50, "mezzo-piano": 62, "mp": 62,
+            "mezzo-forte": 76, "mf": 76, "m": 76, "forte": 92, "f": 92, "fortissimo": 112,
+            "ff": 112}  # as MIDI velocities
+TAKE = re.compile(r"^(pp|p|mp|m|mf|f|ff)[a-d]$")  # a dynamic, and which take of it
+MIN_NOTES = 5  # of an instrument with pitches
+MAX_SHIFT = 4  # semitones that a recorded note is resampled by
+
+MAX_NOTE_SECONDS = 16.0
+ONSET_DB, RISEN_DB = -36.0, -18.0  # re the note's peak: before its onset, and after
+MAX_RISE_SECONDS = 0.15  # between the two
+SLOW_FADE_SECONDS = 0.1  # of a note that rises more slowly
+MIN_FADE_SECONDS = 0.0005  # of one whose recording begins with its attack
+END_DB = -50.0  # re the peak: where the note ends, and its noise with it
+END_SECONDS = 0.1  # that it must stay below
+LEAD_SECONDS = 0.005  # kept before the onset
+FADE_SECONDS = 0.05
+CUT_FADE_SECONDS, CUT_DB = 0.15, -35.0  # of a recording that ends while the note still sounds
+FRAME_SECONDS = 0.005
+LOUD_SECONDS = 0.05
+MIN_SECONDS = 0.05
+MEASURED_SECONDS = 0.2  # the noise in a shorter note cannot be told from the note
+SOUNDS_KEPT = 2000  # decoded notes, about 1 GB
+
+RUMBLE_SHARE, RUMBLE_ORDER = 0.65, 6  # of a note's frequency; of the high-pass filter
+PITCH_SECONDS = 0.4  # over which a pitch is measured
+SEARCH_CENTS = 70.0
+MIN_CORRELATION = 0.9
+OCTAVE_NOTES = 9  # that say which octave an instrument's names mean
+
+DECAYING = re.compile(r"piano|guitar|banjo|mandolin|harp|pizz|marimba|xylo|vibra|glock|celesta"
+                      r"|chime|koto|sitar|(?<!f)lute", re.IGNORECASE)
+DECAYING_PROGRAMS = {*range(16), *range(24, 40), 45, 46, 47, *range(104, 109), *range(112, 120)}
+# Who plays the programs from one to another of General MIDI.
+PLAYERS = (
+    (0, 7, r"piano|harpsichord"), (8, 15, r"celesta|glock|vibra|marimba|xylo|chime"),
+    (16, 23, r"organ|accordion|harmonica"), (24, 31, r"guitar"),
+    (32, 39, r"bass.*pizz|bass.?guitar"), (40, 40, r"violin"), (41, 41, r"viola"),
+    (42, 42, r"cello"), (43, 43, r"double.?bass|contrabass(?!oon)"),
+    (44, 44, r"violin|viola|cello|double.?bass"), (45, 45, r"pizz"), (46, 46, r"harp(?!si)"),
+    (48, 51, r"violin|viola|cello|double.?bass"), (52, 54, r"voice|choir|soprano|tenor"),
+    (56, 56, r"trumpet|cornet"), (57, 57, r"trombone"),
+    (58, 58, r"tuba|trombone|contrabassoon"), (59, 59, r"trumpet|trombone"), (60, 60, r"horn"),
+    (61, 63, r"trumpet|trombone|french.?horn|tuba"), (64, 67, r"sax"), (68, 68, r"oboe"),
+    (69, 69, r"english|anglais"), (70, 70, r"bassoon"), (71, 71, r"clarinet"),
+    (72, 79, r"flute|piccolo|recorder"), (104, 108, r"banjo|sitar|koto|mandolin"),
+    (110, 110, r"violin|cello"))
+# Drums that are tuned: the program, who plays it, and the pitch that sounds as it was recorded.
+TUNED_DRUMS = {47: (r"timpani|bass.?drum|surdo|floor.?tom|djundjun", 45),
+               115: (r"wood.?block|clave", 72), 116: (r"bass.?drum|djundjun|surdo", 48),
+               117: (r"tom(?!.*edge)", 48), 118: (r"tom|kick", 48)}
+TUNED_SHIFT, TUNED_SHARE = 5.0, 0.5  # semitones at most; that a drum's pitch follows a note's
+# Who plays the keys of General MIDI's percussion.
+DRUM_NAMES = (
+    ((35, 36), r"bass.?drum|kick"), ((37,), r"side.?stick|rim.?shot"),
+    ((38,), r"snare(?!.*edge)"), ((39,), r"clap|castanet"), ((40,), r"snare"),
+    ((41, 43), r"floor.?tom|bass.?drum|surdo|djundjun"),
+    ((42, 44), r"hat.?(closed|pedal)"), ((45, 47, 48, 50), r"tom|djembe|tenor.?drum"),
+    ((46,), r"hat.?.*open"), ((49, 52, 55, 57), r"crash|splash|suspended.cymbal"),
+    ((51, 53, 59), r"ride"), ((54,), r"tambourine"), ((56,), r"cow.?bell"), ((58,), r"vibraslap"),
+    (tuple(range(60, 67)), r"bongo|conga|timbale|djembe|roto"), ((69,), r"cabasa"),
+    ((70,), r"maraca|shaker"), ((75, 76, 77), r"wood.?block|clave"), ((80, 81), r"triangle"),
+    ((85,), r"castanet"))
+
+
+class RecordedNote(NamedTuple):
+    """A file that holds one note."""
+
+    path: Path
+    pitch: int | None  # MIDI number as the name says; None of a drum
+    velocity: int | None  # MIDI, of the dynamic; None where the name says none
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """The notes of one instrument or drum.
+
+    Args:
+        name: Of the folder and, of a drum, of the file.
+        notes: At least one.
+        key: A drum's key of General MIDI where the name begins with it.
+    """
+
+    name: str
+    notes: tuple[RecordedNote, ...]
+    key: int | None = None
+
+    @property
+    def is_drum(self) -> bool:
+        """Whether its notes have no pitch."""
+        return self.notes[0].pitch is None
+
+    @property
+    def decays(self) -> bool:
+        """Whether its notes die away by themselves."""
+        return self.is_drum or bool(DECAYING.search(self.name))
+
+    @functools.cached_property
+    def octave(self) -> int:
+        """Octaves by which its notes sound higher than their names say: middle C is C4 or C3."""
+        order = np.linspace(0, len(self.notes) - 1, min(OCTAVE_NOTES, len(self.notes)))
+        chosen = [self.notes[int(place)] for place in order]
+        sounds = [load_sound(note.path, note.pitch - 12) for note in chosen]
+        found = [measure_pitch(sound, note.pitch)
+                 for sound, note in zip(sounds, chosen, strict=True) if sound]
+        octaves = [octave for octave, _, correlation in found if correlation >= MIN_CORRELATION]
+        usual = max(set(octaves), key=octaves.count, default=0)
+        return usual if octaves.count(usual) > len(octaves) / 2 else 0
+
+    @functools.cached_property
+    def pitches(self) -> np.ndarray:
+        """The notes' MIDI pitches, as they sound, float `(notes,)`; NaN of a drum."""
+        if self.is_drum:
+            return np.full(len(self.notes), np.nan)
+        return np.array([note.pitch for note in self.notes]) + 12.0 * self.octave
+
+    @functools.cached_property
+    def velocities(self) -> np.ndarray:
+        """The notes' MIDI velocities, float `(notes,)`; NaN where the name says none."""
+        return np.array([np.nan if note.velocity is None else note.velocity
+                         for note in self.notes])
+
+    @functools.cached_property
+    def seconds(self) -> np.ndarray:
+        """The recordings' lengths, `(notes,)`."""
+        return np.array([note.seconds for note in self.notes])
+
+    def load(self, place: int) -> Sound | None:
+        """Returns the sound of a note by its number, None where it is not usable."""
+        note = self.notes[place]
+        return load_note(note.path, None if self.is_drum else note.pitch + 12 * self.octave)
+
+    def has_pitch(self, pitch: float) -> bool:
+        """Whether a recorded note is near enough."""
+        return self.is_drum or bool(np.min(np.abs(self.pitches - pitch)) <= MAX_SHIFT)
+
+
+@dataclass(frozen=True)
+class Sound:
+    """One note, decoded: mono, without the silence around it.
+
+    Args:
+        samples: `(samples,)`, float32, at the file's own rate.
+        rate: Samples per second.
+        lead: Samples before the onset.
+        level: RMS of its loudest `LOUD_SECONDS`.
+        cents: By which it is higher than the pitch it was loaded for; 0 where that is unknown.
+    """
+
+    samples: np.ndarray
+    rate: int
+    lead: int
+    level: float
+    cents: float = 0.0
+
+
+def parse_pitch(stem: str) -> int | None:
+    """Returns the MIDI pitch that a file's name contains, C4 being 60; None where there is none."""
+    match = PITCH.search(stem)
+    if not match:
+        return None
+    letter, accidental, octave = match.groups()
+    return 12 * (int(octave) + 1) + SEMITONES[letter.lower()] + ACCIDENTALS[accidental]
+
+
+def parse_velocity(stem: str) -> int | None:
+    """Returns the dynamic that a file's name contains as a velocity; None where there is none."""
+    for word in re.split(r"[_ ]+", stem.lower()):
+        take = TAKE.match(word)
+        if take or word in DYNAMICS:
+            return DYNAMICS[take[1] if take else word]
+    return None
+
+
+@functools.lru_cache(maxsize=2)
+def open_bank(folders: tuple[Path, ...]) -> tuple[Instrument, ...]:
+    """Finds the instruments below folders, by name.
+
+    Raises:
+        UserError: A folder is not there, or holds no note.
+    """
+    found: dict[tuple[str, int | None], list[RecordedNote]] = defaultdict(list)
+    for folder in folders:
+        before = sum(map(len, found.values()))
+        for path in _find_files(folder):
+            name, key, note = _describe(path)
+            if note:
+                found[name, key].append(note)
+        if sum(map(len, found.values())) == before:
+            raise UserError(f"`{folder}` must hold recorded notes: audio files with "
+                            f"{EXPECTED_NAMES}. None was found.")
+    instruments = [Instrument(name, tuple(notes), key) for (name, key), notes
+                   in sorted(found.items(), key=lambda item: (item[0][0], item[0][1] or 0))]
+    return tuple(one for one in instruments if one.is_drum or len(one.notes) >= MIN_NOTES)
+
+
+def _find_files(folder: Path) -> list[Path]:
+    try:
+        return find_audio(folder)
+    except FileNotFoundError as error:
+        raise UserError(f"{error} Recorded notes are audio files with {EXPECTED_NAMES}.") from error
+
+
+def _describe(path: Path) -> tuple[str, int | None, RecordedNote | None]:
+    """Returns a file's instrument, its key of a drum, and its note; None where it is not usable."""
+    stem, folder, key = path.stem, path.parent.name, DRUM_KEY.match(path.stem)
+    if LEFT_OUT.search(stem):
+        return folder, None, None
+    pitch = None if key else parse_pitch(stem)
+    velocity = parse_velocity(stem)
+    if key:
+        layer = LAYER.search(stem)
+        velocity = min(25 * int(layer[1]), 120) if layer else None
+        folder = f"{folder} {LAYER.sub('', stem)}"
+    elif pitch is None and not _is_named_drum(folder):
+        return folder, None, None
+    elif "pizz" in stem.lower() and "pizz" not in folder.lower():
+        folder = f"{folder} pizz"
+    seconds = _measure_seconds(path)
+    note = RecordedNote(path, pitch, velocity, seconds) if seconds >= MIN_SECONDS else None
+    return folder, int(key[1]) if key else None, note
+
+
+def _is_named_drum(folder: str) -> bool:
+    patterns = [*(pattern for _, pattern in DRUM_NAMES), TUNED_DRUMS[47][0]]
+    return any(re.search(pattern, folder, re.IGNORECASE) for pattern in patterns)
+
+
+def _measure_seconds(path: Path) -> float:
+    """Returns a recording's length; 0 where it cannot be read."""
+    try:
+        info = sf.info(path)
+    except sf.LibsndfileError:
+        return 0.0
+    return info.frames / info.samplerate if info.frames < UNKNOWN_SAMPLES else 0.0
+
+
+def choose_players(bank: tuple[Instrument, ...], program: int, pitch: int) -> list[Instrument]:
+    """Returns the instruments that play a program, or a key of `DRUMS`.
+
+    Where none fits by name, those of its kind (dying away or sustained) are returned, which are
+    tried by their range.
+    """
+    if program == DRUMS:
+        named = next((pattern for keys, pattern in DRUM_NAMES if pitch in keys), None)
+        return [one for one in bank if one.is_drum and (
+            re.search(named, one.name, re.IGNORECASE) if named else one.key == pitch)]
+    if program in TUNED_DRUMS:
+        return _named([one for one in bank if one.is_drum], TUNED_DRUMS[program][0])
+    kind = [one for one in bank if not one.is_drum
+            and one.decays == (program in DECAYING_PROGRAMS)]
+    pattern = next((name for low, high, name in PLAYERS if low <= program <= high), None)
+    return (_named(kind, pattern) if pattern else []) or kind
+
+
+def _named(instruments: list[Instrument], pattern: str) -> list[Instrument]:
+    return [one for one in instruments if re.search(pattern, one.name, re.IGNORECASE)]
+
+
+@functools.lru_cache(maxsize=SOUNDS_KEPT)
+def load_note(path: Path, pitch: int | None) -> Sound | None:
+    """Decodes a note and measures its tuning; None where `load_sound` refuses it.
+
+    So is a note that sounds octaves lower than `pitch`, the MIDI number it should have: its name is
+    wrong. That it sounds higher cannot be told from a weak fundamental.
+    """
+    sound = load_sound(path, pitch)
+    if sound is None or pitch is None:
+        return sound
+    octave, cents, correlation = measure_pitch(sound, pitch)
+    if correlation < MIN_CORRELATION:
+        return sound
+    if octave < 0:
+        return None
+    if octave > 0:
+        _, cents, correlation = measure_pitch(sound, pitch, octaves=(0,))
+    return replace(sound, cents=cents if correlation >= MIN_CORRELATION else 0.0)
+
+
+def load_sound(path: Path, pitch: int | None) -> Sound | None:
+    """Decodes a note; None where it cannot be read, is silent, or too noisy to be a target.
+
+    What lies below the note's pitch is rumble and is filtered out. Other noise is sought in the
+    bands' quietest frames, as in the manifest: it must lie `MIN_CLEAN_DB` below the note. The sound
+    ends where it has fallen by 50 dB, so that the noise after it is never added up.
+
+    Args:
+        path: The file.
+        pitch: MIDI number; None of a drum.
+    """
+    try:
+        with sf.SoundFile(path) as file:
+            rate = file.samplerate
+            samples = file.read(round(MAX_NOTE_SECONDS * rate), dtype="float32", always_2d=True)
+    except sf.LibsndfileError:
+        return None
+    mono = samples.mean(axis=1)
+    if not np.all(np.isfinite(mono)) or np.max(np.abs(mono), initial=0.0) < MIN_PEAK:
+        return None
+    if pitch is not None:
+        mono = _remove_rumble(mono, rate, pitch)
+    mono, lead = trim(mono, rate)
+    if len(mono) < MIN_SECONDS * rate:
+        return None
+    if len(mono) >= MEASURED_SECONDS * rate:
+        bandwidth_hz = measure_bandwidth_hz(mono)
+        if measure_noise_db(mono, sustained=True, bandwidth_hz=bandwidth_hz) < MIN_CLEAN_DB:
+            return None
+    level = float(frame_levels(mono, round(LOUD_SECONDS * rate)).max())
+    return Sound(mono, rate, lead, level)
+
+
+def as_hz(pitch: float) -> float:
+    """Returns the frequency of a MIDI pitch."""
+    return 440.0 * 2.0 ** ((pitch - 69.0) / 12.0)
+
+
+def _remove_rumble(samples: np.ndarray, rate: int, pitch: int) -> np.ndarray:
+    return scipy.signal.sosfilt(_rumble_filter(rate, pitch), samples).astype(np.float32)
+
+
+@functools.cache
+def _rumble_filter(rate: int, pitch: int) -> np.ndarray:
+    # A causal filter: one without phase would ring before the onset.
+    return scipy.signal.butter(RUMBLE_ORDER, RUMBLE_SHARE * as_hz(pitch), "highpass", fs=rate,
+                               output="sos")
+
+
+def frame_levels(samples: np.ndarray, size: int) -> np.ndarray:
+    """Returns the RMS of whole frames of `size` samples, at least of one."""
+    samples = np.pad(samples, (0, max(size - len(samples), 0)))
+    frames = samples[: len(samples) // size * size].reshape(-1, size)
+    return np.sqrt(np.mean(np.square(frames), axis=1))
+
+
+def trim(samples: np.ndarray, rate: int) -> tuple[np.ndarray, int]:
+    """Cuts what comes before and after a note, with fades; returns it and its lead in samples.
+
+    The note begins where its level last rises from `ONSET_DB` below its peak to `RISEN_DB`. One
+    that rises more slowly than in `MAX_RISE_SECONDS`, out of breath noise, say, fades in.
+    """
+    size = round(FRAME_SECONDS * rate)
+    levels = frame_levels(samples, size)
+    loudest = int(levels.argmax())
+    below = 20.0 * np.log10(np.maximum(levels / levels[loudest], 1e-9))
+    risen = int(np.argmax(below >= RISEN_DB))
+    quiet = np.flatnonzero(below[:risen] < ONSET_DB)
+    onset = int(quiet[-1]) + 1 if len(quiet) else 0
+    earliest = risen - round(MAX_RISE_SECONDS / FRAME_SECONDS)
+    if onset < earliest:
+        start, fade = earliest * size, round(SLOW_FADE_SECONDS * rate)
+        lead = fade
+    else:
+        lead = min(round(LEAD_SECONDS * rate), onset * size)
+        start, fade = onset * size - lead, lead
+    end = _find_end(below[loudest:], loudest)
+    note = samples[start : end * size].copy()
+    fade_in(note, max(fade, round(MIN_FADE_SECONDS * rate)))
+    is_cut = below[end - 1] > CUT_DB
+    fade_out(note, round((CUT_FADE_SECONDS if is_cut else FADE_SECONDS) * rate))
+    return note, lead
+
+
+def _find_end(below: np.ndarray, first: int) -> int:
+    """Returns the number of the frame at which a note has stayed below `END_DB` long enough.
+
+    Args:
+        below: dB relative to the peak, of the frames from number `first` on.
+    """
+    needed = round(END_SECONDS / FRAME_SECONDS)
+    if len(below) >= needed:
+        runs = np.convolve(below < END_DB, np.ones(needed), "valid") >= needed
+        if np.any(runs):
+            return first + int(np.argmax(runs)) + needed
+    return first + len(below)
+
+
+def fade_in(samples: np.ndarray, length: int) -> None:
+    """Fades the beginning of a note in, in place."""
+    length = min(length, len(samples))
+    samples[:length] *= 0.5 - 0.5 * np.cos(np.pi * (np.arange(length) + 0.5) / max(length, 1))
+
+
+def fade_out(samples: np.ndarray, length: int) -> None:
+    """Fades the end of a note out, in place; the fade takes at most half of it."""
+    length = min(length, len(samples) // 2)
+    fade_in(samples[::-1], length)
+
+
+def measure_pitch(sound: Sound, pitch: int, octaves: tuple[int, ...] = (2, 1, 0, -1, -2),
+                  ) -> tuple[int, float, float]:
+    """Returns the octave and cents above `pitch` at which a note repeats, and how well it does.
+
+    The normalised autocorrelation is sought near the periods that the pitch has in the `octaves`;
+    of those that are nearly the best, the highest counts, since twice a period is one, too.
+    """
+    start = len(sound.samples) // 5
+    excerpt = sound.samples[start : start + round(PITCH_SECONDS * sound.rate)]
+    points = 1 << (2 * len(excerpt) - 1).bit_length()
+    power = np.abs(scipy.fft.rfft(excerpt, points)) ** 2
+    correlation = scipy.fft.irfft(power)[: len(excerpt)]
+    correlation /= correlation[0] * (1.0 - np.arange(len(excerpt)) / len(excerpt)) + 1e-12
+    found = [(octave, *_seek_period(correlation, sound.rate, pitch + 12 * octave))
+             for octave in octaves]
+    best = max(value for _, _, value in found)
+    return next(one for one in found if one[2] >= 0.95 * best or one[2] == best)
+
+
+def _seek_period(correlation: np.ndarray, rate: int, pitch: float) -> tuple[float, float]:
+    """Returns the cents above `pitch` of the best period near it, and its correlation."""
+    period = rate / as_hz(pitch)
+    spread = 2.0 ** (SEARCH_CENTS / 1200.0)
+    low, high = int(period / spread), int(np.ceil(period * spread)) + 1
+    if low < 4 or high >= 0.7 * len(correlation):
+        return 0.0, 0.0
+    place = low + int(np.argmax(correlation[low:high]))
+    left, middle, right = correlation[place - 1 : place + 2]
+    curve = left - 2.0 * middle + right
+    shift = 0.5 * (left - right) / curve if curve < 0.0 else 0.0
+    cents = 1200.0 * np.log2(period / (place + np.clip(shift, -0.5, 0.5)))
+    return float(cents), float(middle)

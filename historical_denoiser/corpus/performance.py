@@ -1,0 +1,340 @@
+"""Plays notes: who plays them, how they are timed and stressed, and in which room they sound.
+
+Everything is drawn from the generator that is passed in. Audio is mono at `SAMPLE_RATE`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import mido
+import numpy as np
+import soundfile as sf
+
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.checks import UserError
+from historical_denoiser.corpus.clips import measure_level_dbfs
+from historical_denoiser.corpus.score_notes import Note
+from historical_denoiser.data.ageing import limit_band
+from historical_denoiser.data.rooms import make_room, sound_in_room
+
+LONGEST_SECONDS = 120.0  # a longer work is played in part
+TEMPO_CHANGE = (0.7, 1.4)
+USUAL_TEMPO = (40.0, 220.0)  # quarter notes a minute; another mark is taken for a slip
+NOTE_SECONDS = (0.2, 0.5)  # median length of the notes in a score that states no tempo
+TRANSPOSITION = 5  # semitones, up and down
+RUBATO = (0.0, 0.1)  # how far the tempo sways
+TIMING_SECONDS = (0.003, 0.02)  # standard deviation of single notes
+HELD_SHARE = (0.6, 1.05)  # of a note's length, from detached to legato
+VELOCITY = (45.0, 95.0)  # of a whole performance, MIDI 1 to 127
+SILENCE = 1e-5  # a peak below it is dither
+TAIL_SECONDS = 2.0  # that a last note rings on
+
+SHARE_SOLO = 0.25  # of the renders: the highest part and its accompaniment
+SHARE_STROKES = 0.15  # of the renders in which percussion joins in
+JOINING_SOFTER = 15  # velocity
+SHARE_ROOM = 0.7
+SHARE_NARROW = 0.2  # of the renders that sound as through an old microphone
+NARROW_HZ = (4000.0, 12000.0)
+LEVEL_DBFS = (-28.0, -18.0)
+PEAK = 0.9
+
+# General MIDI programs: voices from high to low, the instruments of each voice.
+ENSEMBLES = {
+    "string quartet": ((40,), (40,), (41,), (42,)),
+    "string orchestra": ((48,), (48,), (48,), (48, 43)),
+    "slow strings": ((49,), (49,), (49,), (49,)),
+    "pizzicato": ((45,), (45,), (45,), (45, 43)),
+    "piano": ((0,),),
+    "upright piano": ((1,),),
+    "harpsichord": ((6,),),
+    "church organ": ((19,),),
+    "harmonium": ((20,),),
+    "harp": ((46,),),
+    "guitar": ((24,),),
+    "accordion": ((21,),),
+    "winds": ((73,), (68,), (71,), (70,)),
+    "clarinets": ((71,),),
+    "recorders": ((74,),),
+    "saxophones": ((64,), (65,), (66,), (67,)),
+    "brass": ((56,), (56,), (60,), (57,), (58,)),
+    "horns": ((60,),),
+    "choir": ((52,),),
+    "voices": ((53,),),
+    "choir and organ": ((52, 19),),
+    "mallets": ((13,), (12,), (12,)),
+    "bells": ((9,), (11,), (11,)),
+    "orchestra": ((48, 73), (48, 68), (48, 60), (43, 42, 70)),
+    "full orchestra": ((48, 56), (48, 71), (60, 48), (43, 57, 47)),
+}
+SOLOISTS = (40, 40, 41, 42, 73, 68, 71, 70, 56, 57, 60, 64, 65, 66, 69, 72, 74, 78, 21, 22, 24, 0,
+            6, 19, 13, 110, 105)
+ACCOMPANIMENTS = (0, 0, 6, 19, 20, 24, 46, 48, 45)
+DRUMS = -1  # the program of percussion without pitch
+DRUM_KITS = (0, 8, 48)  # standard, room, orchestra
+# Percussion keys of General MIDI, those that often sound together. Cymbals and triangles ring like
+# hiss when they are struck again and again: they are left out.
+DRUM_SETS = {"castanets": (85,), "claves": (75,), "wood blocks": (76, 77), "snare": (38,),
+             "march": (38, 38, 36), "tambourine": (54,), "side stick": (37,), "bongos": (60, 61),
+             "timbales": (65, 66), "cowbell": (56,), "toms": (41, 43, 45, 48)}
+MALLETS = (13, 13, 12, 11, 9, 47, 10, 115)  # that play solo pieces, timpani and wood block too
+SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 11), (0, 2, 4, 7, 9))
+
+RANGES = {9: (79, 108), 11: (53, 89), 12: (45, 96), 13: (65, 108), 24: (40, 84), 40: (55, 100),
+          41: (48, 88), 42: (36, 77), 43: (28, 60), 47: (38, 57), 52: (40, 81), 53: (40, 81),
+          56: (54, 84), 57: (40, 74), 58: (28, 58), 60: (36, 77), 64: (56, 87), 65: (49, 81),
+          66: (44, 76), 67: (36, 69), 68: (58, 91), 69: (52, 81), 70: (34, 75), 71: (50, 91),
+          72: (74, 102), 73: (60, 96), 74: (60, 96), 78: (72, 98), 110: (55, 100)}
+DEFAULT_RANGE = (24, 103)
+TICKS_PER_SECOND = 1000
+DRUM_CHANNEL = 9
+
+
+class Stroke(NamedTuple):
+    """A note as it is played; times in seconds."""
+
+    start: float
+    seconds: float
+    program: int  # of General MIDI, or `DRUMS`
+    pitch: int
+    velocity: int
+
+
+def perform(notes: list[Note], tempo: float | None, rng: np.random.Generator) -> list[Stroke]:
+    """Plays a score, or a part of a long one, with an ensemble, a tempo and accents of its own.
+
+    Args:
+        notes: Of the score, at least one.
+        tempo: That the score states, in quarter notes a minute.
+        rng: Draws the performance.
+    """
+    quarter_seconds = _choose_tempo(notes, tempo, rng)
+    notes = _excerpt(notes, LONGEST_SECONDS / quarter_seconds, rng)
+    voices = _choose_voices(len({note.part for note in notes}), rng)
+    parts = {part: number for number, part in enumerate(sorted({note.part for note in notes}))}
+    end = max(note.start + note.quarters for note in notes)
+    seconds_at = _sway(end, quarter_seconds, rng)
+    loudness = _swell(end, rng)
+    up = int(rng.integers(-TRANSPOSITION, TRANSPOSITION + 1))
+    held, loose = rng.uniform(*HELD_SHARE), rng.uniform(*TIMING_SECONDS)
+    parts_louder = rng.normal(0.0, 5.0, len(parts)) + np.where(np.arange(len(parts)) == 0, 8.0, 0.0)
+    strokes = []
+    for note in notes:
+        number = parts[note.part]
+        start = seconds_at(note.start) + rng.normal(0.0, loose)
+        seconds = held * (seconds_at(note.start + note.quarters) - seconds_at(note.start))
+        accent = 6.0 if note.start % 1.0 == 0.0 else 0.0
+        velocity = loudness(note.start) + parts_louder[number] + accent + rng.normal(0.0, 5.0)
+        for program in voices[number]:
+            strokes.append(Stroke(max(start, 0.0), max(seconds, 0.04), program,
+                                  _fold(note.pitch + up, program), as_velocity(velocity)))
+    if rng.random() < SHARE_STROKES:
+        strokes += [stroke._replace(start=seconds_at(stroke.start),
+                                    velocity=max(stroke.velocity - JOINING_SOFTER, 12))
+                    for stroke in _draw_rhythm(end, rng)]
+    return strokes
+
+
+def improvise(rng: np.random.Generator) -> list[Stroke]:
+    """Draws a short piece for percussion alone: a rhythm, a melody on bars or drums, or both."""
+    beats = float(rng.integers(24, 64))
+    beat_seconds = float(rng.uniform(0.35, 0.8))
+    strokes = _draw_rhythm(beats, rng) if rng.random() < 0.7 else []
+    if not strokes or rng.random() < 0.4:
+        program = int(rng.choice(MALLETS))
+        low, high = RANGES.get(program, (60, 84))
+        scale, key = SCALES[rng.integers(len(SCALES))], int(rng.integers(12))
+        tones = [pitch for pitch in range(low, high) if (pitch - key) % 12 in scale]
+        place, beat = len(tones) // 2, 0.0
+        while beat < beats:
+            place = int(np.clip(place + rng.integers(-3, 4), 0, len(tones) - 1))
+            length = float(rng.choice((0.25, 0.5, 0.5, 1.0, 1.0, 2.0)))
+            strokes.append(Stroke(beat, 0.9 * length, program, tones[place],
+                                  as_velocity(rng.normal(80.0, 14.0))))
+            beat += length
+    loose = rng.uniform(*TIMING_SECONDS)
+    return [stroke._replace(start=max(stroke.start * beat_seconds + rng.normal(0.0, loose), 0.0),
+                            seconds=max(stroke.seconds * beat_seconds, 0.05))
+            for stroke in strokes]
+
+
+def _choose_tempo(notes: list[Note], tempo: float | None, rng: np.random.Generator) -> float:
+    """Returns seconds a quarter note."""
+    if tempo is not None and USUAL_TEMPO[0] <= tempo <= USUAL_TEMPO[1]:
+        seconds = 60.0 / tempo
+    else:
+        seconds = rng.uniform(*NOTE_SECONDS) / float(np.median([note.quarters for note in notes]))
+    return float(seconds / np.exp(rng.uniform(*np.log(TEMPO_CHANGE))))
+
+
+def _excerpt(notes: list[Note], longest: float, rng: np.random.Generator) -> list[Note]:
+    """Returns the notes that begin within `longest` quarter notes of one, drawn, from 0 on."""
+    last = max(note.start for note in notes)
+    begin = float(rng.uniform(0.0, last - longest)) if last > longest else 0.0
+    chosen = [note for note in notes if begin <= note.start < begin + longest]
+    if not chosen:  # a rest as long as that
+        return notes[:1]
+    begin = min(note.start for note in chosen)
+    return [note._replace(start=note.start - begin,
+                          quarters=min(note.quarters, begin + longest - note.start))
+            for note in chosen]
+
+
+def _choose_voices(parts: int, rng: np.random.Generator) -> list[tuple[int, ...]]:
+    """Draws who plays the parts, from high to low; each voice takes about as many of them."""
+    if parts == 1:
+        voices = [(int(rng.choice(SOLOISTS)),)]
+        if rng.random() < 0.2:
+            voices = [(*voices[0], int(rng.choice(SOLOISTS)))]
+        return voices
+    if rng.random() < SHARE_SOLO:
+        soloist, others = int(rng.choice(SOLOISTS)), int(rng.choice(ACCOMPANIMENTS))
+        return [(soloist,), *[(others,)] * (parts - 1)]
+    ensemble = ENSEMBLES[list(ENSEMBLES)[rng.integers(len(ENSEMBLES))]]
+    return [ensemble[number * len(ensemble) // parts] for number in range(parts)]
+
+
+def _sway(end: float, quarter_seconds: float, rng: np.random.Generator):
+    """Returns a function from quarter notes to seconds: the tempo sways, and slows at the end."""
+    quarters = np.arange(0.0, end + 5.0)
+    sway = np.interp(quarters, np.arange(0.0, end + 13.0, 4.0),
+                     rng.standard_normal(len(np.arange(0.0, end + 13.0, 4.0))))
+    pace = np.exp(rng.uniform(*RUBATO) * np.clip(sway, -2.0, 2.0))
+    pace += rng.uniform(0.0, 0.5) * np.clip(1.0 - (end - quarters) / 4.0, 0.0, 1.0)
+    seconds = np.concatenate([[0.0], np.cumsum(pace[:-1])]) * quarter_seconds
+    return lambda quarter: float(np.interp(quarter, quarters, seconds))
+
+
+def _swell(end: float, rng: np.random.Generator):
+    """Returns a function from quarter notes to velocity: phrases swell and fade."""
+    every = float(rng.uniform(4.0, 16.0))
+    points = np.arange(0.0, end + 2.0 * every, every)
+    curve = rng.uniform(*VELOCITY) + rng.uniform(3.0, 20.0) * rng.standard_normal(len(points))
+    return lambda quarter: float(np.interp(quarter, points, curve))
+
+
+def _draw_rhythm(beats: float, rng: np.random.Generator) -> list[Stroke]:
+    """Draws strokes on percussion without pitch; their times are in beats."""
+    keys = DRUM_SETS[list(DRUM_SETS)[rng.integers(len(DRUM_SETS))]]
+    cells = int(rng.choice((2, 3, 4)))  # to a beat
+    density = rng.uniform(0.2, 0.8)
+    pattern = rng.random(4 * cells) < density
+    pattern[0] = True
+    loudness = _swell(beats, rng)
+    strokes = []
+    for number in range(int(beats * cells)):
+        if number % (16 * cells) == 0:  # a variation every fourth bar
+            changed = rng.random(len(pattern)) < 0.15
+            pattern = np.where(changed, rng.random(len(pattern)) < density, pattern)
+        if not pattern[number % len(pattern)]:
+            continue
+        beat = number / cells
+        rolls = 4 if rng.random() < 0.06 else 1
+        for roll in range(rolls):
+            accent = 15.0 if number % len(pattern) == 0 else 0.0
+            strokes.append(Stroke(beat + roll / (cells * rolls) + rng.normal(0.0, 0.01), 0.2, DRUMS,
+                                  int(rng.choice(keys)), as_velocity(loudness(beat) + accent
+                                                                   + rng.normal(0.0, 8.0))))
+    return [stroke._replace(start=max(stroke.start, 0.0)) for stroke in strokes]
+
+
+def _fold(pitch: int, program: int) -> int:
+    """Returns the pitch, by octaves, within what the instrument can play."""
+    low, high = RANGES.get(program, DEFAULT_RANGE)
+    while pitch < low:
+        pitch += 12
+    while pitch > high:
+        pitch -= 12
+    return pitch
+
+
+def in_octave(pitch: int, lowest: int) -> int:
+    """Returns the pitch in the octave that begins with the lowest one."""
+    return lowest + (int(pitch) - lowest) % 12
+
+
+def as_velocity(value: float) -> int:
+    """Returns a velocity that MIDI has, not so soft that nothing sounds."""
+    return int(np.clip(round(value), 12, 127))
+
+
+def write_midi(strokes: list[Stroke], kit: int, path: Path) -> None:
+    """Writes strokes to a MIDI file; `kit` is the program of percussion without pitch."""
+    programs = sorted({stroke.program for stroke in strokes})
+    melodic = (number for number in range(16) if number != DRUM_CHANNEL)
+    channels = {program: DRUM_CHANNEL if program == DRUMS else next(melodic)
+                for program in programs}
+    timed = [(0, 0, mido.Message("program_change", channel=channel,
+                                 program=kit if program == DRUMS else program))
+             for program, channel in channels.items()]
+    for stroke in join_unisons(strokes):
+        channel = channels[stroke.program]
+        start = round(stroke.start * TICKS_PER_SECOND)
+        end = max(round((stroke.start + stroke.seconds) * TICKS_PER_SECOND), start + 1)
+        timed.append((start, 2, mido.Message("note_on", channel=channel, note=stroke.pitch,
+                                             velocity=stroke.velocity)))
+        timed.append((end, 1, mido.Message("note_off", channel=channel, note=stroke.pitch)))
+    timed.sort(key=lambda event: event[:2])
+    # 120 beats a minute, the default: a beat of 500 ticks makes a tick a millisecond.
+    file = mido.MidiFile(ticks_per_beat=TICKS_PER_SECOND // 2)
+    track, now = file.add_track(), 0
+    for ticks, _, message in timed:
+        track.append(message.copy(time=ticks - now))
+        now = ticks
+    file.save(path)
+
+
+def join_unisons(strokes: list[Stroke]) -> list[Stroke]:
+    """Cuts notes where the same instrument strikes the same key anew; drops exact doublings."""
+    joined: list[Stroke] = []
+    for stroke in sorted(strokes, key=lambda stroke: (stroke.program, stroke.pitch, stroke.start)):
+        last = joined[-1] if joined else None
+        if last and (last.program, last.pitch) == (stroke.program, stroke.pitch):
+            if stroke.start - last.start < 0.03:
+                continue
+            joined[-1] = last._replace(seconds=min(last.seconds, stroke.start - last.start - 0.005))
+        joined.append(stroke)
+    return joined
+
+
+def synthesise(strokes: list[Stroke], kit: int, font: Path, folder: Path) -> np.ndarray:
+    """Plays strokes through a sound font with FluidSynth, dry, float32 `(samples,)`.
+
+    Args:
+        strokes: What is played.
+        kit: The program of percussion without pitch.
+        font: An SF2 or SF3 file.
+        folder: For temporary files.
+
+    Raises:
+        UserError: FluidSynth failed or gave silence.
+    """
+    midi, wave = folder / "score.mid", folder / "score.wav"
+    write_midi(strokes, kit, midi)
+    # Without the option, another font would take the place of one that cannot be read.
+    done = subprocess.run(
+        ["fluidsynth", "-n", "-i", "-q", "-g", "0.4", "-R", "0", "-C", "0",
+         "-o", "synth.default-soundfont=", "-r", str(SAMPLE_RATE), "-T", "wav", "-O", "float",
+         "-F", str(wave), str(font), str(midi)], capture_output=True, text=True, check=False)
+    if done.returncode or not wave.exists():
+        raise UserError(f"fluidsynth failed: {done.stderr.strip() or done.returncode}")
+    audio, _ = sf.read(wave, dtype="float32", always_2d=True)
+    end = max(stroke.start + stroke.seconds for stroke in strokes) + TAIL_SECONDS
+    audio = audio[: round(end * SAMPLE_RATE)].mean(axis=1)
+    if np.max(np.abs(audio), initial=0.0) < SILENCE:
+        raise UserError(f"fluidsynth gave silence: {done.stderr.strip()}")
+    return audio
+
+
+def record(audio: np.ndarray, rng: np.random.Generator,
+           level_dbfs: tuple[float, float] = LEVEL_DBFS) -> np.ndarray:
+    """Puts a performance into a room, before a microphone, and at a level without clipping."""
+    if rng.random() < SHARE_ROOM:
+        audio = sound_in_room(np.pad(audio, (0, SAMPLE_RATE)), make_room(rng))
+    if rng.random() < SHARE_NARROW:
+        audio = limit_band(audio, float(np.exp(rng.uniform(*np.log(NARROW_HZ)))))
+    gain = 10.0 ** ((rng.uniform(*level_dbfs) - measure_level_dbfs(audio)) / 20.0)
+    gain = min(gain, PEAK / float(np.max(np.abs(audio))))
+    return (gain * audio).astype(np.float32)

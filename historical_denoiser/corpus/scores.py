@@ -1,0 +1,316 @@
+"""A corpus of music: rendered from the scores in the package music21, and drawn.
+
+`conf/corpus/scores.csv` lists the collections that are used, reviewed by hand; a score in which a
+word restricts its use is left out besides. Each score is read once; each of its renders draws its
+own players, tempo, key, room and microphone. A tenth of the works tests and a tenth validates; the
+works of the test are played with a sound font of their own.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+import logging
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile as sf
+
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.checks import UserError
+from historical_denoiser.corpus import band, conversion, held, performance
+from historical_denoiser.corpus.archives import read_zip
+from historical_denoiser.corpus.clips import convert_clip
+from historical_denoiser.corpus.conversion import Journal, Member
+from historical_denoiser.corpus.debian_packages import get_package, run_tool
+from historical_denoiser.corpus.manifest import read_records, write_manifest
+from historical_denoiser.corpus.performance import Stroke
+from historical_denoiser.corpus.score_notes import Note
+from historical_denoiser.data.audio_index import split_by_hash
+from historical_denoiser.files import replacing
+
+logger = logging.getLogger(__name__)
+
+ROOT = Path(__file__).resolve().parents[2]
+TABLE = ROOT / "conf" / "corpus" / "scores.csv"
+NAME = "scores"  # of the data set
+RENDER_VERSION = 1  # raised whenever the same seed gives other files
+NOTES_NAME = "notes"  # folder of the scores that were read
+FONTS_NAME = "fonts"
+
+SCORE_ENDINGS = (".mxl", ".xml", ".musicxml", ".krn", ".abc")  # where there are several, the first
+RESTRICTED = re.compile(r"rights\b[^.<]{0,40}\breserved|licensing agreement|non-?commercial"
+                        r"|\bedizion[ei]", re.IGNORECASE)
+READ_SECONDS = 120.0  # after which reading a score is given up
+MOST_RENDERS = 8  # of one score
+COLLECTION_RENDERS = 600  # about as many of each large collection
+HOURS_A_MANIFEST = 1.0
+TRAINING_FONT = ("fluid-soundfont-gm", "MIT")
+TEST_FONT = ("musescore-general-soundfont", "MIT")
+
+
+@dataclass(frozen=True)
+class Collection:
+    """One line of the table: a folder of music21's corpus."""
+
+    collection: str
+    group: str  # regular expression on the path below the folder; what it catches names the work
+    exclude: str  # patterns of paths that are left out, separated by `|`
+    licence: str
+    notes: str
+
+
+@dataclass(frozen=True)
+class Render:
+    """One file that is to be made."""
+
+    name: str
+    group: str
+    split: str
+    licence: str
+    score: Path | None  # None: it is drawn
+
+    @property
+    def font(self) -> tuple[str, str]:
+        """The sound font's package and licence."""
+        return TEST_FONT if self.split == "test" else TRAINING_FONT
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A kind of pieces that nobody wrote."""
+
+    pieces: int
+    draw: Callable[[np.random.Generator], list[Stroke]]
+    kits: tuple[int, ...]
+    category: str
+    held_out: tuple[str, ...] = ("test", "validation")
+
+
+# Strokes alone are drawn as often as other impulses that are signal, not as their length says.
+DRAWN = {"percussion": Drawn(300, performance.improvise, performance.DRUM_KITS, "effects"),
+         "band": Drawn(300, band.jam, band.KITS, "music"),
+         # None of these tests: the honest test stays what it was before they were drawn.
+         "held": Drawn(300, held.hold, held.KITS, "music", held_out=("validation",))}
+
+
+def list_renders(corpus: Path, collections: list[Collection], seed: int,
+                 kinds: dict[str, Drawn] | None = None, name: str = NAME) -> list[Render]:
+    """Returns all that can be rendered, shuffled, so that any beginning of it is a good mixture.
+
+    Args:
+        corpus: Folder of the collections.
+        collections: Those that are used.
+        seed: Of the order and of all performances.
+        kinds: Of drawn pieces; None: `DRAWN`.
+        name: Of the data set: the drawn pieces' groups have it. A work's group, and so its split,
+            is the same in all data sets.
+
+    Raises:
+        UserError: A collection is not there.
+    """
+    renders = []
+    for one in collections:
+        scores = _find_scores(corpus / one.collection, one)
+        count = int(np.clip(COLLECTION_RENDERS // len(scores), 1, MOST_RENDERS))
+        for title, path in scores.items():
+            match = re.search(one.group, path.relative_to(corpus / one.collection).as_posix())
+            group = f"{NAME}/{one.collection}/{match[1] if match else title}"
+            renders += [Render(f"{one.collection}/{title}-{number}", group, split_by_hash(group),
+                               one.licence, path) for number in range(count)]
+    for kind, drawn in (DRAWN if kinds is None else kinds).items():
+        for number in range(drawn.pieces):
+            piece = f"{kind}/{number:03d}"
+            renders.append(Render(piece, f"{name}/{piece}",
+                                  split_by_hash(f"{name}/{piece}", drawn.held_out),
+                                  "drawn by this program", None))
+    return sorted(renders, key=lambda render: digest(seed, render.name))
+
+
+def _find_scores(folder: Path, collection: Collection) -> dict[str, Path]:
+    """Returns the scores below a folder by their names without ending, one format of each."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.suffix in SCORE_ENDINGS]
+    paths.sort(key=lambda path: -SCORE_ENDINGS.index(path.suffix))
+    scores = {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths
+              if not any(fnmatch.fnmatchcase(path.relative_to(folder).as_posix(), pattern)
+                         for pattern in collection.exclude.split("|"))
+              and not RESTRICTED.search(_read_text(path))}
+    if not scores:
+        raise UserError(f"`{folder}` must hold scores: {collection.collection} of {TABLE.name}")
+    return dict(sorted(scores.items()))
+
+
+def _read_text(path: Path) -> str:
+    if zipfile.is_zipfile(path):
+        content = b"".join(part for _, part in read_zip(path))
+    else:
+        content = path.read_bytes()
+    return content.decode("utf-8", errors="replace")
+
+
+def digest(seed: int, name: str) -> int:
+    """Returns the number that a render's name has with a seed: of its place, and of its draws."""
+    return int(hashlib.sha256(f"{RENDER_VERSION} {seed} {name}".encode()).hexdigest()[:15], 16)
+
+
+def get_font(package: str, output: Path, source: Path | None) -> Path:
+    """Returns the sound font of a Debian package, which is unpacked below `output`.
+
+    Raises:
+        UserError: The package cannot be had or unpacked.
+    """
+    folder = output / FONTS_NAME / package
+    if not folder.is_dir():
+        deb = get_package(package, output / conversion.DOWNLOADS_NAME, source)
+        with tempfile.TemporaryDirectory(dir=output,
+                                         prefix=conversion.UNPACKED_PREFIX) as scratch:
+            run_tool(["dpkg-deb", "-x", str(deb.resolve()), "."], f"to unpack {package}",
+                     f"{deb}: cannot be unpacked", Path(scratch))
+            folder.parent.mkdir(exist_ok=True)
+            (Path(scratch) / "usr").rename(folder)
+    fonts = [path for path in sorted(folder.rglob("*.sf[23]")) if not path.is_symlink()]
+    if not fonts:
+        raise UserError(f"{package}: there is no sound font in it")
+    return fonts[0]
+
+
+def load_notes(score: Path, output: Path) -> tuple[list[Note], float | None]:
+    """Returns a score's notes and tempo, kept below `output` since it was read first.
+
+    Raises:
+        UserError: It cannot be read, not in time, or has no notes.
+    """
+    stem = f"{score.parent.name}-{score.stem}"
+    kept = output / NOTES_NAME / f"{stem}-{digest(0, str(score))}.json"
+    if not kept.exists():
+        kept.parent.mkdir(exist_ok=True)
+        command = [sys.executable, "-m", "historical_denoiser.corpus.score_notes", str(score),
+                   str(kept.resolve())]
+        try:
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False,
+                                  timeout=READ_SECONDS)
+            problem = done.stderr.strip().splitlines()[-1:] if done.returncode else []
+        except subprocess.TimeoutExpired:
+            problem = [f"not read within {READ_SECONDS:.0f} s"]
+        if problem or not kept.exists():
+            with replacing(kept) as temporary:  # this run does not try it again
+                temporary.write_text(json.dumps({"problem": "".join(problem)}), encoding="utf-8")
+    known = json.loads(kept.read_text(encoding="utf-8"))
+    if not known.get("notes"):
+        raise UserError(f"{score.name}: {known.get('problem', 'no notes')}")
+    return [Note(*note) for note in known["notes"]], known["tempo"]
+
+
+def make_render(render: Render, output: Path, fonts: dict[str, Path], seed: int) -> dict[str, Any]:
+    """Plays, records and stores one render; returns its row of the journal."""
+    drawn = None if render.score else DRAWN[render.name.partition("/")[0]]
+    member = Member(f"{NAME}: {render.name}", render.name, drawn.category if drawn else "music",
+                    render.group, render.split,
+                    f"score: {render.licence}; sound font: {render.font[1]}")
+    row = asdict(member) | {"file": conversion.name_file(member, NAME, set())}
+    rng = np.random.default_rng([seed, digest(seed, render.name)])
+    try:
+        strokes = (drawn.draw(rng) if drawn
+                   else performance.perform(*load_notes(render.score, output), rng))
+        kit = int(rng.choice(drawn.kits if drawn else performance.DRUM_KITS))
+        with tempfile.TemporaryDirectory(dir=output, prefix=conversion.UNPACKED_PREFIX) as scratch:
+            dry = performance.synthesise(strokes, kit, fonts[render.font[0]], Path(scratch))
+            wave = Path(scratch) / "recorded.wav"
+            sf.write(wave, performance.record(dry, rng), SAMPLE_RATE, subtype="FLOAT")
+            return row | convert_clip(wave, output / row["file"], sustained=True)
+    except UserError as error:
+        return row | {"problem": str(error)}
+
+
+def build_scores(output: Path, source: Path | None, hours: float, seed: int, jobs: int,
+                 keep_downloads: bool) -> None:
+    """Renders until the corpus holds `hours` of audio or everything is rendered.
+
+    The manifest is written after each hour of audio. What an earlier run rendered stays.
+
+    Args:
+        output: The corpus's folder.
+        source: Folder of .deb files that are used instead of downloads.
+        hours: Of audio in all.
+        seed: Of the order and of all performances.
+        jobs: Number of worker processes.
+        keep_downloads: Whether packages and unpacked fonts stay.
+
+    Raises:
+        UserError: A package or program is missing.
+        OSError: `output` cannot be written or the disk is full.
+    """
+    import music21.corpus  # takes a second
+
+    if shutil.which("fluidsynth") is None:
+        raise UserError("`fluidsynth` is needed to render scores and was not found; "
+                        "`apt install fluidsynth` or your system's own way brings it")
+    conversion.prepare_output(output, starter=False)
+    renders = list_renders(music21.common.getCorpusFilePath(),
+                           read_records(TABLE, Collection), seed)
+    fonts = {package: get_font(package, output, source)
+             for package, _ in (TRAINING_FONT, TEST_FONT)}
+    journal = Journal(output / conversion.PARTS_NAME / f"{NAME}.jsonl", output,
+                      f"{conversion.LAYOUT_VERSION} {RENDER_VERSION} {seed}")
+    forget_problems(journal)
+    wanted = [render for render in renders if f"{NAME}: {render.name}" not in journal.rows]
+    logger.info("%d renders, %d of them are done, of %d works", len(renders),
+                len(renders) - len(wanted), len({render.group for render in renders}))
+    make = partial(make_render, output=output, fonts=fonts, seed=seed)
+    render_all(wanted, journal, make, hours, jobs)
+    conversion.finish(NAME, journal, ["music"])
+    conversion.write_sets(journal)
+    if not keep_downloads:
+        for name in (FONTS_NAME, conversion.DOWNLOADS_NAME):
+            shutil.rmtree(output / name, ignore_errors=True)
+
+
+def forget_problems(journal: Journal) -> None:
+    """Lets what failed be tried again: a busy machine may have been too slow for it."""
+    journal.keep(lambda row: "problem" not in row)
+    for kept in (journal.output / NOTES_NAME).glob("*.json"):
+        if "problem" in json.loads(kept.read_text(encoding="utf-8")):
+            kept.unlink()
+
+
+def render_all(wanted: list[Render], journal: Journal, make: Callable[[Render], dict[str, Any]],
+               hours: float, jobs: int) -> None:
+    """Makes renders until the journal has `hours`; writes the manifest after each hour.
+
+    Args:
+        wanted: What is to be made, in this order.
+        journal: Gets the rows.
+        make: Returns the row of a render; it runs in a worker.
+        hours: Of audio in all.
+        jobs: Number of worker processes.
+    """
+    written = _hours(journal.kept)
+    with conversion.start_workers(jobs) as map_renders:
+        size = jobs * conversion.CLIPS_A_CHUNK if jobs > 1 else 1
+        for first in range(0, len(wanted), size):
+            if _hours(journal.kept) >= hours:
+                break
+            rows = list(map_renders(make, wanted[first : first + size]))
+            journal.add(rows)
+            for row in rows:
+                if "problem" in row:
+                    logger.warning("  left out: %s: %s", row["source"], row["problem"])
+            if _hours(journal.kept) >= written + HOURS_A_MANIFEST:
+                written = _hours(journal.kept)
+                write_manifest(journal.kept, journal.output)
+                logger.info("%.1f of %.0f hours", written, hours)
+
+
+def _hours(rows: Iterable[dict[str, Any]]) -> float:
+    return sum(row["seconds"] for row in rows) / 3600.0

@@ -1,0 +1,293 @@
+"""Finds clean audio and noise on disk and says which split each file is in."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import hashlib
+import logging
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from historical_denoiser.audio.audio_io import AUDIO_ENDINGS
+from historical_denoiser.checks import UserError
+from historical_denoiser.data.recordings import read_seconds
+from historical_denoiser.data.settings import CATEGORIES, SPLITS, DsetConfig
+
+logger = logging.getLogger(__name__)
+
+MOST_NAMED = 5  # of the files that are skipped
+HELD_OUT_SHARE = 0.1  # of the groups, for each split that is held out
+# Raised when files change their split: 3 moved bundled noise into folders that are called like
+# splits. Only a change of the salt would move the files of users.
+SPLIT_VERSION = 3
+SPLIT_SALT = "2.95917"
+FOLD_SALT = "folds"
+CHANNEL_SUFFIX = re.compile(r"[_-](L|R|left|right)$", re.IGNORECASE)
+# Of stretches of one recording: as `noise_tools.py find` names them, or by their seconds.
+CUT_SUFFIX = re.compile(r"_(seg\d+|\d+-\d+s)$")
+
+# The commands that build the corpora which `conf/dset` names, by their folders.
+BUILT_BY = {"starter": "python prepare_data.py", "scores": "python prepare_data.py scores",
+            "notes": "python prepare_data.py notes FOLDER",
+            "heldout": "python prepare_data.py --recipe conf/corpus/heldout.csv "
+                       "--output data/heldout"}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clean file."""
+
+    path: Path
+    category: str
+    group: str  # what a split keeps together: a speaker, a language, a tune
+    split: str
+    seconds: float
+    bandwidth_hz: float = 0.0  # where its sound ends; 0 where nobody measured it
+    name: str = ""  # within its folder or manifest, by which fixed mixtures choose; no two alike
+
+
+@dataclass(frozen=True)
+class NoiseRecording:
+    """One noise recording; its channels or segments are the files."""
+
+    files: tuple[Path, ...]
+    category: str
+    split: str
+    name: str  # within its category
+
+    @property
+    def title(self) -> str:
+        """What reports call it."""
+        return f"{self.category} {self.name}"
+
+
+def split_by_hash(group: str, held_out: tuple[str, ...] = ("test", "validation")) -> str:
+    """Returns a group's split: a tenth of all groups for each of `held_out`, the others train.
+
+    It depends on the group's name alone, so that no other file can move it.
+    """
+    position = int(hashlib.sha256(group.encode()).hexdigest()[:8], 16) / 16**8
+    for rank, split in enumerate(held_out, start=1):
+        if position < rank * HELD_OUT_SHARE:
+            return split
+    return "train"
+
+
+def find_audio(folder: Path) -> list[Path]:
+    """Returns the audio files below `folder`, sorted.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or it is a file, or has no audio in it.
+    """
+    if not folder.is_dir():
+        found = "it is a file" if folder.exists() else "it does not exist"
+        raise FileNotFoundError(f"`{folder}` must be a folder of audio files: {found}.")
+    files = []
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in AUDIO_ENDINGS:
+            continue
+        try:
+            str(path).encode("utf-8")  # splits go by names, on every machine the same
+        except UnicodeEncodeError:
+            logger.warning("%a is skipped: its name is not UTF-8", str(path))
+        else:
+            files.append(path)
+    if not files:
+        raise FileNotFoundError(f"`{folder}` must hold audio files, such as WAV, FLAC, OGG or MP3: "
+                                f"none was found.")
+    return files
+
+
+def named_split(path: Path, folder: Path) -> str | None:
+    """Returns the split whose name a folder between `folder` and `path` has, if there is one."""
+    return next((name for name in path.relative_to(folder).parts[:-1] if name in SPLITS), None)
+
+
+def group_of(path: Path, folder: Path) -> str:
+    """Returns the first folder below `folder` (a speaker, an album), else the name less channel.
+
+    Folders that name a split do not count.
+    """
+    inner = _folders_below(path, folder)
+    return inner[0] if inner else CHANNEL_SUFFIX.sub("", path.stem)
+
+
+def _folders_below(path: Path, folder: Path) -> list[str]:
+    return [name for name in path.relative_to(folder).parts[:-1] if name not in SPLITS]
+
+
+def _split_of(path: Path, folder: Path, name: str) -> str:
+    """Returns the split that a folder names, else that of the group or recording `name`."""
+    return named_split(path, folder) or split_by_hash(f"{SPLIT_SALT}/{name}")
+
+
+def _read_folder(folder: Path, category: str) -> list[Clip]:
+    files = find_audio(folder)
+    clips, skipped = [], []
+    for path in files:
+        try:
+            seconds = read_seconds(path)
+        except UserError as error:
+            skipped.append(f"{path.relative_to(folder)} ({error})")
+            continue
+        # The split must not depend on how the folder is typed. The clip's group names the folder,
+        # so that groups of two folders stay apart.
+        group = group_of(path, folder)
+        clips.append(Clip(path, category, f"{folder}/{group}", _split_of(path, folder, group),
+                          seconds, name=path.relative_to(folder).as_posix()))
+    if skipped:
+        more = f" and {len(skipped) - MOST_NAMED} more" if len(skipped) > MOST_NAMED else ""
+        logger.warning("%s: skipped %d of %d files: %s%s", folder, len(skipped), len(files),
+                       ", ".join(skipped[:MOST_NAMED]), more)
+    is_named = any(named_split(clip.path, folder) for clip in clips)
+    if clips and not is_named and all(clip.split != "train" for clip in clips):
+        # So few that chance held out all of them; to train on nothing would help nobody.
+        logger.warning("%s: so few groups of files that all would be held out; they are trained on "
+                       "instead. Put some below folders called `train`, `validation` and `test`",
+                       folder)
+        clips = [replace(clip, split="train") for clip in clips]
+    return clips
+
+
+def _require_manifests(paths: list[Path]) -> None:
+    """Raises FileNotFoundError that names all missing manifests, and the commands that build them.
+
+    At once, since each may take an hour.
+    """
+    missing = [path for path in paths if not path.is_file()]
+    commands = [f"`{BUILT_BY[path.parent.name]}`" for path in missing
+                if path.parent.name in BUILT_BY]
+    if missing:
+        raise FileNotFoundError(
+            "`dset.path_manifests` must name manifests that exist: no "
+            f"{', '.join(map(str, missing))}; build with "
+            f"{' and '.join(commands) or 'prepare_data.py'}")
+
+
+def _read_manifest(path: Path) -> list[Clip]:
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    wanted = {"file", "category", "seconds", "group", "split", "clean"}
+    if not rows or not wanted <= rows[0].keys():
+        raise UserError(f"`{path}` must be a manifest with the columns {sorted(wanted)}. "
+                        f"Received: {sorted(map(str, rows[0])) if rows else 'no rows'}")
+    kept = [row for row in rows if row["clean"] == "1"]
+    logger.info("%s: %d of %d files are clean enough", path, len(kept), len(rows))
+    return [Clip(path.parent / row["file"], row["category"], row["group"], row["split"],
+                 float(row["seconds"]), float(row.get("bandwidth_hz") or 0.0), row["file"])
+            for row in kept]
+
+
+def find_clips(dset: DsetConfig) -> list[Clip]:
+    """Returns all clean files that `dset` names, with their categories and splits.
+
+    Raises:
+        FileNotFoundError: A folder or manifest does not exist or holds no audio.
+        UserError: A manifest has other columns, or there is no clean audio.
+    """
+    clips = []
+    _require_manifests([Path(manifest) for manifest in dset.path_manifests])
+    for manifest in dset.path_manifests:
+        clips += _read_manifest(Path(manifest))
+    for category in CATEGORIES:
+        for folder in getattr(dset, f"path_{category}"):
+            clips += _read_folder(Path(folder), category)
+    if not clips:
+        raise UserError("`dset` must name clean audio: no manifest and no folder was given, or "
+                        "none of their files is clean enough.")
+    seen: Counter[str] = Counter()  # two folders may both hold a 01.wav
+    for place, clip in enumerate(clips):
+        clips[place] = replace(clip, name=f"{clip.name}#{seen[clip.name]}")
+        seen[clip.name] += 1
+    return clips
+
+
+def _read_noise_info(folder: Path) -> list[NoiseRecording]:
+    """Reads the published noise data set's layout: `info.csv` and one folder per recording."""
+    recordings = []
+    with (folder / "info.csv").open(newline="", encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            try:
+                names = ast.literal_eval(row["segments"])
+                split = {"val": "validation"}.get(row["split"], row["split"])
+                if split not in SPLITS:
+                    raise UserError(f"unknown split {split!r}")
+                files = tuple(folder / row["recording"] / name for name in names)
+            except (KeyError, ValueError, SyntaxError, TypeError) as error:
+                raise UserError(f"`{folder / 'info.csv'}` must have the columns recording, split "
+                                f"and segments (a list of names). Received: {row}") from error
+            recordings.append(NoiseRecording(files, folder.name, split, row["recording"]))
+    return recordings
+
+
+def _read_noise(place: Path) -> list[NoiseRecording]:
+    """Returns the noise recordings of a folder, or of one file, in the order of their names."""
+    if (place / "info.csv").is_file():
+        return _read_noise_info(place)
+    folder = place.parent if place.is_file() else place
+    recordings: dict[tuple[str, str, str], list[Path]] = {}
+    for path in [place] if place.is_file() else find_audio(place):
+        category, *inner = _folders_below(path, folder) or [_name_folder(folder)]
+        # The name that the split follows from does not hold the category: the same files are
+        # split alike where `path_noise` names the folder of one category alone.
+        own = "/".join([*inner, CHANNEL_SUFFIX.sub("", CUT_SUFFIX.sub("", path.stem))])
+        recordings.setdefault((category, own, _split_of(path, folder, own)), []).append(path)
+    return [NoiseRecording(tuple(files), category, split, name)
+            for (category, name, split), files in sorted(recordings.items())]
+
+
+def _name_folder(folder: Path) -> str:
+    """Returns the name of a folder, or of the one above where a folder is called like a split."""
+    return next(name for name in reversed(Path(os.path.abspath(folder)).parts)
+                if name not in SPLITS)
+
+
+def find_noise(dset: DsetConfig) -> list[NoiseRecording]:
+    """Returns the noise recordings that `dset` names, with their categories and splits.
+
+    A folder's first level of folders are categories; a folder of files is one category. The split
+    of a recording follows from its name, unless it lies below a folder that is called like a
+    split. With `dset.noise_folds` it follows from the fold. Where `dset.path_noise_test` is given,
+    what it names tests, all of it and nothing else; it neither trains nor validates.
+
+    Raises:
+        FileNotFoundError: A folder does not exist or holds no audio.
+        UserError: An `info.csv` cannot be understood, or no folder is named.
+    """
+    found = [one for name in dset.path_noise for one in _read_noise(Path(name))]
+    if not found:
+        raise UserError("`dset.path_noise` must name at least one folder. Received: []")
+    if dset.noise_folds:
+        found = _deal_into_folds(found, dset.noise_folds, dset.noise_fold)
+    if not dset.path_noise_test:
+        return found
+    tests: dict[tuple[str, str], tuple[Path, ...]] = {}
+    for name in dset.path_noise_test:  # which may name the channels of a recording one by one
+        for one in _read_noise(Path(name)):
+            key = one.category, one.name
+            tests[key] = tests.get(key, ()) + one.files
+    taken = {path.resolve() for files in tests.values() for path in files}
+    return [NoiseRecording(files, category, "test", name)
+            for (category, name), files in tests.items()] + [
+        one for one in found if one.split != "test"
+        and taken.isdisjoint(path.resolve() for path in one.files)]
+
+
+def _deal_into_folds(found: list[NoiseRecording], folds: int, fold: int) -> list[NoiseRecording]:
+    """Deals recordings into `folds` parts, category by category, in an order that names decide.
+
+    Part `fold` tests, the next one validates, the others train. Parts hold equally many of each
+    category, give or take one.
+    """
+    def shuffled(one: NoiseRecording) -> tuple[str, str]:
+        key = f"{FOLD_SALT}/{one.category}/{one.name}"
+        return one.category, hashlib.sha256(key.encode()).hexdigest()
+
+    splits = {fold: "test", (fold + 1) % folds: "validation"}
+    # Counting goes on from category to category, so that small ones do not all test in fold 0.
+    return [replace(one, split=splits.get(place % folds, "train"))
+            for place, one in enumerate(sorted(found, key=shuffled))]

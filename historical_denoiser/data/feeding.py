@@ -1,0 +1,115 @@
+"""Feeds training with batches of mixtures, made ahead in a thread or in processes."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import multiprocessing
+import signal
+import threading
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Protocol
+
+import numpy as np
+
+from historical_denoiser.audio.noise_profile import ProfileForm
+from historical_denoiser.data.mixture import Mixture
+from historical_denoiser.workers import Deaths
+
+WHOLE_BATCH = slice(None)
+
+
+class MixtureSource(Protocol):
+    """What batches are made from."""
+
+    skipped: Counter[str]  # what could not be used, and how often
+    profile_form: ProfileForm | None  # of the profiles that the network takes; None: it takes none
+
+    def item(self, index: int) -> Mixture:
+        """Makes training mixture `index`."""
+
+
+def make_batch(mixer: MixtureSource, step: int, batch_size: int, share: slice = WHOLE_BATCH,
+               ) -> list[np.ndarray]:
+    """Returns `share` of training batch `step`.
+
+    Its arrays are the noisy and the clean waveforms, both `(items, samples)`, and for a network
+    that takes profiles those of the noises, `(items, 1, bins, 2)`, of an item without one zeros.
+    """
+    indices = range(step * batch_size, (step + 1) * batch_size)[share]
+    items = [mixer.item(index) for index in indices]
+    batch = [np.array([item.noisy for item in items]), np.array([item.clean for item in items])]
+    if (form := mixer.profile_form) is not None:
+        batch.append(np.array([_describe_noise(item, form) for item in items]))
+    return batch
+
+
+def _describe_noise(item: Mixture, form: ProfileForm) -> np.ndarray:
+    if item.is_heard:
+        return form.to_be_heard()
+    return form.nothing() if item.profile is None else form.measure(item.profile)
+
+
+def numpy_batches(mixer: MixtureSource, batch_size: int, first_step: int, steps: int,
+                  workers: int = 1, share: slice = WHOLE_BATCH,
+                  ) -> Iterator[list[np.ndarray]]:
+    """Yields the batches of `make_batch` from `first_step` up to, not including, `steps`.
+
+    They are made ahead by a thread, or by processes where `workers` is more than 1. Python imports
+    the main script into each process, so that it must start its work under
+    `if __name__ == "__main__"`. What processes skip is counted in `mixer.skipped` as well.
+
+    Raises:
+        OSError: A process was killed. Other errors are those of `mixer.item`.
+    """
+    if workers == 1:
+        pool, make = ThreadPoolExecutor(1), functools.partial(make_batch, mixer)
+    else:
+        # A fork would copy the locks of TensorFlow's and JAX's threads as they happen to be.
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker,
+                                   (mixer,))
+        make = _make_in_worker
+    tasks = (pool.submit(make, step, batch_size, share) for step in range(first_step, steps))
+    deaths = Deaths()
+    try:
+        ahead = deque(itertools.islice(tasks, 2 * workers + 1))
+        while ahead:
+            deaths.note()
+            batch = ahead.popleft().result()
+            ahead.extend(itertools.islice(tasks, 1))
+            if workers > 1:
+                batch, skipped = batch
+                mixer.skipped.update(skipped)
+            yield batch
+    except BrokenProcessPool as error:
+        pool.shutdown()
+        raise OSError(deaths.describe("a process that makes batches",
+                                      "try fewer `loader_workers`")) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_mixer: MixtureSource  # of a process that makes batches
+
+
+def _start_worker(mixer: MixtureSource) -> None:
+    """Prepares a process that makes batches: it ends with its parent and leaves Ctrl-C to it."""
+    global _mixer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _mixer = mixer
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    signal.raise_signal(signal.SIGTERM)
+
+
+def _make_in_worker(step: int, batch_size: int, share: slice,
+                    ) -> tuple[list[np.ndarray], Counter[str]]:
+    """Returns batch `step`, and what was skipped for it."""
+    before = _mixer.skipped.copy()
+    return make_batch(_mixer, step, batch_size, share), _mixer.skipped - before

@@ -1,0 +1,88 @@
+"""Gives recorded and generated noise another colour and speed."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import scipy.fft
+
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+
+KNOTS_HZ = 40.0 * 2.0 ** np.arange(10)
+LEAST_COUNTED = 1e-4  # share of a noise's power that counts, at least
+
+
+def shape_noise(noise: np.ndarray, spread_db: float, highpass_hz: float, rng: np.random.Generator,
+                samples: int | None = None, snr_highpass_hz: float = 0.0,
+                more: int = 0) -> np.ndarray:
+    """Gives noise a smooth random colour and takes away what the network does not hear.
+
+    Few recordings thus stand for many discs. The filters apply to the spectrum of the whole
+    stretch: noise may well wrap around its ends.
+
+    Args:
+        noise: Array of any length.
+        spread_db: Standard deviation of the colour's knots, one each octave from 40 Hz.
+        highpass_hz: Of `dsp.highpass`.
+        rng: Draws the colour.
+        samples: Length of the result, that of `noise` when absent. Longer noise is heard as fast
+            and as high as it takes to fit, shorter noise as slow.
+        snr_highpass_hz: What lies below does not count in a signal-to-noise ratio; with 0 all of
+            the noise counts, even what `highpass_hz` takes away.
+        more: So many of the last samples are of another stretch: they count in no power.
+
+    Returns:
+        float32 array `(samples,)`, at a gain at which what counts of it has a power of 1.
+
+    Raises:
+        ValueError: `noise` is silent.
+    """
+    samples, removed, counted = samples or len(noise), 0.0, 0.0
+    cutoffs_hz = (highpass_hz, snr_highpass_hz)
+    if spread_db > 0.0 or max(cutoffs_hz) > 0.0 or samples != len(noise):
+        size = scipy.fft.next_fast_len(samples, real=True)
+        if samples == len(noise):
+            spectrum = scipy.fft.rfft(noise, size)
+        else:  # plays the stretch at another speed
+            whole = scipy.fft.rfft(noise)
+            whole *= np.float32(size / len(noise))
+            spectrum = dsp.fit_length(whole, size // 2 + 1)
+        if spread_db > 0.0:
+            spectrum *= _draw_colour(size, spread_db, rng)
+        if max(cutoffs_hz) > 0.0:
+            # Above these bins the gains of both filters are 1.
+            low = slice(1, round(2.0 * max(cutoffs_hz) * size / SAMPLE_RATE))
+            power = 2.0 * np.abs(spectrum[low]) ** 2 / (size * samples)
+            heard, counts = (dsp.highpass_gain(hz, SAMPLE_RATE, size)[low] ** 2 if hz > 0.0
+                             else 1.0 for hz in cutoffs_hz)
+            removed = float(np.sum(power * (1.0 - heard)))
+            counted = float(np.sum(power * (counts - heard)))  # more than is heard, or less
+        if highpass_hz > 0.0:
+            spectrum *= dsp.highpass_gain(highpass_hz, SAMPLE_RATE, size)
+        noise = scipy.fft.irfft(spectrum, size, overwrite_x=True)[:samples]
+    power = dsp.power(noise[: samples - more])
+    # What is all but inaudible is not brought up without limit.
+    power = max(power + counted, LEAST_COUNTED * (power + removed))
+    if power <= 0.0:
+        raise ValueError("`noise` must not be silent: no gain reaches the requested SNR.")
+    return (noise * np.float32(1.0 / np.sqrt(power))).astype(np.float32, copy=False)
+
+
+def _draw_colour(size: int, spread_db: float, rng: np.random.Generator) -> np.ndarray:
+    """Returns a random gain for each bin of a transform of `size` samples."""
+    knots_db = rng.normal(0.0, spread_db, len(KNOTS_HZ))
+    knots_db += np.linspace(-1, 1, len(knots_db)) * rng.normal(0.0, spread_db)
+    knots = (knots_db * (np.log(10.0) / 20.0)).astype(np.float32)
+    index, part = _knot_places(size)
+    return np.exp(knots[index] + np.diff(knots)[index] * part)
+
+
+@functools.lru_cache(maxsize=8)
+def _knot_places(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns where each bin of a transform of `size` samples lies between two knots of colour."""
+    octaves = np.log2(np.maximum(scipy.fft.rfftfreq(size, 1.0 / SAMPLE_RATE), 1.0) / KNOTS_HZ[0])
+    place = np.clip(octaves, 0.0, len(KNOTS_HZ) - 1.001)
+    index = place.astype(np.int32)
+    return index, (place - index).astype(np.float32)

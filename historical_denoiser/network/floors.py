@@ -1,0 +1,158 @@
+"""The noise floor of each bin, and the steady tones (hum, buzz, whine) in a spectrogram.
+
+Sources:
+    R. Martin, "Noise power spectral density estimation based on optimal smoothing and minimum
+        statistics", IEEE Trans. Speech and Audio Processing 9(5), 2001: the noise floor as a
+        running minimum of smoothed magnitudes.
+    B. Widrow et al., "Adaptive noise cancelling: principles and applications", Proc. IEEE 63(12),
+        1975: subtracting a periodic interference.
+
+Spectrograms are `(batch, frames, bins, 2)`, real and imaginary part. Everything is Keras 3 and
+runs on each of its backends; no gradient flows through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from historical_denoiser.network.tensor_ops import (
+    POWER_FLOOR,
+    mirrored_indices,
+    overlap_add,
+    power_of_pairs,
+    raise_to,
+    scale_pairs,
+    slice_axis,
+)
+
+Tensor = Any  # a tensor of whichever backend Keras runs on
+
+# A running minimum over 3^n samples is n running minima of three samples, which are 1, 3, 9, ...
+# samples apart; likewise a running mean. Times are those of a hop of 512 samples at 44.1 kHz.
+FLOOR_STEPS = (1, 3, 9, 27, 81)  # frames: a minimum over 243 (2.8 s)
+SMOOTHING_STEPS = (1, 3)  # frames: before it a weighted mean over 9
+TONE_FRAMES = 32  # window of a second transform, along frames; it resolves 2.7 Hz
+TONE_HOP = 4  # frames from one of its windows to the next
+TONE_FLOOR_STEPS = (1, 3, 9, 27)  # windows: a minimum over 81 (3.8 s)
+TONE_SMOOTHING_STEPS = (1,)
+TONE_BIAS = 2.0  # times the minimum: also the minimum of a steady tone lies below its mean
+LEAST_OVERLAP = 0.1  # of the full sum of windows: the first and last frames are not raised by more
+
+
+def magnitude_and_floor(spectrogram: Tensor, exponent: float) -> Tensor:
+    """Returns each bin's magnitude and its noise floor.
+
+    The floor is the smallest smoothed magnitude within 1.4 s before and after. Magnitudes are
+    raised to `exponent`. Input and output are `(batch, frames, bins, 2)`.
+    """
+    spectrum = ops.cast(ops.stop_gradient(spectrogram), "float32")
+    magnitude = raise_to(power_of_pairs(spectrum) + POWER_FLOOR, exponent / 2.0)
+    floor = _find_floor(magnitude, SMOOTHING_STEPS, FLOOR_STEPS)
+    return ops.cast(ops.stack([magnitude, floor], axis=-1), spectrogram.dtype)
+
+
+def steady_tones(spectrogram: Tensor, bins: int) -> Tensor:
+    """Returns the steady tones in the lowest bins: hum, buzz, whine.
+
+    A second Fourier transform, along the frames of each bin, separates tones that are 2.7 Hz
+    apart; within one bin, tones up to 86 Hz apart overlap, such as hum and a bass note. The
+    magnitude of each tone is limited to twice its noise floor, the smallest smoothed magnitude
+    within 1.9 s before and after. Notes that are held for longer are returned as well; telling
+    them from hum is left to the network.
+
+    Args:
+        spectrogram: `(batch, frames, all bins, at least 2)`; only the first two channels are used.
+        bins: How many of the lowest bins are searched.
+
+    Returns:
+        `(batch, frames, all bins, 2)`, zero above the lowest `bins`.
+    """
+    _, frames, all_bins, _ = ops.shape(spectrogram)
+    spectrogram = slice_axis(spectrogram, 3, 0, 2)
+    above = slice_axis(spectrogram, 2, bins, all_bins)
+    spectrum = ops.cast(ops.stop_gradient(spectrogram), "float32")
+    transform = _fourier_matrix()
+    rows = _cut_windows(slice_axis(spectrum, 2, 0, bins))
+    rows = ops.matmul(rows, ops.convert_to_tensor(transform))
+    magnitude = ops.sqrt(power_of_pairs(rows) + POWER_FLOOR)
+    floor = _find_floor(magnitude, TONE_SMOOTHING_STEPS, TONE_FLOOR_STEPS)
+    tones = scale_pairs(rows, ops.minimum(TONE_BIAS * floor / magnitude, 1.0))
+    back = ops.convert_to_tensor(np.ascontiguousarray(transform.T))
+    rows = ops.matmul(tones, back)
+    tones = ops.cast(_join_windows(rows, frames), spectrogram.dtype)
+    return ops.concatenate([tones, ops.zeros_like(above)], axis=2)
+
+
+def _cut_windows(spectrum: Tensor) -> Tensor:
+    """Cuts `(batch, frames, bins, 2)` into `(batch, windows, bins, 2 * TONE_FRAMES)`.
+
+    Windows overlap; zeros fill up the last one. Real and imaginary parts alternate.
+    """
+    _, frames, bins, _ = ops.shape(spectrum)
+    beyond = frames - TONE_FRAMES
+    beyond = max(beyond, 0) if isinstance(frames, int) else ops.maximum(beyond, 0)
+    # No division of a negative number: runtimes of exported networks round it towards zero.
+    windows = (beyond + TONE_HOP - 1) // TONE_HOP + 1
+    # More zeros than needed: the number needed may be unknown while tracing.
+    spectrum = ops.pad(spectrum, ((0, 0), (0, TONE_FRAMES), (0, 0), (0, 0)))
+    starts = TONE_HOP * ops.arange(windows, dtype="int32")
+    indices = ops.reshape(ops.expand_dims(starts, 1) + np.arange(TONE_FRAMES, dtype="int32"), (-1,))
+    pieces = ops.reshape(ops.take(spectrum, indices, axis=1), (-1, windows, TONE_FRAMES, bins, 2))
+    return ops.reshape(ops.transpose(pieces, (0, 1, 3, 2, 4)),
+                       (-1, windows, bins, 2 * TONE_FRAMES))
+
+
+def _join_windows(rows: Tensor, frames: Any) -> Tensor:
+    """Undoes `_cut_windows`: adds windowed rows and divides by the sum of the squared windows."""
+    _, windows, bins, _ = ops.shape(rows)
+    pieces = ops.reshape(rows, (-1, windows, bins, TONE_FRAMES, 2))
+    pieces = ops.reshape(ops.transpose(pieces, (0, 1, 3, 2, 4)),
+                         (-1, windows, TONE_FRAMES, 2 * bins))
+    squares = ops.convert_to_tensor(_tone_window() ** 2)[None, None, :, None]
+    weights = overlap_add(ops.tile(squares, (1, windows, 1, 1)), TONE_HOP)
+    weights = ops.maximum(weights, LEAST_OVERLAP * ops.max(weights))
+    spectrum = slice_axis(overlap_add(pieces, TONE_HOP) / weights, 1, 0, frames)
+    return ops.reshape(spectrum, (-1, frames, bins, 2))
+
+
+def _tone_window() -> np.ndarray:
+    """Returns a Hann window without zeros at its ends."""
+    return (np.sin(np.pi * (np.arange(TONE_FRAMES) + 0.5) / TONE_FRAMES) ** 2).astype(np.float32)
+
+
+def _fourier_matrix() -> np.ndarray:
+    """Returns the matrix that windows rows of alternating parts and Fourier-transforms them.
+
+    Without the window it would be unitary: its transpose transforms back and windows again.
+    """
+    window = _tone_window() / np.sqrt(TONE_FRAMES)
+    frames = np.arange(TONE_FRAMES)
+    angle = 2.0 * np.pi / TONE_FRAMES * (np.outer(frames, frames) % TONE_FRAMES)
+    cosine, sine = window[:, None] * np.cos(angle), window[:, None] * np.sin(angle)
+    # (real, imaginary) times it is (real cos + imaginary sin, imaginary cos - real sin).
+    matrix = np.stack([np.stack([cosine, -sine], -1), np.stack([sine, cosine], -1)], axis=1)
+    return matrix.reshape(2 * TONE_FRAMES, 2 * TONE_FRAMES).astype(np.float32)
+
+
+def _find_floor(magnitude: Tensor, smoothing_steps: Sequence[int],
+                floor_steps: Sequence[int]) -> Tensor:
+    """Returns the running minimum of the running mean of `magnitude` along its second axis."""
+    reach = sum(floor_steps) + sum(smoothing_steps)
+    floor = ops.take(magnitude, mirrored_indices(ops.shape(magnitude)[1], reach, reach), axis=1)
+    for step in smoothing_steps:
+        before, here, after = _neighbours(floor, step)
+        floor = (before + here + after) / 3.0
+    for step in floor_steps:
+        before, here, after = _neighbours(floor, step)
+        floor = ops.minimum(ops.minimum(before, after), here)
+    return floor
+
+
+def _neighbours(inputs: Tensor, step: int) -> list[Tensor]:
+    """Returns the samples `step` before, at and after each sample of the second axis with both."""
+    kept = ops.shape(inputs)[1] - 2 * step
+    return [slice_axis(inputs, 1, start, start + kept) for start in (0, step, 2 * step)]

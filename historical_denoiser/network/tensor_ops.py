@@ -1,0 +1,353 @@
+"""Operations on tensors: padding, folding of bins, masks, convolution, upsampling.
+
+Everything is Keras 3 and runs on each of its backends. Where the same result can be computed in
+several ways, the one used here is the fastest on a CPU, gradients included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from historical_denoiser.audio.noise_profile import POWER_FLOOR
+from historical_denoiser.network import plain
+
+Tensor = Any  # a tensor of whichever backend Keras runs on
+
+EMBEDDINGS = 10  # channels of the frequency embedding: one per octave of its cosine's frequency
+PAD_BY_ONE = ((0, 0), (1, 1), (1, 1), (0, 0))  # one sample on each side of frames and bins
+
+
+def mirrored_indices(length: Any, before: int, after: int) -> Any:
+    """Returns for each sample of a mirror-padded axis the index of the sample it is a copy of.
+
+    `before` and `after` are the samples of padding at the ends of `length` samples, which is an
+    int, or a tensor where it is unknown in tracing.
+    """
+    library = np if isinstance(length, int) else ops  # NumPy makes it a constant of the graph
+    place = library.arange(-before, length + after, dtype="int32")
+    # No remainder of a negative number: runtimes of exported networks give it another sign.
+    phase = library.mod(library.maximum(place, -1 - place), 2 * length)
+    return library.minimum(phase, 2 * length - 1 - phase)
+
+
+def slice_axis(inputs: Tensor, axis: int, start: Any, stop: Any) -> Tensor:
+    """Returns samples `start` to `stop` of an axis.
+
+    Indexing gives the same, but its gradient takes ten times as long on TensorFlow.
+    """
+    starts, sizes = [0] * len(inputs.shape), list(ops.shape(inputs))
+    starts[axis], sizes[axis] = start, stop - start
+    return ops.slice(inputs, starts, sizes)
+
+
+def overlap_add(pieces: Tensor, hop: int) -> Tensor:
+    """Adds overlapping pieces.
+
+    Args:
+        pieces: `(batch, pieces, length, channels)`.
+        hop: Samples from the start of one piece to that of the next.
+
+    Returns:
+        `(batch, samples, channels)`; zeros at the end fill up to a multiple of `hop`.
+    """
+    _, count, length, channels = ops.shape(pieces)
+    steps = -(-length // hop)
+    padded = ops.pad(pieces, ((0, 0), (0, 0), (0, steps * hop - length), (0, 0)))
+    blocks = ops.reshape(padded, (-1, count, steps, hop, channels))
+    total = sum(ops.pad(block, ((0, 0), (step, steps - 1 - step), (0, 0), (0, 0)))
+                for step, block in enumerate(ops.unstack(blocks, steps, axis=2)))
+    return ops.reshape(total, (-1, (count + steps - 1) * hop, channels))
+
+
+def mirror_pad(inputs: Tensor, kernel_size: int) -> Tensor:
+    """Pads frames and bins so that a `kernel_size` convolution without padding keeps the size.
+
+    This is NumPy's "symmetric" padding: the edge sample is repeated, and a signal shorter than the
+    padding is mirrored several times. The mode of this name in `keras.ops.pad` does not do the
+    same on all backends.
+
+    Args:
+        inputs: `(batch, frames, bins, channels)`.
+        kernel_size: Side of the kernel. An even one gets one sample more before than after.
+
+    Returns:
+        `(batch, frames + kernel_size - 1, bins + kernel_size - 1, channels)`.
+    """
+    if kernel_size == 1:
+        return inputs
+    before, after = kernel_size // 2, (kernel_size - 1) // 2
+    if plain.is_plain() and after == 1:
+        return _repeat_edges(inputs, before)
+    sizes = ops.shape(inputs)[1:3]
+    if all(isinstance(size, int) and size >= before + after for size in sizes):
+        return _pad_with_cheap_gradient(before, after, sizes)(inputs)
+    return _gather_mirrored(inputs, before, after)
+
+
+def _repeat_edges(inputs: Tensor, before: int) -> Tensor:
+    """Pads as `mirror_pad` does, by at most two samples before and one after.
+
+    Runtimes of exported networks have an operation for one sample of padding. Single samples they
+    read slowly, and keep two copies more for it.
+    """
+    padded = ops.pad(inputs, PAD_BY_ONE, mode="symmetric")
+    if before == 2:
+        # The second sample from an edge is the edge itself where there is no other.
+        for axis, size in enumerate(ops.shape(inputs)[1:3], start=1):
+            place = ops.minimum(1, size - 1) + 1
+            second = slice_axis(padded, axis, place, place + 1)
+            padded = ops.concatenate([second, padded], axis=axis)
+    return padded
+
+
+def _gather_mirrored(inputs: Tensor, before: int, after: int) -> Tensor:
+    """Reads every sample of the padded result from its index, in one pass over memory."""
+    frames, bins, channels = ops.shape(inputs)[1:]
+    rows, columns = (mirrored_indices(size, before, after) for size in (frames, bins))
+    indices = ops.reshape(ops.expand_dims(rows, 1) * bins + columns, (-1,))
+    samples = ops.take(ops.reshape(inputs, (-1, frames * bins, channels)), indices, axis=1)
+    return ops.reshape(samples, (-1, frames + before + after, bins + before + after, channels))
+
+
+def _pad_with_cheap_gradient(before: int, after: int, sizes: tuple[int, int]) -> Any:
+    """Returns `_gather_mirrored` with a gradient of its own.
+
+    It copies rows and adds only at the edges. The backends' gradient adds sample by sample, which
+    takes twice the time.
+    """
+
+    @ops.custom_gradient
+    def pad(inputs: Tensor) -> tuple[Tensor, Any]:
+        def gradient(*arguments: Tensor, upstream: Tensor | None = None) -> Tensor:
+            folded = arguments[0] if upstream is None else upstream
+            for axis, size in ((2, sizes[1]), (1, sizes[0])):
+                folded = _fold_edges(folded, axis, before, after, size)
+            return folded
+
+        return _gather_mirrored(inputs, before, after), gradient
+
+    return pad
+
+
+def _fold_edges(padded: Tensor, axis: int, before: int, after: int, size: int) -> Tensor:
+    """Removes the padding of an axis and adds each of its samples to the one it is a copy of."""
+    end = before + size
+    pieces = [slice_axis(padded, axis, before, 2 * before)
+              + ops.flip(slice_axis(padded, axis, 0, before), axis),
+              slice_axis(padded, axis, 2 * before, end - after)]
+    if after:
+        pieces.append(slice_axis(padded, axis, end - after, end)
+                      + ops.flip(slice_axis(padded, axis, end, end + after), axis))
+    return ops.concatenate(pieces, axis=axis)
+
+
+def split_bins(padded: Tensor, split: int, kernel_size: int) -> tuple[Tensor, Tensor]:
+    """Returns what a convolution needs for the results below bin `split`, and for those above."""
+    reach = kernel_size - 1
+    return (slice_axis(padded, 2, 0, split + reach),
+            slice_axis(padded, 2, split, ops.shape(padded)[2]))
+
+
+def frequency_embeddings(bins: Any, dtype: str) -> Tensor:
+    """Returns cos(2^k pi n / (bins - 1)) for k = 0..9 and bin n, shaped `(1, 1, bins, 10)`."""
+    period = ops.maximum(2 * (bins - 1), 1)
+    # The phase is reduced in whole numbers: a float32 angle of 2^9 pi has an error of 1e-4.
+    octaves = ops.convert_to_tensor(2 ** np.arange(EMBEDDINGS, dtype="int32"))
+    phase = ops.mod(ops.expand_dims(ops.arange(bins, dtype="int32"), -1) * octaves, period)
+    angle = ops.cast(phase, "float32") * (2.0 * np.pi) / ops.cast(period, "float32")
+    return ops.cast(ops.cos(angle), dtype)[None, None]
+
+
+def fold_regions(bins: Any, count: int, start: int) -> list[tuple[int, Any, int]]:
+    """Returns (first bin, end, bins folded into one) of each region; the last is filled up."""
+    first, folds = (start, 2) if start else (0, count)
+    regions = [(0, start, 1)] if start else []
+    while folds < count:
+        regions.append((first, 2 * first, folds))
+        first, folds = 2 * first, 2 * folds
+    above = max(bins - first, 1) if isinstance(bins, int) else ops.maximum(bins - first, 1)
+    return [*regions, (first, first - (-above // count) * count, count)]
+
+
+def fold_bins(inputs: Tensor, count: int, start: int = 0) -> Tensor:
+    """Folds neighbouring bins into channels; zeros at the top fill up to a whole number.
+
+    With a `start`, the bins below it stay as they are. In the octave above it two bins become one,
+    in the next octave four, up to `count`. The low bins, where most of the energy and the lower
+    partials are, keep their resolution, and the network has fewer bins to compute.
+
+    Args:
+        inputs: `(batch, frames, bins, channels)`.
+        count: The largest number of bins that become one.
+        start: The first bin that is folded with others; 0 folds all bins by `count`.
+
+    Returns:
+        `(batch, frames, folded, count * channels)`. Where fewer than `count` bins became one, the
+        last channels are zero.
+    """
+    if count == 1:
+        return inputs
+    _, frames, bins, channels = ops.shape(inputs)
+    regions = fold_regions(bins, count, start)
+    # More zeros than needed: the number needed may be unknown while tracing.
+    above = ((0, 0), (0, 0), (0, regions[-1][0] + count), (0, 0))
+    filled = slice_axis(ops.pad(inputs, above), 2, 0, regions[-1][1])
+    pieces = []
+    for first, end, folds in regions:
+        piece = ops.reshape(slice_axis(filled, 2, first, end),
+                            (-1, frames, (end - first) // folds, folds * channels))
+        unused = (count - folds) * channels
+        pieces.append(ops.pad(piece, ((0, 0), (0, 0), (0, 0), (0, unused))) if unused else piece)
+    return ops.concatenate(pieces, axis=2)
+
+
+def unfold_bins(inputs: Tensor, count: int, bins: Any, start: int = 0) -> Tensor:
+    """Undoes `fold_bins`; `bins` is the number of bins before folding."""
+    if count == 1:
+        return inputs
+    _, frames, _, channels = ops.shape(inputs)
+    pieces, position = [], 0
+    for first, end, folds in fold_regions(bins, count, start):
+        stop = position + (end - first) // folds
+        piece = slice_axis(slice_axis(inputs, 2, position, stop), 3, 0, folds * channels // count)
+        pieces.append(ops.reshape(piece, (-1, frames, end - first, channels // count)))
+        position = stop
+    return slice_axis(ops.concatenate(pieces, axis=2), 2, 0, bins)
+
+
+def compress(spectrogram: Tensor, exponent: float, floor: float = POWER_FLOOR) -> Tensor:
+    """Raises magnitudes to `exponent` and keeps phases: X (|X|^2 + floor)^((exponent - 1) / 2).
+
+    Args:
+        spectrogram: `(batch, frames, bins, 2 * folds)`: real and imaginary parts alternate.
+        exponent: 1 changes nothing.
+        floor: Power below which a bin counts little; it bounds the slope where a bin is empty.
+    """
+    if exponent == 1.0:
+        return spectrogram
+    # In half precision the slope at the floor would overflow.
+    pairs = ops.cast(spectrogram, "float32")
+    gain = raise_to(power_of_pairs(pairs) + floor, (exponent - 1.0) / 2.0)
+    return ops.cast(scale_pairs(pairs, gain), spectrogram.dtype)
+
+
+def raise_to(values: Tensor, exponent: float) -> Tensor:
+    """Raises positive values to a power; every backend and runtime takes longer for `power`."""
+    return ops.exp(exponent * ops.log(values))
+
+
+def power_of_pairs(pairs: Tensor) -> Tensor:
+    """Returns |X|^2 of each pair of real and imaginary part.
+
+    Args:
+        pairs: `(batch, frames, bins, 2 * folds)`; the parts alternate.
+
+    Returns:
+        `(batch, frames, bins * folds)`. With an axis of one sample at the end, runtimes of exported
+        networks would compute all that follows sample by sample, in up to ten times the time.
+    """
+    real, imag = _split_parts(pairs)
+    return ops.square(real) + ops.square(imag)
+
+
+def scale_pairs(pairs: Tensor, gain: Tensor) -> Tensor:
+    """Multiplies both parts of each pair by its gain; shapes as of `power_of_pairs`."""
+    return pairs * ops.reshape(ops.stack([gain, gain], axis=-1), ops.shape(pairs))
+
+
+def multiply_complex(left: Tensor, right: Tensor) -> Tensor:
+    """Multiplies complex numbers whose real and imaginary parts alternate on the last axis."""
+    left_real, left_imag = _split_parts(left)
+    right_real, right_imag = _split_parts(right)
+    product = ops.stack([left_real * right_real - left_imag * right_imag,
+                         left_real * right_imag + left_imag * right_real], axis=-1)
+    return ops.reshape(product, ops.shape(left))
+
+
+def apply_mask(spectrogram: Tensor, mask: Tensor, tones: Tensor | None = None) -> Tensor:
+    """Multiplies a spectrogram by a complex mask, and adds the steady tones times a mask of theirs.
+
+    Args:
+        spectrogram: `(batch, frames, bins, parts)`.
+        mask: `(batch, frames, bins, parts)`; with tones two channels more.
+        tones: `(batch, frames, bins, 2)`, from `floors.steady_tones`; None for no tones. They are
+            added to the first two parts.
+    """
+    if tones is None:
+        return multiply_complex(spectrogram, mask)
+    parts = spectrogram.shape[-1]
+    for_tones = multiply_complex(tones, slice_axis(mask, 3, parts, parts + 2))
+    unused = ((0, 0), (0, 0), (0, 0), (0, parts - 2))
+    masked = multiply_complex(spectrogram, slice_axis(mask, 3, 0, parts))
+    return masked + ops.pad(for_tones, unused)
+
+
+def _split_parts(pairs: Tensor) -> list[Tensor]:
+    """Returns real and imaginary parts, each `(batch, frames, bins * folds)`."""
+    _, frames, bins, parts = ops.shape(pairs)
+    return ops.unstack(ops.reshape(pairs, (-1, frames, bins * (parts // 2), 2)), 2, axis=-1)
+
+
+def convolve(inputs: Tensor, kernel: Tensor, strides: int = 1) -> Tensor:
+    """Convolution without padding, by the backend's fastest routine.
+
+    Args:
+        inputs: `(batch, frames, bins, channels)`.
+        kernel: `(height, width, channels, filters)`.
+        strides: Step on both axes.
+    """
+    if keras.backend.backend() == "tensorflow":
+        from historical_denoiser.network import (
+            tf_convolution,  # the other backends do without TensorFlow
+        )
+
+        return tf_convolution.convolve(inputs, kernel, strides)
+    return ops.conv(inputs, kernel, strides, padding="valid")
+
+
+def upsample(inputs: Tensor, kernel: Tensor, bias: Tensor, activation: Callable[[Tensor], Tensor],
+             nearest: Tensor, frames: Any, bins: Any) -> Tensor:
+    """Computes `unet.UpsamplingConv2D`: a transposed convolution, plus `nearest` upsampled.
+
+    The full transposed convolution has two samples more than twice the input on each axis; one is
+    cropped on each side. It is computed as a 2x2 convolution to four times the channels: each
+    output sample of it holds a 2x2 square of the result. The sums are the same, and plain
+    convolutions are faster than transposed ones.
+
+    Args:
+        inputs: `(batch, rows, columns, channels)`, for the convolution.
+        kernel: `(4, 4, filters, channels)`.
+        bias: `(filters,)`.
+        activation: Applied to the convolution.
+        nearest: `(batch, rows, columns, filters)`.
+        frames: Frames of the result, at most 2 * rows.
+        bins: Bins of the result, at most 2 * columns.
+    """
+    filters, channels = kernel.shape[2:]
+    # Tap t of the 4x4 kernel adds to the output sample of parity t % 2. In the 2x2 kernel, which
+    # is not flipped as a transposed one is, its index is 1 - t // 2.
+    kernel = ops.reshape(kernel, (2, 2, 2, 2, filters, channels))
+    kernel = ops.flip(ops.transpose(kernel, (0, 2, 5, 1, 3, 4)), axis=(0, 1))
+    kernel = ops.reshape(kernel, (2, 2, channels, 4 * filters))
+    squares = convolve(ops.pad(inputs, PAD_BY_ONE), kernel)
+    bias = ops.reshape(ops.tile(bias, 4), (1, 1, 1, 4 * filters))
+    _, rows, columns, _ = ops.shape(squares)
+    nearest = ops.pad(nearest, PAD_BY_ONE)
+    nearest = ops.concatenate([_crop(nearest, row, column, rows, columns)
+                               for row in (0, 1) for column in (0, 1)], axis=-1)
+    squares = ops.reshape(activation(squares + bias) + nearest,
+                          (-1, rows, columns, 2, 2 * filters))
+    upsampled = ops.reshape(ops.transpose(squares, (0, 1, 3, 2, 4)),
+                            (-1, 2 * rows, 2 * columns, filters))
+    return _crop(upsampled, 1, 1, frames, bins)
+
+
+def _crop(inputs: Tensor, first_frame: int, first_bin: int, frames: Any, bins: Any) -> Tensor:
+    """Returns `frames` frames and `bins` bins of all channels, from the given first ones on."""
+    batch, _, _, channels = ops.shape(inputs)
+    return ops.slice(inputs, (0, first_frame, first_bin, 0), (batch, frames, bins, channels))

@@ -1,0 +1,243 @@
+"""Reading weights into a network: from Keras files and from TensorFlow checkpoints.
+
+The published weights of the 2022 model are a TensorFlow object-graph checkpoint, in which each
+variable has the name of its place in the original program. `_checkpoint_layers` maps the layers
+of `unet.TwoStageUnet` to these names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+
+from historical_denoiser.checks import UserError
+from historical_denoiser.files import WEIGHTS_ENDING, temporary_file
+
+Shape = tuple[int | None, ...]
+
+CHECKPOINT_ROOT = "layer_with_weights-0"  # the network inside its one-layer functional model
+# Settings that add inputs and outputs, in the order in which the network joins these.
+GROWING_INPUTS = ("use_floor", "use_steady", "use_short", "use_long")
+HASH_NAME = "sha256"  # the attribute of a file that holds the hash of its arrays
+CHECKPOINT_VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
+
+
+def load_keras_file(model: keras.Model, path: Path) -> None:
+    """Reads a `.weights.h5` file into any built model; on any mismatch no weight is changed.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        UserError: It is no HDF5 file or was damaged, or a variable is missing, additional or of
+            another shape.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"`weights` must name weights that exist. Received: weights={path}")
+    with temporary_file(Path(tempfile.gettempdir()), "own.", WEIGHTS_ENDING) as own:
+        # The names inside the file are Keras's own choice. Saving this model tells them.
+        model.save_weights(own, overwrite=True)
+        expected = _stored_shapes(own)
+    _check_shapes(_stored_shapes(path), expected, path)
+    _check_hash(path)
+    model.load_weights(path)
+
+
+def store_hash(path: Path) -> None:
+    """Adds the hash of its arrays to a file of weights, by which damage is noticed later."""
+    with h5py.File(path, "a") as file:
+        file.attrs[HASH_NAME] = _hash_of_arrays(file)
+
+
+def _check_hash(path: Path) -> None:
+    """Raises UserError where arrays are not as they were stored; older files have no hash."""
+    try:
+        with h5py.File(path) as file:
+            stored = file.attrs.get(HASH_NAME)
+            is_whole = stored is None or stored == _hash_of_arrays(file)
+    except (OSError, KeyError, RuntimeError) as error:  # what h5py raises varies
+        raise UserError("`weights` must name a complete HDF5 file. "
+                        f"Received: weights={path}") from error
+    if not is_whole:
+        raise UserError("`weights` must hold weights as they were stored, but the hash in the file "
+                        f"is of others: it was damaged. Received: weights={path}")
+
+
+def _hash_of_arrays(file: h5py.File) -> str:
+    """Returns the SHA-256 of all arrays of an HDF5 file and their names, in hexadecimal."""
+    digest = hashlib.sha256()
+
+    def add(name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset):
+            values = node[()]
+            digest.update(f"{name} {values.shape} {values.dtype.str}".encode())
+            digest.update(np.ascontiguousarray(values))
+
+    file.visititems(add)  # in the order of the names
+    return digest.hexdigest()
+
+
+def _stored_shapes(path: Path) -> dict[str, Shape]:
+    """Returns the shape of each array of an HDF5 file."""
+    shapes = {}
+
+    def note(name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset):
+            shapes[name.replace("/vars/0", "/kernel").replace("/vars/1", "/bias")] = node.shape
+
+    try:
+        with h5py.File(path) as file:
+            file.visititems(note)
+    except OSError as error:
+        raise UserError("`weights` must name a complete HDF5 file. "
+                        f"Received: weights={path}") from error
+    return shapes
+
+
+def load_tensorflow_checkpoint(model: Any, prefix: Path) -> None:
+    """Reads a TensorFlow object-graph checkpoint; on any mismatch no weight is changed.
+
+    Args:
+        model: A `unet.TwoStageUnet`.
+        prefix: The checkpoint's path without `.index`.
+
+    Raises:
+        FileNotFoundError: There is no such checkpoint.
+        UserError: It is incomplete, or a variable is missing, additional or of another shape.
+    """
+    if not Path(f"{prefix}.index").is_file():
+        raise FileNotFoundError(f"`weights` must end in {WEIGHTS_ENDING} or be the prefix of a "
+                                f"TensorFlow checkpoint that exists. Received: weights={prefix}")
+    import tensorflow as tf  # the only reader of this format; no other backend needs it
+
+    variables = {f"{CHECKPOINT_ROOT}/{name}/{kind}/{CHECKPOINT_VALUE}": getattr(layer, kind)
+                 for name, layer in _checkpoint_layers(model) for kind in ("kernel", "bias")}
+    try:
+        reader = tf.train.load_checkpoint(str(prefix))
+        found = {key: tuple(shape) for key, shape in reader.get_variable_to_shape_map().items()
+                 if key.startswith(CHECKPOINT_ROOT) and ".OPTIMIZER_SLOT" not in key}
+        _check_shapes(found, {key: tuple(variable.shape) for key, variable in variables.items()},
+                      prefix)
+        values = {key: reader.get_tensor(key) for key in variables}  # read all before changing any
+    except (tf.errors.OpError, RuntimeError, IndexError) as error:  # what TensorFlow raises varies
+        raise UserError("`weights` must be the prefix of a complete TensorFlow checkpoint, with "
+                        "its `.index` and all `.data` files. "
+                        f"Received: weights={prefix}") from error
+    for key, variable in variables.items():
+        variable.assign(values[key])
+
+
+def _checkpoint_layers(model: Any) -> Iterator[tuple[str, Any]]:
+    """Yields each layer that has a kernel and a bias, with its published name."""
+    for stage, (extractor, unet) in enumerate(zip(model.extractors, model.unets, strict=True),
+                                              start=1):
+        yield f"conv2d_{stage}", extractor
+        for level, encoder in enumerate(unet.encoder):
+            name = f"encoder_s{stage}/eblocks/{level}"
+            yield from _block_layers(f"{name}/i_block", encoder.block)
+            yield f"{name}/conv2d_2", encoder.down.conv
+        yield from _block_layers(f"encoder_s{stage}/i_block", unet.bottom)
+        for level, decoder in enumerate(unet.decoder):
+            name = f"decoder_s{stage}/dblocks/{level}"
+            yield f"{name}/tconv_1", decoder.up
+            if decoder.projection.built:
+                yield f"{name}/projection", decoder.projection.conv
+            yield from _block_layers(f"{name}/i_block", decoder.block)
+    if model.settings.num_stages == 2:
+        yield "sam_1/conv1", model.attention.attended.conv
+        yield "sam_1/conv2", model.attention.residual.conv
+        yield "sam_1/conv3", model.attention.mask.conv
+    yield "finalblock/conv2", model.final.conv
+
+
+def _block_layers(name: str, block: Any) -> Iterator[tuple[str, Any]]:
+    for index, conv in enumerate(block.dense):
+        yield f"{name}/tfc/H/{index}", conv.conv
+    yield f"{name}/conv2d_res", block.residual.conv
+
+
+def _check_shapes(found: dict[str, Shape], expected: dict[str, Shape], path: Path) -> None:
+    """Raises UserError at the first variable that is missing, additional or of another shape."""
+    for name in sorted(found.keys() | expected.keys()):
+        if found.get(name) != expected.get(name):
+            shapes = [f"of shape {shapes[name]}" if name in shapes else "nothing"
+                      for shapes in (expected, found)]
+            raise UserError(f"`weights` must hold the weights of this network. Variable {name}: "
+                            f"expected {shapes[0]}, found {shapes[1]}. Received: weights={path}")
+
+
+def grow(model: Any, older: Any) -> None:
+    """Gives a network the weights of an older one, whose form is a part of its own.
+
+    It then computes exactly what the older one does: weights of inputs and outputs that are new
+    are zero, and bins that have kernels of their own start with the common ones.
+
+    Args:
+        model: A `unet.TwoStageUnet`.
+        older: Another, of the same depth and channels, without some of the views of `model`.
+
+    Raises:
+        UserError: The older network is not a part of this one; nothing is changed.
+    """
+    before, now = ([name for name in GROWING_INPUTS if getattr(network.settings, name)]
+                   for network in (older, model))
+    if before != now[:len(before)] or older.settings.use_fencoding != model.settings.use_fencoding:
+        raise UserError("`weights` must be of a network that is a part of this one, with the first "
+                        f"of its inputs, {now}. Received: {before}")
+    known = {_name_in_network(variable): variable for variable in older.variables}
+    values = []
+    for variable in model.variables:
+        name = _name_in_network(variable)
+        source = known.get(name, known.get(name.replace("/low", "/conv" if "/low/" in name
+                                                        else "/kernel")))
+        if source is None:
+            raise UserError(f"`weights` must be of a network that is a part of this one: it has no "
+                            f"variable {name}")
+        value = keras.ops.convert_to_numpy(source)
+        if name.startswith("extractor") and value.ndim == 4:
+            value = _spread_inputs(value, older.extractor_inputs, model.extractor_inputs)
+        values.append(_widen(value, tuple(variable.shape), name))
+    for variable, value in zip(model.variables, values, strict=True):
+        variable.assign(value)
+
+
+def _name_in_network(variable: Any) -> str:
+    return variable.path.split("/", 1)[1]
+
+
+def _widen(value: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
+    """Returns `value` with zeros for the inputs and outputs that are new, the last of each."""
+    if value.ndim != len(shape) or any(now > then for now, then in zip(value.shape, shape,
+                                                                       strict=True)):
+        raise UserError(f"`weights` must be of a network that is a part of this one. Variable "
+                        f"{name}: it has the shape {value.shape}, this one {shape}")
+    wide = np.zeros(shape, value.dtype)
+    wide[tuple(map(slice, value.shape))] = value
+    return wide
+
+
+def _spread_inputs(kernel: np.ndarray, before: dict[str, int], now: dict[str, int]) -> np.ndarray:
+    """Returns an extractor's kernel with zeros for the inputs that are new.
+
+    Args:
+        kernel: `(height, width, inputs, filters)`.
+        before: How many inputs of each kind it has, in their order.
+        now: How many the result has; the kinds may stand between the former ones.
+    """
+    for kind, count in before.items():
+        if count > now.get(kind, 0):
+            raise UserError("`weights` must be of a network that is a part of this one: its first "
+                            f"layers see {count} channels of `{kind}`, this one's "
+                            f"{now.get(kind, 0)}")
+    starts = dict(zip(before, np.cumsum([0, *before.values()]), strict=False))
+    pieces = []
+    for kind, count in now.items():
+        start, known = starts.get(kind, 0), before.get(kind, 0)
+        pieces.append(np.pad(kernel[:, :, start : start + known],
+                             ((0, 0), (0, 0), (0, count - known), (0, 0))))
+    return np.concatenate(pieces, axis=2)

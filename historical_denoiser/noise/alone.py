@@ -1,0 +1,145 @@
+"""Parts that stand alone or dominate: one band of hiss, clicks, a mechanism, rumble, hum.
+
+If every training noise had hiss, a network would take noise without hiss for sound. Here each part
+is drawn by itself, over wider ranges than beside the others, and with an RMS of about 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from historical_denoiser.noise import parts
+from historical_denoiser.noise.carriers import (
+    CarrierConfig,
+    draw_bare_hum,
+    draw_burst_band,
+    draw_mechanism,
+)
+from historical_denoiser.noise.parts import Part, draw_rate
+
+TAPS = 16577  # of the filter of a narrow band: 2.7 Hz apart; a fast transform with `parts.CHUNK`
+BAND_OCTAVES = (0.5, 3.0)
+BAND_HZ = (20.0, 16000.0)
+LOW_BAND_HZ = (50.0, 1000.0)  # of most bands: where hiss and music are hard to tell apart
+LOW_BAND_CHANCE = 0.6
+FULL_BAND_CHANCE = 0.1
+SKIRT_ORDERS = (2.0, 16.0)  # of a band: 12 to 96 dB an octave
+WALL_ORDER = 40.0
+WALL_CHANCE = 0.3  # of a band that ends at once
+SEVERAL_BANDS_CHANCE = 0.4  # as of a motor; a network learns each band from them
+MOST_BANDS = 5
+SWELL_CHANCE = 0.35
+CLICKS_PER_SECOND = (1.0, 500.0)
+CLICK_MS = (0.1, 4.0)  # what rings on for longer is struck wood or metal: a sound
+RINGING_CHANCE = 0.2
+MOST_CLICK_TIME = 0.4  # share of the time that clicks fill
+THUMPS_PER_SECOND = (0.7, 4.0)
+RUMBLE_HZ = (20.0, 200.0)
+
+
+def _draw_band_db(rng: np.random.Generator, frequency_hz: np.ndarray) -> np.ndarray:
+    """Draws the levels of a band of half to three octaves."""
+    octaves = draw_rate(rng, BAND_OCTAVES)
+    bounds_hz = LOW_BAND_HZ if rng.uniform() < LOW_BAND_CHANCE else BAND_HZ
+    highest_hz = min(bounds_hz[1], 0.8 * frequency_hz[-1])  # where the rate allows no more
+    low_hz = draw_rate(rng, (bounds_hz[0], highest_hz / 2.0**octaves))
+    is_wall = rng.uniform() < WALL_CHANCE
+    orders = (WALL_ORDER, WALL_ORDER) if is_wall else rng.uniform(*SKIRT_ORDERS, 2)
+    return parts.band_pass_db(frequency_hz, low_hz, low_hz * 2.0**octaves, orders)
+
+
+def _draw_hiss(rng: np.random.Generator, carrier: CarrierConfig, rate: int) -> Part:
+    """Draws Gaussian noise of one band, of several or of all; some of it swells."""
+    frequency_hz = parts.grid_hz(rate, TAPS)
+    if rng.uniform() < FULL_BAND_CHANCE:
+        level_db = parts.draw_colour_db(rng, frequency_hz, rng.uniform(-6.0, 3.0), 5.0)
+    else:
+        level_db = _draw_band_db(rng, frequency_hz)
+        if rng.uniform() < SEVERAL_BANDS_CHANCE:
+            for _ in range(rng.integers(1, MOST_BANDS)):
+                level_db = np.maximum(
+                    level_db, _draw_band_db(rng, frequency_hz) - rng.uniform(0.0, 20.0))
+        level_db = level_db + rng.uniform(-6.0, 3.0) * np.log2(frequency_hz / parts.LEVEL_HZ)
+    hiss = parts.hiss(rng, rate, level_db, above_hz=0.0)
+    if rng.uniform() < SWELL_CHANCE:
+        swell_db = 0.5 * rng.uniform(2.0, 12.0) * np.cos(2.0 * np.pi * np.arange(32) / 32)
+        hiss = parts.multiply(hiss, parts.swing(rng, rate, rng.uniform(0.0, 4.0), swell_db,
+                                                draw_rate(rng, (0.12, 3.0))))
+    return hiss
+
+
+def _draw_hum(rng: np.random.Generator, carrier: CarrierConfig, rate: int) -> Part:
+    return draw_bare_hum(rng, carrier.hum, rate)[1]
+
+
+def _draw_clicks(rng: np.random.Generator, carrier: CarrierConfig, rate: int) -> Part:
+    """Draws clicks like those of discs, or longer ones, at random or at regular moments."""
+    if rng.uniform() < 0.5:
+        milliseconds = carrier.gramophone.click_ms[1]
+        bank = parts.impulse_bank(rng, rate, carrier.gramophone.click_ms)
+    else:
+        milliseconds = draw_rate(rng, CLICK_MS)
+        bank = parts.burst_bank(rng, rate, milliseconds, draw_burst_band(rng),
+                                rng.uniform() < RINGING_CHANCE)
+    most = max(2.0 * CLICKS_PER_SECOND[0], MOST_CLICK_TIME / (1e-3 * milliseconds))
+    per_second = draw_rate(rng, (CLICKS_PER_SECOND[0], min(CLICKS_PER_SECOND[1], most)))
+    spread_db = rng.uniform(0.0, 9.0)
+    if rng.uniform() < 0.35:
+        return parts.strokes(rng, rate, per_second, rng.uniform(0.0, 0.1), spread_db, bank)
+    return parts.events(rng, rate, per_second, 0.0, spread_db, bank, is_alone=True)
+
+
+def _draw_crackle(rng: np.random.Generator, carrier: CarrierConfig, rate: int) -> Part:
+    cfg = carrier.gramophone
+    return parts.events(
+        rng, rate, draw_rate(rng, cfg.crackles_per_second), 0.0,
+        parts.draw(rng, cfg.crackle_spread_db), parts.impulse_bank(rng, rate, cfg.crackle_ms),
+        burst=rng.uniform(0.3, 0.7), is_alone=True)
+
+
+def _draw_mechanism(rng: np.random.Generator, carrier: CarrierConfig, rate: int) -> Part:
+    return draw_mechanism(rng, carrier.film, rate)
+
+
+def _draw_rumble(rng: np.random.Generator, carrier: CarrierConfig, rate: int) -> Part:
+    cfg = carrier.gramophone
+    turn = 60.0 / float(rng.choice(cfg.turns_per_minute))
+    return parts.rumble(rng, rate, turn, rng.uniform(0.0, 0.7), RUMBLE_HZ, cfg.rumble_ring_seconds)
+
+
+def _draw_thumps(rng: np.random.Generator, carrier: CarrierConfig, rate: int) -> Part:
+    return parts.events(rng, rate, draw_rate(rng, THUMPS_PER_SECOND), 0.0, 4.0,
+                        parts.thump_bank(rng, rate), is_alone=True)
+
+
+MAKERS: dict[str, Callable[[np.random.Generator, CarrierConfig, int], Part]] = {
+    "hiss": _draw_hiss, "hum": _draw_hum, "clicks": _draw_clicks, "mechanism": _draw_mechanism,
+    "crackle": _draw_crackle, "rumble": _draw_rumble, "thumps": _draw_thumps}
+# What a carrier of one kind has; where all kinds are wanted, any part may stand alone.
+KIND_PARTS = {
+    "gramophone": ("hiss", "hum", "clicks", "crackle", "rumble", "thumps"),
+    "film": ("hiss", "hum", "clicks", "mechanism", "crackle", "thumps"),
+    "tape": ("hiss", "hum"),
+    "hum": ("hum",),
+    "mixed": tuple(MAKERS),
+}
+
+
+def draw_part(rng: np.random.Generator, carrier: CarrierConfig, rate: int) -> tuple[str, Part]:
+    """Draws one part, with an RMS of 1 over its first two seconds.
+
+    Args:
+        rng: Source of all randomness.
+        carrier: Shares of the parts, and ranges; of its `kind`.
+        rate: Samples per second.
+
+    Returns:
+        The part's name and the part.
+    """
+    names = KIND_PARTS[carrier.kind]
+    shares = np.array([getattr(carrier.part_shares, name) for name in names])
+    odds = shares / shares.sum() if shares.any() else None
+    name = str(rng.choice(names, p=odds))
+    return name, parts.at_unit_level(MAKERS[name](rng, carrier, rate))

@@ -1,0 +1,513 @@
+"""The kinds of noise: for each its settings, and the function that draws a noise from them.
+
+A new kind is a dataclass of `Ranges`, a function that returns a `Carrier`, two fields of
+`CarrierConfig` and an entry in `CARRIERS`; nothing else has to know of it. `docs/noise.md` names
+the source of every part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import scipy
+
+from historical_denoiser.checks import require, require_range
+from historical_denoiser.noise import parts
+from historical_denoiser.noise.moving import MovingConfig
+from historical_denoiser.noise.parts import Part, draw, draw_rate, grid_hz, to_gain
+from historical_denoiser.noise.ranges import Ranges, between, chance, choices, spectra
+
+Levels = Callable[[np.ndarray], np.ndarray]  # levels in dB at frequencies in Hz
+
+ENVELOPE_SECONDS = 0.01  # half the window over which a signal's level is taken
+BUZZ_COLOUR_DB = 20.0  # height of the bumps in the harmonics of a buzz
+
+
+@dataclass
+class Carrier:
+    """One noise. Levels are in dB over the RMS of its hiss above 1 kHz.
+
+    Attributes:
+        parts: Level and part, by name ("hiss", "clicks", "hum", ...), in the order in which they
+            are added up: they share one source of randomness. The level of impulses is 0, as each
+            impulse has its own.
+        following: Level, and the function that makes the noise that exists only while there is a
+            signal, from the signal `(samples,)` and its power; none on discs.
+        dominant: Name, level over the RMS of all `parts` together, and a part of RMS 1 that is
+            added to them.
+        rms: Of all `parts` together, where it is known; else it is that of their first moments.
+    """
+
+    parts: dict[str, tuple[float, Part]]
+    following: tuple[float, Callable[[np.ndarray, float], np.ndarray]] | None = None
+    dominant: tuple[str, float, Part] | None = None
+    rms: float | None = None
+
+
+# --- What several kinds have -----------------------------------------------------------------
+
+
+def _draw_spectrum_db(rng: np.random.Generator, cfg: GramophoneConfig | FilmConfig | TapeConfig,
+                      frequency_hz: np.ndarray, otherwise_db: np.ndarray) -> np.ndarray:
+    """Draws a hiss's spectrum: a blend of two fitted spectra, or `otherwise_db`; then a colour."""
+    level_db = otherwise_db
+    if cfg.spectra_db and rng.uniform() < cfg.fitted_chance:
+        pair = np.array(cfg.spectra_db)[rng.integers(len(cfg.spectra_db), size=2)]
+        level_db = parts.interpolate_db(
+            frequency_hz, np.average(pair, axis=0, weights=rng.dirichlet([1.0, 1.0])))
+    return level_db + parts.draw_colour_db(rng, frequency_hz, draw(rng, cfg.tilt_db_per_octave),
+                                           draw(rng, cfg.colour_db))
+
+
+def _draw_band(rng: np.random.Generator, cutoff_hz: Sequence[float]) -> Levels:
+    """Draws a low-pass: the bandwidth of pick-up, amplifier or transfer."""
+    cutoff, order = draw_rate(rng, cutoff_hz), rng.uniform(1.0, 5.0)
+    return lambda frequency_hz: parts.low_pass_db(frequency_hz, cutoff, order)
+
+
+def _draw_mains(rng: np.random.Generator, rate: int, hum_db: Sequence[float],
+                band: Levels | None = None, multiple: int = 1) -> tuple[float, Part]:
+    """Draws hum of the mains, or of a multiple of its frequency, with its level."""
+    frequency_hz = multiple * rng.choice([50.0, 60.0]) * (1.0 + 0.002 * rng.normal())
+    return draw(rng, hum_db), parts.make_hum(rng, rate, frequency_hz, int(rng.integers(2, 16)),
+                                             rng.uniform(-15.0, -4.0), band_db=band)
+
+
+def _draw_impulses(rng: np.random.Generator, cfg: GramophoneConfig | FilmConfig, rate: int,
+                   band: Levels, turn_seconds: float = 1.0, locked_share: float = 0.0,
+                   burst: float = 0.3) -> dict[str, tuple[float, Part]]:
+    """Draws crackle (on film: frying) and clicks (ticks), which are rarer and louder."""
+    return {
+        "crackle": (0.0, parts.events(
+            rng, rate, draw_rate(rng, cfg.crackles_per_second), draw(rng, cfg.crackle_db),
+            draw(rng, cfg.crackle_spread_db), parts.impulse_bank(rng, rate, cfg.crackle_ms, band),
+            turn_seconds, locked_share * rng.uniform(), burst, loudest_db=cfg.loudest_db)),
+        "clicks": (0.0, parts.events(
+            rng, rate, draw_rate(rng, cfg.clicks_per_second), draw(rng, cfg.click_db),
+            draw(rng, cfg.click_spread_db), parts.impulse_bank(rng, rate, cfg.click_ms, band),
+            turn_seconds, locked_share, burst, loudest_db=cfg.loudest_db))}
+
+
+def draw_burst_band(rng: np.random.Generator) -> tuple[float, float]:
+    """Draws the edges in Hz of the band in which a mechanism or a loose contact is heard."""
+    low_hz = draw_rate(rng, (20.0, 1500.0)) if rng.uniform() < 0.6 else 20.0
+    return low_hz, draw_rate(rng, (max(2.0 * low_hz, 500.0), 20000.0))
+
+
+def _envelope(rate: int, signal: np.ndarray, power: float) -> np.ndarray:
+    """Returns a signal's level over time, `(samples,)`, where `power` stands for 1."""
+    reach = max(1, int(ENVELOPE_SECONDS * rate))
+    total = np.cumsum(np.pad(np.square(signal, dtype=np.float64), (reach, reach)))
+    local = (total[2 * reach:] - total[:-2 * reach]) / (2 * reach)
+    return np.sqrt(np.maximum(local[:len(signal)], 0.0) / power)
+
+
+def _follow_with_hiss(rng: np.random.Generator, rate: int, spectrum_db: np.ndarray,
+                      signal: np.ndarray, power: float) -> np.ndarray:
+    """Makes hiss under the signal's envelope: film grain grows with the light through the track."""
+    hiss = parts.render(parts.hiss(rng, rate, spectrum_db), len(signal))
+    return hiss * _envelope(rate, signal, power)
+
+
+def _follow_with_frying(rate: int, follow: Callable[[np.ndarray, float], np.ndarray],
+                        crackle: Part, signal: np.ndarray, power: float) -> np.ndarray:
+    """Adds crackle to what follows a signal: the more light, the more dirt of the track is seen."""
+    frying = parts.render(crackle, len(signal)) * _envelope(rate, signal, power)
+    return follow(signal, power) + frying
+
+
+def _follow_with_modulation(rng: np.random.Generator, rate: int, spectrum_db: np.ndarray,
+                            signal: np.ndarray, power: float) -> np.ndarray:
+    """Makes a tape's modulation noise: hiss under the envelope, and asperity noise.
+
+    The coating's slow random variations multiply the signal, which gives every tone sidebands.
+    """
+    hiss = _follow_with_hiss(rng, rate, spectrum_db, signal, power)
+    corner_hz = np.exp(rng.uniform(np.log(50.0), np.log(2000.0)))
+    level_db = parts.low_pass_db(grid_hz(rate), corner_hz, 1.0)
+    variation = parts.render(parts.hiss(rng, rate, level_db), len(signal))
+    variation /= np.sqrt(np.mean(variation**2))
+    return np.sqrt(0.5) * (hiss + signal / np.sqrt(power) * variation)
+
+
+# --- Discs -----------------------------------------------------------------------------------
+
+# Bass turnover and treble roll-off in Hz (0: none) of disc replay, IASA-TC 04 sections 5.2.6 and
+# 5.3.6; acoustic records are played flat.
+DISC_REPLAY_HZ = ((0, 0), (0, 0), (250, 0), (300, 0), (400, 0), (500, 0), (300, 2120),
+                  (400, 2500), (450, 3180), (500, 1590), (500, 2122), (500, 3180))
+
+
+@dataclass
+class GramophoneConfig(Ranges):
+    """A disc. Every noise draws one value from each `[low, high]`.
+
+    Levels in dB are over the RMS of the hiss above 1 kHz; those of crackle, clicks and thumps are
+    peaks. A rate of [0, 0] turns a part off.
+    """
+
+    # Measured by `fit.measure` in vinyl1_runoff, vinyl2_oldvinyl_L and _R: training material only,
+    # not what the loader keeps for validation and test.
+    spectra_db: list[list[float]] = spectra([
+        [25, 27, 29, 28, 24, 16, 20, 16, 18, 13, 7, 4, 4, 1, 0,
+         -1, -1, -1, -2, -1, -2, -1, 0, -1, -4, -10, -18, -19, -21],
+        [47, 40, 43, 35, 33, 34, 31, 29, 26, 23, 19, 14, 11, 7, 2,
+         -1, -5, -6, -7, -7, -8, -10, -14, -17, -14, -14, -14, -18, -20],
+        [51, 41, 41, 34, 33, 32, 30, 28, 26, 23, 18, 13, 9, 6, 1,
+         -2, -4, -5, -6, -5, -5, -8, -9, -10, -10, -10, -14, -18, -21]])
+    fitted_chance: float = chance(0.5)  # of hiss from `spectra_db`, else white through equalisation
+    tilt_db_per_octave: list[float] = between(-2.0, 2.0)
+    colour_db: list[float] = between(0.0, 5.0)  # height of random broad bumps in the spectrum
+    cutoff_hz: list[float] = between(4000.0, 20000.0, "above 0")
+    turns_per_minute: list[float] = choices([78.26, 78.26, 78.26, 76.0, 80.0, 45.0, 33.333])
+    swish_db: list[float] = between(0.0, 4.0)  # swing of the hiss over one turn
+    crackles_per_second: list[float] = between(10.0, 800.0, "at least 0")
+    crackle_db: list[float] = between(5.0, 48.0)  # median
+    crackle_spread_db: list[float] = between(3.0, 9.0, "at least 0")  # standard deviation
+    crackle_ms: list[float] = between(0.04, 0.2, "above 0")  # the pulse, see `click_ms`
+    clicks_per_second: list[float] = between(0.3, 30.0, "at least 0")
+    click_db: list[float] = between(20.0, 58.0)
+    click_spread_db: list[float] = between(3.0, 10.0, "at least 0")
+    click_ms: list[float] = between(0.06, 0.4, "above 0")  # with swing back and ringing 5 to 10 x
+    locked_share: list[float] = between(0.0, 0.7, "in [0, 1]")  # of clicks that come back each turn
+    thumps_per_second: list[float] = between(0.02, 0.7, "at least 0")
+    thump_db: list[float] = between(15.0, 32.0)
+    loudest_db: float = parts.LOUDEST_DB  # no impulse is louder
+    rumble_db: list[float] = between(-10.0, 50.0)
+    rumble_hz: list[float] = between(8.0, 120.0, "above 0")  # of its resonances
+    rumble_ring_seconds: list[float] = between(0.01, 0.2, "above 0")  # in which they decay
+    needle_chance: float = chance(0.1)  # of a needle that is set down, lifted, or jumps
+    needles_per_second: list[float] = between(0.02, 0.4, "above 0")
+    needle_db: list[float] = between(20.0, 50.0)
+    needle_ms: list[float] = between(20.0, 300.0, "above 0")
+    hum_db: list[float] = between(-20.0, 15.0)
+    part_chance: float = chance(0.6)  # of thumps, rumble and hum, each
+
+
+def draw_disc(rng: np.random.Generator, cfg: GramophoneConfig, rate: int) -> Carrier:
+    """Draws surface hiss with its swish, crackle, clicks, thumps, rumble and hum of a disc."""
+    band = _draw_band(rng, cfg.cutoff_hz)
+    replay_hz = DISC_REPLAY_HZ[rng.integers(len(DISC_REPLAY_HZ))]
+    frequency_hz = grid_hz(rate)
+    hiss = parts.hiss(rng, rate, band(frequency_hz) + _draw_spectrum_db(
+        rng, cfg, frequency_hz, parts.disc_replay_db(frequency_hz, *replay_hz)))
+    turn = 60.0 / float(rng.choice(cfg.turns_per_minute))
+    swish = scipy.fft.irfft(np.append([0.0], rng.normal(size=6) + 1j * rng.normal(size=6)), 64)
+    swish *= 0.5 * draw(rng, cfg.swish_db) / np.abs(swish).max()
+    hiss = parts.multiply(hiss, parts.swing(rng, rate, rng.uniform(0.0, 1.0), swish, turn))
+    locked = draw(rng, cfg.locked_share)
+    drawn = {"hiss": (0.0, hiss), **_draw_impulses(rng, cfg, rate, band, turn, locked)}
+    if rng.uniform() < cfg.part_chance:
+        drawn["thumps"] = 0.0, parts.events(
+            rng, rate, draw_rate(rng, cfg.thumps_per_second), draw(rng, cfg.thump_db), 4.0,
+            parts.thump_bank(rng, rate), turn, locked, loudest_db=cfg.loudest_db)
+    if rng.uniform() < cfg.part_chance:
+        drawn["rumble"] = draw(rng, cfg.rumble_db), parts.rumble(
+            rng, rate, turn, rng.uniform(0.0, 0.7), cfg.rumble_hz, cfg.rumble_ring_seconds)
+    if rng.uniform() < cfg.part_chance:
+        drawn["hum"] = _draw_mains(rng, rate, cfg.hum_db)
+    own = rng.spawn(1)[0]  # the rest is the same with and without a needle that is set down
+    if own.uniform() < cfg.needle_chance:
+        bank = parts.burst_bank(own, rate, draw_rate(own, cfg.needle_ms),
+                                (draw_rate(own, (15.0, 80.0)), draw_rate(own, (1000.0, 12000.0))),
+                                is_tonal=False)
+        drawn["needle"] = 0.0, parts.events(own, rate, draw_rate(own, cfg.needles_per_second),
+                                            draw(own, cfg.needle_db), 5.0, bank)
+    return Carrier(drawn)
+
+
+# --- Film ------------------------------------------------------------------------------------
+
+SECOND_STROKE_CHANCE = 0.5
+CLATTER_CHANCE = 0.5
+CLATTER_MS = (0.5, 10.0)
+FILM_GAUGES = ((457.2, 96.0), (457.2, 96.0), (182.9, 24.0))  # mm/s and perforations/s: 35, 16 mm
+
+
+@dataclass
+class FilmConfig(Ranges):
+    """An optical track; levels as in `GramophoneConfig`, splices as thumps."""
+
+    spectra_db: list[list[float]] = spectra([  # static3_film_static, measured as those of discs
+        [13, 9, 10, 13, 5, 4, 11, 6, 5, 2, 1, 1, 1, 1, 1,
+         1, 0, -1, -2, -4, -6, -9, -12, -14, -16, -17, -18, -19, -42]])
+    fitted_chance: float = chance(0.3)  # of hiss from `spectra_db`, else grain through the filters
+    academy_chance: float = chance(0.7)  # that the Academy curve rolled off both ends
+    tilt_db_per_octave: list[float] = between(-2.0, 1.0)
+    colour_db: list[float] = between(0.0, 4.0)
+    cutoff_hz: list[float] = between(5000.0, 16000.0, "above 0")
+    slit_um: list[float] = between(12.0, 35.0, "above 0")  # width of the scanning beam
+    photocell_db: list[float] = between(-40.0, -12.0)  # white hiss behind the filters
+    crackles_per_second: list[float] = between(20.0, 1200.0, "at least 0")  # frying
+    crackle_db: list[float] = between(0.0, 40.0)
+    crackle_spread_db: list[float] = between(2.0, 6.0, "at least 0")
+    crackle_ms: list[float] = between(0.05, 0.3, "above 0")
+    clicks_per_second: list[float] = between(0.2, 12.0, "at least 0")  # ticks
+    click_db: list[float] = between(12.0, 52.0)
+    click_spread_db: list[float] = between(3.0, 6.0, "at least 0")
+    click_ms: list[float] = between(0.08, 0.5, "above 0")
+    buzz_db: list[float] = between(-15.0, 15.0)  # perforations at 96 Hz or frames at 24 Hz
+    splices_per_second: list[float] = between(0.02, 0.3, "at least 0")
+    splice_db: list[float] = between(12.0, 50.0)
+    loudest_db: float = parts.LOUDEST_DB
+    mechanism_chance: float = chance(0.4)  # of a projector's noise
+    mechanism_db: list[float] = between(-10.0, 30.0)  # its RMS
+    strokes_per_second: list[float] = between(16.0, 24.0, "at least 1")  # of shutter and claw
+    stroke_ms: list[float] = between(10.0, 40.0, "above 0")
+    clatters_per_second: list[float] = between(2.0, 100.0, "at least 0")  # loose metal
+    hum_db: list[float] = between(-20.0, 15.0)  # mains, and the lamp at twice its frequency
+    signal_hiss_db: list[float] = between(-6.0, 9.0)  # hiss that follows the signal, at its RMS
+    signal_frying_chance: float = chance(0.3)  # of frying that follows it, too
+    signal_frying_db: list[float] = between(-10.0, 15.0)  # its RMS over the hiss that does
+    part_chance: float = chance(0.6)  # of buzz, splices, mains hum and lamp hum, each
+
+
+def draw_mechanism(rng: np.random.Generator, cfg: FilmConfig, rate: int) -> Part:
+    """Draws what a projector does with each frame, with an RMS of 1.
+
+    A burst of the shutter or the claw comes at the rate of the frames, often a second, weaker one
+    between, and loose metal clatters.
+    """
+    per_second, milliseconds = draw_rate(rng, cfg.strokes_per_second), draw(rng, cfg.stroke_ms)
+    band_hz = draw_burst_band(rng)
+    jitter = rng.uniform(0.0, 0.01)
+    shapes = int(rng.choice([1, parts.BURSTS]))
+
+    def draw_strokes(milliseconds: float) -> Part:
+        bank = parts.burst_bank(rng, rate, milliseconds, band_hz, rng.uniform() < 0.3, shapes)
+        return parts.strokes(rng, rate, per_second, jitter, rng.uniform(0.0, 4.0), bank)
+
+    mechanism = draw_strokes(milliseconds)
+    if rng.uniform() < SECOND_STROKE_CHANCE:
+        mechanism = parts.add(mechanism, parts.amplify(
+            draw_strokes(milliseconds * rng.uniform(0.2, 1.0)), rng.uniform(-12.0, 0.0)))
+    if rng.uniform() < CLATTER_CHANCE:
+        bank = parts.burst_bank(rng, rate, draw_rate(rng, CLATTER_MS), draw_burst_band(rng), True)
+        mechanism = parts.add(mechanism, parts.events(
+            rng, rate, draw_rate(rng, cfg.clatters_per_second), rng.uniform(-12.0, 6.0), 6.0, bank))
+    return parts.at_unit_level(mechanism)
+
+
+def draw_film(rng: np.random.Generator, cfg: FilmConfig, rate: int) -> Carrier:
+    """Draws grain and photocell hiss, frying, ticks, buzz, splices and hum of an optical track."""
+    speed, perforations_hz = FILM_GAUGES[rng.integers(len(FILM_GAUGES))]
+    cutoff, slit = _draw_band(rng, cfg.cutoff_hz), draw(rng, cfg.slit_um)
+    academy = float(rng.uniform() < cfg.academy_chance)
+
+    def band(frequency_hz: np.ndarray) -> np.ndarray:
+        return (cutoff(frequency_hz) + parts.slit_db(frequency_hz, slit, speed)
+                + academy * parts.academy_db(frequency_hz))
+
+    frequency_hz = grid_hz(rate)
+    grain_db = _draw_spectrum_db(rng, cfg, frequency_hz, band(frequency_hz))
+    photocell_db = (np.interp(parts.LEVEL_HZ, frequency_hz, grain_db)
+                    + draw(rng, cfg.photocell_db))
+    hiss_db = 20.0 * np.log10(np.hypot(to_gain(grain_db), to_gain(photocell_db)))
+    hiss = parts.multiply(parts.hiss(rng, rate, hiss_db),
+                          parts.swing(rng, rate, rng.uniform(0.0, 1.5)))
+    following = draw(rng, cfg.signal_hiss_db), partial(_follow_with_hiss, rng, rate, hiss_db)
+    drawn = {"hiss": (0.0, hiss), **_draw_impulses(rng, cfg, rate, band, burst=0.7)}
+    if rng.uniform() < cfg.part_chance:
+        buzz_hz = float(rng.choice([24.0, perforations_hz, perforations_hz]))
+        drawn["buzz"] = draw(rng, cfg.buzz_db), parts.make_hum(
+            rng, rate, buzz_hz, int(rng.integers(8, 60)), rng.uniform(-9.0, -1.0), 0.001, band)
+    if rng.uniform() < cfg.part_chance:
+        drawn["splices"] = 0.0, parts.events(
+            rng, rate, draw_rate(rng, cfg.splices_per_second), draw(rng, cfg.splice_db), 4.0,
+            parts.thump_bank(rng, rate), loudest_db=cfg.loudest_db)
+    for name, multiple in (("hum", 1), ("lamp", 2)):  # a lamp shines twice in each period
+        if rng.uniform() < cfg.part_chance:
+            drawn[name] = _draw_mains(rng, rate, cfg.hum_db, band, multiple)
+    own = rng.spawn(1)[0]  # the rest is the same with and without a mechanism
+    if own.uniform() < cfg.mechanism_chance:
+        drawn["mechanism"] = draw(own, cfg.mechanism_db), draw_mechanism(own, cfg, rate)
+    aside = rng.spawn(1)[0]
+    if aside.uniform() < cfg.signal_frying_chance:
+        frying = parts.events(
+            aside, rate, draw_rate(aside, cfg.crackles_per_second), 0.0,
+            draw(aside, cfg.crackle_spread_db),
+            parts.impulse_bank(aside, rate, cfg.crackle_ms, band), burst=0.7, is_alone=True)
+        level_db, follow = following
+        following = level_db, partial(
+            _follow_with_frying, rate, follow,
+            parts.amplify(parts.at_unit_level(frying), draw(aside, cfg.signal_frying_db)))
+    return Carrier(drawn, following)
+
+
+# --- Tape ------------------------------------------------------------------------------------
+
+# Bass and treble time constants in microseconds (0: none) of tape replay, IASA-TC 04 section 5.4.
+TAPE_REPLAY_US = ((0, 17.5), (0, 35), (3180, 50), (0, 50), (0, 70), (0, 100), (3180, 90),
+                  (3180, 120), (3180, 140), (0, 200), (3180, 200))
+
+
+@dataclass
+class TapeConfig(Ranges):
+    """A magnetic tape; levels as in `GramophoneConfig`."""
+
+    spectra_db: list[list[float]] = spectra([])
+    fitted_chance: float = chance(0.5)  # counts when there are `spectra_db`
+    tilt_db_per_octave: list[float] = between(-4.0, 1.0)
+    colour_db: list[float] = between(0.0, 8.0)
+    cutoff_hz: list[float] = between(2500.0, 20000.0, "above 0")
+    dropouts_per_second: list[float] = between(0.05, 2.0, "at least 0")
+    dropout_db: list[float] = between(3.0, 20.0)
+    dropout_ms: list[float] = between(5.0, 200.0, "above 0")
+    hum_db: list[float] = between(-25.0, 10.0)
+    modulation_db: list[float] = between(-6.0, 9.0)  # noise that follows the signal, at its RMS
+    part_chance: float = chance(0.6)  # of dropouts and hum, each
+
+
+def draw_tape(rng: np.random.Generator, cfg: TapeConfig, rate: int) -> Carrier:
+    """Draws hiss through the replay equalisation, its dropouts, and hum of a tape."""
+    replay_us = TAPE_REPLAY_US[rng.integers(len(TAPE_REPLAY_US))]
+    band, frequency_hz = _draw_band(rng, cfg.cutoff_hz), grid_hz(rate)
+    hiss_db = band(frequency_hz) + _draw_spectrum_db(
+        rng, cfg, frequency_hz, parts.tape_replay_db(frequency_hz, *replay_us))
+    hiss = parts.multiply(parts.hiss(rng, rate, hiss_db),
+                          parts.swing(rng, rate, rng.uniform(0.0, 0.7)))
+    following = draw(rng, cfg.modulation_db), partial(_follow_with_modulation, rng, rate, hiss_db)
+    if rng.uniform() < cfg.part_chance:
+        depth_db = draw_rate(rng, cfg.dropout_db)  # `events` takes the logarithm of this height
+        dips = parts.events(rng, rate, draw_rate(rng, cfg.dropouts_per_second),
+                            20.0 * np.log10(max(depth_db, 1e-3)), 3.0,
+                            parts.dip_bank(rng, rate, cfg.dropout_ms), signed=False)
+        hiss = parts.multiply(hiss, (to_gain(-dip) for dip in dips))
+    drawn = {"hiss": (0.0, hiss)}
+    if rng.uniform() < cfg.part_chance:
+        drawn["hum"] = _draw_mains(rng, rate, cfg.hum_db)
+    return Carrier(drawn, following)
+
+
+# --- Hum -------------------------------------------------------------------------------------
+
+
+@dataclass
+class HumConfig(Ranges):
+    """Mains hum, or a motor's, above a little hiss."""
+
+    # Of the replay. A network that met hum at any frequency took every held note for hum.
+    speed: list[float] = between(0.95, 1.05, "above 0")
+    rectified_chance: float = chance(0.5)  # of ripple at twice the mains frequency
+    harmonics: list[float] = between(1.0, 40.0, "at least 1")
+    slope_db_per_octave: list[float] = between(-14.0, -3.0)
+    drift_percent: list[float] = between(0.0, 0.3)
+    hum_db: list[float] = between(10.0, 45.0)
+    pulsed_chance: float = chance(0.3)  # of a rectifier's pulses, or of a dimmer's
+    buzz_chance: float = chance(0.5)  # of harmonics far up: what couples in is steep, not round
+    buzz_harmonics: list[float] = between(40.0, 400.0, "at least 1")
+    buzz_tilt_db_per_octave: list[float] = between(-8.0, 2.0)
+    arc_chance: float = chance(0.25)  # of hiss that flares up in each half of a period
+    arc_db: list[float] = between(3.0, 30.0)
+
+
+def draw_bare_hum(rng: np.random.Generator, cfg: HumConfig, rate: int) -> tuple[float, Part]:
+    """Draws mains hum, or buzz with harmonics over the whole band, and its level."""
+    frequency_hz = float(rng.choice([50.0, 60.0])) * draw_rate(rng, cfg.speed)
+    if rng.uniform() < cfg.rectified_chance:
+        frequency_hz *= 2.0
+    level_db, harmonics = draw(rng, cfg.hum_db), draw_rate(rng, cfg.harmonics)
+    slope, drift = draw(rng, cfg.slope_db_per_octave), 0.01 * draw(rng, cfg.drift_percent)
+    aside, band_db = rng.spawn(1)[0], None  # leaves the draws of `rng` what they were without it
+    is_pulsed = aside.uniform() < cfg.pulsed_chance
+    if aside.uniform() < cfg.buzz_chance:
+        harmonics, slope = draw_rate(aside, cfg.buzz_harmonics), 0.0
+        band_db = partial(parts.draw_colour_db, aside,
+                          tilt_db_per_octave=draw(aside, cfg.buzz_tilt_db_per_octave),
+                          height_db=BUZZ_COLOUR_DB)
+    return level_db, parts.make_hum(rng, rate, frequency_hz, int(harmonics), slope, drift, band_db,
+                                    is_pulsed)
+
+
+def draw_hum(rng: np.random.Generator, cfg: HumConfig, rate: int) -> Carrier:
+    """Draws hum, and a little hiss, which may be that of an arc."""
+    hiss = parts.hiss(rng, rate, parts.draw_colour_db(rng, grid_hz(rate), rng.uniform(-4.0, 0.0),
+                                                      3.0))
+    hum = draw_bare_hum(rng, cfg, rate)
+    aside = rng.spawn(1)[0]
+    if aside.uniform() < cfg.arc_chance:
+        half_seconds = 0.5 / (float(aside.choice([50.0, 60.0])) * draw_rate(aside, cfg.speed))
+        flare_db = 0.5 * draw(aside, cfg.arc_db) * np.cos(2.0 * np.pi * np.arange(8) / 8)
+        hiss = parts.multiply(hiss, parts.swing(aside, rate, aside.uniform(0.0, 4.0), flare_db,
+                                                half_seconds))
+    return Carrier({"hiss": (0.0, hiss), "hum": hum})
+
+
+# --- All kinds -------------------------------------------------------------------------------
+
+CARRIERS: dict[str, Callable[[np.random.Generator, Any, int], Carrier]] = {
+    "gramophone": draw_disc, "film": draw_film, "tape": draw_tape, "hum": draw_hum}
+KINDS = tuple(CARRIERS)
+FOLLOWING_KINDS = ("film", "tape")  # with noise that follows a signal
+MOVING = "moving"  # noise of no carrier: `moving.make_moving`
+
+
+@dataclass
+class PartShares:
+    """How often each part is the one that stands alone or dominates, relative to the others."""
+
+    hiss: float = 0.50
+    hum: float = 0.13
+    clicks: float = 0.13
+    mechanism: float = 0.10
+    crackle: float = 0.07
+    rumble: float = 0.04
+    thumps: float = 0.03
+
+    def __post_init__(self) -> None:
+        for name, share in vars(self).items():
+            require(share >= 0.0, f"noise.part_shares.{name}", "at least 0", share)
+        require(any(vars(self).values()), "noise.part_shares", "not all 0", vars(self))
+
+
+@dataclass
+class CarrierConfig:
+    """Which kinds of noise there are, and what generated noise is drawn from."""
+
+    kind: str = "mixed"  # or "gramophone", "film", "tape", "hum"
+    alone_share: float = 0.3  # of generated noises that are one part and nothing else
+    dominant_share: float = 0.15  # of those in which one part is louder than all others
+    dominant_db: list[float] = field(default_factory=lambda: [3.0, 25.0])  # by so much
+    part_shares: PartShares = field(default_factory=PartShares)
+    moving_share: float = 0.0  # of generated noises of all kinds that belong to no carrier
+    fluctuating_share: float = 0.0  # of the others, recorded or generated, whose levels move
+    moving: MovingConfig = field(default_factory=MovingConfig)
+    gramophone_share: float = 0.25  # shares of "mixed"
+    film_share: float = 0.25
+    tape_share: float = 0.25
+    hum_share: float = 0.25
+    gramophone: GramophoneConfig = field(default_factory=GramophoneConfig)
+    film: FilmConfig = field(default_factory=FilmConfig)
+    tape: TapeConfig = field(default_factory=TapeConfig)
+    hum: HumConfig = field(default_factory=HumConfig)
+
+    def __post_init__(self) -> None:
+        kinds = (*KINDS, "mixed")
+        require(self.kind in kinds, "noise.kind", f"one of {kinds}", self.kind)
+        for name in ("alone_share", "dominant_share", "moving_share", "fluctuating_share"):
+            share = getattr(self, name)
+            require(0.0 <= share <= 1.0, f"noise.{name}", "in [0, 1]", share)
+        require(self.alone_share + self.dominant_share <= 1.0, "noise.dominant_share",
+                "at most 1 together with `noise.alone_share`", self.dominant_share)
+        require_range("noise.dominant_db", self.dominant_db)
+        shares = self._shares()
+        require(min(shares) >= 0.0 and sum(shares) > 0.0, "noise.*_share",
+                "at least 0 and not all 0", shares)
+
+    def _shares(self) -> list[float]:
+        return [getattr(self, f"{kind}_share") for kind in KINDS]
+
+    def share(self, category: str) -> float:
+        """Returns how often noise of a category is wanted, relative to the others.
+
+        A category of the user's own, none of `KINDS`, counts as one kind among the others.
+        """
+        if category not in KINDS:
+            return 1.0 / len(KINDS)
+        if self.kind != "mixed":
+            return float(category == self.kind)
+        return getattr(self, f"{category}_share") / sum(self._shares())

@@ -1,0 +1,234 @@
+"""Noises of tests and probes, made by nothing that trains.
+
+A test that is kin to the training flatters: what is here shares no code with `parts.py`,
+`carriers.py` and `moving.py`, and part of it comes from FFmpeg's filters. `OPEN` noises are seen in
+every evaluation; `SEALED` ones in the sealed test alone, which is run once a release: whoever tunes
+on them breaks it. Every function takes a number of samples at 44.1 kHz and a generator, and returns
+`(samples,)` at any level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import av
+import numpy as np
+import scipy.fft
+import scipy.signal
+
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+
+MakeNoise = Callable[[int, np.random.Generator], np.ndarray]
+
+CLICK_SECONDS = (1e-4, 1e-3)  # decay of a click by 1/e
+BURST_SECONDS = 0.03
+BURSTS_PER_SECOND = 24  # as often as a film moves
+BURST_HZ = (200.0, 5000.0)
+HUM_HZ = 50.02  # between two bins of any transform that is used here
+HARMONICS = 16
+FLUCTUATION_SECONDS = 0.1  # from one level of a band to another
+GROOVE_HZ, GROOVE_DB_PER_OCTAVE = 200.0, -4.0  # above this frequency, a groove's spectrum falls so
+RIPPLE_HZ, RIPPLE_DB = 40.0, 5.0
+TURNS_PER_SECOND = 1.304  # of a disc at 78.26 rpm
+THUMP_HZ, THUMP_SECONDS = (25.0, 60.0), (0.15, 0.5)
+SWING_DB = 7.0  # by which a worn groove is louder on one side than in the mean
+
+
+def make_shaped(gain: Callable[[np.ndarray], np.ndarray], samples: int, rng: np.random.Generator,
+           ) -> np.ndarray:
+    """Makes Gaussian noise `(samples,)` with a gain that is a function of the frequency in Hz."""
+    spectrum = scipy.fft.rfft(rng.standard_normal(samples))
+    return scipy.fft.irfft(spectrum * gain(scipy.fft.rfftfreq(samples, 1.0 / SAMPLE_RATE)), samples)
+
+
+def octave_gain(centre_hz: float, hz: np.ndarray) -> np.ndarray:
+    return (hz >= centre_hz / np.sqrt(2.0)) & (hz < centre_hz * np.sqrt(2.0))
+
+
+def pink_gain(hz: np.ndarray) -> np.ndarray:
+    return 1.0 / np.sqrt(np.maximum(hz, 20.0))
+
+
+def make_white(samples: int, rng: np.random.Generator) -> np.ndarray:
+    return rng.standard_normal(samples)
+
+
+def _groove_gain(hz: np.ndarray) -> np.ndarray:
+    octaves = np.log2(np.maximum(hz, GROOVE_HZ) / GROOVE_HZ)
+    return 10.0 ** (GROOVE_DB_PER_OCTAVE * octaves / 20.0)
+
+
+def make_fluctuating(deviation_db: float, band_hz: float, samples: int, rng: np.random.Generator,
+                      ) -> np.ndarray:
+    """Makes a groove's noise, each band of which has a level that wanders by itself.
+
+    The bands are cut out of one spectrum, so that without fluctuation it is steady Gaussian noise.
+    """
+    hz = scipy.fft.rfftfreq(samples, 1.0 / SAMPLE_RATE)
+    spectrum = scipy.fft.rfft(rng.standard_normal(samples)) * _groove_gain(hz)
+    if deviation_db == 0.0:
+        return scipy.fft.irfft(spectrum, samples)
+    places = np.arange(samples) / (FLUCTUATION_SECONDS * SAMPLE_RATE)
+    knots = np.arange(int(places[-1]) + 2)
+    spectrum, noise = spectrum.astype(np.complex64), np.zeros(samples)  # twice as fast
+    for low_hz in np.arange(0.0, SAMPLE_RATE / 2, band_hz):
+        level_db = np.interp(places, knots, rng.normal(0.0, deviation_db, len(knots)))
+        band = slice(*np.searchsorted(hz, (low_hz, low_hz + band_hz)))
+        alone = np.zeros_like(spectrum)
+        alone[band] = spectrum[band]
+        noise += 10.0 ** (level_db / 20.0) * scipy.fft.irfft(alone, samples)
+    return noise
+
+
+def make_rippled(samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Makes a groove's noise whose spectrum has hills and dips that stay."""
+    hz = scipy.fft.rfftfreq(samples, 1.0 / SAMPLE_RATE)
+    knots = np.arange(0.0, SAMPLE_RATE / 2 + RIPPLE_HZ, RIPPLE_HZ)
+    ripple_db = np.interp(hz, knots, rng.normal(0.0, RIPPLE_DB, len(knots)))
+    return make_shaped(lambda hz: _groove_gain(hz) * 10.0 ** (ripple_db / 20.0), samples, rng)
+
+
+def make_thumps(samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Makes low-frequency pulses, one in each turn: swells of several cycles, nothing above."""
+    time_s = np.arange(samples) / SAMPLE_RATE
+    noise, turn_s = np.zeros(samples), 1.0 / TURNS_PER_SECOND
+    first_s = 0.5 * min(turn_s, time_s[-1]) * rng.uniform()
+    for moment in np.arange(first_s, time_s[-1], turn_s):
+        length = np.exp(rng.uniform(*np.log(THUMP_SECONDS)))
+        place = np.clip((time_s - moment) / length, 0.0, 1.0)
+        hz = np.exp(rng.uniform(*np.log(THUMP_HZ)))
+        noise += np.sin(np.pi * place) ** 2 * np.sin(2.0 * np.pi * hz * (time_s - moment))
+    return noise
+
+
+def make_clicks(per_second: float, samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Makes single damped swings of random lengths and levels, and silence between them."""
+    count = max(1, round(per_second * samples / SAMPLE_RATE))
+    time_s = np.arange(round(8.0 * CLICK_SECONDS[1] * SAMPLE_RATE)) / SAMPLE_RATE
+    noise = np.zeros(samples + len(time_s))
+    # One in each of `count` equal spans, so that there are as many as the probe's name says.
+    starts = ((np.arange(count) + rng.uniform(size=count)) * samples / count).astype(int)
+    for start in starts:
+        decay_s = np.exp(rng.uniform(*np.log(CLICK_SECONDS)))
+        swing = np.cos(2.0 * np.pi * rng.uniform(0.15, 0.6) / decay_s * time_s)
+        level = rng.choice([-1.0, 1.0]) * 10.0 ** (rng.normal(0.0, 4.0) / 20.0)
+        noise[start : start + len(time_s)] += level * np.exp(-time_s / decay_s) * swing
+    return noise[:samples]
+
+
+def make_bursts(samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Makes short swells of noise of the middle frequencies, as from the claw of a projector."""
+    time_s = np.arange(samples) / SAMPLE_RATE % (1.0 / BURSTS_PER_SECOND)
+    swell = np.where(time_s < BURST_SECONDS, np.sin(np.pi * time_s / BURST_SECONDS) ** 2, 0.0)
+    band = scipy.signal.butter(2, BURST_HZ, "bandpass", fs=SAMPLE_RATE, output="sos")
+    return swell * scipy.signal.sosfilt(band, rng.standard_normal(samples))
+
+
+def make_hum(hiss_db: float | None, samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Makes the mains' harmonics, which fall by about 6 dB an octave; with hiss if wanted."""
+    time_s = np.arange(samples) / SAMPLE_RATE
+    hum = np.zeros(samples)
+    for order in range(1, HARMONICS + 1):
+        level = 10.0 ** (rng.normal(0.0, 4.0) / 20.0) / order
+        hum += level * np.sin(2.0 * np.pi * (HUM_HZ * order * time_s + rng.uniform()))
+    if hiss_db is not None:
+        hum += 10.0 ** (hiss_db / 20.0) * np.std(hum) * rng.standard_normal(samples)
+    return hum
+
+
+def make_swinging(samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Makes a groove's noise that is loud on one side of the disc, with ticks at that side."""
+    phase = 2.0 * np.pi * (TURNS_PER_SECOND * np.arange(samples) / SAMPLE_RATE + rng.uniform())
+    level_db = SWING_DB * np.cos(phase)
+    hiss = make_shaped(_groove_gain, samples, rng)
+    ticks = make_clicks(40, samples, rng)
+    return 10.0 ** (level_db / 20.0) * (hiss / np.std(hiss) + ticks / np.std(ticks))
+
+
+def make_fading(samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Makes a receiver's hiss whose notches move and whose level fades, as on short waves."""
+    time_s = np.arange(samples) / SAMPLE_RATE
+    hiss = make_shaped(partial(octave_band_gain, 300.0, 4500.0), samples, rng)
+    delay = 20.0 + 15.0 * np.sin(2.0 * np.pi * (rng.uniform(0.1, 0.4) * time_s + rng.uniform()))
+    echo = np.interp(np.arange(samples) - delay, np.arange(samples), hiss)
+    level_db = 10.0 * np.sin(2.0 * np.pi * (rng.uniform(0.2, 0.6) * time_s + rng.uniform()))
+    return 10.0 ** (level_db / 20.0) * (hiss + 0.9 * echo)
+
+
+def octave_band_gain(low_hz: float, high_hz: float, hz: np.ndarray) -> np.ndarray:
+    """Returns 1 within a band and 0 outside."""
+    return (hz >= low_hz) & (hz < high_hz)
+
+
+def make_hissing_thumps(samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Makes thumps with a groove's noise 15 dB below them."""
+    thumps, hiss = make_thumps(samples, rng), make_shaped(_groove_gain, samples, rng)
+    return thumps / np.std(thumps) + 10.0 ** (-15.0 / 20.0) * hiss / np.std(hiss)
+
+
+def make_frying(samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Makes clusters of crackle: each grain a few samples of noise, clusters of tenths of a second.
+
+    The rate of the grains is the square of a slow random walk.
+    """
+    knots = np.arange(0, samples + SAMPLE_RATE, SAMPLE_RATE // 10)
+    rate = np.interp(np.arange(samples), knots, rng.normal(0.0, 1.0, len(knots))) ** 2
+    grains = rng.random(samples) < 800.0 / SAMPLE_RATE * rate
+    heights = grains * rng.standard_exponential(samples) * rng.standard_normal(samples)
+    kernel = rng.standard_normal(24) * np.exp(-np.arange(24) / 6.0)
+    return scipy.signal.fftconvolve(heights, kernel)[:samples] + 0.01 * rng.standard_normal(samples)
+
+
+def make_scraping(samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Makes a noise of a few resonances that glide and swell, as of a warped cylinder's horn."""
+    noise = np.zeros(samples)
+    places = np.linspace(0.0, 1.0, samples)
+    for _ in range(6):
+        hz = np.exp(np.interp(places, np.linspace(0.0, 1.0, 9),
+                              rng.uniform(np.log(150.0), np.log(4000.0)) + rng.normal(0, 0.1, 9)))
+        narrow = scipy.signal.lfilter([1.0], [1.0, -0.98], rng.standard_normal((2, samples)))
+        phase = 2.0 * np.pi * np.cumsum(hz) / SAMPLE_RATE
+        level_db = np.interp(places, np.linspace(0.0, 1.0, 40), rng.normal(0.0, 5.0, 40))
+        noise += 10.0 ** (level_db / 20.0) * (narrow[0] * np.cos(phase) + narrow[1] * np.sin(phase))
+    return noise / np.std(noise) + 0.2 * rng.standard_normal(samples)
+
+
+def make_with_ffmpeg(source: str, filters: Sequence[tuple[str, str]], samples: int,
+                     rng: np.random.Generator) -> np.ndarray:
+    """Makes noise by FFmpeg's `anoisesrc` with arguments `source`, sent through its filters."""
+    graph = av.filter.Graph()
+    arguments = (f"{source}:r={SAMPLE_RATE}:seed={rng.integers(2**31)}"
+                 f":d={samples / SAMPLE_RATE + 1.0:.3f}")
+    nodes = [graph.add("anoisesrc", arguments), *(graph.add(*one) for one in filters),
+             graph.add("aformat", "sample_fmts=dbl:channel_layouts=mono"), graph.add("abuffersink")]
+    for node, following in zip(nodes, nodes[1:], strict=False):
+        node.link_to(following)
+    graph.configure()
+    pieces: list[np.ndarray] = []
+    while sum(map(len, pieces)) < samples:
+        pieces.append(nodes[-1].pull().to_ndarray().ravel())
+    return np.concatenate(pieces)[:samples]
+
+
+# What the test mixes beside the recordings; names as reports call them.
+OPEN: dict[str, MakeNoise] = {
+    "groove fluctuating by 4 dB": partial(make_fluctuating, 4.0, 200.0),
+    "groove with ripple": make_rippled,
+    "groove swinging with the turn": make_swinging,
+    "thumps over hiss": make_hissing_thumps,
+    "radio fading": make_fading,
+    "ffmpeg velvet noise": partial(make_with_ffmpeg, "c=velvet:density=0.003",
+                                   [("lowpass", "f=6000")]),
+}
+SEALED: dict[str, MakeNoise] = {
+    "frying": make_frying,
+    "scraping": make_scraping,
+    "ffmpeg brown noise, tremolo": partial(make_with_ffmpeg, "c=brown", [("tremolo", "f=5:d=0.8")]),
+    "ffmpeg pink noise, flanger": partial(make_with_ffmpeg, "c=pink", [
+        ("flanger", "delay=5:depth=4:regen=60:speed=0.7")]),
+    "ffmpeg white noise, phaser": partial(make_with_ffmpeg, "c=white", [
+        ("aphaser", "speed=0.5:decay=0.7"), ("lowpass", "f=5000")]),
+    "ffmpeg violet noise, pulsing": partial(make_with_ffmpeg, "c=violet", [
+        ("acrusher", "bits=5:mix=0.5"), ("tremolo", "f=1.3:d=0.95")]),
+}

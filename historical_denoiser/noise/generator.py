@@ -1,0 +1,132 @@
+"""Generated noise of old carriers, endless and reproducible from a seed.
+
+`carriers.py` draws what a noise consists of; here its parts are added up, piece by piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.checks import require
+from historical_denoiser.noise import parts
+from historical_denoiser.noise.alone import draw_part
+from historical_denoiser.noise.carriers import CARRIERS, KINDS, Carrier, CarrierConfig
+from historical_denoiser.noise.parts import CHUNK, draw, to_gain
+
+TARGET_DBFS = -30.0  # RMS of a noise's first moments; later events make it vary around this
+
+
+def draw_carrier(kind: str, rng: np.random.Generator, sample_rate: int = SAMPLE_RATE,
+                 carrier: CarrierConfig | None = None) -> Carrier:
+    """Draws the parts of a new noise.
+
+    Args:
+        kind: "gramophone", "film", "tape", "hum", or "mixed", which draws one of these.
+        rng: Source of all randomness.
+        sample_rate: Samples per second.
+        carrier: Ranges that are drawn from; the defaults when absent.
+
+    Raises:
+        UserError: An unknown `kind`.
+    """
+    require(kind in (*KINDS, "mixed"), "kind", f"one of {(*KINDS, 'mixed')}", kind)
+    carrier = carrier or CarrierConfig()
+    own = np.random.default_rng(rng.integers(2**63))
+    lone = own.spawn(1)[0]  # `own` makes the same noise whatever the shares of other forms
+    if kind == "mixed":
+        shares = np.array([carrier.share(name) for name in KINDS])
+        kind = KINDS[own.choice(len(KINDS), p=shares / shares.sum())]
+    form = lone.uniform()
+    if form < carrier.alone_share:
+        name, part = draw_part(lone, carrier, sample_rate)
+        return Carrier({name: (0.0, part)}, rms=1.0)
+    drawn = CARRIERS[kind](own, getattr(carrier, kind), sample_rate)
+    if form < carrier.alone_share + carrier.dominant_share:
+        name, part = draw_part(lone, carrier, sample_rate)
+        drawn.dominant = name, draw(lone, carrier.dominant_db), part
+    return drawn
+
+
+class CarrierNoise:
+    """One endless noise, rendered piece by piece.
+
+    Its parts are as drawn; any may have been left out, or given another level.
+    """
+
+    def __init__(self, carrier: Carrier) -> None:
+        self.carrier, self.dominant = carrier, None
+        first = self._render_chunk()
+        # Without hiss the first moments may be silent; the level is then that with a hiss of RMS 1.
+        rms = carrier.rms or np.sqrt(np.mean(first**2, dtype=np.float64)) or 1.0
+        if carrier.dominant:
+            _, level_db, part = carrier.dominant
+            self.dominant = parts.amplify(part, 20.0 * np.log10(rms) + level_db)
+            first += next(self.dominant)
+            rms = np.hypot(rms, rms * to_gain(level_db))
+        self.gain = np.float32(to_gain(TARGET_DBFS) / rms)
+        # Noise begins with its first click: none of it, however short, is digital silence.
+        self.ready = first[np.argmax(first != 0.0):] * self.gain
+
+    def _render_chunk(self) -> np.ndarray:
+        total = np.zeros(CHUNK, np.float32)
+        for level_db, part in self.carrier.parts.values():
+            total += np.float32(to_gain(level_db)) * next(part)
+        if self.dominant:
+            total += next(self.dominant)
+        return total
+
+    def read(self, samples: int) -> np.ndarray:
+        """Returns the next `samples` of the noise, `(samples,)`, float32."""
+        missing = -(-(samples - len(self.ready)) // CHUNK)
+        new = [self._render_chunk() * self.gain for _ in range(missing)]
+        joined = np.concatenate([self.ready, *new])
+        self.ready = joined[samples:]
+        return joined[:samples]
+
+    def follow(self, signal: np.ndarray) -> np.ndarray:
+        """Returns the noise that exists only while there is a signal, as long as `signal`.
+
+        `signal`, `(samples,)`, is the clean one. The noise is relative to the stationary hiss, for
+        a signal at its own RMS, whatever its scale.
+        """
+        power = np.mean(np.square(signal, dtype=np.float64))
+        if self.carrier.following is None or power == 0.0:
+            return np.zeros(len(signal), np.float32)
+        level_db, follow = self.carrier.following
+        return (float(self.gain * to_gain(level_db)) * follow(signal, power)).astype(np.float32)
+
+
+def generate(kind: str, samples: int, rng: np.random.Generator, sample_rate: int = SAMPLE_RATE,
+             carrier: CarrierConfig | None = None,
+             signal: np.ndarray | None = None) -> np.ndarray:
+    """Draws a new noise and returns its first `samples`, with an RMS of about -30 dBFS.
+
+    Args are those of `draw_carrier`, and:
+        samples: Length, at least 1.
+        signal: Clean signal `(samples,)` that film and tape noise then also follows.
+
+    Returns:
+        float32 array `(samples,)`.
+
+    Raises:
+        UserError: An unknown `kind`, `samples` below 1, or a `signal` of another length.
+    """
+    require(samples >= 1, "samples", "at least 1", samples)
+    source = CarrierNoise(draw_carrier(kind, rng, sample_rate, carrier))
+    noise = source.read(samples)
+    if signal is not None:
+        require(signal.shape == noise.shape, "signal.shape", f"{noise.shape}", signal.shape)
+        noise = noise + source.follow(signal)
+    return noise
+
+
+def stream(kind: str, block_samples: int, rng: np.random.Generator,
+           sample_rate: int = SAMPLE_RATE,
+           carrier: CarrierConfig | None = None) -> Iterator[np.ndarray]:
+    """Yields block after block of one endless noise; strung together they are `generate`'s."""
+    source = CarrierNoise(draw_carrier(kind, rng, sample_rate, carrier))
+    while True:
+        yield source.read(block_samples)

@@ -1,0 +1,286 @@
+"""Noise that moves: levels that fluctuate by band and moment, and noise of no carrier at all.
+
+Real grooves, worn film and radio are not steady: the level of each band goes its own way, by 2 to
+5 dB within 23 ms, and by more where they crackle. A network that meets steady noise alone learns
+that what moves is sound. `fluctuate` gives any noise bands whose levels move; `make_moving` draws
+source, spectrum and levels at random (domain randomisation), so that no kind of additive noise lies
+outside what is trained on. Begin with `make_moving`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.noise import parts
+from historical_denoiser.noise.parts import draw, draw_rate, to_gain
+from historical_denoiser.noise.ranges import Ranges, between, chance
+
+# Windows of the transform in which levels are changed: the shortest that resolves the bands.
+WINDOWS = (512, 1024, 2048, 4096)
+LOWEST_HZ, HIGHEST_HZ = 20.0, 22000.0
+PULSES_PER_SECOND = (0.3, 6.0)
+TURN_SECONDS = tuple(60.0 / rpm for rpm in (78.26, 78.26, 71.3, 45.0, 33.333, 160.0))
+# Of the hiss below impulses.
+UNDER_DB = (-60.0, -20.0)
+
+
+@dataclass
+class MovingConfig(Ranges):
+    """How levels move, and what noise of no carrier is drawn from."""
+
+    deviation_db: list[float] = between(0.5, 8.0, "at least 0")  # of a band's level over time
+    band_hz: list[float] = between(50.0, 4000.0, "above 0")  # width of a band whose level moves
+    band_erb: list[float] = between(0.5, 3.0, "above 0")  # or its width as the ear resolves it
+    seconds: list[float] = between(0.012, 2.0, "above 0")  # from one level to another
+    common_chance: float = chance(0.33)  # of levels that move together in part
+    burst_chance: float = chance(0.25)  # of bands that are louder for moments
+    burst_db: list[float] = between(5.0, 25.0)
+    ripple_chance: float = chance(0.5)  # of a spectrum with a fine ripple
+    ripple_db: list[float] = between(1.0, 7.0, "at least 0")
+    ripple_hz: list[float] = between(5.0, 600.0, "above 0")  # distance of its hills and dips
+    low_chance: float = chance(0.3)  # of noise between 30 and 1400 Hz
+    lone_band_chance: float = chance(0.2)  # of one band of half to two octaves
+    several_chance: float = chance(0.2)  # of two noises, one on top of the other
+    pulse_chance: float = chance(0.15)  # of low-frequency pulses on top, or alone
+    pulse_db: list[float] = between(0.0, 35.0)  # peak of a pulse over the RMS of the rest
+
+
+def make_moving(samples: int, rng: np.random.Generator, cfg: MovingConfig | None = None,
+                ) -> np.ndarray:
+    """Draws noise of no carrier: a random source, a random spectrum, levels that move at random.
+
+    Args:
+        samples: Length, at 44.1 kHz.
+        rng: Source of all randomness.
+        cfg: Ranges and chances.
+
+    Returns:
+        float32 array `(samples,)` with an RMS of 1.
+    """
+    cfg = cfg or MovingConfig()
+    noise = _make_one(samples, rng, cfg)
+    if rng.uniform() < cfg.several_chance:
+        noise = noise + np.float32(to_gain(rng.uniform(-15.0, 0.0))) * _make_one(samples, rng, cfg)
+    if rng.uniform() < cfg.pulse_chance:
+        pulses = make_pulses(samples, rng)
+        noise = noise / _rms(noise) + np.float32(to_gain(draw(rng, cfg.pulse_db))) * pulses
+    return (noise / _rms(noise)).astype(np.float32)
+
+
+def fluctuate(noise: np.ndarray, rng: np.random.Generator, cfg: MovingConfig | None = None,
+              ) -> np.ndarray:
+    """Gives each band of a noise a level that moves, and its spectrum a ripple.
+
+    Args:
+        noise: Waveform `(samples,)` at 44.1 kHz.
+        rng: Draws bands, levels and ripple.
+        cfg: Ranges and chances.
+
+    Returns:
+        float32 array `(samples,)`.
+    """
+    cfg = cfg or MovingConfig()
+    if rng.uniform() < cfg.ripple_chance:
+        size = scipy.fft.next_fast_len(len(noise), real=True)
+        hz = scipy.fft.rfftfreq(size, 1.0 / SAMPLE_RATE)
+        gain = to_gain(_draw_ripple_db(rng, hz, cfg)).astype(np.float32)
+        noise = scipy.fft.irfft(scipy.fft.rfft(noise, size) * gain, size)[: len(noise)]
+    return _move_levels(noise, rng, cfg)
+
+
+def make_pulses(samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Draws low-frequency pulses alone ("thumps"), with peaks near 1: at random, or once in a turn.
+
+    Returns:
+        float32 array `(samples,)`.
+    """
+    is_locked = rng.uniform() < 0.4
+    turn = float(rng.choice(TURN_SECONDS)) * draw(rng, (0.9, 1.1))
+    per_second = draw_rate(rng, PULSES_PER_SECOND)
+    chunks = parts.events(
+        rng, SAMPLE_RATE, per_second, 0.0, draw(rng, (0.0, 6.0)),
+        parts.thump_bank(rng, SAMPLE_RATE), turn_seconds=turn,
+        locked_share=0.9 if is_locked else 0.0, burst=draw(rng, (0.0, 1.5)), is_alone=True)
+    skipped = int(rng.integers(2 * parts.CHUNK))  # so that not every noise begins in silence
+    return parts.render(chunks, samples + skipped)[skipped:]
+
+
+def _make_one(samples: int, rng: np.random.Generator, cfg: MovingConfig) -> np.ndarray:
+    source = _draw_source(samples, rng)
+    size = scipy.fft.next_fast_len(samples, real=True)
+    hz = np.maximum(scipy.fft.rfftfreq(size, 1.0 / SAMPLE_RATE), 1.0)
+    level_db = _draw_spectrum_db(rng, hz, cfg)
+    spectrum = scipy.fft.rfft(source, size) * to_gain(level_db).astype(np.float32)
+    noise = scipy.fft.irfft(spectrum, size)[:samples]
+    noise = _move_levels(noise, rng, cfg)
+    return noise / max(_rms(noise), 1e-12)
+
+
+def _rms(audio: np.ndarray) -> np.float32:
+    return np.float32(np.sqrt(np.mean(np.square(audio, dtype=np.float64))))
+
+
+# --- Sources ---------------------------------------------------------------------------------
+
+
+def _draw_source(samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Draws white noise: Gaussian, or spiky, or of impulses or bursts over a quieter floor."""
+    kind = rng.choice(4, p=[0.45, 0.15, 0.2, 0.2])
+    gaussian = rng.standard_normal(samples, dtype=np.float32)
+    if kind == 0:
+        return gaussian
+    if kind == 1:  # Gaussian times log-normal: as crackle that is too dense for single clicks
+        sigma = draw(rng, (0.3, 2.2))
+        return gaussian * np.exp(sigma * rng.standard_normal(samples, dtype=np.float32))
+    if kind == 2:
+        found, floor_db = _draw_impulses(samples, rng), draw(rng, UNDER_DB)
+    else:
+        found, floor_db = gaussian * _draw_bursts(samples, rng), -draw(rng, (5.0, 40.0))
+    level = _rms(found)
+    if level == 0.0:
+        return gaussian
+    return found / level + np.float32(to_gain(floor_db)) * rng.standard_normal(
+        samples, dtype=np.float32)
+
+
+def _draw_impulses(samples: int, rng: np.random.Generator) -> np.ndarray:
+    per_second, sigma = draw_rate(rng, (30.0, 8000.0)), draw(rng, (0.2, 1.5))
+    count = rng.poisson(per_second * samples / SAMPLE_RATE)
+    heights = np.exp(sigma * rng.standard_normal(count)) * rng.choice([-1.0, 1.0], count)
+    return np.bincount(rng.integers(samples, size=count), heights, samples).astype(np.float32)
+
+
+def _draw_bursts(samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Draws the envelope of bursts of 0.5 to 120 ms: swells, decays, or both by turns."""
+    per_second, seconds = draw_rate(rng, (0.7, 60.0)), 1e-3 * draw_rate(rng, (0.5, 120.0))
+    sigma, is_regular = draw(rng, (0.0, 1.0)), rng.uniform() < 0.3
+    count = max(1, round(per_second * samples / SAMPLE_RATE))
+    moments = np.arange(count) + (rng.uniform() if is_regular else rng.uniform(size=count))
+    if not is_regular:
+        moments = count * rng.uniform(size=count)
+    length = max(8, round(seconds * SAMPLE_RATE))
+    time = np.arange(length, dtype=np.float32) / length
+    attack = draw(rng, (0.01, 0.5))
+    shape = np.minimum(time / attack, 1.0) * np.where(time < attack, 1.0, np.exp(
+        -4.0 * (time - attack) / (1.0 - attack))) * np.minimum(1.0, 10.0 * (1.0 - time))
+    envelope = np.zeros(samples + length, np.float32)
+    for moment in moments * samples / count:
+        start = int(moment) % samples
+        envelope[start : start + length] += shape * np.float32(np.exp(sigma * rng.normal()))
+    return envelope[:samples]
+
+
+# --- Spectra ---------------------------------------------------------------------------------
+
+
+def _draw_spectrum_db(rng: np.random.Generator, hz: np.ndarray, cfg: MovingConfig) -> np.ndarray:
+    """Draws levels in dB at `hz`: of one band alone, of a low part, or of the whole range."""
+    octaves = np.log2(hz / 1000.0)
+    if rng.uniform() < cfg.lone_band_chance:
+        width = draw(rng, (0.5, 2.0))
+        low_hz = draw_rate(rng, (30.0, 0.8 * HIGHEST_HZ / 2.0**width))
+        edges_hz, orders = (low_hz, low_hz * 2.0**width), rng.uniform(2.0, 16.0, 2)
+        tilt, height = draw(rng, (-3.0, 3.0)), draw(rng, (0.0, 3.0))
+    elif rng.uniform() < cfg.low_chance:
+        edges_hz = draw_rate(rng, (20.0, 150.0)), draw_rate(rng, (200.0, 1400.0))
+        orders = rng.uniform(1.0, 6.0, 2)
+        tilt, height = draw(rng, (-6.0, 3.0)), draw(rng, (1.0, 6.0))
+    else:
+        edges_hz = draw_rate(rng, (20.0, 900.0)), draw_rate(rng, (2500.0, 22000.0))
+        orders = rng.uniform(1.0, 12.0, 2)
+        tilt, height = draw(rng, (-7.0, 3.0)), draw(rng, (2.0, 9.0))
+    count = int(rng.integers(4, 25))
+    places = np.sort(rng.uniform(np.log2(LOWEST_HZ / 1000.0), np.log2(HIGHEST_HZ / 1000.0), count))
+    level_db = tilt * np.clip(octaves, -5.0, 4.5) + np.interp(
+        octaves, places, rng.normal(0.0, height, count))
+    level_db += parts.band_pass_db(hz, *edges_hz, orders)
+    if rng.uniform() < cfg.ripple_chance:
+        level_db += _draw_ripple_db(rng, hz, cfg)
+    return np.maximum(level_db, level_db.max() - 120.0)
+
+
+def _draw_ripple_db(rng: np.random.Generator, hz: np.ndarray, cfg: MovingConfig) -> np.ndarray:
+    step = draw_rate(rng, cfg.ripple_hz)
+    count = int(hz[-1] / step) + 3
+    return np.interp(hz, step * (np.arange(count) - rng.uniform()),
+                     rng.normal(0.0, draw(rng, cfg.ripple_db), count))
+
+
+# --- Levels ----------------------------------------------------------------------------------
+
+
+def _move_levels(noise: np.ndarray, rng: np.random.Generator, cfg: MovingConfig) -> np.ndarray:
+    """Multiplies the spectrogram of a noise by levels that are drawn by band and moment."""
+    centres_hz, width_hz = _draw_bands(rng, cfg)
+    seconds = draw_rate(rng, cfg.seconds)
+    # Bands need a window that resolves them, fast levels one that is short.
+    window = next((size for size in WINDOWS if 2.0 * SAMPLE_RATE / size <= width_hz), WINDOWS[-1])
+    hop = window // 4
+    lead = dsp.lead_samples(window, hop)
+    padded = np.pad(noise.astype(np.float32, copy=False), (lead, 0))
+    spectrum = dsp.stft(padded, window, hop)
+    times = np.arange(len(spectrum)) * hop / SAMPLE_RATE
+    own_db, common_db = _draw_levels_db(rng, times, len(centres_hz), seconds, cfg)
+    hz = scipy.fft.rfftfreq(window, 1.0 / SAMPLE_RATE)
+    levels_db = _interpolate_bands(own_db, centres_hz, hz) + common_db
+    spectrum *= to_gain(levels_db).astype(np.float32)[..., None]
+    return dsp.istft(spectrum, window, hop, len(padded))[lead:]
+
+
+def _draw_bands(rng: np.random.Generator, cfg: MovingConfig) -> tuple[np.ndarray, float]:
+    """Returns the centres of the bands in Hz, and the width of the narrowest."""
+    if rng.uniform() < 0.6:
+        width_hz = draw_rate(rng, cfg.band_hz)
+        first_hz = width_hz * rng.uniform(-0.5, 0.5)
+        return np.arange(first_hz, HIGHEST_HZ + width_hz, width_hz), width_hz
+    # ERB-rate scale, Glasberg and Moore 1990, eq. 4.
+    width = draw(rng, cfg.band_erb)
+    places = np.arange(width * rng.uniform(), 43.0, width)
+    centres_hz = (10.0 ** (places / 21.4) - 1.0) / 4.37e-3
+    return centres_hz, max(float(np.diff(centres_hz[:2])[0]), 40.0)
+
+
+def _draw_levels_db(rng: np.random.Generator, times: np.ndarray, bands: int, seconds: float,
+                    cfg: MovingConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Draws levels in dB: of each band `(frames, bands)`, and of all of them `(frames, 1)`."""
+    knots = int(times[-1] / seconds) + 3
+    places = times / seconds + rng.uniform()
+    index = places.astype(int)
+    before, after = (weight[:, None] for weight in _blend(places - index))
+    deviation_db = draw(rng, cfg.deviation_db)
+    own, common = rng.standard_normal((knots, bands)), np.zeros((knots, 1))
+    if rng.uniform() < cfg.common_chance:
+        share = rng.uniform(0.2, 1.0)
+        own = np.sqrt(1.0 - share) * own
+        common = np.sqrt(share) * rng.standard_normal((knots, 1))
+    own, common = deviation_db * own, deviation_db * common
+    if rng.uniform() < cfg.burst_chance:
+        bursting = common if rng.uniform() < 0.5 else own  # all at once, or single bands
+        chance = draw_rate(rng, (0.01, 0.2))
+        bursting += draw(rng, cfg.burst_db) * (rng.uniform(size=bursting.shape) < chance)
+    return tuple(before * values[index] + after * values[index + 1] for values in (own, common))
+
+
+def _blend(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the weights of two independent draws at a `part` of the way from one to the other.
+
+    Their squares add up to 1, so that what lies between deviates by as much as the draws do.
+    """
+    part = part * part * (3.0 - 2.0 * part)
+    norm = np.hypot(part, 1.0 - part)
+    return (1.0 - part) / norm, part / norm
+
+
+def _interpolate_bands(levels_db: np.ndarray, centres_hz: np.ndarray, hz: np.ndarray) -> np.ndarray:
+    """Returns levels `(frames, bins)` between the centres of the bands."""
+    place = np.interp(hz, centres_hz, np.arange(len(centres_hz)))
+    index = np.minimum(place.astype(int), len(centres_hz) - 2) if len(centres_hz) > 1 else (
+        np.zeros(len(hz), int))
+    below, above = _blend(place - index)
+    upper = np.minimum(index + 1, len(centres_hz) - 1)
+    return levels_db[:, index] * below + levels_db[:, upper] * above

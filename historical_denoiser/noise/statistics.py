@@ -1,0 +1,93 @@
+"""What tells one noise from another, in a few numbers: how much of it is impulses, and which bands.
+
+Unlike the measures of `fit.py` these assume no hiss: they also hold for clicks or hum alone.
+All audio is `(samples,)` at 44.1 kHz.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import fft
+
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.checks import UserError
+from historical_denoiser.noise.outliers import FRAME, OUTLYING_RATIO, compare_levels, split_treble
+
+OCTAVES_HZ = 1000.0 * 2.0 ** np.arange(-5, 5)  # centres, 31 Hz to 16 kHz
+LOWEST_HZ = 200.0  # above, impulses are looked for
+LOUD_SHARE = 0.02  # of the samples
+EVENT_LEAST = 0.05  # of the whole level: in digital silence not every sample is an event
+EVENT_GAP_SECONDS = 0.003  # events closer than this count as one
+EMPTY_OCTAVE = 1e-6  # share of the energy: an octave with less is as good as empty
+EDGE_SECONDS = 0.05  # longer than the high-pass rings where the noise begins and ends
+SHORTEST_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class NoiseStatistics:
+    """A noise in numbers.
+
+    Attributes:
+        loud_share: Share of the energy above 200 Hz that the loudest 2 % of the samples hold; 0.14
+            for Gaussian noise.
+        kurtosis: Of the samples above 200 Hz; 3 for Gaussian noise.
+        events_per_second: Stretches that stand out of the noise around them, in a second.
+        octave_shares: Share of the energy in each of `OCTAVES_HZ`, `(octaves,)`; their sum is 1.
+    """
+
+    loud_share: float
+    kurtosis: float
+    events_per_second: float
+    octave_shares: np.ndarray
+
+    def numbers(self) -> dict[str, float]:
+        """Returns what a table has of it, by the columns' names; octaves in dB, -60 or more."""
+        octaves_db = 10.0 * np.log10(np.maximum(self.octave_shares, EMPTY_OCTAVE))
+        return {"loud": self.loud_share, "kurtosis": self.kurtosis,
+                "events/s": self.events_per_second,
+                **{f"{hz:.0f} Hz": float(level)
+                   for hz, level in zip(OCTAVES_HZ, octaves_db, strict=True)}}
+
+
+def describe(audio: np.ndarray) -> NoiseStatistics:
+    """Measures a noise of any kind.
+
+    Raises:
+        UserError: `audio` is shorter than 0.2 s, not finite, or silent above 200 Hz.
+    """
+    seconds = len(audio) / SAMPLE_RATE
+    if seconds < SHORTEST_SECONDS or not np.isfinite(audio).all():
+        raise UserError(f"`audio` must be finite and at least {SHORTEST_SECONDS} s long to be "
+                        f"measured. Received: {seconds:.3f} s")
+    edge = round(EDGE_SECONDS * SAMPLE_RATE)
+    treble = dsp.highpass(audio, LOWEST_HZ, SAMPLE_RATE)[edge:-edge]
+    power = np.square(treble, dtype=np.float64)
+    if not power.any():
+        raise UserError(f"`audio` must not be silent above {LOWEST_HZ:.0f} Hz to be measured.")
+    loud = max(1, round(LOUD_SHARE * len(power)))
+    return NoiseStatistics(
+        loud_share=float(np.partition(power, -loud)[-loud:].sum() / power.sum()),
+        kurtosis=float(np.mean(power**2) / np.mean(power) ** 2),
+        events_per_second=_count_events(audio) / seconds,
+        octave_shares=_measure_octaves(audio))
+
+
+def _count_events(audio: np.ndarray) -> int:
+    level, usual = compare_levels(split_treble(audio))
+    least = EVENT_LEAST * np.sqrt(np.mean(np.square(level)))
+    loud = np.flatnonzero(level > np.maximum(OUTLYING_RATIO * usual, least))
+    gap = EVENT_GAP_SECONDS * SAMPLE_RATE / FRAME
+    return int(np.count_nonzero(np.diff(loud, prepend=-gap - 1) > gap))
+
+
+def _measure_octaves(audio: np.ndarray) -> np.ndarray:
+    """Returns the share of the energy in each octave."""
+    # The window keeps loud bass from leaking into octaves that are all but empty.
+    power = np.square(np.abs(fft.rfft(audio * np.hanning(len(audio)))))
+    edges_hz = OCTAVES_HZ[0] * 2.0 ** (np.arange(len(OCTAVES_HZ) + 1) - 0.5)
+    edges = np.minimum(np.round(edges_hz / SAMPLE_RATE * len(audio)).astype(int), len(power) - 1)
+    energy = np.add.reduceat(power, edges)[:-1]
+    return energy / energy.sum()

@@ -1,0 +1,150 @@
+"""What the page keeps of a restoration, so that another strength does not need the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.audio_io import Recording
+from historical_denoiser.audio.fitting import Fitted
+from historical_denoiser.audio.removal import Pair, Strength
+from historical_denoiser.audio.survey import Survey
+from historical_denoiser.checks import UserError
+from historical_denoiser.files import replacing
+from historical_denoiser.restoration.restorer import Restorer
+
+LOWEST_RATE, HIGHEST_RATE = 8000, 48000  # at which every browser plays
+LOUDEST = 2**15 - 1  # of 16 bits
+COLUMNS = 600  # of the picture of the waveform
+# Before each block of what is kept: what follows is the noise, or the recording without it.
+NOISE, RESTORED = b"N", b"R"
+
+
+class KeepingNoise:
+    """Restores as a restorer does, and keeps of one recording what `KeptNoise` restores it by.
+
+    Attributes:
+        known: What the recording's analysis told; None before it.
+    """
+
+    def __init__(self, restorer: Restorer, kept: Path) -> None:
+        """The noise is kept in the file `kept`, which appears when it is complete."""
+        self.restorer, self.kept = restorer, kept
+        self.known: Survey | None = None
+        self.seconds_heard_first, self.fit_strength = (restorer.seconds_heard_first,
+                                                       restorer.fit_strength)
+
+    def analyse(self, *args: Any) -> Survey:
+        """Analyses a recording; arguments are those of `Restorer.analyse`."""
+        self.known = self.restorer.analyse(*args)
+        return self.known
+
+    def separate(self, blocks: Iterable[np.ndarray], *others: Any) -> Iterator[Pair]:
+        """Yields each block, and the noise in it; arguments are those of `Restorer.separate`."""
+        with replacing(self.kept) as temporary, temporary.open("wb") as file:
+            for block, noise in self.restorer.separate(blocks, *others):
+                # What the network returns is float32, and the noise is the difference to it: half
+                # the bytes hold all of it, but where channels were made one or are left alone.
+                restored = (block - noise).astype(np.float32)
+                is_all = (block.dtype != restored.dtype
+                          and np.array_equal(block - restored, noise))
+                file.write(RESTORED if is_all else NOISE)
+                (restored if is_all else noise).tofile(file)
+                yield block, noise
+
+
+class KeptNoise:
+    """Restores a recording by what `KeepingNoise` kept of it.
+
+    Another strength then needs no network, and comes out as if it had run again.
+    """
+
+    def __init__(self, known: Survey, kept: Path) -> None:
+        self.known, self.kept = known, kept
+
+    def seconds_heard_first(self, *args: Any) -> float:
+        """Returns how much `analyse` hears: nothing."""
+        return 0.0
+
+    def analyse(self, *args: Any) -> Survey:
+        """Returns what is known of the recording."""
+        return self.known
+
+    def fit_strength(self, strength: Strength, *others: Any) -> Fitted:
+        """Returns the strength, which is a number."""
+        return Fitted(strength, "")
+
+    def separate(self, blocks: Iterable[np.ndarray], *others: Any) -> Iterator[Pair]:
+        """Yields each block, and the noise that was kept of it; other arguments say nothing."""
+        yield from kept_pairs(self.kept, blocks)
+
+
+def kept_pairs(kept: Path, blocks: Iterable[np.ndarray]) -> Iterator[Pair]:
+    """Yields each block of a recording, and the noise that `KeepingNoise` kept of it."""
+    with kept.open("rb") as file:
+        for block in blocks:
+            is_noise = file.read(1) == NOISE
+            found = np.fromfile(file, block.dtype if is_noise else np.float32, block.size)
+            found = found.reshape(block.shape)
+            yield block, found if is_noise else block - found
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A sound as the page plays it: 16-bit samples, channel by channel, without a header.
+
+    Attributes:
+        path: The file.
+        rate: In Hz.
+        channels: One or two.
+        samples: Of each channel.
+        peaks: The largest magnitude in each of `COLUMNS` equal parts, full scale at 1.
+    """
+
+    path: Path
+    rate: int
+    channels: int
+    samples: int
+    peaks: list[float]
+
+
+def write_sound(path: Path, blocks: Iterable[np.ndarray], recording: Recording,
+                check: Callable[[float], object] = lambda seconds: None) -> Sound:
+    """Writes what the page plays. More than two channels are heard as their mean.
+
+    Args:
+        path: The file to write.
+        blocks: `(samples, channels)` of the recording, or of the noise in it.
+        recording: Tells rate and channels.
+        check: Called with the seconds that were written so far.
+
+    Raises:
+        UserError: There are no samples in it.
+    """
+    rate = (recording.rate if LOWEST_RATE <= recording.rate <= HIGHEST_RATE else HIGHEST_RATE)
+    channels = recording.channels if recording.channels <= 2 else 1
+    own = (block.T if channels == recording.channels else block.T.mean(axis=0, keepdims=True)
+           for block in blocks)
+    pieces = dsp.resample_blocks((piece.astype(np.float32) for piece in own), recording.rate, rate)
+    step = max(1, rate // 100)  # samples of which one peak is kept
+    peaks, rest, samples = [], np.zeros(0, np.int16), 0
+    with path.open("wb") as file:
+        for piece in pieces:
+            values = np.round(np.clip(piece, -1.0, 1.0) * LOUDEST).astype("<i2")
+            file.write(np.ascontiguousarray(values.T))
+            samples += piece.shape[-1]
+            check(samples / rate)
+            loudest = np.concatenate([rest, np.abs(values).max(axis=0)])
+            whole = len(loudest) // step * step
+            peaks.extend(loudest[:whole].reshape(-1, step).max(axis=1))
+            rest = loudest[whole:]
+    if samples == 0:
+        raise UserError(f"{recording.path.name}: there is no sound in it")
+    peaks.extend([rest.max()] if len(rest) else [])
+    parts = np.array_split(np.array(peaks) / LOUDEST, min(COLUMNS, len(peaks)))
+    return Sound(path, rate, channels, samples, [round(float(part.max()), 4) for part in parts])

@@ -1,0 +1,117 @@
+"""Where the noise profile of a recording comes from: a stretch of it, a file, or what is found."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from historical_denoiser.audio import containers, dsp
+from historical_denoiser.audio.noise_profile import SHORTEST_SECONDS
+from historical_denoiser.checks import UserError, reason_of, require
+
+logger = logging.getLogger(__name__)
+
+KEY = "inference.noise_profile"
+ROUNDING_SECONDS = 1e-6  # 0.3 - 0.2 is less than 0.1 in floating point
+TIMES = re.compile(r"[\d.]+,[\d.]+")  # whose brackets were forgotten
+LONGEST_SECONDS = 60.0  # of noise that is used; more of it tells nothing new
+
+
+def check_choice(choice: Any) -> None:
+    """Raises UserError unless a choice is "none", "auto", [start, end] in seconds or a file's name.
+
+    Whether the file is there is told by `check_file`.
+    """
+    if isinstance(choice, str) and choice:
+        return
+    require(isinstance(choice, list) and len(choice) == 2
+            and all(isinstance(each, int | float) and not isinstance(each, bool)
+                    for each in choice), KEY,
+            "none, auto, [start, end] in seconds, or a file's name", choice)
+    start, end = choice
+    require(0.0 <= start < end < float("inf"), KEY,
+            "[start, end] in seconds with 0 <= start < end", choice)
+    require(end - start >= SHORTEST_SECONDS - ROUNDING_SECONDS, KEY,
+            f"[start, end] at least {SHORTEST_SECONDS:g} s apart", choice)
+
+
+def is_file(choice: Any) -> bool:
+    """Returns whether a choice is the name of a file."""
+    return isinstance(choice, str) and choice not in ("none", "auto")
+
+
+def check_file(choice: Any) -> None:
+    """Raises UserError where a choice names a file that cannot be read."""
+    if not is_file(choice):
+        return
+    try:
+        containers.open_audio(Path(choice))
+    except (UserError, OSError) as error:
+        hint = f"; two times stand in brackets: '{KEY}=[{choice}]'" if TIMES.fullmatch(
+            choice) else ""
+        raise UserError(f"`{KEY}` must be none, auto, [start, end] in seconds, or a file of noise; "
+                        f"{reason_of(error)}{hint}") from error
+
+
+def read_profile(choice: Any, read: Callable[[], Iterable[np.ndarray]], sample_rate: int,
+                 samples: int) -> np.ndarray | None:
+    """Returns noise alone, `(samples, channels)` at a recording's rate; None for no profile.
+
+    Args:
+        choice: As of `check_choice`, which it has passed.
+        read: Reads the recording from its start: blocks `(samples, channels)`.
+        sample_rate: Of the recording, in Hz.
+        samples: Length of the recording.
+
+    Raises:
+        UserError: The stretch is not in the recording, or the file is damaged.
+        OSError: The file cannot be read.
+    """
+    if choice == "none":
+        return None
+    if choice == "auto":
+        return _find(read, sample_rate)
+    if isinstance(choice, str):
+        recording = containers.open_audio(Path(choice))
+        noise = _cut(containers.read_blocks(recording), recording.rate, 0.0, LONGEST_SECONDS)
+        return dsp.resample(noise, recording.rate, sample_rate)
+    start, end = choice
+    require(round(end * sample_rate) <= samples, KEY,
+            f"within the recording, which is {samples / sample_rate:.2f} s long", choice)
+    return _cut(read(), sample_rate, start, min(end, start + LONGEST_SECONDS))
+
+
+def _find(read: Callable[[], Iterable[np.ndarray]], sample_rate: int) -> np.ndarray | None:
+    """Returns a stretch of a recording that holds noise alone, where there is any."""
+    from historical_denoiser.noise import finder  # its filters load slowly, and few ask for it
+
+    found, reason = (finder.search(read(), sample_rate) if sample_rate >= finder.LOWEST_RATE
+                     else ([], f"below {finder.LOWEST_RATE} Hz it cannot be told"))
+    best = finder.choose_profile(found)
+    if best is None:
+        logger.info("no stretch of noise alone was found: %s", reason or "all of it is alike")
+        return None
+    logger.info("noise profile: %.2f to %.2f s (%s)", best.start_seconds, best.end_seconds,
+                best.place)
+    return _cut(read(), sample_rate, best.start_seconds,
+                min(best.end_seconds, best.start_seconds + LONGEST_SECONDS))
+
+
+def _cut(blocks: Iterable[np.ndarray], sample_rate: int, start_seconds: float,
+         end_seconds: float) -> np.ndarray:
+    """Returns what lies between two times, less where the recording ends before."""
+    start, end = round(start_seconds * sample_rate), round(end_seconds * sample_rate)
+    pieces, done = [], 0
+    for block in blocks:
+        piece = block[max(start - done, 0) : max(end - done, 0)]
+        if len(piece):
+            pieces.append(piece.copy())  # a slice would keep the whole block in memory
+        done += len(block)
+        if done >= end:
+            break
+    return np.concatenate(pieces) if pieces else np.zeros((0, 1))

@@ -1,0 +1,231 @@
+"""What a run did, as JSON beside its results, by which the next run knows what is done already.
+
+A report holds an entry for each result in its folder: the hash of the recording, what it was
+restored with, and the sizes of the files. A result is taken for done where all of that is the
+same; names, ages and lengths alone say nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from historical_denoiser.checks import UserError
+from historical_denoiser.files import hash_of, replacing
+
+REPORT_NAME = "denoised_report.json"
+VERSION = 1  # of the report's form
+# Of what becomes of a recording: raised with every change of the program by which the same
+# recording, weights and settings give other results. It belongs into `made_with`.
+RESULTS_VERSION = 15
+# Whose warnings belong into a report; inference.py has the first name as a program.
+LOGGERS = ("__main__", "inference", "historical_denoiser")
+
+
+def hash_of_values(values: Any) -> str:
+    """Returns the SHA-256 of numbers, texts, lists and dictionaries of them."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+class Levels:
+    """Adds up the power of a recording, of what it became, and of what was removed."""
+
+    def __init__(self) -> None:
+        self._powers = dict.fromkeys(("input", "output", "residual"), 0.0)
+        self._values = 0
+
+    def add(self, **blocks: np.ndarray) -> None:
+        """Counts a block of each: `input`, `output` and `residual`."""
+        for name, block in blocks.items():
+            self._powers[name] += float(np.square(block).sum())
+        self._values += blocks["input"].size
+
+    def describe(self) -> dict[str, Any]:
+        """Returns the RMS levels in dBFS, and by how many dB the recording became quieter.
+
+        What is silent has no level: None.
+        """
+        dbfs = {name: round(10.0 * math.log10(power / self._values), 2) if power > 0.0 else None
+                for name, power in self._powers.items()}
+        known = dbfs["input"] is not None and dbfs["output"] is not None
+        return {"level_dbfs": dbfs,
+                "removed_db": round(dbfs["input"] - dbfs["output"], 2) if known else None}
+
+
+@contextmanager
+def collected_warnings() -> Iterator[list[str]]:
+    """Yields a list to which every warning of this program is added, beside being logged."""
+    messages: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.name.split(".")[0] in LOGGERS:
+                messages.append(record.getMessage())
+
+    collector = Collector(logging.WARNING)
+    root = logging.getLogger()
+    root.addHandler(collector)
+    try:
+        yield messages
+    finally:
+        root.removeHandler(collector)
+
+
+def read_results(folder: Path) -> dict[str, dict[str, Any]]:
+    """Returns the entries of the report in a folder by the results' names; none without a report.
+
+    Raises:
+        UserError: What has that name is no report, cannot be read, or is of a later release.
+    """
+    path = folder / REPORT_NAME
+    # Reading a pipe or a device may never end.
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UserError(f"{path} must be a report in JSON, and is no regular file; remove it")
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from error
+    except ValueError as error:  # neither UTF-8 nor JSON
+        raise UserError(f"{path} must be a report in JSON; remove it ({error})") from error
+    version = report.get("version") if isinstance(report, dict) else None
+    if isinstance(version, int) and version > VERSION:
+        raise UserError(f"{path} must be a report of version {VERSION} or lower. Received: version "
+                        f"{version}, of a later release; use that, or another folder of results")
+    results = report.get("results") if isinstance(report, dict) else None
+    if not isinstance(results, dict) or not all(isinstance(entry, dict)
+                                                for entry in results.values()):
+        raise UserError(f"{path} must be a report with `results`; remove it")
+    return results
+
+
+def name_in(folder: Path, result: Path) -> str:
+    """Returns the name of a result in the report of a folder."""
+    return Path(os.path.relpath(result, folder)).as_posix()
+
+
+def why_not_done(entries: dict[str, dict[str, Any]], folder: Path, recording: Path,
+                 results: Iterable[Path], made_with: dict[str, Any]) -> str | None:
+    """Says why results that are present are not those of a recording and of this call.
+
+    Args:
+        entries: Of the report, by `read_results`.
+        folder: Where the report is.
+        recording: The file that would be restored.
+        results: The files that are wanted; the restored recording is the first. Others that were
+            written with them do not matter.
+        made_with: What decides on their content beside the recording.
+
+    Returns:
+        The reason, or None where they are.
+    """
+    results = list(results)
+    entry = entries.get(name_in(folder, results[0]))
+    if entry is None:
+        return f"and no {REPORT_NAME} tells what they were made of"
+    if entry.get("made_with") != made_with:
+        return "made by other weights or settings"
+    written, sizes = entry.get("files"), _sizes(folder, results)
+    if not isinstance(written, dict) or len(sizes) < len(results) or any(
+            written.get(name) != size for name, size in sizes.items()):
+        return "and not as they were written, or not all"
+    if entry.get("input_sha256") != hash_of(recording):
+        return "made of another recording"
+    return None
+
+
+def _sizes(folder: Path, results: Iterable[Path]) -> dict[str, int]:
+    return {name_in(folder, path): path.stat().st_size for path in results if path.is_file()}
+
+
+class RunReport:
+    """The report of a run in one folder of results; what earlier runs left in it stays."""
+
+    def __init__(self, folder: Path, run: dict[str, Any], made_with: dict[str, Any],
+                 began: str | None = None) -> None:
+        """Starts a report; nothing is written yet.
+
+        Args:
+            folder: Where it will be.
+            run: What to tell of the run.
+            made_with: What decides on the results beside the recordings.
+            began: When the run did, as `now` tells it; absent: now.
+        """
+        self.folder, self._made_with = folder, made_with
+        self._results: dict[str, dict[str, Any]] = {}
+        self._known: tuple[int, ...] | None = None  # the file that `_results` is the content of
+        self._run = {"began": began or now()} | run | {"done": [], "failed": {}}
+
+    def add(self, recording: Path, results: Iterable[Path], facts: dict[str, Any]) -> None:
+        """Notes a recording that is done, and writes the report.
+
+        Raises:
+            UserError: There is a report that cannot be read.
+            OSError: It cannot be written.
+        """
+        results = list(results)
+        name = name_in(self.folder, results[0])
+        self._run["done"].append(name)
+        self._write(self._read() | {name: {
+            "input": str(recording), **facts, "made_with": self._made_with,
+            "files": _sizes(self.folder, results), "ended": now()}})
+
+    def add_failure(self, recording: Path, reason: str) -> None:
+        """Notes a recording that cannot be done, and writes the report; errors as of `add`."""
+        self._run["failed"][str(recording)] = reason
+        self._write(self._read())
+
+    def forget(self, results: Iterable[Path]) -> None:
+        """Removes the entry of results that are about to be replaced.
+
+        Otherwise, a run that is killed before `add` would leave new results under the older entry.
+
+        Raises:
+            OSError: The report cannot be written.
+        """
+        try:
+            entries = dict(self._read())
+        except UserError:
+            return  # a report that cannot be read vouches for nothing
+        if entries.pop(name_in(self.folder, next(iter(results))), None) is not None:
+            self._write(entries)
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        """Returns all entries; other runs may have added some since the last time."""
+        try:
+            now = _identity(self.folder / REPORT_NAME)
+        except FileNotFoundError:
+            now = None
+        if now is None or now != self._known:
+            self._results, self._known = read_results(self.folder), now
+        return self._results
+
+    def _write(self, results: dict[str, dict[str, Any]]) -> None:
+        report = {"version": VERSION, "last_run": self._run | {"ended": now()},
+                  "results": results}
+        with replacing(self.folder / REPORT_NAME, locked=True) as temporary:
+            temporary.write_text(json.dumps(report, indent=1), encoding="utf-8")
+            written = _identity(temporary)  # before another run can replace it
+        self._results, self._known = results, written
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    """Returns what tells a file from one that replaced it, or that it has become."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def now() -> str:
+    """Returns the time, as reports tell it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

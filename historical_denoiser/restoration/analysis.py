@@ -1,0 +1,375 @@
+"""All that is known of a recording before it is restored.
+
+`analyse` adds to a survey how two channels become one, the hum, what tells held notes from it, and
+the noise: from a profile, from where it lies alone, or as the network hears it; where it changes,
+section by section. `fit_strength` finds the strength that fits.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from historical_denoiser.audio import dsp, sections, silence
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.audio.fitting import EXCERPTS_SECONDS, Fitted, excerpts, fit
+from historical_denoiser.audio.mono_source import find_mono
+from historical_denoiser.audio.noise_profile import SHORTEST_SECONDS, without_strokes
+from historical_denoiser.audio.pauses import is_leader, noise_alone
+from historical_denoiser.audio.removal import Pair, Strength
+from historical_denoiser.audio.survey import Section, Survey, as_channels
+from historical_denoiser.checks import UserError, require
+from historical_denoiser.classical import buzz, drones, held_notes, hum
+from historical_denoiser.restoration.chain import clean_first
+from historical_denoiser.restoration.separation import Separator
+
+logger = logging.getLogger(__name__)
+
+MIN_ALONE_SECONDS = 2.0  # of noise that is found, and taken without being asked for
+
+Read = Callable[[], Iterable[np.ndarray]]  # reads a recording from its start, in blocks
+Report = Callable[[float], object]  # is told the seconds that were heard since its last call
+
+
+def analyse(separate: Separator, surveyed: Survey, read: Read, sample_rate: int,
+            noise_profile: np.ndarray | None = None,
+            report: Report = lambda seconds: None) -> Survey:
+    """Returns a survey with all that the stages of `separate` need to know.
+
+    Args:
+        separate: The network and its stages.
+        surveyed: From `survey` of all blocks.
+        read: Reads the recording.
+        sample_rate: In Hz.
+        noise_profile: Noise alone, of the recording or of another one of the same carrier, at its
+            rate and level: `(samples,)` or `(samples, channels)`, at least 0.1 s.
+        report: Told what is heard before the rest.
+
+    Raises:
+        UserError: The network takes no profile, or it is too short, silent or not finite.
+    """
+    if not surveyed.is_audible:
+        return surveyed
+    noise = (None if noise_profile is None else
+             check_profile(separate, noise_profile, sample_rate, len(surveyed.source)))
+    known = _with_mono_source(separate, surveyed, read, sample_rate)
+    known = _with_tones(separate, known, read, sample_rate, noise)
+    if noise is not None:
+        return with_profile(separate, known, noise, sample_rate)
+    if not hears_first(separate):
+        return known
+    return _with_heard_noise(separate, known, read, sample_rate, report)
+
+
+def hears_first(separate: Separator) -> bool:
+    """Whether recordings are heard before they are restored, where no profile is given."""
+    return separate.stages.listen_first and separate.settings.profile_form is not None
+
+
+def seconds_heard_first(separate: Separator, samples: int, sample_rate: int) -> float:
+    """Returns how much is heard of a recording without a profile, if its noise does not change."""
+    if not hears_first(separate):
+        return 0.0
+    seconds = samples / sample_rate
+    if seconds <= EXCERPTS_SECONDS or not _follows(separate, sample_rate):
+        return min(seconds, EXCERPTS_SECONDS)
+    pieces = len(sections.piece_starts(samples, sample_rate))
+    return EXCERPTS_SECONDS + pieces * sections.PIECE_SECONDS
+
+
+def fit_strength(separate: Separator, strength: Strength, read: Read, sample_rate: int,
+                 known: Survey, report: Report = lambda seconds: None) -> Fitted:
+    """Finds the strength that fits a recording, where that is asked for.
+
+    Up to 30 s are heard for it, spread over the recording.
+
+    Args:
+        separate: The network and its stages.
+        strength: Any other than "auto" stays as it is.
+        read: Reads the recording.
+        sample_rate: In Hz.
+        known: From `analyse`.
+        report: Told what is heard.
+    """
+    if not strength.is_auto:
+        return Fitted(strength, "")
+
+    def pairs() -> Iterator[Pair]:
+        if known.sections:
+            longest = round(EXCERPTS_SECONDS * sample_rate / len(known.sections))
+            for section in known.sections:
+                stop = min(section.stop, section.start + longest)
+                yield as_one(separate(
+                    sections.blocks_between(read(), section.start, stop), sample_rate,
+                    section.surveyed.between(0, stop - section.start)))
+                report((stop - section.start) / sample_rate)
+            return
+        sounding = replace(known, silences=())
+        for part in itertools.chain(*excerpts(read, known, sample_rate)):
+            yield from separate([part], sample_rate, sounding)
+            report(len(part) / sample_rate)
+
+    return fit(strength, pairs(), sample_rate)
+
+
+def as_one(pairs: Iterable[Pair]) -> Pair:
+    """Returns blocks that follow on each other, and the noise found in them, as one."""
+    heard, noise = zip(*pairs, strict=True)
+    return np.concatenate(heard), np.concatenate(noise)
+
+
+# --- Channels and tones ----------------------------------------------------------------------
+
+
+def _with_mono_source(separate: Separator, surveyed: Survey, read: Read, sample_rate: int,
+                      ) -> Survey:
+    """Adds how two channels become one, where that is asked for."""
+    choice = separate.stages.mono_source
+    if choice == "false" or surveyed.source != (0, 1):
+        return surveyed
+    heard = np.concatenate(list(itertools.chain(*excerpts(read, surveyed, sample_rate))))
+    mono, why = find_mono(heard, sample_rate, choice)
+    logger.info("%s: %s", "mono source" if mono else "no mono source", why)
+    return replace(surveyed, mono=mono)
+
+
+def _with_tones(separate: Separator, known: Survey, read: Read, sample_rate: int,
+                noise: np.ndarray | None) -> Survey:
+    """Adds the hum of a recording, and for each channel the floor that held notes stand out of.
+
+    Tones that are heard in a noise profile are noise.
+    """
+    stages = separate.stages
+    if not (stages.dehum or stages.keep_held):
+        return known
+    heard = list(itertools.chain(*excerpts(read, known, sample_rate)))
+    hum_hz, floors = None, []
+    for channel in known.distinct:
+        sounds = [as_channels(one)[:, channel] for one in heard]
+        at_rate = [dsp.resample(sound, sample_rate, SAMPLE_RATE) for sound in sounds]
+        drones_hz = drones.find_drones(at_rate)
+        if stages.dehum and hum_hz is None:
+            hum_hz = hum.find_hum(sounds, sample_rate, drones_hz)
+        if stages.keep_held:
+            floor = held_notes.measure_floor(at_rate, drones_hz)
+            if noise is not None and floor is not None:
+                own = channel if noise.shape[1] > 1 else 0
+                told = held_notes.measure_floor(
+                    [dsp.resample(noise[:, own], sample_rate, SAMPLE_RATE)])
+                floor = floor if told is None else np.maximum(floor, told)
+            floors.append(floor)
+    return replace(known, hum_hz=hum_hz, floors=tuple(floors))
+
+
+# --- Noise that is told ----------------------------------------------------------------------
+
+
+def check_profile(separate: Separator, noise: np.ndarray, sample_rate: int, channels: int,
+                  ) -> np.ndarray:
+    """Returns a noise profile as `(samples, 1 or channels)`, or raises UserError."""
+    noise = as_channels(np.asarray(noise))
+    if separate.settings.profile_form is None:
+        raise UserError("`noise_profile` must be absent: the network takes none, it was "
+                        "trained without `unet.use_profile`")
+    seconds = len(noise) / sample_rate
+    # The ends of a stretch are rounded to samples, which may take one away.
+    require(len(noise) >= SHORTEST_SECONDS * sample_rate - 1.0, "noise_profile",
+            f"at least {SHORTEST_SECONDS:g} s long", f"{seconds:.3f} s")
+    require(noise.shape[1] in (1, channels), "noise_profile",
+            f"of one channel or of {channels}, as the recording", f"{noise.shape[1]} channels")
+    require(np.isfinite(noise).all(), "noise_profile", "finite", "NaN or infinite samples")
+    require(np.ptp(noise, axis=0).any(), "noise_profile", "a stretch of noise", "silence")
+    return noise
+
+
+def with_profile(separate: Separator, known: Survey, noise: np.ndarray, sample_rate: int) -> Survey:
+    """Adds the profile of each channel's noise, as the network takes it.
+
+    Noise `(samples, 1 or channels)` is heard as the recording is: at its level, and without its
+    hum and clicks where these are taken out.
+    """
+    if known.mono and noise.shape[1] > 1:
+        noise = np.concatenate(list(known.mono.combine([noise.T])), axis=-1).T
+    own = known.distinct if noise.shape[1] > 1 else [0] * len(known.distinct)
+    form, stft, profiles = separate.settings.profile_form, separate.settings.stft, []
+    gain = separate.gain(known.power)
+    for channel in noise[:, own].T:
+        audio = (gain * (channel - np.mean(channel))).astype(np.float32)
+        audio = clean_first(dsp.resample(audio, sample_rate, SAMPLE_RATE), known.hum_hz,
+                            separate.stages)
+        profiles.append(form.measure(dsp.highpass(audio, stft.highpass_hz, SAMPLE_RATE))
+                        if np.ptp(channel) > 0.0 else form.nothing())
+    return replace(known, profiles=tuple(profiles))
+
+
+# --- Noise that is heard first ---------------------------------------------------------------
+
+
+def _with_heard_noise(separate: Separator, known: Survey, read: Read, sample_rate: int,
+                      report: Report) -> Survey:
+    """Adds the profile of the noise as it is heard before the recording is restored.
+
+    That is noise which lies alone, where that is looked for; or what is heard in pauses, or, where
+    there are none, what the network removes, less single strokes. Heard are up to 30 s: the ends,
+    and what lies between; where changes are looked for, a piece of 4 s in each half minute as well.
+    Where the noise changes, each section is analysed by itself.
+    """
+    is_short = known.audible_samples <= EXCERPTS_SECONDS * sample_rate
+    changes: list[int] = []  # counted without silence
+    if _follows(separate, sample_rate) and not is_short:
+        changes = sections.far_apart(_find_changes(separate, read, sample_rate, known, report),
+                                     known.audible_samples, sample_rate)
+    if not changes:
+        pairs = _hear(separate, excerpts(read, known, sample_rate, with_ends=True), sample_rate,
+                      known, report)
+        if _follows(separate, sample_rate) and is_short:
+            changes = sections.far_apart(sections.changes_within(*pairs[0], sample_rate),
+                                         known.audible_samples, sample_rate)
+        if not changes:
+            known, noise = _find_noise(separate, read, sample_rate, known, pairs)
+            return known if noise is None else with_profile(separate, known, noise, sample_rate)
+    changes = [silence.place(change, known.silences) for change in changes]
+    logger.info("its noise changes at %s s; each section is heard by itself",
+                ", ".join(f"{change / sample_rate:.1f}" for change in changes))
+    return replace(known, sections=tuple(
+        _analyse_section(separate, read, sample_rate, known, start, stop)
+        for start, stop in itertools.pairwise([0, *changes, known.samples])))
+
+
+def _analyse_section(separate: Separator, read: Read, sample_rate: int, known: Survey, start: int,
+                     stop: int) -> Section:
+    def read_part() -> Iterator[np.ndarray]:
+        return sections.blocks_between(read(), start, stop)
+
+    part = replace(known.between(start, stop), hum_hz=None, floors=())
+    part = _with_tones(separate, part, read_part, sample_rate, None)
+    pairs = _hear(separate, excerpts(read_part, part, sample_rate, with_ends=True), sample_rate,
+                  part)
+    pauses = noise_alone(pairs, sample_rate, separate.settings.stft.highpass_hz)
+    noise = _noise_of(pairs, sample_rate, part, pauses)
+    if noise is not None:
+        part = with_profile(separate, part, noise, sample_rate)
+    return Section(start, stop, part)
+
+
+def _follows(separate: Separator, sample_rate: int) -> bool:
+    """Whether changes of the noise are looked for."""
+    return separate.stages.follow_noise and sample_rate >= sections.LOWEST_RATE
+
+
+def _hear(separate: Separator, stretches: list[list[np.ndarray]], sample_rate: int, known: Survey,
+          report: Report = lambda seconds: None) -> list[Pair]:
+    """Returns stretches of a recording, and what is removed from each where nothing is told.
+
+    Each stretch comes in parts that do not follow on each other.
+    """
+    untold, second = replace(known, silences=(), sections=()), max(1, round(sample_rate))
+    pairs: list[Pair] = []
+    for parts in stretches:
+        found = []
+        for part in map(as_channels, parts):
+            blocks = [part[start : start + second]  # so that `report` is told early
+                      for start in range(0, len(part), second)]
+            for block, noise in separate(blocks, sample_rate, untold):
+                found.append((block, noise))
+                report(len(block) / sample_rate)
+        if found:
+            pairs.append(as_one(found))
+    return pairs
+
+
+def _find_noise(separate: Separator, read: Read, sample_rate: int, known: Survey,
+                pairs: list[Pair]) -> tuple[Survey, np.ndarray | None]:
+    """Returns the noise that lies alone, and a survey that tells where; or what was heard of it.
+
+    What lies alone may have a film's sync pop in it, which is limited as a stroke is.
+    """
+    highpass_hz = separate.settings.stft.highpass_hz
+    pauses = noise_alone(pairs, sample_rate, highpass_hz)
+    span = _find_alone(read, sample_rate) if separate.stages.find_noise else None
+    if span is not None and (pauses is None or len(pauses) < span[1] - span[0]):
+        noise = np.concatenate(list(sections.blocks_between(map(as_channels, read()), *span)))
+        if not is_leader(noise, pairs, sample_rate, highpass_hz):
+            return replace(known, noise_alone=span), without_strokes(noise)
+    return known, _noise_of(pairs, sample_rate, known, pauses)
+
+
+def _find_alone(read: Read, sample_rate: int) -> silence.Span | None:
+    """Returns where a recording holds noise alone for 2 s and more, in samples."""
+    from historical_denoiser.noise import (
+        finder,  # its filters load slowly, and a mistyped call needs none
+    )
+
+    if sample_rate < finder.LOWEST_RATE:
+        return None
+    found, _ = finder.search(map(as_channels, read()), sample_rate, MIN_ALONE_SECONDS)
+    chosen = finder.choose_profile(found)
+    if chosen is None:
+        return None
+    start, stop = (round(seconds * sample_rate)
+                   for seconds in (chosen.start_seconds, chosen.end_seconds))
+    return start, min(stop, start + round(EXCERPTS_SECONDS * sample_rate))
+
+
+def _noise_of(pairs: list[Pair], sample_rate: int, known: Survey, pauses: np.ndarray | None,
+              ) -> np.ndarray | None:
+    """Returns the noise of stretches that were heard, `(samples, channels)`: their pauses'."""
+    noise = pauses
+    if noise is None:  # at its ends, a tape or a film may have less noise than between
+        found = (_without_silence(*pair, sample_rate) for pair in pairs[1:-1] or pairs)
+        noise = np.concatenate([without_strokes(one) if len(one) else one for one in found])
+    if known.hum_hz is None:  # which would be taken out of the profile as well
+        noise = _with_buzz(noise, [heard for heard, _ in pairs], sample_rate)
+    if len(noise) < SHORTEST_SECONDS * sample_rate or not np.ptp(noise, axis=0).any():
+        return None
+    return noise
+
+
+def _find_changes(separate: Separator, read: Read, sample_rate: int, known: Survey,
+                  report: Report) -> list[int]:
+    """Returns the samples at which the noise of a long recording changes, without silence."""
+    def sound() -> Iterator[np.ndarray]:
+        return silence.leave_out(read(), known.silences)
+
+    length = round(sections.PIECE_SECONDS * sample_rate)
+    starts = sections.piece_starts(known.audible_samples, sample_rate)
+    pieces = []
+    for piece in sections.cut(sound(), ((start, start + length) for start in starts)):
+        pair, = _hear(separate, [[piece]], sample_rate, known, report)
+        pieces.append(sections.band_powers(*pair, sample_rate))
+    changes = sections.find_changes(pieces, 1)
+    found = []
+    for change, (before, after) in zip(
+            changes, sections.around_changes(pieces, changes), strict=True):
+        start, stop = starts[change - 1], starts[change] + length
+        between = next(sections.cut(sound(), [(start, stop)]))
+        pair, = _hear(separate, [[between]], sample_rate, known)
+        place = sections.place_change(before, sections.band_powers(*pair, sample_rate), after)
+        if place is not None:
+            found.append(start + round(place * sections.FRAME_SECONDS * sample_rate))
+    return found
+
+
+def _with_buzz(noise: np.ndarray, sounds: list[np.ndarray], sample_rate: int) -> np.ndarray:
+    """Returns noise `(samples, channels)` with what it lacks of the buzz of stretches like it."""
+    channels = []
+    for channel, audio in enumerate(noise.T):
+        found = buzz.find_buzz([dsp.resample(sound[:, channel], sample_rate, SAMPLE_RATE)
+                                for sound in sounds])
+        channels.append(buzz.add_buzz(audio, found, sample_rate) if found else audio)
+    return np.stack(channels, axis=-1)
+
+
+def _without_silence(heard: np.ndarray, noise: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Returns noise `(samples, channels)` less the frames in which what was heard is constant.
+
+    Digital silence, as between the reels of a film, says nothing about the noise.
+    """
+    frame = max(1, round(SHORTEST_SECONDS * sample_rate))
+    starts = range(0, len(heard), frame)
+    return np.concatenate([noise[:0], *(noise[start:start + frame] for start in starts
+                                        if np.ptp(heard[start:start + frame], axis=0).any())])

@@ -1,0 +1,174 @@
+"""A network and the stages around it, as a function of recordings."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.audio.fitting import Fitted, fit
+from historical_denoiser.audio.removal import Pair, Strength, as_strength, remove
+from historical_denoiser.audio.survey import Survey, survey
+from historical_denoiser.network.stored import NetworkSettings
+from historical_denoiser.restoration import analysis
+from historical_denoiser.restoration.analysis import Read, Report
+from historical_denoiser.restoration.chain import Network
+from historical_denoiser.restoration.separation import Separator
+from historical_denoiser.restoration.settings import StageSettings
+
+SILENT_POWER = 10.0 ** (-70.0 / 10.0)  # of the start of a stream, below which it is no measure
+SEGMENT_SECONDS = 9.5  # restored in one step; memory grows with it
+
+
+@dataclass(frozen=True)
+class Restorer:
+    """A network and the stages around it, as a function of recordings.
+
+    Waveforms are floating point, `(samples,)` or `(samples, channels)`, at any sample rate. Each
+    channel is restored by itself, but for stereo transfers of mono carriers.
+
+    Attributes:
+        network: Takes and returns spectra, as of `chain.Network`.
+        settings: What the network needs to work as it was trained.
+        stages: Those around it.
+        segment_seconds: Length of what is restored in one step.
+    """
+
+    network: Network
+    settings: NetworkSettings
+    stages: StageSettings
+    segment_seconds: float = SEGMENT_SECONDS
+
+    def __call__(self, waveform: np.ndarray, sample_rate: int,
+                 strength: float | str | Strength = 1.0,
+                 noise_profile: np.ndarray | None = None) -> np.ndarray:
+        """Restores a whole recording.
+
+        Args:
+            waveform: `(samples,)` or `(samples, channels)`, floating point.
+            sample_rate: In Hz.
+            strength: Share of the noise found that is removed, in [0, 1]; "auto" for what fits the
+                recording; or a `Strength`.
+            noise_profile: A stretch of the recording, or of another one of the same carrier, that
+                holds noise alone: `(samples,)` or `(samples, channels)`, at the same sample rate
+                and level, at least 0.1 s. Each channel is restored with its own, or all with one.
+
+        Returns:
+            The restored recording: same shape and type.
+
+        Raises:
+            ValueError: An argument has another form.
+            UserError: The network returned NaN, takes no profile, or `noise_profile` is too short
+                or silent.
+        """
+        waveform, strength = np.asarray(waveform), as_strength(strength)
+        if len(waveform) == 0:
+            return waveform.copy()
+        block_samples = max(1, round(self.segment_seconds * sample_rate))
+        blocks = [waveform[start : start + block_samples]
+                  for start in range(0, len(waveform), block_samples)]
+
+        def read() -> list[np.ndarray]:
+            return blocks
+
+        known = self.analyse(survey(blocks, sample_rate), read, sample_rate, noise_profile)
+        strength = self.fit_strength(strength, read, sample_rate, known).strength
+        return np.concatenate(list(self.stream(blocks, sample_rate, strength, known)))
+
+    def analyse(self, surveyed: Survey, read: Read, sample_rate: int,
+                noise_profile: np.ndarray | None = None,
+                report: Report = lambda seconds: None) -> Survey:
+        """Returns all that is known of a recording before it is restored: `analysis.analyse`."""
+        return analysis.analyse(self.separate, surveyed, read, sample_rate, noise_profile, report)
+
+    def seconds_heard_first(self, samples: int, sample_rate: int) -> float:
+        """Returns how much `analyse` hears of a recording without a noise profile."""
+        return analysis.seconds_heard_first(self.separate, samples, sample_rate)
+
+    def fit_strength(self, strength: Strength, read: Read, sample_rate: int, known: Survey,
+                     report: Report = lambda seconds: None) -> Fitted:
+        """Finds the strength that fits a recording: `analysis.fit_strength`."""
+        return analysis.fit_strength(self.separate, strength, read, sample_rate, known, report)
+
+    @property
+    def separate(self) -> Separator:
+        """Finds the noise in the blocks of a recording that is analysed."""
+        return Separator(self.network, self.settings, self.stages, self.segment_seconds)
+
+    def stream(self, blocks: Iterable[np.ndarray], sample_rate: int,
+               strength: float | str | Strength = 1.0, known: Survey | None = None,
+               noise_profile: np.ndarray | None = None) -> Iterator[np.ndarray]:
+        """Restores a recording that comes, and goes, in blocks; memory does not grow with it.
+
+        Args:
+            blocks: Waveforms of any length that follow on each other.
+            sample_rate: In Hz.
+            strength: As of `__call__`; "auto" goes by the first segment.
+            known: From `analyse`: then the result is that of `__call__`. When absent, the first
+                segment alone is measured; where that is all but silent, the level is left as it is.
+            noise_profile: As of `__call__`; of no effect beside what is `known`.
+
+        Yields:
+            Each block, restored.
+
+        Raises:
+            ValueError: An argument has another form.
+            UserError: The recording holds NaN or infinite samples, or as of `__call__`.
+        """
+        if isinstance(blocks, np.ndarray):
+            raise ValueError("`blocks` must be several waveforms. Received: one array of shape "
+                             f"{blocks.shape}; call the restorer on it, or put it into a list")
+        strength, blocks = as_strength(strength), iter(blocks)
+        if known is None:
+            blocks, known = self._analyse_start(blocks, sample_rate, noise_profile)
+        pairs = self.separate(blocks, sample_rate, known)
+        if strength.is_auto:
+            first: list[Pair] = []
+            while sum(len(pair[0]) for pair in first) < self.segment_seconds * sample_rate and (
+                    pair := next(pairs, None)) is not None:
+                first.append(pair)
+            if first:
+                strength = fit(strength, [analysis.as_one(first)], sample_rate).strength
+            pairs = itertools.chain(first, pairs)
+        for block, removed in remove(pairs, sample_rate, strength):
+            yield (block - removed).astype(block.dtype, copy=False)
+
+    def _analyse_start(self, blocks: Iterator[np.ndarray], sample_rate: int,
+                       noise_profile: np.ndarray | None,
+                       ) -> tuple[Iterator[np.ndarray], Survey]:
+        """Analyses the first segment; returns all blocks and what is known."""
+        first, samples = [], 0
+        for block in blocks:
+            first.append(block)
+            samples += len(block)
+            if samples >= self.segment_seconds * sample_rate:
+                break
+        known = survey(first, sample_rate)
+        # A channel that is silent so far, or like another one, need not stay so. Nor does a leader
+        # with no more than dither in it say how loud the programme will be.
+        every = replace(known, source=tuple(range(len(known.source))), silences=(),
+                        power=known.power if known.power > SILENT_POWER else 0.0)
+        without_hearing = replace(self.separate,
+                                  stages=replace(self.stages, listen_first=False))
+        return itertools.chain(first, blocks), analysis.analyse(
+            without_hearing, every, lambda: first, sample_rate, noise_profile)
+
+    def each(self, waveforms: np.ndarray, noise_profile: np.ndarray | None = None) -> np.ndarray:
+        """Restores mono waveforms `(batch, samples)` at 44.1 kHz, each by itself.
+
+        What it returns is not checked: where a network in training returns NaN, so does this. A
+        noise profile `(samples,)` is that of all of them.
+
+        Raises:
+            UserError: As of `__call__`; for NaN, where the network hears a waveform first.
+        """
+        return np.stack([self._restore_one(waveform, noise_profile) for waveform in waveforms])
+
+    def _restore_one(self, waveform: np.ndarray, noise_profile: np.ndarray | None) -> np.ndarray:
+        known = self.analyse(survey([waveform], SAMPLE_RATE), lambda: [waveform], SAMPLE_RATE,
+                             noise_profile)
+        pairs = self.separate([waveform], SAMPLE_RATE, known, may_fail=True)
+        return np.concatenate([block - noise for block, noise in pairs])

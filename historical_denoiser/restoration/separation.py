@@ -1,0 +1,191 @@
+"""Finds the noise in a recording of which all is known that the stages need, block by block."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from historical_denoiser.audio import dsp, sections, silence
+from historical_denoiser.audio.dsp import SAMPLE_RATE, Predict
+from historical_denoiser.audio.removal import Pair
+from historical_denoiser.audio.survey import Survey, as_channels
+from historical_denoiser.checks import UserError
+from historical_denoiser.classical import clicks
+from historical_denoiser.network.stored import NetworkSettings
+from historical_denoiser.restoration.chain import KnownNoise, Network, restore_segment
+from historical_denoiser.restoration.settings import StageSettings
+
+LARGEST_GAIN = 1e12  # the opposite of the largest sample that is read
+LOUDEST = 1e4  # that a network hears, where its own level is near 0.1
+
+
+@dataclass(frozen=True)
+class Separator:
+    """A network, and the stages around it, as a function that finds the noise of recordings.
+
+    Attributes:
+        network: Sees spectra.
+        settings: What it needs to work as it was trained.
+        stages: Those around it.
+        segment_seconds: Length of what is restored in one step; memory grows with it.
+    """
+
+    network: Network
+    settings: NetworkSettings
+    stages: StageSettings
+    segment_seconds: float
+
+    def __call__(self, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
+                 remember: Callable[[Predict], Predict] = lambda predict: predict,
+                 may_fail: bool = False) -> Iterator[Pair]:
+        """Yields each block, and the noise that is found in it, in the same form.
+
+        Channels that are constant hold no noise, and identical channels get identical results.
+
+        Args:
+            blocks: `(samples,)` or `(samples, channels)`, of any length; they follow on each other.
+            sample_rate: In Hz.
+            known: From `analysis.analyse` of all blocks.
+            remember: Wraps the function that restores a segment, as `journal.Journal.around` does.
+            may_fail: Whether a network that returns NaN is no error: so may one in training.
+
+        Raises:
+            ValueError: A block has other channels than the survey tells.
+            UserError: The recording holds NaN or infinite samples, or the network returned some.
+        """
+        if not known.distinct:
+            yield from ((block, np.zeros_like(block)) for block in blocks)
+        elif known.silences:
+            yield from self._separate_sounds(blocks, sample_rate, known, remember, may_fail)
+        elif known.sections:
+            yield from self._separate_sections(blocks, sample_rate, known, remember, may_fail)
+        else:
+            yield from self._separate_whole(blocks, sample_rate, known, remember, may_fail)
+
+    def gain(self, power: float) -> float:
+        """Returns the gain at which a recording of this power has the network's level."""
+        if self.settings.reference_dbfs is None or power <= 0.0:
+            return 1.0
+        return min(float(np.sqrt(10.0 ** (self.settings.reference_dbfs / 10.0) / power)),
+                   LARGEST_GAIN)
+
+    def _separate_sounds(self, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
+                         *others: object) -> Iterator[Pair]:
+        """Separates each sound between two silences by itself."""
+        fade = round(2.0 * sections.FADE_SECONDS * sample_rate)
+
+        def noises(tape: sections.Tape) -> Iterator[np.ndarray]:
+            for (start, stop), is_silent in silence.spans(known.silences, known.samples):
+                sound = tape.play(start, stop, stop)
+                if is_silent:
+                    yield from (np.zeros_like(block) for block in sound)
+                    continue
+                yield from (noise for _, noise in self(
+                    sound, sample_rate, known.between(start, stop, fade), *others))
+
+        return _with_noise(blocks, noises)
+
+    def _separate_sections(self, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
+                           *others: object) -> Iterator[Pair]:
+        """Separates each section by itself, and fades from one to the next."""
+        half = round(0.5 * sections.FADE_SECONDS * sample_rate)
+
+        def parts(tape: sections.Tape) -> Iterator[Iterator[np.ndarray]]:
+            for section in known.sections:
+                # Without more of its neighbours than is faded: they do not hum as it does.
+                sound = tape.play(max(0, section.start - half), section.stop + half,
+                                  section.stop - half)
+                pairs = self(sound, sample_rate, replace(section.surveyed, silences=()), *others)
+                yield (noise for _, noise in pairs)
+
+        return _with_noise(blocks, lambda tape: sections.join(parts(tape), 2 * half))
+
+    def _separate_whole(self, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
+                        remember: Callable[[Predict], Predict], may_fail: bool) -> Iterator[Pair]:
+        """Separates what has no silence in it, and one noise."""
+        distinct = known.distinct
+        audible = [channel for channel, source in enumerate(known.source) if source >= 0]
+        order = [distinct.index(known.source[channel]) for channel in audible]
+        heard: deque[np.ndarray] = deque()  # blocks whose estimate is not there yet
+
+        def hear() -> Iterator[np.ndarray]:
+            for block in blocks:
+                channels = as_channels(block)
+                if channels.shape[1] != len(known.source):
+                    raise ValueError(f"`blocks` must all have {len(known.source)} channels. "
+                                     f"Received: {block.shape}")
+                if not np.isfinite(channels).all():
+                    raise UserError("the recording holds NaN or infinite samples")
+                if len(block):
+                    heard.append(block)
+                    yield channels[:, distinct].T
+
+        pieces = self._estimates(known.mono.combine(hear()) if known.mono else hear(),
+                                 sample_rate, known, remember)
+        estimate = np.zeros((len(distinct), 0), np.float32)
+        for piece in known.mono.spread(pieces) if known.mono else pieces:
+            if not (may_fail or np.isfinite(piece).all()):
+                raise UserError("the network returned NaN; are the weights whole?")
+            estimate = np.concatenate([estimate, piece], axis=-1)
+            while heard and len(heard[0]) <= estimate.shape[-1]:
+                block = heard.popleft()
+                found, estimate = np.split(estimate, [len(block)], axis=-1)
+                noise = np.zeros_like(as_channels(block))
+                noise[:, audible] = as_channels(block)[:, audible] - found[order].T
+                yield block, noise.reshape(block.shape)
+
+    def _estimates(self, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
+                   remember: Callable[[Predict], Predict]) -> Iterator[np.ndarray]:
+        """Yields the restored recording in pieces `(channels, samples)`, float32.
+
+        Together they are at least as long as the blocks `(channels, samples)`. What lies above
+        half the network's sample rate is not in them.
+        """
+        settings, gain = self.settings, self.gain(known.power)
+        noises = [KnownNoise(known.hum_hz, None if floor is None else gain**2 * floor, profile)
+                  for floor, profile in itertools.zip_longest(known.floors, known.profiles)]
+        restore = partial(self._restore, noises=noises or [KnownNoise(known.hum_hz)]
+                          * len(known.distinct))
+        # A single sample can be larger than anything that the network was trained on.
+        pieces = (np.clip(gain * block, -LOUDEST, LOUDEST).astype(np.float32) for block in blocks)
+        pieces = dsp.resample_blocks(pieces, sample_rate, SAMPLE_RATE)
+        pieces = dsp.stream_in_segments(
+            remember(restore), pieces, round(self.segment_seconds * SAMPLE_RATE),
+            round(settings.context_seconds * SAMPLE_RATE),
+            # Clicks are looked for in blocks that lie at the same places in every segment.
+            math.lcm(settings.stft.hop_size * 2**settings.unet.depth, clicks.HOP))
+        for piece in dsp.resample_blocks(pieces, SAMPLE_RATE, sample_rate):
+            yield piece / np.float32(gain)
+
+    def _restore(self, waveforms: np.ndarray, noises: list[KnownNoise]) -> np.ndarray:
+        """Restores a segment `(channels, samples)` at the network's rate and level."""
+        # One channel at a time: memory does not grow with their number.
+        return np.stack([restore_segment(channel, self.network, self.settings, self.stages, noise)
+                         for channel, noise in zip(waveforms, noises, strict=False)])
+
+
+def _with_noise(blocks: Iterable[np.ndarray],
+                find: Callable[[sections.Tape], Iterable[np.ndarray]]) -> Iterator[Pair]:
+    """Yields each block with its noise, which `find` yields in pieces of other lengths."""
+    heard: deque[np.ndarray] = deque()  # blocks whose noise is not known yet
+
+    def hear() -> Iterator[np.ndarray]:
+        for block in blocks:
+            if len(block):
+                heard.append(block)
+                yield block
+
+    waiting, sound = None, hear()
+    for noise in find(sections.Tape(sound)):
+        waiting = noise if waiting is None else np.concatenate([waiting, noise])
+        while heard and len(heard[0]) <= len(waiting):
+            found, waiting = np.split(waiting, [len(heard[0])])
+            yield heard.popleft(), found
+    # To its very end, where a reader says what was damaged.
+    yield from ((heard.popleft(), np.zeros_like(block)) for block in sound)

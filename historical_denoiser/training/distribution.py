@@ -1,0 +1,198 @@
+"""One training step, on one device with any Keras backend or on many through `tf.distribute`.
+
+Several workers together do what one does alone: each makes only its own share of every batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from historical_denoiser.audio.dsp import StftConfig
+from historical_denoiser.checks import UserError
+from historical_denoiser.data.feeding import MixtureSource, numpy_batches
+from historical_denoiser.network import tensor_dsp
+from historical_denoiser.training.losses import make_loss
+from historical_denoiser.training.settings import LossConfig
+
+TrainStep = Callable[[Any, Any], Any]
+
+
+class OnWaveforms(keras.Model):
+    """A network as it is trained: on waveforms `(batch, samples)`, which become spectra here.
+
+    With profiles of the noise it takes the list [waveforms, profiles]; with `hears_first` it makes
+    those itself that are `ProfileForm.to_be_heard`. It returns what `network`
+    does, a list of estimated spectra: the last stage's comes first.
+    """
+
+    def __init__(self, network: keras.Model, loss: LossConfig, stft: StftConfig,
+                 hears_first: bool = False) -> None:
+        # Spectra are computed in single precision, whatever the network computes in.
+        super().__init__(name="on_waveforms", dtype="float32")
+        self.network, self.stft = network, stft
+        self.compression, self.hears_first = network.settings.compression, hears_first
+        self.stage_loss = make_loss(loss, stft)
+        self.stage_weights = (1.0, loss.stage1_weight)
+
+    def call(self, inputs: Any) -> list[Any]:
+        waveforms, *profile = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+        spectra = tensor_dsp.stft(waveforms, self.stft)
+        if not profile:
+            return self.network(spectra, training=True)
+        return self.network([spectra, self._hear(spectra, *profile)], training=True)
+
+    def _hear(self, spectra: Any, profiles: Any) -> Any:
+        """Makes the profiles that are to be made of what the network itself removes at first.
+
+        So a recording is heard before it is denoised (`inference.listen_first`). How the first
+        hearing errs is learnt from; it is not itself changed by what comes of it.
+        """
+        if not self.hears_first:
+            return profiles
+        known = ops.maximum(profiles, 0.0)
+        denoised = self.network([spectra, ops.zeros_like(known)], training=True)[0]
+        removed = ops.stop_gradient(spectra - ops.cast(denoised, "float32"))
+        heard = tensor_dsp.measure_profile(removed, self.compression)
+        return ops.where(profiles < 0.0, heard, known)
+
+    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None,
+                     sample_weight: Any = None, training: bool = True) -> Any:
+        """Returns the weighted sum of the losses of all stages for clean waveforms `y`."""
+        target = tensor_dsp.stft(y, self.stft)
+        return sum(weight * self.stage_loss(target, estimate) for weight, estimate
+                   in zip(self.stage_weights, y_pred, strict=False))  # there may be one stage
+
+
+def make_workers(strategy: str, batch_size: int) -> Workers:
+    """Returns this process's part in training with batches of `batch_size` on all workers.
+
+    Args:
+        strategy: "none", "mirrored" (all GPUs of this machine) or "multi_worker" (the machines
+            that the environment variable `TF_CONFIG` names).
+        batch_size: Items in a step of all workers together.
+
+    Raises:
+        UserError: The batch cannot be divided among the devices, or the backend is not
+            TensorFlow.
+    """
+    if strategy == "none":
+        return SingleWorker(batch_size)
+    if keras.backend.backend() != "tensorflow":
+        raise UserError(f"`strategy` must be 'none' on Keras's {keras.backend.backend()} backend. "
+                        f"Received: strategy={strategy!r}")
+    return DistributedWorkers(strategy, batch_size)
+
+
+class SingleWorker:
+    """One process, one device, any backend."""
+
+    index = 0
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+
+    def scope(self) -> contextlib.AbstractContextManager:
+        """Returns the context in which model and optimiser are made."""
+        return contextlib.nullcontext()
+
+    def batches(self, mixer: MixtureSource, first_step: int, steps: int, loader_workers: int,
+                ) -> Iterator[list[Any]]:
+        """Yields each step's arrays, as `feeding.make_batch` says."""
+        yield from numpy_batches(mixer, self.batch_size, first_step, steps, loader_workers)
+
+    def make_train_step(self, trained: OnWaveforms, optimizer: keras.optimizers.LossScaleOptimizer,
+                        ) -> TrainStep:
+        """Returns a function of a batch's arrays that makes a step; returns the loss."""
+        # With TensorFlow XLA gains nothing on a CPU and takes more memory; JAX always uses it.
+        trained.compile(optimizer, auto_scale_loss=False,
+                        jit_compile=keras.backend.backend() == "jax")
+
+        def step(noisy: Any, clean: Any, *profile: Any) -> float:
+            trained.reset_metrics()  # or Keras returns running means
+            heard = [noisy, *profile] if profile else noisy
+            return trained.train_on_batch(heard, clean, return_dict=True)["loss"]
+
+        return step
+
+
+class DistributedWorkers:
+    """This process's part of a `tf.distribute` strategy."""
+
+    def __init__(self, strategy: str, batch_size: int) -> None:
+        import tensorflow as tf
+
+        self.batch_size = batch_size
+        self.strategy = (tf.distribute.MirroredStrategy() if strategy == "mirrored"
+                         else tf.distribute.MultiWorkerMirroredStrategy())
+        self.replicas = self.strategy.num_replicas_in_sync
+        self.local_replicas = len(self.strategy.extended.worker_devices)
+        resolver = self.strategy.cluster_resolver
+        if resolver is not None and resolver.task_type not in (None, "", "worker"):
+            raise UserError("`TF_CONFIG` must name tasks of the type \"worker\" alone. "
+                            f"Received: {resolver.task_type!r}")
+        self.index = resolver.task_id or 0 if resolver is not None else 0
+        if batch_size % self.replicas:
+            raise UserError(f"`batch_size` must be a multiple of the {self.replicas} devices. "
+                            f"Received: batch_size={batch_size}")
+
+    def scope(self) -> contextlib.AbstractContextManager:
+        """Returns the context in which model and optimiser are made."""
+        return self.strategy.scope()
+
+    def batches(self, mixer: MixtureSource, first_step: int, steps: int, loader_workers: int,
+                ) -> Iterator[list[Any]]:
+        """Yields this worker's share of each step's arrays, by device."""
+        own = self.batch_size * self.local_replicas // self.replicas
+        share = slice(self.index * own, (self.index + 1) * own)
+
+        def split(array: np.ndarray) -> Any:
+            parts = np.split(array, self.local_replicas)
+            return self.strategy.experimental_distribute_values_from_function(
+                lambda context: parts[context.replica_id_in_sync_group % self.local_replicas])
+
+        for batch in numpy_batches(mixer, self.batch_size, first_step, steps, loader_workers,
+                                   share):
+            yield [split(array) for array in batch]
+
+    def make_train_step(self, trained: OnWaveforms, optimizer: keras.optimizers.LossScaleOptimizer,
+                        ) -> TrainStep:
+        """Returns what `SingleWorker`'s method does, for a step of all workers together.
+
+        Keras's own step does not run under several workers, and would clip each one's gradients
+        before they are added.
+        """
+        import tensorflow as tf
+
+        model, largest_norm = trained.network, optimizer.inner_optimizer.global_clipnorm
+
+        def replica_step(noisy: Any, clean: Any, *profile: Any) -> Any:
+            heard = [noisy, *profile] if profile else noisy
+            variables = [variable.value for variable in model.trainable_variables]
+            with tf.GradientTape() as tape:
+                value = trained.compute_loss(y=clean, y_pred=trained(heard)) / self.replicas
+                scaled = optimizer.scale_loss(value)
+            gradients = tf.distribute.get_replica_context().all_reduce(
+                tf.distribute.ReduceOp.SUM, tape.gradient(scaled, variables))
+            if largest_norm is not None:
+                gradients, _ = tf.clip_by_global_norm(
+                    gradients, largest_norm * optimizer.dynamic_scale)
+            # The optimiser adds the replicas' gradients, which are already the sum.
+            optimizer.apply([gradient / self.replicas for gradient in gradients],
+                            model.trainable_variables)
+            return value
+
+        @tf.function
+        def step(*batch: Any) -> Any:
+            values = self.strategy.run(replica_step, args=batch)
+            return self.strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
+
+        return step
+
+
+Workers = SingleWorker | DistributedWorkers

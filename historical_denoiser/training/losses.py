@@ -1,0 +1,163 @@
+"""Losses on spectrograms `(batch, frames, bins, 2)`, in `keras.ops` alone.
+
+A loss is a weighted sum of the parts below; `conf/loss/` holds the choices. A new part is a
+function here, a line in `make_loss`, and its weight in `settings.LossWeights`; the tests try
+every part at silence and with a perfect estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig
+from historical_denoiser.network import tensor_dsp
+from historical_denoiser.network.tensor_ops import compress
+from historical_denoiser.training.settings import LOSS_PARTS, LossConfig
+
+Loss = Callable[[Any, Any], Any]
+
+# Magnitudes below this count little: at -20 dBFS the hiss of a clean studio lies here. It bounds
+# the gradient of power law and logarithm where a bin is empty.
+SMALLEST_MAGNITUDE = 1e-2
+# An error this far below the target (40 dB) is not worth more effort; keeps the logarithm finite.
+LOG_ERROR_FLOOR = 1e-4
+POWER_EPSILON = 1e-7
+# Window and hop in samples: attacks, syllables and tones.
+RESOLUTIONS = ((512, 128), (1024, 256), (4096, 1024))
+
+
+def mae(target: Any, estimate: Any) -> Any:
+    """Mean absolute error of real and imaginary parts (Moliner and Valimaki 2022, eq. 5)."""
+    return ops.mean(ops.abs(target - estimate))
+
+
+def erb_weights(bins: int) -> np.ndarray:
+    """Returns how finely the ear resolves each bin of 0 to 22.05 kHz, with a mean of 1.
+
+    The weights are one over the equivalent rectangular bandwidth, 24.7 + 0.108 f Hz (Glasberg
+    and Moore 1990, eq. 3): equal bandwidths of hearing count alike, not equal hertz.
+    """
+    frequency_hz = np.linspace(0.0, SAMPLE_RATE / 2, bins)
+    weights = 1.0 / (24.7 + 0.108 * frequency_hz)
+    return (weights / weights.mean()).astype(np.float32)
+
+
+def compressed_error(target: Any, estimate: Any, exponent: float, erb_weighting: bool = False,
+                     ) -> Any:
+    """Mean squared error after a power law on the magnitudes (Ephrat et al. 2018, sec. 4)."""
+    difference = (compress(target, exponent, SMALLEST_MAGNITUDE**2)
+                  - compress(estimate, exponent, SMALLEST_MAGNITUDE**2))
+    error = ops.sum(ops.square(difference), axis=-1)
+    if erb_weighting:
+        error = error * ops.convert_to_tensor(erb_weights(target.shape[2]))
+    return ops.mean(error)
+
+
+def over_suppression(target: Any, estimate: Any, exponent: float) -> Any:
+    """Mean squared amount by which magnitudes fall short of the target, after a power law.
+
+    Noise that is left is heard as noise, a consonant that is gone is gone: an error to that side
+    counts more (the asymmetric loss of Wang et al. 2020, VoiceFilter-Lite, eq. 2; with the ear's
+    weights in place of filterbank energies).
+    """
+    levels = [ops.power(ops.sum(ops.square(spectrum), axis=-1) + SMALLEST_MAGNITUDE**2,
+                        0.5 * exponent) for spectrum in (target, estimate)]
+    missing = ops.square(ops.relu(levels[0] - levels[1]))
+    return ops.mean(missing * ops.convert_to_tensor(erb_weights(target.shape[2])))
+
+
+def log_spectral(target: Any, estimate: Any) -> Any:
+    """Log-spectral distance in bel, its bins weighted by `erb_weights`."""
+    levels = [ops.log10(ops.sum(ops.square(spectrum), axis=-1) + SMALLEST_MAGNITUDE**2)
+              for spectrum in (target, estimate)]
+    weights = ops.convert_to_tensor(erb_weights(target.shape[2]))
+    squared = ops.square(levels[0] - levels[1]) * weights
+    return ops.mean(ops.sqrt(ops.mean(squared, axis=-1) + POWER_EPSILON))
+
+
+def snr(target: Any, estimate: Any) -> Any:
+    """Logarithm of each item's error power over its target power: minus its SNR in bel.
+
+    Noise alone, with a silent target, has no SNR: it is left to the other parts.
+    """
+    target_power = inner_product(target, target)
+    error = target - estimate
+    ratio = inner_product(error, error) / (target_power + POWER_EPSILON)
+    return ops.mean(_where_audible(target_power, ops.log10(ratio + LOG_ERROR_FLOOR)))
+
+
+def si_sdr(target: Any, estimate: Any) -> Any:
+    """Minus the scale-invariant signal-to-distortion ratio in bel (Le Roux et al. 2019, eq. 5).
+
+    Noise alone is left to the other parts.
+    """
+    target_power = inner_product(target, target)
+    scale = inner_product(target, estimate) / (target_power + POWER_EPSILON)
+    scaled = target * ops.reshape(scale, (-1, 1, 1, 1))
+    error = estimate - scaled
+    ratio = (inner_product(error, error) + POWER_EPSILON) / (
+        inner_product(scaled, scaled) + POWER_EPSILON)
+    return ops.mean(_where_audible(target_power, ops.log10(ratio + LOG_ERROR_FLOOR)))
+
+
+def _where_audible(target_power: Any, values: Any) -> Any:
+    return ops.where(target_power > POWER_EPSILON, values, ops.zeros_like(values))
+
+
+def inner_product(one: Any, other: Any) -> Any:
+    """Returns each item's sum of products; that of its waveforms, up to a factor (Parseval).
+
+    Every bin stands for itself and its mirror image, but for the first and the last.
+    """
+    bins = one.shape[2]
+    mirrored = np.full((bins, 1), 2.0, np.float32)
+    mirrored[[0, -1]] = 1.0
+    return ops.sum(one * other * ops.convert_to_tensor(mirrored), axis=(1, 2, 3))
+
+
+def multi_resolution_stft(target: Any, estimate: Any, stft: StftConfig) -> Any:
+    """Spectral convergence plus log-magnitude error at three resolutions.
+
+    After Yamamoto, Song and Kim 2020 (Parallel WaveGAN). Natural logarithms. Spectral convergence,
+    a ratio to the target, leaves out noise alone.
+    """
+    longest = max(win_size for win_size, _ in RESOLUTIONS)
+    waveforms = ops.concatenate([tensor_dsp.istft(spectrum, stft, longest)
+                                 for spectrum in (target, estimate)])
+    total = 0.0
+    for win_size, hop_size in RESOLUTIONS:
+        real, imag = ops.stft(waveforms, win_size, hop_size, win_size, window="hann", center=False)
+        magnitude = ops.sqrt(ops.square(real) + ops.square(imag) + SMALLEST_MAGNITUDE**2)
+        wanted, found = ops.split(magnitude, 2)
+        error = ops.sqrt(ops.sum(ops.square(wanted - found), axis=(1, 2)) + POWER_EPSILON)
+        size = ops.sqrt(ops.sum(ops.square(wanted), axis=(1, 2)))
+        audible = _where_audible(inner_product(target, target)[:, None], error / size)
+        total = total + ops.mean(audible) + ops.mean(ops.abs(ops.log(wanted) - ops.log(found)))
+    return total / len(RESOLUTIONS)
+
+
+def make_loss(loss: LossConfig, stft: StftConfig) -> Loss:
+    """Returns the loss of one stage: a function of target and estimate, spectra of `stft`."""
+    parts: dict[str, Loss] = {
+        "mae": mae,
+        "compressed": partial(compressed_error, exponent=loss.exponent,
+                              erb_weighting=loss.erb_weighting),
+        "over_suppression": partial(over_suppression, exponent=loss.exponent),
+        "log_spectral": log_spectral,
+        "multi_resolution_stft": partial(multi_resolution_stft, stft=stft),
+        "si_sdr": si_sdr,
+        "snr": snr,
+    }
+    weights = {name: getattr(loss, name) for name in LOSS_PARTS if getattr(loss, name)}
+
+    def weighted_sum(target: Any, estimate: Any) -> Any:
+        # Whatever the network computes in, a loss is a sum of very many small numbers.
+        target, estimate = ops.cast(target, "float32"), ops.cast(estimate, "float32")
+        return sum(weight * parts[name](target, estimate) for name, weight in weights.items())
+
+    return weighted_sum

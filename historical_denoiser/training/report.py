@@ -1,0 +1,96 @@
+"""What a run reports and shows: history.csv, TensorBoard's curves, sounds and pictures, the log."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from tensorboardX import SummaryWriter
+
+from historical_denoiser.audio import spectrogram
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.data.mixture import Mixture
+from historical_denoiser.files import replacing
+from historical_denoiser.training import metrics
+from historical_denoiser.training.probes import ProbeReport
+
+logger = logging.getLogger(__name__)
+
+HISTORY_NAME = "history.csv"  # a row for each epoch of a run
+
+
+def read_history(path: Path, last_step: int) -> list[dict[str, float]]:
+    """Returns the rows of a history.csv up to a step; none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = [{name: float(value) for name, value in row.items()}
+                for row in csv.DictReader(stream)]
+    return [row for row in rows if row["step"] <= last_step]
+
+
+def write_history(path: Path, rows: list[dict[str, float]]) -> None:
+    """Writes a history.csv with the columns of the last row, in one step."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.DictWriter(stream, fieldnames=list(rows[-1]), restval="nan",
+                               extrasaction="ignore")
+        table.writeheader()
+        table.writerows(rows)
+
+
+class Report(SummaryWriter):
+    """TensorBoard's files, in `folder`, and the log lines of one run; a context manager.
+
+    What was written there before from step `next_step` on is not shown.
+    """
+
+    def __init__(self, folder: Path, next_step: int) -> None:
+        super().__init__(str(folder), purge_step=next_step)
+
+    def add_epoch(self, row: Mapping[str, float], judged: list[metrics.Row],
+                  left_out: Mapping[str, int], probed: ProbeReport | None = None) -> None:
+        """Reports an epoch: curves, a table in the log, and in words what is wrong.
+
+        `row` is that of history.csv; `left_out` says how many segments could not be used, by the
+        reason.
+        """
+        for name, value in row.items():
+            self.add_scalar(name, value, row["step"])
+        self.flush()
+        logger.info("epoch %d: loss %.4f, SNR gain %.2f dB, clean input kept at %.1f dB, noise "
+                    "alone lowered by %.1f dB\n%s", row["epoch"], row["loss"],
+                    row["snr_gain_db"], row["clean_si_sdr_db"], -row["noise_left_db"],
+                    metrics.format_table(judged, ("category", "input_snr_db")))
+        if probed is not None:
+            logger.info("epoch %d: noises that come alone\n%s", row["epoch"], probed.format())
+        for fault in metrics.find_faults(row) + (probed.find_faults() if probed else []):
+            logger.warning("epoch %d: %s", row["epoch"], fault)
+        for reason, count in left_out.items():
+            logger.warning("%d segments were left out so far: %s", count, reason)
+
+    def add_item(self, index: int, mixture: Mixture, denoised: np.ndarray, step: int,
+                 with_input: bool) -> None:
+        """Lets one hear and see a mixture and the waveform `(samples,)` that came of it.
+
+        The noisy and the clean waveform, which stay the same, are written only if `with_input`.
+        """
+        noise = re.sub("[ /]", "_", mixture.noise)
+        title = f"{index}_{mixture.category}_{mixture.snr_db:g}dB_{noise}"
+        sounds = {"noisy": mixture.noisy, "clean": mixture.clean, "denoised": denoised,
+                  "residual": mixture.noisy - denoised}
+        full_scale = max(float(np.abs(sound).max()) for sound in sounds.values())
+        for name, sound in sounds.items():
+            if with_input or name in ("denoised", "residual"):
+                self.add_audio(f"{title}/{name}", sound[:, None] / full_scale, step, SAMPLE_RATE)
+        panels = [(name, spectrogram.of_array(sound, SAMPLE_RATE))
+                  for name, sound in sounds.items()]
+        figure = spectrogram.draw(panels, len(denoised) / SAMPLE_RATE, SAMPLE_RATE)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        self.add_image(f"{title}/spectrogram", np.asarray(canvas.buffer_rgba())[..., :3], step,
+                       dataformats="HWC")

@@ -1,0 +1,59 @@
+"""Settings of the loss and of the learning rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+from historical_denoiser.checks import require
+
+
+@dataclass
+class LossWeights:
+    """The weight of each part of the loss; `losses.make_loss` holds the parts."""
+
+    mae: float = 1.0  # mean absolute error, the paper's
+    compressed: float = 0.0  # squared error after a power law on the magnitudes
+    over_suppression: float = 0.0  # of such errors, those that leave too little
+    log_spectral: float = 0.0  # distance of levels, in bel
+    multi_resolution_stft: float = 0.0  # magnitudes at three resolutions
+    si_sdr: float = 0.0  # minus SI-SDR in bel
+    snr: float = 0.0  # minus SNR in bel
+
+
+LOSS_PARTS = tuple(part.name for part in fields(LossWeights))
+
+
+@dataclass
+class LossConfig(LossWeights):
+    """Loss on the spectrograms of both stages: a weighted sum of parts."""
+
+    exponent: float = 0.3  # of the power law of "compressed"
+    erb_weighting: bool = False  # "compressed": each bin counts as much as the ear resolves it
+    stage1_weight: float = 1.0  # of the first stage's loss; the second stage's is 1
+
+    def __post_init__(self) -> None:
+        for name in (*LOSS_PARTS, "stage1_weight"):
+            require(getattr(self, name) >= 0.0, f"loss.{name}", "at least 0", getattr(self, name))
+        require(any(getattr(self, name) for name in LOSS_PARTS), "loss",
+                 f"a positive weight for one of {LOSS_PARTS}", "all are 0")
+        require(0.0 < self.exponent <= 1.0, "loss.exponent", "in (0, 1]", self.exponent)
+
+
+@dataclass
+class ScheduleConfig:
+    """Learning rate over the steps."""
+
+    name: str = "step"  # "step": lr x `factor` at each boundary; "cosine": warm-up, then a cosine
+    boundaries_epochs: list[int] = field(default_factory=lambda: [50, 100, 125])
+    factor: float = 0.1
+    warmup_steps: int = 0
+    final_ratio: float = 0.01  # "cosine": last learning rate over the first
+
+    def __post_init__(self) -> None:
+        require(self.name in ("step", "cosine"), "schedule.name", "'step' or 'cosine'", self.name)
+        require(self.factor > 0.0, "schedule.factor", "above 0", self.factor)
+        require(0.0 <= self.final_ratio <= 1.0, "schedule.final_ratio", "in [0, 1]",
+                 self.final_ratio)
+        require(self.warmup_steps >= 0, "schedule.warmup_steps", "at least 0", self.warmup_steps)
+        require(list(self.boundaries_epochs) == sorted(set(self.boundaries_epochs)),
+                 "schedule.boundaries_epochs", "increasing", self.boundaries_epochs)
