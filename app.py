@@ -16,7 +16,7 @@ What is dropped there is deleted when the page is closed. It needs requirements-
 """
 
 if __name__ == "__main__":
-    from historical_denoiser.interrupts import end_at_once
+    from historical_denoiser.core.interrupts import end_at_once
 
     end_at_once()
 
@@ -42,21 +42,19 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from config import PRETRAINED, Config, load_config
-from historical_denoiser import profiles
 from historical_denoiser.audio import audio_io, containers
 from historical_denoiser.audio.removal import remove
-from historical_denoiser.checks import UserError, require
-from historical_denoiser.command_line import (
+from historical_denoiser.core.checks import UserError, require
+from historical_denoiser.core.command_line import (
     describe_error,
     exit_on_user_error,
     hydra_arguments,
     keys_of,
     run_main,
 )
-from historical_denoiser.files import SIGNALLED_STATUS
-from historical_denoiser.jobs import Job, make_job
-from historical_denoiser.memory import give_back_arrays
+from historical_denoiser.core.files import SIGNALLED_STATUS
+from historical_denoiser.core.memory import give_back_arrays
+from historical_denoiser.denoiser import Method, choose_method, choose_network
 from historical_denoiser.page.listening import (
     KeepingNoise,
     KeptNoise,
@@ -72,7 +70,10 @@ from historical_denoiser.page.sessions import (
     open_upload,
     require_length,
 )
-from inference import Method, choose_method, choose_network, denoise_recording
+from historical_denoiser.run import profiles
+from historical_denoiser.run.jobs import Job, make_job
+from historical_denoiser.run.recording import denoise_recording
+from historical_denoiser.settings import PRETRAINED, Config, load_config
 
 logger = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ The exit status is 3 where some items could not be read, or some methods failed 
 from __future__ import annotations
 
 if __name__ == "__main__":
-    from historical_denoiser.interrupts import end_at_once
+    from historical_denoiser.core.interrupts import end_at_once
 
     end_at_once()
 
@@ -48,24 +48,25 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from config import Config, load_config, locate_shipped
 from dataset_loader import TEST_PROFILE_SECONDS, Mixer
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.audio.noise_profile import ProfileForm
 from historical_denoiser.audio.removal import Strength
 from historical_denoiser.bench.methods import PROFILE_ENDING, REQUIREMENTS, Restore, choose
 from historical_denoiser.bench.settings import BenchConfig
-from historical_denoiser.checks import UserError, require
-from historical_denoiser.command_line import exit_on_user_error, keys_of, run_main
+from historical_denoiser.core.checks import UserError, require
+from historical_denoiser.core.command_line import exit_on_user_error, keys_of, run_main
+from historical_denoiser.core.files import WEIGHTS_ENDING
 from historical_denoiser.data.audio_index import find_noise
 from historical_denoiser.data.mixture import Mixture
-from historical_denoiser.files import WEIGHTS_ENDING
-from historical_denoiser.jobs import strength_suffix
+from historical_denoiser.denoise import SOME_FAILED_STATUS
+from historical_denoiser.denoiser import choose_method
 from historical_denoiser.network.stored import BEST_NAME, CONFIG_NAME, read_settings
-from historical_denoiser.profiles import KEY
 from historical_denoiser.restoration.restorer import Restorer
+from historical_denoiser.run.jobs import strength_suffix
+from historical_denoiser.run.profiles import KEY
+from historical_denoiser.settings import Config, load_config, locate_shipped
 from historical_denoiser.training import metrics, perceptual, probes
-from inference import SOME_FAILED_STATUS, choose_method
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ name. Beside it lies config.yaml, which tells what the network needs, as beside 
 from __future__ import annotations
 
 if __name__ == "__main__":
-    from historical_denoiser.interrupts import end_at_once
+    from historical_denoiser.core.interrupts import end_at_once
 
     end_at_once()
 
@@ -31,15 +31,20 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from config import load_config, save_config
 from historical_denoiser.audio import audio_io, dsp
-from historical_denoiser.backend import load_backend
-from historical_denoiser.checks import UserError, require
-from historical_denoiser.command_line import exit_on_user_error, hydra_arguments, keys_of, run_main
-from historical_denoiser.files import end_on_signals, hash_of, replacing
+from historical_denoiser.core.backend import load_backend
+from historical_denoiser.core.checks import UserError, require
+from historical_denoiser.core.command_line import (
+    exit_on_user_error,
+    hydra_arguments,
+    keys_of,
+    run_main,
+)
+from historical_denoiser.core.files import end_on_signals, hash_of, replacing
+from historical_denoiser.denoiser import choose_network
 from historical_denoiser.network import plain, runtimes
 from historical_denoiser.network.stored import CONFIG_NAME, NetworkSettings, read_network_settings
-from inference import choose_network
+from historical_denoiser.settings import load_config, save_config
 
 logger = logging.getLogger(__name__)
 

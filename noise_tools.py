@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 if __name__ == "__main__":
-    from historical_denoiser.interrupts import end_at_once
+    from historical_denoiser.core.interrupts import end_at_once
 
     end_at_once()
 
@@ -34,10 +34,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from historical_denoiser.audio import audio_io, dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.checks import UserError, require
-from historical_denoiser.command_line import describe_error, run_main
+from historical_denoiser.core.checks import UserError, require
+from historical_denoiser.core.command_line import describe_error, run_main
+from historical_denoiser.core.files import replacing
 from historical_denoiser.data.audio_index import find_audio
-from historical_denoiser.files import replacing
 from historical_denoiser.noise import finder, fit, statistics
 from historical_denoiser.noise.carriers import KINDS, CarrierConfig
 from historical_denoiser.noise.generator import CarrierNoise, draw_carrier, generate

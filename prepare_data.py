@@ -28,7 +28,7 @@ audio files below the folders, named after their pitches.
 from __future__ import annotations
 
 if __name__ == "__main__":
-    from historical_denoiser.interrupts import end_at_once
+    from historical_denoiser.core.interrupts import end_at_once
 
     end_at_once()
 
@@ -37,8 +37,8 @@ import logging
 import os
 from pathlib import Path
 
-from historical_denoiser.checks import UserError, require
-from historical_denoiser.command_line import run_main
+from historical_denoiser.core.checks import UserError, require
+from historical_denoiser.core.command_line import run_main
 from historical_denoiser.corpus.conversion import DOWNLOADS_NAME
 from historical_denoiser.corpus.debian_packages import RECIPE, build_corpus, read_recipe
 from historical_denoiser.corpus.downloads import TABLE, read_table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 if __name__ == "__main__":
-    from historical_denoiser.interrupts import end_at_once
+    from historical_denoiser.core.interrupts import end_at_once
 
     end_at_once()
 
@@ -15,12 +15,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from config import load_config, network_settings
 from dataset_loader import Mixer
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.backend import describe_device, load_backend
-from historical_denoiser.checks import require
-from historical_denoiser.command_line import exit_on_user_error, run_main
+from historical_denoiser.core.backend import describe_device, load_backend
+from historical_denoiser.core.checks import require
+from historical_denoiser.core.command_line import exit_on_user_error, run_main
+from historical_denoiser.settings import load_config, network_settings
 from historical_denoiser.training import metrics
 
 logger = logging.getLogger(__name__)

@@ -19,11 +19,10 @@ import psutil
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
-import config
 import unet
-from config import Config
 from dataset_loader import Mixer
-from historical_denoiser.checks import UserError
+from historical_denoiser import settings as config
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.network import weights
 from historical_denoiser.network.stored import (
     CONFIG_NAME,
@@ -32,6 +31,7 @@ from historical_denoiser.network.stored import (
 )
 from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.restoration.settings import StageSettings
+from historical_denoiser.settings import Config
 from historical_denoiser.training import distribution, metrics, probes
 from historical_denoiser.training.checkpoints import Checkpoints, Progress
 from historical_denoiser.training.probes import ProbeReport

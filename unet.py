@@ -26,11 +26,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from config import UnetConfig
-from historical_denoiser.checks import UserError
-from historical_denoiser.files import WEIGHTS_ENDING
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.core.files import WEIGHTS_ENDING
 from historical_denoiser.network import floors, tensor_ops, views, weights
 from historical_denoiser.network.runtimes import format_of
+from historical_denoiser.network.settings import UnetConfig
 
 Shape = tuple[int | None, ...]
 Tensor = Any  # a tensor of whichever backend Keras runs on

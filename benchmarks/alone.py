@@ -25,9 +25,9 @@ import scipy.signal  # noqa: E402
 
 from historical_denoiser.audio import audio_io, dsp  # noqa: E402
 from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
+from historical_denoiser.denoiser import Denoiser  # noqa: E402
 from historical_denoiser.noise import foreign  # noqa: E402
 from historical_denoiser.training import metrics  # noqa: E402
-from inference import Denoiser  # noqa: E402
 
 EDGES_HZ = np.geomspace(100.0, 10000.0, 6)  # of five bands
 ENDINGS = (".flac", ".wav", ".ogg", ".mp3")

@@ -7,8 +7,8 @@ CLEAN has the folders `music`, `speech` and `effects` (`prepare_data.py corpus=s
 Transfers of 20 s are joined from music or speech and moving noise, of which 1.5 to 4 s lie bare
 before or after the rest; films from speech and passages of effects, as rain or applause. The noise
 is drawn here, apart from `historical_denoiser/noise`; `--noise` adds recorded noise. What was
-tuned on is told from what is judged on by the names of files. Prints a table, and where noise was found in the
-recordings of `--real`; `--pictures` draws them, and what is false.
+tuned on is told from what is judged on by the names of files. Prints a table, and where noise was
+found in the recordings of `--real`; `--pictures` draws them, and what is false.
 """
 
 from __future__ import annotations

@@ -30,13 +30,13 @@ from hydra import compose, initialize_config_dir  # noqa: E402
 
 import config  # noqa: E402
 from dataset_loader import Mixer  # noqa: E402
-from historical_denoiser import command_line  # noqa: E402
 from historical_denoiser.audio import dsp  # noqa: E402
 from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
 from historical_denoiser.classical import spectral  # noqa: E402
-from historical_denoiser.command_line import keys_of  # noqa: E402
+from historical_denoiser.core import command_line  # noqa: E402
+from historical_denoiser.core.command_line import keys_of  # noqa: E402
+from historical_denoiser.denoiser import Denoiser, choose_network  # noqa: E402
 from historical_denoiser.training import metrics  # noqa: E402
-from inference import Denoiser, choose_network  # noqa: E402
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 TINY = 1e-12

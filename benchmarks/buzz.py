@@ -28,13 +28,13 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.hum import heard, music_of, print_clean  # noqa: E402
-from config import load_config  # noqa: E402
 from dataset_loader import Mixer  # noqa: E402
 from historical_denoiser.audio import dsp  # noqa: E402
 from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
 from historical_denoiser.classical import buzz  # noqa: E402
+from historical_denoiser.denoiser import Denoiser  # noqa: E402
+from historical_denoiser.settings import load_config  # noqa: E402
 from historical_denoiser.training.metrics import snr_db  # noqa: E402
-from inference import Denoiser  # noqa: E402
 
 SNRS_DB = (3, 10, 20)
 BUZZ_HZ, LINES = (49.9, 100.1, 60.1), 50  # in turn

@@ -33,18 +33,18 @@ import scipy.fft  # noqa: E402
 from hydra import compose, initialize_config_dir  # noqa: E402
 
 from benchmarks.bounds import apply_ideal_masks  # noqa: E402
-from config import load_config  # noqa: E402
 from dataset_loader import TEST_PROFILE_SECONDS, Mixer  # noqa: E402
 from evaluate import NETWORK, is_weights, own_methods  # noqa: E402
 from historical_denoiser.audio import dsp  # noqa: E402
 from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
 from historical_denoiser.bench import methods  # noqa: E402
-from historical_denoiser.checks import UserError, require  # noqa: E402
-from historical_denoiser.command_line import run_main  # noqa: E402
+from historical_denoiser.core.checks import UserError, require  # noqa: E402
+from historical_denoiser.core.command_line import run_main  # noqa: E402
 from historical_denoiser.data.audio_index import Clip, NoiseRecording, find_clips, find_noise  # noqa: E402
 from historical_denoiser.data.mixture import Mixture  # noqa: E402
 from historical_denoiser.data.recordings import read_noise, read_segment, take_stretch  # noqa: E402
 from historical_denoiser.data.settings import DsetConfig  # noqa: E402
+from historical_denoiser.settings import load_config  # noqa: E402
 from historical_denoiser.training import metrics, perceptual  # noqa: E402
 
 SECONDS = 5.0

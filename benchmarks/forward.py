@@ -27,8 +27,8 @@ from unittest import mock
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import config  # noqa: E402 - the path above makes it visible
-from historical_denoiser import backend, command_line  # noqa: E402
 from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig, count_frames  # noqa: E402
+from historical_denoiser.core import backend, command_line  # noqa: E402
 
 MULTIPLY_ADD = 2  # operations
 REPEATS = 7

@@ -21,8 +21,8 @@ sys.path.insert(0, str(ROOT))
 
 from historical_denoiser.audio import dsp  # noqa: E402
 from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
+from historical_denoiser.denoiser import Denoiser  # noqa: E402
 from historical_denoiser.training.metrics import si_sdr_db, snr_db  # noqa: E402
-from inference import Denoiser  # noqa: E402
 
 SECONDS = 40.0
 NOTE_SECONDS = (2.0, 4.0, 8.0)

@@ -33,7 +33,6 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from config import load_config  # noqa: E402
 from dataset_loader import Mixer  # noqa: E402
 from historical_denoiser.audio import dsp  # noqa: E402
 from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
@@ -41,9 +40,10 @@ from historical_denoiser.classical.buzz import find_buzz  # noqa: E402
 from historical_denoiser.classical.hum import find_hum, remove_hum  # noqa: E402
 from historical_denoiser.data.audio_index import find_clips  # noqa: E402
 from historical_denoiser.data.recordings import read_segment  # noqa: E402
+from historical_denoiser.denoiser import Denoiser  # noqa: E402
+from historical_denoiser.settings import load_config  # noqa: E402
 from historical_denoiser.training import look_alikes  # noqa: E402
 from historical_denoiser.training.metrics import snr_db  # noqa: E402
-from inference import Denoiser  # noqa: E402
 
 MUSIC, MUSIC_SECONDS = 24, 20.0
 SNRS_DB, NETWORK_SNRS_DB = (10, 20, 30, 40), (3, 10, 20)

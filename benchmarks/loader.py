@@ -23,7 +23,7 @@ from hydra import compose, initialize_config_dir  # noqa: E402
 
 import config  # noqa: E402
 from dataset_loader import Mixer  # noqa: E402
-from historical_denoiser import backend, command_line  # noqa: E402
+from historical_denoiser.core import backend, command_line  # noqa: E402
 from historical_denoiser.data.feeding import make_batch, numpy_batches  # noqa: E402
 
 WARM_UP = 20  # batches, after which all noise is in memory and the transforms are planned

@@ -52,11 +52,11 @@ def write_noise(path: Path, seconds: int, rate: int, channels: int, subtype: str
 def measure(arguments: argparse.Namespace) -> None:
     """Denoises one file in this process, and prints its memory before and at most."""
     import inference
-    from historical_denoiser.jobs import InferenceConfig
-    from historical_denoiser.memory import give_back_arrays
+    from historical_denoiser.core.memory import give_back_arrays
     from historical_denoiser.network.stored import NetworkSettings
     from historical_denoiser.restoration.restorer import SEGMENT_SECONDS, Restorer
     from historical_denoiser.restoration.settings import StageSettings
+    from historical_denoiser.run.jobs import InferenceConfig
 
     seconds = arguments.segment_seconds or SEGMENT_SECONDS
     give_back_arrays()  # as the command does

@@ -36,14 +36,14 @@ from hydra import compose, initialize_config_dir  # noqa: E402
 from benchmarks import cost  # noqa: E402
 from benchmarks.forward import measure  # noqa: E402
 from benchmarks.memory import peak_megabytes  # noqa: E402
-from config import Config, load_config  # noqa: E402
 from evaluate import NETWORK, is_weights, own_methods  # noqa: E402
 from historical_denoiser.audio import dsp  # noqa: E402
 from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
 from historical_denoiser.bench import methods  # noqa: E402
-from historical_denoiser.checks import require  # noqa: E402
-from historical_denoiser.command_line import run_main  # noqa: E402
-from inference import choose_network  # noqa: E402
+from historical_denoiser.core.checks import require  # noqa: E402
+from historical_denoiser.core.command_line import run_main  # noqa: E402
+from historical_denoiser.denoiser import choose_network  # noqa: E402
+from historical_denoiser.settings import Config, load_config  # noqa: E402
 
 PROFILE_SECONDS = 1.5
 SNR_DB = 20.0

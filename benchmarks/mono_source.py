@@ -21,12 +21,12 @@ from hydra import compose, initialize_config_dir
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from config import load_config  # noqa: E402
 from dataset_loader import Mixer  # noqa: E402
 from historical_denoiser.audio import dsp  # noqa: E402
 from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
+from historical_denoiser.denoiser import Denoiser  # noqa: E402
+from historical_denoiser.settings import load_config  # noqa: E402
 from historical_denoiser.training.metrics import snr_db  # noqa: E402
-from inference import Denoiser  # noqa: E402
 
 MIXTURES = 30
 LATE_SECONDS, QUIETER = 0.00008, 10.0 ** (-1.0 / 20.0)

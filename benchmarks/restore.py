@@ -25,7 +25,7 @@ from benchmarks.forward import measure  # noqa: E402
 from historical_denoiser.audio import audio_io, dsp  # noqa: E402
 from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
 from historical_denoiser.classical import clicks  # noqa: E402
-from inference import Denoiser  # noqa: E402
+from historical_denoiser.denoiser import Denoiser  # noqa: E402
 
 EXAMPLE = ROOT / "examples" / "noisy.flac"
 # Settings of `inference` that may be off.

@@ -37,7 +37,7 @@ def run(runtime: str, at_once: bool, weights: str | None) -> tuple[float, float,
 
     from benchmarks.forward import measure
     from historical_denoiser.audio.dsp import SAMPLE_RATE
-    from inference import Denoiser
+    from historical_denoiser.denoiser import Denoiser
 
     denoiser = Denoiser.load(weights, wiener=False, runtime=runtime)
     stft, cores = denoiser.settings.stft, os.cpu_count()

@@ -24,13 +24,13 @@ from hydra import compose, initialize_config_dir
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from config import load_config  # noqa: E402
 from dataset_loader import Mixer  # noqa: E402
 from historical_denoiser.audio import dsp  # noqa: E402
 from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
 from historical_denoiser.data.mixture import Mixture  # noqa: E402
+from historical_denoiser.denoiser import Denoiser  # noqa: E402
+from historical_denoiser.settings import load_config  # noqa: E402
 from historical_denoiser.training.metrics import snr_db  # noqa: E402
-from inference import Denoiser  # noqa: E402
 
 SECONDS, SNR_DB = 16.0, 10.0
 CODEC_DELAY = 3000  # samples by which a coder moves its input at most

@@ -36,13 +36,13 @@ from historical_denoiser.audio.fitting import fit  # noqa: E402
 from historical_denoiser.audio.removal import Strength, remove  # noqa: E402
 from historical_denoiser.bench.measures import load_meter  # noqa: E402
 from historical_denoiser.bench.pairs import read_mono  # noqa: E402
-from historical_denoiser.checks import UserError, require  # noqa: E402
-from historical_denoiser.command_line import run_main  # noqa: E402
+from historical_denoiser.core.checks import UserError, require  # noqa: E402
+from historical_denoiser.core.command_line import run_main  # noqa: E402
 from historical_denoiser.corpus import performance, scores  # noqa: E402
 from historical_denoiser.corpus.manifest import MANIFEST_NAME  # noqa: E402
 from historical_denoiser.corpus.performance import DRUMS, Stroke  # noqa: E402
+from historical_denoiser.denoiser import Denoiser  # noqa: E402
 from historical_denoiser.training import look_alikes, metrics  # noqa: E402
-from inference import Denoiser  # noqa: E402
 
 OWN_FOLDER = Path("data") / "sounds"
 SECONDS = 10.0  # of each sound, at most

@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from historical_denoiser.audio import dsp  # noqa: E402 - the package lies one folder up
+from historical_denoiser.core.files import replacing  # noqa: E402
 from historical_denoiser.data import ageing, recordings  # noqa: E402
-from historical_denoiser.files import replacing  # noqa: E402
 
 TUNE = ROOT / "data/starter/music/openclonk-data/TheSkylands.ogg.flac"
 NOISE = ROOT / "data/noise/gramophone/vinyl4_crackle_analogue_R.flac"

@@ -20,10 +20,10 @@ import pytest  # noqa: E402
 import soundfile  # noqa: E402
 from small_corpus import write_noise, write_tone  # noqa: E402
 
-from config import Config, UnetConfig, save_config  # noqa: E402
 from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
 from historical_denoiser.data.settings import DsetConfig  # noqa: E402
 from historical_denoiser.network.stored import BEST_NAME, CONFIG_NAME  # noqa: E402
+from historical_denoiser.settings import Config, UnetConfig, save_config  # noqa: E402
 
 # Of two processes that take one module after the other, none is to wait for the other in the end.
 LONGEST_FIRST = ("test_notebook", "test_trainer", "test_export", "test_kills", "test_unet",

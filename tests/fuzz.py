@@ -24,14 +24,13 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from film_samples import Sound, write_film  # noqa: E402
-from restorers import make_restorer  # noqa: E402
+from restorers import denoise_all, make_restorer  # noqa: E402
 
-import inference  # noqa: E402
 from historical_denoiser.audio import containers, integrity  # noqa: E402
 from historical_denoiser.audio.survey import survey  # noqa: E402
-from historical_denoiser.checks import UserError  # noqa: E402
-from historical_denoiser.jobs import InferenceConfig, plan  # noqa: E402
+from historical_denoiser.core.checks import UserError  # noqa: E402
 from historical_denoiser.network.stored import NetworkSettings  # noqa: E402
+from historical_denoiser.run.jobs import InferenceConfig, plan  # noqa: E402
 
 RATE, SECONDS = 8000, 0.25
 OGG_SECONDS = 4.0  # several pages
@@ -106,7 +105,7 @@ def denoise(path: Path) -> str:
     restorer = make_restorer(lambda spectra: 0.5 * spectra, NetworkSettings(
         reference_dbfs=-20.0, context_seconds=0.1), 1.0)
     jobs, failures = plan([path], InferenceConfig())
-    failures |= inference.denoise_all(jobs, restorer, 1.0, lambda reason: None)
+    failures |= denoise_all(jobs, restorer, 1.0, lambda reason: None)
     assert path.read_bytes() == before, "the original was changed"
     results = set(path.parent.iterdir()) - others
     expected = set() if failures else set(jobs[0].results)

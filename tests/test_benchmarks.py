@@ -27,8 +27,8 @@ from benchmarks import (
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.bench import methods as bench_methods
-from historical_denoiser.checks import UserError
 from historical_denoiser.classical import buzz as classical_buzz
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.data.audio_index import Clip
 from historical_denoiser.data.mixture import Mixture
 from historical_denoiser.training import look_alikes

@@ -23,11 +23,12 @@ from audio_samples import write_audio
 
 import config
 import inference
-from historical_denoiser import cluster
+from historical_denoiser import denoise
 from historical_denoiser.audio.audio_io import Recording
-from historical_denoiser.checks import UserError
-from historical_denoiser.jobs import InferenceConfig, Job, find_recordings, plan
-from historical_denoiser.report import REPORT_NAME
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.run import cluster
+from historical_denoiser.run.jobs import InferenceConfig, Job, find_recordings, plan
+from historical_denoiser.run.report import REPORT_NAME
 
 ROOT = Path(inference.__file__).resolve().parent
 LONGEST_SECONDS = 300.0
@@ -367,7 +368,7 @@ def load(worker, tmp_path, monkeypatch) -> tuple[config.Config, list]:
         audio="recordings/a.wav", output_dir="out"))
     jobs, _ = plan(find_recordings(cfg.inference.audio), cfg.inference)
     made_with = inference.choose_method(cfg).made_with
-    worker.load("inference:make_ready", (cfg, set(), made_with), os.getcwd(), 1)
+    worker.load(denoise.MAKE_READY, (cfg, set(), made_with), os.getcwd(), 1)
     return cfg, jobs
 
 
@@ -402,15 +403,15 @@ def test_a_report_that_cannot_be_written_stops_a_worker(worker, tmp_path, monkey
 def test_another_program_on_a_machine_is_refused(worker, tmp_path, monkeypatch):
     cfg, _ = load(worker, tmp_path, monkeypatch)
     with pytest.raises(UserError, match="the same program and weights on each machine"):
-        inference.make_ready(cfg, set(), {"results_version": 0})
+        denoise.make_ready(cfg, set(), {"results_version": 0})
 
 
 def test_a_folder_that_a_machine_does_not_see_is_named(worker):
     with pytest.raises(UserError, match="/not/shared: all machines of the cluster must see"):
-        worker.load("inference:make_ready", (), "/not/shared", 1)
+        worker.load(denoise.MAKE_READY, (), "/not/shared", 1)
 
 
 def test_without_ray_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)  # as Python marks what cannot be imported
     with pytest.raises(UserError, match="pip install -r requirements-cluster.txt"):
-        next(cluster.Cluster("inference:make_ready", ()).restore_all([], print, print), None)
+        next(cluster.Cluster(denoise.MAKE_READY, ()).restore_all([], print, print), None)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from historical_denoiser.checks import UserError
-from historical_denoiser.command_line import exit_on_user_error, keys_of, run_main
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.core.command_line import exit_on_user_error, keys_of, run_main
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -42,8 +42,8 @@ def test_a_shape_error_inside_keras_is_not_taken_for_a_mistake_of_the_user():
     done = subprocess.run([sys.executable, "-c", """
 import sys
 import hydra
-from config import load_config
-from historical_denoiser.command_line import exit_on_user_error, run_main
+from historical_denoiser.settings import load_config
+from historical_denoiser.core.command_line import exit_on_user_error, run_main
 @hydra.main(version_base="1.3", config_path="conf", config_name="conf")
 @exit_on_user_error
 def main(raw):

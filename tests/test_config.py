@@ -7,13 +7,13 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import config
-from config import Config, UnetConfig
 from historical_denoiser.audio.dsp import StftConfig
+from historical_denoiser.core.files import replacing
 from historical_denoiser.data.settings import DsetConfig
-from historical_denoiser.files import replacing
-from historical_denoiser.jobs import InferenceConfig
 from historical_denoiser.network.stored import read_network_settings, read_settings
 from historical_denoiser.noise.carriers import FilmConfig
+from historical_denoiser.run.jobs import InferenceConfig
+from historical_denoiser.settings import Config, UnetConfig
 from historical_denoiser.training.settings import LOSS_PARTS, LossConfig, ScheduleConfig
 
 CONF = str(config.PRETRAINED.parent / "conf")

@@ -15,7 +15,7 @@ from dataset_loader import Mixer
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from historical_denoiser.audio.noise_profile import ProfileForm
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.data import audio_index, feeding, recordings
 from historical_denoiser.data.audio_index import Clip, find_clips
 from historical_denoiser.data.settings import DsetConfig, MixConfig

@@ -14,16 +14,16 @@ from small_corpus import ROOT
 
 import evaluate
 import unet
-from config import Config, UnetConfig, load_config, save_config
 from dataset_loader import Mixer
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.audio.noise_profile import ProfileForm
 from historical_denoiser.bench.settings import BenchConfig
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.data.settings import DsetConfig
-from historical_denoiser.jobs import InferenceConfig
 from historical_denoiser.network.stored import BEST_NAME, CONFIG_NAME
 from historical_denoiser.noise import foreign
+from historical_denoiser.run.jobs import InferenceConfig
+from historical_denoiser.settings import Config, UnetConfig, load_config, save_config
 from historical_denoiser.training import metrics, probes
 
 

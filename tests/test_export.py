@@ -18,11 +18,9 @@ from test_imports import OF_OTHER_JOBS, TENSORFLOW, loaded_by
 
 import export
 import unet
-from config import Config, UnetConfig, save_config
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.checks import UserError
-from historical_denoiser.jobs import InferenceConfig
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.network import runtimes
 from historical_denoiser.network.stored import (
     BEST_NAME,
@@ -30,13 +28,15 @@ from historical_denoiser.network.stored import (
     NetworkSettings,
     read_network_settings,
 )
+from historical_denoiser.run.jobs import InferenceConfig
+from historical_denoiser.settings import Config, UnetConfig, save_config
 from inference import Denoiser, choose_method
 
 ROOT = Path(__file__).resolve().parent.parent
 # The command on a machine that seems to have a GPU.
 WITH_GPU = """
 import runpy, sys
-from historical_denoiser import backend
+from historical_denoiser.core import backend
 backend.may_have_gpu = lambda: True
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")

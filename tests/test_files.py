@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from historical_denoiser.files import replacing
+from historical_denoiser.core.files import replacing
 
 ROOT = Path(__file__).resolve().parent.parent
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 PROGRAM = """
 import gc, os, signal, sys, time
 from pathlib import Path
-from historical_denoiser.files import end_on_signals, replacing
+from historical_denoiser.core.files import end_on_signals, replacing
 end_on_signals()
 
 class Eating:

@@ -24,33 +24,36 @@ import soundfile as sf
 from audio_samples import write_audio
 from film_samples import Sound, heard, packets_of, write_film
 from hydra import compose, initialize_config_dir
-from restorers import make_restorer
+from restorers import denoise_all, make_restorer
 from small_corpus import forget_length
 from two_noises import Gate, tune_with_two_noises
 
 import config
 import inference
 import unet
-from config import Config, UnetConfig
+from historical_denoiser import denoise
+from historical_denoiser import denoiser as methods
 from historical_denoiser.audio import audio_io, containers
 from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from historical_denoiser.audio.noise_profile import ProfileForm
-from historical_denoiser.checks import UserError
 from historical_denoiser.classical import spectral
-from historical_denoiser.command_line import hydra_arguments, keys_of
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.core.command_line import hydra_arguments, keys_of
+from historical_denoiser.core.files import hash_of
 from historical_denoiser.data.settings import DsetConfig
-from historical_denoiser.files import hash_of
-from historical_denoiser.jobs import InferenceConfig, Job, plan
 from historical_denoiser.network.stored import BEST_NAME, CONFIG_NAME, NetworkSettings
-from historical_denoiser.report import (
+from historical_denoiser.restoration.restorer import SEGMENT_SECONDS, Restorer
+from historical_denoiser.restoration.separation import Separator
+from historical_denoiser.restoration.settings import StageSettings
+from historical_denoiser.run import batch, recording
+from historical_denoiser.run.jobs import InferenceConfig, Job, plan, report_folder
+from historical_denoiser.run.report import (
     REPORT_NAME,
     RESULTS_VERSION,
     RunReport,
     hash_of_values,
 )
-from historical_denoiser.restoration.restorer import Restorer
-from historical_denoiser.restoration.separation import Separator
-from historical_denoiser.restoration.settings import StageSettings
+from historical_denoiser.settings import Config, UnetConfig
 from inference import SOME_FAILED_STATUS, Denoiser
 
 ROOT = Path(inference.__file__).resolve().parent
@@ -74,11 +77,17 @@ class OnWaveforms(Separator):
 
 
 class WaveformRestorer(Restorer):
-    """Restores by `OnWaveforms`, without stages."""
+    """Restores by `OnWaveforms`."""
 
     @property
     def separate(self) -> Separator:
         return OnWaveforms(self.network, self.settings, self.stages, self.segment_seconds)
+
+
+def on_waveforms(predict, network: NetworkSettings,
+                 segment_seconds: float = SEGMENT_SECONDS) -> WaveformRestorer:
+    """Returns what restores by a function of waveforms, without stages."""
+    return WaveformRestorer(predict, network, StageSettings.only(), segment_seconds)
 
 
 def run_file(path: Path, predict=halve, restorer: Restorer | None = None,
@@ -88,8 +97,7 @@ def run_file(path: Path, predict=halve, restorer: Restorer | None = None,
     (job,), failures = inference.plan([path], chosen)
     assert not failures
     network = network or NetworkSettings(context_seconds=chosen.context_seconds)
-    restorer = restorer or WaveformRestorer(predict, network, StageSettings.only(),
-                                            chosen.segment_seconds)
+    restorer = restorer or on_waveforms(predict, network, chosen.segment_seconds)
     inference.denoise_recording(job, restorer, chosen.strength)
     return job
 
@@ -293,13 +301,13 @@ def test_long_work_is_computed_on_a_gpu(rates, settings, expected, tmp_path, mon
         jobs.append(path)
     chosen = InferenceConfig(**settings)
     planned, _ = plan(jobs, InferenceConfig())
-    monkeypatch.setattr(inference, "may_have_gpu", lambda: True)
-    assert inference.choose_runtime(chosen, planned) == expected
-    assert inference.choose_runtime(chosen, planned, Path("net.onnx")) == chosen.runtime
+    monkeypatch.setattr(denoise, "may_have_gpu", lambda: True)
+    assert denoise.choose_runtime(chosen, planned) == expected
+    assert denoise.choose_runtime(chosen, planned, Path("net.onnx")) == chosen.runtime
     for name in ("has_tensorflow", "may_have_gpu"):
         with monkeypatch.context() as patch:
             patch.setattr(inference, name, lambda: False)
-            assert inference.choose_runtime(chosen, planned) == chosen.runtime
+            assert denoise.choose_runtime(chosen, planned) == chosen.runtime
 
 
 def test_a_network_without_profiles_refuses_one(tiny_run):
@@ -362,12 +370,12 @@ def run_again(paths: list[Path], made_with: dict, **settings: object) -> dict[Pa
     """Denoises what is not done already, as the program does; returns what is refused."""
     chosen = InferenceConfig(**settings)
     jobs, failures = inference.plan(paths, chosen, lambda: made_with)
-    restorer = OnWaveforms(halve, NetworkSettings())
+    restorer = on_waveforms(halve, NetworkSettings())
 
     def report(job: Job) -> RunReport:
-        return RunReport(inference.report_folder(job.denoised, chosen), {}, made_with)
+        return RunReport(report_folder(job.denoised, chosen), {}, made_with)
 
-    return failures | inference.denoise_all(
+    return failures | denoise_all(
         jobs, restorer, chosen.strength, print,
         lambda job, facts: report(job).add(job.recording.path, job.results, facts),
         resume=hash_of_values(made_with) if chosen.resume else None,
@@ -480,8 +488,8 @@ def test_a_report_that_cannot_be_added_to_does_no_harm_to_results(tmp_path, capl
         (tmp_path / REPORT_NAME).write_text("broken while the run went on")
         report.add(job.recording.path, job.results, facts)
 
-    restorer = OnWaveforms(halve, NetworkSettings())
-    assert inference.denoise_all(jobs, restorer, 1.0, print, note,
+    restorer = on_waveforms(halve, NetworkSettings())
+    assert denoise_all(jobs, restorer, 1.0, print, note,
                                  forget=lambda job: report.forget(job.results)) == {}
     assert caplog.text.count(f"is written, but {REPORT_NAME} cannot tell of it") == 2
     assert visible(tmp_path) == {REPORT_NAME, *(f"{name}{part}.wav" for name in "ab"
@@ -582,7 +590,7 @@ def test_bands_and_floor_apply_to_files(tmp_path):
                 "noise_floor_db": 10}
     job = run_file(tmp_path / "a.wav", **settings)
     strength = InferenceConfig(**settings).strength
-    expected = OnWaveforms(halve, NetworkSettings())(audio, SAMPLE_RATE, strength)
+    expected = on_waveforms(halve, NetworkSettings())(audio, SAMPLE_RATE, strength)
     np.testing.assert_allclose(sf.read(job.denoised)[0], expected, atol=1e-6)
     assert np.abs(expected - audio * (1.0 - 0.5 * 0.8)).max() > 0.01
     assert str(strength) == ("strength 0.8 (0.25 from 0 Hz, 1 from 2000 Hz), noise lowered by at "
@@ -607,7 +615,7 @@ def test_the_report_tells_what_was_used(tmp_path, rng):
     chosen = InferenceConfig(denoising_strength="auto", noise_floor_db=9.0, mono_source=True)
     (job,), _ = plan([tmp_path / "a.wav"], chosen)
     facts = inference.denoise_recording(
-        job, OnWaveforms(halve, NetworkSettings(), mono_source=chosen.mono_source),
+        job, on_waveforms(halve, NetworkSettings(), mono_source=chosen.mono_source),
         chosen.strength, history="denoised at {strength}")
     told = json.loads(json.dumps(facts))
     assert told["strength"]["share"] == 1.0 and told["strength"]["noise_floor_db"] == 9.0
@@ -750,7 +758,7 @@ def test_a_log_without_a_bar_tells_how_far_it_is(tmp_path, monkeypatch, caplog):
     """Where standard error is a file, as under `nohup`."""
     caplog.set_level("INFO")
     clock = itertools.count(0.0, 45.0)
-    monkeypatch.setattr(inference.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(batch.time, "monotonic", lambda: next(clock))
     paths = [tmp_path / "a.wav", tmp_path / "b.wav"]
     for path in paths:
         write_audio(path, 2.0)
@@ -762,7 +770,7 @@ def test_a_log_without_a_bar_tells_how_far_it_is(tmp_path, monkeypatch, caplog):
                 report(job, seconds)
             yield job, {}
 
-    assert inference.follow(jobs, restore_all, print, lambda *_: None, print) == {}
+    assert batch.follow(jobs, restore_all, print, lambda *_: None, print) == {}
     assert [line for line in caplog.messages if "of audio" in line] == [
         "1 of 4 s of audio are done", "2 of 4 s of audio are done", "3 of 4 s of audio are done",
         "4 of 4 s of audio are done"]
@@ -771,7 +779,7 @@ def test_a_log_without_a_bar_tells_how_far_it_is(tmp_path, monkeypatch, caplog):
 def test_it_is_said_that_a_long_recording_is_heard_first(tmp_path, knowing_run, monkeypatch,
                                                          caplog):
     caplog.set_level("INFO")
-    monkeypatch.setattr(inference, "EXCERPTS_SECONDS", 1.0)
+    monkeypatch.setattr(recording, "EXCERPTS_SECONDS", 1.0)
     monkeypatch.setattr("historical_denoiser.restoration.analysis.EXCERPTS_SECONDS", 1.0)
     for seconds, listen_first, said in ((0.5, True, 0), (1.5, False, 0), (1.5, True, 1)):
         path = tmp_path / f"{seconds}, {listen_first}.wav"
@@ -797,7 +805,7 @@ def test_the_bar_shows_the_last_of_blocks_that_come_at_once(tmp_path, monkeypatc
         shown.append(terminal.getvalue().rpartition("|")[2])
         yield job, {}
 
-    inference.follow([job], restore_all, print, lambda *_: None, print)
+    batch.follow([job], restore_all, print, lambda *_: None, print)
     assert "3 of 4 s of audio" in shown[0]
 
 
@@ -815,7 +823,7 @@ def test_progress_counts_what_is_heard_before_the_rest(tmp_path, seconds, streng
         return 0.5 * waveforms
 
     settings = NetworkSettings(UnetConfig(use_profile=True), context_seconds=0.5)
-    restorer = OnWaveforms(count, settings, 2.0, listen_first=True)
+    restorer = on_waveforms(count, settings, 2.0, listen_first=True)
     inference.denoise_recording(job, restorer, strength,
                                 lambda more: told.append((segments, more)))
     assert told[0][0] == 1
@@ -919,9 +927,9 @@ def test_a_run_goes_on_where_it_was_stopped(tmp_path, name):
 
     def run(most: int, resume: str | None) -> int:
         calls.clear()
-        restorer = OnWaveforms(lambda audio: predict(audio, most),
+        restorer = on_waveforms(lambda audio: predict(audio, most),
                                NetworkSettings(context_seconds=0.2), 0.7)
-        assert inference.denoise_all([job], restorer, 0.9, print, resume=resume) == {}
+        assert denoise_all([job], restorer, 0.9, print, resume=resume) == {}
         return len(calls)
 
     def content() -> list[bytes]:
@@ -1137,7 +1145,7 @@ def shipped(tmp_path, tiny_run, monkeypatch) -> Path:
     folder.mkdir()
     for name in (BEST_NAME, CONFIG_NAME):
         (folder / name).write_bytes((tiny_run / name).read_bytes())
-    monkeypatch.setattr(inference, "PRETRAINED", folder)
+    monkeypatch.setattr(methods, "PRETRAINED", folder)
     return folder
 
 
@@ -1147,7 +1155,9 @@ def test_weights_are_chosen_in_turn(tmp_path, tiny_run, tiny_unet, shipped, capl
     weights, settings = inference.choose_network(nowhere)
     assert (weights, settings.unet) == (shipped / BEST_NAME, tiny_unet)
     assert "shipped with the project" in caplog.text and "depth 1" in caplog.text
-    weights, settings = inference.choose_network(Config(path_experiment=str(tiny_run)))
+    run = Config(path_experiment=str(tiny_run))
+    assert inference.choose_network(run)[0] == shipped / BEST_NAME  # a folder that happens to exist
+    weights, settings = inference.choose_network(run, ["path_experiment"])
     assert (weights, settings.unet) == (tiny_run / BEST_NAME, tiny_unet)
     assert f"best of {tiny_run}" in caplog.text
     named = Config(path_experiment=str(tmp_path), weights=str(tiny_run / BEST_NAME))
@@ -1347,7 +1357,7 @@ def test_a_folder_that_is_removed_meanwhile_is_told(tmp_path):
         return audio
 
     jobs, _ = plan([tmp_path / "a.wav"], InferenceConfig(output_dir=str(tmp_path / "out")))
-    failures = inference.denoise_all(jobs, OnWaveforms(remove_folder, NetworkSettings()), 1.0,
+    failures = denoise_all(jobs, on_waveforms(remove_folder, NetworkSettings()), 1.0,
                                      print)
     (reason,) = failures.values()
     assert f"{tmp_path / 'out'}" in reason and "/." not in reason  # no temporary name

@@ -10,10 +10,10 @@ import pytest
 from audio_samples import write_audio
 from film_samples import Sound, write_film
 
-from historical_denoiser import jobs
-from historical_denoiser.checks import UserError
-from historical_denoiser.jobs import InferenceConfig
-from historical_denoiser.report import REPORT_NAME, RunReport, read_results
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.run import jobs
+from historical_denoiser.run.jobs import InferenceConfig
+from historical_denoiser.run.report import REPORT_NAME, RunReport, read_results
 
 try:
     import fcntl

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from historical_denoiser.journal import Journal, remove_journals
+from historical_denoiser.run.journal import Journal, remove_journals
 
 
 def run(result, key, inputs, predict=lambda audio: 0.5 * audio):

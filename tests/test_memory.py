@@ -11,7 +11,7 @@ from small_corpus import ROOT
 
 KEPT = """
 import numpy as np, psutil
-from historical_denoiser import memory
+from historical_denoiser.core import memory
 if {is_asked}:
     assert memory.give_back_arrays()
 np.ones(2**21)  # 16 MiB; from now on the allocator takes smaller ones for its heap

@@ -16,11 +16,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import noise_tools
-from config import load_config
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.checks import UserError
-from historical_denoiser.command_line import USER_ERRORS, describe_error
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.core.command_line import USER_ERRORS, describe_error
 from historical_denoiser.noise import fit, generator, statistics
+from historical_denoiser.settings import load_config
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:

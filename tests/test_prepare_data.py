@@ -20,8 +20,8 @@ from packing import (
 )
 
 import prepare_data
-from historical_denoiser.checks import UserError
-from historical_denoiser.command_line import run_main
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.core.command_line import run_main
 from historical_denoiser.corpus import downloads
 from historical_denoiser.corpus.downloads import RemoteFile
 

@@ -16,13 +16,13 @@ from restorers import make_restorer
 
 import config
 import inference
-from historical_denoiser import profiles
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.checks import UserError
-from historical_denoiser.command_line import hydra_arguments
-from historical_denoiser.jobs import InferenceConfig
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.core.command_line import hydra_arguments
 from historical_denoiser.network.settings import UnetConfig
 from historical_denoiser.network.stored import BEST_NAME, CONFIG_NAME, NetworkSettings
+from historical_denoiser.run import profiles
+from historical_denoiser.run.jobs import InferenceConfig
 
 KNOWING = NetworkSettings(UnetConfig(use_profile=True, compression=0.3))
 

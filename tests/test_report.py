@@ -9,10 +9,10 @@ import logging
 import numpy as np
 import pytest
 
-from historical_denoiser import report
-from historical_denoiser.checks import UserError
-from historical_denoiser.files import hash_of
-from historical_denoiser.report import (
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.core.files import hash_of
+from historical_denoiser.run import report
+from historical_denoiser.run.report import (
     REPORT_NAME,
     Levels,
     RunReport,
@@ -43,10 +43,10 @@ def test_levels(rng):
 
 def test_only_our_own_warnings_are_collected():
     with collected_warnings() as messages:
-        logging.getLogger("historical_denoiser.jobs").warning("%s is short", "a.wav")
-        logging.getLogger("historical_denoiser.jobs").info("no")
+        logging.getLogger("historical_denoiser.run.jobs").warning("%s is short", "a.wav")
+        logging.getLogger("historical_denoiser.run.jobs").info("no")
         logging.getLogger("other").warning("no")
-    logging.getLogger("historical_denoiser.jobs").warning("too late")
+    logging.getLogger("historical_denoiser.run.jobs").warning("too late")
     assert messages == ["a.wav is short"]
 
 

@@ -14,8 +14,8 @@ from two_noises import Gate, tune_with_two_noises
 from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from historical_denoiser.audio.removal import as_strength
 from historical_denoiser.audio.survey import survey
-from historical_denoiser.checks import UserError
 from historical_denoiser.classical import spectral
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.network.settings import UnetConfig
 from historical_denoiser.network.stored import NetworkSettings
 

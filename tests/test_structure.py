@@ -60,10 +60,9 @@ def test_there_is_no_circle_of_modules_nor_of_rooms():
     TopologicalSorter(graph_of_rooms()).prepare()
 
 
-def test_commands_are_imported_by_nothing_but_for_the_library_in_inference():
+def test_commands_are_imported_by_nothing():
     for name, below in graph().items():
-        assert below & COMMANDS <= (
-            {"inference"} if name in ("evaluate", "export", "app") else set()), name
+        assert not below & COMMANDS, name
 
 
 def test_the_picture_in_the_docs_is_that_of_the_code():

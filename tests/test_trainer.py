@@ -25,12 +25,12 @@ import config
 import train
 import trainer
 import unet
-from config import Config, UnetConfig
 from dataset_loader import Mixer
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from historical_denoiser.data import feeding
 from historical_denoiser.data.settings import DsetConfig
+from historical_denoiser.settings import Config, UnetConfig
 from historical_denoiser.training import checkpoints, metrics, probes
 from historical_denoiser.training.report import HISTORY_NAME
 from historical_denoiser.training.settings import LossConfig, ScheduleConfig

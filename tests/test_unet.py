@@ -17,12 +17,12 @@ from numpy_unet import NumpyUnet, read_checkpoint, write_checkpoint
 from omegaconf import OmegaConf
 
 import unet
-from config import UnetConfig
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig
-from historical_denoiser.checks import UserError
-from historical_denoiser.jobs import InferenceConfig
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.network import weights
+from historical_denoiser.run.jobs import InferenceConfig
+from historical_denoiser.settings import UnetConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"  # see make_golden.py there
@@ -172,7 +172,7 @@ import sys
 from pathlib import Path
 import keras, numpy as np
 import unet
-from config import UnetConfig
+from historical_denoiser.settings import UnetConfig
 
 unet._initial_kernel = lambda: "zeros"  # weights are loaded; JAX would compile each random draw
 for name, settings in eval(sys.argv[1]).items():

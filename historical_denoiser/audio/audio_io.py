@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 
 logger = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ from historical_denoiser.audio.audio_io import (
 )
 from historical_denoiser.audio.mpeg import count_frames
 from historical_denoiser.audio.self_contained import OPTIONS, require_no_list, require_own_samples
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 
 logger = logging.getLogger(__name__)
 

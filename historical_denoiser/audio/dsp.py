@@ -13,7 +13,7 @@ import numpy as np
 import scipy
 import soxr
 
-from historical_denoiser.checks import require
+from historical_denoiser.core.checks import require
 
 Predict = Callable[[np.ndarray], np.ndarray]
 

@@ -38,7 +38,7 @@ from historical_denoiser.audio.containers import (
 )
 from historical_denoiser.audio.matroska import set_display_sizes
 from historical_denoiser.audio.metadata import add_tags, add_to_wave
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 
 logger = logging.getLogger(__name__)
 

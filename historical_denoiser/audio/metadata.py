@@ -32,7 +32,7 @@ from historical_denoiser.audio.chunks import (
     kind_of,
 )
 from historical_denoiser.audio.containers import open_container, read_chapters
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

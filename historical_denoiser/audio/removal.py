@@ -18,7 +18,7 @@ import scipy
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.survey import as_channels
-from historical_denoiser.checks import require
+from historical_denoiser.core.checks import require
 
 Pair = tuple[np.ndarray, np.ndarray]
 

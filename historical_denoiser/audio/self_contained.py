@@ -12,7 +12,7 @@ import mmap
 import re
 from pathlib import Path
 
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 
 # FFmpeg opens only what a protocol on this list reaches, and there is none of that name. External
 # tracks of MOV files it would open by a way of its own.

@@ -10,7 +10,7 @@ import numpy as np
 
 from historical_denoiser.audio import dsp, silence
 from historical_denoiser.audio.mono_source import MonoSource
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 
 MOST_CHANNELS = 1024  # that libsndfile reads
 FRAME_SECONDS = 0.1  # over which the level is measured

@@ -17,9 +17,9 @@ from historical_denoiser.bench.intervals import Comparison, Table, mean, middle
 from historical_denoiser.bench.methods import Method, MethodError
 from historical_denoiser.bench.pairs import Pair
 from historical_denoiser.bench.settings import BenchConfig
-from historical_denoiser.checks import UserError, reason_of, require
+from historical_denoiser.core.checks import UserError, reason_of, require
+from historical_denoiser.core.files import replacing
 from historical_denoiser.data.mixture import Mixture
-from historical_denoiser.files import replacing
 from historical_denoiser.training import metrics
 from historical_denoiser.training.metrics import Row
 

@@ -14,8 +14,8 @@ import scipy.signal
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.checks import UserError
 from historical_denoiser.classical.clicks import remove_clicks
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.training import metrics, perceptual
 
 SEGMENT_SECONDS = 0.03

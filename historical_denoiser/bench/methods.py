@@ -25,8 +25,8 @@ import soundfile
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from historical_denoiser.audio.noise_profile import ProfileForm
-from historical_denoiser.checks import UserError, reason_of, require
 from historical_denoiser.classical import spectral
+from historical_denoiser.core.checks import UserError, reason_of, require
 
 # Of a waveform `(samples,)` and a noise profile `(samples,)` or None; at the tool's rate in `Tool`,
 # at 44.1 kHz elsewhere.

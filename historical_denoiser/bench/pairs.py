@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from historical_denoiser import jobs
 from historical_denoiser.audio import containers, dsp
 from historical_denoiser.audio.audio_io import AUDIO_ENDINGS
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.audio.noise_profile import SHORTEST_SECONDS
 from historical_denoiser.bench import measures
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.data.mixture import Mixture
+from historical_denoiser.run import jobs
 
 NOISY, CLEAN, NOISE = "noisy", "clean", "noise"
 SNR_STEP_DB = 5.0  # pairs are put together by their SNR, rounded to this

@@ -20,7 +20,7 @@ from typing import BinaryIO
 import numpy as np
 import stream_unzip
 
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 
 ZIP_ENCRYPTED = 1  # bit of an entry's flags
 SPLIT_ZIP_MARK = b"PK\7\x08"  # with which the first part begins

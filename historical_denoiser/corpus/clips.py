@@ -18,7 +18,7 @@ import soxr
 
 from historical_denoiser.audio.audio_io import UNKNOWN_SAMPLES
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.files import replacing
+from historical_denoiser.core.files import replacing
 
 BROKEN = "broken"  # the problem of a clip that cannot be decoded; it comes with a `detail`
 MIN_SOURCE_RATE = 22050  # Hz; slower files are left out

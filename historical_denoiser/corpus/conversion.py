@@ -17,13 +17,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.core.files import replacing
+from historical_denoiser.core.workers import Deaths
 from historical_denoiser.corpus.clips import BROKEN, convert_clip
 from historical_denoiser.corpus.manifest import write_manifest
 from historical_denoiser.data.audio_index import split_by_hash
 from historical_denoiser.data.settings import CATEGORIES
-from historical_denoiser.files import replacing
-from historical_denoiser.workers import Deaths
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from historical_denoiser.checks import UserError, require
+from historical_denoiser.core.checks import UserError, require
 from historical_denoiser.corpus import conversion
 from historical_denoiser.corpus.archives import ARCHIVE_ERRORS, CONTAINERS, read_zip
 from historical_denoiser.corpus.conversion import Journal, Member

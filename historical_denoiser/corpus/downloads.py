@@ -18,7 +18,7 @@ import requests
 from requests import codes
 from tqdm import tqdm
 
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.corpus.manifest import read_records
 
 logger = logging.getLogger(__name__)

@@ -6,11 +6,11 @@ import logging
 import re
 from pathlib import Path
 
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.core.files import replacing
 from historical_denoiser.corpus import conversion
 from historical_denoiser.corpus.conversion import Journal, Member
 from historical_denoiser.data.audio_index import find_audio, group_of, named_split
-from historical_denoiser.files import replacing
 
 logger = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.core.files import replacing
 from historical_denoiser.corpus.clips import MIN_SOURCE_RATE
 from historical_denoiser.data.settings import CATEGORIES, SPLITS
-from historical_denoiser.files import replacing
 
 logger = logging.getLogger(__name__)
 Record = TypeVar("Record")

@@ -20,11 +20,11 @@ import soundfile
 import soxr
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.checks import UserError, require
+from historical_denoiser.core.checks import UserError, require
+from historical_denoiser.core.files import replacing
 from historical_denoiser.corpus.manifest import MANIFEST_NAME
 from historical_denoiser.data.recordings import read_segment
 from historical_denoiser.data.settings import CATEGORIES
-from historical_denoiser.files import replacing
 
 logger = logging.getLogger(__name__)
 

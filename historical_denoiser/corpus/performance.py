@@ -14,7 +14,7 @@ import numpy as np
 import soundfile as sf
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.corpus.clips import measure_level_dbfs
 from historical_denoiser.corpus.score_notes import Note
 from historical_denoiser.data.ageing import limit_band

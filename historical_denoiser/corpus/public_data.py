@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.corpus import conversion
 from historical_denoiser.corpus.archives import ARCHIVE_ERRORS, group_archives, read_archive
 from historical_denoiser.corpus.conversion import Journal, Member

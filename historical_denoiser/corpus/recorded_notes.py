@@ -20,7 +20,7 @@ import numpy as np
 import soundfile as sf
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.corpus import (
     band,
     conversion,

@@ -13,7 +13,7 @@ import scipy.signal
 import soxr
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.corpus import note_bank
 from historical_denoiser.corpus.note_bank import Instrument, RecordedNote, Sound
 from historical_denoiser.corpus.performance import DRUMS, TAIL_SECONDS, Stroke, join_unisons

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import music21
 
-from historical_denoiser.files import replacing
+from historical_denoiser.core.files import replacing
 
 GRACE_QUARTERS = 0.125  # length given to notes that the score gives none
 

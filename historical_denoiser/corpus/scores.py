@@ -28,7 +28,8 @@ import numpy as np
 import soundfile as sf
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.core.files import replacing
 from historical_denoiser.corpus import band, conversion, held, performance
 from historical_denoiser.corpus.archives import read_zip
 from historical_denoiser.corpus.clips import convert_clip
@@ -38,7 +39,6 @@ from historical_denoiser.corpus.manifest import read_records, write_manifest
 from historical_denoiser.corpus.performance import Stroke
 from historical_denoiser.corpus.score_notes import Note
 from historical_denoiser.data.audio_index import split_by_hash
-from historical_denoiser.files import replacing
 
 logger = logging.getLogger(__name__)
 

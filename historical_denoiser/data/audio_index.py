@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from historical_denoiser.audio.audio_io import AUDIO_ENDINGS
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.data.recordings import read_seconds
 from historical_denoiser.data.settings import CATEGORIES, SPLITS, DsetConfig
 

@@ -16,8 +16,8 @@ from typing import Protocol
 import numpy as np
 
 from historical_denoiser.audio.noise_profile import ProfileForm
+from historical_denoiser.core.workers import Deaths
 from historical_denoiser.data.mixture import Mixture
-from historical_denoiser.workers import Deaths
 
 WHOLE_BATCH = slice(None)
 

@@ -11,7 +11,7 @@ import soundfile
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.audio_io import UNKNOWN_SAMPLES
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 
 TURN_SECONDS = 60.0 / 78.26  # of a disc at the electrical era's 78.26 turns per minute
 CROSSFADE_SECONDS = 0.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from historical_denoiser.checks import require, require_range
+from historical_denoiser.core.checks import require, require_range
 
 CATEGORIES = ("speech", "effects", "music")
 SPLITS = ("train", "validation", "test")

@@ -15,7 +15,7 @@ import scipy
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.data import recordings
 from historical_denoiser.data.ageing import cut_above
 from historical_denoiser.data.audio_index import Clip, NoiseRecording, find_clips, find_noise

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from historical_denoiser.audio.noise_profile import ProfileForm
-from historical_denoiser.checks import UserError
-from historical_denoiser.files import hash_of
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.core.files import hash_of
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from yaml import YAMLError
 
 from historical_denoiser.audio.dsp import StftConfig
 from historical_denoiser.audio.noise_profile import ProfileForm
-from historical_denoiser.checks import UserError, require
-from historical_denoiser.files import WEIGHTS_ENDING, replacing
+from historical_denoiser.core.checks import UserError, require
+from historical_denoiser.core.files import WEIGHTS_ENDING, replacing
 from historical_denoiser.network.runtimes import ENDINGS
 from historical_denoiser.network.settings import UnetConfig
 

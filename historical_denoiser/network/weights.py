@@ -17,8 +17,8 @@ import h5py
 import keras
 import numpy as np
 
-from historical_denoiser.checks import UserError
-from historical_denoiser.files import WEIGHTS_ENDING, temporary_file
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.core.files import WEIGHTS_ENDING, temporary_file
 
 Shape = tuple[int | None, ...]
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import scipy
 
-from historical_denoiser.checks import require, require_range
+from historical_denoiser.core.checks import require, require_range
 from historical_denoiser.noise import parts
 from historical_denoiser.noise.moving import MovingConfig
 from historical_denoiser.noise.parts import Part, draw, draw_rate, grid_hz, to_gain

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.fft
 from scipy import ndimage
 
-from historical_denoiser.checks import UserError, require
+from historical_denoiser.core.checks import UserError, require
 
 SLOT_FRAMES = 12  # STFT frames in a slot: the 0.3 s that are judged as a whole
 STEP_FRAMES = SLOT_FRAMES // 2  # from one slot to the next

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import fft, signal, stats
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.noise.carriers import CarrierConfig, GramophoneConfig
 from historical_denoiser.noise.generator import generate
 from historical_denoiser.noise.parts import BAND_HZ, minimum_phase, to_gain

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.checks import require
+from historical_denoiser.core.checks import require
 from historical_denoiser.noise import parts
 from historical_denoiser.noise.alone import draw_part
 from historical_denoiser.noise.carriers import CARRIERS, KINDS, Carrier, CarrierConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import field, fields
 
-from historical_denoiser.checks import require, require_range
+from historical_denoiser.core.checks import require, require_range
 from historical_denoiser.noise.parts import BAND_HZ
 
 # What the numbers of a setting must be.

@@ -13,7 +13,7 @@ from scipy import fft
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.noise.outliers import FRAME, OUTLYING_RATIO, compare_levels, split_treble
 
 OCTAVES_HZ = 1000.0 * 2.0 ** np.arange(-5, 5)  # centres, 31 Hz to 16 kHz

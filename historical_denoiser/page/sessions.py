@@ -17,9 +17,9 @@ import psutil
 from historical_denoiser.audio import containers
 from historical_denoiser.audio.audio_io import Recording
 from historical_denoiser.audio.survey import Survey
-from historical_denoiser.checks import UserError
-from historical_denoiser.jobs import Job
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.page.settings import AppConfig
+from historical_denoiser.run.jobs import Job
 
 PREFIX = "denoiser_page_"
 NAME_BYTES = 16  # of a folder's name: who is not told it cannot find it

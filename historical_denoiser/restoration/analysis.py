@@ -22,8 +22,8 @@ from historical_denoiser.audio.noise_profile import SHORTEST_SECONDS, without_st
 from historical_denoiser.audio.pauses import is_leader, noise_alone
 from historical_denoiser.audio.removal import Pair, Strength
 from historical_denoiser.audio.survey import Section, Survey, as_channels
-from historical_denoiser.checks import UserError, require
 from historical_denoiser.classical import buzz, drones, held_notes, hum
+from historical_denoiser.core.checks import UserError, require
 from historical_denoiser.restoration.chain import clean_first
 from historical_denoiser.restoration.separation import Separator
 

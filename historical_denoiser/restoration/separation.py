@@ -15,8 +15,8 @@ from historical_denoiser.audio import dsp, sections, silence
 from historical_denoiser.audio.dsp import SAMPLE_RATE, Predict
 from historical_denoiser.audio.removal import Pair
 from historical_denoiser.audio.survey import Survey, as_channels
-from historical_denoiser.checks import UserError
 from historical_denoiser.classical import clicks
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.restoration.chain import KnownNoise, Network, restore_segment
 from historical_denoiser.restoration.settings import StageSettings

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from historical_denoiser.audio.mono_source import CHOICES
-from historical_denoiser.checks import require
+from historical_denoiser.core.checks import require
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import keras
 
-from historical_denoiser.files import replacing
+from historical_denoiser.core.files import replacing
 from historical_denoiser.network.stored import BEST_NAME
 from historical_denoiser.network.weights import store_hash
 from historical_denoiser.training import metrics

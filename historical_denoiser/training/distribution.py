@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from historical_denoiser.audio.dsp import StftConfig
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.data.feeding import MixtureSource, numpy_batches
 from historical_denoiser.network import tensor_dsp
 from historical_denoiser.training.losses import make_loss

@@ -12,8 +12,8 @@ import numpy as np
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.core.files import replacing
 from historical_denoiser.data.mixture import Mixture
-from historical_denoiser.files import replacing
 
 Row = dict[str, float | str]
 JudgeMore = Callable[[str, np.ndarray, np.ndarray], dict[str, float]]

@@ -11,7 +11,7 @@ import numpy as np
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 
 VISQOL_RATE = 48000  # of ViSQOL's audio mode
 PESQ_RATE = 16000  # of wideband PESQ

@@ -14,8 +14,8 @@ from tensorboardX import SummaryWriter
 
 from historical_denoiser.audio import spectrogram
 from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.core.files import replacing
 from historical_denoiser.data.mixture import Mixture
-from historical_denoiser.files import replacing
 from historical_denoiser.training import metrics
 from historical_denoiser.training.probes import ProbeReport
 

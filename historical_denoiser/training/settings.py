@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
-from historical_denoiser.checks import require
+from historical_denoiser.core.checks import require
 
 
 @dataclass

@@ -12,7 +12,7 @@ from small_corpus import forget_length, write_tone
 
 from historical_denoiser.audio import audio_io
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 
 SECOND = 0.1 * np.ones((SAMPLE_RATE, 2))
 

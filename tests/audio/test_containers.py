@@ -14,7 +14,7 @@ from film_samples import Sound, move_blocks, sound_of, write_film
 
 from historical_denoiser.audio import audio_io, containers
 from historical_denoiser.audio.containers import Reader, Timeline
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 
 
 def read_all(path, track=None) -> np.ndarray:

@@ -29,7 +29,7 @@ from historical_denoiser.audio import chunks, containers, film
 from historical_denoiser.audio.containers import Reader, Track
 from historical_denoiser.audio.film import FilmFormat, FilmWriter
 from historical_denoiser.audio.matroska import set_display_sizes
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 
 
 def rewrite(path: Path, choice: str = "same", number: int | None = None,

@@ -13,7 +13,7 @@ from historical_denoiser.audio.audio_io import open_recording, read_blocks
 from historical_denoiser.audio.containers import open_audio
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.audio.integrity import find_damage
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 
 
 def write(path: Path, container: str, subtype: str | None = None) -> bytes:

@@ -16,7 +16,7 @@ from mutagen import flac, id3
 
 from historical_denoiser.audio import chunks, metadata
 from historical_denoiser.audio.audio_io import Format, Writer, open_recording, output_format
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 
 HISTORY = "denoised at strength 0.5, network 0123"
 COVER = b"\x89PNG not really" * 50

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from historical_denoiser.audio.removal import Strength, remove
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 
 RATE = 22050
 

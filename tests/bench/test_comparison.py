@@ -17,7 +17,7 @@ from historical_denoiser.bench import comparison, measures, page, pairs  # noqa:
 from historical_denoiser.bench.methods import Method  # noqa: E402
 from historical_denoiser.bench.pairs import Pair  # noqa: E402
 from historical_denoiser.bench.settings import BenchConfig  # noqa: E402
-from historical_denoiser.checks import UserError  # noqa: E402
+from historical_denoiser.core.checks import UserError  # noqa: E402
 from historical_denoiser.data.mixture import Mixture  # noqa: E402
 from historical_denoiser.training import metrics  # noqa: E402
 

@@ -7,7 +7,7 @@ import pytest
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.bench import measures
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 
 
 def test_segmental_snr_is_the_mean_of_segments_within_bounds(sine, rng):

@@ -9,7 +9,7 @@ from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.bench import methods
 from historical_denoiser.bench.methods import TOOLS, Method, MethodError, Tool
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.training import metrics
 
 PROFILE = round(1.5 * SAMPLE_RATE)

@@ -9,7 +9,7 @@ import soundfile
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.bench import pairs
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from packing import write_all
 
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.corpus.conversion import Member, name_file, prepare_output, start_workers
 
 

@@ -13,7 +13,7 @@ import soundfile as sf
 from packing import TINY_RECIPE, make_rule, pack_zip, read_manifest, write_all, write_records
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.corpus import conversion, debian_packages
 from historical_denoiser.corpus.debian_packages import Rule
 

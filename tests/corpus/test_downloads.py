@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from packing import write_records
 
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.corpus import downloads, public_data
 
 

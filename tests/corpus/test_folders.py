@@ -11,7 +11,7 @@ import soundfile as sf
 from packing import groups_and_splits, make_tone, read_manifest
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.corpus import conversion
 from historical_denoiser.corpus.folders import build_folder
 from historical_denoiser.data.audio_index import split_by_hash

@@ -6,7 +6,7 @@ from dataclasses import make_dataclass
 
 import pytest
 
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.corpus.manifest import Row, is_clean, read_records
 
 

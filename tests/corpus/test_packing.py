@@ -10,7 +10,7 @@ import soundfile
 
 import prepare_data
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.corpus.packing import STRETCH_SECONDS, pack_corpus
 from historical_denoiser.data.audio_index import find_clips
 from historical_denoiser.data.recordings import read_segment

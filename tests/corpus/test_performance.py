@@ -8,7 +8,7 @@ import pytest
 from soundfont import write_sound_font
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.corpus import performance
 from historical_denoiser.corpus.clips import measure_bandwidth_hz, measure_level_dbfs
 from historical_denoiser.corpus.performance import DRUMS, Stroke

@@ -21,7 +21,7 @@ from packing import (
 )
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.corpus import conversion
 from historical_denoiser.corpus.public_data import build_public
 from historical_denoiser.data.audio_index import find_clips, find_noise

@@ -9,7 +9,7 @@ import soundfile as sf
 
 import prepare_data
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.corpus import lines, note_bank, recorded_notes, sampler, scores
 from historical_denoiser.corpus.manifest import MANIFEST_NAME, Row, read_records
 from historical_denoiser.corpus.performance import DRUMS, Stroke

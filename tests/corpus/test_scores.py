@@ -11,7 +11,7 @@ import pytest
 from packing import build_deb
 from soundfont import write_sound_font
 
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.corpus import scores
 from historical_denoiser.corpus.manifest import MANIFEST_NAME, Row, read_records
 from historical_denoiser.corpus.score_notes import read_notes

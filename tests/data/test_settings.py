@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.data.settings import DsetConfig
 
 

@@ -18,7 +18,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from numpy_unet import NumpyUnet, read_checkpoint, write_checkpoint  # noqa: E402
 
-from config import UnetConfig  # noqa: E402
+from historical_denoiser.settings import UnetConfig  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 CHANNELS = [8, 12, 12, 16]  # as in the published list, only the second and the third are equal

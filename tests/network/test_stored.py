@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from config import Config, save_config
 from historical_denoiser.audio.dsp import StftConfig
-from historical_denoiser.checks import UserError
-from historical_denoiser.command_line import exit_on_user_error
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.core.command_line import exit_on_user_error
 from historical_denoiser.data.settings import DsetConfig
 from historical_denoiser.network.settings import UnetConfig
 from historical_denoiser.network.stored import NetworkSettings, read_network_settings, read_settings
+from historical_denoiser.settings import Config, save_config
 
 WEIGHTS = "best.weights.h5"
 CFG = Config(path_experiment="run", unet=UnetConfig(depth=2, fold_bins=4),

@@ -9,8 +9,8 @@ import tensorflow as tf
 from numpy_unet import NumpyUnet, write_checkpoint
 
 import unet
-from config import UnetConfig
 from historical_denoiser.network.weights import store_hash
+from historical_denoiser.settings import UnetConfig
 
 TINY = {"depth": 1, "channels": [3, 4, 4]}
 

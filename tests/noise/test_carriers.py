@@ -12,9 +12,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from scipy import fft
 
-from config import load_config
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.noise import parts
 from historical_denoiser.noise.carriers import (
     FOLLOWING_KINDS,
@@ -30,6 +29,7 @@ from historical_denoiser.noise.carriers import (
     draw_mechanism,
 )
 from historical_denoiser.noise.generator import CarrierNoise, draw_carrier
+from historical_denoiser.settings import load_config
 
 PARTS = {
     "gramophone": ["hiss", "crackle", "clicks", "thumps", "rumble", "hum"],

@@ -10,7 +10,7 @@ from carrier_samples import plain_disc, rng, side, tune
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.noise import generator, moving
 from historical_denoiser.noise.finder import (
     NoiseSegment,

@@ -7,7 +7,7 @@ import pytest
 from carrier_samples import recorded, rng
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.noise import fit, generator
 
 

@@ -8,7 +8,7 @@ from carrier_samples import rng
 from scipy import fft
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.noise import moving
 from historical_denoiser.noise.moving import MovingConfig
 

@@ -10,7 +10,7 @@ import soundfile
 from carrier_samples import ROOT, rng
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.noise import statistics
 from historical_denoiser.noise.carriers import KINDS, CarrierConfig
 from historical_denoiser.noise.generator import generate

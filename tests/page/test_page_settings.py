@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.page.settings import AppConfig
 
 

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from audio_samples import write_audio
 
-from historical_denoiser.checks import UserError
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.page import sessions
 from historical_denoiser.page.sessions import Sessions, make_root, open_upload, require_length
 from historical_denoiser.page.settings import AppConfig

@@ -15,10 +15,10 @@ if __name__ == "__main__":
     if "WITHOUT_TENSORFLOW" in os.environ:  # as if it were not installed: importing it fails
         sys.modules["tensorflow"] = None
 
-from config import Config, UnetConfig, network_settings  # noqa: E402
 from dataset_loader import Mixer  # noqa: E402
 from historical_denoiser.audio.dsp import StftConfig  # noqa: E402
 from historical_denoiser.data.settings import DsetConfig  # noqa: E402
+from historical_denoiser.settings import Config, UnetConfig, network_settings  # noqa: E402
 from historical_denoiser.training.settings import LossConfig  # noqa: E402
 
 UNET = UnetConfig(depth=1, channels=[4, 4], num_stages=1, extractor_kernel=3, fold_bins=4,

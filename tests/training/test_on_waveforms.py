@@ -6,10 +6,10 @@ import pytest
 from keras import ops
 
 import unet
-from config import UnetConfig
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import StftConfig
 from historical_denoiser.audio.noise_profile import ProfileForm
+from historical_denoiser.settings import UnetConfig
 from historical_denoiser.training.distribution import OnWaveforms
 from historical_denoiser.training.settings import LossConfig
 

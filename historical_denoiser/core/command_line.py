@@ -20,8 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from historical_denoiser import interrupts
-from historical_denoiser.checks import UserError, reason_of
+from historical_denoiser.core import interrupts
+from historical_denoiser.core.checks import UserError, reason_of
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 SCHEMA_NAME = "schema"  # under which `config.py` registers all settings with Hydra

@@ -12,7 +12,7 @@ import numpy as np
 
 from historical_denoiser.audio import containers, dsp
 from historical_denoiser.audio.noise_profile import SHORTEST_SECONDS
-from historical_denoiser.checks import UserError, reason_of, require
+from historical_denoiser.core.checks import UserError, reason_of, require
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from historical_denoiser.files import LONGEST_PREFIX
+from historical_denoiser.core.files import LONGEST_PREFIX
 
 HEADER = struct.Struct("<16sQQ16s")  # hash of the input, channels, samples, hash of the output
 ENDING = ".resume"

@@ -15,16 +15,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from historical_denoiser import profiles
 from historical_denoiser.audio import audio_io, containers, film
 from historical_denoiser.audio.removal import AUTO, Strength, check_noise_floor, check_per_band
-from historical_denoiser.checks import UserError, reason_of, require
-from historical_denoiser.files import hash_of, remove_left_over
-from historical_denoiser.journal import has_journal
+from historical_denoiser.core.checks import UserError, reason_of, require
+from historical_denoiser.core.files import hash_of, remove_left_over
 from historical_denoiser.network.stored import NetworkSettings
-from historical_denoiser.report import hash_of_values, read_results, why_not_done
 from historical_denoiser.restoration.restorer import SEGMENT_SECONDS
 from historical_denoiser.restoration.settings import RETIRED, STAGES, StageSettings, without_retired
+from historical_denoiser.run import profiles
+from historical_denoiser.run.journal import has_journal
+from historical_denoiser.run.report import hash_of_values, read_results, why_not_done
 
 logger = logging.getLogger(__name__)
 

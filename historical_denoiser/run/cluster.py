@@ -23,11 +23,11 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
-from historical_denoiser.backend import filtered_stderr
-from historical_denoiser.checks import UserError
-from historical_denoiser.files import held_signals, remove_unfinished
-from historical_denoiser.jobs import Job
-from historical_denoiser.report import LOGGERS
+from historical_denoiser.core.backend import filtered_stderr
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.core.files import held_signals, remove_unfinished
+from historical_denoiser.run.jobs import Job
+from historical_denoiser.run.report import LOGGERS
 
 logger = logging.getLogger(__name__)
 

@@ -20,16 +20,16 @@ from typing import Any
 
 import numpy as np
 
-from historical_denoiser.checks import UserError
-from historical_denoiser.files import hash_of, replacing
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.core.files import hash_of, replacing
 
 REPORT_NAME = "denoised_report.json"
 VERSION = 1  # of the report's form
 # Of what becomes of a recording: raised with every change of the program by which the same
 # recording, weights and settings give other results. It belongs into `made_with`.
 RESULTS_VERSION = 15
-# Whose warnings belong into a report; inference.py has the first name as a program.
-LOGGERS = ("__main__", "inference", "historical_denoiser")
+# Whose warnings belong into a report.
+LOGGERS = ("historical_denoiser",)
 
 
 def hash_of_values(values: Any) -> str:

@@ -1,0 +1,1 @@
+"""What every program and room needs: mistakes, files, the command line, backends."""

@@ -1,0 +1,206 @@
+"""Removes noise from recordings.
+
+Usage: denoise FILE... [key=value ...]
+
+A FILE is a recording, a film, a folder in which all of these are taken, a pattern in quotes
+('disc*/*.wav'), or a list of names (.txt, .m3u); names of files mean themselves, whatever
+characters they hold. Beside each recording (or in inference.output_dir) appear NAME_denoised and
+NAME_residual, which is what was removed, and denoised_report.json. Most used settings:
+
+  inference.denoising_strength=0.5   remove only half of the noise: NAME_denoised_s5
+  inference.denoising_strength=auto  remove what fits the recording: NAME_denoised_sauto
+  inference.strength_per_band=[[0,0.4],[300,1]]
+                                     that much of it from 0 and from 300 Hz on
+  inference.noise_floor_db=12        lower noise by at most 12 dB: pauses do not fall silent
+  inference.mono_source=auto         two channels of a mono disc or tape: use both against noise
+  inference.output_dir=FOLDER        where the results go
+  inference.noise_profile=[12.5,14]  seconds in which only noise is heard; or a file, or auto
+  inference.listen_first=false       without such a profile, do not hear 30 s before the rest
+  inference.find_noise=false         nor take noise that lies alone in it for the profile
+  inference.follow_noise=false       restore it as one, also where its noise changes
+  inference.overwrite=true           replace results that exist
+  inference.resume=true              go on within a long recording where a killed run stopped
+  inference.track=2                  which audio track of a film; else the default one
+  inference.track_codec=flac         write it as FLAC, or pcm; else in the film's own codec
+  inference.spectrogram=true         draw input, output and residual: NAME_spectrogram.png
+  inference.declick=false            do not cut clicks out first
+  inference.dehum=false              leave the mains' hum to the network
+  inference.keep_held=false          do not give back long notes that were taken for hum
+  inference.wiener=false             the network alone, no filter beside it
+  inference.cluster=ray              spread the recordings over several machines
+  method=lsa                         a classical method without weights instead of the network
+  weights=small                      a network of a fifth of the operations; gains 0.4 dB less
+  weights=FILE                       .weights.h5 file, folder of a training run, or prefix of a
+                                     TensorFlow checkpoint; .onnx or .tflite of export.py: starts
+                                     at once, without TensorFlow
+  --config-name conf_prototype       another configuration of conf/
+
+Exit status: 0 all is done, now or by an earlier run; 3 some recordings failed, the others are done;
+1 nothing could be done, for a mistake in the call or in every recording.
+
+From Python: `from historical_denoiser import Denoiser`, then
+`restored = Denoiser.load()(waveform, sample_rate)`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import logging
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from historical_denoiser.core.backend import has_tensorflow, may_have_gpu
+from historical_denoiser.core.checks import UserError, require
+from historical_denoiser.core.command_line import (
+    exit_on_user_error,
+    hydra_arguments,
+    keys_of,
+    printable,
+)
+from historical_denoiser.core.files import end_on_signals
+from historical_denoiser.core.memory import give_back_arrays
+from historical_denoiser.core.resources import CONF
+from historical_denoiser.denoiser import Method, choose_method
+from historical_denoiser.network import runtimes
+from historical_denoiser.run import profiles
+from historical_denoiser.run.batch import attempt, follow, one_by_one, tells_report
+from historical_denoiser.run.cluster import Cluster
+from historical_denoiser.run.jobs import (
+    InferenceConfig,
+    Job,
+    find_recordings,
+    is_of_system,
+    plan,
+    report_folder,
+)
+from historical_denoiser.run.recording import denoise_recording
+from historical_denoiser.run.report import REPORT_NAME, RunReport, hash_of_values, now
+from historical_denoiser.settings import Config, load_config
+
+logger = logging.getLogger(__name__)
+
+LONG_SECONDS = 60.0  # of all channels together, above which loading TensorFlow pays
+SOME_FAILED_STATUS = 3  # of the program, where the other recordings are done
+MAKE_READY = "historical_denoiser.denoise:make_ready"  # as a cluster's worker calls it
+
+
+def restoring(cfg: Config, method: Method) -> Callable[..., dict[str, Any]]:
+    """Returns `denoise_recording` with all that the recordings of a run share; loads the method."""
+    return functools.partial(
+        denoise_recording, restorer=method.load(), strength=cfg.inference.strength,
+        noise_profile=cfg.inference.noise_profile,
+        history=f"denoised at {{strength}} by {method.name}",
+        resume=hash_of_values(method.made_with) if cfg.inference.resume else None)
+
+
+def make_ready(cfg: Config, given: set[str], made_with: dict[str, Any]) -> Callable[..., Any]:
+    """Returns `attempt` for a worker of a cluster, after what `made_with` says.
+
+    Raises:
+        UserError: Results would be made with something else on this machine.
+    """
+    give_back_arrays()
+    method = choose_method(cfg, given)
+    require(method.made_with == made_with, "inference.cluster",
+            "run with the same program and weights on each machine", platform.node())
+    return functools.partial(attempt, restore=restoring(cfg, method))
+
+
+def require_packages(chosen: InferenceConfig) -> None:
+    """Raises UserError where what is asked for needs a package that a small environment lacks.
+
+    It is said before hours of work, not at their end.
+    """
+    for key, is_asked, names in (
+            ("inference.spectrogram", chosen.spectrogram, ("librosa", "matplotlib")),):
+        missing = [name for name in names if importlib.util.find_spec(name) is None]
+        if is_asked and missing:
+            raise UserError(f"`{key}={str(getattr(chosen, key.split('.')[1])).lower()}` needs a "
+                            f"package that is not installed: pip install {' '.join(missing)}")
+
+
+def choose_runtime(chosen: InferenceConfig, jobs: Iterable[Job], weights: Path | None = None,
+                   ) -> str:
+    """Returns what computes the network where the call leaves it open ("auto").
+
+    ONNX Runtime starts at once and takes half the memory (docs/RESULTS.md, "Whole commands"); a GPU
+    is Keras's. A recording that is gone on with is one whose first part took long.
+    """
+    exported = weights is not None and runtimes.format_of(weights) is not None
+    if (chosen.runtime != "auto" or chosen.cluster != "none" or exported
+            or not (has_tensorflow() and may_have_gpu())):
+        return chosen.runtime
+    seconds = sum(job.recording.header_seconds * job.recording.channels for job in jobs)
+    return "keras" if chosen.resume or seconds > LONG_SECONDS else "auto"
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="conf")
+@exit_on_user_error
+def denoise(raw: DictConfig) -> None:
+    """Denoises the recordings named by `inference.audio`."""
+    began, cfg = now(), load_config(raw)
+    paths = find_recordings(cfg.inference.audio)
+    profiles.check_file(cfg.inference.noise_profile)
+    require_packages(cfg.inference)
+    given = keys_of(HydraConfig.get().overrides.task)
+    method = functools.cache(lambda: choose_method(cfg, given))
+    jobs, failures = plan(paths, cfg.inference, lambda: method().made_with)
+
+    @functools.cache
+    def report(folder: Path) -> RunReport:
+        # Where nothing can be done, a mistake in the method must not hide why.
+        return (RunReport(folder, method().described, method().made_with, began) if jobs
+                else RunReport(folder, {}, {}, began))
+
+    def tell(reason: str) -> None:
+        if len(paths) > 1:  # of one alone it is the last line
+            logger.error("%s", printable(reason))
+
+    for reason in failures.values():
+        tell(reason)
+    if jobs:
+        # Before the method is loaded.
+        cfg.inference.runtime = choose_runtime(cfg.inference, jobs, method().weights)
+        if cfg.inference.cluster == "none":
+            restore_all = functools.partial(one_by_one, restoring(cfg, method()))
+        else:
+            restore_all = Cluster(MAKE_READY, (cfg, given, method().made_with),
+                                  cfg.inference.cluster_address,
+                                  cfg.inference.cluster_cores).restore_all
+        failures |= follow(
+            jobs, restore_all, tell,
+            lambda job, facts: report(report_folder(job.denoised, cfg.inference)).add(
+                job.recording.path, job.results, facts),
+            lambda job: report(report_folder(job.denoised, cfg.inference)).forget(job.results))
+    if any(os.path.lexists(path) for path in paths):  # mistyped names are nothing to report
+        for path, reason in failures.items():
+            folder = report_folder(path, cfg.inference)
+            if os.access(folder, os.W_OK) and not path.is_dir() and not is_of_system(folder):
+                tells_report(functools.partial(report(folder).add_failure, path, reason),
+                              f"the failure of {path} could not be noted in {REPORT_NAME}")
+    if len(paths) == 1 and failures:
+        sys.exit(f"error: {printable(failures[paths[0]])}")
+    if failures:
+        names = printable(", ".join(map(str, failures)))
+        told = f"error: {len(failures)} of {len(paths)} recordings failed: {names}"
+        if len(failures) == len(paths):
+            sys.exit(told)
+        sys.stderr.write(f"{told}\n")
+        sys.exit(SOME_FAILED_STATUS)
+
+
+def main() -> None:
+    """Reads the command line and denoises."""
+    end_on_signals()
+    give_back_arrays()
+    sys.argv[1:] = hydra_arguments(sys.argv[1:], __doc__.strip())
+    denoise()

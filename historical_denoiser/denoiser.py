@@ -1,0 +1,275 @@
+"""What restores recordings: a network, or the classical method, with all that it needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import glob
+import logging
+import os
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from historical_denoiser.classical import spectral
+from historical_denoiser.core.backend import describe_device, load_backend
+from historical_denoiser.core.checks import UserError, require
+from historical_denoiser.core.files import WEIGHTS_ENDING, hash_of
+from historical_denoiser.core.resources import PRETRAINED
+from historical_denoiser.network import runtimes
+from historical_denoiser.network.settings import UnetConfig
+from historical_denoiser.network.stored import (
+    BEST_NAME,
+    CONFIG_NAME,
+    KEYS,
+    NetworkSettings,
+    read_network_settings,
+)
+from historical_denoiser.restoration.restorer import SEGMENT_SECONDS, Restorer
+from historical_denoiser.restoration.settings import RETIRED, StageSettings, without_retired
+from historical_denoiser.run import profiles
+from historical_denoiser.run.report import RESULTS_VERSION, hash_of_values
+from historical_denoiser.settings import Config, locate_weights, network_settings
+
+logger = logging.getLogger(__name__)
+
+HISTORY_DIGITS = 16  # of the weights' hash, which restored files tell
+# Settings that do not change what is written, and those that the network's own tell.
+NOT_IN_RESULTS = {"audio", "output_dir", "overwrite", "resume", "spectrogram", "runtime",
+                  "context_seconds", "cluster", "cluster_address", "cluster_cores", *RETIRED}
+
+
+class Denoiser(Restorer):
+    """A trained network as a function of recordings.
+
+    Example:
+        >>> denoiser = Denoiser.load()
+        >>> restored = denoiser(waveform, sample_rate, strength=0.8)
+        >>> for block in denoiser.stream(blocks, sample_rate): ...
+
+    Waveforms are floating point, `(samples,)` or `(samples, channels)`, at any sample rate.
+    """
+
+    @classmethod
+    def load(cls, weights: str | Path | None = None, settings: NetworkSettings | None = None,
+             segment_seconds: float = SEGMENT_SECONDS, runtime: str = "auto",
+             **stages: Any) -> Denoiser:
+        """Loads a network.
+
+        Args:
+            weights: A `.weights.h5` file, the folder of a training run, a file of `export.py`, the
+                prefix of a TensorFlow checkpoint, or "small", which is shipped beside the default;
+                that when absent.
+            settings: What the network needs. When absent, they are those stored beside the
+                weights.
+            segment_seconds: Length of what is restored in one step; memory grows with it.
+            runtime: "onnx": what `export.py` wrote beside the weights is computed by ONNX Runtime;
+                "keras": the weights themselves, by Keras and its backend, on a GPU if there is one;
+                "auto": the former where it can be, unless `KERAS_BACKEND` names a backend.
+            **stages: Those of `StageSettings` that are wanted otherwise, as `declick=False`.
+
+        Raises:
+            FileNotFoundError: There are no such weights.
+            UserError: They belong to another network, or their settings are not known.
+        """
+        path = locate_weights(weights or PRETRAINED)
+        _require_runtime(path, runtime)
+        settings = settings or stored_settings(path)
+        if settings is None:
+            raise UserError(f"`settings` must be given: no {CONFIG_NAME} lies beside {path}")
+        exported = path if runtimes.format_of(path) else _find_twin(path, runtime)
+        if exported is not None:
+            predict = runtimes.load(exported, settings.profile_form)
+            logger.info("%s", runtimes.describe(exported))
+        else:
+            predict = _load_keras(path, settings)
+        return cls(predict, settings, StageSettings(**without_retired(stages)), segment_seconds)
+
+    def forget_lengths(self) -> None:
+        """Makes what the network returns independent of what it was given before.
+
+        TensorFlow computes the first length that it meets by a graph for that length alone, and all
+        others by one for any length, whose sums are rounded otherwise. After this, that is used.
+        """
+        step, form = 2**self.settings.unet.depth, self.settings.profile_form
+        for frames in (step, 2 * step):
+            spectra = np.zeros((1, frames, self.settings.stft.bins, 2), np.float32)
+            self.network(spectra)
+            if form is not None:
+                self.network([spectra, form.nothing()[None]])
+
+
+def _require_runtime(weights: Path, runtime: str) -> None:
+    """Raises UserError where an exported network is to be computed by what cannot read it."""
+    kind = runtimes.format_of(weights)
+    able = ["auto", *(["onnx"] if kind == "onnx" else [])]
+    require(kind is None or runtime in able, "inference.runtime",
+            f"{' or '.join(able)} with {weights}", runtime)
+
+
+def _find_twin(weights: Path, runtime: str) -> Path | None:
+    """Returns what is computed in place of these weights; None: they are."""
+    if runtime == "keras" or (runtime == "auto" and "KERAS_BACKEND" in os.environ):
+        return None
+    twin = runtimes.find_twin(weights)
+    require(twin is not None or runtime == "auto", "inference.runtime",
+            f"keras with {weights}: no .onnx of these weights lies beside them (export.py makes "
+            f"it), or {runtimes.REQUIREMENTS.format('onnx')} is not installed", runtime)
+    return twin
+
+
+def _load_keras(path: Path, settings: NetworkSettings) -> Callable[[Any], np.ndarray]:
+    """Returns a network as `Restorer` calls one, computed by Keras and its backend."""
+    try:
+        load_backend()
+        unet = import_module("unet")  # a named file of the checkout, beside the package
+    except ImportError as error:
+        raise UserError(f"{path} needs Keras, and the checkout of this project: no .onnx of these "
+                        f"weights lies beside them (export.py makes it). ({error})") from error
+    logger.info("%s", describe_device())
+    model = unet.build_model_denoise(settings.unet)
+    try:
+        unet.load_weights(model, path)
+    except UserError as error:
+        known = path.parent / CONFIG_NAME
+        raise UserError(f"{error}; the network's form is that of "
+                        f"{known if known.is_file() else 'the configuration'}") from error
+    return lambda spectra: model.predict_on_batch(spectra)[0]
+
+
+def stored_settings(weights: Path) -> NetworkSettings | None:
+    """Returns what is stored beside weights; a TensorFlow checkpoint comes from elsewhere."""
+    is_own = weights.name.endswith(WEIGHTS_ENDING) or runtimes.format_of(weights)
+    return read_network_settings(weights) if is_own else None
+
+
+def choose_network(cfg: Config, given: Iterable[str] = ()) -> tuple[Path, NetworkSettings]:
+    """Finds the weights and what their network needs, and logs both.
+
+    Settings that are stored beside weights win over the configuration.
+
+    Args:
+        cfg: All settings.
+        given: The keys that the user gave in this call.
+
+    Returns:
+        The weights that were named, else the best of a run whose folder was, else the shipped
+        ones; and the settings.
+
+    Raises:
+        FileNotFoundError: There are no weights.
+        UserError: A setting of this call cannot apply to these weights.
+    """
+    best = Path(cfg.path_experiment) / BEST_NAME
+    if cfg.weights is not None:
+        weights, kind = locate_weights(cfg.weights), "named in the call"
+    elif "path_experiment" in given and best.is_file():
+        weights, kind = best, f"best of {cfg.path_experiment}"
+    elif (PRETRAINED / BEST_NAME).is_file():
+        weights, kind = PRETRAINED / BEST_NAME, "shipped with the project"
+    else:
+        raise FileNotFoundError(f"there are no weights: {PRETRAINED / BEST_NAME} does not exist; "
+                                "train a network and name weights=...")
+    stored = stored_settings(weights)
+    settings = network_settings(cfg)
+    if stored is not None:
+        _refuse_what_cannot_apply(cfg, stored, weights, given)
+        if KEYS["context_seconds"] in given:  # any will do, but less of it makes seams
+            if settings.context_seconds < stored.context_seconds:
+                logger.warning("%s=%g is less than the %g s of context that the network needs",
+                               KEYS["context_seconds"], settings.context_seconds,
+                               stored.context_seconds)
+            stored = dataclasses.replace(stored, context_seconds=settings.context_seconds)
+        settings = stored
+    logger.info("weights: %s (%s)", weights, kind)
+    form = settings.unet
+    logger.info("network: depth %d, num_tfc %d, %d stages, channels %s (%s)", form.depth,
+                form.num_tfc, form.num_stages, form.channels[: form.depth + 1],
+                "from the configuration" if stored is None else "stored beside the weights")
+    return weights, settings
+
+
+def _refuse_what_cannot_apply(cfg: Config, stored: NetworkSettings, weights: Path,
+                              given: Iterable[str]) -> None:
+    """Raises UserError where a setting of this call is another than the network's own."""
+    trained = dataclasses.replace(
+        cfg, unet=stored.unet, stft=stored.stft,
+        dset=dataclasses.replace(cfg.dset, reference_dbfs=stored.reference_dbfs))
+    wanted, fixed = OmegaConf.structured(cfg), OmegaConf.structured(trained)
+    for key in given:
+        belongs = key.startswith(("unet.", "stft.")) or key == KEYS["reference_dbfs"]
+        if belongs and OmegaConf.select(wanted, key) != OmegaConf.select(fixed, key):
+            raise UserError(f"`{key}={OmegaConf.select(wanted, key)}` cannot apply to {weights}, "
+                            f"which was trained with {OmegaConf.select(fixed, key)} "
+                            f"({weights.parent / CONFIG_NAME}). Leave it out, or train a network "
+                            "with it")
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """What restores recordings, and what the report tells of it.
+
+    Attributes:
+        name: As in the history of restored files.
+        load: Makes it ready, which takes seconds.
+        described: For the reader of a report.
+        made_with: What decides on results, beside the recordings.
+        weights: The file of a network's weights, where it is one.
+    """
+
+    name: str
+    load: Callable[[], Restorer]
+    described: dict[str, Any]
+    made_with: dict[str, Any]
+    weights: Path | None = None
+
+
+def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
+    """Returns the method that `cfg` names; args and errors are those of `choose_network`."""
+    choice, seconds = cfg.inference.noise_profile, cfg.inference.segment_seconds
+    chosen = {name: value for name, value in dataclasses.asdict(cfg.inference).items()
+              if name not in NOT_IN_RESULTS}
+    deciding = dict(chosen)
+    if profiles.is_file(choice):  # its name decides on nothing
+        chosen["noise_profile_sha256"] = hash_of(Path(choice))
+        deciding["noise_profile"] = chosen["noise_profile_sha256"]
+    if cfg.method == "lsa":
+        logger.info("method: log-spectral amplitude estimator, no network")
+        settings = NetworkSettings(unet=UnetConfig(use_profile=True), stft=cfg.stft,
+                                   context_seconds=cfg.inference.context_seconds)
+        stages = dataclasses.replace(cfg.inference.stages, listen_first=False, find_noise=False,
+                                     follow_noise=False, wiener=False)
+        described = {"method": "lsa", "settings": chosen | dataclasses.asdict(stages),
+                     "network": dataclasses.asdict(settings)}
+        made_with = described | {"settings": deciding, "results_version": RESULTS_VERSION}
+        return Method(
+            "the log-spectral amplitude estimator",
+            lambda: Restorer(functools.partial(spectral.restore_spectra, settings=cfg.stft),
+                             settings, stages, seconds),
+            described, made_with)
+    weights, settings = choose_network(cfg, given)
+    _require_runtime(weights, cfg.inference.runtime)
+    require(choice == "none" or settings.unet.use_profile, profiles.KEY,
+            f"none with {weights}, whose network takes no profile", choice)
+    files = [weights] if weights.is_file() else sorted(weights.parent.glob(
+        f"{glob.escape(weights.name)}.*"))  # of a TensorFlow checkpoint
+    digest, network = hash_of(*files), dataclasses.asdict(settings)
+
+    def load() -> Denoiser:
+        denoiser = Denoiser.load(weights, settings, seconds, cfg.inference.runtime,
+                                 **dataclasses.asdict(cfg.inference.stages))
+        if cfg.inference.resume or cfg.inference.cluster != "none":
+            denoiser.forget_lengths()
+        return denoiser
+
+    return Method(
+        f"the network {digest[:HISTORY_DIGITS]}", load,
+        {"weights": {"file": str(weights), "sha256": digest}, "settings": chosen,
+         "network": network},
+        {"results_version": RESULTS_VERSION, "weights_sha256": digest, "settings": deciding,
+         "network_sha256": hash_of_values(network)},
+        weights)

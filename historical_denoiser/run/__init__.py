@@ -1,0 +1,1 @@
+"""Restores recordings, films and folders of them: what the command does."""

@@ -1,0 +1,197 @@
+"""One recording: read, analysed, restored, written, and told of."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from historical_denoiser.audio import audio_io, containers
+from historical_denoiser.audio.containers import Reader
+from historical_denoiser.audio.film import FilmWriter
+from historical_denoiser.audio.fitting import EXCERPTS_SECONDS, Fitted
+from historical_denoiser.audio.integrity import find_damage
+from historical_denoiser.audio.metadata import carry_over
+from historical_denoiser.audio.removal import Strength, as_strength, remove
+from historical_denoiser.audio.survey import Survey, survey
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.core.command_line import printable
+from historical_denoiser.core.files import hash_of, replacing
+from historical_denoiser.restoration.restorer import Restorer
+from historical_denoiser.run import profiles
+from historical_denoiser.run.jobs import HEADER_TOLERANCE_SECONDS, Job
+from historical_denoiser.run.journal import Journal
+from historical_denoiser.run.report import Levels
+
+logger = logging.getLogger(__name__)
+
+SEED_DIGITS = 16  # of a recording's hash, which seed its dither
+
+
+def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Strength = 1.0,
+                      report: Callable[[float], object] = lambda seconds: None,
+                      noise_profile: Any = "none", history: str = "denoised",
+                      resume: str | None = None,
+                      before_replacing: Callable[[], object] = lambda: None) -> dict[str, Any]:
+    """Writes output = input - strength x noise, and the residual input - output.
+
+    All is subtracted from the samples of the file itself: strength 0 returns them as they are,
+    and output plus residual is the input again. The results appear when they are complete.
+
+    Args:
+        job: What to read and to write.
+        restorer: Finds the noise.
+        strength: Share of the noise that is removed, in [0, 1], "auto", or a `Strength`.
+        report: Called with the seconds of audio that have been finished since the last call. What
+            is heard before the rest counts for its share of the work, and what comes after for
+            less than its length.
+        noise_profile: Where noise alone is heard, as of `profiles.check_choice`.
+        history: What the restored file says was done to it; `{strength}` becomes the strength.
+        resume: Hash of what tells network and settings. When given, what the network returns is
+            kept beside the results until `remove_journals`, and a later call with the same goes on
+            there.
+        before_replacing: Called when all is written, before anything gets the name of a result.
+
+    Returns:
+        What is told of it in the report: the recording's hash, its length and its levels.
+
+    Raises:
+        UserError: The recording is damaged or holds NaN, or there is no such noise profile.
+        OSError: The results cannot be written.
+    """
+    recording = job.recording
+    if recording.track is not None:
+        logger.info("%s: audio track %d (%s, %s) is denoised", recording.path, recording.track,
+                    recording.codec, recording.layout)
+    strength = as_strength(strength)
+    digest, levels = hash_of(recording.path), Levels()
+    dither_seed = None if strength.removes_nothing else int(digest[:SEED_DIGITS], 16)
+    first = _blocks(job)
+    known = survey(first, recording.rate)
+    silent = (known.samples - known.audible_samples) / recording.rate
+    if known.silences and not strength.removes_nothing:
+        logger.info("%s: %.1f s of it are silent, and stay so", recording.path, silent)
+    if recording.header_samples - known.samples > HEADER_TOLERANCE_SECONDS * recording.rate:
+        logger.warning("%s: the header promises %.1f s of audio, but only %.1f s can be read",
+                       recording.path, recording.header_seconds, known.samples / recording.rate)
+    if (damage := find_damage(recording)) is not None:
+        logger.warning("%s: %s", recording.path, damage)
+    output = audio_io.output_format(recording, known.samples)
+    if known.samples == 0 and output.container == "FLAC":
+        raise UserError("the file is empty, and FLAC cannot store that")
+    known, fitted, advance = _analyse(job, restorer, strength, noise_profile, known, report)
+    strength = fitted.strength
+    blocks = _blocks(job, keep_times=True)
+    with ExitStack() as stack:
+        if strength.removes_nothing:
+            separated = ((block, np.zeros_like(block)) for block in blocks)
+        elif resume is None:
+            separated = restorer.separate(blocks, recording.rate, known)
+        else:
+            journal = stack.enter_context(Journal(job.denoised, digest, resume))
+            separated = restorer.separate(blocks, recording.rate, known, journal.around)
+        # The last one entered is the first to appear; the restored recording comes last.
+        denoised_path, *others = [stack.enter_context(replacing(path, locked=True))
+                                  for path in job.results]
+        with (_writer(job, denoised_path, output, first, blocks, dither_seed,
+                      history.format(strength=strength)) as main,
+              audio_io.Writer(others[0], recording.rate, recording.channels, output) as rest):
+            for original, removed in remove(separated, recording.rate, strength):
+                written = main.write(original - removed)
+                levels.add(input=original, output=written,
+                           residual=rest.write(original - written))
+                advance(len(original) / recording.rate)
+        if job.film is None:
+            try:
+                carry_over(recording, denoised_path, output, history.format(strength=strength))
+            except UserError as error:
+                logger.warning("%s: tags and marks are not copied: %s", recording.path, error)
+            audio_io.require_whole(denoised_path, known.samples)
+        for writer, path in ((main, job.denoised), (rest, job.residual)):
+            if writer.clipped:
+                logger.warning("%s: %d samples lie beyond full scale and were clipped", path,
+                               writer.clipped)
+        if job.picture is not None:
+            # matplotlib takes a second to load, and few ask for pictures.
+            from historical_denoiser.audio.spectrogram import save_spectrograms
+
+            save_spectrograms(others[1], [
+                ("Input", recording),
+                (f"Output at strength {strength.share:g}",
+                 containers.open_audio(denoised_path, recording.track)),
+                ("Residual: input - output", audio_io.open_recording(others[0]))],
+                known.samples)
+        before_replacing()
+    logger.info("%s: written to %s", recording.path,
+                printable(", ".join(map(str, job.results))))
+    return {"input_sha256": digest, "seconds": round(known.samples / recording.rate, 3),
+            "silent_seconds": round(silent, 2),
+            "strength": strength.describe() | ({"why": fitted.why} if fitted.why else {}),
+            "mono_source": known.mono.describe() if known.mono else None,
+            "hum_hz": None if known.hum_hz is None else round(known.hum_hz, 2),
+            "noise_alone": None if known.noise_alone is None else [
+                round(place / recording.rate, 2) for place in known.noise_alone],
+            "sections": [section.describe(recording.rate) for section in known.sections],
+            **levels.describe()}
+
+
+def _analyse(job: Job, restorer: Restorer, strength: Strength, noise_profile: Any, known: Survey,
+             report: Callable[[float], object],
+             ) -> tuple[Survey, Fitted, Callable[[float], object]]:
+    """Analyses a recording, of which `known` is the survey, and logs what is found.
+
+    Returns:
+        What is known of it, the strength that fits, and what `report` is to be told through: what
+        is heard beforehand counts for its share of the work.
+    """
+    recording = job.recording
+    if strength.removes_nothing:
+        return known, Fitted(strength, ""), report
+    seconds = known.samples / recording.rate
+    profile = profiles.read_profile(noise_profile, lambda: _blocks(job), recording.rate,
+                                    known.samples)
+    listens = 0.0 if profile is not None else restorer.seconds_heard_first(
+        known.audible_samples, recording.rate)
+    heard_first = listens + strength.is_auto * min(EXCERPTS_SECONDS, seconds)
+    share = seconds / max(seconds + heard_first, 1.0)  # of what is reported
+
+    def advance(seconds: float) -> None:
+        report(share * seconds)
+
+    if listens and seconds > EXCERPTS_SECONDS:
+        logger.info("%s: %.0f s of it are heard first, to know its noise", recording.path, listens)
+    known = restorer.analyse(known, lambda: _blocks(job), recording.rate, profile, advance)
+    if known.hum_hz is not None:
+        logger.info("%s: it hums at multiples of %.2f Hz, which are taken out first",
+                    recording.path, known.hum_hz)
+    if known.noise_alone is not None:
+        logger.info("%s: noise profile: %.2f to %.2f s, where noise alone was found",
+                    recording.path, *(place / recording.rate for place in known.noise_alone))
+    fitted = restorer.fit_strength(strength, lambda: _blocks(job), recording.rate, known, advance)
+    if strength.is_auto:
+        logger.info("%s: strength %s", recording.path, fitted.why)
+    return known, fitted, advance
+
+
+def _blocks(job: Job, keep_times: bool = False) -> Iterable[np.ndarray]:
+    """Returns the samples of a recording; of a film with `keep_times` also when they are heard.
+
+    Only then is it said which packets are damaged and where there are gaps, so that it is once.
+    """
+    return (Reader(job.recording, keep_times) if job.film
+            else audio_io.read_blocks(job.recording))
+
+
+def _writer(job: Job, path: Path, output: audio_io.Format, first: Reader | Iterable[np.ndarray],
+            blocks: Reader | Iterable[np.ndarray], dither_seed: int | None, history: str,
+            ) -> FilmWriter | audio_io.Writer:
+    """Opens the restored recording; `first` has been read, `blocks` are those to be written."""
+    if job.film is None:
+        return audio_io.Writer(path, job.recording.rate, job.recording.channels, output,
+                               dither_seed)
+    return FilmWriter(path, job.recording, job.film, blocks.timeline, first.bit_rate, dither_seed,
+                      history)

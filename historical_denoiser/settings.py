@@ -1,0 +1,170 @@
+"""The settings as a whole: each room's own, put together, and those of a training run.
+
+YAML under `conf/` chooses values; the dataclasses say what exists. Nothing here imports
+TensorFlow, so that a mistyped key is answered at once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from historical_denoiser.audio.dsp import StftConfig
+from historical_denoiser.bench.settings import BenchConfig
+from historical_denoiser.core.checks import require
+from historical_denoiser.core.command_line import SCHEMA_NAME
+from historical_denoiser.core.resources import PRETRAINED
+from historical_denoiser.data.settings import DsetConfig
+from historical_denoiser.network.runtimes import ENDINGS
+from historical_denoiser.network.settings import UnetConfig
+from historical_denoiser.network.stored import (
+    BEST_NAME,
+    NetworkSettings,
+    find_weights,
+    write_settings,
+)
+from historical_denoiser.noise.carriers import CarrierConfig
+from historical_denoiser.page.settings import AppConfig
+from historical_denoiser.run.jobs import InferenceConfig
+from historical_denoiser.training.settings import LossConfig, ScheduleConfig
+
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+METHODS = ("network", "lsa")
+STRATEGIES = ("none", "mirrored", "multi_worker")
+
+
+
+@dataclass
+class Config:
+    """The root of all settings."""
+
+    path_experiment: str = MISSING  # folder of one training run
+    method: str = "network"  # of inference.py; or lsa: a log-spectral amplitude estimator
+    # File, folder of a run, prefix of a TensorFlow checkpoint, or the name of shipped ones: small.
+    weights: str | None = None
+    format: str = "onnx"  # of export.py: or litert
+    output: str | None = None  # file that export.py writes; beside the weights when absent
+    methods: list[str] = field(default_factory=list)  # evaluate.py: compared side by side
+    bench: BenchConfig = field(default_factory=BenchConfig)  # of that comparison
+    unet: UnetConfig = field(default_factory=UnetConfig)
+    stft: StftConfig = field(default_factory=StftConfig)
+    dset: DsetConfig = field(default_factory=DsetConfig)
+    noise: CarrierConfig = field(default_factory=CarrierConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+    app: AppConfig = field(default_factory=AppConfig)  # of app.py
+    seed: int = 42
+    epochs: int = 150
+    steps_per_epoch: int = 2000
+    max_minutes: float | None = None  # after which a run stops; the same command goes on
+    batch_size: int = 8
+    lr: float = 1e-4
+    beta1: float = 0.5
+    beta2: float = 0.9
+    gradient_clip: float | None = None  # largest global norm
+    ema_momentum: float | None = None  # moving average of the weights, used for validation
+    seg_len_s_train: float = 5.0
+    seg_len_s_val: float = 5.0
+    validation_items: int = 36
+    test_items: int = 180  # of evaluate.py
+    probe_sounds: int = 2  # clean sounds that validation mixes with each probe; 0: no probes
+    test_probe_sounds: int = 6  # the same of evaluate.py
+    probe_seconds: float = 4.0
+    perceptual: bool = False  # evaluate.py: ViSQOL and PESQ as well (requirements-metrics.txt)
+    profile: bool = False  # evaluate.py: each mixture comes with another stretch of its noise
+    path_evaluation: str = "experiments/evaluation"  # of evaluate.py, a folder for each weights
+    sealed_log: str | None = None  # CSV file in which evaluate.py notes each run of the sealed test
+    save_every_steps: int = 200  # of the checkpoint from which a stopped run goes on
+    best_metric: str = "snr_gain_db"  # column of history.csv by which the best weights are kept
+    shown_items: int = 3  # validation items that TensorBoard lets one hear and see
+    precision: str = "float32"  # or "mixed_float16", "mixed_bfloat16"
+    strategy: str = "none"  # or "mirrored" (GPUs of one machine), "multi_worker" (several)
+    loader_workers: int = 1  # that read and mix meanwhile: 1 is a thread, more are processes
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "steps_per_epoch", "batch_size", "validation_items", "test_items",
+                     "save_every_steps", "loader_workers"):
+            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        for name in ("lr", "seg_len_s_train", "seg_len_s_val", "probe_seconds"):
+            require(0.0 < getattr(self, name) < math.inf, name, "above 0 and finite",
+                     getattr(self, name))
+        has_views = self.unet.use_short or self.unet.use_long
+        require(not has_views or (self.stft.hop_size * 4 == self.stft.win_size
+                                  and self.stft.win_size % 64 == 0), "stft",
+                "windows of a multiple of 64 samples with a hop of a quarter for `unet.use_short` "
+                "and `unet.use_long`", self.stft)
+        require(self.seed >= 0, "seed", "at least 0", self.seed)
+        for name in ("shown_items", "probe_sounds", "test_probe_sounds"):
+            require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
+        require(self.precision in PRECISIONS, "precision", f"one of {PRECISIONS}", self.precision)
+        require(self.method in METHODS, "method", f"one of {METHODS}", self.method)
+        require(self.format in ENDINGS, "format", f"one of {', '.join(ENDINGS)}", self.format)
+        require(not self.methods or (self.method == "network" and not self.profile), "methods",
+                "left out with `method` and `profile`: name lsa or network:profile among them",
+                self.methods)
+        require(bool(self.methods) or (self.bench.pairs is None and self.bench.recordings is None),
+                "methods", "given with `bench.pairs` and `bench.recordings`, [all] for example",
+                self.methods)
+        require(self.method == "network" or self.weights is None, "weights",
+                "left out: method=lsa has none", self.weights)
+        require(self.strategy in STRATEGIES, "strategy", f"one of {STRATEGIES}", self.strategy)
+        for name in ("beta1", "beta2", "ema_momentum"):
+            value = getattr(self, name)
+            require(value is None or 0.0 <= value < 1.0, name, "in [0, 1)", value)
+        require(self.max_minutes is None or self.max_minutes > 0.0, "max_minutes", "above 0",
+                self.max_minutes)
+        require(self.gradient_clip is None or self.gradient_clip > 0.0, "gradient_clip",
+                 "above 0", self.gradient_clip)
+
+
+ConfigStore.instance().store(name=SCHEMA_NAME, node=Config)
+
+
+def load_config(raw: DictConfig) -> Config:
+    """Turns Hydra's composed tree into checked dataclasses.
+
+    Args:
+        raw: The composed configuration.
+
+    Returns:
+        The `Config`.
+
+    Raises:
+        ValueError: A value is out of range; the message names the key.
+    """
+    return OmegaConf.to_object(raw)
+
+
+def locate_shipped(name: str | Path) -> str | Path:
+    """Returns the folder of the shipped weights that a name as "small" stands for, or the name.
+
+    What lies at a path of that name goes first.
+    """
+    folder = PRETRAINED / name
+    return folder if folder.is_dir() and not Path(name).exists() else name
+
+
+def locate_weights(name: str | Path) -> Path:
+    """Returns the file, or the prefix, of the weights that a name stands for.
+
+    Raises:
+        FileNotFoundError: They are not there; the message names the shipped ones.
+    """
+    shipped = sorted(path.parent.name for path in PRETRAINED.glob(f"*/{BEST_NAME}"))
+    return find_weights(locate_shipped(name), shipped)
+
+
+def network_settings(cfg: Config) -> NetworkSettings:
+    """Returns what the network that `cfg` describes needs."""
+    return NetworkSettings(cfg.unet, cfg.stft, cfg.dset.reference_dbfs,
+                           cfg.inference.context_seconds)
+
+
+def save_config(cfg: Config, path: Path) -> None:
+    """Writes what `cfg` holds other than the defaults as YAML at `path`, in one step."""
+    write_settings(cfg, path)
