@@ -132,7 +132,7 @@ def choose_runtime(chosen: InferenceConfig, jobs: Iterable[Job], weights: Path |
                    ) -> str:
     """Returns what computes the network where the call leaves it open ("auto").
 
-    ONNX Runtime starts at once and takes half the memory (docs/RESULTS.md, "Whole commands"); a GPU
+    ONNX Runtime starts at once and takes half the memory (docs/lab/whole_commands.md); a GPU
     is Keras's. A recording that is gone on with is one whose first part took long.
     """
     exported = weights is not None and runtimes.format_of(weights) is not None

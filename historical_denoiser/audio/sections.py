@@ -23,7 +23,7 @@ SHORTEST_SECONDS = 8.0  # of a section
 MOST_SECTIONS = 24  # each of which has the recording read again
 # How far two noises differ, in terms of how much their levels vary. It is asked for less of pieces
 # that may hold a change: it is looked for there, and judged then. Chosen on 64 mixtures of 16 s of
-# the validation's music and speech (docs/RESULTS.md).
+# the validation's music and speech (docs/lab/changes.md).
 LEAST_DIFFERENCE, LEAST_OF_PIECES, LEAST_SPREAD_DB = 0.5, 0.25, 1.0
 LARGEST_BELOW_DB = 20.0  # a noise lies below what is heard with it, or else it may be none
 LEAST_REMOVED_DB = -25.0  # below all that is heard: of clean sound less is removed

@@ -82,7 +82,7 @@ def join_filter(predict: Callable[..., np.ndarray], form: ProfileForm) -> Callab
 
     The network knows what music and speech are, the filter how much noise there is: from a profile
     as far as the network removes as much around there, or else from what it removes, in the mean
-    over some seconds. A mean of both is better than either (docs/RESULTS.md), with more of
+    over some seconds. A mean of both is better than either (docs/lab/filter.md), with more of
     the filter in pauses; it is at most three times what the network returns.
 
     Args:
