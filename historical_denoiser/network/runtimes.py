@@ -145,7 +145,8 @@ def _open_onnx(path: Path, written: int) -> Any:
     options.intra_op_num_threads = _threads_told()  # 0: one for each core
     # Threads that wait for work in a loop took a quarter of the CPU time.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # With patterns of the tensors' places two runs took 1.7 times the memory: docs/lab/whole_commands.md.
+    # With patterns of the tensors' places two runs took 1.7 times the memory
+    # (docs/lab/whole_commands.md).
     options.enable_mem_pattern = False
     # In the other order what the second stage needs is computed before the first stage.
     options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED

@@ -16,7 +16,7 @@ from historical_denoiser.audio.film import FilmWriter
 from historical_denoiser.audio.fitting import EXCERPTS_SECONDS, Fitted
 from historical_denoiser.audio.integrity import find_damage
 from historical_denoiser.audio.metadata import carry_over
-from historical_denoiser.audio.removal import Strength, as_strength, remove
+from historical_denoiser.audio.removal import Pair, Strength, as_strength, remove
 from historical_denoiser.audio.survey import Survey, survey
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.command_line import printable
@@ -63,80 +63,71 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         UserError: The recording is damaged or holds NaN, or there is no such noise profile.
         OSError: The results cannot be written.
     """
-    recording = job.recording
+    recording, strength = job.recording, as_strength(strength)
     if recording.track is not None:
         logger.info("%s: audio track %d (%s, %s) is denoised", recording.path, recording.track,
                     recording.codec, recording.layout)
-    strength = as_strength(strength)
-    digest, levels = hash_of(recording.path), Levels()
-    dither_seed = None if strength.removes_nothing else int(digest[:SEED_DIGITS], 16)
-    first = _blocks(job)
+    digest, first = hash_of(recording.path), _blocks(job)
     known = survey(first, recording.rate)
-    silent = (known.samples - known.audible_samples) / recording.rate
+    _tell(job, known, strength)
+    output = audio_io.output_format(recording, known.samples)
+    if known.samples == 0 and output.container == "FLAC":
+        raise UserError("the file is empty, and FLAC cannot store that")
+    known, fitted, report = _analyse(job, restorer, strength, noise_profile, known, report)
+    strength = fitted.strength
+    with ExitStack() as stack:
+        blocks = _blocks(job, keep_times=True)
+        if strength.removes_nothing:
+            pairs = ((block, np.zeros_like(block)) for block in blocks)
+        elif resume is None:
+            pairs = restorer.separate(blocks, recording.rate, known)
+        else:
+            journal = stack.enter_context(Journal(job.denoised, digest, resume))
+            pairs = restorer.separate(blocks, recording.rate, known, journal.around)
+        # The last one entered is the first to appear; the restored recording comes last.
+        places = [stack.enter_context(replacing(path, locked=True)) for path in job.results]
+        history = history.format(strength=strength)
+        dither_seed = None if strength.removes_nothing else int(digest[:SEED_DIGITS], 16)
+        writer = _writer(job, places[0], output, first, blocks, dither_seed, history)
+        levels = _write(job, places, writer, remove(pairs, recording.rate, strength), output,
+                        report)
+        if job.film is None:
+            _carry_over(job, places[0], output, history, known.samples)
+        if job.picture is not None:
+            _draw(job, places, strength, known.samples)
+        before_replacing()
+    logger.info("%s: written to %s", recording.path, printable(", ".join(map(str, job.results))))
+    return {"input_sha256": digest, "seconds": round(known.samples / recording.rate, 3),
+            "strength": strength.describe() | ({"why": fitted.why} if fitted.why else {}),
+            **_findings(known, recording.rate), **levels.describe()}
+
+
+def _tell(job: Job, known: Survey, strength: Strength) -> None:
+    """Logs what is odd about a recording."""
+    recording = job.recording
     if known.silences and not strength.removes_nothing:
-        logger.info("%s: %.1f s of it are silent, and stay so", recording.path, silent)
+        logger.info("%s: %.1f s of it are silent, and stay so", recording.path,
+                    _silent_seconds(known, recording.rate))
     if recording.header_samples - known.samples > HEADER_TOLERANCE_SECONDS * recording.rate:
         logger.warning("%s: the header promises %.1f s of audio, but only %.1f s can be read",
                        recording.path, recording.header_seconds, known.samples / recording.rate)
     if (damage := find_damage(recording)) is not None:
         logger.warning("%s: %s", recording.path, damage)
-    output = audio_io.output_format(recording, known.samples)
-    if known.samples == 0 and output.container == "FLAC":
-        raise UserError("the file is empty, and FLAC cannot store that")
-    known, fitted, advance = _analyse(job, restorer, strength, noise_profile, known, report)
-    strength = fitted.strength
-    blocks = _blocks(job, keep_times=True)
-    with ExitStack() as stack:
-        if strength.removes_nothing:
-            separated = ((block, np.zeros_like(block)) for block in blocks)
-        elif resume is None:
-            separated = restorer.separate(blocks, recording.rate, known)
-        else:
-            journal = stack.enter_context(Journal(job.denoised, digest, resume))
-            separated = restorer.separate(blocks, recording.rate, known, journal.around)
-        # The last one entered is the first to appear; the restored recording comes last.
-        denoised_path, *others = [stack.enter_context(replacing(path, locked=True))
-                                  for path in job.results]
-        with (_writer(job, denoised_path, output, first, blocks, dither_seed,
-                      history.format(strength=strength)) as main,
-              audio_io.Writer(others[0], recording.rate, recording.channels, output) as rest):
-            for original, removed in remove(separated, recording.rate, strength):
-                written = main.write(original - removed)
-                levels.add(input=original, output=written,
-                           residual=rest.write(original - written))
-                advance(len(original) / recording.rate)
-        if job.film is None:
-            try:
-                carry_over(recording, denoised_path, output, history.format(strength=strength))
-            except UserError as error:
-                logger.warning("%s: tags and marks are not copied: %s", recording.path, error)
-            audio_io.require_whole(denoised_path, known.samples)
-        for writer, path in ((main, job.denoised), (rest, job.residual)):
-            if writer.clipped:
-                logger.warning("%s: %d samples lie beyond full scale and were clipped", path,
-                               writer.clipped)
-        if job.picture is not None:
-            # matplotlib takes a second to load, and few ask for pictures.
-            from historical_denoiser.audio.spectrogram import save_spectrograms
 
-            save_spectrograms(others[1], [
-                ("Input", recording),
-                (f"Output at strength {strength.share:g}",
-                 containers.open_audio(denoised_path, recording.track)),
-                ("Residual: input - output", audio_io.open_recording(others[0]))],
-                known.samples)
-        before_replacing()
-    logger.info("%s: written to %s", recording.path,
-                printable(", ".join(map(str, job.results))))
-    return {"input_sha256": digest, "seconds": round(known.samples / recording.rate, 3),
-            "silent_seconds": round(silent, 2),
-            "strength": strength.describe() | ({"why": fitted.why} if fitted.why else {}),
-            "mono_source": known.mono.describe() if known.mono else None,
-            "hum_hz": None if known.hum_hz is None else round(known.hum_hz, 2),
-            "noise_alone": None if known.noise_alone is None else [
-                round(place / recording.rate, 2) for place in known.noise_alone],
-            "sections": [section.describe(recording.rate) for section in known.sections],
-            **levels.describe()}
+
+def _silent_seconds(known: Survey, sample_rate: int) -> float:
+    return (known.samples - known.audible_samples) / sample_rate
+
+
+def _findings(known: Survey, sample_rate: int) -> dict[str, Any]:
+    """Returns what a report tells of what was found in a recording."""
+    alone = known.noise_alone
+    return {
+        "silent_seconds": round(_silent_seconds(known, sample_rate), 2),
+        "mono_source": known.mono.describe() if known.mono else None,
+        "hum_hz": None if known.hum_hz is None else round(known.hum_hz, 2),
+        "noise_alone": alone and [round(place / sample_rate, 2) for place in alone],
+        "sections": [section.describe(sample_rate) for section in known.sections]}
 
 
 def _analyse(job: Job, restorer: Restorer, strength: Strength, noise_profile: Any, known: Survey,
@@ -175,6 +166,55 @@ def _analyse(job: Job, restorer: Restorer, strength: Strength, noise_profile: An
     if strength.is_auto:
         logger.info("%s: strength %s", recording.path, fitted.why)
     return known, fitted, advance
+
+
+def _write(job: Job, places: list[Path], writer: FilmWriter | audio_io.Writer,
+           removed: Iterable[Pair], output: audio_io.Format, report: Callable[[float], object],
+           ) -> Levels:
+    """Writes the restored recording and the residual, and returns their levels.
+
+    Args:
+        job: What is written.
+        places: Where, until all of it is complete.
+        writer: Of the restored recording.
+        removed: Blocks of the recording, and what is to be subtracted from each.
+        output: Format of the residual.
+        report: Told the seconds that are finished since its last call.
+    """
+    recording, levels = job.recording, Levels()
+    with writer as main, audio_io.Writer(places[1], recording.rate, recording.channels,
+                                         output) as rest:
+        for original, noise in removed:
+            written = main.write(original - noise)
+            levels.add(input=original, output=written, residual=rest.write(original - written))
+            report(len(original) / recording.rate)
+    for each, path in ((main, job.denoised), (rest, job.residual)):
+        if each.clipped:
+            logger.warning("%s: %d samples lie beyond full scale and were clipped", path,
+                           each.clipped)
+    return levels
+
+
+def _carry_over(job: Job, place: Path, output: audio_io.Format, history: str, samples: int,
+                ) -> None:
+    """Copies tags and marks of a recording that is no film, and checks what was written."""
+    try:
+        carry_over(job.recording, place, output, history)
+    except UserError as error:
+        logger.warning("%s: tags and marks are not copied: %s", job.recording.path, error)
+    audio_io.require_whole(place, samples)
+
+
+def _draw(job: Job, places: list[Path], strength: Strength, samples: int) -> None:
+    """Draws input, output and residual."""
+    # matplotlib takes a second to load, and few ask for pictures.
+    from historical_denoiser.audio.spectrogram import save_spectrograms
+
+    save_spectrograms(places[2], [
+        ("Input", job.recording),
+        (f"Output at strength {strength.share:g}",
+         containers.open_audio(places[0], job.recording.track)),
+        ("Residual: input - output", audio_io.open_recording(places[1]))], samples)
 
 
 def _blocks(job: Job, keep_times: bool = False) -> Iterable[np.ndarray]:
