@@ -60,6 +60,7 @@ def test_a_backend_that_works_loads_silently():
 @pytest.mark.slow
 def test_jax_is_named():
     pytest.importorskip("jax")
-    done = run_python("from historical_denoiser.core import backend as b; print(b.describe_device())",
+    done = run_python("from historical_denoiser.core import backend\n"
+                      "print(backend.describe_device())",
                       KERAS_BACKEND="jax", JAX_PLATFORMS="cpu")
     assert done.stdout.startswith("JAX ") and " on CPU (" in done.stdout, done.stderr

@@ -382,6 +382,25 @@ def run_again(paths: list[Path], made_with: dict, **settings: object) -> dict[Pa
         forget=lambda job: report(job).forget(job.results))
 
 
+def test_a_fault_of_the_program_is_told_and_the_others_are_done(tmp_path, caplog):
+    for name in ("a.wav", "b.wav"):
+        write_audio(tmp_path / name)
+    jobs, _ = plan([tmp_path / "a.wav", tmp_path / "b.wav"], InferenceConfig())
+
+    def break_down(audio):
+        if not done:
+            done.append(True)
+            raise KeyError("surprise")
+        return halve(audio)
+
+    done, notes = [], []
+    failures = denoise_all(jobs, on_waveforms(break_down, NetworkSettings()), 1.0, print,
+                           lambda job, facts: notes.append(job))
+    assert list(failures) == [tmp_path / "a.wav"] and notes == [jobs[1]]
+    assert "a.wav: a fault of this program (KeyError: 'surprise')" in failures[tmp_path / "a.wav"]
+    assert "Traceback" in caplog.text
+
+
 def test_what_is_done_is_told_by_content_and_settings(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     paths = [Path("a.wav"), Path("b.flac")]

@@ -315,3 +315,17 @@ def test_bad_files_are_named(tmp_path):
         planned, failures = jobs.plan([tmp_path / name], InferenceConfig())
         assert planned == []
         assert message in failures[tmp_path / name] and name in failures[tmp_path / name]
+
+
+def test_names_are_looked_up_once_for_all_recordings(tmp_path, monkeypatch):
+    """A thousand names took 42 s of planning while each looked at all of them again."""
+    names = [str(tmp_path / f"{number}.wav") for number in range(20)]
+    for name in names:
+        write_audio(Path(name), seconds=0.01)
+    asked = []
+    monkeypatch.setattr(os.path, "isdir", lambda path, known=os.path.isdir:
+                        asked.append(path) or known(path))
+    found, failures = jobs.plan([Path(name) for name in names], InferenceConfig(
+        audio=names, output_dir=str(tmp_path / "restored")))
+    assert len(found) == 20 and not failures
+    assert len(asked) < 5 * len(names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -108,3 +109,20 @@ def test_what_is_no_report_is_named(tmp_path, content):
     (tmp_path / REPORT_NAME).write_bytes(content)
     with pytest.raises(ValueError, match=REPORT_NAME):
         read_results(tmp_path)
+
+
+def _add_thirty(folder, first):
+    told = RunReport(folder, {}, {})
+    for number in range(30):
+        told.add("a.wav", [folder / f"{first}{number}.wav"], {})
+
+
+def test_two_runs_at_once_lose_no_entry(tmp_path):
+    context = multiprocessing.get_context("fork")
+    runs = [context.Process(target=_add_thirty, args=(tmp_path, name)) for name in "ab"]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    assert set(read_results(tmp_path)) == {f"{name}{number}.wav" for name in "ab"
+                                           for number in range(30)}

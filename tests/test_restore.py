@@ -18,6 +18,7 @@ from historical_denoiser.classical import spectral
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.network.settings import UnetConfig
 from historical_denoiser.network.stored import NetworkSettings
+from historical_denoiser.restoration.separation import Separator
 
 # What no filter of the way to the network and back takes away.
 BAND_PASS = scipy.signal.butter(2, [0.02, 0.6], "bandpass", output="sos")
@@ -547,3 +548,10 @@ def test_silence_stays_and_the_network_does_not_hear_it(rng, rate):
     streamed = list(restorer.stream(blocks, rate, 1.0, survey(blocks, rate)))
     assert [len(block) for block in streamed] == [len(block) for block in blocks]
     np.testing.assert_allclose(np.concatenate(streamed), restored, atol=1e-5)
+
+
+def test_less_than_was_given_is_no_result(rng, monkeypatch):
+    audio = rng.standard_normal(9000).astype(np.float32)
+    monkeypatch.setattr(Separator, "_estimates", lambda *_: iter([np.zeros((1, 8000), np.float32)]))
+    with pytest.raises(UserError, match="1000 samples less than it was given"):
+        make_restorer(halve, SHORT)(audio, SAMPLE_RATE)

@@ -58,7 +58,7 @@ PLANES = 8  # that FFmpeg keeps in a frame itself
 # Reads a track's channel layout, which may end the process.
 READ_LAYOUT = """
 import av, sys
-with av.open(sys.argv[1]) as container:
+with av.open("file:" + sys.argv[1]) as container:
     print(container.streams[int(sys.argv[2])].layout.name)
 """
 # The sample formats of lossless tracks, as libsndfile names what can hold them.

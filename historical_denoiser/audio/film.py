@@ -314,6 +314,25 @@ def _as_comments(chapters: list[tuple[Fraction, str]]) -> dict[str, str]:
     return comments
 
 
+class Forwards:
+    """Makes the times of packets go forwards: damaged files go back, and muxers refuse that."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, int] = {}  # of each stream
+        self._moved: dict[int, int] = {}  # its last time that was put in place of an earlier one
+
+    def place(self, stream: int, time: int) -> int:
+        """Returns the time of a stream's next packet: as it is, unless it lies before the last.
+
+        Equal times stay, as some kinds of files have them, but beside one that was moved.
+        """
+        last = self._last.get(stream)
+        if last is not None and (time < last or time == self._moved.get(stream)):
+            time = self._moved[stream] = last + 1
+        self._last[stream] = time
+        return time
+
+
 class FilmWriter:
     """Writes a film whose audio track comes in blocks, to a file, which is replaced.
 
@@ -474,7 +493,7 @@ class FilmWriter:
 
     def _copied_packets(self) -> Iterator[tuple[Fraction, av.Packet]]:
         """Yields all packets but those of the track, with the times at which they are needed."""
-        time, last = Fraction(0), {}
+        time, forwards = Fraction(0), Forwards()
         streams = [self._source.streams[index] for index in self._streams]
         for packet in self._source.demux(streams) if streams else ():
             if packet.size == 0 and packet.dts is None:
@@ -483,13 +502,11 @@ class FilmWriter:
             if copy.type == "attachment":
                 continue  # it stands in the header
             if packet.dts is not None:
-                # Damaged files go back in time, and muxers refuse that.
-                before = last.get(copy.index)
-                if before is not None and packet.dts < before:
-                    packet.dts = before + 1
+                later = forwards.place(copy.index, packet.dts)
+                if later != packet.dts:
+                    packet.dts = later
                     if packet.pts is not None:
                         packet.pts = max(packet.pts, packet.dts)
-                last[copy.index] = packet.dts
                 time = packet.dts * packet.time_base
             packet.stream = copy
             yield time, packet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -143,10 +144,11 @@ def survey(blocks: Iterable[np.ndarray], sample_rate: int) -> Survey:
                             f"1, and at most {LARGEST_SAMPLE:g} can be restored")
         if first is None:
             first, rest = block[0], block[:0]
-            constant, identical = np.ones(len(first), bool), np.ones((len(first),) * 2, bool)
+            constant = np.ones(len(first), bool)
+            digests = [hashlib.blake2b() for _ in first]
         constant &= (block == first).all(axis=0)
-        for channel, same in enumerate(identical):
-            same &= (block == block[:, [channel]]).all(axis=0)
+        for digest, channel in zip(digests, block.T, strict=True):
+            digest.update(np.ascontiguousarray(channel + 0.0))  # -0 is 0
         quiet.add(block)
         rest = np.concatenate([rest, block])
         whole = len(rest) // frame_samples * frame_samples
@@ -158,11 +160,13 @@ def survey(blocks: Iterable[np.ndarray], sample_rate: int) -> Survey:
         return Survey(0, 0.0, ())
     if len(rest):
         frame_powers.append(rest[None].var(axis=1))
+    contents = [digest.digest() for digest in digests]
     audible = np.concatenate(frame_powers)[:, ~constant]
     power = dsp.active_power(_without_knocks(audible.mean(axis=1))) if audible.size else 0.0
     return Survey(
         samples=done, power=power, silences=quiet.find(power),
-        source=tuple(np.where(constant, -1, identical.argmax(axis=1)).tolist()))
+        source=tuple(-1 if is_constant else contents.index(content) for is_constant, content
+                     in zip(constant, contents, strict=True)))
 
 
 def _without_knocks(powers: np.ndarray) -> np.ndarray:

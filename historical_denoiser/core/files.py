@@ -101,6 +101,22 @@ def replacing(path: Path, locked: bool = False) -> Iterator[Path]:
             raise OSError(f"{path}: cannot be written ({error.strerror})") from error
 
 
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Lets one process at a time in, of those that hold the same folder.
+
+    Windows, and some network shares, have no such locks: there all come in.
+    """
+    with ExitStack() as stack:
+        if fcntl is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            with suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
 def remove_left_over(folder: Path, wanted: re.Pattern[str]) -> None:
     """Removes the locked temporary files of processes that were killed.
 

@@ -59,6 +59,10 @@ def attempt(job: Job, report: Callable[[float], object], forget: Callable[[], ob
             facts = restore(job, report=add, before_replacing=forget)
     except (UserError, OSError) as error:
         return why_failed(job.recording.path, error)
+    # The other recordings must not wait until it is mended.
+    except Exception as error:  # noqa: BLE001
+        logger.error("%s: a fault of this program", job.recording.path, exc_info=error)
+        return f"{job.recording.path}: a fault of this program ({type(error).__name__}: {error})"
     return facts | {"warnings": warnings}
 
 

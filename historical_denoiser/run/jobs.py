@@ -279,13 +279,19 @@ def _place_in_folders(path: Path, audio: str | list[str] | None) -> Path:
     The tree below a folder that was asked for is built again there; of several such folders each
     has its name there.
     """
-    folders = [folder for folder in _named(audio) if os.path.isdir(folder)]
+    folders = _folders_named(audio if isinstance(audio, str) else tuple(audio or ()))
     for folder in folders:
         if path.is_relative_to(folder):
             inside = path.parent.relative_to(folder)
             return Path(os.path.basename(os.path.abspath(folder))) / inside if (
                 len(folders) > 1) else inside
     return Path()
+
+
+@functools.lru_cache(maxsize=1)  # the same for each recording of a run
+def _folders_named(audio: str | tuple[str, ...]) -> list[Path]:
+    return [folder for folder in _named(audio if isinstance(audio, str) else list(audio))
+            if os.path.isdir(folder)]
 
 
 def make_job(recording: audio_io.Recording, settings: InferenceConfig,
@@ -382,6 +388,7 @@ def plan(paths: list[Path], settings: InferenceConfig,
         require(folder.is_dir() or not folder.exists(), "inference.output_dir", "a folder",
                 settings.output_dir)
     jobs, failures, listed = [], {}, _places_in_lists(settings.audio)
+    _folders_named.cache_clear()  # folders may have come since
     for path in paths:
         try:
             job = make_job(containers.open_audio(path, settings.track), settings)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from historical_denoiser.core.checks import UserError
-from historical_denoiser.core.files import hash_of, replacing
+from historical_denoiser.core.files import hash_of, held, replacing
 
 REPORT_NAME = "denoised_report.json"
 VERSION = 1  # of the report's form
@@ -177,14 +177,16 @@ class RunReport:
         results = list(results)
         name = name_in(self.folder, results[0])
         self._run["done"].append(name)
-        self._write(self._read() | {name: {
-            "input": str(recording), **facts, "made_with": self._made_with,
-            "files": _sizes(self.folder, results), "ended": now()}})
+        with held(self.folder):
+            self._write(self._read() | {name: {
+                "input": str(recording), **facts, "made_with": self._made_with,
+                "files": _sizes(self.folder, results), "ended": now()}})
 
     def add_failure(self, recording: Path, reason: str) -> None:
         """Notes a recording that cannot be done, and writes the report; errors as of `add`."""
         self._run["failed"][str(recording)] = reason
-        self._write(self._read())
+        with held(self.folder):
+            self._write(self._read())
 
     def forget(self, results: Iterable[Path]) -> None:
         """Removes the entry of results that are about to be replaced.
@@ -194,12 +196,13 @@ class RunReport:
         Raises:
             OSError: The report cannot be written.
         """
-        try:
-            entries = dict(self._read())
-        except UserError:
-            return  # a report that cannot be read vouches for nothing
-        if entries.pop(name_in(self.folder, next(iter(results))), None) is not None:
-            self._write(entries)
+        with held(self.folder):
+            try:
+                entries = dict(self._read())
+            except UserError:
+                return  # a report that cannot be read vouches for nothing
+            if entries.pop(name_in(self.folder, next(iter(results))), None) is not None:
+                self._write(entries)
 
     def _read(self) -> dict[str, dict[str, Any]]:
         """Returns all entries; other runs may have added some since the last time."""

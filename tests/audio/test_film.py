@@ -362,6 +362,14 @@ def test_jitter_is_written_again(tmp_path):
     np.testing.assert_allclose(np.array(times[0], float), np.array(times[1], float), atol=0.0021)
 
 
+@pytest.mark.parametrize(("times", "expected"), [
+    ([10, 8, 11, 12, 20], [10, 11, 12, 13, 20]), ([5, 5, 6], [5, 5, 6]), ([3, 2, 1], [3, 4, 5])])
+def test_times_go_forwards(times, expected):
+    forwards = film.Forwards()
+    assert [forwards.place(0, time) for time in times] == expected
+    assert forwards.place(1, -7) == -7
+
+
 def test_pictures_whose_times_go_back_are_copied(tmp_path):
     path = tmp_path / "film.mkv"
     write_film(path, "matroska", [Sound("flac")], 1.0)

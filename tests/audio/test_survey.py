@@ -54,3 +54,15 @@ def test_samples_beyond_all_sense_are_refused():
     audio[SAMPLE_RATE // 4, 1] = -1e299
     with pytest.raises(ValueError, match=r"a sample of 1e\+299 at 0\.250 s"):
         survey([audio], SAMPLE_RATE)
+
+
+def test_of_many_channels_the_alike_are_found_across_blocks(rng):
+    audio = rng.standard_normal((1000, 3)).astype(np.float32)
+    audio = np.concatenate([audio, audio, np.zeros((1000, 2), np.float32)], axis=1)
+    audio[700, 4] += 1e-3
+    audio[:, 2] *= 0.0
+    audio[500, [2, 5]] = 1.0, 1.0
+    audio[:500, 5] = -0.0
+    audio[501:, 5] = 0.0
+    found = survey(np.split(audio, [300, 650]), 44100)
+    assert found.source == (0, 1, 2, 0, 4, 2, -1, -1)
