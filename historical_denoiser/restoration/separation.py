@@ -139,9 +139,10 @@ class Separator:
                 noise = np.zeros_like(as_channels(block))
                 noise[:, audible] = as_channels(block)[:, audible] - found[order].T
                 yield block, noise.reshape(block.shape)
-        if heard:
-            raise UserError(f"the network returned {sum(map(len, heard))} samples less than it "
-                            "was given; is it one for spectra of this form?")
+        missing = sum(map(len, heard)) - estimate.shape[-1]
+        if missing > 0:
+            raise UserError(f"the network returned {missing} samples less than it was given; is "
+                            "it one for spectra of this form?")
 
     def _estimates(self, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
                    remember: Callable[[Predict], Predict]) -> Iterator[np.ndarray]:
