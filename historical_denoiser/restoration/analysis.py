@@ -18,7 +18,11 @@ from historical_denoiser.audio import dsp, sections, silence
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.audio.fitting import EXCERPTS_SECONDS, Fitted, excerpts, fit
 from historical_denoiser.audio.mono_source import find_mono
-from historical_denoiser.audio.noise_profile import SHORTEST_SECONDS, without_strokes
+from historical_denoiser.audio.noise_profile import (
+    SHORTEST_SECONDS,
+    ProfileForm,
+    without_strokes,
+)
 from historical_denoiser.audio.pauses import is_leader, noise_alone
 from historical_denoiser.audio.removal import Pair, Strength
 from historical_denoiser.audio.survey import Section, Survey, as_channels
@@ -172,9 +176,7 @@ def check_profile(separate: Separator, noise: np.ndarray, sample_rate: int, chan
                   ) -> np.ndarray:
     """Returns a noise profile as `(samples, 1 or channels)`, or raises UserError."""
     noise = as_channels(np.asarray(noise))
-    if separate.settings.profile_form is None:
-        raise UserError("`noise_profile` must be absent: the network takes none, it was "
-                        "trained without `unet.use_profile`")
+    _form_of(separate)
     seconds = len(noise) / sample_rate
     # The ends of a stretch are rounded to samples, which may take one away.
     require(len(noise) >= SHORTEST_SECONDS * sample_rate - 1.0, "noise_profile",
@@ -186,6 +188,13 @@ def check_profile(separate: Separator, noise: np.ndarray, sample_rate: int, chan
     return noise
 
 
+def _form_of(separate: Separator) -> ProfileForm:
+    if separate.settings.profile_form is None:
+        raise UserError("`noise_profile` must be absent: the network takes none, it was "
+                        "trained without `unet.use_profile`")
+    return separate.settings.profile_form
+
+
 def with_profile(separate: Separator, known: Survey, noise: np.ndarray, sample_rate: int) -> Survey:
     """Adds the profile of each channel's noise, as the network takes it.
 
@@ -195,7 +204,7 @@ def with_profile(separate: Separator, known: Survey, noise: np.ndarray, sample_r
     if known.mono and noise.shape[1] > 1:
         noise = np.concatenate(list(known.mono.combine([noise.T])), axis=-1).T
     own = known.distinct if noise.shape[1] > 1 else [0] * len(known.distinct)
-    form, stft, profiles = separate.settings.profile_form, separate.settings.stft, []
+    form, stft, profiles = _form_of(separate), separate.settings.stft, []
     gain = separate.gain(known.power)
     for channel in noise[:, own].T:
         audio = (gain * (channel - np.mean(channel))).astype(np.float32)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -76,7 +77,7 @@ class Separator:
                    LARGEST_GAIN)
 
     def _separate_sounds(self, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
-                         *others: object) -> Iterator[Pair]:
+                         *others: Any) -> Iterator[Pair]:
         """Separates each sound between two silences by itself."""
         fade = round(2.0 * sections.FADE_SECONDS * sample_rate)
 
@@ -92,7 +93,7 @@ class Separator:
         return _with_noise(blocks, noises)
 
     def _separate_sections(self, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
-                           *others: object) -> Iterator[Pair]:
+                           *others: Any) -> Iterator[Pair]:
         """Separates each section by itself, and fades from one to the next."""
         half = round(0.5 * sections.FADE_SECONDS * sample_rate)
 
@@ -157,7 +158,8 @@ class Separator:
         restore = partial(self._restore, noises=noises or [KnownNoise(known.hum_hz)]
                           * len(known.distinct))
         # A single sample can be larger than anything that the network was trained on.
-        pieces = (np.clip(gain * block, -LOUDEST, LOUDEST).astype(np.float32) for block in blocks)
+        pieces: Iterator[np.ndarray] = (np.clip(gain * block, -LOUDEST, LOUDEST).astype(np.float32)
+                                        for block in blocks)
         pieces = dsp.resample_blocks(pieces, sample_rate, SAMPLE_RATE)
         pieces = dsp.stream_in_segments(
             remember(restore), pieces, round(self.segment_seconds * SAMPLE_RATE),
