@@ -1,3 +1,7 @@
-"""The settings under the name that scripts know; they stand in `historical_denoiser.settings`."""
+"""The settings under the name that scripts know: the module `historical_denoiser.settings`."""
 
-from historical_denoiser.settings import *  # noqa: F403
+import sys
+
+from historical_denoiser import settings
+
+sys.modules[__name__] = settings

@@ -1,6 +1,7 @@
 """Removes noise from recordings.
 
 Usage: denoise FILE... [key=value ...]
+In a checkout: python inference.py FILE... [key=value ...]
 
 A FILE is a recording, a film, a folder in which all of these are taken, a pattern in quotes
 ('disc*/*.wav'), or a list of names (.txt, .m3u); names of files mean themselves, whatever

@@ -85,9 +85,9 @@ class WaveformRestorer(Restorer):
 
 
 def on_waveforms(predict, network: NetworkSettings,
-                 segment_seconds: float = SEGMENT_SECONDS) -> WaveformRestorer:
-    """Returns what restores by a function of waveforms, without stages."""
-    return WaveformRestorer(predict, network, StageSettings.only(), segment_seconds)
+                 segment_seconds: float = SEGMENT_SECONDS, **stages: object) -> WaveformRestorer:
+    """Returns what restores by a function of waveforms, with the stages that are named."""
+    return WaveformRestorer(predict, network, StageSettings.only(**stages), segment_seconds)
 
 
 def run_file(path: Path, predict=halve, restorer: Restorer | None = None,
@@ -265,7 +265,7 @@ def test_what_is_done_otherwise_now_is_not_taken_for_done(tiny_run, monkeypatch)
         before = made_with(**settings)
         assert made_with(**settings) == before != made_with(False, **settings)
         with monkeypatch.context() as later:
-            later.setattr(inference, "RESULTS_VERSION", RESULTS_VERSION + 1)
+            later.setattr(methods, "RESULTS_VERSION", RESULTS_VERSION + 1)
             assert made_with(**settings) != before
 
 
@@ -306,7 +306,7 @@ def test_long_work_is_computed_on_a_gpu(rates, settings, expected, tmp_path, mon
     assert denoise.choose_runtime(chosen, planned, Path("net.onnx")) == chosen.runtime
     for name in ("has_tensorflow", "may_have_gpu"):
         with monkeypatch.context() as patch:
-            patch.setattr(inference, name, lambda: False)
+            patch.setattr(denoise, name, lambda: False)
             assert denoise.choose_runtime(chosen, planned) == chosen.runtime
 
 
@@ -1433,7 +1433,7 @@ def test_a_failure_that_no_report_can_tell_of_is_said(tmp_path):
 def test_help_says_how_to_call(tmp_path):
     done = run_program("--help", cwd=tmp_path)
     assert done.returncode == 0
-    assert "python inference.py FILE..." in done.stdout and "denoising_strength" in done.stdout
+    assert "denoise FILE..." in done.stdout and "denoising_strength" in done.stdout
     assert len(done.stdout.splitlines()) < 80  # not all settings; it says what prints those
     assert "python inference.py --cfg job" in done.stdout
     done = run_program("--cfg", "job", cwd=tmp_path)
