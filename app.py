@@ -10,7 +10,7 @@ Open http://127.0.0.1:7860 and drop a recording. Most used settings:
   app.longest_minutes=120      the longest recording that is taken
   app.largest_mb=2000          the largest file that is taken
   app.most_million_samples=900 the most samples that are taken, of all channels together
-  weights=FILE                 as of inference.py, and so are the settings inference.*
+  weights=FILE                 that of inference.py, and so are the settings inference.*
 
 What is dropped there is deleted when the page is closed. It needs requirements-app.txt.
 """
@@ -162,7 +162,7 @@ class Workshop:
         Args:
             session: Of the recording.
             choice: One of `choices`.
-            profile: As of `inference.noise_profile`.
+            profile: See `inference.noise_profile`.
             strength: In [0, 1].
             report: Called with the seconds of audio that were finished since the last call.
         """
@@ -207,7 +207,7 @@ class Workshop:
     def _restore(self, session: Session, found: Found, restorer: KeepingNoise | KeptNoise,
                  strength: float, profile: Any = "none",
                  report: Callable[[float], object] = lambda seconds: None) -> Job:
-        """Writes what `write` does by what stands for a restorer; other args as of `denoise`."""
+        """Writes what `write` does by what stands for a restorer; `denoise` has the other arguments."""
         settings = dataclasses.replace(
             self.cfg.inference, audio=None, output_dir=str(found.folder / "results"),
             spectrogram=True, denoising_strength=strength, noise_profile=profile)

@@ -92,7 +92,7 @@ class Recording:
 
     `header_samples`, the length of each channel, is 0 if the header does not say (FLAC from a
     pipe). It can be wrong: a file that was cut off holds less. Only `survey` counts. `track` is
-    the place of the audio track where a file has several, from 1. `valid_bits` is as of `Format`.
+    the place of the audio track where a file has several, from 1. `valid_bits` is that of `Format`.
     """
 
     path: Path

@@ -97,7 +97,7 @@ class Track(Recording):
 
     @property
     def is_mpeg(self) -> bool:
-        """As of `Recording`; not a track of a film, whose timestamps tell where samples belong."""
+        """See `Recording`; a film's track is none: its timestamps tell where samples belong."""
         return self.container in MPEG_CONTAINERS and self.codec in MPEG_CODECS
 
 

@@ -218,7 +218,7 @@ def _carry_flac(source: Path, result: Path, history: str) -> None:
 
 
 def _chapters(recording: Recording) -> list[tuple[Fraction, str]]:
-    """Returns the chapters of what libsndfile reads, as of `mark_chunks`."""
+    """Returns the chapters of what libsndfile reads; see `mark_chunks`."""
     if recording.container not in TOLD_CHAPTERS:
         return []
     with open_container(recording.path) as container:
@@ -318,7 +318,7 @@ def add_to_wave(result: Path, tags: Mapping[str, str], pictures: Iterable[tuple[
         result: The complete file, which is changed.
         tags: All of them, by FFmpeg's names.
         pictures: The media type of each, and its content.
-        chapters: As of `mark_chunks`.
+        chapters: See `mark_chunks`.
         rate: Sample rate in Hz.
 
     Raises:

@@ -71,9 +71,9 @@ def is_leader(noise: np.ndarray, pairs: list[Pair], sample_rate: int, highpass_h
 
     Args:
         noise: `(samples, channels)`.
-        pairs: As of `noise_alone`.
+        pairs: See `noise_alone`.
         sample_rate: In Hz.
-        highpass_hz: As of `noise_alone`.
+        highpass_hz: See `noise_alone`.
     """
     frame = max(2, round(FRAME_SECONDS * sample_rate))
     removed = np.concatenate([_powers(found, frame, sample_rate, highpass_hz).sum(axis=1)

@@ -105,7 +105,7 @@ def as_strength(strength: float | str | Strength) -> Strength:
 
 
 def _crossfade(frequencies: np.ndarray, bands: Iterable[tuple[float, float]]) -> np.ndarray:
-    """Returns the share at each frequency; bands as of `Strength`."""
+    """Returns the share at each frequency; bands are those of `Strength`."""
     gain, before = np.ones_like(frequencies, np.float64), 1.0
     octaves = np.log2(np.maximum(frequencies, np.finfo(np.float64).tiny))
     for edge, share in bands:

@@ -95,7 +95,7 @@ def judge(methods: list[Method], names: Sequence[str],
         faults: Takes what cannot be read, and the methods that fail.
 
     Returns:
-        A row for each mixture and method: as of `metrics.judge_mixtures`, with `method`, `item`
+        A row for each mixture and method: that of `metrics.judge_mixtures`, with `method`, `item`
         (the number of the mixture) and `measured_snr_db`.
 
     Raises:

@@ -67,7 +67,7 @@ def restore_spectra(inputs: np.ndarray | Sequence[np.ndarray], settings: StftCon
     Args:
         inputs: Spectra; or the list of these and a profile, `(batch, 1, bins, 2)`, of
             `ProfileForm.measure` without compression. Zeros stand for no profile.
-        settings: As of `suppress`.
+        settings: See `suppress`.
     """
     if not isinstance(inputs, (list, tuple)):
         return suppress(inputs, settings)

@@ -165,7 +165,7 @@ def end_on_signals() -> None:
 def held_signals() -> Iterator[list[int]]:
     """Yields a list of the ending signals that came meanwhile; only then do they end this process.
 
-    The block has to look at it often. Args and rest are as of `end_on_signals`.
+    The block has to look at it often. The rest is that of `end_on_signals`.
     """
     received: list[int] = []
     if os.name == "posix":

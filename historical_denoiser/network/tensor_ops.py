@@ -256,7 +256,7 @@ def power_of_pairs(pairs: Tensor) -> Tensor:
 
 
 def scale_pairs(pairs: Tensor, gain: Tensor) -> Tensor:
-    """Multiplies both parts of each pair by its gain; shapes as of `power_of_pairs`."""
+    """Multiplies both parts of each pair by its gain; shapes are those of `power_of_pairs`."""
     return pairs * ops.reshape(ops.stack([gain, gain], axis=-1), ops.shape(pairs))
 
 

@@ -58,7 +58,7 @@ class Session:
         upload: Where the browser's upload was put, outside `folder`.
         recording: What is denoised.
         found: By the last run that did not fail.
-        used: When something was last asked for, as of `time.monotonic`.
+        used: When something was last asked for; see `time.monotonic`.
         left: Whether its user has closed the page, or dropped another recording.
         lock: Of `found` and its files.
     """

@@ -31,7 +31,7 @@ class Restorer:
     channel is restored by itself, but for stereo transfers of mono carriers.
 
     Attributes:
-        network: Takes and returns spectra, as of `chain.Network`.
+        network: Takes and returns spectra; see `chain.Network`.
         settings: What the network needs to work as it was trained.
         stages: Those around it.
         segment_seconds: Length of what is restored in one step.
@@ -106,17 +106,17 @@ class Restorer:
         Args:
             blocks: Waveforms of any length that follow on each other.
             sample_rate: In Hz.
-            strength: As of `__call__`; "auto" goes by the first segment.
+            strength: See `__call__`; "auto" goes by the first segment.
             known: From `analyse`: then the result is that of `__call__`. When absent, the first
                 segment alone is measured; where that is all but silent, the level is left as it is.
-            noise_profile: As of `__call__`; of no effect beside what is `known`.
+            noise_profile: See `__call__`; of no effect beside what is `known`.
 
         Yields:
             Each block, restored.
 
         Raises:
             ValueError: An argument has another form.
-            UserError: The recording holds NaN or infinite samples, or as of `__call__`.
+            UserError: The recording holds NaN or infinite samples, or what `__call__` names.
         """
         if isinstance(blocks, np.ndarray):
             raise ValueError("`blocks` must be several waveforms. Received: one array of shape "
@@ -163,7 +163,7 @@ class Restorer:
         noise profile `(samples,)` is that of all of them.
 
         Raises:
-            UserError: As of `__call__`; for NaN, where the network hears a waveform first.
+            UserError: See `__call__`; for NaN, where the network hears a waveform first.
         """
         return np.stack([self._restore_one(waveform, noise_profile) for waveform in waveforms])
 

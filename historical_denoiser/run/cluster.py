@@ -157,7 +157,7 @@ class Cluster:
     """Where recordings are restored.
 
     Attributes:
-        entry: As of `Worker.load`, and `arguments` too.
+        entry: See `Worker.load`, and `arguments` too.
         address: Of the cluster's head, "auto" for the one that this machine belongs to, or "local".
         cores: Of each worker; where no machine has as many, all of the largest machine.
     """

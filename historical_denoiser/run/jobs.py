@@ -301,7 +301,7 @@ def make_job(recording: audio_io.Recording, settings: InferenceConfig,
     Args:
         recording: What will be read.
         settings: The `inference` settings.
-        place: The folder below `inference.output_dir`; when absent, as of the folders asked for.
+        place: The folder below `inference.output_dir`; when absent, by the folders asked for.
         whole_name: Whether the names of results begin with the recording's ending as well.
 
     Raises:

@@ -63,7 +63,7 @@ def read_profile(choice: Any, read: Callable[[], Iterable[np.ndarray]], sample_r
     """Returns noise alone, `(samples, channels)` at a recording's rate; None for no profile.
 
     Args:
-        choice: As of `check_choice`, which it has passed.
+        choice: See `check_choice`, which it has passed.
         read: Reads the recording from its start: blocks `(samples, channels)`.
         sample_rate: Of the recording, in Hz.
         samples: Length of the recording.

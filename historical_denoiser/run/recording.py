@@ -49,7 +49,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         report: Called with the seconds of audio that have been finished since the last call. What
             is heard before the rest counts for its share of the work, and what comes after for
             less than its length.
-        noise_profile: Where noise alone is heard, as of `profiles.check_choice`.
+        noise_profile: Where noise alone is heard; see `profiles.check_choice`.
         history: What the restored file says was done to it; `{strength}` becomes the strength.
         resume: Hash of what tells network and settings. When given, what the network returns is
             kept beside the results until `remove_journals`, and a later call with the same goes on

@@ -183,7 +183,7 @@ class RunReport:
                 "files": _sizes(self.folder, results), "ended": now()}})
 
     def add_failure(self, recording: Path, reason: str) -> None:
-        """Notes a recording that cannot be done, and writes the report; errors as of `add`."""
+        """Notes a recording that cannot be done, and writes the report; raises what `add` does."""
         self._run["failed"][str(recording)] = reason
         with held(self.folder):
             self._write(self._read())
