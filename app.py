@@ -207,7 +207,7 @@ class Workshop:
     def _restore(self, session: Session, found: Found, restorer: KeepingNoise | KeptNoise,
                  strength: float, profile: Any = "none",
                  report: Callable[[float], object] = lambda seconds: None) -> Job:
-        """Writes what `write` does by what stands for a restorer; `denoise` has the other arguments."""
+        """Writes what `write` does by what stands for a restorer; for the rest see `denoise`."""
         settings = dataclasses.replace(
             self.cfg.inference, audio=None, output_dir=str(found.folder / "results"),
             spectrogram=True, denoising_strength=strength, noise_profile=profile)

@@ -1,0 +1,96 @@
+"""Makes the pictures, sounds and figures of `docs/damages.md` with the shipped weights.
+
+Usage: python examples/make_damages.py [WEIGHTS]
+
+It needs the starter corpus, of which it takes a tune that no weights were trained on.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from historical_denoiser.audio import dsp, spectrogram  # noqa: E402
+from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
+from historical_denoiser.data import changing, recordings  # noqa: E402
+from historical_denoiser.denoiser import Denoiser  # noqa: E402
+from historical_denoiser.noise import foreign  # noqa: E402
+from historical_denoiser.training.metrics import snr_db  # noqa: E402
+
+TUNE = ROOT / "data/starter/music/openclonk-data/TheSkylands.ogg.flac"
+START_SECONDS, SECONDS = 52.0, 6.0
+SNR_DB, LEVEL_DBFS, HIGHPASS_HZ = 10.0, -20.0, 20.0
+FOLDER, PAGE = ROOT / "docs" / "damages", ROOT / "docs" / "damages.md"
+BEGIN, END = "<!-- made by examples/make_damages.py -->", "<!-- end -->"
+PANEL_INCHES = (3.2, 2.2)
+
+
+def make_buzz(samples: int, rng: np.random.Generator) -> np.ndarray:
+    """A pulse in each half of the mains' period, as of a dimmer."""
+    times = np.arange(samples) / SAMPLE_RATE
+    harmonics = np.arange(1, 160)
+    levels = 10.0 ** (-0.05 * rng.uniform(0.0, 20.0, len(harmonics)))
+    return np.cos(2.0 * np.pi * 100.0 * np.outer(times, harmonics)) @ levels
+
+
+def make_levels(samples: int, rng: np.random.Generator) -> np.ndarray:
+    """A groove's hiss that swings with each turn of the disc."""
+    hiss = foreign.make_fluctuating(0.0, 200.0, samples, rng)
+    turns = changing.turning(rng, np.arange(samples) / SAMPLE_RATE)
+    return hiss * 10.0 ** (turns / 20.0)
+
+
+DAMAGES: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
+    "hiss": lambda samples, rng: foreign.make_shaped(np.ones_like, samples, rng),
+    "groove": lambda samples, rng: foreign.make_fluctuating(4.0, 200.0, samples, rng),
+    "crackle": foreign.make_frying,
+    "clicks": lambda samples, rng: foreign.make_clicks(6, samples, rng),
+    "thumps": foreign.make_thumps,
+    "hum": lambda samples, rng: foreign.make_hum(None, samples, rng),
+    "buzz": make_buzz,
+    "levels": make_levels}
+
+
+def main() -> None:
+    """Writes all of it."""
+    denoiser = Denoiser.load(*sys.argv[1:2])
+    clean = recordings.read_segment(TUNE, START_SECONDS, SECONDS)
+    FOLDER.mkdir(exist_ok=True)
+    rows = ["| damage | SNR gain at 10 dB | sound |", "|---|---|---|"]
+    for number, (name, make) in enumerate(DAMAGES.items()):
+        noise = make(len(clean), np.random.default_rng(number)).astype(np.float32)
+        before = dsp.mix_at_snr(clean, noise, SNR_DB)
+        scale = np.float32(10.0 ** (LEVEL_DBFS / 20.0) / np.std(before))
+        before, wanted = scale * before, scale * clean
+        after = denoiser(before, SAMPLE_RATE)
+        panels = {"before": before, "after": after, "removed": before - after}
+        for title in ("before", "after"):
+            soundfile.write(FOLDER / f"{name}_{title}.ogg", panels[title], SAMPLE_RATE,
+                            format="OGG", subtype="VORBIS")
+        figure = spectrogram.draw_beside(
+            {title: spectrogram.of_array(audio, SAMPLE_RATE) for title, audio in panels.items()},
+            SECONDS, SAMPLE_RATE, PANEL_INCHES)
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=110)
+        Image.open(picture).convert("RGB").save(FOLDER / f"{name}.webp", quality=60)
+        high = [dsp.highpass(audio, HIGHPASS_HZ, SAMPLE_RATE)
+                for audio in (wanted, before, after)]
+        gain = snr_db(high[0], high[2]) - snr_db(high[0], high[1])
+        rows.append(f"| [{name}](#{name}) | {gain:+.1f} dB | [before](damages/{name}_before.ogg), "
+                    f"[after](damages/{name}_after.ogg) |")
+    text = PAGE.read_text(encoding="utf-8")
+    start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
+    PAGE.write_text(f"{text[:start]}\n" + "\n".join(rows) + f"\n{text[end:]}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
