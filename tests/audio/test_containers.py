@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -193,3 +194,12 @@ def test_jitter_stays_in_the_timestamps(tmp_path):
     for number, shift in enumerate(shifts):
         time = reader.timeline.time_of(Fraction(number * 4608))
         assert time == pytest.approx(number * 0.096 + shift / 1000, abs=0.0016)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows knows no such names")
+def test_a_name_like_an_address_is_that_of_a_file(tmp_path, monkeypatch):
+    """Samples as PCM in MOV are tried in another process, which gets the name."""
+    monkeypatch.chdir(tmp_path)
+    write_film(tmp_path / "film.mov", "mov", [Sound("pcm_s16le")], 0.5)
+    os.rename("film.mov", "http:1.mov")
+    assert containers.open_audio(Path("http:1.mov")).channels == 2
