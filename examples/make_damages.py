@@ -23,7 +23,7 @@ from historical_denoiser.audio import dsp, spectrogram  # noqa: E402
 from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
 from historical_denoiser.data import changing, recordings  # noqa: E402
 from historical_denoiser.denoiser import Denoiser  # noqa: E402
-from historical_denoiser.noise import foreign  # noqa: E402
+from historical_denoiser.noise import foreign, parts  # noqa: E402
 from historical_denoiser.training.metrics import snr_db  # noqa: E402
 
 TUNE = ROOT / "data/starter/music/openclonk-data/TheSkylands.ogg.flac"
@@ -36,10 +36,7 @@ PANEL_INCHES = (3.2, 2.2)
 
 def make_buzz(samples: int, rng: np.random.Generator) -> np.ndarray:
     """A pulse in each half of the mains' period, as of a dimmer."""
-    times = np.arange(samples) / SAMPLE_RATE
-    harmonics = np.arange(1, 160)
-    levels = 10.0 ** (-0.05 * rng.uniform(0.0, 20.0, len(harmonics)))
-    return np.cos(2.0 * np.pi * 100.0 * np.outer(times, harmonics)) @ levels
+    return parts.render(parts.make_hum(rng, SAMPLE_RATE, 100.0, 160, 0.0, is_pulsed=True), samples)
 
 
 def make_levels(samples: int, rng: np.random.Generator) -> np.ndarray:

@@ -202,7 +202,7 @@ def find_recordings(audio: str | list[str] | None) -> list[Path]:
     """
     paths = _named(audio)
     if not paths:
-        raise UserError("no recording given. Usage: python inference.py FILE... [key=value ...]")
+        raise UserError("no recording given. Usage: denoise FILE... [key=value ...]")
     found: dict[str, Path] = {}
     _results_in.cache_clear()
     for path in paths:
