@@ -47,7 +47,7 @@ def test_folders_stand_for_their_recordings(tmp_path):
 
 @pytest.mark.parametrize("audio", [None, "", [], ["a.wav", ""]])
 def test_no_recording_is_an_error(audio):
-    with pytest.raises(ValueError, match="Usage: python inference.py FILE"):
+    with pytest.raises(ValueError, match="Usage: denoise FILE"):
         jobs.find_recordings(audio)
 
 
