@@ -18,6 +18,7 @@ from historical_denoiser.classical import spectral
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.network.settings import UnetConfig
 from historical_denoiser.network.stored import NetworkSettings
+from historical_denoiser.noise import finder
 from historical_denoiser.restoration.separation import Separator
 
 # What no filter of the way to the network and back takes away.
@@ -389,6 +390,17 @@ def test_noise_that_lies_alone_is_the_profile(rng):
     np.testing.assert_allclose(found, told.profiles, rtol=0.1)
     assert profiles(0.9, find_noise=False)[1].noise_alone is None
     assert profiles(0.0, find_noise=True)[1].noise_alone is None  # all tones are removed: a leader
+
+
+def test_the_softer_part_of_dense_sound_is_no_profile(rng):
+    """The tool that is asked for noise alone may still show it."""
+    swell = np.where(np.arange(8 * SAMPLE_RATE) < 2.6 * SAMPLE_RATE, 0.01, 0.025)  # by 8 dB
+    audio = (swell * rng.standard_normal(len(swell))).astype(np.float32)
+    segment, = finder.find_noise_segments([audio[:, None]], SAMPLE_RATE)
+    assert segment.place == "run-in" and 6.0 < segment.below_program_db < 10.0
+    restorer = make_restorer(HalfBlind(0.9), KNOWING, listen_first=True, find_noise=True)
+    known = restorer.analyse(survey([audio], SAMPLE_RATE), lambda: [audio], SAMPLE_RATE)
+    assert known.noise_alone is None
 
 
 def test_thirty_seconds_of_a_long_recording_are_heard_first(rng):

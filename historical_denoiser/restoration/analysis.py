@@ -33,7 +33,9 @@ from historical_denoiser.restoration.separation import Separator
 
 logger = logging.getLogger(__name__)
 
-MIN_ALONE_SECONDS = 2.0  # of noise that is found, and taken without being asked for
+# Of noise that is found, and taken without being asked for: in a few seconds of dense music, the
+# softer ones may lie 6 dB below the others and hold no pitch. Bare grooves lie 13 dB below.
+MIN_ALONE_SECONDS, MIN_ALONE_DROP_DB = 2.0, 10.0
 
 Read = Callable[[], Iterable[np.ndarray]]  # reads a recording from its start, in blocks
 Report = Callable[[float], object]  # is told the seconds that were heard since its last call
@@ -315,7 +317,8 @@ def _find_alone(read: Read, sample_rate: int) -> silence.Span | None:
 
     if sample_rate < finder.LOWEST_RATE:
         return None
-    found, _ = finder.search(map(as_channels, read()), sample_rate, MIN_ALONE_SECONDS)
+    found, _ = finder.search(map(as_channels, read()), sample_rate, MIN_ALONE_SECONDS,
+                             MIN_ALONE_DROP_DB)
     chosen = finder.choose_profile(found)
     if chosen is None:
         return None
