@@ -1,0 +1,85 @@
+"""What each stage around the network gains, harms and costs: with all of them but one.
+
+Run: python benchmarks/stages.py [--weights=small] [--name=stages] [key=value ...]
+
+The mixtures are those of `python evaluate.py dset=heldout` (`test_items=`, `seg_len_s_val=` and
+`dset.path_manifests=` choose which): sound and noise that no stage was tuned on. Each is restored
+with all stages, with the click stage alone, with none, and with all but each of them; so is its
+clean side, and its noise side. Prints a table and keeps it as `docs/tables/NAME/stages.csv`. Time
+is processor time over that of the network without stages, on the same mixtures in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import tables
+from hydra import compose, initialize_config_dir
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from dataset_loader import Mixer  # noqa: E402
+from historical_denoiser.denoiser import Denoiser  # noqa: E402
+from historical_denoiser.restoration.settings import STAGES, StageSettings  # noqa: E402
+from historical_denoiser.settings import load_config  # noqa: E402
+from historical_denoiser.training import metrics  # noqa: E402
+
+NONE, CLICKS, ALL = "none", "clicks alone", "all"
+
+
+def variants() -> Iterator[tuple[str, StageSettings]]:
+    """Yields names and settings: none first, with which the others are compared."""
+    yield NONE, StageSettings.only()
+    yield CLICKS, StageSettings.only(declick=True)
+    yield ALL, StageSettings()
+    for stage in STAGES:
+        if stage != "mono_source":  # needs two channels
+            yield f"all but `{stage}`", replace(StageSettings(), **{stage: False})
+
+
+def average(measured: list[metrics.Row]) -> dict[str, float]:
+    """Returns the means that `tables.stages` prints."""
+    gains = {f"{category}_at_{snr:g}": tables.mean(
+        measured, "snr_gain_db", category=category, input_snr_db=snr)
+        for category in tables.CATEGORIES for snr in tables.SNRS_DB}
+    return gains | {measure: tables.mean(measured, measure)
+                    for measure in ("lsd_gain_db", "noise_left_db", "clean_si_sdr_db")}
+
+
+def main() -> None:
+    """Measures all variants."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--weights", default=None, help="small, a file or a run's folder")
+    parser.add_argument("--name", default="stages", help="folder below docs/tables")
+    arguments, overrides = parser.parse_known_args()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = load_config(compose("conf", ["dset=heldout", "test_items=18", *overrides]))
+    mixer = Mixer(cfg.dset, "test", cfg.seg_len_s_val, carrier=cfg.noise)
+    mixtures = [mixer.evaluation_item(item) for item in range(cfg.test_items)]
+    loaded = Denoiser.load(arguments.weights)
+    loaded.each(mixtures[0].noisy[None])  # what is built at the first call costs no stage time
+    rows, network_seconds = [], 0.0
+    for name, stages in tqdm(list(variants()), disable=None):
+        start = time.process_time()
+        measured = metrics.judge_mixtures(replace(loaded, stages=stages).each, mixtures,
+                                          cfg.dset.snr_highpass_hz)
+        seconds = time.process_time() - start
+        network_seconds = network_seconds or seconds
+        rows.append({"stage": name, **average(measured), "time_ratio": seconds / network_seconds})
+    folder = tables.MEASURED / arguments.name
+    folder.mkdir(parents=True, exist_ok=True)
+    metrics.write_table(folder / "stages.csv", [
+        {key: value if isinstance(value, str) else round(value, 3) for key, value in row.items()}
+        for row in rows])
+    sys.stdout.write(tables.stages(arguments.name) + "\n")
+
+
+if __name__ == "__main__":
+    main()
