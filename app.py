@@ -15,19 +15,18 @@ Open http://127.0.0.1:7860 and drop a recording. Most used settings:
 What is dropped there is deleted when the page is closed. It needs requirements-app.txt.
 """
 
+from __future__ import annotations
+
 if __name__ == "__main__":
     from historical_denoiser.core.interrupts import end_at_once
 
     end_at_once()
 
-# Gradio looks at annotations: they must not be texts here.
 import dataclasses
 import functools
-import html
 import importlib.util
 import logging
 import os
-import re
 import shutil
 import signal
 import sys
@@ -46,7 +45,6 @@ from historical_denoiser.audio import audio_io, containers
 from historical_denoiser.audio.removal import remove
 from historical_denoiser.core.checks import UserError, require
 from historical_denoiser.core.command_line import (
-    describe_error,
     exit_on_user_error,
     hydra_arguments,
     keys_of,
@@ -70,17 +68,14 @@ from historical_denoiser.page.sessions import (
     open_upload,
     require_length,
 )
-from historical_denoiser.run import profiles
 from historical_denoiser.run.jobs import Job, make_job
 from historical_denoiser.run.recording import denoise_recording
 from historical_denoiser.settings import PRETRAINED, Config, load_config
 
 logger = logging.getLogger(__name__)
 
-ROOM = Path(__file__).resolve().parent / "historical_denoiser" / "page"
 EXAMPLE = PRETRAINED.parent / "examples" / "noisy.flac"
 CLASSICAL = "Classical method, told the noise"
-NO_PROFILE, FOUND_PROFILE, MARKED_PROFILE = "not marked", "find it", "from ... to ..."
 SWEEP_SECONDS = 60.0  # between looks for files that are too old
 
 
@@ -233,158 +228,15 @@ class Workshop:
 
 # --- The page --------------------------------------------------------------------------------
 
-INTRODUCTION = """# Remove noise from old recordings
-Discs, film sound, tape: drop a recording or a film, and hear what it is like without its noise.
-What you drop here is deleted when you close this page."""
-PROFILE_HELP = ("A second or two in which only noise is heard tell this method what to remove. "
-                "Play the recording, and press the buttons where such a stretch starts and ends; "
-                "or let it be found.")
-
-
-def build(workshop: Workshop):
-    """Returns the page, as `gradio.Blocks`."""
-    import gradio as gr
-
-    sessions, cfg, first = workshop.sessions, workshop.cfg, next(iter(workshop.choices))
-
-    def told(function: Callable) -> Callable:
-        """Decorates what the page calls: a user's mistake is told in one line."""
-
-        @functools.wraps(function)
-        def guarded(*args):
-            try:
-                return function(*args)
-            except (UserError, OSError) as error:
-                # Whoever uses the page did not choose the folders.
-                line = re.sub(f"{re.escape(str(sessions.root))}/(\\w+/)*", "",
-                              describe_error(error))
-                raise gr.Error(html.escape(line), duration=None, title="This did not work",
-                               print_exception=False) from error
-
-        return guarded
-
-    def address(sound: Sound) -> str:
-        return f"gradio_api/file={sound.path}"
-
-    @told
-    def receive(upload: str | None, request: gr.Request):
-        if upload is None:
-            sessions.end(request.session_hash)
-            return None, gr.Button(interactive=False), gr.Column(visible=False)
-        sound = workshop.receive(request.session_hash, Path(upload))
-        played = {"rate": sound.rate, "channels": sound.channels, "samples": sound.samples,
-                  "before": address(sound), "peaks": sound.peaks}
-        return played, gr.Button(interactive=True), gr.Column(visible=False)
-
-    shown_progress = gr.Progress()  # Gradio knows it by being a default
-
-    @told
-    def denoise(played: dict, choice: str, kind: str, start: float | None, end: float | None,
-                strength: float, request: gr.Request, progress=shown_progress):
-        session = sessions.of(request.session_hash)
-        profile = {NO_PROFILE: "none", FOUND_PROFILE: "auto"}.get(kind, [start, end])
-        if profile != "none" and not workshop.takes_profile(choice):
-            profile = "none"  # it was marked for another choice, and is out of sight now
-        profiles.check_choice(profile)
-        total, done = max(session.recording.header_seconds, 1.0), 0.0
-
-        def report(seconds: float) -> None:
-            nonlocal done
-            done += seconds
-            progress((int(min(done, total)), int(total)), desc="Removing noise", unit="seconds")
-
-        progress(0.0, desc="Listening to the recording")
-        sound = workshop.denoise(session, choice, profile, strength, report)
-        return played | {"removed": address(sound), "removedPeaks": sound.peaks}
-
-    @told
-    def deliver(strength: float, request: gr.Request):
-        job = workshop.write(sessions.of(request.session_hash), strength)
-        buttons = [gr.DownloadButton(f"Download {path.name}", value=path)
-                   for path in (job.denoised, job.residual)]
-        return gr.Column(visible=True), *buttons, str(job.picture)
-
-    def leave(request: gr.Request) -> None:
-        sessions.end(request.session_hash)
-
-    with gr.Blocks(title="Remove noise from old recordings", analytics_enabled=False) as page:
-        gr.Markdown(INTRODUCTION)
-        with gr.Row():
-            with gr.Column(scale=2, min_width=320):
-                gr.Markdown("## 1. Drop a recording")
-                with gr.Tab("File"):
-                    file = gr.File(label="A recording or a film", height=150, elem_id="file")
-                    example = gr.Button("Try it with an example", size="sm")
-                with gr.Tab("Microphone"):
-                    spoken = gr.Audio(sources=["microphone"], type="filepath", format="wav",
-                                      label="Your own recording", editable=False, buttons=[])
-                gr.Markdown("## 2. Choose")
-                choice = gr.Dropdown(list(workshop.choices), value=first, label="What removes it",
-                                     elem_id="choice")
-                with gr.Group(visible=workshop.takes_profile(first)) as profile:
-                    kind = gr.Radio([NO_PROFILE, FOUND_PROFILE, MARKED_PROFILE], value=NO_PROFILE,
-                                    label="Where only noise is heard", info=PROFILE_HELP)
-                    with gr.Row():
-                        start = gr.Number(label="From (seconds)", minimum=0.0, min_width=100)
-                        end = gr.Number(label="To (seconds)", minimum=0.0, min_width=100)
-                    with gr.Row():
-                        from_here = gr.Button("From here", size="sm", min_width=100)
-                        to_here = gr.Button("To here", size="sm", min_width=100)
-                run = gr.Button("Remove the noise", variant="primary", interactive=False,
-                                elem_id="run")
-                status = gr.HTML(elem_id="status")  # progress, place in the queue
-            with gr.Column(scale=3, min_width=320):
-                gr.Markdown("## 3. Listen")
-                player = gr.HTML(
-                    None, html_template=(ROOM / "player.html").read_text(encoding="utf-8"),
-                    css_template=(ROOM / "player.css").read_text(encoding="utf-8"),
-                    js_on_load=(ROOM / "player.js").read_text(encoding="utf-8"),
-                    apply_default_css=False, elem_id="player", min_height=190)
-                with gr.Column(visible=False) as results:
-                    strength = gr.Slider(0.0, 1.0, cfg.inference.denoising_strength, step=0.01,
-                                         label="Strength: share of the noise that is removed",
-                                         elem_id="strength", buttons=[])
-                    with gr.Row():
-                        result = gr.DownloadButton("Download the result", variant="primary",
-                                                   elem_id="result")
-                        rest = gr.DownloadButton("Download what was removed", elem_id="residual")
-                    picture = gr.Image(type="filepath", interactive=False, show_label=False,
-                                       buttons=["fullscreen"], elem_id="picture")
-
-        received, files = [player, run, results], [results, result, rest, picture]
-        private = {"api_visibility": "private"}
-        # Who clears and drops another at once must not be passed over while the former is at work.
-        gr.on([file.upload, file.clear], receive, file, received, show_progress_on=player,
-              concurrency_limit=2, trigger_mode="always_last", **private)
-        gr.on([spoken.stop_recording, spoken.clear], receive, spoken, received,
-              show_progress_on=player, concurrency_limit=2, trigger_mode="always_last", **private)
-        example.click(lambda: str(EXAMPLE), None, file, **private).then(
-            receive, file, received, show_progress_on=player, **private)
-        choice.change(lambda name: gr.Group(visible=workshop.takes_profile(name)), choice, profile,
-                      show_progress="hidden", **private)
-        for button, number in ((from_here, start), (to_here, end)):
-            button.click(None, None, [number, kind], **private,
-                         js=f"() => [window.denoiserPlayer.position(), '{MARKED_PROFILE}']")
-        # One at a time: all cores work on it.
-        run.click(denoise, [player, choice, kind, start, end, strength], player,
-                  show_progress_on=status, concurrency_limit=1, concurrency_id="network",
-                  **private).success(
-            deliver, strength, files, show_progress="hidden", concurrency_id="files",
-            concurrency_limit=2, **private)
-        strength.change(None, strength, None, **private,
-                        js="(value) => { window.denoiserPlayer.setStrength(value); }")
-        player.submit(deliver, strength, files, trigger_mode="always_last", show_progress_on=rest,
-                      concurrency_id="files", concurrency_limit=2, **private)
-        page.unload(leave)
-    return page.queue(max_size=cfg.app.waiting)
-
 
 def launch(workshop: Workshop):
     """Builds the page and serves it; returns it at once."""
     import gradio as gr
 
+    from historical_denoiser.page.layout import ROOM, build  # loads Gradio
+
     app = workshop.cfg.app
-    page = build(workshop)
+    page = build(workshop, EXAMPLE)
     page.launch(
         prevent_thread_lock=True, share=False, server_name=app.host, server_port=app.port,
         max_file_size=f"{app.largest_mb}mb", show_error=False, quiet=True, footer_links=[],

@@ -1,0 +1,201 @@
+"""The page itself: what stands on it, and what it calls. Needs Gradio, so `app` loads it last."""
+
+# Gradio looks at annotations: they must not be texts here.
+import functools
+import html
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.core.command_line import describe_error
+from historical_denoiser.page.listening import Sound
+from historical_denoiser.run import profiles
+
+ROOM = Path(__file__).resolve().parent
+NO_PROFILE, FOUND_PROFILE, MARKED_PROFILE = "not marked", "find it", "from ... to ..."
+INTRODUCTION = """# Remove noise from old recordings
+Discs, film sound, tape: drop a recording or a film, and hear what it is like without its noise.
+What you drop here is deleted when you close this page."""
+PROFILE_HELP = ("A second or two in which only noise is heard tell this method what to remove. "
+                "Play the recording, and press the buttons where such a stretch starts and ends; "
+                "or let it be found.")
+PRIVATE = {"api_visibility": "private"}
+PROGRESS = gr.Progress()  # Gradio knows it by being a default
+
+
+def build(workshop: Any, example: Path) -> gr.Blocks:
+    """Returns the page.
+
+    Args:
+        workshop: Does what the page asks for: see `app.Workshop`.
+        example: A recording for those who have none at hand.
+    """
+    with gr.Blocks(title="Remove noise from old recordings", analytics_enabled=False) as page:
+        gr.Markdown(INTRODUCTION)
+        with gr.Row():
+            with gr.Column(scale=2, min_width=320):
+                chosen = _lay_out_choices(workshop)
+            with gr.Column(scale=3, min_width=320):
+                heard = _lay_out_listening(workshop.cfg.inference.denoising_strength)
+        _connect(page, SimpleNamespace(**chosen, **heard), Answers(workshop), example)
+    return page.queue(max_size=workshop.cfg.app.waiting)
+
+
+def _lay_out_choices(workshop: Any) -> dict[str, Any]:
+    """Puts there what is dropped and chosen, and returns it by name."""
+    first = next(iter(workshop.choices))
+    gr.Markdown("## 1. Drop a recording")
+    with gr.Tab("File"):
+        file = gr.File(label="A recording or a film", height=150, elem_id="file")
+        example = gr.Button("Try it with an example", size="sm")
+    with gr.Tab("Microphone"):
+        spoken = gr.Audio(sources=["microphone"], type="filepath", format="wav",
+                          label="Your own recording", editable=False, buttons=[])
+    gr.Markdown("## 2. Choose")
+    choice = gr.Dropdown(list(workshop.choices), value=first, label="What removes it",
+                         elem_id="choice")
+    with gr.Group(visible=workshop.takes_profile(first)) as profile:
+        kind = gr.Radio([NO_PROFILE, FOUND_PROFILE, MARKED_PROFILE], value=NO_PROFILE,
+                        label="Where only noise is heard", info=PROFILE_HELP)
+        with gr.Row():
+            start = gr.Number(label="From (seconds)", minimum=0.0, min_width=100)
+            end = gr.Number(label="To (seconds)", minimum=0.0, min_width=100)
+        with gr.Row():
+            from_here = gr.Button("From here", size="sm", min_width=100)
+            to_here = gr.Button("To here", size="sm", min_width=100)
+    run = gr.Button("Remove the noise", variant="primary", interactive=False, elem_id="run")
+    status = gr.HTML(elem_id="status")  # progress, place in the queue
+    return {"file": file, "example": example, "spoken": spoken, "choice": choice,
+            "profile": profile, "kind": kind, "start": start, "end": end, "from_here": from_here,
+            "to_here": to_here, "run": run, "status": status}
+
+
+def _lay_out_listening(denoising_strength: float) -> dict[str, Any]:
+    """Puts the player and the results there, and returns them by name."""
+    gr.Markdown("## 3. Listen")
+    player = gr.HTML(
+        None, html_template=(ROOM / "player.html").read_text(encoding="utf-8"),
+        css_template=(ROOM / "player.css").read_text(encoding="utf-8"),
+        js_on_load=(ROOM / "player.js").read_text(encoding="utf-8"),
+        apply_default_css=False, elem_id="player", min_height=190)
+    with gr.Column(visible=False) as results:
+        strength = gr.Slider(0.0, 1.0, denoising_strength, step=0.01,
+                             label="Strength: share of the noise that is removed",
+                             elem_id="strength", buttons=[])
+        with gr.Row():
+            result = gr.DownloadButton("Download the result", variant="primary", elem_id="result")
+            rest = gr.DownloadButton("Download what was removed", elem_id="residual")
+        picture = gr.Image(type="filepath", interactive=False, show_label=False,
+                           buttons=["fullscreen"], elem_id="picture")
+    return {"player": player, "results": results, "strength": strength, "result": result,
+            "rest": rest, "picture": picture}
+
+
+def _connect(page: gr.Blocks, on: SimpleNamespace, answers: "Answers", example: Path) -> None:
+    """Says what happens where something on the page is pressed, moved or dropped."""
+    received = [on.player, on.run, on.results]
+    files = [on.results, on.result, on.rest, on.picture]
+    # Who clears and drops another at once must not be passed over while the former is at work.
+    for dropped, moments in ((on.file, [on.file.upload, on.file.clear]),
+                             (on.spoken, [on.spoken.stop_recording, on.spoken.clear])):
+        gr.on(moments, answers.receive, dropped, received, show_progress_on=on.player,
+              concurrency_limit=2, trigger_mode="always_last", **PRIVATE)
+    on.example.click(lambda: str(example), None, on.file, **PRIVATE).then(
+        answers.receive, on.file, received, show_progress_on=on.player, **PRIVATE)
+    on.choice.change(answers.choose, on.choice, on.profile, show_progress="hidden", **PRIVATE)
+    for button, number in ((on.from_here, on.start), (on.to_here, on.end)):
+        button.click(None, None, [number, on.kind], **PRIVATE,
+                     js=f"() => [window.denoiserPlayer.position(), '{MARKED_PROFILE}']")
+    # One at a time: all cores work on it.
+    on.run.click(
+        answers.denoise, [on.player, on.choice, on.kind, on.start, on.end, on.strength], on.player,
+        show_progress_on=on.status, concurrency_limit=1, concurrency_id="network",
+        **PRIVATE).success(
+        answers.deliver, on.strength, files, show_progress="hidden", concurrency_id="files",
+        concurrency_limit=2, **PRIVATE)
+    on.strength.change(None, on.strength, None, **PRIVATE,
+                       js="(value) => { window.denoiserPlayer.setStrength(value); }")
+    on.player.submit(answers.deliver, on.strength, files, trigger_mode="always_last",
+                     show_progress_on=on.rest, concurrency_id="files", concurrency_limit=2,
+                     **PRIVATE)
+    page.unload(answers.leave)
+
+
+def _told(answer: Callable) -> Callable:
+    """Decorates what the page calls: a user's mistake is told in one line."""
+
+    @functools.wraps(answer)
+    def guarded(self: "Answers", *args: Any) -> Any:
+        try:
+            return answer(self, *args)
+        except (UserError, OSError) as error:
+            # Whoever uses the page did not choose the folders.
+            line = re.sub(f"{re.escape(str(self.workshop.sessions.root))}/(\\w+/)*", "",
+                          describe_error(error))
+            raise gr.Error(html.escape(line), duration=None, title="This did not work",
+                           print_exception=False) from error
+
+    return guarded
+
+
+class Answers:
+    """What the page calls."""
+
+    def __init__(self, workshop: Any) -> None:
+        self.workshop = workshop
+
+    def choose(self, name: str):
+        """Shows where a profile is marked, if the choice takes one."""
+        return gr.Group(visible=self.workshop.takes_profile(name))
+
+    @_told
+    def receive(self, upload: str | None, request: gr.Request):
+        """Takes a recording, or forgets the one that there was."""
+        if upload is None:
+            self.leave(request)
+            return None, gr.Button(interactive=False), gr.Column(visible=False)
+        sound = self.workshop.receive(request.session_hash, Path(upload))
+        played = {"rate": sound.rate, "channels": sound.channels, "samples": sound.samples,
+                  "before": _address(sound), "peaks": sound.peaks}
+        return played, gr.Button(interactive=True), gr.Column(visible=False)
+
+    @_told
+    def denoise(self, played: dict, choice: str, kind: str, start: float | None,
+                end: float | None, strength: float, request: gr.Request, progress=PROGRESS):
+        """Finds the noise of the recording that is played."""
+        session = self.workshop.sessions.of(request.session_hash)
+        profile = {NO_PROFILE: "none", FOUND_PROFILE: "auto"}.get(kind, [start, end])
+        if profile != "none" and not self.workshop.takes_profile(choice):
+            profile = "none"  # it was marked for another choice, and is out of sight now
+        profiles.check_choice(profile)
+        total, done = max(session.recording.header_seconds, 1.0), 0.0
+
+        def report(seconds: float) -> None:
+            nonlocal done
+            done += seconds
+            progress((int(min(done, total)), int(total)), desc="Removing noise", unit="seconds")
+
+        progress(0.0, desc="Listening to the recording")
+        sound = self.workshop.denoise(session, choice, profile, strength, report)
+        return played | {"removed": _address(sound), "removedPeaks": sound.peaks}
+
+    @_told
+    def deliver(self, strength: float, request: gr.Request):
+        """Writes the files of a result, and offers them."""
+        job = self.workshop.write(self.workshop.sessions.of(request.session_hash), strength)
+        buttons = [gr.DownloadButton(f"Download {path.name}", value=path)
+                   for path in (job.denoised, job.residual)]
+        return gr.Column(visible=True), *buttons, str(job.picture)
+
+    def leave(self, request: gr.Request) -> None:
+        """Deletes what a user dropped."""
+        self.workshop.sessions.end(request.session_hash)
+
+
+def _address(sound: Sound) -> str:
+    return f"gradio_api/file={sound.path}"
