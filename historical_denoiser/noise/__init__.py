@@ -1,1 +1,1 @@
-"""Noise of old carriers: generated, learned from recordings, found in them."""
+"""The noise of old carriers: generated, learned from recordings, and found in them."""

@@ -1,7 +1,8 @@
-"""Parts that stand alone or dominate: one band of hiss, clicks, a mechanism, rumble, hum.
+"""Parts of a noise that are used alone or as the dominant part, such as hiss, clicks or hum.
 
-If every training noise had hiss, a network would take noise without hiss for sound. Here each part
-is drawn by itself, over wider ranges than beside the others, and with an RMS of about 1.
+If every training noise contained hiss, a network would take any noise without hiss for signal. So
+each part is also drawn by itself, from wider ranges than as part of a carrier's noise, and with an
+RMS of about 1. Start reading at `draw_part`.
 """
 
 from __future__ import annotations
@@ -19,31 +20,36 @@ from historical_denoiser.noise.carriers import (
 )
 from historical_denoiser.noise.parts import Part, draw_rate
 
-TAPS = 16577  # of the filter of a narrow band: 2.7 Hz apart; a fast transform with `parts.CHUNK`
+# Length of the filter that shapes a narrow band: a resolution of 2.7 Hz, and together with
+# `parts.CHUNK` a length for which the FFT is fast.
+TAPS = 16577
 BAND_OCTAVES = (0.5, 3.0)
 BAND_HZ = (20.0, 16000.0)
-LOW_BAND_HZ = (50.0, 1000.0)  # of most bands: where hiss and music are hard to tell apart
+# Most bands lie in this range, where hiss and music are hardest to tell apart.
+LOW_BAND_HZ = (50.0, 1000.0)
 LOW_BAND_CHANCE = 0.6
 FULL_BAND_CHANCE = 0.1
-SKIRT_ORDERS = (2.0, 16.0)  # of a band: 12 to 96 dB an octave
+SKIRT_ORDERS = (2.0, 16.0)  # skirts of 12 to 96 dB per octave
+# Some bands have edges that are practically vertical.
 WALL_ORDER = 40.0
-WALL_CHANCE = 0.3  # of a band that ends at once
-SEVERAL_BANDS_CHANCE = 0.4  # as of a motor; a network learns each band from them
+WALL_CHANCE = 0.3
+# Some noises have several bands, like that of a motor, so that a network learns each of them.
+SEVERAL_BANDS_CHANCE = 0.4
 MOST_BANDS = 5
 SWELL_CHANCE = 0.35
 CLICKS_PER_SECOND = (1.0, 500.0)
-CLICK_MS = (0.1, 4.0)  # what rings on for longer is struck wood or metal: a sound
+CLICK_MS = (0.1, 4.0)  # longer ringing is struck wood or metal, a wanted sound
 RINGING_CHANCE = 0.2
-MOST_CLICK_TIME = 0.4  # share of the time that clicks fill
+MOST_CLICK_TIME = 0.4  # maximal share of the time that clicks fill
 THUMPS_PER_SECOND = (0.7, 4.0)
 RUMBLE_HZ = (20.0, 200.0)
 
 
 def _draw_band_db(rng: np.random.Generator, frequency_hz: np.ndarray) -> np.ndarray:
-    """Draws the levels of a band of half to three octaves."""
+    """Draws the levels in dB of a band that is half an octave to three octaves wide."""
     octaves = draw_rate(rng, BAND_OCTAVES)
     bounds_hz = LOW_BAND_HZ if rng.uniform() < LOW_BAND_CHANCE else BAND_HZ
-    highest_hz = min(bounds_hz[1], 0.8 * frequency_hz[-1])  # where the rate allows no more
+    highest_hz = min(bounds_hz[1], 0.8 * frequency_hz[-1])  # limited by the sample rate
     low_hz = draw_rate(rng, (bounds_hz[0], highest_hz / 2.0**octaves))
     is_wall = rng.uniform() < WALL_CHANCE
     orders = (WALL_ORDER, WALL_ORDER) if is_wall else rng.uniform(*SKIRT_ORDERS, 2)
@@ -51,7 +57,7 @@ def _draw_band_db(rng: np.random.Generator, frequency_hz: np.ndarray) -> np.ndar
 
 
 def _draw_hiss(rng: np.random.Generator, carrier: CarrierConfig, rate: int) -> Part:
-    """Draws Gaussian noise of one band, of several or of all; some of it swells."""
+    """Draws Gaussian noise of one, several or all bands; some of it has a modulated level."""
     frequency_hz = parts.grid_hz(rate, TAPS)
     if rng.uniform() < FULL_BAND_CHANCE:
         level_db = parts.draw_colour_db(rng, frequency_hz, rng.uniform(-6.0, 3.0), 5.0)
@@ -75,7 +81,7 @@ def _draw_hum(rng: np.random.Generator, carrier: CarrierConfig, rate: int) -> Pa
 
 
 def _draw_clicks(rng: np.random.Generator, carrier: CarrierConfig, rate: int) -> Part:
-    """Draws clicks like those of discs, or longer ones, at random or at regular moments."""
+    """Draws short clicks as on discs, or longer ones, at random or regular intervals."""
     if rng.uniform() < 0.5:
         milliseconds = carrier.gramophone.click_ms[1]
         bank = parts.impulse_bank(rng, rate, carrier.gramophone.click_ms)
@@ -117,7 +123,7 @@ def _draw_thumps(rng: np.random.Generator, carrier: CarrierConfig, rate: int) ->
 MAKERS: dict[str, Callable[[np.random.Generator, CarrierConfig, int], Part]] = {
     "hiss": _draw_hiss, "hum": _draw_hum, "clicks": _draw_clicks, "mechanism": _draw_mechanism,
     "crackle": _draw_crackle, "rumble": _draw_rumble, "thumps": _draw_thumps}
-# What a carrier of one kind has; where all kinds are wanted, any part may stand alone.
+# The parts that each kind of carrier has. With "mixed", any part can be drawn.
 KIND_PARTS = {
     "gramophone": ("hiss", "hum", "clicks", "crackle", "rumble", "thumps"),
     "film": ("hiss", "hum", "clicks", "mechanism", "crackle", "thumps"),
@@ -132,11 +138,11 @@ def draw_part(rng: np.random.Generator, carrier: CarrierConfig, rate: int) -> tu
 
     Args:
         rng: Source of all randomness.
-        carrier: Shares of the parts, and ranges; of its `kind`.
-        rate: Samples per second.
+        carrier: Settings. `kind` determines which parts can be drawn, `part_shares` how often.
+        rate: Sample rate in Hz.
 
     Returns:
-        The part's name and the part.
+        The name of the part, and the part.
     """
     names = KIND_PARTS[carrier.kind]
     shares = np.array([getattr(carrier.part_shares, name) for name in names])

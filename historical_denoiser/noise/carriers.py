@@ -1,8 +1,8 @@
-"""The kinds of noise: for each its settings, and the function that draws a noise from them.
+"""The kinds of noise: the settings of each, and the function that draws a noise from them.
 
-A new kind is a dataclass of `Ranges`, a function that returns a `Carrier`, two fields of
-`CarrierConfig` and an entry in `CARRIERS`; nothing else has to know of it. `docs/noise.md` names
-the source of every part.
+To add a kind, write a dataclass of `Ranges` and a function that returns a `Carrier`, and add two
+fields to `CarrierConfig` and an entry to `CARRIERS`; no other module needs a change. The sources of
+every part are listed in `docs/noise_parts.md`. Start reading at `draw_disc`.
 """
 
 from __future__ import annotations
@@ -21,25 +21,26 @@ from historical_denoiser.noise.moving import MovingConfig
 from historical_denoiser.noise.parts import Part, draw, draw_rate, grid_hz, to_gain
 from historical_denoiser.noise.ranges import Ranges, between, chance, choices, spectra
 
-Levels = Callable[[np.ndarray], np.ndarray]  # levels in dB at frequencies in Hz
+Levels = Callable[[np.ndarray], np.ndarray]  # from frequencies in Hz to levels in dB
 
-ENVELOPE_SECONDS = 0.01  # half the window over which a signal's level is taken
+ENVELOPE_SECONDS = 0.01  # half the length of the window in which a signal's level is measured
 BUZZ_COLOUR_DB = 20.0  # height of the bumps in the harmonics of a buzz
 
 
 @dataclass
 class Carrier:
-    """One noise. Levels are in dB over the RMS of its hiss above 1 kHz.
+    """One noise. Levels are in dB relative to the RMS of its hiss above 1 kHz.
 
     Attributes:
-        parts: Level and part, by name ("hiss", "clicks", "hum", ...), in the order in which they
-            are added up: they share one source of randomness. The level of impulses is 0, as each
-            impulse has its own.
-        following: Level, and the function that makes the noise that exists only while there is a
-            signal, from the signal `(samples,)` and its power; none on discs.
-        dominant: Name, level over the RMS of all `parts` together, and a part of RMS 1 that is
-            added to them.
-        rms: Of all `parts` together, where it is known; else it is that of their first moments.
+        parts: Level and part by name ("hiss", "clicks", "hum", ...). They are added up in this
+            order, because they share one random generator. Impulses have the level 0, since each
+            impulse has a level of its own.
+        following: Level and function of the noise that follows the signal; None for discs. The
+            function takes the signal `(samples,)` and its power, and returns the noise.
+        dominant: Name, level and part of a dominant part that is added to the others. Its level is
+            relative to the RMS of all `parts` together, and the RMS of the part is 1.
+        rms: RMS of all `parts` together, where it is known. If None, it is measured in the first
+            chunk.
     """
 
     parts: dict[str, tuple[float, Part]]
@@ -48,12 +49,15 @@ class Carrier:
     rms: float | None = None
 
 
-# --- What several kinds have -----------------------------------------------------------------
+# --- Shared by several kinds -----------------------------------------------------------------
 
 
 def _draw_spectrum_db(rng: np.random.Generator, cfg: GramophoneConfig | FilmConfig | TapeConfig,
                       frequency_hz: np.ndarray, otherwise_db: np.ndarray) -> np.ndarray:
-    """Draws a hiss's spectrum: a blend of two fitted spectra, or `otherwise_db`; then a colour."""
+    """Draws the spectrum of a hiss in dB.
+
+    It is a blend of two fitted spectra or, failing those, `otherwise_db`; a random colour is added.
+    """
     level_db = otherwise_db
     if cfg.spectra_db and rng.uniform() < cfg.fitted_chance:
         pair = np.array(cfg.spectra_db)[rng.integers(len(cfg.spectra_db), size=2)]
@@ -64,14 +68,14 @@ def _draw_spectrum_db(rng: np.random.Generator, cfg: GramophoneConfig | FilmConf
 
 
 def _draw_band(rng: np.random.Generator, cutoff_hz: Sequence[float]) -> Levels:
-    """Draws a low-pass: the bandwidth of pick-up, amplifier or transfer."""
+    """Draws a low-pass filter: the bandwidth of the pick-up, the amplifier or the transfer."""
     cutoff, order = draw_rate(rng, cutoff_hz), rng.uniform(1.0, 5.0)
     return lambda frequency_hz: parts.low_pass_db(frequency_hz, cutoff, order)
 
 
 def _draw_mains(rng: np.random.Generator, rate: int, hum_db: Sequence[float],
                 band: Levels | None = None, multiple: int = 1) -> tuple[float, Part]:
-    """Draws hum of the mains, or of a multiple of its frequency, with its level."""
+    """Draws hum at the mains frequency or a multiple of it, and its level."""
     frequency_hz = multiple * rng.choice([50.0, 60.0]) * (1.0 + 0.002 * rng.normal())
     return draw(rng, hum_db), parts.make_hum(rng, rate, frequency_hz, int(rng.integers(2, 16)),
                                              rng.uniform(-15.0, -4.0), band_db=band)
@@ -80,7 +84,7 @@ def _draw_mains(rng: np.random.Generator, rate: int, hum_db: Sequence[float],
 def _draw_impulses(rng: np.random.Generator, cfg: GramophoneConfig | FilmConfig, rate: int,
                    band: Levels, turn_seconds: float = 1.0, locked_share: float = 0.0,
                    burst: float = 0.3) -> dict[str, tuple[float, Part]]:
-    """Draws crackle (on film: frying) and clicks (ticks), which are rarer and louder."""
+    """Draws crackle (on film: frying) and clicks (ticks); clicks are rarer and louder."""
     return {
         "crackle": (0.0, parts.events(
             rng, rate, draw_rate(rng, cfg.crackles_per_second), draw(rng, cfg.crackle_db),
@@ -93,13 +97,13 @@ def _draw_impulses(rng: np.random.Generator, cfg: GramophoneConfig | FilmConfig,
 
 
 def draw_burst_band(rng: np.random.Generator) -> tuple[float, float]:
-    """Draws the edges in Hz of the band in which a mechanism or a loose contact is heard."""
+    """Draws the band in Hz, lower and upper edge, of a mechanism's or a loose contact's noise."""
     low_hz = draw_rate(rng, (20.0, 1500.0)) if rng.uniform() < 0.6 else 20.0
     return low_hz, draw_rate(rng, (max(2.0 * low_hz, 500.0), 20000.0))
 
 
 def _envelope(rate: int, signal: np.ndarray, power: float) -> np.ndarray:
-    """Returns a signal's level over time, `(samples,)`, where `power` stands for 1."""
+    """Returns the level of a signal over time, `(samples,)`, relative to the RMS sqrt(`power`)."""
     reach = max(1, int(ENVELOPE_SECONDS * rate))
     total = np.cumsum(np.pad(np.square(signal, dtype=np.float64), (reach, reach)))
     local = (total[2 * reach:] - total[:-2 * reach]) / (2 * reach)
@@ -108,23 +112,24 @@ def _envelope(rate: int, signal: np.ndarray, power: float) -> np.ndarray:
 
 def _follow_with_hiss(rng: np.random.Generator, rate: int, spectrum_db: np.ndarray,
                       signal: np.ndarray, power: float) -> np.ndarray:
-    """Makes hiss under the signal's envelope: film grain grows with the light through the track."""
+    """Makes hiss with the signal's envelope; film grain is louder where the track is brighter."""
     hiss = parts.render(parts.hiss(rng, rate, spectrum_db), len(signal))
     return hiss * _envelope(rate, signal, power)
 
 
 def _follow_with_frying(rate: int, follow: Callable[[np.ndarray, float], np.ndarray],
                         crackle: Part, signal: np.ndarray, power: float) -> np.ndarray:
-    """Adds crackle to what follows a signal: the more light, the more dirt of the track is seen."""
+    """Adds crackle that follows the signal: with more light, more dirt on the track is scanned."""
     frying = parts.render(crackle, len(signal)) * _envelope(rate, signal, power)
     return follow(signal, power) + frying
 
 
 def _follow_with_modulation(rng: np.random.Generator, rate: int, spectrum_db: np.ndarray,
                             signal: np.ndarray, power: float) -> np.ndarray:
-    """Makes a tape's modulation noise: hiss under the envelope, and asperity noise.
+    """Makes the modulation noise of a tape: hiss with the signal's envelope, and asperity noise.
 
-    The coating's slow random variations multiply the signal, which gives every tone sidebands.
+    Asperity noise comes from slow random variations of the coating: they multiply the signal and so
+    give every tone sidebands.
     """
     hiss = _follow_with_hiss(rng, rate, spectrum_db, signal, power)
     corner_hz = np.exp(rng.uniform(np.log(50.0), np.log(2000.0)))
@@ -144,14 +149,14 @@ DISC_REPLAY_HZ = ((0, 0), (0, 0), (250, 0), (300, 0), (400, 0), (500, 0), (300, 
 
 @dataclass
 class GramophoneConfig(Ranges):
-    """A disc. Every noise draws one value from each `[low, high]`.
+    """The noise of a disc. Every noise draws one value from each range `[low, high]`.
 
-    Levels in dB are over the RMS of the hiss above 1 kHz; those of crackle, clicks and thumps are
-    peaks. A rate of [0, 0] turns a part off.
+    Levels are in dB relative to the RMS of the hiss above 1 kHz; those of crackle, clicks and
+    thumps are peak levels. A rate of [0, 0] turns a part off.
     """
 
-    # Measured by `fit.measure` in vinyl1_runoff, vinyl2_oldvinyl_L and _R: training material only,
-    # not what the loader keeps for validation and test.
+    # Measured by `fit.measure` in vinyl1_runoff, vinyl2_oldvinyl_L and _R. These are training
+    # material; the recordings that the loader reserves for validation and test were not used.
     spectra_db: list[list[float]] = spectra([
         [25, 27, 29, 28, 24, 16, 20, 16, 18, 13, 7, 4, 4, 1, 0,
          -1, -1, -1, -2, -1, -2, -1, 0, -1, -4, -10, -18, -19, -21],
@@ -159,37 +164,43 @@ class GramophoneConfig(Ranges):
          -1, -5, -6, -7, -7, -8, -10, -14, -17, -14, -14, -14, -18, -20],
         [51, 41, 41, 34, 33, 32, 30, 28, 26, 23, 18, 13, 9, 6, 1,
          -2, -4, -5, -6, -5, -5, -8, -9, -10, -10, -10, -14, -18, -21]])
-    fitted_chance: float = chance(0.5)  # of hiss from `spectra_db`, else white through equalisation
+    fitted_chance: float = chance(0.5)  # use of `spectra_db`; otherwise equalised white noise
     tilt_db_per_octave: list[float] = between(-2.0, 2.0)
-    colour_db: list[float] = between(0.0, 5.0)  # height of random broad bumps in the spectrum
+    colour_db: list[float] = between(0.0, 5.0)  # height of broad random bumps in the spectrum
     cutoff_hz: list[float] = between(4000.0, 20000.0, "above 0")
     turns_per_minute: list[float] = choices([78.26, 78.26, 78.26, 76.0, 80.0, 45.0, 33.333])
-    swish_db: list[float] = between(0.0, 4.0)  # swing of the hiss over one turn
+    swish_db: list[float] = between(0.0, 4.0)  # level modulation of the hiss within one turn
     crackles_per_second: list[float] = between(10.0, 800.0, "at least 0")
     crackle_db: list[float] = between(5.0, 48.0)  # median
     crackle_spread_db: list[float] = between(3.0, 9.0, "at least 0")  # standard deviation
-    crackle_ms: list[float] = between(0.04, 0.2, "above 0")  # the pulse, see `click_ms`
+    crackle_ms: list[float] = between(0.04, 0.2, "above 0")  # duration of the pulse
     clicks_per_second: list[float] = between(0.3, 30.0, "at least 0")
     click_db: list[float] = between(20.0, 58.0)
     click_spread_db: list[float] = between(3.0, 10.0, "at least 0")
-    click_ms: list[float] = between(0.06, 0.4, "above 0")  # with swing back and ringing 5 to 10 x
-    locked_share: list[float] = between(0.0, 0.7, "in [0, 1]")  # of clicks that come back each turn
+    click_ms: list[float] = between(0.06, 0.4, "above 0")  # 5 to 10 times as long with its decay
+    locked_share: list[float] = between(0.0, 0.7, "in [0, 1]")  # clicks that recur each turn
     thumps_per_second: list[float] = between(0.02, 0.7, "at least 0")
     thump_db: list[float] = between(15.0, 32.0)
-    loudest_db: float = parts.LOUDEST_DB  # no impulse is louder
+    loudest_db: float = parts.LOUDEST_DB  # upper limit of all impulses
     rumble_db: list[float] = between(-10.0, 50.0)
-    rumble_hz: list[float] = between(8.0, 120.0, "above 0")  # of its resonances
-    rumble_ring_seconds: list[float] = between(0.01, 0.2, "above 0")  # in which they decay
-    needle_chance: float = chance(0.1)  # of a needle that is set down, lifted, or jumps
+    rumble_hz: list[float] = between(8.0, 120.0, "above 0")  # resonance frequencies
+    rumble_ring_seconds: list[float] = between(0.01, 0.2, "above 0")  # their decay times
+    needle_chance: float = chance(0.1)  # a needle that is set down, lifted, or jumps
     needles_per_second: list[float] = between(0.02, 0.4, "above 0")
     needle_db: list[float] = between(20.0, 50.0)
     needle_ms: list[float] = between(20.0, 300.0, "above 0")
     hum_db: list[float] = between(-20.0, 15.0)
-    part_chance: float = chance(0.6)  # of thumps, rumble and hum, each
+    part_chance: float = chance(0.6)  # for each of thumps, rumble and hum
 
 
 def draw_disc(rng: np.random.Generator, cfg: GramophoneConfig, rate: int) -> Carrier:
-    """Draws surface hiss with its swish, crackle, clicks, thumps, rumble and hum of a disc."""
+    """Draws the noise of a disc: hiss with swish, crackle, clicks, thumps, rumble and hum.
+
+    Args:
+        rng: Source of all randomness.
+        cfg: Ranges to draw from.
+        rate: Sample rate in Hz.
+    """
     band = _draw_band(rng, cfg.cutoff_hz)
     replay_hz = DISC_REPLAY_HZ[rng.integers(len(DISC_REPLAY_HZ))]
     frequency_hz = grid_hz(rate)
@@ -210,7 +221,8 @@ def draw_disc(rng: np.random.Generator, cfg: GramophoneConfig, rate: int) -> Car
             rng, rate, turn, rng.uniform(0.0, 0.7), cfg.rumble_hz, cfg.rumble_ring_seconds)
     if rng.uniform() < cfg.part_chance:
         drawn["hum"] = _draw_mains(rng, rate, cfg.hum_db)
-    own = rng.spawn(1)[0]  # the rest is the same with and without a needle that is set down
+    # A separate generator keeps all other parts the same, with or without a needle.
+    own = rng.spawn(1)[0]
     if own.uniform() < cfg.needle_chance:
         bank = parts.burst_bank(own, rate, draw_rate(own, cfg.needle_ms),
                                 (draw_rate(own, (15.0, 80.0)), draw_rate(own, (1000.0, 12000.0))),
@@ -225,23 +237,24 @@ def draw_disc(rng: np.random.Generator, cfg: GramophoneConfig, rate: int) -> Car
 SECOND_STROKE_CHANCE = 0.5
 CLATTER_CHANCE = 0.5
 CLATTER_MS = (0.5, 10.0)
-FILM_GAUGES = ((457.2, 96.0), (457.2, 96.0), (182.9, 24.0))  # mm/s and perforations/s: 35, 16 mm
+# Speed in mm/s and perforations per second; twice 35 mm film, once 16 mm.
+FILM_GAUGES = ((457.2, 96.0), (457.2, 96.0), (182.9, 24.0))
 
 
 @dataclass
 class FilmConfig(Ranges):
-    """An optical track; levels as in `GramophoneConfig`, splices as thumps."""
+    """The noise of an optical track. Levels are as in `GramophoneConfig`; splices make thumps."""
 
-    spectra_db: list[list[float]] = spectra([  # static3_film_static, measured as those of discs
+    spectra_db: list[list[float]] = spectra([  # from static3_film_static, measured as for discs
         [13, 9, 10, 13, 5, 4, 11, 6, 5, 2, 1, 1, 1, 1, 1,
          1, 0, -1, -2, -4, -6, -9, -12, -14, -16, -17, -18, -19, -42]])
-    fitted_chance: float = chance(0.3)  # of hiss from `spectra_db`, else grain through the filters
-    academy_chance: float = chance(0.7)  # that the Academy curve rolled off both ends
+    fitted_chance: float = chance(0.3)  # use of `spectra_db`; otherwise filtered grain noise
+    academy_chance: float = chance(0.7)  # the Academy curve attenuated both ends
     tilt_db_per_octave: list[float] = between(-2.0, 1.0)
     colour_db: list[float] = between(0.0, 4.0)
     cutoff_hz: list[float] = between(5000.0, 16000.0, "above 0")
     slit_um: list[float] = between(12.0, 35.0, "above 0")  # width of the scanning beam
-    photocell_db: list[float] = between(-40.0, -12.0)  # white hiss behind the filters
+    photocell_db: list[float] = between(-40.0, -12.0)  # white hiss that the filters do not affect
     crackles_per_second: list[float] = between(20.0, 1200.0, "at least 0")  # frying
     crackle_db: list[float] = between(0.0, 40.0)
     crackle_spread_db: list[float] = between(2.0, 6.0, "at least 0")
@@ -254,23 +267,28 @@ class FilmConfig(Ranges):
     splices_per_second: list[float] = between(0.02, 0.3, "at least 0")
     splice_db: list[float] = between(12.0, 50.0)
     loudest_db: float = parts.LOUDEST_DB
-    mechanism_chance: float = chance(0.4)  # of a projector's noise
-    mechanism_db: list[float] = between(-10.0, 30.0)  # its RMS
+    mechanism_chance: float = chance(0.4)  # projector noise
+    mechanism_db: list[float] = between(-10.0, 30.0)  # RMS
     strokes_per_second: list[float] = between(16.0, 24.0, "at least 1")  # of shutter and claw
     stroke_ms: list[float] = between(10.0, 40.0, "above 0")
     clatters_per_second: list[float] = between(2.0, 100.0, "at least 0")  # loose metal
     hum_db: list[float] = between(-20.0, 15.0)  # mains, and the lamp at twice its frequency
     signal_hiss_db: list[float] = between(-6.0, 9.0)  # hiss that follows the signal, at its RMS
-    signal_frying_chance: float = chance(0.3)  # of frying that follows it, too
-    signal_frying_db: list[float] = between(-10.0, 15.0)  # its RMS over the hiss that does
-    part_chance: float = chance(0.6)  # of buzz, splices, mains hum and lamp hum, each
+    signal_frying_chance: float = chance(0.3)  # crackle that follows the signal as well
+    signal_frying_db: list[float] = between(-10.0, 15.0)  # its RMS over that of the hiss
+    part_chance: float = chance(0.6)  # for each of buzz, splices, mains hum and lamp hum
 
 
 def draw_mechanism(rng: np.random.Generator, cfg: FilmConfig, rate: int) -> Part:
-    """Draws what a projector does with each frame, with an RMS of 1.
+    """Draws the noise of a projector's mechanism, with an RMS of 1.
 
-    A burst of the shutter or the claw comes at the rate of the frames, often a second, weaker one
-    between, and loose metal clatters.
+    The shutter or the claw causes a burst at the frame rate, often with a second, weaker burst
+    between two of them; loose metal adds clatter.
+
+    Args:
+        rng: Source of all randomness.
+        cfg: Ranges to draw from.
+        rate: Sample rate in Hz.
     """
     per_second, milliseconds = draw_rate(rng, cfg.strokes_per_second), draw(rng, cfg.stroke_ms)
     band_hz = draw_burst_band(rng)
@@ -293,7 +311,14 @@ def draw_mechanism(rng: np.random.Generator, cfg: FilmConfig, rate: int) -> Part
 
 
 def draw_film(rng: np.random.Generator, cfg: FilmConfig, rate: int) -> Carrier:
-    """Draws grain and photocell hiss, frying, ticks, buzz, splices and hum of an optical track."""
+    """Draws the noise of an optical track: grain, photocell hiss, frying, ticks, buzz, splices,
+    hum.
+
+    Args:
+        rng: Source of all randomness.
+        cfg: Ranges to draw from.
+        rate: Sample rate in Hz.
+    """
     speed, perforations_hz = FILM_GAUGES[rng.integers(len(FILM_GAUGES))]
     cutoff, slit = _draw_band(rng, cfg.cutoff_hz), draw(rng, cfg.slit_um)
     academy = float(rng.uniform() < cfg.academy_chance)
@@ -319,10 +344,12 @@ def draw_film(rng: np.random.Generator, cfg: FilmConfig, rate: int) -> Carrier:
         drawn["splices"] = 0.0, parts.events(
             rng, rate, draw_rate(rng, cfg.splices_per_second), draw(rng, cfg.splice_db), 4.0,
             parts.thump_bank(rng, rate), loudest_db=cfg.loudest_db)
-    for name, multiple in (("hum", 1), ("lamp", 2)):  # a lamp shines twice in each period
+    # A lamp brightens twice in each period of the mains.
+    for name, multiple in (("hum", 1), ("lamp", 2)):
         if rng.uniform() < cfg.part_chance:
             drawn[name] = _draw_mains(rng, rate, cfg.hum_db, band, multiple)
-    own = rng.spawn(1)[0]  # the rest is the same with and without a mechanism
+    # A separate generator keeps all other parts the same, with or without a mechanism.
+    own = rng.spawn(1)[0]
     if own.uniform() < cfg.mechanism_chance:
         drawn["mechanism"] = draw(own, cfg.mechanism_db), draw_mechanism(own, cfg, rate)
     aside = rng.spawn(1)[0]
@@ -347,10 +374,10 @@ TAPE_REPLAY_US = ((0, 17.5), (0, 35), (3180, 50), (0, 50), (0, 70), (0, 100), (3
 
 @dataclass
 class TapeConfig(Ranges):
-    """A magnetic tape; levels as in `GramophoneConfig`."""
+    """The noise of a magnetic tape. Levels are as in `GramophoneConfig`."""
 
     spectra_db: list[list[float]] = spectra([])
-    fitted_chance: float = chance(0.5)  # counts when there are `spectra_db`
+    fitted_chance: float = chance(0.5)  # has no effect without `spectra_db`
     tilt_db_per_octave: list[float] = between(-4.0, 1.0)
     colour_db: list[float] = between(0.0, 8.0)
     cutoff_hz: list[float] = between(2500.0, 20000.0, "above 0")
@@ -359,11 +386,17 @@ class TapeConfig(Ranges):
     dropout_ms: list[float] = between(5.0, 200.0, "above 0")
     hum_db: list[float] = between(-25.0, 10.0)
     modulation_db: list[float] = between(-6.0, 9.0)  # noise that follows the signal, at its RMS
-    part_chance: float = chance(0.6)  # of dropouts and hum, each
+    part_chance: float = chance(0.6)  # for each of dropouts and hum
 
 
 def draw_tape(rng: np.random.Generator, cfg: TapeConfig, rate: int) -> Carrier:
-    """Draws hiss through the replay equalisation, its dropouts, and hum of a tape."""
+    """Draws the noise of a tape: hiss with replay equalisation and dropouts, and hum.
+
+    Args:
+        rng: Source of all randomness.
+        cfg: Ranges to draw from.
+        rate: Sample rate in Hz.
+    """
     replay_us = TAPE_REPLAY_US[rng.integers(len(TAPE_REPLAY_US))]
     band, frequency_hz = _draw_band(rng, cfg.cutoff_hz), grid_hz(rate)
     hiss_db = band(frequency_hz) + _draw_spectrum_db(
@@ -372,7 +405,8 @@ def draw_tape(rng: np.random.Generator, cfg: TapeConfig, rate: int) -> Carrier:
                           parts.swing(rng, rate, rng.uniform(0.0, 0.7)))
     following = draw(rng, cfg.modulation_db), partial(_follow_with_modulation, rng, rate, hiss_db)
     if rng.uniform() < cfg.part_chance:
-        depth_db = draw_rate(rng, cfg.dropout_db)  # `events` takes the logarithm of this height
+        # `events` expects its median in dB, so the depth is converted as if it were an amplitude.
+        depth_db = draw_rate(rng, cfg.dropout_db)
         dips = parts.events(rng, rate, draw_rate(rng, cfg.dropouts_per_second),
                             20.0 * np.log10(max(depth_db, 1e-3)), 3.0,
                             parts.dip_bank(rng, rate, cfg.dropout_ms), signed=False)
@@ -388,31 +422,41 @@ def draw_tape(rng: np.random.Generator, cfg: TapeConfig, rate: int) -> Carrier:
 
 @dataclass
 class HumConfig(Ranges):
-    """Mains hum, or a motor's, above a little hiss."""
+    """Hum of the mains or of a motor, with a little hiss."""
 
-    # Of the replay. A network that met hum at any frequency took every held note for hum.
+    # Replay speed. A network that was trained with hum at any frequency took held notes for hum.
     speed: list[float] = between(0.95, 1.05, "above 0")
-    rectified_chance: float = chance(0.5)  # of ripple at twice the mains frequency
+    rectified_chance: float = chance(0.5)  # ripple at twice the mains frequency
     harmonics: list[float] = between(1.0, 40.0, "at least 1")
     slope_db_per_octave: list[float] = between(-14.0, -3.0)
     drift_percent: list[float] = between(0.0, 0.3)
     hum_db: list[float] = between(10.0, 45.0)
-    pulsed_chance: float = chance(0.3)  # of a rectifier's pulses, or of a dimmer's
-    buzz_chance: float = chance(0.5)  # of harmonics far up: what couples in is steep, not round
+    pulsed_chance: float = chance(0.3)  # pulses of a rectifier or a dimmer
+    buzz_chance: float = chance(0.5)  # harmonics up to high frequencies, as in hum that couples in
     buzz_harmonics: list[float] = between(40.0, 400.0, "at least 1")
     buzz_tilt_db_per_octave: list[float] = between(-8.0, 2.0)
-    arc_chance: float = chance(0.25)  # of hiss that flares up in each half of a period
+    arc_chance: float = chance(0.25)  # hiss that flares up in each half-period
     arc_db: list[float] = between(3.0, 30.0)
 
 
 def draw_bare_hum(rng: np.random.Generator, cfg: HumConfig, rate: int) -> tuple[float, Part]:
-    """Draws mains hum, or buzz with harmonics over the whole band, and its level."""
+    """Draws mains hum, or buzz with harmonics over the whole band, without hiss.
+
+    Args:
+        rng: Source of all randomness.
+        cfg: Ranges to draw from.
+        rate: Sample rate in Hz.
+
+    Returns:
+        Level in dB relative to the hiss, and the hum with an RMS of 1.
+    """
     frequency_hz = float(rng.choice([50.0, 60.0])) * draw_rate(rng, cfg.speed)
     if rng.uniform() < cfg.rectified_chance:
         frequency_hz *= 2.0
     level_db, harmonics = draw(rng, cfg.hum_db), draw_rate(rng, cfg.harmonics)
     slope, drift = draw(rng, cfg.slope_db_per_octave), 0.01 * draw(rng, cfg.drift_percent)
-    aside, band_db = rng.spawn(1)[0], None  # leaves the draws of `rng` what they were without it
+    # A separate generator leaves the later draws from `rng` unchanged.
+    aside, band_db = rng.spawn(1)[0], None
     is_pulsed = aside.uniform() < cfg.pulsed_chance
     if aside.uniform() < cfg.buzz_chance:
         harmonics, slope = draw_rate(aside, cfg.buzz_harmonics), 0.0
@@ -424,7 +468,13 @@ def draw_bare_hum(rng: np.random.Generator, cfg: HumConfig, rate: int) -> tuple[
 
 
 def draw_hum(rng: np.random.Generator, cfg: HumConfig, rate: int) -> Carrier:
-    """Draws hum, and a little hiss, which may be that of an arc."""
+    """Draws hum and a little hiss, which may flare up like that of an arc.
+
+    Args:
+        rng: Source of all randomness.
+        cfg: Ranges to draw from.
+        rate: Sample rate in Hz.
+    """
     hiss = parts.hiss(rng, rate, parts.draw_colour_db(rng, grid_hz(rate), rng.uniform(-4.0, 0.0),
                                                       3.0))
     hum = draw_bare_hum(rng, cfg, rate)
@@ -442,13 +492,13 @@ def draw_hum(rng: np.random.Generator, cfg: HumConfig, rate: int) -> Carrier:
 CARRIERS: dict[str, Callable[[np.random.Generator, Any, int], Carrier]] = {
     "gramophone": draw_disc, "film": draw_film, "tape": draw_tape, "hum": draw_hum}
 KINDS = tuple(CARRIERS)
-FOLLOWING_KINDS = ("film", "tape")  # with noise that follows a signal
-MOVING = "moving"  # noise of no carrier: `moving.make_moving`
+FOLLOWING_KINDS = ("film", "tape")  # kinds with noise that follows a signal
+MOVING = "moving"  # noise that belongs to no carrier: `moving.make_moving`
 
 
 @dataclass
 class PartShares:
-    """How often each part is the one that stands alone or dominates, relative to the others."""
+    """Relative frequency with which each part is chosen to be alone or dominant."""
 
     hiss: float = 0.50
     hum: float = 0.13
@@ -466,17 +516,17 @@ class PartShares:
 
 @dataclass
 class CarrierConfig:
-    """Which kinds of noise there are, and what generated noise is drawn from."""
+    """Settings of generated noise: which kinds there are, and the ranges each is drawn from."""
 
     kind: str = "mixed"  # or "gramophone", "film", "tape", "hum"
-    alone_share: float = 0.3  # of generated noises that are one part and nothing else
-    dominant_share: float = 0.15  # of those in which one part is louder than all others
-    dominant_db: list[float] = field(default_factory=lambda: [3.0, 25.0])  # by so much
+    alone_share: float = 0.3  # share of generated noises that consist of one part alone
+    dominant_share: float = 0.15  # share in which one part is louder than all others
+    dominant_db: list[float] = field(default_factory=lambda: [3.0, 25.0])  # its level over the rest
     part_shares: PartShares = field(default_factory=PartShares)
-    moving_share: float = 0.0  # of generated noises of all kinds that belong to no carrier
-    fluctuating_share: float = 0.0  # of the others, recorded or generated, whose levels move
+    moving_share: float = 0.0  # share of generated noises that belong to no carrier
+    fluctuating_share: float = 0.0  # share of all other noises whose levels fluctuate
     moving: MovingConfig = field(default_factory=MovingConfig)
-    gramophone_share: float = 0.25  # shares of "mixed"
+    gramophone_share: float = 0.25  # shares of the kinds in "mixed"
     film_share: float = 0.25
     tape_share: float = 0.25
     hum_share: float = 0.25
@@ -502,9 +552,10 @@ class CarrierConfig:
         return [getattr(self, f"{kind}_share") for kind in KINDS]
 
     def share(self, category: str) -> float:
-        """Returns how often noise of a category is wanted, relative to the others.
+        """Returns the relative frequency of a category of noise.
 
-        A category of the user's own, none of `KINDS`, counts as one kind among the others.
+        A category that is not in `KINDS` is the user's own, and is as frequent as one kind on
+        average.
         """
         if category not in KINDS:
             return 1.0 / len(KINDS)

@@ -1,7 +1,8 @@
-"""Finds the stretches of a recording that hold noise alone: run-in and run-out grooves, pauses.
+"""Finds the sections of a recording that hold noise alone: run-in and run-out grooves, pauses.
 
-Real grooves are not steady, so noise is known by what it lacks: it lies at the recording's floor,
-and nothing in it holds a pitch. Begin with `search`; `docs/noise.md` says how it decides.
+Real grooves are not steady, so noise is recognised by what it lacks: it lies at the noise floor of
+the recording, and it contains no tone. Start reading at `search`; `docs/noise.md` explains the
+criteria.
 """
 
 from __future__ import annotations
@@ -16,62 +17,87 @@ from scipy import ndimage
 
 from historical_denoiser.core.checks import UserError, require
 
-SLOT_FRAMES = 12  # STFT frames in a slot: the 0.3 s that are judged as a whole
-STEP_FRAMES = SLOT_FRAMES // 2  # from one slot to the next
-# Edges of the bands: the bass is one, above it each half octave.
+# A slot is judged as a whole; it has 12 STFT frames, about 0.3 s. Slots overlap by half.
+SLOT_FRAMES = 12
+STEP_FRAMES = SLOT_FRAMES // 2
+# Edges of the bands: the bass is one band, followed by half octaves.
 BAND_EDGES_HZ = (60.0, *(354.0 * 2.0 ** (0.5 * octave) for octave in range(9)))
-FLOOR_QUANTILE = 0.05  # of the power over time in each bin, which is the recording's floor
-MAX_ABOVE_FLOOR_DB = 8.0  # of noise that fluctuates, in the mean over bands
-ALIKE_DB = 5.0  # most by which a slot differs from its stretch, RMS over bands
-REMEMBERED_SLOTS = 40  # of a stretch, that the next one is compared with
-MAX_LOUD_GAP = 1  # slots between two that are alike, as where crackle is dense
-MAX_TONAL_GAP = 3  # slots where a path stands out by chance
-PATH_FRAMES = 8  # followed along a partial: 0.2 s
-LOWEST_PATH_HZ = 150.0  # rumble below this is no partial
-PATH_RANGE_DB = (-5.0, 20.0)  # within which a single bin counts
-PATH_NEIGHBOURS = 9  # bins, whose median a partial stands out of
+# Each bin's noise floor is this quantile of its level over time. The level of noise, averaged over
+# bands, may lie this far above the floor.
+FLOOR_QUANTILE = 0.05
+MAX_ABOVE_FLOOR_DB = 8.0
+# The slots of a section differ from its median of the last `REMEMBERED_SLOTS` slots by at most
+# `ALIKE_DB`, an RMS over bands. `MAX_LOUD_GAP` slots in a row may be louder, as in dense crackle,
+# and `MAX_TONAL_GAP` may look tonal by chance.
+ALIKE_DB = 5.0
+REMEMBERED_SLOTS = 40
+MAX_LOUD_GAP = 1
+MAX_TONAL_GAP = 3
+# A path follows a partial for 8 frames (0.2 s) through bins that exceed the median of their
+# neighbours; each bin counts within `PATH_RANGE_DB`. Below `LOWEST_PATH_HZ` there is rumble. The
+# limits apply to one slot and to the median of a section; Gaussian noise reaches 6 dB.
+PATH_FRAMES = 8
+LOWEST_PATH_HZ = 150.0
+PATH_RANGE_DB = (-5.0, 20.0)
+PATH_NEIGHBOURS = 9
 MAX_SLOT_PATH_DB = 9.0
-MAX_PATH_DB = 7.0  # of the median over a stretch; along paths of Gaussian noise it is 6
-RIPPLE_NEIGHBOURS = 25  # bins, whose median the ripple of a spectrum stands out of
-MAX_RIPPLE_DB = 15.0  # of what fluctuates as noise does
-MAX_LINE_DB = 8.0  # of what does not: beyond, it is a tone
-MIN_SPREAD_DB = 4.0  # of a bin over time, from quartile to quartile; of Gaussian noise it is 7
-HIGHEST_HUM_HZ = 1200.0  # lines that always stand are noise up to here: hum and buzz
-MAX_PAUSE_CHANGE_DB = 2.0  # of a steady pause: RMS over bands, median over slots
-MAX_DISTANCE_DB = 5.0  # of a stretch from the quietest one, RMS over bands
-MAX_FRAMES, MAX_SLOTS = 4000, 500  # looked at in one step, so that memory stays small
-NEEDLE_SECONDS = 1.0  # of sound that may lie outside a run-in or a run-out
-SILENCE_DBFS = -96.0  # below this nothing was recorded
-SHORTEST_SECONDS = 0.75  # of a stretch: as much as `fit.measure` needs
-LEAST_DROP_DB = 6.0  # of the noise below the louder part of the rest
-DROP_BANDS = 3  # in which this is most
-PROFILE_DB = 2.0  # by which a noise profile's stretch may lie above the quietest
-LOWEST_RATE = 4000  # Hz
-TINY = 1e-12  # of a power, so that its level fits into eight bits
+MAX_PATH_DB = 7.0
+# The noise's own spectrum is subtracted before paths are followed: its ripple relative to the
+# median of the neighbouring bins, and hum below `HIGHEST_HUM_HZ`, whose lines are always present. A
+# bin that is higher than these limits is a tone. The greater limit applies to bins whose
+# interquartile range over time exceeds `MIN_SPREAD_DB` (7 dB in Gaussian noise).
+RIPPLE_NEIGHBOURS = 25
+MAX_RIPPLE_DB = 15.0
+MAX_LINE_DB = 8.0
+MIN_SPREAD_DB = 4.0
+HIGHEST_HUM_HZ = 1200.0
+# A pause is steady if its RMS change over bands, as a median over slots, stays below this. Every
+# section lies within `MAX_DISTANCE_DB` of the quietest one, as an RMS over bands.
+MAX_PAUSE_CHANGE_DB = 2.0
+MAX_DISTANCE_DB = 5.0
+# Upper limits of what is processed at once, to save memory.
+MAX_FRAMES, MAX_SLOTS = 4000, 500
+# This much sound may lie before a run-in or after a run-out.
+NEEDLE_SECONDS = 1.0
+# Below this level nothing was recorded.
+SILENCE_DBFS = -96.0
+# Shortest section, as long as `fit.measure` requires.
+SHORTEST_SECONDS = 0.75
+# Noise must lie this far below the louder part of the rest, in the bands with the greatest drop.
+LEAST_DROP_DB = 6.0
+DROP_BANDS = 3
+# A noise profile may be this much louder, relative to the programme, than the quietest section.
+PROFILE_DB = 2.0
+# Lowest sample rate in Hz.
+LOWEST_RATE = 4000
+# Lower limit of a power, so that its level fits into eight bits.
+TINY = 1e-12
+# The key says whether a section lies at the start and at the end of the recording.
 PLACES = {(True, True): "whole", (True, False): "run-in", (False, True): "run-out",
-          (False, False): "pause"}  # by whether a stretch is at the recording's start and end
+          (False, False): "pause"}
 
 
 @dataclass(frozen=True)
 class NoiseSegment:
-    """A stretch of noise alone in a recording."""
+    """A section of a recording that holds noise alone."""
 
     start_seconds: float
     end_seconds: float
     place: str  # one of `PLACES`
-    level_dbfs: float  # of the noise between 0.35 and 5.7 kHz
-    # How far it lies below the rest, where this is most; infinite where there is no rest.
+    level_dbfs: float  # level of the noise between 0.35 and 5.7 kHz
+    # How far the section lies below the rest in the bands with the greatest drop; inf without a
+    # rest.
     below_program_db: float
-    path_db: float  # by how much paths through its spectrum stand out: about 6 in Gaussian noise
+    path_db: float  # by how much paths stand out of its spectrum; about 6 in Gaussian noise
 
 
 def _frame_size(sample_rate: int) -> int:
-    """The power of two that is closest to 46 ms, in samples."""
+    """Returns the power of two that is closest to 46 ms, in samples."""
     return 2 ** round(np.log2(0.046 * sample_rate))
 
 
 def _slot_samples(sample_rate: int) -> int:
-    """The length of a slot, whose frames overlap by half."""
+    """Returns the length of a slot in samples; its frames overlap by half."""
     return (SLOT_FRAMES + 1) * (_frame_size(sample_rate) // 2)
 
 
@@ -79,8 +105,8 @@ def _frame_levels(blocks: Iterable[np.ndarray], sample_rate: int) -> tuple[np.nd
     """Measures the levels of all frames from 0 to 5.7 kHz.
 
     Returns:
-        Power per bin in whole dB, int8 `(frames, bins)`: an hour takes 41 MB. Noise of variance 1
-        has 0 dB. And how many samples the blocks have.
+        Power per bin, int8 `(frames, bins)`, in whole dB relative to noise of variance 1, which
+        takes 41 MB per hour; and the number of samples in all blocks.
     """
     size = _frame_size(sample_rate)
     hop = size // 2
@@ -111,22 +137,22 @@ def _decibels(power: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Slots:
-    """What is judged of each slot, in dB."""
+    """The levels in dB by which each slot is judged."""
 
     sample_rate: int
-    samples: int  # of the recording
+    samples: int  # length of the recording
     frames: np.ndarray  # int8 `(frames, bins)`
-    levels: np.ndarray  # int8 `(slots, bins)`, medians over the slot's frames
-    level: np.ndarray  # (slots,), re full scale, from 0.35 kHz on
-    floor: np.ndarray  # (bins,), what each seldom falls below
-    bands: np.ndarray  # (slots, bands), above the floor
+    levels: np.ndarray  # int8 `(slots, bins)`, median over the frames of each slot
+    level: np.ndarray  # `(slots,)`, dBFS, above 0.35 kHz
+    floor: np.ndarray  # `(bins,)`, noise floor of each bin
+    bands: np.ndarray  # `(slots, bands)`, relative to the floor
 
     @classmethod
     def measure(cls, frames: np.ndarray, sample_rate: int, samples: int) -> _Slots:
-        """Measures the levels of `_frame_levels`."""
+        """Measures slots from the levels that `_frame_levels` returns."""
         size = _frame_size(sample_rate)
         hz = np.arange(frames.shape[1]) * sample_rate / size
-        # Clicks hardly change a median.
+        # A median is hardly changed by clicks.
         middle = SLOT_FRAMES // 2
         levels = np.stack([
             np.partition(frames[start : start + SLOT_FRAMES], middle, axis=0)[middle]
@@ -142,29 +168,32 @@ class _Slots:
 
     @property
     def audible(self) -> np.ndarray:
-        """Which slots hold more than digital silence."""
+        """Whether each slot holds more than digital silence, `(slots,)`."""
         return self.level > SILENCE_DBFS
 
     def span_seconds(self, run: slice) -> tuple[float, float]:
-        """A run's start and end, without half a slot at each end that may hold its neighbour."""
+        """Returns the start and end of a run of slots in seconds.
+
+        Half a slot is left out at each end, since it may hold the neighbouring sound.
+        """
         step = STEP_FRAMES * (_frame_size(self.sample_rate) // 2)
         start = 0 if run.start == 0 else (run.start + 1) * step
         end = self.samples if run.stop == len(self.level) else run.stop * step
         return start / self.sample_rate, end / self.sample_rate
 
     def seconds(self, run: slice) -> float:
-        """The length of a run."""
+        """Returns the duration of a run of slots."""
         start, end = self.span_seconds(run)
         return end - start
 
     def paths_db(self, run: slice) -> np.ndarray:
-        """Measures by how much paths stand out in each slot of a run, `(slots,)`."""
+        """Measures by how much paths stand out of each slot of a run, in dB, `(slots,)`."""
         hz = np.arange(len(self.floor)) * self.sample_rate / _frame_size(self.sample_rate)
         part = self._frames_of(run)
         low, usual, high = np.quantile(part[:: 1 + len(part) // MAX_FRAMES], (0.25, 0.5, 0.75),
                                        axis=0).astype(np.float32)
-        # A ripple is noise's own, as what stands out of it fluctuates as noise does. So is hum,
-        # which always stands. What else holds is a tone.
+        # The spectrum of the noise is subtracted first: its ripple, which fluctuates like the noise
+        # itself, and hum, which is always present. Any other steady line is a tone.
         ripple = np.where(high - low > MIN_SPREAD_DB, MAX_RIPPLE_DB, MAX_LINE_DB)
         around = ndimage.median_filter(usual, RIPPLE_NEIGHBOURS, mode="nearest") + ripple
         highest = np.maximum(around, np.where(hz < HIGHEST_HUM_HZ, self.floor, -np.inf))
@@ -181,16 +210,16 @@ class _Slots:
 
 
 def _path_db(levels_db: np.ndarray) -> np.ndarray:
-    """Follows the path through each few frames that stands out most, as a partial does.
+    """Follows the most prominent path through each `PATH_FRAMES` frames, as a partial would move.
 
-    From one frame to the next it moves by one bin at most: 0.9 kHz in a second. It is the sum over
-    the path that decides, found by dynamic programming, as trackers of pitch do.
+    A path moves by at most one bin per frame, or 0.9 kHz per second. Dynamic programming finds the
+    path with the greatest sum, as in pitch trackers.
 
     Args:
-        levels_db: `(frames, bins)`, above what is usual.
+        levels_db: `(frames, bins)`, relative to the noise's own spectrum.
 
     Returns:
-        The mean over the best path from each frame on, `(frames - PATH_FRAMES + 1,)`.
+        Mean level of the best path that starts in each frame, `(frames - PATH_FRAMES + 1,)`.
     """
     around = ndimage.median_filter(levels_db, size=(1, PATH_NEIGHBOURS), mode="nearest")
     height = np.clip(levels_db - around, *PATH_RANGE_DB)
@@ -202,12 +231,12 @@ def _path_db(levels_db: np.ndarray) -> np.ndarray:
 
 
 def _rms(values: np.ndarray) -> np.ndarray:
-    """The RMS over the last axis."""
+    """Returns the RMS over the last axis."""
     return np.sqrt(np.mean(np.square(values), axis=-1))
 
 
 def _runs_alike(slots: _Slots) -> Iterator[slice]:
-    """Yields stretches at the floor whose bands stay alike, but for a slot here and there."""
+    """Yields runs of slots at the noise floor with similar bands; single slots may differ."""
     low = slots.audible & (slots.bands.mean(axis=1) <= MAX_ABOVE_FLOOR_DB)
     start = 0
     while start < len(low):
@@ -224,20 +253,21 @@ def _runs_alike(slots: _Slots) -> Iterator[slice]:
 
 
 def _runs_without_tones(slots: _Slots, run: slice) -> Iterator[tuple[slice, float]]:
-    """Yields what lies between the tones of a stretch, with the median of its paths in dB."""
+    """Yields the parts of a run between tones, each with the median of its paths in dB."""
     paths = slots.paths_db(run)
     is_tonal = paths > MAX_SLOT_PATH_DB
     is_noise = ~ndimage.binary_opening(is_tonal, np.ones(MAX_TONAL_GAP + 1))
     for part, in ndimage.find_objects(ndimage.label(is_noise)[0]):
         inside = part.start + np.flatnonzero(~is_tonal[part])
-        if len(inside):  # it neither begins nor ends with a tone
+        # A part neither begins nor ends with a tone.
+        if len(inside):
             first, stop = int(inside[0]), int(inside[-1]) + 1
             yield (slice(run.start + first, run.start + stop),
                    float(np.median(paths[first:stop])))
 
 
 def _joined(parts: Iterable[tuple[slice, float]]) -> list[tuple[slice, float]]:
-    """Joins stretches that follow on each other, as where the level swings slowly."""
+    """Joins runs that follow each other directly, such as where the level changes slowly."""
     joined: list[tuple[slice, float]] = []
     for run, path_db in parts:
         if joined and run.start - joined[-1][0].stop <= MAX_LOUD_GAP:
@@ -248,7 +278,7 @@ def _joined(parts: Iterable[tuple[slice, float]]) -> list[tuple[slice, float]]:
 
 
 def _places(slots: _Slots, runs: list[slice]) -> list[str]:
-    """Names where each run lies."""
+    """Returns the place of each run, one of the values of `PLACES`."""
     outside = slots.audible & ~_inside(slots, runs)
     few = NEEDLE_SECONDS / slots.span_seconds(slice(0, 1))[1]
     return [PLACES[outside[:run.start].sum() <= few, outside[run.stop:].sum() <= few]
@@ -256,7 +286,7 @@ def _places(slots: _Slots, runs: list[slice]) -> list[str]:
 
 
 def _inside(slots: _Slots, runs: list[slice]) -> np.ndarray:
-    """Which slots are in any of the runs."""
+    """Returns whether each slot belongs to any of the runs, `(slots,)`."""
     inside = np.zeros(len(slots.level), bool)
     for run in runs:
         inside[run] = True
@@ -264,7 +294,7 @@ def _inside(slots: _Slots, runs: list[slice]) -> np.ndarray:
 
 
 def _drops_db(slots: _Slots, runs: list[slice]) -> np.ndarray:
-    """How far runs lie below the louder part of the rest, in the bands where this is most."""
+    """Returns how far each run lies below the louder part of the rest, where they differ most."""
     rest = slots.audible & ~_inside(slots, runs)
     if not rest.any():
         return np.full(len(runs), np.inf)
@@ -280,7 +310,7 @@ def _is_steady(slots: _Slots, run: slice) -> bool:
 
 def _choose(slots: _Slots, min_seconds: float, min_drop_db: float,
             ) -> tuple[list[NoiseSegment], str]:
-    """Picks the noise among a recording's slots; says why there is none."""
+    """Chooses the slots that hold noise; if there are none, returns the reason as well."""
     if not slots.audible.any():
         return [], "there is only digital silence"
     alike = list(_runs_alike(slots))
@@ -316,13 +346,18 @@ def _choose(slots: _Slots, min_seconds: float, min_drop_db: float,
 
 def choose_profile(found: Iterable[NoiseSegment], min_seconds: float = 0.0,
                    ) -> NoiseSegment | None:
-    """Returns the stretch that serves best as a noise profile, if any is long enough.
+    """Returns the section that serves best as a noise profile; None if none is long enough.
 
-    That is one at an end of the recording, where there is any: in a pause, soft sound may have been
-    taken for noise. So it is the longest of those that lie about as far below the programme as the
-    quietest does.
+    Sections at an end of the recording are preferred, because a soft sound in a pause may be
+    mistaken for noise. Of those that lie about as far below the programme as the quietest one, the
+    longest is returned.
+
+    Args:
+        found: The sections that `find_noise_segments` returned.
+        min_seconds: Shortest section to consider.
     """
-    # Where all is alike nothing tells noise from sound: a steady tone would pass for hum alone.
+    # If the whole recording is alike, noise cannot be told from signal: a steady tone would pass
+    # for hum.
     found = [each for each in found if each.place != "whole"
              and each.end_seconds - each.start_seconds >= min_seconds]
     found = [each for each in found if each.place != "pause"] or found
@@ -333,10 +368,19 @@ def choose_profile(found: Iterable[NoiseSegment], min_seconds: float = 0.0,
 
 def search(blocks: Iterable[np.ndarray], sample_rate: int, min_seconds: float = SHORTEST_SECONDS,
            min_drop_db: float = LEAST_DROP_DB) -> tuple[list[NoiseSegment], str]:
-    """Finds stretches that hold noise alone, and says why there are none; see the function below.
+    """Finds sections that hold noise alone, and gives the reason if there are none.
+
+    Args:
+        blocks: The recording in blocks, float arrays `(samples, channels)` of any length.
+        sample_rate: Sample rate in Hz.
+        min_seconds: Shortest section.
+        min_drop_db: How far noise must lie below the louder part of the rest.
 
     Returns:
-        The stretches; and where there are none, the reason, else nothing.
+        The sections, and the reason why there are none (empty if there are any).
+
+    Raises:
+        UserError: `sample_rate` is below 4 kHz, or a sample is not finite.
     """
     require(sample_rate >= LOWEST_RATE, "sample_rate", f"at least {LOWEST_RATE}", sample_rate)
     frames, samples = _frame_levels(blocks, sample_rate)
@@ -349,21 +393,20 @@ def search(blocks: Iterable[np.ndarray], sample_rate: int, min_seconds: float = 
 def find_noise_segments(blocks: Iterable[np.ndarray], sample_rate: int,
                         min_seconds: float = SHORTEST_SECONDS,
                         min_drop_db: float = LEAST_DROP_DB) -> list[NoiseSegment]:
-    """Finds stretches that hold noise alone: run-in and run-out grooves, pauses.
+    """Finds sections that hold noise alone: run-in and run-out grooves, pauses.
 
-    Noise need not be steady. It lies at the floor of the recording, which is what each frequency
-    seldom falls below, or under it; no partial stands out of it for 0.2 s, be its pitch held or
-    gliding; and the louder part of the rest lies well above it. Inside a recording it is steady as
-    well, or like the noise at one of the ends.
+    Noise need not be steady. It must lie at the noise floor of the recording or below it; no
+    partial may stand out of it for 0.2 s, whether its pitch is held or gliding; and the louder part
+    of the rest must lie well above it. Inside a recording, noise must also be steady, unless noise
+    was found at one of the ends.
 
     Args:
-        blocks: The recording, piece by piece: float arrays `(samples, channels)` of any length.
-        sample_rate: Samples per second.
-        min_seconds: Shortest stretch.
+        blocks: The recording in blocks, float arrays `(samples, channels)` of any length.
+        sample_rate: Sample rate in Hz.
+        min_seconds: Shortest section.
         min_drop_db: How far noise must lie below the louder part of the rest.
 
     Raises:
-        UserError: The rate is so low that it leaves no band to judge noise by, or the recording
-            holds samples that are not finite.
+        UserError: `sample_rate` is below 4 kHz, or a sample is not finite.
     """
     return search(blocks, sample_rate, min_seconds, min_drop_db)[0]

@@ -1,6 +1,6 @@
-"""Measures noise recordings, and learns from them what `generator.generate` draws from.
+"""Measures noise recordings, and learns from them the settings of `generator.generate`.
 
-All audio is `(samples,)` at 44.1 kHz.
+All waveforms are `(samples,)` at 44.1 kHz. Start reading at `measure` and `fit`.
 """
 
 from __future__ import annotations
@@ -19,45 +19,67 @@ from historical_denoiser.noise.carriers import CarrierConfig, GramophoneConfig
 from historical_denoiser.noise.generator import generate
 from historical_denoiser.noise.parts import BAND_HZ, minimum_phase, to_gain
 
-CLICK_THRESHOLD_DB = 14.0  # lowest peak of an impulse over the whitened hiss's RMS
-CLICK_DB = 26.0  # lowest peak of a click; what is lower is crackle
-CLICK_GAP_SECONDS = 0.002  # impulses closer than this count as one
-CLICK_BAND_HZ = (700.0, 10000.0)  # where impulses are looked for
-CLICK_BAND_SLOPE_DB = 48.0  # per octave outside
-FIT_SECONDS = 15.0  # of generated noise measured in each round of a fit
+# An impulse is a peak above `CLICK_THRESHOLD_DB` relative to the RMS of the whitened hiss. It is a
+# click above `CLICK_DB`, else crackle. Impulses closer than the gap count as one.
+CLICK_THRESHOLD_DB = 14.0
+CLICK_DB = 26.0
+CLICK_GAP_SECONDS = 0.002
+# The band in which impulses are detected, and the slope of the filter outside it per octave.
+CLICK_BAND_HZ = (700.0, 10000.0)
+CLICK_BAND_SLOPE_DB = 48.0
+# In each round of a fit, noise of this length is generated and measured.
+FIT_SECONDS = 15.0
 FIT_ROUNDS = 10
-CRACKLE_SPREAD_DB = 4.0  # of a fit's crackle, whose small peaks the hiss hides
-LOWEST_CORRECTED_HZ = 90.0  # lower bands are narrower than the filter can tell apart
-FEWEST_CLICKS = 8  # with fewer, their peaks are not fitted
-MOST_SHAPES = 80  # clicks whose length is measured: the loudest
-TYPICAL_PULSE_MS = (0.05, 0.3)  # assumed where there are too few clicks
-PULSE_LOWEST_HZ = 300.0  # what is lower is removed before a pulse's length is measured
-PULSE_WIDTH = 0.7  # width at half height of a pulse of length 1
-COMPARED_BANDS = slice(2, 28)  # 50 Hz to 16 kHz
-MIDDLE_BANDS = slice(12, 19)  # 0.5 to 2 kHz
-QUIET_QUANTILE = 0.3  # of the power over time: so low that it leaves out clicks
+# The spread of crackle is not fitted, because hiss hides the smaller peaks.
+CRACKLE_SPREAD_DB = 4.0
+# The bands below this frequency are narrower than the resolution of the filter.
+LOWEST_CORRECTED_HZ = 90.0
+# With fewer clicks than this, neither their levels nor the length of their pulses is fitted.
+FEWEST_CLICKS = 8
+# The length of pulses is measured in the loudest clicks only.
+MOST_SHAPES = 80
+# Assumed if there are too few clicks.
+TYPICAL_PULSE_MS = (0.05, 0.3)
+# Lower frequencies are removed before the length of a pulse is measured.
+PULSE_LOWEST_HZ = 300.0
+# Width at half height of a pulse of length 1.
+PULSE_WIDTH = 0.7
+# Third octaves from 50 Hz to 16 kHz, and from 0.5 to 2 kHz.
+COMPARED_BANDS = slice(2, 28)
+MIDDLE_BANDS = slice(12, 19)
+# Quantile of the power over time; it is low enough to leave out clicks.
+QUIET_QUANTILE = 0.3
 
 
 @dataclass(frozen=True)
 class NoiseMeasures:
-    """What is measured of a noise, and what is generated to be like it.
+    """The measures of a noise, from which similar noise can be generated.
 
-    Peaks are in dB over the whitened hiss's RMS. Noise is generated from all but the last three.
+    Peaks are in dB relative to the RMS of the whitened hiss. `render` ignores the last three
+    fields.
     """
 
-    spectrum_db: np.ndarray  # stationary part at `BAND_HZ`, per Hz, re its mean of 0.5 to 2 kHz
-    crackles_per_second: float  # peaks of 14 to 26 dB
-    crackle_db: float  # their median
+    spectrum_db: np.ndarray  # stationary part per Hz at `BAND_HZ`, re its mean at 0.5 to 2 kHz
+    crackles_per_second: float  # peaks from 14 to 26 dB
+    crackle_db: float  # median peak
     clicks_per_second: float  # peaks above 26 dB
-    click_db: float  # their median
-    click_spread_db: float  # their 90th percentile less the median
-    pulse_ms: tuple[float, float]  # most clicks' length lies between these
+    click_db: float  # median peak
+    click_spread_db: float  # 90th percentile of the peaks minus their median
+    pulse_ms: tuple[float, float]  # 20th and 80th percentile of the pulse lengths
     seconds: float  # length of the recording
     level_dbfs: float
     kurtosis: float  # of the whitened noise; 0 for Gaussian noise
 
     def render(self, samples: int, rng: np.random.Generator) -> np.ndarray:
-        """Generates noise of nothing but this."""
+        """Generates noise with exactly these measures.
+
+        Args:
+            samples: Length at 44.1 kHz.
+            rng: Source of all randomness.
+
+        Returns:
+            Waveform `(samples,)`.
+        """
         exactly = GramophoneConfig(
             **ranges([self]), fitted_chance=1.0, tilt_db_per_octave=[0.0, 0.0],
             colour_db=[0.0, 0.0], cutoff_hz=[1e5, 1e5], swish_db=[0.0, 0.0],
@@ -67,7 +89,7 @@ class NoiseMeasures:
 
 
 def ranges(fits: Sequence[NoiseMeasures]) -> dict[str, list]:
-    """Returns the settings of a disc or film that the fits span, by their names."""
+    """Returns the settings of a disc or film, by name, whose ranges span all `fits`."""
     def span(name: str) -> list[float]:
         values = np.array([getattr(fitted, name) for fitted in fits])
         return [float(values.min()), float(values.max())]
@@ -80,7 +102,16 @@ def ranges(fits: Sequence[NoiseMeasures]) -> dict[str, list]:
 
 
 def frame_powers(audio: np.ndarray, size: int, hop: int) -> np.ndarray:
-    """Power spectra of Hann-windowed frames, `(bins, frames)`; 1 for noise of variance 1."""
+    """Returns the power spectra of Hann-windowed frames, scaled to 1 for noise of variance 1.
+
+    Args:
+        audio: Waveform `(samples,)`.
+        size: Length of a frame in samples.
+        hop: Distance between frames in samples.
+
+    Returns:
+        Array `(bins, frames)`.
+    """
     spectra = librosa.stft(audio.astype(np.float32), n_fft=size, hop_length=hop, center=False)
     return np.square(np.abs(spectra)) / (0.375 * size)  # the sum of the squared window
 
@@ -88,10 +119,13 @@ def frame_powers(audio: np.ndarray, size: int, hop: int) -> np.ndarray:
 def third_octaves_db(audio: np.ndarray) -> np.ndarray:
     """Measures the stationary part of a noise in dB per Hz at `BAND_HZ`.
 
-    Gaussian noise of density 1 per bin gives 0 dB. In the treble frames are short, so that enough
-    of them hold no click.
+    Gaussian noise with a density of 1 per bin has 0 dB. Frames are shorter at high frequencies, so
+    that enough of them contain no click.
+
+    Raises:
+        UserError: `audio` is shorter than 0.75 s.
     """
-    bias = -np.log(1.0 - QUIET_QUANTILE)  # of the quantile of an exponential distribution
+    bias = -np.log(1.0 - QUIET_QUANTILE)  # quantile of an exponential distribution
     level = np.empty(len(BAND_HZ))
     for size, low_hz, high_hz in ((8192, 0.0, 300.0), (512, 300.0, 1100.0), (256, 1100.0, 1e9)):
         if len(audio) < 4 * size:
@@ -108,16 +142,16 @@ def third_octaves_db(audio: np.ndarray) -> np.ndarray:
 
 
 def spectral_distance(first_db: np.ndarray, second_db: np.ndarray) -> float:
-    """Returns the RMS difference of two third-octave spectra, 50 Hz to 16 kHz, less the level."""
+    """Returns the RMS difference of two third-octave spectra, 50 Hz to 16 kHz, ignoring level."""
     return float(np.std((first_db - second_db)[COMPARED_BANDS]))
 
 
 def whiten(audio: np.ndarray) -> np.ndarray:
-    """Flattens the hiss between 0.7 and 10 kHz, so that impulses stand out of it.
+    """Flattens the spectrum of the hiss between 0.7 and 10 kHz, so that impulses stand out.
 
-    This is the prediction residual that click detectors use (Godsill and Rayner 1998). The
-    predictor is derived from the hiss's spectrum, on which clicks have no influence. The result
-    has a robust standard deviation (from the median) of 1.
+    The result is the prediction residual that click detectors use (Godsill and Rayner 1998). The
+    predictor is derived from the spectrum of the hiss, so that clicks do not affect it. The
+    residual has a robust standard deviation of 1, estimated from the median.
     """
     size = 1024
     frequency = np.maximum(fft.rfftfreq(size, 1.0 / SAMPLE_RATE), 10.0)
@@ -137,7 +171,11 @@ def whiten(audio: np.ndarray) -> np.ndarray:
 
 
 def find_clicks(residual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Finds impulses in whitened noise: their places in samples, and their peaks in dB."""
+    """Finds the impulses in whitened noise.
+
+    Returns:
+        The positions of the impulses in samples, and their peaks in dB.
+    """
     height = np.abs(residual)
     above = np.flatnonzero(height > to_gain(CLICK_THRESHOLD_DB))
     gap = int(CLICK_GAP_SECONDS * SAMPLE_RATE)
@@ -148,7 +186,7 @@ def find_clicks(residual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _pulse_lengths(audio: np.ndarray, places: np.ndarray,
                    peaks_db: np.ndarray) -> tuple[float, float]:
-    """Range of the lengths in ms of the strongest clicks' pulses, at half their height."""
+    """Returns the 20th and 80th percentile of the pulse lengths of the loudest clicks, in ms."""
     spectrum = fft.rfft(audio)
     spectrum[:int(PULSE_LOWEST_HZ / SAMPLE_RATE * len(audio))] = 0.0
     treble = np.abs(fft.irfft(spectrum, len(audio))).astype(np.float64)
@@ -158,7 +196,7 @@ def _pulse_lengths(audio: np.ndarray, places: np.ndarray,
     tops = np.array([start + np.argmax(treble[start:end + 1])
                      for start, end in zip(starts, ends, strict=True)], dtype=np.intp)
     widths, _, left, right = signal.peak_widths(treble, tops, 0.5, (treble[tops], starts, ends))
-    widths = widths[(left > starts) & (right < ends)]  # else the pulse does not end in there
+    widths = widths[(left > starts) & (right < ends)]  # else the pulse is cut off
     if len(widths) < FEWEST_CLICKS:
         return TYPICAL_PULSE_MS
     low, high = 1e3 * np.quantile(widths, [0.2, 0.8]) / (PULSE_WIDTH * SAMPLE_RATE)
@@ -166,7 +204,7 @@ def _pulse_lengths(audio: np.ndarray, places: np.ndarray,
 
 
 def measure(audio: np.ndarray) -> NoiseMeasures:
-    """Measures a noise of about a second or more.
+    """Measures a noise that lasts about a second or longer.
 
     Raises:
         UserError: `audio` is too short, not finite or silent.
@@ -194,7 +232,11 @@ def measure(audio: np.ndarray) -> NoiseMeasures:
 
 def _correct(fitted: NoiseMeasures, goal: NoiseMeasures,
              trial: NoiseMeasures) -> tuple[float, NoiseMeasures]:
-    """Returns how far `trial`, made from `fitted`, is off `goal`, and a corrected `fitted`."""
+    """Compares a `trial`, generated from `fitted`, with the `goal`.
+
+    Returns:
+        The error of the trial, and corrected parameters.
+    """
     error = spectral_distance(goal.spectrum_db, trial.spectrum_db)
     spectrum = fitted.spectrum_db + 0.8 * np.where(
         BAND_HZ > LOWEST_CORRECTED_HZ, goal.spectrum_db - trial.spectrum_db, 0.0)
@@ -221,11 +263,11 @@ def _correct(fitted: NoiseMeasures, goal: NoiseMeasures,
 
 
 def fit(goal: NoiseMeasures) -> NoiseMeasures:
-    """Learns the hiss and the impulses of a recording from its measures.
+    """Fits the parameters of hiss and impulses to the measures of a recording.
 
-    The generator is run with the parameters found so far and measured as the recording was; what
-    differs is corrected, `FIT_ROUNDS` times. As both are measured alike, a weakness of the
-    measurement (missed small clicks, merged ones) does not matter.
+    Noise is generated with the current parameters and measured like the recording, and the
+    parameters are corrected by the difference, `FIT_ROUNDS` times. Since both are measured in the
+    same way, weaknesses of the measurement, such as missed or merged clicks, cancel out.
     """
     fitted = replace(goal, click_spread_db=max(goal.click_spread_db, 2.0))
     best, best_error = fitted, np.inf

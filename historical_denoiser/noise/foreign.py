@@ -1,10 +1,12 @@
-"""Noises of tests and probes, made by nothing that trains.
+"""Noises for tests and probes that are independent of the training noises.
 
-A test that is kin to the training flatters: what is here shares no code with `parts.py`,
-`carriers.py` and `moving.py`, and part of it comes from FFmpeg's filters. `OPEN` noises are seen in
-every evaluation; `SEALED` ones in the sealed test alone, which is run once a release: whoever tunes
-on them breaks it. Every function takes a number of samples at 44.1 kHz and a generator, and returns
-`(samples,)` at any level.
+A test on noise that is related to the training noise gives flattering results. The code here
+therefore shares nothing with `parts.py`, `carriers.py` and `moving.py`, and some noises come from
+FFmpeg's filters. `OPEN` noises are part of every evaluation. `SEALED` noises are used only in the
+sealed test, which is run once per release; tuning on them would invalidate it.
+
+Every function takes a number of samples at 44.1 kHz and a random generator as its last arguments,
+and returns a waveform `(samples,)` of any level.
 """
 
 from __future__ import annotations
@@ -21,36 +23,46 @@ from historical_denoiser.audio.dsp import SAMPLE_RATE
 
 MakeNoise = Callable[[int, np.random.Generator], np.ndarray]
 
-CLICK_SECONDS = (1e-4, 1e-3)  # decay of a click by 1/e
+CLICK_SECONDS = (1e-4, 1e-3)  # a click decays to 1/e within this time
 BURST_SECONDS = 0.03
-BURSTS_PER_SECOND = 24  # as often as a film moves
+BURSTS_PER_SECOND = 24  # the frame rate of film
 BURST_HZ = (200.0, 5000.0)
-HUM_HZ = 50.02  # between two bins of any transform that is used here
+HUM_HZ = 50.02  # between two bins of every transform used here
 HARMONICS = 16
-FLUCTUATION_SECONDS = 0.1  # from one level of a band to another
-GROOVE_HZ, GROOVE_DB_PER_OCTAVE = 200.0, -4.0  # above this frequency, a groove's spectrum falls so
+FLUCTUATION_SECONDS = 0.1  # time between two levels of a band
+# The spectrum of a groove falls with this slope above this frequency.
+GROOVE_HZ, GROOVE_DB_PER_OCTAVE = 200.0, -4.0
 RIPPLE_HZ, RIPPLE_DB = 40.0, 5.0
-TURNS_PER_SECOND = 1.304  # of a disc at 78.26 rpm
+TURNS_PER_SECOND = 1.304  # a disc at 78.26 rpm
 THUMP_HZ, THUMP_SECONDS = (25.0, 60.0), (0.15, 0.5)
-SWING_DB = 7.0  # by which a worn groove is louder on one side than in the mean
+SWING_DB = 7.0  # by how much one side of a worn groove is louder than the mean
 
 
 def make_shaped(gain: Callable[[np.ndarray], np.ndarray], samples: int, rng: np.random.Generator,
            ) -> np.ndarray:
-    """Makes Gaussian noise `(samples,)` with a gain that is a function of the frequency in Hz."""
+    """Makes Gaussian noise with a given frequency response.
+
+    Args:
+        gain: Function that maps frequencies in Hz to gains.
+        samples: Length.
+        rng: Source of all randomness.
+    """
     spectrum = scipy.fft.rfft(rng.standard_normal(samples))
     return scipy.fft.irfft(spectrum * gain(scipy.fft.rfftfreq(samples, 1.0 / SAMPLE_RATE)), samples)
 
 
 def octave_gain(centre_hz: float, hz: np.ndarray) -> np.ndarray:
+    """Returns True within the octave around `centre_hz`, and False outside."""
     return (hz >= centre_hz / np.sqrt(2.0)) & (hz < centre_hz * np.sqrt(2.0))
 
 
 def pink_gain(hz: np.ndarray) -> np.ndarray:
+    """Returns the gain of pink noise, constant below 20 Hz."""
     return 1.0 / np.sqrt(np.maximum(hz, 20.0))
 
 
 def make_white(samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Makes white Gaussian noise."""
     return rng.standard_normal(samples)
 
 
@@ -61,9 +73,16 @@ def _groove_gain(hz: np.ndarray) -> np.ndarray:
 
 def make_fluctuating(deviation_db: float, band_hz: float, samples: int, rng: np.random.Generator,
                       ) -> np.ndarray:
-    """Makes a groove's noise, each band of which has a level that wanders by itself.
+    """Makes the noise of a groove in which the level of each band fluctuates independently.
 
-    The bands are cut out of one spectrum, so that without fluctuation it is steady Gaussian noise.
+    All bands are cut out of one spectrum, so that without fluctuation the noise is steady and
+    Gaussian.
+
+    Args:
+        deviation_db: Standard deviation of each band's level.
+        band_hz: Width of the bands.
+        samples: Length.
+        rng: Source of all randomness.
     """
     hz = scipy.fft.rfftfreq(samples, 1.0 / SAMPLE_RATE)
     spectrum = scipy.fft.rfft(rng.standard_normal(samples)) * _groove_gain(hz)
@@ -71,7 +90,7 @@ def make_fluctuating(deviation_db: float, band_hz: float, samples: int, rng: np.
         return scipy.fft.irfft(spectrum, samples)
     places = np.arange(samples) / (FLUCTUATION_SECONDS * SAMPLE_RATE)
     knots = np.arange(int(places[-1]) + 2)
-    spectrum, noise = spectrum.astype(np.complex64), np.zeros(samples)  # twice as fast
+    spectrum, noise = spectrum.astype(np.complex64), np.zeros(samples)  # complex64 is twice as fast
     for low_hz in np.arange(0.0, SAMPLE_RATE / 2, band_hz):
         level_db = np.interp(places, knots, rng.normal(0.0, deviation_db, len(knots)))
         band = slice(*np.searchsorted(hz, (low_hz, low_hz + band_hz)))
@@ -82,7 +101,7 @@ def make_fluctuating(deviation_db: float, band_hz: float, samples: int, rng: np.
 
 
 def make_rippled(samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Makes a groove's noise whose spectrum has hills and dips that stay."""
+    """Makes the noise of a groove whose spectrum has a constant ripple."""
     hz = scipy.fft.rfftfreq(samples, 1.0 / SAMPLE_RATE)
     knots = np.arange(0.0, SAMPLE_RATE / 2 + RIPPLE_HZ, RIPPLE_HZ)
     ripple_db = np.interp(hz, knots, rng.normal(0.0, RIPPLE_DB, len(knots)))
@@ -90,7 +109,7 @@ def make_rippled(samples: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def make_thumps(samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Makes low-frequency pulses, one in each turn: swells of several cycles, nothing above."""
+    """Makes low-frequency pulses of several cycles, one per turn, without higher frequencies."""
     time_s = np.arange(samples) / SAMPLE_RATE
     noise, turn_s = np.zeros(samples), 1.0 / TURNS_PER_SECOND
     first_s = 0.5 * min(turn_s, time_s[-1]) * rng.uniform()
@@ -103,11 +122,17 @@ def make_thumps(samples: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def make_clicks(per_second: float, samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Makes single damped swings of random lengths and levels, and silence between them."""
+    """Makes single damped oscillations of random length and level, with silence between them.
+
+    Args:
+        per_second: Mean rate of the clicks.
+        samples: Length.
+        rng: Source of all randomness.
+    """
     count = max(1, round(per_second * samples / SAMPLE_RATE))
     time_s = np.arange(round(8.0 * CLICK_SECONDS[1] * SAMPLE_RATE)) / SAMPLE_RATE
     noise = np.zeros(samples + len(time_s))
-    # One in each of `count` equal spans, so that there are as many as the probe's name says.
+    # One click in each of `count` equal spans, so that the rate is exactly the one requested.
     starts = ((np.arange(count) + rng.uniform(size=count)) * samples / count).astype(int)
     for start in starts:
         decay_s = np.exp(rng.uniform(*np.log(CLICK_SECONDS)))
@@ -118,7 +143,7 @@ def make_clicks(per_second: float, samples: int, rng: np.random.Generator) -> np
 
 
 def make_bursts(samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Makes short swells of noise of the middle frequencies, as from the claw of a projector."""
+    """Makes short bursts of noise at middle frequencies, like those of a projector's claw."""
     time_s = np.arange(samples) / SAMPLE_RATE % (1.0 / BURSTS_PER_SECOND)
     swell = np.where(time_s < BURST_SECONDS, np.sin(np.pi * time_s / BURST_SECONDS) ** 2, 0.0)
     band = scipy.signal.butter(2, BURST_HZ, "bandpass", fs=SAMPLE_RATE, output="sos")
@@ -126,7 +151,13 @@ def make_bursts(samples: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def make_hum(hiss_db: float | None, samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Makes the mains' harmonics, which fall by about 6 dB an octave; with hiss if wanted."""
+    """Makes mains hum whose harmonics fall by about 6 dB per octave, optionally with hiss.
+
+    Args:
+        hiss_db: Level of the hiss relative to the hum; None for no hiss.
+        samples: Length.
+        rng: Source of all randomness.
+    """
     time_s = np.arange(samples) / SAMPLE_RATE
     hum = np.zeros(samples)
     for order in range(1, HARMONICS + 1):
@@ -138,7 +169,7 @@ def make_hum(hiss_db: float | None, samples: int, rng: np.random.Generator) -> n
 
 
 def make_swinging(samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Makes a groove's noise that is loud on one side of the disc, with ticks at that side."""
+    """Makes the noise of a groove that is louder, with ticks, on one side of the disc."""
     phase = 2.0 * np.pi * (TURNS_PER_SECOND * np.arange(samples) / SAMPLE_RATE + rng.uniform())
     level_db = SWING_DB * np.cos(phase)
     hiss = make_shaped(_groove_gain, samples, rng)
@@ -147,7 +178,7 @@ def make_swinging(samples: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def make_fading(samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Makes a receiver's hiss whose notches move and whose level fades, as on short waves."""
+    """Makes the hiss of a short-wave receiver, with moving notches and a fading level."""
     time_s = np.arange(samples) / SAMPLE_RATE
     hiss = make_shaped(partial(octave_band_gain, 300.0, 4500.0), samples, rng)
     delay = 20.0 + 15.0 * np.sin(2.0 * np.pi * (rng.uniform(0.1, 0.4) * time_s + rng.uniform()))
@@ -157,7 +188,13 @@ def make_fading(samples: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def octave_band_gain(low_hz: float, high_hz: float, hz: np.ndarray) -> np.ndarray:
-    """Returns 1 within a band and 0 outside."""
+    """Returns True within a band and False outside.
+
+    Args:
+        low_hz: Lower edge, inclusive.
+        high_hz: Upper edge, exclusive.
+        hz: Frequencies.
+    """
     return (hz >= low_hz) & (hz < high_hz)
 
 
@@ -168,9 +205,9 @@ def make_hissing_thumps(samples: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def make_frying(samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Makes clusters of crackle: each grain a few samples of noise, clusters of tenths of a second.
+    """Makes clusters of crackle: grains of a few samples, in clusters of tenths of a second.
 
-    The rate of the grains is the square of a slow random walk.
+    The rate of the grains is the square of a slowly varying random signal.
     """
     knots = np.arange(0, samples + SAMPLE_RATE, SAMPLE_RATE // 10)
     rate = np.interp(np.arange(samples), knots, rng.normal(0.0, 1.0, len(knots))) ** 2
@@ -181,7 +218,7 @@ def make_frying(samples: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def make_scraping(samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Makes a noise of a few resonances that glide and swell, as of a warped cylinder's horn."""
+    """Makes noise with a few resonances that glide and vary in level, as of a warped cylinder."""
     noise = np.zeros(samples)
     places = np.linspace(0.0, 1.0, samples)
     for _ in range(6):
@@ -196,7 +233,14 @@ def make_scraping(samples: int, rng: np.random.Generator) -> np.ndarray:
 
 def make_with_ffmpeg(source: str, filters: Sequence[tuple[str, str]], samples: int,
                      rng: np.random.Generator) -> np.ndarray:
-    """Makes noise by FFmpeg's `anoisesrc` with arguments `source`, sent through its filters."""
+    """Makes noise with FFmpeg's `anoisesrc` and a chain of filters.
+
+    Args:
+        source: Arguments of `anoisesrc`.
+        filters: Name and arguments of each filter.
+        samples: Length.
+        rng: Source of the seed.
+    """
     graph = av.filter.Graph()
     arguments = (f"{source}:r={SAMPLE_RATE}:seed={rng.integers(2**31)}"
                  f":d={samples / SAMPLE_RATE + 1.0:.3f}")
@@ -211,7 +255,7 @@ def make_with_ffmpeg(source: str, filters: Sequence[tuple[str, str]], samples: i
     return np.concatenate(pieces)[:samples]
 
 
-# What the test mixes beside the recordings; names as reports call them.
+# The noises that the test mixes with recordings, by the names that reports use.
 OPEN: dict[str, MakeNoise] = {
     "groove fluctuating by 4 dB": partial(make_fluctuating, 4.0, 200.0),
     "groove with ripple": make_rippled,

@@ -1,6 +1,7 @@
-"""Generated noise of old carriers, endless and reproducible from a seed.
+"""Generates the noise of old carriers, endless and reproducible from a seed.
 
-`carriers.py` draws what a noise consists of; here its parts are added up, piece by piece.
+`carriers.py` draws the parts of a noise; this module adds them up block by block. Start reading at
+`generate`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from historical_denoiser.noise.alone import draw_part
 from historical_denoiser.noise.carriers import CARRIERS, KINDS, Carrier, CarrierConfig
 from historical_denoiser.noise.parts import CHUNK, draw, to_gain
 
-TARGET_DBFS = -30.0  # RMS of a noise's first moments; later events make it vary around this
+TARGET_DBFS = -30.0  # RMS of the first chunk; later events make the level vary
 
 
 def draw_carrier(kind: str, rng: np.random.Generator, sample_rate: int = SAMPLE_RATE,
@@ -26,16 +27,17 @@ def draw_carrier(kind: str, rng: np.random.Generator, sample_rate: int = SAMPLE_
     Args:
         kind: "gramophone", "film", "tape", "hum", or "mixed", which draws one of these.
         rng: Source of all randomness.
-        sample_rate: Samples per second.
-        carrier: Ranges that are drawn from; the defaults when absent.
+        sample_rate: Sample rate in Hz.
+        carrier: Ranges to draw from; None for the defaults.
 
     Raises:
-        UserError: An unknown `kind`.
+        UserError: `kind` is unknown.
     """
     require(kind in (*KINDS, "mixed"), "kind", f"one of {(*KINDS, 'mixed')}", kind)
     carrier = carrier or CarrierConfig()
     own = np.random.default_rng(rng.integers(2**63))
-    lone = own.spawn(1)[0]  # `own` makes the same noise whatever the shares of other forms
+    # `own` makes the same noise whatever the shares of lone and dominant parts are.
+    lone = own.spawn(1)[0]
     if kind == "mixed":
         shares = np.array([carrier.share(name) for name in KINDS])
         kind = KINDS[own.choice(len(KINDS), p=shares / shares.sum())]
@@ -51,15 +53,16 @@ def draw_carrier(kind: str, rng: np.random.Generator, sample_rate: int = SAMPLE_
 
 
 class CarrierNoise:
-    """One endless noise, rendered piece by piece.
+    """One endless noise, rendered block by block.
 
-    Its parts are as drawn; any may have been left out, or given another level.
+    Args:
+        carrier: The parts as drawn. Parts may be removed or have their level changed beforehand.
     """
 
     def __init__(self, carrier: Carrier) -> None:
         self.carrier, self.dominant = carrier, None
         first = self._render_chunk()
-        # Without hiss the first moments may be silent; the level is then that with a hiss of RMS 1.
+        # Without hiss the first chunk may be silent; levels are then relative to an RMS of 1.
         rms = carrier.rms or np.sqrt(np.mean(first**2, dtype=np.float64)) or 1.0
         if carrier.dominant:
             _, level_db, part = carrier.dominant
@@ -67,7 +70,7 @@ class CarrierNoise:
             first += next(self.dominant)
             rms = np.hypot(rms, rms * to_gain(level_db))
         self.gain = np.float32(to_gain(TARGET_DBFS) / rms)
-        # Noise begins with its first click: none of it, however short, is digital silence.
+        # The noise begins at its first click, so that no block of it is digital silence.
         self.ready = first[np.argmax(first != 0.0):] * self.gain
 
     def _render_chunk(self) -> np.ndarray:
@@ -79,7 +82,7 @@ class CarrierNoise:
         return total
 
     def read(self, samples: int) -> np.ndarray:
-        """Returns the next `samples` of the noise, `(samples,)`, float32."""
+        """Returns the next `samples` of the noise, float32 `(samples,)`."""
         missing = -(-(samples - len(self.ready)) // CHUNK)
         new = [self._render_chunk() * self.gain for _ in range(missing)]
         joined = np.concatenate([self.ready, *new])
@@ -87,10 +90,16 @@ class CarrierNoise:
         return joined[:samples]
 
     def follow(self, signal: np.ndarray) -> np.ndarray:
-        """Returns the noise that exists only while there is a signal, as long as `signal`.
+        """Returns the noise that follows a signal, such as the modulation noise of tape.
 
-        `signal`, `(samples,)`, is the clean one. The noise is relative to the stationary hiss, for
-        a signal at its own RMS, whatever its scale.
+        The level of this noise is relative to the stationary hiss, for a signal at its own RMS; the
+        scale of the signal has no influence.
+
+        Args:
+            signal: Clean signal `(samples,)`.
+
+        Returns:
+            float32 array `(samples,)`.
         """
         power = np.mean(np.square(signal, dtype=np.float64))
         if self.carrier.following is None or power == 0.0:
@@ -104,15 +113,20 @@ def generate(kind: str, samples: int, rng: np.random.Generator, sample_rate: int
              signal: np.ndarray | None = None) -> np.ndarray:
     """Draws a new noise and returns its first `samples`, with an RMS of about -30 dBFS.
 
-    Args are those of `draw_carrier`, and:
+    Args:
+        kind: As in `draw_carrier`.
         samples: Length, at least 1.
-        signal: Clean signal `(samples,)` that film and tape noise then also follows.
+        rng: Source of all randomness.
+        sample_rate: Sample rate in Hz.
+        carrier: Ranges to draw from; None for the defaults.
+        signal: Clean signal `(samples,)` for the noise of film and tape that follows the signal;
+            None leaves this noise out.
 
     Returns:
         float32 array `(samples,)`.
 
     Raises:
-        UserError: An unknown `kind`, `samples` below 1, or a `signal` of another length.
+        UserError: `kind` is unknown, `samples` is below 1, or `signal` has another length.
     """
     require(samples >= 1, "samples", "at least 1", samples)
     source = CarrierNoise(draw_carrier(kind, rng, sample_rate, carrier))
@@ -126,7 +140,15 @@ def generate(kind: str, samples: int, rng: np.random.Generator, sample_rate: int
 def stream(kind: str, block_samples: int, rng: np.random.Generator,
            sample_rate: int = SAMPLE_RATE,
            carrier: CarrierConfig | None = None) -> Iterator[np.ndarray]:
-    """Yields block after block of one endless noise; strung together they are `generate`'s."""
+    """Yields one endless noise in blocks; joined, they equal the result of `generate`.
+
+    Args:
+        kind: As in `draw_carrier`.
+        block_samples: Length of each block.
+        rng: Source of all randomness.
+        sample_rate: Sample rate in Hz.
+        carrier: Ranges to draw from; None for the defaults.
+    """
     source = CarrierNoise(draw_carrier(kind, rng, sample_rate, carrier))
     while True:
         yield source.read(block_samples)

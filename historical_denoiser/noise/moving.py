@@ -1,10 +1,10 @@
-"""Noise that moves: levels that fluctuate by band and moment, and noise of no carrier at all.
+"""Noise whose levels fluctuate over time and frequency, and noise that belongs to no carrier.
 
-Real grooves, worn film and radio are not steady: the level of each band goes its own way, by 2 to
-5 dB within 23 ms, and by more where they crackle. A network that meets steady noise alone learns
-that what moves is sound. `fluctuate` gives any noise bands whose levels move; `make_moving` draws
-source, spectrum and levels at random (domain randomisation), so that no kind of additive noise lies
-outside what is trained on. Begin with `make_moving`.
+Real grooves, worn film and radio are not steady: the level of each band fluctuates independently,
+by 2 to 5 dB within 23 ms, and by more with crackle. A network that was trained with steady noise
+alone takes fluctuation for signal. `fluctuate` makes the levels of any noise fluctuate;
+`make_moving` draws source, spectrum and levels at random (domain randomisation), so that no kind of
+additive noise lies outside the training distribution. Start reading at `make_moving`.
 """
 
 from __future__ import annotations
@@ -20,44 +20,44 @@ from historical_denoiser.noise import parts
 from historical_denoiser.noise.parts import draw, draw_rate, to_gain
 from historical_denoiser.noise.ranges import Ranges, between, chance
 
-# Windows of the transform in which levels are changed: the shortest that resolves the bands.
+# Lengths of the STFT windows for changing levels; the shortest that resolves the bands is used.
 WINDOWS = (512, 1024, 2048, 4096)
 LOWEST_HZ, HIGHEST_HZ = 20.0, 22000.0
 PULSES_PER_SECOND = (0.3, 6.0)
 TURN_SECONDS = tuple(60.0 / rpm for rpm in (78.26, 78.26, 71.3, 45.0, 33.333, 160.0))
-# Of the hiss below impulses.
+# Level of the hiss relative to the impulses.
 UNDER_DB = (-60.0, -20.0)
 
 
 @dataclass
 class MovingConfig(Ranges):
-    """How levels move, and what noise of no carrier is drawn from."""
+    """Settings of fluctuating levels, and of noise that belongs to no carrier."""
 
-    deviation_db: list[float] = between(0.5, 8.0, "at least 0")  # of a band's level over time
-    band_hz: list[float] = between(50.0, 4000.0, "above 0")  # width of a band whose level moves
-    band_erb: list[float] = between(0.5, 3.0, "above 0")  # or its width as the ear resolves it
-    seconds: list[float] = between(0.012, 2.0, "above 0")  # from one level to another
-    common_chance: float = chance(0.33)  # of levels that move together in part
-    burst_chance: float = chance(0.25)  # of bands that are louder for moments
+    deviation_db: list[float] = between(0.5, 8.0, "at least 0")  # of the level of a band over time
+    band_hz: list[float] = between(50.0, 4000.0, "above 0")  # width of the fluctuating bands
+    band_erb: list[float] = between(0.5, 3.0, "above 0")  # or its width on the ear's scale
+    seconds: list[float] = between(0.012, 2.0, "above 0")  # time between two levels
+    common_chance: float = chance(0.33)  # levels that are partly common to all bands
+    burst_chance: float = chance(0.25)  # short increases of the level
     burst_db: list[float] = between(5.0, 25.0)
-    ripple_chance: float = chance(0.5)  # of a spectrum with a fine ripple
+    ripple_chance: float = chance(0.5)  # spectrum with a fine ripple
     ripple_db: list[float] = between(1.0, 7.0, "at least 0")
-    ripple_hz: list[float] = between(5.0, 600.0, "above 0")  # distance of its hills and dips
-    low_chance: float = chance(0.3)  # of noise between 30 and 1400 Hz
-    lone_band_chance: float = chance(0.2)  # of one band of half to two octaves
-    several_chance: float = chance(0.2)  # of two noises, one on top of the other
-    pulse_chance: float = chance(0.15)  # of low-frequency pulses on top, or alone
-    pulse_db: list[float] = between(0.0, 35.0)  # peak of a pulse over the RMS of the rest
+    ripple_hz: list[float] = between(5.0, 600.0, "above 0")  # distance of its peaks
+    low_chance: float = chance(0.3)  # noise between 30 and 1400 Hz only
+    lone_band_chance: float = chance(0.2)  # a single band of half to two octaves
+    several_chance: float = chance(0.2)  # sum of two noises
+    pulse_chance: float = chance(0.15)  # low-frequency pulses, added or alone
+    pulse_db: list[float] = between(0.0, 35.0)  # peak of a pulse relative to the RMS of the rest
 
 
 def make_moving(samples: int, rng: np.random.Generator, cfg: MovingConfig | None = None,
                 ) -> np.ndarray:
-    """Draws noise of no carrier: a random source, a random spectrum, levels that move at random.
+    """Draws noise that belongs to no carrier: its source, spectrum and fluctuation are random.
 
     Args:
-        samples: Length, at 44.1 kHz.
+        samples: Length at 44.1 kHz.
         rng: Source of all randomness.
-        cfg: Ranges and chances.
+        cfg: Ranges and probabilities; None for the defaults.
 
     Returns:
         float32 array `(samples,)` with an RMS of 1.
@@ -74,12 +74,13 @@ def make_moving(samples: int, rng: np.random.Generator, cfg: MovingConfig | None
 
 def fluctuate(noise: np.ndarray, rng: np.random.Generator, cfg: MovingConfig | None = None,
               ) -> np.ndarray:
-    """Gives each band of a noise a level that moves, and its spectrum a ripple.
+    """Makes the level of each band of a noise fluctuate, and sometimes adds a ripple to its
+    spectrum.
 
     Args:
         noise: Waveform `(samples,)` at 44.1 kHz.
-        rng: Draws bands, levels and ripple.
-        cfg: Ranges and chances.
+        rng: Source of all randomness.
+        cfg: Ranges and probabilities; None for the defaults.
 
     Returns:
         float32 array `(samples,)`.
@@ -94,7 +95,11 @@ def fluctuate(noise: np.ndarray, rng: np.random.Generator, cfg: MovingConfig | N
 
 
 def make_pulses(samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Draws low-frequency pulses alone ("thumps"), with peaks near 1: at random, or once in a turn.
+    """Draws low-frequency pulses ("thumps") with peaks near 1, at random or once per turn.
+
+    Args:
+        samples: Length at 44.1 kHz.
+        rng: Source of all randomness.
 
     Returns:
         float32 array `(samples,)`.
@@ -106,7 +111,7 @@ def make_pulses(samples: int, rng: np.random.Generator) -> np.ndarray:
         rng, SAMPLE_RATE, per_second, 0.0, draw(rng, (0.0, 6.0)),
         parts.thump_bank(rng, SAMPLE_RATE), turn_seconds=turn,
         locked_share=0.9 if is_locked else 0.0, burst=draw(rng, (0.0, 1.5)), is_alone=True)
-    skipped = int(rng.integers(2 * parts.CHUNK))  # so that not every noise begins in silence
+    skipped = int(rng.integers(2 * parts.CHUNK))  # otherwise every noise would begin in silence
     return parts.render(chunks, samples + skipped)[skipped:]
 
 
@@ -129,12 +134,12 @@ def _rms(audio: np.ndarray) -> np.float32:
 
 
 def _draw_source(samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Draws white noise: Gaussian, or spiky, or of impulses or bursts over a quieter floor."""
+    """Draws white noise: Gaussian, heavy-tailed, or impulses or bursts over a quieter floor."""
     kind = rng.choice(4, p=[0.45, 0.15, 0.2, 0.2])
     gaussian = rng.standard_normal(samples, dtype=np.float32)
     if kind == 0:
         return gaussian
-    if kind == 1:  # Gaussian times log-normal: as crackle that is too dense for single clicks
+    if kind == 1:  # Gaussian times log-normal, like very dense crackle
         sigma = draw(rng, (0.3, 2.2))
         return gaussian * np.exp(sigma * rng.standard_normal(samples, dtype=np.float32))
     if kind == 2:
@@ -156,7 +161,7 @@ def _draw_impulses(samples: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _draw_bursts(samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Draws the envelope of bursts of 0.5 to 120 ms: swells, decays, or both by turns."""
+    """Draws the envelope of bursts of 0.5 to 120 ms with random attack and decay."""
     per_second, seconds = draw_rate(rng, (0.7, 60.0)), 1e-3 * draw_rate(rng, (0.5, 120.0))
     sigma, is_regular = draw(rng, (0.0, 1.0)), rng.uniform() < 0.3
     count = max(1, round(per_second * samples / SAMPLE_RATE))
@@ -179,7 +184,7 @@ def _draw_bursts(samples: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _draw_spectrum_db(rng: np.random.Generator, hz: np.ndarray, cfg: MovingConfig) -> np.ndarray:
-    """Draws levels in dB at `hz`: of one band alone, of a low part, or of the whole range."""
+    """Draws levels in dB at `hz` for a single band, for low frequencies, or for the whole range."""
     octaves = np.log2(hz / 1000.0)
     if rng.uniform() < cfg.lone_band_chance:
         width = draw(rng, (0.5, 2.0))
@@ -215,10 +220,10 @@ def _draw_ripple_db(rng: np.random.Generator, hz: np.ndarray, cfg: MovingConfig)
 
 
 def _move_levels(noise: np.ndarray, rng: np.random.Generator, cfg: MovingConfig) -> np.ndarray:
-    """Multiplies the spectrogram of a noise by levels that are drawn by band and moment."""
+    """Multiplies the spectrogram of a noise by levels that vary over bands and time."""
     centres_hz, width_hz = _draw_bands(rng, cfg)
     seconds = draw_rate(rng, cfg.seconds)
-    # Bands need a window that resolves them, fast levels one that is short.
+    # Narrow bands need a long window, fast fluctuation a short one.
     window = next((size for size in WINDOWS if 2.0 * SAMPLE_RATE / size <= width_hz), WINDOWS[-1])
     hop = window // 4
     lead = dsp.lead_samples(window, hop)
@@ -233,12 +238,12 @@ def _move_levels(noise: np.ndarray, rng: np.random.Generator, cfg: MovingConfig)
 
 
 def _draw_bands(rng: np.random.Generator, cfg: MovingConfig) -> tuple[np.ndarray, float]:
-    """Returns the centres of the bands in Hz, and the width of the narrowest."""
+    """Returns the centre frequencies of the bands and the width of the narrowest band, in Hz."""
     if rng.uniform() < 0.6:
         width_hz = draw_rate(rng, cfg.band_hz)
         first_hz = width_hz * rng.uniform(-0.5, 0.5)
         return np.arange(first_hz, HIGHEST_HZ + width_hz, width_hz), width_hz
-    # ERB-rate scale, Glasberg and Moore 1990, eq. 4.
+    # ERB-rate scale: Glasberg and Moore 1990, eq. 4.
     width = draw(rng, cfg.band_erb)
     places = np.arange(width * rng.uniform(), 43.0, width)
     centres_hz = (10.0 ** (places / 21.4) - 1.0) / 4.37e-3
@@ -247,7 +252,7 @@ def _draw_bands(rng: np.random.Generator, cfg: MovingConfig) -> tuple[np.ndarray
 
 def _draw_levels_db(rng: np.random.Generator, times: np.ndarray, bands: int, seconds: float,
                     cfg: MovingConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Draws levels in dB: of each band `(frames, bands)`, and of all of them `(frames, 1)`."""
+    """Draws the levels in dB of each band, `(frames, bands)`, and of all bands, `(frames, 1)`."""
     knots = int(times[-1] / seconds) + 3
     places = times / seconds + rng.uniform()
     index = places.astype(int)
@@ -260,16 +265,17 @@ def _draw_levels_db(rng: np.random.Generator, times: np.ndarray, bands: int, sec
         common = np.sqrt(share) * rng.standard_normal((knots, 1))
     own, common = deviation_db * own, deviation_db * common
     if rng.uniform() < cfg.burst_chance:
-        bursting = common if rng.uniform() < 0.5 else own  # all at once, or single bands
+        bursting = common if rng.uniform() < 0.5 else own  # in all bands, or in single ones
         chance = draw_rate(rng, (0.01, 0.2))
         bursting += draw(rng, cfg.burst_db) * (rng.uniform(size=bursting.shape) < chance)
     return tuple(before * values[index] + after * values[index + 1] for values in (own, common))
 
 
 def _blend(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the weights of two independent draws at a `part` of the way from one to the other.
+    """Returns the weights for a position `part` (0 to 1) between two independent draws.
 
-    Their squares add up to 1, so that what lies between deviates by as much as the draws do.
+    The squares of the weights add up to 1, so that interpolated values have the variance of the
+    draws.
     """
     part = part * part * (3.0 - 2.0 * part)
     norm = np.hypot(part, 1.0 - part)
@@ -277,7 +283,7 @@ def _blend(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _interpolate_bands(levels_db: np.ndarray, centres_hz: np.ndarray, hz: np.ndarray) -> np.ndarray:
-    """Returns levels `(frames, bins)` between the centres of the bands."""
+    """Interpolates levels between the centres of the bands, `(frames, bins)`."""
     place = np.interp(hz, centres_hz, np.arange(len(centres_hz)))
     index = np.minimum(place.astype(int), len(centres_hz) - 2) if len(centres_hz) > 1 else (
         np.zeros(len(hz), int))

@@ -1,6 +1,6 @@
-"""Finds what stands out of a noise: clicks, crackle and bursts above the hiss around them.
+"""Detects outliers in a noise: clicks, crackle and bursts that exceed the hiss around them.
 
-All audio is `(samples,)` at 44.1 kHz.
+All waveforms are `(samples,)` at 44.1 kHz. Start reading at `compare_levels`.
 """
 
 from __future__ import annotations
@@ -10,25 +10,29 @@ from scipy import ndimage
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 
-FRAME = 16  # samples over which a level is taken: 0.4 ms, shorter than most clicks
-BASS_SECONDS = 1.0 / 300.0  # a mean over this time is what lies below about 200 Hz
-OUTLYING_RATIO = 4.0  # of a level to the usual one around it: 12 dB, seldom met in Gaussian noise
-AROUND_SECONDS = 0.25  # over which the usual level is taken
+# Levels are measured in frames of 0.4 ms, shorter than most clicks.
+FRAME = 16
+# A mean over this time keeps frequencies below about 200 Hz.
+BASS_SECONDS = 1.0 / 300.0
+# Ratio of a level to the usual level around it; 12 dB is rarely exceeded in Gaussian noise.
+OUTLYING_RATIO = 4.0
+# The usual level is a median over this time.
+AROUND_SECONDS = 0.25
 
 
 def split_treble(audio: np.ndarray) -> np.ndarray:
-    """Returns what lies above about 200 Hz: hum and rumble hide no click in it."""
+    """Returns the frequencies above about 200 Hz, in which hum and rumble hide no click."""
     return audio - ndimage.uniform_filter1d(audio, round(BASS_SECONDS * SAMPLE_RATE))
 
 
 def compare_levels(treble: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the level of each frame, and the usual one around it, both `(frames,)`.
+    """Returns the level of each frame, and the usual level around it, both `(frames,)`.
 
     The usual level is the median over a quarter of a second, on which impulses have no influence
-    until they fill half of the time. Samples after the last whole frame are left out.
+    until they fill half of that time. Samples after the last whole frame are ignored.
 
     Args:
-        treble: At least `FRAME` samples of `split_treble`.
+        treble: At least `FRAME` samples of the result of `split_treble`.
     """
     frames = len(treble) // FRAME
     framed = treble[:frames * FRAME].reshape(frames, FRAME)

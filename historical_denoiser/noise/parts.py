@@ -1,6 +1,7 @@
-"""The parts that noise is added up from: spectra, hiss, waves, rumble and impulses.
+"""The parts that make up a noise: spectra, hiss, hum, rumble and impulses.
 
-`carriers.py` draws from these what a noise consists of; `docs/noise.md` names their sources.
+`carriers.py` draws the parts of a noise from these; `docs/noise_parts.md` lists the sources. Start
+reading at `hiss`.
 """
 
 from __future__ import annotations
@@ -14,38 +15,49 @@ import scipy
 
 LEVEL_HZ = 1000.0  # levels are relative to the RMS of the hiss above this frequency
 BAND_HZ = 1000.0 * 10.0 ** (np.arange(-15, 14) / 10.0)  # centres of the third octaves
-TAPS = 4097  # of the filter that colours hiss
-CHUNK = 29504  # samples rendered at once; with TAPS a fast transform, and three make two seconds
-COARSE = 64  # samples between the points of what changes slowly
-POINTS = CHUNK // COARSE  # of these in a chunk
-SINC_TAPS = 16  # of the interpolation between them
-SHAPES = 48  # different clicks in one noise
-SECOND_PULSE_CHANCE = 0.2  # of a click
-THUMPS = 4  # different ones in one noise
+# Length of the filter that shapes hiss, and number of samples rendered at once. Together they have
+# a length for which the FFT is fast; three chunks last two seconds.
+TAPS = 4097
+CHUNK = 29504
+# Slow changes are computed once per 64 samples and interpolated, with a sinc of so many taps for
+# rumble.
+COARSE = 64
+POINTS = CHUNK // COARSE
+SINC_TAPS = 16
+# Number of different clicks in one noise, and the share of them that have a second pulse.
+SHAPES = 48
+SECOND_PULSE_CHANCE = 0.2
+# Thumps of one noise: how many differ, and the share of noises in which they begin with an impulse,
+# as after a scratch or a splice. The others are pulses with this frequency, this length, and an
+# attack that takes this share of the length.
+THUMPS = 4
 THUMP_SECONDS = 0.85
-JOLT_CHANCE = 0.4  # of thumps that begin with one, as after a scratch or splice
-SWELL_HZ, SWELL_SECONDS = (12.0, 100.0), (0.08, 0.8)  # of the others
-SWELL_ATTACK = (0.05, 0.6)  # share of its length in which a swell rises
-BURSTS = 24  # different strokes in one noise
-DIPS = 12  # different dropouts in one noise
-LOUDEST_DB = 75.0  # highest peak of a click or thump
-MEASURED_CHUNKS = 3  # over which a part's own level is measured: two seconds
+JOLT_CHANCE = 0.4
+SWELL_HZ, SWELL_SECONDS = (12.0, 100.0), (0.08, 0.8)
+SWELL_ATTACK = (0.05, 0.6)
+# Number of different bursts of a mechanism, and of different dropouts, in one noise.
+BURSTS = 24
+DIPS = 12
+# Highest peak of a click or thump.
+LOUDEST_DB = 75.0
+# The level of a part is measured over its first two seconds.
+MEASURED_CHUNKS = 3
 
 
 def draw(rng: np.random.Generator, bounds: Sequence[float]) -> float:
-    """Draws evenly between two bounds."""
+    """Draws from a uniform distribution between two bounds."""
     return float(rng.uniform(bounds[0], bounds[1]))
 
 
 def draw_rate(rng: np.random.Generator, bounds: Sequence[float]) -> float:
-    """Draws evenly in the logarithm where the range does not reach 0."""
+    """Draws from a log-uniform distribution, or from a uniform one if the lower bound is 0."""
     if bounds[0] <= 0.0:
         return draw(rng, bounds)
     return float(np.exp(rng.uniform(np.log(bounds[0]), np.log(bounds[1]))))
 
 
 def to_gain(decibels: np.ndarray | float) -> np.ndarray | float:
-    """Returns the factor that `decibels` stand for."""
+    """Converts decibels to an amplitude ratio."""
     return 10.0 ** (decibels / 20.0)
 
 
@@ -53,36 +65,51 @@ def to_gain(decibels: np.ndarray | float) -> np.ndarray | float:
 
 
 def grid_hz(sample_rate: int, taps: int = TAPS) -> np.ndarray:
-    """Returns the frequencies at which a hiss's spectrum is given; 10 Hz in place of 0 Hz."""
+    """Returns the frequencies at which a hiss's spectrum is given; 10 Hz replaces 0 Hz."""
     return np.maximum(scipy.fft.rfftfreq(taps - 1, 1.0 / sample_rate), 10.0)
 
 
 def interpolate_db(frequency_hz: np.ndarray, levels_db: Sequence[float],
                    knots_hz: Sequence[float] = BAND_HZ) -> np.ndarray:
-    """Interpolates levels at `knots_hz` over the logarithm of the frequency."""
+    """Interpolates levels over the logarithm of the frequency.
+
+    Args:
+        frequency_hz: Frequencies of the result.
+        levels_db: Levels at `knots_hz`.
+        knots_hz: Frequencies of the given levels, ascending.
+    """
     return np.interp(np.log2(frequency_hz), np.log2(knots_hz), levels_db)
 
 
 def academy_db(frequency_hz: np.ndarray) -> np.ndarray:
     """Returns the Academy curve of 1938 in dB.
 
-    Flat from 100 Hz to 1.6 kHz, -7 dB at 40 Hz, -10 dB at 5 kHz, -18 dB at 8 kHz; below 40 Hz and
-    above 8 kHz it falls on at the same slope.
+    It is flat from 100 Hz to 1.6 kHz and has -7 dB at 40 Hz, -10 dB at 5 kHz and -18 dB at 8 kHz.
+    Below 40 Hz and above 8 kHz the slopes continue.
     """
     return interpolate_db(frequency_hz, [-17.6, -7.0, 0.0, 0.0, -10.0, -18.0, -29.8],
                           [10.0, 40.0, 100.0, 1600.0, 5000.0, 8000.0, 16000.0])
 
 
 def slit_db(frequency_hz: np.ndarray, slit_um: float, film_mm_per_second: float) -> np.ndarray:
-    """Returns the loss of a scanning beam in dB: a sinc of its width over the wavelength."""
+    """Returns the loss of the scanning beam in dB: a sinc of its width over the wavelength.
+
+    Args:
+        frequency_hz: Frequencies.
+        slit_um: Width of the beam in micrometres.
+        film_mm_per_second: Speed of the film.
+    """
     wavelength_um = 1000.0 * film_mm_per_second / frequency_hz
     return 20.0 * np.log10(np.maximum(np.abs(np.sinc(slit_um / wavelength_um)), 1e-2))
 
 
 def disc_replay_db(frequency_hz: np.ndarray, bass_hz: float, treble_hz: float) -> np.ndarray:
-    """Returns a disc's replay equalisation in dB.
+    """Returns the replay equalisation of a disc in dB.
 
-    Bass is boosted below `bass_hz` (down to 50 Hz) and treble falls above `treble_hz`; 0: neither.
+    Args:
+        frequency_hz: Frequencies.
+        bass_hz: Turnover frequency, below which the bass is boosted down to 50 Hz; 0 for no boost.
+        treble_hz: Frequency above which the treble is attenuated; 0 for no attenuation.
     """
     level = np.zeros_like(frequency_hz)
     if bass_hz:
@@ -93,10 +120,15 @@ def disc_replay_db(frequency_hz: np.ndarray, bass_hz: float, treble_hz: float) -
 
 
 def tape_replay_db(frequency_hz: np.ndarray, bass_us: float, treble_us: float) -> np.ndarray:
-    """Returns the rise of a tape replay amplifier over an integrator in dB.
+    """Returns the response of a tape replay amplifier in dB, relative to an integrator.
 
-    The flux on tape falls as one RC low-pass of `treble_us`, so replay lifts the treble, and with
-    it the hiss, by the inverse; `bass_us` (0: none) lowers the bass.
+    The flux on tape falls like an RC low-pass with the time constant `treble_us`, so replay boosts
+    the treble, and the hiss with it, by the inverse.
+
+    Args:
+        frequency_hz: Frequencies.
+        bass_us: Time constant of the bass attenuation in microseconds; 0 for none.
+        treble_us: Time constant of the treble boost in microseconds.
     """
     omega = 2e-6 * np.pi * frequency_hz
     level = 10.0 * np.log10(1.0 + (omega * treble_us) ** 2)
@@ -106,21 +138,41 @@ def tape_replay_db(frequency_hz: np.ndarray, bass_us: float, treble_us: float) -
 
 
 def low_pass_db(frequency_hz: np.ndarray, cutoff_hz: float, order: float) -> np.ndarray:
-    """Returns the loss of a Butterworth low-pass in dB; its order need not be whole."""
+    """Returns the response of a Butterworth low-pass in dB.
+
+    Args:
+        frequency_hz: Frequencies.
+        cutoff_hz: Frequency at which the response is -3 dB.
+        order: Order of the filter; it need not be an integer.
+    """
     return -10.0 * np.log10(1.0 + (frequency_hz / cutoff_hz) ** (2.0 * order))
 
 
 def band_pass_db(frequency_hz: np.ndarray, low_hz: float, high_hz: float,
                  orders: Sequence[float]) -> np.ndarray:
-    """Returns the loss of a Butterworth high-pass at `low_hz` and a low-pass at `high_hz` in dB."""
-    # A high-pass is the low-pass of the inverse of the frequency.
+    """Returns the response in dB of a Butterworth high-pass followed by a low-pass.
+
+    Args:
+        frequency_hz: Frequencies.
+        low_hz: Cutoff of the high-pass.
+        high_hz: Cutoff of the low-pass.
+        orders: Orders of the high-pass and the low-pass.
+    """
+    # A high-pass is a low-pass over the inverse of the frequency.
     return (low_pass_db(1.0 / frequency_hz, 1.0 / low_hz, orders[0])
             + low_pass_db(frequency_hz, high_hz, orders[1]))
 
 
 def draw_colour_db(rng: np.random.Generator, frequency_hz: np.ndarray, tilt_db_per_octave: float,
                    height_db: float) -> np.ndarray:
-    """Draws a random tilt and two broad random bumps: no two machines sound alike."""
+    """Draws the colour of a machine in dB: a tilt and two broad bumps of random height.
+
+    Args:
+        rng: Source of all randomness.
+        frequency_hz: Frequencies of the result.
+        tilt_db_per_octave: Slope around 1 kHz.
+        height_db: Greatest height of a bump.
+    """
     octaves = np.log2(frequency_hz / LEVEL_HZ)
     level = tilt_db_per_octave * np.clip(octaves, -4.0, 4.0)
     for _ in range(2):
@@ -131,9 +183,9 @@ def draw_colour_db(rng: np.random.Generator, frequency_hz: np.ndarray, tilt_db_p
 
 
 def minimum_phase(level_db: np.ndarray, taps: int) -> np.ndarray:
-    """Returns a minimum-phase FIR filter with the levels `level_db` on a regular grid.
+    """Returns a minimum-phase FIR filter of `taps` samples from levels on a regular grid.
 
-    Folds the cepstrum: Oppenheim and Schafer, Discrete-Time Signal Processing, on the Hilbert
+    The cepstrum is folded: Oppenheim and Schafer, Discrete-Time Signal Processing, on the Hilbert
     transform relations of causal complex cepstra.
     """
     cepstrum = scipy.fft.irfft(level_db * (np.log(10.0) / 20.0))
@@ -145,15 +197,15 @@ def minimum_phase(level_db: np.ndarray, taps: int) -> np.ndarray:
 
 # --- Parts -----------------------------------------------------------------------------------
 
-Part = Iterator[np.ndarray]  # an endless signal in chunks `(CHUNK,)`, float32, without seams
-OFFSETS = np.arange(CHUNK, dtype=np.float32)  # of samples from the start of a chunk
+Part = Iterator[np.ndarray]  # endless signal in continuous float32 chunks `(CHUNK,)`
+OFFSETS = np.arange(CHUNK, dtype=np.float32)  # positions of the samples within a chunk
 
 
 def part(generator: Callable[..., Iterator]) -> Callable[..., Iterator]:
-    """Decorates a generator function: it runs as far as its first, bare `yield` when it is called.
+    """Decorates a generator function so that calling it runs it up to its first, bare `yield`.
 
-    Parts share one source of randomness, so the order of their draws decides what noise it is; a
-    plain generator would draw nothing before its first chunk.
+    Parts share one random generator, so the order of their draws determines the noise. A plain
+    generator function would draw nothing before its first chunk.
     """
     @functools.wraps(generator)
     def start(*args: object, **kwargs: object) -> Iterator:
@@ -165,12 +217,12 @@ def part(generator: Callable[..., Iterator]) -> Callable[..., Iterator]:
 
 
 def multiply(chunks: Part, gains: Part) -> Part:
-    """Returns a part multiplied by gains that change."""
+    """Returns a part multiplied by time-varying gains."""
     return map(np.multiply, chunks, gains)
 
 
 def render(chunks: Part, samples: int) -> np.ndarray:
-    """Returns the next `samples` of a part, `(samples,)`; what is left of a chunk is lost."""
+    """Returns the next `samples` of a part, `(samples,)`; the rest of the last chunk is lost."""
     return np.concatenate([next(chunks) for _ in range(-(-samples // CHUNK))])[:samples]
 
 
@@ -180,7 +232,7 @@ def add(first: Part, second: Part) -> Part:
 
 
 def amplify(chunks: Part, gain_db: float) -> Part:
-    """Returns a part at another level."""
+    """Returns a part amplified by `gain_db`."""
     gain = np.float32(to_gain(gain_db))
     return (gain * chunk for chunk in chunks)
 
@@ -195,11 +247,15 @@ def at_unit_level(chunks: Part) -> Part:
 @part
 def hiss(rng: np.random.Generator, sample_rate: int, level_db: np.ndarray,
          above_hz: float = LEVEL_HZ) -> Part:
-    """Stationary Gaussian noise, coloured by overlap-save; its RMS above `above_hz` is 1.
+    """Stationary Gaussian noise with a given spectrum, filtered by overlap-save.
 
-    `level_db` is its spectrum at the frequencies of `grid_hz`.
+    Args:
+        rng: Source of all randomness.
+        sample_rate: Sample rate in Hz.
+        level_db: Spectrum at the frequencies of `grid_hz`.
+        above_hz: The RMS is 1 above this frequency.
     """
-    length = 2 * (len(level_db) - 1)  # of the filter
+    length = 2 * (len(level_db) - 1)  # length of the filter
     size = CHUNK + length
     kernel = np.roll(scipy.fft.irfft(to_gain(level_db)), length // 2) * np.hanning(length)
     response = scipy.fft.rfft(kernel, size)
@@ -216,10 +272,14 @@ def hiss(rng: np.random.Generator, sample_rate: int, level_db: np.ndarray,
 @part
 def swing(rng: np.random.Generator, sample_rate: int, wander_db: float,
           pattern_db: Sequence[float] = (0.0, 0.0), turn_seconds: float = 1.0) -> Part:
-    """Gains that change slowly: a pattern that repeats with each turn, plus a random walk.
+    """Gains of a slow level modulation: a pattern that repeats with each turn, and a random walk.
 
-    `pattern_db` has levels at equal distances over one turn; `wander_db` is the standard deviation
-    of the walk.
+    Args:
+        rng: Source of all randomness.
+        sample_rate: Sample rate in Hz.
+        wander_db: Standard deviation of the random walk.
+        pattern_db: Levels at equal distances over one turn.
+        turn_seconds: Duration of a turn.
     """
     step = COARSE / sample_rate / turn_seconds
     pattern_db = np.append(pattern_db, pattern_db[0])
@@ -241,10 +301,16 @@ def swing(rng: np.random.Generator, sample_rate: int, wander_db: float,
 @part
 def wave(rng: np.random.Generator, sample_rate: int, frequency_hz: float,
          harmonics_db: np.ndarray, drift: float = 0.0, is_pulsed: bool = False) -> Part:
-    """A periodic wave of RMS 1 from the levels of its fundamental and the harmonics above it.
+    """A periodic waveform with an RMS of 1.
 
-    Phases are random, or all 0 if it `is_pulsed`: the harmonics then add up to one pulse in each
-    period. `drift` is the share of its frequency by which the pitch wanders.
+    Args:
+        rng: Source of all randomness.
+        sample_rate: Sample rate in Hz.
+        frequency_hz: Frequency of the fundamental.
+        harmonics_db: Levels of the fundamental and the harmonics above it.
+        drift: Standard deviation of the pitch, as a share of the frequency.
+        is_pulsed: Whether all phases are 0, so that the harmonics add up to one pulse per period.
+            Otherwise phases are random.
     """
     step, count = frequency_hz / sample_rate, len(harmonics_db)
     size = scipy.fft.next_fast_len(max(2048, 64 * count), real=True)
@@ -258,7 +324,7 @@ def wave(rng: np.random.Generator, sample_rate: int, frequency_hz: float,
     yield
     while True:
         bend = 0.8 * last_bend + 0.6 * drift * rng.normal()
-        # Single precision is fast, and exact to 1e-5 of a period within a chunk.
+        # Single precision is fast, and its error stays below 1e-5 of a period within a chunk.
         place = (bend - last_bend) / (2.0 * CHUNK) * OFFSETS
         place += 1.0 + last_bend
         place *= OFFSETS
@@ -278,10 +344,18 @@ def make_hum(rng: np.random.Generator, sample_rate: int, frequency_hz: float, ha
              slope_db_per_octave: float, drift: float = 0.0,
              band_db: Callable[[np.ndarray], np.ndarray] | None = None,
              is_pulsed: bool = False) -> Part:
-    """Draws a hum or buzz: harmonics that fall with a slope, each with a random deviation in dB.
+    """Draws a hum or buzz whose harmonics fall with a slope and deviate from it at random.
 
-    `harmonics` counts the fundamental; those above 0.45 of the rate are left out. `band_db` gives
-    the levels of the playback chain at frequencies, `is_pulsed` is that of `wave`.
+    Args:
+        rng: Source of all randomness.
+        sample_rate: Sample rate in Hz.
+        frequency_hz: Frequency of the fundamental.
+        harmonics: Number of harmonics with the fundamental. Those above 0.45 of the sample rate are
+            left out.
+        slope_db_per_octave: Mean slope of the harmonics.
+        drift: As in `wave`.
+        band_db: Response of the playback chain: a function from frequencies in Hz to levels.
+        is_pulsed: As in `wave`.
     """
     harmonics = max(1, min(harmonics, int(0.45 * sample_rate / frequency_hz)))
     order = np.arange(1, harmonics + 1)
@@ -295,11 +369,18 @@ def make_hum(rng: np.random.Generator, sample_rate: int, frequency_hz: float, ha
 @part
 def rumble(rng: np.random.Generator, sample_rate: int, turn_seconds: float, depth: float,
            between_hz: Sequence[float], ring_seconds: Sequence[float]) -> Part:
-    """Noise of RMS 1 around three frequencies `between_hz`: resonances of arm, plinth and motor.
+    """Noise with an RMS of 1 around three resonances, like those of arm, plinth and motor.
 
-    `depth`, 0 to 1, is how much its level changes over a turn, `ring_seconds` the range of the time
-    constants with which the resonances decay: the longer, the narrower they are. It is rendered at
-    one 64th of the rate and interpolated with a windowed sinc, so that it ends below 300 Hz.
+    It is rendered at 1/64 of the sample rate and interpolated with a windowed sinc, so that it
+    contains nothing above 300 Hz.
+
+    Args:
+        rng: Source of all randomness.
+        sample_rate: Sample rate in Hz.
+        turn_seconds: Duration of a turn.
+        depth: By how much the level changes within a turn, 0 to 1.
+        between_hz: Range of the resonance frequencies.
+        ring_seconds: Range of the decay times. A longer decay makes a narrower resonance.
     """
     rate = sample_rate / COARSE
     time = np.arange(256) / rate
@@ -331,8 +412,8 @@ def rumble(rng: np.random.Generator, sample_rate: int, turn_seconds: float, dept
 @part
 def _scratches(rng: np.random.Generator, per_turn: float, turn_samples: float, median_db: float,
                spread_db: float, shapes: int) -> Iterator[tuple[np.ndarray, ...]]:
-    """Impulses that come back once a turn, for some turns: moments, levels, shapes and signs."""
-    begin = rng.uniform()  # in turns
+    """Impulses that recur once per turn for a number of turns: onsets, levels, shapes and signs."""
+    begin = rng.uniform()  # position in turns
     count, mean_turns = rng.poisson(per_turn), rng.uniform(3.0, 40.0)
     angle, first, last, level_db, shape, sign = sites = np.zeros((6, count))
 
@@ -363,7 +444,7 @@ def _scratches(rng: np.random.Generator, per_turn: float, turn_samples: float, m
 
 
 class _Impulses:
-    """Adds shapes from a bank `(shapes, samples)` into chunks; what juts out goes into the next."""
+    """Adds shapes from a bank `(shapes, samples)` to chunks; the rest goes into the next chunk."""
 
     def __init__(self, bank: np.ndarray) -> None:
         self.bank = bank.astype(np.float32)
@@ -385,15 +466,26 @@ def events(rng: np.random.Generator, sample_rate: int, per_second: float, median
            spread_db: float, bank: np.ndarray, turn_seconds: float = 1.0,
            locked_share: float = 0.0, burst: float = 0.4, signed: bool = True,
            loudest_db: float = LOUDEST_DB, is_alone: bool = False) -> Part:
-    """Impulses at random moments, with shapes from a bank `(shapes, samples)` of peak 1.
+    """Impulses at random times.
 
-    Arrivals are a Poisson process whose rate varies; peaks are log-normal, with a heavy tail. A
-    share is locked to the turn: a scratch that crosses many grooves is heard once a turn, for
-    some turns, at nearly the same level.
+    Arrivals are a Poisson process with a varying rate; peaks are log-normal and so have a heavy
+    tail. A share of the impulses is locked to the turn: a scratch across many grooves recurs once
+    per turn for some turns, at nearly the same level.
 
-    `per_second` is the mean rate and `burst` the standard deviation of its logarithm. If `signed`,
-    half of the impulses point down. If it `is_alone`, every chunk has one, however low the rate:
-    with nothing under them, more than 1.4 s between two would be digital silence.
+    Args:
+        rng: Source of all randomness.
+        sample_rate: Sample rate in Hz.
+        per_second: Mean rate.
+        median_db: Median of the peaks.
+        spread_db: Standard deviation of the peaks.
+        bank: Shapes `(shapes, samples)` with a peak of 1.
+        turn_seconds: Duration of a turn.
+        locked_share: Share of the impulses that recur each turn.
+        burst: Standard deviation of the logarithm of the rate.
+        signed: Whether half of the impulses are inverted.
+        loudest_db: Upper limit of the peaks.
+        is_alone: Whether every chunk has at least one impulse, however low the rate is. Without
+            other noise, more than 1.4 s between two impulses would be digital silence.
     """
     impulses = _Impulses(bank)
     per_chunk = per_second * (1.0 - locked_share) * CHUNK / sample_rate
@@ -418,15 +510,15 @@ def events(rng: np.random.Generator, sample_rate: int, per_second: float, median
 @part
 def strokes(rng: np.random.Generator, sample_rate: int, per_second: float, jitter: float,
             spread_db: float, bank: np.ndarray) -> Part:
-    """Impulses of a mechanism at regular moments, with shapes from a bank of peak 1.
+    """Impulses of a mechanism at regular intervals.
 
     Args:
         rng: Source of all randomness.
-        sample_rate: Samples per second.
-        per_second: Strokes in a second.
-        jitter: Standard deviation of the moments, as a share of the time between two.
+        sample_rate: Sample rate in Hz.
+        per_second: Rate of the impulses.
+        jitter: Standard deviation of the onsets, as a share of the interval.
         spread_db: Standard deviation of the peaks, whose median is 0 dB.
-        bank: Shapes `(shapes, samples)`; each stroke has one of them.
+        bank: Shapes `(shapes, samples)` with a peak of 1; each impulse has one of them.
     """
     impulses, step = _Impulses(bank), sample_rate / per_second
     due = rng.uniform(0.0, step)
@@ -442,18 +534,26 @@ def strokes(rng: np.random.Generator, sample_rate: int, per_second: float, jitte
 
 def impulse_bank(rng: np.random.Generator, sample_rate: int, pulse_ms: Sequence[float],
                  band_db: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
-    """Draws shapes of clicks like those on recordings, `(SHAPES, samples)` with peak 1.
+    """Draws shapes of clicks like those on recordings.
 
-    Each is a short pulse, a slower swing back so that their sum is about 0, ringing of the pick-up
-    and sometimes a second pulse; five to ten pulse lengths in all. `pulse_ms` is the range of the
-    pulse's length, `band_db` gives the levels of the playback chain at frequencies.
+    Each has a short pulse, a slower swing in the opposite direction that makes the sum about 0,
+    ringing of the pick-up, and sometimes a second pulse. It lasts five to ten pulse lengths.
+
+    Args:
+        rng: Source of all randomness.
+        sample_rate: Sample rate in Hz.
+        pulse_ms: Range of the length of the pulse.
+        band_db: Response of the playback chain: a function from frequencies in Hz to levels.
+
+    Returns:
+        Array `(SHAPES, samples)` with a peak of 1.
     """
     samples = max(16, int(0.008 * pulse_ms[1] * sample_rate))
     column = (SHAPES, 1)
     time = np.arange(samples) / sample_rate - rng.uniform(0.0, 1.0, column) / sample_rate
     pulse = np.exp(rng.uniform(*np.log(pulse_ms), column)) * 1e-3
     wave = np.exp(-0.5 * np.square((time - 0.9 * pulse) / (0.3 * pulse)))
-    back = pulse * rng.uniform(0.5, 3.0, column)  # time constant of the swing back
+    back = pulse * rng.uniform(0.5, 3.0, column)  # time constant of the opposite swing
     late = np.maximum(time - 0.9 * pulse, 0.0)
     swing = late / back * np.exp(-late / back)
     ringing = (np.sin(2.0 * np.pi * rng.uniform(0.4, 1.2, column) / pulse * late)
@@ -473,12 +573,13 @@ def impulse_bank(rng: np.random.Generator, sample_rate: int, pulse_ms: Sequence[
 
 
 def thump_bank(rng: np.random.Generator, sample_rate: int) -> np.ndarray:
-    """Draws low-frequency pulses, `(THUMPS, samples)` with peak 1.
+    """Draws low-frequency pulses, `(THUMPS, samples)`, with a peak of 1.
 
-    Either the pulse after a scratch or splice: a short jolt, then an oscillation whose frequency
-    and amplitude fall exponentially, as the resonance of arm and pick-up dies away. Or a swell of
-    several cycles, 0.08 to 0.8 s long, with a soft or hard onset and nothing above 150 Hz, as
-    measured on shellac discs (de Carvalho et al. 2021 call both "long pulses").
+    There are two forms, which de Carvalho et al. 2021 call "long pulses". After a scratch or
+    splice, an impulse is followed by an oscillation whose frequency and amplitude fall
+    exponentially, as the resonance of arm and pick-up decays. The other form was measured on
+    shellac discs: several cycles, 0.08 to 0.8 s long, with a soft or hard onset and nothing above
+    150 Hz.
     """
     time = np.arange(int(THUMP_SECONDS * sample_rate), dtype=np.float32) / sample_rate
     bank = np.empty((THUMPS, len(time)), np.float32)
@@ -501,6 +602,7 @@ def thump_bank(rng: np.random.Generator, sample_rate: int) -> np.ndarray:
 
 
 def _draw_jolt(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:
+    """Draws an oscillation whose frequency and amplitude fall exponentially."""
     high, low = rng.uniform(40.0, 120.0), rng.uniform(10.0, 30.0)
     fall, decay = rng.uniform(0.01, 0.05), rng.uniform(0.015, 0.06)
     turns = low * time + (high - low) * fall * (1.0 - np.exp(-time / fall))
@@ -510,7 +612,7 @@ def _draw_jolt(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:
 
 def _draw_swell(rng: np.random.Generator, time: np.ndarray, hz: float, length: float,
                 attack: float, depth: float) -> np.ndarray:
-    """Draws a tone whose pitch wanders by up to a quarter, under an envelope that ends in time."""
+    """Draws a tone whose pitch varies by up to a quarter, with an envelope that ends in time."""
     length = min(length, 0.95 * time[-1])
     place = np.clip(time / length, 0.0, 1.0)
     envelope = np.where(place < attack, np.sin(0.5 * np.pi * place / attack),
@@ -519,13 +621,22 @@ def _draw_swell(rng: np.random.Generator, time: np.ndarray, hz: float, length: f
     bend = 1.0 + 0.25 * depth * np.interp(place, np.linspace(0.0, 1.0, 6), np.tanh(knots))
     phase = np.cumsum(hz * bend) * (time[1] - time[0]) + rng.uniform()
     wave = np.sin(2.0 * np.pi * phase)
-    if depth > 0.5:  # beside the tone a second one, with which it beats
+    if depth > 0.5:  # adds a second tone that beats with the first
         wave += rng.uniform(0.0, 0.8) * np.sin(2.0 * np.pi * phase * draw_rate(rng, (0.5, 2.0)))
     return envelope * wave
 
 
 def dip_bank(rng: np.random.Generator, sample_rate: int, length_ms: Sequence[float]) -> np.ndarray:
-    """Draws the shapes of dropouts, `(DIPS, samples)`: a smooth dip of depth 1."""
+    """Draws the shapes of dropouts: smooth dips with a depth of 1.
+
+    Args:
+        rng: Source of all randomness.
+        sample_rate: Sample rate in Hz.
+        length_ms: Range of the length of a dip.
+
+    Returns:
+        float32 array `(DIPS, samples)`.
+    """
     samples = int(1e-3 * length_ms[1] * sample_rate)
     bank = np.zeros((DIPS, samples), np.float32)
     for row in bank:
@@ -536,17 +647,17 @@ def dip_bank(rng: np.random.Generator, sample_rate: int, length_ms: Sequence[flo
 
 def burst_bank(rng: np.random.Generator, sample_rate: int, burst_ms: float,
                band_hz: Sequence[float], is_tonal: bool, shapes: int = BURSTS) -> np.ndarray:
-    """Draws bursts of noise, or tones that decay, `(shapes, samples)` with peak 1.
+    """Draws bursts of noise or decaying tones, `(shapes, samples)`, with a peak of 1.
 
-    They sound like metal, wood or paper that is struck: claws, shutters, splices that pass a gate.
+    They resemble the sound of struck metal, wood or paper: claws, shutters, splices in the gate.
 
     Args:
         rng: Source of all randomness.
-        sample_rate: Samples per second.
-        burst_ms: Length, from which that of each shape differs by up to 40 %.
-        band_hz: Edges of the band that they are limited to, with skirts of 12 dB an octave.
-        is_tonal: Whether they are tones of about one pitch, which ring three times as long.
-        shapes: How many.
+        sample_rate: Sample rate in Hz.
+        burst_ms: Typical length; single shapes differ from it by up to 40 %.
+        band_hz: Edges of the band, with skirts of 12 dB per octave.
+        is_tonal: Whether to draw tones of similar pitch, which ring three times as long.
+        shapes: Number of shapes.
     """
     column, edges_hz = (shapes, 1), np.clip(band_hz, 1.0, 0.49 * sample_rate)
     length = 1e-3 * burst_ms * np.exp(rng.uniform(np.log(0.7), np.log(1.4), column))

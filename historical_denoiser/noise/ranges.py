@@ -1,4 +1,7 @@
-"""Settings that noise is drawn from: how a range is declared, and how it is checked."""
+"""Declares and checks the settings that noise is drawn from.
+
+Start reading at `Ranges`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import field, fields
 from historical_denoiser.core.checks import require, require_range
 from historical_denoiser.noise.parts import BAND_HZ
 
-# What the numbers of a setting must be.
+# The conditions that the values of a setting can have to meet.
 LIMITS: dict[str, Callable[[list], bool]] = {
     "above 0": lambda values: min(values, default=0.0) > 0.0,
     "at least 0": lambda values: min(values) >= 0.0,
@@ -19,31 +22,37 @@ LIMITS: dict[str, Callable[[list], bool]] = {
 
 
 def between(low: float, high: float, limit: str | None = None) -> list[float]:
-    """Declares a setting `[low, high]` from which each noise draws; `limit` is one of `LIMITS`."""
+    """Declares a setting `[low, high]` from whose range each noise draws a value.
+
+    Args:
+        low: Default lower bound.
+        high: Default upper bound.
+        limit: Condition for both values, a key of `LIMITS`; None for none.
+    """
     return field(default_factory=lambda: [low, high], metadata={"range": True, "limit": limit})
 
 
 def chance(value: float) -> float:
-    """Declares the chance that a noise has something."""
+    """Declares the probability that a noise has a property."""
     return field(default=value, metadata={"limit": "in [0, 1]"})
 
 
 def choices(values: list[float]) -> list[float]:
-    """Declares a list of positive numbers, of which each noise has one."""
+    """Declares a list of positive numbers, one of which each noise draws."""
     return field(default_factory=values.copy, metadata={"limit": "above 0"})
 
 
 def spectra(rows: list[list[float]]) -> list[list[float]]:
-    """Declares spectra in dB per Hz: in each row the third octaves from 32 Hz to 20 kHz."""
+    """Declares spectra in dB per Hz: one per row, in third octaves from 32 Hz to 20 kHz."""
     return field(default_factory=lambda: [[float(level) for level in row] for row in rows],
                  metadata={"limit": "rows of 29 levels each"})
 
 
 class Ranges:
-    """The settings of a kind of noise; those in `noise.film` are called `FilmConfig`.
+    """Base class of the settings of a kind of noise; `FilmConfig` holds those of `noise.film`.
 
     Raises:
-        UserError: A value is not what its field allows; the message names the setting.
+        UserError: A value violates the limit of its field; the message names the setting.
     """
 
     def __post_init__(self) -> None:

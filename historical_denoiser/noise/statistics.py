@@ -1,7 +1,7 @@
-"""What tells one noise from another, in a few numbers: how much of it is impulses, and which bands.
+"""Describes a noise by a few numbers: how impulsive it is, and how its energy is distributed.
 
-Unlike the measures of `fit.py` these assume no hiss: they also hold for clicks or hum alone.
-All audio is `(samples,)` at 44.1 kHz.
+Unlike the measures of `fit.py`, these do not assume hiss and so are also valid for clicks or hum
+alone. All waveforms are `(samples,)` at 44.1 kHz. Start reading at `describe`.
 """
 
 from __future__ import annotations
@@ -17,25 +17,31 @@ from historical_denoiser.core.checks import UserError
 from historical_denoiser.noise.outliers import FRAME, OUTLYING_RATIO, compare_levels, split_treble
 
 OCTAVES_HZ = 1000.0 * 2.0 ** np.arange(-5, 5)  # centres, 31 Hz to 16 kHz
-LOWEST_HZ = 200.0  # above, impulses are looked for
-LOUD_SHARE = 0.02  # of the samples
-EVENT_LEAST = 0.05  # of the whole level: in digital silence not every sample is an event
-EVENT_GAP_SECONDS = 0.003  # events closer than this count as one
-EMPTY_OCTAVE = 1e-6  # share of the energy: an octave with less is as good as empty
-EDGE_SECONDS = 0.05  # longer than the high-pass rings where the noise begins and ends
+# Impulses are looked for above this frequency.
+LOWEST_HZ = 200.0
+# Share of the samples that counts as loud.
+LOUD_SHARE = 0.02
+# An event reaches at least this share of the overall level; otherwise every sample after digital
+# silence would be an event. Events closer than the gap count as one.
+EVENT_LEAST = 0.05
+EVENT_GAP_SECONDS = 0.003
+# An octave with a smaller share of the energy counts as empty.
+EMPTY_OCTAVE = 1e-6
+# Length in which the high-pass settles at both ends of the noise.
+EDGE_SECONDS = 0.05
 SHORTEST_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
 class NoiseStatistics:
-    """A noise in numbers.
+    """Statistics of a noise.
 
     Attributes:
-        loud_share: Share of the energy above 200 Hz that the loudest 2 % of the samples hold; 0.14
-            for Gaussian noise.
-        kurtosis: Of the samples above 200 Hz; 3 for Gaussian noise.
-        events_per_second: Stretches that stand out of the noise around them, in a second.
-        octave_shares: Share of the energy in each of `OCTAVES_HZ`, `(octaves,)`; their sum is 1.
+        loud_share: Share of the energy above 200 Hz in the loudest 2 % of the samples; 0.14 for
+            Gaussian noise.
+        kurtosis: Kurtosis of the samples above 200 Hz; 3 for Gaussian noise.
+        events_per_second: Number of outlying events per second.
+        octave_shares: Share of the energy in each of `OCTAVES_HZ`, `(octaves,)`; the sum is 1.
     """
 
     loud_share: float
@@ -44,7 +50,7 @@ class NoiseStatistics:
     octave_shares: np.ndarray
 
     def numbers(self) -> dict[str, float]:
-        """Returns what a table has of it, by the columns' names; octaves in dB, -60 or more."""
+        """Returns the values of a table row by column name; octaves are in dB, at least -60."""
         octaves_db = 10.0 * np.log10(np.maximum(self.octave_shares, EMPTY_OCTAVE))
         return {"loud": self.loud_share, "kurtosis": self.kurtosis,
                 "events/s": self.events_per_second,
@@ -53,7 +59,7 @@ class NoiseStatistics:
 
 
 def describe(audio: np.ndarray) -> NoiseStatistics:
-    """Measures a noise of any kind.
+    """Computes the statistics of any noise.
 
     Raises:
         UserError: `audio` is shorter than 0.2 s, not finite, or silent above 200 Hz.
@@ -84,8 +90,8 @@ def _count_events(audio: np.ndarray) -> int:
 
 
 def _measure_octaves(audio: np.ndarray) -> np.ndarray:
-    """Returns the share of the energy in each octave."""
-    # The window keeps loud bass from leaking into octaves that are all but empty.
+    """Returns the share of the energy in each octave, `(octaves,)`."""
+    # The window prevents loud bass from leaking into octaves that are nearly empty.
     power = np.square(np.abs(fft.rfft(audio * np.hanning(len(audio)))))
     edges_hz = OCTAVES_HZ[0] * 2.0 ** (np.arange(len(OCTAVES_HZ) + 1) - 0.5)
     edges = np.minimum(np.round(edges_hz / SAMPLE_RATE * len(audio)).astype(int), len(power) - 1)
