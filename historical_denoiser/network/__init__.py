@@ -1,1 +1,1 @@
-"""Below the network's layers: operations on tensors of any Keras backend, settings, weights."""
+"""The basis of the network's layers: tensor operations, settings, weights."""

@@ -2,13 +2,13 @@
 
 Sources:
     R. Martin, "Noise power spectral density estimation based on optimal smoothing and minimum
-        statistics", IEEE Trans. Speech and Audio Processing 9(5), 2001: the noise floor as a
-        running minimum of smoothed magnitudes.
+    statistics", IEEE Trans. Speech and Audio Processing 9(5), 2001: the noise floor as a running
+    minimum of smoothed magnitudes.
     B. Widrow et al., "Adaptive noise cancelling: principles and applications", Proc. IEEE 63(12),
-        1975: subtracting a periodic interference.
+    1975: subtracting a periodic interference.
 
-Spectrograms are `(batch, frames, bins, 2)`, real and imaginary part. Everything is Keras 3 and
-runs on each of its backends; no gradient flows through.
+Spectrograms are `(batch, frames, bins, 2)`, real and imaginary part. Everything is Keras 3 and runs
+on each of its backends; no gradient flows through. Start reading at `steady_tones`.
 """
 
 from __future__ import annotations
@@ -29,25 +29,32 @@ from historical_denoiser.network.tensor_ops import (
     slice_axis,
 )
 
-Tensor = Any  # a tensor of whichever backend Keras runs on
+Tensor = Any  # a tensor of any Keras backend
 
-# A running minimum over 3^n samples is n running minima of three samples, which are 1, 3, 9, ...
-# samples apart; likewise a running mean. Times are those of a hop of 512 samples at 44.1 kHz.
-FLOOR_STEPS = (1, 3, 9, 27, 81)  # frames: a minimum over 243 (2.8 s)
-SMOOTHING_STEPS = (1, 3)  # frames: before it a weighted mean over 9
-TONE_FRAMES = 32  # window of a second transform, along frames; it resolves 2.7 Hz
-TONE_HOP = 4  # frames from one of its windows to the next
-TONE_FLOOR_STEPS = (1, 3, 9, 27)  # windows: a minimum over 81 (3.8 s)
+# A running minimum over 3^n samples is computed as n running minima over three samples that are 1,
+# 3, 9, ... samples apart; a running mean likewise. Durations hold for a hop of 512 samples at 44.1
+# kHz.
+FLOOR_STEPS = (1, 3, 9, 27, 81)  # a minimum over 243 frames (2.8 s)
+SMOOTHING_STEPS = (1, 3)  # before it, a weighted mean over 9 frames
+# Length and hop, in frames, of a second transform along the frames; its resolution is 2.7 Hz.
+TONE_FRAMES = 32
+TONE_HOP = 4
+TONE_FLOOR_STEPS = (1, 3, 9, 27)  # a minimum over 81 windows (3.8 s)
 TONE_SMOOTHING_STEPS = (1,)
-TONE_BIAS = 2.0  # times the minimum: also the minimum of a steady tone lies below its mean
-LEAST_OVERLAP = 0.1  # of the full sum of windows: the first and last frames are not raised by more
+TONE_BIAS = 2.0  # factor of the minimum, which even for a steady tone lies below its mean
+# The sum of the windows is taken to be at least this share of its full value, so that the first and
+# last frames are not amplified too much.
+LEAST_OVERLAP = 0.1
 
 
 def magnitude_and_floor(spectrogram: Tensor, exponent: float) -> Tensor:
-    """Returns each bin's magnitude and its noise floor.
+    """Returns the magnitude and the noise floor of each bin, `(batch, frames, bins, 2)`.
 
-    The floor is the smallest smoothed magnitude within 1.4 s before and after. Magnitudes are
-    raised to `exponent`. Input and output are `(batch, frames, bins, 2)`.
+    The floor is the smallest smoothed magnitude within 1.4 s before and after each frame.
+
+    Args:
+        spectrogram: `(batch, frames, bins, 2)`.
+        exponent: Exponent of the magnitudes.
     """
     spectrum = ops.cast(ops.stop_gradient(spectrogram), "float32")
     magnitude = raise_to(power_of_pairs(spectrum) + POWER_FLOOR, exponent / 2.0)
@@ -58,15 +65,15 @@ def magnitude_and_floor(spectrogram: Tensor, exponent: float) -> Tensor:
 def steady_tones(spectrogram: Tensor, bins: int) -> Tensor:
     """Returns the steady tones in the lowest bins: hum, buzz, whine.
 
-    A second Fourier transform, along the frames of each bin, separates tones that are 2.7 Hz
-    apart; within one bin, tones up to 86 Hz apart overlap, such as hum and a bass note. The
-    magnitude of each tone is limited to twice its noise floor, the smallest smoothed magnitude
-    within 1.9 s before and after. Notes that are held for longer are returned as well; telling
-    them from hum is left to the network.
+    A second Fourier transform, along the frames of each bin, separates tones that are 2.7 Hz apart;
+    within one bin, tones up to 86 Hz apart overlap, such as hum and a bass note. The magnitude of
+    each tone is limited to twice its noise floor, the smallest smoothed magnitude within 1.9 s
+    before and after. Notes that are held for longer are returned as well; the network has to
+    distinguish them from hum.
 
     Args:
         spectrogram: `(batch, frames, all bins, at least 2)`; only the first two channels are used.
-        bins: How many of the lowest bins are searched.
+        bins: Number of lowest bins that are searched.
 
     Returns:
         `(batch, frames, all bins, 2)`, zero above the lowest `bins`.
@@ -88,16 +95,17 @@ def steady_tones(spectrogram: Tensor, bins: int) -> Tensor:
 
 
 def _cut_windows(spectrum: Tensor) -> Tensor:
-    """Cuts `(batch, frames, bins, 2)` into `(batch, windows, bins, 2 * TONE_FRAMES)`.
+    """Cuts `(batch, frames, bins, 2)` into windows `(batch, windows, bins, 2 * TONE_FRAMES)`.
 
-    Windows overlap; zeros fill up the last one. Real and imaginary parts alternate.
+    Windows overlap, and the last one is padded with zeros. Real and imaginary parts alternate.
     """
     _, frames, bins, _ = ops.shape(spectrum)
     beyond = frames - TONE_FRAMES
     beyond = max(beyond, 0) if isinstance(frames, int) else ops.maximum(beyond, 0)
-    # No division of a negative number: runtimes of exported networks round it towards zero.
+    # Negative numbers are not divided, because runtimes of exported networks round them towards
+    # zero.
     windows = (beyond + TONE_HOP - 1) // TONE_HOP + 1
-    # More zeros than needed: the number needed may be unknown while tracing.
+    # There are more zeros than needed, because the number needed may be unknown while tracing.
     spectrum = ops.pad(spectrum, ((0, 0), (0, TONE_FRAMES), (0, 0), (0, 0)))
     starts = TONE_HOP * ops.arange(windows, dtype="int32")
     indices = ops.reshape(ops.expand_dims(starts, 1) + np.arange(TONE_FRAMES, dtype="int32"), (-1,))
@@ -107,7 +115,7 @@ def _cut_windows(spectrum: Tensor) -> Tensor:
 
 
 def _join_windows(rows: Tensor, frames: Any) -> Tensor:
-    """Undoes `_cut_windows`: adds windowed rows and divides by the sum of the squared windows."""
+    """Inverts `_cut_windows` by overlap-add, divided by the sum of the squared windows."""
     _, windows, bins, _ = ops.shape(rows)
     pieces = ops.reshape(rows, (-1, windows, bins, TONE_FRAMES, 2))
     pieces = ops.reshape(ops.transpose(pieces, (0, 1, 3, 2, 4)),
@@ -125,15 +133,15 @@ def _tone_window() -> np.ndarray:
 
 
 def _fourier_matrix() -> np.ndarray:
-    """Returns the matrix that windows rows of alternating parts and Fourier-transforms them.
+    """Returns the matrix that windows and Fourier-transforms rows of alternating parts.
 
-    Without the window it would be unitary: its transpose transforms back and windows again.
+    Without the window it would be unitary: its transpose is the inverse transform, windowed again.
     """
     window = _tone_window() / np.sqrt(TONE_FRAMES)
     frames = np.arange(TONE_FRAMES)
     angle = 2.0 * np.pi / TONE_FRAMES * (np.outer(frames, frames) % TONE_FRAMES)
     cosine, sine = window[:, None] * np.cos(angle), window[:, None] * np.sin(angle)
-    # (real, imaginary) times it is (real cos + imaginary sin, imaginary cos - real sin).
+    # The product with (real, imaginary) is (real cos + imaginary sin, imaginary cos - real sin).
     matrix = np.stack([np.stack([cosine, -sine], -1), np.stack([sine, cosine], -1)], axis=1)
     return matrix.reshape(2 * TONE_FRAMES, 2 * TONE_FRAMES).astype(np.float32)
 
@@ -153,6 +161,10 @@ def _find_floor(magnitude: Tensor, smoothing_steps: Sequence[int],
 
 
 def _neighbours(inputs: Tensor, step: int) -> list[Tensor]:
-    """Returns the samples `step` before, at and after each sample of the second axis with both."""
+    """Returns the samples of the second axis that are `step` before, at and `step` after each
+    sample.
+
+    Samples at the ends that lack a neighbour are left out.
+    """
     kept = ops.shape(inputs)[1] - 2 * step
     return [slice_axis(inputs, 1, start, start + kept) for start in (0, step, 2 * step)]

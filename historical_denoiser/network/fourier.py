@@ -1,10 +1,11 @@
-"""Fourier transforms of real signals, in a form that every runtime knows.
+"""Fourier transforms of real signals, in a form that every runtime supports.
 
-The backends' own transforms are the fastest where they exist. ONNX and LiteRT have none for real
-signals of any shape and in both directions; in graphs for them (`plain`) a transform is therefore
+The transforms of the Keras backends are the fastest where they exist. ONNX and LiteRT have none for
+real signals of any shape and in both directions, so in graphs for them (see `plain`) a transform is
 a few products with small matrices (J. W. Cooley and J. W. Tukey, "An algorithm for the machine
 calculation of complex Fourier series", Math. Comp. 19, 1965: a transform of rows * columns samples
-from transforms of its columns, factors, and transforms of its rows).
+as transforms of its columns, multiplication with factors, and transforms of its rows). Start
+reading at `rfft`.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from keras import ops
 from historical_denoiser.network import plain
 from historical_denoiser.network.tensor_ops import slice_axis
 
-Tensor = Any  # a tensor of whichever backend Keras runs on
+Tensor = Any  # a tensor of any Keras backend
 
 
 def rfft(waves: Tensor, bins: int | None = None) -> Tensor:
-    """Returns the spectra of `(..., samples)`: `(..., bins, 2)`, real and imaginary part.
+    """Returns the spectra `(..., bins, 2)`, real and imaginary part, of signals `(..., samples)`.
 
-    They hold all samples / 2 + 1 bins, or as many of the lowest as `bins` says.
+    Args:
+        waves: `(..., samples)`.
+        bins: Number of lowest bins to return; None for all samples / 2 + 1.
     """
     *leading, samples = ops.shape(waves)
     if not plain.is_plain():
@@ -32,7 +35,7 @@ def rfft(waves: Tensor, bins: int | None = None) -> Tensor:
         return spectra if bins is None else slice_axis(spectra, len(leading), 0, bins)
     bins = samples // 2 + 1 if bins is None else bins
     rows, columns = _factors(samples)
-    # Sample columns * row + column; bin rows * high + low.
+    # A sample has the index columns * row + column, a bin the index rows * high + low.
     grid = ops.reshape(waves, (-1, rows, columns))
     cosine, sine = _turns(rows, rows)
     real, imag = ops.matmul(cosine, grid), -ops.matmul(sine, grid)
@@ -50,7 +53,7 @@ def rfft(waves: Tensor, bins: int | None = None) -> Tensor:
 def irfft(spectra: Tensor, samples: int) -> Tensor:
     """Returns the signals `(..., samples)` of spectra `(..., bins, 2)`.
 
-    Where these hold fewer than samples / 2 + 1 bins, the higher ones are zero.
+    If there are fewer than samples / 2 + 1 bins, the higher ones are taken to be zero.
     """
     *leading, bins, _ = ops.shape(spectra)
     if not plain.is_plain():
@@ -59,14 +62,14 @@ def irfft(spectra: Tensor, samples: int) -> Tensor:
             spectra = ops.pad(spectra, above)
         return ops.irfft(tuple(ops.unstack(spectra, 2, axis=-1)), samples)
     rows, columns = _factors(samples)
-    # The upper half of the bins would add the same once more.
+    # The factor 2 stands for the upper half of the bins, which would add the same once more.
     weights = np.full((bins, 2), 2.0 / samples, np.float32)
     weights[0] /= 2.0
     weights[samples // 2:] /= 2.0
     used = -(-bins // columns)
     pairs = ops.reshape(spectra * ops.convert_to_tensor(weights), (-1, bins, 2))
     pairs = ops.pad(pairs, ((0, 0), (0, used * columns - bins), (0, 0)))
-    # Bin columns * row + column; sample rows * high + low.
+    # A bin has the index columns * row + column, a sample the index rows * high + low.
     real, imag = ops.unstack(ops.reshape(pairs, (-1, used, columns, 2)), 2, axis=-1)
     cosine, sine = _turns(rows, used)
     real, imag = (ops.matmul(cosine, real) - ops.matmul(sine, imag),
@@ -79,7 +82,7 @@ def irfft(spectra: Tensor, samples: int) -> Tensor:
 
 
 def _factors(samples: int) -> tuple[int, int]:
-    """Returns two even numbers whose product is `samples`, as near to each other as can be."""
+    """Returns two even numbers whose product is `samples`, as close to each other as possible."""
     rows = max((number for number in range(2, math.isqrt(samples) + 1, 2)
                 if samples % (2 * number) == 0), default=None)
     if rows is None:
@@ -88,8 +91,8 @@ def _factors(samples: int) -> tuple[int, int]:
 
 
 def _turns(first: int, second: int, period: int | None = None) -> tuple[Tensor, Tensor]:
-    """Returns cosine and sine of 2 pi m n / period, `(first, second)`; the period is `first`."""
+    """Returns cosine and sine of 2 pi m n / period, `(first, second)`; the default is `first`."""
     period = period or first
-    # Whole turns are taken away in whole numbers, which are exact.
+    # Full periods are removed in integer arithmetic, which is exact.
     angle = 2.0 * np.pi / period * (np.outer(np.arange(first), np.arange(second)) % period)
     return tuple(ops.convert_to_tensor(wave(angle).astype(np.float32)) for wave in (np.cos, np.sin))

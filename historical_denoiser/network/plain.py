@@ -1,8 +1,8 @@
-"""A switch for graphs that other runtimes than the backend's own execute.
+"""A switch for tracing graphs that are exported to other runtimes.
 
-The backends compute some things fastest by operations that a runtime of exported networks lacks,
-or computes slowly. Within `as_plain_operations` a graph that is traced holds others in their place,
-with the same results.
+The backends compute some things fastest with operations that a runtime of exported networks lacks
+or executes slowly. Within `as_plain_operations`, a traced graph has other operations in their
+place, with the same results.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _is_plain = contextvars.ContextVar("_is_plain", default=False)
 
 @contextlib.contextmanager
 def as_plain_operations() -> Iterator[None]:
-    """Within it, graphs are traced for other runtimes."""
+    """Within this context, graphs are traced for other runtimes."""
     token = _is_plain.set(True)
     try:
         yield
@@ -25,5 +25,5 @@ def as_plain_operations() -> Iterator[None]:
 
 
 def is_plain() -> bool:
-    """Returns whether a graph is traced for another runtime."""
+    """Returns whether the graph is being traced for another runtime."""
     return _is_plain.get()

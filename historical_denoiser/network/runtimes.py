@@ -1,10 +1,11 @@
-"""Running a network that `export.py` wrote, without Keras and TensorFlow.
+"""Runs networks that `export.py` wrote, without Keras and TensorFlow.
 
-Where a file of ONNX lies beside the weights that it was made from, as it does beside the shipped
-ones, it is used in their place: it starts at once. What it costs for long recordings: RESULTS.md.
+If an ONNX file lies beside the weights that it was exported from, as it does for the shipped ones,
+it is used instead of them, because it starts at once. `RESULTS.md` lists the processing time of
+long recordings. Start reading at `load`.
 
-An exported file takes `(1, frames, bins, 2)` and returns as many; that of a network with
-`unet.use_profile` takes the noise profile, `(1, 1, bins, 2)`, after it.
+An exported network takes a spectrogram `(1, frames, bins, 2)` and returns one of the same shape;
+with `unet.use_profile`, its second input is the noise profile `(1, 1, bins, 2)`.
 """
 
 from __future__ import annotations
@@ -27,28 +28,31 @@ from historical_denoiser.core.files import hash_of
 
 logger = logging.getLogger(__name__)
 
-# Of a spectrogram, or of a spectrogram and a noise profile.
+# Takes a spectrogram, or the list of a spectrogram and a noise profile.
 Run = Callable[[Any], np.ndarray]
 
 ENDINGS = {"onnx": ".onnx", "litert": ".tflite"}
-REQUIREMENTS = "requirements-{}.txt"  # what installs the runtime of a format
-WEIGHTS_KEY = "weights_sha256"  # of an ONNX file's properties: which weights it was made from
-# The last property of an ONNX file is the SHA-256 of all before it. Written as protocol buffers
-# are: the field `metadata_props` (14) of 74 bytes, with a key (1) of 6 and a value (2) of 64.
+REQUIREMENTS = "requirements-{}.txt"  # installs the runtime of a format
+WEIGHTS_KEY = "weights_sha256"  # property of an ONNX file: the hash of its weights
+# The last property of an ONNX file is the SHA-256 hash of all bytes before it, serialised as a
+# protocol buffer: the field `metadata_props` (14) of 74 bytes, with a key (1) of 6 and a value (2)
+# of 64 bytes.
 SEAL = b"\x72\x4a\x0a\x06sha256\x12\x40"
 SEAL_BYTES = len(SEAL) + 64
 
 
 def format_of(path: Path) -> str | None:
-    """Returns in which of `ENDINGS` a network is exported; None: it is none of them."""
+    """Returns the format of an exported network, a key of `ENDINGS`; None for any other file."""
     return next((name for name, ending in ENDINGS.items() if path.suffix == ending), None)
 
 
 def find_twin(weights: Path) -> Path | None:
-    """Returns the ONNX file of these weights beside them, if it can be run here.
+    """Returns the ONNX file that was exported from these weights and lies beside them.
 
-    Whoever trains on replaces the weights alone: what is of others is passed over. So is one of a
-    TensorFlow checkpoint, which is no file: nothing tells whose it is.
+    It returns None if there is no such file, it cannot be run here, it is damaged, or it was
+    exported from other weights, which happens when training continues and replaces only the
+    weights. TensorFlow checkpoints have no ONNX file, because they are not a single file that could
+    be compared.
     """
     path = weights.with_name(weights.name.split(".")[0] + ENDINGS["onnx"])
     if not (weights.is_file() and path.is_file()) or importlib.util.find_spec(
@@ -66,14 +70,14 @@ def find_twin(weights: Path) -> Path | None:
 
 
 def seal(content: bytes) -> bytes:
-    """Returns a serialised ONNX model with the hash of its content as a last property."""
+    """Returns a serialised ONNX model with the hash of its content appended as a property."""
     return content + SEAL + hashlib.sha256(content).hexdigest().encode()
 
 
 def is_whole(path: Path) -> bool:
-    """Whether an ONNX file is as `export.py` wrote it; one that nobody sealed is taken for it.
+    """Returns whether an ONNX file is undamaged; a file without a hash is assumed to be.
 
-    Bytes that were flipped in a network's numbers would else be heard, or not.
+    Otherwise flipped bits in the network's weights might go unnoticed.
     """
     content = path.read_bytes()
     sealed, told = content[:-SEAL_BYTES], content[-SEAL_BYTES:]
@@ -81,7 +85,7 @@ def is_whole(path: Path) -> bool:
 
 
 def describe(path: Path) -> str:
-    """Returns what computes an exported network: "ONNX Runtime 1.30.0 on CPU (2 cores)"."""
+    """Returns the name of the runtime, such as "ONNX Runtime 1.30.0 on CPU (2 cores)"."""
     module, name = {"onnx": ("onnxruntime", "ONNX Runtime"),
                     "litert": ("ai_edge_litert", "LiteRT")}[format_of(path)]
     version = getattr(importlib.import_module(module), "__version__", "")
@@ -89,15 +93,15 @@ def describe(path: Path) -> str:
 
 
 def load(path: Path, form: ProfileForm | None) -> Run:
-    """Returns an exported network as `restoration.chain.Network`.
+    """Returns an exported network as a `restoration.chain.Network`.
 
     Args:
-        path: Its file.
-        form: What profiles of noise are made with; None where the network takes none.
+        path: The exported file.
+        form: How noise profiles are measured; None if the network takes none.
 
     Raises:
-        UserError: The runtime is not installed, or the file is none of its kind, or of a network
-            with other inputs.
+        UserError: The runtime is not installed, the file cannot be read, or the number of its
+            inputs does not match `form`.
     """
     kind = format_of(path)
     try:
@@ -113,7 +117,8 @@ def load(path: Path, form: ProfileForm | None) -> Run:
         spectra, *known = given if isinstance(given, (list, tuple)) else [given]
         if form is not None and not known:
             known = [np.broadcast_to(form.nothing(), (len(spectra), *form.nothing().shape))]
-        # The graph holds one at a time: a batch would need its memory at once, and gain nothing.
+        # The graph takes one item at a time. A batch would need a multiple of the memory and gain
+        # nothing.
         return np.concatenate([run([each[None] for each in item])
                                for item in zip(spectra, *known, strict=True)])
 
@@ -121,14 +126,14 @@ def load(path: Path, form: ProfileForm | None) -> Run:
 
 
 def _load_onnx(path: Path) -> tuple[int, Callable[[Sequence[np.ndarray]], np.ndarray]]:
-    """Returns how many inputs an ONNX file has, and a function of them."""
+    """Returns the number of inputs of an ONNX file, and a function that runs it."""
     import onnxruntime
 
     if not is_whole(path):
         raise UserError(f"{path} is damaged: its hash is that of other content")
     session = _open_onnx(path, path.stat().st_mtime_ns)
     names = [each.name for each in session.get_inputs()]
-    # What a run needed is given back after it: until the next one others need the memory.
+    # The memory of a run is freed afterwards, since others need it until the next run.
     options = onnxruntime.RunOptions()
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return len(names), lambda values: session.run(None, dict(zip(names, values, strict=True)),
@@ -137,18 +142,22 @@ def _load_onnx(path: Path) -> tuple[int, Callable[[Sequence[np.ndarray]], np.nda
 
 @functools.lru_cache(maxsize=1)
 def _open_onnx(path: Path, written: int) -> Any:
-    """Returns an `onnxruntime.InferenceSession` of a file as it was `written`, in nanoseconds."""
+    """Returns an `onnxruntime.InferenceSession`.
+
+    Args:
+        path: The ONNX file.
+        written: Time of modification in nanoseconds; it makes the cache reopen a changed file.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors alone
-    options.intra_op_num_threads = _threads_told()  # 0: one for each core
-    # Threads that wait for work in a loop took a quarter of the CPU time.
+    options.log_severity_level = 3  # errors only
+    options.intra_op_num_threads = _threads_told()  # 0 uses all cores
+    # Threads that wait in a busy loop took a quarter of the CPU time.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # With patterns of the tensors' places two runs took 1.7 times the memory
-    # (docs/lab/whole_commands.md).
+    # With memory patterns, two runs took 1.7 times the memory (docs/lab/whole_commands.md).
     options.enable_mem_pattern = False
-    # In the other order what the second stage needs is computed before the first stage.
+    # The default order computes inputs of the second stage before the first stage.
     options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     try:
         return onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
@@ -157,24 +166,24 @@ def _open_onnx(path: Path, written: int) -> Any:
 
 
 def _threads_told() -> int:
-    """Returns how many threads may compute, or 0 where nobody says.
+    """Returns how many threads may compute, or 0 if OMP_NUM_THREADS does not limit them.
 
-    ONNX Runtime and LiteRT do not read OMP_NUM_THREADS, by which other libraries are told, and by
-    `cluster.py` each worker.
+    Other libraries read this variable themselves, and `cluster.py` sets it for each worker, but
+    ONNX Runtime and LiteRT ignore it.
     """
     told = os.environ.get("OMP_NUM_THREADS", "")
     return int(told) if told.isdecimal() else 0
 
 
 def _load_litert(path: Path) -> tuple[int, Callable[[Sequence[np.ndarray]], np.ndarray]]:
-    """Returns how many inputs a LiteRT file has, and a function of them."""
+    """Returns the number of inputs of a LiteRT file, and a function that runs it."""
     from ai_edge_litert.interpreter import Interpreter
 
     try:
         interpreter = Interpreter(str(path), num_threads=_threads_told() or os.cpu_count())
     except ValueError as error:
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    # Their order is the converter's own; the profile has one frame alone.
+    # The converter chooses the order of the inputs. Only the noise profile has a single frame.
     places = [place["index"] for place in sorted(
         interpreter.get_input_details(), key=lambda place: place["shape_signature"][1] == 1)]
     output = interpreter.get_output_details()[0]["index"]

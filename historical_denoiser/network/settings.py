@@ -1,4 +1,4 @@
-"""The network's settings."""
+"""The settings that define the form of the network."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from historical_denoiser.core.checks import require
 class UnetConfig:
     """The two-stage U-Net. The defaults are the published form at depth 3."""
 
-    depth: int = 3  # downsamplings
+    depth: int = 3  # number of downsampling steps
     num_tfc: int = 1  # 3x3 convolutions in each dense block
     num_stages: int = 2
     use_SAM: bool = True  # noqa: N815 - the published key
     use_fencoding: bool = True
     activation: str = "elu"
     channels: list[int] = field(default_factory=lambda: [32, 64, 64, 128, 128, 256, 512])
-    # Choices beyond the paper, for networks that a CPU can train and run:
-    extractor_kernel: int = 7  # side of the first convolution of each stage
-    fold_bins: int = 1  # the most neighbouring bins that are folded into channels
-    fold_start: int = 0  # bins below stay single; each octave above folds twice as many
-    compression: float = 1.0  # the network sees X |X|^(compression - 1); 1 is the spectrum itself
-    use_floor: bool = False  # it also sees each bin's magnitude and noise floor
-    use_steady: bool = False  # it also sees the steady tones below `fold_start`, with own masks
-    use_short: bool = False  # it also sees and answers in windows an eighth as long
-    use_long: bool = False  # and, for the bins below `fold_start`, in windows four times as long
+    # Options beyond the paper, for networks that a CPU can train and run.
+    extractor_kernel: int = 7  # side of the first kernel of each stage
+    fold_bins: int = 1  # largest number of adjacent bins that are folded into channels
+    fold_start: int = 0  # lower bins are not folded; each octave above folds twice as many
+    compression: float = 1.0  # the network's input is X |X|^(compression - 1); 1 changes nothing
+    use_floor: bool = False  # additional input: magnitude and noise floor of each bin
+    use_steady: bool = False  # additional input: steady tones below `fold_start`, with own masks
+    use_short: bool = False  # additional input and output: windows an eighth as long
+    use_long: bool = False  # the same with windows four times as long, for bins below `fold_start`
     own_low: bool = False  # the bins below `fold_start` have kernels of their own
-    use_profile: bool = False  # it also sees a profile of the noise, where one is given
+    use_profile: bool = False  # additional input: a noise profile, if one is given
     output: str = "spectrum"  # or "mask": Y = X (1 + M), starting from M = 0
 
     def __post_init__(self) -> None:

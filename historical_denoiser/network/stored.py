@@ -1,7 +1,8 @@
-"""Settings that travel with weights: a file beside them says what the network needs.
+"""The settings of a network, stored in a file beside its weights.
 
-The file holds what differs from the defaults, and the version of these defaults. A file without
-a version, as earlier releases wrote it, holds everything.
+The file holds the settings that differ from the defaults, and the version of the defaults. A file
+without a version comes from an earlier release and holds all settings. Start reading at
+`read_network_settings`.
 """
 
 from __future__ import annotations
@@ -24,25 +25,25 @@ from historical_denoiser.core.files import WEIGHTS_ENDING, replacing
 from historical_denoiser.network.runtimes import ENDINGS
 from historical_denoiser.network.settings import UnetConfig
 
-BEST_NAME = "best.weights.h5"  # the weights of a run, and of `pretrained/`, that are used
-CONFIG_NAME = "config.yaml"  # the settings beside them
+BEST_NAME = "best.weights.h5"  # the weights of a run, or of `pretrained/`, to use
+CONFIG_NAME = "config.yaml"  # the settings beside the weights
 VERSION_KEY = "settings_version"
-VERSION = 3  # raised when a default changes; older files are then read with the older default
-# The defaults that files of a lower version were written with.
+VERSION = 3  # raised when a default changes; older files are read with the former default
+# Former defaults, which apply to files with a lower version than the key.
 FORMER_DEFAULTS = {2: {"dset": {"snr_highpass_hz": 0.0}},
                    3: {"inference": {"context_seconds": 3.0}}}
 
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """What a network needs to work as it was trained.
+    """What is needed to run a network in the same way as in training.
 
     Attributes:
-        unet: The network's form.
-        stft: The transform and the high-pass before it.
-        reference_dbfs: RMS level that the network knows recordings at; None is any.
-        context_seconds: Audio on both sides of a segment that the network sees but does not
-            return. It covers the receptive field, and where the noise floor is found.
+        unet: Form of the network.
+        stft: Transform, and the high-pass before it.
+        reference_dbfs: RMS level of recordings in training; None if they had any level.
+        context_seconds: Context on both sides of a segment, which the network takes but does not
+            return. It covers the receptive field and the range in which the noise floor is found.
     """
 
     unet: UnetConfig = field(default_factory=UnetConfig)
@@ -52,23 +53,25 @@ class NetworkSettings:
 
     @property
     def profile_form(self) -> ProfileForm | None:
-        """What profiles of noise are made with; None: the network takes none."""
+        """How noise profiles are measured; None if the network takes none."""
         return ProfileForm(self.stft, self.unet.compression) if self.unet.use_profile else None
 
 
-# Where each of them stands in a configuration.
+# The key of each setting in a configuration.
 KEYS = {"unet": "unet", "stft": "stft", "reference_dbfs": "dset.reference_dbfs",
         "context_seconds": "inference.context_seconds"}
 
 
 def find_weights(name: str | Path, shipped: Iterable[str] = ()) -> Path:
-    """Returns the weights that are named by their file, their prefix, or the folder of a run.
+    """Returns the path of the weights that `name` stands for.
 
-    A network that was exported is named by its file too. `shipped` are the names that an error
-    tells of.
+    Args:
+        name: A weights file, the prefix of a TensorFlow checkpoint, the folder of a run, or an
+            exported network.
+        shipped: Names of the shipped weights, for the error message.
 
     Raises:
-        FileNotFoundError: They are not there.
+        FileNotFoundError: There are no such weights.
     """
     path = Path(name)
     if path.is_dir():
@@ -83,7 +86,7 @@ def find_weights(name: str | Path, shipped: Iterable[str] = ()) -> Path:
 
 
 def _why_none(name: str | Path) -> str:
-    """Says why a name is that of no weights."""
+    """Returns the reason why a name does not stand for weights."""
     if not str(name):
         return "the name is empty"
     if Path(name).is_dir():
@@ -92,7 +95,7 @@ def _why_none(name: str | Path) -> str:
 
 
 def write_settings(settings: Any, path: Path) -> None:
-    """Writes what a dataclass of settings holds other than its defaults, as YAML, in one step."""
+    """Writes the settings of a dataclass that differ from its defaults as YAML, atomically."""
     chosen, defaults = (OmegaConf.to_container(OmegaConf.structured(each))
                         for each in (settings, type(settings)))
     differing = {VERSION_KEY: VERSION} | _difference(chosen, defaults)
@@ -112,14 +115,14 @@ def _difference(chosen: dict[str, Any], defaults: dict[str, Any]) -> dict[str, A
 
 
 def read_settings(path: Path) -> DictConfig:
-    """Reads a file of `write_settings`, or of an earlier release with the defaults it relied on.
+    """Reads a file of `write_settings`, with the defaults of the release that wrote it.
 
     Raises:
-        UserError: The file is of a later version or is no YAML of settings.
+        UserError: The file has a later version, or does not hold settings in YAML.
     """
     try:
         stored = OmegaConf.load(path)
-    except (YAMLError, UnicodeDecodeError, OSError) as error:  # OSError also where it is a number
+    except (YAMLError, UnicodeDecodeError, OSError) as error:  # OSError if the file holds a number
         raise UserError(f"{path} must be YAML: {' '.join(str(error).split())}") from error
     if not isinstance(stored, DictConfig):
         raise UserError(f"{path} must hold settings as `key: value`. Received: {stored!r}")
@@ -131,23 +134,23 @@ def read_settings(path: Path) -> DictConfig:
         if version < since:
             for section, defaults in former.items():
                 own = stored.get(section, OmegaConf.create())
-                if isinstance(own, DictConfig):  # anything else is told of where it is read
+                if isinstance(own, DictConfig):  # others are reported by their reader
                     stored[section] = OmegaConf.merge(defaults, own)
     return stored
 
 
 def read_network_settings(weights: Path) -> NetworkSettings | None:
-    """Returns the settings stored beside `weights`, or None where there are none.
+    """Returns the settings stored beside `weights`, or None if there are none.
 
     Raises:
-        UserError: The settings cannot be understood; the message names the file.
+        UserError: The settings are invalid; the message names the file.
     """
     path = weights.parent / CONFIG_NAME
     if not path.is_file():
         return None
     stored, defaults = read_settings(path), NetworkSettings()
     found = {}
-    # The other settings do not matter here, and may be those of another release.
+    # Other settings have no influence here and may belong to another release.
     for name, key in KEYS.items():
         default = getattr(defaults, name)
         try:

@@ -1,7 +1,7 @@
-"""`dsp.stft` and `dsp.istft` on tensors of Keras's backend.
+"""`dsp.stft` and `dsp.istft` for tensors of any Keras backend.
 
-In training, batches reach the device as waveforms, which have a fourth of the bytes of their
-spectra, and are transformed there.
+In training, batches are sent to the device as waveforms, which have a quarter of the bytes of their
+spectra, and are transformed there. Start reading at `stft`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,18 @@ from historical_denoiser.audio.dsp import StftConfig
 from historical_denoiser.audio.noise_profile import POWER_FLOOR
 from historical_denoiser.network.tensor_ops import overlap_add
 
-Tensor = Any  # a tensor of whichever backend Keras runs on
+Tensor = Any  # a tensor of any Keras backend
 
 
 def stft(waveforms: Tensor, settings: StftConfig) -> Tensor:
-    """Short-time Fourier transform, as `dsp.stft`, always in single precision.
+    """Computes the short-time Fourier transform like `dsp.stft`, always in single precision.
 
     Args:
         waveforms: `(batch, samples)` with a known number of samples, at least one.
         settings: Window and hop.
+
+    Returns:
+        `(batch, frames, bins, 2)`.
     """
     win_size, hop_size = settings.win_size, settings.hop_size
     samples = waveforms.shape[-1]
@@ -35,12 +38,15 @@ def stft(waveforms: Tensor, settings: StftConfig) -> Tensor:
 
 
 def istft(spectrum: Tensor, settings: StftConfig, least_samples: int = 0) -> Tensor:
-    """Least-squares overlap-add, as `dsp.istft`, of all samples that the frames cover.
+    """Inverts `stft` by least-squares overlap-add, for all samples that the frames cover.
 
     Args:
         spectrum: `(batch, frames, bins, 2)` with a known number of frames.
         settings: Window and hop of the transform.
-        least_samples: A shorter result is filled with zeros up to this length.
+        least_samples: A shorter result is padded with zeros to this length.
+
+    Returns:
+        `(batch, samples)`.
     """
     frames, window = spectrum.shape[1], dsp.hamming(settings.win_size)
     pieces = ops.irfft((spectrum[..., 0], spectrum[..., 1]), settings.win_size)
@@ -54,11 +60,11 @@ def istft(spectrum: Tensor, settings: StftConfig, least_samples: int = 0) -> Ten
 
 
 def measure_profile(spectra: Tensor, compression: float) -> Tensor:
-    """Measures noise profiles as `ProfileForm.measure`: `(batch, 1, bins, 2)`.
+    """Measures noise profiles `(batch, 1, bins, 2)` like `ProfileForm.measure`.
 
     Args:
-        spectra: Of noise alone, `(batch, frames, bins, 2)`.
-        compression: Exponent to which magnitudes are raised.
+        spectra: Spectra of noise alone, `(batch, frames, bins, 2)`.
+        compression: Exponent of the magnitudes.
     """
     power = ops.sum(ops.square(spectra), axis=-1) + POWER_FLOOR
     magnitude = ops.power(power, 0.5 * compression)

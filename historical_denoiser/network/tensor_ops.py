@@ -1,7 +1,7 @@
 """Operations on tensors: padding, folding of bins, masks, convolution, upsampling.
 
-Everything is Keras 3 and runs on each of its backends. Where the same result can be computed in
-several ways, the one used here is the fastest on a CPU, gradients included.
+Everything is Keras 3 and runs on each of its backends. Of several ways to compute a result, the one
+used here is the fastest on a CPU, gradients included.
 """
 
 from __future__ import annotations
@@ -16,29 +16,38 @@ from keras import ops
 from historical_denoiser.audio.noise_profile import POWER_FLOOR
 from historical_denoiser.network import plain
 
-Tensor = Any  # a tensor of whichever backend Keras runs on
+Tensor = Any  # a tensor of any Keras backend
 
-EMBEDDINGS = 10  # channels of the frequency embedding: one per octave of its cosine's frequency
+EMBEDDINGS = 10  # channels of the frequency embedding, one per octave
 PAD_BY_ONE = ((0, 0), (1, 1), (1, 1), (0, 0))  # one sample on each side of frames and bins
 
 
 def mirrored_indices(length: Any, before: int, after: int) -> Any:
-    """Returns for each sample of a mirror-padded axis the index of the sample it is a copy of.
+    """Returns, for each sample of a mirror-padded axis, the index of the sample that it copies.
 
-    `before` and `after` are the samples of padding at the ends of `length` samples, which is an
-    int, or a tensor where it is unknown in tracing.
+    Args:
+        length: Number of samples before padding: an int, or a tensor if unknown while tracing.
+        before: Number of samples added at the start.
+        after: Number of samples added at the end.
     """
-    library = np if isinstance(length, int) else ops  # NumPy makes it a constant of the graph
+    library = np if isinstance(length, int) else ops  # NumPy makes a graph constant
     place = library.arange(-before, length + after, dtype="int32")
-    # No remainder of a negative number: runtimes of exported networks give it another sign.
+    # Remainders of negative numbers are avoided: runtimes of exported networks give them another
+    # sign.
     phase = library.mod(library.maximum(place, -1 - place), 2 * length)
     return library.minimum(phase, 2 * length - 1 - phase)
 
 
 def slice_axis(inputs: Tensor, axis: int, start: Any, stop: Any) -> Tensor:
-    """Returns samples `start` to `stop` of an axis.
+    """Returns the samples of an axis from `start` to before `stop`.
 
-    Indexing gives the same, but its gradient takes ten times as long on TensorFlow.
+    Indexing gives the same result, but its gradient takes ten times as long on TensorFlow.
+
+    Args:
+        inputs: Tensor of any shape.
+        axis: Axis to slice.
+        start: First index.
+        stop: Index after the last.
     """
     starts, sizes = [0] * len(inputs.shape), list(ops.shape(inputs))
     starts[axis], sizes[axis] = start, stop - start
@@ -50,10 +59,10 @@ def overlap_add(pieces: Tensor, hop: int) -> Tensor:
 
     Args:
         pieces: `(batch, pieces, length, channels)`.
-        hop: Samples from the start of one piece to that of the next.
+        hop: Distance between the starts of adjacent pieces in samples.
 
     Returns:
-        `(batch, samples, channels)`; zeros at the end fill up to a multiple of `hop`.
+        `(batch, samples, channels)`, padded with zeros at the end to a multiple of `hop`.
     """
     _, count, length, channels = ops.shape(pieces)
     steps = -(-length // hop)
@@ -68,12 +77,12 @@ def mirror_pad(inputs: Tensor, kernel_size: int) -> Tensor:
     """Pads frames and bins so that a `kernel_size` convolution without padding keeps the size.
 
     This is NumPy's "symmetric" padding: the edge sample is repeated, and a signal shorter than the
-    padding is mirrored several times. The mode of this name in `keras.ops.pad` does not do the
-    same on all backends.
+    padding is mirrored several times. The mode of this name in `keras.ops.pad` gives different
+    results on some backends.
 
     Args:
         inputs: `(batch, frames, bins, channels)`.
-        kernel_size: Side of the kernel. An even one gets one sample more before than after.
+        kernel_size: Side of the kernel. If it is even, one sample more is added before than after.
 
     Returns:
         `(batch, frames + kernel_size - 1, bins + kernel_size - 1, channels)`.
@@ -90,14 +99,14 @@ def mirror_pad(inputs: Tensor, kernel_size: int) -> Tensor:
 
 
 def _repeat_edges(inputs: Tensor, before: int) -> Tensor:
-    """Pads as `mirror_pad` does, by at most two samples before and one after.
+    """Pads like `mirror_pad`, by at most two samples before and one after.
 
-    Runtimes of exported networks have an operation for one sample of padding. Single samples they
-    read slowly, and keep two copies more for it.
+    Runtimes of exported networks have an operation that pads by one sample. Reading single samples
+    is slow in them, and keeps two more copies in memory.
     """
     padded = ops.pad(inputs, PAD_BY_ONE, mode="symmetric")
     if before == 2:
-        # The second sample from an edge is the edge itself where there is no other.
+        # On an axis with a single sample, the second sample from the edge is the edge itself.
         for axis, size in enumerate(ops.shape(inputs)[1:3], start=1):
             place = ops.minimum(1, size - 1) + 1
             second = slice_axis(padded, axis, place, place + 1)
@@ -106,7 +115,7 @@ def _repeat_edges(inputs: Tensor, before: int) -> Tensor:
 
 
 def _gather_mirrored(inputs: Tensor, before: int, after: int) -> Tensor:
-    """Reads every sample of the padded result from its index, in one pass over memory."""
+    """Reads every sample of the padded result by its index, in one pass over memory."""
     frames, bins, channels = ops.shape(inputs)[1:]
     rows, columns = (mirrored_indices(size, before, after) for size in (frames, bins))
     indices = ops.reshape(ops.expand_dims(rows, 1) * bins + columns, (-1,))
@@ -115,10 +124,10 @@ def _gather_mirrored(inputs: Tensor, before: int, after: int) -> Tensor:
 
 
 def _pad_with_cheap_gradient(before: int, after: int, sizes: tuple[int, int]) -> Any:
-    """Returns `_gather_mirrored` with a gradient of its own.
+    """Returns `_gather_mirrored` with a custom gradient.
 
-    It copies rows and adds only at the edges. The backends' gradient adds sample by sample, which
-    takes twice the time.
+    The custom gradient copies rows and adds only at the edges. The backends' gradient adds sample
+    by sample, which takes twice as long.
     """
 
     @ops.custom_gradient
@@ -135,7 +144,7 @@ def _pad_with_cheap_gradient(before: int, after: int, sizes: tuple[int, int]) ->
 
 
 def _fold_edges(padded: Tensor, axis: int, before: int, after: int, size: int) -> Tensor:
-    """Removes the padding of an axis and adds each of its samples to the one it is a copy of."""
+    """Removes the padding of an axis and adds each padded sample to the sample that it copies."""
     end = before + size
     pieces = [slice_axis(padded, axis, before, 2 * before)
               + ops.flip(slice_axis(padded, axis, 0, before), axis),
@@ -147,7 +156,16 @@ def _fold_edges(padded: Tensor, axis: int, before: int, after: int, size: int) -
 
 
 def split_bins(padded: Tensor, split: int, kernel_size: int) -> tuple[Tensor, Tensor]:
-    """Returns what a convolution needs for the results below bin `split`, and for those above."""
+    """Splits the input of a convolution into what the results below and above a bin depend on.
+
+    Args:
+        padded: Padded input `(batch, frames, bins, channels)`.
+        split: First bin of the upper result.
+        kernel_size: Side of the kernel.
+
+    Returns:
+        Inputs of the lower and the upper result; they overlap by `kernel_size - 1` bins.
+    """
     reach = kernel_size - 1
     return (slice_axis(padded, 2, 0, split + reach),
             slice_axis(padded, 2, split, ops.shape(padded)[2]))
@@ -156,7 +174,7 @@ def split_bins(padded: Tensor, split: int, kernel_size: int) -> tuple[Tensor, Te
 def frequency_embeddings(bins: Any, dtype: str) -> Tensor:
     """Returns cos(2^k pi n / (bins - 1)) for k = 0..9 and bin n, shaped `(1, 1, bins, 10)`."""
     period = ops.maximum(2 * (bins - 1), 1)
-    # The phase is reduced in whole numbers: a float32 angle of 2^9 pi has an error of 1e-4.
+    # The phase is reduced in integers, because a float32 angle of 2^9 pi has an error of 1e-4.
     octaves = ops.convert_to_tensor(2 ** np.arange(EMBEDDINGS, dtype="int32"))
     phase = ops.mod(ops.expand_dims(ops.arange(bins, dtype="int32"), -1) * octaves, period)
     angle = ops.cast(phase, "float32") * (2.0 * np.pi) / ops.cast(period, "float32")
@@ -164,7 +182,17 @@ def frequency_embeddings(bins: Any, dtype: str) -> Tensor:
 
 
 def fold_regions(bins: Any, count: int, start: int) -> list[tuple[int, Any, int]]:
-    """Returns (first bin, end, bins folded into one) of each region; the last is filled up."""
+    """Returns the regions of bins that are folded alike.
+
+    Args:
+        bins: Number of bins: an int, or a tensor if unknown while tracing.
+        count: As in `fold_bins`.
+        start: As in `fold_bins`.
+
+    Returns:
+        First bin, end bin and number of bins folded into one, for each region. The last region ends
+        at a multiple of `count` bins, which may lie above `bins`.
+    """
     first, folds = (start, 2) if start else (0, count)
     regions = [(0, start, 1)] if start else []
     while folds < count:
@@ -175,26 +203,27 @@ def fold_regions(bins: Any, count: int, start: int) -> list[tuple[int, Any, int]
 
 
 def fold_bins(inputs: Tensor, count: int, start: int = 0) -> Tensor:
-    """Folds neighbouring bins into channels; zeros at the top fill up to a whole number.
+    """Folds adjacent bins into channels; the top is padded with zeros to a multiple of `count`.
 
-    With a `start`, the bins below it stay as they are. In the octave above it two bins become one,
-    in the next octave four, up to `count`. The low bins, where most of the energy and the lower
-    partials are, keep their resolution, and the network has fewer bins to compute.
+    With a `start`, the bins below it stay as they are. In the octave above it two bins are folded
+    into one, in the next octave four, and so on up to `count`. So the low bins, which hold most of
+    the energy and the lower partials, keep their resolution, while the network has fewer bins to
+    process.
 
     Args:
         inputs: `(batch, frames, bins, channels)`.
-        count: The largest number of bins that become one.
-        start: The first bin that is folded with others; 0 folds all bins by `count`.
+        count: Largest number of bins that are folded into one.
+        start: First bin to be folded; 0 folds all bins by `count`.
 
     Returns:
-        `(batch, frames, folded, count * channels)`. Where fewer than `count` bins became one, the
-        last channels are zero.
+        `(batch, frames, folded, count * channels)`. Where fewer than `count` bins were folded into
+        one, the last channels are zero.
     """
     if count == 1:
         return inputs
     _, frames, bins, channels = ops.shape(inputs)
     regions = fold_regions(bins, count, start)
-    # More zeros than needed: the number needed may be unknown while tracing.
+    # There are more zeros than needed, because the number needed may be unknown while tracing.
     above = ((0, 0), (0, 0), (0, regions[-1][0] + count), (0, 0))
     filled = slice_axis(ops.pad(inputs, above), 2, 0, regions[-1][1])
     pieces = []
@@ -207,7 +236,17 @@ def fold_bins(inputs: Tensor, count: int, start: int = 0) -> Tensor:
 
 
 def unfold_bins(inputs: Tensor, count: int, bins: Any, start: int = 0) -> Tensor:
-    """Undoes `fold_bins`; `bins` is the number of bins before folding."""
+    """Inverts `fold_bins`.
+
+    Args:
+        inputs: `(batch, frames, folded, count * channels)`.
+        count: As in `fold_bins`.
+        bins: Number of bins before folding.
+        start: As in `fold_bins`.
+
+    Returns:
+        `(batch, frames, bins, channels)`.
+    """
     if count == 1:
         return inputs
     _, frames, _, channels = ops.shape(inputs)
@@ -224,20 +263,20 @@ def compress(spectrogram: Tensor, exponent: float, floor: float = POWER_FLOOR) -
     """Raises magnitudes to `exponent` and keeps phases: X (|X|^2 + floor)^((exponent - 1) / 2).
 
     Args:
-        spectrogram: `(batch, frames, bins, 2 * folds)`: real and imaginary parts alternate.
-        exponent: 1 changes nothing.
-        floor: Power below which a bin counts little; it bounds the slope where a bin is empty.
+        spectrogram: `(batch, frames, bins, 2 * folds)`; real and imaginary parts alternate.
+        exponent: Exponent of the magnitudes; 1 changes nothing.
+        floor: Power added to each bin. It bounds the slope where a bin is empty.
     """
     if exponent == 1.0:
         return spectrogram
-    # In half precision the slope at the floor would overflow.
+    # The slope at the floor would overflow in half precision.
     pairs = ops.cast(spectrogram, "float32")
     gain = raise_to(power_of_pairs(pairs) + floor, (exponent - 1.0) / 2.0)
     return ops.cast(scale_pairs(pairs, gain), spectrogram.dtype)
 
 
 def raise_to(values: Tensor, exponent: float) -> Tensor:
-    """Raises positive values to a power; every backend and runtime takes longer for `power`."""
+    """Raises positive values to a power; `power` is slower on every backend and runtime."""
     return ops.exp(exponent * ops.log(values))
 
 
@@ -248,8 +287,9 @@ def power_of_pairs(pairs: Tensor) -> Tensor:
         pairs: `(batch, frames, bins, 2 * folds)`; the parts alternate.
 
     Returns:
-        `(batch, frames, bins * folds)`. With an axis of one sample at the end, runtimes of exported
-        networks would compute all that follows sample by sample, in up to ten times the time.
+        `(batch, frames, bins * folds)`. There is no last axis of length 1, because runtimes of
+        exported networks would then compute everything that follows sample by sample, in up to ten
+        times the time.
     """
     real, imag = _split_parts(pairs)
     return ops.square(real) + ops.square(imag)
@@ -270,13 +310,13 @@ def multiply_complex(left: Tensor, right: Tensor) -> Tensor:
 
 
 def apply_mask(spectrogram: Tensor, mask: Tensor, tones: Tensor | None = None) -> Tensor:
-    """Multiplies a spectrogram by a complex mask, and adds the steady tones times a mask of theirs.
+    """Multiplies a spectrogram by a complex mask, and adds the steady tones times their own mask.
 
     Args:
         spectrogram: `(batch, frames, bins, parts)`.
-        mask: `(batch, frames, bins, parts)`; with tones two channels more.
-        tones: `(batch, frames, bins, 2)`, from `floors.steady_tones`; None for no tones. They are
-            added to the first two parts.
+        mask: `(batch, frames, bins, parts)`, with two more channels if there are tones.
+        tones: `(batch, frames, bins, 2)` from `floors.steady_tones`, added to the first two parts;
+            None for no tones.
     """
     if tones is None:
         return multiply_complex(spectrogram, mask)
@@ -294,7 +334,7 @@ def _split_parts(pairs: Tensor) -> list[Tensor]:
 
 
 def convolve(inputs: Tensor, kernel: Tensor, strides: int = 1) -> Tensor:
-    """Convolution without padding, by the backend's fastest routine.
+    """Convolves without padding, with the fastest routine of the backend.
 
     Args:
         inputs: `(batch, frames, bins, channels)`.
@@ -303,7 +343,7 @@ def convolve(inputs: Tensor, kernel: Tensor, strides: int = 1) -> Tensor:
     """
     if keras.backend.backend() == "tensorflow":
         from historical_denoiser.network import (
-            tf_convolution,  # the other backends do without TensorFlow
+            tf_convolution,  # the other backends do not need TensorFlow
         )
 
         return tf_convolution.convolve(inputs, kernel, strides)
@@ -314,23 +354,24 @@ def upsample(inputs: Tensor, kernel: Tensor, bias: Tensor, activation: Callable[
              nearest: Tensor, frames: Any, bins: Any) -> Tensor:
     """Computes `unet.UpsamplingConv2D`: a transposed convolution, plus `nearest` upsampled.
 
-    The full transposed convolution has two samples more than twice the input on each axis; one is
-    cropped on each side. It is computed as a 2x2 convolution to four times the channels: each
-    output sample of it holds a 2x2 square of the result. The sums are the same, and plain
+    The full transposed convolution is two samples longer than twice the input on each axis; one is
+    cropped on each side. It is computed as a 2x2 convolution with four times the channels, in which
+    each output sample holds a 2x2 square of the result. The sums are the same, and plain
     convolutions are faster than transposed ones.
 
     Args:
-        inputs: `(batch, rows, columns, channels)`, for the convolution.
+        inputs: Input of the convolution, `(batch, rows, columns, channels)`.
         kernel: `(4, 4, filters, channels)`.
         bias: `(filters,)`.
         activation: Applied to the convolution.
         nearest: `(batch, rows, columns, filters)`.
-        frames: Frames of the result, at most 2 * rows.
-        bins: Bins of the result, at most 2 * columns.
+        frames: Number of frames of the result, at most 2 * rows.
+        bins: Number of bins of the result, at most 2 * columns.
     """
     filters, channels = kernel.shape[2:]
-    # Tap t of the 4x4 kernel adds to the output sample of parity t % 2. In the 2x2 kernel, which
-    # is not flipped as a transposed one is, its index is 1 - t // 2.
+    # Tap t of the 4x4 kernel contributes to output samples of parity t % 2. Its index in the 2x2
+    # kernel is 1 - t // 2, because a plain convolution does not flip its kernel as a transposed one
+    # does.
     kernel = ops.reshape(kernel, (2, 2, 2, 2, filters, channels))
     kernel = ops.flip(ops.transpose(kernel, (0, 2, 5, 1, 3, 4)), axis=(0, 1))
     kernel = ops.reshape(kernel, (2, 2, channels, 4 * filters))
@@ -348,6 +389,6 @@ def upsample(inputs: Tensor, kernel: Tensor, bias: Tensor, activation: Callable[
 
 
 def _crop(inputs: Tensor, first_frame: int, first_bin: int, frames: Any, bins: Any) -> Tensor:
-    """Returns `frames` frames and `bins` bins of all channels, from the given first ones on."""
+    """Returns `frames` frames and `bins` bins of all channels, starting at the given ones."""
     batch, _, _, channels = ops.shape(inputs)
     return ops.slice(inputs, (0, first_frame, first_bin, 0), (batch, frames, bins, channels))

@@ -1,7 +1,7 @@
-"""Convolution on TensorFlow; on a processor without oneDNN, with XLA for the kernel's gradient.
+"""Convolution on TensorFlow; on a CPU without oneDNN, XLA computes the gradient of the kernel.
 
-There XLA takes half as long as TensorFlow's own routine; where TensorFlow uses oneDNN, that takes
-half as long as XLA: see `benchmarks/forward.py --train`.
+On such a CPU, XLA takes half as long as TensorFlow's own routine. With oneDNN, TensorFlow takes
+half as long as XLA; see `benchmarks/forward.py --train`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,13 @@ import tensorflow as tf
 
 
 def convolve(inputs: Any, kernel: Any, strides: int = 1) -> Any:
-    """See `tensor_ops.convolve`."""
+    """Implements `tensor_ops.convolve`.
+
+    Args:
+        inputs: `(batch, frames, bins, channels)`.
+        kernel: `(height, width, channels, filters)`.
+        strides: Step on both axes.
+    """
     steps = (1, strides, strides, 1)
     if _has_gpu() or _has_onednn():
         return tf.nn.conv2d(inputs, kernel, steps, "VALID")
@@ -29,7 +35,7 @@ def convolve(inputs: Any, kernel: Any, strides: int = 1) -> Any:
 
         return tf.nn.conv2d(inputs, kernel, steps, "VALID"), gradient
 
-    return convolution(inputs, tf.convert_to_tensor(kernel))  # not a variable
+    return convolution(inputs, tf.convert_to_tensor(kernel))  # a tensor, not a variable
 
 
 @functools.cache
@@ -39,13 +45,13 @@ def _has_gpu() -> bool:
 
 @functools.cache
 def _has_onednn() -> bool:
-    """Returns whether TensorFlow computes with oneDNN: see `TF_ENABLE_ONEDNN_OPTS`.
+    """Returns whether TensorFlow computes with oneDNN; see `TF_ENABLE_ONEDNN_OPTS`.
 
-    By default it does on some processors. No public function tells.
+    The default depends on the processor, and no public function returns it.
     """
     try:
         from tensorflow.python.util._pywrap_util_port import IsMklEnabled
-    except ImportError:  # in a later release: what follows is right, if slower
+    except ImportError:  # missing in a later release: False is correct but slower
         return False
     return IsMklEnabled()
 

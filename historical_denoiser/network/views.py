@@ -1,17 +1,18 @@
-"""Further views of a spectrogram: in shorter windows, where clicks are short, and in longer ones.
+"""Additional views of a spectrogram: in shorter windows, which resolve clicks, and in longer ones.
 
-A view has the frames of the spectrogram it is made from, with what it holds of each in channels,
-so that a network sees and answers in several views at once. An answer is transformed back and
-added to that of the spectrogram itself.
+A view has the same frames as the spectrogram it is made from, and holds its content in channels, so
+that a network can take and return several views at once. The network's output in a view is
+transformed back and added to its output for the spectrogram itself.
 
-- The short view: each frame holds `STEPS` short frames around its middle. They follow one another
-  at an eighth of the hop, over the frames' borders too, so that all of them together are a
-  spectrogram of the whole waveform with an eighth of the bins.
-- The long view: each frame holds a frame of a window `STRETCH` times as long with the same middle,
-  of which only the lowest bins are used. It tells a held note from rumble or a narrow band of hiss.
+- The short view: each frame holds `STEPS` short frames around its middle. The distance between
+  short frames is an eighth of the hop, also across the borders of frames, so that together they
+  form a spectrogram of the whole waveform with an eighth of the bins.
+- The long view: each frame holds the lowest bins of a frame with the same middle and a window
+  `STRETCH` times as long. It distinguishes a held note from rumble or a narrow band of hiss.
 
-Spectrograms are `(batch, frames, bins, parts)`, real and imaginary parts alternating, of windows
-with a hop of a quarter. Everything is Keras 3 and runs on each of its backends.
+Spectrograms are `(batch, frames, bins, parts)` with alternating real and imaginary parts; the hop
+is a quarter of the window. Everything is Keras 3 and runs on each of its backends. Start reading at
+`ShortView`.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from historical_denoiser.audio import dsp
 from historical_denoiser.network.fourier import irfft, rfft
 from historical_denoiser.network.tensor_ops import fold_regions, overlap_add, slice_axis
 
-Tensor = Any  # a tensor of whichever backend Keras runs on
+Tensor = Any  # a tensor of any Keras backend
 
-HOPS = 4  # of the hop in a window
+HOPS = 4  # hops in a window
 STEPS = 8  # short frames in a hop, and bins in a short bin
-STRETCH = 4  # windows in a long one, and long bins in a bin
-LEAST_OVERLAP = 0.1  # of the full sum of windows: the first and last samples are not raised by more
+STRETCH = 4  # windows in a long window, and long bins in a bin
+# The sum of the windows is taken to be at least this share of its full value, so that the first and
+# last samples are not amplified too much.
+LEAST_OVERLAP = 0.1
 
 
 # --- The short view ---------------------------------------------------------------------------
@@ -41,7 +44,7 @@ def to_short(spectrogram: Tensor, win_size: int) -> Tensor:
 
     Args:
         spectrogram: `(batch, frames, win_size / 2 + 1, 2)`.
-        win_size: Of its windows, in samples.
+        win_size: Length of its windows in samples.
 
     Returns:
         `(batch, frames, win_size / 16 + 1, 2 * STEPS)`.
@@ -61,7 +64,7 @@ def to_short(spectrogram: Tensor, win_size: int) -> Tensor:
 def from_short(short_frames: Tensor, win_size: int) -> Tensor:
     """Returns the spectrogram of the waveform that short frames add up to.
 
-    It is `to_short` undone, except that the waveform is zero before the first and after the last
+    It inverts `to_short`, except that the waveform is zero before the first and after the last
     short frame.
     """
     short, hop, block = win_size // STEPS, win_size // HOPS // STEPS, win_size // HOPS
@@ -77,7 +80,7 @@ def from_short(short_frames: Tensor, win_size: int) -> Tensor:
 
 
 def _middle(win_size: int) -> tuple[int, int]:
-    """Returns the first sample and the length of what a frame's short frames cover."""
+    """Returns the first sample and the length of the span that a frame's short frames cover."""
     length = win_size // STEPS + (STEPS - 1) * (win_size // HOPS // STEPS)
     return (win_size - length) // 2, length
 
@@ -86,9 +89,17 @@ def _middle(win_size: int) -> tuple[int, int]:
 
 
 def to_long(spectrogram: Tensor, win_size: int, bins: int) -> Tensor:
-    """Returns the lowest `bins` of each frame in a longer window: `(batch, frames, bins, 2 * 4)`.
+    """Returns the lowest bins of each frame in a longer window.
 
-    The waveform is the least-squares overlap-add of `dsp.istft`, silent beyond both ends.
+    The waveform is the least-squares overlap-add of `dsp.istft`, and silent beyond both ends.
+
+    Args:
+        spectrogram: `(batch, frames, win_size / 2 + 1, 2)`.
+        win_size: Length of its windows in samples.
+        bins: Number of lowest bins, counted in those of `spectrogram`.
+
+    Returns:
+        `(batch, frames, bins, 2 * STRETCH)`.
     """
     frames, hop = ops.shape(spectrogram)[1], win_size // HOPS
     window = dsp.hamming(win_size)
@@ -117,11 +128,11 @@ def from_long(long_frames: Tensor, win_size: int) -> Tensor:
     return _from_blocks(slice_axis(blocks, 1, before, before + frames + HOPS - 1), win_size)
 
 
-# --- What both share --------------------------------------------------------------------------
+# --- Shared by both views ---------------------------------------------------------------------
 
 
 def _synthesis_window(win_size: int, hop: int) -> np.ndarray:
-    """Returns the window over the sum of the squares of all windows that cover a sample."""
+    """Returns the window divided by the sum of the squares of all windows that cover a sample."""
     window = dsp.hamming(win_size)
     squares = np.sum(np.reshape(window**2, (-1, hop)), axis=0)
     return (window / np.tile(squares, win_size // hop)).astype(np.float32)
@@ -134,16 +145,21 @@ def _cut_windows(blocks: Tensor, frames: Any, count: int) -> Tensor:
 
 
 def _from_blocks(blocks: Tensor, win_size: int) -> Tensor:
-    """Returns the spectrogram of a waveform in blocks of a hop, `(batch, blocks, hop)`."""
+    """Returns the spectrogram of a waveform in blocks of one hop, `(batch, blocks, hop)`."""
     windows = _cut_windows(blocks, ops.shape(blocks)[1] - (HOPS - 1), HOPS)
     return rfft(windows * ops.convert_to_tensor(dsp.hamming(win_size)))
 
 
-# --- Views as the network uses them -----------------------------------------------------------
+# --- Views in the form that the network uses --------------------------------------------------
 
 
 class ShortView:
-    """The short view, beside bins folded by `count` from `start` on as `fold_bins` does it."""
+    """The short view, with its bins aligned to those of `fold_bins`.
+
+    Args:
+        count: As in `fold_bins`.
+        start: As in `fold_bins`.
+    """
 
     parts = 2 * STEPS
 
@@ -151,11 +167,11 @@ class ShortView:
         self.count, self.start = count, start
 
     def see(self, inputs: Tensor) -> Tensor:
-        """Returns the view of the spectrogram `inputs`."""
+        """Returns the short view of the spectrogram `inputs`."""
         return to_short(inputs, 2 * (ops.shape(inputs)[2] - 1))
 
     def fold(self, content: Tensor, bins: Any) -> Tensor:
-        """Repeats short bins, so that there is one for each folded one of `bins` bins."""
+        """Repeats short bins, so that there is one for each folded bin of `bins` bins."""
         pieces = []
         for first, end, folds in fold_regions(bins, self.count, self.start):
             piece = slice_axis(content, 2, first // self.count, end // self.count)
@@ -164,7 +180,7 @@ class ShortView:
         return ops.concatenate(pieces, axis=2)
 
     def unfold(self, folded: Tensor, bins: Any) -> Tensor:
-        """Averages over the folded bins that `fold` makes from one short bin."""
+        """Inverts `fold` by averaging over the folded bins of each short bin."""
         pieces, position = [], 0
         _, frames, _, channels = ops.shape(folded)
         for first, end, folds in fold_regions(bins, self.count, self.start):
@@ -178,12 +194,17 @@ class ShortView:
         return ops.concatenate(pieces, axis=2)
 
     def back(self, content: Tensor, bins: Any) -> Tensor:
-        """Returns the spectrogram of `bins` bins that belongs to what was seen."""
+        """Returns the spectrogram with `bins` bins that the view `content` belongs to."""
         return from_short(content, 2 * (bins - 1))
 
 
 class LongView:
-    """The long view of the bins below `start`, which are not folded."""
+    """The long view of the bins below `start`, which are not folded.
+
+    Args:
+        count: As in `fold_bins`.
+        start: As in `fold_bins`.
+    """
 
     parts = 2 * STRETCH
 
@@ -191,7 +212,7 @@ class LongView:
         self.count, self.start = count, start
 
     def see(self, inputs: Tensor) -> Tensor:
-        """Returns the view of the spectrogram `inputs`."""
+        """Returns the long view of the spectrogram `inputs`."""
         return to_long(inputs, 2 * (ops.shape(inputs)[2] - 1), self.start)
 
     def fold(self, content: Tensor, bins: Any) -> Tensor:
@@ -201,9 +222,9 @@ class LongView:
         return ops.pad(content, ((0, 0), (0, 0), (0, above), (0, 0)))
 
     def unfold(self, folded: Tensor, bins: Any) -> Tensor:
-        """Returns the lowest bins alone."""
+        """Returns the lowest bins only."""
         return slice_axis(folded, 2, 0, self.start)
 
     def back(self, content: Tensor, bins: Any) -> Tensor:
-        """Returns the spectrogram of `bins` bins that belongs to what was seen."""
+        """Returns the spectrogram with `bins` bins that the view `content` belongs to."""
         return from_long(content, 2 * (bins - 1))

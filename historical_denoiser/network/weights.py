@@ -1,8 +1,8 @@
-"""Reading weights into a network: from Keras files and from TensorFlow checkpoints.
+"""Loads weights into a network: from Keras files and from TensorFlow checkpoints.
 
-The published weights of the 2022 model are a TensorFlow object-graph checkpoint, in which each
-variable has the name of its place in the original program. `_checkpoint_layers` maps the layers
-of `unet.TwoStageUnet` to these names.
+The published weights of the 2022 model are a TensorFlow object-graph checkpoint, in which a
+variable is named after its place in the original program. `_checkpoint_layers` maps the layers of
+`unet.TwoStageUnet` to these names. Start reading at `load_keras_file`.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from historical_denoiser.core.files import WEIGHTS_ENDING, temporary_file
 Shape = tuple[int | None, ...]
 
 CHECKPOINT_ROOT = "layer_with_weights-0"  # the network inside its one-layer functional model
-# Settings that add inputs and outputs, in the order in which the network joins these.
+# Settings that add inputs and outputs, in the order in which the network concatenates them.
 GROWING_INPUTS = ("use_floor", "use_steady", "use_short", "use_long")
-HASH_NAME = "sha256"  # the attribute of a file that holds the hash of its arrays
+HASH_NAME = "sha256"  # attribute of a weights file: the hash of its arrays
 CHECKPOINT_VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
 
 
 def load_keras_file(model: keras.Model, path: Path) -> None:
-    """Reads a `.weights.h5` file into any built model; on any mismatch no weight is changed.
+    """Loads a `.weights.h5` file into any built model; on any mismatch no weight is changed.
 
     Raises:
         FileNotFoundError: There is no such file.
-        UserError: It is no HDF5 file or was damaged, or a variable is missing, additional or of
+        UserError: The file is damaged or not HDF5, or a variable is missing, additional or of
             another shape.
     """
     if not path.is_file():
         raise FileNotFoundError(f"`weights` must name weights that exist. Received: weights={path}")
     with temporary_file(Path(tempfile.gettempdir()), "own.", WEIGHTS_ENDING) as own:
-        # The names inside the file are Keras's own choice. Saving this model tells them.
+        # Keras chooses the names inside the file. They are found by saving this model.
         model.save_weights(own, overwrite=True)
         expected = _stored_shapes(own)
     _check_shapes(_stored_shapes(path), expected, path)
@@ -49,18 +49,18 @@ def load_keras_file(model: keras.Model, path: Path) -> None:
 
 
 def store_hash(path: Path) -> None:
-    """Adds the hash of its arrays to a file of weights, by which damage is noticed later."""
+    """Adds the hash of its arrays to a weights file, so that damage can be detected."""
     with h5py.File(path, "a") as file:
         file.attrs[HASH_NAME] = _hash_of_arrays(file)
 
 
 def _check_hash(path: Path) -> None:
-    """Raises UserError where arrays are not as they were stored; older files have no hash."""
+    """Raises UserError if the arrays do not match the stored hash; older files have none."""
     try:
         with h5py.File(path) as file:
             stored = file.attrs.get(HASH_NAME)
             is_whole = stored is None or stored == _hash_of_arrays(file)
-    except (OSError, KeyError, RuntimeError) as error:  # what h5py raises varies
+    except (OSError, KeyError, RuntimeError) as error:  # h5py's classes vary
         raise UserError("`weights` must name a complete HDF5 file. "
                         f"Received: weights={path}") from error
     if not is_whole:
@@ -69,7 +69,7 @@ def _check_hash(path: Path) -> None:
 
 
 def _hash_of_arrays(file: h5py.File) -> str:
-    """Returns the SHA-256 of all arrays of an HDF5 file and their names, in hexadecimal."""
+    """Returns the hexadecimal SHA-256 of all arrays of an HDF5 file and their names."""
     digest = hashlib.sha256()
 
     def add(name: str, node: Any) -> None:
@@ -83,7 +83,7 @@ def _hash_of_arrays(file: h5py.File) -> str:
 
 
 def _stored_shapes(path: Path) -> dict[str, Shape]:
-    """Returns the shape of each array of an HDF5 file."""
+    """Returns the shape of each array of an HDF5 file by its name."""
     shapes = {}
 
     def note(name: str, node: Any) -> None:
@@ -100,11 +100,11 @@ def _stored_shapes(path: Path) -> dict[str, Shape]:
 
 
 def load_tensorflow_checkpoint(model: Any, prefix: Path) -> None:
-    """Reads a TensorFlow object-graph checkpoint; on any mismatch no weight is changed.
+    """Loads a TensorFlow object-graph checkpoint; on any mismatch no weight is changed.
 
     Args:
         model: A `unet.TwoStageUnet`.
-        prefix: The checkpoint's path without `.index`.
+        prefix: Path of the checkpoint without `.index`.
 
     Raises:
         FileNotFoundError: There is no such checkpoint.
@@ -113,7 +113,7 @@ def load_tensorflow_checkpoint(model: Any, prefix: Path) -> None:
     if not Path(f"{prefix}.index").is_file():
         raise FileNotFoundError(f"`weights` must end in {WEIGHTS_ENDING} or be the prefix of a "
                                 f"TensorFlow checkpoint that exists. Received: weights={prefix}")
-    import tensorflow as tf  # the only reader of this format; no other backend needs it
+    import tensorflow as tf  # only TensorFlow reads this format; other backends do not need it
 
     variables = {f"{CHECKPOINT_ROOT}/{name}/{kind}/{CHECKPOINT_VALUE}": getattr(layer, kind)
                  for name, layer in _checkpoint_layers(model) for kind in ("kernel", "bias")}
@@ -124,7 +124,7 @@ def load_tensorflow_checkpoint(model: Any, prefix: Path) -> None:
         _check_shapes(found, {key: tuple(variable.shape) for key, variable in variables.items()},
                       prefix)
         values = {key: reader.get_tensor(key) for key in variables}  # read all before changing any
-    except (tf.errors.OpError, RuntimeError, IndexError) as error:  # what TensorFlow raises varies
+    except (tf.errors.OpError, RuntimeError, IndexError) as error:  # TensorFlow's classes vary
         raise UserError("`weights` must be the prefix of a complete TensorFlow checkpoint, with "
                         "its `.index` and all `.data` files. "
                         f"Received: weights={prefix}") from error
@@ -162,7 +162,7 @@ def _block_layers(name: str, block: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _check_shapes(found: dict[str, Shape], expected: dict[str, Shape], path: Path) -> None:
-    """Raises UserError at the first variable that is missing, additional or of another shape."""
+    """Raises UserError for the first variable that is missing, additional or of another shape."""
     for name in sorted(found.keys() | expected.keys()):
         if found.get(name) != expected.get(name):
             shapes = [f"of shape {shapes[name]}" if name in shapes else "nothing"
@@ -172,17 +172,18 @@ def _check_shapes(found: dict[str, Shape], expected: dict[str, Shape], path: Pat
 
 
 def grow(model: Any, older: Any) -> None:
-    """Gives a network the weights of an older one, whose form is a part of its own.
+    """Copies the weights of a smaller network into one that has additional inputs and outputs.
 
-    It then computes exactly what the older one does: weights of inputs and outputs that are new
-    are zero, and bins that have kernels of their own start with the common ones.
+    Afterwards it computes exactly the same as the smaller network: the weights of new inputs and
+    outputs are zero, and kernels that only low bins use start as copies of the common kernels.
 
     Args:
         model: A `unet.TwoStageUnet`.
-        older: Another, of the same depth and channels, without some of the views of `model`.
+        older: Another one with the same depth and channels, but without some of the views of
+            `model`.
 
     Raises:
-        UserError: The older network is not a part of this one; nothing is changed.
+        UserError: `older` is not a part of `model`; nothing is changed.
     """
     before, now = ([name for name in GROWING_INPUTS if getattr(network.settings, name)]
                    for network in (older, model))
@@ -211,7 +212,7 @@ def _name_in_network(variable: Any) -> str:
 
 
 def _widen(value: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
-    """Returns `value` with zeros for the inputs and outputs that are new, the last of each."""
+    """Returns `value` padded with zeros at the end of each axis, for new inputs and outputs."""
     if value.ndim != len(shape) or any(now > then for now, then in zip(value.shape, shape,
                                                                        strict=True)):
         raise UserError(f"`weights` must be of a network that is a part of this one. Variable "
@@ -222,12 +223,12 @@ def _widen(value: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
 
 
 def _spread_inputs(kernel: np.ndarray, before: dict[str, int], now: dict[str, int]) -> np.ndarray:
-    """Returns an extractor's kernel with zeros for the inputs that are new.
+    """Returns the kernel of an extractor with zeros for new inputs.
 
     Args:
         kernel: `(height, width, inputs, filters)`.
-        before: How many inputs of each kind it has, in their order.
-        now: How many the result has; the kinds may stand between the former ones.
+        before: Number of its inputs of each kind, in their order.
+        now: Number of inputs of each kind in the result; new kinds may stand between others.
     """
     for kind, count in before.items():
         if count > now.get(kind, 0):
