@@ -1,1 +1,1 @@
-"""Restoration without a network: clicks cut out and bridged, noise lowered bin by bin."""
+"""Restoration without a network: removal of hum and clicks, and noise reduction bin by bin."""

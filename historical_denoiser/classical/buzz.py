@@ -1,10 +1,11 @@
-"""Hears the buzz of mains that does not stand still, so that a network can be told of it.
+"""Detects mains buzz whose lines are not stable, so that the network can be given a profile of it.
 
-Buzz that sputters, or that a tape recorded and plays with its own wow, has the lines of hum, at the
-multiples of 50 or 60 Hz, but these keep neither level nor phase: they cannot be subtracted, and a
-network takes them for notes. Yet no note has lines throughout at most multiples of the mains. So
-the comb is looked for as a whole: by how far the spectrum stands out at all of its places, in a
-quarter of the moments at least. What a noise profile lacks of these lines is added to it.
+Buzz that is intermittent, or that was recorded on a tape with wow, has the lines of hum, at the
+multiples of 50 or 60 Hz, but their level and phase change. They cannot be subtracted, and a network
+takes them for notes. Yet no note has lines at most multiples of the mains frequency. So the comb is
+detected as a whole, by how far the spectrum stands out at all of its frequencies in at least a
+quarter of the frames. Whatever a noise profile lacks of these lines is added to it. Start reading
+at `find_buzz`.
 """
 
 from __future__ import annotations
@@ -18,26 +19,29 @@ import scipy
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.classical.hum import MAINS_HZ
 
-WINDOW, HOP = 32768, 8192  # 743 ms: lines of 2.7 Hz
+WINDOW, HOP = 32768, 8192  # 743 ms; a main lobe is 2.7 Hz wide
 BIN_HZ = SAMPLE_RATE / WINDOW
 SHORTEST_SAMPLES = 2 * WINDOW
 HIGHEST_HZ = 5000.0
-QUIET_PERCENT = 25  # of the moments: notes sound in fewer of them
-AROUND_BINS = 22  # 30 Hz, of which the median is what a line stands out from
-MOST_DB = 20.0  # for which a line counts, however far it stands out
-LINE_DB = 6.0  # by which a line stands out
-# Multiples of what is so near to the mains lie beside the notes of equal temperament; those of
-# other frequencies may be a note's. These are compared with the mains.
+# Percentile of the frames; notes sound in fewer of them.
+QUIET_PERCENT = 25
+# A line stands out of the median of this many bins (30 Hz), and counts up to `MOST_DB`.
+AROUND_BINS = 22
+MOST_DB = 20.0
+LINE_DB = 6.0
+# Multiples of frequencies within `TOLERANCE` of the mains frequency lie beside the notes of equal
+# temperament. Multiples of other frequencies may be those of a note; they are the comparison.
 TOLERANCE, COMPARED, STEP = 0.004, 0.05, 0.0002
-MULTIPLES = (1, 2)  # all lines, or every other one
-# A comb has so many lines, which stand out by so many dB in all, over the root of how many there
-# may be, and by so many deviations more than those of other frequencies.
+MULTIPLES = (1, 2)  # all lines, or every second one
+# Lower limits of a comb: its number of lines; the sum in dB by which they stand out, divided by the
+# square root of the number of possible lines; and the difference of this score from those of other
+# frequencies, in standard deviations.
 LEAST_LINES, LEAST_SCORE, LEAST_DEVIATIONS = 20, 50.0, 11.0
-# Strokes at a regular pace have lines between those of the mains as well, as high as these. Half
-# way between, a machine may have its own.
+# Hits at a regular pace also have lines between those of the mains, of at least this share of the
+# score. Lines halfway between are not counted, since a machine may have some there.
 BETWEEN = np.concatenate([np.arange(0.08, 0.43, 0.01), np.arange(0.57, 0.92, 0.01)])
-MOST_BETWEEN = 0.9  # of their score to that of the mains
-NORMAL_SPREAD = 1.4826  # of normally distributed numbers, over their median deviation
+MOST_BETWEEN = 0.9
+NORMAL_SPREAD = 1.4826  # of a normal distribution: standard over median deviation
 TINY = 1e-12
 
 
@@ -46,8 +50,8 @@ class Buzz:
     """Lines of the mains.
 
     Attributes:
-        hz: Their frequencies, `(lines,)`.
-        power: |X|^2 that each has in a quarter of the moments at most, `(lines,)`.
+        hz: Frequencies, `(lines,)`.
+        power: 25th percentile of |X|^2 over the frames, `(lines,)`.
     """
 
     hz: np.ndarray
@@ -55,10 +59,10 @@ class Buzz:
 
 
 def find_buzz(sounds: Sequence[np.ndarray]) -> Buzz | None:
-    """Returns the lines of the mains that are heard in a recording, where there are many.
+    """Finds the lines of mains buzz in a recording; returns None if there are not enough of them.
 
     Args:
-        sounds: Stretches of one channel, each `(samples,)` at 44.1 kHz.
+        sounds: Excerpts of one channel, each `(samples,)` at 44.1 kHz.
     """
     powers = _powers(sounds)
     if powers is None:
@@ -66,7 +70,7 @@ def find_buzz(sounds: Sequence[np.ndarray]) -> Buzz | None:
     quiet = np.percentile(powers, QUIET_PERCENT, axis=0)
     level_db = 10.0 * np.log10(quiet + TINY)
     above_db = level_db - scipy.ndimage.median_filter(level_db, AROUND_BINS)
-    # Its place lies within a bin of where it should be.
+    # A line may lie up to one bin beside its nominal frequency.
     counted = scipy.ndimage.maximum_filter1d(np.clip(above_db, 0.0, MOST_DB), 3)
     found = max((_best_comb(counted, mains_hz * multiple)
                  for mains_hz in MAINS_HZ for multiple in MULTIPLES), key=lambda each: each[0])
@@ -80,12 +84,12 @@ def find_buzz(sounds: Sequence[np.ndarray]) -> Buzz | None:
 
 
 def add_buzz(noise: np.ndarray, buzz: Buzz, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-    """Returns a noise, `(samples,)`, with steady tones for what it lacks of a buzz.
+    """Adds steady tones to a noise, `(samples,)`, to raise the lines of a buzz to their level.
 
     Args:
-        noise: What is known of the noise of a recording.
-        buzz: From `find_buzz` of that recording.
-        sample_rate: In Hz.
+        noise: Noise of a recording, from its noise profile.
+        buzz: Result of `find_buzz` for that recording.
+        sample_rate: Sample rate in Hz.
     """
     size = round(WINDOW * sample_rate / SAMPLE_RATE)
     if len(noise) < size:
@@ -93,12 +97,13 @@ def add_buzz(noise: np.ndarray, buzz: Buzz, sample_rate: int = SAMPLE_RATE) -> n
     window = np.hanning(size)
     frames = np.lib.stride_tricks.sliding_window_view(noise, size)[:: size // 4]
     power = np.mean([np.square(np.abs(scipy.fft.rfft(frame * window))) for frame in frames], axis=0)
-    # A tone of amplitude 1 has |X| = half the window's sum.
+    # A tone of amplitude 1 has |X| = half the sum of the window.
     places = np.round(buzz.hz * size / sample_rate).astype(int)
     places, hz, heard = (each[places < len(power) - 1] for each in (places, buzz.hz, buzz.power))
     heard = heard * (size / WINDOW) ** 2
     amplitudes = 2.0 * np.sqrt(np.maximum(heard - _peak(power, places), 0.0)) / window.sum()
-    # Phases of no order, and the same for all channels: in step, the tones would be pulses.
+    # The phases are random, because tones in phase would add up to pulses, and the same for all
+    # channels.
     phases = np.random.default_rng(0).uniform(0.0, 2.0 * np.pi, len(hz))
     times, tones = np.arange(len(noise)) / sample_rate, np.zeros(len(noise))
     for line_hz, amplitude, phase in zip(hz, amplitudes, phases, strict=True):
@@ -108,7 +113,7 @@ def add_buzz(noise: np.ndarray, buzz: Buzz, sample_rate: int = SAMPLE_RATE) -> n
 
 
 def _powers(sounds: Sequence[np.ndarray]) -> np.ndarray | None:
-    """Returns |X|^2 of all moments that are not silent, `(moments, bins)`."""
+    """Returns |X|^2 of all frames that are not silent, `(frames, bins)`."""
     bins = int(HIGHEST_HZ * (1.0 + COMPARED) / BIN_HZ) + AROUND_BINS
     window = np.hanning(WINDOW)
     powers = [np.square(np.abs(scipy.fft.rfft(frame * window)[:bins]))
@@ -119,14 +124,18 @@ def _powers(sounds: Sequence[np.ndarray]) -> np.ndarray | None:
 
 
 def _places(base_hz: np.ndarray | float, lowest_hz: float) -> np.ndarray:
-    """Returns the bins of the multiples of frequencies, of as many as of the lowest."""
+    """Returns the bins of the multiples of frequencies, as many as `lowest_hz` has."""
     orders = np.arange(1, int(HIGHEST_HZ / lowest_hz) + 1)
     return np.round(np.multiply.outer(base_hz, orders) / BIN_HZ).astype(int)
 
 
 def _best_comb(counted: np.ndarray, mains_hz: float) -> tuple[float, float, float]:
-    """Returns the score of the best comb near a frequency, its deviations from those of others,
-    and its fundamental in Hz."""
+    """Finds the best comb near a frequency.
+
+    Returns:
+        Its score, the score's difference from other frequencies in standard deviations, and the
+        fundamental in Hz.
+    """
     beside = np.arange(-COMPARED, COMPARED, STEP)
     places = _places(mains_hz * (1.0 + beside), mains_hz)
     scores = _scores(counted, places)
@@ -139,12 +148,12 @@ def _best_comb(counted: np.ndarray, mains_hz: float) -> tuple[float, float, floa
 
 
 def _scores(counted: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Returns by how much combs `(combs, places)` stand out, `(combs,)`."""
+    """Returns by how much combs, `(combs, places)`, stand out: `(combs,)`."""
     return counted[places].sum(axis=1) / np.sqrt(places.shape[1])
 
 
 def _score_between(counted: np.ndarray, base_hz: float) -> float:
-    """Returns the score of the best comb of the same distances beside one of this fundamental."""
+    """Returns the score of the best comb with the same spacing that lies between the lines."""
     orders = np.arange(1, int(HIGHEST_HZ / base_hz))
     places = np.round(np.add.outer(BETWEEN, orders) * base_hz / BIN_HZ).astype(int)
     return float(_scores(counted, places).max())
@@ -155,7 +164,7 @@ def _around(places: np.ndarray) -> np.ndarray:
 
 
 def _top(power: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Returns which bin next to each place holds most, `(places,)`."""
+    """Returns the strongest of the three bins around each place, `(places,)`."""
     return places + power[_around(places)].argmax(axis=0) - 1
 
 

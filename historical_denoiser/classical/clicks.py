@@ -1,16 +1,16 @@
-"""Cuts clicks out of a recording and bridges the gaps; leaves alone what may be music.
+"""Removes clicks from a recording and interpolates the gaps; leaves alone what may be music.
 
-Each sample is predicted from those before it and from those after it by an autoregressive (AR)
-model of the sound around it. Where both predictions fail there may be a click. The gap is bridged
-by the samples that the same model finds most likely (Janssen, Veldhuis and Vries, "Adaptive
+An autoregressive (AR) model of the surrounding signal predicts each sample from those before it and
+from those after it. Where both predictions fail, there may be a click. The gap is filled with the
+samples that are most likely according to the model (Janssen, Veldhuis and Vries, "Adaptive
 interpolation of discrete-time signals that can be modeled as autoregressive processes", 1986;
 Godsill and Rayner, "Digital Audio Restoration", 1998, chapters 5 and 9).
 
-A stroke on a drum is as hard to predict as a click. It is told by what follows: a stroke rings on,
-and after a click the sound is what it was before. The pulses of a voice or of a brass instrument
-are told by their regular distance. In doubt nothing is changed.
+The onset of a drum is as hard to predict as a click. It is recognised by what follows: a drum
+continues to ring, whereas after a click the signal is the same as before. The pulses of a voice or
+of a brass instrument are recognised by their regular intervals. In doubt nothing is changed.
 
-All audio is `(samples,)` at 44.1 kHz.
+All waveforms are `(samples,)` at 44.1 kHz. Start reading at `remove_clicks`.
 """
 
 from __future__ import annotations
@@ -22,47 +22,62 @@ import scipy
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 
-HOP = 1024  # samples that share a model: 23 ms
-FRAME = 2 * HOP  # samples that the model is made of
-ORDER = 40  # of the model: samples that predict the next one
-FLOOR_DB = -60.0  # white noise under each frame, by which the equations can always be solved
-LEAST_SCALE_DB = -50.0  # of the prediction error re the frame: a synthetic tone has none at all
+# A model is made of `FRAME` samples, is valid for the middle `HOP` samples (23 ms), and predicts
+# each sample from `ORDER` others.
+HOP = 1024
+FRAME = 2 * HOP
+ORDER = 40
+# White noise of this level is added to each frame, so that the equations can always be solved.
+FLOOR_DB = -60.0
+# Least level of the prediction error relative to the frame, since synthetic tones have no error.
+LEAST_SCALE_DB = -50.0
 
-SCALE_QUANTILE = 0.8  # of the error's magnitude; up to a fifth of the samples may belong to clicks
-QUANTILE_OF_GAUSSIAN = 1.2816  # the same quantile for a standard deviation of 1
-PEAK_SAMPLES = 5  # an error that swings through zero counts as one peak
-SEED_RATIO = 8.0  # of both errors to their scale: here is a click, if it is not music
-EDGE_RATIO = 3.0  # of both errors to their scale, as far as the click reaches
-JOIN_SAMPLES = 16  # clicks with less between them are one
-LONGEST_SAMPLES = round(0.004 * SAMPLE_RATE)  # of a gap that is bridged
-CROWD_SAMPLES = 4 * HOP  # before and after a place
-MOST_IN_CROWD = 40  # places there, 215 a second: where there are more, none can be bridged
-LEAD_SAMPLES = 4  # before a click, that belong to the gap
+# The scale of the error is this quantile of its magnitude, since clicks may affect up to a fifth of
+# the samples, divided by the same quantile of a normal distribution.
+SCALE_QUANTILE = 0.8
+QUANTILE_OF_GAUSSIAN = 1.2816
+PEAK_SAMPLES = 5  # an error that crosses zero counts as one peak
+# A candidate has a peak above `SEED_RATIO` times the scale in both errors, and extends as far as
+# both exceed `EDGE_RATIO` times the scale.
+SEED_RATIO = 8.0
+EDGE_RATIO = 3.0
+JOIN_SAMPLES = 16  # candidates with a shorter distance are joined
+LONGEST_SAMPLES = round(0.004 * SAMPLE_RATE)  # upper limit of a gap
+# With more than 40 candidates within this distance, or 215 per second, none is interpolated.
+CROWD_SAMPLES = 4 * HOP
+MOST_IN_CROWD = 40
+LEAD_SAMPLES = 4  # samples before a click that are part of the gap
 
-NEAR_SECONDS = (0.001, 0.004)  # after a click: the error of a stroke decays over milliseconds
-FAR_SECONDS = (0.005, 0.015)  # after a click: a stroke rings
+NEAR_SECONDS = (0.001, 0.004)  # after a click; the error of an onset decays over milliseconds
+FAR_SECONDS = (0.005, 0.015)  # after a click; a struck instrument rings
 BEFORE_SECONDS = (0.001, 0.015)
-LARGEST_RISE = 2.0  # of the error and of the sound, from before a click to after it
+# Greatest ratios of the levels after and before a click, of the error and of the signal.
+LARGEST_RISE = 2.0
 LARGEST_FALL = 4.0
-LEAST_RING = 0.01  # of a stroke's peak; what follows and is lower was there without it
+# A level below this share of the peak does not belong to the ringing of an onset.
+LEAST_RING = 0.01
 PERIOD_SECONDS = (0.001, 0.016)  # of the pulses of voices and instruments
-PERIODIC = 0.4  # correlation of the errors with themselves a period later
-AROUND_PULSES = 2.0  # ratio of a click to the pulses around it, where these are periodic
-PULSE_SAMPLES = 128  # cells in which the pulses are counted: 2.9 ms
+PERIODIC = 0.4  # least autocorrelation of periodic errors
+# A click that exceeds the periodic pulses around it by this ratio is removed nevertheless.
+AROUND_PULSES = 2.0
+PULSE_SAMPLES = 128  # cells in which the pulses are counted, 2.9 ms
 
-TAIL_RATIO = 3.0  # of what was found in a gap to the bridge's own error: here the click goes on
-TAIL_SAMPLES = 9  # over which this is averaged
-LEAST_GAIN = 4.0  # energy that a bridge takes away, relative to the error that it may make
+# A click continues where the difference to the interpolated signal, averaged over `TAIL_SAMPLES`,
+# exceeds the error of interpolation by this ratio.
+TAIL_RATIO = 3.0
+TAIL_SAMPLES = 9
+# Least ratio of the energy that an interpolation removes to the energy of its error.
+LEAST_GAIN = 4.0
 
 
 @dataclass(frozen=True)
 class Errors:
-    """How badly samples are predicted; arrays are `(samples,)`.
+    """Prediction errors of a signal; arrays are `(samples,)`.
 
     Attributes:
-        forward: Error of the prediction from the samples before.
-        score: The smaller one of both directions' errors, relative to `scale`.
-        scale: Standard deviation of the error as it would be without clicks.
+        forward: Error of the prediction from the preceding samples.
+        score: The smaller error of both directions, relative to `scale`.
+        scale: Standard deviation of the error without clicks.
     """
 
     forward: np.ndarray
@@ -78,27 +93,28 @@ def fit_model(frames: np.ndarray, order: int = ORDER) -> np.ndarray:
 
     Args:
         frames: `(frames, samples)`.
-        order: Of the models.
+        order: Order of the models.
 
     Returns:
-        `(frames, 1 + order)`, the filters that leave the prediction error; the first value is 1.
+        Prediction error filters `(frames, 1 + order)`; the first coefficient is 1.
     """
     samples = frames.shape[-1]
     spectra = scipy.fft.rfft(frames * np.hanning(samples + 2)[1:-1],
                              scipy.fft.next_fast_len(samples + order, real=True))
     correlation = scipy.fft.irfft(np.abs(spectra) ** 2)[:, :1 + order]
     correlation[:, 0] *= 1.0 + 10.0 ** (FLOOR_DB / 10.0)
-    # A frame of silence is predicted by nothing.
+    # The model of a silent frame predicts zero.
     silent = correlation[:, 0] <= np.finfo(np.float32).tiny
     correlation[silent] = np.eye(1, 1 + order)
-    # Not Levinson's recursion: SciPy's takes one frame at a time, most of it in checks.
+    # SciPy's Levinson recursion is slower: it takes one frame at a time and spends most time on
+    # checks.
     distances = np.abs(np.subtract.outer(np.arange(order), np.arange(order)))
     models = np.linalg.solve(correlation[:, distances], -correlation[:, 1:, None])[..., 0]
     return np.pad(models, ((0, 0), (1, 0)), constant_values=1.0)
 
 
 def measure_errors(audio: np.ndarray, modelled: np.ndarray) -> Errors:
-    """Predicts `audio` with models of `modelled`, which is the same sound with fewer clicks."""
+    """Predicts `audio` with models fitted to `modelled`, the same signal with fewer clicks."""
     count = -(-len(audio) // HOP)
     margin = (FRAME - HOP) // 2
     padded = np.pad(modelled, (margin, margin + count * HOP - len(audio)))
@@ -113,7 +129,7 @@ def measure_errors(audio: np.ndarray, modelled: np.ndarray) -> Errors:
             around[start + ORDER : start + HOP + 2 * ORDER], model, "valid")
     scale = np.quantile(np.abs(forward), SCALE_QUANTILE, axis=1) / QUANTILE_OF_GAUSSIAN
     level = np.sqrt(np.mean(np.square(frames), axis=1))
-    # The larger one of neighbours: where the sound changes, the doubt protects it.
+    # The maximum of adjacent frames is used: where the signal changes, a larger scale protects it.
     scale = np.maximum(scale, 10.0 ** (LEAST_SCALE_DB / 20.0) * level)
     scale = scipy.ndimage.maximum_filter1d(scale, 3)
     scale = np.repeat(scale, HOP)[:len(audio)]
@@ -124,8 +140,8 @@ def measure_errors(audio: np.ndarray, modelled: np.ndarray) -> Errors:
 
 
 def _largest_around(magnitude: np.ndarray) -> np.ndarray:
-    """Returns the largest of the `PEAK_SAMPLES` around each sample."""
-    # A tenth of the time of scipy.ndimage.maximum_filter1d, for so few.
+    """Returns the largest of the `PEAK_SAMPLES` values around each sample."""
+    # For so few samples this takes a tenth of the time of scipy.ndimage.maximum_filter1d.
     padded = np.pad(magnitude, PEAK_SAMPLES // 2)
     largest = padded[:len(magnitude)].copy()
     for shift in range(1, PEAK_SAMPLES):
@@ -134,15 +150,15 @@ def _largest_around(magnitude: np.ndarray) -> np.ndarray:
 
 
 def interpolate(audio: np.ndarray, missing: np.ndarray, model: np.ndarray) -> np.ndarray:
-    """Returns `audio` with the samples in its gaps that make the prediction error least.
+    """Returns `audio` with the gaps filled so that the prediction error is least.
 
-    With the autocorrelation b of the model's filter these solve, for all missing samples i,
-    sum over missing j of b(i - j) x(j) = - sum over known j of b(i - j) x(j).
+    With the autocorrelation b of the model's filter, the missing samples x solve, for every missing
+    i, sum over missing j of b(i - j) x(j) = - sum over known j of b(i - j) x(j).
 
     Args:
-        audio: `(samples,)`; what it holds where samples are missing does not matter.
-        missing: `(samples,)`, bool.
-        model: `(1 + order,)`, of `fit_model`.
+        audio: `(samples,)`; the values of missing samples are ignored.
+        missing: Whether each sample is missing, bool `(samples,)`.
+        model: `(1 + order,)`, a row of the result of `fit_model`.
     """
     places = np.flatnonzero(missing)
     if not len(places):
@@ -152,8 +168,8 @@ def interpolate(audio: np.ndarray, missing: np.ndarray, model: np.ndarray) -> np
     known = np.where(missing, 0.0, audio)
     symmetric = np.concatenate([weights[:0:-1], weights])
     driven = np.convolve(known, symmetric, "same")[places]
-    # The lower bands of the equations' matrix: weights of the distances from each missing sample to
-    # those that follow. Beyond the last one, as beyond the order, there is nothing.
+    # The lower bands of the matrix hold the weights of the distances from each missing sample to
+    # those that follow. Beyond the last missing sample and beyond the order, the weights are zero.
     following = np.pad(places, (0, order), constant_values=places[-1] + order + 1)
     after = np.lib.stride_tricks.sliding_window_view(following, min(order, len(places) - 1) + 1)
     bands = np.append(weights, 0.0)[np.minimum(after[:len(places)].T - places, order + 1)]
@@ -163,11 +179,15 @@ def interpolate(audio: np.ndarray, missing: np.ndarray, model: np.ndarray) -> np
 
 
 def interpolation_variance(samples: int, model: np.ndarray) -> np.ndarray:
-    """Returns the variance of the error of `interpolate` in one gap, `(samples,)`.
+    """Returns the error variance of `interpolate` for each sample of one gap, `(samples,)`.
 
     It is relative to the variance of the prediction error: the diagonal of the inverse of the
-    equations' matrix, from the inverse's first column by the formula of Gohberg and Semencul
-    (1972).
+    equations' matrix, computed from the first column of the inverse by the formula of Gohberg and
+    Semencul (1972).
+
+    Args:
+        samples: Length of the gap.
+        model: `(1 + order,)`, a row of the result of `fit_model`.
     """
     weights = np.zeros(max(samples, len(model)))
     weights[:len(model)] = np.correlate(model, model, "full")[len(model) - 1:]
@@ -180,7 +200,7 @@ def interpolation_variance(samples: int, model: np.ndarray) -> np.ndarray:
 
 
 def find_candidates(score: np.ndarray) -> list[slice]:
-    """Returns the places that no prediction explains, clicks or not."""
+    """Returns the places where both predictions fail, whether they are clicks or not."""
     reached = np.flatnonzero(score > EDGE_RATIO)
     if not len(reached):
         return []
@@ -193,12 +213,12 @@ def find_candidates(score: np.ndarray) -> list[slice]:
 
 def _median(values: np.ndarray, start: float, stop: float) -> float:
     part = np.sort(values[max(0, round(start)):max(0, round(stop))])
-    # A fifth of the time of np.median, for parts of a few hundred samples.
+    # For a few hundred samples this takes a fifth of the time of np.median.
     return 0.5 * float(part[len(part) // 2] + part[(len(part) - 1) // 2]) if len(part) else 0.0
 
 
 def _rings_on(place: slice, magnitude: np.ndarray) -> bool:
-    """Whether `magnitude` rises for longer than a click lasts, or falls far, at a place."""
+    """Returns whether `magnitude` rises for longer than a click lasts, or falls considerably."""
     rate = SAMPLE_RATE
     before = _median(magnitude, place.start - BEFORE_SECONDS[1] * rate,
                      place.start - BEFORE_SECONDS[0] * rate)
@@ -210,11 +230,11 @@ def _rings_on(place: slice, magnitude: np.ndarray) -> bool:
 
 
 def _is_pulse(place: slice, score: np.ndarray) -> bool:
-    """Whether a place is one of a row of pulses that recur with a period."""
+    """Returns whether a place is one of a series of pulses with a period."""
     middle = (place.start + place.stop) // 2
     around = score[max(0, middle - FRAME):middle + FRAME]
     peaks = np.sort(np.maximum.reduceat(around, np.arange(0, len(around), PULSE_SAMPLES)))
-    # A fiftieth of the time of np.quantile.
+    # This takes a fiftieth of the time of np.quantile.
     if score[place].max() > AROUND_PULSES * peaks[round(0.9 * (len(peaks) - 1))]:
         return False
     around = np.minimum(around, SEED_RATIO)
@@ -225,11 +245,11 @@ def _is_pulse(place: slice, score: np.ndarray) -> bool:
     return correlation[least:].max(initial=0.0) > PERIODIC * correlation[0]
 
 
-# --- Removing them ---------------------------------------------------------------------------
+# --- Removing clicks -------------------------------------------------------------------------
 
 
 def _bridge_roughly(audio: np.ndarray, places: list[slice]) -> np.ndarray:
-    """Draws straight lines over the places, with room for their tails."""
+    """Interpolates linearly over the places and their tails."""
     known = np.ones(len(audio), bool)
     for place in places:
         known[max(0, place.start - LEAD_SAMPLES):place.stop + LONGEST_SAMPLES // 4] = False
@@ -241,7 +261,7 @@ def _bridge_roughly(audio: np.ndarray, places: list[slice]) -> np.ndarray:
 
 def _bridge(audio: np.ndarray, rough: np.ndarray, place: slice, doubtful: np.ndarray,
             scale: float) -> tuple[slice, np.ndarray] | None:
-    """Returns the gap of a click and what belongs there, or None where that would not pay."""
+    """Returns the gap of a click and its new samples, or None if that is not worthwhile."""
     low, high = max(0, place.start - HOP), min(len(audio), place.stop + HOP)
     start = max(place.start - LEAD_SAMPLES - low, 0)
     stop = min(start + LONGEST_SAMPLES, high - low)
@@ -250,7 +270,7 @@ def _bridge(audio: np.ndarray, rough: np.ndarray, place: slice, doubtful: np.nda
     missing[start:stop] = True
     difference = (heard - interpolate(heard, missing, model))[start:stop]
     usual = scale * np.sqrt(np.maximum(interpolation_variance(stop - start, model), 0.0))
-    # A gap at the end of the audio may be shorter than the filter: np.convolve would lengthen it.
+    # np.convolve would lengthen a gap that is shorter than the filter, at the end of the waveform.
     level = np.sqrt(scipy.ndimage.convolve1d(
         difference**2, np.full(TAIL_SAMPLES, 1.0 / TAIL_SAMPLES), mode="constant"))
     over = np.flatnonzero(level[place.stop - low - start:] < TAIL_RATIO * usual[
@@ -261,7 +281,7 @@ def _bridge(audio: np.ndarray, rough: np.ndarray, place: slice, doubtful: np.nda
     missing[start:high - low] = doubtful[low + start:high]
     missing[start:stop] = True
     filled = interpolate(heard, missing, model)
-    # Once more, with a model that knows the first bridge.
+    # The model is fitted once more, to the signal without the click.
     filled = interpolate(heard, missing, fit_model(filled[None])[0])
     removed = np.sum(np.square((heard - filled)[start:stop]))
     expected = scale**2 * np.sum(interpolation_variance(stop - start, model))
@@ -273,14 +293,14 @@ def _bridge(audio: np.ndarray, rough: np.ndarray, place: slice, doubtful: np.nda
 def remove_clicks(audio: np.ndarray) -> np.ndarray:
     """Removes clicks of up to 4 ms.
 
-    What is done at one place depends on a fifth of a second around it, and on where the multiples
-    of `HOP` samples lie.
+    The result at one place depends on a fifth of a second around it, and on the position of the
+    multiples of `HOP` samples.
 
     Args:
         audio: `(samples,)` at 44.1 kHz, floating point.
 
     Returns:
-        The same form and type; samples outside of clicks are those of `audio`.
+        Array of the same shape and type; samples outside clicks are unchanged.
     """
     if len(audio) <= 2 * ORDER:
         return audio.copy()

@@ -1,9 +1,10 @@
-"""Tells drones from hum: tones that sound throughout, and are music.
+"""Distinguishes drones, which are music, from hum.
 
-Both stand still. But the lines of hum are multiples of 50 or 60 Hz, at the speed of the transfer or
-near it, and machines turn some 20 times a second or less. What has another fundamental, and a
-series of harmonics above it, is an instrument: a bagpipe, an organ's pedal, a hurdy-gurdy. Tones
-whose fundamental is that of hum by chance cannot be told from it, and count as hum.
+Both have steady tones. But the lines of hum are multiples of 50 or 60 Hz, changed by the transfer
+speed at most, and machines turn at most about 20 times a second. Tones with another fundamental and
+a series of harmonics come from an instrument: a bagpipe, the pedal of an organ, a hurdy-gurdy.
+Tones whose fundamental happens to be that of hum cannot be distinguished from it, and count as hum.
+Start reading at `find_drones`.
 """
 
 from __future__ import annotations
@@ -16,38 +17,42 @@ import scipy
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.classical.hum import FASTER, LARGEST_STEP, MAINS_HZ, PIECE_SECONDS
 
-WINDOW, HOP = 32768, 4096  # 743 ms: lines of 2.7 Hz
+WINDOW, HOP = 32768, 4096  # 743 ms; a main lobe is 2.7 Hz wide
 BIN_HZ = SAMPLE_RATE / WINDOW
 PIECE_SAMPLES = round(PIECE_SECONDS * SAMPLE_RATE)
-SHORTEST_SAMPLES = 2 * WINDOW  # in which a tone can be said to stay
+SHORTEST_SAMPLES = 2 * WINDOW  # shortest piece in which a tone can be called steady
 LOWEST_HZ, HIGHEST_HZ = 35.0, 4000.0
-QUIETEST_PERCENT = 10  # of the moments: what sounds in these sounds throughout
+# A tone is continuous if it sounds in the quietest tenth of the frames.
+QUIETEST_PERCENT = 10
+# A line exceeds this percentile of the levels around it by `LINE_DB`.
 AROUND_HZ = 100.0
-AROUND_PERCENT = 40  # of the levels there, above which a line stands,
-LINE_DB = 15.0  # by so much
+AROUND_PERCENT = 40
+LINE_DB = 15.0
 PEAK_BINS = 7
 HIGHEST_FUNDAMENTAL_HZ = 500.0
-LOW_ORDERS, LEAST_LOW_ORDERS = 6, 4  # so many of the first harmonics are heard of a drone
-FOLLOWED_ORDERS = (2, 4, 8, 16, 64, 1000)  # by which a fundamental is fitted, in turn
-# How far a line may lie beside its place: in Hz, and as a share; notes have vibrato.
+LOW_ORDERS, LEAST_LOW_ORDERS = 6, 4  # number of first harmonics, and how many of them a drone has
+# A fundamental is fitted to this many orders, in turn.
+FOLLOWED_ORDERS = (2, 4, 8, 16, 64, 1000)
+# Tolerance of the frequency of a line, in Hz and as a share; notes have vibrato.
 BESIDE_HZ, BESIDE_SHARE, HUM_BESIDE_SHARE = 0.7, 0.004, 0.002
-MOST_BESIDE = 0.2  # of the fundamental
-# Every so many lines of a hum, whose lowest may be missing, look like a series of their own. So
-# many of the others tell, and such a share of those that there can be.
+MOST_BESIDE = 0.2  # share of the fundamental
+# If the lowest line of hum is missing, every nth line looks like a series of its own. The other
+# lines reveal the hum: at least this many, and this share of those that are possible up to this
+# frequency.
 MULTIPLES = range(2, 20)
 LEAST_BETWEEN, LEAST_SHARE_BETWEEN, BETWEEN_HZ = 3, 0.3, 1500.0
-FASTEST_MACHINE_HZ = 26.0  # 25 pictures a second
-LEAST_SHARE = 0.5  # of the power of all lines but those of hum
-# What looks like several series is one hum where one comb of the mains has most of their lines.
+FASTEST_MACHINE_HZ = 26.0  # 25 frames per second
+LEAST_SHARE = 0.5  # share of the power of all lines except hum
+# Several series are one hum if a single comb of the mains has most of their lines.
 COMB_STEP_HZ, COMB_SHARE, COMB_MOST_BESIDE = 0.05, 0.7, 0.03
 
 
 def find_drones(sounds: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns the frequencies of all lines of drones, in Hz, `(lines,)`.
+    """Returns the frequencies of all lines of drones in Hz, `(lines,)`.
 
     Args:
-        sounds: Stretches of one channel of a recording, each `(samples,)` at 44.1 kHz. A tone that
-            sounds throughout 5 s of one of them is found.
+        sounds: Excerpts of one channel of a recording, each `(samples,)` at 44.1 kHz. A tone is
+            found if it sounds throughout 5 s of one of them.
     """
     pieces = [piece for sound in sounds
               for piece in np.array_split(sound, max(1, len(sound) // PIECE_SAMPLES))]
@@ -78,7 +83,7 @@ def _find_in(piece: np.ndarray) -> np.ndarray:
 
 
 def _find_lines(piece: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns frequency in Hz and power of the lines that are always there, from low to high."""
+    """Returns the frequencies in Hz, ascending, and the powers of all continuous lines."""
     frames = np.lib.stride_tricks.sliding_window_view(piece, WINDOW)[::HOP]
     bins, window = round((HIGHEST_HZ + AROUND_HZ) / BIN_HZ), np.hanning(WINDOW)
     powers = np.stack([np.square(np.abs(scipy.fft.rfft(frame * window)[:bins]))
@@ -90,17 +95,22 @@ def _find_lines(piece: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
                & (level_db > around_db + LINE_DB))
     places = np.flatnonzero(is_line)
     places = places[(places >= LOWEST_HZ / BIN_HZ) & (places <= HIGHEST_HZ / BIN_HZ)]
-    # The top of the parabola through three levels.
+    # The frequency is that of the vertex of the parabola through three levels.
     left, top, right = (level_db[places + step] for step in (-1, 0, 1))
     hz = (places + 0.5 * (left - right) / (left - 2.0 * top + right)) * BIN_HZ
     return hz, 10.0 ** (level_db[places] / 10.0)
 
 
 def _fit_series(hz: np.ndarray, base_hz: float, share: float) -> tuple[float, np.ndarray]:
-    """Fits a fundamental to the lines of its series, from the lowest on.
+    """Fits a fundamental to the lines of its series, starting with the lowest.
+
+    Args:
+        hz: Frequencies of the lines.
+        base_hz: Estimate of the fundamental.
+        share: Tolerance of a line's frequency, as a share of it.
 
     Returns:
-        The fundamental in Hz, and each line's order in the series, 0 where it is not in it.
+        The fundamental in Hz, and the order of each line; 0 if it is not part of the series.
     """
     orders = np.zeros(len(hz))
     for most in FOLLOWED_ORDERS:
@@ -114,14 +124,14 @@ def _fit_series(hz: np.ndarray, base_hz: float, share: float) -> tuple[float, np
 
 
 def _may_be_hum(base_hz: float) -> bool:
-    """Whether the mains, or what rectifies them, or a machine have this fundamental."""
+    """Returns whether this may be the fundamental of mains hum, a rectifier or a machine."""
     mains_hz = np.outer(MAINS_HZ, (1.0, 2.0))
     return bool(base_hz <= FASTEST_MACHINE_HZ
                 or (np.abs(base_hz / mains_hz - 1.0) <= FASTER).any())
 
 
 def _lies_between(hz: np.ndarray, series_hz: float, multiple: int) -> bool:
-    """Whether a series is every so many lines of a hum, whose other lines are there as well."""
+    """Returns whether a series is every `multiple`-th line of a hum that has the others, too."""
     base_hz = series_hz / multiple
     if not _may_be_hum(base_hz):
         return False
@@ -133,7 +143,8 @@ def _lies_between(hz: np.ndarray, series_hz: float, multiple: int) -> bool:
 
 
 def _are_one_comb(hz: np.ndarray) -> bool:
-    """Whether most of the lines are multiples of what mains may be, and not every third or so."""
+    """Returns whether most lines belong to one comb of a mains frequency, all or every second line.
+    """
     for mains_hz in MAINS_HZ:
         bases = np.arange(mains_hz * (1.0 - FASTER), mains_hz * (1.0 + FASTER), COMB_STEP_HZ)
         orders = np.maximum(np.round(hz / bases[:, None]), 1.0)

@@ -1,10 +1,11 @@
-"""Takes the hum and buzz of mains out: tones that stand still, whatever sounds beside them.
+"""Removes the hum and buzz of the mains: steady tones, whatever else sounds with them.
 
-Hum is a comb of lines at the multiples of the mains' frequency. Each keeps its frequency, level and
-phase for seconds, as hardly a note does. So the amplitude of a line is the median, over time, of
-what is heard around its frequency, turned back by its phase: a note that sounds for less than half
-of the time does not move it. What is subtracted is that one tone, so that music and speech around
-it stay as they are. A network, which lowers bins, has to leave hum that lies under music.
+Hum is a comb of lines at the multiples of the mains frequency. Each line keeps its frequency, level
+and phase for seconds, as hardly any note does. So the amplitude of a line is the median over time
+of the signal in a narrow band around its frequency, demodulated; a note that sounds for less than
+half of the time does not affect it. Only that one tone is subtracted, so that music and speech
+around it are unchanged. A network, which scales bins, cannot remove hum that lies under music.
+Start reading at `find_hum` and `remove_hum`.
 """
 
 from __future__ import annotations
@@ -17,59 +18,69 @@ import scipy
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE, highpass
 
-BAND_HZ = 4.0  # around a line, in which it is heard
-EDGE_SECONDS = 0.25  # at both ends, where a band as narrow hears beyond them
+# The signal around a line is measured in a band of this half-width. So narrow a band needs a margin
+# at both ends of the excerpt.
+BAND_HZ = 4.0
+EDGE_SECONDS = 0.25
 LOWEST_HZ, HIGHEST_HZ = 20.0, 10000.0
-PIECE_SECONDS = 5.0  # in which lines are looked for: for longer, the mains do not keep step
-SHORTEST_SECONDS = 4.0  # in which a line can be told from a note
-SHORTEST_REMOVED_SECONDS = 1.0  # in which it can be measured once it is known
-DRIFT_HZ = 0.2  # most by which a line lies beside its place
+# Length of the pieces in which lines are sought. The mains frequency is not stable for longer.
+PIECE_SECONDS = 5.0
+# Shortest piece in which a line can be distinguished from a note, and in which a known line can be
+# measured.
+SHORTEST_SECONDS = 4.0
+SHORTEST_REMOVED_SECONDS = 1.0
+# Greatest distance of a line from its nominal frequency, and number of frequencies tried.
+DRIFT_HZ = 0.2
 DRIFT_STEPS = 41
 MAINS_HZ = (50.0, 60.0)
-MAINS_TOLERANCE = 0.003  # of that frequency, where a transfer runs at its speed
-PEAK = 8.0  # power of a peak over what is around it
+MAINS_TOLERANCE = 0.003  # of that frequency, if the transfer has the right speed
+PEAK = 8.0  # power of a peak over the power around it
 AROUND_HZ = 20.0
-SEARCHED_HZ = 3000.0  # up to which lines are looked for
-STEADY = 3.0  # level of a line over the median of what is beside it
-STEADY_MAINS = 4.0  # of a single line at the mains' frequency or twice that
-STEADY_IN_COMB = 2.2  # of one that belongs to a hum that is known
+SEARCHED_HZ = 3000.0  # upper limit of the search for lines
+# Steadiness is the level of a line over the median of what is beside it. It must reach `STEADY`;
+# more for a single line at the mains frequency or twice that, and less in a known hum.
+STEADY = 3.0
+STEADY_MAINS = 4.0
+STEADY_IN_COMB = 2.2
 COMB_STEP_HZ = 0.005
 COMB_TOLERANCE_HZ = 0.1
-# Hum of a transfer at another speed, as of a film at 25 in place of 24 pictures a second, lies
-# elsewhere, where it takes many lines to tell it from a synthetic tone that is held.
+# The hum of a transfer at another speed, such as a film at 25 instead of 24 frames a second, lies
+# at another frequency. There, many lines are needed to distinguish it from a held synthetic tone.
 FASTER = 0.05
-FASTER_ALONE = 0.025  # where one piece is all that there is
+FASTER_ALONE = 0.025  # if there is only one piece
 MANY_LINES = 8
-LARGEST_STEP = 2  # all lines of hum, or every other one
-SAME = 0.001  # of the frequency: combs of two pieces that are one
-DRONE_HZ = 1.0  # around the line of a drone, within which peaks are no hum's
-# Of the pieces of a recording that must have the hum.
+LARGEST_STEP = 2  # all lines of hum, or every second one
+SAME = 0.001  # tolerance within which the combs of two pieces are one
+DRONE_HZ = 1.0  # peaks this close to the line of a drone do not belong to hum
+# The share of the pieces of a recording that must have the hum.
 SHARE_OF_PIECES, SHARE_OF_PIECES_ELSEWHERE = 0.5, 0.75
-# A comb stands still where, for half of its lines, so much at most is left around a line over what
-# is heard between lines, or where the line stands so far above what is left.
+# A comb is stable if half of its lines have a residual below `MOST_LEFT` times the level between
+# lines, or exceed their residual by `STEADY_ALONE`.
 MOST_LEFT, STEADY_ALONE = 10.0 ** (2.0 / 20.0), 7.0
-# In its quietest moments a sound must not be louder without its hum than with it.
+# Removing the hum must not raise the level of the quietest moments by more than this.
 QUIET_SECONDS, SHARE_OF_QUIET, MOST_RISE = 0.01, 0.2, 10.0 ** (1.0 / 10.0)
-ABSENT, ABSENT_MOMENTS = 0.5, 3  # level below which a line does not sound, for so long
-# Of the lines by which a comb is followed, in turn: each time they lie four times as precisely.
+# A line is absent if its level stays below this share for this number of moments.
+ABSENT, ABSENT_MOMENTS = 0.5, 3
+# A comb is fitted to this many lines, in turn; each time its frequency is four times as precise.
 FOLLOWED_ORDERS = (4, 16, 64)
-# Lines that become louder and softer together: so many of them tell by how much, those that are so
-# steady; less than this swing (from the tenth to the ninetieth percentile) is none.
+# If at least `LEAST_SHARING` lines of this steadiness exist, their common level modulation is
+# measured. It is ignored below this range from the 10th to the 90th percentile, and is limited
+# downwards by `SOFTEST`.
 LEAST_SHARING, SHARING, LEAST_SWING_DB, SOFTEST = 16, 1.2, 3.0, 0.03
-STEADIER = 1.3  # that a level which they share makes lines, the louder ones above all
-SYNTHESIS_BLOCK = 128  # samples at which that may change
+STEADIER = 1.3  # least gain in steadiness by a shared level
+SYNTHESIS_BLOCK = 128  # the level is updated once per block of this length
 
 
 @dataclass(frozen=True)
 class Lines:
-    """Tones that stand still.
+    """Steady tones.
 
     Attributes:
-        hz: Their frequencies, `(lines,)`.
-        amplitudes: Complex: level and phase at the first sample, `(lines,)`.
-        steadiness: Level over the median of what is beside each of them, `(lines,)`.
-        times: Moments at which the sound was heard, in s, `(moments,)`.
-        heard: Magnitudes around the lines at these, `(lines, moments)`.
+        hz: Frequencies, `(lines,)`.
+        amplitudes: Complex amplitudes at the first sample, `(lines,)`.
+        steadiness: Level of each line over the median of what is beside it, `(lines,)`.
+        times: Times of measurement in s, `(moments,)`.
+        heard: Magnitudes around the lines at these times, `(lines, moments)`.
     """
 
     hz: np.ndarray
@@ -79,7 +90,7 @@ class Lines:
     heard: np.ndarray
 
     def steadier(self, least: float) -> Lines:
-        """Returns the lines that are at least so steady."""
+        """Returns the lines with at least this steadiness."""
         chosen = self.steadiness >= least
         return Lines(self.hz[chosen], self.amplitudes[chosen], self.steadiness[chosen],
                      self.times, self.heard[chosen])
@@ -87,14 +98,15 @@ class Lines:
 
 def _measure(spectrum: np.ndarray, samples: int, hz: np.ndarray, sample_rate: int,
              level: np.ndarray | None = None) -> Lines:
-    """Finds the steady tone nearest to each of some frequencies.
+    """Finds the steady tone nearest to each of the given frequencies.
 
     Args:
-        spectrum: `rfft` of the sound.
-        samples: Length of the sound.
+        spectrum: `rfft` of the waveform.
+        samples: Length of the waveform.
         hz: Frequencies, at least `BAND_HZ` away from 0 and half the sample rate.
-        sample_rate: In Hz.
-        level: `(moments,)`, which is steady in a tone that is; None: it does not change.
+        sample_rate: Sample rate in Hz.
+        level: Level modulation `(moments,)` that the tones have in common; None for constant
+            levels.
     """
     seconds = samples / sample_rate
     places = np.round(hz * seconds).astype(int)
@@ -110,7 +122,7 @@ def _measure(spectrum: np.ndarray, samples: int, hz: np.ndarray, sample_rate: in
     heard = heard * np.exp(-2j * np.pi * (hz - places / seconds)[:, None] * times)
     if level is not None:
         heard = heard / level
-    # Each moment counts alike for the frequency: a loud note no more than a soft one.
+    # For the frequency, all moments have the same weight, whether a note is loud or soft.
     phases = heard / np.maximum(np.abs(heard), 1e-30)
     drifts = np.linspace(-DRIFT_HZ, DRIFT_HZ, DRIFT_STEPS)
     turns = np.exp(-2j * np.pi * drifts[:, None] * times)
@@ -123,7 +135,7 @@ def _measure(spectrum: np.ndarray, samples: int, hz: np.ndarray, sample_rate: in
 
 
 def _peaks(sound: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Returns the frequencies at which the spectrum of all of a sound has peaks."""
+    """Returns the frequencies of the peaks of the spectrum of a whole waveform."""
     size = scipy.fft.next_fast_len(2 * len(sound), real=True)
     power = np.square(np.abs(scipy.fft.rfft(sound * np.hanning(len(sound)), size)))
     step_hz = sample_rate / size
@@ -140,18 +152,21 @@ def _peaks(sound: np.ndarray, sample_rate: int) -> np.ndarray:
 @dataclass(frozen=True)
 class _Comb:
     base_hz: float
-    lines: int  # how many were found
-    is_elsewhere: bool  # not where mains are
+    lines: int  # number of lines found
+    is_elsewhere: bool  # not at the mains frequency
 
 
 def find_hum(sounds: Sequence[np.ndarray], sample_rate: int = SAMPLE_RATE,
              drones_hz: Sequence[float] | np.ndarray = ()) -> float | None:
-    """Returns the frequency of which all lines of a recording's hum are multiples, if it has one.
+    """Finds the hum of a recording.
 
     Args:
-        sounds: Stretches of one channel, each `(samples,)`.
-        sample_rate: In Hz.
-        drones_hz: Lines that are music, from `drones.find_drones`, and do not count.
+        sounds: Excerpts of one channel, each `(samples,)`.
+        sample_rate: Sample rate in Hz.
+        drones_hz: Lines to ignore because they are music, from `drones.find_drones`.
+
+    Returns:
+        The frequency in Hz of which all lines of the hum are multiples, or None.
     """
     pieces = [piece for sound in sounds for piece in np.array_split(
         highpass(sound, LOWEST_HZ, sample_rate),
@@ -172,7 +187,7 @@ def find_hum(sounds: Sequence[np.ndarray], sample_rate: int = SAMPLE_RATE,
 
 def _find_comb(piece: np.ndarray, sample_rate: int, faster: float, drones_hz: np.ndarray,
                ) -> _Comb | None:
-    """Finds a hum in one piece `(samples,)`, at most so much faster or slower than the mains."""
+    """Finds a hum in a piece `(samples,)`; `faster` is the greatest relative change of speed."""
     if len(piece) < SHORTEST_SECONDS * sample_rate or sample_rate < 2.0 * (
             SEARCHED_HZ + AROUND_HZ):
         return None
@@ -193,14 +208,14 @@ def _find_comb(piece: np.ndarray, sample_rate: int, faster: float, drones_hz: np
 
 
 def _fit_comb(lines: Lines, mains_hz: float, faster: float) -> _Comb | None:
-    """Returns the comb near a mains' frequency that most lines belong to, if it is hum."""
+    """Returns the comb near a mains frequency with the most lines, or None if it is not hum."""
     bases = mains_hz * (1.0 + np.arange(-faster, faster, COMB_STEP_HZ / mains_hz))
     order = np.maximum(np.round(lines.hz / bases[:, None]), 1.0)
     fits = np.abs(lines.hz - order * bases[:, None]) <= COMB_TOLERANCE_HZ
     is_mains = np.abs(bases / mains_hz - 1.0) <= MAINS_TOLERANCE
     has_low = (fits & (order <= 2.0) & (lines.steadiness >= STEADY_MAINS)).any(axis=1)
     count = fits.sum(axis=1)
-    # A note's lines are some multiples of 50 Hz as well: every fifth, where it is 250 Hz.
+    # The lines of a note are multiples of 50 Hz as well, such as every fifth one for 250 Hz.
     spread = np.gcd.reduce(np.where(fits, order, 0.0).astype(int), axis=1)
     count[~(is_mains & has_low) & ((count < MANY_LINES) | (spread > LARGEST_STEP))] = 0
     best = int(count.argmax())
@@ -212,9 +227,12 @@ def _fit_comb(lines: Lines, mains_hz: float, faster: float) -> _Comb | None:
 
 def _find_swinging_comb(spectrum: np.ndarray, samples: int, peaks: np.ndarray, sample_rate: int,
                         ) -> tuple[_Comb | None, np.ndarray | None]:
-    """Finds a hum whose lines become louder and softer together, and by how much they do.
+    """Finds a hum whose lines share a level modulation.
 
-    So do the partials of a note. It takes many lines, where those of mains are, to tell it.
+    The partials of a note share one as well, so many lines at the mains frequency are required.
+
+    Returns:
+        The comb and the level modulation `(moments,)`, or None for both.
     """
     for mains_hz in MAINS_HZ:
         order = np.maximum(np.round(peaks / mains_hz), 1.0)
@@ -231,9 +249,9 @@ def _find_swinging_comb(spectrum: np.ndarray, samples: int, peaks: np.ndarray, s
 
 
 def _shared_level(lines: Lines) -> np.ndarray | None:
-    """Returns the level at each moment that lines have in common, `(moments,)`; None: a steady one.
+    """Returns the level modulation that lines share, `(moments,)`; None if their level is constant.
 
-    Fades, an automatic gain and the turns of a disc make all lines louder and softer alike.
+    Fades, an automatic gain and the rotation of a disc modulate all lines alike.
     """
     lines = lines.steadier(SHARING)
     if len(lines.hz) < LEAST_SHARING or not lines.times.size:
@@ -248,10 +266,10 @@ def _shared_level(lines: Lines) -> np.ndarray | None:
 
 def _stands_still(base_hz: float, spectrum: np.ndarray, samples: int, sample_rate: int,
                   level: np.ndarray | None) -> bool:
-    """Whether little more is heard around the lines of a comb, less these, than between them.
+    """Returns whether the residual around the lines is little louder than the signal between them.
 
-    Buzz that sputters has lines as well. Without these, what is left of it is harder for a network
-    to tell from a voice, and there is more of it.
+    Intermittent buzz has lines as well. Subtracting them would leave a residual that is louder, and
+    harder for a network to distinguish from a voice.
     """
     hz = _places(base_hz, sample_rate)
     lines = _measure(spectrum, samples, hz, sample_rate, level)
@@ -267,10 +285,10 @@ def _stands_still(base_hz: float, spectrum: np.ndarray, samples: int, sample_rat
 
 
 def _is_in_pauses(base_hz: float, piece: np.ndarray, sample_rate: int) -> bool:
-    """Whether a piece is no louder without a comb where it is quietest.
+    """Returns whether removing a comb leaves the quietest moments of a piece at their level.
 
-    Strokes at a regular pace, as of castanets that a machine plays, have lines as well. Between the
-    strokes these cancel each other, so that without some of them the pauses are full of tones.
+    Hits at a regular pace, such as castanets played by a machine, also have lines. Between the hits
+    these lines cancel each other, so that removing some of them would fill the pauses with tones.
     """
     width = round(QUIET_SECONDS * sample_rate)
     sounds = np.stack([piece, piece - _hum_of(piece, base_hz, sample_rate)])
@@ -281,12 +299,12 @@ def _is_in_pauses(base_hz: float, piece: np.ndarray, sample_rate: int) -> bool:
 
 
 def remove_hum(sound: np.ndarray, base_hz: float, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-    """Returns a sound without the lines of a hum that stand still in it, float32 `(samples,)`.
+    """Removes the stable lines of a hum, and returns float32 `(samples,)`.
 
     Args:
-        sound: `(samples,)`.
-        base_hz: From `find_hum`.
-        sample_rate: In Hz.
+        sound: Waveform `(samples,)`.
+        base_hz: Result of `find_hum`.
+        sample_rate: Sample rate in Hz.
     """
     samples = len(sound)
     if samples < SHORTEST_REMOVED_SECONDS * sample_rate:
@@ -304,13 +322,13 @@ def remove_hum(sound: np.ndarray, base_hz: float, sample_rate: int = SAMPLE_RATE
 
 
 def _places(base_hz: float, sample_rate: int) -> np.ndarray:
-    """Returns the frequencies at which the lines of a hum may lie, `(lines,)`."""
+    """Returns the nominal frequencies of the lines of a hum, `(lines,)`."""
     highest = min(HIGHEST_HZ, sample_rate / 2.0 - base_hz)
     return base_hz * np.arange(1, int(highest / base_hz) + 1)
 
 
 def _hum_of(piece: np.ndarray, base_hz: float, sample_rate: int) -> np.ndarray:
-    """Returns the lines of a hum that stand still in a piece, `(samples,)`."""
+    """Returns the stable lines of a hum in a piece, `(samples,)`."""
     spectrum = scipy.fft.rfft(piece)
     lines = _follow_lines(base_hz, spectrum, len(piece), sample_rate)
     level = _shared_level(lines)
@@ -332,9 +350,9 @@ def _hum_of(piece: np.ndarray, base_hz: float, sample_rate: int) -> np.ndarray:
 
 
 def _is_steadier(swinging: Lines, lines: Lines) -> bool:
-    """Whether lines, measured with a level that they share, are steadier than without it.
+    """Returns whether a common level modulation makes lines steadier, weighted by their loudness.
 
-    Where no hum is, what leaks from loud notes shares their level.
+    If there is no hum, what leaks from loud notes shares their level.
     """
     count = min(len(swinging.hz), len(lines.hz))
     ratio = np.log(swinging.steadiness[:count] / np.maximum(lines.steadiness[:count], 1e-30))
@@ -344,7 +362,7 @@ def _is_steadier(swinging: Lines, lines: Lines) -> bool:
 
 def _follow_lines(base_hz: float, spectrum: np.ndarray, samples: int, sample_rate: int,
                   level: np.ndarray | None = None) -> Lines:
-    """Returns the lines of a comb, which is followed from the lowest to the highest."""
+    """Returns the lines of a comb, which is fitted to more and more of them."""
     for orders in FOLLOWED_ORDERS:
         base_hz = _follow(base_hz, orders, spectrum, samples, sample_rate, level)
     return _measure(spectrum, samples, _places(base_hz, sample_rate), sample_rate, level)
@@ -352,7 +370,7 @@ def _follow_lines(base_hz: float, spectrum: np.ndarray, samples: int, sample_rat
 
 def _follow(base_hz: float, orders: int, spectrum: np.ndarray, samples: int, sample_rate: int,
             level: np.ndarray | None) -> float:
-    """Returns where a comb lies in a piece, by its lowest lines: mains and machines drift."""
+    """Returns the fundamental of a comb by its lowest lines, since mains and machines drift."""
     hz = _places(base_hz, sample_rate)[:orders]
     lines = _measure(spectrum, samples, hz, sample_rate, level)
     order = np.where(lines.steadiness >= STEADY, np.arange(1, len(hz) + 1), 0)
@@ -360,16 +378,17 @@ def _follow(base_hz: float, orders: int, spectrum: np.ndarray, samples: int, sam
 
 
 def _fit(hz: np.ndarray, order: np.ndarray) -> float:
-    """Returns the frequency whose multiples lie nearest to lines; those of order 0 do not count."""
+    """Returns the frequency whose multiples are nearest to the lines; order 0 excludes a line."""
     return float(hz @ order / (order @ order))
 
 
 def _sounding(lines: Lines) -> np.ndarray:
-    """Returns whether each line sounds at each of its moments, `(lines, moments)`.
+    """Returns whether each line sounds at each time of measurement, `(lines, moments)`.
 
-    Where a hum begins or ends, as at a splice, less is heard for a while than the line would be.
+    Where a hum begins or ends, as at a splice, the measured level is lower than that of the line
+    for a while.
     """
     loudest = scipy.ndimage.maximum_filter1d(lines.heard, ABSENT_MOMENTS, axis=1)
     is_absent = loudest < ABSENT * np.abs(lines.amplitudes)[:, None]
-    # So that all of such a while is meant, and not only its middle.
+    # The dilation marks all of this time, not only its middle.
     return ~scipy.ndimage.binary_dilation(is_absent, np.ones((1, ABSENT_MOMENTS)))

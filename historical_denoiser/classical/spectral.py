@@ -1,9 +1,11 @@
-"""Lowers noise bin by bin: the log-spectral amplitude estimator of Ephraim and Malah, and a filter.
+"""Reduces noise bin by bin: the log-spectral amplitude estimator of Ephraim and Malah, and a
+filter.
 
-No training, no weights. The noise is taken for what each bin falls back to within a few seconds
-(minimum statistics: Martin, "Noise power spectral density estimation based on optimal smoothing
-and minimum statistics", 2001), or is told by a profile. The estimator is the yardstick by which
-networks are judged; the filter joins in with a network, which tells it the noise.
+Neither needs training or weights. The noise in each bin is estimated from its minimum over a few
+seconds (minimum statistics: Martin, "Noise power spectral density estimation based on optimal
+smoothing and minimum statistics", 2001), or given by a noise profile. The estimator serves as the
+baseline for networks. The filter is combined with a network, which provides its noise estimate.
+Start reading at `suppress` and `join_filter`.
 """
 
 from __future__ import annotations
@@ -18,26 +20,29 @@ from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from historical_denoiser.audio.noise_profile import ProfileForm
 
-PRIOR_SMOOTHING = 0.98  # of the decision-directed estimate (Ephraim and Malah 1984, eq. 51)
-FILTER_SMOOTHING = 0.95  # of the same, forwards and backwards
-# Of what is written, beside a network that is told the noise, and one that is not,
+PRIOR_SMOOTHING = 0.98  # decision-directed estimate (Ephraim and Malah 1984, eq. 51)
+FILTER_SMOOTHING = 0.95  # the same, in both directions
+# Share of the filter in the output, beside a network with and without a profile.
 TOLD_SHARE, UNTOLD_SHARE = 0.25, 0.5
-# where the filter leaves the larger share of the power that is heard. Where it leaves the smaller,
-# as in pauses, its own share is this; in between it goes by the logarithm of what is left.
+# This share holds where the filter keeps the first of `LEFT_SHARES` of the input power, or more.
+# Where it keeps the second or less, as in pauses, the share is `LARGEST_SHARE`; in between it is
+# interpolated over the logarithm.
 LARGEST_SHARE, LEFT_SHARES = 0.75, (0.5, 0.1)
-LEFT_FRAMES = 9  # over which that is averaged: 0.1 s
-LARGEST_LIFT = 3.0  # of a network's magnitudes by a filter that joins in
-JOINED_SECONDS = 4.0  # over which what a network removes is averaged: half lies within its context
-LARGEST_TOLD = 4.0  # noise power that a profile tells, relative to what is removed around there
+LEFT_FRAMES = 9  # averaged over 0.1 s
+LARGEST_LIFT = 3.0  # greatest ratio of the output to the network's magnitudes
+# The network's noise estimate is averaged over this time; half of it lies within the context.
+JOINED_SECONDS = 4.0
+# Greatest ratio of the noise power of a profile to the network's noise estimate nearby.
+LARGEST_TOLD = 4.0
 SMALLEST_PRIOR_SNR = 10.0 ** (-25.0 / 10.0)
 LARGEST_POSTERIOR_SNR = 10.0 ** (60.0 / 10.0)
-SMOOTHED_SECONDS = 0.25  # over which power is averaged before its minimum is taken
+SMOOTHED_SECONDS = 0.25  # averaging of the power before its minimum is taken
 SMOOTHED_BINS = 3
-MINIMUM_SECONDS = 6.0  # in which the minimum is sought, half of it before each frame
-BROAD_BINS = 61  # over which noise changes little: 1.3 kHz
+MINIMUM_SECONDS = 6.0  # window of the minimum, half of it before each frame
+BROAD_BINS = 61  # range over which noise changes little, 1.3 kHz
 THINNED_FRAMES = 16
 CALIBRATION_SECONDS = 10.0
-# Far under the 24 bits of a file; without noise nothing is lowered.
+# It is far below the resolution of 24 bits; without noise, gains are 1.
 TINY_POWER = 1e-14
 
 
@@ -47,12 +52,11 @@ def suppress(spectra: np.ndarray, settings: StftConfig, noise_power: np.ndarray 
 
     Args:
         spectra: `(batch, frames, bins, 2)`, real and imaginary parts.
-        settings: Of the transform that they come from, at 44.1 kHz.
-        noise_power: Mean |N|^2 of each bin, `(bins,)`; found in the spectra themselves when
-            absent.
+        settings: Transform of the spectra, at 44.1 kHz.
+        noise_power: Mean |N|^2 of each bin, `(bins,)`; estimated from the spectra if None.
 
     Returns:
-        float32 array of the same shape: each bin with a gain, and the phase that it had.
+        float32 array of the same shape; each bin has a new magnitude and its former phase.
     """
     powers = _power(spectra)
     gains = [_gains(power, find_noise(power, settings) if noise_power is None
@@ -62,12 +66,12 @@ def suppress(spectra: np.ndarray, settings: StftConfig, noise_power: np.ndarray 
 
 
 def restore_spectra(inputs: np.ndarray | Sequence[np.ndarray], settings: StftConfig) -> np.ndarray:
-    """Does what `suppress` does, with the arguments of a network that takes noise profiles.
+    """Calls `suppress` with the arguments of a network that takes noise profiles.
 
     Args:
-        inputs: Spectra; or the list of these and a profile, `(batch, 1, bins, 2)`, of
-            `ProfileForm.measure` without compression. Zeros stand for no profile.
-        settings: See `suppress`.
+        inputs: Spectra; or the list of spectra and profiles `(batch, 1, bins, 2)`, measured by
+            `ProfileForm.measure` without compression. A profile of zeros means that there is none.
+        settings: As in `suppress`.
     """
     if not isinstance(inputs, (list, tuple)):
         return suppress(inputs, settings)
@@ -78,17 +82,22 @@ def restore_spectra(inputs: np.ndarray | Sequence[np.ndarray], settings: StftCon
 
 
 def join_filter(predict: Callable[..., np.ndarray], form: ProfileForm) -> Callable[..., np.ndarray]:
-    """Returns what predicts as a network does, with a Wiener filter: a weighted mean of both.
+    """Combines a network with a Wiener filter; the result is a weighted mean of both.
 
-    The network knows what music and speech are, the filter how much noise there is: from a profile
-    as far as the network removes as much around there, or else from what it removes, in the mean
-    over some seconds. A mean of both is better than either (docs/lab/filter.md), with more of
-    the filter in pauses; it is at most three times what the network returns.
+    The network has learned what music and speech are, and the filter knows the noise power. It is
+    taken from a profile, limited by what the network removes nearby, or otherwise from what the
+    network removes on average over some seconds. A mean of both is better than either
+    (docs/lab/filter.md), with more of the filter in pauses. It exceeds the network's output by a
+    factor of three at most.
 
     Args:
-        predict: Takes spectra `(batch, frames, bins, 2)`, or the list of these and profiles,
-            `(batch, 1, bins, 2)`, where zeros stand for no profile.
-        form: Of the spectra and profiles.
+        predict: Network: a function of spectra `(batch, frames, bins, 2)`, or of the list of
+            spectra and profiles `(batch, 1, bins, 2)`, in which zeros mean that there is no
+            profile.
+        form: Form of the spectra and profiles.
+
+    Returns:
+        A function with the arguments of `predict`.
     """
     def join(inputs: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
         spectra, profiles = inputs if isinstance(inputs, (list, tuple)) else (inputs, None)
@@ -98,13 +107,15 @@ def join_filter(predict: Callable[..., np.ndarray], form: ProfileForm) -> Callab
             noise_power = _slow_mean(_power(heard - estimate), form.stft.hop_size)
             is_told = profiles is not None and np.any(profiles[number])
             if is_told:
-                # Noise comes and goes: where there is little of it, a profile tells too much.
+                # Noise comes and goes: where there is less of it, the power from a profile is too
+                # high.
                 noise_power = np.minimum(form.mean_power(profiles[number, 0]),
                                          LARGEST_TOLD * noise_power)
             filtered = filter_noise(heard, noise_power)
             share = _filter_share(heard, filtered, TOLD_SHARE if is_told else UNTOLD_SHARE)
             both = estimate + share * (filtered - estimate)
-            # What the network removes almost wholly, as a click, the filter does not bring back.
+            # The filter must not bring back what the network removes almost completely, such as a
+            # click.
             limit = LARGEST_LIFT * np.sqrt(_power(estimate) / np.maximum(_power(both), TINY_POWER))
             joined[number] = both * np.minimum(limit, 1.0)[..., None]
         return joined
@@ -113,10 +124,15 @@ def join_filter(predict: Callable[..., np.ndarray], form: ProfileForm) -> Callab
 
 
 def _filter_share(heard: np.ndarray, filtered: np.ndarray, least: float) -> np.ndarray:
-    """Returns the filter's share in each frame of `(frames, bins, 2)`: `(frames, 1, 1)`, float32.
+    """Returns the share of the filter in each frame, float32 `(frames, 1, 1)`.
 
-    Where there is noise alone, a network may leave what it takes for sound, and the filter, which
-    knows its level, lowers that too.
+    Where there is noise alone, a network may leave some that it takes for signal. The filter, which
+    knows the noise power, reduces that too.
+
+    Args:
+        heard: Input spectra, `(frames, bins, 2)`.
+        filtered: Output spectra of the filter, in the same form.
+        least: Smallest share.
     """
     before, after = (scipy.ndimage.uniform_filter1d(_power(each).sum(axis=1), LEFT_FRAMES)
                      for each in (heard, filtered))
@@ -127,10 +143,10 @@ def _filter_share(heard: np.ndarray, filtered: np.ndarray, least: float) -> np.n
 
 
 def filter_noise(spectra: np.ndarray, noise_power: np.ndarray) -> np.ndarray:
-    """Returns spectra `(frames, bins, 2)`, each bin with the gain of a Wiener filter, float32.
+    """Applies a Wiener filter to spectra `(frames, bins, 2)` and returns them as float32.
 
-    The SNR before each frame is estimated by the decision-directed approach forwards in time and
-    backwards; the mean of both gains keeps beginnings and endings alike.
+    The a priori SNR is estimated by the decision-directed approach both forwards and backwards in
+    time; the mean of both gains preserves onsets and endings alike.
 
     Args:
         spectra: Real and imaginary parts.
@@ -149,19 +165,19 @@ def _power(spectra: np.ndarray) -> np.ndarray:
 
 def _slow_mean(power: np.ndarray, hop_size: int) -> np.ndarray:
     frames = 2 * round(0.5 * JOINED_SECONDS * SAMPLE_RATE / hop_size) + 1
-    # A running sum may end below zero.
+    # The rounding of a running sum may make it negative.
     return np.maximum(scipy.ndimage.uniform_filter1d(power, frames, axis=0, mode="reflect"), 0.0)
 
 
 def find_noise(power: np.ndarray, settings: StftConfig) -> np.ndarray:
-    """Returns the power of the noise in each bin by minimum statistics, `(frames, bins)`.
+    """Estimates the power of the noise in each bin by minimum statistics, `(frames, bins)`.
 
-    A minimum lies under the mean. By how much is measured on white Gaussian noise, which passes
-    through the same transform.
+    A minimum lies below the mean. The ratio is measured on white Gaussian noise that passes through
+    the same transform.
 
     Args:
         power: |X|^2, `(frames, bins)`.
-        settings: Of the transform.
+        settings: The transform.
     """
     return (_minima(power, settings.win_size, settings.hop_size)
             / _share_of_white_noise(settings.win_size, settings.hop_size))
@@ -170,22 +186,23 @@ def find_noise(power: np.ndarray, settings: StftConfig) -> np.ndarray:
 def _minima(power: np.ndarray, win_size: int, hop_size: int) -> np.ndarray:
     smoothed, sought = (2 * round(0.5 * seconds * SAMPLE_RATE / hop_size) + 1
                         for seconds in (SMOOTHED_SECONDS, MINIMUM_SECONDS))
-    # Windows that reach beyond an end of the sound hear less of the noise.
+    # Frames that reach beyond an end of the waveform hold less noise.
     partial = win_size // hop_size - 1
     edge = partial if len(power) > 2 * partial else 0
     smooth = scipy.ndimage.uniform_filter(power[edge:len(power) - edge], (smoothed, SMOOTHED_BINS),
                                           mode="reflect")
     lowest = scipy.ndimage.minimum_filter1d(smooth, sought, axis=0, mode="nearest")
-    # A note that is held through is a line, noise is not. The minima change slowly.
+    # A held note is a narrow line, unlike noise, so a median over bins removes it. Minima change
+    # slowly.
     broad = scipy.ndimage.median_filter(lowest[::THINNED_FRAMES], (1, BROAD_BINS), mode="nearest")
     broad = np.repeat(broad, THINNED_FRAMES, axis=0)[:len(lowest)]
-    found = np.maximum(np.minimum(lowest, broad), 0.0)  # a running sum may end below zero
+    found = np.maximum(np.minimum(lowest, broad), 0.0)  # rounding may make a sum negative
     return np.pad(found, [(edge, edge), (0, 0)], mode="edge")
 
 
 @functools.lru_cache(maxsize=8)
 def _share_of_white_noise(win_size: int, hop_size: int) -> float:
-    """Returns the mean of `_minima` of white noise, relative to its power."""
+    """Returns the mean of `_minima` of white noise relative to its power."""
     white = np.random.default_rng(0).standard_normal(round(CALIBRATION_SECONDS * SAMPLE_RATE))
     power = dsp.power_of_bins(dsp.stft(white, win_size, hop_size))
     return float(np.mean(_minima(power, win_size, hop_size)) / np.mean(power))
@@ -193,7 +210,7 @@ def _share_of_white_noise(win_size: int, hop_size: int) -> float:
 
 def _gains(power: np.ndarray, noise_power: np.ndarray,
            gain_of: Callable[[np.ndarray, np.ndarray], np.ndarray], smoothing: float) -> np.ndarray:
-    """Returns the gain of each bin, from its SNR before (a priori) and in each frame."""
+    """Returns the gain of each bin from its a priori and a posteriori SNR, `(frames, bins)`."""
     gains = np.ones_like(power)
     estimate = None
     for frame, (heard, noise) in enumerate(zip(power, noise_power, strict=True)):
@@ -213,6 +230,6 @@ def _wiener_gain(prior: np.ndarray, posterior: np.ndarray) -> np.ndarray:
 
 def _log_spectral_gain(prior: np.ndarray, posterior: np.ndarray) -> np.ndarray:
     wiener = prior / (1.0 + prior)
-    # The integral grows without limit as nothing is heard; so little is no matter.
+    # The integral diverges at zero; a lower limit of 1e-10 makes no difference.
     integral = scipy.special.exp1(np.maximum(wiener * posterior, 1e-10))
     return np.minimum(wiener * np.exp(0.5 * integral), 1.0)
