@@ -1,18 +1,18 @@
 """The two-stage U-Net that denoises spectrograms: its layers, and how to build and load it.
 
-The first U-Net computes features of the noise. A supervised attention module (SAM) makes from them
-a first estimate of the clean spectrogram, and features for a second U-Net, which makes the final
-estimate.
+The first U-Net computes features of the noise. From these, a supervised attention module (SAM)
+makes a first estimate of the clean spectrogram, and features for a second U-Net, which makes the
+final estimate. Start reading at `build_model_denoise`.
 
 Sources:
     E. Moliner and V. Valimaki, "A two-stage U-Net for high-fidelity denoising of historical
-        recordings", ICASSP 2022: the network, the frequency embeddings, the channel list.
+    recordings", ICASSP 2022: the network, the frequency embeddings, the channel list.
     S. W. Zamir et al., "Multi-stage progressive image restoration", CVPR 2021: the SAM.
     W. Choi et al., "Investigating U-Nets with various intermediate blocks for spectrogram-based
-        singing voice separation", ISMIR 2020: the densely connected convolutions (TFC).
+    singing voice separation", ISMIR 2020: the densely connected convolutions (TFC).
 
 Tensors are `(batch, frames, bins, channels)`. Everything is Keras 3 and runs on each of its
-backends; only the reading of TensorFlow's checkpoints needs TensorFlow.
+backends; only loading a TensorFlow checkpoint needs TensorFlow.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ from historical_denoiser.network.runtimes import format_of
 from historical_denoiser.network.settings import UnetConfig
 
 Shape = tuple[int | None, ...]
-Tensor = Any  # a tensor of whichever backend Keras runs on
+Tensor = Any  # a tensor of any Keras backend
 
 RESAMPLING_KERNEL = 4  # side of the convolutions that halve or double the resolution
-INITIAL_STDDEV = 0.05  # of the truncated normal distribution of fresh kernels
+INITIAL_STDDEV = 0.05  # standard deviation of new kernels, which are truncated normal
 
-# On a CPU, TensorFlow by default returns the memory of each large tensor to the operating system,
-# which clears every page of it before the next use: up to half the time of a forward pass. With
-# this setting TensorFlow keeps the memory. It is read when the first tensor is made.
+# By default, TensorFlow on a CPU returns the memory of each large tensor to the operating system,
+# which clears it page by page before its next use. This takes up to half the time of a forward
+# pass. With this setting, which is read when the first tensor is made, TensorFlow keeps the memory.
 os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")
 
 
 def build_model_denoise(unet_args: Any) -> TwoStageUnet:
-    """Builds the network with fresh weights.
+    """Builds the network with new weights.
 
     Args:
-        unet_args: A `UnetConfig`, or any object with some of its attributes; the others take the
+        unet_args: A `UnetConfig`, or any object with some of its attributes; the others have the
             defaults of `UnetConfig`.
 
     Raises:
@@ -56,7 +56,7 @@ def build_model_denoise(unet_args: Any) -> TwoStageUnet:
     """
     defaults = vars(UnetConfig())
     values = {name: getattr(unet_args, name, default) for name, default in defaults.items()}
-    if isinstance(values["channels"], Sequence):  # also a tuple, or a list of OmegaConf
+    if isinstance(values["channels"], Sequence):  # includes tuples and lists of OmegaConf
         values["channels"] = list(values["channels"])
     for name, default in defaults.items():
         _check_type(name, values[name], default)
@@ -97,8 +97,13 @@ class _Conv2D(keras.layers.Conv2D):
 class SymmetricConv2D(keras.layers.Layer):
     """Convolution whose borders mirror the signal instead of adding zeros.
 
-    With `zero_start` the kernel starts at zero, so that the fresh layer returns zeros. With a
-    `split` the bins below it have a kernel of their own.
+    Args:
+        filters: Number of output channels.
+        kernel_size: Side of the square kernel.
+        strides: Step on both axes.
+        activation: Name of a Keras activation; None for a linear layer.
+        zero_start: Whether the kernel starts at zero, so that the new layer returns zeros.
+        split: Bins below this one have a separate kernel; 0 for none.
 
     Input shape: `(batch, frames, bins, channels)`.
     Output shape: `(batch, ceil(frames / strides), ceil(bins / strides), filters)`.
@@ -129,7 +134,7 @@ class SymmetricConv2D(keras.layers.Layer):
         return self.convolve_padded(tensor_ops.mirror_pad(inputs, self.kernel_size))
 
     def convolve_padded(self, padded: Tensor) -> Tensor:
-        """Convolves what is padded already; several convolutions can share a padded input."""
+        """Convolves an input that is already padded, so that several convolutions can share it."""
         if not self.low:
             return self.conv(padded)
         low, high = tensor_ops.split_bins(padded, self.split, self.kernel_size)
@@ -140,14 +145,21 @@ class SymmetricConv2D(keras.layers.Layer):
 class FeatureExtractor(keras.layers.Layer):
     """First convolution of a stage, over the spectrogram and the frequency embeddings.
 
-    The embeddings are further channels, which tell the network the frequency of each bin. They are
-    the same in all frames. Their part of the convolution is therefore computed once for all
-    frames, with the kernel summed over its frames. With `use_fencoding=False` there are none.
-    A profile of the noise is the same in all frames too, and joins in the same way.
+    The embeddings are additional channels that give the network the frequency of each bin. They are
+    the same in all frames, so their part of the convolution is computed only once, with the kernel
+    summed over its frames. A noise profile is the same in all frames too, and is added in the same
+    way.
+
+    Args:
+        filters: Number of output channels.
+        kernel_size: Side of the square kernel.
+        activation: Name of a Keras activation.
+        use_fencoding: Whether there are frequency embeddings.
+        split: Bins below this one have a separate kernel; 0 for none.
 
     Call arguments:
         inputs: `(batch, frames, bins, channels)`.
-        profile: `(batch, 1, bins, profile_channels)`; None has the effect of zeros.
+        profile: `(batch, 1, bins, profile_channels)`; None has the same effect as zeros.
 
     Output shape: `(batch, frames, bins, filters)`.
     """
@@ -184,7 +196,7 @@ class FeatureExtractor(keras.layers.Layer):
         (padded, *steady), kernel = seen, ops.convert_to_tensor(kernel)
         features = tensor_ops.convolve(padded, kernel[:, :, : padded.shape[-1]])
         offset, end = ops.reshape(self.bias, (1, 1, 1, self.filters)), kernel.shape[2]
-        for each in reversed(steady):  # from the last channels on: the profile may be absent
+        for each in reversed(steady):  # last channels first: there may be no profile
             start = end - each.shape[-1]
             over_bins = ops.sum(kernel[:, :, start:end], axis=0, keepdims=True)
             offset, end = offset + tensor_ops.convolve(each, over_bins), start
@@ -195,8 +207,14 @@ class FeatureExtractor(keras.layers.Layer):
 class IBlock(keras.layers.Layer):
     """Densely connected 3x3 convolutions, plus a linear 1x1 convolution of the input.
 
-    The first of the `num_tfc` 3x3 convolutions sees the input. Each further one sees the outputs of
-    all earlier ones, the newest first, and the input. The last one's output is used.
+    The input of the first 3x3 convolution is that of the block. Each further one takes the outputs
+    of all earlier ones, the newest first, and the input. The output of the last one is used.
+
+    Args:
+        filters: Number of output channels.
+        num_tfc: Number of 3x3 convolutions.
+        activation: Name of a Keras activation.
+        split: Bins below this one have separate kernels; 0 for none.
 
     Input shape: `(batch, frames, bins, channels)`.
     Output shape: `(batch, frames, bins, filters)`.
@@ -232,8 +250,8 @@ class UpsamplingConv2D(keras.layers.Layer):
 
     Call arguments:
         inputs: `(batch, ceil(frames / 2), ceil(bins / 2), channels)`, for the convolution.
-        nearest: `(batch, ceil(frames / 2), ceil(bins / 2), filters)`, each sample of which is
-            repeated in a 2x2 square and added.
+        nearest: `(batch, ceil(frames / 2), ceil(bins / 2), filters)`. Each sample is repeated in a
+            2x2 square and added.
         like: `(batch, frames, bins, any)`. The result is cropped to its size.
 
     Output shape: `(batch, frames, bins, filters)`.
@@ -244,7 +262,7 @@ class UpsamplingConv2D(keras.layers.Layer):
         self.filters, self.activation = filters, keras.activations.get(activation)
 
     def build(self, inputs_shape: Shape, nearest_shape: Shape, like_shape: Shape) -> None:
-        # The shape of a transposed convolution's kernel, in which weights are stored.
+        # A transposed convolution has a kernel of this shape, which the stored weights use.
         self.kernel = self.add_weight(
             shape=(RESAMPLING_KERNEL, RESAMPLING_KERNEL, self.filters, inputs_shape[-1]),
             initializer=_initial_kernel(), name="kernel")
@@ -257,7 +275,15 @@ class UpsamplingConv2D(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="historical_denoiser")
 class EncoderLevel(keras.layers.Layer):
-    """An I-block, whose output the decoder uses too, and a convolution that halves the resolution.
+    """An I-block, whose output is also used by the decoder, and a convolution that halves the
+    resolution.
+
+    Args:
+        filters: Number of channels of the I-block's output.
+        down_filters: Number of channels at half the resolution.
+        num_tfc: As in `IBlock`.
+        activation: Name of a Keras activation.
+        split: As in `IBlock`.
 
     Input shape: `(batch, frames, bins, channels)`.
     Output shape: `[(batch, ceil(frames / 2), ceil(bins / 2), down_filters),
@@ -282,11 +308,17 @@ class EncoderLevel(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="historical_denoiser")
 class DecoderLevel(keras.layers.Layer):
-    """Doubles the resolution, and joins the result with the encoder's features in an I-block.
+    """Doubles the resolution, and combines the result with the encoder's features in an I-block.
+
+    Args:
+        filters: Number of output channels.
+        num_tfc: As in `IBlock`.
+        activation: Name of a Keras activation.
+        split: As in `IBlock`.
 
     Call arguments:
         inputs: `(batch, ceil(frames / 2), ceil(bins / 2), channels)`.
-        skip: `(batch, frames, bins, skip_channels)`, from the encoder's level.
+        skip: `(batch, frames, bins, skip_channels)`, from the same level of the encoder.
 
     Output shape: `(batch, frames, bins, filters)`.
     """
@@ -317,8 +349,12 @@ class DecoderLevel(keras.layers.Layer):
 class EncoderDecoder(keras.layers.Layer):
     """One U-Net, from features to features of the same resolution.
 
-    It halves the resolution `depth` times; `channels` has those of each level, more numbers than
-    that. `num_tfc` is as in `IBlock`.
+    Args:
+        depth: How many times the resolution is halved.
+        channels: Number of channels of each level, at least `depth + 1` numbers.
+        num_tfc: As in `IBlock`.
+        activation: Name of a Keras activation.
+        split: As in `IBlock`; it applies to the full resolution only.
 
     Input shape: `(batch, frames, bins, any)`.
     Output shape: `(batch, frames, bins, channels[0])`.
@@ -331,7 +367,7 @@ class EncoderDecoder(keras.layers.Layer):
                              f"`channels` has numbers. Received: depth={depth}")
         super().__init__(**kwargs)
         self.channels = channels[: depth + 1]
-        splits = [split] + [0] * depth  # the full resolution alone tells single from folded bins
+        splits = [split] + [0] * depth  # only the full resolution separates single from folded bins
         self.encoder = [EncoderLevel(channels[level], channels[level + 1], num_tfc, activation,
                                      splits[level], name=f"encoder_{level}")
                         for level in range(depth)]
@@ -363,20 +399,21 @@ class SupervisedAttention(keras.layers.Layer):
     """Supervised attention module: a first estimate, and features weighted by a mask made from it.
 
     Args:
-        output_form: "spectrum": the estimate is the input plus a predicted residual; "mask": the
+        output_form: "spectrum": the estimate is the input plus a predicted residual. "mask": the
             residual is the input times a predicted complex mask, which starts at zero.
-        compression: Exponent of the estimate's magnitudes, from which the attention mask is
+        compression: Exponent of the magnitudes of the estimate, from which the attention mask is
             computed.
-        use_SAM: False: the features are returned unchanged, beside the estimate.
-        use_steady: The predicted mask has two more channels, for the steady tones.
+        use_SAM: If False, the features are returned unchanged.
+        use_steady: Whether the predicted mask has two more channels, for the steady tones.
+        split: Bins below this one have separate kernels; 0 for none.
 
     Call arguments:
         features: `(batch, frames, bins, channels)`.
         spectrogram: `(batch, frames, bins, parts)`, the network's input.
-        tones: `(batch, frames, bins, 2)`, the steady tones, with `use_steady`; else None.
+        tones: The steady tones `(batch, frames, bins, 2)` with `use_steady`, else None.
 
-    Output shape: `[(batch, frames, bins, channels), (batch, frames, bins, parts)]`: features and
-        estimate.
+    Output shape: features and estimate, `[(batch, frames, bins, channels), (batch, frames, bins,
+    parts)]`.
     """
 
     def __init__(self, output_form: str = "spectrum", compression: float = 1.0,
@@ -401,7 +438,7 @@ class SupervisedAttention(keras.layers.Layer):
 
     def call(self, features: Tensor, spectrogram: Tensor,
              tones: Tensor | None = None) -> list[Tensor]:
-        padded = tensor_ops.mirror_pad(features, 3)  # once for two convolutions
+        padded = tensor_ops.mirror_pad(features, 3)  # shared by two convolutions
         residual = self.residual.convolve_padded(padded)
         if self.output_form == "mask":
             residual = tensor_ops.apply_mask(spectrogram, residual, tones)
@@ -414,14 +451,17 @@ class SupervisedAttention(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="historical_denoiser")
 class TwoStageUnet(keras.Model):
-    """The whole network; `settings` are the fields of `UnetConfig`.
+    """The whole network.
 
-    With `use_profile` it also takes the list [spectrogram, profile], with a profile of the noise as
-    `ProfileForm.measure` returns it, `(batch, 1, bins, 2)`; zeros stand for no profile.
+    With `use_profile` it also takes the list [spectrogram, profile], where the noise profile is the
+    result of `ProfileForm.measure`, `(batch, 1, bins, 2)`; zeros mean that there is no profile.
+
+    Args:
+        settings: The fields of `UnetConfig` by name.
 
     Input shape: `(batch, frames, bins, 2)`: real and imaginary part.
-    Output shape: the list [stage 2, stage 1], both shaped as the input; with one stage the list
-        has one element.
+    Output shape: the list [stage 2, stage 1], both with the shape of the input; with one stage the
+    list has one element.
     """
 
     def __init__(self, settings: Mapping[str, Any], **kwargs: Any) -> None:
@@ -456,11 +496,11 @@ class TwoStageUnet(keras.Model):
             self.attention.build(features_shape, (*sizes, 2 * chosen.fold_bins))
             self.unets[1].build((*sizes, 2 * chosen.channels[0]))
         self.final.build(features_shape)
-        self.built = True  # Keras sets this for layers, not for models
+        self.built = True  # Keras sets this for layers, but not for models
 
     @property
     def extractor_inputs(self) -> dict[str, int]:
-        """What the first convolution of each stage sees, in order, and in how many channels."""
+        """Number of channels of each input of a stage's first convolution, in their order."""
         chosen = self.settings
         return {"spectrogram": 2 * chosen.fold_bins,
                 "floor": 2 * chosen.fold_bins if chosen.use_floor else 0,
@@ -478,7 +518,7 @@ class TwoStageUnet(keras.Model):
                                  "`unet.use_profile`")
             profile = tensor_ops.fold_bins(profile, chosen.fold_bins, chosen.fold_start)
         spectrogram = tensor_ops.fold_bins(inputs, chosen.fold_bins, chosen.fold_start)
-        # Before folding, which fills up with zeros.
+        # The input is compressed before it is folded, because folding pads it with zeros.
         seen = tensor_ops.fold_bins(tensor_ops.compress(inputs, chosen.compression),
                                     chosen.fold_bins, chosen.fold_start)
         if chosen.use_floor:
@@ -530,16 +570,16 @@ class TwoStageUnet(keras.Model):
 
 
 def load_weights(model: TwoStageUnet, path: str | Path) -> None:
-    """Reads all weights of `model`; on any mismatch none is changed.
+    """Loads all weights of `model`; on any mismatch none is changed.
 
     Args:
-        model: From `build_model_denoise`.
+        model: Result of `build_model_denoise`.
         path: A Keras file that ends in `.weights.h5`, or the prefix of a TensorFlow object-graph
             checkpoint (without `.index`), the form of the published weights.
 
     Raises:
         FileNotFoundError: There is no such file.
-        UserError: The file is of another form, or its variables are not those of the network; the
+        UserError: The file has another form, or its variables are not those of the network; the
             message names the first one.
     """
     path = Path(path)

@@ -143,8 +143,7 @@ def _lies_between(hz: np.ndarray, series_hz: float, multiple: int) -> bool:
 
 
 def _are_one_comb(hz: np.ndarray) -> bool:
-    """Returns whether most lines belong to one comb of a mains frequency, all or every second line.
-    """
+    """Returns whether most lines fit one comb of mains, at least every second line of it."""
     for mains_hz in MAINS_HZ:
         bases = np.arange(mains_hz * (1.0 - FASTER), mains_hz * (1.0 + FASTER), COMB_STEP_HZ)
         orders = np.maximum(np.round(hz / bases[:, None]), 1.0)

@@ -67,7 +67,7 @@ FOLLOWED_ORDERS = (4, 16, 64)
 # measured. It is ignored below this range from the 10th to the 90th percentile, and is limited
 # downwards by `SOFTEST`.
 LEAST_SHARING, SHARING, LEAST_SWING_DB, SOFTEST = 16, 1.2, 3.0, 0.03
-STEADIER = 1.3  # least gain in steadiness by a shared level
+STEADIER = 1.3  # least improvement by a shared level
 SYNTHESIS_BLOCK = 128  # the level is updated once per block of this length
 
 

@@ -123,7 +123,7 @@ def third_octaves_db(audio: np.ndarray) -> np.ndarray:
     that enough of them contain no click.
 
     Raises:
-        UserError: `audio` is shorter than 0.75 s.
+        UserError: `audio` is shorter than 0.74 s.
     """
     bias = -np.log(1.0 - QUIET_QUANTILE)  # quantile of an exponential distribution
     level = np.empty(len(BAND_HZ))

@@ -1,1 +1,1 @@
-"""What the page in the browser (`app.py`) is made of, apart from Gradio."""
+"""The parts of the browser page (`app.py`); only `layout` needs Gradio."""

@@ -1,6 +1,9 @@
-"""The page itself: what stands on it, and what it calls. Needs Gradio, so `app` loads it last."""
+"""The layout and the event handlers of the page.
 
-# Gradio looks at annotations: they must not be texts here.
+It needs Gradio, so `app` imports it last. Start reading at `build`.
+"""
+
+# Gradio inspects annotations, so they must not be strings in this module.
 import functools
 import html
 import re
@@ -25,15 +28,15 @@ PROFILE_HELP = ("A second or two in which only noise is heard tell this method w
                 "Play the recording, and press the buttons where such a stretch starts and ends; "
                 "or let it be found.")
 PRIVATE = {"api_visibility": "private"}
-PROGRESS = gr.Progress()  # Gradio knows it by being a default
+PROGRESS = gr.Progress()  # Gradio recognises it as a default value
 
 
 def build(workshop: Any, example: Path) -> gr.Blocks:
     """Returns the page.
 
     Args:
-        workshop: Does what the page asks for: see `app.Workshop`.
-        example: A recording for those who have none at hand.
+        workshop: An `app.Workshop`, which does what the page requests.
+        example: A recording for users who have none at hand.
     """
     with gr.Blocks(title="Remove noise from old recordings", analytics_enabled=False) as page:
         gr.Markdown(INTRODUCTION)
@@ -47,7 +50,7 @@ def build(workshop: Any, example: Path) -> gr.Blocks:
 
 
 def _lay_out_choices(workshop: Any) -> dict[str, Any]:
-    """Puts there what is dropped and chosen, and returns it by name."""
+    """Adds the upload and the choices, and returns their components by name."""
     first = next(iter(workshop.choices))
     gr.Markdown("## 1. Drop a recording")
     with gr.Tab("File"):
@@ -69,14 +72,14 @@ def _lay_out_choices(workshop: Any) -> dict[str, Any]:
             from_here = gr.Button("From here", size="sm", min_width=100)
             to_here = gr.Button("To here", size="sm", min_width=100)
     run = gr.Button("Remove the noise", variant="primary", interactive=False, elem_id="run")
-    status = gr.HTML(elem_id="status")  # progress, place in the queue
+    status = gr.HTML(elem_id="status")  # progress, and position in the queue
     return {"file": file, "example": example, "spoken": spoken, "choice": choice,
             "profile": profile, "kind": kind, "start": start, "end": end, "from_here": from_here,
             "to_here": to_here, "run": run, "status": status}
 
 
 def _lay_out_listening(denoising_strength: float) -> dict[str, Any]:
-    """Puts the player and the results there, and returns them by name."""
+    """Adds the player and the results, and returns their components by name."""
     gr.Markdown("## 3. Listen")
     player = gr.HTML(
         None, html_template=(ROOM / "player.html").read_text(encoding="utf-8"),
@@ -97,10 +100,10 @@ def _lay_out_listening(denoising_strength: float) -> dict[str, Any]:
 
 
 def _connect(page: gr.Blocks, on: SimpleNamespace, answers: "Answers", example: Path) -> None:
-    """Says what happens where something on the page is pressed, moved or dropped."""
+    """Connects the events of the components with their handlers."""
     received = [on.player, on.run, on.results]
     files = [on.results, on.result, on.rest, on.picture]
-    # Who clears and drops another at once must not be passed over while the former is at work.
+    # "always_last": an upload right after a clear must not be dropped while the clear is handled.
     for dropped, moments in ((on.file, [on.file.upload, on.file.clear]),
                              (on.spoken, [on.spoken.stop_recording, on.spoken.clear])):
         gr.on(moments, answers.receive, dropped, received, show_progress_on=on.player,
@@ -111,7 +114,7 @@ def _connect(page: gr.Blocks, on: SimpleNamespace, answers: "Answers", example: 
     for button, number in ((on.from_here, on.start), (on.to_here, on.end)):
         button.click(None, None, [number, on.kind], **PRIVATE,
                      js=f"() => [window.denoiserPlayer.position(), '{MARKED_PROFILE}']")
-    # One at a time: all cores work on it.
+    # One run at a time, since it uses all cores.
     on.run.click(
         answers.denoise, [on.player, on.choice, on.kind, on.start, on.end, on.strength], on.player,
         show_progress_on=on.status, concurrency_limit=1, concurrency_id="network",
@@ -127,14 +130,14 @@ def _connect(page: gr.Blocks, on: SimpleNamespace, answers: "Answers", example: 
 
 
 def _told(answer: Callable) -> Callable:
-    """Decorates what the page calls: a user's mistake is told in one line."""
+    """Decorates an event handler so that a user's error is shown as one line."""
 
     @functools.wraps(answer)
     def guarded(self: "Answers", *args: Any) -> Any:
         try:
             return answer(self, *args)
         except (UserError, OSError) as error:
-            # Whoever uses the page did not choose the folders.
+            # The folders are removed from the message, since users of the page did not choose them.
             line = re.sub(f"{re.escape(str(self.workshop.sessions.root))}/(\\w+/)*", "",
                           describe_error(error))
             raise gr.Error(html.escape(line), duration=None, title="This did not work",
@@ -144,18 +147,18 @@ def _told(answer: Callable) -> Callable:
 
 
 class Answers:
-    """What the page calls."""
+    """The event handlers of the page."""
 
     def __init__(self, workshop: Any) -> None:
         self.workshop = workshop
 
     def choose(self, name: str):
-        """Shows where a profile is marked, if the choice takes one."""
+        """Shows the fields of the noise profile if the choice takes one."""
         return gr.Group(visible=self.workshop.takes_profile(name))
 
     @_told
     def receive(self, upload: str | None, request: gr.Request):
-        """Takes a recording, or forgets the one that there was."""
+        """Opens an uploaded recording, or deletes the current one."""
         if upload is None:
             self.leave(request)
             return None, gr.Button(interactive=False), gr.Column(visible=False)
@@ -167,11 +170,22 @@ class Answers:
     @_told
     def denoise(self, played: dict, choice: str, kind: str, start: float | None,
                 end: float | None, strength: float, request: gr.Request, progress=PROGRESS):
-        """Finds the noise of the recording that is played."""
+        """Estimates the noise of the recording in the player.
+
+        Args:
+            played: Value of the player.
+            choice: Name of the method.
+            kind: Kind of noise profile, one of `NO_PROFILE`, `FOUND_PROFILE` and `MARKED_PROFILE`.
+            start: Start of the profile in seconds.
+            end: End of the profile in seconds.
+            strength: Share of the noise that is removed, in [0, 1].
+            request: Identifies the session.
+            progress: Progress bar.
+        """
         session = self.workshop.sessions.of(request.session_hash)
         profile = {NO_PROFILE: "none", FOUND_PROFILE: "auto"}.get(kind, [start, end])
         if profile != "none" and not self.workshop.takes_profile(choice):
-            profile = "none"  # it was marked for another choice, and is out of sight now
+            profile = "none"  # it was marked for another choice and is not visible now
         profiles.check_choice(profile)
         total, done = max(session.recording.header_seconds, 1.0), 0.0
 
@@ -186,14 +200,14 @@ class Answers:
 
     @_told
     def deliver(self, strength: float, request: gr.Request):
-        """Writes the files of a result, and offers them."""
+        """Writes the files of a result and shows them."""
         job = self.workshop.write(self.workshop.sessions.of(request.session_hash), strength)
         buttons = [gr.DownloadButton(f"Download {path.name}", value=path)
                    for path in (job.denoised, job.residual)]
         return gr.Column(visible=True), *buttons, str(job.picture)
 
     def leave(self, request: gr.Request) -> None:
-        """Deletes what a user dropped."""
+        """Deletes the files of a user."""
         self.workshop.sessions.end(request.session_hash)
 
 

@@ -1,4 +1,7 @@
-"""What the page keeps of a restoration, so that another strength does not need the network."""
+"""Keeps the noise estimate of a recording, so that another strength does not need the network.
+
+Start reading at `KeepingNoise` and `KeptNoise`.
+"""
 
 from __future__ import annotations
 
@@ -18,38 +21,39 @@ from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.files import replacing
 from historical_denoiser.restoration.restorer import Restorer
 
-LOWEST_RATE, HIGHEST_RATE = 8000, 48000  # at which every browser plays
-LOUDEST = 2**15 - 1  # of 16 bits
-COLUMNS = 600  # of the picture of the waveform
-# Before each block of what is kept: what follows is the noise, or the recording without it.
+LOWEST_RATE, HIGHEST_RATE = 8000, 48000  # supported by every browser
+LOUDEST = 2**15 - 1  # in 16 bits
+COLUMNS = 600  # columns of the waveform picture
+# The first byte of each stored block: whether the noise or the restored signal follows.
 NOISE, RESTORED = b"N", b"R"
 
 
 class KeepingNoise:
-    """Restores as a restorer does, and keeps of one recording what `KeptNoise` restores it by.
+    """Restores like a `Restorer`, and stores what `KeptNoise` needs to restore the recording again.
 
     Attributes:
-        known: What the recording's analysis told; None before it.
+        known: Analysis of the recording; None before `analyse`.
     """
 
     def __init__(self, restorer: Restorer, kept: Path) -> None:
-        """The noise is kept in the file `kept`, which appears when it is complete."""
+        """Prepares to store the noise in the file `kept`, which appears when it is complete."""
         self.restorer, self.kept = restorer, kept
         self.known: Survey | None = None
         self.seconds_heard_first, self.fit_strength = (restorer.seconds_heard_first,
                                                        restorer.fit_strength)
 
     def analyse(self, *args: Any) -> Survey:
-        """Analyses a recording; arguments are those of `Restorer.analyse`."""
+        """Analyses a recording; the arguments are those of `Restorer.analyse`."""
         self.known = self.restorer.analyse(*args)
         return self.known
 
     def separate(self, blocks: Iterable[np.ndarray], *others: Any) -> Iterator[Pair]:
-        """Yields each block, and the noise in it; arguments are those of `Restorer.separate`."""
+        """Yields each block and its noise; the arguments are those of `Restorer.separate`."""
         with replacing(self.kept) as temporary, temporary.open("wb") as file:
             for block, noise in self.restorer.separate(blocks, *others):
-                # What the network returns is float32, and the noise is the difference to it: half
-                # the bytes hold all of it, but where channels were made one or are left alone.
+                # The noise is the difference between the block and the network's float32 output. So
+                # the output holds all of it in half the bytes, unless channels were combined or
+                # left unchanged.
                 restored = (block - noise).astype(np.float32)
                 is_all = (block.dtype != restored.dtype
                           and np.array_equal(block - restored, noise))
@@ -59,33 +63,37 @@ class KeepingNoise:
 
 
 class KeptNoise:
-    """Restores a recording by what `KeepingNoise` kept of it.
+    """Restores a recording from what `KeepingNoise` stored.
 
-    Another strength then needs no network, and comes out as if it had run again.
+    A restoration at another strength needs no network, and has the same result as a new run.
+
+    Args:
+        known: Analysis of the recording.
+        kept: File with the noise.
     """
 
     def __init__(self, known: Survey, kept: Path) -> None:
         self.known, self.kept = known, kept
 
     def seconds_heard_first(self, *args: Any) -> float:
-        """Returns how much `analyse` hears: nothing."""
+        """Returns 0, because there is no analysis pass."""
         return 0.0
 
     def analyse(self, *args: Any) -> Survey:
-        """Returns what is known of the recording."""
+        """Returns the stored analysis; arguments are ignored."""
         return self.known
 
     def fit_strength(self, strength: Strength, *others: Any) -> Fitted:
-        """Returns the strength, which is a number."""
+        """Returns the strength unchanged; it is a number."""
         return Fitted(strength, "")
 
     def separate(self, blocks: Iterable[np.ndarray], *others: Any) -> Iterator[Pair]:
-        """Yields each block, and the noise that was kept of it; other arguments say nothing."""
+        """Yields each block and its stored noise; other arguments are ignored."""
         yield from kept_pairs(self.kept, blocks)
 
 
 def kept_pairs(kept: Path, blocks: Iterable[np.ndarray]) -> Iterator[Pair]:
-    """Yields each block of a recording, and the noise that `KeepingNoise` kept of it."""
+    """Yields each block of a recording and the noise that `KeepingNoise` stored for it."""
     with kept.open("rb") as file:
         for block in blocks:
             is_noise = file.read(1) == NOISE
@@ -96,14 +104,14 @@ def kept_pairs(kept: Path, blocks: Iterable[np.ndarray]) -> Iterator[Pair]:
 
 @dataclass(frozen=True)
 class Sound:
-    """A sound as the page plays it: 16-bit samples, channel by channel, without a header.
+    """A sound that the page plays: a headerless file of interleaved 16-bit samples.
 
     Attributes:
         path: The file.
-        rate: In Hz.
+        rate: Sample rate in Hz.
         channels: One or two.
-        samples: Of each channel.
-        peaks: The largest magnitude in each of `COLUMNS` equal parts, full scale at 1.
+        samples: Number of samples per channel.
+        peaks: Largest magnitude in each of `COLUMNS` equal parts; 1 is full scale.
     """
 
     path: Path
@@ -115,23 +123,23 @@ class Sound:
 
 def write_sound(path: Path, blocks: Iterable[np.ndarray], recording: Recording,
                 check: Callable[[float], object] = lambda seconds: None) -> Sound:
-    """Writes what the page plays. More than two channels are heard as their mean.
+    """Writes the file of a sound. More than two channels are averaged to one.
 
     Args:
         path: The file to write.
-        blocks: `(samples, channels)` of the recording, or of the noise in it.
-        recording: Tells rate and channels.
-        check: Called with the seconds that were written so far.
+        blocks: Blocks `(samples, channels)` of the recording, or of its noise.
+        recording: The recording, for its rate and channels.
+        check: Called with the seconds written so far.
 
     Raises:
-        UserError: There are no samples in it.
+        UserError: There are no samples.
     """
     rate = (recording.rate if LOWEST_RATE <= recording.rate <= HIGHEST_RATE else HIGHEST_RATE)
     channels = recording.channels if recording.channels <= 2 else 1
     own = (block.T if channels == recording.channels else block.T.mean(axis=0, keepdims=True)
            for block in blocks)
     pieces = dsp.resample_blocks((piece.astype(np.float32) for piece in own), recording.rate, rate)
-    step = max(1, rate // 100)  # samples of which one peak is kept
+    step = max(1, rate // 100)  # samples per stored peak
     peaks, rest, samples = [], np.zeros(0, np.int16), 0
     with path.open("wb") as file:
         for piece in pieces:

@@ -1,13 +1,13 @@
-// Plays a recording and the noise in it at once, sample by sample in step. Each has a gain:
-// before is (1, 0), after (1, -strength), removed (0, strength). So the strength is heard at once,
-// and switching needs no new sound. Samples come from the server a few seconds ahead.
+// Plays a recording and its noise at the same time, in exact synchrony. Each has a gain: "before" is
+// (1, 0), "after" (1, -strength), "removed" (0, strength). So a change of the strength is audible at
+// once, and switching loads nothing. Samples are loaded from the server a few seconds ahead.
 const CHUNK_SECONDS = 3, AHEAD_SECONDS = 6, FADE_SECONDS = 0.01;
-const SETTLED_MILLISECONDS = 400;  // after the last move of the strength, files are made
+const SETTLED_MILLISECONDS = 400;  // files are written this long after the last change of the strength
 const part = (name) => element.querySelector(`[data-part="${name}"]`);
 const [wave, seek, play, time] = [element.querySelector("canvas"), part("seek"), part("play"), part("time")];
 const modes = [...element.querySelectorAll(".modes button")];
-let sound = null, strength = 1, mode = "before", held = 0;  // held: position in seconds when still
-let context = null, gains = [], begun = 0, playing = [], run = 0;  // run: 0 when still
+let sound = null, strength = 1, mode = "before", held = 0;  // held: position in seconds when paused
+let context = null, gains = [], begun = 0, playing = [], run = 0;  // run: 0 when paused
 let runs = 0, settled = 0;
 
 const mix = () => mode === "before" ? [1, 0] : mode === "after" ? [1, -strength] : [0, strength];
@@ -38,7 +38,7 @@ async function start() {
     context = new AudioContext({sampleRate: sound.rate});
     gains = [0, 1].map(() => { const node = context.createGain(); node.connect(context.destination); return node; });
   }
-  begun = Infinity;  // the position stays until the first samples are there
+  begun = Infinity;  // the position stays until the first samples have been loaded
   await context.resume();
   mix().forEach((gain, which) => { gains[which].gain.value = gain; });
   const origin = Math.round(held * sound.rate), step = CHUNK_SECONDS * sound.rate;
@@ -147,7 +147,7 @@ new ResizeObserver(draw).observe(wave);
 setInterval(() => { if (run) show(); }, 50);
 watch("value", load);
 load();
-// What the rest of the page needs of it.
+// The interface for the rest of the page.
 window.denoiserPlayer = {
   mix, sound: () => sound, go: (to) => { go(to); show(); }, position: () => Math.round(position() * 100) / 100,
   setStrength: (value) => {

@@ -1,4 +1,7 @@
-"""The files of those who use the page: a folder for each recording, deleted when it is left."""
+"""The files of the page's users: one folder per recording, deleted when the user leaves.
+
+Start reading at `Sessions`.
+"""
 
 from __future__ import annotations
 
@@ -22,20 +25,20 @@ from historical_denoiser.page.settings import AppConfig
 from historical_denoiser.run.jobs import Job
 
 PREFIX = "denoiser_page_"
-NAME_BYTES = 16  # of a folder's name: who is not told it cannot find it
+NAME_BYTES = 16  # length of a folder's name, which cannot be guessed
 MILLION = 10**6
-UNTAKEN_SECONDS = 600.0  # since the last byte came: then nobody waits for an upload
+UNTAKEN_SECONDS = 600.0  # an upload that nobody took for so long after its last byte is deleted
 
 
 @dataclass
 class Found:
-    """What one run has found in a recording.
+    """The result of one run for a recording.
 
     Attributes:
-        folder: Holds the files of this run alone.
-        choice: What found it.
-        job: The results that are there; None while they are not whole.
-        known: What the recording's analysis told.
+        folder: Folder with the files of this run only.
+        choice: Name of the method.
+        job: The files written; None while they are incomplete.
+        known: Analysis of the recording.
     """
 
     folder: Path
@@ -45,7 +48,7 @@ class Found:
 
     @property
     def noise(self) -> Path:
-        """Where the noise is kept."""
+        """The file that holds the noise."""
         return self.folder / "noise"
 
 
@@ -54,13 +57,13 @@ class Session:
     """One recording of one user.
 
     Attributes:
-        folder: Holds all files that are made for it.
-        upload: Where the browser's upload was put, outside `folder`.
-        recording: What is denoised.
-        found: By the last run that did not fail.
-        used: When something was last asked for; see `time.monotonic`.
-        left: Whether its user has closed the page, or dropped another recording.
-        lock: Of `found` and its files.
+        folder: Folder with all files that are made for it.
+        upload: The uploaded file, outside `folder`.
+        recording: The recording to be denoised.
+        found: Result of the last successful run.
+        used: Time of the last request; see `time.monotonic`.
+        left: Whether the user has closed the page or uploaded another recording.
+        lock: Protects `found` and its files.
     """
 
     folder: Path
@@ -72,17 +75,17 @@ class Session:
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def require_present(self) -> None:
-        """Raises UserError where nobody waits for the result any more."""
+        """Raises UserError if the user no longer waits for the result."""
         if self.left:
             raise UserError("stopped, as the recording was removed from the page")
 
 
 class Sessions:
-    """Who uses the page now. May be called from several threads.
+    """The current users of the page. The methods may be called from several threads.
 
     Attributes:
-        root: The folder of all files.
-        keep_seconds: After so long without use, the files of a session are deleted.
+        root: Folder of all files.
+        keep_seconds: The files of a session are deleted after this time without a request.
     """
 
     def __init__(self, root: Path, keep_seconds: float) -> None:
@@ -91,10 +94,10 @@ class Sessions:
         self._lock = threading.RLock()
 
     def start(self, key: str | None, upload: Path) -> Session:
-        """Deletes what a user had, and begins with another upload.
+        """Deletes the files of a user's former recording, and starts a session with a new one.
 
         Args:
-            key: Tells one open page from another; programs that call the page have none.
+            key: Identifies an open page; None for programs that call the page.
             upload: The file as the browser sent it.
 
         Raises:
@@ -109,17 +112,18 @@ class Sessions:
             (folder / "input").mkdir(parents=True)
             self._sessions[key] = session
             try:
-                # Another user may send the same, which Gradio then keeps at the same place.
+                # The link keeps the file: Gradio stores identical uploads of several users as one
+                # file.
                 os.link(upload, folder / "input" / upload.name)
             except FileNotFoundError as error:
                 raise UserError("the upload is gone; drop the recording again") from error
             return session
 
     def of(self, key: str) -> Session:
-        """Returns a user's session.
+        """Returns the session of a user.
 
         Raises:
-            UserError: There is none, or it was deleted by age.
+            UserError: There is none, or it was deleted due to its age.
         """
         with self._lock:
             session = self._sessions.get(key)
@@ -129,7 +133,7 @@ class Sessions:
             return session
 
     def end(self, key: str) -> None:
-        """Deletes all files of a user, where there are any."""
+        """Deletes all files of a user, if there are any."""
         with self._lock:
             session = self._sessions.pop(key, None)
             if session is None:
@@ -140,7 +144,7 @@ class Sessions:
                 session.upload.unlink(missing_ok=True)
 
     def delete_old(self, untaken_seconds: float = UNTAKEN_SECONDS) -> None:
-        """Ends sessions that were not used for long, and deletes uploads that nobody took."""
+        """Ends sessions that have not been used for long, and deletes uploads that nobody took."""
         now = time.monotonic()
         with self._lock:
             for key, session in list(self._sessions.items()):
@@ -157,15 +161,16 @@ class Sessions:
 
 
 def open_upload(path: Path, track: int | None, settings: AppConfig) -> Recording:
-    """Opens what a user sent.
+    """Opens an uploaded file.
 
     Args:
         path: The file.
-        track: Which audio track of a film; the default one when absent.
-        settings: Say how long a recording may be.
+        track: Audio track of a film; None for the default track.
+        settings: Limits of the length.
 
     Raises:
-        UserError: It cannot be read, needs other files, or is too long by its header.
+        UserError: The file cannot be read, needs other files, or is too long according to its
+            header.
     """
     recording = containers.open_audio(path, track)
     require_length(recording, recording.header_seconds, settings)
@@ -173,12 +178,13 @@ def open_upload(path: Path, track: int | None, settings: AppConfig) -> Recording
 
 
 def require_length(recording: Recording, seconds: float, settings: AppConfig) -> None:
-    """Raises UserError where a recording is longer than the page takes.
+    """Raises UserError if a recording is longer than the page accepts.
 
     Args:
-        recording: Tells rate and channels, by which a small file can become a large one.
-        seconds: Its length, so far as it is known; a header may be wrong.
-        settings: Say how long it may be.
+        recording: The recording. Its rate and channels count, since they can turn a small file into
+            a large one.
+        seconds: Its length as far as it is known; a header may be wrong.
+        settings: Limits of the length.
     """
     if seconds > 60.0 * settings.longest_minutes:
         raise UserError(f"the recording is longer than {settings.longest_minutes:g} minutes, which "
@@ -190,7 +196,7 @@ def require_length(recording: Recording, seconds: float, settings: AppConfig) ->
 
 
 def make_root() -> Path:
-    """Makes the folder of all files, for this user alone; deletes those of pages that crashed."""
+    """Makes a private folder for all files, and deletes the folders of pages that crashed."""
     top = Path(tempfile.gettempdir())
     for path in top.glob(f"{PREFIX}*"):
         process = path.name.removeprefix(PREFIX).partition("_")[0]

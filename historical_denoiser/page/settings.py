@@ -1,4 +1,4 @@
-"""Settings of the page in the browser."""
+"""The settings of the browser page."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ LARGEST_PORT = 65535
 
 @dataclass
 class AppConfig:
-    """Where the page is served, and what it takes."""
+    """The address of the page, and the limits of what it accepts."""
 
-    host: str = "127.0.0.1"  # this computer alone; 0.0.0.0: all that reach it by network
+    host: str = "127.0.0.1"  # this computer only; 0.0.0.0 for everyone on the network
     port: int = 7860
-    # Offered beside those of `weights`.
+    # Offered in addition to `weights`.
     weights: list[str] = field(default_factory=lambda: ["small"])
-    largest_mb: int = 500  # of an upload
-    longest_minutes: float = 60.0  # of a recording
-    # Of all its channels together; an hour of stereo at 48 kHz has 346.
+    largest_mb: int = 500  # size of an upload
+    longest_minutes: float = 60.0  # length of a recording
+    # In all channels together; an hour of stereo at 48 kHz has 346.
     most_million_samples: int = 400
-    waiting: int = 20  # users in the queue; more are told to come back later
-    keep_hours: float = 4.0  # after which the files of a page that stays open are deleted
+    waiting: int = 20  # users in the queue; others are asked to come back later
+    keep_hours: float = 4.0  # the files of an open page are deleted after this time
 
     def __post_init__(self) -> None:
         require(bool(self.host), "app.host", "the name or address of this computer", self.host)

@@ -1,1 +1,1 @@
-"""From a waveform to a restored waveform: `chain` has the order of the stages."""
+"""From a waveform to a restored waveform. `chain` holds the order of the stages."""

@@ -1,8 +1,9 @@
-"""All that is known of a recording before it is restored.
+"""Analyses a recording before it is restored.
 
-`analyse` adds to a survey how two channels become one, the hum, what tells held notes from it, and
-the noise: from a profile, from where it lies alone, or as the network hears it; where it changes,
-section by section. `fit_strength` finds the strength that fits.
+`analyse` adds to a survey how two channels are combined into one, the hum, the levels that
+distinguish held notes from it, and the noise profile: a given one, a section of noise alone, or the
+network's noise estimate in excerpts. Where the noise changes, each section is analysed separately.
+`fit_strength` finds a suitable strength. Start reading at `analyse`.
 """
 
 from __future__ import annotations
@@ -33,30 +34,30 @@ from historical_denoiser.restoration.separation import Separator
 
 logger = logging.getLogger(__name__)
 
-# Of noise that is found, and taken without being asked for: in a few seconds of dense music, the
-# softer ones may lie 6 dB below the others and hold no pitch. Bare grooves lie 13 dB below.
+# Limits for noise that is used as a profile without being asked for. In dense music, a few softer
+# seconds without a pitch may lie 6 dB below the rest; bare grooves lie 13 dB below.
 MIN_ALONE_SECONDS, MIN_ALONE_DROP_DB = 2.0, 10.0
 
 Read = Callable[[], Iterable[np.ndarray]]  # reads a recording from its start, in blocks
-Report = Callable[[float], object]  # is told the seconds that were heard since its last call
+Report = Callable[[float], object]  # called with the seconds processed since its last call
 
 
 def analyse(separate: Separator, surveyed: Survey, read: Read, sample_rate: int,
             noise_profile: np.ndarray | None = None,
             report: Report = lambda seconds: None) -> Survey:
-    """Returns a survey with all that the stages of `separate` need to know.
+    """Returns a survey with everything that the stages of `separate` need to know.
 
     Args:
         separate: The network and its stages.
-        surveyed: From `survey` of all blocks.
+        surveyed: Result of `survey` for all blocks.
         read: Reads the recording.
-        sample_rate: In Hz.
-        noise_profile: Noise alone, of the recording or of another one of the same carrier, at its
+        sample_rate: Sample rate in Hz.
+        noise_profile: Noise alone, from this recording or another one of the same carrier, at its
             rate and level: `(samples,)` or `(samples, channels)`, at least 0.1 s.
-        report: Told what is heard before the rest.
+        report: Called with the seconds processed in the analysis pass.
 
     Raises:
-        UserError: The network takes no profile, or it is too short, silent or not finite.
+        UserError: The network takes no profile, or the profile is too short, silent or not finite.
     """
     if not surveyed.is_audible:
         return surveyed
@@ -72,12 +73,20 @@ def analyse(separate: Separator, surveyed: Survey, read: Read, sample_rate: int,
 
 
 def hears_first(separate: Separator) -> bool:
-    """Whether recordings are heard before they are restored, where no profile is given."""
+    """Returns whether recordings without a given profile get an analysis pass."""
     return separate.stages.listen_first and separate.settings.profile_form is not None
 
 
 def seconds_heard_first(separate: Separator, samples: int, sample_rate: int) -> float:
-    """Returns how much is heard of a recording without a profile, if its noise does not change."""
+    """Returns the duration of the analysis pass in seconds of the recording.
+
+    It holds for a recording without a profile whose noise does not change.
+
+    Args:
+        separate: The network and its stages.
+        samples: Length of the recording.
+        sample_rate: Sample rate in Hz.
+    """
     if not hears_first(separate):
         return 0.0
     seconds = samples / sample_rate
@@ -89,17 +98,17 @@ def seconds_heard_first(separate: Separator, samples: int, sample_rate: int) -> 
 
 def fit_strength(separate: Separator, strength: Strength, read: Read, sample_rate: int,
                  known: Survey, report: Report = lambda seconds: None) -> Fitted:
-    """Finds the strength that fits a recording, where that is asked for.
+    """Finds a suitable strength for a recording if it is "auto".
 
-    Up to 30 s are heard for it, spread over the recording.
+    This processes excerpts of up to 30 s in total.
 
     Args:
         separate: The network and its stages.
-        strength: Any other than "auto" stays as it is.
+        strength: Returned unchanged unless it is "auto".
         read: Reads the recording.
-        sample_rate: In Hz.
-        known: From `analyse`.
-        report: Told what is heard.
+        sample_rate: Sample rate in Hz.
+        known: Result of `analyse`.
+        report: Called with the seconds processed.
     """
     if not strength.is_auto:
         return Fitted(strength, "")
@@ -123,7 +132,7 @@ def fit_strength(separate: Separator, strength: Strength, read: Read, sample_rat
 
 
 def as_one(pairs: Iterable[Pair]) -> Pair:
-    """Returns blocks that follow on each other, and the noise found in them, as one."""
+    """Concatenates adjacent blocks, and the noise estimates of these blocks."""
     heard, noise = zip(*pairs, strict=True)
     return np.concatenate(heard), np.concatenate(noise)
 
@@ -133,7 +142,7 @@ def as_one(pairs: Iterable[Pair]) -> Pair:
 
 def _with_mono_source(separate: Separator, surveyed: Survey, read: Read, sample_rate: int,
                       ) -> Survey:
-    """Adds how two channels become one, where that is asked for."""
+    """Adds how two channels are combined into one, if that is enabled."""
     choice = separate.stages.mono_source
     if choice == "false" or surveyed.source != (0, 1):
         return surveyed
@@ -145,9 +154,9 @@ def _with_mono_source(separate: Separator, surveyed: Survey, read: Read, sample_
 
 def _with_tones(separate: Separator, known: Survey, read: Read, sample_rate: int,
                 noise: np.ndarray | None) -> Survey:
-    """Adds the hum of a recording, and for each channel the floor that held notes stand out of.
+    """Adds the hum of a recording, and the floor of each channel that held notes must exceed.
 
-    Tones that are heard in a noise profile are noise.
+    Tones in a noise profile count as noise.
     """
     stages = separate.stages
     if not (stages.dehum or stages.keep_held):
@@ -171,16 +180,27 @@ def _with_tones(separate: Separator, known: Survey, read: Read, sample_rate: int
     return replace(known, hum_hz=hum_hz, floors=tuple(floors))
 
 
-# --- Noise that is told ----------------------------------------------------------------------
+# --- A given noise profile -------------------------------------------------------------------
 
 
 def check_profile(separate: Separator, noise: np.ndarray, sample_rate: int, channels: int,
                   ) -> np.ndarray:
-    """Returns a noise profile as `(samples, 1 or channels)`, or raises UserError."""
+    """Checks a noise profile and returns it as `(samples, 1 or channels)`.
+
+    Args:
+        separate: The network and its stages.
+        noise: `(samples,)` or `(samples, channels)`.
+        sample_rate: Sample rate in Hz.
+        channels: Number of channels of the recording.
+
+    Raises:
+        UserError: The network takes no profile, or the profile is too short, silent, not finite, or
+            has another number of channels.
+    """
     noise = as_channels(np.asarray(noise))
     _form_of(separate)
     seconds = len(noise) / sample_rate
-    # The ends of a stretch are rounded to samples, which may take one away.
+    # The ends of an excerpt are rounded to samples, so one sample may be missing.
     require(len(noise) >= SHORTEST_SECONDS * sample_rate - 1.0, "noise_profile",
             f"at least {SHORTEST_SECONDS:g} s long", f"{seconds:.3f} s")
     require(noise.shape[1] in (1, channels), "noise_profile",
@@ -198,10 +218,16 @@ def _form_of(separate: Separator) -> ProfileForm:
 
 
 def with_profile(separate: Separator, known: Survey, noise: np.ndarray, sample_rate: int) -> Survey:
-    """Adds the profile of each channel's noise, as the network takes it.
+    """Adds the noise profile of each channel in the form that the network takes.
 
-    Noise `(samples, 1 or channels)` is heard as the recording is: at its level, and without its
-    hum and clicks where these are taken out.
+    The noise is processed like the recording: at its level, and without hum and clicks if these
+    stages are enabled.
+
+    Args:
+        separate: The network and its stages.
+        known: Survey of the recording with its hum.
+        noise: Noise alone, `(samples, 1 or channels)`.
+        sample_rate: Sample rate in Hz.
     """
     if known.mono and noise.shape[1] > 1:
         noise = np.concatenate(list(known.mono.combine([noise.T])), axis=-1).T
@@ -217,20 +243,21 @@ def with_profile(separate: Separator, known: Survey, noise: np.ndarray, sample_r
     return replace(known, profiles=tuple(profiles))
 
 
-# --- Noise that is heard first ---------------------------------------------------------------
+# --- The analysis pass -----------------------------------------------------------------------
 
 
 def _with_heard_noise(separate: Separator, known: Survey, read: Read, sample_rate: int,
                       report: Report) -> Survey:
-    """Adds the profile of the noise as it is heard before the recording is restored.
+    """Adds the noise profile from an analysis pass.
 
-    That is noise which lies alone, where that is looked for; or what is heard in pauses, or, where
-    there are none, what the network removes, less single strokes. Heard are up to 30 s: the ends,
-    and what lies between; where changes are looked for, a piece of 4 s in each half minute as well.
-    Where the noise changes, each section is analysed by itself.
+    The profile is measured in a section of noise alone, if that is enabled; in the pauses; or,
+    without pauses, in the network's noise estimate, with its transients limited. Excerpts of up to
+    30 s are analysed: both ends, and excerpts between them. If changes of the noise are to be
+    found, 4 s of each half minute are analysed as well. Where the noise changes, each section is
+    analysed separately.
     """
     is_short = known.audible_samples <= EXCERPTS_SECONDS * sample_rate
-    changes: list[int] = []  # counted without silence
+    changes: list[int] = []  # positions without silence
     if _follows(separate, sample_rate) and not is_short:
         changes = sections.far_apart(_find_changes(separate, read, sample_rate, known, report),
                                      known.audible_samples, sample_rate)
@@ -268,22 +295,27 @@ def _analyse_section(separate: Separator, read: Read, sample_rate: int, known: S
 
 
 def _follows(separate: Separator, sample_rate: int) -> bool:
-    """Whether changes of the noise are looked for."""
+    """Returns whether changes of the noise are to be found."""
     return separate.stages.follow_noise and sample_rate >= sections.LOWEST_RATE
 
 
 def _hear(separate: Separator, stretches: list[list[np.ndarray]], sample_rate: int, known: Survey,
           report: Report = lambda seconds: None) -> list[Pair]:
-    """Returns stretches of a recording, and what is removed from each where nothing is told.
+    """Returns excerpts of a recording and their noise estimates without a profile.
 
-    Each stretch comes in parts that do not follow on each other.
+    Args:
+        separate: The network and its stages.
+        stretches: Excerpts, each a list of waveforms that need not be adjacent.
+        sample_rate: Sample rate in Hz.
+        known: Survey of the recording.
+        report: Called with the seconds processed.
     """
     untold, second = replace(known, silences=(), sections=()), max(1, round(sample_rate))
     pairs: list[Pair] = []
     for parts in stretches:
         found = []
         for part in map(as_channels, parts):
-            blocks = [part[start : start + second]  # so that `report` is told early
+            blocks = [part[start : start + second]  # short blocks, so that `report` is called soon
                       for start in range(0, len(part), second)]
             for block, noise in separate(blocks, sample_rate, untold):
                 found.append((block, noise))
@@ -295,9 +327,13 @@ def _hear(separate: Separator, stretches: list[list[np.ndarray]], sample_rate: i
 
 def _find_noise(separate: Separator, read: Read, sample_rate: int, known: Survey,
                 pairs: list[Pair]) -> tuple[Survey, np.ndarray | None]:
-    """Returns the noise that lies alone, and a survey that tells where; or what was heard of it.
+    """Finds the noise from which the profile is measured.
 
-    What lies alone may have a film's sync pop in it, which is limited as a stroke is.
+    A section of noise alone may contain the sync pop of a film, which is limited like a transient.
+
+    Returns:
+        The survey, with the place of the section if there is one; and the noise of this section, or
+        otherwise of the excerpts.
     """
     highpass_hz = separate.settings.stft.highpass_hz
     pauses = noise_alone(pairs, sample_rate, highpass_hz)
@@ -310,9 +346,9 @@ def _find_noise(separate: Separator, read: Read, sample_rate: int, known: Survey
 
 
 def _find_alone(read: Read, sample_rate: int) -> silence.Span | None:
-    """Returns where a recording holds noise alone for 2 s and more, in samples."""
+    """Returns the longest suitable section of noise alone of 2 s or more, in samples."""
     from historical_denoiser.noise import (
-        finder,  # its filters load slowly, and a mistyped call needs none
+        finder,  # slow to import, and not needed if an argument is wrong
     )
 
     if sample_rate < finder.LOWEST_RATE:
@@ -329,12 +365,13 @@ def _find_alone(read: Read, sample_rate: int) -> silence.Span | None:
 
 def _noise_of(pairs: list[Pair], sample_rate: int, known: Survey, pauses: np.ndarray | None,
               ) -> np.ndarray | None:
-    """Returns the noise of stretches that were heard, `(samples, channels)`: their pauses'."""
+    """Returns the noise of analysed excerpts, `(samples, channels)`, from pauses if possible."""
     noise = pauses
-    if noise is None:  # at its ends, a tape or a film may have less noise than between
+    # The excerpts at both ends are left out, since a tape or film may have less noise there.
+    if noise is None:
         found = (_without_silence(*pair, sample_rate) for pair in pairs[1:-1] or pairs)
         noise = np.concatenate([without_strokes(one) if len(one) else one for one in found])
-    if known.hum_hz is None:  # which would be taken out of the profile as well
+    if known.hum_hz is None:  # otherwise the buzz would be removed from the profile as well
         noise = _with_buzz(noise, [heard for heard, _ in pairs], sample_rate)
     if len(noise) < SHORTEST_SECONDS * sample_rate or not np.ptp(noise, axis=0).any():
         return None
@@ -343,7 +380,7 @@ def _noise_of(pairs: list[Pair], sample_rate: int, known: Survey, pauses: np.nda
 
 def _find_changes(separate: Separator, read: Read, sample_rate: int, known: Survey,
                   report: Report) -> list[int]:
-    """Returns the samples at which the noise of a long recording changes, without silence."""
+    """Returns the samples, not counting silence, at which the noise of a long recording changes."""
     def sound() -> Iterator[np.ndarray]:
         return silence.leave_out(read(), known.silences)
 
@@ -367,7 +404,7 @@ def _find_changes(separate: Separator, read: Read, sample_rate: int, known: Surv
 
 
 def _with_buzz(noise: np.ndarray, sounds: list[np.ndarray], sample_rate: int) -> np.ndarray:
-    """Returns noise `(samples, channels)` with what it lacks of the buzz of stretches like it."""
+    """Returns noise `(samples, channels)` with the lines of the buzz in the excerpts added."""
     channels = []
     for channel, audio in enumerate(noise.T):
         found = buzz.find_buzz([dsp.resample(sound[:, channel], sample_rate, SAMPLE_RATE)
@@ -377,9 +414,9 @@ def _with_buzz(noise: np.ndarray, sounds: list[np.ndarray], sample_rate: int) ->
 
 
 def _without_silence(heard: np.ndarray, noise: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Returns noise `(samples, channels)` less the frames in which what was heard is constant.
+    """Returns noise `(samples, channels)` without the frames in which the input is constant.
 
-    Digital silence, as between the reels of a film, says nothing about the noise.
+    Digital silence, such as between the reels of a film, contains no information about the noise.
     """
     frame = max(1, round(SHORTEST_SECONDS * sample_rate))
     starts = range(0, len(heard), frame)

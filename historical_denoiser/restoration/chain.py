@@ -1,4 +1,7 @@
-"""The order of the stages within one segment of one channel."""
+"""The order of the stages within one segment of one channel.
+
+Start reading at `restore_segment`.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +18,19 @@ from historical_denoiser.classical import clicks, held_notes, hum, spectral
 from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.restoration.settings import StageSettings
 
-# Takes and returns `(batch, frames, bins, 2)`; with a noise profile it takes the list of these and
-# the profile, `(batch, 1, bins, 2)`.
+# Takes a spectrogram `(batch, frames, bins, 2)`, or the list of a spectrogram and a noise profile
+# `(batch, 1, bins, 2)`. Returns a spectrogram of the same shape.
 Network = Callable[[Any], np.ndarray]
 
 
 @dataclass(frozen=True)
 class KnownNoise:
-    """What is known of the noise of a channel, at the network's sample rate and level.
+    """The analysis results for the noise of a channel, at the network's sample rate and level.
 
     Attributes:
-        hum_hz: The frequency of which all lines of its hum are multiples; None: it does not hum.
-        floor: From `held_notes.measure_floor`; None: no notes are given back.
-        profile: `(1, bins, 2)`, as the network takes it; None: it is told none.
+        hum_hz: Frequency of which all lines of the hum are multiples; None for no hum.
+        floor: Result of `held_notes.measure_floor`; None to restore no held notes.
+        profile: Noise profile `(1, bins, 2)` for the network; None for blind restoration.
     """
 
     hum_hz: float | None = None
@@ -37,7 +40,18 @@ class KnownNoise:
 
 def restore_segment(audio: np.ndarray, network: Network, settings: NetworkSettings,
                     stages: StageSettings, noise: KnownNoise) -> np.ndarray:
-    """Restores `(samples,)` at the network's sample rate and level."""
+    """Restores one segment of one channel.
+
+    Args:
+        audio: `(samples,)` at the network's sample rate and level.
+        network: The network.
+        settings: What is needed to run the network as in training.
+        stages: The stages that are enabled.
+        noise: Analysis results for this channel.
+
+    Returns:
+        `(samples,)`.
+    """
     heard = clean_first(audio, noise.hum_hz, stages)
     if stages.wiener:
         network = spectral.join_filter(network, settings.profile_form
@@ -53,7 +67,16 @@ def restore_segment(audio: np.ndarray, network: Network, settings: NetworkSettin
 
 
 def clean_first(audio: np.ndarray, hum_hz: float | None, stages: StageSettings) -> np.ndarray:
-    """Returns `(samples,)` as the network hears it: without hum and clicks."""
+    """Removes hum and clicks, before the network.
+
+    Args:
+        audio: `(samples,)` at the network's sample rate.
+        hum_hz: Frequency of which all lines of the hum are multiples; None for no hum.
+        stages: The stages that are enabled.
+
+    Returns:
+        `(samples,)`.
+    """
     if hum_hz is not None:
         audio = hum.remove_hum(audio, hum_hz)
     return clicks.remove_clicks(audio) if stages.declick else audio

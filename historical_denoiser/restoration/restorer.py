@@ -1,4 +1,4 @@
-"""A network and the stages around it, as a function of recordings."""
+"""A network and its stages as a function of recordings. Start reading at `Restorer`."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ from historical_denoiser.restoration.chain import Network
 from historical_denoiser.restoration.separation import Separator
 from historical_denoiser.restoration.settings import StageSettings
 
-SILENT_POWER = 10.0 ** (-70.0 / 10.0)  # of the start of a stream, below which it is no measure
-SEGMENT_SECONDS = 9.5  # restored in one step; memory grows with it
+# If the start of a stream is softer than this, its level is not used.
+SILENT_POWER = 10.0 ** (-70.0 / 10.0)
+SEGMENT_SECONDS = 9.5  # length of a segment; memory grows with it
 
 
 @dataclass(frozen=True)
 class Restorer:
-    """A network and the stages around it, as a function of recordings.
+    """A network and its stages, as a function of recordings.
 
-    Waveforms are floating point, `(samples,)` or `(samples, channels)`, at any sample rate. Each
-    channel is restored by itself, but for stereo transfers of mono carriers.
+    Waveforms are floating point, `(samples,)` or `(samples, channels)`, at any sample rate.
+    Channels are restored separately, except in stereo transfers of mono carriers.
 
     Attributes:
         network: Takes and returns spectra; see `chain.Network`.
-        settings: What the network needs to work as it was trained.
-        stages: Those around it.
-        segment_seconds: Length of what is restored in one step.
+        settings: What is needed to run the network as in training.
+        stages: The stages around the network.
+        segment_seconds: Length of a segment.
     """
 
     network: Network
@@ -49,18 +50,19 @@ class Restorer:
 
         Args:
             waveform: `(samples,)` or `(samples, channels)`, floating point.
-            sample_rate: In Hz.
-            strength: Share of the noise found that is removed, in [0, 1]; "auto" for what fits the
-                recording; or a `Strength`.
-            noise_profile: A stretch of the recording, or of another one of the same carrier, that
+            sample_rate: Sample rate in Hz.
+            strength: Share of the noise estimate that is removed, in [0, 1]; "auto" to fit it to
+                the recording; or a `Strength`.
+            noise_profile: An excerpt of the recording, or of another one of the same carrier, that
                 holds noise alone: `(samples,)` or `(samples, channels)`, at the same sample rate
-                and level, at least 0.1 s. Each channel is restored with its own, or all with one.
+                and level, at least 0.1 s. With several channels, each is the profile of its own
+                channel.
 
         Returns:
-            The restored recording: same shape and type.
+            The restored recording, of the same shape and type.
 
         Raises:
-            ValueError: An argument has another form.
+            ValueError: An argument has the wrong form.
             UserError: The network returned NaN, takes no profile, or `noise_profile` is too short
                 or silent.
         """
@@ -81,42 +83,59 @@ class Restorer:
     def analyse(self, surveyed: Survey, read: Read, sample_rate: int,
                 noise_profile: np.ndarray | None = None,
                 report: Report = lambda seconds: None) -> Survey:
-        """Returns all that is known of a recording before it is restored: `analysis.analyse`."""
+        """Analyses a recording; see `analysis.analyse`.
+
+        Args:
+            surveyed: Result of `survey` for all blocks.
+            read: Reads the recording.
+            sample_rate: Sample rate in Hz.
+            noise_profile: As in `__call__`.
+            report: Called with the seconds processed.
+        """
         return analysis.analyse(self.separate, surveyed, read, sample_rate, noise_profile, report)
 
     def seconds_heard_first(self, samples: int, sample_rate: int) -> float:
-        """Returns how much `analyse` hears of a recording without a noise profile."""
+        """Returns the seconds that `analyse` processes of a recording without a noise profile."""
         return analysis.seconds_heard_first(self.separate, samples, sample_rate)
 
     def fit_strength(self, strength: Strength, read: Read, sample_rate: int, known: Survey,
                      report: Report = lambda seconds: None) -> Fitted:
-        """Finds the strength that fits a recording: `analysis.fit_strength`."""
+        """Finds a suitable strength for a recording; see `analysis.fit_strength`.
+
+        Args:
+            strength: Returned unchanged unless it is "auto".
+            read: Reads the recording.
+            sample_rate: Sample rate in Hz.
+            known: Result of `analyse`.
+            report: Called with the seconds processed.
+        """
         return analysis.fit_strength(self.separate, strength, read, sample_rate, known, report)
 
     @property
     def separate(self) -> Separator:
-        """Finds the noise in the blocks of a recording that is analysed."""
+        """A function that estimates the noise in the blocks of an analysed recording."""
         return Separator(self.network, self.settings, self.stages, self.segment_seconds)
 
     def stream(self, blocks: Iterable[np.ndarray], sample_rate: int,
                strength: float | str | Strength = 1.0, known: Survey | None = None,
                noise_profile: np.ndarray | None = None) -> Iterator[np.ndarray]:
-        """Restores a recording that comes, and goes, in blocks; memory does not grow with it.
+        """Restores a recording block by block, with constant memory.
 
         Args:
-            blocks: Waveforms of any length that follow on each other.
-            sample_rate: In Hz.
-            strength: See `__call__`; "auto" goes by the first segment.
-            known: From `analyse`: then the result is that of `__call__`. When absent, the first
-                segment alone is measured; where that is all but silent, the level is left as it is.
-            noise_profile: See `__call__`; of no effect beside what is `known`.
+            blocks: Adjacent waveforms of any length.
+            sample_rate: Sample rate in Hz.
+            strength: As in `__call__`; "auto" is fitted to the first segment.
+            known: Result of `analyse`, with which the output equals that of `__call__`. If None,
+                only the first segment is analysed; if that is nearly silent, the level is not
+                changed.
+            noise_profile: As in `__call__`; ignored if `known` is given.
 
         Yields:
             Each block, restored.
 
         Raises:
-            ValueError: An argument has another form.
-            UserError: The recording holds NaN or infinite samples, or what `__call__` names.
+            ValueError: An argument has the wrong form.
+            UserError: The recording contains NaN or infinite samples, or an error of `__call__`.
         """
         if isinstance(blocks, np.ndarray):
             raise ValueError("`blocks` must be several waveforms. Received: one array of shape "
@@ -139,7 +158,7 @@ class Restorer:
     def _analyse_start(self, blocks: Iterator[np.ndarray], sample_rate: int,
                        noise_profile: np.ndarray | None,
                        ) -> tuple[Iterator[np.ndarray], Survey]:
-        """Analyses the first segment; returns all blocks and what is known."""
+        """Analyses the first segment; returns all blocks and the analysis."""
         first, samples = [], 0
         for block in blocks:
             first.append(block)
@@ -147,8 +166,8 @@ class Restorer:
             if samples >= self.segment_seconds * sample_rate:
                 break
         known = survey(first, sample_rate)
-        # A channel that is silent so far, or like another one, need not stay so. Nor does a leader
-        # with no more than dither in it say how loud the programme will be.
+        # A channel that is silent in the first segment, or equal to another one, may change later.
+        # A leader with dither in it does not show how loud the programme will be.
         every = replace(known, source=tuple(range(len(known.source))), silences=(),
                         power=known.power if known.power > SILENT_POWER else 0.0)
         without_hearing = replace(self.separate,
@@ -157,13 +176,13 @@ class Restorer:
             without_hearing, every, lambda: first, sample_rate, noise_profile)
 
     def each(self, waveforms: np.ndarray, noise_profile: np.ndarray | None = None) -> np.ndarray:
-        """Restores mono waveforms `(batch, samples)` at 44.1 kHz, each by itself.
+        """Restores mono waveforms `(batch, samples)` at 44.1 kHz separately.
 
-        What it returns is not checked: where a network in training returns NaN, so does this. A
-        noise profile `(samples,)` is that of all of them.
+        The output is not checked: if a network in training returns NaN, so does this method. All
+        waveforms share the noise profile `(samples,)`.
 
         Raises:
-            UserError: See `__call__`; for NaN, where the network hears a waveform first.
+            UserError: As in `__call__`; for NaN, only if there is an analysis pass.
         """
         return np.stack([self._restore_one(waveform, noise_profile) for waveform in waveforms])
 

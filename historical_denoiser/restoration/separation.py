@@ -1,4 +1,4 @@
-"""Finds the noise in a recording of which all is known that the stages need, block by block."""
+"""Estimates the noise of an analysed recording, block by block. Start reading at `Separator`."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.restoration.chain import KnownNoise, Network, restore_segment
 from historical_denoiser.restoration.settings import StageSettings
 
-LARGEST_GAIN = 1e12  # the opposite of the largest sample that is read
-LOUDEST = 1e4  # that a network hears, where its own level is near 0.1
+LARGEST_GAIN = 1e12  # the reciprocal of the largest sample that is read
+LOUDEST = 1e4  # upper limit of the network's input, whose usual level is near 0.1
 
 
 @dataclass(frozen=True)
 class Separator:
-    """A network, and the stages around it, as a function that finds the noise of recordings.
+    """A network and its stages, as a function that estimates the noise of recordings.
 
     Attributes:
-        network: Sees spectra.
-        settings: What it needs to work as it was trained.
-        stages: Those around it.
-        segment_seconds: Length of what is restored in one step; memory grows with it.
+        network: Takes and returns spectra; see `chain.Network`.
+        settings: What is needed to run the network as in training.
+        stages: The stages around the network.
+        segment_seconds: Length of a segment; memory grows with it.
     """
 
     network: Network
@@ -45,20 +45,20 @@ class Separator:
     def __call__(self, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
                  remember: Callable[[Predict], Predict] = lambda predict: predict,
                  may_fail: bool = False) -> Iterator[Pair]:
-        """Yields each block, and the noise that is found in it, in the same form.
+        """Yields each block and the noise estimate for it, in the same form.
 
-        Channels that are constant hold no noise, and identical channels get identical results.
+        Constant channels have no noise, and identical channels get identical results.
 
         Args:
-            blocks: `(samples,)` or `(samples, channels)`, of any length; they follow on each other.
-            sample_rate: In Hz.
-            known: From `analysis.analyse` of all blocks.
-            remember: Wraps the function that restores a segment, as `journal.Journal.around` does.
-            may_fail: Whether a network that returns NaN is no error: so may one in training.
+            blocks: Adjacent blocks `(samples,)` or `(samples, channels)` of any length.
+            sample_rate: Sample rate in Hz.
+            known: Result of `analysis.analyse` for all blocks.
+            remember: Wraps the function that restores a segment, like `journal.Journal.around`.
+            may_fail: Whether the network may return NaN, as during training.
 
         Raises:
-            ValueError: A block has other channels than the survey tells.
-            UserError: The recording holds NaN or infinite samples, or the network returned some.
+            ValueError: A block does not have the channels of the survey.
+            UserError: The recording contains NaN or infinite samples, or the network returned some.
         """
         if not known.distinct:
             yield from ((block, np.zeros_like(block)) for block in blocks)
@@ -70,7 +70,7 @@ class Separator:
             yield from self._separate_whole(blocks, sample_rate, known, remember, may_fail)
 
     def gain(self, power: float) -> float:
-        """Returns the gain at which a recording of this power has the network's level."""
+        """Returns the gain that brings a recording of this power to the network's level."""
         if self.settings.reference_dbfs is None or power <= 0.0:
             return 1.0
         return min(float(np.sqrt(10.0 ** (self.settings.reference_dbfs / 10.0) / power)),
@@ -78,7 +78,7 @@ class Separator:
 
     def _separate_sounds(self, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
                          *others: Any) -> Iterator[Pair]:
-        """Separates each sound between two silences by itself."""
+        """Separates each span between two silences on its own."""
         fade = round(2.0 * sections.FADE_SECONDS * sample_rate)
 
         def noises(tape: sections.Tape) -> Iterator[np.ndarray]:
@@ -94,12 +94,12 @@ class Separator:
 
     def _separate_sections(self, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
                            *others: Any) -> Iterator[Pair]:
-        """Separates each section by itself, and fades from one to the next."""
+        """Separates each section on its own, with crossfades between them."""
         half = round(0.5 * sections.FADE_SECONDS * sample_rate)
 
         def parts(tape: sections.Tape) -> Iterator[Iterator[np.ndarray]]:
             for section in known.sections:
-                # Without more of its neighbours than is faded: they do not hum as it does.
+                # Only the crossfade overlaps with the neighbours, because they have other hum.
                 sound = tape.play(max(0, section.start - half), section.stop + half,
                                   section.stop - half)
                 pairs = self(sound, sample_rate, replace(section.surveyed, silences=()), *others)
@@ -109,11 +109,11 @@ class Separator:
 
     def _separate_whole(self, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
                         remember: Callable[[Predict], Predict], may_fail: bool) -> Iterator[Pair]:
-        """Separates what has no silence in it, and one noise."""
+        """Separates a recording without silences and with a single section."""
         distinct = known.distinct
         audible = [channel for channel, source in enumerate(known.source) if source >= 0]
         order = [distinct.index(known.source[channel]) for channel in audible]
-        heard: deque[np.ndarray] = deque()  # blocks whose estimate is not there yet
+        heard: deque[np.ndarray] = deque()  # blocks that wait for their estimate
 
         def hear() -> Iterator[np.ndarray]:
             for block in blocks:
@@ -147,31 +147,31 @@ class Separator:
 
     def _estimates(self, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
                    remember: Callable[[Predict], Predict]) -> Iterator[np.ndarray]:
-        """Yields the restored recording in pieces `(channels, samples)`, float32.
+        """Yields the restored recording in float32 pieces `(channels, samples)`.
 
-        Together they are at least as long as the blocks `(channels, samples)`. What lies above
-        half the network's sample rate is not in them.
+        Together the pieces are at least as long as the blocks `(channels, samples)`. They contain
+        nothing above half the network's sample rate.
         """
         settings, gain = self.settings, self.gain(known.power)
         noises = [KnownNoise(known.hum_hz, None if floor is None else gain**2 * floor, profile)
                   for floor, profile in itertools.zip_longest(known.floors, known.profiles)]
         restore = partial(self._restore, noises=noises or [KnownNoise(known.hum_hz)]
                           * len(known.distinct))
-        # A single sample can be larger than anything that the network was trained on.
+        # A single sample can be larger than any in the training data.
         pieces: Iterator[np.ndarray] = (np.clip(gain * block, -LOUDEST, LOUDEST).astype(np.float32)
                                         for block in blocks)
         pieces = dsp.resample_blocks(pieces, sample_rate, SAMPLE_RATE)
         pieces = dsp.stream_in_segments(
             remember(restore), pieces, round(self.segment_seconds * SAMPLE_RATE),
             round(settings.context_seconds * SAMPLE_RATE),
-            # Clicks are looked for in blocks that lie at the same places in every segment.
+            # Click removal depends on a block grid, which must be the same in every segment.
             math.lcm(settings.stft.hop_size * 2**settings.unet.depth, clicks.HOP))
         for piece in dsp.resample_blocks(pieces, SAMPLE_RATE, sample_rate):
             yield piece / np.float32(gain)
 
     def _restore(self, waveforms: np.ndarray, noises: list[KnownNoise]) -> np.ndarray:
         """Restores a segment `(channels, samples)` at the network's rate and level."""
-        # One channel at a time: memory does not grow with their number.
+        # Channels are processed one at a time, so that memory does not grow with their number.
         return np.stack([restore_segment(channel, self.network, self.settings, self.stages, noise)
                          for channel, noise in zip(waveforms, noises, strict=False)])
 
@@ -179,7 +179,7 @@ class Separator:
 def _with_noise(blocks: Iterable[np.ndarray],
                 find: Callable[[sections.Tape], Iterable[np.ndarray]]) -> Iterator[Pair]:
     """Yields each block with its noise, which `find` yields in pieces of other lengths."""
-    heard: deque[np.ndarray] = deque()  # blocks whose noise is not known yet
+    heard: deque[np.ndarray] = deque()  # blocks that wait for their noise
 
     def hear() -> Iterator[np.ndarray]:
         for block in blocks:
@@ -193,5 +193,5 @@ def _with_noise(blocks: Iterable[np.ndarray],
         while heard and len(heard[0]) <= len(waiting):
             found, waiting = np.split(waiting, [len(heard[0])])
             yield heard.popleft(), found
-    # To its very end, where a reader says what was damaged.
+    # The rest is read to its end, where a reader reports damage.
     yield from ((heard.popleft(), np.zeros_like(block)) for block in sound)

@@ -1,4 +1,4 @@
-"""The stages around the network: each switch once, with its default."""
+"""The switches of the stages around the network, with their defaults."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class StageSettings:
-    """Which stages a recording goes through; `chain.restore_segment` has their order."""
+    """The stages that are enabled; `chain.restore_segment` has their order."""
 
-    # Before anything else. Whether two channels hold one signal with a noise of their own each,
-    # and become one: true, false, or auto: where that is clear.
+    # First of all, combine two channels that hold one signal with different noise: true, false, or
+    # auto to do so only in clear cases.
     mono_source: Any = "false"
-    # Before the network hears the recording.
-    dehum: bool = True  # take the lines of the mains' hum out
-    declick: bool = True  # cut clicks out
-    # What tells the network the noise, where no noise profile is given.
-    listen_first: bool = True  # hear 30 s before the rest: what is removed there is the profile
-    find_noise: bool = True  # or 2 s of noise that lies alone, where more is found than in pauses
-    follow_noise: bool = True  # in long recordings, each section whose noise is another by itself
-    # After it.
-    wiener: bool = True  # the mean of the network and a Wiener filter that it tells the noise
-    keep_held: bool = True  # give notes that are held back where they were taken for hum
+    # Before the network.
+    dehum: bool = True  # remove the lines of mains hum
+    declick: bool = True  # remove clicks
+    # The noise profile, if none is given.
+    listen_first: bool = True  # analyse 30 s first; the noise found there is the profile
+    find_noise: bool = True  # or use 2 s of noise alone, if longer than all pauses
+    follow_noise: bool = True  # find changes of the noise, and analyse each section separately
+    # After the network.
+    wiener: bool = True  # average with a Wiener filter that uses the network's noise estimate
+    keep_held: bool = True  # restore held notes that were taken for hum
 
     def __post_init__(self) -> None:
-        self.mono_source = str(self.mono_source).lower()  # true in YAML is no text
+        self.mono_source = str(self.mono_source).lower()  # YAML makes true a bool
         require(self.mono_source in CHOICES, "inference.mono_source",
                 f"one of {', '.join(CHOICES)}", self.mono_source)
 
     @classmethod
     def only(cls, **stages: Any) -> StageSettings:
-        """Returns settings in which every stage that is not named is off."""
+        """Returns settings in which every stage that is not named is disabled."""
         off = {each.name: "false" if each.name == "mono_source" else False for each in fields(cls)}
         return cls(**off | stages)
 
 
 STAGES = tuple(each.name for each in fields(StageSettings))
-RETIRED = ("level_noise", "keep_strokes")  # of the release before: accepted, and of no effect
+RETIRED = ("level_noise", "keep_strokes")  # switches of the last release: accepted without effect
 
 
 def without_retired(stages: dict[str, Any]) -> dict[str, Any]:
-    """Returns switches of stages less those that are no longer there, which are warned of."""
+    """Removes the switches of stages that no longer exist, with a warning."""
     for name in RETIRED:
         if name in stages:
             logger.warning("%s is of no effect: there is no such stage any more", name)
