@@ -25,7 +25,8 @@ SHORTEST_SAMPLES = 2 * WINDOW
 HIGHEST_HZ = 5000.0
 # Percentile of the frames; notes sound in fewer of them.
 QUIET_PERCENT = 25
-# A line stands out of the median of this many bins (30 Hz), and counts up to `MOST_DB`.
+# A line exceeds the median of this many bins (30 Hz) by `LINE_DB`. In the score of a comb, a line
+# counts with `MOST_DB` at most.
 AROUND_BINS = 22
 MOST_DB = 20.0
 LINE_DB = 6.0
@@ -37,8 +38,8 @@ MULTIPLES = (1, 2)  # all lines, or every second one
 # square root of the number of possible lines; and the difference of this score from those of other
 # frequencies, in standard deviations.
 LEAST_LINES, LEAST_SCORE, LEAST_DEVIATIONS = 20, 50.0, 11.0
-# Hits at a regular pace also have lines between those of the mains, of at least this share of the
-# score. Lines halfway between are not counted, since a machine may have some there.
+# A comb is rejected if a comb between its lines has more than this share of its score, as in a
+# series of regular beats. Lines halfway between are ignored, since a machine may have some there.
 BETWEEN = np.concatenate([np.arange(0.08, 0.43, 0.01), np.arange(0.57, 0.92, 0.01)])
 MOST_BETWEEN = 0.9
 NORMAL_SPREAD = 1.4826  # of a normal distribution: standard over median deviation

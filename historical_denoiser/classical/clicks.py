@@ -1,4 +1,4 @@
-"""Removes clicks from a recording and interpolates the gaps; leaves alone what may be music.
+"""Removes clicks from a recording and interpolates the gaps; sounds that may be music are kept.
 
 An autoregressive (AR) model of the surrounding signal predicts each sample from those before it and
 from those after it. Where both predictions fail, there may be a click. The gap is filled with the
@@ -36,7 +36,7 @@ LEAST_SCALE_DB = -50.0
 # the samples, divided by the same quantile of a normal distribution.
 SCALE_QUANTILE = 0.8
 QUANTILE_OF_GAUSSIAN = 1.2816
-PEAK_SAMPLES = 5  # an error that crosses zero counts as one peak
+PEAK_SAMPLES = 5  # within this span, an error that crosses zero is one peak
 # A candidate has a peak above `SEED_RATIO` times the scale in both errors, and extends as far as
 # both exceed `EDGE_RATIO` times the scale.
 SEED_RATIO = 8.0
@@ -200,7 +200,7 @@ def interpolation_variance(samples: int, model: np.ndarray) -> np.ndarray:
 
 
 def find_candidates(score: np.ndarray) -> list[slice]:
-    """Returns the places where both predictions fail, whether they are clicks or not."""
+    """Returns the spans where both predictions fail, whether they are clicks or not."""
     reached = np.flatnonzero(score > EDGE_RATIO)
     if not len(reached):
         return []
@@ -249,7 +249,7 @@ def _is_pulse(place: slice, score: np.ndarray) -> bool:
 
 
 def _bridge_roughly(audio: np.ndarray, places: list[slice]) -> np.ndarray:
-    """Interpolates linearly over the places and their tails."""
+    """Interpolates linearly across the candidates and their tails."""
     known = np.ones(len(audio), bool)
     for place in places:
         known[max(0, place.start - LEAD_SAMPLES):place.stop + LONGEST_SAMPLES // 4] = False

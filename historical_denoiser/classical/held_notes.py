@@ -29,7 +29,7 @@ BESIDE_BINS = 41
 BESIDE_PERCENT = 30
 BESIDE_FRAMES = 4  # computed for every fourth frame only, since it takes most of the time
 LINE = 10.0 ** (24.0 / 10.0)
-# A band of noise can stand out as much. But a line has a gap on both sides, which is lower by
+# A band of noise can exceed it as well. But a line has a gap on both sides, which is lower by
 # `NARROW` and lies within this many bins.
 GAP_BINS, NARROW = 5, 10.0 ** (12.0 / 10.0)
 BEGAN = 10.0 ** (25.0 / 10.0)  # power of a note over the lowest at its frequency

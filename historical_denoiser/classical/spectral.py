@@ -42,7 +42,7 @@ MINIMUM_SECONDS = 6.0  # window of the minimum, half of it before each frame
 BROAD_BINS = 61  # range over which noise changes little, 1.3 kHz
 THINNED_FRAMES = 16
 CALIBRATION_SECONDS = 10.0
-# It is far below the resolution of 24 bits; without noise, gains are 1.
+# Lower limit of powers, far below the resolution of 24 bits; without noise, gains are 1.
 TINY_POWER = 1e-14
 
 

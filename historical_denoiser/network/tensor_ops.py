@@ -190,8 +190,8 @@ def fold_regions(bins: Any, count: int, start: int) -> list[tuple[int, Any, int]
         start: As in `fold_bins`.
 
     Returns:
-        First bin, end bin and number of bins folded into one, for each region. The last region ends
-        at a multiple of `count` bins, which may lie above `bins`.
+        First bin, end bin and number of bins folded into one, for each region. The last region has
+        a multiple of `count` bins and may end above `bins`.
     """
     first, folds = (start, 2) if start else (0, count)
     regions = [(0, start, 1)] if start else []

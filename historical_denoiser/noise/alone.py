@@ -25,7 +25,7 @@ from historical_denoiser.noise.parts import Part, draw_rate
 TAPS = 16577
 BAND_OCTAVES = (0.5, 3.0)
 BAND_HZ = (20.0, 16000.0)
-# Most bands lie in this range, where hiss and music are hardest to tell apart.
+# Most bands lie in this range, where hiss and music are hardest to distinguish.
 LOW_BAND_HZ = (50.0, 1000.0)
 LOW_BAND_CHANCE = 0.6
 FULL_BAND_CHANCE = 0.1
@@ -36,7 +36,7 @@ WALL_CHANCE = 0.3
 # Some noises have several bands, like that of a motor, so that a network learns each of them.
 SEVERAL_BANDS_CHANCE = 0.4
 MOST_BANDS = 5
-SWELL_CHANCE = 0.35
+SWELL_CHANCE = 0.35  # level modulation
 CLICKS_PER_SECOND = (1.0, 500.0)
 CLICK_MS = (0.1, 4.0)  # longer ringing is struck wood or metal, a wanted sound
 RINGING_CHANCE = 0.2

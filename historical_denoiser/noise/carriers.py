@@ -39,8 +39,7 @@ class Carrier:
             function takes the signal `(samples,)` and its power, and returns the noise.
         dominant: Name, level and part of a dominant part that is added to the others. Its level is
             relative to the RMS of all `parts` together, and the RMS of the part is 1.
-        rms: RMS of all `parts` together, where it is known. If None, it is measured in the first
-            chunk.
+        rms: RMS of all `parts` together; if None, it is measured in the first chunk.
     """
 
     parts: dict[str, tuple[float, Part]]
@@ -56,7 +55,7 @@ def _draw_spectrum_db(rng: np.random.Generator, cfg: GramophoneConfig | FilmConf
                       frequency_hz: np.ndarray, otherwise_db: np.ndarray) -> np.ndarray:
     """Draws the spectrum of a hiss in dB.
 
-    It is a blend of two fitted spectra or, failing those, `otherwise_db`; a random colour is added.
+    It is either a blend of two fitted spectra or `otherwise_db`; a random colour is added.
     """
     level_db = otherwise_db
     if cfg.spectra_db and rng.uniform() < cfg.fitted_chance:

@@ -294,7 +294,7 @@ def _inside(slots: _Slots, runs: list[slice]) -> np.ndarray:
 
 
 def _drops_db(slots: _Slots, runs: list[slice]) -> np.ndarray:
-    """Returns how far each run lies below the louder part of the rest, where they differ most."""
+    """Returns how far runs lie below the louder part of the rest, in the bands that differ most."""
     rest = slots.audible & ~_inside(slots, runs)
     if not rest.any():
         return np.full(len(runs), np.inf)
@@ -356,8 +356,8 @@ def choose_profile(found: Iterable[NoiseSegment], min_seconds: float = 0.0,
         found: The sections that `find_noise_segments` returned.
         min_seconds: Shortest section to consider.
     """
-    # If the whole recording is alike, noise cannot be told from signal: a steady tone would pass
-    # for hum.
+    # If no part of the recording differs, noise cannot be distinguished from signal: a steady tone
+    # would be taken for hum.
     found = [each for each in found if each.place != "whole"
              and each.end_seconds - each.start_seconds >= min_seconds]
     found = [each for each in found if each.place != "pause"] or found

@@ -19,17 +19,17 @@ BAND_HZ = 1000.0 * 10.0 ** (np.arange(-15, 14) / 10.0)  # centres of the third o
 # a length for which the FFT is fast; three chunks last two seconds.
 TAPS = 4097
 CHUNK = 29504
-# Slow changes are computed once per 64 samples and interpolated, with a sinc of so many taps for
-# rumble.
+# Slow changes are computed once per 64 samples and interpolated; rumble is interpolated with a sinc
+# of `SINC_TAPS` taps.
 COARSE = 64
 POINTS = CHUNK // COARSE
 SINC_TAPS = 16
 # Number of different clicks in one noise, and the share of them that have a second pulse.
 SHAPES = 48
 SECOND_PULSE_CHANCE = 0.2
-# Thumps of one noise: how many differ, and the share of noises in which they begin with an impulse,
-# as after a scratch or a splice. The others are pulses with this frequency, this length, and an
-# attack that takes this share of the length.
+# Thumps of one noise: how many differ, and their maximal length. In a share of the noises, they
+# begin with an impulse, as after a scratch or a splice. The others are pulses with a frequency, a
+# length, and an attack as a share of the length.
 THUMPS = 4
 THUMP_SECONDS = 0.85
 JOLT_CHANCE = 0.4
