@@ -2,10 +2,10 @@
 
 Buzz that is intermittent, or that was recorded on a tape with wow, has the lines of hum, at the
 multiples of 50 or 60 Hz, but their level and phase change. They cannot be subtracted, and a network
-takes them for notes. Yet no note has lines at most multiples of the mains frequency. So the comb is
-detected as a whole, by how far the spectrum stands out at all of its frequencies in at least a
-quarter of the frames. Whatever a noise profile lacks of these lines is added to it. Start reading
-at `find_buzz`.
+takes them for notes. Yet no note has lines at the majority of the multiples of the mains frequency.
+So the comb is detected as a whole, by how far the 25th percentile of the power over time stands out
+at all of its frequencies. Whatever a noise profile lacks of these lines is added to it. Start
+reading at `find_buzz`.
 """
 
 from __future__ import annotations

@@ -37,8 +37,9 @@ MAINS_TOLERANCE = 0.003  # of that frequency, if the transfer has the right spee
 PEAK = 8.0  # power of a peak over the power around it
 AROUND_HZ = 20.0
 SEARCHED_HZ = 3000.0  # upper limit of the search for lines
-# Steadiness is the level of a line over the median of what is beside it. It must reach `STEADY`;
-# more for a single line at the mains frequency or twice that, and less in a known hum.
+# Steadiness is the level of a line over the median of the rest of the signal in its band. It must
+# reach `STEADY`; more for a single line at the mains frequency or twice that, and less in a known
+# hum.
 STEADY = 3.0
 STEADY_MAINS = 4.0
 STEADY_IN_COMB = 2.2
@@ -78,7 +79,7 @@ class Lines:
     Attributes:
         hz: Frequencies, `(lines,)`.
         amplitudes: Complex amplitudes at the first sample, `(lines,)`.
-        steadiness: Level of each line over the median of what is beside it, `(lines,)`.
+        steadiness: Level of each line over the median of the rest in its band, `(lines,)`.
         times: Times of measurement in s, `(moments,)`.
         heard: Magnitudes around the lines at these times, `(lines, moments)`.
     """

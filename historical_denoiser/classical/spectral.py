@@ -1,11 +1,10 @@
-"""Reduces noise bin by bin: the log-spectral amplitude estimator of Ephraim and Malah, and a
-filter.
+"""Reduces noise bin by bin, with the estimator of Ephraim and Malah or a Wiener filter.
 
 Neither needs training or weights. The noise in each bin is estimated from its minimum over a few
 seconds (minimum statistics: Martin, "Noise power spectral density estimation based on optimal
-smoothing and minimum statistics", 2001), or given by a noise profile. The estimator serves as the
-baseline for networks. The filter is combined with a network, which provides its noise estimate.
-Start reading at `suppress` and `join_filter`.
+smoothing and minimum statistics", 2001), or given by a noise profile. The log-spectral amplitude
+estimator serves as the baseline for networks. The filter is combined with a network, which provides
+its noise estimate. Start reading at `suppress` and `join_filter`.
 """
 
 from __future__ import annotations
