@@ -1,8 +1,8 @@
-// Plays a recording and its noise at the same time, in exact synchrony. Each has a gain: "before" is
-// (1, 0), "after" (1, -strength), "removed" (0, strength). So a change of the strength is audible at
-// once, and switching loads nothing. Samples are loaded from the server a few seconds ahead.
+// Plays a recording and its noise at the same time, in exact synchrony. Each has a gain: "before"
+// is (1, 0), "after" (1, -strength), "removed" (0, strength). So a change of the strength is audible
+// at once, and switching loads nothing. Samples are loaded from the server a few seconds ahead.
 const CHUNK_SECONDS = 3, AHEAD_SECONDS = 6, FADE_SECONDS = 0.01;
-const SETTLED_MILLISECONDS = 400;  // files are written this long after the last change of the strength
+const SETTLED_MILLISECONDS = 400;  // files are written so long after the last change
 const part = (name) => element.querySelector(`[data-part="${name}"]`);
 const [wave, seek, play, time] = [element.querySelector("canvas"), part("seek"), part("play"), part("time")];
 const modes = [...element.querySelectorAll(".modes button")];
