@@ -31,7 +31,7 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from historical_denoiser.audio import audio_io, dsp
+from historical_denoiser.audio import dsp
 from historical_denoiser.core.backend import load_backend
 from historical_denoiser.core.checks import UserError, require
 from historical_denoiser.core.command_line import (
@@ -42,6 +42,7 @@ from historical_denoiser.core.command_line import (
 )
 from historical_denoiser.core.files import end_on_signals, hash_of, replacing
 from historical_denoiser.denoiser import choose_network
+from historical_denoiser.formats import audio_io
 from historical_denoiser.network import plain, runtimes
 from historical_denoiser.network.stored import CONFIG_NAME, NetworkSettings, read_network_settings
 from historical_denoiser.settings import load_config, save_config

@@ -33,7 +33,6 @@ import inference
 import unet
 from historical_denoiser import denoise
 from historical_denoiser import denoiser as methods
-from historical_denoiser.audio import audio_io, containers
 from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from historical_denoiser.audio.noise_profile import ProfileForm
 from historical_denoiser.classical import spectral
@@ -41,6 +40,7 @@ from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.command_line import hydra_arguments, keys_of
 from historical_denoiser.core.files import hash_of
 from historical_denoiser.data.settings import DsetConfig
+from historical_denoiser.formats import audio_io, containers
 from historical_denoiser.network.stored import BEST_NAME, CONFIG_NAME, NetworkSettings
 from historical_denoiser.restoration.restorer import SEGMENT_SECONDS, Restorer
 from historical_denoiser.restoration.separation import Separator

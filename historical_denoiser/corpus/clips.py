@@ -16,9 +16,9 @@ import scipy.fft
 import soundfile as sf
 import soxr
 
-from historical_denoiser.audio.audio_io import UNKNOWN_SAMPLES
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.core.files import replacing
+from historical_denoiser.formats.audio_io import UNKNOWN_SAMPLES
 
 BROKEN = "broken"  # the problem of a clip that cannot be decoded; it comes with a `detail`
 MIN_SOURCE_RATE = 22050  # Hz; slower files are left out

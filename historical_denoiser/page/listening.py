@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from historical_denoiser.audio import dsp
-from historical_denoiser.audio.audio_io import Recording
 from historical_denoiser.audio.fitting import Fitted
 from historical_denoiser.audio.removal import Pair, Strength
 from historical_denoiser.audio.survey import Survey
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.files import replacing
+from historical_denoiser.formats.audio_io import Recording
 from historical_denoiser.restoration.restorer import Restorer
 
 LOWEST_RATE, HIGHEST_RATE = 8000, 48000  # at which every browser plays

@@ -25,11 +25,11 @@ from film_samples import (
 )
 from mutagen import asf, mp4
 
-from historical_denoiser.audio import chunks, containers, film
-from historical_denoiser.audio.containers import Reader, Track
-from historical_denoiser.audio.film import FilmFormat, FilmWriter
-from historical_denoiser.audio.matroska import set_display_sizes
 from historical_denoiser.core.checks import UserError
+from historical_denoiser.formats import chunks, containers, film
+from historical_denoiser.formats.containers import Reader, Track
+from historical_denoiser.formats.film import FilmFormat, FilmWriter
+from historical_denoiser.formats.matroska import set_display_sizes
 
 
 def rewrite(path: Path, choice: str = "same", number: int | None = None,

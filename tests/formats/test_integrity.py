@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from historical_denoiser.audio.audio_io import open_recording, read_blocks
-from historical_denoiser.audio.containers import open_audio
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.audio.integrity import find_damage
 from historical_denoiser.core.checks import UserError
+from historical_denoiser.formats.audio_io import open_recording, read_blocks
+from historical_denoiser.formats.containers import open_audio
+from historical_denoiser.formats.integrity import find_damage
 
 
 def write(path: Path, container: str, subtype: str | None = None) -> bytes:

@@ -23,17 +23,17 @@ import av
 import numpy as np
 from av.stream import Discard, Disposition
 
-from historical_denoiser.audio import audio_io
-from historical_denoiser.audio.audio_io import (
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.formats import audio_io
+from historical_denoiser.formats.audio_io import (
     BLOCK_SECONDS,
     Recording,
     UnknownFormatError,
     open_recording,
     require_audio_file,
 )
-from historical_denoiser.audio.mpeg import count_frames
-from historical_denoiser.audio.self_contained import OPTIONS, require_no_list, require_own_samples
-from historical_denoiser.core.checks import UserError
+from historical_denoiser.formats.mpeg import count_frames
+from historical_denoiser.formats.self_contained import OPTIONS, require_no_list, require_own_samples
 
 logger = logging.getLogger(__name__)
 

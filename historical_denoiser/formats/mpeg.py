@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from historical_denoiser.audio.chunks import find_chunks
+from historical_denoiser.formats.chunks import find_chunks
 
 HEAD_BYTES = 4
 # In kbit/s, by layer, for MPEG 1, and for the lower sample rates of 2 and 2.5.

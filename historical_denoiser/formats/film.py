@@ -25,8 +25,9 @@ import soxr
 from av.codec import Codec
 from av.stream import Discard, Disposition
 
-from historical_denoiser.audio.audio_io import BITS, DITHERED_BITS, round_to_steps
-from historical_denoiser.audio.containers import (
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.formats.audio_io import BITS, DITHERED_BITS, round_to_steps
+from historical_denoiser.formats.containers import (
     FULL_SCALE,
     MP4,
     PLANES,
@@ -36,9 +37,8 @@ from historical_denoiser.audio.containers import (
     open_container,
     read_chapters,
 )
-from historical_denoiser.audio.matroska import set_display_sizes
-from historical_denoiser.audio.metadata import add_tags, add_to_wave
-from historical_denoiser.core.checks import UserError
+from historical_denoiser.formats.matroska import set_display_sizes
+from historical_denoiser.formats.metadata import add_tags, add_to_wave
 
 logger = logging.getLogger(__name__)
 

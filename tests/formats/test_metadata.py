@@ -14,9 +14,9 @@ import pytest
 import soundfile as sf
 from mutagen import flac, id3
 
-from historical_denoiser.audio import chunks, metadata
-from historical_denoiser.audio.audio_io import Format, Writer, open_recording, output_format
 from historical_denoiser.core.checks import UserError
+from historical_denoiser.formats import chunks, metadata
+from historical_denoiser.formats.audio_io import Format, Writer, open_recording, output_format
 
 HISTORY = "denoised at strength 0.5, network 0123"
 COVER = b"\x89PNG not really" * 50

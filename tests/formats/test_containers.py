@@ -13,9 +13,9 @@ import pytest
 from audio_samples import write_audio
 from film_samples import Sound, move_blocks, sound_of, write_film
 
-from historical_denoiser.audio import audio_io, containers
-from historical_denoiser.audio.containers import Reader, Timeline
 from historical_denoiser.core.checks import UserError
+from historical_denoiser.formats import audio_io, containers
+from historical_denoiser.formats.containers import Reader, Timeline
 
 
 def read_all(path, track=None) -> np.ndarray:

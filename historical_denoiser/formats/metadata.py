@@ -21,8 +21,9 @@ from pathlib import Path
 import mutagen
 from mutagen import flac, id3
 
-from historical_denoiser.audio.audio_io import BITS, Format, Recording
-from historical_denoiser.audio.chunks import (
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.formats.audio_io import BITS, Format, Recording
+from historical_denoiser.formats.chunks import (
     CAF,
     ORDERS,
     append_chunks,
@@ -31,8 +32,7 @@ from historical_denoiser.audio.chunks import (
     find_chunks,
     kind_of,
 )
-from historical_denoiser.audio.containers import open_container, read_chapters
-from historical_denoiser.core.checks import UserError
+from historical_denoiser.formats.containers import open_container, read_chapters
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

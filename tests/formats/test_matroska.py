@@ -8,7 +8,7 @@ import av
 import pytest
 from film_samples import Sound, packets_of, write_film
 
-from historical_denoiser.audio.matroska import set_display_sizes
+from historical_denoiser.formats.matroska import set_display_sizes
 
 
 def test_a_shape_is_written_and_nothing_moves(tmp_path):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from historical_denoiser.audio import containers, mpeg
-from historical_denoiser.audio.chunks import append_chunks, find_chunks
-from historical_denoiser.audio.integrity import find_damage
+from historical_denoiser.formats import containers, mpeg
+from historical_denoiser.formats.chunks import append_chunks, find_chunks
+from historical_denoiser.formats.integrity import find_damage
 
 SECONDS, RATE, FRAME = 4.0, 44100, 1152
 Change = Callable[[bytes, list[int]], bytes]

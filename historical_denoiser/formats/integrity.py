@@ -7,9 +7,9 @@ import os
 import zlib
 from pathlib import Path
 
-from historical_denoiser.audio.audio_io import Recording
-from historical_denoiser.audio.chunks import CAF, caf_chunks, find_chunks
-from historical_denoiser.audio.mpeg import count_frames
+from historical_denoiser.formats.audio_io import Recording
+from historical_denoiser.formats.chunks import CAF, caf_chunks, find_chunks
+from historical_denoiser.formats.mpeg import count_frames
 
 # A page of Ogg (RFC 3533, 6): its head, whose last byte counts the lengths that follow.
 CAPTURE, HEAD_BYTES, CRC = b"OggS", 27, slice(22, 26)
