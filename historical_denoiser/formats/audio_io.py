@@ -6,13 +6,8 @@ format, integer or floating point, are the same to the last bit.
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
-import tempfile
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +15,6 @@ import numpy as np
 import soundfile as sf
 
 from historical_denoiser.core.checks import UserError
-
-logger = logging.getLogger(__name__)
 
 BLOCK_SECONDS = 2.0  # read at once
 LARGEST_WAV_BYTES = 2**32 - 2**16  # the sizes in a WAV file are 32-bit; some room for the header
@@ -68,9 +61,7 @@ ALAC_SUBTYPES = {"ALAC_16": "PCM_16", "ALAC_20": "PCM_24", "ALAC_24": "PCM_24",
                  "ALAC_32": "PCM_32"}
 DITHERED_BITS = 16  # and less: there the error of rounding can be heard
 LOSSY_CONTAINER, LOSSY_SUBTYPE = "WAV", "PCM_24"
-MPEG = "MPEG_LAYER"  # begins the subtypes of what goes to libmpg123, which talks
-STDERR = 2  # the descriptor
-_stderr_in_use = threading.Lock()
+MPEG = "MPEG_LAYER"  # begins the subtypes of MP3 and its like
 
 
 @dataclass(frozen=True)
@@ -137,23 +128,6 @@ def _promised_share(head: bytes, size: int) -> float:
     return 1.0 if is_unknown(promised) else max(1.0, promised / size)
 
 
-@contextmanager
-def _without_its_lines(path: Path) -> Iterator[None]:
-    """Leaves to the log, for debugging, what libmpg123 writes to stderr by itself."""
-    sys.stderr.flush()
-    with _stderr_in_use, tempfile.TemporaryFile() as lines:
-        before = os.dup(STDERR)
-        os.dup2(lines.fileno(), STDERR)
-        try:
-            yield
-        finally:
-            os.dup2(before, STDERR)
-            os.close(before)
-            lines.seek(0)
-            for line in lines.read().decode(errors="replace").splitlines():
-                logger.debug("%s: the decoder says: %s", path, line)
-
-
 class UnknownFormatError(UserError):
     """A file that libsndfile cannot read."""
 
@@ -192,7 +166,7 @@ def open_recording(path: Path) -> Recording:
         raise UserError(f"{path}: headerless audio says neither rate nor format; "
                         "convert it to WAV first")
     try:
-        with _without_its_lines(path), sf.SoundFile(_native(path)) as file:
+        with sf.SoundFile(_native(path)) as file:
             size = path.stat().st_size
             share = _promised_share(head, size)
             if file.frames == 0 and (share > 1.0 or size > LARGEST_HEADER_BYTES):
@@ -232,13 +206,8 @@ def read_blocks(recording: Recording) -> Iterator[np.ndarray]:
     # floating point and back is not: it divides by 2^15 but multiplies by 2^15 - 1.
     integer = BITS.get(ALAC_SUBTYPES.get(recording.subtype, recording.subtype)) is not None
     done = 0
-
-    def hushed() -> AbstractContextManager[None]:
-        return _without_its_lines(recording.path) if recording.is_mpeg else nullcontext()
-
     try:
-        with hushed():
-            file = sf.SoundFile(_native(recording.path))
+        file = sf.SoundFile(_native(recording.path))
     except sf.LibsndfileError as error:  # it was there when the header was read
         raise UserError(f"{recording.path}: cannot be read any more "
                         f"({error.error_string.strip().rstrip('.')})") from error
@@ -248,9 +217,8 @@ def read_blocks(recording: Recording) -> Iterator[np.ndarray]:
             file.seekable = lambda: False
         while True:
             try:
-                with hushed():
-                    block = file.read(block_samples, "int32" if integer else "float64",
-                                      always_2d=True)
+                block = file.read(block_samples, "int32" if integer else "float64",
+                                  always_2d=True)
             except sf.LibsndfileError as error:
                 raise UserError(f"{recording.path}: the file is damaged somewhere between "
                                 f"{done / recording.rate:.0f} and "

@@ -61,7 +61,6 @@ UTF_8 = 3  # ID3's number
 # Number, place in the order of playing, chunk, its start, the block's start, sample.
 CUE_POINT, COUNT_BYTES = struct.Struct("<II4sIII"), 4
 LARGEST_PLACE = 2**32 - 1  # of a cue point
-TOLD_CHAPTERS = {"MP3", "OGG"}  # what libsndfile reads that may have some
 # Attributes of an ASF file that tell how it was encoded.
 OF_THE_ENCODER = {"IsVBR", "WMFSDKVersion", "WMFSDKNeeded", "WM/EncodingSettings",
                   "DeviceConformanceTemplate", "ASFLeakyBucketPairs"}
@@ -147,12 +146,9 @@ def _open_tags(path: Path) -> mutagen.FileType | None:
 
 
 def id3_of(path: Path, history: str) -> bytes:
-    """Returns the tags and pictures of an MP3 or Ogg file, with a line more, as an ID3 tag."""
+    """Returns the tags and pictures of an Ogg file, with a line more, as an ID3 tag."""
     source, tags = _open_tags(path), id3.ID3()
-    if source is not None and isinstance(source.tags, id3.ID3):
-        for frame in source.tags.values():
-            tags.add(frame)
-    elif source is not None and source.tags is not None:
+    if source is not None and source.tags is not None:
         for name in source.tags.keys():
             _add_comment_as_frame(tags, name, source.tags[name])
     tags.add(id3.COMM(encoding=UTF_8, lang="eng", desc="denoised", text=[history]))
@@ -219,7 +215,7 @@ def _carry_flac(source: Path, result: Path, history: str) -> None:
 
 def _chapters(recording: Recording) -> list[tuple[Fraction, str]]:
     """Returns the chapters of what libsndfile reads; see `mark_chunks`."""
-    if recording.container not in TOLD_CHAPTERS:
+    if recording.container != "OGG":
         return []
     with open_container(recording.path) as container:
         return read_chapters(container)

@@ -29,7 +29,6 @@ from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import chunks, containers, film
 from historical_denoiser.formats.containers import Reader, Track
 from historical_denoiser.formats.film import FilmFormat, FilmWriter
-from historical_denoiser.formats.matroska import set_display_sizes
 
 
 def rewrite(path: Path, choice: str = "same", number: int | None = None,
@@ -278,15 +277,17 @@ def test_names_and_tags_need_not_be_utf8(tmp_path):
     assert described(rewrite(tmp_path / "a.mkv")[0])[2][1][2] == "Reel \ufffd"
 
 
-@pytest.mark.parametrize("video", ["libvpx-vp9", "mpeg4", "libx264"])
-def test_a_shape_that_only_matroska_s_header_tells_is_kept(tmp_path, video):
+def test_a_shape_that_only_the_header_tells_is_lost_with_a_warning(tmp_path, caplog):
     path = tmp_path / "film.mkv"
-    write_film(path, "matroska", [Sound("flac"), Sound("aac")], 0.5, video=video, chapters=True)
-    assert set_display_sizes(path, [(96, 48)])
+    write_film(path, "matroska", [Sound("flac")], 0.5)
+    rewrite(path)
+    assert "shape" not in caplog.text
+    content, unknown = path.read_bytes(), b"\x54\xb2\x81\4"  # a unit; the other is the width
+    assert content.count(unknown) == 1
+    path.write_bytes(content.replace(unknown, b"\x54\xb0\x81\x60"))
     assert described(path)[0][0]["picture"][3] == Fraction(3, 2)
-    result, track, _ = rewrite(path)
-    assert described(result) == described(path)
-    assert packets_of(result, track.stream) == packets_of(path, track.stream)
+    rewrite(path)
+    assert "film.mkv: the film's header gives its pictures another shape" in caplog.text
 
 
 # --- In sync ---------------------------------------------------------------------------------
