@@ -153,7 +153,7 @@ def check(predict: Callable[[Any], np.ndarray], run: runtimes.Run,
     heard = np.concatenate(list(audio_io.read_blocks(recording))).reshape(
         -1, recording.channels)[:, 0].astype(np.float32)
     if settings.reference_dbfs is not None:
-        heard *= np.float32(10.0 ** (settings.reference_dbfs / 20.0)
+        heard *= np.float32(dsp.to_gain(settings.reference_dbfs)
                             / np.sqrt(dsp.power(heard)))
     largest, stft, form = 0.0, settings.stft, settings.profile_form
     for seconds in CHECKED_SECONDS:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
-from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.audio.dsp import SAMPLE_RATE, to_gain
 
 HOP = 1024  # samples that share a model: 23 ms
 FRAME = 2 * HOP  # samples that the model is made of
@@ -114,7 +114,7 @@ def measure_errors(audio: np.ndarray, modelled: np.ndarray) -> Errors:
     scale = np.quantile(np.abs(forward), SCALE_QUANTILE, axis=1) / QUANTILE_OF_GAUSSIAN
     level = np.sqrt(np.mean(np.square(frames), axis=1))
     # The larger one of neighbours: where the sound changes, the doubt protects it.
-    scale = np.maximum(scale, 10.0 ** (LEAST_SCALE_DB / 20.0) * level)
+    scale = np.maximum(scale, to_gain(LEAST_SCALE_DB) * level)
     scale = scipy.ndimage.maximum_filter1d(scale, 3)
     scale = np.repeat(scale, HOP)[:len(audio)]
     forward, backward = (error.reshape(-1)[:len(audio)] for error in (forward, backward))

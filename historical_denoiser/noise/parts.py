@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import scipy
 
+from historical_denoiser.audio.dsp import to_gain
+
 LEVEL_HZ = 1000.0  # levels are relative to the RMS of the hiss above this frequency
 BAND_HZ = 1000.0 * 10.0 ** (np.arange(-15, 14) / 10.0)  # centres of the third octaves
 TAPS = 4097  # of the filter that colours hiss
@@ -42,11 +44,6 @@ def draw_rate(rng: np.random.Generator, bounds: Sequence[float]) -> float:
     if bounds[0] <= 0.0:
         return draw(rng, bounds)
     return float(np.exp(rng.uniform(np.log(bounds[0]), np.log(bounds[1]))))
-
-
-def to_gain(decibels: np.ndarray | float) -> np.ndarray | float:
-    """Returns the factor that `decibels` stand for."""
-    return 10.0 ** (decibels / 20.0)
 
 
 # --- Spectra ---------------------------------------------------------------------------------
