@@ -19,8 +19,6 @@ from historical_denoiser.core.checks import UserError
 BLOCK_SECONDS = 2.0  # read at once
 LARGEST_WAV_BYTES = 2**32 - 2**16  # the sizes in a WAV file are 32-bit; some room for the header
 LARGEST_HEADER_BYTES = 4096  # of a file without any audio
-FORM_PLACE, EXTENSIBLE = 8, b"\xfe\xff"  # from the start of the chunk `fmt `
-VALID_BITS_PLACE = 26  # from the start of the chunk `fmt ` of an extensible WAVE file
 UNKNOWN_SAMPLES = 2**62  # libsndfile's number for "the header does not say" is beyond this
 # Where a header, by its first four bytes, gives the size of the file: place, width and byte order
 # of that number, and how many bytes come before those that it counts.
@@ -66,15 +64,11 @@ MPEG = "MPEG_LAYER"  # begins the subtypes of MP3 and its like
 
 @dataclass(frozen=True)
 class Format:
-    """How a result is stored: libsndfile's names of container and sample format, and the ending.
-
-    `valid_bits` are those of the sample format that are in use, where a header says fewer.
-    """
+    """How a result is stored: libsndfile's names of container and sample format, and the ending."""
 
     container: str
     subtype: str
     ending: str
-    valid_bits: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +77,7 @@ class Recording:
 
     `header_samples`, the length of each channel, is 0 if the header does not say (FLAC from a
     pipe). It can be wrong: a file that was cut off holds less. Only `survey` counts. `track` is
-    the place of the audio track where a file has several, from 1. `valid_bits` is that of `Format`.
+    the place of the audio track where a file has several, from 1.
     """
 
     path: Path
@@ -93,7 +87,6 @@ class Recording:
     container: str
     subtype: str
     track: int | None = None
-    valid_bits: int | None = None
 
     @property
     def header_seconds(self) -> float:
@@ -174,25 +167,11 @@ def open_recording(path: Path) -> Recording:
                                 "recording broken off before its header was written?")
             samples = round(file.frames * share) if file.frames < UNKNOWN_SAMPLES else 0
             return Recording(path, file.samplerate, file.channels, samples, file.format,
-                             file.subtype, valid_bits=_valid_bits(path, file))
+                             file.subtype)
     except sf.LibsndfileError as error:
         raise UnknownFormatError(
             f"{path}: not audio that can be read "
             f"({error.error_string.strip().rstrip('.')})") from error
-
-
-def _valid_bits(path: Path, file: sf.SoundFile) -> int | None:
-    """Returns how many bits a WAVE file says are in use, where these are fewer than there are."""
-    bits = BITS.get(file.subtype)
-    if file.format not in ("WAVEX", "RF64") or bits is None:
-        return None
-    with path.open("rb") as stream:
-        head = stream.read(LARGEST_HEADER_BYTES)
-    start = head.find(b"fmt ")
-    if head[start + FORM_PLACE : start + FORM_PLACE + 2] != EXTENSIBLE:
-        return None
-    valid = int.from_bytes(head[start + VALID_BITS_PLACE :][:2], "little")
-    return valid if 0 < valid < bits else None
 
 
 def read_blocks(recording: Recording) -> Iterator[np.ndarray]:
@@ -249,8 +228,7 @@ def output_format(recording: Recording, samples: int) -> Format:
     if container in ("WAV", "WAVEX") and (
             samples * recording.channels * sample_bytes > LARGEST_WAV_BYTES):
         container = "RF64"
-    return Format(container, subtype, ending,
-                  recording.valid_bits if container in ("WAVEX", "RF64") else None)
+    return Format(container, subtype, ending)
 
 
 def round_to_steps(steps: np.ndarray, dither: Sequence[int] | None) -> np.ndarray:
@@ -301,7 +279,7 @@ class Writer:
         self.path = path
         self.clipped = 0
         self._dither_seed, self._done = dither_seed, 0
-        self._bits, self._subtype = output.valid_bits or BITS[output.subtype], output.subtype
+        self._bits, self._subtype = BITS[output.subtype], output.subtype
         try:
             self._file = sf.SoundFile(_native(path), "w", rate, channels, output.subtype,
                                       format=output.container)

@@ -42,7 +42,6 @@ OF_SAMPLES = {b"fmt ", b"data", b"fact", b"ds64", b"PEAK", b"JUNK", b"junk", b"F
               b"desc", b"pakt", b"kuki", b"free", b"peak", b"ovvw"}  # of CAF
 EXTENSIBLE = b"\xfe\xff"  # format tag of WAVE files that tell which speakers they are for
 MASK = slice(20, 24)  # of the speakers, in the format chunk
-VALID_BITS = slice(18, 20)
 CODING_HISTORY = 602  # where it starts in a broadcast-wave chunk: EBU Tech 3285, 2.3
 LARGEST_CHUNK_BYTES = 2**28  # larger ones are none of those that people write
 MODES = {1: "mono", 2: "stereo"}
@@ -257,9 +256,6 @@ def _carry_chunks(recording: Recording, result: Path, output: Format, history: s
             with result.open("r+b") as file:
                 file.seek(start + MASK.start)
                 file.write(old[MASK])
-                if output.valid_bits is not None:
-                    file.seek(start + VALID_BITS.start)
-                    file.write(old[VALID_BITS])
 
 
 def carry_over(recording: Recording, result: Path, output: Format, history: str) -> None:

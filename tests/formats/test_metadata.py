@@ -126,21 +126,6 @@ def test_speakers_survive(tmp_path, rng, mask):
         mask.to_bytes(4, "little"))
 
 
-@pytest.mark.parametrize("container", ["WAVEX", "RF64"])
-def test_bits_that_are_not_in_use_stay_so(tmp_path, rng, container):
-    path = tmp_path / "a.wav"
-    audio = np.rint(0.1 * rng.standard_normal((100, 2)) * 2**19) / 2**19
-    sf.write(path, audio, 48000, "PCM_24", format=container)
-    content = bytearray(path.read_bytes())
-    place = content.index(b"fmt ") + 26
-    assert content[place : place + 2] == b"\x18\0"
-    content[place : place + 2] = (20).to_bytes(2, "little")
-    path.write_bytes(content)
-    result = restore(path, audio)
-    assert found_in(result)[b"fmt "][18:20] == (20).to_bytes(2, "little")
-    assert not (sf.read(result, dtype="int32")[0] % 2**12).any()
-
-
 def test_a_disk_that_fills_while_tags_are_written_is_no_success(tmp_path, audio, monkeypatch):
     path = tmp_path / "a.flac"
     sf.write(path, audio, 44100)
@@ -226,26 +211,6 @@ def test_what_a_caf_file_holds_survives(tmp_path, rng):
         file.write(audio[:, :1])
     with sf.SoundFile(restore(path, audio[:, :1])) as file:
         assert file.comment == f"libsndfile's; {HISTORY}"
-
-
-def test_a_caf_file_without_texts_gets_the_history(tmp_path, audio):
-    path = tmp_path / "a.caf"
-    sf.write(path, audio, 44100)
-    assert found_in(restore(path, audio))[b"info"] == (
-        b"\0\0\0\1comments\0" + HISTORY.encode() + b"\0")
-
-
-@pytest.mark.parametrize("error", [IndexError("out of range"), struct.error("too short")])
-def test_errors_that_mutagen_lets_through_are_told(tmp_path, audio, monkeypatch, error):
-    path = tmp_path / "a.ogg"
-    sf.write(path, audio, 44100)
-
-    def read(*_):
-        raise error
-
-    monkeypatch.setattr(mutagen, "File", read)
-    with pytest.raises(UserError, match=f"its tags are damaged \\({error}\\)"):
-        restore(path, audio)
 
 
 def test_what_does_not_fit_is_refused_and_the_file_left_whole(tmp_path, audio, monkeypatch):
