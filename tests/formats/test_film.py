@@ -126,7 +126,7 @@ def test_where_the_result_is_a_flac_file_it_has_the_cover_and_the_chapters(tmp_p
     path = tmp_path / "book.mp3"
     write_film(path, "mp3", [Sound("libmp3lame")], 2.0, video=None, chapters=True, cover=True,
                metadata={"title": "A book"})
-    result, _, output = rewrite(path)
+    result, _, output = rewrite(path, "flac")
     assert output.ending == ".flac"
     with av.open(str(path)) as source, av.open(str(result)) as made:
         names = [[(chapter["start"] * chapter["time_base"], chapter["metadata"]["title"])
@@ -143,7 +143,7 @@ def test_where_the_result_is_a_wave_file_it_has_cover_chapters_and_all_tags(tmp_
     path = tmp_path / "book.mp3"
     write_film(path, "mp3", [Sound("libmp3lame")], 2.0, video=None, chapters=True, cover=True,
                metadata={"title": "A book", "reel": "17"})
-    result, _, output = rewrite(path, "pcm", history="denoised at 1")
+    result, _, output = rewrite(path, history="denoised at 1")
     assert output.ending == ".wav" and caplog.text == ""
     with result.open("rb") as file:
         held = {name: chunks.content_of(file, (name, start, size))
