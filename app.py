@@ -41,7 +41,6 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from historical_denoiser.audio import audio_io, containers
 from historical_denoiser.audio.removal import remove
 from historical_denoiser.core.checks import UserError, require
 from historical_denoiser.core.command_line import (
@@ -53,6 +52,7 @@ from historical_denoiser.core.command_line import (
 from historical_denoiser.core.files import SIGNALLED_STATUS
 from historical_denoiser.core.memory import give_back_arrays
 from historical_denoiser.denoiser import Method, choose_method, choose_network
+from historical_denoiser.formats import audio_io, containers
 from historical_denoiser.page.listening import (
     KeepingNoise,
     KeptNoise,

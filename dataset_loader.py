@@ -27,7 +27,6 @@ from historical_denoiser.data.pair_cache import PairCache, SourcePair
 from historical_denoiser.data.settings import SPLITS, DsetConfig
 from historical_denoiser.data.sources import SUBSONIC_HZ, CleanSource, NoiseSource
 from historical_denoiser.noise.carriers import FOLLOWING_KINDS, KINDS, MOVING, CarrierConfig
-from historical_denoiser.noise.parts import to_gain
 
 MIXING_KEYS = ("cache_items", "path_cache", "snr_db", "level_db", "share_clean", "share_silent",
                "reference_dbfs", "evaluation_snrs_db", "generate_missing", "share_profile",
@@ -183,7 +182,7 @@ class Mixer:
             clean, clean_power, noise_power = np.zeros_like(clean), 0.0, clean_power
         else:
             noise_power = clean_power / 10.0 ** (snr_db / 10.0)
-        gain = 10.0 ** (level_db / 20.0)
+        gain = dsp.to_gain(level_db)
         if self.dset.reference_dbfs is not None:
             gain *= np.sqrt(10.0 ** (self.dset.reference_dbfs / 10.0)
                             / (clean_power + noise_power))
@@ -228,7 +227,7 @@ class Mixer:
         if rng.random() < SHARE_LEAKING:
             start = rng.integers(max(1, self.samples - samples))
             signal = mixture.clean[start : start + samples]
-            stretch = stretch + dsp.fit_length(np.float32(to_gain(LEAK_DB)) * signal, samples)
+            stretch = stretch + dsp.fit_length(np.float32(dsp.to_gain(LEAK_DB)) * signal, samples)
         return stretch
 
     def _open_cache(self) -> PairCache:

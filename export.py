@@ -31,7 +31,7 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from historical_denoiser.audio import audio_io, dsp
+from historical_denoiser.audio import dsp
 from historical_denoiser.core.backend import load_backend
 from historical_denoiser.core.checks import UserError, require
 from historical_denoiser.core.command_line import (
@@ -42,6 +42,7 @@ from historical_denoiser.core.command_line import (
 )
 from historical_denoiser.core.files import end_on_signals, hash_of, replacing
 from historical_denoiser.denoiser import choose_network
+from historical_denoiser.formats import audio_io
 from historical_denoiser.network import plain, runtimes
 from historical_denoiser.network.stored import CONFIG_NAME, NetworkSettings, read_network_settings
 from historical_denoiser.settings import load_config, save_config
@@ -152,7 +153,7 @@ def check(predict: Callable[[Any], np.ndarray], run: runtimes.Run,
     heard = np.concatenate(list(audio_io.read_blocks(recording))).reshape(
         -1, recording.channels)[:, 0].astype(np.float32)
     if settings.reference_dbfs is not None:
-        heard *= np.float32(10.0 ** (settings.reference_dbfs / 20.0)
+        heard *= np.float32(dsp.to_gain(settings.reference_dbfs)
                             / np.sqrt(dsp.power(heard)))
     largest, stft, form = 0.0, settings.stft, settings.profile_form
     for seconds in CHECKED_SECONDS:

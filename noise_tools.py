@@ -32,12 +32,13 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from historical_denoiser.audio import audio_io, dsp
+from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.core.checks import UserError, require
 from historical_denoiser.core.command_line import describe_error, run_main
 from historical_denoiser.core.files import replacing
 from historical_denoiser.data.audio_index import find_audio
+from historical_denoiser.formats import audio_io
 from historical_denoiser.noise import finder, fit, statistics
 from historical_denoiser.noise.carriers import KINDS, CarrierConfig
 from historical_denoiser.noise.generator import CarrierNoise, draw_carrier, generate

@@ -23,9 +23,10 @@ sys.path.insert(0, str(ROOT))  # as where the commands are
 import numpy as np  # noqa: E402 - the path above makes what follows visible
 import scipy.signal  # noqa: E402
 
-from historical_denoiser.audio import audio_io, dsp  # noqa: E402
+from historical_denoiser.audio import dsp  # noqa: E402
 from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
 from historical_denoiser.denoiser import Denoiser  # noqa: E402
+from historical_denoiser.formats import audio_io  # noqa: E402
 from historical_denoiser.noise import foreign  # noqa: E402
 from historical_denoiser.training import metrics  # noqa: E402
 

@@ -31,8 +31,9 @@ import soundfile
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from historical_denoiser.audio import audio_io, dsp  # noqa: E402
+from historical_denoiser.audio import dsp  # noqa: E402
 from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
+from historical_denoiser.formats import audio_io  # noqa: E402
 from historical_denoiser.noise import finder  # noqa: E402
 from historical_denoiser.noise.finder import NoiseSegment  # noqa: E402
 

@@ -22,10 +22,11 @@ sys.path.insert(0, str(ROOT))  # as where the commands are
 import numpy as np  # noqa: E402 - the path above makes what follows visible
 
 from benchmarks.forward import measure  # noqa: E402
-from historical_denoiser.audio import audio_io, dsp  # noqa: E402
+from historical_denoiser.audio import dsp  # noqa: E402
 from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
 from historical_denoiser.classical import clicks  # noqa: E402
 from historical_denoiser.denoiser import Denoiser  # noqa: E402
+from historical_denoiser.formats import audio_io  # noqa: E402
 
 EXAMPLE = ROOT / "examples" / "noisy.flac"
 # Settings of `inference` that may be off.

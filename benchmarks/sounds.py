@@ -29,8 +29,7 @@ sys.path.insert(0, str(ROOT))  # as where the commands are
 import numpy as np  # noqa: E402 - the path above makes what follows visible
 import scipy  # noqa: E402
 
-from historical_denoiser.audio import dsp, spectrogram  # noqa: E402
-from historical_denoiser.audio.audio_io import AUDIO_ENDINGS  # noqa: E402
+from historical_denoiser.audio import dsp  # noqa: E402
 from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
 from historical_denoiser.audio.fitting import fit  # noqa: E402
 from historical_denoiser.audio.removal import Strength, remove  # noqa: E402
@@ -42,6 +41,8 @@ from historical_denoiser.corpus import performance, scores  # noqa: E402
 from historical_denoiser.corpus.manifest import MANIFEST_NAME  # noqa: E402
 from historical_denoiser.corpus.performance import DRUMS, Stroke  # noqa: E402
 from historical_denoiser.denoiser import Denoiser  # noqa: E402
+from historical_denoiser.formats import spectrogram  # noqa: E402
+from historical_denoiser.formats.audio_io import AUDIO_ENDINGS  # noqa: E402
 from historical_denoiser.training import look_alikes, metrics  # noqa: E402
 
 OWN_FOLDER = Path("data") / "sounds"

@@ -19,10 +19,11 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from historical_denoiser.audio import dsp, spectrogram  # noqa: E402
+from historical_denoiser.audio import dsp  # noqa: E402
 from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
 from historical_denoiser.data import changing, recordings  # noqa: E402
 from historical_denoiser.denoiser import Denoiser  # noqa: E402
+from historical_denoiser.formats import spectrogram  # noqa: E402
 from historical_denoiser.noise import foreign, parts  # noqa: E402
 from historical_denoiser.training.metrics import snr_db  # noqa: E402
 

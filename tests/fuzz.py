@@ -26,9 +26,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from film_samples import Sound, write_film  # noqa: E402
 from restorers import denoise_all, make_restorer  # noqa: E402
 
-from historical_denoiser.audio import containers, integrity  # noqa: E402
 from historical_denoiser.audio.survey import survey  # noqa: E402
 from historical_denoiser.core.checks import UserError  # noqa: E402
+from historical_denoiser.formats import containers, integrity  # noqa: E402
 from historical_denoiser.network.stored import NetworkSettings  # noqa: E402
 from historical_denoiser.run.jobs import InferenceConfig, plan  # noqa: E402
 

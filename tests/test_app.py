@@ -29,9 +29,9 @@ from hydra import compose, initialize_config_dir
 
 import app
 import config
-from historical_denoiser.audio import spectrogram
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.command_line import hydra_arguments
+from historical_denoiser.formats import spectrogram
 from historical_denoiser.page.sessions import PREFIX
 
 ROOT = Path(app.__file__).resolve().parent

@@ -24,8 +24,8 @@ from audio_samples import write_audio
 import config
 import inference
 from historical_denoiser import denoise
-from historical_denoiser.audio.audio_io import Recording
 from historical_denoiser.core.checks import UserError
+from historical_denoiser.formats.audio_io import Recording
 from historical_denoiser.run import cluster
 from historical_denoiser.run.jobs import InferenceConfig, Job, find_recordings, plan
 from historical_denoiser.run.report import REPORT_NAME

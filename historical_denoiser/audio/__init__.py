@@ -1,1 +1,1 @@
-"""Signal code, audio files and pictures of sound."""
+"""Signal code: arrays in, arrays out."""

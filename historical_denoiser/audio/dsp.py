@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy
@@ -48,9 +49,19 @@ class StftConfig:
         return self.win_size // 2 + 1
 
 
-def decibels(power_ratio: float) -> float:
-    """Returns 10 log10 of a ratio of powers; minus infinity for 0."""
-    return 10.0 * float(np.log10(power_ratio)) if power_ratio > 0.0 else float("-inf")
+def decibels(power: np.ndarray | float, floor: float = 0.0) -> Any:
+    """Returns 10 log10 of powers or of their ratios, none below `floor`; minus infinity for 0.
+
+    A number becomes a float, an array an array of its type.
+    """
+    with np.errstate(divide="ignore"):
+        level_db = 10.0 * np.log10(np.maximum(power, floor))
+    return level_db if np.ndim(level_db) else float(level_db)
+
+
+def to_gain(level_db: Any) -> Any:
+    """Returns the factor that samples are multiplied with for so many dB."""
+    return 10.0 ** (level_db / 20.0)
 
 
 def power(audio: np.ndarray) -> float:
@@ -92,6 +103,11 @@ def stft(audio: np.ndarray, win_size: int, hop_size: int) -> np.ndarray:
         block = slice(first, first + STFT_BLOCK)
         spectrum[..., block, :] = scipy.fft.rfft(windows[..., block, :] * hamming(win_size))
     return out
+
+
+def power_spectra(frames: np.ndarray) -> np.ndarray:
+    """Returns |X|^2 of frames `(..., samples)` under a symmetric Hann window, `(..., bins)`."""
+    return np.square(np.abs(scipy.fft.rfft(frames * np.hanning(frames.shape[-1]))))
 
 
 def power_of_bins(spectra: np.ndarray, dtype: type = np.float32) -> np.ndarray:

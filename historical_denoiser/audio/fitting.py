@@ -9,15 +9,14 @@ what had better be left.
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy
 
-from historical_denoiser.audio import silence
+from historical_denoiser.audio import dsp, silence
+from historical_denoiser.audio.blocks import Tape
 from historical_denoiser.audio.removal import BASS_HZ, Pair, Strength
 from historical_denoiser.audio.survey import Survey, as_channels
 
@@ -76,8 +75,7 @@ def _bass_powers(noise: np.ndarray, sample_rate: int) -> np.ndarray:
     heard = (frequencies >= LOWEST_HZ) & (frequencies < BASS_HZ)
     frames = np.lib.stride_tricks.sliding_window_view(as_channels(noise), size, axis=0)
     frames = frames[:: size // HOPS]
-    return np.stack([np.square(np.abs(scipy.fft.rfft(frame * np.hanning(size))[:, heard])).sum()
-                     for frame in frames])
+    return np.stack([dsp.power_spectra(frame)[:, heard].sum() for frame in frames])
 
 
 def excerpts(read: Callable[[], Iterable[np.ndarray]], surveyed: Survey, sample_rate: int,
@@ -104,13 +102,11 @@ def excerpts(read: Callable[[], Iterable[np.ndarray]], surveyed: Survey, sample_
         if with_ends:
             places = [(0, length // 2), *places, (samples - length // 2, samples)]
     parts = [silence.split(place, surveyed.silences) for place in places]
-    found: list[list[list[np.ndarray]]] = [[[] for _ in each] for each in parts]
-    done = 0  # stretches may overlap
-    for block in silence.leave_out(read(), surveyed.silences):
-        for (start, stop), pieces in zip(itertools.chain(*parts), itertools.chain(*found),
-                                         strict=True):
-            piece = block[max(start - done, 0) : max(stop - done, 0)]
-            if len(piece):
-                pieces.append(piece.copy())
-        done += len(block)
-    return [[np.concatenate(pieces) for pieces in each if pieces] for each in found]
+    tape, found = Tape(silence.leave_out(read(), surveyed.silences)), []
+    for number, each in enumerate(parts):
+        # Stretches may overlap.
+        following = min((start for later in parts[number + 1 :] for start, _ in later),
+                        default=samples)
+        pieces = [list(tape.play(start, stop, min(stop, following))) for start, stop in each]
+        found.append([np.concatenate(piece) for piece in pieces if piece])
+    return found

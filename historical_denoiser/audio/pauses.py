@@ -10,9 +10,8 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-import scipy.fft
 
-from historical_denoiser.audio import dsp
+from historical_denoiser.audio import bands, dsp
 from historical_denoiser.audio.removal import Pair
 from historical_denoiser.audio.survey import as_channels
 
@@ -86,14 +85,12 @@ def _powers(audio: np.ndarray, frame: int, sample_rate: int, highpass_hz: float)
     """Returns the power of all channels in each whole frame and octave, `(frames, octaves)`."""
     whole = len(audio) // frame * frame
     high = dsp.highpass(as_channels(audio).T, highpass_hz, sample_rate)[:, :whole]
-    spectra = scipy.fft.rfft(high.reshape(len(high), -1, frame) * np.hanning(frame))
-    powers = np.square(np.abs(spectra)).sum(axis=0, dtype=np.float64)
+    powers = dsp.power_spectra(high.reshape(len(high), -1, frame)).sum(axis=0, dtype=np.float64)
     frequencies = np.maximum(np.arange(powers.shape[1]) * sample_rate / frame, LOWEST_HZ)
     octaves = np.log2(frequencies / LOWEST_HZ).astype(int)
-    return np.stack([powers[:, octaves == octave].sum(axis=1) for octave in np.unique(octaves)],
-                    axis=1)
+    return bands.powers(powers, np.append(np.unique(octaves, return_index=True)[1], len(octaves)))
 
 
 def _decibels(power: np.ndarray, reference: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):  # digital silence is no pause
-        return 10.0 * np.log10(power / reference)
+        return dsp.decibels(power / reference)

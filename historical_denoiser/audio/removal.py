@@ -17,6 +17,7 @@ import numpy as np
 import scipy
 
 from historical_denoiser.audio import dsp
+from historical_denoiser.audio.blocks import in_blocks
 from historical_denoiser.audio.survey import as_channels
 from historical_denoiser.core.checks import require
 
@@ -155,14 +156,10 @@ def remove(pairs: Iterable[Pair], sample_rate: int, strength: Strength) -> Itera
         yield from ((block, strength.share * noise) for block, noise in pairs)
         return
     waiting: deque[Pair] = deque()  # whose share that stays is not known yet
-    back = None
-    for piece in _what_stays(pairs, waiting, sample_rate, strength):
-        back = piece if back is None else np.concatenate([back, piece], axis=-1)
-        while waiting and len(waiting[0][0]) <= back.shape[-1]:
-            block, noise = waiting.popleft()
-            stays, back = np.split(back, [len(block)], axis=-1)
-            yield block, (strength.share * noise - stays.T.reshape(noise.shape)).astype(
-                noise.dtype, copy=False)
+    pieces = _what_stays(pairs, waiting, sample_rate, strength)
+    for (block, noise), stays in in_blocks(pieces, waiting, lambda pair: len(pair[0]), axis=-1):
+        yield block, (strength.share * noise - stays.T.reshape(noise.shape)).astype(
+            noise.dtype, copy=False)
 
 
 def _what_stays(pairs: Iterable[Pair], waiting: deque[Pair], sample_rate: int,

@@ -6,13 +6,11 @@ What is measured over all of it, as a noise profile or the tones of hum, fits no
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
-import scipy.fft
 
-from historical_denoiser.audio import dsp
+from historical_denoiser.audio import bands, dsp
 from historical_denoiser.audio.survey import as_channels
 
 FRAME_SECONDS = 0.25
@@ -39,96 +37,6 @@ def piece_starts(samples: int, sample_rate: int) -> range:
     return range((every - length) // 2, samples - length, every)
 
 
-def cut(blocks: Iterable[np.ndarray], places: Iterable[tuple[int, int]]) -> Iterator[np.ndarray]:
-    """Yields the parts of a recording at `places`, which rise and do not overlap.
-
-    Args:
-        blocks: The recording from its start, in blocks `(samples[, channels])`.
-        places: First sample of each part, and the one after its last.
-    """
-    blocks = iter(blocks)
-    block, done = None, 0  # samples before `block`
-    for start, stop in places:
-        found = []
-        while done < stop:
-            if block is None and (block := next(blocks, None)) is None:
-                break
-            piece = block[max(start - done, 0) : max(stop - done, 0)]
-            if len(piece):
-                found.append(piece.copy())  # a slice would keep the whole block in memory
-            if done + len(block) > stop:
-                break  # the rest may belong to the next part
-            done += len(block)
-            block = None
-        if found:
-            yield np.concatenate(found)
-
-
-def blocks_between(blocks: Iterable[np.ndarray], start: int, stop: int) -> Iterator[np.ndarray]:
-    """Yields the blocks of a part of a recording."""
-    done = 0
-    for block in blocks:
-        piece = block[max(start - done, 0) : max(stop - done, 0)]
-        if len(piece):
-            yield piece
-        done += len(block)
-        if done >= stop:
-            return
-
-
-def join(parts: Iterable[Iterable[np.ndarray]], overlap: int) -> Iterator[np.ndarray]:
-    """Yields parts of a waveform in pieces `(samples[, channels])`, faded from each to the next.
-
-    Args:
-        parts: Each in pieces. Its last `overlap` samples are those that the next one begins with;
-            it is at least twice as long.
-        overlap: In samples.
-    """
-    ramp = (np.arange(overlap) + 0.5) / max(overlap, 1)
-    waiting: np.ndarray | None = None
-    for part in parts:
-        before, waiting = waiting, None
-        for piece in part:
-            waiting = piece if waiting is None else np.concatenate([waiting, piece])
-            if before is not None and len(waiting) >= overlap:
-                mixed = ramp * waiting[:overlap].T + (1.0 - ramp) * before.T
-                waiting = np.concatenate([mixed.T.astype(piece.dtype), waiting[overlap:]])
-                before = None
-            if before is None and len(waiting) > overlap:
-                final = len(waiting) - overlap
-                yield waiting[:final]
-                waiting = waiting[final:]
-    if waiting is not None:
-        yield waiting
-
-
-class Tape:
-    """A recording that comes in blocks, and of which parts that overlap are played in turn."""
-
-    def __init__(self, blocks: Iterable[np.ndarray]) -> None:
-        self._blocks, self._done = iter(blocks), 0
-        self._kept: list[tuple[int, np.ndarray]] = []  # blocks to be played again, and their starts
-
-    def play(self, start: int, stop: int, keep: int) -> Iterator[np.ndarray]:
-        """Yields the blocks of a part; what lies from `keep` on can be played again after it."""
-        kept, self._kept = iter(self._kept), []
-        for place, block in itertools.chain(kept, self._more()):
-            end = place + len(block)
-            if end > keep:
-                self._kept.append((place, block))
-            piece = block[max(start - place, 0) : max(stop - place, 0)]
-            if len(piece):
-                yield piece
-            if end >= stop:
-                break
-        self._kept.extend(kept)
-
-    def _more(self) -> Iterator[tuple[int, np.ndarray]]:
-        for block in self._blocks:
-            place, self._done = self._done, self._done + len(block)
-            yield place, block
-
-
 def band_powers(heard: np.ndarray, noise: np.ndarray, sample_rate: int) -> np.ndarray:
     """Returns the power of what is heard and of what is removed from it in half octaves.
 
@@ -149,11 +57,9 @@ def band_powers(heard: np.ndarray, noise: np.ndarray, sample_rate: int) -> np.nd
     both = []
     for audio in (noise, heard):
         channels = as_channels(audio)[:whole].T
-        frames = channels.reshape(len(channels), whole // frame, frame)
-        spectra = scipy.fft.rfft(frames * np.hanning(frame))
-        powers = np.square(np.abs(spectra)).mean(axis=0, dtype=np.float64)
-        both.append([powers[:, low:high].mean(axis=1) for low, high in itertools.pairwise(edges)])
-    return np.stack(both).transpose(2, 1, 0)
+        powers = dsp.power_spectra(channels.reshape(len(channels), whole // frame, frame))
+        both.append(bands.powers(powers.mean(axis=0, dtype=np.float64), edges) / np.diff(edges))
+    return np.stack(both, axis=-1)
 
 
 def changes_within(heard: np.ndarray, noise: np.ndarray, sample_rate: int) -> list[int]:
@@ -280,4 +186,4 @@ def _levels(pieces: list[np.ndarray]) -> list[np.ndarray]:
     floor = max((piece[..., 0].mean(axis=0).max() for piece in pieces if len(piece)), default=0.0)
     floor = max(floor * 10.0 ** (-RANGE_DB / 10.0), np.finfo(np.float64).tiny)
     return [np.where(piece[..., 1].any(axis=1)[:, None, None],
-                     10.0 * np.log10(np.maximum(piece, floor)), np.nan) for piece in pieces]
+                     dsp.decibels(piece, floor), np.nan) for piece in pieces]

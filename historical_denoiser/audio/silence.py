@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from historical_denoiser.audio.blocks import Frames
+
 Span = tuple[int, int]  # first sample, and the one after the last
 
 FRAME_SECONDS = 0.01
@@ -23,24 +25,20 @@ class Finder:
 
     def __init__(self, sample_rate: int) -> None:
         self._frame = max(2, round(FRAME_SECONDS * sample_rate))  # one sample has no range
-        self._rest: np.ndarray | None = None
+        self._frames = Frames(self._frame)
         self._ranges: list[np.ndarray] = []
         self._samples = 0
 
     def add(self, block: np.ndarray) -> None:
         """Hears the next samples, `(samples, channels)`."""
         self._samples += len(block)
-        self._rest = block if self._rest is None else np.concatenate([self._rest, block])
-        whole = len(self._rest) // self._frame * self._frame
-        if whole:
-            self._note(self._rest[:whole].reshape(-1, self._frame, block.shape[1]))
-            self._rest = self._rest[whole:].copy()  # a slice would keep all of it in memory
+        self._note(self._frames.add(block))
 
     def find(self, power: float) -> tuple[Span, ...]:
         """Returns where a recording of this power is silent, in rising order."""
-        if self._rest is not None and len(self._rest):
-            self._note(self._rest[None])
-            self._rest = self._rest[:0]
+        if self._frames.rest is not None and len(self._frames.rest):
+            self._note(self._frames.rest[None])
+            self._frames.rest = None
         if not self._ranges or power <= 0.0:
             return ()
         is_silent = np.concatenate(self._ranges) <= 10.0 ** (RANGE_DB / 20.0) * np.sqrt(power)

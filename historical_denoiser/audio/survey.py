@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from historical_denoiser.audio import dsp, silence
+from historical_denoiser.audio.blocks import Frames
 from historical_denoiser.audio.mono_source import MonoSource
 from historical_denoiser.core.checks import UserError
 
@@ -126,7 +127,7 @@ def survey(blocks: Iterable[np.ndarray], sample_rate: int) -> Survey:
     Raises:
         UserError: The recording holds NaN, infinite or senselessly large samples.
     """
-    frame_samples = max(1, round(FRAME_SECONDS * sample_rate))
+    frames = Frames(max(1, round(FRAME_SECONDS * sample_rate)))
     frame_powers: list[np.ndarray] = []
     first, done, quiet = None, 0, silence.Finder(sample_rate)
     for block in map(as_channels, blocks):
@@ -143,23 +144,19 @@ def survey(blocks: Iterable[np.ndarray], sample_rate: int) -> Survey:
                             f"{(done + int(largest.argmax())) / sample_rate:.3f} s; full scale is "
                             f"1, and at most {LARGEST_SAMPLE:g} can be restored")
         if first is None:
-            first, rest = block[0], block[:0]
+            first = block[0]
             constant = np.ones(len(first), bool)
             digests = [hashlib.blake2b() for _ in first]
         constant &= (block == first).all(axis=0)
         for digest, channel in zip(digests, block.T, strict=True):
             digest.update(np.ascontiguousarray(channel + 0.0))  # -0 is 0
         quiet.add(block)
-        rest = np.concatenate([rest, block])
-        whole = len(rest) // frame_samples * frame_samples
-        if whole:
-            frame_powers.append(rest[:whole].reshape(-1, frame_samples, len(first)).var(axis=1))
-            rest = rest[whole:]
+        frame_powers.append(frames.add(block).var(axis=1))
         done += len(block)
     if first is None:
         return Survey(0, 0.0, ())
-    if len(rest):
-        frame_powers.append(rest[None].var(axis=1))
+    if len(frames.rest):
+        frame_powers.append(frames.rest[None].var(axis=1))
     contents = [digest.digest() for digest in digests]
     audible = np.concatenate(frame_powers)[:, ~constant]
     power = dsp.active_power(_without_knocks(audible.mean(axis=1))) if audible.size else 0.0

@@ -401,7 +401,7 @@ def measure_delay(function: Restore, rate: int) -> int:
     voice = np.sum(np.sin(orders * phase) / orders, axis=0)
     voice *= np.clip(np.sin(2.0 * np.pi * 2.0 * times), 0.0, 1.0)  # syllables
     rng = np.random.default_rng(0)
-    noise = 10.0 ** (PROFILE_LEVEL_DB / 20.0) * rng.standard_normal(len(times))
+    noise = dsp.to_gain(PROFILE_LEVEL_DB) * rng.standard_normal(len(times))
     heard = (VOICE_LEVEL * voice + noise).astype(np.float32)
     restored = np.asarray(function(heard, noise.astype(np.float32)), np.float64)
     restored = dsp.fit_length(restored, len(heard))

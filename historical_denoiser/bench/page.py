@@ -12,9 +12,9 @@ import numpy as np
 import soundfile
 from matplotlib.figure import Figure
 
-from historical_denoiser.audio import spectrogram
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.bench.intervals import Comparison, Table
+from historical_denoiser.formats import spectrogram
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MP3_BYTES_PER_SECOND = 12250  # what a player takes: 96 kbit/s in a form that every browser plays

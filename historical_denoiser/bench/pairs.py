@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from historical_denoiser.audio import containers, dsp
-from historical_denoiser.audio.audio_io import AUDIO_ENDINGS
+from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.audio.noise_profile import SHORTEST_SECONDS
 from historical_denoiser.bench import measures
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.data.mixture import Mixture
+from historical_denoiser.formats import containers
+from historical_denoiser.formats.audio_io import AUDIO_ENDINGS
 from historical_denoiser.run import jobs
 
 NOISY, CLEAN, NOISE = "noisy", "clean", "noise"

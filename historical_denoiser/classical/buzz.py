@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
+from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.classical.hum import MAINS_HZ
 
@@ -69,7 +70,7 @@ def find_buzz(sounds: Sequence[np.ndarray]) -> Buzz | None:
     if powers is None:
         return None
     quiet = np.percentile(powers, QUIET_PERCENT, axis=0)
-    level_db = 10.0 * np.log10(quiet + TINY)
+    level_db = dsp.decibels(quiet + TINY)
     above_db = level_db - scipy.ndimage.median_filter(level_db, AROUND_BINS)
     # A line may lie up to one bin beside its nominal frequency.
     counted = scipy.ndimage.maximum_filter1d(np.clip(above_db, 0.0, MOST_DB), 3)
@@ -97,7 +98,7 @@ def add_buzz(noise: np.ndarray, buzz: Buzz, sample_rate: int = SAMPLE_RATE) -> n
         return noise
     window = np.hanning(size)
     frames = np.lib.stride_tricks.sliding_window_view(noise, size)[:: size // 4]
-    power = np.mean([np.square(np.abs(scipy.fft.rfft(frame * window))) for frame in frames], axis=0)
+    power = np.mean([dsp.power_spectra(frame) for frame in frames], axis=0)
     # A tone of amplitude 1 has |X| = half the sum of the window.
     places = np.round(buzz.hz * size / sample_rate).astype(int)
     places, hz, heard = (each[places < len(power) - 1] for each in (places, buzz.hz, buzz.power))
@@ -116,8 +117,7 @@ def add_buzz(noise: np.ndarray, buzz: Buzz, sample_rate: int = SAMPLE_RATE) -> n
 def _powers(sounds: Sequence[np.ndarray]) -> np.ndarray | None:
     """Returns |X|^2 of all frames that are not silent, `(frames, bins)`."""
     bins = int(HIGHEST_HZ * (1.0 + COMPARED) / BIN_HZ) + AROUND_BINS
-    window = np.hanning(WINDOW)
-    powers = [np.square(np.abs(scipy.fft.rfft(frame * window)[:bins]))
+    powers = [dsp.power_spectra(frame)[:bins]
               for sound in sounds if len(sound) >= SHORTEST_SAMPLES
               for frame in np.lib.stride_tricks.sliding_window_view(sound, WINDOW)[::HOP]
               if np.ptp(frame)]

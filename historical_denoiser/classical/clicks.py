@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
-from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.audio.dsp import SAMPLE_RATE, to_gain
 
 # A model is made of `FRAME` samples, is valid for the middle `HOP` samples (23 ms), and predicts
 # each sample from `ORDER` others.
@@ -130,7 +130,7 @@ def measure_errors(audio: np.ndarray, modelled: np.ndarray) -> Errors:
     scale = np.quantile(np.abs(forward), SCALE_QUANTILE, axis=1) / QUANTILE_OF_GAUSSIAN
     level = np.sqrt(np.mean(np.square(frames), axis=1))
     # The maximum of adjacent frames is used: where the signal changes, a larger scale protects it.
-    scale = np.maximum(scale, 10.0 ** (LEAST_SCALE_DB / 20.0) * level)
+    scale = np.maximum(scale, to_gain(LEAST_SCALE_DB) * level)
     scale = scipy.ndimage.maximum_filter1d(scale, 3)
     scale = np.repeat(scale, HOP)[:len(audio)]
     forward, backward = (error.reshape(-1)[:len(audio)] for error in (forward, backward))

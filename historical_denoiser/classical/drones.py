@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import scipy
 
+from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.classical.hum import FASTER, LARGEST_STEP, MAINS_HZ, PIECE_SECONDS
 
@@ -85,10 +86,9 @@ def _find_in(piece: np.ndarray) -> np.ndarray:
 def _find_lines(piece: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the frequencies in Hz, ascending, and the powers of all continuous lines."""
     frames = np.lib.stride_tricks.sliding_window_view(piece, WINDOW)[::HOP]
-    bins, window = round((HIGHEST_HZ + AROUND_HZ) / BIN_HZ), np.hanning(WINDOW)
-    powers = np.stack([np.square(np.abs(scipy.fft.rfft(frame * window)[:bins]))
-                       for frame in frames])
-    level_db = 10.0 * np.log10(np.percentile(powers, QUIETEST_PERCENT, axis=0) + 1e-12)
+    bins = round((HIGHEST_HZ + AROUND_HZ) / BIN_HZ)
+    powers = np.stack([dsp.power_spectra(frame)[:bins] for frame in frames])
+    level_db = dsp.decibels(np.percentile(powers, QUIETEST_PERCENT, axis=0) + 1e-12)
     around_db = scipy.ndimage.percentile_filter(level_db, AROUND_PERCENT,
                                                 round(AROUND_HZ / BIN_HZ))
     is_line = ((level_db == scipy.ndimage.maximum_filter1d(level_db, PEAK_BINS))

@@ -16,9 +16,10 @@ import scipy.fft
 import soundfile as sf
 import soxr
 
-from historical_denoiser.audio.audio_io import UNKNOWN_SAMPLES
+from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.core.files import replacing
+from historical_denoiser.formats.audio_io import UNKNOWN_SAMPLES
 
 BROKEN = "broken"  # the problem of a clip that cannot be decoded; it comes with a `detail`
 MIN_SOURCE_RATE = 22050  # Hz; slower files are left out
@@ -30,6 +31,7 @@ FRAME_SECONDS = 0.02
 ACTIVE_RANGE_DB = 40.0  # frames this far below the loudest one count for the level
 FLOOR_PERCENTILE = 5.0
 MAX_FLOOR_DB = 120.0  # of digital silence
+TINY = 1e-30  # of a power, so that it has a level
 SILENCE_DBFS = -100.0  # quieter frames are digital silence
 BANDWIDTH_RANGE_DB = 60.0
 CLIPPING_LEVEL = 0.999
@@ -37,10 +39,6 @@ SPECTRUM_SAMPLES = 2048
 FRAMES_AT_ONCE = 2048  # keeps memory small in long files
 BAND_EDGES_HZ = np.concatenate([[0.0], np.geomspace(200.0, 20000.0, 21)])
 HISS_RANGE_HZ = (3000.0, 12600.0)
-
-
-def _decibels(power: np.ndarray | float) -> np.ndarray:
-    return 10.0 * np.log10(np.maximum(power, 1e-30))
 
 
 def _frames(samples: np.ndarray, size: int = round(FRAME_SECONDS * SAMPLE_RATE)) -> np.ndarray:
@@ -57,7 +55,7 @@ def measure_level_dbfs(samples: np.ndarray) -> float:
     """Returns the RMS in dBFS of the frames within `ACTIVE_RANGE_DB` of the loudest one."""
     powers = _frame_powers(samples)
     active = powers >= powers.max() * 10.0 ** (-ACTIVE_RANGE_DB / 10.0)
-    return float(_decibels(powers[active].mean()))
+    return dsp.decibels(powers[active].mean(), TINY)
 
 
 def measure_floor_db(samples: np.ndarray) -> float:
@@ -65,7 +63,7 @@ def measure_floor_db(samples: np.ndarray) -> float:
 
     Where that is digital silence, it is `MAX_FLOOR_DB`.
     """
-    floor = np.percentile(_decibels(_frame_powers(samples)), FLOOR_PERCENTILE)
+    floor = np.percentile(dsp.decibels(_frame_powers(samples), TINY), FLOOR_PERCENTILE)
     if floor <= SILENCE_DBFS:
         return MAX_FLOOR_DB
     return float(min(measure_level_dbfs(samples) - floor, MAX_FLOOR_DB))
@@ -74,7 +72,7 @@ def measure_floor_db(samples: np.ndarray) -> float:
 def _band_minima(samples: np.ndarray) -> np.ndarray:
     """Returns the power that each of the bands hardly ever falls below, digital silence apart."""
     frames = _frames(samples)
-    frames = frames[_decibels(np.mean(np.square(frames), axis=1)) > SILENCE_DBFS]
+    frames = frames[dsp.decibels(np.mean(np.square(frames), axis=1), TINY) > SILENCE_DBFS]
     size = frames.shape[1]
     points = scipy.fft.next_fast_len(size, real=True)
     edges = np.searchsorted(np.fft.rfftfreq(points, 1.0 / SAMPLE_RATE), BAND_EDGES_HZ)
@@ -117,7 +115,8 @@ def measure_noise_db(samples: np.ndarray, sustained: bool, bandwidth_hz: float) 
         noise = density.min() * SAMPLE_RATE / 2.0
     else:
         noise = minima.sum()
-    return float(np.clip(measure_level_dbfs(samples) - _decibels(noise), 0.0, MAX_FLOOR_DB))
+    below_db = measure_level_dbfs(samples) - dsp.decibels(noise, TINY)
+    return float(np.clip(below_db, 0.0, MAX_FLOOR_DB))
 
 
 def measure_bandwidth_hz(samples: np.ndarray) -> int:

@@ -18,12 +18,12 @@ import numpy as np
 import scipy
 import soundfile as sf
 
-from historical_denoiser.audio.audio_io import UNKNOWN_SAMPLES
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.corpus.clips import MIN_PEAK, measure_bandwidth_hz, measure_noise_db
 from historical_denoiser.corpus.manifest import MIN_CLEAN_DB
 from historical_denoiser.corpus.performance import DRUMS
 from historical_denoiser.data.audio_index import find_audio
+from historical_denoiser.formats.audio_io import UNKNOWN_SAMPLES
 
 logger = logging.getLogger(__name__)
 

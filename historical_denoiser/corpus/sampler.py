@@ -12,7 +12,7 @@ import numpy as np
 import scipy.signal
 import soxr
 
-from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.audio.dsp import SAMPLE_RATE, to_gain
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.corpus import note_bank
 from historical_denoiser.corpus.note_bank import Instrument, RecordedNote, Sound
@@ -111,7 +111,7 @@ def draw_player(stroke: Stroke, bank: tuple[Instrument, ...], rng: np.random.Gen
     groups = (fitting, [one for one in others if one.decays == decays],
               [one for one in others if one.decays != decays])
     order = [group[place] for group in groups for place in rng.permutation(len(group))]
-    return Player(order, 10.0 ** (rng.normal(0.0, PLAYER_DB) / 20.0),
+    return Player(order, to_gain(rng.normal(0.0, PLAYER_DB)),
                   rng.normal(0.0, PLAYER_CENTS), rng.uniform(*RELEASE_SECONDS),
                   float(np.exp(rng.uniform(*np.log(RING_SECONDS)))))
 
@@ -245,7 +245,7 @@ def _find_steady(note: np.ndarray) -> tuple[int, int]:
     """Returns the samples between which the level stays near what it is most of the time."""
     size = round(LEVEL_SECONDS * SAMPLE_RATE)
     levels = note_bank.frame_levels(note, size)
-    near = levels >= np.percentile(levels, STEADY_PERCENTILE) * 10.0 ** (STEADY_DB / 20.0)
+    near = levels >= np.percentile(levels, STEADY_PERCENTILE) * to_gain(STEADY_DB)
     near[: -(-round(LOOP_START_SECONDS * SAMPLE_RATE) // size)] = False
     edges = np.flatnonzero(np.diff(np.concatenate([[False], near, [False]])))
     if not len(edges):

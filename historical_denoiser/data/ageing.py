@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import scipy
 
-from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.audio.dsp import SAMPLE_RATE, to_gain
 from historical_denoiser.data.settings import DsetConfig
 
 HORN_BASS_HZ = (80.0, 250.0)
@@ -52,7 +52,7 @@ def sound_through_horn(audio: np.ndarray, rng: np.random.Generator) -> np.ndarra
     rung = heard
     for _ in range(int(rng.integers(2, 5))):
         frequency_hz = float(np.exp(rng.uniform(*np.log(HORN_RESONANCE_HZ))))
-        gain = 10.0 ** (rng.uniform(*HORN_RESONANCE_DB) / 20.0)
+        gain = to_gain(rng.uniform(*HORN_RESONANCE_DB))
         peak = scipy.signal.iirpeak(frequency_hz, rng.uniform(*HORN_QUALITY), fs=SAMPLE_RATE)
         rung = rung + (gain - 1.0) * scipy.signal.lfilter(*peak, heard)
     return rung.astype(np.float32)
@@ -64,7 +64,7 @@ def lift_bass(audio: np.ndarray, corner_hz: float, gain_db: float) -> np.ndarray
     H(s) = (s + g w) / (s + w), made discrete by the bilinear transform.
     """
     warped = np.tan(np.pi * corner_hz / SAMPLE_RATE)
-    gain = 10.0 ** (gain_db / 20.0)
+    gain = to_gain(gain_db)
     feedforward = [1.0 + gain * warped, gain * warped - 1.0]
     return scipy.signal.lfilter(feedforward, [1.0 + warped, warped - 1.0],
                                 audio).astype(np.float32)
@@ -75,7 +75,7 @@ def saturate(audio: np.ndarray, drive_db: float) -> np.ndarray:
     peak = float(np.max(np.abs(audio)))
     if peak == 0.0:
         return audio
-    knee = peak / 10.0 ** (drive_db / 20.0)
+    knee = peak / to_gain(drive_db)
     return (knee * np.tanh(audio / knee)).astype(np.float32)
 
 

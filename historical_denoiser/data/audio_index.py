@@ -12,10 +12,10 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from historical_denoiser.audio.audio_io import AUDIO_ENDINGS
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.data.recordings import read_seconds
 from historical_denoiser.data.settings import CATEGORIES, SPLITS, DsetConfig
+from historical_denoiser.formats.audio_io import AUDIO_ENDINGS
 
 logger = logging.getLogger(__name__)
 

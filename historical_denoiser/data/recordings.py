@@ -9,9 +9,9 @@ import numpy as np
 import soundfile
 
 from historical_denoiser.audio import dsp
-from historical_denoiser.audio.audio_io import UNKNOWN_SAMPLES
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.core.checks import UserError
+from historical_denoiser.formats.audio_io import UNKNOWN_SAMPLES
 
 TURN_SECONDS = 60.0 / 78.26  # of a disc at the electrical era's 78.26 turns per minute
 CROSSFADE_SECONDS = 0.5

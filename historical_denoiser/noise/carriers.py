@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import scipy
 
+from historical_denoiser.audio.dsp import to_gain
 from historical_denoiser.core.checks import require, require_range
 from historical_denoiser.noise import parts
 from historical_denoiser.noise.moving import MovingConfig
-from historical_denoiser.noise.parts import Part, draw, draw_rate, grid_hz, to_gain
+from historical_denoiser.noise.parts import Part, draw, draw_rate, grid_hz
 from historical_denoiser.noise.ranges import Ranges, between, chance, choices, spectra
 
 Levels = Callable[[np.ndarray], np.ndarray]  # from frequencies in Hz to levels in dB

@@ -15,6 +15,7 @@ import numpy as np
 import scipy.fft
 from scipy import ndimage
 
+from historical_denoiser.audio import dsp
 from historical_denoiser.core.checks import UserError, require
 
 # A slot is judged as a whole; it has 12 STFT frames, about 0.3 s. Slots overlap by half.
@@ -126,13 +127,9 @@ def _frame_levels(blocks: Iterable[np.ndarray], sample_rate: int) -> tuple[np.nd
             frames = np.lib.stride_tricks.sliding_window_view(channel, size)[::hop] * window
             power += np.square(np.abs(scipy.fft.rfft(frames)[:, :bins]))
         power /= 0.375 * size * rest.shape[1]  # the sum of the squared window
-        levels.append(np.clip(np.round(_decibels(power + TINY)), -128, 127).astype(np.int8))
+        levels.append(np.clip(np.round(dsp.decibels(power + TINY)), -128, 127).astype(np.int8))
         rest = rest[count * hop:]
     return np.concatenate(levels), samples
-
-
-def _decibels(power: np.ndarray) -> np.ndarray:
-    return 10.0 * np.log10(power)
 
 
 @dataclass(frozen=True)
@@ -158,7 +155,7 @@ class _Slots:
             np.partition(frames[start : start + SLOT_FRAMES], middle, axis=0)[middle]
             for start in range(0, len(frames) - SLOT_FRAMES + 1, STEP_FRAMES)])
         treble = 10.0 ** (0.1 * levels[:, hz >= BAND_EDGES_HZ[1]])
-        level = _decibels(2.0 * treble.sum(axis=1) / size / np.log(2.0))
+        level = dsp.decibels(2.0 * treble.sum(axis=1) / size / np.log(2.0))
         audible = level > SILENCE_DBFS
         floor = (np.quantile(levels[audible], FLOOR_QUANTILE, axis=0) if audible.any()
                  else np.zeros(len(hz)))

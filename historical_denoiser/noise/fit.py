@@ -13,11 +13,12 @@ import librosa
 import numpy as np
 from scipy import fft, signal, stats
 
-from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import SAMPLE_RATE, to_gain
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.noise.carriers import CarrierConfig, GramophoneConfig
 from historical_denoiser.noise.generator import generate
-from historical_denoiser.noise.parts import BAND_HZ, minimum_phase, to_gain
+from historical_denoiser.noise.parts import BAND_HZ, minimum_phase
 
 # An impulse is a peak above `CLICK_THRESHOLD_DB` relative to the RMS of the whitened hiss. It is a
 # click above `CLICK_DB`, else crackle. Impulses closer than the gap count as one.
@@ -137,7 +138,7 @@ def third_octaves_db(audio: np.ndarray) -> np.ndarray:
             inside = np.abs(np.log2(frequency[1:] / BAND_HZ[number])) < 1.0 / 6.0
             if not inside.any():
                 inside = np.abs(frequency[1:] - BAND_HZ[number]).argmin()
-            level[number] = 10.0 * np.log10(np.mean(power[1:][inside]) + 1e-20)
+            level[number] = dsp.decibels(np.mean(power[1:][inside]) + 1e-20)
     return level
 
 
@@ -220,7 +221,7 @@ def measure(audio: np.ndarray) -> NoiseMeasures:
     seconds = len(audio) / SAMPLE_RATE
     return NoiseMeasures(
         seconds=seconds,
-        level_dbfs=float(10.0 * np.log10(np.mean(np.square(audio, dtype=np.float64)))),
+        level_dbfs=dsp.decibels(np.mean(np.square(audio, dtype=np.float64))),
         spectrum_db=level_db - level_db[MIDDLE_BANDS].mean(),
         crackles_per_second=len(crackle) / seconds,
         crackle_db=float(np.median(crackle)) if len(crackle) else CLICK_THRESHOLD_DB,

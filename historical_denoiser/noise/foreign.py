@@ -19,7 +19,7 @@ import numpy as np
 import scipy.fft
 import scipy.signal
 
-from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.audio.dsp import SAMPLE_RATE, to_gain
 
 MakeNoise = Callable[[int, np.random.Generator], np.ndarray]
 
@@ -96,7 +96,7 @@ def make_fluctuating(deviation_db: float, band_hz: float, samples: int, rng: np.
         band = slice(*np.searchsorted(hz, (low_hz, low_hz + band_hz)))
         alone = np.zeros_like(spectrum)
         alone[band] = spectrum[band]
-        noise += 10.0 ** (level_db / 20.0) * scipy.fft.irfft(alone, samples)
+        noise += to_gain(level_db) * scipy.fft.irfft(alone, samples)
     return noise
 
 
@@ -105,7 +105,7 @@ def make_rippled(samples: int, rng: np.random.Generator) -> np.ndarray:
     hz = scipy.fft.rfftfreq(samples, 1.0 / SAMPLE_RATE)
     knots = np.arange(0.0, SAMPLE_RATE / 2 + RIPPLE_HZ, RIPPLE_HZ)
     ripple_db = np.interp(hz, knots, rng.normal(0.0, RIPPLE_DB, len(knots)))
-    return make_shaped(lambda hz: _groove_gain(hz) * 10.0 ** (ripple_db / 20.0), samples, rng)
+    return make_shaped(lambda hz: _groove_gain(hz) * to_gain(ripple_db), samples, rng)
 
 
 def make_thumps(samples: int, rng: np.random.Generator) -> np.ndarray:
@@ -137,7 +137,7 @@ def make_clicks(per_second: float, samples: int, rng: np.random.Generator) -> np
     for start in starts:
         decay_s = np.exp(rng.uniform(*np.log(CLICK_SECONDS)))
         swing = np.cos(2.0 * np.pi * rng.uniform(0.15, 0.6) / decay_s * time_s)
-        level = rng.choice([-1.0, 1.0]) * 10.0 ** (rng.normal(0.0, 4.0) / 20.0)
+        level = rng.choice([-1.0, 1.0]) * to_gain(rng.normal(0.0, 4.0))
         noise[start : start + len(time_s)] += level * np.exp(-time_s / decay_s) * swing
     return noise[:samples]
 
@@ -161,10 +161,10 @@ def make_hum(hiss_db: float | None, samples: int, rng: np.random.Generator) -> n
     time_s = np.arange(samples) / SAMPLE_RATE
     hum = np.zeros(samples)
     for order in range(1, HARMONICS + 1):
-        level = 10.0 ** (rng.normal(0.0, 4.0) / 20.0) / order
+        level = to_gain(rng.normal(0.0, 4.0)) / order
         hum += level * np.sin(2.0 * np.pi * (HUM_HZ * order * time_s + rng.uniform()))
     if hiss_db is not None:
-        hum += 10.0 ** (hiss_db / 20.0) * np.std(hum) * rng.standard_normal(samples)
+        hum += to_gain(hiss_db) * np.std(hum) * rng.standard_normal(samples)
     return hum
 
 
@@ -174,7 +174,7 @@ def make_swinging(samples: int, rng: np.random.Generator) -> np.ndarray:
     level_db = SWING_DB * np.cos(phase)
     hiss = make_shaped(_groove_gain, samples, rng)
     ticks = make_clicks(40, samples, rng)
-    return 10.0 ** (level_db / 20.0) * (hiss / np.std(hiss) + ticks / np.std(ticks))
+    return to_gain(level_db) * (hiss / np.std(hiss) + ticks / np.std(ticks))
 
 
 def make_fading(samples: int, rng: np.random.Generator) -> np.ndarray:
@@ -184,7 +184,7 @@ def make_fading(samples: int, rng: np.random.Generator) -> np.ndarray:
     delay = 20.0 + 15.0 * np.sin(2.0 * np.pi * (rng.uniform(0.1, 0.4) * time_s + rng.uniform()))
     echo = np.interp(np.arange(samples) - delay, np.arange(samples), hiss)
     level_db = 10.0 * np.sin(2.0 * np.pi * (rng.uniform(0.2, 0.6) * time_s + rng.uniform()))
-    return 10.0 ** (level_db / 20.0) * (hiss + 0.9 * echo)
+    return to_gain(level_db) * (hiss + 0.9 * echo)
 
 
 def octave_band_gain(low_hz: float, high_hz: float, hz: np.ndarray) -> np.ndarray:
@@ -227,7 +227,7 @@ def make_scraping(samples: int, rng: np.random.Generator) -> np.ndarray:
         narrow = scipy.signal.lfilter([1.0], [1.0, -0.98], rng.standard_normal((2, samples)))
         phase = 2.0 * np.pi * np.cumsum(hz) / SAMPLE_RATE
         level_db = np.interp(places, np.linspace(0.0, 1.0, 40), rng.normal(0.0, 5.0, 40))
-        noise += 10.0 ** (level_db / 20.0) * (narrow[0] * np.cos(phase) + narrow[1] * np.sin(phase))
+        noise += to_gain(level_db) * (narrow[0] * np.cos(phase) + narrow[1] * np.sin(phase))
     return noise / np.std(noise) + 0.2 * rng.standard_normal(samples)
 
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.audio.dsp import SAMPLE_RATE, to_gain
 from historical_denoiser.core.checks import require
 from historical_denoiser.noise import parts
 from historical_denoiser.noise.alone import draw_part
 from historical_denoiser.noise.carriers import CARRIERS, KINDS, Carrier, CarrierConfig
-from historical_denoiser.noise.parts import CHUNK, draw, to_gain
+from historical_denoiser.noise.parts import CHUNK, draw
 
 TARGET_DBFS = -30.0  # RMS of the first chunk; later events make the level vary
 

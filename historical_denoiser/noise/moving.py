@@ -15,9 +15,9 @@ import numpy as np
 import scipy.fft
 
 from historical_denoiser.audio import dsp
-from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.audio.dsp import SAMPLE_RATE, to_gain
 from historical_denoiser.noise import parts
-from historical_denoiser.noise.parts import draw, draw_rate, to_gain
+from historical_denoiser.noise.parts import draw, draw_rate
 from historical_denoiser.noise.ranges import Ranges, between, chance
 
 # Lengths of the STFT windows for changing levels; the shortest that resolves the bands is used.

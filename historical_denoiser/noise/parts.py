@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import scipy
 
+from historical_denoiser.audio.dsp import to_gain
+
 LEVEL_HZ = 1000.0  # levels are relative to the RMS of the hiss above this frequency
 BAND_HZ = 1000.0 * 10.0 ** (np.arange(-15, 14) / 10.0)  # centres of the third octaves
 # Length of the filter that shapes hiss, and number of samples rendered at once. Together they have
@@ -54,11 +56,6 @@ def draw_rate(rng: np.random.Generator, bounds: Sequence[float]) -> float:
     if bounds[0] <= 0.0:
         return draw(rng, bounds)
     return float(np.exp(rng.uniform(np.log(bounds[0]), np.log(bounds[1]))))
-
-
-def to_gain(decibels: np.ndarray | float) -> np.ndarray | float:
-    """Converts decibels to an amplitude ratio."""
-    return 10.0 ** (decibels / 20.0)
 
 
 # --- Spectra ---------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import fft
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
@@ -51,7 +50,7 @@ class NoiseStatistics:
 
     def numbers(self) -> dict[str, float]:
         """Returns the values of a table row by column name; octaves are in dB, at least -60."""
-        octaves_db = 10.0 * np.log10(np.maximum(self.octave_shares, EMPTY_OCTAVE))
+        octaves_db = dsp.decibels(self.octave_shares, EMPTY_OCTAVE)
         return {"loud": self.loud_share, "kurtosis": self.kurtosis,
                 "events/s": self.events_per_second,
                 **{f"{hz:.0f} Hz": float(level)
@@ -92,7 +91,7 @@ def _count_events(audio: np.ndarray) -> int:
 def _measure_octaves(audio: np.ndarray) -> np.ndarray:
     """Returns the share of the energy in each octave, `(octaves,)`."""
     # The window prevents loud bass from leaking into octaves that are nearly empty.
-    power = np.square(np.abs(fft.rfft(audio * np.hanning(len(audio)))))
+    power = dsp.power_spectra(audio)
     edges_hz = OCTAVES_HZ[0] * 2.0 ** (np.arange(len(OCTAVES_HZ) + 1) - 0.5)
     edges = np.minimum(np.round(edges_hz / SAMPLE_RATE * len(audio)).astype(int), len(power) - 1)
     energy = np.add.reduceat(power, edges)[:-1]

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from historical_denoiser.audio import dsp
-from historical_denoiser.audio.audio_io import Recording
+from historical_denoiser.audio.blocks import Frames
 from historical_denoiser.audio.fitting import Fitted
 from historical_denoiser.audio.removal import Pair, Strength
 from historical_denoiser.audio.survey import Survey
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.files import replacing
+from historical_denoiser.formats.audio_io import Recording
 from historical_denoiser.restoration.restorer import Restorer
 
 LOWEST_RATE, HIGHEST_RATE = 8000, 48000  # supported by every browser
@@ -139,20 +140,17 @@ def write_sound(path: Path, blocks: Iterable[np.ndarray], recording: Recording,
     own = (block.T if channels == recording.channels else block.T.mean(axis=0, keepdims=True)
            for block in blocks)
     pieces = dsp.resample_blocks((piece.astype(np.float32) for piece in own), recording.rate, rate)
-    step = max(1, rate // 100)  # samples per stored peak
-    peaks, rest, samples = [], np.zeros(0, np.int16), 0
+    frames = Frames(max(1, rate // 100))  # one peak of each is stored
+    peaks, samples = [], 0
     with path.open("wb") as file:
         for piece in pieces:
             values = np.round(np.clip(piece, -1.0, 1.0) * LOUDEST).astype("<i2")
             file.write(np.ascontiguousarray(values.T))
             samples += piece.shape[-1]
             check(samples / rate)
-            loudest = np.concatenate([rest, np.abs(values).max(axis=0)])
-            whole = len(loudest) // step * step
-            peaks.extend(loudest[:whole].reshape(-1, step).max(axis=1))
-            rest = loudest[whole:]
+            peaks.extend(frames.add(np.abs(values).max(axis=0)).max(axis=1))
     if samples == 0:
         raise UserError(f"{recording.path.name}: there is no sound in it")
-    peaks.extend([rest.max()] if len(rest) else [])
+    peaks.extend([frames.rest.max()] if len(frames.rest) else [])
     parts = np.array_split(np.array(peaks) / LOUDEST, min(COLUMNS, len(peaks)))
     return Sound(path, rate, channels, samples, [round(float(part.max()), 4) for part in parts])

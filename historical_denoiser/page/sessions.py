@@ -17,10 +17,10 @@ from pathlib import Path
 
 import psutil
 
-from historical_denoiser.audio import containers
-from historical_denoiser.audio.audio_io import Recording
 from historical_denoiser.audio.survey import Survey
 from historical_denoiser.core.checks import UserError
+from historical_denoiser.formats import containers
+from historical_denoiser.formats.audio_io import Recording
 from historical_denoiser.page.settings import AppConfig
 from historical_denoiser.run.jobs import Job
 

@@ -16,6 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from historical_denoiser.audio import dsp, sections, silence
+from historical_denoiser.audio.blocks import Tape, cut
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.audio.fitting import EXCERPTS_SECONDS, Fitted, excerpts, fit
 from historical_denoiser.audio.mono_source import find_mono
@@ -119,7 +120,7 @@ def fit_strength(separate: Separator, strength: Strength, read: Read, sample_rat
             for section in known.sections:
                 stop = min(section.stop, section.start + longest)
                 yield as_one(separate(
-                    sections.blocks_between(read(), section.start, stop), sample_rate,
+                    Tape(read()).play(section.start, stop), sample_rate,
                     section.surveyed.between(0, stop - section.start)))
                 report((stop - section.start) / sample_rate)
             return
@@ -281,7 +282,7 @@ def _with_heard_noise(separate: Separator, known: Survey, read: Read, sample_rat
 def _analyse_section(separate: Separator, read: Read, sample_rate: int, known: Survey, start: int,
                      stop: int) -> Section:
     def read_part() -> Iterator[np.ndarray]:
-        return sections.blocks_between(read(), start, stop)
+        return Tape(read()).play(start, stop)
 
     part = replace(known.between(start, stop), hum_hz=None, floors=())
     part = _with_tones(separate, part, read_part, sample_rate, None)
@@ -339,7 +340,7 @@ def _find_noise(separate: Separator, read: Read, sample_rate: int, known: Survey
     pauses = noise_alone(pairs, sample_rate, highpass_hz)
     span = _find_alone(read, sample_rate) if separate.stages.find_noise else None
     if span is not None and (pauses is None or len(pauses) < span[1] - span[0]):
-        noise = np.concatenate(list(sections.blocks_between(map(as_channels, read()), *span)))
+        noise = np.concatenate(list(Tape(map(as_channels, read())).play(*span)))
         if not is_leader(noise, pairs, sample_rate, highpass_hz):
             return replace(known, noise_alone=span), without_strokes(noise)
     return known, _noise_of(pairs, sample_rate, known, pauses)
@@ -387,7 +388,7 @@ def _find_changes(separate: Separator, read: Read, sample_rate: int, known: Surv
     length = round(sections.PIECE_SECONDS * sample_rate)
     starts = sections.piece_starts(known.audible_samples, sample_rate)
     pieces = []
-    for piece in sections.cut(sound(), ((start, start + length) for start in starts)):
+    for piece in cut(sound(), ((start, start + length) for start in starts)):
         pair, = _hear(separate, [[piece]], sample_rate, known, report)
         pieces.append(sections.band_powers(*pair, sample_rate))
     changes = sections.find_changes(pieces, 1)
@@ -395,7 +396,7 @@ def _find_changes(separate: Separator, read: Read, sample_rate: int, known: Surv
     for change, (before, after) in zip(
             changes, sections.around_changes(pieces, changes), strict=True):
         start, stop = starts[change - 1], starts[change] + length
-        between = next(sections.cut(sound(), [(start, stop)]))
+        between = next(cut(sound(), [(start, stop)]))
         pair, = _hear(separate, [[between]], sample_rate, known)
         place = sections.place_change(before, sections.band_powers(*pair, sample_rate), after)
         if place is not None:

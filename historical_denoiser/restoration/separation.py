@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from historical_denoiser.audio import dsp, sections, silence
+from historical_denoiser.audio.blocks import Tape, in_blocks, join
 from historical_denoiser.audio.dsp import SAMPLE_RATE, Predict
 from historical_denoiser.audio.removal import Pair
 from historical_denoiser.audio.survey import Survey, as_channels
@@ -81,7 +82,7 @@ class Separator:
         """Separates each span between two silences on its own."""
         fade = round(2.0 * sections.FADE_SECONDS * sample_rate)
 
-        def noises(tape: sections.Tape) -> Iterator[np.ndarray]:
+        def noises(tape: Tape) -> Iterator[np.ndarray]:
             for (start, stop), is_silent in silence.spans(known.silences, known.samples):
                 sound = tape.play(start, stop, stop)
                 if is_silent:
@@ -97,7 +98,7 @@ class Separator:
         """Separates each section on its own, with crossfades between them."""
         half = round(0.5 * sections.FADE_SECONDS * sample_rate)
 
-        def parts(tape: sections.Tape) -> Iterator[Iterator[np.ndarray]]:
+        def parts(tape: Tape) -> Iterator[Iterator[np.ndarray]]:
             for section in known.sections:
                 # Only the crossfade overlaps with the neighbours, because they have other hum.
                 sound = tape.play(max(0, section.start - half), section.stop + half,
@@ -105,7 +106,7 @@ class Separator:
                 pairs = self(sound, sample_rate, replace(section.surveyed, silences=()), *others)
                 yield (noise for _, noise in pairs)
 
-        return _with_noise(blocks, lambda tape: sections.join(parts(tape), 2 * half))
+        return _with_noise(blocks, lambda tape: join(parts(tape), 2 * half))
 
     def _separate_whole(self, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
                         remember: Callable[[Predict], Predict], may_fail: bool) -> Iterator[Pair]:
@@ -114,8 +115,10 @@ class Separator:
         audible = [channel for channel, source in enumerate(known.source) if source >= 0]
         order = [distinct.index(known.source[channel]) for channel in audible]
         heard: deque[np.ndarray] = deque()  # blocks that wait for their estimate
+        missing = 0  # samples passed to the network, minus those returned
 
         def hear() -> Iterator[np.ndarray]:
+            nonlocal missing
             for block in blocks:
                 channels = as_channels(block)
                 if channels.shape[1] != len(known.source):
@@ -125,22 +128,24 @@ class Separator:
                     raise UserError("the recording holds NaN or infinite samples")
                 if len(block):
                     heard.append(block)
+                    missing += len(block)
                     yield channels[:, distinct].T
 
         pieces = self._estimates(known.mono.combine(hear()) if known.mono else hear(),
                                  sample_rate, known, remember)
-        estimate = np.zeros((len(distinct), 0), np.float32)
-        for piece in known.mono.spread(pieces) if known.mono else pieces:
-            if not (may_fail or np.isfinite(piece).all()):
-                raise UserError("the network returned NaN; are the weights whole?")
-            estimate = np.concatenate([estimate, piece], axis=-1)
-            while heard and len(heard[0]) <= estimate.shape[-1]:
-                block = heard.popleft()
-                found, estimate = np.split(estimate, [len(block)], axis=-1)
-                noise = np.zeros_like(as_channels(block))
-                noise[:, audible] = as_channels(block)[:, audible] - found[order].T
-                yield block, noise.reshape(block.shape)
-        missing = sum(map(len, heard)) - estimate.shape[-1]
+
+        def checked() -> Iterator[np.ndarray]:
+            nonlocal missing
+            for piece in known.mono.spread(pieces) if known.mono else pieces:
+                if not (may_fail or np.isfinite(piece).all()):
+                    raise UserError("the network returned NaN; are the weights whole?")
+                missing -= piece.shape[-1]
+                yield piece
+
+        for block, found in in_blocks(checked(), heard, axis=-1):
+            noise = np.zeros_like(as_channels(block))
+            noise[:, audible] = as_channels(block)[:, audible] - found[order].T
+            yield block, noise.reshape(block.shape)
         if missing > 0:
             raise UserError(f"the network returned {missing} samples less than it was given; is "
                             "it one for spectra of this form?")
@@ -177,7 +182,7 @@ class Separator:
 
 
 def _with_noise(blocks: Iterable[np.ndarray],
-                find: Callable[[sections.Tape], Iterable[np.ndarray]]) -> Iterator[Pair]:
+                find: Callable[[Tape], Iterable[np.ndarray]]) -> Iterator[Pair]:
     """Yields each block with its noise, which `find` yields in pieces of other lengths."""
     heard: deque[np.ndarray] = deque()  # blocks that wait for their noise
 
@@ -187,11 +192,7 @@ def _with_noise(blocks: Iterable[np.ndarray],
                 heard.append(block)
                 yield block
 
-    waiting, sound = None, hear()
-    for noise in find(sections.Tape(sound)):
-        waiting = noise if waiting is None else np.concatenate([waiting, noise])
-        while heard and len(heard[0]) <= len(waiting):
-            found, waiting = np.split(waiting, [len(heard[0])])
-            yield heard.popleft(), found
+    sound = hear()
+    yield from in_blocks(find(Tape(sound)), heard)
     # The rest is read to its end, where a reader reports damage.
     yield from ((heard.popleft(), np.zeros_like(block)) for block in sound)

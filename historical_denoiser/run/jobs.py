@@ -15,10 +15,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from historical_denoiser.audio import audio_io, containers, film
 from historical_denoiser.audio.removal import AUTO, Strength, check_noise_floor, check_per_band
 from historical_denoiser.core.checks import UserError, reason_of, require
 from historical_denoiser.core.files import hash_of, remove_left_over
+from historical_denoiser.formats import audio_io, containers, film
 from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.restoration.restorer import SEGMENT_SECONDS
 from historical_denoiser.restoration.settings import RETIRED, STAGES, StageSettings, without_retired

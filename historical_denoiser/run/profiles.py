@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from historical_denoiser.audio import containers, dsp
+from historical_denoiser.audio import dsp
 from historical_denoiser.audio.noise_profile import SHORTEST_SECONDS
 from historical_denoiser.core.checks import UserError, reason_of, require
+from historical_denoiser.formats import containers
 
 logger = logging.getLogger(__name__)
 

@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from historical_denoiser.audio import audio_io, containers
-from historical_denoiser.audio.containers import Reader
-from historical_denoiser.audio.film import FilmWriter
 from historical_denoiser.audio.fitting import EXCERPTS_SECONDS, Fitted
-from historical_denoiser.audio.integrity import find_damage
-from historical_denoiser.audio.metadata import carry_over
 from historical_denoiser.audio.removal import Pair, Strength, as_strength, remove
 from historical_denoiser.audio.survey import Survey, survey
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.command_line import printable
 from historical_denoiser.core.files import hash_of, replacing
+from historical_denoiser.formats import audio_io, containers
+from historical_denoiser.formats.containers import Reader
+from historical_denoiser.formats.film import FilmWriter
+from historical_denoiser.formats.integrity import find_damage
+from historical_denoiser.formats.metadata import carry_over
 from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.run import profiles
 from historical_denoiser.run.jobs import HEADER_TOLERANCE_SECONDS, Job
@@ -208,7 +208,7 @@ def _carry_over(job: Job, place: Path, output: audio_io.Format, history: str, sa
 def _draw(job: Job, places: list[Path], strength: Strength, samples: int) -> None:
     """Draws input, output and residual."""
     # matplotlib takes a second to load, and few ask for pictures.
-    from historical_denoiser.audio.spectrogram import save_spectrograms
+    from historical_denoiser.formats.spectrogram import save_spectrograms
 
     save_spectrograms(places[2], [
         ("Input", job.recording),

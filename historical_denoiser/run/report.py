@@ -27,7 +27,7 @@ REPORT_NAME = "denoised_report.json"
 VERSION = 1  # of the report's form
 # Of what becomes of a recording: raised with every change of the program by which the same
 # recording, weights and settings give other results. It belongs into `made_with`.
-RESULTS_VERSION = 15
+RESULTS_VERSION = 16
 # Whose warnings belong into a report.
 LOGGERS = ("historical_denoiser",)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.signal
 
-from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.audio.dsp import SAMPLE_RATE, to_gain
 
 # Struck wood and metal: strokes per second, resonances in Hz, their decay by 1/e in seconds, and
 # the share of the stroke's first, broad knock.
@@ -45,7 +45,7 @@ def make_strokes(name: str, samples: int, rng: np.random.Generator) -> np.ndarra
     starts = ((np.arange(count) + rng.uniform(0.0, 0.7, count)) * samples / count).astype(int)
     for start in starts:
         stroke = _draw_stroke(name, time_s, rng)
-        level = 10.0 ** (rng.uniform(-9.0, 0.0) / 20.0)
+        level = to_gain(rng.uniform(-9.0, 0.0))
         strokes[start : start + len(time_s)] += level * stroke
     heard = scipy.signal.fftconvolve(strokes[:samples], room)[:samples]
     return (0.5 * heard / np.abs(heard).max()).astype(np.float32)
@@ -85,7 +85,7 @@ def make_held(name: str, samples: int, rng: np.random.Generator) -> np.ndarray:
             level = 10.0 ** (-slope_db * np.log2(order) / 20.0)
             held += level * np.sin(2.0 * np.pi * (order * turns + rng.uniform()))
     tune = _make_tune(samples, rng)
-    sound = held / np.std(held) + 10.0 ** (TUNE_DB / 20.0) * tune / np.std(tune)
+    sound = held / np.std(held) + to_gain(TUNE_DB) * tune / np.std(tune)
     return (0.5 * sound / np.abs(sound).max()).astype(np.float32)
 
 

@@ -70,7 +70,7 @@ def log_spectral_distance_db(clean: np.ndarray, estimate: np.ndarray) -> float:
     spectra = dsp.stft(np.stack([clean, estimate]), LSD_WIN_SIZE, LSD_HOP_SIZE)
     powers = dsp.power_of_bins(spectra, np.float64)
     floor = powers[0].max() * 10.0 ** (-LSD_RANGE_DB / 10.0) + np.finfo(np.float64).tiny
-    levels = 10.0 * np.log10(np.maximum(powers, floor))
+    levels = dsp.decibels(powers, floor)
     return float(np.mean(np.sqrt(np.mean((levels[0] - levels[1]) ** 2, axis=-1))))
 
 

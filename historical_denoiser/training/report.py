@@ -12,10 +12,10 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from tensorboardX import SummaryWriter
 
-from historical_denoiser.audio import spectrogram
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.core.files import replacing
 from historical_denoiser.data.mixture import Mixture
+from historical_denoiser.formats import spectrogram
 from historical_denoiser.training import metrics
 from historical_denoiser.training.probes import ProbeReport
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from restorers import make_restorer
 
-from historical_denoiser.audio.audio_io import Recording
 from historical_denoiser.audio.removal import as_strength, remove
 from historical_denoiser.audio.survey import survey
 from historical_denoiser.core.checks import UserError
+from historical_denoiser.formats.audio_io import Recording
 from historical_denoiser.network.settings import UnetConfig
 from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.page.listening import (

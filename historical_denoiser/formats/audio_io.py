@@ -6,13 +6,8 @@ format, integer or floating point, are the same to the last bit.
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
-import tempfile
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +16,9 @@ import soundfile as sf
 
 from historical_denoiser.core.checks import UserError
 
-logger = logging.getLogger(__name__)
-
 BLOCK_SECONDS = 2.0  # read at once
 LARGEST_WAV_BYTES = 2**32 - 2**16  # the sizes in a WAV file are 32-bit; some room for the header
 LARGEST_HEADER_BYTES = 4096  # of a file without any audio
-FORM_PLACE, EXTENSIBLE = 8, b"\xfe\xff"  # from the start of the chunk `fmt `
-VALID_BITS_PLACE = 26  # from the start of the chunk `fmt ` of an extensible WAVE file
 UNKNOWN_SAMPLES = 2**62  # libsndfile's number for "the header does not say" is beyond this
 # Where a header, by its first four bytes, gives the size of the file: place, width and byte order
 # of that number, and how many bytes come before those that it counts.
@@ -68,22 +59,16 @@ ALAC_SUBTYPES = {"ALAC_16": "PCM_16", "ALAC_20": "PCM_24", "ALAC_24": "PCM_24",
                  "ALAC_32": "PCM_32"}
 DITHERED_BITS = 16  # and less: there the error of rounding can be heard
 LOSSY_CONTAINER, LOSSY_SUBTYPE = "WAV", "PCM_24"
-MPEG = "MPEG_LAYER"  # begins the subtypes of what goes to libmpg123, which talks
-STDERR = 2  # the descriptor
-_stderr_in_use = threading.Lock()
+MPEG = "MPEG_LAYER"  # begins the subtypes of MP3 and its like
 
 
 @dataclass(frozen=True)
 class Format:
-    """How a result is stored: libsndfile's names of container and sample format, and the ending.
-
-    `valid_bits` are those of the sample format that are in use, where a header says fewer.
-    """
+    """How a result is stored: libsndfile's names of container and sample format, and the ending."""
 
     container: str
     subtype: str
     ending: str
-    valid_bits: int | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +77,7 @@ class Recording:
 
     `header_samples`, the length of each channel, is 0 if the header does not say (FLAC from a
     pipe). It can be wrong: a file that was cut off holds less. Only `survey` counts. `track` is
-    the place of the audio track where a file has several, from 1. `valid_bits` is that of `Format`.
+    the place of the audio track where a file has several, from 1.
     """
 
     path: Path
@@ -102,7 +87,6 @@ class Recording:
     container: str
     subtype: str
     track: int | None = None
-    valid_bits: int | None = None
 
     @property
     def header_seconds(self) -> float:
@@ -135,23 +119,6 @@ def _promised_share(head: bytes, size: int) -> float:
     place, width, order, before = SIZE_FIELDS[head[:4]]
     promised = before + int.from_bytes(head[place : place + width], order)
     return 1.0 if is_unknown(promised) else max(1.0, promised / size)
-
-
-@contextmanager
-def _without_its_lines(path: Path) -> Iterator[None]:
-    """Leaves to the log, for debugging, what libmpg123 writes to stderr by itself."""
-    sys.stderr.flush()
-    with _stderr_in_use, tempfile.TemporaryFile() as lines:
-        before = os.dup(STDERR)
-        os.dup2(lines.fileno(), STDERR)
-        try:
-            yield
-        finally:
-            os.dup2(before, STDERR)
-            os.close(before)
-            lines.seek(0)
-            for line in lines.read().decode(errors="replace").splitlines():
-                logger.debug("%s: the decoder says: %s", path, line)
 
 
 class UnknownFormatError(UserError):
@@ -192,7 +159,7 @@ def open_recording(path: Path) -> Recording:
         raise UserError(f"{path}: headerless audio says neither rate nor format; "
                         "convert it to WAV first")
     try:
-        with _without_its_lines(path), sf.SoundFile(_native(path)) as file:
+        with sf.SoundFile(_native(path)) as file:
             size = path.stat().st_size
             share = _promised_share(head, size)
             if file.frames == 0 and (share > 1.0 or size > LARGEST_HEADER_BYTES):
@@ -200,25 +167,11 @@ def open_recording(path: Path) -> Recording:
                                 "recording broken off before its header was written?")
             samples = round(file.frames * share) if file.frames < UNKNOWN_SAMPLES else 0
             return Recording(path, file.samplerate, file.channels, samples, file.format,
-                             file.subtype, valid_bits=_valid_bits(path, file))
+                             file.subtype)
     except sf.LibsndfileError as error:
         raise UnknownFormatError(
             f"{path}: not audio that can be read "
             f"({error.error_string.strip().rstrip('.')})") from error
-
-
-def _valid_bits(path: Path, file: sf.SoundFile) -> int | None:
-    """Returns how many bits a WAVE file says are in use, where these are fewer than there are."""
-    bits = BITS.get(file.subtype)
-    if file.format not in ("WAVEX", "RF64") or bits is None:
-        return None
-    with path.open("rb") as stream:
-        head = stream.read(LARGEST_HEADER_BYTES)
-    start = head.find(b"fmt ")
-    if head[start + FORM_PLACE : start + FORM_PLACE + 2] != EXTENSIBLE:
-        return None
-    valid = int.from_bytes(head[start + VALID_BITS_PLACE :][:2], "little")
-    return valid if 0 < valid < bits else None
 
 
 def read_blocks(recording: Recording) -> Iterator[np.ndarray]:
@@ -232,13 +185,8 @@ def read_blocks(recording: Recording) -> Iterator[np.ndarray]:
     # floating point and back is not: it divides by 2^15 but multiplies by 2^15 - 1.
     integer = BITS.get(ALAC_SUBTYPES.get(recording.subtype, recording.subtype)) is not None
     done = 0
-
-    def hushed() -> AbstractContextManager[None]:
-        return _without_its_lines(recording.path) if recording.is_mpeg else nullcontext()
-
     try:
-        with hushed():
-            file = sf.SoundFile(_native(recording.path))
+        file = sf.SoundFile(_native(recording.path))
     except sf.LibsndfileError as error:  # it was there when the header was read
         raise UserError(f"{recording.path}: cannot be read any more "
                         f"({error.error_string.strip().rstrip('.')})") from error
@@ -248,9 +196,8 @@ def read_blocks(recording: Recording) -> Iterator[np.ndarray]:
             file.seekable = lambda: False
         while True:
             try:
-                with hushed():
-                    block = file.read(block_samples, "int32" if integer else "float64",
-                                      always_2d=True)
+                block = file.read(block_samples, "int32" if integer else "float64",
+                                  always_2d=True)
             except sf.LibsndfileError as error:
                 raise UserError(f"{recording.path}: the file is damaged somewhere between "
                                 f"{done / recording.rate:.0f} and "
@@ -281,8 +228,7 @@ def output_format(recording: Recording, samples: int) -> Format:
     if container in ("WAV", "WAVEX") and (
             samples * recording.channels * sample_bytes > LARGEST_WAV_BYTES):
         container = "RF64"
-    return Format(container, subtype, ending,
-                  recording.valid_bits if container in ("WAVEX", "RF64") else None)
+    return Format(container, subtype, ending)
 
 
 def round_to_steps(steps: np.ndarray, dither: Sequence[int] | None) -> np.ndarray:
@@ -333,7 +279,7 @@ class Writer:
         self.path = path
         self.clipped = 0
         self._dither_seed, self._done = dither_seed, 0
-        self._bits, self._subtype = output.valid_bits or BITS[output.subtype], output.subtype
+        self._bits, self._subtype = BITS[output.subtype], output.subtype
         try:
             self._file = sf.SoundFile(_native(path), "w", rate, channels, output.subtype,
                                       format=output.container)

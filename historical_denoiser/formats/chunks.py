@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from historical_denoiser.audio.audio_io import is_unknown
 from historical_denoiser.core.checks import UserError
+from historical_denoiser.formats.audio_io import is_unknown
 
 LARGEST_RIFF_BYTES = 2**32 - 1
 SIZE_ELSEWHERE = 2**32 - 1  # in RF64: the 64-bit size stands in the chunk ds64

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from film_samples import Sound, write_film
 
-from historical_denoiser.audio import containers
 from historical_denoiser.core.checks import UserError
+from historical_denoiser.formats import containers
 from historical_denoiser.page.sessions import open_upload
 
 HLS = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:3\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from historical_denoiser.audio import chunks
+from historical_denoiser.formats import chunks
 
 
 @pytest.mark.parametrize("container", ["WAV", "RF64", "AIFF", "CAF"])

@@ -23,17 +23,16 @@ import av
 import numpy as np
 from av.stream import Discard, Disposition
 
-from historical_denoiser.audio import audio_io
-from historical_denoiser.audio.audio_io import (
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.formats import audio_io
+from historical_denoiser.formats.audio_io import (
     BLOCK_SECONDS,
     Recording,
     UnknownFormatError,
     open_recording,
     require_audio_file,
 )
-from historical_denoiser.audio.mpeg import count_frames
-from historical_denoiser.audio.self_contained import OPTIONS, require_no_list, require_own_samples
-from historical_denoiser.core.checks import UserError
+from historical_denoiser.formats.self_contained import OPTIONS, require_no_list, require_own_samples
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +43,12 @@ ENDINGS = frozenset((
     ".tta", ".vob", ".webm", ".wma", ".wmv", ".wv"))
 MPEG_CONTAINERS = {"mp3", "wav"}  # by FFmpeg's names, and what may be in them
 MPEG_CODECS = {"mp3", "mp2", "mp1"}
+MPEG_ENDINGS = {".mp3", ".mp2"}
 MP4 = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's name for what reads MP4 and MOV
 # A step in the timestamps of up to this is jitter of whoever wrote them, as browsers' recorders
 # do: the step stays in the timestamps, and the sound is left whole.
 GAP_SECONDS = 0.1
 LONGEST_GAP_SECONDS, LONGEST_OVERLAP_SECONDS = 3600.0, 10.0  # beyond, the clock is broken
-MOST_PADDING_SECONDS = 0.25  # that MP3 encoders add, before and behind
 SILENCE_SECONDS = 1.0  # of a gap, made at once
 # Full scale of FFmpeg's sample formats, and the value of silence; planar ones end in "p".
 FULL_SCALE = {"u8": (2.0**7, 2.0**7), "s16": (2.0**15, 0.0), "s32": (2.0**31, 0.0),
@@ -183,7 +182,12 @@ def _require_readable_layout(path: Path, container: av.container.InputContainer,
 def _seconds(stream: av.AudioStream) -> float:
     """Returns how long a track says it is; 0 if it does not."""
     if stream.duration is not None:
-        return float(stream.duration * stream.time_base)
+        seconds = stream.duration * stream.time_base
+        # Of an MP3 file that does not tell its length FFmpeg makes a guess, which may be far off;
+        # it is hardly ever a whole number of samples.
+        is_guess = stream.codec_context is not None and (
+            stream.container.format.name == "mp3" and (seconds * stream.rate).denominator != 1)
+        return 0.0 if is_guess else float(seconds)
     start = 0 if stream.start_time is None else stream.start_time * stream.time_base
     try:  # Matroska: "00:01:02.345000000", the time at which it ends
         hours, minutes, seconds = stream.metadata.get("DURATION", "").split(":")
@@ -253,8 +257,12 @@ def open_audio(path: Path, track: int | None = None) -> Recording:
         FileNotFoundError: There is no such file.
         UserError: It cannot be read, or there is no such track.
     """
-    if path.suffix.lower() in ENDINGS:
+    ending = path.suffix.lower()
+    if ending in ENDINGS:
         return open_track(path, track)
+    # libsndfile believes the length that MP3 files tell, and goes on behind damage without a word.
+    if ending in MPEG_ENDINGS and (found := open_track(path, track)).is_mpeg:
+        return found
     try:
         recording = open_recording(path)
     except UnknownFormatError as error:
@@ -264,15 +272,7 @@ def open_audio(path: Path, track: int | None = None) -> Recording:
             raise error from None
     if track is not None and track > 1:
         raise UserError(f"{path}: there is no audio track {track}, only one")
-    if recording.is_mpeg and (frames := count_frames(path)) is not None:
-        longer = frames.samples / frames.rate - recording.header_seconds
-        if longer > MOST_PADDING_SECONDS:
-            logger.info("%s: the file tells of %.1f s of audio and holds %.1f s, all of which are "
-                        "read", path, recording.header_seconds, frames.samples / frames.rate)
-        # libsndfile reads no more than what it is told, and often stops at damage.
-        if longer > MOST_PADDING_SECONDS or frames.damaged_places:
-            return open_track(path)
-    return recording
+    return open_track(path) if recording.is_mpeg else recording
 
 
 def _decoded(container: av.container.InputContainer, stream: av.AudioStream,
@@ -285,6 +285,7 @@ def _decoded(container: av.container.InputContainer, stream: av.AudioStream,
     # anew would be compressed for good.
     if stream.codec_context.codec.canonical_name in ("ac3", "eac3"):
         stream.codec_context.options = {"drc_scale": "0"}
+    failed = 0  # behind the last frame there may be tags, which are no damage
     try:
         for packet in container.demux(stream):
             if reader is not None:
@@ -294,9 +295,11 @@ def _decoded(container: av.container.InputContainer, stream: av.AudioStream,
             except av.EOFError:
                 return
             except av.FFmpegError:
-                if reader is not None:
-                    reader.damaged_packets += 1
+                failed += 1
                 continue
+            if frames and failed and reader is not None:
+                reader.note_damage(failed)
+                failed = 0
             yield from (frame for frame in frames if frame.samples)
     except av.FFmpegError as error:
         raise UserError(f"{container.name}: the file is damaged "
@@ -353,6 +356,7 @@ class Reader:
         self.timeline = Timeline(track.rate, keep_times)
         self.packet_bytes = self.samples = self.damaged_packets = 0
         self._keep_times = keep_times
+        self._decoded_samples, self._first_damage_seconds = 0, 0.0
         self._end: Fraction | None = None  # of the last packet, where its length can be believed
 
     @property
@@ -365,6 +369,12 @@ class Reader:
         self.packet_bytes += packet.size
         if self.track.container == MP4 and packet.size and packet.pts is not None:
             self._end = (packet.pts + (packet.duration or 0)) * packet.time_base
+
+    def note_damage(self, packets: int) -> None:
+        """Notes packets that could not be decoded."""
+        if not self.damaged_packets:
+            self._first_damage_seconds = self._decoded_samples / self.track.rate
+        self.damaged_packets += packets
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yields blocks.
@@ -385,9 +395,11 @@ class Reader:
                 gathered, waiting = [], 0
         if gathered:
             yield np.concatenate(gathered)
-        if self.damaged_packets and self._keep_times and not self.track.is_mpeg:
-            logger.warning("%s: %d packets of the audio track are damaged; there is silence in "
-                           "their place", self.track.path, self.damaged_packets)
+        if self.damaged_packets and self._keep_times:
+            logger.warning("%s: %d packets of the audio track are damaged, the first after %.1f s; "
+                           "%s", self.track.path, self.damaged_packets, self._first_damage_seconds,
+                           "what they held is left out" if self.track.is_mpeg else
+                           "there is silence in their place")
 
     def _pieces(self) -> Iterator[np.ndarray]:
         """Yields the samples of each frame, and the silence between them."""
@@ -399,7 +411,7 @@ class Reader:
                 form = (frame.sample_rate, frame.layout.name, frame.format.name)
                 if form != (track.rate, track.layout, track.sample_format):
                     if track.is_mpeg:  # each frame tells its form: this one is damaged
-                        self.damaged_packets += 1
+                        self.note_damage(1)
                         continue
                     raise UserError(
                         f"{track.path}: the audio track changes from {track.rate} Hz, "
@@ -429,6 +441,7 @@ class Reader:
                 elif not self.timeline:
                     self.timeline.set(0, Fraction(0))
                 done += len(samples)
+                self._decoded_samples = done
                 yield last
                 last = samples
         if self._end is not None:

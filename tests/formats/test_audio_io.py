@@ -10,9 +10,9 @@ import pytest
 import soundfile as sf
 from small_corpus import forget_length, write_tone
 
-from historical_denoiser.audio import audio_io
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.core.checks import UserError
+from historical_denoiser.formats import audio_io
 
 SECOND = 0.1 * np.ones((SAMPLE_RATE, 2))
 

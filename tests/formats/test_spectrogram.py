@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from historical_denoiser.audio import audio_io, spectrogram
 from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.formats import audio_io, spectrogram
 
 
 def tone(hz: float, seconds: float, rate: int = SAMPLE_RATE) -> np.ndarray:

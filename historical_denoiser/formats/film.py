@@ -25,8 +25,9 @@ import soxr
 from av.codec import Codec
 from av.stream import Discard, Disposition
 
-from historical_denoiser.audio.audio_io import BITS, DITHERED_BITS, round_to_steps
-from historical_denoiser.audio.containers import (
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.formats.audio_io import BITS, DITHERED_BITS, round_to_steps
+from historical_denoiser.formats.containers import (
     FULL_SCALE,
     MP4,
     PLANES,
@@ -36,9 +37,7 @@ from historical_denoiser.audio.containers import (
     open_container,
     read_chapters,
 )
-from historical_denoiser.audio.matroska import set_display_sizes
-from historical_denoiser.audio.metadata import add_tags, add_to_wave
-from historical_denoiser.core.checks import UserError
+from historical_denoiser.formats.metadata import add_tags, add_to_wave
 
 logger = logging.getLogger(__name__)
 
@@ -148,6 +147,8 @@ def choose_format(track: Track, choice: str = "same") -> FilmFormat:
     if track.is_film and muxer is None:
         raise UserError(f"{track.path}: no film of this kind ({track.container}) can be written; "
                         "copy its streams into an MKV file first")
+    if track.is_mpeg and choice == "same":
+        choice = "pcm"  # as all else that is lossy and no film
     own = ENCODERS.get(track.codec)
     if track.codec.startswith("pcm_") and track.is_lossless:
         own = track.codec
@@ -283,14 +284,11 @@ def _frame(samples: np.ndarray, stream: av.AudioStream, first: int) -> av.AudioF
     return frame
 
 
-def _shape(stream: av.VideoStream) -> tuple[int, int] | None:
-    """Returns the size at which pictures are shown, where they do not tell it themselves."""
-    if stream.codec_context is None or not stream.sample_aspect_ratio:
-        return None
-    context, ratio = stream.codec_context, stream.sample_aspect_ratio
-    if ratio == (context.sample_aspect_ratio or 1):
-        return None
-    return round(context.width * ratio), context.height
+def _is_reshaped(stream: av.VideoStream) -> bool:
+    """Whether only the file's header tells the shape in which pictures are shown."""
+    ratio = stream.sample_aspect_ratio
+    return bool(stream.codec_context is not None and ratio
+                and ratio != (stream.codec_context.sample_aspect_ratio or 1))
 
 
 def _is_cover(stream: av.stream.Stream) -> bool:
@@ -415,10 +413,9 @@ class FilmWriter:
         source, output, track = self._source, self._output, self._track
         tags = source.metadata
         options: dict[str, str] = {"max_interleave_delta": str(INTERLEAVE_MICROSECONDS)}
-        self._shapes = [_shape(stream) for stream in source.streams.video
-                        if not _is_cover(stream)]
-        if output.muxer == "matroska" and any(self._shapes):
-            options["write_crc32"] = "0"
+        if output.muxer in ("matroska", "webm") and any(map(_is_reshaped, source.streams.video)):
+            logger.warning("%s: the film's header gives its pictures another shape than they tell "
+                           "themselves, and that is lost", track.path)
         if output.muxer in ("mp4", "mov"):
             # Edit lists count in this unit: with FFmpeg's own, a thousandth of a second, the audio
             # would start up to 24 samples beside its place.
@@ -526,7 +523,6 @@ class FilmWriter:
                     self._mux(self._audio.encode(None))
                     self._copy_until(None)
                     self._container.close()
-                self._write_shapes()
                 self._add_what_ffmpeg_left_out()
                 self._tell_of_lost_tags()
         finally:
@@ -538,13 +534,6 @@ class FilmWriter:
             if self._container is not None:
                 self._container.close()
         self._opened.close()
-
-    def _write_shapes(self) -> None:
-        """Writes the shape of pictures that only the header of a Matroska file tells."""
-        if (self._output.muxer in ("matroska", "webm") and any(self._shapes)
-                and not set_display_sizes(self.path, self._shapes)):
-            logger.warning("%s: the film's header gives its pictures another shape than they tell "
-                           "themselves, and that is lost", self._track.path)
 
     def _add_what_ffmpeg_left_out(self) -> None:
         """Adds tags, covers and chapters that FFmpeg's writer of this kind of file cannot write."""

@@ -21,8 +21,9 @@ from pathlib import Path
 import mutagen
 from mutagen import flac, id3
 
-from historical_denoiser.audio.audio_io import BITS, Format, Recording
-from historical_denoiser.audio.chunks import (
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.formats.audio_io import BITS, Format, Recording
+from historical_denoiser.formats.chunks import (
     CAF,
     ORDERS,
     append_chunks,
@@ -31,8 +32,7 @@ from historical_denoiser.audio.chunks import (
     find_chunks,
     kind_of,
 )
-from historical_denoiser.audio.containers import open_container, read_chapters
-from historical_denoiser.core.checks import UserError
+from historical_denoiser.formats.containers import open_container, read_chapters
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -42,7 +42,6 @@ OF_SAMPLES = {b"fmt ", b"data", b"fact", b"ds64", b"PEAK", b"JUNK", b"junk", b"F
               b"desc", b"pakt", b"kuki", b"free", b"peak", b"ovvw"}  # of CAF
 EXTENSIBLE = b"\xfe\xff"  # format tag of WAVE files that tell which speakers they are for
 MASK = slice(20, 24)  # of the speakers, in the format chunk
-VALID_BITS = slice(18, 20)
 CODING_HISTORY = 602  # where it starts in a broadcast-wave chunk: EBU Tech 3285, 2.3
 LARGEST_CHUNK_BYTES = 2**28  # larger ones are none of those that people write
 MODES = {1: "mono", 2: "stereo"}
@@ -61,7 +60,6 @@ UTF_8 = 3  # ID3's number
 # Number, place in the order of playing, chunk, its start, the block's start, sample.
 CUE_POINT, COUNT_BYTES = struct.Struct("<II4sIII"), 4
 LARGEST_PLACE = 2**32 - 1  # of a cue point
-TOLD_CHAPTERS = {"MP3", "OGG"}  # what libsndfile reads that may have some
 # Attributes of an ASF file that tell how it was encoded.
 OF_THE_ENCODER = {"IsVBR", "WMFSDKVersion", "WMFSDKNeeded", "WM/EncodingSettings",
                   "DeviceConformanceTemplate", "ASFLeakyBucketPairs"}
@@ -147,12 +145,9 @@ def _open_tags(path: Path) -> mutagen.FileType | None:
 
 
 def id3_of(path: Path, history: str) -> bytes:
-    """Returns the tags and pictures of an MP3 or Ogg file, with a line more, as an ID3 tag."""
+    """Returns the tags and pictures of an Ogg file, with a line more, as an ID3 tag."""
     source, tags = _open_tags(path), id3.ID3()
-    if source is not None and isinstance(source.tags, id3.ID3):
-        for frame in source.tags.values():
-            tags.add(frame)
-    elif source is not None and source.tags is not None:
+    if source is not None and source.tags is not None:
         for name in source.tags.keys():
             _add_comment_as_frame(tags, name, source.tags[name])
     tags.add(id3.COMM(encoding=UTF_8, lang="eng", desc="denoised", text=[history]))
@@ -219,7 +214,7 @@ def _carry_flac(source: Path, result: Path, history: str) -> None:
 
 def _chapters(recording: Recording) -> list[tuple[Fraction, str]]:
     """Returns the chapters of what libsndfile reads; see `mark_chunks`."""
-    if recording.container not in TOLD_CHAPTERS:
+    if recording.container != "OGG":
         return []
     with open_container(recording.path) as container:
         return read_chapters(container)
@@ -261,9 +256,6 @@ def _carry_chunks(recording: Recording, result: Path, output: Format, history: s
             with result.open("r+b") as file:
                 file.seek(start + MASK.start)
                 file.write(old[MASK])
-                if output.valid_bits is not None:
-                    file.seek(start + VALID_BITS.start)
-                    file.write(old[VALID_BITS])
 
 
 def carry_over(recording: Recording, result: Path, output: Format, history: str) -> None:

@@ -10,12 +10,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import soundfile as sf
 from audio_samples import write_audio
 from film_samples import Sound, move_blocks, sound_of, write_film
 
-from historical_denoiser.audio import audio_io, containers
-from historical_denoiser.audio.containers import Reader, Timeline
 from historical_denoiser.core.checks import UserError
+from historical_denoiser.formats import audio_io, containers
+from historical_denoiser.formats.containers import Reader, Timeline
 
 
 def read_all(path, track=None) -> np.ndarray:
@@ -157,7 +158,64 @@ def test_a_damaged_packet_is_silence(tmp_path, caplog):
     path.write_bytes(content)
     audio = np.concatenate(list(Reader(containers.open_track(path), keep_times=True)))
     assert abs(len(audio) - expected) < 50 and not audio[35000:44000].any() and audio[60000:].any()
-    assert "10 packets of the audio track are damaged" in caplog.text
+    assert "10 packets of the audio track are damaged, the first after 0.6 s" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def mp3(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, list[int]]:
+    """Four seconds whose bit rate varies, and where each frame starts; the first tells how many."""
+    path, rng = tmp_path_factory.mktemp("mp3") / "a.mp3", np.random.default_rng(0)
+    tone = 0.3 * np.sin(np.arange(4 * 44100) / 16.0)
+    sf.write(path, tone + 0.05 * rng.standard_normal(len(tone)), 44100)
+    with av.open(str(path)) as file:
+        return path.read_bytes(), [packet.pos for packet in file.demux() if packet.size]
+
+
+def read_mp3(path: Path, content: bytes) -> float:
+    """Returns how many seconds can be read; damage is logged."""
+    path.write_bytes(content)
+    track = containers.open_audio(path)
+    assert track.is_mpeg and not track.is_film
+    return sum(map(len, Reader(track, keep_times=True))) / track.rate
+
+
+@pytest.mark.parametrize(("change", "seconds"), [
+    (lambda whole, first: whole, 4.0), (lambda whole, first: whole[first:], 4.0),
+    (lambda whole, first: bytes(3000) + whole[first:], 4.0),
+    (lambda whole, first: whole + b"TAG" + bytes(125), 4.0), (lambda whole, first: 2 * whole, 8.0),
+    (lambda whole, first: whole.replace(b"Xing\0\0\0\x0f\0\0\0", b"Xing\0\0\0\x0f\0\0\7"), 4.0)])
+def test_a_whole_mp3_file_is_read_whatever_it_tells_of_its_length(
+        tmp_path, mp3, caplog, change, seconds):
+    whole, starts = mp3
+    content = change(whole, starts[0])
+    assert read_mp3(tmp_path / "a.mp3", content) == pytest.approx(seconds, abs=0.15)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(("place", "new", "lost"), [
+    (0, b"\xfe", 0.0), (2, b"\0", 0.0), (0, bytes(8000), 0.9), (0, b"\xff" * 8000, 0.9)])
+def test_damage_in_an_mp3_file_is_told_and_all_else_is_read(
+        tmp_path, mp3, caplog, place, new, lost):
+    whole, starts = mp3
+    start = starts[len(starts) // 2] + place
+    content = whole[:start] + new + whole[start + len(new) :]
+    assert read_mp3(tmp_path / "a.mp3", content) == pytest.approx(4.0 - lost, abs=0.16)
+    assert "packets of the audio track are damaged, the first after 2.0 s; what they" in caplog.text
+
+
+def test_mp3_in_a_wave_file_is_read_as_such(tmp_path, mp3, caplog):
+    source, path = tmp_path / "a.mp3", tmp_path / "a.wav"
+    source.write_bytes(mp3[0])
+    with av.open(str(source)) as film, av.open(str(path), "w", format="wav") as wave:
+        copy = wave.add_stream_from_template(film.streams.audio[0])
+        for packet in film.demux():
+            if packet.size:
+                packet.stream = copy
+                wave.mux(packet)
+    content = path.read_bytes()
+    assert read_mp3(path, content) == pytest.approx(4.0, abs=0.15) and caplog.text == ""
+    read_mp3(path, content[:20000] + bytes(3000) + content[23000:])
+    assert "a.wav" in caplog.text and "are damaged" in caplog.text
 
 
 def test_the_bit_rate_is_measured(tmp_path):

@@ -13,8 +13,8 @@ import librosa  # loads what is used of it when it is used
 import numpy as np
 from matplotlib.figure import Figure
 
-from historical_denoiser.audio import containers
-from historical_denoiser.audio.audio_io import Recording
+from historical_denoiser.formats import containers
+from historical_denoiser.formats.audio_io import Recording
 
 WINDOW_SECONDS = 0.093  # long enough to part hum from rumble, short enough to show clicks
 COLUMNS = 1200  # at most; in longer recordings a column is the mean of several frames

@@ -2,45 +2,42 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
 
-from historical_denoiser.audio.audio_io import open_recording, read_blocks
-from historical_denoiser.audio.containers import open_audio
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.audio.integrity import find_damage
-from historical_denoiser.core.checks import UserError
+from historical_denoiser.formats.audio_io import open_recording
+from historical_denoiser.formats.containers import open_audio
+from historical_denoiser.formats.integrity import find_damage
 
 
-def write(path: Path, container: str, subtype: str | None = None) -> bytes:
-    """Writes two seconds, and returns the file."""
+def write(path: Path, container: str, subtype: str | None = None, seconds: int = 2) -> bytes:
+    """Writes white noise, and returns the file."""
     rate = 48000 if subtype == "OPUS" else SAMPLE_RATE
-    audio = np.random.default_rng(1).uniform(-0.2, 0.2, (2 * rate, 1))
+    audio = np.random.default_rng(1).uniform(-0.2, 0.2, (seconds * rate, 1))
     sf.write(path, audio, rate, subtype, format=container)
     return path.read_bytes()
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
-def test_damaged_pages_of_ogg_are_counted(tmp_path, subtype):
+def test_an_ogg_file_that_was_cut_off_or_is_damaged_is_told(tmp_path, subtype):
     path = tmp_path / "a.ogg"
-    whole = write(path, "OGG", subtype)
-    recording = open_recording(path)
-    assert find_damage(recording) is None
-    for place in (len(whole) // 2, whole.index(b"OggS", len(whole) // 2) + 2, len(whole) - 1):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
-        assert find_damage(recording) == (
-            "the file is damaged in 1 places, and what stands there is lost")
-    last = whole.rindex(b"OggS")
+    whole = write(path, "OGG", subtype, 4)
+    assert find_damage(open_recording(path)) is None
+    recording, last = open_recording(path), whole.rindex(b"OggS")
     path.write_bytes(whole[:last])
     assert "has no end" in find_damage(recording)
-    path.write_bytes(whole[: last + 40])
-    assert "in 1 places" in find_damage(recording)
-    path.write_bytes(whole + b"Og")
-    assert find_damage(recording) is not None
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 4]) + whole[middle + 1 :]
+    start = whole.rindex(b"OggS", 0, middle)
+    for content, place in ((flipped, start), (whole[: last + 40], last),
+                           (whole + b"Og", len(whole)),
+                           (whole[:start] + b"X" + whole[start + 1 :], start)):
+        path.write_bytes(content)
+        assert f"is damaged, first at byte {place} of {len(content)}" in find_damage(recording)
 
 
 @pytest.mark.parametrize(("container", "name"), [("WAV", "data"), ("AIFF", "SSND"),
@@ -60,14 +57,12 @@ def test_samples_behind_those_of_the_header_are_told(tmp_path, container, name):
     assert "as many as 1.5 s of audio; they are not read" in find_damage(recording)
 
 
-@pytest.mark.parametrize(("container", "place", "order"), [("AU", 8, "big"), ("CAF", -8, "big"),
-                                                             ("RF64", 16, "little")])
+@pytest.mark.parametrize(("container", "place", "order"), [
+    ("CAF", 4, "big"), ("RF64", 16, "little")])
 def test_sizes_of_other_headers_are_not_believed_either(tmp_path, container, place, order):
-    path, width = tmp_path / "a", 4 if container == "AU" else 8
+    path, width = tmp_path / "a", 8
     whole = write(path, container, "PCM_16")
-    if container != "AU":
-        name = {"CAF": b"data", "RF64": b"ds64"}[container]
-        place = whole.index(name) + (4 if container == "CAF" else place)
+    place += whole.index({"CAF": b"data", "RF64": b"ds64"}[container])
 
     def told(size: int, seconds: float = 2.0) -> str | None:
         content = whole[:place] + size.to_bytes(width, order) + whole[place + width :]
@@ -80,23 +75,9 @@ def test_sizes_of_other_headers_are_not_believed_either(tmp_path, container, pla
     if container == "CAF":  # the others are told of as a length that the header promises
         assert "as many as 0.5 s of audio" in told(size, 1.5)
         assert told(2**64 - 1, 1.5) is None  # written to a pipe
-    path.write_bytes(whole)
 
 
 @pytest.mark.parametrize("container", ["FLAC", "W64"])
 def test_others_are_taken_for_whole(tmp_path, container):
     write(tmp_path / "a", container)
     assert find_damage(open_recording(tmp_path / "a")) is None
-
-
-def test_the_decoder_of_mp3_keeps_its_lines_to_itself(tmp_path, capfd):
-    path = tmp_path / "a.mp3"
-    whole = write(path, "MP3")
-    path.write_bytes(whole[: len(whole) // 2])
-    recording = open_recording(path)
-    assert sum(map(len, read_blocks(recording))) > SAMPLE_RATE / 2
-    assert capfd.readouterr().err == ""
-    path.write_bytes(bytes(16) + whole[16:])  # it does not begin as such files do
-    with suppress(UserError):
-        open_recording(path)
-    assert capfd.readouterr().err == ""

@@ -1,0 +1,1 @@
+"""Recordings, films, their tags and their damage; pictures of sound."""

@@ -1,0 +1,64 @@
+"""Damage that libsndfile passes over in silence: pages that are lost, sound left unread."""
+
+from __future__ import annotations
+
+import os
+
+from mutagen import ogg
+from mutagen.ogg import OggPage
+
+from historical_denoiser.formats.audio_io import Recording
+from historical_denoiser.formats.chunks import CAF, caf_chunks, find_chunks, kind_of
+
+SAMPLES = {b"data", b"SSND"}  # the chunks that hold them
+UNREAD_SECONDS = 0.1  # less behind the samples is what some program put there
+
+
+def _ogg_damage(recording: Recording) -> str | None:
+    """Returns what is wrong with the pages of an Ogg file: where the first is that is not whole."""
+    size, page = recording.path.stat().st_size, None
+    with recording.path.open("rb") as file:
+        while (start := file.tell()) < size:
+            try:
+                page = OggPage(file)
+            except (ogg.error, EOFError):
+                is_whole = False
+            else:
+                length = file.tell() - start
+                file.seek(start)
+                is_whole = page.write() == file.read(length)  # with the checksum that it must have
+            if not is_whole:
+                return (f"the file is damaged, first at byte {start} of {size}, and what stands "
+                        "there is lost")
+    return None if page.last else "the file has no end: it was cut off, or never closed"
+
+
+def _unread(recording: Recording) -> str | None:
+    """Returns how much of a file its header leaves out, or promises and does not hold."""
+    with recording.path.open("rb") as file:
+        # The last chunk of a CAF file may be cut off; what else was cut off says how long it was.
+        chunks = list(caf_chunks(file)) if kind_of(file) == CAF else find_chunks(file)
+        rest = file.seek(0, os.SEEK_END) - sum(chunks[-1][1:]) if chunks else 0
+    samples = [size for name, _, size in chunks if name in SAMPLES]
+    if not samples or not samples[0]:
+        return None
+    if rest < 0:
+        there = max(1, samples[0] + rest)
+        return (f"the header tells of {samples[0]} bytes of samples, and {-rest} of them are "
+                f"missing, as many as {-rest * recording.header_seconds / there:.1f} s of audio")
+    seconds = rest * recording.header_seconds / samples[0]
+    if seconds < UNREAD_SECONDS:
+        return None
+    return (f"behind the samples that the header tells of, {rest} bytes follow, as many as "
+            f"{seconds:.1f} s of audio; they are not read")
+
+
+def find_damage(recording: Recording) -> str | None:
+    """Returns what is wrong with a recording that can be read nevertheless; None if nothing.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    if recording.is_mpeg:
+        return None  # its `Reader` counts the packets that cannot be decoded
+    return (_ogg_damage if recording.container == "OGG" else _unread)(recording)

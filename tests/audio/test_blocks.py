@@ -1,0 +1,62 @@
+"""Parts are cut out of recordings that come in blocks, joined, and put back into blocks."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+
+import numpy as np
+import pytest
+
+from historical_denoiser.audio.blocks import Frames, Tape, cut, in_blocks, join
+
+
+@pytest.mark.parametrize("lengths", [[100], [7] * 14 + [2], [1] * 100, [30, 0, 70]])
+def test_frames_are_cut_and_pieces_put_back_into_blocks_of_any_length(lengths, rng):
+    audio = rng.standard_normal((100, 2))
+    blocks, frames = np.split(audio, np.cumsum(lengths)[:-1]), Frames(16)
+    found = np.concatenate([frames.add(block) for block in blocks])
+    np.testing.assert_array_equal(found, audio[:96].reshape(6, 16, 2))
+    np.testing.assert_array_equal(frames.rest, audio[96:])
+    waiting = deque(blocks)
+    for block, piece in in_blocks(np.array_split(audio[:90], 9), waiting):
+        np.testing.assert_array_equal(piece, block)
+    edges = np.cumsum(lengths)
+    assert sum(map(len, waiting)) == 100 - edges[edges <= 90].max(initial=0)
+
+
+@pytest.mark.parametrize("lengths", [[100], [7] * 14 + [2], [1] * 100, [30, 0, 70]])
+def test_parts_are_cut_out_of_blocks_of_any_length(lengths, rng):
+    audio = rng.standard_normal((100, 2))
+    blocks = np.split(audio, np.cumsum(lengths)[:-1])
+    places = [(0, 10), (10, 33), (40, 41), (90, 120), (130, 140)]
+    found = list(cut(blocks, places))
+    for part, (start, stop) in zip(found, places[:4], strict=True):  # the last is beyond the end
+        np.testing.assert_array_equal(part, audio[start:stop])
+
+
+@pytest.mark.parametrize("lengths", [[100], [7] * 14 + [2], [1] * 100, [30, 0, 70]])
+def test_parts_that_overlap_are_played_in_turn(lengths, rng):
+    audio = rng.standard_normal(100)
+    tape = Tape(np.split(audio, np.cumsum(lengths)[:-1]))
+    for start, stop, keep in ((0, 40, 30), (30, 45, 35), (37, 80, 80), (85, 130, 100)):
+        played = np.concatenate(list(tape.play(start, stop, keep)))
+        np.testing.assert_array_equal(played, audio[start:stop])
+
+
+def test_a_tape_takes_no_more_than_it_plays(rng):
+    taken = itertools.count()
+    blocks = (rng.standard_normal(10) for _ in taken)
+    list(Tape(blocks).play(0, 35, 30))
+    assert next(taken) == 4
+
+
+@pytest.mark.parametrize("shape", [(90,), (90, 2)])
+def test_what_is_the_same_in_the_overlap_is_joined_without_a_trace(shape, rng):
+    audio = rng.standard_normal(shape)
+    parts = [np.array_split(audio[start:stop], count)
+             for start, stop, count in ((0, 30, 1), (20, 60, 40), (50, 90, 3))]
+    np.testing.assert_allclose(np.concatenate(list(join(parts, 10))), audio, atol=1e-12)
+    steps = np.concatenate(list(join([[np.zeros(shape)], [np.ones(shape)]], 10)))
+    assert len(steps) == 170
+    assert (np.diff(steps, axis=0) >= 0.0).all() and np.diff(steps, axis=0).max() < 0.11
