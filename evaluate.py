@@ -63,6 +63,7 @@ from historical_denoiser.denoise import SOME_FAILED_STATUS
 from historical_denoiser.denoiser import choose_method
 from historical_denoiser.network.stored import BEST_NAME, CONFIG_NAME, read_settings
 from historical_denoiser.restoration.restorer import Restorer
+from historical_denoiser.restoration.settings import STAGES
 from historical_denoiser.run.jobs import strength_suffix
 from historical_denoiser.run.profiles import KEY
 from historical_denoiser.settings import Config, load_config, locate_shipped
@@ -293,11 +294,7 @@ def describe(name: str, cfg: Config, mixer: Mixer, restorer: Restorer,
          "Each item is heard twice: what is removed at first is its noise profile."),
         (cfg.profile, f"Each mixture comes with {TEST_PROFILE_SECONDS:g} s of its noise; probes do "
                       "not.")) if is_so]
-    missing = ", ".join(mixer.noise.missing)
-    if missing and "test" in cfg.dset.generate_missing:
-        lines.append("Generated noise stands for the categories of which no recording is held "
-                     f"out: {missing}.")
-    elif missing:
+    if missing := ", ".join(mixer.noise.missing):
         lines.append(f"Not tested, as no recording is held out: {missing}.")
     trained = sorted({str(row["noise"]) for row in rows if row["split_in_training"] == "train"})
     if trained:
@@ -334,13 +331,8 @@ def name_of(cfg: Config, weights: Path | None) -> str:
     strength = cfg.inference.strength
     floor = "" if strength.noise_floor_db is None else f"_floor{strength.noise_floor_db:g}"
     return (name + strength_suffix(strength.share) + "_per_band" * bool(strength.per_band) + floor
-            + "_no_declick" * (not cfg.inference.declick)
-            + "_no_dehum" * (not cfg.inference.dehum)
-            + "_no_keep_held" * (not cfg.inference.keep_held)
-            + "_no_wiener" * (not cfg.inference.wiener)
-            + "_no_following" * (not cfg.inference.follow_noise)
-            + "_no_finding" * (not cfg.inference.find_noise)
-            + "_no_listening" * (not cfg.inference.listen_first) + "_profile" * cfg.profile)
+            + "".join(f"_no_{stage}" for stage in STAGES
+                      if getattr(cfg.inference, stage) is False) + "_profile" * cfg.profile)
 
 
 if __name__ == "__main__":

@@ -325,14 +325,6 @@ def test_the_best_weights_are_those_of_the_named_metric(three_tunes, tmp_path, c
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_run_of_an_earlier_release_keeps_its_best_weights(copied, finished, three_tunes):
-    with h5py.File(copied / "best.weights.h5", "a") as file:
-        del file.attrs["step"]
-    run = make_trainer(make_config(three_tunes, copied))
-    run.fit()
-    assert run.best == finished.run.best | {"epoch": run.best["epoch"]}
-
-
 @pytest.mark.usefixtures("graphs")
 def test_training_gains_snr(three_tunes, tmp_path):
     """Of both stages, the second by way of the attention between them."""
@@ -448,27 +440,6 @@ def test_a_run_of_another_network_is_refused(three_tunes, copied):
     other = UnetConfig(depth=1, channels=[7, 8], extractor_kernel=3, fold_bins=4)
     with pytest.raises(ValueError, match="cannot go on: .*weights=.*best.weights.h5.*shape"):
         make_trainer(make_config(three_tunes, copied, epochs=3, unet=other)).fit()
-
-
-def test_a_run_of_an_earlier_release_without_averages_can_only_be_read(
-        three_tunes, tmp_path, monkeypatch, caplog):
-    cfg = make_config(three_tunes, tmp_path, epochs=1, steps_per_epoch=1, ema_momentum=None)
-    make_optimizer = trainer.make_optimizer
-
-    def make_plain_optimizer(settings):
-        optimizer = make_optimizer(settings)
-        optimizer.inner_optimizer.use_ema = False
-        return optimizer
-
-    monkeypatch.setattr(trainer, "make_optimizer", make_plain_optimizer)
-    make_trainer(cfg).fit()
-    monkeypatch.undo()
-    run = make_trainer(cfg)
-    run.fit()
-    assert "is finished: nothing is trained" in caplog.text and np.isfinite(run.best_value)
-    cfg.epochs = 2
-    with pytest.raises(ValueError, match="earlier release without `ema_momentum`. Start anew"):
-        make_trainer(cfg).fit()
 
 
 @pytest.mark.parametrize(("name", "step", "expected"), [

@@ -80,7 +80,7 @@ def test_what_fails_costs_its_own_rows(mixtures, tmp_path, faults, caplog):
         "weak failed on c. The first time: weak failed: RuntimeError: too loud."]
     assert "b.wav: must hold sound" in caplog.text and "too loud" in caplog.text
     text = comparison.report(rows, [weak, METHODS[0]], lambda item: read(item)[0], faults.notes(),
-                             BenchConfig(resamples=100, page=False), tmp_path)
+                             BenchConfig(page=False), tmp_path)
     assert "weak failed on c." in text and "(2 of 3)" in text
 
 
@@ -123,7 +123,7 @@ def test_bad_recordings_are_left_out_and_told(tmp_path, rng, faults, monkeypatch
 
     text = comparison.report_alone(
         [fail_on(0.8), METHODS[0], Method("nan", give_nan)],
-        pairs.find_recordings(str(tmp_path)), [], BenchConfig(resamples=100, page=False),
+        pairs.find_recordings(str(tmp_path)), [], BenchConfig(page=False),
         tmp_path, 20.0, lambda category, denoised: {"dnsmos": 3.0}, faults)
     assert [(row["method"], row["recording"]) for row in read_rows(tmp_path)] == [
         ("weak", "a"), ("none", "a"), ("none", "loud")]
@@ -147,7 +147,7 @@ def test_rows_and_files_of_a_comparison(mixtures, tmp_path, faults):
     told = [row for row in rows if row["method"] == "told"]
     assert all(np.isnan(row["clean_si_sdr_db"]) and row["snr_gain_db"] > 50.0 for row in told)
     text = comparison.report(rows, METHODS, mixtures.__getitem__, ["a <note>"],
-                             BenchConfig(resamples=100), tmp_path)
+                             BenchConfig(), tmp_path)
     assert (tmp_path / comparison.TEXT_NAME).read_text(encoding="utf-8") == text
     stored = read_rows(tmp_path)
     assert len(stored) == 11 and stored[0]["measured_snr_db"] == "9.9"
@@ -171,9 +171,9 @@ def test_best_middle_and_worst():
 
 
 def test_many_players_are_shorter():
-    assert page.shorten(4.0, 3) == 4.0
-    assert 500 * page.MP3_BYTES_PER_SECOND * page.shorten(4.0, 500) <= 1.01 * page.AUDIO_BYTES
-    assert page.shorten(4.0, 10**9) == page.SHORTEST_CLIP_SECONDS
+    assert page.shorten(3) == page.CLIP_SECONDS
+    assert 500 * page.MP3_BYTES_PER_SECOND * page.shorten(500) <= 1.01 * page.AUDIO_BYTES
+    assert page.shorten(10**9) == page.SHORTEST_CLIP_SECONDS
 
 
 def test_recordings_alone(tmp_path, rng, faults):
@@ -186,7 +186,7 @@ def test_recordings_alone(tmp_path, rng, faults):
     recordings = [Pair("a", tmp_path / "a.wav", None, tmp_path / "noise.wav"),
                   Pair("b", tmp_path / "b.wav")]
     methods = [METHODS[1], Method("told", lambda audio, profile: 0.1 * audio, True, False)]
-    text = comparison.report_alone(methods, recordings, ["note"], BenchConfig(resamples=100),
+    text = comparison.report_alone(methods, recordings, ["note"], BenchConfig(),
                                    tmp_path / "out", 20.0, measures.load_judge_alone(False), faults)
     rows = read_rows(tmp_path / "out")
     assert [(row["method"], row["recording"]) for row in rows] == [
