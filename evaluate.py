@@ -207,7 +207,8 @@ def compare(cfg: Config, given: set[str]) -> None:
                      f"{cfg.bench.recording_seconds:g} s of each.")
         judge_alone = measures.load_judge_alone(cfg.perceptual)
         sys.stdout.write(comparison.report_alone(
-            chosen, files, notes, cfg.bench, folder, highpass_hz, judge_alone, faults))
+            chosen, files, notes, cfg.bench.recording_seconds, folder, highpass_hz, judge_alone,
+            faults))
     else:
         judge_more, left_out = measures.load_judge(cfg.perceptual)
         notes += [f"Not measured: {line}." for line in left_out]
@@ -236,7 +237,7 @@ def compare(cfg: Config, given: set[str]) -> None:
                 return mixture, mixture.snr_db
         rows = comparison.judge(chosen, names, read, highpass_hz, judge_more, folder, faults)
         sys.stdout.write(comparison.report(rows, chosen, lambda item: read(item)[0],
-                                           [*notes, *faults.notes()], cfg.bench, folder))
+                                           [*notes, *faults.notes()], folder))
     logger.info("tables, pictures and players: %s", folder)
     if faults:
         sys.exit(SOME_FAILED_STATUS)

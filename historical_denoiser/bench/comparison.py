@@ -16,7 +16,6 @@ from historical_denoiser.bench import measures, page, pairs
 from historical_denoiser.bench.intervals import Comparison, Table, mean, middle
 from historical_denoiser.bench.methods import Method, MethodError
 from historical_denoiser.bench.pairs import Pair
-from historical_denoiser.bench.settings import BenchConfig
 from historical_denoiser.core.checks import UserError, reason_of, require
 from historical_denoiser.core.files import replacing
 from historical_denoiser.data.mixture import Mixture
@@ -168,7 +167,7 @@ def show_mixtures(comparison: Comparison, methods: list[Method],
 
 
 def report(rows: list[Row], methods: list[Method], mixture_of: Callable[[int], Mixture],
-           notes: list[str], settings: BenchConfig, folder: Path) -> str:
+           notes: list[str], folder: Path) -> str:
     """Writes the files of a comparison with clean targets, and returns the Markdown.
 
     Args:
@@ -176,20 +175,19 @@ def report(rows: list[Row], methods: list[Method], mixture_of: Callable[[int], M
         methods: What was compared.
         mixture_of: Makes mixture number `item` again, for the page.
         notes: Lines on what was compared.
-        settings: Whether there is a page.
         folder: Where `bench.csv`, `bench.md` and `bench.html` go.
     """
     comparison = Comparison(rows)
     tables = comparison.tables(SHOWN)
     text = _write(rows, notes, tables, folder)
-    if settings.page:  # after the tables: it denoises once more
-        _write_page("Methods side by side", notes, tables, page.draw_gains(comparison),
-                    show_mixtures(comparison, methods, mixture_of), folder)
+    # After the tables, as it denoises once more.
+    _write_page("Methods side by side", notes, tables, page.draw_gains(comparison),
+                show_mixtures(comparison, methods, mixture_of), folder)
     return text
 
 
 def report_alone(methods: list[Method], recordings: list[Pair], notes: list[str],
-                 settings: BenchConfig, folder: Path, highpass_hz: float,
+                 longest_seconds: float, folder: Path, highpass_hz: float,
                  judge_more: measures.JudgeAlone, faults: Faults) -> str:
     """Denoises recordings of which no clean version is known; writes and returns as `report`.
 
@@ -197,7 +195,7 @@ def report_alone(methods: list[Method], recordings: list[Pair], notes: list[str]
         methods: What is compared.
         recordings: What is denoised.
         notes: Lines on what was compared.
-        settings: Of the recordings and the page.
+        longest_seconds: How much of each recording is taken, from its start.
         folder: Where `bench.csv`, which grows, `bench.md` and `bench.html` go.
         highpass_hz: What lies below is not judged.
         judge_more: From `measures.load_judge_alone`.
@@ -209,12 +207,12 @@ def report_alone(methods: list[Method], recordings: list[Pair], notes: list[str]
     rows: list[Row] = []
     total = 0  # recordings that some method denoised
     sections: list[page.Section] = []
-    shown = min(len(recordings), SHOWN_RECORDINGS) if settings.page else 0
+    shown = min(len(recordings), SHOWN_RECORDINGS)
     seconds = page.shorten(shown * (2 * len(methods) + 1))
     without = []
     for pair in tqdm(recordings, disable=None):
         try:
-            audio, profile = pairs.read_recording(pair, settings.recording_seconds)
+            audio, profile = pairs.read_recording(pair, longest_seconds)
         except (UserError, OSError) as error:
             faults.leave_out(error)
             continue
@@ -249,8 +247,7 @@ def report_alone(methods: list[Method], recordings: list[Pair], notes: list[str]
     tables = [_table_of_recordings(rows), *_tables_alone(rows, total, methods)]
     notes = [*notes, *faults.notes(), EXPLANATION]
     text = _write(rows, notes, tables, folder)
-    if settings.page:
-        _write_page("What was done to recordings", notes, tables, [], sections, folder)
+    _write_page("What was done to recordings", notes, tables, [], sections, folder)
     return text
 
 

@@ -9,12 +9,11 @@ from historical_denoiser.core.checks import require
 
 @dataclass
 class BenchConfig:
-    """What methods are compared on, and what is shown of it."""
+    """What methods are compared on."""
 
     pairs: str | None = None  # folder of noisy and clean files in place of the project's test
     recordings: str | None = None  # or a recording, or a folder of them, without clean targets
     recording_seconds: float = 60.0  # of each recording, from its start
-    page: bool = True  # whether bench.html is written
 
     def __post_init__(self) -> None:
         require(self.pairs is None or self.recordings is None, "bench.pairs",
