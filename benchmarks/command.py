@@ -34,8 +34,7 @@ HEADER = ("settings", "seconds", "/ sound", "CPU s", "peak MB")
 def measure(command: list[str]) -> tuple[float, float, float]:
     """Runs a command; returns seconds on the clock, of CPU time, and its peak memory in MB.
 
-    Raises:
-        RuntimeError: It failed; the message is the last line that it said.
+    One that fails ends this program, with the last line that it said.
     """
     with tempfile.TemporaryFile() as said:
         began = time.perf_counter()
@@ -47,7 +46,9 @@ def measure(command: list[str]) -> tuple[float, float, float]:
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             said.seek(0)
-            raise RuntimeError(said.read().decode(errors="replace").strip().splitlines()[-1])
+            lines = said.read().decode(errors="replace").strip().splitlines()
+            sys.exit(f"error: {shlex.join(command)}: "
+                     f"{lines[-1] if lines else f'exit status {process.returncode}'}")
     unit = 1.0 if sys.platform == "darwin" else 1024.0  # of ru_maxrss, in bytes
     return took, used.ru_utime + used.ru_stime, used.ru_maxrss * unit / 1e6
 
