@@ -29,8 +29,8 @@ from historical_denoiser.data.sources import SUBSONIC_HZ, CleanSource, NoiseSour
 from historical_denoiser.noise.carriers import FOLLOWING_KINDS, KINDS, MOVING, CarrierConfig
 
 MIXING_KEYS = ("cache_items", "path_cache", "snr_db", "level_db", "share_clean", "share_silent",
-               "reference_dbfs", "evaluation_snrs_db", "generate_missing", "share_profile",
-               "share_heard", "share_changing", "share_coded")
+               "reference_dbfs", "evaluation_snrs_db", "share_profile", "share_heard",
+               "share_changing", "share_coded")
 PAIR_VERSION = 8  # raised when the same settings give other pairs
 CACHE_STREAM = 1  # sets the seeds of cached pairs apart from those of mixtures
 PROBE_STREAM = 3  # and those of the clean sounds of probes

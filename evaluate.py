@@ -63,6 +63,7 @@ from historical_denoiser.denoise import SOME_FAILED_STATUS
 from historical_denoiser.denoiser import choose_method
 from historical_denoiser.network.stored import BEST_NAME, CONFIG_NAME, read_settings
 from historical_denoiser.restoration.restorer import Restorer
+from historical_denoiser.restoration.settings import STAGES
 from historical_denoiser.run.jobs import strength_suffix
 from historical_denoiser.run.profiles import KEY
 from historical_denoiser.settings import Config, load_config, locate_shipped
@@ -206,7 +207,8 @@ def compare(cfg: Config, given: set[str]) -> None:
                      f"{cfg.bench.recording_seconds:g} s of each.")
         judge_alone = measures.load_judge_alone(cfg.perceptual)
         sys.stdout.write(comparison.report_alone(
-            chosen, files, notes, cfg.bench, folder, highpass_hz, judge_alone, faults))
+            chosen, files, notes, cfg.bench.recording_seconds, folder, highpass_hz, judge_alone,
+            faults))
     else:
         judge_more, left_out = measures.load_judge(cfg.perceptual)
         notes += [f"Not measured: {line}." for line in left_out]
@@ -235,7 +237,7 @@ def compare(cfg: Config, given: set[str]) -> None:
                 return mixture, mixture.snr_db
         rows = comparison.judge(chosen, names, read, highpass_hz, judge_more, folder, faults)
         sys.stdout.write(comparison.report(rows, chosen, lambda item: read(item)[0],
-                                           [*notes, *faults.notes()], cfg.bench, folder))
+                                           [*notes, *faults.notes()], folder))
     logger.info("tables, pictures and players: %s", folder)
     if faults:
         sys.exit(SOME_FAILED_STATUS)
@@ -293,11 +295,7 @@ def describe(name: str, cfg: Config, mixer: Mixer, restorer: Restorer,
          "Each item is heard twice: what is removed at first is its noise profile."),
         (cfg.profile, f"Each mixture comes with {TEST_PROFILE_SECONDS:g} s of its noise; probes do "
                       "not.")) if is_so]
-    missing = ", ".join(mixer.noise.missing)
-    if missing and "test" in cfg.dset.generate_missing:
-        lines.append("Generated noise stands for the categories of which no recording is held "
-                     f"out: {missing}.")
-    elif missing:
+    if missing := ", ".join(mixer.noise.missing):
         lines.append(f"Not tested, as no recording is held out: {missing}.")
     trained = sorted({str(row["noise"]) for row in rows if row["split_in_training"] == "train"})
     if trained:
@@ -334,13 +332,8 @@ def name_of(cfg: Config, weights: Path | None) -> str:
     strength = cfg.inference.strength
     floor = "" if strength.noise_floor_db is None else f"_floor{strength.noise_floor_db:g}"
     return (name + strength_suffix(strength.share) + "_per_band" * bool(strength.per_band) + floor
-            + "_no_declick" * (not cfg.inference.declick)
-            + "_no_dehum" * (not cfg.inference.dehum)
-            + "_no_keep_held" * (not cfg.inference.keep_held)
-            + "_no_wiener" * (not cfg.inference.wiener)
-            + "_no_following" * (not cfg.inference.follow_noise)
-            + "_no_finding" * (not cfg.inference.find_noise)
-            + "_no_listening" * (not cfg.inference.listen_first) + "_profile" * cfg.profile)
+            + "".join(f"_no_{stage}" for stage in STAGES
+                      if getattr(cfg.inference, stage) is False) + "_profile" * cfg.profile)
 
 
 if __name__ == "__main__":

@@ -246,7 +246,7 @@ class Trainer:
         logger.info("going on from step %d of %d in %s", self.progress.step, self.steps,
                     self.folder)
         metric = self.cfg.best_metric
-        self.best = self.checkpoints.find_best(self.history, metric)
+        self.best = self.checkpoints.find_best(self.history)
         top = max(self.history, key=self._score, default=None)
         if self.best is not None and self._score(top) > self._score(self.best):
             logger.warning("by `best_metric=%s` epoch %d was the best so far (%.3f), but its "
@@ -259,10 +259,9 @@ class Trainer:
             unet.load_weights(self.learner.model, self.checkpoints.last)
         except UserError as error:
             raise UserError(
-                f"the run in {self.folder} cannot go on: it is of another network, or of an "
-                f"earlier release without `ema_momentum`. Start anew with another "
-                f"`path_experiment`, and with weights={self.checkpoints.best} for what it has "
-                f"learnt. ({error})") from error
+                f"the run in {self.folder} cannot go on: it is of another network. Start anew with "
+                f"another `path_experiment`, and with weights={self.checkpoints.best} for what it "
+                f"has learnt. ({error})") from error
 
     def _check_settings(self) -> None:
         """Refuses or reports settings that are not those with which the run in the folder began."""

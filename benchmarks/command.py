@@ -1,23 +1,21 @@
-"""Measures whole commands on one file: this project's, by each runtime, and other people's tools.
+"""Measures whole calls of `inference.py`: what a user waits for, loading included.
 
-    python benchmarks/command.py                                    # the bundled example
-    python benchmarks/command.py FILE --repeats=3
-    python benchmarks/command.py --weights ALONE/best.weights.h5 pretrained/best.onnx small
+    python benchmarks/command.py                                   # the bundled example
+    python benchmarks/command.py FILE "weights=small" "weights=small inference.listen_first=false"
+    python benchmarks/command.py FOLDER "" "inference.cluster=ray inference.cluster_cores=1"
 
-Weights beside which no ONNX file lies are run by Keras.
-
-Each is a process of its own that reads the file, denoises it and writes the result: what a user
-waits for, loading included. All of them are run in turn, so that they meet the same load of the
-machine. Prints a Markdown table of medians: seconds on the clock, these over the length of the
-sound (the real-time factor), seconds of CPU time, the peak of the resident memory, and the size of
-the weights where they are a file. Tools that are not installed are named. Further packages may be
-found by PYTHONPATH. On a machine that does other work, the clock says little.
+Each argument after the recording, or the folder of recordings, holds the settings of one call. All
+calls are made in turn, so that they meet the same load of the machine. Prints a Markdown table of
+medians: seconds on the clock, these over the length of the sound (the real-time factor), seconds
+of CPU time, and the peak of the resident memory. Both are those of the command and of processes
+that it waits for, which the workers of a cluster are not.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -25,40 +23,18 @@ import tempfile
 import time
 from pathlib import Path
 
+import soundfile
+
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "noisy.flac"
-# Their names are those of `historical_denoiser.bench.methods`.
-TOOLS = ("afftdn", "noisereduce_blind", "rnnoise", "deepfilternet")
-NOT_INSTALLED = 3  # exit status of a child
-HEADER = ["command", "seconds", "/ sound", "CPU s", "peak MB", "weights MB"]
-
-
-def run_tool(name: str, source: Path, target: Path) -> None:
-    """Denoises a file with a tool, channel by channel, in this process."""
-    sys.path.insert(0, str(ROOT))  # as where the commands are
-    import numpy as np
-    import soundfile
-
-    from historical_denoiser.audio import dsp
-    from historical_denoiser.bench.methods import TOOLS as known
-
-    tool = known[name]
-    try:
-        restore = tool.load()
-    except (ImportError, FileNotFoundError) as error:
-        sys.stderr.write(f"not installed ({error}): {tool.install}\n")
-        sys.exit(NOT_INSTALLED)
-    audio, rate = soundfile.read(source, dtype="float32", always_2d=True)
-    restored = [dsp.resample(np.asarray(restore(dsp.resample(channel, rate, tool.rate), None)),
-                             tool.rate, rate)[:len(audio)] for channel in audio.T]
-    soundfile.write(target, np.stack(restored, axis=-1), rate)
+CALLS = ("", "weights=small", "method=lsa")
+HEADER = ("settings", "seconds", "/ sound", "CPU s", "peak MB")
 
 
 def measure(command: list[str]) -> tuple[float, float, float]:
     """Runs a command; returns seconds on the clock, of CPU time, and its peak memory in MB.
 
-    Raises:
-        RuntimeError: It failed; the message is the last line that it said.
+    One that fails ends this program, with the last line that it said.
     """
     with tempfile.TemporaryFile() as said:
         began = time.perf_counter()
@@ -70,61 +46,44 @@ def measure(command: list[str]) -> tuple[float, float, float]:
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             said.seek(0)
-            raise RuntimeError(said.read().decode(errors="replace").strip().splitlines()[-1])
+            lines = said.read().decode(errors="replace").strip().splitlines()
+            sys.exit(f"error: {shlex.join(command)}: "
+                     f"{lines[-1] if lines else f'exit status {process.returncode}'}")
     unit = 1.0 if sys.platform == "darwin" else 1024.0  # of ru_maxrss, in bytes
     return took, used.ru_utime + used.ru_stime, used.ru_maxrss * unit / 1e6
 
 
-def commands(source: Path, folder: Path, weights: list[str]) -> dict[str, list[str]]:
-    """Returns what is run, by its name in the table."""
-    own = [sys.executable, str(ROOT / "inference.py"), str(source),
-           f"inference.output_dir={folder}", "inference.overwrite=true"]
-    return ({name: [*own, f"weights={name}"] for name in weights}
-            | {"method=lsa": [*own, "method=lsa"]}
-            | {name: [sys.executable, __file__, "--tool", name, str(source),
-                      str(folder / f"{name}.wav")] for name in TOOLS})
+def sound_seconds(place: Path) -> float:
+    """Returns the length of a recording, or of all in a folder that libsndfile reads."""
+    endings = {f".{name.lower()}" for name in soundfile.available_formats()}
+    paths = [place] if place.is_file() else [path for path in place.rglob("*")
+                                             if path.suffix.lower() in endings]
+    return sum(soundfile.info(path).duration for path in paths)
 
 
 def main() -> None:
-    """Reads the command line, and measures each command."""
+    """Reads the command line, and measures each call."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("file", nargs="?", type=Path, default=EXAMPLE)
-    parser.add_argument("target", nargs="?", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--weights", nargs="+", metavar="FILE",
-                        default=[str(ROOT / "pretrained" / "best.weights.h5")])
+    parser.add_argument("recording", nargs="?", type=Path, default=EXAMPLE,
+                        help="a file or a folder")
+    parser.add_argument("calls", nargs="*", metavar="SETTINGS", help="of one call, in quotes")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--tool", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.tool:
-        run_tool(arguments.tool, arguments.file, arguments.target)
-        return
-    told = subprocess.run(
-        [sys.executable, "-c", "import soundfile, sys; print(soundfile.info(sys.argv[1]).duration)",
-         str(arguments.file)], stdout=subprocess.PIPE, text=True, check=True)
-    sound = float(told.stdout)
-    with tempfile.TemporaryDirectory() as name:
-        chosen = commands(arguments.file.resolve(), Path(name), arguments.weights)
-        taken: dict[str, list[tuple[float, float, float]]] = {name: [] for name in chosen}
-        failed: dict[str, str] = {}
-        for _ in range(arguments.repeats):
-            for label, command in chosen.items():
-                if label not in failed:
-                    try:
-                        taken[label].append(measure(command))
-                    except RuntimeError as error:
-                        failed[label] = str(error)
-    sizes = {name: os.path.getsize(name) / 1e6 for name in arguments.weights
-             if os.path.isfile(name)}
-    rows = [HEADER, ["---"] * len(HEADER)]
-    for label in chosen:
-        if label in failed:
-            rows.append([label, failed[label], *[""] * (len(HEADER) - 2)])
-            continue
-        clock, cpu, peak = map(statistics.median, zip(*taken[label], strict=True))
-        rows.append([label, f"{clock:.1f}", f"{clock / sound:.2f}", f"{cpu:.1f}", f"{peak:.0f}",
-                     f"{sizes[label]:.1f}" if label in sizes else ""])
-    sys.stdout.write(f"{arguments.file.name}: {sound:.1f} s of sound, median of "
-                     f"{arguments.repeats}\n\n")
+    place, sound = arguments.recording.resolve(), sound_seconds(arguments.recording)
+    taken: dict[str, list[tuple[float, float, float]]] = {
+        settings: [] for settings in arguments.calls or CALLS}
+    for _ in range(arguments.repeats):
+        for settings, times in taken.items():
+            with tempfile.TemporaryDirectory() as folder:
+                times.append(measure([
+                    sys.executable, str(ROOT / "inference.py"), str(place),
+                    f"inference.output_dir={folder}", *shlex.split(settings)]))
+    rows = [HEADER, ("---",) * len(HEADER)]
+    for settings, times in taken.items():
+        clock, cpu, peak = map(statistics.median, zip(*times, strict=True))
+        rows.append((settings, f"{clock:.1f}", f"{clock / sound:.2f}", f"{cpu:.1f}",
+                     f"{peak:.0f}"))
+    sys.stdout.write(f"{place.name}: {sound:.1f} s of sound, median of {arguments.repeats}\n\n")
     sys.stdout.writelines(f"| {' | '.join(row)} |\n" for row in rows)
 
 

@@ -139,7 +139,8 @@ def main() -> None:
             [sys.executable, __file__, name, "--child", f"--seconds={arguments.seconds}",
              f"--repeats={arguments.repeats}"], capture_output=True, text=True, check=False)
         if done.returncode:
-            cells = [done.stderr.strip().splitlines()[-1], *[""] * (len(header) - 2)]
+            said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+            cells = [said[-1], *[""] * (len(header) - 2)]
         else:
             cells = _format(json.loads(done.stdout.splitlines()[-1]))
             own = gains.get(name, {})

@@ -4,11 +4,11 @@
     python benchmarks/sounds.py --pictures=docs/images/sounds      # the table of docs/sounds.md
     python benchmarks/sounds.py FOLDER_OR_FILE ... --weights=FILE  # clean recordings of your own
 
-Without a name it takes data/sounds, plays instruments and effects from the sound font that is held
-out of training (it needs `fluidsynth`), and draws the rest. Each sound is up to 10 s long; clips of
-less than 3 s are strung together with pauses. What is removed from a clean sound is damage: prints
-Markdown of how much is kept, by SI-SDR, how the loudness (ITU-R BS.1770) and the spectrum change,
-and what other settings keep. `--pictures` draws each sound before, after, and what was removed.
+Without a name it takes data/sounds, and plays instruments and effects from the sound font that is
+held out of training (it needs `fluidsynth`). Each sound is up to 10 s long; clips of less than 3 s
+are strung together with pauses. What is removed from a clean sound is damage: prints Markdown of
+how much is kept, by SI-SDR, how the loudness (ITU-R BS.1770) and the spectrum change, and what
+other strengths keep. `--pictures` draws each sound before, after, and what was removed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # as where the commands are
 
 import numpy as np  # noqa: E402 - the path above makes what follows visible
-import scipy  # noqa: E402
 
 from historical_denoiser.audio import dsp  # noqa: E402
 from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
@@ -43,7 +42,7 @@ from historical_denoiser.corpus.performance import DRUMS, Stroke  # noqa: E402
 from historical_denoiser.denoiser import Denoiser  # noqa: E402
 from historical_denoiser.formats import spectrogram  # noqa: E402
 from historical_denoiser.formats.audio_io import AUDIO_ENDINGS  # noqa: E402
-from historical_denoiser.training import look_alikes, metrics  # noqa: E402
+from historical_denoiser.training import metrics  # noqa: E402
 
 OWN_FOLDER = Path("data") / "sounds"
 SECONDS = 10.0  # of each sound, at most
@@ -51,13 +50,7 @@ SHORT_SECONDS = 3.0  # clips below are strung together
 GAP_SECONDS = (0.1, 0.6)  # between them
 LEVEL_DB = (-9.0, 0.0)  # of one clip beside another
 HIGHPASS_HZ = 20.0  # what lies below is not judged
-HISS_DB = -40.0  # of the hiss that a sound is told with, under the sound
-PROFILE_SECONDS = 1.5
 FLOOR_DB = 12.0  # of `inference.noise_floor_db`, as one may try it
-SPEECH = "speech"  # the recorded sound of which a whisper is made
-PITCH_SECONDS = 0.002  # shorter than a voice's period: the cepstrum below it is the mouth's
-WHISPER_WINDOW, WHISPER_HOP = 1024, 256
-WHISPER_FROM_HZ = 400.0  # without a voice there is little below
 # Played from a sound font: program of General MIDI, keys, seconds from one to the next and of each.
 BRUSHES = 40  # program of the drum kit
 PLAYED = {"ride cymbal": (DRUMS, (51, 51, 59), 0.35, 0.3),
@@ -78,7 +71,7 @@ DOTS_PER_INCH = 80
 
 @dataclass(frozen=True)
 class Sound:
-    """A clean sound: `audio` is `(samples,)` at 44.1 kHz; `origin` recorded, played or drawn."""
+    """A clean sound: `audio` is `(samples,)` at 44.1 kHz; `origin` recorded or played."""
 
     name: str
     origin: str
@@ -140,34 +133,6 @@ def play(font: Path) -> list[Sound]:
     return [Sound(name, "played", found[name]) for name in PLAYED]
 
 
-def draw() -> list[Sound]:
-    """Makes the impulses and held tones that the probes try as well."""
-    samples = round(SECONDS * SAMPLE_RATE)
-    return [Sound(f"drawn {name}", "drawn", make(name, samples, np.random.default_rng(place)))
-            for make, names in ((look_alikes.make_strokes, look_alikes.STRUCK),
-                                (look_alikes.make_held, look_alikes.HELD))
-            for place, name in enumerate(names)]
-
-
-def whisper(speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Makes a whisper of a voice: noise in place of its tone, with the same spectral envelope.
-
-    The envelope is that of the cepstrum below a voice's period.
-    """
-    spectrum = dsp.stft(speech, WHISPER_WINDOW, WHISPER_HOP)
-    levels = np.log(np.hypot(*np.moveaxis(spectrum, -1, 0)) + 1e-7)
-    cepstrum = scipy.fft.irfft(levels, axis=-1)
-    kept = round(PITCH_SECONDS * SAMPLE_RATE)
-    cepstrum[:, kept:1 - kept] = 0.0
-    envelope = np.exp(scipy.fft.rfft(cepstrum, axis=-1).real)
-    noise = dsp.stft(rng.standard_normal(len(speech)).astype(np.float32), WHISPER_WINDOW,
-                     WHISPER_HOP)
-    made = dsp.istft((noise * envelope[..., None]).astype(np.float32), WHISPER_WINDOW, WHISPER_HOP,
-                     len(speech))
-    made = dsp.highpass(made, WHISPER_FROM_HZ, SAMPLE_RATE)
-    return (made * np.abs(speech).max() / np.abs(made).max()).astype(np.float32)
-
-
 def own_sounds() -> list[Sound]:
     """Returns the sounds of docs/sounds.md."""
     if not (OWN_FOLDER / MANIFEST_NAME).is_file():
@@ -175,43 +140,18 @@ def own_sounds() -> list[Sound]:
     if shutil.which("fluidsynth") is None:
         raise UserError("`fluidsynth` is needed to play sounds from a sound font, and was not "
                         "found; your system's package manager brings it")
-    recorded = {sound.name: sound for sound in find_sounds(OWN_FOLDER)}
-    made = whisper(recorded[SPEECH].audio, np.random.default_rng(2))
     font = scores.get_font(scores.TEST_FONT[0], OWN_FOLDER, None)
-    return [*recorded.values(), Sound("whisper", "made of speech", made), *play(font), *draw()]
+    return [*find_sounds(OWN_FOLDER), *play(font)]
 
 
 # --- What becomes of them --------------------------------------------------------------------
 
 
-def judge(sound: Sound, denoiser: Denoiser, once: Denoiser, without_clicks: Denoiser,
-          ) -> tuple[dict[str, float], np.ndarray]:
-    """Returns the columns of the table, and the sound as it is restored blind.
+def judge(clean: np.ndarray, denoiser: Denoiser) -> tuple[dict[str, float], np.ndarray]:
+    """Returns the columns of the table, and the sound as it is restored.
 
     All but the change of loudness is judged above `HIGHPASS_HZ`.
-
-    Args:
-        sound: What is denoised.
-        denoiser: As shipped.
-        once: The same, without listening first.
-        without_clicks: And without the click stage.
     """
-    clean = sound.audio.astype(np.float32)
-    found, restored = judge_blind(clean, denoiser)
-    rng = np.random.default_rng(3)
-    level = 10.0 ** (HISS_DB / 20.0) * np.sqrt(dsp.power(clean))
-    hiss = (level * rng.standard_normal(len(clean))).astype(np.float32)
-    profile = (level * rng.standard_normal(round(PROFILE_SECONDS * SAMPLE_RATE))).astype(np.float32)
-    return found | {
-        "kept, listen_first=false": kept_db(clean, once(clean, SAMPLE_RATE)),
-        "and declick=false": kept_db(clean, without_clicks(clean, SAMPLE_RATE)),
-        "with hiss, listen_first=false": kept_db(clean, once(clean + hiss, SAMPLE_RATE)),
-        "with hiss, told": kept_db(clean, once(clean + hiss, SAMPLE_RATE, noise_profile=profile))
-        if once.settings.unet.use_profile else float("nan")}, restored
-
-
-def judge_blind(clean: np.ndarray, denoiser: Denoiser) -> tuple[dict[str, float], np.ndarray]:
-    """Returns the columns for which the network hears the sound once, and the restored sound."""
     restored = denoiser(clean, SAMPLE_RATE)
     pairs = [(clean, clean - restored)]
     loudness = load_meter()
@@ -257,10 +197,9 @@ def main() -> None:
     for place in arguments.places:
         require(place.exists(), "FOLDER_OR_FILE", "one that exists", place)
     sounds = [sound for place in arguments.places for sound in find_sounds(place)] or own_sounds()
-    denoisers = [Denoiser.load(arguments.weights, declick=declick, listen_first=listen_first)
-                 for listen_first, declick in ((True, True), (False, True), (False, False))]
+    denoiser = Denoiser.load(arguments.weights)
     for number, sound in enumerate(sounds):
-        found, restored = judge(sound, *denoisers)
+        found, restored = judge(sound.audio.astype(np.float32), denoiser)
         if number == 0:
             header = ["sound", "origin", *found]
             sys.stdout.write(f"| {' | '.join(header)} |\n|{'---|' * len(header)}\n")

@@ -16,7 +16,6 @@ from historical_denoiser.bench import measures, page, pairs
 from historical_denoiser.bench.intervals import Comparison, Table, mean, middle
 from historical_denoiser.bench.methods import Method, MethodError
 from historical_denoiser.bench.pairs import Pair
-from historical_denoiser.bench.settings import BenchConfig
 from historical_denoiser.core.checks import UserError, reason_of, require
 from historical_denoiser.core.files import replacing
 from historical_denoiser.data.mixture import Mixture
@@ -132,7 +131,7 @@ def choose_items(rows: list[Row]) -> dict[str, int]:
 
 
 def show_mixtures(comparison: Comparison, methods: list[Method],
-                  mixture_of: Callable[[int], Mixture], clip_seconds: float) -> list[page.Section]:
+                  mixture_of: Callable[[int], Mixture]) -> list[page.Section]:
     """Returns a section for each category: the items that are best, median or worst of a method.
 
     They are denoised again: all outputs of all methods would not fit into memory.
@@ -144,7 +143,7 @@ def show_mixtures(comparison: Comparison, methods: list[Method],
              for category, found in chosen.items()}
     outputs = sum(len(set(ranks.values())) for found in chosen.values()
                   for ranks in found.values())
-    seconds = page.shorten(clip_seconds, outputs + 2 * sum(map(len, shown.values())))
+    seconds = page.shorten(outputs + 2 * sum(map(len, shown.values())))
     sections = []
     for category, found in chosen.items():
         items = []
@@ -168,7 +167,7 @@ def show_mixtures(comparison: Comparison, methods: list[Method],
 
 
 def report(rows: list[Row], methods: list[Method], mixture_of: Callable[[int], Mixture],
-           notes: list[str], settings: BenchConfig, folder: Path) -> str:
+           notes: list[str], folder: Path) -> str:
     """Writes the files of a comparison with clean targets, and returns the Markdown.
 
     Args:
@@ -176,20 +175,19 @@ def report(rows: list[Row], methods: list[Method], mixture_of: Callable[[int], M
         methods: What was compared.
         mixture_of: Makes mixture number `item` again, for the page.
         notes: Lines on what was compared.
-        settings: Of the bootstrap and of the page.
         folder: Where `bench.csv`, `bench.md` and `bench.html` go.
     """
-    comparison = Comparison(rows, settings.resamples, settings.seed)
+    comparison = Comparison(rows)
     tables = comparison.tables(SHOWN)
     text = _write(rows, notes, tables, folder)
-    if settings.page:  # after the tables: it denoises once more
-        _write_page("Methods side by side", notes, tables, page.draw_gains(comparison),
-                    show_mixtures(comparison, methods, mixture_of, settings.clip_seconds), folder)
+    # After the tables, as it denoises once more.
+    _write_page("Methods side by side", notes, tables, page.draw_gains(comparison),
+                show_mixtures(comparison, methods, mixture_of), folder)
     return text
 
 
 def report_alone(methods: list[Method], recordings: list[Pair], notes: list[str],
-                 settings: BenchConfig, folder: Path, highpass_hz: float,
+                 longest_seconds: float, folder: Path, highpass_hz: float,
                  judge_more: measures.JudgeAlone, faults: Faults) -> str:
     """Denoises recordings of which no clean version is known; writes and returns as `report`.
 
@@ -197,7 +195,7 @@ def report_alone(methods: list[Method], recordings: list[Pair], notes: list[str]
         methods: What is compared.
         recordings: What is denoised.
         notes: Lines on what was compared.
-        settings: Of the recordings, the bootstrap and the page.
+        longest_seconds: How much of each recording is taken, from its start.
         folder: Where `bench.csv`, which grows, `bench.md` and `bench.html` go.
         highpass_hz: What lies below is not judged.
         judge_more: From `measures.load_judge_alone`.
@@ -209,12 +207,12 @@ def report_alone(methods: list[Method], recordings: list[Pair], notes: list[str]
     rows: list[Row] = []
     total = 0  # recordings that some method denoised
     sections: list[page.Section] = []
-    shown = min(len(recordings), SHOWN_RECORDINGS) if settings.page else 0
-    seconds = page.shorten(settings.clip_seconds, shown * (2 * len(methods) + 1))
+    shown = min(len(recordings), SHOWN_RECORDINGS)
+    seconds = page.shorten(shown * (2 * len(methods) + 1))
     without = []
     for pair in tqdm(recordings, disable=None):
         try:
-            audio, profile = pairs.read_recording(pair, settings.recording_seconds)
+            audio, profile = pairs.read_recording(pair, longest_seconds)
         except (UserError, OSError) as error:
             faults.leave_out(error)
             continue
@@ -246,11 +244,10 @@ def report_alone(methods: list[Method], recordings: list[Pair], notes: list[str]
         notes = [*notes, "Methods that are told the noise left out, as no stretch of noise "
                  f"alone was found: {', '.join(without)}."]
     faults.require_rows(rows, methods)
-    tables = [_table_of_recordings(rows), *_tables_alone(rows, total, methods, settings)]
+    tables = [_table_of_recordings(rows), *_tables_alone(rows, total, methods)]
     notes = [*notes, *faults.notes(), EXPLANATION]
     text = _write(rows, notes, tables, folder)
-    if settings.page:
-        _write_page("What was done to recordings", notes, tables, [], sections, folder)
+    _write_page("What was done to recordings", notes, tables, [], sections, folder)
     return text
 
 
@@ -263,8 +260,7 @@ def _show_recording(name: str, audio: np.ndarray, restored: np.ndarray, judged: 
     return page.make_item(name, facts, sounds, seconds, heard=heard)
 
 
-def _tables_alone(rows: list[Row], total: int, methods: list[Method],
-                  settings: BenchConfig) -> list[Table]:
+def _tables_alone(rows: list[Row], total: int, methods: list[Method]) -> list[Table]:
     """Returns the means over all recordings, and those by octave."""
     names = [name for name in dict.fromkeys(name for row in rows for name in row)
              if name not in ("method", "recording")]
@@ -273,8 +269,7 @@ def _tables_alone(rows: list[Row], total: int, methods: list[Method],
     overall = [name for name in names if "_at_" not in name]
     return [
         Table("Means over all recordings, with 95 % intervals", ["method", *overall],
-              [[name, *(str(mean([float(row[measure]) for row in own if measure in row],
-                                 settings.resamples, settings.seed, total))
+              [[name, *(str(mean([float(row[measure]) for row in own if measure in row], total))
                         for measure in overall)]
                for name, own in found.items()]),
         *(_table_of_bands(title, measure, names, found, total) for title, measure in (

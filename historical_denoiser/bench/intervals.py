@@ -12,6 +12,7 @@ from historical_denoiser.training import metrics
 from historical_denoiser.training.metrics import Row
 
 CONFIDENCE = 0.95
+RESAMPLES = 2000  # of the bootstrap
 
 
 @dataclass(frozen=True)
@@ -75,33 +76,27 @@ def middle(values: Sequence[float], total: int | None = None) -> Mean:
     return Mean(value, float("nan"), float("nan"), len(known), total)
 
 
-def mean(values: Sequence[float], resamples: int, seed: int, total: int | None = None) -> Mean:
+def mean(values: Sequence[float], total: int | None = None) -> Mean:
     """Returns the mean of the finite values and its percentile bootstrap interval.
 
-    (Efron and Tibshirani 1993, chapter 13.) The same values and seed give the same interval.
+    (Efron and Tibshirani 1993, chapter 13.) The same values give the same interval.
     `total` is that of `middle`.
     """
     found = middle(values, total)
     known = np.array([value for value in values if np.isfinite(value)], np.float64)
     if len(known) < 2:
         return found
-    interval = scipy.stats.bootstrap((known,), np.mean, n_resamples=resamples, method="percentile",
-                                     confidence_level=CONFIDENCE, rng=np.random.default_rng(seed))
+    interval = scipy.stats.bootstrap((known,), np.mean, n_resamples=RESAMPLES, method="percentile",
+                                     confidence_level=CONFIDENCE, rng=np.random.default_rng(0))
     low, high = map(float, interval.confidence_interval)
     return replace(found, low=low, high=high)
 
 
 class Comparison:
-    """The rows of several methods on the same items.
+    """The rows of several methods on the same items, each with its `method` and `item`."""
 
-    Args:
-        rows: Of all methods, each with its `method` and `item`.
-        resamples: Of the bootstrap.
-        seed: Of the bootstrap.
-    """
-
-    def __init__(self, rows: list[Row], resamples: int, seed: int) -> None:
-        self.rows, self.resamples, self.seed = rows, resamples, seed
+    def __init__(self, rows: list[Row]) -> None:
+        self.rows = rows
         self.methods = list(dict.fromkeys(str(row["method"]) for row in rows))
         self.cells = sorted({(str(row["category"]), float(row["input_snr_db"])) for row in rows})
         self.categories = sorted({category for category, _ in self.cells})
@@ -118,8 +113,7 @@ class Comparison:
 
     def mean(self, method: str, measure: str, **where: float | str) -> Mean:
         """Returns the mean of a measure over a method's rows that have it."""
-        return mean(self._values(method, measure, where), self.resamples, self.seed,
-                    self.count(**where))
+        return mean(self._values(method, measure, where), self.count(**where))
 
     def _values(self, method: str, measure: str, where: dict[str, float | str]) -> list[float]:
         return [float(row[measure]) for row in self.of(method, **where) if measure in row]
@@ -130,8 +124,7 @@ class Comparison:
         return mean([float(row[measure]) - float(first[row["item"]][measure])
                      for row in self.of(method, **where)
                      if row["item"] in first and measure in row
-                     and measure in first[row["item"]]], self.resamples, self.seed,
-                    self.count(**where))
+                     and measure in first[row["item"]]], self.count(**where))
 
     def tables(self, measures: Sequence[str]) -> list[Table]:
         """Returns all tables; `measures` are those that stand side by side for each category."""

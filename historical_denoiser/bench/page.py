@@ -20,7 +20,7 @@ TEMPLATE = Path(__file__).with_name("page.html")
 MP3_BYTES_PER_SECOND = 12250  # what a player takes: 96 kbit/s in a form that every browser plays
 MP3_COMPRESSION = 0.8  # of libsndfile, for that rate
 AUDIO_BYTES = 5_000_000  # of all players, before they become text, which takes a third more
-SHORTEST_CLIP_SECONDS = 0.5
+SHORTEST_CLIP_SECONDS, CLIP_SECONDS = 0.5, 4.0
 CLIP_PEAK = 0.9
 PANEL_INCHES = (2.4, 1.8)
 PANELS_IN_ROW = 5
@@ -64,10 +64,10 @@ class Section:
     links: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
-def shorten(seconds: float, players: int) -> float:
+def shorten(players: int) -> float:
     """Returns how long clips may be so that so many players stay within the page's size."""
     fitting = AUDIO_BYTES / (MP3_BYTES_PER_SECOND * max(1, players))
-    return max(SHORTEST_CLIP_SECONDS, min(seconds, fitting))
+    return min(max(SHORTEST_CLIP_SECONDS, fitting), CLIP_SECONDS)
 
 
 def _data_url(kind: str, content: bytes) -> str:

@@ -39,8 +39,6 @@ class DsetConfig:
     # Some of `MADE_GROUPS`, which the test mixes as well.
     made_noise: list[str] = field(default_factory=list)
     recorded_noise: bool = True  # whether the test mixes recordings
-    # Splits in which generated noise stands for a category without a held-out recording.
-    generate_missing: list[str] = field(default_factory=lambda: ["validation"])
     noise_folds: int = 0  # into so many parts noise recordings are dealt, whatever their split
     noise_fold: int = 0  # the part that tests; the next one validates, the others train
     snr_highpass_hz: float = 20.0  # what lies below does not count in an SNR; 0: everything counts
@@ -82,8 +80,6 @@ class DsetConfig:
         require(self.reference_dbfs is None or -100.0 <= self.reference_dbfs <= 0.0,
                 "dset.reference_dbfs", "null or in [-100, 0]", self.reference_dbfs)
         require(self.cache_items >= 0, "dset.cache_items", "at least 0", self.cache_items)
-        require(set(self.generate_missing) <= set(SPLITS[1:]), "dset.generate_missing",
-                f"a list of {SPLITS[1:]}", self.generate_missing)
         require(set(self.made_noise) <= set(MADE_GROUPS), "dset.made_noise",
                 f"a list of {MADE_GROUPS}", self.made_noise)
         require(self.recorded_noise or self.made_noise, "dset.recorded_noise",

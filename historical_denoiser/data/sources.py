@@ -240,7 +240,7 @@ class NoiseSource:
             for category in missing:
                 logger.warning("train: every recording of the noise category %s is held out; put "
                                "some below a folder called `train`", category)
-        elif split in dset.generate_missing:
+        elif split == "validation":  # noise that is generated stands for what is missing
             kinds = [(name if name in KINDS else "mixed", None) for name in missing]
             self.evaluated += kinds or ([] if self.evaluated else [("mixed", None)])
             for category in missing:
@@ -248,9 +248,8 @@ class NoiseSource:
                             "held out", split, category)
         elif not self.evaluated:
             raise UserError(f"`dset.path_noise` must hold noise for {split}: no recording is held "
-                            f"out. Put some below a folder called `{split}`, name some in "
-                            f"`dset.path_noise_test`, or have it generated "
-                            f"(dset.generate_missing=[{split}])")
+                            f"out. Put some below a folder called `{split}`, or name some in "
+                            f"`dset.path_noise_test`")
 
     def choose(self, rng: np.random.Generator) -> tuple[str, bool]:
         """Draws the kind of noise for a training mixture, and whether it is generated."""

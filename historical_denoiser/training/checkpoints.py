@@ -13,7 +13,6 @@ import keras
 from historical_denoiser.core.files import replacing
 from historical_denoiser.network.stored import BEST_NAME
 from historical_denoiser.network.weights import store_hash
-from historical_denoiser.training import metrics
 
 LAST_NAME = "last.weights.h5"  # from which a stopped run goes on
 SMALLEST_FREE_BYTES = 100 * 2**20
@@ -60,18 +59,12 @@ class Checkpoints:
         """Writes a model without an optimiser, and the step after which it was so good."""
         _save(self.best, model, {"step": step})
 
-    def find_best(self, history: list[dict[str, float]], metric: str) -> dict[str, float] | None:
-        """Returns the row of `history` that was measured with the weights in `best`.
-
-        None where there is no such file or row. A file of an earlier release does not name its
-        step: the best row by `metric` is taken.
-        """
+    def find_best(self, history: list[dict[str, float]]) -> dict[str, float] | None:
+        """Returns the row of `history` that was measured with the weights in `best`, if any was."""
         if not self.best.exists():
             return None
         with h5py.File(self.best) as file:
             step = file.attrs.get("step")
-        if step is None:
-            return max(history, key=lambda row: metrics.score(metric, row[metric]), default=None)
         return next((row for row in history if row["step"] == step), None)
 
     def refuse_full_disk(self, model: keras.Model) -> None:

@@ -16,7 +16,6 @@ from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
 from historical_denoiser.bench import comparison, measures, page, pairs  # noqa: E402
 from historical_denoiser.bench.methods import Method  # noqa: E402
 from historical_denoiser.bench.pairs import Pair  # noqa: E402
-from historical_denoiser.bench.settings import BenchConfig  # noqa: E402
 from historical_denoiser.core.checks import UserError  # noqa: E402
 from historical_denoiser.data.mixture import Mixture  # noqa: E402
 from historical_denoiser.training import metrics  # noqa: E402
@@ -80,7 +79,7 @@ def test_what_fails_costs_its_own_rows(mixtures, tmp_path, faults, caplog):
         "weak failed on c. The first time: weak failed: RuntimeError: too loud."]
     assert "b.wav: must hold sound" in caplog.text and "too loud" in caplog.text
     text = comparison.report(rows, [weak, METHODS[0]], lambda item: read(item)[0], faults.notes(),
-                             BenchConfig(resamples=100, page=False), tmp_path)
+                             tmp_path)
     assert "weak failed on c." in text and "(2 of 3)" in text
 
 
@@ -123,8 +122,8 @@ def test_bad_recordings_are_left_out_and_told(tmp_path, rng, faults, monkeypatch
 
     text = comparison.report_alone(
         [fail_on(0.8), METHODS[0], Method("nan", give_nan)],
-        pairs.find_recordings(str(tmp_path)), [], BenchConfig(resamples=100, page=False),
-        tmp_path, 20.0, lambda category, denoised: {"dnsmos": 3.0}, faults)
+        pairs.find_recordings(str(tmp_path)), [], 60.0, tmp_path, 20.0,
+        lambda category, denoised: {"dnsmos": 3.0}, faults)
     assert [(row["method"], row["recording"]) for row in read_rows(tmp_path)] == [
         ("weak", "a"), ("none", "a"), ("none", "loud")]
     for line in ("short.wav: must be at least 1 s long", "silent.wav: must hold sound",
@@ -134,7 +133,7 @@ def test_bad_recordings_are_left_out_and_told(tmp_path, rng, faults, monkeypatch
     means = text.split("Means over all recordings")[1]
     assert re.search(r"\| weak \|.* 3\.00 \(1 of 2\) \|\n\| none \|.* 3\.00 \[.*\] \|\n", means)
     with pytest.raises(UserError, match="nothing could be measured. Left out: .*silent.wav"):
-        comparison.report_alone(METHODS, [Pair("x", tmp_path / "silent.wav")], [], BenchConfig(),
+        comparison.report_alone(METHODS, [Pair("x", tmp_path / "silent.wav")], [], 60.0,
                                 tmp_path, 20.0, lambda category, denoised: {}, faults)
 
 
@@ -146,8 +145,7 @@ def test_rows_and_files_of_a_comparison(mixtures, tmp_path, faults):
     assert [sum(row["method"] == method.name for row in rows) for method in METHODS] == [4, 4, 3]
     told = [row for row in rows if row["method"] == "told"]
     assert all(np.isnan(row["clean_si_sdr_db"]) and row["snr_gain_db"] > 50.0 for row in told)
-    text = comparison.report(rows, METHODS, mixtures.__getitem__, ["a <note>"],
-                             BenchConfig(resamples=100), tmp_path)
+    text = comparison.report(rows, METHODS, mixtures.__getitem__, ["a <note>"], tmp_path)
     assert (tmp_path / comparison.TEXT_NAME).read_text(encoding="utf-8") == text
     stored = read_rows(tmp_path)
     assert len(stored) == 11 and stored[0]["measured_snr_db"] == "9.9"
@@ -171,9 +169,9 @@ def test_best_middle_and_worst():
 
 
 def test_many_players_are_shorter():
-    assert page.shorten(4.0, 3) == 4.0
-    assert 500 * page.MP3_BYTES_PER_SECOND * page.shorten(4.0, 500) <= 1.01 * page.AUDIO_BYTES
-    assert page.shorten(4.0, 10**9) == page.SHORTEST_CLIP_SECONDS
+    assert page.shorten(3) == page.CLIP_SECONDS
+    assert 500 * page.MP3_BYTES_PER_SECOND * page.shorten(500) <= 1.01 * page.AUDIO_BYTES
+    assert page.shorten(10**9) == page.SHORTEST_CLIP_SECONDS
 
 
 def test_recordings_alone(tmp_path, rng, faults):
@@ -186,7 +184,7 @@ def test_recordings_alone(tmp_path, rng, faults):
     recordings = [Pair("a", tmp_path / "a.wav", None, tmp_path / "noise.wav"),
                   Pair("b", tmp_path / "b.wav")]
     methods = [METHODS[1], Method("told", lambda audio, profile: 0.1 * audio, True, False)]
-    text = comparison.report_alone(methods, recordings, ["note"], BenchConfig(resamples=100),
+    text = comparison.report_alone(methods, recordings, ["note"], 60.0,
                                    tmp_path / "out", 20.0, measures.load_judge_alone(False), faults)
     rows = read_rows(tmp_path / "out")
     assert [(row["method"], row["recording"]) for row in rows] == [
@@ -197,7 +195,7 @@ def test_recordings_alone(tmp_path, rng, faults):
     floors = text.split("octave changed**")[1].split("**")[0]
     assert floors.count("-6.0") == 10 and floors.count("-20.0") == 10  # each octave, each method
     with pytest.raises(UserError, match="`methods` must be some that do without a noise profile"):
-        comparison.report_alone(methods[1:], recordings[1:], [], BenchConfig(), tmp_path / "none",
+        comparison.report_alone(methods[1:], recordings[1:], [], 60.0, tmp_path / "none",
                                 20.0, measures.load_judge_alone(False), faults)
     html = (tmp_path / "out" / comparison.PAGE_NAME).read_text(encoding="utf-8")
     # Two recordings, and three times what a method made of one and what it removed.

@@ -7,7 +7,6 @@ import pytest
 import soundfile as sf
 from restorers import make_restorer
 
-from benchmarks.buzz import make_buzz as draw_buzz
 from historical_denoiser.audio.dsp import SAMPLE_RATE, resample
 from historical_denoiser.classical import buzz
 from historical_denoiser.network.settings import UnetConfig
@@ -26,7 +25,13 @@ def make_times(seconds=SECONDS, rate=SAMPLE_RATE):
 
 def make_buzz(rng, base_hz, seconds=SECONDS, rate=SAMPLE_RATE):
     """Fifty lines of one level that sputters, with wow."""
-    return 0.05 * draw_buzz(round(seconds * rate), base_hz, rng, rate)
+    time_s = make_times(seconds, rate)
+    moments = np.arange(int(20.0 * time_s[-1]) + 2) / 20.0
+    level = np.interp(time_s, moments, rng.uniform(0.2, 1.8, len(moments)))
+    turns = time_s + 5e-5 * np.sin(2.0 * np.pi * 0.7 * time_s)
+    made = level * sum(np.cos(2.0 * np.pi * (base_hz * order * turns + rng.uniform()))
+                       for order in range(1, 51))
+    return 0.05 * made / np.std(made)
 
 
 def make_music(rng, base_hz=98.0, seconds=SECONDS):

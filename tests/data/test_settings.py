@@ -16,7 +16,7 @@ def test_evaluation_snrs_must_be_finite_numbers(values):
 
 
 @pytest.mark.parametrize(("name", "value"), [
-    ("noise_folds", 2), ("noise_folds", -1), ("noise_fold", 1), ("generate_missing", ["train"]),
+    ("noise_folds", 2), ("noise_folds", -1), ("noise_fold", 1),
     ("snr_highpass_hz", -1.0), ("snr_highpass_hz", math.nan)])
 def test_what_the_test_cannot_be_is_named(name, value):
     with pytest.raises(UserError, match=f"`dset.{name}` must be .* Received"):
