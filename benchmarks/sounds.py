@@ -1,6 +1,6 @@
 """What becomes of clean sounds that are like noise, or made of clicks: rain, applause, castanets.
 
-    python prepare_data.py --recipe conf/corpus/sounds.csv --output data/sounds     # gets 220 MB
+    python prepare_data.py --recipe conf/corpus/sounds.csv --output data/sounds     # gets 100 MB
     python benchmarks/sounds.py --pictures=docs/images/sounds      # the table of docs/sounds.md
     python benchmarks/sounds.py FOLDER_OR_FILE ... --weights=FILE  # clean recordings of your own
 
@@ -18,7 +18,6 @@ import csv
 import re
 import shutil
 import sys
-import tempfile
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,8 +131,7 @@ def play(font: Path) -> list[Sound]:
             strokes += [Stroke(time, hold, program, int(rng.choice(keys)),
                                performance.as_velocity(rng.uniform(60.0, 110.0)))
                         for time in times]
-        with tempfile.TemporaryDirectory() as folder:
-            audio = performance.synthesise(strokes, kit, font, Path(folder))
+        audio = performance.synthesise(strokes, kit, font)
         for name, start in places.items():
             found[name] = audio[round(start * SAMPLE_RATE):][:round(SECONDS * SAMPLE_RATE)]
     return [Sound(name, "played", found[name]) for name in PLAYED]
@@ -176,7 +174,7 @@ def own_sounds() -> list[Sound]:
                         "found; your system's package manager brings it")
     recorded = {sound.name: sound for sound in find_sounds(OWN_FOLDER)}
     made = whisper(recorded[SPEECH].audio, np.random.default_rng(2))
-    font = scores.get_font(scores.TEST_FONT[0], OWN_FOLDER, None)
+    font = scores.get_font(scores.TEST_FONT[0], OWN_FOLDER)
     return [*recorded.values(), Sound("whisper", "made of speech", made), *play(font), *draw()]
 
 
