@@ -107,7 +107,8 @@ def main(arguments: list[str] | None = None) -> None:
     require(what in OPTIONS, "DATASET|FOLDER",
             f"one of {', '.join(OPTIONS)} of audio with `--category`", options.what)
     for name, value in vars(options).items():
-        if name not in OPTIONS[what] | OPTIONS_OF_ALL and value != parser.get_default(name):
+        if name not in OPTIONS[what] | OPTIONS_OF_ALL and value not in (
+                [], parser.get_default(name)):
             option = name if name == "folders" else f"--{name.replace('_', '-')}"
             raise UserError(f"`{option}` must not go with {what}. Received: {value}")
     output = options.output or Path("data") / Path(options.what).resolve().name

@@ -70,7 +70,7 @@ def test_missing_tools_give_one_line(tmp_path, monkeypatch):
     assert line.startswith("error: 1 of 1 packages failed; `apt-get` is needed to download klettre")
 
 
-def test_missing_python_packages_give_one_line(tmp_path, monkeypatch):
+def test_missing_python_packages_give_one_line(tmp_path):
     """Help needs none of them."""
     code = ("import runpy, sys; sys.modules |= dict.fromkeys(['music21', 'mido', 'requests', "
             "'stream_unzip']); sys.argv = sys.argv[1:]; "
@@ -78,7 +78,8 @@ def test_missing_python_packages_give_one_line(tmp_path, monkeypatch):
     for words, status, line in ((["--help"], 0, ""), (["nix"], 1, "must be one of starter"),
                                 (["musicnet"], 1, "pip install -r requirements-corpus.txt\n")):
         done = subprocess.run([sys.executable, "-c", code, prepare_data.__file__, *words],
-                              cwd=tmp_path, capture_output=True, text=True, check=False)
+                              cwd=tmp_path, capture_output=True, text=True, check=False,
+                              env={"PYTHONPATH": str(Path(prepare_data.__file__).parent)})
         assert done.returncode == status and line in done.stderr, done.stderr
         assert done.stderr.count("\n") == status
     assert not list(tmp_path.iterdir())
