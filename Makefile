@@ -28,6 +28,7 @@ test-all: $(READY_TO_TEST)
 	$(PYTEST)
 
 corpus: $(READY)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-corpus.txt
 	$(VENV)/bin/python prepare_data.py
 
 $(READY): requirements.txt
@@ -37,7 +38,7 @@ $(READY): requirements.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $(READY)
 
-$(READY_TO_TEST): requirements-test.txt $(READY)
+$(READY_TO_TEST): requirements-test.txt requirements-app.txt requirements-corpus.txt $(READY)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
 	@touch $(READY_TO_TEST)
 

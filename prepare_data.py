@@ -2,7 +2,6 @@
 
     python prepare_data.py                          # the starter corpus, to data/starter
     python prepare_data.py --only klettres-data     # one package of it
-    python prepare_data.py --source ~/debs          # .deb files that are already here
     python prepare_data.py musicnet                 # or fsd50k, aishell3, gramophone
     python prepare_data.py scores                   # music rendered from scores, to data/scores
     python prepare_data.py notes ~/cello ~/drums    # played from recorded notes, to data/notes
@@ -15,10 +14,10 @@ is unpacked as it is. A run that was stopped goes on. Clips that cannot be decod
 listed; a package or data set that cannot be had makes the exit status 1. `pack` puts stretches of
 corpora into a few megabytes of Ogg Opus, for training on a machine that little can be copied to.
 
-The starter corpus comes from freely licensed packages; it needs `apt-get` and `dpkg-deb` (Debian,
-Ubuntu and their kin), no root. Its recipe names the splits and licences, and `is_clean` in
-`historical_denoiser/corpus/manifest.py` is the rule for `clean`: both can be changed without
-decoding anything again.
+It needs `pip install -r requirements-corpus.txt`. The starter corpus comes from freely licensed
+packages; it needs `apt-get` and `dpkg-deb` (Debian, Ubuntu and their kin), no root. `.deb` files in
+OUTPUT/downloads are used. `is_clean` in `historical_denoiser/corpus/manifest.py` is the rule
+for `clean`: it can be changed without decoding anything again.
 
 `scores` plays public-domain scores of the Python package music21 through sampled instruments; it
 needs `fluidsynth` besides. `notes` plays the same scores, and drawn pieces, from recorded notes:
@@ -39,27 +38,27 @@ from pathlib import Path
 
 from historical_denoiser.core.checks import UserError, require
 from historical_denoiser.core.command_line import run_main
-from historical_denoiser.corpus.conversion import DOWNLOADS_NAME
-from historical_denoiser.corpus.debian_packages import RECIPE, build_corpus, read_recipe
-from historical_denoiser.corpus.downloads import TABLE, read_table
-from historical_denoiser.corpus.folders import build_folder
-from historical_denoiser.corpus.note_bank import EXPECTED_NAMES
-from historical_denoiser.corpus.packing import pack_corpus
-from historical_denoiser.corpus.public_data import CLASSIFIERS, NOISE_SET, build_public
-from historical_denoiser.corpus.recorded_notes import NAME as NOTES
-from historical_denoiser.corpus.recorded_notes import build_notes
-from historical_denoiser.corpus.scores import NAME, build_scores
 from historical_denoiser.data.settings import CATEGORIES
 
+DATA_SETS = ("musicnet", "fsd50k", "aishell3", "gramophone")
+# Which options, besides those of all, go with what is built.
+OPTIONS = {"starter": {"only", "recipe", "keep_downloads"},
+           "scores": {"hours", "seed", "keep_downloads"},
+           "notes": {"folders", "hours", "seed"},
+           "pack": {"manifests", "megabytes", "shares", "seed"},
+           **dict.fromkeys(DATA_SETS, {"recipe", "archives", "keep_downloads"}),
+           "a folder": {"category"}}
+OPTIONS_OF_ALL = {"what", "output", "jobs"}
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Reads the words after the program's name, `sys.argv`'s when None."""
+
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the words after the program's name."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("what", nargs="?", metavar="DATASET|FOLDER", default="starter",
                         help="the starter corpus; or scores; or notes; or musicnet, fsd50k, "
-                             "aishell3 or gramophone; or a folder of audio (write ./musicnet for "
-                             "a folder of that name); or pack")
+                             "aishell3 or gramophone; or pack; or a folder of audio, with "
+                             "--category")
     parser.add_argument("folders", nargs="*", type=Path, metavar="NOTES",
                         help="the folders of recorded notes, after notes alone")
     parser.add_argument("--category", choices=CATEGORIES, help="of the audio in FOLDER")
@@ -73,9 +72,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
                              "built as well")
     parser.add_argument("--recipe", type=Path,
                         help="another list of packages, or of data sets' files, than the one in "
-                             f"{RECIPE.parent.relative_to(Path(__file__).resolve().parent)}/")
-    parser.add_argument("--source", type=Path, metavar="FOLDER",
-                        help="use the .deb files that lie here; only others are downloaded")
+                             "conf/corpus/")
     parser.add_argument("--hours", type=float, default=20.0,
                         help="of audio to render from scores or notes")
     parser.add_argument("--seed", type=int, default=0,
@@ -83,52 +80,76 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1,
                         help="number of worker processes")
     parser.add_argument("--keep-downloads", action="store_true",
-                        help=f"keep downloaded packages and archives in {DOWNLOADS_NAME}/")
+                        help="keep downloaded packages and archives in OUTPUT/downloads/")
     parser.add_argument("--manifests", nargs="+", type=Path, metavar="CSV", default=[],
                         help="of the corpora to pack")
     parser.add_argument("--megabytes", type=float, default=48.0, help="space of what is packed")
     parser.add_argument("--shares", nargs="+", metavar="CATEGORY=SHARE",
                         default=["speech=0.25", "effects=0.1", "music=0.65"],
                         help="of that space")
-    return parser.parse_intermixed_args(arguments)  # options may stand before the folders
+    return parser
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Builds the corpus that the command line describes.
+    """Builds the corpus that the command line describes, `sys.argv`'s when None.
 
     Raises:
-        UserError: An option is wrong or a package failed.
+        UserError: An option is wrong, a package failed, or a Python package is missing.
         OSError: A folder cannot be written or the disk is full.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    options = parse_arguments(arguments)
+    parser = make_parser()
+    options = parser.parse_intermixed_args(arguments)  # options may stand before the folders
     require(options.jobs >= 1, "--jobs", "at least 1", options.jobs)
     require(options.hours > 0.0, "--hours", "above 0", options.hours)
     require(options.seed >= 0, "--seed", "at least 0", options.seed)
-    require(not options.source or options.source.is_dir(), "--source", "a folder", options.source)
-    if options.what == "pack":
-        _pack(options)
-    elif options.what == NOTES and not options.category:
-        _build_notes(options)
-    elif options.folders:
-        raise UserError(f"several folders must go with {NOTES} alone. Received: {options.what}")
-    elif options.manifests:
-        raise UserError("`--manifests` must go with pack alone")
-    elif options.what == "starter":
-        _build_starter(options)
-    elif options.only or options.source and options.what != NAME:
-        raise UserError("`--only` must go with the starter corpus alone, `--source` with it or "
-                        "with scores")
-    elif options.what == NAME and not options.category:
-        if options.archives or options.recipe:
-            raise UserError("`--archives` and `--recipe` must not go with scores")
-        build_scores(options.output or Path("data") / NAME, options.source, options.hours,
-                     options.seed, options.jobs, options.keep_downloads)
-    else:
-        _build_other(options)
+    what = "a folder" if options.category else options.what
+    require(what in OPTIONS, "DATASET|FOLDER",
+            f"one of {', '.join(OPTIONS)} of audio with `--category`", options.what)
+    for name, value in vars(options).items():
+        if name not in OPTIONS[what] | OPTIONS_OF_ALL and value not in (
+                [], parser.get_default(name)):
+            option = name if name == "folders" else f"--{name.replace('_', '-')}"
+            raise UserError(f"`{option}` must not go with {what}. Received: {value}")
+    output = options.output or Path("data") / Path(options.what).resolve().name
+    try:
+        {"starter": _build_starter, "scores": _build_scores, "notes": _build_notes, "pack": _pack,
+         "a folder": _build_folder}.get(what, _build_public)(options, output)
+    except ModuleNotFoundError as error:
+        raise UserError(f"the Python package {error.name} is missing: "
+                        "pip install -r requirements-corpus.txt") from error
 
 
-def _pack(options: argparse.Namespace) -> None:
+# Each imports what it needs: help and mistakes are answered at once, and without the packages.
+
+
+def _build_starter(options: argparse.Namespace, output: Path) -> None:
+    from historical_denoiser.corpus.debian_packages import RECIPE, build_corpus, read_recipe
+
+    recipe = read_recipe(options.recipe or RECIPE)
+    require(set(options.only) <= set(recipe), "--only", f"packages of {list(recipe)}",
+            options.only)
+    wanted = [name for name in recipe if name in options.only or not options.only]
+    failed = build_corpus(recipe, wanted, output, options.jobs, options.keep_downloads)
+    if failed:
+        raise UserError(f"{len(failed)} of {len(wanted)} packages failed; {'; '.join(failed)}")
+
+
+def _build_scores(options: argparse.Namespace, output: Path) -> None:
+    from historical_denoiser.corpus.scores import build_scores
+
+    build_scores(output, options.hours, options.seed, options.jobs, options.keep_downloads)
+
+
+def _build_notes(options: argparse.Namespace, output: Path) -> None:
+    from historical_denoiser.corpus.recorded_notes import build_notes
+
+    build_notes(options.folders, output, options.hours, options.seed, options.jobs)
+
+
+def _pack(options: argparse.Namespace, output: Path) -> None:
+    from historical_denoiser.corpus.packing import pack_corpus
+
     if not (options.manifests and options.output):
         raise UserError("pack must come with `--manifests` and `--output`")
     try:
@@ -137,53 +158,23 @@ def _pack(options: argparse.Namespace) -> None:
     except ValueError as error:
         raise UserError("`--shares` must be such as speech=0.25. "
                         f"Received: {options.shares}") from error
-    pack_corpus(options.manifests, options.output, options.megabytes, shares, options.seed)
+    pack_corpus(options.manifests, output, options.megabytes, shares, options.seed)
 
 
-def _build_notes(options: argparse.Namespace) -> None:
-    if not options.folders:
-        raise UserError(f"{NOTES} must come with folders of recorded notes: audio files with "
-                        f"{EXPECTED_NAMES}")
-    if options.only or options.source or options.archives or options.recipe or options.manifests:
-        raise UserError("`--only`, `--source`, `--archives`, `--recipe` and `--manifests` must not "
-                        f"go with {NOTES}")
-    build_notes(options.folders, options.output or Path("data") / NOTES, options.hours,
-                options.seed, options.jobs)
+def _build_public(options: argparse.Namespace, output: Path) -> None:
+    from historical_denoiser.corpus.downloads import TABLE, read_table
+    from historical_denoiser.corpus.public_data import build_public
+
+    table = options.recipe or TABLE
+    files = [file for file in read_table(table) if file.dataset == options.what]
+    require(bool(files), "--recipe", f"a list with files of {options.what}", str(table))
+    build_public(files, output, options.archives, options.jobs, options.keep_downloads)
 
 
-def _build_other(options: argparse.Namespace) -> None:
-    """Builds a public data set or a folder's corpus."""
-    files = [file for file in read_table(options.recipe or TABLE)
-             if file.dataset in (*CLASSIFIERS, NOISE_SET)]
-    names = sorted({file.dataset for file in files})
-    folder = Path(options.what)
-    output = options.output or Path("data") / folder.resolve().name
-    if options.what in names:
-        require(not options.category, "--category",
-                f"given with a folder alone; {options.what} has its own", options.category)
-        build_public([file for file in files if file.dataset == options.what], output,
-                     options.archives, options.jobs, options.keep_downloads)
-        return
-    require(folder.is_dir(), "DATASET|FOLDER", 
-            f"one of {', '.join(['starter', NAME, NOTES, *names, 'pack'])}, or a folder of audio",
-            options.what)
-    if not options.category or options.archives:
-        raise UserError(f"a folder must come with `--category`, one of {CATEGORIES}, and without "
-                        f"`--archives`. Received: {options.what}")
-    build_folder(folder, options.category, output, options.jobs)
+def _build_folder(options: argparse.Namespace, output: Path) -> None:
+    from historical_denoiser.corpus.folders import build_folder
 
-
-def _build_starter(options: argparse.Namespace) -> None:
-    if options.category or options.archives:
-        raise UserError("`--category` and `--archives` must come with a data set or a folder")
-    recipe = read_recipe(options.recipe or RECIPE)
-    wanted = [name for name in recipe if name in options.only or not options.only]
-    require(set(options.only) <= set(wanted), "--only", f"packages of {list(recipe)}",
-            options.only)
-    failed = build_corpus(recipe, wanted, options.output or Path("data/starter"), options.source,
-                          options.jobs, options.keep_downloads)
-    if failed:
-        raise UserError(f"{len(failed)} of {len(wanted)} packages failed; {'; '.join(failed)}")
+    build_folder(Path(options.what), options.category, output, options.jobs)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What becomes of clean sounds that are like noise, or made of clicks: rain, applause, castanets.
 
-    python prepare_data.py --recipe conf/corpus/sounds.csv --output data/sounds     # gets 220 MB
+    python prepare_data.py --recipe conf/corpus/sounds.csv --output data/sounds     # gets 100 MB
     python benchmarks/sounds.py --pictures=docs/images/sounds      # the table of docs/sounds.md
     python benchmarks/sounds.py FOLDER_OR_FILE ... --weights=FILE  # clean recordings of your own
 
@@ -18,7 +18,6 @@ import csv
 import re
 import shutil
 import sys
-import tempfile
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,8 +125,7 @@ def play(font: Path) -> list[Sound]:
             strokes += [Stroke(time, hold, program, int(rng.choice(keys)),
                                performance.as_velocity(rng.uniform(60.0, 110.0)))
                         for time in times]
-        with tempfile.TemporaryDirectory() as folder:
-            audio = performance.synthesise(strokes, kit, font, Path(folder))
+        audio = performance.synthesise(strokes, kit, font)
         for name, start in places.items():
             found[name] = audio[round(start * SAMPLE_RATE):][:round(SECONDS * SAMPLE_RATE)]
     return [Sound(name, "played", found[name]) for name in PLAYED]
@@ -140,7 +138,7 @@ def own_sounds() -> list[Sound]:
     if shutil.which("fluidsynth") is None:
         raise UserError("`fluidsynth` is needed to play sounds from a sound font, and was not "
                         "found; your system's package manager brings it")
-    font = scores.get_font(scores.TEST_FONT[0], OWN_FOLDER, None)
+    font = scores.get_font(scores.TEST_FONT[0], OWN_FOLDER)
     return [*find_sounds(OWN_FOLDER), *play(font)]
 
 

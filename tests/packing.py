@@ -110,6 +110,7 @@ def build_deb(folder: Path, package: str, files: dict[str, bytes]) -> None:
 
 def build_debs(folder: Path) -> None:
     """Builds two packages."""
+    folder.mkdir(parents=True, exist_ok=True)
     words = encode(make_words(2.0), "OGG")
     tiny = {"en/a.ogg": words, "en/again.ogg": words,
             "de/b.ogg": encode(make_words(2.0, 500.0), "OGG"),
@@ -127,13 +128,13 @@ def build_debs(folder: Path) -> None:
     zipped = pack_zip({"hits/hit1.wav": encode(make_tone(0.1)),
                        "hits/hit2.wav": encode(make_tone(0.5, 900.0)), "hits/copy of a.ogg": words})
     build_deb(folder, "tiny-effects", {
-        "usr/share/sounds.pk3": zipped, "usr/share/rcc/one.rcc": b"qres" + words,
-        "usr/share/rcc/two.rcc": encode(make_tone(1.0, 300.0), "OGG") + b"tail"})
+        "usr/share/sounds.pk3": zipped, "usr/share/music/one.ogg": words,
+        "usr/share/music/two.ogg": encode(make_tone(1.0, 300.0), "OGG")})
 
 
 TINY_RECIPE = [  # what is in the two
     make_rule(include="*.ogg|*.wav", validation="de", test="fr"),
     make_rule(package="tiny-effects", category="effects", where="usr/share/sounds.pk3",
               group=r"^(.*?)\d*\.\w+$"),
-    make_rule(package="tiny-effects", category="music", where="usr/share/rcc/*.rcc",
+    make_rule(package="tiny-effects", category="music", where="usr/share/music",
               group=r"^(.*)\.ogg$")]

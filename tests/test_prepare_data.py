@@ -13,7 +13,6 @@ from packing import (
     build_debs,
     encode,
     make_tone,
-    pack_tar,
     read_manifest,
     write_all,
     write_records,
@@ -37,9 +36,9 @@ def exit_line(monkeypatch, *words: str) -> str:
 
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is missing")
 def test_workers_and_one_process_agree(tmp_path):
-    build_debs(tmp_path)
-    options = ["--recipe", str(write_records(tmp_path / "recipe.csv", TINY_RECIPE)), "--source",
-               str(tmp_path), "--output"]
+    for name in ("alone", "both"):
+        build_debs(tmp_path / name / "downloads")
+    options = ["--recipe", str(write_records(tmp_path / "recipe.csv", TINY_RECIPE)), "--output"]
     prepare_data.main([*options, str(tmp_path / "alone"), "--jobs", "1"])
     done = subprocess.run([sys.executable, prepare_data.__file__, *options, str(tmp_path / "both"),
                            "--jobs", "2"], check=True, capture_output=True, text=True)
@@ -47,19 +46,6 @@ def test_workers_and_one_process_agree(tmp_path):
     alone, both = (tmp_path / name / "manifest.csv" for name in ("alone", "both"))
     assert both.read_bytes() == alone.read_bytes()
     assert len(read_manifest(tmp_path / "both")) == 8
-
-
-def test_a_data_set_is_built_from_archives_that_are_there(tmp_path):
-    tar = pack_tar({f"musicnet/train_data/{number}.wav": encode(make_tone(0.1, 300 + number))
-                    for number in range(3)})
-    paths = write_all(tmp_path, {"musicnet_metadata.csv": b"id,composer,composition\n",
-                                 "musicnet.tar.gz": tar})
-    table = write_records(tmp_path / "table.csv", [
-        RemoteFile("musicnet", name, "", "", "music", "CC0", "http://127.0.0.1:9", "", "")
-        for name in paths])
-    prepare_data.main(["musicnet", "--recipe", str(table), "--archives", str(tmp_path), "--output",
-                       str(tmp_path / "out"), "--jobs", "1"])
-    assert len(read_manifest(tmp_path / "out")) == 3
 
 
 def test_a_folder_is_taken_as_a_category(tmp_path, monkeypatch):
@@ -84,26 +70,37 @@ def test_missing_tools_give_one_line(tmp_path, monkeypatch):
     assert line.startswith("error: 1 of 1 packages failed; `apt-get` is needed to download klettre")
 
 
+def test_missing_python_packages_give_one_line(tmp_path):
+    """Help needs none of them."""
+    code = ("import runpy, sys; sys.modules |= dict.fromkeys(['music21', 'mido', 'requests', "
+            "'stream_unzip']); sys.argv = sys.argv[1:]; "
+            "runpy.run_path(sys.argv[0], run_name='__main__')")
+    for words, status, line in ((["--help"], 0, ""), (["nix"], 1, "must be one of starter"),
+                                (["musicnet"], 1, "pip install -r requirements-corpus.txt\n")):
+        done = subprocess.run([sys.executable, "-c", code, prepare_data.__file__, *words],
+                              cwd=tmp_path, capture_output=True, text=True, check=False,
+                              env={"PYTHONPATH": str(Path(prepare_data.__file__).parent)})
+        assert done.returncode == status and line in done.stderr, done.stderr
+        assert done.stderr.count("\n") == status
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(("words", "message"), [
     (["--only", "tiny"], "`--only` must be packages"),
     (["--jobs", "0"], "`--jobs` must be at least 1"),
-    (["--source", "nowhere"], "`--source` must be a folder"),
-    (["--category", "music"], "must come with a data set or a folder"),
-    (["{folder}"], "must come with `--category`"),
-    (["{folder}", "--category", "music", "--archives", "x"], "without `--archives`"),
-    (["{folder}/nowhere", "--category", "music"], "must be one of .*musicnet.* or a folder"),
-    (["nix"], "must be one of starter, scores, .*musicnet.*, pack, or a folder of audio"),
-    (["musicnet", "--category", "music"], "must be given with a folder alone"),
-    (["musicnet", "--only", "klettres-data"], "must go with the starter corpus"),
-    (["musicnet", "--source", "{folder}"], "with scores"),
     (["scores", "--hours", "0"], "`--hours` must be above 0"),
     (["scores", "--seed", "-1"], "`--seed` must be at least 0"),
-    (["scores", "--recipe", "x"], "must not go with scores"),
-    (["scores", "--category", "music"], "or a folder of audio"),
+    (["{folder}"], "must be one of starter, scores, .*musicnet.*, a folder of audio with `--cat"),
+    (["{folder}/nowhere", "--category", "music"], "must be a folder of audio files: it does not"),
+    (["{folder}", "--category", "music", "--archives", "x"], "`--archives` must not go with a fol"),
+    (["musicnet", "--only", "klettres-data"], "`--only` must not go with musicnet"),
+    (["scores", "--recipe", "x"], "`--recipe` must not go with scores"),
+    (["scores", "{folder}"], "`folders` must not go with scores"),
+    (["pack"], "pack must come with `--manifests` and `--output`"),
 ])
 def test_wrong_options_are_refused(tmp_path, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises((UserError, FileNotFoundError), match=message):
         prepare_data.main([word.format(folder=tmp_path) for word in words])
     assert not list(tmp_path.iterdir())
 

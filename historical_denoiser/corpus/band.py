@@ -17,6 +17,7 @@ from historical_denoiser.corpus.performance import (
     Stroke,
     as_velocity,
     in_octave,
+    loosen,
 )
 
 KITS = (0, 8, 16, 24, 25, 32, 40)  # standard, room, power, electronic, 808, jazz, brush
@@ -77,10 +78,7 @@ def jam(rng: np.random.Generator) -> list[Stroke]:
                 velocity = VELOCITY + louder[number] + beat.accent + rng.normal(0.0, 5.0)
                 strokes.append(Stroke(BAR_BEATS * bar + beat.start, beat.beats,
                                       parts[number].program, beat.pitch, as_velocity(velocity)))
-    loose = rng.uniform(0.0, TIMING_SECONDS[1])
-    return [stroke._replace(start=max(stroke.start * beat_seconds + rng.normal(0.0, loose), 0.0),
-                            seconds=max(stroke.seconds * beat_seconds, 0.05))
-            for stroke in strokes]
+    return loosen(strokes, rng.uniform(0.0, TIMING_SECONDS[1]), rng, beat_seconds)
 
 
 class Part(NamedTuple):

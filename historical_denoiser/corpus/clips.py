@@ -41,14 +41,14 @@ BAND_EDGES_HZ = np.concatenate([[0.0], np.geomspace(200.0, 20000.0, 21)])
 HISS_RANGE_HZ = (3000.0, 12600.0)
 
 
-def _frames(samples: np.ndarray, size: int = round(FRAME_SECONDS * SAMPLE_RATE)) -> np.ndarray:
+def split_frames(samples: np.ndarray, size: int = round(FRAME_SECONDS * SAMPLE_RATE)) -> np.ndarray:
     """Returns whole frames, `(frames, size)`; a shorter signal is filled up to one frame."""
     samples = np.pad(samples, (0, max(size - len(samples), 0)))
     return samples[: len(samples) // size * size].reshape(-1, size)
 
 
 def _frame_powers(samples: np.ndarray) -> np.ndarray:
-    return np.mean(np.square(_frames(samples), dtype=np.float64), axis=1)
+    return np.mean(np.square(split_frames(samples), dtype=np.float64), axis=1)
 
 
 def measure_level_dbfs(samples: np.ndarray) -> float:
@@ -71,7 +71,7 @@ def measure_floor_db(samples: np.ndarray) -> float:
 
 def _band_minima(samples: np.ndarray) -> np.ndarray:
     """Returns the power that each of the bands hardly ever falls below, digital silence apart."""
-    frames = _frames(samples)
+    frames = split_frames(samples)
     frames = frames[dsp.decibels(np.mean(np.square(frames), axis=1), TINY) > SILENCE_DBFS]
     size = frames.shape[1]
     points = scipy.fft.next_fast_len(size, real=True)
@@ -121,7 +121,7 @@ def measure_noise_db(samples: np.ndarray, sustained: bool, bandwidth_hz: float) 
 
 def measure_bandwidth_hz(samples: np.ndarray) -> int:
     """Returns the highest frequency whose long-term level is near that of the loudest one."""
-    frames = _frames(samples, SPECTRUM_SAMPLES)
+    frames = split_frames(samples, SPECTRUM_SAMPLES)
     window = np.hanning(SPECTRUM_SAMPLES).astype(np.float32)
     total = np.zeros(SPECTRUM_SAMPLES // 2 + 1)
     for power in _power_spectra(frames, window, SPECTRUM_SAMPLES):
@@ -130,19 +130,25 @@ def measure_bandwidth_hz(samples: np.ndarray) -> int:
     return round(near[-1] * SAMPLE_RATE / SPECTRUM_SAMPLES)
 
 
-def convert_clip(source: Path, target: Path, sustained: bool) -> dict[str, Any]:
+def convert_clip(source: Path | bytes, target: Path, sustained: bool) -> dict[str, Any]:
     """Decodes a clip, stores it as a FLAC file and returns its measures; runs in a worker.
 
+    Args:
+        source: The clip's file, or the content of one.
+        target: The FLAC file.
+        sustained: As for `measure_noise_db`.
+
     Returns:
-        The measures (`sustained` is as for `measure_noise_db`), or a `problem` and its `detail`.
+        The measures, or a `problem` and its `detail`.
 
     Raises:
         OSError: The disk is full.
     """
     try:
-        if sf.info(source).frames >= UNKNOWN_SAMPLES:
-            return {"problem": BROKEN, "detail": "its header does not say how long it is"}
-        samples, rate = sf.read(source, dtype="float32", always_2d=True)
+        with sf.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
+            if file.frames >= UNKNOWN_SAMPLES:
+                return {"problem": BROKEN, "detail": "its header does not say how long it is"}
+            samples, rate = file.read(dtype="float32", always_2d=True), file.samplerate
     except sf.LibsndfileError as error:
         return {"problem": BROKEN, "detail": str(error)}
     if not np.all(np.isfinite(samples)):

@@ -7,7 +7,6 @@ import logging
 import re
 import shutil
 import signal
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -17,7 +16,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.files import replacing
 from historical_denoiser.core.workers import Deaths
 from historical_denoiser.corpus.clips import BROKEN, convert_clip
@@ -27,31 +25,19 @@ from historical_denoiser.data.settings import CATEGORIES
 
 logger = logging.getLogger(__name__)
 
-PARTS_NAME = "parts"  # the journals of data sets and folders
-PACKAGES_NAME = "packages"  # the journals of the starter corpus
+PARTS_NAME = "parts"  # the journals
 DOWNLOADS_NAME = "downloads"
 UNPACKED_PREFIX = ".unpacked-"  # of temporary folders
 LAYOUT_VERSION = 1  # raised whenever the measures or the files change, so that all is redone
 
 CLIPS_A_CHUNK = 4  # that a worker gets at a time
 CLIPS_A_MESSAGE = 1000
-BATCH_CLIPS = 64  # that are unpacked and converted at a time
+BATCH_CLIPS = 64  # that are read and converted at a time
 BATCH_BYTES = 1 << 29
 
 
-def prepare_output(output: Path, starter: bool) -> None:
-    """Makes a corpus's folder and removes what a killed run left unpacked in it.
-
-    Raises:
-        UserError: The starter corpus would share the folder with another, and the two would
-            overwrite each other's manifest.
-    """
-    foreign = ([f"{PARTS_NAME}/*.jsonl"] if starter
-               else [f"{PACKAGES_NAME}/*.jsonl", f"{PARTS_NAME}/*.json"])
-    found = [path for pattern in foreign for path in output.glob(pattern)]
-    if found:
-        raise UserError(f"`--output` must be another folder: {output} already holds a corpus of "
-                        f"another kind ({found[0].name})")
+def prepare_output(output: Path) -> None:
+    """Makes a corpus's folder and removes what a killed run left unpacked in it."""
     output.mkdir(parents=True, exist_ok=True)
     for stale in output.glob(f"{UNPACKED_PREFIX}*"):
         shutil.rmtree(stale, ignore_errors=True)
@@ -68,7 +54,6 @@ class Member:
     split: str = ""  # empty where the group's name decides
     licence: str = ""
     stamp: list[int] | None = None  # size and time of a folder's file, to see that it changed
-    rule: int | None = None  # of a package's recipe, which then says category, split and licence
 
 
 class Journal:
@@ -79,15 +64,16 @@ class Journal:
     clips whose FLAC file is gone from `output` are forgotten.
 
     Args:
-        path: The journal's file.
         output: The corpus's folder.
+        name: Of the journal's file.
         key: What the files and measures depend on: the journal of another key counts as empty.
             None takes any.
     """
 
-    def __init__(self, path: Path, output: Path, key: str | None = None) -> None:
-        head, *lines = _read_lines(path) or [{}]
-        self.path, self.output, self.key = path, output, key or head.get("key")
+    def __init__(self, output: Path, name: str, key: str | None = None) -> None:
+        self.path, self.output = output / PARTS_NAME / f"{name}.jsonl", output
+        head, *lines = _read_lines(self.path) or [{}]
+        self.key = key or head.get("key")
         lines = lines if head.get("key") == self.key else []
         self.complete = {"complete": True} in lines[-1:]
         self.rows = {row["source"]: row for row in lines if "source" in row}
@@ -99,7 +85,10 @@ class Journal:
         self.rows = {source: row for source, row in self.rows.items() if is_wanted(row)}
         self.complete = self.complete and len(self.rows) == known
         ending = [{"complete": True}] if self.complete else []
-        write_lines(self.path, [{"key": self.key}, *self.rows.values(), *ending])
+        lines = [{"key": self.key}, *self.rows.values(), *ending]
+        with replacing(self.path) as temporary:
+            temporary.write_text("".join(f"{json.dumps(line)}\n" for line in lines),
+                                 encoding="utf-8")
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         """Appends what was found out about some clips."""
@@ -131,12 +120,6 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> None:
-    """Writes a journal's file in one step."""
-    with replacing(path) as temporary:
-        temporary.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
-
-
 def convert_members(origin: str, members: Iterable[tuple[Member, Path | bytes]], journal: Journal,
                     jobs: int) -> None:
     """Converts the clips that the journal does not know, some at a time, and notes the results.
@@ -153,11 +136,10 @@ def convert_members(origin: str, members: Iterable[tuple[Member, Path | bytes]],
     taken = {row["file"].lower() for row in journal.rows.values() if "file" in row}
     digests = {row["digest"] for row in journal.kept}
     unknown = (pair for pair in members if pair[0].source not in journal.rows)
-    with start_workers(jobs) as map_clips, \
-            tempfile.TemporaryDirectory(dir=journal.output, prefix=UNPACKED_PREFIX) as scratch:
-        for batch in _batches(unknown, Path(scratch)):
+    with start_workers(jobs) as map_clips:
+        for batch in _batches(unknown):
             files = [name_file(member, origin, taken) for member, _ in batch]
-            results = map_clips(convert_clip, [path for _, path in batch],
+            results = map_clips(convert_clip, [content for _, content in batch],
                                 [journal.output / file for file in files],
                                 [member.category != "speech" for member, _ in batch])
             rows = []
@@ -199,22 +181,15 @@ def start_workers(jobs: int) -> Iterator[Callable[..., Iterable[dict[str, Any]]]
                                       "try a smaller `--jobs`")) from error
 
 
-def _batches(members: Iterable[tuple[Member, Path | bytes]], scratch: Path
-             ) -> Iterator[list[tuple[Member, Path]]]:
-    """Yields some clips at a time, each with its file; contents become files in `scratch`."""
+def _batches(members: Iterable[tuple[Member, Path | bytes]]
+             ) -> Iterator[list[tuple[Member, Path | bytes]]]:
+    """Yields some clips at a time, as many as fit into the memory."""
     batch, size = [], 0
     for member, content in members:
-        if isinstance(content, Path):
-            path = content
-        else:  # a name of ours: the archive's could lead out of the folder
-            path = scratch / f"{len(batch)}{Path(member.name).suffix}"
-            path.write_bytes(content)
-        batch.append((member, path))
-        size += path.stat().st_size
+        batch.append((member, content))
+        size += len(content) if isinstance(content, bytes) else 0
         if len(batch) >= BATCH_CLIPS or size >= BATCH_BYTES:
             yield batch
-            for unpacked in scratch.iterdir():
-                unpacked.unlink()
             batch, size = [], 0
     if batch:
         yield batch
@@ -255,10 +230,15 @@ def finish(origin: str, journal: Journal, categories: Iterable[str] = CATEGORIES
             logger.warning("  broken: %s: %s", row["source"], row["detail"])
 
 
-def write_sets(journal: Journal) -> None:
-    """Writes the manifest of a data set or folder and of the others that share its corpus."""
-    others = (Journal(path, journal.output) for path in sorted(journal.path.parent.glob("*.jsonl"))
-              if path != journal.path)
+def write_sets(output: Path, first: list[str]) -> None:
+    """Writes the manifest of all complete packages, data sets and folders of a corpus.
+
+    Args:
+        output: The corpus's folder.
+        first: Names of journals: of clips that sound alike, theirs are listed, in this order.
+    """
+    paths = sorted((output / PARTS_NAME).glob("*.jsonl"), key=lambda path: (
+        first.index(path.stem) if path.stem in first else len(first), path.stem))
     write_manifest([row | {"split": row["split"] or split_by_hash(row["group"])}
-                    for one in (journal, *others) if one.complete for row in one.kept],
-                   journal.output)
+                    for one in (Journal(output, path.stem) for path in paths) if one.complete
+                    for row in one.kept], output)

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import json
 import logging
 import re
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from historical_denoiser.core.checks import UserError, require
 from historical_denoiser.corpus import conversion
-from historical_denoiser.corpus.archives import ARCHIVE_ERRORS, CONTAINERS, read_zip
+from historical_denoiser.corpus.archives import ARCHIVE_ERRORS, read_archive
 from historical_denoiser.corpus.conversion import Journal, Member
-from historical_denoiser.corpus.manifest import read_records, write_manifest
+from historical_denoiser.corpus.manifest import read_records
 from historical_denoiser.data.audio_index import split_by_hash
 from historical_denoiser.data.settings import CATEGORIES
 
@@ -46,7 +44,7 @@ class Rule:
     megabytes: str  # size of the download
     licence: str  # of these clips, as the package states it
     category: str  # one of `CATEGORIES`
-    where: str  # folder or container file inside the package; containers may be a glob
+    where: str  # folder or ZIP file (`.zip`, `.pk3`) inside the package
     include: str  # patterns on the path below `where`
     exclude: str  # patterns of what is left out after all
     group: str  # regular expression; what its brackets catch names the group
@@ -98,23 +96,26 @@ def find_members(rules: list[Rule], unpacked: Path) -> list[tuple[Member, Path |
     """Lists the clips of an unpacked package, in the order of their paths.
 
     A clip belongs to the first rule that accepts it. It comes with its file, or with its content
-    where it lies in a container.
+    where it lies in a ZIP file.
 
     Raises:
-        UserError: A rule finds nothing: the package is not the one that the recipe describes.
+        UserError: A rule finds nothing: the package is not the one that the recipe describes. Or
+            rules put one group into two splits.
     """
     found: dict[str, tuple[Member, Path | bytes]] = {}
-    for number, rule in enumerate(rules):
+    split_of: dict[str, str] = {}
+    for rule in rules:
         before = len(found)
-        for place in sorted(unpacked.glob(rule.where)):
-            inside = place.relative_to(unpacked).as_posix()
-            for name, content in _list_files(place):
-                key = f"{inside}/{name}"
-                if "*" in rule.where:  # tells the members of several containers apart
-                    name = f"{place.stem}/{name}"
-                if key not in found and rule.accepts(name):
-                    found[key] = Member(f"{rule.package}: {key}", name, rule.category,
-                                        rule.group_of(name), rule=number), content
+        for name, content in _list_files(unpacked / rule.where):
+            key, group = f"{rule.where}/{name}", rule.group_of(name)
+            if key in found or not rule.accepts(name):
+                continue
+            split = rule.split_of(group)
+            if split_of.setdefault(group, split) != split:
+                raise UserError(f"`{group}` must be in one split. Received: {split_of[group]} "
+                                f"and {split}")
+            found[key] = Member(f"{rule.package}: {key}", name, rule.category, group, split,
+                                rule.licence), content
         if len(found) == before:
             raise UserError(f"{rule.package}: nothing matches {rule.include} in {rule.where}; "
                             "is it another version of the package?")
@@ -122,33 +123,25 @@ def find_members(rules: list[Rule], unpacked: Path) -> list[tuple[Member, Path |
 
 
 def _list_files(place: Path) -> Iterator[tuple[str, Path | bytes]]:
-    """Yields the names of the files in a folder or container, with their paths or contents."""
-    if place.is_dir():
-        for path in sorted(place.rglob("*")):
-            if path.is_file():
-                yield path.relative_to(place).as_posix(), path
-        return
-    if place.suffix not in (".zip", *CONTAINERS):
-        raise UserError(f"{place.name} must end in one of {['.zip', *sorted(CONTAINERS)]}")
-    try:
-        if place.suffix == ".zip":  # can be larger than the memory
-            yield from read_zip(place)
-            return
-        yield from CONTAINERS[place.suffix](place.read_bytes())
-    except (ValueError, IndexError, *ARCHIVE_ERRORS) as error:
-        raise UserError(f"{place.name} cannot be read: {error}") from error
+    """Yields the names of the files in a folder or ZIP file, with their paths or contents."""
+    if place.is_file():
+        try:
+            yield from read_archive([place])
+        except ARCHIVE_ERRORS as error:
+            raise UserError(f"{place.name} cannot be read: {error}") from error
+    for path in sorted(place.rglob("*")):
+        if path.is_file():
+            yield path.relative_to(place).as_posix(), path
 
 
-def get_package(name: str, downloads: Path, source: Path | None) -> Path:
-    """Returns the package's `.deb` file from `source` or `downloads`, else downloads it there.
+def get_package(name: str, downloads: Path) -> Path:
+    """Returns the package's `.deb` file in `downloads`, where it is downloaded to if it is missing.
 
     Raises:
         UserError: There is no `apt-get`, or it does not find the package.
     """
-    for folder in (source, downloads):
-        found = sorted(folder.glob(f"{name}_*.deb")) if folder else []
-        if found:
-            return found[-1]
+    if found := sorted(downloads.glob(f"{name}_*.deb")):
+        return found[-1]
     downloads.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=downloads) as partial:
         run_tool(["apt-get", "download", name], f"to download {name}", f"{name}: not downloaded "
@@ -192,66 +185,36 @@ def convert_package(rules: list[Rule], deb: Path, journal: Journal, jobs: int) -
             shutil.copyfile(notice, output / LICENCES_NAME / f"{package}.txt")
 
 
-def build_corpus(recipe: dict[str, list[Rule]], wanted: list[str], output: Path,
-                 source: Path | None, jobs: int, keep_downloads: bool) -> list[str]:
+def build_corpus(recipe: dict[str, list[Rule]], wanted: list[str], output: Path, jobs: int,
+                 keep_downloads: bool) -> list[str]:
     """Builds the wanted packages and writes the manifest of everything that is there.
 
-    Packages that are not in the folder `source` are downloaded.
+    Packages that are not in the folder `downloads` of `output` are downloaded.
 
     Returns:
         One message for each package that failed.
 
     Raises:
-        UserError: The recipe puts one group into two splits.
         OSError: `output` cannot be written or the disk is full.
     """
-    conversion.prepare_output(output, starter=True)
-    downloads = output / conversion.DOWNLOADS_NAME
-    journals = {package: _open_journal(rules, output) for package, rules in recipe.items()}
-    failed = []
+    conversion.prepare_output(output)
+    downloads, failed = output / conversion.DOWNLOADS_NAME, []
     for number, package in enumerate(wanted, start=1):
-        rules, journal = recipe[package], journals[package]
+        rules = recipe[package]
+        made_by = [replace(rule, version="", megabytes="", notes="") for rule in rules]
+        key = hashlib.sha256(f"{conversion.LAYOUT_VERSION} {made_by}".encode()).hexdigest()
+        journal = Journal(output, package, key)
         logger.info("package %d of %d: %s %s", number, len(wanted), package,
                     "is complete" if journal.complete else f"({rules[0].megabytes} MB)")
         try:
             if not journal.complete:
-                convert_package(rules, get_package(package, downloads, source), journal, jobs)
+                convert_package(rules, get_package(package, downloads), journal, jobs)
             conversion.finish(package, journal)
         except UserError as error:
             logger.error("%s", error)
             failed.append(str(error))
-    rows = list(_list_rows(recipe, journals))
-    if rows:
-        write_manifest(rows, output)
+    if len(failed) < len(wanted):
+        conversion.write_sets(output, list(recipe))
     if not keep_downloads and not failed:
         shutil.rmtree(downloads, ignore_errors=True)
     return failed
-
-
-def _open_journal(rules: list[Rule], output: Path) -> Journal:
-    """Returns a package's journal, whose key leaves out the recipe's splits and licences."""
-    package = rules[0].package
-    path = output / conversion.PACKAGES_NAME / f"{package}.jsonl"
-    former = output / conversion.PARTS_NAME / f"{package}.json"
-    if former.exists():  # as earlier versions stored a package
-        part = json.loads(former.read_text(encoding="utf-8"))
-        conversion.write_lines(path, [{"key": part["key"]}, *part["rows"], {"complete": True}])
-        former.unlink()
-    settled = [(rule.category, rule.where, rule.include, rule.exclude, rule.group, rule.otherwise)
-               for rule in rules]
-    key = hashlib.sha256(f"{conversion.LAYOUT_VERSION} {settled}".encode()).hexdigest()
-    return Journal(path, output, key)
-
-
-def _list_rows(recipe: dict[str, list[Rule]], journals: dict[str, Journal]
-               ) -> Iterator[dict[str, Any]]:
-    """Yields the clips of all complete packages, with splits and licences as the recipe says."""
-    split_of: dict[str, str] = {}
-    for package, rules in recipe.items():
-        for row in journals[package].kept if journals[package].complete else []:
-            rule, group = rules[row["rule"]], row["group"]
-            split = rule.split_of(group)
-            if split_of.setdefault(group, split) != split:
-                raise UserError(f"`{group}` must be in one split. Received: {split_of[group]} "
-                                f"and {split}")
-            yield row | {"category": rule.category, "licence": rule.licence, "split": split}

@@ -28,7 +28,7 @@ CHUNK_BYTES = 1 << 16  # written at a time; less than this is lost when a connec
 TIMEOUT_SECONDS = 60.0  # without a single byte
 MOST_FAILURES = 6  # in a row, without progress
 BACKOFF_SECONDS = 2.0  # doubles with each failure in a row
-RETRIED_STATUSES = (408, 425, 429, 500, 502, 503, 504)
+RETRIED = (408, 425, 429, 500, 502, 503, 504)
 SPARE_BYTES = 1 << 30  # that a disk keeps free
 
 
@@ -115,27 +115,16 @@ def _complete(file: RemoteFile, part: Path) -> None:
         try:
             return _receive(file, part)
         except requests.RequestException as error:
-            problem = _describe(error)
-            if error.response is not None and error.response.status_code not in RETRIED_STATUSES:
-                raise UserError(f"{file.url}: {problem}") from error
-        failures = 1 if _size(part) > longest else failures + 1
-        longest = max(longest, _size(part))
-        if failures >= MOST_FAILURES:
-            raise UserError(f"{file.url}: gave up after {failures} attempts without progress, "
-                            f"{_size(part)} bytes are there: {problem}; run the same command "
-                            "again to go on")
-        pause = BACKOFF_SECONDS * 2 ** (failures - 1)
-        logger.warning("%s: %s; next attempt in %.0f s", file.file, problem, pause)
-        time.sleep(pause)
-
-
-def _describe(error: BaseException) -> str:
-    """Returns the cause of an error of `requests`, whose own message names four classes."""
-    if isinstance(error, requests.HTTPError):
-        return f"the server answers {error.response.status_code} {error.response.reason}"
-    while error.__context__ is not None:
-        error = error.__context__
-    return str(error) or type(error).__name__
+            have = _size(part)
+            failures = 1 if have > longest else failures + 1
+            longest = max(longest, have)
+            refused = error.response is not None and error.response.status_code not in RETRIED
+            if refused or failures >= MOST_FAILURES:
+                raise UserError(f"{file.url}: gave up after {failures} attempts without progress, "
+                                f"{have} bytes are there: {error}; run the same command again to "
+                                "go on") from error
+            logger.warning("%s: %s; asking again", file.file, error)
+        time.sleep(BACKOFF_SECONDS * 2 ** (failures - 1))
 
 
 def _receive(file: RemoteFile, part: Path) -> None:
@@ -147,30 +136,20 @@ def _receive(file: RemoteFile, part: Path) -> None:
     headers = {"User-Agent": "prepare_data.py", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
-    with requests.get(file.url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
-        content_range = response.headers.get("Content-Range", "")
-        if have and content_range == f"bytes */{have}":
-            return  # nothing is left to send
-        if have and response.status_code in (codes.ok, codes.partial, codes.range_not_satisfiable) \
-                and not content_range.startswith(f"bytes {have}-"):
+    with requests.get(file.url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as reply:
+        if have and reply.status_code in (codes.ok, codes.range_not_satisfiable):
             logger.info("%s: the server cannot go on from byte %d; starting anew", file.file, have)
             part.unlink()
             return _receive(file, part)
-        response.raise_for_status()
-        length = int(response.headers.get("Content-Length", 0))
-        total = have + length if length else 0
-        if expected and total and total != expected:
-            raise UserError(f"{file.url}: the server offers {total} bytes, {TABLE.name} says "
-                            f"{expected}")
+        reply.raise_for_status()
+        length = int(reply.headers.get("Content-Length", 0))
         require_space(part.parent, length, file.file)
         with part.open("ab") as stream, \
-                tqdm(total=total or None, initial=have, unit="B", unit_scale=True,
-                     desc=file.file, disable=None) as progress:
-            for chunk in response.iter_content(CHUNK_BYTES):
+                tqdm(total=have + length if length else None, initial=have, unit="B",
+                     unit_scale=True, desc=file.file, disable=None) as progress:
+            for chunk in reply.iter_content(CHUNK_BYTES):  # which raises where the rest is missing
                 stream.write(chunk)
                 progress.update(len(chunk))
-    if _size(part) < max(total, expected):
-        raise requests.ConnectionError(f"the connection broke off after {_size(part)} bytes")
 
 
 def _check(file: RemoteFile, path: Path) -> None:
@@ -185,8 +164,6 @@ def _check(file: RemoteFile, path: Path) -> None:
             found = hashlib.file_digest(stream, kind).hexdigest()
         if found != wanted:
             problem = f"has the {kind} {found}, expected {wanted}"
-    else:
-        logger.info("%s: no checksum is published; the archive's own are checked", path.name)
     if problem:
         bad = path.replace(path.with_name(f"{path.name.removesuffix('.part')}.bad"))
         raise UserError(f"{path}: {problem} ({file.url}); it is now {bad.name}, and the next run "

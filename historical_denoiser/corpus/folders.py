@@ -28,7 +28,7 @@ def build_folder(folder: Path, category: str, output: Path, jobs: int) -> None:
     if output.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"`--output` must lie outside of {folder}. Received: {output}")
     paths = find_audio(folder)
-    conversion.prepare_output(output, starter=False)
+    conversion.prepare_output(output)
     origin = re.sub(r"[^A-Za-z0-9._-]", "_", folder.resolve().name)
     _claim_place(folder, output, category, origin)
     members = []
@@ -38,14 +38,13 @@ def build_folder(folder: Path, category: str, output: Path, jobs: int) -> None:
                               f"{origin}/{group_of(path, folder)}",
                               named_split(path, folder) or "", "not stated",
                               [status.st_size, status.st_mtime_ns]))
-    journal = Journal(output / conversion.PARTS_NAME / f"{category}-{origin}.jsonl", output,
-                      f"{conversion.LAYOUT_VERSION} {category}")
+    journal = Journal(output, f"{category}-{origin}", f"{conversion.LAYOUT_VERSION} {category}")
     stamps = {member.source: member.stamp for member in members}
     journal.keep(lambda row: row["stamp"] == stamps.get(row["source"]))
     logger.info("%s: %d files", folder, len(paths))
     conversion.convert_members(origin, zip(members, paths, strict=True), journal, jobs)
     conversion.finish(origin, journal, [category])
-    conversion.write_sets(journal)
+    conversion.write_sets(output, [journal.path.stem])
 
 
 def _claim_place(folder: Path, output: Path, category: str, origin: str) -> None:

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from historical_denoiser.corpus.performance import TIMING_SECONDS, Stroke, as_velocity, in_octave
+from historical_denoiser.corpus.performance import (
+    TIMING_SECONDS,
+    Stroke,
+    as_velocity,
+    in_octave,
+    loosen,
+)
 
 KITS = (0,)  # no percussion is drawn
 # Programs of General MIDI: what sounds on while it is played, and what dies away.
@@ -50,9 +56,7 @@ def hold(rng: np.random.Generator) -> list[Stroke]:
             pitch = in_octave(int(rng.choice(scale)), lowest)
             strokes.append(Stroke(start, seconds, program, pitch,
                                   as_velocity(rng.uniform(*VELOCITY))))
-    loose = rng.uniform(*TIMING_SECONDS)
-    return [stroke._replace(start=max(stroke.start + rng.normal(0.0, loose), 0.0))
-            for stroke in strokes]
+    return loosen(strokes, rng.uniform(*TIMING_SECONDS), rng)
 
 
 def _hold_bass(scale: list[int], end: float, rng: np.random.Generator) -> list[Stroke]:

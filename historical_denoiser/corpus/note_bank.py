@@ -18,8 +18,13 @@ import numpy as np
 import scipy
 import soundfile as sf
 
-from historical_denoiser.core.checks import UserError
-from historical_denoiser.corpus.clips import MIN_PEAK, measure_bandwidth_hz, measure_noise_db
+from historical_denoiser.core.checks import UserError, require
+from historical_denoiser.corpus.clips import (
+    MIN_PEAK,
+    measure_bandwidth_hz,
+    measure_noise_db,
+    split_frames,
+)
 from historical_denoiser.corpus.manifest import MIN_CLEAN_DB
 from historical_denoiser.corpus.performance import DRUMS
 from historical_denoiser.data.audio_index import find_audio
@@ -218,8 +223,10 @@ def open_bank(folders: tuple[Path, ...]) -> tuple[Instrument, ...]:
     """Finds the instruments below folders, by name.
 
     Raises:
-        UserError: A folder is not there, or holds no note.
+        UserError: No folder is given, one is not there, or holds no note.
     """
+    require(bool(folders), "notes", f"followed by folders of audio files with {EXPECTED_NAMES}",
+            folders)
     found: dict[tuple[str, int | None], list[RecordedNote]] = defaultdict(list)
     for folder in folders:
         before = sum(map(len, found.values()))
@@ -369,9 +376,7 @@ def _rumble_filter(rate: int, pitch: int) -> np.ndarray:
 
 def frame_levels(samples: np.ndarray, size: int) -> np.ndarray:
     """Returns the RMS of whole frames of `size` samples, at least of one."""
-    samples = np.pad(samples, (0, max(size - len(samples), 0)))
-    frames = samples[: len(samples) // size * size].reshape(-1, size)
-    return np.sqrt(np.mean(np.square(frames), axis=1))
+    return np.sqrt(np.mean(np.square(split_frames(samples, size)), axis=1))
 
 
 def trim(samples: np.ndarray, rate: int) -> tuple[np.ndarray, int]:

@@ -6,6 +6,7 @@ Everything is drawn from the generator that is passed in. Audio is mono at `SAMP
 from __future__ import annotations
 
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -154,7 +155,15 @@ def improvise(rng: np.random.Generator) -> list[Stroke]:
             strokes.append(Stroke(beat, 0.9 * length, program, tones[place],
                                   as_velocity(rng.normal(80.0, 14.0))))
             beat += length
-    loose = rng.uniform(*TIMING_SECONDS)
+    return loosen(strokes, rng.uniform(*TIMING_SECONDS), rng, beat_seconds)
+
+
+def loosen(strokes: list[Stroke], loose: float, rng: np.random.Generator,
+           beat_seconds: float = 1.0) -> list[Stroke]:
+    """Returns strokes, whose times may be in beats, in seconds and not quite in time.
+
+    `loose` is the standard deviation of their timing, in seconds.
+    """
     return [stroke._replace(start=max(stroke.start * beat_seconds + rng.normal(0.0, loose), 0.0),
                             seconds=max(stroke.seconds * beat_seconds, 0.05))
             for stroke in strokes]
@@ -299,28 +308,28 @@ def join_unisons(strokes: list[Stroke]) -> list[Stroke]:
     return joined
 
 
-def synthesise(strokes: list[Stroke], kit: int, font: Path, folder: Path) -> np.ndarray:
+def synthesise(strokes: list[Stroke], kit: int, font: Path) -> np.ndarray:
     """Plays strokes through a sound font with FluidSynth, dry, float32 `(samples,)`.
 
     Args:
         strokes: What is played.
         kit: The program of percussion without pitch.
         font: An SF2 or SF3 file.
-        folder: For temporary files.
 
     Raises:
         UserError: FluidSynth failed or gave silence.
     """
-    midi, wave = folder / "score.mid", folder / "score.wav"
-    write_midi(strokes, kit, midi)
-    # Without the option, another font would take the place of one that cannot be read.
-    done = subprocess.run(
-        ["fluidsynth", "-n", "-i", "-q", "-g", "0.4", "-R", "0", "-C", "0",
-         "-o", "synth.default-soundfont=", "-r", str(SAMPLE_RATE), "-T", "wav", "-O", "float",
-         "-F", str(wave), str(font), str(midi)], capture_output=True, text=True, check=False)
-    if done.returncode or not wave.exists():
-        raise UserError(f"fluidsynth failed: {done.stderr.strip() or done.returncode}")
-    audio, _ = sf.read(wave, dtype="float32", always_2d=True)
+    with tempfile.TemporaryDirectory() as folder:
+        midi, wave = Path(folder, "score.mid"), Path(folder, "score.wav")
+        write_midi(strokes, kit, midi)
+        # Without the option, another font would take the place of one that cannot be read.
+        done = subprocess.run(
+            ["fluidsynth", "-n", "-i", "-q", "-g", "0.4", "-R", "0", "-C", "0",
+             "-o", "synth.default-soundfont=", "-r", str(SAMPLE_RATE), "-T", "wav", "-O", "float",
+             "-F", str(wave), str(font), str(midi)], capture_output=True, text=True, check=False)
+        if done.returncode or not wave.exists():
+            raise UserError(f"fluidsynth failed: {done.stderr.strip() or done.returncode}")
+        audio, _ = sf.read(wave, dtype="float32", always_2d=True)
     end = max(stroke.start + stroke.seconds for stroke in strokes) + TAIL_SECONDS
     audio = audio[: round(end * SAMPLE_RATE)].mean(axis=1)
     if np.max(np.abs(audio), initial=0.0) < SILENCE:

@@ -129,7 +129,7 @@ def build_public(files: list[RemoteFile], output: Path, archives: Path | None, j
         UserError: A file cannot be had or read.
         OSError: `output` cannot be written or the disk is full.
     """
-    conversion.prepare_output(output, starter=False)
+    conversion.prepare_output(output)
     name = files[0].dataset
     downloads = archives or output / conversion.DOWNLOADS_NAME
     if name == NOISE_SET:
@@ -138,13 +138,13 @@ def build_public(files: list[RemoteFile], output: Path, archives: Path | None, j
         _check_noise(output)
     else:
         key = f"{conversion.LAYOUT_VERSION} {[(file.file, file.checksum) for file in files]}"
-        journal = Journal(output / conversion.PARTS_NAME / f"{name}.jsonl", output, key)
+        journal = Journal(output, name, key)
         if journal.complete:
             logger.info("%s is complete", name)
         else:
             _convert_archives(name, files, download_all(files, downloads), journal, jobs)
         conversion.finish(name, journal)
-        conversion.write_sets(journal)
+        conversion.write_sets(output, [name])
     if not archives and not keep_downloads:
         shutil.rmtree(downloads, ignore_errors=True)
 

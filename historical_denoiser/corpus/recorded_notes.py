@@ -10,17 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import tempfile
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile as sf
 
-from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.core.checks import UserError
 from historical_denoiser.corpus import (
     band,
     conversion,
@@ -31,16 +26,12 @@ from historical_denoiser.corpus import (
     sampler,
     scores,
 )
-from historical_denoiser.corpus.clips import convert_clip
-from historical_denoiser.corpus.conversion import Journal, Member
-from historical_denoiser.corpus.manifest import read_records
 from historical_denoiser.corpus.performance import Stroke
 from historical_denoiser.corpus.scores import Drawn, Render
 
 logger = logging.getLogger(__name__)
 
 NAME = "notes"  # of the data set
-RENDER_VERSION = 1  # raised whenever the same seed gives other files
 
 SHARE_LARGE = {"score": 0.4, "held": 0.4}  # that 5 to 12 players play
 SHARE_QUIET = 0.5  # of those that are large
@@ -56,39 +47,20 @@ DRAWN = {"percussion": Drawn(150, performance.improvise, (0,), "effects"),
 
 
 def build_notes(folders: list[Path], output: Path, hours: float, seed: int, jobs: int) -> None:
-    """Renders until the corpus holds `hours` of audio or everything is rendered.
+    """Renders from recorded notes until the corpus holds `hours`; see `scores.build_renders`.
 
-    The manifest is written after each hour of audio. What an earlier run rendered stays, where
-    the folders still hold the same notes.
-
-    Args:
-        folders: Of recorded notes.
-        output: The corpus's folder.
-        hours: Of audio in all.
-        seed: Of the order and of all performances.
-        jobs: Number of worker processes.
+    What an earlier run rendered stays, where the folders still hold the same notes.
 
     Raises:
         UserError: A folder is not there or holds no notes.
         OSError: `output` cannot be written or the disk is full.
     """
-    import music21.corpus  # takes a second
-
     bank = note_bank.open_bank(tuple(folders))
     logger.info("%d instruments and drums, %d notes", len(bank),
                 sum(len(one.notes) for one in bank))
-    conversion.prepare_output(output, starter=False)
-    renders = scores.list_renders(music21.common.getCorpusFilePath(), read_records(
-        scores.TABLE, scores.Collection), seed, DRAWN, NAME)
-    journal = Journal(output / conversion.PARTS_NAME / f"{NAME}.jsonl", output,
-                      f"{conversion.LAYOUT_VERSION} {RENDER_VERSION} {seed} {_digest(bank)}")
-    scores.forget_problems(journal)
-    wanted = [render for render in renders if f"{NAME}: {render.name}" not in journal.rows]
-    logger.info("%d renders, %d of them are done", len(renders), len(renders) - len(wanted))
+    conversion.prepare_output(output)
     make = partial(make_render, output=output, folders=tuple(folders), seed=seed)
-    scores.render_all(wanted, journal, make, hours, jobs)
-    conversion.finish(NAME, journal, ["music", "effects"])
-    conversion.write_sets(journal)
+    scores.build_renders(NAME, DRAWN, f" {_digest(bank)}", make, output, hours, seed, jobs)
 
 
 def _digest(bank: tuple[note_bank.Instrument, ...]) -> str:
@@ -99,25 +71,17 @@ def _digest(bank: tuple[note_bank.Instrument, ...]) -> str:
 
 def make_render(render: Render, output: Path, folders: tuple[Path, ...], seed: int
                 ) -> dict[str, Any]:
-    """Plays, records and stores one render; returns its row of the journal."""
-    kind = "score" if render.score else render.name.partition("/")[0]
-    category = "music" if render.score else DRAWN[kind].category
-    member = Member(f"{NAME}: {render.name}", render.name, category, render.group, render.split,
-                    f"score: {render.licence}; recorded notes: "
-                    f"{', '.join(folder.name for folder in folders)}")
-    row = asdict(member) | {"file": conversion.name_file(member, NAME, set())}
-    rng = np.random.default_rng([seed, scores.digest(seed, f"{NAME}/{render.name}")])
-    try:
-        strokes = (performance.perform(*scores.load_notes(render.score, output), rng)
-                   if render.score else DRAWN[kind].draw(rng))
-        strokes, level_dbfs = _seat_players(strokes, kind, rng)
-        dry = sampler.play(strokes, note_bank.open_bank(folders), rng)
-        with tempfile.TemporaryDirectory(dir=output, prefix=conversion.UNPACKED_PREFIX) as scratch:
-            wave = Path(scratch) / "recorded.wav"
-            sf.write(wave, performance.record(dry, rng, level_dbfs), SAMPLE_RATE, subtype="FLOAT")
-            return row | convert_clip(wave, output / row["file"], sustained=True)
-    except UserError as error:
-        return row | {"problem": str(error)}
+    """Plays one render from recorded notes, records and stores it; returns its row."""
+    def make_sound() -> np.ndarray:
+        rng = np.random.default_rng([seed, scores.digest(seed, f"{NAME}/{render.name}")])
+        kind = "score" if render.score else render.name.partition("/")[0]
+        strokes, level_dbfs = _seat_players(scores.play_notes(render, output, rng), kind, rng)
+        return performance.record(sampler.play(strokes, note_bank.open_bank(folders), rng), rng,
+                                  level_dbfs)
+
+    return scores.store_render(render, NAME, "recorded notes: "
+                               f"{', '.join(folder.name for folder in folders)}", output,
+                               make_sound)
 
 
 def _seat_players(strokes: list[Stroke], kind: str, rng: np.random.Generator

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import io
 import json
 import logging
 import re
@@ -31,7 +32,7 @@ from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.files import replacing
 from historical_denoiser.corpus import band, conversion, held, performance
-from historical_denoiser.corpus.archives import read_zip
+from historical_denoiser.corpus.archives import read_archive
 from historical_denoiser.corpus.clips import convert_clip
 from historical_denoiser.corpus.conversion import Journal, Member
 from historical_denoiser.corpus.debian_packages import get_package, run_tool
@@ -72,22 +73,6 @@ class Collection:
 
 
 @dataclass(frozen=True)
-class Render:
-    """One file that is to be made."""
-
-    name: str
-    group: str
-    split: str
-    licence: str
-    score: Path | None  # None: it is drawn
-
-    @property
-    def font(self) -> tuple[str, str]:
-        """The sound font's package and licence."""
-        return TEST_FONT if self.split == "test" else TRAINING_FONT
-
-
-@dataclass(frozen=True)
 class Drawn:
     """A kind of pieces that nobody wrote."""
 
@@ -96,6 +81,23 @@ class Drawn:
     kits: tuple[int, ...]
     category: str
     held_out: tuple[str, ...] = ("test", "validation")
+
+
+@dataclass(frozen=True)
+class Render:
+    """One file that is to be made: a score that is played, or a piece that is drawn."""
+
+    name: str
+    group: str
+    split: str
+    licence: str
+    score: Path | None = None
+    drawn: Drawn | None = None
+
+    @property
+    def font(self) -> tuple[str, str]:
+        """The sound font's package and licence."""
+        return TEST_FONT if self.split == "test" else TRAINING_FONT
 
 
 # Strokes alone are drawn as often as other impulses that are signal, not as their length says.
@@ -134,7 +136,7 @@ def list_renders(corpus: Path, collections: list[Collection], seed: int,
             piece = f"{kind}/{number:03d}"
             renders.append(Render(piece, f"{name}/{piece}",
                                   split_by_hash(f"{name}/{piece}", drawn.held_out),
-                                  "drawn by this program", None))
+                                  "drawn by this program", drawn=drawn))
     return sorted(renders, key=lambda render: digest(seed, render.name))
 
 
@@ -153,7 +155,7 @@ def _find_scores(folder: Path, collection: Collection) -> dict[str, Path]:
 
 def _read_text(path: Path) -> str:
     if zipfile.is_zipfile(path):
-        content = b"".join(part for _, part in read_zip(path))
+        content = b"".join(part for _, part in read_archive([path]))
     else:
         content = path.read_bytes()
     return content.decode("utf-8", errors="replace")
@@ -164,7 +166,7 @@ def digest(seed: int, name: str) -> int:
     return int(hashlib.sha256(f"{RENDER_VERSION} {seed} {name}".encode()).hexdigest()[:15], 16)
 
 
-def get_font(package: str, output: Path, source: Path | None) -> Path:
+def get_font(package: str, output: Path) -> Path:
     """Returns the sound font of a Debian package, which is unpacked below `output`.
 
     Raises:
@@ -172,7 +174,7 @@ def get_font(package: str, output: Path, source: Path | None) -> Path:
     """
     folder = output / FONTS_NAME / package
     if not folder.is_dir():
-        deb = get_package(package, output / conversion.DOWNLOADS_NAME, source)
+        deb = get_package(package, output / conversion.DOWNLOADS_NAME)
         with tempfile.TemporaryDirectory(dir=output,
                                          prefix=conversion.UNPACKED_PREFIX) as scratch:
             run_tool(["dpkg-deb", "-x", str(deb.resolve()), "."], f"to unpack {package}",
@@ -212,68 +214,96 @@ def load_notes(score: Path, output: Path) -> tuple[list[Note], float | None]:
     return [Note(*note) for note in known["notes"]], known["tempo"]
 
 
-def make_render(render: Render, output: Path, fonts: dict[str, Path], seed: int) -> dict[str, Any]:
-    """Plays, records and stores one render; returns its row of the journal."""
-    drawn = None if render.score else DRAWN[render.name.partition("/")[0]]
-    member = Member(f"{NAME}: {render.name}", render.name, drawn.category if drawn else "music",
-                    render.group, render.split,
-                    f"score: {render.licence}; sound font: {render.font[1]}")
-    row = asdict(member) | {"file": conversion.name_file(member, NAME, set())}
-    rng = np.random.default_rng([seed, digest(seed, render.name)])
+def play_notes(render: Render, output: Path, rng: np.random.Generator) -> list[Stroke]:
+    """Draws a piece, or performs a score; raises UserError where it cannot be read."""
+    if render.drawn:
+        return render.drawn.draw(rng)
+    return performance.perform(*load_notes(render.score, output), rng)
+
+
+def store_render(render: Render, origin: str, instruments: str, output: Path,
+                 make_sound: Callable[[], np.ndarray]) -> dict[str, Any]:
+    """Makes and stores one render; returns its row of the journal.
+
+    Args:
+        render: What is made.
+        origin: Name of the data set.
+        instruments: What plays it, with its licence.
+        output: The corpus's folder.
+        make_sound: Returns the sound, `(samples,)`; it may raise UserError.
+    """
+    member = Member(f"{origin}: {render.name}", render.name,
+                    render.drawn.category if render.drawn else "music", render.group,
+                    render.split, f"score: {render.licence}; {instruments}")
+    row = asdict(member) | {"file": conversion.name_file(member, origin, set())}
+    wave = io.BytesIO()
     try:
-        strokes = (drawn.draw(rng) if drawn
-                   else performance.perform(*load_notes(render.score, output), rng))
-        kit = int(rng.choice(drawn.kits if drawn else performance.DRUM_KITS))
-        with tempfile.TemporaryDirectory(dir=output, prefix=conversion.UNPACKED_PREFIX) as scratch:
-            dry = performance.synthesise(strokes, kit, fonts[render.font[0]], Path(scratch))
-            wave = Path(scratch) / "recorded.wav"
-            sf.write(wave, performance.record(dry, rng), SAMPLE_RATE, subtype="FLOAT")
-            return row | convert_clip(wave, output / row["file"], sustained=True)
+        sf.write(wave, make_sound(), SAMPLE_RATE, format="WAV", subtype="FLOAT")
+        return row | convert_clip(wave.getvalue(), output / row["file"], sustained=True)
     except UserError as error:
         return row | {"problem": str(error)}
 
 
-def build_scores(output: Path, source: Path | None, hours: float, seed: int, jobs: int,
-                 keep_downloads: bool) -> None:
-    """Renders until the corpus holds `hours` of audio or everything is rendered.
+def make_render(render: Render, output: Path, fonts: dict[str, Path], seed: int) -> dict[str, Any]:
+    """Plays one render with a sound font, records and stores it; returns its row."""
+    def make_sound() -> np.ndarray:
+        rng = np.random.default_rng([seed, digest(seed, render.name)])
+        strokes = play_notes(render, output, rng)
+        kit = int(rng.choice(render.drawn.kits if render.drawn else performance.DRUM_KITS))
+        dry = performance.synthesise(strokes, kit, fonts[render.font[0]])
+        return performance.record(dry, rng)
 
-    The manifest is written after each hour of audio. What an earlier run rendered stays.
+    return store_render(render, NAME, f"sound font: {render.font[1]}", output, make_sound)
 
-    Args:
-        output: The corpus's folder.
-        source: Folder of .deb files that are used instead of downloads.
-        hours: Of audio in all.
-        seed: Of the order and of all performances.
-        jobs: Number of worker processes.
-        keep_downloads: Whether packages and unpacked fonts stay.
+
+def build_scores(output: Path, hours: float, seed: int, jobs: int, keep_downloads: bool) -> None:
+    """Renders with sound fonts until the corpus holds `hours` of audio; see `build_renders`.
 
     Raises:
         UserError: A package or program is missing.
         OSError: `output` cannot be written or the disk is full.
     """
-    import music21.corpus  # takes a second
-
     if shutil.which("fluidsynth") is None:
         raise UserError("`fluidsynth` is needed to render scores and was not found; "
                         "`apt install fluidsynth` or your system's own way brings it")
-    conversion.prepare_output(output, starter=False)
-    renders = list_renders(music21.common.getCorpusFilePath(),
-                           read_records(TABLE, Collection), seed)
-    fonts = {package: get_font(package, output, source)
-             for package, _ in (TRAINING_FONT, TEST_FONT)}
-    journal = Journal(output / conversion.PARTS_NAME / f"{NAME}.jsonl", output,
-                      f"{conversion.LAYOUT_VERSION} {RENDER_VERSION} {seed}")
-    forget_problems(journal)
-    wanted = [render for render in renders if f"{NAME}: {render.name}" not in journal.rows]
-    logger.info("%d renders, %d of them are done, of %d works", len(renders),
-                len(renders) - len(wanted), len({render.group for render in renders}))
-    make = partial(make_render, output=output, fonts=fonts, seed=seed)
-    render_all(wanted, journal, make, hours, jobs)
-    conversion.finish(NAME, journal, ["music"])
-    conversion.write_sets(journal)
+    conversion.prepare_output(output)
+    fonts = {package: get_font(package, output) for package, _ in (TRAINING_FONT, TEST_FONT)}
+    build_renders(NAME, DRAWN, "", partial(make_render, output=output, fonts=fonts, seed=seed),
+                  output, hours, seed, jobs)
     if not keep_downloads:
         for name in (FONTS_NAME, conversion.DOWNLOADS_NAME):
             shutil.rmtree(output / name, ignore_errors=True)
+
+
+def build_renders(name: str, kinds: dict[str, Drawn], key: str,
+                  make: Callable[[Render], dict[str, Any]], output: Path, hours: float, seed: int,
+                  jobs: int) -> None:
+    """Renders until the corpus holds `hours` of audio or everything is rendered.
+
+    The manifest is written after each hour of audio. What an earlier run rendered stays.
+
+    Args:
+        name: Of the data set.
+        kinds: Of drawn pieces.
+        key: What the renders depend on besides the seed.
+        make: Returns the row of a render; it runs in a worker.
+        output: The corpus's folder.
+        hours: Of audio in all.
+        seed: Of the order and of all performances.
+        jobs: Number of worker processes.
+    """
+    import music21.corpus  # takes a second
+
+    renders = list_renders(music21.common.getCorpusFilePath(), read_records(TABLE, Collection),
+                           seed, kinds, name)
+    journal = Journal(output, name, f"{conversion.LAYOUT_VERSION} {RENDER_VERSION} {seed}{key}")
+    forget_problems(journal)
+    wanted = [render for render in renders if f"{name}: {render.name}" not in journal.rows]
+    logger.info("%d renders, %d of them are done, of %d works", len(renders),
+                len(renders) - len(wanted), len({render.group for render in renders}))
+    render_all(wanted, journal, make, hours, jobs)
+    conversion.finish(name, journal, ["music", "effects"])
+    conversion.write_sets(output, [name])
 
 
 def forget_problems(journal: Journal) -> None:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from pathlib import Path
 
 import pytest
-from packing import write_all
 
-from historical_denoiser.core.checks import UserError
-from historical_denoiser.corpus.conversion import Member, name_file, prepare_output, start_workers
+from historical_denoiser.corpus.conversion import Member, name_file, start_workers
 
 
 @pytest.mark.parametrize("name", ["../../../e.wav", "/e.wav", "a/../../e.wav", "./e.wav"])
@@ -26,18 +23,6 @@ def test_two_clips_never_share_a_file(tmp_path):
              for name in ("a b.wav", "a_b.wav", "A_b.wav")]
     assert files == ["music/set/a_b.wav.flac", "music/set/a_b.wav_.flac",
                      "music/set/A_b.wav__.flac"]
-
-
-@pytest.mark.parametrize(("journal", "starter"), [
-    ("packages/klettres-data.jsonl", True), ("parts/klettres-data.json", True),  # the former place
-    ("parts/musicnet.jsonl", False)])
-def test_a_corpus_of_another_kind_is_not_overwritten(tmp_path, journal, starter):
-    write_all(tmp_path, {journal: b"{}"})
-    (tmp_path / ".unpacked-1").mkdir()
-    with pytest.raises(UserError, match="another kind"):
-        prepare_output(tmp_path, not starter)
-    prepare_output(tmp_path, starter)
-    assert [path.name for path in tmp_path.iterdir()] == [Path(journal).parts[0]]
 
 
 def kill_this_process(_: int) -> dict:

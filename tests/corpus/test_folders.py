@@ -92,19 +92,6 @@ def test_two_folders_of_one_name_do_not_replace_each_other(scores, tmp_path):
     assert all((tmp_path / "out" / file).exists() for file in rows)
 
 
-def test_channels_of_one_recording_are_one_group(tmp_path):
-    folder = tmp_path / "pairs"
-    folder.mkdir()
-    for number in range(6):
-        for channel, hz in (("L", 300.0), ("R", 305.0)):
-            sf.write(folder / f"take{number}_{channel}.wav", make_tone(0.1, hz + 20 * number),
-                     SAMPLE_RATE)
-    rows = build(folder, tmp_path / "out")
-    splits = groups_and_splits(rows)
-    assert len(rows) == 12 and len(splits) == 6
-    assert all(len(found) == 1 for found in splits.values())
-
-
 def test_what_cannot_be_a_corpus_is_refused(scores, tmp_path):
     (scores / "empty").mkdir()
     with pytest.raises(UserError, match="must lie outside"):

@@ -239,15 +239,3 @@ def test_an_archive_without_checksum_is_checked_by_its_own(server, tmp_path, mon
         build(server, tmp_path, "musicnet", checksums=False)
     assert not (tmp_path / "out" / "manifest.csv").exists()
     assert len((tmp_path / "out" / "parts" / "musicnet.jsonl").read_text().splitlines()) == 1
-
-
-def test_duplicates_and_broken_clips_are_left_out(server, tmp_path, caplog):
-    server.files |= musicnet()
-    server.files["musicnet.tar.gz"] = pack_tar({
-        f"musicnet/train_data/{name}.wav": content for name, content in {
-            "1": tone(300), "2": tone(300), "3": b"RIFF no", "4": tone(310)}.items()})
-    with caplog.at_level("INFO"):
-        rows = build(server, tmp_path, "musicnet")
-    assert [file.split("/")[-1] for file in rows] == ["1.wav.flac", "4.wav.flac"]
-    assert "2 clips kept, left out: 1 broken, 1 duplicates" in caplog.text
-    assert len(list((tmp_path / "out").rglob("*.flac"))) == 2

@@ -10,7 +10,7 @@ import soundfile as sf
 import prepare_data
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.core.checks import UserError
-from historical_denoiser.corpus import lines, note_bank, recorded_notes, sampler, scores
+from historical_denoiser.corpus import note_bank, recorded_notes, sampler, scores
 from historical_denoiser.corpus.manifest import MANIFEST_NAME, Row, read_records
 from historical_denoiser.corpus.performance import DRUMS, Stroke
 
@@ -204,32 +204,11 @@ def test_a_wrong_name_and_a_broken_file_are_left_out(tmp_path):
     assert note_bank.load_note(tmp_path / "oboe_D5.wav", 74) is None
 
 
-def test_a_seed_is_a_performance(bank):
-    strokes = [Stroke(0.4 * number, 0.4, CELLO, 40 + number, 70) for number in range(8)]
-    first, second, other = (play(bank, *strokes, seed=seed) for seed in (1, 1, 2))
-    assert np.array_equal(first, second) and not np.array_equal(first, other)
-
-
 def test_strokes_that_nobody_plays_are_left_out(bank):
     castanets = Stroke(0.0, 0.2, DRUMS, 85, 80)
     with pytest.raises(UserError, match="none of its notes"):
         play(bank, castanets)
     assert np.any(play(bank, castanets, Stroke(0.5, 0.2, DRUMS, 36, 80)))
-
-
-@pytest.mark.parametrize("kind", recorded_notes.DRAWN)
-def test_a_seed_is_a_drawn_piece(kind):
-    draw = recorded_notes.DRAWN[kind].draw
-    first, second, other = (draw(np.random.default_rng(seed)) for seed in (1, 1, 2))
-    assert first == second and first != other
-    assert all(stroke.start >= 0.0 and stroke.seconds > 0.0 for stroke in first)
-
-
-def test_a_large_ensemble_has_5_to_12_players():
-    strokes = [Stroke(0.5 * number, 0.5, 40 + number % 3, 60, 70) for number in range(30)]
-    for seed in range(20):
-        large = lines.enlarge(strokes, np.random.default_rng(seed))
-        assert large[:30] == strokes and 50 <= len(large) <= 120
 
 
 @pytest.fixture
@@ -276,17 +255,15 @@ def test_a_corpus_is_rendered_and_a_stopped_run_goes_on(small, tmp_path):
                 == (tmp_path / "two" / row.file).read_bytes())
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["notes"], "must come with folders of recorded notes.*cello_A2"),
-    (["notes", "{folder}/nowhere"], "nowhere.*must be a folder.*cello_A2"),
-    (["notes", "{folder}/empty"], "empty.*must hold audio files.*cello_A2"),
-    (["notes", "{folder}/songs"], "songs.*must hold recorded notes.*cello_A2"),
-    (["notes", "--source", "{folder}", "{folder}/songs"], "must not go with notes"),
-    (["scores", "{folder}"], "several folders must go with notes alone")])
-def test_wrong_folders_are_refused(tmp_path, monkeypatch, words, message):
+@pytest.mark.parametrize(("folders", "message"), [
+    ([], "`notes` must be followed by folders.*cello_A2"),
+    (["{folder}/nowhere"], "nowhere.*must be a folder.*cello_A2"),
+    (["{folder}/empty"], "empty.*must hold audio files.*cello_A2"),
+    (["{folder}/songs"], "songs.*must hold recorded notes.*cello_A2")])
+def test_wrong_folders_are_refused(tmp_path, monkeypatch, folders, message):
     (tmp_path / "empty").mkdir()
     write(tmp_path / "songs", "My song.wav", make_note(60, 1.0))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message):
-        prepare_data.main([word.format(folder=tmp_path) for word in words])
+        prepare_data.main(["notes", *(name.format(folder=tmp_path) for name in folders)])
     assert not Path("data").exists()
