@@ -30,7 +30,7 @@ from historical_denoiser.network.stored import (
     read_network_settings,
 )
 from historical_denoiser.restoration.restorer import SEGMENT_SECONDS, Restorer
-from historical_denoiser.restoration.settings import RETIRED, StageSettings, without_retired
+from historical_denoiser.restoration.settings import StageSettings
 from historical_denoiser.run import profiles
 from historical_denoiser.run.report import RESULTS_VERSION, hash_of_values
 from historical_denoiser.settings import Config, locate_weights, network_settings
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 HISTORY_DIGITS = 16  # of the weights' hash, which restored files tell
 # Settings that do not change what is written, and those that the network's own tell.
 NOT_IN_RESULTS = {"audio", "output_dir", "overwrite", "resume", "spectrogram", "runtime",
-                  "context_seconds", "cluster", "cluster_address", "cluster_cores", *RETIRED}
+                  "context_seconds", "cluster", "cluster_address", "cluster_cores"}
 
 
 class Denoiser(Restorer):
@@ -87,7 +87,7 @@ class Denoiser(Restorer):
             logger.info("%s", runtimes.describe(exported))
         else:
             predict = _load_keras(path, settings)
-        return cls(predict, settings, StageSettings(**without_retired(stages)), segment_seconds)
+        return cls(predict, settings, StageSettings(**stages), segment_seconds)
 
     def forget_lengths(self) -> None:
         """Makes what the network returns independent of what it was given before.

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, fields
 from typing import Any
 
 from historical_denoiser.audio.mono_source import CHOICES
 from historical_denoiser.core.checks import require
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -43,12 +40,3 @@ class StageSettings:
 
 
 STAGES = tuple(each.name for each in fields(StageSettings))
-RETIRED = ("level_noise", "keep_strokes")  # of the release before: accepted, and of no effect
-
-
-def without_retired(stages: dict[str, Any]) -> dict[str, Any]:
-    """Returns switches of stages less those that are no longer there, which are warned of."""
-    for name in RETIRED:
-        if name in stages:
-            logger.warning("%s is of no effect: there is no such stage any more", name)
-    return {name: value for name, value in stages.items() if name not in RETIRED}
