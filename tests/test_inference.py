@@ -27,7 +27,7 @@ import config
 import inference
 from historical_denoiser import denoise
 from historical_denoiser import denoiser as methods
-from historical_denoiser.audio import audio_io
+from historical_denoiser.audio import audio_io, containers
 from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from historical_denoiser.audio.noise_profile import ProfileForm
 from historical_denoiser.classical import spectral
@@ -744,7 +744,8 @@ def test_a_full_disk_leaves_no_half_film(tmp_path, kilobytes):
 def test_eight_channels_are_read_and_written(tmp_path, muxer, name, codec):
     write_film(tmp_path / name, muxer, [Sound(codec, layout="7.1", bit_rate=512000)], video=None)
     job = run_file(tmp_path / name)
-    levels = [np.abs(heard(path)[1]).max(axis=0) for path in (tmp_path / name, job.denoised)]
+    levels = [np.abs(np.concatenate(list(containers.read_blocks(containers.open_audio(path))))
+                     ).max(axis=0) for path in (tmp_path / name, job.denoised)]
     assert levels[0].shape == (8,) and sf.info(job.residual).channels == 8
     assert np.corrcoef(*levels)[0, 1] > 0.9  # the click of each channel has its own level
 
