@@ -130,15 +130,6 @@ def test_an_all_but_silent_leader_does_not_set_the_level(rng):
     assert max(heard) < 100.0  # of noise at -20 dBFS; it would be 10,000 times this
 
 
-def test_numbers_that_are_none_are_named(rng):
-    audio = rng.standard_normal(SAMPLE_RATE)
-    with pytest.raises(UserError, match="the network returned NaN"):
-        make_restorer(lambda spectra: spectra * np.nan, SHORT)(audio, SAMPLE_RATE)
-    audio[22050] = np.inf
-    with pytest.raises(UserError, match="the first at 0.500 s"):
-        make_restorer(halve, SHORT)(audio, SAMPLE_RATE)
-
-
 def test_each_waveform_of_a_batch_has_its_own_level(noise):
     """And a network in training may return anything."""
     heard = []

@@ -179,8 +179,9 @@ def _follow_tasks(ray: Any, tasks: dict[Any, int], jobs: list[Job],
                     yield jobs[number], (f"{path}: {MAX_ATTEMPTS} workers died while they restored "
                                          f"it ({_first_line(error)})")
                     continue
-                logger.warning("%s: the worker on %s died while it restored this; another tries",
-                               path, host or "a machine")
+                logger.warning("%s: %s; another tries", path, "a worker died before it began"
+                               if host is None else
+                               f"the worker on {host} died while it restored this")
                 start(number)
         if hosts:
             since, limit = time.monotonic(), WARN_SECONDS
