@@ -37,18 +37,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
-
 from historical_denoiser.audio.removal import remove
 from historical_denoiser.core.checks import UserError, require
-from historical_denoiser.core.command_line import (
-    exit_on_user_error,
-    hydra_arguments,
-    keys_of,
-    run_main,
-)
+from historical_denoiser.core.command_line import run_main
 from historical_denoiser.core.files import SIGNALLED_STATUS
 from historical_denoiser.core.memory import give_back_arrays
 from historical_denoiser.denoiser import Method, choose_method, choose_network
@@ -70,7 +61,7 @@ from historical_denoiser.page.sessions import (
 )
 from historical_denoiser.run.jobs import Job, make_job
 from historical_denoiser.run.recording import denoise_recording
-from historical_denoiser.settings import PRETRAINED, Config, load_config
+from historical_denoiser.settings import PRETRAINED, Config, run_with_settings
 
 logger = logging.getLogger(__name__)
 
@@ -248,11 +239,8 @@ def launch(workshop: Workshop):
     return page
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="conf")
-@exit_on_user_error
-def serve(raw: DictConfig) -> None:
-    """Serves the page until the program is ended."""
-    cfg = load_config(raw)
+def serve(cfg: Config, given: set[str]) -> None:
+    """Serves the page until the program is ended; the user gave the keys `given`."""
     logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio asks whether its page is there
     require(cfg.inference.audio is None, "inference.audio", "left out: drop files on the page",
             cfg.inference.audio)
@@ -271,7 +259,7 @@ def serve(raw: DictConfig) -> None:
     try:
         os.environ["GRADIO_TEMP_DIR"] = str(root)  # Gradio puts uploads there, and serves it alone
         os.environ["GRADIO_EXAMPLES_CACHE"] = str(root)
-        workshop = Workshop(cfg, root, keys_of(HydraConfig.get().overrides.task))
+        workshop = Workshop(cfg, root, given)
         workshop.restorer(next(iter(workshop.choices)))
         launch(workshop)
         logger.info("open http://%s:%d in a browser; Ctrl-C ends it", cfg.app.host, cfg.app.port)
@@ -285,8 +273,7 @@ def serve(raw: DictConfig) -> None:
 def main() -> None:
     """Reads the command line and serves the page."""
     give_back_arrays()
-    sys.argv[1:] = hydra_arguments(sys.argv[1:], __doc__.strip())
-    serve()
+    run_with_settings(serve, __doc__.strip())
 
 
 if __name__ == "__main__":

@@ -21,31 +21,22 @@ if __name__ == "__main__":
 
 import logging
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.core.backend import load_backend
 from historical_denoiser.core.checks import UserError, require
-from historical_denoiser.core.command_line import (
-    exit_on_user_error,
-    hydra_arguments,
-    keys_of,
-    run_main,
-)
+from historical_denoiser.core.command_line import run_main
 from historical_denoiser.core.files import end_on_signals, hash_of, replacing
 from historical_denoiser.denoiser import choose_network
 from historical_denoiser.formats import audio_io
 from historical_denoiser.network import plain, runtimes
 from historical_denoiser.network.stored import CONFIG_NAME, NetworkSettings, read_network_settings
-from historical_denoiser.settings import load_config, save_config
+from historical_denoiser.settings import Config, run_with_settings, save_config
 
 logger = logging.getLogger(__name__)
 
@@ -173,12 +164,9 @@ def check(predict: Callable[[Any], np.ndarray], run: runtimes.Run,
     return largest
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="conf")
-@exit_on_user_error
-def export(raw: DictConfig) -> None:
-    """Exports the network that `weights` names."""
-    cfg = load_config(raw)
-    weights, settings = choose_network(cfg, keys_of(HydraConfig.get().overrides.task))
+def export(cfg: Config, given: set[str]) -> None:
+    """Exports the network that `weights` names; the user gave the keys `given`."""
+    weights, settings = choose_network(cfg, given)
     require(runtimes.format_of(weights) is None, "weights", "a network that is not exported yet",
             str(weights))
     path = output_path(cfg.output, cfg.format, weights)
@@ -211,8 +199,7 @@ def export(raw: DictConfig) -> None:
 def main() -> None:
     """Reads the command line and exports."""
     end_on_signals()
-    sys.argv[1:] = hydra_arguments(sys.argv[1:], __doc__.strip())
-    export()
+    run_with_settings(export, __doc__.strip())
 
 
 if __name__ == "__main__":

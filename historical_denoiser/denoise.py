@@ -55,26 +55,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
-
 from historical_denoiser.core.backend import has_tensorflow, may_have_gpu
 from historical_denoiser.core.checks import UserError, require
-from historical_denoiser.core.command_line import (
-    exit_on_user_error,
-    hydra_arguments,
-    keys_of,
-    printable,
-)
+from historical_denoiser.core.command_line import printable
 from historical_denoiser.core.files import end_on_signals
 from historical_denoiser.core.memory import give_back_arrays
-from historical_denoiser.core.resources import CONF
 from historical_denoiser.denoiser import Method, choose_method
 from historical_denoiser.network import runtimes
-from historical_denoiser.run import profiles
+from historical_denoiser.run import cluster, profiles
 from historical_denoiser.run.batch import attempt, follow, one_by_one, tells_report
-from historical_denoiser.run.cluster import Cluster
 from historical_denoiser.run.jobs import (
     InferenceConfig,
     Job,
@@ -85,13 +74,12 @@ from historical_denoiser.run.jobs import (
 )
 from historical_denoiser.run.recording import denoise_recording
 from historical_denoiser.run.report import REPORT_NAME, RunReport, hash_of_values, now
-from historical_denoiser.settings import Config, load_config
+from historical_denoiser.settings import Config, run_with_settings
 
 logger = logging.getLogger(__name__)
 
 LONG_SECONDS = 60.0  # of all channels together, above which loading TensorFlow pays
 SOME_FAILED_STATUS = 3  # of the program, where the other recordings are done
-MAKE_READY = "historical_denoiser.denoise:make_ready"  # as a cluster's worker calls it
 
 
 def restoring(cfg: Config, method: Method) -> Callable[..., dict[str, Any]]:
@@ -121,12 +109,11 @@ def require_packages(chosen: InferenceConfig) -> None:
 
     It is said before hours of work, not at their end.
     """
-    for key, is_asked, names in (
-            ("inference.spectrogram", chosen.spectrogram, ("librosa", "matplotlib")),):
-        missing = [name for name in names if importlib.util.find_spec(name) is None]
-        if is_asked and missing:
-            raise UserError(f"`{key}={str(getattr(chosen, key.split('.')[1])).lower()}` needs a "
-                            f"package that is not installed: pip install {' '.join(missing)}")
+    missing = [name for name in ("librosa", "matplotlib")
+               if importlib.util.find_spec(name) is None]
+    if chosen.spectrogram and missing:
+        raise UserError("`inference.spectrogram=true` needs a package that is not installed: pip "
+                        f"install {' '.join(missing)}")
 
 
 def choose_runtime(chosen: InferenceConfig, jobs: Iterable[Job], weights: Path | None = None,
@@ -144,15 +131,12 @@ def choose_runtime(chosen: InferenceConfig, jobs: Iterable[Job], weights: Path |
     return "keras" if chosen.resume or seconds > LONG_SECONDS else "auto"
 
 
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="conf")
-@exit_on_user_error
-def denoise(raw: DictConfig) -> None:
-    """Denoises the recordings named by `inference.audio`."""
-    began, cfg = now(), load_config(raw)
+def denoise(cfg: Config, given: set[str]) -> None:
+    """Denoises the recordings named by `inference.audio`; the user gave the keys `given`."""
+    began = now()
     paths = find_recordings(cfg.inference.audio)
     profiles.check_file(cfg.inference.noise_profile)
     require_packages(cfg.inference)
-    given = keys_of(HydraConfig.get().overrides.task)
     method = functools.cache(lambda: choose_method(cfg, given))
     jobs, failures = plan(paths, cfg.inference, lambda: method().made_with)
 
@@ -174,9 +158,10 @@ def denoise(raw: DictConfig) -> None:
         if cfg.inference.cluster == "none":
             restore_all = functools.partial(one_by_one, restoring(cfg, method()))
         else:
-            restore_all = Cluster(MAKE_READY, (cfg, given, method().made_with),
-                                  cfg.inference.cluster_address,
-                                  cfg.inference.cluster_cores).restore_all
+            restore_all = functools.partial(
+                cluster.restore_all,
+                make_ready=functools.partial(make_ready, cfg, given, method().made_with),
+                address=cfg.inference.cluster_address, cores=cfg.inference.cluster_cores)
         failures |= follow(
             jobs, restore_all, tell,
             lambda job, facts: report(report_folder(job.denoised, cfg.inference)).add(
@@ -203,5 +188,4 @@ def main() -> None:
     """Reads the command line and denoises."""
     end_on_signals()
     give_back_arrays()
-    sys.argv[1:] = hydra_arguments(sys.argv[1:], __doc__.strip())
-    denoise()
+    run_with_settings(denoise, __doc__.strip())

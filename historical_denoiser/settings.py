@@ -7,17 +7,28 @@ TensorFlow, so that a mistyped key is answered at once.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
+import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from historical_denoiser.audio.dsp import StftConfig
 from historical_denoiser.bench.settings import BenchConfig
 from historical_denoiser.core.checks import require
-from historical_denoiser.core.command_line import SCHEMA_NAME
-from historical_denoiser.core.resources import PRETRAINED
+from historical_denoiser.core.command_line import (
+    SCHEMA_NAME,
+    exit_on_user_error,
+    keys_of,
+    read_arguments,
+)
+from historical_denoiser.core.resources import CONF, PRETRAINED
 from historical_denoiser.data.settings import DsetConfig
 from historical_denoiser.network.runtimes import ENDINGS
 from historical_denoiser.network.settings import UnetConfig
@@ -35,8 +46,7 @@ from historical_denoiser.training.settings import LossConfig, ScheduleConfig
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 METHODS = ("network", "lsa")
 STRATEGIES = ("none", "mirrored", "multi_worker")
-
-
+PREFIX = "inference."  # of keys that stand below it
 
 @dataclass
 class Config:
@@ -125,11 +135,12 @@ class Config:
 ConfigStore.instance().store(name=SCHEMA_NAME, node=Config)
 
 
-def load_config(raw: DictConfig) -> Config:
+def load_config(raw: DictConfig, names: Mapping[str, Any] = MappingProxyType({})) -> Config:
     """Turns Hydra's composed tree into checked dataclasses.
 
     Args:
         raw: The composed configuration.
+        names: Settings that hold names of files, by their keys: they replace those in `raw`.
 
     Returns:
         The `Config`.
@@ -137,7 +148,31 @@ def load_config(raw: DictConfig) -> Config:
     Raises:
         ValueError: A value is out of range; the message names the key.
     """
-    return OmegaConf.to_object(raw)
+    cfg = OmegaConf.to_object(raw)
+    if not names:
+        return cfg
+    # The names are set here as in a tree each `${` in them would be taken for an interpolation.
+    below = {key.removeprefix(PREFIX): name for key, name in names.items()
+             if key.startswith(PREFIX)}
+    top = {key: name for key, name in names.items() if not key.startswith(PREFIX)}
+    return replace(cfg, inference=replace(cfg.inference, **below), **top)
+
+
+def run_with_settings(task: Callable[[Config, set[str]], None], usage: str) -> None:
+    """Reads the command line and calls `task`; a user's mistake ends the program with one line.
+
+    Args:
+        task: Called with the settings and the keys that the user gave.
+        usage: What `--help` prints first.
+    """
+    sys.argv[1:], names = read_arguments(sys.argv[1:], usage)
+
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="conf")
+    @exit_on_user_error
+    def run(raw: DictConfig) -> None:
+        task(load_config(raw, names), keys_of(HydraConfig.get().overrides.task) | names.keys())
+
+    run()
 
 
 def locate_shipped(name: str | Path) -> str | Path:

@@ -30,7 +30,7 @@ from hydra import compose, initialize_config_dir
 import app
 import config
 from historical_denoiser.core.checks import UserError
-from historical_denoiser.core.command_line import hydra_arguments
+from historical_denoiser.core.command_line import read_arguments
 from historical_denoiser.formats import spectrogram
 from historical_denoiser.page.sessions import PREFIX
 
@@ -42,7 +42,8 @@ SCREENSHOTS = ROOT / "experiments" / "screenshots"  # kept, to be looked at
 
 def settings(*arguments: str) -> config.Config:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return config.load_config(compose("conf", hydra_arguments(list(arguments))))
+        overrides, names = read_arguments(list(arguments))
+        return config.load_config(compose("conf", overrides), names)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import signal
@@ -12,10 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -25,7 +23,6 @@ import config
 import inference
 from historical_denoiser import denoise
 from historical_denoiser.core.checks import UserError
-from historical_denoiser.formats.audio_io import Recording
 from historical_denoiser.run import cluster
 from historical_denoiser.run.jobs import InferenceConfig, Job, find_recordings, plan
 from historical_denoiser.run.report import REPORT_NAME
@@ -88,11 +85,10 @@ def collection(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["lsa", "network"])
-def test_a_killed_worker_changes_nothing(collection, tiny_run, method):
+def test_a_killed_worker_changes_nothing(collection, tiny_run):
     pytest.importorskip("ray", reason="Ray is not installed (requirements-cluster.txt)")
     # Without a journal, the first of the plain run would be rounded otherwise.
-    chosen = ["method=lsa"] if method == "lsa" else [f"weights={tiny_run}", "inference.resume=true"]
+    chosen = [f"weights={tiny_run}", "inference.resume=true"]
     plain = subprocess.run(arguments("plain", *chosen), cwd=collection, capture_output=True,
                            text=True, timeout=LONGEST_SECONDS)
     process = start(collection, "spread", *chosen)
@@ -117,13 +113,16 @@ def test_a_killed_worker_changes_nothing(collection, tiny_run, method):
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_all_and_leaves_nothing(collection):
+def test_a_local_cluster_listens_to_this_machine_and_ends_at_ctrl_c(collection):
     pytest.importorskip("ray", reason="Ray is not installed (requirements-cluster.txt)")
     # So long that it is not done before the signal comes, however busy this machine is.
     write_audio(collection / "recordings" / "long.wav", 15.0 * SECONDS)
     process = start(collection, "spread", "method=lsa")
     find_busy_worker(process, collection / "spread", "long")
     children = psutil.Process(process.pid).children(recursive=True)
+    listening = {each.laddr.ip for one in [psutil.Process(process.pid), *children]
+                 for each in one.net_connections("tcp") if each.status == psutil.CONN_LISTEN}
+    assert listening and listening <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     told = process.communicate(timeout=LONGEST_SECONDS)[0]
     assert process.returncode == -signal.SIGINT and "Traceback" not in told
@@ -138,14 +137,14 @@ def test_a_recording_that_kills_its_workers_fails_alone(tmp_path):
     write_audio(tmp_path / "recordings" / "long.wav", 60.0)
     write_audio(tmp_path / "recordings" / "short.wav", 1.0)
     process = start(tmp_path, "spread", "method=lsa")
-    for _ in range(cluster.ATTEMPTS):
+    for _ in range(cluster.MAX_ATTEMPTS):
         victim = find_busy_worker(process, tmp_path / "spread", "long_")
         victim.kill()
         victim.wait()
     told = process.communicate(timeout=LONGEST_SECONDS)[0]
     assert process.returncode == inference.SOME_FAILED_STATUS
     assert "recordings/long.wav: 3 workers died while they restored it" in told
-    assert told.count("died while it restored this; another tries") == cluster.ATTEMPTS - 1
+    assert told.count("died while it restored this; another tries") == cluster.MAX_ATTEMPTS - 1
     assert "Traceback" not in told
     report = report_without_times(tmp_path / "spread")
     assert report["last_run"]["done"] == ["short_denoised.wav"]
@@ -222,196 +221,55 @@ def test_a_cluster_that_is_not_there_is_named(collection):
     assert not list((collection / "spread").rglob("*.wav"))
 
 
-@pytest.mark.slow
-def test_a_cluster_of_this_machine_listens_to_it_alone(collection):
-    pytest.importorskip("ray", reason="Ray is not installed (requirements-cluster.txt)")
-    write_audio(collection / "recordings" / "long.wav", 15.0 * SECONDS)
-    process = start(collection, "spread", "method=lsa")
-    find_busy_worker(process, collection / "spread")
-    root = psutil.Process(process.pid)
-    listening = {each.laddr.ip for one in [root, *root.children(recursive=True)]
-                 for each in one.net_connections("tcp") if each.status == psutil.CONN_LISTEN}
-    os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=LONGEST_SECONDS)
-    assert listening and listening <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
-
-
-# --- A cluster that is only told of ----------------------------------------------------------
-
-
-class DeadError(Exception):
-    """As Ray tells of a worker that died."""
-
-
-class ToldCluster:
-    """Ray as `Cluster` sees it; each worker answers what it is told to, in turn.
-
-    Args:
-        workers: For each worker the answers to its calls: an exception is raised, None is no
-            answer at all. Later workers never start.
-    """
-
-    def __init__(self, *workers: list) -> None:
-        self.workers, self.made, self.calls, self.answers = deque(workers), 0, [], {}
-        self.exceptions = SimpleNamespace(RayTaskError=ZeroDivisionError, RayActorError=DeadError)
-
-    def nodes(self) -> list[dict]:
-        return [{"Alive": True, "Resources": {"CPU": 1.0}}]
-
-    def available_resources(self) -> dict[str, float]:
-        return {}
-
-    def remote(self, _: type) -> SimpleNamespace:
-        return SimpleNamespace(options=lambda num_cpus: SimpleNamespace(remote=self.make))
-
-    def make(self) -> SimpleNamespace:
-        own, number = deque(self.workers.popleft() if self.workers else []), self.made
-        self.made += 1
-
-        def call(name: str) -> SimpleNamespace:
-            def ask(*_, **__) -> tuple[int, int]:
-                self.calls.append((number, name))
-                reference = (number, len(self.calls))
-                self.answers[reference] = own.popleft() if own else None
-                return reference
-
-            return SimpleNamespace(remote=ask)
-
-        return SimpleNamespace(**{name: call(name) for name in ("load", "answer", "advance")})
-
-    def wait(self, asked: list, timeout: float) -> tuple[list, list]:
-        ready = [reference for reference in asked if self.answers[reference] is not None]
-        time.sleep(0.0 if ready else 0.01)
-        return ready, []
-
-    def get(self, reference: tuple[int, int]):
-        answer = self.answers[reference]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def restore(self, *jobs: str) -> list[tuple[str, object]]:
-        """Returns what becomes of recordings with these names."""
-        named = [Job(Recording(Path(name), 8000, 1, 0, "WAV", "PCM_16"), Path(name), Path(name),
-                     None) for name in jobs]
-        outcomes = cluster.Cluster("entry", ())._restore_all(self, named, lambda *_: None, print,
-                                                             set(), [])
-        return [(job.recording.path.name, outcome) for job, outcome in outcomes]
-
-
-DEAD, ALIVE = DeadError("it died"), ""
-READY, DONE = "machine", [("done", {})]
-
-
-def test_no_recording_is_blamed_for_workers_that_died_idle():
-    told = ToldCluster(*[[READY, DEAD]] * (cluster.ATTEMPTS + 1), [READY, ALIVE, DONE])
-    assert told.restore("a.wav") == [("a.wav", {})]
-    assert (0, "advance") not in told.calls
-
-
-def test_a_recording_is_blamed_for_workers_that_died_with_it():
-    told = ToldCluster(*[[READY, ALIVE, DEAD]] * cluster.ATTEMPTS)
-    assert told.restore("a.wav") == [
-        ("a.wav", "a.wav: 3 workers died while they restored it (it died)")]
-    assert told.made == cluster.ATTEMPTS  # none is made for nothing
-
-
-def test_deaths_before_workers_are_ready_are_counted_from_the_last_that_was():
-    told = ToldCluster([DEAD], [DEAD], [READY, ALIVE, DEAD], [DEAD], [DEAD], [READY, ALIVE, DONE])
-    assert told.restore("a.wav") == [("a.wav", {})]
-    with pytest.raises(UserError, match="3 workers died before they had anything to do"):
-        ToldCluster([DEAD], [DEAD], [DEAD]).restore("a.wav")
-
-
-def test_a_cluster_without_a_place_for_workers_is_told_and_given_up(monkeypatch, caplog):
-    monkeypatch.setattr(cluster, "TELL_SECONDS", 0.05)
-    monkeypatch.setattr(cluster, "GIVE_UP_SECONDS", 0.3)
-    with pytest.raises(UserError, match="none of 1 machines had 1 free cores"):
-        ToldCluster().restore("a.wav")
-    told = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert len(told) == 1 and "waiting for a machine with 1 free cores" in told[0].getMessage()
-    # One that never answers again is none.
-    with pytest.raises(UserError, match="no worker could begin"):
-        ToldCluster([READY, None]).restore("a.wav")
-
-
-@pytest.mark.parametrize(("address", "told"), [("local", "0"), ("auto", None)])
-def test_ray_is_told_before_it_is_loaded_whom_to_listen_to(address, told, monkeypatch):
-    seen = []
-    monkeypatch.setattr(cluster.os, "environ", {})
-    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(
-        exceptions=SimpleNamespace(RayError=DeadError),
-        init=lambda *_, **__: seen.append(os.environ.get(cluster.LISTENS_TO_OTHERS))))
-    cluster._connect(address)
-    assert seen == [told]
-
-
-# --- A worker by itself, in this process -----------------------------------------------------
+# --- In this process -------------------------------------------------------------------------
 
 
 @pytest.fixture
-def worker(monkeypatch):
-    """A worker; it changes its process, which is this one, so all of that is undone."""
-    for name in cluster.THREADS:
-        monkeypatch.setenv(name, "2")
-    root, level = logging.getLogger(), logging.getLogger().level
-    handlers = list(root.handlers)
-    yield cluster.Worker()
-    root.setLevel(level)
-    root.handlers[:] = handlers
-
-
-def load(worker, tmp_path, monkeypatch) -> tuple[config.Config, list]:
+def restore_one(tmp_path, monkeypatch):
+    """Restores one recording on a cluster of this machine; takes what forgets former results."""
+    pytest.importorskip("ray", reason="Ray is not installed (requirements-cluster.txt)")
     write_audio(tmp_path / "recordings" / "a.wav", 1.0)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # workers know the folder of the program otherwise
     cfg = config.Config(path_experiment="none", method="lsa", inference=InferenceConfig(
         audio="recordings/a.wav", output_dir="out"))
     jobs, _ = plan(find_recordings(cfg.inference.audio), cfg.inference)
-    made_with = inference.choose_method(cfg).made_with
-    worker.load(denoise.MAKE_READY, (cfg, set(), made_with), os.getcwd(), 1)
-    return cfg, jobs
+    make_ready = partial(denoise.make_ready, cfg, set(), inference.choose_method(cfg).made_with)
+
+    def restore(forget=lambda job: None):
+        (outcome,) = cluster.restore_all(jobs, lambda *_: None, forget, make_ready=make_ready)
+        return outcome
+
+    return restore
 
 
-def advance_until(worker, kind, **order) -> list[tuple]:
-    events = worker.advance(**order)
-    ends = time.monotonic() + LONGEST_SECONDS
-    while kind not in [event[0] for event in events] and time.monotonic() < ends:
-        events += worker.advance()
-    return events
+@pytest.mark.slow
+def test_a_report_that_cannot_be_written_stops_a_worker(restore_one):
+    def refuse(job: Job) -> None:
+        raise OSError("the disk is full")
 
-
-def test_a_worker_asks_before_it_replaces(worker, tmp_path, monkeypatch):
-    _, (job,) = load(worker, tmp_path, monkeypatch)
-    assert os.environ["TF_NUM_INTRAOP_THREADS"] == "1"  # its share of the cores
-    events = advance_until(worker, "forget", job=job)
-    assert not job.denoised.exists()
-    assert [value for kind, value in events if kind == "at"][-1] == pytest.approx(1.0)
-    events = advance_until(worker, "done", answer=(None,))
-    assert job.denoised.is_file()
-    assert any(kind == "log" and "written to" in value[2] for kind, value in events)
-    assert events[-1][0] == "done" and events[-1][1]["seconds"] == 1.0
-
-
-def test_a_report_that_cannot_be_written_stops_a_worker(worker, tmp_path, monkeypatch):
-    _, (job,) = load(worker, tmp_path, monkeypatch)
-    advance_until(worker, "forget", job=job)
-    events = advance_until(worker, "done", answer=("the disk is full",))
-    assert events[-1] == ("done", f"{job.recording.path}: the disk is full")
+    job, outcome = restore_one(refuse)
+    assert outcome == f"{job.recording.path}: the disk is full"
     assert list(job.denoised.parent.iterdir()) == []
 
 
-def test_another_program_on_a_machine_is_refused(worker, tmp_path, monkeypatch):
-    cfg, _ = load(worker, tmp_path, monkeypatch)
+@pytest.mark.slow
+def test_a_cluster_without_a_place_for_workers_is_told_and_given_up(restore_one, monkeypatch,
+                                                                     caplog):
+    monkeypatch.setattr(cluster, "WARN_SECONDS", 0.0)
+    monkeypatch.setattr(cluster, "MAX_WAIT_SECONDS", 0.6)  # no worker starts so soon
+    with pytest.raises(UserError, match=r"no worker could begin for \d+ s: it needs 1 free"):
+        restore_one()
+    assert caplog.text.count("1 machines have") == 1
+
+
+def test_another_program_on_a_machine_is_refused():
+    cfg = config.Config(path_experiment="none", method="lsa")
     with pytest.raises(UserError, match="the same program and weights on each machine"):
         denoise.make_ready(cfg, set(), {"results_version": 0})
-
-
-def test_a_folder_that_a_machine_does_not_see_is_named(worker):
-    with pytest.raises(UserError, match="/not/shared: all machines of the cluster must see"):
-        worker.load(denoise.MAKE_READY, (), "/not/shared", 1)
 
 
 def test_without_ray_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)  # as Python marks what cannot be imported
     with pytest.raises(UserError, match="pip install -r requirements-cluster.txt"):
-        next(cluster.Cluster(denoise.MAKE_READY, ()).restore_all([], print, print), None)
+        next(cluster.restore_all([], print, print, make_ready=print))

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -42,18 +43,26 @@ def in_the_foreground():
         signal.signal(number, handler)
 
 
-def test_a_file_is_replaced_at_the_end(tmp_path):
-    path = tmp_path / "new" / "a.txt"
+@pytest.mark.parametrize("name", ["a.txt", "last.weights.h5"])
+def test_a_file_is_replaced_at_the_end(tmp_path, name):
+    path = tmp_path / "new" / name
+    ending = name[name.index("."):]
     for content in ("first", "second"):
         with replacing(path) as temporary:
             temporary.write_text(content)
             assert path.exists() == (content == "second")
-            assert (temporary.parent, temporary.suffix) == (path.parent, path.suffix)
+            assert temporary.parent == path.parent and temporary.name.endswith(ending)
         assert path.read_text() == content
     with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
         temporary.write_text("half")
         raise KeyboardInterrupt
     assert path.read_text() == "second" and len(list(path.parent.iterdir())) == 1
+    old, new = (path.parent / f".{name}.{random}{ending}" for random in ("abcdefgh", "ijklmnop"))
+    for left_over in (old, new):
+        left_over.touch()
+    os.utime(old, (time.time() - 7200.0,) * 2)
+    with replacing(path):
+        assert not old.exists() and new.exists()  # another run may be writing the new one
 
 
 @POSIX
@@ -87,15 +96,16 @@ def test_who_ignores_a_signal_goes_on_ignoring_it(tmp_path):
 
 @POSIX
 @pytest.mark.usefixtures("in_the_foreground")
-@pytest.mark.parametrize("loaded", ["dataclasses", "numpy", "hydra"])
-def test_ctrl_c_while_the_program_loads_is_no_traceback(tmp_path, loaded):
+@pytest.mark.parametrize("program", ["app", "evaluate", "export", "inference", "noise_tools",
+                                     "prepare_data", "train"])
+def test_ctrl_c_while_a_program_loads_is_no_traceback(tmp_path, program):
     """It could come up anywhere: within any module that is being read."""
-    process = subprocess.Popen([sys.executable, "-X", "importtime", str(ROOT / "inference.py")],
+    process = subprocess.Popen([sys.executable, "-X", "importtime", ROOT / f"{program}.py"],
                                cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     told = []
     for line in process.stderr:
         told.append(line)
-        if line.split("|")[-1].strip() == loaded:
+        if line.split("|")[-1].strip() == "numpy":
             process.send_signal(signal.SIGINT)
             break
     told += process.stderr

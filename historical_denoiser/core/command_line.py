@@ -14,7 +14,6 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -145,15 +144,15 @@ OVERRIDE = re.compile(r"(?P<prefix>\+{0,2}|~)(?P<key>[A-Za-z_$][\w$./@:-]*)(=(?P
                       re.ASCII | re.DOTALL)
 
 
-def hydra_arguments(arguments: list[str], usage: str = "") -> list[str]:
-    """Translates the command line into one that Hydra understands.
+def read_arguments(arguments: list[str], usage: str = "") -> tuple[list[str], dict[str, Any]]:
+    """Divides a command line into what Hydra composes and names, which are taken literally.
 
     Args:
         arguments: The command line without the program's name.
         usage: What `--help` prints first.
 
     Returns:
-        Overrides, then flags.
+        Overrides and flags for Hydra; and the settings that hold names of files, by their keys.
 
     Raises:
         UserError: An option or key does not exist, or files are given in two ways.
@@ -167,12 +166,18 @@ def hydra_arguments(arguments: list[str], usage: str = "") -> list[str]:
     if files and FILES_KEY in keys_of(overrides):
         raise UserError(f"give the files either by their names alone or as {FILES_KEY}=..., "
                         f"not both. Received: {files[0]!r} and {FILES_KEY}")
-    overrides = [_with_literal_name(override) for override in overrides]
-    if files:
-        overrides.append(f"{FILES_KEY}=[{','.join(map(quote, files))}]")
-    if usage and ("--help" in flags or "-h" in flags):
-        overrides.append(f"hydra.help.header={quote(usage)}")
-    return overrides + flags
+    composed: list[str] = []
+    names: dict[str, Any] = {FILES_KEY: files} if files else {}
+    for override in overrides:
+        value = _literal_name(override)
+        if value is None:
+            composed.append(override)
+        else:
+            names[OVERRIDE.fullmatch(override)["key"]] = value
+    OmegaConf.register_new_resolver("usage", lambda: usage, replace=True)
+    if usage:
+        composed.append("hydra.help.header=${usage:}")
+    return composed + flags, names
 
 
 def _refuse_spaces(arguments: list[str]) -> None:
@@ -241,15 +246,6 @@ def keys_of(overrides: Iterable[str]) -> set[str]:
     return keys
 
 
-def quote(text: str) -> str:
-    """Returns `text` as a quoted string in Hydra's grammar that means exactly `text`."""
-    if text == "???":
-        text = os.path.join(os.curdir, text)  # three question marks alone mean "missing"
-    # A dollar and brace would be an interpolation; backslashes before it have to be doubled.
-    escaped = re.sub(r"(\\*)\$\{", lambda match: rf"{match[1] * 2}\${{", text)
-    return QuotedString(escaped, Quote.single).with_quotes()
-
-
 def _check_key(override: str) -> None:
     """Raises UserError where the key of `key=value` is not in the configuration."""
     match = OVERRIDE.fullmatch(override)
@@ -263,24 +259,21 @@ def _check_key(override: str) -> None:
     raise UserError(f"{override!r} is neither a file nor a setting.{closest_key(key)}")
 
 
-def _with_literal_name(override: str) -> str:
-    """Quotes the value of a setting that holds a name."""
+def _literal_name(override: str) -> str | list[str] | None:
+    """Returns the value of a setting that holds names; None where Hydra reads it."""
     match = OVERRIDE.fullmatch(override)
     name, value = match["key"], match["value"]
     if name not in NAME_KEYS or match["prefix"] == "~" or not value:
-        return override
-    start = f"{match['prefix']}{name}="
-    if not os.path.lexists(value):
-        in_quotes = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-        is_range = name == PROFILE_KEY and value[0] == "[" and value[-1] == "]"
-        if value.lower() == "null" or in_quotes or "${" in value or is_range:
-            return override
-        if name == FILES_KEY and value[0] == "[" and value[-1] == "]":
-            if re.search(r"['\"]", value):
-                return override  # a list in Hydra's own grammar
-            names = [item.strip() for item in value[1:-1].split(",")]
-            return f"{start}[{','.join(quote(_at_home(item)) for item in names if item)}]"
-    return start + quote(_at_home(value))
+        return None
+    in_brackets = value[0] == "[" and value[-1] == "]" and not os.path.lexists(value)
+    if in_brackets and name == FILES_KEY and not re.search(r"['\"]", value):
+        return [_at_home(item.strip()) for item in value[1:-1].split(",") if item.strip()]
+    in_quotes = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    if not os.path.lexists(value) and (
+            value.lower() == "null" or in_quotes or "${" in value
+            or (in_brackets and name in (FILES_KEY, PROFILE_KEY))):
+        return None
+    return _at_home(value)
 
 
 def _at_home(name: str) -> str:

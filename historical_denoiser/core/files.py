@@ -41,8 +41,7 @@ def hash_of(*paths: Path) -> str:
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
-            while piece := file.read(2**20):
-                digest.update(piece)
+            hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
 
 
@@ -70,8 +69,8 @@ def replacing(path: Path, locked: bool = False) -> Iterator[Path]:
     what was there before is still there. The temporary name starts with a dot; one that a killed
     process left behind is removed here the next time, at the earliest after an hour.
 
-    With `locked`, the file is locked meanwhile, and one that a killed process left behind is known
-    by its lock being gone, and removed at once. HDF5 has locks of its own that exclude this one.
+    With `locked`, the file is locked meanwhile, so that `remove_left_over` knows one that a killed
+    process left behind. HDF5 has locks of its own that exclude this one.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,8 +80,7 @@ def replacing(path: Path, locked: bool = False) -> Iterator[Path]:
     prefix = f".{path.name[:LONGEST_PREFIX]}."
     for left_over in path.parent.glob(f"{glob.escape(prefix)}????????{glob.escape(ending)}"):
         with suppress(FileNotFoundError):  # another process may just have finished it
-            if (time.time() - left_over.stat().st_mtime > STALE_SECONDS
-                    or (locked and not _is_locked(left_over))):
+            if time.time() - left_over.stat().st_mtime > STALE_SECONDS:
                 left_over.unlink()
     with ExitStack() as stack:
         temporary = stack.enter_context(temporary_file(path.parent, prefix, ending))
@@ -181,16 +179,11 @@ def held_signals() -> Iterator[list[int]]:
             _end(received[0], None)
 
 
-def remove_unfinished() -> None:
-    """Removes the temporary files of this process, which is about to end."""
+def _end(number: int, frame: Any) -> None:
+    """Ends this process by a signal that it got, without leaving a temporary file."""
     for path in list(_unfinished):
         with suppress(OSError):
             path.unlink(missing_ok=True)
-
-
-def _end(number: int, frame: Any) -> None:
-    """Ends this process by a signal that it got."""
-    remove_unfinished()
     with suppress(OSError):  # the terminal may be gone
         os.write(2, b"\ninterrupted\n")
     # By the signal itself, so that a shell's loop ends as well.

@@ -69,7 +69,7 @@ def attempt(job: Job, report: Callable[[float], object], forget: Callable[[], ob
 def one_by_one(restore: Callable[..., dict[str, Any]], jobs: list[Job],
                report: Callable[[Job, float], object], forget: Callable[[Job], object],
                ) -> Iterator[tuple[Job, dict[str, Any] | str]]:
-    """Restores recordings in this process; args and yields are those of `Cluster.restore_all`."""
+    """Restores recordings in this process; args and yields are those of `cluster.restore_all`."""
     for job in jobs:
         report(job, 0.0)
         yield job, attempt(job, functools.partial(report, job), functools.partial(forget, job),
@@ -84,7 +84,7 @@ def follow(jobs: list[Job],
 
     Args:
         jobs: What to do.
-        restore_all: Does it: `one_by_one` or `Cluster.restore_all`.
+        restore_all: Does it: `one_by_one` or `cluster.restore_all`.
         tell: Called at once with the reason why a recording failed.
         note: Called with each job that is done and what the report tells of it. Where that fails,
             the recording is done nevertheless.

@@ -137,30 +137,24 @@ class Job:
         return self.recording.rate if self.film is None else self.film.rate
 
 
-def _named(audio: str | list[str] | None) -> list[Path]:
-    """Returns the files and folders that names, patterns and lists of names stand for."""
+def _named(audio: str | list[str] | None) -> dict[Path, str]:
+    """Returns the files and folders that names, patterns and lists of names stand for.
+
+    With each comes where a list names it: " (line 3 of the list tapes.txt)", else nothing.
+    """
     names = [audio] if isinstance(audio, str) else audio or []
-    if "" in names:
-        return []
-    paths = []
-    for name in names:
+    found: dict[Path, str] = {}
+    for name in names if "" not in names else ():
         path = Path(name)
         if path.suffix.lower() in LIST_ENDINGS and os.path.isfile(path):
-            paths += _read_list(path).values()
+            for line, listed in _read_list(path).items():
+                found.setdefault(listed, f" (line {line} of the list {name})")
         elif glob.has_magic(name) and not os.path.lexists(name):
             # Without any match, the name is told to be none.
-            paths += [Path(match) for match in sorted(glob.glob(name, recursive=True))] or [path]
+            found |= dict.fromkeys(map(Path, sorted(glob.glob(name, recursive=True)) or [path]), "")
         else:
-            paths.append(path)
-    return paths
-
-
-def _places_in_lists(audio: str | list[str] | None) -> dict[Path, str]:
-    """Returns for each file that a list names where: " (line 3 of the list tapes.txt)"."""
-    return {listed: f" (line {line} of the list {name})"
-            for name in ([audio] if isinstance(audio, str) else audio or [])
-            if Path(name).suffix.lower() in LIST_ENDINGS and os.path.isfile(name)
-            for line, listed in reversed(_read_list(Path(name)).items())}
+            found[path] = ""
+    return found
 
 
 def _read_list(path: Path) -> dict[int, Path]:
@@ -387,7 +381,7 @@ def plan(paths: list[Path], settings: InferenceConfig,
         folder = Path(settings.output_dir)
         require(folder.is_dir() or not folder.exists(), "inference.output_dir", "a folder",
                 settings.output_dir)
-    jobs, failures, listed = [], {}, _places_in_lists(settings.audio)
+    jobs, failures, listed = [], {}, _named(settings.audio)
     _folders_named.cache_clear()  # folders may have come since
     for path in paths:
         try:

@@ -12,7 +12,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,8 +28,7 @@ VERSION = 1  # of the report's form
 # Of what becomes of a recording: raised with every change of the program by which the same
 # recording, weights and settings give other results. It belongs into `made_with`.
 RESULTS_VERSION = 16
-# Whose warnings belong into a report.
-LOGGERS = ("historical_denoiser",)
+PACKAGE = "historical_denoiser"  # whose warnings belong into a report
 
 
 def hash_of_values(values: Any) -> str:
@@ -63,22 +62,25 @@ class Levels:
 
 
 @contextmanager
+def passed_on(use: Callable[[logging.LogRecord], object], level: int) -> Iterator[None]:
+    """Calls `use` with each log record of this program of at least `level`, beside logging it."""
+    handler = logging.Handler(level)
+    handler.emit = use
+    handler.addFilter(logging.Filter(PACKAGE))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+
+
+@contextmanager
 def collected_warnings() -> Iterator[list[str]]:
     """Yields a list to which every warning of this program is added, beside being logged."""
     messages: list[str] = []
-
-    class Collector(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.name.split(".")[0] in LOGGERS:
-                messages.append(record.getMessage())
-
-    collector = Collector(logging.WARNING)
-    root = logging.getLogger()
-    root.addHandler(collector)
-    try:
+    with passed_on(lambda record: messages.append(record.getMessage()), logging.WARNING):
         yield messages
-    finally:
-        root.removeHandler(collector)
 
 
 def read_results(folder: Path) -> dict[str, dict[str, Any]]:
@@ -163,8 +165,6 @@ class RunReport:
             began: When the run did, as `now` tells it; absent: now.
         """
         self.folder, self._made_with = folder, made_with
-        self._results: dict[str, dict[str, Any]] = {}
-        self._known: tuple[int, ...] | None = None  # the file that `_results` is the content of
         self._run = {"began": began or now()} | run | {"done": [], "failed": {}}
 
     def add(self, recording: Path, results: Iterable[Path], facts: dict[str, Any]) -> None:
@@ -178,7 +178,7 @@ class RunReport:
         name = name_in(self.folder, results[0])
         self._run["done"].append(name)
         with held(self.folder):
-            self._write(self._read() | {name: {
+            self._write(read_results(self.folder) | {name: {
                 "input": str(recording), **facts, "made_with": self._made_with,
                 "files": _sizes(self.folder, results), "ended": now()}})
 
@@ -186,7 +186,7 @@ class RunReport:
         """Notes a recording that cannot be done, and writes the report; raises what `add` does."""
         self._run["failed"][str(recording)] = reason
         with held(self.folder):
-            self._write(self._read())
+            self._write(read_results(self.folder))
 
     def forget(self, results: Iterable[Path]) -> None:
         """Removes the entry of results that are about to be replaced.
@@ -198,35 +198,17 @@ class RunReport:
         """
         with held(self.folder):
             try:
-                entries = dict(self._read())
+                entries = read_results(self.folder)
             except UserError:
                 return  # a report that cannot be read vouches for nothing
             if entries.pop(name_in(self.folder, next(iter(results))), None) is not None:
                 self._write(entries)
-
-    def _read(self) -> dict[str, dict[str, Any]]:
-        """Returns all entries; other runs may have added some since the last time."""
-        try:
-            now = _identity(self.folder / REPORT_NAME)
-        except FileNotFoundError:
-            now = None
-        if now is None or now != self._known:
-            self._results, self._known = read_results(self.folder), now
-        return self._results
 
     def _write(self, results: dict[str, dict[str, Any]]) -> None:
         report = {"version": VERSION, "last_run": self._run | {"ended": now()},
                   "results": results}
         with replacing(self.folder / REPORT_NAME, locked=True) as temporary:
             temporary.write_text(json.dumps(report, indent=1), encoding="utf-8")
-            written = _identity(temporary)  # before another run can replace it
-        self._results, self._known = results, written
-
-
-def _identity(path: Path) -> tuple[int, ...]:
-    """Returns what tells a file from one that replaced it, or that it has become."""
-    found = path.stat()
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def now() -> str:
