@@ -41,7 +41,7 @@ from historical_denoiser.settings import Config, run_with_settings, save_config
 logger = logging.getLogger(__name__)
 
 OPSET = 18  # of ONNX: the operators that a runtime must know; ONNX Runtime 1.14 has them
-LARGEST_DIFFERENCE = 1e-4  # in spectra whose loudest bins are near 100
+MAX_DIFFERENCE = 1e-4  # in spectra whose loudest bins are near 100
 EXAMPLE = Path(__file__).resolve().parent / "examples" / "noisy.flac"
 # Neither is that of a segment; the second one is no multiple of what the network halves.
 CHECKED_SECONDS = (4.0, 1.37)
@@ -138,7 +138,7 @@ def check(predict: Callable[[Any], np.ndarray], run: runtimes.Run,
         settings: What the network needs.
 
     Raises:
-        UserError: It is larger than `LARGEST_DIFFERENCE`.
+        UserError: It is larger than `MAX_DIFFERENCE`.
     """
     recording = audio_io.open_recording(EXAMPLE)
     heard = np.concatenate(list(audio_io.read_blocks(recording))).reshape(
@@ -156,10 +156,10 @@ def check(predict: Callable[[Any], np.ndarray], run: runtimes.Run,
             given.append([spectra, form.measure(heard[-dsp.SAMPLE_RATE:])[None]])
         for inputs in given:
             difference = float(np.max(np.abs(run(inputs) - predict(inputs))))
-            if not difference <= LARGEST_DIFFERENCE:  # also where it is NaN
+            if not difference <= MAX_DIFFERENCE:  # also where it is NaN
                 raise UserError(f"the exported network differs from the network by {difference:g} "
                                 f"in {seconds:g} s of {EXAMPLE.name}; no more than "
-                                f"{LARGEST_DIFFERENCE:g} is right")
+                                f"{MAX_DIFFERENCE:g} is right")
             largest = max(largest, difference)
     return largest
 

@@ -356,9 +356,9 @@ def _parser() -> argparse.ArgumentParser:
     find = commands.add_parser("find", help="cut noise-only stretches out of recordings")
     find.add_argument("recordings", nargs="+", help="audio files or folders")
     find.add_argument("--output", required=True, help="folder for the noise and its report")
-    find.add_argument("--min-seconds", type=float, default=finder.SHORTEST_SECONDS,
+    find.add_argument("--min-seconds", type=float, default=finder.MIN_SECONDS,
                       help="shortest stretch")
-    find.add_argument("--min-drop-db", type=float, default=finder.LEAST_DROP_DB,
+    find.add_argument("--min-drop-db", type=float, default=finder.MIN_DROP_DB,
                       help="least distance of the noise from the programme")
     find.set_defaults(run=_command_find)
 

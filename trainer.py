@@ -39,7 +39,7 @@ from historical_denoiser.training.report import HISTORY_NAME, Report, read_histo
 
 logger = logging.getLogger(__name__)
 
-MOST_SKIPPED_IN_A_ROW = 20  # steps without a finite gradient, before the run gives up
+MAX_SKIPPED_IN_A_ROW = 20  # steps without a finite gradient, before the run gives up
 NEVER = 2**31 - 1  # as a number of steps
 # Settings that may differ without making the results those of another run.
 WITHOUT_EFFECT = ("path_experiment", "inference.", "test_items", "shown_items", "save_every_steps",
@@ -288,7 +288,7 @@ class Trainer:
             for batch in bar:
                 loss = float(self.learner.train_step(*batch))
                 skipped_in_a_row = 0 if self._count_step(loss) else skipped_in_a_row + 1
-                if skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
+                if skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
                     raise Diverged(
                         f"the gradients were not finite {skipped_in_a_row} times in a row up to "
                         f"step {progress.step}: the run stops and its last checkpoint stays. Try "

@@ -26,7 +26,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 POLL_SECONDS = 0.02
-LONGEST_SECONDS = 1200.0
+MAX_SECONDS = 1200.0
 
 
 class Forked:
@@ -47,7 +47,7 @@ class Forked:
         if self.poll() is None:
             os.kill(self.pid, number)
 
-    def communicate(self, timeout: float = LONGEST_SECONDS) -> tuple[str, str]:
+    def communicate(self, timeout: float = MAX_SECONDS) -> tuple[str, str]:
         """Waits for the end; returns what was written to stdout and stderr."""
         end = time.monotonic() + timeout
         while self.poll() is None:
@@ -73,7 +73,7 @@ def run(program: str | Path, *arguments: object, cwd: Path, **environment: str,
         ) -> subprocess.CompletedProcess[str]:
     """Runs a program of this repository to its end."""
     process = start(program, *arguments, cwd=cwd, **environment)
-    output, messages = process.communicate(timeout=LONGEST_SECONDS)
+    output, messages = process.communicate(timeout=MAX_SECONDS)
     return subprocess.CompletedProcess(process.args, process.returncode, output, messages)
 
 

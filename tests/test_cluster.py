@@ -28,7 +28,7 @@ from historical_denoiser.run.jobs import InferenceConfig, Job, find_recordings, 
 from historical_denoiser.run.report import REPORT_NAME
 
 ROOT = Path(inference.__file__).resolve().parent
-LONGEST_SECONDS = 300.0
+MAX_SECONDS = 300.0
 SECONDS = 20.0  # of each recording
 TIMES = ("began", "ended")
 
@@ -47,7 +47,7 @@ def start(folder: Path, output: str, *more: str) -> subprocess.Popen:
 
 def find_busy_worker(process: subprocess.Popen, output: Path, stem: str = "") -> psutil.Process:
     """Waits for a worker that is in the middle of writing a result (of `stem`); returns it."""
-    ends = time.monotonic() + LONGEST_SECONDS
+    ends = time.monotonic() + MAX_SECONDS
     while process.poll() is None and time.monotonic() < ends:
         for child in psutil.Process(process.pid).children(recursive=True):
             try:
@@ -90,11 +90,11 @@ def test_a_killed_worker_changes_nothing(collection, tiny_run):
     # Without a journal, the first of the plain run would be rounded otherwise.
     chosen = [f"weights={tiny_run}", "inference.resume=true"]
     plain = subprocess.run(arguments("plain", *chosen), cwd=collection, capture_output=True,
-                           text=True, timeout=LONGEST_SECONDS)
+                           text=True, timeout=MAX_SECONDS)
     process = start(collection, "spread", *chosen)
     victim = find_busy_worker(process, collection / "spread")
     os.kill(victim.pid, signal.SIGKILL)
-    told = process.communicate(timeout=LONGEST_SECONDS)[0]
+    told = process.communicate(timeout=MAX_SECONDS)[0]
 
     assert "died while it restored this; another tries" in told
     assert process.returncode == plain.returncode == inference.SOME_FAILED_STATUS
@@ -107,7 +107,7 @@ def test_a_killed_worker_changes_nothing(collection, tiny_run):
     assert lines == {line.replace("plain", "spread") for line in plain.stderr.splitlines()
                      if not line.startswith(("INFO: ", "WARNING: "))}
     again = subprocess.run(arguments("spread", "inference.cluster=ray", *chosen), cwd=collection,
-                           capture_output=True, text=True, timeout=LONGEST_SECONDS)
+                           capture_output=True, text=True, timeout=MAX_SECONDS)
     assert again.stderr.count("has its results already and is left alone") == 4
     assert again.returncode == inference.SOME_FAILED_STATUS and "workers" not in again.stderr
 
@@ -124,7 +124,7 @@ def test_a_local_cluster_listens_to_this_machine_and_ends_at_ctrl_c(collection):
                  for each in one.net_connections("tcp") if each.status == psutil.CONN_LISTEN}
     assert listening and listening <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    told = process.communicate(timeout=LONGEST_SECONDS)[0]
+    told = process.communicate(timeout=MAX_SECONDS)[0]
     assert process.returncode == -signal.SIGINT and "Traceback" not in told
     assert not any(path.name.startswith(".") for path in (collection / "spread").rglob("*"))
     assert psutil.wait_procs(children, timeout=20)[1] == []
@@ -141,7 +141,7 @@ def test_a_recording_that_kills_its_workers_fails_alone(tmp_path):
         victim = find_busy_worker(process, tmp_path / "spread", "long_")
         victim.kill()
         victim.wait()
-    told = process.communicate(timeout=LONGEST_SECONDS)[0]
+    told = process.communicate(timeout=MAX_SECONDS)[0]
     assert process.returncode == inference.SOME_FAILED_STATUS
     assert "recordings/long.wav: 3 workers died while they restored it" in told
     assert told.count("died while it restored this; another tries") == cluster.MAX_ATTEMPTS - 1
@@ -179,9 +179,9 @@ def _start_machine(call: list[str], log: Path, stack: ExitStack) -> str:
     """Starts Ray, has it ended with `stack`, and returns what it said."""
     with log.open("w") as file:
         machine = subprocess.Popen(call, stdout=file, stderr=file, start_new_session=True)
-    stack.callback(machine.wait, LONGEST_SECONDS)
+    stack.callback(machine.wait, MAX_SECONDS)
     stack.callback(machine.terminate)  # comes first; it ends what it started
-    ends = time.monotonic() + LONGEST_SECONDS
+    ends = time.monotonic() + MAX_SECONDS
     while "--block" not in log.read_text():  # the last that it says
         assert machine.poll() is None and time.monotonic() < ends, log.read_text()
         time.sleep(0.1)
@@ -193,7 +193,7 @@ def test_machines_that_wait_for_work_share_it(two_machines, collection):
     done = subprocess.run(
         arguments("spread", "method=lsa", "inference.cluster=ray",
                   f"inference.cluster_address={two_machines}"),
-        cwd=collection, capture_output=True, text=True, timeout=LONGEST_SECONDS)
+        cwd=collection, capture_output=True, text=True, timeout=MAX_SECONDS)
     assert done.returncode == inference.SOME_FAILED_STATUS, done.stderr
     assert "cluster: 2 workers with up to 1 cores each, 2 machines" in done.stderr
     assert len(contents(collection / "spread")) == 8
@@ -201,7 +201,7 @@ def test_machines_that_wait_for_work_share_it(two_machines, collection):
     done = subprocess.run(
         arguments("other", "method=lsa", "inference.cluster=ray",
                   f"inference.cluster_address={two_machines}"),
-        cwd=collection, capture_output=True, text=True, timeout=LONGEST_SECONDS,
+        cwd=collection, capture_output=True, text=True, timeout=MAX_SECONDS,
         env=os.environ | {"RAY_AUTH_TOKEN": "f" * 64})
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert f"error: inference.cluster_address={two_machines}: " in done.stderr.splitlines()[-1]
@@ -214,7 +214,7 @@ def test_a_cluster_that_is_not_there_is_named(collection):
     done = subprocess.run(
         arguments("spread", "method=lsa", "inference.cluster=ray",
                   "inference.cluster_address=127.0.0.1:1"),
-        cwd=collection, capture_output=True, text=True, timeout=LONGEST_SECONDS)
+        cwd=collection, capture_output=True, text=True, timeout=MAX_SECONDS)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith(
         "error: inference.cluster_address=127.0.0.1:1: ")

@@ -584,7 +584,7 @@ def test_lossy_input_becomes_24_bit_wav(tmp_path, name):
 
 
 def test_beyond_4_gib_wav_becomes_rf64(tmp_path, monkeypatch):
-    monkeypatch.setattr(audio_io, "LARGEST_WAV_BYTES", 1000)
+    monkeypatch.setattr(audio_io, "MAX_WAV_BYTES", 1000)
     audio = write_audio(tmp_path / "a.wav")
     job = run_file(tmp_path / "a.wav")
     assert sf.info(job.denoised).format == "RF64"

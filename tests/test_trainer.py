@@ -360,7 +360,7 @@ def test_a_step_without_finite_gradients_is_left_out_and_counted(three_tunes, tm
 
 
 def test_a_diverged_run_stops_and_keeps_its_checkpoint(three_tunes, copied, monkeypatch):
-    monkeypatch.setattr(trainer, "MOST_SKIPPED_IN_A_ROW", 4)
+    monkeypatch.setattr(trainer, "MAX_SKIPPED_IN_A_ROW", 4)
     kept = (copied / "last.weights.h5").read_bytes()
     run = make_trainer(make_config(three_tunes, copied, epochs=1, steps_per_epoch=1000,
                                    save_every_steps=1000))

@@ -22,15 +22,15 @@ from historical_denoiser.audio.survey import Survey, as_channels
 
 logger = logging.getLogger(__name__)
 
-LOWEST_HZ = 20.0  # what lies below is heard by nobody
+MIN_HZ = 20.0  # what lies below is heard by nobody
 FRAME_SECONDS = 0.186
 HOPS = 4  # in a frame
 # Power of the quietest tenth of frames over the mean: notes lie below the first, noise above the
 # second. These and the next were chosen on 72 validation mixtures.
 QUIETEST = (0.10, 0.15)
 LOUDEST = (3.0, 9.0)  # the loudest hundredth over the mean: below lies noise, above thumps
-LEAST_SHARE = 0.4  # of what is found that is removed
-LEAST_FRAMES = 40  # 2 s, below which nothing can be told
+MIN_SHARE = 0.4  # of what is found that is removed
+MIN_FRAMES = 40  # 2 s, below which nothing can be told
 EXCERPTS, EXCERPT_SECONDS = 3, 10.0
 EXCERPTS_SECONDS = EXCERPTS * EXCERPT_SECONDS  # a recording no longer than this is heard whole
 
@@ -53,10 +53,10 @@ def fit(strength: Strength, pairs: Iterable[Pair], sample_rate: int) -> Fitted:
     """
     powers = np.concatenate([_bass_powers(noise, sample_rate) for _, noise in pairs] or [[]])
     full = replace(strength, share=1.0)
-    if len(powers) < LEAST_FRAMES or not powers.any():
+    if len(powers) < MIN_FRAMES or not powers.any():
         return Fitted(full, "1: too little is heard to say more")
     quietest, loudest = np.quantile(powers, (0.1, 0.99)) / powers.mean()
-    share = float(np.interp(quietest, QUIETEST, (LEAST_SHARE, 1.0)))
+    share = float(np.interp(quietest, QUIETEST, (MIN_SHARE, 1.0)))
     seen = (f"what was found below {BASS_HZ:g} Hz has a quietest tenth of {quietest:.2f} and a "
             f"loudest hundredth of {loudest:.1f} times its mean")
     if share == 1.0 or not LOUDEST[0] < loudest < LOUDEST[1]:
@@ -72,7 +72,7 @@ def _bass_powers(noise: np.ndarray, sample_rate: int) -> np.ndarray:
     if len(noise) < size or sample_rate < 2.0 * BASS_HZ:
         return np.zeros(0)
     frequencies = np.arange(size // 2 + 1) * sample_rate / size
-    heard = (frequencies >= LOWEST_HZ) & (frequencies < BASS_HZ)
+    heard = (frequencies >= MIN_HZ) & (frequencies < BASS_HZ)
     frames = np.lib.stride_tricks.sliding_window_view(as_channels(noise), size, axis=0)
     frames = frames[:: size // HOPS]
     return np.stack([dsp.power_spectra(frame)[:, heard].sum() for frame in frames])

@@ -20,20 +20,20 @@ from historical_denoiser.audio import dsp
 CHOICES = ("auto", "true", "false")
 FRAME_SECONDS = 0.1  # of the transform by which channels are compared
 BANDS_AN_OCTAVE = 3
-LOWEST_HZ = 50.0  # and the least width of a band
+MIN_HZ = 50.0  # and the least width of a band
 FILTER_SECONDS = 0.04  # half of the length of filters
-LONGEST_DELAY_SECONDS = 0.001  # azimuth of a tape head, or an interface
-LARGEST_GAIN_DB = 12.0  # between the channels
+MAX_DELAY_SECONDS = 0.001  # azimuth of a tape head, or an interface
+MAX_GAIN_DB = 12.0  # between the channels
 # When `auto` takes a recording for mono: in each band that matters, less than this share of what
 # the channels have in common is in their difference, too, and that stays at one level.
-MOST_SIDE_DB = -15.0
+MAX_SIDE_DB = -15.0
 STEADY_RANGE_DB = 10.0  # between tenths, of the difference's medians over a second
-LEAST_SECONDS = 2.0
-LEAST_COMMON = 0.2  # power, relative to that of the channels
+MIN_SECONDS = 2.0
+MIN_COMMON = 0.2  # power, relative to that of the channels
 FINER = 16  # steps of the delay in a sample
 TINY = 1e-20
 MATTERS_DB = -30.0  # of a band, below the loudest one
-LEAST_WEIGHT = 0.02  # of either channel in a band
+MIN_WEIGHT = 0.02  # of either channel in a band
 CLICK_DEVIATIONS = 7.0  # of the difference above its neighbourhood
 CLICK_HIGHPASS_HZ = 500.0
 CLICK_MARGIN_SECONDS = 0.001
@@ -160,8 +160,8 @@ def find_mono(audio: np.ndarray, sample_rate: float, choice: str = "auto",
         What is needed, or None; and why, in a few words.
     """
     size = 2 * max(4, round(0.5 * FRAME_SECONDS * sample_rate))
-    if len(audio) < max(LEAST_SECONDS * sample_rate, 4 * size):
-        return None, f"less than {LEAST_SECONDS:g} s tell too little"
+    if len(audio) < max(MIN_SECONDS * sample_rate, 4 * size):
+        return None, f"less than {MIN_SECONDS:g} s tell too little"
     channels = (audio - audio.mean(axis=0)).T.astype(np.float32)
     frequencies = np.arange(size // 2 + 1) * sample_rate / size
     one, other = _frames(channels, size)
@@ -171,13 +171,13 @@ def find_mono(audio: np.ndarray, sample_rate: float, choice: str = "auto",
     first, second, common = (np.add.reduceat(power, starts, axis=-1, dtype=float) for power in (
         np.square(np.abs(one)), np.square(np.abs(other)), (one.conj() * other * turn).real))
     covariance = [_covariance(power, common) for power in (first, second)]
-    if min(covariance) <= 0.0 or common.sum() <= LEAST_COMMON * np.sqrt(
+    if min(covariance) <= 0.0 or common.sum() <= MIN_COMMON * np.sqrt(
             first.sum() * second.sum()):
         return None, "the channels have too little in common"
     # Noise that is in one channel alone adds nothing to these: the ratio is the squared gain's.
     gain = math.sqrt(covariance[1] / covariance[0])
-    if abs(20.0 * math.log10(gain)) > LARGEST_GAIN_DB:
-        return None, f"the channels' levels are more than {LARGEST_GAIN_DB:g} dB apart"
+    if abs(20.0 * math.log10(gain)) > MAX_GAIN_DB:
+        return None, f"the channels' levels are more than {MAX_GAIN_DB:g} dB apart"
     second, common = second / gain**2, common / gain
     apart = np.maximum(first + second - 2.0 * common, 0.0)
     if choice == "auto" and (reason := _why_stereo(apart, common, size / sample_rate)):
@@ -188,7 +188,7 @@ def find_mono(audio: np.ndarray, sample_rate: float, choice: str = "auto",
     noises = [np.maximum((quiet * (power - common)).sum(axis=0), 0.0) / total
               for power in (first, second)]
     weights = (noises[1] + TINY) / (noises[0] + noises[1] + 2.0 * TINY)
-    weights = np.clip(weights, LEAST_WEIGHT, 1.0 - LEAST_WEIGHT)
+    weights = np.clip(weights, MIN_WEIGHT, 1.0 - MIN_WEIGHT)
     return (MonoSource(sample_rate, sign * gain, delay, tuple(centres), tuple(weights.tolist())),
             "both channels hold one signal, and what differs does not follow it")
 
@@ -202,9 +202,9 @@ def _frames(channels: np.ndarray, size: int) -> np.ndarray:
 
 def _bands(frequencies: np.ndarray) -> tuple[np.ndarray, list[float]]:
     """Returns the first bin of each band, and the bands' centres in Hz."""
-    edges = [0.0, LOWEST_HZ]
+    edges = [0.0, MIN_HZ]
     while edges[-1] < frequencies[-1]:
-        edges.append(max(edges[-1] * 2.0 ** (1.0 / BANDS_AN_OCTAVE), edges[-1] + LOWEST_HZ))
+        edges.append(max(edges[-1] * 2.0 ** (1.0 / BANDS_AN_OCTAVE), edges[-1] + MIN_HZ))
     starts = np.unique(np.searchsorted(frequencies, edges[:-1]))
     ends = np.append(starts[1:], len(frequencies)) - 1
     return starts, (0.5 * (frequencies[starts] + frequencies[ends])).tolist()
@@ -224,7 +224,7 @@ def _find_delay(one: np.ndarray, other: np.ndarray, rate: float) -> tuple[float,
     weighted = cross / (size + TINY) * coherence / (1.0 - coherence)
     length = 2 * (len(cross) - 1) * FINER
     correlation = scipy.fft.irfft(weighted, length)
-    reach = max(1, round(LONGEST_DELAY_SECONDS * rate * FINER))
+    reach = max(1, round(MAX_DELAY_SECONDS * rate * FINER))
     near = np.concatenate([correlation[-reach:], correlation[: reach + 1]])
     place = int(np.argmax(np.abs(near)))
     return (place - reach) / FINER, -1.0 if near[place] < 0.0 else 1.0
@@ -251,7 +251,7 @@ def _why_stereo(apart: np.ndarray, common: np.ndarray, frame_seconds: float) -> 
     deviation = common - common.mean(axis=0)
     follows = np.sum((apart - apart.mean(axis=0)) * deviation, axis=0) / (
         np.sum(np.square(deviation), axis=0) + TINY)
-    if follows.max() > 10.0 ** (MOST_SIDE_DB / 10.0):
+    if follows.max() > 10.0 ** (MAX_SIDE_DB / 10.0):
         return "what differs between the channels follows what they share"
     length = max(1, round(1.0 / frame_seconds))
     count = len(apart) // length

@@ -12,7 +12,7 @@ from historical_denoiser.audio.dsp import StftConfig
 
 POWER_FLOOR = 1e-6  # added to |X|^2, so that the gradient at silence is finite
 TO_BE_HEARD = np.float32(-1.0)  # no profile of a noise is anywhere below zero
-SHORTEST_SECONDS = 0.1  # of noise that a profile is measured from
+MIN_SECONDS = 0.1  # of noise that a profile is measured from
 TINY = np.finfo(np.float32).tiny
 STROKE = 4.0  # times what is usual at a frequency, which a magnitude of Gaussian noise never is
 

@@ -16,10 +16,10 @@ from historical_denoiser.audio.removal import Pair
 from historical_denoiser.audio.survey import as_channels
 
 FRAME_SECONDS = 0.05
-LOWEST_HZ = 22.1  # of the octaves: the edges are 44, 88, 177, ... Hz
-LEAST_DROP_DB = 6.0  # of what is left in a pause, below what is removed
-SHORTEST_SECONDS = 0.5  # of a pause
-LEAST_SECONDS = 1.0  # of all pauses together
+MIN_HZ = 22.1  # of the octaves: the edges are 44, 88, 177, ... Hz
+MIN_DROP_DB = 6.0  # of what is left in a pause, below what is removed
+MIN_SECONDS = 0.5  # of a pause
+MIN_TOTAL_SECONDS = 1.0  # of all pauses together
 # Most by which the noise of a pause is louder or softer than what is removed elsewhere: tape
 # leader has none of the tape's noise, and the run-in of some discs has more than the disc's.
 USUAL_DB = 6.0
@@ -51,14 +51,14 @@ def noise_alone(pairs: list[Pair], sample_rate: int, highpass_hz: float) -> np.n
     for (heard, _), (noise, left) in zip(pairs, powers, strict=True):
         level = noise.sum(axis=1)
         floor = FLOOR * (noise + left).sum(axis=1, keepdims=True) + np.finfo(np.float64).tiny
-        quiet = ((_decibels(left.sum(axis=1), level) < -LEAST_DROP_DB)
-                 & (_decibels(left + floor, noise + floor).mean(axis=1) < -LEAST_DROP_DB))
+        quiet = ((_decibels(left.sum(axis=1), level) < -MIN_DROP_DB)
+                 & (_decibels(left + floor, noise + floor).mean(axis=1) < -MIN_DROP_DB))
         edges = np.flatnonzero(np.diff(quiet, prepend=False, append=False))
         for start, end in pairwise(edges):
-            if (quiet[start] and (end - start) * FRAME_SECONDS >= SHORTEST_SECONDS
+            if (quiet[start] and (end - start) * FRAME_SECONDS >= MIN_SECONDS
                     and abs(_decibels(np.median(level[start:end]), usual)) <= USUAL_DB):
                 found.append(as_channels(heard)[start * frame : end * frame])
-    if sum(map(len, found)) < LEAST_SECONDS * sample_rate:
+    if sum(map(len, found)) < MIN_TOTAL_SECONDS * sample_rate:
         return None
     return np.concatenate(found)
 
@@ -86,8 +86,8 @@ def _powers(audio: np.ndarray, frame: int, sample_rate: int, highpass_hz: float)
     whole = len(audio) // frame * frame
     high = dsp.highpass(as_channels(audio).T, highpass_hz, sample_rate)[:, :whole]
     powers = dsp.power_spectra(high.reshape(len(high), -1, frame)).sum(axis=0, dtype=np.float64)
-    frequencies = np.maximum(np.arange(powers.shape[1]) * sample_rate / frame, LOWEST_HZ)
-    octaves = np.log2(frequencies / LOWEST_HZ).astype(int)
+    frequencies = np.maximum(np.arange(powers.shape[1]) * sample_rate / frame, MIN_HZ)
+    octaves = np.log2(frequencies / MIN_HZ).astype(int)
     return bands.powers(powers, np.append(np.unique(octaves, return_index=True)[1], len(octaves)))
 
 

@@ -33,7 +33,7 @@ STEADY_SECONDS = 3.0  # over which the level of steady noise is a median
 CLICK_POWER = 4.0  # over that median, what is louder is no steady noise
 CLICK_AMPLITUDE = 4.0  # the same of samples, in standard deviations of the noise around them
 CLICK_HOPS = 9  # over which that is measured
-LOWEST_BAND_HZ = 50.0  # and the least width of a band of the floor
+MIN_BAND_HZ = 50.0  # and the least width of a band of the floor
 BANDS_AN_OCTAVE = 3
 
 
@@ -212,10 +212,10 @@ class _Keeper:
     def __init__(self, strength: Strength, frequencies: np.ndarray, steady_frames: int) -> None:
         self.strength, self.steady_frames = strength, steady_frames
         self.band_gain = strength.gain(frequencies).astype(np.float32)
-        centres = [LOWEST_BAND_HZ]
+        centres = [MIN_BAND_HZ]
         while centres[-1] < frequencies[-1]:
             centres.append(max(centres[-1] * 2.0 ** (1.0 / BANDS_AN_OCTAVE),
-                               centres[-1] + LOWEST_BAND_HZ))
+                               centres[-1] + MIN_BAND_HZ))
         # Triangles that add up to 1 at each frequency: `(bins, bands)`.
         self.bands = np.stack([np.interp(frequencies, centres, row)
                                for row in np.eye(len(centres))], axis=-1)

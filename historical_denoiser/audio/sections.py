@@ -17,17 +17,17 @@ FRAME_SECONDS = 0.25
 FADE_SECONDS = 0.2  # from one section to the next
 PIECE_SECONDS = 4.0  # over which the power of the noise is a mean
 EVERY_SECONDS = 30.0  # a piece of a long recording is heard
-SHORTEST_SECONDS = 8.0  # of a section
-MOST_SECTIONS = 24  # each of which has the recording read again
+MIN_SECONDS = 8.0  # of a section
+MAX_SECTIONS = 24  # each of which has the recording read again
 # How far two noises differ, in terms of how much their levels vary. It is asked for less of pieces
 # that may hold a change: it is looked for there, and judged then. Chosen on 64 mixtures of 16 s of
 # the validation's music and speech (docs/lab/changes.md).
-LEAST_DIFFERENCE, LEAST_OF_PIECES, LEAST_SPREAD_DB = 0.5, 0.25, 1.0
-LARGEST_BELOW_DB = 20.0  # a noise lies below what is heard with it, or else it may be none
-LEAST_REMOVED_DB = -25.0  # below all that is heard: of clean sound less is removed
+MIN_DIFFERENCE, MIN_OF_PIECES, MIN_SPREAD_DB = 0.5, 0.25, 1.0
+MAX_BELOW_DB = 20.0  # a noise lies below what is heard with it, or else it may be none
+MIN_REMOVED_DB = -25.0  # below all that is heard: of clean sound less is removed
 QUIET_PERCENTILE = 10.0  # of what is heard: at most as loud as that is the noise
-LOWEST_HZ, BANDS_AN_OCTAVE, HIGHEST_HZ = 60.0, 2, 16000.0
-LOWEST_RATE = 1000  # below, there are too few bands
+MIN_HZ, BANDS_AN_OCTAVE, MAX_HZ = 60.0, 2, 16000.0
+MIN_RATE = 1000  # below, there are too few bands
 RANGE_DB = 60.0  # below the loudest band, where noise no longer counts
 
 
@@ -51,8 +51,8 @@ def band_powers(heard: np.ndarray, noise: np.ndarray, sample_rate: int) -> np.nd
     """
     frame = max(2, round(FRAME_SECONDS * sample_rate))
     whole = len(noise) // frame * frame
-    count = int(BANDS_AN_OCTAVE * np.log2(min(HIGHEST_HZ, sample_rate / 2.0) / LOWEST_HZ))
-    edges_hz = LOWEST_HZ * 2.0 ** (np.arange(count + 1) / BANDS_AN_OCTAVE)
+    count = int(BANDS_AN_OCTAVE * np.log2(min(MAX_HZ, sample_rate / 2.0) / MIN_HZ))
+    edges_hz = MIN_HZ * 2.0 ** (np.arange(count + 1) / BANDS_AN_OCTAVE)
     edges = np.ceil(edges_hz * frame / sample_rate).astype(int)
     both = []
     for audio in (noise, heard):
@@ -68,7 +68,7 @@ def changes_within(heard: np.ndarray, noise: np.ndarray, sample_rate: int) -> li
     length = round(PIECE_SECONDS / FRAME_SECONDS)
     pieces = [powers[start : start + length]
               for start in range(0, len(powers) - length + 1, length)]
-    changes = find_changes(pieces, round(SHORTEST_SECONDS / PIECE_SECONDS))
+    changes = find_changes(pieces, round(MIN_SECONDS / PIECE_SECONDS))
     found = []
     for change, (before, after) in zip(changes, around_changes(pieces, changes), strict=True):
         place = place_change(before, np.concatenate(pieces[change - 1 : change + 1]), after)
@@ -110,7 +110,7 @@ def find_changes(pieces: list[np.ndarray], shortest: int) -> list[int]:
         short = [place for place in range(len(gaps))
                  if min(len(parts[place]), len(parts[place + 1])) < shortest]
         most_alike = int(np.argmin(gaps))
-        if gaps[most_alike] >= LEAST_OF_PIECES and len(starts) <= MOST_SECTIONS:
+        if gaps[most_alike] >= MIN_OF_PIECES and len(starts) <= MAX_SECTIONS:
             if not short:
                 break
             most_alike = min(short, key=lambda place: gaps[place])
@@ -150,7 +150,7 @@ def place_change(before: np.ndarray, between: np.ndarray, after: np.ndarray) -> 
     nearer = np.abs(frames[..., 0] - other).mean(axis=1) - np.abs(frames[..., 0] - one).mean(axis=1)
     place = int(np.argmax(np.concatenate([[0.0], np.cumsum(np.nan_to_num(nearer))])))
     sides = (np.concatenate([first, frames[:place]]), np.concatenate([frames[place:], second]))
-    return place if _difference(*sides) >= LEAST_DIFFERENCE else None
+    return place if _difference(*sides) >= MIN_DIFFERENCE else None
 
 
 def _difference(one: np.ndarray, other: np.ndarray) -> float:
@@ -162,16 +162,16 @@ def _difference(one: np.ndarray, other: np.ndarray) -> float:
     removed varies: what is taken of music comes and goes. Nothing is told of what is all but clean.
     """
     heard = [levels[~np.isnan(levels).any(axis=(1, 2))] for levels in (one, other)]
-    if not all(map(len, heard)) or max(map(_removed_db, heard)) < LEAST_REMOVED_DB:
+    if not all(map(len, heard)) or max(map(_removed_db, heard)) < MIN_REMOVED_DB:
         return 0.0
     least = [levels[..., 0].mean(axis=0) for levels in heard]
     most = [np.maximum(low, np.percentile(levels[..., 1], QUIET_PERCENTILE, axis=0))
             for low, levels in zip(least, heard, strict=True)]
     for low, levels in zip(least, heard, strict=True):
-        low[levels[..., 1].mean(axis=0) - low > LARGEST_BELOW_DB] = -np.inf
+        low[levels[..., 1].mean(axis=0) - low > MAX_BELOW_DB] = -np.inf
     apart_db = np.maximum(np.maximum(least[0] - most[1], least[1] - most[0]), 0.0)
     spread_db = np.sqrt(np.mean([levels[..., 0].var(axis=0) for levels in heard], axis=0))
-    return float(np.mean(apart_db / (spread_db + LEAST_SPREAD_DB)))
+    return float(np.mean(apart_db / (spread_db + MIN_SPREAD_DB)))
 
 
 def _removed_db(levels: np.ndarray) -> float:

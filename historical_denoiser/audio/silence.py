@@ -16,7 +16,7 @@ from historical_denoiser.audio.blocks import Frames
 Span = tuple[int, int]  # first sample, and the one after the last
 
 FRAME_SECONDS = 0.01
-SHORTEST_FRAMES = 10  # 0.1 s: shorter gaps are damage
+MIN_FRAMES = 10  # 0.1 s: shorter gaps are damage
 RANGE_DB = -80.0  # of a silent frame, from its lowest to its highest sample, re the RMS
 
 
@@ -44,7 +44,7 @@ class Finder:
         is_silent = np.concatenate(self._ranges) <= 10.0 ** (RANGE_DB / 20.0) * np.sqrt(power)
         edges = np.flatnonzero(np.diff(is_silent, prepend=False, append=False))
         return tuple((int(start) * self._frame, min(int(stop) * self._frame, self._samples))
-                     for start, stop in edges.reshape(-1, 2) if stop - start >= SHORTEST_FRAMES)
+                     for start, stop in edges.reshape(-1, 2) if stop - start >= MIN_FRAMES)
 
     def _note(self, frames: np.ndarray) -> None:
         self._ranges.append(np.ptp(frames, axis=1).max(axis=1).astype(np.float32))

@@ -14,13 +14,13 @@ from historical_denoiser.audio.blocks import Frames
 from historical_denoiser.audio.mono_source import MonoSource
 from historical_denoiser.core.checks import UserError
 
-MOST_CHANNELS = 1024  # that libsndfile reads
+MAX_CHANNELS = 1024  # that libsndfile reads
 FRAME_SECONDS = 0.1  # over which the level is measured
-LARGEST_SAMPLE = 1e12  # full scale is 1; whole numbers of 32 bits in a file of floats reach 2e9
+MAX_SAMPLE = 1e12  # full scale is 1; whole numbers of 32 bits in a file of floats reach 2e9
 # A knock or a broken sample must not say how loud the music is: of the loudest frames, so many,
 # or this share, count for no more than this beyond the next one. Where those are music as well,
 # they do not lie that far apart.
-FEW_FRAMES, FEW_SHARE, LARGEST_STEP_DB = 5, 0.001, 10.0
+FEW_FRAMES, FEW_SHARE, MAX_STEP_DB = 5, 0.001, 10.0
 SHARE_OF_SHORT = 0.1  # at most of a short recording
 
 
@@ -112,8 +112,8 @@ def as_channels(waveform: np.ndarray) -> np.ndarray:
             or not np.issubdtype(waveform.dtype, np.floating) or waveform.dtype.itemsize < 4):
         raise ValueError("`waveform` must be float32 or float64, (samples,) or (samples, "
                          f"channels). Received: {waveform.dtype} {waveform.shape}")
-    if waveform.ndim == 2 and waveform.shape[1] > MOST_CHANNELS:
-        raise ValueError(f"`waveform` must have at most {MOST_CHANNELS} channels; is it (channels, "
+    if waveform.ndim == 2 and waveform.shape[1] > MAX_CHANNELS:
+        raise ValueError(f"`waveform` must have at most {MAX_CHANNELS} channels; is it (channels, "
                          f"samples)? Received: {waveform.shape}")
     return waveform[:, None] if waveform.ndim == 1 else waveform
 
@@ -139,10 +139,10 @@ def survey(blocks: Iterable[np.ndarray], sample_rate: int) -> Survey:
         if len(block) == 0:
             continue
         largest = np.abs(block).max(axis=1)
-        if largest.max() > LARGEST_SAMPLE:
+        if largest.max() > MAX_SAMPLE:
             raise UserError(f"the recording holds a sample of {largest.max():g} at "
                             f"{(done + int(largest.argmax())) / sample_rate:.3f} s; full scale is "
-                            f"1, and at most {LARGEST_SAMPLE:g} can be restored")
+                            f"1, and at most {MAX_SAMPLE:g} can be restored")
         if first is None:
             first = block[0]
             constant = np.ones(len(first), bool)
@@ -174,4 +174,4 @@ def _without_knocks(powers: np.ndarray) -> np.ndarray:
     next_one = np.partition(powers, -few - 1)[-few - 1]
     # Behind digital silence, a few frames are all that there is.
     return powers if next_one == 0.0 else np.minimum(
-        powers, next_one * 10.0 ** (LARGEST_STEP_DB / 10.0))
+        powers, next_one * 10.0 ** (MAX_STEP_DB / 10.0))

@@ -21,8 +21,8 @@ from historical_denoiser.training import metrics, perceptual
 SEGMENT_SECONDS = 0.03
 SEGMENTAL_RANGE_DB = (-10.0, 35.0)  # what one segment counts at most (Hansen and Pellom 1998)
 SPEECH_RATE = 16000  # of DNSMOS; STOI resamples to its own
-SHORTEST_LOUDNESS_SECONDS = 0.4  # a block of ITU-R BS.1770
-LEAST_STOI = 1e-4  # what the package returns where it hears too little speech is lower
+MIN_LOUDNESS_SECONDS = 0.4  # a block of ITU-R BS.1770
+MIN_STOI = 1e-4  # what the package returns where it hears too little speech is lower
 PAUSE_SECONDS = 0.05  # of the frames in which the noise floor is measured
 PAUSE_SHARE = 0.05  # of the frames: the quietest ones of the input
 LOUD_SHARE = 0.05  # and the loudest ones
@@ -117,7 +117,7 @@ def load_meter() -> Callable[[np.ndarray], float]:
     meter = pyloudnorm.Meter(SAMPLE_RATE)
 
     def loudness(audio: np.ndarray) -> float:
-        if len(audio) < SHORTEST_LOUDNESS_SECONDS * SAMPLE_RATE:
+        if len(audio) < MIN_LOUDNESS_SECONDS * SAMPLE_RATE:
             return float("nan")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # the logarithm of silence
@@ -135,7 +135,7 @@ def _load_stoi() -> JudgeMore:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # too little speech: see below
             value = float(pystoi.stoi(clean, denoised, SAMPLE_RATE))
-        return {"stoi": value} if value > LEAST_STOI else {}
+        return {"stoi": value} if value > MIN_STOI else {}
 
     return judge
 

@@ -36,7 +36,7 @@ REQUIREMENTS = "requirements-bench.txt"
 ALL = "all"  # stands for every tool that is installed
 PROFILE_ENDING = ":profile"  # of a method of ours that is told the noise
 PEAK = 0.99  # of what a tool is given: some clip beyond full scale
-LONGEST_DELAY_SECONDS = 0.2
+MAX_DELAY_SECONDS = 0.2
 VOICE_SECONDS = 2.0  # of the sound that delays are measured with
 VOICE_HZ = 130.0
 VOICE_HARMONICS = 40  # up to 6 kHz
@@ -407,5 +407,5 @@ def measure_delay(function: Restore, rate: int) -> int:
     restored = dsp.fit_length(restored, len(heard))
     likeness = scipy.signal.correlate(np.diff(restored), np.diff(heard.astype(np.float64)),
                                       method="fft")
-    likeness = likeness[len(heard) - 2:][:round(LONGEST_DELAY_SECONDS * rate)]
+    likeness = likeness[len(heard) - 2:][:round(MAX_DELAY_SECONDS * rate)]
     return int(np.argmax(likeness))

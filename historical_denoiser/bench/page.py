@@ -20,11 +20,11 @@ TEMPLATE = Path(__file__).with_name("page.html")
 MP3_BYTES_PER_SECOND = 12250  # what a player takes: 96 kbit/s in a form that every browser plays
 MP3_COMPRESSION = 0.8  # of libsndfile, for that rate
 AUDIO_BYTES = 5_000_000  # of all players, before they become text, which takes a third more
-SHORTEST_CLIP_SECONDS, CLIP_SECONDS = 0.5, 4.0
+MIN_CLIP_SECONDS, CLIP_SECONDS = 0.5, 4.0
 CLIP_PEAK = 0.9
 PANEL_INCHES = (2.4, 1.8)
 PANELS_IN_ROW = 5
-MOST_LARGER = 1.6
+MAX_LARGER = 1.6
 DOTS_PER_INCH = 90
 PLOT_INCHES = (9.5, 4.5)
 PLOT_DOTS_PER_INCH = 110
@@ -67,7 +67,7 @@ class Section:
 def shorten(players: int) -> float:
     """Returns how long clips may be so that so many players stay within the page's size."""
     fitting = AUDIO_BYTES / (MP3_BYTES_PER_SECOND * max(1, players))
-    return min(max(SHORTEST_CLIP_SECONDS, fitting), CLIP_SECONDS)
+    return min(max(MIN_CLIP_SECONDS, fitting), CLIP_SECONDS)
 
 
 def _data_url(kind: str, content: bytes) -> str:
@@ -114,7 +114,7 @@ def draw_spectrograms(sounds: dict[str, np.ndarray], caption: str) -> Picture:
     """Draws spectrograms beside each other on one scale."""
     levels = {name: spectrogram.of_array(audio, SAMPLE_RATE) for name, audio in sounds.items()}
     seconds = len(next(iter(sounds.values()))) / SAMPLE_RATE
-    larger = min(PANELS_IN_ROW / len(levels), MOST_LARGER)  # where a row has room
+    larger = min(PANELS_IN_ROW / len(levels), MAX_LARGER)  # where a row has room
     width, height = (max(1.0, larger) * inches for inches in PANEL_INCHES)
     figure = spectrogram.draw_beside(levels, seconds, SAMPLE_RATE, (width, height), PANELS_IN_ROW)
     return _as_picture(figure, caption, DOTS_PER_INCH)

@@ -10,7 +10,7 @@ import numpy as np
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.audio.noise_profile import SHORTEST_SECONDS
+from historical_denoiser.audio.noise_profile import MIN_SECONDS
 from historical_denoiser.bench import measures
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.data.mixture import Mixture
@@ -175,8 +175,8 @@ def read_profile(pair: Pair) -> np.ndarray | None:
     if pair.noise is None:
         return None
     noise = read_mono(pair.noise)
-    if len(noise) < SHORTEST_SECONDS * SAMPLE_RATE or np.ptp(noise) == 0.0:
-        raise UserError(f"{pair.noise}: must hold at least {SHORTEST_SECONDS:g} s of noise; it "
+    if len(noise) < MIN_SECONDS * SAMPLE_RATE or np.ptp(noise) == 0.0:
+        raise UserError(f"{pair.noise}: must hold at least {MIN_SECONDS:g} s of noise; it "
                         "is shorter or silent")
     return noise
 

@@ -22,14 +22,14 @@ from historical_denoiser.classical.hum import MAINS_HZ
 
 WINDOW, HOP = 32768, 8192  # 743 ms; a main lobe is 2.7 Hz wide
 BIN_HZ = SAMPLE_RATE / WINDOW
-SHORTEST_SAMPLES = 2 * WINDOW
-HIGHEST_HZ = 5000.0
+MIN_SAMPLES = 2 * WINDOW
+MAX_HZ = 5000.0
 # Percentile of the frames; notes sound in fewer of them.
 QUIET_PERCENT = 25
 # A line exceeds the median of this many bins (30 Hz) by `LINE_DB`. In the score of a comb, a line
-# counts with `MOST_DB` at most.
+# counts with `MAX_DB` at most.
 AROUND_BINS = 22
-MOST_DB = 20.0
+MAX_DB = 20.0
 LINE_DB = 6.0
 # Multiples of frequencies within `TOLERANCE` of the mains frequency lie beside the notes of equal
 # temperament. Multiples of other frequencies may be those of a note; they are the comparison.
@@ -38,11 +38,11 @@ MULTIPLES = (1, 2)  # all lines, or every second one
 # Lower limits of a comb: its number of lines; the sum in dB by which they stand out, divided by the
 # square root of the number of possible lines; and the difference of this score from those of other
 # frequencies, in standard deviations.
-LEAST_LINES, LEAST_SCORE, LEAST_DEVIATIONS = 20, 50.0, 11.0
+MIN_LINES, MIN_SCORE, MIN_DEVIATIONS = 20, 50.0, 11.0
 # A comb is rejected if a comb between its lines has more than this share of its score, as in a
 # series of regular beats. Lines halfway between are ignored, since a machine may have some there.
 BETWEEN = np.concatenate([np.arange(0.08, 0.43, 0.01), np.arange(0.57, 0.92, 0.01)])
-MOST_BETWEEN = 0.9
+MAX_BETWEEN = 0.9
 NORMAL_SPREAD = 1.4826  # of a normal distribution: standard over median deviation
 TINY = 1e-12
 
@@ -73,14 +73,14 @@ def find_buzz(sounds: Sequence[np.ndarray]) -> Buzz | None:
     level_db = dsp.decibels(quiet + TINY)
     above_db = level_db - scipy.ndimage.median_filter(level_db, AROUND_BINS)
     # A line may lie up to one bin beside its nominal frequency.
-    counted = scipy.ndimage.maximum_filter1d(np.clip(above_db, 0.0, MOST_DB), 3)
+    counted = scipy.ndimage.maximum_filter1d(np.clip(above_db, 0.0, MAX_DB), 3)
     found = max((_best_comb(counted, mains_hz * multiple)
                  for mains_hz in MAINS_HZ for multiple in MULTIPLES), key=lambda each: each[0])
     score, deviations, base_hz = found
     places = _places(base_hz, base_hz)
     places = places[counted[places] > LINE_DB]
-    if (score < LEAST_SCORE or deviations < LEAST_DEVIATIONS or len(places) < LEAST_LINES
-            or _score_between(counted, base_hz) > MOST_BETWEEN * score):
+    if (score < MIN_SCORE or deviations < MIN_DEVIATIONS or len(places) < MIN_LINES
+            or _score_between(counted, base_hz) > MAX_BETWEEN * score):
         return None
     return Buzz(BIN_HZ * _top(quiet, places), _peak(quiet, places))
 
@@ -116,9 +116,9 @@ def add_buzz(noise: np.ndarray, buzz: Buzz, sample_rate: int = SAMPLE_RATE) -> n
 
 def _powers(sounds: Sequence[np.ndarray]) -> np.ndarray | None:
     """Returns |X|^2 of all frames that are not silent, `(frames, bins)`."""
-    bins = int(HIGHEST_HZ * (1.0 + COMPARED) / BIN_HZ) + AROUND_BINS
+    bins = int(MAX_HZ * (1.0 + COMPARED) / BIN_HZ) + AROUND_BINS
     powers = [dsp.power_spectra(frame)[:bins]
-              for sound in sounds if len(sound) >= SHORTEST_SAMPLES
+              for sound in sounds if len(sound) >= MIN_SAMPLES
               for frame in np.lib.stride_tricks.sliding_window_view(sound, WINDOW)[::HOP]
               if np.ptp(frame)]
     return np.stack(powers) if powers else None
@@ -126,7 +126,7 @@ def _powers(sounds: Sequence[np.ndarray]) -> np.ndarray | None:
 
 def _places(base_hz: np.ndarray | float, lowest_hz: float) -> np.ndarray:
     """Returns the bins of the multiples of frequencies, as many as `lowest_hz` has."""
-    orders = np.arange(1, int(HIGHEST_HZ / lowest_hz) + 1)
+    orders = np.arange(1, int(MAX_HZ / lowest_hz) + 1)
     return np.round(np.multiply.outer(base_hz, orders) / BIN_HZ).astype(int)
 
 
@@ -155,7 +155,7 @@ def _scores(counted: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 def _score_between(counted: np.ndarray, base_hz: float) -> float:
     """Returns the score of the best comb with the same spacing that lies between the lines."""
-    orders = np.arange(1, int(HIGHEST_HZ / base_hz))
+    orders = np.arange(1, int(MAX_HZ / base_hz))
     places = np.round(np.add.outer(BETWEEN, orders) * base_hz / BIN_HZ).astype(int)
     return float(_scores(counted, places).max())
 

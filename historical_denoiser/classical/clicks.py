@@ -30,7 +30,7 @@ ORDER = 40
 # White noise of this level is added to each frame, so that the equations can always be solved.
 FLOOR_DB = -60.0
 # Least level of the prediction error relative to the frame, since synthetic tones have no error.
-LEAST_SCALE_DB = -50.0
+MIN_SCALE_DB = -50.0
 
 # The scale of the error is this quantile of its magnitude, since clicks may affect up to a fifth of
 # the samples, divided by the same quantile of a normal distribution.
@@ -42,20 +42,20 @@ PEAK_SAMPLES = 5  # within this span, an error that crosses zero is one peak
 SEED_RATIO = 8.0
 EDGE_RATIO = 3.0
 JOIN_SAMPLES = 16  # candidates with a shorter distance are joined
-LONGEST_SAMPLES = round(0.004 * SAMPLE_RATE)  # upper limit of a gap
+MAX_SAMPLES = round(0.004 * SAMPLE_RATE)  # upper limit of a gap
 # With more than 40 candidates within this distance, or 215 per second, none is interpolated.
 CROWD_SAMPLES = 4 * HOP
-MOST_IN_CROWD = 40
+MAX_IN_CROWD = 40
 LEAD_SAMPLES = 4  # samples before a click that are part of the gap
 
 NEAR_SECONDS = (0.001, 0.004)  # after a click; the error of an onset decays over milliseconds
 FAR_SECONDS = (0.005, 0.015)  # after a click; a struck instrument rings
 BEFORE_SECONDS = (0.001, 0.015)
 # Greatest ratios of the levels after and before a click, of the error and of the signal.
-LARGEST_RISE = 2.0
-LARGEST_FALL = 4.0
+MAX_RISE = 2.0
+MAX_FALL = 4.0
 # A level below this share of the peak does not belong to the ringing of an onset.
-LEAST_RING = 0.01
+MIN_RING = 0.01
 PERIOD_SECONDS = (0.001, 0.016)  # of the pulses of voices and instruments
 PERIODIC = 0.4  # least autocorrelation of periodic errors
 # A click that exceeds the periodic pulses around it by this ratio is removed nevertheless.
@@ -67,7 +67,7 @@ PULSE_SAMPLES = 128  # cells in which the pulses are counted, 2.9 ms
 TAIL_RATIO = 3.0
 TAIL_SAMPLES = 9
 # Least ratio of the energy that an interpolation removes to the energy of its error.
-LEAST_GAIN = 4.0
+MIN_GAIN = 4.0
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def measure_errors(audio: np.ndarray, modelled: np.ndarray) -> Errors:
     scale = np.quantile(np.abs(forward), SCALE_QUANTILE, axis=1) / QUANTILE_OF_GAUSSIAN
     level = np.sqrt(np.mean(np.square(frames), axis=1))
     # The maximum of adjacent frames is used: where the signal changes, a larger scale protects it.
-    scale = np.maximum(scale, to_gain(LEAST_SCALE_DB) * level)
+    scale = np.maximum(scale, to_gain(MIN_SCALE_DB) * level)
     scale = scipy.ndimage.maximum_filter1d(scale, 3)
     scale = np.repeat(scale, HOP)[:len(audio)]
     forward, backward = (error.reshape(-1)[:len(audio)] for error in (forward, backward))
@@ -224,9 +224,9 @@ def _rings_on(place: slice, magnitude: np.ndarray) -> bool:
                      place.start - BEFORE_SECONDS[0] * rate)
     near, far = (_median(magnitude, place.stop + span[0] * rate, place.stop + span[1] * rate)
                  for span in (NEAR_SECONDS, FAR_SECONDS))
-    if max(near, far, before) < LEAST_RING * magnitude[place].max():
+    if max(near, far, before) < MIN_RING * magnitude[place].max():
         return False
-    return max(near, far) > LARGEST_RISE * before or before > LARGEST_FALL * far
+    return max(near, far) > MAX_RISE * before or before > MAX_FALL * far
 
 
 def _is_pulse(place: slice, score: np.ndarray) -> bool:
@@ -252,7 +252,7 @@ def _bridge_roughly(audio: np.ndarray, places: list[slice]) -> np.ndarray:
     """Interpolates linearly across the candidates and their tails."""
     known = np.ones(len(audio), bool)
     for place in places:
-        known[max(0, place.start - LEAD_SAMPLES):place.stop + LONGEST_SAMPLES // 4] = False
+        known[max(0, place.start - LEAD_SAMPLES):place.stop + MAX_SAMPLES // 4] = False
     if not known.any():
         return audio
     points = np.flatnonzero(known)
@@ -264,7 +264,7 @@ def _bridge(audio: np.ndarray, rough: np.ndarray, place: slice, doubtful: np.nda
     """Returns the gap of a click and its new samples, or None if that is not worthwhile."""
     low, high = max(0, place.start - HOP), min(len(audio), place.stop + HOP)
     start = max(place.start - LEAD_SAMPLES - low, 0)
-    stop = min(start + LONGEST_SAMPLES, high - low)
+    stop = min(start + MAX_SAMPLES, high - low)
     heard, model = audio[low:high], fit_model(rough[None, low:high])[0]
     missing = doubtful[low:high].copy()
     missing[start:stop] = True
@@ -285,7 +285,7 @@ def _bridge(audio: np.ndarray, rough: np.ndarray, place: slice, doubtful: np.nda
     filled = interpolate(heard, missing, fit_model(filled[None])[0])
     removed = np.sum(np.square((heard - filled)[start:stop]))
     expected = scale**2 * np.sum(interpolation_variance(stop - start, model))
-    if removed < LEAST_GAIN * expected:
+    if removed < MIN_GAIN * expected:
         return None
     return slice(low + start, low + stop), filled[start:stop]
 
@@ -322,7 +322,7 @@ def remove_clicks(audio: np.ndarray) -> np.ndarray:
     crowds = (np.searchsorted(starts, starts + CROWD_SAMPLES)
               - np.searchsorted(starts, starts - CROWD_SAMPLES))
     for place, crowd in zip(places, crowds, strict=True):
-        if (crowd > MOST_IN_CROWD or place.stop - place.start > LONGEST_SAMPLES - LEAD_SAMPLES
+        if (crowd > MAX_IN_CROWD or place.stop - place.start > MAX_SAMPLES - LEAD_SAMPLES
                 or _rings_on(place, magnitude) or _rings_on(place, level)
                 or _is_pulse(place, errors.score)):
             continue

@@ -19,10 +19,10 @@ from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 
 WINDOW, HOP = 8192, 2048  # 186 ms; a bin is 5.4 Hz wide, a tone a few bins
-LOWEST_HZ, HIGHEST_HZ = 35.0, 4000.0
-FIRST, LAST = (round(hz * WINDOW / SAMPLE_RATE) for hz in (LOWEST_HZ, HIGHEST_HZ))
+MIN_HZ, MAX_HZ = 35.0, 4000.0
+FIRST, LAST = (round(hz * WINDOW / SAMPLE_RATE) for hz in (MIN_HZ, MAX_HZ))
 STEADY_FRAMES = 21  # 1 s, over which power is averaged
-SHORTEST_SAMPLES = WINDOW + STEADY_FRAMES * HOP  # in which a tone can be distinguished from noise
+MIN_SAMPLES = WINDOW + STEADY_FRAMES * HOP  # in which a tone can be distinguished from noise
 # A line exceeds this percentile of the 41 bins (220 Hz) around it by the ratio `LINE`. The
 # percentile is low because many bins hold lines where several notes sound.
 BESIDE_BINS = 41
@@ -57,7 +57,7 @@ def measure_floor(sounds: Sequence[np.ndarray], drones_hz: Sequence[float] | np.
     """
     # The last frames are left out: they reach beyond the end and so have less power.
     powers = [_steady_power(_stft(sound)[: (len(sound) - WINDOW) // HOP + 1], 0)
-              for sound in sounds if len(sound) >= SHORTEST_SAMPLES]
+              for sound in sounds if len(sound) >= MIN_SAMPLES]
     loudest = max((power.sum(axis=1).max() for power in powers), default=0.0)
     floors = [power[runs].min(axis=0) for power in powers
               if (runs := _carrier_runs(power, loudest)).any()]
@@ -78,7 +78,7 @@ def give_back(heard: np.ndarray, restored: np.ndarray, floor: np.ndarray) -> np.
         restored: Output of the denoiser, in the same form.
         floor: Result of `measure_floor` for the recording, at the same level.
     """
-    if len(heard) < SHORTEST_SAMPLES:
+    if len(heard) < MIN_SAMPLES:
         return restored
     removed = _stft(heard - restored)
     is_note = _find_lines(removed) & (_steady_power(_stft(heard), 0) > BEGAN * floor)

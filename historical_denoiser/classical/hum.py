@@ -22,13 +22,13 @@ from historical_denoiser.audio.dsp import SAMPLE_RATE, highpass
 # at both ends of the excerpt.
 BAND_HZ = 4.0
 EDGE_SECONDS = 0.25
-LOWEST_HZ, HIGHEST_HZ = 20.0, 10000.0
+MIN_HZ, MAX_HZ = 20.0, 10000.0
 # Length of the pieces in which lines are sought. The mains frequency is not stable for longer.
 PIECE_SECONDS = 5.0
 # Shortest piece in which a line can be distinguished from a note, and in which a known line can be
 # measured.
-SHORTEST_SECONDS = 4.0
-SHORTEST_REMOVED_SECONDS = 1.0
+MIN_SECONDS = 4.0
+MIN_REMOVED_SECONDS = 1.0
 # Greatest distance of a line from its nominal frequency, and number of frequencies tried.
 DRIFT_HZ = 0.2
 DRIFT_STEPS = 41
@@ -50,24 +50,24 @@ COMB_TOLERANCE_HZ = 0.1
 FASTER = 0.05
 FASTER_ALONE = 0.025  # if there is only one piece
 MANY_LINES = 8
-LARGEST_STEP = 2  # all lines of hum, or every second one
+MAX_STEP = 2  # all lines of hum, or every second one
 SAME = 0.001  # tolerance within which the combs of two pieces are one
 DRONE_HZ = 1.0  # peaks this close to the line of a drone do not belong to hum
 # The share of the pieces of a recording that must have the hum.
 SHARE_OF_PIECES, SHARE_OF_PIECES_ELSEWHERE = 0.5, 0.75
-# A comb is stable if half of its lines have a residual below `MOST_LEFT` times the level between
+# A comb is stable if half of its lines have a residual below `MAX_LEFT` times the level between
 # lines, or exceed their residual by `STEADY_ALONE`.
-MOST_LEFT, STEADY_ALONE = 10.0 ** (2.0 / 20.0), 7.0
+MAX_LEFT, STEADY_ALONE = 10.0 ** (2.0 / 20.0), 7.0
 # Removing the hum must not raise the level of the quietest moments by more than this.
-QUIET_SECONDS, SHARE_OF_QUIET, MOST_RISE = 0.01, 0.2, 10.0 ** (1.0 / 10.0)
+QUIET_SECONDS, SHARE_OF_QUIET, MAX_RISE = 0.01, 0.2, 10.0 ** (1.0 / 10.0)
 # A line is absent if its level stays below this share for this number of moments.
 ABSENT, ABSENT_MOMENTS = 0.5, 3
 # A comb is fitted to this many lines, in turn; each time its frequency is four times as precise.
 FOLLOWED_ORDERS = (4, 16, 64)
-# If at least `LEAST_SHARING` lines of this steadiness exist, their common level modulation is
+# If at least `MIN_SHARING` lines of this steadiness exist, their common level modulation is
 # measured. It is ignored below this range from the 10th to the 90th percentile, and is limited
 # downwards by `SOFTEST`.
-LEAST_SHARING, SHARING, LEAST_SWING_DB, SOFTEST = 16, 1.2, 3.0, 0.03
+MIN_SHARING, SHARING, MIN_SWING_DB, SOFTEST = 16, 1.2, 3.0, 0.03
 STEADIER = 1.3  # least improvement by a shared level
 SYNTHESIS_BLOCK = 128  # the level is updated once per block of this length
 
@@ -147,7 +147,7 @@ def _peaks(sound: np.ndarray, sample_rate: int) -> np.ndarray:
     around = np.interp(np.arange(len(power)), (np.arange(len(around)) + 0.5) * width, around)
     is_peak = (power == scipy.ndimage.maximum_filter1d(power, 9)) & (power > PEAK * around)
     hz = np.flatnonzero(is_peak) * step_hz
-    return hz[(hz >= LOWEST_HZ) & (hz <= SEARCHED_HZ)]
+    return hz[(hz >= MIN_HZ) & (hz <= SEARCHED_HZ)]
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def find_hum(sounds: Sequence[np.ndarray], sample_rate: int = SAMPLE_RATE,
         The frequency in Hz of which all lines of the hum are multiples, or None.
     """
     pieces = [piece for sound in sounds for piece in np.array_split(
-        highpass(sound, LOWEST_HZ, sample_rate),
+        highpass(sound, MIN_HZ, sample_rate),
         max(1, int(len(sound) / (PIECE_SECONDS * sample_rate))))]
     faster = FASTER if len(pieces) > 1 else FASTER_ALONE
     found = [comb for piece in pieces
@@ -189,7 +189,7 @@ def find_hum(sounds: Sequence[np.ndarray], sample_rate: int = SAMPLE_RATE,
 def _find_comb(piece: np.ndarray, sample_rate: int, faster: float, drones_hz: np.ndarray,
                ) -> _Comb | None:
     """Finds a hum in a piece `(samples,)`; `faster` is the greatest relative change of speed."""
-    if len(piece) < SHORTEST_SECONDS * sample_rate or sample_rate < 2.0 * (
+    if len(piece) < MIN_SECONDS * sample_rate or sample_rate < 2.0 * (
             SEARCHED_HZ + AROUND_HZ):
         return None
     spectrum = scipy.fft.rfft(piece)
@@ -218,7 +218,7 @@ def _fit_comb(lines: Lines, mains_hz: float, faster: float) -> _Comb | None:
     count = fits.sum(axis=1)
     # The lines of a note are multiples of 50 Hz as well, such as every fifth one for 250 Hz.
     spread = np.gcd.reduce(np.where(fits, order, 0.0).astype(int), axis=1)
-    count[~(is_mains & has_low) & ((count < MANY_LINES) | (spread > LARGEST_STEP))] = 0
+    count[~(is_mains & has_low) & ((count < MANY_LINES) | (spread > MAX_STEP))] = 0
     best = int(count.argmax())
     if not count[best]:
         return None
@@ -244,7 +244,7 @@ def _find_swinging_comb(spectrum: np.ndarray, samples: int, peaks: np.ndarray, s
             continue
         lines = _measure(spectrum, samples, near, sample_rate, level).steadier(STEADY)
         comb = _fit_comb(lines, mains_hz, MAINS_TOLERANCE) if len(lines.hz) else None
-        if comb is not None and comb.lines >= LEAST_SHARING:
+        if comb is not None and comb.lines >= MIN_SHARING:
             return comb, level
     return None, None
 
@@ -255,12 +255,12 @@ def _shared_level(lines: Lines) -> np.ndarray | None:
     Fades, an automatic gain and the rotation of a disc modulate all lines alike.
     """
     lines = lines.steadier(SHARING)
-    if len(lines.hz) < LEAST_SHARING or not lines.times.size:
+    if len(lines.hz) < MIN_SHARING or not lines.times.size:
         return None
     heard = np.maximum(lines.heard, np.finfo(np.float64).tiny)
     level = np.median(np.log(heard) - np.log(np.median(heard, axis=1, keepdims=True)), axis=0)
     swing = np.diff(np.percentile(level, (10.0, 90.0)))[0]
-    if swing < np.log(10.0) * LEAST_SWING_DB / 20.0:
+    if swing < np.log(10.0) * MIN_SWING_DB / 20.0:
         return None
     return np.maximum(np.exp(level), SOFTEST)
 
@@ -281,7 +281,7 @@ def _stands_still(base_hz: float, spectrum: np.ndarray, samples: int, sample_rat
               for offset in (-0.5 * base_hz, 0.5 * base_hz))
     between = np.mean([np.median(each.heard, axis=1) for each in beside], axis=0)
     left = (np.abs(lines.amplitudes) / lines.steadiness)[chosen]
-    is_still = (left <= MOST_LEFT * between) | (lines.steadiness[chosen] >= STEADY_ALONE)
+    is_still = (left <= MAX_LEFT * between) | (lines.steadiness[chosen] >= STEADY_ALONE)
     return bool(2 * is_still.sum() >= len(is_still))
 
 
@@ -296,7 +296,7 @@ def _is_in_pauses(base_hz: float, piece: np.ndarray, sample_rate: int) -> bool:
     frames = sounds[:, : sounds.shape[1] // width * width].reshape(2, -1, width)
     power = np.sort(np.square(frames).mean(axis=2), axis=1)
     before, after = power[:, : int(SHARE_OF_QUIET * power.shape[1])].sum(axis=1)
-    return bool(after <= MOST_RISE * before)
+    return bool(after <= MAX_RISE * before)
 
 
 def remove_hum(sound: np.ndarray, base_hz: float, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
@@ -308,9 +308,9 @@ def remove_hum(sound: np.ndarray, base_hz: float, sample_rate: int = SAMPLE_RATE
         sample_rate: Sample rate in Hz.
     """
     samples = len(sound)
-    if samples < SHORTEST_REMOVED_SECONDS * sample_rate:
+    if samples < MIN_REMOVED_SECONDS * sample_rate:
         return sound
-    heard = highpass(sound, LOWEST_HZ, sample_rate)
+    heard = highpass(sound, MIN_HZ, sample_rate)
     length = min(samples, round(PIECE_SECONDS * sample_rate))
     count = max(1, -(-2 * (samples - length) // length) + 1)  # each overlaps with half of the next
     fade = np.minimum(np.arange(1, length + 1), np.arange(length, 0, -1)).astype(np.float64)
@@ -324,7 +324,7 @@ def remove_hum(sound: np.ndarray, base_hz: float, sample_rate: int = SAMPLE_RATE
 
 def _places(base_hz: float, sample_rate: int) -> np.ndarray:
     """Returns the nominal frequencies of the lines of a hum, `(lines,)`."""
-    highest = min(HIGHEST_HZ, sample_rate / 2.0 - base_hz)
+    highest = min(MAX_HZ, sample_rate / 2.0 - base_hz)
     return base_hz * np.arange(1, int(highest / base_hz) + 1)
 
 

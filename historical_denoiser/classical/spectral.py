@@ -24,17 +24,17 @@ FILTER_SMOOTHING = 0.95  # the same, in both directions
 # Share of the filter in the output, beside a network with and without a profile.
 TOLD_SHARE, UNTOLD_SHARE = 0.25, 0.5
 # This share holds where the filter keeps the first of `LEFT_SHARES` of the input power, or more.
-# Where it keeps the second or less, as in pauses, the share is `LARGEST_SHARE`; in between it is
+# Where it keeps the second or less, as in pauses, the share is `MAX_SHARE`; in between it is
 # interpolated over the logarithm.
-LARGEST_SHARE, LEFT_SHARES = 0.75, (0.5, 0.1)
+MAX_SHARE, LEFT_SHARES = 0.75, (0.5, 0.1)
 LEFT_FRAMES = 9  # averaged over 0.1 s
-LARGEST_LIFT = 3.0  # greatest ratio of the output to the network's magnitudes
+MAX_LIFT = 3.0  # greatest ratio of the output to the network's magnitudes
 # The network's noise estimate is averaged over this time; half of it lies within the context.
 JOINED_SECONDS = 4.0
 # Greatest ratio of the noise power of a profile to the network's noise estimate nearby.
-LARGEST_TOLD = 4.0
-SMALLEST_PRIOR_SNR = 10.0 ** (-25.0 / 10.0)
-LARGEST_POSTERIOR_SNR = 10.0 ** (60.0 / 10.0)
+MAX_TOLD = 4.0
+MIN_PRIOR_SNR = 10.0 ** (-25.0 / 10.0)
+MAX_POSTERIOR_SNR = 10.0 ** (60.0 / 10.0)
 SMOOTHED_SECONDS = 0.25  # averaging of the power before its minimum is taken
 SMOOTHED_BINS = 3
 MINIMUM_SECONDS = 6.0  # window of the minimum, half of it before each frame
@@ -109,13 +109,13 @@ def join_filter(predict: Callable[..., np.ndarray], form: ProfileForm) -> Callab
                 # Noise comes and goes: where there is less of it, the power from a profile is too
                 # high.
                 noise_power = np.minimum(form.mean_power(profiles[number, 0]),
-                                         LARGEST_TOLD * noise_power)
+                                         MAX_TOLD * noise_power)
             filtered = filter_noise(heard, noise_power)
             share = _filter_share(heard, filtered, TOLD_SHARE if is_told else UNTOLD_SHARE)
             both = estimate + share * (filtered - estimate)
             # The filter must not bring back what the network removes almost completely, such as a
             # click.
-            limit = LARGEST_LIFT * np.sqrt(_power(estimate) / np.maximum(_power(both), TINY_POWER))
+            limit = MAX_LIFT * np.sqrt(_power(estimate) / np.maximum(_power(both), TINY_POWER))
             joined[number] = both * np.minimum(limit, 1.0)[..., None]
         return joined
 
@@ -138,7 +138,7 @@ def _filter_share(heard: np.ndarray, filtered: np.ndarray, least: float) -> np.n
     left = np.maximum(after, TINY_POWER) / np.maximum(before, TINY_POWER)
     much, little = np.log(LEFT_SHARES)
     place = np.clip((np.log(left) - much) / (little - much), 0.0, 1.0)
-    return (least + (LARGEST_SHARE - least) * place)[:, None, None].astype(np.float32)
+    return (least + (MAX_SHARE - least) * place)[:, None, None].astype(np.float32)
 
 
 def filter_noise(spectra: np.ndarray, noise_power: np.ndarray) -> np.ndarray:
@@ -214,11 +214,11 @@ def _gains(power: np.ndarray, noise_power: np.ndarray,
     estimate = None
     for frame, (heard, noise) in enumerate(zip(power, noise_power, strict=True)):
         noise = np.maximum(noise, TINY_POWER)
-        posterior = np.minimum(heard / noise, LARGEST_POSTERIOR_SNR)
+        posterior = np.minimum(heard / noise, MAX_POSTERIOR_SNR)
         now = np.maximum(posterior - 1.0, 0.0)
         before = now if estimate is None else estimate / noise
         prior = smoothing * before + (1.0 - smoothing) * now
-        gains[frame] = gain_of(np.maximum(prior, SMALLEST_PRIOR_SNR), posterior)
+        gains[frame] = gain_of(np.maximum(prior, MIN_PRIOR_SNR), posterior)
         estimate = gains[frame] ** 2 * heard
     return gains
 

@@ -22,7 +22,7 @@ except ImportError:  # Windows has no such locks
     fcntl = None
 
 WEIGHTS_ENDING = ".weights.h5"  # Keras knows a file of weights by it
-LONGEST_PREFIX = 40  # names are limited to 255 bytes, up to four for a character
+MAX_PREFIX = 40  # names are limited to 255 bytes, up to four for a character
 STALE_SECONDS = 3600.0  # since the last write: then a temporary file's process is long dead
 RANDOM_BYTES = 4  # of a temporary name, in hexadecimal
 TEMPORARY_NAME = re.compile(r"\.(.+)\.[0-9a-f]{8}(?:\.[^.]+){0,2}", re.DOTALL)
@@ -77,7 +77,7 @@ def replacing(path: Path, locked: bool = False) -> Iterator[Path]:
     except OSError as error:
         raise OSError(f"{path.parent}: the folder cannot be made ({error.strerror})") from error
     ending = "".join(path.suffixes[-2:]) if path.name.endswith(WEIGHTS_ENDING) else path.suffix
-    prefix = f".{path.name[:LONGEST_PREFIX]}."
+    prefix = f".{path.name[:MAX_PREFIX]}."
     for left_over in path.parent.glob(f"{glob.escape(prefix)}????????{glob.escape(ending)}"):
         with suppress(FileNotFoundError):  # another process may just have finished it
             if time.time() - left_over.stat().st_mtime > STALE_SECONDS:
@@ -121,7 +121,7 @@ def remove_left_over(folder: Path, wanted: re.Pattern[str]) -> None:
     Args:
         folder: Where they are.
         wanted: Is found in the name of what they would have become; of that, up to
-            `LONGEST_PREFIX` characters are known.
+            `MAX_PREFIX` characters are known.
     """
     for path in folder.glob(".*"):
         name = TEMPORARY_NAME.fullmatch(path.name)

@@ -26,7 +26,7 @@ CHORDS = (0, 1, 4, 5, 7, 16, 17, 18, 25, 26, 27, 28, 29, 48, 50, 61, 81, 89)
 LEADS = (0, 4, 11, 22, 24, 26, 29, 30, 40, 52, 54, 56, 59, 64, 65, 66, 73, 80, 81)
 MODES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 3, 5, 7, 9, 10),
          (0, 2, 4, 5, 7, 9, 10))
-LOWEST_BASS, LOWEST_CHORD, LEAD_PITCHES = 25, 50, (60, 84)  # MIDI; 25 is 35 Hz
+MIN_BASS, MIN_CHORD, LEAD_PITCHES = 25, 50, (60, 84)  # MIDI; 25 is 35 Hz
 KICKS, SNARES, TOMS = (35, 36), (37, 38, 40), (41, 43, 45, 47, 48)
 CYMBALS, CRASH = (42, 42, 46, 51, 53, 70), 49  # hi-hats, rides, maracas
 BAR_BEATS = 4
@@ -97,7 +97,7 @@ def _bass_bar(harmony: Harmony, rng: np.random.Generator) -> list[Beat]:
     lengths = np.diff([*starts, float(BAR_BEATS)]) * rng.uniform(0.4, 1.0)
     root = harmony.chord[0]
     pitches = [root, *rng.choice([root, root, *harmony.chord, *harmony.scale], len(starts) - 1)]
-    return [Beat(start, length, in_octave(pitch, LOWEST_BASS) + 12 * int(rng.random() < 0.2),
+    return [Beat(start, length, in_octave(pitch, MIN_BASS) + 12 * int(rng.random() < 0.2),
                  10.0 * (start == 0.0))
             for start, length, pitch in zip(starts, lengths, pitches, strict=True)]
 
@@ -125,7 +125,7 @@ def _chord_bar(harmony: Harmony, rng: np.random.Generator) -> list[Beat]:
     step = float(rng.choice((0.5, 1.0, 2.0, 4.0)))
     length = step * rng.uniform(0.3, 1.0)
     is_broken = step < 2.0 and rng.random() < 0.4
-    tones = [in_octave(pitch, LOWEST_CHORD) for pitch in harmony.chord]
+    tones = [in_octave(pitch, MIN_CHORD) for pitch in harmony.chord]
     return [Beat(float(start), length, pitch, -10.0)
             for number, start in enumerate(np.arange(0.0, BAR_BEATS, step))
             for pitch in ([tones[number % len(tones)]] if is_broken else tones)]

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 TABLE = Path(__file__).resolve().parents[2] / "conf" / "corpus" / "public.csv"
 CHUNK_BYTES = 1 << 16  # written at a time; less than this is lost when a connection breaks
 TIMEOUT_SECONDS = 60.0  # without a single byte
-MOST_FAILURES = 6  # in a row, without progress
+MAX_FAILURES = 6  # in a row, without progress
 BACKOFF_SECONDS = 2.0  # doubles with each failure in a row
 RETRIED = (408, 425, 429, 500, 502, 503, 504)
 SPARE_BYTES = 1 << 30  # that a disk keeps free
@@ -119,7 +119,7 @@ def _complete(file: RemoteFile, part: Path) -> None:
             failures = 1 if have > longest else failures + 1
             longest = max(longest, have)
             refused = error.response is not None and error.response.status_code not in RETRIED
-            if refused or failures >= MOST_FAILURES:
+            if refused or failures >= MAX_FAILURES:
                 raise UserError(f"{file.url}: gave up after {failures} attempts without progress, "
                                 f"{have} bytes are there: {error}; run the same command again to "
                                 "go on") from error

@@ -26,7 +26,7 @@ CHORDS = (16, 18, 19, 20, 21, 41, 42, 44, 48, 49, 50, 51, 52, 53, 54, 60, 61, 68
 LEADS = (22, 40, 41, 42, 52, 53, 56, 60, 68, 69, 70, 71, 73, 75, 77, 78, 79, 85, 110)
 MODES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 3, 5, 7, 9, 10),
          (0, 1, 4, 5, 7, 8, 10))
-LOWEST_BASS, LOWEST_CHORD, LOWEST_LEAD = (24, 48), (43, 60), (60, 76)  # MIDI; 24 is 33 Hz
+MIN_BASS, MIN_CHORD, MIN_LEAD = (24, 48), (43, 60), (60, 76)  # MIDI; 24 is 33 Hz
 PIECE_SECONDS = (30.0, 75.0)
 BASS_SECONDS, CHORD_SECONDS, LEAD_SECONDS = (2.0, 16.0), (2.0, 10.0), (0.5, 4.0)
 SHARE_DYING, SHARE_FIFTH = 0.35, 0.35  # of the basses
@@ -42,7 +42,7 @@ def hold(rng: np.random.Generator) -> list[Stroke]:
     scale = [key + step for step in mode]
     strokes = _hold_bass(scale, end, rng)
     if rng.random() < SHARE_CHORDS:
-        program, lowest = int(rng.choice(CHORDS)), int(rng.integers(*LOWEST_CHORD))
+        program, lowest = int(rng.choice(CHORDS)), int(rng.integers(*MIN_CHORD))
         tones = int(rng.integers(2, 5))
         for start, seconds in _draw_times(CHORD_SECONDS, end, 0.15, rng):
             first = int(rng.integers(len(scale)))
@@ -51,7 +51,7 @@ def hold(rng: np.random.Generator) -> list[Stroke]:
                 pitch = in_octave(scale[(first + 2 * tone) % len(scale)], lowest)
                 strokes.append(Stroke(start, seconds, program, pitch, as_velocity(velocity)))
     if rng.random() < SHARE_LEAD:
-        program, lowest = int(rng.choice(LEADS)), int(rng.integers(*LOWEST_LEAD))
+        program, lowest = int(rng.choice(LEADS)), int(rng.integers(*MIN_LEAD))
         for start, seconds in _draw_times(LEAD_SECONDS, end, 0.3, rng):
             pitch = in_octave(int(rng.choice(scale)), lowest)
             strokes.append(Stroke(start, seconds, program, pitch,
@@ -62,7 +62,7 @@ def hold(rng: np.random.Generator) -> list[Stroke]:
 def _hold_bass(scale: list[int], end: float, rng: np.random.Generator) -> list[Stroke]:
     """Draws one tone that is struck again and again, or a few of the scale; some with a fifth."""
     program = int(rng.choice(DYING_BASSES if rng.random() < SHARE_DYING else HELD_BASSES))
-    lowest, has_fifth = int(rng.integers(*LOWEST_BASS)), rng.random() < SHARE_FIFTH
+    lowest, has_fifth = int(rng.integers(*MIN_BASS)), rng.random() < SHARE_FIFTH
     tones = rng.choice(scale, int(rng.integers(1, 5)))
     strokes = []
     for start, seconds in _draw_times(BASS_SECONDS, end, 0.1, rng):

@@ -29,7 +29,7 @@ from historical_denoiser.data.settings import CATEGORIES
 logger = logging.getLogger(__name__)
 
 STRETCH_SECONDS = 20.0
-SHORTEST_SECONDS = 2.0  # of what is left at a clip's end
+MIN_SECONDS = 2.0  # of what is left at a clip's end
 OPUS_RATE = 48000
 OPUS_LEVEL = 0.8  # libsndfile's compression level: about 57 kbit/s, noise 27 dB below piano music
 VALIDATION_SHARE = 0.04  # of the space, so that a run can be judged where it is trained
@@ -95,7 +95,7 @@ def _take_stretches(rows: list[dict[str, str]], output: Path, space: float,
     """Writes stretches until their files fill `space` bytes, and yields their manifest rows."""
     starts = {}  # of each clip's stretches, in a random order
     for index, row in enumerate(rows):
-        count = max(1, math.ceil((float(row["seconds"]) - SHORTEST_SECONDS) / STRETCH_SECONDS))
+        count = max(1, math.ceil((float(row["seconds"]) - MIN_SECONDS) / STRETCH_SECONDS))
         starts[index] = list(rng.permutation(count) * STRETCH_SECONDS)
     used = 0
     while any(starts.values()):

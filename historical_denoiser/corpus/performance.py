@@ -21,7 +21,7 @@ from historical_denoiser.corpus.score_notes import Note
 from historical_denoiser.data.ageing import limit_band
 from historical_denoiser.data.rooms import make_room, sound_in_room
 
-LONGEST_SECONDS = 120.0  # a longer work is played in part
+MAX_SECONDS = 120.0  # a longer work is played in part
 TEMPO_CHANGE = (0.7, 1.4)
 USUAL_TEMPO = (40.0, 220.0)  # quarter notes a minute; another mark is taken for a slip
 NOTE_SECONDS = (0.2, 0.5)  # median length of the notes in a score that states no tempo
@@ -112,7 +112,7 @@ def perform(notes: list[Note], tempo: float | None, rng: np.random.Generator) ->
         rng: Draws the performance.
     """
     quarter_seconds = _choose_tempo(notes, tempo, rng)
-    notes = _excerpt(notes, LONGEST_SECONDS / quarter_seconds, rng)
+    notes = _excerpt(notes, MAX_SECONDS / quarter_seconds, rng)
     voices = _choose_voices(len({note.part for note in notes}), rng)
     parts = {part: number for number, part in enumerate(sorted({note.part for note in notes}))}
     end = max(note.start + note.quarters for note in notes)

@@ -54,7 +54,7 @@ SCORE_ENDINGS = (".mxl", ".xml", ".musicxml", ".krn", ".abc")  # where there are
 RESTRICTED = re.compile(r"rights\b[^.<]{0,40}\breserved|licensing agreement|non-?commercial"
                         r"|\bedizion[ei]", re.IGNORECASE)
 READ_SECONDS = 120.0  # after which reading a score is given up
-MOST_RENDERS = 8  # of one score
+MAX_RENDERS = 8  # of one score
 COLLECTION_RENDERS = 600  # about as many of each large collection
 HOURS_A_MANIFEST = 1.0
 TRAINING_FONT = ("fluid-soundfont-gm", "MIT")
@@ -125,7 +125,7 @@ def list_renders(corpus: Path, collections: list[Collection], seed: int,
     renders = []
     for one in collections:
         scores = _find_scores(corpus / one.collection, one)
-        count = int(np.clip(COLLECTION_RENDERS // len(scores), 1, MOST_RENDERS))
+        count = int(np.clip(COLLECTION_RENDERS // len(scores), 1, MAX_RENDERS))
         for title, path in scores.items():
             match = re.search(one.group, path.relative_to(corpus / one.collection).as_posix())
             group = f"{NAME}/{one.collection}/{match[1] if match else title}"

@@ -19,7 +19,7 @@ from historical_denoiser.formats.audio_io import AUDIO_ENDINGS
 
 logger = logging.getLogger(__name__)
 
-MOST_NAMED = 5  # of the files that are skipped
+MAX_NAMED = 5  # of the files that are skipped
 HELD_OUT_SHARE = 0.1  # of the groups, for each split that is held out
 # Raised when files change their split: 3 moved bundled noise into folders that are called like
 # splits. Only a change of the salt would move the files of users.
@@ -140,9 +140,9 @@ def _read_folder(folder: Path, category: str) -> list[Clip]:
         clips.append(Clip(path, category, f"{folder}/{group}", _split_of(path, folder, group),
                           seconds, name=path.relative_to(folder).as_posix()))
     if skipped:
-        more = f" and {len(skipped) - MOST_NAMED} more" if len(skipped) > MOST_NAMED else ""
+        more = f" and {len(skipped) - MAX_NAMED} more" if len(skipped) > MAX_NAMED else ""
         logger.warning("%s: skipped %d of %d files: %s%s", folder, len(skipped), len(files),
-                       ", ".join(skipped[:MOST_NAMED]), more)
+                       ", ".join(skipped[:MAX_NAMED]), more)
     is_named = any(named_split(clip.path, folder) for clip in clips)
     if clips and not is_named and all(clip.split != "train" for clip in clips):
         # So few that chance held out all of them; to train on nothing would help nobody.

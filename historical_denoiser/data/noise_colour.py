@@ -11,7 +11,7 @@ from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 
 KNOTS_HZ = 40.0 * 2.0 ** np.arange(10)
-LEAST_COUNTED = 1e-4  # share of a noise's power that counts, at least
+MIN_COUNTED = 1e-4  # share of a noise's power that counts, at least
 
 
 def shape_noise(noise: np.ndarray, spread_db: float, highpass_hz: float, rng: np.random.Generator,
@@ -64,7 +64,7 @@ def shape_noise(noise: np.ndarray, spread_db: float, highpass_hz: float, rng: np
         noise = scipy.fft.irfft(spectrum, size, overwrite_x=True)[:samples]
     power = dsp.power(noise[: samples - more])
     # What is all but inaudible is not brought up without limit.
-    power = max(power + counted, LEAST_COUNTED * (power + removed))
+    power = max(power + counted, MIN_COUNTED * (power + removed))
     if power <= 0.0:
         raise ValueError("`noise` must not be silent: no gain reaches the requested SNR.")
     return (noise * np.float32(1.0 / np.sqrt(power))).astype(np.float32, copy=False)

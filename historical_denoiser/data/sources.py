@@ -30,7 +30,7 @@ from historical_denoiser.noise.moving import fluctuate, make_moving
 logger = logging.getLogger(__name__)
 
 QUIETEST_DBFS = -60.0  # a clean segment below this counts as silent
-MOST_REDRAWS = 50
+MAX_REDRAWS = 50
 EDGE_SECONDS = 0.005  # fade where a clip is cut
 SUBSONIC_HZ = 20.0  # nothing below is taken for signal
 GAP_SECONDS = (0.02, 0.4)  # silence between clips that are strung together
@@ -39,7 +39,7 @@ SENTENCE_GAP_SECONDS = (0.3, 1.0)
 PHRASE_SECONDS = 1.5  # of clips this long a sentence has one, of shorter ones two or more
 SENTENCE_CLIPS = (2, 7)
 LEAD_SECONDS = 0.5  # at most, that a segment of speech begins within what is strung together
-MOST_GAIN = 4.0  # by which a clip is brought to the level of the one before it
+MAX_GAIN = 4.0  # by which a clip is brought to the level of the one before it
 LEVEL_FRAME = 882  # samples of the frames in which levels are compared, 20 ms
 FULL_BAND_HZ = 16000.0  # speech whose bandwidth is below this one is cut off there
 SPEECH_ROOM_SECONDS = (0.2, 1.2)  # decay times of the rooms that speech sounds in
@@ -96,7 +96,7 @@ class CleanSource:
         Raises:
             UserError: Many segments in a row were silent or unreadable.
         """
-        for _ in range(MOST_REDRAWS):
+        for _ in range(MAX_REDRAWS):
             audio = self._string_together(category, rng)
             if category == "speech" and rng.random() < self.share_room:
                 rooms = room_bank(*SPEECH_ROOM_SECONDS)
@@ -106,7 +106,7 @@ class CleanSource:
             if dsp.power(audio) > 10.0 ** (QUIETEST_DBFS / 10.0):
                 return audio
             self.skipped["silent"] += 1
-        raise UserError(f"`dset` must hold audible {category} for {self.split}: {MOST_REDRAWS} "
+        raise UserError(f"`dset` must hold audible {category} for {self.split}: {MAX_REDRAWS} "
                         f"segments in a row were silent or unreadable.")
 
     def _string_together(self, category: str, rng: np.random.Generator) -> np.ndarray:
@@ -145,7 +145,7 @@ class CleanSource:
             piece, level = _trim_pauses(self._read_clip(clip, samples - position, rng))
             if level > 0.0:
                 reference = reference or level
-                gain = np.clip(np.sqrt(reference / level), 1.0 / MOST_GAIN, MOST_GAIN)
+                gain = np.clip(np.sqrt(reference / level), 1.0 / MAX_GAIN, MAX_GAIN)
                 audio[position : position + len(piece)] = np.float32(gain) * _fade(piece)
             if left == 0:
                 left = int(rng.integers(*SENTENCE_CLIPS)) if clip.seconds < PHRASE_SECONDS else 1
@@ -294,7 +294,7 @@ class NoiseSource:
             UserError: Many stretches in a row were silent or unreadable.
         """
         choice = self.recordings[kind] if wanted is None else [wanted]
-        for _ in range(MOST_REDRAWS):
+        for _ in range(MAX_REDRAWS):
             recording = choice[rng.integers(len(choice))]
             path = recording.files[rng.integers(len(recording.files))]
             try:
@@ -315,7 +315,7 @@ class NoiseSource:
                 return change_balance(noise, spread_db, rng)
             self.skipped["silent noise"] += 1
         raise UserError(f"`dset.path_noise` must hold audible {kind} noise for {self.split}: "
-                        f"{MOST_REDRAWS} stretches in a row were silent or unreadable.")
+                        f"{MAX_REDRAWS} stretches in a row were silent or unreadable.")
 
 
 def _skip(skipped: Counter[str], path: Path, error: Exception) -> None:

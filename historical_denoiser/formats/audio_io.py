@@ -17,8 +17,8 @@ import soundfile as sf
 from historical_denoiser.core.checks import UserError
 
 BLOCK_SECONDS = 2.0  # read at once
-LARGEST_WAV_BYTES = 2**32 - 2**16  # the sizes in a WAV file are 32-bit; some room for the header
-LARGEST_HEADER_BYTES = 4096  # of a file without any audio
+MAX_WAV_BYTES = 2**32 - 2**16  # the sizes in a WAV file are 32-bit; some room for the header
+MAX_HEADER_BYTES = 4096  # of a file without any audio
 UNKNOWN_SAMPLES = 2**62  # libsndfile's number for "the header does not say" is beyond this
 # Where a header, by its first four bytes, gives the size of the file: place, width and byte order
 # of that number, and how many bytes come before those that it counts.
@@ -162,7 +162,7 @@ def open_recording(path: Path) -> Recording:
         with sf.SoundFile(_native(path)) as file:
             size = path.stat().st_size
             share = _promised_share(head, size)
-            if file.frames == 0 and (share > 1.0 or size > LARGEST_HEADER_BYTES):
+            if file.frames == 0 and (share > 1.0 or size > MAX_HEADER_BYTES):
                 raise UserError(f"{path}: no audio can be read from its {size} bytes; was the "
                                 "recording broken off before its header was written?")
             samples = round(file.frames * share) if file.frames < UNKNOWN_SAMPLES else 0
@@ -226,7 +226,7 @@ def output_format(recording: Recording, samples: int) -> Format:
         ending = ENDINGS[container][0]  # an ending of the user's own stays
     sample_bytes = (BITS[subtype] or {"FLOAT": 32, "DOUBLE": 64}[subtype]) // 8
     if container in ("WAV", "WAVEX") and (
-            samples * recording.channels * sample_bytes > LARGEST_WAV_BYTES):
+            samples * recording.channels * sample_bytes > MAX_WAV_BYTES):
         container = "RF64"
     return Format(container, subtype, ending)
 

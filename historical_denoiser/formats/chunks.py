@@ -11,7 +11,7 @@ from pathlib import Path
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats.audio_io import is_unknown
 
-LARGEST_RIFF_BYTES = 2**32 - 1
+MAX_RIFF_BYTES = 2**32 - 1
 SIZE_ELSEWHERE = 2**32 - 1  # in RF64: the 64-bit size stands in the chunk ds64
 PRINTABLE = re.compile(rb"[ -~]{4}")  # names of chunks
 HEAD_BYTES = 12  # before the first chunk
@@ -107,7 +107,7 @@ def append_chunks(path: Path, chunks: list[tuple[bytes, bytes]]) -> None:
         size = end + len(content) - 8
         # In RF64, it stands in the chunk ds64, which comes first.
         place, width = (20, 8) if kind == b"RF64" else (4, 4)
-        if size > LARGEST_RIFF_BYTES and width == 4:
+        if size > MAX_RIFF_BYTES and width == 4:
             raise UserError("with its tags the file would be larger than its format can tell")
         file.seek(end)
         file.write(content)

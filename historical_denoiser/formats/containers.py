@@ -48,7 +48,7 @@ MP4 = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's name for what reads MP4 and MOV
 # A step in the timestamps of up to this is jitter of whoever wrote them, as browsers' recorders
 # do: the step stays in the timestamps, and the sound is left whole.
 GAP_SECONDS = 0.1
-LONGEST_GAP_SECONDS, LONGEST_OVERLAP_SECONDS = 3600.0, 10.0  # beyond, the clock is broken
+MAX_GAP_SECONDS, MAX_OVERLAP_SECONDS = 3600.0, 10.0  # beyond, the clock is broken
 SILENCE_SECONDS = 1.0  # of a gap, made at once
 # Full scale of FFmpeg's sample formats, and the value of silence; planar ones end in "p".
 FULL_SCALE = {"u8": (2.0**7, 2.0**7), "s16": (2.0**15, 0.0), "s32": (2.0**31, 0.0),
@@ -421,7 +421,7 @@ class Reader:
                 if frame.pts is not None:
                     time = frame.pts * frame.time_base
                     ahead = float(time - self.timeline.expected(done)) if self.timeline else 0.0
-                    if not -LONGEST_OVERLAP_SECONDS <= ahead <= LONGEST_GAP_SECONDS:
+                    if not -MAX_OVERLAP_SECONDS <= ahead <= MAX_GAP_SECONDS:
                         raise UserError(
                             f"{track.path}: the timestamps of the audio track jump by {ahead:.0f} "
                             f"s after {done / track.rate:.1f} s; remux the file first")

@@ -70,7 +70,7 @@ LOSSY_SUBSTITUTES = ("aac", "libopus", "libmp3lame", "ac3", "mp2")
 AVI_SUBSTITUTES = ("libmp3lame", "ac3", "mp2")  # few players take AAC in AVI
 # Most channels, and the bit rates in kbit/s: the least for each channel, the most for each
 # channel and in all, and, where there are only some, which ones. Of a lossy encoder.
-MOST_CHANNELS = {"libmp3lame": 2, "mp2": 2, "ac3": 6, "eac3": 6, "wmav1": 2, "wmav2": 2, "aac": 8,
+MAX_CHANNELS = {"libmp3lame": 2, "mp2": 2, "ac3": 6, "eac3": 6, "wmav1": 2, "wmav2": 2, "aac": 8,
                  "libopus": 8, "flac": 8, "alac": 8}
 KILOBITS = {"aac": (96, 288, 2304), "libopus": (64, 256, 2048), "libmp3lame": (96, 320, 320),
             "mp2": (128, 384, 384), "ac3": (96, 640, 640), "eac3": (96, 1536, 3024),
@@ -116,7 +116,7 @@ def _held(muxer: str) -> frozenset[str]:
 
 def _fitting(muxer: str, encoder: str, track: Track) -> int | None:
     """Returns the sample rate at which an encoder writes a track into a container, if it can."""
-    if encoder not in _held(muxer) or track.channels > MOST_CHANNELS.get(encoder, track.channels):
+    if encoder not in _held(muxer) or track.channels > MAX_CHANNELS.get(encoder, track.channels):
         return None
     rates = Codec(encoder, "w").audio_rates
     if not rates or track.rate in rates:

@@ -43,7 +43,7 @@ OF_SAMPLES = {b"fmt ", b"data", b"fact", b"ds64", b"PEAK", b"JUNK", b"junk", b"F
 EXTENSIBLE = b"\xfe\xff"  # format tag of WAVE files that tell which speakers they are for
 MASK = slice(20, 24)  # of the speakers, in the format chunk
 CODING_HISTORY = 602  # where it starts in a broadcast-wave chunk: EBU Tech 3285, 2.3
-LARGEST_CHUNK_BYTES = 2**28  # larger ones are none of those that people write
+MAX_CHUNK_BYTES = 2**28  # larger ones are none of those that people write
 MODES = {1: "mono", 2: "stereo"}
 # Names of Vorbis comments (as in FLAC) that ID3 has frames for; all else becomes TXXX.
 FRAMES = {"title": "TIT2", "artist": "TPE1", "album": "TALB", "date": "TDRC", "genre": "TCON",
@@ -59,7 +59,7 @@ COMMENT = "COMMENT"  # the Vorbis comment that gets the line of history
 UTF_8 = 3  # ID3's number
 # Number, place in the order of playing, chunk, its start, the block's start, sample.
 CUE_POINT, COUNT_BYTES = struct.Struct("<II4sIII"), 4
-LARGEST_PLACE = 2**32 - 1  # of a cue point
+MAX_PLACE = 2**32 - 1  # of a cue point
 # Attributes of an ASF file that tell how it was encoded.
 OF_THE_ENCODER = {"IsVBR", "WMFSDKVersion", "WMFSDKNeeded", "WM/EncodingSettings",
                   "DeviceConformanceTemplate", "ASFLeakyBucketPairs"}
@@ -125,7 +125,7 @@ def mark_chunks(chapters: Iterable[tuple[Fraction, str]], rate: int) -> list[tup
     """
     places = [(place, name) for place, name in
               ((round(start * rate), name) for start, name in chapters)
-              if 0 <= place <= LARGEST_PLACE]
+              if 0 <= place <= MAX_PLACE]
     if not places:
         return []
     points = b"".join(CUE_POINT.pack(number, place, b"data", 0, 0, place)
@@ -228,7 +228,7 @@ def _carry_chunks(recording: Recording, result: Path, output: Format, history: s
             chunks = find_chunks(source)
             copied = [(name, content_of(source, (name, start, size)))
                       for name, start, size in chunks
-                      if name not in OF_SAMPLES and size <= LARGEST_CHUNK_BYTES]
+                      if name not in OF_SAMPLES and size <= MAX_CHUNK_BYTES]
         else:
             chunks, copied = [], [(b"id3 ", id3_of(recording.path, history)),
                                   *mark_chunks(_chapters(recording), recording.rate)]

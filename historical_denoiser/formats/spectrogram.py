@@ -20,10 +20,10 @@ WINDOW_SECONDS = 0.093  # long enough to part hum from rumble, short enough to s
 COLUMNS = 1200  # at most; in longer recordings a column is the mean of several frames
 ROWS = 400  # at most
 RANGE_DB = 90.0  # shown below the loudest point of all panels
-SMALLEST_POWER = 1e-20  # in place of zero, which has no level
+MIN_POWER = 1e-20  # in place of zero, which has no level
 TICKS_HZ = (0, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 40000, 80000)
 TICK_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
-MOST_TICKS = 12  # in time
+MAX_TICKS = 12  # in time
 INCHES = (12.0, 9.0)
 DOTS_PER_INCH = 120
 BESIDE_TICKS_HZ = (100, 1000, 10000)  # of small panels
@@ -74,7 +74,7 @@ def of_blocks(blocks: Iterable[np.ndarray], channels: int, samples: int,
                 power.mean(axis=(0, 3)), first_bins[:-1])
             waiting, done = waiting[:, ready * step :], done + ready
     full_scale = (win_size / 4.0) ** 2  # power of a sine's bin: half of the sum of a Hann window
-    return librosa.power_to_db(powers, ref=full_scale, amin=SMALLEST_POWER, top_db=None)
+    return librosa.power_to_db(powers, ref=full_scale, amin=MIN_POWER, top_db=None)
 
 
 def of_array(audio: np.ndarray, rate: float) -> np.ndarray:
@@ -103,7 +103,7 @@ def draw(panels: list[tuple[str, np.ndarray]], seconds: float, rate: float) -> F
     """
     loudest = float(np.ceil(max(level.max() for _, level in panels)))
     edges_hz = np.maximum(_first_bins(rate) - 0.5, 0.0) * rate / _window_samples(rate)
-    tick_seconds = next((step for step in TICK_SECONDS if seconds <= MOST_TICKS * step),
+    tick_seconds = next((step for step in TICK_SECONDS if seconds <= MAX_TICKS * step),
                         TICK_SECONDS[-1])
     figure = Figure(figsize=INCHES, dpi=DOTS_PER_INCH, layout="constrained")
     axes = figure.subplots(len(panels), 1, sharex=True, sharey=True, squeeze=False)[:, 0]

@@ -44,7 +44,7 @@ TONE_SMOOTHING_STEPS = (1,)
 TONE_BIAS = 2.0  # factor of the minimum, which even for a steady tone lies below its mean
 # The sum of the windows is taken to be at least this share of its full value, so that the first and
 # last frames are not amplified too much.
-LEAST_OVERLAP = 0.1
+MIN_OVERLAP = 0.1
 
 
 def magnitude_and_floor(spectrogram: Tensor, exponent: float) -> Tensor:
@@ -122,7 +122,7 @@ def _join_windows(rows: Tensor, frames: Any) -> Tensor:
                          (-1, windows, TONE_FRAMES, 2 * bins))
     squares = ops.convert_to_tensor(_tone_window() ** 2)[None, None, :, None]
     weights = overlap_add(ops.tile(squares, (1, windows, 1, 1)), TONE_HOP)
-    weights = ops.maximum(weights, LEAST_OVERLAP * ops.max(weights))
+    weights = ops.maximum(weights, MIN_OVERLAP * ops.max(weights))
     spectrum = slice_axis(overlap_add(pieces, TONE_HOP) / weights, 1, 0, frames)
     return ops.reshape(spectrum, (-1, frames, bins, 2))
 

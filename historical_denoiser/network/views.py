@@ -33,7 +33,7 @@ STEPS = 8  # short frames in a hop, and bins in a short bin
 STRETCH = 4  # windows in a long window, and long bins in a bin
 # The sum of the windows is taken to be at least this share of its full value, so that the first and
 # last samples are not amplified too much.
-LEAST_OVERLAP = 0.1
+MIN_OVERLAP = 0.1
 
 
 # --- The short view ---------------------------------------------------------------------------
@@ -107,7 +107,7 @@ def to_long(spectrogram: Tensor, win_size: int, bins: int) -> Tensor:
     waveform = overlap_add(ops.expand_dims(pieces, -1), hop)
     squares = ops.convert_to_tensor(window**2)[None, None, :, None]
     weights = overlap_add(ops.tile(squares, (1, frames, 1, 1)), hop)
-    waveform = waveform / ops.maximum(weights, LEAST_OVERLAP * float(np.sum(window[::hop] ** 2)))
+    waveform = waveform / ops.maximum(weights, MIN_OVERLAP * float(np.sum(window[::hop] ** 2)))
     before = HOPS * (STRETCH - 1) // 2
     blocks = ops.reshape(waveform, (-1, frames + HOPS - 1, hop))
     blocks = ops.pad(blocks, ((0, 0), (before, HOPS * (STRETCH - 1) - before), (0, 0)))

@@ -35,12 +35,12 @@ WALL_ORDER = 40.0
 WALL_CHANCE = 0.3
 # Some noises have several bands, like that of a motor, so that a network learns each of them.
 SEVERAL_BANDS_CHANCE = 0.4
-MOST_BANDS = 5
+MAX_BANDS = 5
 SWELL_CHANCE = 0.35  # level modulation
 CLICKS_PER_SECOND = (1.0, 500.0)
 CLICK_MS = (0.1, 4.0)  # longer ringing is struck wood or metal, a wanted sound
 RINGING_CHANCE = 0.2
-MOST_CLICK_TIME = 0.4  # maximal share of the time that clicks fill
+MAX_CLICK_TIME = 0.4  # maximal share of the time that clicks fill
 THUMPS_PER_SECOND = (0.7, 4.0)
 RUMBLE_HZ = (20.0, 200.0)
 
@@ -64,7 +64,7 @@ def _draw_hiss(rng: np.random.Generator, carrier: CarrierConfig, rate: int) -> P
     else:
         level_db = _draw_band_db(rng, frequency_hz)
         if rng.uniform() < SEVERAL_BANDS_CHANCE:
-            for _ in range(rng.integers(1, MOST_BANDS)):
+            for _ in range(rng.integers(1, MAX_BANDS)):
                 level_db = np.maximum(
                     level_db, _draw_band_db(rng, frequency_hz) - rng.uniform(0.0, 20.0))
         level_db = level_db + rng.uniform(-6.0, 3.0) * np.log2(frequency_hz / parts.LEVEL_HZ)
@@ -89,7 +89,7 @@ def _draw_clicks(rng: np.random.Generator, carrier: CarrierConfig, rate: int) ->
         milliseconds = draw_rate(rng, CLICK_MS)
         bank = parts.burst_bank(rng, rate, milliseconds, draw_burst_band(rng),
                                 rng.uniform() < RINGING_CHANCE)
-    most = max(2.0 * CLICKS_PER_SECOND[0], MOST_CLICK_TIME / (1e-3 * milliseconds))
+    most = max(2.0 * CLICKS_PER_SECOND[0], MAX_CLICK_TIME / (1e-3 * milliseconds))
     per_second = draw_rate(rng, (CLICKS_PER_SECOND[0], min(CLICKS_PER_SECOND[1], most)))
     spread_db = rng.uniform(0.0, 9.0)
     if rng.uniform() < 0.35:

@@ -35,23 +35,23 @@ REMEMBERED_SLOTS = 40
 MAX_LOUD_GAP = 1
 MAX_TONAL_GAP = 3
 # A path follows a partial for 8 frames (0.2 s) through bins that exceed the median of their
-# neighbours; each bin counts within `PATH_RANGE_DB`. Below `LOWEST_PATH_HZ` there is rumble. The
+# neighbours; each bin counts within `PATH_RANGE_DB`. Below `MIN_PATH_HZ` there is rumble. The
 # limits apply to one slot and to the median of a section; Gaussian noise reaches 6 dB.
 PATH_FRAMES = 8
-LOWEST_PATH_HZ = 150.0
+MIN_PATH_HZ = 150.0
 PATH_RANGE_DB = (-5.0, 20.0)
 PATH_NEIGHBOURS = 9
 MAX_SLOT_PATH_DB = 9.0
 MAX_PATH_DB = 7.0
 # The noise's own spectrum is subtracted before paths are followed: its ripple relative to the
-# median of the neighbouring bins, and hum below `HIGHEST_HUM_HZ`, whose lines are always present. A
+# median of the neighbouring bins, and hum below `MAX_HUM_HZ`, whose lines are always present. A
 # bin that is higher than these limits is a tone. The greater limit applies to bins whose
 # interquartile range over time exceeds `MIN_SPREAD_DB` (7 dB in Gaussian noise).
 RIPPLE_NEIGHBOURS = 25
 MAX_RIPPLE_DB = 15.0
 MAX_LINE_DB = 8.0
 MIN_SPREAD_DB = 4.0
-HIGHEST_HUM_HZ = 1200.0
+MAX_HUM_HZ = 1200.0
 # A pause is steady if its RMS change over bands, as a median over slots, stays below this. Every
 # section lies within `MAX_DISTANCE_DB` of the quietest one, as an RMS over bands.
 MAX_PAUSE_CHANGE_DB = 2.0
@@ -63,14 +63,14 @@ NEEDLE_SECONDS = 1.0
 # Below this level nothing was recorded.
 SILENCE_DBFS = -96.0
 # Shortest section, as long as `fit.measure` requires.
-SHORTEST_SECONDS = 0.75
+MIN_SECONDS = 0.75
 # Noise must lie this far below the louder part of the rest, in the bands with the greatest drop.
-LEAST_DROP_DB = 6.0
+MIN_DROP_DB = 6.0
 DROP_BANDS = 3
 # A noise profile may be this much louder, relative to the programme, than the quietest section.
 PROFILE_DB = 2.0
 # Lowest sample rate in Hz.
-LOWEST_RATE = 4000
+MIN_RATE = 4000
 # Lower limit of a power, so that its level fits into eight bits.
 TINY = 1e-12
 # The key says whether a section lies at the start and at the end of the recording.
@@ -193,11 +193,11 @@ class _Slots:
         # itself, and hum, which is always present. Any other steady line is a tone.
         ripple = np.where(high - low > MIN_SPREAD_DB, MAX_RIPPLE_DB, MAX_LINE_DB)
         around = ndimage.median_filter(usual, RIPPLE_NEIGHBOURS, mode="nearest") + ripple
-        highest = np.maximum(around, np.where(hz < HIGHEST_HUM_HZ, self.floor, -np.inf))
+        highest = np.maximum(around, np.where(hz < MAX_HUM_HZ, self.floor, -np.inf))
         own, found = np.minimum(usual, highest).astype(np.float32), []
         for start in range(run.start, run.stop, MAX_SLOTS):
             few = self._frames_of(slice(start, min(start + MAX_SLOTS, run.stop)))
-            paths = _path_db((few - own)[:, hz >= LOWEST_PATH_HZ])
+            paths = _path_db((few - own)[:, hz >= MIN_PATH_HZ])
             inside = np.lib.stride_tricks.sliding_window_view(paths, SLOT_FRAMES - PATH_FRAMES + 1)
             found.append(np.median(inside[::STEP_FRAMES], axis=1))
         return np.concatenate(found)
@@ -363,8 +363,8 @@ def choose_profile(found: Iterable[NoiseSegment], min_seconds: float = 0.0,
                key=lambda each: each.end_seconds - each.start_seconds, default=None)
 
 
-def search(blocks: Iterable[np.ndarray], sample_rate: int, min_seconds: float = SHORTEST_SECONDS,
-           min_drop_db: float = LEAST_DROP_DB) -> tuple[list[NoiseSegment], str]:
+def search(blocks: Iterable[np.ndarray], sample_rate: int, min_seconds: float = MIN_SECONDS,
+           min_drop_db: float = MIN_DROP_DB) -> tuple[list[NoiseSegment], str]:
     """Finds sections that hold noise alone, and gives the reason if there are none.
 
     Args:
@@ -379,7 +379,7 @@ def search(blocks: Iterable[np.ndarray], sample_rate: int, min_seconds: float = 
     Raises:
         UserError: `sample_rate` is below 4 kHz, or a sample is not finite.
     """
-    require(sample_rate >= LOWEST_RATE, "sample_rate", f"at least {LOWEST_RATE}", sample_rate)
+    require(sample_rate >= MIN_RATE, "sample_rate", f"at least {MIN_RATE}", sample_rate)
     frames, samples = _frame_levels(blocks, sample_rate)
     if len(frames) < SLOT_FRAMES:
         return [], (f"{samples / sample_rate:.2f} s are too short: "
@@ -388,8 +388,8 @@ def search(blocks: Iterable[np.ndarray], sample_rate: int, min_seconds: float = 
 
 
 def find_noise_segments(blocks: Iterable[np.ndarray], sample_rate: int,
-                        min_seconds: float = SHORTEST_SECONDS,
-                        min_drop_db: float = LEAST_DROP_DB) -> list[NoiseSegment]:
+                        min_seconds: float = MIN_SECONDS,
+                        min_drop_db: float = MIN_DROP_DB) -> list[NoiseSegment]:
     """Finds sections that hold noise alone: run-in and run-out grooves, pauses.
 
     Noise need not be steady. It must lie at the noise floor of the recording or below it; no

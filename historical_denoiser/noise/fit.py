@@ -34,11 +34,11 @@ FIT_ROUNDS = 10
 # The spread of crackle is not fitted, because hiss hides the smaller peaks.
 CRACKLE_SPREAD_DB = 4.0
 # The bands below this frequency are narrower than the resolution of the filter.
-LOWEST_CORRECTED_HZ = 90.0
+MIN_CORRECTED_HZ = 90.0
 # With fewer clicks than this, neither their levels nor the length of their pulses is fitted.
-FEWEST_CLICKS = 8
+MIN_CLICKS = 8
 # The length of pulses is measured in the loudest clicks only.
-MOST_SHAPES = 80
+MAX_SHAPES = 80
 # Assumed if there are too few clicks.
 TYPICAL_PULSE_MS = (0.05, 0.3)
 # Lower frequencies are removed before the length of a pulse is measured.
@@ -192,13 +192,13 @@ def _pulse_lengths(audio: np.ndarray, places: np.ndarray,
     spectrum[:int(PULSE_LOWEST_HZ / SAMPLE_RATE * len(audio))] = 0.0
     treble = np.abs(fft.irfft(spectrum, len(audio))).astype(np.float64)
     reach = int(CLICK_GAP_SECONDS * SAMPLE_RATE)
-    starts = np.maximum(places[np.argsort(peaks_db)[::-1][:MOST_SHAPES]] - reach, 0)
+    starts = np.maximum(places[np.argsort(peaks_db)[::-1][:MAX_SHAPES]] - reach, 0)
     ends = np.minimum(starts + 2 * reach, len(audio)) - 1
     tops = np.array([start + np.argmax(treble[start:end + 1])
                      for start, end in zip(starts, ends, strict=True)], dtype=np.intp)
     widths, _, left, right = signal.peak_widths(treble, tops, 0.5, (treble[tops], starts, ends))
     widths = widths[(left > starts) & (right < ends)]  # else the pulse is cut off
-    if len(widths) < FEWEST_CLICKS:
+    if len(widths) < MIN_CLICKS:
         return TYPICAL_PULSE_MS
     low, high = 1e3 * np.quantile(widths, [0.2, 0.8]) / (PULSE_WIDTH * SAMPLE_RATE)
     return float(low), float(high)
@@ -240,7 +240,7 @@ def _correct(fitted: NoiseMeasures, goal: NoiseMeasures,
     """
     error = spectral_distance(goal.spectrum_db, trial.spectrum_db)
     spectrum = fitted.spectrum_db + 0.8 * np.where(
-        BAND_HZ > LOWEST_CORRECTED_HZ, goal.spectrum_db - trial.spectrum_db, 0.0)
+        BAND_HZ > MIN_CORRECTED_HZ, goal.spectrum_db - trial.spectrum_db, 0.0)
     corrections: dict[str, Any] = {
         "spectrum_db": np.clip(spectrum, goal.spectrum_db - 20.0, goal.spectrum_db + 3.0)}
     for part in ("crackle", "click"):
@@ -250,7 +250,7 @@ def _correct(fitted: NoiseMeasures, goal: NoiseMeasures,
         error += abs(off_db) / 2.0
         corrections[rate] = float(np.clip(getattr(fitted, rate) * to_gain(0.6 * off_db),
                                           wanted / 4.0, wanted * 4.0))
-        if wanted * goal.seconds < FEWEST_CLICKS:
+        if wanted * goal.seconds < MIN_CLICKS:
             continue
         off_db = getattr(goal, peak) - getattr(trial, peak)
         error += abs(off_db)

@@ -22,7 +22,7 @@ from historical_denoiser.noise.ranges import Ranges, between, chance
 
 # Lengths of the STFT windows for changing levels; the shortest that resolves the bands is used.
 WINDOWS = (512, 1024, 2048, 4096)
-LOWEST_HZ, HIGHEST_HZ = 20.0, 22000.0
+MIN_HZ, MAX_HZ = 20.0, 22000.0
 PULSES_PER_SECOND = (0.3, 6.0)
 TURN_SECONDS = tuple(60.0 / rpm for rpm in (78.26, 78.26, 71.3, 45.0, 33.333, 160.0))
 # Level of the hiss relative to the impulses.
@@ -188,7 +188,7 @@ def _draw_spectrum_db(rng: np.random.Generator, hz: np.ndarray, cfg: MovingConfi
     octaves = np.log2(hz / 1000.0)
     if rng.uniform() < cfg.lone_band_chance:
         width = draw(rng, (0.5, 2.0))
-        low_hz = draw_rate(rng, (30.0, 0.8 * HIGHEST_HZ / 2.0**width))
+        low_hz = draw_rate(rng, (30.0, 0.8 * MAX_HZ / 2.0**width))
         edges_hz, orders = (low_hz, low_hz * 2.0**width), rng.uniform(2.0, 16.0, 2)
         tilt, height = draw(rng, (-3.0, 3.0)), draw(rng, (0.0, 3.0))
     elif rng.uniform() < cfg.low_chance:
@@ -200,7 +200,7 @@ def _draw_spectrum_db(rng: np.random.Generator, hz: np.ndarray, cfg: MovingConfi
         orders = rng.uniform(1.0, 12.0, 2)
         tilt, height = draw(rng, (-7.0, 3.0)), draw(rng, (2.0, 9.0))
     count = int(rng.integers(4, 25))
-    places = np.sort(rng.uniform(np.log2(LOWEST_HZ / 1000.0), np.log2(HIGHEST_HZ / 1000.0), count))
+    places = np.sort(rng.uniform(np.log2(MIN_HZ / 1000.0), np.log2(MAX_HZ / 1000.0), count))
     level_db = tilt * np.clip(octaves, -5.0, 4.5) + np.interp(
         octaves, places, rng.normal(0.0, height, count))
     level_db += parts.band_pass_db(hz, *edges_hz, orders)
@@ -242,7 +242,7 @@ def _draw_bands(rng: np.random.Generator, cfg: MovingConfig) -> tuple[np.ndarray
     if rng.uniform() < 0.6:
         width_hz = draw_rate(rng, cfg.band_hz)
         first_hz = width_hz * rng.uniform(-0.5, 0.5)
-        return np.arange(first_hz, HIGHEST_HZ + width_hz, width_hz), width_hz
+        return np.arange(first_hz, MAX_HZ + width_hz, width_hz), width_hz
     # ERB-rate scale: Glasberg and Moore 1990, eq. 4.
     width = draw(rng, cfg.band_erb)
     places = np.arange(width * rng.uniform(), 43.0, width)

@@ -17,7 +17,7 @@ from historical_denoiser.noise.outliers import FRAME, OUTLYING_RATIO, compare_le
 
 OCTAVES_HZ = 1000.0 * 2.0 ** np.arange(-5, 5)  # centres, 31 Hz to 16 kHz
 # Impulses are looked for above this frequency.
-LOWEST_HZ = 200.0
+MIN_HZ = 200.0
 # Share of the samples that counts as loud.
 LOUD_SHARE = 0.02
 # An event reaches at least this share of the overall level; otherwise every sample after digital
@@ -28,7 +28,7 @@ EVENT_GAP_SECONDS = 0.003
 EMPTY_OCTAVE = 1e-6
 # Length in which the high-pass settles at both ends of the noise.
 EDGE_SECONDS = 0.05
-SHORTEST_SECONDS = 0.2
+MIN_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,14 @@ def describe(audio: np.ndarray) -> NoiseStatistics:
         UserError: `audio` is shorter than 0.2 s, not finite, or silent above 200 Hz.
     """
     seconds = len(audio) / SAMPLE_RATE
-    if seconds < SHORTEST_SECONDS or not np.isfinite(audio).all():
-        raise UserError(f"`audio` must be finite and at least {SHORTEST_SECONDS} s long to be "
+    if seconds < MIN_SECONDS or not np.isfinite(audio).all():
+        raise UserError(f"`audio` must be finite and at least {MIN_SECONDS} s long to be "
                         f"measured. Received: {seconds:.3f} s")
     edge = round(EDGE_SECONDS * SAMPLE_RATE)
-    treble = dsp.highpass(audio, LOWEST_HZ, SAMPLE_RATE)[edge:-edge]
+    treble = dsp.highpass(audio, MIN_HZ, SAMPLE_RATE)[edge:-edge]
     power = np.square(treble, dtype=np.float64)
     if not power.any():
-        raise UserError(f"`audio` must not be silent above {LOWEST_HZ:.0f} Hz to be measured.")
+        raise UserError(f"`audio` must not be silent above {MIN_HZ:.0f} Hz to be measured.")
     loud = max(1, round(LOUD_SHARE * len(power)))
     return NoiseStatistics(
         loud_share=float(np.partition(power, -loud)[-loud:].sum() / power.sum()),

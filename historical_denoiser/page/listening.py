@@ -22,7 +22,7 @@ from historical_denoiser.core.files import replacing
 from historical_denoiser.formats.audio_io import Recording
 from historical_denoiser.restoration.restorer import Restorer
 
-LOWEST_RATE, HIGHEST_RATE = 8000, 48000  # supported by every browser
+MIN_RATE, MAX_RATE = 8000, 48000  # supported by every browser
 LOUDEST = 2**15 - 1  # in 16 bits
 COLUMNS = 600  # columns of the waveform picture
 # The first byte of each stored block: whether the noise or the restored signal follows.
@@ -135,7 +135,7 @@ def write_sound(path: Path, blocks: Iterable[np.ndarray], recording: Recording,
     Raises:
         UserError: There are no samples.
     """
-    rate = (recording.rate if LOWEST_RATE <= recording.rate <= HIGHEST_RATE else HIGHEST_RATE)
+    rate = (recording.rate if MIN_RATE <= recording.rate <= MAX_RATE else MAX_RATE)
     channels = recording.channels if recording.channels <= 2 else 1
     own = (block.T if channels == recording.channels else block.T.mean(axis=0, keepdims=True)
            for block in blocks)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from historical_denoiser.core.checks import require
 
-LARGEST_PORT = 65535
+MAX_PORT = 65535
 
 
 @dataclass
@@ -26,7 +26,7 @@ class AppConfig:
 
     def __post_init__(self) -> None:
         require(bool(self.host), "app.host", "the name or address of this computer", self.host)
-        require(1 <= self.port <= LARGEST_PORT, "app.port", f"from 1 to {LARGEST_PORT}", self.port)
+        require(1 <= self.port <= MAX_PORT, "app.port", f"from 1 to {MAX_PORT}", self.port)
         for name in ("largest_mb", "most_million_samples", "waiting"):
             require(getattr(self, name) >= 1, f"app.{name}", "at least 1", getattr(self, name))
         for name in ("longest_minutes", "keep_hours"):

@@ -21,7 +21,7 @@ from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.audio.fitting import EXCERPTS_SECONDS, Fitted, excerpts, fit
 from historical_denoiser.audio.mono_source import find_mono
 from historical_denoiser.audio.noise_profile import (
-    SHORTEST_SECONDS,
+    MIN_SECONDS,
     ProfileForm,
     without_strokes,
 )
@@ -202,8 +202,8 @@ def check_profile(separate: Separator, noise: np.ndarray, sample_rate: int, chan
     _form_of(separate)
     seconds = len(noise) / sample_rate
     # The ends of an excerpt are rounded to samples, so one sample may be missing.
-    require(len(noise) >= SHORTEST_SECONDS * sample_rate - 1.0, "noise_profile",
-            f"at least {SHORTEST_SECONDS:g} s long", f"{seconds:.3f} s")
+    require(len(noise) >= MIN_SECONDS * sample_rate - 1.0, "noise_profile",
+            f"at least {MIN_SECONDS:g} s long", f"{seconds:.3f} s")
     require(noise.shape[1] in (1, channels), "noise_profile",
             f"of one channel or of {channels}, as the recording", f"{noise.shape[1]} channels")
     require(np.isfinite(noise).all(), "noise_profile", "finite", "NaN or infinite samples")
@@ -297,7 +297,7 @@ def _analyse_section(separate: Separator, read: Read, sample_rate: int, known: S
 
 def _follows(separate: Separator, sample_rate: int) -> bool:
     """Returns whether changes of the noise are to be found."""
-    return separate.stages.follow_noise and sample_rate >= sections.LOWEST_RATE
+    return separate.stages.follow_noise and sample_rate >= sections.MIN_RATE
 
 
 def _hear(separate: Separator, stretches: list[list[np.ndarray]], sample_rate: int, known: Survey,
@@ -352,7 +352,7 @@ def _find_alone(read: Read, sample_rate: int) -> silence.Span | None:
         finder,  # slow to import, and not needed if an argument is wrong
     )
 
-    if sample_rate < finder.LOWEST_RATE:
+    if sample_rate < finder.MIN_RATE:
         return None
     found, _ = finder.search(map(as_channels, read()), sample_rate, MIN_ALONE_SECONDS,
                              MIN_ALONE_DROP_DB)
@@ -374,7 +374,7 @@ def _noise_of(pairs: list[Pair], sample_rate: int, known: Survey, pauses: np.nda
         noise = np.concatenate([without_strokes(one) if len(one) else one for one in found])
     if known.hum_hz is None:  # otherwise the buzz would be removed from the profile as well
         noise = _with_buzz(noise, [heard for heard, _ in pairs], sample_rate)
-    if len(noise) < SHORTEST_SECONDS * sample_rate or not np.ptp(noise, axis=0).any():
+    if len(noise) < MIN_SECONDS * sample_rate or not np.ptp(noise, axis=0).any():
         return None
     return noise
 
@@ -419,7 +419,7 @@ def _without_silence(heard: np.ndarray, noise: np.ndarray, sample_rate: int) -> 
 
     Digital silence, such as between the reels of a film, contains no information about the noise.
     """
-    frame = max(1, round(SHORTEST_SECONDS * sample_rate))
+    frame = max(1, round(MIN_SECONDS * sample_rate))
     starts = range(0, len(heard), frame)
     return np.concatenate([noise[:0], *(noise[start:start + frame] for start in starts
                                         if np.ptp(heard[start:start + frame], axis=0).any())])

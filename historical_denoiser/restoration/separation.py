@@ -23,7 +23,7 @@ from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.restoration.chain import KnownNoise, Network, restore_segment
 from historical_denoiser.restoration.settings import StageSettings
 
-LARGEST_GAIN = 1e12  # the reciprocal of the largest sample that is read
+MAX_GAIN = 1e12  # the reciprocal of the largest sample that is read
 LOUDEST = 1e4  # upper limit of the network's input, whose usual level is near 0.1
 
 
@@ -75,7 +75,7 @@ class Separator:
         if self.settings.reference_dbfs is None or power <= 0.0:
             return 1.0
         return min(float(np.sqrt(10.0 ** (self.settings.reference_dbfs / 10.0) / power)),
-                   LARGEST_GAIN)
+                   MAX_GAIN)
 
     def _separate_sounds(self, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
                          *others: Any) -> Iterator[Pair]:

@@ -20,7 +20,7 @@ from historical_denoiser.run.report import REPORT_NAME, collected_warnings
 
 logger = logging.getLogger(__name__)
 
-LONGEST_NAME = 30  # characters beside the progress bar
+MAX_NAME = 30  # characters beside the progress bar
 TELL_EVERY_SECONDS = 60.0  # in a log, where there is no bar
 
 
@@ -109,7 +109,7 @@ def follow(jobs: list[Job],
             if so_far == 0.0:
                 name = job.recording.path.name
                 bar.set_description(
-                    name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + "...")
+                    name if len(name) <= MAX_NAME else name[:MAX_NAME] + "...")
             bar.update(so_far - finished[job])
             finished[job] = so_far
             if bar.disable and time.monotonic() >= last_told + TELL_EVERY_SECONDS:

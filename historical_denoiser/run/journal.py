@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from historical_denoiser.core.files import LONGEST_PREFIX
+from historical_denoiser.core.files import MAX_PREFIX
 
 HEADER = struct.Struct("<16sQQ16s")  # hash of the input, channels, samples, hash of the output
 ENDING = ".resume"
@@ -34,7 +34,7 @@ def _hash(content: np.ndarray) -> bytes:
 def _prefix(result: Path) -> str:
     # Long names are cut off; the hash tells those apart that start alike.
     whole = hashlib.sha256(str(result.name).encode(errors="surrogateescape")).hexdigest()
-    return f".{result.name[:LONGEST_PREFIX]}.{whole[:DIGITS]}."
+    return f".{result.name[:MAX_PREFIX]}.{whole[:DIGITS]}."
 
 
 def _place(result: Path, recording: str, made_with: str) -> Path:

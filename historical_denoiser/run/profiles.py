@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from historical_denoiser.audio import dsp
-from historical_denoiser.audio.noise_profile import SHORTEST_SECONDS
+from historical_denoiser.audio.noise_profile import MIN_SECONDS
 from historical_denoiser.core.checks import UserError, reason_of, require
 from historical_denoiser.formats import containers
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 KEY = "inference.noise_profile"
 ROUNDING_SECONDS = 1e-6  # 0.3 - 0.2 is less than 0.1 in floating point
 TIMES = re.compile(r"[\d.]+,[\d.]+")  # whose brackets were forgotten
-LONGEST_SECONDS = 60.0  # of noise that is used; more of it tells nothing new
+MAX_SECONDS = 60.0  # of noise that is used; more of it tells nothing new
 
 
 def check_choice(choice: Any) -> None:
@@ -37,8 +37,8 @@ def check_choice(choice: Any) -> None:
     start, end = choice
     require(0.0 <= start < end < float("inf"), KEY,
             "[start, end] in seconds with 0 <= start < end", choice)
-    require(end - start >= SHORTEST_SECONDS - ROUNDING_SECONDS, KEY,
-            f"[start, end] at least {SHORTEST_SECONDS:g} s apart", choice)
+    require(end - start >= MIN_SECONDS - ROUNDING_SECONDS, KEY,
+            f"[start, end] at least {MIN_SECONDS:g} s apart", choice)
 
 
 def is_file(choice: Any) -> bool:
@@ -79,20 +79,20 @@ def read_profile(choice: Any, read: Callable[[], Iterable[np.ndarray]], sample_r
         return _find(read, sample_rate)
     if isinstance(choice, str):
         recording = containers.open_audio(Path(choice))
-        noise = _cut(containers.read_blocks(recording), recording.rate, 0.0, LONGEST_SECONDS)
+        noise = _cut(containers.read_blocks(recording), recording.rate, 0.0, MAX_SECONDS)
         return dsp.resample(noise, recording.rate, sample_rate)
     start, end = choice
     require(round(end * sample_rate) <= samples, KEY,
             f"within the recording, which is {samples / sample_rate:.2f} s long", choice)
-    return _cut(read(), sample_rate, start, min(end, start + LONGEST_SECONDS))
+    return _cut(read(), sample_rate, start, min(end, start + MAX_SECONDS))
 
 
 def _find(read: Callable[[], Iterable[np.ndarray]], sample_rate: int) -> np.ndarray | None:
     """Returns a stretch of a recording that holds noise alone, where there is any."""
     from historical_denoiser.noise import finder  # its filters load slowly, and few ask for it
 
-    found, reason = (finder.search(read(), sample_rate) if sample_rate >= finder.LOWEST_RATE
-                     else ([], f"below {finder.LOWEST_RATE} Hz it cannot be told"))
+    found, reason = (finder.search(read(), sample_rate) if sample_rate >= finder.MIN_RATE
+                     else ([], f"below {finder.MIN_RATE} Hz it cannot be told"))
     best = finder.choose_profile(found)
     if best is None:
         logger.info("no stretch of noise alone was found: %s", reason or "all of it is alike")
@@ -100,7 +100,7 @@ def _find(read: Callable[[], Iterable[np.ndarray]], sample_rate: int) -> np.ndar
     logger.info("noise profile: %.2f to %.2f s (%s)", best.start_seconds, best.end_seconds,
                 best.place)
     return _cut(read(), sample_rate, best.start_seconds,
-                min(best.end_seconds, best.start_seconds + LONGEST_SECONDS))
+                min(best.end_seconds, best.start_seconds + MAX_SECONDS))
 
 
 def _cut(blocks: Iterable[np.ndarray], sample_rate: int, start_seconds: float,

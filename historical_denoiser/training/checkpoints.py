@@ -15,7 +15,7 @@ from historical_denoiser.network.stored import BEST_NAME
 from historical_denoiser.network.weights import store_hash
 
 LAST_NAME = "last.weights.h5"  # from which a stopped run goes on
-SMALLEST_FREE_BYTES = 100 * 2**20
+MIN_FREE_BYTES = 100 * 2**20
 SPARE_CHECKPOINTS = 3  # that must fit on the disk before one is written
 FLOAT32_BYTES = 4
 
@@ -74,7 +74,7 @@ class Checkpoints:
         """
         state = [*model.variables, *model.optimizer.variables]
         checkpoint = sum(FLOAT32_BYTES * math.prod(variable.shape) for variable in state)
-        needed = max(SMALLEST_FREE_BYTES, SPARE_CHECKPOINTS * checkpoint)
+        needed = max(MIN_FREE_BYTES, SPARE_CHECKPOINTS * checkpoint)
         folder = self.last.parent
         if shutil.disk_usage(folder).free < needed:
             raise OSError(f"{folder}: the disk is full, {needed / 1e6:.0f} MB must be free; "

@@ -23,7 +23,7 @@ Loss = Callable[[Any, Any], Any]
 
 # Magnitudes below this count little: at -20 dBFS the hiss of a clean studio lies here. It bounds
 # the gradient of power law and logarithm where a bin is empty.
-SMALLEST_MAGNITUDE = 1e-2
+MIN_MAGNITUDE = 1e-2
 # An error this far below the target (40 dB) is not worth more effort; keeps the logarithm finite.
 LOG_ERROR_FLOOR = 1e-4
 POWER_EPSILON = 1e-7
@@ -50,8 +50,8 @@ def erb_weights(bins: int) -> np.ndarray:
 def compressed_error(target: Any, estimate: Any, exponent: float, erb_weighting: bool = False,
                      ) -> Any:
     """Mean squared error after a power law on the magnitudes (Ephrat et al. 2018, sec. 4)."""
-    difference = (compress(target, exponent, SMALLEST_MAGNITUDE**2)
-                  - compress(estimate, exponent, SMALLEST_MAGNITUDE**2))
+    difference = (compress(target, exponent, MIN_MAGNITUDE**2)
+                  - compress(estimate, exponent, MIN_MAGNITUDE**2))
     error = ops.sum(ops.square(difference), axis=-1)
     if erb_weighting:
         error = error * ops.convert_to_tensor(erb_weights(target.shape[2]))
@@ -65,7 +65,7 @@ def over_suppression(target: Any, estimate: Any, exponent: float) -> Any:
     counts more (the asymmetric loss of Wang et al. 2020, VoiceFilter-Lite, eq. 2; with the ear's
     weights in place of filterbank energies).
     """
-    levels = [ops.power(ops.sum(ops.square(spectrum), axis=-1) + SMALLEST_MAGNITUDE**2,
+    levels = [ops.power(ops.sum(ops.square(spectrum), axis=-1) + MIN_MAGNITUDE**2,
                         0.5 * exponent) for spectrum in (target, estimate)]
     missing = ops.square(ops.relu(levels[0] - levels[1]))
     return ops.mean(missing * ops.convert_to_tensor(erb_weights(target.shape[2])))
@@ -73,7 +73,7 @@ def over_suppression(target: Any, estimate: Any, exponent: float) -> Any:
 
 def log_spectral(target: Any, estimate: Any) -> Any:
     """Log-spectral distance in bel, its bins weighted by `erb_weights`."""
-    levels = [ops.log10(ops.sum(ops.square(spectrum), axis=-1) + SMALLEST_MAGNITUDE**2)
+    levels = [ops.log10(ops.sum(ops.square(spectrum), axis=-1) + MIN_MAGNITUDE**2)
               for spectrum in (target, estimate)]
     weights = ops.convert_to_tensor(erb_weights(target.shape[2]))
     squared = ops.square(levels[0] - levels[1]) * weights
@@ -132,7 +132,7 @@ def multi_resolution_stft(target: Any, estimate: Any, stft: StftConfig) -> Any:
     total = 0.0
     for win_size, hop_size in RESOLUTIONS:
         real, imag = ops.stft(waveforms, win_size, hop_size, win_size, window="hann", center=False)
-        magnitude = ops.sqrt(ops.square(real) + ops.square(imag) + SMALLEST_MAGNITUDE**2)
+        magnitude = ops.sqrt(ops.square(real) + ops.square(imag) + MIN_MAGNITUDE**2)
         wanted, found = ops.split(magnitude, 2)
         error = ops.sqrt(ops.sum(ops.square(wanted - found), axis=(1, 2)) + POWER_EPSILON)
         size = ops.sqrt(ops.sum(ops.square(wanted), axis=(1, 2)))

@@ -23,11 +23,11 @@ MEASURES = ("snr_gain_db", "si_sdr_db", "lsd_db", "lsd_gain_db", "energy_db",
 LOWER_IS_BETTER = ("lsd_db", "residual_correlation", "input_correlation", "noise_left_db",
                    "probe_noise_left_db")
 # Where `find_faults` speaks up.
-LEAST_ENERGY_DB = -2.0
-MOST_CORRELATION = 0.35
-LEAST_CLEAN_SI_SDR_DB = 12.0
-MOST_NOISE_LEFT_DB = -3.0
-LEAST_LSD_GAIN_DB = 0.2
+MIN_ENERGY_DB = -2.0
+MAX_CORRELATION = 0.35
+MIN_CLEAN_SI_SDR_DB = 12.0
+MAX_NOISE_LEFT_DB = -3.0
+MIN_LSD_GAIN_DB = 0.2
 # What a finished network should reach: `check_guards`.
 WANTED_CLEAN_SI_SDR_DB = 30.0
 WANTED_NOISE_LEFT_DB = -20.0
@@ -194,21 +194,21 @@ def find_faults(means: dict[str, float]) -> list[str]:
         snr = name.removeprefix("energy_db_at_")
         energy, gain = means[name], means[f"snr_gain_db_at_{snr}"]
         kept, nearer = means[f"residual_correlation_at_{snr}"], means[f"lsd_gain_db_at_{snr}"]
-        if energy < LEAST_ENERGY_DB or kept > MOST_CORRELATION:
+        if energy < MIN_ENERGY_DB or kept > MAX_CORRELATION:
             faults.append(f"over-denoising at {snr} dB: the output holds {energy:+.1f} dB of the "
                           f"signal's energy, and what was removed has a correlation of {kept:.2f} "
                           f"with it")
-        elif nearer < LEAST_LSD_GAIN_DB:
+        elif nearer < MIN_LSD_GAIN_DB:
             # Inaudible rumble can be most of the noise's power: removing it raises the SNR, though
             # it sounds as before.
             faults.append(f"under-denoising at {snr} dB: the spectrum comes only {nearer:+.1f} dB "
                           f"nearer to the clean one")
         if gain < 0.0:
             faults.append(f"harm at {snr} dB: the SNR changes by {gain:+.1f} dB")
-    if means["clean_si_sdr_db"] < LEAST_CLEAN_SI_SDR_DB:
+    if means["clean_si_sdr_db"] < MIN_CLEAN_SI_SDR_DB:
         faults.append(f"clean input is damaged: an SI-SDR of {means['clean_si_sdr_db']:.1f} dB is "
                       f"left of it")
-    if means["noise_left_db"] > MOST_NOISE_LEFT_DB:
+    if means["noise_left_db"] > MAX_NOISE_LEFT_DB:
         faults.append(f"under-denoising: noise alone comes out at "
                       f"{means['noise_left_db']:.1f} dB of what went in")
     return faults

@@ -42,9 +42,9 @@ ORCHESTRA_SNR_DB = 3.0
 AVERAGE_NAMES = ["probe_mean_db", "probe_worst_octave_db", "probe_noise_left_db",
                  "impulses_si_sdr_db", "tones_si_sdr_db"]  # of `ProbeReport.average`
 # Where `ProbeReport.find_faults` speaks up.
-LEAST_OCTAVE_GAIN_DB = 3.0
-LEAST_KEPT_SI_SDR_DB = 12.0
-MOST_LEFT_DB = -3.0
+MIN_OCTAVE_GAIN_DB = 3.0
+MIN_KEPT_SI_SDR_DB = 12.0
+MAX_LEFT_DB = -3.0
 STEADY_LEFT_DB, MOVING_LEFT_DB = -15.0, -8.0
 # What a finished network should reach.
 WANTED_KEPT_SI_SDR_DB = 20.0
@@ -82,8 +82,8 @@ class ProbeReport:
         faults = []
         white_db = self._gain_db("white")
         gains = {hz: self._gain_db(octave(hz)) for hz in JUDGED_HZ}
-        poor = [hz for hz, gain in gains.items() if gain < LEAST_OCTAVE_GAIN_DB]
-        if poor and white_db >= LEAST_OCTAVE_GAIN_DB:
+        poor = [hz for hz, gain in gains.items() if gain < MIN_OCTAVE_GAIN_DB]
+        if poor and white_db >= MIN_OCTAVE_GAIN_DB:
             places = ", ".join(f"{hz} Hz ({gains[hz]:+.1f} dB)" for hz in poor)
             faults.append(f"hears white noise ({white_db:+.1f} dB) but not the octave at {places}: "
                           f"noise that comes without hiss is taken for signal")
@@ -97,16 +97,16 @@ class ProbeReport:
             faults.append(f"takes what moves for sound: a groove's noise alone comes out at "
                           f"{steady_db:.1f} dB where it is steady, and at {moving_db:.1f} dB where "
                           f"its bands fluctuate by {FLUCTUATION_OF_GROOVES_DB} dB")
-        if self.orchestra["energy_db"] < metrics.LEAST_ENERGY_DB:
+        if self.orchestra["energy_db"] < metrics.MIN_ENERGY_DB:
             faults.append(f"over-denoising: of a quiet orchestra at {ORCHESTRA_SNR_DB:g} dB "
                           f"{self.orchestra['energy_db']:.1f} dB of the energy is left")
         probe, left_db = self._worst_left()
-        if left_db > MOST_LEFT_DB:
+        if left_db > MAX_LEFT_DB:
             faults.append(f"under-denoising: {probe} alone comes out at {left_db:.1f} dB of what "
                           f"went in")
         for kind, kept_db in self._kept().items():
             name = _least(kept_db)
-            if kept_db[name] < LEAST_KEPT_SI_SDR_DB:
+            if kept_db[name] < MIN_KEPT_SI_SDR_DB:
                 faults.append(f"{kind} that are signal are damaged: an SI-SDR of "
                               f"{kept_db[name]:.1f} dB is left of {name}")
         return faults

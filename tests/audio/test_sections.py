@@ -123,7 +123,7 @@ def test_no_section_is_empty_or_ends_before_it_begins():
 
 
 def test_bands_end_with_what_a_rate_holds(rng):
-    for rate in (sections.LOWEST_RATE, 8000, SAMPLE_RATE, 192_000):
+    for rate in (sections.MIN_RATE, 8000, SAMPLE_RATE, 192_000):
         noise = rng.standard_normal(rate)
         powers = sections.band_powers(noise, noise, rate)
         assert len(powers) == 4 and (powers > 0.0).all()

@@ -37,7 +37,7 @@ def test_the_lines_of_an_instrument_are_found(rng, base_hz):
     found = drones.find_drones([make_series(base_hz) + make_hiss(rng)])
     wanted = base_hz * np.arange(1, 9)
     nearest = np.abs(found[:, None] - wanted).min(axis=0)
-    assert (nearest[wanted <= drones.HIGHEST_HZ] < 0.3).all()
+    assert (nearest[wanted <= drones.MAX_HZ] < 0.3).all()
     assert (np.abs(found / base_hz - np.round(found / base_hz)) < 0.02).all()
 
 

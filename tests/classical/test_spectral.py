@@ -117,7 +117,7 @@ def test_a_filter_joins_in_which_the_network_or_a_profile_tells_the_noise(notes,
                  / np.sum(apart**2, axis=(-2, -1)))
         least = spectral.TOLD_SHARE if joined is told else spectral.UNTOLD_SHARE
         assert abs(np.median(share) - least) < 0.05
-        assert least - 0.1 < share.min() and share.max() < spectral.LARGEST_SHARE + 0.1
+        assert least - 0.1 < share.min() and share.max() < spectral.MAX_SHARE + 0.1
         assert metrics.snr_db(clean, joined) > metrics.snr_db(clean, predict(heard))
     np.testing.assert_array_equal(join(spectra)[0], untold)
 

@@ -28,7 +28,7 @@ def test_bands_play_bass_lines_and_drums_within_reach():
         end = max(stroke.start for stroke in strokes)
         assert 16 * 4 * 0.35 - 4.0 < end < 40 * 4 * 1.0
         low = {stroke.pitch for stroke in strokes if stroke.program != DRUMS and stroke.pitch < 49}
-        assert len(low) > 1 and min(low) >= band.LOWEST_BASS  # a line, not a drone
+        assert len(low) > 1 and min(low) >= band.MIN_BASS  # a line, not a drone
     players = Counter(program for strokes in pieces
                       for program in {stroke.program for stroke in strokes})
     assert players[DRUMS] > 30 and len(players) > 25
@@ -52,7 +52,7 @@ def test_notes_of_a_held_bass_stand_for_seconds():
     for strokes in pieces:
         assert all(stroke.program != DRUMS for stroke in strokes)
         lowest = min(strokes, key=lambda stroke: stroke.pitch)
-        assert held.LOWEST_BASS[0] <= lowest.pitch < held.LOWEST_BASS[1] + 12
+        assert held.MIN_BASS[0] <= lowest.pitch < held.MIN_BASS[1] + 12
         assert lowest.seconds >= 0.9 * held.BASS_SECONDS[0]
         assert held.PIECE_SECONDS[0] - 17.0 < max(stroke.start for stroke in strokes) < 80.0
     longest = [max(stroke.seconds for stroke in strokes) for strokes in pieces]

@@ -224,7 +224,7 @@ def small(notes, tmp_path, monkeypatch):
     monkeypatch.setattr(recorded_notes, "DRAWN", {
         name: replace(drawn, pieces=2) for name, drawn in recorded_notes.DRAWN.items()
         if name in ("held", "rhythm")})
-    monkeypatch.setattr(scores, "MOST_RENDERS", 1)
+    monkeypatch.setattr(scores, "MAX_RENDERS", 1)
     monkeypatch.setattr("music21.common.getCorpusFilePath", lambda: folder.parent)
 
     def build(output, hours=1.0):

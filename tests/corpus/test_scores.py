@@ -125,7 +125,7 @@ def small(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(scores, "TABLE", table)
     monkeypatch.setattr(scores, "DRAWN", {name: replace(drawn, pieces=2)
                                           for name, drawn in scores.DRAWN.items()})
-    monkeypatch.setattr(scores, "MOST_RENDERS", 2)
+    monkeypatch.setattr(scores, "MAX_RENDERS", 2)
     monkeypatch.setattr("music21.common.getCorpusFilePath", lambda: corpus)
 
     def build(output, hours, jobs=1):

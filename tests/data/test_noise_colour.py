@@ -5,7 +5,7 @@ import pytest
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.data.noise_colour import LEAST_COUNTED, shape_noise
+from historical_denoiser.data.noise_colour import MIN_COUNTED, shape_noise
 
 
 def test_colour_changes_the_spectrum_and_not_the_length(rng):
@@ -54,7 +54,7 @@ def test_inaudible_noise_is_not_brought_up_without_limit(rng):
         # Differences of differences hold next to nothing of the rumble.
         gain = np.dot(np.diff(shaped, 2), np.diff(hiss, 2)) / np.sum(np.diff(hiss, 2) ** 2)
         # The rumble's power is one half, and a millionth would have been left to count.
-        assert gain**2 == pytest.approx(1.0 / (0.5 * LEAST_COUNTED), rel=0.05)
+        assert gain**2 == pytest.approx(1.0 / (0.5 * MIN_COUNTED), rel=0.05)
 
 
 @pytest.mark.parametrize("length", [15000, 20000, 20011, 27000])

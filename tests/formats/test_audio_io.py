@@ -123,7 +123,7 @@ def test_output_format(name, container, subtype, expected):
 @pytest.mark.parametrize(("subtype", "sample_bytes"), [("PCM_24", 3), ("FLOAT", 4), ("DOUBLE", 8)])
 def test_a_result_that_is_too_long_for_wav_becomes_rf64(subtype, sample_bytes):
     recording = audio_io.Recording(Path("a.wav"), 48000, 6, 0, "WAV", subtype)
-    longest = audio_io.LARGEST_WAV_BYTES // (6 * sample_bytes)
+    longest = audio_io.MAX_WAV_BYTES // (6 * sample_bytes)
     assert audio_io.output_format(recording, longest).container == "WAV"
     assert audio_io.output_format(recording, longest + 1).container == "RF64"
 

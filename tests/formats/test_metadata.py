@@ -217,7 +217,7 @@ def test_what_does_not_fit_is_refused_and_the_file_left_whole(tmp_path, audio, m
     path = tmp_path / "a.wav"
     sf.write(path, audio, 44100)
     before = path.read_bytes()
-    monkeypatch.setattr(chunks, "LARGEST_RIFF_BYTES", len(before))
+    monkeypatch.setattr(chunks, "MAX_RIFF_BYTES", len(before))
     with pytest.raises(UserError, match="larger than its format can tell"):
         metadata.carry_over(open_recording(path), path, Format("WAV", "PCM_16", ".wav"), HISTORY)
     assert path.read_bytes() == before

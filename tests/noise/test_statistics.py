@@ -17,7 +17,7 @@ from historical_denoiser.noise.generator import generate
 
 LONE_DRAWS, DRAWS = 240, 60
 EMPTY_DB = 10.0 * np.log10(statistics.EMPTY_OCTAVE)
-LEAST_OUTSIDE = 2  # generated noises beyond the recorded range, on each side
+MIN_OUTSIDE = 2  # generated noises beyond the recorded range, on each side
 
 
 def test_gaussian_noise_has_the_known_numbers() -> None:
@@ -87,4 +87,4 @@ def test_generated_noise_covers_recorded_noise_with_room(kind: str) -> None:
             below, above = np.sum(generated < value), np.sum(generated > value)
             if value in (0.0, EMPTY_DB):  # no fewer events than none, no less than nothing
                 below = np.sum(generated == value)
-            assert min(below, above) >= LEAST_OUTSIDE, (path.name, name, value)
+            assert min(below, above) >= MIN_OUTSIDE, (path.name, name, value)

@@ -48,7 +48,7 @@ def test_mae(pair):
 def test_compressed_error(pair, weighted):
     powers = []
     for numbers in as_complex(pair):
-        magnitude = np.sqrt(np.abs(numbers) ** 2 + losses.SMALLEST_MAGNITUDE**2)
+        magnitude = np.sqrt(np.abs(numbers) ** 2 + losses.MIN_MAGNITUDE**2)
         powers.append(numbers * magnitude ** (0.3 - 1.0))
     error = np.abs(powers[0] - powers[1]) ** 2
     if weighted:
@@ -67,7 +67,7 @@ def test_erb_weights_favour_the_bass():
 
 
 def test_log_spectral(pair):
-    levels = np.log10(np.abs(as_complex(pair)) ** 2 + losses.SMALLEST_MAGNITUDE**2)
+    levels = np.log10(np.abs(as_complex(pair)) ** 2 + losses.MIN_MAGNITUDE**2)
     weights = 1.0 / erb_hz(257) / np.mean(1.0 / erb_hz(257))
     expected = np.sqrt(np.mean(weights * (levels[0] - levels[1]) ** 2, axis=-1)).mean()
     assert float(losses.log_spectral(*pair)) == pytest.approx(expected, rel=1e-3)
@@ -98,7 +98,7 @@ def test_multi_resolution_stft(waveforms, pair):
         starts = range(0, made.shape[1] - win_size + 1, hop_size)
         frames = np.stack([made[:, start : start + win_size] for start in starts], axis=1)
         magnitude = np.sqrt(np.abs(np.fft.rfft(frames * window)) ** 2
-                            + losses.SMALLEST_MAGNITUDE**2)
+                            + losses.MIN_MAGNITUDE**2)
         wanted, found = np.split(magnitude, 2)
         convergence = [np.linalg.norm(one - other) / np.linalg.norm(one)
                        for one, other in zip(wanted, found, strict=True)]
@@ -144,7 +144,7 @@ def test_a_perfect_estimate_costs_least(name, pair):
 
 def test_over_suppression_counts_what_is_missing_alone(pair):
     target, estimate = pair
-    sizes = [np.sqrt(np.abs(as_complex(one)) ** 2 + losses.SMALLEST_MAGNITUDE**2) ** 0.3
+    sizes = [np.sqrt(np.abs(as_complex(one)) ** 2 + losses.MIN_MAGNITUDE**2) ** 0.3
              for one in pair]
     weights = 1.0 / erb_hz(257) / np.mean(1.0 / erb_hz(257))
     expected = np.mean(weights * np.maximum(sizes[0] - sizes[1], 0.0) ** 2)
