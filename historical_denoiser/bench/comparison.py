@@ -222,12 +222,8 @@ def report_alone(methods: list[Method], recordings: list[Pair], notes: list[str]
         for method in methods:
             if method.uses_profile and profile is None:
                 continue
-            try:
-                (restored,) = method.each(audio[None], profile)
-                if not np.isfinite(restored).all():
-                    raise MethodError(f"{method.name} failed: NaN or infinite samples came back")
-            except MethodError as error:
-                faults.failed(method, pair.name, error)
+            restored = _restore(method, audio, profile, pair.name, faults)
+            if restored is None:
                 continue
             judged = measures.judge_alone(audio, restored, highpass_hz)
             heard = dsp.highpass(restored, highpass_hz, SAMPLE_RATE)
@@ -249,6 +245,19 @@ def report_alone(methods: list[Method], recordings: list[Pair], notes: list[str]
     text = _write(rows, notes, tables, folder)
     _write_page("What was done to recordings", notes, tables, [], sections, folder)
     return text
+
+
+def _restore(method: Method, audio: np.ndarray, profile: np.ndarray | None, name: str,
+             faults: Faults) -> np.ndarray | None:
+    """Returns what a method makes of `(samples,)`; None, and a fault, where it fails."""
+    try:
+        (restored,) = method.each(audio[None], profile)
+        if not np.isfinite(restored).all():
+            raise MethodError(f"{method.name} failed: NaN or infinite samples came back")
+    except MethodError as error:
+        faults.failed(method, name, error)
+        return None
+    return restored
 
 
 def _show_recording(name: str, audio: np.ndarray, restored: np.ndarray, judged: dict[str, float],

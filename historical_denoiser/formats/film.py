@@ -331,6 +331,83 @@ class Forwards:
         return time
 
 
+class _CopiedStreams:
+    """The streams of a film that are copied as packets, in the order of their times."""
+
+    def __init__(self, source: av.container.InputContainer, path: Path, muxer: str) -> None:
+        self._source, self._path, self._muxer = source, path, muxer
+        self._copies: dict[int, Any] = {}
+        self._packets: Iterator[tuple[Fraction, av.Packet]] = iter(())
+        self._next: tuple[Fraction, av.Packet] | None = None
+
+    def add(self, container: av.container.OutputContainer, stream: av.stream.Stream) -> None:
+        """Adds a copy of a stream to a file, if files of that kind take it."""
+        if self._is_copied(stream):
+            self._copies[stream.index] = self._add_copy(container, stream)
+
+    def start(self) -> None:
+        """Begins to read the packets, once the header is written."""
+        self._packets = self._read_packets()
+        self._next = next(self._packets, None)
+
+    def copy_until(self, time: Fraction | None, container: av.container.OutputContainer) -> None:
+        """Copies the packets before a time in seconds, or all remaining ones."""
+        while self._next is not None and (time is None or self._next[0] <= time):
+            container.mux(self._next[1])
+            self._next = next(self._packets, None)
+
+    def _is_copied(self, stream: av.stream.Stream) -> bool:
+        is_cover = _is_cover(stream)
+        if self._muxer in ("wav", "asf") and is_cover:
+            return False  # FFmpeg would make moving pictures of it; it is added at the end
+        return self._muxer not in ("flac", "wav") or is_cover
+
+    def _add_copy(self, container: av.container.OutputContainer, stream: av.stream.Stream,
+                  ) -> av.stream.Stream:
+        first = None
+        if self._muxer in ("matroska", "webm") and stream.type == "video":
+            first = _first_packet(self._path, stream)
+            if _is_cover(stream):
+                # Matroska keeps covers as attachments, which FFmpeg shows as pictures.
+                return container.add_attachment(
+                    stream.metadata.get("filename", "cover"),
+                    stream.metadata.get("mimetype", "image/jpeg"), bytes(first))
+        copy = container.add_stream_from_template(stream, opaque=True)
+        copy.metadata.update(stream.metadata)
+        copy.disposition = stream.disposition
+        # Matroska writes a rate as the length of every picture, which not all files contain.
+        if stream.type == "video" and stream.average_rate and (first is None or first.duration):
+            copy.codec_context.framerate = stream.average_rate
+        if stream.codec_context is not None and self._muxer in ("mp4", "mov", "avi"):
+            copy.codec_context.codec_tag = stream.codec_context.codec_tag
+        return copy
+
+    def _read_packets(self) -> Iterator[tuple[Fraction, av.Packet]]:
+        """Yields all packets with the times at which they are needed."""
+        time, forwards = Fraction(0), Forwards()
+        streams = [self._source.streams[index] for index in self._copies]
+        for packet in self._source.demux(streams) if streams else ():
+            if packet.size == 0 and packet.dts is None:
+                continue  # the last packet of a stream is empty
+            copy = self._copies[packet.stream.index]
+            if copy.type == "attachment":
+                continue  # it is in the header
+            if packet.dts is not None:
+                later = forwards.place(copy.index, packet.dts)
+                if later != packet.dts:
+                    packet.dts = later
+                    if packet.pts is not None:
+                        packet.pts = max(packet.pts, packet.dts)
+                time = packet.dts * packet.time_base
+            packet.stream = copy
+            yield time, packet
+
+
+def _first_packet(path: Path, stream: av.stream.Stream) -> av.Packet:
+    with open_container(path) as source:
+        return next(source.demux(source.streams[stream.index]))
+
+
 class FilmWriter:
     """Writes a film whose audio track comes in blocks, to a file, which is replaced.
 
@@ -405,8 +482,7 @@ class FilmWriter:
         if lost:
             logger.warning("%s: %d streams of data or subtitles cannot be copied and are left out",
                            self._track.path, len(lost))
-        self._copied = self._copied_packets()
-        self._next = next(self._copied, None)
+        self._copied.start()
 
     def _start(self, left_out: set[int]) -> None:
         """Adds all streams, chapters and tags, and writes the header."""
@@ -428,17 +504,12 @@ class FilmWriter:
             options["rf64"] = "auto"
         self._container = av.open(f"file:{self.path}", "w", format=output.muxer,
                                   container_options=options, metadata_errors="surrogateescape")
-        self._streams: dict[int, Any] = {}
+        self._copied = _CopiedStreams(source, track.path, output.muxer)
         for stream in source.streams:
             if stream.index == track.stream:
-                level = dialogue_level(bytes(self._first_packet(stream)), track.codec)
-                self._audio = _add_audio(self._container, track, output, self._bit_rate, level)
-                self._audio.metadata.update({
-                    key: value for key, value in stream.metadata.items()
-                    if not key.upper().startswith(STALE_TAGS)})
-                self._audio.disposition = stream.disposition
-            elif stream.index not in left_out and self._is_copied(stream):
-                self._streams[stream.index] = self._add_copy(stream)
+                self._audio = self._add_audio(stream)
+            elif stream.index not in left_out:
+                self._copied.add(self._container, stream)
         self._chapters = read_chapters(source)
         if output.muxer == "flac":
             # Before all else: FFmpeg moves what is last to other places, where a name would no
@@ -457,56 +528,14 @@ class FilmWriter:
                 filter(None, [tags.get(name), self._history]))
         self._container.start_encoding()
 
-    def _is_copied(self, stream: av.stream.Stream) -> bool:
-        """Whether a stream that is not denoised is copied as packets."""
-        is_cover = _is_cover(stream)
-        if self._output.muxer in ("wav", "asf") and is_cover:
-            return False  # FFmpeg would make moving pictures of it; it is added at the end
-        return self._output.muxer not in ("flac", "wav") or is_cover
-
-    def _add_copy(self, stream: av.stream.Stream) -> av.stream.Stream:
-        """Adds a stream that is copied."""
-        first = None
-        if self._output.muxer in ("matroska", "webm") and stream.type == "video":
-            first = self._first_packet(stream)
-            if _is_cover(stream):
-                # Matroska keeps covers as attachments, which FFmpeg shows as pictures.
-                return self._container.add_attachment(
-                    stream.metadata.get("filename", "cover"),
-                    stream.metadata.get("mimetype", "image/jpeg"), bytes(first))
-        copy = self._container.add_stream_from_template(stream, opaque=True)
-        copy.metadata.update(stream.metadata)
-        copy.disposition = stream.disposition
-        # Matroska writes a rate as the length of every picture, which not all files tell.
-        if stream.type == "video" and stream.average_rate and (first is None or first.duration):
-            copy.codec_context.framerate = stream.average_rate
-        if stream.codec_context is not None and self._output.muxer in ("mp4", "mov", "avi"):
-            copy.codec_context.codec_tag = stream.codec_context.codec_tag
-        return copy
-
-    def _first_packet(self, stream: av.stream.Stream) -> av.Packet:
-        with open_container(self._track.path) as source:
-            return next(source.demux(source.streams[stream.index]))
-
-    def _copied_packets(self) -> Iterator[tuple[Fraction, av.Packet]]:
-        """Yields all packets but those of the track, with the times at which they are needed."""
-        time, forwards = Fraction(0), Forwards()
-        streams = [self._source.streams[index] for index in self._streams]
-        for packet in self._source.demux(streams) if streams else ():
-            if packet.size == 0 and packet.dts is None:
-                continue  # the last one of a stream is empty
-            copy = self._streams[packet.stream.index]
-            if copy.type == "attachment":
-                continue  # it stands in the header
-            if packet.dts is not None:
-                later = forwards.place(copy.index, packet.dts)
-                if later != packet.dts:
-                    packet.dts = later
-                    if packet.pts is not None:
-                        packet.pts = max(packet.pts, packet.dts)
-                time = packet.dts * packet.time_base
-            packet.stream = copy
-            yield time, packet
+    def _add_audio(self, stream: av.stream.Stream) -> av.stream.Stream:
+        """Adds the track whose samples are written, in place of `stream`."""
+        level = dialogue_level(bytes(_first_packet(self._track.path, stream)), self._track.codec)
+        audio = _add_audio(self._container, self._track, self._output, self._bit_rate, level)
+        audio.metadata.update({key: value for key, value in stream.metadata.items()
+                               if not key.upper().startswith(STALE_TAGS)})
+        audio.disposition = stream.disposition
+        return audio
 
     def __enter__(self) -> FilmWriter:
         return self
@@ -521,7 +550,7 @@ class FilmWriter:
                     if self._output.encoder in HOLD_BACK:
                         self._encode(np.zeros((self._delay, self._track.channels)))
                     self._mux(self._audio.encode(None))
-                    self._copy_until(None)
+                    self._copied.copy_until(None, self._container)
                     self._container.close()
                 self._add_what_ffmpeg_left_out()
                 self._tell_of_lost_tags()
@@ -542,7 +571,7 @@ class FilmWriter:
                 add_tags(self._track.path, self.path)
             elif self._output.muxer == "wav":
                 covers = [(MEDIA_TYPES.get(stream.codec_context.name, "image/"),
-                           bytes(self._first_packet(stream)))
+                           bytes(_first_packet(self._track.path, stream)))
                           for stream in self._source.streams if _is_cover(stream)]
                 tags = {key: value for key, value in self._container.metadata.items()
                         if key.lower() not in OF_THE_CONTAINER}
@@ -624,16 +653,10 @@ class FilmWriter:
         for packet in packets:
             sample = Fraction(packet.pts * self._track.rate, rate)
             time = self._timeline.time_of(sample) + self._shift
-            self._copy_until(time)
+            self._copied.copy_until(time, self._container)
             pts = round(time * rate)
             if self._last_pts is not None:  # where timestamps jitter by more than a packet
                 pts = max(pts, self._last_pts + 1)
             packet.pts = packet.dts = self._last_pts = pts
             packet.stream = self._audio
             self._container.mux(packet)
-
-    def _copy_until(self, time: Fraction | None) -> None:
-        """Copies the packets that come before a time, or all that are left."""
-        while self._next is not None and (time is None or self._next[0] <= time):
-            self._container.mux(self._next[1])
-            self._next = next(self._copied, None)

@@ -403,6 +403,13 @@ def plan(paths: list[Path], settings: InferenceConfig,
                for folder in {report_folder(job.denoised, settings) for job in jobs}}
     if settings.overwrite:
         return jobs, failures
+    return _not_done(jobs, failures, reports, settings, made_with)
+
+
+def _not_done(jobs: list[Job], failures: dict[Path, str], reports: dict[Path, Any],
+              settings: InferenceConfig, made_with: Callable[[], dict[str, Any]],
+              ) -> tuple[list[Job], dict[Path, str]]:
+    """Returns the jobs without results, and `failures` with those whose results are others'."""
     missing = []
     for job in jobs:
         path, folder = job.recording.path, report_folder(job.denoised, settings)

@@ -77,13 +77,10 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     strength = fitted.strength
     with ExitStack() as stack:
         blocks = _blocks(job, keep_times=True)
-        if strength.removes_nothing:
-            pairs = ((block, np.zeros_like(block)) for block in blocks)
-        elif resume is None:
-            pairs = restorer.separate(blocks, recording.rate, known)
-        else:
-            journal = stack.enter_context(Journal(job.denoised, digest, resume))
-            pairs = restorer.separate(blocks, recording.rate, known, journal.around)
+        around = None
+        if resume is not None and not strength.removes_nothing:
+            around = stack.enter_context(Journal(job.denoised, digest, resume)).around
+        pairs = _pairs(restorer, blocks, recording.rate, known, strength, around)
         # The last one entered is the first to appear; the restored recording comes last.
         places = [stack.enter_context(replacing(path, locked=True)) for path in job.results]
         history = history.format(strength=strength)
@@ -100,6 +97,16 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     return {"input_sha256": digest, "seconds": round(known.samples / recording.rate, 3),
             "strength": strength.describe() | ({"why": fitted.why} if fitted.why else {}),
             **_findings(known, recording.rate), **levels.describe()}
+
+
+def _pairs(restorer: Restorer, blocks: Iterable[np.ndarray], rate: int, known: Survey,
+           strength: Strength, around: Callable | None) -> Iterable[Pair]:
+    """Returns each block with the noise in it; `around` is that of a journal, if there is one."""
+    if strength.removes_nothing:
+        return ((block, np.zeros_like(block)) for block in blocks)
+    if around is None:
+        return restorer.separate(blocks, rate, known)
+    return restorer.separate(blocks, rate, known, around)
 
 
 def _tell(job: Job, known: Survey, strength: Strength) -> None:
