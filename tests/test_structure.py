@@ -75,3 +75,13 @@ def test_the_picture_in_the_docs_is_that_of_the_code():
               if not any(other in reach(between) for between in below)}
     text = (ROOT / "docs" / "code.md").read_text(encoding="utf-8")
     assert {line.strip() for line in text.splitlines() if " --> " in line} == needed
+
+
+def test_functions_and_classes_are_short():
+    """Sixty lines and 250, docstrings included, so that each can be read as a whole."""
+    limits = {ast.FunctionDef: 60, ast.ClassDef: 250}
+    for path in [*modules().values(), *(ROOT / "benchmarks").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if type(node) in limits:
+                lines = node.end_lineno - node.lineno + 1
+                assert lines <= limits[type(node)], f"{path}: {node.name} has {lines} lines"

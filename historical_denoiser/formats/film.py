@@ -331,6 +331,16 @@ class Forwards:
         return time
 
 
+def _warn_of_lost_tags(tags: dict[str, str], source: Path, made: Path) -> None:
+    """Warns of tags that FFmpeg's writer has no place for, as MP4's has for none of its own."""
+    with open_container(made) as container:
+        kept = {key.lower() for key in container.metadata}
+    lost = [key for key in tags if key.lower() not in kept | OF_THE_CONTAINER]
+    if lost:
+        logger.warning("%s: these tags cannot be written and are lost: %s", source,
+                       ", ".join(sorted(lost)))
+
+
 class _CopiedStreams:
     """The streams of a film that are copied as packets, in the order of their times."""
 
@@ -553,7 +563,7 @@ class FilmWriter:
                     self._copied.copy_until(None, self._container)
                     self._container.close()
                 self._add_what_ffmpeg_left_out()
-                self._tell_of_lost_tags()
+                _warn_of_lost_tags(self._source.metadata, self._track.path, self.path)
         finally:
             self._close()
 
@@ -578,16 +588,6 @@ class FilmWriter:
                 add_to_wave(self.path, tags, covers, self._chapters, self._output.rate)
         except UserError as error:
             logger.warning("%s: not all tags and pictures are copied: %s", self._track.path, error)
-
-    def _tell_of_lost_tags(self) -> None:
-        """Warns of tags that FFmpeg's writer has no place for, as MP4's has for none of its own."""
-        with open_container(self.path) as made:
-            kept = {key.lower() for key in made.metadata}
-        lost = [key for key in self._source.metadata
-                if key.lower() not in kept | OF_THE_CONTAINER]
-        if lost:
-            logger.warning("%s: these tags cannot be written and are lost: %s", self._track.path,
-                           ", ".join(sorted(lost)))
 
     @contextmanager
     def _telling(self) -> Iterator[None]:

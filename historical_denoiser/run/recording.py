@@ -46,9 +46,8 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         job: What to read and to write.
         restorer: Finds the noise.
         strength: Share of the noise that is removed, in [0, 1], "auto", or a `Strength`.
-        report: Called with the seconds of audio that have been finished since the last call. What
-            is heard before the rest counts for its share of the work, and what comes after for
-            less than its length.
+        report: Called with the seconds of audio finished since the last call. What is analysed
+            first counts for its share of the work, and the rest for less than its length.
         noise_profile: Where noise alone is heard; see `profiles.check_choice`.
         history: What the restored file says was done to it; `{strength}` becomes the strength.
         resume: Hash of what tells network and settings. When given, what the network returns is
@@ -64,9 +63,6 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         OSError: The results cannot be written.
     """
     recording, strength = job.recording, as_strength(strength)
-    if recording.track is not None:
-        logger.info("%s: audio track %d (%s, %s) is denoised", recording.path, recording.track,
-                    recording.codec, recording.layout)
     digest, first = hash_of(recording.path), _blocks(job)
     known = survey(first, recording.rate)
     _tell(job, known, strength)
@@ -110,8 +106,11 @@ def _pairs(restorer: Restorer, blocks: Iterable[np.ndarray], rate: int, known: S
 
 
 def _tell(job: Job, known: Survey, strength: Strength) -> None:
-    """Logs what is odd about a recording."""
+    """Logs which track is denoised, and what is odd about a recording."""
     recording = job.recording
+    if recording.track is not None:
+        logger.info("%s: audio track %d (%s, %s) is denoised", recording.path, recording.track,
+                    recording.codec, recording.layout)
     if known.silences and not strength.removes_nothing:
         logger.info("%s: %.1f s of it are silent, and stay so", recording.path,
                     _silent_seconds(known, recording.rate))
