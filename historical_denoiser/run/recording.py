@@ -70,7 +70,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     if known.samples == 0 and output.container == "FLAC":
         raise UserError("the file is empty, and FLAC cannot store that")
     known, fitted, report = _analyse(job, restorer, strength, noise_profile, known, report)
-    strength = fitted.strength
+    strength, history = fitted.strength, history.format(strength=fitted.strength)
     with ExitStack() as stack:
         blocks = _blocks(job, keep_times=True)
         around = None
@@ -79,7 +79,6 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         pairs = _pairs(restorer, blocks, recording.rate, known, strength, around)
         # The last one entered is the first to appear; the restored recording comes last.
         places = [stack.enter_context(replacing(path, locked=True)) for path in job.results]
-        history = history.format(strength=strength)
         dither_seed = None if strength.removes_nothing else int(digest[:SEED_DIGITS], 16)
         writer = _writer(job, places[0], output, first, blocks, dither_seed, history)
         levels = _write(job, places, writer, remove(pairs, recording.rate, strength), output,
