@@ -72,7 +72,7 @@ from historical_denoiser.training import metrics, perceptual, probes
 logger = logging.getLogger(__name__)
 
 TABLE_NAME = "evaluation.csv"  # a row for each mixture
-PROBES_NAME = "probes.csv"  # a row for each probe
+PROBES_NAME = "probes.csv"  # a row for each probe, and each clean sound that is like noise
 BENCH_NAME = "bench"  # folder of what compares methods
 NETWORK = "network"
 
@@ -116,7 +116,7 @@ def main(raw: DictConfig) -> None:
             cfg.test_probe_sounds, cfg.probe_seconds), highpass_hz)
         sections.append(probed.format())
         guards += probed.guards()
-        metrics.write_table(folder / PROBES_NAME, probed.rows)
+        metrics.write_table(folder / PROBES_NAME, probed.table())
     sections.append(metrics.format_guards(guards))
     sys.stdout.write("\n\n".join(sections) + "\n")
     metrics.write_table(folder / TABLE_NAME, rows)

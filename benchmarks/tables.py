@@ -101,6 +101,18 @@ def alone(*names: str) -> str:
     return table(["noise alone, dB", *titles(names)], lines)
 
 
+def kept(*names: str) -> str:
+    """How much of clean sounds is kept: those of the mixtures, and those that are like noise."""
+    measured = [(read(name), {row["probe"]: row for row in read(name, "probes.csv")
+                              if row.get("kept_si_sdr_db")}) for name in names]
+    sounds = list(dict.fromkeys(sound for _, rows in measured for sound in rows))
+    lines = [[category, *(signed(mean(rows, "clean_si_sdr_db", category=category), 0)
+                          for rows, _ in measured)] for category in CATEGORIES]
+    lines += [[sound, *(signed(mean([rows[sound]] if sound in rows else [], "kept_si_sdr_db"), 0)
+                        for _, rows in measured)] for sound in sounds]
+    return table(["clean sound kept, SI-SDR in dB", *titles(names)], lines)
+
+
 def titles(names: Sequence[str]) -> list[str]:
     """Returns the names of networks as columns show them."""
     return [f"`{name.rsplit('/', 1)[-1]}`" for name in names]
@@ -119,7 +131,7 @@ def stages(name: str) -> str:
 
 
 TABLES: dict[str, Callable[..., str]] = {
-    "summary": summary, "gains": gains, "alone": alone, "stages": stages}
+    "summary": summary, "gains": gains, "alone": alone, "kept": kept, "stages": stages}
 
 
 def fill(text: str) -> str:

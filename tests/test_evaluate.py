@@ -23,7 +23,7 @@ from historical_denoiser.network.stored import BEST_NAME, CONFIG_NAME
 from historical_denoiser.noise import foreign
 from historical_denoiser.run.jobs import InferenceConfig
 from historical_denoiser.settings import Config, load_config
-from historical_denoiser.training import metrics, probes
+from historical_denoiser.training import look_alikes, metrics, probes
 
 
 @pytest.fixture
@@ -104,8 +104,10 @@ def test_tables_and_measures_of_the_test_mixtures(folders, fold_runs):
     # Then come a line for the recording, the probes and the guards.
     (recording,) = [line for line in lines if line.startswith("| gramophone album0 |")]
     assert recording.split("|")[3].strip() == f"{sum(gains) / 3:.2f}"
-    assert [row["probe"] for row in read_table(folder / evaluate.PROBES_NAME)] == list(
-        probes.PROBES)
+    probed = read_table(folder / evaluate.PROBES_NAME)
+    assert [row["probe"] for row in probed if row["noise_left_db"]] == list(probes.PROBES)
+    assert [row["probe"] for row in probed if row["kept_si_sdr_db"]] == [
+        *look_alikes.STRUCK, *look_alikes.HELD]
     verdicts = [line.split("|")[-2].strip() for line in lines[lines.index(
         "| guard | worst | of | limit | |") + 2 :]]
     assert len(verdicts) == 9 and set(verdicts) <= {"pass", "FAIL"}

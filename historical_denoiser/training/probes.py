@@ -68,6 +68,11 @@ class ProbeReport:
     tones_db: dict[str, float]
     orchestra: dict[str, float]
 
+    def table(self) -> list[Row]:
+        """Returns the rows, and one with `kept_si_sdr_db` for each clean sound."""
+        return [*self.rows, *({"probe": name, "kept_si_sdr_db": kept_db}
+                              for name, kept_db in (self.impulses_db | self.tones_db).items())]
+
     def average(self) -> dict[str, float]:
         """Returns what history.csv holds of the probes."""
         octaves = [self._gain_db(octave(hz)) for hz in JUDGED_HZ]
