@@ -31,6 +31,8 @@ GUIDES = [ROOT / name for name in ("README.md", "pretrained/README.md", "docs/RE
 MARKED = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 SNRS_DB, CATEGORIES = (3.0, 10.0, 20.0), ("music", "speech")
 
+KEPT = ("evaluation.csv", "probes.csv", "bench.csv")  # tables that `evaluate.py` writes
+
 Row = Mapping[str, Any]
 
 
@@ -118,6 +120,18 @@ def titles(names: Sequence[str]) -> list[str]:
     return [f"`{name.rsplit('/', 1)[-1]}`" for name in names]
 
 
+def transfers(name: str) -> str:
+    """Real transfers: noise removed in pauses, and deviation where they are loud, by method."""
+    rows = read(name, "bench.csv")
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    found = {(row["recording"], row["method"]): row for row in rows}
+    lines = [[recording, *(
+        f"{signed(float(row['floor_change_db']))} / {signed(float(row['deviation_db']))}"
+        if (row := found.get((recording, method))) else "" for method in methods)]
+        for recording in dict.fromkeys(row["recording"] for row in rows)]
+    return table(["recording", *titles(methods)], lines)
+
+
 def stages(name: str) -> str:
     """What each stage gains and costs, from the table that `benchmarks/stages.py` writes."""
     rows = read(name, "stages.csv")
@@ -131,7 +145,8 @@ def stages(name: str) -> str:
 
 
 TABLES: dict[str, Callable[..., str]] = {
-    "summary": summary, "gains": gains, "alone": alone, "kept": kept, "stages": stages}
+    "summary": summary, "gains": gains, "alone": alone, "kept": kept, "transfers": transfers,
+    "stages": stages}
 
 
 def fill(text: str) -> str:
@@ -145,9 +160,9 @@ def fill(text: str) -> str:
 
 def keep(name: str, folder: Path) -> None:
     """Copies the tables of a run of `evaluate.py` to docs/tables."""
-    found = [path for path in (folder / "evaluation.csv", folder / "probes.csv") if path.is_file()]
+    found = [path for table_name in KEPT if (path := folder / table_name).is_file()]
     if not found:
-        sys.exit(f"{folder}: expected evaluation.csv or probes.csv of evaluate.py, found neither")
+        sys.exit(f"{folder}: expected a table of evaluate.py ({', '.join(KEPT)}), found none")
     (MEASURED / name).mkdir(parents=True, exist_ok=True)
     for path in found:
         with path.open(newline="", encoding="utf-8") as source:

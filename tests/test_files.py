@@ -109,5 +109,6 @@ def test_ctrl_c_while_a_program_loads_is_no_traceback(tmp_path, program):
             process.send_signal(signal.SIGINT)
             break
     told += process.stderr
-    assert process.wait(60) == -signal.SIGINT
+    # Programs that load numpy late catch the signal, and end with the status of a shell.
+    assert process.wait(60) in (-signal.SIGINT, 128 + signal.SIGINT)
     assert "Traceback" not in "".join(told)
