@@ -31,6 +31,8 @@ GUIDES = [ROOT / name for name in ("README.md", "pretrained/README.md", "docs/RE
 MARKED = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 SNRS_DB, CATEGORIES = (3.0, 10.0, 20.0), ("music", "speech")
 
+# Of the noises that come alone: what carriers do, and the octave that is heard worst.
+PROBES = ("octave 125", "white", "pink", "fluctuating", "ripple", "thumps", "clicks 10/s", "hum")
 KEPT = ("evaluation.csv", "probes.csv", "bench.csv")  # tables that `evaluate.py` writes
 
 Row = Mapping[str, Any]
@@ -95,7 +97,8 @@ def alone(*names: str) -> str:
                 for name in names]
     noises = sorted({row["noise"] for rows, _ in measured for row in rows})
     probes = list(dict.fromkeys(
-        probe for _, rows in measured for probe, row in rows.items() if row.get("noise_left_db")))
+        probe for _, rows in measured for probe, row in rows.items()
+        if row.get("noise_left_db") and probe.startswith(PROBES)))
     lines = [[noise, *(signed(mean(rows, "noise_left_db", noise=noise), 0)
                        for rows, _ in measured)] for noise in noises]
     lines += [[probe, *(signed(mean([rows[probe]] if probe in rows else [], "noise_left_db"), 0)

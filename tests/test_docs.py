@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,17 @@ def anchors(page: Path) -> set[str]:
     """Returns the anchors of a page's headings, named as GitHub does."""
     titles = re.findall(r"(?m)^#+ (.+)$", page.read_text(encoding="utf-8"))
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+def test_tables_are_as_measured():
+    done = subprocess.run([sys.executable, ROOT / "benchmarks" / "tables.py", "--check"],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("name", "most"), [("README.md", 900), ("docs/RESULTS.md", 2000)])
+def test_pages_are_short(name, most):
+    assert len((ROOT / name).read_text(encoding="utf-8").split()) <= most
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
