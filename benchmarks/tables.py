@@ -32,7 +32,7 @@ MARKED = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 SNRS_DB, CATEGORIES = (3.0, 10.0, 20.0), ("music", "speech")
 
 # Of the noises that come alone: what carriers do, and the octave that is heard worst.
-PROBES = ("octave 125", "white", "pink", "fluctuating", "ripple", "thumps", "clicks 10/s", "hum")
+PROBES = ("octave 125", "pink", "fluctuating", "thumps", "hum")
 KEPT = ("evaluation.csv", "probes.csv", "bench.csv")  # tables that `evaluate.py` writes
 
 Row = Mapping[str, Any]
