@@ -66,6 +66,11 @@ def signed(value: float, digits: int = 1) -> str:
     return "" if np.isnan(value) else f"{value:+.{digits}f}"
 
 
+def lowered(value: float) -> str:
+    """Returns by how many dB a noise is lowered, without a sign."""
+    return "" if np.isnan(value) else f"{-value:.0f}"
+
+
 def in_turn(values: Sequence[float]) -> str:
     """Returns values of the input SNRs in turn: "+10.4 / +9.9 / +5.5"."""
     return " / ".join(map(signed, values)) if not np.isnan(values).all() else ""
@@ -76,7 +81,7 @@ def summary(name: str) -> str:
     rows = read(name)
     lines = [[category, *(signed(mean(rows, "snr_gain_db", category=category, input_snr_db=snr))
                           for snr in SNRS_DB)] for category in CATEGORIES]
-    left = [f"{-mean(rows, 'noise_left_db', input_snr_db=snr):.0f}" for snr in SNRS_DB]
+    left = [lowered(mean(rows, "noise_left_db", input_snr_db=snr)) for snr in SNRS_DB]
     return table(["", *(f"{snr:g} dB" for snr in SNRS_DB)],
                  [*lines, ["noise alone is lowered by", *left]])
 

@@ -9,7 +9,7 @@ import programs
 import pytest
 import soundfile
 
-from benchmarks import cost, methods, sounds
+from benchmarks import cost, methods, sounds, tables
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.core.checks import UserError
 
@@ -149,3 +149,23 @@ def test_each_call_of_the_command_is_a_row(tmp_path, rng):
     cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
     assert [row[0] for row in cells] == calls
     assert all(float(cell) > 0.0 for row in cells for cell in row[1:])
+
+
+def test_a_summary_is_made_of_what_was_measured(tmp_path, monkeypatch):
+    """Means by category and SNR; what was not measured stays empty."""
+    monkeypatch.setattr(tables, "MEASURED", tmp_path)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "evaluation.csv").write_text(
+        "category,input_snr_db,noise,snr_gain_db,noise_left_db\n"
+        "music,3.0,hiss,4.0,-20\nmusic,3.0,hum,6.123456,-30\nspeech,20.0,hum,0.0,-10\n")
+    tables.keep("kept", folder)
+    assert tables.summary("kept").splitlines()[2:] == [
+        "| music | +5.1 |  |  |", "| speech |  |  | +0.0 |",
+        "| noise alone is lowered by | 25 |  | 10 |"]
+    assert "6.123\n" not in tables.summary("kept") and "6.123," in (
+        tmp_path / "kept" / "evaluation.csv").read_text()
+    text = "before\n<!-- table: summary kept -->\nold\n<!-- end -->\nafter"
+    assert tables.fill(text) == text.replace("old", tables.summary("kept"))
+    with pytest.raises(SystemExit, match="expected a table of evaluate.py"):
+        tables.keep("kept", tmp_path)
