@@ -1,12 +1,13 @@
 """What each stage around the network gains, harms and costs: with all of them but one.
 
-Run: python benchmarks/stages.py [--weights=small] [--name=stages] [key=value ...]
+Run: python benchmarks/stages.py [--weights=small] [--every=1] [--name=stages] [key=value ...]
 
 The mixtures are those of `python evaluate.py dset=heldout` (`test_items=`, `seg_len_s_val=` and
-`dset.path_manifests=` choose which): sound and noise that no stage was tuned on. Each is restored
-with all stages, with the click stage alone, with none, and with all but each of them; so is its
-clean side, and its noise side. Prints a table and keeps it as `docs/tables/NAME/stages.csv`. Time
-is processor time over that of the network without stages, on the same mixtures in the same run.
+`dset.path_manifests=` choose which, and `--every=5` each fifth of them): sound and noise that no
+stage was tuned on. Each is restored with all stages, with the click stage alone, with none, and
+with all but each of them; so is its clean side, and its noise side. Prints a table and keeps it as
+`docs/tables/NAME/stages.csv`. Time is processor time over that of the network without stages, on
+the same mixtures in the same run.
 """
 
 from __future__ import annotations
@@ -57,12 +58,13 @@ def main() -> None:
     """Measures all variants."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--weights", default=None, help="small, a file or a run's folder")
+    parser.add_argument("--every", type=int, default=1, help="of so many mixtures one is taken")
     parser.add_argument("--name", default="stages", help="folder below docs/tables")
     arguments, overrides = parser.parse_known_args()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = load_config(compose("conf", ["dset=heldout", "test_items=18", *overrides]))
+        cfg = load_config(compose("conf", ["dset=heldout", "test_items=66", *overrides]))
     mixer = Mixer(cfg.dset, "test", cfg.seg_len_s_val, carrier=cfg.noise)
-    mixtures = [mixer.evaluation_item(item) for item in range(cfg.test_items)]
+    mixtures = [mixer.evaluation_item(item) for item in range(0, cfg.test_items, arguments.every)]
     loaded = Denoiser.load(arguments.weights)
     loaded.each(mixtures[0].noisy[None])  # what is built at the first call costs no stage time
     rows, network_seconds = [], 0.0
