@@ -69,8 +69,8 @@ def replacing(path: Path, locked: bool = False) -> Iterator[Path]:
     what was there before is still there. The temporary name starts with a dot; one that a killed
     process left behind is removed here the next time, at the earliest after an hour.
 
-    With `locked`, the file is locked meanwhile, so that `remove_left_over` knows one that a killed
-    process left behind. HDF5 has locks of its own that exclude this one.
+    With `locked`, the file is locked meanwhile, and one that a killed process left behind is known
+    by its lock being gone, and removed at once. HDF5 has locks of its own that exclude this one.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,8 @@ def replacing(path: Path, locked: bool = False) -> Iterator[Path]:
     prefix = f".{path.name[:MAX_PREFIX]}."
     for left_over in path.parent.glob(f"{glob.escape(prefix)}????????{glob.escape(ending)}"):
         with suppress(FileNotFoundError):  # another process may just have finished it
-            if time.time() - left_over.stat().st_mtime > STALE_SECONDS:
+            if (time.time() - left_over.stat().st_mtime > STALE_SECONDS
+                    or (locked and not _is_locked(left_over))):
                 left_over.unlink()
     with ExitStack() as stack:
         temporary = stack.enter_context(temporary_file(path.parent, prefix, ending))
