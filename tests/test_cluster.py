@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -120,8 +120,11 @@ def test_a_local_cluster_listens_to_this_machine_and_ends_at_ctrl_c(collection):
     process = start(collection, "spread", "method=lsa")
     find_busy_worker(process, collection / "spread", "long")
     children = psutil.Process(process.pid).children(recursive=True)
-    listening = {each.laddr.ip for one in [psutil.Process(process.pid), *children]
-                 for each in one.net_connections("tcp") if each.status == psutil.CONN_LISTEN}
+    listening = set()
+    for one in [psutil.Process(process.pid), *children]:
+        with suppress(psutil.NoSuchProcess):  # some of Ray's helpers live for a moment only
+            listening |= {each.laddr.ip for each in one.net_connections("tcp")
+                          if each.status == psutil.CONN_LISTEN}
     assert listening and listening <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     told = process.communicate(timeout=MAX_SECONDS)[0]

@@ -20,11 +20,14 @@ from hydra import compose, initialize_config_dir
 from small_corpus import ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import config
 import train
 import trainer
 import unet
 from dataset_loader import Mixer
+from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig
+from historical_denoiser.data import feeding
 from historical_denoiser.data.settings import DsetConfig
 from historical_denoiser.settings import Config, UnetConfig
 from historical_denoiser.training import checkpoints, metrics, probes
@@ -598,3 +601,24 @@ def test_a_run_starts_from_weights_of_its_form_or_a_smaller_one(three_tunes, tmp
     unet.load_weights(best, tmp_path / "older" / "best.weights.h5")
     np.testing.assert_allclose(newer.learner.predict(spectra), best.predict_on_batch(spectra)[0],
                                atol=1e-5)
+
+
+@pytest.mark.usefixtures("graphs")
+def test_a_network_learns_to_use_a_profile(three_tunes, tmp_path):
+    cfg = make_config(three_tunes, tmp_path, epochs=1, steps_per_epoch=60, batch_size=4, lr=1e-2,
+                      ema_momentum=None, save_every_steps=100)
+    cfg = replace(cfg, unet=replace(cfg.unet, use_profile=True),
+                  dset=replace(cfg.dset, snr_db=[-5.0, 25.0], share_profile=0.5))
+    form = config.network_settings(cfg).profile_form
+    training = Mixer(cfg.dset, "train", cfg.seg_len_s_train, cfg.seed, profile_form=form)
+    run = trainer.Trainer(cfg, training, Mixer(cfg.dset, "validation", cfg.seg_len_s_val))
+    run.fit()
+    run.learner.update_averaged()
+    known = Mixer(replace(cfg.dset, share_profile=1.0), "train", cfg.seg_len_s_train, 99,
+                  profile_form=form)
+    noisy, clean, profiles = feeding.make_batch(known, 0, 64)
+    spectra, target = dsp.stft(noisy, 512, 128), dsp.stft(clean, 512, 128)
+    knowing, blind, misled = (
+        np.abs(run.learner.predict(given) - target).mean()
+        for given in ([spectra, profiles], spectra, [spectra, profiles[::-1]]))
+    assert knowing < 0.97 * min(blind, misled)

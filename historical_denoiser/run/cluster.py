@@ -186,7 +186,7 @@ def _follow_tasks(ray: Any, tasks: dict[Any, int], jobs: list[Job],
         if hosts:
             since, limit = time.monotonic(), WARN_SECONDS
         elif tasks and time.monotonic() - since > limit:
-            _tell_of_no_worker(ray, cores, time.monotonic() - since)
+            _tell_of_no_worker(ray, cores, time.monotonic() - since, limit == MAX_WAIT_SECONDS)
             limit = MAX_WAIT_SECONDS
 
 
@@ -211,12 +211,12 @@ def _read_messages(ray: Any, messages: Any, jobs: list[Job], report: Callable[[J
             messages.answer.remote(number, refusal)
 
 
-def _tell_of_no_worker(ray: Any, cores: int, seconds: float) -> None:
-    """Warns that no worker could begin for so long; raises UserError where it took too long."""
+def _tell_of_no_worker(ray: Any, cores: int, seconds: float, is_last: bool) -> None:
+    """Warns that no worker could begin for so long; raises UserError if that `is_last`."""
     found = (f"cluster: no worker could begin for {seconds:.0f} s: it needs {cores} free cores on "
              f"one machine; {sum(node['Alive'] for node in ray.nodes())} machines have "
              f"{ray.available_resources().get('CPU', 0.0):g} free cores in all")
-    if seconds > MAX_WAIT_SECONDS:
+    if is_last:
         raise UserError(found)
     logger.warning("%s; waiting", found)
 

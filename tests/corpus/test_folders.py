@@ -45,6 +45,19 @@ def test_any_folder_is_taken(scores, tmp_path):
     assert sf.info(tmp_path / "out" / "music/my_scores/single.flac.flac").channels == 1
 
 
+def test_channels_of_one_recording_are_one_group(tmp_path):
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    for number in range(6):
+        for channel, hz in (("L", 300.0), ("R", 305.0)):
+            sf.write(folder / f"take{number}_{channel}.wav", make_tone(0.1, hz + 20 * number),
+                     SAMPLE_RATE)
+    rows = build(folder, tmp_path / "out")
+    splits = groups_and_splits(rows)
+    assert len(rows) == 12 and len(splits) == 6
+    assert all(len(found) == 1 for found in splits.values())
+
+
 def test_folders_can_name_the_splits(scores, tmp_path):
     before = groups_and_splits(build(scores, tmp_path / "out"))
     for number, split in enumerate(("train", "validation", "test")):
