@@ -1,4 +1,4 @@
-"""Powers in bands that are equally wide for the ear: fractions of an octave."""
+"""Powers in bands of equal width on a logarithmic frequency axis."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def edges(stft: StftConfig, lowest_hz: float, an_octave: int, count: int) -> np.
     """Returns the first bin of each band, and the one after the last: `(bands + 1,)`.
 
     Args:
-        stft: Whose bins they are, at 44.1 kHz. There are no bands below its `highpass_hz`.
-        lowest_hz: Where the first band begins.
-        an_octave: How many bands an octave has.
-        count: How many bands there are. Those that are narrower than a bin become one.
+        stft: The transform, at 44.1 kHz. Bands below its `highpass_hz` are left out.
+        lowest_hz: Lower edge of the first band.
+        an_octave: Number of bands per octave.
+        count: Number of bands. Bands that are narrower than a bin are merged.
     """
     edges_hz = lowest_hz * 2.0 ** (np.arange(count + 1) / an_octave)
     edges_hz = edges_hz[edges_hz >= stft.highpass_hz]
@@ -24,13 +24,18 @@ def edges(stft: StftConfig, lowest_hz: float, an_octave: int, count: int) -> np.
 
 
 def powers(power: np.ndarray, of_bands: np.ndarray) -> np.ndarray:
-    """Returns the power in bands, `(frames, bands)`, of that of bins, `(frames, bins)`."""
+    """Sums the power of bins, `(frames, bins)`, over bands: `(frames, bands)`."""
     return np.stack([power[:, low:high].sum(axis=1)
                      for low, high in itertools.pairwise(of_bands)], axis=1)
 
 
 def spread(values: np.ndarray, of_bands: np.ndarray, bins: int) -> np.ndarray:
-    """Returns `(frames, bins)` that have the values of their bands, `(frames, bands)`, or 0."""
-    widths = np.diff(of_bands)
-    inside = np.repeat(values, widths, axis=1)
+    """Repeats the values of bands, `(frames, bands)`, for their bins; bins outside get 0.
+
+    Args:
+        values: Values of the bands.
+        of_bands: From `edges`.
+        bins: Number of bins of the result.
+    """
+    inside = np.repeat(values, np.diff(of_bands), axis=1)
     return np.pad(inside, ((0, 0), (of_bands[0], bins - of_bands[-1])))

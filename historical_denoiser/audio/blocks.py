@@ -1,4 +1,4 @@
-"""Recordings that come in blocks: parts cut out of them, pieces joined and put back into blocks."""
+"""Cuts spans out of recordings that are read in blocks, and joins processed spans again."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 
 
 class Frames:
-    """Cuts blocks `(samples, ...)` of any length into frames; keeps what is left over.
+    """Divides blocks `(samples, ...)` of any length into frames.
 
     Attributes:
-        rest: What does not fill a frame yet; None before the first block.
+        rest: Samples that do not fill a frame yet; None before the first block.
     """
 
     def __init__(self, size: int) -> None:
@@ -22,28 +22,31 @@ class Frames:
         self.rest: np.ndarray | None = None
 
     def add(self, block: np.ndarray) -> np.ndarray:
-        """Returns the frames that are full with a further block, `(frames, size, ...)`."""
+        """Returns the frames that another block completes, `(frames, size, ...)`."""
         rest = block if self.rest is None else np.concatenate([self.rest, block])
         whole = len(rest) // self._size * self._size
-        self.rest = rest[whole:].copy()  # a slice would keep all of it in memory
+        self.rest = rest[whole:].copy()  # a view would keep the whole block in memory
         return rest[:whole].reshape(-1, self._size, *rest.shape[1:])
 
 
 class Tape:
-    """A recording that comes in blocks, and of which parts that overlap are played in turn."""
+    """Reads spans, which may overlap, one after the other from a recording in blocks."""
 
     def __init__(self, blocks: Iterable[np.ndarray]) -> None:
-        self._blocks, self._done = iter(blocks), 0
-        self._kept: list[tuple[int, np.ndarray]] = []  # blocks to be played again, and their starts
+        self._blocks = _with_starts(blocks)
+        self._kept: list[tuple[int, np.ndarray]] = []  # blocks to be read again, and their starts
 
     def play(self, start: int, stop: int, keep: int | None = None) -> Iterator[np.ndarray]:
-        """Yields the blocks of a part; what lies from `keep` on can be played again after it.
+        """Yields the blocks of a span.
 
-        Without `keep`, that is what lies behind the part.
+        Args:
+            start: First sample of the span.
+            stop: The sample after its last.
+            keep: First sample that the next call can start at; by default `stop`.
         """
         keep = stop if keep is None else keep
         kept, self._kept = iter(self._kept), []
-        for place, block in itertools.chain(kept, self._more()):
+        for place, block in itertools.chain(kept, self._blocks):
             end = place + len(block)
             if end > keep:
                 self._kept.append((place, block))
@@ -54,18 +57,20 @@ class Tape:
                 break
         self._kept.extend(kept)
 
-    def _more(self) -> Iterator[tuple[int, np.ndarray]]:
-        for block in self._blocks:
-            place, self._done = self._done, self._done + len(block)
-            yield place, block
+
+def _with_starts(blocks: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
+    done = 0
+    for block in blocks:
+        yield done, block
+        done += len(block)
 
 
 def cut(blocks: Iterable[np.ndarray], places: Iterable[tuple[int, int]]) -> Iterator[np.ndarray]:
-    """Yields the parts of a recording at `places`, which rise and do not overlap.
+    """Yields spans of a recording.
 
     Args:
         blocks: The recording from its start, in blocks `(samples[, channels])`.
-        places: First sample of each part, and the one after its last.
+        places: First sample of each span, and the one after its last; in order, without overlap.
     """
     tape = Tape(blocks)
     for start, stop in places:
@@ -76,14 +81,14 @@ def cut(blocks: Iterable[np.ndarray], places: Iterable[tuple[int, int]]) -> Iter
 def in_blocks(pieces: Iterable[np.ndarray], waiting: deque[Any],
               length: Callable[[Any], int] = len, axis: int = 0,
               ) -> Iterator[tuple[Any, np.ndarray]]:
-    """Yields blocks, each with as much of a stream of pieces as it is long.
+    """Yields blocks, each with the span of a stream of pieces that belongs to it.
 
     Args:
-        pieces: What is found in the blocks, in pieces of other lengths.
-        waiting: The blocks whose pieces are not there yet, to which the source of `pieces` adds
-            those that it reads. Those that no piece comes for stay in it.
-        length: Returns how many samples a block has.
-        axis: Of time in the pieces.
+        pieces: Results for the blocks, in pieces of other lengths.
+        waiting: Blocks without a result. The source of `pieces` adds the blocks that it reads;
+            blocks for which there are too few pieces stay in it.
+        length: Returns the number of samples of a block.
+        axis: Time axis of the pieces.
     """
     rest: np.ndarray | None = None
     for piece in pieces:
@@ -95,12 +100,15 @@ def in_blocks(pieces: Iterable[np.ndarray], waiting: deque[Any],
 
 
 def join(parts: Iterable[Iterable[np.ndarray]], overlap: int) -> Iterator[np.ndarray]:
-    """Yields parts of a waveform in pieces `(samples[, channels])`, faded from each to the next.
+    """Joins parts of a waveform with linear crossfades.
 
     Args:
-        parts: Each in pieces. Its last `overlap` samples are those that the next one begins with;
-            it is at least twice as long.
+        parts: Each in pieces `(samples[, channels])`. The last `overlap` samples of a part are at
+            the same time as the first of the next. Parts are at least twice as long as `overlap`.
         overlap: In samples.
+
+    Yields:
+        Pieces `(samples[, channels])`.
     """
     ramp = (np.arange(overlap) + 0.5) / max(overlap, 1)
     waiting: np.ndarray | None = None

@@ -1,6 +1,6 @@
-"""Signal code: spectra, levels, mixing, resampling and overlap-add. Arrays in, arrays out.
+"""Signal processing on arrays: spectra, levels, mixing, resampling and overlap-add.
 
-Audio is float32 (or float64) NumPy; time runs along the last axis unless said otherwise.
+Waveforms are float32 or float64 arrays; time is the last axis unless a docstring says otherwise.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from historical_denoiser.core.checks import require
 
 Predict = Callable[[np.ndarray], np.ndarray]
 
-SAMPLE_RATE = 44100  # Hz; the network's rate. Other rates are resampled to it and back.
-STFT_BLOCK = 64  # frames transformed at once: few enough for the processor's cache
-HIGHPASS_TRANSITION = 0.25  # width of the band from stop to pass, relative to the cutoff
+SAMPLE_RATE = 44100  # Hz, of the network; recordings are resampled to it and back
+STFT_BLOCK = 64  # frames that are transformed at once, so that they fit the processor's cache
+HIGHPASS_TRANSITION = 0.25  # width of the transition band, relative to the cutoff
 
 RESAMPLE_TAIL_SECONDS = 0.005  # zeros added at the end of a resampled stream
 FADE_SHARE = 0.25  # share of the context that is crossfaded with the neighbouring segment
@@ -33,7 +33,7 @@ class StftConfig:
 
     win_size: int = 2048
     hop_size: int = 512
-    highpass_hz: float = 0.0  # lower frequencies are removed before the transform; 0: none are
+    highpass_hz: float = 0.0  # cutoff of a high-pass before the transform; 0: no filter
 
     def __post_init__(self) -> None:
         require(self.win_size >= 2 and self.win_size % 2 == 0, "stft.win_size",
@@ -50,9 +50,9 @@ class StftConfig:
 
 
 def decibels(power: np.ndarray | float, floor: float = 0.0) -> Any:
-    """Returns 10 log10 of powers or of their ratios, none below `floor`; minus infinity for 0.
+    """Returns 10 log10 of powers or power ratios, after raising them to `floor` at least.
 
-    A number becomes a float, an array an array of its type.
+    The result is minus infinity for 0, a float for a number, and an array of its type for an array.
     """
     with np.errstate(divide="ignore"):
         level_db = 10.0 * np.log10(np.maximum(power, floor))
@@ -60,13 +60,13 @@ def decibels(power: np.ndarray | float, floor: float = 0.0) -> Any:
 
 
 def to_gain(level_db: Any) -> Any:
-    """Returns the factor that samples are multiplied with for so many dB."""
+    """Returns the factor for samples that corresponds to a level in dB."""
     return 10.0 ** (level_db / 20.0)
 
 
 def power(audio: np.ndarray) -> float:
     """Returns the variance of `audio`: its power without a constant offset."""
-    deviation = audio - np.mean(audio)  # NumPy adds pairwise: float32 is right to 1e-7
+    deviation = audio - np.mean(audio)  # NumPy's pairwise sum is accurate to 1e-7 in float32
     return float(np.mean(np.square(deviation, out=deviation)))
 
 
@@ -80,15 +80,20 @@ def hamming(win_size: int) -> np.ndarray:
 
 
 def count_frames(samples: int, hop_size: int) -> int:
-    """Returns how many frames start within `samples` samples, one each `hop_size`."""
+    """Returns the number of frames that start within `samples`, one every `hop_size`."""
     return -(-samples // hop_size)
 
 
 def stft(audio: np.ndarray, win_size: int, hop_size: int) -> np.ndarray:
     """Short-time Fourier transform; frame k starts at sample k * hop_size.
 
-    Takes `(..., samples)`, at least one, and returns float32 `(..., frames, bins, 2)`: real and
-    imaginary parts. Frames that reach beyond the last sample see zeros there.
+    Args:
+        audio: `(..., samples)`, at least one sample. Behind the last, frames are filled with zeros.
+        win_size: Length of the periodic Hamming window in samples.
+        hop_size: Distance of frames in samples.
+
+    Returns:
+        float32 `(..., frames, bins, 2)`: real and imaginary parts.
     """
     samples = audio.shape[-1]
     frames = count_frames(samples, hop_size)
@@ -113,13 +118,19 @@ def power_spectra(frames: np.ndarray) -> np.ndarray:
 def power_of_bins(spectra: np.ndarray, dtype: type = np.float32) -> np.ndarray:
     """Returns |X|^2 of spectra `(..., 2)` without their last axis.
 
-    A sum over that axis would take ten times as long: NumPy loops over its two numbers.
+    A sum over that axis would take ten times as long: NumPy loops over its two elements.
     """
     return np.square(spectra[..., 0], dtype=dtype) + np.square(spectra[..., 1], dtype=dtype)
 
 
 def istft(spectrum: np.ndarray, win_size: int, hop_size: int, samples: int) -> np.ndarray:
     """Inverse of `stft`: least-squares overlap-add (Griffin and Lim 1984, eq. 6).
+
+    Args:
+        spectrum: `(..., frames, bins, 2)`.
+        win_size: See `stft`.
+        hop_size: See `stft`.
+        samples: Length of the result.
 
     Raises:
         ValueError: `spectrum` has another number of frames than `samples` samples need.
@@ -156,8 +167,7 @@ def overlap_add(pieces: np.ndarray, hop_size: int) -> np.ndarray:
 def active_power(powers: np.ndarray) -> float:
     """Returns the mean power of the frames that are not pauses; 0 for silence.
 
-    So the level of a recording does not depend on how much silence surrounds the music.
-
+    Thus, the level of a recording does not depend on how much silence surrounds the music.
     `powers` are the variances of the frames.
     """
     loudest = float(np.max(powers, initial=0.0))
@@ -167,7 +177,12 @@ def active_power(powers: np.ndarray) -> float:
 
 
 def mix_at_snr(clean: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
-    """Returns `clean + gain * noise`, where `clean` has `snr_db` over the noise; see `power`.
+    """Returns `clean + gain * noise` with a signal-to-noise ratio of `snr_db`; see `power`.
+
+    Args:
+        clean: Waveform of any shape.
+        noise: Waveform of the same shape.
+        snr_db: Level of `clean` relative to the scaled noise.
 
     Raises:
         ValueError: The shapes differ or `noise` is silent.
@@ -190,8 +205,8 @@ def repeat_with_crossfade(audio: np.ndarray, samples: int, fade_samples: int,
         audio: `(length,)`.
         samples: Length of the result.
         fade_samples: Length of each crossfade; shortened to a third of a short `audio`.
-        turn_samples: Length of one turn of the disc. If given, and `audio` is longer than a
-            turn, the copies start whole turns apart: clicks recur once per turn as on the disc.
+        turn_samples: Length of one turn of the disc. If given, and `audio` is longer than a turn,
+            copies start whole turns apart, so that clicks recur once per turn as on the disc.
 
     Raises:
         ValueError: `audio` is empty.
@@ -204,7 +219,7 @@ def repeat_with_crossfade(audio: np.ndarray, samples: int, fade_samples: int,
     step = len(audio) - fade
     if turn_samples and step >= turn_samples:
         step = step // turn_samples * turn_samples
-    # The noises of two copies are uncorrelated; their power stays if squared weights sum to one.
+    # Two copies are uncorrelated: their power is constant if the squared weights sum to one.
     ramp = np.sin(0.5 * np.pi * (np.arange(fade) + 0.5) / max(fade, 1)).astype(audio.dtype)
     piece = audio[: step + fade].copy()
     piece[:fade] *= ramp
@@ -225,8 +240,8 @@ def resample_blocks(blocks: Iterable[np.ndarray], from_rate: float, to_rate: flo
                     ) -> Iterator[np.ndarray]:
     """Resamples a stream of float32 blocks `(channels, samples)` without delaying it.
 
-    The result is a few milliseconds longer than the stream, so that resampling back never gives
-    fewer samples than there were; the caller cuts it to length. Equal rates change nothing.
+    The result is a few milliseconds too long, so that resampling it back never gives fewer samples
+    than there were; the caller cuts it to length. For equal rates the blocks are unchanged.
     """
     if from_rate == to_rate:
         yield from blocks
@@ -243,7 +258,7 @@ def resample_blocks(blocks: Iterable[np.ndarray], from_rate: float, to_rate: flo
 
 @functools.lru_cache(maxsize=8)
 def _highpass_taps(cutoff: float, rate: float) -> np.ndarray:
-    # A Hamming-windowed sinc of N taps passes from stop to pass band within 3.3 / N of the rate.
+    # A Hamming-windowed sinc of N taps has a transition band of 3.3 / N times the rate.
     half = round(0.5 * 3.3 * rate / (HIGHPASS_TRANSITION * cutoff))
     return scipy.signal.firwin(2 * half + 1, cutoff, pass_zero=False, fs=rate).astype(np.float32)
 
@@ -252,24 +267,24 @@ def _highpass_taps(cutoff: float, rate: float) -> np.ndarray:
 def highpass_gain(cutoff_hz: float, rate: float, size: int) -> np.ndarray:
     """Returns the gain of `highpass` at each bin of a real transform of `size` samples, float32."""
     taps = _highpass_taps(cutoff_hz, rate)
-    # Centred on sample 0, the filter has no phase. One longer than the transform wraps around.
+    # Centred on sample 0, the filter has zero phase. If it exceeds the transform, it wraps around.
     places = (np.arange(len(taps)) - len(taps) // 2) % size
     return scipy.fft.rfft(np.bincount(places, taps, size)).real.astype(np.float32)
 
 
 def highpass(audio: np.ndarray, cutoff_hz: float, rate: float, wrap: bool = False) -> np.ndarray:
-    """Removes what lies below `cutoff_hz` without any shift in time or phase.
+    """Removes frequencies below `cutoff_hz` with a filter of zero phase.
 
     Most of a disc's noise power is rumble at a few hertz, from warps and bearings, where there is
-    no music. The network's short transform cannot tell it from the lowest notes: all of it lies
+    no music. The network's short transform cannot separate it from the lowest notes: all of it is
     in the two lowest bins.
 
     Args:
         audio: `(..., samples)`.
-        cutoff_hz: Where the gain is one half; 0 changes nothing.
+        cutoff_hz: Frequency at which the gain is one half; 0 changes nothing.
         rate: Samples per second.
-        wrap: Whether the filter takes the end of `audio` for what came before its beginning, and
-            the other way round, rather than silence. It is faster.
+        wrap: Whether to treat `audio` as periodic, which is faster, instead of surrounded by
+            silence.
 
     Returns:
         float32 array of the same shape.
@@ -279,7 +294,7 @@ def highpass(audio: np.ndarray, cutoff_hz: float, rate: float, wrap: bool = Fals
         return audio
     if cutoff_hz >= rate / 2.0:
         return np.zeros(audio.shape, np.float32)
-    # So many zeros keep the ends apart.
+    # Zeros that separate the end from the beginning.
     margin = 0 if wrap else len(_highpass_taps(cutoff_hz, rate)) // 2
     size = scipy.fft.next_fast_len(samples + margin, real=True)
     spectrum = scipy.fft.rfft(audio, size)
@@ -287,8 +302,27 @@ def highpass(audio: np.ndarray, cutoff_hz: float, rate: float, wrap: bool = Fals
     return scipy.fft.irfft(spectrum, size)[..., :samples].astype(np.float32, copy=False)
 
 
+def local_deviation(audio: np.ndarray, block_samples: int, blocks: int) -> np.ndarray:
+    """Returns the standard deviation of noise around each sample, insensitive to clicks.
+
+    The median of |x| in a block is 0.6745 standard deviations for Gaussian noise.
+
+    Args:
+        audio: `(samples,)`.
+        block_samples: Length of the blocks over which the median of |x| is measured.
+        blocks: Number of blocks, centred at a sample, of which the median is returned.
+
+    Returns:
+        `(samples,)`, constant within each block.
+    """
+    spread = [np.median(np.abs(audio[start : start + block_samples])) / 0.6745
+              for start in range(0, len(audio), block_samples)]
+    usual = scipy.ndimage.median_filter(spread, blocks, mode="nearest")
+    return np.repeat(usual, block_samples)[: len(audio)]
+
+
 def fit_length(audio: np.ndarray, samples: int) -> np.ndarray:
-    """Cuts the first axis to `samples`, or fills it up with zeros."""
+    """Cuts the first axis to `samples`, or pads it with zeros."""
     if len(audio) >= samples:
         return audio[:samples]
     return np.pad(audio, [(0, samples - len(audio))] + [(0, 0)] * (audio.ndim - 1))
@@ -298,20 +332,24 @@ def fit_length(audio: np.ndarray, samples: int) -> np.ndarray:
 
 
 def lead_samples(win_size: int, hop_size: int) -> int:
-    """Returns how many zeros must precede a waveform for `istft` to be accurate from the start.
+    """Returns the number of zeros to put before a waveform so that `istft` is accurate throughout.
 
-    With fewer zeros, the first samples are seen only by the edges of windows, and the division
-    by the windows' sum makes errors in the spectrum up to 12 times larger there.
+    With fewer zeros, only the edges of windows cover the first samples, and the division by the sum
+    of windows makes errors of the spectrum up to 12 times larger there.
     """
     return -(-(win_size - hop_size) // hop_size) * hop_size
 
 
 def in_spectral_domain(predict_spectrum: Predict, win_size: int, hop_size: int,
                        highpass_hz: float = 0.0, rate: float = SAMPLE_RATE) -> Predict:
-    """Makes a function of spectrograms `(batch, frames, bins, 2)` into one of waveforms.
+    """Makes a function of waveforms `(batch, samples)` from a function of spectra.
 
-    The result takes waveforms `(batch, samples)`, passes them through `highpass`, and returns them
-    in the same shape.
+    Args:
+        predict_spectrum: Takes and returns `(batch, frames, bins, 2)`.
+        win_size: See `stft`.
+        hop_size: See `stft`.
+        highpass_hz: Cutoff of `highpass`, which is applied first.
+        rate: Sample rate in Hz.
     """
     lead = lead_samples(win_size, hop_size)
 
@@ -327,50 +365,50 @@ def stream_in_segments(predict: Predict, blocks: Iterable[np.ndarray], segment_s
                        context_samples: int, step_samples: int = 1) -> Iterator[np.ndarray]:
     """Applies `predict` to overlapping segments and joins them by weighted overlap-add.
 
-    `predict` sees each segment with `context_samples` on both sides. The quarter of the context
-    next to the segment is crossfaded with the neighbouring segment, the rest is thrown away. At the
-    ends of the recording, where there is no context, a segment is longer by as much. No more than
-    one segment, its contexts and one block are in memory at a time.
+    `predict` gets each segment with `context_samples` on both sides. The quarter of the context
+    next to the segment is crossfaded with the neighbouring segment, the rest is discarded. At the
+    ends of the recording, a segment is extended by the length of the missing context. At most one
+    segment, its contexts and one block are in memory.
 
     Args:
         predict: Takes and returns waveforms `(batch, samples)`; the batches may differ.
-        blocks: The recording in pieces `(channels, samples)` of any length.
+        blocks: The recording in blocks `(channels, samples)` of any length.
         segment_samples: New samples in each step.
-        context_samples: Samples seen on both sides of them.
+        context_samples: Samples on both sides of them.
         step_samples: Segments and contexts are rounded up to multiples of this. A network with
-            strides gives the same output, shifted, where its input is shifted by multiples of it.
+            strides is only equivariant to shifts by such multiples.
 
     Yields:
         float32 pieces `(channels, samples)`, together as long as all blocks.
     """
     segment = -(-segment_samples // step_samples) * step_samples
     context = -(-context_samples // step_samples) * step_samples
-    # A fade ends before the middle of a segment: nowhere do more than two segments overlap.
+    # Fades end before the middle of a segment, so that at most two segments overlap.
     fade = min(round(context * FADE_SHARE), segment // 2)
     ramp = ((np.arange(2 * fade) + 0.5) / max(2 * fade, 1)).astype(np.float32)
     blocks = iter(blocks)
-    heard = next(blocks, None)  # the recording from sample `origin` on
-    if heard is None:
+    audio = next(blocks, None)  # the recording from sample `origin` on
+    if audio is None:
         return
     origin, start, ended = 0, 0, False
     pending = np.zeros((1, 0), np.float32)  # end of the last segment, faded out
     while True:
         end = start + segment if start else segment + context
         # One sample beyond the context shows whether there is another segment.
-        parts, known = [heard], origin + heard.shape[-1]
+        parts, known = [audio], origin + audio.shape[-1]
         while not ended and known <= end + context:
             block = next(blocks, None)
             ended = block is None
             if not ended:
                 parts.append(block)
                 known += block.shape[-1]
-        heard = np.concatenate(parts, axis=-1)
+        audio = np.concatenate(parts, axis=-1)
         if start >= known:
             return
         if known <= end + context:
             end = known
         left, right = max(0, start - context), min(known, end + context)
-        result = predict(heard[:, left - origin : right - origin])
+        result = predict(audio[:, left - origin : right - origin])
         # This segment and its crossfades reach from `begin` to `stop`.
         begin, stop = max(0, start - fade), min(known, end + fade)
         piece = np.array(result[:, begin - left : stop - left], np.float32)
@@ -382,4 +420,4 @@ def stream_in_segments(predict: Predict, blocks: Iterable[np.ndarray], segment_s
             pending = piece[:, final - begin :] * (1.0 - ramp[: stop - final])
         yield piece[:, : final - begin]
         start, keep = end, max(0, end - context)
-        heard, origin = heard[:, keep - origin :], keep
+        audio, origin = audio[:, keep - origin :], keep

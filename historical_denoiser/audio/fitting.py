@@ -1,10 +1,10 @@
-"""Which strength fits a recording, told by what was found in it: `denoising_strength=auto`.
+"""Chooses the strength for a recording from its noise estimate: `denoising_strength=auto`.
 
-A network takes some bass notes for rumble or hum. Rumble, hum and hiss stay at one level; notes
-come and go. So what was found in the lowest octave is kept for the most part where it falls far
-below its own mean for part of the time, and does not come in single thumps either. All else is
-removed as it was found: on mixtures whose clean side is known, nothing else was seen that tells
-what had better be left.
+A network takes some bass notes for rumble or hum. Rumble and hum stay at one level, notes come and
+go, and thumps are short. So the noise estimate below 60 Hz is reduced if its level is far below its
+mean for part of the time, but its peaks are not those of thumps. Elsewhere all of the estimate is
+removed: on mixtures with known clean sound, no other rule improved the result. Start reading at
+`fit`.
 """
 
 from __future__ import annotations
@@ -22,43 +22,43 @@ from historical_denoiser.audio.survey import Survey, as_channels
 
 logger = logging.getLogger(__name__)
 
-MIN_HZ = 20.0  # what lies below is heard by nobody
+MIN_HZ = 20.0  # inaudible below
 FRAME_SECONDS = 0.186
 HOPS = 4  # in a frame
-# Power of the quietest tenth of frames over the mean: notes lie below the first, noise above the
-# second. These and the next were chosen on 72 validation mixtures.
+# First decile of the power of frames relative to the mean: lower for notes, higher for noise. These
+# bounds and the next were chosen on 72 validation mixtures.
 QUIETEST = (0.10, 0.15)
-LOUDEST = (3.0, 9.0)  # the loudest hundredth over the mean: below lies noise, above thumps
-MIN_SHARE = 0.4  # of what is found that is removed
-MIN_FRAMES = 40  # 2 s, below which nothing can be told
+LOUDEST = (3.0, 9.0)  # 99th percentile relative to the mean: lower for noise, higher for thumps
+MIN_SHARE = 0.4  # of the noise estimate
+MIN_FRAMES = 40  # 2 s
 EXCERPTS, EXCERPT_SECONDS = 3, 10.0
-EXCERPTS_SECONDS = EXCERPTS * EXCERPT_SECONDS  # a recording no longer than this is heard whole
+EXCERPTS_SECONDS = EXCERPTS * EXCERPT_SECONDS  # a shorter recording is analysed as a whole
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A strength that fits a recording, and why."""
+    """The strength for a recording, and the reason for it."""
 
     strength: Strength
     why: str
 
 
 def fit(strength: Strength, pairs: Iterable[Pair], sample_rate: int) -> Fitted:
-    """Fits a strength to what was found in a recording.
+    """Chooses the strength for a recording.
 
     Args:
-        strength: Whose `share` is to be found; what else it holds stays.
-        pairs: Blocks, each with all the noise that was found in it.
+        strength: Its `share` and `bass` are replaced, the rest stays.
+        pairs: Blocks, each with its noise estimate.
         sample_rate: In Hz.
     """
     powers = np.concatenate([_bass_powers(noise, sample_rate) for _, noise in pairs] or [[]])
     full = replace(strength, share=1.0)
     if len(powers) < MIN_FRAMES or not powers.any():
-        return Fitted(full, "1: too little is heard to say more")
+        return Fitted(full, "1: the noise estimate is too short or silent")
     quietest, loudest = np.quantile(powers, (0.1, 0.99)) / powers.mean()
     share = float(np.interp(quietest, QUIETEST, (MIN_SHARE, 1.0)))
-    seen = (f"what was found below {BASS_HZ:g} Hz has a quietest tenth of {quietest:.2f} and a "
-            f"loudest hundredth of {loudest:.1f} times its mean")
+    seen = (f"the power of the noise estimate below {BASS_HZ:g} Hz has a quietest tenth of "
+            f"{quietest:.2f} and a loudest hundredth of {loudest:.1f} times its mean")
     if share == 1.0 or not LOUDEST[0] < loudest < LOUDEST[1]:
         return Fitted(full, f"1: {seen}, so it is not taken for bass notes")
     share = round(share, 2)
@@ -67,30 +67,30 @@ def fit(strength: Strength, pairs: Iterable[Pair], sample_rate: int) -> Fitted:
 
 
 def _bass_powers(noise: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Returns the power of each frame between the two lowest frequencies."""
+    """Returns the power of each frame from `MIN_HZ` to `BASS_HZ`."""
     size = max(HOPS, round(FRAME_SECONDS * sample_rate))
     if len(noise) < size or sample_rate < 2.0 * BASS_HZ:
         return np.zeros(0)
     frequencies = np.arange(size // 2 + 1) * sample_rate / size
-    heard = (frequencies >= MIN_HZ) & (frequencies < BASS_HZ)
+    bass = (frequencies >= MIN_HZ) & (frequencies < BASS_HZ)
     frames = np.lib.stride_tricks.sliding_window_view(as_channels(noise), size, axis=0)
     frames = frames[:: size // HOPS]
-    return np.stack([dsp.power_spectra(frame)[:, heard].sum() for frame in frames])
+    return np.stack([dsp.power_spectra(frame)[:, bass].sum() for frame in frames])
 
 
 def excerpts(read: Callable[[], Iterable[np.ndarray]], surveyed: Survey, sample_rate: int,
              with_ends: bool = False) -> list[list[np.ndarray]]:
-    """Returns a few stretches spread over a recording, or all of a short one.
+    """Returns a few excerpts spread over a recording, or all of a short one.
 
     Args:
         read: Reads the recording from its start, in blocks.
         surveyed: From `survey` of all blocks.
         sample_rate: In Hz.
-        with_ends: Whether half of one of them is its beginning and half its end, where a groove
-            may be heard before and after the music.
+        with_ends: Whether one excerpt is replaced by two halves, at the beginning and at the end,
+            where a groove may be audible before and after the music.
 
     Returns:
-        Of each stretch the parts between which there is silence, which is left out.
+        For each excerpt its parts, without the silence between them.
     """
     length, samples = round(EXCERPT_SECONDS * sample_rate), surveyed.audible_samples
     if samples <= EXCERPTS * length:
@@ -104,7 +104,7 @@ def excerpts(read: Callable[[], Iterable[np.ndarray]], surveyed: Survey, sample_
     parts = [silence.split(place, surveyed.silences) for place in places]
     tape, found = Tape(silence.leave_out(read(), surveyed.silences)), []
     for number, each in enumerate(parts):
-        # Stretches may overlap.
+        # Excerpts may overlap.
         following = min((start for later in parts[number + 1 :] for start, _ in later),
                         default=samples)
         pieces = [list(tape.play(start, stop, min(stop, following))) for start, stop in each]

@@ -1,9 +1,10 @@
-"""Stereo transfers of mono carriers: one signal in both channels, each with a noise of its own.
+"""Combines the channels of a stereo transfer of a mono carrier, whose noises are independent.
 
-A mono disc played with a stereo pickup, or a mono tape on a two-track machine. Both channels are
-brought to the same gain and time; a click that only one of them has is replaced by the other; then
-they are added with weights by their noise in each band, which lowers the noise before a network
-hears it: by 3 dB where both are equally noisy, by more where one is worse.
+Examples are a mono disc played with a stereo pickup, and a mono tape on a two-track machine. Both
+channels are aligned in gain and time. A click in only one channel is replaced by the other channel.
+Then the channels are added with weights that depend on their noise in each band. This lowers the
+noise before the network by 3 dB where both are equally noisy, and by more where one is worse. Start
+reading at `find_mono` and `MonoSource.combine`.
 """
 
 from __future__ import annotations
@@ -18,38 +19,38 @@ import scipy
 from historical_denoiser.audio import dsp
 
 CHOICES = ("auto", "true", "false")
-FRAME_SECONDS = 0.1  # of the transform by which channels are compared
+FRAME_SECONDS = 0.1  # of the transform with which channels are compared
 BANDS_AN_OCTAVE = 3
-MIN_HZ = 50.0  # and the least width of a band
+MIN_HZ = 50.0  # upper edge of the lowest band, and smallest width of a band
 FILTER_SECONDS = 0.04  # half of the length of filters
-MAX_DELAY_SECONDS = 0.001  # azimuth of a tape head, or an interface
+MAX_DELAY_SECONDS = 0.001  # from the azimuth of a tape head, or from an interface
 MAX_GAIN_DB = 12.0  # between the channels
-# When `auto` takes a recording for mono: in each band that matters, less than this share of what
-# the channels have in common is in their difference, too, and that stays at one level.
+# `auto` takes a recording for mono if, in each band that matters, the difference of the channels
+# varies with their common signal by less than this, and stays at one level.
 MAX_SIDE_DB = -15.0
-STEADY_RANGE_DB = 10.0  # between tenths, of the difference's medians over a second
+STEADY_RANGE_DB = 10.0  # between the lowest and highest tenth of the difference, per second
 MIN_SECONDS = 2.0
-MIN_COMMON = 0.2  # power, relative to that of the channels
-FINER = 16  # steps of the delay in a sample
+MIN_COMMON = 0.2  # power of the common signal, relative to that of the channels
+DELAY_STEPS = 16  # per sample
 TINY = 1e-20
-MATTERS_DB = -30.0  # of a band, below the loudest one
+MATTERS_DB = -30.0  # level of a band, relative to the loudest
 MIN_WEIGHT = 0.02  # of either channel in a band
-CLICK_DEVIATIONS = 7.0  # of the difference above its neighbourhood
+CLICK_DEVIATIONS = 7.0  # a larger difference of the channels is a click
 CLICK_HIGHPASS_HZ = 500.0
 CLICK_MARGIN_SECONDS = 0.001
 CLICK_BLOCK_SECONDS = 0.05
-CLICK_BLOCKS = 9  # over whose median the difference is judged
-CHUNK_SECONDS = 5.0
+CLICK_BLOCKS = 9  # neighbourhood in which the deviation of the difference is measured
+SEGMENT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class MonoSource:
-    """How the two channels of a mono recording are made one, and that one the channels again.
+    """Combines the two channels of a mono recording, and separates them again.
 
     Attributes:
         sample_rate: In Hz.
-        gain: Of the second channel relative to the first.
-        delay: By how many samples the second channel is late.
+        gain: Gain of the second channel relative to the first.
+        delay: Delay of the second channel in samples.
         frequencies: Centres of bands in Hz, `(bands,)`.
         weights: Share of the first channel in each band.
     """
@@ -61,14 +62,14 @@ class MonoSource:
     weights: tuple[float, ...]
 
     def describe(self) -> dict[str, float | list[float]]:
-        """Returns what is told in a report."""
+        """Returns the values for a report."""
         return {"second_channel_db": round(20.0 * math.log10(abs(self.gain)), 2),
                 "inverted": self.gain < 0.0,
                 "second_channel_late_ms": round(1000.0 * self.delay / self.sample_rate, 4),
                 "weight_of_first": [round(min(self.weights), 2), round(max(self.weights), 2)]}
 
     def combine(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Makes blocks `(2, samples)` into blocks `(1, samples)`, together as long."""
+        """Yields blocks `(1, samples)` from blocks `(2, samples)`, of the same total length."""
         rate = self.sample_rate
         half = _half_length(rate)
         bins = 8 * half
@@ -85,22 +86,22 @@ class MonoSource:
 
         block = max(1, round(CLICK_BLOCK_SECONDS * rate))
         context = 2 * half + (CLICK_BLOCKS // 2 + 1) * block
-        yield from dsp.stream_in_segments(add, blocks, round(CHUNK_SECONDS * rate),
+        yield from dsp.stream_in_segments(add, blocks, round(SEGMENT_SECONDS * rate),
                                           round(context / (1.0 - dsp.FADE_SHARE)) + 1, block)
 
     def spread(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Makes blocks `(1, samples)` into blocks `(2, samples)`: what is in both channels."""
+        """Yields blocks `(2, samples)`, with the original gain and delay, from `(1, samples)`."""
         late = self._shift(self.delay) * self.gain
 
         def delay(piece: np.ndarray) -> np.ndarray:
             return np.stack([piece[0], scipy.signal.oaconvolve(piece[0], late, "same")])
 
         context = round(_half_length(self.sample_rate) / (1.0 - dsp.FADE_SHARE)) + 1
-        yield from dsp.stream_in_segments(delay, pieces, round(CHUNK_SECONDS * self.sample_rate),
+        yield from dsp.stream_in_segments(delay, pieces, round(SEGMENT_SECONDS * self.sample_rate),
                                           context)
 
     def _shift(self, samples: float) -> np.ndarray:
-        """Returns the filter that delays by a fraction of samples, centred."""
+        """Returns a centred filter that delays by `samples`, which may be fractional."""
         half = _half_length(self.sample_rate)
         places = np.arange(-half, half + 1)
         return np.sinc(places - samples) * np.hanning(2 * half + 3)[1:-1]
@@ -111,37 +112,34 @@ def _half_length(rate: float) -> int:
 
 
 def _taps(gains: np.ndarray, half: int) -> np.ndarray:
-    """Returns a filter without phase, `(2 half + 1,)`, from its gain at evenly spaced bins."""
+    """Returns a zero-phase filter, `(2 half + 1,)`, from its gain at evenly spaced bins."""
     impulse = scipy.fft.irfft(gains)
     return np.roll(impulse, half)[: 2 * half + 1] * np.hanning(2 * half + 3)[1:-1]
 
 
 def _exchange_clicks(first: np.ndarray, second: np.ndarray, rate: float,
                      ) -> tuple[np.ndarray, np.ndarray]:
-    """Takes a click that only one of two aligned channels has from the other one.
+    """Replaces clicks that are in only one of two aligned channels by the other channel.
 
-    What differs by far more than it does nearby is a click; it is in the channel that has more
-    power there.
+    A click is a difference of the channels far above its usual size nearby. It is in the channel
+    with more power at that time.
     """
     block = max(1, round(CLICK_BLOCK_SECONDS * rate))
     cutoff = min(CLICK_HIGHPASS_HZ, 0.2 * rate)
-    heard = dsp.highpass(np.stack([first, second]), cutoff, rate)
-    apart = np.abs(heard[0] - heard[1])
-    spread = [np.median(apart[start : start + block]) / 0.6745
-              for start in range(0, len(apart), block)]
-    usual = scipy.ndimage.median_filter(spread, CLICK_BLOCKS, mode="nearest")
-    found = apart > np.repeat(CLICK_DEVIATIONS * usual, block)[: len(apart)]
+    high = dsp.highpass(np.stack([first, second]), cutoff, rate)
+    apart = np.abs(high[0] - high[1])
+    found = apart > CLICK_DEVIATIONS * dsp.local_deviation(apart, block, CLICK_BLOCKS)
     if not found.any():
         return first, second
     margin = max(1, round(CLICK_MARGIN_SECONDS * rate))
-    powers = scipy.ndimage.uniform_filter1d(np.square(heard), 2 * margin + 1, axis=-1)
+    powers = scipy.ndimage.uniform_filter1d(np.square(high), 2 * margin + 1, axis=-1)
     wide = scipy.ndimage.maximum_filter1d(found, 2 * margin + 1)
     runs, count = scipy.ndimage.label(wide)
     louder = scipy.ndimage.sum_labels(powers[0] - powers[1], runs, np.arange(count + 1)) > 0.0
     in_first = wide & louder[runs]
     results = []
     for own, other, where in ((first, second, in_first), (second, first, wide & ~in_first)):
-        # Faded over the margin, in which there is no click any more.
+        # The fades are within the margin, beside the click.
         share = scipy.ndimage.uniform_filter1d(where.astype(own.dtype), margin)
         results.append(own + share * (other - own))
     return results[0], results[1]
@@ -149,22 +147,24 @@ def _exchange_clicks(first: np.ndarray, second: np.ndarray, rate: float,
 
 def find_mono(audio: np.ndarray, sample_rate: float, choice: str = "auto",
               ) -> tuple[MonoSource | None, str]:
-    """Measures whether two channels hold one signal, and how they are made one.
+    """Measures whether two channels contain the same signal, and how they can be combined.
 
     Args:
-        audio: `(samples, 2)`: stretches of a recording, some of them loud.
+        audio: `(samples, 2)`: excerpts of a recording, some of them loud.
         sample_rate: In Hz.
-        choice: "true": they do. "auto": only where that is clear.
+        choice: "true": take the recording for mono. "auto": only if it clearly is.
 
     Returns:
-        What is needed, or None; and why, in a few words.
+        The measured `MonoSource`, or None; and a short reason.
     """
     size = 2 * max(4, round(0.5 * FRAME_SECONDS * sample_rate))
     if len(audio) < max(MIN_SECONDS * sample_rate, 4 * size):
-        return None, f"less than {MIN_SECONDS:g} s tell too little"
+        return None, f"less than {MIN_SECONDS:g} s is too little to judge"
     channels = (audio - audio.mean(axis=0)).T.astype(np.float32)
     frequencies = np.arange(size // 2 + 1) * sample_rate / size
-    one, other = _frames(channels, size)
+    count = channels.shape[-1] // size
+    frames = channels[:, : count * size].reshape(2, count, size)
+    one, other = scipy.fft.rfft(frames * np.hanning(size).astype(np.float32))
     delay, sign = _find_delay(one, other, sample_rate)
     turn = sign * np.exp(2j * np.pi * frequencies * delay / sample_rate)
     starts, centres = _bands(frequencies)
@@ -174,7 +174,7 @@ def find_mono(audio: np.ndarray, sample_rate: float, choice: str = "auto",
     if min(covariance) <= 0.0 or common.sum() <= MIN_COMMON * np.sqrt(
             first.sum() * second.sum()):
         return None, "the channels have too little in common"
-    # Noise that is in one channel alone adds nothing to these: the ratio is the squared gain's.
+    # Independent noise does not contribute to the covariances: their ratio is the squared gain.
     gain = math.sqrt(covariance[1] / covariance[0])
     if abs(20.0 * math.log10(gain)) > MAX_GAIN_DB:
         return None, f"the channels' levels are more than {MAX_GAIN_DB:g} dB apart"
@@ -182,7 +182,7 @@ def find_mono(audio: np.ndarray, sample_rate: float, choice: str = "auto",
     apart = np.maximum(first + second - 2.0 * common, 0.0)
     if choice == "auto" and (reason := _why_stereo(apart, common, size / sample_rate)):
         return None, reason
-    # Noise is heard best where nothing else is; clicks, which are exchanged, do not count.
+    # Quiet frames count most for the noise; frames with clicks, which are replaced, do not count.
     quiet = (apart <= 4.0 * np.median(apart, axis=0)) / (first + second + TINY)
     total = quiet.sum(axis=0) + TINY
     noises = [np.maximum((quiet * (power - common)).sum(axis=0), 0.0) / total
@@ -191,13 +191,6 @@ def find_mono(audio: np.ndarray, sample_rate: float, choice: str = "auto",
     weights = np.clip(weights, MIN_WEIGHT, 1.0 - MIN_WEIGHT)
     return (MonoSource(sample_rate, sign * gain, delay, tuple(centres), tuple(weights.tolist())),
             "both channels hold one signal, and what differs does not follow it")
-
-
-def _frames(channels: np.ndarray, size: int) -> np.ndarray:
-    """Returns spectra `(2, frames, bins)`."""
-    count = channels.shape[-1] // size
-    frames = channels[:, : count * size].reshape(2, count, size)
-    return scipy.fft.rfft(frames * np.hanning(size).astype(np.float32))
 
 
 def _bands(frequencies: np.ndarray) -> tuple[np.ndarray, list[float]]:
@@ -211,37 +204,38 @@ def _bands(frequencies: np.ndarray) -> tuple[np.ndarray, list[float]]:
 
 
 def _find_delay(one: np.ndarray, other: np.ndarray, rate: float) -> tuple[float, float]:
-    """Returns by how many samples `other` is late, and the sign of their correlation.
+    """Returns the delay of `other` in samples, and the sign of the correlation.
 
-    The generalised correlation with the weights of Hannan and Thomson (Knapp and Carter 1976).
+    Generalised cross-correlation of spectra `(frames, bins)` with the weights of Hannan and Thomson
+    (Knapp and Carter 1976).
     """
     cross = np.mean(one.conj() * other, axis=0)
     powers = np.mean(np.square(np.abs(one)), axis=0) * np.mean(np.square(np.abs(other)), axis=0)
     size = np.abs(cross)
     coherence = np.minimum(np.square(size) / (powers + TINY), 0.99)
-    # Of independent channels it is not zero, but the inverse of the number of frames.
+    # For independent channels it is not zero, but one over the number of frames.
     coherence[coherence < 3.0 / len(one)] = 0.0
     weighted = cross / (size + TINY) * coherence / (1.0 - coherence)
-    length = 2 * (len(cross) - 1) * FINER
+    length = 2 * (len(cross) - 1) * DELAY_STEPS
     correlation = scipy.fft.irfft(weighted, length)
-    reach = max(1, round(MAX_DELAY_SECONDS * rate * FINER))
+    reach = max(1, round(MAX_DELAY_SECONDS * rate * DELAY_STEPS))
     near = np.concatenate([correlation[-reach:], correlation[: reach + 1]])
     place = int(np.argmax(np.abs(near)))
-    return (place - reach) / FINER, -1.0 if near[place] < 0.0 else 1.0
+    return (place - reach) / DELAY_STEPS, -1.0 if near[place] < 0.0 else 1.0
 
 
 def _covariance(one: np.ndarray, other: np.ndarray) -> float:
-    """Returns how two powers `(frames, bands)` vary together, summed over bands."""
+    """Returns the covariance of two powers `(frames, bands)`, summed over frames and bands."""
     return float(np.sum((one - one.mean(axis=0)) * (other - other.mean(axis=0))))
 
 
 def _why_stereo(apart: np.ndarray, common: np.ndarray, frame_seconds: float) -> str:
-    """Returns why it is not clear that two channels are one, or nothing.
+    """Returns a reason to doubt that two channels contain one signal; empty if there is none.
 
     Args:
-        apart: Power of the channels' difference, `(frames, bands)`.
-        common: What they share.
-        frame_seconds: How long a frame is.
+        apart: Power of the difference of the channels, `(frames, bands)`.
+        common: Power of their common signal, `(frames, bands)`.
+        frame_seconds: Length of a frame.
     """
     means = common.mean(axis=0)
     matters = (means >= means.max() * 10.0 ** (MATTERS_DB / 10.0)) & (means > apart.mean(axis=0))

@@ -1,4 +1,4 @@
-"""The profile of a noise: what a stretch that holds nothing else looks like, bin by bin."""
+"""Noise profiles: mean and spread of the noise's spectrum in each bin."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import StftConfig
 
 POWER_FLOOR = 1e-6  # added to |X|^2, so that the gradient at silence is finite
-TO_BE_HEARD = np.float32(-1.0)  # no profile of a noise is anywhere below zero
-MIN_SECONDS = 0.1  # of noise that a profile is measured from
+TO_BE_HEARD = np.float32(-1.0)  # measured profiles are never negative
+MIN_SECONDS = 0.1  # of noise for a profile
 TINY = np.finfo(np.float32).tiny
-STROKE = 4.0  # times what is usual at a frequency, which a magnitude of Gaussian noise never is
+STROKE = 4.0  # times the median magnitude, which Gaussian noise never reaches
 
 
 @dataclass(frozen=True)
 class ProfileForm:
-    """What the profiles of a network are made with.
+    """Measures the noise profiles for a network.
 
     Attributes:
         stft: The network's transform.
@@ -33,11 +33,11 @@ class ProfileForm:
         """Returns the mean over frames and the standard deviation of compressed magnitudes.
 
         Args:
-            noise: `(samples,)` at the network's rate and level, after its high-pass. Frames that
-                reach beyond its end count only where there is no whole one.
+            noise: `(samples,)` at the network's rate and level, after its high-pass. Frames beyond
+                its end count only if there is no complete one.
 
         Returns:
-            float32 `(1, bins, 2)`. It is nowhere zero, not for silence either, unlike `nothing`.
+            float32 `(1, bins, 2)`. Unlike `nothing`, it is never zero, even for silence.
         """
         win_size, hop_size = self.stft.win_size, self.stft.hop_size
         whole = max(1, (len(noise) - win_size) // hop_size + 1)
@@ -47,34 +47,34 @@ class ProfileForm:
         return np.stack([magnitude.mean(axis=0), magnitude.std(axis=0)], axis=-1)[None]
 
     def mean_power(self, profile: np.ndarray) -> np.ndarray:
-        """Returns the mean |N|^2 that the noise of a profile had, of the profile's shape but two.
+        """Returns the mean |N|^2 of the noise, from `(..., bins, 2)` to `(..., bins)`.
 
-        What `measure` returns tells the mean of |N|^(2 compression). Of Gaussian noise, whose |N|^2
-        is distributed exponentially with the mean m, that is Gamma(1 + compression) m^compression.
-        Without compression it is exact for any noise.
+        A profile determines the mean of |N|^(2 compression). For Gaussian noise, whose |N|^2 is
+        exponentially distributed with mean m, this equals Gamma(1 + compression) m^compression.
+        Without compression the result is exact for any noise.
         """
         mean, spread = np.moveaxis(np.asarray(profile, np.float64), -1, 0)
         moment = (mean**2 + spread**2) / scipy.special.gamma(1.0 + self.compression)
         return np.maximum(moment ** (1.0 / self.compression) - POWER_FLOOR, 0.0)
 
     def to_be_heard(self) -> np.ndarray:
-        """Returns what stands for a profile that is to be made of what the network removes."""
+        """Returns the mark for a profile that has to be measured from the network's residual."""
         return self.nothing() + TO_BE_HEARD
 
     def nothing(self) -> np.ndarray:
-        """Returns what stands for no profile: zeros, `(1, bins, 2)`."""
+        """Returns the mark for no profile: zeros, `(1, bins, 2)`."""
         return np.zeros((1, self.stft.bins, 2), np.float32)
 
 
 def without_strokes(noise: np.ndarray) -> np.ndarray:
-    """Returns what a network removed beside sound, with less of what stands out for moments.
+    """Limits short peaks in the noise estimate of a recording.
 
-    That may be strokes, of castanets or a typewriter, that were taken for clicks. In a profile of
-    the noise they would have more of their kind removed. No magnitude stays above `STROKE` times
-    the median over time at its frequency; crackle that is dense is usual, and stays.
+    They may be strokes, of castanets or a typewriter, that the network took for clicks. A noise
+    profile with them would make it remove more of their kind. Magnitudes are limited to `STROKE`
+    times the median over time at their frequency; dense crackle raises that median, and stays.
 
     Args:
-        noise: `(samples, channels)`, up to some ten seconds at any sample rate.
+        noise: `(samples, channels)`, about ten seconds at most, at any sample rate.
     """
     limited = np.empty_like(noise)
     stft = StftConfig()

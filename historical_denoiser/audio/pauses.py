@@ -1,8 +1,8 @@
-"""Finds where a recording holds noise alone, by what a network leaves of it there.
+"""Finds the pauses in which a recording contains only noise, from the network's noise estimate.
 
-In the groove before a tune, or between two words, a network removes most of what it hears. What is
-heard there tells more of the noise than what is removed beside sound, which lacks what the sound
-hid.
+In the groove before a tune, or between two words, the network removes most of the recording. Such
+pauses show the noise better than the estimate beside sound, which lacks the noise that the sound
+masked. Start reading at `noise_alone`.
 """
 
 from __future__ import annotations
@@ -16,39 +16,41 @@ from historical_denoiser.audio.removal import Pair
 from historical_denoiser.audio.survey import as_channels
 
 FRAME_SECONDS = 0.05
-MIN_HZ = 22.1  # of the octaves: the edges are 44, 88, 177, ... Hz
-MIN_DROP_DB = 6.0  # of what is left in a pause, below what is removed
+MIN_HZ = 22.1  # lower edge of the octaves; the next edges are 44, 88, 177, ... Hz
+MIN_DROP_DB = 6.0  # from the noise estimate to the restored sound in a pause
 MIN_SECONDS = 0.5  # of a pause
 MIN_TOTAL_SECONDS = 1.0  # of all pauses together
-# Most by which the noise of a pause is louder or softer than what is removed elsewhere: tape
-# leader has none of the tape's noise, and the run-in of some discs has more than the disc's.
+# Largest difference between the noise of a pause and the noise estimate elsewhere: leader tape is
+# without the tape's noise, and the run-in of some discs is noisier than the disc.
 USUAL_DB = 6.0
-FLOOR = 1e-6  # of a frame's power, below which an octave holds nothing
+FLOOR = 1e-6  # of a frame's power; quieter octaves count as empty
 
 
 def noise_alone(pairs: list[Pair], sample_rate: int, highpass_hz: float) -> np.ndarray | None:
-    """Returns what is heard in the pauses of a recording, `(samples, channels)`.
+    """Returns the waveform of the pauses in a recording, `(samples, channels)`.
 
-    In a pause, what is left lies below what is removed in all, so that no loud note is taken for
-    noise, and in the mean over octaves in dB, so that rumble does not hide soft music.
+    In a pause, the restored sound is below the noise estimate both in total power, so that no loud
+    note is taken for noise, and in the mean of levels in dB over octaves, so that rumble does not
+    mask soft music.
 
     Args:
-        pairs: Stretches of it, and the noise that was found in each, `(samples[, channels])`.
+        pairs: Excerpts, each with its noise estimate, `(samples[, channels])`.
         sample_rate: In Hz.
-        highpass_hz: Below this nothing is compared, as all of it is removed.
+        highpass_hz: Lower frequencies are ignored, as all of them are removed.
 
     Returns:
-        The pauses, one after the other; None where there are too few.
+        The pauses, one after the other; None if there are too few.
     """
     frame = max(2, round(FRAME_SECONDS * sample_rate))
     powers = [(_powers(noise, frame, sample_rate, highpass_hz),
-               _powers(heard - noise, frame, sample_rate, highpass_hz)) for heard, noise in pairs]
+               _powers(recording - noise, frame, sample_rate, highpass_hz))
+              for recording, noise in pairs]
     removed = np.concatenate([noise.sum(axis=1) for noise, _ in powers])
     if not removed.any():
         return None
     usual = np.median(removed[removed > 0.0])
     found = []
-    for (heard, _), (noise, left) in zip(pairs, powers, strict=True):
+    for (recording, _), (noise, left) in zip(pairs, powers, strict=True):
         level = noise.sum(axis=1)
         floor = FLOOR * (noise + left).sum(axis=1, keepdims=True) + np.finfo(np.float64).tiny
         quiet = ((_decibels(left.sum(axis=1), level) < -MIN_DROP_DB)
@@ -57,19 +59,19 @@ def noise_alone(pairs: list[Pair], sample_rate: int, highpass_hz: float) -> np.n
         for start, end in pairwise(edges):
             if (quiet[start] and (end - start) * FRAME_SECONDS >= MIN_SECONDS
                     and abs(_decibels(np.median(level[start:end]), usual)) <= USUAL_DB):
-                found.append(as_channels(heard)[start * frame : end * frame])
+                found.append(as_channels(recording)[start * frame : end * frame])
     if sum(map(len, found)) < MIN_TOTAL_SECONDS * sample_rate:
         return None
     return np.concatenate(found)
 
 
 def is_leader(noise: np.ndarray, pairs: list[Pair], sample_rate: int, highpass_hz: float) -> bool:
-    """Returns whether noise that lies alone is much quieter than what is removed elsewhere.
+    """Returns whether noise from pauses is much quieter than the noise estimate elsewhere.
 
-    So it is before the needle is set down, or on a tape's leader.
+    This is the case before the needle is set down, or on leader tape.
 
     Args:
-        noise: `(samples, channels)`.
+        noise: From `noise_alone`, `(samples, channels)`.
         pairs: See `noise_alone`.
         sample_rate: In Hz.
         highpass_hz: See `noise_alone`.
@@ -82,7 +84,7 @@ def is_leader(noise: np.ndarray, pairs: list[Pair], sample_rate: int, highpass_h
 
 
 def _powers(audio: np.ndarray, frame: int, sample_rate: int, highpass_hz: float) -> np.ndarray:
-    """Returns the power of all channels in each whole frame and octave, `(frames, octaves)`."""
+    """Returns the power of all channels in each complete frame and octave, `(frames, octaves)`."""
     whole = len(audio) // frame * frame
     high = dsp.highpass(as_channels(audio).T, highpass_hz, sample_rate)[:, :whole]
     powers = dsp.power_spectra(high.reshape(len(high), -1, frame)).sum(axis=0, dtype=np.float64)
@@ -92,5 +94,5 @@ def _powers(audio: np.ndarray, frame: int, sample_rate: int, highpass_hz: float)
 
 
 def _decibels(power: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    with np.errstate(divide="ignore", invalid="ignore"):  # digital silence is no pause
+    with np.errstate(divide="ignore", invalid="ignore"):  # digital silence gives NaN: no pause
         return dsp.decibels(power / reference)

@@ -1,7 +1,8 @@
-"""How much of the noise that was found is taken away: a share, bands, and a floor that stays.
+"""Scales the noise estimate that is subtracted: overall, per band, and down to a noise floor.
 
-What is found comes from a network, sample by sample. A share of 1 takes all of it. Bands take less
-where a recording needs it, and the floor keeps a pause from falling into digital silence.
+The noise estimate is a waveform, from a network. A share of 1 subtracts all of it. Single bands can
+have a smaller share, and a noise floor keeps pauses from becoming digital silence. Start reading at
+`Strength` and `remove`.
 """
 
 from __future__ import annotations
@@ -21,32 +22,32 @@ from historical_denoiser.audio.blocks import in_blocks
 from historical_denoiser.audio.survey import as_channels
 from historical_denoiser.core.checks import require
 
-Pair = tuple[np.ndarray, np.ndarray]
+Pair = tuple[np.ndarray, np.ndarray]  # a block, and its noise estimate
 
 AUTO = "auto"
 BASS_HZ = 60.0
 FADE_OCTAVES = 0.5  # width of the crossfade from one band to the next
-WINDOW_SECONDS = 0.093  # of the transform: a few of the lowest periods that are told apart
+WINDOW_SECONDS = 0.093  # of the transform: a few periods of the lowest frequencies
 HOPS = 4  # in a window
-CHUNK_SECONDS = 5.0  # worked on in one step; memory grows with it
-STEADY_SECONDS = 3.0  # over which the level of steady noise is a median
-CLICK_POWER = 4.0  # over that median, what is louder is no steady noise
-CLICK_AMPLITUDE = 4.0  # the same of samples, in standard deviations of the noise around them
-CLICK_HOPS = 9  # over which that is measured
-MIN_BAND_HZ = 50.0  # and the least width of a band of the floor
+SEGMENT_SECONDS = 5.0  # processed in one step
+STEADY_SECONDS = 3.0  # the level of steady noise is a median over this time
+CLICK_POWER = 4.0  # a frame with more times the power of that median is not steady noise
+CLICK_AMPLITUDE = 4.0  # a larger sample is a click, in standard deviations of the noise around it
+CLICK_HOPS = 9  # length of that neighbourhood in hops
+MIN_BAND_HZ = 50.0  # centre of the lowest band of the floor, and smallest distance of centres
 BANDS_AN_OCTAVE = 3
 
 
 @dataclass(frozen=True)
 class Strength:
-    """What share of the noise found is removed.
+    """The share of the noise estimate that is subtracted.
 
     Attributes:
-        share: Of all of it, in [0, 1]; or "auto", which `fitting.fit` makes a number.
-        per_band: `(from_hz, share)` in rising order: from each frequency on, `share` times this;
-            below the first, `share` alone. Neighbours are crossfaded over half an octave.
-        noise_floor_db: By how many dB noise is lowered at most; None: by as much as there is.
-        bass: Below 60 Hz, the other shares are multiplied by this.
+        share: Overall share in [0, 1]; or "auto", which `fitting.fit` replaces by a number.
+        per_band: `(from_hz, share)` in rising order; these shares are multiplied by `share`. Below
+            the first frequency the factor is 1. Bands are crossfaded over half an octave.
+        noise_floor_db: Largest reduction of the noise in dB; None: no limit.
+        bass: Further factor below 60 Hz.
     """
 
     share: float | str = 1.0
@@ -63,7 +64,7 @@ class Strength:
         check_noise_floor(self.noise_floor_db, "noise_floor_db")
 
     def __str__(self) -> str:
-        """Tells it in a few words, as in the history of a restored file."""
+        """Returns a short description, for the history of a restored file."""
         bands = ", ".join(f"{share:g} from {edge:g} Hz" for edge, share in self.per_band)
         floor = "" if self.noise_floor_db is None else (
             f", noise lowered by at most {self.noise_floor_db:g} dB")
@@ -72,30 +73,30 @@ class Strength:
         return f"strength {share}{f' ({bands})' if bands else ''}{floor}"
 
     def describe(self) -> dict[str, Any]:
-        """Returns what was removed, for a report."""
+        """Returns the values for a report."""
         return {"share": self.share, "per_band": [list(band) for band in self.per_band],
                 "below_60_hz": self.bass, "noise_floor_db": self.noise_floor_db}
 
     @property
     def is_auto(self) -> bool:
-        """Whether the share is still to be found."""
+        """Whether `fitting.fit` has to choose the share."""
         return self.share == AUTO
 
     @property
     def is_one_number(self) -> bool:
-        """Whether `share` alone says what is removed, without any transform."""
+        """Whether the noise is multiplied by one number, which needs no transform."""
         bands = self.bass == 1.0 and all(share == 1.0 for _, share in self.per_band)
         return self.removes_nothing or (bands and self.noise_floor_db is None)
 
     @property
     def removes_nothing(self) -> bool:
-        """Whether the recording stays as it is."""
+        """Whether the recording stays unchanged."""
         bands = bool(self.per_band) and self.per_band[0][0] == 0.0 and all(
             share == 0.0 for _, share in self.per_band)
         return self.share == 0.0 or bands
 
     def gain(self, frequencies: np.ndarray) -> np.ndarray:
-        """Returns the share removed at each frequency in Hz, relative to `share`."""
+        """Returns the share at each frequency in Hz, relative to `share`."""
         bass = _crossfade(frequencies, ((0.0, self.bass), (BASS_HZ, 1.0)))
         return bass * _crossfade(frequencies, self.per_band)
 
@@ -106,7 +107,7 @@ def as_strength(strength: float | str | Strength) -> Strength:
 
 
 def _crossfade(frequencies: np.ndarray, bands: Iterable[tuple[float, float]]) -> np.ndarray:
-    """Returns the share at each frequency; bands are those of `Strength`."""
+    """Returns the share at each frequency in Hz; see `Strength.per_band` for `bands`."""
     gain, before = np.ones_like(frequencies, np.float64), 1.0
     octaves = np.log2(np.maximum(frequencies, np.finfo(np.float64).tiny))
     for edge, share in bands:
@@ -139,15 +140,15 @@ def check_noise_floor(floor_db: float | None, name: str) -> None:
 
 
 def remove(pairs: Iterable[Pair], sample_rate: int, strength: Strength) -> Iterator[Pair]:
-    """Yields each block with what is to be subtracted from it.
+    """Yields each block with the waveform to subtract from it.
 
-    Nothing is delayed or shifted in phase. Memory does not grow with the recording.
+    There is no delay or phase shift. Memory does not grow with the recording.
 
     Args:
-        pairs: The recording in blocks `(samples,)` or `(samples, channels)`, each with all the
-            noise that was found in it, in the same form.
+        pairs: Blocks `(samples,)` or `(samples, channels)`, each with its noise estimate in the
+            same shape.
         sample_rate: In Hz.
-        strength: How much of the noise is removed.
+        strength: The share of the noise estimate to subtract.
     """
     if strength.removes_nothing:
         yield from ((block, np.zeros_like(block)) for block, _ in pairs)
@@ -155,16 +156,16 @@ def remove(pairs: Iterable[Pair], sample_rate: int, strength: Strength) -> Itera
     if strength.is_one_number:
         yield from ((block, strength.share * noise) for block, noise in pairs)
         return
-    waiting: deque[Pair] = deque()  # whose share that stays is not known yet
-    pieces = _what_stays(pairs, waiting, sample_rate, strength)
-    for (block, noise), stays in in_blocks(pieces, waiting, lambda pair: len(pair[0]), axis=-1):
-        yield block, (strength.share * noise - stays.T.reshape(noise.shape)).astype(
+    waiting: deque[Pair] = deque()  # blocks for which `pieces` are still to come
+    pieces = _remaining_noise(pairs, waiting, sample_rate, strength)
+    for (block, noise), kept in in_blocks(pieces, waiting, lambda pair: len(pair[0]), axis=-1):
+        yield block, (strength.share * noise - kept.T.reshape(noise.shape)).astype(
             noise.dtype, copy=False)
 
 
-def _what_stays(pairs: Iterable[Pair], waiting: deque[Pair], sample_rate: int,
-                strength: Strength) -> Iterator[np.ndarray]:
-    """Yields what is given back, `(channels, samples)`; adds what it takes to `waiting`."""
+def _remaining_noise(pairs: Iterable[Pair], waiting: deque[Pair], sample_rate: int,
+                     strength: Strength) -> Iterator[np.ndarray]:
+    """Yields the noise to leave in the recording, `(channels, samples)`; fills `waiting`."""
     window = HOPS * max(1, round(WINDOW_SECONDS * sample_rate / HOPS))
     hop = window // HOPS
     lead = dsp.lead_samples(window, hop)
@@ -177,37 +178,33 @@ def _what_stays(pairs: Iterable[Pair], waiting: deque[Pair], sample_rate: int,
                 waiting.append((block, noise))
                 yield np.concatenate([as_channels(block).T, as_channels(noise).T])
 
-    def give_back(both: np.ndarray) -> np.ndarray:
-        stays = []
-        # One channel at a time: memory does not grow with their number.
+    def keep(both: np.ndarray) -> np.ndarray:
+        remaining = []
+        # One channel at a time, to limit memory.
         for recording, noise in zip(*np.split(both, 2), strict=True):
             steady = _without_clicks(noise, hop)
-            heard = np.pad([recording, noise, steady], [(0, 0), (lead, 0)])
-            spectra = dsp.stft(heard, window, hop)
+            padded = np.pad([recording, noise, steady], [(0, 0), (lead, 0)])
+            spectra = dsp.stft(padded, window, hop)
             kept = np.ascontiguousarray(keeper(*spectra.view(np.complex64)[..., 0]))
             halves = kept.view(np.float32).reshape(*kept.shape, 2)
-            stays.append(dsp.istft(halves, window, hop, heard.shape[-1])[lead:])
-        return np.stack(stays)
+            remaining.append(dsp.istft(halves, window, hop, padded.shape[-1])[lead:])
+        return np.stack(remaining)
 
-    # A quarter of the context is crossfaded; what lies beyond must hold the median's reach.
+    # The context beyond the crossfade must be as long as the reach of the median.
     context = round((0.5 * STEADY_SECONDS + 2.0 * WINDOW_SECONDS) * sample_rate
                     / (1.0 - dsp.FADE_SHARE))
-    yield from dsp.stream_in_segments(give_back, stacked(), round(CHUNK_SECONDS * sample_rate),
+    yield from dsp.stream_in_segments(keep, stacked(), round(SEGMENT_SECONDS * sample_rate),
                                       context, hop)
 
 
 def _without_clicks(noise: np.ndarray, hop: int) -> np.ndarray:
-    """Returns `(samples,)` with what stands out of its neighbourhood cut down to the limit."""
-    # The median knows little of clicks; of Gaussian noise it is 0.6745 standard deviations.
-    spread = [np.median(np.abs(noise[start : start + hop])) / 0.6745
-              for start in range(0, len(noise), hop)]
-    limit = CLICK_AMPLITUDE * scipy.ndimage.median_filter(spread, CLICK_HOPS, mode="nearest")
-    limit = np.repeat(limit, hop)[: len(noise)].astype(noise.dtype)
+    """Clips samples `(samples,)` that exceed the noise around them by far."""
+    limit = (CLICK_AMPLITUDE * dsp.local_deviation(noise, hop, CLICK_HOPS)).astype(noise.dtype)
     return np.clip(noise, -limit, limit)
 
 
 class _Keeper:
-    """Says which part of the noise stays, as spectra of a recording and of the noise in it."""
+    """Computes the part of a noise estimate that remains in the recording, as spectra."""
 
     def __init__(self, strength: Strength, frequencies: np.ndarray, steady_frames: int) -> None:
         self.strength, self.steady_frames = strength, steady_frames
@@ -216,7 +213,7 @@ class _Keeper:
         while centres[-1] < frequencies[-1]:
             centres.append(max(centres[-1] * 2.0 ** (1.0 / BANDS_AN_OCTAVE),
                                centres[-1] + MIN_BAND_HZ))
-        # Triangles that add up to 1 at each frequency: `(bins, bands)`.
+        # Triangular bands that sum to 1 at each frequency: `(bins, bands)`.
         self.bands = np.stack([np.interp(frequencies, centres, row)
                                for row in np.eye(len(centres))], axis=-1)
 
@@ -230,21 +227,21 @@ class _Keeper:
         return kept
 
     def _floor(self, left: np.ndarray, removed: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        """Returns what of `removed` must be added to `left` for the floor, `(frames, bins)`.
+        """Returns the part of `removed` to add to `left` for the noise floor, `(frames, bins)`.
 
-        In each band and frame, the power of what is left must be at least `lowest` times that of
-        the noise. Where y is left and r was removed, that takes the k for which
-        |y + k r|^2 = lowest * noise power, all summed over the band.
+        In each band and frame, the remaining power must be at least `lowest` times that of the
+        noise. For the spectra y that is left and r that was removed, this needs the k for which
+        |y + k r|^2 = lowest * noise power, each summed over the band.
         """
         lowest = 10.0 ** (-self.strength.noise_floor_db / 10.0)
         remaining, taken, found = (self._in_bands(np.square(np.abs(spectrum)))
                                    for spectrum in (left, removed, noise))
         together = self._in_bands((left * removed.conj()).real)
-        # Where hardly anything is left of a recording, it was noise; but no single frame of it
-        # counts for much more than the noise around it.
-        heard = remaining + 2.0 * together + taken
+        # The recording itself is an upper limit of the noise; another is a multiple of the noise in
+        # the frames around.
+        total = remaining + 2.0 * together + taken
         usual = scipy.ndimage.median_filter(found, (self.steady_frames, 1), mode="reflect")
-        missing = lowest * np.minimum(heard, CLICK_POWER * usual) - remaining
+        missing = lowest * np.minimum(total, CLICK_POWER * usual) - remaining
         root = np.sqrt(np.square(together) + taken * np.maximum(missing, 0.0))
         share = np.divide(root - together, taken, out=np.zeros_like(taken),
                           where=(missing > 0.0) & (taken > 0.0))

@@ -1,7 +1,7 @@
-"""Finds the silence in a recording: leader, gaps between reels, pauses that an editor blanked.
+"""Finds digital silence in a recording: leader, gaps between reels, pauses that an editor blanked.
 
-Digital silence holds no noise. Where a network hears it beside sound, it takes the noise around it
-for sound that begins and ends. So recordings are restored as if the silence were not there.
+Digital silence is free of noise. Next to it, a network takes the noise for sound that begins and
+ends. Therefore recordings are restored as if the silence were cut out.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from historical_denoiser.audio.blocks import Frames
 Span = tuple[int, int]  # first sample, and the one after the last
 
 FRAME_SECONDS = 0.01
-MIN_FRAMES = 10  # 0.1 s: shorter gaps are damage
-RANGE_DB = -80.0  # of a silent frame, from its lowest to its highest sample, re the RMS
+MIN_FRAMES = 10  # 0.1 s; shorter gaps are damage
+RANGE_DB = -80.0  # peak-to-peak value of a silent frame relative to the recording's RMS
 
 
 class Finder:
@@ -30,12 +30,12 @@ class Finder:
         self._samples = 0
 
     def add(self, block: np.ndarray) -> None:
-        """Hears the next samples, `(samples, channels)`."""
+        """Adds the next samples, `(samples, channels)`."""
         self._samples += len(block)
         self._note(self._frames.add(block))
 
     def find(self, power: float) -> tuple[Span, ...]:
-        """Returns where a recording of this power is silent, in rising order."""
+        """Returns the silent spans of a recording of this power, in rising order."""
         if self._frames.rest is not None and len(self._frames.rest):
             self._note(self._frames.rest[None])
             self._frames.rest = None
@@ -51,7 +51,7 @@ class Finder:
 
 
 def spans(silences: Iterable[Span], samples: int) -> Iterator[tuple[Span, bool]]:
-    """Yields the parts of a recording in turn, and whether each is silent."""
+    """Yields the consecutive spans of a recording, and whether each is silent."""
     done = 0
     for start, stop in silences:
         if done < start:
@@ -63,12 +63,12 @@ def spans(silences: Iterable[Span], samples: int) -> Iterator[tuple[Span, bool]]
 
 
 def audible(silences: Iterable[Span], samples: int) -> list[Span]:
-    """Returns the parts of a recording that are not silent."""
+    """Returns the spans of a recording that are not silent."""
     return [span for span, is_silent in spans(silences, samples) if not is_silent]
 
 
 def within(silences: Sequence[Span], start: int, stop: int) -> tuple[Span, ...]:
-    """Returns the silences of a part of a recording, counted from its start."""
+    """Returns the silences from sample `start` to `stop`, relative to `start`."""
     low = bisect.bisect_right(silences, start, key=lambda span: span[1])
     high = bisect.bisect_left(silences, stop, key=lambda span: span[0])
     return tuple((max(first, start) - start, min(last, stop) - start)
@@ -85,7 +85,7 @@ def leave_out(blocks: Iterable[np.ndarray], silences: Iterable[Span]) -> Iterato
 
 
 def place(sample: int, silences: Iterable[Span]) -> int:
-    """Returns where a sample of what `leave_out` yields is in the recording."""
+    """Returns the position in the recording of a sample of `leave_out`'s output."""
     for start, stop in silences:
         if sample < start:
             break
@@ -94,7 +94,7 @@ def place(sample: int, silences: Iterable[Span]) -> int:
 
 
 def split(part: Span, silences: Iterable[Span]) -> list[Span]:
-    """Cuts a part of what `leave_out` yields where silence was left out."""
+    """Divides a span of `leave_out`'s output where silence was left out."""
     edges, gone = [], 0
     for start, stop in silences:
         edges.append(start - gone)

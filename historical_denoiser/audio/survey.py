@@ -1,4 +1,4 @@
-"""What one pass over a recording tells before it is restored: its level and its channels."""
+"""Measures a recording in one pass before it is restored: its level, silence and channels."""
 
 from __future__ import annotations
 
@@ -14,33 +14,43 @@ from historical_denoiser.audio.blocks import Frames
 from historical_denoiser.audio.mono_source import MonoSource
 from historical_denoiser.core.checks import UserError
 
-MAX_CHANNELS = 1024  # that libsndfile reads
-FRAME_SECONDS = 0.1  # over which the level is measured
-MAX_SAMPLE = 1e12  # full scale is 1; whole numbers of 32 bits in a file of floats reach 2e9
-# A knock or a broken sample must not say how loud the music is: of the loudest frames, so many,
-# or this share, count for no more than this beyond the next one. Where those are music as well,
-# they do not lie that far apart.
+MAX_CHANNELS = 1024  # limit of libsndfile
+FRAME_SECONDS = 0.1
+MAX_SAMPLE = 1e12  # full scale is 1; 32-bit integers in a file of floats reach 2e9
+# A knock or a broken sample must not determine the level. The loudest frames, as many as the first
+# or the share of the second constant, are limited to the third above the next frame, which does not
+# change the frames of music.
 FEW_FRAMES, FEW_SHARE, MAX_STEP_DB = 5, 0.001, 10.0
-SHARE_OF_SHORT = 0.1  # at most of a short recording
+SHARE_OF_SHORT = 0.1  # largest share of the frames of a short recording
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What `survey` returns."""
+    """Properties of a recording, from `survey` and from the analysis passes.
 
-    samples: int  # length of each channel
-    power: float  # variance over the active parts, mean of the channels that are not constant
-    # For each channel the first one that is identical to it; -1 if it is constant: digital silence.
+    Attributes:
+        samples: Length of each channel.
+        power: Variance without pauses, mean of the channels that are not constant.
+        source: For each channel the first identical one; -1 if it is constant: digital silence.
+        mono: How to combine two channels with the same signal.
+        hum_hz: Frequency of which all lines of the hum are multiples.
+        floors: For each distinct channel, from `held_notes.measure_floor`; empty if not needed.
+        profiles: Noise profile of each distinct channel; empty for a blind restoration.
+        silences: Spans of digital silence.
+        sections: Sections with different noises, each with its own measurements.
+        noise_alone: The span from which the profiles were measured, if it has only noise.
+    """
+
+    samples: int
+    power: float
     source: tuple[int, ...]
-    mono: MonoSource | None = None  # of two channels that hold one signal, and are made one
-    hum_hz: float | None = None  # frequency of which all lines of its hum are multiples
-    # Of each distinct channel, from `held_notes.measure_floor`; empty where it is not needed.
+    mono: MonoSource | None = None
+    hum_hz: float | None = None
     floors: tuple[np.ndarray | None, ...] = ()
-    # Of the noise of each distinct channel, as the network takes it; empty where it is not told.
     profiles: tuple[np.ndarray, ...] = ()
-    silences: tuple[silence.Span, ...] = ()  # where nothing is heard
-    sections: tuple[Section, ...] = ()  # where the noise changes; each with what was found there
-    noise_alone: silence.Span | None = None  # where it was found, if that is the profile
+    silences: tuple[silence.Span, ...] = ()
+    sections: tuple[Section, ...] = ()
+    noise_alone: silence.Span | None = None
 
     @property
     def distinct(self) -> list[int]:
@@ -49,7 +59,7 @@ class Survey:
 
     @property
     def audible_samples(self) -> int:
-        """How many samples are not of its silence."""
+        """Number of samples outside of the silences."""
         return self.samples - sum(stop - start for start, stop in self.silences)
 
     @property
@@ -58,9 +68,12 @@ class Survey:
         return bool(self.distinct) and self.audible_samples > 0
 
     def between(self, start: int, stop: int, least: int = 1) -> Survey:
-        """Returns what is known of a part of the recording.
+        """Returns the properties of a span of the recording.
 
-        Sections of which less than `least` samples are in it become part of their neighbours.
+        Args:
+            start: First sample of the span.
+            stop: The sample after its last.
+            least: Sections with fewer samples in the span are merged with their neighbours.
         """
         inner = [section for section in self.sections[1:]
                  if start + least <= section.start <= stop - least]
@@ -81,13 +94,12 @@ class Survey:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a recording that has one noise.
+    """A section of a recording with one noise.
 
     Attributes:
-        start: Its first sample.
-        stop: The one after its last.
-        surveyed: The survey of the recording, with what was found in this part: its hum, its floors
-            and the profiles of its noise.
+        start: First sample.
+        stop: The sample after the last.
+        surveyed: The survey of the recording, with hum, floors and profiles of this section.
     """
 
     start: int
@@ -95,7 +107,7 @@ class Section:
     surveyed: Survey
 
     def describe(self, sample_rate: int) -> dict[str, Any]:
-        """Returns what is told of it in a report."""
+        """Returns the values for a report."""
         hum_hz = self.surveyed.hum_hz
         return {"from_seconds": round(self.start / sample_rate, 2),
                 "hum_hz": None if hum_hz is None else round(hum_hz, 2)}
@@ -105,8 +117,8 @@ def as_channels(waveform: np.ndarray) -> np.ndarray:
     """Returns `(samples,)` or `(samples, channels)` as `(samples, channels)`.
 
     Raises:
-        ValueError: It has another shape, is not floating point, or of half precision, in which
-            the power of soft sounds is zero.
+        ValueError: The shape is different, or the type is not floating point, or it has half
+            precision, in which the power of soft sounds would be zero.
     """
     if (waveform.ndim not in (1, 2) or 0 in waveform.shape[1:]
             or not np.issubdtype(waveform.dtype, np.floating) or waveform.dtype.itemsize < 4):
@@ -119,13 +131,13 @@ def as_channels(waveform: np.ndarray) -> np.ndarray:
 
 
 def survey(blocks: Iterable[np.ndarray], sample_rate: int) -> Survey:
-    """Passes over a recording once and checks it.
+    """Measures and checks a recording in one pass.
 
-    The blocks are `(samples,)` or `(samples, channels)`, of any length. Without any there are no
-    channels.
+    The blocks are `(samples,)` or `(samples, channels)`, of any length. If there are none, the
+    result has no channels.
 
     Raises:
-        UserError: The recording holds NaN, infinite or senselessly large samples.
+        UserError: The recording has NaN, infinite or senselessly large samples.
     """
     frames = Frames(max(1, round(FRAME_SECONDS * sample_rate)))
     frame_powers: list[np.ndarray] = []
@@ -167,11 +179,11 @@ def survey(blocks: Iterable[np.ndarray], sample_rate: int) -> Survey:
 
 
 def _without_knocks(powers: np.ndarray) -> np.ndarray:
-    """Returns the powers of frames, those of the few that tower above all others lowered."""
+    """Returns the powers of frames, with a limit for the few that are far above all others."""
     few = min(max(FEW_FRAMES, round(FEW_SHARE * len(powers))), int(SHARE_OF_SHORT * len(powers)))
     if few == 0:
         return powers
     next_one = np.partition(powers, -few - 1)[-few - 1]
-    # Behind digital silence, a few frames are all that there is.
+    # Apart from digital silence, these may be the only frames.
     return powers if next_one == 0.0 else np.minimum(
         powers, next_one * 10.0 ** (MAX_STEP_DB / 10.0))

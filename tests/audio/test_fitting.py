@@ -1,4 +1,4 @@
-"""Which strength fits a recording, by what was found in it."""
+"""Tests of fitting: the strength for a recording, and its excerpts."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def test_notes_are_spared_and_steady_noise_is_not(rng):
 def test_the_rest_of_a_strength_stays_and_the_reason_is_told():
     found = fit(Strength("auto", ((0.0, 0.5),), 9.0), [(TIMES, TIMES)], RATE)
     assert found.strength == Strength(1.0, ((0.0, 0.5),), 9.0)
-    assert found.why.startswith("1: what was found below 60 Hz")
+    assert found.why.startswith("1: the power of the noise estimate below 60 Hz")
 
 
 @pytest.mark.parametrize("noise", [np.zeros(8 * RATE), np.ones(100)])
 def test_where_nothing_can_be_told_all_is_removed(noise):
     found = fit(Strength("auto"), [(noise, noise)], RATE)
-    assert found.strength == Strength() and "too little" in found.why
+    assert found.strength == Strength() and "too short or silent" in found.why
     assert fit(Strength("auto"), [], RATE).strength == Strength()
 
 

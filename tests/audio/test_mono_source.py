@@ -1,4 +1,4 @@
-"""Two channels that hold one signal."""
+"""Tests of mono_source: two channels with one signal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a profile of noise holds."""
+"""Tests of noise_profile: mean and spread of the noise, without strokes."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Tests of where a recording holds noise alone."""
+"""Tests of pauses: where a recording contains only noise."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Where the noise of a recording changes: found, placed, cut and joined."""
+"""Tests of sections: where the noise of a recording changes."""
 
 from __future__ import annotations
 
@@ -55,16 +55,13 @@ def test_another_noise_begins_where_it_does(rng):
     assert changes(music + noise, noise + 0.02 * music) == [pytest.approx(13.0, abs=0.25)]
 
 
-def test_a_noise_that_comes_and_goes_again_is_a_section(rng):
+def test_a_noise_that_comes_and_goes_again_or_is_louder_is_a_section(rng):
     noise = np.concatenate([white(12.0, rng), rumble(12.0, rng), white(12.0, rng)])
     assert changes(noise, noise) == [12.0, 24.0]
     assert sections.find_changes(pieces_of(noise), 2) == [3, 6]
     assert sections.find_changes(pieces_of(noise), 4) == []  # none is that long
-
-
-def test_a_louder_noise_is_another_one(rng):
-    noise = np.concatenate([white(12.0, rng), white(12.0, rng, 0.05)])
-    assert changes(noise, noise) == [12.0]
+    louder = np.concatenate([white(12.0, rng), white(12.0, rng, 0.05)])
+    assert changes(louder, louder) == [12.0]
 
 
 def test_one_noise_is_one_section(rng):

@@ -1,4 +1,4 @@
-"""Tests of survey: what is known of a recording before it is restored."""
+"""Tests of survey: level, identical channels and refused samples."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ def test_twins_silence_and_the_level_without_pauses(cuts):
 
 def test_nothing_has_no_channels():
     found = survey([], SAMPLE_RATE)
-    assert (found.samples, found.power, found.source) == (0, 0.0, ())
+    assert (found.samples, found.power, found.source, found.silences) == (0, 0.0, (), ())
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_the_first_sample_that_is_no_number_is_named(value):
+@pytest.mark.parametrize(("value", "message"), [
+    *((value, "NaN or infinite samples, the first") for value in (np.nan, np.inf, -np.inf)),
+    (-1e299, r"a sample of 1e\+299")])
+def test_the_first_sample_that_is_no_number_or_beyond_all_sense_is_named(value, message):
     audio = np.zeros((SAMPLE_RATE, 2))
     audio[SAMPLE_RATE // 2 :, 1] = value
-    with pytest.raises(ValueError, match=r"NaN or infinite samples, the first at 0\.500 s"):
+    with pytest.raises(ValueError, match=rf"{message} at 0\.500 s"):
         survey(np.split(audio, 10), SAMPLE_RATE)
 
 
@@ -47,13 +49,6 @@ def test_a_knock_does_not_set_the_level(rng, level):
     for other, tolerance_db in ((knock, 1.5), (broken, 1.0), (late, 0.2)):
         power = survey([other], SAMPLE_RATE).power
         assert 10.0 * np.log10(power / known) == pytest.approx(0.0, abs=tolerance_db)
-
-
-def test_samples_beyond_all_sense_are_refused():
-    audio = np.zeros((SAMPLE_RATE, 2))
-    audio[SAMPLE_RATE // 4, 1] = -1e299
-    with pytest.raises(ValueError, match=r"a sample of 1e\+299 at 0\.250 s"):
-        survey([audio], SAMPLE_RATE)
 
 
 def test_of_many_channels_the_alike_are_found_across_blocks(rng):
