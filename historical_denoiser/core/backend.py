@@ -1,4 +1,4 @@
-"""Loading Keras and the library that it computes with, and naming the device."""
+"""Loads Keras and its backend without the usual start-up messages, and names the device."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LIBRARIES = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
-# Lines that TensorFlow writes on every start, whatever the log level: information (in both of its
-# forms), and what its CUDA build says where all is well or where there is no GPU. And Ray's, which
-# tells of each attempt to reach a cluster.
+# Lines that TensorFlow writes on every start, whatever the log level: information in two formats,
+# and messages of its CUDA build that do not matter. The last pattern matches Ray's lines about each
+# attempt to reach a cluster.
 NOISE = "|".join([
     r"^I\d{4} ", r"^\d{4}-\d\d-\d\d .*: I ", r"All log messages before absl::InitializeLog",
     r"^To enable the following instructions", r"Unable to register cu\w+ factory",
@@ -29,14 +29,14 @@ for line in sys.stdin.buffer:
         sys.stdout.buffer.write(line)
         sys.stdout.buffer.flush()
 """
-FILTER_SECONDS = 2.0  # how long a filter may take to pass on the last lines
+FILTER_SECONDS = 2.0  # longest wait for the filter's last lines
 
 
 @contextlib.contextmanager
 def filtered_stderr() -> Iterator[None]:
-    """Leaves the lines of `NOISE` out of what this process writes to stderr, Python or not.
+    """Removes the lines of `NOISE` from this process's stderr, also those of native libraries.
 
-    A process of its own filters, so that what a library says before it aborts still comes through.
+    Another process filters them, so that messages of a library that aborts still come through.
     """
     sys.stderr.flush()
     stderr = os.dup(2)
@@ -50,7 +50,7 @@ def filtered_stderr() -> Iterator[None]:
         sys.stderr.flush()
         os.dup2(stderr, 2)
         os.close(stderr)
-        # A process that was started meanwhile may still hold the other end.
+        # A process that was started meanwhile may keep the pipe open.
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(FILTER_SECONDS)
 
@@ -61,9 +61,9 @@ def has_tensorflow() -> bool:
 
 
 def may_have_gpu(devices: Path = Path("/dev")) -> bool:
-    """Returns whether TensorFlow may find a GPU, by its driver's devices; loads nothing.
+    """Returns whether TensorFlow may find a GPU; loads nothing.
 
-    Those of NVIDIA, of AMD, and of Windows as its Linux sees them.
+    It looks for the devices of drivers: of NVIDIA, of AMD, and of Windows under WSL.
     """
     return any(any(devices.glob(name)) for name in ("nvidia[0-9]*", "kfd", "dxg"))
 
@@ -76,11 +76,11 @@ def load_backend() -> None:
 
 
 def describe_device() -> str:
-    """Returns what Keras computes with: "TensorFlow 2.21.0 on GPU: NVIDIA H100", for example."""
+    """Returns backend and device, for example "TensorFlow 2.21.0 on GPU: NVIDIA H100"."""
     import keras
 
     backend = keras.backend.backend()
-    with filtered_stderr():  # TensorFlow looks for GPUs only now
+    with filtered_stderr():  # TensorFlow searches for GPUs here
         library = importlib.import_module(backend)
         if backend == "tensorflow":
             gpus = [library.config.experimental.get_device_details(gpu).get("device_name", gpu.name)

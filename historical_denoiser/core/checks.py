@@ -1,4 +1,4 @@
-"""Checks of what a user gives, and the error that tells him of a mistake."""
+"""Checks of settings and arguments, and the error for a user's mistake."""
 
 from __future__ import annotations
 
@@ -8,18 +8,25 @@ from typing import Any
 
 
 class UserError(ValueError):
-    """A mistake of the user's, told in one line; any other error keeps its traceback."""
+    """A user's mistake, reported in one line; any other error keeps its traceback."""
 
 
 def reason_of(error: BaseException) -> str:
-    """Returns an error's message; the system's own as `FILE: No such file or directory`."""
+    """Returns an error's message; one of the system as `FILE: No such file or directory`."""
     if isinstance(error, OSError) and error.strerror and isinstance(error.filename, str | PurePath):
         return f"{error.filename}: {error.strerror}"
     return str(error)
 
 
 def require(condition: bool, name: str, expected: str, received: Any) -> None:
-    """Raises UserError unless `condition` holds; the message names the setting `name`."""
+    """Raises UserError unless a condition is true.
+
+    Args:
+        condition: What must be true.
+        name: Name of the setting in the message.
+        expected: Description of the values that are allowed.
+        received: The value of the setting.
+    """
     if not condition:
         raise UserError(f"`{name}` must be {expected}. Received: {name}={received!r}")
 

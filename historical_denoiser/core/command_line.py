@@ -1,4 +1,7 @@
-"""What makes file names and key=value into settings, and a mistake into one line."""
+"""Divides command lines into file names and settings, and reports a user's mistake in one line.
+
+Start reading at `run_main` and `read_arguments`.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,10 @@ from historical_denoiser.core import interrupts
 from historical_denoiser.core.checks import UserError, reason_of
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-SCHEMA_NAME = "schema"  # under which `config.py` registers all settings with Hydra
+SCHEMA_NAME = "schema"  # Hydra's name of the configuration with all settings
 
-CONFIG_FOLDER = re.compile(r"provider=main, path=file://(.*)")  # as Hydra tells it
-# What Hydra's own messages do not say, by words in them.
+CONFIG_FOLDER = re.compile(r"provider=main, path=file://(.*)")  # in Hydra's error messages
+# Additions to Hydra's messages, by words in them.
 HINTS = {"Ambiguous value": "; decimals have a point (0.5), lists stand in brackets ([1,2])",
          "converted to Float": "; expected is a number, as 0.5",
          "converted to Integer": "; expected is a whole number",
@@ -37,10 +40,10 @@ USER_ERRORS = (UserError, OSError, HydraException, OmegaConfBaseException, YAMLE
 
 
 class NamesFormatter(logging.Formatter):
-    """Writes line breaks, and what steers terminals, in files' names as `\\n` and `\\x1b`."""
+    """Writes control characters in file names as `\\n` and `\\x1b`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Returns the message; its arguments that are paths are names."""
+        """Returns the message; control characters in arguments that are paths are escaped."""
         if isinstance(record.args, tuple):
             record = copy.copy(record)
             record.args = tuple(printable(str(value)) if isinstance(value, PurePath) else value
@@ -49,7 +52,7 @@ class NamesFormatter(logging.Formatter):
 
 
 def printable(text: str) -> str:
-    """Returns a text with its control characters written as Python writes them."""
+    """Returns a text with its control characters as Python's escape sequences."""
     return CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
 
 
@@ -68,9 +71,9 @@ def known_keys() -> list[str]:
 
 
 def closest_key(key: str) -> str:
-    """Returns " Did you mean `...`?" for a mistyped key, or nothing where none is similar."""
+    """Returns " Did you mean `...`?" for a mistyped key; empty if no key is similar."""
     keys, last = known_keys(), key.split(".")[-1]
-    # A shortened name, as `strength` for `denoising_strength`, looks closer to others.
+    # For a shortened name, as `strength` for `denoising_strength`, other keys look more similar.
     shortened = [known for known in keys if known.split(".")[-1].endswith(f"_{last}")]
     matches = (shortened if len(shortened) == 1 else []) or difflib.get_close_matches(
         key, keys, n=1) or [known for known in keys if known.split(".")[-1] == last]
@@ -82,20 +85,20 @@ def describe_error(error: BaseException) -> str:
     if isinstance(error, OverrideParseException):
         return f"cannot read the argument {error.override!r}: {str(error).splitlines()[0]}"
     if isinstance(error, MissingConfigException):
-        return str(error).splitlines()[0].rstrip(".") + _what_there_is(error)
+        return str(error).splitlines()[0].rstrip(".") + _list_options(error)
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         lines = [str(error).split("\n")[0]]
         if error.__cause__ is not None:
             lines.append(str(error.__cause__).split("\n")[0])
-        text = ": ".join(dict.fromkeys(lines))  # a cause often repeats the line
+        text = ": ".join(dict.fromkeys(lines))  # the cause often repeats the message
         text += next((hint for words, hint in HINTS.items() if words in text), "")
         override = re.match(r"Could not override '([\w.]+)'", text)
         return text + (closest_key(override[1]) if override else "")
     return " ".join(reason_of(error).split("\n"))
 
 
-def _what_there_is(error: MissingConfigException) -> str:
-    """Returns "; there is ..." with the options of a group, or the configurations."""
+def _list_options(error: MissingConfigException) -> str:
+    """Returns "; there is ..." with the options of a group, or the existing configurations."""
     names, folder = error.options, CONFIG_FOLDER.search(str(error))
     if names is None and folder:
         names = sorted(path.stem for path in Path(folder[1]).glob("conf*.yaml"))
@@ -105,7 +108,7 @@ def _what_there_is(error: MissingConfigException) -> str:
 def exit_on_user_error(task: Callable[..., Any]) -> Callable[..., Any]:
     """Decorates a function: a user's mistake becomes one line on stderr and exit status 1.
 
-    Inside `hydra.main`, so that Hydra does not announce the error with lines of its own.
+    It must be inside of `hydra.main`, or Hydra writes lines of its own about the error.
     """
 
     @functools.wraps(task)
@@ -120,14 +123,14 @@ def exit_on_user_error(task: Callable[..., Any]) -> Callable[..., Any]:
 
 def run_main(main: Callable[[], Any]) -> None:
     """Runs an entry point; a user's mistake becomes one line on stderr and exit status 1."""
-    # Hydra would print its own errors, over several lines, and exit; now it raises them.
+    # With this variable Hydra raises its own errors instead of printing them over several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    interrupts.give_back()
+    interrupts.raise_again()
     try:
         exit_on_user_error(main)()
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted\n")
-        sys.exit(130)  # what a shell reports for a program that Ctrl-C ended
+        sys.exit(130)  # the status of a program that Ctrl-C ended
 
 
 FLAGS = frozenset(["--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r",
@@ -136,8 +139,8 @@ FLAGS_WITH_VALUE = frozenset(["--cfg", "-c", "--package", "-p", "--config-path",
                               "--config-name", "-cn", "--config-dir", "-cd",
                               "--experimental-rerun"])
 FILES_KEY = "inference.audio"
-# Settings whose values are names, to be taken as they are.
-PROFILE_KEY = "inference.noise_profile"  # a name, or two numbers in brackets
+PROFILE_KEY = "inference.noise_profile"  # a file name, or two numbers in brackets
+# Settings whose values are names of files or folders, which Hydra must not parse.
 NAME_KEYS = (FILES_KEY, PROFILE_KEY, "inference.output_dir", "weights", "output",
              "path_experiment")
 OVERRIDE = re.compile(r"(?P<prefix>\+{0,2}|~)(?P<key>[A-Za-z_$][\w$./@:-]*)(=(?P<value>.*))?",
@@ -145,14 +148,14 @@ OVERRIDE = re.compile(r"(?P<prefix>\+{0,2}|~)(?P<key>[A-Za-z_$][\w$./@:-]*)(=(?P
 
 
 def read_arguments(arguments: list[str], usage: str = "") -> tuple[list[str], dict[str, Any]]:
-    """Divides a command line into what Hydra composes and names, which are taken literally.
+    """Divides a command line into arguments for Hydra and names, which are taken literally.
 
     Args:
         arguments: The command line without the program's name.
-        usage: What `--help` prints first.
+        usage: The first lines that `--help` prints.
 
     Returns:
-        Overrides and flags for Hydra; and the settings that hold names of files, by their keys.
+        Overrides and flags for Hydra, and the settings that are names of files, by their keys.
 
     Raises:
         UserError: An option or key does not exist, or files are given in two ways.
@@ -181,9 +184,9 @@ def read_arguments(arguments: list[str], usage: str = "") -> tuple[list[str], di
 
 
 def _refuse_spaces(arguments: list[str]) -> None:
-    """Raises UserError where spaces have torn a `key=value` apart.
+    """Raises UserError if a `key=value` contains spaces.
 
-    Its pieces would be taken for files, and the others be denoised without the setting.
+    Its parts would be taken for files, and the other files would be denoised without the setting.
     """
     words = arguments[:arguments.index("--")] if "--" in arguments else arguments
     for place, word in enumerate(words):
@@ -200,10 +203,10 @@ def _refuse_spaces(arguments: list[str]) -> None:
 
 
 def _sort_arguments(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
-    """Tells files, overrides and Hydra's flags apart.
+    """Returns the files, overrides and Hydra's flags among the arguments.
 
-    What exists as a file is a file. What looks like `key=value` otherwise is a setting, and all
-    else a file that does not exist, which is reported later. After `--` come only files.
+    An argument that exists as a file is a file; of the others, `key=value` is a setting. Any other
+    argument is a missing file, which is reported later. After `--` all arguments are files.
     """
     files, overrides, flags = [], [], []
     rest = iter(arguments)
@@ -236,7 +239,7 @@ def is_override(argument: str) -> bool:
 
 
 def keys_of(overrides: Iterable[str]) -> set[str]:
-    """Returns the keys that overrides set: `unet.depth` of `+unet.depth=3` and `unet={depth:3}`."""
+    """Returns the keys of overrides: `unet.depth` of `+unet.depth=3` and of `unet={depth:3}`."""
     keys = set()
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
@@ -247,12 +250,12 @@ def keys_of(overrides: Iterable[str]) -> set[str]:
 
 
 def _check_key(override: str) -> None:
-    """Raises UserError where the key of `key=value` is not in the configuration."""
+    """Raises UserError if the key of `key=value` is not in the configuration."""
     match = OVERRIDE.fullmatch(override)
     key = match["key"]
     parents = [known for known in known_keys() if key == known or key.startswith(f"{known}.")]
     group = "@" in key or key.split(".")[0].split("/")[0] == "hydra"
-    # Below a setting there are only numbers, the places in a list.
+    # The only keys below a setting are indices of lists.
     below = key[len(parents[-1]) + 1 :] if parents else ""
     if group or (parents and (not below or below.isdecimal())):
         return
@@ -260,7 +263,7 @@ def _check_key(override: str) -> None:
 
 
 def _literal_name(override: str) -> str | list[str] | None:
-    """Returns the value of a setting that holds names; None where Hydra reads it."""
+    """Returns the value of a setting in `NAME_KEYS`; None if Hydra has to parse the override."""
     match = OVERRIDE.fullmatch(override)
     name, value = match["key"], match["value"]
     if name not in NAME_KEYS or match["prefix"] == "~" or not value:

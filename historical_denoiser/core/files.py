@@ -1,5 +1,6 @@
-"""Replacing a file only when it is complete, ending without leaving half a file, and telling
-files apart.
+"""Replaces files only when they are complete, and removes temporary files when a signal ends all.
+
+Start reading at `replacing`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 import secrets
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,19 +22,19 @@ try:
 except ImportError:  # Windows has no such locks
     fcntl = None
 
-WEIGHTS_ENDING = ".weights.h5"  # Keras knows a file of weights by it
-MAX_PREFIX = 40  # names are limited to 255 bytes, up to four for a character
-STALE_SECONDS = 3600.0  # since the last write: then a temporary file's process is long dead
-RANDOM_BYTES = 4  # of a temporary name, in hexadecimal
+WEIGHTS_ENDING = ".weights.h5"  # Keras requires it
+MAX_PREFIX = 40  # characters of up to four bytes; names are limited to 255 bytes
+STALE_SECONDS = 3600.0  # a temporary file without a write for so long belongs to a dead process
+RANDOM_BYTES = 4  # in a temporary name, as hexadecimal digits
 TEMPORARY_NAME = re.compile(r"\.(.+)\.[0-9a-f]{8}(?:\.[^.]+){0,2}", re.DOTALL)
 ENDING_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, `kill`, a terminal that was closed
-SIGNALLED_STATUS = 128  # plus the signal's number is what shells report
+SIGNALLED_STATUS = 128  # exit status after a signal, minus the signal's number
 
 _unfinished: set[Path] = set()  # this process's temporary files
 
 
 def hash_of(*paths: Path) -> str:
-    """Returns the SHA-256 of the contents of files, one after the other, in hexadecimal.
+    """Returns the SHA-256 of the concatenated contents of files, in hexadecimal.
 
     Raises:
         OSError: A file cannot be read.
@@ -47,13 +48,22 @@ def hash_of(*paths: Path) -> str:
 
 @contextmanager
 def temporary_file(folder: Path, prefix: str, ending: str) -> Iterator[Path]:
-    """Yields a new, empty file that is removed at the end, also where a signal ends all."""
+    """Yields a new, empty file that is removed at the end, also if a signal ends the process.
+
+    Args:
+        folder: Folder of the file.
+        prefix: Beginning of its name, before random characters.
+        ending: End of its name.
+
+    Raises:
+        OSError: The file cannot be made.
+    """
     path = folder / f"{prefix}{secrets.token_hex(RANDOM_BYTES)}{ending}"
-    _unfinished.add(path)  # before it is there: a signal may come in between
+    _unfinished.add(path)  # before it exists: a signal may come in between
     try:
         try:
             path.open("xb").close()
-        except OSError as error:  # a name that the user never gave says nothing
+        except OSError as error:  # the temporary name would mean nothing to a user
             raise OSError(f"{folder}: no file can be made there ({error.strerror})") from error
         yield path
     finally:
@@ -65,12 +75,15 @@ def temporary_file(folder: Path, prefix: str, ending: str) -> Iterator[Path]:
 def replacing(path: Path, locked: bool = False) -> Iterator[Path]:
     """Yields a temporary name beside `path` with the same ending, renamed to `path` at the end.
 
-    The file at `path` is complete at every moment: when the block raises or the process dies,
-    what was there before is still there. The temporary name starts with a dot; one that a killed
-    process left behind is removed here the next time, at the earliest after an hour.
+    The file at `path` is complete at every moment: if the block raises or the process dies, the old
+    file is still there. The temporary name starts with a dot. A temporary file of a killed process
+    is removed by the next call, if it is more than an hour old.
 
-    With `locked`, the file is locked meanwhile, and one that a killed process left behind is known
-    by its lock being gone, and removed at once. HDF5 has locks of its own that exclude this one.
+    With `locked`, the temporary file is locked while the block runs. A file without a lock is then
+    known to be left over, and removed at once. HDF5 files have locks of their own instead.
+
+    Raises:
+        OSError: The folder or file cannot be made or written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,21 +103,21 @@ def replacing(path: Path, locked: bool = False) -> Iterator[Path]:
             with suppress(OSError):  # some network shares have no locks
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield temporary
-        # Some disks tell only now that they are full. And what has its name has its content, also
-        # after a power cut.
+        # Some disks report only now that they are full. After this, the content survives a power
+        # cut if the name does.
         try:
             with temporary.open("r+b") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
-        except OSError as error:  # a full disk, or a folder that somebody has removed
+        except OSError as error:  # for example a full disk, or a folder that was removed
             raise OSError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Lets one process at a time in, of those that hold the same folder.
+    """Context manager that only one process at a time can enter for a folder.
 
-    Windows, and some network shares, have no such locks: there all come in.
+    Windows and some network shares have no such locks: there, all processes can enter.
     """
     with ExitStack() as stack:
         if fcntl is not None:
@@ -120,9 +133,9 @@ def remove_left_over(folder: Path, wanted: re.Pattern[str]) -> None:
     """Removes the locked temporary files of processes that were killed.
 
     Args:
-        folder: Where they are.
-        wanted: Is found in the name of what they would have become; of that, up to
-            `MAX_PREFIX` characters are known.
+        folder: Folder of the files.
+        wanted: Pattern that is searched for in the first `MAX_PREFIX` characters of the name that
+            the file would have had.
     """
     for path in folder.glob(".*"):
         name = TEMPORARY_NAME.fullmatch(path.name)
@@ -132,7 +145,7 @@ def remove_left_over(folder: Path, wanted: re.Pattern[str]) -> None:
 
 
 def _is_locked(path: Path) -> bool:
-    """Whether a process that lives may hold the lock of a temporary file."""
+    """Whether a living process may have locked a temporary file."""
     if fcntl is None:
         return True
     try:
@@ -140,38 +153,36 @@ def _is_locked(path: Path) -> bool:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except FileNotFoundError:
         raise
-    except OSError:  # locked, or no locks are known there
+    except OSError:  # locked, or the file system has no locks
         return True
     return False
 
 
 def end_on_signals() -> None:
-    """Makes Ctrl-C, `kill` and a closed terminal end this process, and leave no temporary file.
+    """Makes Ctrl-C, `kill` and a closed terminal end this process without temporary files left.
 
-    No exception is raised for it: Python drops those that come up within callbacks of its garbage
-    collection, and libraries catch some while they load. Windows keeps its own ways, as an open
-    file cannot be removed there.
+    It does so without an exception: Python drops those that are raised during garbage collection,
+    and libraries catch some while they load. Windows is left alone: it cannot remove open files.
     """
-    if os.name != "posix":
-        return
-    for name in ENDING_SIGNALS:
-        number = getattr(signal, name)
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
-            signal.signal(number, _end)
+    _handle_ending_signals(_end)
+
+
+def _handle_ending_signals(handler: Callable[[int, Any], None]) -> None:
+    if os.name == "posix":
+        for name in ENDING_SIGNALS:
+            number = getattr(signal, name)
+            if signal.getsignal(number) != signal.SIG_IGN:  # `nohup` ignores SIGHUP
+                signal.signal(number, handler)
 
 
 @contextmanager
 def held_signals() -> Iterator[list[int]]:
-    """Yields a list of the ending signals that came meanwhile; only then do they end this process.
+    """Yields a list to which ending signals are added; they end the process after the block.
 
-    The block has to look at it often. The rest is that of `end_on_signals`.
+    The block has to check the list often. See `end_on_signals`, which applies afterwards.
     """
     received: list[int] = []
-    if os.name == "posix":
-        for name in ENDING_SIGNALS:
-            number = getattr(signal, name)
-            if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, lambda number, frame: received.append(number))
+    _handle_ending_signals(lambda number, frame: received.append(number))
     try:
         yield received
     finally:
@@ -181,14 +192,14 @@ def held_signals() -> Iterator[list[int]]:
 
 
 def _end(number: int, frame: Any) -> None:
-    """Ends this process by a signal that it got, without leaving a temporary file."""
+    """Removes temporary files, and ends this process by the signal that it received."""
     for path in list(_unfinished):
         with suppress(OSError):
             path.unlink(missing_ok=True)
     with suppress(OSError):  # the terminal may be gone
         os.write(2, b"\ninterrupted\n")
-    # By the signal itself, so that a shell's loop ends as well.
+    # By the signal itself, so that a loop in a shell script ends as well.
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
-    # Only the first process of a container is still here.
+    # The kernel does not deliver the signal to the first process of a container.
     os._exit(SIGNALLED_STATUS + number)

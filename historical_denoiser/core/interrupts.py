@@ -1,4 +1,4 @@
-"""Ctrl-C while a program loads."""
+"""Handles Ctrl-C while a program loads."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import signal
 
 
 def end_at_once() -> None:
-    """Makes Ctrl-C end this process without a word, until `command_line.run_main` takes over.
+    """Makes Ctrl-C end this process without a message, until `command_line.run_main` takes over.
 
-    Loading takes a second and more, and a traceback out of the middle of it would be of no use.
+    Loading takes seconds, and a traceback from the middle of it would not help anybody.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else somebody ignores it
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not if it is ignored
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def give_back() -> None:
-    """Makes Ctrl-C raise KeyboardInterrupt again, where `end_at_once` had changed that."""
+def raise_again() -> None:
+    """Makes Ctrl-C raise KeyboardInterrupt again after `end_at_once`."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)

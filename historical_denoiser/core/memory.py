@@ -1,21 +1,21 @@
-"""Where the memory of arrays that are gone goes."""
+"""Returns the memory of deleted arrays to the system."""
 
 from __future__ import annotations
 
 import ctypes
 import platform
 
-OWN_BYTES = 2**22  # blocks at least as large come from the system one by one, and go back to it
-M_MMAP_THRESHOLD = -3  # of <malloc.h>
+THRESHOLD_BYTES = 2**22  # larger blocks are allocated from the system one by one
+M_MMAP_THRESHOLD = -3  # from <malloc.h>
 
 
 def give_back_arrays() -> bool:
-    """Lets this process give back large arrays as soon as they are gone; returns whether it will.
+    """Makes the allocator return large arrays to the system; returns whether it will.
 
-    GNU's allocator raises the size at which it does so to that of the largest array that it met, up
-    to 32 MiB. Smaller ones then lie on a heap that cannot shrink below any of them that is still
-    used. Once set, the size stays (mallopt(3)). Elsewhere nothing is done.
+    glibc raises the size of such arrays to that of the largest one that was freed, up to 32 MiB.
+    Smaller arrays are then on a heap, which cannot shrink below one that is still used. A threshold
+    that is set once stays (mallopt(3)). Other C libraries are left alone.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
-    return bool(ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, OWN_BYTES))
+    return bool(ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, THRESHOLD_BYTES))

@@ -1,4 +1,4 @@
-"""Where the files are that come with the program: settings, weights, an example."""
+"""Folders of the files that come with the program: settings and weights."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def locate(name: str) -> Path:
-    """Returns a folder that an installed package holds, and a checkout beside the package."""
+    """Returns a folder, which is inside an installed package, but beside it in a checkout."""
     installed = PACKAGE / name
     return installed if installed.is_dir() else PACKAGE.parent / name
 
 
-CONF, PRETRAINED, EXAMPLES = locate("conf"), locate("pretrained"), locate("examples")
+CONF, PRETRAINED = locate("conf"), locate("pretrained")

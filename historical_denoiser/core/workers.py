@@ -1,4 +1,4 @@
-"""How processes of a pool ended that nobody asked to end."""
+"""Describes how a process of a pool died."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from multiprocessing.process import BaseProcess
 
 
 class Deaths:
-    """Remembers this process's children, and tells how one of them died.
+    """Remembers this process's children, and describes how one of them died.
 
-    A `ProcessPoolExecutor` only says that one did, and then ends the others by SIGTERM.
+    `ProcessPoolExecutor` reports only that one did, and then ends the others by SIGTERM.
     """
 
     def __init__(self) -> None:
@@ -21,21 +21,21 @@ class Deaths:
         self._children.update(multiprocessing.active_children())
 
     def describe(self, what: str, remedy: str) -> str:
-        """Returns what to tell of a pool that has been shut down.
+        """Returns a message about a pool that has been shut down.
 
         Args:
-            what: What its processes are.
-            remedy: What helps where memory ran out.
+            what: Name of its processes.
+            remedy: Advice in case memory ran out.
         """
         codes = {child.exitcode for child in self._children} - {None, 0}
         code = next(iter(codes - {-signal.SIGTERM} or codes), None)
         if code is None:
-            return f"{what} ended, and nothing tells why"
+            return f"{what} ended for an unknown reason"
         if code > 0:
-            return f"{what} ended by itself with status {code}; what it said stands above"
+            return f"{what} ended by itself with status {code}; its messages are above"
         try:
             name = signal.Signals(-code).name
-        except ValueError:  # those for real time have no names
+        except ValueError:  # real-time signals have no names
             name = f"signal {-code}"
         if -code == getattr(signal, "SIGKILL", None):
             return f"{what} was killed ({name}), as systems do when memory runs out; {remedy}"
