@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -45,34 +47,21 @@ def sound_of(sound: Sound, seconds: float) -> np.ndarray:
 
 def _packets(stream: av.AudioStream, sound: Sound, seconds: float) -> list[av.Packet]:
     """Encodes a track; within the gap there is nothing."""
-    context = stream.codec_context
+    context, packets = stream.codec_context, []
     context.open()
-    audio, packets = sound_of(sound, seconds), []
-    first = round(sound.start * sound.rate)
-    most = context.frame_size or 1024
-    context_format = context.format
-    scale = {"flt": 1.0, "dbl": 1.0, "s16": 2**15, "s32": 2**31, "u8": 2**7}[
-        context_format.name.removesuffix("p")]
+    audio, most = sound_of(sound, seconds), context.frame_size or 1024
     for place in range(0, audio.shape[1], most):
-        piece = audio[:, place : place + most] * scale + (128 if scale == 2**7 else 0)
-        # PyAV cannot make planar frames of eight channels.
-        given = context_format.packed if len(piece) > 7 else context_format
-        values = piece if given.is_planar else piece.T.reshape(1, -1)
-        frame = av.AudioFrame.from_ndarray(
-            np.ascontiguousarray(values.astype(
-                {1.0: np.float32, 2**15: np.int16, 2**31: np.int32, 2**7: np.uint8}[scale])),
-            format=given.name, layout=context.layout.name)
+        piece = np.ascontiguousarray(audio[:, place : place + most].T.reshape(1, -1))
+        frame = av.AudioFrame.from_ndarray(piece, format="flt", layout=context.layout.name)
         frame.sample_rate = sound.rate
-        if given.name != context_format.name:
-            (frame,) = av.AudioResampler(format=context_format.name).resample(frame)
-        frame.sample_rate, frame.pts, frame.time_base = sound.rate, place, Fraction(1, sound.rate)
+        (frame,) = av.AudioResampler(format=context.format.name).resample(frame)
+        frame.pts, frame.time_base = place, Fraction(1, sound.rate)
         packets += stream.encode(frame)
-    packets += stream.encode(None)
     kept = []
-    for packet in packets:
-        time = Fraction(packet.pts + first, sound.rate)
+    for packet in packets + stream.encode(None):
+        packet.pts = packet.dts = packet.pts + round(sound.start * sound.rate)
+        time = Fraction(packet.pts, sound.rate)
         if sound.gap is None or not sound.gap[0] <= time < sound.gap[1]:
-            packet.pts = packet.dts = packet.pts + first
             kept.append(packet)
     return kept
 
@@ -85,6 +74,13 @@ def cover_picture() -> bytes:
     still = av.VideoFrame.from_ndarray(np.full((16, 16, 3), 99, np.uint8), format="rgb24")
     return b"".join(map(bytes, [*encoder.encode(still.reformat(format="yuvj420p")),
                                 *encoder.encode(None)]))
+
+
+def _packet(content: bytes, stream: av.stream.Stream, start_ms: int, ms: int = 0) -> av.Packet:
+    packet = av.Packet(content)
+    packet.pts = packet.dts = start_ms
+    packet.duration, packet.time_base, packet.stream = ms, Fraction(1, 1000), stream
+    return packet
 
 
 def write_film(path: Path, muxer: str, sounds: list[Sound], seconds: float = 2.0,
@@ -134,21 +130,28 @@ def write_film(path: Path, muxer: str, sounds: list[Sound], seconds: float = 2.0
         for track, sound in zip(tracks, sounds, strict=True):
             packets += _packets(track, sound, seconds)
         if subtitles:
-            for number in range(3):
-                packet = av.Packet(f"Line {number}".encode() if muxer != "mp4" and muxer != "mov"
-                                   else b"\0\x06" + f"Line {number}".encode())
-                packet.pts = packet.dts = 300 + 500 * number
-                packet.duration, packet.time_base = 400, Fraction(1, 1000)
-                packet.stream = text
-                packets.append(packet)
+            head = b"\0\x06" if muxer in ("mp4", "mov") else b""
+            packets += [_packet(head + f"Line {number}".encode(), text, 300 + 500 * number, 400)
+                        for number in range(3)]
         if cover and muxer != "matroska":
-            packet = av.Packet(cover_picture())
-            packet.pts = packet.dts = 0
-            packet.time_base, packet.stream = Fraction(1, 1000), picture
-            packets.append(packet)
+            packets.append(_packet(cover_picture(), picture, 0))
         packets.sort(key=lambda packet: packet.dts * packet.time_base)
         for packet in packets:
             film.mux(packet)
+
+
+def remux(sources: list[Path], path: Path, muxer: str,
+          change: Callable[[av.Packet], None] = lambda packet: None, **options: str) -> None:
+    """Copies all packets of films into one; `change` may give a packet other times."""
+    with ExitStack() as opened, av.open(str(path), "w", format=muxer, options=options) as copy:
+        films = [opened.enter_context(av.open(str(source))) for source in sources]
+        copies = {stream: copy.add_stream_from_template(stream, opaque=True)
+                  for film in films for stream in film.streams}
+        packets = [packet for film in films for packet in film.demux() if packet.size]
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            change(packet)
+            packet.stream = copies[packet.stream]
+            copy.mux(packet)
 
 
 def move_blocks(path: Path, stream: int, first: int, last: int, shift: int) -> None:
@@ -189,26 +192,19 @@ def heard(path: Path, track: int = 0) -> tuple[Fraction, np.ndarray, int]:
     """
     start, pieces, length = None, [], 0
     with av.open(str(path)) as film:
-        stream = film.streams.audio[track]
-        for frame in film.decode(stream):
-            values = frame.to_ndarray()
-            kind = frame.format.name.removesuffix("p")
-            values = values if frame.format.is_planar else values.reshape(
-                -1, frame.layout.nb_channels).T
-            if np.issubdtype(values.dtype, np.integer):
-                values = values / 2.0 ** (8 * values.dtype.itemsize - 1) - (kind == "u8")
+        for frame in film.decode(film.streams.audio[track]):
             start = frame.pts * frame.time_base if start is None else start
             late = 0  # an encoder's last frame may come without a time
             if frame.pts is not None:
                 time = frame.pts * frame.time_base
                 late = round((time - start) * frame.sample_rate) - length
             if late > 0.05 * frame.sample_rate:
-                pieces.append(np.zeros((late, len(values))))
+                pieces.append(np.zeros((late, frame.layout.nb_channels)))
                 length += late
-            pieces.append(values.T)
-            length += values.shape[1]
-        rate = frame.sample_rate
-    return start, np.concatenate(pieces), rate
+            (samples,) = av.AudioResampler(format="dbl").resample(frame)
+            pieces.append(samples.to_ndarray().reshape(-1, frame.layout.nb_channels))
+            length += frame.samples
+    return start, np.concatenate(pieces), frame.sample_rate
 
 
 def clicks(path: Path, track: int = 0, number: int = 1) -> list[list[Fraction]]:

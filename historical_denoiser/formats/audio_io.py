@@ -1,7 +1,8 @@
-"""Reading and writing of recordings block by block, so that memory does not grow with their length.
+"""Reads and writes recordings block by block, so that memory does not grow with their length.
 
 Blocks are float64 arrays `(samples, channels)`. Samples that are read and written in the same
-format, integer or floating point, are the same to the last bit.
+format, integer or floating point, do not change in a single bit. Start reading at
+`open_recording`, `read_blocks` and `Writer`.
 """
 
 from __future__ import annotations
@@ -16,21 +17,21 @@ import soundfile as sf
 
 from historical_denoiser.core.checks import UserError
 
-BLOCK_SECONDS = 2.0  # read at once
-MAX_WAV_BYTES = 2**32 - 2**16  # the sizes in a WAV file are 32-bit; some room for the header
-MAX_HEADER_BYTES = 4096  # of a file without any audio
-UNKNOWN_SAMPLES = 2**62  # libsndfile's number for "the header does not say" is beyond this
-# Where a header, by its first four bytes, gives the size of the file: place, width and byte order
-# of that number, and how many bytes come before those that it counts.
+BLOCK_SECONDS = 2.0
+MAX_WAV_BYTES = 2**32 - 2**16  # sizes in a WAV file are 32-bit; the rest is left for the header
+MAX_HEADER_BYTES = 4096  # a larger file cannot be without any audio
+UNKNOWN_SAMPLES = 2**62  # libsndfile returns more than this for a header without a length
+# Position, width and byte order of the field for the file's size, by the first four bytes of the
+# header; the last number is the count of bytes that the size leaves out.
 SIZE_FIELDS = {b"RIFF": (4, 4, "little", 8), b"FORM": (4, 4, "big", 8),
                b"RF64": (20, 8, "little", 8), b"riff": (16, 8, "little", 0),
                b".snd": (8, 4, "big", 24)}
-SIZE_FIELDS_END = 28  # the last of these numbers ends there
-# A program that writes to a pipe puts 0 there, or a number close to one of these.
+SIZE_FIELDS_END = 28  # no size field reaches further
+# A program that writes to a pipe stores 0, or a size close to one of these.
 UNKNOWN_SIZES = (2**31, 2**32)
 UNKNOWN_SIZE_TOLERANCE = 2**16
 
-# The endings that fit a container; the first is used where a file's own does not.
+# The file endings of each container; a file with another known ending gets the first one.
 ENDINGS = {
     "WAV": (".wav", ".wave", ".bwf"),
     "WAVEX": (".wav", ".wave", ".bwf"),
@@ -50,21 +51,21 @@ ENDINGS = {
     "SVX": (".svx", ".8svx", ".iff"),
 }
 KNOWN_ENDINGS = {".mp3", ".mp2", ".ogg", ".oga", ".opus"}.union(*ENDINGS.values())
-AUDIO_ENDINGS = frozenset(KNOWN_ENDINGS - {".mat", ".iff"})  # taken from a folder
+AUDIO_ENDINGS = frozenset(KNOWN_ENDINGS - {".mat", ".iff"})  # searched for in folders
 # Bits of the lossless sample formats; None for floating point.
 BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32,
         "FLOAT": None, "DOUBLE": None}
 # libsndfile reads Apple's lossless codec correctly but does not always write what it is given.
 ALAC_SUBTYPES = {"ALAC_16": "PCM_16", "ALAC_20": "PCM_24", "ALAC_24": "PCM_24",
                  "ALAC_32": "PCM_32"}
-DITHERED_BITS = 16  # and less: there the error of rounding can be heard
+DITHERED_BITS = 16  # with more bits, the rounding error is inaudible without dither
 LOSSY_CONTAINER, LOSSY_SUBTYPE = "WAV", "PCM_24"
-MPEG = "MPEG_LAYER"  # begins the subtypes of MP3 and its like
+MPEG = "MPEG_LAYER"  # beginning of libsndfile's subtypes of MP3 and similar codecs
 
 
 @dataclass(frozen=True)
 class Format:
-    """How a result is stored: libsndfile's names of container and sample format, and the ending."""
+    """How a result is stored: libsndfile's names of container and sample format, file ending."""
 
     container: str
     subtype: str
@@ -73,11 +74,17 @@ class Format:
 
 @dataclass(frozen=True)
 class Recording:
-    """A file that libsndfile can read, by its header; see `Format` for container and subtype.
+    """The header of a file that libsndfile can read; see `Format` for container and subtype.
 
-    `header_samples`, the length of each channel, is 0 if the header does not say (FLAC from a
-    pipe). It can be wrong: a file that was cut off holds less. Only `survey` counts. `track` is
-    the place of the audio track where a file has several, from 1.
+    Attributes:
+        path: The file.
+        rate: Sample rate in Hz.
+        channels: Number of channels.
+        header_samples: Length of each channel according to the header; 0 if it has none (FLAC from
+            a pipe). A truncated file contains less: only `survey` counts the samples.
+        container: libsndfile's name of the container.
+        subtype: libsndfile's name of the sample format.
+        track: Number of the audio track, from 1, where a file has several.
     """
 
     path: Path
@@ -90,29 +97,29 @@ class Recording:
 
     @property
     def header_seconds(self) -> float:
-        """How long the recording is, by its header."""
+        """Length of the recording according to its header."""
         return self.header_samples / self.rate
 
     @property
     def is_mpeg(self) -> bool:
-        """Whether all of it is frames of MPEG audio, such as MP3, in a WAV file or without one."""
+        """Whether the file is a stream of MPEG audio, such as MP3, possibly inside a WAV file."""
         return self.subtype.startswith(MPEG)
 
 
 def _native(path: Path) -> bytes | str:
-    """Returns a file's name as libsndfile takes it, also one that is not valid UTF-8."""
+    """Returns a file's name in the form that libsndfile accepts; it need not be valid UTF-8."""
     return os.fsencode(path) if os.name == "posix" else str(path)
 
 
 def is_unknown(size: int) -> bool:
-    """Whether a size in a header is one that says nothing."""
+    """Whether a size in a header stands for an unknown size."""
     return any(abs(size - unknown) < UNKNOWN_SIZE_TOLERANCE for unknown in UNKNOWN_SIZES)
 
 
 def _promised_share(head: bytes, size: int) -> float:
-    """Returns how much longer than the file's `size` bytes its header says it is; 1 if it is not.
+    """Returns the size in a header relative to the file's `size` in bytes, at least 1.
 
-    libsndfile takes what is left of a WAV or AIFF file that was cut off for all of it.
+    libsndfile takes a truncated WAV or AIFF file for a complete, shorter one.
     """
     if head[:4] not in SIZE_FIELDS:
         return 1.0
@@ -126,19 +133,20 @@ class UnknownFormatError(UserError):
 
 
 def require_audio_file(path: Path) -> bytes:
-    """Returns the first bytes of a file that can be read.
+    """Returns the first bytes of a file.
 
     Raises:
         FileNotFoundError: There is no such file.
         UserError: It is not a file, or is empty.
+        OSError: It cannot be read.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
-    if path.is_dir():  # those that hold recordings have been replaced by them
+    if path.is_dir():  # folders with recordings were already replaced by their files
         raise UserError(f"{path}: the folder holds no recordings")
     if not path.is_file():
         raise UserError(f"{path}: not a regular file")
-    with path.open("rb") as stream:  # says "permission denied" where libsndfile only fails
+    with path.open("rb") as stream:  # its error names the reason, unlike libsndfile's
         head = stream.read(SIZE_FIELDS_END)
     if not head:
         raise UserError(f"{path}: the file is empty")
@@ -151,8 +159,8 @@ def open_recording(path: Path) -> Recording:
     Raises:
         FileNotFoundError: There is no such file.
         UnknownFormatError: libsndfile cannot read it.
-        UserError: It is not a file or is empty, or its header says that it holds no audio although
-            it is too large for that.
+        UserError: It is not a file or is empty, or the header states that there is no audio,
+            although the file is too large for that.
     """
     head = require_audio_file(path)
     if path.suffix.lower() == ".raw":
@@ -181,18 +189,18 @@ def read_blocks(recording: Recording) -> Iterator[np.ndarray]:
         UserError: The file is damaged.
     """
     block_samples = max(1, round(BLOCK_SECONDS * recording.rate))
-    # Integers are read left-justified in 32 bits, which is exact. libsndfile's own conversion to
-    # floating point and back is not: it divides by 2^15 but multiplies by 2^15 - 1.
+    # Reading integers left-justified in 32 bits is exact. libsndfile's own conversion to floating
+    # point and back is not: it divides by 2^15 but multiplies by 2^15 - 1.
     integer = BITS.get(ALAC_SUBTYPES.get(recording.subtype, recording.subtype)) is not None
     done = 0
     try:
         file = sf.SoundFile(_native(recording.path))
-    except sf.LibsndfileError as error:  # it was there when the header was read
+    except sf.LibsndfileError as error:  # the file vanished after its header was read
         raise UserError(f"{recording.path}: cannot be read any more "
                         f"({error.error_string.strip().rstrip('.')})") from error
     with file:
         if file.frames >= UNKNOWN_SAMPLES:
-            # soundfile would seek to where it is after each block; in such a file that fails.
+            # soundfile would seek after each block, which fails in a file of unknown length.
             file.seekable = lambda: False
         while True:
             try:
@@ -211,7 +219,7 @@ def read_blocks(recording: Recording) -> Iterator[np.ndarray]:
 def output_format(recording: Recording, samples: int) -> Format:
     """Returns the format of the results: that of the input if it is lossless, else 24-bit WAV.
 
-    It is RF64 instead of WAV if `samples` are too many for WAV's 32-bit sizes.
+    A WAV file becomes RF64 if it would exceed 32-bit sizes with `samples` in each channel.
     """
     subtype = ALAC_SUBTYPES.get(recording.subtype, recording.subtype)
     container = recording.container
@@ -223,7 +231,7 @@ def output_format(recording: Recording, samples: int) -> Format:
     ending = recording.path.suffix
     if ending.lower() not in ENDINGS[container] and (
             container != recording.container or not ending or ending.lower() in KNOWN_ENDINGS):
-        ending = ENDINGS[container][0]  # an ending of the user's own stays
+        ending = ENDINGS[container][0]  # an ending that the user made up stays
     sample_bytes = (BITS[subtype] or {"FLOAT": 32, "DOUBLE": 64}[subtype]) // 8
     if container in ("WAV", "WAVEX") and (
             samples * recording.channels * sample_bytes > MAX_WAV_BYTES):
@@ -231,29 +239,36 @@ def output_format(recording: Recording, samples: int) -> Format:
     return Format(container, subtype, ending)
 
 
-def round_to_steps(steps: np.ndarray, dither: Sequence[int] | None) -> np.ndarray:
-    """Rounds samples that are counted in the steps of an integer format.
+def quantize(block: np.ndarray, full_scale: float, dither: Sequence[int] | None = None,
+             ) -> tuple[np.ndarray, int]:
+    """Rounds samples to the steps of an integer format, and limits them to its range.
 
     Args:
-        steps: Any shape.
-        dither: When given, noise of two steps' width with a triangular density is added first,
-            whose seed this is: then the error does not depend on the signal (Lipshitz, Wannamaker
-            and Vanderkooy 1992). Samples that lie on a step already, as silence does, stay there.
+        block: Samples in any shape; full scale is 1.
+        full_scale: Number of steps from zero to full scale: 2^(bits - 1).
+        dither: Seed of triangular noise, two steps wide, that is added before rounding to up to 16
+            bits: then the error does not depend on the signal (Lipshitz, Wannamaker and Vanderkooy
+            1992). Samples that lie exactly on a step, as silence does, get no noise.
+
+    Returns:
+        Whole numbers from `-full_scale` to `full_scale - 1`, and how many samples were clipped.
     """
+    steps = block * full_scale
     rounded = np.rint(steps)
-    if dither is None:
-        return rounded
-    rng = np.random.default_rng(dither)
-    noise = rng.random(steps.shape)
-    noise -= rng.random(steps.shape)
-    return np.where(steps == rounded, rounded, np.rint(steps + noise))
+    if dither is not None and full_scale <= 2.0 ** (DITHERED_BITS - 1):
+        rng = np.random.default_rng(dither)
+        noise = rng.random(steps.shape)
+        noise -= rng.random(steps.shape)
+        rounded = np.where(steps == rounded, rounded, np.rint(steps + noise))
+    within = np.clip(rounded, -full_scale, full_scale - 1.0)
+    return within, int(np.count_nonzero(rounded != within))
 
 
 def require_whole(path: Path, samples: int) -> None:
-    """Raises OSError unless a file that was just written holds so many samples of each channel."""
+    """Raises OSError unless a new file contains `samples` samples of each channel."""
     try:
         with sf.SoundFile(_native(path)) as file:
-            present = file.frames  # by the size of the file, but for FLAC
+            present = file.frames  # derived from the size of the file, except for FLAC
             if file.format == "FLAC" and samples:
                 file.seek(samples - 1)
                 present = samples - 1 + len(file.read(1))
@@ -268,14 +283,27 @@ def _full_disk(path: Path) -> OSError:
 
 
 class Writer:
-    """Writes blocks to a file, which is replaced; a context manager.
+    """Context manager that writes blocks to a file, replacing an existing one.
 
-    `clipped` counts the samples that lay beyond the range of an integer format.
+    Attributes:
+        path: The file.
+        clipped: Number of samples that exceeded the range of an integer format.
     """
 
     def __init__(self, path: Path, rate: int, channels: int, output: Format,
                  dither_seed: int | None = None) -> None:
-        """Opens the file; with `dither_seed`, samples of up to 16 bits are dithered."""
+        """Opens the file.
+
+        Args:
+            path: The file.
+            rate: Sample rate in Hz.
+            channels: Number of channels.
+            output: From `output_format`.
+            dither_seed: When given, samples of up to 16 bits are dithered.
+
+        Raises:
+            UserError: The container cannot store that many channels at that rate.
+        """
         self.path = path
         self.clipped = 0
         self._dither_seed, self._done = dither_seed, 0
@@ -291,10 +319,10 @@ class Writer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        """Closes the file, and makes sure that its end is there.
+        """Closes the file, and checks that its end was written.
 
         Raises:
-            OSError: It is not: libsndfile does not tell of a disk that is full only now.
+            OSError: It was not: libsndfile reports no error if the disk fills up now.
         """
         try:
             self._file.close()
@@ -304,7 +332,7 @@ class Writer:
             require_whole(self.path, self._done)
 
     def write(self, block: np.ndarray) -> np.ndarray:
-        """Writes a block, rounded to the nearest value that the format holds, and returns it so.
+        """Writes a block and returns it as it is stored, rounded to the steps of the format.
 
         Raises:
             OSError: The disk is full.
@@ -314,14 +342,11 @@ class Writer:
             self._store(stored)
             return stored.astype(np.float64)
         full_scale = 2.0 ** (self._bits - 1)
-        dither = None
-        if self._dither_seed is not None and self._bits <= DITHERED_BITS:
-            dither = (self._dither_seed, self._done)
-        steps = round_to_steps(block * full_scale, dither)
-        within = np.clip(steps, -full_scale, full_scale - 1.0)
-        self.clipped += int(np.count_nonzero(steps != within))
-        self._store((within * 2.0 ** (32 - self._bits)).astype(np.int32))
-        return within / full_scale
+        dither = None if self._dither_seed is None else (self._dither_seed, self._done)
+        steps, clipped = quantize(block, full_scale, dither)
+        self.clipped += clipped
+        self._store((steps * 2.0 ** (32 - self._bits)).astype(np.int32))
+        return steps / full_scale
 
     def _store(self, samples: np.ndarray) -> None:
         try:

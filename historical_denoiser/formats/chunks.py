@@ -1,4 +1,4 @@
-"""Files that are chains of chunks, each with a name and a size: WAV, RF64, AIFF and CAF."""
+"""Finds and adds chunks, each with a name and a size, in WAV, RF64, AIFF and CAF files."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats.audio_io import is_unknown
 
 MAX_RIFF_BYTES = 2**32 - 1
-SIZE_ELSEWHERE = 2**32 - 1  # in RF64: the 64-bit size stands in the chunk ds64
+SIZE_ELSEWHERE = 2**32 - 1  # in RF64: the 64-bit size is in the chunk ds64
 PRINTABLE = re.compile(rb"[ -~]{4}")  # names of chunks
 HEAD_BYTES = 12  # before the first chunk
-# The order of the bytes of a size, by a file's first four bytes. libsndfile takes what follows the
-# samples of a Wave64 file for samples: nothing can be added there.
+# Byte order of the sizes, by a file's first four bytes. Wave64 is left out: libsndfile takes chunks
+# behind its samples for samples.
 ORDERS = {b"RIFF": "little", b"RF64": "little", b"FORM": "big"}
 CAF, CAF_HEAD_BYTES, CAF_CHUNK_BYTES = b"caff", 8, 12
 
@@ -30,15 +30,15 @@ def kind_of(file: io.BufferedIOBase) -> bytes:
 
 
 def content_of(file: io.BufferedIOBase, chunk: Chunk) -> bytes:
-    """Returns what is in a chunk."""
+    """Returns the content of a chunk."""
     file.seek(chunk[1])
     return file.read(chunk[2])
 
 
 def caf_chunks(file: io.BufferedIOBase) -> Iterator[Chunk]:
-    """Yields name, start and size of the chunks of a CAF file, of which the last may be cut off.
+    """Yields the chunks of a CAF file; the last one may be truncated.
 
-    What a program wrote to a pipe has no end that is known, and is left out.
+    A chunk of unknown size, from a program that wrote to a pipe, is left out.
     """
     end, place = file.seek(0, os.SEEK_END), CAF_HEAD_BYTES
     while place + CAF_CHUNK_BYTES <= end:
@@ -52,7 +52,7 @@ def caf_chunks(file: io.BufferedIOBase) -> Iterator[Chunk]:
 
 
 def find_chunks(file: io.BufferedIOBase) -> list[Chunk]:
-    """Returns name, start of the content and its size of all chunks that are whole."""
+    """Returns all complete chunks."""
     kind, end = kind_of(file), file.seek(0, os.SEEK_END)
     if kind == CAF:
         return [chunk for chunk in caf_chunks(file) if sum(chunk[1:]) <= end]
@@ -64,11 +64,11 @@ def find_chunks(file: io.BufferedIOBase) -> list[Chunk]:
         file.seek(place)
         name, size = file.read(4), int.from_bytes(file.read(4), ORDERS[kind])
         if kind == b"RF64" and name == b"ds64":
-            large = int.from_bytes(file.read(16)[8:], "little")  # of the samples
+            large = int.from_bytes(file.read(16)[8:], "little")  # size of the samples
         if name == b"data" and size == SIZE_ELSEWHERE and large is not None:
             size = large
-        # Where a recorder never closed its file, the samples have no size, and follow as if they
-        # were chunks.
+        # If a recorder never closed its file, the size of the samples is 0, and the samples
+        # themselves must not be read as chunks.
         unclosed = name == b"data" and size == 0 and place + 8 < end
         if unclosed or not PRINTABLE.fullmatch(name) or place + 8 + size > end:
             break
@@ -78,26 +78,22 @@ def find_chunks(file: io.BufferedIOBase) -> list[Chunk]:
 
 
 def chain(chunks: Iterable[tuple[bytes, bytes]], order: str = "little") -> bytes:
-    """Returns chunks, each a name and a content, as they stand in a WAV or AIFF file."""
+    """Returns the bytes of chunks (name, content) in a WAV or AIFF file."""
     return b"".join(name + len(inside).to_bytes(4, order) + inside + bytes(len(inside) % 2)
                     for name, inside in chunks)
 
 
 def append_chunks(path: Path, chunks: list[tuple[bytes, bytes]]) -> None:
-    """Adds chunks behind the last one of a complete file, whose size is corrected.
-
-    Args:
-        path: The file, which is changed.
-        chunks: The name and the content of each.
+    """Adds chunks (name, content) at the end of a complete file, and updates its size.
 
     Raises:
-        UserError: The file would be larger than it can tell; it is left as it is.
+        UserError: The file would exceed 32-bit sizes; it is left unchanged.
         OSError: The disk is full.
     """
     with path.open("r+b") as file:
         kind, end = kind_of(file), file.seek(0, os.SEEK_END)
-        if kind == CAF:  # which tells no size of the whole
-            # Behind an odd number of bytes of samples libsndfile writes one that no size counts.
+        if kind == CAF:  # has no field for the size of the file
+            # libsndfile pads an odd number of bytes of samples with one that no size includes.
             file.seek(max(sum(chunk[1:]) for chunk in find_chunks(file)))
             for name, inside in chunks:
                 file.write(name + len(inside).to_bytes(8, "big") + inside)
@@ -105,10 +101,10 @@ def append_chunks(path: Path, chunks: list[tuple[bytes, bytes]]) -> None:
         order = ORDERS[kind]
         content = bytes(end % 2) + chain(chunks, order)
         size = end + len(content) - 8
-        # In RF64, it stands in the chunk ds64, which comes first.
+        # RF64 stores it in the chunk ds64, which comes first.
         place, width = (20, 8) if kind == b"RF64" else (4, 4)
         if size > MAX_RIFF_BYTES and width == 4:
-            raise UserError("with its tags the file would be larger than its format can tell")
+            raise UserError("with its tags the file would be larger than its format allows")
         file.seek(end)
         file.write(content)
         file.seek(place)

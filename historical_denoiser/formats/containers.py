@@ -1,8 +1,8 @@
-"""Audio tracks in films, and in audio files that libsndfile does not read: FFmpeg decodes them.
+"""Reads audio tracks of films, and audio files that libsndfile does not read, with FFmpeg.
 
-Where a sample belongs on the film's clock is told by timestamps, which need not start at zero, nor
-follow on each other. A track is read as if it had no holes: where timestamps leave a gap, there is
-silence, and what they let overlap is dropped. `Timeline` remembers the time of each sample.
+Timestamps place each packet on the film's clock. They need not start at zero, and may leave gaps
+or overlap: gaps are filled with silence, and overlapping samples are dropped. `Timeline` keeps the
+time of each sample. Start reading at `open_audio` and `Reader`.
 """
 
 from __future__ import annotations
@@ -25,42 +25,36 @@ from av.stream import Discard, Disposition
 
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import audio_io
-from historical_denoiser.formats.audio_io import (
-    BLOCK_SECONDS,
-    Recording,
-    UnknownFormatError,
-    open_recording,
-    require_audio_file,
-)
+from historical_denoiser.formats.audio_io import BLOCK_SECONDS, Recording
 from historical_denoiser.formats.self_contained import OPTIONS, require_no_list, require_own_samples
 
 logger = logging.getLogger(__name__)
 
-# Taken from a folder, and never offered to libsndfile.
+# Searched for in folders, and never offered to libsndfile.
 ENDINGS = frozenset((
     ".3gp", ".aac", ".ac3", ".ape", ".asf", ".avi", ".dts", ".dv", ".eac3", ".flv", ".m2ts", ".m4a",
     ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts",
     ".tta", ".vob", ".webm", ".wma", ".wmv", ".wv"))
-MPEG_CONTAINERS = {"mp3", "wav"}  # by FFmpeg's names, and what may be in them
+MPEG_CONTAINERS = {"mp3", "wav"}  # FFmpeg's names of containers and codecs of MPEG audio
 MPEG_CODECS = {"mp3", "mp2", "mp1"}
 MPEG_ENDINGS = {".mp3", ".mp2"}
-MP4 = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's name for what reads MP4 and MOV
-# A step in the timestamps of up to this is jitter of whoever wrote them, as browsers' recorders
-# do: the step stays in the timestamps, and the sound is left whole.
+MP4 = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's name of the demuxer for MP4 and MOV
+# A smaller step in the timestamps is jitter, as in recordings made by browsers: the timestamps keep
+# it, and the samples are left as they are.
 GAP_SECONDS = 0.1
-MAX_GAP_SECONDS, MAX_OVERLAP_SECONDS = 3600.0, 10.0  # beyond, the clock is broken
-SILENCE_SECONDS = 1.0  # of a gap, made at once
-# Full scale of FFmpeg's sample formats, and the value of silence; planar ones end in "p".
+MAX_GAP_SECONDS, MAX_OVERLAP_SECONDS = 3600.0, 10.0  # a larger step means a broken clock
+SILENCE_SECONDS = 1.0  # length of the blocks of zeros that fill a gap
+# Full scale of FFmpeg's sample formats, and the value of silence. Planar formats end in "p".
 FULL_SCALE = {"u8": (2.0**7, 2.0**7), "s16": (2.0**15, 0.0), "s32": (2.0**31, 0.0),
               "s64": (2.0**63, 0.0), "flt": (1.0, 0.0), "dbl": (1.0, 0.0)}
-PLANES = 8  # that FFmpeg keeps in a frame itself
-# Reads a track's channel layout, which may end the process.
+PLANES = 8  # from this number of channels on, PyAV 18 cannot read or make planar frames
+# A program that reads a track's channel layout; PyAV 18 may crash.
 READ_LAYOUT = """
 import av, sys
 with av.open("file:" + sys.argv[1]) as container:
     print(container.streams[int(sys.argv[2])].layout.name)
 """
-# The sample formats of lossless tracks, as libsndfile names what can hold them.
+# libsndfile's names of the formats that store FFmpeg's sample formats without loss.
 SUBTYPES = {"u8": "PCM_U8", "s16": "PCM_16", "s32": "PCM_24", "s64": "DOUBLE", "flt": "FLOAT",
             "dbl": "DOUBLE"}
 
@@ -69,17 +63,16 @@ SUBTYPES = {"u8": "PCM_U8", "s16": "PCM_16", "s32": "PCM_24", "s64": "DOUBLE", "
 class Track(Recording):
     """An audio track of a file that FFmpeg reads.
 
-    `container` is FFmpeg's name of the kind of file, and `subtype` libsndfile's name of what holds
-    the samples exactly, or the codec if that is lossy. `header_samples` is 0 if nothing says how
-    long the track is.
+    `container` is FFmpeg's name. `subtype` is libsndfile's name of a format that stores the samples
+    without loss, or the codec if that is lossy. `header_samples` is 0 if the length is unknown.
 
     Attributes:
-        stream: Place among all streams of the file, from 0.
-        codec: FFmpeg's name.
-        layout: Its channels, as FFmpeg writes them: `stereo`, `5.1`.
-        sample_format: What the decoder returns: `fltp`, `s16`.
-        is_film: Whether there are pictures that move.
-        brand: What an MP4 or MOV file says it is, else nothing.
+        stream: Index among all streams of the file, from 0.
+        codec: FFmpeg's name of the codec.
+        layout: FFmpeg's name of the channels: `stereo`, `5.1`.
+        sample_format: FFmpeg's name of the decoder's output format: `fltp`, `s16`.
+        is_film: Whether the file has a video stream that is not a cover.
+        brand: Major brand of an MP4 or MOV file, else empty.
     """
 
     stream: int
@@ -96,7 +89,7 @@ class Track(Recording):
 
     @property
     def is_mpeg(self) -> bool:
-        """See `Recording`; a film's track is none: its timestamps tell where samples belong."""
+        """See `Recording`. False for films: there, timestamps place the samples."""
         return self.container in MPEG_CONTAINERS and self.codec in MPEG_CODECS
 
 
@@ -105,9 +98,9 @@ class UnknownContainerError(UserError):
 
 
 class _Source(io.BufferedReader):
-    """A file that answers as FFmpeg expects where a damaged header leads before its beginning.
+    """A file whose `seek` returns -1 for an impossible position, as FFmpeg expects.
 
-    PyAV would print a traceback for what Python raises then, and go on.
+    Damaged headers lead to such positions. PyAV would print a traceback for Python's error.
     """
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -119,11 +112,11 @@ class _Source(io.BufferedReader):
 
 @contextmanager
 def open_container(path: Path) -> Iterator[av.container.InputContainer]:
-    """Opens a file for FFmpeg, whatever characters its name holds, and no other file.
+    """Opens a file for FFmpeg, whatever characters are in its name, and no other file.
 
     Raises:
         UnknownContainerError: FFmpeg cannot read it.
-        UserError: What it would play lies in other files.
+        UserError: It refers to other files.
         OSError: It cannot be opened.
     """
     with _Source(io.FileIO(path)) as file:
@@ -143,19 +136,19 @@ def open_container(path: Path) -> Iterator[av.container.InputContainer]:
 
 
 def read_chapters(container: av.container.InputContainer) -> list[tuple[Fraction, str]]:
-    """Returns when each chapter of a file begins, in s, and its name in UTF-8, or nothing."""
+    """Returns the start of each chapter in seconds, and its name, empty if it has none."""
     return sorted((chapter["start"] * chapter["time_base"],
                    as_utf_8(chapter["metadata"].get("title", "")))
                   for chapter in container.chapters())
 
 
 def as_utf_8(text: str) -> str:
-    """Returns a text from a file with a mark in place of what is not UTF-8."""
+    """Returns a text from a file with a replacement mark for each byte that is not UTF-8."""
     return text.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _describe(number: int, stream: av.AudioStream) -> str:
-    """Returns how a track is told from the others: `1 (aac, stereo, eng)`."""
+    """Returns a track's number and properties: `1 (aac, stereo, eng)`."""
     known = [] if stream.codec_context is None else [
         stream.codec_context.codec.canonical_name, stream.layout.name]
     known += [stream.metadata[key] for key in ("language", "title") if key in stream.metadata]
@@ -164,10 +157,9 @@ def _describe(number: int, stream: av.AudioStream) -> str:
 
 def _require_readable_layout(path: Path, container: av.container.InputContainer,
                              stream: av.AudioStream) -> None:
-    """Raises UserError where PyAV 18 would free a list of loudspeakers twice, and crash.
+    """Raises UserError for a channel layout with which PyAV 18 would crash (a double free).
 
-    Such lists stand where channels come in an order of the file's own, as in MOV films with 7.1
-    sound as PCM. Whether it does is tried in another process.
+    Custom channel orders cause it, as in MOV films with 7.1 sound as PCM. Another process tries it.
     """
     if (stream.codec_context is None or container.format.name != MP4
             or not stream.codec_context.codec.canonical_name.startswith("pcm_")):
@@ -180,16 +172,16 @@ def _require_readable_layout(path: Path, container: av.container.InputContainer,
 
 
 def _seconds(stream: av.AudioStream) -> float:
-    """Returns how long a track says it is; 0 if it does not."""
+    """Returns the length of a track according to the file; 0 if it is unknown."""
     if stream.duration is not None:
         seconds = stream.duration * stream.time_base
-        # Of an MP3 file that does not tell its length FFmpeg makes a guess, which may be far off;
-        # it is hardly ever a whole number of samples.
+        # FFmpeg estimates the length of an MP3 file without a header for it, and may be far off. An
+        # estimate is hardly ever a whole number of samples.
         is_guess = stream.codec_context is not None and (
             stream.container.format.name == "mp3" and (seconds * stream.rate).denominator != 1)
         return 0.0 if is_guess else float(seconds)
     start = 0 if stream.start_time is None else stream.start_time * stream.time_base
-    try:  # Matroska: "00:01:02.345000000", the time at which it ends
+    try:  # Matroska stores the end of the track: "00:01:02.345000000"
         hours, minutes, seconds = stream.metadata.get("DURATION", "").split(":")
         return max(0.0, int(hours) * 3600.0 + int(minutes) * 60.0 + float(seconds) - float(start))
     except ValueError:
@@ -197,18 +189,18 @@ def _seconds(stream: av.AudioStream) -> float:
 
 
 def open_track(path: Path, number: int | None = None) -> Track:
-    """Finds an audio track, and decodes the first samples of it.
+    """Finds an audio track, and decodes its first samples.
 
     Args:
         path: A film, or an audio file.
-        number: Which of its audio tracks, from 1; when absent, the one that is marked as the
-            default, else the first.
+        number: Number of the audio track, from 1. If None, the track that is marked as default, or
+            the first.
 
     Raises:
         FileNotFoundError: There is no such file.
-        UserError: The file cannot be read, has no such track, or that cannot be decoded.
+        UserError: The file cannot be read, or the track does not exist or cannot be decoded.
     """
-    require_audio_file(path)
+    audio_io.require_audio_file(path)
     with open_container(path) as container:
         tracks = container.streams.audio
         if not tracks:
@@ -251,7 +243,7 @@ def open_audio(path: Path, track: int | None = None) -> Recording:
 
     Args:
         path: The file.
-        track: Which audio track, from 1; when absent, the default one.
+        track: Number of the audio track, from 1. If None, the default track.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -260,12 +252,12 @@ def open_audio(path: Path, track: int | None = None) -> Recording:
     ending = path.suffix.lower()
     if ending in ENDINGS:
         return open_track(path, track)
-    # libsndfile believes the length that MP3 files tell, and goes on behind damage without a word.
+    # libsndfile trusts the length in the header of MP3 files, and skips damage silently.
     if ending in MPEG_ENDINGS and (found := open_track(path, track)).is_mpeg:
         return found
     try:
-        recording = open_recording(path)
-    except UnknownFormatError as error:
+        recording = audio_io.open_recording(path)
+    except audio_io.UnknownFormatError as error:
         try:
             return open_track(path, track)
         except UnknownContainerError:
@@ -277,15 +269,15 @@ def open_audio(path: Path, track: int | None = None) -> Recording:
 
 def _decoded(container: av.container.InputContainer, stream: av.AudioStream,
              reader: Reader | None = None) -> Iterator[av.AudioFrame]:
-    """Yields what can be decoded of a track; packets that cannot leave a gap."""
+    """Yields the frames of a track; a packet that cannot be decoded leaves a gap."""
     for other in container.streams:
         if other is not stream:
             other.discard = Discard.all
-    # Dolby's decoders else compress loud passages as the film says players may: what is written
-    # anew would be compressed for good.
+    # Without this option, decoders of AC-3 apply the dynamic range compression that the film
+    # recommends to players, and the new track would be compressed for good.
     if stream.codec_context.codec.canonical_name in ("ac3", "eac3"):
         stream.codec_context.options = {"drc_scale": "0"}
-    failed = 0  # behind the last frame there may be tags, which are no damage
+    failed = 0  # not counted after the last frame: tags may follow it, which are no damage
     try:
         for packet in container.demux(stream):
             if reader is not None:
@@ -309,31 +301,31 @@ def _decoded(container: av.container.InputContainer, stream: av.AudioStream,
 class Timeline:
     """The time of each sample of a track on the film's clock, in seconds as a fraction.
 
-    Samples follow on each other at the track's rate but for where a timestamp says otherwise.
-    Times are asked for in order: what lies before the last one asked for is forgotten.
+    Samples follow each other at the track's rate, except where a timestamp differs. Times must be
+    queried in rising order: `time_of` drops the entries before its argument.
     """
 
     def __init__(self, rate: int, keep: bool = True) -> None:
-        """Starts a timeline; without `keep` only the newest time is known."""
+        """Makes an empty timeline; without `keep`, only the newest entry is kept."""
         self.rate = rate
-        # A sample and its time, wherever the time does not follow from the entry before.
+        # Samples and their times, wherever a time does not follow from the previous entry.
         self._known: deque[tuple[int, Fraction]] = deque(maxlen=None if keep else 1)
 
     def __bool__(self) -> bool:
         return bool(self._known)
 
     def set(self, sample: int, time: Fraction, tolerance: Fraction = Fraction(0)) -> None:
-        """Notes the time of a sample; less than `tolerance` beside what is expected is rounding."""
+        """Sets the time of a sample; a deviation up to `tolerance` is taken for rounding."""
         if not self._known or abs(time - self.expected(sample)) > tolerance:
             self._known.append((sample, time))
 
     def expected(self, sample: int) -> Fraction:
-        """Returns the time of a sample that comes after all that is known."""
+        """Returns the time of a sample behind the newest entry."""
         start, time = self._known[-1]
         return time + Fraction(sample - start, self.rate)
 
     def time_of(self, sample: Fraction) -> Fraction:
-        """Returns the time of a sample, which may lie between two, or before the first."""
+        """Returns the time of a sample, which may be fractional or negative."""
         while len(self._known) > 1 and self._known[1][0] <= sample:
             self._known.popleft()
         start, time = self._known[0] if self._known else (0, Fraction(0))
@@ -341,37 +333,37 @@ class Timeline:
 
 
 class Reader:
-    """A track's samples as float64 blocks `(samples, channels)`, once, in iterating over it.
+    """Iterates once over a track's samples, as float64 blocks `(samples, channels)`.
 
     Attributes:
-        timeline: When each sample is heard.
-        packet_bytes: Size of what was read so far, coded.
-        samples: How many samples each channel had so far, the gaps included.
-        damaged_packets: How many could not be decoded.
+        timeline: The time of each sample.
+        packet_bytes: Coded size of the packets that were read.
+        samples: Number of samples in each channel so far, gaps included.
+        damaged_packets: Number of packets that could not be decoded.
     """
 
     def __init__(self, track: Track, keep_times: bool = False) -> None:
-        """Prepares to read a track; with `keep_times`, all of its timeline is known."""
+        """Prepares to read a track; `keep_times` keeps its whole timeline, and logs damage."""
         self.track = track
         self.timeline = Timeline(track.rate, keep_times)
         self.packet_bytes = self.samples = self.damaged_packets = 0
         self._keep_times = keep_times
         self._decoded_samples, self._first_damage_seconds = 0, 0.0
-        self._end: Fraction | None = None  # of the last packet, where its length can be believed
+        self._end: Fraction | None = None  # of the last packet, where its duration is reliable
 
     @property
     def bit_rate(self) -> float:
-        """Bits per second of what was read so far."""
+        """Mean bit rate of the packets that were read, in bits per second."""
         return 8.0 * self.packet_bytes * self.track.rate / max(1, self.samples)
 
     def note(self, packet: av.Packet) -> None:
-        """Notes the size of a packet, and when it ends."""
+        """Counts a packet's size, and remembers its end."""
         self.packet_bytes += packet.size
         if self.track.container == MP4 and packet.size and packet.pts is not None:
             self._end = (packet.pts + (packet.duration or 0)) * packet.time_base
 
     def note_damage(self, packets: int) -> None:
-        """Notes packets that could not be decoded."""
+        """Counts packets that could not be decoded."""
         if not self.damaged_packets:
             self._first_damage_seconds = self._decoded_samples / self.track.rate
         self.damaged_packets += packets
@@ -380,13 +372,11 @@ class Reader:
         """Yields blocks.
 
         Raises:
-            UserError: The file is damaged, changes its form, or its clock makes no sense.
+            UserError: The file is damaged, its sample format changes, or its timestamps jump.
         """
         block_samples = max(1, round(BLOCK_SECONDS * self.track.rate))
         gathered, waiting = [], 0
-        for piece in self._pieces():
-            if len(piece) == 0:
-                continue
+        for piece in filter(len, self._pieces()):
             gathered.append(piece)
             waiting += len(piece)
             self.samples += len(piece)
@@ -398,19 +388,19 @@ class Reader:
         if self.damaged_packets and self._keep_times:
             logger.warning("%s: %d packets of the audio track are damaged, the first after %.1f s; "
                            "%s", self.track.path, self.damaged_packets, self._first_damage_seconds,
-                           "what they held is left out" if self.track.is_mpeg else
-                           "there is silence in their place")
+                           "their samples are left out" if self.track.is_mpeg else
+                           "silence takes their place")
 
     def _pieces(self) -> Iterator[np.ndarray]:
-        """Yields the samples of each frame, and the silence between them."""
+        """Yields the samples of each frame, and zeros for the gaps between them."""
         track, done = self.track, 0
-        overlaps = False  # whether the last frame was dropped, and more may have to be
-        last = np.zeros((0, track.channels))  # held back until it is known not to be the last
+        overlaps = False  # whether all of the previous frame was dropped
+        last = np.zeros((0, track.channels))  # kept back, as the end of the track may be cut off
         with open_container(track.path) as container:
             for frame in _decoded(container, container.streams[track.stream], self):
                 form = (frame.sample_rate, frame.layout.name, frame.format.name)
                 if form != (track.rate, track.layout, track.sample_format):
-                    if track.is_mpeg:  # each frame tells its form: this one is damaged
+                    if track.is_mpeg:  # each frame has its own header: this one is damaged
                         self.note_damage(1)
                         continue
                     raise UserError(
@@ -436,7 +426,7 @@ class Reader:
                         overlaps = dropped >= len(samples)
                         samples, time = samples[dropped:], time + Fraction(dropped, track.rate)
                     if len(samples):
-                        # Times in a container are rounded to its own unit, and so is the first.
+                        # Containers round all times to their time unit, the first one as well.
                         self.timeline.set(done, time, Fraction(3, 2) * frame.time_base)
                 elif not self.timeline:
                     self.timeline.set(0, Fraction(0))
@@ -445,14 +435,14 @@ class Reader:
                 yield last
                 last = samples
         if self._end is not None:
-            # In MP4, the last packet tells how much of it is more than padding.
+            # In MP4, the duration of the last packet does not include its padding.
             surplus = round((self.timeline.expected(done) - self._end) * track.rate)
             if 0 < surplus < len(last):
                 last = last[:-surplus]
         yield last
 
     def _silence(self, samples: int) -> Iterator[np.ndarray]:
-        """Yields zeros for a gap of so many samples."""
+        """Yields blocks of zeros for a gap of `samples`."""
         if self._keep_times:
             logger.info("%s: a gap of %.2f s in the audio track is filled with silence",
                         self.track.path, samples / self.track.rate)
@@ -474,7 +464,7 @@ def read_blocks(recording: Recording) -> Iterator[np.ndarray]:
 def as_samples(frame: av.AudioFrame) -> np.ndarray:
     """Returns a frame's samples as float64 `(samples, channels)`, full scale at 1."""
     if frame.format.is_planar and frame.layout.nb_channels >= PLANES:
-        # PyAV 18 counts one plane too many of these, and reads where there is none.
+        # PyAV 18 counts one plane too many, and would read beyond the last.
         (frame,) = av.AudioResampler(format=frame.format.packed.name).resample(frame)
     values = frame.to_ndarray().astype(np.float64)
     values = values.T if frame.format.is_planar else values.reshape(-1, frame.layout.nb_channels)

@@ -1,8 +1,9 @@
-"""Writing a film again with one of its audio tracks replaced: all else is copied as it is.
+"""Writes a film again with one of its audio tracks replaced; everything else is copied.
 
 Pictures, other tracks, subtitles, attachments, chapters and tags are copied packet by packet,
-without decoding. The new audio is encoded and gets the timestamps of what it replaces; a lossy
-encoder's delay is signalled to the player, or cut off where a container cannot say it.
+without decoding. The new audio is encoded and gets the timestamps of the old. The delay of a lossy
+encoder is signalled to the player, or cut off where a container has no field for it. Start reading
+at `choose_format` and `FilmWriter`.
 """
 
 from __future__ import annotations
@@ -22,28 +23,21 @@ from typing import Any
 import av
 import numpy as np
 import soxr
+from av.audio.frame import format_dtypes
 from av.codec import Codec
 from av.stream import Discard, Disposition
 
 from historical_denoiser.core.checks import UserError
-from historical_denoiser.formats.audio_io import BITS, DITHERED_BITS, round_to_steps
-from historical_denoiser.formats.containers import (
-    FULL_SCALE,
-    MP4,
-    PLANES,
-    Timeline,
-    Track,
-    as_utf_8,
-    open_container,
-    read_chapters,
-)
+from historical_denoiser.formats import containers
+from historical_denoiser.formats.audio_io import BITS, quantize
+from historical_denoiser.formats.containers import MP4, Timeline, Track, open_container
 from historical_denoiser.formats.metadata import add_tags, add_to_wave
 
 logger = logging.getLogger(__name__)
 
 CHOICES = ("same", "flac", "pcm")
-# FFmpeg's name for what reads a kind of file: what writes it, and the endings that fit. What
-# stands first is written where a file's ending is none of them.
+# For each demuxer of FFmpeg, the muxers that can write its files again, with their file endings.
+# The first muxer is the default for a file with any other ending.
 MUXERS: dict[str, dict[str, tuple[str, ...]]] = {
     "matroska,webm": {"matroska": (".mkv", ".mka", ".mk3d"), "webm": (".webm",)},
     MP4: {"mp4": (".mp4", ".m4v", ".m4a", ".m4b", ".3gp"), "mov": (".mov", ".qt")},
@@ -56,48 +50,51 @@ MUXERS: dict[str, dict[str, tuple[str, ...]]] = {
     "ac3": {"ac3": (".ac3",)},
     "eac3": {"eac3": (".eac3", ".ec3")},
 }
-# Where FFmpeg cannot be asked which codecs a container holds.
-HELD = {"mpegts": {"aac", "ac3", "eac3", "mp2", "libmp3lame", "libopus"}, "vob": {"mp2", "ac3"}}
-NOT_HELD = {"mov": {"flac", "libopus"}}  # where its answer is wrong: only MP4 holds them
-# Containers that say how many samples a decoder has to drop at the start.
+# The encoders that FFmpeg's muxers accept, where FFmpeg does not list them, or lists too many.
+ACCEPTED = {"mpegts": {"aac", "ac3", "eac3", "mp2", "libmp3lame", "libopus"}, "vob": {"mp2", "ac3"}}
+NOT_ACCEPTED = {"mov": {"flac", "libopus"}}  # only MP4 holds them
+# Containers with a field for the number of samples that a decoder drops at the start.
 SIGNAL_DELAY = {"matroska", "webm", "mp4", "mov"}
-# FFmpeg's best encoder for a codec, of those that are good; PCM is written by its own name.
+# The best encoder for each codec, where FFmpeg has a good one; PCM encoders are named as the codec.
 ENCODERS = {"aac": "aac", "ac3": "ac3", "eac3": "eac3", "mp3": "libmp3lame", "mp2": "mp2",
             "opus": "libopus", "flac": "flac", "alac": "alac", "wmav1": "wmav1", "wmav2": "wmav2"}
-# What is written in place of a codec without such an encoder: the first that the container holds.
+# Replacements for any other codec: the first that the container accepts is used.
 LOSSLESS_SUBSTITUTES = ("flac", "alac", "pcm_s24le")
 LOSSY_SUBSTITUTES = ("aac", "libopus", "libmp3lame", "ac3", "mp2")
 AVI_SUBSTITUTES = ("libmp3lame", "ac3", "mp2")  # few players take AAC in AVI
-# Most channels, and the bit rates in kbit/s: the least for each channel, the most for each
-# channel and in all, and, where there are only some, which ones. Of a lossy encoder.
+PCM_ENCODERS = {"PCM_U8": "pcm_s16le", "PCM_16": "pcm_s16le", "PCM_32": "pcm_s32le",
+                "FLOAT": "pcm_f32le", "DOUBLE": "pcm_f64le"}  # all other subtypes: pcm_s24le
 MAX_CHANNELS = {"libmp3lame": 2, "mp2": 2, "ac3": 6, "eac3": 6, "wmav1": 2, "wmav2": 2, "aac": 8,
                  "libopus": 8, "flac": 8, "alac": 8}
+# Bit rates of lossy encoders in kbit/s: lowest per channel, highest per channel, highest in total.
 KILOBITS = {"aac": (96, 288, 2304), "libopus": (64, 256, 2048), "libmp3lame": (96, 320, 320),
             "mp2": (128, 384, 384), "ac3": (96, 640, 640), "eac3": (96, 1536, 3024),
             "wmav1": (96, 320, 320), "wmav2": (96, 320, 320)}
+# The only bit rates that the encoders in `STEPPED` accept.
 STEPS_KILOBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640)
 STEPPED = {"libmp3lame", "mp2", "ac3"}
-SLOW_RATE, SLOW_KILOBITS = 32000, 160  # MPEG audio below that sample rate has no more bits
-HOLD_BACK = {"ac3", "eac3", "mp2"}  # never write what their delay holds back
-# Encoders name the speakers behind and those beside the listener alike.
+SLOW_RATE, SLOW_KILOBITS = 32000, 160  # below this sample rate, MPEG audio allows no higher rate
+HOLD_BACK = {"ac3", "eac3", "mp2"}  # at the end, these encoders do not flush the delayed samples
+# AAC and Opus encoders know only one name for surround channels, behind or beside the listener.
 LAYOUTS = {"5.1(side)": "5.1", "5.0(side)": "5.0", "quad(side)": "quad"}
-# As players take channels of which no order is told.
+# The order that players assume for channels without a layout, by their number.
 USUAL_LAYOUTS = {4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-PIECE_SECONDS = 0.04  # of audio in a packet, where the codec does not say
-INTERLEAVE_MICROSECONDS = 1_000_000  # packets come in order already: no more is held back
-# Of covers, by FFmpeg's names of codecs; ID3 has `image/` for all others.
+PACKET_SECONDS = 0.04  # of audio in a packet, for codecs without a fixed frame size
+INTERLEAVE_MICROSECONDS = 1_000_000  # packets arrive in order; the muxer need not buffer more
+# Media types of covers by FFmpeg's codec names; ID3 uses `image/` for all others.
 MEDIA_TYPES = {"mjpeg": "image/jpeg", "png": "image/png", "gif": "image/gif", "bmp": "image/bmp",
                "webp": "image/webp"}
 MATROSKA_TICK = Fraction(1, 1000)  # of its timestamps, in s
-# Tags that say how a file was written, not what is in it.
-OF_THE_CONTAINER = {"encoder", "major_brand", "minor_version", "compatible_brands",
-                    "creation_time", "encoded_by", "duration"}
-STALE_TAGS = ("BPS", "DURATION", "NUMBER_OF_", "_STATISTICS", "ENCODER")  # by the old packets
+# Tags that say how a file was written, not what it contains.
+TAGS_OF_MUXERS = {"encoder", "major_brand", "minor_version", "compatible_brands",
+                  "creation_time", "encoded_by", "duration"}
+# Beginnings of a track's tags that describe its old packets.
+STALE_TAGS = ("BPS", "DURATION", "NUMBER_OF_", "_STATISTICS", "ENCODER")
 
 
 @dataclass(frozen=True)
 class FilmFormat:
-    """How a film or track is stored: FFmpeg's names of muxer and audio encoder, and the ending."""
+    """How a result is stored: FFmpeg's names of muxer and encoder, ending, and sample rate."""
 
     muxer: str
     encoder: str
@@ -106,17 +103,17 @@ class FilmFormat:
 
 
 @functools.cache
-def _held(muxer: str) -> frozenset[str]:
-    """Returns the encoders whose codecs a container holds."""
-    if muxer in HELD:
-        return frozenset(HELD[muxer])
+def _accepted_encoders(muxer: str) -> frozenset[str]:
+    if muxer in ACCEPTED:
+        return frozenset(ACCEPTED[muxer])
     with av.open(io.BytesIO(), "w", format=muxer) as container:
-        return frozenset(container.supported_codecs - NOT_HELD.get(muxer, set()))
+        return frozenset(container.supported_codecs - NOT_ACCEPTED.get(muxer, set()))
 
 
-def _fitting(muxer: str, encoder: str, track: Track) -> int | None:
-    """Returns the sample rate at which an encoder writes a track into a container, if it can."""
-    if encoder not in _held(muxer) or track.channels > MAX_CHANNELS.get(encoder, track.channels):
+def _encoder_rate(muxer: str, encoder: str, track: Track) -> int | None:
+    """Returns the sample rate at which `encoder` can write a track, or None if it cannot."""
+    is_accepted = encoder in _accepted_encoders(muxer)
+    if not is_accepted or track.channels > MAX_CHANNELS.get(encoder, track.channels):
         return None
     rates = Codec(encoder, "w").audio_rates
     if not rates or track.rate in rates:
@@ -124,31 +121,26 @@ def _fitting(muxer: str, encoder: str, track: Track) -> int | None:
     return min((rate for rate in rates if rate > track.rate), default=max(rates))
 
 
-def _pcm_encoder(track: Track) -> str:
-    return {"PCM_U8": "pcm_s16le", "PCM_16": "pcm_s16le", "PCM_32": "pcm_s32le",
-            "FLOAT": "pcm_f32le", "DOUBLE": "pcm_f64le"}.get(track.subtype, "pcm_s24le")
-
-
 def choose_format(track: Track, choice: str = "same") -> FilmFormat:
-    """Returns how a film or track is written: as it is, unless that is impossible or not wanted.
+    """Returns how the result is written: as the source is stored, if possible and wanted.
 
     Args:
-        track: What is denoised.
+        track: The track that is denoised.
         choice: `same` codec where it can be encoded, `flac` or `pcm`.
 
     Raises:
-        UserError: The file is a film, and its container cannot be written or cannot hold that.
+        UserError: The file is a film, and its container cannot be written or cannot hold the codec.
     """
     muxers = MUXERS.get(track.container, {})
     muxer = next((name for name, endings in muxers.items()
                   if track.path.suffix.lower() in endings), next(iter(muxers), None))
-    if "mov" in muxers and track.brand:  # a file that says what it is is believed
+    if "mov" in muxers and track.brand:  # the file's own statement counts more than its ending
         muxer = "mov" if track.brand.startswith("qt") else "mp4"
     if track.is_film and muxer is None:
         raise UserError(f"{track.path}: no film of this kind ({track.container}) can be written; "
                         "copy its streams into an MKV file first")
     if track.is_mpeg and choice == "same":
-        choice = "pcm"  # as all else that is lossy and no film
+        choice = "pcm"  # like all other lossy audio files
     own = ENCODERS.get(track.codec)
     if track.codec.startswith("pcm_") and track.is_lossless:
         own = track.codec
@@ -157,13 +149,13 @@ def choose_format(track: Track, choice: str = "same") -> FilmFormat:
                        AVI_SUBSTITUTES if muxer == "avi" else LOSSY_SUBSTITUTES)
         wanted = [*([own] if own else []), *(substitutes if track.is_film else ())]
     else:
-        wanted = ["flac" if choice == "flac" else _pcm_encoder(track)]
+        wanted = ["flac" if choice == "flac" else PCM_ENCODERS.get(track.subtype, "pcm_s24le")]
     for encoder in wanted if muxer else ():
-        rate = _fitting(muxer, encoder, track)
+        rate = _encoder_rate(muxer, encoder, track)
         if rate is not None and (encoder == own or rate == track.rate or not track.is_lossless):
             if choice == "same" and encoder != own:
-                logger.info("%s: its audio, %s, cannot be encoded for this container; %s takes "
-                            "its place", track.path, track.codec, encoder)
+                logger.info("%s: its audio codec, %s, cannot be encoded for this container; %s is "
+                            "used instead", track.path, track.codec, encoder)
             ending = track.path.suffix
             if ending.lower() not in itertools.chain(*muxers.values()):
                 ending = muxers[muxer][0]
@@ -181,17 +173,16 @@ def choose_format(track: Track, choice: str = "same") -> FilmFormat:
 
 
 def target_bit_rate(encoder: str, channels: int, rate: int, source: float) -> int:
-    """Returns the bits per second for a lossy encoder: as many as the source's or more.
+    """Returns the bit rate for an encoder, in bits per second; 0 for a lossless one.
+
+    It is at least that of the source, within the limits of the codec, and never so low that a
+    second encoding becomes audible.
 
     Args:
         encoder: FFmpeg's name.
         channels: Number of channels.
         rate: Sample rate in Hz.
-        source: Bits per second of what is replaced; much beyond what a codec needs is cut off.
-
-    Returns:
-        What the codec allows, and never so few that encoding once more would be heard; 0 for a
-        lossless encoder.
+        source: Bit rate of the track that is replaced, in bits per second.
     """
     if encoder not in KILOBITS:
         return 0
@@ -205,7 +196,7 @@ def target_bit_rate(encoder: str, channels: int, rate: int, source: float) -> in
 
 
 def _sample_format(encoder: str, track: Track) -> str:
-    """Returns the encoder's sample format that is nearest to what a track holds."""
+    """Returns the encoder's sample format that is nearest to that of the track."""
     offered = [form.name for form in Codec(encoder, "w").audio_formats]
     order = {"PCM_U8": ("u8", "s16", "flt"), "PCM_16": ("s16", "s32", "flt")}.get(
         track.subtype, ("s32", "flt", "s16") if track.is_lossless and BITS[track.subtype] else
@@ -215,10 +206,10 @@ def _sample_format(encoder: str, track: Track) -> str:
 
 
 def dialogue_level(packet: bytes, codec: str) -> int | None:
-    """Returns how loud an AC-3 or E-AC-3 packet says that speech is, in dBFS.
+    """Returns the level of speech, in dBFS, that is stored in an AC-3 or E-AC-3 packet.
 
-    Players lower the sound by what this is above -31. The places of the bits are those of ETSI
-    TS 102 366, 4.3 (`ac3`) and E.1.2 (`eac3`).
+    Players lower the sound by the difference to -31 dBFS. The positions of the bits are those of
+    ETSI TS 102 366, 4.3 (`ac3`) and E.1.2 (`eac3`).
     """
     if codec not in ("ac3", "eac3") or len(packet) < 8 or packet[:2] != b"\x0b\x77":
         return None
@@ -226,20 +217,17 @@ def dialogue_level(packet: bytes, codec: str) -> int | None:
     place = 45
     if codec == "ac3":
         channels = int(header[48:51], 2)
-        # What else is told depends on whether there is a centre, there are sides, or it is stereo.
+        # Two bits more precede it for each of: a centre channel, side channels, stereo.
         place = 52 + 2 * ((channels & 1 and channels != 1) + bool(channels & 4) + (channels == 2))
     return -(int(header[place : place + 5], 2) or 31)
 
 
 def _add_audio(container: av.container.OutputContainer, track: Track, output: FilmFormat,
                bit_rate: int, level: int | None = None) -> av.AudioStream:
-    """Adds the new audio track to a file that is written, and opens its encoder.
-
-    `level` is that of `dialogue_level`.
-    """
+    """Adds an audio track to an output file and opens its encoder; `level` is of speech."""
     layout = track.layout
     if not output.encoder.startswith("pcm_"):
-        if layout.endswith(" channels"):  # in no order that is told: FFmpeg's own for as many
+        if layout.endswith(" channels"):  # FFmpeg's name for an unknown layout
             layout = USUAL_LAYOUTS.get(track.channels, layout)
         layout = LAYOUTS.get(layout, layout) if output.encoder in ("aac", "libopus") else layout
     try:
@@ -255,7 +243,7 @@ def _add_audio(container: av.container.OutputContainer, track: Track, output: Fi
 
 
 def encoder_delay(track: Track, output: FilmFormat, bit_rate: int) -> int:
-    """Returns how many samples an encoder puts before the first that it is given."""
+    """Returns how many samples an encoder inserts before its first input sample."""
     with av.open(io.BytesIO(), "w", format=output.muxer) as container:
         stream = _add_audio(container, track, output, bit_rate)
         context = stream.codec_context
@@ -267,17 +255,14 @@ def encoder_delay(track: Track, output: FilmFormat, bit_rate: int) -> int:
 
 
 def _frame(samples: np.ndarray, stream: av.AudioStream, first: int) -> av.AudioFrame:
-    """Makes a frame of samples `(samples, channels)` that are in the encoder's type."""
+    """Makes a frame of values `(samples, channels)` that are already scaled for the encoder."""
     context = stream.codec_context
-    types = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "s64": np.int64,
-             "flt": np.float32, "dbl": np.float64}
-    packed = context.format.packed if samples.shape[1] >= PLANES else context.format
-    values = samples.T if packed.is_planar else samples.reshape(1, -1)
-    frame = av.AudioFrame.from_ndarray(
-        np.ascontiguousarray(values, types[packed.name.removesuffix("p")]), format=packed.name,
-        layout=context.layout.name)
+    form = context.format.packed if samples.shape[1] >= containers.PLANES else context.format
+    values = samples.T if form.is_planar else samples.reshape(1, -1)
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(values, format_dtypes[form.name]),
+                                       format=form.name, layout=context.layout.name)
     frame.sample_rate = context.sample_rate
-    if packed.name != context.format.name:  # PyAV 18 counts one plane too many of these
+    if form.name != context.format.name:  # PyAV 18 counts one plane too many in planar frames
         (frame,) = av.AudioResampler(format=context.format.name).resample(frame)
     frame.pts = first
     frame.time_base = Fraction(1, context.sample_rate)
@@ -285,10 +270,9 @@ def _frame(samples: np.ndarray, stream: av.AudioStream, first: int) -> av.AudioF
 
 
 def _is_reshaped(stream: av.VideoStream) -> bool:
-    """Whether only the file's header tells the shape in which pictures are shown."""
-    ratio = stream.sample_aspect_ratio
-    return bool(stream.codec_context is not None and ratio
-                and ratio != (stream.codec_context.sample_aspect_ratio or 1))
+    """Whether the container states another pixel aspect ratio than the coded pictures."""
+    context, ratio = stream.codec_context, stream.sample_aspect_ratio
+    return bool(context is not None and ratio and ratio != (context.sample_aspect_ratio or 1))
 
 
 def _is_cover(stream: av.stream.Stream) -> bool:
@@ -312,30 +296,11 @@ def _as_comments(chapters: list[tuple[Fraction, str]]) -> dict[str, str]:
     return comments
 
 
-class Forwards:
-    """Makes the times of packets go forwards: damaged files go back, and muxers refuse that."""
-
-    def __init__(self) -> None:
-        self._last: dict[int, int] = {}  # of each stream
-        self._moved: dict[int, int] = {}  # its last time that was put in place of an earlier one
-
-    def place(self, stream: int, time: int) -> int:
-        """Returns the time of a stream's next packet: as it is, unless it lies before the last.
-
-        Equal times stay, as some kinds of files have them, but beside one that was moved.
-        """
-        last = self._last.get(stream)
-        if last is not None and (time < last or time == self._moved.get(stream)):
-            time = self._moved[stream] = last + 1
-        self._last[stream] = time
-        return time
-
-
 def _warn_of_lost_tags(tags: dict[str, str], source: Path, made: Path) -> None:
-    """Warns of tags that FFmpeg's writer has no place for, as MP4's has for none of its own."""
+    """Warns of tags that FFmpeg's muxer did not write: that of MP4 writes only known ones."""
     with open_container(made) as container:
         kept = {key.lower() for key in container.metadata}
-    lost = [key for key in tags if key.lower() not in kept | OF_THE_CONTAINER]
+    lost = [key for key in tags if key.lower() not in kept | TAGS_OF_MUXERS]
     if lost:
         logger.warning("%s: these tags cannot be written and are lost: %s", source,
                        ", ".join(sorted(lost)))
@@ -346,31 +311,25 @@ class _CopiedStreams:
 
     def __init__(self, source: av.container.InputContainer, path: Path, muxer: str) -> None:
         self._source, self._path, self._muxer = source, path, muxer
-        self._copies: dict[int, Any] = {}
-        self._packets: Iterator[tuple[Fraction, av.Packet]] = iter(())
-        self._next: tuple[Fraction, av.Packet] | None = None
+        self._copies: dict[int, Any] = {}  # by the index of the original
+        self._packets = self._read_packets()  # nothing is read before `copy_until`
+        self._waiting: list[tuple[Fraction, av.Packet]] = []
 
     def add(self, container: av.container.OutputContainer, stream: av.stream.Stream) -> None:
-        """Adds a copy of a stream to a file, if files of that kind take it."""
-        if self._is_copied(stream):
+        """Adds a copy of a stream to a file, if files of that kind can contain it."""
+        # FFmpeg would write the cover of a WAV or ASF file as a film; it is added at the end.
+        is_cover = _is_cover(stream)
+        if {"wav": False, "flac": is_cover, "asf": not is_cover}.get(self._muxer, True):
             self._copies[stream.index] = self._add_copy(container, stream)
 
-    def start(self) -> None:
-        """Begins to read the packets, once the header is written."""
-        self._packets = self._read_packets()
-        self._next = next(self._packets, None)
-
     def copy_until(self, time: Fraction | None, container: av.container.OutputContainer) -> None:
-        """Copies the packets before a time in seconds, or all remaining ones."""
-        while self._next is not None and (time is None or self._next[0] <= time):
-            container.mux(self._next[1])
-            self._next = next(self._packets, None)
-
-    def _is_copied(self, stream: av.stream.Stream) -> bool:
-        is_cover = _is_cover(stream)
-        if self._muxer in ("wav", "asf") and is_cover:
-            return False  # FFmpeg would make moving pictures of it; it is added at the end
-        return self._muxer not in ("flac", "wav") or is_cover
+        """Copies the packets up to a time in seconds, or all remaining ones."""
+        waiting, self._waiting = self._waiting, []
+        for needed, packet in itertools.chain(waiting, self._packets):
+            if time is not None and needed > time:
+                self._waiting = [(needed, packet)]
+                return
+            container.mux(packet)
 
     def _add_copy(self, container: av.container.OutputContainer, stream: av.stream.Stream,
                   ) -> av.stream.Stream:
@@ -378,14 +337,14 @@ class _CopiedStreams:
         if self._muxer in ("matroska", "webm") and stream.type == "video":
             first = _first_packet(self._path, stream)
             if _is_cover(stream):
-                # Matroska keeps covers as attachments, which FFmpeg shows as pictures.
+                # Matroska stores covers as attachments; FFmpeg reads these as video streams.
                 return container.add_attachment(
                     stream.metadata.get("filename", "cover"),
                     stream.metadata.get("mimetype", "image/jpeg"), bytes(first))
         copy = container.add_stream_from_template(stream, opaque=True)
         copy.metadata.update(stream.metadata)
         copy.disposition = stream.disposition
-        # Matroska writes a rate as the length of every picture, which not all files contain.
+        # Matroska stores a frame rate as the duration of each picture, which not all files have.
         if stream.type == "video" and stream.average_rate and (first is None or first.duration):
             copy.codec_context.framerate = stream.average_rate
         if stream.codec_context is not None and self._muxer in ("mp4", "mov", "avi"):
@@ -393,21 +352,27 @@ class _CopiedStreams:
         return copy
 
     def _read_packets(self) -> Iterator[tuple[Fraction, av.Packet]]:
-        """Yields all packets with the times at which they are needed."""
-        time, forwards = Fraction(0), Forwards()
+        """Yields all packets with the times at which they are needed, in seconds.
+
+        Times of damaged files may go back, which muxers refuse: such a packet is moved behind the
+        one before it. Equal times stay, as some containers have them, unless the first was moved.
+        """
+        time, last, moved = Fraction(0), {}, {}  # the last two: dts by index of the copy
         streams = [self._source.streams[index] for index in self._copies]
         for packet in self._source.demux(streams) if streams else ():
             if packet.size == 0 and packet.dts is None:
-                continue  # the last packet of a stream is empty
+                continue  # marks the end of a stream
             copy = self._copies[packet.stream.index]
             if copy.type == "attachment":
-                continue  # it is in the header
+                continue  # attachments are in the header
             if packet.dts is not None:
-                later = forwards.place(copy.index, packet.dts)
-                if later != packet.dts:
-                    packet.dts = later
+                before = last.get(copy.index)
+                if before is not None and (packet.dts < before
+                                           or packet.dts == moved.get(copy.index)):
+                    packet.dts = moved[copy.index] = before + 1
                     if packet.pts is not None:
                         packet.pts = max(packet.pts, packet.dts)
+                last[copy.index] = packet.dts
                 time = packet.dts * packet.time_base
             packet.stream = copy
             yield time, packet
@@ -419,26 +384,28 @@ def _first_packet(path: Path, stream: av.stream.Stream) -> av.Packet:
 
 
 class FilmWriter:
-    """Writes a film whose audio track comes in blocks, to a file, which is replaced.
+    """Context manager that writes a film, replacing an existing file; audio is added in blocks.
 
-    A context manager. `clipped` counts the samples beyond the range of an integer format.
+    Attributes:
+        path: The file.
+        clipped: Number of samples that exceeded the range of an integer format.
     """
 
     def __init__(self, path: Path, track: Track, output: FilmFormat, timeline: Timeline,
                  bit_rate: float, dither_seed: int | None = None, history: str = "") -> None:
-        """Opens the file and copies what stands in its header.
+        """Opens the file and writes its header.
 
         Args:
             path: The file.
-            track: What is replaced.
+            track: The track that is replaced.
             output: From `choose_format`.
             timeline: Of the `Reader` whose blocks are written; it may still be reading.
-            bit_rate: Bits per second of what is replaced.
+            bit_rate: Bits per second of the track that is replaced.
             dither_seed: When given, samples of up to 16 bits are dithered.
             history: A line that is added to the file's comment, in containers that have one.
 
         Raises:
-            UserError: The track cannot be encoded so, or the container refuses a stream.
+            UserError: The track cannot be encoded, or the container refuses a stream.
             OSError: The file cannot be written.
         """
         self.path, self.clipped, self._history = path, 0, history
@@ -446,10 +413,10 @@ class FilmWriter:
         self._track, self._output, self._timeline = track, output, timeline
         self._bit_rate = target_bit_rate(output.encoder, track.channels, output.rate, bit_rate)
         self._delay = encoder_delay(track, output, self._bit_rate)
-        # Samples that are cut off at the start, where the delay would move all that follows.
+        # Samples to cut off at the start where the container cannot signal the delay.
         self._skip = 0 if output.muxer in SIGNAL_DELAY else self._delay
-        # Matroska rounds the delay that players subtract to its unit; so that what remains is in
-        # sync, so is what is subtracted here.
+        # Matroska rounds the delay that players subtract to milliseconds. Timestamps are shifted by
+        # the rounding error, so that the sound stays in sync.
         delay = Fraction(self._delay, output.rate)
         self._shift = Fraction(0)
         if output.muxer in ("matroska", "webm"):
@@ -469,18 +436,18 @@ class FilmWriter:
             raise
 
     def _open(self) -> None:
-        """Opens the file, without those streams that cannot be copied."""
+        """Opens the file and starts it without the streams that cannot be copied."""
         data = {stream.index for stream in self._source.streams if stream.type == "data"}
-        # In MP4, the names of chapters are a track that FFmpeg hides, and a timecode is one that
-        # it makes from the tag of that name; both come anew.
+        # MP4 stores chapter names in a track that FFmpeg hides, and a timecode in another one. The
+        # muxer makes both again, from the chapters and from the tag `timecode`.
         made = {index for index in data
                 if self._source.streams[index].discard == Discard.all
                 or (self._output.muxer in ("mp4", "mov")
                     and "timecode" in self._source.streams[index].metadata)}
-        # PyAV copies nothing else that FFmpeg has no decoder for, such as teletext.
+        # PyAV cannot copy subtitles that FFmpeg has no decoder for, such as teletext.
         lost = {stream.index for stream in self._source.streams
                 if stream.codec_context is None and stream.type in ("subtitle", "unknown")}
-        with self._telling():
+        with self._writing_errors():
             try:
                 self._start(made | lost)
             except (av.FFmpegError, ValueError):
@@ -492,7 +459,6 @@ class FilmWriter:
         if lost:
             logger.warning("%s: %d streams of data or subtitles cannot be copied and are left out",
                            self._track.path, len(lost))
-        self._copied.start()
 
     def _start(self, left_out: set[int]) -> None:
         """Adds all streams, chapters and tags, and writes the header."""
@@ -500,13 +466,13 @@ class FilmWriter:
         tags = source.metadata
         options: dict[str, str] = {"max_interleave_delta": str(INTERLEAVE_MICROSECONDS)}
         if output.muxer in ("matroska", "webm") and any(map(_is_reshaped, source.streams.video)):
-            logger.warning("%s: the film's header gives its pictures another shape than they tell "
-                           "themselves, and that is lost", track.path)
+            logger.warning("%s: the film's header gives its pictures another shape than the coded "
+                           "pictures have; that shape is lost", track.path)
         if output.muxer in ("mp4", "mov"):
-            # Edit lists count in this unit: with FFmpeg's own, a thousandth of a second, the audio
-            # would start up to 24 samples beside its place.
+            # The time unit of edit lists. With FFmpeg's default of 1 ms, the audio would start up
+            # to 24 samples early or late.
             options["movie_timescale"] = str(output.rate)
-            if any(key.startswith("com.") for key in tags):  # QuickTime's own
+            if any(key.startswith("com.") for key in tags):  # names that only QuickTime uses
                 options["movflags"] = "use_metadata_tags"
             if track.brand and output.muxer == "mp4":
                 options["brand"] = track.brand
@@ -517,29 +483,29 @@ class FilmWriter:
         self._copied = _CopiedStreams(source, track.path, output.muxer)
         for stream in source.streams:
             if stream.index == track.stream:
-                self._audio = self._add_audio(stream)
+                self._audio = self._add_audio_of(stream)
             elif stream.index not in left_out:
                 self._copied.add(self._container, stream)
-        self._chapters = read_chapters(source)
+        self._chapters = containers.read_chapters(source)
         if output.muxer == "flac":
-            # Before all else: FFmpeg moves what is last to other places, where a name would no
-            # longer follow its time.
+            # These tags come first: FFmpeg moves the last ones, and a chapter's name must follow
+            # its time.
             self._container.metadata.update(_as_comments(self._chapters))
         else:
             chapters = source.chapters()
             for chapter in chapters:  # PyAV writes only what is UTF-8
-                chapter["metadata"] = {key: as_utf_8(value)
+                chapter["metadata"] = {key: containers.as_utf_8(value)
                                        for key, value in chapter["metadata"].items()}
             self._container.set_chapters(chapters)
         self._container.metadata.update(tags)
-        if self._history:  # Matroska's names of tags are in capitals
+        if self._history:  # Matroska writes names of tags in capitals
             name = next((key for key in tags if key.lower() == "comment"), "comment")
             self._container.metadata[name] = "; ".join(
                 filter(None, [tags.get(name), self._history]))
         self._container.start_encoding()
 
-    def _add_audio(self, stream: av.stream.Stream) -> av.stream.Stream:
-        """Adds the track whose samples are written, in place of `stream`."""
+    def _add_audio_of(self, stream: av.stream.Stream) -> av.stream.Stream:
+        """Adds the denoised track, with the tags of the original `stream`."""
         level = dialogue_level(bytes(_first_packet(self._track.path, stream)), self._track.codec)
         audio = _add_audio(self._container, self._track, self._output, self._bit_rate, level)
         audio.metadata.update({key: value for key, value in stream.metadata.items()
@@ -553,7 +519,7 @@ class FilmWriter:
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
             if kind is None:
-                with self._telling():
+                with self._writing_errors():
                     if self._resampler is not None:
                         self._encode(self._resampler.resample_chunk(
                             np.zeros((0, self._track.channels)), last=True))
@@ -568,14 +534,14 @@ class FilmWriter:
             self._close()
 
     def _close(self) -> None:
-        """Closes both files; what went wrong before is told already."""
+        """Closes both files; an earlier error is already on its way to the user."""
         with suppress(av.FFmpegError, OSError):
             if self._container is not None:
                 self._container.close()
         self._opened.close()
 
     def _add_what_ffmpeg_left_out(self) -> None:
-        """Adds tags, covers and chapters that FFmpeg's writer of this kind of file cannot write."""
+        """Adds the tags, covers and chapters that FFmpeg's muxer cannot write."""
         try:
             if self._output.muxer in ("mp4", "asf"):
                 add_tags(self._track.path, self.path)
@@ -584,14 +550,14 @@ class FilmWriter:
                            bytes(_first_packet(self._track.path, stream)))
                           for stream in self._source.streams if _is_cover(stream)]
                 tags = {key: value for key, value in self._container.metadata.items()
-                        if key.lower() not in OF_THE_CONTAINER}
+                        if key.lower() not in TAGS_OF_MUXERS}
                 add_to_wave(self.path, tags, covers, self._chapters, self._output.rate)
         except UserError as error:
             logger.warning("%s: not all tags and pictures are copied: %s", self._track.path, error)
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
-        """Makes FFmpeg's errors in writing the errors of other writers."""
+    def _writing_errors(self) -> Iterator[None]:
+        """Raises OSError or UserError in place of FFmpeg's errors."""
         try:
             yield
         except UserError:
@@ -606,17 +572,16 @@ class FilmWriter:
                             "first") from error
 
     def write(self, block: np.ndarray) -> np.ndarray:
-        """Writes a block `(samples, channels)`, and returns it as it was given to the encoder.
+        """Writes a block `(samples, channels)` and returns it as the encoder received it.
 
         Raises:
             OSError: The disk is full.
         """
-        if self._resampler is not None:
-            with self._telling():
-                self._encode(self._resampler.resample_chunk(np.ascontiguousarray(block)))
+        with self._writing_errors():
+            if self._resampler is None:
+                return self._encode(block)
+            self._encode(self._resampler.resample_chunk(np.ascontiguousarray(block)))
             return block
-        with self._telling():
-            return self._encode(block)
 
     def _encode(self, block: np.ndarray) -> np.ndarray:
         """Rounds and encodes a block; returns it rounded."""
@@ -625,22 +590,19 @@ class FilmWriter:
             values = block.astype(np.float32 if form == "flt" else np.float64)
             stored = values.astype(np.float64)
         else:
-            full_scale, zero = FULL_SCALE[form]
-            # 32 bits stand for 24 in all encoders but PCM's own.
+            full_scale, zero = containers.FULL_SCALE[form]
+            # Encoders other than PCM use only 24 of 32 bits.
             unused = 2.0**8 if form == "s32" and not self._output.encoder.startswith(
                 "pcm_s32") else 1.0
-            dither = None
-            if self._dither_seed is not None and full_scale <= 2.0 ** (DITHERED_BITS - 1):
-                dither = (self._dither_seed, self._rounded)
+            dither = None if self._dither_seed is None else (self._dither_seed, self._rounded)
             self._rounded += len(block)
-            steps = round_to_steps(block * (full_scale / unused), dither)
-            within = np.clip(steps, -full_scale / unused, full_scale / unused - 1.0)
-            self.clipped += int(np.count_nonzero(steps != within))
-            values, stored = within * unused + zero, within * (unused / full_scale)
+            steps, clipped = quantize(block, full_scale / unused, dither)
+            self.clipped += clipped
+            values, stored = steps * unused + zero, steps * (unused / full_scale)
         skipped = min(self._skip, len(values))
         self._skip -= skipped
         self._fed += skipped
-        most = self._audio.codec_context.frame_size or round(PIECE_SECONDS * self._output.rate)
+        most = self._audio.codec_context.frame_size or round(PACKET_SECONDS * self._output.rate)
         for start in range(skipped, len(values), most):
             piece = values[start : start + most]
             self._mux(self._audio.encode(_frame(piece, self._audio, self._fed)))
@@ -648,14 +610,14 @@ class FilmWriter:
         return stored
 
     def _mux(self, packets: list[av.Packet]) -> None:
-        """Writes encoded audio at its time on the film's clock, and what comes before it."""
+        """Writes encoded audio at its time on the film's clock, after all earlier packets."""
         rate = self._output.rate
         for packet in packets:
             sample = Fraction(packet.pts * self._track.rate, rate)
             time = self._timeline.time_of(sample) + self._shift
             self._copied.copy_until(time, self._container)
             pts = round(time * rate)
-            if self._last_pts is not None:  # where timestamps jitter by more than a packet
+            if self._last_pts is not None:  # timestamps may jitter by more than a packet
                 pts = max(pts, self._last_pts + 1)
             packet.pts = packet.dts = self._last_pts = pts
             packet.stream = self._audio

@@ -1,4 +1,4 @@
-"""Damage that libsndfile passes over in silence: pages that are lost, sound left unread."""
+"""Finds damage that libsndfile does not report: lost Ogg pages, samples that are not read."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from mutagen.ogg import OggPage
 from historical_denoiser.formats.audio_io import Recording
 from historical_denoiser.formats.chunks import CAF, caf_chunks, find_chunks, kind_of
 
-SAMPLES = {b"data", b"SSND"}  # the chunks that hold them
-UNREAD_SECONDS = 0.1  # less behind the samples is what some program put there
+SAMPLES = {b"data", b"SSND"}  # names of their chunks
+MIN_UNREAD_SECONDS = 0.1  # programs may add less than this behind the samples
 
 
 def _ogg_damage(recording: Recording) -> str | None:
-    """Returns what is wrong with the pages of an Ogg file: where the first is that is not whole."""
+    """Returns where the first damaged page of an Ogg file is, or that the last one is missing."""
     size, page = recording.path.stat().st_size, None
     with recording.path.open("rb") as file:
         while (start := file.tell()) < size:
@@ -26,7 +26,7 @@ def _ogg_damage(recording: Recording) -> str | None:
             else:
                 length = file.tell() - start
                 file.seek(start)
-                is_whole = page.write() == file.read(length)  # with the checksum that it must have
+                is_whole = page.write() == file.read(length)  # `write` computes the checksum
             if not is_whole:
                 return (f"the file is damaged, first at byte {start} of {size}, and what stands "
                         "there is lost")
@@ -34,9 +34,9 @@ def _ogg_damage(recording: Recording) -> str | None:
 
 
 def _unread(recording: Recording) -> str | None:
-    """Returns how much of a file its header leaves out, or promises and does not hold."""
+    """Returns how many samples a file has beyond those of its header, or too few of them."""
     with recording.path.open("rb") as file:
-        # The last chunk of a CAF file may be cut off; what else was cut off says how long it was.
+        # Only CAF files can lack samples here: for others, `header_seconds` is the full length.
         chunks = list(caf_chunks(file)) if kind_of(file) == CAF else find_chunks(file)
         rest = file.seek(0, os.SEEK_END) - sum(chunks[-1][1:]) if chunks else 0
     samples = [size for name, _, size in chunks if name in SAMPLES]
@@ -44,17 +44,17 @@ def _unread(recording: Recording) -> str | None:
         return None
     if rest < 0:
         there = max(1, samples[0] + rest)
-        return (f"the header tells of {samples[0]} bytes of samples, and {-rest} of them are "
+        return (f"the header promises {samples[0]} bytes of samples, and {-rest} of them are "
                 f"missing, as many as {-rest * recording.header_seconds / there:.1f} s of audio")
     seconds = rest * recording.header_seconds / samples[0]
-    if seconds < UNREAD_SECONDS:
+    if seconds < MIN_UNREAD_SECONDS:
         return None
-    return (f"behind the samples that the header tells of, {rest} bytes follow, as many as "
+    return (f"behind the samples that the header promises, {rest} bytes follow, as many as "
             f"{seconds:.1f} s of audio; they are not read")
 
 
 def find_damage(recording: Recording) -> str | None:
-    """Returns what is wrong with a recording that can be read nevertheless; None if nothing.
+    """Returns a description of the damage in a readable recording; None if it is whole.
 
     Raises:
         OSError: It cannot be read.

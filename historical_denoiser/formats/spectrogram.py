@@ -1,6 +1,7 @@
-"""Pictures of a restoration: spectrograms of input, output and residual, one above the other.
+"""Draws spectrograms of recordings: input, output and residual one above the other, or many panels.
 
-The frequency axis is logarithmic: on a linear one, rumble and hum lie within its lowest line.
+The frequency axis is logarithmic: on a linear one, rumble and hum would all be in the lowest line.
+Start reading at `of_blocks` and `draw`.
 """
 
 from __future__ import annotations
@@ -9,25 +10,25 @@ import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
-import librosa  # loads what is used of it when it is used
+import librosa  # loads its parts only when they are used
 import numpy as np
 from matplotlib.figure import Figure
 
 from historical_denoiser.formats import containers
 from historical_denoiser.formats.audio_io import Recording
 
-WINDOW_SECONDS = 0.093  # long enough to part hum from rumble, short enough to show clicks
-COLUMNS = 1200  # at most; in longer recordings a column is the mean of several frames
-ROWS = 400  # at most
-RANGE_DB = 90.0  # shown below the loudest point of all panels
-MIN_POWER = 1e-20  # in place of zero, which has no level
+WINDOW_SECONDS = 0.093  # long enough to separate hum from rumble, short enough to show clicks
+MAX_COLUMNS = 1200  # in longer recordings a column is the mean of several frames
+MAX_ROWS = 400
+RANGE_DB = 90.0  # from the loudest point of all panels down
+MIN_POWER = 1e-20  # replaces zero, which has no level
 TICKS_HZ = (0, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 40000, 80000)
 TICK_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
-MAX_TICKS = 12  # in time
+MAX_TICKS = 12  # on the time axis
 INCHES = (12.0, 9.0)
 DOTS_PER_INCH = 120
-BESIDE_TICKS_HZ = (100, 1000, 10000)  # of small panels
-BESIDE_RANGE_DB = 80.0
+SMALL_TICKS_HZ = (100, 1000, 10000)  # for small panels
+SMALL_RANGE_DB = 80.0
 
 
 def _window_samples(rate: float) -> int:
@@ -35,9 +36,9 @@ def _window_samples(rate: float) -> int:
 
 
 def _first_bins(rate: float) -> np.ndarray:
-    """Returns the first bin of each row, and the number of bins: rows are as high as each other."""
+    """Returns the first bin of each row, and the number of bins: all rows have the same height."""
     bins = _window_samples(rate) // 2 + 1
-    return np.unique(np.concatenate([[0], np.geomspace(1, bins, ROWS).round().astype(int)]))
+    return np.unique(np.concatenate([[0], np.geomspace(1, bins, MAX_ROWS).round().astype(int)]))
 
 
 def of_blocks(blocks: Iterable[np.ndarray], channels: int, samples: int,
@@ -45,18 +46,19 @@ def of_blocks(blocks: Iterable[np.ndarray], channels: int, samples: int,
     """Returns the spectrogram of a recording that is read block by block.
 
     Args:
-        blocks: The recording in pieces `(channels, samples)` of any length.
+        blocks: The recording in blocks `(channels, samples)` of any length.
         channels: Number of channels.
         samples: Length of all blocks together.
         rate: Sample rate in Hz.
 
     Returns:
-        Levels in dB, `(rows, columns)`; a sine at full scale has 0 dB. A column is the mean power
-        of its frames and of the channels, a row the loudest of its bins, so that no tone is lost.
+        Levels in dB, `(rows, columns)`; a sine at full scale has 0 dB. A column shows the mean
+        power of its frames and of all channels; a row, the loudest of its bins, so that no tone is
+        lost.
     """
     win_size, first_bins = _window_samples(rate), _first_bins(rate)
-    hop_size = max(1, min(-(-samples // COLUMNS), win_size // 4))
-    frames = max(1, -(-samples // (hop_size * COLUMNS)))  # in a column
+    hop_size = max(1, min(-(-samples // MAX_COLUMNS), win_size // 4))
+    frames = max(1, -(-samples // (hop_size * MAX_COLUMNS)))  # per column
     step = frames * hop_size
     columns, done = max(1, -(-samples // step)), 0
     powers = np.zeros((len(first_bins) - 1, columns))
@@ -73,7 +75,7 @@ def of_blocks(blocks: Iterable[np.ndarray], channels: int, samples: int,
             powers[:, done : done + ready] = np.maximum.reduceat(
                 power.mean(axis=(0, 3)), first_bins[:-1])
             waiting, done = waiting[:, ready * step :], done + ready
-    full_scale = (win_size / 4.0) ** 2  # power of a sine's bin: half of the sum of a Hann window
+    full_scale = (win_size / 4.0) ** 2  # a sine's power: the squared half sum of a Hann window
     return librosa.power_to_db(powers, ref=full_scale, amin=MIN_POWER, top_db=None)
 
 
@@ -83,23 +85,27 @@ def of_array(audio: np.ndarray, rate: float) -> np.ndarray:
 
 
 def save_spectrograms(picture: Path, panels: list[tuple[str, Recording]], samples: int) -> None:
-    """Draws recordings that are as long as each other on one scale.
+    """Draws recordings of equal duration on one scale.
 
-    `panels` are title and recording, top down; `samples` is the length of the first; `picture` is
-    the PNG file.
+    Args:
+        picture: The PNG file.
+        panels: Title and recording of each panel, from top to bottom.
+        samples: Length of the first recording.
     """
-    first, drawn = panels[0][1], []
-    for title, recording in panels:
-        blocks = (block.T for block in containers.read_blocks(recording))
-        length = round(samples * recording.rate / first.rate)
-        drawn.append((title, of_blocks(blocks, recording.channels, length, recording.rate)))
-    draw(drawn, max(samples, 1) / first.rate, first.rate).savefig(picture)
+    rate = panels[0][1].rate
+    drawn = [(title, of_blocks((block.T for block in containers.read_blocks(recording)),
+                               recording.channels, round(samples * recording.rate / rate),
+                               recording.rate)) for title, recording in panels]
+    draw(drawn, max(samples, 1) / rate, rate).savefig(picture)
 
 
 def draw(panels: list[tuple[str, np.ndarray]], seconds: float, rate: float) -> Figure:
     """Draws spectrograms one above the other on one scale.
 
-    `panels` are title and levels of each, from `of_array` or `of_blocks`, top down.
+    Args:
+        panels: Title of each, and levels from `of_array` or `of_blocks`, from top to bottom.
+        seconds: Duration of each.
+        rate: Sample rate in Hz.
     """
     loudest = float(np.ceil(max(level.max() for _, level in panels)))
     edges_hz = np.maximum(_first_bins(rate) - 0.5, 0.0) * rate / _window_samples(rate)
@@ -121,9 +127,14 @@ def draw(panels: list[tuple[str, np.ndarray]], seconds: float, rate: float) -> F
 
 def draw_beside(panels: dict[str, np.ndarray], seconds: float, rate: float,
                 panel_inches: tuple[float, float], panels_in_row: int = 5) -> Figure:
-    """Draws small spectrograms beside each other on one scale, in as many rows as it takes.
+    """Draws small spectrograms side by side on one scale, in as many rows as needed.
 
-    `panels` are titles, and levels from `of_array`, all of one length.
+    Args:
+        panels: Titles, and levels from `of_array`, all of one length.
+        seconds: Duration of each.
+        rate: Sample rate in Hz.
+        panel_inches: Width and height of each.
+        panels_in_row: Number of panels in a row.
     """
     loudest = max(float(level.max()) for level in panels.values())
     columns = min(len(panels), panels_in_row)
@@ -132,20 +143,18 @@ def draw_beside(panels: dict[str, np.ndarray], seconds: float, rate: float,
                     layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     first_bins = _first_bins(rate)
-    places = np.interp(np.array(BESIDE_TICKS_HZ) * _window_samples(rate) / rate, first_bins,
+    places = np.interp(np.array(SMALL_TICKS_HZ) * _window_samples(rate) / rate, first_bins,
                        np.arange(len(first_bins)))
     for axis in axes.flat[len(panels):]:
         axis.set_axis_off()
     for axis, (name, level) in zip(axes.flat, panels.items(), strict=False):
         axis.imshow(level, origin="lower", aspect="auto", cmap="magma",
-                    vmin=loudest - BESIDE_RANGE_DB, vmax=loudest,
+                    vmin=loudest - SMALL_RANGE_DB, vmax=loudest,
                     extent=(0.0, seconds, 0.0, len(level)))
         axis.set_title(name, fontsize=8)
-        axis.set_yticks(places, [f"{hz / 1000:g}" for hz in BESIDE_TICKS_HZ])
+        axis.set_yticks(places, [f"{hz / 1000:g}" for hz in SMALL_TICKS_HZ])
         axis.tick_params(labelsize=7)
-        axis.label_outer()
-    for axis in axes[:, 0]:
-        axis.set_ylabel("kHz", fontsize=7)
-    for axis in axes[-1]:
         axis.set_xlabel("s", fontsize=7)
+        axis.set_ylabel("kHz", fontsize=7)
+        axis.label_outer()
     return figure

@@ -142,9 +142,9 @@ def test_few_bits_are_dithered(tmp_path, subtype):
     step = 2.0 ** (1 - audio_io.BITS[subtype])
     tone = 0.7 * step * np.sin(2 * np.pi * 1000.0 * np.arange(96000) / 48000)[:, None]
     written = []
+    output = audio_io.Format("WAV", subtype, ".wav")
     for seed in (5, 5, 6):
-        with audio_io.Writer(tmp_path / "a.wav", 48000, 1, audio_io.Format("WAV", subtype, ".wav"),
-                             seed) as writer:
+        with audio_io.Writer(tmp_path / "a.wav", 48000, 1, output, seed) as writer:
             written.append(np.concatenate([writer.write(part) for part in np.split(tone, 2)]))
     np.testing.assert_array_equal(written[0], written[1])
     error = (written[0] - tone)[:, 0] / step
@@ -158,8 +158,7 @@ def test_few_bits_are_dithered(tmp_path, subtype):
     # step, neither is there.
     assert np.var(error) == pytest.approx(3.0 / 12.0, rel=0.05)
     assert third < 0.01
-    with audio_io.Writer(tmp_path / "a.wav", 48000, 1, audio_io.Format("WAV", subtype, ".wav"),
-                         5) as writer:
+    with audio_io.Writer(tmp_path / "a.wav", 48000, 1, output, 5) as writer:
         assert not writer.write(np.zeros((100, 1))).any()
 
 

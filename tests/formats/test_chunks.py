@@ -1,4 +1,4 @@
-"""Chains of chunks are read, and added to."""
+"""Tests of chunks: found in files, and added."""
 
 from __future__ import annotations
 

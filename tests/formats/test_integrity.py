@@ -1,4 +1,4 @@
-"""Damage that libsndfile passes over in silence is told."""
+"""Tests of integrity: damage that libsndfile does not report."""
 
 from __future__ import annotations
 

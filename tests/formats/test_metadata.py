@@ -1,4 +1,4 @@
-"""Tests of what a restored file keeps beside the samples; mutagen and libsndfile read it."""
+"""Tests of metadata: mutagen and libsndfile read the tags of restored files."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ HISTORY = "denoised at strength 0.5, network 0123"
 COVER = b"\x89PNG not really" * 50
 
 
-def little(name: bytes, content: bytes) -> bytes:
-    return name + len(content).to_bytes(4, "little") + content + bytes(len(content) % 2)
+def little(*chunk: bytes) -> bytes:
+    return chunks.chain([chunk])
 
 
 def broadcast(history: bytes) -> bytes:
@@ -52,8 +52,7 @@ def restore(path: Path, audio: np.ndarray) -> Path:
 
 def found_in(path: Path) -> dict[bytes, bytes]:
     with path.open("rb") as file:
-        return {name: chunks.content_of(file, (name, start, size))
-                for name, start, size in chunks.find_chunks(file)}
+        return {chunk[0]: chunks.content_of(file, chunk) for chunk in chunks.find_chunks(file)}
 
 
 @pytest.fixture
@@ -72,7 +71,7 @@ def test_chunks_of_wave_files_survive(tmp_path, rng, container, subtype, place):
         chunks.append_chunks(path, list(CHUNKS.items()))
     else:
         whole = path.read_bytes()
-        inserted = b"".join(little(*chunk) for chunk in CHUNKS.items())
+        inserted = chunks.chain(CHUNKS.items())
         size = (len(whole) + len(inserted) - 8).to_bytes(4, "little")
         path.write_bytes(whole[:4] + size + whole[8:12] + inserted + whole[12:])
     assert sf.info(path).frames == len(audio)
@@ -197,8 +196,7 @@ def test_what_a_caf_file_holds_survives(tmp_path, rng):
     chunks.append_chunks(path, [*held.items(), (b"ovvw", b"of the old samples")])
     assert len(sf.read(path)[0]) == 1001
     kept = found_in(restore(path, audio))
-    assert (kept[b"chan"], kept[b"mark"], kept[b"strg"]) == (
-        held[b"chan"], held[b"mark"], held[b"strg"])
+    assert all(kept[name] == held[name] for name in (b"chan", b"mark", b"strg"))
     assert kept[b"info"] == (b"\0\0\0\2title\0Side A\0comments\0odd; " + HISTORY.encode() + b"\0")
     assert b"ovvw" not in kept
     with av.open(str(tmp_path / "out.caf")) as made:
@@ -218,7 +216,7 @@ def test_what_does_not_fit_is_refused_and_the_file_left_whole(tmp_path, audio, m
     sf.write(path, audio, 44100)
     before = path.read_bytes()
     monkeypatch.setattr(chunks, "MAX_RIFF_BYTES", len(before))
-    with pytest.raises(UserError, match="larger than its format can tell"):
+    with pytest.raises(UserError, match="larger than its format allows"):
         metadata.carry_over(open_recording(path), path, Format("WAV", "PCM_16", ".wav"), HISTORY)
     assert path.read_bytes() == before
 

@@ -1,4 +1,4 @@
-"""A file that is denoised never makes us open another one, nor the network."""
+"""Tests of self_contained: no file makes us open another one, or the network."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_lists_of_other_files_are_refused(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     write_film(Path("private.ts"), "mpegts", [Sound("aac")], 1.0)
     Path(name).write_text(LISTS[name].format("private.ts"))
-    for opened in (lambda path: containers.open_audio(path), containers.open_track,
+    for opened in (containers.open_audio, containers.open_track,
                    lambda path: open_upload(path, None, 60.0)):  # the command line and the page
         with pytest.raises(UserError, match=f"^{name}: a list of other files, not a recording"):
             opened(Path(name))
