@@ -16,28 +16,29 @@ from historical_denoiser.settings import Config, UnetConfig
 from historical_denoiser.training.settings import LOSS_PARTS, LossConfig, ScheduleConfig
 
 CONF = str(config.PRETRAINED.parent / "conf")
+SECTIONS = {"": Config, "unet": UnetConfig, "stft": StftConfig, "dset": DsetConfig,
+            "loss": LossConfig, "schedule": ScheduleConfig, "inference": InferenceConfig,
+            "noise.film": FilmConfig}
 
 
-@pytest.mark.parametrize("name", ["conf", "conf_small", "conf_film", "conf_prototype",
-                                  "conf_paper"])
-def test_configurations_compose(name):
+def composed(name, *overrides) -> Config:
     with initialize_config_dir(CONF, version_base="1.3"):
-        cfg = config.load_config(compose(name))
+        return config.load_config(compose(name, list(overrides)))
+
+
+@pytest.mark.parametrize(("name", "unet"), [
+    ("conf", None), ("conf_small", None), ("conf_film", None),
+    ("conf_prototype", UnetConfig(depth=3, num_tfc=1)),
+    ("conf_paper", UnetConfig(depth=4, num_tfc=3))])  # the last two as published
+def test_configurations_compose(name, unet):
+    cfg = composed(name)
     assert isinstance(cfg, Config) and cfg.path_experiment.startswith("experiments/")
-
-
-def test_published_forms():
-    with initialize_config_dir(CONF, version_base="1.3"):
-        prototype = config.load_config(compose("conf_prototype")).unet
-        paper = config.load_config(compose("conf_paper")).unet
-    assert prototype == UnetConfig(depth=3, num_tfc=1)
-    assert paper == UnetConfig(depth=4, num_tfc=3)
+    assert unet is None or cfg.unet == unet
 
 
 @pytest.mark.parametrize("kind", ["gramophone", "film", "tape", "mixed"])
 def test_noise_group(kind):
-    with initialize_config_dir(CONF, version_base="1.3"):
-        noise = config.load_config(compose("conf", [f"noise={kind}"])).noise
+    noise = composed("conf", f"noise={kind}").noise
     assert noise.kind == kind
     shares = [noise.share(name) for name in ("gramophone", "film", "tape", "hum")]
     assert sum(shares) == pytest.approx(1.0)
@@ -48,8 +49,7 @@ def test_noise_group(kind):
 
 @pytest.mark.parametrize("name", ["mae", "multi_resolution_stft", "log_spectral", "si_sdr", "film"])
 def test_loss_group(name):
-    with initialize_config_dir(CONF, version_base="1.3"):
-        chosen = config.load_config(compose("conf", [f"loss={name}"])).loss
+    chosen = composed("conf", f"loss={name}").loss
     if name in LOSS_PARTS:
         assert max(LOSS_PARTS, key=lambda part: getattr(chosen, part)) == name
     else:
@@ -57,48 +57,33 @@ def test_loss_group(name):
             "compressed", "over_suppression", "snr", "log_spectral"}
 
 
-@pytest.mark.parametrize(("make", "name"), [
-    (lambda: UnetConfig(depth=7), "unet.channels"), (lambda: UnetConfig(num_stages=3),
-                                                     "unet.num_stages"),
-    (lambda: UnetConfig(output="gain"), "unet.output"),
-    (lambda: StftConfig(hop_size=0), "stft.hop_size"),
-    (lambda: StftConfig(win_size=2047), "stft.win_size"),
-    (lambda: DsetConfig(snr_db=[20.0, 2.0]), "dset.snr_db"),
-    (lambda: DsetConfig(snr_db=[2.0, float("inf")]), "dset.snr_db"),
-    (lambda: DsetConfig(reference_dbfs=float("nan")), "dset.reference_dbfs"),
-    (lambda: FilmConfig(hum_db=[-float("inf"), 3.0]), "noise.film.hum_db"),
-    (lambda: DsetConfig(share_clean=1.5), "dset.share_clean"),
-    (lambda: DsetConfig(noise_speed=[0.1, 1.0]), "dset.noise_speed"),
-    (lambda: LossConfig(mae=-1.0), "loss.mae"),
-    (lambda: Config(precision="float8"), "precision"), (lambda: Config(strategy="all"), "strategy"),
-    (lambda: ScheduleConfig(name="linear"), "schedule.name"),
-    (lambda: ScheduleConfig(boundaries_epochs=[2, 1]), "schedule.boundaries_epochs"),
-    (lambda: InferenceConfig(denoising_strength=1.1), "inference.denoising_strength"),
-    (lambda: InferenceConfig(denoising_strength="some"), "inference.denoising_strength"),
-    (lambda: InferenceConfig(denoising_strength=True), "inference.denoising_strength"),
-    (lambda: InferenceConfig(mono_source="perhaps"), "inference.mono_source"),
-    (lambda: InferenceConfig(cluster_address="auto"), "inference.cluster_address"),
-    (lambda: InferenceConfig(cluster_cores=2), "inference.cluster_cores"),
-    (lambda: InferenceConfig(track=0), "inference.track"),
-    (lambda: InferenceConfig(track_codec="mp3"), "inference.track_codec"),
-    (lambda: Config(method="wiener"), "method"),
-    (lambda: Config(method="lsa", weights="a.weights.h5"), "weights"),
-    (lambda: InferenceConfig(strength_per_band=[[500]]), "inference.strength_per_band"),
-    (lambda: InferenceConfig(noise_floor_db=-1.0), "inference.noise_floor_db"),
-    (lambda: InferenceConfig(segment_seconds=1e-9), "inference.segment_seconds"),
-    (lambda: InferenceConfig(segment_seconds=float("inf")), "inference.segment_seconds"),
-    (lambda: InferenceConfig(context_seconds=float("inf")), "inference.context_seconds"),
-    (lambda: ScheduleConfig(warmup_steps=-5), "schedule.warmup_steps"),
-    (lambda: ScheduleConfig(factor=-1.0), "schedule.factor"),
-    (lambda: ScheduleConfig(final_ratio=-1.0), "schedule.final_ratio"),
-    (lambda: Config(gradient_clip=-1.0), "gradient_clip"),
-    (lambda: Config(gradient_clip=float("nan")), "gradient_clip"),
-    (lambda: Config(ema_momentum=1.0), "ema_momentum"),
-    (lambda: Config(lr=float("inf")), "lr"), (lambda: Config(seed=-1), "seed"),
-    (lambda: Config(epochs=0), "epochs"), (lambda: Config(beta1=1.0), "beta1")])
-def test_impossible_values_are_named(make, name):
+@pytest.mark.parametrize(("name", "value"), [
+    ("unet.num_stages", 3), ("unet.output", "gain"), ("stft.hop_size", 0), ("stft.win_size", 2047),
+    ("dset.snr_db", [20.0, 2.0]), ("dset.snr_db", [2.0, float("inf")]),
+    ("dset.reference_dbfs", float("nan")), ("noise.film.hum_db", [-float("inf"), 3.0]),
+    ("dset.share_clean", 1.5), ("dset.noise_speed", [0.1, 1.0]), ("loss.mae", -1.0),
+    ("precision", "float8"), ("strategy", "all"), ("schedule.name", "linear"),
+    ("schedule.boundaries_epochs", [2, 1]), ("schedule.warmup_steps", -5),
+    ("schedule.factor", -1.0), ("schedule.final_ratio", -1.0),
+    ("inference.denoising_strength", 1.1), ("inference.denoising_strength", "some"),
+    ("inference.denoising_strength", True), ("inference.mono_source", "perhaps"),
+    ("inference.cluster_address", "auto"), ("inference.cluster_cores", 2), ("inference.track", 0),
+    ("inference.track_codec", "mp3"), ("inference.strength_per_band", [[500]]),
+    ("inference.noise_floor_db", -1.0), ("inference.segment_seconds", 1e-9),
+    ("inference.segment_seconds", float("inf")), ("inference.context_seconds", float("inf")),
+    ("gradient_clip", -1.0), ("gradient_clip", float("nan")), ("ema_momentum", 1.0),
+    ("lr", float("inf")), ("seed", -1), ("epochs", 0), ("beta1", 1.0), ("method", "wiener")])
+def test_impossible_values_are_named(name, value):
+    section, _, field = name.rpartition(".")
     with pytest.raises(ValueError, match=f"`{name}` must be .* Received"):
-        make()
+        SECTIONS[section](**{field: value})
+
+
+def test_values_that_do_not_fit_each_other_are_named():
+    with pytest.raises(ValueError, match="`unet.channels` must be .* Received"):
+        UnetConfig(depth=7)
+    with pytest.raises(ValueError, match="`weights` must be .* Received"):
+        Config(method="lsa", weights="a.weights.h5")
 
 
 @pytest.mark.parametrize("name", ["conf", "conf_paper", "conf_prototype", "dset/folders",
@@ -134,10 +119,8 @@ def test_a_saved_configuration_is_read_back_and_holds_what_differs(tmp_path):
 @pytest.mark.parametrize(("name", "folder"), [("conf", "."), ("conf_small", "small")])
 def test_the_shipped_settings_are_those_of_the_shipped_configurations(name, folder):
     """Network and transform; what it was trained with may be anything."""
-    with initialize_config_dir(CONF, version_base="1.3"):
-        cfg = config.load_config(compose(name))
     shipped = read_network_settings(config.PRETRAINED / folder / "best.weights.h5")
-    assert shipped == config.network_settings(cfg)
+    assert shipped == config.network_settings(composed(name))
 
 
 def test_shipped_weights_have_names_which_paths_go_before(tmp_path, monkeypatch):
