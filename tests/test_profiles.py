@@ -89,7 +89,7 @@ def test_what_is_found_by_itself_is_told(recording, tmp_path, caplog):
     soundfile.write(tmp_path / "full.wav", audio[3 * rate :], rate)
     with caplog.at_level(logging.INFO):
         assert hear(tmp_path / "full.wav", "auto") == [None]
-    assert "no stretch of noise alone was found" in caplog.text
+    assert "no section of noise alone was found" in caplog.text
 
 
 def test_the_report_says_where_noise_alone_was_found(recording, tmp_path, caplog):

@@ -195,7 +195,7 @@ def test_what_changes_so_seldom_that_it_passes_for_silence_stays_as_it_is(rate, 
         return inputs[0] if isinstance(inputs, list) else inputs
 
     restorer = make_restorer(hear, KNOWING, mono_source="auto", listen_first=True, dehum=True,
-                        keep_held=True, follow_noise=True, wiener=True)
+                        keep_held=True, follow_noise=True)
     restored = restorer(square, rate)
     assert restored.shape == square.shape and np.isfinite(restored).all()
 
@@ -299,7 +299,7 @@ def test_a_tenth_of_a_second_suffices_at_every_rate(rng, rate):
 
 
 @pytest.mark.parametrize(("noise", "message"), [
-    (np.zeros(10_000, np.float32), "must be a stretch of noise. Received: noise_profile='silence'"),
+    (np.zeros(10_000, np.float32), "must be a section of noise. Received: noise_profile='silence'"),
     (np.ones(4000, np.float32), "must be at least 0.1 s long.*0.091 s"),
     (np.ones((10_000, 3), np.float32), "must be of one channel or of 2, as the recording"),
     (np.full(10_000, np.nan, np.float32), "must be finite")])

@@ -101,9 +101,9 @@ def add_buzz(noise: np.ndarray, buzz: Buzz, sample_rate: int = SAMPLE_RATE) -> n
     power = np.mean([dsp.power_spectra(frame) for frame in frames], axis=0)
     # A tone of amplitude 1 has |X| = half the sum of the window.
     places = np.round(buzz.hz * size / sample_rate).astype(int)
-    places, hz, heard = (each[places < len(power) - 1] for each in (places, buzz.hz, buzz.power))
-    heard = heard * (size / WINDOW) ** 2
-    amplitudes = 2.0 * np.sqrt(np.maximum(heard - _peak(power, places), 0.0)) / window.sum()
+    places, hz, wanted = (each[places < len(power) - 1] for each in (places, buzz.hz, buzz.power))
+    wanted = wanted * (size / WINDOW) ** 2
+    amplitudes = 2.0 * np.sqrt(np.maximum(wanted - _peak(power, places), 0.0)) / window.sum()
     # The phases are random, because tones in phase would add up to pulses, and the same for all
     # channels.
     phases = np.random.default_rng(0).uniform(0.0, 2.0 * np.pi, len(hz))

@@ -214,9 +214,9 @@ def test_lines_that_swing_each_by_itself_share_no_level(rng):
                       heard)
     assert hum._shared_level(lines) is None
     shared = np.tile(np.exp(np.sin(np.arange(40.0) / 4.0)), (20, 1)) * heard
-    level = hum._shared_level(replace(lines, heard=shared))
+    level = hum._shared_level(replace(lines, magnitudes=shared))
     assert np.corrcoef(np.log(level), np.sin(np.arange(40.0) / 4.0))[0, 1] > 0.95
-    assert hum._shared_level(replace(lines, heard=shared, steadiness=np.ones(20))) is None
+    assert hum._shared_level(replace(lines, magnitudes=shared, steadiness=np.ones(20))) is None
     few = slice(0, hum.MIN_SHARING - 1)
     assert hum._shared_level(hum.Lines(lines.hz[few], lines.amplitudes[few], lines.steadiness[few],
                                        lines.times, shared[few])) is None

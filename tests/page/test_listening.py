@@ -72,7 +72,7 @@ def test_what_is_heard_first_is_not_kept_for_the_noise_of_a_recording(sine, nois
     kept = KeptNoise(keeping.known, tmp_path / "noise")
     assert kept.analyse(survey([audio], 44100)) is known
     assert kept.fit_strength(as_strength(0.4)).strength.share == 0.4
-    assert kept.seconds_heard_first(len(audio), 44100) == 0.0
+    assert kept.analysis_seconds(len(audio), 44100) == 0.0
     np.testing.assert_array_equal(next(kept.separate([audio]))[1], pair[1])
 
 
@@ -103,5 +103,5 @@ def test_sounds_are_written_as_browsers_play_them(rate, channels, heard, tmp_pat
 
 
 def test_nothing_to_hear_is_told(tmp_path):
-    with pytest.raises(UserError, match="there is no sound in it"):
+    with pytest.raises(UserError, match="the recording has no samples"):
         write_sound(tmp_path / "s", [], recording(tmp_path / "a.wav", 8000, 1))
