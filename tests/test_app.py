@@ -307,15 +307,15 @@ def test_a_noise_profile_is_marked_where_the_player_stands(open_page, served, re
     page.click("#choice input")
     page.get_by_role("option", name=re.compile("knowing")).click()
     page.wait_for_selector("text=Section that holds only noise")
-    for place, button in ((0.5, "Start at the player's position"),
-                          (0.9, "End at the player's position")):
+    for place, button in ((0.5, "Noise starts at the player's position"),
+                          (0.9, "Noise ends at the player's position")):
         page.evaluate("(place) => window.denoiserPlayer.go(place)", place)
         page.get_by_role("button", name=button).click()
     denoise(page)
     assert served.calls[-1].startswith("knowing")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     keep_picture(page, "telephone")
-    page.fill("[aria-label='End (seconds)']", "0.52")
+    page.fill("[aria-label='Noise ends at (seconds)']", "0.52")
     page.click("#run")
     assert "at least 0.1 s apart" in page.wait_for_selector(".toast-body.error").inner_text()
     # Another network takes none, and is not held up by it.

@@ -141,7 +141,6 @@ def test_a_local_cluster_listens_to_this_machine_and_ends_at_ctrl_c(collection):
 
 @needs_ray
 def test_a_recording_that_kills_its_workers_fails_alone(tmp_path):
-    """As one does that does not fit into memory."""
     write_audio(tmp_path / "recordings" / "long.wav", 60.0)
     write_audio(tmp_path / "recordings" / "short.wav", 1.0)
     process = start(tmp_path, "spread", "method=lsa")

@@ -135,7 +135,6 @@ def test_the_report_knows_a_noise_profile_by_its_content(knowing_run, tmp_path):
 
 
 def test_what_is_done_otherwise_now_is_not_taken_for_done(tiny_run, monkeypatch):
-    """By another release, or without the click stage."""
     def made_with(declick: bool = True, **settings: str) -> dict:
         return inference.choose_method(Config(
             path_experiment="x", inference=InferenceConfig(declick=declick), **settings)).made_with
@@ -180,7 +179,6 @@ def test_a_network_without_profiles_refuses_one(tiny_run):
 
 
 def test_the_classical_method_takes_a_noise_profile(rng, sine):
-    """Notes are held through, and the noise comes with them: blind, nothing tells it from them."""
     noise = 0.05 * rng.standard_normal(len(sine)) * (1.0 + np.arange(len(sine)) // 8000 % 2)
     restorer = inference.choose_method(Config(path_experiment="x", method="lsa")).load()
     profile = 0.1 * rng.standard_normal(SAMPLE_RATE)
@@ -295,7 +293,6 @@ class Killed(BaseException):
 
 
 def test_a_kill_among_the_results_leaves_none_that_counts_as_done(tmp_path, monkeypatch):
-    """Nor do those of other weights count by the older entry, whose sizes are the same."""
     path = tmp_path / "a.wav"
     write_audio(path)
     assert run_again([path], {"weights": 1}) == {}
@@ -391,7 +388,6 @@ def test_a_file_that_was_cut_off_is_denoised_with_a_warning(tmp_path, caplog):
 
 @pytest.mark.parametrize(("container", "subtype"), LOSSLESS)
 def test_strength_zero_returns_the_input_bit_for_bit(tmp_path, rng, container, subtype):
-    """In every lossless format, with all bits in use and both ends of the scale."""
     bits, channels = audio_io.BITS[subtype], 1 if container == "SVX" else 2
     if bits is None:
         audio = 3.0 * rng.standard_normal((5000, channels))
@@ -410,7 +406,6 @@ def test_strength_zero_returns_the_input_bit_for_bit(tmp_path, rng, container, s
 
 
 def test_bands_and_floor_apply_to_files(tmp_path):
-    """As from Python; and where they are not used, older results stay done."""
     audio = write_audio(tmp_path / "a.wav", subtype="FLOAT")[:, 0]
     settings = {"denoising_strength": 0.8, "strength_per_band": [[0, 0.25], [2000, 1]],
                 "noise_floor_db": 10}
@@ -592,7 +587,6 @@ def test_a_log_without_a_bar_tells_how_far_it_is(tmp_path, monkeypatch, caplog):
 @pytest.mark.parametrize("strength", [1.0, "auto"])
 @pytest.mark.parametrize("seconds", [8.0, 36.0])
 def test_progress_counts_what_is_heard_before_the_rest(tmp_path, seconds, strength):
-    """It begins with the first segment that the network has heard, and goes on as the work does."""
     write_audio(tmp_path / "a.wav", seconds, 8000)
     (job,), _ = inference.plan([tmp_path / "a.wav"], InferenceConfig())
     segments, told = 0, []
@@ -613,7 +607,6 @@ def test_progress_counts_what_is_heard_before_the_rest(tmp_path, seconds, streng
 
 
 def test_channels_are_denoised_each_on_its_own(tmp_path):
-    """Twins stay twins, also where they part from others late; silence stays silent."""
     one = write_audio(tmp_path / "a.wav", 12.0)[:, 0]
     other = one.copy()
     other[-1] += 0.01
@@ -638,7 +631,6 @@ def test_channels_are_denoised_each_on_its_own(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.wav", "a.mkv"])
 def test_a_run_goes_on_where_it_was_stopped(tmp_path, name):
-    """With the same result, bit for bit, and without the network for what was finished."""
     path = tmp_path / name
     if name == "a.wav":
         write_audio(path, 4.0, 48000, channels=2, subtype="PCM_16")
@@ -774,7 +766,6 @@ def test_tags_that_a_container_has_no_place_for_are_told(tmp_path, caplog):
 
 
 def test_gaps_and_damage_of_a_film_are_told_once(tmp_path, caplog):
-    """However often the track is read: for its level, for what is heard first, and to the end."""
     path = tmp_path / "a.mkv"
     write_film(path, "matroska", [Sound("flac", gap=(0.5, 1.1))], 3.0)
     with av.open(str(path)) as film:
@@ -822,7 +813,6 @@ def test_weights_are_chosen_in_turn(tmp_path, tiny_run, tiny_unet, shipped, capl
 
 
 def test_settings_travel_with_weights(tmp_path, tiny_run, tiny_unet, caplog):
-    """Whatever the configuration of the call says, as for the paper's form with its 4 s."""
     trained = Config(path_experiment=".", unet=tiny_unet, stft=StftConfig(highpass_hz=30.0))
     trained.dset.reference_dbfs, trained.inference.context_seconds = -23.0, 4.0
     (tmp_path / BEST_NAME).write_bytes((tiny_run / BEST_NAME).read_bytes())
@@ -869,7 +859,6 @@ def test_missing_weights_are_named(tmp_path, shipped):
 
 
 def test_the_shipped_network_restores(rng):
-    """Noise goes, and a tone stays; without a word about what the network needs."""
     time_s = np.arange(3 * SAMPLE_RATE) / SAMPLE_RATE
     tone = 0.2 * np.sin(2.0 * np.pi * 440.0 * time_s) * (1.0 + np.sin(2.0 * np.pi * 3.0 * time_s))
     noise = 0.02 * rng.standard_normal(len(tone))
@@ -878,7 +867,6 @@ def test_the_shipped_network_restores(rng):
 
 
 def test_program_and_library_restore_alike(tmp_path, tiny_run):
-    """Within -60 dB of the signal, the ends included; whatever the length of the segments."""
     audio = write_audio(tmp_path / "a.wav", 13.0, 32000, channels=2, subtype="FLOAT")
     outputs = []
     for seconds in (4.0, 20.0):
@@ -1069,7 +1057,6 @@ def test_help_says_how_to_call(tmp_path):
 
 
 def test_files_of_many_lengths_are_traced_no_more_than_twice(tiny_run, rng, monkeypatch):
-    """A hundred short files cost little more than a long one: nothing is compiled for each."""
     import unet  # loads TensorFlow, which most tests here do not need
 
     denoiser, traced = Denoiser.load(tiny_run), []

@@ -364,19 +364,13 @@ def _is_steadier(swinging: Lines, lines: Lines) -> bool:
 
 def _follow_lines(base_hz: float, spectrum: np.ndarray, samples: int, sample_rate: int,
                   level: np.ndarray | None = None) -> Lines:
-    """Returns the lines of a comb, which is fitted to more and more of them."""
+    """Returns the lines of a comb, which is fitted to more and more of them, since mains drift."""
     for orders in FOLLOWED_ORDERS:
-        base_hz = _follow(base_hz, orders, spectrum, samples, sample_rate, level)
+        hz = _places(base_hz, sample_rate)[:orders]
+        lines = _measure(spectrum, samples, hz, sample_rate, level)
+        order = np.where(lines.steadiness >= STEADY, np.arange(1, len(hz) + 1), 0)
+        base_hz = _fit(lines.hz, order) if order.any() else base_hz
     return _measure(spectrum, samples, _places(base_hz, sample_rate), sample_rate, level)
-
-
-def _follow(base_hz: float, orders: int, spectrum: np.ndarray, samples: int, sample_rate: int,
-            level: np.ndarray | None) -> float:
-    """Returns the fundamental of a comb by its lowest lines, since mains and machines drift."""
-    hz = _places(base_hz, sample_rate)[:orders]
-    lines = _measure(spectrum, samples, hz, sample_rate, level)
-    order = np.where(lines.steadiness >= STEADY, np.arange(1, len(hz) + 1), 0)
-    return _fit(lines.hz, order) if order.any() else base_hz
 
 
 def _fit(hz: np.ndarray, order: np.ndarray) -> float:

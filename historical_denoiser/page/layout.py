@@ -20,8 +20,8 @@ from historical_denoiser.page.listening import Sound
 from historical_denoiser.run import profiles
 
 ROOM = Path(__file__).resolve().parent
-NO_PROFILE, FOUND_PROFILE = "Do not use one", "Find one automatically"
-MARKED_PROFILE = "Use the section between these times"
+NO_PROFILE, FOUND_PROFILE = "Work without one", "Find one automatically"
+MARKED_PROFILE = "Use the section between the times below"
 INTRODUCTION = """# Remove noise from old recordings
 For recordings from discs, tapes and films: choose a file, remove its noise, compare the result with
 the original, and download it. Your files are deleted when you close this page."""
@@ -66,11 +66,11 @@ def _lay_out_choices(workshop: Any) -> dict[str, Any]:
         kind = gr.Radio([NO_PROFILE, FOUND_PROFILE, MARKED_PROFILE], value=NO_PROFILE,
                         label="Section that holds only noise", info=PROFILE_HELP)
         with gr.Row():
-            start = gr.Number(label="Start (seconds)", minimum=0.0, min_width=100)
-            end = gr.Number(label="End (seconds)", minimum=0.0, min_width=100)
+            start = gr.Number(label="Noise starts at (seconds)", minimum=0.0, min_width=100)
+            end = gr.Number(label="Noise ends at (seconds)", minimum=0.0, min_width=100)
         with gr.Row():
-            from_here = gr.Button("Start at the player's position", size="sm", min_width=100)
-            to_here = gr.Button("End at the player's position", size="sm", min_width=100)
+            from_here = gr.Button("Noise starts at the player's position", size="sm", min_width=100)
+            to_here = gr.Button("Noise ends at the player's position", size="sm", min_width=100)
     run = gr.Button("Remove the noise", variant="primary", interactive=False, elem_id="run")
     status = gr.HTML(elem_id="status")  # progress, and position in the queue
     return {"file": file, "example": example, "spoken": spoken, "choice": choice,

@@ -252,8 +252,8 @@ def _with_found_noise(restorer: Separator, known: Survey, read: Read, sample_rat
         changes = sections.far_apart(_find_changes(restorer, read, sample_rate, known, report),
                                      known.audible_samples, sample_rate)
     if not changes:
-        spans = excerpts(read, known, sample_rate, with_ends=True)
-        pairs = _estimate_noise(restorer, spans, sample_rate, known, report)
+        pairs = _estimate_noise(restorer, excerpts(read, known, sample_rate, with_ends=True),
+                                sample_rate, known, report)
         if _follows(restorer, sample_rate) and is_short:
             changes = sections.far_apart(sections.changes_within(*pairs[0], sample_rate),
                                          known.audible_samples, sample_rate)
@@ -275,8 +275,8 @@ def _analyse_section(restorer: Separator, read: Read, sample_rate: int, known: S
 
     part = replace(known.between(start, stop), hum_hz=None, floors=())
     part = _with_tones(restorer, part, read_part, sample_rate, None)
-    spans = excerpts(read_part, part, sample_rate, with_ends=True)
-    pairs = _estimate_noise(restorer, spans, sample_rate, part)
+    pairs = _estimate_noise(restorer, excerpts(read_part, part, sample_rate, with_ends=True),
+                            sample_rate, part)
     pauses = noise_alone(pairs, sample_rate, restorer.settings.stft.highpass_hz)
     noise = _noise_of(pairs, sample_rate, part, pauses)
     if noise is not None:

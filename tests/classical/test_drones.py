@@ -101,7 +101,6 @@ def test_a_drone_is_not_taken_for_hum_at_another_speed():
 @pytest.mark.parametrize("rate", [44100, 48000])
 @pytest.mark.parametrize(("base_hz", "is_kept"), [(73.4, True), (50.0, False)])
 def test_a_recording_keeps_a_drone_and_loses_hum(rng, rate, base_hz, is_kept):
-    """Even where the network takes all for noise."""
     settings = NetworkSettings(reference_dbfs=-20.0)
     tones = make_series(base_hz, seconds=12.0)
     if rate != SAMPLE_RATE:

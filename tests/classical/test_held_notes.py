@@ -87,7 +87,6 @@ def test_the_floor_is_the_least_of_all_stretches(rng):
 
 @pytest.mark.parametrize("rate", [44100, 48000])
 def test_a_recording_keeps_its_long_notes(rng, rate):
-    """At its own rate and level, across the joins of segments, each channel by itself."""
     settings = NetworkSettings(reference_dbfs=-20.0)
     note, hiss = make_note(), make_hiss(rng)
     stereo = 0.05 * np.stack([note + hiss, 0.3 * note[::-1] + hiss], axis=1).astype(np.float32)

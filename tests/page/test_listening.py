@@ -42,7 +42,6 @@ def test_what_is_kept_restores_as_the_network_does(strength, sine, noise, tmp_pa
     (16, 1.0, True), (24, 1.0, True), (32, 1.0, True), (None, 1.0, True), (24, 1e-6, True),
     (None, 1e-9, True), (32, "constant", False)])
 def test_what_is_kept_is_exact_in_half_the_bytes(bits, quiet, half, sine, rng, tmp_path):
-    """Also where nothing but the network's rounding is left of a sample."""
     audio = np.stack([sine, sine[::-1]], axis=-1) + 0.01 * rng.standard_normal((len(sine), 2))
     if quiet == "constant":
         audio[:, 1] = 1.0 / 3.0
