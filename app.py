@@ -2,17 +2,17 @@
 
 Usage: python app.py [key=value ...]
 
-Open http://127.0.0.1:7860 and drop a recording. Most used settings:
+Open http://127.0.0.1:7860 and choose a recording. Most used settings:
 
-  app.port=8000                the page's port
-  app.host=0.0.0.0             others in the network may use it as well; else this computer alone
-  app.weights=[FOLDER,...]     weights that are offered beside those of weights=...
-  app.longest_minutes=120      the longest recording that is taken
-  app.largest_mb=2000          the largest file that is taken
-  app.most_million_samples=900 the most samples that are taken, of all channels together
-  weights=FILE                 that of inference.py, and so are the settings inference.*
+  app.port=8000                port of the page
+  app.host=0.0.0.0             lets others in the network use the page; default: this computer only
+  app.weights=[FOLDER,...]     weights that are offered in addition to those of weights=...
+  app.longest_minutes=120      maximum length of a recording
+  app.largest_mb=2000          maximum size of a file
+  app.most_million_samples=900 maximum number of samples in all channels together
+  weights=FILE                 as for inference.py, like the settings inference.*
 
-What is dropped there is deleted when the page is closed. It needs requirements-app.txt.
+Uploaded files are deleted when the page is closed. The page needs requirements-app.txt.
 """
 
 from __future__ import annotations
@@ -66,41 +66,43 @@ from historical_denoiser.settings import PRETRAINED, Config, run_with_settings
 logger = logging.getLogger(__name__)
 
 EXAMPLE = PRETRAINED.parent / "examples" / "noisy.flac"
-CLASSICAL = "Classical method, told the noise"
-SWEEP_SECONDS = 60.0  # between looks for files that are too old
+CLASSICAL = "Classical method without a network"
+SWEEP_SECONDS = 60.0  # interval at which old files are deleted
 
 
-# --- What is done ----------------------------------------------------------------------------
+# --- Restoration -----------------------------------------------------------------------------
 
 
 class Workshop:
-    """Denoises what users of the page drop.
+    """Restores the recordings of the users of the page.
 
     Attributes:
         cfg: All settings.
-        sessions: Who uses the page now.
-        choices: The weights that are offered, and the settings by which each is used.
-        method, restorer: Return the method of a choice, and what it loads, once.
+        sessions: The current users of the page.
+        choices: The methods that are offered, with the settings for each.
+        method, restorer: Functions that return the `Method` of a choice, and its restorer, which is
+            loaded once.
     """
 
     def __init__(self, cfg: Config, root: Path, given: Iterable[str] = ()) -> None:
         require(isinstance(cfg.inference.denoising_strength, float),
-                "inference.denoising_strength", "a number on the page, which has a slider for it",
+                "inference.denoising_strength", "a number, since the page has a slider for it",
                 cfg.inference.denoising_strength)
         require(cfg.inference.noise_floor_db is None, "inference.noise_floor_db",
-                "left out: what it leaves cannot be heard at once while a slider moves",
+                "left out: the page cannot play its effect while the slider moves",
                 cfg.inference.noise_floor_db)
         require(cfg.inference.noise_profile == "none", "inference.noise_profile",
-                "left out: it is marked on the page", cfg.inference.noise_profile)
+                "left out: it is chosen on the page", cfg.inference.noise_profile)
         require(cfg.inference.cluster == "none", "inference.cluster",
-                "left out: the page denoises where it runs", cfg.inference.cluster)
+                "left out: the page denoises on the computer where it runs",
+                cfg.inference.cluster)
         self.cfg, self.given = cfg, set(given)
         self.sessions = Sessions(root, 3600.0 * cfg.app.keep_hours)
         self.choices: dict[str, Config] = {}
         for weights in (cfg.weights, *cfg.app.weights):
             own = dataclasses.replace(cfg, method="network", weights=weights)
             folder = choose_network(own)[0].parent
-            name = "The project's network" if folder == PRETRAINED else folder.name
+            name = "Neural network of this project" if folder == PRETRAINED else folder.name
             self.choices[f"{name} ({weights})" if name in self.choices else name] = own
         self.choices[CLASSICAL] = dataclasses.replace(cfg, method="lsa", weights=None)
         self.method = functools.cache(self._choose_method)
@@ -108,23 +110,23 @@ class Workshop:
 
     def _choose_method(self, choice: str) -> Method:
         cfg = self.choices[choice]
-        # With `resume`, what a network returns does not depend on what others gave it before.
+        # With `resume`, the results do not depend on the recordings of other users.
         return choose_method(dataclasses.replace(cfg, inference=dataclasses.replace(
             cfg.inference, resume=True, noise_profile="none")), self.given)
 
     def takes_profile(self, choice: str) -> bool:
-        """Returns whether the choice can be told where noise is alone."""
+        """Returns whether the choice can use a noise profile."""
         return choice == CLASSICAL or choose_network(self.choices[choice])[1].unet.use_profile
 
     def receive(self, key: str, upload: Path) -> Sound:
-        """Takes a recording, in place of what this user had, and makes what the page plays of it.
+        """Opens an upload, which replaces the user's former recording; returns the sound to play.
 
         Args:
-            key: Tells one open page from another.
-            upload: As the browser sent it.
+            key: Identifies an open page.
+            upload: The file as the browser sent it.
 
         Raises:
-            UserError: It cannot be read, or is longer than the page takes.
+            UserError: The file cannot be read, or is too long.
         """
         session = self.sessions.start(key, upload)
         recording = open_upload(session.folder / "input" / upload.name, self.cfg.inference.track,
@@ -141,25 +143,25 @@ class Workshop:
 
     def denoise(self, session: Session, choice: str, profile: Any, strength: float,
                 report: Callable[[float], object]) -> Sound:
-        """Runs the network, and makes what the page plays of the noise that it found.
+        """Runs the network, and returns the sound of the noise that it removes.
 
-        Where that fails, all is as it was after the last run that did not.
+        If this fails, the result of the last successful run is kept.
 
         Args:
-            session: Of the recording.
+            session: The session of the recording.
             choice: One of `choices`.
             profile: See `inference.noise_profile`.
-            strength: In [0, 1].
-            report: Called with the seconds of audio that were finished since the last call.
+            strength: Share of the noise that is removed, in [0, 1].
+            report: Called with the seconds of audio finished since the last call.
         """
         require(profile == "none" or self.takes_profile(choice), "noise profile",
                 "left out with this network, which was trained without one", profile)
         session.require_present()
-        # A folder of its own: meanwhile others may write by what was found before.
+        # A new folder, because `write` may still use the former result.
         found = Found(Path(tempfile.mkdtemp(prefix="run", dir=session.folder)), choice)
         with ExitStack() as undo:
             undo.callback(shutil.rmtree, found.folder, ignore_errors=True)
-            # At strength 0 no noise is looked for.
+            # Strength 0 would not estimate any noise.
             keeping = KeepingNoise(self.restorer(choice), found.noise)
             job = self._restore(session, found, keeping, strength or 1.0, profile, report)
             found.known = keeping.known
@@ -177,23 +179,24 @@ class Workshop:
         return sound
 
     def write(self, session: Session, strength: float) -> Job:
-        """Writes result, residual and picture as inference.py does, in place of former ones.
+        """Writes the result, the residual and the picture, like inference.py.
 
-        They are made of what the last run has found; the network never runs for them.
+        The files replace former ones. The noise estimate is that of the last run, so that the
+        network does not run.
 
         Raises:
-            UserError: There was no such run.
+            UserError: There was no successful run.
         """
         with session.lock:
             if session.found is None:
-                raise UserError("no noise was looked for yet; press \"Remove the noise\" first")
+                raise UserError('there is no result yet; press "Remove the noise" first')
             kept = KeptNoise(session.found.known, session.found.noise)
             return self._restore(session, session.found, kept, strength)
 
     def _restore(self, session: Session, found: Found, restorer: KeepingNoise | KeptNoise,
                  strength: float, profile: Any = "none",
                  report: Callable[[float], object] = lambda seconds: None) -> Job:
-        """Writes what `write` does by what stands for a restorer; for the rest see `denoise`."""
+        """Writes the files of `write`; the arguments are those of `denoise`."""
         settings = dataclasses.replace(
             self.cfg.inference, audio=None, output_dir=str(found.folder / "results"),
             spectrogram=True, denoising_strength=strength, noise_profile=profile)
@@ -221,7 +224,7 @@ class Workshop:
 
 
 def launch(workshop: Workshop):
-    """Builds the page and serves it; returns it at once."""
+    """Builds the page, starts to serve it, and returns it."""
     import gradio as gr
 
     from historical_denoiser.page.layout import ROOM, build  # loads Gradio
@@ -231,7 +234,7 @@ def launch(workshop: Workshop):
     page.launch(
         prevent_thread_lock=True, share=False, server_name=app.host, server_port=app.port,
         max_file_size=f"{app.largest_mb}mb", show_error=False, quiet=True, footer_links=[],
-        allowed_paths=[str(EXAMPLE)],  # else only what is below where the program was started
+        allowed_paths=[str(EXAMPLE)],  # others: below the working directory only
         css_paths=ROOM / "page.css", ssr_mode=False, run_history=False, enable_monitoring=False,
         mcp_server=False,
         theme=gr.themes.Soft(primary_hue="teal", font=["system-ui", "sans-serif"],
@@ -240,16 +243,16 @@ def launch(workshop: Workshop):
 
 
 def serve(cfg: Config, given: set[str]) -> None:
-    """Serves the page until the program is ended; the user gave the keys `given`."""
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio asks whether its page is there
-    require(cfg.inference.audio is None, "inference.audio", "left out: drop files on the page",
+    """Serves the page until a signal ends the program; `given` are the keys in the call."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio tests its own page
+    require(cfg.inference.audio is None, "inference.audio", "left out: choose files on the page",
             cfg.inference.audio)
     if importlib.util.find_spec("gradio") is None:
-        raise UserError("the page needs a few packages more: pip install -r requirements-app.txt")
+        raise UserError("the page needs more packages: pip install -r requirements-app.txt")
     ended, signals = threading.Event(), []
 
     def end(number: int, _: Any) -> None:
-        # No exception, which callbacks of Python's garbage collection would eat.
+        # An exception might be lost in a callback of the garbage collector.
         signals.append(number)
         ended.set()
 
@@ -257,7 +260,7 @@ def serve(cfg: Config, given: set[str]) -> None:
         signal.signal(number, end)
     root = make_root()
     try:
-        os.environ["GRADIO_TEMP_DIR"] = str(root)  # Gradio puts uploads there, and serves it alone
+        os.environ["GRADIO_TEMP_DIR"] = str(root)  # Gradio stores uploads there
         os.environ["GRADIO_EXAMPLES_CACHE"] = str(root)
         workshop = Workshop(cfg, root, given)
         workshop.restorer(next(iter(workshop.choices)))

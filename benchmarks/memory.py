@@ -54,7 +54,8 @@ def measure(arguments: argparse.Namespace) -> None:
     import inference
     from historical_denoiser.core.memory import give_back_arrays
     from historical_denoiser.network.stored import NetworkSettings
-    from historical_denoiser.restoration.restorer import SEGMENT_SECONDS, Restorer
+    from historical_denoiser.restoration.restorer import Restorer
+    from historical_denoiser.restoration.separation import SEGMENT_SECONDS
     from historical_denoiser.restoration.settings import StageSettings
     from historical_denoiser.run.jobs import InferenceConfig
 

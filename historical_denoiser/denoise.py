@@ -3,41 +3,40 @@
 Usage: denoise FILE... [key=value ...]
 In a checkout: python inference.py FILE... [key=value ...]
 
-A FILE is a recording, a film, a folder in which all of these are taken, a pattern in quotes
-('disc*/*.wav'), or a list of names (.txt, .m3u); names of files mean themselves, whatever
-characters they hold. Beside each recording (or in inference.output_dir) appear NAME_denoised and
-NAME_residual, which is what was removed, and denoised_report.json. Most used settings:
+A FILE is a recording, a film, a folder with recordings and films, a pattern in quotes
+('disc*/*.wav'), or a list of file names (.txt, .m3u). File names may contain any characters. The
+results appear beside each recording, or in inference.output_dir: NAME_denoised, NAME_residual with
+the removed noise, and denoised_report.json. Most used settings:
 
   inference.denoising_strength=0.5   remove only half of the noise: NAME_denoised_s5
-  inference.denoising_strength=auto  remove what fits the recording: NAME_denoised_sauto
+  inference.denoising_strength=auto  fit the strength to the recording: NAME_denoised_sauto
   inference.strength_per_band=[[0,0.4],[300,1]]
-                                     that much of it from 0 and from 300 Hz on
-  inference.noise_floor_db=12        lower noise by at most 12 dB: pauses do not fall silent
-  inference.mono_source=auto         two channels of a mono disc or tape: use both against noise
-  inference.output_dir=FOLDER        where the results go
-  inference.noise_profile=[12.5,14]  seconds in which only noise is heard; or a file, or auto
-  inference.listen_first=false       without such a profile, do not hear 30 s before the rest
-  inference.find_noise=false         nor take noise that lies alone in it for the profile
-  inference.follow_noise=false       restore it as one, also where its noise changes
-  inference.overwrite=true           replace results that exist
-  inference.resume=true              go on within a long recording where a killed run stopped
-  inference.track=2                  which audio track of a film; else the default one
-  inference.track_codec=flac         write it as FLAC, or pcm; else in the film's own codec
+                                     strength 0.4 below 300 Hz, and 1 above
+  inference.noise_floor_db=12        lower noise by at most 12 dB, so that pauses are not silent
+  inference.mono_source=auto         combine two channels that come from a mono disc or tape
+  inference.output_dir=FOLDER        folder of the results
+  inference.noise_profile=[12.5,14]  seconds that hold only noise; or a file, or auto to find them
+  inference.listen_first=false       without a noise profile: do not analyse 30 s first
+  inference.find_noise=false         do not use a section of noise alone as the noise profile
+  inference.follow_noise=false       do not look for changes of the noise
+  inference.overwrite=true           replace existing results
+  inference.resume=true              continue a long recording where a killed run stopped
+  inference.track=2                  number of a film's audio track; otherwise the default track
+  inference.track_codec=flac         write the track as FLAC, or pcm; otherwise in its own codec
   inference.spectrogram=true         draw input, output and residual: NAME_spectrogram.png
-  inference.declick=false            do not cut clicks out first
-  inference.dehum=false              leave the mains' hum to the network
-  inference.keep_held=false          do not give back long notes that were taken for hum
-  inference.wiener=false             the network alone, no filter beside it
-  inference.cluster=ray              spread the recordings over several machines
+  inference.declick=false            do not remove clicks before the network
+  inference.dehum=false              do not remove mains hum before the network
+  inference.keep_held=false          do not restore held notes that were taken for hum
+  inference.cluster=ray              use several machines
   method=lsa                         a classical method without weights instead of the network
-  weights=small                      a network of a fifth of the operations; gains 0.4 dB less
+  weights=small                      a network with a fifth of the operations; gains 0.4 dB less
   weights=FILE                       .weights.h5 file, folder of a training run, or prefix of a
-                                     TensorFlow checkpoint; .onnx or .tflite of export.py: starts
-                                     at once, without TensorFlow
+                                     TensorFlow checkpoint; or .onnx or .tflite of export.py, which
+                                     starts immediately without TensorFlow
   --config-name conf_prototype       another configuration of conf/
 
-Exit status: 0 all is done, now or by an earlier run; 3 some recordings failed, the others are done;
-1 nothing could be done, for a mistake in the call or in every recording.
+Exit status: 0 if all recordings are done, now or by an earlier run; 3 if some failed; 1 if all
+failed, or if the call has a mistake.
 
 From Python: `from historical_denoiser import Denoiser`, then
 `restored = Denoiser.load()(waveform, sample_rate)`.
@@ -63,7 +62,7 @@ from historical_denoiser.core.memory import give_back_arrays
 from historical_denoiser.denoiser import Method, choose_method
 from historical_denoiser.network import runtimes
 from historical_denoiser.run import cluster, profiles
-from historical_denoiser.run.batch import attempt, follow, one_by_one, tells_report
+from historical_denoiser.run.batch import attempt, follow, one_by_one, try_to_report
 from historical_denoiser.run.jobs import (
     InferenceConfig,
     Job,
@@ -171,7 +170,7 @@ def denoise(cfg: Config, given: set[str]) -> None:
         for path, reason in failures.items():
             folder = report_folder(path, cfg.inference)
             if os.access(folder, os.W_OK) and not path.is_dir() and not is_of_system(folder):
-                tells_report(functools.partial(report(folder).add_failure, path, reason),
+                try_to_report(functools.partial(report(folder).add_failure, path, reason),
                               f"the failure of {path} could not be noted in {REPORT_NAME}")
     if len(paths) == 1 and failures:
         sys.exit(f"error: {printable(failures[paths[0]])}")

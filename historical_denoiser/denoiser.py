@@ -29,7 +29,8 @@ from historical_denoiser.network.stored import (
     NetworkSettings,
     read_network_settings,
 )
-from historical_denoiser.restoration.restorer import SEGMENT_SECONDS, Restorer
+from historical_denoiser.restoration.restorer import Restorer
+from historical_denoiser.restoration.separation import SEGMENT_SECONDS
 from historical_denoiser.restoration.settings import RETIRED, StageSettings, without_retired
 from historical_denoiser.run import profiles
 from historical_denoiser.run.report import RESULTS_VERSION, hash_of_values
@@ -242,7 +243,7 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
         settings = NetworkSettings(unet=UnetConfig(use_profile=True), stft=cfg.stft,
                                    context_seconds=cfg.inference.context_seconds)
         stages = dataclasses.replace(cfg.inference.stages, listen_first=False, find_noise=False,
-                                     follow_noise=False, wiener=False)
+                                     follow_noise=False)
         described = {"method": "lsa", "settings": chosen | dataclasses.asdict(stages),
                      "network": dataclasses.asdict(settings)}
         made_with = described | {"settings": deciding, "results_version": RESULTS_VERSION}

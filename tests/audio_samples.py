@@ -21,3 +21,11 @@ def write_audio(path: Path, seconds: float = 0.5, rate: int = SAMPLE_RATE, chann
     path.parent.mkdir(parents=True, exist_ok=True)
     sf.write(path, audio, rate, **kwargs)
     return audio
+
+
+def write_recordings(folder: Path, *names: str, seconds: float = 0.5) -> list[Path]:
+    """Writes a recording of each name; returns their paths."""
+    paths = [folder / name for name in names]
+    for path in paths:
+        write_audio(path, seconds)
+    return paths

@@ -15,6 +15,7 @@ import gc
 import json
 import os
 import runpy
+import socket
 import subprocess
 import sys
 import tempfile
@@ -67,6 +68,13 @@ def start(program: str | Path, *arguments: object, cwd: Path, **environment: str
     return subprocess.Popen([sys.executable, *command], cwd=cwd, env=os.environ | environment,
                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, text=True, errors="replace")
+
+
+def free_port() -> int:
+    """Returns a port of this machine on which nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def run(program: str | Path, *arguments: object, cwd: Path, **environment: str,

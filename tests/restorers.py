@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from historical_denoiser.network.stored import NetworkSettings
-from historical_denoiser.restoration.restorer import SEGMENT_SECONDS, Restorer
+from historical_denoiser.restoration.restorer import Restorer
+from historical_denoiser.restoration.separation import SEGMENT_SECONDS
 from historical_denoiser.restoration.settings import StageSettings
 from historical_denoiser.run.batch import follow, one_by_one
 from historical_denoiser.run.jobs import Job

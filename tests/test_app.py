@@ -7,7 +7,6 @@ import functools
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -71,9 +70,7 @@ def by_command(recording: Path, tiny_run: Path, tmp_path_factory: pytest.TempPat
 def served(tiny_run: Path, knowing_run: Path) -> Iterator[SimpleNamespace]:
     """The page, served; `calls` are those of the network, which waits for `may_run`."""
     pytest.importorskip("gradio", reason="the page needs requirements-app.txt")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = programs.free_port()
     with pytest.MonkeyPatch.context() as patch:
         root = app.make_root()
         patch.setenv("GRADIO_TEMP_DIR", str(root))
@@ -166,15 +163,6 @@ def keep_picture(page, name: str) -> None:
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True, animations="disabled")
 
 
-def top_of(page, selector: str) -> float:
-    return page.locator(selector).bounding_box()["y"]
-
-
-def bottom_of(page, selector: str) -> float:
-    box = page.locator(selector).bounding_box()
-    return box["y"] + box["height"]
-
-
 def sound(page, name: str) -> np.ndarray:
     """Returns what the player has of a sound, `(samples, channels)` with full scale at 1."""
     told = page.evaluate("window.denoiserPlayer.sound()")
@@ -256,11 +244,13 @@ def test_two_users_at_once_get_their_own_results_one_after_the_other(
     calls = len(served.calls)
     first.click("#run")
     first.wait_for_function(
-        "document.querySelector('#status').innerText.includes('Listening to the recording')")
+        "document.querySelector('#status').innerText.includes('Analysing the recording')")
     while len(served.calls) == calls:
         first.wait_for_timeout(20)
     # In the narrowest window too, all lies in its own place.
-    assert bottom_of(first, "#status .progress-bar") <= top_of(first, "text=3. Listen")
+    bar, heading = (first.locator(selector).bounding_box()
+                    for selector in ("#status .progress-bar", "text=3. Listen"))
+    assert bar["y"] + bar["height"] <= heading["y"]
     assert first.evaluate("(() => { const player = document.querySelector('.player');"
                           " return player.scrollWidth - player.clientWidth; })()") <= 0
     second.click("#run")
@@ -299,10 +289,9 @@ def test_nothing_but_own_results_is_served_and_all_of_it_is_deleted(
                  "/gradio_api/proxy=http://127.0.0.1:1/", "/app.py"):
         assert get(f"{served.address}{path}").status in (400, 403, 404), path
     page.close()
-    for _ in range(200):
-        if not folder.exists():
-            break
-        threading.Event().wait(0.05)
+    ends = time.monotonic() + 10.0
+    while folder.exists() and time.monotonic() < ends:
+        time.sleep(0.05)
     assert not folder.exists()
     # Gradio makes empty files, and leaves what it got of an upload that was too large.
     left = [path for path in served.root.rglob("*") if path.is_file() and path.stat().st_size]
@@ -313,26 +302,27 @@ def test_nothing_but_own_results_is_served_and_all_of_it_is_deleted(
 
 def test_a_noise_profile_is_marked_where_the_player_stands(open_page, served, recording):
     page = open_page(viewport={"width": 390, "height": 844})
-    assert page.is_hidden("text=Where only noise is heard")
+    assert page.is_hidden("text=Section that holds only noise")
     drop(page, recording)
     page.click("#choice input")
     page.get_by_role("option", name=re.compile("knowing")).click()
-    page.wait_for_selector("text=Where only noise is heard")
-    for place, button in ((0.5, "From here"), (0.9, "To here")):
+    page.wait_for_selector("text=Section that holds only noise")
+    for place, button in ((0.5, "Noise starts at the player's position"),
+                          (0.9, "Noise ends at the player's position")):
         page.evaluate("(place) => window.denoiserPlayer.go(place)", place)
         page.get_by_role("button", name=button).click()
     denoise(page)
     assert served.calls[-1].startswith("knowing")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     keep_picture(page, "telephone")
-    page.fill("[aria-label='To (seconds)'], #to input", "0.52")
+    page.fill("[aria-label='Noise ends at (seconds)']", "0.52")
     page.click("#run")
     assert "at least 0.1 s apart" in page.wait_for_selector(".toast-body.error").inner_text()
     # Another network takes none, and is not held up by it.
     page.click(".toast-close")
     page.click("#choice input")
     page.get_by_role("option").first.click()
-    page.wait_for_selector("text=Where only noise is heard", state="hidden")
+    page.wait_for_selector("text=Section that holds only noise", state="hidden")
     calls = len(served.calls)
     page.click("#run")
     while len(served.calls) == calls and not page.is_visible(".toast-body.error"):
@@ -347,7 +337,7 @@ def test_the_example_is_there_wherever_the_page_was_started(
     # As on a machine where the project is not in the folder of temporary files either.
     monkeypatch.setattr(tempfile, "tempdir", str(served.root))
     page = open_page()
-    page.get_by_role("button", name="Try it with an example").click()
+    page.get_by_role("button", name="Use an example recording").click()
     page.wait_for_selector("#run:not([disabled]), .toast-body.error")
     assert not page.is_disabled("#run")
     assert app.EXAMPLE.is_file()
@@ -500,9 +490,7 @@ def test_files_of_two_strengths_are_made_one_after_the_other(at_work, monkeypatc
 
 def test_the_program_serves_this_computer_alone_and_leaves_nothing(tiny_run, tmp_path):
     pytest.importorskip("gradio", reason="the page needs requirements-app.txt")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = programs.free_port()
     process = programs.start("app.py", f"app.port={port}", f"weights={tiny_run}", "app.weights=[]",
                              cwd=tmp_path)
     own, page = f"{PREFIX}{process.pid}_*", None

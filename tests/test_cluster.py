@@ -6,15 +6,16 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from contextlib import ExitStack, suppress
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
+import programs
 import psutil
 import pytest
 from audio_samples import write_audio
@@ -30,12 +31,21 @@ from historical_denoiser.run.report import REPORT_NAME
 ROOT = Path(inference.__file__).resolve().parent
 MAX_SECONDS = 300.0
 SECONDS = 20.0  # of each recording
-TIMES = ("began", "ended")
+
+
+def needs_ray(test):
+    return pytest.mark.slow(pytest.mark.skipif(
+        find_spec("ray") is None, reason="Ray is not installed (requirements-cluster.txt)")(test))
 
 
 def arguments(output: str, *more: str) -> list[str]:
     return [sys.executable, str(ROOT / "inference.py"), "recordings",
             f"inference.output_dir={output}", *more]
+
+
+def run(folder: Path, output: str, *more: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(arguments(output, *more), cwd=folder, capture_output=True, text=True,
+                          timeout=MAX_SECONDS, env=os.environ | environment)
 
 
 def start(folder: Path, output: str, *more: str) -> subprocess.Popen:
@@ -69,7 +79,7 @@ def report_without_times(folder: Path) -> dict:
     """Returns a report; recordings come in any order."""
     report = json.loads((folder / REPORT_NAME).read_text())
     for entry in (report["last_run"], *report["results"].values()):
-        for name in TIMES:
+        for name in ("began", "ended"):
             entry.pop(name, None)
     report["last_run"]["done"].sort()
     return report
@@ -84,13 +94,11 @@ def collection(tmp_path):
     return tmp_path
 
 
-@pytest.mark.slow
+@needs_ray
 def test_a_killed_worker_changes_nothing(collection, tiny_run):
-    pytest.importorskip("ray", reason="Ray is not installed (requirements-cluster.txt)")
     # Without a journal, the first of the plain run would be rounded otherwise.
     chosen = [f"weights={tiny_run}", "inference.resume=true"]
-    plain = subprocess.run(arguments("plain", *chosen), cwd=collection, capture_output=True,
-                           text=True, timeout=MAX_SECONDS)
+    plain = run(collection, "plain", *chosen)
     process = start(collection, "spread", *chosen)
     victim = find_busy_worker(process, collection / "spread")
     os.kill(victim.pid, signal.SIGKILL)
@@ -106,15 +114,13 @@ def test_a_killed_worker_changes_nothing(collection, tiny_run):
     lines = {line for line in told.splitlines() if not line.startswith(("INFO: ", "WARNING: "))}
     assert lines == {line.replace("plain", "spread") for line in plain.stderr.splitlines()
                      if not line.startswith(("INFO: ", "WARNING: "))}
-    again = subprocess.run(arguments("spread", "inference.cluster=ray", *chosen), cwd=collection,
-                           capture_output=True, text=True, timeout=MAX_SECONDS)
+    again = run(collection, "spread", "inference.cluster=ray", *chosen)
     assert again.stderr.count("has its results already and is left alone") == 4
     assert again.returncode == inference.SOME_FAILED_STATUS and "workers" not in again.stderr
 
 
-@pytest.mark.slow
+@needs_ray
 def test_a_local_cluster_listens_to_this_machine_and_ends_at_ctrl_c(collection):
-    pytest.importorskip("ray", reason="Ray is not installed (requirements-cluster.txt)")
     # So long that it is not done before the signal comes, however busy this machine is.
     write_audio(collection / "recordings" / "long.wav", 15.0 * SECONDS)
     process = start(collection, "spread", "method=lsa")
@@ -133,10 +139,8 @@ def test_a_local_cluster_listens_to_this_machine_and_ends_at_ctrl_c(collection):
     assert psutil.wait_procs(children, timeout=20)[1] == []
 
 
-@pytest.mark.slow
+@needs_ray
 def test_a_recording_that_kills_its_workers_fails_alone(tmp_path):
-    """As one does that does not fit into memory."""
-    pytest.importorskip("ray", reason="Ray is not installed (requirements-cluster.txt)")
     write_audio(tmp_path / "recordings" / "long.wav", 60.0)
     write_audio(tmp_path / "recordings" / "short.wav", 1.0)
     process = start(tmp_path, "spread", "method=lsa")
@@ -157,7 +161,6 @@ def test_a_recording_that_kills_its_workers_fails_alone(tmp_path):
 @pytest.fixture
 def two_machines(tmp_path, monkeypatch):
     """The address of a cluster of two machines with a core each, both of which are this one."""
-    pytest.importorskip("ray", reason="Ray is not installed (requirements-cluster.txt)")
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
     program = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus=1",
@@ -165,17 +168,12 @@ def two_machines(tmp_path, monkeypatch):
     with ExitStack() as stack:
         # Sockets lie in this folder, and their paths may not be long.
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray", dir="/tmp"))
-        told = _start_machine([*program, "--head", f"--port={free_port()}", "--temp-dir", folder,
-                               "--include-dashboard=false"], tmp_path / "head.log", stack)
+        told = _start_machine([*program, "--head", f"--port={programs.free_port()}",
+                               "--include-dashboard=false", "--temp-dir", folder],
+                              tmp_path / "head.log", stack)
         address = re.search(r"--address='(\S+)'", told)[1]
         _start_machine([*program, f"--address={address}"], tmp_path / "other.log", stack)
         yield address
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("", 0))
-        return free.getsockname()[1]
 
 
 def _start_machine(call: list[str], log: Path, stack: ExitStack) -> str:
@@ -191,33 +189,24 @@ def _start_machine(call: list[str], log: Path, stack: ExitStack) -> str:
     return log.read_text()
 
 
-@pytest.mark.slow
+@needs_ray
 def test_machines_that_wait_for_work_share_it(two_machines, collection):
-    done = subprocess.run(
-        arguments("spread", "method=lsa", "inference.cluster=ray",
-                  f"inference.cluster_address={two_machines}"),
-        cwd=collection, capture_output=True, text=True, timeout=MAX_SECONDS)
+    chosen = ["method=lsa", "inference.cluster=ray", f"inference.cluster_address={two_machines}"]
+    done = run(collection, "spread", *chosen)
     assert done.returncode == inference.SOME_FAILED_STATUS, done.stderr
     assert "cluster: 2 workers with up to 1 cores each, 2 machines" in done.stderr
     assert len(contents(collection / "spread")) == 8
     # Whoever does not know the token is told so, in one line.
-    done = subprocess.run(
-        arguments("other", "method=lsa", "inference.cluster=ray",
-                  f"inference.cluster_address={two_machines}"),
-        cwd=collection, capture_output=True, text=True, timeout=MAX_SECONDS,
-        env=os.environ | {"RAY_AUTH_TOKEN": "f" * 64})
+    done = run(collection, "other", *chosen, RAY_AUTH_TOKEN="f" * 64)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert f"error: inference.cluster_address={two_machines}: " in done.stderr.splitlines()[-1]
     assert "token" in done.stderr.splitlines()[-1]
 
 
-@pytest.mark.slow
+@needs_ray
 def test_a_cluster_that_is_not_there_is_named(collection):
-    pytest.importorskip("ray", reason="Ray is not installed (requirements-cluster.txt)")
-    done = subprocess.run(
-        arguments("spread", "method=lsa", "inference.cluster=ray",
-                  "inference.cluster_address=127.0.0.1:1"),
-        cwd=collection, capture_output=True, text=True, timeout=MAX_SECONDS)
+    done = run(collection, "spread", "method=lsa", "inference.cluster=ray",
+               "inference.cluster_address=127.0.0.1:1")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith(
         "error: inference.cluster_address=127.0.0.1:1: ")
@@ -230,7 +219,6 @@ def test_a_cluster_that_is_not_there_is_named(collection):
 @pytest.fixture
 def restore_one(tmp_path, monkeypatch):
     """Restores one recording on a cluster of this machine; takes what forgets former results."""
-    pytest.importorskip("ray", reason="Ray is not installed (requirements-cluster.txt)")
     write_audio(tmp_path / "recordings" / "a.wav", 1.0)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # workers know the folder of the program otherwise
@@ -246,7 +234,7 @@ def restore_one(tmp_path, monkeypatch):
     return restore
 
 
-@pytest.mark.slow
+@needs_ray
 def test_a_report_that_cannot_be_written_stops_a_worker(restore_one):
     def refuse(job: Job) -> None:
         raise OSError("the disk is full")
@@ -256,7 +244,7 @@ def test_a_report_that_cannot_be_written_stops_a_worker(restore_one):
     assert list(job.denoised.parent.iterdir()) == []
 
 
-@pytest.mark.slow
+@needs_ray
 def test_a_cluster_without_a_place_for_workers_is_told_and_given_up(restore_one, monkeypatch,
                                                                      caplog):
     monkeypatch.setattr(cluster, "WARN_SECONDS", 0.0)

@@ -118,7 +118,6 @@ def test_tables_and_measures_of_the_test_mixtures(folders, fold_runs):
     ("result/alone.weights.h5", {}, "result_alone"), ("old/checkpoint", {}, "old_checkpoint"),
     ("a/best.weights.h5", {"inference": InferenceConfig(declick=False), "profile": True},
      "a_no_declick_profile"),
-    ("a/best.weights.h5", {"inference": InferenceConfig(wiener=False)}, "a_no_wiener"),
     (None, {"method": "lsa"}, "lsa"),
     (None, {"method": "lsa", "inference": InferenceConfig(denoising_strength="auto")}, "lsa_sauto"),
     (None, {"method": "lsa", "inference": InferenceConfig(

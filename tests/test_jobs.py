@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from audio_samples import write_audio
+from audio_samples import write_audio, write_recordings
 from film_samples import Sound, write_film
 
 from historical_denoiser.core.checks import UserError
@@ -52,14 +52,9 @@ def test_no_recording_is_an_error(audio):
 
 
 def test_results_are_named_after_the_input(tmp_path):
-    for name in ("take.one.wav", "old.mp3", "loud.AIFF"):
-        write_audio(tmp_path / name)
-    names = {}
-    settings = InferenceConfig(denoising_strength=0.5, spectrogram=True)
-    for path in tmp_path.iterdir():
-        (job,), _ = jobs.plan([path], settings)
-        names[path.name] = [result.name for result in job.results]
-    assert names == {
+    paths = write_recordings(tmp_path, "take.one.wav", "old.mp3", "loud.AIFF")
+    planned, _ = jobs.plan(paths, InferenceConfig(denoising_strength=0.5, spectrogram=True))
+    assert {job.recording.path.name: [path.name for path in job.results] for job in planned} == {
         "take.one.wav": ["take.one_denoised_s5.wav", "take.one_residual_s5.wav",
                          "take.one_spectrogram_s5.png"],
         "old.mp3": ["old_denoised_s5.wav", "old_residual_s5.wav", "old_spectrogram_s5.png"],
@@ -95,9 +90,7 @@ def places_of(paths: list[Path], top: Path, **settings: object) -> tuple[list[st
 
 
 def test_recordings_of_one_name_are_told_apart(tmp_path):
-    for name in ("a.wav", "a.mp3", "b.wav", "other/a.wav"):
-        write_audio(tmp_path / name)
-    wav, mp3, b, other = (tmp_path / name for name in ("a.wav", "a.mp3", "b.wav", "other/a.wav"))
+    wav, mp3, b, other = write_recordings(tmp_path, "a.wav", "a.mp3", "b.wav", "other/a.wav")
     assert places_of([mp3, wav, b], tmp_path) == (
         ["a.mp3_denoised.wav", "a.wav_denoised.wav", "b_denoised.wav"], set())
     out = tmp_path / "out"
@@ -108,19 +101,16 @@ def test_recordings_of_one_name_are_told_apart(tmp_path):
 
 
 def test_a_result_never_replaces_a_recording_and_the_others_are_done(tmp_path):
-    for name in ("a.wav", "a_denoised.wav", "b.wav"):
-        write_audio(tmp_path / name)
-    planned, failures = jobs.plan([tmp_path / name for name in (
-        "a.wav", "a_denoised.wav", "b.wav")], InferenceConfig(overwrite=True))
+    paths = write_recordings(tmp_path, "a.wav", "a_denoised.wav", "b.wav")
+    planned, failures = jobs.plan(paths, InferenceConfig(overwrite=True))
     assert [job.recording.path.name for job in planned] == ["a_denoised.wav", "b.wav"]
     assert "would replace a recording" in failures[tmp_path / "a.wav"]
 
 
 def test_only_what_is_known_for_a_result_is_passed_over(tmp_path):
     """An original can have such a name; a line break in a name does not hide a result."""
-    for name in ("speech_denoised.wav", "far/x_denoised.wav", "two\nlines.wav",
-                 "two\nlines_denoised.wav", "s.mp3", "s.mp3_denoised.wav"):
-        write_audio(tmp_path / name)
+    write_recordings(tmp_path, "speech_denoised.wav", "far/x_denoised.wav", "two\nlines.wav",
+                     "two\nlines_denoised.wav", "s.mp3", "s.mp3_denoised.wav")
     assert {path.name for path in jobs.find_recordings(str(tmp_path))} == {
         "speech_denoised.wav", "x_denoised.wav", "two\nlines.wav", "s.mp3"}
     # Results in a folder of their own are known by the report there, whatever was run before.
@@ -130,8 +120,7 @@ def test_only_what_is_known_for_a_result_is_passed_over(tmp_path):
 
 
 def test_patterns_and_lists_stand_for_recordings(tmp_path):
-    for name in ("1/a.wav", "1/a_denoised.wav", "2/b.flac", "[x].wav", "x.wav"):
-        write_audio(tmp_path / name)
+    write_recordings(tmp_path, "1/a.wav", "1/a_denoised.wav", "2/b.flac", "[x].wav", "x.wav")
     found = jobs.find_recordings(str(tmp_path / "?" / "*"))
     assert found == [tmp_path / "1/a.wav", tmp_path / "2/b.flac"]
     assert jobs.find_recordings(str(tmp_path / "[x].wav")) == [tmp_path / "[x].wav"]
@@ -142,20 +131,16 @@ def test_patterns_and_lists_stand_for_recordings(tmp_path):
     _, failures = jobs.plan([tmp_path / "gone.wav"], InferenceConfig(audio=str(playlist)))
     assert failures[tmp_path / "gone.wav"].endswith(
         f"gone.wav: no such file (line 4 of the list {playlist})")
-    playlist.write_text("# nothing")
-    with pytest.raises(ValueError, match="disc.m3u: the list names no recordings"):
-        jobs.find_recordings([str(playlist)])
-    playlist.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n2/b.flac\n")
-    with pytest.raises(ValueError, match="disc.m3u: the playlist of a stream"):
-        jobs.find_recordings([str(playlist)])
-    playlist.write_bytes(b"\xff\xfe")
-    with pytest.raises(ValueError, match="must be UTF-8"):
-        jobs.find_recordings([str(playlist)])
+    for content, message in (
+            (b"# nothing", "the list names no recordings"), (b"\xff\xfe", ".* must be UTF-8"),
+            (b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n2/b.flac\n", "the playlist of a stream")):
+        playlist.write_bytes(content)
+        with pytest.raises(ValueError, match=f"disc.m3u: {message}"):
+            jobs.find_recordings([str(playlist)])
 
 
 def test_the_tree_of_a_folder_is_built_again(tmp_path):
-    for name in ("in/1/side A.wav", "in/2/side A.wav", "in/c.wav", "more/c.wav"):
-        write_audio(tmp_path / name)
+    write_recordings(tmp_path, "in/1/side A.wav", "in/2/side A.wav", "in/c.wav", "more/c.wav")
 
     def places(*names: str) -> list[str]:
         audio = [str(tmp_path / name) for name in names]
@@ -261,10 +246,8 @@ def test_each_report_is_read_once(tmp_path, monkeypatch):
     reads = []
     monkeypatch.setattr(jobs, "read_results", lambda folder: reads.append(folder) or
                         read_results(folder))
-    for name in ("1/a.wav", "1/b.wav", "2/c.wav"):
-        write_audio(tmp_path / name)
-        write_audio((tmp_path / name).with_name(f"{name[2]}_denoised.wav"))
-    paths = [tmp_path / name for name in ("1/a.wav", "1/b.wav", "2/c.wav")]
+    paths = write_recordings(tmp_path, "1/a.wav", "1/b.wav", "2/c.wav")
+    write_recordings(tmp_path, *(f"{name}_denoised.wav" for name in ("1/a", "1/b", "2/c")))
     planned, failures = jobs.plan(paths, InferenceConfig())
     assert not planned and len(failures) == 3
     assert sorted(reads) == [tmp_path / "1", tmp_path / "2"]
@@ -272,16 +255,14 @@ def test_each_report_is_read_once(tmp_path, monkeypatch):
 
 def test_names_are_looked_up_once_for_all_recordings(tmp_path, monkeypatch):
     """A thousand names took 42 s of planning while each looked at all of them again."""
-    names = [str(tmp_path / f"{number}.wav") for number in range(20)]
-    for name in names:
-        write_audio(Path(name), seconds=0.01)
+    paths = write_recordings(tmp_path, *(f"{number}.wav" for number in range(20)), seconds=0.01)
     asked = []
     monkeypatch.setattr(os.path, "isdir", lambda path, known=os.path.isdir:
                         asked.append(path) or known(path))
-    found, failures = jobs.plan([Path(name) for name in names], InferenceConfig(
-        audio=names, output_dir=str(tmp_path / "restored")))
+    found, failures = jobs.plan(paths, InferenceConfig(
+        audio=list(map(str, paths)), output_dir=str(tmp_path / "restored")))
     assert len(found) == 20 and not failures
-    assert len(asked) < 5 * len(names)
+    assert len(asked) < 5 * len(paths)
 
 
 def test_bad_files_are_named_and_the_others_are_done(tmp_path):

@@ -70,19 +70,6 @@ def test_later_runs_add_to_a_report(tmp_path):
     assert list(read_results(tmp_path)) == ["b_denoised.wav"]
 
 
-def test_runs_keep_the_entries_of_each_other(tmp_path):
-    first, second = RunReport(tmp_path, {}, {}), RunReport(tmp_path, {}, {})
-    for number in range(5):
-        first.add("a.wav", [tmp_path / f"a{number}.wav"], {})
-    second.add("b.wav", [tmp_path / "b.wav"], {})
-    first.add_failure("c.wav", "empty")
-    first.add_failure("d.wav", "empty")
-    assert set(read_results(tmp_path)) == {"b.wav", *(f"a{number}.wav" for number in range(5))}
-    (tmp_path / REPORT_NAME).unlink()
-    first.add("e.wav", [tmp_path / "e.wav"], {})
-    assert list(read_results(tmp_path)) == ["e.wav"]
-
-
 def test_a_report_of_a_later_release_is_left_alone(tmp_path):
     content = json.dumps({"version": report.VERSION + 1, "entries": []})
     (tmp_path / REPORT_NAME).write_text(content)

@@ -49,7 +49,6 @@ def test_form_and_type_stay(rng, shape, rate, dtype):
 @pytest.mark.parametrize("lengths", [[150_001], [3, 0, 40_000, 90_000, 19_998, 1, 0],
                                      [500] * 300])
 def test_blocks_of_any_length_give_the_same(rng, lengths):
-    """And as many come out, as long as they went in; only the empty ones are left out."""
     audio = rng.standard_normal((sum(lengths), 2)).astype(np.float32)
     audio[:50_000] *= 0.01  # the level of the whole is another one than that of the start
     restorer = make_restorer(lambda spectra: np.maximum(spectra, 0.0), SHORT, 1.0)
@@ -61,7 +60,6 @@ def test_blocks_of_any_length_give_the_same(rng, lengths):
 
 
 def test_a_stream_is_heard_before_it_ends(rng):
-    """The memory of hours is that of a segment, also where nobody knows what comes."""
     taken = 0
 
     def endless():
@@ -132,7 +130,6 @@ def test_an_all_but_silent_leader_does_not_set_the_level(rng):
 
 
 def test_each_waveform_of_a_batch_has_its_own_level(noise):
-    """And a network in training may return anything."""
     heard = []
 
     def note(spectra):
@@ -147,7 +144,6 @@ def test_each_waveform_of_a_batch_has_its_own_level(noise):
 
 
 def test_clicks_are_cut_out_before_the_network(rng):
-    """And in a stream of segments as in the whole."""
     audio = 0.05 * rng.standard_normal(4 * SAMPLE_RATE)
     clicked = audio.copy()
     places = np.arange(5000, len(audio), 17_321)
@@ -195,13 +191,12 @@ def test_what_changes_so_seldom_that_it_passes_for_silence_stays_as_it_is(rate, 
         return inputs[0] if isinstance(inputs, list) else inputs
 
     restorer = make_restorer(hear, KNOWING, mono_source="auto", listen_first=True, dehum=True,
-                        keep_held=True, follow_noise=True, wiener=True)
+                        keep_held=True, follow_noise=True)
     restored = restorer(square, rate)
     assert restored.shape == square.shape and np.isfinite(restored).all()
 
 
 def test_two_channels_of_a_mono_carrier_are_denoised_as_one(rng):
-    """By the classical method: better than each channel by itself, and stereo again."""
     rate, gain = 22050, 0.7
     times = np.arange(10 * rate) / rate
     notes = np.repeat(rng.uniform(200.0, 900.0, 20), rate // 2)
@@ -288,7 +283,6 @@ def test_a_profile_is_heard_without_clicks_where_these_are_cut_out(rng):
 
 @pytest.mark.parametrize("rate", [11025, 22255, SAMPLE_RATE])
 def test_a_tenth_of_a_second_suffices_at_every_rate(rng, rate):
-    """Its ends are rounded to samples."""
     noise = rng.standard_normal(2 * rate).astype(np.float32)
     stretch = noise[round(0.2 * rate) : round(0.3 * rate)]
     listener = Listener()
@@ -299,7 +293,7 @@ def test_a_tenth_of_a_second_suffices_at_every_rate(rng, rate):
 
 
 @pytest.mark.parametrize(("noise", "message"), [
-    (np.zeros(10_000, np.float32), "must be a stretch of noise. Received: noise_profile='silence'"),
+    (np.zeros(10_000, np.float32), "must be a section of noise. Received: noise_profile='silence'"),
     (np.ones(4000, np.float32), "must be at least 0.1 s long.*0.091 s"),
     (np.ones((10_000, 3), np.float32), "must be of one channel or of 2, as the recording"),
     (np.full(10_000, np.nan, np.float32), "must be finite")])
@@ -339,7 +333,6 @@ def test_what_is_removed_at_first_is_the_profile_of_the_rest(rng):
 
 
 def test_noise_that_lies_alone_is_the_profile(rng):
-    """Where it is looked for, and is no leader; what is removed beside sound is left aside."""
     times = np.arange(8 * SAMPLE_RATE) / SAMPLE_RATE
     noise = 0.01 * rng.standard_normal(len(times))
     tones = sum(np.sin(2.0 * np.pi * hz * times) for hz in (220.0, 331.0, 443.0, 997.0, 2011.0))
@@ -491,7 +484,6 @@ def test_auto_hears_the_sections_as_they_are_restored(rng):
 
 
 def test_one_noise_is_heard_as_before(rng):
-    """Nothing changes where nothing is found, nor for what is shorter than two sections."""
     tune, noise = tune_with_two_noises(rng, 25, 25)
     for audio in (tune + noise, (tune + noise)[:300_000], (tune + noise)[:3000]):
         results = [make_restorer(Gate(KNOWING), KNOWING, listen_first=True, follow_noise=follow)(
@@ -501,7 +493,6 @@ def test_one_noise_is_heard_as_before(rng):
 
 @pytest.mark.parametrize("rate", [SAMPLE_RATE, 22050])
 def test_silence_stays_and_the_network_does_not_hear_it(rng, rate):
-    """Neither in a recording that is given whole nor in blocks; what lies beside is restored."""
     heard = []
 
     def note(spectra):

@@ -82,7 +82,8 @@ def find_buzz(sounds: Sequence[np.ndarray]) -> Buzz | None:
     if (score < MIN_SCORE or deviations < MIN_DEVIATIONS or len(places) < MIN_LINES
             or _score_between(counted, base_hz) > MAX_BETWEEN * score):
         return None
-    return Buzz(BIN_HZ * _top(quiet, places), _peak(quiet, places))
+    peaks = _peaks(quiet, places)
+    return Buzz(BIN_HZ * peaks, quiet[peaks])
 
 
 def add_buzz(noise: np.ndarray, buzz: Buzz, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
@@ -101,9 +102,9 @@ def add_buzz(noise: np.ndarray, buzz: Buzz, sample_rate: int = SAMPLE_RATE) -> n
     power = np.mean([dsp.power_spectra(frame) for frame in frames], axis=0)
     # A tone of amplitude 1 has |X| = half the sum of the window.
     places = np.round(buzz.hz * size / sample_rate).astype(int)
-    places, hz, heard = (each[places < len(power) - 1] for each in (places, buzz.hz, buzz.power))
-    heard = heard * (size / WINDOW) ** 2
-    amplitudes = 2.0 * np.sqrt(np.maximum(heard - _peak(power, places), 0.0)) / window.sum()
+    places, hz, wanted = (each[places < len(power) - 1] for each in (places, buzz.hz, buzz.power))
+    missing = np.maximum(wanted * (size / WINDOW) ** 2 - power[_peaks(power, places)], 0.0)
+    amplitudes = 2.0 * np.sqrt(missing) / window.sum()
     # The phases are random, because tones in phase would add up to pulses, and the same for all
     # channels.
     phases = np.random.default_rng(0).uniform(0.0, 2.0 * np.pi, len(hz))
@@ -160,14 +161,6 @@ def _score_between(counted: np.ndarray, base_hz: float) -> float:
     return float(_scores(counted, places).max())
 
 
-def _around(places: np.ndarray) -> np.ndarray:
-    return places + np.arange(-1, 2)[:, None]
-
-
-def _top(power: np.ndarray, places: np.ndarray) -> np.ndarray:
+def _peaks(power: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Returns the strongest of the three bins around each place, `(places,)`."""
-    return places + power[_around(places)].argmax(axis=0) - 1
-
-
-def _peak(power: np.ndarray, places: np.ndarray) -> np.ndarray:
-    return power[_around(places)].max(axis=0)
+    return places + power[places + np.arange(-1, 2)[:, None]].argmax(axis=0) - 1

@@ -265,10 +265,10 @@ def _bridge(audio: np.ndarray, rough: np.ndarray, place: slice, doubtful: np.nda
     low, high = max(0, place.start - HOP), min(len(audio), place.stop + HOP)
     start = max(place.start - LEAD_SAMPLES - low, 0)
     stop = min(start + MAX_SAMPLES, high - low)
-    heard, model = audio[low:high], fit_model(rough[None, low:high])[0]
+    around, model = audio[low:high], fit_model(rough[None, low:high])[0]
     missing = doubtful[low:high].copy()
     missing[start:stop] = True
-    difference = (heard - interpolate(heard, missing, model))[start:stop]
+    difference = (around - interpolate(around, missing, model))[start:stop]
     usual = scale * np.sqrt(np.maximum(interpolation_variance(stop - start, model), 0.0))
     # np.convolve would lengthen a gap that is shorter than the filter, at the end of the waveform.
     level = np.sqrt(scipy.ndimage.convolve1d(
@@ -280,10 +280,10 @@ def _bridge(audio: np.ndarray, rough: np.ndarray, place: slice, doubtful: np.nda
     stop = place.stop - low + int(over[0])
     missing[start:high - low] = doubtful[low + start:high]
     missing[start:stop] = True
-    filled = interpolate(heard, missing, model)
+    filled = interpolate(around, missing, model)
     # The model is fitted once more, to the signal without the click.
-    filled = interpolate(heard, missing, fit_model(filled[None])[0])
-    removed = np.sum(np.square((heard - filled)[start:stop]))
+    filled = interpolate(around, missing, fit_model(filled[None])[0])
+    removed = np.sum(np.square((around - filled)[start:stop]))
     expected = scale**2 * np.sum(interpolation_variance(stop - start, model))
     if removed < MIN_GAIN * expected:
         return None

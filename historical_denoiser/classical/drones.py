@@ -138,8 +138,8 @@ def _lies_between(hz: np.ndarray, series_hz: float, multiple: int) -> bool:
     base_hz, orders = _fit_series(hz, base_hz, HUM_BESIDE_SHARE)
     highest = int(min(BETWEEN_HZ, hz.max()) / base_hz)
     between = [order for order in range(1, highest + 1) if np.gcd(order, multiple) == 1]
-    heard = np.isin(between, orders).sum()
-    return bool(heard >= max(MIN_BETWEEN, MIN_SHARE_BETWEEN * len(between)))
+    present = np.isin(between, orders).sum()
+    return bool(present >= max(MIN_BETWEEN, MIN_SHARE_BETWEEN * len(between)))
 
 
 def _are_one_comb(hz: np.ndarray) -> bool:

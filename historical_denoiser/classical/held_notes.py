@@ -5,7 +5,7 @@ note begins and ends, whereas hum continues. So the residual is searched for ton
 that exceed the rest of the residual by far for a second. Those that are far louder in the input
 than the lowest level ever measured at their frequency were not present all the time, and are put
 back unchanged. So are drones, which never pause but have a fundamental that hum does not have.
-Start reading at `give_back`.
+Start reading at `restore_notes`.
 """
 
 from __future__ import annotations
@@ -70,25 +70,25 @@ def measure_floor(sounds: Sequence[np.ndarray], drones_hz: Sequence[float] | np.
     return floor
 
 
-def give_back(heard: np.ndarray, restored: np.ndarray, floor: np.ndarray) -> np.ndarray:
+def restore_notes(audio: np.ndarray, restored: np.ndarray, floor: np.ndarray) -> np.ndarray:
     """Adds removed notes to the restored waveform, float32 `(samples,)`.
 
     Args:
-        heard: Input of the denoiser, `(samples,)` at 44.1 kHz.
+        audio: Input of the denoiser, `(samples,)` at 44.1 kHz.
         restored: Output of the denoiser, in the same form.
         floor: Result of `measure_floor` for the recording, at the same level.
     """
-    if len(heard) < MIN_SAMPLES:
+    if len(audio) < MIN_SAMPLES:
         return restored
-    removed = _stft(heard - restored)
-    is_note = _find_lines(removed) & (_steady_power(_stft(heard), 0) > BEGAN * floor)
+    removed = _stft(audio - restored)
+    is_note = _find_lines(removed) & (_steady_power(_stft(audio), 0) > BEGAN * floor)
     if not is_note.any():
         return restored
     share = scipy.ndimage.maximum_filter1d(is_note.astype(np.float32), WIDTH_BINS, axis=1)
     share = scipy.ndimage.uniform_filter1d(share, FADE_FRAMES, axis=0)
     notes = np.zeros_like(removed)
     notes[:, FIRST:LAST] = share[..., None] * removed[:, FIRST:LAST]
-    return (restored + dsp.istft(notes, WINDOW, HOP, len(heard))).astype(np.float32)
+    return (restored + dsp.istft(notes, WINDOW, HOP, len(audio))).astype(np.float32)
 
 
 def _carrier_runs(power: np.ndarray, loudest: float) -> np.ndarray:

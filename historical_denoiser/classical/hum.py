@@ -81,20 +81,20 @@ class Lines:
         amplitudes: Complex amplitudes at the first sample, `(lines,)`.
         steadiness: Level of each line over the median of the rest in its band, `(lines,)`.
         times: Times of measurement in s, `(moments,)`.
-        heard: Magnitudes around the lines at these times, `(lines, moments)`.
+        magnitudes: Magnitudes around the lines at these times, `(lines, moments)`.
     """
 
     hz: np.ndarray
     amplitudes: np.ndarray
     steadiness: np.ndarray
     times: np.ndarray
-    heard: np.ndarray
+    magnitudes: np.ndarray
 
     def steadier(self, least: float) -> Lines:
         """Returns the lines with at least this steadiness."""
         chosen = self.steadiness >= least
         return Lines(self.hz[chosen], self.amplitudes[chosen], self.steadiness[chosen],
-                     self.times, self.heard[chosen])
+                     self.times, self.magnitudes[chosen])
 
 
 def _measure(spectrum: np.ndarray, samples: int, hz: np.ndarray, sample_rate: int,
@@ -116,23 +116,23 @@ def _measure(spectrum: np.ndarray, samples: int, hz: np.ndarray, sample_rate: in
     shape = np.hanning(len(offsets) + 2)[1:-1]
     band = np.zeros((len(hz), len(offsets)), complex)
     band[:, offsets] = spectrum[places[:, None] + offsets] * shape * (2.0 / samples)
-    heard = scipy.fft.ifft(band, axis=1) * len(offsets)
+    signal = scipy.fft.ifft(band, axis=1) * len(offsets)
     times = np.arange(len(offsets)) * seconds / len(offsets)
     inner = (times >= EDGE_SECONDS) & (times <= seconds - EDGE_SECONDS)
-    heard, times = heard[:, inner], times[inner]
-    heard = heard * np.exp(-2j * np.pi * (hz - places / seconds)[:, None] * times)
+    signal, times = signal[:, inner], times[inner]
+    signal = signal * np.exp(-2j * np.pi * (hz - places / seconds)[:, None] * times)
     if level is not None:
-        heard = heard / level
+        signal = signal / level
     # For the frequency, all moments have the same weight, whether a note is loud or soft.
-    phases = heard / np.maximum(np.abs(heard), 1e-30)
+    phases = signal / np.maximum(np.abs(signal), 1e-30)
     drifts = np.linspace(-DRIFT_HZ, DRIFT_HZ, DRIFT_STEPS)
     turns = np.exp(-2j * np.pi * drifts[:, None] * times)
     drift = drifts[np.abs(phases @ turns.T).argmax(axis=1)]
-    still = heard * np.exp(-2j * np.pi * drift[:, None] * times)
+    still = signal * np.exp(-2j * np.pi * drift[:, None] * times)
     amplitudes = np.median(still.real, axis=1) + 1j * np.median(still.imag, axis=1)
     beside = np.median(np.abs(still - amplitudes[:, None]), axis=1)
     return Lines(hz + drift, amplitudes, np.abs(amplitudes) / np.maximum(beside, 1e-30), times,
-                 np.abs(heard))
+                 np.abs(signal))
 
 
 def _peaks(sound: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -257,8 +257,9 @@ def _shared_level(lines: Lines) -> np.ndarray | None:
     lines = lines.steadier(SHARING)
     if len(lines.hz) < MIN_SHARING or not lines.times.size:
         return None
-    heard = np.maximum(lines.heard, np.finfo(np.float64).tiny)
-    level = np.median(np.log(heard) - np.log(np.median(heard, axis=1, keepdims=True)), axis=0)
+    magnitudes = np.maximum(lines.magnitudes, np.finfo(np.float64).tiny)
+    usual = np.median(magnitudes, axis=1, keepdims=True)
+    level = np.median(np.log(magnitudes) - np.log(usual), axis=0)
     swing = np.diff(np.percentile(level, (10.0, 90.0)))[0]
     if swing < np.log(10.0) * MIN_SWING_DB / 20.0:
         return None
@@ -279,7 +280,7 @@ def _stands_still(base_hz: float, spectrum: np.ndarray, samples: int, sample_rat
         return True
     beside = (_measure(spectrum, samples, hz[chosen] + offset, sample_rate, level)
               for offset in (-0.5 * base_hz, 0.5 * base_hz))
-    between = np.mean([np.median(each.heard, axis=1) for each in beside], axis=0)
+    between = np.mean([np.median(each.magnitudes, axis=1) for each in beside], axis=0)
     left = (np.abs(lines.amplitudes) / lines.steadiness)[chosen]
     is_still = (left <= MAX_LEFT * between) | (lines.steadiness[chosen] >= STEADY_ALONE)
     return bool(2 * is_still.sum() >= len(is_still))
@@ -310,14 +311,14 @@ def remove_hum(sound: np.ndarray, base_hz: float, sample_rate: int = SAMPLE_RATE
     samples = len(sound)
     if samples < MIN_REMOVED_SECONDS * sample_rate:
         return sound
-    heard = highpass(sound, MIN_HZ, sample_rate)
+    filtered = highpass(sound, MIN_HZ, sample_rate)
     length = min(samples, round(PIECE_SECONDS * sample_rate))
     count = max(1, -(-2 * (samples - length) // length) + 1)  # each overlaps with half of the next
     fade = np.minimum(np.arange(1, length + 1), np.arange(length, 0, -1)).astype(np.float64)
     hum, weight = np.zeros(samples), np.zeros(samples)
     for start in np.linspace(0, samples - length, count).round().astype(int):
         inside = slice(start, start + length)
-        hum[inside] += fade * _hum_of(heard[inside], base_hz, sample_rate)
+        hum[inside] += fade * _hum_of(filtered[inside], base_hz, sample_rate)
         weight[inside] += fade
     return (sound - hum / weight).astype(np.float32)
 
@@ -363,19 +364,13 @@ def _is_steadier(swinging: Lines, lines: Lines) -> bool:
 
 def _follow_lines(base_hz: float, spectrum: np.ndarray, samples: int, sample_rate: int,
                   level: np.ndarray | None = None) -> Lines:
-    """Returns the lines of a comb, which is fitted to more and more of them."""
+    """Returns the lines of a comb, which is fitted to more and more of them, since mains drift."""
     for orders in FOLLOWED_ORDERS:
-        base_hz = _follow(base_hz, orders, spectrum, samples, sample_rate, level)
+        hz = _places(base_hz, sample_rate)[:orders]
+        lines = _measure(spectrum, samples, hz, sample_rate, level)
+        order = np.where(lines.steadiness >= STEADY, np.arange(1, len(hz) + 1), 0)
+        base_hz = _fit(lines.hz, order) if order.any() else base_hz
     return _measure(spectrum, samples, _places(base_hz, sample_rate), sample_rate, level)
-
-
-def _follow(base_hz: float, orders: int, spectrum: np.ndarray, samples: int, sample_rate: int,
-            level: np.ndarray | None) -> float:
-    """Returns the fundamental of a comb by its lowest lines, since mains and machines drift."""
-    hz = _places(base_hz, sample_rate)[:orders]
-    lines = _measure(spectrum, samples, hz, sample_rate, level)
-    order = np.where(lines.steadiness >= STEADY, np.arange(1, len(hz) + 1), 0)
-    return _fit(lines.hz, order) if order.any() else base_hz
 
 
 def _fit(hz: np.ndarray, order: np.ndarray) -> float:
@@ -389,7 +384,7 @@ def _sounding(lines: Lines) -> np.ndarray:
     Where a hum begins or ends, as at a splice, the measured level is lower than that of the line
     for a while.
     """
-    loudest = scipy.ndimage.maximum_filter1d(lines.heard, ABSENT_MOMENTS, axis=1)
+    loudest = scipy.ndimage.maximum_filter1d(lines.magnitudes, ABSENT_MOMENTS, axis=1)
     is_absent = loudest < ABSENT * np.abs(lines.amplitudes)[:, None]
     # The dilation marks all of this time, not only its middle.
     return ~scipy.ndimage.binary_dilation(is_absent, np.ones((1, ABSENT_MOMENTS)))

@@ -20,13 +20,14 @@ from historical_denoiser.page.listening import Sound
 from historical_denoiser.run import profiles
 
 ROOM = Path(__file__).resolve().parent
-NO_PROFILE, FOUND_PROFILE, MARKED_PROFILE = "not marked", "find it", "from ... to ..."
+NO_PROFILE, FOUND_PROFILE = "Work without one", "Find one automatically"
+MARKED_PROFILE = "Use the section between the times below"
 INTRODUCTION = """# Remove noise from old recordings
-Discs, film sound, tape: drop a recording or a film, and hear what it is like without its noise.
-What you drop here is deleted when you close this page."""
-PROFILE_HELP = ("A second or two in which only noise is heard tell this method what to remove. "
-                "Play the recording, and press the buttons where such a stretch starts and ends; "
-                "or let it be found.")
+For recordings from discs, tapes and films: choose a file, remove its noise, compare the result with
+the original, and download it. Your files are deleted when you close this page."""
+PROFILE_HELP = ("The result may improve if the method knows one or two seconds of the noise alone, "
+                "for example from a pause. Play the recording, and press the buttons below where "
+                "such a section starts and where it ends. Or have one found automatically.")
 PRIVATE = {"api_visibility": "private"}
 PROGRESS = gr.Progress()  # Gradio recognises it as a default value
 
@@ -44,33 +45,32 @@ def build(workshop: Any, example: Path) -> gr.Blocks:
             with gr.Column(scale=2, min_width=320):
                 chosen = _lay_out_choices(workshop)
             with gr.Column(scale=3, min_width=320):
-                heard = _lay_out_listening(workshop.cfg.inference.denoising_strength)
-        _connect(page, SimpleNamespace(**chosen, **heard), Answers(workshop), example)
+                played = _lay_out_listening(workshop.cfg.inference.denoising_strength)
+        _connect(page, SimpleNamespace(**chosen, **played), Answers(workshop), example)
     return page.queue(max_size=workshop.cfg.app.waiting)
 
 
 def _lay_out_choices(workshop: Any) -> dict[str, Any]:
     """Adds the upload and the choices, and returns their components by name."""
     first = next(iter(workshop.choices))
-    gr.Markdown("## 1. Drop a recording")
+    gr.Markdown("## 1. Choose a recording")
     with gr.Tab("File"):
-        file = gr.File(label="A recording or a film", height=150, elem_id="file")
-        example = gr.Button("Try it with an example", size="sm")
+        file = gr.File(label="Audio file or film", height=150, elem_id="file")
+        example = gr.Button("Use an example recording", size="sm")
     with gr.Tab("Microphone"):
         spoken = gr.Audio(sources=["microphone"], type="filepath", format="wav",
-                          label="Your own recording", editable=False, buttons=[])
-    gr.Markdown("## 2. Choose")
-    choice = gr.Dropdown(list(workshop.choices), value=first, label="What removes it",
-                         elem_id="choice")
+                          label="Record with the microphone", editable=False, buttons=[])
+    gr.Markdown("## 2. Choose how to remove the noise")
+    choice = gr.Dropdown(list(workshop.choices), value=first, label="Method", elem_id="choice")
     with gr.Group(visible=workshop.takes_profile(first)) as profile:
         kind = gr.Radio([NO_PROFILE, FOUND_PROFILE, MARKED_PROFILE], value=NO_PROFILE,
-                        label="Where only noise is heard", info=PROFILE_HELP)
+                        label="Section that holds only noise", info=PROFILE_HELP)
         with gr.Row():
-            start = gr.Number(label="From (seconds)", minimum=0.0, min_width=100)
-            end = gr.Number(label="To (seconds)", minimum=0.0, min_width=100)
+            start = gr.Number(label="Noise starts at (seconds)", minimum=0.0, min_width=100)
+            end = gr.Number(label="Noise ends at (seconds)", minimum=0.0, min_width=100)
         with gr.Row():
-            from_here = gr.Button("From here", size="sm", min_width=100)
-            to_here = gr.Button("To here", size="sm", min_width=100)
+            from_here = gr.Button("Noise starts at the player's position", size="sm", min_width=100)
+            to_here = gr.Button("Noise ends at the player's position", size="sm", min_width=100)
     run = gr.Button("Remove the noise", variant="primary", interactive=False, elem_id="run")
     status = gr.HTML(elem_id="status")  # progress, and position in the queue
     return {"file": file, "example": example, "spoken": spoken, "choice": choice,
@@ -80,7 +80,7 @@ def _lay_out_choices(workshop: Any) -> dict[str, Any]:
 
 def _lay_out_listening(denoising_strength: float) -> dict[str, Any]:
     """Adds the player and the results, and returns their components by name."""
-    gr.Markdown("## 3. Listen")
+    gr.Markdown("## 3. Listen and download")
     player = gr.HTML(
         None, html_template=(ROOM / "player.html").read_text(encoding="utf-8"),
         css_template=(ROOM / "player.css").read_text(encoding="utf-8"),
@@ -88,11 +88,12 @@ def _lay_out_listening(denoising_strength: float) -> dict[str, Any]:
         apply_default_css=False, elem_id="player", min_height=190)
     with gr.Column(visible=False) as results:
         strength = gr.Slider(0.0, 1.0, denoising_strength, step=0.01,
-                             label="Strength: share of the noise that is removed",
+                             label="Strength: share of the noise that is removed (1: all of it)",
                              elem_id="strength", buttons=[])
         with gr.Row():
-            result = gr.DownloadButton("Download the result", variant="primary", elem_id="result")
-            rest = gr.DownloadButton("Download what was removed", elem_id="residual")
+            result = gr.DownloadButton("Download the restored recording", variant="primary",
+                                       elem_id="result")
+            rest = gr.DownloadButton("Download the removed noise", elem_id="residual")
         picture = gr.Image(type="filepath", interactive=False, show_label=False,
                            buttons=["fullscreen"], elem_id="picture")
     return {"player": player, "results": results, "strength": strength, "result": result,
@@ -129,7 +130,7 @@ def _connect(page: gr.Blocks, on: SimpleNamespace, answers: "Answers", example: 
     page.unload(answers.leave)
 
 
-def _told(answer: Callable) -> Callable:
+def _with_plain_errors(answer: Callable) -> Callable:
     """Decorates an event handler so that a user's error is shown as one line."""
 
     @functools.wraps(answer)
@@ -140,7 +141,7 @@ def _told(answer: Callable) -> Callable:
             # The folders are removed from the message, since users of the page did not choose them.
             line = re.sub(f"{re.escape(str(self.workshop.sessions.root))}/(\\w+/)*", "",
                           describe_error(error))
-            raise gr.Error(html.escape(line), duration=None, title="This did not work",
+            raise gr.Error(html.escape(line), duration=None, title="Error",
                            print_exception=False) from error
 
     return guarded
@@ -156,7 +157,7 @@ class Answers:
         """Shows the fields of the noise profile if the choice takes one."""
         return gr.Group(visible=self.workshop.takes_profile(name))
 
-    @_told
+    @_with_plain_errors
     def receive(self, upload: str | None, request: gr.Request):
         """Opens an uploaded recording, or deletes the current one."""
         if upload is None:
@@ -167,7 +168,7 @@ class Answers:
                   "before": _address(sound), "peaks": sound.peaks}
         return played, gr.Button(interactive=True), gr.Column(visible=False)
 
-    @_told
+    @_with_plain_errors
     def denoise(self, played: dict, choice: str, kind: str, start: float | None,
                 end: float | None, strength: float, request: gr.Request, progress=PROGRESS):
         """Estimates the noise of the recording in the player.
@@ -194,11 +195,11 @@ class Answers:
             done += seconds
             progress((int(min(done, total)), int(total)), desc="Removing noise", unit="seconds")
 
-        progress(0.0, desc="Listening to the recording")
+        progress(0.0, desc="Analysing the recording")
         sound = self.workshop.denoise(session, choice, profile, strength, report)
         return played | {"removed": _address(sound), "removedPeaks": sound.peaks}
 
-    @_told
+    @_with_plain_errors
     def deliver(self, strength: float, request: gr.Request):
         """Writes the files of a result and shows them."""
         job = self.workshop.write(self.workshop.sessions.of(request.session_hash), strength)

@@ -40,8 +40,8 @@ class KeepingNoise:
         """Prepares to store the noise in the file `kept`, which appears when it is complete."""
         self.restorer, self.kept = restorer, kept
         self.known: Survey | None = None
-        self.seconds_heard_first, self.fit_strength = (restorer.seconds_heard_first,
-                                                       restorer.fit_strength)
+        self.analysis_seconds = restorer.analysis_seconds
+        self.fit_strength = restorer.fit_strength
 
     def analyse(self, *args: Any) -> Survey:
         """Analyses a recording; the arguments are those of `Restorer.analyse`."""
@@ -76,7 +76,7 @@ class KeptNoise:
     def __init__(self, known: Survey, kept: Path) -> None:
         self.known, self.kept = known, kept
 
-    def seconds_heard_first(self, *args: Any) -> float:
+    def analysis_seconds(self, *args: Any) -> float:
         """Returns 0, because there is no analysis pass."""
         return 0.0
 
@@ -150,7 +150,7 @@ def write_sound(path: Path, blocks: Iterable[np.ndarray], recording: Recording,
             check(samples / rate)
             peaks.extend(frames.add(np.abs(values).max(axis=0)).max(axis=1))
     if samples == 0:
-        raise UserError(f"{recording.path.name}: there is no sound in it")
+        raise UserError(f"{recording.path.name}: the recording has no samples")
     peaks.extend([frames.rest.max()] if len(frames.rest) else [])
     parts = np.array_split(np.array(peaks) / LOUDEST, min(COLUMNS, len(peaks)))
     return Sound(path, rate, channels, samples, [round(float(part.max()), 4) for part in parts])

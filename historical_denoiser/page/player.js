@@ -19,7 +19,7 @@ async function samples(url, first, count) {
   const size = 2 * sound.channels;
   const range = `bytes=${first * size}-${(first + count) * size - 1}`;
   const answer = await fetch(url, {headers: {Range: range}});
-  if (!answer.ok) throw new Error("These sounds are gone; drop the recording again.");
+  if (!answer.ok) throw new Error("This recording is no longer on the server. Please choose it again.");
   const values = new Int16Array(await answer.arrayBuffer());
   const buffer = context.createBuffer(sound.channels, count, sound.rate);
   for (let channel = 0; channel < sound.channels; channel++) {

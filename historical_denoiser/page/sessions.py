@@ -77,7 +77,7 @@ class Session:
     def require_present(self) -> None:
         """Raises UserError if the user no longer waits for the result."""
         if self.left:
-            raise UserError("stopped, as the recording was removed from the page")
+            raise UserError("stopped, because the recording was removed from the page")
 
 
 class Sessions:
@@ -104,7 +104,7 @@ class Sessions:
             UserError: The upload is gone, or there is no page.
         """
         if not key:
-            raise UserError("only a page that is open can be used")
+            raise UserError("this works only from an open page")
         with self._lock:
             self.end(key)
             folder = self.root / secrets.token_hex(NAME_BYTES)
@@ -116,7 +116,8 @@ class Sessions:
                 # file.
                 os.link(upload, folder / "input" / upload.name)
             except FileNotFoundError as error:
-                raise UserError("the upload is gone; drop the recording again") from error
+                raise UserError("the uploaded file is gone; please choose the recording again"
+                                ) from error
             return session
 
     def of(self, key: str) -> Session:
@@ -128,7 +129,7 @@ class Sessions:
         with self._lock:
             session = self._sessions.get(key)
             if session is None or session.recording is None:
-                raise UserError("there is no recording any more; drop it again")
+                raise UserError("this recording is no longer on the server; please choose it again")
             session.used = time.monotonic()
             return session
 
@@ -187,12 +188,12 @@ def require_length(recording: Recording, seconds: float, settings: AppConfig) ->
         settings: Limits of the length.
     """
     if seconds > 60.0 * settings.longest_minutes:
-        raise UserError(f"the recording is longer than {settings.longest_minutes:g} minutes, which "
-                        "is the most that this page takes (app.longest_minutes)")
+        raise UserError(f"the recording is longer than {settings.longest_minutes:g} minutes, the "
+                        "limit of this page (app.longest_minutes)")
     if seconds * recording.rate * recording.channels > MILLION * settings.most_million_samples:
         raise UserError(f"the recording has more than {settings.most_million_samples} million "
-                        f"samples ({recording.channels} channels at {recording.rate} Hz), which is "
-                        "the most that this page takes (app.most_million_samples)")
+                        f"samples ({recording.channels} channels at {recording.rate} Hz), the "
+                        "limit of this page (app.most_million_samples)")
 
 
 def make_root() -> Path:

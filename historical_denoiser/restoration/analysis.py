@@ -30,7 +30,7 @@ from historical_denoiser.audio.removal import Pair, Strength
 from historical_denoiser.audio.survey import Section, Survey, as_channels
 from historical_denoiser.classical import buzz, drones, held_notes, hum
 from historical_denoiser.core.checks import UserError, require
-from historical_denoiser.restoration.chain import clean_first
+from historical_denoiser.restoration.chain import remove_hum_and_clicks
 from historical_denoiser.restoration.separation import Separator
 
 logger = logging.getLogger(__name__)
@@ -43,13 +43,13 @@ Read = Callable[[], Iterable[np.ndarray]]  # reads a recording from its start, i
 Report = Callable[[float], object]  # called with the seconds processed since its last call
 
 
-def analyse(separate: Separator, surveyed: Survey, read: Read, sample_rate: int,
+def analyse(restorer: Separator, surveyed: Survey, read: Read, sample_rate: int,
             noise_profile: np.ndarray | None = None,
             report: Report = lambda seconds: None) -> Survey:
-    """Returns a survey with everything that the stages of `separate` need to know.
+    """Returns a survey with everything that the stages of `restorer` need to know.
 
     Args:
-        separate: The network and its stages.
+        restorer: The network and its stages.
         surveyed: Result of `survey` for all blocks.
         read: Reads the recording.
         sample_rate: Sample rate in Hz.
@@ -63,48 +63,48 @@ def analyse(separate: Separator, surveyed: Survey, read: Read, sample_rate: int,
     if not surveyed.is_audible:
         return surveyed
     noise = (None if noise_profile is None else
-             check_profile(separate, noise_profile, sample_rate, len(surveyed.source)))
-    known = _with_mono_source(separate, surveyed, read, sample_rate)
-    known = _with_tones(separate, known, read, sample_rate, noise)
+             _checked_profile(restorer, noise_profile, sample_rate, len(surveyed.source)))
+    known = _with_mono_source(restorer, surveyed, read, sample_rate)
+    known = _with_tones(restorer, known, read, sample_rate, noise)
     if noise is not None:
-        return with_profile(separate, known, noise, sample_rate)
-    if not hears_first(separate):
+        return _with_profile(restorer, known, noise, sample_rate)
+    if not has_analysis_pass(restorer):
         return known
-    return _with_heard_noise(separate, known, read, sample_rate, report)
+    return _with_found_noise(restorer, known, read, sample_rate, report)
 
 
-def hears_first(separate: Separator) -> bool:
+def has_analysis_pass(restorer: Separator) -> bool:
     """Returns whether recordings without a given profile get an analysis pass."""
-    return separate.stages.listen_first and separate.settings.profile_form is not None
+    return restorer.stages.listen_first and restorer.settings.profile_form is not None
 
 
-def seconds_heard_first(separate: Separator, samples: int, sample_rate: int) -> float:
+def analysis_seconds(restorer: Separator, samples: int, sample_rate: int) -> float:
     """Returns the duration of the analysis pass in seconds of the recording.
 
     It holds for a recording without a profile whose noise does not change.
 
     Args:
-        separate: The network and its stages.
+        restorer: The network and its stages.
         samples: Length of the recording.
         sample_rate: Sample rate in Hz.
     """
-    if not hears_first(separate):
+    if not has_analysis_pass(restorer):
         return 0.0
     seconds = samples / sample_rate
-    if seconds <= EXCERPTS_SECONDS or not _follows(separate, sample_rate):
+    if seconds <= EXCERPTS_SECONDS or not _follows(restorer, sample_rate):
         return min(seconds, EXCERPTS_SECONDS)
     pieces = len(sections.piece_starts(samples, sample_rate))
     return EXCERPTS_SECONDS + pieces * sections.PIECE_SECONDS
 
 
-def fit_strength(separate: Separator, strength: Strength, read: Read, sample_rate: int,
+def fit_strength(restorer: Separator, strength: Strength, read: Read, sample_rate: int,
                  known: Survey, report: Report = lambda seconds: None) -> Fitted:
     """Finds a suitable strength for a recording if it is "auto".
 
     This processes excerpts of up to 30 s in total.
 
     Args:
-        separate: The network and its stages.
+        restorer: The network and its stages.
         strength: Returned unchanged unless it is "auto".
         read: Reads the recording.
         sample_rate: Sample rate in Hz.
@@ -119,14 +119,14 @@ def fit_strength(separate: Separator, strength: Strength, read: Read, sample_rat
             longest = round(EXCERPTS_SECONDS * sample_rate / len(known.sections))
             for section in known.sections:
                 stop = min(section.stop, section.start + longest)
-                yield as_one(separate(
+                yield as_one(restorer.separate(
                     Tape(read()).play(section.start, stop), sample_rate,
                     section.surveyed.between(0, stop - section.start)))
                 report((stop - section.start) / sample_rate)
             return
         sounding = replace(known, silences=())
         for part in itertools.chain(*excerpts(read, known, sample_rate)):
-            yield from separate([part], sample_rate, sounding)
+            yield from restorer.separate([part], sample_rate, sounding)
             report(len(part) / sample_rate)
 
     return fit(strength, pairs(), sample_rate)
@@ -134,38 +134,38 @@ def fit_strength(separate: Separator, strength: Strength, read: Read, sample_rat
 
 def as_one(pairs: Iterable[Pair]) -> Pair:
     """Concatenates adjacent blocks, and the noise estimates of these blocks."""
-    heard, noise = zip(*pairs, strict=True)
-    return np.concatenate(heard), np.concatenate(noise)
+    blocks, noises = zip(*pairs, strict=True)
+    return np.concatenate(blocks), np.concatenate(noises)
 
 
 # --- Channels and tones ----------------------------------------------------------------------
 
 
-def _with_mono_source(separate: Separator, surveyed: Survey, read: Read, sample_rate: int,
+def _with_mono_source(restorer: Separator, surveyed: Survey, read: Read, sample_rate: int,
                       ) -> Survey:
     """Adds how two channels are combined into one, if that is enabled."""
-    choice = separate.stages.mono_source
+    choice = restorer.stages.mono_source
     if choice == "false" or surveyed.source != (0, 1):
         return surveyed
-    heard = np.concatenate(list(itertools.chain(*excerpts(read, surveyed, sample_rate))))
-    mono, why = find_mono(heard, sample_rate, choice)
+    found = np.concatenate(list(itertools.chain(*excerpts(read, surveyed, sample_rate))))
+    mono, why = find_mono(found, sample_rate, choice)
     logger.info("%s: %s", "mono source" if mono else "no mono source", why)
     return replace(surveyed, mono=mono)
 
 
-def _with_tones(separate: Separator, known: Survey, read: Read, sample_rate: int,
+def _with_tones(restorer: Separator, known: Survey, read: Read, sample_rate: int,
                 noise: np.ndarray | None) -> Survey:
     """Adds the hum of a recording, and the floor of each channel that held notes must exceed.
 
     Tones in a noise profile count as noise.
     """
-    stages = separate.stages
+    stages = restorer.stages
     if not (stages.dehum or stages.keep_held):
         return known
-    heard = list(itertools.chain(*excerpts(read, known, sample_rate)))
+    blocks = list(itertools.chain(*excerpts(read, known, sample_rate)))
     hum_hz, floors = None, []
     for channel in known.distinct:
-        sounds = [as_channels(one)[:, channel] for one in heard]
+        sounds = [as_channels(block)[:, channel] for block in blocks]
         at_rate = [dsp.resample(sound, sample_rate, SAMPLE_RATE) for sound in sounds]
         drones_hz = drones.find_drones(at_rate)
         if stages.dehum and hum_hz is None:
@@ -174,9 +174,9 @@ def _with_tones(separate: Separator, known: Survey, read: Read, sample_rate: int
             floor = held_notes.measure_floor(at_rate, drones_hz)
             if noise is not None and floor is not None:
                 own = channel if noise.shape[1] > 1 else 0
-                told = held_notes.measure_floor(
+                given = held_notes.measure_floor(
                     [dsp.resample(noise[:, own], sample_rate, SAMPLE_RATE)])
-                floor = floor if told is None else np.maximum(floor, told)
+                floor = floor if given is None else np.maximum(floor, given)
             floors.append(floor)
     return replace(known, hum_hz=hum_hz, floors=tuple(floors))
 
@@ -184,22 +184,16 @@ def _with_tones(separate: Separator, known: Survey, read: Read, sample_rate: int
 # --- A given noise profile -------------------------------------------------------------------
 
 
-def check_profile(separate: Separator, noise: np.ndarray, sample_rate: int, channels: int,
+def _checked_profile(restorer: Separator, noise: np.ndarray, sample_rate: int, channels: int,
                   ) -> np.ndarray:
     """Checks a noise profile and returns it as `(samples, 1 or channels)`.
-
-    Args:
-        separate: The network and its stages.
-        noise: `(samples,)` or `(samples, channels)`.
-        sample_rate: Sample rate in Hz.
-        channels: Number of channels of the recording.
 
     Raises:
         UserError: The network takes no profile, or the profile is too short, silent, not finite, or
             has another number of channels.
     """
     noise = as_channels(np.asarray(noise))
-    _form_of(separate)
+    _form_of(restorer)
     seconds = len(noise) / sample_rate
     # The ends of an excerpt are rounded to samples, so one sample may be missing.
     require(len(noise) >= MIN_SECONDS * sample_rate - 1.0, "noise_profile",
@@ -207,38 +201,33 @@ def check_profile(separate: Separator, noise: np.ndarray, sample_rate: int, chan
     require(noise.shape[1] in (1, channels), "noise_profile",
             f"of one channel or of {channels}, as the recording", f"{noise.shape[1]} channels")
     require(np.isfinite(noise).all(), "noise_profile", "finite", "NaN or infinite samples")
-    require(np.ptp(noise, axis=0).any(), "noise_profile", "a stretch of noise", "silence")
+    require(np.ptp(noise, axis=0).any(), "noise_profile", "a section of noise", "silence")
     return noise
 
 
-def _form_of(separate: Separator) -> ProfileForm:
-    if separate.settings.profile_form is None:
+def _form_of(restorer: Separator) -> ProfileForm:
+    if restorer.settings.profile_form is None:
         raise UserError("`noise_profile` must be absent: the network takes none, it was "
                         "trained without `unet.use_profile`")
-    return separate.settings.profile_form
+    return restorer.settings.profile_form
 
 
-def with_profile(separate: Separator, known: Survey, noise: np.ndarray, sample_rate: int) -> Survey:
+def _with_profile(restorer: Separator, known: Survey, noise: np.ndarray, sample_rate: int,
+                  ) -> Survey:
     """Adds the noise profile of each channel in the form that the network takes.
 
-    The noise is processed like the recording: at its level, and without hum and clicks if these
-    stages are enabled.
-
-    Args:
-        separate: The network and its stages.
-        known: Survey of the recording with its hum.
-        noise: Noise alone, `(samples, 1 or channels)`.
-        sample_rate: Sample rate in Hz.
+    The noise `(samples, 1 or channels)` is processed like the recording: at its level, and without
+    hum and clicks if these stages are enabled.
     """
     if known.mono and noise.shape[1] > 1:
         noise = np.concatenate(list(known.mono.combine([noise.T])), axis=-1).T
     own = known.distinct if noise.shape[1] > 1 else [0] * len(known.distinct)
-    form, stft, profiles = _form_of(separate), separate.settings.stft, []
-    gain = separate.gain(known.power)
+    form, stft, profiles = _form_of(restorer), restorer.settings.stft, []
+    gain = restorer.gain(known.power)
     for channel in noise[:, own].T:
         audio = (gain * (channel - np.mean(channel))).astype(np.float32)
-        audio = clean_first(dsp.resample(audio, sample_rate, SAMPLE_RATE), known.hum_hz,
-                            separate.stages)
+        audio = remove_hum_and_clicks(dsp.resample(audio, sample_rate, SAMPLE_RATE), known.hum_hz,
+                                      restorer.stages)
         profiles.append(form.measure(dsp.highpass(audio, stft.highpass_hz, SAMPLE_RATE))
                         if np.ptp(channel) > 0.0 else form.nothing())
     return replace(known, profiles=tuple(profiles))
@@ -247,7 +236,7 @@ def with_profile(separate: Separator, known: Survey, noise: np.ndarray, sample_r
 # --- The analysis pass -----------------------------------------------------------------------
 
 
-def _with_heard_noise(separate: Separator, known: Survey, read: Read, sample_rate: int,
+def _with_found_noise(restorer: Separator, known: Survey, read: Read, sample_rate: int,
                       report: Report) -> Survey:
     """Adds the noise profile from an analysis pass.
 
@@ -259,66 +248,61 @@ def _with_heard_noise(separate: Separator, known: Survey, read: Read, sample_rat
     """
     is_short = known.audible_samples <= EXCERPTS_SECONDS * sample_rate
     changes: list[int] = []  # positions without silence
-    if _follows(separate, sample_rate) and not is_short:
-        changes = sections.far_apart(_find_changes(separate, read, sample_rate, known, report),
+    if _follows(restorer, sample_rate) and not is_short:
+        changes = sections.far_apart(_find_changes(restorer, read, sample_rate, known, report),
                                      known.audible_samples, sample_rate)
     if not changes:
-        pairs = _hear(separate, excerpts(read, known, sample_rate, with_ends=True), sample_rate,
-                      known, report)
-        if _follows(separate, sample_rate) and is_short:
+        pairs = _estimate_noise(restorer, excerpts(read, known, sample_rate, with_ends=True),
+                                sample_rate, known, report)
+        if _follows(restorer, sample_rate) and is_short:
             changes = sections.far_apart(sections.changes_within(*pairs[0], sample_rate),
                                          known.audible_samples, sample_rate)
         if not changes:
-            known, noise = _find_noise(separate, read, sample_rate, known, pairs)
-            return known if noise is None else with_profile(separate, known, noise, sample_rate)
+            known, noise = _find_noise(restorer, read, sample_rate, known, pairs)
+            return known if noise is None else _with_profile(restorer, known, noise, sample_rate)
     changes = [silence.place(change, known.silences) for change in changes]
-    logger.info("its noise changes at %s s; each section is heard by itself",
+    logger.info("its noise changes at %s s; each section is analysed separately",
                 ", ".join(f"{change / sample_rate:.1f}" for change in changes))
     return replace(known, sections=tuple(
-        _analyse_section(separate, read, sample_rate, known, start, stop)
+        _analyse_section(restorer, read, sample_rate, known, start, stop)
         for start, stop in itertools.pairwise([0, *changes, known.samples])))
 
 
-def _analyse_section(separate: Separator, read: Read, sample_rate: int, known: Survey, start: int,
+def _analyse_section(restorer: Separator, read: Read, sample_rate: int, known: Survey, start: int,
                      stop: int) -> Section:
     def read_part() -> Iterator[np.ndarray]:
         return Tape(read()).play(start, stop)
 
     part = replace(known.between(start, stop), hum_hz=None, floors=())
-    part = _with_tones(separate, part, read_part, sample_rate, None)
-    pairs = _hear(separate, excerpts(read_part, part, sample_rate, with_ends=True), sample_rate,
-                  part)
-    pauses = noise_alone(pairs, sample_rate, separate.settings.stft.highpass_hz)
+    part = _with_tones(restorer, part, read_part, sample_rate, None)
+    pairs = _estimate_noise(restorer, excerpts(read_part, part, sample_rate, with_ends=True),
+                            sample_rate, part)
+    pauses = noise_alone(pairs, sample_rate, restorer.settings.stft.highpass_hz)
     noise = _noise_of(pairs, sample_rate, part, pauses)
     if noise is not None:
-        part = with_profile(separate, part, noise, sample_rate)
+        part = _with_profile(restorer, part, noise, sample_rate)
     return Section(start, stop, part)
 
 
-def _follows(separate: Separator, sample_rate: int) -> bool:
+def _follows(restorer: Separator, sample_rate: int) -> bool:
     """Returns whether changes of the noise are to be found."""
-    return separate.stages.follow_noise and sample_rate >= sections.MIN_RATE
+    return restorer.stages.follow_noise and sample_rate >= sections.MIN_RATE
 
 
-def _hear(separate: Separator, stretches: list[list[np.ndarray]], sample_rate: int, known: Survey,
-          report: Report = lambda seconds: None) -> list[Pair]:
+def _estimate_noise(restorer: Separator, spans: list[list[np.ndarray]], sample_rate: int,
+                    known: Survey, report: Report = lambda seconds: None) -> list[Pair]:
     """Returns excerpts of a recording and their noise estimates without a profile.
 
-    Args:
-        separate: The network and its stages.
-        stretches: Excerpts, each a list of waveforms that need not be adjacent.
-        sample_rate: Sample rate in Hz.
-        known: Survey of the recording.
-        report: Called with the seconds processed.
+    Each of `spans` is a list of waveforms that need not be adjacent.
     """
-    untold, second = replace(known, silences=(), sections=()), max(1, round(sample_rate))
+    blind, second = replace(known, silences=(), sections=()), max(1, round(sample_rate))
     pairs: list[Pair] = []
-    for parts in stretches:
+    for parts in spans:
         found = []
         for part in map(as_channels, parts):
             blocks = [part[start : start + second]  # short blocks, so that `report` is called soon
                       for start in range(0, len(part), second)]
-            for block, noise in separate(blocks, sample_rate, untold):
+            for block, noise in restorer.separate(blocks, sample_rate, blind):
                 found.append((block, noise))
                 report(len(block) / sample_rate)
         if found:
@@ -326,7 +310,7 @@ def _hear(separate: Separator, stretches: list[list[np.ndarray]], sample_rate: i
     return pairs
 
 
-def _find_noise(separate: Separator, read: Read, sample_rate: int, known: Survey,
+def _find_noise(restorer: Separator, read: Read, sample_rate: int, known: Survey,
                 pairs: list[Pair]) -> tuple[Survey, np.ndarray | None]:
     """Finds the noise from which the profile is measured.
 
@@ -336,9 +320,9 @@ def _find_noise(separate: Separator, read: Read, sample_rate: int, known: Survey
         The survey, with the place of the section if there is one; and the noise of this section, or
         otherwise of the excerpts.
     """
-    highpass_hz = separate.settings.stft.highpass_hz
+    highpass_hz = restorer.settings.stft.highpass_hz
     pauses = noise_alone(pairs, sample_rate, highpass_hz)
-    span = _find_alone(read, sample_rate) if separate.stages.find_noise else None
+    span = _find_alone(read, sample_rate) if restorer.stages.find_noise else None
     if span is not None and (pauses is None or len(pauses) < span[1] - span[0]):
         noise = np.concatenate(list(Tape(map(as_channels, read())).play(*span)))
         if not is_leader(noise, pairs, sample_rate, highpass_hz):
@@ -348,9 +332,7 @@ def _find_noise(separate: Separator, read: Read, sample_rate: int, known: Survey
 
 def _find_alone(read: Read, sample_rate: int) -> silence.Span | None:
     """Returns the longest suitable section of noise alone of 2 s or more, in samples."""
-    from historical_denoiser.noise import (
-        finder,  # slow to import, and not needed if an argument is wrong
-    )
+    from historical_denoiser.noise import finder  # slow to import
 
     if sample_rate < finder.MIN_RATE:
         return None
@@ -373,13 +355,13 @@ def _noise_of(pairs: list[Pair], sample_rate: int, known: Survey, pauses: np.nda
         found = (_without_silence(*pair, sample_rate) for pair in pairs[1:-1] or pairs)
         noise = np.concatenate([without_strokes(one) if len(one) else one for one in found])
     if known.hum_hz is None:  # otherwise the buzz would be removed from the profile as well
-        noise = _with_buzz(noise, [heard for heard, _ in pairs], sample_rate)
+        noise = _with_buzz(noise, [block for block, _ in pairs], sample_rate)
     if len(noise) < MIN_SECONDS * sample_rate or not np.ptp(noise, axis=0).any():
         return None
     return noise
 
 
-def _find_changes(separate: Separator, read: Read, sample_rate: int, known: Survey,
+def _find_changes(restorer: Separator, read: Read, sample_rate: int, known: Survey,
                   report: Report) -> list[int]:
     """Returns the samples, not counting silence, at which the noise of a long recording changes."""
     def sound() -> Iterator[np.ndarray]:
@@ -389,7 +371,7 @@ def _find_changes(separate: Separator, read: Read, sample_rate: int, known: Surv
     starts = sections.piece_starts(known.audible_samples, sample_rate)
     pieces = []
     for piece in cut(sound(), ((start, start + length) for start in starts)):
-        pair, = _hear(separate, [[piece]], sample_rate, known, report)
+        pair, = _estimate_noise(restorer, [[piece]], sample_rate, known, report)
         pieces.append(sections.band_powers(*pair, sample_rate))
     changes = sections.find_changes(pieces, 1)
     found = []
@@ -397,7 +379,7 @@ def _find_changes(separate: Separator, read: Read, sample_rate: int, known: Surv
             changes, sections.around_changes(pieces, changes), strict=True):
         start, stop = starts[change - 1], starts[change] + length
         between = next(cut(sound(), [(start, stop)]))
-        pair, = _hear(separate, [[between]], sample_rate, known)
+        pair, = _estimate_noise(restorer, [[between]], sample_rate, known)
         place = sections.place_change(before, sections.band_powers(*pair, sample_rate), after)
         if place is not None:
             found.append(start + round(place * sections.FRAME_SECONDS * sample_rate))
@@ -414,12 +396,12 @@ def _with_buzz(noise: np.ndarray, sounds: list[np.ndarray], sample_rate: int) ->
     return np.stack(channels, axis=-1)
 
 
-def _without_silence(heard: np.ndarray, noise: np.ndarray, sample_rate: int) -> np.ndarray:
+def _without_silence(audio: np.ndarray, noise: np.ndarray, sample_rate: int) -> np.ndarray:
     """Returns noise `(samples, channels)` without the frames in which the input is constant.
 
     Digital silence, such as between the reels of a film, contains no information about the noise.
     """
     frame = max(1, round(MIN_SECONDS * sample_rate))
-    starts = range(0, len(heard), frame)
+    starts = range(0, len(audio), frame)
     return np.concatenate([noise[:0], *(noise[start:start + frame] for start in starts
-                                        if np.ptp(heard[start:start + frame], axis=0).any())])
+                                        if np.ptp(audio[start:start + frame], axis=0).any())])

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from historical_denoiser.audio import dsp
-from historical_denoiser.audio.noise_profile import ProfileForm
-from historical_denoiser.classical import clicks, held_notes, hum, spectral
+from historical_denoiser.classical import clicks, held_notes, hum
 from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.restoration.settings import StageSettings
 
@@ -52,21 +51,19 @@ def restore_segment(audio: np.ndarray, network: Network, settings: NetworkSettin
     Returns:
         `(samples,)`.
     """
-    heard = clean_first(audio, noise.hum_hz, stages)
-    if stages.wiener:
-        network = spectral.join_filter(network, settings.profile_form
-                                       or ProfileForm(settings.stft, compression=1.0))
+    cleaned = remove_hum_and_clicks(audio, noise.hum_hz, stages)
     if noise.profile is not None:
-        network = partial(_predict_knowing, network, noise.profile)
+        network = partial(_predict_with_profile, network, noise.profile)
     predict = dsp.in_spectral_domain(network, settings.stft.win_size, settings.stft.hop_size,
                                      settings.stft.highpass_hz, dsp.SAMPLE_RATE)
-    restored = predict(heard[None])[0]
+    restored = predict(cleaned[None])[0]
     if noise.floor is not None:
-        restored = held_notes.give_back(heard, restored, noise.floor)
+        restored = held_notes.restore_notes(cleaned, restored, noise.floor)
     return restored
 
 
-def clean_first(audio: np.ndarray, hum_hz: float | None, stages: StageSettings) -> np.ndarray:
+def remove_hum_and_clicks(audio: np.ndarray, hum_hz: float | None, stages: StageSettings,
+                          ) -> np.ndarray:
     """Removes hum and clicks, before the network.
 
     Args:
@@ -82,5 +79,6 @@ def clean_first(audio: np.ndarray, hum_hz: float | None, stages: StageSettings) 
     return clicks.remove_clicks(audio) if stages.declick else audio
 
 
-def _predict_knowing(network: Network, profile: np.ndarray, spectra: np.ndarray) -> np.ndarray:
+def _predict_with_profile(network: Network, profile: np.ndarray, spectra: np.ndarray,
+                          ) -> np.ndarray:
     return network([spectra, profile[None]])

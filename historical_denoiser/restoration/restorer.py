@@ -9,39 +9,27 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.audio.fitting import Fitted, fit
+from historical_denoiser.audio.fitting import fit
 from historical_denoiser.audio.removal import Pair, Strength, as_strength, remove
 from historical_denoiser.audio.survey import Survey, survey
-from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.restoration import analysis
-from historical_denoiser.restoration.analysis import Read, Report
-from historical_denoiser.restoration.chain import Network
 from historical_denoiser.restoration.separation import Separator
-from historical_denoiser.restoration.settings import StageSettings
 
 # If the start of a stream is softer than this, its level is not used.
 SILENT_POWER = 10.0 ** (-70.0 / 10.0)
-SEGMENT_SECONDS = 9.5  # length of a segment; memory grows with it
 
 
 @dataclass(frozen=True)
-class Restorer:
-    """A network and its stages, as a function of recordings.
+class Restorer(Separator):
+    """A network and its stages, as a function of recordings; the attributes are as in `Separator`.
 
     Waveforms are floating point, `(samples,)` or `(samples, channels)`, at any sample rate.
     Channels are restored separately, except in stereo transfers of mono carriers.
-
-    Attributes:
-        network: Takes and returns spectra; see `chain.Network`.
-        settings: What is needed to run the network as in training.
-        stages: The stages around the network.
-        segment_seconds: Length of a segment.
     """
 
-    network: Network
-    settings: NetworkSettings
-    stages: StageSettings
-    segment_seconds: float = SEGMENT_SECONDS
+    analyse = analysis.analyse
+    analysis_seconds = analysis.analysis_seconds
+    fit_strength = analysis.fit_strength
 
     def __call__(self, waveform: np.ndarray, sample_rate: int,
                  strength: float | str | Strength = 1.0,
@@ -79,42 +67,6 @@ class Restorer:
         known = self.analyse(survey(blocks, sample_rate), read, sample_rate, noise_profile)
         strength = self.fit_strength(strength, read, sample_rate, known).strength
         return np.concatenate(list(self.stream(blocks, sample_rate, strength, known)))
-
-    def analyse(self, surveyed: Survey, read: Read, sample_rate: int,
-                noise_profile: np.ndarray | None = None,
-                report: Report = lambda seconds: None) -> Survey:
-        """Analyses a recording; see `analysis.analyse`.
-
-        Args:
-            surveyed: Result of `survey` for all blocks.
-            read: Reads the recording.
-            sample_rate: Sample rate in Hz.
-            noise_profile: As in `__call__`.
-            report: Called with the seconds processed.
-        """
-        return analysis.analyse(self.separate, surveyed, read, sample_rate, noise_profile, report)
-
-    def seconds_heard_first(self, samples: int, sample_rate: int) -> float:
-        """Returns the seconds that `analyse` processes of a recording without a noise profile."""
-        return analysis.seconds_heard_first(self.separate, samples, sample_rate)
-
-    def fit_strength(self, strength: Strength, read: Read, sample_rate: int, known: Survey,
-                     report: Report = lambda seconds: None) -> Fitted:
-        """Finds a suitable strength for a recording; see `analysis.fit_strength`.
-
-        Args:
-            strength: Returned unchanged unless it is "auto".
-            read: Reads the recording.
-            sample_rate: Sample rate in Hz.
-            known: Result of `analyse`.
-            report: Called with the seconds processed.
-        """
-        return analysis.fit_strength(self.separate, strength, read, sample_rate, known, report)
-
-    @property
-    def separate(self) -> Separator:
-        """A function that estimates the noise in the blocks of an analysed recording."""
-        return Separator(self.network, self.settings, self.stages, self.segment_seconds)
 
     def stream(self, blocks: Iterable[np.ndarray], sample_rate: int,
                strength: float | str | Strength = 1.0, known: Survey | None = None,
@@ -170,10 +122,9 @@ class Restorer:
         # A leader with dither in it does not show how loud the programme will be.
         every = replace(known, source=tuple(range(len(known.source))), silences=(),
                         power=known.power if known.power > SILENT_POWER else 0.0)
-        without_hearing = replace(self.separate,
-                                  stages=replace(self.stages, listen_first=False))
-        return itertools.chain(first, blocks), analysis.analyse(
-            without_hearing, every, lambda: first, sample_rate, noise_profile)
+        without_pass = replace(self, stages=replace(self.stages, listen_first=False))
+        return itertools.chain(first, blocks), without_pass.analyse(
+            every, lambda: first, sample_rate, noise_profile)
 
     def each(self, waveforms: np.ndarray, noise_profile: np.ndarray | None = None) -> np.ndarray:
         """Restores mono waveforms `(batch, samples)` at 44.1 kHz separately.

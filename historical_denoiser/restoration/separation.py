@@ -23,13 +23,14 @@ from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.restoration.chain import KnownNoise, Network, restore_segment
 from historical_denoiser.restoration.settings import StageSettings
 
+SEGMENT_SECONDS = 9.5
 MAX_GAIN = 1e12  # the reciprocal of the largest sample that is read
 LOUDEST = 1e4  # upper limit of the network's input, whose usual level is near 0.1
 
 
 @dataclass(frozen=True)
 class Separator:
-    """A network and its stages, as a function that estimates the noise of recordings.
+    """A network and its stages, which estimate the noise of recordings.
 
     Attributes:
         network: Takes and returns spectra; see `chain.Network`.
@@ -41,9 +42,9 @@ class Separator:
     network: Network
     settings: NetworkSettings
     stages: StageSettings
-    segment_seconds: float
+    segment_seconds: float = SEGMENT_SECONDS
 
-    def __call__(self, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
+    def separate(self, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
                  remember: Callable[[Predict], Predict] = lambda predict: predict,
                  may_fail: bool = False) -> Iterator[Pair]:
         """Yields each block and the noise estimate for it, in the same form.
@@ -88,7 +89,7 @@ class Separator:
                 if is_silent:
                     yield from (np.zeros_like(block) for block in sound)
                     continue
-                yield from (noise for _, noise in self(
+                yield from (noise for _, noise in self.separate(
                     sound, sample_rate, known.between(start, stop, fade), *others))
 
         return _with_noise(blocks, noises)
@@ -103,7 +104,8 @@ class Separator:
                 # Only the crossfade overlaps with the neighbours, because they have other hum.
                 sound = tape.play(max(0, section.start - half), section.stop + half,
                                   section.stop - half)
-                pairs = self(sound, sample_rate, replace(section.surveyed, silences=()), *others)
+                pairs = self.separate(sound, sample_rate,
+                                      replace(section.surveyed, silences=()), *others)
                 yield (noise for _, noise in pairs)
 
         return _with_noise(blocks, lambda tape: join(parts(tape), 2 * half))
@@ -114,10 +116,10 @@ class Separator:
         distinct = known.distinct
         audible = [channel for channel, source in enumerate(known.source) if source >= 0]
         order = [distinct.index(known.source[channel]) for channel in audible]
-        heard: deque[np.ndarray] = deque()  # blocks that wait for their estimate
+        waiting: deque[np.ndarray] = deque()  # blocks without an estimate so far
         missing = 0  # samples passed to the network, minus those returned
 
-        def hear() -> Iterator[np.ndarray]:
+        def checked_input() -> Iterator[np.ndarray]:
             nonlocal missing
             for block in blocks:
                 channels = as_channels(block)
@@ -127,14 +129,15 @@ class Separator:
                 if not np.isfinite(channels).all():
                     raise UserError("the recording holds NaN or infinite samples")
                 if len(block):
-                    heard.append(block)
+                    waiting.append(block)
                     missing += len(block)
                     yield channels[:, distinct].T
 
-        pieces = self._estimates(known.mono.combine(hear()) if known.mono else hear(),
+        inputs = checked_input()
+        pieces = self._estimates(known.mono.combine(inputs) if known.mono else inputs,
                                  sample_rate, known, remember)
 
-        def checked() -> Iterator[np.ndarray]:
+        def checked_output() -> Iterator[np.ndarray]:
             nonlocal missing
             for piece in known.mono.spread(pieces) if known.mono else pieces:
                 if not (may_fail or np.isfinite(piece).all()):
@@ -142,7 +145,7 @@ class Separator:
                 missing -= piece.shape[-1]
                 yield piece
 
-        for block, found in in_blocks(checked(), heard, axis=-1):
+        for block, found in in_blocks(checked_output(), waiting, axis=-1):
             noise = np.zeros_like(as_channels(block))
             noise[:, audible] = as_channels(block)[:, audible] - found[order].T
             yield block, noise.reshape(block.shape)
@@ -184,15 +187,15 @@ class Separator:
 def _with_noise(blocks: Iterable[np.ndarray],
                 find: Callable[[Tape], Iterable[np.ndarray]]) -> Iterator[Pair]:
     """Yields each block with its noise, which `find` yields in pieces of other lengths."""
-    heard: deque[np.ndarray] = deque()  # blocks that wait for their noise
+    waiting: deque[np.ndarray] = deque()  # blocks without noise so far
 
-    def hear() -> Iterator[np.ndarray]:
+    def read() -> Iterator[np.ndarray]:
         for block in blocks:
             if len(block):
-                heard.append(block)
+                waiting.append(block)
                 yield block
 
-    sound = hear()
-    yield from in_blocks(find(Tape(sound)), heard)
-    # The rest is read to its end, where a reader reports damage.
-    yield from ((heard.popleft(), np.zeros_like(block)) for block in sound)
+    sound = read()
+    yield from in_blocks(find(Tape(sound)), waiting)
+    # The recording is read to its end, because a reader reports damage there.
+    yield from ((waiting.popleft(), np.zeros_like(block)) for block in sound)

@@ -27,7 +27,6 @@ class StageSettings:
     find_noise: bool = True  # or use 2 s of noise alone, if longer than all pauses
     follow_noise: bool = True  # find changes of the noise, and analyse each section separately
     # After the network.
-    wiener: bool = True  # average with a Wiener filter that uses the network's noise estimate
     keep_held: bool = True  # restore held notes that were taken for hum
 
     def __post_init__(self) -> None:
@@ -43,12 +42,13 @@ class StageSettings:
 
 
 STAGES = tuple(each.name for each in fields(StageSettings))
-RETIRED = ("level_noise", "keep_strokes")  # switches of the last release: accepted without effect
+# Switches of earlier releases, which are accepted but have no effect.
+RETIRED = ("level_noise", "keep_strokes", "wiener")
 
 
 def without_retired(stages: dict[str, Any]) -> dict[str, Any]:
     """Removes the switches of stages that no longer exist, with a warning."""
     for name in RETIRED:
         if name in stages:
-            logger.warning("%s is of no effect: there is no such stage any more", name)
+            logger.warning("inference.%s has no effect: this stage was removed", name)
     return {name: value for name, value in stages.items() if name not in RETIRED}

@@ -1,4 +1,7 @@
-"""Recordings one after the other, or spread over machines: progress, failures, reports."""
+"""Restores many recordings: shows the progress, collects failures, and reports each result.
+
+Start reading at `follow`.
+"""
 
 from __future__ import annotations
 
@@ -20,32 +23,36 @@ from historical_denoiser.run.report import REPORT_NAME, collected_warnings
 
 logger = logging.getLogger(__name__)
 
-MAX_NAME = 30  # characters beside the progress bar
-TELL_EVERY_SECONDS = 60.0  # in a log, where there is no bar
+MAX_NAME = 30  # characters of a file name beside the progress bar
+LOG_EVERY_SECONDS = 60.0  # interval of progress messages if there is no progress bar
+
+# The facts about a restored recording for the report, or the reason why it failed.
+Outcome = dict[str, Any] | str
 
 
-def tells_report(tell: Callable[[], object], otherwise: str) -> bool:
-    """Calls what adds to a report; where that fails, `otherwise` is said, and the results stay."""
+def try_to_report(write: Callable[[], object], warning: str) -> bool:
+    """Calls `write`, which adds to a report; logs `warning` and returns False if that fails."""
     try:
-        tell()
+        write()
     except (UserError, OSError) as error:
-        logger.warning("%s: %s", printable(otherwise), reason_of(error))
+        logger.warning("%s: %s", printable(warning), reason_of(error))
         return False
     return True
 
 
-def attempt(job: Job, report: Callable[[float], object], forget: Callable[[], object],
-            restore: Callable[..., dict[str, Any]]) -> dict[str, Any] | str:
-    """Restores one recording, in whatever process this is.
+def attempt(job: Job, report: Callable[[float], object], before_replacing: Callable[[], object],
+            restore: Callable[..., dict[str, Any]]) -> Outcome:
+    """Restores one recording, in this process or in a worker of a cluster.
 
     Args:
-        job: What to read and to write.
-        report: Called with the seconds of audio that are finished so far.
-        forget: Called before anything gets the name of a result.
-        restore: `denoise_recording` with all that the recordings of a run share.
+        job: The recording, and the files to write.
+        report: Called with the seconds of audio finished so far.
+        before_replacing: Called before existing results are replaced.
+        restore: `denoise_recording` with the arguments that all recordings of a run share.
 
     Returns:
-        What is told of it in the report, with its warnings, or the reason why it failed.
+        The facts for the report, with all warnings about the recording, or the reason why it
+        failed.
     """
     finished = 0.0
 
@@ -56,10 +63,10 @@ def attempt(job: Job, report: Callable[[float], object], forget: Callable[[], ob
 
     try:
         with collected_warnings() as warnings:
-            facts = restore(job, report=add, before_replacing=forget)
+            facts = restore(job, report=add, before_replacing=before_replacing)
     except (UserError, OSError) as error:
         return why_failed(job.recording.path, error)
-    # The other recordings must not wait until it is mended.
+    # A bug that shows with one recording must not stop the others.
     except Exception as error:  # noqa: BLE001
         logger.error("%s: a fault of this program", job.recording.path, exc_info=error)
         return f"{job.recording.path}: a fault of this program ({type(error).__name__}: {error})"
@@ -67,63 +74,69 @@ def attempt(job: Job, report: Callable[[float], object], forget: Callable[[], ob
 
 
 def one_by_one(restore: Callable[..., dict[str, Any]], jobs: list[Job],
-               report: Callable[[Job, float], object], forget: Callable[[Job], object],
-               ) -> Iterator[tuple[Job, dict[str, Any] | str]]:
-    """Restores recordings in this process; args and yields are those of `cluster.restore_all`."""
-    for job in jobs:
-        report(job, 0.0)
-        yield job, attempt(job, functools.partial(report, job), functools.partial(forget, job),
-                           restore)
-
-
-def follow(jobs: list[Job],
-           restore_all: Callable[..., Iterable[tuple[Job, dict[str, Any] | str]]],
-           tell: Callable[[str], object], note: Callable[[Job, dict[str, Any]], object],
-           forget: Callable[[Job], object]) -> dict[Path, str]:
-    """Has recordings restored, shows how far that is, and reports what becomes of each.
+               report: Callable[[Job, float], object], before_replacing: Callable[[Job], object],
+               ) -> Iterator[tuple[Job, Outcome]]:
+    """Restores recordings in this process.
 
     Args:
-        jobs: What to do.
-        restore_all: Does it: `one_by_one` or `cluster.restore_all`.
-        tell: Called at once with the reason why a recording failed.
-        note: Called with each job that is done and what the report tells of it. Where that fails,
-            the recording is done nevertheless.
-        forget: Called with each job before its results replace others.
+        restore: As in `attempt`.
+        jobs, report, before_replacing: As in `cluster.restore_all`.
+
+    Yields:
+        Each job with its outcome.
+    """
+    for job in jobs:
+        report(job, 0.0)
+        yield job, attempt(job, functools.partial(report, job),
+                           functools.partial(before_replacing, job), restore)
+
+
+def follow(jobs: list[Job], restore_all: Callable[..., Iterable[tuple[Job, Outcome]]],
+           on_failure: Callable[[str], object], on_success: Callable[[Job, dict[str, Any]], object],
+           before_replacing: Callable[[Job], object]) -> dict[Path, str]:
+    """Restores recordings and shows the progress.
+
+    Args:
+        jobs: The recordings.
+        restore_all: `one_by_one` or `cluster.restore_all`.
+        on_failure: Called immediately with the reason why a recording failed.
+        on_success: Called with each finished job and its facts, to add them to the report. If this
+            fails, the results are kept.
+        before_replacing: Called with each job before its results replace existing ones.
 
     Returns:
-        Why recordings failed.
+        The recordings that failed, with the reasons.
     """
     failures = {}
     seconds = {job: job.recording.header_seconds for job in jobs}
     finished = dict.fromkeys(jobs, 0.0)
-    last_told = time.monotonic()
+    last_logged = time.monotonic()
     with (logging_redirect_tqdm(),
-          # Blocks come in bursts, of which the last one tells where the work stands.
+          # Each update is shown, since blocks are finished in bursts.
           tqdm(total=round(sum(seconds.values()), 1), unit="s", disable=None, leave=False,
                mininterval=0.0, miniters=0,
                bar_format="{desc}{percentage:3.0f}%|{bar}| {n:.0f} of {total:.0f} s of audio, "
                           "{remaining} left") as bar):
 
         def report(job: Job, so_far: float) -> None:
-            nonlocal last_told
+            nonlocal last_logged
             if so_far == 0.0:
                 name = job.recording.path.name
-                bar.set_description(
-                    name if len(name) <= MAX_NAME else name[:MAX_NAME] + "...")
+                bar.set_description(name if len(name) <= MAX_NAME else name[:MAX_NAME] + "...")
             bar.update(so_far - finished[job])
             finished[job] = so_far
-            if bar.disable and time.monotonic() >= last_told + TELL_EVERY_SECONDS:
-                last_told = time.monotonic()
+            if bar.disable and time.monotonic() >= last_logged + LOG_EVERY_SECONDS:
+                last_logged = time.monotonic()
                 logger.info("%.0f of %.0f s of audio are done", sum(finished.values()),
                             sum(seconds.values()))
 
-        for job, outcome in restore_all(jobs, report, forget):
+        for job, outcome in restore_all(jobs, report, before_replacing):
             if isinstance(outcome, str):
                 failures[job.recording.path] = outcome
-                tell(outcome)
-            # A journal tells whose results these are until the report does.
-            elif tells_report(functools.partial(note, job, outcome),
-                               f"{job.denoised} is written, but {REPORT_NAME} cannot tell of it"):
+                on_failure(outcome)
+            # Without a report, the journal shows how these results were made.
+            elif try_to_report(functools.partial(on_success, job, outcome),
+                               f"{job.denoised} is written, but {REPORT_NAME} does not list it"):
                 remove_journals(job.denoised)
             report(job, seconds[job])
     return failures

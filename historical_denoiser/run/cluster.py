@@ -1,7 +1,7 @@
-"""Restores recordings on the machines of a Ray cluster; start reading at `restore_all`.
+"""Restores recordings on the machines of a Ray cluster. Start reading at `restore_all`.
 
-Each recording is one Ray task, which reads and writes the files itself. Its progress and its log
-lines pass through an actor, `Messages`, to the process of the user, which alone writes the report.
+Each recording is one Ray task, which reads and writes the files itself. It sends its progress and
+its log records through an actor, `Messages`, to the user's process, which alone writes the report.
 """
 
 from __future__ import annotations
@@ -21,62 +21,77 @@ from typing import Any
 from historical_denoiser.core.backend import filtered_stderr
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.files import end_on_signals, held_signals
+from historical_denoiser.run.batch import Outcome
 from historical_denoiser.run.jobs import Job
 from historical_denoiser.run.report import passed_on
 
 logger = logging.getLogger(__name__)
 
-LOCAL = "local"  # in place of an address: a cluster of this machine alone, for this run
-MAX_ATTEMPTS = 3  # at one recording, whose workers died
+LOCAL = "local"  # the address of a temporary cluster on this machine only
+MAX_ATTEMPTS = 3  # a recording fails if this number of workers died while restoring it
 POLL_SECONDS = 0.25
-CONNECT_SECONDS = 10.0  # that a cluster gets to answer
-WARN_SECONDS = 60.0  # without any worker at work, after which a warning says what is missing
-MAX_WAIT_SECONDS = 1800.0  # and after which the run ends
-END_SECONDS = 10.0  # that workers get to remove their temporary files
-OBJECT_BYTES = 100 * 2**20  # of shared memory in a local cluster: only jobs and figures pass
-# Ray would hide the GPUs from tasks that do not ask for one, and would call its makers.
+CONNECT_SECONDS = 10.0  # timeout of the connection to a cluster
+# If no worker runs for this time, a warning says what is missing; then the run ends.
+WARN_SECONDS, MAX_WAIT_SECONDS = 60.0, 1800.0
+END_SECONDS = 10.0  # time for cancelled workers to remove their temporary files
+OBJECT_BYTES = 100 * 2**20  # shared memory of a local cluster; jobs and messages are small
+# Prevents Ray from hiding the GPUs from tasks that do not ask for one, and from sending statistics.
 ENVIRONMENT = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-# Where it is 0, which is the default on Windows and macOS alone, Ray listens at 127.0.0.1.
+# If this variable is 0, Ray listens at 127.0.0.1 only. That is the default on Windows and macOS.
 LISTENS_TO_OTHERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-# By which TensorFlow, and what else computes in threads, learn how many cores they have.
+# Variables that limit the threads of TensorFlow and of other libraries.
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
 
-Outcome = dict[str, Any] | str  # what the report says of a recording, or why it failed
 Attempt = Callable[[Job, Callable[[float], object], Callable[[], object]], Outcome]
 
-_attempts: list[Attempt] = []  # of this process, where it is a worker that has loaded the method
+_attempts: list[Attempt] = []  # in a worker: its only element, after the method was loaded
 
 
 class Messages:
-    """Keeps what workers send until the process of the user reads it."""
+    """Holds the messages of the workers until the user's process reads them."""
 
     def __init__(self) -> None:
         self._sent: list[tuple[int, str, Any]] = []
         self._answers: dict[int, asyncio.Future[str | None]] = {}
 
     async def send(self, number: int, kind: str, content: Any = None) -> None:
-        """Sends `begin` with a machine's name, `at` with seconds, or `log` with a log record."""
+        """Adds a message of the job `number`.
+
+        Args:
+            number: Index of the job.
+            kind: `begin`, `at` or `log`.
+            content: The machine's name, the seconds finished, or a log record.
+        """
         self._sent.append((number, kind, content))
 
     async def ask_to_replace(self, number: int) -> str | None:
-        """Sends `replace`; returns None, or the reason why the results cannot be replaced."""
+        """Asks to replace results; returns None, or the reason why that is not possible."""
         self._answers[number] = asyncio.get_running_loop().create_future()
         self._sent.append((number, "replace", None))
         return await self._answers[number]
 
     async def answer(self, number: int, refusal: str | None) -> None:
-        """Answers `ask_to_replace`."""
+        """Answers a call of `ask_to_replace`."""
         self._answers.pop(number).set_result(refusal)
 
     async def read(self) -> list[tuple[int, str, Any]]:
-        """Returns what was sent since the last call: job number, kind and content."""
+        """Returns the messages since the last call, as job number, kind and content."""
         sent, self._sent = self._sent, []
         return sent
 
 
 def _run_task(number: int, job: Job, make_ready: Callable[[], Attempt], folder: str, cores: int,
               messages: Any) -> Outcome:
-    """Restores one recording in a worker of the cluster, which loads the method only once."""
+    """Restores one recording in a worker of the cluster. Each worker loads the method once.
+
+    Args:
+        number: Index of the job.
+        job: The recording.
+        make_ready: As in `restore_all`.
+        folder: The user's working directory, where relative paths start.
+        cores: Number of cores of the worker.
+        messages: The actor `Messages`.
+    """
     import ray
 
     def send(kind: str, content: Any) -> None:
@@ -86,7 +101,7 @@ def _run_task(number: int, job: Job, make_ready: Callable[[], Attempt], folder: 
         if (refusal := ray.get(messages.ask_to_replace.remote(number))) is not None:
             raise OSError(refusal)
 
-    # Ray cancels a task as Ctrl-C would, which is ignored where it is by the parent (`nohup`).
+    # Ray cancels a task by SIGINT, which a worker started under `nohup` would ignore.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     end_on_signals()
     send("begin", platform.node())
@@ -95,8 +110,9 @@ def _run_task(number: int, job: Job, make_ready: Callable[[], Attempt], folder: 
         try:
             os.chdir(folder)
         except OSError as error:
-            raise UserError(f"{folder}: all machines of the cluster must see this folder, but "
-                            f"{platform.node()} does not ({error.strerror})") from error
+            raise UserError(f"{folder}: all machines of the cluster must have access to this "
+                            f"folder, but {platform.node()} has none ({error.strerror})"
+                            ) from error
         _attempts.append(make_ready())
         logging.getLogger().setLevel(logging.INFO)
     with passed_on(lambda record: send("log", (record.name, record.levelno, record.getMessage())),
@@ -105,32 +121,34 @@ def _run_task(number: int, job: Job, make_ready: Callable[[], Attempt], folder: 
 
 
 def restore_all(jobs: list[Job], report: Callable[[Job, float], object],
-                forget: Callable[[Job], object], *, make_ready: Callable[[], Attempt],
-                address: str = LOCAL, cores: int = 1) -> Iterator[tuple[Job, Outcome]]:
+                before_replacing: Callable[[Job], object], *,
+                make_ready: Callable[[], Attempt], address: str = LOCAL, cores: int = 1,
+                ) -> Iterator[tuple[Job, Outcome]]:
     """Restores recordings on a cluster, several at a time.
 
     Args:
-        jobs: The recordings and where their results go.
-        report: Called with a job and the seconds of it that are finished; 0 when it starts.
-        forget: Called with each job before its results replace others.
-        make_ready: Loads the method in a worker, and returns `batch.attempt` with it.
-        address: Of the cluster's head, "auto" for the one that this machine belongs to, or "local".
-        cores: Of each worker; where no machine has as many, all of the largest machine.
+        jobs: The recordings, and the files to write.
+        report: Called with a job and its seconds of audio finished so far; 0 when it starts.
+        before_replacing: Called with each job before its results replace existing ones.
+        make_ready: Called in each worker; loads the method, and returns `batch.attempt` with it.
+        address: Address of the cluster's head, "auto" for the cluster of this machine, or "local".
+        cores: Number of cores of each worker; if no machine has so many, all of the largest one.
 
     Yields:
-        Each job with its outcome, as they come.
+        Each job with its outcome, in any order.
 
     Raises:
-        UserError: There is no Ray, no such cluster, its workers cannot be made ready, or it has
-            no place for any.
+        UserError: Ray is not installed, the cluster does not exist, a worker cannot load the
+            method, or no machine can start a worker.
     """
     ray = _connect(address)
-    # Signals are held from here on, as Ray has handlers of its own by now. It also prints, past
-    # the progress bar, what is logged here in one line.
+    # Signals are held because Ray has installed its own handlers. Its output is discarded, since it
+    # repeats what is logged here and would break the progress bar.
     with held_signals() as signals, open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         tasks: dict[Any, int] = {}
         try:
-            yield from _follow_tasks(ray, tasks, jobs, report, forget, make_ready, cores, signals)
+            yield from _follow_tasks(ray, tasks, jobs, report, before_replacing, make_ready, cores,
+                                     signals)
         finally:
             for task in tasks:
                 ray.cancel(task)
@@ -140,10 +158,17 @@ def restore_all(jobs: list[Job], report: Callable[[Job, float], object],
 
 
 def _follow_tasks(ray: Any, tasks: dict[Any, int], jobs: list[Job],
-                  report: Callable[[Job, float], object], forget: Callable[[Job], object],
-                  make_ready: Callable[[], Attempt], cores: int, signals: list[int],
-                  ) -> Iterator[tuple[Job, Outcome]]:
-    """Does what `restore_all` does; `tasks` are those that run or wait, by their job's number."""
+                  report: Callable[[Job, float], object],
+                  before_replacing: Callable[[Job], object], make_ready: Callable[[], Attempt],
+                  cores: int, signals: list[int]) -> Iterator[tuple[Job, Outcome]]:
+    """Runs all jobs as tasks of a connected cluster; see `restore_all`.
+
+    Args:
+        ray: The module.
+        tasks: Empty dictionary, to which the unfinished tasks are added with their job's index.
+        jobs, report, before_replacing, make_ready, cores: As in `restore_all`.
+        signals: Signals received so far; no further result is waited for after the first.
+    """
     machines = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
     cores = max(min(cores, max(machines)), 1)
     logger.info("cluster: %d workers with up to %d cores each, %d machines",
@@ -152,7 +177,7 @@ def _follow_tasks(ray: Any, tasks: dict[Any, int], jobs: list[Job],
     here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
         ray.get_runtime_context().get_node_id(), soft=False)
     messages = ray.remote(Messages).options(num_cpus=0, scheduling_strategy=here).remote()
-    # Ray's own retries would not say that a worker died, nor that none can take its place.
+    # Without Ray's own retries, which would hide that a worker died and that none replaces it.
     run = ray.remote(_run_task).options(num_cpus=cores, max_retries=0)
 
     def start(number: int) -> None:
@@ -160,12 +185,12 @@ def _follow_tasks(ray: Any, tasks: dict[Any, int], jobs: list[Job],
 
     for number in range(len(jobs)):
         start(number)
-    hosts: dict[int, str] = {}  # of the jobs that are being restored
+    hosts: dict[int, str] = {}  # machines of the jobs that are being restored
     deaths: Counter[int] = Counter()
     since, limit = time.monotonic(), WARN_SECONDS
     while tasks and not signals:
         ready, _ = ray.wait(list(tasks), timeout=POLL_SECONDS)
-        _read_messages(ray, messages, jobs, report, forget, hosts)
+        _read_messages(ray, messages, jobs, report, before_replacing, hosts)
         for task in ready:
             number = tasks.pop(task)
             path, host = jobs[number].recording.path, hosts.pop(number, None)
@@ -174,7 +199,7 @@ def _follow_tasks(ray: Any, tasks: dict[Any, int], jobs: list[Job],
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from error
             except ray.exceptions.RayError as error:
-                deaths[number] += host is not None  # one that had not begun is not to blame
+                deaths[number] += host is not None  # otherwise the recording is not the cause
                 if deaths[number] == MAX_ATTEMPTS:
                     yield jobs[number], (f"{path}: {MAX_ATTEMPTS} workers died while they restored "
                                          f"it ({_first_line(error)})")
@@ -186,13 +211,13 @@ def _follow_tasks(ray: Any, tasks: dict[Any, int], jobs: list[Job],
         if hosts:
             since, limit = time.monotonic(), WARN_SECONDS
         elif tasks and time.monotonic() - since > limit:
-            _tell_of_no_worker(ray, cores, time.monotonic() - since, limit == MAX_WAIT_SECONDS)
+            _warn_of_no_worker(ray, cores, time.monotonic() - since, limit == MAX_WAIT_SECONDS)
             limit = MAX_WAIT_SECONDS
 
 
 def _read_messages(ray: Any, messages: Any, jobs: list[Job], report: Callable[[Job, float], object],
-                   forget: Callable[[Job], object], hosts: dict[int, str]) -> None:
-    """Passes on what workers sent; adds to `hosts` the machines on which they begin."""
+                   before_replacing: Callable[[Job], object], hosts: dict[int, str]) -> None:
+    """Handles the messages of the workers; adds the machine of each started job to `hosts`."""
     for number, kind, content in ray.get(messages.read.remote()):
         if kind == "begin":
             hosts[number] = content
@@ -205,14 +230,14 @@ def _read_messages(ray: Any, messages: Any, jobs: list[Job], report: Callable[[J
         else:
             refusal = None
             try:
-                forget(jobs[number])
+                before_replacing(jobs[number])
             except (UserError, OSError) as error:
                 refusal = str(error)
             messages.answer.remote(number, refusal)
 
 
-def _tell_of_no_worker(ray: Any, cores: int, seconds: float, is_last: bool) -> None:
-    """Warns that no worker could begin for so long; raises UserError if that `is_last`."""
+def _warn_of_no_worker(ray: Any, cores: int, seconds: float, is_last: bool) -> None:
+    """Warns that no worker has started for this time, or raises UserError if `is_last`."""
     found = (f"cluster: no worker could begin for {seconds:.0f} s: it needs {cores} free cores on "
              f"one machine; {sum(node['Alive'] for node in ray.nodes())} machines have "
              f"{ray.available_resources().get('CPU', 0.0):g} free cores in all")
@@ -233,7 +258,7 @@ def _connect(address: str) -> Any:
     """
     os.environ |= ENVIRONMENT | os.environ
     if address == LOCAL:
-        os.environ.setdefault(LISTENS_TO_OTHERS, "0")  # read while Ray is imported
+        os.environ.setdefault(LISTENS_TO_OTHERS, "0")  # Ray reads it when it is imported
     try:
         import ray
         import ray.util.scheduling_strategies
@@ -243,7 +268,7 @@ def _connect(address: str) -> Any:
     own = {"object_store_memory": OBJECT_BYTES, "include_dashboard": False}
     try:
         host, _, port = address.rpartition(":")
-        if host and port.isdigit():  # where nobody listens, Ray itself would try for minutes
+        if host and port.isdigit():  # Ray itself would try to connect for minutes
             socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
         with filtered_stderr():
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR,

@@ -1,8 +1,10 @@
-"""What `inference.py` is asked to do: which recordings are denoised, and where results go."""
+"""Finds the recordings to denoise, and determines where their results go.
+
+Start reading at `find_recordings` and `plan`.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import glob
 import logging
@@ -20,7 +22,7 @@ from historical_denoiser.core.checks import UserError, reason_of, require
 from historical_denoiser.core.files import hash_of, remove_left_over
 from historical_denoiser.formats import audio_io, containers, film
 from historical_denoiser.network.stored import NetworkSettings
-from historical_denoiser.restoration.restorer import SEGMENT_SECONDS
+from historical_denoiser.restoration.separation import SEGMENT_SECONDS
 from historical_denoiser.restoration.settings import RETIRED, STAGES, StageSettings, without_retired
 from historical_denoiser.run import profiles
 from historical_denoiser.run.journal import has_journal
@@ -31,43 +33,44 @@ logger = logging.getLogger(__name__)
 RUNTIMES = ("auto", "onnx", "keras")
 HEADER_TOLERANCE_SECONDS = 0.1  # MP3 headers are rarely exact
 CLUSTERS = ("none", "ray")
-LIST_ENDINGS = frozenset((".txt", ".m3u", ".m3u8"))  # of files that hold names
-STREAM_TAG = "#EXT-X-"  # only playlists of streams have it (RFC 8216, 4.3)
-# `/dev/stdin` is a file where the shell opened one. Below `/dev`, `shm` is a folder like others.
+LIST_ENDINGS = frozenset((".txt", ".m3u", ".m3u8"))  # endings of lists of file names
+STREAM_TAG = "#EXT-X-"  # used by playlists of streams only (RFC 8216, 4.3)
+# `/dev/stdin` may be a regular file, and `/dev/shm` is an ordinary folder.
 DEVICES, SYSTEM_FOLDERS = Path("/dev"), frozenset((Path("/dev/fd"), Path("/proc"), Path("/sys")))
 OWN_RESULT = re.compile(r"(?P<origin>.*)_(denoised|residual)(_s([0-9.]+|auto))?", re.DOTALL)
-RESULT_NAME = re.compile("(^|_)(denoised|residual|spectrogram)")  # is found in each result's name
+RESULT_NAME = re.compile("(^|_)(denoised|residual|spectrogram)")  # part of each result's name
 
 
 @dataclass
 class InferenceConfig(StageSettings):
-    """What is denoised and how: the stages around the network, and all else."""
+    """The settings `inference`: the recordings, the stages, and the results."""
 
     # A file, folder, pattern or list of names (.txt, .m3u), or several of them.
     audio: Any = None
-    output_dir: str | None = None  # beside the input when absent
-    denoising_strength: Any = 1.0  # in [0, 1], or auto: what fits the recording
-    # Pairs [from_hz, strength], by which the strength is multiplied from each frequency on.
+    output_dir: str | None = None  # null: beside the input
+    denoising_strength: Any = 1.0  # in [0, 1], or auto to fit it to the recording
+    # Pairs [from_hz, strength]: factors of the strength, each valid from a frequency upwards.
     strength_per_band: Any = None
-    noise_floor_db: float | None = None  # noise is lowered by at most so much; absent: by all
+    noise_floor_db: float | None = None  # lower noise by at most this many dB; null: no limit
     segment_seconds: float = SEGMENT_SECONDS  # new audio in each step; memory grows with it
-    # Audio on both sides that a step sees but does not return.
+    # Audio before and after a segment that the network takes into account.
     context_seconds: float = NetworkSettings.context_seconds
-    overwrite: bool = False
-    resume: bool = False  # keep what is finished, and go on there after a run that was killed
-    spectrogram: bool = False
-    # Noise alone: [start, end] in seconds of the recording, a file, auto (found in it), or none.
+    overwrite: bool = False  # replace existing results
+    resume: bool = False  # store finished segments, and continue a run that was killed
+    spectrogram: bool = False  # draw input, output and residual
+    # Noise alone: [start, end] in seconds of the recording, a file, auto to find it, or none.
     noise_profile: Any = "none"
-    track: int | None = None  # which audio track of a film, from 1; absent: the default one
-    track_codec: str = "same"  # or flac, pcm: how that track is written
-    # What computes the network: onnx, keras, or auto: the former where there is such a file, the
-    # latter where not, and where a GPU is worth loading TensorFlow.
+    track: int | None = None  # number of a film's audio track, from 1; null: the default track
+    track_codec: str = "same"  # codec of that track in the result: same, flac or pcm
+    # onnx, keras, or auto: ONNX if the weights were exported, but Keras for long work on a GPU.
     runtime: str = "auto"
-    cluster: str = "none"  # or ray: spread the recordings over several machines
-    cluster_address: str = "local"  # this machine alone; or auto, or HOST:PORT of a cluster's head
-    cluster_cores: int = 4  # of each worker; all of the largest machine if it has fewer
-    level_noise: Any = None  # of the release before, as is the next; accepted, and of no effect
+    cluster: str = "none"  # ray to use several machines
+    cluster_address: str = "local"  # this machine only; or auto, or HOST:PORT of a cluster's head
+    cluster_cores: int = 4  # cores per worker; all of the largest machine if it has fewer
+    # Accepted with a warning, since these stages were removed; see `RETIRED`.
+    level_noise: Any = None
     keep_strokes: Any = None
+    wiener: Any = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -90,19 +93,16 @@ class InferenceConfig(StageSettings):
                  "inference.audio", "a file name or a list of file names", self.audio)
         profiles.check_choice(self.noise_profile)
         require(self.track is None or self.track >= 1, "inference.track", "at least 1", self.track)
-        require(self.runtime in RUNTIMES, "inference.runtime", f"one of {', '.join(RUNTIMES)}",
-                self.runtime)
-        require(self.track_codec in film.CHOICES, "inference.track_codec",
-                f"one of {', '.join(film.CHOICES)}", self.track_codec)
-        require(self.cluster in CLUSTERS, "inference.cluster", f"one of {', '.join(CLUSTERS)}",
-                self.cluster)
+        for name, choices in (("runtime", RUNTIMES), ("track_codec", film.CHOICES),
+                              ("cluster", CLUSTERS)):
+            value = getattr(self, name)
+            require(value in choices, f"inference.{name}", f"one of {', '.join(choices)}", value)
         require(self.cluster_cores >= 1, "inference.cluster_cores", "at least 1",
                 self.cluster_cores)
-        for field in dataclasses.fields(self):
-            if field.name in ("cluster_address", "cluster_cores"):
-                value = getattr(self, field.name)
-                require(self.cluster != "none" or value == field.default,
-                        f"inference.{field.name}", "left out without inference.cluster=ray", value)
+        for name in ("cluster_address", "cluster_cores"):
+            value = getattr(self, name)
+            require(self.cluster != "none" or value == getattr(InferenceConfig, name),
+                    f"inference.{name}", "left out without inference.cluster=ray", value)
 
     @property
     def stages(self) -> StageSettings:
@@ -111,14 +111,22 @@ class InferenceConfig(StageSettings):
 
     @property
     def strength(self) -> Strength:
-        """How much of the noise is removed, all settings together."""
+        """The share of the noise that is removed, by all settings together."""
         bands = tuple((float(edge), float(share)) for edge, share in self.strength_per_band or [])
         return Strength(self.denoising_strength, bands, self.noise_floor_db)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One recording and where its results go; `film` says how a track of a film is written."""
+    """One recording and the files to write.
+
+    Attributes:
+        recording: The recording.
+        denoised: The restored recording.
+        residual: Input minus output.
+        picture: Spectrograms of input, output and residual; None for no picture.
+        film: Format of a film's track; None if the recording is not a film.
+    """
 
     recording: audio_io.Recording
     denoised: Path
@@ -128,19 +136,21 @@ class Job:
 
     @property
     def results(self) -> list[Path]:
-        """All files that the job writes."""
+        """All files to write, starting with the restored recording."""
         return [path for path in (self.denoised, self.residual, self.picture) if path is not None]
 
     @property
     def rate(self) -> int:
-        """The sample rate of what is written; an encoder may not know the recording's."""
+        """The sample rate of the result; an encoder may not support that of the recording."""
         return self.recording.rate if self.film is None else self.film.rate
 
 
 def _named(audio: str | list[str] | None) -> dict[Path, str]:
-    """Returns the files and folders that names, patterns and lists of names stand for.
+    """Returns the files and folders given by names, patterns and lists of names.
 
-    With each comes where a list names it: " (line 3 of the list tapes.txt)", else nothing.
+    Returns:
+        Each path with its origin: " (line 3 of the list tapes.txt)", or an empty string if it is
+        not from a list.
     """
     names = [audio] if isinstance(audio, str) else audio or []
     found: dict[Path, str] = {}
@@ -150,7 +160,7 @@ def _named(audio: str | list[str] | None) -> dict[Path, str]:
             for line, listed in _read_list(path).items():
                 found.setdefault(listed, f" (line {line} of the list {name})")
         elif glob.has_magic(name) and not os.path.lexists(name):
-            # Without any match, the name is told to be none.
+            # A pattern without a match is kept, and reported as a missing file.
             found |= dict.fromkeys(map(Path, sorted(glob.glob(name, recursive=True)) or [path]), "")
         else:
             found[path] = ""
@@ -158,12 +168,12 @@ def _named(audio: str | list[str] | None) -> dict[Path, str]:
 
 
 def _read_list(path: Path) -> dict[int, Path]:
-    """Returns the names in a text file by their lines; `#` starts a comment line.
+    """Returns the paths in a text file by their line numbers; `#` starts a comment line.
 
-    They start at its folder.
+    Relative paths start at the folder of the file.
 
     Raises:
-        UserError: It is not text, holds no names, or is the playlist of a stream.
+        UserError: The file is not text, has no names, or is the playlist of a stream.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -180,19 +190,19 @@ def _read_list(path: Path) -> dict[int, Path]:
 
 
 def find_recordings(audio: str | list[str] | None) -> list[Path]:
-    """Returns the files that were asked for; a folder stands for all recordings in it.
+    """Returns the requested files, and all recordings in requested folders.
 
     Args:
-        audio: Names of files and folders, patterns (`disc*/*.wav`, where no file has that very
-            name), and text files with a name in each line. In folders, hidden files and the
-            results of earlier runs are left out. A file is taken whatever its name is, unless it
-            is named as a result of another one here is: a shell's `*.wav` finds both.
+        audio: Names of files and folders, patterns (`disc*/*.wav`, unless a file has this name),
+            and text files with one name per line. In folders, hidden files and the results of
+            earlier runs are ignored. A requested file is ignored if its name is that of a result of
+            another requested file, since a shell's `*.wav` matches both.
 
     Returns:
-        Each file once. What does not exist, and a folder without recordings, is among them.
+        Each file once, including files that do not exist and folders without recordings.
 
     Raises:
-        UserError: Nothing was asked for, or a list holds no names.
+        UserError: Nothing was requested, or a list has no names.
     """
     paths = _named(audio)
     if not paths:
@@ -200,7 +210,7 @@ def find_recordings(audio: str | list[str] | None) -> list[Path]:
     found: dict[str, Path] = {}
     _results_in.cache_clear()
     for path in paths:
-        if os.path.isdir(path):  # False also where one may not look: that file is reported later
+        if os.path.isdir(path):  # False without permission; this is reported later
             below = sorted(path.rglob("*"))
             for folder in (path, *below):
                 if os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK):
@@ -209,16 +219,16 @@ def find_recordings(audio: str | list[str] | None) -> list[Path]:
                       if item.suffix.lower() in audio_io.AUDIO_ENDINGS | containers.ENDINGS
                       and item.is_file()
                       and not any(part.startswith(".") for part in item.relative_to(path).parts)]
-            recordings = [item for item in inside if not _is_told_of(item, path)]
+            recordings = [item for item in inside if not _is_reported(item, path)]
             if len(recordings) < len(inside):
                 logger.info("%s: %d results of earlier runs are left out", path,
                             len(inside) - len(recordings))
-            recordings = recordings or [path]  # the others are done, and this one is told
+            recordings = recordings or [path]  # the folder is reported as empty
         else:
             recordings = [path]
         for item in recordings:
             found.setdefault(os.path.abspath(item), item)
-    # The name of a result holds that of its recording, sometimes with the ending.
+    # The name of a result begins with that of its recording, sometimes with the ending.
     origins = {os.path.splitext(place)[0] for place in found} | set(found)
     results = [place for place in found
                if (match := OWN_RESULT.fullmatch(os.path.splitext(place)[0]))
@@ -228,36 +238,34 @@ def find_recordings(audio: str | list[str] | None) -> list[Path]:
     return list(found.values())
 
 
-def _is_told_of(path: Path, top: Path) -> bool:
-    """Whether a report beside a file, or in a folder above it up to `top`, has it as a result."""
+def _is_reported(path: Path, top: Path) -> bool:
+    """Returns whether a report has a file as a result: one beside it, or above it up to `top`."""
     if not OWN_RESULT.fullmatch(path.stem):
-        return False  # saves reading reports for every file
+        return False  # without reading reports for every file
     for folder in path.parents:
         try:
-            told = _results_in(folder)
+            results = _results_in(folder)
         except UserError:
-            told = frozenset()  # a report that cannot be read is told of where results go
-        if os.path.relpath(path, folder) in told:
+            results = frozenset()  # `plan` raises the error if results go there
+        if os.path.relpath(path, folder) in results:
             return True
         if folder == top:
             break
     return False
 
 
-@functools.lru_cache(maxsize=8)  # a folder's recordings follow on each other
+@functools.lru_cache(maxsize=8)  # recordings of one folder follow each other
 def _results_in(folder: Path) -> frozenset[str]:
-    """Returns the names of all files that the report in a folder has as results."""
+    """Returns the names of all results in the report of a folder."""
     return frozenset(os.path.normpath(name) for entry in read_results(folder).values()
                      for name in entry.get("files", ()))
 
 
 def strength_suffix(strength: float | str) -> str:
-    """Returns what a result's name says about the strength: `_s5` for 0.5, nothing for 1.
+    """Returns the suffix of a result's name: `_s5` for 0.5, `_sauto` for auto, nothing for 1.
 
-    `auto` has the name `_sauto`.
-
-    The digits are those of the shortest decimal that means `strength`, so that no two strengths
-    share a name.
+    The digits are those of the shortest decimal equal to `strength`, so that no two strengths have
+    the same suffix.
     """
     if strength == AUTO:
         return f"_s{AUTO}"
@@ -267,13 +275,12 @@ def strength_suffix(strength: float | str) -> str:
     return f"_s{tenths:f}"
 
 
-def _place_in_folders(path: Path, audio: str | list[str] | None) -> Path:
-    """Returns in which folder below `inference.output_dir` the results of a recording belong.
+def _place_in_folders(path: Path, folders: list[Path]) -> Path:
+    """Returns the folder below `inference.output_dir` for the results of a recording.
 
-    The tree below a folder that was asked for is built again there; of several such folders each
-    has its name there.
+    The tree below a requested folder is reproduced there. If several folders were requested, each
+    gets a subfolder with its name.
     """
-    folders = _folders_named(audio if isinstance(audio, str) else tuple(audio or ()))
     for folder in folders:
         if path.is_relative_to(folder):
             inside = path.parent.relative_to(folder)
@@ -282,30 +289,21 @@ def _place_in_folders(path: Path, audio: str | list[str] | None) -> Path:
     return Path()
 
 
-@functools.lru_cache(maxsize=1)  # the same for each recording of a run
-def _folders_named(audio: str | tuple[str, ...]) -> list[Path]:
-    return [folder for folder in _named(audio if isinstance(audio, str) else list(audio))
-            if os.path.isdir(folder)]
-
-
 def make_job(recording: audio_io.Recording, settings: InferenceConfig,
-             place: Path | None = None, whole_name: bool = False) -> Job:
-    """Names the results of one recording.
+             place: str | Path = "", whole_name: bool = False) -> Job:
+    """Determines the names of the results of one recording.
 
     Args:
-        recording: What will be read.
-        settings: The `inference` settings.
-        place: The folder below `inference.output_dir`; when absent, by the folders asked for.
-        whole_name: Whether the names of results begin with the recording's ending as well.
+        recording: The recording.
+        settings: The settings `inference`.
+        place: Folder of the results, relative to `inference.output_dir` if that is set.
+        whole_name: Whether the names include the ending of the recording.
 
     Raises:
         UserError: The recording is a film that cannot be written.
     """
     path = recording.path
-    folder = path.parent
-    if settings.output_dir is not None:
-        folder = Path(settings.output_dir) / (
-            _place_in_folders(path, settings.audio) if place is None else place)
+    folder = path.parent if settings.output_dir is None else Path(settings.output_dir) / place
     name = path.name if whole_name else path.stem
     suffix = strength_suffix(settings.denoising_strength)
     ending = audio_io.output_format(recording, recording.header_samples).ending
@@ -320,16 +318,16 @@ def make_job(recording: audio_io.Recording, settings: InferenceConfig,
 
 
 def is_of_system(folder: Path) -> bool:
-    """Returns whether a folder is one of the system's devices or processes.
+    """Returns whether a folder belongs to the system's devices or processes.
 
-    Root may write there, where nobody looks for results and a restart deletes them.
+    Root may write there, but a restart would delete the results.
     """
     real = Path(os.path.realpath(folder))
     return real == DEVICES or not SYSTEM_FOLDERS.isdisjoint((real, *real.parents))
 
 
 def _require_writable(folder: Path) -> None:
-    """Raises UserError where no file can be made in a folder that exists or will be made."""
+    """Raises UserError if a folder, or the folder in which it would be made, is not writable."""
     if is_of_system(folder):
         raise UserError(f"{folder}: a folder of the system's devices, no place for results; name "
                         "one with inference.output_dir=FOLDER")
@@ -343,36 +341,35 @@ def _require_writable(folder: Path) -> None:
 
 
 def _require_replaceable(result: Path) -> None:
-    """Raises UserError where the name of a result is that of a folder, a pipe or a device."""
+    """Raises UserError if the name of a result is taken by a folder, a pipe or a device."""
     if result.exists() and not result.is_file():
-        raise UserError(f"{result}: a result cannot be written there, what has that name is not a "
-                        "regular file")
+        raise UserError(f"{result}: a result cannot be written there, it is not a regular file")
 
 
 def why_failed(recording: Path, error: UserError | OSError) -> str:
-    """Returns what an error says of a recording, with its name."""
+    """Returns the message of an error, which includes the name of the recording."""
     reason = reason_of(error)
     return reason if str(recording) in reason else f"{recording}: {reason}"
 
 
 def report_folder(denoised: Path, settings: InferenceConfig) -> Path:
-    """Returns the folder of the report that tells of a result."""
+    """Returns the folder of the report for a result."""
     return denoised.parent if settings.output_dir is None else Path(settings.output_dir)
 
 
 def plan(paths: list[Path], settings: InferenceConfig,
          made_with: Callable[[], dict[str, Any]] = dict) -> tuple[list[Job], dict[Path, str]]:
-    """Looks at all files before anything slow begins.
+    """Checks all recordings and the places of their results before anything slow begins.
 
     Args:
         paths: The recordings.
-        settings: The `inference` settings.
-        made_with: Returns what decides on the results beside the recordings; called where there
-            are results already.
+        settings: The settings `inference`.
+        made_with: Returns everything except the recordings that determines the results; only called
+            if results exist.
 
     Returns:
-        What is to be done, and for each file that cannot be done the reason. Those that are done
-        already, by the report beside their results, are neither.
+        The jobs to do, and the reason for each recording that cannot be restored. Recordings that
+        are done already, according to a report, are in neither.
 
     Raises:
         UserError: The output folder is a file, or a report cannot be read.
@@ -382,10 +379,11 @@ def plan(paths: list[Path], settings: InferenceConfig,
         require(folder.is_dir() or not folder.exists(), "inference.output_dir", "a folder",
                 settings.output_dir)
     jobs, failures, listed = [], {}, _named(settings.audio)
-    _folders_named.cache_clear()  # folders may have come since
+    folders = [path for path in listed if os.path.isdir(path)]
     for path in paths:
         try:
-            job = make_job(containers.open_audio(path, settings.track), settings)
+            job = make_job(containers.open_audio(path, settings.track), settings,
+                           _place_in_folders(path, folders))
             _require_writable(job.denoised.parent)
             _require_writable(report_folder(job.denoised, settings))
             for result in job.results:
@@ -393,12 +391,12 @@ def plan(paths: list[Path], settings: InferenceConfig,
             jobs.append(job)
         except (UserError, OSError) as error:
             failures[path] = why_failed(path, error) + listed.get(path, "")
-    jobs, refused = _told_apart(jobs, paths, settings)
+    jobs, refused = _with_distinct_places(jobs, paths, settings)
     failures |= refused
     for folder in {folder for job in jobs
                    for folder in (job.denoised.parent, report_folder(job.denoised, settings))}:
         remove_left_over(folder, RESULT_NAME)
-    # Whatever is asked: each will be added to, which must not fail after hours of work.
+    # Also with `overwrite`, because adding to a report must not fail after hours of work.
     reports = {folder: read_results(folder)
                for folder in {report_folder(job.denoised, settings) for job in jobs}}
     if settings.overwrite:
@@ -409,7 +407,13 @@ def plan(paths: list[Path], settings: InferenceConfig,
 def _not_done(jobs: list[Job], failures: dict[Path, str], reports: dict[Path, Any],
               settings: InferenceConfig, made_with: Callable[[], dict[str, Any]],
               ) -> tuple[list[Job], dict[Path, str]]:
-    """Returns the jobs without results, and `failures` with those whose results are others'."""
+    """Returns the jobs to do, and `failures` with those whose existing results differ.
+
+    Args:
+        jobs, failures: The jobs and failures so far.
+        reports: Results of `read_results` by folder.
+        settings, made_with: As in `plan`.
+    """
     missing = []
     for job in jobs:
         path, folder = job.recording.path, report_folder(job.denoised, settings)
@@ -417,19 +421,19 @@ def _not_done(jobs: list[Job], failures: dict[Path, str], reports: dict[Path, An
         if not present:
             missing.append(job)
             continue
-        # A picture can be drawn later, by doing the same once more.
+        # To draw a picture later, the recording is restored again.
         undrawn = job.picture is not None and job.picture not in present
         reason = why_not_done(reports[folder], folder, path,
                               [job.denoised, job.residual] if undrawn else job.results,
                               made_with())
         if reason is None and undrawn:
-            logger.info("%s: has its results already, but no picture: it is done again", path)
+            logger.info("%s: has its results already, but no picture: it is restored again", path)
             missing.append(job)
         elif reason is None:
             logger.info("%s: has its results already and is left alone", path)
         elif settings.resume and has_journal(job.denoised, hash_of(path),
                                              hash_of_values(made_with())):
-            logger.info("%s: a run that was killed left these results, it is finished", path)
+            logger.info("%s: a killed run left these results, and is continued", path)
             missing.append(job)
         else:
             failures[path] = (f"{path}: {' and '.join(map(str, present))} exist already, {reason}; "
@@ -437,16 +441,17 @@ def _not_done(jobs: list[Job], failures: dict[Path, str], reports: dict[Path, An
     return missing, failures
 
 
-def _told_apart(jobs: list[Job], paths: list[Path], settings: InferenceConfig,
-                ) -> tuple[list[Job], dict[Path, str]]:
-    """Gives results of their own to recordings whose results would have the same place.
+def _with_distinct_places(jobs: list[Job], paths: list[Path], settings: InferenceConfig,
+                          ) -> tuple[list[Job], dict[Path, str]]:
+    """Renames results of several recordings that would be written to the same place.
 
-    Those from several folders get subfolders of `inference.output_dir`, named as theirs; those from
-    one folder names with the recording's ending (`s.mp3_denoised.wav`).
+    Recordings from several folders get subfolders of `inference.output_dir` with the same names.
+    For recordings from one folder, the names of the results include the ending
+    (`s.mp3_denoised.wav`).
 
     Returns:
-        The jobs, and the reasons for those that are refused: a result would replace a recording,
-        or there is no such name.
+        The jobs, and the reasons for those that are refused, because a result would replace a
+        recording, or still has the place of another result.
     """
     for apart in (_into_subfolders, _with_whole_names):
         clashing = [job for group in _by_place(jobs).values() if len(group) > 1 for job in group]
@@ -469,7 +474,7 @@ def _told_apart(jobs: list[Job], paths: list[Path], settings: InferenceConfig,
 
 
 def _by_place(jobs: list[Job]) -> dict[str, list[Job]]:
-    """Returns which jobs write to each place."""
+    """Returns the jobs that write to each place."""
     found: dict[str, list[Job]] = {}
     for job in jobs:
         for result in job.results:
@@ -478,7 +483,7 @@ def _by_place(jobs: list[Job]) -> dict[str, list[Job]]:
 
 
 def _into_subfolders(jobs: list[Job], settings: InferenceConfig) -> dict[Path, Job]:
-    """Puts results below `inference.output_dir` as their recordings lie below a common folder."""
+    """Reproduces the folders of recordings below `inference.output_dir`."""
     parents = {job.recording.path: os.path.abspath(job.recording.path.parent) for job in jobs}
     if settings.output_dir is None or len(set(parents.values())) < 2:
         return {}
@@ -488,10 +493,9 @@ def _into_subfolders(jobs: list[Job], settings: InferenceConfig) -> dict[Path, J
 
 
 def _with_whole_names(jobs: list[Job], settings: InferenceConfig) -> dict[Path, Job]:
-    """Names results with the endings of their recordings."""
+    """Includes the endings of the recordings in the names of the results."""
     return {job.recording.path: make_job(
         job.recording, settings,
-        None if settings.output_dir is None else job.denoised.parent.relative_to(
-            settings.output_dir),
+        "" if settings.output_dir is None else job.denoised.parent.relative_to(settings.output_dir),
         whole_name=True)
         for job in jobs}

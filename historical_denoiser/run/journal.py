@@ -1,9 +1,9 @@
-"""What the network returned so far for a recording, on disk: a run that was killed goes on there.
+"""Stores the network's output for each segment on disk, so that a killed run can be continued.
 
-A journal holds one record for each segment: a hash of what the network heard, what it returned,
-and a hash of that. A later run does everything again but for the network, which takes nearly all
-of the time; so its result is the same bit for bit, whatever the format. A record that is not whole,
-or is of something else, ends the journal.
+A journal has one record per segment: a hash of the network's input, its output, and a hash of the
+output. A later run repeats everything except the network, which takes nearly all of the time, so
+its results are the same bit for bit in every format. The journal ends before a record that is
+incomplete or has another input. Start reading at `Journal`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from historical_denoiser.core.files import MAX_PREFIX
 
 HEADER = struct.Struct("<16sQQ16s")  # hash of the input, channels, samples, hash of the output
 ENDING = ".resume"
-DIGITS = 16  # of hashes in names
+DIGITS = 16  # digits of hashes in file names
 
 Predict = Callable[[np.ndarray], np.ndarray]
 
@@ -32,7 +32,7 @@ def _hash(content: np.ndarray) -> bytes:
 
 
 def _prefix(result: Path) -> str:
-    # Long names are cut off; the hash tells those apart that start alike.
+    # Long names are truncated; the hash distinguishes names with the same beginning.
     whole = hashlib.sha256(str(result.name).encode(errors="surrogateescape")).hexdigest()
     return f".{result.name[:MAX_PREFIX]}.{whole[:DIGITS]}."
 
@@ -43,31 +43,31 @@ def _place(result: Path, recording: str, made_with: str) -> Path:
 
 
 def has_journal(result: Path, recording: str, made_with: str) -> bool:
-    """Returns whether a run that was killed left a journal; args are those of `Journal`."""
+    """Returns whether a killed run left a journal; the arguments are those of `Journal`."""
     return _place(result, recording, made_with).is_file()
 
 
 def remove_journals(result: Path) -> None:
-    """Removes all journals of a result, which is complete."""
+    """Removes all journals of a result that is complete."""
     for path in result.parent.glob(f"{glob.escape(_prefix(result))}*{ENDING}"):
         path.unlink(missing_ok=True)
 
 
 class Journal:
-    """The journal of one result, for one network; a context manager.
+    """The journal of one result; a context manager.
 
     Attributes:
-        path: The file, beside the result; its name starts with a dot.
-        replayed: How many segments came from the file.
+        path: The file, a hidden one beside the result.
+        replayed: Number of segments taken from the file.
     """
 
     def __init__(self, result: Path, recording: str, made_with: str) -> None:
-        """Opens a journal, or starts one. Only what has the same hashes is used.
+        """Opens the journal with these hashes, or starts one.
 
         Args:
-            result: What will be made.
+            result: The file that will be written.
             recording: Hash of the recording.
-            made_with: Hash of what tells network and settings.
+            made_with: Hash of the network and the settings.
 
         Raises:
             OSError: The file cannot be written.
@@ -85,14 +85,14 @@ class Journal:
         self._file.close()
 
     def around(self, predict: Predict) -> Predict:
-        """Returns a function that takes what `predict` returns from the journal while it can."""
+        """Returns a function like `predict` that takes its results from the journal if possible."""
 
         def replay(waveforms: np.ndarray) -> np.ndarray:
-            heard = _hash(waveforms)
-            result = None if self._at_end else self._read(heard)
+            digest = _hash(waveforms)
+            result = None if self._at_end else self._read(digest)
             if result is None:
                 result = np.ascontiguousarray(predict(waveforms), np.float32)
-                self._file.write(HEADER.pack(heard, *result.shape, _hash(result)))
+                self._file.write(HEADER.pack(digest, *result.shape, _hash(result)))
                 self._file.write(result)
                 self._file.flush()
             else:
@@ -101,14 +101,14 @@ class Journal:
 
         return replay
 
-    def _read(self, heard: bytes) -> np.ndarray | None:
-        """Returns the next record; where it is not what is needed, the file ends before it."""
+    def _read(self, input_hash: bytes) -> np.ndarray | None:
+        """Returns the output in the next record; truncates the file there if it does not fit."""
         start = self._file.tell()
         head = self._file.read(HEADER.size)
         if len(head) == HEADER.size:
-            of, channels, samples, digest = HEADER.unpack(head)
+            recorded, channels, samples, digest = HEADER.unpack(head)
             size = 4 * channels * samples
-            if of == heard and start + HEADER.size + size <= self.path.stat().st_size:
+            if recorded == input_hash and start + HEADER.size + size <= self.path.stat().st_size:
                 result = np.frombuffer(self._file.read(size), np.float32).reshape(channels, samples)
                 if _hash(result) == digest:
                     return result

@@ -1,4 +1,7 @@
-"""Where the noise profile of a recording comes from: a stretch of it, a file, or what is found."""
+"""Reads the noise profile of a recording: from an excerpt, from a file, or from a found section.
+
+Start reading at `read_profile`.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,14 @@ logger = logging.getLogger(__name__)
 
 KEY = "inference.noise_profile"
 ROUNDING_SECONDS = 1e-6  # 0.3 - 0.2 is less than 0.1 in floating point
-TIMES = re.compile(r"[\d.]+,[\d.]+")  # whose brackets were forgotten
-MAX_SECONDS = 60.0  # of noise that is used; more of it tells nothing new
+TIMES = re.compile(r"[\d.]+,[\d.]+")  # two times without brackets
+MAX_SECONDS = 60.0  # length of noise that is used; more would not change the profile
 
 
 def check_choice(choice: Any) -> None:
-    """Raises UserError unless a choice is "none", "auto", [start, end] in seconds or a file's name.
+    """Raises UserError unless a choice is "none", "auto", [start, end] in seconds or a file name.
 
-    Whether the file is there is told by `check_file`.
+    Whether such a file exists is checked by `check_file`.
     """
     if isinstance(choice, str) and choice:
         return
@@ -47,30 +50,30 @@ def is_file(choice: Any) -> bool:
 
 
 def check_file(choice: Any) -> None:
-    """Raises UserError where a choice names a file that cannot be read."""
+    """Raises UserError if a choice names a file that cannot be read."""
     if not is_file(choice):
         return
     try:
         containers.open_audio(Path(choice))
     except (UserError, OSError) as error:
-        hint = f"; two times stand in brackets: '{KEY}=[{choice}]'" if TIMES.fullmatch(
-            choice) else ""
+        hint = (f"; write two times in brackets: '{KEY}=[{choice}]'" if TIMES.fullmatch(choice)
+                else "")
         raise UserError(f"`{KEY}` must be none, auto, [start, end] in seconds, or a file of noise; "
                         f"{reason_of(error)}{hint}") from error
 
 
 def read_profile(choice: Any, read: Callable[[], Iterable[np.ndarray]], sample_rate: int,
                  samples: int) -> np.ndarray | None:
-    """Returns noise alone, `(samples, channels)` at a recording's rate; None for no profile.
+    """Returns noise alone, `(samples, channels)` at the recording's rate; None for no profile.
 
     Args:
-        choice: See `check_choice`, which it has passed.
-        read: Reads the recording from its start: blocks `(samples, channels)`.
-        sample_rate: Of the recording, in Hz.
+        choice: A choice that `check_choice` accepts.
+        read: Reads the recording from its start, in blocks `(samples, channels)`.
+        sample_rate: Sample rate of the recording in Hz.
         samples: Length of the recording.
 
     Raises:
-        UserError: The stretch is not in the recording, or the file is damaged.
+        UserError: The excerpt is not within the recording, or the file is damaged.
         OSError: The file cannot be read.
     """
     if choice == "none":
@@ -88,14 +91,15 @@ def read_profile(choice: Any, read: Callable[[], Iterable[np.ndarray]], sample_r
 
 
 def _find(read: Callable[[], Iterable[np.ndarray]], sample_rate: int) -> np.ndarray | None:
-    """Returns a stretch of a recording that holds noise alone, where there is any."""
-    from historical_denoiser.noise import finder  # its filters load slowly, and few ask for it
+    """Returns the best section of a recording that holds noise alone, or None."""
+    from historical_denoiser.noise import finder  # slow to import, and seldom needed
 
     found, reason = (finder.search(read(), sample_rate) if sample_rate >= finder.MIN_RATE
-                     else ([], f"below {finder.MIN_RATE} Hz it cannot be told"))
+                     else ([], f"the sample rate is below {finder.MIN_RATE} Hz"))
     best = finder.choose_profile(found)
     if best is None:
-        logger.info("no stretch of noise alone was found: %s", reason or "all of it is alike")
+        logger.info("no section of noise alone was found: %s",
+                    reason or "the whole recording sounds alike")
         return None
     logger.info("noise profile: %.2f to %.2f s (%s)", best.start_seconds, best.end_seconds,
                 best.place)
@@ -105,7 +109,7 @@ def _find(read: Callable[[], Iterable[np.ndarray]], sample_rate: int) -> np.ndar
 
 def _cut(blocks: Iterable[np.ndarray], sample_rate: int, start_seconds: float,
          end_seconds: float) -> np.ndarray:
-    """Returns what lies between two times, less where the recording ends before."""
+    """Returns the samples between two times, or up to the end of the recording."""
     start, end = round(start_seconds * sample_rate), round(end_seconds * sample_rate)
     pieces, done = [], 0
     for block in blocks:

@@ -1,4 +1,7 @@
-"""One recording: read, analysed, restored, written, and told of."""
+"""Restores one recording: reads, analyses, restores and writes it, and returns the facts about it.
+
+Start reading at `denoise_recording`.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ from historical_denoiser.run.report import Levels
 
 logger = logging.getLogger(__name__)
 
-SEED_DIGITS = 16  # of a recording's hash, which seed its dither
+SEED_DIGITS = 16  # digits of a recording's hash that are the seed of its dither
 
 
 def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Strength = 1.0,
@@ -39,33 +42,31 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
                       before_replacing: Callable[[], object] = lambda: None) -> dict[str, Any]:
     """Writes output = input - strength x noise, and the residual input - output.
 
-    All is subtracted from the samples of the file itself: strength 0 returns them as they are,
-    and output plus residual is the input again. The results appear when they are complete.
+    The noise is subtracted from the samples of the file, so strength 0 returns them unchanged, and
+    output plus residual is the input. The results appear when they are complete.
 
     Args:
-        job: What to read and to write.
-        restorer: Finds the noise.
+        job: The recording, and the files to write.
+        restorer: Estimates the noise.
         strength: Share of the noise that is removed, in [0, 1], "auto", or a `Strength`.
-        report: Called with the seconds of audio finished since the last call. What is analysed
-            first counts for its share of the work, and the rest for less than its length.
-        noise_profile: Where noise alone is heard; see `profiles.check_choice`.
-        history: What the restored file says was done to it; `{strength}` becomes the strength.
-        resume: Hash of what tells network and settings. When given, what the network returns is
-            kept beside the results until `remove_journals`, and a later call with the same goes on
-            there.
-        before_replacing: Called when all is written, before anything gets the name of a result.
+        report: Called with the seconds finished since its last call; in sum, the whole length.
+        noise_profile: The noise profile to use; see `profiles.check_choice`.
+        history: Entry in the history of the restored file; `{strength}` is replaced.
+        resume: Hash of the network and the settings. If given, a journal of the network's output
+            is kept until `remove_journals`; a later call with the same hash continues from it.
+        before_replacing: Called when the results are complete, before they get their names.
 
     Returns:
-        What is told of it in the report: the recording's hash, its length and its levels.
+        Facts for the report: the recording's hash, its length, its levels and findings.
 
     Raises:
-        UserError: The recording is damaged or holds NaN, or there is no such noise profile.
+        UserError: The recording is damaged or contains NaN, or the noise profile does not exist.
         OSError: The results cannot be written.
     """
     recording, strength = job.recording, as_strength(strength)
     digest, first = hash_of(recording.path), _blocks(job)
     known = survey(first, recording.rate)
-    _tell(job, known, strength)
+    _log_facts(job, known, strength)
     output = audio_io.output_format(recording, known.samples)
     if known.samples == 0 and output.container == "FLAC":
         raise UserError("the file is empty, and FLAC cannot store that")
@@ -73,11 +74,13 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     strength, history = fitted.strength, history.format(strength=fitted.strength)
     with ExitStack() as stack:
         blocks = _blocks(job, keep_times=True)
-        around = None
-        if resume is not None and not strength.removes_nothing:
-            around = stack.enter_context(Journal(job.denoised, digest, resume)).around
-        pairs = _pairs(restorer, blocks, recording.rate, known, strength, around)
-        # The last one entered is the first to appear; the restored recording comes last.
+        if strength.removes_nothing:
+            pairs = ((block, np.zeros_like(block)) for block in blocks)
+        else:
+            journal = resume and stack.enter_context(Journal(job.denoised, digest, resume))
+            pairs = restorer.separate(blocks, recording.rate, known,
+                                      *([journal.around] if journal else []))
+        # The last file entered appears first, and the restored recording appears last.
         places = [stack.enter_context(replacing(path, locked=True)) for path in job.results]
         dither_seed = None if strength.removes_nothing else int(digest[:SEED_DIGITS], 16)
         writer = _writer(job, places[0], output, first, blocks, dither_seed, history)
@@ -94,18 +97,8 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
             **_findings(known, recording.rate), **levels.describe()}
 
 
-def _pairs(restorer: Restorer, blocks: Iterable[np.ndarray], rate: int, known: Survey,
-           strength: Strength, around: Callable | None) -> Iterable[Pair]:
-    """Returns each block with the noise in it; `around` is that of a journal, if there is one."""
-    if strength.removes_nothing:
-        return ((block, np.zeros_like(block)) for block in blocks)
-    if around is None:
-        return restorer.separate(blocks, rate, known)
-    return restorer.separate(blocks, rate, known, around)
-
-
-def _tell(job: Job, known: Survey, strength: Strength) -> None:
-    """Logs which track is denoised, and what is odd about a recording."""
+def _log_facts(job: Job, known: Survey, strength: Strength) -> None:
+    """Logs which track is denoised, silence in the recording, and signs of damage."""
     recording = job.recording
     if recording.track is not None:
         logger.info("%s: audio track %d (%s, %s) is denoised", recording.path, recording.track,
@@ -125,7 +118,7 @@ def _silent_seconds(known: Survey, sample_rate: int) -> float:
 
 
 def _findings(known: Survey, sample_rate: int) -> dict[str, Any]:
-    """Returns what a report tells of what was found in a recording."""
+    """Returns the results of the analysis for the report."""
     alone = known.noise_alone
     return {
         "silent_seconds": round(_silent_seconds(known, sample_rate), 2),
@@ -138,11 +131,15 @@ def _findings(known: Survey, sample_rate: int) -> dict[str, Any]:
 def _analyse(job: Job, restorer: Restorer, strength: Strength, noise_profile: Any, known: Survey,
              report: Callable[[float], object],
              ) -> tuple[Survey, Fitted, Callable[[float], object]]:
-    """Analyses a recording, of which `known` is the survey, and logs what is found.
+    """Analyses a recording, and logs the results.
+
+    Args:
+        job, restorer, strength, noise_profile, report: As in `denoise_recording`.
+        known: Survey of the recording.
 
     Returns:
-        What is known of it, the strength that fits, and what `report` is to be told through: what
-        is heard beforehand counts for its share of the work.
+        The analysis, the fitted strength, and a function that replaces `report` and counts the
+        analysis pass as its share of the work.
     """
     recording = job.recording
     if strength.removes_nothing:
@@ -150,20 +147,21 @@ def _analyse(job: Job, restorer: Restorer, strength: Strength, noise_profile: An
     seconds = known.samples / recording.rate
     profile = profiles.read_profile(noise_profile, lambda: _blocks(job), recording.rate,
                                     known.samples)
-    listens = 0.0 if profile is not None else restorer.seconds_heard_first(
+    analysed = 0.0 if profile is not None else restorer.analysis_seconds(
         known.audible_samples, recording.rate)
-    heard_first = listens + strength.is_auto * min(EXCERPTS_SECONDS, seconds)
-    share = seconds / max(seconds + heard_first, 1.0)  # of what is reported
+    fitted_to = strength.is_auto * min(EXCERPTS_SECONDS, seconds)
+    share = seconds / max(seconds + analysed + fitted_to, 1.0)
 
     def advance(seconds: float) -> None:
         report(share * seconds)
 
-    if listens and seconds > EXCERPTS_SECONDS:
-        logger.info("%s: %.0f s of it are heard first, to know its noise", recording.path, listens)
+    if analysed and seconds > EXCERPTS_SECONDS:
+        logger.info("%s: %.0f s of it are analysed first, to measure the noise", recording.path,
+                    analysed)
     known = restorer.analyse(known, lambda: _blocks(job), recording.rate, profile, advance)
     if known.hum_hz is not None:
-        logger.info("%s: it hums at multiples of %.2f Hz, which are taken out first",
-                    recording.path, known.hum_hz)
+        logger.info("%s: hum at multiples of %.2f Hz is removed first", recording.path,
+                    known.hum_hz)
     if known.noise_alone is not None:
         logger.info("%s: noise profile: %.2f to %.2f s, where noise alone was found",
                     recording.path, *(place / recording.rate for place in known.noise_alone))
@@ -179,12 +177,12 @@ def _write(job: Job, places: list[Path], writer: FilmWriter | audio_io.Writer,
     """Writes the restored recording and the residual, and returns their levels.
 
     Args:
-        job: What is written.
-        places: Where, until all of it is complete.
-        writer: Of the restored recording.
-        removed: Blocks of the recording, and what is to be subtracted from each.
+        job: The recording, and the files to write.
+        places: Temporary names of these files.
+        writer: Writes the restored recording.
+        removed: Blocks of the recording, and the noise to subtract from each.
         output: Format of the residual.
-        report: Told the seconds that are finished since its last call.
+        report: Called with the seconds finished since the last call.
     """
     recording, levels = job.recording, Levels()
     with writer as main, audio_io.Writer(places[1], recording.rate, recording.channels,
@@ -202,17 +200,17 @@ def _write(job: Job, places: list[Path], writer: FilmWriter | audio_io.Writer,
 
 def _carry_over(job: Job, place: Path, output: audio_io.Format, history: str, samples: int,
                 ) -> None:
-    """Copies tags and marks of a recording that is no film, and checks what was written."""
+    """Copies tags and markers of a recording that is not a film, and checks the written file."""
     try:
         carry_over(job.recording, place, output, history)
     except UserError as error:
-        logger.warning("%s: tags and marks are not copied: %s", job.recording.path, error)
+        logger.warning("%s: tags and markers are not copied: %s", job.recording.path, error)
     audio_io.require_whole(place, samples)
 
 
 def _draw(job: Job, places: list[Path], strength: Strength, samples: int) -> None:
     """Draws input, output and residual."""
-    # matplotlib takes a second to load, and few ask for pictures.
+    # Imported only when needed, since matplotlib takes a second to load.
     from historical_denoiser.formats.spectrogram import save_spectrograms
 
     save_spectrograms(places[2], [
@@ -223,9 +221,9 @@ def _draw(job: Job, places: list[Path], strength: Strength, samples: int) -> Non
 
 
 def _blocks(job: Job, keep_times: bool = False) -> Iterable[np.ndarray]:
-    """Returns the samples of a recording; of a film with `keep_times` also when they are heard.
+    """Returns the blocks of a recording; of a film, with `keep_times`, also their times.
 
-    Only then is it said which packets are damaged and where there are gaps, so that it is once.
+    Damaged packets and gaps are logged only with `keep_times`, so that they are logged once.
     """
     return (Reader(job.recording, keep_times) if job.film
             else audio_io.read_blocks(job.recording))
@@ -234,7 +232,17 @@ def _blocks(job: Job, keep_times: bool = False) -> Iterable[np.ndarray]:
 def _writer(job: Job, path: Path, output: audio_io.Format, first: Reader | Iterable[np.ndarray],
             blocks: Reader | Iterable[np.ndarray], dither_seed: int | None, history: str,
             ) -> FilmWriter | audio_io.Writer:
-    """Opens the restored recording; `first` has been read, `blocks` are those to be written."""
+    """Opens the file of the restored recording.
+
+    Args:
+        job: The recording, and the files to write.
+        path: Temporary name of the file.
+        output: Format of the file, unless it is a film.
+        first: Blocks that have been read to the end; they know the bit rate of a film's track.
+        blocks: Blocks to be restored; they know the times of a film's track.
+        dither_seed: Seed of the dither; None for no dither.
+        history: Entry in the history of the file.
+    """
     if job.film is None:
         return audio_io.Writer(path, job.recording.rate, job.recording.channels, output,
                                dither_seed)

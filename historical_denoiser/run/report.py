@@ -1,8 +1,8 @@
-"""What a run did, as JSON beside its results, by which the next run knows what is done already.
+"""The report of a run, a JSON file beside its results that shows the next run what is done already.
 
-A report holds an entry for each result in its folder: the hash of the recording, what it was
-restored with, and the sizes of the files. A result is taken for done where all of that is the
-same; names, ages and lengths alone say nothing.
+A report has an entry for each result in its folder: the hash of the recording, the network and the
+settings, and the sizes of the files. A result counts as done only if all of these are the same.
+Start reading at `RunReport` and `why_not_done`.
 """
 
 from __future__ import annotations
@@ -24,36 +24,33 @@ from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.files import hash_of, held, replacing
 
 REPORT_NAME = "denoised_report.json"
-VERSION = 1  # of the report's form
-# Of what becomes of a recording: raised with every change of the program by which the same
-# recording, weights and settings give other results. It belongs into `made_with`.
-RESULTS_VERSION = 16
-PACKAGE = "historical_denoiser"  # whose warnings belong into a report
+VERSION = 1  # version of the report's format
+# Version of the results, a part of `made_with`. It is raised with every change of the program that
+# changes the results for the same recording, weights and settings.
+RESULTS_VERSION = 17
+PACKAGE = "historical_denoiser"  # only its warnings are reported
 
 
 def hash_of_values(values: Any) -> str:
-    """Returns the SHA-256 of numbers, texts, lists and dictionaries of them."""
+    """Returns the SHA-256 of values that JSON can represent."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 class Levels:
-    """Adds up the power of a recording, of what it became, and of what was removed."""
+    """Measures the levels of a recording, of its restored version, and of the residual."""
 
     def __init__(self) -> None:
         self._powers = dict.fromkeys(("input", "output", "residual"), 0.0)
         self._values = 0
 
     def add(self, **blocks: np.ndarray) -> None:
-        """Counts a block of each: `input`, `output` and `residual`."""
+        """Adds one block each of `input`, `output` and `residual`."""
         for name, block in blocks.items():
             self._powers[name] += float(np.square(block).sum())
         self._values += blocks["input"].size
 
     def describe(self) -> dict[str, Any]:
-        """Returns the RMS levels in dBFS, and by how many dB the recording became quieter.
-
-        What is silent has no level: None.
-        """
+        """Returns the RMS levels in dBFS, None for silence, and the change of level in dB."""
         dbfs = {name: round(10.0 * math.log10(power / self._values), 2) if power > 0.0 else None
                 for name, power in self._powers.items()}
         known = dbfs["input"] is not None and dbfs["output"] is not None
@@ -63,7 +60,7 @@ class Levels:
 
 @contextmanager
 def passed_on(use: Callable[[logging.LogRecord], object], level: int) -> Iterator[None]:
-    """Calls `use` with each log record of this program of at least `level`, beside logging it."""
+    """Calls `use` with each log record of this program of at least `level`."""
     handler = logging.Handler(level)
     handler.emit = use
     handler.addFilter(logging.Filter(PACKAGE))
@@ -77,17 +74,17 @@ def passed_on(use: Callable[[logging.LogRecord], object], level: int) -> Iterato
 
 @contextmanager
 def collected_warnings() -> Iterator[list[str]]:
-    """Yields a list to which every warning of this program is added, beside being logged."""
+    """Yields a list to which the text of every warning of this program is added."""
     messages: list[str] = []
     with passed_on(lambda record: messages.append(record.getMessage()), logging.WARNING):
         yield messages
 
 
 def read_results(folder: Path) -> dict[str, dict[str, Any]]:
-    """Returns the entries of the report in a folder by the results' names; none without a report.
+    """Returns the entries of the report in a folder by the results' names, or an empty dictionary.
 
     Raises:
-        UserError: What has that name is no report, cannot be read, or is of a later release.
+        UserError: The file is not a report, cannot be read, or was written by a later release.
     """
     path = folder / REPORT_NAME
     # Reading a pipe or a device may never end.
@@ -119,18 +116,15 @@ def name_in(folder: Path, result: Path) -> str:
 
 def why_not_done(entries: dict[str, dict[str, Any]], folder: Path, recording: Path,
                  results: Iterable[Path], made_with: dict[str, Any]) -> str | None:
-    """Says why results that are present are not those of a recording and of this call.
+    """Returns why existing results are not the ones that this call would write, or None.
 
     Args:
-        entries: Of the report, by `read_results`.
-        folder: Where the report is.
+        entries: Result of `read_results`.
+        folder: Folder of the report.
         recording: The file that would be restored.
-        results: The files that are wanted; the restored recording is the first. Others that were
-            written with them do not matter.
-        made_with: What decides on their content beside the recording.
-
-    Returns:
-        The reason, or None where they are.
+        results: The requested files, starting with the restored recording. Other files that were
+            written with them are ignored.
+        made_with: Everything except the recording that determines the results.
     """
     results = list(results)
     entry = entries.get(name_in(folder, results[0]))
@@ -152,27 +146,32 @@ def _sizes(folder: Path, results: Iterable[Path]) -> dict[str, int]:
 
 
 class RunReport:
-    """The report of a run in one folder of results; what earlier runs left in it stays."""
+    """The report of a run in one folder of results. Entries of earlier runs are kept."""
 
     def __init__(self, folder: Path, run: dict[str, Any], made_with: dict[str, Any],
                  began: str | None = None) -> None:
-        """Starts a report; nothing is written yet.
+        """Starts a report without writing it.
 
         Args:
-            folder: Where it will be.
-            run: What to tell of the run.
-            made_with: What decides on the results beside the recordings.
-            began: When the run did, as `now` tells it; absent: now.
+            folder: Folder of the report.
+            run: Facts about the run.
+            made_with: Everything except the recordings that determines the results.
+            began: Start of the run, from `now`; the current time if None.
         """
         self.folder, self._made_with = folder, made_with
         self._run = {"began": began or now()} | run | {"done": [], "failed": {}}
 
     def add(self, recording: Path, results: Iterable[Path], facts: dict[str, Any]) -> None:
-        """Notes a recording that is done, and writes the report.
+        """Adds a restored recording, and writes the report.
+
+        Args:
+            recording: The recording.
+            results: The files written, starting with the restored recording.
+            facts: Result of `denoise_recording`.
 
         Raises:
-            UserError: There is a report that cannot be read.
-            OSError: It cannot be written.
+            UserError: The existing report cannot be read.
+            OSError: The report cannot be written.
         """
         results = list(results)
         name = name_in(self.folder, results[0])
@@ -183,15 +182,15 @@ class RunReport:
                 "files": _sizes(self.folder, results), "ended": now()}})
 
     def add_failure(self, recording: Path, reason: str) -> None:
-        """Notes a recording that cannot be done, and writes the report; raises what `add` does."""
+        """Adds a recording that failed, and writes the report; raises the errors of `add`."""
         self._run["failed"][str(recording)] = reason
         with held(self.folder):
             self._write(read_results(self.folder))
 
     def forget(self, results: Iterable[Path]) -> None:
-        """Removes the entry of results that are about to be replaced.
+        """Removes the entry of results that will be replaced.
 
-        Otherwise, a run that is killed before `add` would leave new results under the older entry.
+        Otherwise, if the run is killed before `add`, the old entry would describe new results.
 
         Raises:
             OSError: The report cannot be written.
@@ -200,7 +199,7 @@ class RunReport:
             try:
                 entries = read_results(self.folder)
             except UserError:
-                return  # a report that cannot be read vouches for nothing
+                return  # an unreadable report has no valid entries
             if entries.pop(name_in(self.folder, next(iter(results))), None) is not None:
                 self._write(entries)
 
@@ -212,5 +211,5 @@ class RunReport:
 
 
 def now() -> str:
-    """Returns the time, as reports tell it."""
+    """Returns the current time in the format of reports."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -48,15 +48,13 @@ def test_the_lines_of_an_instrument_are_found(rng, base_hz):
     (50.0, range(3, 40)),
     (24.0, range(2, 60)),  # pictures of a film, 18 in a second, and a turntable
     (18.0, range(2, 60)),
-    (1.3, range(30, 900, 7))])
-def test_hum_and_machines_are_no_drones(rng, base_hz, orders):
+    (1.3, range(30, 900, 7)),
+    # Several series of one buzz, as were seen of mercury_electrical_noises under a voice.
+    (99.8, (3, 5, 6, 9, 10, 12, 15, 18, 20, 25, 30)),
+    # Single tones, such as the whistle of a radio or of a motor.
+    (73.4, [1]), (440.0, [1]), (1000.0, [1]), (3150.0, [1])])
+def test_hum_machines_and_single_tones_are_no_drones(rng, base_hz, orders):
     assert not len(find(make_series(base_hz, orders) + make_hiss(rng)))
-
-
-def test_what_looks_like_several_series_is_one_buzz(rng):
-    """Every third and every fifth line, as were seen of mercury_electrical_noises under a voice."""
-    orders = (3, 5, 6, 9, 10, 12, 15, 18, 20, 25, 30)
-    assert not len(find(make_series(99.8, orders) + make_hiss(rng)))
 
 
 def test_lines_of_a_buzz_are_one_comb_and_those_of_notes_are_not():
@@ -72,12 +70,6 @@ def test_no_bundled_noise_holds_a_drone():
     found = {path.name: len(drones.find_drones([channel]))
              for path in sorted(NOISE.rglob("*.flac")) for channel in sf.read(path)[0].T[None]}
     assert len(found) > 20 and not any(found.values()), found
-
-
-@pytest.mark.parametrize("tone_hz", [73.4, 440.0, 1000.0, 3150.0])
-def test_a_single_tone_is_no_drone(rng, tone_hz):
-    """A whistle of a radio, or a motor's."""
-    assert not len(find(make_series(tone_hz, [1]) + make_hiss(rng)))
 
 
 def test_notes_that_change_are_no_drones(rng):
@@ -109,7 +101,6 @@ def test_a_drone_is_not_taken_for_hum_at_another_speed():
 @pytest.mark.parametrize("rate", [44100, 48000])
 @pytest.mark.parametrize(("base_hz", "is_kept"), [(73.4, True), (50.0, False)])
 def test_a_recording_keeps_a_drone_and_loses_hum(rng, rate, base_hz, is_kept):
-    """Even where the network takes all for noise."""
     settings = NetworkSettings(reference_dbfs=-20.0)
     tones = make_series(base_hz, seconds=12.0)
     if rate != SAMPLE_RATE:

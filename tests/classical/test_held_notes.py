@@ -6,8 +6,9 @@ from restorers import make_restorer
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE, resample
 from historical_denoiser.audio.survey import survey
-from historical_denoiser.classical.held_notes import FIRST, LAST, give_back, measure_floor
+from historical_denoiser.classical.held_notes import FIRST, LAST, measure_floor, restore_notes
 from historical_denoiser.network.stored import NetworkSettings
+from historical_denoiser.training.metrics import snr_db
 
 SECONDS = 12.0
 BEGINS, ENDS = 3.0, 9.0  # of the note
@@ -29,10 +30,6 @@ def make_hiss(rng):
     return (0.003 * rng.standard_normal(len(times()))).astype(np.float32)
 
 
-def snr_db(clean, made):
-    return 10.0 * np.log10(np.sum(clean**2) / np.sum((made - clean) ** 2))
-
-
 def erase(spectra):
     """Stands for a network that takes all for noise."""
     return np.zeros_like(spectra)
@@ -41,7 +38,7 @@ def erase(spectra):
 def test_a_note_that_begins_and_ends_comes_back(rng):
     note, hiss = make_note(), make_hiss(rng)
     heard = note + hiss
-    made = give_back(heard, np.zeros_like(heard), measure_floor([heard]))
+    made = restore_notes(heard, np.zeros_like(heard), measure_floor([heard]))
     assert made.dtype == np.float32 and made.shape == heard.shape
     assert snr_db(note, made) > 20.0
     # The hiss stays away where no note was.
@@ -66,13 +63,13 @@ def test_what_is_no_note_stays_away(rng, noise):
     if noise == "hum after silence":  # as where a file begins before the transfer does
         audio[: 4 * SAMPLE_RATE] = 0.0
     nothing = np.zeros_like(audio)
-    made = give_back(audio, nothing, measure_floor([audio]))
+    made = restore_notes(audio, nothing, measure_floor([audio]))
     assert np.sum(made**2) <= 1e-3 * np.sum(audio**2)
 
 
 def test_what_the_network_left_is_not_doubled(rng):
     heard = make_note() + make_hiss(rng)
-    np.testing.assert_array_equal(give_back(heard, heard, measure_floor([heard])), heard)
+    np.testing.assert_array_equal(restore_notes(heard, heard, measure_floor([heard])), heard)
 
 
 def test_the_floor_is_the_least_of_all_stretches(rng):
@@ -83,14 +80,13 @@ def test_the_floor_is_the_least_of_all_stretches(rng):
     line = round(73.4 * 8192 / SAMPLE_RATE) - FIRST
     assert 1e3 * both[line] < alone[line]
     nothing = np.zeros_like(sounding)
-    assert not give_back(sounding, nothing, alone).any()  # it might be hum
-    assert snr_db(sounding, give_back(sounding, nothing, both)) > 15.0
+    assert not restore_notes(sounding, nothing, alone).any()  # it might be hum
+    assert snr_db(sounding, restore_notes(sounding, nothing, both)) > 15.0
     assert measure_floor([hiss[:SAMPLE_RATE]]) is None
 
 
 @pytest.mark.parametrize("rate", [44100, 48000])
 def test_a_recording_keeps_its_long_notes(rng, rate):
-    """At its own rate and level, across the joins of segments, each channel by itself."""
     settings = NetworkSettings(reference_dbfs=-20.0)
     note, hiss = make_note(), make_hiss(rng)
     stereo = 0.05 * np.stack([note + hiss, 0.3 * note[::-1] + hiss], axis=1).astype(np.float32)

@@ -104,7 +104,6 @@ def test_mains_that_drift_are_followed_to_the_highest_lines(rng, drift_hz):
 
 @pytest.mark.parametrize(("sputter", "is_found"), [(0.0, True), (0.6, False)])
 def test_buzz_that_sputters_is_left_to_the_network(rng, sputter, is_found):
-    """Its lines stand, but much is left around them without these."""
     time_s = times(seconds=5.5)
     levels = [1.0 + sputter * np.interp(time_s, np.arange(30) / 5.0, rng.standard_normal(30))
               for _ in range(40)]
@@ -122,7 +121,6 @@ def test_strokes_at_a_regular_pace_are_no_hum(rng, each_s):
 
 
 def test_hum_of_a_scratched_disc_is_found(rng):
-    """A scratch is heard once in each turn."""
     scratched = make_music(rng) + make_hum()
     scratched[:: round(60.0 / 78.0 * SAMPLE_RATE)] += 0.5
     assert hum.find_hum([scratched]) == pytest.approx(BASE_HZ, abs=0.01)
@@ -208,15 +206,14 @@ def test_lines_that_become_louder_together_are_found_and_go(rng, level):
 
 
 def test_lines_that_swing_each_by_itself_share_no_level(rng):
-    """Nor do too few, nor those whose level stays."""
     heard = np.exp(0.3 * rng.standard_normal((20, 40)))
     lines = hum.Lines(np.arange(20.0), np.ones(20, complex), np.full(20, 3.0), np.arange(40.0),
                       heard)
     assert hum._shared_level(lines) is None
     shared = np.tile(np.exp(np.sin(np.arange(40.0) / 4.0)), (20, 1)) * heard
-    level = hum._shared_level(replace(lines, heard=shared))
+    level = hum._shared_level(replace(lines, magnitudes=shared))
     assert np.corrcoef(np.log(level), np.sin(np.arange(40.0) / 4.0))[0, 1] > 0.95
-    assert hum._shared_level(replace(lines, heard=shared, steadiness=np.ones(20))) is None
+    assert hum._shared_level(replace(lines, magnitudes=shared, steadiness=np.ones(20))) is None
     few = slice(0, hum.MIN_SHARING - 1)
     assert hum._shared_level(hum.Lines(lines.hz[few], lines.amplitudes[few], lines.steadiness[few],
                                        lines.times, shared[few])) is None

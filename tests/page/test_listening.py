@@ -42,7 +42,6 @@ def test_what_is_kept_restores_as_the_network_does(strength, sine, noise, tmp_pa
     (16, 1.0, True), (24, 1.0, True), (32, 1.0, True), (None, 1.0, True), (24, 1e-6, True),
     (None, 1e-9, True), (32, "constant", False)])
 def test_what_is_kept_is_exact_in_half_the_bytes(bits, quiet, half, sine, rng, tmp_path):
-    """Also where nothing but the network's rounding is left of a sample."""
     audio = np.stack([sine, sine[::-1]], axis=-1) + 0.01 * rng.standard_normal((len(sine), 2))
     if quiet == "constant":
         audio[:, 1] = 1.0 / 3.0
@@ -72,7 +71,7 @@ def test_what_is_heard_first_is_not_kept_for_the_noise_of_a_recording(sine, nois
     kept = KeptNoise(keeping.known, tmp_path / "noise")
     assert kept.analyse(survey([audio], 44100)) is known
     assert kept.fit_strength(as_strength(0.4)).strength.share == 0.4
-    assert kept.seconds_heard_first(len(audio), 44100) == 0.0
+    assert kept.analysis_seconds(len(audio), 44100) == 0.0
     np.testing.assert_array_equal(next(kept.separate([audio]))[1], pair[1])
 
 
@@ -103,5 +102,5 @@ def test_sounds_are_written_as_browsers_play_them(rate, channels, heard, tmp_pat
 
 
 def test_nothing_to_hear_is_told(tmp_path):
-    with pytest.raises(UserError, match="there is no sound in it"):
+    with pytest.raises(UserError, match="the recording has no samples"):
         write_sound(tmp_path / "s", [], recording(tmp_path / "a.wav", 8000, 1))

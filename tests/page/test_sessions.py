@@ -49,11 +49,11 @@ def test_users_who_send_the_same_do_not_lose_it_to_each_other(tmp_path):
 
 def test_what_is_gone_or_never_came_is_told(tmp_path):
     users = Sessions(tmp_path, 60.0)
-    with pytest.raises(UserError, match="drop the recording again"):
+    with pytest.raises(UserError, match="choose the recording again"):
         users.start("me", tmp_path / "none.wav")
-    with pytest.raises(UserError, match="a page that is open"):
+    with pytest.raises(UserError, match="from an open page"):
         users.start(None, upload(tmp_path))
-    with pytest.raises(UserError, match="drop it again"):
+    with pytest.raises(UserError, match="choose it again"):
         users.of("me")
 
 
