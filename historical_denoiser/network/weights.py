@@ -204,8 +204,9 @@ def _widen(value: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
     if value.ndim != len(shape) or np.any(np.greater(value.shape, shape)):
         raise UserError(f"`weights` must be of a network that is a part of this one. Variable "
                         f"{name}: it has the shape {value.shape}, this one {shape}")
-    return np.pad(value, [(0, now - before) for before, now in zip(value.shape, shape,
-                                                                   strict=True)])
+    wide = np.zeros(shape, value.dtype)
+    wide[tuple(map(slice, value.shape))] = value
+    return wide
 
 
 def _spread_inputs(kernel: np.ndarray, before: dict[str, int], now: dict[str, int]) -> np.ndarray:
