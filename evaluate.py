@@ -2,27 +2,28 @@
 
 Usage: python evaluate.py [weights=FILE] [key=value ...]
 
-Prints the tables of the README: clean files and recorded noise that no training run has seen, by
-category and by noise recording; noises that come alone; and what must not be lost for a gain.
+Prints the tables of the README: SNR gains on clean files and recorded noise that no training run
+has seen, by category and by noise recording; how much noise alone is lowered; and guards, which are
+limits to the harm done to clean sound.
 
     python evaluate.py weights=FOLDER_OF_A_RUN
     python evaluate.py method=lsa                      # the classical method; see inference.py
     python evaluate.py inference.declick=false         # clicks left to the network
-    python evaluate.py inference.denoising_strength=auto   # found for each item by itself
-    python evaluate.py dset.path_noise_test=[FOLDER]   # noise of your own; every file in it tests
+    python evaluate.py inference.denoising_strength=auto   # chosen for each mixture
+    python evaluate.py dset.path_noise_test=[FOLDER]   # test with all noise files of a folder
     python evaluate.py perceptual=true                 # ViSQOL and PESQ as well
     python evaluate.py profile=true                    # each mixture with a profile of its noise
-    python evaluate.py test=sealed                     # once a release: nothing is tuned on it
+    python evaluate.py test=sealed                     # once per release; nothing is tuned on it
 
-Methods side by side, on the same mixtures, on noisy and clean files of your own, or on recordings
-without a clean version; tables, plots and players go to experiments/evaluation/bench:
+Methods can be compared on the same mixtures, on noisy and clean files of your own, or on recordings
+without clean versions. Tables, plots and players are written to experiments/evaluation/bench:
 
-    python evaluate.py 'methods=[all]'                 # ours, and every tool that is installed
+    python evaluate.py 'methods=[all]'                 # own methods and all installed tools
     python evaluate.py 'methods=[network,network:profile,lsa,adeclick+afftdn,FOLDER_OF_A_RUN]'
     python evaluate.py 'methods=[network,none]' bench.pairs=FOLDER
     python evaluate.py 'methods=[network,none]' bench.recordings=FOLDER
 
-The exit status is 3 where some items could not be read, or some methods failed on some of them.
+The exit status is 3 if some items could not be read, or some methods failed on some of them.
 """
 
 from __future__ import annotations
@@ -36,7 +37,6 @@ import csv
 import dataclasses
 import datetime
 import functools
-import hashlib
 import logging
 import sys
 from collections.abc import Callable
@@ -56,7 +56,7 @@ from historical_denoiser.bench.methods import PROFILE_ENDING, REQUIREMENTS, Rest
 from historical_denoiser.bench.settings import BenchConfig
 from historical_denoiser.core.checks import UserError, require
 from historical_denoiser.core.command_line import exit_on_user_error, keys_of, run_main
-from historical_denoiser.core.files import WEIGHTS_ENDING
+from historical_denoiser.core.files import WEIGHTS_ENDING, hash_of
 from historical_denoiser.data.audio_index import find_noise
 from historical_denoiser.data.mixture import Mixture
 from historical_denoiser.denoise import SOME_FAILED_STATUS
@@ -72,22 +72,23 @@ from historical_denoiser.training import metrics, perceptual, probes
 logger = logging.getLogger(__name__)
 
 TABLE_NAME = "evaluation.csv"  # a row for each mixture
-PROBES_NAME = "probes.csv"  # a row for each probe, and each clean sound that is like noise
-BENCH_NAME = "bench"  # folder of what compares methods
+PROBES_NAME = "probes.csv"  # a row for each probe, and for each clean sound that is like noise
+BENCH_NAME = "bench"  # folder of comparisons
 NETWORK = "network"
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="conf")
 @exit_on_user_error
 def main(raw: DictConfig) -> None:
-    """Denoises the test mixtures and prints what was gained and what was lost."""
+    """Denoises the test mixtures and prints the measures."""
     cfg = load_config(raw)
     require_used(cfg)
+    given = keys_of(HydraConfig.get().overrides.task)
     if cfg.methods:
-        compare(cfg, keys_of(HydraConfig.get().overrides.task))
+        compare(cfg, given)
         return
     judge_more = perceptual.load_judge() if cfg.perceptual else metrics.judge_no_more
-    method = choose_method(cfg, keys_of(HydraConfig.get().overrides.task))
+    method = choose_method(cfg, given)
     restorer, weights = method.load(), method.weights
     settings = restorer.settings
     if weights is not None:
@@ -100,11 +101,12 @@ def main(raw: DictConfig) -> None:
     highpass_hz = cfg.dset.snr_highpass_hz
     restore = at_strength(restorer, cfg.inference.strength)
     rows = metrics.judge_mixtures(restore, mixtures, highpass_hz, judge_more)
-    known = splits_in_training(weights, cfg) if weights else {}
-    rows = [row | {"split_in_training": known.get(row["noise"], "")} for row in rows]
+    splits = splits_in_training(weights, cfg) if weights else {}
+    rows = [row | {"split_in_training": splits.get(row["noise"], "")} for row in rows]
     guards = metrics.check_guards(rows)
     folder = Path(cfg.path_evaluation) / name_of(cfg, weights)
-    sections = [*describe(weights.name if weights else method.name, cfg, mixer, restorer, rows),
+    name = weights.name if weights else method.name
+    sections = [*describe(name, cfg, mixer, restorer, rows),
                 metrics.format_table(rows, ("input_snr_db",)),
                 metrics.format_table(rows, ("category", "input_snr_db")),
                 metrics.format_noises(rows)]
@@ -122,52 +124,50 @@ def main(raw: DictConfig) -> None:
     metrics.write_table(folder / TABLE_NAME, rows)
     logger.info("each item's measures: %s", folder / TABLE_NAME)
     if cfg.sealed_log is not None:
-        note_sealed(Path(cfg.sealed_log), weights.name if weights else method.name, weights, rows)
+        note_sealed(Path(cfg.sealed_log), name, weights, rows)
 
 
 def note_sealed(log: Path, name: str, weights: Path | None, rows: list[metrics.Row]) -> None:
-    """Adds a line on a run of the sealed test to a CSV file, which is committed.
+    """Adds a line about a run of the sealed test to a CSV file, which is committed.
 
-    A test is sealed as long as few runs are noted: one for each release.
+    The file shows that the test is run only once per release.
 
     Args:
-        log: The file; it is made where there is none.
-        name: Of the weights or the method.
-        weights: The file of the weights, whose digest tells which they were.
+        log: The file, which is created if necessary.
+        name: Name of the weights or the method.
+        weights: The weights file, of which a part of the hash is written.
         rows: The measures of each mixture.
     """
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:12] if weights else ""
-    line = {"date": f"{datetime.date.today()}", "weights": name, "sha256": digest,
-            "items": len(rows)}
+    line = {"date": f"{datetime.date.today()}", "weights": name,
+            "sha256": hash_of(weights)[:12] if weights else "", "items": len(rows)}
     for category, snr in sorted({(row["category"], row["input_snr_db"]) for row in rows}):
         gains = [row["snr_gain_db"] for row in rows
                  if (row["category"], row["input_snr_db"]) == (category, snr)]
         line[f"{category}_at_{snr:g}"] = f"{np.mean(gains):.2f}"
     line["noise_left_db"] = f"{np.mean([row['noise_left_db'] for row in rows]):.2f}"
     log.parent.mkdir(parents=True, exist_ok=True)
-    is_new = not log.exists()
     with log.open("a", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, line)
-        if is_new:
+        if stream.tell() == 0:
             writer.writeheader()
         writer.writerow(line)
-    logger.info("noted in %s", log)
+    logger.info("added to %s", log)
 
 
 def require_used(cfg: Config) -> None:
-    """Raises UserError where a setting of `inference` is given that would not be used here."""
-    ways = ("network:profile and lsa:profile are told the noise of each item, of a file of yours "
-            "that of NAME_noise.wav beside it" if cfg.methods
+    """Raises UserError if a setting of `inference` would have no effect here."""
+    hint = ("network:profile and lsa:profile take a profile of each item's own noise, for your "
+            "files from NAME_noise.wav beside them" if cfg.methods
             else "profile=true gives each mixture a profile of its own noise")
-    require(cfg.inference.noise_profile == "none", KEY, f"none here; {ways}",
+    require(cfg.inference.noise_profile == "none", KEY, f"none here; {hint}",
             cfg.inference.noise_profile)
     require(cfg.inference.mono_source == "false", "inference.mono_source",
-            "false here, where all that is measured has one channel: of a recording, the mean of "
-            "its channels", cfg.inference.mono_source)
+            "false here, as everything is measured in one channel, the mean of a recording's "
+            "channels", cfg.inference.mono_source)
 
 
 def at_strength(restorer: Restorer, strength: Strength) -> Callable[..., np.ndarray]:
-    """Returns what restores waveforms as `Restorer.each` does, at the strength of a call."""
+    """Returns a function that restores waveforms like `Restorer.each`, at a given strength."""
     if strength == Strength():
         return restorer.each
 
@@ -182,8 +182,8 @@ def at_strength(restorer: Restorer, strength: Strength) -> Callable[..., np.ndar
 
 
 def compare(cfg: Config, given: set[str]) -> None:
-    """Denoises with each of `methods`, prints how they compare, and writes tables and a page."""
-    try:  # what draws and bootstraps takes a second to load, and the rest needs none of it
+    """Denoises with each of `methods`, prints a comparison, and writes tables and a page."""
+    try:  # imported here because plotting and statistics take a second to load
         from historical_denoiser.bench import comparison, measures, pairs
     except ImportError as error:
         raise UserError(f"`methods` needs a package that is not installed ({error.name}): "
@@ -194,7 +194,7 @@ def compare(cfg: Config, given: set[str]) -> None:
         files = pairs.find_recordings(cfg.bench.recordings)
         require(not cfg.perceptual or any(file.category == "speech" for file in files),
                 "perceptual", "false, or some of `bench.recordings` in a subfolder called speech: "
-                "only DNSMOS, which is of speech, needs no clean version", cfg.perceptual)
+                "without clean versions there is only DNSMOS, which is for speech", cfg.perceptual)
     chosen, missing = choose(cfg.methods, own_methods(cfg, given), is_weights)
     folder, faults = Path(cfg.path_evaluation) / BENCH_NAME, comparison.Faults()
     highpass_hz = cfg.dset.snr_highpass_hz
@@ -205,10 +205,9 @@ def compare(cfg: Config, given: set[str]) -> None:
         folder /= "recordings"
         notes.insert(0, f"{len(files)} recording{'s' * (len(files) > 1)}, up to "
                      f"{cfg.bench.recording_seconds:g} s of each.")
-        judge_alone = measures.load_judge_alone(cfg.perceptual)
         sys.stdout.write(comparison.report_alone(
-            chosen, files, notes, cfg.bench.recording_seconds, folder, highpass_hz, judge_alone,
-            faults))
+            chosen, files, notes, cfg.bench.recording_seconds, folder, highpass_hz,
+            measures.load_judge_alone(cfg.perceptual), faults))
     else:
         judge_more, left_out = measures.load_judge(cfg.perceptual)
         notes += [f"Not measured: {line}." for line in left_out]
@@ -224,12 +223,12 @@ def compare(cfg: Config, given: set[str]) -> None:
             def read(item: int) -> tuple[Mixture, float]:
                 return pairs.read_mixture(files[item], highpass_hz)
         else:
-            # Any form will do: it makes the mixer draw the stretches.
+            # With any profile form, the mixer draws noise for profiles.
             mixer = Mixer(cfg.dset, "test", cfg.seg_len_s_val, carrier=cfg.noise,
                           profile_form=ProfileForm(cfg.stft, 1.0))
             notes = [f"{cfg.test_items} mixtures of {cfg.seg_len_s_val:g} s", mixer.describe(),
-                     f"What is told the noise gets {TEST_PROFILE_SECONDS:g} s of another stretch "
-                     "of it.", *notes]
+                     f"Noise profiles are {TEST_PROFILE_SECONDS:g} s of the same noise from "
+                     "another place.", *notes]
             names = [f"item {item}" for item in range(cfg.test_items)]
 
             def read(item: int) -> tuple[Mixture, float]:
@@ -244,23 +243,23 @@ def compare(cfg: Config, given: set[str]) -> None:
 
 
 def is_weights(name: str) -> bool:
-    """Whether a name is that of weights: a file, a folder, the prefix of a checkpoint, "small"."""
+    """Returns whether a name is "small", a file, a folder or the prefix of a checkpoint."""
     return Path(locate_shipped(name)).exists() or Path(f"{name}.index").is_file()
 
 
 def own_methods(cfg: Config, given: set[str]) -> dict[str, Callable[[str], Restore]]:
-    """Returns what loads the project's own methods by name, for `bench.methods.choose`."""
+    """Returns functions that load the project's methods, by name, for `bench.methods.choose`."""
 
     def load(name: str, **choice: str | None) -> Restore:
         restorer = choose_method(dataclasses.replace(
             cfg, methods=[], bench=BenchConfig(), **choice), given).load()
-        knows = name.endswith(PROFILE_ENDING)
-        require(not knows or restorer.settings.unet.use_profile, "methods",
+        uses_profile = name.endswith(PROFILE_ENDING)
+        require(not uses_profile or restorer.settings.unet.use_profile, "methods",
                 f"without {name}, whose network takes no profile", cfg.methods)
 
         def restore(audio: np.ndarray, profile: np.ndarray | None) -> np.ndarray:
             return at_strength(restorer, cfg.inference.strength)(
-                audio[None], profile if knows else None)[0]
+                audio[None], profile if uses_profile else None)[0]
 
         return restore
 
@@ -277,21 +276,23 @@ def own_methods(cfg: Config, given: set[str]) -> dict[str, Callable[[str], Resto
 
 def describe(name: str, cfg: Config, mixer: Mixer, restorer: Restorer,
              rows: list[metrics.Row]) -> list[str]:
-    """Returns lines on what is measured, and on what it cannot tell."""
-    stages = restorer.stages
-    lines = [f"{name}: {cfg.test_items} mixtures of {cfg.seg_len_s_val:g} s",
-             mixer.describe()]
+    """Returns lines about the test, the stages, and the limits of the test.
+
+    Args:
+        name: Name of the weights or the method.
+        cfg: The settings.
+        mixer: Makes the mixtures.
+        restorer: Restores them.
+        rows: The measures of each mixture.
+    """
+    stages = [stage for stage in STAGES if getattr(restorer.stages, stage) is True]
+    lines = [f"{name}: {cfg.test_items} mixtures of {cfg.seg_len_s_val:g} s", mixer.describe(),
+             f"Enabled stages: {', '.join(stages) or 'none'}."]
     lines += [line for is_so, line in (
         (cfg.dset.snr_highpass_hz,
-         f"SNRs are set and judged above {cfg.dset.snr_highpass_hz:g} Hz."),
+         f"SNRs are set and measured above {cfg.dset.snr_highpass_hz:g} Hz."),
         (cfg.inference.strength != Strength(),
          f"Each item is denoised at {cfg.inference.strength}."),
-        (stages.dehum, "The lines of hum are taken out first."),
-        (stages.declick, "Clicks are cut out first."),
-        (stages.keep_held, "Notes that are held are given back."),
-        (stages.follow_noise, "Each item is restored in sections where its noise changes."),
-        (stages.listen_first and restorer.settings.unet.use_profile,
-         "Each item is heard twice: what is removed at first is its noise profile."),
         (cfg.profile, f"Each mixture comes with {TEST_PROFILE_SECONDS:g} s of its noise; probes do "
                       "not.")) if is_so]
     if missing := ", ".join(mixer.noise.missing):
@@ -303,10 +304,10 @@ def describe(name: str, cfg: Config, mixer: Mixer, restorer: Restorer,
 
 
 def splits_in_training(weights: Path, cfg: Config) -> dict[str, str]:
-    """Returns in which split each noise recording was when the weights of a fold were trained.
+    """Returns the split of each noise recording when the weights of a fold were trained.
 
-    It is empty where they were trained without folds: then recordings had the splits of the
-    release that trained them.
+    The result is empty if the weights were trained without folds, since the splits then depended on
+    the release.
     """
     path = weights.parent / CONFIG_NAME
     stored = read_settings(path) if path.is_file() else OmegaConf.create()
@@ -319,9 +320,9 @@ def splits_in_training(weights: Path, cfg: Config) -> dict[str, str]:
 
 
 def name_of(cfg: Config, weights: Path | None) -> str:
-    """Returns the name of the folder of tables: of a run's, with what else was asked for.
+    """Returns the name of the folder of tables: that of the run or method, and changed settings.
 
-    That of weights that are not a run's best has their name too.
+    For weights that are not the best of a run, it includes the name of their file.
     """
     name = cfg.method
     if weights is not None:

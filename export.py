@@ -8,8 +8,8 @@ Usage: python export.py [weights=FILE] format=onnx [output=FILE.onnx] [key=value
 
     python export.py format=litert output=NETWORK/small.tflite
 
-The file is compared with the network, on a noisy recording and in two lengths, before it gets its
-name. Beside it lies config.yaml, which tells what the network needs, as beside all weights.
+Before the file gets its name, it is compared with the network on two lengths of a noisy recording.
+The network's settings are written beside it as config.yaml, as beside all weights.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.core.backend import load_backend
@@ -33,23 +34,22 @@ from historical_denoiser.core.checks import UserError, require
 from historical_denoiser.core.command_line import run_main
 from historical_denoiser.core.files import end_on_signals, hash_of, replacing
 from historical_denoiser.denoiser import choose_network
-from historical_denoiser.formats import audio_io
 from historical_denoiser.network import plain, runtimes
 from historical_denoiser.network.stored import CONFIG_NAME, NetworkSettings, read_network_settings
 from historical_denoiser.settings import Config, run_with_settings, save_config
 
 logger = logging.getLogger(__name__)
 
-OPSET = 18  # of ONNX: the operators that a runtime must know; ONNX Runtime 1.14 has them
-MAX_DIFFERENCE = 1e-4  # in spectra whose loudest bins are near 100
+OPSET = 18  # version of ONNX's operators; ONNX Runtime supports it since 1.14
+MAX_DIFFERENCE = 1e-4  # of spectra whose loudest bins are near 100
 EXAMPLE = Path(__file__).resolve().parent / "examples" / "noisy.flac"
-# Neither is that of a segment; the second one is no multiple of what the network halves.
+# Neither is the length of a segment, and the network cannot halve the frames of the second evenly.
 CHECKED_SECONDS = (4.0, 1.37)
 REQUIREMENTS = "requirements-export.txt"
 
 
 def output_path(output: str | None, kind: str, weights: Path) -> Path:
-    """Returns where an exported network goes: as it is named, or beside the weights."""
+    """Returns the path of the exported network: `output`, or one beside the weights."""
     ending = runtimes.ENDINGS[kind]
     path = Path(output or weights.with_name(weights.name.split(".")[0] + ending))
     require(path.suffix == ending, "output", f"a name that ends in {ending}, for format={kind}",
@@ -59,12 +59,17 @@ def output_path(output: str | None, kind: str, weights: Path) -> Path:
 
 
 def write(model: Any, settings: NetworkSettings, kind: str, path: Path, digest: str) -> None:
-    """Writes the network's last stage as a graph of any number of frames.
+    """Writes the network's last stage as a graph for any number of frames.
 
-    The `digest` of the weights is kept in a file of ONNX (`runtimes.find_twin`).
+    Args:
+        model: The network.
+        settings: Its settings.
+        kind: A key of `runtimes.ENDINGS`.
+        path: The file to write.
+        digest: Hash of the weights, which an ONNX file stores (see `runtimes.find_twin`).
 
     Raises:
-        UserError: What converts it is not installed, or knows one of its operations not.
+        UserError: The converter is not installed, or Keras does not use TensorFlow.
     """
     import keras
 
@@ -86,11 +91,11 @@ def write(model: Any, settings: NetworkSettings, kind: str, path: Path, digest: 
             convert_variables_to_constants_v2,
         )
 
-        # Without it some networks keep their weights as variables, which have no values where the
-        # file is run. TensorFlow has no public function for it.
+        # Otherwise some networks keep their weights as variables, which have no values when the
+        # file is run. TensorFlow has no public function for this.
         frozen = convert_variables_to_constants_v2(concrete)
         converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
-        # Other operations would need TensorFlow again where the network runs.
+        # With other operations, running the file would need TensorFlow.
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         path.write_bytes(converter.convert())
         return
@@ -108,10 +113,7 @@ def write(model: Any, settings: NetworkSettings, kind: str, path: Path, digest: 
 
 
 def _repeat_edges(graph: Any, node: Any, name: str, arguments: Any) -> None:
-    """Converts a padding by mirrored samples, of which `tensor_ops` has at most one at each edge.
-
-    tf2onnx's own form of it takes two paddings.
-    """
+    """Converts mirror padding by one sample to one edge padding; tf2onnx itself needs two."""
     pads = node.inputs[1].get_tensor_value(as_list=False)
     if pads.max() > 1:
         raise ValueError(f"{name} must be padded by at most one sample. Received: {pads.tolist()}")
@@ -122,7 +124,7 @@ def _repeat_edges(graph: Any, node: Any, name: str, arguments: Any) -> None:
 
 
 def predictor(model: Any) -> Callable[[Any], np.ndarray]:
-    """Returns a network as a function of `check`, which traces no graph for each length."""
+    """Returns a function for `check` that runs the network without tracing each length."""
     import keras
 
     return lambda inputs: keras.ops.convert_to_numpy(model(inputs)[0])
@@ -133,65 +135,60 @@ def check(predict: Callable[[Any], np.ndarray], run: runtimes.Run,
     """Returns the largest difference of an exported network from the network itself.
 
     Args:
-        predict: The network, of a spectrogram or the list of it and a noise profile.
-        run: The same of the exported one.
-        settings: What the network needs.
+        predict: The network, a function of a spectrogram or a list of it and a noise profile.
+        run: The exported network, likewise.
+        settings: The network's settings.
 
     Raises:
-        UserError: It is larger than `MAX_DIFFERENCE`.
+        UserError: The difference is larger than `MAX_DIFFERENCE`.
     """
-    recording = audio_io.open_recording(EXAMPLE)
-    heard = np.concatenate(list(audio_io.read_blocks(recording))).reshape(
-        -1, recording.channels)[:, 0].astype(np.float32)
+    waveform, _ = soundfile.read(EXAMPLE, dtype="float32")
     if settings.reference_dbfs is not None:
-        heard *= np.float32(dsp.to_gain(settings.reference_dbfs)
-                            / np.sqrt(dsp.power(heard)))
+        waveform *= np.float32(dsp.to_gain(settings.reference_dbfs) / np.sqrt(dsp.power(waveform)))
     largest, stft, form = 0.0, settings.stft, settings.profile_form
     for seconds in CHECKED_SECONDS:
-        spectra = dsp.stft(heard[None, :round(seconds * dsp.SAMPLE_RATE)], stft.win_size,
+        spectra = dsp.stft(waveform[None, :round(seconds * dsp.SAMPLE_RATE)], stft.win_size,
                            stft.hop_size)
-        given = [spectra]
-        if form is not None:
-            # With a profile; without one the network is given zeros in its place.
-            given.append([spectra, form.measure(heard[-dsp.SAMPLE_RATE:])[None]])
-        for inputs in given:
+        cases = [spectra]
+        if form is not None:  # without a profile, the network takes zeros in its place
+            cases.append([spectra, form.measure(waveform[-dsp.SAMPLE_RATE:])[None]])
+        for inputs in cases:
             difference = float(np.max(np.abs(run(inputs) - predict(inputs))))
-            if not difference <= MAX_DIFFERENCE:  # also where it is NaN
+            if not difference <= MAX_DIFFERENCE:  # also if it is NaN
                 raise UserError(f"the exported network differs from the network by {difference:g} "
-                                f"in {seconds:g} s of {EXAMPLE.name}; no more than "
-                                f"{MAX_DIFFERENCE:g} is right")
+                                f"in {seconds:g} s of {EXAMPLE.name}, more than {MAX_DIFFERENCE:g}")
             largest = max(largest, difference)
     return largest
 
 
 def export(cfg: Config, given: set[str]) -> None:
-    """Exports the network that `weights` names; the user gave the keys `given`."""
+    """Exports the network of `cfg.weights`; `given` are the keys that the user set."""
     weights, settings = choose_network(cfg, given)
     require(runtimes.format_of(weights) is None, "weights", "a network that is not exported yet",
             str(weights))
     path = output_path(cfg.output, cfg.format, weights)
-    told, known = path.parent / CONFIG_NAME, weights.parent / CONFIG_NAME
-    require(not told.is_file() or told.resolve() == known.resolve()
+    config, own_config = path.parent / CONFIG_NAME, weights.parent / CONFIG_NAME
+    require(not config.is_file() or config.resolve() == own_config.resolve()
             or read_network_settings(path) == settings, "output",
-            f"in a folder of its own: {told} belongs to another network", str(path))
+            f"in a folder of its own: {config} belongs to another network", str(path))
     load_backend()
     import unet
 
     model = unet.build_model_denoise(settings.unet)
     unet.load_weights(model, weights)
     logger.info("converting, which takes a minute or two")
-    for converter in ("tf2onnx", "absl"):  # they tell of each step
+    for converter in ("tf2onnx", "absl"):  # they log each step
         logging.getLogger(converter).setLevel(logging.ERROR)
     with replacing(path) as temporary:
         write(model, settings, cfg.format, temporary, hash_of(weights) if weights.is_file() else "")
         difference = check(predictor(model), runtimes.load(temporary, settings.profile_form),
                            settings)
         size = temporary.stat().st_size
-        if not told.is_file():
-            if known.is_file():
-                shutil.copyfile(known, told)
+        if not config.is_file():
+            if own_config.is_file():
+                shutil.copyfile(own_config, config)
             else:
-                save_config(cfg, told)
+                save_config(cfg, config)
     logger.info("%s: %.1f MB, differs from the network by %.1e at most", path, size / 1e6,
                 difference)
 

@@ -61,7 +61,7 @@ def build_model_denoise(unet_args: Any) -> TwoStageUnet:
     for name, default in defaults.items():
         _check_type(name, values[name], default)
     for count in values["channels"]:
-        _check_type("channels", count, 1)
+        _check_type("channels", count, default=1)
     try:
         keras.activations.get(values["activation"])
     except ValueError as error:
@@ -270,7 +270,7 @@ class UpsamplingConv2D(keras.layers.Layer):
 
     def call(self, inputs: Tensor, nearest: Tensor, like: Tensor) -> Tensor:
         return tensor_ops.upsample(inputs, self.kernel, self.bias, self.activation, nearest,
-                        *ops.shape(like)[1:3])
+                                   *ops.shape(like)[1:3])
 
 
 @keras.saving.register_keras_serializable(package="historical_denoiser")
@@ -480,7 +480,8 @@ class TwoStageUnet(keras.Model):
         self.views = [kind(chosen.fold_bins, chosen.fold_start) for kind, is_used in (
             (views.ShortView, chosen.use_short), (views.LongView, chosen.use_long)) if is_used]
         self.own_parts = 2 * chosen.fold_bins + (2 if chosen.use_steady else 0)
-        self.final = SymmetricConv2D(self.own_parts + self._view_parts(), 3, split=split,
+        view_parts = sum(view.parts for view in self.views)
+        self.final = SymmetricConv2D(self.own_parts + view_parts, 3, split=split,
                                      zero_start=chosen.output == "mask", name="final")
 
     def build(self, input_shape: Shape) -> None:
@@ -516,21 +517,19 @@ class TwoStageUnet(keras.Model):
             if not chosen.use_profile:
                 raise ValueError("`inputs` must be a spectrogram alone: this network has no "
                                  "`unet.use_profile`")
-            profile = tensor_ops.fold_bins(profile, chosen.fold_bins, chosen.fold_start)
-        spectrogram = tensor_ops.fold_bins(inputs, chosen.fold_bins, chosen.fold_start)
+            profile = self._fold(profile)
+        spectrogram = self._fold(inputs)
         # The input is compressed before it is folded, because folding pads it with zeros.
-        seen = tensor_ops.fold_bins(tensor_ops.compress(inputs, chosen.compression),
-                                    chosen.fold_bins, chosen.fold_start)
+        seen = self._fold(tensor_ops.compress(inputs, chosen.compression))
         if chosen.use_floor:
-            levels = floors.magnitude_and_floor(inputs, chosen.compression)
-            levels = tensor_ops.fold_bins(levels, chosen.fold_bins, chosen.fold_start)
+            levels = self._fold(floors.magnitude_and_floor(inputs, chosen.compression))
             seen = ops.concatenate([seen, levels], axis=-1)
         tones = None
         if chosen.use_steady:
             tones = floors.steady_tones(spectrogram, chosen.fold_start)
             seen = ops.concatenate([seen, tensor_ops.compress(tones, chosen.compression)], axis=-1)
         bins = ops.shape(inputs)[2]
-        contents = [view.see(inputs) for view in self.views]
+        contents = [view.from_spectrogram(inputs) for view in self.views]
         for view, content in zip(self.views, contents, strict=True):
             content = view.fold(tensor_ops.compress(content, chosen.compression), bins)
             seen = ops.concatenate([seen, content], axis=-1)
@@ -551,12 +550,12 @@ class TwoStageUnet(keras.Model):
         for view, content in zip(self.views, contents, strict=True):
             mask = tensor_ops.slice_axis(answer, 3, position, position + view.parts)
             change = tensor_ops.multiply_complex(content, view.unfold(mask, bins))
-            estimates[0] = estimates[0] + view.back(change, bins)
+            estimates[0] = estimates[0] + view.to_spectrogram(change, bins)
             position += view.parts
         return estimates
 
-    def _view_parts(self) -> int:
-        return sum(view.parts for view in self.views)
+    def _fold(self, inputs: Tensor) -> Tensor:
+        return tensor_ops.fold_bins(inputs, self.settings.fold_bins, self.settings.fold_start)
 
     def compute_output_shape(self, input_shape: Shape) -> list[Shape]:
         has_profile = isinstance(input_shape[0], (list, tuple))
@@ -584,8 +583,8 @@ def load_weights(model: TwoStageUnet, path: str | Path) -> None:
     """
     path = Path(path)
     if format_of(path):
-        raise UserError(f"{path} is exported, and no network can be made of it again: name the "
-                        f"{WEIGHTS_ENDING} file that it was made from")
+        raise UserError(f"{path} is exported and cannot become a Keras network again: name the "
+                        f"{WEIGHTS_ENDING} file that it was exported from")
     if path.name.endswith(WEIGHTS_ENDING):
         weights.load_keras_file(model, path)
     else:

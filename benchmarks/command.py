@@ -1,14 +1,14 @@
-"""Measures whole calls of `inference.py`: what a user waits for, loading included.
+"""Measures whole calls of `inference.py`, including the time to load.
 
     python benchmarks/command.py                                   # the bundled example
     python benchmarks/command.py FILE "weights=small" "weights=small inference.listen_first=false"
     python benchmarks/command.py FOLDER "" "inference.cluster=ray inference.cluster_cores=1"
 
-Each argument after the recording, or the folder of recordings, holds the settings of one call. All
-calls are made in turn, so that they meet the same load of the machine. Prints a Markdown table of
-medians: seconds on the clock, these over the length of the sound (the real-time factor), seconds
-of CPU time, and the peak of the resident memory. Both are those of the command and of processes
-that it waits for, which the workers of a cluster are not.
+Each argument after the recording, or the folder of recordings, holds the settings of one call. The
+calls alternate, so that the load of the machine is the same for all. Prints a Markdown table of
+medians: elapsed seconds, elapsed seconds divided by the length of the sound (the real-time factor),
+seconds of CPU time, and the peak of the resident memory. CPU time and memory include processes
+that the command waits for, but not the workers of a cluster.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ HEADER = ("settings", "seconds", "/ sound", "CPU s", "peak MB")
 
 
 def measure(command: list[str]) -> tuple[float, float, float]:
-    """Runs a command; returns seconds on the clock, of CPU time, and its peak memory in MB.
+    """Runs a command; returns elapsed seconds, seconds of CPU time, and its peak memory in MB.
 
-    One that fails ends this program, with the last line that it said.
+    If the command fails, this program ends with the last line of its output.
     """
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as output:
         began = time.perf_counter()
-        process = subprocess.Popen(command, stdout=said, stderr=said)
-        # What this process has in memory counts for a child until it runs its own program, so this
-        # one loads next to nothing.
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+        # A child is counted with this process's memory until it runs its own program, so this
+        # program imports as little as possible.
         _, status, used = os.wait4(process.pid, 0)
-        took = time.perf_counter() - began
+        elapsed = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            said.seek(0)
-            lines = said.read().decode(errors="replace").strip().splitlines()
+            output.seek(0)
+            lines = output.read().decode(errors="replace").strip().splitlines()
             sys.exit(f"error: {shlex.join(command)}: "
                      f"{lines[-1] if lines else f'exit status {process.returncode}'}")
-    unit = 1.0 if sys.platform == "darwin" else 1024.0  # of ru_maxrss, in bytes
-    return took, used.ru_utime + used.ru_stime, used.ru_maxrss * unit / 1e6
+    unit = 1.0 if sys.platform == "darwin" else 1024.0  # bytes in the unit of ru_maxrss
+    return elapsed, used.ru_utime + used.ru_stime, used.ru_maxrss * unit / 1e6
 
 
 def sound_seconds(place: Path) -> float:
-    """Returns the length of a recording, or of all in a folder that libsndfile reads."""
+    """Returns the length of a recording, or of all recordings in a folder (without films)."""
     endings = {f".{name.lower()}" for name in soundfile.available_formats()}
     paths = [place] if place.is_file() else [path for path in place.rglob("*")
                                              if path.suffix.lower() in endings]
@@ -62,7 +62,7 @@ def sound_seconds(place: Path) -> float:
 
 
 def main() -> None:
-    """Reads the command line, and measures each call."""
+    """Measures each call, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recording", nargs="?", type=Path, default=EXAMPLE,
                         help="a file or a folder")

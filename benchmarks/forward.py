@@ -1,4 +1,4 @@
-"""Compares the network's forward pass with what its arithmetic would cost as matrix products.
+"""Compares the time of the network's forward pass with that of equally large matrix products.
 
     python benchmarks/forward.py --seconds 5                 # the published form at depth 3
     python benchmarks/forward.py depth=4 num_tfc=3           # other settings of `unet`
@@ -7,9 +7,9 @@
 
 Prints the floating-point operations of the convolutions, the float32 rate of a large matrix
 product on the same backend, the time of a forward pass, and that time over operations / rate.
-Products and passes alternate, so that both run under the same load of the machine. CPU time is
+Products and passes alternate, so that the load of the machine is the same for both. CPU time is
 printed too because it depends less on that load. With `--train` it also prints the time of a
-training step, over that of three forward passes' arithmetic.
+training step, and its ratio to the operations of three forward passes.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ def count_flops(model: Any, frames: int, bins: int) -> int:
 
 
 def measure(call: Callable[[], Any]) -> tuple[float, float]:
-    """Returns seconds on the clock and seconds of CPU time of one call."""
+    """Returns elapsed seconds and seconds of CPU time of one call."""
     clock, cpu = time.perf_counter(), time.process_time()
     call()
     return time.perf_counter() - clock, time.process_time() - cpu
 
 
 def make_train_step(model: Any, batch: int, frames: int, bins: int) -> Callable[[], Any]:
-    """Returns a training step on fixed noise, with Adam; it is compiled when it is first called."""
+    """Returns a training step on fixed noise, with Adam; the first call compiles it."""
     import numpy as np
 
     noisy, clean = np.random.default_rng(0).standard_normal(
@@ -96,7 +96,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def read_settings(arguments: argparse.Namespace) -> config.UnetConfig:
-    """Returns the network's settings: the file's where one is given, then the command line's."""
+    """Returns the network's settings: those of a file, changed by those of the command line."""
     from omegaconf import OmegaConf
 
     stored = OmegaConf.load(arguments.config).get("unet", {}) if arguments.config else {}
@@ -105,7 +105,7 @@ def read_settings(arguments: argparse.Namespace) -> config.UnetConfig:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures, and prints the results."""
     arguments = parse_arguments()
     settings = read_settings(arguments)
     backend.load_backend()

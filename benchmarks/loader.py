@@ -1,11 +1,9 @@
-"""How many seconds of mixed audio the loader makes in a second, and where its time goes.
+"""Measures how fast the loader makes mixtures, as a training run does, from files on disk.
 
     python benchmarks/loader.py                       # the starter corpus, two processes
-    python benchmarks/loader.py --profile             # by function, without any thread
+    python benchmarks/loader.py --profile             # time by function, in one process
     python benchmarks/loader.py dset.cache_items=200  # from a cache, which is filled first
-    python benchmarks/loader.py --workers 1 --train 10  # how long training steps wait for it
-
-Reads and mixes as a training run does, from the files on disk.
+    python benchmarks/loader.py --workers 1 --train 10  # how long training steps wait for batches
 """
 
 from __future__ import annotations
@@ -26,12 +24,12 @@ from dataset_loader import Mixer  # noqa: E402
 from historical_denoiser.core import backend, command_line  # noqa: E402
 from historical_denoiser.data.feeding import make_batch, numpy_batches  # noqa: E402
 
-WARM_UP = 20  # batches, after which all noise is in memory and the transforms are planned
+WARM_UP = 20  # batches that are made first, to load all noise and plan the transforms
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
 
 def measure_waiting(cfg: config.Config, mixer: Mixer, steps: int, loaders: int) -> str:
-    """Trains and returns how long steps wait for their batches, in words."""
+    """Trains, and returns a sentence about how long steps wait for their batches."""
     backend.load_backend()
     import trainer
     from historical_denoiser.training import distribution
@@ -45,7 +43,7 @@ def measure_waiting(cfg: config.Config, mixer: Mixer, steps: int, loaders: int) 
         batch = next(batches)
         arrived = time.perf_counter()
         learner.train_step(*batch)
-        if number >= 2:  # the first ones plan and trace
+        if number >= 2:  # the first steps include tracing
             waited += arrived - start
             trained += time.perf_counter() - arrived
     return (f"{steps} steps of {cfg.batch_size} x {cfg.seg_len_s_train:g} s, {loaders} "
@@ -54,7 +52,7 @@ def measure_waiting(cfg: config.Config, mixer: Mixer, steps: int, loaders: int) 
 
 
 def measure_loader(cfg: config.Config, mixer: Mixer, steps: int, loaders: int) -> str:
-    """Returns how much audio so many processes make in a second, in words."""
+    """Returns a sentence about how much audio `loaders` processes make in a second."""
     batches = numpy_batches(mixer, cfg.batch_size, 0, WARM_UP + steps, loaders)
     for _ in range(WARM_UP):
         next(batches)
@@ -71,7 +69,7 @@ def measure_loader(cfg: config.Config, mixer: Mixer, steps: int, loaders: int) -
 
 
 def print_profile(cfg: config.Config, mixer: Mixer, steps: int) -> None:
-    """Prints in which functions this process spends its time when it makes batches itself."""
+    """Prints the functions in which most time is spent, with batches made in this process."""
     for step in range(WARM_UP):
         make_batch(mixer, step, cfg.batch_size)
     with cProfile.Profile() as profile:
@@ -81,13 +79,13 @@ def print_profile(cfg: config.Config, mixer: Mixer, steps: int) -> None:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Reads the command line, and prints what it asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--train", type=int, default=0, metavar="STEPS",
-                        help="train for so many steps and measure how long they wait")
+                        help="measure how long so many training steps wait")
     parser.add_argument("overrides", nargs="*", help="settings, as those of train.py")
     arguments = parser.parse_args()
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -95,7 +93,7 @@ def main() -> None:
     mixer = Mixer(cfg.dset, "train", cfg.seg_len_s_train, cfg.seed, cfg.noise,
                   cfg.stft.highpass_hz)
     for number in range(len(mixer.cache or ())):
-        mixer.cache[number]  # makes it
+        mixer.cache[number]  # fills the cache
     if arguments.profile:
         print_profile(cfg, mixer, arguments.steps)
     elif arguments.train:

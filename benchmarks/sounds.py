@@ -1,14 +1,14 @@
-"""What becomes of clean sounds that are like noise, or made of clicks: rain, applause, castanets.
+"""Measures the harm to clean sounds that are like noise or clicks: rain, applause, castanets.
 
-    python prepare_data.py --recipe conf/corpus/sounds.csv --output data/sounds     # gets 100 MB
+    python prepare_data.py --recipe conf/corpus/sounds.csv --output data/sounds     # loads 100 MB
     python benchmarks/sounds.py --pictures=docs/images/sounds      # the table of docs/sounds.md
     python benchmarks/sounds.py FOLDER_OR_FILE ... --weights=FILE  # clean recordings of your own
 
-Without a name it takes data/sounds, and plays instruments and effects from the sound font that is
-held out of training (it needs `fluidsynth`). Each sound is up to 10 s long; clips of less than 3 s
-are strung together with pauses. What is removed from a clean sound is damage: prints Markdown of
-how much is kept, by SI-SDR, how the loudness (ITU-R BS.1770) and the spectrum change, and what
-other strengths keep. `--pictures` draws each sound before, after, and what was removed.
+By default it uses data/sounds, and instruments and effects played from a sound font that is held
+out of training (this needs `fluidsynth`). Each sound is up to 10 s long; clips shorter than 3 s are
+joined with pauses. Everything that is removed from a clean sound is harm. Prints a Markdown table
+of the SI-SDR, the changes of loudness (ITU-R BS.1770) and spectrum, and results of other strengths.
+`--pictures` draws each sound before and after, and the residual.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # as where the commands are
+sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402 - the path above makes what follows visible
 
@@ -44,14 +44,14 @@ from historical_denoiser.formats.audio_io import AUDIO_ENDINGS  # noqa: E402
 from historical_denoiser.training import metrics  # noqa: E402
 
 OWN_FOLDER = Path("data") / "sounds"
-SECONDS = 10.0  # of each sound, at most
-SHORT_SECONDS = 3.0  # clips below are strung together
-GAP_SECONDS = (0.1, 0.6)  # between them
-LEVEL_DB = (-9.0, 0.0)  # of one clip beside another
-HIGHPASS_HZ = 20.0  # what lies below is not judged
-FLOOR_DB = 12.0  # of `inference.noise_floor_db`, as one may try it
-# Played from a sound font: program of General MIDI, keys, seconds from one to the next and of each.
+SECONDS = 10.0  # maximum length of a sound
+SHORT_SECONDS = 3.0  # shorter clips are joined
+GAP_SECONDS = (0.1, 0.6)  # pauses between joined clips
+LEVEL_DB = (-9.0, 0.0)  # levels of joined clips
+HIGHPASS_HZ = 20.0  # lower frequencies are not judged
+FLOOR_DB = 12.0  # a value of `inference.noise_floor_db` to try
 BRUSHES = 40  # program of the drum kit
+# Sounds played from a sound font: General MIDI program, keys, interval and length of notes in s.
 PLAYED = {"ride cymbal": (DRUMS, (51, 51, 59), 0.35, 0.3),
           "crash cymbals": (DRUMS, (49, 57), 2.5, 2.4),
           "castanets": (DRUMS, (85,), 0.18, 0.15),
@@ -64,13 +64,13 @@ PLAYED = {"ride cymbal": (DRUMS, (51, 51, 59), 0.35, 0.3),
           "drone of strings": (48, (38,), SECONDS, SECONDS),
           "sea": (122, (60,), SECONDS, SECONDS),
           "applause of a hall": (126, (60,), SECONDS, SECONDS)}
-PICTURE_INCHES = (3.2, 2.2)  # of one panel
+PANEL_INCHES = (3.2, 2.2)
 DOTS_PER_INCH = 80
 
 
 @dataclass(frozen=True)
 class Sound:
-    """A clean sound: `audio` is `(samples,)` at 44.1 kHz; `origin` recorded or played."""
+    """A clean sound `(samples,)` at 44.1 kHz; `origin` is "recorded" or "played"."""
 
     name: str
     origin: str
@@ -81,7 +81,7 @@ class Sound:
 
 
 def find_sounds(place: Path) -> list[Sound]:
-    """Reads a recording, or all of a folder; in a corpus, each group of clips is one sound."""
+    """Reads a recording or a folder; in a corpus, each group of clips becomes one sound."""
     if place.is_file():
         groups = {place.stem: [place]}
     elif (table := place / MANIFEST_NAME).is_file():
@@ -94,12 +94,12 @@ def find_sounds(place: Path) -> list[Sound]:
                   if path.suffix.lower() in AUDIO_ENDINGS}
     require(bool(groups), "FOLDER_OR_FILE", "a recording, or a folder with some", place)
     rng = np.random.default_rng(0)
-    return [Sound(name, "recorded", string([read_mono(path, SECONDS) for path in paths], rng))
+    return [Sound(name, "recorded", join([read_mono(path, SECONDS) for path in paths], rng))
             for name, paths in groups.items()]
 
 
-def string(clips: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """Returns the longest clip, or short ones one after the other, as often as they fit."""
+def join(clips: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """Returns the longest clip; if all are short, random ones with pauses, for `SECONDS`."""
     longest = max(clips, key=len)
     if len(longest) >= SHORT_SECONDS * SAMPLE_RATE:
         return longest
@@ -112,7 +112,7 @@ def string(clips: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
 
 
 def play(font: Path) -> list[Sound]:
-    """Plays `PLAYED` from a sound font, all of them in one pass: unpacking a font takes long."""
+    """Plays `PLAYED` from a sound font, in one pass per drum kit because loading takes long."""
     rng, silence = np.random.default_rng(1), 3.0
     found = {}
     for kit in (0, BRUSHES):
@@ -136,8 +136,8 @@ def own_sounds() -> list[Sound]:
     if not (OWN_FOLDER / MANIFEST_NAME).is_file():
         raise UserError(f"`FOLDER_OR_FILE` must be given, or {OWN_FOLDER} be built: see --help")
     if shutil.which("fluidsynth") is None:
-        raise UserError("`fluidsynth` is needed to play sounds from a sound font, and was not "
-                        "found; your system's package manager brings it")
+        raise UserError("`fluidsynth` is needed to play sounds from a sound font, but was not "
+                        "found; install it with your system's package manager")
     font = scores.get_font(scores.TEST_FONT[0], OWN_FOLDER)
     return [*find_sounds(OWN_FOLDER), *play(font)]
 
@@ -146,9 +146,9 @@ def own_sounds() -> list[Sound]:
 
 
 def judge(clean: np.ndarray, denoiser: Denoiser) -> tuple[dict[str, float], np.ndarray]:
-    """Returns the columns of the table, and the sound as it is restored.
+    """Returns the columns of the table, and the restored sound.
 
-    All but the change of loudness is judged above `HIGHPASS_HZ`.
+    All measures but loudness are of frequencies above `HIGHPASS_HZ`.
     """
     restored = denoiser(clean, SAMPLE_RATE)
     pairs = [(clean, clean - restored)]
@@ -158,39 +158,39 @@ def judge(clean: np.ndarray, denoiser: Denoiser) -> tuple[dict[str, float], np.n
     weaker = {name: clean - np.concatenate([removed for _, removed in
                                             remove(pairs, SAMPLE_RATE, strength)])
               for name, strength in strengths.items()}
-    heard, left = dsp.highpass(np.stack([clean, restored]), HIGHPASS_HZ, SAMPLE_RATE)
+    before, after = dsp.highpass(np.stack([clean, restored]), HIGHPASS_HZ, SAMPLE_RATE)
     return {
         "kept": kept_db(clean, restored),
         "loudness": loudness(restored) - loudness(clean),
-        "removed": dsp.decibels(dsp.power(heard - left) / dsp.power(heard)),
-        "LSD": metrics.log_spectral_distance_db(heard, left),
+        "removed": dsp.decibels(dsp.power(before - after) / dsp.power(before)),
+        "LSD": metrics.log_spectral_distance_db(before, after),
         "kept, auto": kept_db(clean, weaker["auto"]),
         f"loudness, noise_floor_db={FLOOR_DB:g}": loudness(weaker["floor"]) - loudness(clean),
     }, restored
 
 
 def kept_db(clean: np.ndarray, restored: np.ndarray) -> float:
-    """Returns the SI-SDR in dB."""
+    """Returns the SI-SDR in dB above `HIGHPASS_HZ`."""
     return metrics.si_sdr_db(*dsp.highpass(np.stack([clean, restored]), HIGHPASS_HZ, SAMPLE_RATE))
 
 
 def save_picture(sound: Sound, restored: np.ndarray, folder: Path) -> None:
-    """Draws a sound before and after, and what was removed, to a WebP file of its name."""
+    """Draws a sound before and after, and the residual, to a WebP file with its name."""
     folder.mkdir(parents=True, exist_ok=True)
     panels = {"before": sound.audio, "after": restored, "removed": sound.audio - restored}
     levels = {name: spectrogram.of_array(audio, SAMPLE_RATE) for name, audio in panels.items()}
     figure = spectrogram.draw_beside(levels, len(restored) / SAMPLE_RATE, SAMPLE_RATE,
-                                     PICTURE_INCHES)
+                                     PANEL_INCHES)
     name = re.sub("[^a-z0-9-]+", "_", sound.name.lower())
     figure.savefig(folder / f"{name}.webp", dpi=DOTS_PER_INCH, pil_kwargs={"quality": 70})
 
 
 def main() -> None:
-    """Reads the command line, judges each sound and prints the table."""
+    """Measures each sound, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("places", nargs="*", type=Path, metavar="FOLDER_OR_FILE")
-    parser.add_argument("--weights", help="as of inference.py; else the shipped ones")
-    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="where pictures go")
+    parser.add_argument("--weights", help="default: the shipped ones")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="draw pictures there")
     arguments = parser.parse_args()
     for place in arguments.places:
         require(place.exists(), "FOLDER_OR_FILE", "one that exists", place)

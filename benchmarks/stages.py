@@ -1,13 +1,12 @@
-"""What each stage around the network gains, harms and costs: with all of them but one.
+"""Measures what each stage around the network gains, harms and costs, by leaving it out.
 
 Run: python benchmarks/stages.py [--weights=small] [--every=1] [--name=stages] [key=value ...]
 
-The mixtures are those of `python evaluate.py dset=heldout` (`test_items=`, `seg_len_s_val=` and
-`dset.path_manifests=` choose which, and `--every=5` each fifth of them): sound and noise that no
-stage was tuned on. Each is restored with all stages, with the click stage alone, with none, and
-with all but each of them; so is its clean side, and its noise side. Prints a table and keeps it as
-`docs/tables/NAME/stages.csv`. Time is processor time over that of the network without stages, on
-the same mixtures in the same run.
+The mixtures are those of `python evaluate.py dset=heldout`, on which no stage was tuned
+(`test_items=`, `seg_len_s_val=` and `dset.path_manifests=` choose which, and `--every=5` every
+fifth of them). Each mixture, its clean sound and its noise are restored with all stages, with the
+click stage alone, with none, and with all stages but one. Prints a table and writes it to
+`docs/tables/NAME/stages.csv`. Times are CPU times divided by that of the network without stages.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ NONE, CLICKS, ALL = "none", "clicks alone", "all"
 
 
 def variants() -> Iterator[tuple[str, StageSettings]]:
-    """Yields names and settings: none first, with which the others are compared."""
+    """Yields names and settings, beginning with no stage, which sets the unit of time."""
     yield NONE, StageSettings.only()
     yield CLICKS, StageSettings.only(declick=True)
     yield ALL, StageSettings()
@@ -55,10 +54,10 @@ def average(measured: list[metrics.Row]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measures all variants."""
+    """Measures all variants, and writes and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--weights", default=None, help="small, a file or a run's folder")
-    parser.add_argument("--every", type=int, default=1, help="of so many mixtures one is taken")
+    parser.add_argument("--every", type=int, default=1, help="use every so many-th mixture")
     parser.add_argument("--name", default="stages", help="folder below docs/tables")
     arguments, overrides = parser.parse_known_args()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
@@ -66,7 +65,7 @@ def main() -> None:
     mixer = Mixer(cfg.dset, "test", cfg.seg_len_s_val, carrier=cfg.noise)
     mixtures = [mixer.evaluation_item(item) for item in range(0, cfg.test_items, arguments.every)]
     loaded = Denoiser.load(arguments.weights)
-    loaded.each(mixtures[0].noisy[None])  # what is built at the first call costs no stage time
+    loaded.each(mixtures[0].noisy[None])  # the first call takes longer
     rows, network_seconds = [], 0.0
     for name, stages in tqdm(list(variants()), disable=None):
         start = time.process_time()

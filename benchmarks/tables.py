@@ -1,11 +1,12 @@
-"""Writes the tables of the guides from what was measured, so that all of them say the same.
+"""Fills the tables of the guides from measured results, so that all guides agree.
 
 Run: python benchmarks/tables.py [--check]
-     python benchmarks/tables.py --keep NAME FOLDER    # copies those of `evaluate.py`
+     python benchmarks/tables.py --keep NAME FOLDER    # copies results of `evaluate.py` first
 
-`docs/tables/NAME/` holds `evaluation.csv` and `probes.csv` as `evaluate.py` wrote them. Between
-`<!-- table: NAME -->` and `<!-- end -->` in a guide stands what `TABLES` makes of them. `--check`
-writes nothing and ends with status 1 where a guide differs.
+`docs/tables/NAME/` holds CSV files as `evaluate.py`, `benchmarks/stages.py` and
+`examples/make_damages.py` write them. A guide has the marker `<!-- table: KIND NAME ... -->`, where
+KIND is a key of `TABLES`, and `<!-- end -->` after the table. `--check` writes nothing and ends
+with status 1 if a guide differs.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from historical_denoiser.core.files import replacing  # noqa: E402
 
 MEASURED = ROOT / "docs" / "tables"
 GUIDES = [ROOT / name for name in ("README.md", "pretrained/README.md", "docs/RESULTS.md",
-                                   "docs/stages.md")]
+                                   "docs/stages.md", "docs/damages.md")]
 MARKED = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 SNRS_DB, CATEGORIES = (3.0, 10.0, 20.0), ("music", "speech")
 
-# Of the noises that come alone: what carriers do, and the octave that is heard worst.
+# The probes with noise alone that are shown: noises of carriers, and the worst octave.
 PROBES = ("octave 125", "pink", "fluctuating", "thumps", "hum")
 KEPT = ("evaluation.csv", "probes.csv", "bench.csv")  # tables that `evaluate.py` writes
 
@@ -39,7 +40,7 @@ Row = Mapping[str, Any]
 
 
 def read(name: str, table: str = "evaluation.csv") -> list[Row]:
-    """Returns the rows of a measured table; none where it was not measured."""
+    """Returns the rows of a measured table; none if it was not measured."""
     path = MEASURED / name / table
     if not path.is_file():
         return []
@@ -48,7 +49,7 @@ def read(name: str, table: str = "evaluation.csv") -> list[Row]:
 
 
 def mean(rows: Sequence[Row], measure: str, **where: str | float) -> float:
-    """Returns the mean of a measure over the rows that match, or NaN where none does."""
+    """Returns the mean of a measure over the rows with these values, or NaN if there are none."""
     values = [float(row[measure]) for row in rows if row.get(measure, "") != "" and all(
         float(row[key]) == value if isinstance(value, float) else row[key] == value
         for key, value in where.items())]
@@ -62,7 +63,7 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def signed(value: float, digits: int = 1) -> str:
-    """Returns a number with its sign, as gains are printed."""
+    """Returns a number with its sign, or an empty text for NaN."""
     return "" if np.isnan(value) else f"{value:+.{digits}f}"
 
 
@@ -72,12 +73,12 @@ def lowered(value: float) -> str:
 
 
 def in_turn(values: Sequence[float]) -> str:
-    """Returns values of the input SNRs in turn: "+10.4 / +9.9 / +5.5"."""
+    """Returns the values of all input SNRs, such as "+10.4 / +9.9 / +5.5"."""
     return " / ".join(map(signed, values)) if not np.isnan(values).all() else ""
 
 
 def summary(name: str) -> str:
-    """Three rows on one network: what the README shows."""
+    """Returns the three rows about one network that the README shows."""
     rows = read(name)
     lines = [[category, *(signed(mean(rows, "snr_gain_db", category=category, input_snr_db=snr))
                           for snr in SNRS_DB)] for category in CATEGORIES]
@@ -87,7 +88,7 @@ def summary(name: str) -> str:
 
 
 def gains(*names: str) -> str:
-    """SNR gains of several networks by category and noise, at each input SNR in turn."""
+    """Returns SNR gains of several networks by category and noise, at each input SNR."""
     measured = {name: read(name) for name in names}
     noises = sorted({row["noise"] for rows in measured.values() for row in rows})
     lines = [[label, *(in_turn([mean(rows, "snr_gain_db", input_snr_db=snr, **{key: label})
@@ -97,39 +98,49 @@ def gains(*names: str) -> str:
 
 
 def alone(*names: str) -> str:
-    """By how much noise that comes alone is lowered, by recording and by probe."""
-    measured = [(read(name), {row["probe"]: row for row in read(name, "probes.csv")})
-                for name in names]
-    noises = sorted({row["noise"] for rows, _ in measured for row in rows})
-    probes = list(dict.fromkeys(
-        probe for _, rows in measured for probe, row in rows.items()
-        if row.get("noise_left_db") and probe.startswith(PROBES)))
-    lines = [[noise, *(signed(mean(rows, "noise_left_db", noise=noise), 0)
-                       for rows, _ in measured)] for noise in noises]
-    lines += [[probe, *(signed(mean([rows[probe]] if probe in rows else [], "noise_left_db"), 0)
-                        for _, rows in measured)] for probe in probes]
-    return table(["noise alone, dB", *titles(names)], lines)
+    """Returns by how much noise alone is lowered, by recording and by probe."""
+    noises = sorted({row["noise"] for name in names for row in read(name)})
+    return by_item("noise alone, dB", names, noises, "noise", "noise_left_db", "noise_left_db",
+                   lambda probe: probe.startswith(PROBES))
 
 
 def kept(*names: str) -> str:
-    """How much of clean sounds is kept: those of the mixtures, and those that are like noise."""
-    measured = [(read(name), {row["probe"]: row for row in read(name, "probes.csv")
-                              if row.get("kept_si_sdr_db")}) for name in names]
-    sounds = list(dict.fromkeys(sound for _, rows in measured for sound in rows))
-    lines = [[category, *(signed(mean(rows, "clean_si_sdr_db", category=category), 0)
-                          for rows, _ in measured)] for category in CATEGORIES]
-    lines += [[sound, *(signed(mean([rows[sound]] if sound in rows else [], "kept_si_sdr_db"), 0)
-                        for _, rows in measured)] for sound in sounds]
-    return table(["clean sound kept, SI-SDR in dB", *titles(names)], lines)
+    """Returns how well clean sounds are kept: those of the mixtures, and sounds like noise."""
+    return by_item("clean sound kept, SI-SDR in dB", names, CATEGORIES, "category",
+                   "clean_si_sdr_db", "kept_si_sdr_db")
+
+
+def by_item(title: str, names: Sequence[str], items: Sequence[str], key: str, measure: str,
+            probe_measure: str, is_shown: Callable[[str], bool] = lambda probe: True) -> str:
+    """Returns a table of means over the mixtures with each item, and of each probe.
+
+    Args:
+        title: Title of the first column.
+        names: Folders of measured tables, one for each further column.
+        items: Values of `key`, one for each of the first rows.
+        key: Column of `evaluation.csv`.
+        measure: Measure of the mixtures.
+        probe_measure: Measure of the probes.
+        is_shown: Whether a probe has a row.
+    """
+    mixtures, probes = ([read(name, file) for name in names]
+                        for file in ("evaluation.csv", "probes.csv"))
+    shown = dict.fromkeys(row["probe"] for rows in probes for row in rows
+                          if row.get(probe_measure) and is_shown(row["probe"]))
+    lines = [[item, *(signed(mean(rows, measure, **{key: item}), 0) for rows in mixtures)]
+             for item in items]
+    lines += [[probe, *(signed(mean(rows, probe_measure, probe=probe), 0) for rows in probes)]
+              for probe in shown]
+    return table([title, *titles(names)], lines)
 
 
 def titles(names: Sequence[str]) -> list[str]:
-    """Returns the names of networks as columns show them."""
+    """Returns the titles of the columns of networks."""
     return [f"`{name.rsplit('/', 1)[-1]}`" for name in names]
 
 
 def transfers(name: str) -> str:
-    """Real transfers: noise removed in pauses, and deviation where they are loud, by method."""
+    """Returns, for real transfers, the change in pauses and the deviation in loud passages."""
     rows = read(name, "bench.csv")
     methods = list(dict.fromkeys(row["method"] for row in rows))
     found = {(row["recording"], row["method"]): row for row in rows}
@@ -141,7 +152,7 @@ def transfers(name: str) -> str:
 
 
 def stages(name: str) -> str:
-    """What each stage gains and costs, from the table that `benchmarks/stages.py` writes."""
+    """Returns what each stage gains and costs, measured by `benchmarks/stages.py`."""
     rows = read(name, "stages.csv")
     return table(
         ["stage", "music", "speech", "LSD gain", "noise alone", "clean kept", "CPU time"],
@@ -152,13 +163,21 @@ def stages(name: str) -> str:
          for row in rows])
 
 
+def damages(name: str) -> str:
+    """Returns the SNR gains and links of docs/damages.md, from `examples/make_damages.py`."""
+    return table(["damage", "SNR gain at 10 dB", "sound"], [
+        [f"[{row['damage']}](#{row['damage']})", f"{signed(float(row['snr_gain_db']))} dB",
+         ", ".join(f"[{side}](damages/{row['damage']}_{side}.ogg)" for side in ("before", "after"))]
+        for row in read(name, "damages.csv")])
+
+
 TABLES: dict[str, Callable[..., str]] = {
     "summary": summary, "gains": gains, "alone": alone, "kept": kept, "transfers": transfers,
-    "stages": stages}
+    "stages": stages, "damages": damages}
 
 
 def fill(text: str) -> str:
-    """Returns a guide with its tables as they are measured; a marker says which: "gains a b"."""
+    """Returns a guide with filled tables; a marker "gains a b" stands for `gains("a", "b")`."""
     def write(found: re.Match[str]) -> str:
         kind, *names = found[2].split()
         return f"{found[1]}{TABLES[kind](*names)}\n{found[3]}"
@@ -190,7 +209,7 @@ def shorten(value: str) -> str:
 
 
 def main() -> None:
-    """Fills all guides, or says which differ."""
+    """Fills all guides, or lists those that differ."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing")
     parser.add_argument("--keep", nargs=2, metavar=("NAME", "FOLDER"))

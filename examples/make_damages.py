@@ -1,20 +1,19 @@
-"""Makes the pictures, sounds and figures of `docs/damages.md` with the shipped weights.
+"""Makes the pictures and sounds of `docs/damages.md`, and the figures of its table.
 
 Usage: python examples/make_damages.py [WEIGHTS]
+       python benchmarks/tables.py                # then fills the table
 
-It needs the starter corpus, of which it takes a tune that no weights were trained on.
+It needs the starter corpus, of which it uses a tune that no weights were trained on.
 """
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import soundfile
-from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -25,23 +24,22 @@ from historical_denoiser.data import changing, recordings  # noqa: E402
 from historical_denoiser.denoiser import Denoiser  # noqa: E402
 from historical_denoiser.formats import spectrogram  # noqa: E402
 from historical_denoiser.noise import foreign, parts  # noqa: E402
-from historical_denoiser.training.metrics import snr_db  # noqa: E402
+from historical_denoiser.training.metrics import snr_db, write_table  # noqa: E402
 
 TUNE = ROOT / "data/starter/music/openclonk-data/TheSkylands.ogg.flac"
 START_SECONDS, SECONDS = 52.0, 6.0
 SNR_DB, LEVEL_DBFS, HIGHPASS_HZ = 10.0, -20.0, 20.0
-FOLDER, PAGE = ROOT / "docs" / "damages", ROOT / "docs" / "damages.md"
-BEGIN, END = "<!-- made by examples/make_damages.py -->", "<!-- end -->"
+FOLDER, TABLE = ROOT / "docs" / "damages", ROOT / "docs" / "tables" / "damages" / "damages.csv"
 PANEL_INCHES = (3.2, 2.2)
 
 
 def make_buzz(samples: int, rng: np.random.Generator) -> np.ndarray:
-    """A pulse in each half of the mains' period, as of a dimmer."""
+    """Returns the buzz of a dimmer: a pulse in each half of the mains period."""
     return parts.render(parts.make_hum(rng, SAMPLE_RATE, 100.0, 160, 0.0, is_pulsed=True), samples)
 
 
 def make_levels(samples: int, rng: np.random.Generator) -> np.ndarray:
-    """A groove's hiss that swings with each turn of the disc."""
+    """Returns the hiss of a groove, whose level changes with each turn of the disc."""
     hiss = foreign.make_fluctuating(0.0, 200.0, samples, rng)
     turns = changing.turning(rng, np.arange(samples) / SAMPLE_RATE)
     return hiss * 10.0 ** (turns / 20.0)
@@ -59,11 +57,12 @@ DAMAGES: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
 
 
 def main() -> None:
-    """Writes all of it."""
+    """Restores the tune with each damage, and writes sounds, pictures and the table."""
     denoiser = Denoiser.load(*sys.argv[1:2])
     clean = recordings.read_segment(TUNE, START_SECONDS, SECONDS)
-    FOLDER.mkdir(exist_ok=True)
-    rows = ["| damage | SNR gain at 10 dB | sound |", "|---|---|---|"]
+    for folder in (FOLDER, TABLE.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    rows = []
     for number, (name, make) in enumerate(DAMAGES.items()):
         noise = make(len(clean), np.random.default_rng(number)).astype(np.float32)
         before = dsp.mix_at_snr(clean, noise, SNR_DB)
@@ -77,17 +76,12 @@ def main() -> None:
         figure = spectrogram.draw_beside(
             {title: spectrogram.of_array(audio, SAMPLE_RATE) for title, audio in panels.items()},
             SECONDS, SAMPLE_RATE, PANEL_INCHES)
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png", dpi=110)
-        Image.open(picture).convert("RGB").save(FOLDER / f"{name}.webp", quality=60)
+        figure.savefig(FOLDER / f"{name}.webp", dpi=110, pil_kwargs={"quality": 60})
         high = [dsp.highpass(audio, HIGHPASS_HZ, SAMPLE_RATE)
                 for audio in (wanted, before, after)]
         gain = snr_db(high[0], high[2]) - snr_db(high[0], high[1])
-        rows.append(f"| [{name}](#{name}) | {gain:+.1f} dB | [before](damages/{name}_before.ogg), "
-                    f"[after](damages/{name}_after.ogg) |")
-    text = PAGE.read_text(encoding="utf-8")
-    start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-    PAGE.write_text(f"{text[:start]}\n" + "\n".join(rows) + f"\n{text[end:]}", encoding="utf-8")
+        rows.append({"damage": name, "snr_gain_db": round(gain, 3)})
+    write_table(TABLE, rows)
 
 
 if __name__ == "__main__":

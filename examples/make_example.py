@@ -1,4 +1,4 @@
-"""Makes `examples/noisy.flac` from the starter corpus and the bundled noise, as README.md says.
+"""Makes `examples/noisy.flac` from the starter corpus and the bundled noise (see README.md).
 
 Usage: python examples/make_example.py
 """
@@ -21,13 +21,13 @@ from historical_denoiser.data import ageing, recordings  # noqa: E402
 TUNE = ROOT / "data/starter/music/openclonk-data/TheSkylands.ogg.flac"
 NOISE = ROOT / "data/noise/gramophone/vinyl4_crackle_analogue_R.flac"
 START_SECONDS, SECONDS = 52.0, 14.0
-HIGH_HZ = 8000.0  # what an electrical recording of the 1930s holds
+HIGH_HZ = 8000.0  # upper limit of an electrical recording of the 1930s
 SNR_DB = 9.0
 LEVEL_DBFS = -20.0
 
 
 def main() -> None:
-    """Writes the example; neither the tune nor the noise is ever trained on."""
+    """Writes the example; no weights are trained on its tune or its noise."""
     samples = round(SECONDS * dsp.SAMPLE_RATE)
     clean = recordings.read_segment(TUNE, START_SECONDS, SECONDS)
     clean = ageing.limit_band(clean, HIGH_HZ)

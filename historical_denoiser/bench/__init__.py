@@ -1,1 +1,1 @@
-"""Methods side by side on the same sound: what they gain, what they lose, and how it sounds."""
+"""Compares methods on the same sounds: measures, tables, and a page with players."""

@@ -1,4 +1,7 @@
-"""Runs methods side by side, and writes what came of it: CSV, Markdown and a page."""
+"""Runs methods side by side, and writes the results as CSV, Markdown and an HTML page.
+
+Start reading at `judge` and `report` (with clean targets) or at `report_alone` (without).
+"""
 
 from __future__ import annotations
 
@@ -29,16 +32,16 @@ SHOWN = ("snr_gain_db", "si_sdr_db", "segmental_snr_db", "lsd_db", "energy_db",
          "loudness_change_lu", "residual_correlation", "clean_si_sdr_db", "noise_left_db",
          *measures.OF_LISTENERS)
 RANKS = ("best", "median", "worst")
-SHOWN_RECORDINGS = 5  # on the page
-EXPLANATION = ("floor_dbfs is the level of the quietest twentieth of a recording, of music without "
-               "pauses that of its soft notes; the floor of an octave is that of its own quietest "
-               "twentieth. input_correlation is that of what was removed with the recording: near "
-               "1, everything went.")
-TOLD_ITEMS = 5  # of those on which a method failed
+SHOWN_RECORDINGS = 5  # largest number of recordings on the page
+EXPLANATION = ("floor_dbfs is the level of the quietest twentieth of a recording; in music without "
+               "pauses, these are its soft notes. The floor of an octave is the level of the "
+               "octave's own quietest twentieth. input_correlation is the correlation of the "
+               "residual with the recording: near 1, everything was removed.")
+NAMED_ITEMS = 5  # largest number of items that are named in the note of a method that failed
 
 
 class Faults:
-    """What could not be read or denoised: told as it happens, and again in the notes."""
+    """Collects what could not be read or denoised, for the log and for the notes."""
 
     def __init__(self) -> None:
         self._of_items: list[str] = []
@@ -48,32 +51,33 @@ class Faults:
         return bool(self._of_items or self._of_methods)
 
     def leave_out(self, error: UserError | OSError) -> None:
-        """Notes an item that cannot be used; the error names its file."""
+        """Adds an item that cannot be used; the error names its file."""
         self._of_items.append(reason_of(error))
         logger.warning("left out: %s", self._of_items[-1])
 
     def failed(self, method: Method, item: str, error: MethodError) -> None:
-        """Notes that a method failed on an item; the first time, with a tool's traceback."""
-        told = self._of_methods[method.name]
-        is_new = not told and not isinstance(error.__cause__, UserError)
-        told.append((item, str(error)))
+        """Adds an item on which a method failed; a tool's first traceback is logged."""
+        failures = self._of_methods[method.name]
+        is_new = not failures and not isinstance(error.__cause__, UserError)
+        failures.append((item, str(error)))
         logger.warning("%s: %s", item, error, exc_info=error.__cause__ if is_new else None)
 
     def notes(self) -> list[str]:
-        """Returns a line for each item, and for each method."""
+        """Returns a line for each item that was left out, and for each method that failed."""
         lines = [f"Left out: {reason}." for reason in self._of_items]
-        for name, told in self._of_methods.items():
-            items = ", ".join(item for item, _ in told[:TOLD_ITEMS])
-            more = f" and {len(told) - TOLD_ITEMS} more" if len(told) > TOLD_ITEMS else ""
-            lines.append(f"{name} failed on {items}{more}. The first time: {told[0][1]}.")
+        for name, failures in self._of_methods.items():
+            items = ", ".join(item for item, _ in failures[:NAMED_ITEMS])
+            more = len(failures) - NAMED_ITEMS
+            lines.append(f"{name} failed on {items}{f' and {more} more' if more > 0 else ''}. "
+                         f"The first time: {failures[0][1]}.")
         return lines
 
     def require_rows(self, rows: list[Row], methods: list[Method]) -> None:
-        """Raises UserError where nothing was measured."""
+        """Raises UserError if nothing was measured."""
         if not rows and self:
             raise UserError(f"`methods`: nothing could be measured. {' '.join(self.notes())}")
-        require(bool(rows), "methods", "some that do without a noise profile, or what is denoised "
-                "with one", [method.name for method in methods])
+        require(bool(rows), "methods", "some that work without a noise profile, as there is none",
+                [method.name for method in methods])
 
 
 def judge(methods: list[Method], names: Sequence[str],
@@ -81,17 +85,17 @@ def judge(methods: list[Method], names: Sequence[str],
           judge_more: metrics.JudgeMore, folder: Path, faults: Faults) -> list[Row]:
     """Denoises and measures each mixture with each method.
 
-    A method that is told the noise leaves out a mixture without a profile. That clean sound is
-    kept is not judged of one that cannot do without, as clean sound has no noise to be told of.
+    Mixtures without a noise profile are left out for methods that use one. `clean_si_sdr_db` is
+    NaN for a method that cannot work without a profile, because clean sound has no noise.
 
     Args:
-        methods: What is compared.
-        names: Of the mixtures, for what is told of them.
-        read: Returns mixture number `item`, and its SNR in dB before it was rounded for the tables.
-        highpass_hz: What lies below is not judged.
+        methods: The methods to compare.
+        names: Names of the mixtures, for messages.
+        read: Returns the mixture with a number, and its SNR in dB before rounding for the tables.
+        highpass_hz: Frequencies below this one are not judged.
         judge_more: From `measures.load_judge`.
-        folder: Where `bench.csv` grows, so that what ends the program costs one mixture at most.
-        faults: Takes what cannot be read, and the methods that fail.
+        folder: Folder of `bench.csv`, which is written after each mixture.
+        faults: Collects mixtures that cannot be read, and methods that fail.
 
     Returns:
         A row for each mixture and method: that of `metrics.judge_mixtures`, with `method`, `item`
@@ -124,7 +128,7 @@ def judge(methods: list[Method], names: Sequence[str],
 
 
 def choose_items(rows: list[Row]) -> dict[str, int]:
-    """Returns the numbers of the items with the greatest, the middle and the least SNR gain."""
+    """Returns the numbers of the items with the largest, the median and the lowest SNR gain."""
     ranked = sorted(rows, key=lambda row: -float(row["snr_gain_db"]))
     places = dict(zip(RANKS, (0, len(ranked) // 2, len(ranked) - 1), strict=True))
     return {rank: int(ranked[place]["item"]) for rank, place in places.items()}
@@ -132,22 +136,19 @@ def choose_items(rows: list[Row]) -> dict[str, int]:
 
 def show_mixtures(comparison: Comparison, methods: list[Method],
                   mixture_of: Callable[[int], Mixture]) -> list[page.Section]:
-    """Returns a section for each category: the items that are best, median or worst of a method.
+    """Returns a section for each category, with the best, median and worst items of each method.
 
-    They are denoised again: all outputs of all methods would not fit into memory.
+    These are denoised again, because all outputs of all methods would not fit into memory.
     """
     chosen = {category: {method.name: choose_items(own) for method in methods
                          if (own := comparison.of(method.name, category=category))}
               for category in comparison.categories}
-    shown = {category: sorted({number for ranks in found.values() for number in ranks.values()})
-             for category, found in chosen.items()}
-    outputs = sum(len(set(ranks.values())) for found in chosen.values()
-                  for ranks in found.values())
-    seconds = page.shorten(outputs + 2 * sum(map(len, shown.values())))
+    of_methods = [set(ranks.values()) for found in chosen.values() for ranks in found.values()]
+    seconds = page.shorten(sum(map(len, of_methods)) + 2 * len(set().union(*of_methods)))
     sections = []
     for category, found in chosen.items():
         items = []
-        for number in shown[category]:
+        for number in sorted({number for ranks in found.values() for number in ranks.values()}):
             mixture = mixture_of(number)
             sounds, facts = {"noisy": mixture.noisy, "clean": mixture.clean}, []
             for method in methods:
@@ -172,15 +173,14 @@ def report(rows: list[Row], methods: list[Method], mixture_of: Callable[[int], M
 
     Args:
         rows: From `judge`.
-        methods: What was compared.
-        mixture_of: Makes mixture number `item` again, for the page.
-        notes: Lines on what was compared.
-        folder: Where `bench.csv`, `bench.md` and `bench.html` go.
+        methods: The methods that were compared.
+        mixture_of: Returns the mixture with a number again, for the page.
+        notes: Lines about the comparison.
+        folder: Folder of `bench.csv`, `bench.md` and `bench.html`.
     """
     comparison = Comparison(rows)
     tables = comparison.tables(SHOWN)
     text = _write(rows, notes, tables, folder)
-    # After the tables, as it denoises once more.
     _write_page("Methods side by side", notes, tables, page.draw_gains(comparison),
                 show_mixtures(comparison, methods, mixture_of), folder)
     return text
@@ -189,27 +189,24 @@ def report(rows: list[Row], methods: list[Method], mixture_of: Callable[[int], M
 def report_alone(methods: list[Method], recordings: list[Pair], notes: list[str],
                  longest_seconds: float, folder: Path, highpass_hz: float,
                  judge_more: measures.JudgeAlone, faults: Faults) -> str:
-    """Denoises recordings of which no clean version is known; writes and returns as `report`.
+    """Denoises recordings without clean versions; writes files and returns Markdown like `report`.
 
     Args:
-        methods: What is compared.
-        recordings: What is denoised.
-        notes: Lines on what was compared.
-        longest_seconds: How much of each recording is taken, from its start.
-        folder: Where `bench.csv`, which grows, `bench.md` and `bench.html` go.
-        highpass_hz: What lies below is not judged.
+        methods: The methods to compare.
+        recordings: The recordings.
+        notes: Lines about the comparison.
+        longest_seconds: Length of each recording that is used, from its start.
+        folder: Folder of `bench.csv`, `bench.md` and `bench.html`.
+        highpass_hz: Frequencies below this one are not judged.
         judge_more: From `measures.load_judge_alone`.
-        faults: Takes what cannot be read, and the methods that fail.
+        faults: Collects recordings that cannot be read, and methods that fail.
 
     Raises:
         UserError: There is no row.
     """
-    rows: list[Row] = []
+    rows, sections, without = [], [], []
     total = 0  # recordings that some method denoised
-    sections: list[page.Section] = []
-    shown = min(len(recordings), SHOWN_RECORDINGS)
-    seconds = page.shorten(shown * (2 * len(methods) + 1))
-    without = []
+    seconds = page.shorten(min(len(recordings), SHOWN_RECORDINGS) * (2 * len(methods) + 1))
     for pair in tqdm(recordings, disable=None):
         try:
             audio, profile = pairs.read_recording(pair, longest_seconds)
@@ -222,14 +219,18 @@ def report_alone(methods: list[Method], recordings: list[Pair], notes: list[str]
         for method in methods:
             if method.uses_profile and profile is None:
                 continue
-            restored = _restore(method, audio, profile, pair.name, faults)
-            if restored is None:
+            try:
+                (restored,) = method.each(audio[None], profile)
+                if not np.isfinite(restored).all():
+                    raise MethodError(f"{method.name} failed: it returned NaN or infinite samples")
+            except MethodError as error:
+                faults.failed(method, pair.name, error)
                 continue
             judged = measures.judge_alone(audio, restored, highpass_hz)
-            heard = dsp.highpass(restored, highpass_hz, SAMPLE_RATE)
+            filtered = dsp.highpass(restored, highpass_hz, SAMPLE_RATE)
             rows.append({"method": method.name, "recording": pair.name, **judged,
-                         **judge_more(pair.category, heard)})
-            if len(sections) < shown:
+                         **judge_more(pair.category, filtered)})
+            if len(sections) < SHOWN_RECORDINGS:
                 items.append(_show_recording(method.name, audio, restored, judged, seconds,
                                              is_first=not items))
         if items:
@@ -237,27 +238,14 @@ def report_alone(methods: list[Method], recordings: list[Pair], notes: list[str]
         total += len(rows) > before
         metrics.write_table(folder / TABLE_NAME, rows)
     if without and any(method.uses_profile for method in methods):
-        notes = [*notes, "Methods that are told the noise left out, as no stretch of noise "
-                 f"alone was found: {', '.join(without)}."]
+        notes = [*notes, "Methods with a noise profile left out recordings in which no noise alone "
+                 f"was found: {', '.join(without)}."]
     faults.require_rows(rows, methods)
-    tables = [_table_of_recordings(rows), *_tables_alone(rows, total, methods)]
+    tables = _tables_alone(rows, total, methods)
     notes = [*notes, *faults.notes(), EXPLANATION]
     text = _write(rows, notes, tables, folder)
     _write_page("What was done to recordings", notes, tables, [], sections, folder)
     return text
-
-
-def _restore(method: Method, audio: np.ndarray, profile: np.ndarray | None, name: str,
-             faults: Faults) -> np.ndarray | None:
-    """Returns what a method makes of `(samples,)`; None, and a fault, where it fails."""
-    try:
-        (restored,) = method.each(audio[None], profile)
-        if not np.isfinite(restored).all():
-            raise MethodError(f"{method.name} failed: NaN or infinite samples came back")
-    except MethodError as error:
-        faults.failed(method, name, error)
-        return None
-    return restored
 
 
 def _show_recording(name: str, audio: np.ndarray, restored: np.ndarray, judged: dict[str, float],
@@ -265,46 +253,38 @@ def _show_recording(name: str, audio: np.ndarray, restored: np.ndarray, judged: 
     facts = (f"floor {judged['floor_dbfs']:.1f} dBFS, changed by "
              f"{judged['floor_change_db']:+.1f} dB")
     sounds = {"recording": audio, name: restored, "removed": audio - restored}
-    heard = (*(("recording",) if is_first else ()), name, "removed")
-    return page.make_item(name, facts, sounds, seconds, heard=heard)
+    players = (*(("recording",) if is_first else ()), name, "removed")
+    return page.make_item(name, facts, sounds, seconds, players=players)
 
 
 def _tables_alone(rows: list[Row], total: int, methods: list[Method]) -> list[Table]:
-    """Returns the means over all recordings, and those by octave."""
-    names = [name for name in dict.fromkeys(name for row in rows for name in row)
-             if name not in ("method", "recording")]
-    found = {method.name: [row for row in rows if row["method"] == method.name]
-             for method in methods}
-    overall = [name for name in names if "_at_" not in name]
-    return [
-        Table("Means over all recordings, with 95 % intervals", ["method", *overall],
-              [[name, *(str(mean([float(row[measure]) for row in own if measure in row], total))
-                        for measure in overall)]
-               for name, own in found.items()]),
-        *(_table_of_bands(title, measure, names, found, total) for title, measure in (
-            ("By how many dB the noise floor in each octave changed", measures.FLOOR_CHANGE),
-            ("Removed in each octave, dB over the input's power there (0: everything)",
-             measures.REMOVED)))]
-
-
-def _table_of_recordings(rows: list[Row]) -> Table:
-    """Returns the two opposed numbers of each recording: noise removed, programme changed."""
+    """Returns the main measures of each recording, means over all recordings, and by octave."""
     columns = {"noise in pauses, change (dB)": "floor_change_db",
-               "deviation where it is loud (dB)": "deviation_db",
-               "clicks a second before": "clicks_before", "after": "clicks_after"}
-    return Table("Each recording: how much noise went, and how far the programme deviates",
-                 ["recording", "method", *columns],
-                 [[str(row["recording"]), str(row["method"]),
-                   *(f"{float(row[name]):.1f}" for name in columns.values())] for row in rows])
+               "deviation in loud passages (dB)": "deviation_db",
+               "clicks per second before": "clicks_before", "after": "clicks_after"}
+    tables = [Table("Each recording: change of the noise, and deviation of the programme",
+                    ["recording", "method", *columns],
+                    [[str(row["recording"]), str(row["method"]),
+                      *(f"{float(row[name]):.1f}" for name in columns.values())] for row in rows])]
+    names = list(dict.fromkeys(name for row in rows for name in row))[2:]
 
+    def add_means(title: str, columns: dict[str, str], as_text: Callable[..., str]) -> None:
+        tables.append(Table(title, ["method", *columns], [
+            [method.name, *(as_text([float(row[name]) for row in rows
+                                     if row["method"] == method.name and name in row])
+                            for name in columns.values())] for method in methods]))
 
-def _table_of_bands(title: str, measure: str, names: list[str],
-                    found: dict[str, list[Row]], total: int) -> Table:
-    """Returns the means of a measure by octave."""
-    bands = [name for name in names if name.startswith(f"{measure}_at_")]
-    return Table(title, ["method", *(f"{name.rpartition('_')[2]} Hz" for name in bands)],
-                 [[name, *(middle([float(row[band]) for row in own], total).short(1)
-                           for band in bands)] for name, own in found.items()])
+    add_means("Means over all recordings, with 95 % intervals",
+              {name: name for name in names if "_at_" not in name},
+              lambda values: str(mean(values, total)))
+    for title, measure in (
+            ("By how many dB the noise floor in each octave changed", measures.FLOOR_CHANGE),
+            ("Removed in each octave, in dB relative to the input (0: everything)",
+             measures.REMOVED)):
+        add_means(title, {f"{name.rpartition('_')[2]} Hz": name for name in names
+                          if name.startswith(f"{measure}_at_")},
+                  lambda values: middle(values, total).short(1))
+    return tables
 
 
 def _write(rows: list[Row], notes: list[str], tables: list[Table], folder: Path) -> str:

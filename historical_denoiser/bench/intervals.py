@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,9 +17,9 @@ RESAMPLES = 2000  # of the bootstrap
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean and the bounds of its 95 % interval, NaN where there are too few values.
+    """A mean over `items` of `total` items, printed as "1.50 (3 of 5)".
 
-    It is that of `items` of `total` items; the others are told of, as in `1.50 (3 of 5)`.
+    The bounds of its 95 % interval are NaN if there are too few values.
     """
 
     value: float
@@ -30,13 +30,13 @@ class Mean:
 
     def __str__(self) -> str:
         bounds = "" if np.isnan(self.low) else f" [{self.low:.2f}, {self.high:.2f}]"
-        return self._tell(f"{self.value:.2f}{bounds}")
+        return self._with_items(f"{self.value:.2f}{bounds}")
 
     def short(self, digits: int = 2) -> str:
-        """Returns it without its interval, with so many digits after the point."""
-        return self._tell(f"{self.value:.{digits}f}")
+        """Returns the mean without its interval, with `digits` decimals."""
+        return self._with_items(f"{self.value:.{digits}f}")
 
-    def _tell(self, text: str) -> str:
+    def _with_items(self, text: str) -> str:
         if not self.items:
             return "-"
         return text if self.items == self.total else f"{text} ({self.items} of {self.total})"
@@ -62,38 +62,37 @@ def middle(values: Sequence[float], total: int | None = None) -> Mean:
     """Returns the mean of the finite values, without an interval.
 
     Args:
-        values: Those that are there; where none is finite, all that are numbers may be the same
-            infinity, which is their mean then.
-        total: Of how many items they are; the number of values when absent.
+        values: The values. If none is finite and those that are numbers are the same infinity, the
+            mean is infinite too.
+        total: Number of items; the number of values when absent.
     """
     total = len(values) if total is None else total
-    known = [value for value in values if np.isfinite(value)]
-    if not known:
-        # Doing nothing leaves clean sound as it is: an SI-SDR without bound.
-        known = [value for value in values if not np.isnan(value)]
-        known = known if len(set(known)) == 1 else []
-    value = float(np.mean(known)) if known else float("nan")
-    return Mean(value, float("nan"), float("nan"), len(known), total)
+    used = [value for value in values if np.isfinite(value)]
+    if not used:
+        # The SI-SDR of clean sound that a method leaves unchanged is infinite.
+        used = [value for value in values if not np.isnan(value)]
+        used = used if len(set(used)) == 1 else []
+    value = float(np.mean(used)) if used else float("nan")
+    return Mean(value, float("nan"), float("nan"), len(used), total)
 
 
 def mean(values: Sequence[float], total: int | None = None) -> Mean:
-    """Returns the mean of the finite values and its percentile bootstrap interval.
+    """Returns the mean like `middle`, with its percentile bootstrap interval.
 
-    (Efron and Tibshirani 1993, chapter 13.) The same values give the same interval.
-    `total` is that of `middle`.
+    See Efron and Tibshirani 1993, chapter 13. The same values give the same interval.
     """
     found = middle(values, total)
-    known = np.array([value for value in values if np.isfinite(value)], np.float64)
-    if len(known) < 2:
+    finite = np.array([value for value in values if np.isfinite(value)], np.float64)
+    if len(finite) < 2:
         return found
-    interval = scipy.stats.bootstrap((known,), np.mean, n_resamples=RESAMPLES, method="percentile",
+    interval = scipy.stats.bootstrap((finite,), np.mean, n_resamples=RESAMPLES, method="percentile",
                                      confidence_level=CONFIDENCE, rng=np.random.default_rng(0))
     low, high = map(float, interval.confidence_interval)
     return replace(found, low=low, high=high)
 
 
 class Comparison:
-    """The rows of several methods on the same items, each with its `method` and `item`."""
+    """The rows of several methods for the same items, each with its `method` and `item`."""
 
     def __init__(self, rows: list[Row]) -> None:
         self.rows = rows
@@ -107,7 +106,7 @@ class Comparison:
                 and all(row[name] == value for name, value in where.items())]
 
     def count(self, **where: float | str) -> int:
-        """Returns how many items have these values, with whatever method."""
+        """Returns how many items have these values, over all methods."""
         return len({row["item"] for row in self.rows
                     if all(row[name] == value for name, value in where.items())})
 
@@ -119,7 +118,7 @@ class Comparison:
         return [float(row[measure]) for row in self.of(method, **where) if measure in row]
 
     def difference(self, method: str, measure: str, **where: float | str) -> Mean:
-        """Returns the mean difference to the first method on the items that both have."""
+        """Returns the mean difference from the first method, over the items of both."""
         first = {row["item"]: row for row in self.of(self.methods[0], **where)}
         return mean([float(row[measure]) - float(first[row["item"]][measure])
                      for row in self.of(method, **where)
@@ -127,45 +126,35 @@ class Comparison:
                      and measure in first[row["item"]]], self.count(**where))
 
     def tables(self, measures: Sequence[str]) -> list[Table]:
-        """Returns all tables; `measures` are those that stand side by side for each category."""
+        """Returns all tables; those of each category have a column for each of `measures`."""
         labels = [f"{category} at {snr:g} dB" for category, snr in self.cells]
-        found = [
-            self._table("SNR gain in dB, with 95 % intervals of the mean", labels,
-                        lambda method, category, snr: self.mean(
-                            method, "snr_gain_db", category=category, input_snr_db=snr)),
-        ]
+        kinds = {"SNR gain in dB, with 95 % intervals of the mean": self.mean}
         if len(self.methods) > 1:
-            found.append(self._table(
-                f"SNR gain over that of {self.methods[0]} in dB, on the same items", labels,
-                lambda method, category, snr: self.difference(
-                    method, "snr_gain_db", category=category, input_snr_db=snr)))
-        known = [name for name in measures if any(name in row for row in self.rows)]
+            kinds[f"SNR gain over that of {self.methods[0]} in dB, on the same items"] = (
+                self.difference)
+        found = [Table(title, ["method", *labels], [
+            [method, *(str(measure(method, "snr_gain_db", category=category, input_snr_db=snr))
+                       for category, snr in self.cells)] for method in self.methods])
+            for title, measure in kinds.items()]
+        shown = [name for name in measures if any(name in row for row in self.rows)]
         for category in self.categories:
             rows = [[method, *(self._short(method, name, category=category)
-                               for name in known)] for method in self.methods]
-            found.append(Table(f"{category}: means of all SNRs", ["method", *known], rows))
+                               for name in shown)] for method in self.methods]
+            found.append(Table(f"{category}: means of all SNRs", ["method", *shown], rows))
         noises = sorted({str(row["noise"]) for row in self.rows})
         rows = [[method, *(self._short(method, "snr_gain_db", noise=noise)
                            for noise in noises)] for method in self.methods]
         found.append(Table("SNR gain in dB by noise", ["method", *noises], rows))
         return [*found, self._guards()]
 
-    def _table(self, title: str, labels: list[str], cell: Callable[..., Mean]) -> Table:
-        rows = [[method, *(str(cell(method, *values)) for values in self.cells)]
-                for method in self.methods]
-        return Table(title, ["method", *labels], rows)
-
     def _short(self, method: str, measure: str, **where: float | str) -> str:
         return middle(self._values(method, measure, where), self.count(**where)).short()
 
     def _guards(self) -> Table:
-        """Returns what must not be lost for a gain: the worst mean of each method, as in tests."""
-        names, rows = [], []
-        for method in self.methods:
-            guards = metrics.check_guards(self.of(method))
-            names = [f"{guard.name}" for guard in guards]
-            rows.append([method, *("-" if np.isnan(guard.value) else
-                                   f"{guard.value:.2f} {'pass' if guard.passes else 'FAIL'}"
-                                   for guard in guards)])
+        """Returns the guards of `evaluate.py` for each method."""
+        guards = {method: metrics.check_guards(self.of(method)) for method in self.methods}
+        rows = [[method, *("-" if np.isnan(guard.value) else
+                           f"{guard.value:.2f} {'pass' if guard.passes else 'FAIL'}"
+                           for guard in found)] for method, found in guards.items()]
         return Table("Guards: the worst mean, and whether it keeps to the limit of evaluate.py",
-                     ["method", *names], rows)
+                     ["method", *(guard.name for guard in guards[self.methods[0]])], rows)

@@ -1,11 +1,11 @@
-"""Measures beside those of `training.metrics`: segments, loudness, speech; and without a target.
+"""Measures in addition to those of `training.metrics`, with and without a clean target.
 
-Waveforms are `(samples,)` at 44.1 kHz.
+Waveforms are `(samples,)` at 44.1 kHz. Start reading at `load_judge` and `judge_alone`.
 """
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import warnings
 from collections.abc import Callable
 
@@ -19,19 +19,17 @@ from historical_denoiser.core.checks import UserError
 from historical_denoiser.training import metrics, perceptual
 
 SEGMENT_SECONDS = 0.03
-SEGMENTAL_RANGE_DB = (-10.0, 35.0)  # what one segment counts at most (Hansen and Pellom 1998)
-SPEECH_RATE = 16000  # of DNSMOS; STOI resamples to its own
+SEGMENTAL_RANGE_DB = (-10.0, 35.0)  # bounds of the SNR of a segment (Hansen and Pellom 1998)
+DNSMOS_RATE = 16000
 MIN_LOUDNESS_SECONDS = 0.4  # a block of ITU-R BS.1770
-MIN_STOI = 1e-4  # what the package returns where it hears too little speech is lower
-PAUSE_SECONDS = 0.05  # of the frames in which the noise floor is measured
-PAUSE_SHARE = 0.05  # of the frames: the quietest ones of the input
-LOUD_SHARE = 0.05  # and the loudest ones
+MIN_STOI = 1e-4  # the package returns less if there is too little speech
+FRAME_SECONDS = 0.05  # length of the frames that are ranked by their power
+FRAME_SHARE = 0.05  # share of the frames that count as the quietest, and as the loudest
 BANDS_HZ = (31.25, 62.5, 125.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0, 16000.0)
 BAND_WINDOW = 8192
 TINY_POWER = 1e-20
-REMOVED, FLOOR_CHANGE = "removed_db", "floor_change_db"  # with `_at_` and an octave's middle
+REMOVED, FLOOR_CHANGE = "removed_db", "floor_change_db"  # `_at_` and the band's frequency follow
 
-OF_ALL = ("segmental_snr_db", "loudness_change_lu")
 OF_LISTENERS = (*perceptual.MEASURES, "stoi", "dnsmos")
 
 JudgeMore = Callable[[str, np.ndarray, np.ndarray], dict[str, float]]
@@ -39,9 +37,9 @@ JudgeAlone = Callable[[str, np.ndarray], dict[str, float]]
 
 
 def segmental_snr_db(clean: np.ndarray, estimate: np.ndarray) -> float:
-    """Mean SNR in dB of segments of 30 ms, each held between -10 and 35 dB.
+    """Returns the mean SNR in dB of segments of 30 ms, each limited to -10 to 35 dB.
 
-    Segments in which the clean sound is silent, 60 dB under its loudest, do not count.
+    Segments in which the clean sound is 60 dB below its loudest segment do not count.
     """
     size = round(SEGMENT_SECONDS * SAMPLE_RATE)
     count = max(1, len(clean) // size)
@@ -49,23 +47,25 @@ def segmental_snr_db(clean: np.ndarray, estimate: np.ndarray) -> float:
                              axis=1) for audio in (clean, estimate - clean))
     if not np.isfinite(error).all() or signal.max() == 0.0:
         return float("nan")
-    heard = signal > signal.max() * 1e-6
-    ratios = 10.0 * np.log10(signal[heard] / np.maximum(error[heard], TINY_POWER))
+    counted = signal > signal.max() * 1e-6
+    ratios = 10.0 * np.log10(signal[counted] / np.maximum(error[counted], TINY_POWER))
     return float(np.mean(np.clip(ratios, *SEGMENTAL_RANGE_DB)))
 
 
 def load_judge(with_listeners: bool) -> tuple[JudgeMore, list[str]]:
-    """Returns a function of a category, a clean and a denoised waveform, and what it leaves out.
+    """Returns a function that measures, and a line for each measure whose package is missing.
 
-    It gives `segmental_snr_db`; `loudness_change_lu`, output over clean target by ITU-R BS.1770,
-    with pyloudnorm; with listeners also ViSQOL and PESQ (`training.perceptual`), and of speech
-    `stoi` (Taal et al. 2011, 0 to 1) and `dnsmos` (Reddy et al. 2022, overall, 1 to 5) where their
-    packages are installed.
+    The function takes a category, a clean and a denoised waveform. It returns `segmental_snr_db`
+    and `loudness_change_lu`, the loudness (ITU-R BS.1770) of the output minus that of the clean
+    target. With listeners it also returns ViSQOL and PESQ (`training.perceptual`), and for speech
+    `stoi` (Taal et al. 2011, 0 to 1) and `dnsmos` (Reddy et al. 2022, overall, 1 to 5).
 
     Raises:
-        UserError: The packages of `training.perceptual` are missing and listeners are asked for.
+        UserError: Listeners are asked for and the packages of `training.perceptual` are missing.
     """
-    left_out, judges = [], [_judge_segments]
+    left_out = []
+    judges = [lambda category, clean, denoised:
+              {"segmental_snr_db": segmental_snr_db(clean, denoised)}]
     judges += _optional(_load_loudness, "loudness_change_lu: pip install pyloudnorm", left_out)
     if with_listeners:
         judges.append(perceptual.load_judge())
@@ -90,10 +90,6 @@ def _optional(load: Callable[[], JudgeMore], name: str, left_out: list[str]) -> 
         return []
 
 
-def _judge_segments(category: str, clean: np.ndarray, denoised: np.ndarray) -> dict[str, float]:
-    return {"segmental_snr_db": segmental_snr_db(clean, denoised)}
-
-
 def _load_loudness() -> JudgeMore:
     loudness = load_meter()
 
@@ -105,9 +101,9 @@ def _load_loudness() -> JudgeMore:
 
 
 def load_meter() -> Callable[[np.ndarray], float]:
-    """Returns a function of a waveform: its integrated loudness in LUFS (ITU-R BS.1770).
+    """Returns a function that measures the integrated loudness in LUFS (ITU-R BS.1770).
 
-    It is NaN for what is shorter than 0.4 s, and minus infinity for silence.
+    It returns NaN for a waveform shorter than 0.4 s, and minus infinity for silence.
 
     Raises:
         ImportError: pyloudnorm is not installed.
@@ -133,7 +129,7 @@ def _load_stoi() -> JudgeMore:
         if category != "speech":
             return {}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # too little speech: see below
+            warnings.simplefilter("ignore", RuntimeWarning)  # too little speech
             value = float(pystoi.stoi(clean, denoised, SAMPLE_RATE))
         return {"stoi": value} if value > MIN_STOI else {}
 
@@ -141,15 +137,15 @@ def _load_stoi() -> JudgeMore:
 
 
 def _load_dnsmos() -> JudgeMore:
-    import onnxruntime  # noqa: F401 - the package below needs it and does not say so
+    import onnxruntime  # noqa: F401 - speechmos needs it but does not declare it
     from speechmos import dnsmos
 
     def judge(category: str, clean: np.ndarray, denoised: np.ndarray) -> dict[str, float]:
         if category != "speech":
             return {}
-        audio = dsp.resample(denoised, SAMPLE_RATE, SPEECH_RATE)
+        audio = dsp.resample(denoised, SAMPLE_RATE, DNSMOS_RATE)
         audio = audio / max(1.0, float(np.abs(audio).max()))
-        return {"dnsmos": float(dnsmos.run(audio, SPEECH_RATE)["ovrl_mos"])}
+        return {"dnsmos": float(dnsmos.run(audio, DNSMOS_RATE)["ovrl_mos"])}
 
     return judge
 
@@ -158,12 +154,12 @@ def _load_dnsmos() -> JudgeMore:
 
 
 def load_judge_alone(with_listeners: bool) -> JudgeAlone:
-    """Returns a function of a category and a denoised waveform: further measures of it.
+    """Returns a function of a category and a denoised waveform that returns further measures.
 
-    With listeners it gives `dnsmos` of speech; all other measures need a clean version.
+    With listeners they are `dnsmos` for speech; all other ones need a clean version.
 
     Raises:
-        UserError: The package that measures it is missing and listeners are asked for.
+        UserError: Listeners are asked for and the package of DNSMOS is missing.
     """
     if not with_listeners:
         return lambda category, denoised: {}
@@ -176,49 +172,51 @@ def load_judge_alone(with_listeners: bool) -> JudgeAlone:
 
 
 def check_alone(audio: np.ndarray, name: str = "the recording") -> None:
-    """Raises UserError where a recording is silent, or too short to have pauses."""
-    size = round(PAUSE_SECONDS * SAMPLE_RATE)
-    if len(audio) // size < 1.0 / PAUSE_SHARE:
-        raise UserError(f"{name}: must be at least {PAUSE_SECONDS / PAUSE_SHARE:g} s long. "
+    """Raises UserError if a recording is silent, or too short to have pauses."""
+    if len(_in_frames(audio)) < 1.0 / FRAME_SHARE:
+        raise UserError(f"{name}: must be at least {FRAME_SECONDS / FRAME_SHARE:g} s long. "
                         f"Received: {len(audio) / SAMPLE_RATE:.2f} s")
     if dsp.power(audio) <= TINY_POWER:
         raise UserError(f"{name}: must hold sound; it is silent")
 
 
-def pauses(audio: np.ndarray, heard: np.ndarray | None = None) -> np.ndarray:
+def _in_frames(audio: np.ndarray) -> np.ndarray:
+    """Returns a waveform as `(frames, samples)`, without an incomplete last frame."""
+    size = round(FRAME_SECONDS * SAMPLE_RATE)
+    return audio[: len(audio) // size * size].reshape(-1, size)
+
+
+def _mark_first(order: np.ndarray, samples: int) -> np.ndarray:
+    """Returns which samples lie in the first twentieth of the frames in `order`, bool."""
+    found = np.zeros(samples, bool)
+    _in_frames(found)[order[:max(1, round(FRAME_SHARE * len(order)))]] = True
+    return found
+
+
+def find_pauses(audio: np.ndarray, filtered: np.ndarray | None = None) -> np.ndarray:
     """Returns which samples lie in the quietest twentieth of a recording's frames, bool.
 
     Args:
         audio: The recording; see `check_alone`.
-        heard: What of it decides which frames are quiet; all of it when absent.
+        filtered: The recording after a filter, whose frames are ranked; `audio` when absent.
     """
     check_alone(audio)
-    size = round(PAUSE_SECONDS * SAMPLE_RATE)
-    count = len(audio) // size
-    whole, powers = (np.var(one[:count * size].astype(np.float64).reshape(count, size), axis=1)
-                     for one in (audio, audio if heard is None else heard))
-    # Digital silence, as between tracks, is no noise floor; a filter rings into it.
-    ranked = np.argsort(np.where(whole > TINY_POWER, powers, np.inf), kind="stable")
-    found = np.zeros(len(audio), bool)
-    for frame in ranked[:max(1, round(PAUSE_SHARE * count))]:
-        found[frame * size:(frame + 1) * size] = True
-    return found
+    filtered = audio if filtered is None else filtered
+    whole, powers = (np.var(_in_frames(each).astype(np.float64), axis=1)
+                     for each in (audio, filtered))
+    # Digital silence, as between tracks, is not a noise floor; after a filter it may not be silent.
+    powers = np.where(whole > TINY_POWER, powers, np.inf)
+    return _mark_first(np.argsort(powers, kind="stable"), len(audio))
 
 
-def loud_moments(audio: np.ndarray) -> np.ndarray:
+def find_loud(audio: np.ndarray) -> np.ndarray:
     """Returns which samples lie in the loudest twentieth of a recording's frames, bool."""
-    check_alone(audio)
-    size = round(PAUSE_SECONDS * SAMPLE_RATE)
-    powers = np.var(audio[: len(audio) // size * size].reshape(-1, size), axis=1)
-    loudest = np.argsort(powers, kind="stable")[-max(1, round(LOUD_SHARE * len(powers))):]
-    found = np.zeros(len(audio), bool)
-    for frame in loudest:
-        found[frame * size:(frame + 1) * size] = True
-    return found
+    powers = np.var(_in_frames(audio), axis=1)
+    return _mark_first(np.argsort(powers, kind="stable")[::-1], len(audio))
 
 
 def count_clicks(audio: np.ndarray) -> float:
-    """Returns how many places a second the click stage would repair in a waveform `(samples,)`."""
+    """Returns how many clicks the click stage would remove per second of `(samples,)`."""
     changed = remove_clicks(audio.astype(np.float32)) != audio.astype(np.float32)
     begins = np.count_nonzero(changed[1:] & ~changed[:-1]) + int(changed[0])
     return begins * SAMPLE_RATE / len(audio)
@@ -228,17 +226,24 @@ def band_powers(audio: np.ndarray) -> np.ndarray:
     """Returns the mean power in each octave around `BANDS_HZ`, `(bands,)`."""
     frequencies, density = scipy.signal.welch(audio.astype(np.float64), SAMPLE_RATE,
                                               nperseg=min(BAND_WINDOW, len(audio)))
-    return np.array([density[(frequencies >= middle / np.sqrt(2.0))
-                             & (frequencies < middle * np.sqrt(2.0))].sum() * frequencies[1]
+    return np.array([density[_in_octave(frequencies, middle)].sum() * frequencies[1]
                      for middle in BANDS_HZ])
 
 
-def band_floors(audio: np.ndarray, noisy: np.ndarray, restored: np.ndarray) -> np.ndarray:
+def _in_octave(frequencies: np.ndarray, middle: float) -> np.ndarray:
+    return (frequencies >= middle / np.sqrt(2.0)) & (frequencies < middle * np.sqrt(2.0))
+
+
+def floor_changes_db(audio: np.ndarray, noisy: np.ndarray, restored: np.ndarray) -> np.ndarray:
     """Returns by how many dB the floor in each octave around `BANDS_HZ` changed, `(bands,)`.
 
-    The floor of an octave is its power in the quietest twentieth of its own frames, so that music
-    which never pauses shows a floor wherever it leaves an octave free. `audio` is the recording as
-    it is, which tells digital silence; the others may be what lies above a high-pass.
+    The floor of an octave is its power in the quietest twentieth of its own frames. Music without
+    pauses therefore shows a floor in each octave that is free at times.
+
+    Args:
+        audio: The recording without any filter, in which digital silence is recognised.
+        noisy: The recording, which may be high-passed.
+        restored: The restored recording, likewise.
     """
     frequencies, _, spectra = scipy.signal.stft(
         np.stack([audio, noisy, restored]).astype(np.float64), SAMPLE_RATE,
@@ -246,11 +251,9 @@ def band_floors(audio: np.ndarray, noisy: np.ndarray, restored: np.ndarray) -> n
     powers = np.square(np.abs(spectra))
     changes = []
     for middle in BANDS_HZ:
-        of_band = (frequencies >= middle / np.sqrt(2.0)) & (frequencies < middle * np.sqrt(2.0))
-        whole, before, after = powers[:, of_band].sum(axis=1)
-        # Digital silence is no noise floor.
+        whole, before, after = powers[:, _in_octave(frequencies, middle)].sum(axis=1)
         ranked = np.argsort(np.where(whole > TINY_POWER, before, np.inf), kind="stable")
-        quiet = ranked[:max(1, round(PAUSE_SHARE * len(before)))]
+        quiet = ranked[:max(1, round(FRAME_SHARE * len(before)))]
         floors = [max(float(found[quiet].mean()), TINY_POWER) for found in (before, after)]
         changes.append(dsp.decibels(floors[1] / floors[0]))
     return np.array(changes)
@@ -258,48 +261,41 @@ def band_floors(audio: np.ndarray, noisy: np.ndarray, restored: np.ndarray) -> n
 
 def judge_alone(noisy: np.ndarray, restored: np.ndarray, highpass_hz: float = 0.0,
                 ) -> dict[str, float]:
-    """Measures what a method did to a recording of which no clean version is known.
+    """Measures what a method did to a recording without a clean version.
 
     Args:
         noisy: The recording; see `check_alone`.
-        restored: What the method made of it.
-        highpass_hz: What lies below is not judged, neither in the input nor in the output.
+        restored: The restored recording.
+        highpass_hz: Frequencies below this one are not judged, in the input and in the output.
 
     Returns:
         `floor_dbfs`, the power in the pauses of the input, and `floor_change_db`, that of the
-        output over it; `deviation_db`, the power of what was removed over that of the input where
-        the programme is loudest; `clicks_before` and `clicks_after`, clicks in a second (see
-        `count_clicks`); `loudness_change_lu` where pyloudnorm is installed; `energy_change_db`;
-        `input_correlation` of what was removed with the input (see `metrics.judge`);
-        `removed_db_at_31` to `removed_db_at_16000`: in each octave the power of what was removed,
-        over that of the input; and `floor_change_db_at_31` ... (see `band_floors`).
+        output relative to it; `deviation_db`, the power of the residual relative to the input in
+        the loudest frames; `clicks_before` and `clicks_after` (see `count_clicks`);
+        `loudness_change_lu` if pyloudnorm is installed; `energy_change_db`; `input_correlation` of
+        the residual with the input (see `metrics.judge`); `removed_db_at_31` to
+        `removed_db_at_16000`, the power of the residual in each octave relative to the input; and
+        `floor_change_db_at_31` ... (see `floor_changes_db`).
     """
     audio = noisy
     noisy, restored = (dsp.highpass(one, highpass_hz, SAMPLE_RATE) for one in (noisy, restored))
-    quiet, removed = pauses(audio, noisy), noisy - restored
+    quiet, removed = find_pauses(audio, noisy), noisy - restored
     floor = max(dsp.power(noisy[quiet]), TINY_POWER)
     found = {"floor_dbfs": dsp.decibels(floor),
              "floor_change_db": dsp.decibels(dsp.power(restored[quiet]) / floor)}
-    loud = loud_moments(noisy)
+    loud = find_loud(noisy)
     found["deviation_db"] = dsp.decibels(
         max(dsp.power(removed[loud]), TINY_POWER) / max(dsp.power(noisy[loud]), TINY_POWER))
     found |= {"clicks_before": count_clicks(audio), "clicks_after": count_clicks(restored)}
-    if (loudness := _meter_if_installed()) is not None:
+    with contextlib.suppress(ImportError):
+        loudness = load_meter()
         found["loudness_change_lu"] = loudness(restored) - loudness(noisy)
     found["energy_change_db"] = dsp.decibels(
         dsp.power(restored) / max(dsp.power(noisy), TINY_POWER))
     found["input_correlation"] = metrics.correlation(removed, noisy)
     ratios = band_powers(removed) / np.maximum(band_powers(noisy), TINY_POWER)
     for name, values in ((REMOVED, map(dsp.decibels, ratios)),
-                         (FLOOR_CHANGE, map(float, band_floors(audio, noisy, restored)))):
+                         (FLOOR_CHANGE, map(float, floor_changes_db(audio, noisy, restored)))):
         found |= {f"{name}_at_{int(middle)}": value
                   for middle, value in zip(BANDS_HZ, values, strict=True)}
     return found
-
-
-@functools.cache
-def _meter_if_installed() -> Callable[[np.ndarray], float] | None:
-    try:
-        return load_meter()
-    except ImportError:
-        return None

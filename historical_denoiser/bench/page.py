@@ -17,14 +17,14 @@ from historical_denoiser.bench.intervals import Comparison, Table
 from historical_denoiser.formats import spectrogram
 
 TEMPLATE = Path(__file__).with_name("page.html")
-MP3_BYTES_PER_SECOND = 12250  # what a player takes: 96 kbit/s in a form that every browser plays
-MP3_COMPRESSION = 0.8  # of libsndfile, for that rate
-AUDIO_BYTES = 5_000_000  # of all players, before they become text, which takes a third more
+MP3_BYTES_PER_SECOND = 12250  # 96 kbit/s, in a format that every browser plays
+MP3_COMPRESSION = 0.8  # libsndfile's setting for that rate
+AUDIO_BYTES = 5_000_000  # largest sum of all clips, before Base64 adds a third
 MIN_CLIP_SECONDS, CLIP_SECONDS = 0.5, 4.0
 CLIP_PEAK = 0.9
 PANEL_INCHES = (2.4, 1.8)
 PANELS_IN_ROW = 5
-MAX_LARGER = 1.6
+MAX_ENLARGEMENT = 1.6  # of the panels of a short row
 DOTS_PER_INCH = 90
 PLOT_INCHES = (9.5, 4.5)
 PLOT_DOTS_PER_INCH = 110
@@ -57,7 +57,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Section:
-    """Items under one heading, and for each method the places of its best, ... by their anchors."""
+    """Items under one heading, with links to the best, median and worst one of each method."""
 
     title: str
     items: list[Item]
@@ -65,7 +65,7 @@ class Section:
 
 
 def shorten(players: int) -> float:
-    """Returns how long clips may be so that so many players stay within the page's size."""
+    """Returns the length of clips in seconds with which the page keeps its largest size."""
     fitting = AUDIO_BYTES / (MP3_BYTES_PER_SECOND * max(1, players))
     return min(max(MIN_CLIP_SECONDS, fitting), CLIP_SECONDS)
 
@@ -89,16 +89,16 @@ def _as_picture(figure: Figure, caption: str, dots_per_inch: int) -> Picture:
 
 
 def make_item(title: str, facts: str, sounds: dict[str, np.ndarray], seconds: float,
-              anchor: str = "", heard: tuple[str, ...] | None = None) -> Item:
-    """Makes an item of sounds of equal length, all with one gain.
+              anchor: str = "", players: tuple[str, ...] | None = None) -> Item:
+    """Makes an item of sounds of equal length, whose clips are all scaled by the same gain.
 
     Args:
-        title: Its heading.
-        facts: What is said of it.
-        sounds: By name; each is seen.
-        seconds: Length of the players, from the middle.
-        anchor: By which links find it.
-        heard: The names that get players; all when absent.
+        title: Heading.
+        facts: Text below it.
+        sounds: Sounds by name; each has a spectrogram.
+        seconds: Length of the clips, which are cut from the middle.
+        anchor: Target of links.
+        players: Names of the sounds that have players; None for all.
     """
     samples = len(next(iter(sounds.values())))
     length = min(samples, round(seconds * SAMPLE_RATE))
@@ -106,16 +106,16 @@ def make_item(title: str, facts: str, sounds: dict[str, np.ndarray], seconds: fl
     clips = {name: audio[start:start + length] for name, audio in sounds.items()}
     peak = max(float(np.abs(clip).max()) for clip in clips.values())
     gain = CLIP_PEAK / peak if peak > 0.0 else 1.0
-    players = {name: encode(gain * clips[name]) for name in (heard or clips)}
-    return Item(title, facts, draw_spectrograms(sounds, title), players, anchor)
+    encoded = {name: encode(gain * clips[name]) for name in (players or clips)}
+    return Item(title, facts, draw_spectrograms(sounds, title), encoded, anchor)
 
 
 def draw_spectrograms(sounds: dict[str, np.ndarray], caption: str) -> Picture:
     """Draws spectrograms beside each other on one scale."""
     levels = {name: spectrogram.of_array(audio, SAMPLE_RATE) for name, audio in sounds.items()}
     seconds = len(next(iter(sounds.values()))) / SAMPLE_RATE
-    larger = min(PANELS_IN_ROW / len(levels), MAX_LARGER)  # where a row has room
-    width, height = (max(1.0, larger) * inches for inches in PANEL_INCHES)
+    enlargement = max(1.0, min(PANELS_IN_ROW / len(levels), MAX_ENLARGEMENT))
+    width, height = (enlargement * inches for inches in PANEL_INCHES)
     figure = spectrogram.draw_beside(levels, seconds, SAMPLE_RATE, (width, height), PANELS_IN_ROW)
     return _as_picture(figure, caption, DOTS_PER_INCH)
 
@@ -167,7 +167,7 @@ def draw_gains(comparison: Comparison) -> list[Picture]:
 
 def render(title: str, notes: list[str], tables: list[Table], figures: list[Picture],
            sections: list[Section]) -> str:
-    """Returns the page as HTML; all that is in it is escaped."""
+    """Returns the page as HTML; all texts are escaped."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True,
                                      undefined=jinja2.StrictUndefined)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))

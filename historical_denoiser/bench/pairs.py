@@ -1,4 +1,4 @@
-"""Noisy and clean files of a user's as mixtures, and noisy recordings alone."""
+"""A user's pairs of noisy and clean files as mixtures, and recordings without clean versions."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from historical_denoiser.formats.audio_io import AUDIO_ENDINGS
 from historical_denoiser.run import jobs
 
 NOISY, CLEAN, NOISE = "noisy", "clean", "noise"
-SNR_STEP_DB = 5.0  # pairs are put together by their SNR, rounded to this
+SNR_STEP_DB = 5.0  # tables group pairs by their SNR, rounded to a multiple of this
 CATEGORIES = ("speech", "music", "effects")
-UNKNOWN = "all"  # the category of what is in no folder of these names
+UNKNOWN = "all"  # the category of files outside folders with these names
 FORMS = ("FOLDER/noisy/NAME with FOLDER/clean/NAME, FOLDER/NAME_noisy.wav with "
          "FOLDER/NAME_clean.wav, or FOLDER/NAME/noisy.wav with FOLDER/NAME/clean.wav")
 ENDS_NOISY = re.compile(r"(^|_)noisy$")
@@ -32,12 +32,12 @@ class Pair:
     """The files of one item.
 
     Attributes:
-        name: What it is called in tables.
+        name: Name in tables.
         noisy: The recording.
-        clean: What it should become; None for a recording alone.
-        noise: A stretch of its noise alone, where there is one.
-        category: That of a folder on the way to it, below the one that was given, that is called
-            speech, music or effects, in small letters or large ones; else "all".
+        clean: Its clean version, if there is one.
+        noise: Its noise alone, if there is a file of it.
+        category: Name of the nearest subfolder called speech, music or effects (in any case) that
+            contains the recording; else "all".
     """
 
     name: str
@@ -48,12 +48,12 @@ class Pair:
 
 
 def find_pairs(folder: str) -> list[Pair]:
-    """Returns the pairs of a folder: see `FORMS`, with any audio ending.
+    """Returns the pairs of a folder, which are named as in `FORMS` with any audio ending.
 
-    `noise/NAME`, or `NAME_noise.wav`, may hold the noise alone, at the recording's level.
+    `noise/NAME` or `NAME_noise.wav` may hold the noise alone, at the recording's level.
 
     Raises:
-        UserError: There are none, or one has no partner.
+        UserError: There are no pairs, or a noisy file has no clean one.
     """
     if not Path(folder).is_dir():
         raise UserError(f"`bench.pairs` must be a folder that exists. Received: {folder}")
@@ -75,9 +75,12 @@ def find_pairs(folder: str) -> list[Pair]:
 
 
 def find_recordings(place: str) -> list[Pair]:
-    """Returns the recordings of a folder, or the one that is named; see `find_pairs` for noise.
+    """Returns the recordings of a folder, or a single one; `find_pairs` says where noise may be.
 
-    In folders, hidden files and the results of `inference.py` are left out.
+    In folders, hidden files and results of `inference.py` are left out.
+
+    Raises:
+        UserError: There is no recording.
     """
     path = Path(place)
     if path.is_dir():
@@ -85,11 +88,11 @@ def find_recordings(place: str) -> list[Pair]:
         chosen = [one for one in sounds if _role(one) != NOISE]
     else:
         folder, chosen = path.parent, [path] * path.exists()
-        # Where noise may lie: beside it, or in the folder `noise` beside its own.
+        # Its noise may be in the same folder, or in the folder `noise` beside that.
         sounds = sorted(one for one in (*folder.glob("*"), *(folder.parent / NOISE).glob("*"))
                         if one.suffix.lower() in AUDIO_ENDINGS | containers.ENDINGS)
     if not chosen:
-        fault = "holds none" if path.exists() else "is not there"
+        fault = "holds none" if path.exists() else "does not exist"
         raise UserError(f"`bench.recordings` must be a recording or a folder of them. "
                         f"Received: {place}, which {fault}")
     by_name = _by_name(sounds)
@@ -98,27 +101,27 @@ def find_recordings(place: str) -> list[Pair]:
 
 
 def _sounds_in(folder: str) -> list[Path]:
-    # A folder without recordings is among what is found.
+    # The result for a folder without recordings is the folder itself.
     return [path for path in jobs.find_recordings(folder) if path.is_file()]
 
 
 def _by_name(sounds: list[Path]) -> dict[Path, Path]:
-    """Returns the files by their paths without endings; of several, the first."""
+    """Returns the files by their paths without endings; the first one for each path."""
     return {one.with_suffix(""): one for one in reversed(sounds)}
 
 
 def note_categories(pairs: list[Pair]) -> str | None:
-    """Returns a sentence on pairs of which no category is known; None where all are known."""
+    """Returns a sentence about pairs without a known category, or None if there are none."""
     unknown = sum(pair.category == UNKNOWN for pair in pairs)
     if not unknown:
         return None
     return (f"{unknown} of {len(pairs)} are in no subfolder called {', '.join(CATEGORIES[:-1])} or "
             f'{CATEGORIES[-1]}: their category is "{UNKNOWN}", and PESQ, STOI and DNSMOS, which '
-            "are of speech, leave them out.")
+            "are for speech, leave them out.")
 
 
 def _role(path: Path) -> str | None:
-    """Returns whether a file is noisy, clean or noise, by its folder or the end of its name."""
+    """Returns "noisy", "clean" or "noise" from a file's folder or the end of its name, or None."""
     if path.parent.name in (NOISY, CLEAN, NOISE):
         return path.parent.name
     ending = path.stem.rpartition("_")[2]
@@ -126,7 +129,7 @@ def _role(path: Path) -> str | None:
 
 
 def _partner(path: Path, sounds: dict[Path, Path], role: str) -> Path | None:
-    """Returns the file that holds another role of the same item; any audio ending will do."""
+    """Returns the file of the same item with another role, with any ending."""
     own = _role(path)
     if own not in (NOISY, None) or (own is None and role == CLEAN):
         return None
@@ -152,7 +155,7 @@ def _name_of(path: Path, folder: Path) -> str:
 def read_mono(path: Path, seconds: float | None = None) -> np.ndarray:
     """Returns the mean of a file's channels at 44.1 kHz, `(samples,)`, float32.
 
-    It is at most so long; the whole file when `seconds` is absent.
+    With `seconds` it reads only the beginning.
     """
     recording = containers.open_audio(path)
     wanted = None if seconds is None else int(seconds * recording.rate)
@@ -171,7 +174,7 @@ def read_mono(path: Path, seconds: float | None = None) -> np.ndarray:
 
 
 def read_profile(pair: Pair) -> np.ndarray | None:
-    """Returns a pair's noise alone where there is a file of it."""
+    """Returns a pair's noise alone, or None if there is no file of it."""
     if pair.noise is None:
         return None
     noise = read_mono(pair.noise)
@@ -182,23 +185,23 @@ def read_profile(pair: Pair) -> np.ndarray | None:
 
 
 def read_mixture(pair: Pair, highpass_hz: float = 0.0) -> tuple[Mixture, float]:
-    """Returns a pair as a mixture, and its SNR in dB, of what lies above `highpass_hz`.
+    """Returns a pair as a mixture, and its SNR in dB above `highpass_hz`.
 
-    The mixture's own `snr_db` is rounded to a multiple of 5, so that tables can put pairs together;
-    its `noise` is the pair's folder.
+    The mixture's own `snr_db` is rounded to a multiple of `SNR_STEP_DB`, and its `noise` is the
+    name of the pair's folder, so that tables can group pairs.
 
     Raises:
-        UserError: The noisy file is not as long as the clean one, or one is silent.
+        UserError: The files differ in length, or one is silent.
     """
     noisy, clean = read_mono(pair.noisy), read_mono(pair.clean)
     if len(noisy) != len(clean):
         raise UserError(f"{pair.noisy}: must be as long as {pair.clean}: "
                         f"{len(noisy) / SAMPLE_RATE:.3f} s and {len(clean) / SAMPLE_RATE:.3f} s")
     sides = (clean, noisy - clean)
-    heard = [dsp.highpass(side, highpass_hz, SAMPLE_RATE) for side in sides]
-    if any(dsp.power(side) == 0.0 for side in (*sides, *heard)):
+    filtered = [dsp.highpass(side, highpass_hz, SAMPLE_RATE) for side in sides]
+    if any(dsp.power(side) == 0.0 for side in (*sides, *filtered)):
         raise UserError(f"{pair.noisy}: must differ from {pair.clean}, which must not be silent")
-    signal, noise = map(dsp.power, heard)
+    signal, noise = map(dsp.power, filtered)
     snr_db = dsp.decibels(signal / noise)
     group = pair.name.rpartition("/")[0] or "pairs"
     rounded = SNR_STEP_DB * round(snr_db / SNR_STEP_DB)
@@ -206,13 +209,12 @@ def read_mixture(pair: Pair, highpass_hz: float = 0.0) -> tuple[Mixture, float]:
 
 
 def read_recording(pair: Pair, seconds: float) -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns the first `seconds` of a recording, and noise alone.
+    """Returns the first `seconds` of a recording, and its noise alone.
 
-    The noise is that of its own file, else what the finder takes for noise alone in it, else
-    None.
+    The noise comes from its own file, or else from the recording; None if none is found there.
 
     Raises:
-        UserError: It cannot be read, or it is silent or too short to be measured.
+        UserError: The recording cannot be read, is silent or too short.
     """
     audio = read_mono(pair.noisy, seconds)
     measures.check_alone(audio, str(pair.noisy))

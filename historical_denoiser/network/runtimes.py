@@ -37,8 +37,8 @@ WEIGHTS_KEY = "weights_sha256"  # property of an ONNX file: the hash of its weig
 # The last property of an ONNX file is the SHA-256 hash of all bytes before it, serialised as a
 # protocol buffer: the field `metadata_props` (14) of 74 bytes, with a key (1) of 6 and a value (2)
 # of 64 bytes.
-SEAL = b"\x72\x4a\x0a\x06sha256\x12\x40"
-SEAL_BYTES = len(SEAL) + 64
+HASH_FIELD = b"\x72\x4a\x0a\x06sha256\x12\x40"
+HASH_FIELD_BYTES = len(HASH_FIELD) + 64
 
 
 def format_of(path: Path) -> str | None:
@@ -58,30 +58,27 @@ def find_twin(weights: Path) -> Path | None:
     if not (weights.is_file() and path.is_file()) or importlib.util.find_spec(
             "onnxruntime") is None:
         return None
-    if not is_whole(path):
-        logger.warning("%s is damaged: it is passed over; export.py makes it anew", path)
+    if not _is_whole(path):
+        logger.warning("%s is damaged and not used; export.py writes it again", path)
         return None
-    known = _open_onnx(path, path.stat().st_mtime_ns).get_modelmeta().custom_metadata_map
-    if known.get(WEIGHTS_KEY) != hash_of(weights):
-        logger.warning("%s is not of %s: it is passed over; export.py makes it anew", path,
-                       weights.name)
+    properties = _open_onnx(path, path.stat().st_mtime_ns).get_modelmeta().custom_metadata_map
+    if properties.get(WEIGHTS_KEY) != hash_of(weights):
+        logger.warning("%s was not exported from this %s and is not used; export.py writes it "
+                       "again", path, weights.name)
         return None
     return path
 
 
 def seal(content: bytes) -> bytes:
     """Returns a serialised ONNX model with the hash of its content appended as a property."""
-    return content + SEAL + hashlib.sha256(content).hexdigest().encode()
+    return content + HASH_FIELD + hashlib.sha256(content).hexdigest().encode()
 
 
-def is_whole(path: Path) -> bool:
-    """Returns whether an ONNX file is undamaged; a file without a hash is assumed to be.
-
-    Otherwise flipped bits in the network's weights might go unnoticed.
-    """
+def _is_whole(path: Path) -> bool:
+    """Returns whether an ONNX file is undamaged; a file without a hash is assumed to be."""
     content = path.read_bytes()
-    sealed, told = content[:-SEAL_BYTES], content[-SEAL_BYTES:]
-    return not told.startswith(SEAL) or content == seal(sealed)
+    has_hash = content[-HASH_FIELD_BYTES:].startswith(HASH_FIELD)
+    return not has_hash or content == seal(content[:-HASH_FIELD_BYTES])
 
 
 def describe(path: Path) -> str:
@@ -107,20 +104,20 @@ def load(path: Path, form: ProfileForm | None) -> Run:
     try:
         inputs, run = {"onnx": _load_onnx, "litert": _load_litert}[kind](path)
     except ImportError as error:
-        raise UserError(f"{path}: what runs it is not installed ({error}): pip install -r "
+        raise UserError(f"{path}: its runtime is not installed ({error}): pip install -r "
                         f"{REQUIREMENTS.format(kind)}") from error
     if inputs != (1 if form is None else 2):
         raise UserError(f"{path} must be of the network that the settings beside it describe, "
                         f"with {1 if form is None else 2} inputs. Received: {inputs} inputs")
 
     def predict(given: Any) -> np.ndarray:
-        spectra, *known = given if isinstance(given, (list, tuple)) else [given]
-        if form is not None and not known:
-            known = [np.broadcast_to(form.nothing(), (len(spectra), *form.nothing().shape))]
+        spectra, *profiles = given if isinstance(given, (list, tuple)) else [given]
+        if form is not None and not profiles:
+            profiles = [np.broadcast_to(form.nothing(), (len(spectra), *form.nothing().shape))]
         # The graph takes one item at a time. A batch would need a multiple of the memory and gain
         # nothing.
         return np.concatenate([run([each[None] for each in item])
-                               for item in zip(spectra, *known, strict=True)])
+                               for item in zip(spectra, *profiles, strict=True)])
 
     return predict
 
@@ -129,8 +126,8 @@ def _load_onnx(path: Path) -> tuple[int, Callable[[Sequence[np.ndarray]], np.nda
     """Returns the number of inputs of an ONNX file, and a function that runs it."""
     import onnxruntime
 
-    if not is_whole(path):
-        raise UserError(f"{path} is damaged: its hash is that of other content")
+    if not _is_whole(path):
+        raise UserError(f"{path} is damaged: its content does not match its hash")
     session = _open_onnx(path, path.stat().st_mtime_ns)
     names = [each.name for each in session.get_inputs()]
     # The memory of a run is freed afterwards, since others need it until the next run.
@@ -152,7 +149,7 @@ def _open_onnx(path: Path, written: int) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
-    options.intra_op_num_threads = _threads_told()  # 0 uses all cores
+    options.intra_op_num_threads = _max_threads()  # 0 uses all cores
     # Threads that wait in a busy loop took a quarter of the CPU time.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # With memory patterns, two runs took 1.7 times the memory (docs/lab/whole_commands.md).
@@ -161,18 +158,18 @@ def _open_onnx(path: Path, written: int) -> Any:
     options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     try:
         return onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001 - of its own classes, which it does not export
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime does not export its exceptions
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
 
 
-def _threads_told() -> int:
+def _max_threads() -> int:
     """Returns how many threads may compute, or 0 if OMP_NUM_THREADS does not limit them.
 
     Other libraries read this variable themselves, and `cluster.py` sets it for each worker, but
     ONNX Runtime and LiteRT ignore it.
     """
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    return int(told) if told.isdecimal() else 0
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    return int(threads) if threads.isdecimal() else 0
 
 
 def _load_litert(path: Path) -> tuple[int, Callable[[Sequence[np.ndarray]], np.ndarray]]:
@@ -180,7 +177,7 @@ def _load_litert(path: Path) -> tuple[int, Callable[[Sequence[np.ndarray]], np.n
     from ai_edge_litert.interpreter import Interpreter
 
     try:
-        interpreter = Interpreter(str(path), num_threads=_threads_told() or os.cpu_count())
+        interpreter = Interpreter(str(path), num_threads=_max_threads() or os.cpu_count())
     except ValueError as error:
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     # The converter chooses the order of the inputs. Only the noise profile has a single frame.

@@ -32,28 +32,26 @@ class UnetConfig:
     output: str = "spectrum"  # or "mask": Y = X (1 + M), starting from M = 0
 
     def __post_init__(self) -> None:
-        for name in ("depth", "num_tfc", "extractor_kernel", "fold_bins"):
-            value = getattr(self, name)
-            require(value >= 1, f"unet.{name}", "at least 1", value)
-        require(self.num_stages in (1, 2), "unet.num_stages", "1 or 2", self.num_stages)
-        require(len(self.channels) > self.depth, "unet.channels",
-                f"a list of more than depth={self.depth} numbers", self.channels)
-        require(min(self.channels) >= 1, "unet.channels", "positive", self.channels)
-        powers_of_two = self.fold_bins & (self.fold_bins - 1) == 0
-        require(self.fold_start == 0
-                or (self.fold_start > 0 and self.fold_start % 2 == 0 and powers_of_two),
-                "unet.fold_start", "0, or an even number with `unet.fold_bins` a power of two",
-                self.fold_start)
-        require(0.0 < self.compression <= 1.0, "unet.compression", "in (0, 1]", self.compression)
-        require(self.output in ("spectrum", "mask"), "unet.output", "'spectrum' or 'mask'",
-                self.output)
-        for name in ("use_short", "use_long"):
-            require(not getattr(self, name) or (
-                self.output == "mask" and self.fold_bins == 8 and self.fold_start > 0
-                and self.fold_start % 8 == 0), f"unet.{name}", "false, unless `unet.output` is "
-                "'mask', `unet.fold_bins` 8 and `unet.fold_start` a multiple of 8", True)
-        require(not self.own_low or self.fold_start > 0, "unet.own_low",
-                "false, unless `unet.fold_start` is not 0", self.own_low)
-        require(not self.use_steady or (self.output == "mask" and self.fold_start > 0),
-                "unet.use_steady", "false, unless `unet.output` is 'mask' and `unet.fold_start` "
-                "is not 0", self.use_steady)
+        folds_octaves = self.output == "mask" and self.fold_start > 0
+        has_views = folds_octaves and self.fold_bins == 8 and self.fold_start % 8 == 0
+        is_power_of_two = self.fold_bins & (self.fold_bins - 1) == 0
+        for name, is_valid, expected in (
+                *((name, getattr(self, name) >= 1, "at least 1")
+                  for name in ("depth", "num_tfc", "extractor_kernel", "fold_bins")),
+                ("num_stages", self.num_stages in (1, 2), "1 or 2"),
+                ("channels", len(self.channels) > self.depth,
+                 f"a list of more than depth={self.depth} numbers"),
+                ("channels", all(count >= 1 for count in self.channels), "positive"),
+                ("fold_start", self.fold_start == 0 or (
+                    self.fold_start > 0 and self.fold_start % 2 == 0 and is_power_of_two),
+                 "0, or an even number with `unet.fold_bins` a power of two"),
+                ("compression", 0.0 < self.compression <= 1.0, "in (0, 1]"),
+                ("output", self.output in ("spectrum", "mask"), "'spectrum' or 'mask'"),
+                *((name, has_views or not getattr(self, name), "false, unless `unet.output` is "
+                   "'mask', `unet.fold_bins` 8 and `unet.fold_start` a multiple of 8")
+                  for name in ("use_short", "use_long")),
+                ("own_low", not self.own_low or self.fold_start > 0,
+                 "false, unless `unet.fold_start` is not 0"),
+                ("use_steady", not self.use_steady or folds_octaves,
+                 "false, unless `unet.output` is 'mask' and `unet.fold_start` is not 0")):
+            require(is_valid, f"unet.{name}", expected, getattr(self, name))

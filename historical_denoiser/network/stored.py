@@ -36,7 +36,7 @@ FORMER_DEFAULTS = {2: {"dset": {"snr_highpass_hz": 0.0}},
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """What is needed to run a network in the same way as in training.
+    """The settings with which a network runs as in training.
 
     Attributes:
         unet: Form of the network.
@@ -78,20 +78,14 @@ def find_weights(name: str | Path, shipped: Iterable[str] = ()) -> Path:
         path /= BEST_NAME
     is_file = path.name.endswith((WEIGHTS_ENDING, *ENDINGS.values()))
     if not (path if is_file else Path(f"{path}.index")).is_file():
+        reason = (f"the folder holds no {BEST_NAME}" if Path(name).is_dir() else
+                  "another kind of file" if Path(name).exists() else "no such file")
         raise FileNotFoundError(f"`weights` must be a {WEIGHTS_ENDING} file, the folder of a run, "
                                 f"a file of export.py ({' or '.join(ENDINGS.values())}), the "
                                 "prefix of a TensorFlow checkpoint or a name of shipped ones; "
-                                f"{_why_none(name)}; shipped: {', '.join(shipped) or 'none'}")
+                                f"{f'{name}: {reason}' if str(name) else 'the name is empty'}; "
+                                f"shipped: {', '.join(shipped) or 'none'}")
     return path
-
-
-def _why_none(name: str | Path) -> str:
-    """Returns the reason why a name does not stand for weights."""
-    if not str(name):
-        return "the name is empty"
-    if Path(name).is_dir():
-        return f"{name}: the folder holds no {BEST_NAME}"
-    return f"{name}: {'another kind of file' if Path(name).exists() else 'no such file'}"
 
 
 def write_settings(settings: Any, path: Path) -> None:
@@ -134,7 +128,7 @@ def read_settings(path: Path) -> DictConfig:
         if version < since:
             for section, defaults in former.items():
                 own = stored.get(section, OmegaConf.create())
-                if isinstance(own, DictConfig):  # others are reported by their reader
+                if isinstance(own, DictConfig):  # `read_network_settings` reports other types
                     stored[section] = OmegaConf.merge(defaults, own)
     return stored
 

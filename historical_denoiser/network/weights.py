@@ -42,9 +42,19 @@ def load_keras_file(model: keras.Model, path: Path) -> None:
     with temporary_file(Path(tempfile.gettempdir()), "own.", WEIGHTS_ENDING) as own:
         # Keras chooses the names inside the file. They are found by saving this model.
         model.save_weights(own, overwrite=True)
-        expected = _stored_shapes(own)
-    _check_shapes(_stored_shapes(path), expected, path)
-    _check_hash(path)
+        with h5py.File(own) as file:
+            expected = _stored_shapes(file)
+    try:
+        with h5py.File(path) as file:
+            _check_shapes(_stored_shapes(file), expected, path)
+            stored = file.attrs.get(HASH_NAME)  # older files have none
+            is_whole = stored is None or stored == _hash_of_arrays(file)
+    except (OSError, KeyError, RuntimeError) as error:  # h5py's classes vary
+        raise UserError("`weights` must name a complete HDF5 file. "
+                        f"Received: weights={path}") from error
+    if not is_whole:
+        raise UserError("`weights` must hold the weights as they were stored, but they do not "
+                        f"match the hash in the file: it was damaged. Received: weights={path}")
     model.load_weights(path)
 
 
@@ -54,49 +64,27 @@ def store_hash(path: Path) -> None:
         file.attrs[HASH_NAME] = _hash_of_arrays(file)
 
 
-def _check_hash(path: Path) -> None:
-    """Raises UserError if the arrays do not match the stored hash; older files have none."""
-    try:
-        with h5py.File(path) as file:
-            stored = file.attrs.get(HASH_NAME)
-            is_whole = stored is None or stored == _hash_of_arrays(file)
-    except (OSError, KeyError, RuntimeError) as error:  # h5py's classes vary
-        raise UserError("`weights` must name a complete HDF5 file. "
-                        f"Received: weights={path}") from error
-    if not is_whole:
-        raise UserError("`weights` must hold weights as they were stored, but the hash in the file "
-                        f"is of others: it was damaged. Received: weights={path}")
+def _arrays(file: h5py.File) -> dict[str, h5py.Dataset]:
+    """Returns the arrays of an HDF5 file by their names, in the order of these."""
+    nodes = {}
+    file.visititems(nodes.__setitem__)
+    return {name: node for name, node in nodes.items() if isinstance(node, h5py.Dataset)}
 
 
 def _hash_of_arrays(file: h5py.File) -> str:
     """Returns the hexadecimal SHA-256 of all arrays of an HDF5 file and their names."""
     digest = hashlib.sha256()
-
-    def add(name: str, node: Any) -> None:
-        if isinstance(node, h5py.Dataset):
-            values = node[()]
-            digest.update(f"{name} {values.shape} {values.dtype.str}".encode())
-            digest.update(np.ascontiguousarray(values))
-
-    file.visititems(add)  # in the order of the names
+    for name, array in _arrays(file).items():
+        values = array[()]
+        digest.update(f"{name} {values.shape} {values.dtype.str}".encode())
+        digest.update(np.ascontiguousarray(values))
     return digest.hexdigest()
 
 
-def _stored_shapes(path: Path) -> dict[str, Shape]:
-    """Returns the shape of each array of an HDF5 file by its name."""
-    shapes = {}
-
-    def note(name: str, node: Any) -> None:
-        if isinstance(node, h5py.Dataset):
-            shapes[name.replace("/vars/0", "/kernel").replace("/vars/1", "/bias")] = node.shape
-
-    try:
-        with h5py.File(path) as file:
-            file.visititems(note)
-    except OSError as error:
-        raise UserError("`weights` must name a complete HDF5 file. "
-                        f"Received: weights={path}") from error
-    return shapes
+def _stored_shapes(file: h5py.File) -> dict[str, Shape]:
+    """Returns the shape of each array of a weights file by its readable name."""
+    return {name.replace("/vars/0", "/kernel").replace("/vars/1", "/bias"): array.shape
+            for name, array in _arrays(file).items()}
 
 
 def load_tensorflow_checkpoint(model: Any, prefix: Path) -> None:
@@ -190,12 +178,12 @@ def grow(model: Any, older: Any) -> None:
     if before != now[:len(before)] or older.settings.use_fencoding != model.settings.use_fencoding:
         raise UserError("`weights` must be of a network that is a part of this one, with the first "
                         f"of its inputs, {now}. Received: {before}")
-    known = {_name_in_network(variable): variable for variable in older.variables}
+    sources = {_name_in_network(variable): variable for variable in older.variables}
     values = []
     for variable in model.variables:
         name = _name_in_network(variable)
-        source = known.get(name, known.get(name.replace("/low", "/conv" if "/low/" in name
-                                                        else "/kernel")))
+        source = sources.get(name, sources.get(name.replace("/low", "/conv" if "/low/" in name
+                                                            else "/kernel")))
         if source is None:
             raise UserError(f"`weights` must be of a network that is a part of this one: it has no "
                             f"variable {name}")
@@ -213,8 +201,7 @@ def _name_in_network(variable: Any) -> str:
 
 def _widen(value: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
     """Returns `value` padded with zeros at the end of each axis, for new inputs and outputs."""
-    if value.ndim != len(shape) or any(now > then for now, then in zip(value.shape, shape,
-                                                                       strict=True)):
+    if value.ndim != len(shape) or np.any(np.greater(value.shape, shape)):
         raise UserError(f"`weights` must be of a network that is a part of this one. Variable "
                         f"{name}: it has the shape {value.shape}, this one {shape}")
     wide = np.zeros(shape, value.dtype)
@@ -233,12 +220,11 @@ def _spread_inputs(kernel: np.ndarray, before: dict[str, int], now: dict[str, in
     for kind, count in before.items():
         if count > now.get(kind, 0):
             raise UserError("`weights` must be of a network that is a part of this one: its first "
-                            f"layers see {count} channels of `{kind}`, this one's "
+                            f"layers take {count} channels of `{kind}`, this one's "
                             f"{now.get(kind, 0)}")
-    starts = dict(zip(before, np.cumsum([0, *before.values()]), strict=False))
-    pieces = []
-    for kind, count in now.items():
-        start, known = starts.get(kind, 0), before.get(kind, 0)
-        pieces.append(np.pad(kernel[:, :, start : start + known],
-                             ((0, 0), (0, 0), (0, count - known), (0, 0))))
-    return np.concatenate(pieces, axis=2)
+    parts = dict(zip(before, np.split(kernel, np.cumsum([*before.values()])[:-1], axis=2),
+                     strict=True))
+    empty = kernel[:, :, :0]
+    return np.concatenate([np.pad(part, ((0, 0), (0, 0), (0, count - part.shape[2]), (0, 0)))
+                           for kind, count in now.items()
+                           for part in [parts.get(kind, empty)]], axis=2)

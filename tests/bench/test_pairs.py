@@ -1,4 +1,4 @@
-"""Files of a user's: which belong together, and what is said where they do not."""
+"""A user's files: which ones belong together, and errors if they do not."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def write(tmp_path, rng):
     return write
 
 
-def test_both_forms_of_pairs_are_found(write, tmp_path):
+def test_all_forms_of_pairs_are_found(write, tmp_path):
     for name in ("speech/noisy/a.wav", "speech/clean/a.flac", "speech/noise/a.wav", "b_noisy.wav",
                  "b_clean.wav", "music/c_noisy.wav", "music/c_clean.wav", "music/c_noise.wav",
                  "other.wav", "d/noisy.wav", "d/clean.wav", "d/noise.wav"):
@@ -97,25 +97,19 @@ def test_categories_are_those_of_folders_below_the_one_that_was_given(write, tmp
     assert {pair.category for pair in recordings} == {"music", "speech", "effects"}
 
 
-def test_results_of_earlier_runs_are_no_recordings(write, tmp_path):
+def test_recordings_and_films_are_found_but_no_results_of_earlier_runs(write, tmp_path):
     for name in ("a.wav", "a_denoised.wav", "a_residual.wav", "b_denoised_s5.wav", "b.flac",
                  "alone_denoised.wav", ".hidden/c.wav"):
         write(name)
+    film_samples.write_film(tmp_path / "film.mkv", "matroska", [film_samples.Sound("flac")], 1.0)
     found = pairs.find_recordings(str(tmp_path))
-    assert [one.name for one in found] == ["a", "alone_denoised", "b"]
+    assert [one.name for one in found] == ["a", "alone_denoised", "b", "film"]
+    assert len(pairs.read_mono(found[-1].noisy)) == SAMPLE_RATE
     assert [one.name for one in pairs.find_recordings(str(tmp_path / "a_denoised.wav"))] == [
         "a_denoised"]
 
 
-def test_films_are_read_as_inference_reads_them(write, tmp_path):
-    film_samples.write_film(tmp_path / "film.mkv", "matroska", [film_samples.Sound("flac")], 1.0)
-    write("side.wav")
-    film, side = pairs.find_recordings(str(tmp_path))
-    assert (film.name, side.name) == ("film", "side")
-    assert len(pairs.read_mono(film.noisy)) == SAMPLE_RATE
-
-
-def test_one_recording_is_looked_for_in_its_own_folder_alone(write, tmp_path, monkeypatch):
+def test_the_noise_of_one_recording_is_searched_in_few_folders(write, tmp_path, monkeypatch):
     side, _, _ = (write(name) for name in ("top/side.wav", "top/side_noise.flac",
                                            "top/below/other.wav"))
     noisy, noise = (write(f"set/{role}/x.wav") for role in ("noisy", "noise"))
@@ -143,10 +137,10 @@ def test_recordings_come_with_their_noise(write, tmp_path, rng):
     write("c.wav", 0.3 * np.sin(np.arange(SAMPLE_RATE) * 0.1))
     found = pairs.find_recordings(str(tmp_path))
     assert [one.name for one in found] == ["a", "b", "c"]
-    (first, known), (_, heard), (_, none) = (pairs.read_recording(one, 4.0) for one in found)
-    assert len(first) == SAMPLE_RATE and len(known) == SAMPLE_RATE // 2
+    (first, stored), (_, noise), (_, none) = (pairs.read_recording(one, 4.0) for one in found)
+    assert len(first) == SAMPLE_RATE and len(stored) == SAMPLE_RATE // 2
     assert none is None
-    assert 0.5 * SAMPLE_RATE < len(heard) <= 2.1 * SAMPLE_RATE and np.abs(heard).max() < 0.05
+    assert 0.5 * SAMPLE_RATE < len(noise) <= 2.1 * SAMPLE_RATE and np.abs(noise).max() < 0.05
     assert len(pairs.read_recording(found[1], 1.0)[0]) == SAMPLE_RATE
     assert [one.name for one in pairs.find_recordings(str(tmp_path / "b.wav"))] == ["b"]
     assert [one.name for one in pairs.find_recordings(str(write("noisy.wav")))] == ["noisy"]

@@ -1,4 +1,4 @@
-"""Noise floors and steady tones on made-up spectrograms."""
+"""Noise floors and steady tones in artificial spectrograms."""
 
 import numpy as np
 import pytest
@@ -9,11 +9,6 @@ from historical_denoiser.network import floors, tensor_ops
 
 FRAMES = 431  # five seconds
 HOP_SECONDS = 512 / 44100
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
 
 
 def to_parts(spectrum):
@@ -62,19 +57,17 @@ def test_steady_tone_is_found_whole(hz):
 
 
 def test_notes_of_a_second_are_no_steady_tone():
-    notes = tone(110.0) * ((np.arange(FRAMES) // 80) % 2)[None, :, None, None]
+    is_on = ((np.arange(FRAMES) // 80) % 2)[None, :, None, None]
+    notes = tone(110.0) * is_on
     assert power(find_tones(notes.astype("float32"))) < 1e-2 * power(notes)
-
-
-def test_note_beside_a_hum_in_the_same_bins_stays():
-    hum = tone(100.0)
-    note = 2.0 * tone(112.0) * ((np.arange(FRAMES) // 80) % 2)[None, :, None, None]
+    # A note in the same bins as a hum stays, too.
+    hum, note = tone(100.0), 2.0 * tone(112.0) * is_on
     left = hum + note - find_tones((hum + note).astype("float32"))
     inner = slice(16, FRAMES - 16)
     assert power((left - note)[:, inner]) < 0.1 * power(hum[:, inner])
 
 
-def test_what_moves_is_mostly_left(rng):
+def test_hiss_is_mostly_left(rng):
     hiss = rng.standard_normal((1, FRAMES, 8, 2)).astype("float32")
     assert power(find_tones(hiss)) < 0.5 * power(hiss)
 

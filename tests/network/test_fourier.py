@@ -1,4 +1,4 @@
-"""Transforms as products with matrices are those of NumPy."""
+"""Transforms as products of matrices agree with NumPy's."""
 
 import contextlib
 
@@ -24,7 +24,7 @@ def test_products_are_transforms_in_both_directions(rng, samples):
 
 
 @pytest.mark.parametrize("bins", [1, 33, 512, 4096])
-def test_the_lowest_bins_alone_are_those_of_the_whole(rng, bins):
+def test_the_lowest_bins_are_those_of_all(rng, bins):
     waves = rng.standard_normal((1, 2, 8192)).astype(np.float32)
     expected = np.fft.rfft(waves)[..., :bins]
     back = np.fft.irfft(np.pad(expected, ((0, 0), (0, 0), (0, 4097 - bins))))
