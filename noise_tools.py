@@ -1,6 +1,6 @@
-"""Commands that learn noise from recordings, measure it, write it to files and draw it.
+"""Commands that find, fit, measure, generate and draw noise.
 
-    python noise_tools.py find RECORDING... --output DIR   cuts noise-only stretches into a folder
+    python noise_tools.py find RECORDING... --output DIR   cuts out sections of noise alone
     python noise_tools.py fit FILE... --output YAML        learns spectrum and clicks from noise
     python noise_tools.py measure [FILE...]                compares recorded and generated noise
     python noise_tools.py make --output FILE               writes generated noise (--config YAML)
@@ -47,17 +47,17 @@ logger = logging.getLogger(__name__)
 
 WRITTEN = ("WAV", "FLAC", "AIFF")
 REPORT_NAME = "noise_segments.csv"
-MEASURED_SECONDS = 4  # of each generated noise
+MEASURED_SECONDS = 4  # length of each generated noise
 QUANTILES = {"least": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "most": 1.0}
 PICTURE_SECONDS = 5
 PICTURE_DPI = 75
-PICTURE_COLOURS = 40  # noise does not compress: few colours keep the file small
-PICTURE_BINS = 384  # of a window of 1024: up to 16.5 kHz
+PICTURE_COLOURS = 40  # few colours keep the file small, since noise does not compress well
+PICTURE_WINDOW, PICTURE_BINS = 1024, 384  # bins up to 16.5 kHz
 REPORT_COLUMNS = ("recording", *(item.name for item in fields(finder.NoiseSegment)), "file")
 
 
 def _find_files(names: list[str]) -> list[Path]:
-    """The files named, and those in the folders named."""
+    """Returns the files in `names`, and those in the folders in `names`."""
     files: list[Path] = []
     for path in map(Path, names):
         if not path.exists():
@@ -67,13 +67,13 @@ def _find_files(names: list[str]) -> list[Path]:
 
 
 def _names_of(recordings: list[Path]) -> dict[Path, str]:
-    """Returns what the noise of each recording is called.
+    """Returns a unique name for the noise of each recording.
 
-    That is the name of its file; where several are called so, the folders below a common one come
-    before it (`disc1_side A`), and where that is not enough, its ending comes after it.
+    This is the name of the file. If several files have the same name, their folders are put before
+    it (`disc1_side A`), and if that is not enough, their endings are appended.
 
     Raises:
-        UserError: Two of the recordings are one file.
+        UserError: A file is given twice, or there is no unique name.
     """
     places = {path: Path(os.path.abspath(path)) for path in recordings}
     require(len(set(places.values())) == len(recordings), "recordings", "each named once",
@@ -96,7 +96,7 @@ def _check_new(path: Path, overwrite: bool) -> None:
 
 
 def _read_mono(path: Path) -> np.ndarray:
-    """A recording's channels, averaged, at 44.1 kHz."""
+    """Returns the mean of a recording's channels at 44.1 kHz."""
     recording = audio_io.open_recording(path)
     blocks = [block.mean(axis=1, dtype=np.float32) for block in audio_io.read_blocks(recording)]
     return dsp.resample(np.concatenate([np.zeros(0, np.float32), *blocks]), recording.rate,
@@ -104,7 +104,7 @@ def _read_mono(path: Path) -> np.ndarray:
 
 
 def _write(path: Path, audio: np.ndarray, rate: int, subtype: str) -> None:
-    """Writes `(samples, channels)` as what the name's ending says: WAV, FLAC or AIFF."""
+    """Writes `(samples, channels)` as WAV, FLAC or AIFF, according to the ending of the name."""
     container = {".aif": "AIFF"}.get(path.suffix.lower(), path.suffix[1:].upper())
     if container not in WRITTEN:
         raise UserError(f"`--output` must end in .wav, .flac or .aiff. Received: {path}")
@@ -115,7 +115,7 @@ def _write(path: Path, audio: np.ndarray, rate: int, subtype: str) -> None:
 
 
 def _load_carrier(path: Path) -> CarrierConfig:
-    """Reads a file of `conf/noise/`, for instance one that `fit` wrote."""
+    """Reads a file like those in `conf/noise/`, for instance one that `fit` wrote."""
     try:
         loaded = OmegaConf.load(path)
         if not OmegaConf.is_dict(loaded):
@@ -127,14 +127,14 @@ def _load_carrier(path: Path) -> CarrierConfig:
 
 
 def _carrier_of(arguments: argparse.Namespace) -> CarrierConfig:
-    """The settings that `--config` names, or the defaults, for noise of `--kind`."""
+    """Returns the settings in `--config`, or the defaults, with the kind in `--kind`."""
     carrier = _load_carrier(Path(arguments.config)) if arguments.config else CarrierConfig()
     return replace(carrier, kind=arguments.kind or carrier.kind)
 
 
 @contextmanager
 def _noting_failure(path: Path, failed: list[str]) -> Iterator[None]:
-    """Reports a mistake in the file `path` and adds it to `failed`, so that others are done."""
+    """Logs a UserError about `path` and adds it to `failed`, so that the next file is processed."""
     try:
         yield
     except UserError as error:
@@ -157,8 +157,7 @@ def _cut(path: Path, name: str, folder: Path,
                                      arguments.min_seconds, arguments.min_drop_db)
     if not segments:
         logger.info("%s: nothing is taken: %s", path, reason)
-    targets = [folder / f"{name}_seg{number:02d}.flac"
-               for number in range(1, len(segments) + 1)]
+    targets = [folder / f"{name}_seg{number:02d}.flac" for number in range(1, len(segments) + 1)]
     for target in targets:
         _check_new(target, arguments.overwrite)
     subtype = "PCM_16" if recording.subtype in ("PCM_16", "PCM_S8", "PCM_U8") else "PCM_24"
@@ -205,13 +204,13 @@ def _command_find(arguments: argparse.Namespace) -> None:
             rows = [row for row in rows if row["recording"] != str(path)] + found
             _write_report(report, rows)
             seconds = sum(float(row["end_seconds"]) - float(row["start_seconds"]) for row in found)
-            logger.info("%s: %d stretches, %.1f s of noise", path, len(found), seconds)
+            logger.info("%s: %d sections, %.1f s of noise", path, len(found), seconds)
     _check_failures(failed, files)
     logger.info("%s lists what was taken", report)
 
 
 def _yaml_of_fits(kind: str, fits: dict[Path, fit.NoiseMeasures]) -> str:
-    """A config file for `conf/noise/`, with the ranges that the fits span."""
+    """Returns the text of a file for `conf/noise/`, with ranges that include all fits."""
     settings = {"fitted_chance": 1.0, "tilt_db_per_octave": [-0.5, 0.5], "colour_db": [0.0, 2.0],
                 "cutoff_hz": [18000.0, 22000.0]}
     for name, value in fit.ranges(list(fits.values())).items():
@@ -230,7 +229,7 @@ def _describe(measures: fit.NoiseMeasures) -> str:
 
 
 def _fit_file(path: Path, rng: np.random.Generator) -> fit.NoiseMeasures:
-    """Returns what is learned from a file, and reports how close generated noise comes to it."""
+    """Fits the settings of noise to a file, and logs how similar generated noise is to it."""
     audio = _read_mono(path)
     goal = fit.measure(audio)
     fitted = fit.fit(goal)
@@ -269,7 +268,7 @@ def _command_make(arguments: argparse.Namespace) -> None:
                      np.random.default_rng(arguments.seed), carrier=carrier)
     peak = float(np.abs(noise).max())
     if peak > 1.0:
-        logger.info("%s: lowered by %.1f dB, so that its clicks fit", path, 20.0 * np.log10(peak))
+        logger.info("%s: attenuated by %.1f dB to avoid clipping", path, 20.0 * np.log10(peak))
         noise = noise / peak
     _write(path, noise[:, None], SAMPLE_RATE, "PCM_16")
 
@@ -301,23 +300,23 @@ def _command_measure(arguments: argparse.Namespace) -> None:
 
 
 def _draw_panels(panels: list[tuple[str, np.ndarray]], path: Path) -> None:
-    """Draws spectrograms of titled noises in two columns, linear in frequency to show clicks."""
-    from matplotlib.figure import Figure  # delayed: no other command draws
+    """Draws spectrograms with titles in two columns, on a linear frequency scale to show clicks."""
+    from matplotlib.figure import Figure  # only this command needs it
     from PIL import Image
 
     rows = -(-len(panels) // 2)
     figure = Figure(figsize=(9.0, 0.6 + 1.7 * rows), dpi=PICTURE_DPI, layout="constrained")
     for number, (title, audio) in enumerate(panels, start=1):
         axis = figure.add_subplot(rows, 2, number)
-        with np.errstate(divide="ignore"):  # of silence, which shows the black behind the image
-            power, _, _, image = axis.specgram(audio, NFFT=1024, noverlap=512, Fs=SAMPLE_RATE,
-                                               cmap="magma")
+        with np.errstate(divide="ignore"):  # digital silence is drawn as the background
+            power, _, _, image = axis.specgram(audio, NFFT=PICTURE_WINDOW, Fs=SAMPLE_RATE,
+                                               noverlap=PICTURE_WINDOW // 2, cmap="magma")
         axis.set_facecolor("black")
-        # Where most is silent, between clicks or beside a band, the loudest decides the colours.
+        # If most of the picture is silent, the scale depends on the loudest bins.
         middle_db = 10.0 * np.log10(max(np.median(power[:PICTURE_BINS]),
                                         1e-5 * np.quantile(power[:PICTURE_BINS], 0.999)) + 1e-20)
         image.set_clim(middle_db - 25.0, middle_db + 40.0)
-        axis.set_ylim(0.0, PICTURE_BINS * SAMPLE_RATE / 1024)
+        axis.set_ylim(0.0, PICTURE_BINS * SAMPLE_RATE / PICTURE_WINDOW)
         axis.set_title(title, fontsize=8)
         axis.tick_params(labelsize=7)
     figure.supxlabel("seconds", fontsize=8)
@@ -353,13 +352,13 @@ def _parser() -> argparse.ArgumentParser:
         description="Finds, fits, measures, makes and draws carrier noise.")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    find = commands.add_parser("find", help="cut noise-only stretches out of recordings")
+    find = commands.add_parser("find", help="cut sections of noise alone out of recordings")
     find.add_argument("recordings", nargs="+", help="audio files or folders")
     find.add_argument("--output", required=True, help="folder for the noise and its report")
     find.add_argument("--min-seconds", type=float, default=finder.MIN_SECONDS,
-                      help="shortest stretch")
+                      help="shortest section")
     find.add_argument("--min-drop-db", type=float, default=finder.MIN_DROP_DB,
-                      help="least distance of the noise from the programme")
+                      help="how far noise must lie below the programme")
     find.set_defaults(run=_command_find)
 
     learn = commands.add_parser("fit", help="learn spectrum and clicks from noise recordings")
@@ -371,16 +370,10 @@ def _parser() -> argparse.ArgumentParser:
 
     measure = commands.add_parser("measure", help="compare recorded and generated noise in numbers")
     measure.add_argument("files", nargs="*", help="recordings of noise alone, or folders")
-    measure.add_argument("--config", help="YAML file of conf/noise/ to generate from")
-    measure.add_argument("--kind", choices=(*KINDS, "mixed"), help="default: that of the file, or "
-                         "mixed")
     measure.add_argument("--draws", type=int, default=100, help="noises to generate")
     measure.set_defaults(run=_command_measure)
 
     make = commands.add_parser("make", help="write generated noise to a file")
-    make.add_argument("--config", help="YAML file of conf/noise/, for instance one that fit wrote")
-    make.add_argument("--kind", choices=(*KINDS, "mixed"), help="default: that of the file, or "
-                      "mixed")
     make.add_argument("--seconds", type=float, default=30.0)
     make.add_argument("--output", required=True, help="WAV, FLAC or AIFF file")
     make.set_defaults(run=_command_make)
@@ -388,10 +381,14 @@ def _parser() -> argparse.ArgumentParser:
     picture = commands.add_parser("picture", help="draw recorded and generated noise")
     picture.add_argument("recordings", nargs="*", help="recordings of noise alone")
     picture.add_argument("--kind", choices=KINDS, default="gramophone")
-    picture.add_argument("--draws", type=int, default=2, help="freshly drawn noises to show")
+    picture.add_argument("--draws", type=int, default=2, help="newly drawn noises to show")
     picture.add_argument("--output", required=True, help="PNG file")
     picture.set_defaults(run=_command_picture)
 
+    for command in (measure, make):
+        command.add_argument("--config", help="YAML file, for instance one that fit wrote")
+        command.add_argument("--kind", choices=(*KINDS, "mixed"),
+                             help="default: that of the file, or mixed")
     for command in (find, learn, make, picture):
         command.add_argument("--overwrite", action="store_true", help="replace existing files")
     for command in (learn, measure, make, picture):

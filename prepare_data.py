@@ -1,27 +1,27 @@
-"""Builds corpora of clean audio: from packages, scores, public data sets, or any folder.
+"""Builds corpora of clean audio from packages, scores, public data sets, or any folder.
 
     python prepare_data.py                          # the starter corpus, to data/starter
     python prepare_data.py --only klettres-data     # one package of it
     python prepare_data.py musicnet                 # or fsd50k, aishell3, gramophone
     python prepare_data.py scores                   # music rendered from scores, to data/scores
-    python prepare_data.py notes ~/cello ~/drums    # played from recorded notes, to data/notes
+    python prepare_data.py notes ~/cello ~/drums    # music from recorded notes, to data/notes
     python prepare_data.py ~/films --category speech
     python prepare_data.py pack --manifests data/starter/manifest.csv --output data/packed
 
-Every clip becomes a 44.1 kHz mono FLAC file; `manifest.csv` says where it comes from, under which
-licence, in which split, and how clean it is. The gramophone noise data set is no clean audio: it
-is unpacked as it is. A run that was stopped goes on. Clips that cannot be decoded are left out and
-listed; a package or data set that cannot be had makes the exit status 1. `pack` puts stretches of
+Every clip is stored as a 44.1 kHz mono FLAC file; `manifest.csv` gives its origin, licence, split
+and measures. The gramophone noise is not clean audio and is unpacked unchanged. An interrupted run
+continues when it is started again. Clips that cannot be decoded are left out and listed; if a
+package or data set cannot be downloaded or read, the exit status is 1. `pack` puts excerpts of
 corpora into a few megabytes of Ogg Opus, for training on a machine that little can be copied to.
 
-It needs `pip install -r requirements-corpus.txt`. The starter corpus comes from freely licensed
-packages; it needs `apt-get` and `dpkg-deb` (Debian, Ubuntu and their kin), no root. `.deb` files in
-OUTPUT/downloads are used. `is_clean` in `historical_denoiser/corpus/manifest.py` is the rule
-for `clean`: it can be changed without decoding anything again.
+Requirements: `pip install -r requirements-corpus.txt`. The starter corpus, of freely licensed
+packages, also needs `apt-get` and `dpkg-deb` (Debian, Ubuntu and related systems), but no root;
+`.deb` files in OUTPUT/downloads are not downloaded again. The criteria for `clean` are `is_clean`
+in `historical_denoiser/corpus/manifest.py`; changing them requires no decoding.
 
-`scores` plays public-domain scores of the Python package music21 through sampled instruments; it
-needs `fluidsynth` besides. `notes` plays the same scores, and drawn pieces, from recorded notes:
-audio files below the folders, named after their pitches.
+`scores` plays public-domain scores of the Python package music21 with sampled instruments and
+needs `fluidsynth`. `notes` plays the same scores, and drawn pieces, with recorded notes: audio
+files in the folders, named after their pitches.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from historical_denoiser.core.command_line import run_main
 from historical_denoiser.data.settings import CATEGORIES
 
 DATA_SETS = ("musicnet", "fsd50k", "aishell3", "gramophone")
-# Which options, besides those of all, go with what is built.
+# The options of each kind of corpus, besides `OPTIONS_OF_ALL`.
 OPTIONS = {"starter": {"only", "recipe", "keep_downloads"},
            "scores": {"hours", "seed", "keep_downloads"},
            "notes": {"folders", "hours", "seed"},
@@ -52,46 +52,45 @@ OPTIONS_OF_ALL = {"what", "output", "jobs"}
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Returns the parser of the words after the program's name."""
+    """Returns the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("what", nargs="?", metavar="DATASET|FOLDER", default="starter",
-                        help="the starter corpus; or scores; or notes; or musicnet, fsd50k, "
-                             "aishell3 or gramophone; or pack; or a folder of audio, with "
-                             "--category")
+                        help="starter, scores, notes, musicnet, fsd50k, aishell3, gramophone or "
+                             "pack; or a folder of audio, with --category")
     parser.add_argument("folders", nargs="*", type=Path, metavar="NOTES",
-                        help="the folders of recorded notes, after notes alone")
+                        help="folders of recorded notes, only after notes")
     parser.add_argument("--category", choices=CATEGORIES, help="of the audio in FOLDER")
     parser.add_argument("--output", type=Path,
-                        help="the corpus's folder; data/ and the data set's or folder's name if "
-                             "none is given")
+                        help="folder of the corpus; default: data/ and the name of the data set "
+                             "or folder")
     parser.add_argument("--archives", type=Path, metavar="FOLDER",
-                        help="where a data set's archives are, or are downloaded to and kept")
+                        help="folder in which a data set's archives are, or will be kept")
     parser.add_argument("--only", nargs="+", metavar="PACKAGE", default=[],
-                        help="build these packages alone; the manifest lists what earlier runs "
-                             "built as well")
+                        help="build only these packages; the manifest also lists those that were "
+                             "built before")
     parser.add_argument("--recipe", type=Path,
-                        help="another list of packages, or of data sets' files, than the one in "
-                             "conf/corpus/")
+                        help="list of packages, or of files of data sets, to use instead of that "
+                             "in conf/corpus/")
     parser.add_argument("--hours", type=float, default=20.0,
-                        help="of audio to render from scores or notes")
+                        help="length of the audio to render from scores or notes")
     parser.add_argument("--seed", type=int, default=0,
-                        help="draws how scores are performed, in which order, and what is packed")
+                        help="seed of performances, their order, and the excerpts to pack")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1,
                         help="number of worker processes")
     parser.add_argument("--keep-downloads", action="store_true",
                         help="keep downloaded packages and archives in OUTPUT/downloads/")
     parser.add_argument("--manifests", nargs="+", type=Path, metavar="CSV", default=[],
-                        help="of the corpora to pack")
-    parser.add_argument("--megabytes", type=float, default=48.0, help="space of what is packed")
+                        help="manifests of the corpora to pack")
+    parser.add_argument("--megabytes", type=float, default=48.0, help="size of the packed corpus")
     parser.add_argument("--shares", nargs="+", metavar="CATEGORY=SHARE",
                         default=["speech=0.25", "effects=0.1", "music=0.65"],
-                        help="of that space")
+                        help="shares of this size")
     return parser
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Builds the corpus that the command line describes, `sys.argv`'s when None.
+    """Builds the corpus that `arguments` describe; None stands for the command line.
 
     Raises:
         UserError: An option is wrong, a package failed, or a Python package is missing.
@@ -99,7 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = make_parser()
-    options = parser.parse_intermixed_args(arguments)  # options may stand before the folders
+    options = parser.parse_intermixed_args(arguments)  # options may come before folders
     require(options.jobs >= 1, "--jobs", "at least 1", options.jobs)
     require(options.hours > 0.0, "--hours", "above 0", options.hours)
     require(options.seed >= 0, "--seed", "at least 0", options.seed)
@@ -120,15 +119,14 @@ def main(arguments: list[str] | None = None) -> None:
                         "pip install -r requirements-corpus.txt") from error
 
 
-# Each imports what it needs: help and mistakes are answered at once, and without the packages.
+# Each function imports its modules, so that `--help` and errors need no packages and no time.
 
 
 def _build_starter(options: argparse.Namespace, output: Path) -> None:
     from historical_denoiser.corpus.debian_packages import RECIPE, build_corpus, read_recipe
 
     recipe = read_recipe(options.recipe or RECIPE)
-    require(set(options.only) <= set(recipe), "--only", f"packages of {list(recipe)}",
-            options.only)
+    require(set(options.only) <= set(recipe), "--only", f"packages of {list(recipe)}", options.only)
     wanted = [name for name in recipe if name in options.only or not options.only]
     failed = build_corpus(recipe, wanted, output, options.jobs, options.keep_downloads)
     if failed:

@@ -35,7 +35,7 @@ PANEL_INCHES = (3.2, 2.2)
 
 def make_buzz(samples: int, rng: np.random.Generator) -> np.ndarray:
     """Returns the buzz of a dimmer: a pulse in each half of the mains period."""
-    return parts.render(parts.make_hum(rng, SAMPLE_RATE, 100.0, 160, 0.0, is_pulsed=True), samples)
+    return parts.render(parts.make_hum(rng, 100.0, 160, 0.0, is_pulsed=True), samples)
 
 
 def make_levels(samples: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Recorded noise and made-up discs that several tests listen to."""
+"""Recorded noise, synthetic discs, and measurements for several tests."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from scipy import fft
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.noise import generator, parts
@@ -24,6 +25,16 @@ def level_db(audio: np.ndarray) -> float:
     return float(10.0 * np.log10(np.mean(np.square(audio, dtype=np.float64))))
 
 
+def band_levels_db(audio: np.ndarray, low_hz: float, high_hz: float, seconds: float = 0.05,
+                   ) -> np.ndarray:
+    """Returns the levels of a band in successive spans of `seconds`."""
+    spectrum, hz = fft.rfft(audio), fft.rfftfreq(len(audio), 1.0 / SAMPLE_RATE)
+    band = fft.irfft(spectrum * ((hz >= low_hz) & (hz < high_hz)), len(audio))
+    size = round(seconds * SAMPLE_RATE)
+    powers = np.mean(np.square(band[: len(band) // size * size].reshape(-1, size)), axis=1)
+    return 10.0 * np.log10(powers)
+
+
 @cache
 def recorded(name: str) -> np.ndarray:
     audio, rate = soundfile.read(RECORDED / f"{name}.flac", dtype="float32")
@@ -36,8 +47,7 @@ def plain_disc(**changes: object) -> CarrierConfig:
     settings = dict(spectra_db=[[0.0] * len(parts.BAND_HZ)], fitted_chance=1.0,
                     tilt_db_per_octave=[0.0, 0.0], colour_db=[0.0, 0.0], cutoff_hz=[1e6, 1e6],
                     swish_db=[0.0, 0.0], crackles_per_second=[0.0, 0.0],
-                    clicks_per_second=[0.0, 0.0],
-                    locked_share=[0.0, 0.0], part_chance=0.0)
+                    clicks_per_second=[0.0, 0.0], locked_share=[0.0, 0.0], part_chance=0.0)
     return CarrierConfig(alone_share=0.0, dominant_share=0.0,
                          gramophone=GramophoneConfig(**(settings | changes)))
 

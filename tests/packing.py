@@ -1,4 +1,4 @@
-"""Small sounds, and archives and packages to put them in."""
+"""Small sounds and scores, and archives and packages to put them in."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tarfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ import soundfile as sf
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.corpus.debian_packages import Rule
+from historical_denoiser.corpus.manifest import Row
+
+TUNE = "X:1\nT:A tune\nM:4/4\nL:1/4\nQ:1/4=90\nK:C\n|: C D E F- | F2 G2 | A B A2 | G4 :|\n"
 
 
 def make_tone(seconds: float, frequency_hz: float = 440.0, rms: float = 0.1,
@@ -82,6 +86,20 @@ def write_records(path: Path, records: list[Any]) -> Path:
 def read_manifest(corpus: Path) -> dict[str, dict[str, str]]:
     with (corpus / "manifest.csv").open(newline="") as stream:
         return {row["file"]: row for row in csv.DictReader(stream)}
+
+
+def render_in_two_runs(build: Callable[[Path, float], list[Row]], folder: Path) -> list[Row]:
+    """Builds a corpus of scores in two runs, checks that the first counts, and returns its rows."""
+    (first,) = build(folder, 0.001)
+    before = (folder / first.file).stat().st_mtime_ns
+    rows = build(folder, 1.0)
+    assert (folder / first.file).stat().st_mtime_ns == before
+    return rows
+
+
+def assert_same_files(rows: list[Row], *folders: Path) -> None:
+    for row in rows:
+        assert len({(folder / row.file).read_bytes() for folder in folders}) == 1
 
 
 def groups_and_splits(rows: dict[str, dict[str, str]]) -> dict[str, set[str]]:

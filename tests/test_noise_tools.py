@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import subprocess
 import sys
 from pathlib import Path
 
@@ -23,14 +22,14 @@ from historical_denoiser.noise import fit, generator, statistics
 from historical_denoiser.settings import load_config
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return programs.run("noise_tools.py", *arguments, cwd=ROOT)
+@pytest.fixture
+def command(monkeypatch):
+    """Runs a command in this process, which is faster and lets errors through."""
+    def run_here(*arguments: object) -> None:
+        monkeypatch.setattr(sys, "argv", ["noise_tools.py", *map(str, arguments)])
+        noise_tools.main()
 
-
-def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
-    """Runs a command in this process: faster, errors come through."""
-    monkeypatch.setattr(sys, "argv", ["noise_tools.py", *map(str, arguments)])
-    noise_tools.main()
+    return run_here
 
 
 def report(folder: Path) -> list[dict[str, str]]:
@@ -38,12 +37,10 @@ def report(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_find_command_cuts_reports_and_never_overwrites(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-        caplog: pytest.LogCaptureFixture) -> None:
+def test_find_command_cuts_reports_and_never_overwrites(tmp_path, command, caplog):
     recording, folder = tmp_path / "side.wav", tmp_path / "noise"
     soundfile.write(recording, side(), SAMPLE_RATE, subtype="PCM_16")
-    command(monkeypatch, "find", recording, "--output", folder)
+    command("find", recording, "--output", folder)
     rows = report(folder)
     assert [row["place"] for row in rows] == ["run-in", "pause", "run-out"]
     whole, _ = soundfile.read(recording, dtype="float32")
@@ -55,64 +52,57 @@ def test_find_command_cuts_reports_and_never_overwrites(
         assert len(cut) == pytest.approx(
             (float(row["end_seconds"]) - float(row["start_seconds"])) * rate, abs=0.02 * rate)
     with pytest.raises(UserError, match="1 of 1 recordings failed"):
-        command(monkeypatch, "find", recording, "--output", folder)
+        command("find", recording, "--output", folder)
     assert "side_seg01.flac" in caplog.text
     assert report(folder) == rows  # still lists what lies there
-    command(monkeypatch, "find", recording, "--output", folder, "--overwrite")
+    command("find", recording, "--output", folder, "--overwrite")
     other = tmp_path / "other.flac"
     soundfile.write(other, side(seed=3), SAMPLE_RATE)
-    command(monkeypatch, "find", other, "--output", folder)
+    command("find", other, "--output", folder)
     assert len(report(folder)) == 6
 
 
-def test_find_command_tells_recordings_of_one_name_apart(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    places = [tmp_path / "discs" / place
-              for place in ("1/a.wav", "2/a.wav", "2/a.flac", "2/b.wav")]
+def test_find_command_tells_recordings_of_one_name_apart(tmp_path, command):
+    places = [tmp_path / "discs" / place for place in ("1/a.wav", "2/a.wav", "2/a.flac", "2/b.wav")]
     for place in places:
         place.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(place, side(), SAMPLE_RATE)
-    command(monkeypatch, "find", tmp_path / "discs", "--output", tmp_path / "out")
+    command("find", tmp_path / "discs", "--output", tmp_path / "out")
     found = {path.name.split("_seg")[0] for path in (tmp_path / "out").glob("*.flac")}
     assert found == {"1_a", "2_a.wav", "2_a.flac", "b"}
     with pytest.raises(UserError, match="each named once"):
-        command(monkeypatch, "find", places[3], places[3], "--output", tmp_path / "out")
+        command("find", places[3], places[3], "--output", tmp_path / "out")
 
 
-def test_find_command_says_why_it_takes_nothing(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_find_command_goes_on_past_a_bad_or_silent_file_and_says_so(tmp_path, command, caplog):
     caplog.set_level("INFO")
-    soundfile.write(tmp_path / "still.wav", np.zeros(SAMPLE_RATE), SAMPLE_RATE)
-    command(monkeypatch, "find", tmp_path / "still.wav", "--output", tmp_path / "out")
-    assert "still.wav: nothing is taken: there is only digital silence" in caplog.text
-
-
-def test_find_command_goes_on_past_a_bad_file_and_says_so(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "a_broken.wav").write_bytes(b"RIFF nothing")
     soundfile.write(tmp_path / "b_side.wav", side(), SAMPLE_RATE)
     soundfile.write(tmp_path / "c_nan.wav", np.full(SAMPLE_RATE, np.nan), SAMPLE_RATE, "FLOAT")
-    with pytest.raises(UserError, match="2 of 3 recordings failed.*a_broken.wav.*c_nan.wav"):
-        command(monkeypatch, "find", tmp_path, "--output", tmp_path / "out")
-    assert all(name in caplog.text for name in ("a_broken.wav", "c_nan.wav: the recording must"))
+    soundfile.write(tmp_path / "d_still.wav", np.zeros(SAMPLE_RATE), SAMPLE_RATE)
+    with pytest.raises(UserError, match="2 of 4 recordings failed.*a_broken.wav.*c_nan.wav"):
+        command("find", tmp_path, "--output", tmp_path / "out")
+    assert all(words in caplog.text for words in (
+        "a_broken.wav", "c_nan.wav: the recording must",
+        "d_still.wav: nothing is taken: there is only digital silence"))
     assert len(list((tmp_path / "out").glob("b_side_seg*.flac"))) == 3
 
 
-def test_commands_answer_mistakes_in_a_line(tmp_path: Path) -> None:
-    result = run("fit", tmp_path / "missing.wav")
+def test_commands_answer_mistakes_in_a_line(tmp_path):
+    result = programs.run("noise_tools.py", "fit", tmp_path / "missing.wav", cwd=ROOT)
     assert result.returncode == 1 and "missing.wav" in result.stderr
     assert "Traceback" not in result.stderr
 
 
 @pytest.fixture
-def quick_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One round of a short noise: tests of the commands do not ask how good a fit is."""
+def quick_fit(monkeypatch):
+    """Fits in one round of short noise, because the quality of a fit is tested elsewhere."""
     monkeypatch.setattr(fit, "FIT_ROUNDS", 1)
     monkeypatch.setattr(fit, "FIT_SECONDS", 2.0)
 
 
 @pytest.fixture(scope="module")
-def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recording(tmp_path_factory) -> Path:
     """Four seconds of a disc."""
     path = tmp_path_factory.mktemp("recorded") / "disc.flac"
     soundfile.write(path, recorded("vinyl1_runoff")[:4 * SAMPLE_RATE], SAMPLE_RATE)
@@ -121,33 +111,27 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.usefixtures("quick_fit")
 @pytest.mark.parametrize("kind", ["gramophone", "film", "tape"])
-def test_fit_command_writes_a_config_that_make_renders(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recording: Path, kind: str) -> None:
+def test_fit_command_writes_a_config_that_make_renders(tmp_path, command, recording, kind):
     target, sound = tmp_path / "mine.yaml", tmp_path / "mine.wav"
-    command(monkeypatch, "fit", recording, "--kind", kind, "--output", target)
+    command("fit", recording, "--kind", kind, "--output", target)
     with pytest.raises(UserError, match="mine.yaml"):
-        command(monkeypatch, "fit", recording, "--output", target)
+        command("fit", recording, "--output", target)
+    group = tmp_path / "conf" / "noise"  # in which Hydra finds it
+    group.mkdir(parents=True)
+    (group / target.name).write_text(target.read_text())
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):  # as `train.py` reads it
         composed = compose("conf", ["path_experiment=run", "noise=mine",
-                                    f"hydra.searchpath=[file://{_search_path(target)}]"])
+                                    f"hydra.searchpath=[file://{group.parent}]"])
     carrier = load_config(composed).noise
     assert carrier.alone_share > 0.0  # what was fitted is met beside lone parts, as by default
     assert carrier.kind == kind and len(getattr(carrier, kind).spectra_db) == 1
-    command(monkeypatch, "make", "--config", target, "--seconds", "2", "--output", sound)
+    command("make", "--config", target, "--seconds", "2", "--output", sound)
     made, _ = soundfile.read(sound)
     wanted = generator.generate(kind, len(made), rng(0), carrier=carrier)
     np.testing.assert_allclose(made, wanted / max(1.0, np.abs(wanted).max()), atol=2.0**-15)
-    command(monkeypatch, "make", "--config", target, "--kind", "hum", "--seconds", "2",
+    command("make", "--config", target, "--kind", "hum", "--seconds", "2",
             "--output", sound, "--overwrite")  # a kind in the call wins
     assert not np.allclose(soundfile.read(sound)[0], made, atol=1e-3)
-
-
-def _search_path(target: Path) -> Path:
-    """A folder in which Hydra finds `target` as an option of `noise`."""
-    group = target.parent / "conf" / "noise"
-    group.mkdir(parents=True)
-    (group / target.name).write_text(target.read_text())
-    return group.parent
 
 
 @pytest.mark.parametrize(("content", "words"), [
@@ -162,23 +146,21 @@ def _search_path(target: Path) -> Path:
     (b"RIFF\xff\xfe\x00", "utf-8"),
     (None, "No such file"),
 ])
-def test_make_tells_of_a_bad_config_in_a_line(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, words: str) -> None:
+def test_make_tells_of_a_bad_config_in_a_line(tmp_path, command, content, words):
     config = tmp_path / "bad.yaml"
     if content is not None:
         config.write_bytes(content)
     with pytest.raises(USER_ERRORS, match=words) as caught:
-        command(monkeypatch, "make", "--config", config, "--output", tmp_path / "bad.wav")
+        command("make", "--config", config, "--output", tmp_path / "bad.wav")
     message = describe_error(caught.value)
     assert "bad.yaml" in message and "\n" not in message
     assert not (tmp_path / "bad.wav").exists()
 
 
-def test_measure_command_shows_recorded_beside_generated_noise(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recording: Path,
-        capsys: pytest.CaptureFixture[str]) -> None:
+def test_measure_command_shows_recorded_beside_generated_noise(tmp_path, command, recording,
+                                                               capsys):
     def table(*arguments: object) -> dict[str, list[float]]:
-        command(monkeypatch, "measure", *arguments, "--draws", "6")
+        command("measure", *arguments, "--draws", "6")
         header, *rows = capsys.readouterr().out.splitlines()
         assert header.split()[:3] == ["loud", "kurtosis", "events/s"]
         return {row[:32].strip(): [float(cell) for cell in row[32:].split()] for row in rows}
@@ -194,38 +176,35 @@ def test_measure_command_shows_recorded_beside_generated_noise(
     with pytest.raises(UserError, match="1 of 1 recordings failed.*broken.wav"):
         table(tmp_path)
     with pytest.raises(UserError, match="`--draws` must be at least 1"):
-        command(monkeypatch, "measure", "--draws", "0")
+        command("measure", "--draws", "0")
 
 
 @pytest.mark.usefixtures("quick_fit")
-def test_make_and_picture_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_make_and_picture_commands(tmp_path, command):
     sound, picture = tmp_path / "film.flac", tmp_path / "film.png"
-    command(monkeypatch, "make", "--kind", "film", "--seconds", "3", "--output", sound)
+    command("make", "--kind", "film", "--seconds", "3", "--output", sound)
     audio, rate = soundfile.read(sound)
     assert rate == SAMPLE_RATE and len(audio) == 3 * SAMPLE_RATE and np.abs(audio).max() < 1.0
-    command(monkeypatch, "make", "--seconds", "1", "--output", tmp_path / "mixed.WAV")
+    command("make", "--seconds", "1", "--output", tmp_path / "mixed.WAV")
     assert soundfile.info(tmp_path / "mixed.WAV").format == "WAV"
     with pytest.raises(UserError, match="`--seconds` must be above 0"):
-        command(monkeypatch, "make", "--seconds", "0", "--output", tmp_path / "nothing.wav")
+        command("make", "--seconds", "0", "--output", tmp_path / "nothing.wav")
     with pytest.raises(UserError, match=r"must end in .*mixed.mp3"):
-        command(monkeypatch, "make", "--seconds", "1", "--output", tmp_path / "mixed.mp3")
-    command(monkeypatch, "picture", sound, "--kind", "film", "--output", picture)
+        command("make", "--seconds", "1", "--output", tmp_path / "mixed.mp3")
+    command("picture", sound, "--kind", "film", "--output", picture)
     assert picture.read_bytes()[:4] == b"\x89PNG" and picture.stat().st_size < 300_000
     with pytest.raises(UserError, match="film.png"):
-        command(monkeypatch, "picture", "--kind", "film", "--output", picture)
+        command("picture", "--kind", "film", "--output", picture)
 
 
 @pytest.mark.usefixtures("quick_fit")
-def test_fit_command_goes_on_past_a_bad_file_and_says_so(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recording: Path,
-        caplog: pytest.LogCaptureFixture) -> None:
+def test_fit_command_goes_on_past_a_bad_file_and_says_so(tmp_path, command, recording, caplog):
     soundfile.write(tmp_path / "a_short.wav", np.ones(100), SAMPLE_RATE)
     target = tmp_path / "mine.yaml"
     with pytest.raises(UserError, match="1 of 2 recordings failed.*a_short.wav"):
-        command(monkeypatch, "fit", tmp_path / "a_short.wav", recording,
-                "--output", target)
+        command("fit", tmp_path / "a_short.wav", recording, "--output", target)
     assert "samples" in caplog.text
     assert len(OmegaConf.load(target).gramophone.spectra_db) == 1
     with pytest.raises(UserError, match="1 of 1 recordings failed"):
-        command(monkeypatch, "fit", tmp_path / "a_short.wav", "--output", tmp_path / "none.yaml")
+        command("fit", tmp_path / "a_short.wav", "--output", tmp_path / "none.yaml")
     assert not (tmp_path / "none.yaml").exists()

@@ -1,7 +1,7 @@
-"""Reads archives of data sets and packages: names and contents.
+"""Reads the names and contents of files in the archives of data sets and packages.
 
-The names are an archive's own and may lead out of a folder: whoever writes files by them must check
-where they lead.
+The names are those in the archive and may lead out of a folder, for instance with "..". Code that
+writes files by these names has to check them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 
 import stream_unzip
 
-ZIP_ENCRYPTED = 1  # bit of an entry's flags
-SPLIT_ZIP_MARK = b"PK\7\x08"  # with which the first part begins
-CHUNK_BYTES = 1 << 16  # read at a time
+ZIP_ENCRYPTED = 1  # a bit in the flags of an entry
+SPLIT_ZIP_MARK = b"PK\7\x08"  # beginning of the first part
+CHUNK_BYTES = 1 << 16
 ARCHIVE_ERRORS = (tarfile.TarError, zipfile.BadZipFile, stream_unzip.UnzipError, zlib.error,
                   gzip.BadGzipFile, EOFError, NotImplementedError)
 
@@ -49,7 +49,7 @@ def read_archive(parts: list[Path]) -> Iterator[tuple[str, bytes]]:
                 for entry in archive:
                     if entry.isfile() and (stream := archive.extractfile(entry)):
                         yield entry.name, stream.read()
-            while unpacked.read(CHUNK_BYTES):  # gzip compares its checksum at the very end
+            while unpacked.read(CHUNK_BYTES):  # gzip checks its checksum at the end of the file
                 continue
     else:
         with zipfile.ZipFile(parts[0]) as archive:
@@ -63,17 +63,17 @@ def read_archive(parts: list[Path]) -> Iterator[tuple[str, bytes]]:
 def _read_split_zip(parts: list[Path]) -> Iterator[tuple[str, bytes]]:
     """Yields the files of a ZIP archive that was cut into parts (`zip -s`).
 
-    `zipfile` refuses such archives, as their directory gives places relative to the parts. Read
-    from beginning to end they need no directory.
+    `zipfile` cannot read such archives, because positions in the directory are relative to the
+    parts. Reading them from beginning to end requires no directory.
     """
-    chunks = itertools.chain.from_iterable(map(_read_chunks, parts))
+    def read_chunks() -> Iterator[bytes]:
+        for path in parts:
+            with path.open("rb") as stream:
+                yield from iter(lambda stream=stream: stream.read(CHUNK_BYTES), b"")
+
+    chunks = read_chunks()
     first = next(chunks, b"").removeprefix(SPLIT_ZIP_MARK)
     for name, _, content in stream_unzip.stream_unzip(itertools.chain([first], chunks)):
-        data = b"".join(content)  # read in any case: the next file comes after it
+        data = b"".join(content)  # has to be read even for a folder, to reach the next entry
         if not name.endswith(b"/"):
             yield name.decode("utf-8", errors="replace"), data
-
-
-def _read_chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as stream:
-        yield from iter(lambda: stream.read(CHUNK_BYTES), b"")

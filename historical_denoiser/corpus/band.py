@@ -1,7 +1,7 @@
-"""Draws pieces for a band: a bass line, drums, chords and a lead.
+"""Draws pieces for a band: bass line, drums, chords and lead.
 
-Bass and bass drum carry most of such music's energy, below 200 Hz, where noise is rumble and hum.
-Without it in training, a network takes a bass line for noise.
+Most of the energy of such music is that of bass and bass drum below 200 Hz, the range of rumble and
+hum. A network that was trained without it takes a bass line for noise.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ CHORDS = (0, 1, 4, 5, 7, 16, 17, 18, 25, 26, 27, 28, 29, 48, 50, 61, 81, 89)
 LEADS = (0, 4, 11, 22, 24, 26, 29, 30, 40, 52, 54, 56, 59, 64, 65, 66, 73, 80, 81)
 MODES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 3, 5, 7, 9, 10),
          (0, 2, 4, 5, 7, 9, 10))
-MIN_BASS, MIN_CHORD, LEAD_PITCHES = 25, 50, (60, 84)  # MIDI; 25 is 35 Hz
+MIN_BASS, MIN_CHORD, LEAD_PITCHES = 25, 50, (60, 84)  # MIDI pitches; 25 is 35 Hz
 KICKS, SNARES, TOMS = (35, 36), (37, 38, 40), (41, 43, 45, 47, 48)
 CYMBALS, CRASH = (42, 42, 46, 51, 53, 70), 49  # hi-hats, rides, maracas
 BAR_BEATS = 4
 SECTION_BARS = 4
 BARS = (16, 40)
 BEAT_SECONDS = (0.35, 1.0)
-SHARE_VARIED = 0.2  # of the bars, in which a part leaves its pattern
+SHARE_VARIED = 0.2  # share of the bars in which a part leaves its pattern
 VELOCITY = 85.0
 
 
 class Harmony(NamedTuple):
-    """What sounds in a bar, as MIDI pitches without their octave."""
+    """The chord and the scale of a bar, as MIDI pitches of any octave."""
 
     chord: list[int]
     scale: list[int]
 
 
 class Beat(NamedTuple):
-    """A note of a bar; times in beats."""
+    """A note of a bar; times are in beats."""
 
     start: float
     beats: float
@@ -54,7 +54,7 @@ class Beat(NamedTuple):
 
 
 def jam(rng: np.random.Generator) -> list[Stroke]:
-    """Draws a piece of 16 to 40 bars; in each section of four some of the parts rest."""
+    """Draws a piece of 16 to 40 bars; some parts rest in a section of four bars."""
     bars = int(rng.integers(*BARS))
     beat_seconds = float(np.exp(rng.uniform(*np.log(BEAT_SECONDS))))
     key, mode = int(rng.integers(12)), MODES[rng.integers(len(MODES))]
@@ -82,7 +82,7 @@ def jam(rng: np.random.Generator) -> list[Stroke]:
 
 
 class Part(NamedTuple):
-    """One player."""
+    """One part of the band."""
 
     draw_bar: Callable[[Harmony, np.random.Generator], list[Beat]]
     program: int
@@ -90,7 +90,7 @@ class Part(NamedTuple):
 
 
 def _bass_bar(harmony: Harmony, rng: np.random.Generator) -> list[Beat]:
-    """Held, even, walking or syncopated; it begins on the root."""
+    """Draws a held, even, walking or syncopated bass that begins with the root."""
     step = float(rng.choice((0.5, 0.5, 1.0, 1.0, 2.0, 4.0)))
     starts = [float(start) for start in np.arange(0.0, BAR_BEATS, step)
               if start == 0.0 or rng.random() < 0.8]
@@ -103,7 +103,7 @@ def _bass_bar(harmony: Harmony, rng: np.random.Generator) -> list[Beat]:
 
 
 def _drum_bar(harmony: Harmony, rng: np.random.Generator) -> list[Beat]:
-    """Bass drum, snare on two and four, a cymbal, now and then a crash or a fill."""
+    """Draws bass drum, snare on the second and fourth beat, cymbal, and sometimes crash or fill."""
     kick, snare, cymbal = (int(rng.choice(keys)) for keys in (KICKS, SNARES, CYMBALS))
     cells = int(rng.choice((2, 2, 3, 4)))  # to a beat
     beats = [Beat(0.0, 0.2, kick, 15.0)]
@@ -121,7 +121,7 @@ def _drum_bar(harmony: Harmony, rng: np.random.Generator) -> list[Beat]:
 
 
 def _chord_bar(harmony: Harmony, rng: np.random.Generator) -> list[Beat]:
-    """Held, struck again, or broken."""
+    """Draws held, repeated or broken chords."""
     step = float(rng.choice((0.5, 1.0, 2.0, 4.0)))
     length = step * rng.uniform(0.3, 1.0)
     is_broken = step < 2.0 and rng.random() < 0.4
@@ -132,7 +132,7 @@ def _chord_bar(harmony: Harmony, rng: np.random.Generator) -> list[Beat]:
 
 
 def _lead_bar(harmony: Harmony, rng: np.random.Generator) -> list[Beat]:
-    """A melody in steps and small leaps, with rests."""
+    """Draws a melody of steps and small leaps, with rests."""
     tones = [pitch for pitch in range(*LEAD_PITCHES)
              if pitch % 12 in {tone % 12 for tone in harmony.scale}]
     place, start, beats = int(rng.integers(len(tones))), 0.0, []

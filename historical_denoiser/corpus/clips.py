@@ -21,18 +21,18 @@ from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.core.files import replacing
 from historical_denoiser.formats.audio_io import UNKNOWN_SAMPLES
 
-BROKEN = "broken"  # the problem of a clip that cannot be decoded; it comes with a `detail`
-MIN_SOURCE_RATE = 22050  # Hz; slower files are left out
-MIN_PEAK = 1e-3  # of full scale; quieter clips are silent
+BROKEN = "broken"  # problem of a clip that cannot be decoded; `detail` gives the reason
+MIN_SOURCE_RATE = 22050  # files with a lower sample rate in Hz are left out
+MIN_PEAK = 1e-3  # clips with a lower peak are taken for silence
 MAX_PEAK = 0.998
 HASH_SECONDS = 20.0
 
 FRAME_SECONDS = 0.02
-ACTIVE_RANGE_DB = 40.0  # frames this far below the loudest one count for the level
+ACTIVE_RANGE_DB = 40.0  # frames within this range below the loudest one determine the level
 FLOOR_PERCENTILE = 5.0
-MAX_FLOOR_DB = 120.0  # of digital silence
-TINY = 1e-30  # of a power, so that it has a level
-SILENCE_DBFS = -100.0  # quieter frames are digital silence
+MAX_FLOOR_DB = 120.0  # upper limit, used for digital silence
+TINY = 1e-30  # lower limit of a power, so that its level is finite
+SILENCE_DBFS = -100.0  # frames below this level are digital silence
 BANDWIDTH_RANGE_DB = 60.0
 CLIPPING_LEVEL = 0.999
 SPECTRUM_SAMPLES = 2048
@@ -42,7 +42,7 @@ HISS_RANGE_HZ = (3000.0, 12600.0)
 
 
 def split_frames(samples: np.ndarray, size: int = round(FRAME_SECONDS * SAMPLE_RATE)) -> np.ndarray:
-    """Returns whole frames, `(frames, size)`; a shorter signal is filled up to one frame."""
+    """Returns the whole frames `(frames, size)`; a shorter signal is padded to one frame."""
     samples = np.pad(samples, (0, max(size - len(samples), 0)))
     return samples[: len(samples) // size * size].reshape(-1, size)
 
@@ -61,7 +61,7 @@ def measure_level_dbfs(samples: np.ndarray) -> float:
 def measure_floor_db(samples: np.ndarray) -> float:
     """Returns how many dB the `FLOOR_PERCENTILE`th percentile of the frames lies below the level.
 
-    Where that is digital silence, it is `MAX_FLOOR_DB`.
+    If the percentile is digital silence, the result is `MAX_FLOOR_DB`.
     """
     floor = np.percentile(dsp.decibels(_frame_powers(samples), TINY), FLOOR_PERCENTILE)
     if floor <= SILENCE_DBFS:
@@ -70,7 +70,7 @@ def measure_floor_db(samples: np.ndarray) -> float:
 
 
 def _band_minima(samples: np.ndarray) -> np.ndarray:
-    """Returns the power that each of the bands hardly ever falls below, digital silence apart."""
+    """Returns the `FLOOR_PERCENTILE`th percentile of each band's power, without digital silence."""
     frames = split_frames(samples)
     frames = frames[dsp.decibels(np.mean(np.square(frames), axis=1), TINY) > SILENCE_DBFS]
     size = frames.shape[1]
@@ -92,17 +92,17 @@ def _power_spectra(frames: np.ndarray, window: np.ndarray, points: int) -> Itera
 
 
 def measure_noise_db(samples: np.ndarray, sustained: bool, bandwidth_hz: float) -> float:
-    """Returns how many dB a steady noise could at most lie below the level.
+    """Measures how many dB the steady noise in a clip lies below its level.
 
-    Single words have no pauses and music never falls silent, but few sounds fill every band at
-    every moment as noise does. The noise is therefore sought in each band's own quietest frames.
+    Single words have no pauses and music is never silent, but unlike noise, few sounds fill every
+    band at every moment. The noise is therefore measured in the quietest frames of each band.
 
     Args:
         samples: The clip.
-        sustained: False for speech: the noise is the sum of all bands' minima. True for music and
-            effects, whose low bands may sound all the time: the noise is as strong as white noise
-            whose density is the least of the bands' from `HISS_RANGE_HZ[0]` up.
-        bandwidth_hz: Where the sound ends; the empty bands above say nothing of its noise.
+        sustained: False for speech: the noise is the sum of the minima of all bands. True for music
+            and effects, whose low bands may be filled all the time: the noise is white noise with
+            the lowest density of a band from `HISS_RANGE_HZ[0]` up.
+        bandwidth_hz: Bandwidth of the clip; the empty bands above it are not considered.
 
     Returns:
         Decibels in [0, `MAX_FLOOR_DB`].
@@ -120,7 +120,7 @@ def measure_noise_db(samples: np.ndarray, sustained: bool, bandwidth_hz: float) 
 
 
 def measure_bandwidth_hz(samples: np.ndarray) -> int:
-    """Returns the highest frequency whose long-term level is near that of the loudest one."""
+    """Returns the highest frequency within `BANDWIDTH_RANGE_DB` of the loudest, long-term."""
     frames = split_frames(samples, SPECTRUM_SAMPLES)
     window = np.hanning(SPECTRUM_SAMPLES).astype(np.float32)
     total = np.zeros(SPECTRUM_SAMPLES // 2 + 1)
@@ -131,15 +131,15 @@ def measure_bandwidth_hz(samples: np.ndarray) -> int:
 
 
 def convert_clip(source: Path | bytes, target: Path, sustained: bool) -> dict[str, Any]:
-    """Decodes a clip, stores it as a FLAC file and returns its measures; runs in a worker.
+    """Decodes a clip, stores it as a FLAC file and returns its measures.
 
     Args:
-        source: The clip's file, or the content of one.
-        target: The FLAC file.
-        sustained: As for `measure_noise_db`.
+        source: File of the clip, or its content.
+        target: The FLAC file to write.
+        sustained: As in `measure_noise_db`.
 
     Returns:
-        The measures, or a `problem` and its `detail`.
+        The measures; for a clip that is not stored, a `problem`, for some with a `detail`.
 
     Raises:
         OSError: The disk is full.
@@ -163,7 +163,7 @@ def convert_clip(source: Path | bytes, target: Path, sustained: bool) -> dict[st
     digest = hashlib.sha256(head.tobytes()).hexdigest()
     if rate != SAMPLE_RATE:
         mono = soxr.resample(mono, rate, SAMPLE_RATE)
-    mono *= min(1.0, MAX_PEAK / np.abs(mono).max())  # a lossy decoder overshoots; do not clip
+    mono *= min(1.0, MAX_PEAK / np.abs(mono).max())  # decoders of lossy formats overshoot
     encoded = io.BytesIO()
     sf.write(encoded, mono, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     with replacing(target) as temporary:

@@ -1,4 +1,4 @@
-"""Converts clips into a corpus and keeps journals, from which a run that was stopped goes on."""
+"""Converts clips into a corpus, and keeps journals from which an interrupted run continues."""
 
 from __future__ import annotations
 
@@ -28,16 +28,15 @@ logger = logging.getLogger(__name__)
 PARTS_NAME = "parts"  # the journals
 DOWNLOADS_NAME = "downloads"
 UNPACKED_PREFIX = ".unpacked-"  # of temporary folders
-LAYOUT_VERSION = 1  # raised whenever the measures or the files change, so that all is redone
+LAYOUT_VERSION = 1  # increased whenever measures or files change, so that everything is redone
 
-CLIPS_A_CHUNK = 4  # that a worker gets at a time
+CLIPS_A_CHUNK = 4  # number of clips that a worker receives at a time
 CLIPS_A_MESSAGE = 1000
-BATCH_CLIPS = 64  # that are read and converted at a time
-BATCH_BYTES = 1 << 29
+BATCH_CLIPS, BATCH_BYTES = 64, 1 << 29  # upper limits of what is in memory at a time
 
 
 def prepare_output(output: Path) -> None:
-    """Makes a corpus's folder and removes what a killed run left unpacked in it."""
+    """Makes the folder of a corpus, and removes the temporary folders of killed runs from it."""
     output.mkdir(parents=True, exist_ok=True)
     for stale in output.glob(f"{UNPACKED_PREFIX}*"):
         shutil.rmtree(stale, ignore_errors=True)
@@ -45,29 +44,29 @@ def prepare_output(output: Path) -> None:
 
 @dataclass(frozen=True)
 class Member:
-    """A clip and what is known of it before it is decoded."""
+    """A clip and what is known about it before it is decoded."""
 
-    source: str  # where it comes from; no two clips share it
-    name: str  # path below the package, archive or folder, after which its file is named
+    source: str  # origin; unique
+    name: str  # path in the package, archive or folder, from which the FLAC file gets its name
     category: str
-    group: str  # what a split keeps together: a speaker, a work, an uploader
-    split: str = ""  # empty where the group's name decides
+    group: str  # clips of a group are in the same split: a speaker, a work, an uploader
+    split: str = ""  # empty if it depends on the hash of the group's name
     licence: str = ""
-    stamp: list[int] | None = None  # size and time of a folder's file, to see that it changed
+    stamp: list[int] | None = None  # size and time of a file in a folder, to detect changes
 
 
 class Journal:
-    """What is known of each clip of one package, data set or folder.
+    """The results of converting the clips of one package, data set or folder.
 
-    Its file grows while clips are converted: JSON objects, one on each line, first the key, then
-    the clips, and a mark when nothing is left to convert. What an earlier run wrote is read, but
-    clips whose FLAC file is gone from `output` are forgotten.
+    The file has a JSON object on each line: first the key, then the clips, which are appended while
+    they are converted, and at the end a mark that everything is converted. The file of an earlier
+    run is read, except for clips whose FLAC file no longer exists.
 
     Args:
-        output: The corpus's folder.
-        name: Of the journal's file.
-        key: What the files and measures depend on: the journal of another key counts as empty.
-            None takes any.
+        output: Folder of the corpus.
+        name: Name of the journal's file.
+        key: What the files and measures depend on; a journal with another key is discarded. None
+            accepts any key.
     """
 
     def __init__(self, output: Path, name: str, key: str | None = None) -> None:
@@ -80,7 +79,7 @@ class Journal:
         self.keep(lambda row: "problem" in row or (output / row["file"]).exists())
 
     def keep(self, is_wanted: Callable[[dict[str, Any]], bool]) -> None:
-        """Forgets the clips that are not wanted, which then are to be converted again."""
+        """Removes the clips that are not wanted, so that they will be converted again."""
         known = len(self.rows)
         self.rows = {source: row for source, row in self.rows.items() if is_wanted(row)}
         self.complete = self.complete and len(self.rows) == known
@@ -91,12 +90,12 @@ class Journal:
                                  encoding="utf-8")
 
     def add(self, rows: list[dict[str, Any]]) -> None:
-        """Appends what was found out about some clips."""
+        """Appends the results of some clips."""
         self._append(rows)
         self.rows |= {row["source"]: row for row in rows}
 
     def mark_complete(self) -> None:
-        """Notes that nothing is left to convert."""
+        """Appends the mark that all clips are converted."""
         self._append([{"complete": True}])
         self.complete = True
 
@@ -106,7 +105,7 @@ class Journal:
 
     @property
     def kept(self) -> list[dict[str, Any]]:
-        """The rows of the clips that became files."""
+        """The rows of the clips that were stored as files."""
         return [row for row in self.rows.values() if "problem" not in row]
 
 
@@ -116,18 +115,18 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
         try:
             lines.append(json.loads(line))
         except json.JSONDecodeError:
-            break  # the run was killed while it wrote this line
+            break  # the run was killed while writing this line
     return lines
 
 
 def convert_members(origin: str, members: Iterable[tuple[Member, Path | bytes]], journal: Journal,
                     jobs: int) -> None:
-    """Converts the clips that the journal does not know, some at a time, and notes the results.
+    """Converts the clips that are not in the journal yet, and adds the results to it.
 
     Args:
         origin: Name of the package, data set or folder.
         members: The clips, each with its file or its content.
-        journal: What is known of the clips of `origin`.
+        journal: Journal of `origin`.
         jobs: Number of worker processes.
 
     Raises:
@@ -156,10 +155,10 @@ def convert_members(origin: str, members: Iterable[tuple[Member, Path | bytes]],
 
 @contextmanager
 def start_workers(jobs: int) -> Iterator[Callable[..., Iterable[dict[str, Any]]]]:
-    """Yields a `map` that runs in `jobs` processes; one job needs no other process.
+    """Yields a function like `map` that runs in `jobs` processes, or in this one if `jobs` is 1.
 
     Raises:
-        OSError: A process died.
+        OSError: A process was killed.
     """
     if jobs == 1:
         yield map
@@ -172,7 +171,7 @@ def start_workers(jobs: int) -> Iterator[Callable[..., Iterable[dict[str, Any]]]
         return results
 
     try:
-        # Ctrl-C is the parent's to handle.
+        # Only the parent process handles Ctrl-C.
         with ProcessPoolExecutor(jobs, initializer=signal.signal,
                                  initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
             yield run
@@ -183,7 +182,7 @@ def start_workers(jobs: int) -> Iterator[Callable[..., Iterable[dict[str, Any]]]
 
 def _batches(members: Iterable[tuple[Member, Path | bytes]]
              ) -> Iterator[list[tuple[Member, Path | bytes]]]:
-    """Yields some clips at a time, as many as fit into the memory."""
+    """Yields batches of clips within `BATCH_CLIPS` and `BATCH_BYTES`."""
     batch, size = [], 0
     for member, content in members:
         batch.append((member, content))
@@ -198,7 +197,12 @@ def _batches(members: Iterable[tuple[Member, Path | bytes]]
 def name_file(member: Member, origin: str, taken: set[str]) -> str:
     """Returns the name of a clip's FLAC file in the corpus, and adds it to `taken` in lower case.
 
-    An archive's names may hold "..": no name leads out of the corpus.
+    Names in an archive may contain ".."; the result is always inside the corpus.
+
+    Args:
+        member: The clip.
+        origin: Name of the package, data set or folder.
+        taken: Names that are in use, in lower case.
     """
     parts = [part for part in member.name.split("/") if part not in ("", ".", "..")]
     stem = re.sub(r"[^A-Za-z0-9/._-]", "_", "/".join(parts))
@@ -210,10 +214,13 @@ def name_file(member: Member, origin: str, taken: set[str]) -> str:
 
 
 def finish(origin: str, journal: Journal, categories: Iterable[str] = CATEGORIES) -> None:
-    """Completes a journal and logs what became of the clips.
+    """Completes a journal, deletes files that are not in it, and logs how many clips there are.
 
-    Duplicates, and what an interrupted or older run left behind, are deleted: FLAC files alone,
-    below the folders of `origin` in `categories`.
+    Args:
+        origin: Name of the package, data set or folder.
+        journal: Its journal.
+        categories: Folders in which FLAC files of `origin` are deleted: duplicates, and files of
+            interrupted or older runs. No other files are deleted.
     """
     files = {row["file"] for row in journal.kept}
     for category in categories:
@@ -234,8 +241,9 @@ def write_sets(output: Path, first: list[str]) -> None:
     """Writes the manifest of all complete packages, data sets and folders of a corpus.
 
     Args:
-        output: The corpus's folder.
-        first: Names of journals: of clips that sound alike, theirs are listed, in this order.
+        output: Folder of the corpus.
+        first: Names of journals in order of precedence: of clips with the same sound, only that of
+            the first journal is listed.
     """
     paths = sorted((output / PARTS_NAME).glob("*.jsonl"), key=lambda path: (
         first.index(path.stem) if path.stem in first else len(first), path.stem))

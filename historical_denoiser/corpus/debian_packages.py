@@ -1,7 +1,7 @@
-"""The starter corpus: gets Debian packages, finds the clips in them and converts these.
+"""Builds the starter corpus: downloads Debian packages and converts the clips in them.
 
-`conf/corpus/starter.csv` is the recipe: it says which files of which package are clips, and what
-they are. `apt-get` and `dpkg-deb` do the work, without root.
+The recipe, `conf/corpus/starter.csv`, lists which files of which packages are clips, and their
+category. `apt-get` and `dpkg-deb` download and unpack packages without root.
 """
 
 from __future__ import annotations
@@ -35,30 +35,30 @@ LICENCES_NAME = "licences"  # the packages' copyright files
 class Rule:
     """One line of the recipe: some clips of one package. `|` separates patterns.
 
-    Where both `validation` and `test` are empty, all speech trains, and of music and effects the
-    hash of the group's name decides.
+    If both `validation` and `test` are empty, all speech is for training, and the split of music
+    and effects depends on the hash of the group's name.
     """
 
     package: str
-    version: str  # that the recipe was made from (Debian 12); others are tried as well
+    version: str  # version for which the recipe was written (Debian 12); others are accepted
     megabytes: str  # size of the download
-    licence: str  # of these clips, as the package states it
+    licence: str  # of these clips, as stated in the package
     category: str  # one of `CATEGORIES`
     where: str  # folder or ZIP file (`.zip`, `.pk3`) inside the package
-    include: str  # patterns on the path below `where`
-    exclude: str  # patterns of what is left out after all
-    group: str  # regular expression; what its brackets catch names the group
-    otherwise: str  # the group's name where they catch nothing
-    validation: str  # patterns of the groups that are held out for validation
-    test: str
+    include: str  # patterns of paths below `where`
+    exclude: str  # patterns of paths that are left out nevertheless
+    group: str  # regular expression whose groups make up the name of the clips' group
+    otherwise: str  # name of the group if the regular expression captures nothing
+    validation: str  # patterns of the groups for validation
+    test: str  # patterns of the groups for the test
     notes: str
 
     def accepts(self, name: str) -> bool:
-        """Whether the clip called `name`, a path below `where`, belongs to this rule."""
+        """Whether this rule applies to the clip `name`, a path below `where`."""
         return _matches(name, self.include) and not _matches(name, self.exclude)
 
     def group_of(self, name: str) -> str:
-        """Returns the group of the clip called `name`."""
+        """Returns the group of the clip `name`."""
         match = re.search(self.group, name)
         caught = [part for part in match.groups() if part] if match else []
         return f"{self.package}/{'-'.join(caught) or self.otherwise or name}"
@@ -79,7 +79,7 @@ def _matches(name: str, patterns: str) -> bool:
 
 
 def read_recipe(path: Path) -> dict[str, list[Rule]]:
-    """Reads a CSV file of rules and returns them by package, both in the file's order.
+    """Reads a CSV file of rules and returns them by package, in the order of the file.
 
     Raises:
         UserError: A column is missing or a value is not allowed.
@@ -93,14 +93,14 @@ def read_recipe(path: Path) -> dict[str, list[Rule]]:
 
 
 def find_members(rules: list[Rule], unpacked: Path) -> list[tuple[Member, Path | bytes]]:
-    """Lists the clips of an unpacked package, in the order of their paths.
+    """Returns the clips of an unpacked package, sorted by path, with their files.
 
-    A clip belongs to the first rule that accepts it. It comes with its file, or with its content
-    where it lies in a ZIP file.
+    A clip belongs to the first rule that accepts it. For a clip in a ZIP file, the content is
+    returned instead of the file.
 
     Raises:
-        UserError: A rule finds nothing: the package is not the one that the recipe describes. Or
-            rules put one group into two splits.
+        UserError: A rule finds nothing, which means that the recipe was written for another version
+            of the package; or rules put a group into two splits.
     """
     found: dict[str, tuple[Member, Path | bytes]] = {}
     split_of: dict[str, str] = {}
@@ -123,7 +123,7 @@ def find_members(rules: list[Rule], unpacked: Path) -> list[tuple[Member, Path |
 
 
 def _list_files(place: Path) -> Iterator[tuple[str, Path | bytes]]:
-    """Yields the names of the files in a folder or ZIP file, with their paths or contents."""
+    """Yields the names of the files in a folder with their paths, or in a ZIP with contents."""
     if place.is_file():
         try:
             yield from read_archive([place])
@@ -135,10 +135,10 @@ def _list_files(place: Path) -> Iterator[tuple[str, Path | bytes]]:
 
 
 def get_package(name: str, downloads: Path) -> Path:
-    """Returns the package's `.deb` file in `downloads`, where it is downloaded to if it is missing.
+    """Returns the package's `.deb` file in `downloads`, after downloading it if it is missing.
 
     Raises:
-        UserError: There is no `apt-get`, or it does not find the package.
+        UserError: `apt-get` is not installed, or does not find the package.
     """
     if found := sorted(downloads.glob(f"{name}_*.deb")):
         return found[-1]
@@ -153,10 +153,17 @@ def get_package(name: str, downloads: Path) -> Path:
 
 
 def run_tool(command: list[str], purpose: str, complaint: str, folder: Path) -> None:
-    """Runs a program in `folder`; raises UserError where it is missing or fails."""
+    """Runs a program; raises UserError if it is not installed or fails.
+
+    Args:
+        command: Program and arguments.
+        purpose: What the program is needed for, for the message.
+        complaint: Beginning of the message if the program fails.
+        folder: Working directory.
+    """
     if shutil.which(command[0]) is None:
         raise UserError(f"`{command[0]}` is needed {purpose} and was not found. It comes with "
-                        "Debian, Ubuntu and their kin; a container of one of them will do.")
+                        "Debian, Ubuntu and related systems, also in a container.")
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines()
@@ -164,18 +171,13 @@ def run_tool(command: list[str], purpose: str, complaint: str, folder: Path) -> 
         raise UserError(f"{complaint}: {lines[0] if lines else f'status {done.returncode}'}")
 
 
-def convert_package(rules: list[Rule], deb: Path, journal: Journal, jobs: int) -> None:
-    """Unpacks a package, converts its clips and keeps its statement of licences.
-
-    Raises:
-        UserError: The package cannot be unpacked or holds other files than expected.
-        OSError: The disk is full.
-    """
+def _convert_package(rules: list[Rule], deb: Path, journal: Journal, jobs: int) -> None:
+    """Unpacks a package, converts its clips and copies its licence."""
     package, output = rules[0].package, journal.output
     with tempfile.TemporaryDirectory(dir=output, prefix=conversion.UNPACKED_PREFIX) as scratch:
         unpacked = Path(scratch).resolve() / "package"
         run_tool(["dpkg-deb", "-x", str(deb.resolve()), str(unpacked)],
-                  f"to unpack {package}", f"{deb}: cannot be unpacked", Path(scratch))
+                 f"to unpack {package}", f"{deb}: cannot be unpacked", Path(scratch))
         members = find_members(rules, unpacked)
         logger.info("%s: %d clips", package, len(members))
         conversion.convert_members(package, members, journal, jobs)
@@ -187,9 +189,14 @@ def convert_package(rules: list[Rule], deb: Path, journal: Journal, jobs: int) -
 
 def build_corpus(recipe: dict[str, list[Rule]], wanted: list[str], output: Path, jobs: int,
                  keep_downloads: bool) -> list[str]:
-    """Builds the wanted packages and writes the manifest of everything that is there.
+    """Builds packages, and writes the manifest of all packages that have been built so far.
 
-    Packages that are not in the folder `downloads` of `output` are downloaded.
+    Args:
+        recipe: Rules by package.
+        wanted: Packages to build.
+        output: Folder of the corpus. Packages in its folder `downloads` are not downloaded again.
+        jobs: Number of worker processes.
+        keep_downloads: Whether to keep the folder `downloads`.
 
     Returns:
         One message for each package that failed.
@@ -208,7 +215,7 @@ def build_corpus(recipe: dict[str, list[Rule]], wanted: list[str], output: Path,
                     "is complete" if journal.complete else f"({rules[0].megabytes} MB)")
         try:
             if not journal.complete:
-                convert_package(rules, get_package(package, downloads), journal, jobs)
+                _convert_package(rules, get_package(package, downloads), journal, jobs)
             conversion.finish(package, journal)
         except UserError as error:
             logger.error("%s", error)

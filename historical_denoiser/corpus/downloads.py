@@ -1,7 +1,7 @@
-"""Downloads the files of public data sets, which `conf/corpus/public.csv` lists, and checks them.
+"""Downloads the files of public data sets that `conf/corpus/public.csv` lists, and checks them.
 
-A download is a `.part` file until it is complete and its checksum is right; an interrupted one
-goes on where it stopped.
+A download is a `.part` file until it is complete and its checksum is correct. An interrupted
+download is resumed where it stopped.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from historical_denoiser.corpus.manifest import read_records
 logger = logging.getLogger(__name__)
 
 TABLE = Path(__file__).resolve().parents[2] / "conf" / "corpus" / "public.csv"
-CHUNK_BYTES = 1 << 16  # written at a time; less than this is lost when a connection breaks
-TIMEOUT_SECONDS = 60.0  # without a single byte
-MAX_FAILURES = 6  # in a row, without progress
-BACKOFF_SECONDS = 2.0  # doubles with each failure in a row
-RETRIED = (408, 425, 429, 500, 502, 503, 504)
-SPARE_BYTES = 1 << 30  # that a disk keeps free
+CHUNK_BYTES = 1 << 16  # at most this much is lost when a connection breaks
+TIMEOUT_SECONDS = 60.0  # longest time without a single byte
+MAX_FAILURES = 6  # consecutive failures without progress
+BACKOFF_SECONDS = 2.0  # doubles with each consecutive failure
+RETRIED = (408, 425, 429, 500, 502, 503, 504)  # HTTP statuses of temporary failures
+SPARE_BYTES = 1 << 30  # free space that is left on the disk
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class RemoteFile:
 
     dataset: str  # its name on the command line
     file: str
-    bytes: str  # empty where the size is not known exactly
-    checksum: str  # `md5:...` or `sha256:...`, or empty where none is published
-    category: str  # of the clips, unless the data set's own labels say more
+    bytes: str  # empty if the exact size is unknown
+    checksum: str  # `md5:...` or `sha256:...`, or empty if none is published
+    category: str  # of the clips, unless the data set has labels for them
     licence: str  # of the clips
     url: str
-    page: str  # where the data set is described
+    page: str  # web page that describes the data set
     notes: str
 
 
@@ -66,7 +66,13 @@ def read_table(path: Path) -> list[RemoteFile]:
 
 
 def require_space(folder: Path, wanted_bytes: int, purpose: str) -> None:
-    """Raises UserError unless the disk of `folder` can take `wanted_bytes` more."""
+    """Raises UserError unless the disk of `folder` has space for `wanted_bytes`.
+
+    Args:
+        folder: A folder on the disk.
+        wanted_bytes: Size of what is going to be written.
+        purpose: What it is, for the message.
+    """
     free = shutil.disk_usage(folder).free
     if free < wanted_bytes + SPARE_BYTES:
         raise UserError(f"{folder}: {purpose} needs about {wanted_bytes / 1e9:.1f} GB and "
@@ -74,10 +80,10 @@ def require_space(folder: Path, wanted_bytes: int, purpose: str) -> None:
 
 
 def download_all(files: list[RemoteFile], folder: Path) -> dict[str, Path]:
-    """Downloads what is not in `folder` yet, checks everything and returns the paths by name.
+    """Downloads the files that are not in `folder`, checks all of them and returns paths by name.
 
     Raises:
-        UserError: A file cannot be had, has another checksum, or does not fit on the disk.
+        UserError: A file cannot be downloaded, has another checksum, or does not fit on the disk.
     """
     folder.mkdir(parents=True, exist_ok=True)
     require_space(folder, sum(int(file.bytes or 0) - _size(_part(folder / file.file))
@@ -87,10 +93,11 @@ def download_all(files: list[RemoteFile], folder: Path) -> dict[str, Path]:
 
 
 def download(file: RemoteFile, folder: Path) -> Path:
-    """Returns one complete and checked file, downloaded unless it is in `folder` already.
+    """Returns a complete and checked file, after downloading it if it is not in `folder`.
 
     Raises:
-        UserError: It cannot be had, or its size or checksum is wrong; then it was renamed.
+        UserError: The file cannot be downloaded, or its size or checksum is wrong. In the latter
+            case it was renamed.
     """
     target = folder / file.file
     part = target if target.exists() else _part(target)
@@ -109,7 +116,7 @@ def _size(path: Path) -> int:
 
 
 def _complete(file: RemoteFile, part: Path) -> None:
-    """Sends requests until `part` is complete, or until several in a row brought nothing."""
+    """Sends requests until `part` is complete; gives up after `MAX_FAILURES` without progress."""
     failures, longest = 0, _size(part)
     while True:
         try:
@@ -121,24 +128,24 @@ def _complete(file: RemoteFile, part: Path) -> None:
             refused = error.response is not None and error.response.status_code not in RETRIED
             if refused or failures >= MAX_FAILURES:
                 raise UserError(f"{file.url}: gave up after {failures} attempts without progress, "
-                                f"{have} bytes are there: {error}; run the same command again to "
-                                "go on") from error
-            logger.warning("%s: %s; asking again", file.file, error)
+                                f"with {have} bytes downloaded: {error}; run the same command "
+                                "again to resume") from error
+            logger.warning("%s: %s; trying again", file.file, error)
         time.sleep(BACKOFF_SECONDS * 2 ** (failures - 1))
 
 
 def _receive(file: RemoteFile, part: Path) -> None:
-    """Requests what `part` lacks and appends it; raises RequestException unless all came."""
+    """Requests the missing rest of `part` and appends it; raises RequestException if it breaks."""
     have, expected = _size(part), int(file.bytes or 0)
     if 0 < expected <= have:
-        return  # a file that is too long fails the check
-    # The length of a compressed transfer would not be the file's.
+        return  # a file that is too long fails the check later
+    # The length of a compressed transfer would differ from that of the file.
     headers = {"User-Agent": "prepare_data.py", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
     with requests.get(file.url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as reply:
         if have and reply.status_code in (codes.ok, codes.range_not_satisfiable):
-            logger.info("%s: the server cannot go on from byte %d; starting anew", file.file, have)
+            logger.info("%s: the server cannot resume at byte %d; starting over", file.file, have)
             part.unlink()
             return _receive(file, part)
         reply.raise_for_status()
@@ -147,13 +154,13 @@ def _receive(file: RemoteFile, part: Path) -> None:
         with part.open("ab") as stream, \
                 tqdm(total=have + length if length else None, initial=have, unit="B",
                      unit_scale=True, desc=file.file, disable=None) as progress:
-            for chunk in reply.iter_content(CHUNK_BYTES):  # which raises where the rest is missing
+            for chunk in reply.iter_content(CHUNK_BYTES):  # raises if the connection breaks
                 stream.write(chunk)
                 progress.update(len(chunk))
 
 
 def _check(file: RemoteFile, path: Path) -> None:
-    """Compares size and checksum; a wrong file is renamed, so that it is never used."""
+    """Checks size and checksum; a wrong file is renamed so that it is never used."""
     size, problem = _size(path), ""
     if file.bytes and size != int(file.bytes):
         problem = f"has {size} bytes, expected {file.bytes}"

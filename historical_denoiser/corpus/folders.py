@@ -1,4 +1,4 @@
-"""Takes the audio of any folder into a corpus."""
+"""Converts the audio in any folder into a corpus."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ logger = logging.getLogger(__name__)
 
 
 def build_folder(folder: Path, category: str, output: Path, jobs: int) -> None:
-    """Converts the audio below `folder`; files that were converted before are left alone.
+    """Converts the audio files in `folder` that are new or have changed since the last run.
 
-    The corpus in `output` may hold other folders' audio and data sets as well.
+    Args:
+        folder: Folder of audio files, also in subfolders.
+        category: Category of all files.
+        output: Folder of the corpus, which may also contain other folders and data sets.
+        jobs: Number of worker processes.
 
     Raises:
-        UserError: `output` lies in `folder`, or what would be written lies among files that this
-            command did not write.
+        UserError: `output` is in `folder`, or its files would lie among files that this command
+            did not write.
         OSError: There is no audio, `output` cannot be written or the disk is full.
     """
     if output.resolve().is_relative_to(folder.resolve()):
@@ -48,7 +52,7 @@ def build_folder(folder: Path, category: str, output: Path, jobs: int) -> None:
 
 
 def _claim_place(folder: Path, output: Path, category: str, origin: str) -> None:
-    """Notes whose FLAC files go there; raises UserError where they would replace other files."""
+    """Stores to which folder the FLAC files belong; raises UserError if others are there."""
     target, here = output / category / origin, folder.resolve()
     note = output / conversion.PARTS_NAME / f"{category}-{origin}.source"
     if here.is_relative_to(target.resolve()):

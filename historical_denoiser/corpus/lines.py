@@ -1,6 +1,6 @@
-"""Draws what denoisers take for noise: bass lines, low drums, single lines between silences.
+"""Draws music that denoisers mistake for noise: bass lines, low drums, solos between silences.
 
-`enlarge` makes an ensemble larger. All return strokes for `sampler.play`; times in seconds.
+All functions return strokes for `sampler.play`, with times in seconds.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ ROLL_STEP_SECONDS = (0.05, 0.14)
 SHARE_RESTS = 0.2
 
 BOWED_BASS = 43
-SHARE_BOWED, SHARE_CYMBALS = 0.3, 0.3  # of the rhythm sections
+SHARE_BOWED, SHARE_CYMBALS = 0.3, 0.3  # shares of the rhythm sections
 CYMBALS = {*band.CYMBALS, band.CRASH}
 
 ORCHESTRA = (42, 42, 43, 57, 60, 60, 65, 68, 69, 70, 71, 71, 73, 73, 48)
 MAX_PLAYERS = 12
 MIN_PLAYERS = 5
-PLAYER_SECONDS = (0.005, 0.03)  # standard deviation of a player's timing
+PLAYER_SECONDS = (0.005, 0.03)  # standard deviation of a player's onsets
 
 
 def draw_solo(rng: np.random.Generator) -> list[Stroke]:
-    """Draws a line for one instrument: phrases in steps and leaps, with silence between them."""
+    """Draws a melody for one instrument: phrases of steps and leaps with rests between them."""
     program = int(rng.choice(SOLOISTS))
     low, high = SOLO_RANGES.get(program, RANGES.get(program, (48, 72)))
     scale, key = SCALES[rng.integers(len(SCALES))], int(rng.integers(12))
@@ -66,7 +66,7 @@ def draw_solo(rng: np.random.Generator) -> list[Stroke]:
 
 
 def draw_low_drums(rng: np.random.Generator) -> list[Stroke]:
-    """Draws a piece for one or two low drums: pulses, rolls that swell, and rests."""
+    """Draws a piece for one or two low drums: regular strokes, rolls with crescendo, and rests."""
     end, strokes = float(rng.uniform(*LOW_SECONDS)), []
     for _ in range(int(rng.integers(1, 3))):
         program = DRUMS if rng.random() < 0.6 else int(rng.choice(LOW_PROGRAMS))
@@ -77,7 +77,7 @@ def draw_low_drums(rng: np.random.Generator) -> list[Stroke]:
         while start < end:
             pitch = int(rng.choice(tones))
             if rng.random() < SHARE_ROLLS:
-                roll = _roll(start, program, pitch, loudness, rng)
+                roll = _draw_roll(start, program, pitch, loudness, rng)
                 strokes += roll
                 start = roll[-1].start
             elif rng.random() > SHARE_RESTS:
@@ -87,8 +87,8 @@ def draw_low_drums(rng: np.random.Generator) -> list[Stroke]:
     return strokes or [Stroke(0.5, 0.2, DRUMS, LOW_KEYS[0], 90)]
 
 
-def _roll(start: float, program: int, pitch: int, loudness: float, rng: np.random.Generator
-          ) -> list[Stroke]:
+def _draw_roll(start: float, program: int, pitch: int, loudness: float, rng: np.random.Generator
+               ) -> list[Stroke]:
     count, step = int(rng.integers(*ROLL_STROKES)), rng.uniform(*ROLL_STEP_SECONDS)
     swell = np.linspace(-25.0, rng.uniform(-5.0, 15.0), count)
     return [Stroke(max(start + number * step + rng.normal(0.0, 0.004), 0.0), 0.2, program, pitch,
@@ -97,7 +97,7 @@ def _roll(start: float, program: int, pitch: int, loudness: float, rng: np.rando
 
 
 def draw_rhythm_section(rng: np.random.Generator) -> list[Stroke]:
-    """Draws a bass line with drums, of a band's piece whose other parts rest; some are bowed."""
+    """Draws a band's piece and returns its bass, plucked or bowed, and its drums."""
     strokes = [stroke for stroke in band.jam(rng) if stroke.program in (DRUMS, *band.BASSES)]
     bass = BOWED_BASS if rng.random() < SHARE_BOWED else 32
     has_cymbals = rng.random() < SHARE_CYMBALS
@@ -107,7 +107,7 @@ def draw_rhythm_section(rng: np.random.Generator) -> list[Stroke]:
 
 
 def enlarge(strokes: list[Stroke], rng: np.random.Generator) -> list[Stroke]:
-    """Lets 5 to 12 players play an ensemble's parts, each in time and loudness of its own."""
+    """Adds players to an ensemble, up to 5 to 12; each doubles a part with deviations."""
     programs = sorted({stroke.program for stroke in strokes} - {DRUMS})
     wanted = int(rng.integers(MIN_PLAYERS, MAX_PLAYERS + 1))
     result = list(strokes)

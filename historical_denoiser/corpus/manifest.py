@@ -1,7 +1,7 @@
-"""The manifest of a corpus of clean audio, and the rules for splits and for what is clean.
+"""The manifest of a corpus of clean audio, and the criteria for clean clips.
 
-A corpus is a folder of FLAC files, `<category>/<data set or package>/...`, and `manifest.csv`,
-which says where each comes from, under which licence, in which split, and how clean it is.
+A corpus is a folder of FLAC files, `<category>/<data set or package>/...`, with a `manifest.csv`
+that gives the origin, licence, split and measures of each file.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ logger = logging.getLogger(__name__)
 Record = TypeVar("Record")
 
 MANIFEST_NAME = "manifest.csv"
-WIDE_HZ = 12000  # the summary counts clips that reach this high
+WIDE_HZ = 12000  # bandwidth of the clips in the last column of the summary
 
 MIN_CLEAN_DB = 45.0
-MIN_GATED_DB = 35.0  # of the noise in speech whose pauses are silent
+MIN_GATED_DB = 35.0  # limit for speech with silent pauses
 MAX_CLIPPED = 1e-4  # share of the samples
 MIN_CLEAN_SECONDS = 0.3
-STEADY_SECONDS = 2.0  # effects of this length must vary
-MIN_EFFECT_RANGE_DB = 10.0
+# Effects of this length must have at least this range between floor and level.
+STEADY_SECONDS, MIN_EFFECT_RANGE_DB = 2.0, 10.0
 
 
 def read_records(path: Path, kind: type[Record]) -> list[Record]:
-    """Reads a CSV file whose columns are the fields of the dataclass `kind`, all of them texts.
+    """Reads a CSV file whose columns are the fields of the dataclass `kind`; values are strings.
 
     Raises:
-        UserError: The columns are others, or a line has not as many cells.
+        UserError: The columns differ from the fields, or a line has too few or too many cells.
     """
     with path.open(encoding="utf-8", newline="") as stream:
         lines = [cells for cells in csv.reader(stream) if cells]
@@ -71,12 +71,12 @@ class Row:
 
 
 def is_clean(row: Row) -> bool:
-    """Whether a clip may be a training target.
+    """Whether a clip is clean enough to be a training target.
 
-    The noise of speech is low enough where its noise floor or its steady noise lies `MIN_CLEAN_DB`
-    below its level; where the pauses are digital silence, the noise between them must still lie
-    `MIN_GATED_DB` below. Music and effects are judged by their steady noise. A long effect must
-    also vary: wind, engines and static are what a denoiser removes, and their level hardly varies.
+    In speech, the noise floor or the steady noise must lie `MIN_CLEAN_DB` below the level. The
+    steady noise must lie `MIN_GATED_DB` below it even if the pauses are digital silence. In music
+    and effects, the steady noise alone is decisive. The level of a long effect must also vary: that
+    of wind, engines and static, which a denoiser should remove, hardly does.
     """
     if row.category == "speech":
         quiet = max(row.floor_db, row.noise_db) >= MIN_CLEAN_DB and row.noise_db >= MIN_GATED_DB
@@ -89,12 +89,12 @@ def is_clean(row: Row) -> bool:
 
 
 def write_manifest(clips: Iterable[dict[str, Any]], output: Path) -> None:
-    """Writes the manifest in one step, in the order of the files, and reports what is in it.
+    """Writes the manifest, sorted by file, and logs a summary.
 
     Args:
-        clips: What was stored of each, by the names of `Row`'s fields, and the `digest` of its
-            sound; of those with one digest, the first is listed.
-        output: The corpus's folder.
+        clips: For each clip, the values of `Row`'s fields and the `digest` of its sound. Of several
+            clips with the same digest, only the first is listed.
+        output: Folder of the corpus.
 
     Raises:
         UserError: There are no clips.

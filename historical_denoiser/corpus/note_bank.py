@@ -1,7 +1,8 @@
-"""A bank of recorded notes: which instruments folders hold, and who plays a MIDI program.
+"""A bank of recorded notes: the instruments in folders, and which of them play a MIDI program.
 
-What a note is, its file's name says; the folder's name is the instrument. `open_bank` finds all
-notes, `load_sound` decodes one, `choose_players` returns the instruments that fit a program.
+The name of a file gives the pitch and dynamic of its note; the name of its folder is the
+instrument. `open_bank` finds all notes, `load_note` decodes one, `choose_players` returns the
+instruments that can play a program.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import librosa
 import numpy as np
 import scipy
 import soundfile as sf
@@ -37,46 +39,46 @@ EXPECTED_NAMES = ("names that contain a pitch, such as cello_A2_forte.mp3, D#6v1
                   "36-Kick-2.flac")
 PITCH = re.compile(r"(?<![A-Za-z0-9#])([A-Ga-g])(#|s|b)?(-?\d)(?=v\d|$|[^0-9A-Za-z])")
 DRUM_KEY = re.compile(r"^(\d{2,3})-[A-Za-z]")
-LAYER = re.compile(r"-(\d)$")  # of a drum: the higher, the harder it was struck
-# Phrases, effects, and sounds that have another pitch than the name says.
+LAYER = re.compile(r"-(\d)$")  # number of a drum's dynamic layer; high numbers are loud
+# Names of phrases, of effects, and of sounds whose pitch differs from the one in the name.
 LEFT_OUT = re.compile(r"phrase|trill|gliss|harmonic|tremolo|flutter|tongu|slap|legno|rhythm|roll"
                       r"|flam|effect|scraped|squeez|legato|loop|noise|choke|snap|ponticello",
                       re.IGNORECASE)
-SEMITONES = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
-ACCIDENTALS = {"#": 1, "s": 1, "b": -1, None: 0}
 DYNAMICS = {"pianissimo": 35, "pp": 35, "piano": 50, "p": 50, "mezzo-piano": 62, "mp": 62,
             "mezzo-forte": 76, "mf": 76, "m": 76, "forte": 92, "f": 92, "fortissimo": 112,
             "ff": 112}  # as MIDI velocities
-TAKE = re.compile(r"^(pp|p|mp|m|mf|f|ff)[a-d]$")  # a dynamic, and which take of it
-MIN_NOTES = 5  # of an instrument with pitches
-MAX_SHIFT = 4  # semitones that a recorded note is resampled by
+TAKE = re.compile(r"^(pp|p|mp|m|mf|f|ff)[a-d]$")  # a dynamic and the letter of the take
+MIN_NOTES = 5  # an instrument with pitches needs at least as many
+MAX_SHIFT = 4  # largest transposition of a recorded note in semitones
 
 MAX_NOTE_SECONDS = 16.0
-ONSET_DB, RISEN_DB = -36.0, -18.0  # re the note's peak: before its onset, and after
-MAX_RISE_SECONDS = 0.15  # between the two
-SLOW_FADE_SECONDS = 0.1  # of a note that rises more slowly
-MIN_FADE_SECONDS = 0.0005  # of one whose recording begins with its attack
-END_DB = -50.0  # re the peak: where the note ends, and its noise with it
-END_SECONDS = 0.1  # that it must stay below
-LEAD_SECONDS = 0.005  # kept before the onset
+# Levels are relative to the peak of the note. The level of an attack rises from `ONSET_DB` to
+# `RISEN_DB` within `MAX_RISE_SECONDS`; a note that rises more slowly is faded in.
+ONSET_DB, RISEN_DB = -36.0, -18.0
+MAX_RISE_SECONDS = 0.15
+SLOW_FADE_SECONDS = 0.1
+MIN_FADE_SECONDS = 0.0005  # shortest fade-in, for a recording that begins with the attack
+# A note ends where its level has been below `END_DB` for `END_SECONDS`.
+END_DB, END_SECONDS = -50.0, 0.1
+LEAD_SECONDS = 0.005  # time before the onset that is kept
 FADE_SECONDS = 0.05
-CUT_FADE_SECONDS, CUT_DB = 0.15, -35.0  # of a recording that ends while the note still sounds
+CUT_FADE_SECONDS, CUT_DB = 0.15, -35.0  # fade of a recording that ends above this level
 FRAME_SECONDS = 0.005
 LOUD_SECONDS = 0.05
 MIN_SECONDS = 0.05
-MEASURED_SECONDS = 0.2  # the noise in a shorter note cannot be told from the note
-SOUNDS_KEPT = 2000  # decoded notes, about 1 GB
+MEASURED_SECONDS = 0.2  # in a shorter note, noise cannot be distinguished from the note
+SOUNDS_KEPT = 2000  # size of the cache of decoded notes, about 1 GB
 
-RUMBLE_SHARE, RUMBLE_ORDER = 0.65, 6  # of a note's frequency; of the high-pass filter
-PITCH_SECONDS = 0.4  # over which a pitch is measured
+RUMBLE_SHARE, RUMBLE_ORDER = 0.65, 6  # high-pass: cutoff relative to the pitch, and order
+PITCH_SECONDS = 0.4  # length of the excerpt whose pitch is measured
 SEARCH_CENTS = 70.0
 MIN_CORRELATION = 0.9
-OCTAVE_NOTES = 9  # that say which octave an instrument's names mean
+OCTAVE_NOTES = 9  # number of notes from which the octave of an instrument's names is derived
 
 DECAYING = re.compile(r"piano|guitar|banjo|mandolin|harp|pizz|marimba|xylo|vibra|glock|celesta"
                       r"|chime|koto|sitar|(?<!f)lute", re.IGNORECASE)
 DECAYING_PROGRAMS = {*range(16), *range(24, 40), 45, 46, 47, *range(104, 109), *range(112, 120)}
-# Who plays the programs from one to another of General MIDI.
+# First and last program of General MIDI, and the names of the instruments that play them.
 PLAYERS = (
     (0, 7, r"piano|harpsichord"), (8, 15, r"celesta|glock|vibra|marimba|xylo|chime"),
     (16, 23, r"organ|accordion|harmonica"), (24, 31, r"guitar"),
@@ -90,12 +92,13 @@ PLAYERS = (
     (69, 69, r"english|anglais"), (70, 70, r"bassoon"), (71, 71, r"clarinet"),
     (72, 79, r"flute|piccolo|recorder"), (104, 108, r"banjo|sitar|koto|mandolin"),
     (110, 110, r"violin|cello"))
-# Drums that are tuned: the program, who plays it, and the pitch that sounds as it was recorded.
+# Tuned drums: program, names of the drums that play it, and the pitch that is played untransposed.
 TUNED_DRUMS = {47: (r"timpani|bass.?drum|surdo|floor.?tom|djundjun", 45),
                115: (r"wood.?block|clave", 72), 116: (r"bass.?drum|djundjun|surdo", 48),
                117: (r"tom(?!.*edge)", 48), 118: (r"tom|kick", 48)}
-TUNED_SHIFT, TUNED_SHARE = 5.0, 0.5  # semitones at most; that a drum's pitch follows a note's
-# Who plays the keys of General MIDI's percussion.
+# Share by which a drum's pitch follows that of the note, and maximal transposition in semitones.
+TUNED_SHARE, TUNED_SHIFT = 0.5, 5.0
+# Percussion keys of General MIDI, and the names of the drums that play them.
 DRUM_NAMES = (
     ((35, 36), r"bass.?drum|kick"), ((37,), r"side.?stick|rim.?shot"),
     ((38,), r"snare(?!.*edge)"), ((39,), r"clap|castanet"), ((40,), r"snare"),
@@ -112,8 +115,8 @@ class RecordedNote(NamedTuple):
     """A file that holds one note."""
 
     path: Path
-    pitch: int | None  # MIDI number as the name says; None of a drum
-    velocity: int | None  # MIDI, of the dynamic; None where the name says none
+    pitch: int | None  # MIDI number according to the name; None for a drum
+    velocity: int | None  # MIDI velocity of the dynamic; None if the name contains none
     seconds: float
 
 
@@ -122,9 +125,9 @@ class Instrument:
     """The notes of one instrument or drum.
 
     Args:
-        name: Of the folder and, of a drum, of the file.
-        notes: At least one.
-        key: A drum's key of General MIDI where the name begins with it.
+        name: Name of the folder; for a drum, followed by the name of the file.
+        notes: At least one note.
+        key: A drum's key of General MIDI, if the name begins with it.
     """
 
     name: str
@@ -143,11 +146,11 @@ class Instrument:
 
     @functools.cached_property
     def octave(self) -> int:
-        """Octaves by which its notes sound higher than their names say: middle C is C4 or C3."""
+        """Octaves by which its notes sound higher than C4 = middle C suggests."""
         order = np.linspace(0, len(self.notes) - 1, min(OCTAVE_NOTES, len(self.notes)))
         chosen = [self.notes[int(place)] for place in order]
-        sounds = [load_sound(note.path, note.pitch - 12) for note in chosen]
-        found = [measure_pitch(sound, note.pitch)
+        sounds = [_load_sound(note.path, note.pitch - 12) for note in chosen]
+        found = [_measure_pitch(sound, note.pitch)
                  for sound, note in zip(sounds, chosen, strict=True) if sound]
         octaves = [octave for octave, _, correlation in found if correlation >= MIN_CORRELATION]
         usual = max(set(octaves), key=octaves.count, default=0)
@@ -155,16 +158,15 @@ class Instrument:
 
     @functools.cached_property
     def pitches(self) -> np.ndarray:
-        """The notes' MIDI pitches, as they sound, float `(notes,)`; NaN of a drum."""
+        """The MIDI pitches at which the notes sound, float `(notes,)`; NaN for a drum."""
         if self.is_drum:
             return np.full(len(self.notes), np.nan)
         return np.array([note.pitch for note in self.notes]) + 12.0 * self.octave
 
     @functools.cached_property
     def velocities(self) -> np.ndarray:
-        """The notes' MIDI velocities, float `(notes,)`; NaN where the name says none."""
-        return np.array([np.nan if note.velocity is None else note.velocity
-                         for note in self.notes])
+        """The MIDI velocities of the notes, float `(notes,)`; NaN if the name contains none."""
+        return np.array([np.nan if note.velocity is None else note.velocity for note in self.notes])
 
     @functools.cached_property
     def seconds(self) -> np.ndarray:
@@ -172,25 +174,25 @@ class Instrument:
         return np.array([note.seconds for note in self.notes])
 
     def load(self, place: int) -> Sound | None:
-        """Returns the sound of a note by its number, None where it is not usable."""
+        """Returns the sound of the note with a number; None if it is not usable."""
         note = self.notes[place]
         return load_note(note.path, None if self.is_drum else note.pitch + 12 * self.octave)
 
     def has_pitch(self, pitch: float) -> bool:
-        """Whether a recorded note is near enough."""
+        """Whether a note is near enough to be transposed to `pitch`; True for a drum."""
         return self.is_drum or bool(np.min(np.abs(self.pitches - pitch)) <= MAX_SHIFT)
 
 
 @dataclass(frozen=True)
 class Sound:
-    """One note, decoded: mono, without the silence around it.
+    """One decoded note: mono, without the silence around it.
 
     Args:
-        samples: `(samples,)`, float32, at the file's own rate.
-        rate: Samples per second.
-        lead: Samples before the onset.
+        samples: `(samples,)`, float32, at the sample rate of the file.
+        rate: Sample rate in Hz.
+        lead: Number of samples before the onset.
         level: RMS of its loudest `LOUD_SECONDS`.
-        cents: By which it is higher than the pitch it was loaded for; 0 where that is unknown.
+        cents: Deviation from the pitch for which it was loaded; 0 if it is unknown.
     """
 
     samples: np.ndarray
@@ -201,16 +203,13 @@ class Sound:
 
 
 def parse_pitch(stem: str) -> int | None:
-    """Returns the MIDI pitch that a file's name contains, C4 being 60; None where there is none."""
+    """Returns the MIDI pitch in a file's name, with C4 as 60; None if there is none."""
     match = PITCH.search(stem)
-    if not match:
-        return None
-    letter, accidental, octave = match.groups()
-    return 12 * (int(octave) + 1) + SEMITONES[letter.lower()] + ACCIDENTALS[accidental]
+    return librosa.note_to_midi(match[0].replace("s", "#")) if match else None
 
 
 def parse_velocity(stem: str) -> int | None:
-    """Returns the dynamic that a file's name contains as a velocity; None where there is none."""
+    """Returns the velocity of the dynamic in a file's name; None if there is none."""
     for word in re.split(r"[_ ]+", stem.lower()):
         take = TAKE.match(word)
         if take or word in DYNAMICS:
@@ -220,17 +219,22 @@ def parse_velocity(stem: str) -> int | None:
 
 @functools.lru_cache(maxsize=2)
 def open_bank(folders: tuple[Path, ...]) -> tuple[Instrument, ...]:
-    """Finds the instruments below folders, by name.
+    """Finds the instruments in folders, sorted by name.
 
     Raises:
-        UserError: No folder is given, one is not there, or holds no note.
+        UserError: No folder is given, or one is missing or contains no note.
     """
     require(bool(folders), "notes", f"followed by folders of audio files with {EXPECTED_NAMES}",
             folders)
     found: dict[tuple[str, int | None], list[RecordedNote]] = defaultdict(list)
     for folder in folders:
         before = sum(map(len, found.values()))
-        for path in _find_files(folder):
+        try:
+            paths = find_audio(folder)
+        except FileNotFoundError as error:
+            raise UserError(f"{error} Recorded notes are audio files with {EXPECTED_NAMES}."
+                            ) from error
+        for path in paths:
             name, key, note = _describe(path)
             if note:
                 found[name, key].append(note)
@@ -242,15 +246,8 @@ def open_bank(folders: tuple[Path, ...]) -> tuple[Instrument, ...]:
     return tuple(one for one in instruments if one.is_drum or len(one.notes) >= MIN_NOTES)
 
 
-def _find_files(folder: Path) -> list[Path]:
-    try:
-        return find_audio(folder)
-    except FileNotFoundError as error:
-        raise UserError(f"{error} Recorded notes are audio files with {EXPECTED_NAMES}.") from error
-
-
 def _describe(path: Path) -> tuple[str, int | None, RecordedNote | None]:
-    """Returns a file's instrument, its key of a drum, and its note; None where it is not usable."""
+    """Returns a file's instrument, the key of a drum, and the note; None if it is not usable."""
     stem, folder, key = path.stem, path.parent.name, DRUM_KEY.match(path.stem)
     if LEFT_OUT.search(stem):
         return folder, None, None
@@ -275,7 +272,7 @@ def _is_named_drum(folder: str) -> bool:
 
 
 def _measure_seconds(path: Path) -> float:
-    """Returns a recording's length; 0 where it cannot be read."""
+    """Returns the length of a recording; 0 if it cannot be read."""
     try:
         info = sf.info(path)
     except sf.LibsndfileError:
@@ -286,8 +283,7 @@ def _measure_seconds(path: Path) -> float:
 def choose_players(bank: tuple[Instrument, ...], program: int, pitch: int) -> list[Instrument]:
     """Returns the instruments that play a program, or a key of `DRUMS`.
 
-    Where none fits by name, those of its kind (dying away or sustained) are returned, which are
-    tried by their range.
+    If no name fits, all instruments of the same kind (decaying or sustained) are returned.
     """
     if program == DRUMS:
         named = next((pattern for keys, pattern in DRUM_NAMES if pitch in keys), None)
@@ -295,8 +291,7 @@ def choose_players(bank: tuple[Instrument, ...], program: int, pitch: int) -> li
             re.search(named, one.name, re.IGNORECASE) if named else one.key == pitch)]
     if program in TUNED_DRUMS:
         return _named([one for one in bank if one.is_drum], TUNED_DRUMS[program][0])
-    kind = [one for one in bank if not one.is_drum
-            and one.decays == (program in DECAYING_PROGRAMS)]
+    kind = [one for one in bank if not one.is_drum and one.decays == (program in DECAYING_PROGRAMS)]
     pattern = next((name for low, high, name in PLAYERS if low <= program <= high), None)
     return (_named(kind, pattern) if pattern else []) or kind
 
@@ -307,34 +302,30 @@ def _named(instruments: list[Instrument], pattern: str) -> list[Instrument]:
 
 @functools.lru_cache(maxsize=SOUNDS_KEPT)
 def load_note(path: Path, pitch: int | None) -> Sound | None:
-    """Decodes a note and measures its tuning; None where `load_sound` refuses it.
+    """Decodes a note and measures its tuning; None if `_load_sound` returns None.
 
-    So is a note that sounds octaves lower than `pitch`, the MIDI number it should have: its name is
-    wrong. That it sounds higher cannot be told from a weak fundamental.
+    A note that sounds octaves lower than `pitch`, its MIDI number, has a wrong name, and None is
+    returned as well. One that seems to sound octaves higher may only have a weak fundamental.
     """
-    sound = load_sound(path, pitch)
+    sound = _load_sound(path, pitch)
     if sound is None or pitch is None:
         return sound
-    octave, cents, correlation = measure_pitch(sound, pitch)
+    octave, cents, correlation = _measure_pitch(sound, pitch)
     if correlation < MIN_CORRELATION:
         return sound
     if octave < 0:
         return None
     if octave > 0:
-        _, cents, correlation = measure_pitch(sound, pitch, octaves=(0,))
+        _, cents, correlation = _measure_pitch(sound, pitch, octaves=(0,))
     return replace(sound, cents=cents if correlation >= MIN_CORRELATION else 0.0)
 
 
-def load_sound(path: Path, pitch: int | None) -> Sound | None:
-    """Decodes a note; None where it cannot be read, is silent, or too noisy to be a target.
+def _load_sound(path: Path, pitch: int | None) -> Sound | None:
+    """Decodes a note; None if it cannot be read, is silent, or is too noisy to be a target.
 
-    What lies below the note's pitch is rumble and is filtered out. Other noise is sought in the
-    bands' quietest frames, as in the manifest: it must lie `MIN_CLEAN_DB` below the note. The sound
-    ends where it has fallen by 50 dB, so that the noise after it is never added up.
-
-    Args:
-        path: The file.
-        pitch: MIDI number; None of a drum.
+    A high-pass filter removes the rumble below the pitch of the note. Other noise is measured in
+    the quietest frames of each band, as in the manifest; it must lie `MIN_CLEAN_DB` below the note.
+    The sound is cut where it has decayed by 50 dB, so that the noise after it does not add up.
     """
     try:
         with sf.SoundFile(path) as file:
@@ -346,8 +337,8 @@ def load_sound(path: Path, pitch: int | None) -> Sound | None:
     if not np.all(np.isfinite(mono)) or np.max(np.abs(mono), initial=0.0) < MIN_PEAK:
         return None
     if pitch is not None:
-        mono = _remove_rumble(mono, rate, pitch)
-    mono, lead = trim(mono, rate)
+        mono = scipy.signal.sosfilt(_rumble_filter(rate, pitch), mono).astype(np.float32)
+    mono, lead = _trim(mono, rate)
     if len(mono) < MIN_SECONDS * rate:
         return None
     if len(mono) >= MEASURED_SECONDS * rate:
@@ -358,32 +349,23 @@ def load_sound(path: Path, pitch: int | None) -> Sound | None:
     return Sound(mono, rate, lead, level)
 
 
-def as_hz(pitch: float) -> float:
-    """Returns the frequency of a MIDI pitch."""
-    return 440.0 * 2.0 ** ((pitch - 69.0) / 12.0)
-
-
-def _remove_rumble(samples: np.ndarray, rate: int, pitch: int) -> np.ndarray:
-    return scipy.signal.sosfilt(_rumble_filter(rate, pitch), samples).astype(np.float32)
-
-
 @functools.cache
 def _rumble_filter(rate: int, pitch: int) -> np.ndarray:
-    # A causal filter: one without phase would ring before the onset.
-    return scipy.signal.butter(RUMBLE_ORDER, RUMBLE_SHARE * as_hz(pitch), "highpass", fs=rate,
-                               output="sos")
+    # The filter is causal; a zero-phase filter would ring before the onset.
+    return scipy.signal.butter(RUMBLE_ORDER, RUMBLE_SHARE * librosa.midi_to_hz(pitch), "highpass",
+                               fs=rate, output="sos")
 
 
 def frame_levels(samples: np.ndarray, size: int) -> np.ndarray:
-    """Returns the RMS of whole frames of `size` samples, at least of one."""
+    """Returns the RMS of each whole frame of `size` samples; there is at least one."""
     return np.sqrt(np.mean(np.square(split_frames(samples, size)), axis=1))
 
 
-def trim(samples: np.ndarray, rate: int) -> tuple[np.ndarray, int]:
-    """Cuts what comes before and after a note, with fades; returns it and its lead in samples.
+def _trim(samples: np.ndarray, rate: int) -> tuple[np.ndarray, int]:
+    """Cuts off the sound before and after a note; returns the note and its lead in samples.
 
-    The note begins where its level last rises from `ONSET_DB` below its peak to `RISEN_DB`. One
-    that rises more slowly than in `MAX_RISE_SECONDS`, out of breath noise, say, fades in.
+    A note begins where its level last exceeds `ONSET_DB` before it reaches `RISEN_DB`. If this
+    takes longer than `MAX_RISE_SECONDS`, for instance out of breath noise, it is faded in.
     """
     size = round(FRAME_SECONDS * rate)
     levels = frame_levels(samples, size)
@@ -401,17 +383,17 @@ def trim(samples: np.ndarray, rate: int) -> tuple[np.ndarray, int]:
         start, fade = onset * size - lead, lead
     end = _find_end(below[loudest:], loudest)
     note = samples[start : end * size].copy()
-    fade_in(note, max(fade, round(MIN_FADE_SECONDS * rate)))
+    _fade_in(note, max(fade, round(MIN_FADE_SECONDS * rate)))
     is_cut = below[end - 1] > CUT_DB
     fade_out(note, round((CUT_FADE_SECONDS if is_cut else FADE_SECONDS) * rate))
     return note, lead
 
 
 def _find_end(below: np.ndarray, first: int) -> int:
-    """Returns the number of the frame at which a note has stayed below `END_DB` long enough.
+    """Returns the number of the frame in which a note has been below `END_DB` for long enough.
 
     Args:
-        below: dB relative to the peak, of the frames from number `first` on.
+        below: Levels of the frames from number `first` on, in dB relative to the peak.
     """
     needed = round(END_SECONDS / FRAME_SECONDS)
     if len(below) >= needed:
@@ -421,24 +403,25 @@ def _find_end(below: np.ndarray, first: int) -> int:
     return first + len(below)
 
 
-def fade_in(samples: np.ndarray, length: int) -> None:
+def _fade_in(samples: np.ndarray, length: int) -> None:
     """Fades the beginning of a note in, in place."""
     length = min(length, len(samples))
     samples[:length] *= 0.5 - 0.5 * np.cos(np.pi * (np.arange(length) + 0.5) / max(length, 1))
 
 
 def fade_out(samples: np.ndarray, length: int) -> None:
-    """Fades the end of a note out, in place; the fade takes at most half of it."""
+    """Fades the end of a note out, in place; the fade is at most half as long as the note."""
     length = min(length, len(samples) // 2)
-    fade_in(samples[::-1], length)
+    _fade_in(samples[::-1], length)
 
 
-def measure_pitch(sound: Sound, pitch: int, octaves: tuple[int, ...] = (2, 1, 0, -1, -2),
-                  ) -> tuple[int, float, float]:
-    """Returns the octave and cents above `pitch` at which a note repeats, and how well it does.
+def _measure_pitch(sound: Sound, pitch: int, octaves: tuple[int, ...] = (2, 1, 0, -1, -2),
+                   ) -> tuple[int, float, float]:
+    """Measures at which octave and cents above a pitch a note sounds, by its autocorrelation.
 
-    The normalised autocorrelation is sought near the periods that the pitch has in the `octaves`;
-    of those that are nearly the best, the highest counts, since twice a period is one, too.
+    The maximum of the normalised autocorrelation is searched for near the period of the pitch in
+    each of the octaves. Since a multiple of a period is a period, too, the highest octave whose
+    maximum is nearly the greatest is returned, with the cents above it and the correlation.
     """
     start = len(sound.samples) // 5
     excerpt = sound.samples[start : start + round(PITCH_SECONDS * sound.rate)]
@@ -446,15 +429,15 @@ def measure_pitch(sound: Sound, pitch: int, octaves: tuple[int, ...] = (2, 1, 0,
     power = np.abs(scipy.fft.rfft(excerpt, points)) ** 2
     correlation = scipy.fft.irfft(power)[: len(excerpt)]
     correlation /= correlation[0] * (1.0 - np.arange(len(excerpt)) / len(excerpt)) + 1e-12
-    found = [(octave, *_seek_period(correlation, sound.rate, pitch + 12 * octave))
+    found = [(octave, *_find_period(correlation, sound.rate, pitch + 12 * octave))
              for octave in octaves]
     best = max(value for _, _, value in found)
     return next(one for one in found if one[2] >= 0.95 * best or one[2] == best)
 
 
-def _seek_period(correlation: np.ndarray, rate: int, pitch: float) -> tuple[float, float]:
+def _find_period(correlation: np.ndarray, rate: int, pitch: float) -> tuple[float, float]:
     """Returns the cents above `pitch` of the best period near it, and its correlation."""
-    period = rate / as_hz(pitch)
+    period = rate / float(librosa.midi_to_hz(pitch))
     spread = 2.0 ** (SEARCH_CENTS / 1200.0)
     low, high = int(period / spread), int(np.ceil(period * spread)) + 1
     if low < 4 or high >= 0.7 * len(correlation):

@@ -1,8 +1,8 @@
 """Packs a corpus into a few megabytes, for training on a machine that little can be copied to.
 
-Stretches of many clips are worth more to a network than a few clips as a whole: of each clip one
-stretch is taken, then a second one, and so on until the space is filled. They are stored as Ogg
-Opus, whose errors lie in the target and in the input alike.
+A network learns more from excerpts of many clips than from a few whole clips, so one excerpt is
+taken from each clip, then a second one, and so on until the space is filled. They are stored as Ogg
+Opus; coding errors are the same in the target and in the input.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from historical_denoiser.data.settings import CATEGORIES
 
 logger = logging.getLogger(__name__)
 
-STRETCH_SECONDS = 20.0
-MIN_SECONDS = 2.0  # of what is left at a clip's end
+EXCERPT_SECONDS = 20.0
+MIN_SECONDS = 2.0  # shortest excerpt at the end of a clip
 OPUS_RATE = 48000
 OPUS_LEVEL = 0.8  # libsndfile's compression level: about 57 kbit/s, noise 27 dB below piano music
-VALIDATION_SHARE = 0.04  # of the space, so that a run can be judged where it is trained
+VALIDATION_SHARE = 0.04  # share of the space for validation clips
 
 
 def pack_corpus(manifests: Sequence[Path], output: Path, megabytes: float,
                 shares: Mapping[str, float], seed: int) -> None:
-    """Writes stretches of the clean training and validation clips, and a manifest of them.
+    """Writes excerpts of the clean training and validation clips, and a manifest of them.
 
     Args:
-        manifests: The manifests of the corpora.
+        manifests: Manifests of the corpora.
         output: A new or empty folder.
-        megabytes: Space for all stretches together.
-        shares: Of the space, by category; they are normalised over the categories present.
-        seed: Decides which stretches are taken.
+        megabytes: Size of all excerpts together.
+        shares: Shares of this size by category, normalised over the categories in `manifests`.
+        seed: Seed of the choice of excerpts.
 
     Raises:
-        UserError: `output` is in use, there is nothing to pack, or a value is out of range.
+        UserError: `output` is not empty, there is nothing to pack, or a value is out of range.
         OSError: A clip or manifest cannot be read, or `output` cannot be written.
     """
     require(megabytes > 0.0, "--megabytes", "above 0", megabytes)
@@ -67,12 +67,12 @@ def pack_corpus(manifests: Sequence[Path], output: Path, megabytes: float,
         part = VALIDATION_SHARE if split == "validation" else 1.0 - VALIDATION_SHARE
         space = 1e6 * megabytes * part * present[category] / sum(present.values())
         chosen = [row for row in rows if (row["category"], row["split"]) == (category, split)]
-        taken = list(_take_stretches(chosen, output, space, rng))
+        taken = list(_take_excerpts(chosen, output, space, rng))
         seconds = sum(float(row["seconds"]) for row in taken)
-        logger.info("%s, %s: %d stretches, %.1f min", category, split, len(taken), seconds / 60.0)
+        logger.info("%s, %s: %d excerpts, %.1f min", category, split, len(taken), seconds / 60.0)
         packed += taken
     if not packed:
-        raise UserError("`--megabytes` must leave space for at least one stretch. "
+        raise UserError("`--megabytes` must leave space for at least one excerpt. "
                         f"Received: {megabytes}")
     with replacing(output / MANIFEST_NAME) as temporary, \
             temporary.open("w", encoding="utf-8", newline="") as stream:
@@ -90,13 +90,13 @@ def _read_clean(manifest: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _take_stretches(rows: list[dict[str, str]], output: Path, space: float,
-                    rng: np.random.Generator) -> Iterator[dict[str, str]]:
-    """Writes stretches until their files fill `space` bytes, and yields their manifest rows."""
-    starts = {}  # of each clip's stretches, in a random order
+def _take_excerpts(rows: list[dict[str, str]], output: Path, space: float,
+                   rng: np.random.Generator) -> Iterator[dict[str, str]]:
+    """Writes excerpts until their files fill `space` bytes, and yields their manifest rows."""
+    starts = {}  # starts of each clip's excerpts in seconds, in random order
     for index, row in enumerate(rows):
-        count = max(1, math.ceil((float(row["seconds"]) - MIN_SECONDS) / STRETCH_SECONDS))
-        starts[index] = list(rng.permutation(count) * STRETCH_SECONDS)
+        count = max(1, math.ceil((float(row["seconds"]) - MIN_SECONDS) / EXCERPT_SECONDS))
+        starts[index] = list(rng.permutation(count) * EXCERPT_SECONDS)
     used = 0
     while any(starts.values()):
         for index in rng.permutation([index for index, left in starts.items() if left]):
@@ -112,9 +112,9 @@ def _take_stretches(rows: list[dict[str, str]], output: Path, space: float,
 
 
 def _encode(path: Path, start: float) -> tuple[bytes, float]:
-    """Returns a stretch of a clip as Ogg Opus, and its length in seconds."""
+    """Returns an excerpt of a clip as Ogg Opus, and its length in seconds."""
     try:
-        audio = read_segment(path, start, STRETCH_SECONDS)
+        audio = read_segment(path, start, EXCERPT_SECONDS)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     content = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Plays notes: who plays them, how they are timed and stressed, and in which room they sound.
+"""Performs notes: draws instruments, timing and accents, and the room of the recording.
 
 Everything is drawn from the generator that is passed in. Audio is mono at `SAMPLE_RATE`.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,28 +22,28 @@ from historical_denoiser.corpus.score_notes import Note
 from historical_denoiser.data.ageing import limit_band
 from historical_denoiser.data.rooms import make_room, sound_in_room
 
-MAX_SECONDS = 120.0  # a longer work is played in part
+MAX_SECONDS = 120.0  # of a longer work, only an excerpt is played
 TEMPO_CHANGE = (0.7, 1.4)
-USUAL_TEMPO = (40.0, 220.0)  # quarter notes a minute; another mark is taken for a slip
-NOTE_SECONDS = (0.2, 0.5)  # median length of the notes in a score that states no tempo
+USUAL_TEMPO = (40.0, 220.0)  # quarter notes per minute; other tempo marks are taken for errors
+NOTE_SECONDS = (0.2, 0.5)  # median length of the notes of a score without tempo mark
 TRANSPOSITION = 5  # semitones, up and down
-RUBATO = (0.0, 0.1)  # how far the tempo sways
-TIMING_SECONDS = (0.003, 0.02)  # standard deviation of single notes
-HELD_SHARE = (0.6, 1.05)  # of a note's length, from detached to legato
-VELOCITY = (45.0, 95.0)  # of a whole performance, MIDI 1 to 127
-SILENCE = 1e-5  # a peak below it is dither
-TAIL_SECONDS = 2.0  # that a last note rings on
+RUBATO = (0.0, 0.1)  # relative deviation of the tempo
+TIMING_SECONDS = (0.003, 0.02)  # standard deviation of the onset of a note
+HELD_SHARE = (0.6, 1.05)  # sounding share of a note's length, from detached to legato
+VELOCITY = (45.0, 95.0)  # mean of a performance; MIDI velocities are 1 to 127
+SILENCE = 1e-5  # a lower peak is only dither
+TAIL_SECONDS = 2.0  # time for the last note to decay
 
-SHARE_SOLO = 0.25  # of the renders: the highest part and its accompaniment
-SHARE_STROKES = 0.15  # of the renders in which percussion joins in
-JOINING_SOFTER = 15  # velocity
+SHARE_SOLO = 0.25  # share of the renders with a soloist for the highest part
+SHARE_STROKES = 0.15  # share of the renders with additional percussion
+JOINING_SOFTER = 15  # reduction of its velocity
 SHARE_ROOM = 0.7
-SHARE_NARROW = 0.2  # of the renders that sound as through an old microphone
+SHARE_NARROW = 0.2  # share of the renders with the bandwidth of an old microphone
 NARROW_HZ = (4000.0, 12000.0)
 LEVEL_DBFS = (-28.0, -18.0)
 PEAK = 0.9
 
-# General MIDI programs: voices from high to low, the instruments of each voice.
+# Voices from high to low; each is a tuple of General MIDI programs that play in unison.
 ENSEMBLES = {
     "string quartet": ((40,), (40,), (41,), (42,)),
     "string orchestra": ((48,), (48,), (48,), (48, 43)),
@@ -73,14 +74,14 @@ ENSEMBLES = {
 SOLOISTS = (40, 40, 41, 42, 73, 68, 71, 70, 56, 57, 60, 64, 65, 66, 69, 72, 74, 78, 21, 22, 24, 0,
             6, 19, 13, 110, 105)
 ACCOMPANIMENTS = (0, 0, 6, 19, 20, 24, 46, 48, 45)
-DRUMS = -1  # the program of percussion without pitch
+DRUMS = -1  # stands for the program of percussion without pitch
 DRUM_KITS = (0, 8, 48)  # standard, room, orchestra
-# Percussion keys of General MIDI, those that often sound together. Cymbals and triangles ring like
-# hiss when they are struck again and again: they are left out.
+# Percussion keys of General MIDI that are often played together. Cymbals and triangles are left
+# out, because repeated strokes sound like hiss.
 DRUM_SETS = {"castanets": (85,), "claves": (75,), "wood blocks": (76, 77), "snare": (38,),
              "march": (38, 38, 36), "tambourine": (54,), "side stick": (37,), "bongos": (60, 61),
              "timbales": (65, 66), "cowbell": (56,), "toms": (41, 43, 45, 48)}
-MALLETS = (13, 13, 12, 11, 9, 47, 10, 115)  # that play solo pieces, timpani and wood block too
+MALLETS = (13, 13, 12, 11, 9, 47, 10, 115)  # also timpani and wood block
 SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 11), (0, 2, 4, 7, 9))
 
 RANGES = {9: (79, 108), 11: (53, 89), 12: (45, 96), 13: (65, 108), 24: (40, 84), 40: (55, 100),
@@ -94,7 +95,7 @@ DRUM_CHANNEL = 9
 
 
 class Stroke(NamedTuple):
-    """A note as it is played; times in seconds."""
+    """A played note; times are in seconds."""
 
     start: float
     seconds: float
@@ -104,20 +105,20 @@ class Stroke(NamedTuple):
 
 
 def perform(notes: list[Note], tempo: float | None, rng: np.random.Generator) -> list[Stroke]:
-    """Plays a score, or a part of a long one, with an ensemble, a tempo and accents of its own.
+    """Performs a score, or an excerpt of a long one, with random ensemble, tempo and accents.
 
     Args:
-        notes: Of the score, at least one.
-        tempo: That the score states, in quarter notes a minute.
-        rng: Draws the performance.
+        notes: Notes of the score, at least one.
+        tempo: Tempo mark of the score in quarter notes per minute; None if there is none.
+        rng: Source of all randomness.
     """
     quarter_seconds = _choose_tempo(notes, tempo, rng)
-    notes = _excerpt(notes, MAX_SECONDS / quarter_seconds, rng)
+    notes = _draw_excerpt(notes, MAX_SECONDS / quarter_seconds, rng)
     voices = _choose_voices(len({note.part for note in notes}), rng)
     parts = {part: number for number, part in enumerate(sorted({note.part for note in notes}))}
     end = max(note.start + note.quarters for note in notes)
-    seconds_at = _sway(end, quarter_seconds, rng)
-    loudness = _swell(end, rng)
+    seconds_at = _draw_timing(end, quarter_seconds, rng)
+    loudness = _draw_loudness(end, rng)
     up = int(rng.integers(-TRANSPOSITION, TRANSPOSITION + 1))
     held, loose = rng.uniform(*HELD_SHARE), rng.uniform(*TIMING_SECONDS)
     parts_louder = rng.normal(0.0, 5.0, len(parts)) + np.where(np.arange(len(parts)) == 0, 8.0, 0.0)
@@ -139,7 +140,7 @@ def perform(notes: list[Note], tempo: float | None, rng: np.random.Generator) ->
 
 
 def improvise(rng: np.random.Generator) -> list[Stroke]:
-    """Draws a short piece for percussion alone: a rhythm, a melody on bars or drums, or both."""
+    """Draws a short piece for percussion: a rhythm, a melody on mallets or drums, or both."""
     beats = float(rng.integers(24, 64))
     beat_seconds = float(rng.uniform(0.35, 0.8))
     strokes = _draw_rhythm(beats, rng) if rng.random() < 0.7 else []
@@ -160,9 +161,13 @@ def improvise(rng: np.random.Generator) -> list[Stroke]:
 
 def loosen(strokes: list[Stroke], loose: float, rng: np.random.Generator,
            beat_seconds: float = 1.0) -> list[Stroke]:
-    """Returns strokes, whose times may be in beats, in seconds and not quite in time.
+    """Converts the times of strokes from beats to seconds and makes their onsets inexact.
 
-    `loose` is the standard deviation of their timing, in seconds.
+    Args:
+        strokes: Strokes with times in beats.
+        loose: Standard deviation of the onsets in seconds.
+        rng: Source of all randomness.
+        beat_seconds: Length of a beat; 1 if times are in seconds already.
     """
     return [stroke._replace(start=max(stroke.start * beat_seconds + rng.normal(0.0, loose), 0.0),
                             seconds=max(stroke.seconds * beat_seconds, 0.05))
@@ -170,7 +175,7 @@ def loosen(strokes: list[Stroke], loose: float, rng: np.random.Generator,
 
 
 def _choose_tempo(notes: list[Note], tempo: float | None, rng: np.random.Generator) -> float:
-    """Returns seconds a quarter note."""
+    """Draws the length of a quarter note in seconds."""
     if tempo is not None and USUAL_TEMPO[0] <= tempo <= USUAL_TEMPO[1]:
         seconds = 60.0 / tempo
     else:
@@ -178,12 +183,12 @@ def _choose_tempo(notes: list[Note], tempo: float | None, rng: np.random.Generat
     return float(seconds / np.exp(rng.uniform(*np.log(TEMPO_CHANGE))))
 
 
-def _excerpt(notes: list[Note], longest: float, rng: np.random.Generator) -> list[Note]:
-    """Returns the notes that begin within `longest` quarter notes of one, drawn, from 0 on."""
+def _draw_excerpt(notes: list[Note], longest: float, rng: np.random.Generator) -> list[Note]:
+    """Draws an excerpt of at most `longest` quarter notes; its first note begins at 0."""
     last = max(note.start for note in notes)
     begin = float(rng.uniform(0.0, last - longest)) if last > longest else 0.0
     chosen = [note for note in notes if begin <= note.start < begin + longest]
-    if not chosen:  # a rest as long as that
+    if not chosen:  # the excerpt is a rest
         return notes[:1]
     begin = min(note.start for note in chosen)
     return [note._replace(start=note.start - begin,
@@ -192,7 +197,7 @@ def _excerpt(notes: list[Note], longest: float, rng: np.random.Generator) -> lis
 
 
 def _choose_voices(parts: int, rng: np.random.Generator) -> list[tuple[int, ...]]:
-    """Draws who plays the parts, from high to low; each voice takes about as many of them."""
+    """Draws the programs of each part, from high to low; voices get about equally many parts."""
     if parts == 1:
         voices = [(int(rng.choice(SOLOISTS)),)]
         if rng.random() < 0.2:
@@ -205,19 +210,19 @@ def _choose_voices(parts: int, rng: np.random.Generator) -> list[tuple[int, ...]
     return [ensemble[number * len(ensemble) // parts] for number in range(parts)]
 
 
-def _sway(end: float, quarter_seconds: float, rng: np.random.Generator):
-    """Returns a function from quarter notes to seconds: the tempo sways, and slows at the end."""
-    quarters = np.arange(0.0, end + 5.0)
-    sway = np.interp(quarters, np.arange(0.0, end + 13.0, 4.0),
-                     rng.standard_normal(len(np.arange(0.0, end + 13.0, 4.0))))
+def _draw_timing(end: float, quarter_seconds: float, rng: np.random.Generator
+                 ) -> Callable[[float], float]:
+    """Draws a function from quarter notes to seconds; the tempo varies and slows at the end."""
+    quarters, points = np.arange(0.0, end + 5.0), np.arange(0.0, end + 13.0, 4.0)
+    sway = np.interp(quarters, points, rng.standard_normal(len(points)))
     pace = np.exp(rng.uniform(*RUBATO) * np.clip(sway, -2.0, 2.0))
     pace += rng.uniform(0.0, 0.5) * np.clip(1.0 - (end - quarters) / 4.0, 0.0, 1.0)
     seconds = np.concatenate([[0.0], np.cumsum(pace[:-1])]) * quarter_seconds
     return lambda quarter: float(np.interp(quarter, quarters, seconds))
 
 
-def _swell(end: float, rng: np.random.Generator):
-    """Returns a function from quarter notes to velocity: phrases swell and fade."""
+def _draw_loudness(end: float, rng: np.random.Generator) -> Callable[[float], float]:
+    """Draws a function from quarter notes to velocity, with crescendos and decrescendos."""
     every = float(rng.uniform(4.0, 16.0))
     points = np.arange(0.0, end + 2.0 * every, every)
     curve = rng.uniform(*VELOCITY) + rng.uniform(3.0, 20.0) * rng.standard_normal(len(points))
@@ -225,13 +230,13 @@ def _swell(end: float, rng: np.random.Generator):
 
 
 def _draw_rhythm(beats: float, rng: np.random.Generator) -> list[Stroke]:
-    """Draws strokes on percussion without pitch; their times are in beats."""
+    """Draws strokes of percussion without pitch, with times in beats."""
     keys = DRUM_SETS[list(DRUM_SETS)[rng.integers(len(DRUM_SETS))]]
     cells = int(rng.choice((2, 3, 4)))  # to a beat
     density = rng.uniform(0.2, 0.8)
     pattern = rng.random(4 * cells) < density
     pattern[0] = True
-    loudness = _swell(beats, rng)
+    loudness = _draw_loudness(beats, rng)
     strokes = []
     for number in range(int(beats * cells)):
         if number % (16 * cells) == 0:  # a variation every fourth bar
@@ -250,7 +255,7 @@ def _draw_rhythm(beats: float, rng: np.random.Generator) -> list[Stroke]:
 
 
 def _fold(pitch: int, program: int) -> int:
-    """Returns the pitch, by octaves, within what the instrument can play."""
+    """Transposes a pitch by octaves into the range of an instrument."""
     low, high = RANGES.get(program, DEFAULT_RANGE)
     while pitch < low:
         pitch += 12
@@ -260,12 +265,12 @@ def _fold(pitch: int, program: int) -> int:
 
 
 def in_octave(pitch: int, lowest: int) -> int:
-    """Returns the pitch in the octave that begins with the lowest one."""
+    """Transposes a pitch by octaves to the first one from `lowest` up."""
     return lowest + (int(pitch) - lowest) % 12
 
 
 def as_velocity(value: float) -> int:
-    """Returns a velocity that MIDI has, not so soft that nothing sounds."""
+    """Rounds and limits a value to a MIDI velocity that is loud enough to be audible."""
     return int(np.clip(round(value), 12, 127))
 
 
@@ -296,7 +301,7 @@ def write_midi(strokes: list[Stroke], kit: int, path: Path) -> None:
 
 
 def join_unisons(strokes: list[Stroke]) -> list[Stroke]:
-    """Cuts notes where the same instrument strikes the same key anew; drops exact doublings."""
+    """Ends notes where the same instrument plays the same key again, and drops duplicates."""
     joined: list[Stroke] = []
     for stroke in sorted(strokes, key=lambda stroke: (stroke.program, stroke.pitch, stroke.start)):
         last = joined[-1] if joined else None
@@ -309,20 +314,20 @@ def join_unisons(strokes: list[Stroke]) -> list[Stroke]:
 
 
 def synthesise(strokes: list[Stroke], kit: int, font: Path) -> np.ndarray:
-    """Plays strokes through a sound font with FluidSynth, dry, float32 `(samples,)`.
+    """Plays strokes with FluidSynth and a sound font; returns dry audio, float32 `(samples,)`.
 
     Args:
-        strokes: What is played.
-        kit: The program of percussion without pitch.
-        font: An SF2 or SF3 file.
+        strokes: Strokes to play, at least one.
+        kit: Program of percussion without pitch.
+        font: SF2 or SF3 file.
 
     Raises:
-        UserError: FluidSynth failed or gave silence.
+        UserError: FluidSynth failed or returned silence.
     """
     with tempfile.TemporaryDirectory() as folder:
         midi, wave = Path(folder, "score.mid"), Path(folder, "score.wav")
         write_midi(strokes, kit, midi)
-        # Without the option, another font would take the place of one that cannot be read.
+        # Without `default-soundfont=`, FluidSynth would replace a font that it cannot read.
         done = subprocess.run(
             ["fluidsynth", "-n", "-i", "-q", "-g", "0.4", "-R", "0", "-C", "0",
              "-o", "synth.default-soundfont=", "-r", str(SAMPLE_RATE), "-T", "wav", "-O", "float",
@@ -333,13 +338,22 @@ def synthesise(strokes: list[Stroke], kit: int, font: Path) -> np.ndarray:
     end = max(stroke.start + stroke.seconds for stroke in strokes) + TAIL_SECONDS
     audio = audio[: round(end * SAMPLE_RATE)].mean(axis=1)
     if np.max(np.abs(audio), initial=0.0) < SILENCE:
-        raise UserError(f"fluidsynth gave silence: {done.stderr.strip()}")
+        raise UserError(f"fluidsynth returned silence: {done.stderr.strip()}")
     return audio
 
 
 def record(audio: np.ndarray, rng: np.random.Generator,
            level_dbfs: tuple[float, float] = LEVEL_DBFS) -> np.ndarray:
-    """Puts a performance into a room, before a microphone, and at a level without clipping."""
+    """Simulates the recording of a performance: the room, the microphone and the level.
+
+    Args:
+        audio: Dry waveform `(samples,)`.
+        rng: Source of all randomness.
+        level_dbfs: Range of the level; it is reduced where the waveform would clip.
+
+    Returns:
+        float32 array `(samples,)`, 1 s longer than `audio` with the reverberation of a room.
+    """
     if rng.random() < SHARE_ROOM:
         audio = sound_in_room(np.pad(audio, (0, SAMPLE_RATE)), make_room(rng))
     if rng.random() < SHARE_NARROW:

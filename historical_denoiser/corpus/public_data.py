@@ -1,4 +1,4 @@
-"""Lays out the public data sets: what each clip in their archives is, and where the noise goes."""
+"""Builds corpora from public data sets, and unpacks the gramophone noise."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ logger = logging.getLogger(__name__)
 # From a file's name in its archive to the category, group, split and licence of `Member`.
 Classify = Callable[[str], tuple[str, str, str, str] | None]
 
-NOISE_SET = "gramophone"  # the data set that is no clean audio
+NOISE_SET = "gramophone"  # the only data set that is not clean audio
 
 
 @contextmanager
 def _naming_archive(parts: list[Path]) -> Iterator[None]:
-    """Turns what a damaged archive raises into an error that names its files."""
+    """Turns the exceptions of a damaged archive into a UserError that names its files."""
     try:
         yield
     except ARCHIVE_ERRORS as error:
@@ -44,28 +44,28 @@ def _naming_archive(parts: list[Path]) -> Iterator[None]:
 
 
 def classify_musicnet(licence: str, paths: dict[str, Path]) -> Classify:
-    """MusicNet: the published test recordings test; other works train or validate as a whole."""
+    """MusicNet: published test recordings are for the test, other works for either other split."""
     works = {}
     with paths["musicnet_metadata.csv"].open(encoding="utf-8", newline="") as stream:
         for row in csv.DictReader(stream):
             works[row["id"]] = f"{row['composer']}: {row['composition']}"
 
-    def classify(name: str) -> Member | None:
-        path = PurePosixPath(name)
-        if path.suffix != ".wav" or path.parent.name not in ("train_data", "test_data"):
+    def classify(name: str) -> tuple[str, str, str, str] | None:
+        match = re.search(r"(?:^|/)(train|test)_data/([^/]+)\.wav$", name)
+        if not match:
             return None
-        group = f"musicnet/{works.get(path.stem, path.stem)}"
-        is_test = path.parent.name == "test_data"
-        return "music", group, "test" if is_test else split_by_hash(group, ("validation",)), licence
+        group = f"musicnet/{works.get(match[2], match[2])}"
+        split = "test" if match[1] == "test" else split_by_hash(group, ("validation",))
+        return "music", group, split, licence
 
     return classify
 
 
 def classify_fsd50k(licence: str, paths: dict[str, Path]) -> Classify:
-    """FSD50K: clips labelled Speech or Music are that, those with both or neither are effects.
+    """FSD50K: speech and music by their labels; clips with both labels or neither are effects.
 
-    The published evaluation clips test; the others train or validate by their uploader. One whose
-    clips are in both sets tests only.
+    The published evaluation clips, and all other clips of their uploaders, are for the test. The
+    split of the rest depends on the uploader.
     """
     clips = {}
     for subset in ("dev", "eval"):
@@ -77,7 +77,7 @@ def classify_fsd50k(licence: str, paths: dict[str, Path]) -> Classify:
                                    known.get(row["fname"], {}))
     testers = {info.get("uploader") for subset, _, info in clips.values() if subset == "eval"}
 
-    def classify(name: str) -> Member | None:
+    def classify(name: str) -> tuple[str, str, str, str] | None:
         path = PurePosixPath(name)
         if path.suffix != ".wav" or path.stem not in clips:
             return None
@@ -102,9 +102,9 @@ def _read_zipped(path: Path, name: str) -> bytes:
 
 
 def classify_aishell3(licence: str, paths: dict[str, Path]) -> Classify:
-    """AISHELL-3: a speaker trains, validates or tests as a whole, wherever the clips lie."""
+    """AISHELL-3: the split depends on the speaker only, not on the published sets."""
 
-    def classify(name: str) -> Member | None:
+    def classify(name: str) -> tuple[str, str, str, str] | None:
         match = re.search(r"(?:^|/)(?:train|test)/wav/([^/]+)/[^/]+\.wav$", name)
         if not match:
             return None
@@ -120,13 +120,18 @@ CLASSIFIERS = {"musicnet": classify_musicnet, "fsd50k": classify_fsd50k,
 
 def build_public(files: list[RemoteFile], output: Path, archives: Path | None, jobs: int,
                  keep_downloads: bool) -> None:
-    """Downloads and lays out one public data set, whose files are given.
+    """Downloads a public data set and converts or unpacks it.
 
-    The archives are in the folder `archives` or go there, and stay. If it is None, they go to a
-    folder in `output` and stay only with `keep_downloads`.
+    Args:
+        files: Files of the data set.
+        output: Folder of the corpus, or of the noise.
+        archives: Folder of archives that were downloaded before, and to which others are
+            downloaded; they are kept. None for a folder in `output`.
+        jobs: Number of worker processes.
+        keep_downloads: Whether to keep archives that were downloaded to `output`.
 
     Raises:
-        UserError: A file cannot be had or read.
+        UserError: A file cannot be downloaded or read.
         OSError: `output` cannot be written or the disk is full.
     """
     conversion.prepare_output(output)
@@ -163,16 +168,16 @@ def _convert_archives(name: str, files: list[RemoteFile], paths: dict[str, Path]
             with _naming_archive(parts):
                 conversion.convert_members(name, members, journal, jobs)
         except UserError:
-            journal.keep(lambda row: False)  # a checksum at the end speaks of what was read before
+            journal.keep(lambda row: False)  # a wrong checksum at the end concerns all clips
             raise
 
 
 def _unpack_noise(path: Path, output: Path) -> None:
-    """Unpacks the gramophone noise as it is: `info.csv` and a folder for each recording."""
+    """Unpacks the gramophone noise unchanged: `info.csv` and a folder for each recording."""
     with _naming_archive([path]), zipfile.ZipFile(path) as archive, \
             TemporaryDirectory(dir=output, prefix=conversion.UNPACKED_PREFIX) as scratch:
         require_space(output, sum(member.file_size for member in archive.infolist()), path.name)
-        archive.extractall(scratch)  # takes out of the names what would lead out of the folder
+        archive.extractall(scratch)  # removes ".." and a leading "/" from names
         infos = [info for info in Path(scratch).rglob("info.csv") if info.is_file()]
         if not infos:
             raise UserError(f"{path}: there is no info.csv in it")
@@ -181,7 +186,7 @@ def _unpack_noise(path: Path, output: Path) -> None:
 
 
 def _check_noise(output: Path) -> None:
-    """Reports the unpacked noise; raises UserError where a file that info.csv names is missing."""
+    """Logs the number of recordings; raises UserError if a file named by info.csv is missing."""
     recordings = find_noise(DsetConfig(path_noise=[str(output)]))
     missing = [path for recording in recordings for path in recording.files if not path.exists()]
     if missing:

@@ -1,9 +1,9 @@
-"""A corpus of music played from recorded notes of real instruments; begin at `build_notes`.
+"""Renders a corpus of music from recorded notes of real instruments. Begin at `build_notes`.
 
-Scores and drawn pieces are performed as in `scores`, but by a sampler of our own. Works go to
-train, validation or test as a whole, as there, and to the same split. The notes themselves cannot
-be split: a work needs most of the instruments, so that one recorded note sounds in all splits. To
-judge weights on instruments that they have not met, take other recordings.
+Scores and drawn pieces are performed as in `scores.py`, but played by `sampler.py`. A work is in
+the same split as there. The notes themselves cannot be split: a work needs most of the instruments,
+so a recorded note occurs in all splits. Other recordings are needed to evaluate weights on
+instruments that they were not trained with.
 """
 
 from __future__ import annotations
@@ -33,60 +33,61 @@ logger = logging.getLogger(__name__)
 
 NAME = "notes"  # of the data set
 
-SHARE_LARGE = {"score": 0.4, "held": 0.4}  # that 5 to 12 players play
-SHARE_QUIET = 0.5  # of those that are large
-QUIET_VELOCITY, QUIET_LEVEL_DBFS = 35, (-36.0, -26.0)  # velocity that they are softer by
+SHARE_LARGE = {"score": 0.4, "held": 0.4}  # share of the pieces with 5 to 12 players
+SHARE_QUIET = 0.5  # share of these that are quiet: reduction of velocity, and level
+QUIET_VELOCITY, QUIET_LEVEL_DBFS = 35, (-36.0, -26.0)
 
-# About two fifths of the renders are scores. Kits do not matter: the folders have the drums.
-DRAWN = {"percussion": Drawn(150, performance.improvise, (0,), "effects"),
-         "band": Drawn(800, band.jam, (0,), "music"),
-         "held": Drawn(1100, held.hold, (0,), "music"),
-         "solo": Drawn(1000, lines.draw_solo, (0,), "music"),
-         "rhythm": Drawn(800, lines.draw_rhythm_section, (0,), "music"),
-         "drums": Drawn(500, lines.draw_low_drums, (0,), "music")}
+# About two fifths of the renders are scores.
+DRAWN = {"percussion": Drawn(150, performance.improvise, "effects"),
+         "band": Drawn(800, band.jam), "held": Drawn(1100, held.hold),
+         "solo": Drawn(1000, lines.draw_solo), "rhythm": Drawn(800, lines.draw_rhythm_section),
+         "drums": Drawn(500, lines.draw_low_drums)}
 
 
 def build_notes(folders: list[Path], output: Path, hours: float, seed: int, jobs: int) -> None:
-    """Renders from recorded notes until the corpus holds `hours`; see `scores.build_renders`.
+    """Renders from recorded notes until the corpus has `hours`; see `scores.build_renders`.
 
-    What an earlier run rendered stays, where the folders still hold the same notes.
+    Renders of an earlier run are kept if the folders still contain the same notes.
+
+    Args:
+        folders: Folders of recorded notes.
+        output: Folder of the corpus.
+        hours: Total length of the audio.
+        seed: Seed of the order and of all performances.
+        jobs: Number of worker processes.
 
     Raises:
-        UserError: A folder is not there or holds no notes.
+        UserError: A folder is missing or contains no notes.
         OSError: `output` cannot be written or the disk is full.
     """
     bank = note_bank.open_bank(tuple(folders))
     logger.info("%d instruments and drums, %d notes", len(bank),
                 sum(len(one.notes) for one in bank))
     conversion.prepare_output(output)
-    make = partial(make_render, output=output, folders=tuple(folders), seed=seed)
-    scores.build_renders(NAME, DRAWN, f" {_digest(bank)}", make, output, hours, seed, jobs)
-
-
-def _digest(bank: tuple[note_bank.Instrument, ...]) -> str:
+    make = partial(_make_render, output=output, folders=tuple(folders), seed=seed)
     names = [f"{one.name}/{note.path.name} {note.seconds:.3f}"
              for one in bank for note in one.notes]
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
+    key = hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
+    scores.build_renders(NAME, DRAWN, f" {key}", make, output, hours, seed, jobs)
 
 
-def make_render(render: Render, output: Path, folders: tuple[Path, ...], seed: int
-                ) -> dict[str, Any]:
-    """Plays one render from recorded notes, records and stores it; returns its row."""
+def _make_render(render: Render, output: Path, folders: tuple[Path, ...], seed: int
+                 ) -> dict[str, Any]:
+    """Plays one render with recorded notes, records and stores it; returns its row."""
     def make_sound() -> np.ndarray:
         rng = np.random.default_rng([seed, scores.digest(seed, f"{NAME}/{render.name}")])
         kind = "score" if render.score else render.name.partition("/")[0]
-        strokes, level_dbfs = _seat_players(scores.play_notes(render, output, rng), kind, rng)
+        strokes, level_dbfs = _draw_ensemble(scores.play_notes(render, output, rng), kind, rng)
         return performance.record(sampler.play(strokes, note_bank.open_bank(folders), rng), rng,
                                   level_dbfs)
 
-    return scores.store_render(render, NAME, "recorded notes: "
-                               f"{', '.join(folder.name for folder in folders)}", output,
-                               make_sound)
+    names = ", ".join(folder.name for folder in folders)
+    return scores.store_render(render, NAME, f"recorded notes: {names}", output, make_sound)
 
 
-def _seat_players(strokes: list[Stroke], kind: str, rng: np.random.Generator
-                  ) -> tuple[list[Stroke], tuple[float, float]]:
-    """Lets some ensembles be large, and some of those quiet; returns the range of levels, too."""
+def _draw_ensemble(strokes: list[Stroke], kind: str, rng: np.random.Generator
+                   ) -> tuple[list[Stroke], tuple[float, float]]:
+    """Makes some ensembles large and some of these quiet; returns strokes and a range of levels."""
     if rng.random() >= SHARE_LARGE.get(kind, 0.0):
         return strokes, performance.LEVEL_DBFS
     strokes = lines.enlarge(strokes, rng)

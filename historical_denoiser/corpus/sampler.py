@@ -1,7 +1,7 @@
-"""Plays strokes from recorded notes: `play` takes the place of a synthesiser.
+"""Plays strokes with recorded notes. Start reading at `play`.
 
-The nearest note of the fitting dynamic is resampled to the pitch, sustained ones that are too
-short are continued, and each is let go at its end. Audio is mono at `SAMPLE_RATE`.
+The note with the nearest pitch and dynamic is resampled to the pitch of the stroke, looped if it is
+sustained and too short, and faded out at its end. Audio is mono at `SAMPLE_RATE`.
 """
 
 from __future__ import annotations
@@ -18,46 +18,46 @@ from historical_denoiser.corpus import note_bank
 from historical_denoiser.corpus.note_bank import Instrument, RecordedNote, Sound
 from historical_denoiser.corpus.performance import DRUMS, TAIL_SECONDS, Stroke, join_unisons
 
-DYNAMIC_STEP = 16.0  # velocity that weighs as much as a semitone
-SHORT_WEIGHT = 4.0  # semitones that a note without any length would weigh
-TASTE = 1.5  # semitones by which a player prefers some notes to others, in a whole performance
-CHANCE = 0.5  # semitones by which each choice is blurred
-REPEATED = 2.0  # semitones that the note played last weighs
-TRIES = 8  # notes, after which another instrument is asked
+# The note with the lowest cost is played. Costs are in semitones.
+DYNAMIC_STEP = 16.0  # difference in velocity that costs one semitone
+SHORT_COST = 4.0  # cost of a recording without any length
+MAX_PREFERENCE = 1.5  # upper limit of a note's cost for one player, constant in a performance
+MAX_RANDOM = 0.5  # upper limit of the cost that is drawn for each stroke
+REPEATED_COST = 2.0  # cost of the note that was played last
+TRIES = 8  # number of notes to try before the next instrument
 
-LOUD_VELOCITY = 100.0  # at which a note's level is `LEVEL`
-LEVEL = 0.1  # RMS
-VELOCITY_POWER = 2.0  # of velocity, that amplitude follows (40 dB a decade)
+LOUD_VELOCITY, LEVEL = 100.0, 0.1  # velocity, and the RMS of its notes
+VELOCITY_POWER = 2.0  # the amplitude is this power of the velocity
 PLAYER_DB = 2.5  # standard deviation of a player's loudness
-PLAYER_CENTS, NOTE_CENTS = 4.0, 2.0  # standard deviations of tuning
-RELEASE_SECONDS = (0.05, 0.3)  # of sustained instruments
-RING_SECONDS = (0.15, 4.0)  # of those that die away
+PLAYER_CENTS, NOTE_CENTS = 4.0, 2.0  # standard deviations of the tuning
+RELEASE_SECONDS = (0.05, 0.3)  # fade-out of sustained instruments
+RING_SECONDS = (0.15, 4.0)  # fade-out of decaying instruments
 
 MIN_SUSTAINED_SECONDS = 0.12
-ENOUGH = 0.85  # of a note's length: a recording as long needs not be continued
-LOOP_START_SECONDS = 0.12  # after the onset
+ENOUGH = 0.85  # a recording with this share of the length is not looped
+LOOP_START_SECONDS = 0.12  # time after the onset
 MIN_LOOP_SECONDS = 0.4
 MAX_LOOPS = 20
 JOIN_SECONDS, SEARCH_SECONDS = 0.08, 0.03
-STEADY_PERCENTILE, STEADY_DB = 75.0, -8.0  # what is quieter than that is no part of the loop
+STEADY_PERCENTILE, STEADY_DB = 75.0, -8.0  # a loop is louder than this, relative to the percentile
 LEVEL_SECONDS = 0.02
 SMOOTH_FRAMES = 15
-MAX_EVENING = 2.0  # gain that evens a loop's level, up and down
+MAX_LEVELLING = 2.0  # greatest gain, or attenuation, that levels a loop
 
 
 @dataclass
-class Player:
-    """Who plays a program in one performance.
+class _Player:
+    """The player of a program in one performance.
 
     Args:
-        instruments: In the order in which they are asked; the first that has the pitch plays.
-        gain: Of all notes.
-        cents: By which all notes are higher.
-        release_seconds: In which a note fades after its end.
-        ring_seconds: The same where it dies away by itself.
-        last: The instrument's name and the number of the note that was played last.
-        tastes: By instrument, what each of its notes weighs besides, in semitones. So a player has
-            few notes for a pitch, and few need be decoded.
+        instruments: Instruments in order of preference; the first that has the pitch is played.
+        gain: Gain of all notes.
+        cents: Deviation of the tuning.
+        release_seconds: Fade-out of a sustained note.
+        ring_seconds: Fade-out of a decaying note.
+        last: Name of the instrument, and number of the note, that was played last.
+        preferences: Costs of an instrument's notes by its name. Because of them, a player uses few
+            different notes for a pitch, and few need to be decoded.
     """
 
     instruments: list[Instrument]
@@ -66,44 +66,44 @@ class Player:
     release_seconds: float
     ring_seconds: float
     last: tuple[str, int] | None = None
-    tastes: dict[str, np.ndarray] = field(default_factory=dict)
+    preferences: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def play(strokes: list[Stroke], bank: tuple[Instrument, ...], rng: np.random.Generator
          ) -> np.ndarray:
-    """Plays strokes from a bank of recorded notes, dry, float32 `(samples,)`.
+    """Plays strokes with recorded notes and returns dry audio, float32 `(samples,)`.
 
-    Strokes that nobody in the bank can play are left out.
+    Strokes that no instrument can play are left out.
 
     Args:
-        strokes: What is played, at least one.
+        strokes: At least one stroke.
         bank: The instruments.
-        rng: Draws the players, and the choice among notes that fit alike.
+        rng: Source of all randomness: of the players, and of the choice among similar notes.
 
     Raises:
-        UserError: Not one stroke could be played.
+        UserError: No stroke can be played.
     """
     end = max(stroke.start + stroke.seconds for stroke in strokes) + TAIL_SECONDS
     audio = np.zeros(round(end * SAMPLE_RATE), np.float32)
-    players: dict[tuple[int, int], Player] = {}
-    played = 0
+    players: dict[tuple[int, int], _Player] = {}
+    is_played = False
     for stroke in sorted(join_unisons(strokes), key=lambda stroke: stroke[:4]):
         name = (stroke.program, stroke.pitch if stroke.program == DRUMS else 0)
         if name not in players:
-            players[name] = draw_player(stroke, bank, rng)
-        note, lead = play_stroke(stroke, players[name], rng)
+            players[name] = _draw_player(stroke, bank, rng)
+        note, lead = _play_stroke(stroke, players[name], rng)
         start = round(stroke.start * SAMPLE_RATE) - lead
         note = note[max(-start, 0) : len(audio) - start]
         audio[max(start, 0) : max(start, 0) + len(note)] += note
-        played += len(note) > 0
-    if not played:
-        raise UserError("none of its notes can be played by the instruments that are there")
+        is_played |= len(note) > 0
+    if not is_played:
+        raise UserError("none of its notes can be played by the instruments in the folders")
     note_bank.fade_out(audio, round(TAIL_SECONDS / 2.0 * SAMPLE_RATE))
     return audio
 
 
-def draw_player(stroke: Stroke, bank: tuple[Instrument, ...], rng: np.random.Generator) -> Player:
-    """Draws who plays a stroke's program: those that fit in any order, then others of the kind."""
+def _draw_player(stroke: Stroke, bank: tuple[Instrument, ...], rng: np.random.Generator) -> _Player:
+    """Draws a player: first the instruments that fit the program, then others of the same kind."""
     fitting = note_bank.choose_players(bank, stroke.program, stroke.pitch)
     is_pitched = stroke.program != DRUMS and stroke.program not in note_bank.TUNED_DRUMS
     others = [one for one in bank if not one.is_drum and one not in fitting] if is_pitched else []
@@ -111,50 +111,42 @@ def draw_player(stroke: Stroke, bank: tuple[Instrument, ...], rng: np.random.Gen
     groups = (fitting, [one for one in others if one.decays == decays],
               [one for one in others if one.decays != decays])
     order = [group[place] for group in groups for place in rng.permutation(len(group))]
-    return Player(order, to_gain(rng.normal(0.0, PLAYER_DB)),
-                  rng.normal(0.0, PLAYER_CENTS), rng.uniform(*RELEASE_SECONDS),
-                  float(np.exp(rng.uniform(*np.log(RING_SECONDS)))))
+    return _Player(order, to_gain(rng.normal(0.0, PLAYER_DB)), rng.normal(0.0, PLAYER_CENTS),
+                   rng.uniform(*RELEASE_SECONDS), float(np.exp(rng.uniform(*np.log(RING_SECONDS)))))
 
 
-def play_stroke(stroke: Stroke, player: Player, rng: np.random.Generator
-                ) -> tuple[np.ndarray, int]:
-    """Returns a note as it sounds, and how many of its samples come before the onset."""
+def _play_stroke(stroke: Stroke, player: _Player, rng: np.random.Generator
+                 ) -> tuple[np.ndarray, int]:
+    """Returns the audio of a stroke, and the number of its samples before the onset."""
     for instrument in player.instruments:
-        pitch = _pitch_for(stroke, instrument)
-        if pitch is None:
+        if not instrument.has_pitch(stroke.pitch):
             continue
         seconds = _sounding_seconds(stroke, instrument, player)
         name, place = player.last or ("", None)
-        if instrument.name not in player.tastes:
-            player.tastes[instrument.name] = rng.uniform(0.0, TASTE, len(instrument.notes))
-        weights = player.tastes[instrument.name].copy()
+        if instrument.name not in player.preferences:
+            player.preferences[instrument.name] = rng.uniform(0.0, MAX_PREFERENCE,
+                                                              len(instrument.notes))
+        costs = player.preferences[instrument.name].copy()
         if name == instrument.name:
-            weights[place] += REPEATED
-        found = choose_note(instrument, pitch, stroke.velocity, seconds, weights, rng)
+            costs[place] += REPEATED_COST
+        found = _choose_note(instrument, stroke, seconds, costs, rng)
         if found is None:
             continue
         place, sound = found
-        player.last, recorded = (instrument.name, place), instrument.notes[place]
+        player.last = instrument.name, place
         cents = player.cents - sound.cents + rng.normal(0.0, NOTE_CENTS)
-        note, lead = _at_pitch(sound, _shift(stroke, instrument, recorded, pitch) + cents / 100.0,
-                               seconds)
+        semitones = _transposition(stroke, instrument, instrument.notes[place])
+        note, lead = _transpose(sound, semitones + cents / 100.0, seconds)
         if not instrument.decays:
-            note = continue_note(note, round(seconds * SAMPLE_RATE), rng)
-        note = _let_go(note, seconds, instrument, player)
+            note = _loop_note(note, round(seconds * SAMPLE_RATE), rng)
+        note = _release(note, seconds, instrument, player)
         loudness = LEVEL * (stroke.velocity / LOUD_VELOCITY) ** VELOCITY_POWER * player.gain
         return (loudness / sound.level * note).astype(np.float32), lead
     return np.zeros(0, np.float32), 0
 
 
-def _pitch_for(stroke: Stroke, instrument: Instrument) -> float | None:
-    """Returns the pitch that the instrument plays; None where it has not got it."""
-    if instrument.is_drum:
-        return 0.0
-    return stroke.pitch if instrument.has_pitch(stroke.pitch) else None
-
-
-def _sounding_seconds(stroke: Stroke, instrument: Instrument, player: Player) -> float:
-    """Returns how long a note sounds, its release included; a drum is left alone."""
+def _sounding_seconds(stroke: Stroke, instrument: Instrument, player: _Player) -> float:
+    """Returns how long a note sounds, including its fade-out; drums are never cut."""
     if instrument.is_drum:
         return note_bank.MAX_NOTE_SECONDS
     if instrument.decays:
@@ -162,10 +154,10 @@ def _sounding_seconds(stroke: Stroke, instrument: Instrument, player: Player) ->
     return max(stroke.seconds, MIN_SUSTAINED_SECONDS) + player.release_seconds
 
 
-def _shift(stroke: Stroke, instrument: Instrument, note: RecordedNote, pitch: float) -> float:
-    """Returns by how many semitones a recorded note must be raised."""
+def _transposition(stroke: Stroke, instrument: Instrument, note: RecordedNote) -> float:
+    """Returns by how many semitones a recorded note has to be transposed."""
     if not instrument.is_drum:
-        return pitch - note.pitch - 12.0 * instrument.octave
+        return stroke.pitch - note.pitch - 12.0 * instrument.octave
     if stroke.program not in note_bank.TUNED_DRUMS:
         return 0.0
     higher = stroke.pitch - note_bank.TUNED_DRUMS[stroke.program][1]
@@ -173,24 +165,19 @@ def _shift(stroke: Stroke, instrument: Instrument, note: RecordedNote, pitch: fl
                          note_bank.TUNED_SHIFT))
 
 
-def choose_note(instrument: Instrument, pitch: float, velocity: int, seconds: float,
-                weights: np.ndarray, rng: np.random.Generator) -> tuple[int, Sound] | None:
-    """Draws the number of one of the notes that are near in pitch, dynamic and length.
+def _choose_note(instrument: Instrument, stroke: Stroke, seconds: float, costs: np.ndarray,
+                 rng: np.random.Generator) -> tuple[int, Sound] | None:
+    """Draws a note with a similar pitch, dynamic and length; returns its number and sound.
 
-    Args:
-        instrument: Whose notes.
-        pitch: MIDI, as it shall sound; no matter where the instrument is a drum.
-        velocity: MIDI.
-        seconds: That it shall sound; shorter recordings of sustained instruments are chosen less.
-        weights: Of the notes, in semitones, `(notes,)`: the higher, the less a note is chosen.
-        rng: Blurs the choice.
+    `costs` are additional costs of the notes in semitones, `(notes,)`. The pitch has no influence
+    for drums, and the length only for sustained instruments.
     """
-    cost = np.nan_to_num(np.abs(instrument.pitches - pitch))
+    cost = np.nan_to_num(np.abs(instrument.pitches - stroke.pitch))
     far = cost > note_bank.MAX_SHIFT
-    cost += np.nan_to_num(np.abs(instrument.velocities - velocity)) / DYNAMIC_STEP
-    cost += weights + rng.uniform(0.0, CHANCE, len(cost))
+    cost += np.nan_to_num(np.abs(instrument.velocities - stroke.velocity)) / DYNAMIC_STEP
+    cost += costs + rng.uniform(0.0, MAX_RANDOM, len(cost))
     if not instrument.decays:
-        cost += SHORT_WEIGHT * np.clip(1.0 - instrument.seconds / seconds, 0.0, 1.0)
+        cost += SHORT_COST * np.clip(1.0 - instrument.seconds / seconds, 0.0, 1.0)
     cost[far] = np.inf
     for place in np.argsort(cost)[:TRIES]:
         if not np.isfinite(cost[place]):
@@ -201,32 +188,27 @@ def choose_note(instrument: Instrument, pitch: float, velocity: int, seconds: fl
     return None
 
 
-def _at_pitch(sound: Sound, semitones: float, seconds: float) -> tuple[np.ndarray, int]:
-    """Returns as much of a sound as is needed, resampled so that it is higher, and its lead."""
+def _transpose(sound: Sound, semitones: float, seconds: float) -> tuple[np.ndarray, int]:
+    """Returns the beginning of a sound, transposed by resampling, and its lead in samples."""
     rate = sound.rate * 2.0 ** (semitones / 12.0)
     needed = sound.samples[: round((seconds + 0.1) * rate) + sound.lead]
-    # soxr gets the attack with its lead: neither edge of what it filters is loud.
+    # The lead is resampled as well, so that the signal does not begin abruptly.
     resampled = soxr.resample(needed, rate, SAMPLE_RATE, quality="MQ")
     return resampled, round(sound.lead * SAMPLE_RATE / rate)
 
 
-def continue_note(note: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Continues a sustained note that is too short, by repeating its steady part.
+def _loop_note(note: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Extends a sustained note that is too short by crossfaded copies of its steady part.
 
-    The copies begin at random places, moved to where they fit the wave before them, and fade over.
-    A note that has no steady part of `MIN_LOOP_SECONDS` stays as it is.
-
-    Args:
-        note: `(length,)`.
-        samples: That are needed.
-        rng: Draws where the copies begin.
+    A copy begins at a random position, shifted to where the waveform resembles the end of the copy
+    before it. A note without a steady part of `MIN_LOOP_SECONDS` is returned as it is.
     """
     if len(note) >= ENOUGH * samples:
         return note
     first, last = _find_steady(note)
     if last - first < MIN_LOOP_SECONDS * SAMPLE_RATE:
         return note
-    steady = _even_level(note, first, last)
+    steady = _level_loop(note, first, last)
     pieces, length = [steady], last
     fade, search = round(JOIN_SECONDS * SAMPLE_RATE), round(SEARCH_SECONDS * SAMPLE_RATE)
     for _ in range(MAX_LOOPS):
@@ -242,7 +224,7 @@ def continue_note(note: np.ndarray, samples: int, rng: np.random.Generator) -> n
 
 
 def _find_steady(note: np.ndarray) -> tuple[int, int]:
-    """Returns the samples between which the level stays near what it is most of the time."""
+    """Returns the first and last sample of the section whose level is nearly constant."""
     size = round(LEVEL_SECONDS * SAMPLE_RATE)
     levels = note_bank.frame_levels(note, size)
     near = levels >= np.percentile(levels, STEADY_PERCENTILE) * to_gain(STEADY_DB)
@@ -254,13 +236,13 @@ def _find_steady(note: np.ndarray) -> tuple[int, int]:
     return int(first) * size, int(last) * size
 
 
-def _even_level(note: np.ndarray, first: int, last: int) -> np.ndarray:
-    """Returns a note up to `last`, whose slow changes of level are gone from `first` on."""
+def _level_loop(note: np.ndarray, first: int, last: int) -> np.ndarray:
+    """Returns a note up to `last`, without slow changes of its level from `first` on."""
     size = round(LEVEL_SECONDS * SAMPLE_RATE)
     levels = np.maximum(note_bank.frame_levels(note[first:last], size), 1e-9)
-    padded = np.pad(levels, SMOOTH_FRAMES // 2, mode="edge")  # what follows would bend the ends
+    padded = np.pad(levels, SMOOTH_FRAMES // 2, mode="edge")
     smooth = np.convolve(padded, np.ones(SMOOTH_FRAMES) / SMOOTH_FRAMES, "valid")
-    gains = np.clip(np.median(levels) / smooth, 1.0 / MAX_EVENING, MAX_EVENING)
+    gains = np.clip(np.median(levels) / smooth, 1.0 / MAX_LEVELLING, MAX_LEVELLING)
     samples = np.arange(last - first)
     share = np.clip(samples / (JOIN_SECONDS * SAMPLE_RATE), 0.0, 1.0)
     steady = note[:last].astype(np.float32)
@@ -270,7 +252,7 @@ def _even_level(note: np.ndarray, first: int, last: int) -> np.ndarray:
 
 
 def _best_lag(wave: np.ndarray, tail: np.ndarray) -> int:
-    """Returns where in `wave` something begins that resembles `tail` most."""
+    """Returns the position in `wave` with the greatest normalised correlation with `tail`."""
     products = scipy.signal.correlate(wave, tail, "valid", "fft")
     total = np.cumsum(np.pad(np.square(wave, dtype=np.float64), (1, 0)))
     energies = total[len(tail):] - total[: -len(tail)]
@@ -278,30 +260,27 @@ def _best_lag(wave: np.ndarray, tail: np.ndarray) -> int:
 
 
 def _join(before: np.ndarray, after: np.ndarray, fade: int) -> tuple[np.ndarray, np.ndarray]:
-    """Fades from one wave to the next so that the power stays, however alike the two are.
+    """Crossfades two waveforms; the power is constant whatever the correlation between them.
 
     Returns:
         `before` without its last `fade` samples, and `after` with the crossfade at its beginning.
     """
     tail, head = before[-fade:], after[:fade]
     scale = np.sqrt(np.sum(tail**2) * np.sum(head**2)) + 1e-12
-    alike = float(np.clip(np.sum(tail * head) / scale, 0.0, 1.0))
+    correlation = float(np.clip(np.sum(tail * head) / scale, 0.0, 1.0))
     rise = (np.arange(fade) + 0.5) / fade
-    power = rise**2 + (1.0 - rise) ** 2 + 2.0 * alike * rise * (1.0 - rise)
+    power = rise**2 + (1.0 - rise) ** 2 + 2.0 * correlation * rise * (1.0 - rise)
     after[:fade] = ((1.0 - rise) * tail + rise * head) / np.sqrt(power)
     return before[:-fade], after
 
 
-def _let_go(note: np.ndarray, seconds: float, instrument: Instrument, player: Player
-            ) -> np.ndarray:
-    """Cuts a note to its length and fades its end."""
-    if instrument.is_drum:
-        return note
+def _release(note: np.ndarray, seconds: float, instrument: Instrument, player: _Player
+             ) -> np.ndarray:
+    """Cuts a note to its length and fades it out; a drum rings on."""
     length = round(seconds * SAMPLE_RATE)
-    fade = player.ring_seconds if instrument.decays else player.release_seconds
-    is_longer = len(note) > length
+    if instrument.is_drum or len(note) <= length:
+        return note
     note = note[:length].copy()
-    if is_longer:
-        # The fade may take all of a note but its attack.
-        note_bank.fade_out(note, round(fade * SAMPLE_RATE))
+    fade = player.ring_seconds if instrument.decays else player.release_seconds
+    note_bank.fade_out(note, round(fade * SAMPLE_RATE))
     return note

@@ -1,4 +1,4 @@
-"""Reads a score into a list of notes; a program of its own, so that one that hangs can be ended.
+"""Reads the notes of a score. It is a separate program, so that it can be stopped if it hangs.
 
     python -m historical_denoiser.corpus.score_notes SCORE NOTES.json
 """
@@ -15,30 +15,30 @@ import music21
 
 from historical_denoiser.core.files import replacing
 
-GRACE_QUARTERS = 0.125  # length given to notes that the score gives none
+GRACE_QUARTERS = 0.125  # length of notes that have no length in the score
 
 
 class Note(NamedTuple):
-    """A note as it is written; times in quarter notes."""
+    """A note of a score; times are in quarter notes."""
 
     start: float
     quarters: float
     pitch: int  # MIDI number, 60 is middle C
-    part: int  # 0 is the part that lies highest
+    part: int  # number of the part; 0 is the one with the highest mean pitch
 
 
 def read_notes(path: Path) -> tuple[list[Note], float | None]:
     """Reads a score.
 
     Returns:
-        Its notes by start, tied ones joined and repeats played where they are well formed; and
-        the first tempo that it states, in quarter notes a minute.
+        The notes sorted by start, with ties joined and repeats expanded; and the first tempo mark
+        in quarter notes per minute, None if there is none.
     """
     score = music21.converter.parse(path, forceSource=True)
     if isinstance(score, music21.stream.Opus):
         score = score.mergeScores()
     with contextlib.suppress(music21.exceptions21.Music21Exception, IndexError, ValueError):
-        score = score.expandRepeats()  # badly formed repeats are played once
+        score = score.expandRepeats()  # malformed repeats are not expanded
     score = score.stripTies()
     parts = [_notes_of(part) for part in score.parts] or [_notes_of(score)]
     parts = sorted((part for part in parts if part),

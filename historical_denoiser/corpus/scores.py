@@ -1,9 +1,9 @@
-"""A corpus of music: rendered from the scores in the package music21, and drawn.
+"""Renders a corpus of music: from the scores in the package music21, and from drawn pieces.
 
-`conf/corpus/scores.csv` lists the collections that are used, reviewed by hand; a score in which a
-word restricts its use is left out besides. Each score is read once; each of its renders draws its
-own players, tempo, key, room and microphone. A tenth of the works tests and a tenth validates; the
-works of the test are played with a sound font of their own.
+`conf/corpus/scores.csv` lists the collections that are used, reviewed by hand; scores whose text
+restricts their use are left out. Each score is read once; each of its renders draws its own
+players, tempo, key, room and microphone. A tenth of the works is for validation and a tenth for the
+test, which has a sound font of its own. Start reading at `build_renders`.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "conf" / "corpus" / "scores.csv"
 NAME = "scores"  # of the data set
-RENDER_VERSION = 1  # raised whenever the same seed gives other files
-NOTES_NAME = "notes"  # folder of the scores that were read
+RENDER_VERSION = 1  # increased whenever the same seed gives other files
+NOTES_NAME = "notes"  # folder for the notes of scores
 FONTS_NAME = "fonts"
 
-SCORE_ENDINGS = (".mxl", ".xml", ".musicxml", ".krn", ".abc")  # where there are several, the first
+SCORE_ENDINGS = (".mxl", ".xml", ".musicxml", ".krn", ".abc")  # in order of preference
 RESTRICTED = re.compile(r"rights\b[^.<]{0,40}\breserved|licensing agreement|non-?commercial"
                         r"|\bedizion[ei]", re.IGNORECASE)
-READ_SECONDS = 120.0  # after which reading a score is given up
+READ_SECONDS = 120.0  # time limit for reading a score
 MAX_RENDERS = 8  # of one score
-COLLECTION_RENDERS = 600  # about as many of each large collection
+COLLECTION_RENDERS = 600  # approximate number of renders of each large collection
 HOURS_A_MANIFEST = 1.0
 TRAINING_FONT = ("fluid-soundfont-gm", "MIT")
 TEST_FONT = ("musescore-general-soundfont", "MIT")
@@ -66,26 +66,26 @@ class Collection:
     """One line of the table: a folder of music21's corpus."""
 
     collection: str
-    group: str  # regular expression on the path below the folder; what it catches names the work
-    exclude: str  # patterns of paths that are left out, separated by `|`
+    group: str  # regular expression for paths below the folder; its group is the name of the work
+    exclude: str  # patterns of paths to leave out, separated by `|`
     licence: str
     notes: str
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A kind of pieces that nobody wrote."""
+    """A kind of randomly drawn pieces."""
 
     pieces: int
     draw: Callable[[np.random.Generator], list[Stroke]]
-    kits: tuple[int, ...]
-    category: str
+    category: str = "music"
+    kits: tuple[int, ...] = (0,)  # programs of percussion without pitch; one is drawn
     held_out: tuple[str, ...] = ("test", "validation")
 
 
 @dataclass(frozen=True)
 class Render:
-    """One file that is to be made: a score that is played, or a piece that is drawn."""
+    """One file to render, from a score or a drawn piece."""
 
     name: str
     group: str
@@ -100,27 +100,27 @@ class Render:
         return TEST_FONT if self.split == "test" else TRAINING_FONT
 
 
-# Strokes alone are drawn as often as other impulses that are signal, not as their length says.
-DRAWN = {"percussion": Drawn(300, performance.improvise, performance.DRUM_KITS, "effects"),
-         "band": Drawn(300, band.jam, band.KITS, "music"),
-         # None of these tests: the honest test stays what it was before they were drawn.
-         "held": Drawn(300, held.hold, held.KITS, "music", held_out=("validation",))}
+# Pieces for percussion alone are effects, which are drawn as often as other impulsive sounds.
+DRAWN = {"percussion": Drawn(300, performance.improvise, "effects", performance.DRUM_KITS),
+         "band": Drawn(300, band.jam, kits=band.KITS),
+         # None is used for the test, so that it stays comparable with earlier results.
+         "held": Drawn(300, held.hold, held_out=("validation",))}
 
 
 def list_renders(corpus: Path, collections: list[Collection], seed: int,
                  kinds: dict[str, Drawn] | None = None, name: str = NAME) -> list[Render]:
-    """Returns all that can be rendered, shuffled, so that any beginning of it is a good mixture.
+    """Returns all possible renders, shuffled, so that the first of them are a balanced mixture.
 
     Args:
         corpus: Folder of the collections.
-        collections: Those that are used.
-        seed: Of the order and of all performances.
-        kinds: Of drawn pieces; None: `DRAWN`.
-        name: Of the data set: the drawn pieces' groups have it. A work's group, and so its split,
-            is the same in all data sets.
+        collections: Collections to use.
+        seed: Seed of the order and of all performances.
+        kinds: Kinds of drawn pieces; None for `DRAWN`.
+        name: Name of the data set, which the groups of drawn pieces contain. The group of a work,
+            and so its split, is the same in all data sets.
 
     Raises:
-        UserError: A collection is not there.
+        UserError: A collection is missing.
     """
     renders = []
     for one in collections:
@@ -141,7 +141,7 @@ def list_renders(corpus: Path, collections: list[Collection], seed: int,
 
 
 def _find_scores(folder: Path, collection: Collection) -> dict[str, Path]:
-    """Returns the scores below a folder by their names without ending, one format of each."""
+    """Returns the scores in a folder by their names without ending, one format of each."""
     paths = [path for path in sorted(folder.rglob("*")) if path.suffix in SCORE_ENDINGS]
     paths.sort(key=lambda path: -SCORE_ENDINGS.index(path.suffix))
     scores = {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths
@@ -162,21 +162,20 @@ def _read_text(path: Path) -> str:
 
 
 def digest(seed: int, name: str) -> int:
-    """Returns the number that a render's name has with a seed: of its place, and of its draws."""
+    """Returns a hash of a render's name and a seed, for the order and for the random generator."""
     return int(hashlib.sha256(f"{RENDER_VERSION} {seed} {name}".encode()).hexdigest()[:15], 16)
 
 
 def get_font(package: str, output: Path) -> Path:
-    """Returns the sound font of a Debian package, which is unpacked below `output`.
+    """Returns the sound font of a Debian package, after downloading and unpacking it to `output`.
 
     Raises:
-        UserError: The package cannot be had or unpacked.
+        UserError: The package cannot be downloaded or unpacked.
     """
     folder = output / FONTS_NAME / package
     if not folder.is_dir():
         deb = get_package(package, output / conversion.DOWNLOADS_NAME)
-        with tempfile.TemporaryDirectory(dir=output,
-                                         prefix=conversion.UNPACKED_PREFIX) as scratch:
+        with tempfile.TemporaryDirectory(dir=output, prefix=conversion.UNPACKED_PREFIX) as scratch:
             run_tool(["dpkg-deb", "-x", str(deb.resolve()), "."], f"to unpack {package}",
                      f"{deb}: cannot be unpacked", Path(scratch))
             folder.parent.mkdir(exist_ok=True)
@@ -188,10 +187,10 @@ def get_font(package: str, output: Path) -> Path:
 
 
 def load_notes(score: Path, output: Path) -> tuple[list[Note], float | None]:
-    """Returns a score's notes and tempo, kept below `output` since it was read first.
+    """Returns a score's notes and tempo, which are stored in `output` after the first reading.
 
     Raises:
-        UserError: It cannot be read, not in time, or has no notes.
+        UserError: The score cannot be read, takes too long, or has no notes.
     """
     stem = f"{score.parent.name}-{score.stem}"
     kept = output / NOTES_NAME / f"{stem}-{digest(0, str(score))}.json"
@@ -206,7 +205,7 @@ def load_notes(score: Path, output: Path) -> tuple[list[Note], float | None]:
         except subprocess.TimeoutExpired:
             problem = [f"not read within {READ_SECONDS:.0f} s"]
         if problem or not kept.exists():
-            with replacing(kept) as temporary:  # this run does not try it again
+            with replacing(kept) as temporary:  # so that this run does not try it again
                 temporary.write_text(json.dumps({"problem": "".join(problem)}), encoding="utf-8")
     known = json.loads(kept.read_text(encoding="utf-8"))
     if not known.get("notes"):
@@ -215,7 +214,7 @@ def load_notes(score: Path, output: Path) -> tuple[list[Note], float | None]:
 
 
 def play_notes(render: Render, output: Path, rng: np.random.Generator) -> list[Stroke]:
-    """Draws a piece, or performs a score; raises UserError where it cannot be read."""
+    """Draws a piece, or performs a score; raises UserError if the score cannot be read."""
     if render.drawn:
         return render.drawn.draw(rng)
     return performance.perform(*load_notes(render.score, output), rng)
@@ -226,11 +225,11 @@ def store_render(render: Render, origin: str, instruments: str, output: Path,
     """Makes and stores one render; returns its row of the journal.
 
     Args:
-        render: What is made.
+        render: The render to make.
         origin: Name of the data set.
-        instruments: What plays it, with its licence.
-        output: The corpus's folder.
-        make_sound: Returns the sound, `(samples,)`; it may raise UserError.
+        instruments: Kind and licence of the instruments.
+        output: Folder of the corpus.
+        make_sound: Returns the waveform `(samples,)`, or raises UserError.
     """
     member = Member(f"{origin}: {render.name}", render.name,
                     render.drawn.category if render.drawn else "music", render.group,
@@ -244,8 +243,8 @@ def store_render(render: Render, origin: str, instruments: str, output: Path,
         return row | {"problem": str(error)}
 
 
-def make_render(render: Render, output: Path, fonts: dict[str, Path], seed: int) -> dict[str, Any]:
-    """Plays one render with a sound font, records and stores it; returns its row."""
+def _make_render(render: Render, output: Path, fonts: dict[str, Path], seed: int) -> dict[str, Any]:
+    """Plays one render with a sound font, records and stores it; returns its row of the journal."""
     def make_sound() -> np.ndarray:
         rng = np.random.default_rng([seed, digest(seed, render.name)])
         strokes = play_notes(render, output, rng)
@@ -257,7 +256,7 @@ def make_render(render: Render, output: Path, fonts: dict[str, Path], seed: int)
 
 
 def build_scores(output: Path, hours: float, seed: int, jobs: int, keep_downloads: bool) -> None:
-    """Renders with sound fonts until the corpus holds `hours` of audio; see `build_renders`.
+    """Renders with sound fonts until the corpus has `hours` of audio; see `build_renders`.
 
     Raises:
         UserError: A package or program is missing.
@@ -265,10 +264,10 @@ def build_scores(output: Path, hours: float, seed: int, jobs: int, keep_download
     """
     if shutil.which("fluidsynth") is None:
         raise UserError("`fluidsynth` is needed to render scores and was not found; "
-                        "`apt install fluidsynth` or your system's own way brings it")
+                        "install it with `apt install fluidsynth` or your package manager")
     conversion.prepare_output(output)
     fonts = {package: get_font(package, output) for package, _ in (TRAINING_FONT, TEST_FONT)}
-    build_renders(NAME, DRAWN, "", partial(make_render, output=output, fonts=fonts, seed=seed),
+    build_renders(NAME, DRAWN, "", partial(_make_render, output=output, fonts=fonts, seed=seed),
                   output, hours, seed, jobs)
     if not keep_downloads:
         for name in (FONTS_NAME, conversion.DOWNLOADS_NAME):
@@ -278,18 +277,19 @@ def build_scores(output: Path, hours: float, seed: int, jobs: int, keep_download
 def build_renders(name: str, kinds: dict[str, Drawn], key: str,
                   make: Callable[[Render], dict[str, Any]], output: Path, hours: float, seed: int,
                   jobs: int) -> None:
-    """Renders until the corpus holds `hours` of audio or everything is rendered.
+    """Renders until the corpus has `hours` of audio or everything is rendered.
 
-    The manifest is written after each hour of audio. What an earlier run rendered stays.
+    The manifest is written after each hour of audio. Renders of an earlier run are kept; those that
+    failed are tried again, since a busy machine may have been too slow to read a score in time.
 
     Args:
-        name: Of the data set.
-        kinds: Of drawn pieces.
+        name: Name of the data set.
+        kinds: Kinds of drawn pieces.
         key: What the renders depend on besides the seed.
-        make: Returns the row of a render; it runs in a worker.
-        output: The corpus's folder.
-        hours: Of audio in all.
-        seed: Of the order and of all performances.
+        make: Makes a render and returns its row of the journal; it runs in a worker process.
+        output: Folder of the corpus.
+        hours: Total length of the audio.
+        seed: Seed of the order and of all performances.
         jobs: Number of worker processes.
     """
     import music21.corpus  # takes a second
@@ -297,34 +297,13 @@ def build_renders(name: str, kinds: dict[str, Drawn], key: str,
     renders = list_renders(music21.common.getCorpusFilePath(), read_records(TABLE, Collection),
                            seed, kinds, name)
     journal = Journal(output, name, f"{conversion.LAYOUT_VERSION} {RENDER_VERSION} {seed}{key}")
-    forget_problems(journal)
+    journal.keep(lambda row: "problem" not in row)
+    for kept in (output / NOTES_NAME).glob("*.json"):
+        if "problem" in json.loads(kept.read_text(encoding="utf-8")):
+            kept.unlink()
     wanted = [render for render in renders if f"{name}: {render.name}" not in journal.rows]
     logger.info("%d renders, %d of them are done, of %d works", len(renders),
                 len(renders) - len(wanted), len({render.group for render in renders}))
-    render_all(wanted, journal, make, hours, jobs)
-    conversion.finish(name, journal, ["music", "effects"])
-    conversion.write_sets(output, [name])
-
-
-def forget_problems(journal: Journal) -> None:
-    """Lets what failed be tried again: a busy machine may have been too slow for it."""
-    journal.keep(lambda row: "problem" not in row)
-    for kept in (journal.output / NOTES_NAME).glob("*.json"):
-        if "problem" in json.loads(kept.read_text(encoding="utf-8")):
-            kept.unlink()
-
-
-def render_all(wanted: list[Render], journal: Journal, make: Callable[[Render], dict[str, Any]],
-               hours: float, jobs: int) -> None:
-    """Makes renders until the journal has `hours`; writes the manifest after each hour.
-
-    Args:
-        wanted: What is to be made, in this order.
-        journal: Gets the rows.
-        make: Returns the row of a render; it runs in a worker.
-        hours: Of audio in all.
-        jobs: Number of worker processes.
-    """
     written = _hours(journal.kept)
     with conversion.start_workers(jobs) as map_renders:
         size = jobs * conversion.CLIPS_A_CHUNK if jobs > 1 else 1
@@ -338,8 +317,10 @@ def render_all(wanted: list[Render], journal: Journal, make: Callable[[Render], 
                     logger.warning("  left out: %s: %s", row["source"], row["problem"])
             if _hours(journal.kept) >= written + HOURS_A_MANIFEST:
                 written = _hours(journal.kept)
-                write_manifest(journal.kept, journal.output)
+                write_manifest(journal.kept, output)
                 logger.info("%.1f of %.0f hours", written, hours)
+    conversion.finish(name, journal, ["music", "effects"])
+    conversion.write_sets(output, [name])
 
 
 def _hours(rows: Iterable[dict[str, Any]]) -> float:

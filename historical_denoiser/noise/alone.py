@@ -49,16 +49,15 @@ def _draw_band_db(rng: np.random.Generator, frequency_hz: np.ndarray) -> np.ndar
     """Draws the levels in dB of a band that is half an octave to three octaves wide."""
     octaves = draw_rate(rng, BAND_OCTAVES)
     bounds_hz = LOW_BAND_HZ if rng.uniform() < LOW_BAND_CHANCE else BAND_HZ
-    highest_hz = min(bounds_hz[1], 0.8 * frequency_hz[-1])  # limited by the sample rate
-    low_hz = draw_rate(rng, (bounds_hz[0], highest_hz / 2.0**octaves))
+    low_hz = draw_rate(rng, (bounds_hz[0], bounds_hz[1] / 2.0**octaves))
     is_wall = rng.uniform() < WALL_CHANCE
     orders = (WALL_ORDER, WALL_ORDER) if is_wall else rng.uniform(*SKIRT_ORDERS, 2)
     return parts.band_pass_db(frequency_hz, low_hz, low_hz * 2.0**octaves, orders)
 
 
-def _draw_hiss(rng: np.random.Generator, carrier: CarrierConfig, rate: int) -> Part:
+def _draw_hiss(rng: np.random.Generator, carrier: CarrierConfig) -> Part:
     """Draws Gaussian noise of one, several or all bands; some of it has a modulated level."""
-    frequency_hz = parts.grid_hz(rate, TAPS)
+    frequency_hz = parts.grid_hz(TAPS)
     if rng.uniform() < FULL_BAND_CHANCE:
         level_db = parts.draw_colour_db(rng, frequency_hz, rng.uniform(-6.0, 3.0), 5.0)
     else:
@@ -68,60 +67,55 @@ def _draw_hiss(rng: np.random.Generator, carrier: CarrierConfig, rate: int) -> P
                 level_db = np.maximum(
                     level_db, _draw_band_db(rng, frequency_hz) - rng.uniform(0.0, 20.0))
         level_db = level_db + rng.uniform(-6.0, 3.0) * np.log2(frequency_hz / parts.LEVEL_HZ)
-    hiss = parts.hiss(rng, rate, level_db, above_hz=0.0)
+    hiss = parts.hiss(rng, level_db, above_hz=0.0)
     if rng.uniform() < SWELL_CHANCE:
         swell_db = 0.5 * rng.uniform(2.0, 12.0) * np.cos(2.0 * np.pi * np.arange(32) / 32)
-        hiss = parts.multiply(hiss, parts.swing(rng, rate, rng.uniform(0.0, 4.0), swell_db,
+        hiss = parts.multiply(hiss, parts.swing(rng, rng.uniform(0.0, 4.0), swell_db,
                                                 draw_rate(rng, (0.12, 3.0))))
     return hiss
 
 
-def _draw_hum(rng: np.random.Generator, carrier: CarrierConfig, rate: int) -> Part:
-    return draw_bare_hum(rng, carrier.hum, rate)[1]
-
-
-def _draw_clicks(rng: np.random.Generator, carrier: CarrierConfig, rate: int) -> Part:
+def _draw_clicks(rng: np.random.Generator, carrier: CarrierConfig) -> Part:
     """Draws short clicks as on discs, or longer ones, at random or regular intervals."""
     if rng.uniform() < 0.5:
         milliseconds = carrier.gramophone.click_ms[1]
-        bank = parts.impulse_bank(rng, rate, carrier.gramophone.click_ms)
+        bank = parts.impulse_bank(rng, carrier.gramophone.click_ms)
     else:
         milliseconds = draw_rate(rng, CLICK_MS)
-        bank = parts.burst_bank(rng, rate, milliseconds, draw_burst_band(rng),
+        bank = parts.burst_bank(rng, milliseconds, draw_burst_band(rng),
                                 rng.uniform() < RINGING_CHANCE)
     most = max(2.0 * CLICKS_PER_SECOND[0], MAX_CLICK_TIME / (1e-3 * milliseconds))
     per_second = draw_rate(rng, (CLICKS_PER_SECOND[0], min(CLICKS_PER_SECOND[1], most)))
     spread_db = rng.uniform(0.0, 9.0)
     if rng.uniform() < 0.35:
-        return parts.strokes(rng, rate, per_second, rng.uniform(0.0, 0.1), spread_db, bank)
-    return parts.events(rng, rate, per_second, 0.0, spread_db, bank, is_alone=True)
+        return parts.strokes(rng, per_second, rng.uniform(0.0, 0.1), spread_db, bank)
+    return parts.events(rng, per_second, 0.0, spread_db, bank, is_alone=True)
 
 
-def _draw_crackle(rng: np.random.Generator, carrier: CarrierConfig, rate: int) -> Part:
+def _draw_crackle(rng: np.random.Generator, carrier: CarrierConfig) -> Part:
     cfg = carrier.gramophone
     return parts.events(
-        rng, rate, draw_rate(rng, cfg.crackles_per_second), 0.0,
-        parts.draw(rng, cfg.crackle_spread_db), parts.impulse_bank(rng, rate, cfg.crackle_ms),
+        rng, draw_rate(rng, cfg.crackles_per_second), 0.0,
+        parts.draw(rng, cfg.crackle_spread_db), parts.impulse_bank(rng, cfg.crackle_ms),
         burst=rng.uniform(0.3, 0.7), is_alone=True)
 
 
-def _draw_mechanism(rng: np.random.Generator, carrier: CarrierConfig, rate: int) -> Part:
-    return draw_mechanism(rng, carrier.film, rate)
-
-
-def _draw_rumble(rng: np.random.Generator, carrier: CarrierConfig, rate: int) -> Part:
+def _draw_rumble(rng: np.random.Generator, carrier: CarrierConfig) -> Part:
     cfg = carrier.gramophone
     turn = 60.0 / float(rng.choice(cfg.turns_per_minute))
-    return parts.rumble(rng, rate, turn, rng.uniform(0.0, 0.7), RUMBLE_HZ, cfg.rumble_ring_seconds)
+    return parts.rumble(rng, turn, rng.uniform(0.0, 0.7), RUMBLE_HZ, cfg.rumble_ring_seconds)
 
 
-def _draw_thumps(rng: np.random.Generator, carrier: CarrierConfig, rate: int) -> Part:
-    return parts.events(rng, rate, draw_rate(rng, THUMPS_PER_SECOND), 0.0, 4.0,
-                        parts.thump_bank(rng, rate), is_alone=True)
+def _draw_thumps(rng: np.random.Generator, carrier: CarrierConfig) -> Part:
+    return parts.events(rng, draw_rate(rng, THUMPS_PER_SECOND), 0.0, 4.0, parts.thump_bank(rng),
+                        is_alone=True)
 
 
-MAKERS: dict[str, Callable[[np.random.Generator, CarrierConfig, int], Part]] = {
-    "hiss": _draw_hiss, "hum": _draw_hum, "clicks": _draw_clicks, "mechanism": _draw_mechanism,
+MAKERS: dict[str, Callable[[np.random.Generator, CarrierConfig], Part]] = {
+    "hiss": _draw_hiss,
+    "hum": lambda rng, carrier: draw_bare_hum(rng, carrier.hum)[1],
+    "clicks": _draw_clicks,
+    "mechanism": lambda rng, carrier: draw_mechanism(rng, carrier.film),
     "crackle": _draw_crackle, "rumble": _draw_rumble, "thumps": _draw_thumps}
 # The parts that each kind of carrier has. With "mixed", any part can be drawn.
 KIND_PARTS = {
@@ -133,19 +127,13 @@ KIND_PARTS = {
 }
 
 
-def draw_part(rng: np.random.Generator, carrier: CarrierConfig, rate: int) -> tuple[str, Part]:
-    """Draws one part, with an RMS of 1 over its first two seconds.
+def draw_part(rng: np.random.Generator, carrier: CarrierConfig) -> tuple[str, Part]:
+    """Draws one part, with an RMS of 1 over its first two seconds; returns its name as well.
 
-    Args:
-        rng: Source of all randomness.
-        carrier: Settings. `kind` determines which parts can be drawn, `part_shares` how often.
-        rate: Sample rate in Hz.
-
-    Returns:
-        The name of the part, and the part.
+    `carrier.kind` determines which parts can be drawn, `carrier.part_shares` how often.
     """
     names = KIND_PARTS[carrier.kind]
     shares = np.array([getattr(carrier.part_shares, name) for name in names])
     odds = shares / shares.sum() if shares.any() else None
     name = str(rng.choice(names, p=odds))
-    return name, parts.at_unit_level(MAKERS[name](rng, carrier, rate))
+    return name, parts.at_unit_level(MAKERS[name](rng, carrier))

@@ -2,7 +2,7 @@
 
 To add a kind, write a dataclass of `Ranges` and a function that returns a `Carrier`, and add two
 fields to `CarrierConfig` and an entry to `CARRIERS`; no other module needs a change. The sources of
-every part are listed in `docs/noise_parts.md`. Start reading at `draw_disc`.
+every part are listed in `docs/noise_parts.md`. Start reading at `CARRIERS` and `_draw_disc`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import scipy
 
-from historical_denoiser.audio.dsp import to_gain
+from historical_denoiser.audio.dsp import SAMPLE_RATE, to_gain
 from historical_denoiser.core.checks import require, require_range
 from historical_denoiser.noise import parts
 from historical_denoiser.noise.moving import MovingConfig
@@ -73,26 +73,26 @@ def _draw_band(rng: np.random.Generator, cutoff_hz: Sequence[float]) -> Levels:
     return lambda frequency_hz: parts.low_pass_db(frequency_hz, cutoff, order)
 
 
-def _draw_mains(rng: np.random.Generator, rate: int, hum_db: Sequence[float],
-                band: Levels | None = None, multiple: int = 1) -> tuple[float, Part]:
+def _draw_mains(rng: np.random.Generator, hum_db: Sequence[float], band: Levels | None = None,
+                multiple: int = 1) -> tuple[float, Part]:
     """Draws hum at the mains frequency or a multiple of it, and its level."""
     frequency_hz = multiple * rng.choice([50.0, 60.0]) * (1.0 + 0.002 * rng.normal())
-    return draw(rng, hum_db), parts.make_hum(rng, rate, frequency_hz, int(rng.integers(2, 16)),
+    return draw(rng, hum_db), parts.make_hum(rng, frequency_hz, int(rng.integers(2, 16)),
                                              rng.uniform(-15.0, -4.0), band_db=band)
 
 
-def _draw_impulses(rng: np.random.Generator, cfg: GramophoneConfig | FilmConfig, rate: int,
-                   band: Levels, turn_seconds: float = 1.0, locked_share: float = 0.0,
-                   burst: float = 0.3) -> dict[str, tuple[float, Part]]:
+def _draw_impulses(rng: np.random.Generator, cfg: GramophoneConfig | FilmConfig, band: Levels,
+                   turn_seconds: float = 1.0, locked_share: float = 0.0, burst: float = 0.3,
+                   ) -> dict[str, tuple[float, Part]]:
     """Draws crackle (on film: frying) and clicks (ticks); clicks are rarer and louder."""
     return {
         "crackle": (0.0, parts.events(
-            rng, rate, draw_rate(rng, cfg.crackles_per_second), draw(rng, cfg.crackle_db),
-            draw(rng, cfg.crackle_spread_db), parts.impulse_bank(rng, rate, cfg.crackle_ms, band),
+            rng, draw_rate(rng, cfg.crackles_per_second), draw(rng, cfg.crackle_db),
+            draw(rng, cfg.crackle_spread_db), parts.impulse_bank(rng, cfg.crackle_ms, band),
             turn_seconds, locked_share * rng.uniform(), burst, loudest_db=cfg.loudest_db)),
         "clicks": (0.0, parts.events(
-            rng, rate, draw_rate(rng, cfg.clicks_per_second), draw(rng, cfg.click_db),
-            draw(rng, cfg.click_spread_db), parts.impulse_bank(rng, rate, cfg.click_ms, band),
+            rng, draw_rate(rng, cfg.clicks_per_second), draw(rng, cfg.click_db),
+            draw(rng, cfg.click_spread_db), parts.impulse_bank(rng, cfg.click_ms, band),
             turn_seconds, locked_share, burst, loudest_db=cfg.loudest_db))}
 
 
@@ -102,39 +102,38 @@ def draw_burst_band(rng: np.random.Generator) -> tuple[float, float]:
     return low_hz, draw_rate(rng, (max(2.0 * low_hz, 500.0), 20000.0))
 
 
-def _envelope(rate: int, signal: np.ndarray, power: float) -> np.ndarray:
+def _envelope(signal: np.ndarray, power: float) -> np.ndarray:
     """Returns the level of a signal over time, `(samples,)`, relative to the RMS sqrt(`power`)."""
-    reach = max(1, int(ENVELOPE_SECONDS * rate))
+    reach = int(ENVELOPE_SECONDS * SAMPLE_RATE)
     total = np.cumsum(np.pad(np.square(signal, dtype=np.float64), (reach, reach)))
     local = (total[2 * reach:] - total[:-2 * reach]) / (2 * reach)
     return np.sqrt(np.maximum(local[:len(signal)], 0.0) / power)
 
 
-def _follow_with_hiss(rng: np.random.Generator, rate: int, spectrum_db: np.ndarray,
-                      signal: np.ndarray, power: float) -> np.ndarray:
+def _follow_with_hiss(rng: np.random.Generator, spectrum_db: np.ndarray, signal: np.ndarray,
+                      power: float) -> np.ndarray:
     """Makes hiss with the signal's envelope; film grain is louder where the track is brighter."""
-    hiss = parts.render(parts.hiss(rng, rate, spectrum_db), len(signal))
-    return hiss * _envelope(rate, signal, power)
+    hiss = parts.render(parts.hiss(rng, spectrum_db), len(signal))
+    return hiss * _envelope(signal, power)
 
 
-def _follow_with_frying(rate: int, follow: Callable[[np.ndarray, float], np.ndarray],
-                        crackle: Part, signal: np.ndarray, power: float) -> np.ndarray:
+def _follow_with_frying(follow: Callable[[np.ndarray, float], np.ndarray], crackle: Part,
+                        signal: np.ndarray, power: float) -> np.ndarray:
     """Adds crackle that follows the signal: with more light, more dirt on the track is scanned."""
-    frying = parts.render(crackle, len(signal)) * _envelope(rate, signal, power)
+    frying = parts.render(crackle, len(signal)) * _envelope(signal, power)
     return follow(signal, power) + frying
 
 
-def _follow_with_modulation(rng: np.random.Generator, rate: int, spectrum_db: np.ndarray,
-                            signal: np.ndarray, power: float) -> np.ndarray:
+def _follow_with_modulation(rng: np.random.Generator, spectrum_db: np.ndarray, signal: np.ndarray,
+                            power: float) -> np.ndarray:
     """Makes the modulation noise of a tape: hiss with the signal's envelope, and asperity noise.
 
     Asperity noise comes from slow random variations of the coating: they multiply the signal and so
     give every tone sidebands.
     """
-    hiss = _follow_with_hiss(rng, rate, spectrum_db, signal, power)
-    corner_hz = np.exp(rng.uniform(np.log(50.0), np.log(2000.0)))
-    level_db = parts.low_pass_db(grid_hz(rate), corner_hz, 1.0)
-    variation = parts.render(parts.hiss(rng, rate, level_db), len(signal))
+    hiss = _follow_with_hiss(rng, spectrum_db, signal, power)
+    level_db = parts.low_pass_db(grid_hz(), draw_rate(rng, (50.0, 2000.0)), 1.0)
+    variation = parts.render(parts.hiss(rng, level_db), len(signal))
     variation /= np.sqrt(np.mean(variation**2))
     return np.sqrt(0.5) * (hiss + signal / np.sqrt(power) * variation)
 
@@ -193,41 +192,35 @@ class GramophoneConfig(Ranges):
     part_chance: float = chance(0.6)  # for each of thumps, rumble and hum
 
 
-def draw_disc(rng: np.random.Generator, cfg: GramophoneConfig, rate: int) -> Carrier:
-    """Draws the noise of a disc: hiss with swish, crackle, clicks, thumps, rumble and hum.
-
-    Args:
-        rng: Source of all randomness.
-        cfg: Ranges to draw from.
-        rate: Sample rate in Hz.
-    """
+def _draw_disc(rng: np.random.Generator, cfg: GramophoneConfig) -> Carrier:
+    """Draws the noise of a disc: hiss with swish, crackle, clicks, thumps, rumble and hum."""
     band = _draw_band(rng, cfg.cutoff_hz)
     replay_hz = DISC_REPLAY_HZ[rng.integers(len(DISC_REPLAY_HZ))]
-    frequency_hz = grid_hz(rate)
-    hiss = parts.hiss(rng, rate, band(frequency_hz) + _draw_spectrum_db(
+    frequency_hz = grid_hz()
+    hiss = parts.hiss(rng, band(frequency_hz) + _draw_spectrum_db(
         rng, cfg, frequency_hz, parts.disc_replay_db(frequency_hz, *replay_hz)))
     turn = 60.0 / float(rng.choice(cfg.turns_per_minute))
     swish = scipy.fft.irfft(np.append([0.0], rng.normal(size=6) + 1j * rng.normal(size=6)), 64)
     swish *= 0.5 * draw(rng, cfg.swish_db) / np.abs(swish).max()
-    hiss = parts.multiply(hiss, parts.swing(rng, rate, rng.uniform(0.0, 1.0), swish, turn))
+    hiss = parts.multiply(hiss, parts.swing(rng, rng.uniform(0.0, 1.0), swish, turn))
     locked = draw(rng, cfg.locked_share)
-    drawn = {"hiss": (0.0, hiss), **_draw_impulses(rng, cfg, rate, band, turn, locked)}
+    drawn = {"hiss": (0.0, hiss), **_draw_impulses(rng, cfg, band, turn, locked)}
     if rng.uniform() < cfg.part_chance:
         drawn["thumps"] = 0.0, parts.events(
-            rng, rate, draw_rate(rng, cfg.thumps_per_second), draw(rng, cfg.thump_db), 4.0,
-            parts.thump_bank(rng, rate), turn, locked, loudest_db=cfg.loudest_db)
+            rng, draw_rate(rng, cfg.thumps_per_second), draw(rng, cfg.thump_db), 4.0,
+            parts.thump_bank(rng), turn, locked, loudest_db=cfg.loudest_db)
     if rng.uniform() < cfg.part_chance:
         drawn["rumble"] = draw(rng, cfg.rumble_db), parts.rumble(
-            rng, rate, turn, rng.uniform(0.0, 0.7), cfg.rumble_hz, cfg.rumble_ring_seconds)
+            rng, turn, rng.uniform(0.0, 0.7), cfg.rumble_hz, cfg.rumble_ring_seconds)
     if rng.uniform() < cfg.part_chance:
-        drawn["hum"] = _draw_mains(rng, rate, cfg.hum_db)
+        drawn["hum"] = _draw_mains(rng, cfg.hum_db)
     # A separate generator keeps all other parts the same, with or without a needle.
     own = rng.spawn(1)[0]
     if own.uniform() < cfg.needle_chance:
-        bank = parts.burst_bank(own, rate, draw_rate(own, cfg.needle_ms),
+        bank = parts.burst_bank(own, draw_rate(own, cfg.needle_ms),
                                 (draw_rate(own, (15.0, 80.0)), draw_rate(own, (1000.0, 12000.0))),
                                 is_tonal=False)
-        drawn["needle"] = 0.0, parts.events(own, rate, draw_rate(own, cfg.needles_per_second),
+        drawn["needle"] = 0.0, parts.events(own, draw_rate(own, cfg.needles_per_second),
                                             draw(own, cfg.needle_db), 5.0, bank)
     return Carrier(drawn)
 
@@ -279,16 +272,11 @@ class FilmConfig(Ranges):
     part_chance: float = chance(0.6)  # for each of buzz, splices, mains hum and lamp hum
 
 
-def draw_mechanism(rng: np.random.Generator, cfg: FilmConfig, rate: int) -> Part:
+def draw_mechanism(rng: np.random.Generator, cfg: FilmConfig) -> Part:
     """Draws the noise of a projector's mechanism, with an RMS of 1.
 
     The shutter or the claw causes a burst at the frame rate, often with a second, weaker burst
     between two of them; loose metal adds clatter.
-
-    Args:
-        rng: Source of all randomness.
-        cfg: Ranges to draw from.
-        rate: Sample rate in Hz.
     """
     per_second, milliseconds = draw_rate(rng, cfg.strokes_per_second), draw(rng, cfg.stroke_ms)
     band_hz = draw_burst_band(rng)
@@ -296,28 +284,22 @@ def draw_mechanism(rng: np.random.Generator, cfg: FilmConfig, rate: int) -> Part
     shapes = int(rng.choice([1, parts.BURSTS]))
 
     def draw_strokes(milliseconds: float) -> Part:
-        bank = parts.burst_bank(rng, rate, milliseconds, band_hz, rng.uniform() < 0.3, shapes)
-        return parts.strokes(rng, rate, per_second, jitter, rng.uniform(0.0, 4.0), bank)
+        bank = parts.burst_bank(rng, milliseconds, band_hz, rng.uniform() < 0.3, shapes)
+        return parts.strokes(rng, per_second, jitter, rng.uniform(0.0, 4.0), bank)
 
     mechanism = draw_strokes(milliseconds)
     if rng.uniform() < SECOND_STROKE_CHANCE:
         mechanism = parts.add(mechanism, parts.amplify(
             draw_strokes(milliseconds * rng.uniform(0.2, 1.0)), rng.uniform(-12.0, 0.0)))
     if rng.uniform() < CLATTER_CHANCE:
-        bank = parts.burst_bank(rng, rate, draw_rate(rng, CLATTER_MS), draw_burst_band(rng), True)
+        bank = parts.burst_bank(rng, draw_rate(rng, CLATTER_MS), draw_burst_band(rng), True)
         mechanism = parts.add(mechanism, parts.events(
-            rng, rate, draw_rate(rng, cfg.clatters_per_second), rng.uniform(-12.0, 6.0), 6.0, bank))
+            rng, draw_rate(rng, cfg.clatters_per_second), rng.uniform(-12.0, 6.0), 6.0, bank))
     return parts.at_unit_level(mechanism)
 
 
-def draw_film(rng: np.random.Generator, cfg: FilmConfig, rate: int) -> Carrier:
-    """Draws the noise of an optical track: grain, photocell hiss, frying, ticks, buzz, splices,
-    hum.
-
-    Args:
-        rng: Source of all randomness.
-        cfg: Ranges to draw from.
-        rate: Sample rate in Hz.
+def _draw_film(rng: np.random.Generator, cfg: FilmConfig) -> Carrier:
+    """Draws the noise of film: grain, photocell hiss, frying, ticks, buzz, splices, hum, projector.
     """
     speed, perforations_hz = FILM_GAUGES[rng.integers(len(FILM_GAUGES))]
     cutoff, slit = _draw_band(rng, cfg.cutoff_hz), draw(rng, cfg.slit_um)
@@ -327,41 +309,38 @@ def draw_film(rng: np.random.Generator, cfg: FilmConfig, rate: int) -> Carrier:
         return (cutoff(frequency_hz) + parts.slit_db(frequency_hz, slit, speed)
                 + academy * parts.academy_db(frequency_hz))
 
-    frequency_hz = grid_hz(rate)
+    frequency_hz = grid_hz()
     grain_db = _draw_spectrum_db(rng, cfg, frequency_hz, band(frequency_hz))
-    photocell_db = (np.interp(parts.LEVEL_HZ, frequency_hz, grain_db)
-                    + draw(rng, cfg.photocell_db))
+    photocell_db = np.interp(parts.LEVEL_HZ, frequency_hz, grain_db) + draw(rng, cfg.photocell_db)
     hiss_db = 20.0 * np.log10(np.hypot(to_gain(grain_db), to_gain(photocell_db)))
-    hiss = parts.multiply(parts.hiss(rng, rate, hiss_db),
-                          parts.swing(rng, rate, rng.uniform(0.0, 1.5)))
-    following = draw(rng, cfg.signal_hiss_db), partial(_follow_with_hiss, rng, rate, hiss_db)
-    drawn = {"hiss": (0.0, hiss), **_draw_impulses(rng, cfg, rate, band, burst=0.7)}
+    hiss = parts.multiply(parts.hiss(rng, hiss_db), parts.swing(rng, rng.uniform(0.0, 1.5)))
+    following = draw(rng, cfg.signal_hiss_db), partial(_follow_with_hiss, rng, hiss_db)
+    drawn = {"hiss": (0.0, hiss), **_draw_impulses(rng, cfg, band, burst=0.7)}
     if rng.uniform() < cfg.part_chance:
         buzz_hz = float(rng.choice([24.0, perforations_hz, perforations_hz]))
         drawn["buzz"] = draw(rng, cfg.buzz_db), parts.make_hum(
-            rng, rate, buzz_hz, int(rng.integers(8, 60)), rng.uniform(-9.0, -1.0), 0.001, band)
+            rng, buzz_hz, int(rng.integers(8, 60)), rng.uniform(-9.0, -1.0), 0.001, band)
     if rng.uniform() < cfg.part_chance:
         drawn["splices"] = 0.0, parts.events(
-            rng, rate, draw_rate(rng, cfg.splices_per_second), draw(rng, cfg.splice_db), 4.0,
-            parts.thump_bank(rng, rate), loudest_db=cfg.loudest_db)
+            rng, draw_rate(rng, cfg.splices_per_second), draw(rng, cfg.splice_db), 4.0,
+            parts.thump_bank(rng), loudest_db=cfg.loudest_db)
     # A lamp brightens twice in each period of the mains.
     for name, multiple in (("hum", 1), ("lamp", 2)):
         if rng.uniform() < cfg.part_chance:
-            drawn[name] = _draw_mains(rng, rate, cfg.hum_db, band, multiple)
+            drawn[name] = _draw_mains(rng, cfg.hum_db, band, multiple)
     # A separate generator keeps all other parts the same, with or without a mechanism.
     own = rng.spawn(1)[0]
     if own.uniform() < cfg.mechanism_chance:
-        drawn["mechanism"] = draw(own, cfg.mechanism_db), draw_mechanism(own, cfg, rate)
+        drawn["mechanism"] = draw(own, cfg.mechanism_db), draw_mechanism(own, cfg)
     aside = rng.spawn(1)[0]
     if aside.uniform() < cfg.signal_frying_chance:
-        frying = parts.events(
-            aside, rate, draw_rate(aside, cfg.crackles_per_second), 0.0,
-            draw(aside, cfg.crackle_spread_db),
-            parts.impulse_bank(aside, rate, cfg.crackle_ms, band), burst=0.7, is_alone=True)
+        frying = parts.at_unit_level(parts.events(
+            aside, draw_rate(aside, cfg.crackles_per_second), 0.0,
+            draw(aside, cfg.crackle_spread_db), parts.impulse_bank(aside, cfg.crackle_ms, band),
+            burst=0.7, is_alone=True))
         level_db, follow = following
-        following = level_db, partial(
-            _follow_with_frying, rate, follow,
-            parts.amplify(parts.at_unit_level(frying), draw(aside, cfg.signal_frying_db)))
+        following = level_db, partial(_follow_with_frying, follow, parts.amplify(
+            frying, draw(aside, cfg.signal_frying_db)))
     return Carrier(drawn, following)
 
 
@@ -389,31 +368,24 @@ class TapeConfig(Ranges):
     part_chance: float = chance(0.6)  # for each of dropouts and hum
 
 
-def draw_tape(rng: np.random.Generator, cfg: TapeConfig, rate: int) -> Carrier:
-    """Draws the noise of a tape: hiss with replay equalisation and dropouts, and hum.
-
-    Args:
-        rng: Source of all randomness.
-        cfg: Ranges to draw from.
-        rate: Sample rate in Hz.
-    """
+def _draw_tape(rng: np.random.Generator, cfg: TapeConfig) -> Carrier:
+    """Draws the noise of a tape: hiss with replay equalisation and dropouts, and hum."""
     replay_us = TAPE_REPLAY_US[rng.integers(len(TAPE_REPLAY_US))]
-    band, frequency_hz = _draw_band(rng, cfg.cutoff_hz), grid_hz(rate)
+    band, frequency_hz = _draw_band(rng, cfg.cutoff_hz), grid_hz()
     hiss_db = band(frequency_hz) + _draw_spectrum_db(
         rng, cfg, frequency_hz, parts.tape_replay_db(frequency_hz, *replay_us))
-    hiss = parts.multiply(parts.hiss(rng, rate, hiss_db),
-                          parts.swing(rng, rate, rng.uniform(0.0, 0.7)))
-    following = draw(rng, cfg.modulation_db), partial(_follow_with_modulation, rng, rate, hiss_db)
+    hiss = parts.multiply(parts.hiss(rng, hiss_db), parts.swing(rng, rng.uniform(0.0, 0.7)))
+    following = draw(rng, cfg.modulation_db), partial(_follow_with_modulation, rng, hiss_db)
     if rng.uniform() < cfg.part_chance:
         # `events` expects its median in dB, so the depth is converted as if it were an amplitude.
         depth_db = draw_rate(rng, cfg.dropout_db)
-        dips = parts.events(rng, rate, draw_rate(rng, cfg.dropouts_per_second),
+        dips = parts.events(rng, draw_rate(rng, cfg.dropouts_per_second),
                             20.0 * np.log10(max(depth_db, 1e-3)), 3.0,
-                            parts.dip_bank(rng, rate, cfg.dropout_ms), signed=False)
+                            parts.dip_bank(rng, cfg.dropout_ms), signed=False)
         hiss = parts.multiply(hiss, (to_gain(-dip) for dip in dips))
     drawn = {"hiss": (0.0, hiss)}
     if rng.uniform() < cfg.part_chance:
-        drawn["hum"] = _draw_mains(rng, rate, cfg.hum_db)
+        drawn["hum"] = _draw_mains(rng, cfg.hum_db)
     return Carrier(drawn, following)
 
 
@@ -439,13 +411,8 @@ class HumConfig(Ranges):
     arc_db: list[float] = between(3.0, 30.0)
 
 
-def draw_bare_hum(rng: np.random.Generator, cfg: HumConfig, rate: int) -> tuple[float, Part]:
+def draw_bare_hum(rng: np.random.Generator, cfg: HumConfig) -> tuple[float, Part]:
     """Draws mains hum, or buzz with harmonics over the whole band, without hiss.
-
-    Args:
-        rng: Source of all randomness.
-        cfg: Ranges to draw from.
-        rate: Sample rate in Hz.
 
     Returns:
         Level in dB relative to the hiss, and the hum with an RMS of 1.
@@ -463,34 +430,28 @@ def draw_bare_hum(rng: np.random.Generator, cfg: HumConfig, rate: int) -> tuple[
         band_db = partial(parts.draw_colour_db, aside,
                           tilt_db_per_octave=draw(aside, cfg.buzz_tilt_db_per_octave),
                           height_db=BUZZ_COLOUR_DB)
-    return level_db, parts.make_hum(rng, rate, frequency_hz, int(harmonics), slope, drift, band_db,
+    return level_db, parts.make_hum(rng, frequency_hz, int(harmonics), slope, drift, band_db,
                                     is_pulsed)
 
 
-def draw_hum(rng: np.random.Generator, cfg: HumConfig, rate: int) -> Carrier:
-    """Draws hum and a little hiss, which may flare up like that of an arc.
-
-    Args:
-        rng: Source of all randomness.
-        cfg: Ranges to draw from.
-        rate: Sample rate in Hz.
-    """
-    hiss = parts.hiss(rng, rate, parts.draw_colour_db(rng, grid_hz(rate), rng.uniform(-4.0, 0.0),
-                                                      3.0))
-    hum = draw_bare_hum(rng, cfg, rate)
+def _draw_hum(rng: np.random.Generator, cfg: HumConfig) -> Carrier:
+    """Draws hum and a little hiss, which may flare up like that of an arc."""
+    hiss = parts.hiss(rng, parts.draw_colour_db(rng, grid_hz(), rng.uniform(-4.0, 0.0), 3.0))
+    hum = draw_bare_hum(rng, cfg)
     aside = rng.spawn(1)[0]
     if aside.uniform() < cfg.arc_chance:
         half_seconds = 0.5 / (float(aside.choice([50.0, 60.0])) * draw_rate(aside, cfg.speed))
         flare_db = 0.5 * draw(aside, cfg.arc_db) * np.cos(2.0 * np.pi * np.arange(8) / 8)
-        hiss = parts.multiply(hiss, parts.swing(aside, rate, aside.uniform(0.0, 4.0), flare_db,
+        hiss = parts.multiply(hiss, parts.swing(aside, aside.uniform(0.0, 4.0), flare_db,
                                                 half_seconds))
     return Carrier({"hiss": (0.0, hiss), "hum": hum})
 
 
 # --- All kinds -------------------------------------------------------------------------------
 
-CARRIERS: dict[str, Callable[[np.random.Generator, Any, int], Carrier]] = {
-    "gramophone": draw_disc, "film": draw_film, "tape": draw_tape, "hum": draw_hum}
+# Each function draws a noise from a random generator and the settings of its kind.
+CARRIERS: dict[str, Callable[[np.random.Generator, Any], Carrier]] = {
+    "gramophone": _draw_disc, "film": _draw_film, "tape": _draw_tape, "hum": _draw_hum}
 KINDS = tuple(CARRIERS)
 FOLLOWING_KINDS = ("film", "tape")  # kinds with noise that follows a signal
 MOVING = "moving"  # noise that belongs to no carrier: `moving.make_moving`

@@ -97,11 +97,6 @@ def _frame_size(sample_rate: int) -> int:
     return 2 ** round(np.log2(0.046 * sample_rate))
 
 
-def _slot_samples(sample_rate: int) -> int:
-    """Returns the length of a slot in samples; its frames overlap by half."""
-    return (SLOT_FRAMES + 1) * (_frame_size(sample_rate) // 2)
-
-
 def _frame_levels(blocks: Iterable[np.ndarray], sample_rate: int) -> tuple[np.ndarray, int]:
     """Measures the levels of all frames from 0 to 5.7 kHz.
 
@@ -259,8 +254,7 @@ def _runs_without_tones(slots: _Slots, run: slice) -> Iterator[tuple[slice, floa
         # A part neither begins nor ends with a tone.
         if len(inside):
             first, stop = int(inside[0]), int(inside[-1]) + 1
-            yield (slice(run.start + first, run.start + stop),
-                   float(np.median(paths[first:stop])))
+            yield (slice(run.start + first, run.start + stop), float(np.median(paths[first:stop])))
 
 
 def _joined(parts: Iterable[tuple[slice, float]]) -> list[tuple[slice, float]]:
@@ -274,25 +268,14 @@ def _joined(parts: Iterable[tuple[slice, float]]) -> list[tuple[slice, float]]:
     return joined
 
 
-def _places(slots: _Slots, runs: list[slice]) -> list[str]:
+def _places(slots: _Slots, runs: list[slice], rest: np.ndarray) -> list[str]:
     """Returns the place of each run, one of the values of `PLACES`."""
-    outside = slots.audible & ~_inside(slots, runs)
     few = NEEDLE_SECONDS / slots.span_seconds(slice(0, 1))[1]
-    return [PLACES[outside[:run.start].sum() <= few, outside[run.stop:].sum() <= few]
-            for run in runs]
+    return [PLACES[rest[:run.start].sum() <= few, rest[run.stop:].sum() <= few] for run in runs]
 
 
-def _inside(slots: _Slots, runs: list[slice]) -> np.ndarray:
-    """Returns whether each slot belongs to any of the runs, `(slots,)`."""
-    inside = np.zeros(len(slots.level), bool)
-    for run in runs:
-        inside[run] = True
-    return inside
-
-
-def _drops_db(slots: _Slots, runs: list[slice]) -> np.ndarray:
+def _drops_db(slots: _Slots, runs: list[slice], rest: np.ndarray) -> np.ndarray:
     """Returns how far runs lie below the louder part of the rest, in the bands that differ most."""
-    rest = slots.audible & ~_inside(slots, runs)
     if not rest.any():
         return np.full(len(runs), np.inf)
     loud = np.quantile(slots.bands[rest], 0.75, axis=0)
@@ -325,13 +308,15 @@ def _choose(slots: _Slots, min_seconds: float, min_drop_db: float,
     lowest = min(spectra, key=np.mean)
     like_it = _joined(part for part, spectrum in zip(quiet, spectra, strict=True)
                       if _rms(spectrum - lowest) <= MAX_DISTANCE_DB)
-    runs = [run for run, _ in like_it]
-    drops = _drops_db(slots, runs)
+    runs, rest = [run for run, _ in like_it], slots.audible
+    for run in runs:
+        rest[run] = False  # what remains are the audible slots outside of all runs
+    drops = _drops_db(slots, runs, rest)
     if max(drops) < min_drop_db:
         level_db = np.median(slots.level[runs[int(np.argmax(drops))]])
         return [], (f"its quietest noise, at {level_db:.0f} dBFS, lies {max(drops):.1f} dB below "
                     f"the rest; what lies less than {min_drop_db:g} dB below it may be sound")
-    places = _places(slots, runs)
+    places = _places(slots, runs, rest)
     has_end = any(place != "pause" for place in places)
     found = [NoiseSegment(*slots.span_seconds(run), place, float(np.median(slots.level[run])),
                           float(drop), path_db)
@@ -341,22 +326,16 @@ def _choose(slots: _Slots, min_seconds: float, min_drop_db: float,
                                     "recording may be sound")
 
 
-def choose_profile(found: Iterable[NoiseSegment], min_seconds: float = 0.0,
-                   ) -> NoiseSegment | None:
-    """Returns the section that serves best as a noise profile; None if none is long enough.
+def choose_profile(found: Iterable[NoiseSegment]) -> NoiseSegment | None:
+    """Returns the best of the sections that `search` found as a noise profile; None without any.
 
     Sections at an end of the recording are preferred, because a soft sound in a pause may be
     mistaken for noise. Of those that lie about as far below the programme as the quietest one, the
     longest is returned.
-
-    Args:
-        found: The sections that `find_noise_segments` returned.
-        min_seconds: Shortest section to consider.
     """
     # If no part of the recording differs, noise cannot be distinguished from signal: a steady tone
     # would be taken for hum.
-    found = [each for each in found if each.place != "whole"
-             and each.end_seconds - each.start_seconds >= min_seconds]
+    found = [each for each in found if each.place != "whole"]
     found = [each for each in found if each.place != "pause"] or found
     drop_db = max((each.below_program_db for each in found), default=0.0) - PROFILE_DB
     return max((each for each in found if each.below_program_db >= drop_db),
@@ -365,7 +344,12 @@ def choose_profile(found: Iterable[NoiseSegment], min_seconds: float = 0.0,
 
 def search(blocks: Iterable[np.ndarray], sample_rate: int, min_seconds: float = MIN_SECONDS,
            min_drop_db: float = MIN_DROP_DB) -> tuple[list[NoiseSegment], str]:
-    """Finds sections that hold noise alone, and gives the reason if there are none.
+    """Finds sections that hold noise alone: run-in and run-out grooves, pauses.
+
+    Noise need not be steady. It must lie at the noise floor of the recording or below it; no
+    partial may stand out of it for 0.2 s, whether its pitch is held or gliding; and the louder part
+    of the rest must lie well above it. Inside a recording, noise must also be steady, unless noise
+    was found at one of the ends.
 
     Args:
         blocks: The recording in blocks, float arrays `(samples, channels)` of any length.
@@ -382,28 +366,12 @@ def search(blocks: Iterable[np.ndarray], sample_rate: int, min_seconds: float = 
     require(sample_rate >= MIN_RATE, "sample_rate", f"at least {MIN_RATE}", sample_rate)
     frames, samples = _frame_levels(blocks, sample_rate)
     if len(frames) < SLOT_FRAMES:
+        slot_seconds = (SLOT_FRAMES + 1) * (_frame_size(sample_rate) // 2) / sample_rate
         return [], (f"{samples / sample_rate:.2f} s are too short: "
-                    f"{_slot_samples(sample_rate) / sample_rate:.2f} s are judged at once")
+                    f"{slot_seconds:.2f} s are judged at once")
     return _choose(_Slots.measure(frames, sample_rate, samples), min_seconds, min_drop_db)
 
 
-def find_noise_segments(blocks: Iterable[np.ndarray], sample_rate: int,
-                        min_seconds: float = MIN_SECONDS,
-                        min_drop_db: float = MIN_DROP_DB) -> list[NoiseSegment]:
-    """Finds sections that hold noise alone: run-in and run-out grooves, pauses.
-
-    Noise need not be steady. It must lie at the noise floor of the recording or below it; no
-    partial may stand out of it for 0.2 s, whether its pitch is held or gliding; and the louder part
-    of the rest must lie well above it. Inside a recording, noise must also be steady, unless noise
-    was found at one of the ends.
-
-    Args:
-        blocks: The recording in blocks, float arrays `(samples, channels)` of any length.
-        sample_rate: Sample rate in Hz.
-        min_seconds: Shortest section.
-        min_drop_db: How far noise must lie below the louder part of the rest.
-
-    Raises:
-        UserError: `sample_rate` is below 4 kHz, or a sample is not finite.
-    """
-    return search(blocks, sample_rate, min_seconds, min_drop_db)[0]
+def find_noise_segments(blocks: Iterable[np.ndarray], sample_rate: int) -> list[NoiseSegment]:
+    """Returns the sections that `search` finds with its default limits."""
+    return search(blocks, sample_rate)[0]

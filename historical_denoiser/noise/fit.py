@@ -102,17 +102,8 @@ def ranges(fits: Sequence[NoiseMeasures]) -> dict[str, list]:
             "click_ms": span("pulse_ms")} | {name: span(name) for name in names}
 
 
-def frame_powers(audio: np.ndarray, size: int, hop: int) -> np.ndarray:
-    """Returns the power spectra of Hann-windowed frames, scaled to 1 for noise of variance 1.
-
-    Args:
-        audio: Waveform `(samples,)`.
-        size: Length of a frame in samples.
-        hop: Distance between frames in samples.
-
-    Returns:
-        Array `(bins, frames)`.
-    """
+def _frame_powers(audio: np.ndarray, size: int, hop: int) -> np.ndarray:
+    """Returns power spectra `(bins, frames)` of Hann-windowed frames, 1 for noise of variance 1."""
     spectra = librosa.stft(audio.astype(np.float32), n_fft=size, hop_length=hop, center=False)
     return np.square(np.abs(spectra)) / (0.375 * size)  # the sum of the squared window
 
@@ -132,7 +123,7 @@ def third_octaves_db(audio: np.ndarray) -> np.ndarray:
         if len(audio) < 4 * size:
             raise UserError(f"`audio` must hold at least {4 * size} samples to be measured. "
                             f"Received: {len(audio)}")
-        power = np.quantile(frame_powers(audio, size, size // 2), QUIET_QUANTILE, axis=1) / bias
+        power = np.quantile(_frame_powers(audio, size, size // 2), QUIET_QUANTILE, axis=1) / bias
         frequency = fft.rfftfreq(size, 1.0 / SAMPLE_RATE)
         for number in np.flatnonzero((BAND_HZ >= low_hz) & (BAND_HZ < high_hz)):
             inside = np.abs(np.log2(frequency[1:] / BAND_HZ[number])) < 1.0 / 6.0
@@ -156,7 +147,7 @@ def whiten(audio: np.ndarray) -> np.ndarray:
     """
     size = 1024
     frequency = np.maximum(fft.rfftfreq(size, 1.0 / SAMPLE_RATE), 10.0)
-    bass, treble = (np.quantile(frame_powers(audio, length, length // 2), QUIET_QUANTILE, axis=1)
+    bass, treble = (np.quantile(_frame_powers(audio, length, length // 2), QUIET_QUANTILE, axis=1)
                     for length in (size, size // 4))
     power = np.where(frequency < CLICK_BAND_HZ[0], bass, np.exp(np.interp(
         frequency, frequency[::4], np.log(treble + 1e-20))))

@@ -72,7 +72,7 @@ def _groove_gain(hz: np.ndarray) -> np.ndarray:
 
 
 def make_fluctuating(deviation_db: float, band_hz: float, samples: int, rng: np.random.Generator,
-                      ) -> np.ndarray:
+                     ) -> np.ndarray:
     """Makes the noise of a groove in which the level of each band fluctuates independently.
 
     All bands are cut out of one spectrum, so that without fluctuation the noise is steady and
@@ -180,22 +180,11 @@ def make_swinging(samples: int, rng: np.random.Generator) -> np.ndarray:
 def make_fading(samples: int, rng: np.random.Generator) -> np.ndarray:
     """Makes the hiss of a short-wave receiver, with moving notches and a fading level."""
     time_s = np.arange(samples) / SAMPLE_RATE
-    hiss = make_shaped(partial(octave_band_gain, 300.0, 4500.0), samples, rng)
+    hiss = make_shaped(lambda hz: (hz >= 300.0) & (hz < 4500.0), samples, rng)
     delay = 20.0 + 15.0 * np.sin(2.0 * np.pi * (rng.uniform(0.1, 0.4) * time_s + rng.uniform()))
     echo = np.interp(np.arange(samples) - delay, np.arange(samples), hiss)
     level_db = 10.0 * np.sin(2.0 * np.pi * (rng.uniform(0.2, 0.6) * time_s + rng.uniform()))
     return to_gain(level_db) * (hiss + 0.9 * echo)
-
-
-def octave_band_gain(low_hz: float, high_hz: float, hz: np.ndarray) -> np.ndarray:
-    """Returns True within a band and False outside.
-
-    Args:
-        low_hz: Lower edge, inclusive.
-        high_hz: Upper edge, exclusive.
-        hz: Frequencies.
-    """
-    return (hz >= low_hz) & (hz < high_hz)
 
 
 def make_hissing_thumps(samples: int, rng: np.random.Generator) -> np.ndarray:
@@ -218,7 +207,7 @@ def make_frying(samples: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def make_scraping(samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Makes noise with a few resonances that glide and vary in level, as of a warped cylinder."""
+    """Makes noise with a few gliding resonances of varying level, as of a warped cylinder."""
     noise = np.zeros(samples)
     places = np.linspace(0.0, 1.0, samples)
     for _ in range(6):
@@ -231,16 +220,9 @@ def make_scraping(samples: int, rng: np.random.Generator) -> np.ndarray:
     return noise / np.std(noise) + 0.2 * rng.standard_normal(samples)
 
 
-def make_with_ffmpeg(source: str, filters: Sequence[tuple[str, str]], samples: int,
-                     rng: np.random.Generator) -> np.ndarray:
-    """Makes noise with FFmpeg's `anoisesrc` and a chain of filters.
-
-    Args:
-        source: Arguments of `anoisesrc`.
-        filters: Name and arguments of each filter.
-        samples: Length.
-        rng: Source of the seed.
-    """
+def _make_with_ffmpeg(source: str, filters: Sequence[tuple[str, str]], samples: int,
+                      rng: np.random.Generator) -> np.ndarray:
+    """Makes noise with FFmpeg's `anoisesrc` and filters, each with its name and arguments."""
     graph = av.filter.Graph()
     arguments = (f"{source}:r={SAMPLE_RATE}:seed={rng.integers(2**31)}"
                  f":d={samples / SAMPLE_RATE + 1.0:.3f}")
@@ -262,17 +244,18 @@ OPEN: dict[str, MakeNoise] = {
     "groove swinging with the turn": make_swinging,
     "thumps over hiss": make_hissing_thumps,
     "radio fading": make_fading,
-    "ffmpeg velvet noise": partial(make_with_ffmpeg, "c=velvet:density=0.003",
-                                   [("lowpass", "f=6000")]),
+    "ffmpeg velvet noise": partial(_make_with_ffmpeg, "c=velvet:density=0.003", [
+        ("lowpass", "f=6000")]),
 }
 SEALED: dict[str, MakeNoise] = {
     "frying": make_frying,
     "scraping": make_scraping,
-    "ffmpeg brown noise, tremolo": partial(make_with_ffmpeg, "c=brown", [("tremolo", "f=5:d=0.8")]),
-    "ffmpeg pink noise, flanger": partial(make_with_ffmpeg, "c=pink", [
+    "ffmpeg brown noise, tremolo": partial(_make_with_ffmpeg, "c=brown", [
+        ("tremolo", "f=5:d=0.8")]),
+    "ffmpeg pink noise, flanger": partial(_make_with_ffmpeg, "c=pink", [
         ("flanger", "delay=5:depth=4:regen=60:speed=0.7")]),
-    "ffmpeg white noise, phaser": partial(make_with_ffmpeg, "c=white", [
+    "ffmpeg white noise, phaser": partial(_make_with_ffmpeg, "c=white", [
         ("aphaser", "speed=0.5:decay=0.7"), ("lowpass", "f=5000")]),
-    "ffmpeg violet noise, pulsing": partial(make_with_ffmpeg, "c=violet", [
+    "ffmpeg violet noise, pulsing": partial(_make_with_ffmpeg, "c=violet", [
         ("acrusher", "bits=5:mix=0.5"), ("tremolo", "f=1.3:d=0.95")]),
 }

@@ -1,4 +1,4 @@
-"""Generates the noise of old carriers, endless and reproducible from a seed.
+"""Generates the noise of old carriers at 44.1 kHz, endless and reproducible from a seed.
 
 `carriers.py` draws the parts of a noise; this module adds them up block by block. Start reading at
 `generate`.
@@ -6,11 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from historical_denoiser.audio.dsp import SAMPLE_RATE, to_gain
+from historical_denoiser.audio.dsp import to_gain
 from historical_denoiser.core.checks import require
 from historical_denoiser.noise import parts
 from historical_denoiser.noise.alone import draw_part
@@ -20,14 +18,13 @@ from historical_denoiser.noise.parts import CHUNK, draw
 TARGET_DBFS = -30.0  # RMS of the first chunk; later events make the level vary
 
 
-def draw_carrier(kind: str, rng: np.random.Generator, sample_rate: int = SAMPLE_RATE,
-                 carrier: CarrierConfig | None = None) -> Carrier:
+def draw_carrier(kind: str, rng: np.random.Generator, carrier: CarrierConfig | None = None,
+                 ) -> Carrier:
     """Draws the parts of a new noise.
 
     Args:
         kind: "gramophone", "film", "tape", "hum", or "mixed", which draws one of these.
         rng: Source of all randomness.
-        sample_rate: Sample rate in Hz.
         carrier: Ranges to draw from; None for the defaults.
 
     Raises:
@@ -43,11 +40,11 @@ def draw_carrier(kind: str, rng: np.random.Generator, sample_rate: int = SAMPLE_
         kind = KINDS[own.choice(len(KINDS), p=shares / shares.sum())]
     form = lone.uniform()
     if form < carrier.alone_share:
-        name, part = draw_part(lone, carrier, sample_rate)
+        name, part = draw_part(lone, carrier)
         return Carrier({name: (0.0, part)}, rms=1.0)
-    drawn = CARRIERS[kind](own, getattr(carrier, kind), sample_rate)
+    drawn = CARRIERS[kind](own, getattr(carrier, kind))
     if form < carrier.alone_share + carrier.dominant_share:
-        name, part = draw_part(lone, carrier, sample_rate)
+        name, part = draw_part(lone, carrier)
         drawn.dominant = name, draw(lone, carrier.dominant_db), part
     return drawn
 
@@ -108,47 +105,21 @@ class CarrierNoise:
         return (float(self.gain * to_gain(level_db)) * follow(signal, power)).astype(np.float32)
 
 
-def generate(kind: str, samples: int, rng: np.random.Generator, sample_rate: int = SAMPLE_RATE,
-             carrier: CarrierConfig | None = None,
-             signal: np.ndarray | None = None) -> np.ndarray:
+def generate(kind: str, samples: int, rng: np.random.Generator,
+             carrier: CarrierConfig | None = None) -> np.ndarray:
     """Draws a new noise and returns its first `samples`, with an RMS of about -30 dBFS.
 
     Args:
         kind: As in `draw_carrier`.
         samples: Length, at least 1.
         rng: Source of all randomness.
-        sample_rate: Sample rate in Hz.
         carrier: Ranges to draw from; None for the defaults.
-        signal: Clean signal `(samples,)` for the noise of film and tape that follows the signal;
-            None leaves this noise out.
 
     Returns:
         float32 array `(samples,)`.
 
     Raises:
-        UserError: `kind` is unknown, `samples` is below 1, or `signal` has another length.
+        UserError: `kind` is unknown, or `samples` is below 1.
     """
     require(samples >= 1, "samples", "at least 1", samples)
-    source = CarrierNoise(draw_carrier(kind, rng, sample_rate, carrier))
-    noise = source.read(samples)
-    if signal is not None:
-        require(signal.shape == noise.shape, "signal.shape", f"{noise.shape}", signal.shape)
-        noise = noise + source.follow(signal)
-    return noise
-
-
-def stream(kind: str, block_samples: int, rng: np.random.Generator,
-           sample_rate: int = SAMPLE_RATE,
-           carrier: CarrierConfig | None = None) -> Iterator[np.ndarray]:
-    """Yields one endless noise in blocks; joined, they equal the result of `generate`.
-
-    Args:
-        kind: As in `draw_carrier`.
-        block_samples: Length of each block.
-        rng: Source of all randomness.
-        sample_rate: Sample rate in Hz.
-        carrier: Ranges to draw from; None for the defaults.
-    """
-    source = CarrierNoise(draw_carrier(kind, rng, sample_rate, carrier))
-    while True:
-        yield source.read(block_samples)
+    return CarrierNoise(draw_carrier(kind, rng, carrier)).read(samples)

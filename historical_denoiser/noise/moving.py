@@ -50,19 +50,17 @@ class MovingConfig(Ranges):
     pulse_db: list[float] = between(0.0, 35.0)  # peak of a pulse relative to the RMS of the rest
 
 
-def make_moving(samples: int, rng: np.random.Generator, cfg: MovingConfig | None = None,
-                ) -> np.ndarray:
+def make_moving(samples: int, rng: np.random.Generator, cfg: MovingConfig) -> np.ndarray:
     """Draws noise that belongs to no carrier: its source, spectrum and fluctuation are random.
 
     Args:
         samples: Length at 44.1 kHz.
         rng: Source of all randomness.
-        cfg: Ranges and probabilities; None for the defaults.
+        cfg: Ranges and probabilities.
 
     Returns:
         float32 array `(samples,)` with an RMS of 1.
     """
-    cfg = cfg or MovingConfig()
     noise = _make_one(samples, rng, cfg)
     if rng.uniform() < cfg.several_chance:
         noise = noise + np.float32(to_gain(rng.uniform(-15.0, 0.0))) * _make_one(samples, rng, cfg)
@@ -72,20 +70,17 @@ def make_moving(samples: int, rng: np.random.Generator, cfg: MovingConfig | None
     return (noise / _rms(noise)).astype(np.float32)
 
 
-def fluctuate(noise: np.ndarray, rng: np.random.Generator, cfg: MovingConfig | None = None,
-              ) -> np.ndarray:
-    """Makes the level of each band of a noise fluctuate, and sometimes adds a ripple to its
-    spectrum.
+def fluctuate(noise: np.ndarray, rng: np.random.Generator, cfg: MovingConfig) -> np.ndarray:
+    """Makes the levels of a noise's bands fluctuate, and sometimes adds a ripple to its spectrum.
 
     Args:
         noise: Waveform `(samples,)` at 44.1 kHz.
         rng: Source of all randomness.
-        cfg: Ranges and probabilities; None for the defaults.
+        cfg: Ranges and probabilities.
 
     Returns:
         float32 array `(samples,)`.
     """
-    cfg = cfg or MovingConfig()
     if rng.uniform() < cfg.ripple_chance:
         size = scipy.fft.next_fast_len(len(noise), real=True)
         hz = scipy.fft.rfftfreq(size, 1.0 / SAMPLE_RATE)
@@ -108,8 +103,7 @@ def make_pulses(samples: int, rng: np.random.Generator) -> np.ndarray:
     turn = float(rng.choice(TURN_SECONDS)) * draw(rng, (0.9, 1.1))
     per_second = draw_rate(rng, PULSES_PER_SECOND)
     chunks = parts.events(
-        rng, SAMPLE_RATE, per_second, 0.0, draw(rng, (0.0, 6.0)),
-        parts.thump_bank(rng, SAMPLE_RATE), turn_seconds=turn,
+        rng, per_second, 0.0, draw(rng, (0.0, 6.0)), parts.thump_bank(rng), turn_seconds=turn,
         locked_share=0.9 if is_locked else 0.0, burst=draw(rng, (0.0, 1.5)), is_alone=True)
     skipped = int(rng.integers(2 * parts.CHUNK))  # otherwise every noise would begin in silence
     return parts.render(chunks, samples + skipped)[skipped:]

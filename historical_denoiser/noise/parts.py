@@ -1,4 +1,4 @@
-"""The parts that make up a noise: spectra, hiss, hum, rumble and impulses.
+"""The parts that make up a noise at 44.1 kHz: spectra, hiss, hum, rumble and impulses.
 
 `carriers.py` draws the parts of a noise from these; `docs/noise_parts.md` lists the sources. Start
 reading at `hiss`.
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import scipy
 
-from historical_denoiser.audio.dsp import to_gain
+from historical_denoiser.audio.dsp import SAMPLE_RATE, to_gain
 
 LEVEL_HZ = 1000.0  # levels are relative to the RMS of the hiss above this frequency
 BAND_HZ = 1000.0 * 10.0 ** (np.arange(-15, 14) / 10.0)  # centres of the third octaves
@@ -61,9 +61,9 @@ def draw_rate(rng: np.random.Generator, bounds: Sequence[float]) -> float:
 # --- Spectra ---------------------------------------------------------------------------------
 
 
-def grid_hz(sample_rate: int, taps: int = TAPS) -> np.ndarray:
-    """Returns the frequencies at which a hiss's spectrum is given; 10 Hz replaces 0 Hz."""
-    return np.maximum(scipy.fft.rfftfreq(taps - 1, 1.0 / sample_rate), 10.0)
+def grid_hz(taps: int = TAPS) -> np.ndarray:
+    """Returns the frequencies of the spectrum of a filter with `taps` taps; 10 Hz replaces 0 Hz."""
+    return np.maximum(scipy.fft.rfftfreq(taps - 1, 1.0 / SAMPLE_RATE), 10.0)
 
 
 def interpolate_db(frequency_hz: np.ndarray, levels_db: Sequence[float],
@@ -242,13 +242,11 @@ def at_unit_level(chunks: Part) -> Part:
 
 
 @part
-def hiss(rng: np.random.Generator, sample_rate: int, level_db: np.ndarray,
-         above_hz: float = LEVEL_HZ) -> Part:
+def hiss(rng: np.random.Generator, level_db: np.ndarray, above_hz: float = LEVEL_HZ) -> Part:
     """Stationary Gaussian noise with a given spectrum, filtered by overlap-save.
 
     Args:
         rng: Source of all randomness.
-        sample_rate: Sample rate in Hz.
         level_db: Spectrum at the frequencies of `grid_hz`.
         above_hz: The RMS is 1 above this frequency.
     """
@@ -256,7 +254,7 @@ def hiss(rng: np.random.Generator, sample_rate: int, level_db: np.ndarray,
     size = CHUNK + length
     kernel = np.roll(scipy.fft.irfft(to_gain(level_db)), length // 2) * np.hanning(length)
     response = scipy.fft.rfft(kernel, size)
-    power = 2.0 * np.sum(np.abs(response[int(above_hz / sample_rate * size):]) ** 2) / size
+    power = 2.0 * np.sum(np.abs(response[int(above_hz / SAMPLE_RATE * size):]) ** 2) / size
     response = (response / np.sqrt(power)).astype(np.complex64)
     last = rng.standard_normal(length, dtype=np.float32)
     yield
@@ -267,18 +265,17 @@ def hiss(rng: np.random.Generator, sample_rate: int, level_db: np.ndarray,
 
 
 @part
-def swing(rng: np.random.Generator, sample_rate: int, wander_db: float,
-          pattern_db: Sequence[float] = (0.0, 0.0), turn_seconds: float = 1.0) -> Part:
+def swing(rng: np.random.Generator, wander_db: float, pattern_db: Sequence[float] = (0.0, 0.0),
+          turn_seconds: float = 1.0) -> Part:
     """Gains of a slow level modulation: a pattern that repeats with each turn, and a random walk.
 
     Args:
         rng: Source of all randomness.
-        sample_rate: Sample rate in Hz.
         wander_db: Standard deviation of the random walk.
         pattern_db: Levels at equal distances over one turn.
         turn_seconds: Duration of a turn.
     """
-    step = COARSE / sample_rate / turn_seconds
+    step = COARSE / SAMPLE_RATE / turn_seconds
     pattern_db = np.append(pattern_db, pattern_db[0])
     place = np.linspace(0.0, 1.0, len(pattern_db))
     ramp = np.arange(1, COARSE + 1, dtype=np.float32) / COARSE
@@ -296,20 +293,19 @@ def swing(rng: np.random.Generator, sample_rate: int, wander_db: float,
 
 
 @part
-def wave(rng: np.random.Generator, sample_rate: int, frequency_hz: float,
-         harmonics_db: np.ndarray, drift: float = 0.0, is_pulsed: bool = False) -> Part:
+def wave(rng: np.random.Generator, frequency_hz: float, harmonics_db: np.ndarray,
+         drift: float = 0.0, is_pulsed: bool = False) -> Part:
     """A periodic waveform with an RMS of 1.
 
     Args:
         rng: Source of all randomness.
-        sample_rate: Sample rate in Hz.
         frequency_hz: Frequency of the fundamental.
         harmonics_db: Levels of the fundamental and the harmonics above it.
         drift: Standard deviation of the pitch, as a share of the frequency.
         is_pulsed: Whether all phases are 0, so that the harmonics add up to one pulse per period.
             Otherwise phases are random.
     """
-    step, count = frequency_hz / sample_rate, len(harmonics_db)
+    step, count = frequency_hz / SAMPLE_RATE, len(harmonics_db)
     size = scipy.fft.next_fast_len(max(2048, 64 * count), real=True)
     spectrum = np.zeros(size // 2 + 1, np.complex128)
     turns = rng.uniform(size=count) * (not is_pulsed)
@@ -337,7 +333,7 @@ def wave(rng: np.random.Generator, sample_rate: int, frequency_hz: float,
         yield low + (table[index] - low) * place
 
 
-def make_hum(rng: np.random.Generator, sample_rate: int, frequency_hz: float, harmonics: int,
+def make_hum(rng: np.random.Generator, frequency_hz: float, harmonics: int,
              slope_db_per_octave: float, drift: float = 0.0,
              band_db: Callable[[np.ndarray], np.ndarray] | None = None,
              is_pulsed: bool = False) -> Part:
@@ -345,7 +341,6 @@ def make_hum(rng: np.random.Generator, sample_rate: int, frequency_hz: float, ha
 
     Args:
         rng: Source of all randomness.
-        sample_rate: Sample rate in Hz.
         frequency_hz: Frequency of the fundamental.
         harmonics: Number of harmonics with the fundamental. Those above 0.45 of the sample rate are
             left out.
@@ -354,17 +349,17 @@ def make_hum(rng: np.random.Generator, sample_rate: int, frequency_hz: float, ha
         band_db: Response of the playback chain: a function from frequencies in Hz to levels.
         is_pulsed: As in `wave`.
     """
-    harmonics = max(1, min(harmonics, int(0.45 * sample_rate / frequency_hz)))
+    harmonics = max(1, min(harmonics, int(0.45 * SAMPLE_RATE / frequency_hz)))
     order = np.arange(1, harmonics + 1)
     level = slope_db_per_octave * np.log2(order) + rng.normal(0.0, 6.0, harmonics)
     level[order % 2 == rng.integers(2)] += rng.uniform(0.0, 10.0)
     if band_db is not None:
         level = level + band_db(frequency_hz * order)
-    return wave(rng, sample_rate, frequency_hz, level, drift, is_pulsed)
+    return wave(rng, frequency_hz, level, drift, is_pulsed)
 
 
 @part
-def rumble(rng: np.random.Generator, sample_rate: int, turn_seconds: float, depth: float,
+def rumble(rng: np.random.Generator, turn_seconds: float, depth: float,
            between_hz: Sequence[float], ring_seconds: Sequence[float]) -> Part:
     """Noise with an RMS of 1 around three resonances, like those of arm, plinth and motor.
 
@@ -373,13 +368,12 @@ def rumble(rng: np.random.Generator, sample_rate: int, turn_seconds: float, dept
 
     Args:
         rng: Source of all randomness.
-        sample_rate: Sample rate in Hz.
         turn_seconds: Duration of a turn.
         depth: By how much the level changes within a turn, 0 to 1.
         between_hz: Range of the resonance frequencies.
         ring_seconds: Range of the decay times. A longer decay makes a narrower resonance.
     """
-    rate = sample_rate / COARSE
+    rate = SAMPLE_RATE / COARSE
     time = np.arange(256) / rate
     kernel = np.zeros(256)
     for _ in range(3):
@@ -390,8 +384,7 @@ def rumble(rng: np.random.Generator, sample_rate: int, turn_seconds: float, dept
     kernel /= np.sqrt(np.sum(kernel**2))
     white = rng.standard_normal(len(kernel) - 1)
     step, turns = 1.0 / (rate * turn_seconds), rng.uniform()
-    position = (np.arange(SINC_TAPS)[:, None] - (SINC_TAPS // 2 - 1)
-                - np.arange(COARSE) / COARSE)
+    position = np.arange(SINC_TAPS)[:, None] - (SINC_TAPS // 2 - 1) - np.arange(COARSE) / COARSE
     interpolator = (np.sinc(position) * np.cos(np.pi * position / SINC_TAPS) ** 2).astype(
         np.float32)
     slow = np.zeros(SINC_TAPS - 1, np.float32)
@@ -459,10 +452,10 @@ class _Impulses:
 
 
 @part
-def events(rng: np.random.Generator, sample_rate: int, per_second: float, median_db: float,
-           spread_db: float, bank: np.ndarray, turn_seconds: float = 1.0,
-           locked_share: float = 0.0, burst: float = 0.4, signed: bool = True,
-           loudest_db: float = LOUDEST_DB, is_alone: bool = False) -> Part:
+def events(rng: np.random.Generator, per_second: float, median_db: float, spread_db: float,
+           bank: np.ndarray, turn_seconds: float = 1.0, locked_share: float = 0.0,
+           burst: float = 0.4, signed: bool = True, loudest_db: float = LOUDEST_DB,
+           is_alone: bool = False) -> Part:
     """Impulses at random times.
 
     Arrivals are a Poisson process with a varying rate; peaks are log-normal and so have a heavy
@@ -471,7 +464,6 @@ def events(rng: np.random.Generator, sample_rate: int, per_second: float, median
 
     Args:
         rng: Source of all randomness.
-        sample_rate: Sample rate in Hz.
         per_second: Mean rate.
         median_db: Median of the peaks.
         spread_db: Standard deviation of the peaks.
@@ -485,9 +477,9 @@ def events(rng: np.random.Generator, sample_rate: int, per_second: float, median
             other noise, more than 1.4 s between two impulses would be digital silence.
     """
     impulses = _Impulses(bank)
-    per_chunk = per_second * (1.0 - locked_share) * CHUNK / sample_rate
+    per_chunk = per_second * (1.0 - locked_share) * CHUNK / SAMPLE_RATE
     mood = rng.normal()
-    locked = _scratches(rng, per_second * locked_share * turn_seconds, turn_seconds * sample_rate,
+    locked = _scratches(rng, per_second * locked_share * turn_seconds, turn_seconds * SAMPLE_RATE,
                         median_db, spread_db, len(bank))
     yield
     while True:
@@ -505,19 +497,18 @@ def events(rng: np.random.Generator, sample_rate: int, per_second: float, median
 
 
 @part
-def strokes(rng: np.random.Generator, sample_rate: int, per_second: float, jitter: float,
-            spread_db: float, bank: np.ndarray) -> Part:
+def strokes(rng: np.random.Generator, per_second: float, jitter: float, spread_db: float,
+            bank: np.ndarray) -> Part:
     """Impulses of a mechanism at regular intervals.
 
     Args:
         rng: Source of all randomness.
-        sample_rate: Sample rate in Hz.
         per_second: Rate of the impulses.
         jitter: Standard deviation of the onsets, as a share of the interval.
         spread_db: Standard deviation of the peaks, whose median is 0 dB.
         bank: Shapes `(shapes, samples)` with a peak of 1; each impulse has one of them.
     """
-    impulses, step = _Impulses(bank), sample_rate / per_second
+    impulses, step = _Impulses(bank), SAMPLE_RATE / per_second
     due = rng.uniform(0.0, step)
     yield
     while True:
@@ -529,7 +520,7 @@ def strokes(rng: np.random.Generator, sample_rate: int, per_second: float, jitte
                               to_gain(spread_db * rng.normal(size=count)))
 
 
-def impulse_bank(rng: np.random.Generator, sample_rate: int, pulse_ms: Sequence[float],
+def impulse_bank(rng: np.random.Generator, pulse_ms: Sequence[float],
                  band_db: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
     """Draws shapes of clicks like those on recordings.
 
@@ -538,16 +529,15 @@ def impulse_bank(rng: np.random.Generator, sample_rate: int, pulse_ms: Sequence[
 
     Args:
         rng: Source of all randomness.
-        sample_rate: Sample rate in Hz.
         pulse_ms: Range of the length of the pulse.
         band_db: Response of the playback chain: a function from frequencies in Hz to levels.
 
     Returns:
         Array `(SHAPES, samples)` with a peak of 1.
     """
-    samples = max(16, int(0.008 * pulse_ms[1] * sample_rate))
+    samples = max(16, int(0.008 * pulse_ms[1] * SAMPLE_RATE))
     column = (SHAPES, 1)
-    time = np.arange(samples) / sample_rate - rng.uniform(0.0, 1.0, column) / sample_rate
+    time = np.arange(samples) / SAMPLE_RATE - rng.uniform(0.0, 1.0, column) / SAMPLE_RATE
     pulse = np.exp(rng.uniform(*np.log(pulse_ms), column)) * 1e-3
     wave = np.exp(-0.5 * np.square((time - 0.9 * pulse) / (0.3 * pulse)))
     back = pulse * rng.uniform(0.5, 3.0, column)  # time constant of the opposite swing
@@ -563,13 +553,12 @@ def impulse_bank(rng: np.random.Generator, sample_rate: int, pulse_ms: Sequence[
                      / swing.sum(axis=1, keepdims=True))
     wave *= np.minimum(1.0, np.arange(samples)[::-1] / (0.3 * samples))
     if band_db is not None:
-        grid = np.maximum(scipy.fft.rfftfreq(256, 1.0 / sample_rate), 10.0)
-        kernel = minimum_phase(band_db(grid), 64)
+        kernel = minimum_phase(band_db(grid_hz(257)), 64)
         wave = scipy.signal.fftconvolve(wave, kernel[None], axes=1)[:, :samples + len(kernel) // 2]
     return wave / np.abs(wave).max(axis=1, keepdims=True)
 
 
-def thump_bank(rng: np.random.Generator, sample_rate: int) -> np.ndarray:
+def thump_bank(rng: np.random.Generator) -> np.ndarray:
     """Draws low-frequency pulses, `(THUMPS, samples)`, with a peak of 1.
 
     There are two forms, which de Carvalho et al. 2021 call "long pulses". After a scratch or
@@ -578,7 +567,7 @@ def thump_bank(rng: np.random.Generator, sample_rate: int) -> np.ndarray:
     shellac discs: several cycles, 0.08 to 0.8 s long, with a soft or hard onset and nothing above
     150 Hz.
     """
-    time = np.arange(int(THUMP_SECONDS * sample_rate), dtype=np.float32) / sample_rate
+    time = np.arange(int(THUMP_SECONDS * SAMPLE_RATE), dtype=np.float32) / SAMPLE_RATE
     bank = np.empty((THUMPS, len(time)), np.float32)
     is_jolt = rng.uniform() < JOLT_CHANCE
     centre_hz, length = draw_rate(rng, SWELL_HZ), draw_rate(rng, SWELL_SECONDS)
@@ -591,7 +580,7 @@ def thump_bank(rng: np.random.Generator, sample_rate: int) -> np.ndarray:
                                  length * draw_rate(rng, (0.6, 1.6)), attack, depth)
         row /= np.abs(row).max()
         if is_jolt:
-            jolt = time[:int(0.002 * sample_rate)]
+            jolt = time[:int(0.002 * SAMPLE_RATE)]
             row[:len(jolt)] += rng.uniform(0.0, 0.5) * np.exp(-jolt / 2e-4) * np.sin(
                 2.0 * np.pi * rng.uniform(1000.0, 5000.0) * jolt)
             row /= np.abs(row).max()
@@ -623,53 +612,46 @@ def _draw_swell(rng: np.random.Generator, time: np.ndarray, hz: float, length: f
     return envelope * wave
 
 
-def dip_bank(rng: np.random.Generator, sample_rate: int, length_ms: Sequence[float]) -> np.ndarray:
-    """Draws the shapes of dropouts: smooth dips with a depth of 1.
+def dip_bank(rng: np.random.Generator, length_ms: Sequence[float]) -> np.ndarray:
+    """Draws shapes of dropouts, float32 `(DIPS, samples)`: smooth dips with a depth of 1.
 
-    Args:
-        rng: Source of all randomness.
-        sample_rate: Sample rate in Hz.
-        length_ms: Range of the length of a dip.
-
-    Returns:
-        float32 array `(DIPS, samples)`.
+    The range of their length is `length_ms`.
     """
-    samples = int(1e-3 * length_ms[1] * sample_rate)
+    samples = int(1e-3 * length_ms[1] * SAMPLE_RATE)
     bank = np.zeros((DIPS, samples), np.float32)
     for row in bank:
-        length = max(8, int(1e-3 * np.exp(rng.uniform(*np.log(length_ms))) * sample_rate))
+        length = max(8, int(1e-3 * np.exp(rng.uniform(*np.log(length_ms))) * SAMPLE_RATE))
         row[:length] = np.minimum(1.0, 2.0 * np.hanning(length))[:samples]
     return bank
 
 
-def burst_bank(rng: np.random.Generator, sample_rate: int, burst_ms: float,
-               band_hz: Sequence[float], is_tonal: bool, shapes: int = BURSTS) -> np.ndarray:
+def burst_bank(rng: np.random.Generator, burst_ms: float, band_hz: Sequence[float],
+               is_tonal: bool, shapes: int = BURSTS) -> np.ndarray:
     """Draws bursts of noise or decaying tones, `(shapes, samples)`, with a peak of 1.
 
     They resemble the sound of struck metal, wood or paper: claws, shutters, splices in the gate.
 
     Args:
         rng: Source of all randomness.
-        sample_rate: Sample rate in Hz.
         burst_ms: Typical length; single shapes differ from it by up to 40 %.
         band_hz: Edges of the band, with skirts of 12 dB per octave.
         is_tonal: Whether to draw tones of similar pitch, which ring three times as long.
         shapes: Number of shapes.
     """
-    column, edges_hz = (shapes, 1), np.clip(band_hz, 1.0, 0.49 * sample_rate)
+    column = (shapes, 1)
     length = 1e-3 * burst_ms * np.exp(rng.uniform(np.log(0.7), np.log(1.4), column))
     ringing = 3.0 if is_tonal else 1.0
-    samples = max(16, int(1.4e-3 * burst_ms * ringing * sample_rate))
-    time = np.arange(samples, dtype=np.float32) / sample_rate
+    samples = max(16, int(1.4e-3 * burst_ms * ringing * SAMPLE_RATE))
+    time = np.arange(samples, dtype=np.float32) / SAMPLE_RATE
     decay = np.exp(-time / (length * rng.uniform(0.2, 0.5, column)))
     if is_tonal:
-        hz = draw_rate(rng, [max(edges_hz[0], 60.0), min(edges_hz[1], 8000.0)])
+        hz = draw_rate(rng, [max(band_hz[0], 60.0), min(band_hz[1], 8000.0)])
         wave = decay * np.sin(2.0 * np.pi * hz * rng.uniform(0.9, 1.1, column) * time
                               + rng.uniform(0.0, 2.0 * np.pi, column))
     else:
         swell = np.square(np.sin(np.pi * np.minimum(time / length, 1.0)))
         wave = (decay if rng.uniform() < 0.5 else swell) * rng.standard_normal((shapes, samples))
-    band = scipy.signal.butter(2, edges_hz, "bandpass", fs=sample_rate, output="sos")
+    band = scipy.signal.butter(2, band_hz, "bandpass", fs=SAMPLE_RATE, output="sos")
     wave = scipy.signal.sosfilt(band, wave)
     wave *= np.minimum(1.0, np.arange(samples)[::-1] / (0.2 * samples))
     return wave / np.abs(wave).max(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""A server of our own that can be made worse, and two tiny Debian packages."""
+"""A server of our own that can be made worse, two tiny Debian packages, and a few scores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from packing import build_debs
+from packing import TUNE, build_debs
 
 from historical_denoiser.corpus import downloads
 from historical_denoiser.corpus.downloads import RemoteFile
@@ -87,6 +87,26 @@ def built_debs(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("debs")
     build_debs(folder)
     return folder
+
+
+@pytest.fixture
+def corpus(tmp_path) -> Path:
+    """A collection `songs` of two scores and a draft."""
+    folder = tmp_path / "corpus" / "songs"
+    folder.mkdir(parents=True)
+    for name in ("one", "two", "draft1"):
+        (folder / f"{name}.abc").write_text(TUNE, encoding="utf-8")
+    return folder.parent
+
+
+@pytest.fixture
+def songs(corpus, tmp_path, monkeypatch) -> None:
+    """Makes the two scores all that there is to render from."""
+    table = tmp_path / "scores.csv"
+    table.write_text("collection,group,exclude,licence,notes\n"
+                     "songs,^(\\w+)\\.,draft*,public domain,\n", encoding="utf-8")
+    monkeypatch.setattr("historical_denoiser.corpus.scores.TABLE", table)
+    monkeypatch.setattr("music21.common.getCorpusFilePath", lambda: corpus)
 
 
 @pytest.fixture

@@ -50,14 +50,10 @@ def test_groups_of_the_shipped_recipe(package, name, group):
     assert rule.group_of(name) == f"{package}/{group}"
 
 
-@pytest.mark.parametrize(("column", "value"), [("category", "noise"), ("package", None)])
-def test_a_wrong_recipe_is_refused(tmp_path, column, value):
-    write_records(tmp_path / "recipe.csv", [make_rule(category="noise")])
-    if value is None:
-        text = (tmp_path / "recipe.csv").read_text().replace("package", "pakage", 1)
-        (tmp_path / "recipe.csv").write_text(text)
-    with pytest.raises(UserError, match=column if value else "columns"):
-        debian_packages.read_recipe(tmp_path / "recipe.csv")
+def test_a_wrong_recipe_is_refused(tmp_path):
+    recipe = write_records(tmp_path / "recipe.csv", [make_rule(category="noise")])
+    with pytest.raises(UserError, match="category"):
+        debian_packages.read_recipe(recipe)
 
 
 def test_the_held_out_recipe_tests_alone_and_shares_no_package():
@@ -89,22 +85,25 @@ def test_a_broken_archive_is_named(tmp_path):
         debian_packages.find_members([make_rule(where="broken.pk3")], tmp_path)
 
 
-def test_an_unknown_package_gives_the_complaint_of_apt(tmp_path, monkeypatch):
-    apt = tmp_path / "apt-get"
+@pytest.fixture
+def apt(tmp_path, monkeypatch) -> Path:
+    """A script that takes the place of apt-get."""
+    script = tmp_path / "apt-get"
+    script.touch(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    return script
+
+
+def test_an_unknown_package_gives_the_complaint_of_apt(apt, tmp_path):
     apt.write_text("#!/bin/sh\necho 'W: beside the point' >&2\n"
                    "echo 'E: Unable to locate package tiny' >&2\nexit 100\n")
-    apt.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     with pytest.raises(UserError, match="tiny: not downloaded.*E: Unable to locate"):
         debian_packages.get_package("tiny", tmp_path / "downloads")
     assert not list((tmp_path / "downloads").iterdir())
 
 
-def test_a_download_is_kept_for_the_next_run(tmp_path, monkeypatch):
-    apt = tmp_path / "apt-get"
+def test_a_download_is_kept_for_the_next_run(apt, tmp_path):
     apt.write_text("#!/bin/sh\necho content > \"$2_1.0_all.deb\"\n")
-    apt.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     first = debian_packages.get_package("tiny", tmp_path / "downloads")
     apt.unlink()
     assert first.read_text() == "content\n"
@@ -114,8 +113,7 @@ def test_a_download_is_kept_for_the_next_run(tmp_path, monkeypatch):
 # Whole runs.
 
 
-def build(folder: Path, recipe: list[Rule] = TINY_RECIPE, only: tuple[str, ...] = ()
-          ) -> list[str]:
+def build(folder: Path, recipe: list[Rule] = TINY_RECIPE, only: tuple[str, ...] = ()) -> list[str]:
     """Builds `folder/out` from the packages in its `downloads`; returns what went wrong."""
     rules = debian_packages.read_recipe(write_records(folder / "recipe.csv", recipe))
     return debian_packages.build_corpus(rules, list(only or rules), folder / "out", 1, True)

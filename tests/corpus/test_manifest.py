@@ -36,10 +36,12 @@ def test_the_rule_for_clean(changes, clean):
     assert is_clean(make_row(**changes)) is clean
 
 
-@pytest.mark.parametrize("cells", ["a,b", "a,b,c,d"])
-def test_a_table_with_a_malformed_line_is_named(cells, tmp_path):
-    Record = make_dataclass("Record", ["one", "two", "three"])
+@pytest.mark.parametrize(("lines", "message"), [
+    ("one,two,three\n1,2,3\na,b\n", "3 cells.*'a', 'b'"),
+    ("one,two,three\n1,2,3\na,b,c,d\n", "3 cells.*'a', 'b'"),
+    ("one,tow,three\n1,2,3\n", "columns.*'one', 'tow'")])
+def test_a_malformed_table_is_named(lines, message, tmp_path):
     table = tmp_path / "table.csv"
-    table.write_text(f"one,two,three\n1,2,3\n{cells}\n", encoding="utf-8")
-    with pytest.raises(UserError, match="table.csv.*3 cells.*'a', 'b'"):
-        read_records(table, Record)
+    table.write_text(lines, encoding="utf-8")
+    with pytest.raises(UserError, match=f"table.csv.*{message}"):
+        read_records(table, make_dataclass("Record", ["one", "two", "three"]))

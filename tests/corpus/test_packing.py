@@ -11,7 +11,7 @@ import soundfile
 import prepare_data
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.core.checks import UserError
-from historical_denoiser.corpus.packing import STRETCH_SECONDS, pack_corpus
+from historical_denoiser.corpus.packing import EXCERPT_SECONDS, pack_corpus
 from historical_denoiser.data.audio_index import find_clips
 from historical_denoiser.data.recordings import read_segment
 from historical_denoiser.data.settings import DsetConfig
@@ -47,7 +47,7 @@ def test_a_packed_corpus_is_one_to_train_on(manifest, tmp_path):
     pack_corpus([manifest], packed, 10.0, SHARES, seed=1)
     rows = read_rows(packed)
     assert sorted((row["group"], float(row["seconds"])) for row in rows) == [
-        ("judged", 2.0), ("long", 10.0), ("long", STRETCH_SECONDS), ("long", STRETCH_SECONDS),
+        ("judged", 2.0), ("long", 10.0), ("long", EXCERPT_SECONDS), ("long", EXCERPT_SECONDS),
         ("voice", 3.0)]
     assert {row["licence"] for row in rows} == {"CC0"}
     clips = find_clips(DsetConfig(path_manifests=[str(packed / "manifest.csv")]))

@@ -84,8 +84,7 @@ def test_midi_holds_the_strokes(tmp_path):
         if message.type == "program_change":
             programs[message.channel] = message.program
         elif message.type == "note_on":
-            found.append((round(now, 3), programs[message.channel], message.note,
-                          message.velocity))
+            found.append((round(now, 3), programs[message.channel], message.note, message.velocity))
     assert sorted(found) == [(0.5, 40, 60, 90), (1.0, 48, 85, 70), (1.0, 73, 72, 50)]
     assert programs[performance.DRUM_CHANNEL] == 48
 

@@ -82,8 +82,7 @@ def gramophone() -> dict[str, bytes]:
     for recording, split in (("disc 1", "train"), ("disc2", "validation"), ("disc3", "test")):
         names = [f"{recording}_{number}.wav" for number in range(2)]
         rows.append(f'{recording},{split},{names[0]},"{names}"')
-        files |= {f"Gramophone_Record_Noise_Dataset/{recording}/{name}": tone(90)
-                  for name in names}
+        files |= {f"Gramophone_Record_Noise_Dataset/{recording}/{name}": tone(90) for name in names}
     files["Gramophone_Record_Noise_Dataset/info.csv"] = "\n".join(rows).encode()
     files["__MACOSX/info.csv/._x"] = b"junk"
     return {"Gramophone_Record_Noise_Dataset.zip": pack_zip(files)}

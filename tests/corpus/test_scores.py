@@ -7,7 +7,7 @@ import zipfile
 from dataclasses import replace
 
 import pytest
-from packing import build_deb
+from packing import TUNE, assert_same_files, build_deb, render_in_two_runs
 from soundfont import write_sound_font
 
 from historical_denoiser.core.checks import UserError
@@ -16,24 +16,7 @@ from historical_denoiser.corpus.manifest import MANIFEST_NAME, Row, read_records
 from historical_denoiser.corpus.score_notes import read_notes
 from historical_denoiser.corpus.scores import Collection
 
-TUNE = """X:1
-T:A tune
-M:4/4
-L:1/4
-Q:1/4=90
-K:C
-|: C D E F- | F2 G2 | A B A2 | G4 :|
-"""
 TABLE = [Collection("songs", r"^(\w+)\.", "draft*", "public domain", "")]
-
-
-@pytest.fixture
-def corpus(tmp_path):
-    folder = tmp_path / "corpus" / "songs"
-    folder.mkdir(parents=True)
-    for name in ("one", "two", "draft1"):
-        (folder / f"{name}.abc").write_text(TUNE, encoding="utf-8")
-    return folder.parent
 
 
 def test_ties_are_joined_and_repeats_played(corpus):
@@ -83,8 +66,7 @@ def test_the_order_follows_the_seed_and_works_stay_together(corpus):
     splits = {}
     for render in first:
         assert splits.setdefault(render.group, render.split) == render.split
-        assert render.font == (scores.TEST_FONT if render.split == "test"
-                               else scores.TRAINING_FONT)
+        assert render.font == (scores.TEST_FONT if render.split == "test" else scores.TRAINING_FONT)
     assert set(splits.values()) == {"train", "validation", "test"}
 
 
@@ -110,7 +92,7 @@ def test_a_score_that_hangs_is_given_up(corpus, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def small(corpus, tmp_path, monkeypatch):
+def small(songs, tmp_path, monkeypatch):
     """Two songs, two pieces of each drawn kind, and a sound font of one sine."""
     if shutil.which("fluidsynth") is None or shutil.which("dpkg-deb") is None:
         pytest.skip("fluidsynth or dpkg-deb is missing")
@@ -119,14 +101,9 @@ def small(corpus, tmp_path, monkeypatch):
     for package, _ in (scores.TRAINING_FONT, scores.TEST_FONT):
         build_deb(debs, package, {"usr/share/sounds/sine.sf2":
                                   (tmp_path / "sine.sf2").read_bytes()})
-    table = tmp_path / "scores.csv"
-    table.write_text("collection,group,exclude,licence,notes\n"
-                     "songs,^(\\w+)\\.,draft*,public domain,\n", encoding="utf-8")
-    monkeypatch.setattr(scores, "TABLE", table)
     monkeypatch.setattr(scores, "DRAWN", {name: replace(drawn, pieces=2)
                                           for name, drawn in scores.DRAWN.items()})
     monkeypatch.setattr(scores, "MAX_RENDERS", 2)
-    monkeypatch.setattr("music21.common.getCorpusFilePath", lambda: corpus)
 
     def build(output, hours, jobs=1):
         shutil.copytree(debs, output / "downloads", dirs_exist_ok=True)
@@ -138,12 +115,8 @@ def small(corpus, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_corpus_is_rendered_and_a_stopped_run_goes_on(small, tmp_path):
-    some = small(tmp_path / "corpus1", 0.001)
-    assert len(some) == 1 and not (tmp_path / "corpus1" / scores.FONTS_NAME).exists()
-    before = (tmp_path / "corpus1" / some[0].file).stat().st_mtime_ns
-    rows = small(tmp_path / "corpus1", 1.0)
-    assert (tmp_path / "corpus1" / some[0].file).stat().st_mtime_ns == before
-    assert len(rows) == 10
+    rows = render_in_two_runs(small, tmp_path / "one")
+    assert len(rows) == 10 and not (tmp_path / "one" / scores.FONTS_NAME).exists()
     assert {(row.category, row.group.split("/")[1]) for row in rows} == {
         ("music", "songs"), ("music", "band"), ("music", "held"), ("effects", "percussion")}
     assert {row.licence for row in rows} == {
@@ -152,11 +125,8 @@ def test_a_corpus_is_rendered_and_a_stopped_run_goes_on(small, tmp_path):
         "scores/songs/one", "scores/songs/two"}
     for row in rows:
         assert float(row.seconds) > 2.0 and float(row.clipped) == 0.0
-    again = small(tmp_path / "corpus2", 1.0, jobs=2)
-    assert again == rows
-    for row in rows:
-        assert ((tmp_path / "corpus1" / row.file).read_bytes()
-                == (tmp_path / "corpus2" / row.file).read_bytes())
+    assert small(tmp_path / "two", 1.0, jobs=2) == rows
+    assert_same_files(rows, tmp_path / "one", tmp_path / "two")
 
 
 def test_what_failed_is_tried_again_by_the_next_run(small, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from carrier_samples import ROOT, rng
+from carrier_samples import ROOT, band_levels_db, rng
 from scipy import fft
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
@@ -29,14 +29,6 @@ def test_no_code_is_shared_with_what_trains():
     assert names == {"__future__", "collections.abc", "functools", "historical_denoiser.audio.dsp"}
     assert not set(foreign.OPEN) & set(foreign.SEALED)
     assert 3 * len(foreign.SEALED) >= len(ALL)
-
-
-def band_levels_db(noise, low_hz, high_hz, seconds=0.05):
-    spectrum, hz = fft.rfft(noise), fft.rfftfreq(len(noise), 1.0 / SAMPLE_RATE)
-    band = fft.irfft(spectrum * ((hz >= low_hz) & (hz < high_hz)), len(noise))
-    size = round(seconds * SAMPLE_RATE)
-    powers = np.mean(np.square(band[: len(band) // size * size].reshape(-1, size)), axis=1)
-    return 10.0 * np.log10(powers)
 
 
 def test_bands_fluctuate_by_themselves():

@@ -15,13 +15,11 @@ from historical_denoiser.noise import parts
 def test_parts_have_no_seams(part: str) -> None:
     """Smooth parts stay as smooth where two chunks meet as elsewhere."""
     source = {
-        "wave": lambda: parts.wave(rng(), SAMPLE_RATE, 50.0, np.zeros(3), 0.01),
-        "rumble": lambda: parts.rumble(rng(), SAMPLE_RATE, 0.77, 0.5, (8.0, 95.0), (0.01, 0.08)),
-        "swing": lambda: parts.swing(rng(), SAMPLE_RATE, 1.0, rng().normal(size=16), 0.77),
-        "hiss": lambda: parts.hiss(rng(), SAMPLE_RATE, parts.low_pass_db(
-            parts.grid_hz(SAMPLE_RATE), 100.0, 4.0)),
-        "thumps": lambda: parts.events(rng(), SAMPLE_RATE, 30.0, 0.0, 1.0, np.tile(
-            np.hanning(9000), (2, 1))),
+        "wave": lambda: parts.wave(rng(), 50.0, np.zeros(3), 0.01),
+        "rumble": lambda: parts.rumble(rng(), 0.77, 0.5, (8.0, 95.0), (0.01, 0.08)),
+        "swing": lambda: parts.swing(rng(), 1.0, rng().normal(size=16), 0.77),
+        "hiss": lambda: parts.hiss(rng(), parts.low_pass_db(parts.grid_hz(), 100.0, 4.0)),
+        "thumps": lambda: parts.events(rng(), 30.0, 0.0, 1.0, np.tile(np.hanning(9000), (2, 1))),
     }[part]()
     audio = parts.render(source, 6 * parts.CHUNK).astype(np.float64)
     bend = np.abs(np.diff(audio, 1 if part == "swing" else 2))  # a swing of level has knots
@@ -31,7 +29,7 @@ def test_parts_have_no_seams(part: str) -> None:
 
 
 def test_clicks_are_short_bipolar_and_leave_no_offset() -> None:
-    bank = parts.impulse_bank(rng(9), SAMPLE_RATE, [0.1, 0.2])
+    bank = parts.impulse_bank(rng(9), [0.1, 0.2])
     assert np.allclose(np.abs(bank).max(axis=1), 1.0)
     energy = np.cumsum(np.square(bank), axis=1)
     length_ms = 1e3 * np.argmax(energy > 0.99 * energy[:, -1:], axis=1) / SAMPLE_RATE
@@ -43,7 +41,7 @@ def test_clicks_are_short_bipolar_and_leave_no_offset() -> None:
 def test_thumps_are_jolts_that_decay_or_swells_of_several_cycles() -> None:
     kinds = set()
     for seed in range(20):
-        bank = parts.thump_bank(rng(seed), SAMPLE_RATE).astype(np.float64)
+        bank = parts.thump_bank(rng(seed)).astype(np.float64)
         assert bank.shape[0] == parts.THUMPS and np.abs(bank).max() == pytest.approx(1.0)
         energy = np.abs(fft.rfft(bank, axis=1)) ** 2
         hz = fft.rfftfreq(bank.shape[1], 1.0 / SAMPLE_RATE)
@@ -63,8 +61,7 @@ def test_standard_curves() -> None:
     curve = parts.academy_db(np.array([40.0, 100.0, 1000.0, 5000.0, 8000.0]))
     np.testing.assert_allclose(curve, [-7.0, 0.0, 0.0, -10.0, -18.0], atol=1e-9)
     corner_hz = 1e6 / (2.0 * np.pi * 35.0)
-    assert parts.tape_replay_db(np.array([corner_hz]), 0, 35)[0] == pytest.approx(
-        3.01, abs=0.01)
+    assert parts.tape_replay_db(np.array([corner_hz]), 0, 35)[0] == pytest.approx(3.01, abs=0.01)
     bass = parts.tape_replay_db(np.array([50.05, 1000.0]), 3180, 0)
     np.testing.assert_allclose(bass, [-3.01, -0.01], atol=0.01)
     riaa = parts.disc_replay_db(np.array([50.0, 1000.0, 10000.0]), 500.0, 2122.0)
@@ -73,7 +70,7 @@ def test_standard_curves() -> None:
 
 
 def test_minimum_phase_keeps_the_levels_and_starts_at_once() -> None:
-    wanted = parts.low_pass_db(parts.grid_hz(SAMPLE_RATE), 3000.0, 2.0)
+    wanted = parts.low_pass_db(parts.grid_hz(), 3000.0, 2.0)
     kernel = parts.minimum_phase(wanted, 512)
     found = 20.0 * np.log10(np.abs(fft.rfft(kernel, parts.TAPS - 1)))
     assert np.abs(found - wanted)[:1500].max() < 0.2
@@ -81,11 +78,11 @@ def test_minimum_phase_keeps_the_levels_and_starts_at_once() -> None:
 
 
 def test_strokes_come_at_regular_moments() -> None:
-    source = parts.strokes(rng(3), SAMPLE_RATE, 18.0, 0.0, 0.0, np.ones((2, 1)))
+    source = parts.strokes(rng(3), 18.0, 0.0, 0.0, np.ones((2, 1)))
     places = np.flatnonzero(parts.render(source, 4 * parts.CHUNK))
     assert len(places) in (48, 49)  # in 2.68 s
     np.testing.assert_allclose(np.diff(places), SAMPLE_RATE / 18.0, atol=1.0)
-    late = parts.strokes(rng(3), SAMPLE_RATE, 18.0, 0.1, 3.0, np.ones((2, 1)))
+    late = parts.strokes(rng(3), 18.0, 0.1, 3.0, np.ones((2, 1)))
     uneven = parts.render(late, 4 * parts.CHUNK)
     assert np.ptp(np.diff(np.flatnonzero(uneven))) > 300 and np.ptp(uneven[uneven > 0.0]) > 0.3
 
@@ -93,7 +90,7 @@ def test_strokes_come_at_regular_moments() -> None:
 def test_bursts_have_the_length_and_the_band_asked_for() -> None:
     for is_tonal in (False, True):
         for seed in range(5):
-            bank = parts.burst_bank(rng(seed), SAMPLE_RATE, 20.0, (400.0, 3000.0), is_tonal)
+            bank = parts.burst_bank(rng(seed), 20.0, (400.0, 3000.0), is_tonal)
             assert np.allclose(np.abs(bank).max(axis=1), 1.0)
             energy = np.cumsum(np.square(bank), axis=1)
             length_ms = 1e3 * np.argmax(energy > 0.9 * energy[:, -1:], axis=1) / SAMPLE_RATE
@@ -103,8 +100,8 @@ def test_bursts_have_the_length_and_the_band_asked_for() -> None:
 
 
 def test_hum_is_pulsed_where_it_is_asked_for() -> None:
-    crests = [np.ptp(parts.render(parts.wave(rng(4), SAMPLE_RATE, 50.0, np.zeros(30), 0.0, pulsed),
-                                  SAMPLE_RATE)) for pulsed in (False, True)]
+    crests = [np.ptp(parts.render(parts.wave(rng(4), 50.0, np.zeros(30), 0.0, is_pulsed),
+                                  SAMPLE_RATE)) for is_pulsed in (False, True)]
     assert crests[1] > 1.4 * crests[0]
 
 
