@@ -1,4 +1,4 @@
-"""The settings under the name that scripts know: the module `historical_denoiser.settings`."""
+"""The module `historical_denoiser.settings` under its published name."""
 
 import sys
 

@@ -1,7 +1,8 @@
-"""Draws clean segments and noise, and mixes them: noisy input and clean target.
+"""Draws clean segments and noise, and mixes them to noisy inputs and clean targets.
 
-Every item is a function of (seed, split, index) alone. A stopped run therefore goes on with the
-very batches it would have seen, and validation and test sets are the same on every run.
+Every mixture depends on (seed, split, index) alone. So a run that is resumed trains on the batches
+that it would have seen without the interruption, and validation and test never change. Start
+reading at `Mixer.item`.
 """
 
 from __future__ import annotations
@@ -28,38 +29,40 @@ from historical_denoiser.data.settings import SPLITS, DsetConfig
 from historical_denoiser.data.sources import SUBSONIC_HZ, CleanSource, NoiseSource
 from historical_denoiser.noise.carriers import FOLLOWING_KINDS, KINDS, MOVING, CarrierConfig
 
+# Settings that change how cached pairs are mixed, but not the pairs.
 MIXING_KEYS = ("cache_items", "path_cache", "snr_db", "level_db", "share_clean", "share_silent",
                "reference_dbfs", "evaluation_snrs_db", "share_profile", "share_heard",
                "share_changing", "share_coded")
 PAIR_VERSION = 8  # raised when the same settings give other pairs
-CACHE_STREAM = 1  # sets the seeds of cached pairs apart from those of mixtures
-PROBE_STREAM = 3  # and those of the clean sounds of probes
-PROFILE_SECONDS = (0.5, 2.0)  # length of the stretches by which training knows a noise
-TEST_PROFILE_SECONDS = 1.5  # and of those of fixed mixtures
-SHARE_LEAKING = 0.25  # share of training's profiles that hold a little of the signal,
-LEAK_DB = -30.0  # so loud, as where a user's choice reaches into a fading note or its echo
+CACHE_STREAM = 1  # the last number of the seeds of cached pairs, which those of mixtures lack
+PROBE_STREAM = 3  # the same for the clean sounds of probes
+PROFILE_SECONDS = (0.5, 2.0)  # length of the noise from which a training mixture's profile is made
+TEST_PROFILE_SECONDS = 1.5  # the same for fixed mixtures
+# This share of the training profiles contains the signal at this level, as if a user's excerpt of
+# noise began within a fading note or its echo.
+SHARE_LEAKING, LEAK_DB = 0.25, -30.0
 
 
 class Mixer:
-    """Makes mixture number `index` of one split.
+    """Makes the mixtures of one split.
 
     Args:
         dset: What is mixed and how.
         split: "train", "validation" or "test".
         seconds: Length of each mixture.
-        seed: Seed of the training mixtures. Validation and test ignore it: they never change.
+        seed: Seed of the training mixtures. The mixtures of validation and test never change.
         carrier: Shares of the kinds of noise, and the ranges of generated noise.
-        highpass_hz: What the network does not hear is taken from the training mixtures.
-        profile_form: Of a network that takes profiles of the noise: then a share of the training
-            mixtures, and all fixed ones, come with another stretch of their noise.
+        highpass_hz: Cutoff of a high-pass filter on the training mixtures, that of the network.
+        profile_form: The form of the network's noise profiles, if it takes any. A share of the
+            training mixtures, and all fixed ones, then have a second stretch of their noise.
 
     Attributes:
         samples: Length of each mixture.
-        categories: Of the clean audio that there is.
-        skipped: What could not be used, and how often.
+        categories: The categories of clean audio that are present.
+        skipped: How many segments or files could not be used, by reason.
 
     Raises:
-        FileNotFoundError, UserError: The data cannot be found or understood.
+        FileNotFoundError, UserError: The data cannot be found or are not valid.
         OSError: The cache cannot be written.
     """
 
@@ -78,7 +81,7 @@ class Mixer:
         self.cache = self._open_cache() if split == "train" and dset.cache_items else None
 
     def describe(self) -> str:
-        """Returns one line on what this split holds."""
+        """Returns a line that sums up the audio and the noise of this split."""
         parts = [f"{name} {sum(clip.seconds for clip in clips) / 60.0:.1f} min"
                  for name, clips in self.clean.clips.items()]
         parts += [f"{name} noise {len(found)}" for name, found in self.noise.recordings.items()]
@@ -87,9 +90,9 @@ class Mixer:
         return f"{self.split} (split version {SPLIT_VERSION}{borrowed}): " + ", ".join(parts)
 
     def item(self, index: int) -> Mixture:
-        """Makes training mixture `index`: everything about it is drawn from its own seed.
+        """Makes training mixture `index`, for which everything is drawn with a seed of its own.
 
-        With a cache, it joins the clean segment of one kept pair and the noise of another.
+        With a cache, it combines the clean segment of one cached pair with the noise of another.
         """
         rng = np.random.default_rng([*self.seed, index])
         snr_db, chance = float(rng.uniform(*self.dset.snr_db)), rng.random()
@@ -98,25 +101,28 @@ class Mixer:
         elif chance < self.dset.share_clean + self.dset.share_silent:
             snr_db = float("-inf")
         level_db = float(rng.uniform(*self.dset.level_db))
-        # Generators of their own: what else is drawn is the same with and without profiles.
-        own, changing, coding = rng.spawn(3)
-        chance = own.random() if self.profile_form else 1.0
-        is_known = chance < self.dset.share_profile
-        is_heard = not is_known and chance < self.dset.share_profile + self.dset.share_heard
+        # With generators of their own, these leave the other draws as they were without them.
+        profiling, changing, coding = rng.spawn(3)
+        chance = profiling.random() if self.profile_form else 1.0
+        has_profile = chance < self.dset.share_profile
+        needs_estimate = not has_profile and (
+            chance < self.dset.share_profile + self.dset.share_heard)
         if self.cache is None:
-            pair = other = self._draw_pair(rng, is_known)
+            pair = other = self._draw_pair(rng, has_profile)
         else:
             first, second = rng.integers(len(self.cache), size=2)
             pair, other = self.cache[first], self.cache[second]
             if other.follows:
                 pair = other
         mixture = self._mix_changing(pair, other, snr_db, level_db, changing)
-        mixture = replace(mixture, profile=self._choose_stretch(mixture, own) if is_known else None,
-                          is_heard=is_heard)
-        return self._code(mixture, coding)
+        profile = self._choose_stretch(mixture, profiling) if has_profile else None
+        return self._code(replace(mixture, profile=profile, needs_estimate=needs_estimate), coding)
 
     def evaluation_item(self, index: int) -> Mixture:
-        """Makes fixed mixture `index` of a grid: categories x SNRs x noises, in turn."""
+        """Makes fixed mixture `index` of a grid of categories, SNRs and noises.
+
+        The category changes from one mixture to the next, the noise most slowly.
+        """
         rng = np.random.default_rng([*self.seed, index])
         snrs_db, noises = self.dset.evaluation_snrs_db, self.noise.evaluated
         index, category = divmod(index, len(self.categories))
@@ -127,7 +133,7 @@ class Mixer:
         drawn = self.noise.generate(kind, rng, more=more) if recording is None else (
             self.noise.draw_recorded(kind, rng, recording, more))
         drawn, profile = np.split(drawn, [self.samples])
-        # The noise is the same with and without a profile, whose gain is the noise's.
+        # `noise` is scaled without the profile, so that it is the same where there is none.
         noise = shape_noise(drawn, 0.0, 0.0, rng, snr_highpass_hz=self.dset.snr_highpass_hz)
         profile = profile * np.float32(np.abs(noise).max() / np.abs(drawn).max())
         name = recording.title if recording else _name_noise(kind, True) if kind in KINDS else kind
@@ -138,7 +144,7 @@ class Mixer:
     def probe_sounds(self, count: int, seconds: float) -> list[tuple[str, np.ndarray]]:
         """Returns `count` fixed clean segments with their categories: music and speech in turn.
 
-        They are effects where there is nothing else.
+        They are effects if there are no others.
         """
         categories = [name for name in self.categories if name != "effects"] or self.categories
         source = CleanSource(self.dset, self.split, round(seconds * SAMPLE_RATE), self.skipped)
@@ -147,17 +153,16 @@ class Mixer:
             for number, name in zip(range(count), itertools.cycle(reversed(categories)))]
 
     def evaluation_grid(self, items: int) -> tuple[list[str], list[float]]:
-        """Returns the categories and input SNRs that the first `items` fixed mixtures have."""
+        """Returns the categories and input SNRs of the first `items` fixed mixtures."""
         rounds = -(-items // len(self.categories))
         return self.categories[:items], self.dset.evaluation_snrs_db[:rounds]
 
     def _draw_pair(self, rng: np.random.Generator, with_profile: bool) -> SourcePair:
-        """Draws what a training mixture, or a pair of the cache, is made of."""
+        """Draws the clean segment and the noise of a training mixture, or of a cached pair."""
         more = self._profile_samples if with_profile else 0
         category = str(rng.choice(self.categories, p=self.clean.shares))
         kind, is_generated = self.noise.choose(rng)
-        # What follows the signal is part of some training noise alone: SNR and the like measure
-        # noise that a signal can be told from.
+        # Fixed mixtures have no noise that follows the signal: SNR assumes independent noise.
         follows = bool(is_generated and rng.random() < self.dset.share_following
                        and kind in FOLLOWING_KINDS)
         clean = age(self.clean.draw(category, rng), self.dset, rng)
@@ -167,7 +172,7 @@ class Mixer:
             noise = self.noise.generate(kind, rng, clean if follows else None, more)
         else:
             noise = self.noise.draw_recorded(kind, rng, more=more)
-        if not follows and kind != MOVING:  # what follows the signal moves with it
+        if not follows and kind != MOVING:
             noise = self.noise.move(noise, rng)
         noise = shape_noise(noise, self.dset.noise_db_spread, self.highpass_hz, rng,
                             self.samples + more, self.dset.snr_highpass_hz, more)
@@ -195,20 +200,20 @@ class Mixer:
 
     def _mix_changing(self, pair: SourcePair, other: SourcePair, snr_db: float, level_db: float,
                       rng: np.random.Generator) -> Mixture:
-        """Does what `_mix` does; of a share of the items a level changes."""
+        """Mixes as `_mix` does, but in a share of the mixtures a level changes with time."""
         if rng.random() >= self.dset.share_changing:
             return self._mix(pair, other, snr_db, level_db)
         more = 0 if other.profile is None else len(other.profile)
-        gain, gain_of_all = draw_gains(rng, self.samples, more)
-        gain, gain_beyond = np.split(gain, [self.samples])
-        changed = replace(other, noise=gain * other.noise,
-                          profile=None if other.profile is None else gain_beyond * other.profile)
+        noise_gain, mixture_gain = draw_gains(rng, self.samples, more)
+        noise_gain, profile_gain = np.split(noise_gain, [self.samples])
+        changed = replace(other, noise=noise_gain * other.noise,
+                          profile=None if other.profile is None else profile_gain * other.profile)
         mixture = self._mix(pair, changed, snr_db, level_db)
-        return replace(mixture, noisy=gain_of_all * mixture.noisy,
-                       clean=gain_of_all * mixture.clean)
+        return replace(mixture, noisy=mixture_gain * mixture.noisy,
+                       clean=mixture_gain * mixture.clean)
 
     def _code(self, mixture: Mixture, rng: np.random.Generator) -> Mixture:
-        """Sends a share of the mixtures, and what is known of their noise, through a codec."""
+        """Encodes and decodes a share of the mixtures and of the noise for their profiles."""
         if rng.random() >= self.dset.share_coded:
             return mixture
         codec, kbps = draw_coding(rng)
@@ -218,7 +223,7 @@ class Mixer:
                            mixture.profile, codec, kbps))
 
     def _choose_stretch(self, mixture: Mixture, rng: np.random.Generator) -> np.ndarray | None:
-        """Takes from a mixture's profile a stretch as a user may: short, or not only noise."""
+        """Takes a stretch of the noise for a profile, as a user may: short, or with some signal."""
         if mixture.profile is None:
             return None
         samples = round(rng.uniform(*PROFILE_SECONDS) * SAMPLE_RATE)
@@ -231,7 +236,7 @@ class Mixer:
         return stretch
 
     def _open_cache(self) -> PairCache:
-        """Opens the cache whose name stands for the files and settings that change its pairs."""
+        """Opens the cache; its name is a hash of all files and settings that change its pairs."""
         settings = {name: value for name, value in vars(self.dset).items()
                     if name not in MIXING_KEYS}
         clips, noises = self.clean.clips.values(), self.noise.recordings.values()

@@ -29,15 +29,16 @@ logger = logging.getLogger(__name__)
 @hydra.main(version_base="1.3", config_path="conf", config_name="conf")
 @exit_on_user_error
 def main(raw: DictConfig) -> float:
-    """Trains the network that the configuration describes, or goes on with it.
+    """Trains the network that the configuration describes, or resumes a run that was stopped.
 
-    Returns the best value of `best_metric`, turned so that a search maximises it (see
-    `metrics.score`); for a trial of a search that diverged the worst there is.
+    Returns:
+        The score of the best weights (`metrics.score` of `best_metric`), which a search maximises;
+        minus infinity for a trial of a search that diverged.
     """
     cfg = load_config(raw)
     folder = Path(cfg.path_experiment)
     require(folder.is_dir() or not folder.exists(), "path_experiment", "a folder", str(folder))
-    # The data is looked up first: a mistyped path is answered before TensorFlow loads.
+    # The data are found first, so that a mistyped path is reported before TensorFlow loads.
     training = Mixer(cfg.dset, "train", cfg.seg_len_s_train, cfg.seed, cfg.noise,
                      cfg.stft.highpass_hz, network_settings(cfg).profile_form)
     validation = Mixer(cfg.dset, "validation", cfg.seg_len_s_val, carrier=cfg.noise)
@@ -47,9 +48,9 @@ def main(raw: DictConfig) -> float:
     import trainer
 
     logger.info("%s", describe_device())
-    logger.info("segments of %d samples, %d steps of %d", round(
-        cfg.seg_len_s_train * SAMPLE_RATE), cfg.epochs * cfg.steps_per_epoch, cfg.batch_size)
-    # The runs of a search are compared: none of them goes on with what other settings have learnt.
+    logger.info("%d steps of %d segments, each of %d samples", cfg.epochs * cfg.steps_per_epoch,
+                cfg.batch_size, round(cfg.seg_len_s_train * SAMPLE_RATE))
+    # The runs of a search are compared, so none may resume a run with other settings.
     in_search = HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
     run = trainer.Trainer(cfg, training, validation, may_change=not in_search)
     try:
@@ -57,9 +58,9 @@ def main(raw: DictConfig) -> float:
     except trainer.Diverged as error:
         if not in_search:
             raise
-        logger.error("this trial is the worst: %s", error)
+        logger.error("this trial counts as the worst: %s", error)
         return float("-inf")
-    logger.info("done: the weights lie in %s", Path(cfg.path_experiment))
+    logger.info("done: the weights are in %s", Path(cfg.path_experiment))
     return metrics.score(cfg.best_metric, run.best_value)
 
 

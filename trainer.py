@@ -1,9 +1,11 @@
-"""A training run: optimiser, schedule, steps, validation, and going on where it stopped."""
+"""A training run: optimiser, schedule, steps, validation and checkpoints to resume from.
+
+Start reading at `Trainer.fit`.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import math
 import signal
@@ -24,24 +26,19 @@ from dataset_loader import Mixer
 from historical_denoiser import settings as config
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.network import weights
-from historical_denoiser.network.stored import (
-    CONFIG_NAME,
-    read_network_settings,
-    read_settings,
-)
+from historical_denoiser.network.stored import CONFIG_NAME, read_network_settings, read_settings
 from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.restoration.settings import StageSettings
 from historical_denoiser.settings import Config
 from historical_denoiser.training import distribution, metrics, probes
 from historical_denoiser.training.checkpoints import Checkpoints, Progress
-from historical_denoiser.training.probes import ProbeReport
-from historical_denoiser.training.report import HISTORY_NAME, Report, read_history, write_history
+from historical_denoiser.training.report import HISTORY_NAME, Report, read_history
 
 logger = logging.getLogger(__name__)
 
-MAX_SKIPPED_IN_A_ROW = 20  # steps without a finite gradient, before the run gives up
+MAX_SKIPPED_IN_A_ROW = 20  # a run stops after so many steps without finite gradients
 NEVER = 2**31 - 1  # as a number of steps
-# Settings that may differ without making the results those of another run.
+# Settings that do not influence the weights. A name stands for all that begin with it.
 WITHOUT_EFFECT = ("path_experiment", "inference.", "test_items", "shown_items", "save_every_steps",
                   "loader_workers", "max_minutes", "strategy", "dset.path_cache", "probe_",
                   "test_probe_sounds", "perceptual", "profile", "path_evaluation",
@@ -49,7 +46,7 @@ WITHOUT_EFFECT = ("path_experiment", "inference.", "test_items", "shown_items", 
 
 
 class Diverged(UserError):
-    """A run's gradients were not finite many times in a row."""
+    """The gradients of a run were not finite in many successive steps."""
 
 
 def make_learning_rate(cfg: Config) -> keras.optimizers.schedules.LearningRateSchedule:
@@ -65,14 +62,15 @@ def make_learning_rate(cfg: Config) -> keras.optimizers.schedules.LearningRateSc
 
 
 def make_optimizer(cfg: Config) -> keras.optimizers.LossScaleOptimizer:
-    """Returns Adam that leaves out steps whose gradients are not finite.
+    """Returns Adam, wrapped so that steps whose gradients are not finite are left out.
 
-    Keras's loss scaling does so; only the gradients of float16 need scaling as well.
+    Keras's loss scaling leaves them out; the scaling itself is only used for float16.
     """
     adam = keras.optimizers.Adam(
         make_learning_rate(cfg), beta_1=cfg.beta1, beta_2=cfg.beta2,
         global_clipnorm=cfg.gradient_clip,
-        # Without a momentum the average is the weights themselves: a run can go on with another.
+        # With a momentum of 0 the average equals the weights. There always is an average, so that a
+        # run can be resumed with another momentum.
         use_ema=True, ema_momentum=cfg.ema_momentum or 0.0)
     if cfg.precision == "mixed_float16":
         return keras.optimizers.LossScaleOptimizer(adam)
@@ -84,8 +82,8 @@ class Learner:
 
     Attributes:
         model: The network that is trained.
-        averaged: What is validated and kept as best: the averaged weights without an optimiser.
-        train_step: A function of a batch's arrays that makes a step; returns the loss.
+        averaged: A network with the averaged weights, which is validated and kept as the best.
+        train_step: Trains a step on the arrays of a batch and returns the loss.
     """
 
     def __init__(self, cfg: Config, workers: distribution.Workers) -> None:
@@ -100,7 +98,8 @@ class Learner:
         self.model.optimizer = self.optimizer  # so that both are saved together
         self.model.set_weights(self.averaged.get_weights())
         self.train_step = workers.make_train_step(
-            distribution.OnWaveforms(self.model, cfg.loss, cfg.stft, cfg.dset.share_heard > 0.0),
+            distribution.OnWaveforms(self.model, cfg.loss, cfg.stft,
+                                     estimates_profiles=cfg.dset.share_heard > 0.0),
             self.optimizer)
 
     @property
@@ -108,53 +107,48 @@ class Learner:
         """Number of steps that changed the weights."""
         return int(keras.ops.convert_to_numpy(self.optimizer.iterations))
 
-    @property
-    def learning_rate(self) -> float:
-        """The learning rate of the next step."""
-        return float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
-
     def predict(self, spectra: np.ndarray) -> np.ndarray:
         """Denoises spectra `(batch, frames, bins, 2)` with the averaged weights."""
         return self.averaged.predict_on_batch(spectra)[0]
 
     def start_from(self, path: str) -> None:
-        """Takes weights from a file that holds no optimiser's state.
+        """Loads the weights of another run, but no optimiser's state.
 
-        They may be those of a network whose form is a part of this one, as the settings beside
-        them say.
+        They may be those of a smaller network that `weights.grow` can enlarge; the settings beside
+        the file describe it.
         """
         file = config.locate_weights(path)
         stored = read_network_settings(file)
         if stored is None or stored.unet == self.averaged.settings:
             unet.load_weights(self.averaged, file)
         else:
-            older = unet.build_model_denoise(stored.unet)
-            unet.load_weights(older, file)
-            weights.grow(self.averaged, older)
+            smaller = unet.build_model_denoise(stored.unet)
+            unet.load_weights(smaller, file)
+            weights.grow(self.averaged, smaller)
         self.model.set_weights(self.averaged.get_weights())
 
     def update_averaged(self) -> None:
-        """Brings `averaged` up to date."""
+        """Copies the current average of the weights to `averaged`."""
         trained = self.model.get_weights()
         if self.updates > 0:
-            # Keras writes the average over the weights, which are then put back.
+            # Keras replaces the weights by their average; the weights are restored below.
             self.optimizer.finalize_variable_values(self.model.trainable_variables)
         self.averaged.set_weights(self.model.get_weights())
         self.model.set_weights(trained)
 
 
 class Trainer:
-    """Trains one network in the folder `cfg.path_experiment` and goes on where it stopped.
+    """Trains a network in the folder `cfg.path_experiment`, where it also resumes a stopped run.
 
     Args:
         cfg: All settings.
         training: Makes the training mixtures.
         validation: Makes the fixed validation mixtures.
-        may_change: Whether an unfinished run may go on with other settings than it had. It may
-            not where results are compared, as in a search.
+        may_change: Whether an unfinished run may be resumed with other settings.
 
     Raises:
-        UserError: `cfg.best_metric` or `cfg.strategy` cannot be used.
+        UserError: `cfg.best_metric` is no measure of the validation, or `cfg.strategy` cannot be
+            used.
     """
 
     def __init__(self, cfg: Config, training: Mixer, validation: Mixer,
@@ -165,13 +159,15 @@ class Trainer:
         self.checkpoints = Checkpoints(self.folder)
         measured = metrics.average_names(*validation.evaluation_grid(cfg.validation_items))
         measured += probes.AVERAGE_NAMES if cfg.probe_sounds else []
-        if cfg.best_metric not in measured:  # the loss is none of them
+        if cfg.best_metric not in measured:
             raise UserError(f"`best_metric` must be one of {sorted(measured)}. "
                             f"Received: best_metric={cfg.best_metric!r}")
+        self.probe_sounds = (validation.probe_sounds(cfg.probe_sounds, cfg.probe_seconds)
+                             if cfg.probe_sounds else [])
         self.steps = cfg.epochs * cfg.steps_per_epoch
         self.progress = Progress()
         self.history: list[dict[str, float]] = []
-        self.best: dict[str, float] | None = None  # the row of the weights that are kept as best
+        self.best: dict[str, float] | None = None  # the row of `history` of the best weights
         self.workers = distribution.make_workers(cfg.strategy, cfg.batch_size)
         self.learner = Learner(cfg, self.workers)
         self.restorer = Restorer(self.learner.predict, config.network_settings(cfg),
@@ -179,72 +175,67 @@ class Trainer:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process validates and writes: the first of several, or the only one."""
+        """Whether this process validates and writes files; only the first one does."""
         return self.workers.index == 0
 
     @property
     def best_value(self) -> float:
-        """`best_metric` of the weights that are kept as best; NaN before the first epoch's end."""
+        """`best_metric` of the best weights; NaN before the first epoch's end."""
         return (self.best or {}).get(self.cfg.best_metric, float("nan"))
 
     def fit(self) -> None:
-        """Trains up to the last epoch; a run that was stopped goes on from its last checkpoint.
+        """Trains up to the last epoch; a stopped run is resumed at its last checkpoint.
 
         Raises:
-            UserError: The folder holds a run that cannot go on with these settings.
-            Diverged: The gradients were not finite many times in a row.
+            UserError: The folder holds a run that cannot be resumed with these settings.
+            Diverged: The gradients were not finite in many successive steps.
             OSError: The folder cannot be written or the disk is full.
         """
         for index in range(len(self.validation.categories)):
-            self.validation.evaluation_item(index)  # what cannot be read is said now, not later
+            self.validation.evaluation_item(index)  # reports unreadable files before the first step
         if self.checkpoints.last.exists():
             self._resume()
+        elif self.cfg.weights is not None:
+            self.learner.start_from(self.cfg.weights)
+            logger.info("a new run in %s, which starts from %s", self.folder, self.cfg.weights)
         else:
-            if self.cfg.weights is not None:  # before there is a folder: it may be mistyped
-                self.learner.start_from(self.cfg.weights)
             logger.info("a new run in %s", self.folder)
-            if self.cfg.weights is not None:
-                logger.info("it starts from %s", self.cfg.weights)
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.is_chief:
             self._train(None)
         elif self._is_finished():
-            logger.warning("the run in %s is finished: nothing is trained. For another run give "
-                           "another `path_experiment`, or more `epochs`", self.folder)
+            logger.warning("the run in %s is finished: nothing is trained. Choose another "
+                           "`path_experiment` to train anew, or more `epochs` to train on",
+                           self.folder)
         else:
             config.save_config(self.cfg, self.folder / CONFIG_NAME)
             with Report(self.folder / "tensorboard", self.progress.step + 1) as report:
                 self._train(report)
 
     def validate(self) -> list[metrics.Row]:
-        """Denoises the fixed mixtures with the averaged weights and measures each."""
+        """Updates the averaged weights and measures them on the fixed mixtures."""
         self.learner.update_averaged()
         mixtures = map(self.validation.evaluation_item, range(self.cfg.validation_items))
         return metrics.judge_mixtures(self.restorer.each, mixtures, self.cfg.dset.snr_highpass_hz)
-
-    def probe(self) -> ProbeReport | None:
-        """Tries the averaged weights, as `validate` left them, on noises that come alone."""
-        if not self.cfg.probe_sounds:
-            return None
-        return probes.measure(self.restorer.each, self._probe_sounds,
-                              self.cfg.dset.snr_highpass_hz)
-
-    @functools.cached_property
-    def _probe_sounds(self) -> list[tuple[str, np.ndarray]]:
-        return self.validation.probe_sounds(self.cfg.probe_sounds, self.cfg.probe_seconds)
 
     def _is_finished(self) -> bool:
         return self.progress.step >= self.steps
 
     def _resume(self) -> None:
-        """Takes up the run in the folder at its last checkpoint."""
+        """Loads the last checkpoint and the history of the run in the folder."""
         self.progress = self.checkpoints.read_progress()
         self._check_settings()
         if not self._is_finished():
-            self._load_last()
+            try:
+                unet.load_weights(self.learner.model, self.checkpoints.last)
+            except UserError as error:
+                raise UserError(
+                    f"the run in {self.folder} cannot be resumed: its network is another one. "
+                    f"Start a new run with another `path_experiment`, and with "
+                    f"weights={self.checkpoints.best} to start from its weights. ({error})",
+                ) from error
         self.history = read_history(self.folder / HISTORY_NAME, self.progress.step)
-        logger.info("going on from step %d of %d in %s", self.progress.step, self.steps,
-                    self.folder)
+        logger.info("resuming at step %d of %d in %s", self.progress.step, self.steps, self.folder)
         metric = self.cfg.best_metric
         self.best = self.checkpoints.find_best(self.history)
         top = max(self.history, key=self._score, default=None)
@@ -254,26 +245,17 @@ class Trainer:
                            "epoch is better", metric, top["epoch"], top[metric],
                            self.checkpoints.best.name, self.best["epoch"], self.best_value)
 
-    def _load_last(self) -> None:
-        try:
-            unet.load_weights(self.learner.model, self.checkpoints.last)
-        except UserError as error:
-            raise UserError(
-                f"the run in {self.folder} cannot go on: it is of another network. Start anew with "
-                f"another `path_experiment`, and with weights={self.checkpoints.best} for what it "
-                f"has learnt. ({error})") from error
-
     def _check_settings(self) -> None:
-        """Refuses or reports settings that are not those with which the run in the folder began."""
+        """Refuses or reports settings that differ from those of the run in the folder."""
         changes = _find_changes(self.folder / CONFIG_NAME, self.cfg)
         if changes and (self._is_finished() or not self.may_change):
             state = "is finished" if self._is_finished() else "began"
             raise UserError(f"the run in {self.folder} {state} with other settings: "
-                            f"{', '.join(changes)}. Give another `path_experiment` (in a search: "
+                            f"{', '.join(changes)}. Choose another `path_experiment` (in a search: "
                             f"`hydra.sweep.dir`), or delete that folder")
         if changes and self.is_chief:
-            logger.warning("the run in %s goes on with other settings than it had: %s. For a run "
-                           "of its own give another `path_experiment`", self.folder,
+            logger.warning("the run in %s is resumed with other settings: %s. To start a new run "
+                           "instead, choose another `path_experiment`", self.folder,
                            ", ".join(changes))
 
     def _train(self, report: Report | None) -> None:
@@ -291,7 +273,7 @@ class Trainer:
                 if skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
                     raise Diverged(
                         f"the gradients were not finite {skipped_in_a_row} times in a row up to "
-                        f"step {progress.step}: the run stops and its last checkpoint stays. Try "
+                        f"step {progress.step}: the run stops, its last checkpoint remains. Try "
                         f"a smaller `lr` or set `gradient_clip`.")
                 bar.set_postfix(loss=f"{progress.loss:.4f}")
                 epoch_ends = progress.step % cfg.steps_per_epoch == 0
@@ -302,23 +284,22 @@ class Trainer:
                     progress.loss_sum, progress.loss_count = 0.0, 0
                 if epoch_ends or progress.step % cfg.save_every_steps == 0:
                     self._save_last()
-                    if bar.disable:  # no bar where no one watches: a line in the log instead
+                    if bar.disable:  # no terminal shows the progress bar
                         logger.info("step %d of %d, loss %.4f, %.2f s a step", progress.step,
                                     self.steps, loss, seconds_per_step)
                     timed_from, since = progress.step, time.monotonic()
                 if is_interrupted():
                     self._save_last()
-                    logger.info("stopped at step %d; the same command goes on from there",
-                                progress.step)
+                    logger.info("stopped at step %d; the same command resumes there", progress.step)
                     raise KeyboardInterrupt
                 if time.monotonic() >= end and not self._is_finished():
                     self._save_last()
-                    logger.info("stopped at step %d after `max_minutes`; the same command goes on "
-                                "from there", progress.step)
+                    logger.info("stopped at step %d after `max_minutes`; the same command resumes "
+                                "there", progress.step)
                     return
 
     def _count_step(self, loss: float) -> bool:
-        """Counts a step, and returns whether its gradients were finite and changed the weights."""
+        """Counts a step and returns whether it changed the weights."""
         progress = self.progress
         progress.step += 1
         if self.learner.updates < progress.step - progress.skipped:
@@ -336,36 +317,35 @@ class Trainer:
 
     def _end_epoch(self, seconds_per_step: float, report: Report) -> None:
         self.checkpoints.refuse_full_disk(self.learner.model)
-        progress, step = self.progress, self.progress.step
-        judged, probed = self.validate(), self.probe()
-        row = {"step": step, "epoch": step // self.cfg.steps_per_epoch,
-               "lr": self.learner.learning_rate, "seconds_per_step": seconds_per_step,
-               "memory_gb": psutil.Process().memory_info().rss / 1e9,  # without loading processes
+        cfg, progress, step = self.cfg, self.progress, self.progress.step
+        judged, probed = self.validate(), None
+        if self.probe_sounds:
+            probed = probes.measure(self.restorer.each, self.probe_sounds,
+                                    cfg.dset.snr_highpass_hz)
+        row = {"step": step, "epoch": step // cfg.steps_per_epoch,
+               "lr": float(keras.ops.convert_to_numpy(self.learner.optimizer.learning_rate)),
+               "seconds_per_step": seconds_per_step,
+               "memory_gb": psutil.Process().memory_info().rss / 1e9,  # of this process only
                "skipped_steps": progress.skipped, "loss": progress.loss, **metrics.average(judged),
                **(probed.average() if probed else {})}
         report.add_epoch(row, judged, self.training.skipped, probed)
-        self._show(report)
+        for index in range(cfg.shown_items):
+            mixture = self.validation.evaluation_item(index)
+            report.add_item(index, mixture, self.restorer.each(mixture.noisy[None])[0], step,
+                            with_input=step == cfg.steps_per_epoch)
         if self.best is None or self._score(row) > self._score(self.best):
             self.checkpoints.save_best(self.learner.averaged, step)
             self.best = row
         self.history.append(row)
-        write_history(self.folder / HISTORY_NAME, self.history)
+        metrics.write_table(self.folder / HISTORY_NAME, self.history, list(row), missing="nan")
 
     def _score(self, row: dict[str, float]) -> float:
         metric = self.cfg.best_metric
         return metrics.score(metric, row.get(metric, float("nan")))
 
-    def _show(self, report: Report) -> None:
-        """Lets one hear and see the same few items after every epoch."""
-        step = self.progress.step
-        for index in range(self.cfg.shown_items):
-            mixture = self.validation.evaluation_item(index)
-            report.add_item(index, mixture, self.restorer.each(mixture.noisy[None])[0], step,
-                            with_input=step == self.cfg.steps_per_epoch)
-
 
 def _find_changes(path: Path, cfg: Config) -> list[str]:
-    """Returns "name before -> now" of each setting that is not as in the file and matters."""
+    """Returns "name before -> now" for each setting that differs from the file and matters."""
     if not path.exists():
         return []
     defaults, stored, now = (
@@ -387,7 +367,7 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _noted_interrupts() -> Iterator[Callable[[], bool]]:
-    """Yields what tells whether Ctrl-C was pressed, so that a run can end with a whole step.
+    """Yields a function that returns whether Ctrl-C was pressed, so that a run can finish its step.
 
     A second Ctrl-C raises KeyboardInterrupt at once.
     """
@@ -400,7 +380,7 @@ def _noted_interrupts() -> Iterator[Callable[[], bool]]:
         logger.info("stopping when this step is done; Ctrl-C again stops at once")
 
     before = signal.getsignal(signal.SIGINT)
-    # A job in the background ignores Ctrl-C; another thread may not set a handler.
+    # A job in the background ignores Ctrl-C; only the main thread may set a handler.
     if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return

@@ -1,11 +1,13 @@
-"""Small files of tones and noise, and what is heard in them."""
+"""Small files of tones and noise, and the contents of audio and of weights."""
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import soundfile
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.data.settings import DsetConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,3 +42,18 @@ def spectrum_db(audio, *places_hz):
     bins = [hz * len(audio) / SAMPLE_RATE for hz in places_hz]
     return np.array([10.0 * np.log10(spectrum[round(0.95 * k) : round(1.05 * k)].mean())
                      for k in bins])
+
+
+def read_weights(path):
+    """Returns the arrays of a file of weights by their names."""
+    with h5py.File(path) as file:
+        arrays = {}
+        file.visititems(lambda name, node: arrays.update({name: np.asarray(node)})
+                        if hasattr(node, "shape") else None)
+        return arrays
+
+
+def tunes_and_noise(folder, **settings):
+    """Returns settings with the clean audio in `music` and the noise in `noise` of a folder."""
+    return DsetConfig(path_music=[str(folder / "music")], path_noise=[str(folder / "noise")],
+                      **settings)

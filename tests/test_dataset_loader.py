@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.signal
 import soundfile
-from small_corpus import spectrum_db, write_noise, write_tone
+from small_corpus import spectrum_db, tunes_and_noise, write_noise, write_tone
 
 from dataset_loader import Mixer
 from historical_denoiser.audio import dsp
@@ -21,15 +21,24 @@ from historical_denoiser.data.audio_index import Clip, find_clips
 from historical_denoiser.data.settings import DsetConfig, MixConfig
 from historical_denoiser.data.sources import choose_by_name
 from historical_denoiser.noise.carriers import KINDS, CarrierConfig, PartShares
-from historical_denoiser.training import metrics
+from historical_denoiser.training.metrics import snr_db
+
+
+def train_items(dset, count, seconds=0.3, **more):
+    """Returns the first training mixtures."""
+    return list(map(Mixer(dset, "train", seconds, **more).item, range(count)))
+
+
+def fixed_items(mixer, count):
+    """Returns the first fixed mixtures."""
+    return list(map(mixer.evaluation_item, range(count)))
 
 
 def test_noise_of_which_nothing_is_held_out_is_named_and_generated_for_validation(dset):
     mixer = Mixer(dset, "test", 0.5)
     assert mixer.noise.missing == ["tape"] and "tape noise none" in mixer.describe()
-    assert [mixer.evaluation_item(index).noise for index in range(18)] == 18 * ["gramophone album0"]
-    mixer = Mixer(dset, "validation", 0.5)
-    noises = {mixer.evaluation_item(index).noise for index in range(18)}
+    assert {item.noise for item in fixed_items(mixer, 18)} == {"gramophone album0"}
+    noises = {item.noise for item in fixed_items(Mixer(dset, "validation", 0.5), 18)}
     assert len(noises) == 2 and "tape generated" in noises
     with pytest.raises(UserError, match="must hold noise for test: no recording is held out"):
         Mixer(dset, "test", 0.5, carrier=CarrierConfig(kind="tape"))
@@ -39,9 +48,7 @@ def test_each_recording_that_tests_has_mixtures_of_its_own(dset, folders):
     for number in range(3):
         write_tone(folders / f"rigs/hum{number}.wav", 100.0 * (1 + number), 1.0)
     dset = replace(dset, path_noise_test=[str(folders / "rigs")])
-    mixer = Mixer(dset, "test", 1.0)
-    for index in range(27):
-        item = mixer.evaluation_item(index)
+    for index, item in enumerate(fixed_items(Mixer(dset, "test", 1.0), 27)):
         number = index // 9
         assert item.noise == f"rigs hum{number}"
         spectrum = np.abs(np.fft.rfft(item.noisy - item.clean))
@@ -58,16 +65,15 @@ def test_snr_is_that_above_the_snr_highpass(tmp_path, highpass_hz):
         soundfile.write(tmp_path / f"noise/{split}/warped.wav",
                         noise + 0.03 * np.sin(2.0 * np.pi * 4.0 * times), SAMPLE_RATE)
         write_tone(tmp_path / f"music/{split}/tune.wav", 440.0, 3.0)
-    dset = DsetConfig(path_music=[str(tmp_path / "music")], path_noise=[str(tmp_path / "noise")])
+    dset = tunes_and_noise(tmp_path)
     for item in (Mixer(dset, "train", 2.0, highpass_hz=highpass_hz).item(0),
                  Mixer(dset, "test", 2.0).evaluation_item(1)):
         noisy, clean = (dsp.highpass(audio, 20.0, SAMPLE_RATE)
                         for audio in (item.noisy, item.clean))
-        assert metrics.snr_db(clean, noisy) == pytest.approx(item.snr_db, abs=0.1)
-        assert metrics.snr_db(item.clean, item.noisy) < item.snr_db - 5.0 or highpass_hz
-    old = Mixer(replace(dset, snr_highpass_hz=0.0), "test", 2.0).evaluation_item(1)
-    whole = dsp.decibels(dsp.power(old.clean) / dsp.power(old.noisy - old.clean))
-    assert whole == pytest.approx(old.snr_db, abs=0.01)
+        assert snr_db(clean, noisy) == pytest.approx(item.snr_db, abs=0.1)
+        assert snr_db(item.clean, item.noisy) < item.snr_db - 5.0 or highpass_hz
+    whole = Mixer(replace(dset, snr_highpass_hz=0.0), "test", 2.0).evaluation_item(1)
+    assert snr_db(whole.clean, whole.noisy) == pytest.approx(whole.snr_db, abs=0.01)
 
 
 def test_probes_hear_the_same_clean_sounds_on_every_run(dset):
@@ -82,28 +88,23 @@ def test_probes_hear_the_same_clean_sounds_on_every_run(dset):
     assert Mixer(dset, "validation", 0.5).probe_sounds(1, 0.3)[0][0] == "effects"
 
 
-@pytest.mark.parametrize("snr_db", [2.0, 17.5])
-def test_mixtures_have_the_drawn_snr_and_level(dset, snr_db):
-    dset.snr_db, dset.level_db = [snr_db, snr_db], [-6.0, -6.0]
-    loud = Mixer(dset, "train", 1.0, seed=3).item(5)
-    measured = dsp.decibels(dsp.power(loud.clean) / dsp.power(loud.noisy - loud.clean))
-    assert measured == pytest.approx(snr_db, abs=0.01)
-    dset.level_db = [0.0, 0.0]
-    plain = Mixer(dset, "train", 1.0, seed=3).item(5)
+@pytest.mark.parametrize("snr", [2.0, 17.5])
+def test_mixtures_have_the_drawn_snr_and_level(dset, snr):
+    loud, plain = (Mixer(replace(dset, snr_db=[snr, snr], level_db=[level, level]), "train", 1.0,
+                         seed=3).item(5) for level in (-6.0, 0.0))
+    assert snr_db(loud.clean, loud.noisy) == pytest.approx(snr, abs=0.01)
     np.testing.assert_allclose(loud.noisy, plain.noisy * 10.0 ** (-6.0 / 20.0), rtol=1e-5)
     np.testing.assert_allclose(loud.clean, plain.clean * 10.0 ** (-6.0 / 20.0), rtol=1e-5)
 
 
 def test_snr_is_uniform_in_decibels(dset):
-    mixer = Mixer(dset, "train", 0.05)
-    drawn = np.array([mixer.item(index).snr_db for index in range(300)])
+    drawn = np.array([item.snr_db for item in train_items(dset, 300, 0.05)])
     counts, _ = np.histogram(drawn, bins=6, range=(2.0, 20.0))
     assert drawn.min() >= 2.0 and drawn.max() <= 20.0 and counts.min() > 25
 
 
 def test_shares_of_the_categories(dset):
-    mixer = Mixer(dset, "train", 0.05)
-    drawn = [mixer.item(index).category for index in range(400)]
+    drawn = [item.category for item in train_items(dset, 400, 0.05)]
     assert [round(drawn.count(name) / 400, 1) for name in ("speech", "effects", "music")] == [
         0.6, 0.2, 0.2]
     dset.mix = MixConfig(0.6, 0.0, 0.2)
@@ -117,20 +118,15 @@ def test_shares_of_the_categories(dset):
         Mixer(dset, "train", 0.05)
 
 
-def test_clean_share_returns_the_input_untouched(dset):
-    dset.share_clean = 1.0
-    mixture = Mixer(dset, "train", 0.5).item(0)
-    np.testing.assert_array_equal(mixture.noisy, mixture.clean)
-
-
-def test_silent_share_returns_noise_alone(dset):
-    dset.share_silent, dset.reference_dbfs, dset.level_db = 1.0, -20.0, [0.0, 0.0]
-    mixture = Mixer(dset, "train", 0.5).item(0)
-    assert not mixture.clean.any() and mixture.snr_db == float("-inf")
-    assert 10.0 * np.log10(dsp.power(mixture.noisy)) == pytest.approx(-20.0, abs=0.01)
-    dset.share_silent, dset.share_clean = 0.3, 0.2
-    mixer = Mixer(dset, "train", 0.05)
-    drawn = [mixer.item(index).snr_db for index in range(300)]
+def test_shares_of_clean_and_of_silent_items(dset):
+    (clean,) = train_items(replace(dset, share_clean=1.0), 1)
+    np.testing.assert_array_equal(clean.noisy, clean.clean)
+    (silent,) = train_items(replace(dset, share_silent=1.0, reference_dbfs=-20.0,
+                                    level_db=[0.0, 0.0]), 1)
+    assert not silent.clean.any() and silent.snr_db == float("-inf")
+    assert 10.0 * np.log10(dsp.power(silent.noisy)) == pytest.approx(-20.0, abs=0.01)
+    drawn = [item.snr_db for item in train_items(replace(
+        dset, share_silent=0.3, share_clean=0.2), 300, 0.05)]
     assert 60 < drawn.count(float("-inf")) < 120 and 35 < drawn.count(float("inf")) < 85
 
 
@@ -155,13 +151,10 @@ def test_silent_and_broken_noise_is_skipped_and_counted(folders, dset, caplog):
     soundfile.write(tape / "empty.wav", np.zeros((0, 1)), SAMPLE_RATE)
     soundfile.write(tape / "infinite.wav", np.full(SAMPLE_RATE, np.inf), SAMPLE_RATE, "FLOAT")
     (tape / "broken.wav").write_bytes(b"RIFF nothing more")
-    only_tape = CarrierConfig(kind="tape")
-    dset.path_noise = [str(folders / "noise")]
-    mixer = Mixer(dset, "train", 0.3, carrier=only_tape)
+    mixer = Mixer(dset, "train", 0.3, carrier=CarrierConfig(kind="tape"))
     mixer.noise.recordings["tape"] = [found for found in audio_index.find_noise(dset)
                                       if found.category == "tape"]
-    items = [mixer.item(index) for index in range(20)]
-    assert all(np.ptp(item.noisy - item.clean) > 0.0 for item in items)
+    assert all(np.ptp(item.noisy - item.clean) > 0.0 for item in map(mixer.item, range(20)))
     assert mixer.skipped["silent noise"] > 0
     for name in ("broken", "empty", "infinite"):
         assert mixer.skipped[str(tape / f"{name}.wav")] > 0
@@ -174,12 +167,14 @@ def test_silent_and_broken_noise_is_skipped_and_counted(folders, dset, caplog):
 
 
 def test_validation_is_the_same_on_every_run_and_training_follows_its_seed(dset):
-    one, other = Mixer(dset, "validation", 0.5, seed=1), Mixer(dset, "validation", 0.5, seed=2)
-    np.testing.assert_array_equal(one.evaluation_item(4).noisy, other.evaluation_item(4).noisy)
-    first = Mixer(dset, "train", 0.5, seed=1)
-    np.testing.assert_array_equal(first.item(7).noisy, Mixer(dset, "train", 0.5, 1).item(7).noisy)
-    assert np.any(first.item(7).noisy != Mixer(dset, "train", 0.5, 2).item(7).noisy)
-    assert np.any(first.item(7).noisy != first.item(8).noisy)
+    one, other = (Mixer(dset, "validation", 0.5, seed=seed) for seed in (1, 2))
+    for index in range(3):  # speech, effects, music
+        np.testing.assert_array_equal(one.evaluation_item(index).noisy,
+                                      other.evaluation_item(index).noisy)
+    first, same, another = (Mixer(dset, "train", 0.5, seed).item(7).noisy for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, same)
+    assert np.any(first != another)
+    assert np.any(first != Mixer(dset, "train", 0.5, 1).item(8).noisy)
 
 
 def test_a_file_that_goes_changes_only_the_fixed_mixtures_that_hold_it(dset, tmp_path):
@@ -187,10 +182,11 @@ def test_a_file_that_goes_changes_only_the_fixed_mixtures_that_hold_it(dset, tmp
         for split in ("train", "test"):
             write_noise(tmp_path / f"clean/{split}/{number}.wav", 1.0 + number, number)
     dset = replace(dset, path_speech=[], path_effects=[], path_music=[str(tmp_path / "clean")])
-    before = [Mixer(dset, "test", 0.5).evaluation_item(index).clean for index in range(24)]
+    before = fixed_items(Mixer(dset, "test", 0.5), 24)
     (tmp_path / "clean/test/4.wav").unlink()
-    after = [Mixer(dset, "test", 0.5).evaluation_item(index).clean for index in range(24)]
-    same = sum(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
+    after = fixed_items(Mixer(dset, "test", 0.5), 24)
+    same = sum(np.array_equal(one.clean, other.clean)
+               for one, other in zip(before, after, strict=True))
     assert 12 <= same < 24  # the file was 5 of 21 s
 
 
@@ -202,25 +198,24 @@ def test_clips_are_chosen_by_their_weight_and_two_of_one_name_both():
         assert chosen[name] / 4000 == pytest.approx(share, abs=0.03)
 
 
-def test_files_of_one_name_in_two_folders_have_names_of_their_own(dset, tmp_path):
+def test_files_of_one_name_in_two_folders_have_names_of_their_own(tmp_path):
     for folder in ("one", "two"):
         write_noise(tmp_path / folder / "test/01.wav")
-    clips = find_clips(replace(dset, path_speech=[], path_effects=[], path_music=[
-        str(tmp_path / "one"), str(tmp_path / "two")]))
+    clips = find_clips(DsetConfig(path_music=[str(tmp_path / "one"), str(tmp_path / "two")]))
     assert [clip.name for clip in clips] == ["test/01.wav#0", "test/01.wav#1"]
 
 
 def test_old_recording_conditions_are_on_both_sides_and_only_in_training(dset):
-    plain = [Mixer(dset, "train", 0.5, seed=1).item(3),
-             Mixer(dset, "validation", 0.5).evaluation_item(3)]
+    def train_and_validation(dset):
+        return (Mixer(dset, "train", 0.5, seed=1).item(3),
+                Mixer(dset, "validation", 0.5).evaluation_item(3))
+
+    plain = train_and_validation(dset)
     for name in ("share_bass", "share_horn", "share_saturated", "share_band_limited"):
-        aged_dset = replace(dset, **{name: 1.0})
-        train = Mixer(aged_dset, "train", 0.5, seed=1).item(3)
-        validation = Mixer(aged_dset, "validation", 0.5).evaluation_item(3)
+        train, validation = train_and_validation(replace(dset, **{name: 1.0}))
         assert np.abs(train.clean - plain[0].clean).max() > 1e-4, name
         # What was changed is the signal, not the noise on it.
-        snr = 10.0 * np.log10(dsp.power(train.clean) / dsp.power(train.noisy - train.clean))
-        assert snr == pytest.approx(train.snr_db, abs=0.01)
+        assert snr_db(train.clean, train.noisy) == pytest.approx(train.snr_db, abs=0.01)
         np.testing.assert_array_equal(validation.clean, plain[1].clean)
 
 
@@ -236,12 +231,11 @@ def test_training_hears_what_the_network_will_hear(dset):
 def test_fixed_mixtures_have_the_wanted_snrs(dset):
     dset.evaluation_snrs_db = [10.0, 17.5]
     mixer = Mixer(dset, "validation", 0.3)
-    items = [mixer.evaluation_item(index) for index in range(12)]
+    items = fixed_items(mixer, 12)
     assert [item.snr_db for item in items] == 2 * (3 * [10.0] + 3 * [17.5])
     for item in items:
         noise = dsp.highpass(item.noisy - item.clean, 20.0, SAMPLE_RATE, wrap=True)
-        measured = dsp.decibels(dsp.power(item.clean) / dsp.power(noise))
-        assert measured == pytest.approx(item.snr_db, abs=0.01)
+        assert snr_db(item.clean, item.clean + noise) == pytest.approx(item.snr_db, abs=0.01)
     assert mixer.evaluation_grid(3) == (["speech", "effects", "music"], [10.0])
     assert mixer.evaluation_grid(36)[1] == [10.0, 17.5]
     assert len({item.noisy.tobytes() for item in items}) == 12
@@ -249,7 +243,7 @@ def test_fixed_mixtures_have_the_wanted_snrs(dset):
 
 def test_where_no_clean_audio_is_held_out_training_clips_are_measured(tmp_path, caplog):
     write_tone(tmp_path / "music/train/tune.wav", seconds=0.5)
-    dset = DsetConfig(path_music=[str(tmp_path / "music")], path_noise=["data/noise"])
+    dset = DsetConfig(path_music=[str(tmp_path / "music")])
     mixer = Mixer(dset, "validation", 0.3)
     assert mixer.evaluation_item(0).category == "music"
     assert "validation: no clean audio is held out" in caplog.text
@@ -263,7 +257,7 @@ def test_where_no_clean_audio_is_held_out_training_clips_are_measured(tmp_path, 
 def test_what_cannot_be_trained_on_is_named(tmp_path, caplog):
     write_tone(tmp_path / "music/train/tune.wav", seconds=0.5)
     write_tone(tmp_path / "noise/mains/test/hum.wav", seconds=0.5)
-    dset = DsetConfig(path_music=[str(tmp_path / "music")], path_noise=[str(tmp_path / "noise")])
+    dset = tunes_and_noise(tmp_path)
     Mixer(dset, "train", 0.3)
     assert "every recording of the noise category mains is held out" in caplog.text
     (tmp_path / "music/train").rename(tmp_path / "music/test")
@@ -272,21 +266,19 @@ def test_what_cannot_be_trained_on_is_named(tmp_path, caplog):
 
 
 def test_only_the_wanted_noise_is_mixed(dset):
-    mixed, discs, tape = (Mixer(replace(dset, share_generated=0.5), "train", 0.3,
-                                carrier=CarrierConfig(kind=kind))
-                          for kind in ("mixed", "gramophone", "tape"))
-    for mixer, wanted in ((mixed, {"gramophone", "tape", "film", "hum"}), (discs, {"gramophone"}),
-                          (tape, {"tape"})):
-        assert {mixer.item(index).noise.split()[0] for index in range(40)} == wanted
-    test = Mixer(dset, "validation", 0.3, carrier=CarrierConfig(kind="tape"))
-    assert {test.evaluation_item(index).noise for index in range(12)} == {"tape generated"}
+    for kind, wanted in (("mixed", {"gramophone", "tape", "film", "hum"}),
+                         ("gramophone", {"gramophone"}), ("tape", {"tape"})):
+        items = train_items(replace(dset, share_generated=0.5), 40,
+                            carrier=CarrierConfig(kind=kind))
+        assert {item.noise.split()[0] for item in items} == wanted
+    tape = Mixer(dset, "validation", 0.3, carrier=CarrierConfig(kind="tape"))
+    assert {item.noise for item in fixed_items(tape, 12)} == {"tape generated"}
 
 
 def test_every_mixture_has_noise_of_its_own(dset):
     dset = replace(dset, share_generated=1.0, share_clean=0.0)
     for carrier in (CarrierConfig(kind="film"), CarrierConfig(moving_share=1.0)):
-        mixer = Mixer(dset, "train", 0.3, carrier=carrier)
-        noises = [item.noisy - item.clean for item in map(mixer.item, range(6))]
+        noises = [item.noisy - item.clean for item in train_items(dset, 6, carrier=carrier)]
         for one, other in itertools.combinations(noises, 2):
             found = scipy.signal.correlate(one, other, "full", "fft")
             assert np.abs(found).max() < 0.7 * np.sqrt(np.sum(one**2) * np.sum(other**2))
@@ -295,41 +287,33 @@ def test_every_mixture_has_noise_of_its_own(dset):
 def test_shares_of_noise_that_moves(dset):
     dset = replace(dset, share_generated=0.5)
 
-    def names(**shares):
-        mixer = Mixer(dset, "train", 0.3, carrier=CarrierConfig(**shares))
-        return [mixer.item(index).noise for index in range(60)]
+    def draw(count, **shares):
+        return train_items(dset, count, carrier=CarrierConfig(**shares))
 
-    found = names(moving_share=0.6)
-    assert 8 <= found.count("moving generated") <= 28
-    assert "moving generated" not in names() + names(moving_share=0.6, kind="film")
+    def count_moving(**shares):
+        return sum(item.noise == "moving generated" for item in draw(60, **shares))
 
-    def item(share):
-        mixer = Mixer(dset, "train", 0.3, carrier=CarrierConfig(fluctuating_share=share))
-        return mixer.item(3)
-
-    still, moves = item(0.0), item(1.0)
+    assert 8 <= count_moving(moving_share=0.6) <= 28
+    assert count_moving() == count_moving(moving_share=0.6, kind="film") == 0
+    still, moves = (draw(4, fluctuating_share=share)[3] for share in (0.0, 1.0))
     assert still.noise == moves.noise and not np.array_equal(still.noisy, moves.noisy)
     np.testing.assert_allclose(still.clean / np.std(still.clean),
                                moves.clean / np.std(moves.clean), rtol=1e-4)
 
 
 def test_coded_mixtures_keep_step_with_their_target(dset):
-    dset = replace(dset, share_coded=1.0, snr_db=[40.0, 40.0], share_silent=0.0)
-    mixer = Mixer(dset, "train", 1.0)
-    for index in range(6):
-        item = mixer.item(index)
-        found = scipy.signal.correlate(item.noisy, item.clean, "full", "fft")
-        assert np.argmax(found) - (mixer.samples - 1) == 0
-        assert not np.array_equal(item.noisy, Mixer(replace(dset, share_coded=0.0), "train",
-                                                    1.0).item(index).noisy)
+    coded, plain = (train_items(replace(dset, share_coded=share, snr_db=[40.0, 40.0]), 6, 1.0)
+                    for share in (1.0, 0.0))
+    for one, other in zip(coded, plain, strict=True):
+        found = scipy.signal.correlate(one.noisy, one.clean, "full", "fft")
+        assert np.argmax(found) == len(one.clean) - 1
+        assert not np.array_equal(one.noisy, other.noisy)
 
 
 def test_no_stretch_of_rare_thumps_is_silent(dset):
     shares = PartShares(**dict.fromkeys(vars(PartShares()), 0.0) | {"thumps": 1.0})
     thumps = CarrierConfig(alone_share=1.0, dominant_share=0.0, part_shares=shares)
-    mixer = Mixer(replace(dset, share_generated=1.0, share_clean=0.0), "train", 0.3, carrier=thumps)
-    for index in range(30):
-        item = mixer.item(index)
+    for item in train_items(replace(dset, share_generated=1.0), 30, carrier=thumps):
         assert np.ptp(item.noisy - item.clean) > 0.0
 
 
@@ -341,13 +325,13 @@ def test_parts_stand_alone_in_training_only(dset):
 def test_the_balance_of_recorded_noise_changes_in_training_only(folders, dset):
     hiss = 0.01 * np.random.default_rng(1).standard_normal(2 * SAMPLE_RATE)
     hiss[::4000] += 1.0
-    for split in ("train", "validation"):
-        soundfile.write(folders / f"noise/tape/{split}_ticks.wav", hiss, SAMPLE_RATE)
+    ticks = folders / "ticks.wav"
+    soundfile.write(ticks, hiss, SAMPLE_RATE)
+
     def draw(split, spread_db):
         mixer = Mixer(replace(dset, noise_balance_db=spread_db), split, 0.3)
-        mixer.noise.recordings["tape"] = [
-            replace(mixer.noise.recordings["gramophone"][0],
-                    files=(folders / f"noise/tape/{split}_ticks.wav",), category="tape")]
+        (one, *_) = mixer.noise.recordings["gramophone"]
+        mixer.noise.recordings["tape"] = [replace(one, files=(ticks,), category="tape")]
         return mixer.noise.draw_recorded("tape", np.random.default_rng(2))
 
     assert np.abs(draw("train", 12.0) - draw("train", 0.0)).max() > 0.05
@@ -359,25 +343,9 @@ def test_recorded_noise_is_heard_at_other_speeds(tmp_path):
     for number in range(10):
         write_tone(tmp_path / f"music/tune{number}.flac", 5000, 3.0)
     write_tone(tmp_path / "noise/hum/mains.wav", 100, 3.0)
-    dset = DsetConfig(path_music=[str(tmp_path / "music")], path_noise=[str(tmp_path / "noise")],
-                      noise_speed=[0.5, 2.0])
-    mixer = Mixer(dset, "train", 1.0)
-    peaks = []
-    for index in range(40):
-        item = mixer.item(index)
-        noise = np.abs(np.fft.rfft(item.noisy - item.clean))
-        peaks.append(float(np.argmax(noise)))  # one bin is 1 Hz
-    assert 49 <= min(peaks) < 80 and 130 < max(peaks) <= 202
-
-
-def test_processes_make_the_same_mixtures(folders, dset):
-    dset = replace(dset, cache_items=4, path_cache=str(folders / "cache"), share_generated=0.5)
-    mixer = Mixer(dset, "train", 0.3, seed=2)
-    fed = list(feeding.numpy_batches(mixer, 2, 0, 4, workers=2))
-    for index in range(8):
-        item = mixer.item(index)
-        np.testing.assert_array_equal([part[index % 2] for part in fed[index // 2]],
-                                      [item.noisy, item.clean])
+    items = train_items(tunes_and_noise(tmp_path, noise_speed=[0.5, 2.0]), 40, 1.0)
+    peaks_hz = [np.argmax(np.abs(np.fft.rfft(item.noisy - item.clean))) for item in items]
+    assert 49 <= min(peaks_hz) < 80 and 130 < max(peaks_hz) <= 202
 
 
 # ---- profiles of the noise ----
@@ -402,82 +370,80 @@ def hums(folders, dset):
 @pytest.mark.parametrize("speed", [1.0, 1.3])
 def test_a_profile_is_another_stretch_of_the_same_noise_at_its_gain(hums, speed):
     hums = replace(hums, share_profile=1.0, noise_speed=[speed, speed])
-    knowing, blind = (Mixer(hums, "train", 0.5, highpass_hz=20.0, profile_form=form)
+    knowing, blind = (train_items(hums, 12, 0.5, highpass_hz=20.0, profile_form=form)
                       for form in (FORM, None))
-    lengths = set()
-    for index in range(12):
-        item = knowing.item(index)
+    for item, plain in zip(knowing, blind, strict=True):
         noise = item.noisy - item.clean
         assert loudest_hz(item.profile) == pytest.approx(loudest_hz(noise), abs=4.0)
         assert dsp.power(item.profile) == pytest.approx(dsp.power(noise), rel=0.1)
-        assert metrics.snr_db(item.clean, item.noisy) == pytest.approx(item.snr_db, abs=0.1)
-        lengths.add(len(item.profile) / SAMPLE_RATE)
+        assert snr_db(item.clean, item.noisy) == pytest.approx(item.snr_db, abs=0.1)
         if speed == 1.0:  # all else is as without profiles
-            np.testing.assert_array_equal(item.clean, blind.item(index).clean)
-            assert item.snr_db == blind.item(index).snr_db and blind.item(index).profile is None
-    assert 0.5 <= min(lengths) < 1.0 < 1.5 < max(lengths) <= 2.0
+            np.testing.assert_array_equal(item.clean, plain.clean)
+            assert item.snr_db == plain.snr_db and plain.profile is None
+    seconds = [len(item.profile) / SAMPLE_RATE for item in knowing]
+    assert 0.5 <= min(seconds) < 1.0 < 1.5 < max(seconds) <= 2.0
 
 
 def test_a_share_of_the_items_has_a_profile_and_clean_ones_have_none(hums):
+    items = train_items(hums, 200, 0.05, profile_form=FORM)
+    known = [item.profile is not None for item in items]
+    assert 0.4 < np.mean(known) < 0.6  # three standard deviations
+    (clean,) = train_items(replace(hums, share_clean=1.0, share_profile=1.0), 1, profile_form=FORM)
+    assert clean.profile is None
     mixer = Mixer(hums, "train", 0.05, profile_form=FORM)
-    known = np.mean([mixer.item(index).profile is not None for index in range(200)])
-    assert 0.4 < known < 0.6  # three standard deviations
-    clean = Mixer(replace(hums, share_clean=1.0, share_profile=1.0), "train", 0.05,
-                  profile_form=FORM)
-    assert clean.item(0).profile is None
     noisy, target, profiles = feeding.make_batch(mixer, 0, 40)
     assert noisy.shape == target.shape and profiles.shape == (40, 1, 257, 2)
-    given = [mixer.item(index).profile is not None for index in range(40)]
-    np.testing.assert_array_equal(profiles.any(axis=(1, 2, 3)), given)
-    again = next(feeding.numpy_batches(mixer, 40, 0, 1, workers=2))
-    np.testing.assert_array_equal(again[2], profiles)
+    np.testing.assert_array_equal(profiles.any(axis=(1, 2, 3)), known[:40])
     assert len(feeding.make_batch(Mixer(hums, "train", 0.05), 0, 2)) == 2
 
 
-def test_a_share_of_the_items_is_heard_first(hums):
-    mixer = Mixer(replace(hums, share_profile=0.3, share_heard=0.5), "train", 0.05,
-                  profile_form=FORM)
-    items = [mixer.item(index) for index in range(200)]
-    assert 0.4 < np.mean([item.is_heard for item in items]) < 0.6
-    assert not any(item.is_heard and item.profile is not None for item in items)
-    assert any(not item.is_heard and item.profile is None for item in items)
-    _, _, profiles = feeding.make_batch(mixer, 0, 40)
+def test_a_share_of_the_items_needs_an_estimate_of_the_network(hums):
+    dset = replace(hums, share_profile=0.3, share_heard=0.5)
+    items = train_items(dset, 200, 0.05, profile_form=FORM)
+    assert 0.4 < np.mean([item.needs_estimate for item in items]) < 0.6
+    assert not any(item.needs_estimate and item.profile is not None for item in items)
+    assert any(not item.needs_estimate and item.profile is None for item in items)
+    *_, profiles = feeding.make_batch(Mixer(dset, "train", 0.05, profile_form=FORM), 0, 40)
     np.testing.assert_array_equal((profiles < 0.0).all(axis=(1, 2, 3)),
-                                  [item.is_heard for item in items[:40]])
+                                  [item.needs_estimate for item in items[:40]])
     assert (profiles[profiles < 0.0] == -1.0).all()
     with pytest.raises(UserError, match="at most 1 together with `dset.share_profile`"):
         replace(hums, share_profile=0.6, share_heard=0.5)
 
 
+def test_processes_make_the_same_mixtures(hums, folders):
+    mixer = Mixer(replace(hums, cache_items=4, path_cache=str(folders / "cache"),
+                          share_generated=0.5), "train", 0.3, seed=2, profile_form=FORM)
+    for step, batch in enumerate(feeding.numpy_batches(mixer, 2, 0, 4, workers=2)):
+        for made, same in zip(batch, feeding.make_batch(mixer, step, 2), strict=True):
+            np.testing.assert_array_equal(made, same)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_generated_noise_has_a_profile_of_the_same_carrier(dset, kind):
-    settings = replace(dset, share_generated=1.0, share_profile=1.0, share_following=0.5)
-    carrier = CarrierConfig(kind=kind, alone_share=0.0, dominant_share=0.0)
-    mixer = Mixer(settings, "train", 1.0, carrier=carrier, highpass_hz=20.0, profile_form=FORM)
-    distances = {"own": [], "other": []}
+    mixer = Mixer(replace(dset, share_generated=1.0, share_profile=1.0, share_following=0.5),
+                  "train", 1.0, highpass_hz=20.0, profile_form=FORM,
+                  carrier=CarrierConfig(kind=kind, alone_share=0.0, dominant_share=0.0))
     items = [mixer.item(index) for index in range(0, 2560, 256)]  # each from reels of its own
-    profiles, noises = ([FORM.measure(audio)[0, 4:, 0] for audio in found] for found in (
+    profiles, noises = (np.log([FORM.measure(audio)[0, 4:, 0] for audio in found]) for found in (
         [item.profile for item in items], [item.noisy - item.clean for item in items]))
-    for first, profile in enumerate(profiles):
-        for second, noise in enumerate(noises):
-            distances["own" if first == second else "other"].append(
-                np.abs(np.log(profile / noise)).mean())
-    assert np.median(distances["own"]) < 0.5 * np.median(distances["other"])
+    distances = np.abs(profiles[:, None] - noises).mean(axis=-1)
+    is_own = np.eye(len(items), dtype=bool)
+    assert np.median(distances[is_own]) < 0.5 * np.median(distances[~is_own])
 
 
 def test_some_profiles_hold_a_little_of_the_signal(hums):
-    mixer = Mixer(replace(hums, share_profile=1.0, snr_db=[60.0, 60.0]), "train", 1.0,
-                  profile_form=FORM)
-    ratios = [dsp.decibels(dsp.power(item.profile) / dsp.power(item.clean))
-              for item in map(mixer.item, range(40))]
+    items = train_items(replace(hums, share_profile=1.0, snr_db=[60.0, 60.0]), 40, 1.0,
+                        profile_form=FORM)
+    ratios = [dsp.decibels(dsp.power(item.profile) / dsp.power(item.clean)) for item in items]
     leaking = [ratio for ratio in ratios if ratio > -55.0]
     assert 3 <= len(leaking) <= 20 and max(leaking) < -25.0
 
 
 def test_fixed_mixtures_are_the_same_with_profiles(hums):
-    knowing, blind = (Mixer(hums, "validation", 0.5, profile_form=form) for form in (FORM, None))
-    for index in range(3):
-        item, plain = knowing.evaluation_item(index), blind.evaluation_item(index)
+    knowing, blind = (fixed_items(Mixer(hums, "validation", 0.5, profile_form=form), 3)
+                      for form in (FORM, None))
+    for item, plain in zip(knowing, blind, strict=True):
         np.testing.assert_array_equal(item.noisy, plain.noisy)
         assert len(item.profile) == 1.5 * SAMPLE_RATE and plain.profile is None
         assert dsp.power(item.profile) == pytest.approx(dsp.power(item.noisy - item.clean),
@@ -487,8 +453,7 @@ def test_fixed_mixtures_are_the_same_with_profiles(hums):
 def test_cached_pairs_keep_their_profiles(hums, tmp_path):
     cached = replace(hums, cache_items=6, path_cache=str(tmp_path / "cache"), share_profile=1.0)
     mixer = Mixer(cached, "train", 0.5, profile_form=FORM)
-    for _ in range(2):  # made, then read
-        for item in map(mixer.item, range(8)):
-            assert loudest_hz(item.profile) == pytest.approx(
-                loudest_hz(item.noisy - item.clean), abs=4.0)
+    for item in map(mixer.item, [*range(8), *range(8)]):  # made, then read
+        assert loudest_hz(item.profile) == pytest.approx(loudest_hz(item.noisy - item.clean),
+                                                         abs=4.0)
     assert mixer.cache.folder != Mixer(cached, "train", 0.5).cache.folder

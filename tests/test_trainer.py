@@ -1,6 +1,5 @@
-"""A tiny run from end to end: it learns, resumes exactly, and reports what one hears."""
+"""Tiny runs from end to end: they learn, resume exactly, and report what they do."""
 
-import csv
 import shutil
 import signal
 import time
@@ -17,7 +16,7 @@ import soundfile
 import tensorflow as tf
 import yaml
 from hydra import compose, initialize_config_dir
-from small_corpus import ROOT
+from small_corpus import ROOT, read_weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import config
@@ -30,11 +29,12 @@ from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from historical_denoiser.data import feeding
 from historical_denoiser.data.settings import DsetConfig
 from historical_denoiser.settings import Config, UnetConfig
-from historical_denoiser.training import checkpoints, metrics, probes
-from historical_denoiser.training.report import HISTORY_NAME
+from historical_denoiser.training import checkpoints, metrics, probes, report
 from historical_denoiser.training.settings import LossConfig, ScheduleConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*run_functions_eagerly:UserWarning")
+UNET = UnetConfig(depth=1, num_stages=1, channels=[6, 8], extractor_kernel=3, fold_bins=4,
+                  output="mask", compression=0.5)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -53,28 +53,30 @@ def graphs(eager):
     tf.config.run_functions_eagerly(True)
 
 
-def make_config(corpus, folder, **changes) -> Config:
-    settings = {
-        "path_experiment": str(folder), "epochs": 2, "steps_per_epoch": 3, "batch_size": 2,
-        "lr": 3e-3, "seg_len_s_train": 0.1, "seg_len_s_val": 0.2, "validation_items": 2,
-        "save_every_steps": 2, "gradient_clip": 1.0, "ema_momentum": 0.5, "shown_items": 0,
-        "probe_sounds": 0,
-        "stft": StftConfig(512, 128), "loss": LossConfig(mae=0.0, compressed=1.0, snr=0.1),
-        "unet": UnetConfig(depth=1, num_stages=1, channels=[6, 8], extractor_kernel=3, fold_bins=4,
-                           output="mask", compression=0.5),
-        "dset": DsetConfig(path_music=[str(corpus / "music")], path_noise=[str(corpus / "noise")]),
-        "schedule": ScheduleConfig(name="cosine")}
-    return Config(**settings | changes)
+@pytest.fixture(scope="module")
+def make_run(three_tunes):
+    """Returns a function that makes a `Trainer` in a folder, with changes of the settings."""
+    dset = DsetConfig(path_music=[str(three_tunes / "music")],
+                      path_noise=[str(three_tunes / "noise")])
 
+    def make(folder, may_change=True, **changes):
+        cfg = Config(**{
+            "path_experiment": str(folder), "epochs": 2, "steps_per_epoch": 3, "batch_size": 2,
+            "lr": 3e-3, "seg_len_s_train": 0.1, "seg_len_s_val": 0.2, "validation_items": 2,
+            "save_every_steps": 2, "gradient_clip": 1.0, "ema_momentum": 0.5, "shown_items": 0,
+            "probe_sounds": 0, "stft": StftConfig(512, 128), "unet": UNET, "dset": dset,
+            "loss": LossConfig(mae=0.0, compressed=1.0, snr=0.1),
+            "schedule": ScheduleConfig(name="cosine")} | changes)
+        form = config.network_settings(cfg).profile_form
+        return trainer.Trainer(
+            cfg, Mixer(cfg.dset, "train", cfg.seg_len_s_train, cfg.seed, profile_form=form),
+            Mixer(cfg.dset, "validation", cfg.seg_len_s_val), may_change)
 
-def make_trainer(cfg, **more):
-    return trainer.Trainer(cfg, Mixer(cfg.dset, "train", cfg.seg_len_s_train, cfg.seed),
-                           Mixer(cfg.dset, "validation", cfg.seg_len_s_val), **more)
+    return make
 
 
 def read_history(folder):
-    with (folder / HISTORY_NAME).open(newline="") as stream:
-        return list(csv.DictReader(stream))
+    return report.read_history(folder / report.HISTORY_NAME, np.inf)
 
 
 def note_weights(run):
@@ -90,19 +92,47 @@ def note_weights(run):
     return weights
 
 
+def assert_same(weights, others, atol=0.0):
+    for one, other in zip(weights, others, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0.0, atol=atol)
+
+
+def assert_averaged(run, start, steps, momentum):
+    """The averaged weights of a run are the moving average of `start` and those after each step."""
+    for weights in steps:
+        start = [momentum * one + (1.0 - momentum) * other
+                 for one, other in zip(start, weights, strict=True)]
+    assert_same(run.learner.averaged.get_weights(), start, atol=1e-6)
+
+
+def assert_same_run(folder, other):
+    """The history up to times, and the best weights, are those of a run that never stopped."""
+    for row, same in zip(read_history(folder), read_history(other), strict=True):
+        for name in row.keys() - {"seconds_per_step", "memory_gb"}:
+            assert same[name] == pytest.approx(row[name], rel=1e-4, abs=1e-5), name
+    weights, others = (read_weights(path / "best.weights.h5") for path in (folder, other))
+    assert weights and weights.keys() == others.keys()
+    assert_same(weights.values(), others.values(), atol=1e-6)
+
+
+def read_best(run):
+    model = unet.build_model_denoise(run.cfg.unet)
+    unet.load_weights(model, run.folder / "best.weights.h5")
+    return model.get_weights()
+
+
 @pytest.fixture(scope="module")
-def finished(three_tunes, tmp_path_factory):
+def finished(make_run, tmp_path_factory):
     """A finished run that nobody changes: its folder, itself, and the weights after each step."""
-    folder = tmp_path_factory.mktemp("finished")
-    run = make_trainer(make_config(three_tunes, folder, shown_items=1))
+    run = make_run(tmp_path_factory.mktemp("finished"), shown_items=1)
     weights = note_weights(run)
     run.fit()
-    return SimpleNamespace(folder=folder, run=run, weights=weights)
+    return SimpleNamespace(folder=run.folder, run=run, weights=weights)
 
 
 @pytest.fixture
 def copied(finished, tmp_path):
-    """The folder of a finished run, to go on with."""
+    """A copy of the folder of a finished run."""
     return shutil.copytree(finished.folder, tmp_path / "copied")
 
 
@@ -118,10 +148,10 @@ def test_a_run_writes_its_files(finished):
     for name in ("best.weights.h5", "last.weights.h5", "config.yaml", "history.csv"):
         assert (finished.folder / name).stat().st_size > 0
     history = read_history(finished.folder)
-    assert [row["step"] for row in history] == ["3", "6"]
+    assert [row["step"] for row in history] == [3, 6]
     assert {"snr_gain_db", "snr_gain_db_music", "clean_si_sdr_db", "noise_left_db"} <= set(
         history[0])
-    assert 0.1 < float(history[1]["memory_gb"]) < 10.0
+    assert 0.1 < history[1]["memory_gb"] < 10.0
     with (h5py.File(finished.folder / "best.weights.h5") as best,
           h5py.File(finished.folder / "last.weights.h5") as last):
         assert "optimizer" in last and "optimizer" not in best
@@ -134,39 +164,59 @@ def test_tensorboard_holds_curves_sounds_and_pictures(finished):
     tags = found.Tags()
     assert {"loss", "lr", "snr_gain_db_at_3", "si_sdr_db_music", "skipped_steps"} <= set(
         tags["scalars"])
-    assert [Path(tag).name for tag in sorted(tags["audio"])] == ["clean", "denoised", "noisy",
-                                                                 "residual"]
-    assert [len(found.Audio(tag)) for tag in sorted(tags["audio"])] == [1, 2, 1, 2]
+    assert {Path(tag).name: len(found.Audio(tag)) for tag in tags["audio"]} == {
+        "clean": 1, "denoised": 2, "noisy": 1, "residual": 2}
     (picture,) = tags["images"]
     assert found.Images(picture)[0].width > 500
 
 
 def test_what_is_validated_is_the_moving_average(finished):
-    for place, averaged in enumerate(finished.run.learner.averaged.get_weights()):
-        expected = finished.weights[0][place]  # the average starts at the first step's weights
-        for weights in finished.weights[1:]:
-            expected = 0.5 * expected + 0.5 * weights[place]
-        np.testing.assert_allclose(averaged, expected, atol=1e-6)
+    first, *others = finished.weights
+    assert_averaged(finished.run, first, others, 0.5)
     assert any(np.abs(one - other).max() > 1e-4 for one, other in zip(
-        finished.weights[-1], finished.run.learner.averaged.get_weights(), strict=True))
+        others[-1], finished.run.learner.averaged.get_weights(), strict=True))
 
 
-def assert_same_weights(one, other, atol=0.0):
-    for weight, same in zip(one.get_weights(), other.get_weights(), strict=True):
-        np.testing.assert_allclose(same, weight, rtol=0.0, atol=atol)
+def interrupt_at_end(owner, name, call):
+    """Presses Ctrl-C at the end of the given call of a method."""
+    method, calls = getattr(owner, name), []
+
+    def interrupted(*arguments):
+        result = method(*arguments)
+        calls.append(result)
+        if len(calls) == call:
+            signal.raise_signal(signal.SIGINT)
+        return result
+
+    setattr(owner, name, interrupted)
+
+
+def change_batches(run, change):
+    """Lets a function of its number and its arrays change each batch of a run."""
+    batches = run.workers.batches
+    run.workers.batches = lambda *arguments: (
+        change(number, batch) for number, batch in enumerate(batches(*arguments)))
 
 
 @pytest.mark.usefixtures("heeds_interrupts")
-def test_an_interrupted_run_ends_as_one_that_was_not(three_tunes, finished, tmp_path):
-    cfg = make_config(three_tunes, tmp_path)
-    # Ctrl-C within a step, then within the first validation, then in the loader.
-    for step, interrupt in ((2, interrupt_step), (3, interrupt_validation), (5, interrupt_loader)):
-        stopped = make_trainer(cfg)
+def test_an_interrupted_run_ends_as_one_that_was_not(make_run, finished, tmp_path):
+    def interrupt_loader(number, batch):
+        if number == 1:
+            signal.raise_signal(signal.SIGINT)
+        return batch
+
+    # Ctrl-C within a step, then within the first validation, while the average is in the weights'
+    # place, then while the run waits for its second batch.
+    for step, interrupt in (
+            (2, lambda run: interrupt_at_end(run.learner, "train_step", 2)),
+            (3, lambda run: interrupt_at_end(run.learner.optimizer, "finalize_variable_values", 1)),
+            (5, lambda run: change_batches(run, interrupt_loader))):
+        stopped = make_run(tmp_path)
         interrupt(stopped)
         with pytest.raises(KeyboardInterrupt):
             stopped.fit()
         assert stopped.progress.step == step
-    resumed = make_trainer(cfg)
+    resumed = make_run(tmp_path)
     resumed.fit()
     assert resumed.progress.step == 6
     assert_same_run(finished.folder, tmp_path)
@@ -175,47 +225,9 @@ def test_an_interrupted_run_ends_as_one_that_was_not(three_tunes, finished, tmp_
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-def interrupt_step(run):
-    """Presses Ctrl-C when the second step has changed the weights and not yet returned."""
-    train_step, steps = run.learner.train_step, []
-
-    def interrupted(*batch):
-        loss = train_step(*batch)
-        steps.append(loss)
-        if len(steps) == 2:
-            signal.raise_signal(signal.SIGINT)
-        return loss
-
-    run.learner.train_step = interrupted
-
-
-def interrupt_validation(run):
-    """Presses Ctrl-C while the average is in the weights' place."""
-    finalize = run.learner.optimizer.finalize_variable_values
-
-    def interrupted(variables):
-        finalize(variables)
-        signal.raise_signal(signal.SIGINT)
-
-    run.learner.optimizer.finalize_variable_values = interrupted
-
-
-def interrupt_loader(run):
-    """Presses Ctrl-C while the run waits for its second batch."""
-    batches = run.workers.batches
-
-    def interrupted(*arguments):
-        for number, batch in enumerate(batches(*arguments)):
-            if number == 1:
-                signal.raise_signal(signal.SIGINT)
-            yield batch
-
-    run.workers.batches = interrupted
-
-
 @pytest.mark.usefixtures("heeds_interrupts")
-def test_a_second_interrupt_stops_at_once_and_saves_nothing(three_tunes, tmp_path):
-    run = make_trainer(make_config(three_tunes, tmp_path))
+def test_a_second_interrupt_stops_at_once_and_saves_nothing(make_run, tmp_path):
+    run = make_run(tmp_path)
 
     def interrupted(*batch):
         signal.raise_signal(signal.SIGINT)
@@ -229,107 +241,72 @@ def test_a_second_interrupt_stops_at_once_and_saves_nothing(three_tunes, tmp_pat
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def assert_same_run(one, other):
-    """The history up to times, and the best weights, are those of a run that never stopped."""
-    histories = [read_history(folder) for folder in (one, other)]
-    for row, same in zip(*histories, strict=True):
-        for name in row:
-            if name not in ("seconds_per_step", "memory_gb"):
-                assert float(same[name]) == pytest.approx(float(row[name]), rel=1e-4,
-                                                          abs=1e-5), name
-    with (h5py.File(one / "best.weights.h5") as file, h5py.File(other / "best.weights.h5") as same):
-        names = []
-        file.visititems(lambda name, node: names.append(name) if hasattr(node, "shape") else None)
-        assert names
-        for name in names:
-            np.testing.assert_allclose(same[name], file[name], atol=1e-6)
-
-
-def test_a_finished_run_is_taken_as_it_is_or_refused(three_tunes, finished, copied, caplog):
+def test_a_finished_run_is_taken_as_it_is_or_refused(make_run, finished, copied, caplog):
     settings = (copied / "config.yaml").read_text()
-    same = make_trainer(make_config(three_tunes, copied, loader_workers=2, validation_items=2))
+    same = make_run(copied, loader_workers=2, validation_items=2)
     same.fit()
     assert "is finished: nothing is trained" in caplog.text
     assert same.best_value == finished.run.best_value
     for changes, named in (({"lr": 1e-4}, "lr 0.003 -> 0.0001"), ({"epochs": 1}, "epochs 2 -> 1"),
                            ({"unet": UnetConfig(depth=2)}, "unet.depth 1 -> 2")):
         with pytest.raises(ValueError, match=f"is finished with other settings: .*{named}"):
-            make_trainer(make_config(three_tunes, copied, **changes)).fit()
+            make_run(copied, **changes).fit()
     assert (copied / "config.yaml").read_text() == settings  # those of the weights
 
 
 def test_an_unfinished_run_goes_on_with_other_settings_unless_it_is_compared(
-        three_tunes, copied, caplog):
-    cfg = make_config(three_tunes, copied, epochs=3, lr=1e-4, ema_momentum=None)
+        make_run, copied, caplog):
+    changes = {"epochs": 3, "lr": 1e-4, "ema_momentum": None}
     with pytest.raises(ValueError, match="began with other settings: epochs 2 -> 3, lr 0.003"):
-        make_trainer(cfg, may_change=False).fit()
-    run = make_trainer(cfg)
+        make_run(copied, may_change=False, **changes).fit()
+    run = make_run(copied, **changes)
     run.fit()
-    assert "goes on with other settings than it had: epochs 2 -> 3, lr 0.003 -> 0.0001" in (
-        caplog.text)
-    assert_same_weights(run.learner.averaged, run.learner.model)  # there is no average any more
+    assert "is resumed with other settings: epochs 2 -> 3, lr 0.003 -> 0.0001" in caplog.text
+    start = run.learner.model.get_weights()
+    assert_same(run.learner.averaged.get_weights(), start)  # there is no average any more
 
-    cfg = make_config(three_tunes, copied, epochs=4, lr=1e-4, ema_momentum=0.9, steps_per_epoch=3)
-    again = make_trainer(cfg)
-    before, weights = run.learner.model.get_weights(), note_weights(again)
+    again = make_run(copied, epochs=4, lr=1e-4, ema_momentum=0.9)
+    weights = note_weights(again)
     again.fit()
-    for place, averaged in enumerate(again.learner.averaged.get_weights()):
-        expected = before[place]  # it starts from the weights as they were
-        for step in weights:
-            expected = 0.9 * expected + 0.1 * step[place]
-        np.testing.assert_allclose(averaged, expected, atol=1e-6)
+    assert_averaged(again, start, weights, 0.9)
 
 
-def validate_as(run, name, values):
-    """Lets one measure have given values, epoch after epoch; returns the averaged weights then."""
+def validate_as(run, **columns):
+    """Gives measures a value for each epoch; returns a list of the epochs' averaged weights."""
     averaged = []
 
     def validate():
-        rows = trainer.Trainer.validate(run)
+        epoch, rows = len(averaged), trainer.Trainer.validate(run)
         averaged.append(run.learner.averaged.get_weights())
-        return [{**row, **{key: column[len(averaged) - 1] for key, column in values.items()}}
-                for row in rows]
+        return [row | {name: values[epoch] for name, values in columns.items()} for row in rows]
 
-    values = dict(zip(name, values, strict=True))
     run.validate = validate
     return averaged
 
 
-def read_best(cfg, folder):
-    model = unet.build_model_denoise(cfg.unet)
-    unet.load_weights(model, folder / "best.weights.h5")
-    return model.get_weights()
-
-
-def test_the_best_weights_are_those_of_the_named_metric(three_tunes, tmp_path, caplog):
-    cfg = make_config(three_tunes, tmp_path, best_metric="noise_left_db", steps_per_epoch=1)
-    names = ("noise_left_db", "snr_gain_db")
-    run = make_trainer(cfg)
-    averaged = validate_as(run, names, ((-3.0, -1.0), (1.0, 2.0)))
+def test_the_best_weights_are_those_of_the_named_metric(make_run, tmp_path, caplog):
+    run = make_run(tmp_path, best_metric="noise_left_db", steps_per_epoch=1)
+    averaged = validate_as(run, noise_left_db=(-3.0, -1.0), snr_gain_db=(1.0, 2.0))
     run.fit()
-    assert [row["noise_left_db"] for row in read_history(tmp_path)] == ["-3.0", "-1.0"]
+    assert [row["noise_left_db"] for row in read_history(tmp_path)] == [-3.0, -1.0]
     assert run.best_value == -3.0
-    for one, other in zip(read_best(cfg, tmp_path), averaged[0], strict=True):
-        np.testing.assert_array_equal(one, other)
+    assert_same(read_best(run), averaged[0])
 
     # By another metric the weights of the second epoch were better, but they are gone.
-    cfg.best_metric, cfg.epochs = "snr_gain_db", 4
-    other = make_trainer(cfg)
-    averaged = validate_as(other, names, ((-9.0, -9.0), (0.5, 1.5)))
-    other.fit()
+    run = make_run(tmp_path, best_metric="snr_gain_db", steps_per_epoch=1, epochs=4)
+    averaged = validate_as(run, noise_left_db=(-9.0, -9.0), snr_gain_db=(0.5, 1.5))
+    run.fit()
     assert "by `best_metric=snr_gain_db` epoch 2 was the best so far (2.000)" in caplog.text
     assert "best.weights.h5 holds those of epoch 1 (1.000)" in caplog.text
-    assert other.best_value == 1.5  # better than the 1.0 of the file, not than the 2.0 that is gone
-    for one, other in zip(read_best(cfg, tmp_path), averaged[1], strict=True):
-        np.testing.assert_array_equal(one, other)
+    assert run.best_value == 1.5  # better than the 1.0 of the file, not than the 2.0 that is gone
+    assert_same(read_best(run), averaged[1])
 
 
 @pytest.mark.usefixtures("graphs")
-def test_training_gains_snr(three_tunes, tmp_path):
+def test_training_gains_snr(make_run, tmp_path):
     """Of both stages, the second by way of the attention between them."""
-    cfg = make_config(three_tunes, tmp_path, epochs=1, steps_per_epoch=80, ema_momentum=None,
-                      save_every_steps=100, lr=1e-2)
-    run = make_trainer(replace(cfg, unet=replace(cfg.unet, num_stages=2)))
+    run = make_run(tmp_path, epochs=1, steps_per_epoch=80, ema_momentum=None, save_every_steps=100,
+                   lr=1e-2, unet=replace(UNET, num_stages=2))
     before = metrics.average(run.validate())
     run.fit()
     after = metrics.average(run.validate())
@@ -338,66 +315,57 @@ def test_training_gains_snr(three_tunes, tmp_path):
 
 
 def poison(run, bad_steps):
-    """Lets the given batches hold a value that is no number."""
-    batches = run.workers.batches
-
-    def poisoned(*arguments):
-        for number, (noisy, clean) in enumerate(batches(*arguments)):
-            bad = np.full_like(noisy, np.nan) if number in bad_steps else noisy
-            yield bad, clean
-
-    run.workers.batches = poisoned
+    """Replaces the noisy waveforms of the given batches by NaN."""
+    change_batches(run, lambda number, batch: [
+        np.full_like(batch[0], np.nan) if number in bad_steps else batch[0], batch[1]])
 
 
-def test_a_step_without_finite_gradients_is_left_out_and_counted(three_tunes, tmp_path, caplog):
-    run = make_trainer(make_config(three_tunes, tmp_path, steps_per_epoch=2))
+def test_a_step_without_finite_gradients_is_left_out_and_counted(make_run, tmp_path, caplog):
+    run = make_run(tmp_path, steps_per_epoch=2)
     poison(run, {1, 2})
     run.fit()
     assert run.progress.step == 4 and run.progress.skipped == 2 and run.learner.updates == 2
     assert all(np.isfinite(weight).all() for weight in run.learner.model.get_weights())
     assert all(np.isfinite(value).all() for value in run.learner.optimizer.variables)
     history = read_history(tmp_path)
-    assert [row["skipped_steps"] for row in history] == ["1", "2"]
-    assert all(np.isfinite(float(row["loss"])) for row in history)
+    assert [row["skipped_steps"] for row in history] == [1, 2]
+    assert all(np.isfinite(row["loss"]) for row in history)
     assert "step 2 is left out" in caplog.text
 
 
-def test_a_diverged_run_stops_and_keeps_its_checkpoint(three_tunes, copied, monkeypatch):
+def test_a_diverged_run_stops_and_keeps_its_checkpoint(make_run, copied, monkeypatch):
     monkeypatch.setattr(trainer, "MAX_SKIPPED_IN_A_ROW", 4)
     kept = (copied / "last.weights.h5").read_bytes()
-    run = make_trainer(make_config(three_tunes, copied, epochs=1, steps_per_epoch=1000,
-                                   save_every_steps=1000))
+    run = make_run(copied, epochs=1, steps_per_epoch=1000, save_every_steps=1000)
     poison(run, range(1000))
     with pytest.raises(ValueError, match="4 times in a row up to step 10"):
         run.fit()
     assert (copied / "last.weights.h5").read_bytes() == kept
 
 
-def test_an_unwritable_folder_and_a_full_disk_say_why(three_tunes, copied, tmp_path, monkeypatch):
+def test_an_unwritable_folder_and_a_full_disk_say_why(make_run, copied, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
-        make_trainer(make_config(three_tunes, tmp_path / "file" / "run")).fit()
+        make_run(tmp_path / "file" / "run").fit()
     kept = (copied / "last.weights.h5").read_bytes()
     monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
     with pytest.raises(OSError, match="disk is full"):
-        make_trainer(make_config(three_tunes, copied, epochs=3)).fit()
+        make_run(copied, epochs=3).fit()
     assert (copied / "last.weights.h5").read_bytes() == kept
     # At the epoch's end, before anything is written.
-    new = make_trainer(make_config(three_tunes, tmp_path / "new", save_every_steps=1000,
-                                   steps_per_epoch=1))
     with pytest.raises(OSError, match="disk is full"):
-        new.fit()
+        make_run(tmp_path / "new", save_every_steps=1000, steps_per_epoch=1).fit()
     assert not (tmp_path / "new/history.csv").exists()
 
 
-def test_a_metric_that_does_not_exist_is_named(three_tunes, tmp_path):
-    for name in ("nice", "loss"):
-        with pytest.raises(ValueError, match=f"best_metric.*'{name}'"):
-            make_trainer(make_config(three_tunes, tmp_path / name, best_metric=name))
+@pytest.mark.parametrize("name", ["nice", "loss", "probe_mean_db"])
+def test_a_metric_that_is_not_measured_is_named(make_run, tmp_path, name):
+    with pytest.raises(ValueError, match=f"best_metric.*'{name}'"):
+        make_run(tmp_path, best_metric=name)
 
 
-def test_silent_validation_files_are_named_before_the_first_step(three_tunes, tmp_path):
-    run = make_trainer(make_config(three_tunes, tmp_path / "run"))
+def test_silent_validation_files_are_named_before_the_first_step(make_run, tmp_path):
+    run = make_run(tmp_path / "run")
     clips = run.validation.clean.clips
     clips["music"] = [replace(clip, path=tmp_path / "silent.wav") for clip in clips["music"]]
     soundfile.write(tmp_path / "silent.wav", np.zeros(2 * SAMPLE_RATE), SAMPLE_RATE)
@@ -407,28 +375,26 @@ def test_silent_validation_files_are_named_before_the_first_step(three_tunes, tm
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision_trains_and_saves_float32(three_tunes, finished, tmp_path, precision):
-    cfg = make_config(three_tunes, tmp_path, precision=precision, epochs=1, steps_per_epoch=4,
-                      save_every_steps=100)
-    run = make_trainer(cfg)
+def test_mixed_precision_trains_and_saves_float32(make_run, finished, tmp_path, precision):
+    run = make_run(tmp_path, precision=precision, epochs=1, steps_per_epoch=4, save_every_steps=100)
     before = run.learner.model.get_weights()
     assert run.learner.model.compute_dtype == precision.removeprefix("mixed_")
     run.fit()
     assert run.learner.updates > 0
-    changed = [np.abs(one - other).max() for one, other in
-               zip(before, run.learner.model.get_weights(), strict=True)]
-    assert max(changed) > 0.0
-    assert read_best(cfg, tmp_path)[0].dtype == np.float32
+    assert any(np.any(one != other) for one, other in
+               zip(before, run.learner.model.get_weights(), strict=True))
+    assert read_best(run)[0].dtype == np.float32
     # Only half precision needs the loss scaled.
     scale = float(run.learner.optimizer.dynamic_scale)
     assert scale > 1.0 if precision == "mixed_float16" else scale == 1.0
     assert float(finished.run.learner.optimizer.dynamic_scale) == 1.0
 
 
-def test_a_run_of_another_network_is_refused(three_tunes, copied):
+def test_a_run_of_another_network_is_refused(make_run, copied):
     other = UnetConfig(depth=1, channels=[7, 8], extractor_kernel=3, fold_bins=4)
-    with pytest.raises(ValueError, match="cannot go on: .*weights=.*best.weights.h5.*shape"):
-        make_trainer(make_config(three_tunes, copied, epochs=3, unet=other)).fit()
+    with pytest.raises(ValueError,
+                       match="cannot be resumed: .*weights=.*best.weights.h5.*shape"):
+        make_run(copied, epochs=3, unet=other).fit()
 
 
 @pytest.mark.parametrize(("name", "step", "expected"), [
@@ -441,12 +407,70 @@ def test_learning_rate(name, step, expected):
     assert float(keras.ops.convert_to_numpy(rate(step))) == pytest.approx(expected, rel=0.02)
 
 
+def test_a_run_reports_probes_and_can_be_judged_by_them(make_run, tmp_path, caplog):
+    caplog.set_level("INFO")
+    run = make_run(tmp_path, epochs=1, steps_per_epoch=1, probe_sounds=1, probe_seconds=0.2,
+                   best_metric="probe_worst_octave_db", lr=1e-9)
+    run.fit()
+    (row,) = read_history(tmp_path)
+    assert set(probes.AVERAGE_NAMES) <= set(row)
+    # With steps too small to see, the network still does nothing.
+    assert run.best_value == row["probe_worst_octave_db"] == pytest.approx(0.0, abs=0.5)
+    assert "| octave 250 Hz |" in caplog.text and "clean impulses" in caplog.text
+    assert "does not remove noise of one octave" in caplog.text
+
+
+def test_a_run_stops_after_its_minutes_and_goes_on_as_if_it_had_not(make_run, finished, tmp_path,
+                                                                     caplog):
+    with caplog.at_level("INFO"):
+        make_run(tmp_path, shown_items=1, max_minutes=1e-9).fit()
+    assert "stopped at step 1 after `max_minutes`" in caplog.text
+    run = make_run(tmp_path, shown_items=1)
+    run.fit()
+    assert_same(run.learner.model.get_weights(), finished.weights[-1])
+
+
+@pytest.mark.parametrize("own_low", [False, True])
+def test_a_run_starts_from_weights_of_its_form_or_a_smaller_one(make_run, tmp_path, rng, own_low):
+    small = replace(UNET, num_stages=2, fold_start=4)
+    older = make_run(tmp_path / "older", unet=small, epochs=1)
+    older.fit()
+    newer = make_run(tmp_path / "newer", unet=replace(small, own_low=own_low), epochs=1,
+                     weights=str(tmp_path / "older"), steps_per_epoch=1, lr=1e-9)
+    newer.fit()  # with steps too small to see
+    spectra = rng.standard_normal((1, 6, 257, 2)).astype(np.float32)
+    best = unet.build_model_denoise(small)
+    best.set_weights(read_best(older))
+    np.testing.assert_allclose(newer.learner.predict(spectra), best.predict_on_batch(spectra)[0],
+                               atol=1e-5)
+
+
+@pytest.mark.usefixtures("graphs")
+def test_a_network_learns_to_use_a_profile(make_run, three_tunes, tmp_path):
+    dset = DsetConfig(path_music=[str(three_tunes / "music")],
+                      path_noise=[str(three_tunes / "noise")], snr_db=[-5.0, 25.0])
+    run = make_run(tmp_path, epochs=1, steps_per_epoch=60, batch_size=4, lr=1e-2, dset=dset,
+                   ema_momentum=None, save_every_steps=100, unet=replace(UNET, use_profile=True))
+    run.fit()
+    run.learner.update_averaged()
+    known = Mixer(replace(dset, share_profile=1.0), "train", run.cfg.seg_len_s_train, 99,
+                  profile_form=run.training.profile_form)
+    noisy, clean, profiles = feeding.make_batch(known, 0, 64)
+    spectra, target = dsp.stft(noisy, 512, 128), dsp.stft(clean, 512, 128)
+    knowing, blind, misled = (
+        np.abs(run.learner.predict(given) - target).mean()
+        for given in ([spectra, profiles], spectra, [spectra, profiles[::-1]]))
+    assert knowing < 0.97 * min(blind, misled)
+
+
 # ---- train.py ----
 
 
-def tiny_settings(corpus):
-    return ["dset=folders", f"dset.path_music=[{corpus / 'music'}]",
-            f"dset.path_noise=[{corpus / 'noise'}]", "unet.depth=1", "unet.channels=[4,4]",
+@pytest.fixture(scope="module")
+def tiny(three_tunes):
+    """The settings of a tiny run on the command line."""
+    return ["dset=folders", f"dset.path_music=[{three_tunes / 'music'}]",
+            f"dset.path_noise=[{three_tunes / 'noise'}]", "unet.depth=1", "unet.channels=[4,4]",
             "unet.num_stages=1", "unet.fold_bins=4", "unet.use_short=false", "unet.use_long=false",
             "unet.own_low=false", "stft.win_size=512", "stft.hop_size=128", "batch_size=1",
             "seg_len_s_train=0.1", "seg_len_s_val=0.2", "validation_items=1",
@@ -462,32 +486,16 @@ def call_main(*overrides):
         return train.main(compose("conf_prototype", list(overrides)))
 
 
-def test_train_returns_what_a_search_maximises(three_tunes, tmp_path, caplog):
+def test_train_returns_what_a_search_maximises(tiny, tmp_path, caplog):
     caplog.set_level("INFO")
-    value = call_main(*tiny_settings(three_tunes), f"path_experiment={tmp_path}", "epochs=1",
-                      "steps_per_epoch=1", "best_metric=lsd_db")
-    assert value == -float(read_history(tmp_path)[0]["lsd_db"]) < 0.0
+    value = call_main(*tiny, f"path_experiment={tmp_path}", "epochs=1", "steps_per_epoch=1",
+                      "best_metric=lsd_db")
+    assert value == -read_history(tmp_path)[0]["lsd_db"] < 0.0
     assert "TensorFlow 2." in caplog.text and " on CPU (" in caplog.text
 
 
-def test_a_run_reports_probes_and_can_be_judged_by_them(three_tunes, tmp_path, caplog):
-    caplog.set_level("INFO")
-    cfg = make_config(three_tunes, tmp_path, epochs=1, steps_per_epoch=1, probe_sounds=1,
-                      probe_seconds=0.2, best_metric="probe_worst_octave_db", lr=1e-9)
-    run = make_trainer(cfg)
-    run.fit()
-    (row,) = read_history(tmp_path)
-    assert set(probes.AVERAGE_NAMES) <= set(row)
-    # With steps too small to see, the network still does nothing.
-    assert run.best_value == float(row["probe_worst_octave_db"]) == pytest.approx(0.0, abs=0.5)
-    assert "| octave 250 Hz |" in caplog.text and "clean impulses" in caplog.text
-    assert "does not hear noise of one octave" in caplog.text
-    with pytest.raises(ValueError, match="best_metric"):
-        make_trainer(replace(cfg, probe_sounds=0))
-
-
-def test_mistakes_end_in_one_line(tmp_path, three_tunes):
-    tiny = [*tiny_settings(three_tunes), f"path_experiment={tmp_path / 'run'}"]
+def test_mistakes_end_in_one_line(tiny, tmp_path):
+    tiny = [*tiny, f"path_experiment={tmp_path / 'run'}"]
     for argument, named in (("lr=-1", "lr"), ("dset.path_music=[nowhere]", "nowhere"),
                             ("precision=float8", "precision"), ("strategy=many", "strategy"),
                             ("loss.mae=0", "loss"), (f"path_experiment={__file__}",
@@ -502,13 +510,12 @@ def test_mistakes_end_in_one_line(tmp_path, three_tunes):
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_odd_moments_ends_as_one_that_was_not(three_tunes, tmp_path, rng):
-    tiny = [*tiny_settings(three_tunes), "epochs=2", "steps_per_epoch=15", "save_every_steps=3"]
+def test_a_run_killed_at_odd_moments_ends_as_one_that_was_not(tiny, tmp_path, rng):
+    tiny = [*tiny, "epochs=2", "steps_per_epoch=15", "save_every_steps=3"]
     done = run_train(tmp_path, "conf_prototype", *tiny, f"path_experiment={tmp_path / 'whole'}")
     assert done.returncode == 0, done.stderr
-    kills = 0
+    kills, last = 0, tmp_path / "killed/last.weights.h5"
     for _ in range(20):
-        last = tmp_path / "killed/last.weights.h5"
         before = last.stat().st_mtime_ns if last.exists() else 0
         run = programs.start("train.py", "--config-name", "conf_prototype", *tiny,
                              f"path_experiment={tmp_path / 'killed'}", cwd=tmp_path)
@@ -524,30 +531,29 @@ def test_a_run_killed_at_odd_moments_ends_as_one_that_was_not(three_tunes, tmp_p
             break
         assert run.returncode == -signal.SIGKILL, messages
     assert run.returncode == 0 and kills > 0
-    assert "going on from step" in messages
+    assert "resuming at step" in messages
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
 @pytest.mark.slow
-def test_each_search_tries_settings_of_its_own_and_names_the_best(three_tunes, tmp_path):
+def test_each_search_tries_settings_of_its_own_and_names_the_best(tiny, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    arguments = ["conf_search", "--multirun", *tiny_settings(three_tunes), "epochs=1",
-                 "steps_per_epoch=2", "hydra.sweeper.n_trials=2"]
+    arguments = ["conf_search", "--multirun", *tiny, "epochs=1", "steps_per_epoch=2",
+                 "hydra.sweeper.n_trials=2"]
     found = set()
-    for metric, seed in (("snr_gain_db", 42), ("lsd_db", 43)):
+    for metric, seed, choose in (("snr_gain_db", 42, np.argmax), ("lsd_db", 43, np.argmin)):
         done = run_train(tmp_path, *arguments, f"best_metric={metric}",
                          f"hydra.sweeper.sampler.seed={seed}")
         assert done.returncode == 0, done.stderr
         (search,) = set((tmp_path / "experiments/search").iterdir()) - found
         found.add(search)
         best = yaml.safe_load((search / "optimization_results.yaml").read_text())
-        values = [float(read_history(search / str(trial))[-1][metric]) for trial in range(2)]
+        values = [read_history(search / str(trial))[-1][metric] for trial in range(2)]
         rates = [yaml.safe_load((search / str(trial) / "config.yaml").read_text())["lr"]
                  for trial in range(2)]
         assert len(set(rates)) == 2
-        wanted = int(np.argmax(values)) if metric == "snr_gain_db" else int(np.argmin(values))
-        assert abs(best["best_value"]) == pytest.approx(abs(values[wanted]))
-        assert best["best_params"]["lr"] == pytest.approx(rates[wanted])
+        assert abs(best["best_value"]) == pytest.approx(abs(values[choose(values)]))
+        assert best["best_params"]["lr"] == pytest.approx(rates[choose(values)])
     # In the folder of the last one, the same search has its results already, another is refused.
     into = f"hydra.sweep.dir={search}"
     same = run_train(tmp_path, *arguments, "best_metric=lsd_db", "hydra.sweeper.sampler.seed=43",
@@ -559,66 +565,14 @@ def test_each_search_tries_settings_of_its_own_and_names_the_best(three_tunes, t
 
 
 @pytest.mark.slow
-def test_a_search_goes_on_past_a_diverged_trial(three_tunes, tmp_path):
+def test_a_search_goes_on_past_a_diverged_trial(tiny, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    done = run_train(tmp_path, "conf_search", "--multirun", *tiny_settings(three_tunes), "epochs=1",
-                     "steps_per_epoch=20", "hydra.sweep.dir=search", "hydra.sweeper.n_trials=2",
+    done = run_train(tmp_path, "conf_search", "--multirun", *tiny, "epochs=1", "steps_per_epoch=20",
+                     "hydra.sweep.dir=search", "hydra.sweeper.n_trials=2",
                      "hydra.sweeper.sampler.seed=41",  # draws the greater one first,
                      "loss.mae=choice(1.0,1e39)")  # which is infinite in float32
     assert done.returncode == 0, done.stderr
     best = yaml.safe_load((tmp_path / "search/optimization_results.yaml").read_text())
     assert best["best_params"]["loss.mae"] == 1.0 and np.isfinite(best["best_value"])
-    first, _, rest = done.stderr.partition("this trial is the worst")
+    first, _, rest = done.stderr.partition("this trial counts as the worst")
     assert "done: the weights" not in first and "done: the weights" in rest
-
-
-def test_a_run_stops_after_its_minutes_and_goes_on_as_if_it_had_not(three_tunes, finished,
-                                                                     tmp_path, caplog):
-    cfg = make_config(three_tunes, tmp_path / "short", shown_items=1, max_minutes=1e-9)
-    with caplog.at_level("INFO"):
-        make_trainer(cfg).fit()
-    assert "stopped at step 1 after `max_minutes`" in caplog.text
-    run = make_trainer(replace(cfg, max_minutes=None))
-    run.fit()
-    for now, never_stopped in zip(run.learner.model.get_weights(), finished.weights[-1],
-                                  strict=True):
-        np.testing.assert_array_equal(now, never_stopped)
-
-
-@pytest.mark.parametrize("own_low", [False, True])
-def test_a_run_starts_from_weights_of_its_form_or_a_smaller_one(three_tunes, tmp_path, rng,
-                                                                own_low):
-    small = UnetConfig(depth=1, channels=[6, 8], extractor_kernel=3, fold_bins=4, fold_start=4,
-                       output="mask", compression=0.5)
-    older = make_trainer(make_config(three_tunes, tmp_path / "older", unet=small, epochs=1))
-    older.fit()
-    newer = make_trainer(make_config(
-        three_tunes, tmp_path / "newer", unet=replace(small, own_low=own_low), epochs=1,
-        weights=str(tmp_path / "older"), steps_per_epoch=1, lr=1e-9))
-    newer.fit()  # with steps too small to see
-    spectra = rng.standard_normal((1, 6, 257, 2)).astype(np.float32)
-    best = unet.build_model_denoise(small)
-    unet.load_weights(best, tmp_path / "older" / "best.weights.h5")
-    np.testing.assert_allclose(newer.learner.predict(spectra), best.predict_on_batch(spectra)[0],
-                               atol=1e-5)
-
-
-@pytest.mark.usefixtures("graphs")
-def test_a_network_learns_to_use_a_profile(three_tunes, tmp_path):
-    cfg = make_config(three_tunes, tmp_path, epochs=1, steps_per_epoch=60, batch_size=4, lr=1e-2,
-                      ema_momentum=None, save_every_steps=100)
-    cfg = replace(cfg, unet=replace(cfg.unet, use_profile=True),
-                  dset=replace(cfg.dset, snr_db=[-5.0, 25.0], share_profile=0.5))
-    form = config.network_settings(cfg).profile_form
-    training = Mixer(cfg.dset, "train", cfg.seg_len_s_train, cfg.seed, profile_form=form)
-    run = trainer.Trainer(cfg, training, Mixer(cfg.dset, "validation", cfg.seg_len_s_val))
-    run.fit()
-    run.learner.update_averaged()
-    known = Mixer(replace(cfg.dset, share_profile=1.0), "train", cfg.seg_len_s_train, 99,
-                  profile_form=form)
-    noisy, clean, profiles = feeding.make_batch(known, 0, 64)
-    spectra, target = dsp.stft(noisy, 512, 128), dsp.stft(clean, 512, 128)
-    knowing, blind, misled = (
-        np.abs(run.learner.predict(given) - target).mean()
-        for given in ([spectra, profiles], spectra, [spectra, profiles[::-1]]))
-    assert knowing < 0.97 * min(blind, misled)

@@ -1,1 +1,1 @@
-"""What training draws from: files and their splits, pairs kept on disk, ageing, batches."""
+"""Training data: files and their splits, segments and noise, ageing, cached pairs, batches."""

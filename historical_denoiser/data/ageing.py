@@ -1,4 +1,4 @@
-"""Ageing of clean audio: what old microphones, amplifiers and cutters made of a sound."""
+"""Ages clean audio as the horns, microphones, amplifiers and cutters of old recordings did."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ HORN_BASS_HZ = (80.0, 250.0)
 HORN_RESONANCE_HZ = (250.0, 3500.0)
 HORN_RESONANCE_DB = (3.0, 12.0)
 HORN_QUALITY = (2.0, 10.0)
-DRIVE_DB = (-6.0, 12.0)  # of saturation
+DRIVE_DB = (-6.0, 12.0)  # how far peaks exceed the knee of the saturation
 BAND_LIMIT_HZ = (3000.0, 14000.0)
 BASS_HZ = (60.0, 300.0)
 BASS_DB = (3.0, 12.0)
 CUTOFFS_PER_OCTAVE = 40
-EDGE_SHARE = 0.05  # of a cutoff, within which `cut_above` falls to nothing
+EDGE_SHARE = 0.05  # transition band of `cut_above`, relative to the cutoff
 
 
 def age(clean: np.ndarray, dset: DsetConfig, rng: np.random.Generator) -> np.ndarray:
-    """Sends clean audio `(samples,)` through an old chain: bass, horn, saturation, band limit.
+    """Ages clean audio by raised bass, a horn, saturation and a band limit.
 
-    The shares of `dset` say how often each of the four applies.
+    Args:
+        clean: Waveform `(samples,)`.
+        dset: Holds the probability of each of the four.
+        rng: Draws which of them apply, and how strongly.
     """
     if dset.share_bass and rng.random() < dset.share_bass:
         clean = lift_bass(clean, float(np.exp(rng.uniform(*np.log(BASS_HZ)))),
@@ -42,26 +45,26 @@ def age(clean: np.ndarray, dset: DsetConfig, rng: np.random.Generator) -> np.nda
 
 
 def sound_through_horn(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Adds the resonances of a recording horn to `audio` and takes its bass away.
+    """Adds the resonances of a recording horn to `audio` and removes its bass.
 
-    Acoustic recordings hold some 170 to 2,000 Hz well and ring at the horn's air resonances
-    (Copeland 2008, on acoustic recordings); each is a second-order peak in parallel.
+    Acoustic recordings reproduce about 170 to 2,000 Hz well, with air resonances of the horn
+    (Copeland 2008, on acoustic recordings). Each resonance is a second-order peak in parallel.
     """
     bass_hz = _round_cutoff(rng.uniform(*HORN_BASS_HZ))
-    heard = scipy.signal.sosfilt(_butterworth(2, bass_hz, "highpass"), audio)
-    rung = heard
+    thin = scipy.signal.sosfilt(_butterworth(2, bass_hz, "highpass"), audio)
+    resonant = thin
     for _ in range(int(rng.integers(2, 5))):
         frequency_hz = float(np.exp(rng.uniform(*np.log(HORN_RESONANCE_HZ))))
         gain = to_gain(rng.uniform(*HORN_RESONANCE_DB))
         peak = scipy.signal.iirpeak(frequency_hz, rng.uniform(*HORN_QUALITY), fs=SAMPLE_RATE)
-        rung = rung + (gain - 1.0) * scipy.signal.lfilter(*peak, heard)
-    return rung.astype(np.float32)
+        resonant = resonant + (gain - 1.0) * scipy.signal.lfilter(*peak, thin)
+    return resonant.astype(np.float32)
 
 
 def lift_bass(audio: np.ndarray, corner_hz: float, gain_db: float) -> np.ndarray:
-    """Raises all below the corner by `gain_db`, as a tone control does: a first-order shelf.
+    """Raises frequencies below `corner_hz` by `gain_db` with a first-order shelving filter.
 
-    H(s) = (s + g w) / (s + w), made discrete by the bilinear transform.
+    Its transfer function is the bilinear transform of H(s) = (s + g w) / (s + w).
     """
     warped = np.tan(np.pi * corner_hz / SAMPLE_RATE)
     gain = to_gain(gain_db)
@@ -71,7 +74,7 @@ def lift_bass(audio: np.ndarray, corner_hz: float, gain_db: float) -> np.ndarray
 
 
 def saturate(audio: np.ndarray, drive_db: float) -> np.ndarray:
-    """Flattens peaks softly (hyperbolic tangent), the loudest from `drive_db` above the knee."""
+    """Applies a hyperbolic tangent whose knee is `drive_db` below the highest peak."""
     peak = float(np.max(np.abs(audio)))
     if peak == 0.0:
         return audio
@@ -86,7 +89,7 @@ def limit_band(audio: np.ndarray, high_hz: float) -> np.ndarray:
 
 
 def cut_above(audio: np.ndarray, high_hz: float) -> np.ndarray:
-    """Removes all of `audio` `(samples,)` above `high_hz`, without any shift in phase."""
+    """Removes frequencies above `high_hz` from `audio`, `(samples,)`, with zero phase."""
     size = scipy.fft.next_fast_len(max(len(audio), 1), real=True)
     spectrum = scipy.fft.rfft(audio, size)
     hz = scipy.fft.rfftfreq(size, 1.0 / SAMPLE_RATE)
@@ -97,10 +100,10 @@ def cut_above(audio: np.ndarray, high_hz: float) -> np.ndarray:
 
 @functools.lru_cache(maxsize=512)
 def _butterworth(order: int, cutoff_hz: float, kind: str) -> np.ndarray:
-    """Returns second-order sections; to design them takes longer than to filter with them."""
+    """Returns second-order sections, cached because designing them takes longer than filtering."""
     return scipy.signal.butter(order, cutoff_hz, kind, fs=SAMPLE_RATE, output="sos")
 
 
 def _round_cutoff(hz: float) -> float:
-    """Returns `hz` to a fortieth of an octave, so that few filters have to be designed."""
+    """Rounds a frequency to a fortieth of an octave, so that few filters have to be designed."""
     return float(2.0 ** (np.round(CUTOFFS_PER_OCTAVE * np.log2(hz)) / CUTOFFS_PER_OCTAVE))

@@ -1,4 +1,4 @@
-"""Finds clean audio and noise on disk and says which split each file is in."""
+"""Finds clean audio and noise on disk and assigns each file to a split."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from historical_denoiser.formats.audio_io import AUDIO_ENDINGS
 
 logger = logging.getLogger(__name__)
 
-MAX_NAMED = 5  # of the files that are skipped
-HELD_OUT_SHARE = 0.1  # of the groups, for each split that is held out
-# Raised when files change their split: 3 moved bundled noise into folders that are called like
-# splits. Only a change of the salt would move the files of users.
+MAX_NAMED = 5  # a warning names at most so many of the files that are skipped
+HELD_OUT_SHARE = 0.1  # the share of the groups in each split that is held out
+# Raised when bundled files change their split: version 3 moved noise into folders named after
+# splits. Only another salt would change the splits of users' files.
 SPLIT_VERSION = 3
 SPLIT_SALT = "2.95917"
 FOLD_SALT = "folds"
 CHANNEL_SUFFIX = re.compile(r"[_-](L|R|left|right)$", re.IGNORECASE)
-# Of stretches of one recording: as `noise_tools.py find` names them, or by their seconds.
+# Stretches of one recording, named as by `noise_tools.py find` or after their seconds.
 CUT_SUFFIX = re.compile(r"_(seg\d+|\d+-\d+s)$")
 
-# The commands that build the corpora which `conf/dset` names, by their folders.
+# The command that builds each corpus of `conf/dset`, by the name of its folder.
 BUILT_BY = {"starter": "python prepare_data.py", "scores": "python prepare_data.py scores",
             "notes": "python prepare_data.py notes FOLDER",
             "heldout": "python prepare_data.py --recipe conf/corpus/heldout.csv "
@@ -43,32 +43,32 @@ class Clip:
 
     path: Path
     category: str
-    group: str  # what a split keeps together: a speaker, a language, a tune
+    group: str  # a speaker, a language, a tune; all clips of a group are in one split
     split: str
     seconds: float
-    bandwidth_hz: float = 0.0  # where its sound ends; 0 where nobody measured it
-    name: str = ""  # within its folder or manifest, by which fixed mixtures choose; no two alike
+    bandwidth_hz: float = 0.0  # highest frequency of its signal; 0 if it was not measured
+    name: str = ""  # path within its folder or manifest, made unique; fixed mixtures choose by it
 
 
 @dataclass(frozen=True)
 class NoiseRecording:
-    """One noise recording; its channels or segments are the files."""
+    """One noise recording; each of its channels or segments is a file."""
 
     files: tuple[Path, ...]
     category: str
     split: str
-    name: str  # within its category
+    name: str  # unique within its category
 
     @property
     def title(self) -> str:
-        """What reports call it."""
+        """The name in reports."""
         return f"{self.category} {self.name}"
 
 
 def split_by_hash(group: str, held_out: tuple[str, ...] = ("test", "validation")) -> str:
-    """Returns a group's split: a tenth of all groups for each of `held_out`, the others train.
+    """Returns a group's split: each of `held_out` for a tenth of all groups, otherwise "train".
 
-    It depends on the group's name alone, so that no other file can move it.
+    The split depends on the group's name alone, so that files added later do not change it.
     """
     position = int(hashlib.sha256(group.encode()).hexdigest()[:8], 16) / 16**8
     for rank, split in enumerate(held_out, start=1):
@@ -81,7 +81,7 @@ def find_audio(folder: Path) -> list[Path]:
     """Returns the audio files below `folder`, sorted.
 
     Raises:
-        FileNotFoundError: There is no such folder, or it is a file, or has no audio in it.
+        FileNotFoundError: `folder` does not exist, is a file, or holds no audio.
     """
     if not folder.is_dir():
         found = "it is a file" if folder.exists() else "it does not exist"
@@ -91,7 +91,7 @@ def find_audio(folder: Path) -> list[Path]:
         if path.suffix.lower() not in AUDIO_ENDINGS:
             continue
         try:
-            str(path).encode("utf-8")  # splits go by names, on every machine the same
+            str(path).encode("utf-8")  # a name's hash must be the same on every machine
         except UnicodeEncodeError:
             logger.warning("%a is skipped: its name is not UTF-8", str(path))
         else:
@@ -103,14 +103,15 @@ def find_audio(folder: Path) -> list[Path]:
 
 
 def named_split(path: Path, folder: Path) -> str | None:
-    """Returns the split whose name a folder between `folder` and `path` has, if there is one."""
+    """Returns the first split after which a folder between `folder` and `path` is named, if any."""
     return next((name for name in path.relative_to(folder).parts[:-1] if name in SPLITS), None)
 
 
 def group_of(path: Path, folder: Path) -> str:
-    """Returns the first folder below `folder` (a speaker, an album), else the name less channel.
+    """Returns a file's group: the first folder below `folder`, such as a speaker or an album.
 
-    Folders that name a split do not count.
+    Folders named after splits do not count. If there is no other, the group is the file's name
+    without its ending and channel.
     """
     inner = _folders_below(path, folder)
     return inner[0] if inner else CHANNEL_SUFFIX.sub("", path.stem)
@@ -121,7 +122,7 @@ def _folders_below(path: Path, folder: Path) -> list[str]:
 
 
 def _split_of(path: Path, folder: Path, name: str) -> str:
-    """Returns the split that a folder names, else that of the group or recording `name`."""
+    """Returns the split after which a folder is named, else that of the group `name`."""
     return named_split(path, folder) or split_by_hash(f"{SPLIT_SALT}/{name}")
 
 
@@ -134,8 +135,8 @@ def _read_folder(folder: Path, category: str) -> list[Clip]:
         except UserError as error:
             skipped.append(f"{path.relative_to(folder)} ({error})")
             continue
-        # The split must not depend on how the folder is typed. The clip's group names the folder,
-        # so that groups of two folders stay apart.
+        # The split must not depend on how the path of the folder is written. The clip's group does
+        # contain that path, to keep groups of two folders apart.
         group = group_of(path, folder)
         clips.append(Clip(path, category, f"{folder}/{group}", _split_of(path, folder, group),
                           seconds, name=path.relative_to(folder).as_posix()))
@@ -145,27 +146,11 @@ def _read_folder(folder: Path, category: str) -> list[Clip]:
                        ", ".join(skipped[:MAX_NAMED]), more)
     is_named = any(named_split(clip.path, folder) for clip in clips)
     if clips and not is_named and all(clip.split != "train" for clip in clips):
-        # So few that chance held out all of them; to train on nothing would help nobody.
         logger.warning("%s: so few groups of files that all would be held out; they are trained on "
                        "instead. Put some below folders called `train`, `validation` and `test`",
                        folder)
         clips = [replace(clip, split="train") for clip in clips]
     return clips
-
-
-def _require_manifests(paths: list[Path]) -> None:
-    """Raises FileNotFoundError that names all missing manifests, and the commands that build them.
-
-    At once, since each may take an hour.
-    """
-    missing = [path for path in paths if not path.is_file()]
-    commands = [f"`{BUILT_BY[path.parent.name]}`" for path in missing
-                if path.parent.name in BUILT_BY]
-    if missing:
-        raise FileNotFoundError(
-            "`dset.path_manifests` must name manifests that exist: no "
-            f"{', '.join(map(str, missing))}; build with "
-            f"{' and '.join(commands) or 'prepare_data.py'}")
 
 
 def _read_manifest(path: Path) -> list[Clip]:
@@ -189,17 +174,23 @@ def find_clips(dset: DsetConfig) -> list[Clip]:
         FileNotFoundError: A folder or manifest does not exist or holds no audio.
         UserError: A manifest has other columns, or there is no clean audio.
     """
-    clips = []
-    _require_manifests([Path(manifest) for manifest in dset.path_manifests])
-    for manifest in dset.path_manifests:
-        clips += _read_manifest(Path(manifest))
+    manifests = list(map(Path, dset.path_manifests))
+    missing = [path for path in manifests if not path.is_file()]
+    if missing:  # the error names all of them, because to build one may take an hour
+        commands = [f"`{BUILT_BY[path.parent.name]}`" for path in missing
+                    if path.parent.name in BUILT_BY]
+        raise FileNotFoundError(
+            "`dset.path_manifests` must name manifests that exist: no "
+            f"{', '.join(map(str, missing))}; build with "
+            f"{' and '.join(commands) or 'prepare_data.py'}")
+    clips = [clip for path in manifests for clip in _read_manifest(path)]
     for category in CATEGORIES:
         for folder in getattr(dset, f"path_{category}"):
             clips += _read_folder(Path(folder), category)
     if not clips:
         raise UserError("`dset` must name clean audio: no manifest and no folder was given, or "
                         "none of their files is clean enough.")
-    seen: Counter[str] = Counter()  # two folders may both hold a 01.wav
+    seen: Counter[str] = Counter()  # each of two folders may hold a 01.wav
     for place, clip in enumerate(clips):
         clips[place] = replace(clip, name=f"{clip.name}#{seen[clip.name]}")
         seen[clip.name] += 1
@@ -229,30 +220,27 @@ def _read_noise(place: Path) -> list[NoiseRecording]:
     if (place / "info.csv").is_file():
         return _read_noise_info(place)
     folder = place.parent if place.is_file() else place
+    # A folder of files is one category; if it is named after a split, the folder above it.
+    default = next(name for name in reversed(Path(os.path.abspath(folder)).parts)
+                   if name not in SPLITS)
     recordings: dict[tuple[str, str, str], list[Path]] = {}
     for path in [place] if place.is_file() else find_audio(place):
-        category, *inner = _folders_below(path, folder) or [_name_folder(folder)]
-        # The name that the split follows from does not hold the category: the same files are
-        # split alike where `path_noise` names the folder of one category alone.
-        own = "/".join([*inner, CHANNEL_SUFFIX.sub("", CUT_SUFFIX.sub("", path.stem))])
-        recordings.setdefault((category, own, _split_of(path, folder, own)), []).append(path)
+        category, *inner = _folders_below(path, folder) or [default]
+        # The name from which the split is derived lacks the category, so that the files of one
+        # category have the same splits when `path_noise` is their folder.
+        name = "/".join([*inner, CHANNEL_SUFFIX.sub("", CUT_SUFFIX.sub("", path.stem))])
+        recordings.setdefault((category, name, _split_of(path, folder, name)), []).append(path)
     return [NoiseRecording(tuple(files), category, split, name)
             for (category, name, split), files in sorted(recordings.items())]
-
-
-def _name_folder(folder: Path) -> str:
-    """Returns the name of a folder, or of the one above where a folder is called like a split."""
-    return next(name for name in reversed(Path(os.path.abspath(folder)).parts)
-                if name not in SPLITS)
 
 
 def find_noise(dset: DsetConfig) -> list[NoiseRecording]:
     """Returns the noise recordings that `dset` names, with their categories and splits.
 
-    A folder's first level of folders are categories; a folder of files is one category. The split
-    of a recording follows from its name, unless it lies below a folder that is called like a
-    split. With `dset.noise_folds` it follows from the fold. Where `dset.path_noise_test` is given,
-    what it names tests, all of it and nothing else; it neither trains nor validates.
+    The first level of folders are categories; a folder of files is one category. The split of a
+    recording is derived from its name, unless a folder above it is named after a split, or
+    `dset.noise_folds` is set. If `dset.path_noise_test` is set, the recordings that it names are
+    all those of the test split, and are in no other split.
 
     Raises:
         FileNotFoundError: A folder does not exist or holds no audio.
@@ -278,16 +266,16 @@ def find_noise(dset: DsetConfig) -> list[NoiseRecording]:
 
 
 def _deal_into_folds(found: list[NoiseRecording], folds: int, fold: int) -> list[NoiseRecording]:
-    """Deals recordings into `folds` parts, category by category, in an order that names decide.
+    """Assigns splits by dealing the recordings of each category to `folds` parts in turn.
 
-    Part `fold` tests, the next one validates, the others train. Parts hold equally many of each
-    category, give or take one.
+    Their order is that of a hash of their names. Part `fold` is the test split, the next one the
+    validation split, and all others are for training.
     """
-    def shuffled(one: NoiseRecording) -> tuple[str, str]:
+    def order(one: NoiseRecording) -> tuple[str, str]:
         key = f"{FOLD_SALT}/{one.category}/{one.name}"
         return one.category, hashlib.sha256(key.encode()).hexdigest()
 
     splits = {fold: "test", (fold + 1) % folds: "validation"}
-    # Counting goes on from category to category, so that small ones do not all test in fold 0.
+    # A category begins at the part where the last one ended, or all small ones would be in part 0.
     return [replace(one, split=splits.get(place % folds, "train"))
-            for place, one in enumerate(sorted(found, key=shuffled))]
+            for place, one in enumerate(sorted(found, key=order))]

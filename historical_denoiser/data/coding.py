@@ -1,4 +1,4 @@
-"""Sends audio through a lossy codec and back, as recordings of archives come from the web."""
+"""Encodes audio with a lossy codec and decodes it: many archives offer compressed recordings."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.data.ageing import cut_above
 
-# FFmpeg's encoder, container and sample rate; Vorbis is libsndfile's.
+# Encoder, container and sample rate of FFmpeg; Vorbis is encoded by libsndfile.
 ENCODERS = {"mp3": ("libmp3lame", "mp3", 44100), "aac": ("aac", "ipod", 44100),
             "opus": ("libopus", "ogg", 48000)}
 CODECS = (*ENCODERS, "vorbis")
-VORBIS_KBPS = (32.0, 160.0)  # about those of the lowest quality and of 0.8, one channel of 44.1 kHz
+VORBIS_KBPS = (32.0, 160.0)  # approximate bit rates of mono audio at the qualities 0 and 0.8
 BIT_RATES_KBPS = (24, 32, 48, 64, 96, 128)
 MAX_DELAY = 4096  # samples, of encoder and decoder together
-TEST_SECONDS = 1.0  # of the noise by which delay and band of a codec are measured
-EDGE_DB = -20.0  # of a band's end
+TEST_SECONDS = 1.0  # length of the noise with which delay and band of a codec are measured
+EDGE_DB = -20.0  # a codec's band ends at this level, relative to 500 to 2000 Hz
 
 
 def draw_coding(rng: np.random.Generator) -> tuple[str, int]:
@@ -31,10 +31,10 @@ def draw_coding(rng: np.random.Generator) -> tuple[str, int]:
 
 
 def code(audio: np.ndarray, codec: str, kbps: int) -> np.ndarray:
-    """Encodes and decodes `audio` `(samples,)` at 44.1 kHz; the result is in step with it.
+    """Encodes and decodes audio at 44.1 kHz, without a delay.
 
     Args:
-        audio: Waveform `(samples,)`; peaks above 1 are lowered for the codec and raised again.
+        audio: Waveform `(samples,)`. One with peaks above 0.9 is attenuated while it is coded.
         codec: One of `CODECS`.
         kbps: Bit rate in kbit/s.
 
@@ -47,13 +47,13 @@ def code(audio: np.ndarray, codec: str, kbps: int) -> np.ndarray:
 
 
 def limit_to_codec(audio: np.ndarray, codec: str, kbps: int) -> np.ndarray:
-    """Removes what lies above the band that a codec keeps: nobody can restore it from the rest."""
+    """Removes frequencies above the band of a codec, which cannot be restored from coded audio."""
     return cut_above(audio, _measure(codec, kbps)[1])
 
 
 @functools.cache
 def _measure(codec: str, kbps: int) -> tuple[int, float]:
-    """Returns a codec's delay in samples and the frequency in Hz above which it keeps nothing."""
+    """Returns a codec's delay in samples and the upper edge of its band in Hz."""
     noise = 0.1 * np.random.default_rng(0).standard_normal(
         round(TEST_SECONDS * SAMPLE_RATE)).astype(np.float32)
     decoded = dsp.fit_length(_round_trip(noise, codec, kbps), len(noise) + MAX_DELAY)

@@ -1,4 +1,4 @@
-"""Feeds training with batches of mixtures, made ahead in a thread or in processes."""
+"""Makes batches of training mixtures ahead, in a thread or in processes."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ WHOLE_BATCH = slice(None)
 
 
 class MixtureSource(Protocol):
-    """What batches are made from."""
+    """What `make_batch` needs of a `Mixer`."""
 
-    skipped: Counter[str]  # what could not be used, and how often
-    profile_form: ProfileForm | None  # of the profiles that the network takes; None: it takes none
+    skipped: Counter[str]  # how many segments or files could not be used, by reason
+    profile_form: ProfileForm | None  # None if the network takes no profiles
 
     def item(self, index: int) -> Mixture:
         """Makes training mixture `index`."""
@@ -34,10 +34,17 @@ class MixtureSource(Protocol):
 
 def make_batch(mixer: MixtureSource, step: int, batch_size: int, share: slice = WHOLE_BATCH,
                ) -> list[np.ndarray]:
-    """Returns `share` of training batch `step`.
+    """Makes a training batch.
 
-    Its arrays are the noisy and the clean waveforms, both `(items, samples)`, and for a network
-    that takes profiles those of the noises, `(items, 1, bins, 2)`, of an item without one zeros.
+    Args:
+        mixer: Makes the mixtures.
+        step: Number of the batch.
+        batch_size: Number of mixtures in a whole batch.
+        share: The mixtures of the batch to make.
+
+    Returns:
+        The noisy and the clean waveforms, both `(items, samples)`, and for a network that takes
+        profiles also these, `(items, 1, bins, 2)`, with zeros for an item without one.
     """
     indices = range(step * batch_size, (step + 1) * batch_size)[share]
     items = [mixer.item(index) for index in indices]
@@ -48,7 +55,7 @@ def make_batch(mixer: MixtureSource, step: int, batch_size: int, share: slice = 
 
 
 def _describe_noise(item: Mixture, form: ProfileForm) -> np.ndarray:
-    if item.is_heard:
+    if item.needs_estimate:
         return form.to_be_heard()
     return form.nothing() if item.profile is None else form.measure(item.profile)
 
@@ -56,11 +63,16 @@ def _describe_noise(item: Mixture, form: ProfileForm) -> np.ndarray:
 def numpy_batches(mixer: MixtureSource, batch_size: int, first_step: int, steps: int,
                   workers: int = 1, share: slice = WHOLE_BATCH,
                   ) -> Iterator[list[np.ndarray]]:
-    """Yields the batches of `make_batch` from `first_step` up to, not including, `steps`.
+    """Yields the batches of `make_batch`, which are made ahead.
 
-    They are made ahead by a thread, or by processes where `workers` is more than 1. Python imports
-    the main script into each process, so that it must start its work under
-    `if __name__ == "__main__"`. What processes skip is counted in `mixer.skipped` as well.
+    Python imports the main script into each process, so a script that calls this must start its
+    work under `if __name__ == "__main__"`.
+
+    Args:
+        mixer, batch_size, share: See `make_batch`. `mixer.skipped` also counts what processes skip.
+        first_step: Number of the first batch.
+        steps: Number of the last batch, plus one.
+        workers: 1 for a thread, more for as many processes.
 
     Raises:
         OSError: A process was killed. Other errors are those of `mixer.item`.
@@ -68,7 +80,7 @@ def numpy_batches(mixer: MixtureSource, batch_size: int, first_step: int, steps:
     if workers == 1:
         pool, make = ThreadPoolExecutor(1), functools.partial(make_batch, mixer)
     else:
-        # A fork would copy the locks of TensorFlow's and JAX's threads as they happen to be.
+        # A fork would copy locks that threads of TensorFlow or JAX hold, and never release them.
         pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker,
                                    (mixer,))
         make = _make_in_worker
@@ -92,11 +104,11 @@ def numpy_batches(mixer: MixtureSource, batch_size: int, first_step: int, steps:
         pool.shutdown(cancel_futures=True)
 
 
-_mixer: MixtureSource  # of a process that makes batches
+_mixer: MixtureSource  # only in processes that make batches
 
 
 def _start_worker(mixer: MixtureSource) -> None:
-    """Prepares a process that makes batches: it ends with its parent and leaves Ctrl-C to it."""
+    """Sets up a process that makes batches, ends with its parent and leaves Ctrl-C to it."""
     global _mixer
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -110,6 +122,6 @@ def _end_with_parent() -> None:
 
 def _make_in_worker(step: int, batch_size: int, share: slice,
                     ) -> tuple[list[np.ndarray], Counter[str]]:
-    """Returns batch `step`, and what was skipped for it."""
+    """Returns the batch, and what was skipped for it."""
     before = _mixer.skipped.copy()
     return make_batch(_mixer, step, batch_size, share), _mixer.skipped - before

@@ -1,4 +1,4 @@
-"""What a network is trained and judged with: noisy input, clean target, and how it was made."""
+"""The mixtures with which a network is trained and judged."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import numpy as np
 class Mixture:
     """A noisy waveform, its clean target, and how it was made."""
 
-    noisy: np.ndarray  # (samples,), float32; of training items, as the network hears it
+    noisy: np.ndarray  # (samples,), float32
     clean: np.ndarray  # (samples,), float32
     category: str
-    noise: str  # "gramophone recorded", "tape generated", ..., or "none"; of fixed mixtures the
-    # recording: "gramophone vinyl4_crackle_analogue"
+    # "gramophone recorded", "tape generated", "none"; in fixed mixtures the recording, such as
+    # "gramophone vinyl4_crackle_analogue".
+    noise: str
     snr_db: float
-    # What is known of the noise: another stretch of it, (samples,), float32, at the same gain.
+    # A second stretch of the noise, (samples,), float32, at the same gain, to make a profile of.
     profile: np.ndarray | None = None
-    is_heard: bool = False  # whether its profile is what the network itself removes at first
+    needs_estimate: bool = False  # whether training replaces its profile by the network's estimate

@@ -1,4 +1,4 @@
-"""Changes how loud the clicks of recorded noise are beside its hiss."""
+"""Changes the level of the clicks of recorded noise relative to its hiss."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from historical_denoiser.noise.outliers import FRAME, OUTLYING_RATIO, compare_le
 
 
 def split_clicks(noise: np.ndarray) -> np.ndarray:
-    """Returns what stands out of a noise, `(samples,)`; the rest of it, `noise` less this, is hiss.
+    """Returns the clicks of `noise`, a float array `(samples,)` at 44.1 kHz.
 
-    Where a frame is louder than is usual around it, so much is taken of its part above about
-    200 Hz that the usual level is left.
-
-    Args:
-        noise: Float array `(samples,)` at 44.1 kHz.
+    If a frame is much louder than those around it, its part above about 200 Hz belongs to the
+    clicks except for a remainder at the usual level. `noise` minus the clicks is the hiss.
     """
     clicks = np.zeros_like(noise)
     if len(noise) < FRAME:
@@ -23,7 +20,7 @@ def split_clicks(noise: np.ndarray) -> np.ndarray:
     treble = split_treble(noise)
     level, usual = compare_levels(treble)
     excess = np.where(level > OUTLYING_RATIO * usual, 1.0 - usual / np.maximum(level, 1e-30), 0.0)
-    # A frame beside one of a click has the rest of it, so that the share falls beyond the click.
+    # The frames next to a click hold the rest of it. So the share only falls beyond these.
     excess = ndimage.maximum_filter1d(excess, 3)
     frames = np.flatnonzero(ndimage.maximum_filter1d(excess, 3))
     places = frames[:, None] * FRAME + np.arange(FRAME)
@@ -33,17 +30,12 @@ def split_clicks(noise: np.ndarray) -> np.ndarray:
 
 
 def change_balance(noise: np.ndarray, spread_db: float, rng: np.random.Generator) -> np.ndarray:
-    """Makes the clicks of a noise louder or softer, by the same for all of them.
-
-    One recording thus stands for worn and for well-kept carriers.
+    """Multiplies the clicks of a noise by a random gain, to imitate worn and well-kept carriers.
 
     Args:
         noise: Float array `(samples,)` at 44.1 kHz.
-        spread_db: Standard deviation of the change; at 0 the noise stays as it is.
-        rng: Draws the change.
-
-    Returns:
-        Array like `noise`.
+        spread_db: Standard deviation of the gain.
+        rng: Draws the gain.
     """
     if spread_db == 0.0:
         return noise

@@ -1,4 +1,4 @@
-"""Gives recorded and generated noise another colour and speed."""
+"""Changes the colour and the speed of recorded and generated noise."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 
 KNOTS_HZ = 40.0 * 2.0 ** np.arange(10)
-MIN_COUNTED = 1e-4  # share of a noise's power that counts, at least
+MIN_COUNTED = 1e-4  # at least this share of the power counts in an SNR; bounds the gain
 
 
 def shape_noise(noise: np.ndarray, spread_db: float, highpass_hz: float, rng: np.random.Generator,
                 samples: int | None = None, snr_highpass_hz: float = 0.0,
                 more: int = 0) -> np.ndarray:
-    """Gives noise a smooth random colour and takes away what the network does not hear.
+    """Gives noise a smooth random colour, a high-pass filter, another speed and a power of 1.
 
-    Few recordings thus stand for many discs. The filters apply to the spectrum of the whole
-    stretch: noise may well wrap around its ends.
+    With random colours, few recordings imitate the noise of many discs. The filters are applied to
+    the spectrum of the whole stretch, as if the noise were periodic.
 
     Args:
         noise: Array of any length.
-        spread_db: Standard deviation of the colour's knots, one each octave from 40 Hz.
-        highpass_hz: Of `dsp.highpass`.
+        spread_db: Standard deviation of the gains of the colour, one in each octave from 40 Hz.
+        highpass_hz: Cutoff of a `dsp.highpass` filter.
         rng: Draws the colour.
-        samples: Length of the result, that of `noise` when absent. Longer noise is heard as fast
-            and as high as it takes to fit, shorter noise as slow.
-        snr_highpass_hz: What lies below does not count in a signal-to-noise ratio; with 0 all of
-            the noise counts, even what `highpass_hz` takes away.
-        more: So many of the last samples are of another stretch: they count in no power.
+        samples: Length of the result, that of `noise` when absent. Noise of another length is
+            played as much faster or slower, and so higher or lower, as is needed.
+        snr_highpass_hz: The power is that above this frequency, which is the one that counts in an
+            SNR. With 0 it is the power of all the noise, also of what `highpass_hz` removes.
+        more: Number of samples at the end that are left out of the power.
 
     Returns:
-        float32 array `(samples,)`, at a gain at which what counts of it has a power of 1.
+        float32 array `(samples,)`.
 
     Raises:
         ValueError: `noise` is silent.
@@ -45,25 +45,24 @@ def shape_noise(noise: np.ndarray, spread_db: float, highpass_hz: float, rng: np
         size = scipy.fft.next_fast_len(samples, real=True)
         if samples == len(noise):
             spectrum = scipy.fft.rfft(noise, size)
-        else:  # plays the stretch at another speed
+        else:  # play the noise at another speed
             whole = scipy.fft.rfft(noise)
             whole *= np.float32(size / len(noise))
             spectrum = dsp.fit_length(whole, size // 2 + 1)
         if spread_db > 0.0:
             spectrum *= _draw_colour(size, spread_db, rng)
         if max(cutoffs_hz) > 0.0:
-            # Above these bins the gains of both filters are 1.
+            # In all bins above `low` the gains of both filters are 1.
             low = slice(1, round(2.0 * max(cutoffs_hz) * size / SAMPLE_RATE))
             power = 2.0 * np.abs(spectrum[low]) ** 2 / (size * samples)
-            heard, counts = (dsp.highpass_gain(hz, SAMPLE_RATE, size)[low] ** 2 if hz > 0.0
-                             else 1.0 for hz in cutoffs_hz)
-            removed = float(np.sum(power * (1.0 - heard)))
-            counted = float(np.sum(power * (counts - heard)))  # more than is heard, or less
+            kept, counts = (dsp.highpass_gain(hz, SAMPLE_RATE, size)[low] ** 2 if hz > 0.0
+                            else 1.0 for hz in cutoffs_hz)
+            removed = float(np.sum(power * (1.0 - kept)))
+            counted = float(np.sum(power * (counts - kept)))  # relative to the power that is kept
         if highpass_hz > 0.0:
             spectrum *= dsp.highpass_gain(highpass_hz, SAMPLE_RATE, size)
         noise = scipy.fft.irfft(spectrum, size, overwrite_x=True)[:samples]
     power = dsp.power(noise[: samples - more])
-    # What is all but inaudible is not brought up without limit.
     power = max(power + counted, MIN_COUNTED * (power + removed))
     if power <= 0.0:
         raise ValueError("`noise` must not be silent: no gain reaches the requested SNR.")
@@ -81,7 +80,7 @@ def _draw_colour(size: int, spread_db: float, rng: np.random.Generator) -> np.nd
 
 @functools.lru_cache(maxsize=8)
 def _knot_places(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns where each bin of a transform of `size` samples lies between two knots of colour."""
+    """Returns for each bin the index of the knot below it, and its place between two knots."""
     octaves = np.log2(np.maximum(scipy.fft.rfftfreq(size, 1.0 / SAMPLE_RATE), 1.0) / KNOTS_HZ[0])
     place = np.clip(octaves, 0.0, len(KNOTS_HZ) - 1.001)
     index = place.astype(np.int32)

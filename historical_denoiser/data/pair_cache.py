@@ -1,4 +1,4 @@
-"""Clean segments and noises that training mixtures are made of, kept on disk."""
+"""A cache on disk of the clean segments and noises of training mixtures."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ import numpy as np
 
 logger = logging.getLogger(__name__)
 
-SPARED_BYTES = 2**30  # that a cache leaves free for checkpoints
-LARGEST = np.iinfo(np.int16).max
+MIN_FREE_BYTES = 2**30  # a cache leaves this much space for checkpoints
+MAX_INT16 = np.iinfo(np.int16).max
 
 
 @dataclass(frozen=True)
 class SourcePair:
-    """A clean segment and the noise that was drawn with it, before they are mixed."""
+    """A clean segment and a noise before they are mixed."""
 
     clean: np.ndarray  # (samples,), float32
-    noise: np.ndarray  # (samples,), float32, of a power of 1
+    noise: np.ndarray  # (samples,), float32, with a power of 1
     category: str
     noise_name: str
-    follows: bool = False  # the noise follows this very signal: the two stay together
-    profile: np.ndarray | None = None  # (any,), float32, another stretch of the noise as it is here
+    follows: bool = False  # whether the noise depends on this signal and is only mixed with it
+    profile: np.ndarray | None = None  # (any,), float32, a second stretch of the noise
 
 
 class PairCache:
-    """Pairs of training mixtures, made when first asked for and kept on disk as int16.
+    """Pairs for training mixtures, made when they are first needed and kept on disk as int16.
 
-    Reading, decoding, filtering and generating are done once; what is left of making a mixture is
-    adding two arrays. As any clean segment meets any noise at any SNR, N pairs make N * N mixtures.
+    A mixture of cached pairs only takes an addition of two arrays. Since any clean segment is mixed
+    with any noise at any SNR, N pairs make N * N mixtures.
 
     Args:
-        folder: Where they lie; its name stands for all settings that they depend on.
-        count: How many pairs there are.
+        folder: The folder of the pairs, for one choice of the settings that they depend on.
+        count: Number of pairs.
         samples: Length of each segment.
         make: Makes pair `number`, the same at each call.
-        profile_samples: Length of each pair's profile; 0: there are none.
+        profile_samples: Length of each pair's profile; 0 if there are none.
 
     Raises:
         OSError: The folder cannot be written or the disk is too small.
@@ -49,15 +49,15 @@ class PairCache:
     def __init__(self, folder: Path, count: int, samples: int,
                  make: Callable[[int], SourcePair], profile_samples: int = 0) -> None:
         self.folder, self.count, self.make, self.samples = folder, count, make, samples
-        # A file holds one pair. The scales bring clean segment and noise back to float32.
-        # A profile follows on its noise.
+        # Each file holds one pair. Clean segment and noise are int16 numbers times a scale. The
+        # profile is stored behind its noise.
         self.layout = np.dtype([("clean", "<i2", samples),
                                 ("noise", "<i2", samples + profile_samples), ("scales", "<f4", 2),
                                 ("category", "U16"), ("noise_name", "U300"), ("follows", "?")])
         folder.mkdir(parents=True, exist_ok=True)
         kept = len(list(folder.glob("*.pair")))
         missing_bytes = (count - kept) * self.layout.itemsize
-        if missing_bytes > max(shutil.disk_usage(folder).free - SPARED_BYTES, 0):
+        if missing_bytes > max(shutil.disk_usage(folder).free - MIN_FREE_BYTES, 0):
             raise OSError(f"{folder}: no room for {missing_bytes / 1e9:.1f} GB. Lower "
                           f"`dset.cache_items` or change `dset.path_cache`.")
         logger.info("a cache of %d clean segments and noises, %.1f GB, in %s; %d are there", count,
@@ -71,7 +71,7 @@ class PairCache:
         kept = np.fromfile(path, self.layout) if path.exists() else ()
         if not len(kept):  # a power cut can leave an empty file
             kept = self._pack(self.make(number))
-            temporary = path.with_suffix(f".{os.getpid()}")  # other processes may make it as well
+            temporary = path.with_suffix(f".{os.getpid()}")  # other processes may make it, too
             kept.tofile(temporary)
             temporary.replace(path)
         *audio, scales, category, noise_name, follows = kept[0]
@@ -86,7 +86,7 @@ class PairCache:
         packed = np.zeros(1, self.layout)
         noise = pair.noise if pair.profile is None else np.concatenate([pair.noise, pair.profile])
         for place, (name, audio) in enumerate((("clean", pair.clean), ("noise", noise))):
-            scale = np.float32(max(np.abs(audio).max() / LARGEST, np.finfo(np.float32).tiny))
+            scale = np.float32(max(np.abs(audio).max() / MAX_INT16, np.finfo(np.float32).tiny))
             packed[name][0] = np.rint(audio / scale)
             packed["scales"][0, place] = scale
         for name in ("category", "noise_name", "follows"):

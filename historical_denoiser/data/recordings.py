@@ -1,4 +1,4 @@
-"""Reading stretches of clean and of noise recordings."""
+"""Reads stretches of clean and of noise recordings."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats.audio_io import UNKNOWN_SAMPLES
 
-TURN_SECONDS = 60.0 / 78.26  # of a disc at the electrical era's 78.26 turns per minute
+TURN_SECONDS = 60.0 / 78.26  # of a disc at the 78.26 turns per minute of the electrical era
 CROSSFADE_SECONDS = 0.5
-NOISE_BLOCK_SECONDS = 60.0  # a longer recording is read in blocks of this length up to twice it
-NOISE_BLOCKS = 32  # that are kept in memory, at most 0.7 GB
+NOISE_BLOCK_SECONDS = 60.0  # longer recordings are read in blocks of once to twice this length
+CACHED_NOISE_BLOCKS = 32  # at most 0.7 GB of memory
 
 
 @functools.lru_cache(maxsize=1024)
 def read_seconds(path: Path) -> float:
-    """Returns how long an audio file is.
+    """Returns the duration of an audio file.
 
     Raises:
-        UserError: It cannot be read, is empty, or its header does not say how long it is.
+        UserError: It cannot be read, is empty, or its header does not state the duration.
     """
     try:
         info = soundfile.info(path)
@@ -38,7 +38,12 @@ def read_seconds(path: Path) -> float:
 
 
 def read_segment(path: Path, start_seconds: float, seconds: float) -> np.ndarray:
-    """Reads a part of a file as mono float32 at 44.1 kHz; shorter at the file's end.
+    """Reads a stretch of a file as mono float32 at 44.1 kHz; it is shorter at the file's end.
+
+    Args:
+        path: The file.
+        start_seconds: Beginning of the stretch.
+        seconds: Length of the stretch.
 
     Raises:
         UserError: It cannot be read, or holds samples that are not finite numbers.
@@ -57,9 +62,10 @@ def read_segment(path: Path, start_seconds: float, seconds: float) -> np.ndarray
 
 
 def read_noise(path: Path, rng: np.random.Generator) -> np.ndarray:
-    """Returns a noise recording without its mean, or of a long one a block of 60 to 120 s.
+    """Reads a noise recording, or a random block of 60 to 120 s if it is longer.
 
-    It is mono at 44.1 kHz, float32 `(samples,)`, read-only and never empty.
+    Returns:
+        Mono audio at 44.1 kHz without its mean, float32 `(samples,)`, read-only and not empty.
 
     Raises:
         UserError: It cannot be read, or holds samples that are not finite numbers.
@@ -69,7 +75,7 @@ def read_noise(path: Path, rng: np.random.Generator) -> np.ndarray:
     return _read_block(path, int(rng.integers(count)), seconds / count)
 
 
-@functools.lru_cache(maxsize=NOISE_BLOCKS)
+@functools.lru_cache(maxsize=CACHED_NOISE_BLOCKS)
 def _read_block(path: Path, number: int, seconds: float) -> np.ndarray:
     audio = read_segment(path, number * seconds, seconds)
     if not len(audio):
@@ -81,10 +87,15 @@ def _read_block(path: Path, number: int, seconds: float) -> np.ndarray:
 
 def take_stretch(noise: np.ndarray, samples: int, is_disc: bool, rng: np.random.Generator,
                  more: int = 0) -> np.ndarray:
-    """Takes a random stretch of `samples`; a short recording is repeated first.
+    """Takes a random stretch of a recording, which is repeated first if it is too short.
 
-    A disc is repeated in whole turns, so that its noise goes on in its rhythm. `more` samples of
-    another stretch follow, from the rest of the recording where that is long enough.
+    Args:
+        noise: The recording, `(any,)`.
+        samples: Length of the stretch.
+        is_disc: Whether to repeat whole turns of a disc, so that its rhythm continues.
+        rng: Draws where the stretch begins.
+        more: Length of a second stretch that is appended. It does not overlap the first one if the
+            recording is long enough.
     """
     if len(noise) <= samples:
         turn = round(TURN_SECONDS * SAMPLE_RATE) if is_disc else None
@@ -95,6 +106,6 @@ def take_stretch(noise: np.ndarray, samples: int, is_disc: bool, rng: np.random.
     if not more:
         return stretch
     rest = np.concatenate([noise[end:], noise[:start]])
-    # A generator of its own: the first stretch is the same with and without the other.
+    # With a generator of its own, it does not change what is drawn next from `rng`.
     other = take_stretch(rest if len(rest) > more else noise, more, is_disc, rng.spawn(1)[0])
     return np.concatenate([stretch, other])

@@ -1,4 +1,4 @@
-"""Rooms: impulse responses made of noise that decays as sound does between walls."""
+"""Impulse responses of rooms: decaying noise after a direct sound."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import scipy
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 
-DECAY_SECONDS = (0.2, 2.2)  # to fall by 60 dB, below 1 kHz
-AIR_HZ = (2500.0, 8000.0)  # where sound decays twice as fast, in air and curtains
-DIRECT_DB = (-2.0, 14.0)  # direct sound over all that follows
-FIRST_SECONDS = (0.002, 0.02)  # until the first reflection
+DECAY_SECONDS = (0.2, 2.2)  # reverberation time (60 dB) below 1 kHz
+AIR_HZ = (2500.0, 8000.0)  # at this frequency, air and curtains halve the reverberation time
+DIRECT_DB = (-2.0, 14.0)  # level of the direct sound relative to all reflections
+FIRST_SECONDS = (0.002, 0.02)  # time of the first reflection
 EARLY_SECONDS = 0.06
 EARLY_REFLECTIONS = (4, 16)
-BANDS_HZ = 125.0 * 2.0 ** np.arange(8)  # edges of the octaves that decay each in its own time
+BANDS_HZ = 125.0 * 2.0 ** np.arange(8)  # edges of the octaves, each with its own decay
 ROOMS = 48
 
 
@@ -23,12 +23,12 @@ def make_room(rng: np.random.Generator, decay_seconds: tuple[float, float] = DEC
               ) -> np.ndarray:
     """Draws the impulse response of a room, float32 `(samples,)`, from the direct sound on.
 
-    Single early reflections are followed by noise that decays exponentially, high octaves faster
-    (Moorer 1979, "About this reverberation business"). Its energy is 1.
+    Early reflections are followed by noise that decays exponentially, faster in high octaves
+    (Moorer 1979, "About this reverberation business"). The energy is 1.
 
     Args:
-        rng: Draws size, walls and place.
-        decay_seconds: Range of the time in which low sound falls by 60 dB.
+        rng: Draws the properties of the room.
+        decay_seconds: Range of the reverberation time (60 dB) of low frequencies.
     """
     decay = float(np.exp(rng.uniform(*np.log(decay_seconds))))
     air_hz = float(np.exp(rng.uniform(*np.log(AIR_HZ))))
@@ -53,12 +53,12 @@ def make_room(rng: np.random.Generator, decay_seconds: tuple[float, float] = DEC
 
 
 def sound_in_room(audio: np.ndarray, room: np.ndarray) -> np.ndarray:
-    """Returns `audio` `(samples,)` as it sounds in the room, of the same length."""
+    """Convolves `audio`, `(samples,)`, with an impulse response, without changing its length."""
     return scipy.signal.oaconvolve(audio, room)[: len(audio)].astype(np.float32)
 
 
 @functools.lru_cache(maxsize=1)
 def room_bank(low_seconds: float, high_seconds: float) -> list[np.ndarray]:
-    """Returns `ROOMS` rooms, always the same, whose decay times lie between the two."""
+    """Returns `ROOMS` rooms with decay times between the bounds, the same at each call."""
     return [make_room(np.random.default_rng([ROOMS, number]), (low_seconds, high_seconds))
             for number in range(ROOMS)]

@@ -1,4 +1,4 @@
-"""What training draws from, and how it is mixed: the settings."""
+"""Settings of the training data: where they are and how they are mixed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from historical_denoiser.core.checks import require, require_range
 
 CATEGORIES = ("speech", "effects", "music")
 SPLITS = ("train", "validation", "test")
-MADE_GROUPS = ("open", "sealed")  # of the noises in `noise/foreign.py`
+MADE_GROUPS = ("open", "sealed")  # the groups of noises in `noise/foreign.py`
 
 
 @dataclass
 class MixConfig:
-    """Shares of the categories; they are normalised over the categories that are present."""
+    """Shares of the categories, which are normalised over the categories that are present."""
 
     speech: float = 0.6
     effects: float = 0.2
@@ -27,44 +27,45 @@ class MixConfig:
 
 @dataclass
 class DsetConfig:
-    """Where clean audio and noise lie and how they are mixed."""
+    """Where clean audio and noise are, and how they are mixed."""
 
     path_manifests: list[str] = field(default_factory=list)  # CSV files of prepare_data.py
     path_speech: list[str] = field(default_factory=list)  # folders
     path_effects: list[str] = field(default_factory=list)
     path_music: list[str] = field(default_factory=list)
     path_noise: list[str] = field(default_factory=lambda: ["data/noise"])
-    # Folders and files of noise for the test, in place of what is held out of `path_noise`.
+    # Folders and files of noise for the test, instead of what is held out of `path_noise`.
     path_noise_test: list[str] = field(default_factory=list)
-    # Some of `MADE_GROUPS`, which the test mixes as well.
+    # Those of `MADE_GROUPS` whose noises are part of the test.
     made_noise: list[str] = field(default_factory=list)
-    recorded_noise: bool = True  # whether the test mixes recordings
-    noise_folds: int = 0  # into so many parts noise recordings are dealt, whatever their split
-    noise_fold: int = 0  # the part that tests; the next one validates, the others train
-    snr_highpass_hz: float = 20.0  # what lies below does not count in an SNR; 0: everything counts
+    recorded_noise: bool = True  # whether recorded noises are part of the test
+    noise_folds: int = 0  # number of parts for cross-validation over the noise recordings; 0: none
+    noise_fold: int = 0  # the part for the test; the next one is for validation, the others train
+    snr_highpass_hz: float = 20.0  # lower frequencies do not count in an SNR; 0: all count
     mix: MixConfig = field(default_factory=MixConfig)
-    snr_db: list[float] = field(default_factory=lambda: [2.0, 20.0])  # of training
+    snr_db: list[float] = field(default_factory=lambda: [2.0, 20.0])  # range in training
     evaluation_snrs_db: list[float] = field(default_factory=lambda: [3.0, 10.0, 20.0])
     level_db: list[float] = field(default_factory=lambda: [-6.0, 4.0])
-    noise_db_spread: float = 0.0  # the noise's spectral tilt and peaks vary by this much
-    noise_balance_db: float = 0.0  # the clicks of recorded noise vary by this much (training)
-    noise_speed: list[float] = field(default_factory=lambda: [1.0, 1.0])  # of recorded noise
+    noise_db_spread: float = 0.0  # standard deviation of the spectral tilt and peaks of noise
+    noise_balance_db: float = 0.0  # standard deviation of the clicks' level in recorded noise
+    noise_speed: list[float] = field(default_factory=lambda: [1.0, 1.0])  # range for recorded noise
     share_clean: float = 0.0  # share of items without any noise
     share_silent: float = 0.0  # share of items that are noise alone
     share_generated: float = 0.0  # share of items with generated noise
     share_following: float = 0.0  # share of generated film and tape noise that follows the signal
-    share_room: float = 0.0  # share of speech that sounds in a room
+    share_room: float = 0.0  # share of speech with the reverberation of a room
     share_profile: float = 0.5  # share of items with a profile of the noise (`unet.use_profile`)
-    share_coded: float = 0.0  # share of items that went through MP3, AAC, Vorbis or Opus
+    share_coded: float = 0.0  # share of items coded as MP3, AAC, Vorbis or Opus
     share_changing: float = 0.0  # share of items in which a level changes: `data/changing.py`
-    share_heard: float = 0.0  # share of items that are heard first, as by `inference.listen_first`
-    # How old the clean side sounds, the target and the input alike; shares of the items:
+    # Share of items with a profile of what the network itself removes, as `inference.listen_first`.
+    share_heard: float = 0.0
+    # Ageing of the clean side, the same for target and input; shares of the items:
     share_bass: float = 0.0  # bass raised by 3 to 12 dB
     share_horn: float = 0.0  # thin and resonant, as through a recording horn
     share_saturated: float = 0.0  # peaks softly flattened
     share_band_limited: float = 0.0  # low-passed at 3 to 14 kHz
     reference_dbfs: float | None = None  # RMS to which a mixture is brought before `level_db`
-    cache_items: int = 0  # clean segments and noises that are kept on disk and mixed anew
+    cache_items: int = 0  # number of clean segments and noises that are kept on disk
     path_cache: str = "data/cache"
 
     def __post_init__(self) -> None:
@@ -72,8 +73,6 @@ class DsetConfig:
         require(self.evaluation_snrs_db and all(map(math.isfinite, self.evaluation_snrs_db)),
                 "dset.evaluation_snrs_db", "one or more finite numbers", self.evaluation_snrs_db)
         require_range("dset.level_db", self.level_db)
-        require(0.0 <= self.noise_balance_db <= 40.0, "dset.noise_balance_db", "in [0, 40]",
-                self.noise_balance_db)
         require_range("dset.noise_speed", self.noise_speed)
         require(0.25 <= self.noise_speed[0] and self.noise_speed[1] <= 4.0, "dset.noise_speed",
                 "in [0.25, 4]", self.noise_speed)
@@ -88,11 +87,11 @@ class DsetConfig:
                 "0 or at least 3 (to test, to validate, to train)", self.noise_folds)
         require(0 <= self.noise_fold < max(self.noise_folds, 1), "dset.noise_fold",
                 "at least 0 and below `dset.noise_folds`", self.noise_fold)
-        require(0.0 <= self.snr_highpass_hz <= 1000.0, "dset.snr_highpass_hz", "in [0, 1000]",
-                self.snr_highpass_hz)
-        for name, value in vars(self).items():
-            if name.startswith("share_"):
-                require(0.0 <= value <= 1.0, f"dset.{name}", "in [0, 1]", value)
+        shares = [name for name in vars(self) if name.startswith("share_")]
+        for name, largest in {"noise_balance_db": 40, "snr_highpass_hz": 1000,
+                              **dict.fromkeys(shares, 1)}.items():
+            value = getattr(self, name)
+            require(0.0 <= value <= largest, f"dset.{name}", f"in [0, {largest}]", value)
         for one, other in (("silent", "clean"), ("heard", "profile")):
             value = getattr(self, f"share_{one}")
             require(value + getattr(self, f"share_{other}") <= 1.0, f"dset.share_{one}",

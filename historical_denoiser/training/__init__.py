@@ -1,1 +1,1 @@
-"""What a network is trained with, what it is judged by, and one step of training."""
+"""Training steps and losses, checkpoints, and the measures and reports of a run."""

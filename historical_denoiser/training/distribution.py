@@ -1,6 +1,7 @@
-"""One training step, on one device with any Keras backend or on many through `tf.distribute`.
+"""Training steps, on one device with any Keras backend or on many through `tf.distribute`.
 
-Several workers together do what one does alone: each makes only its own share of every batch.
+Several workers train the same network as one alone would: each makes a share of every batch.
+`make_workers` chooses between the two.
 """
 
 from __future__ import annotations
@@ -24,19 +25,25 @@ TrainStep = Callable[[Any, Any], Any]
 
 
 class OnWaveforms(keras.Model):
-    """A network as it is trained: on waveforms `(batch, samples)`, which become spectra here.
+    """A network with an input of waveforms, of which this model computes the spectra, and its loss.
 
-    With profiles of the noise it takes the list [waveforms, profiles]; with `hears_first` it makes
-    those itself that are `ProfileForm.to_be_heard`. It returns what `network`
-    does, a list of estimated spectra: the last stage's comes first.
+    Args:
+        network: The network to train.
+        loss: The weights of the parts of the loss.
+        stft: The transform of the network.
+        estimates_profiles: Whether a profile of `ProfileForm.to_be_heard` is replaced by that of
+            the noise which the network removes without a profile, as `inference.listen_first`
+            does when a recording is restored.
+
+    Input: waveforms `(batch, samples)`, or the list [waveforms, noise profiles].
+    Output: that of `network`, a list of estimated spectra of which the last stage's is the first.
     """
 
     def __init__(self, network: keras.Model, loss: LossConfig, stft: StftConfig,
-                 hears_first: bool = False) -> None:
-        # Spectra are computed in single precision, whatever the network computes in.
+                 estimates_profiles: bool = False) -> None:
+        # Spectra are computed in single precision even if the network uses mixed precision.
         super().__init__(name="on_waveforms", dtype="float32")
-        self.network, self.stft = network, stft
-        self.compression, self.hears_first = network.settings.compression, hears_first
+        self.network, self.stft, self.estimates_profiles = network, stft, estimates_profiles
         self.stage_loss = make_loss(loss, stft)
         self.stage_weights = (1.0, loss.stage1_weight)
 
@@ -45,21 +52,20 @@ class OnWaveforms(keras.Model):
         spectra = tensor_dsp.stft(waveforms, self.stft)
         if not profile:
             return self.network(spectra, training=True)
-        return self.network([spectra, self._hear(spectra, *profile)], training=True)
+        if self.estimates_profiles:
+            profile = [self._estimate_profiles(spectra, *profile)]
+        return self.network([spectra, *profile], training=True)
 
-    def _hear(self, spectra: Any, profiles: Any) -> Any:
-        """Makes the profiles that are to be made of what the network itself removes at first.
+    def _estimate_profiles(self, spectra: Any, profiles: Any) -> Any:
+        """Replaces negative profiles by those of the noise that the network removes without one.
 
-        So a recording is heard before it is denoised (`inference.listen_first`). How the first
-        hearing errs is learnt from; it is not itself changed by what comes of it.
+        No gradient passes through these estimates.
         """
-        if not self.hears_first:
-            return profiles
         known = ops.maximum(profiles, 0.0)
         denoised = self.network([spectra, ops.zeros_like(known)], training=True)[0]
-        removed = ops.stop_gradient(spectra - ops.cast(denoised, "float32"))
-        heard = tensor_dsp.measure_profile(removed, self.compression)
-        return ops.where(profiles < 0.0, heard, known)
+        noise = ops.stop_gradient(spectra - ops.cast(denoised, "float32"))
+        estimated = tensor_dsp.measure_profile(noise, self.network.settings.compression)
+        return ops.where(profiles < 0.0, estimated, known)
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None,
                      sample_weight: Any = None, training: bool = True) -> Any:
@@ -70,16 +76,16 @@ class OnWaveforms(keras.Model):
 
 
 def make_workers(strategy: str, batch_size: int) -> Workers:
-    """Returns this process's part in training with batches of `batch_size` on all workers.
+    """Returns the workers of this process.
 
     Args:
-        strategy: "none", "mirrored" (all GPUs of this machine) or "multi_worker" (the machines
-            that the environment variable `TF_CONFIG` names).
-        batch_size: Items in a step of all workers together.
+        strategy: "none" (one device), "mirrored" (all GPUs of this machine) or "multi_worker" (the
+            machines that the environment variable `TF_CONFIG` names).
+        batch_size: Number of items in a step of all workers together.
 
     Raises:
-        UserError: The batch cannot be divided among the devices, or the backend is not
-            TensorFlow.
+        UserError: The batch cannot be divided among the devices, or several devices are used with
+            another backend than TensorFlow.
     """
     if strategy == "none":
         return SingleWorker(batch_size)
@@ -90,7 +96,7 @@ def make_workers(strategy: str, batch_size: int) -> Workers:
 
 
 class SingleWorker:
-    """One process, one device, any backend."""
+    """A single process on one device, with any Keras backend."""
 
     index = 0
 
@@ -103,26 +109,26 @@ class SingleWorker:
 
     def batches(self, mixer: MixtureSource, first_step: int, steps: int, loader_workers: int,
                 ) -> Iterator[list[Any]]:
-        """Yields each step's arrays, as `feeding.make_batch` says."""
-        yield from numpy_batches(mixer, self.batch_size, first_step, steps, loader_workers)
+        """Yields the batches of `feeding.numpy_batches`."""
+        return numpy_batches(mixer, self.batch_size, first_step, steps, loader_workers)
 
     def make_train_step(self, trained: OnWaveforms, optimizer: keras.optimizers.LossScaleOptimizer,
                         ) -> TrainStep:
-        """Returns a function of a batch's arrays that makes a step; returns the loss."""
-        # With TensorFlow XLA gains nothing on a CPU and takes more memory; JAX always uses it.
+        """Returns a function that trains a step on the arrays of a batch and returns the loss."""
+        # With TensorFlow on a CPU, XLA is not faster and takes more memory; JAX always uses it.
         trained.compile(optimizer, auto_scale_loss=False,
                         jit_compile=keras.backend.backend() == "jax")
 
         def step(noisy: Any, clean: Any, *profile: Any) -> float:
-            trained.reset_metrics()  # or Keras returns running means
-            heard = [noisy, *profile] if profile else noisy
-            return trained.train_on_batch(heard, clean, return_dict=True)["loss"]
+            trained.reset_metrics()  # otherwise Keras returns a running mean
+            inputs = [noisy, *profile] if profile else noisy
+            return trained.train_on_batch(inputs, clean, return_dict=True)["loss"]
 
         return step
 
 
 class DistributedWorkers:
-    """This process's part of a `tf.distribute` strategy."""
+    """The devices of this process in a `tf.distribute` strategy."""
 
     def __init__(self, strategy: str, batch_size: int) -> None:
         import tensorflow as tf
@@ -147,7 +153,7 @@ class DistributedWorkers:
 
     def batches(self, mixer: MixtureSource, first_step: int, steps: int, loader_workers: int,
                 ) -> Iterator[list[Any]]:
-        """Yields this worker's share of each step's arrays, by device."""
+        """Yields this process's share of each batch, with every array divided among its devices."""
         own = self.batch_size * self.local_replicas // self.replicas
         share = slice(self.index * own, (self.index + 1) * own)
 
@@ -162,27 +168,27 @@ class DistributedWorkers:
 
     def make_train_step(self, trained: OnWaveforms, optimizer: keras.optimizers.LossScaleOptimizer,
                         ) -> TrainStep:
-        """Returns what `SingleWorker`'s method does, for a step of all workers together.
+        """Returns a function that trains a step on all workers and returns the loss.
 
-        Keras's own step does not run under several workers, and would clip each one's gradients
-        before they are added.
+        Keras's own step does not run on several workers, and would clip the gradients of each
+        replica before they are added.
         """
         import tensorflow as tf
 
-        model, largest_norm = trained.network, optimizer.inner_optimizer.global_clipnorm
+        model, max_norm = trained.network, optimizer.inner_optimizer.global_clipnorm
 
         def replica_step(noisy: Any, clean: Any, *profile: Any) -> Any:
-            heard = [noisy, *profile] if profile else noisy
+            inputs = [noisy, *profile] if profile else noisy
             variables = [variable.value for variable in model.trainable_variables]
             with tf.GradientTape() as tape:
-                value = trained.compute_loss(y=clean, y_pred=trained(heard)) / self.replicas
+                value = trained.compute_loss(y=clean, y_pred=trained(inputs)) / self.replicas
                 scaled = optimizer.scale_loss(value)
             gradients = tf.distribute.get_replica_context().all_reduce(
                 tf.distribute.ReduceOp.SUM, tape.gradient(scaled, variables))
-            if largest_norm is not None:
-                gradients, _ = tf.clip_by_global_norm(
-                    gradients, largest_norm * optimizer.dynamic_scale)
-            # The optimiser adds the replicas' gradients, which are already the sum.
+            if max_norm is not None:
+                gradients, _ = tf.clip_by_global_norm(gradients,
+                                                      max_norm * optimizer.dynamic_scale)
+            # The optimiser adds the gradients of all replicas, each of which is the sum already.
             optimizer.apply([gradient / self.replicas for gradient in gradients],
                             model.trainable_variables)
             return value

@@ -1,6 +1,6 @@
-"""Clean sounds that are easily taken for noise: impulses, and tones that stand still.
+"""Makes clean sounds that a network may take for noise: impulses and held tones.
 
-They are made here, and by nothing that trains, so that every run hears the same.
+No training data are made like this, and every run makes the same sounds.
 """
 
 from __future__ import annotations
@@ -10,31 +10,32 @@ import scipy.signal
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE, to_gain
 
-# Struck wood and metal: strokes per second, resonances in Hz, their decay by 1/e in seconds, and
-# the share of the stroke's first, broad knock.
+# Struck wood and metal: strokes per second, resonances in Hz, their decay to 1/e in seconds, and
+# the level of the broadband knock with which a stroke begins.
 STRUCK = {"castanets": (8.0, (1350.0, 2300.0, 3900.0), 0.012, 0.3),
           "typewriter": (6.0, (320.0, 1900.0, 5200.0), 0.006, 1.0),
           "tap dance": (5.0, (210.0, 850.0, 3100.0), 0.02, 0.6)}
-ROOM_SECONDS = 0.06  # decay by 1/e of the room around them
+ROOM_SECONDS = 0.06  # decay to 1/e
 ROOM_SHARE = 0.1
-RINGS_SECONDS = 0.2  # of a stroke without a room
+DRY_STROKE_SECONDS = 0.2
 
-# Tones that are held below a tune: their pitches in Hz, none of them the mains' or near a multiple
-# of theirs; by how much each harmonic is below the one an octave under it, in dB; the vibrato's
-# depth as a share of the pitch.
+# Tones that are held below a tune: their pitches in Hz, which keep away from multiples of the mains
+# frequencies; how far each harmonic is below the one an octave lower, in dB; the vibrato's depth
+# as a share of the pitch.
 HELD = {"organ pedal": ((73.4,), 9.0, 0.0),
         "hurdy-gurdy": ((87.3, 130.8), 4.0, 0.0005),
         "bowed bass": ((82.4,), 7.0, 0.004)}
 HELD_HARMONICS = 24
 VIBRATO_HZ = 5.5
-TUNE_HZ, TUNE_SECONDS, TUNE_DB = (300.0, 1200.0), (0.15, 0.6), -6.0  # the tune's level to theirs
+TUNE_HZ, TUNE_SECONDS = (300.0, 1200.0), (0.15, 0.6)  # pitch and length of the tune's notes
+TUNE_DB = -6.0  # level of the tune relative to the held tones
 RELEASE_SAMPLES = 441  # of the tune's notes
 ORCHESTRA_HZ = (73.4, 110.0, 146.8, 220.0, 293.7, 370.0, 440.0, 587.3)  # D major
-ORCHESTRA_PLAYERS = 3  # of each part
+PLAYERS_OF_A_PART = 3
 
 
 def make_strokes(name: str, samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Makes clean impulses that are signal, `(samples,)`: one of `STRUCK`, in a small room."""
+    """Makes irregular strokes of `name`, one of `STRUCK`, in a small room, `(samples,)`."""
     per_second = STRUCK[name][0]
     time_s = np.arange(round(8.0 * ROOM_SECONDS * SAMPLE_RATE)) / SAMPLE_RATE
     room = ROOM_SHARE * np.exp(-time_s / ROOM_SECONDS) * rng.standard_normal(len(time_s))
@@ -47,14 +48,22 @@ def make_strokes(name: str, samples: int, rng: np.random.Generator) -> np.ndarra
         stroke = _draw_stroke(name, time_s, rng)
         level = to_gain(rng.uniform(-9.0, 0.0))
         strokes[start : start + len(time_s)] += level * stroke
-    heard = scipy.signal.fftconvolve(strokes[:samples], room)[:samples]
-    return (0.5 * heard / np.abs(heard).max()).astype(np.float32)
+    wet = scipy.signal.fftconvolve(strokes[:samples], room)[:samples]
+    return (0.5 * wet / np.abs(wet).max()).astype(np.float32)
 
 
 def make_regular_strokes(name: str, samples: int, every_s: float, rng: np.random.Generator,
                          ) -> np.ndarray:
-    """Makes one stroke of `STRUCK` again and again, as a sampler does: at an exact pace, dry."""
-    stroke = _draw_stroke(name, np.arange(round(RINGS_SECONDS * SAMPLE_RATE)) / SAMPLE_RATE, rng)
+    """Repeats one stroke at exact intervals without a room, as a sampler does, `(samples,)`.
+
+    Args:
+        name: The instrument of `STRUCK`.
+        samples: Length of the result.
+        every_s: Seconds from stroke to stroke.
+        rng: Draws the stroke and the levels.
+    """
+    time_s = np.arange(round(DRY_STROKE_SECONDS * SAMPLE_RATE)) / SAMPLE_RATE
+    stroke = _draw_stroke(name, time_s, rng)
     strokes = np.zeros(samples + len(stroke))
     for start in (np.arange(0.0, samples / SAMPLE_RATE, every_s) * SAMPLE_RATE).astype(int):
         strokes[start : start + len(stroke)] += rng.uniform(0.7, 1.0) * stroke
@@ -62,7 +71,7 @@ def make_regular_strokes(name: str, samples: int, every_s: float, rng: np.random
 
 
 def _draw_stroke(name: str, time_s: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draws a single stroke of `STRUCK`, of the form of `time_s`."""
+    """Draws a stroke of the instrument `name` of `STRUCK` at the times `time_s`."""
     _, resonances_hz, decay_s, knock = STRUCK[name]
     stroke = knock * np.exp(-time_s / 0.0005) * rng.standard_normal(len(time_s))
     for hz in resonances_hz:
@@ -73,12 +82,12 @@ def _draw_stroke(name: str, time_s: np.ndarray, rng: np.random.Generator) -> np.
 
 
 def make_held(name: str, samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Makes one of `HELD`, which sounds throughout, `(samples,)`, with a tune above it."""
+    """Makes the tones `name` of `HELD`, which never pause, with a tune above, `(samples,)`."""
     pitches_hz, slope_db, vibrato = HELD[name]
     time_s = np.arange(samples) / SAMPLE_RATE
     held = np.zeros(samples)
     for pitch_hz in pitches_hz:
-        # The phase in turns of a pitch that swings by `vibrato` to either side.
+        # The phase, in turns, of a pitch that deviates by at most the share `vibrato`.
         turns = pitch_hz * (time_s + vibrato * np.sin(2.0 * np.pi * VIBRATO_HZ * time_s)
                             / (2.0 * np.pi * VIBRATO_HZ))
         for order in range(1, HELD_HARMONICS + 1):
@@ -92,18 +101,18 @@ def make_held(name: str, samples: int, rng: np.random.Generator) -> np.ndarray:
 def make_orchestra(samples: int, rng: np.random.Generator) -> np.ndarray:
     """Makes a quiet chord of many players, `(samples,)`: dense, soft, and never quite steady.
 
-    Each player has an intonation, a vibrato and swells of its own.
+    Intonation, vibrato and changes of level differ from player to player.
     """
     time_s = np.arange(samples) / SAMPLE_RATE
     orchestra = np.zeros(samples)
     for pitch_hz in ORCHESTRA_HZ:
-        for _ in range(ORCHESTRA_PLAYERS):
+        for _ in range(PLAYERS_OF_A_PART):
             vibrato_hz, depth = rng.uniform(4.5, 6.5), rng.uniform(0.0, 0.006)
             turns = pitch_hz * 2.0 ** (rng.normal(0.0, 0.08) / 12.0) * (
                 time_s + depth * np.sin(2.0 * np.pi * (vibrato_hz * time_s + rng.uniform()))
                 / (2.0 * np.pi * vibrato_hz))
-            swell_db = np.interp(time_s, np.arange(0.0, time_s[-1] + 1.0, 0.5),
-                                 rng.normal(0.0, 3.0, len(np.arange(0.0, time_s[-1] + 1.0, 0.5))))
+            knots_s = np.arange(0.0, time_s[-1] + 1.0, 0.5)
+            swell_db = np.interp(time_s, knots_s, rng.normal(0.0, 3.0, len(knots_s)))
             for order in range(1, 9):
                 orchestra += 10.0 ** ((swell_db - 7.0 * np.log2(order)) / 20.0) * np.sin(
                     2.0 * np.pi * (order * turns + rng.uniform()))

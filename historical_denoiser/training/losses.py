@@ -1,8 +1,6 @@
 """Losses on spectrograms `(batch, frames, bins, 2)`, in `keras.ops` alone.
 
-A loss is a weighted sum of the parts below; `conf/loss/` holds the choices. A new part is a
-function here, a line in `make_loss`, and its weight in `settings.LossWeights`; the tests try
-every part at silence and with a perfect estimate.
+`make_loss` returns a weighted sum of the parts below; `conf/loss/` holds presets of the weights.
 """
 
 from __future__ import annotations
@@ -21,13 +19,13 @@ from historical_denoiser.training.settings import LOSS_PARTS, LossConfig
 
 Loss = Callable[[Any, Any], Any]
 
-# Magnitudes below this count little: at -20 dBFS the hiss of a clean studio lies here. It bounds
-# the gradient of power law and logarithm where a bin is empty.
+# Its square is added to powers, to bound the gradients of power law and logarithm in empty bins. In
+# a recording at -20 dBFS, the hiss of a good studio has about this magnitude.
 MIN_MAGNITUDE = 1e-2
-# An error this far below the target (40 dB) is not worth more effort; keeps the logarithm finite.
+# Added to error ratios: the loss hardly rewards an error more than 40 dB below the target.
 LOG_ERROR_FLOOR = 1e-4
 POWER_EPSILON = 1e-7
-# Window and hop in samples: attacks, syllables and tones.
+# Window and hop in samples, to resolve attacks, syllables and tones.
 RESOLUTIONS = ((512, 128), (1024, 256), (4096, 1024))
 
 
@@ -37,10 +35,10 @@ def mae(target: Any, estimate: Any) -> Any:
 
 
 def erb_weights(bins: int) -> np.ndarray:
-    """Returns how finely the ear resolves each bin of 0 to 22.05 kHz, with a mean of 1.
+    """Returns a weight for each bin from 0 to 22.05 kHz, with a mean of 1.
 
     The weights are one over the equivalent rectangular bandwidth, 24.7 + 0.108 f Hz (Glasberg
-    and Moore 1990, eq. 3): equal bandwidths of hearing count alike, not equal hertz.
+    and Moore 1990, eq. 3), so that each auditory filter counts alike.
     """
     frequency_hz = np.linspace(0.0, SAMPLE_RATE / 2, bins)
     weights = 1.0 / (24.7 + 0.108 * frequency_hz)
@@ -61,30 +59,30 @@ def compressed_error(target: Any, estimate: Any, exponent: float, erb_weighting:
 def over_suppression(target: Any, estimate: Any, exponent: float) -> Any:
     """Mean squared amount by which magnitudes fall short of the target, after a power law.
 
-    Noise that is left is heard as noise, a consonant that is gone is gone: an error to that side
-    counts more (the asymmetric loss of Wang et al. 2020, VoiceFilter-Lite, eq. 2; with the ear's
-    weights in place of filterbank energies).
+    Added to another loss, it makes lost signal cost more than noise that is left: the asymmetric
+    loss of Wang et al. 2020 (VoiceFilter-Lite, eq. 2), with `erb_weights` in place of filterbank
+    energies.
     """
-    levels = [ops.power(ops.sum(ops.square(spectrum), axis=-1) + MIN_MAGNITUDE**2,
-                        0.5 * exponent) for spectrum in (target, estimate)]
-    missing = ops.square(ops.relu(levels[0] - levels[1]))
+    wanted, found = (ops.power(_bounded_power(spectrum), 0.5 * exponent)
+                     for spectrum in (target, estimate))
+    missing = ops.square(ops.relu(wanted - found))
     return ops.mean(missing * ops.convert_to_tensor(erb_weights(target.shape[2])))
 
 
 def log_spectral(target: Any, estimate: Any) -> Any:
     """Log-spectral distance in bel, its bins weighted by `erb_weights`."""
-    levels = [ops.log10(ops.sum(ops.square(spectrum), axis=-1) + MIN_MAGNITUDE**2)
-              for spectrum in (target, estimate)]
+    wanted, found = (ops.log10(_bounded_power(spectrum)) for spectrum in (target, estimate))
     weights = ops.convert_to_tensor(erb_weights(target.shape[2]))
-    squared = ops.square(levels[0] - levels[1]) * weights
+    squared = ops.square(wanted - found) * weights
     return ops.mean(ops.sqrt(ops.mean(squared, axis=-1) + POWER_EPSILON))
 
 
-def snr(target: Any, estimate: Any) -> Any:
-    """Logarithm of each item's error power over its target power: minus its SNR in bel.
+def _bounded_power(spectrum: Any) -> Any:
+    return ops.sum(ops.square(spectrum), axis=-1) + MIN_MAGNITUDE**2
 
-    Noise alone, with a silent target, has no SNR: it is left to the other parts.
-    """
+
+def snr(target: Any, estimate: Any) -> Any:
+    """Mean over the items of minus the SNR in bel; an item with a silent target counts as 0."""
     target_power = inner_product(target, target)
     error = target - estimate
     ratio = inner_product(error, error) / (target_power + POWER_EPSILON)
@@ -94,7 +92,7 @@ def snr(target: Any, estimate: Any) -> Any:
 def si_sdr(target: Any, estimate: Any) -> Any:
     """Minus the scale-invariant signal-to-distortion ratio in bel (Le Roux et al. 2019, eq. 5).
 
-    Noise alone is left to the other parts.
+    An item with a silent target counts as 0.
     """
     target_power = inner_product(target, target)
     scale = inner_product(target, estimate) / (target_power + POWER_EPSILON)
@@ -110,21 +108,20 @@ def _where_audible(target_power: Any, values: Any) -> Any:
 
 
 def inner_product(one: Any, other: Any) -> Any:
-    """Returns each item's sum of products; that of its waveforms, up to a factor (Parseval).
+    """Returns each item's inner product, that of its waveforms up to a factor (Parseval).
 
-    Every bin stands for itself and its mirror image, but for the first and the last.
+    All bins but the first and the last also stand for a negative frequency.
     """
-    bins = one.shape[2]
-    mirrored = np.full((bins, 1), 2.0, np.float32)
-    mirrored[[0, -1]] = 1.0
-    return ops.sum(one * other * ops.convert_to_tensor(mirrored), axis=(1, 2, 3))
+    counts = np.full((one.shape[2], 1), 2.0, np.float32)
+    counts[[0, -1]] = 1.0
+    return ops.sum(one * other * ops.convert_to_tensor(counts), axis=(1, 2, 3))
 
 
 def multi_resolution_stft(target: Any, estimate: Any, stft: StftConfig) -> Any:
-    """Spectral convergence plus log-magnitude error at three resolutions.
+    """Spectral convergence plus the error of log magnitudes at three resolutions.
 
-    After Yamamoto, Song and Kim 2020 (Parallel WaveGAN). Natural logarithms. Spectral convergence,
-    a ratio to the target, leaves out noise alone.
+    After Yamamoto, Song and Kim 2020 (Parallel WaveGAN), with natural logarithms. The spectral
+    convergence of an item with a silent target counts as 0.
     """
     longest = max(win_size for win_size, _ in RESOLUTIONS)
     waveforms = ops.concatenate([tensor_dsp.istft(spectrum, stft, longest)
@@ -142,7 +139,7 @@ def multi_resolution_stft(target: Any, estimate: Any, stft: StftConfig) -> Any:
 
 
 def make_loss(loss: LossConfig, stft: StftConfig) -> Loss:
-    """Returns the loss of one stage: a function of target and estimate, spectra of `stft`."""
+    """Returns the loss of one stage, a function of the spectra `stft` of target and estimate."""
     parts: dict[str, Loss] = {
         "mae": mae,
         "compressed": partial(compressed_error, exponent=loss.exponent,
@@ -156,7 +153,7 @@ def make_loss(loss: LossConfig, stft: StftConfig) -> Loss:
     weights = {name: getattr(loss, name) for name in LOSS_PARTS if getattr(loss, name)}
 
     def weighted_sum(target: Any, estimate: Any) -> Any:
-        # Whatever the network computes in, a loss is a sum of very many small numbers.
+        # A loss sums very many small numbers, too many for half precision.
         target, estimate = ops.cast(target, "float32"), ops.cast(estimate, "float32")
         return sum(weight * parts[name](target, estimate) for name, weight in weights.items())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,40 +22,40 @@ MEASURES = ("snr_gain_db", "si_sdr_db", "lsd_db", "lsd_gain_db", "energy_db",
             "residual_correlation", "input_correlation", "clean_si_sdr_db", "noise_left_db")
 LOWER_IS_BETTER = ("lsd_db", "residual_correlation", "input_correlation", "noise_left_db",
                    "probe_noise_left_db")
-# Where `find_faults` speaks up.
+# Beyond these limits `find_faults` reports a fault.
 MIN_ENERGY_DB = -2.0
 MAX_CORRELATION = 0.35
 MIN_CLEAN_SI_SDR_DB = 12.0
 MAX_NOISE_LEFT_DB = -3.0
 MIN_LSD_GAIN_DB = 0.2
-# What a finished network should reach: `check_guards`.
+# The limits of `check_guards`, which a finished network should keep.
 WANTED_CLEAN_SI_SDR_DB = 30.0
 WANTED_NOISE_LEFT_DB = -20.0
 WANTED_ENERGY_DB = 0.5  # above or below
 WANTED_CORRELATION = 0.1
-WANTED_CORRELATION_LOUD = 0.15  # of music under noise as loud as `LOUD_NOISE_SNR_DB`
+WANTED_CORRELATION_LOUD = 0.15  # of music at an input SNR of `LOUD_NOISE_SNR_DB` or less
 LOUD_NOISE_SNR_DB = 3.0
 
 LSD_WIN_SIZE = 2048
 LSD_HOP_SIZE = 512
-LSD_RANGE_DB = 80.0  # below the recording's peak, what a listener might still hear
+LSD_RANGE_DB = 80.0  # lower levels, relative to the peak of the clean spectrum, are inaudible
 
 
 def snr_db(clean: np.ndarray, estimate: np.ndarray) -> float:
-    """Signal-to-noise ratio of `estimate` in dB; all that differs from `clean` is noise."""
+    """Signal-to-noise ratio of `estimate` in dB: the power of `clean` over that of the error."""
     return _ratio_db(dsp.power(clean), dsp.power(estimate - clean))
 
 
 def si_sdr_db(clean: np.ndarray, estimate: np.ndarray) -> float:
     """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019, eq. 5)."""
     reference = clean - clean.mean(dtype=np.float64)
-    heard = estimate - estimate.mean(dtype=np.float64)
-    target = np.dot(heard, reference) / np.dot(reference, reference) * reference
-    return _ratio_db(np.dot(target, target), np.dot(heard - target, heard - target))
+    centred = estimate - estimate.mean(dtype=np.float64)
+    target = np.dot(centred, reference) / np.dot(reference, reference) * reference
+    return _ratio_db(np.dot(target, target), np.dot(centred - target, centred - target))
 
 
 def _ratio_db(signal: float, error: float) -> float:
-    """Returns the ratio of two powers in dB; without a signal, or with no number, the worst."""
+    """Returns the ratio of two powers in dB: -inf for a silent signal or an error of NaN or inf."""
     if not (np.isfinite(error) and signal > 0.0):
         return float("-inf")
     return dsp.decibels(signal / error) if error > 0.0 else float("inf")
@@ -64,8 +64,8 @@ def _ratio_db(signal: float, error: float) -> float:
 def log_spectral_distance_db(clean: np.ndarray, estimate: np.ndarray) -> float:
     """Log-spectral distance in dB: root mean square over bins, mean over frames.
 
-    Levels are floored at `LSD_RANGE_DB` below the clean peak, so that digital silence does not
-    decide the result (Gray and Markel 1976, with a floor).
+    The measure of Gray and Markel 1976, with levels floored at `LSD_RANGE_DB` below the clean peak:
+    without a floor, digital silence would dominate the result.
     """
     spectra = dsp.stft(np.stack([clean, estimate]), LSD_WIN_SIZE, LSD_HOP_SIZE)
     powers = dsp.power_of_bins(spectra, np.float64)
@@ -82,14 +82,19 @@ def correlation(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def judge(clean: np.ndarray, noisy: np.ndarray, denoised: np.ndarray) -> dict[str, float]:
-    """Measures one denoised mixture: what came of `noisy`, and should have been `clean`.
+    """Measures one denoised mixture.
+
+    Args:
+        clean: The target, `(samples,)`.
+        noisy: The network's input, of the same shape.
+        denoised: Its output, of the same shape.
 
     Returns:
-        `snr_gain_db`, `si_sdr_db`, `lsd_db`, `lsd_gain_db` (how much nearer to the target),
-        `energy_db` (output over target), `residual_correlation` (what was removed with the clean
-        target: how much of the signal went with the noise) and `input_correlation` (what was
-        removed with the input: 1 where everything went; the noise alone has 0.58, 0.30 and 0.10
-        at 3, 10 and 20 dB).
+        `snr_gain_db` (SNR improvement), `si_sdr_db`, `lsd_db` (log-spectral distance),
+        `lsd_gain_db` (by how much that has become smaller), `energy_db` (output over target),
+        `residual_correlation` (of the residual with the clean target: 0 where no signal was removed
+        with the noise) and `input_correlation` (of the residual with the input: 1 where everything
+        was removed; 0.58, 0.30 and 0.10 at 3, 10 and 20 dB where only the noise was).
     """
     lsd = log_spectral_distance_db(clean, denoised)
     return {
@@ -104,41 +109,41 @@ def judge(clean: np.ndarray, noisy: np.ndarray, denoised: np.ndarray) -> dict[st
 
 
 def judge_no_more(category: str, clean: np.ndarray, denoised: np.ndarray) -> dict[str, float]:
-    """Returns no further measures."""
+    """Adds no measures: the default `judge_more` of `judge_mixtures`."""
     return {}
 
 
 def judge_mixtures(predict: Callable[..., np.ndarray], mixtures: Iterable[Mixture],
                    highpass_hz: float = 0.0, judge_more: JudgeMore = judge_no_more,
                    ) -> list[Row]:
-    """Denoises mixtures, and their clean and noise sides alone, and measures all three.
+    """Denoises each mixture, its clean signal alone and its noise alone, and measures all three.
 
     Args:
-        predict: Takes and returns waveforms `(batch, samples)`; where a mixture has a profile of
-            its noise, it takes that as well, for the mixture and for the noise alone.
-        mixtures: What is denoised.
-        highpass_hz: What lies below is not judged, neither in the input nor in the output.
-        judge_more: Further measures of a category's clean and denoised waveform.
+        predict: Denoises waveforms `(batch, samples)`. If a mixture has a noise profile,
+            `predict` gets it as a second argument with the mixture and with the noise alone.
+        mixtures: The mixtures to denoise.
+        highpass_hz: Cutoff of a high-pass filter on inputs and outputs before they are measured.
+        judge_more: Makes further measures from a category, a clean and a denoised waveform.
 
     Returns:
-        For each mixture its `category`, `noise` and `input_snr_db`, the measures of `judge` and
-        `judge_more`, `clean_si_sdr_db` (what is left of clean input) and `noise_left_db` (output
-        over input where the input is noise alone).
+        A row for each mixture: `category`, `noise`, `input_snr_db`, the measures of `judge` and
+        `judge_more`, `clean_si_sdr_db` (SI-SDR of the denoised clean signal) and `noise_left_db`
+        (level of the denoised noise relative to the noise).
     """
     return [judge_mixture(predict, mixture, highpass_hz, judge_more) for mixture in mixtures]
 
 
 def judge_mixture(predict: Callable[..., np.ndarray], mixture: Mixture, highpass_hz: float = 0.0,
                   judge_more: JudgeMore = judge_no_more) -> Row:
-    """Returns the row of one mixture; args are those of `judge_mixtures`."""
-    heard = np.stack([mixture.noisy, mixture.clean, mixture.noisy - mixture.clean])
+    """Returns the row of one mixture; the arguments are those of `judge_mixtures`."""
+    inputs = np.stack([mixture.noisy, mixture.clean, mixture.noisy - mixture.clean])
     if mixture.profile is None:
-        restored = predict(heard)
-    else:  # clean sound has no noise that could be known
-        restored = np.concatenate([predict(heard[:1], mixture.profile), predict(heard[1:2]),
-                                   predict(heard[2:], mixture.profile)])
+        outputs = predict(inputs)
+    else:  # the clean signal has no noise to be profiled
+        outputs = np.concatenate([predict(inputs[:1], mixture.profile), predict(inputs[1:2]),
+                                  predict(inputs[2:], mixture.profile)])
     (noisy, clean, noise), (noisy_out, clean_out, noise_out) = (
-        dsp.highpass(audio, highpass_hz, SAMPLE_RATE) for audio in (heard, restored))
+        dsp.highpass(audio, highpass_hz, SAMPLE_RATE) for audio in (inputs, outputs))
     return {
         "category": mixture.category,
         "noise": mixture.noise,
@@ -151,10 +156,10 @@ def judge_mixture(predict: Callable[..., np.ndarray], mixture: Mixture, highpass
 
 
 def average(rows: list[Row]) -> dict[str, float]:
-    """Averages the measures of `judge_mixtures`.
+    """Averages each measure of `judge_mixtures` over all rows, by category and by input SNR.
 
-    Returns the mean of each over all rows, those of each category (`snr_gain_db_music`) and those
-    of each input SNR (`snr_gain_db_at_10`).
+    Returns:
+        Means called `snr_gain_db`, `snr_gain_db_music` and `snr_gain_db_at_10`.
     """
     found: dict[str, list[float]] = defaultdict(list)
     for row in rows:
@@ -172,10 +177,11 @@ def average_names(categories: Iterable[str], snrs_db: Iterable[float]) -> list[s
 
 
 def score(name: str, value: float) -> float:
-    """Turns a value of the measure `name` of `average` so that greater is better.
+    """Converts the value of a measure of `average` to a score, which is greater for a better value.
 
-    Returns the value, its negative where less is better, minus its size where 0 is best, and
-    minus infinity where it is not a number.
+    Returns:
+        `value`; its negative where a lower value is better; minus its absolute value where 0 is
+        best; minus infinity for NaN.
     """
     if np.isnan(value):
         return float("-inf")
@@ -185,45 +191,44 @@ def score(name: str, value: float) -> float:
 
 
 def find_faults(means: dict[str, float]) -> list[str]:
-    """Says in words, one sentence for each fault, what a network with these `means` does wrong.
+    """Returns a sentence on each fault that the averaged measures of a network show.
 
-    One that removes everything can have a small loss.
+    The loss does not show them: a network that removes everything can have a small one.
     """
     faults = []
     for name in sorted(name for name in means if name.startswith("energy_db_at_")):
         snr = name.removeprefix("energy_db_at_")
         energy, gain = means[name], means[f"snr_gain_db_at_{snr}"]
-        kept, nearer = means[f"residual_correlation_at_{snr}"], means[f"lsd_gain_db_at_{snr}"]
-        if energy < MIN_ENERGY_DB or kept > MAX_CORRELATION:
-            faults.append(f"over-denoising at {snr} dB: the output holds {energy:+.1f} dB of the "
-                          f"signal's energy, and what was removed has a correlation of {kept:.2f} "
-                          f"with it")
+        removed, nearer = means[f"residual_correlation_at_{snr}"], means[f"lsd_gain_db_at_{snr}"]
+        if energy < MIN_ENERGY_DB or removed > MAX_CORRELATION:
+            faults.append(f"over-denoising at {snr} dB: the energy of the output is {energy:+.1f} "
+                          f"dB relative to the clean signal, whose correlation with the residual "
+                          f"is {removed:.2f}")
         elif nearer < MIN_LSD_GAIN_DB:
-            # Inaudible rumble can be most of the noise's power: removing it raises the SNR, though
-            # it sounds as before.
-            faults.append(f"under-denoising at {snr} dB: the spectrum comes only {nearer:+.1f} dB "
-                          f"nearer to the clean one")
+            # The SNR does not show this fault: most of the noise's power can be inaudible rumble.
+            faults.append(f"under-denoising at {snr} dB: the log-spectral distance to the clean "
+                          f"signal improves by only {nearer:+.1f} dB")
         if gain < 0.0:
             faults.append(f"harm at {snr} dB: the SNR changes by {gain:+.1f} dB")
     if means["clean_si_sdr_db"] < MIN_CLEAN_SI_SDR_DB:
-        faults.append(f"clean input is damaged: an SI-SDR of {means['clean_si_sdr_db']:.1f} dB is "
-                      f"left of it")
+        faults.append("clean input is damaged: its SI-SDR after denoising is "
+                      f"{means['clean_si_sdr_db']:.1f} dB")
     if means["noise_left_db"] > MAX_NOISE_LEFT_DB:
-        faults.append(f"under-denoising: noise alone comes out at "
-                      f"{means['noise_left_db']:.1f} dB of what went in")
+        faults.append("under-denoising: the level of noise alone changes by only "
+                      f"{means['noise_left_db']:.1f} dB")
     return faults
 
 
 @dataclass(frozen=True)
 class Guard:
-    """What must not get worse for the sake of a gain: the worst value, and its limit.
+    """The worst value of a measure, and the limit that it must keep.
 
     Attributes:
         name: What is measured.
         value: The worst mean.
-        where: Of which sounds.
+        where: The sounds for which it was found: a category, a recording or a probe.
         bound: "at least", "at most" or "within +-".
-        limit: What the value is held against.
+        limit: The limit of the value.
     """
 
     name: str
@@ -234,36 +239,34 @@ class Guard:
 
     @property
     def passes(self) -> bool:
-        """Whether the value keeps to the limit; what is no number does not."""
+        """Whether the value keeps the limit; NaN does not."""
         if self.bound == "at least":
             return self.value >= self.limit
         return (self.value if self.bound == "at most" else abs(self.value)) <= self.limit
 
 
 def worst(values: dict[str, float], badness: Callable[[float], float] = float) -> str:
-    """Returns the name of the value with the greatest `badness`; no number is worst of all."""
+    """Returns the name of the value with the greatest `badness`; NaN is the worst of all."""
     return max(values, key=lambda name: (np.isnan(values[name]), badness(values[name])))
 
 
 def check_guards(rows: list[Row]) -> list[Guard]:
-    """Finds the worst means of `judge_mixtures`' rows and sets them against what is wanted.
+    """Compares the worst means of the rows of `judge_mixtures` with their limits.
 
-    Clean input goes by category, noise alone by recording; energy, and the correlation of what was
-    removed with the clean target, go by category and input SNR.
+    Means of clean input are by category, of noise alone by recording, of the output's energy and
+    the residual's correlation with the clean target by category and input SNR.
     """
-    by_cell = _group(rows, ("category", "input_snr_db"))
-    cells = {f"{category} at {snr:g} dB": (category, snr, members)
-             for (category, snr), members in by_cell.items()}
     kept = {name: _mean(members, "clean_si_sdr_db")
             for (name,), members in _group(rows, ("category",)).items()}
     left = {name: _mean(members, "noise_left_db")
             for (name,), members in _group(rows, ("noise",)).items()}
-    energy = {name: _mean(members, "energy_db") for name, (*_, members) in cells.items()}
-    removed, limits = {}, {}
-    for name, (category, snr, members) in cells.items():
-        is_loud = category == "music" and snr <= LOUD_NOISE_SNR_DB
-        limits[name] = WANTED_CORRELATION_LOUD if is_loud else WANTED_CORRELATION
+    energy, removed, limits = {}, {}, {}
+    for (category, snr), members in _group(rows, ("category", "input_snr_db")).items():
+        name, is_loud = f"{category} at {snr:g} dB", snr <= LOUD_NOISE_SNR_DB
+        energy[name] = _mean(members, "energy_db")
         removed[name] = _mean(members, "residual_correlation")
+        limits[name] = (WANTED_CORRELATION_LOUD if category == "music" and is_loud
+                        else WANTED_CORRELATION)
     excess = {name: value - limits[name] for name, value in removed.items()}
     least, most, farthest, nearest = (
         worst(kept, lambda value: -value), worst(left), worst(energy, abs), worst(excess))
@@ -278,7 +281,7 @@ def check_guards(rows: list[Row]) -> list[Guard]:
 
 
 def format_guards(guards: Iterable[Guard]) -> str:
-    """Returns a Markdown table of guards with the words pass and fail."""
+    """Returns a Markdown table of guards, each with "pass" or "FAIL"."""
     lines = ["| guard | worst | of | limit | |", "|---|---|---|---|---|"]
     lines += [f"| {guard.name} | {guard.value:.2f} | {guard.where} | {guard.bound} "
               f"{guard.limit:g} | {'pass' if guard.passes else 'FAIL'} |" for guard in guards]
@@ -286,7 +289,7 @@ def format_guards(guards: Iterable[Guard]) -> str:
 
 
 def _group(rows: list[Row], keys: tuple[str, ...]) -> dict[tuple, list[Row]]:
-    """Returns rows by the values of `keys`, in the order of these values."""
+    """Groups rows by their values of `keys`; the groups are sorted by these values."""
     cells: dict[tuple, list[Row]] = defaultdict(list)
     for row in rows:
         cells[tuple(row[key] for key in keys)].append(row)
@@ -294,45 +297,64 @@ def _group(rows: list[Row], keys: tuple[str, ...]) -> dict[tuple, list[Row]]:
 
 
 def _mean(rows: list[Row], name: str) -> float:
-    """Returns the mean of a measure over the rows that have it; NaN where none has."""
+    """Returns the mean of a measure over the rows that hold it; NaN if none does."""
     values = [row[name] for row in rows if name in row]
     return float(np.mean(values)) if values else float("nan")
 
 
 def format_table(rows: list[Row], keys: tuple[str, ...], measures: Sequence[str] = MEASURES,
                  ) -> str:
-    """Returns a Markdown table of the mean `measures` of each combination of the `keys`' values."""
-    lines = ["| " + " | ".join([*keys, "items", *measures]) + " |",
-             "|" + "---|" * (len(keys) + 1 + len(measures))]
+    """Returns a Markdown table with a line for each combination of values of `keys`.
+
+    Args:
+        rows: The rows of `judge_mixtures`.
+        keys: The columns by which the rows are grouped.
+        measures: The columns whose means the table shows.
+    """
+    lines = []
     for values, members in _group(rows, keys).items():
-        means = [_mean(members, name) for name in measures]
         labels = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
-        lines.append("| " + " | ".join([*labels, str(len(members)), *map(_format, means)]) + " |")
-    return "\n".join(lines)
+        lines.append([*labels, str(len(members)),
+                      *(_format(_mean(members, name)) for name in measures)])
+    return make_table([*keys, "items", *measures], lines)
 
 
 def format_noises(rows: list[Row]) -> str:
-    """Returns a Markdown table with a line for each noise: SNR gain at each input SNR, and more."""
+    """Returns a Markdown table with a line for each noise and its `snr_gain_db` at each SNR."""
     snrs_db = sorted({float(row["input_snr_db"]) for row in rows})
     titles = ["noise", "items", *(f"snr_gain_db_at_{snr:g}" for snr in snrs_db), "noise_left_db",
               "residual_correlation"]
-    lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
+    lines = []
     for (name,), members in _group(rows, ("noise",)).items():
         means = [_mean([row for row in members if row["input_snr_db"] == snr], "snr_gain_db")
                  for snr in snrs_db]
         means += [_mean(members, measure) for measure in titles[-2:]]
-        lines.append("| " + " | ".join([name, str(len(members)), *map(_format, means)]) + " |")
-    return "\n".join(lines)
+        lines.append([name, str(len(members)), *map(_format, means)])
+    return make_table(titles, lines)
 
 
 def _format(mean: float) -> str:
     return "-" if np.isnan(mean) else f"{mean:.2f}"
 
 
-def write_table(path: Path, rows: list[Row]) -> None:
-    """Writes rows as CSV in one step; what some of them have not stays empty."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+def make_table(titles: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Returns a Markdown table."""
+    return "\n".join(["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles),
+                      *("| " + " | ".join(line) + " |" for line in lines)])
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, float | str]],
+                columns: Sequence[str] | None = None, missing: str = "") -> None:
+    """Writes rows as a CSV file, which is replaced only when it is complete.
+
+    Args:
+        path: The file.
+        rows: Each with its values by column.
+        columns: The columns to write; all columns of any row when absent.
+        missing: Stands for a value that a row does not have.
+    """
+    columns = columns or list(dict.fromkeys(name for row in rows for name in row))
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, fieldnames=columns)
+        writer = csv.DictWriter(stream, columns, missing, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)

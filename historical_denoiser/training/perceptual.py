@@ -1,6 +1,6 @@
-"""Measures made after listeners' judgements: ViSQOL and wideband PESQ, from packages of their own.
+"""Perceptual measures: ViSQOL and wideband PESQ.
 
-They are slow and need `pip install -r requirements-metrics.txt`; nothing else does.
+They are slow, and their packages are only installed by `pip install -r requirements-metrics.txt`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.core.checks import UserError
 
-VISQOL_RATE = 48000  # of ViSQOL's audio mode
-PESQ_RATE = 16000  # of wideband PESQ
+VISQOL_RATE = 48000  # Hz, in audio mode
+PESQ_RATE = 16000  # Hz, wideband
 MEASURES = ("visqol", "pesq_wb")
 
 
 def load_judge() -> Callable[[str, np.ndarray, np.ndarray], dict[str, float]]:
     """Returns a function of a category, a clean and a denoised waveform at 44.1 kHz.
 
-    It gives `visqol` (Chinen et al. 2020, audio mode; 1 to 4.73, which is identity) and, of speech
-    in which PESQ finds any, `pesq_wb` (ITU-T P.862.2; 1 to 4.64).
+    It returns `visqol` (Chinen et al. 2020, audio mode; 1 to 4.73) and, for the category "speech"
+    if PESQ finds an utterance, `pesq_wb` (ITU-T P.862.2; 1 to 4.64).
 
     Raises:
         UserError: The packages are not installed.
@@ -42,7 +42,7 @@ def load_judge() -> Callable[[str, np.ndarray, np.ndarray], dict[str, float]]:
         if category == "speech":
             pair = [dsp.resample(audio, SAMPLE_RATE, PESQ_RATE) for audio in (clean, denoised)]
             value = pesq.pesq(PESQ_RATE, *pair, "wb", on_error=pesq.PesqError.RETURN_VALUES)
-            if value > 0.0:  # -1: no utterance was found
+            if value > 0.0:  # -1 means that no utterance was found
                 found["pesq_wb"] = float(value)
         return found
 

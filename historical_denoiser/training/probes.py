@@ -1,10 +1,10 @@
-"""Noises that come alone, impulses and held tones that are signal: what is to be told apart.
+"""Tests a network on simple noises and on clean sounds that resemble noise.
 
-Clean sounds are mixed with noise of a single kind, made here and by no generator that trains:
-Gaussian noise of one octave, white, pink, clicks, bursts, hum. A network that takes away white
-noise and leaves one octave of it has learnt what comes along with noise, and not what noise is; one
-that removes steady noise and leaves the same noise when its bands fluctuate has learnt that noise
-is what is steady. No recording is needed, and every run gives the same values.
+Clean sounds are mixed with one kind of noise at a time: Gaussian noise of one octave, white, pink,
+clicks, bursts, hum. No generator of training noise makes them. A network that removes white noise
+but not one octave of it relies on something that accompanies noise in training; one that removes
+steady noise but not noise with fluctuating bands takes everything that changes for signal.
+No recording is needed, and every run gives the same values. `measure` runs the probes.
 """
 
 from __future__ import annotations
@@ -27,40 +27,39 @@ from historical_denoiser.training.metrics import Guard, Row
 Predict = Callable[[np.ndarray], np.ndarray]
 MakeSound = Callable[[str, int, np.random.Generator], np.ndarray]
 
-SNR_DB = 10.0  # of clean sound and probe
+SNR_DB = 10.0  # at which clean sound and probe are mixed
 OCTAVES_HZ = (31, 63, 125, 250, 500, 1000, 2000, 4000, 8000, 16000)
-JUDGED_HZ = OCTAVES_HZ[1:-1]  # of which the worst octave is reported
+JUDGED_HZ = OCTAVES_HZ[1:-1]  # the octaves of which the worst is reported
 CLICKS_PER_SECOND = (1, 10, 100, 1000)
-HISS_DB = -20.0  # under the hum
-# As grooves: the level of each band goes its own way, by 2 to 5 dB within 23 ms.
+HISS_DB = -20.0  # level of the hiss relative to the hum
+# Standard deviations in dB. In the noise of grooves, bands fluctuate by 2 to 5 dB within 23 ms.
 FLUCTUATIONS_DB = (0, 2, 4, 6)
 FLUCTUATING_BANDS_HZ = (200, 1000)
 FLUCTUATION_OF_GROOVES_DB = 4
-HISS_SNRS_DB = (30, 40, 50)  # at which good transfers have it
-CODED_KBPS = 64  # of MP3
+HISS_SNRS_DB = (30, 40, 50)  # the SNRs of good transfers
+CODED_KBPS = 64  # bit rate of the MP3
 ORCHESTRA_SNR_DB = 3.0
 AVERAGE_NAMES = ["probe_mean_db", "probe_worst_octave_db", "probe_noise_left_db",
-                 "impulses_si_sdr_db", "tones_si_sdr_db"]  # of `ProbeReport.average`
-# Where `ProbeReport.find_faults` speaks up.
+                 "impulses_si_sdr_db", "tones_si_sdr_db"]  # in the result of `ProbeReport.average`
+# Beyond these limits `ProbeReport.find_faults` reports a fault.
 MIN_OCTAVE_GAIN_DB = 3.0
 MIN_KEPT_SI_SDR_DB = 12.0
 MAX_LEFT_DB = -3.0
 STEADY_LEFT_DB, MOVING_LEFT_DB = -15.0, -8.0
-# What a finished network should reach.
-WANTED_KEPT_SI_SDR_DB = 20.0
+WANTED_KEPT_SI_SDR_DB = 20.0  # limit of `ProbeReport.guards`
 
 
 @dataclass(frozen=True)
 class ProbeReport:
-    """What came of the probes.
+    """The results of the probes.
 
     Attributes:
-        rows: For each probe its name, `snr_gain_db`, the same of each category of clean sound
-            (`snr_gain_db_music`), and `noise_left_db` of the noise without a sound.
-        impulses_db: SI-SDR in dB that is left of each clean sound made of impulses.
-        tones_db: The same of clean sounds in which tones are held.
+        rows: For each probe its name, the mean `snr_gain_db`, that of each category of clean sound
+            (`snr_gain_db_music`), and `noise_left_db`, which is measured on the noise alone.
+        impulses_db: For each clean sound made of impulses, the SI-SDR in dB after denoising.
+        tones_db: The same for clean sounds with held tones.
         orchestra: `energy_db` and `residual_correlation` (see `metrics.judge`) of a quiet orchestra
-            under a groove's noise at 3 dB.
+            mixed with the noise of a groove at 3 dB.
     """
 
     rows: list[Row]
@@ -69,13 +68,13 @@ class ProbeReport:
     orchestra: dict[str, float]
 
     def table(self) -> list[Row]:
-        """Returns the rows, and one with `kept_si_sdr_db` for each clean sound."""
+        """Returns the rows, followed by a row with `kept_si_sdr_db` for each clean sound."""
         return [*self.rows, *({"probe": name, "kept_si_sdr_db": kept_db}
                               for name, kept_db in (self.impulses_db | self.tones_db).items())]
 
     def average(self) -> dict[str, float]:
-        """Returns what history.csv holds of the probes."""
-        octaves = [self._gain_db(octave(hz)) for hz in JUDGED_HZ]
+        """Returns the columns of history.csv that summarise the probes."""
+        octaves = [self._find(octave(hz), "snr_gain_db") for hz in JUDGED_HZ]
         gains, left = ([float(row[name]) for row in self.rows]
                        for name in ("snr_gain_db", "noise_left_db"))
         values = (np.mean(gains), np.min(octaves), np.mean(left),
@@ -83,41 +82,43 @@ class ProbeReport:
         return dict(zip(AVERAGE_NAMES, map(float, values), strict=True))
 
     def find_faults(self) -> list[str]:
-        """Says in words, one sentence for each fault, what the network takes for what."""
+        """Returns a sentence on each fault that the probes show."""
         faults = []
-        white_db = self._gain_db("white")
-        gains = {hz: self._gain_db(octave(hz)) for hz in JUDGED_HZ}
+        white_db = self._find("white", "snr_gain_db")
+        gains = {hz: self._find(octave(hz), "snr_gain_db") for hz in JUDGED_HZ}
         poor = [hz for hz, gain in gains.items() if gain < MIN_OCTAVE_GAIN_DB]
         if poor and white_db >= MIN_OCTAVE_GAIN_DB:
             places = ", ".join(f"{hz} Hz ({gains[hz]:+.1f} dB)" for hz in poor)
-            faults.append(f"hears white noise ({white_db:+.1f} dB) but not the octave at {places}: "
-                          f"noise that comes without hiss is taken for signal")
+            faults.append(f"removes white noise ({white_db:+.1f} dB) but not the octave at "
+                          f"{places}: noise of a narrow band is taken for signal")
         elif poor:
-            faults.append(f"does not hear noise of one octave: the gain is "
-                          f"{min(gains.values()):.1f} dB at worst, and {white_db:.1f} dB for white "
-                          f"noise")
-        steady_db, moving_db = (self._left_db(fluctuating(deviation_db, FLUCTUATING_BANDS_HZ[0]))
-                                for deviation_db in (0, FLUCTUATION_OF_GROOVES_DB))
+            faults.append("does not remove noise of one octave: the SNR improves by "
+                          f"{min(gains.values()):.1f} dB at worst, and by {white_db:.1f} dB with "
+                          "white noise")
+        steady_db, moving_db = (
+            self._find(fluctuating(deviation_db, FLUCTUATING_BANDS_HZ[0]), "noise_left_db")
+            for deviation_db in (0, FLUCTUATION_OF_GROOVES_DB))
         if steady_db < STEADY_LEFT_DB and moving_db > MOVING_LEFT_DB:
-            faults.append(f"takes what moves for sound: a groove's noise alone comes out at "
-                          f"{steady_db:.1f} dB where it is steady, and at {moving_db:.1f} dB where "
-                          f"its bands fluctuate by {FLUCTUATION_OF_GROOVES_DB} dB")
+            faults.append("takes noise that fluctuates for signal: the level of a groove's noise "
+                          f"changes by {steady_db:.1f} dB if it is steady, but by {moving_db:.1f} "
+                          f"dB if its bands fluctuate by {FLUCTUATION_OF_GROOVES_DB} dB")
         if self.orchestra["energy_db"] < metrics.MIN_ENERGY_DB:
-            faults.append(f"over-denoising: of a quiet orchestra at {ORCHESTRA_SNR_DB:g} dB "
-                          f"{self.orchestra['energy_db']:.1f} dB of the energy is left")
+            faults.append("over-denoising: the energy of a quiet orchestra at "
+                          f"{ORCHESTRA_SNR_DB:g} dB changes by {self.orchestra['energy_db']:.1f} "
+                          "dB")
         probe, left_db = self._worst_left()
         if left_db > MAX_LEFT_DB:
-            faults.append(f"under-denoising: {probe} alone comes out at {left_db:.1f} dB of what "
-                          f"went in")
+            faults.append(f"under-denoising: the level of {probe} alone changes by only "
+                          f"{left_db:.1f} dB")
         for kind, kept_db in self._kept().items():
             name = _least(kept_db)
             if kept_db[name] < MIN_KEPT_SI_SDR_DB:
-                faults.append(f"{kind} that are signal are damaged: an SI-SDR of "
-                              f"{kept_db[name]:.1f} dB is left of {name}")
+                faults.append(f"{kind} that are signal are damaged: the SI-SDR of {name} after "
+                              f"denoising is {kept_db[name]:.1f} dB")
         return faults
 
     def guards(self) -> list[Guard]:
-        """Sets what a finished network should reach against its limits."""
+        """Compares the results with the limits that a finished network should keep."""
         probe, left_db = self._worst_left()
         kept = [Guard(f"clean {kind} kept, SI-SDR (dB)", kept_db[_least(kept_db)], _least(kept_db),
                       "at least", WANTED_KEPT_SI_SDR_DB) for kind, kept_db in self._kept().items()]
@@ -131,12 +132,11 @@ class ProbeReport:
                       metrics.WANTED_NOISE_LEFT_DB)]
 
     def format(self) -> str:
-        """Returns a Markdown table of the probes, and a line on each kind of clean sounds."""
+        """Returns a Markdown table of the probes, and a line on each kind of clean sound."""
         measures = [name for name in self.rows[0] if name != "probe"]
-        lines = ["| " + " | ".join([f"probe at {SNR_DB:g} dB", *measures]) + " |",
-                 "|" + "---|" * (1 + len(measures))]
-        lines += ["| " + " | ".join([row["probe"], *(f"{row[name]:.1f}" for name in measures)])
-                  + " |" for row in self.rows]
+        lines = [metrics.make_table(
+            [f"probe at {SNR_DB:g} dB", *measures],
+            [[row["probe"], *(f"{row[name]:.1f}" for name in measures)] for row in self.rows])]
         for kind, kept_db in self._kept().items():
             kept = ", ".join(f"{name} {value:.1f} dB" for name, value in kept_db.items())
             lines += ["", f"clean {kind}, SI-SDR that is kept: {kept}"]
@@ -153,12 +153,6 @@ class ProbeReport:
     def _kept(self) -> dict[str, dict[str, float]]:
         return {"impulses": self.impulses_db, "held tones": self.tones_db}
 
-    def _gain_db(self, probe: str) -> float:
-        return self._find(probe, "snr_gain_db")
-
-    def _left_db(self, probe: str) -> float:
-        return self._find(probe, "noise_left_db")
-
     def _find(self, probe: str, measure: str) -> float:
         return next(float(row[measure]) for row in self.rows if row["probe"] == probe)
 
@@ -173,25 +167,21 @@ def octave(centre_hz: float) -> str:
 
 
 def fluctuating(deviation_db: float, band_hz: float) -> str:
-    """Returns the name of the probe with noise whose bands fluctuate by so much."""
+    """Returns the name of the probe whose bands, `band_hz` wide, fluctuate by `deviation_db`."""
     return f"fluctuating {deviation_db} dB, bands of {band_hz} Hz"
 
 
 def measure(predict: Predict, sounds: Sequence[tuple[str, np.ndarray]], highpass_hz: float,
             ) -> ProbeReport:
-    """Mixes every sound with every probe at `SNR_DB`, denoises, and measures.
+    """Mixes every sound with every probe, denoises the mixtures and measures the results.
 
     Args:
-        predict: Takes and returns waveforms `(batch, samples)`.
-        sounds: Categories and clean waveforms `(samples,)` of one length, without anything below
-            `highpass_hz`.
-        highpass_hz: What lies below is not judged.
-
-    Returns:
-        The gains, the noise that is left where there is no sound, and the clean sounds that are
-        kept.
+        predict: Denoises waveforms `(batch, samples)`.
+        sounds: Categories and clean waveforms `(samples,)` of the same length, without
+            frequencies below `highpass_hz`.
+        highpass_hz: Cutoff of a high-pass filter on everything that is measured.
     """
-    def listen(waveform: np.ndarray) -> np.ndarray:
+    def denoise(waveform: np.ndarray) -> np.ndarray:
         return dsp.highpass(predict(waveform[None])[0], highpass_hz, SAMPLE_RATE)
 
     samples, rows = len(sounds[0][1]), []
@@ -203,40 +193,41 @@ def measure(predict: Predict, sounds: Sequence[tuple[str, np.ndarray]], highpass
                                  highpass_hz, SAMPLE_RATE)
             gain = np.sqrt(dsp.power(clean) / dsp.power(noise) / 10.0 ** (probe.snr_db / 10.0))
             noise = (gain * noise).astype(np.float32)
-            noisy = probe.send(clean + noise)
-            gains[category].append(metrics.snr_db(clean, listen(noisy))
+            noisy = probe.process(clean + noise)
+            gains[category].append(metrics.snr_db(clean, denoise(noisy))
                                    - metrics.snr_db(clean, noisy))
             if number == 0:
-                noise_left_db = dsp.decibels(dsp.power(listen(noise)) / dsp.power(noise))
+                noise_left_db = dsp.decibels(dsp.power(denoise(noise)) / dsp.power(noise))
         rows.append({"probe": name, "snr_gain_db": float(np.mean(sum(gains.values(), []))),
                      **{f"snr_gain_db_{category}": float(np.mean(found))
                         for category, found in gains.items()},
                      "noise_left_db": noise_left_db})
-    def keep(make: MakeSound, names: Iterable[str]) -> dict[str, float]:
+
+    def measure_kept(make: MakeSound, names: Iterable[str]) -> dict[str, float]:
         kept_db = {}
         for place, name in enumerate(names):
             clean = dsp.highpass(make(name, samples, np.random.default_rng(place)), highpass_hz,
                                  SAMPLE_RATE)
-            kept_db[name] = metrics.si_sdr_db(clean, listen(clean))
+            kept_db[name] = metrics.si_sdr_db(clean, denoise(clean))
         return kept_db
 
     rng = np.random.default_rng(len(PROBES))
     orchestra = look_alikes.make_orchestra(samples, rng)
     groove = foreign.make_fluctuating(0.0, 200.0, samples, rng).astype(np.float32)
     noisy = dsp.mix_at_snr(orchestra, groove, ORCHESTRA_SNR_DB)
-    judged = metrics.judge(orchestra, noisy, listen(noisy))
-    return ProbeReport(rows, keep(look_alikes.make_strokes, look_alikes.STRUCK),
-                       keep(look_alikes.make_held, look_alikes.HELD),
+    judged = metrics.judge(orchestra, noisy, denoise(noisy))
+    return ProbeReport(rows, measure_kept(look_alikes.make_strokes, look_alikes.STRUCK),
+                       measure_kept(look_alikes.make_held, look_alikes.HELD),
                        {name: judged[name] for name in ("energy_db", "residual_correlation")})
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A noise, the SNR at which it is mixed, and what the mixture is sent through."""
+    """A noise, the SNR at which it is mixed, and a process that is applied to the mixture."""
 
     make: MakeNoise
     snr_db: float = SNR_DB
-    send: Callable[[np.ndarray], np.ndarray] = lambda audio: audio
+    process: Predict = lambda audio: audio
 
 
 NOISES: dict[str, MakeNoise] = {
@@ -258,4 +249,4 @@ PROBES: dict[str, Probe] = {
     **{name: Probe(make) for name, make in NOISES.items()},
     **{f"pink, at {snr_db} dB": Probe(NOISES["pink"], float(snr_db)) for snr_db in HISS_SNRS_DB},
     f"white, MP3 at {CODED_KBPS} kbit/s": Probe(
-        foreign.make_white, send=partial(code, codec="mp3", kbps=CODED_KBPS))}
+        foreign.make_white, process=partial(code, codec="mp3", kbps=CODED_KBPS))}

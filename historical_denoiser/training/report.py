@@ -1,4 +1,4 @@
-"""What a run reports and shows: history.csv, TensorBoard's curves, sounds and pictures, the log."""
+"""Reports of a training run: history.csv, its log, and what TensorBoard shows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from tensorboardX import SummaryWriter
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.core.files import replacing
 from historical_denoiser.data.mixture import Mixture
 from historical_denoiser.formats import spectrogram
 from historical_denoiser.training import metrics
@@ -21,11 +20,11 @@ from historical_denoiser.training.probes import ProbeReport
 
 logger = logging.getLogger(__name__)
 
-HISTORY_NAME = "history.csv"  # a row for each epoch of a run
+HISTORY_NAME = "history.csv"  # has a row for each epoch of a run
 
 
 def read_history(path: Path, last_step: int) -> list[dict[str, float]]:
-    """Returns the rows of a history.csv up to a step; none where there is no file."""
+    """Returns the rows of a history.csv up to `last_step`, or none if the file does not exist."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as stream:
@@ -34,19 +33,10 @@ def read_history(path: Path, last_step: int) -> list[dict[str, float]]:
     return [row for row in rows if row["step"] <= last_step]
 
 
-def write_history(path: Path, rows: list[dict[str, float]]) -> None:
-    """Writes a history.csv with the columns of the last row, in one step."""
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        table = csv.DictWriter(stream, fieldnames=list(rows[-1]), restval="nan",
-                               extrasaction="ignore")
-        table.writeheader()
-        table.writerows(rows)
-
-
 class Report(SummaryWriter):
-    """TensorBoard's files, in `folder`, and the log lines of one run; a context manager.
+    """Writes TensorBoard's files to `folder`, and to the log; a context manager.
 
-    What was written there before from step `next_step` on is not shown.
+    TensorBoard hides what an earlier part of the run wrote for `next_step` and later steps.
     """
 
     def __init__(self, folder: Path, next_step: int) -> None:
@@ -54,20 +44,23 @@ class Report(SummaryWriter):
 
     def add_epoch(self, row: Mapping[str, float], judged: list[metrics.Row],
                   left_out: Mapping[str, int], probed: ProbeReport | None = None) -> None:
-        """Reports an epoch: curves, a table in the log, and in words what is wrong.
+        """Reports an epoch: curves, and in the log a table and a warning for each fault.
 
-        `row` is that of history.csv; `left_out` says how many segments could not be used, by the
-        reason.
+        Args:
+            row: The epoch's row of history.csv.
+            judged: The measures of each validation mixture, from `metrics.judge_mixtures`.
+            left_out: How many segments could not be used, by reason.
+            probed: The results of the probes, if they were run.
         """
         for name, value in row.items():
             self.add_scalar(name, value, row["step"])
         self.flush()
-        logger.info("epoch %d: loss %.4f, SNR gain %.2f dB, clean input kept at %.1f dB, noise "
+        logger.info("epoch %d: loss %.4f, SNR gain %.2f dB, SI-SDR of clean input %.1f dB, noise "
                     "alone lowered by %.1f dB\n%s", row["epoch"], row["loss"],
                     row["snr_gain_db"], row["clean_si_sdr_db"], -row["noise_left_db"],
                     metrics.format_table(judged, ("category", "input_snr_db")))
         if probed is not None:
-            logger.info("epoch %d: noises that come alone\n%s", row["epoch"], probed.format())
+            logger.info("epoch %d: probes\n%s", row["epoch"], probed.format())
         for fault in metrics.find_faults(row) + (probed.find_faults() if probed else []):
             logger.warning("epoch %d: %s", row["epoch"], fault)
         for reason, count in left_out.items():
@@ -75,9 +68,15 @@ class Report(SummaryWriter):
 
     def add_item(self, index: int, mixture: Mixture, denoised: np.ndarray, step: int,
                  with_input: bool) -> None:
-        """Lets one hear and see a mixture and the waveform `(samples,)` that came of it.
+        """Adds the sounds and spectrograms of a mixture and of its denoised waveform.
 
-        The noisy and the clean waveform, which stay the same, are written only if `with_input`.
+        Args:
+            index: The mixture's number, with which the title begins.
+            mixture: The noisy and the clean waveform.
+            denoised: The network's output, `(samples,)`.
+            step: The training step after which it was made.
+            with_input: Whether to add the noisy and the clean waveform, too. They are the same
+                after every epoch.
         """
         noise = re.sub("[ /]", "_", mixture.noise)
         title = f"{index}_{mixture.category}_{mixture.snr_db:g}dB_{noise}"

@@ -9,13 +9,13 @@ from historical_denoiser.core.checks import require
 
 @dataclass
 class LossWeights:
-    """The weight of each part of the loss; `losses.make_loss` holds the parts."""
+    """The weight of each part of the loss; `losses` has a function for each."""
 
-    mae: float = 1.0  # mean absolute error, the paper's
+    mae: float = 1.0  # mean absolute error, the loss of the paper
     compressed: float = 0.0  # squared error after a power law on the magnitudes
-    over_suppression: float = 0.0  # of such errors, those that leave too little
-    log_spectral: float = 0.0  # distance of levels, in bel
-    multi_resolution_stft: float = 0.0  # magnitudes at three resolutions
+    over_suppression: float = 0.0  # the same, but only where the estimate is below the target
+    log_spectral: float = 0.0  # log-spectral distance in bel
+    multi_resolution_stft: float = 0.0  # error of the magnitudes at three resolutions
     si_sdr: float = 0.0  # minus SI-SDR in bel
     snr: float = 0.0  # minus SNR in bel
 
@@ -25,11 +25,11 @@ LOSS_PARTS = tuple(part.name for part in fields(LossWeights))
 
 @dataclass
 class LossConfig(LossWeights):
-    """Loss on the spectrograms of both stages: a weighted sum of parts."""
+    """The loss: a weighted sum of parts, of the spectra of both stages."""
 
-    exponent: float = 0.3  # of the power law of "compressed"
-    erb_weighting: bool = False  # "compressed": each bin counts as much as the ear resolves it
-    stage1_weight: float = 1.0  # of the first stage's loss; the second stage's is 1
+    exponent: float = 0.3  # of the power law of `compressed` and `over_suppression`
+    erb_weighting: bool = False  # whether `compressed` weights the bins by `losses.erb_weights`
+    stage1_weight: float = 1.0  # weight of the first stage's loss; that of the second stage is 1
 
     def __post_init__(self) -> None:
         for name in (*LOSS_PARTS, "stage1_weight"):
@@ -41,13 +41,13 @@ class LossConfig(LossWeights):
 
 @dataclass
 class ScheduleConfig:
-    """Learning rate over the steps."""
+    """The learning rate as a function of the step."""
 
-    name: str = "step"  # "step": lr x `factor` at each boundary; "cosine": warm-up, then a cosine
+    name: str = "step"  # "step": times `factor` at each boundary; "cosine": warm-up, then a cosine
     boundaries_epochs: list[int] = field(default_factory=lambda: [50, 100, 125])
     factor: float = 0.1
     warmup_steps: int = 0
-    final_ratio: float = 0.01  # "cosine": last learning rate over the first
+    final_ratio: float = 0.01  # "cosine": the last learning rate over the greatest
 
     def __post_init__(self) -> None:
         require(self.name in ("step", "cosine"), "schedule.name", "'step' or 'cosine'", self.name)

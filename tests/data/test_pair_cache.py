@@ -16,12 +16,17 @@ from historical_denoiser.data.pair_cache import PairCache
 from historical_denoiser.noise.carriers import CarrierConfig
 
 
-def test_what_is_kept_is_what_was_made(dset, folders):
-    mixer = Mixer(cached(dset, folders, share_generated=0.5), "train", 0.3)
+@pytest.fixture
+def cached(dset, folders):
+    """Settings with a cache of twelve pairs."""
+    return replace(dset, cache_items=12, path_cache=str(folders / "cache"))
+
+
+def test_what_is_kept_is_what_was_made(cached):
+    mixer = Mixer(replace(cached, share_generated=0.5), "train", 0.3)
     for number in range(6):
         made, kept = mixer.cache.make(number), mixer.cache[number]
-        for name in ("clean", "noise"):
-            one, other = getattr(made, name), getattr(kept, name)
+        for one, other in ((made.clean, kept.clean), (made.noise, kept.noise)):
             assert other.dtype == np.float32
             np.testing.assert_allclose(other, one, atol=np.abs(one).max() / 60000.0)
         assert (kept.category, kept.noise_name) == (made.category, made.noise_name)
@@ -31,15 +36,10 @@ def test_what_is_kept_is_what_was_made(dset, folders):
     assert not mixer.cache[6].clean.any()
 
 
-def cached(dset, folders, **settings):
-    return replace(dset, cache_items=12, path_cache=str(folders / "cache"), **settings)
-
-
-def test_a_cache_gives_the_same_mixtures_whether_filled_or_not(dset, folders):
-    dset = cached(dset, folders, share_generated=0.5, noise_db_spread=3.0)
-    first = Mixer(dset, "train", 0.3, seed=1)
+def test_a_cache_gives_the_same_mixtures_whether_filled_or_not(cached):
+    cached = replace(cached, share_generated=0.5, noise_db_spread=3.0)
+    first, again = (Mixer(cached, "train", 0.3, seed=1) for _ in range(2))
     made = [first.item(index) for index in range(20)]
-    again = Mixer(dset, "train", 0.3, seed=1)
     assert len(list(again.cache.folder.iterdir())) > 6  # of 12, all by chance
     for index in reversed(range(20)):
         item = again.item(index)
@@ -48,52 +48,47 @@ def test_a_cache_gives_the_same_mixtures_whether_filled_or_not(dset, folders):
         assert (item.category, item.noise) == (made[index].category, made[index].noise)
 
 
-def test_a_cache_mixes_its_pairs_anew(dset, folders):
-    mixer = Mixer(cached(dset, folders, snr_db=[8.0, 8.0], reference_dbfs=-20.0), "train", 0.3)
+def test_a_cache_mixes_its_pairs_anew(cached):
+    mixer = Mixer(replace(cached, snr_db=[8.0, 8.0], reference_dbfs=-20.0), "train", 0.3)
     items = [mixer.item(index) for index in range(24)]
-    for item in items:
-        snr = dsp.decibels(dsp.power(item.clean) / dsp.power(item.noisy - item.clean))
-        assert snr == pytest.approx(8.0, abs=0.05)
-    together = np.array([np.corrcoef(one.noisy - one.clean, other.noisy - other.clean)[0, 1]
-                         for one in items[:12] for other in items[12:24]])
-    same_clean = np.array([np.corrcoef(one.clean, other.clean)[0, 1]
-                           for one in items[:12] for other in items[12:24]])
-    assert np.any((together > 0.99) & (same_clean < 0.9))  # one noise, two signals
+    noises = np.array([item.noisy - item.clean for item in items])
+    for item, noise in zip(items, noises, strict=True):
+        snr_db = dsp.decibels(dsp.power(item.clean) / dsp.power(noise))
+        assert snr_db == pytest.approx(8.0, abs=0.05)
+    same_noise = np.corrcoef(noises)[:12, 12:] > 0.99
+    same_clean = np.corrcoef([item.clean for item in items])[:12, 12:] >= 0.9
+    assert np.any(same_noise & ~same_clean)  # one noise, two signals
 
 
-def test_noise_that_follows_a_signal_stays_with_it(dset, folders):
-    dset = cached(dset, folders, share_generated=1.0, share_following=1.0)
-    mixer = Mixer(dset, "train", 0.3, carrier=CarrierConfig(kind="tape"))
+def test_noise_that_follows_a_signal_stays_with_it(cached):
+    mixer = Mixer(replace(cached, share_generated=1.0, share_following=1.0), "train", 0.3,
+                  carrier=CarrierConfig(kind="tape"))
     pairs = [mixer.cache[number] for number in range(12)]
-    for index in range(30):
-        item = mixer.item(index)
-        noise = item.noisy - item.clean
-        same = [number for number, pair in enumerate(pairs)
-                if np.corrcoef(pair.noise.astype(float), noise)[0, 1] > 0.999]
-        assert len(same) == 1
-        assert np.corrcoef(pairs[same[0]].clean.astype(float), item.clean)[0, 1] > 0.999
+    for item in map(mixer.item, range(30)):
+        (pair,) = (pair for pair in pairs if np.corrcoef(
+            pair.noise.astype(float), item.noisy - item.clean)[0, 1] > 0.999)
+        assert np.corrcoef(pair.clean.astype(float), item.clean)[0, 1] > 0.999
 
 
-def test_other_settings_and_files_have_another_cache(dset, folders):
-    dset = cached(dset, folders)
-    one = Mixer(dset, "train", 0.3)
-    same = Mixer(replace(dset, snr_db=[0.0, 5.0], cache_items=20), "train", 0.3)
-    others = [Mixer(replace(dset, noise_db_spread=2.0), "train", 0.3),
-              Mixer(dset, "train", 0.4), Mixer(dset, "train", 0.3, seed=1),
-              Mixer(dset, "train", 0.3, carrier=CarrierConfig(kind="tape"))]
-    places = [mixer.cache.folder for mixer in (one, same, *others)]
+def test_other_settings_and_files_have_another_cache(cached, folders):
+    def folder_of(seconds=0.3, changes=None, **more):
+        return Mixer(replace(cached, **changes or {}), "train", seconds, **more).cache.folder
+
+    one = folder_of()
+    assert folder_of(changes={"snr_db": [0.0, 5.0], "cache_items": 20}) == one
+    others = {folder_of(changes={"noise_db_spread": 2.0}), folder_of(0.4), folder_of(seed=1),
+              folder_of(carrier=CarrierConfig(kind="tape"))}
     for path in (folders / "noise/tape").iterdir():
         write_noise(path, 1.6, 10)
-    places.append(Mixer(dset, "train", 0.3).cache.folder)
-    assert places[0] == places[1] and len(set(places)) == 6
-    assert Mixer(dset, "validation", 0.3).cache is None
+    assert len({one, *others, folder_of()}) == 6
+    assert Mixer(cached, "validation", 0.3).cache is None
 
 
 FILL = """
 import sys
 from pathlib import Path
 import numpy as np
-from historical_denoiser.data.pair_cache import PairCache, SourcePair
+from historical_denoiser.data.pair_cache import PairCache
 
 def make(number):
     noise = np.random.default_rng(number).standard_normal((2, 5000)).astype(np.float32)
@@ -128,6 +123,6 @@ def test_processes_share_a_cache_and_one_may_be_killed(tmp_path):
         np.testing.assert_allclose(cache[number].noise, made.noise, atol=1e-4)
 
 
-def test_a_disk_too_small_for_the_cache_is_answered_at_the_start(dset, folders):
+def test_a_disk_too_small_for_the_cache_is_answered_at_the_start(cached):
     with pytest.raises(OSError, match="cache_items"):
-        Mixer(replace(cached(dset, folders), cache_items=10**9), "train", 0.3)
+        Mixer(replace(cached, cache_items=10**9), "train", 0.3)

@@ -11,13 +11,14 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    sys.path[:0] = [str(Path(__file__).resolve().parents[up]) for up in (1, 2)]
     if "WITHOUT_TENSORFLOW" in os.environ:  # as if it were not installed: importing it fails
         sys.modules["tensorflow"] = None
 
+from small_corpus import tunes_and_noise  # noqa: E402
+
 from dataset_loader import Mixer  # noqa: E402
 from historical_denoiser.audio.dsp import StftConfig  # noqa: E402
-from historical_denoiser.data.settings import DsetConfig  # noqa: E402
 from historical_denoiser.settings import Config, UnetConfig, network_settings  # noqa: E402
 from historical_denoiser.training.settings import LossConfig  # noqa: E402
 
@@ -29,7 +30,7 @@ def train(corpus: Path, folder: Path, strategy: str, start: Path) -> None:
     """Trains four steps from the weights in `start`."""
     import trainer
 
-    dset = DsetConfig(path_music=[str(corpus / "music")], path_noise=[str(corpus / "noise")])
+    dset = tunes_and_noise(corpus)
     cfg = Config(
         path_experiment=str(folder), strategy=strategy, epochs=1, steps_per_epoch=4, batch_size=4,
         lr=1e-2, seg_len_s_train=0.1, seg_len_s_val=0.2, validation_items=1, shown_items=0,

@@ -7,17 +7,13 @@ import socket
 import subprocess
 import sys
 
-import h5py
 import numpy as np
 import programs
 import pytest
 import small_run
-import soundfile
+from small_corpus import read_weights
 
 import unet
-from dataset_loader import Mixer
-from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.data.settings import DsetConfig
 from historical_denoiser.training import distribution
 from historical_denoiser.training.checkpoints import LAST_NAME
 
@@ -54,13 +50,6 @@ def finish(*processes):
     return "".join(written)
 
 
-def read_weights(path):
-    with h5py.File(path) as file:
-        names = []
-        file.visititems(lambda name, node: names.append(name) if hasattr(node, "shape") else None)
-        return {name: np.asarray(file[name]) for name in names}
-
-
 @pytest.fixture(scope="module")
 def alone(three_tunes, start_weights, tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
@@ -75,23 +64,14 @@ def assert_same(weights, alone):
                                    err_msg=name)
 
 
-def free_ports(count):
+def start_cluster(start, kind, count):
+    """Starts the tasks of a cluster of one kind, at ports that are free."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [server.getsockname()[1] for server in sockets]
+    cluster = {kind: [f"127.0.0.1:{server.getsockname()[1]}" for server in sockets]}
     for server in sockets:
         server.close()
-    return ports
-
-
-def test_an_error_of_the_mixing_reaches_the_training(three_tunes, tmp_path):
-    folder = tmp_path / "music"
-    folder.mkdir()
-    for number in range(3):
-        soundfile.write(folder / f"silence{number}.wav", np.zeros(SAMPLE_RATE), SAMPLE_RATE)
-    dset = DsetConfig(path_music=[str(folder)], path_noise=[str(three_tunes / "noise")])
-    worker = distribution.make_workers("none", 2)
-    with pytest.raises(ValueError, match="`dset` must hold audible music for train"):
-        next(worker.batches(Mixer(dset, "train", 0.2), 0, 4, 1))
+    return [start("multi_worker", TF_CONFIG=json.dumps(
+        {"cluster": cluster, "task": {"type": kind, "index": index}})) for index in range(count)]
 
 
 def test_two_devices_do_what_one_does_and_refuse_what_they_cannot_share(start, tmp_path, alone):
@@ -104,9 +84,7 @@ def test_two_devices_do_what_one_does_and_refuse_what_they_cannot_share(start, t
 
 @pytest.mark.slow
 def test_two_workers_do_what_one_does(start, tmp_path, alone):
-    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
-    finish(*[start("multi_worker", TF_CONFIG=json.dumps(
-        {"cluster": cluster, "task": {"type": "worker", "index": index}})) for index in range(2)])
+    finish(*start_cluster(start, "worker", 2))
     assert_same(read_weights(tmp_path / LAST_NAME), alone)
 
 
@@ -136,8 +114,6 @@ def test_a_strategy_needs_tensorflow(monkeypatch):
 
 @pytest.mark.slow
 def test_a_chief_beside_the_workers_is_refused(start):
-    cluster = {"chief": [f"127.0.0.1:{free_ports(1)[0]}"]}
-    chief = start("multi_worker", TF_CONFIG=json.dumps(
-        {"cluster": cluster, "task": {"type": "chief", "index": 0}}))
+    (chief,) = start_cluster(start, "chief", 1)
     _, errors = chief.communicate(timeout=300)
     assert chief.returncode != 0 and "must name tasks of the type" in errors
