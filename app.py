@@ -165,8 +165,7 @@ class Workshop:
             keeping = KeepingNoise(self.restorer(choice), found.noise)
             job = self._restore(session, found, keeping, strength or 1.0, profile, report)
             found.known = keeping.known
-            blocks = (containers.Reader(job.recording) if job.film is not None
-                      else audio_io.read_blocks(job.recording))
+            blocks = containers.read_blocks(job.recording)
             full = dataclasses.replace(self.cfg.inference.strength, share=1.0)
             removed = remove(kept_pairs(found.noise, blocks), job.recording.rate, full)
             sound = write_sound(found.folder / "removed", (noise for _, noise in removed),

@@ -16,6 +16,7 @@ import numpy as np
 import soundfile as sf
 
 from historical_denoiser.core.checks import UserError
+from historical_denoiser.formats.links import Section, find_links
 
 BLOCK_SECONDS = 2.0
 MAX_WAV_BYTES = 2**32 - 2**16  # sizes in a WAV file are 32-bit; the rest is left for the header
@@ -166,8 +167,10 @@ def open_recording(path: Path) -> Recording:
     if path.suffix.lower() == ".raw":
         raise UserError(f"{path}: headerless audio says neither rate nor format; "
                         "convert it to WAV first")
+    # libsndfile refuses a WAV file behind which another stands, and reads the first of others.
+    first = find_links(path, "WAV" if head.startswith(b"RIFF") else "")[0]
     try:
-        with sf.SoundFile(_native(path)) as file:
+        with _open_link(path, first) as file:
             size = path.stat().st_size
             share = _promised_share(head, size)
             if file.frames == 0 and (share > 1.0 or size > MAX_HEADER_BYTES):
@@ -182,38 +185,58 @@ def open_recording(path: Path) -> Recording:
             f"({error.error_string.strip().rstrip('.')})") from error
 
 
+class DamagedError(UserError):
+    """A file that cannot be read to its end."""
+
+
 def read_blocks(recording: Recording) -> Iterator[np.ndarray]:
     """Yields the samples of a recording as float64 blocks `(samples, channels)`.
 
+    Recordings that were joined by writing one file behind the other are read as one.
+
     Raises:
-        UserError: The file is damaged.
+        DamagedError: The file is damaged.
+        UserError: It is not there any more, or holds recordings of different forms.
     """
-    block_samples = max(1, round(BLOCK_SECONDS * recording.rate))
-    # Reading integers left-justified in 32 bits is exact. libsndfile's own conversion to floating
-    # point and back is not: it divides by 2^15 but multiplies by 2^15 - 1.
-    integer = BITS.get(ALAC_SUBTYPES.get(recording.subtype, recording.subtype)) is not None
     done = 0
     try:
-        file = sf.SoundFile(_native(recording.path))
-    except sf.LibsndfileError as error:  # the file vanished after its header was read
-        raise UserError(f"{recording.path}: cannot be read any more "
-                        f"({error.error_string.strip().rstrip('.')})") from error
-    with file:
-        if file.frames >= UNKNOWN_SAMPLES:
-            # soundfile would seek after each block, which fails in a file of unknown length.
-            file.seekable = lambda: False
-        while True:
-            try:
-                block = file.read(block_samples, "int32" if integer else "float64",
-                                  always_2d=True)
-            except sf.LibsndfileError as error:
-                raise UserError(f"{recording.path}: the file is damaged somewhere between "
-                                f"{done / recording.rate:.0f} and "
-                                f"{(done + block_samples) / recording.rate:.0f} s") from error
-            if len(block) == 0:
-                return
-            done += len(block)
-            yield block * 2.0**-31 if integer else block
+        links = find_links(recording.path, recording.container)
+        for link in links:
+            with _open_link(recording.path, link) as file:
+                form = file.samplerate, file.channels, file.subtype
+                if form != (recording.rate, recording.channels, recording.subtype):
+                    raise UserError(
+                        f"{recording.path}: after {done / recording.rate:.1f} s begins another "
+                        f"recording, of {form[0]} Hz, {form[1]} channels and {form[2]} in place of "
+                        f"{recording.rate} Hz, {recording.channels} and {recording.subtype}; "
+                        f"split the file at byte {link[0]}")
+                for block in _read_file(file):
+                    done += len(block)
+                    yield block
+    except FileNotFoundError as error:  # it vanished after its header was read
+        raise UserError(f"{recording.path}: cannot be read any more") from error
+    except sf.LibsndfileError as error:
+        reason = error.error_string.strip().rstrip(".")
+        raise DamagedError(f"{recording.path}: the file is damaged after "
+                           f"{done / recording.rate:.1f} s ({reason})") from error
+
+
+def _open_link(path: Path, link: tuple[int, int]) -> sf.SoundFile:
+    """Opens one of the results of `find_links`."""
+    return sf.SoundFile(_native(path) if link == (0, path.stat().st_size) else Section(path, *link))
+
+
+def _read_file(file: sf.SoundFile) -> Iterator[np.ndarray]:
+    block_samples = max(1, round(BLOCK_SECONDS * file.samplerate))
+    # Reading integers left-justified in 32 bits is exact. libsndfile's own conversion to floating
+    # point and back is not: it divides by 2^15 but multiplies by 2^15 - 1.
+    integer = BITS.get(ALAC_SUBTYPES.get(file.subtype, file.subtype)) is not None
+    if file.frames >= UNKNOWN_SAMPLES:
+        # soundfile would seek after each block, which fails in a file of unknown length.
+        file.seekable = lambda: False
+    while len(block := file.read(block_samples, "int32" if integer else "float64",
+                                 always_2d=True)):
+        yield block * 2.0**-31 if integer else block
 
 
 def output_format(recording: Recording, samples: int) -> Format:

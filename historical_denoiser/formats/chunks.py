@@ -70,7 +70,9 @@ def find_chunks(file: io.BufferedIOBase) -> list[Chunk]:
         # If a recorder never closed its file, the size of the samples is 0, and the samples
         # themselves must not be read as chunks.
         unclosed = name == b"data" and size == 0 and place + 8 < end
-        if unclosed or not PRINTABLE.fullmatch(name) or place + 8 + size > end:
+        # A name of a file begins the next one, where several were joined.
+        if (unclosed or not PRINTABLE.fullmatch(name) or name in ORDERS
+                or place + 8 + size > end):
             break
         found.append((name, place + 8, size))
         place += 8 + size + size % 2

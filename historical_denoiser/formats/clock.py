@@ -2,78 +2,107 @@
 
 MPEG streams (TS, M2TS, VOB, MPG) may be joined by writing one file behind the other. The timestamps
 of each clip then start anew, in most cases earlier than the clip before it ended. Start reading at
-`demux`.
+`find_joins`.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from bisect import bisect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
 import av
+from av.stream import Discard
 
 JOINED = {"mpegts", "mpeg"}  # FFmpeg's names of the kinds of files that may be joined so
-MIN_STEP_BACK_SECONDS = Fraction(1, 2)  # less is the jitter of a recorder, or damage
-NEAR_SECONDS = 1  # between a packet and the end of all that came before it, within a clip
-MAX_CLIPS = 4  # whose packets may still come
+MIN_STEP_BACK_SECONDS = Fraction(1, 2)  # a shorter one is the jitter of a recorder
 
 
-class _Clock:
-    """Gives the packets of joined clips times that go on from clip to clip.
+@dataclass(frozen=True)
+class _Step:
+    """Where the times of a stream go back.
 
-    All streams of a clip are shifted alike, so that they stay in sync. The last packets of a clip may
-    come after the first ones of the next clip: a demuxer returns a picture when the next one begins.
+    Attributes:
+        before, after: Positions in the file of the packets between which they do.
+        end: When the first of these packets ends, in s.
+        start: When the second one starts, in s.
     """
 
-    def __init__(self) -> None:
-        self._shifts = deque([Fraction(0)], MAX_CLIPS)  # in s, of the latest clips
-        self._last: dict[int, tuple[Fraction, Fraction]] = {}  # of each stream: time, shift
-        self._end = Fraction(0)  # the latest end of a packet so far, shifted
-
-    def shift(self, stream: int, time: Fraction, seconds: Fraction) -> Fraction:
-        """Returns by how much a packet is shifted, in s.
-
-        Args:
-            stream: Index of the packet's stream.
-            time: The packet's decoding time in the file, in s.
-            seconds: Its length.
-        """
-        before, shift = self._last.get(stream, (time, self._shifts[-1]))
-        if not -MIN_STEP_BACK_SECONDS <= time - before <= NEAR_SECONDS:
-            shift = self._find_clip(time, shift, goes_back=time < before)
-        self._last[stream] = time, shift
-        self._end = max(self._end, time + shift + seconds)
-        return shift
-
-    def _find_clip(self, time: Fraction, usual: Fraction, goes_back: bool) -> Fraction:
-        """Returns the shift of a packet whose time does not follow on that of the packet before."""
-        nearest = min(self._shifts, key=lambda each: abs(time + each - self._end))
-        if abs(time + nearest - self._end) <= NEAR_SECONDS:
-            return nearest
-        if goes_back:
-            self._shifts.append(self._end - time)
-            return self._shifts[-1]
-        return usual  # a gap
+    before: int
+    after: int
+    end: Fraction
+    start: Fraction
 
 
-def demux(container: av.container.InputContainer) -> Iterator[av.Packet]:
-    """Yields all packets of a file, with the times of one clock.
+def find_joins(container: av.container.InputContainer) -> list[tuple[int, Fraction]]:
+    """Finds where clips were joined: there the times of sound and pictures go back together.
+
+    Args:
+        container: The file, which is read to its end.
+
+    Returns:
+        Position in the file behind which a clip begins, and by how many seconds its times have to
+        be shifted, so that they follow on those of the clip before. Where the times of one stream
+        alone go back, they are damaged, and that is no join.
+    """
+    steps = _find_steps(container)
+    if not steps:
+        return []
+    joins, shift = [], Fraction(0)
+    first, *others = steps
+    for step in first:
+        group = [step]
+        for other in others:
+            group += [each for each in other if max(each.before, *(one.before for one in group))
+                      < min(each.after, *(one.after for one in group))][:1]
+        if len(group) == len(steps):
+            shift += max(each.end for each in group) - min(each.start for each in group)
+            joins.append((max(each.before for each in group), shift))
+    return joins
+
+
+def _find_steps(container: av.container.InputContainer) -> list[list[_Step]]:
+    """Returns the steps back of each stream of sound or pictures that has packets."""
+    last: dict[int, tuple[int, Fraction, Fraction]] = {}  # position, start and end of a packet
+    steps: dict[int, list[_Step]] = {}
+    for packet in container.demux(*container.streams.audio, *container.streams.video):
+        if packet.dts is None:
+            continue
+        stream, start = packet.stream.index, packet.dts * packet.time_base
+        if stream in last:
+            before, earlier, end = last[stream]
+            after = before if packet.pos is None or packet.pos < 0 else packet.pos
+            if start < earlier - MIN_STEP_BACK_SECONDS:
+                steps[stream].append(_Step(before, after, end, start))
+        else:
+            after, steps[stream] = packet.pos or 0, []
+        last[stream] = after, start, start + (packet.duration or 0) * packet.time_base
+    return list(steps.values())
+
+
+def demux(container: av.container.InputContainer, streams: Sequence[av.stream.Stream],
+          joins: Sequence[tuple[int, Fraction]] = ()) -> Iterator[av.Packet]:
+    """Yields the packets of some streams of a file, with the times of one clock.
+
+    Args:
+        container: The file, open at its start.
+        streams: Those that are wanted.
+        joins: Result of `find_joins`.
 
     Raises:
         av.FFmpegError: The file is damaged.
     """
-    if container.format.name not in JOINED:
-        yield from container.demux()
-        return
-    clock = _Clock()
-    for packet in container.demux():
-        if packet.dts is not None:
-            unit = packet.time_base
-            shift = round(clock.shift(packet.stream.index, packet.dts * unit,
-                                      (packet.duration or 0) * unit) / unit)
-            if shift:
-                packet.dts += shift
-                if packet.pts is not None:
-                    packet.pts += shift
+    for other in container.streams:
+        if other not in streams:
+            other.discard = Discard.all
+    places, shifts = [place for place, _ in joins], [Fraction(0), *(shift for _, shift in joins)]
+    clips = {stream.index: 0 for stream in streams}
+    for packet in container.demux(*streams) if streams else ():
+        if joins and packet.dts is not None:
+            if packet.pos is not None and packet.pos >= 0:
+                clips[packet.stream.index] = bisect(places, packet.pos - 1)
+            shift = round(shifts[clips[packet.stream.index]] / packet.time_base)
+            packet.dts += shift
+            packet.pts = None if packet.pts is None else packet.pts + shift
         yield packet

@@ -7,13 +7,14 @@ time of each sample. Start reading at `open_audio` and `Reader`.
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 import os
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,11 +22,13 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.stream import Discard, Disposition
+from av.stream import Disposition
 
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import audio_io
 from historical_denoiser.formats.audio_io import BLOCK_SECONDS, Recording
+from historical_denoiser.formats.clock import JOINED, demux, find_joins
+from historical_denoiser.formats.coded import require_sound
 from historical_denoiser.formats.self_contained import OPTIONS, require_no_list, require_own_samples
 
 logger = logging.getLogger(__name__)
@@ -54,6 +57,7 @@ import av, sys
 with av.open("file:" + sys.argv[1]) as container:
     print(container.streams[int(sys.argv[2])].layout.name)
 """
+MIN_RATE, MAX_RATE = 1000, 1_000_000  # in Hz; others stand in damaged headers only
 # libsndfile's names of the formats that store FFmpeg's sample formats without loss.
 SUBTYPES = {"u8": "PCM_U8", "s16": "PCM_16", "s32": "PCM_24", "s64": "DOUBLE", "flt": "FLOAT",
             "dbl": "DOUBLE"}
@@ -222,7 +226,7 @@ def open_track(path: Path, number: int | None = None) -> Track:
                     if not video.disposition & Disposition.attached_pic]
         seconds, codec = _seconds(stream), stream.codec_context.codec
         brand = container.metadata.get("major_brand", "")
-        frame = next(_decoded(container, stream), None)
+        frame = next(_decoded(path, container, stream), None)
         if frame is None:
             raise UserError(f"{path}: nothing can be decoded in audio track {chosen}")
         name = codec.canonical_name
@@ -249,6 +253,14 @@ def open_audio(path: Path, track: int | None = None) -> Recording:
         FileNotFoundError: There is no such file.
         UserError: It cannot be read, or there is no such track.
     """
+    recording = _open_audio(path, track)
+    if not MIN_RATE <= recording.rate <= MAX_RATE:
+        raise UserError(f"{path}: the sample rate must be {MIN_RATE} to {MAX_RATE} Hz. Received: "
+                        f"{recording.rate} Hz; is the header damaged?")
+    return recording
+
+
+def _open_audio(path: Path, track: int | None) -> Recording:
     ending = path.suffix.lower()
     if ending in ENDINGS:
         return open_track(path, track)
@@ -267,19 +279,28 @@ def open_audio(path: Path, track: int | None = None) -> Recording:
     return open_track(path) if recording.is_mpeg else recording
 
 
-def _decoded(container: av.container.InputContainer, stream: av.AudioStream,
+def joins_of(path: Path) -> list[tuple[int, Fraction]]:
+    """Returns where the clips of a film were joined; see `find_joins`."""
+    status = path.stat()
+    return _joins_of(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=16)
+def _joins_of(path: Path, size: int, changed: int) -> list[tuple[int, Fraction]]:
+    with open_container(path) as container:
+        return find_joins(container) if container.format.name in JOINED else []
+
+
+def _decoded(path: Path, container: av.container.InputContainer, stream: av.AudioStream,
              reader: Reader | None = None) -> Iterator[av.AudioFrame]:
     """Yields the frames of a track; a packet that cannot be decoded leaves a gap."""
-    for other in container.streams:
-        if other is not stream:
-            other.discard = Discard.all
     # Without this option, decoders of AC-3 apply the dynamic range compression that the film
     # recommends to players, and the new track would be compressed for good.
     if stream.codec_context.codec.canonical_name in ("ac3", "eac3"):
         stream.codec_context.options = {"drc_scale": "0"}
     failed = 0  # not counted after the last frame: tags may follow it, which are no damage
     try:
-        for packet in container.demux(stream):
+        for packet in demux(container, [stream], joins_of(path)):
             if reader is not None:
                 reader.note(packet)
             try:
@@ -294,7 +315,7 @@ def _decoded(container: av.container.InputContainer, stream: av.AudioStream,
                 failed = 0
             yield from (frame for frame in frames if frame.samples)
     except av.FFmpegError as error:
-        raise UserError(f"{container.name}: the file is damaged "
+        raise UserError(f"{path}: the file is damaged "
                         f"({error.strerror})") from error
 
 
@@ -381,15 +402,22 @@ class Reader:
             waiting += len(piece)
             self.samples += len(piece)
             if waiting >= block_samples:
-                yield np.concatenate(gathered)
+                yield self._joined(gathered)
                 gathered, waiting = [], 0
         if gathered:
-            yield np.concatenate(gathered)
+            yield self._joined(gathered)
         if self.damaged_packets and self._keep_times:
             logger.warning("%s: %d packets of the audio track are damaged, the first after %.1f s; "
                            "%s", self.track.path, self.damaged_packets, self._first_damage_seconds,
                            "their samples are left out" if self.track.is_mpeg else
                            "silence takes their place")
+
+    def _joined(self, pieces: list[np.ndarray]) -> np.ndarray:
+        """Returns the next block; the first one must be sound, if the track stores samples."""
+        block = np.concatenate(pieces)
+        if len(block) == self.samples and self.track.is_lossless:
+            require_sound(self.track.path, block)
+        return block
 
     def _pieces(self) -> Iterator[np.ndarray]:
         """Yields the samples of each frame, and zeros for the gaps between them."""
@@ -397,7 +425,8 @@ class Reader:
         overlaps = False  # whether all of the previous frame was dropped
         last = np.zeros((0, track.channels))  # kept back, as the end of the track may be cut off
         with open_container(track.path) as container:
-            for frame in _decoded(container, container.streams[track.stream], self):
+            for frame in _decoded(track.path, container, container.streams[track.stream],
+                                  self):
                 form = (frame.sample_rate, frame.layout.name, frame.format.name)
                 if form != (track.rate, track.layout, track.sample_format):
                     if track.is_mpeg:  # each frame has its own header: this one is damaged
@@ -451,14 +480,37 @@ class Reader:
             yield np.zeros((min(most, samples - start), self.track.channels))
 
 
-def read_blocks(recording: Recording) -> Iterator[np.ndarray]:
-    """Yields the samples of a recording or track as float64 blocks `(samples, channels)`.
+def read_blocks(recording: Recording, keep_times: bool = False) -> Iterable[np.ndarray]:
+    """Returns the samples of a recording or track as float64 blocks `(samples, channels)`.
+
+    Args:
+        recording: From `open_audio`.
+        keep_times: As in `Reader`, which is the result for a `Track`.
 
     Raises:
-        UserError: The file is damaged.
+        UserError: When the blocks are read: the file is damaged.
     """
-    return (iter(Reader(recording)) if isinstance(recording, Track)
-            else audio_io.read_blocks(recording))
+    if isinstance(recording, Track):
+        return Reader(recording, keep_times)
+    return _read_past_damage(recording, keep_times)
+
+
+def _read_past_damage(recording: Recording, keep_times: bool) -> Iterator[np.ndarray]:
+    """Yields the blocks of a recording; where libsndfile stops in a FLAC file, FFmpeg goes on."""
+    try:
+        done = 0
+        for block in audio_io.read_blocks(recording):
+            if not done:
+                require_sound(recording.path, block)
+            done += len(block)
+            yield block
+    except audio_io.DamagedError:
+        if recording.container != "FLAC":
+            raise
+        for block in Reader(open_track(recording.path), keep_times):
+            if len(block) > done:
+                yield block[done:]
+            done = max(0, done - len(block))
 
 
 def as_samples(frame: av.AudioFrame) -> np.ndarray:

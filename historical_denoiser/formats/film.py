@@ -30,8 +30,9 @@ from av.stream import Discard, Disposition
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import containers
 from historical_denoiser.formats.audio_io import BITS, quantize
+from historical_denoiser.formats.clock import demux
 from historical_denoiser.formats.containers import MP4, Timeline, Track, open_container
-from historical_denoiser.formats.metadata import add_tags, add_to_wave
+from historical_denoiser.formats.metadata import OF_LEVELS, add_tags, add_to_wave
 
 logger = logging.getLogger(__name__)
 
@@ -300,7 +301,8 @@ def _warn_of_lost_tags(tags: dict[str, str], source: Path, made: Path) -> None:
     """Warns of tags that FFmpeg's muxer did not write: that of MP4 writes only known ones."""
     with open_container(made) as container:
         kept = {key.lower() for key in container.metadata}
-    lost = [key for key in tags if key.lower() not in kept | TAGS_OF_MUXERS]
+    lost = [key for key in tags
+            if not OF_LEVELS.match(key) and key.lower() not in kept | TAGS_OF_MUXERS]
     if lost:
         logger.warning("%s: these tags cannot be written and are lost: %s", source,
                        ", ".join(sorted(lost)))
@@ -359,7 +361,7 @@ class _CopiedStreams:
         """
         time, last, moved = Fraction(0), {}, {}  # the last two: dts by index of the copy
         streams = [self._source.streams[index] for index in self._copies]
-        for packet in self._source.demux(streams) if streams else ():
+        for packet in demux(self._source, streams, containers.joins_of(self._path)):
             if packet.size == 0 and packet.dts is None:
                 continue  # marks the end of a stream
             copy = self._copies[packet.stream.index]
@@ -463,7 +465,7 @@ class FilmWriter:
     def _start(self, left_out: set[int]) -> None:
         """Adds all streams, chapters and tags, and writes the header."""
         source, output, track = self._source, self._output, self._track
-        tags = source.metadata
+        tags = {key: value for key, value in source.metadata.items() if not OF_LEVELS.match(key)}
         options: dict[str, str] = {"max_interleave_delta": str(INTERLEAVE_MICROSECONDS)}
         if output.muxer in ("matroska", "webm") and any(map(_is_reshaped, source.streams.video)):
             logger.warning("%s: the film's header gives its pictures another shape than the coded "
@@ -509,7 +511,7 @@ class FilmWriter:
         level = dialogue_level(bytes(_first_packet(self._track.path, stream)), self._track.codec)
         audio = _add_audio(self._container, self._track, self._output, self._bit_rate, level)
         audio.metadata.update({key: value for key, value in stream.metadata.items()
-                               if not key.upper().startswith(STALE_TAGS)})
+                               if not (key.upper().startswith(STALE_TAGS) or OF_LEVELS.match(key))})
         audio.disposition = stream.disposition
         return audio
 

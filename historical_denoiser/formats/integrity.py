@@ -9,6 +9,7 @@ from mutagen.ogg import OggPage
 
 from historical_denoiser.formats.audio_io import Recording
 from historical_denoiser.formats.chunks import CAF, caf_chunks, find_chunks, kind_of
+from historical_denoiser.formats.links import find_links
 
 SAMPLES = {b"data", b"SSND"}  # names of their chunks
 MIN_UNREAD_SECONDS = 0.1  # programs may add less than this behind the samples
@@ -61,4 +62,6 @@ def find_damage(recording: Recording) -> str | None:
     """
     if recording.is_mpeg:
         return None  # its `Reader` counts the packets that cannot be decoded
-    return (_ogg_damage if recording.container == "OGG" else _unread)(recording)
+    if recording.container == "OGG":
+        return _ogg_damage(recording)
+    return None if len(find_links(recording.path, recording.container)) > 1 else _unread(recording)

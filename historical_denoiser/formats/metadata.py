@@ -12,10 +12,12 @@ import base64
 import binascii
 import errno
 import io
+import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import filterfalse
 from pathlib import Path
 
 import mutagen
@@ -31,10 +33,16 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Chunks that describe or contain the samples, or are padding; the last line is for CAF.
 OF_SAMPLES = {b"fmt ", b"data", b"fact", b"ds64", b"PEAK", b"JUNK", b"junk", b"FLLR", b"PAD ",
               b"COMM", b"SSND", b"FVER",
+              b"MD5 ", b"levl",  # checksum (EBU) and peak envelope (EBU Tech 3285, suppl. 3)
               b"desc", b"pakt", b"kuki", b"free", b"peak", b"ovvw"}
 EXTENSIBLE = b"\xfe\xff"  # format tag of WAV files with a mask of loudspeakers
 MASK = slice(20, 24)  # position of that mask in the format chunk
-CODING_HISTORY = 602  # position in a broadcast-wave chunk (EBU Tech 3285, 2.3)
+# Positions in a broadcast-wave chunk (EBU Tech 3285, 2.3). The UMID identifies the material, and
+# the five levels are its loudness; zeros mean that there is no UMID, NO_LEVEL no loudness.
+UMID, LEVELS, CODING_HISTORY = slice(348, 412), slice(412, 422), 602
+NO_LEVEL = b"\xff\x7f"
+# Tags that tell how loud the samples are, or how many are padding.
+OF_LEVELS = re.compile(r"replaygain_|r128_|itunnorm|itunsmpb", re.IGNORECASE)
 MAX_CHUNK_BYTES = 2**28  # a larger chunk is not copied
 MODES = {1: "mono", 2: "stereo"}
 # The ID3 frames of Vorbis comments (as in FLAC); any other comment becomes a TXXX frame.
@@ -63,9 +71,12 @@ def _with_coding_history(broadcast: bytes, recording: Recording, output: Format,
     bits = BITS[output.subtype] or {"FLOAT": 32, "DOUBLE": 64}[output.subtype]
     mode = f",M={MODES[recording.channels]}" if recording.channels in MODES else ""
     line = f"A=PCM,F={recording.rate},W={bits}{mode},T={history.replace(',', ';')}\r\n"
-    fixed = broadcast[:CODING_HISTORY].ljust(CODING_HISTORY, b"\0")
+    fixed = bytearray(broadcast[:CODING_HISTORY].ljust(CODING_HISTORY, b"\0"))
+    fixed[UMID] = bytes(UMID.stop - UMID.start)
+    if any(fixed[LEVELS]):
+        fixed[LEVELS] = NO_LEVEL * 5
     old = broadcast[CODING_HISTORY:].rstrip(b"\0\r\n")
-    return fixed + old + (b"\r\n" if old else b"") + line.encode("ascii", "replace")
+    return bytes(fixed) + old + (b"\r\n" if old else b"") + line.encode("ascii", "replace")
 
 
 def _with_comment(info: bytes, line: str) -> bytes:
@@ -125,9 +136,24 @@ def _id3_of(path: Path, history: str) -> bytes:
     """Returns the tags and pictures of an Ogg file, and the line of history, as an ID3 tag."""
     source, tags = _open_tags(path), id3.ID3()
     if source is not None and source.tags is not None:
-        for name in source.tags.keys():
+        for name in filterfalse(OF_LEVELS.match, source.tags.keys()):
             _add_comment_as_frame(tags, name, source.tags[name])
     tags.add(id3.COMM(encoding=UTF_8, lang="eng", desc="denoised", text=[history]))
+    return _as_bytes(tags)
+
+
+def _without_levels(tag: bytes) -> bytes:
+    """Returns the bytes of an ID3 tag without frames that tell how loud the samples are."""
+    try:
+        tags = id3.ID3(io.BytesIO(tag))
+    except mutagen.MutagenError:
+        return tag  # damaged: copied as it is
+    stale = [key for key, frame in tags.items() if frame.FrameID in ("RVA2", "RVAD")
+             or OF_LEVELS.match(getattr(frame, "desc", ""))]
+    if not stale:
+        return tag
+    for key in stale:
+        del tags[key]
     return _as_bytes(tags)
 
 
@@ -175,7 +201,7 @@ def _carry_flac(source: Path, result: Path, history: str) -> None:
     if new.tags is None:
         new.add_tags()
     if old.tags is not None:
-        new.tags[:] = list(old.tags)
+        new.tags[:] = [tag for tag in old.tags if not OF_LEVELS.match(tag[0])]
     new.tags[COMMENT] = [*new.tags.get(COMMENT, []), history]
     for block in old.metadata_blocks:
         if isinstance(block, flac.CueSheet):
@@ -205,8 +231,9 @@ def _carry_chunks(recording: Recording, result: Path, output: Format, history: s
         formats = [[(chunk[1], chunks.content_of(file, chunk))
                     for chunk in chunks.find_chunks(file) if chunk[0] == b"fmt "]
                    for file in (source, target)]
-    copied = [(name, _with_coding_history(content, recording, output, history)
-               if name == b"bext" else content) for name, content in copied]
+    copied = [(name, _with_coding_history(content, recording, output, history) if name == b"bext"
+               else _without_levels(content) if name.lower() == b"id3 " else content)
+              for name, content in copied]
     if kind == b"FORM":
         copied.append((b"ANNO", history.encode("ascii", "replace")))
     elif kind == chunks.CAF:
@@ -264,8 +291,8 @@ def add_tags(source: Path, result: Path) -> None:
             return
         if new.tags is None:
             new.add_tags()
-        missing = [name for name in old.tags.keys()
-                   if name not in new.tags and name not in OF_THE_ENCODER]
+        missing = [name for name in old.tags.keys() if name not in new.tags
+                   and name not in OF_THE_ENCODER and not OF_LEVELS.search(name)]
         for name in missing:
             new.tags[name] = old.tags[name]
         if missing:

@@ -225,8 +225,7 @@ def _blocks(job: Job, keep_times: bool = False) -> Iterable[np.ndarray]:
 
     Damaged packets and gaps are logged only with `keep_times`, so that they are logged once.
     """
-    return (Reader(job.recording, keep_times) if job.film
-            else audio_io.read_blocks(job.recording))
+    return containers.read_blocks(job.recording, keep_times)
 
 
 def _writer(job: Job, path: Path, output: audio_io.Format, first: Reader | Iterable[np.ndarray],

@@ -25,7 +25,8 @@ def test_each_recording_of_a_joined_file_is_found(tmp_path, rng, container, subt
     assert links == [(0, len(parts[0])), (len(parts[0]), len(parts[0]) + len(parts[1])),
                      (len(parts[0]) + len(parts[1]), path.stat().st_size)]
     for link, part in zip(links, parts, strict=True):
-        np.testing.assert_array_equal(sf.read(Section(path, *link))[0], sf.read(io.BytesIO(part))[0])
+        wanted, _ = sf.read(io.BytesIO(part))
+        np.testing.assert_array_equal(sf.read(Section(path, *link))[0], wanted)
     path.write_bytes(parts[0])
     assert find_links(path, container) == [(0, len(parts[0]))]
 
@@ -36,5 +37,6 @@ def test_a_section_is_a_file_of_its_own(tmp_path):
     with Section(path, 5, 15) as section:
         assert section.read() == bytes(range(5, 15)) and section.tell() == 10
         assert section.seek(-3, io.SEEK_END) == 7 and section.read(9) == bytes((12, 13, 14))
-        assert section.seek(2) == 2 and section.seek(3, io.SEEK_CUR) == 5 and section.read(1) == b"\n"
+        assert section.seek(2) == 2 and section.seek(3, io.SEEK_CUR) == 5
+        assert section.read(1) == bytes((10,))
         assert section.seek(30) == 30 and section.read(1) == b""
