@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -357,30 +358,29 @@ def test_what_never_changes_within_a_tenth_of_a_second_is_denoised(tmp_path):
 
 @pytest.mark.parametrize(("name", "predict", "error", "message"), [
     ("nan.wav", halve, UserError, r"NaN or infinite samples, the first at 0\.500 s"),
-    ("cut.flac", halve, UserError, "damaged"),
     ("a.wav", lambda audio: audio * np.nan, UserError, "the network returned NaN"),
     ("a.wav", lambda audio: sys.exit(1), SystemExit, "1"),
     ("a.mkv", lambda audio: sys.exit(1), SystemExit, "1")])
 def test_what_fails_leaves_nothing(tmp_path, name, predict, error, message):
-    write_recordings(tmp_path, "a.wav", "cut.flac", seconds=3.0)
+    write_recordings(tmp_path, "a.wav", seconds=3.0)
     write_film(tmp_path / "a.mkv", "matroska", [Sound("pcm_s16le")], 1.0)
     audio = np.zeros((SAMPLE_RATE, 2))
     audio[SAMPLE_RATE // 2, 1] = np.nan
     sf.write(tmp_path / "nan.wav", audio, SAMPLE_RATE, subtype="FLOAT")
-    os.truncate(tmp_path / "cut.flac", 60000)
     before = visible(tmp_path)
     with pytest.raises(error, match=message):
         run_file(tmp_path / name, predict)
     assert visible(tmp_path) == before
 
 
-def test_a_file_that_was_cut_off_is_denoised_with_a_warning(tmp_path, caplog):
-    path = tmp_path / "a.wav"
+@pytest.mark.parametrize("ending", ["wav", "flac"])
+def test_a_file_that_was_cut_off_is_denoised_with_a_warning(tmp_path, caplog, ending):
+    path = tmp_path / f"a.{ending}"
     write_audio(path, 1.0)
-    os.truncate(path, SAMPLE_RATE + 44)
+    os.truncate(path, path.stat().st_size // 2)
     job = run_file(path)
-    assert "promises 1.0 s of audio, but only 0.5 s" in caplog.text
-    assert sf.info(job.denoised).frames == SAMPLE_RATE // 2
+    assert re.search(r"promises 1\.0 s of audio, but only 0\.[45] s", caplog.text)
+    assert 0.4 < sf.info(job.denoised).frames / SAMPLE_RATE <= 0.5
 
 
 # --- What is written --------------------------------------------------------------------------

@@ -298,6 +298,8 @@ def _decoded(path: Path, container: av.container.InputContainer, stream: av.Audi
     # recommends to players, and the new track would be compressed for good.
     if stream.codec_context.codec.canonical_name in ("ac3", "eac3"):
         stream.codec_context.options = {"drc_scale": "0"}
+    if stream.codec_context.codec.canonical_name == "flac":  # silence instead of wrong samples
+        stream.codec_context.options = {"err_detect": "crccheck+explode"}
     failed = 0  # not counted after the last frame: tags may follow it, which are no damage
     try:
         for packet in demux(container, [stream], joins_of(path)):
@@ -369,7 +371,8 @@ class Reader:
         self.timeline = Timeline(track.rate, keep_times)
         self.packet_bytes = self.samples = self.damaged_packets = 0
         self._keep_times = keep_times
-        self._decoded_samples, self._first_damage_seconds = 0, 0.0
+        self._decoded_samples = self._dropped_samples = 0
+        self._first_damage_seconds = 0.0
         self._end: Fraction | None = None  # of the last packet, where its duration is reliable
 
     @property
@@ -406,6 +409,10 @@ class Reader:
                 gathered, waiting = [], 0
         if gathered:
             yield self._joined(gathered)
+        if self._dropped_samples and self._keep_times:
+            logger.warning("%s: the timestamps of the audio track go back; %.2f s, which overlap "
+                           "what came before, are left out", self.track.path,
+                           self._dropped_samples / self.track.rate)
         if self.damaged_packets and self._keep_times:
             logger.warning("%s: %d packets of the audio track are damaged, the first after %.1f s; "
                            "%s", self.track.path, self.damaged_packets, self._first_damage_seconds,
@@ -421,12 +428,11 @@ class Reader:
 
     def _pieces(self) -> Iterator[np.ndarray]:
         """Yields the samples of each frame, and zeros for the gaps between them."""
-        track, done = self.track, 0
+        track, done, is_flac = self.track, 0, self.track.container == "flac"
         overlaps = False  # whether all of the previous frame was dropped
         last = np.zeros((0, track.channels))  # kept back, as the end of the track may be cut off
         with open_container(track.path) as container:
-            for frame in _decoded(track.path, container, container.streams[track.stream],
-                                  self):
+            for frame in _decoded(track.path, container, container.streams[track.stream], self):
                 form = (frame.sample_rate, frame.layout.name, frame.format.name)
                 if form != (track.rate, track.layout, track.sample_format):
                     if track.is_mpeg:  # each frame has its own header: this one is damaged
@@ -444,7 +450,9 @@ class Reader:
                         raise UserError(
                             f"{track.path}: the timestamps of the audio track jump by {ahead:.0f} "
                             f"s after {done / track.rate:.1f} s; remux the file first")
-                    if ahead > GAP_SECONDS:
+                    if ahead > (0.0 if is_flac else GAP_SECONDS):
+                        if is_flac:  # times are exact, and FFmpeg drops damaged frames silently
+                            self.note_damage(1)
                         yield last
                         last = last[:0]
                         for silence in self._silence(round(ahead * track.rate)):
@@ -452,6 +460,7 @@ class Reader:
                             yield silence
                     elif ahead < (0.0 if overlaps else -GAP_SECONDS):
                         dropped = round(-ahead * track.rate)
+                        self._dropped_samples += min(dropped, len(samples))
                         overlaps = dropped >= len(samples)
                         samples, time = samples[dropped:], time + Fraction(dropped, track.rate)
                     if len(samples):
