@@ -43,7 +43,7 @@ from historical_denoiser.core.command_line import run_main
 from historical_denoiser.core.files import SIGNALLED_STATUS
 from historical_denoiser.core.memory import give_back_arrays
 from historical_denoiser.denoiser import Method, choose_method, choose_network
-from historical_denoiser.formats import audio_io, containers
+from historical_denoiser.formats import containers
 from historical_denoiser.page.listening import (
     KeepingNoise,
     KeptNoise,
