@@ -79,7 +79,7 @@ HOLD_BACK = {"ac3", "eac3", "mp2"}  # at the end, these encoders do not flush th
 # AAC and Opus encoders know only one name for surround channels, behind or beside the listener.
 LAYOUTS = {"5.1(side)": "5.1", "5.0(side)": "5.0", "quad(side)": "quad"}
 # The order that players assume for channels without a layout, by their number.
-USUAL_LAYOUTS = {4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+USUAL_LAYOUTS = {1: "mono", 2: "stereo", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 PACKET_SECONDS = 0.04  # of audio in a packet, for codecs without a fixed frame size
 INTERLEAVE_MICROSECONDS = 1_000_000  # packets arrive in order; the muxer need not buffer more
 # Media types of covers by FFmpeg's codec names; ID3 uses `image/` for all others.

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import soundfile as sf
 from audio_samples import write_audio
+from film_samples import Sound, write_film
 
 from historical_denoiser.core.checks import UserError
-from historical_denoiser.formats import audio_io, chunks, containers
+from historical_denoiser.formats import audio_io, chunks, containers, film
 from historical_denoiser.formats.audio_io import Writer, output_format
 from historical_denoiser.formats.integrity import find_damage
 from historical_denoiser.formats.metadata import carry_over
@@ -149,3 +150,12 @@ def test_tags_of_levels_are_not_copied(tmp_path):
     recording = audio_io.open_recording(path)
     carry_over(recording, result, output_format(recording, 22050), "denoised")
     assert dict(mutagen.File(result)) == {"title": ["Side A"], "comment": ["denoised"]}
+
+
+def test_a_track_without_a_layout_gets_the_usual_one(tmp_path):
+    path = tmp_path / "a.avi"
+    write_film(path, "avi", [Sound("adpcm_ima_wav", 44100, "mono")], 1.0)
+    track = containers.open_track(path)
+    job = film.choose_format(track)
+    assert (track.layout, job.encoder) == ("1 channels", "libmp3lame")
+    assert film.encoder_delay(track, job, 128000) > 0  # it can be encoded
