@@ -1,4 +1,7 @@
-"""What restores recordings: a network, or the classical method, with all that it needs."""
+"""Loads what restores recordings: a network with its settings, or the classical method.
+
+Start reading at `Denoiser.load` and `choose_method`.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +41,8 @@ from historical_denoiser.settings import Config, locate_weights, network_setting
 
 logger = logging.getLogger(__name__)
 
-HISTORY_DIGITS = 16  # of the weights' hash, which restored files tell
-# Settings that do not change what is written, and those that the network's own tell.
+HISTORY_DIGITS = 16  # of the hash of the weights, in the history of restored files
+# Settings that do not change the results, or that are part of the network's settings.
 NOT_IN_RESULTS = {"audio", "output_dir", "overwrite", "resume", "spectrogram", "runtime",
                   "context_seconds", "cluster", "cluster_address", "cluster_cores", *RETIRED}
 
@@ -63,15 +66,14 @@ class Denoiser(Restorer):
 
         Args:
             weights: A `.weights.h5` file, the folder of a training run, a file of `export.py`, the
-                prefix of a TensorFlow checkpoint, or "small", which is shipped beside the default;
-                that when absent.
-            settings: What the network needs. When absent, they are those stored beside the
-                weights.
-            segment_seconds: Length of what is restored in one step; memory grows with it.
-            runtime: "onnx": what `export.py` wrote beside the weights is computed by ONNX Runtime;
-                "keras": the weights themselves, by Keras and its backend, on a GPU if there is one;
-                "auto": the former where it can be, unless `KERAS_BACKEND` names a backend.
-            **stages: Those of `StageSettings` that are wanted otherwise, as `declick=False`.
+                prefix of a TensorFlow checkpoint, or "small", which is shipped beside the
+                default. If None, the default.
+            settings: Settings of the network. If None, those stored beside the weights.
+            segment_seconds: Length of the segments; memory grows with it.
+            runtime: "onnx": ONNX Runtime computes the file that `export.py` wrote beside the
+                weights; "keras": Keras computes the weights themselves, on a GPU if there is one;
+                "auto": the former if that file exists, unless `KERAS_BACKEND` names a backend.
+            **stages: Fields of `StageSettings` that differ from their defaults: `declick=False`.
 
         Raises:
             FileNotFoundError: There are no such weights.
@@ -91,10 +93,10 @@ class Denoiser(Restorer):
         return cls(predict, settings, StageSettings(**without_retired(stages)), segment_seconds)
 
     def forget_lengths(self) -> None:
-        """Makes what the network returns independent of what it was given before.
+        """Makes the results of the network independent of its earlier inputs.
 
-        TensorFlow computes the first length that it meets by a graph for that length alone, and all
-        others by one for any length, whose sums are rounded otherwise. After this, that is used.
+        TensorFlow makes a graph for the first length of input alone, and another one for all other
+        lengths, which rounds sums differently. After this call, only the second one is used.
         """
         step, form = 2**self.settings.unet.depth, self.settings.profile_form
         for frames in (step, 2 * step):
@@ -105,7 +107,7 @@ class Denoiser(Restorer):
 
 
 def _require_runtime(weights: Path, runtime: str) -> None:
-    """Raises UserError where an exported network is to be computed by what cannot read it."""
+    """Raises UserError if `runtime` cannot read an exported network."""
     kind = runtimes.format_of(weights)
     able = ["auto", *(["onnx"] if kind == "onnx" else [])]
     require(kind is None or runtime in able, "inference.runtime",
@@ -113,7 +115,7 @@ def _require_runtime(weights: Path, runtime: str) -> None:
 
 
 def _find_twin(weights: Path, runtime: str) -> Path | None:
-    """Returns what is computed in place of these weights; None: they are."""
+    """Returns the exported network beside the weights; None if the weights are to be used."""
     if runtime == "keras" or (runtime == "auto" and "KERAS_BACKEND" in os.environ):
         return None
     twin = runtimes.find_twin(weights)
@@ -124,7 +126,7 @@ def _find_twin(weights: Path, runtime: str) -> Path | None:
 
 
 def _load_keras(path: Path, settings: NetworkSettings) -> Callable[[Any], np.ndarray]:
-    """Returns a network as `Restorer` calls one, computed by Keras and its backend."""
+    """Returns a network, computed by Keras, as a function that `Restorer` can call."""
     try:
         load_backend()
         unet = import_module("unet")  # a named file of the checkout, beside the package
@@ -143,15 +145,15 @@ def _load_keras(path: Path, settings: NetworkSettings) -> Callable[[Any], np.nda
 
 
 def stored_settings(weights: Path) -> NetworkSettings | None:
-    """Returns what is stored beside weights; a TensorFlow checkpoint comes from elsewhere."""
+    """Returns the settings stored beside weights; None for a TensorFlow checkpoint."""
     is_own = weights.name.endswith(WEIGHTS_ENDING) or runtimes.format_of(weights)
     return read_network_settings(weights) if is_own else None
 
 
 def choose_network(cfg: Config, given: Iterable[str] = ()) -> tuple[Path, NetworkSettings]:
-    """Finds the weights and what their network needs, and logs both.
+    """Finds the weights and the settings of their network, and logs both.
 
-    Settings that are stored beside weights win over the configuration.
+    Settings that are stored beside weights override the configuration.
 
     Args:
         cfg: All settings.
@@ -179,7 +181,7 @@ def choose_network(cfg: Config, given: Iterable[str] = ()) -> tuple[Path, Networ
     settings = network_settings(cfg)
     if stored is not None:
         _refuse_what_cannot_apply(cfg, stored, weights, given)
-        if KEYS["context_seconds"] in given:  # any will do, but less of it makes seams
+        if KEYS["context_seconds"] in given:  # any value works, but a smaller one makes seams
             if settings.context_seconds < stored.context_seconds:
                 logger.warning("%s=%g is less than the %g s of context that the network needs",
                                KEYS["context_seconds"], settings.context_seconds,
@@ -196,7 +198,7 @@ def choose_network(cfg: Config, given: Iterable[str] = ()) -> tuple[Path, Networ
 
 def _refuse_what_cannot_apply(cfg: Config, stored: NetworkSettings, weights: Path,
                               given: Iterable[str]) -> None:
-    """Raises UserError where a setting of this call is another than the network's own."""
+    """Raises UserError if a setting of this call contradicts those of the network."""
     trained = dataclasses.replace(
         cfg, unet=stored.unet, stft=stored.stft,
         dset=dataclasses.replace(cfg.dset, reference_dbfs=stored.reference_dbfs))
@@ -212,14 +214,14 @@ def _refuse_what_cannot_apply(cfg: Config, stored: NetworkSettings, weights: Pat
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """What restores recordings, and what the report tells of it.
+    """A way to restore recordings, and its description in the report.
 
     Attributes:
         name: As in the history of restored files.
-        load: Makes it ready, which takes seconds.
-        described: For the reader of a report.
-        made_with: What decides on results, beside the recordings.
-        weights: The file of a network's weights, where it is one.
+        load: Loads it, which takes seconds.
+        described: Its description in the report.
+        made_with: Everything that the results depend on, besides the recordings.
+        weights: The file of the weights; None without a network.
     """
 
     name: str

@@ -26,14 +26,14 @@ from historical_denoiser.network.stored import BEST_NAME, CONFIG_NAME  # noqa: E
 from historical_denoiser.settings import Config, UnetConfig, save_config  # noqa: E402
 
 # Of two processes that take one module after the other, none is to wait for the other in the end.
-MAX_FIRST = ("test_notebook", "test_trainer", "test_export", "test_kills", "test_unet",
+SLOWEST_FIRST = ("test_notebook", "test_trainer", "test_export", "test_kills", "test_unet",
                  "test_inference", "test_evaluate", "test_distribution", "test_benchmarks",
                  "test_app")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the modules that take longest before all others."""
-    places = {name: place for place, name in enumerate(MAX_FIRST)}
+    places = {name: place for place, name in enumerate(SLOWEST_FIRST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
 
