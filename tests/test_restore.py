@@ -105,6 +105,14 @@ def test_what_cannot_be_restored_is_refused(waveform, strength, message):
         make_restorer(halve, SHORT)(waveform, SAMPLE_RATE, strength)
 
 
+@pytest.mark.parametrize("rate", [0, -44100, 500, 44100.5, float("nan"), float("inf"), None, "1"])
+def test_sample_rates_that_make_no_sense_are_refused(rate):
+    restorer, waveform = make_restorer(halve, SHORT, 1.0), np.zeros(100)
+    for restore in (restorer, lambda *given: list(restorer.stream([given[0]], given[1]))):
+        with pytest.raises(ValueError, match="`sample_rate` must be a whole number of Hz"):
+            restore(waveform, rate)
+
+
 @pytest.mark.parametrize(("blocks", "error", "message"), [
     ([np.arange(2.0 * SAMPLE_RATE), np.zeros((100, 2))], ValueError, "must all have 1 channels"),
     ([np.arange(2.0 * SAMPLE_RATE), np.full(100, np.nan)], UserError, "the recording holds NaN"),

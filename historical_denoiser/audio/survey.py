@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from historical_denoiser.audio import dsp, silence
 from historical_denoiser.audio.blocks import Frames
 from historical_denoiser.audio.mono_source import MonoSource
-from historical_denoiser.core.checks import UserError
+from historical_denoiser.core.checks import MAX_RATE, MIN_RATE, UserError
 
 MAX_CHANNELS = 1024  # limit of libsndfile
 FRAME_SECONDS = 0.1
@@ -111,6 +112,14 @@ class Section:
         hum_hz = self.surveyed.hum_hz
         return {"from_seconds": round(self.start / sample_rate, 2),
                 "hum_hz": None if hum_hz is None else round(hum_hz, 2)}
+
+
+def require_rate(sample_rate: Any) -> None:
+    """Raises ValueError unless `sample_rate` is a whole number of Hz that a recording may have."""
+    if not (isinstance(sample_rate, Real) and MIN_RATE <= sample_rate <= MAX_RATE
+            and sample_rate == int(sample_rate)):
+        raise ValueError(f"`sample_rate` must be a whole number of Hz from {MIN_RATE} to "
+                         f"{MAX_RATE}. Received: sample_rate={sample_rate!r}")
 
 
 def as_channels(waveform: np.ndarray) -> np.ndarray:

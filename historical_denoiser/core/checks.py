@@ -6,6 +6,9 @@ import math
 from pathlib import PurePath
 from typing import Any
 
+# Sample rates of recordings, in Hz; damaged headers alone state others.
+MIN_RATE, MAX_RATE = 1000, 1_000_000
+
 
 class UserError(ValueError):
     """A user's mistake, reported in one line; any other error keeps its traceback."""

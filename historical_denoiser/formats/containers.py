@@ -24,7 +24,7 @@ import av
 import numpy as np
 from av.stream import Disposition
 
-from historical_denoiser.core.checks import UserError
+from historical_denoiser.core.checks import MAX_RATE, MIN_RATE, UserError
 from historical_denoiser.formats import audio_io
 from historical_denoiser.formats.audio_io import BLOCK_SECONDS, Recording
 from historical_denoiser.formats.clock import JOINED, demux, find_joins
@@ -57,7 +57,6 @@ import av, sys
 with av.open("file:" + sys.argv[1]) as container:
     print(container.streams[int(sys.argv[2])].layout.name)
 """
-MIN_RATE, MAX_RATE = 1000, 1_000_000  # in Hz; others stand in damaged headers only
 # libsndfile's names of the formats that store FFmpeg's sample formats without loss.
 SUBTYPES = {"u8": "PCM_U8", "s16": "PCM_16", "s32": "PCM_24", "s64": "DOUBLE", "flt": "FLOAT",
             "dbl": "DOUBLE"}

@@ -11,7 +11,7 @@ import numpy as np
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.audio.fitting import fit
 from historical_denoiser.audio.removal import Pair, Strength, as_strength, remove
-from historical_denoiser.audio.survey import Survey, survey
+from historical_denoiser.audio.survey import Survey, as_channels, require_rate, survey
 from historical_denoiser.restoration import analysis
 from historical_denoiser.restoration.separation import Separator
 
@@ -55,6 +55,8 @@ class Restorer(Separator):
                 or silent.
         """
         waveform, strength = np.asarray(waveform), as_strength(strength)
+        require_rate(sample_rate)
+        as_channels(waveform)
         if len(waveform) == 0:
             return waveform.copy()
         block_samples = max(1, round(self.segment_seconds * sample_rate))
@@ -92,6 +94,7 @@ class Restorer(Separator):
         if isinstance(blocks, np.ndarray):
             raise ValueError("`blocks` must be several waveforms. Received: one array of shape "
                              f"{blocks.shape}; call the restorer on it, or put it into a list")
+        require_rate(sample_rate)
         strength, blocks = as_strength(strength), iter(blocks)
         if known is None:
             blocks, known = self._analyse_start(blocks, sample_rate, noise_profile)
