@@ -54,7 +54,7 @@ class Config:
 
     path_experiment: str = MISSING  # folder of one training run
     method: str = "network"  # of inference.py; or lsa: a log-spectral amplitude estimator
-    # File, folder of a run, prefix of a TensorFlow checkpoint, or the name of shipped ones: small.
+    # File, folder of a run, prefix of a TensorFlow checkpoint, or shipped weights: moving, small.
     weights: str | None = None
     format: str = "onnx"  # of export.py: or litert
     output: str | None = None  # file that export.py writes; beside the weights when absent
