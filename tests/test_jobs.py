@@ -282,3 +282,19 @@ def test_bad_files_are_named_and_the_others_are_done(tmp_path):
     for name, message in messages.items():
         assert failures.pop(tmp_path / name).startswith(f"{tmp_path / name}: {message}")
     assert not failures
+
+
+def test_what_a_folder_leaves_out_is_logged(tmp_path, caplog):
+    caplog.set_level("INFO")
+    write_recordings(tmp_path / "top", "a.wav", "b_denoised.wav", ".hidden.wav")
+    for name in ("c.dsf", "d.DSF", "notes", "denoised_report.json", "b_spectrogram.png", ".e.dsf"):
+        (tmp_path / "top" / name).write_text("something")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "top" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "top" / "gone.wav").symlink_to(tmp_path / "nothing.wav")
+    found = jobs.find_recordings(str(tmp_path / "top"))
+    assert [path.name for path in found] == ["a.wav", "b_denoised.wav"]
+    assert "left out, as their endings are not those of recordings: 2 x .dsf, 1 x no ending" in (
+        caplog.text)
+    assert "link: a link to a folder, which is not followed" in caplog.text
+    assert "gone.wav: a link to nothing, or no regular file; left out" in caplog.text

@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -211,14 +212,7 @@ def find_recordings(audio: str | list[str] | None) -> list[Path]:
     _results_in.cache_clear()
     for path in paths:
         if os.path.isdir(path):  # False without permission; this is reported later
-            below = sorted(path.rglob("*"))
-            for folder in (path, *below):
-                if os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK):
-                    logger.warning("%s: no permission to look into this folder", folder)
-            inside = [item for item in below
-                      if item.suffix.lower() in audio_io.AUDIO_ENDINGS | containers.ENDINGS
-                      and item.is_file()
-                      and not any(part.startswith(".") for part in item.relative_to(path).parts)]
+            inside = _recordings_in(path)
             recordings = [item for item in inside if not _is_reported(item, path)]
             if len(recordings) < len(inside):
                 logger.info("%s: %d results of earlier runs are left out", path,
@@ -236,6 +230,30 @@ def find_recordings(audio: str | list[str] | None) -> list[Path]:
     for place in results:
         logger.info("%s: a result of an earlier run, left out", found.pop(place))
     return list(found.values())
+
+
+def _recordings_in(top: Path) -> list[Path]:
+    """Returns the files in a folder that have the ending of a recording, and logs all others."""
+    inside, others = [], Counter()
+    for item in (top, *sorted(top.rglob("*"))):
+        if os.path.isdir(item):
+            if not os.access(item, os.R_OK | os.X_OK):
+                logger.warning("%s: no permission to look into this folder", item)
+            elif item != top and item.is_symlink():
+                logger.warning("%s: a link to a folder, which is not followed", item)
+        elif any(part.startswith(".") for part in item.relative_to(top).parts):
+            continue
+        elif item.suffix.lower() in audio_io.AUDIO_ENDINGS | containers.ENDINGS:
+            if item.is_file():
+                inside.append(item)
+            else:
+                logger.warning("%s: a link to nothing, or no regular file; left out", item)
+        elif not RESULT_NAME.search(item.name):
+            others[item.suffix.lower() or "no ending"] += 1
+    if others:
+        logger.info("%s: left out, as their endings are not those of recordings: %s", top,
+                    ", ".join(f"{count} x {ending}" for ending, count in sorted(others.items())))
+    return inside
 
 
 def _is_reported(path: Path, top: Path) -> bool:
