@@ -74,7 +74,7 @@ def lowered(value: float) -> str:
 
 def in_turn(values: Sequence[float]) -> str:
     """Returns the values of all input SNRs, such as "+10.4 / +9.9 / +5.5"."""
-    return " / ".join(map(signed, values)) if not np.isnan(values).all() else ""
+    return " / ".join(signed(value) for value in values if not np.isnan(value))
 
 
 def summary(name: str) -> str:
