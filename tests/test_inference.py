@@ -1000,7 +1000,7 @@ def test_a_folder_that_is_removed_meanwhile_is_told(tmp_path):
     (["gone.wav"], "gone.wav: no such file"),
     (["a.wav", "inference.denoising_strength=2"], "must be in [0, 1]"),
     (["a.wav", "inference.denoising_strength=lots"], "must be in [0, 1] or auto"),
-    (["a.wav", "weights=gone.weights.h5"], "; gone.weights.h5: no such file; shipped: moving, small"),
+    (["a.wav", "weights=gone.weights.h5"], "gone.weights.h5: no such file; shipped: moving, small"),
     (["a.wav", "weights="], "; the name is empty; shipped: moving, small"),
     (["a.wav", "weights=."], "; .: the folder holds no best.weights.h5; shipped: moving, small"),
     (["a.wav", "weights=a.wav"], "; a.wav: another kind of file; shipped: moving, small"),
