@@ -88,7 +88,7 @@ FILL = """
 import sys
 from pathlib import Path
 import numpy as np
-from historical_denoiser.data.pair_cache import PairCache
+from historical_denoiser.data.pair_cache import PairCache, SourcePair
 
 def make(number):
     noise = np.random.default_rng(number).standard_normal((2, 5000)).astype(np.float32)
