@@ -301,7 +301,8 @@ def _decoded(path: Path, container: av.container.InputContainer, stream: av.Audi
         stream.codec_context.options = {"err_detect": "crccheck+explode"}
     failed = 0  # not counted after the last frame: tags may follow it, which are no damage
     try:
-        for packet in demux(container, [stream], joins_of(path)):
+        # Joins are found by reading the whole file, which planning must not do.
+        for packet in demux(container, [stream], () if reader is None else joins_of(path)):
             if reader is not None:
                 reader.note(packet)
             try:

@@ -12,6 +12,7 @@ import base64
 import binascii
 import errno
 import io
+import logging
 import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,13 +29,16 @@ from historical_denoiser.formats import chunks
 from historical_denoiser.formats.audio_io import BITS, Format, Recording
 from historical_denoiser.formats.containers import open_container, read_chapters
 
+logger = logging.getLogger(__name__)
+
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # Chunks that describe or contain the samples, or are padding; the last line is for CAF.
 OF_SAMPLES = {b"fmt ", b"data", b"fact", b"ds64", b"PEAK", b"JUNK", b"junk", b"FLLR", b"PAD ",
               b"COMM", b"SSND", b"FVER",
-              b"MD5 ", b"levl",  # checksum (EBU) and peak envelope (EBU Tech 3285, suppl. 3)
               b"desc", b"pakt", b"kuki", b"free", b"peak", b"ovvw"}
+# A checksum, and the peak envelope (EBU Tech 3285, supplement 3): true of the old samples only.
+STALE_CHUNKS = {b"MD5 ", b"levl"}
 EXTENSIBLE = b"\xfe\xff"  # format tag of WAV files with a mask of loudspeakers
 MASK = slice(20, 24)  # position of that mask in the format chunk
 # Positions in a broadcast-wave chunk (EBU Tech 3285, 2.3). The UMID identifies the material, and
@@ -195,6 +199,11 @@ def _add_comment_as_frame(tags: id3.ID3, name: str, values: list[str]) -> None:
         tags.add(id3.TXXX(encoding=UTF_8, desc=name, text=values))
 
 
+def _log_stale(source: Path, names: list[str]) -> None:
+    if names:
+        logger.info("%s: left out, as they describe the old samples: %s", source, ", ".join(names))
+
+
 def _carry_flac(source: Path, result: Path, history: str) -> None:
     """Copies tags, pictures, cue sheet and application blocks between FLAC files."""
     old, new = flac.FLAC(source), flac.FLAC(result)
@@ -202,6 +211,7 @@ def _carry_flac(source: Path, result: Path, history: str) -> None:
         new.add_tags()
     if old.tags is not None:
         new.tags[:] = [tag for tag in old.tags if not OF_LEVELS.match(tag[0])]
+        _log_stale(source, [tag[0] for tag in old.tags if OF_LEVELS.match(tag[0])])
     new.tags[COMMENT] = [*new.tags.get(COMMENT, []), history]
     for block in old.metadata_blocks:
         if isinstance(block, flac.CueSheet):
@@ -220,7 +230,9 @@ def _carry_chunks(recording: Recording, result: Path, output: Format, history: s
         if old_kind == kind or chunks.ORDERS.get(old_kind) == chunks.ORDERS.get(kind):
             found = chunks.find_chunks(source)
             copied = [(chunk[0], chunks.content_of(source, chunk)) for chunk in found
-                      if chunk[0] not in OF_SAMPLES and chunk[2] <= MAX_CHUNK_BYTES]
+                      if chunk[0] not in OF_SAMPLES | STALE_CHUNKS and chunk[2] <= MAX_CHUNK_BYTES]
+            _log_stale(recording.path, [chunk[0].decode().strip() for chunk in found
+                                        if chunk[0] in STALE_CHUNKS])
         else:
             chapters = []
             if recording.container == "OGG":

@@ -117,7 +117,8 @@ def test_absurd_rates_are_refused(tmp_path, rate):
         containers.open_audio(path)
 
 
-def test_what_describes_the_old_samples_is_not_copied(tmp_path):
+def test_what_describes_the_old_samples_is_not_copied(tmp_path, caplog):
+    caplog.set_level("INFO")
     path = tmp_path / "a.wav"
     audio = write_audio(path, 0.5)
     broadcast = bytearray(602) + b"A=ANALOGUE\r\n"
@@ -134,6 +135,7 @@ def test_what_describes_the_old_samples_is_not_copied(tmp_path):
     with result.open("rb") as file:
         found = {chunk[0]: chunks.content_of(file, chunk) for chunk in chunks.find_chunks(file)}
     assert b"MD5 " not in found and b"levl" not in found and found[b"iXML"] == b"<BWFXML/>"
+    assert "left out, as they describe the old samples: MD5, levl" in caplog.text
     assert found[b"bext"][348:412] == bytes(64)
     assert found[b"bext"][412:422] == b"\xff\x7f" * 5
 
