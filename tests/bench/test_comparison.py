@@ -112,8 +112,16 @@ def test_bad_recordings_are_left_out_and_named(tmp_path, rng, faults, monkeypatc
                         ("silent", np.zeros(2 * SAMPLE_RATE))):
         soundfile.write(tmp_path / f"{name}.wav", audio, SAMPLE_RATE)
     (tmp_path / "text.wav").write_text("no sound", encoding="utf-8")
+    drawn = []  # by the progress bar
+    monkeypatch.setattr(comparison, "tqdm", lambda items, disable: (
+        drawn.append(item) or item for item in items))
+
+    def give_nan(audio, profile):
+        assert len(drawn) < 3  # recordings are processed one at a time
+        return np.nan * audio
+
     text = comparison.report_alone(
-        [fail_on(0.8), METHODS[0], Method("nan", lambda audio, profile: np.nan * audio)],
+        [fail_on(0.8), METHODS[0], Method("nan", give_nan)],
         pairs.find_recordings(str(tmp_path)), [], 60.0, tmp_path, 20.0,
         lambda category, denoised: {"dnsmos": 3.0}, faults)
     assert [(row["method"], row["recording"]) for row in read_rows(tmp_path)] == [

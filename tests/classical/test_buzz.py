@@ -100,6 +100,12 @@ def test_a_noise_is_given_the_lines_that_it_lacks(rng, rate):
     assert buzz.add_buzz(short, found, rate) is short
 
 
+def test_what_the_noise_has_of_the_buzz_is_not_added_again(rng):
+    sound = make_buzz(rng, 60.0)
+    added = buzz.add_buzz(sound, buzz.find_buzz([sound])) - sound
+    assert np.mean(added**2) < 0.01 * np.mean(sound**2)
+
+
 class KeepsLines:
     """Stands for a network that removes the hiss, and keeps the buzz unless it is told of it."""
 

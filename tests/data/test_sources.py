@@ -87,3 +87,9 @@ def test_a_room_fills_the_pauses(manifest):
     assert quiet.sum() > 100
     assert np.median(levels_of(wet)[quiet]) > 1e-4
     assert np.std(wet) == pytest.approx(np.std(dry), rel=0.3)
+
+
+def test_the_same_seed_draws_the_same(manifest):
+    first, second = (draw(manifest(), np.random.default_rng(5), 3.0, share_room=0.5)
+                     for _ in range(2))
+    np.testing.assert_array_equal(first, second)
