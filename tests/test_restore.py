@@ -189,7 +189,7 @@ def test_auto_spares_bass_notes_in_long_recordings_and_in_streams(rng):
             np.testing.assert_allclose(np.concatenate(streamed), restored, atol=0.02)
 
 
-@pytest.mark.parametrize("rate", [20, 100, SAMPLE_RATE])
+@pytest.mark.parametrize("rate", [1000, 8000, SAMPLE_RATE])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_what_changes_so_seldom_that_it_passes_for_silence_stays_as_it_is(rate, channels):
     square = np.where(np.arange(4 * rate) // max(rate // 100, 1) % 2 == 0, 0.1, -0.1)
