@@ -38,8 +38,8 @@ SEVERAL_BANDS_CHANCE = 0.4
 MAX_BANDS = 5
 SWELL_CHANCE = 0.35  # level modulation
 CLICKS_PER_SECOND = (1.0, 500.0)
-CLICK_MS = (0.1, 4.0)  # longer ringing is struck wood or metal, a wanted sound
-RINGING_CHANCE = 0.2
+CLICK_MS = (0.1, 2.0)  # what is longer, or rings, is struck wood or metal, a wanted sound
+RINGING_CHANCE, MAX_RINGING_MS = 0.2, 0.5  # ringing lasts three times as long
 MAX_CLICK_TIME = 0.4  # maximal share of the time that clicks fill
 THUMPS_PER_SECOND = (0.7, 4.0)
 RUMBLE_HZ = (20.0, 200.0)
@@ -82,8 +82,8 @@ def _draw_clicks(rng: np.random.Generator, carrier: CarrierConfig) -> Part:
         bank = parts.impulse_bank(rng, carrier.gramophone.click_ms)
     else:
         milliseconds = draw_rate(rng, CLICK_MS)
-        bank = parts.burst_bank(rng, milliseconds, draw_burst_band(rng),
-                                rng.uniform() < RINGING_CHANCE)
+        is_ringing = milliseconds < MAX_RINGING_MS and rng.uniform() < RINGING_CHANCE
+        bank = parts.burst_bank(rng, milliseconds, draw_burst_band(rng), is_ringing)
     most = max(2.0 * CLICKS_PER_SECOND[0], MAX_CLICK_TIME / (1e-3 * milliseconds))
     per_second = draw_rate(rng, (CLICKS_PER_SECOND[0], min(CLICKS_PER_SECOND[1], most)))
     spread_db = rng.uniform(0.0, 9.0)

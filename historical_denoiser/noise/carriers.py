@@ -229,7 +229,7 @@ def _draw_disc(rng: np.random.Generator, cfg: GramophoneConfig) -> Carrier:
 
 SECOND_STROKE_CHANCE = 0.5
 CLATTER_CHANCE = 0.5
-CLATTER_MS = (0.5, 10.0)
+CLATTER_MS = (0.5, 5.0)
 # Speed in mm/s and perforations per second; twice 35 mm film, once 16 mm.
 FILM_GAUGES = ((457.2, 96.0), (457.2, 96.0), (182.9, 24.0))
 

@@ -27,6 +27,10 @@ PULSES_PER_SECOND = (0.3, 6.0)
 TURN_SECONDS = tuple(60.0 / rpm for rpm in (78.26, 78.26, 71.3, 45.0, 33.333, 160.0))
 # Level of the hiss relative to the impulses.
 UNDER_DB = (-60.0, -20.0)
+# A sharp attack, a decay of more than a few milliseconds and silence between them are a stroke: a
+# wanted sound. Longer bursts therefore swell, or lie in noise that is not far below them.
+BURST_OVER_DB = (5.0, 20.0)  # over the noise between the bursts
+SHORT_BURST_SECONDS, SHORT_ATTACK, LONG_ATTACK = 2e-3, (0.01, 0.5), (0.15, 0.5)
 
 
 @dataclass
@@ -139,7 +143,7 @@ def _draw_source(samples: int, rng: np.random.Generator) -> np.ndarray:
     if kind == 2:
         found, floor_db = _draw_impulses(samples, rng), draw(rng, UNDER_DB)
     else:
-        found, floor_db = gaussian * _draw_bursts(samples, rng), -draw(rng, (5.0, 40.0))
+        found, floor_db = gaussian * _draw_bursts(samples, rng), -draw(rng, BURST_OVER_DB)
     level = _rms(found)
     if level == 0.0:
         return gaussian
@@ -164,7 +168,7 @@ def _draw_bursts(samples: int, rng: np.random.Generator) -> np.ndarray:
         moments = count * rng.uniform(size=count)
     length = max(8, round(seconds * SAMPLE_RATE))
     time = np.arange(length, dtype=np.float32) / length
-    attack = draw(rng, (0.01, 0.5))
+    attack = draw(rng, SHORT_ATTACK if seconds < SHORT_BURST_SECONDS else LONG_ATTACK)
     shape = np.minimum(time / attack, 1.0) * np.where(time < attack, 1.0, np.exp(
         -4.0 * (time - attack) / (1.0 - attack))) * np.minimum(1.0, 10.0 * (1.0 - time))
     envelope = np.zeros(samples + length, np.float32)
