@@ -17,8 +17,6 @@ the removed noise, and denoised_report.json. Most used settings:
   inference.output_dir=FOLDER        folder of the results
   inference.noise_profile=[12.5,14]  seconds that hold only noise; or a file, or auto to find them
   inference.listen_first=false       without a noise profile: do not analyse 30 s first
-  inference.find_noise=false         do not use a section of noise alone as the noise profile
-  inference.follow_noise=false       do not look for changes of the noise
   inference.overwrite=true           replace existing results
   inference.resume=true              continue a long recording where a killed run stopped
   inference.track=2                  number of a film's audio track; otherwise the default track
@@ -26,7 +24,6 @@ the removed noise, and denoised_report.json. Most used settings:
   inference.spectrogram=true         draw input, output and residual: NAME_spectrogram.png
   inference.declick=false            do not remove clicks before the network
   inference.dehum=false              do not remove mains hum before the network
-  inference.keep_held=false          do not restore held notes that were taken for hum
   inference.cluster=ray              use several machines
   method=lsa                         a classical method without weights instead of the network
   weights=moving                     a network for surfaces whose noise swells and fades

@@ -244,8 +244,7 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
         logger.info("method: log-spectral amplitude estimator, no network")
         settings = NetworkSettings(unet=UnetConfig(use_profile=True), stft=cfg.stft,
                                    context_seconds=cfg.inference.context_seconds)
-        stages = dataclasses.replace(cfg.inference.stages, listen_first=False, find_noise=False,
-                                     follow_noise=False)
+        stages = dataclasses.replace(cfg.inference.stages, listen_first=False)
         described = {"method": "lsa", "settings": chosen | dataclasses.asdict(stages),
                      "network": dataclasses.asdict(settings)}
         made_with = described | {"settings": deciding, "results_version": RESULTS_VERSION}

@@ -22,7 +22,6 @@ from audio_samples import write_audio, write_recordings
 from film_samples import Sound, heard, write_film
 from hydra import compose, initialize_config_dir
 from restorers import denoise_all, make_restorer
-from two_noises import Gate, tune_with_two_noises
 
 import config
 import inference
@@ -455,36 +454,6 @@ def test_hum_that_is_found_is_told_and_lies_in_the_residual(tmp_path, rng, caplo
     assert np.std(residual - hum) < 0.2 * np.std(hum)
     facts = inference.denoise_recording(job, replace(keep, stages=StageSettings.only()), 1.0)
     assert facts["hum_hz"] is None
-
-
-def test_sections_are_told_and_a_killed_run_goes_on_in_them(tmp_path, rng, caplog):
-    caplog.set_level("INFO")
-    tune, noise = tune_with_two_noises(rng, 25, 12)
-    sf.write(tmp_path / "a.wav", tune + noise, SAMPLE_RATE, subtype="FLOAT")
-    knowing = NetworkSettings(UnetConfig(use_profile=True), context_seconds=0.2)
-    gate = Gate(knowing)
-    restorer = make_restorer(gate, knowing, 3.0, listen_first=True, follow_noise=True)
-    (job,), _ = plan([tmp_path / "a.wav"], InferenceConfig())
-    facts = inference.denoise_recording(job, restorer, 1.0)
-    first, second = json.loads(json.dumps(facts))["sections"]
-    assert first == {"from_seconds": 0.0, "hum_hz": None}
-    assert second == {"from_seconds": pytest.approx(12.0, abs=1.0), "hum_hz": None}
-    assert f"its noise changes at {second['from_seconds']:.1f} s" in caplog.text
-    (whole, _), told = sf.read(job.denoised), len(gate.profiles)
-    job.denoised.unlink()
-
-    def killed(inputs):
-        if isinstance(inputs, list) and len(gate.profiles) >= told + 6:  # in the second section
-            raise UserError("killed")
-        return gate(inputs)
-
-    with pytest.raises(UserError, match="killed"):
-        inference.denoise_recording(job, replace(restorer, network=killed), 1.0,
-                                    resume="gate")
-    gate.profiles.clear()
-    inference.denoise_recording(job, restorer, 1.0, resume="gate")
-    np.testing.assert_array_equal(sf.read(job.denoised)[0], whole)
-    assert len(gate.profiles) == told - 6  # and all that is left is heard
 
 
 @pytest.mark.parametrize("strength", [0.25, 1.0])

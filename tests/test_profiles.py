@@ -92,23 +92,6 @@ def test_what_is_found_by_itself_is_told(recording, tmp_path, caplog):
     assert "no section of noise alone was found" in caplog.text
 
 
-def test_the_report_says_where_noise_alone_was_found(recording, tmp_path, caplog):
-    audio, rate = soundfile.read(recording)
-    longer = np.concatenate([audio[: round(1.5 * rate)], audio])
-    soundfile.write(tmp_path / "longer.wav", longer, rate, subtype="PCM_24")
-    (job,), _ = inference.plan([tmp_path / "longer.wav"], InferenceConfig())
-
-    def network(inputs: object) -> np.ndarray:
-        return 0.99 * (inputs[0] if isinstance(inputs, list) else inputs)
-
-    restorer = make_restorer(network, KNOWING, listen_first=True, find_noise=True)
-    with caplog.at_level(logging.INFO):
-        facts = inference.denoise_recording(job, restorer)
-    start, end = facts["noise_alone"]
-    assert start == 0.0 and 3.0 < end <= 3.55
-    assert f"noise profile: 0.00 to {end:.2f} s, where noise alone was found" in caplog.text
-
-
 def test_blocks_beside_the_stretch_are_not_kept():
     """What is used of an hour's recording is a minute of it at most."""
     given, alive = [], []

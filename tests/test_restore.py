@@ -9,16 +9,13 @@ import numpy as np
 import pytest
 import scipy
 from restorers import make_restorer
-from two_noises import Gate, tune_with_two_noises
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig
-from historical_denoiser.audio.removal import as_strength
 from historical_denoiser.audio.survey import survey
 from historical_denoiser.classical import spectral
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.network.settings import UnetConfig
 from historical_denoiser.network.stored import NetworkSettings
-from historical_denoiser.noise import finder
 from historical_denoiser.restoration.separation import Separator
 
 # What no filter of the way to the network and back takes away.
@@ -198,8 +195,7 @@ def test_what_changes_so_seldom_that_it_passes_for_silence_stays_as_it_is(rate, 
     def hear(inputs):
         return inputs[0] if isinstance(inputs, list) else inputs
 
-    restorer = make_restorer(hear, KNOWING, mono_source="auto", listen_first=True, dehum=True,
-                        keep_held=True, follow_noise=True)
+    restorer = make_restorer(hear, KNOWING, mono_source="auto", listen_first=True, dehum=True)
     restored = restorer(square, rate)
     assert restored.shape == square.shape and np.isfinite(restored).all()
 
@@ -340,40 +336,6 @@ def test_what_is_removed_at_first_is_the_profile_of_the_rest(rng):
     np.testing.assert_array_equal(once.profiles, each.profiles)
 
 
-def test_noise_that_lies_alone_is_the_profile(rng):
-    times = np.arange(8 * SAMPLE_RATE) / SAMPLE_RATE
-    noise = 0.01 * rng.standard_normal(len(times))
-    tones = sum(np.sin(2.0 * np.pi * hz * times) for hz in (220.0, 331.0, 443.0, 997.0, 2011.0))
-    audio = (noise + 0.1 * tones * (times > 2.6)).astype(np.float32)
-
-    def profiles(rest, find_noise):
-        network = HalfBlind(rest)
-        restorer = make_restorer(network, KNOWING, listen_first=True, find_noise=find_noise)
-        known = restorer.analyse(survey([audio], SAMPLE_RATE), lambda: [audio], SAMPLE_RATE)
-        restorer(audio, SAMPLE_RATE)
-        return network.profiles, known
-
-    found, known = profiles(0.9, find_noise=True)
-    start, stop = known.noise_alone
-    assert start == 0 and 2.2 < stop / SAMPLE_RATE <= 2.65
-    told = Listener()
-    make_restorer(told, KNOWING)(audio, SAMPLE_RATE, noise_profile=audio[start:stop])
-    np.testing.assert_allclose(found, told.profiles, rtol=0.1)
-    assert profiles(0.9, find_noise=False)[1].noise_alone is None
-    assert profiles(0.0, find_noise=True)[1].noise_alone is None  # all tones are removed: a leader
-
-
-def test_the_softer_part_of_dense_sound_is_no_profile(rng):
-    """The tool that is asked for noise alone may still show it."""
-    swell = np.where(np.arange(8 * SAMPLE_RATE) < 2.6 * SAMPLE_RATE, 0.01, 0.025)  # by 8 dB
-    audio = (swell * rng.standard_normal(len(swell))).astype(np.float32)
-    segment, = finder.find_noise_segments([audio[:, None]], SAMPLE_RATE)
-    assert segment.place == "run-in" and 6.0 < segment.below_program_db < 10.0
-    restorer = make_restorer(HalfBlind(0.9), KNOWING, listen_first=True, find_noise=True)
-    known = restorer.analyse(survey([audio], SAMPLE_RATE), lambda: [audio], SAMPLE_RATE)
-    assert known.noise_alone is None
-
-
 def test_thirty_seconds_of_a_long_recording_are_heard_first(rng):
     audio = np.tile(rng.standard_normal(SAMPLE_RATE).astype(np.float32), 60)
     audio[:10 * SAMPLE_RATE] *= 0.01  # not one of the three stretches of 10 s
@@ -435,68 +397,6 @@ def test_a_network_without_profiles_refuses_one(rng):
     audio = rng.standard_normal(10_000).astype(np.float32)
     with pytest.raises(UserError, match="trained without `unet.use_profile`"):
         make_restorer(halve, SHORT)(audio, SAMPLE_RATE, noise_profile=audio)
-
-
-@pytest.mark.parametrize("seconds, change", [(25, 12), (64, 31)])
-def test_a_recording_whose_noise_changes_is_restored_in_sections(rng, seconds, change):
-    tune, noise = tune_with_two_noises(rng, seconds, change)
-    audio, gates = tune + noise, [Gate(KNOWING), Gate(KNOWING)]
-    restorers = [make_restorer(gate, KNOWING, listen_first=True, follow_noise=follow)
-                 for gate, follow in zip(gates, (False, True), strict=True)]
-    known = restorers[1].analyse(survey([audio], SAMPLE_RATE), lambda: [audio], SAMPLE_RATE)
-    assert not known.profiles
-    assert [section.start / SAMPLE_RATE for section in known.sections] == [
-        0.0, pytest.approx(change, abs=1.5)]
-    assert [section.stop for section in known.sections] == [known.sections[1].start, len(audio)]
-    as_one, followed = (restorer(audio, SAMPLE_RATE) for restorer in restorers)
-    for part in (slice(0, change * SAMPLE_RATE), slice(change * SAMPLE_RATE, None)):
-        left = [np.sum(np.square(each[part] - tune[part])) for each in (as_one, followed)]
-        assert left[1] < 1.01 * left[0]  # and one of both is much better
-    assert np.sum(np.square(followed - tune)) < 0.5 * np.sum(np.square(as_one - tune))
-    lows = [profile[0, 0, 8:20, 0].mean() for profile in gates[1].profiles]  # 200 to 400 Hz
-    assert max(lows) > 1.5 * min(lows)
-    np.testing.assert_array_equal(restorers[1].each(audio[None])[0], followed)
-
-
-def test_sections_come_in_the_blocks_in_which_they_went(rng):
-    tune, noise = tune_with_two_noises(rng, 25, 12)
-    audio = np.stack([tune + noise, np.zeros_like(tune), tune + 0.5 * noise], axis=1)
-    restorer = make_restorer(Gate(KNOWING), KNOWING, 3.0, listen_first=True, follow_noise=True)
-    blocks = np.split(audio, np.cumsum([3, 0, 400_000, 1, 250_000, 77, 200_000]))
-    known = restorer.analyse(survey(blocks, SAMPLE_RATE), lambda: blocks, SAMPLE_RATE)
-    assert len(known.sections) == 2
-    pairs = list(restorer.separate(blocks, SAMPLE_RATE, known))
-    assert [len(block) for block, _ in pairs] == [len(block) for block in blocks if len(block)]
-    np.testing.assert_array_equal(np.concatenate([block for block, _ in pairs]), audio)
-    found = np.concatenate([each for _, each in pairs])
-    assert not found[:, 1].any()
-    whole = audio - restorer(audio, SAMPLE_RATE)
-    np.testing.assert_allclose(found, whole, atol=1e-5)
-    (_, in_one), = restorer.separate([audio], SAMPLE_RATE, known)
-    np.testing.assert_allclose(found, in_one, atol=1e-6)
-
-
-def test_auto_hears_the_sections_as_they_are_restored(rng):
-    tune, noise = tune_with_two_noises(rng, 25, 12)
-    audio = tune + noise
-    restorer = make_restorer(Gate(KNOWING), KNOWING, listen_first=True, follow_noise=True)
-    known = restorer.analyse(survey([audio], SAMPLE_RATE), lambda: [audio], SAMPLE_RATE)
-    told = len(restorer.network.profiles)
-    seconds = []
-    fitted = restorer.fit_strength(as_strength("auto"), lambda: [audio], SAMPLE_RATE, known,
-                                   report=seconds.append)
-    assert not fitted.strength.is_auto and sum(seconds) == pytest.approx(25.0, abs=1.0)
-    assert len(restorer.network.profiles) > told
-    np.testing.assert_array_equal(
-        restorer(audio, SAMPLE_RATE, "auto"), restorer(audio, SAMPLE_RATE, fitted.strength))
-
-
-def test_one_noise_is_heard_as_before(rng):
-    tune, noise = tune_with_two_noises(rng, 25, 25)
-    for audio in (tune + noise, (tune + noise)[:300_000], (tune + noise)[:3000]):
-        results = [make_restorer(Gate(KNOWING), KNOWING, listen_first=True, follow_noise=follow)(
-            audio, SAMPLE_RATE) for follow in (False, True)]
-        np.testing.assert_array_equal(*results)
 
 
 @pytest.mark.parametrize("rate", [SAMPLE_RATE, 22050])

@@ -1,4 +1,4 @@
-"""Cuts spans out of recordings that are read in blocks, and joins processed spans again."""
+"""Cuts spans out of recordings that are read in blocks."""
 
 from __future__ import annotations
 
@@ -65,19 +65,6 @@ def _with_starts(blocks: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray
         done += len(block)
 
 
-def cut(blocks: Iterable[np.ndarray], places: Iterable[tuple[int, int]]) -> Iterator[np.ndarray]:
-    """Yields spans of a recording.
-
-    Args:
-        blocks: The recording from its start, in blocks `(samples[, channels])`.
-        places: First sample of each span, and the one after its last; in order, without overlap.
-    """
-    tape = Tape(blocks)
-    for start, stop in places:
-        if pieces := list(tape.play(start, stop)):
-            yield np.concatenate(pieces)
-
-
 def in_blocks(pieces: Iterable[np.ndarray], waiting: deque[Any],
               length: Callable[[Any], int] = len, axis: int = 0,
               ) -> Iterator[tuple[Any, np.ndarray]]:
@@ -97,32 +84,3 @@ def in_blocks(pieces: Iterable[np.ndarray], waiting: deque[Any],
             block = waiting.popleft()
             found, rest = np.split(rest, [length(block)], axis=axis)
             yield block, found
-
-
-def join(parts: Iterable[Iterable[np.ndarray]], overlap: int) -> Iterator[np.ndarray]:
-    """Joins parts of a waveform with linear crossfades.
-
-    Args:
-        parts: Each in pieces `(samples[, channels])`. The last `overlap` samples of a part are at
-            the same time as the first of the next. Parts are at least twice as long as `overlap`.
-        overlap: In samples.
-
-    Yields:
-        Pieces `(samples[, channels])`.
-    """
-    ramp = (np.arange(overlap) + 0.5) / max(overlap, 1)
-    waiting: np.ndarray | None = None
-    for part in parts:
-        before, waiting = waiting, None
-        for piece in part:
-            waiting = piece if waiting is None else np.concatenate([waiting, piece])
-            if before is not None and len(waiting) >= overlap:
-                mixed = ramp * waiting[:overlap].T + (1.0 - ramp) * before.T
-                waiting = np.concatenate([mixed.T.astype(piece.dtype), waiting[overlap:]])
-                before = None
-            if before is None and len(waiting) > overlap:
-                final = len(waiting) - overlap
-                yield waiting[:final]
-                waiting = waiting[final:]
-    if waiting is not None:
-        yield waiting

@@ -65,24 +65,6 @@ def noise_alone(pairs: list[Pair], sample_rate: int, highpass_hz: float) -> np.n
     return np.concatenate(found)
 
 
-def is_leader(noise: np.ndarray, pairs: list[Pair], sample_rate: int, highpass_hz: float) -> bool:
-    """Returns whether noise from pauses is much quieter than the noise estimate elsewhere.
-
-    This is the case before the needle is set down, or on leader tape.
-
-    Args:
-        noise: From `noise_alone`, `(samples, channels)`.
-        pairs: See `noise_alone`.
-        sample_rate: In Hz.
-        highpass_hz: See `noise_alone`.
-    """
-    frame = max(2, round(FRAME_SECONDS * sample_rate))
-    removed = np.concatenate([_powers(found, frame, sample_rate, highpass_hz).sum(axis=1)
-                              for _, found in pairs])
-    level = np.median(_powers(noise, frame, sample_rate, highpass_hz).sum(axis=1))
-    return bool(_decibels(level, np.median(removed[removed > 0.0])) < -USUAL_DB)
-
-
 def _powers(audio: np.ndarray, frame: int, sample_rate: int, highpass_hz: float) -> np.ndarray:
     """Returns the power of all channels in each complete frame and octave, `(frames, octaves)`."""
     whole = len(audio) // frame * frame

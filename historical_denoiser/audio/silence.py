@@ -84,15 +84,6 @@ def leave_out(blocks: Iterable[np.ndarray], silences: Iterable[Span]) -> Iterato
         done += len(block)
 
 
-def place(sample: int, silences: Iterable[Span]) -> int:
-    """Returns the position in the recording of a sample of `leave_out`'s output."""
-    for start, stop in silences:
-        if sample < start:
-            break
-        sample += stop - start
-    return sample
-
-
 def split(part: Span, silences: Iterable[Span]) -> list[Span]:
     """Divides a span of `leave_out`'s output where silence was left out."""
     edges, gone = [], 0

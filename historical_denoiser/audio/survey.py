@@ -35,11 +35,8 @@ class Survey:
         source: For each channel the first identical one; -1 if it is constant: digital silence.
         mono: How to combine two channels with the same signal.
         hum_hz: Frequency of which all lines of the hum are multiples.
-        floors: For each distinct channel, from `held_notes.measure_floor`; empty if not needed.
         profiles: Noise profile of each distinct channel; empty for a blind restoration.
         silences: Spans of digital silence.
-        sections: Sections with different noises, each with its own measurements.
-        noise_alone: The span from which the profiles were measured, if it has only noise.
     """
 
     samples: int
@@ -47,11 +44,8 @@ class Survey:
     source: tuple[int, ...]
     mono: MonoSource | None = None
     hum_hz: float | None = None
-    floors: tuple[np.ndarray | None, ...] = ()
     profiles: tuple[np.ndarray, ...] = ()
     silences: tuple[silence.Span, ...] = ()
-    sections: tuple[Section, ...] = ()
-    noise_alone: silence.Span | None = None
 
     @property
     def distinct(self) -> list[int]:
@@ -68,50 +62,10 @@ class Survey:
         """Whether anything has to be denoised."""
         return bool(self.distinct) and self.audible_samples > 0
 
-    def between(self, start: int, stop: int, least: int = 1) -> Survey:
-        """Returns the properties of a span of the recording.
-
-        Args:
-            start: First sample of the span.
-            stop: The sample after its last.
-            least: Sections with fewer samples in the span are merged with their neighbours.
-        """
-        inner = [section for section in self.sections[1:]
-                 if start + least <= section.start <= stop - least]
-        first = next((section for section in reversed(self.sections)
-                      if section.start < start + least), None)
-        known = replace(self, samples=stop - start, sections=(),
-                        silences=silence.within(self.silences, start, stop))
-        if first is None:
-            return known
-        if not inner:
-            return replace(first.surveyed, samples=known.samples, silences=known.silences)
-        parts = [first, *inner]
-        edges = [0, *(section.start - start for section in inner), known.samples]
-        return replace(known, sections=tuple(
-            Section(low, high, section.surveyed)
-            for section, low, high in zip(parts, edges, edges[1:], strict=False)))
-
-
-@dataclass(frozen=True)
-class Section:
-    """A section of a recording with one noise.
-
-    Attributes:
-        start: First sample.
-        stop: The sample after the last.
-        surveyed: The survey of the recording, with hum, floors and profiles of this section.
-    """
-
-    start: int
-    stop: int
-    surveyed: Survey
-
-    def describe(self, sample_rate: int) -> dict[str, Any]:
-        """Returns the values for a report."""
-        hum_hz = self.surveyed.hum_hz
-        return {"from_seconds": round(self.start / sample_rate, 2),
-                "hum_hz": None if hum_hz is None else round(hum_hz, 2)}
+    def between(self, start: int, stop: int) -> Survey:
+        """Returns the properties of the span from sample `start` to before `stop`."""
+        return replace(self, samples=stop - start,
+                       silences=silence.within(self.silences, start, stop))
 
 
 def require_rate(sample_rate: Any) -> None:

@@ -1,8 +1,7 @@
 """Analyses a recording before it is restored.
 
-`analyse` adds to a survey how two channels are combined into one, the hum, the levels that
-distinguish held notes from it, and the noise profile: a given one, a section of noise alone, or the
-network's noise estimate in excerpts. Where the noise changes, each section is analysed separately.
+`analyse` adds to a survey how two channels are combined into one, the hum, and the noise profile: a
+given one, or that of excerpts, from pauses or the network's noise estimate.
 `fit_strength` finds a suitable strength. Start reading at `analyse`.
 """
 
@@ -15,8 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from historical_denoiser.audio import dsp, sections, silence
-from historical_denoiser.audio.blocks import Tape, cut
+from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.audio.fitting import EXCERPTS_SECONDS, Fitted, excerpts, fit
 from historical_denoiser.audio.mono_source import find_mono
@@ -25,19 +23,15 @@ from historical_denoiser.audio.noise_profile import (
     ProfileForm,
     without_strokes,
 )
-from historical_denoiser.audio.pauses import is_leader, noise_alone
+from historical_denoiser.audio.pauses import noise_alone
 from historical_denoiser.audio.removal import Pair, Strength
-from historical_denoiser.audio.survey import Section, Survey, as_channels
-from historical_denoiser.classical import buzz, drones, held_notes, hum
+from historical_denoiser.audio.survey import Survey, as_channels
+from historical_denoiser.classical import buzz, drones, hum
 from historical_denoiser.core.checks import UserError, require
 from historical_denoiser.restoration.chain import remove_hum_and_clicks
 from historical_denoiser.restoration.separation import Separator
 
 logger = logging.getLogger(__name__)
-
-# Limits for noise that is used as a profile without being asked for. In dense music, a few softer
-# seconds without a pitch may lie 6 dB below the rest; bare grooves lie 13 dB below.
-MIN_ALONE_SECONDS, MIN_ALONE_DROP_DB = 2.0, 10.0
 
 Read = Callable[[], Iterable[np.ndarray]]  # reads a recording from its start, in blocks
 Report = Callable[[float], object]  # called with the seconds processed since its last call
@@ -65,7 +59,7 @@ def analyse(restorer: Separator, surveyed: Survey, read: Read, sample_rate: int,
     noise = (None if noise_profile is None else
              _checked_profile(restorer, noise_profile, sample_rate, len(surveyed.source)))
     known = _with_mono_source(restorer, surveyed, read, sample_rate)
-    known = _with_tones(restorer, known, read, sample_rate, noise)
+    known = _with_hum(restorer, known, read, sample_rate)
     if noise is not None:
         return _with_profile(restorer, known, noise, sample_rate)
     if not has_analysis_pass(restorer):
@@ -79,9 +73,7 @@ def has_analysis_pass(restorer: Separator) -> bool:
 
 
 def analysis_seconds(restorer: Separator, samples: int, sample_rate: int) -> float:
-    """Returns the duration of the analysis pass in seconds of the recording.
-
-    It holds for a recording without a profile whose noise does not change.
+    """Returns the duration of the analysis pass in seconds, for a recording without a profile.
 
     Args:
         restorer: The network and its stages.
@@ -90,11 +82,7 @@ def analysis_seconds(restorer: Separator, samples: int, sample_rate: int) -> flo
     """
     if not has_analysis_pass(restorer):
         return 0.0
-    seconds = samples / sample_rate
-    if seconds <= EXCERPTS_SECONDS or not _follows(restorer, sample_rate):
-        return min(seconds, EXCERPTS_SECONDS)
-    pieces = len(sections.piece_starts(samples, sample_rate))
-    return EXCERPTS_SECONDS + pieces * sections.PIECE_SECONDS
+    return min(samples / sample_rate, EXCERPTS_SECONDS)
 
 
 def fit_strength(restorer: Separator, strength: Strength, read: Read, sample_rate: int,
@@ -115,15 +103,6 @@ def fit_strength(restorer: Separator, strength: Strength, read: Read, sample_rat
         return Fitted(strength, "")
 
     def pairs() -> Iterator[Pair]:
-        if known.sections:
-            longest = round(EXCERPTS_SECONDS * sample_rate / len(known.sections))
-            for section in known.sections:
-                stop = min(section.stop, section.start + longest)
-                yield as_one(restorer.separate(
-                    Tape(read()).play(section.start, stop), sample_rate,
-                    section.surveyed.between(0, stop - section.start)))
-                report((stop - section.start) / sample_rate)
-            return
         sounding = replace(known, silences=())
         for part in itertools.chain(*excerpts(read, known, sample_rate)):
             yield from restorer.separate([part], sample_rate, sounding)
@@ -138,7 +117,7 @@ def as_one(pairs: Iterable[Pair]) -> Pair:
     return np.concatenate(blocks), np.concatenate(noises)
 
 
-# --- Channels and tones ----------------------------------------------------------------------
+# --- Channels and hum ------------------------------------------------------------------------
 
 
 def _with_mono_source(restorer: Separator, surveyed: Survey, read: Read, sample_rate: int,
@@ -153,32 +132,19 @@ def _with_mono_source(restorer: Separator, surveyed: Survey, read: Read, sample_
     return replace(surveyed, mono=mono)
 
 
-def _with_tones(restorer: Separator, known: Survey, read: Read, sample_rate: int,
-                noise: np.ndarray | None) -> Survey:
-    """Adds the hum of a recording, and the floor of each channel that held notes must exceed.
-
-    Tones in a noise profile count as noise.
-    """
-    stages = restorer.stages
-    if not (stages.dehum or stages.keep_held):
+def _with_hum(restorer: Separator, known: Survey, read: Read, sample_rate: int) -> Survey:
+    """Adds the hum of a recording: of the first channel that has any."""
+    if not restorer.stages.dehum:
         return known
     blocks = list(itertools.chain(*excerpts(read, known, sample_rate)))
-    hum_hz, floors = None, []
     for channel in known.distinct:
         sounds = [as_channels(block)[:, channel] for block in blocks]
-        at_rate = [dsp.resample(sound, sample_rate, SAMPLE_RATE) for sound in sounds]
-        drones_hz = drones.find_drones(at_rate)
-        if stages.dehum and hum_hz is None:
-            hum_hz = hum.find_hum(sounds, sample_rate, drones_hz)
-        if stages.keep_held:
-            floor = held_notes.measure_floor(at_rate, drones_hz)
-            if noise is not None and floor is not None:
-                own = channel if noise.shape[1] > 1 else 0
-                given = held_notes.measure_floor(
-                    [dsp.resample(noise[:, own], sample_rate, SAMPLE_RATE)])
-                floor = floor if given is None else np.maximum(floor, given)
-            floors.append(floor)
-    return replace(known, hum_hz=hum_hz, floors=tuple(floors))
+        drones_hz = drones.find_drones(
+            [dsp.resample(sound, sample_rate, SAMPLE_RATE) for sound in sounds])
+        hum_hz = hum.find_hum(sounds, sample_rate, drones_hz)
+        if hum_hz is not None:
+            return replace(known, hum_hz=hum_hz)
+    return known
 
 
 # --- A given noise profile -------------------------------------------------------------------
@@ -240,62 +206,23 @@ def _with_found_noise(restorer: Separator, known: Survey, read: Read, sample_rat
                       report: Report) -> Survey:
     """Adds the noise profile from an analysis pass.
 
-    The profile is measured in a section of noise alone, if that is enabled; in the pauses; or,
-    without pauses, in the network's noise estimate, with its transients limited. Excerpts of up to
-    30 s are analysed: both ends, and excerpts between them. If changes of the noise are to be
-    found, 4 s of each half minute are analysed as well. Where the noise changes, each section is
-    analysed separately.
+    The profile is measured in the pauses or, without pauses, in the network's noise estimate, with
+    its transients limited. Excerpts of up to
+    30 s are analysed: both ends, and excerpts between them.
     """
-    is_short = known.audible_samples <= EXCERPTS_SECONDS * sample_rate
-    changes: list[int] = []  # positions without silence
-    if _follows(restorer, sample_rate) and not is_short:
-        changes = sections.far_apart(_find_changes(restorer, read, sample_rate, known, report),
-                                     known.audible_samples, sample_rate)
-    if not changes:
-        pairs = _estimate_noise(restorer, excerpts(read, known, sample_rate, with_ends=True),
-                                sample_rate, known, report)
-        if _follows(restorer, sample_rate) and is_short:
-            changes = sections.far_apart(sections.changes_within(*pairs[0], sample_rate),
-                                         known.audible_samples, sample_rate)
-        if not changes:
-            known, noise = _find_noise(restorer, read, sample_rate, known, pairs)
-            return known if noise is None else _with_profile(restorer, known, noise, sample_rate)
-    changes = [silence.place(change, known.silences) for change in changes]
-    logger.info("its noise changes at %s s; each section is analysed separately",
-                ", ".join(f"{change / sample_rate:.1f}" for change in changes))
-    return replace(known, sections=tuple(
-        _analyse_section(restorer, read, sample_rate, known, start, stop)
-        for start, stop in itertools.pairwise([0, *changes, known.samples])))
-
-
-def _analyse_section(restorer: Separator, read: Read, sample_rate: int, known: Survey, start: int,
-                     stop: int) -> Section:
-    def read_part() -> Iterator[np.ndarray]:
-        return Tape(read()).play(start, stop)
-
-    part = replace(known.between(start, stop), hum_hz=None, floors=())
-    part = _with_tones(restorer, part, read_part, sample_rate, None)
-    pairs = _estimate_noise(restorer, excerpts(read_part, part, sample_rate, with_ends=True),
-                            sample_rate, part)
-    pauses = noise_alone(pairs, sample_rate, restorer.settings.stft.highpass_hz)
-    noise = _noise_of(pairs, sample_rate, part, pauses)
-    if noise is not None:
-        part = _with_profile(restorer, part, noise, sample_rate)
-    return Section(start, stop, part)
-
-
-def _follows(restorer: Separator, sample_rate: int) -> bool:
-    """Returns whether changes of the noise are to be found."""
-    return restorer.stages.follow_noise and sample_rate >= sections.MIN_RATE
+    pairs = _estimate_noise(restorer, excerpts(read, known, sample_rate, with_ends=True),
+                            sample_rate, known, report)
+    noise = _noise_of(pairs, sample_rate, known, restorer.settings.stft.highpass_hz)
+    return known if noise is None else _with_profile(restorer, known, noise, sample_rate)
 
 
 def _estimate_noise(restorer: Separator, spans: list[list[np.ndarray]], sample_rate: int,
-                    known: Survey, report: Report = lambda seconds: None) -> list[Pair]:
+                    known: Survey, report: Report) -> list[Pair]:
     """Returns excerpts of a recording and their noise estimates without a profile.
 
     Each of `spans` is a list of waveforms that need not be adjacent.
     """
-    blind, second = replace(known, silences=(), sections=()), max(1, round(sample_rate))
+    blind, second = replace(known, silences=()), max(1, round(sample_rate))
     pairs: list[Pair] = []
     for parts in spans:
         found = []
@@ -310,46 +237,10 @@ def _estimate_noise(restorer: Separator, spans: list[list[np.ndarray]], sample_r
     return pairs
 
 
-def _find_noise(restorer: Separator, read: Read, sample_rate: int, known: Survey,
-                pairs: list[Pair]) -> tuple[Survey, np.ndarray | None]:
-    """Finds the noise from which the profile is measured.
-
-    A section of noise alone may contain the sync pop of a film, which is limited like a transient.
-
-    Returns:
-        The survey, with the place of the section if there is one; and the noise of this section, or
-        otherwise of the excerpts.
-    """
-    highpass_hz = restorer.settings.stft.highpass_hz
-    pauses = noise_alone(pairs, sample_rate, highpass_hz)
-    span = _find_alone(read, sample_rate) if restorer.stages.find_noise else None
-    if span is not None and (pauses is None or len(pauses) < span[1] - span[0]):
-        noise = np.concatenate(list(Tape(map(as_channels, read())).play(*span)))
-        if not is_leader(noise, pairs, sample_rate, highpass_hz):
-            return replace(known, noise_alone=span), without_strokes(noise)
-    return known, _noise_of(pairs, sample_rate, known, pauses)
-
-
-def _find_alone(read: Read, sample_rate: int) -> silence.Span | None:
-    """Returns the longest suitable section of noise alone of 2 s or more, in samples."""
-    from historical_denoiser.noise import finder  # slow to import
-
-    if sample_rate < finder.MIN_RATE:
-        return None
-    found, _ = finder.search(map(as_channels, read()), sample_rate, MIN_ALONE_SECONDS,
-                             MIN_ALONE_DROP_DB)
-    chosen = finder.choose_profile(found)
-    if chosen is None:
-        return None
-    start, stop = (round(seconds * sample_rate)
-                   for seconds in (chosen.start_seconds, chosen.end_seconds))
-    return start, min(stop, start + round(EXCERPTS_SECONDS * sample_rate))
-
-
-def _noise_of(pairs: list[Pair], sample_rate: int, known: Survey, pauses: np.ndarray | None,
+def _noise_of(pairs: list[Pair], sample_rate: int, known: Survey, highpass_hz: float,
               ) -> np.ndarray | None:
     """Returns the noise of analysed excerpts, `(samples, channels)`, from pauses if possible."""
-    noise = pauses
+    noise = noise_alone(pairs, sample_rate, highpass_hz)
     # The excerpts at both ends are left out, since a tape or film may have less noise there.
     if noise is None:
         found = (_without_silence(*pair, sample_rate) for pair in pairs[1:-1] or pairs)
@@ -359,31 +250,6 @@ def _noise_of(pairs: list[Pair], sample_rate: int, known: Survey, pauses: np.nda
     if len(noise) < MIN_SECONDS * sample_rate or not np.ptp(noise, axis=0).any():
         return None
     return noise
-
-
-def _find_changes(restorer: Separator, read: Read, sample_rate: int, known: Survey,
-                  report: Report) -> list[int]:
-    """Returns the samples, not counting silence, at which the noise of a long recording changes."""
-    def sound() -> Iterator[np.ndarray]:
-        return silence.leave_out(read(), known.silences)
-
-    length = round(sections.PIECE_SECONDS * sample_rate)
-    starts = sections.piece_starts(known.audible_samples, sample_rate)
-    pieces = []
-    for piece in cut(sound(), ((start, start + length) for start in starts)):
-        pair, = _estimate_noise(restorer, [[piece]], sample_rate, known, report)
-        pieces.append(sections.band_powers(*pair, sample_rate))
-    changes = sections.find_changes(pieces, 1)
-    found = []
-    for change, (before, after) in zip(
-            changes, sections.around_changes(pieces, changes), strict=True):
-        start, stop = starts[change - 1], starts[change] + length
-        between = next(cut(sound(), [(start, stop)]))
-        pair, = _estimate_noise(restorer, [[between]], sample_rate, known)
-        place = sections.place_change(before, sections.band_powers(*pair, sample_rate), after)
-        if place is not None:
-            found.append(start + round(place * sections.FRAME_SECONDS * sample_rate))
-    return found
 
 
 def _with_buzz(noise: np.ndarray, sounds: list[np.ndarray], sample_rate: int) -> np.ndarray:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from historical_denoiser.audio import dsp, sections, silence
-from historical_denoiser.audio.blocks import Tape, in_blocks, join
+from historical_denoiser.audio import dsp, silence
+from historical_denoiser.audio.blocks import Tape, in_blocks
 from historical_denoiser.audio.dsp import SAMPLE_RATE, Predict
 from historical_denoiser.audio.removal import Pair
 from historical_denoiser.audio.survey import Survey, as_channels
@@ -66,8 +65,6 @@ class Separator:
             yield from ((block, np.zeros_like(block)) for block in blocks)
         elif known.silences:
             yield from self._separate_sounds(blocks, sample_rate, known, remember, may_fail)
-        elif known.sections:
-            yield from self._separate_sections(blocks, sample_rate, known, remember, may_fail)
         else:
             yield from self._separate_whole(blocks, sample_rate, known, remember, may_fail)
 
@@ -81,8 +78,6 @@ class Separator:
     def _separate_sounds(self, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
                          *others: Any) -> Iterator[Pair]:
         """Separates each span between two silences on its own."""
-        fade = round(2.0 * sections.FADE_SECONDS * sample_rate)
-
         def noises(tape: Tape) -> Iterator[np.ndarray]:
             for (start, stop), is_silent in silence.spans(known.silences, known.samples):
                 sound = tape.play(start, stop, stop)
@@ -90,29 +85,13 @@ class Separator:
                     yield from (np.zeros_like(block) for block in sound)
                     continue
                 yield from (noise for _, noise in self.separate(
-                    sound, sample_rate, known.between(start, stop, fade), *others))
+                    sound, sample_rate, known.between(start, stop), *others))
 
         return _with_noise(blocks, noises)
 
-    def _separate_sections(self, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
-                           *others: Any) -> Iterator[Pair]:
-        """Separates each section on its own, with crossfades between them."""
-        half = round(0.5 * sections.FADE_SECONDS * sample_rate)
-
-        def parts(tape: Tape) -> Iterator[Iterator[np.ndarray]]:
-            for section in known.sections:
-                # Only the crossfade overlaps with the neighbours, because they have other hum.
-                sound = tape.play(max(0, section.start - half), section.stop + half,
-                                  section.stop - half)
-                pairs = self.separate(sound, sample_rate,
-                                      replace(section.surveyed, silences=()), *others)
-                yield (noise for _, noise in pairs)
-
-        return _with_noise(blocks, lambda tape: join(parts(tape), 2 * half))
-
     def _separate_whole(self, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
                         remember: Callable[[Predict], Predict], may_fail: bool) -> Iterator[Pair]:
-        """Separates a recording without silences and with a single section."""
+        """Separates a recording without silences."""
         distinct = known.distinct
         audible = [channel for channel, source in enumerate(known.source) if source >= 0]
         order = [distinct.index(known.source[channel]) for channel in audible]
@@ -161,10 +140,9 @@ class Separator:
         nothing above half the network's sample rate.
         """
         settings, gain = self.settings, self.gain(known.power)
-        noises = [KnownNoise(known.hum_hz, None if floor is None else gain**2 * floor, profile)
-                  for floor, profile in itertools.zip_longest(known.floors, known.profiles)]
-        restore = partial(self._restore, noises=noises or [KnownNoise(known.hum_hz)]
-                          * len(known.distinct))
+        profiles = known.profiles or [None] * len(known.distinct)
+        restore = partial(self._restore, noises=[KnownNoise(known.hum_hz, profile)
+                                                 for profile in profiles])
         # A single sample can be larger than any in the training data.
         pieces: Iterator[np.ndarray] = (np.clip(gain * block, -LOUDEST, LOUDEST).astype(np.float32)
                                         for block in blocks)

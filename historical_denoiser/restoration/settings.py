@@ -24,10 +24,6 @@ class StageSettings:
     declick: bool = True  # remove clicks
     # The noise profile, if none is given.
     listen_first: bool = True  # analyse 30 s first; the noise found there is the profile
-    find_noise: bool = True  # or use 2 s of noise alone, if longer than all pauses
-    follow_noise: bool = True  # find changes of the noise, and analyse each section separately
-    # After the network.
-    keep_held: bool = True  # restore held notes that were taken for hum
 
     def __post_init__(self) -> None:
         self.mono_source = str(self.mono_source).lower()  # YAML makes true a bool
@@ -43,7 +39,8 @@ class StageSettings:
 
 STAGES = tuple(each.name for each in fields(StageSettings))
 # Switches of earlier releases, which are accepted but have no effect.
-RETIRED = ("level_noise", "keep_strokes", "wiener")
+RETIRED = ("level_noise", "keep_strokes", "wiener", "keep_held", "find_noise",
+           "follow_noise")
 
 
 def without_retired(stages: dict[str, Any]) -> dict[str, Any]:

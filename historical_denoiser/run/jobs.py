@@ -72,6 +72,9 @@ class InferenceConfig(StageSettings):
     level_noise: Any = None
     keep_strokes: Any = None
     wiener: Any = None
+    keep_held: Any = None
+    find_noise: Any = None
+    follow_noise: Any = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -119,13 +119,10 @@ def _silent_seconds(known: Survey, sample_rate: int) -> float:
 
 def _findings(known: Survey, sample_rate: int) -> dict[str, Any]:
     """Returns the results of the analysis for the report."""
-    alone = known.noise_alone
     return {
         "silent_seconds": round(_silent_seconds(known, sample_rate), 2),
         "mono_source": known.mono.describe() if known.mono else None,
-        "hum_hz": None if known.hum_hz is None else round(known.hum_hz, 2),
-        "noise_alone": alone and [round(place / sample_rate, 2) for place in alone],
-        "sections": [section.describe(sample_rate) for section in known.sections]}
+        "hum_hz": None if known.hum_hz is None else round(known.hum_hz, 2)}
 
 
 def _analyse(job: Job, restorer: Restorer, strength: Strength, noise_profile: Any, known: Survey,
@@ -162,9 +159,6 @@ def _analyse(job: Job, restorer: Restorer, strength: Strength, noise_profile: An
     if known.hum_hz is not None:
         logger.info("%s: hum at multiples of %.2f Hz is removed first", recording.path,
                     known.hum_hz)
-    if known.noise_alone is not None:
-        logger.info("%s: noise profile: %.2f to %.2f s, where noise alone was found",
-                    recording.path, *(place / recording.rate for place in known.noise_alone))
     fitted = restorer.fit_strength(strength, lambda: _blocks(job), recording.rate, known, advance)
     if strength.is_auto:
         logger.info("%s: strength %s", recording.path, fitted.why)

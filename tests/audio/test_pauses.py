@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from historical_denoiser.audio.pauses import is_leader, noise_alone
+from historical_denoiser.audio.pauses import noise_alone
 
 RATE = 8000
 
@@ -67,11 +67,3 @@ def test_what_lies_below_the_high_pass_is_neither_noise_nor_sound(sound):
     found = noise_alone([(heard + rumble, noise + rumble)], RATE, 20.0)
     assert len(found) == pytest.approx(1.7 * RATE, abs=0.11 * RATE)
     assert len(noise_alone([(heard + rumble, noise)], RATE, 20.0)) == len(found)
-
-
-def test_what_is_much_quieter_than_what_is_removed_is_a_leader(sound):
-    heard, noise = sound
-    pairs = [(heard, 0.9 * noise)]
-    assert not is_leader(noise[:RATE], pairs, RATE, 20.0)
-    assert not is_leader(3.0 * noise[:RATE], pairs, RATE, 20.0)
-    assert is_leader(0.3 * noise[:RATE], pairs, RATE, 20.0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from historical_denoiser.audio import silence
-from historical_denoiser.audio.survey import Section, Survey, survey
+from historical_denoiser.audio.survey import survey
 
 RATE = 8000
 
@@ -41,24 +41,8 @@ def test_what_is_left_is_counted_back(rng):
     for cuts in ([], [5, 30, 31, 95], list(range(1, 100))):
         left = np.concatenate(list(silence.leave_out(np.split(audio, cuts), silences)))
         np.testing.assert_array_equal(left, np.r_[10:30, 50:90])
-    assert [silence.place(sample, silences) for sample in range(60)] == left.tolist()
     assert silence.split((5, 60), silences) == [(5, 20), (20, 60)]
     assert silence.split((20, 40), silences) == [(20, 40)]
     assert silence.within(silences, 20, 40) == ((10, 20),)
     assert list(silence.spans(silences, samples)) == [
         ((0, 10), True), ((10, 30), False), ((30, 50), True), ((50, 90), False), ((90, 100), True)]
-
-
-def test_a_part_of_a_recording_has_the_sections_that_reach_into_it():
-    first, second, third = (Survey(0, 1.0, (0,), hum_hz=hz) for hz in (50.0, 60.0, None))
-    whole = Survey(300, 1.0, (0,), silences=((120, 130),), sections=(
-        Section(0, 100, first), Section(100, 200, second), Section(200, 300, third)))
-    part = whole.between(50, 250)
-    assert part.samples == 200 and part.silences == ((70, 80),)
-    assert [(each.start, each.stop, each.surveyed.hum_hz) for each in part.sections] == [
-        (0, 50, 50.0), (50, 150, 60.0), (150, 200, None)]
-    inner = whole.between(110, 190)
-    assert (inner.hum_hz, inner.sections, inner.samples) == (60.0, (), 80)
-    # Too little of the first and of the third to be told from the second.
-    assert whole.between(95, 205, least=10).hum_hz == 60.0
-    assert whole.between(85, 205, least=10).sections[0].stop == 15
