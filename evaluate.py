@@ -66,7 +66,7 @@ from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.restoration.settings import STAGES
 from historical_denoiser.run.jobs import strength_suffix
 from historical_denoiser.run.profiles import KEY
-from historical_denoiser.settings import Config, load_config, locate_shipped
+from historical_denoiser.settings import RETIRED_WEIGHTS, Config, load_config
 from historical_denoiser.training import metrics, perceptual, probes
 
 logger = logging.getLogger(__name__)
@@ -243,8 +243,8 @@ def compare(cfg: Config, given: set[str]) -> None:
 
 
 def is_weights(name: str) -> bool:
-    """Returns whether a name is "small", a file, a folder or the prefix of a checkpoint."""
-    return Path(locate_shipped(name)).exists() or Path(f"{name}.index").is_file()
+    """Returns whether a name is a file, a folder or the prefix of a checkpoint."""
+    return name in RETIRED_WEIGHTS or Path(name).exists() or Path(f"{name}.index").is_file()
 
 
 def own_methods(cfg: Config, given: set[str]) -> dict[str, Callable[[str], Restore]]:

@@ -1,7 +1,7 @@
 """Measures whole calls of `inference.py`, including the time to load.
 
     python benchmarks/command.py                                   # the bundled example
-    python benchmarks/command.py FILE "weights=small" "weights=small inference.listen_first=false"
+    python benchmarks/command.py FILE "inference.listen_first=false"
     python benchmarks/command.py FOLDER "" "inference.cluster=ray inference.cluster_cores=1"
 
 Each argument after the recording, or the folder of recordings, holds the settings of one call. The
@@ -27,7 +27,7 @@ import soundfile
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "noisy.flac"
-CALLS = ("", "weights=small", "method=lsa")
+CALLS = ("", "method=lsa")
 HEADER = ("settings", "seconds", "/ sound", "CPU s", "peak MB")
 
 

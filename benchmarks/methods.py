@@ -1,7 +1,7 @@
 """Measures what the methods that `evaluate.py` compares cost, and shows what they gain.
 
     python benchmarks/methods.py                                  # own methods and all tools
-    OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/methods.py small lsa    # on one core
+    OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/methods.py network lsa    # on one core
     python benchmarks/methods.py network lsa adeclick+afftdn experiments/mine --seconds=60
     python benchmarks/methods.py --repeats=0                      # without speed and memory
     python benchmarks/methods.py --bench=experiments/evaluation/bench/bench.csv    # with SNR gains
@@ -54,8 +54,7 @@ COSTS = {"grooveclean": (84_865, 7.34e9, 0.4e6), "rnnoise": (2_888_225, 0.575e9,
 COUNTED_SECONDS = 2.0  # length of the sound for which the operations of own networks are counted
 PROFILE_SECONDS = 1.5
 SNR_DB = 20.0
-DEFAULTS = (NETWORK, f"{NETWORK}{methods.PROFILE_ENDING}", "small",
-            f"small{methods.PROFILE_ENDING}", "lsa", f"lsa{methods.PROFILE_ENDING}",
+DEFAULTS = (NETWORK, f"{NETWORK}{methods.PROFILE_ENDING}", "lsa", f"lsa{methods.PROFILE_ENDING}",
             *methods.TOOLS, "adeclick+afftdn", "grooveclean+logmmse")
 MEASURED = ("clock / sound", "CPU / sound", "peak MB", "MB before")
 

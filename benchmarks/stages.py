@@ -1,6 +1,6 @@
 """Measures what each stage around the network gains, harms and costs, by leaving it out.
 
-Run: python benchmarks/stages.py [--weights=small] [--every=1] [--name=stages] [key=value ...]
+Run: python benchmarks/stages.py [--weights=FILE] [--every=1] [--name=stages] [key=value ...]
 
 The mixtures are those of `python evaluate.py dset=heldout`, on which no stage was tuned
 (`test_items=`, `seg_len_s_val=` and `dset.path_manifests=` choose which, and `--every=5` every
@@ -56,7 +56,7 @@ def average(measured: list[metrics.Row]) -> dict[str, float]:
 def main() -> None:
     """Measures all variants, and writes and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--weights", default=None, help="small, a file or a run's folder")
+    parser.add_argument("--weights", default=None, help="a file or a run's folder")
     parser.add_argument("--every", type=int, default=1, help="use every so many-th mixture")
     parser.add_argument("--name", default="stages", help="folder below docs/tables")
     arguments, overrides = parser.parse_known_args()

@@ -26,8 +26,6 @@ the removed noise, and denoised_report.json. Most used settings:
   inference.dehum=false              do not remove mains hum before the network
   inference.cluster=ray              use several machines
   method=lsa                         a classical method without weights instead of the network
-  weights=moving                     a network for surfaces whose noise swells and fades
-  weights=small                      a network with a fifth of the operations; gains 0.4 dB less
   weights=FILE                       .weights.h5 file, folder of a training run, or prefix of a
                                      TensorFlow checkpoint; or .onnx or .tflite of export.py, which
                                      starts immediately without TensorFlow

@@ -66,8 +66,7 @@ class Denoiser(Restorer):
 
         Args:
             weights: A `.weights.h5` file, the folder of a training run, a file of `export.py`, the
-                prefix of a TensorFlow checkpoint, or "moving" or "small", which are shipped
-                beside the default. If None, the default.
+                prefix of a TensorFlow checkpoint. If None, the shipped weights.
             settings: Settings of the network. If None, those stored beside the weights.
             segment_seconds: Length of the segments; memory grows with it.
             runtime: "onnx": ONNX Runtime computes the file that `export.py` wrote beside the

@@ -6,6 +6,7 @@ TensorFlow, so that a mistyped key is answered at once.
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 from collections.abc import Callable, Mapping
@@ -33,7 +34,6 @@ from historical_denoiser.data.settings import DsetConfig
 from historical_denoiser.network.runtimes import ENDINGS
 from historical_denoiser.network.settings import UnetConfig
 from historical_denoiser.network.stored import (
-    BEST_NAME,
     NetworkSettings,
     find_weights,
     write_settings,
@@ -43,9 +43,13 @@ from historical_denoiser.page.settings import AppConfig
 from historical_denoiser.run.jobs import InferenceConfig
 from historical_denoiser.training.settings import LossConfig, ScheduleConfig
 
+logger = logging.getLogger(__name__)
+
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 METHODS = ("network", "lsa")
 STRATEGIES = ("none", "mirrored", "multi_worker")
+# Names of weights that were shipped beside the default.
+RETIRED_WEIGHTS = ("moving", "small")
 PREFIX = "inference."  # of keys that stand below it
 
 @dataclass
@@ -54,7 +58,7 @@ class Config:
 
     path_experiment: str = MISSING  # folder of one training run
     method: str = "network"  # of inference.py; or lsa: a log-spectral amplitude estimator
-    # File, folder of a run, prefix of a TensorFlow checkpoint, or shipped weights: moving, small.
+    # File, folder of a run, or prefix of a TensorFlow checkpoint; the shipped ones when absent.
     weights: str | None = None
     format: str = "onnx"  # of export.py: or litert
     output: str | None = None  # file that export.py writes; beside the weights when absent
@@ -175,23 +179,16 @@ def run_with_settings(task: Callable[[Config, set[str]], None], usage: str) -> N
     run()
 
 
-def locate_shipped(name: str | Path) -> str | Path:
-    """Returns the folder of the shipped weights that a name as "small" stands for, or the name.
-
-    What lies at a path of that name goes first.
-    """
-    folder = PRETRAINED / name
-    return folder if folder.is_dir() and not Path(name).exists() else name
-
-
 def locate_weights(name: str | Path) -> Path:
     """Returns the file, or the prefix, of the weights that a name stands for.
 
     Raises:
-        FileNotFoundError: They are not there; the message names the shipped ones.
+        FileNotFoundError: They are not there.
     """
-    shipped = sorted(path.parent.name for path in PRETRAINED.glob(f"*/{BEST_NAME}"))
-    return find_weights(locate_shipped(name), shipped)
+    if str(name) in RETIRED_WEIGHTS and not Path(name).exists():
+        logger.warning("weights=%s: one network is shipped now, and it is used", name)
+        name = PRETRAINED
+    return find_weights(name)
 
 
 def network_settings(cfg: Config) -> NetworkSettings:

@@ -27,7 +27,7 @@ def composed(name, *overrides) -> Config:
 
 
 @pytest.mark.parametrize(("name", "unet"), [
-    ("conf", None), ("conf_small", None), ("conf_film", None),
+    ("conf", None), ("conf_film", None),
     ("conf_prototype", UnetConfig(depth=3, num_tfc=1)),
     ("conf_paper", UnetConfig(depth=4, num_tfc=3))])  # the last two as published
 def test_configurations_compose(name, unet):
@@ -116,19 +116,16 @@ def test_a_saved_configuration_is_read_back_and_holds_what_differs(tmp_path):
         "  - a.wav", "lr: 0.5"]
 
 
-@pytest.mark.parametrize(("name", "folder"), [("conf", "."), ("conf_small", "small")])
-def test_the_shipped_settings_are_those_of_the_shipped_configurations(name, folder):
+def test_the_shipped_settings_are_those_of_the_configuration():
     """Network and transform; what it was trained with may be anything."""
-    shipped = read_network_settings(config.PRETRAINED / folder / "best.weights.h5")
-    assert shipped == config.network_settings(composed(name))
+    shipped = read_network_settings(config.PRETRAINED / "best.weights.h5")
+    assert shipped == config.network_settings(composed("conf"))
 
 
-def test_shipped_weights_have_names_which_paths_go_before(tmp_path, monkeypatch):
-    (tmp_path / "pretrained/small").mkdir(parents=True)
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.setattr(config, "PRETRAINED", tmp_path / "pretrained")
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    assert config.locate_shipped("small") == tmp_path / "pretrained/small"
-    assert config.locate_shipped("large") == "large"
+def test_names_of_weights_shipped_before_stand_for_those_shipped_now(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    assert config.locate_weights("small") == config.PRETRAINED / "best.weights.h5"
+    assert "weights=small: one network is shipped now" in caplog.text
     Path("small").mkdir()
-    assert config.locate_shipped("small") == "small"
+    with pytest.raises(FileNotFoundError, match="the folder holds no best.weights.h5"):
+        config.locate_weights("small")

@@ -132,7 +132,7 @@ def test_what_is_exported_beside_weights_takes_their_place(tmp_path, tiny_run, c
 
 @pytest.mark.parametrize("place", [0.1, 0.5, -1])
 def test_flipped_bits_of_a_shipped_network_are_found(tmp_path, caplog, place):
-    folder = shutil.copytree(ROOT / "pretrained" / "small", tmp_path / "small")
+    folder = shutil.copytree(ROOT / "pretrained", tmp_path / "shipped")
     network = folder / "best.onnx"
     assert runtimes.find_twin(folder / BEST_NAME) == network
     content = bytearray(network.read_bytes())
@@ -145,7 +145,7 @@ def test_flipped_bits_of_a_shipped_network_are_found(tmp_path, caplog, place):
 
 
 def test_a_network_beside_a_tensorflow_checkpoint_is_passed_over(tmp_path):
-    shutil.copy(ROOT / "pretrained" / "small" / "best.onnx", tmp_path / "checkpoint.onnx")
+    shutil.copy(ROOT / "pretrained" / "best.onnx", tmp_path / "checkpoint.onnx")
     (tmp_path / "checkpoint.index").write_bytes(b"")
     assert runtimes.find_twin(tmp_path / "checkpoint") is None
 

@@ -59,7 +59,7 @@ def test_an_installed_program_denoises_where_there_is_no_checkout(program, tmp_p
     noisy = 0.2 * np.sin(2.0 * np.pi * 440.0 * times) + 0.02 * rng.standard_normal(len(times))
     sf.write(tmp_path / "side A.wav", noisy, 44100, subtype="FLOAT")
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-    done = subprocess.run([program, "side A.wav", "weights=small"], cwd=tmp_path, text=True,
+    done = subprocess.run([program, "side A.wav"], cwd=tmp_path, text=True,
                           capture_output=True, env=environ, check=False)
     assert done.returncode == 0, done.stderr
     assert "ONNX Runtime" in done.stderr + done.stdout
@@ -71,6 +71,6 @@ def test_an_installed_program_denoises_where_there_is_no_checkout(program, tmp_p
     assert np.std(removed) > 0.01
     library = subprocess.run(
         [program.parent / "python", "-c", "from historical_denoiser import Denoiser, __version__; "
-         "print(Denoiser.load('small').settings.unet.depth, __version__)"], cwd=tmp_path,
+         "print(Denoiser.load().settings.unet.depth, __version__)"], cwd=tmp_path,
         text=True, capture_output=True, env=environ, check=True)
     assert library.stdout.split()[0] == "4"

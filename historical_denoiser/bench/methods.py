@@ -348,7 +348,7 @@ def _load_step(name: str, own: dict[str, Callable[[str], Restore]],
         return Method(name, own["weights"](name), uses_profile)
     known = [*(each for each in own if each != "weights"), *TOOLS]
     require(name in TOOLS, "methods", f"{', '.join(known)}, {ALL}, a chain of them as "
-            "adeclick+afftdn, or weights (small, a file, or the folder of a run)", name)
+            "adeclick+afftdn, or weights (a file, or the folder of a run)", name)
     tool = TOOLS[name]
     try:
         restore = load_tool(tool)

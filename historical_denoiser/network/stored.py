@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,13 +61,12 @@ KEYS = {"unet": "unet", "stft": "stft", "reference_dbfs": "dset.reference_dbfs",
         "context_seconds": "inference.context_seconds"}
 
 
-def find_weights(name: str | Path, shipped: Iterable[str] = ()) -> Path:
+def find_weights(name: str | Path) -> Path:
     """Returns the path of the weights that `name` stands for.
 
     Args:
         name: A weights file, the prefix of a TensorFlow checkpoint, the folder of a run, or an
             exported network.
-        shipped: Names of the shipped weights, for the error message.
 
     Raises:
         FileNotFoundError: There are no such weights.
@@ -82,9 +80,8 @@ def find_weights(name: str | Path, shipped: Iterable[str] = ()) -> Path:
                   "another kind of file" if Path(name).exists() else "no such file")
         raise FileNotFoundError(f"`weights` must be a {WEIGHTS_ENDING} file, the folder of a run, "
                                 f"a file of export.py ({' or '.join(ENDINGS.values())}), the "
-                                "prefix of a TensorFlow checkpoint or a name of shipped ones; "
-                                f"{f'{name}: {reason}' if str(name) else 'the name is empty'}; "
-                                f"shipped: {', '.join(shipped) or 'none'}")
+                                "prefix of a TensorFlow checkpoint; "
+                                f"{f'{name}: {reason}' if str(name) else 'the name is empty'}")
     return path
 
 

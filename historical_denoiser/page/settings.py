@@ -16,7 +16,7 @@ class AppConfig:
     host: str = "127.0.0.1"  # this computer only; 0.0.0.0 for everyone on the network
     port: int = 7860
     # Offered in addition to `weights`.
-    weights: list[str] = field(default_factory=lambda: ["moving", "small"])
+    weights: list[str] = field(default_factory=list)
     largest_mb: int = 500  # size of an upload
     longest_minutes: float = 60.0  # length of a recording
     # In all channels together; an hour of stereo at 48 kHz has 346.
