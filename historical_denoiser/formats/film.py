@@ -122,7 +122,7 @@ def _encoder_rate(muxer: str, encoder: str, track: Track) -> int | None:
     return min((rate for rate in rates if rate > track.rate), default=max(rates))
 
 
-@functools.lru_cache(maxsize=None)  # planning asks up to three times; it logs once
+@functools.cache  # planning asks up to three times; it logs once
 def choose_format(track: Track, choice: str = "same") -> FilmFormat:
     """Returns how the result is written: as the source is stored, if possible and wanted.
 
