@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 from contextlib import ExitStack, suppress
 from functools import partial
 from importlib.util import find_spec
@@ -258,6 +259,18 @@ def test_another_program_on_a_machine_is_refused():
     cfg = config.Config(path_experiment="none", method="lsa")
     with pytest.raises(UserError, match="the same program and weights on each machine"):
         denoise.make_ready(cfg, set(), {"results_version": 0})
+
+
+def test_a_cluster_that_does_not_start_is_one_line(monkeypatch):
+    def init(*_, **__):
+        raise Exception("The current node timed out during startup.\nThis could happen because")
+
+    ray = types.ModuleType("ray")
+    ray.init, ray.util = init, types.ModuleType("ray.util")
+    for name in ("ray", "ray.util", "ray.util.scheduling_strategies"):
+        monkeypatch.setitem(sys.modules, name, ray)
+    with pytest.raises(UserError, match="local: The current node timed out during startup.$"):
+        next(cluster.restore_all([], print, print, make_ready=print))
 
 
 def test_without_ray_one_line_says_what_to_install(monkeypatch):

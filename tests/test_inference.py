@@ -377,7 +377,10 @@ def test_a_file_that_was_cut_off_is_denoised_with_a_warning(tmp_path, caplog, en
     path = tmp_path / f"a.{ending}"
     write_audio(path, 1.0)
     os.truncate(path, path.stat().st_size // 2)
+    path.chmod(0o440)
     job = run_file(path)
+    if os.name == "posix":  # for whom it is; its owner can replace it
+        assert {result.stat().st_mode & 0o777 for result in job.results} == {0o640}
     assert re.search(r"promises 1\.0 s of audio, but only 0\.[45] s", caplog.text)
     assert 0.4 < sf.info(job.denoised).frames / SAMPLE_RATE <= 0.5
 
@@ -960,7 +963,7 @@ def test_a_folder_that_is_removed_meanwhile_is_told(tmp_path):
     jobs, _ = plan([tmp_path / "a.wav"], InferenceConfig(output_dir=str(tmp_path / "out")))
     failures = denoise_all(jobs, on_waveforms(remove_folder, NetworkSettings()), 1.0, print)
     (reason,) = failures.values()
-    assert f"{tmp_path / 'out'}" in reason and "/." not in reason  # no temporary name
+    assert f"{tmp_path / 'out'}: the folder was moved or removed while" in reason
     assert visible(tmp_path) == {"a.wav"}
 
 

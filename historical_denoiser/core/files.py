@@ -25,6 +25,7 @@ except ImportError:  # Windows has no such locks
 WEIGHTS_ENDING = ".weights.h5"  # Keras requires it
 MAX_PREFIX = 40  # characters of up to four bytes; names are limited to 255 bytes
 STALE_SECONDS = 3600.0  # a temporary file without a write for so long belongs to a dead process
+PERMISSION_BITS, OWNER_BITS = 0o777, 0o600
 RANDOM_BYTES = 4  # in a temporary name, as hexadecimal digits
 TEMPORARY_NAME = re.compile(r"\.(.+)\.[0-9a-f]{8}(?:\.[^.]+){0,2}", re.DOTALL)
 ENDING_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, `kill`, a terminal that was closed
@@ -111,6 +112,12 @@ def replacing(path: Path, locked: bool = False) -> Iterator[Path]:
             temporary.replace(path)
         except OSError as error:  # for example a full disk, or a folder that was removed
             raise OSError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def copy_mode(source: Path, path: Path) -> None:
+    """Gives a file the permission bits of another one; its owner can always read and write it."""
+    with suppress(PermissionError):  # some file systems store no such bits
+        path.chmod(source.stat().st_mode & PERMISSION_BITS | OWNER_BITS)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import numpy as np
 import soundfile as sf
 
 from historical_denoiser.core.checks import UserError
-from historical_denoiser.formats.links import Section, find_links
+from historical_denoiser.formats.links import Section, find_links, is_bw64
 
 BLOCK_SECONDS = 2.0
 MAX_WAV_BYTES = 2**32 - 2**16  # sizes in a WAV file are 32-bit; the rest is left for the header
@@ -25,8 +25,8 @@ UNKNOWN_SAMPLES = 2**62  # libsndfile returns more than this for a header withou
 # Position, width and byte order of the field for the file's size, by the first four bytes of the
 # header; the last number is the count of bytes that the size leaves out.
 SIZE_FIELDS = {b"RIFF": (4, 4, "little", 8), b"FORM": (4, 4, "big", 8),
-               b"RF64": (20, 8, "little", 8), b"riff": (16, 8, "little", 0),
-               b".snd": (8, 4, "big", 24)}
+               b"RF64": (20, 8, "little", 8), b"BW64": (20, 8, "little", 8),
+               b"riff": (16, 8, "little", 0), b".snd": (8, 4, "big", 24)}
 SIZE_FIELDS_END = 28  # no size field reaches further
 # A program that writes to a pipe stores 0, or a size close to one of these.
 UNKNOWN_SIZES = (2**31, 2**32)
@@ -223,7 +223,8 @@ def read_blocks(recording: Recording) -> Iterator[np.ndarray]:
 
 def _open_link(path: Path, link: tuple[int, int]) -> sf.SoundFile:
     """Opens one of the results of `find_links`."""
-    return sf.SoundFile(_native(path) if link == (0, path.stat().st_size) else Section(path, *link))
+    is_whole = link == (0, path.stat().st_size) and not is_bw64(path)
+    return sf.SoundFile(_native(path) if is_whole else Section(path, *link))
 
 
 def _read_file(file: sf.SoundFile) -> Iterator[np.ndarray]:
@@ -302,6 +303,9 @@ def require_whole(path: Path, samples: int) -> None:
 
 
 def _full_disk(path: Path) -> OSError:
+    if not path.exists():  # a file that was removed can still be written to
+        return OSError(f"{path.parent}: the folder was moved or removed while results were "
+                       "written there")
     return OSError(f"{path.parent}: the results cannot be written there; is the disk full?")
 
 

@@ -18,15 +18,16 @@ HEAD_BYTES = 12  # before the first chunk
 # Byte order of the sizes, by a file's first four bytes. Wave64 is left out: libsndfile takes chunks
 # behind its samples for samples.
 ORDERS = {b"RIFF": "little", b"RF64": "little", b"FORM": "big"}
-CAF, CAF_HEAD_BYTES, CAF_CHUNK_BYTES = b"caff", 8, 12
+CAF, CAF_HEAD_BYTES = b"caff", 8
 
 Chunk = tuple[bytes, int, int]  # name, start of the content, size
 
 
 def kind_of(file: io.BufferedIOBase) -> bytes:
-    """Returns the first four bytes of a file."""
+    """Returns the first four bytes of a file; BW64 is RF64 by another name (ITU-R BS.2088)."""
     file.seek(0)
-    return file.read(4)
+    kind = file.read(4)
+    return b"RF64" if kind == b"BW64" else kind
 
 
 def content_of(file: io.BufferedIOBase, chunk: Chunk) -> bytes:
@@ -35,48 +36,41 @@ def content_of(file: io.BufferedIOBase, chunk: Chunk) -> bytes:
     return file.read(chunk[2])
 
 
-def caf_chunks(file: io.BufferedIOBase) -> Iterator[Chunk]:
-    """Yields the chunks of a CAF file; the last one may be truncated.
+def all_chunks(file: io.BufferedIOBase) -> Iterator[Chunk]:
+    """Yields the chunks of a file; the last one may be truncated.
 
     A chunk of unknown size, from a program that wrote to a pipe, is left out.
     """
-    end, place = file.seek(0, os.SEEK_END), CAF_HEAD_BYTES
-    while place + CAF_CHUNK_BYTES <= end:
-        file.seek(place)
-        name, size = file.read(4), int.from_bytes(file.read(8), "big", signed=True)
-        if not PRINTABLE.fullmatch(name) or size < 0 or is_unknown(size):
-            return
-        place += CAF_CHUNK_BYTES
-        yield name, place, size
-        place += size
-
-
-def find_chunks(file: io.BufferedIOBase) -> list[Chunk]:
-    """Returns all complete chunks."""
     kind, end = kind_of(file), file.seek(0, os.SEEK_END)
-    if kind == CAF:
-        return [chunk for chunk in caf_chunks(file) if sum(chunk[1:]) <= end]
-    if kind not in ORDERS:
-        return []
-    place, large = HEAD_BYTES, None
-    found = []
-    while place + 8 <= end:
+    place, width, order = ((CAF_HEAD_BYTES, 8, "big") if kind == CAF else
+                           (HEAD_BYTES, 4, ORDERS.get(kind, "")))
+    large = None
+    while order and place + 4 + width <= end:
         file.seek(place)
-        name, size = file.read(4), int.from_bytes(file.read(4), ORDERS[kind])
+        name, size = file.read(4), int.from_bytes(file.read(width), order, signed=kind == CAF)
+        place += 4 + width
         if kind == b"RF64" and name == b"ds64":
             large = int.from_bytes(file.read(16)[8:], "little")  # size of the samples
         if name == b"data" and size == SIZE_ELSEWHERE and large is not None:
             size = large
         # If a recorder never closed its file, the size of the samples is 0, and the samples
         # themselves must not be read as chunks.
-        unclosed = name == b"data" and size == 0 and place + 8 < end
+        unclosed = name == b"data" and size == 0 and place < end
         # A name of a file begins the next one, where several were joined.
-        if (unclosed or not PRINTABLE.fullmatch(name) or name in ORDERS
-                or place + 8 + size > end):
-            break
-        found.append((name, place + 8, size))
-        place += 8 + size + size % 2
-    return found
+        if (unclosed or not PRINTABLE.fullmatch(name) or name in ORDERS or size < 0
+                or place + size > end and is_unknown(size)):
+            return
+        yield name, place, size
+        place += size
+        if size % 2 and kind != CAF:
+            file.seek(place)  # some programs leave out the padding
+            place += not PRINTABLE.fullmatch(file.read(4))
+
+
+def find_chunks(file: io.BufferedIOBase) -> list[Chunk]:
+    """Returns all complete chunks."""
+    found = list(all_chunks(file))
+    return [chunk for chunk in found if sum(chunk[1:]) <= file.seek(0, os.SEEK_END)]
 
 
 def chain(chunks: Iterable[tuple[bytes, bytes]], order: str = "little") -> bytes:

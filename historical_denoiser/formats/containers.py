@@ -29,7 +29,12 @@ from historical_denoiser.formats import audio_io
 from historical_denoiser.formats.audio_io import BLOCK_SECONDS, Recording
 from historical_denoiser.formats.clock import JOINED, demux, find_joins
 from historical_denoiser.formats.coded import require_sound
-from historical_denoiser.formats.self_contained import OPTIONS, require_no_list, require_own_samples
+from historical_denoiser.formats.self_contained import (
+    OPTIONS,
+    refuse_other_kinds,
+    require_no_list,
+    require_own_samples,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +132,7 @@ def open_container(path: Path) -> Iterator[av.container.InputContainer]:
             container = av.open(file, container_options=dict(OPTIONS),
                                 metadata_errors="surrogateescape")
         except (av.FFmpegError, UnicodeError) as error:
-            require_no_list(path)
+            refuse_other_kinds(path)
             reason = error.strerror if isinstance(error, av.FFmpegError) else str(error)
             raise UnknownContainerError(
                 f"{path}: not a film or audio that can be read ({reason})") from error
@@ -182,6 +187,9 @@ def _seconds(stream: av.AudioStream) -> float:
         # estimate is hardly ever a whole number of samples.
         is_guess = stream.codec_context is not None and (
             stream.container.format.name == "mp3" and (seconds * stream.rate).denominator != 1)
+        if stream.container.format.name == "avi" and len(stream.index_entries) > 1:
+            # The header also counts empty packets, by which the sound is late.
+            seconds = min(seconds, (stream.index_entries[-1].timestamp + 1) * stream.time_base)
         return 0.0 if is_guess else float(seconds)
     start = 0 if stream.start_time is None else stream.start_time * stream.time_base
     try:  # Matroska stores the end of the track: "00:01:02.345000000"
@@ -207,6 +215,7 @@ def open_track(path: Path, number: int | None = None) -> Track:
     with open_container(path) as container:
         tracks = container.streams.audio
         if not tracks:
+            refuse_other_kinds(path)
             kinds = ", ".join(sorted({stream.type for stream in container.streams}))
             raise UserError(f"{path}: the file holds no audio, only {kinds or 'nothing'}")
         if number is None:
@@ -227,7 +236,10 @@ def open_track(path: Path, number: int | None = None) -> Track:
         brand = container.metadata.get("major_brand", "")
         frame = next(_decoded(path, container, stream), None)
         if frame is None:
+            refuse_other_kinds(path)
             raise UserError(f"{path}: nothing can be decoded in audio track {chosen}")
+        if container.format.name == "asf":  # states when the track ends on the film's clock
+            seconds -= frame.time or 0.0
         name = codec.canonical_name
         subtype = name
         if codec.lossless and not codec.lossy:
@@ -235,7 +247,7 @@ def open_track(path: Path, number: int | None = None) -> Track:
             if name.startswith("pcm_s32"):
                 subtype = "PCM_32"
         return Track(path, frame.sample_rate, frame.layout.nb_channels,
-                     round(seconds * frame.sample_rate), container.format.name, subtype,
+                     max(0, round(seconds * frame.sample_rate)), container.format.name, subtype,
                      tracks.index(stream) + 1 if len(tracks) > 1 else None, stream=stream.index,
                      codec=name, layout=frame.layout.name, sample_format=frame.format.name,
                      is_film=bool(pictures), brand=brand)

@@ -28,7 +28,7 @@ from av.codec import Codec
 from av.stream import Discard, Disposition
 
 from historical_denoiser.core.checks import UserError
-from historical_denoiser.formats import containers
+from historical_denoiser.formats import containers, matroska
 from historical_denoiser.formats.audio_io import BITS, quantize
 from historical_denoiser.formats.clock import demux
 from historical_denoiser.formats.containers import MP4, Timeline, Track, open_container
@@ -122,6 +122,7 @@ def _encoder_rate(muxer: str, encoder: str, track: Track) -> int | None:
     return min((rate for rate in rates if rate > track.rate), default=max(rates))
 
 
+@functools.cache  # planning asks up to three times; it logs once
 def choose_format(track: Track, choice: str = "same") -> FilmFormat:
     """Returns how the result is written: as the source is stored, if possible and wanted.
 
@@ -298,14 +299,17 @@ def _as_comments(chapters: list[tuple[Fraction, str]]) -> dict[str, str]:
 
 
 def _warn_of_lost_tags(tags: dict[str, str], source: Path, made: Path) -> None:
-    """Warns of tags that FFmpeg's muxer did not write: that of MP4 writes only known ones."""
+    """Warns of what FFmpeg's muxer did not write: that of MP4 writes only known tags."""
     with open_container(made) as container:
         kept = {key.lower() for key in container.metadata}
+        is_matroska = container.format.name == "matroska,webm"
     lost = [key for key in tags
             if not OF_LEVELS.match(key) and key.lower() not in kept | TAGS_OF_MUXERS]
     if lost:
         logger.warning("%s: these tags cannot be written and are lost: %s", source,
                        ", ".join(sorted(lost)))
+    if is_matroska and (lost := matroska.find_losses(source, made)):
+        logger.warning("%s: cannot be written again and are lost: %s", source, ", ".join(lost))
 
 
 class _CopiedStreams:
@@ -553,7 +557,8 @@ class FilmWriter:
                           for stream in self._source.streams if _is_cover(stream)]
                 tags = {key: value for key, value in self._container.metadata.items()
                         if key.lower() not in TAGS_OF_MUXERS}
-                add_to_wave(self.path, tags, covers, self._chapters, self._output.rate)
+                add_to_wave(self._track.path, self.path, tags, covers, self._chapters,
+                            self._output.rate)
         except UserError as error:
             logger.warning("%s: not all tags and pictures are copied: %s", self._track.path, error)
 

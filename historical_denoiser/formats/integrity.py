@@ -8,7 +8,7 @@ from mutagen import ogg
 from mutagen.ogg import OggPage
 
 from historical_denoiser.formats.audio_io import Recording
-from historical_denoiser.formats.chunks import CAF, caf_chunks, find_chunks, kind_of
+from historical_denoiser.formats.chunks import CAF, all_chunks, kind_of
 from historical_denoiser.formats.links import find_links
 
 SAMPLES = {b"data", b"SSND"}  # names of their chunks
@@ -37,17 +37,21 @@ def _ogg_damage(recording: Recording) -> str | None:
 def _unread(recording: Recording) -> str | None:
     """Returns how many samples a file has beyond those of its header, or too few of them."""
     with recording.path.open("rb") as file:
-        # Only CAF files can lack samples here: for others, `header_seconds` is the full length.
-        chunks = list(caf_chunks(file)) if kind_of(file) == CAF else find_chunks(file)
-        rest = file.seek(0, os.SEEK_END) - sum(chunks[-1][1:]) if chunks else 0
-    samples = [size for name, _, size in chunks if name in SAMPLES]
-    if not samples or not samples[0]:
+        chunks, is_caf = list(all_chunks(file)), kind_of(file) == CAF
+        end = file.seek(0, os.SEEK_END)
+    samples = next((chunk for chunk in chunks if chunk[0] in SAMPLES and chunk[2]), None)
+    if samples is None:
         return None
-    if rest < 0:
-        there = max(1, samples[0] + rest)
-        return (f"the header promises {samples[0]} bytes of samples, and {-rest} of them are "
-                f"missing, as many as {-rest * recording.header_seconds / there:.1f} s of audio")
-    seconds = rest * recording.header_seconds / samples[0]
+    size, missing = samples[2], sum(samples[1:]) - end
+    if missing > 0:
+        # Where a file is not CAF, `header_seconds` is the full length.
+        seconds = missing * recording.header_seconds / (max(1, size - missing) if is_caf else size)
+        if seconds * recording.rate < 1.0 or not is_caf and seconds > MIN_UNREAD_SECONDS:
+            return None  # less than a sample, or much, which is noticed where samples are counted
+        return (f"the header promises {size} bytes of samples, and {missing} of them are "
+                f"missing, as many as {seconds:.3f} s of audio")
+    rest = end - max(place + size for _, place, size in chunks if place + size <= end)
+    seconds = rest * recording.header_seconds / size
     if seconds < MIN_UNREAD_SECONDS:
         return None
     return (f"behind the samples that the header promises, {rest} bytes follow, as many as "

@@ -19,11 +19,21 @@ FLAC_START = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
 RIFF_KINDS = (b"RIFF", b"WAVE")
 
 
+def is_bw64(path: Path) -> bool:
+    """Whether a file is BW64: RF64 by another name (ITU-R BS.2088)."""
+    with path.open("rb") as file:
+        return file.read(4) == b"BW64"
+
+
 class Section(io.RawIOBase):
-    """The bytes of a file from `start` to before `stop`, as a file of their own."""
+    """The bytes of a file from `start` to before `stop`, as a file of their own.
+
+    A file BW64 gets the name RF64, the only one that libsndfile knows.
+    """
 
     def __init__(self, path: Path, start: int, stop: int) -> None:
         self._file, self._start, self._size = path.open("rb"), start, stop - start
+        self._head = b"RF64" if is_bw64(path) else b""
         self.seek(0)
 
     def readable(self) -> bool:
@@ -45,7 +55,9 @@ class Section(io.RawIOBase):
 
     def readinto(self, buffer: bytearray | memoryview) -> int:
         """Fills a buffer; returns how many bytes were left."""
+        head = self._head[self.tell():]
         data = self._file.read(min(len(buffer), max(0, self._size - self.tell())))
+        data = (head + data[len(head):])[:len(data)]
         buffer[:len(data)] = data
         return len(data)
 

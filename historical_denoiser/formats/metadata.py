@@ -20,9 +20,10 @@ from contextlib import contextmanager
 from fractions import Fraction
 from itertools import filterfalse
 from pathlib import Path
+from typing import Any
 
 import mutagen
-from mutagen import flac, id3
+from mutagen import apev2, flac, id3
 
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import chunks
@@ -37,8 +38,10 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OF_SAMPLES = {b"fmt ", b"data", b"fact", b"ds64", b"PEAK", b"JUNK", b"junk", b"FLLR", b"PAD ",
               b"COMM", b"SSND", b"FVER",
               b"desc", b"pakt", b"kuki", b"free", b"peak", b"ovvw"}
-# A checksum, and the peak envelope (EBU Tech 3285, supplement 3): true of the old samples only.
-STALE_CHUNKS = {b"MD5 ", b"levl"}
+# A checksum, the peak envelope (EBU Tech 3285, supplement 3), and what identifies the material:
+# true of the old samples only. The same values in iXML.
+STALE_CHUNKS = {b"MD5 ", b"levl", b"umid"}
+STALE_IN_XML = re.compile(rb"<(BWF_(UMID|LOUDNESS\w*|MAX_\w+))>[^<]*</\1>")
 EXTENSIBLE = b"\xfe\xff"  # format tag of WAV files with a mask of loudspeakers
 MASK = slice(20, 24)  # position of that mask in the format chunk
 # Positions in a broadcast-wave chunk (EBU Tech 3285, 2.3). The UMID identifies the material, and
@@ -46,7 +49,7 @@ MASK = slice(20, 24)  # position of that mask in the format chunk
 UMID, LEVELS, CODING_HISTORY = slice(348, 412), slice(412, 422), 602
 NO_LEVEL = b"\xff\x7f"
 # Tags that tell how loud the samples are, or how many are padding.
-OF_LEVELS = re.compile(r"replaygain_|r128_|itunnorm|itunsmpb", re.IGNORECASE)
+OF_LEVELS = re.compile(r"replaygain_|r128_|mp3gain_|itunnorm|itunsmpb", re.IGNORECASE)
 MAX_CHUNK_BYTES = 2**28  # a larger chunk is not copied
 MODES = {1: "mono", 2: "stereo"}
 # The ID3 frames of Vorbis comments (as in FLAC); any other comment becomes a TXXX frame.
@@ -54,6 +57,7 @@ FRAMES = {"title": "TIT2", "artist": "TPE1", "album": "TALB", "date": "TDRC", "g
           "tracknumber": "TRCK", "discnumber": "TPOS", "composer": "TCOM", "albumartist": "TPE2",
           "conductor": "TPE3", "copyright": "TCOP", "organization": "TPUB", "isrc": "TSRC",
           "lyricist": "TEXT", "encoded-by": "TENC"}
+NOT_IN_NAMES = re.compile(r"[^ -<>-}]")  # of Vorbis comments
 COMMENTS = {"comment", "description"}
 # FFmpeg's names of some of these comments.
 NAMES_OF_FFMPEG = {"track": "tracknumber", "disc": "discnumber", "album_artist": "albumartist",
@@ -101,7 +105,8 @@ def _with_comment(info: bytes, line: str) -> bytes:
 def _with_caf_comment(info: bytes, line: str) -> bytes:
     """Returns the content of a CAF file's chunk `info` with a line added to its comment."""
     texts = info[COUNT_BYTES:].split(b"\0")
-    pairs = dict(zip(texts[::2], texts[1::2], strict=False))  # the last text may be truncated
+    pairs = {name: text for name, text in zip(texts[::2], texts[1::2], strict=False)
+             if not OF_LEVELS.match(name.decode("latin-1"))}  # the last text may be truncated
     # Apple's name of the comment, or libsndfile's.
     name = next((key for key in (b"comments", b"comment") if key in pairs), b"comments")
     pairs[name] = b"; ".join(filter(None, [pairs.get(name), line.encode()]))
@@ -199,6 +204,39 @@ def _add_comment_as_frame(tags: id3.ID3, name: str, values: list[str]) -> None:
         tags.add(id3.TXXX(encoding=UTF_8, desc=name, text=values))
 
 
+def _read_foreign(kind: type, source: Path) -> mutagen.Tags | dict[str, Any]:
+    """Returns the ID3 or APEv2 tag of a file of another kind; empty if there is none."""
+    try:
+        return kind(source)
+    except (id3.ID3NoHeaderError, apev2.APENoHeaderError):
+        return {}
+    except (mutagen.MutagenError, LookupError, ValueError, struct.error) as error:
+        logger.warning("%s: its %s tag cannot be read and is not copied (%s)", source,
+                       kind.__name__, error)
+        return {}
+
+
+def _read_ape(source: Path) -> dict[str, list[str]]:
+    """Returns the texts of an APEv2 tag, which FFmpeg reads only where there is no other tag."""
+    return {name.lower(): list(value) for name, value in _read_foreign(apev2.APEv2, source).items()
+            if value.kind == apev2.TEXT and not OF_LEVELS.match(name)}
+
+
+def _read_around_flac(source: Path) -> tuple[dict[str, list[str]], list[flac.Picture]]:
+    """Returns what ID3 and APEv2 tags around a FLAC file hold, as Vorbis comments and pictures."""
+    texts, pictures, names = _read_ape(source), [], {FRAMES[name]: name for name in FRAMES}
+    for frame in _read_foreign(id3.ID3, source).values():
+        if isinstance(frame, id3.APIC):
+            pictures.append(flac.Picture())
+            for name in ("type", "mime", "desc", "data"):
+                setattr(pictures[-1], name, getattr(frame, name))
+        elif isinstance(frame, id3.TextFrame):
+            name = "comment" if frame.FrameID == "COMM" else names.get(frame.FrameID, frame.FrameID)
+            name = (getattr(frame, "desc", "") or name).lower()
+            texts[NOT_IN_NAMES.sub("_", name)] = list(map(str, frame.text))
+    return {name: texts[name] for name in texts if not OF_LEVELS.match(name)}, pictures
+
+
 def _log_stale(source: Path, names: list[str]) -> None:
     if names:
         logger.info("%s: left out, as they describe the old samples: %s", source, ", ".join(names))
@@ -212,6 +250,11 @@ def _carry_flac(source: Path, result: Path, history: str) -> None:
     if old.tags is not None:
         new.tags[:] = [tag for tag in old.tags if not OF_LEVELS.match(tag[0])]
         _log_stale(source, [tag[0] for tag in old.tags if OF_LEVELS.match(tag[0])])
+    texts, pictures = _read_around_flac(source)
+    for name in texts.keys() - {name.lower() for name in new.tags.keys()}:
+        new.tags[name] = texts[name]
+    if not old.pictures:
+        new.metadata_blocks += pictures
     new.tags[COMMENT] = [*new.tags.get(COMMENT, []), history]
     for block in old.metadata_blocks:
         if isinstance(block, flac.CueSheet):
@@ -244,7 +287,8 @@ def _carry_chunks(recording: Recording, result: Path, output: Format, history: s
                     for chunk in chunks.find_chunks(file) if chunk[0] == b"fmt "]
                    for file in (source, target)]
     copied = [(name, _with_coding_history(content, recording, output, history) if name == b"bext"
-               else _without_levels(content) if name.lower() == b"id3 " else content)
+               else _without_levels(content) if name.lower() == b"id3 "
+               else STALE_IN_XML.sub(b"", content) if name == b"iXML" else content)
               for name, content in copied]
     if kind == b"FORM":
         copied.append((b"ANNO", history.encode("ascii", "replace")))
@@ -311,11 +355,13 @@ def add_tags(source: Path, result: Path) -> None:
             new.save()
 
 
-def add_to_wave(result: Path, tags: Mapping[str, str], pictures: Iterable[tuple[str, bytes]],
-                chapters: Iterable[tuple[Fraction, str]], rate: int) -> None:
+def add_to_wave(source: Path, result: Path, tags: Mapping[str, str],
+                pictures: Iterable[tuple[str, bytes]], chapters: Iterable[tuple[Fraction, str]],
+                rate: int) -> None:
     """Adds tags, pictures and chapters to a WAV file that FFmpeg wrote without them.
 
     Args:
+        source: The recording, whose APEv2 tag is added as well.
         result: The complete file, which is changed.
         tags: All tags, by FFmpeg's names.
         pictures: Media type and content of each.
@@ -327,7 +373,9 @@ def add_to_wave(result: Path, tags: Mapping[str, str], pictures: Iterable[tuple[
         OSError: The disk is full.
     """
     frames = id3.ID3()
-    for name, value in tags.items():
+    for name, values in _read_ape(source).items():
+        _add_comment_as_frame(frames, name, values)
+    for name, value in tags.items():  # these replace those of the same name
         _add_comment_as_frame(frames, name, [value])
     for number, (media_type, content) in enumerate(pictures):
         frames.add(id3.APIC(encoding=UTF_8, mime=media_type, type=id3.PictureType.COVER_FRONT,

@@ -149,6 +149,9 @@ def restore_all(jobs: list[Job], report: Callable[[Job, float], object],
         try:
             yield from _follow_tasks(ray, tasks, jobs, report, before_replacing, make_ready, cores,
                                      signals)
+        except ray.exceptions.RayError as error:  # not of a task, which is tried again
+            raise UserError(f"inference.cluster=ray: Ray broke down ({_first_line(error)})"
+                            ) from error
         finally:
             for task in tasks:
                 ray.cancel(task)
@@ -247,7 +250,7 @@ def _warn_of_no_worker(ray: Any, cores: int, seconds: float, is_last: bool) -> N
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
+    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def _connect(address: str) -> Any:
@@ -273,7 +276,8 @@ def _connect(address: str) -> Any:
         with filtered_stderr():
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR,
                      **(own if address == LOCAL else {}))
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    # Where one of its processes does not start, Ray raises a plain `Exception`.
+    except Exception as error:  # noqa: BLE001
         hint = "" if address == LOCAL else ("; it must be a cluster of the same release of Ray, "
                                             "and the token of both the same")
         raise UserError(f"inference.cluster_address={address}: {_first_line(error)}{hint}"

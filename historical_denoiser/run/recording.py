@@ -18,7 +18,7 @@ from historical_denoiser.audio.removal import Pair, Strength, as_strength, remov
 from historical_denoiser.audio.survey import Survey, survey
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.command_line import printable
-from historical_denoiser.core.files import hash_of, replacing
+from historical_denoiser.core.files import copy_mode, hash_of, replacing
 from historical_denoiser.formats import audio_io, containers
 from historical_denoiser.formats.containers import Reader
 from historical_denoiser.formats.film import FilmWriter
@@ -74,6 +74,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     strength, history = fitted.strength, history.format(strength=fitted.strength)
     with ExitStack() as stack:
         blocks = _blocks(job, keep_times=True)
+        journal = None
         if strength.removes_nothing:
             pairs = ((block, np.zeros_like(block)) for block in blocks)
         else:
@@ -82,6 +83,8 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
                                       *([journal.around] if journal else []))
         # The last file entered appears first, and the restored recording appears last.
         places = [stack.enter_context(replacing(path, locked=True)) for path in job.results]
+        for place in (*places, *([journal.path] if journal else [])):
+            copy_mode(recording.path, place)
         dither_seed = None if strength.removes_nothing else int(digest[:SEED_DIGITS], 16)
         writer = _writer(job, places[0], output, first, blocks, dither_seed, history)
         levels = _write(job, places, writer, remove(pairs, recording.rate, strength), output,

@@ -35,4 +35,4 @@ def test_a_caf_chunk_that_is_cut_off_or_lies_is_not_whole(tmp_path):
         path.write_bytes(whole + lie)
         with path.open("rb") as file:
             assert [name for name, *_ in chunks.find_chunks(file)] == [b"desc", b"free", b"data"]
-            assert (b"mark" in [name for name, *_ in chunks.caf_chunks(file)]) is cut_off
+            assert (b"mark" in [name for name, *_ in chunks.all_chunks(file)]) is cut_off

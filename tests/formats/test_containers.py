@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -50,17 +51,37 @@ def test_what_has_no_audio_is_told_in_one_line(tmp_path):
     write_film(tmp_path / "silent.mp4", "mp4", [], 0.2)
     with pytest.raises(UserError, match=r"silent\.mp4: the file holds no audio, only video"):
         containers.open_audio(tmp_path / "silent.mp4")
-    (tmp_path / "text.mkv").write_text("This is no film. " * 100)
-    with pytest.raises(UserError, match=r"text\.mkv: not a film or audio that can be read"):
-        containers.open_audio(tmp_path / "text.mkv")
-    (tmp_path / "text.wav").write_text("This is no audio. " * 100)
-    with pytest.raises(UserError, match=r"text\.wav: not audio that can be read"):
-        containers.open_audio(tmp_path / "text.wav")
+    for name in ("noise.mkv", "noise.wav"):
+        (tmp_path / name).write_bytes(b"\x91 no film" * 100)
+        with pytest.raises(UserError, match=rf"{name}: not .*audio that can be read"):
+            containers.open_audio(tmp_path / name)
     (tmp_path / "empty.mov").write_bytes(b"")
     with pytest.raises(UserError, match=r"empty\.mov: the file is empty"):
         containers.open_audio(tmp_path / "empty.mov")
     with pytest.raises(FileNotFoundError, match="gone.mkv: no such file"):
         containers.open_audio(tmp_path / "gone.mkv")
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "a.wav", "a.flac", "a.m4a", "a"])
+@pytest.mark.parametrize(("content", "told"), [
+    (b"<!DOCTYPE html>\n<html>Not found</html>" * 2000, "holds a web page, not sound"),
+    (b"{'error': 'Stra\xc3\x9fe'}\n" * 200, "holds text, not sound"),
+    (b"\xff\xd8\xff\xe0" + bytes(99), "holds a picture, not sound"),
+    (b"%PDF-1.4\n", "holds a PDF document, not sound"), (bytes(5000), "holds zeros, not sound"),
+    (b"PK\3\4" + bytes(99), "holds an archive, not sound"),
+    (b"\0\0\0\x18ftypM4A " + bytes(12) + b"\0\0\x09\0mdat12", "without its index (`moov`)")])
+def test_what_a_file_that_is_no_sound_holds_is_named(tmp_path, name, content, told):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=re.escape(told)):
+        containers.open_audio(tmp_path / name)
+
+
+@pytest.mark.parametrize(("name", "muxer", "codec"), [("a.avi", "avi", "libmp3lame"),
+                                                      ("a.wmv", "asf", "wmav2")])
+def test_a_late_start_is_no_promise_of_sound(tmp_path, name, muxer, codec):
+    write_film(tmp_path / name, muxer, [Sound(codec, start=Fraction(1))], 2.0)
+    track = containers.open_track(tmp_path / name)
+    assert track.header_samples - sum(map(len, Reader(track))) < 0.1 * track.rate
 
 
 def test_what_libsndfile_reads_stays_with_it(tmp_path):

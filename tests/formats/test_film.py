@@ -265,6 +265,39 @@ def test_a_shape_that_only_the_header_tells_is_lost_with_a_warning(tmp_path, cap
     assert "film.mkv: the film's header gives its pictures another shape" in caplog.text
 
 
+def element(kind: int, *content: bytes) -> bytes:
+    """Returns an element of a Matroska file."""
+    inside = b"".join(content)
+    return (kind.to_bytes((kind.bit_length() + 7) // 8, "big")
+            + (1 << 56 | len(inside)).to_bytes(8, "big") + inside)
+
+
+def test_what_is_lost_of_chapters_and_tags_of_matroska_is_told(tmp_path, caplog):
+    path = tmp_path / "film.mkv"
+    write_film(path, "matroska", [Sound("flac")], 0.5, chapters=True, metadata={"TITLE": "x"})
+    rewrite(path)
+    assert caplog.text == ""
+
+    def chapter(*inside: bytes) -> bytes:
+        shown = element(0x80, element(0x85, b"Act"), element(0x437C, b"ger"))
+        return element(0xB6, element(0x73C4, b"1"), element(0x91, b"\0"), shown, *inside)
+
+    set_of_films = element(0x63C0, element(0x68CA, b"\x46"))
+    tag = element(0x67C8, element(0x45A3, b"TITLE"), element(0x4487, b"S"), element(0x447A, b"und"))
+    more = (element(0x1043A770, element(0x45B9, chapter(chapter())), element(0x45B9, chapter()))
+            + element(0x1254C367, element(0x7373, set_of_films, tag)))
+    content = path.read_bytes()
+    start = content.index(b"\x10\x43\xa7\x70")  # in place of the chapters
+    end = start + 12 + int.from_bytes(content[start + 5 : start + 12], "big")
+    size = content.index(b"\x18\x53\x80\x67") + 4
+    assert content[start + 4] == content[size] == 1
+    path.write_bytes(content[:size] + b"\1" + b"\xff" * 7 + content[size + 8 : start] + more
+                     + content[end:])
+    rewrite(path)
+    assert ("film.mkv: cannot be written again and are lost: editions of chapters, languages of "
+            "chapters, nested chapters, targets of tags") in caplog.text
+
+
 # --- In sync ---------------------------------------------------------------------------------
 
 

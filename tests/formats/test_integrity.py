@@ -49,6 +49,10 @@ def test_samples_behind_those_of_the_header_are_told(tmp_path, container, name):
     path.write_bytes(whole + bytes(128))  # as an ID3 tag of 1996
     assert find_damage(open_recording(path)) is None
     order = "big" if container == "AIFF" else "little"
+    for cut in (2, 1000):
+        path.write_bytes(whole[:-cut])
+        told = find_damage(open_recording(path))
+        assert f" and {cut} of them are missing, as many as 0.0" in told
     place = whole.index(name.encode()) + 4
     fewer = (2 * SAMPLE_RATE // 4 * 2).to_bytes(4, order)
     path.write_bytes(whole[:place] + fewer + whole[place + 4 :])
@@ -73,7 +77,7 @@ def test_sizes_of_other_headers_are_not_believed_either(tmp_path, container, pla
     assert told(size) is None
     assert "as many as 1.5 s of audio; they are not read" in told(size // 4)
     if container == "CAF":  # the others are told of as a length that the header promises
-        assert "as many as 0.5 s of audio" in told(size, 1.5)
+        assert "as many as 0.500 s of audio" in told(size, 1.5)
         assert told(2**64 - 1, 1.5) is None  # written to a pipe
 
 

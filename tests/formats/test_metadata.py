@@ -12,7 +12,7 @@ import mutagen
 import numpy as np
 import pytest
 import soundfile as sf
-from mutagen import flac, id3
+from mutagen import apev2, flac, id3
 
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import chunks, metadata
@@ -155,7 +155,14 @@ def test_tags_and_pictures_of_flac_survive(tmp_path, audio):
     file.cuesheet = sheet
     file.metadata_blocks.append(sheet)
     file.save()
+    around, front = apev2.APEv2(), id3.ID3()
+    around.update({"Title": "no", "Label": "HMV", "MP3GAIN_UNDO": "1"})
+    front.add(id3.TIT2(encoding=3, text=["no"]))
+    front.add(id3.TXXX(encoding=3, desc="Matrix=\xe9", text=["17"]))
+    for tag in (around, front):
+        tag.save(path)
     kept = flac.FLAC(restore(path, audio))
+    assert kept["label"] == ["HMV"] and kept["matrix__"] == ["17"] and "mp3gain_undo" not in kept
     assert kept["title"] == ["Side A", "two"] and kept["comment"] == ["mine", HISTORY]
     assert kept["WAVEFORMATEXTENSIBLE_CHANNEL_MASK"] == ["0x4"]
     assert [block.data for block in kept.pictures] == [COVER]
@@ -192,7 +199,7 @@ def test_what_a_caf_file_holds_survives(tmp_path, rng):
     sf.write(path, audio, 48000, "PCM_24")
     held = {b"chan": (113 << 16 | 3).to_bytes(4, "big") + bytes(8),
             b"mark": bytes(8) + b"\0\0\0\1" + bytes(40), b"strg": bytes(4),
-            b"info": b"\0\0\0\2title\0Side A\0comments\0odd\0"}
+            b"info": b"\0\0\0\3title\0Side A\0REPLAYGAIN_TRACK_GAIN\0-3\0comments\0odd\0"}
     chunks.append_chunks(path, [*held.items(), (b"ovvw", b"of the old samples")])
     assert len(sf.read(path)[0]) == 1001
     kept = found_in(restore(path, audio))
@@ -209,6 +216,16 @@ def test_what_a_caf_file_holds_survives(tmp_path, rng):
         file.write(audio[:, :1])
     with sf.SoundFile(restore(path, audio[:, :1])) as file:
         assert file.comment == f"libsndfile's; {HISTORY}"
+
+
+def test_a_bw64_file_stays_rf64_with_its_chunks(tmp_path, audio):
+    path = tmp_path / "a.wav"
+    sf.write(path, audio, 48000, "PCM_16", format="RF64")
+    chunks.append_chunks(path, [(b"axml", b"<axml/>"), (b"chna", bytes(44))])
+    path.write_bytes(b"BW64" + path.read_bytes()[4:])
+    assert open_recording(path).container == "RF64"
+    kept = found_in(restore(path, audio))
+    assert kept[b"axml"] == b"<axml/>" and kept[b"chna"] == bytes(44)
 
 
 def test_what_does_not_fit_is_refused_and_the_file_left_whole(tmp_path, audio, monkeypatch):
@@ -238,6 +255,10 @@ def test_samples_are_not_taken_for_chunks(tmp_path, audio):
     whole = path.read_bytes()
     path.write_bytes(whole[:40] + bytes(4) + chunk + whole[44:])
     assert list(found_in(path)) == [b"fmt "]
+    odd = whole[:40] + (5).to_bytes(4, "little") + b"12345"
+    for padding in (b"", b"\0"):  # some programs leave it out
+        path.write_bytes(odd + padding + chunk)
+        assert found_in(path)[b"cue "] == CUE
     path.write_bytes(whole[:40] + bytes(4))  # an honest file without any
     assert found_in(path) == {b"fmt ": whole[20:36], b"data": b""}
     path.write_bytes(whole + bytes(len(whole) % 2) + little(b"\1\0\2\0", b"1234") + chunk)

@@ -125,7 +125,9 @@ def test_what_describes_the_old_samples_is_not_copied(tmp_path, caplog):
     broadcast[348:412] = b"\1" * 64
     broadcast[412:422] = b"\2" * 10
     chunks.append_chunks(path, [(b"bext", bytes(broadcast)), (b"MD5 ", b"\3" * 16),
-                                (b"levl", b"\4" * 120), (b"iXML", b"<BWFXML/>")])
+                                (b"levl", b"\4" * 120), (b"umid", b"\5" * 64), (b"iXML", (
+                                    b"<BWFXML><BWF_UMID>00</BWF_UMID><BWF_LOUDNESS_VALUE>-20"
+                                    b"</BWF_LOUDNESS_VALUE></BWFXML>"))])
     recording = audio_io.open_recording(path)
     output = output_format(recording, len(audio))
     result = tmp_path / "out.wav"
@@ -134,8 +136,9 @@ def test_what_describes_the_old_samples_is_not_copied(tmp_path, caplog):
     carry_over(recording, result, output, "denoised")
     with result.open("rb") as file:
         found = {chunk[0]: chunks.content_of(file, chunk) for chunk in chunks.find_chunks(file)}
-    assert b"MD5 " not in found and b"levl" not in found and found[b"iXML"] == b"<BWFXML/>"
-    assert "left out, as they describe the old samples: MD5, levl" in caplog.text
+    assert not {b"MD5 ", b"levl", b"umid"} & set(found)
+    assert found[b"iXML"] == b"<BWFXML></BWFXML>"
+    assert "left out, as they describe the old samples: MD5, levl, umid" in caplog.text
     assert found[b"bext"][348:412] == bytes(64)
     assert found[b"bext"][412:422] == b"\xff\x7f" * 5
 
