@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("gradio", reason="the page needs requirements-app.txt")
+pytest.importorskip("starlette", reason="the page needs requirements-app.txt")
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
