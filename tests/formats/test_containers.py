@@ -53,9 +53,10 @@ def test_what_has_no_audio_is_told_in_one_line(tmp_path):
     (tmp_path / "text.mkv").write_text("This is no film. " * 100)
     with pytest.raises(UserError, match=r"text\.mkv: not a film or audio that can be read"):
         containers.open_audio(tmp_path / "text.mkv")
-    (tmp_path / "text.wav").write_text("This is no audio. " * 100)
-    with pytest.raises(UserError, match=r"text\.wav: not audio that can be read"):
-        containers.open_audio(tmp_path / "text.wav")
+    for name in ("text.wav", "text.au", "text.vox"):  # libsndfile takes the last two for samples
+        (tmp_path / name).write_text("This is no audio. " * 100)
+        with pytest.raises(UserError, match=f"{name}: not audio that can be read"):
+            containers.open_audio(tmp_path / name)
     (tmp_path / "empty.mov").write_bytes(b"")
     with pytest.raises(UserError, match=r"empty\.mov: the file is empty"):
         containers.open_audio(tmp_path / "empty.mov")
