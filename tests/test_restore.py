@@ -186,7 +186,11 @@ def test_auto_spares_bass_notes_in_long_recordings_and_in_streams(rng):
     hiss = 0.1 * rng.standard_normal(len(times))
     restorer = make_restorer(lambda spectra: 0.0 * spectra, SHORT, 12.0)
     for audio, kept in ((notes + hiss, 0.6), (hiss, 0.0)):
-        restored = restorer(audio, rate, "auto")
+        shares = []
+        result = restorer.restore(audio, rate, "auto", progress=shares.append)
+        assert not result.strength.is_auto and result.known.samples == len(audio)
+        assert shares == sorted(shares) and shares[0] < 0.5 and shares[-1] == 1.0
+        restored = result.waveform
         assert np.dot(restored, notes) / np.dot(notes, notes) == pytest.approx(kept, abs=0.02)
         for blocks in (40, 1000):
             streamed = list(restorer.stream(np.split(audio, blocks), rate, "auto"))
