@@ -35,6 +35,7 @@ class Survey:
         source: For each channel the first identical one; -1 if it is constant: digital silence.
         mono: How to combine two channels with the same signal.
         hum_hz: Frequency of which all lines of the hum are multiples.
+        floors: For each distinct channel, from `held_notes.measure_floor`; empty if not needed.
         profiles: Noise profile of each distinct channel; empty for a blind restoration.
         silences: Spans of digital silence.
     """
@@ -44,6 +45,7 @@ class Survey:
     source: tuple[int, ...]
     mono: MonoSource | None = None
     hum_hz: float | None = None
+    floors: tuple[np.ndarray | None, ...] = ()
     profiles: tuple[np.ndarray, ...] = ()
     silences: tuple[silence.Span, ...] = ()
 

@@ -1,7 +1,8 @@
 """Analyses a recording before it is restored.
 
-`analyse` adds to a survey how two channels are combined into one, the hum, and the noise profile: a
-given one, or that of excerpts, from pauses or the network's noise estimate.
+`analyse` adds to a survey how two channels are combined into one, the hum, the levels that
+distinguish drones from it, and the noise profile: a given one, or that of excerpts, from pauses or
+the network's noise estimate.
 `fit_strength` finds a suitable strength. Start reading at `analyse`.
 """
 
@@ -26,7 +27,7 @@ from historical_denoiser.audio.noise_profile import (
 from historical_denoiser.audio.pauses import noise_alone
 from historical_denoiser.audio.removal import Pair, Strength
 from historical_denoiser.audio.survey import Survey, as_channels
-from historical_denoiser.classical import buzz, drones, hum
+from historical_denoiser.classical import buzz, drones, held_notes, hum
 from historical_denoiser.core.checks import UserError, require
 from historical_denoiser.restoration.chain import remove_hum_and_clicks
 from historical_denoiser.restoration.separation import Separator
@@ -59,7 +60,7 @@ def analyse(restorer: Separator, surveyed: Survey, read: Read, sample_rate: int,
     noise = (None if noise_profile is None else
              _checked_profile(restorer, noise_profile, sample_rate, len(surveyed.source)))
     known = _with_mono_source(restorer, surveyed, read, sample_rate)
-    known = _with_hum(restorer, known, read, sample_rate)
+    known = _with_tones(restorer, known, read, sample_rate, noise)
     if noise is not None:
         return _with_profile(restorer, known, noise, sample_rate)
     if not has_analysis_pass(restorer):
@@ -117,7 +118,7 @@ def as_one(pairs: Iterable[Pair]) -> Pair:
     return np.concatenate(blocks), np.concatenate(noises)
 
 
-# --- Channels and hum ------------------------------------------------------------------------
+# --- Channels and tones ----------------------------------------------------------------------
 
 
 def _with_mono_source(restorer: Separator, surveyed: Survey, read: Read, sample_rate: int,
@@ -132,19 +133,34 @@ def _with_mono_source(restorer: Separator, surveyed: Survey, read: Read, sample_
     return replace(surveyed, mono=mono)
 
 
-def _with_hum(restorer: Separator, known: Survey, read: Read, sample_rate: int) -> Survey:
-    """Adds the hum of a recording: of the first channel that has any."""
-    if not restorer.stages.dehum:
+def _with_tones(restorer: Separator, known: Survey, read: Read, sample_rate: int,
+                noise: np.ndarray | None) -> Survey:
+    """Adds the hum of a recording, and the floor that held notes must exceed if there are drones.
+
+    The network keeps notes that begin and end, but not every drone. Tones in a noise profile count
+    as noise.
+    """
+    stages = restorer.stages
+    if not (stages.dehum or stages.keep_held):
         return known
     blocks = list(itertools.chain(*excerpts(read, known, sample_rate)))
+    hum_hz, floors = None, []
     for channel in known.distinct:
         sounds = [as_channels(block)[:, channel] for block in blocks]
-        drones_hz = drones.find_drones(
-            [dsp.resample(sound, sample_rate, SAMPLE_RATE) for sound in sounds])
-        hum_hz = hum.find_hum(sounds, sample_rate, drones_hz)
-        if hum_hz is not None:
-            return replace(known, hum_hz=hum_hz)
-    return known
+        at_rate = [dsp.resample(sound, sample_rate, SAMPLE_RATE) for sound in sounds]
+        drones_hz = drones.find_drones(at_rate)
+        if stages.dehum and hum_hz is None:
+            hum_hz = hum.find_hum(sounds, sample_rate, drones_hz)
+        floor = None
+        if stages.keep_held and len(drones_hz):
+            floor = held_notes.measure_floor(at_rate, drones_hz)
+            if noise is not None and floor is not None:
+                own = channel if noise.shape[1] > 1 else 0
+                given = held_notes.measure_floor(
+                    [dsp.resample(noise[:, own], sample_rate, SAMPLE_RATE)])
+                floor = floor if given is None else np.maximum(floor, given)
+        floors.append(floor)
+    return replace(known, hum_hz=hum_hz, floors=tuple(floors))
 
 
 # --- A given noise profile -------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from historical_denoiser.audio import dsp
-from historical_denoiser.classical import clicks, hum
+from historical_denoiser.classical import clicks, held_notes, hum
 from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.restoration.settings import StageSettings
 
@@ -28,10 +28,12 @@ class KnownNoise:
 
     Attributes:
         hum_hz: Frequency of which all lines of the hum are multiples; None for no hum.
+        floor: Result of `held_notes.measure_floor`; None to restore no held notes.
         profile: Noise profile `(1, bins, 2)` for the network; None for blind restoration.
     """
 
     hum_hz: float | None = None
+    floor: np.ndarray | None = None
     profile: np.ndarray | None = None
 
 
@@ -54,7 +56,10 @@ def restore_segment(audio: np.ndarray, network: Network, settings: NetworkSettin
         network = partial(_predict_with_profile, network, noise.profile)
     predict = dsp.in_spectral_domain(network, settings.stft.win_size, settings.stft.hop_size,
                                      settings.stft.highpass_hz, dsp.SAMPLE_RATE)
-    return predict(cleaned[None])[0]
+    restored = predict(cleaned[None])[0]
+    if noise.floor is not None:
+        restored = held_notes.restore_notes(cleaned, restored, noise.floor)
+    return restored
 
 
 def remove_hum_and_clicks(audio: np.ndarray, hum_hz: float | None, stages: StageSettings,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -140,9 +141,10 @@ class Separator:
         nothing above half the network's sample rate.
         """
         settings, gain = self.settings, self.gain(known.power)
-        profiles = known.profiles or [None] * len(known.distinct)
-        restore = partial(self._restore, noises=[KnownNoise(known.hum_hz, profile)
-                                                 for profile in profiles])
+        noises = [KnownNoise(known.hum_hz, None if floor is None else gain**2 * floor, profile)
+                  for floor, profile in itertools.zip_longest(known.floors, known.profiles)]
+        restore = partial(self._restore, noises=noises or [KnownNoise(known.hum_hz)]
+                          * len(known.distinct))
         # A single sample can be larger than any in the training data.
         pieces: Iterator[np.ndarray] = (np.clip(gain * block, -LOUDEST, LOUDEST).astype(np.float32)
                                         for block in blocks)

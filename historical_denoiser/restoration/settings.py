@@ -24,6 +24,8 @@ class StageSettings:
     declick: bool = True  # remove clicks
     # The noise profile, if none is given.
     listen_first: bool = True  # analyse 30 s first; the noise found there is the profile
+    # After the network.
+    keep_held: bool = True  # where there are drones, restore held notes that were taken for hum
 
     def __post_init__(self) -> None:
         self.mono_source = str(self.mono_source).lower()  # YAML makes true a bool
@@ -39,8 +41,7 @@ class StageSettings:
 
 STAGES = tuple(each.name for each in fields(StageSettings))
 # Switches of earlier releases, which are accepted but have no effect.
-RETIRED = ("level_noise", "keep_strokes", "wiener", "keep_held", "find_noise",
-           "follow_noise")
+RETIRED = ("level_noise", "keep_strokes", "wiener", "find_noise", "follow_noise")
 
 
 def without_retired(stages: dict[str, Any]) -> dict[str, Any]:

@@ -71,7 +71,6 @@ class InferenceConfig(StageSettings):
     level_noise: Any = None
     keep_strokes: Any = None
     wiener: Any = None
-    keep_held: Any = None
     find_noise: Any = None
     follow_noise: Any = None
 
