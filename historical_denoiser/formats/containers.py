@@ -333,6 +333,19 @@ def _decoded(path: Path, container: av.container.InputContainer, stream: av.Audi
                         f"({error.strerror})") from error
 
 
+def _without_outliers(frames: Iterator[av.AudioFrame]) -> Iterator[av.AudioFrame]:
+    """Yields frames; a timestamp that alone is out of order, as in damaged films, is removed."""
+    before, frame = None, next(frames, None)
+    while frame is not None:
+        after = next(frames, None)
+        if None not in (before, frame.pts, after and after.pts) and before <= after.pts:
+            astray = max(before - frame.pts, frame.pts - after.pts) * frame.time_base
+            frame.pts = None if astray > GAP_SECONDS else frame.pts
+        before = before if frame.pts is None else frame.pts
+        yield frame
+        frame = after
+
+
 class Timeline:
     """The time of each sample of a track on the film's clock, in seconds as a fraction.
 
@@ -444,7 +457,8 @@ class Reader:
         overlaps = False  # whether all of the previous frame was dropped
         last = np.zeros((0, track.channels))  # kept back, as the end of the track may be cut off
         with open_container(track.path) as container:
-            for frame in _decoded(track.path, container, container.streams[track.stream], self):
+            frames = _decoded(track.path, container, container.streams[track.stream], self)
+            for frame in _without_outliers(frames):
                 form = (frame.sample_rate, frame.layout.name, frame.format.name)
                 if form != (track.rate, track.layout, track.sample_format):
                     if track.is_mpeg:  # each frame has its own header: this one is damaged

@@ -33,6 +33,7 @@ from historical_denoiser.formats.audio_io import BITS, quantize
 from historical_denoiser.formats.clock import demux
 from historical_denoiser.formats.containers import MP4, Timeline, Track, open_container
 from historical_denoiser.formats.metadata import OF_LEVELS, add_tags, add_to_wave
+from historical_denoiser.formats.shape import PLACE_HOLDER, keep_shape
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,9 @@ MUXERS: dict[str, dict[str, tuple[str, ...]]] = {
     "ac3": {"ac3": (".ac3",)},
     "eac3": {"eac3": (".eac3", ".ec3")},
 }
+# For films whose own container cannot be written, or cannot hold the new track.
+OTHER_ENDINGS = {"mov": ".mov", "matroska": ".mkv"}
+EDITED = {"mxf", "dv"}  # of these, MOV; editing programs read it, unlike Matroska
 # The encoders that FFmpeg's muxers accept, where FFmpeg does not list them, or lists too many.
 ACCEPTED = {"mpegts": {"aac", "ac3", "eac3", "mp2", "libmp3lame", "libopus"}, "vob": {"mp2", "ac3"}}
 NOT_ACCEPTED = {"mov": {"flac", "libopus"}}  # only MP4 holds them
@@ -62,6 +66,7 @@ ENCODERS = {"aac": "aac", "ac3": "ac3", "eac3": "eac3", "mp3": "libmp3lame", "mp
 # Replacements for any other codec: the first that the container accepts is used.
 LOSSLESS_SUBSTITUTES = ("flac", "alac", "pcm_s24le")
 LOSSY_SUBSTITUTES = ("aac", "libopus", "libmp3lame", "ac3", "mp2")
+DROPPED_TWICE = {"wmav1", "wmav2"}  # FFmpeg's decoder drops twice the delay of its encoder
 AVI_SUBSTITUTES = ("libmp3lame", "ac3", "mp2")  # few players take AAC in AVI
 PCM_ENCODERS = {"PCM_U8": "pcm_s16le", "PCM_16": "pcm_s16le", "PCM_32": "pcm_s32le",
                 "FLOAT": "pcm_f32le", "DOUBLE": "pcm_f64le"}  # all other subtypes: pcm_s24le
@@ -122,27 +127,8 @@ def _encoder_rate(muxer: str, encoder: str, track: Track) -> int | None:
     return min((rate for rate in rates if rate > track.rate), default=max(rates))
 
 
-@functools.cache  # planning asks up to three times; it logs once
-def choose_format(track: Track, choice: str = "same") -> FilmFormat:
-    """Returns how the result is written: as the source is stored, if possible and wanted.
-
-    Args:
-        track: The track that is denoised.
-        choice: `same` codec where it can be encoded, `flac` or `pcm`.
-
-    Raises:
-        UserError: The file is a film, and its container cannot be written or cannot hold the codec.
-    """
-    muxers = MUXERS.get(track.container, {})
-    muxer = next((name for name, endings in muxers.items()
-                  if track.path.suffix.lower() in endings), next(iter(muxers), None))
-    if "mov" in muxers and track.brand:  # the file's own statement counts more than its ending
-        muxer = "mov" if track.brand.startswith("qt") else "mp4"
-    if track.is_film and muxer is None:
-        raise UserError(f"{track.path}: no film of this kind ({track.container}) can be written; "
-                        "copy its streams into an MKV file first")
-    if track.is_mpeg and choice == "same":
-        choice = "pcm"  # like all other lossy audio files
+def _choose_encoder(track: Track, choice: str, muxer: str) -> tuple[str, int] | None:
+    """Returns the encoder for a track in a container, and the sample rate; None if none fits."""
     own = ENCODERS.get(track.codec)
     if track.codec.startswith("pcm_") and track.is_lossless:
         own = track.codec
@@ -151,23 +137,57 @@ def choose_format(track: Track, choice: str = "same") -> FilmFormat:
                        AVI_SUBSTITUTES if muxer == "avi" else LOSSY_SUBSTITUTES)
         wanted = [*([own] if own else []), *(substitutes if track.is_film else ())]
     else:
-        wanted = ["flac" if choice == "flac" else PCM_ENCODERS.get(track.subtype, "pcm_s24le")]
-    for encoder in wanted if muxer else ():
+        wanted = ["flac" if choice == "flac" else _pcm_encoder(track)]
+    for encoder in wanted:
         rate = _encoder_rate(muxer, encoder, track)
         if rate is not None and (encoder == own or rate == track.rate or not track.is_lossless):
             if choice == "same" and encoder != own:
                 logger.info("%s: its audio codec, %s, cannot be encoded for this container; %s is "
                             "used instead", track.path, track.codec, encoder)
-            ending = track.path.suffix
-            if ending.lower() not in itertools.chain(*muxers.values()):
-                ending = muxers[muxer][0]
-            return FilmFormat(muxer, encoder, ending, rate)
+            return encoder, rate
+    return None
+
+
+def _pcm_encoder(track: Track) -> str:
+    return PCM_ENCODERS.get(track.subtype, "pcm_s24le")
+
+
+@functools.cache  # planning asks up to three times; it logs once
+def choose_format(track: Track, choice: str = "same") -> FilmFormat:
+    """Returns how the result is written: as the source is stored, if possible and wanted.
+
+    A film whose container cannot be written, or cannot hold the codec, becomes one in MOV or MKV.
+
+    Args:
+        track: The track that is denoised.
+        choice: `same` codec where it can be encoded, `flac` or `pcm`.
+
+    Raises:
+        UserError: The file is a film, and no container can hold the codec.
+    """
+    muxers = MUXERS.get(track.container, {})
+    muxer = next((name for name, endings in muxers.items()
+                  if track.path.suffix.lower() in endings), next(iter(muxers), None))
+    if "mov" in muxers and track.brand:  # the file's own statement counts more than its ending
+        muxer = "mov" if track.brand.startswith("qt") else "mp4"
+    if track.is_mpeg and choice == "same":
+        choice = "pcm"  # like all other lossy audio files
+    if muxer and (found := _choose_encoder(track, choice, muxer)):
+        ending = track.path.suffix
+        if ending.lower() not in itertools.chain(*muxers.values()):
+            ending = muxers[muxer][0]
+        return FilmFormat(muxer, found[0], ending, found[1])
     if track.is_film:
-        raise UserError(f"{track.path}: its container ({muxer}) cannot hold "
-                        f"{track.channels} channels of {' or '.join(wanted)}; choose another "
-                        "inference.track_codec, or copy the film's streams into an MKV file first")
+        for other in ("mov", "matroska") if track.container in EDITED else ("matroska",):
+            if found := _choose_encoder(track, choice, other):
+                logger.warning("%s: its container (%s) cannot be written with this sound; the "
+                               "result is a film in %s, with %s", track.path, track.container,
+                               other, found[0])
+                return FilmFormat(other, found[0], OTHER_ENDINGS[other], found[1])
+        raise UserError(f"{track.path}: no container can hold {track.channels} channels of its "
+                        "sound; choose another inference.track_codec")
     if choice == "pcm":
-        return FilmFormat("wav", wanted[0], ".wav", track.rate)
+        return FilmFormat("wav", _pcm_encoder(track), ".wav", track.rate)
     if choice == "same":
         logger.info("%s: %s in %s cannot be written; the result is a FLAC file", track.path,
                     track.codec, track.container)
@@ -317,6 +337,7 @@ class _CopiedStreams:
 
     def __init__(self, source: av.container.InputContainer, path: Path, muxer: str) -> None:
         self._source, self._path, self._muxer = source, path, muxer
+        self.shown_widths: list[int] = []  # of streams whose shape only the container states
         self._copies: dict[int, Any] = {}  # by the index of the original
         self._packets = self._read_packets()  # nothing is read before `copy_until`
         self._waiting: list[tuple[Fraction, av.Packet]] = []
@@ -350,10 +371,17 @@ class _CopiedStreams:
         copy = container.add_stream_from_template(stream, opaque=True)
         copy.metadata.update(stream.metadata)
         copy.disposition = stream.disposition
+        if stream.type == "video" and _is_reshaped(stream):
+            ratio = copy.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio
+            copy.metadata.update(PLACE_HOLDER if self._muxer == "matroska" else {})
+            self.shown_widths.append(round(ratio * stream.codec_context.width))
         # Matroska stores a frame rate as the duration of each picture, which not all files have.
         if stream.type == "video" and stream.average_rate and (first is None or first.duration):
-            copy.codec_context.framerate = stream.average_rate
-        if stream.codec_context is not None and self._muxer in ("mp4", "mov", "avi"):
+            # FFmpeg takes the unit of its timestamps for the average rate of raw DV.
+            copy.codec_context.framerate = (stream.guessed_rate if self._source.format.name == "dv"
+                                            else stream.average_rate)
+        if stream.codec_context is not None and self._muxer in ("mp4", "mov", "avi") and (
+                self._muxer in MUXERS.get(self._source.format.name, {})):
             copy.codec_context.codec_tag = stream.codec_context.codec_tag
         return copy
 
@@ -419,8 +447,10 @@ class FilmWriter:
         self._track, self._output, self._timeline = track, output, timeline
         self._bit_rate = target_bit_rate(output.encoder, track.channels, output.rate, bit_rate)
         self._delay = encoder_delay(track, output, self._bit_rate)
-        # Samples to cut off at the start where the container cannot signal the delay.
-        self._skip = 0 if output.muxer in SIGNAL_DELAY else self._delay
+        # Samples to cut off at the start where the container cannot signal the delay; if negative,
+        # samples of silence to put there, as the decoder drops more.
+        self._skip = 0 if output.muxer in SIGNAL_DELAY else (
+            -self._delay if output.encoder in DROPPED_TWICE else self._delay)
         # Matroska rounds the delay that players subtract to milliseconds. Timestamps are shifted by
         # the rounding error, so that the sound stays in sync.
         delay = Fraction(self._delay, output.rate)
@@ -450,9 +480,11 @@ class FilmWriter:
                 if self._source.streams[index].discard == Discard.all
                 or (self._output.muxer in ("mp4", "mov")
                     and "timecode" in self._source.streams[index].metadata)}
-        # PyAV cannot copy subtitles that FFmpeg has no decoder for, such as teletext.
+        # PyAV cannot copy subtitles that FFmpeg has no decoder for, such as teletext. A stream of
+        # sound without any packets has no rate.
         lost = {stream.index for stream in self._source.streams
-                if stream.codec_context is None and stream.type in ("subtitle", "unknown")}
+                if stream.codec_context is None and stream.type in ("subtitle", "unknown")
+                or stream.codec_context is not None and stream.type == "audio" and not stream.rate}
         with self._writing_errors():
             try:
                 self._start(made | lost)
@@ -463,7 +495,8 @@ class FilmWriter:
                 self._start(data | lost)
                 lost |= data - made
         if lost:
-            logger.warning("%s: %d streams of data or subtitles cannot be copied and are left out",
+            logger.warning("%s: %d streams cannot be copied (data, subtitles, or empty), and are "
+                           "left out",
                            self._track.path, len(lost))
 
     def _start(self, left_out: set[int]) -> None:
@@ -471,9 +504,6 @@ class FilmWriter:
         source, output, track = self._source, self._output, self._track
         tags = {key: value for key, value in source.metadata.items() if not OF_LEVELS.match(key)}
         options: dict[str, str] = {"max_interleave_delta": str(INTERLEAVE_MICROSECONDS)}
-        if output.muxer in ("matroska", "webm") and any(map(_is_reshaped, source.streams.video)):
-            logger.warning("%s: the film's header gives its pictures another shape than the coded "
-                           "pictures have; that shape is lost", track.path)
         if output.muxer in ("mp4", "mov"):
             # The time unit of edit lists. With FFmpeg's default of 1 ms, the audio would start up
             # to 24 samples early or late.
@@ -534,6 +564,10 @@ class FilmWriter:
                     self._mux(self._audio.encode(None))
                     self._copied.copy_until(None, self._container)
                     self._container.close()
+                if not keep_shape(self._output.muxer, self._track, self.path,
+                                  self._copied.shown_widths):
+                    logger.warning("%s: the film's header gives its pictures another shape than "
+                                   "the coded pictures have; that shape is lost", self._track.path)
                 self._add_what_ffmpeg_left_out()
                 _warn_of_lost_tags(self._source.metadata, self._track.path, self.path)
         finally:
@@ -575,8 +609,7 @@ class FilmWriter:
                               f"({error.strerror})") from error
             reason = error.strerror if isinstance(error, av.FFmpegError) else str(error)
             raise UserError(f"{self._track.path}: its streams cannot be written as "
-                            f"{self._output.muxer} ({reason}); copy the film into an MKV file "
-                            "first") from error
+                            f"{self._output.muxer} ({reason})") from error
 
     def write(self, block: np.ndarray) -> np.ndarray:
         """Writes a block `(samples, channels)` and returns it as the encoder received it.
@@ -606,6 +639,10 @@ class FilmWriter:
             steps, clipped = quantize(block, full_scale / unused, dither)
             self.clipped += clipped
             values, stored = steps * unused + zero, steps * (unused / full_scale)
+        if self._skip < 0:
+            silence = np.zeros((-self._skip, values.shape[1]), values.dtype)
+            values = np.concatenate([silence, values])
+            self._fed, self._skip = self._skip, 0
         skipped = min(self._skip, len(values))
         self._skip -= skipped
         self._fed += skipped

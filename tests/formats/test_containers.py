@@ -145,6 +145,15 @@ def test_an_overlap_is_dropped(tmp_path):
     np.testing.assert_allclose(audio[-18000:], whole[-18000:], atol=1e-4)
 
 
+@pytest.mark.parametrize("shift", [-20_000, -300, 3000])
+def test_one_time_that_is_out_of_order_moves_nothing(tmp_path, shift):
+    path = tmp_path / "a.mkv"
+    write_film(path, "matroska", [Sound("flac")], 1.0)
+    whole = read_all(path)
+    move_blocks(path, 1, 400, 490, shift)
+    np.testing.assert_array_equal(read_all(path), whole)
+
+
 def test_a_clock_that_makes_no_sense_is_refused(tmp_path):
     write_film(tmp_path / "a.mkv", "matroska", [Sound("pcm_s16le", gap=(0.2, 0.7))], 1.0, None)
 
