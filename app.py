@@ -10,9 +10,10 @@ Open http://127.0.0.1:7860 and choose a recording. Most used settings:
   app.longest_minutes=120      maximum length of a recording
   app.largest_mb=2000          maximum size of a file
   app.most_million_samples=900 maximum number of samples in all channels together
+  app.all_users_gb=200         maximum size of the files of all users together
   weights=FILE                 as for inference.py, like the settings inference.*
 
-Uploaded files are deleted when the page is closed. The page needs requirements-app.txt.
+Uploaded files are deleted when the page is closed or reloaded. The page needs requirements-app.txt.
 """
 
 from __future__ import annotations
@@ -28,10 +29,8 @@ import importlib.util
 import logging
 import os
 import shutil
-import signal
-import sys
 import tempfile
-import threading
+import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -40,7 +39,7 @@ from typing import Any
 from historical_denoiser.audio.removal import remove
 from historical_denoiser.core.checks import UserError, require
 from historical_denoiser.core.command_line import run_main
-from historical_denoiser.core.files import SIGNALLED_STATUS
+from historical_denoiser.core.files import held_signals
 from historical_denoiser.core.memory import give_back_arrays
 from historical_denoiser.denoiser import Method, choose_method, choose_network
 from historical_denoiser.formats import containers
@@ -52,6 +51,7 @@ from historical_denoiser.page.listening import (
     write_sound,
 )
 from historical_denoiser.page.sessions import (
+    GIGA,
     Found,
     Session,
     Sessions,
@@ -68,6 +68,7 @@ logger = logging.getLogger(__name__)
 EXAMPLE = PRETRAINED.parent / "examples" / "noisy.flac"
 CLASSICAL = "Classical method without a network"
 SWEEP_SECONDS = 60.0  # interval at which old files are deleted
+POLL_SECONDS = 0.2  # interval at which signals are noticed
 
 
 # --- Restoration -----------------------------------------------------------------------------
@@ -97,7 +98,7 @@ class Workshop:
                 "left out: the page denoises on the computer where it runs",
                 cfg.inference.cluster)
         self.cfg, self.given = cfg, set(given)
-        self.sessions = Sessions(root, 3600.0 * cfg.app.keep_hours)
+        self.sessions = Sessions(root, 3600.0 * cfg.app.keep_hours, GIGA * cfg.app.all_users_gb)
         self.choices: dict[str, Config] = {}
         for weights in (cfg.weights, *cfg.app.weights):
             own = dataclasses.replace(cfg, method="network", weights=weights)
@@ -129,15 +130,16 @@ class Workshop:
             UserError: The file cannot be read, or is too long.
         """
         session = self.sessions.start(key, upload)
-        recording = open_upload(session.folder / "input" / upload.name, self.cfg.inference.track,
-                                self.cfg.app)
 
         def check(seconds: float) -> None:
             session.require_present()
             require_length(recording, seconds, self.cfg.app)
 
-        sound = write_sound(session.folder / "before", containers.read_blocks(recording),
-                            recording, check)
+        with session.in_use():
+            recording = open_upload(session.folder / "input" / upload.name,
+                                    self.cfg.inference.track, self.cfg.app)
+            sound = write_sound(session.folder / "before", containers.read_blocks(recording),
+                                recording, check)
         session.recording = recording
         return sound
 
@@ -156,10 +158,10 @@ class Workshop:
         """
         require(profile == "none" or self.takes_profile(choice), "noise profile",
                 "left out with this network, which was trained without one", profile)
-        session.require_present()
-        # A new folder, because `write` may still use the former result.
-        found = Found(Path(tempfile.mkdtemp(prefix="run", dir=session.folder)), choice)
-        with ExitStack() as undo:
+        self.sessions.require_room()
+        with session.in_use(), ExitStack() as undo:
+            # A new folder, because `write` may still use the former result.
+            found = Found(Path(tempfile.mkdtemp(prefix="run", dir=session.folder)), choice)
             undo.callback(shutil.rmtree, found.folder, ignore_errors=True)
             # Strength 0 would not estimate any noise.
             keeping = KeepingNoise(self.restorer(choice), found.noise)
@@ -186,7 +188,7 @@ class Workshop:
         Raises:
             UserError: There was no successful run.
         """
-        with session.lock:
+        with session.in_use(), session.lock:
             if session.found is None:
                 raise UserError('there is no result yet; press "Remove the noise" first')
             kept = KeptNoise(session.found.known, session.found.noise)
@@ -224,9 +226,11 @@ class Workshop:
 
 def launch(workshop: Workshop):
     """Builds the page, starts to serve it, and returns it."""
-    import gradio as gr
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    from historical_denoiser.page.layout import ROOM, build  # loads Gradio
+    from historical_denoiser.page.guard import Guard, allowed_hosts
+    from historical_denoiser.page.layout import ROOM, THEME, build  # loads Gradio
 
     app = workshop.cfg.app
     page = build(workshop, EXAMPLE)
@@ -235,9 +239,10 @@ def launch(workshop: Workshop):
         max_file_size=f"{app.largest_mb}mb", show_error=False, quiet=True, footer_links=[],
         allowed_paths=[str(EXAMPLE)],  # others: below the working directory only
         css_paths=ROOM / "page.css", ssr_mode=False, run_history=False, enable_monitoring=False,
-        mcp_server=False,
-        theme=gr.themes.Soft(primary_hue="teal", font=["system-ui", "sans-serif"],
-                             font_mono=["monospace"]))
+        mcp_server=False, theme=THEME,
+        app_kwargs={"openapi_url": None, "middleware": [
+            Middleware(TrustedHostMiddleware, allowed_hosts=allowed_hosts(app.host)),
+            Middleware(Guard, require_room=workshop.sessions.require_room)]})
     return page
 
 
@@ -248,28 +253,22 @@ def serve(cfg: Config, given: set[str]) -> None:
             cfg.inference.audio)
     if importlib.util.find_spec("gradio") is None:
         raise UserError("the page needs more packages: pip install -r requirements-app.txt")
-    ended, signals = threading.Event(), []
-
-    def end(number: int, _: Any) -> None:
-        # An exception might be lost in a callback of the garbage collector.
-        signals.append(number)
-        ended.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
-    root = make_root()
-    try:
+    # These end the process at once: threads that compute would abort while Python shuts down.
+    with held_signals() as signals, ExitStack() as undo:
+        root = make_root()
+        undo.callback(shutil.rmtree, root, ignore_errors=True)
         os.environ["GRADIO_TEMP_DIR"] = str(root)  # Gradio stores uploads there
         os.environ["GRADIO_EXAMPLES_CACHE"] = str(root)
         workshop = Workshop(cfg, root, given)
         workshop.restorer(next(iter(workshop.choices)))
         launch(workshop)
         logger.info("open http://%s:%d in a browser; Ctrl-C ends it", cfg.app.host, cfg.app.port)
-        while not ended.wait(SWEEP_SECONDS):
-            workshop.sessions.delete_old()
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
-    sys.exit(SIGNALLED_STATUS + signals[0])
+        swept = time.monotonic()
+        while not signals:
+            time.sleep(POLL_SECONDS)
+            if time.monotonic() > swept + SWEEP_SECONDS:
+                workshop.sessions.delete_old()
+                swept = time.monotonic()
 
 
 def main() -> None:

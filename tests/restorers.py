@@ -24,8 +24,8 @@ def make_restorer(network: Callable, settings: NetworkSettings,
 
 def denoise_all(jobs: list[Job], restorer: Restorer, strength: Any, tell: Callable[[str], object],
                 note: Callable[[Job, dict[str, Any]], object] = lambda job, facts: None,
-                forget: Callable[[Job], object] = lambda job: None, **others: Any,
+                announce: Callable[[Job], object] = lambda job: None, **others: Any,
                 ) -> dict[Path, str]:
     """Denoises one recording after the other; `others` are those of `denoise_recording`."""
     restore = functools.partial(denoise_recording, restorer=restorer, strength=strength, **others)
-    return follow(jobs, functools.partial(one_by_one, restore), tell, note, forget)
+    return follow(jobs, functools.partial(one_by_one, restore), tell, note, announce)

@@ -36,6 +36,27 @@ from historical_denoiser.page.sessions import PREFIX
 ROOT = Path(app.__file__).resolve().parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WAIT_MILLISECONDS = 120000.0  # machines are busy at times
+# Returns each text whose contrast to its background is below 4.5 (WCAG 2.2, 1.4.3).
+LOW_CONTRAST = """() => {
+  const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+  const laid = (colours) => {  // over each other, on white
+    for (const colour of ["white", ...colours]) {
+      canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); }
+    const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map(
+      (v) => v <= 10 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05; };
+  const low = {}, texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const text = texts.currentNode.textContent.trim(), own = texts.currentNode.parentElement;
+    if (!text || own.closest(":disabled, script, style, noscript") || !own.checkVisibility(
+        {opacityProperty: true, visibilityProperty: true})) continue;
+    const behind = [];
+    for (let each = own; each; each = each.parentElement)
+      behind.unshift(getComputedStyle(each).backgroundColor);
+    const two = [laid(behind), laid([...behind, getComputedStyle(own).color])];
+    const ratio = Math.max(...two) / Math.min(...two);
+    if (ratio < 4.5) low[text] = ratio; }
+  return low; }"""
 SCREENSHOTS = ROOT / "experiments" / "screenshots"  # kept, to be looked at
 
 
@@ -194,7 +215,11 @@ def test_a_recording_is_dropped_denoised_heard_and_downloaded(
 
     page.fill("#strength input[type=number]", "0.4")
     assert page.evaluate("window.denoiserPlayer.mix()") == [1, -0.4]  # at once
+    downloads = []
+    page.on("download", downloads.append)
+    page.click("#result", force=True)  # at once: never the file of the former strength
     page.wait_for_selector("#residual:has-text('side A_residual_s4.wav')")
+    assert {each.suggested_filename for each in downloads} <= {"side A_denoised_s4.wav"}
     assert len(served.calls) == calls  # the network was not asked again
     own = [download(page, button, tmp_path) for button in ("#result", "#residual")]
     assert [path.name for path in own] == ["side A_denoised_s4.wav", "side A_residual_s4.wav"]
@@ -206,6 +231,14 @@ def test_a_recording_is_dropped_denoised_heard_and_downloaded(
     np.testing.assert_allclose(heard, sf.read(own[0])[0], atol=2.5 / 2**15)
     assert page.is_visible("#picture img")
     keep_picture(page, "denoised")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_differs_enough_from_its_background(open_page, recording, scheme):
+    page = open_page(color_scheme=scheme)
+    drop(page, recording)
+    denoise(page)
+    assert page.evaluate(LOW_CONTRAST) == {}
 
 
 def test_what_cannot_be_read_is_told_in_one_line(open_page, served, recording, tmp_path):
@@ -488,7 +521,9 @@ def test_files_of_two_strengths_are_made_one_after_the_other(at_work, monkeypatc
         at_work.session.found.job.results)
 
 
-def test_the_program_serves_this_computer_alone_and_leaves_nothing(tiny_run, tmp_path):
+@pytest.mark.parametrize("at_work", [False, True])
+def test_the_program_serves_this_computer_alone_and_leaves_nothing(
+        tiny_run, tmp_path, request, at_work):
     pytest.importorskip("gradio", reason="the page needs requirements-app.txt")
     port = programs.free_port()
     process = programs.start("app.py", f"app.port={port}", f"weights={tiny_run}", "app.weights=[]",
@@ -504,9 +539,16 @@ def test_the_program_serves_this_computer_alone_and_leaves_nothing(tiny_run, tmp
                  if each.status == psutil.CONN_LISTEN]
     assert [(each.ip, each.port) for each in listening] == [("127.0.0.1", port)]
     assert len(list(Path(tempfile.gettempdir()).glob(own))) == 1
+    if at_work:
+        tab = request.getfixturevalue("browser").new_page()
+        tab.set_default_timeout(WAIT_MILLISECONDS)
+        tab.goto(f"http://127.0.0.1:{port}")
+        drop(tab, app.EXAMPLE)
+        tab.click("#run")
+        tab.wait_for_selector("#status:has-text('Analysing')")
     process.send_signal(signal.SIGTERM)
     messages = process.communicate()[1]
-    assert process.returncode == 128 + signal.SIGTERM
+    assert process.returncode == -signal.SIGTERM
     assert "Traceback" not in messages and f"open http://127.0.0.1:{port}" in messages
     assert not list(Path(tempfile.gettempdir()).glob(own))
 

@@ -218,7 +218,7 @@ def run_again(paths: list[Path], made_with: dict, **settings: object) -> dict[Pa
         jobs, restorer, chosen.strength, print,
         lambda job, facts: report(job).add(job.recording.path, job.results, facts),
         resume=hash_of_values(made_with) if chosen.resume else None,
-        forget=lambda job: report(job).forget(job.results))
+        announce=lambda job: report(job).announce(job.recording.path, job.results))
 
 
 def test_a_fault_of_the_program_is_told_and_the_others_are_done(tmp_path, caplog):
@@ -293,7 +293,8 @@ class Killed(BaseException):
     """Ends a run at once, as a kill does, but for what is cleaned up."""
 
 
-def test_a_kill_among_the_results_leaves_none_that_counts_as_done(tmp_path, monkeypatch):
+def test_a_kill_among_the_results_leaves_none_that_counts_as_done(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
     path = tmp_path / "a.wav"
     write_audio(path)
     assert run_again([path], {"weights": 1}) == {}
@@ -308,11 +309,16 @@ def test_a_kill_among_the_results_leaves_none_that_counts_as_done(tmp_path, monk
         dying.setattr(Path, "replace", replace_some)
         with pytest.raises(Killed):
             run_again([path], {"weights": 2}, overwrite=True)
-    for weights in (1, 2):
-        assert f"no {REPORT_NAME} tells" in run_again([path], {"weights": weights})[path]
+    assert "made by other weights" in run_again([path], {"weights": 1})[path]
+    assert run_again([path], {"weights": 2}) == {}
+    assert "has its results already" not in caplog.text
+    assert "a_residual.wav; they are made again" in caplog.text
+    assert run_again([path], {"weights": 2}) == {}
+    assert "has its results already" in caplog.text
 
 
-def test_a_run_that_was_killed_before_its_report_is_finished(tmp_path, monkeypatch):
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_that_was_killed_before_its_report_is_finished(tmp_path, monkeypatch, resume):
     path = tmp_path / "a.wav"
     write_audio(path)
 
@@ -322,12 +328,10 @@ def test_a_run_that_was_killed_before_its_report_is_finished(tmp_path, monkeypat
     with monkeypatch.context() as dying:
         dying.setattr(RunReport, "add", die)
         with pytest.raises(Killed):
-            run_again([path], {"weights": 1}, resume=True)
-    assert (tmp_path / "a_denoised.wav").is_file() and REPORT_NAME not in visible(tmp_path)
-    # Without `resume`, or by other weights, nobody can know whose these are.
-    assert "exist already" in run_again([path], {"weights": 1})[path]
-    assert "exist already" in run_again([path], {"weights": 2}, resume=True)[path]
-    assert run_again([path], {"weights": 1}, resume=True) == {}
+            run_again([path], {"weights": 1}, resume=resume)
+    assert (tmp_path / "a_denoised.wav").is_file()
+    assert "exist already" in run_again([path], {"weights": 2}, resume=resume)[path]
+    assert run_again([path], {"weights": 1}, resume=resume) == {}
     assert visible(tmp_path) == {"a.wav", "a_denoised.wav", "a_residual.wav", REPORT_NAME}
     assert run_again([path], {"weights": 1}) == {}
 
@@ -342,7 +346,8 @@ def test_a_report_that_cannot_be_added_to_does_no_harm_to_results(tmp_path, capl
 
     restorer = on_waveforms(halve, NetworkSettings())
     assert denoise_all(jobs, restorer, 1.0, print, note,
-                       forget=lambda job: report.forget(job.results)) == {}
+                       announce=lambda job: report.announce(
+                           job.recording.path, job.results)) == {}
     assert caplog.text.count(f"is written, but {REPORT_NAME} does not list it") == 2
     assert visible(tmp_path) == {REPORT_NAME, *(f"{name}{part}.wav" for name in "ab"
                                                 for part in ("", "_denoised", "_residual"))}

@@ -65,9 +65,11 @@ def test_later_runs_add_to_a_report(tmp_path):
     assert told["results"]["b_denoised.wav"]["files"] == {"b_denoised.wav": 4}
     assert told["last_run"]["failed"] == {"c.wav": "empty"}
     assert told["last_run"]["weights"] == "w"
-    second.forget([tmp_path / "a_denoised.wav", tmp_path / "a_residual.wav"])
-    second.forget([tmp_path / "never_denoised.wav"])
-    assert list(read_results(tmp_path)) == ["b_denoised.wav"]
+    second.announce("a.wav", [tmp_path / "a_denoised.wav", tmp_path / "a_residual.wav"])
+    told = json.loads((tmp_path / REPORT_NAME).read_text())
+    assert list(told["results"]) == ["b_denoised.wav"]
+    assert list(told["unfinished"]) == ["a_denoised.wav"]
+    assert list(read_results(tmp_path)) == ["b_denoised.wav", "a_denoised.wav"]
 
 
 def test_a_report_of_a_later_release_is_left_alone(tmp_path):
@@ -80,7 +82,8 @@ def test_a_report_of_a_later_release_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"{", b"\xff", b"[]", b"{}",
-                                     b'{"results": {"a": 1}}'])
+                                     b'{"results": {"a": 1}}',
+                                     b'{"results": {}, "unfinished": 1}'])
 def test_what_is_no_report_is_named(tmp_path, content):
     assert read_results(tmp_path) == {}
     if content is None:

@@ -1,1 +1,1 @@
-"""The parts of the browser page (`app.py`); only `layout` needs Gradio."""
+"""The parts of the browser page (`app.py`); only `layout` and `guard` need Gradio."""

@@ -24,10 +24,19 @@ NO_PROFILE, FOUND_PROFILE = "Work without one", "Find one automatically"
 MARKED_PROFILE = "Use the section between the times below"
 INTRODUCTION = """# Remove noise from old recordings
 For recordings from discs, tapes and films: choose a file, remove its noise, compare the result with
-the original, and download it. Your files are deleted when you close this page."""
+the original, and download it. Your files are deleted, and work on them stops, when you close or
+reload this page."""
 PROFILE_HELP = ("The result may improve if the method knows one or two seconds of the noise alone, "
                 "for example from a pause. Play the recording, and press the buttons below where "
                 "such a section starts and where it ends. Or have one found automatically.")
+# Darker than Gradio's, for a contrast of at least 4.5 between text and background (WCAG AA).
+_TEAL = gr.themes.colors.teal
+THEME = gr.themes.Soft(
+    font=["system-ui", "sans-serif"], font_mono=["monospace"], primary_hue=gr.themes.Color(
+        *(getattr(_TEAL, f"c{shade}") for shade in (50, 100, 200, 300, 800, 700, 700, 800, 900, 950,
+                                                    950)))).set(
+    body_text_color_subdued="*neutral_600", input_placeholder_color="*neutral_500",
+    link_text_color_dark="*secondary_300")
 PRIVATE = {"api_visibility": "private"}
 PROGRESS = gr.Progress()  # Gradio recognises it as a default value
 
@@ -96,14 +105,19 @@ def _lay_out_listening(denoising_strength: float) -> dict[str, Any]:
             rest = gr.DownloadButton("Download the removed noise", elem_id="residual")
         picture = gr.Image(type="filepath", interactive=False, show_label=False,
                            buttons=["fullscreen"], elem_id="picture")
+        written = gr.Number(visible=False)  # the strength of the files
     return {"player": player, "results": results, "strength": strength, "result": result,
-            "rest": rest, "picture": picture}
+            "rest": rest, "picture": picture, "written": written}
 
 
 def _connect(page: gr.Blocks, on: SimpleNamespace, answers: "Answers", example: Path) -> None:
     """Connects the events of the components with their handlers."""
     received = [on.player, on.run, on.results]
-    files = [on.results, on.result, on.rest, on.picture]
+    files = [on.results, on.result, on.rest, on.picture, on.written]
+    # Files of another strength than the one that is chosen now are not offered.
+    only_current = {"inputs": [on.strength, on.written, on.result, on.rest], "fn": None,
+                    "outputs": [on.result, on.rest], "js":
+                    "(now, written, ...files) => now === written ? files : [null, null]", **PRIVATE}
     # "always_last": an upload right after a clear must not be dropped while the clear is handled.
     for dropped, moments in ((on.file, [on.file.upload, on.file.clear]),
                              (on.spoken, [on.spoken.stop_recording, on.spoken.clear])):
@@ -121,12 +135,12 @@ def _connect(page: gr.Blocks, on: SimpleNamespace, answers: "Answers", example: 
         show_progress_on=on.status, concurrency_limit=1, concurrency_id="network",
         **PRIVATE).success(
         answers.deliver, on.strength, files, show_progress="hidden", concurrency_id="files",
-        concurrency_limit=2, **PRIVATE)
-    on.strength.change(None, on.strength, None, **PRIVATE,
-                       js="(value) => { window.denoiserPlayer.setStrength(value); }")
+        concurrency_limit=2, **PRIVATE).then(**only_current)
+    on.strength.change(None, on.strength, [on.result, on.rest], **PRIVATE, js="(value) => "
+                       "{ window.denoiserPlayer.setStrength(value); return [null, null]; }")
     on.player.submit(answers.deliver, on.strength, files, trigger_mode="always_last",
-                     show_progress_on=on.rest, concurrency_id="files", concurrency_limit=2,
-                     **PRIVATE)
+                     show_progress_on=[on.result, on.rest], concurrency_id="files",
+                     concurrency_limit=2, **PRIVATE).then(**only_current)
     page.unload(answers.leave)
 
 
@@ -195,7 +209,7 @@ class Answers:
             done += seconds
             progress((int(min(done, total)), int(total)), desc="Removing noise", unit="seconds")
 
-        progress(0.0, desc="Analysing the recording")
+        progress(0.0, desc="Analysing the recording (in steps of 10 seconds)")
         sound = self.workshop.denoise(session, choice, profile, strength, report)
         return played | {"removed": _address(sound), "removedPeaks": sound.peaks}
 
@@ -205,7 +219,7 @@ class Answers:
         job = self.workshop.write(self.workshop.sessions.of(request.session_hash), strength)
         buttons = [gr.DownloadButton(f"Download {path.name}", value=path)
                    for path in (job.denoised, job.residual)]
-        return gr.Column(visible=True), *buttons, str(job.picture)
+        return gr.Column(visible=True), *buttons, str(job.picture), strength
 
     def leave(self, request: gr.Request) -> None:
         """Deletes the files of a user."""

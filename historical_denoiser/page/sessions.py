@@ -5,13 +5,15 @@ Start reading at `Sessions`.
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import shutil
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,7 +28,8 @@ from historical_denoiser.run.jobs import Job
 
 PREFIX = "denoiser_page_"
 NAME_BYTES = 16  # length of a folder's name, which cannot be guessed
-MILLION = 10**6
+MILLION, GIGA = 10**6, 10**9
+STOPPED = "stopped, because the recording was removed from the page"
 UNTAKEN_SECONDS = 600.0  # an upload that nobody took for so long after its last byte is deleted
 
 
@@ -77,7 +80,18 @@ class Session:
     def require_present(self) -> None:
         """Raises UserError if the user no longer waits for the result."""
         if self.left:
-            raise UserError("stopped, because the recording was removed from the page")
+            raise UserError(STOPPED)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Raises UserError if the user has left, whatever failed without the deleted files."""
+        self.require_present()
+        try:
+            yield
+        except Exception as error:
+            if self.left:
+                raise UserError(STOPPED) from error
+            raise
 
 
 class Sessions:
@@ -86,10 +100,11 @@ class Sessions:
     Attributes:
         root: Folder of all files.
         keep_seconds: The files of a session are deleted after this time without a request.
+        most_bytes: Size of all files above which no more are accepted.
     """
 
-    def __init__(self, root: Path, keep_seconds: float) -> None:
-        self.root, self.keep_seconds = root, keep_seconds
+    def __init__(self, root: Path, keep_seconds: float, most_bytes: float = math.inf) -> None:
+        self.root, self.keep_seconds, self.most_bytes = root, keep_seconds, most_bytes
         self._sessions: dict[str, Session] = {}
         self._lock = threading.RLock()
 
@@ -143,6 +158,18 @@ class Sessions:
             shutil.rmtree(session.folder, ignore_errors=True)
             if all(other.upload != session.upload for other in self._sessions.values()):
                 session.upload.unlink(missing_ok=True)
+
+    def require_room(self, more_bytes: int = 0) -> None:
+        """Raises UserError if the files of all users, and so many bytes more, are too large."""
+        sizes = {}  # by file: an upload has two names
+        for path in self.root.rglob("*"):
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                found = path.stat()
+                sizes[found.st_ino] = found.st_size
+        if sum(sizes.values()) + more_bytes > self.most_bytes:
+            raise UserError("the files of all users would take more than "
+                            f"{self.most_bytes / GIGA:g} GB, the limit of this page "
+                            "(app.all_users_gb); please come back later")
 
     def delete_old(self, untaken_seconds: float = UNTAKEN_SECONDS) -> None:
         """Ends sessions that have not been used for long, and deletes uploads that nobody took."""

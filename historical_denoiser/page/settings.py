@@ -21,6 +21,7 @@ class AppConfig:
     longest_minutes: float = 60.0  # length of a recording
     # In all channels together; an hour of stereo at 48 kHz has 346.
     most_million_samples: int = 400
+    all_users_gb: float = 50.0  # size of the files of all users together
     waiting: int = 20  # users in the queue; others are asked to come back later
     keep_hours: float = 4.0  # the files of an open page are deleted after this time
 
@@ -29,6 +30,6 @@ class AppConfig:
         require(1 <= self.port <= MAX_PORT, "app.port", f"from 1 to {MAX_PORT}", self.port)
         for name in ("largest_mb", "most_million_samples", "waiting"):
             require(getattr(self, name) >= 1, f"app.{name}", "at least 1", getattr(self, name))
-        for name in ("longest_minutes", "keep_hours"):
+        for name in ("longest_minutes", "keep_hours", "all_users_gb"):
             require(0.0 < getattr(self, name) < float("inf"), f"app.{name}", "above 0 and finite",
                     getattr(self, name))

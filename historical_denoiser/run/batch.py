@@ -134,7 +134,7 @@ def follow(jobs: list[Job], restore_all: Callable[..., Iterable[tuple[Job, Outco
             if isinstance(outcome, str):
                 failures[job.recording.path] = outcome
                 on_failure(outcome)
-            # Without a report, the journal shows how these results were made.
+            # Without an entry in the report, the results are made again, from the journal.
             elif try_to_report(functools.partial(on_success, job, outcome),
                                f"{job.denoised} is written, but {REPORT_NAME} does not list it"):
                 remove_journals(job.denoised)

@@ -20,14 +20,13 @@ from typing import Any
 
 from historical_denoiser.audio.removal import AUTO, Strength, check_noise_floor, check_per_band
 from historical_denoiser.core.checks import UserError, reason_of, require
-from historical_denoiser.core.files import hash_of, remove_left_over
+from historical_denoiser.core.files import remove_left_over
 from historical_denoiser.formats import audio_io, containers, film
 from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.restoration.separation import SEGMENT_SECONDS
 from historical_denoiser.restoration.settings import RETIRED, STAGES, StageSettings, without_retired
 from historical_denoiser.run import profiles
-from historical_denoiser.run.journal import has_journal
-from historical_denoiser.run.report import hash_of_values, read_results, why_not_done
+from historical_denoiser.run.report import INTERRUPTED, read_results, why_not_done
 
 logger = logging.getLogger(__name__)
 
@@ -449,9 +448,9 @@ def _not_done(jobs: list[Job], failures: dict[Path, str], reports: dict[Path, An
             missing.append(job)
         elif reason is None:
             logger.info("%s: has its results already and is left alone", path)
-        elif settings.resume and has_journal(job.denoised, hash_of(path),
-                                             hash_of_values(made_with())):
-            logger.info("%s: a killed run left these results, and is continued", path)
+        elif reason == INTERRUPTED:
+            logger.info("%s: a killed run left %s; they are made again", path,
+                        " and ".join(map(str, present)))
             missing.append(job)
         else:
             failures[path] = (f"{path}: {' and '.join(map(str, present))} exist already, {reason}; "

@@ -42,11 +42,6 @@ def _place(result: Path, recording: str, made_with: str) -> Path:
     return result.parent / f"{_prefix(result)}{key}{ENDING}"
 
 
-def has_journal(result: Path, recording: str, made_with: str) -> bool:
-    """Returns whether a killed run left a journal; the arguments are those of `Journal`."""
-    return _place(result, recording, made_with).is_file()
-
-
 def remove_journals(result: Path) -> None:
     """Removes all journals of a result that is complete."""
     for path in result.parent.glob(f"{glob.escape(_prefix(result))}*{ENDING}"):

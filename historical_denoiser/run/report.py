@@ -2,6 +2,7 @@
 
 A report has an entry for each result in its folder: the hash of the recording, the network and the
 settings, and the sizes of the files. A result counts as done only if all of these are the same.
+Entries without sizes, under `unfinished`, are of results that a run was about to rename.
 Start reading at `RunReport` and `why_not_done`.
 """
 
@@ -29,6 +30,7 @@ VERSION = 1  # version of the report's format
 # changes the results for the same recording, weights and settings.
 RESULTS_VERSION = 17
 PACKAGE = "historical_denoiser"  # only its warnings are reported
+INTERRUPTED = "left by a run that was killed"  # the reason for results that are made again
 
 
 def hash_of_values(values: Any) -> str:
@@ -83,6 +85,8 @@ def collected_warnings() -> Iterator[list[str]]:
 def read_results(folder: Path) -> dict[str, dict[str, Any]]:
     """Returns the entries of the report in a folder by the results' names, or an empty dictionary.
 
+    Entries of results that were being renamed have no `files`.
+
     Raises:
         UserError: The file is not a report, cannot be read, or was written by a later release.
     """
@@ -102,11 +106,12 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
     if isinstance(version, int) and version > VERSION:
         raise UserError(f"{path} must be a report of version {VERSION} or lower. Received: version "
                         f"{version}, of a later release; use that, or another folder of results")
-    results = report.get("results") if isinstance(report, dict) else None
-    if not isinstance(results, dict) or not all(isinstance(entry, dict)
-                                                for entry in results.values()):
+    parts = [report.get("results"), report.get("unfinished", {})] if isinstance(
+        report, dict) else [None]
+    if not all(isinstance(part, dict) and all(isinstance(entry, dict) for entry in part.values())
+               for part in parts):
         raise UserError(f"{path} must be a report with `results`; remove it")
-    return results
+    return parts[0] | parts[1]
 
 
 def name_in(folder: Path, result: Path) -> str:
@@ -132,6 +137,8 @@ def why_not_done(entries: dict[str, dict[str, Any]], folder: Path, recording: Pa
         return f"and no {REPORT_NAME} tells what they were made of"
     if entry.get("made_with") != made_with:
         return "made by other weights or settings"
+    if "files" not in entry:
+        return INTERRUPTED
     written, sizes = entry.get("files"), _sizes(folder, results)
     if not isinstance(written, dict) or len(sizes) < len(results) or any(
             written.get(name) != size for name, size in sizes.items()):
@@ -187,10 +194,10 @@ class RunReport:
         with held(self.folder):
             self._write(read_results(self.folder))
 
-    def forget(self, results: Iterable[Path]) -> None:
-        """Removes the entry of results that will be replaced.
+    def announce(self, recording: Path, results: Iterable[Path]) -> None:
+        """Notes that results will get their names now, in place of any former entry.
 
-        Otherwise, if the run is killed before `add`, the old entry would describe new results.
+        If the run is killed before `add`, the next one knows whose they are: `INTERRUPTED`.
 
         Raises:
             OSError: The report cannot be written.
@@ -200,12 +207,14 @@ class RunReport:
                 entries = read_results(self.folder)
             except UserError:
                 return  # an unreadable report has no valid entries
-            if entries.pop(name_in(self.folder, next(iter(results))), None) is not None:
-                self._write(entries)
+            self._write(entries | {name_in(self.folder, next(iter(results))): {
+                "input": str(recording), "made_with": self._made_with}})
 
     def _write(self, results: dict[str, dict[str, Any]]) -> None:
         report = {"version": VERSION, "last_run": self._run | {"ended": now()},
-                  "results": results}
+                  "results": {name: entry for name, entry in results.items() if "files" in entry},
+                  "unfinished": {name: entry for name, entry in results.items()
+                                 if "files" not in entry}}
         with replacing(self.folder / REPORT_NAME, locked=True) as temporary:
             temporary.write_text(json.dumps(report, indent=1), encoding="utf-8")
 

@@ -32,6 +32,9 @@ def test_files_of_a_user_go_when_another_recording_comes_or_the_page_is_closed(t
     assert first.folder != second.folder and not first.folder.exists()
     with pytest.raises(UserError, match="stopped"):
         first.require_present()
+    with pytest.raises(UserError, match="stopped"), second.in_use():
+        users.end("me")
+        soundfile.read(second.folder / "input/b.wav")
     users.end("me")
     users.end("me")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
