@@ -55,7 +55,8 @@ class Denoiser(Restorer):
         >>> restored = denoiser(waveform, sample_rate, strength=0.8)
         >>> for block in denoiser.stream(blocks, sample_rate): ...
 
-    Waveforms are floating point, `(samples,)` or `(samples, channels)`, at any sample rate.
+    Waveforms are floating point, `(samples,)` or `(samples, channels)`, at any sample rate. It can
+    be pickled, and loads its weights again in the other process.
     """
 
     @classmethod
@@ -84,13 +85,8 @@ class Denoiser(Restorer):
         settings = settings or stored_settings(path)
         if settings is None:
             raise UserError(f"`settings` must be given: no {CONFIG_NAME} lies beside {path}")
-        exported = path if runtimes.format_of(path) else _find_twin(path, runtime)
-        if exported is not None:
-            predict = runtimes.load(exported, settings.profile_form)
-            logger.info("%s", runtimes.describe(exported))
-        else:
-            predict = _load_keras(path, settings)
-        return cls(predict, settings, StageSettings(**without_retired(stages)), segment_seconds)
+        return cls(_Network(path.absolute(), settings, runtime), settings,
+                   StageSettings(**without_retired(stages)), segment_seconds)
 
     def forget_lengths(self) -> None:
         """Makes the results of the network independent of its earlier inputs.
@@ -104,6 +100,25 @@ class Denoiser(Restorer):
             self.network(spectra)
             if form is not None:
                 self.network([spectra, form.nothing()[None]])
+
+
+class _Network:
+    """A network as a function; it is pickled as the name of its weights, and loaded again."""
+
+    def __init__(self, path: Path, settings: NetworkSettings, runtime: str) -> None:
+        self._arguments = path, settings, runtime
+        exported = path if runtimes.format_of(path) else _find_twin(path, runtime)
+        if exported is not None:
+            self._predict = runtimes.load(exported, settings.profile_form)
+            logger.info("%s", runtimes.describe(exported))
+        else:
+            self._predict = _load_keras(path, settings)
+
+    def __call__(self, spectra: Any) -> np.ndarray:
+        return self._predict(spectra)
+
+    def __reduce__(self) -> tuple[type[_Network], tuple[Path, NetworkSettings, str]]:
+        return type(self), self._arguments
 
 
 def _require_runtime(weights: Path, runtime: str) -> None:

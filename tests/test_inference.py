@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -864,8 +865,8 @@ def test_the_shipped_network_restores(rng):
     time_s = np.arange(3 * SAMPLE_RATE) / SAMPLE_RATE
     tone = 0.2 * np.sin(2.0 * np.pi * 440.0 * time_s) * (1.0 + np.sin(2.0 * np.pi * 3.0 * time_s))
     noise = 0.02 * rng.standard_normal(len(tone))
-    restored = Denoiser.load(config.PRETRAINED)(tone + noise, SAMPLE_RATE)
-    assert np.mean((restored - tone) ** 2) < 0.05 * np.mean(noise**2)
+    denoiser = pickle.loads(pickle.dumps(Denoiser.load(config.PRETRAINED)))  # as a process gets it
+    assert np.mean((denoiser(tone + noise, SAMPLE_RATE) - tone) ** 2) < 0.05 * np.mean(noise**2)
 
 
 def test_program_and_library_restore_alike(tmp_path, tiny_run):

@@ -37,7 +37,9 @@ def halve(spectra: np.ndarray) -> np.ndarray:
 def test_form_and_type_stay(rng, shape, rate, dtype):
     audio = np.cumsum(0.01 * rng.standard_normal(shape), axis=0).astype(dtype)
     before = audio.copy()
-    restored = make_restorer(halve, SHORT, 1.0)(audio, rate, strength=0.5)
+    shares: list[float] = []
+    restored = make_restorer(halve, SHORT, 1.0)(audio, rate, 0.5, progress=shares.append)
+    assert shares == sorted(shares) and shares[-1] == 1.0
     assert restored.shape == audio.shape and restored.dtype == audio.dtype
     np.testing.assert_array_equal(audio, before)
     if rate == SAMPLE_RATE and len(audio) > 1:
@@ -95,10 +97,14 @@ def test_a_stream_without_a_survey_is_levelled_by_its_start(rng):
 @pytest.mark.parametrize(("waveform", "strength", "message"), [
     (np.zeros(100, np.int16), 1.0, "must be float32 or float64"),
     (np.zeros(100, np.float16), 1.0, "must be float32 or float64"),
+    (np.zeros(100, complex), 1.0, "must be float32 or float64"),
+    (None, 1.0, "must be float32 or float64"),
     (np.zeros((100, 0)), 1.0, r"\(samples,\) or \(samples, channels\)"),
     (np.zeros((2, 3, 4)), 1.0, r"\(samples,\) or \(samples, channels\)"),
     (np.zeros((2, 5000)), 1.0, r"is it \(channels, samples\)"),
-    (np.zeros(100), 1.5, r"`strength` must be in \[0, 1\]"),
+    *((np.zeros(100), strength, r"`strength` must be in \[0, 1\]")
+      for strength in (1.5, -0.1, float("nan"), None, "all")),
+    (np.full(100, np.inf), 1.0, "holds NaN or infinite samples, the first at 0.000 s"),
 ])
 def test_what_cannot_be_restored_is_refused(waveform, strength, message):
     with pytest.raises(ValueError, match=message):
@@ -117,6 +123,8 @@ def test_sample_rates_that_make_no_sense_are_refused(rate):
     ([np.arange(2.0 * SAMPLE_RATE), np.zeros((100, 2))], ValueError, "must all have 1 channels"),
     ([np.arange(2.0 * SAMPLE_RATE), np.full(100, np.nan)], UserError, "the recording holds NaN"),
     (np.zeros((100, 2)), ValueError, "must be several waveforms"),
+    ("side A.wav", ValueError, "`waveform` must be float32 or float64"),
+    ([[0.1] * 100, [1] * 100], ValueError, "`waveform` must be float32 or float64"),
 ])
 def test_blocks_that_cannot_be_restored_are_named(blocks, error, message):
     with pytest.raises(error, match=message):
@@ -304,10 +312,11 @@ def test_a_tenth_of_a_second_suffices_at_every_rate(rng, rate):
     (np.zeros(10_000, np.float32), "must be a section of noise. Received: noise_profile='silence'"),
     (np.ones(4000, np.float32), "must be at least 0.1 s long.*0.091 s"),
     (np.ones((10_000, 3), np.float32), "must be of one channel or of 2, as the recording"),
-    (np.full(10_000, np.nan, np.float32), "must be finite")])
+    (np.full(10_000, np.nan, np.float32), "must be finite"),
+    (np.ones(10_000, np.int16), "`noise_profile` must be float32 or float64")])
 def test_a_profile_that_tells_nothing_is_refused(noise, message, rng):
     audio = rng.standard_normal((10_000, 2)).astype(np.float32)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(ValueError, match=message):
         make_restorer(Listener(), KNOWING)(audio, SAMPLE_RATE, noise_profile=noise)
 
 
@@ -420,7 +429,7 @@ def test_the_sound_of_a_profile_is_not_kept(rng):
 def test_nothing_is_heard_first_of_nothing(audio):
     network = HalfBlind()
     restorer = make_restorer(network, KNOWING, listen_first=True)
-    np.testing.assert_array_equal(restorer(audio, SAMPLE_RATE), audio)
+    np.testing.assert_array_equal(restorer(audio, SAMPLE_RATE, "auto"), audio)
     assert not network.profiles
 
 
@@ -483,12 +492,17 @@ def test_auto_hears_the_sections_as_they_are_restored(rng):
     known = restorer.analyse(survey([audio], SAMPLE_RATE), lambda: [audio], SAMPLE_RATE)
     told = len(restorer.network.profiles)
     seconds = []
+    shares: list[float] = []
+    result = restorer.restore(audio, SAMPLE_RATE, "auto", progress=shares.append)
+    assert result.known.sections and len(result.known.sections) == len(known.sections)
+    assert shares[0] < 0.2 and shares == sorted(shares) and shares[-1] == 1.0
     fitted = restorer.fit_strength(as_strength("auto"), lambda: [audio], SAMPLE_RATE, known,
                                    report=seconds.append)
     assert not fitted.strength.is_auto and sum(seconds) == pytest.approx(25.0, abs=1.0)
     assert len(restorer.network.profiles) > told
+    assert result.strength == fitted.strength
     np.testing.assert_array_equal(
-        restorer(audio, SAMPLE_RATE, "auto"), restorer(audio, SAMPLE_RATE, fitted.strength))
+        result.waveform, restorer(audio, SAMPLE_RATE, fitted.strength))
 
 
 def test_one_noise_is_heard_as_before(rng):

@@ -122,8 +122,10 @@ def require_rate(sample_rate: Any) -> None:
                          f"{MAX_RATE}. Received: sample_rate={sample_rate!r}")
 
 
-def as_channels(waveform: np.ndarray) -> np.ndarray:
+def as_channels(waveform: np.ndarray, name: str = "waveform") -> np.ndarray:
     """Returns `(samples,)` or `(samples, channels)` as `(samples, channels)`.
+
+    In messages, the waveform is called `name`.
 
     Raises:
         ValueError: The shape is different, or the type is not floating point, or it has half
@@ -131,12 +133,19 @@ def as_channels(waveform: np.ndarray) -> np.ndarray:
     """
     if (waveform.ndim not in (1, 2) or 0 in waveform.shape[1:]
             or not np.issubdtype(waveform.dtype, np.floating) or waveform.dtype.itemsize < 4):
-        raise ValueError("`waveform` must be float32 or float64, (samples,) or (samples, "
-                         f"channels). Received: {waveform.dtype} {waveform.shape}")
+        raise ValueError(f"`{name}` must be float32 or float64, full scale at 1, (samples,) or "
+                         f"(samples, channels). Received: {waveform.dtype} {waveform.shape}")
     if waveform.ndim == 2 and waveform.shape[1] > MAX_CHANNELS:
-        raise ValueError(f"`waveform` must have at most {MAX_CHANNELS} channels; is it (channels, "
+        raise ValueError(f"`{name}` must have at most {MAX_CHANNELS} channels; is it (channels, "
                          f"samples)? Received: {waveform.shape}")
     return waveform[:, None] if waveform.ndim == 1 else waveform
+
+
+def as_waveform(values: Any, name: str = "waveform") -> np.ndarray:
+    """Returns an array, or a list of numbers, as an array that `as_channels` accepts."""
+    waveform = np.asarray(values)
+    as_channels(waveform, name)
+    return waveform
 
 
 def survey(blocks: Iterable[np.ndarray], sample_rate: int) -> Survey:

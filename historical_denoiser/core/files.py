@@ -114,10 +114,11 @@ def replacing(path: Path, locked: bool = False) -> Iterator[Path]:
             raise OSError(f"{path}: cannot be written ({error.strerror})") from error
 
 
-def copy_mode(source: Path, path: Path) -> None:
-    """Gives a file the permission bits of another one; its owner can always read and write it."""
-    with suppress(PermissionError):  # some file systems store no such bits
-        path.chmod(source.stat().st_mode & PERMISSION_BITS | OWNER_BITS)
+def copy_mode(source: Path, *paths: Path) -> None:
+    """Gives files the permission bits of another one; their owner can always read and write."""
+    for path in paths:
+        with suppress(PermissionError):  # some file systems store no such bits
+            path.chmod(source.stat().st_mode & PERMISSION_BITS | OWNER_BITS)
 
 
 @contextmanager

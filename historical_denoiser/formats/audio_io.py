@@ -61,6 +61,10 @@ ALAC_SUBTYPES = {"ALAC_16": "PCM_16", "ALAC_20": "PCM_24", "ALAC_24": "PCM_24",
                  "ALAC_32": "PCM_32"}
 DITHERED_BITS = 16  # with more bits, the rounding error is inaudible without dither
 LOSSY_CONTAINER, LOSSY_SUBTYPE = "WAV", "PCM_24"
+# Where libsndfile puts the channels of a WAV file in Ogg files, by their number: these begin with
+# left, centre, right, and end with the low frequencies (Vorbis I, 4.3.9).
+ORDER_IN_OGG = {3: [0, 2, 1], 5: [0, 2, 1, 3, 4], 6: [0, 2, 1, 5, 3, 4],
+                7: [0, 2, 1, 6, 5, 3, 4], 8: [0, 2, 1, 7, 5, 6, 3, 4]}
 MPEG = "MPEG_LAYER"  # beginning of libsndfile's subtypes of MP3 and similar codecs
 
 
@@ -171,6 +175,8 @@ def open_recording(path: Path) -> Recording:
     first = find_links(path, "WAV" if head.startswith(b"RIFF") else "")[0]
     try:
         with _open_link(path, first) as file:
+            if file.format == "RAW":  # libsndfile's guess from an ending, such as .au
+                raise UnknownFormatError(f"{path}: not audio that can be read (it has no header)")
             size = path.stat().st_size
             share = _promised_share(head, size)
             if file.frames == 0 and (share > 1.0 or size > MAX_HEADER_BYTES):
@@ -232,12 +238,13 @@ def _read_file(file: sf.SoundFile) -> Iterator[np.ndarray]:
     # Reading integers left-justified in 32 bits is exact. libsndfile's own conversion to floating
     # point and back is not: it divides by 2^15 but multiplies by 2^15 - 1.
     integer = BITS.get(ALAC_SUBTYPES.get(file.subtype, file.subtype)) is not None
+    order = ORDER_IN_OGG.get(file.channels) if file.subtype in ("VORBIS", "OPUS") else None
     if file.frames >= UNKNOWN_SAMPLES:
         # soundfile would seek after each block, which fails in a file of unknown length.
         file.seekable = lambda: False
     while len(block := file.read(block_samples, "int32" if integer else "float64",
                                  always_2d=True)):
-        yield block * 2.0**-31 if integer else block
+        yield block[:, order] if order else block * 2.0**-31 if integer else block
 
 
 def output_format(recording: Recording, samples: int) -> Format:

@@ -46,7 +46,7 @@ def _unread(recording: Recording) -> str | None:
     if missing > 0:
         # Where a file is not CAF, `header_seconds` is the full length.
         seconds = missing * recording.header_seconds / (max(1, size - missing) if is_caf else size)
-        if seconds * recording.rate < 1.0 or not is_caf and seconds > MIN_UNREAD_SECONDS:
+        if seconds * recording.rate < 0.99 or not is_caf and seconds > MIN_UNREAD_SECONDS:
             return None  # less than a sample, or much, which is noticed where samples are counted
         return (f"the header promises {size} bytes of samples, and {missing} of them are "
                 f"missing, as many as {seconds:.3f} s of audio")

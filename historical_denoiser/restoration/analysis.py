@@ -192,7 +192,7 @@ def _checked_profile(restorer: Separator, noise: np.ndarray, sample_rate: int, c
         UserError: The network takes no profile, or the profile is too short, silent, not finite, or
             has another number of channels.
     """
-    noise = as_channels(np.asarray(noise))
+    noise = as_channels(np.asarray(noise), "noise_profile")
     _form_of(restorer)
     seconds = len(noise) / sample_rate
     # The ends of an excerpt are rounded to samples, so one sample may be missing.

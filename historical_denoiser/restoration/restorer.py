@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.audio.fitting import fit
+from historical_denoiser.audio.fitting import EXCERPTS_SECONDS, fit
 from historical_denoiser.audio.removal import Pair, Strength, as_strength, remove
-from historical_denoiser.audio.survey import Survey, as_channels, require_rate, survey
+from historical_denoiser.audio.survey import Survey, as_waveform, require_rate, survey
 from historical_denoiser.restoration import analysis
 from historical_denoiser.restoration.separation import Separator
 
 # If the start of a stream is softer than this, its level is not used.
 SILENT_POWER = 10.0 ** (-70.0 / 10.0)
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A restored recording.
+
+    Attributes:
+        waveform: The recording, of the same shape and type as before.
+        strength: What was removed of the noise estimate; "auto" is replaced by what was fitted.
+        known: What was found in the recording: its hum, silence, noise and sections.
+    """
+
+    waveform: np.ndarray
+    strength: Strength
+    known: Survey
 
 
 @dataclass(frozen=True)
@@ -33,32 +48,36 @@ class Restorer(Separator):
 
     def __call__(self, waveform: np.ndarray, sample_rate: int,
                  strength: float | str | Strength = 1.0,
-                 noise_profile: np.ndarray | None = None) -> np.ndarray:
-        """Restores a whole recording.
+                 noise_profile: np.ndarray | None = None,
+                 progress: Callable[[float], object] = lambda share: None) -> np.ndarray:
+        """Returns a restored recording; arguments and errors are those of `restore`."""
+        return self.restore(waveform, sample_rate, strength, noise_profile, progress).waveform
+
+    def restore(self, waveform: np.ndarray, sample_rate: int,
+                strength: float | str | Strength = 1.0, noise_profile: np.ndarray | None = None,
+                progress: Callable[[float], object] = lambda share: None) -> Restored:
+        """Restores a whole recording, and returns what was found in it as well.
 
         Args:
-            waveform: `(samples,)` or `(samples, channels)`, floating point.
-            sample_rate: Sample rate in Hz.
+            waveform: `(samples,)` or `(samples, channels)`, floating point, full scale at 1, as
+                `soundfile.read` returns it. Integers are refused, since their full scale is not
+                known.
+            sample_rate: Sample rate in Hz, a whole number.
             strength: Share of the noise estimate that is removed, in [0, 1]; "auto" to fit it to
                 the recording; or a `Strength`.
             noise_profile: An excerpt of the recording, or of another one of the same carrier, that
                 holds noise alone: `(samples,)` or `(samples, channels)`, at the same sample rate
                 and level, at least 0.1 s. With several channels, each is the profile of its own
                 channel.
-
-        Returns:
-            The restored recording, of the same shape and type.
+            progress: Called with the share that is done, rising to 1.
 
         Raises:
             ValueError: An argument has the wrong form.
-            UserError: The network returned NaN, takes no profile, or `noise_profile` is too short
-                or silent.
+            UserError: A `ValueError`: the recording holds NaN or infinite samples, the network
+                returned NaN, or takes no profile, or `noise_profile` is too short or silent.
         """
-        waveform, strength = np.asarray(waveform), as_strength(strength)
+        waveform, strength = as_waveform(waveform), as_strength(strength)
         require_rate(sample_rate)
-        as_channels(waveform)
-        if len(waveform) == 0:
-            return waveform.copy()
         block_samples = max(1, round(self.segment_seconds * sample_rate))
         blocks = [waveform[start : start + block_samples]
                   for start in range(0, len(waveform), block_samples)]
@@ -66,9 +85,24 @@ class Restorer(Separator):
         def read() -> list[np.ndarray]:
             return blocks
 
-        known = self.analyse(survey(blocks, sample_rate), read, sample_rate, noise_profile)
-        strength = self.fit_strength(strength, read, sample_rate, known).strength
-        return np.concatenate(list(self.stream(blocks, sample_rate, strength, known)))
+        known, seconds = survey(blocks, sample_rate), len(waveform) / sample_rate
+        expected = seconds + strength.is_auto * min(EXCERPTS_SECONDS, seconds) + (
+            noise_profile is None) * self.analysis_seconds(known.audible_samples, sample_rate)
+        done = 0.0
+
+        def report(seconds: float) -> None:
+            nonlocal done
+            done += seconds
+            progress(min(done / expected, 1.0))
+
+        known = self.analyse(known, read, sample_rate, noise_profile, report)
+        strength = self.fit_strength(strength, read, sample_rate, known, report).strength
+        restored = [waveform[:0].copy()]
+        for block in self.stream(blocks, sample_rate, strength, known):
+            restored.append(block)
+            report(len(block) / sample_rate)
+        progress(1.0)
+        return Restored(np.concatenate(restored), strength, known)
 
     def stream(self, blocks: Iterable[np.ndarray], sample_rate: int,
                strength: float | str | Strength = 1.0, known: Survey | None = None,
@@ -95,7 +129,7 @@ class Restorer(Separator):
             raise ValueError("`blocks` must be several waveforms. Received: one array of shape "
                              f"{blocks.shape}; call the restorer on it, or put it into a list")
         require_rate(sample_rate)
-        strength, blocks = as_strength(strength), iter(blocks)
+        strength, blocks = as_strength(strength), map(as_waveform, blocks)
         if known is None:
             blocks, known = self._analyse_start(blocks, sample_rate, noise_profile)
         pairs = self.separate(blocks, sample_rate, known)

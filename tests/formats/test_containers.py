@@ -51,7 +51,7 @@ def test_what_has_no_audio_is_told_in_one_line(tmp_path):
     write_film(tmp_path / "silent.mp4", "mp4", [], 0.2)
     with pytest.raises(UserError, match=r"silent\.mp4: the file holds no audio, only video"):
         containers.open_audio(tmp_path / "silent.mp4")
-    for name in ("noise.mkv", "noise.wav"):
+    for name in ("noise.mkv", "noise.wav", "noise.au", "noise.vox"):  # not samples without a header
         (tmp_path / name).write_bytes(b"\x91 no film" * 100)
         with pytest.raises(UserError, match=rf"{name}: not .*audio that can be read"):
             containers.open_audio(tmp_path / name)

@@ -477,27 +477,6 @@ def test_what_cannot_be_encoded_is_replaced(tmp_path, caplog):
     assert_same_places(result, path, Fraction(1, 44100))
 
 
-@pytest.mark.parametrize(("ending", "muxer", "codec", "result", "form"), [
-    ("m4a", "mp4", "aac", ".m4a", "aac"), ("mka", "matroska", "ac3", ".mka", "ac3"),
-    ("wma", "asf", "wmav2", ".wma", "wmav2"), ("ac3", "ac3", "ac3", ".ac3", "ac3"),
-    ("aac", "adts", "aac", ".aac", "aac"), ("tta", "tta", "tta", ".flac", "flac"),
-    ("m4a", "mp4", "alac", ".m4a", "alac"), ("m4a", "mp4", "libopus", ".m4a", "opus"),
-    ("mka", "matroska", "libopus", ".mka", "opus"), ("ts", "mpegts", "libopus", ".ts", "opus")])
-def test_audio_that_libsndfile_does_not_read(tmp_path, caplog, ending, muxer, codec, result, form):
-    caplog.set_level("INFO")
-    path = tmp_path / f"a.{ending}"
-    rate = 48000 if codec == "libopus" or muxer == "ac3" else 44100
-    write_film(path, muxer, [Sound(codec, rate)], 1.0, video=None,
-               metadata={"title": "A tune"} if muxer in ("mp4", "matroska", "asf") else None)
-    written, track, _ = rewrite(path)
-    assert not track.is_film and written.suffix == result
-    assert containers.open_track(written).codec == form
-    assert_same_places(written, path, Fraction(1, 1000) if muxer == "asf" else Fraction(1, 44100))
-    assert ("the result is a FLAC file" in caplog.text) == (result == ".flac")
-    if muxer in ("mp4", "matroska", "asf"):
-        assert described(written)[1]["title"] == "A tune"
-
-
 @pytest.mark.parametrize(("arguments", "kilobits"), [
     (("aac", 2, 48000, 320e3), 320), (("aac", 2, 48000, 48e3), 192), (("aac", 6, 48000, 4e6), 1728),
     (("libopus", 2, 48000, 96e3), 128), (("libmp3lame", 2, 44100, 191e3), 192),
@@ -533,19 +512,3 @@ def test_samples_beyond_full_scale_are_counted(tmp_path):
             stored = writer.write(2.0 * block)
     assert writer.clipped == 2 and stored.max() == 1.0 - 2.0**-15
     np.testing.assert_array_equal(heard(tmp_path / "result.mkv")[1], stored)
-
-
-@pytest.mark.parametrize(("muxer", "ending", "video"), [
-    ("matroska", "mkv", "libx264"), ("mp4", "mp4", "libx264"), ("mov", "mov", "mpeg4"),
-    ("avi", "avi", "mpeg4"), ("webm", "webm", "libvpx-vp9")])
-@pytest.mark.parametrize("comment", [None, "scanned in 1998"])
-def test_a_film_tells_what_was_done_to_it(tmp_path, muxer, ending, video, comment):
-    path = tmp_path / f"film.{ending}"
-    sound = Sound("libopus" if muxer == "webm" else "aac" if muxer != "avi" else "pcm_s16le")
-    tags = {"title": "A film"} | ({"comment": comment} if comment else {})
-    write_film(path, muxer, [sound], 0.5, video=video, metadata=tags)
-    result, _, _ = rewrite(path, history="denoised at 1")
-    with av.open(result) as container:
-        found = {key.lower(): value for key, value in container.metadata.items()}
-    assert found["title"] == "A film"
-    assert found["comment"] == ("scanned in 1998; denoised at 1" if comment else "denoised at 1")
