@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 import re
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
-from mutagen.mp4 import Atoms
+from mutagen.mp4 import AtomError, Atoms
 
 from historical_denoiser.formats.chunks import chain, content_of, find_chunks
 from historical_denoiser.formats.containers import MP4, Track
@@ -51,11 +52,13 @@ def _copy_sizes(old: io.BufferedIOBase, new: io.BufferedIOBase) -> None:
     """Copies width and height from the track headers (ISO/IEC 14496-12, 8.3.2) of an MP4 file."""
     places = [[], []]
     for file, found in zip((old, new), places, strict=True):
-        for track in Atoms(file)[b"moov"].findall(b"trak"):
-            header, handler = track[(b"tkhd",)], track[(b"mdia", b"hdlr")]
-            file.seek(handler.offset + 16)
-            if file.read(4) == b"vide":
-                found.append(header.offset + header.length - 8)  # they come last
+        # FFmpeg reads a damaged source whose headers mutagen cannot: then nothing is copied.
+        with suppress(AtomError, KeyError):
+            for track in Atoms(file)[b"moov"].findall(b"trak"):
+                header, handler = track[(b"tkhd",)], track[(b"mdia", b"hdlr")]
+                file.seek(handler.offset + 16)
+                if file.read(4) == b"vide":
+                    found.append(header.offset + header.length - 8)  # they come last
     if len(places[0]) == len(places[1]):
         for place, written in zip(*places, strict=True):
             old.seek(place)
