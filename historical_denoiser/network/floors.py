@@ -21,6 +21,7 @@ from keras import ops
 
 from historical_denoiser.network.tensor_ops import (
     POWER_FLOOR,
+    join_parts,
     mirrored_indices,
     overlap_add,
     power_of_pairs,
@@ -59,7 +60,7 @@ def magnitude_and_floor(spectrogram: Tensor, exponent: float) -> Tensor:
     spectrum = ops.cast(ops.stop_gradient(spectrogram), "float32")
     magnitude = raise_to(power_of_pairs(spectrum) + POWER_FLOOR, exponent / 2.0)
     floor = _find_floor(magnitude, SMOOTHING_STEPS, FLOOR_STEPS)
-    return ops.cast(ops.stack([magnitude, floor], axis=-1), spectrogram.dtype)
+    return ops.cast(join_parts(magnitude, floor), spectrogram.dtype)
 
 
 def steady_tones(spectrogram: Tensor, bins: int) -> Tensor:

@@ -17,7 +17,12 @@ import numpy as np
 from keras import ops
 
 from historical_denoiser.network import plain
-from historical_denoiser.network.tensor_ops import slice_axis
+from historical_denoiser.network.tensor_ops import (
+    join_parts,
+    slice_axis,
+    split_parts,
+    tf_complex_for,
+)
 
 Tensor = Any  # a tensor of any Keras backend
 
@@ -31,7 +36,8 @@ def rfft(waves: Tensor, bins: int | None = None) -> Tensor:
     """
     *leading, samples = ops.shape(waves)
     if not plain.is_plain():
-        spectra = ops.stack(ops.rfft(waves), axis=-1)
+        library = tf_complex_for(waves)
+        spectra = library.rfft(waves) if library else ops.stack(ops.rfft(waves), axis=-1)
         return spectra if bins is None else slice_axis(spectra, len(leading), 0, bins)
     bins = samples // 2 + 1 if bins is None else bins
     rows, columns = _factors(samples)
@@ -45,7 +51,7 @@ def rfft(waves: Tensor, bins: int | None = None) -> Tensor:
     cosine, sine = _turns(columns, used)
     real, imag = (ops.matmul(real, cosine) + ops.matmul(imag, sine),
                   ops.matmul(imag, cosine) - ops.matmul(real, sine))
-    pairs = ops.transpose(ops.stack([real, imag], axis=-1), (0, 2, 1, 3))
+    pairs = ops.transpose(join_parts(real, imag), (0, 2, 1, 3))
     pairs = ops.reshape(pairs, (-1, rows * used, 2))[:, :bins]
     return ops.reshape(pairs, (*leading, bins, 2))
 
@@ -60,7 +66,9 @@ def irfft(spectra: Tensor, samples: int) -> Tensor:
         if bins < samples // 2 + 1:
             above = [(0, 0)] * len(leading) + [(0, samples // 2 + 1 - bins), (0, 0)]
             spectra = ops.pad(spectra, above)
-        return ops.irfft(tuple(ops.unstack(spectra, 2, axis=-1)), samples)
+        library = tf_complex_for(spectra)
+        return (library.irfft(spectra, samples) if library else
+                ops.irfft(tuple(ops.unstack(spectra, 2, axis=-1)), samples))
     rows, columns = _factors(samples)
     # The factor 2 stands for the upper half of the bins, which would add the same once more.
     weights = np.full((bins, 2), 2.0 / samples, np.float32)
@@ -70,7 +78,7 @@ def irfft(spectra: Tensor, samples: int) -> Tensor:
     pairs = ops.reshape(spectra * ops.convert_to_tensor(weights), (-1, bins, 2))
     pairs = ops.pad(pairs, ((0, 0), (0, used * columns - bins), (0, 0)))
     # A bin has the index columns * row + column, a sample the index rows * high + low.
-    real, imag = ops.unstack(ops.reshape(pairs, (-1, used, columns, 2)), 2, axis=-1)
+    real, imag = split_parts(ops.reshape(pairs, (-1, used, columns, 2)))
     cosine, sine = _turns(rows, used)
     real, imag = (ops.matmul(cosine, real) - ops.matmul(sine, imag),
                   ops.matmul(cosine, imag) + ops.matmul(sine, real))

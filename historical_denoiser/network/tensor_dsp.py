@@ -14,6 +14,7 @@ from keras import ops
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import StftConfig
 from historical_denoiser.audio.noise_profile import POWER_FLOOR
+from historical_denoiser.network.fourier import irfft, rfft
 from historical_denoiser.network.tensor_ops import overlap_add
 
 Tensor = Any  # a tensor of any Keras backend
@@ -34,7 +35,7 @@ def stft(waveforms: Tensor, settings: StftConfig) -> Tensor:
     padding = (dsp.count_frames(samples, hop_size) - 1) * hop_size + win_size - samples
     padded = ops.pad(ops.cast(waveforms, "float32"), ((0, 0), (0, padding)))
     pieces = ops.extract_sequences(padded, win_size, hop_size)
-    return ops.stack(ops.rfft(pieces * ops.convert_to_tensor(dsp.hamming(win_size))), axis=-1)
+    return rfft(pieces * ops.convert_to_tensor(dsp.hamming(win_size)))
 
 
 def istft(spectrum: Tensor, settings: StftConfig, least_samples: int = 0) -> Tensor:
@@ -49,7 +50,7 @@ def istft(spectrum: Tensor, settings: StftConfig, least_samples: int = 0) -> Ten
         `(batch, samples)`.
     """
     frames, window = spectrum.shape[1], dsp.hamming(settings.win_size)
-    pieces = ops.irfft((spectrum[..., 0], spectrum[..., 1]), settings.win_size)
+    pieces = irfft(spectrum, settings.win_size)
     pieces = pieces * ops.convert_to_tensor(window)
     total = overlap_add(pieces[..., None], settings.hop_size)[..., 0]
     weights = dsp.overlap_add(np.broadcast_to(window**2, (frames, settings.win_size)),

@@ -291,21 +291,24 @@ def power_of_pairs(pairs: Tensor) -> Tensor:
         exported networks would then compute everything that follows sample by sample, in up to ten
         times the time.
     """
-    real, imag = _split_parts(pairs)
+    real, imag = split_parts(_as_list_of_pairs(pairs))
     return ops.square(real) + ops.square(imag)
 
 
 def scale_pairs(pairs: Tensor, gain: Tensor) -> Tensor:
     """Multiplies both parts of each pair by its gain; shapes are those of `power_of_pairs`."""
-    return pairs * ops.reshape(ops.stack([gain, gain], axis=-1), ops.shape(pairs))
+    return pairs * ops.reshape(join_parts(gain, gain), ops.shape(pairs))
 
 
 def multiply_complex(left: Tensor, right: Tensor) -> Tensor:
     """Multiplies complex numbers whose real and imaginary parts alternate on the last axis."""
-    left_real, left_imag = _split_parts(left)
-    right_real, right_imag = _split_parts(right)
-    product = ops.stack([left_real * right_real - left_imag * right_imag,
-                         left_real * right_imag + left_imag * right_real], axis=-1)
+    first, second = _as_list_of_pairs(left), _as_list_of_pairs(right)
+    if (library := tf_complex_for(left)) is not None:
+        product = library.multiply(first, second)
+    else:
+        (left_real, left_imag), (right_real, right_imag) = split_parts(first), split_parts(second)
+        product = join_parts(left_real * right_real - left_imag * right_imag,
+                             left_real * right_imag + left_imag * right_real)
     return ops.reshape(product, ops.shape(left))
 
 
@@ -327,10 +330,34 @@ def apply_mask(spectrogram: Tensor, mask: Tensor, tones: Tensor | None = None) -
     return masked + ops.pad(for_tones, unused)
 
 
-def _split_parts(pairs: Tensor) -> list[Tensor]:
-    """Returns real and imaginary parts, each `(batch, frames, bins * folds)`."""
+def join_parts(real: Tensor, imag: Tensor) -> Tensor:
+    """Returns the pairs `(..., 2)` of real and imaginary parts `(...)`."""
+    if (library := tf_complex_for(real)) is not None:
+        return library.join(real, imag)
+    return ops.stack([real, imag], axis=-1)
+
+
+def split_parts(pairs: Tensor) -> tuple[Tensor, Tensor]:
+    """Inverts `join_parts`."""
+    if (library := tf_complex_for(pairs)) is not None:
+        return library.split(pairs)
+    return tuple(ops.unstack(pairs, 2, axis=-1))
+
+
+def tf_complex_for(values: Tensor) -> Any:
+    """Returns the module `tf_complex` if it can be used for such values, and None otherwise."""
+    if (plain.is_plain() or keras.backend.backend() != "tensorflow"
+            or keras.backend.standardize_dtype(values.dtype) != "float32"):
+        return None
+    from historical_denoiser.network import tf_complex  # the other backends need no TensorFlow
+
+    return tf_complex
+
+
+def _as_list_of_pairs(pairs: Tensor) -> Tensor:
+    """Returns `(batch, frames, bins, 2 * folds)` as `(batch, frames, bins * folds, 2)`."""
     _, frames, bins, parts = ops.shape(pairs)
-    return ops.unstack(ops.reshape(pairs, (-1, frames, bins * (parts // 2), 2)), 2, axis=-1)
+    return ops.reshape(pairs, (-1, frames, bins * (parts // 2), 2))
 
 
 def convolve(inputs: Tensor, kernel: Tensor, strides: int = 1) -> Tensor:
