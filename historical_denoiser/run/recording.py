@@ -74,17 +74,14 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     strength, history = fitted.strength, history.format(strength=fitted.strength)
     with ExitStack() as stack:
         blocks = _blocks(job, keep_times=True)
-        journal = None
-        if strength.removes_nothing:
-            pairs = ((block, np.zeros_like(block)) for block in blocks)
-        else:
+        journal, pairs = None, ((block, np.zeros_like(block)) for block in blocks)
+        if not strength.removes_nothing:
             journal = resume and stack.enter_context(Journal(job.denoised, digest, resume))
             pairs = restorer.separate(blocks, recording.rate, known,
                                       *([journal.around] if journal else []))
-        # The last file entered appears first, and the restored recording appears last.
+        # The last one appears first, and the restored recording last.
         places = [stack.enter_context(replacing(path, locked=True)) for path in job.results]
-        for place in (*places, *([journal.path] if journal else [])):
-            copy_mode(recording.path, place)
+        copy_mode(recording.path, *places, *([journal.path] if journal else []))
         dither_seed = None if strength.removes_nothing else int(digest[:SEED_DIGITS], 16)
         writer = _writer(job, places[0], output, first, blocks, dither_seed, history)
         levels = _write(job, places, writer, remove(pairs, recording.rate, strength), output,
