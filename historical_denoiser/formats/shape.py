@@ -96,17 +96,19 @@ def _copy_properties(old: io.BufferedIOBase, new: io.BufferedIOBase) -> bool:
 def _write_widths(file: io.BufferedIOBase, widths: list[int]) -> bool:
     """Writes the width of each stream into a Matroska file, where its place holder stands."""
     head = file.read(MATROSKA_HEAD_BYTES)
-    start = MATROSKA_TRACKS.search(head).end()
+    if (tracks := MATROSKA_TRACKS.search(head)) is None:
+        return False
+    start = tracks.end()
     digits = 9 - head[start].bit_length()  # the size is as many bytes long as it begins with zeros
     size = int.from_bytes(head[start : start + digits], "big") & (2 ** (7 * digits) - 1)
     start += digits
     first, *others = head[start : start + size].split(PLACE)
     if len(others) != len(widths):
         return False
-    tracks = first + b"".join(WIDTH + width.to_bytes(2, "big") + VOID + other
-                              for width, other in zip(widths, others, strict=True))
-    if tracks.startswith(EBML_CRC):
-        tracks = EBML_CRC + zlib.crc32(tracks[6:]).to_bytes(4, "little") + tracks[6:]
+    content = first + b"".join(WIDTH + width.to_bytes(2, "big") + VOID + other
+                               for width, other in zip(widths, others, strict=True))
+    if content.startswith(EBML_CRC):
+        content = EBML_CRC + zlib.crc32(content[6:]).to_bytes(4, "little") + content[6:]
     file.seek(start)
-    file.write(tracks)
+    file.write(content)
     return True
