@@ -216,7 +216,7 @@ def test_a_recording_is_dropped_denoised_heard_and_downloaded(
     page.fill("#strength input[type=number]", "0.4")
     assert page.evaluate("window.denoiserPlayer.mix()") == [1, -0.4]  # at once
     downloads = []
-    page.on("download", downloads.append)
+    page.on("download", lambda each: downloads.append(each))
     page.click("#result", force=True)  # at once: never the file of the former strength
     page.wait_for_selector("#residual:has-text('side A_residual_s4.wav')")
     assert {each.suggested_filename for each in downloads} <= {"side A_denoised_s4.wav"}
@@ -248,7 +248,7 @@ def test_what_cannot_be_read_is_told_in_one_line(open_page, served, recording, t
         f"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{recording}\n#EXT-X-ENDLIST\n")
     write_audio(tmp_path / "long.wav", seconds=7.0, rate=8000)
     (tmp_path / "heavy.wav").write_bytes(bytes(3_000_000))
-    for name, reason in (("poem.wav", "poem.wav: not audio that can be read"),
+    for name, reason in (("poem.wav", "poem.wav: holds text, not sound"),
                          ("list.m3u8", "list.m3u8: "), ("long.wav", "longer than 0.1 minutes"),
                          ("heavy.wav", "exceed the maximum allowed size of 2")):
         page.set_input_files("#file input[type=file]", str(tmp_path / name))

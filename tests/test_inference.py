@@ -920,7 +920,7 @@ def test_a_name_forges_no_line_of_the_log(tmp_path):
     (tmp_path / bad).write_bytes(b"x")
     done = run_program(".", "method=lsa", "inference.denoising_strength=0", cwd=tmp_path)
     assert done.returncode == SOME_FAILED_STATUS
-    shown, start = "two\\nERROR: lines\\x1b[31m", "ERROR: no\\nsound.wav: not audio"
+    shown, start = "two\\nERROR: lines\\x1b[31m", "ERROR: no\\nsound.wav: holds text, not sound"
     first, _, second, last = done.stderr.splitlines()
     assert first.startswith(start) and last.endswith("failed: no\\nsound.wav")
     assert second == (f"INFO: {shown}.wav: written to {shown}_denoised_s0.wav, "

@@ -272,7 +272,7 @@ def test_bad_files_are_named_and_the_others_are_done(tmp_path):
     (tmp_path / "head.raw").write_bytes(b"12345678")
     (tmp_path / "folder.wav").mkdir()
     messages = {"gone.wav": "no such file", "empty.wav": "the file is empty",
-                "text.wav": "not audio", "head.raw": "headerless",
+                "text.wav": "holds text, not sound", "head.raw": "headerless",
                 "folder.wav": "the folder holds no recordings",
                 f"{'x' * 300}.wav": "File name too long"}
     names = [*messages, "a.wav"]

@@ -120,7 +120,7 @@ def test_impossible_stretches_are_named(recording, choice, message):
 
 
 @pytest.mark.parametrize(("choice", "message"), [
-    ("gone.wav", "gone.wav: no such file$"), ("text.wav", "text.wav: not audio"),
+    ("gone.wav", "gone.wav: no such file$"), ("text.wav", "text.wav: holds text, not sound"),
     ("12.5,14", r"in brackets: 'inference.noise_profile=\[12.5,14\]'")])
 def test_files_that_are_no_noise_are_told_with_the_key(tmp_path, monkeypatch, choice, message):
     monkeypatch.chdir(tmp_path)

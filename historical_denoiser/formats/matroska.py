@@ -24,6 +24,7 @@ NAMES = {EDITION: "editions of chapters", CHAPTER: "nested chapters",
 # Contents that say no more than the absence of the element: no language, no cropping, an album.
 SAYING_NOTHING = {b"und", b"", b"\0", b"MOVIE", b"ALBUM"}
 ALBUM = (0x68CA, b"\x32")
+MAX_BYTES = 256  # of an element that are compared; a damaged size may be that of the whole film
 IETF = {0x437D, 0x22B59D, 0x447B}  # beside the three letters of ISO 639: new is only what follows
 
 
@@ -55,11 +56,11 @@ def _elements(path: Path) -> Iterator[tuple[int, int, bytes]]:
     Those of `PARENTS` have the content `-`. It ends at a cluster of unknown size.
     """
     with path.open("rb") as file:
-        ends, size = [path.stat().st_size], 0
+        ends = [path.stat().st_size]
         while (place := file.tell()) < ends[0]:
             while place >= ends[-1]:
                 ends.pop()
-            kind, size = _number(file.read(8), True), 0
+            kind = _number(file.read(8), True)
             file.seek(place + kind[1])
             size = _number(file.read(8), False)
             start = place + kind[1] + size[1]
@@ -68,7 +69,7 @@ def _elements(path: Path) -> Iterator[tuple[int, int, bytes]]:
             file.seek(start)
             is_parent = kind[0] in PARENTS
             if is_parent or kind[0] in NAMES:
-                yield kind[0], len(ends), b"-" if is_parent else file.read(size[0])
+                yield kind[0], len(ends), b"-" if is_parent else file.read(min(size[0], MAX_BYTES))
             if is_parent:
                 ends.append(min(start + size[0], ends[-1]))
             file.seek(start + (0 if is_parent else size[0]))

@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 import re
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
-from mutagen.mp4 import Atoms
+from mutagen.mp4 import AtomError, Atoms
 
 from historical_denoiser.formats.chunks import chain, content_of, find_chunks
 from historical_denoiser.formats.containers import MP4, Track
@@ -51,11 +52,13 @@ def _copy_sizes(old: io.BufferedIOBase, new: io.BufferedIOBase) -> None:
     """Copies width and height from the track headers (ISO/IEC 14496-12, 8.3.2) of an MP4 file."""
     places = [[], []]
     for file, found in zip((old, new), places, strict=True):
-        for track in Atoms(file)[b"moov"].findall(b"trak"):
-            header, handler = track[(b"tkhd",)], track[(b"mdia", b"hdlr")]
-            file.seek(handler.offset + 16)
-            if file.read(4) == b"vide":
-                found.append(header.offset + header.length - 8)  # they come last
+        # FFmpeg reads a damaged source whose headers mutagen cannot: then nothing is copied.
+        with suppress(AtomError, KeyError):
+            for track in Atoms(file)[b"moov"].findall(b"trak"):
+                header, handler = track[(b"tkhd",)], track[(b"mdia", b"hdlr")]
+                file.seek(handler.offset + 16)
+                if file.read(4) == b"vide":
+                    found.append(header.offset + header.length - 8)  # they come last
     if len(places[0]) == len(places[1]):
         for place, written in zip(*places, strict=True):
             old.seek(place)
@@ -93,17 +96,19 @@ def _copy_properties(old: io.BufferedIOBase, new: io.BufferedIOBase) -> bool:
 def _write_widths(file: io.BufferedIOBase, widths: list[int]) -> bool:
     """Writes the width of each stream into a Matroska file, where its place holder stands."""
     head = file.read(MATROSKA_HEAD_BYTES)
-    start = MATROSKA_TRACKS.search(head).end()
+    if (tracks := MATROSKA_TRACKS.search(head)) is None:
+        return False
+    start = tracks.end()
     digits = 9 - head[start].bit_length()  # the size is as many bytes long as it begins with zeros
     size = int.from_bytes(head[start : start + digits], "big") & (2 ** (7 * digits) - 1)
     start += digits
     first, *others = head[start : start + size].split(PLACE)
     if len(others) != len(widths):
         return False
-    tracks = first + b"".join(WIDTH + width.to_bytes(2, "big") + VOID + other
-                              for width, other in zip(widths, others, strict=True))
-    if tracks.startswith(EBML_CRC):
-        tracks = EBML_CRC + zlib.crc32(tracks[6:]).to_bytes(4, "little") + tracks[6:]
+    content = first + b"".join(WIDTH + width.to_bytes(2, "big") + VOID + other
+                               for width, other in zip(widths, others, strict=True))
+    if content.startswith(EBML_CRC):
+        content = EBML_CRC + zlib.crc32(content[6:]).to_bytes(4, "little") + content[6:]
     file.seek(start)
-    file.write(tracks)
+    file.write(content)
     return True

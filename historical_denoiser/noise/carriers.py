@@ -229,7 +229,7 @@ def _draw_disc(rng: np.random.Generator, cfg: GramophoneConfig) -> Carrier:
 
 SECOND_STROKE_CHANCE = 0.5
 CLATTER_CHANCE = 0.5
-CLATTER_MS = (0.5, 5.0)
+CLATTER_MS = (0.5, 3.0)  # what rings longer is struck wood or metal, a wanted sound
 # Speed in mm/s and perforations per second; twice 35 mm film, once 16 mm.
 FILM_GAUGES = ((457.2, 96.0), (457.2, 96.0), (182.9, 24.0))
 
@@ -284,7 +284,7 @@ def draw_mechanism(rng: np.random.Generator, cfg: FilmConfig) -> Part:
     shapes = int(rng.choice([1, parts.BURSTS]))
 
     def draw_strokes(milliseconds: float) -> Part:
-        bank = parts.burst_bank(rng, milliseconds, band_hz, rng.uniform() < 0.3, shapes)
+        bank = parts.burst_bank(rng, milliseconds, band_hz, is_tonal=False, shapes=shapes)
         return parts.strokes(rng, per_second, jitter, rng.uniform(0.0, 4.0), bank)
 
     mechanism = draw_strokes(milliseconds)

@@ -159,7 +159,7 @@ def _draw_impulses(samples: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _draw_bursts(samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Draws the envelope of bursts of 0.5 to 120 ms with random attack and decay."""
+    """Draws the envelope of bursts of 0.5 to 120 ms; those over 2 ms have a soft attack."""
     per_second, seconds = draw_rate(rng, (0.7, 60.0)), 1e-3 * draw_rate(rng, (0.5, 120.0))
     sigma, is_regular = draw(rng, (0.0, 1.0)), rng.uniform() < 0.3
     count = max(1, round(per_second * samples / SAMPLE_RATE))

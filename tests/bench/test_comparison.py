@@ -127,7 +127,7 @@ def test_bad_recordings_are_left_out_and_named(tmp_path, rng, faults, monkeypatc
     assert [(row["method"], row["recording"]) for row in read_rows(tmp_path)] == [
         ("weak", "a"), ("none", "a"), ("none", "loud")]
     for line in ("short.wav: must be at least 1 s long", "silent.wav: must hold sound",
-                 "text.wav: not audio that can be read", "weak failed on loud.",
+                 "text.wav: holds text, not sound", "weak failed on loud.",
                  "nan failed on a, loud. The first time: nan failed: it returned NaN"):
         assert line in text
     means = text.split("Means over all recordings")[1]

@@ -315,10 +315,10 @@ def test_what_is_lost_of_chapters_and_tags_of_matroska_is_told(tmp_path, caplog)
     more = (element(0x1043A770, element(0x45B9, chapter(chapter())), element(0x45B9, chapter()))
             + element(0x1254C367, element(0x7373, set_of_films, tag)))
     content = path.read_bytes()
-    start = content.index(b"\x10\x43\xa7\x70")  # in place of the chapters
-    end = start + 12 + int.from_bytes(content[start + 5 : start + 12], "big")
+    start = content.rindex(b"\x10\x43\xa7\x70")  # the chapters, not their place in the index
+    end = start + 5 + (content[start + 4] & 0x7F)
     size = content.index(b"\x18\x53\x80\x67") + 4
-    assert content[start + 4] == content[size] == 1
+    assert content[start + 4] & 0x80 and content[size] == 1  # sizes of one byte, and of eight
     path.write_bytes(content[:size] + b"\1" + b"\xff" * 7 + content[size + 8 : start] + more
                      + content[end:])
     rewrite(path)

@@ -91,3 +91,17 @@ def test_pulses_are_low() -> None:
         energy = np.abs(fft.rfft(pulses)) ** 2
         hz = fft.rfftfreq(SAMPLES, 1.0 / SAMPLE_RATE)
         assert energy[hz < 200.0].sum() > 0.6 * energy.sum() > 0.0
+
+
+def test_bursts_over_a_few_milliseconds_have_no_sharp_attack() -> None:
+    """Otherwise, with silence between them, they would be strokes: a wanted sound."""
+    soft = 0
+    for seed in range(200):
+        envelope = moving._draw_bursts(SAMPLE_RATE, rng(seed))
+        edges = np.flatnonzero(np.diff(envelope > 0.0))
+        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+            burst = envelope[start + 1 : stop + 1]
+            if burst.all() and len(burst) > 0.01 * SAMPLE_RATE:
+                assert burst[: round(5e-4 * SAMPLE_RATE)].max() < 0.4 * burst.max()
+                soft += 1
+    assert soft > 100
