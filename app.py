@@ -59,7 +59,7 @@ from historical_denoiser.page.sessions import (
     open_upload,
     require_length,
 )
-from historical_denoiser.run.jobs import Job, make_job
+from historical_denoiser.run.jobs import ALL_TRACKS, Job, make_job
 from historical_denoiser.run.recording import denoise_recording
 from historical_denoiser.settings import PRETRAINED, Config, run_with_settings
 
@@ -136,8 +136,9 @@ class Workshop:
             require_length(recording, seconds, self.cfg.app)
 
         with session.in_use():
+            track = self.cfg.inference.track
             recording = open_upload(session.folder / "input" / upload.name,
-                                    self.cfg.inference.track, self.cfg.app)
+                                    None if track == ALL_TRACKS else track, self.cfg.app)
             sound = write_sound(session.folder / "before", containers.read_blocks(recording),
                                 recording, check)
         session.recording = recording

@@ -19,7 +19,7 @@ the removed noise, and denoised_report.json. Most used settings:
   inference.listen_first=false       without a noise profile: do not analyse 30 s first
   inference.overwrite=true           replace existing results
   inference.resume=true              continue a long recording where a killed run stopped
-  inference.track=2                  number of a film's audio track; otherwise the default track
+  inference.track=2                  number of a film's audio track, or all; otherwise the default
   inference.track_codec=flac         write the track as FLAC, or pcm; otherwise in its own codec
   inference.spectrogram=true         draw input, output and residual: NAME_spectrogram.png
   inference.declick=false            do not remove clicks before the network
@@ -67,8 +67,8 @@ from historical_denoiser.run.jobs import (
     plan,
     report_folder,
 )
-from historical_denoiser.run.recording import denoise_recording
 from historical_denoiser.run.report import REPORT_NAME, RunReport, hash_of_values, now
+from historical_denoiser.run.tracks import denoise_tracks
 from historical_denoiser.settings import Config, run_with_settings
 
 logger = logging.getLogger(__name__)
@@ -78,9 +78,9 @@ SOME_FAILED_STATUS = 3  # of the program, where the other recordings are done
 
 
 def restoring(cfg: Config, method: Method) -> Callable[..., dict[str, Any]]:
-    """Returns `denoise_recording` with all that the recordings of a run share; loads the method."""
+    """Returns `denoise_tracks` with all that the recordings of a run share; loads the method."""
     return functools.partial(
-        denoise_recording, restorer=method.load(), strength=cfg.inference.strength,
+        denoise_tracks, restorer=method.load(), strength=cfg.inference.strength,
         noise_profile=cfg.inference.noise_profile,
         history=f"denoised at {{strength}} by {method.name}",
         resume=hash_of_values(method.made_with) if cfg.inference.resume else None)

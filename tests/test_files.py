@@ -26,7 +26,7 @@ class Eating:
         os.kill(os.getpid(), signal.{name})
         time.sleep(0.01)
 
-with replacing(Path(sys.argv[1]), locked=True) as temporary:
+with replacing(Path(sys.argv[1]), lock=True) as temporary:
     temporary.write_bytes(b"half")
     Eating()
     temporary.write_bytes(b"whole")

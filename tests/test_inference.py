@@ -46,6 +46,7 @@ from historical_denoiser.run.report import (
     RunReport,
     hash_of_values,
 )
+from historical_denoiser.run.tracks import denoise_tracks
 from historical_denoiser.settings import Config, UnetConfig
 from inference import SOME_FAILED_STATUS, Denoiser
 
@@ -662,6 +663,48 @@ def test_strength_and_residual_of_a_film(tmp_path, name, muxer, codec, video):
     untouched = run_file(path, denoising_strength=0.0)
     np.testing.assert_array_equal(heard(untouched.denoised)[1], audio)
     assert not sf.read(untouched.residual)[0].any()
+
+
+def test_all_tracks_of_a_film(tmp_path):
+    path = tmp_path / "film.mkv"
+    sounds = [Sound("pcm_s16le", 44100), Sound("flac", 44100, "mono", default=True)]
+    write_film(path, "matroska", sounds, 1.0)
+    cfg = InferenceConfig(track="all", overwrite=True)
+    (job,), failures = inference.plan([path], cfg)
+    assert not failures
+    done, announced = [], []
+    facts = denoise_tracks(job, restorer=on_waveforms(halve, NetworkSettings()), strength=1.0,
+                           report=done.append, before_replacing=lambda: announced.append(
+                               visible(tmp_path)))
+    assert sum(done) == pytest.approx(1.0, abs=0.01)
+    # Announced before the first result is there, so that a killed run is known as such.
+    assert {name for name in announced[0] if name[0] != "."} == {path.name}
+    assert visible(tmp_path) == {path.name, "film_denoised.mkv", "film_residual_track1.wav",
+                                 "film_residual_track2.wav"}
+    assert job.denoised.name == "film_denoised.mkv" and len(facts["tracks"]) == 2
+    for number in range(2):
+        start, audio, rate = heard(path, number)
+        place, result, found = heard(job.denoised, number)
+        assert (place, found) == (start, rate)
+        np.testing.assert_allclose(result, 0.5 * audio, atol=1e-4)
+        rest, _ = sf.read(job.results[1 + number], always_2d=True)
+        np.testing.assert_allclose(result + rest, audio, atol=1e-7)
+    # The results are not taken for recordings afterwards.
+    assert inference.find_recordings([str(item) for item in tmp_path.glob("film*")]) == [path]
+
+
+def test_all_tracks_of_a_recording_with_one_are_that_one(tmp_path, sine):
+    sf.write(tmp_path / "a.wav", sine, SAMPLE_RATE)
+    (job,), _ = inference.plan([tmp_path / "a.wav"], InferenceConfig(track="all"))
+    assert not job.parts and job.residual.name == "a_residual.wav"
+    with pytest.raises(UserError, match="inference.resume.*left out with inference.track=all"):
+        InferenceConfig(track="all", resume=True)
+
+
+@pytest.mark.parametrize("track", [0, -1, True, 1.0, "both"])
+def test_a_track_is_a_number_or_all(track):
+    with pytest.raises(UserError, match="inference.track.*a number from 1, or all"):
+        InferenceConfig(track=track)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a limit on the size of files")

@@ -73,14 +73,27 @@ def temporary_file(folder: Path, prefix: str, ending: str) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing(path: Path, locked: bool = False) -> Iterator[Path]:
+def locked(path: Path) -> Iterator[None]:
+    """Context manager that locks a file, so that `remove_left_over` keeps it.
+
+    Windows and some network shares have no such locks.
+    """
+    with path.open("rb") as file:
+        if fcntl is not None:
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+@contextmanager
+def replacing(path: Path, lock: bool = False) -> Iterator[Path]:
     """Yields a temporary name beside `path` with the same ending, renamed to `path` at the end.
 
     The file at `path` is complete at every moment: if the block raises or the process dies, the old
     file is still there. The temporary name starts with a dot. A temporary file of a killed process
     is removed by the next call, if it is more than an hour old.
 
-    With `locked`, the temporary file is locked while the block runs. A file without a lock is then
+    With `lock`, the temporary file is locked while the block runs. A file without a lock is then
     known to be left over, and removed at once. HDF5 files have locks of their own instead.
 
     Raises:
@@ -95,14 +108,12 @@ def replacing(path: Path, locked: bool = False) -> Iterator[Path]:
     for left_over in path.parent.glob(f"{glob.escape(prefix)}????????{glob.escape(ending)}"):
         with suppress(FileNotFoundError):  # another process may just have finished it
             if (time.time() - left_over.stat().st_mtime > STALE_SECONDS
-                    or (locked and not _is_locked(left_over))):
+                    or (lock and not _is_locked(left_over))):
                 left_over.unlink()
     with ExitStack() as stack:
         temporary = stack.enter_context(temporary_file(path.parent, prefix, ending))
-        if locked and fcntl is not None:
-            lock = stack.enter_context(temporary.open("rb"))
-            with suppress(OSError):  # some network shares have no locks
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if lock:
+            stack.enter_context(locked(temporary))
         yield temporary
         # Some disks report only now that they are full. After this, the content survives a power
         # cut if the name does.

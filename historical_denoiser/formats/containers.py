@@ -81,6 +81,7 @@ class Track(Recording):
         sample_format: FFmpeg's name of the decoder's output format: `fltp`, `s16`.
         is_film: Whether the file has a video stream that is not a cover.
         brand: Major brand of an MP4 or MOV file, else empty.
+        tracks: Number of audio tracks in the file.
     """
 
     stream: int
@@ -89,6 +90,7 @@ class Track(Recording):
     sample_format: str
     is_film: bool
     brand: str
+    tracks: int
 
     @property
     def is_lossless(self) -> bool:
@@ -250,7 +252,7 @@ def open_track(path: Path, number: int | None = None) -> Track:
                      max(0, round(seconds * frame.sample_rate)), container.format.name, subtype,
                      tracks.index(stream) + 1 if len(tracks) > 1 else None, stream=stream.index,
                      codec=name, layout=frame.layout.name, sample_format=frame.format.name,
-                     is_film=bool(pictures), brand=brand)
+                     is_film=bool(pictures), brand=brand, tracks=len(tracks))
 
 
 def open_audio(path: Path, track: int | None = None) -> Recording:

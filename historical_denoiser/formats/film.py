@@ -94,6 +94,7 @@ MATROSKA_TICK = Fraction(1, 1000)  # of its timestamps, in s
 # Tags that say how a file was written, not what it contains.
 TAGS_OF_MUXERS = {"encoder", "major_brand", "minor_version", "compatible_brands",
                   "creation_time", "encoded_by", "duration"}
+SOUND_ONLY = frozenset(("wav", "flac"))  # muxers of results that hold the track alone
 # Beginnings of a track's tags that describe its old packets.
 STALE_TAGS = ("BPS", "DURATION", "NUMBER_OF_", "_STATISTICS", "ENCODER")
 

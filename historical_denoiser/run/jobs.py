@@ -13,7 +13,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,13 @@ logger = logging.getLogger(__name__)
 RUNTIMES = ("auto", "onnx", "keras")
 HEADER_TOLERANCE_SECONDS = 0.1  # MP3 headers are rarely exact
 CLUSTERS = ("none", "ray")
+ALL_TRACKS = "all"
 LIST_ENDINGS = frozenset((".txt", ".m3u", ".m3u8"))  # endings of lists of file names
 STREAM_TAG = "#EXT-X-"  # used by playlists of streams only (RFC 8216, 4.3)
 # `/dev/stdin` may be a regular file, and `/dev/shm` is an ordinary folder.
 DEVICES, SYSTEM_FOLDERS = Path("/dev"), frozenset((Path("/dev/fd"), Path("/proc"), Path("/sys")))
-OWN_RESULT = re.compile(r"(?P<origin>.*)_(denoised|residual)(_s([0-9.]+|auto))?", re.DOTALL)
+OWN_RESULT = re.compile(r"(?P<origin>.*)_(denoised|residual(_track[0-9]+)?)(_s([0-9.]+|auto))?",
+                        re.DOTALL)
 RESULT_NAME = re.compile("(^|_)(denoised|residual|spectrogram)")  # part of each result's name
 
 
@@ -60,7 +62,7 @@ class InferenceConfig(StageSettings):
     spectrogram: bool = False  # draw input, output and residual
     # Noise alone: [start, end] in seconds of the recording, a file, auto to find it, or none.
     noise_profile: Any = "none"
-    track: int | None = None  # number of a film's audio track, from 1; null: the default track
+    track: Any = None  # number of a film's audio track, from 1; null: the default track; or all
     track_codec: str = "same"  # codec of that track in the result: same, flac or pcm
     # onnx, keras, or auto: ONNX if the weights were exported, but Keras for long work on a GPU.
     runtime: str = "auto"
@@ -94,7 +96,11 @@ class InferenceConfig(StageSettings):
                      and all(isinstance(name, str) for name in self.audio)),
                  "inference.audio", "a file name or a list of file names", self.audio)
         profiles.check_choice(self.noise_profile)
-        require(self.track is None or self.track >= 1, "inference.track", "at least 1", self.track)
+        require(self.track in (None, ALL_TRACKS) or (
+            isinstance(self.track, int) and not isinstance(self.track, bool) and self.track >= 1),
+            "inference.track", f"a number from 1, or {ALL_TRACKS}", self.track)
+        require(self.track != ALL_TRACKS or not self.resume, "inference.resume",
+                f"left out with inference.track={ALL_TRACKS}", self.resume)
         for name, choices in (("runtime", RUNTIMES), ("track_codec", film.CHOICES),
                               ("cluster", CLUSTERS)):
             value = getattr(self, name)
@@ -128,6 +134,8 @@ class Job:
         residual: Input minus output.
         picture: Spectrograms of input, output and residual; None for no picture.
         film: Format of a film's track; None if the recording is not a film.
+        parts: If several tracks of a film are denoised, a job for each of them; `tracks` replaces
+            their recordings and restored films.
     """
 
     recording: audio_io.Recording
@@ -135,10 +143,13 @@ class Job:
     residual: Path
     picture: Path | None
     film: film.FilmFormat | None = None
+    parts: tuple[Job, ...] = ()
 
     @property
     def results(self) -> list[Path]:
         """All files to write, starting with the restored recording."""
+        if self.parts:
+            return [self.denoised, *(path for part in self.parts for path in part.results[1:])]
         return [path for path in (self.denoised, self.residual, self.picture) if path is not None]
 
     @property
@@ -325,15 +336,27 @@ def make_job(recording: audio_io.Recording, settings: InferenceConfig,
     folder = path.parent if settings.output_dir is None else Path(settings.output_dir) / place
     name = path.name if whole_name else path.stem
     suffix = strength_suffix(settings.denoising_strength)
-    ending = audio_io.output_format(recording, recording.header_samples).ending
-    output = None
-    if isinstance(recording, containers.Track):
-        output = film.choose_format(recording, settings.track_codec)
-    return Job(recording,
-               folder / f"{name}_denoised{suffix}{output.ending if output else ending}",
-               folder / f"{name}_residual{suffix}{ending}",
-               folder / f"{name}_spectrogram{suffix}.png" if settings.spectrogram else None,
-               output)
+
+    def job_of(recording: audio_io.Recording, mark: str = "") -> Job:
+        ending = audio_io.output_format(recording, recording.header_samples).ending
+        output = None
+        if isinstance(recording, containers.Track):
+            output = film.choose_format(recording, settings.track_codec)
+        return Job(recording,
+                   folder / f"{name}_denoised{suffix}{output.ending if output else ending}",
+                   folder / f"{name}_residual{mark}{suffix}{ending}",
+                   folder / f"{name}_spectrogram{mark}{suffix}.png" if settings.spectrogram
+                   else None, output)
+
+    if settings.track != ALL_TRACKS or recording.track is None:
+        return job_of(recording)
+    parts = tuple(job_of(containers.open_audio(path, number), f"_track{number}")
+                  for number in range(1, recording.tracks + 1))
+    muxers = {part.film.muxer for part in parts if part.film is not None}
+    if len(muxers) != 1 or not muxers.isdisjoint(film.SOUND_ONLY):
+        raise UserError(f"{path}: its tracks cannot be written into one file; name one with "
+                        "inference.track=NUMBER")
+    return replace(parts[0], parts=parts)
 
 
 def is_of_system(folder: Path) -> bool:
@@ -401,7 +424,8 @@ def plan(paths: list[Path], settings: InferenceConfig,
     folders = [path for path in listed if os.path.isdir(path)]
     for path in paths:
         try:
-            job = make_job(containers.open_audio(path, settings.track), settings,
+            track = None if settings.track == ALL_TRACKS else settings.track
+            job = make_job(containers.open_audio(path, track), settings,
                            _place_in_folders(path, folders))
             _require_writable(job.denoised.parent)
             _require_writable(report_folder(job.denoised, settings))

@@ -80,7 +80,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
             pairs = restorer.separate(blocks, recording.rate, known,
                                       *([journal.around] if journal else []))
         # The last one appears first, and the restored recording last.
-        places = [stack.enter_context(replacing(path, locked=True)) for path in job.results]
+        places = [stack.enter_context(replacing(path, lock=True)) for path in job.results]
         copy_mode(recording.path, *places, *([journal.path] if journal else []))
         dither_seed = None if strength.removes_nothing else int(digest[:SEED_DIGITS], 16)
         writer = _writer(job, places[0], output, first, blocks, dither_seed, history)

@@ -215,7 +215,7 @@ class RunReport:
                   "results": {name: entry for name, entry in results.items() if "files" in entry},
                   "unfinished": {name: entry for name, entry in results.items()
                                  if "files" not in entry}}
-        with replacing(self.folder / REPORT_NAME, locked=True) as temporary:
+        with replacing(self.folder / REPORT_NAME, lock=True) as temporary:
             temporary.write_text(json.dumps(report, indent=1), encoding="utf-8")
 
 
