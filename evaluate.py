@@ -2,9 +2,9 @@
 
 Usage: python evaluate.py [weights=FILE] [key=value ...]
 
-Prints the tables of the README: SNR gains on clean files and recorded noise that no training run
-has seen, by category and by noise recording; how much noise alone is lowered; and guards, which are
-limits to the harm done to clean sound.
+Prints the measures of docs/RESULTS.md: SNR gains on clean files with recorded and generated noise
+that no training run has seen, by category and by noise; how much noise alone is lowered; and
+guards, which are limits to the harm done to clean sound.
 
     python evaluate.py weights=FOLDER_OF_A_RUN
     python evaluate.py method=lsa                      # the classical method; see inference.py

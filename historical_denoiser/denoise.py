@@ -16,7 +16,7 @@ the removed noise, and denoised_report.json. Most used settings:
   inference.mono_source=auto         combine two channels that come from a mono disc or tape
   inference.output_dir=FOLDER        folder of the results
   inference.noise_profile=[12.5,14]  seconds that hold only noise; or a file, or auto to find them
-  inference.listen_first=false       without a noise profile: do not analyse 30 s first
+  inference.listen_first=false       without a noise profile: no analysis pass over 30 s
   inference.overwrite=true           replace existing results
   inference.resume=true              continue a long recording where a killed run stopped
   inference.track=2                  number of a film's audio track, or all; otherwise the default

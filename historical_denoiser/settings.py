@@ -90,7 +90,7 @@ class Config:
     test_probe_sounds: int = 6  # the same of evaluate.py
     probe_seconds: float = 4.0
     perceptual: bool = False  # evaluate.py: ViSQOL and PESQ as well (requirements-metrics.txt)
-    profile: bool = False  # evaluate.py: each mixture comes with another stretch of its noise
+    profile: bool = False  # evaluate.py: each mixture comes with another excerpt of its noise
     path_evaluation: str = "experiments/evaluation"  # of evaluate.py, a folder for each weights
     sealed_log: str | None = None  # CSV file in which evaluate.py notes each run of the sealed test
     save_every_steps: int = 200  # of the checkpoint from which a stopped run goes on

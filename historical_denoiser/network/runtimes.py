@@ -1,8 +1,8 @@
 """Runs networks that `export.py` wrote, without Keras and TensorFlow.
 
 If an ONNX file lies beside the weights that it was exported from, as it does for the shipped ones,
-it is used instead of them, because it starts at once. `RESULTS.md` lists the processing time of
-long recordings. Start reading at `load`.
+it is used instead of them, because it starts at once; `docs/lab/whole_commands.md` has figures.
+Start reading at `load`.
 
 An exported network takes a spectrogram `(1, frames, bins, 2)` and returns one of the same shape;
 with `unet.use_profile`, its second input is the noise profile `(1, 1, bins, 2)`.

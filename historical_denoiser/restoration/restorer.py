@@ -26,7 +26,7 @@ class Restored:
     Attributes:
         waveform: The recording, of the same shape and type as before.
         strength: What was removed of the noise estimate; "auto" is replaced by what was fitted.
-        known: What was found in the recording: its hum, silence, noise and sections.
+        known: What was found in the recording: its hum, silence and noise.
     """
 
     waveform: np.ndarray
