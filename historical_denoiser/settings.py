@@ -85,7 +85,7 @@ class Config:
     seg_len_s_train: float = 5.0
     seg_len_s_val: float = 5.0
     validation_items: int = 36
-    test_items: int = 180  # of evaluate.py
+    test_items: int = 198  # of evaluate.py, two rounds of all noises
     probe_sounds: int = 2  # clean sounds that validation mixes with each probe; 0: no probes
     test_probe_sounds: int = 6  # the same of evaluate.py
     probe_seconds: float = 4.0

@@ -201,12 +201,12 @@ def find_faults(means: dict[str, float]) -> list[str]:
         energy, gain = means[name], means[f"snr_gain_db_at_{snr}"]
         removed, nearer = means[f"residual_correlation_at_{snr}"], means[f"lsd_gain_db_at_{snr}"]
         if energy < MIN_ENERGY_DB or removed > MAX_CORRELATION:
-            faults.append(f"over-denoising at {snr} dB: the energy of the output is {energy:+.1f} "
+            faults.append(f"over-suppression at {snr} dB: the energy of the output is {energy:+.1f} "
                           f"dB relative to the clean signal, whose correlation with the residual "
                           f"is {removed:.2f}")
         elif nearer < MIN_LSD_GAIN_DB:
             # The SNR does not show this fault: most of the noise's power can be inaudible rumble.
-            faults.append(f"under-denoising at {snr} dB: the log-spectral distance to the clean "
+            faults.append(f"under-suppression at {snr} dB: the log-spectral distance to the clean "
                           f"signal improves by only {nearer:+.1f} dB")
         if gain < 0.0:
             faults.append(f"harm at {snr} dB: the SNR changes by {gain:+.1f} dB")
@@ -214,7 +214,7 @@ def find_faults(means: dict[str, float]) -> list[str]:
         faults.append("clean input is damaged: its SI-SDR after denoising is "
                       f"{means['clean_si_sdr_db']:.1f} dB")
     if means["noise_left_db"] > MAX_NOISE_LEFT_DB:
-        faults.append("under-denoising: the level of noise alone changes by only "
+        faults.append("under-suppression: the level of noise alone changes by only "
                       f"{means['noise_left_db']:.1f} dB")
     return faults
 

@@ -103,12 +103,12 @@ class ProbeReport:
                           f"changes by {steady_db:.1f} dB if it is steady, but by {moving_db:.1f} "
                           f"dB if its bands fluctuate by {FLUCTUATION_OF_GROOVES_DB} dB")
         if self.orchestra["energy_db"] < metrics.MIN_ENERGY_DB:
-            faults.append("over-denoising: the energy of a quiet orchestra at "
+            faults.append("over-suppression: the energy of a quiet orchestra at "
                           f"{ORCHESTRA_SNR_DB:g} dB changes by {self.orchestra['energy_db']:.1f} "
                           "dB")
         probe, left_db = self._worst_left()
         if left_db > MAX_LEFT_DB:
-            faults.append(f"under-denoising: the level of {probe} alone changes by only "
+            faults.append(f"under-suppression: the level of {probe} alone changes by only "
                           f"{left_db:.1f} dB")
         for kind, kept_db in self._kept().items():
             name = _least(kept_db)

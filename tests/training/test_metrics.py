@@ -55,7 +55,7 @@ def test_silence_and_what_is_no_number_are_the_worst(clean, mix):
         assert means["si_sdr_db"] == means["clean_si_sdr_db"] == worst
         faults = " ".join(metrics.find_faults(means))
         assert "harm at 3 dB" in faults and "clean input is damaged" in faults
-    assert "over-denoising at 3 dB" in faults
+    assert "over-suppression at 3 dB" in faults
 
 
 def test_what_was_removed_is_compared_with_the_input(clean, noise):
@@ -101,17 +101,17 @@ def test_faults_are_told_in_words(clean, noise, mix):
     def faults(predict):
         return " ".join(metrics.find_faults(means_of(predict, mix(3.0, 20.0))))
 
-    assert faults(lambda audio: audio).startswith("under-denoising")
+    assert faults(lambda audio: audio).startswith("under-suppression")
     gutted = faults(lambda audio: 0.1 * audio)
-    assert "over-denoising at 3 dB" in gutted and "over-denoising at 20 dB" in gutted
-    assert "harm at 20 dB" in gutted and "under-denoising" not in gutted
+    assert "over-suppression at 3 dB" in gutted and "over-suppression at 20 dB" in gutted
+    assert "harm at 20 dB" in gutted and "under-suppression" not in gutted
     # Rumble that no one hears can be most of the noise: without it the SNR gains, the ear nothing.
     rumble = np.sin(2.0 * np.pi * 6.0 * np.arange(len(clean)) / SAMPLE_RATE).astype(np.float32)
     rumbling = [Mixture(clean + 0.4 * rumble + 0.2 * noise, clean, "music", "none", 3.0)]
     means = means_of(lambda audio: dsp.highpass(audio, 20.0, SAMPLE_RATE), rumbling)
     assert means["snr_gain_db"] > 4.0 and means["noise_left_db"] < -4.0
     (fault,) = metrics.find_faults(means)
-    assert fault.startswith("under-denoising at 3 dB")
+    assert fault.startswith("under-suppression at 3 dB")
     # All three of a mixture's sides are the clean one: nothing is left of noise.
     perfect = np.stack([clean, clean, 1e-3 * noise])
     assert faults(lambda audio: perfect) == ""

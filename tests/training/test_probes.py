@@ -111,7 +111,7 @@ def test_what_does_nothing_gains_nothing_and_is_told(sounds):
     assert report.average()["impulses_si_sdr_db"] > 25.0
     faults = report.find_faults()
     assert [fault.split(":")[0] for fault in faults] == [
-        "does not remove noise of one octave", "under-denoising"]
+        "does not remove noise of one octave", "under-suppression"]
     impulses, tones, energy, correlation, left = report.guards()
     assert impulses.passes and tones.passes and not left.passes
     assert not energy.passes and correlation.passes  # all of the noise is left
