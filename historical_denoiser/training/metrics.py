@@ -202,8 +202,8 @@ def find_faults(means: dict[str, float]) -> list[str]:
         removed, nearer = means[f"residual_correlation_at_{snr}"], means[f"lsd_gain_db_at_{snr}"]
         if energy < MIN_ENERGY_DB or removed > MAX_CORRELATION:
             faults.append(f"over-suppression at {snr} dB: the energy of the output is "
-                          f"{energy:+.1f} dB relative to the clean signal, whose correlation with the "
-                          f"residual is {removed:.2f}")
+                          f"{energy:+.1f} dB relative to the clean signal, whose correlation "
+                          f"with the residual is {removed:.2f}")
         elif nearer < MIN_LSD_GAIN_DB:
             # The SNR does not show this fault: most of the noise's power can be inaudible rumble.
             faults.append(f"under-suppression at {snr} dB: the log-spectral distance to the clean "
