@@ -33,11 +33,7 @@ from historical_denoiser.core.resources import CONF, PRETRAINED
 from historical_denoiser.data.settings import DsetConfig
 from historical_denoiser.network.runtimes import ENDINGS
 from historical_denoiser.network.settings import UnetConfig
-from historical_denoiser.network.stored import (
-    NetworkSettings,
-    find_weights,
-    write_settings,
-)
+from historical_denoiser.network.stored import NetworkSettings, find_weights, write_settings
 from historical_denoiser.noise.carriers import CarrierConfig
 from historical_denoiser.page.settings import AppConfig
 from historical_denoiser.run.jobs import InferenceConfig
