@@ -5,8 +5,6 @@ that it would have seen without the interruption, and validation and test never 
 reading at `Mixer.item`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 from collections import Counter

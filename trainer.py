@@ -3,8 +3,6 @@
 Start reading at `Trainer.fit`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import math

@@ -11,8 +11,6 @@ seconds of CPU time, and the peak of the resident memory. CPU time and memory in
 that the command waits for, but not the workers of a cluster.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shlex

@@ -6,8 +6,6 @@
     python benchmarks/loader.py --workers 1 --train 10  # how long training steps wait for batches
 """
 
-from __future__ import annotations
-
 import argparse
 import cProfile
 import pstats

@@ -11,8 +11,6 @@ of the SI-SDR, the changes of loudness (ITU-R BS.1770) and spectrum, and results
 `--pictures` draws each sound before and after, and the residual.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import re

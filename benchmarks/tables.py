@@ -9,8 +9,6 @@ KIND is a key of `TABLES`, and `<!-- end -->` after the table. `--check` writes 
 with status 1 if a guide differs.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import re

@@ -6,8 +6,6 @@ Usage: python examples/make_damages.py [WEIGHTS]
 It needs the starter corpus, of which it uses a tune that no weights were trained on.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from pathlib import Path

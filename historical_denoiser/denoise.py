@@ -38,8 +38,6 @@ From Python: `from historical_denoiser import Denoiser`, then
 `restored = Denoiser.load()(waveform, sample_rate)`.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib.util
 import logging

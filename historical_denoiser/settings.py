@@ -4,8 +4,6 @@ YAML under `conf/` chooses values; the dataclasses say what exists. Nothing here
 TensorFlow, so that a mistyped key is answered at once.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import sys

@@ -6,8 +6,6 @@ What a program loads, and what it says meanwhile, is tested without this (`test_
 `test_backend.py`).
 """
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import functools

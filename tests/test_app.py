@@ -1,7 +1,5 @@
 """Tests of the page: real browser, real server, real code below; only the network is tiny."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import re

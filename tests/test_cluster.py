@@ -1,7 +1,5 @@
 """A folder spread over a cluster gives what a plain run gives, also when a worker is killed."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

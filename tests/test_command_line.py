@@ -1,7 +1,5 @@
 """A user's mistake ends in one line; a mistake of the program keeps its traceback."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Exported networks: written, checked, and run as a user runs them, without TensorFlow."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import shutil

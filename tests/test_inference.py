@@ -1,7 +1,5 @@
 """Tests of inference and audio_io: the command line, the files, and what is written."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

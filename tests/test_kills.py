@@ -3,8 +3,6 @@
 `KILLS=200 python -m pytest -m slow tests/test_kills.py` ends so many runs.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

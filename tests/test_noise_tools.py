@@ -1,7 +1,5 @@
 """The commands on noise recordings."""
 
-from __future__ import annotations
-
 import csv
 import sys
 from pathlib import Path

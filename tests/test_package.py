@@ -1,7 +1,5 @@
 """The wheel holds all that restoring needs, and its command works from any folder."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Where a profile of noise comes from, and what `inference.py` makes of it."""
 
-from __future__ import annotations
-
 import logging
 import weakref
 from pathlib import Path

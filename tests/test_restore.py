@@ -1,7 +1,5 @@
 """Restoring waveforms, with functions in the network's place whose result is known."""
 
-from __future__ import annotations
-
 import weakref
 from functools import partial
 

@@ -7,8 +7,6 @@ noise before the network by 3 dB where both are equally noisy, and by more where
 reading at `find_mono` and `MonoSource.combine`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

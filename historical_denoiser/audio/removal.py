@@ -5,8 +5,6 @@ have a smaller share, and a noise floor keeps pauses from becoming digital silen
 `Strength` and `remove`.
 """
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator

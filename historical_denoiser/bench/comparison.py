@@ -3,8 +3,6 @@
 Start reading at `judge` and `report` (with clean targets) or at `report_alone` (without).
 """
 
-from __future__ import annotations
-
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence

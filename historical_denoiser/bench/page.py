@@ -1,7 +1,5 @@
 """One HTML file that needs nothing else: tables, plots, spectrograms and players."""
 
-from __future__ import annotations
-
 import base64
 import io
 from dataclasses import dataclass, field

@@ -7,8 +7,6 @@ Tones whose fundamental happens to be that of hum cannot be distinguished from i
 Start reading at `find_drones`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

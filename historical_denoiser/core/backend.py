@@ -1,7 +1,5 @@
 """Loads Keras and its backend without the usual start-up messages, and names the device."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import importlib.util

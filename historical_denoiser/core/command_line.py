@@ -3,8 +3,6 @@
 Start reading at `run_main` and `read_arguments`.
 """
 
-from __future__ import annotations
-
 import copy
 import difflib
 import functools

@@ -1,7 +1,5 @@
 """Ages clean audio as the horns, microphones, amplifiers and cutters of old recordings did."""
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np

@@ -4,8 +4,6 @@ The frequency axis is logarithmic: on a linear one, rumble and hum would all be 
 Start reading at `of_blocks` and `draw`.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable
 from pathlib import Path

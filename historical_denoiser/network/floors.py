@@ -11,8 +11,6 @@ Spectrograms are `(batch, frames, bins, 2)`, real and imaginary part. Everything
 on each of its backends; no gradient flows through. Start reading at `steady_tones`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ Everything is Keras 3 and runs on each of its backends. Of several ways to compu
 used here is the fastest on a CPU, gradients included.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -3,8 +3,6 @@
 Start reading at `KeepingNoise` and `KeptNoise`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path

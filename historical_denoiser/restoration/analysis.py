@@ -6,8 +6,6 @@ the network's noise estimate.
 `fit_strength` finds a suitable strength. Start reading at `analyse`.
 """
 
-from __future__ import annotations
-
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator

@@ -3,8 +3,6 @@
 Start reading at `restore_segment`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """Estimates the noise of an analysed recording, block by block. Start reading at `Separator`."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections import deque

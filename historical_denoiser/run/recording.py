@@ -3,8 +3,6 @@
 Start reading at `denoise_recording`.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack

@@ -4,8 +4,6 @@ A track is restored as that of any film; the film with it is what the next track
 Start reading at `denoise_tracks`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace

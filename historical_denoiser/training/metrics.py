@@ -1,7 +1,5 @@
 """Measures of denoising quality. NumPy waveforms `(samples,)` in, plain numbers out."""
 
-from __future__ import annotations
-
 import csv
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence

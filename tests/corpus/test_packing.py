@@ -1,7 +1,5 @@
 """Tests of packing corpora into little space."""
 
-from __future__ import annotations
-
 import csv
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The kinds of noise: what each consists of, and its settings."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
