@@ -500,7 +500,7 @@ def test_mistakes_end_in_one_line(tiny, tmp_path):
                             ("precision=float8", "precision"), ("strategy=many", "strategy"),
                             ("loss.mae=0", "loss"), (f"path_experiment={__file__}",
                                                      "`path_experiment` must be a folder"),
-                            ("weights=nix.h5", "nix.h5: no such file; shipped: moving, small")):
+                            ("weights=nix.h5", "nix.h5: no such file")):
         with pytest.raises(SystemExit, match=f"error: .*{named}"):
             call_main(*tiny, argument)
         assert not (tmp_path / "run").exists()
