@@ -564,8 +564,7 @@ def test_progress_counts_what_is_heard_before_the_rest(tmp_path, seconds, streng
 
     settings = NetworkSettings(UnetConfig(use_profile=True), context_seconds=0.5)
     restorer = on_waveforms(count, settings, 2.0, listen_first=True)
-    inference.denoise_recording(job, restorer, strength,
-                                lambda more: told.append((segments, more)))
+    inference.denoise_recording(job, restorer, strength, lambda more: told.append((segments, more)))
     assert told[0][0] == 1
     assert sum(more for _, more in told) == pytest.approx(seconds)
     at_half = sum(more for number, more in told if number <= segments / 2)

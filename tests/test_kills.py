@@ -48,8 +48,7 @@ def require_sound(folder: Path, originals: dict[str, bytes]) -> None:
             assert (folder / name).stat().st_size == size, name
 
 
-def start(folder: Path, *arguments: str, writes: bool = True,
-          ) -> subprocess.Popen | programs.Forked:
+def start(folder: Path, *arguments: str, writes: bool = True) -> subprocess.Popen | programs.Forked:
     """Starts the program; with `writes`, returns when it writes results, or is over."""
     before = hidden(folder)
     process = programs.start("inference.py", *arguments, cwd=folder)

@@ -392,8 +392,7 @@ def test_mixed_precision_trains_and_saves_float32(make_run, finished, tmp_path, 
 
 def test_a_run_of_another_network_is_refused(make_run, copied):
     other = UnetConfig(depth=1, channels=[7, 8], extractor_kernel=3, fold_bins=4)
-    with pytest.raises(ValueError,
-                       match="cannot be resumed: .*weights=.*best.weights.h5.*shape"):
+    with pytest.raises(ValueError, match="cannot be resumed: .*weights=.*best.weights.h5.*shape"):
         make_run(copied, epochs=3, unet=other).fit()
 
 

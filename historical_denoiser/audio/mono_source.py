@@ -169,8 +169,7 @@ def find_mono(audio: np.ndarray, sample_rate: float, choice: str = "auto",
     first, second, common = (np.add.reduceat(power, starts, axis=-1, dtype=float) for power in (
         np.square(np.abs(one)), np.square(np.abs(other)), (one.conj() * other * turn).real))
     covariance = [_covariance(power, common) for power in (first, second)]
-    if min(covariance) <= 0.0 or common.sum() <= MIN_COMMON * np.sqrt(
-            first.sum() * second.sum()):
+    if min(covariance) <= 0.0 or common.sum() <= MIN_COMMON * np.sqrt(first.sum() * second.sum()):
         return None, "the channels have too little in common"
     # Independent noise does not contribute to the covariances: their ratio is the squared gain.
     gain = math.sqrt(covariance[1] / covariance[0])

@@ -54,8 +54,7 @@ class Strength:
     bass: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.is_auto and not (isinstance(self.share, Real)
-                                     and 0.0 <= self.share <= 1.0):
+        if not self.is_auto and not (isinstance(self.share, Real) and 0.0 <= self.share <= 1.0):
             raise ValueError("`strength` must be in [0, 1] or \"auto\". "
                              f"Received: strength={self.share!r}")
         check_per_band(self.per_band, "per_band")

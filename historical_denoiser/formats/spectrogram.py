@@ -39,8 +39,7 @@ def _first_bins(rate: float) -> np.ndarray:
     return np.unique(np.concatenate([[0], np.geomspace(1, bins, MAX_ROWS).round().astype(int)]))
 
 
-def of_blocks(blocks: Iterable[np.ndarray], channels: int, samples: int,
-              rate: float) -> np.ndarray:
+def of_blocks(blocks: Iterable[np.ndarray], channels: int, samples: int, rate: float) -> np.ndarray:
     """Returns the spectrogram of a recording that is read block by block.
 
     Args:

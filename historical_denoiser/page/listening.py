@@ -54,8 +54,7 @@ class KeepingNoise:
                 # the output holds all of it in half the bytes, unless channels were combined or
                 # left unchanged.
                 restored = (block - noise).astype(np.float32)
-                is_all = (block.dtype != restored.dtype
-                          and np.array_equal(block - restored, noise))
+                is_all = (block.dtype != restored.dtype and np.array_equal(block - restored, noise))
                 file.write(RESTORED if is_all else NOISE)
                 (restored if is_all else noise).tofile(file)
                 yield block, noise

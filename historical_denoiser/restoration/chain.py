@@ -77,6 +77,5 @@ def remove_hum_and_clicks(audio: np.ndarray, hum_hz: float | None, stages: Stage
     return clicks.remove_clicks(audio) if stages.declick else audio
 
 
-def _predict_with_profile(network: Network, profile: np.ndarray, spectra: np.ndarray,
-                          ) -> np.ndarray:
+def _predict_with_profile(network: Network, profile: np.ndarray, spectra: np.ndarray) -> np.ndarray:
     return network([spectra, profile[None]])

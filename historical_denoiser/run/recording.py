@@ -190,8 +190,7 @@ def _write(job: Job, places: list[Path], writer: FilmWriter | audio_io.Writer,
     return levels
 
 
-def _carry_over(job: Job, place: Path, output: audio_io.Format, history: str, samples: int,
-                ) -> None:
+def _carry_over(job: Job, place: Path, output: audio_io.Format, history: str, samples: int) -> None:
     """Copies tags and markers of a recording that is not a film, and checks the written file."""
     try:
         carry_over(job.recording, place, output, history)
