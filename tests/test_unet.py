@@ -468,7 +468,7 @@ def test_segments_of_the_shipped_network_have_no_seams():
     model = unet.build_model_denoise(conf.unet)
     unet.load_weights(model, ROOT / "pretrained" / "best.weights.h5")
     stft = StftConfig(**conf.stft)
-    predict = dsp.in_spectral_domain(lambda spectra: model.predict_on_batch(spectra)[0],
+    predict = dsp.in_spectral_domain(lambda spectra: ops.convert_to_numpy(model(spectra)[0]),
                                      stft.win_size, stft.hop_size, stft.highpass_hz, SAMPLE_RATE)
     audio, _ = soundfile.read(ROOT / "examples" / "noisy.flac", 9 * SAMPLE_RATE, dtype="float32")
     whole = predict(audio[None])
