@@ -29,11 +29,14 @@ def write_noise(path, seconds=1.0, seed=0, level=0.05):
     soundfile.write(path, noise, SAMPLE_RATE)
 
 
-def composed(*arguments, name="conf"):
-    """Returns the settings by the arguments of a command; `name` is that of the configuration."""
+def composed(*arguments, groups=(), name="conf"):
+    """Returns the settings by the arguments of a command.
+
+    `groups` are choices that only `evaluate.py` takes, and `name` is that of the configuration.
+    """
     overrides, names = read_arguments(list(arguments))
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return load_config(compose(name, overrides), names)
+        return load_config(compose(name, [*groups, *overrides]), names)
 
 
 def read_table(path):

@@ -59,7 +59,7 @@ def test_weights_of_a_fold_are_known_by_what_they_were_trained_on(folders, tiny_
 
 
 def test_the_sealed_test_holds_noises_of_its_own_and_notes_each_run(folders, tmp_path):
-    cfg, usual = composed("test=sealed"), composed()
+    cfg, usual = composed(groups=["test=sealed"]), composed()
     assert cfg.sealed_log is not None and usual.sealed_log is None
     mixers = [Mixer(replace(one.dset, path_manifests=[], path_noise=[str(folders / "noise")],
                             path_music=[str(folders / "music")]), "test", 0.5)
