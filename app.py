@@ -16,8 +16,6 @@ Open http://127.0.0.1:7860 and choose a recording. Most used settings:
 Uploaded files are deleted when the page is closed or reloaded. The page needs requirements-app.txt.
 """
 
-from __future__ import annotations
-
 if __name__ == "__main__":
     from historical_denoiser.core.interrupts import end_at_once
 

@@ -5,8 +5,6 @@ that it would have seen without the interruption, and validation and test never 
 reading at `Mixer.item`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 from collections import Counter
@@ -189,8 +187,7 @@ class Mixer:
             noise_power = clean_power / 10.0 ** (snr_db / 10.0)
         gain = dsp.to_gain(level_db)
         if self.dset.reference_dbfs is not None:
-            gain *= np.sqrt(10.0 ** (self.dset.reference_dbfs / 10.0)
-                            / (clean_power + noise_power))
+            gain *= np.sqrt(10.0 ** (self.dset.reference_dbfs / 10.0) / (clean_power + noise_power))
         gain, noise_gain = np.float32(gain), np.float32(np.sqrt(noise_power))
         noisy = clean + noise_gain * other.noise
         is_known = other.profile is not None and noise_power > 0.0

@@ -26,8 +26,6 @@ without clean versions. Tables, plots and players are written to experiments/eva
 The exit status is 3 if some items could not be read, or some methods failed on some of them.
 """
 
-from __future__ import annotations
-
 if __name__ == "__main__":
     from historical_denoiser.core.interrupts import end_at_once
 

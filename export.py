@@ -12,8 +12,6 @@ Before the file gets its name, it is compared with the network on two lengths of
 The network's settings are written beside it as config.yaml, as beside all weights.
 """
 
-from __future__ import annotations
-
 if __name__ == "__main__":
     from historical_denoiser.core.interrupts import end_at_once
 

@@ -4,8 +4,6 @@ The command is `historical_denoiser.denoise`; its --help tells more. Here are th
 import.
 """
 
-from __future__ import annotations
-
 if __name__ == "__main__":
     from historical_denoiser.core.interrupts import end_at_once
 

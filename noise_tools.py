@@ -7,8 +7,6 @@
     python noise_tools.py picture --output PNG             draws recorded and generated noise
 """
 
-from __future__ import annotations
-
 if __name__ == "__main__":
     from historical_denoiser.core.interrupts import end_at_once
 

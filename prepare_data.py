@@ -24,8 +24,6 @@ needs `fluidsynth`. `notes` plays the same scores, and drawn pieces, with record
 files in the folders, named after their pitches.
 """
 
-from __future__ import annotations
-
 if __name__ == "__main__":
     from historical_denoiser.core.interrupts import end_at_once
 

@@ -1,7 +1,5 @@
 """Trains a network: `python train.py [--config-name conf_prototype] [key=value ...]`."""
 
-from __future__ import annotations
-
 if __name__ == "__main__":
     from historical_denoiser.core.interrupts import end_at_once
 

@@ -3,8 +3,6 @@
 Start reading at `Trainer.fit`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import math
@@ -260,8 +258,7 @@ class Trainer:
 
     def _train(self, report: Report | None) -> None:
         cfg, progress = self.cfg, self.progress
-        batches = self.workers.batches(self.training, progress.step, self.steps,
-                                       cfg.loader_workers)
+        batches = self.workers.batches(self.training, progress.step, self.steps, cfg.loader_workers)
         bar = tqdm(batches, total=self.steps, initial=progress.step, unit="step", disable=None)
         skipped_in_a_row = 0
         timed_from, since = progress.step, time.monotonic()
@@ -320,8 +317,7 @@ class Trainer:
         cfg, progress, step = self.cfg, self.progress, self.progress.step
         judged, probed = self.validate(), None
         if self.probe_sounds:
-            probed = probes.measure(self.restorer.each, self.probe_sounds,
-                                    cfg.dset.snr_highpass_hz)
+            probed = probes.measure(self.restorer.each, self.probe_sounds, cfg.dset.snr_highpass_hz)
         row = {"step": step, "epoch": step // cfg.steps_per_epoch,
                "lr": float(keras.ops.convert_to_numpy(self.learner.optimizer.learning_rate)),
                "seconds_per_step": seconds_per_step,

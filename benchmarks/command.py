@@ -11,8 +11,6 @@ seconds of CPU time, and the peak of the resident memory. CPU time and memory in
 that the command waits for, but not the workers of a cluster.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shlex
@@ -81,8 +79,7 @@ def main() -> None:
     rows = [HEADER, ("---",) * len(HEADER)]
     for settings, times in taken.items():
         clock, cpu, peak = map(statistics.median, zip(*times, strict=True))
-        rows.append((settings, f"{clock:.1f}", f"{clock / sound:.2f}", f"{cpu:.1f}",
-                     f"{peak:.0f}"))
+        rows.append((settings, f"{clock:.1f}", f"{clock / sound:.2f}", f"{cpu:.1f}", f"{peak:.0f}"))
     sys.stdout.write(f"{place.name}: {sound:.1f} s of sound, median of {arguments.repeats}\n\n")
     sys.stdout.writelines(f"| {' | '.join(row)} |\n" for row in rows)
 

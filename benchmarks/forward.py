@@ -12,8 +12,6 @@ printed too because it depends less on that load. With `--train` it also prints 
 training step, and its ratio to the operations of three forward passes.
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 import sys

@@ -6,8 +6,6 @@
     python benchmarks/loader.py --workers 1 --train 10  # how long training steps wait for batches
 """
 
-from __future__ import annotations
-
 import argparse
 import cProfile
 import pstats
@@ -90,8 +88,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = config.load_config(compose("conf", arguments.overrides))
-    mixer = Mixer(cfg.dset, "train", cfg.seg_len_s_train, cfg.seed, cfg.noise,
-                  cfg.stft.highpass_hz)
+    mixer = Mixer(cfg.dset, "train", cfg.seg_len_s_train, cfg.seed, cfg.noise, cfg.stft.highpass_hz)
     for number in range(len(mixer.cache or ())):
         mixer.cache[number]  # fills the cache
     if arguments.profile:

@@ -8,8 +8,6 @@ Measures are means over the validation mixtures after the last epoch, at each in
 (3 / 10 / 20 dB, unless `dset.evaluation_snrs_db` was set).
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 import sys

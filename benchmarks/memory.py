@@ -10,8 +10,6 @@ resident memory in MB of 10^6 bytes, its ratio to that of the first length, and 
 the recording was opened.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import subprocess

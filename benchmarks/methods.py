@@ -18,8 +18,6 @@ A multiplication and an addition are counted as one operation each. Only convolu
 dense layers are counted, without those that a program repeats where its segments overlap.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import json

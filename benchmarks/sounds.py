@@ -11,8 +11,6 @@ of the SI-SDR, the changes of loudness (ITU-R BS.1770) and spectrum, and results
 `--pictures` draws each sound before and after, and the residual.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import re
@@ -179,8 +177,7 @@ def save_picture(sound: Sound, restored: np.ndarray, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     panels = {"before": sound.audio, "after": restored, "removed": sound.audio - restored}
     levels = {name: spectrogram.of_array(audio, SAMPLE_RATE) for name, audio in panels.items()}
-    figure = spectrogram.draw_beside(levels, len(restored) / SAMPLE_RATE, SAMPLE_RATE,
-                                     PANEL_INCHES)
+    figure = spectrogram.draw_beside(levels, len(restored) / SAMPLE_RATE, SAMPLE_RATE, PANEL_INCHES)
     name = re.sub("[^a-z0-9-]+", "_", sound.name.lower())
     figure.savefig(folder / f"{name}.webp", dpi=DOTS_PER_INCH, pil_kwargs={"quality": 70})
 

@@ -9,8 +9,6 @@ click stage alone, with none, and with all stages but one. Prints a table and wr
 `docs/tables/NAME/stages.csv`. Times are CPU times divided by that of the network without stages.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import time

@@ -9,8 +9,6 @@ KIND is a key of `TABLES`, and `<!-- end -->` after the table. `--check` writes 
 with status 1 if a guide differs.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import re
@@ -58,8 +56,7 @@ def mean(rows: Sequence[Row], measure: str, **where: str | float) -> float:
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """Returns a Markdown table."""
-    return "\n".join("| " + " | ".join(line) + " |"
-                     for line in [head, ["---"] * len(head), *lines])
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines])
 
 
 def signed(value: float, digits: int = 1) -> str:

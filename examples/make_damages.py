@@ -6,8 +6,6 @@ Usage: python examples/make_damages.py [WEIGHTS]
 It needs the starter corpus, of which it uses a tune that no weights were trained on.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -77,8 +75,7 @@ def main() -> None:
             {title: spectrogram.of_array(audio, SAMPLE_RATE) for title, audio in panels.items()},
             SECONDS, SAMPLE_RATE, PANEL_INCHES)
         figure.savefig(FOLDER / f"{name}.webp", dpi=110, pil_kwargs={"quality": 60})
-        high = [dsp.highpass(audio, HIGHPASS_HZ, SAMPLE_RATE)
-                for audio in (wanted, before, after)]
+        high = [dsp.highpass(audio, HIGHPASS_HZ, SAMPLE_RATE) for audio in (wanted, before, after)]
         gain = snr_db(high[0], high[2]) - snr_db(high[0], high[1])
         rows.append({"damage": name, "snr_gain_db": round(gain, 3)})
     write_table(TABLE, rows)

@@ -3,8 +3,6 @@
 Usage: python examples/make_example.py
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -38,8 +38,6 @@ From Python: `from historical_denoiser import Denoiser`, then
 `restored = Denoiser.load()(waveform, sample_rate)`.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib.util
 import logging
@@ -104,8 +102,7 @@ def require_packages(chosen: InferenceConfig) -> None:
 
     It is said before hours of work, not at their end.
     """
-    missing = [name for name in ("librosa", "matplotlib")
-               if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("librosa", "matplotlib") if importlib.util.find_spec(name) is None]
     if chosen.spectrogram and missing:
         raise UserError("`inference.spectrogram=true` needs a package that is not installed: pip "
                         f"install {' '.join(missing)}")

@@ -4,8 +4,6 @@ YAML under `conf/` chooses values; the dataclasses say what exists. Nothing here
 TensorFlow, so that a mistyped key is answered at once.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import sys
@@ -33,11 +31,7 @@ from historical_denoiser.core.resources import CONF, PRETRAINED
 from historical_denoiser.data.settings import DsetConfig
 from historical_denoiser.network.runtimes import ENDINGS
 from historical_denoiser.network.settings import UnetConfig
-from historical_denoiser.network.stored import (
-    NetworkSettings,
-    find_weights,
-    write_settings,
-)
+from historical_denoiser.network.stored import NetworkSettings, find_weights, write_settings
 from historical_denoiser.noise.carriers import CarrierConfig
 from historical_denoiser.page.settings import AppConfig
 from historical_denoiser.run.jobs import InferenceConfig

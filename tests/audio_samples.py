@@ -1,7 +1,5 @@
 """Recordings for the tests of what reads them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Recorded noise, synthetic discs, and measurements for several tests."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What several test modules share: signals, a tiny network and its weights."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Small films for the tests, and what is found in them."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from contextlib import ExitStack

@@ -151,8 +151,7 @@ class NumpyUnet:
         estimates = []
         if chosen.num_stages == 2:
             attended = self.conv("sam_1/conv1", features, filters, 3)
-            estimates.append(self.estimate(
-                x, self.conv("sam_1/conv2", features, masks, 3), tones))
+            estimates.append(self.estimate(x, self.conv("sam_1/conv2", features, masks, 3), tones))
             mask = self.conv("sam_1/conv3", self.compress(estimates[0]), filters, 3,
                              activation=lambda y: 0.5 + 0.5 * np.tanh(0.5 * y))
             if chosen.use_SAM:

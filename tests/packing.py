@@ -1,7 +1,5 @@
 """Small sounds and scores, and archives and packages to put them in."""
 
-from __future__ import annotations
-
 import csv
 import io
 import shutil

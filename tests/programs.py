@@ -3,10 +3,9 @@
 Loading takes 5 s of computing, far more than most of what is tested, and a fork does not repeat it.
 All else is as on a command line: a process of its own, which ends as it ends, and may be killed.
 What a program loads, and what it says meanwhile, is tested without this (`test_imports.py`,
-`test_backend.py`).
+`test_backend.py`). With `EAGERLY` in its environment, a program makes no graphs: tracing one takes
+longer than a few steps of a tiny network.
 """
-
-from __future__ import annotations
 
 import atexit
 import contextlib
@@ -133,6 +132,8 @@ def _become(order: dict[str, Any]) -> None:
     os.environ.update(order["environment"])
     sys.argv = order["command"]
     sys.path[0] = str(Path(sys.argv[0]).parent)
+    if "EAGERLY" in os.environ:
+        tensorflow.config.run_functions_eagerly(True)
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 
@@ -142,6 +143,7 @@ if __name__ == "__main__":
         import matplotlib.figure  # noqa: F401
         import scipy.signal  # noqa: F401
         import scipy.stats  # noqa: F401
+        import tensorflow
 
         import evaluate  # noqa: F401
         import export  # noqa: F401

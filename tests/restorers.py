@@ -1,7 +1,5 @@
 """Restorers whose stages are off unless a test asks for them, and a batch without a program."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from pathlib import Path

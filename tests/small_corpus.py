@@ -1,13 +1,17 @@
-"""Small files of tones and noise, and the contents of audio and of weights."""
+"""Small files of tones and noise, settings, and the contents of audio, tables and weights."""
 
+import csv
 from pathlib import Path
 
 import h5py
 import numpy as np
 import soundfile
+from hydra import compose, initialize_config_dir
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.core.command_line import read_arguments
 from historical_denoiser.data.settings import DsetConfig
+from historical_denoiser.settings import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -23,6 +27,22 @@ def write_noise(path, seconds=1.0, seed=0, level=0.05):
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = level * np.random.default_rng(seed).standard_normal(round(seconds * SAMPLE_RATE))
     soundfile.write(path, noise, SAMPLE_RATE)
+
+
+def composed(*arguments, groups=(), name="conf"):
+    """Returns the settings by the arguments of a command.
+
+    `groups` are choices that only `evaluate.py` takes, and `name` is that of the configuration.
+    """
+    overrides, names = read_arguments(list(arguments))
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return load_config(compose(name, [*groups, *overrides]), names)
+
+
+def read_table(path):
+    """Returns the rows of a CSV file."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
 
 
 def forget_length(path):

@@ -1,7 +1,5 @@
 """A sound font of one looped sine, for melodies and percussion alike (SoundFont 2.01)."""
 
-from __future__ import annotations
-
 import struct
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Tests of the page: real browser, real server, real code below; only the network is tiny."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import re
@@ -24,12 +22,10 @@ import pytest
 import soundfile as sf
 from audio_samples import write_audio
 from film_samples import Sound, packets_of, write_film
-from hydra import compose, initialize_config_dir
+from small_corpus import composed
 
 import app
-import config
 from historical_denoiser.core.checks import UserError
-from historical_denoiser.core.command_line import read_arguments
 from historical_denoiser.formats import spectrogram
 from historical_denoiser.page.sessions import PREFIX
 
@@ -58,12 +54,6 @@ LOW_CONTRAST = """() => {
     if (ratio < 4.5) low[text] = ratio; }
   return low; }"""
 SCREENSHOTS = ROOT / "experiments" / "screenshots"  # kept, to be looked at
-
-
-def settings(*arguments: str) -> config.Config:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        overrides, names = read_arguments(list(arguments))
-        return config.load_config(compose("conf", overrides), names)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +86,7 @@ def served(tiny_run: Path, knowing_run: Path) -> Iterator[SimpleNamespace]:
         root = app.make_root()
         patch.setenv("GRADIO_TEMP_DIR", str(root))
         patch.setenv("GRADIO_EXAMPLES_CACHE", str(root))
-        workshop = app.Workshop(settings(
+        workshop = app.Workshop(composed(
             f"app.port={port}", f"weights={tiny_run}", f"app.weights=[{knowing_run}]",
             "app.longest_minutes=0.1", "app.largest_mb=2"), root)
         calls, may_run, load = [], threading.Event(), workshop.restorer
@@ -410,7 +400,7 @@ def test_the_microphone_is_a_recording_too(open_page, tmp_path, monkeypatch):
 def test_a_film_becomes_what_the_command_makes_of_it(tiny_run, tmp_path):
     film = tmp_path / "reel.mkv"
     write_film(film, "matroska", [Sound("flac")])
-    workshop = app.Workshop(settings(f"weights={tiny_run}"), tmp_path / "root")
+    workshop = app.Workshop(composed(f"weights={tiny_run}"), tmp_path / "root")
     heard = workshop.receive("me", film)
     assert (heard.rate, heard.channels) == (48000, 2)
     session = workshop.sessions.of("me")
@@ -428,7 +418,7 @@ def test_a_film_becomes_what_the_command_makes_of_it(tiny_run, tmp_path):
 def at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A workshop without a page: `calls` are those of its method, which waits for `may_run`."""
     monkeypatch.setattr(spectrogram, "save_spectrograms", lambda path, *_: path.write_bytes(b""))
-    workshop, calls, may_run = app.Workshop(settings(), tmp_path / "root"), [], threading.Event()
+    workshop, calls, may_run = app.Workshop(composed(), tmp_path / "root"), [], threading.Event()
     restorer = workshop.restorer(app.CLASSICAL)
 
     def predict(spectra):
@@ -558,4 +548,4 @@ def test_the_program_serves_this_computer_alone_and_leaves_nothing(
                                      "inference.denoising_strength=auto"])
 def test_what_the_slider_cannot_show_is_refused(setting, tiny_run, tmp_path):
     with pytest.raises(UserError, match=setting.split("=")[0]):
-        app.Workshop(settings(setting, f"weights={tiny_run}"), tmp_path)
+        app.Workshop(composed(setting, f"weights={tiny_run}"), tmp_path)

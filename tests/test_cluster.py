@@ -1,7 +1,5 @@
 """A folder spread over a cluster gives what a plain run gives, also when a worker is killed."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -109,8 +107,7 @@ def test_a_killed_worker_changes_nothing(collection, tiny_run):
     assert process.returncode == plain.returncode == inference.SOME_FAILED_STATUS
     assert contents(collection / "spread") == contents(collection / "plain")
     assert len(contents(collection / "spread")) == 8  # and no temporary file is left
-    assert report_without_times(collection / "spread") == report_without_times(
-        collection / "plain")
+    assert report_without_times(collection / "spread") == report_without_times(collection / "plain")
     # Nothing but the lines of a plain run, and two of the cluster.
     lines = {line for line in told.splitlines() if not line.startswith(("INFO: ", "WARNING: "))}
     assert lines == {line.replace("plain", "spread") for line in plain.stderr.splitlines()
@@ -209,8 +206,7 @@ def test_a_cluster_that_is_not_there_is_named(collection):
     done = run(collection, "spread", "method=lsa", "inference.cluster=ray",
                "inference.cluster_address=127.0.0.1:1")
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith(
-        "error: inference.cluster_address=127.0.0.1:1: ")
+    assert done.stderr.splitlines()[-1].startswith("error: inference.cluster_address=127.0.0.1:1: ")
     assert not list((collection / "spread").rglob("*.wav"))
 
 

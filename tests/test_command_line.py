@@ -1,18 +1,14 @@
 """A user's mistake ends in one line; a mistake of the program keeps its traceback."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from small_corpus import composed
 
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.command_line import keys_of, read_arguments, run_main
 from historical_denoiser.run.jobs import find_recordings
-from historical_denoiser.settings import load_config
 
-ROOT = Path(__file__).resolve().parent.parent
 ODD_NAMES = ["two words.wav", "a=b.wav", "it's (1) [x] {y}.wav", 'say "hi", Zoe\u0308.wav',
              "back\\slash.wav", "${seed}.wav", "\\${seed}\\.wav", "tab\tand\nline.wav",
              "-dash.wav", "~tilde.wav", "null", "???", "weights=x.wav", "\u042f\u4e2d.wav"]
@@ -43,9 +39,7 @@ def test_names_mean_themselves(tmp_path, monkeypatch, name, form):
     names = [name] if form == "key" else [name, "other one.wav"]
     for file in names:
         (tmp_path / file).touch()
-    overrides, literal = read_arguments([f"inference.audio={name}"] if form == "key" else names)
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = load_config(compose("conf", overrides), literal)
+    cfg = composed(*[f"inference.audio={name}"] if form == "key" else names)
     assert find_recordings(cfg.inference.audio) == [Path(file) for file in names]
 
 

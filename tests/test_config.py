@@ -3,27 +3,22 @@
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from small_corpus import ROOT, composed
 
 import config
 from historical_denoiser.audio.dsp import StftConfig
 from historical_denoiser.data.settings import DsetConfig
 from historical_denoiser.network.stored import read_network_settings, read_settings
-from historical_denoiser.noise.carriers import FilmConfig
+from historical_denoiser.noise.carriers import CarrierConfig, FilmConfig
 from historical_denoiser.run.jobs import InferenceConfig
 from historical_denoiser.settings import Config, UnetConfig
 from historical_denoiser.training.settings import LOSS_PARTS, LossConfig, ScheduleConfig
 
-CONF = str(config.PRETRAINED.parent / "conf")
+CONF = ROOT / "conf"
 SECTIONS = {"": Config, "unet": UnetConfig, "stft": StftConfig, "dset": DsetConfig,
             "loss": LossConfig, "schedule": ScheduleConfig, "inference": InferenceConfig,
             "noise.film": FilmConfig}
-
-
-def composed(name, *overrides) -> Config:
-    with initialize_config_dir(CONF, version_base="1.3"):
-        return config.load_config(compose(name, list(overrides)))
 
 
 @pytest.mark.parametrize(("name", "unet"), [
@@ -31,15 +26,17 @@ def composed(name, *overrides) -> Config:
     ("conf_prototype", UnetConfig(depth=3, num_tfc=1)),
     ("conf_paper", UnetConfig(depth=4, num_tfc=3))])  # the last two as published
 def test_configurations_compose(name, unet):
-    cfg = composed(name)
+    cfg = composed(name=name)
     assert isinstance(cfg, Config) and cfg.path_experiment.startswith("experiments/")
     assert unet is None or cfg.unet == unet
 
 
 @pytest.mark.parametrize("kind", ["gramophone", "film", "tape", "mixed"])
 def test_noise_group(kind):
-    noise = composed("conf", f"noise={kind}").noise
+    noise = composed(f"noise={kind}").noise
+    chosen = OmegaConf.load(CONF / f"noise/{kind}.yaml")
     assert noise.kind == kind
+    assert noise == OmegaConf.to_object(OmegaConf.merge(CarrierConfig, chosen))
     shares = [noise.share(name) for name in ("gramophone", "film", "tape", "hum")]
     assert sum(shares) == pytest.approx(1.0)
     assert noise.share("my_wax_cylinders") > 0.0
@@ -49,7 +46,7 @@ def test_noise_group(kind):
 
 @pytest.mark.parametrize("name", ["mae", "multi_resolution_stft", "log_spectral", "si_sdr", "film"])
 def test_loss_group(name):
-    chosen = composed("conf", f"loss={name}").loss
+    chosen = composed(f"loss={name}").loss
     if name in LOSS_PARTS:
         assert max(LOSS_PARTS, key=lambda part: getattr(chosen, part)) == name
     else:
@@ -68,6 +65,7 @@ def test_loss_group(name):
     ("inference.denoising_strength", 1.1), ("inference.denoising_strength", "some"),
     ("inference.denoising_strength", True), ("inference.mono_source", "perhaps"),
     ("inference.cluster_address", "auto"), ("inference.cluster_cores", 2), ("inference.track", 0),
+    *(("inference.track", track) for track in (-1, True, 1.0, "both")),
     ("inference.track_codec", "mp3"), ("inference.strength_per_band", [[500]]),
     ("inference.noise_floor_db", -1.0), ("inference.segment_seconds", 1e-9),
     ("inference.segment_seconds", float("inf")), ("inference.context_seconds", float("inf")),
@@ -88,7 +86,8 @@ def test_values_that_do_not_fit_each_other_are_named():
 
 @pytest.mark.parametrize("name", ["conf", "conf_paper", "conf_prototype", "dset/folders",
                                   "dset/starter", "loss/film", "loss/log_spectral", "loss/mae",
-                                  "loss/multi_resolution_stft", "loss/si_sdr"])
+                                  "loss/multi_resolution_stft", "loss/si_sdr", "noise/film",
+                                  "noise/gramophone", "noise/mixed", "noise/tape"])
 def test_a_file_of_settings_holds_only_what_differs_from_the_defaults(name):
     """Those that build on another configuration may also change what that one has changed."""
     def repeated(chosen, defaults, prefix=""):
@@ -98,7 +97,7 @@ def test_a_file_of_settings_holds_only_what_differs_from_the_defaults(name):
             elif value == defaults[key]:
                 yield f"{prefix}{key}"
 
-    chosen = OmegaConf.to_container(OmegaConf.load(f"{CONF}/{name}.yaml") or OmegaConf.create())
+    chosen = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml") or OmegaConf.create())
     chosen.pop("defaults", None)
     defaults = OmegaConf.to_container(OmegaConf.structured(Config))
     assert not list(repeated(chosen, defaults.get(name.split("/")[0], defaults)))
@@ -119,7 +118,7 @@ def test_a_saved_configuration_is_read_back_and_holds_what_differs(tmp_path):
 def test_the_shipped_settings_are_those_of_the_configuration():
     """Network and transform; what it was trained with may be anything."""
     shipped = read_network_settings(config.PRETRAINED / "best.weights.h5")
-    assert shipped == config.network_settings(composed("conf"))
+    assert shipped == config.network_settings(composed())
 
 
 def test_names_of_weights_shipped_before_stand_for_those_shipped_now(tmp_path, monkeypatch, caplog):

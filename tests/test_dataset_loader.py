@@ -77,8 +77,7 @@ def test_snr_is_that_above_the_snr_highpass(tmp_path, highpass_hz):
 
 
 def test_probes_hear_the_same_clean_sounds_on_every_run(dset):
-    one, other = (Mixer(dset, "validation", 0.5, seed=seed).probe_sounds(4, 0.3)
-                  for seed in (1, 2))
+    one, other = (Mixer(dset, "validation", 0.5, seed=seed).probe_sounds(4, 0.3) for seed in (1, 2))
     assert [category for category, _ in one] == ["music", "speech", "music", "speech"]
     for (_, sound), (_, same) in zip(one, other, strict=True):
         assert sound.shape == (round(0.3 * SAMPLE_RATE),)

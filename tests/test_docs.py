@@ -1,7 +1,5 @@
 """What the guides say to type works, and their links lead somewhere."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,6 +1,5 @@
 """The tables of `evaluate.py`, of a tiny network on small files."""
 
-import csv
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +8,7 @@ import numpy as np
 import programs
 import pytest
 import soundfile
-from hydra import compose, initialize_config_dir
-from small_corpus import ROOT
+from small_corpus import composed, read_table
 
 import evaluate
 from dataset_loader import Mixer
@@ -22,7 +20,7 @@ from historical_denoiser.data.settings import DsetConfig
 from historical_denoiser.network.stored import BEST_NAME, CONFIG_NAME
 from historical_denoiser.noise import foreign
 from historical_denoiser.run.jobs import InferenceConfig
-from historical_denoiser.settings import Config, load_config
+from historical_denoiser.settings import Config
 from historical_denoiser.training import look_alikes, metrics, probes
 
 
@@ -34,11 +32,6 @@ def fold_runs(folders, tiny_run):
         with (run / CONFIG_NAME).open("a", encoding="utf-8") as stream:
             stream.write(f"dset:\n  noise_folds: 3\n  noise_fold: {fold}\n")
     return runs
-
-
-def read_table(path):
-    with path.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
 
 
 def paths_of(folders):
@@ -55,11 +48,6 @@ def run_evaluate(folders, *settings):
     return done.stdout
 
 
-def compose_settings(*overrides):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return load_config(compose("conf", list(overrides)))
-
-
 def test_weights_of_a_fold_are_known_by_what_they_were_trained_on(folders, tiny_run, fold_runs):
     cfg = Config(dset=DsetConfig(path_noise=[str(folders / "noise")],
                                  path_noise_test=[str(folders / "noise")]))
@@ -71,7 +59,7 @@ def test_weights_of_a_fold_are_known_by_what_they_were_trained_on(folders, tiny_
 
 
 def test_the_sealed_test_holds_noises_of_its_own_and_notes_each_run(folders, tmp_path):
-    cfg, usual = compose_settings("test=sealed"), compose_settings()
+    cfg, usual = composed(groups=["test=sealed"]), composed()
     assert cfg.sealed_log is not None and usual.sealed_log is None
     mixers = [Mixer(replace(one.dset, path_manifests=[], path_noise=[str(folders / "noise")],
                             path_music=[str(folders / "music")]), "test", 0.5)
@@ -154,8 +142,8 @@ def test_the_classical_method_is_measured_on_the_same_mixtures(folders):
 def test_the_strength_is_that_of_the_call(folders):
     """The level of restored noise alone shows it."""
     def measured(setting: str, text: str | None) -> dict:
-        cfg = compose_settings("dset=folders", *paths_of(folders), "test_items=1", "method=lsa",
-                               "seg_len_s_val=2.5", "inference.declick=false", setting)
+        cfg = composed("dset=folders", *paths_of(folders), "test_items=1", "method=lsa",
+                       "seg_len_s_val=2.5", "inference.declick=false", setting)
         restorer = evaluate.choose_method(cfg).load()
         mixer = evaluate.Mixer(cfg.dset, "test", cfg.seg_len_s_val)
         (row,) = evaluate.metrics.judge_mixtures(
@@ -237,7 +225,7 @@ def test_settings_that_do_not_go_together(settings, message):
 def test_methods_side_by_side_on_the_mixtures_of_the_test(folders, dset, tiny_run, knowing_run):
     pytest.importorskip("jinja2", reason="not installed: requirements-bench.txt")
     names = ["network", "none", "lsa+logmmse", f"{knowing_run}:profile"]
-    printed = run_evaluate(folders, "test_items=3", f"weights={tiny_run}", 
+    printed = run_evaluate(folders, "test_items=3", f"weights={tiny_run}",
                            f"methods=[{','.join(map(repr, names))}]")
     rows = read_table(folders / "experiments/evaluation/bench/bench.csv")
     assert [row["method"] for row in rows] == 3 * names

@@ -1,7 +1,5 @@
 """Exported networks: written, checked, and run as a user runs them, without TensorFlow."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import shutil
@@ -187,8 +185,7 @@ def test_every_part_of_a_network_is_exported_with_and_without_a_profile(tmp_path
         export.check(lambda given: predict(given) * 1.1, run, settings)
 
 
-def test_a_network_computes_in_as_many_threads_as_the_environment_says(
-        tmp_path, monkeypatch, kind):
+def test_a_network_computes_in_as_many_threads_as_the_environment_says(tmp_path, monkeypatch, kind):
     path = tmp_path / f"net{runtimes.ENDINGS[kind]}"
     path.write_bytes(b"none")
     asked, (module, name) = [], {"onnx": ("onnxruntime", "InferenceSession"),

@@ -1,7 +1,5 @@
 """Files appear when they are complete, and a signal leaves no half of one."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

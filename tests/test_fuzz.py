@@ -3,8 +3,6 @@
 `FUZZ_CASES=10000 python -m pytest tests/test_fuzz.py` tries so many of each kind.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

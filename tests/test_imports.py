@@ -1,7 +1,5 @@
 """What a command does not need, it does not load: that is why it answers at once."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Which recordings are denoised, and where results go."""
 
-from __future__ import annotations
-
 import os
 import socket
 from pathlib import Path

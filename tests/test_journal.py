@@ -1,7 +1,5 @@
 """Tests of what a run that was killed goes on from."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

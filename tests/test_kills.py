@@ -3,8 +3,6 @@
 `KILLS=200 python -m pytest -m slow tests/test_kills.py` ends so many runs.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -50,8 +48,7 @@ def require_sound(folder: Path, originals: dict[str, bytes]) -> None:
             assert (folder / name).stat().st_size == size, name
 
 
-def start(folder: Path, *arguments: str, writes: bool = True,
-          ) -> subprocess.Popen | programs.Forked:
+def start(folder: Path, *arguments: str, writes: bool = True) -> subprocess.Popen | programs.Forked:
     """Starts the program; with `writes`, returns when it writes results, or is over."""
     before = hidden(folder)
     process = programs.start("inference.py", *arguments, cwd=folder)

@@ -1,8 +1,5 @@
 """The commands on noise recordings."""
 
-from __future__ import annotations
-
-import csv
 import sys
 from pathlib import Path
 
@@ -11,15 +8,14 @@ import programs
 import pytest
 import soundfile
 from carrier_samples import ROOT, recorded, rng, side
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from small_corpus import composed, read_table
 
 import noise_tools
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.command_line import USER_ERRORS, describe_error
 from historical_denoiser.noise import fit, generator, statistics
-from historical_denoiser.settings import load_config
 
 
 @pytest.fixture
@@ -33,8 +29,7 @@ def command(monkeypatch):
 
 
 def report(folder: Path) -> list[dict[str, str]]:
-    with (folder / "noise_segments.csv").open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+    return read_table(folder / "noise_segments.csv")
 
 
 def test_find_command_cuts_reports_and_never_overwrites(tmp_path, command, caplog):
@@ -119,10 +114,7 @@ def test_fit_command_writes_a_config_that_make_renders(tmp_path, command, record
     group = tmp_path / "conf" / "noise"  # in which Hydra finds it
     group.mkdir(parents=True)
     (group / target.name).write_text(target.read_text())
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):  # as `train.py` reads it
-        composed = compose("conf", ["path_experiment=run", "noise=mine",
-                                    f"hydra.searchpath=[file://{group.parent}]"])
-    carrier = load_config(composed).noise
+    carrier = composed("noise=mine", f"hydra.searchpath=[file://{group.parent}]").noise
     assert carrier.alone_share > 0.0  # what was fitted is met beside lone parts, as by default
     assert carrier.kind == kind and len(getattr(carrier, kind).spectra_db) == 1
     command("make", "--config", target, "--seconds", "2", "--output", sound)

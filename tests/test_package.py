@@ -1,7 +1,5 @@
 """The wheel holds all that restoring needs, and its command works from any folder."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -34,8 +32,7 @@ def program(tmp_path_factory) -> Path:
     source, environment = folder / "source", folder / "environment"
     source.mkdir()
     for name in PACKED:
-        shutil.copytree(ROOT / name, source / name,
-                        ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for path in (*ROOT.glob("requirements*.txt"), *map(ROOT.joinpath, (
             "pyproject.toml", "README.md", "LICENSE"))):
         shutil.copy(path, source)

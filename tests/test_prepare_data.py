@@ -1,7 +1,5 @@
 """Tests of the command: options, error lines, exit status, workers."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Where a profile of noise comes from, and what `inference.py` makes of it."""
 
-from __future__ import annotations
-
 import logging
 import weakref
 from pathlib import Path
@@ -9,14 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hydra import compose, initialize_config_dir
 from restorers import make_restorer
+from small_corpus import composed
 
-import config
 import inference
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.core.checks import UserError
-from historical_denoiser.core.command_line import read_arguments
 from historical_denoiser.network.settings import UnetConfig
 from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.run import profiles
@@ -132,7 +128,4 @@ def test_files_that_are_no_noise_are_told_with_the_key(tmp_path, monkeypatch, ch
 @pytest.mark.parametrize(("argument", "value"), [
     ("[12.5,14]", [12.5, 14]), ("auto", "auto"), ("none", "none"), ("a b [1].wav", "a b [1].wav")])
 def test_the_command_line_takes_numbers_and_names(argument, value):
-    with initialize_config_dir(str(Path(inference.__file__).parent / "conf"), version_base="1.3"):
-        overrides, names = read_arguments([f"inference.noise_profile={argument}"])
-        cfg = config.load_config(compose("conf", overrides), names)
-    assert cfg.inference.noise_profile == value
+    assert composed(f"inference.noise_profile={argument}").inference.noise_profile == value

@@ -1,7 +1,5 @@
 """Tests of the report of a run."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

@@ -1,7 +1,5 @@
 """Restoring waveforms, with functions in the network's place whose result is known."""
 
-from __future__ import annotations
-
 import weakref
 from functools import partial
 
@@ -45,8 +43,7 @@ def test_form_and_type_stay(rng, shape, rate, dtype):
         np.testing.assert_array_equal(make_restorer(halve, SHORT)(audio, rate, strength=0.0), audio)
 
 
-@pytest.mark.parametrize("lengths", [[150_001], [3, 0, 40_000, 90_000, 19_998, 1, 0],
-                                     [500] * 300])
+@pytest.mark.parametrize("lengths", [[150_001], [3, 0, 40_000, 90_000, 19_998, 1, 0], [500] * 300])
 def test_blocks_of_any_length_give_the_same(rng, lengths):
     audio = rng.standard_normal((sum(lengths), 2)).astype(np.float32)
     audio[:50_000] *= 0.01  # the level of the whole is another one than that of the start

@@ -1,7 +1,5 @@
 """Imports go one way: rooms below, named files above, no circles (`docs/code.md` draws it)."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from graphlib import TopologicalSorter

@@ -333,7 +333,7 @@ def test_model_is_saved_whole_and_as_weights(form, rng, tmp_path):
     ("views", keras.optimizers.Adam(1e-3), (2, 20, 65, 2))])
 def test_training_moves_every_weight(form, optimizer, shape, rng):
     keras.utils.set_random_seed(1)
-    model = build(form) if form == "views" else build(form, depth=1)
+    model = build(form, depth=1)
     before = model.get_weights()
     model.compile(optimizer, loss=["mse"] * 2, run_eagerly=True)
     inputs, target = rng.standard_normal((2, *shape)).astype("float32")
@@ -370,7 +370,7 @@ def test_silence_has_finite_gradients(rng):
     ("shipped", None, 1e-5, ((1, 1, 1), (1, 1, 7), (2, 6, 23))),
     ("views", 65, 1e-4, ((2, 1, 65), (2, 6, 65), (2, 40, 65)))])
 def test_sizes_may_be_unknown_while_tracing(form, bins, tolerance, shapes, rng, tmp_path):
-    model = build(form, rng) if form == "views" else build(form, rng, depth=1)
+    model = build(form, rng, depth=1)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     traced = tf.function(lambda inputs: loaded(inputs),
@@ -394,7 +394,7 @@ def test_low_bins_have_kernels_of_their_own(rng):
 
 def test_a_network_grown_from_an_older_one_computes_the_same(rng):
     added = ("use_short", "use_long", "own_low", "use_profile")
-    without = dict.fromkeys(added, False)
+    without = dict.fromkeys(added, False) | {"depth": 1}
     older = build("views", rng, **without)
     inputs = rng.standard_normal((2, 20, 65, 2)).astype("float32")
     for names in (added[:1], added[1:], added):
@@ -403,25 +403,27 @@ def test_a_network_grown_from_an_older_one_computes_the_same(rng):
         assert_close(model(inputs), older(inputs), 1e-4)
     # The profile of the older network stays behind new views.
     profile = rng.random((2, 1, 65, 2)).astype("float32")
-    older = build("views", rng, **without | {"use_profile": True})
-    model = build("views", use_profile=True)
+    knowing = without | {"use_profile": True}
+    older = build("views", rng, **knowing)
+    model = build("views", use_profile=True, depth=1)
     weights.grow(model, older)
     assert_close(model([inputs, profile]), older([inputs, profile]), 1e-4)
     # Inputs that the older network has, but not first, would have other places.
     with pytest.raises(UserError, match="with the first of its inputs.*'use_long'"):
-        weights.grow(build("views"), build("views", use_short=False))
-    for change in ({"channels": [3, 4, 4]}, {"depth": 1}):
-        before = older.get_weights()
+        weights.grow(build("views", depth=1), build("views", depth=1, use_short=False))
+    for model, change in ((older, {"channels": [3, 5]}),
+                          (build("views", rng, **knowing | {"depth": 2}), {})):
+        before = model.get_weights()
         with pytest.raises(UserError, match="must be of a network that is a part of this one"):
-            weights.grow(older, build("views", **change))
-        assert all(map(np.array_equal, before, older.get_weights()))
+            weights.grow(model, build("views", **knowing | change))
+        assert all(map(np.array_equal, before, model.get_weights()))
 
 
 # ---- a profile of the noise ----
 
 
 def test_a_profile_grows_into_a_network_without_effect(rng):
-    older, model = build("shipped", rng), build("shipped", use_profile=True)
+    older, model = build("shipped", rng, depth=1), build("shipped", use_profile=True, depth=1)
     weights.grow(model, older)
     inputs = rng.standard_normal((2, 6, 23, 2)).astype("float32")
     profile = rng.random((2, 1, 23, 2)).astype("float32")
@@ -434,7 +436,7 @@ def test_a_profile_grows_into_a_network_without_effect(rng):
 
 
 def test_a_profile_has_an_effect_whatever_the_number_of_frames(rng, tmp_path):
-    model = build("views", rng, use_profile=True)
+    model = build("views", rng, use_profile=True, depth=1)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     traced = tf.function(lambda *inputs: loaded(list(inputs)), input_signature=[
@@ -442,12 +444,12 @@ def test_a_profile_has_an_effect_whatever_the_number_of_frames(rng, tmp_path):
     for frames in (1, 20):
         inputs = rng.standard_normal((2, frames, 65, 2)).astype("float32")
         profile = rng.random((2, 1, 65, 2)).astype("float32")
-        with_profile, blind = model.predict_on_batch([inputs, profile]), to_numpy(model(inputs))
+        with_profile, blind = to_numpy(model([inputs, profile])), to_numpy(model(inputs))
         assert_close(traced(inputs, profile), with_profile, 1e-4)
         assert_close(model([inputs, 0.0 * profile]), blind, 1e-5)  # zeros mean no profile
         assert np.any(np.abs(with_profile[0] - blind[0]) > 0.1)
         # Each item of a batch has its own profile.
-        swapped = model.predict_on_batch([inputs[::-1], profile[::-1]])
+        swapped = to_numpy(model([inputs[::-1], profile[::-1]]))
         assert_close(swapped[0][::-1], with_profile[0], 1e-4)
 
 
@@ -466,7 +468,7 @@ def test_segments_of_the_shipped_network_have_no_seams():
     model = unet.build_model_denoise(conf.unet)
     unet.load_weights(model, ROOT / "pretrained" / "best.weights.h5")
     stft = StftConfig(**conf.stft)
-    predict = dsp.in_spectral_domain(lambda spectra: model.predict_on_batch(spectra)[0],
+    predict = dsp.in_spectral_domain(lambda spectra: ops.convert_to_numpy(model(spectra)[0]),
                                      stft.win_size, stft.hop_size, stft.highpass_hz, SAMPLE_RATE)
     audio, _ = soundfile.read(ROOT / "examples" / "noisy.flac", 9 * SAMPLE_RATE, dtype="float32")
     whole = predict(audio[None])

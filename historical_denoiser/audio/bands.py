@@ -1,7 +1,5 @@
 """Powers in bands of equal width on a logarithmic frequency axis."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

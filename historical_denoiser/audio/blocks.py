@@ -1,7 +1,5 @@
 """Cuts spans out of recordings that are read in blocks."""
 
-from __future__ import annotations
-
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator

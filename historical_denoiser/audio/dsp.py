@@ -3,8 +3,6 @@
 Waveforms are float32 or float64 arrays; time is the last axis unless a docstring says otherwise.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass

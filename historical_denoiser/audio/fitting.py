@@ -7,8 +7,6 @@ removed: on mixtures with known clean sound, no other rule improved the result. 
 `fit`.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace

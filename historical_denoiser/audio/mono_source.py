@@ -7,8 +7,6 @@ noise before the network by 3 dB where both are equally noisy, and by more where
 reading at `find_mono` and `MonoSource.combine`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -170,9 +168,10 @@ def find_mono(audio: np.ndarray, sample_rate: float, choice: str = "auto",
     starts, centres = _bands(frequencies)
     first, second, common = (np.add.reduceat(power, starts, axis=-1, dtype=float) for power in (
         np.square(np.abs(one)), np.square(np.abs(other)), (one.conj() * other * turn).real))
-    covariance = [_covariance(power, common) for power in (first, second)]
-    if min(covariance) <= 0.0 or common.sum() <= MIN_COMMON * np.sqrt(
-            first.sum() * second.sum()):
+    # Of two powers `(frames, bands)`, summed over both.
+    covariance = [float(np.sum((power - power.mean(axis=0)) * (common - common.mean(axis=0))))
+                  for power in (first, second)]
+    if min(covariance) <= 0.0 or common.sum() <= MIN_COMMON * np.sqrt(first.sum() * second.sum()):
         return None, "the channels have too little in common"
     # Independent noise does not contribute to the covariances: their ratio is the squared gain.
     gain = math.sqrt(covariance[1] / covariance[0])
@@ -222,11 +221,6 @@ def _find_delay(one: np.ndarray, other: np.ndarray, rate: float) -> tuple[float,
     near = np.concatenate([correlation[-reach:], correlation[: reach + 1]])
     place = int(np.argmax(np.abs(near)))
     return (place - reach) / DELAY_STEPS, -1.0 if near[place] < 0.0 else 1.0
-
-
-def _covariance(one: np.ndarray, other: np.ndarray) -> float:
-    """Returns the covariance of two powers `(frames, bands)`, summed over frames and bands."""
-    return float(np.sum((one - one.mean(axis=0)) * (other - other.mean(axis=0))))
 
 
 def _why_stereo(apart: np.ndarray, common: np.ndarray, frame_seconds: float) -> str:

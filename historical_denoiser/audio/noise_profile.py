@@ -1,7 +1,5 @@
 """Noise profiles: mean and spread of the noise's spectrum in each bin."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

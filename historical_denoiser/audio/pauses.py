@@ -5,8 +5,6 @@ pauses show the noise better than the estimate beside sound, which lacks the noi
 masked. Start reading at `noise_alone`.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import numpy as np

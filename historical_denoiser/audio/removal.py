@@ -5,8 +5,6 @@ have a smaller share, and a noise floor keeps pauses from becoming digital silen
 `Strength` and `remove`.
 """
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -56,8 +54,7 @@ class Strength:
     bass: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.is_auto and not (isinstance(self.share, Real)
-                                     and 0.0 <= self.share <= 1.0):
+        if not self.is_auto and not (isinstance(self.share, Real) and 0.0 <= self.share <= 1.0):
             raise ValueError("`strength` must be in [0, 1] or \"auto\". "
                              f"Received: strength={self.share!r}")
         check_per_band(self.per_band, "per_band")
@@ -182,7 +179,9 @@ def _remaining_noise(pairs: Iterable[Pair], waiting: deque[Pair], sample_rate: i
         remaining = []
         # One channel at a time, to limit memory.
         for recording, noise in zip(*np.split(both, 2), strict=True):
-            steady = _without_clicks(noise, hop)
+            # Samples that exceed the noise around them by far are clipped.
+            limit = CLICK_AMPLITUDE * dsp.local_deviation(noise, hop, CLICK_HOPS)
+            steady = np.clip(noise, -limit.astype(noise.dtype), limit.astype(noise.dtype))
             padded = np.pad([recording, noise, steady], [(0, 0), (lead, 0)])
             spectra = dsp.stft(padded, window, hop)
             kept = np.ascontiguousarray(keeper(*spectra.view(np.complex64)[..., 0]))
@@ -195,12 +194,6 @@ def _remaining_noise(pairs: Iterable[Pair], waiting: deque[Pair], sample_rate: i
                     / (1.0 - dsp.FADE_SHARE))
     yield from dsp.stream_in_segments(keep, stacked(), round(SEGMENT_SECONDS * sample_rate),
                                       context, hop)
-
-
-def _without_clicks(noise: np.ndarray, hop: int) -> np.ndarray:
-    """Clips samples `(samples,)` that exceed the noise around them by far."""
-    limit = (CLICK_AMPLITUDE * dsp.local_deviation(noise, hop, CLICK_HOPS)).astype(noise.dtype)
-    return np.clip(noise, -limit, limit)
 
 
 class _Keeper:

@@ -4,8 +4,6 @@ Digital silence is free of noise. Next to it, a network takes the noise for soun
 ends. Therefore recordings are restored as if the silence were cut out.
 """
 
-from __future__ import annotations
-
 import bisect
 from collections.abc import Iterable, Iterator, Sequence
 

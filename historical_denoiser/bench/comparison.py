@@ -3,8 +3,6 @@
 Start reading at `judge` and `report` (with clean targets) or at `report_alone` (without).
 """
 
-from __future__ import annotations
-
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -299,5 +297,4 @@ def _write(rows: list[Row], notes: list[str], tables: list[Table], folder: Path)
 def _write_page(title: str, notes: list[str], tables: list[Table], figures: list[page.Picture],
                 sections: list[page.Section], folder: Path) -> None:
     with replacing(folder / PAGE_NAME) as temporary:
-        temporary.write_text(page.render(title, notes, tables, figures, sections),
-                             encoding="utf-8")
+        temporary.write_text(page.render(title, notes, tables, figures, sections), encoding="utf-8")

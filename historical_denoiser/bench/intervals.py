@@ -1,7 +1,5 @@
 """Means with bootstrap intervals, and the tables that hold them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

@@ -3,8 +3,6 @@
 Waveforms are `(samples,)` at 44.1 kHz. Start reading at `load_judge` and `judge_alone`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import warnings
 from collections.abc import Callable

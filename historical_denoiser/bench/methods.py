@@ -5,8 +5,6 @@ tool with another sample rate, both are resampled, and its delay is measured and
 that it does not lower the SNR. Start reading at `choose`.
 """
 
-from __future__ import annotations
-
 import ctypes
 import functools
 import shutil

@@ -1,7 +1,5 @@
 """One HTML file that needs nothing else: tables, plots, spectrograms and players."""
 
-from __future__ import annotations
-
 import base64
 import io
 from dataclasses import dataclass, field
@@ -153,8 +151,7 @@ def draw_gains(comparison: Comparison) -> list[Picture]:
     axis = figure.subplots()
     height = 0.8 / len(comparison.methods)
     for number, method in enumerate(comparison.methods):
-        gains = [comparison.mean(method, "snr_gain_db", noise=noise).value
-                 for noise in noises]
+        gains = [comparison.mean(method, "snr_gain_db", noise=noise).value for noise in noises]
         axis.barh(np.arange(len(noises)) + height * number, gains, height, label=method,
                   color=f"C{number % 10}", hatch="" if number < 10 else "//")
     axis.set(yticks=np.arange(len(noises)) + 0.4 - height / 2.0, yticklabels=noises,

@@ -1,7 +1,5 @@
 """A user's pairs of noisy and clean files as mixtures, and recordings without clean versions."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Settings of the comparison of methods."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from historical_denoiser.core.checks import require

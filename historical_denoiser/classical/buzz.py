@@ -8,8 +8,6 @@ at all of its frequencies. Whatever a noise profile lacks of these lines is adde
 reading at `find_buzz`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -13,8 +13,6 @@ of a brass instrument are recognised by their regular intervals. In doubt nothin
 All waveforms are `(samples,)` at 44.1 kHz. Start reading at `remove_clicks`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -7,8 +7,6 @@ Tones whose fundamental happens to be that of hum cannot be distinguished from i
 Start reading at `find_drones`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -89,8 +87,7 @@ def _find_lines(piece: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     bins = round((MAX_HZ + AROUND_HZ) / BIN_HZ)
     powers = np.stack([dsp.power_spectra(frame)[:bins] for frame in frames])
     level_db = dsp.decibels(np.percentile(powers, QUIETEST_PERCENT, axis=0) + 1e-12)
-    around_db = scipy.ndimage.percentile_filter(level_db, AROUND_PERCENT,
-                                                round(AROUND_HZ / BIN_HZ))
+    around_db = scipy.ndimage.percentile_filter(level_db, AROUND_PERCENT, round(AROUND_HZ / BIN_HZ))
     is_line = ((level_db == scipy.ndimage.maximum_filter1d(level_db, PEAK_BINS))
                & (level_db > around_db + LINE_DB))
     places = np.flatnonzero(is_line)
@@ -126,8 +123,7 @@ def _fit_series(hz: np.ndarray, base_hz: float, share: float) -> tuple[float, np
 def _may_be_hum(base_hz: float) -> bool:
     """Returns whether this may be the fundamental of mains hum, a rectifier or a machine."""
     mains_hz = np.outer(MAINS_HZ, (1.0, 2.0))
-    return bool(base_hz <= FASTEST_MACHINE_HZ
-                or (np.abs(base_hz / mains_hz - 1.0) <= FASTER).any())
+    return bool(base_hz <= FASTEST_MACHINE_HZ or (np.abs(base_hz / mains_hz - 1.0) <= FASTER).any())
 
 
 def _lies_between(hz: np.ndarray, series_hz: float, multiple: int) -> bool:

@@ -8,8 +8,6 @@ back unchanged. So are drones, which never pause but have a fundamental that hum
 Start reading at `restore_notes`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

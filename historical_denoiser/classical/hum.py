@@ -189,8 +189,7 @@ def find_hum(sounds: Sequence[np.ndarray], sample_rate: int = SAMPLE_RATE,
 def _find_comb(piece: np.ndarray, sample_rate: int, faster: float, drones_hz: np.ndarray,
                ) -> _Comb | None:
     """Finds a hum in a piece `(samples,)`; `faster` is the greatest relative change of speed."""
-    if len(piece) < MIN_SECONDS * sample_rate or sample_rate < 2.0 * (
-            SEARCHED_HZ + AROUND_HZ):
+    if len(piece) < MIN_SECONDS * sample_rate or sample_rate < 2.0 * (SEARCHED_HZ + AROUND_HZ):
         return None
     spectrum = scipy.fft.rfft(piece)
     peaks = _peaks(piece, sample_rate)

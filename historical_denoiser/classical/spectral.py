@@ -6,8 +6,6 @@ spectral density estimation based on optimal smoothing and minimum statistics", 
 noise profile. Start reading at `suppress`.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Loads Keras and its backend without the usual start-up messages, and names the device."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import importlib.util
@@ -90,7 +88,6 @@ def describe_device() -> str:
         elif library.backends.mps.is_available():
             gpus = ["Apple MPS"]
         else:
-            gpus = [library.cuda.get_device_name(gpu)
-                    for gpu in range(library.cuda.device_count())]
+            gpus = [library.cuda.get_device_name(gpu) for gpu in range(library.cuda.device_count())]
     device = f"GPU: {', '.join(gpus)}" if gpus else f"CPU ({os.cpu_count()} cores)"
     return f"{LIBRARIES[backend]} {library.__version__} on {device}"

@@ -1,7 +1,5 @@
 """Checks of settings and arguments, and the error for a user's mistake."""
 
-from __future__ import annotations
-
 import math
 from pathlib import PurePath
 from typing import Any

@@ -3,8 +3,6 @@
 Start reading at `replacing`.
 """
 
-from __future__ import annotations
-
 import glob
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """Handles Ctrl-C while a program loads."""
 
-from __future__ import annotations
-
 import signal
 
 

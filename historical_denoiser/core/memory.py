@@ -1,7 +1,5 @@
 """Returns the memory of deleted arrays to the system."""
 
-from __future__ import annotations
-
 import ctypes
 import platform
 

@@ -1,7 +1,5 @@
 """Folders of the files that come with the program: settings and weights."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent

@@ -1,7 +1,5 @@
 """Describes how a process of a pool died."""
 
-from __future__ import annotations
-
 import multiprocessing
 import signal
 from multiprocessing.process import BaseProcess

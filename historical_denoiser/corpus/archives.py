@@ -4,8 +4,6 @@ The names are those in the archive and may lead out of a folder, for instance wi
 writes files by these names has to check them.
 """
 
-from __future__ import annotations
-
 import gzip
 import itertools
 import re

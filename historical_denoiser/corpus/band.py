@@ -4,8 +4,6 @@ Most of the energy of such music is that of bass and bass drum below 200 Hz, the
 hum. A network that was trained without it takes a bass line for noise.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

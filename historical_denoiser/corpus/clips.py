@@ -3,8 +3,6 @@
 Signals are arrays `(samples,)` at `SAMPLE_RATE`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 from collections.abc import Iterator

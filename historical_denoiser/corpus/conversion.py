@@ -1,7 +1,5 @@
 """Converts clips into a corpus, and keeps journals from which an interrupted run continues."""
 
-from __future__ import annotations
-
 import json
 import logging
 import re

@@ -4,8 +4,6 @@ The recipe, `conf/corpus/starter.csv`, lists which files of which packages are c
 category. `apt-get` and `dpkg-deb` download and unpack packages without root.
 """
 
-from __future__ import annotations
-
 import fnmatch
 import hashlib
 import logging

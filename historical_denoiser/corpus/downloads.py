@@ -4,8 +4,6 @@ A download is a `.part` file until it is complete and its checksum is correct. A
 download is resumed where it stopped.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import re

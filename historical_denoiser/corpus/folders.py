@@ -1,7 +1,5 @@
 """Converts the audio in any folder into a corpus."""
 
-from __future__ import annotations
-
 import logging
 import re
 from pathlib import Path

@@ -4,8 +4,6 @@ A held note is as steady as hum. Scores contain few notes that last for seconds;
 organ music contain many. A network that was trained without them takes a held bass note for hum.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from historical_denoiser.corpus.performance import (

@@ -3,8 +3,6 @@
 All functions return strokes for `sampler.play`, with times in seconds.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from historical_denoiser.corpus import band

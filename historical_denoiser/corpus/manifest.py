@@ -4,8 +4,6 @@ A corpus is a folder of FLAC files, `<category>/<data set or package>/...`, with
 that gives the origin, licence, split and measures of each file.
 """
 
-from __future__ import annotations
-
 import csv
 import itertools
 import logging

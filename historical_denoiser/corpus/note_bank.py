@@ -109,6 +109,8 @@ DRUM_NAMES = (
     (tuple(range(60, 67)), r"bongo|conga|timbale|djembe|roto"), ((69,), r"cabasa"),
     ((70,), r"maraca|shaker"), ((75, 76, 77), r"wood.?block|clave"), ((80, 81), r"triangle"),
     ((85,), r"castanet"))
+NAMED_DRUM = re.compile("|".join([*(name for _, name in DRUM_NAMES), TUNED_DRUMS[47][0]]),
+                        re.IGNORECASE)
 
 
 class RecordedNote(NamedTuple):
@@ -257,18 +259,13 @@ def _describe(path: Path) -> tuple[str, int | None, RecordedNote | None]:
         layer = LAYER.search(stem)
         velocity = min(25 * int(layer[1]), 120) if layer else None
         folder = f"{folder} {LAYER.sub('', stem)}"
-    elif pitch is None and not _is_named_drum(folder):
+    elif pitch is None and not NAMED_DRUM.search(folder):
         return folder, None, None
     elif "pizz" in stem.lower() and "pizz" not in folder.lower():
         folder = f"{folder} pizz"
     seconds = _measure_seconds(path)
     note = RecordedNote(path, pitch, velocity, seconds) if seconds >= MIN_SECONDS else None
     return folder, int(key[1]) if key else None, note
-
-
-def _is_named_drum(folder: str) -> bool:
-    patterns = [*(pattern for _, pattern in DRUM_NAMES), TUNED_DRUMS[47][0]]
-    return any(re.search(pattern, folder, re.IGNORECASE) for pattern in patterns)
 
 
 def _measure_seconds(path: Path) -> float:

@@ -5,8 +5,6 @@ taken from each clip, then a second one, and so on until the space is filled. Th
 Opus; coding errors are the same in the target and in the input.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import itertools

@@ -3,8 +3,6 @@
 Everything is drawn from the generator that is passed in. Audio is mono at `SAMPLE_RATE`.
 """
 
-from __future__ import annotations
-
 import subprocess
 import tempfile
 from collections.abc import Callable

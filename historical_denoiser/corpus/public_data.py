@@ -1,7 +1,5 @@
 """Builds corpora from public data sets, and unpacks the gramophone noise."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

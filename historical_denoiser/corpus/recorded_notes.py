@@ -6,8 +6,6 @@ so a recorded note occurs in all splits. Other recordings are needed to evaluate
 instruments that they were not trained with.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from functools import partial

@@ -4,8 +4,6 @@ The note with the nearest pitch and dynamic is resampled to the pitch of the str
 sustained and too short, and faded out at its end. Audio is mono at `SAMPLE_RATE`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np

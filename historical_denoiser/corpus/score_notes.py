@@ -3,8 +3,6 @@
     python -m historical_denoiser.corpus.score_notes SCORE NOTES.json
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import sys

@@ -6,8 +6,6 @@ players, tempo, key, room and microphone. A tenth of the works is for validation
 test, which has a sound font of its own. Start reading at `build_renders`.
 """
 
-from __future__ import annotations
-
 import fnmatch
 import hashlib
 import io

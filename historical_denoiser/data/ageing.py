@@ -1,7 +1,5 @@
 """Ages clean audio as the horns, microphones, amplifiers and cutters of old recordings did."""
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np
@@ -69,8 +67,7 @@ def lift_bass(audio: np.ndarray, corner_hz: float, gain_db: float) -> np.ndarray
     warped = np.tan(np.pi * corner_hz / SAMPLE_RATE)
     gain = to_gain(gain_db)
     feedforward = [1.0 + gain * warped, gain * warped - 1.0]
-    return scipy.signal.lfilter(feedforward, [1.0 + warped, warped - 1.0],
-                                audio).astype(np.float32)
+    return scipy.signal.lfilter(feedforward, [1.0 + warped, warped - 1.0], audio).astype(np.float32)
 
 
 def saturate(audio: np.ndarray, drive_db: float) -> np.ndarray:

@@ -1,7 +1,5 @@
 """Finds clean audio and noise on disk and assigns each file to a split."""
 
-from __future__ import annotations
-
 import ast
 import csv
 import hashlib

@@ -4,8 +4,6 @@ A network that only meets steady noise learns that noise is what is steady. But 
 turn may be noisier, the noise changes at a splice, and transfers are faded in and out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 

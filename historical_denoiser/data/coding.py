@@ -1,7 +1,5 @@
 """Encodes audio with a lossy codec and decodes it: many archives offer compressed recordings."""
 
-from __future__ import annotations
-
 import functools
 import io
 

@@ -1,7 +1,5 @@
 """Makes batches of training mixtures ahead, in a thread or in processes."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import multiprocessing

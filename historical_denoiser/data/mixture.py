@@ -1,7 +1,5 @@
 """The mixtures with which a network is trained and judged."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Changes the level of the clicks of recorded noise relative to its hiss."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy import ndimage
 

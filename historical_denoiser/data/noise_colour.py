@@ -1,7 +1,5 @@
 """Changes the colour and the speed of recorded and generated noise."""
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A cache on disk of the clean segments and noises of training mixtures."""
 
-from __future__ import annotations
-
 import logging
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Reads stretches of clean and of noise recordings."""
 
-from __future__ import annotations
-
 import functools
 from pathlib import Path
 

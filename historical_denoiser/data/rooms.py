@@ -1,7 +1,5 @@
 """Impulse responses of rooms: decaying noise after a direct sound."""
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Settings of the training data: where they are and how they are mixed."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """Draws segments of the clean audio and of the noise of one split."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import math

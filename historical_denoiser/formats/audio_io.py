@@ -57,8 +57,7 @@ AUDIO_ENDINGS = frozenset(KNOWN_ENDINGS - {".mat", ".iff"})  # searched for in f
 BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32,
         "FLOAT": None, "DOUBLE": None}
 # libsndfile reads Apple's lossless codec correctly but does not always write what it is given.
-ALAC_SUBTYPES = {"ALAC_16": "PCM_16", "ALAC_20": "PCM_24", "ALAC_24": "PCM_24",
-                 "ALAC_32": "PCM_32"}
+ALAC_SUBTYPES = {"ALAC_16": "PCM_16", "ALAC_20": "PCM_24", "ALAC_24": "PCM_24", "ALAC_32": "PCM_32"}
 DITHERED_BITS = 16  # with more bits, the rounding error is inaudible without dither
 LOSSY_CONTAINER, LOSSY_SUBTYPE = "WAV", "PCM_24"
 # Where libsndfile puts the channels of a WAV file in Ogg files, by their number: these begin with
@@ -242,8 +241,7 @@ def _read_file(file: sf.SoundFile) -> Iterator[np.ndarray]:
     if file.frames >= UNKNOWN_SAMPLES:
         # soundfile would seek after each block, which fails in a file of unknown length.
         file.seekable = lambda: False
-    while len(block := file.read(block_samples, "int32" if integer else "float64",
-                                 always_2d=True)):
+    while len(block := file.read(block_samples, "int32" if integer else "float64", always_2d=True)):
         yield block[:, order] if order else block * 2.0**-31 if integer else block
 
 

@@ -1,7 +1,5 @@
 """Finds and adds chunks, each with a name and a size, in WAV, RF64, AIFF and CAF files."""
 
-from __future__ import annotations
-
 import io
 import os
 import re

@@ -5,8 +5,6 @@ of each clip then start anew, in most cases earlier than the clip before it ende
 `find_joins`.
 """
 
-from __future__ import annotations
-
 from bisect import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

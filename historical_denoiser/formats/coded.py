@@ -3,8 +3,6 @@
 Players of discs and receivers decode it; as samples it is noise, which must not be denoised.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -331,8 +331,7 @@ def _decoded(path: Path, container: av.container.InputContainer, stream: av.Audi
                 failed = 0
             yield from (frame for frame in frames if frame.samples)
     except av.FFmpegError as error:
-        raise UserError(f"{path}: the file is damaged "
-                        f"({error.strerror})") from error
+        raise UserError(f"{path}: the file is damaged ({error.strerror})") from error
 
 
 def _without_outliers(frames: Iterator[av.AudioFrame]) -> Iterator[av.AudioFrame]:

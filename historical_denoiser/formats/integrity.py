@@ -1,7 +1,5 @@
 """Finds damage that libsndfile does not report: lost Ogg pages, samples that are not read."""
 
-from __future__ import annotations
-
 import os
 
 from mutagen import ogg

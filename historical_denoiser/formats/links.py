@@ -4,8 +4,6 @@ Programs that were made for one recording a file, as libsndfile is, read the fir
 chained Ogg file, and of FLAC or WAV files that were joined. Start reading at `find_links`.
 """
 
-from __future__ import annotations
-
 import io
 import mmap
 import re

@@ -4,8 +4,6 @@ A file is a tree of elements (RFC 8794), each an identifier, a size and content;
 them. Start reading at `find_losses`.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path

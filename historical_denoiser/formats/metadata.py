@@ -6,8 +6,6 @@ files. In a WAV file, tags become an ID3 chunk, and chapters become cue points. 
 `carry_over`.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import errno

@@ -6,8 +6,6 @@ it. Therefore FFmpeg gets an open file and may not open any other (`OPTIONS`), a
 to others are refused here, for the command line and the page alike.
 """
 
-from __future__ import annotations
-
 import mmap
 import re
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ FFmpeg's muxers of AVI, Matroska and MP4 take it from a field that PyAV 18 canno
 at `keep_shape`.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import zlib

@@ -4,8 +4,6 @@ The frequency axis is logarithmic: on a linear one, rumble and hum would all be 
 Start reading at `of_blocks` and `draw`.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable
 from pathlib import Path
@@ -41,8 +39,7 @@ def _first_bins(rate: float) -> np.ndarray:
     return np.unique(np.concatenate([[0], np.geomspace(1, bins, MAX_ROWS).round().astype(int)]))
 
 
-def of_blocks(blocks: Iterable[np.ndarray], channels: int, samples: int,
-              rate: float) -> np.ndarray:
+def of_blocks(blocks: Iterable[np.ndarray], channels: int, samples: int, rate: float) -> np.ndarray:
     """Returns the spectrogram of a recording that is read block by block.
 
     Args:

@@ -11,8 +11,6 @@ Spectrograms are `(batch, frames, bins, 2)`, real and imaginary part. Everything
 on each of its backends; no gradient flows through. Start reading at `steady_tones`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -111,8 +109,7 @@ def _cut_windows(spectrum: Tensor) -> Tensor:
     starts = TONE_HOP * ops.arange(windows, dtype="int32")
     indices = ops.reshape(ops.expand_dims(starts, 1) + np.arange(TONE_FRAMES, dtype="int32"), (-1,))
     pieces = ops.reshape(ops.take(spectrum, indices, axis=1), (-1, windows, TONE_FRAMES, bins, 2))
-    return ops.reshape(ops.transpose(pieces, (0, 1, 3, 2, 4)),
-                       (-1, windows, bins, 2 * TONE_FRAMES))
+    return ops.reshape(ops.transpose(pieces, (0, 1, 3, 2, 4)), (-1, windows, bins, 2 * TONE_FRAMES))
 
 
 def _join_windows(rows: Tensor, frames: Any) -> Tensor:

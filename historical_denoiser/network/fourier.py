@@ -8,8 +8,6 @@ as transforms of its columns, multiplication with factors, and transforms of its
 reading at `rfft`.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -5,8 +5,6 @@ or executes slowly. Within `as_plain_operations`, a traced graph has other opera
 place, with the same results.
 """
 
-from __future__ import annotations
-
 import contextlib
 import contextvars
 from collections.abc import Iterator

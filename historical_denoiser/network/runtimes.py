@@ -8,8 +8,6 @@ An exported network takes a spectrogram `(1, frames, bins, 2)` and returns one o
 with `unet.use_profile`, its second input is the noise profile `(1, 1, bins, 2)`.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import importlib

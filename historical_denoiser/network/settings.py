@@ -1,7 +1,5 @@
 """The settings that define the form of the network."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from historical_denoiser.core.checks import require

@@ -5,8 +5,6 @@ without a version comes from an earlier release and holds all settings. Start re
 `read_network_settings`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from dataclasses import dataclass, field

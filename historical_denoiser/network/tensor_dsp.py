@@ -4,8 +4,6 @@ In training, batches are sent to the device as waveforms, which have a quarter o
 spectra, and are transformed there. Start reading at `stft`.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

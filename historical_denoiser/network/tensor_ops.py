@@ -4,8 +4,6 @@ Everything is Keras 3 and runs on each of its backends. Of several ways to compu
 used here is the fastest on a CPU, gradients included.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -408,8 +406,7 @@ def upsample(inputs: Tensor, kernel: Tensor, bias: Tensor, activation: Callable[
     nearest = ops.pad(nearest, PAD_BY_ONE)
     nearest = ops.concatenate([_crop(nearest, row, column, rows, columns)
                                for row in (0, 1) for column in (0, 1)], axis=-1)
-    squares = ops.reshape(activation(squares + bias) + nearest,
-                          (-1, rows, columns, 2, 2 * filters))
+    squares = ops.reshape(activation(squares + bias) + nearest, (-1, rows, columns, 2, 2 * filters))
     upsampled = ops.reshape(ops.transpose(squares, (0, 1, 3, 2, 4)),
                             (-1, 2 * rows, 2 * columns, filters))
     return _crop(upsampled, 1, 1, frames, bins)

@@ -4,8 +4,6 @@ TensorFlow takes three times as long to interleave or separate two tensors as to
 memory as complex numbers. Its `bitcast` does that, but has no gradient of its own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -4,8 +4,6 @@ On such a CPU, XLA takes half as long as TensorFlow's own routine. With oneDNN, 
 half as long as XLA; see `benchmarks/forward.py --train`.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Any

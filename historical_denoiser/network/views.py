@@ -15,8 +15,6 @@ is a quarter of the window. Everything is Keras 3 and runs on each of its backen
 `ShortView`.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -5,8 +5,6 @@ variable is named after its place in the original program. `_checkpoint_layers` 
 `unet.TwoStageUnet` to these names. Start reading at `load_keras_file`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import tempfile
 from collections.abc import Iterator

@@ -5,8 +5,6 @@ each part is also drawn by itself, from wider ranges than as part of a carrier's
 RMS of about 1. Start reading at `draw_part`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -3,8 +3,6 @@
 All waveforms are `(samples,)` at 44.1 kHz. Start reading at `measure` and `fit`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any

@@ -9,8 +9,6 @@ Every function takes a number of samples at 44.1 kHz and a random generator as i
 and returns a waveform `(samples,)` of any level.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 

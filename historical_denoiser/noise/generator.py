@@ -4,8 +4,6 @@
 `generate`.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from historical_denoiser.audio.dsp import to_gain

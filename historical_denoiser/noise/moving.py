@@ -7,8 +7,6 @@ alone takes fluctuation for signal. `fluctuate` makes the levels of any noise fl
 additive noise lies outside the training distribution. Start reading at `make_moving`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

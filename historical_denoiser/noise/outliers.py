@@ -3,8 +3,6 @@
 All waveforms are `(samples,)` at 44.1 kHz. Start reading at `compare_levels`.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy import ndimage
 

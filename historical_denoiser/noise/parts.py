@@ -4,8 +4,6 @@
 reading at `hiss`.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence

@@ -3,8 +3,6 @@
 Start reading at `Ranges`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import field, fields
 

@@ -4,8 +4,6 @@ Unlike the measures of `fit.py`, these do not assume hiss and so are also valid 
 alone. All waveforms are `(samples,)` at 44.1 kHz. Start reading at `describe`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

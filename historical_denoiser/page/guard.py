@@ -1,7 +1,5 @@
 """What the page's server refuses before Gradio sees it, and headers of all of its answers."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable

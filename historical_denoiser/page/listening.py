@@ -3,8 +3,6 @@
 Start reading at `KeepingNoise` and `KeptNoise`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,8 +54,7 @@ class KeepingNoise:
                 # the output holds all of it in half the bytes, unless channels were combined or
                 # left unchanged.
                 restored = (block - noise).astype(np.float32)
-                is_all = (block.dtype != restored.dtype
-                          and np.array_equal(block - restored, noise))
+                is_all = (block.dtype != restored.dtype and np.array_equal(block - restored, noise))
                 file.write(RESTORED if is_all else NOISE)
                 (restored if is_all else noise).tofile(file)
                 yield block, noise

@@ -3,8 +3,6 @@
 Start reading at `Sessions`.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import secrets

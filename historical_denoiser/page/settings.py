@@ -1,7 +1,5 @@
 """The settings of the browser page."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from historical_denoiser.core.checks import require

@@ -6,8 +6,6 @@ the network's noise estimate.
 `fit_strength` finds a suitable strength. Start reading at `analyse`.
 """
 
-from __future__ import annotations
-
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -19,11 +17,7 @@ from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.audio.fitting import EXCERPTS_SECONDS, Fitted, excerpts, fit
 from historical_denoiser.audio.mono_source import find_mono
-from historical_denoiser.audio.noise_profile import (
-    MIN_SECONDS,
-    ProfileForm,
-    without_strokes,
-)
+from historical_denoiser.audio.noise_profile import MIN_SECONDS, ProfileForm, without_strokes
 from historical_denoiser.audio.pauses import noise_alone
 from historical_denoiser.audio.removal import Pair, Strength
 from historical_denoiser.audio.survey import Survey, as_channels

@@ -3,11 +3,8 @@
 Start reading at `restore_segment`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,10 +49,10 @@ def restore_segment(audio: np.ndarray, network: Network, settings: NetworkSettin
         `(samples,)`.
     """
     cleaned = remove_hum_and_clicks(audio, noise.hum_hz, stages)
-    if noise.profile is not None:
-        network = partial(_predict_with_profile, network, noise.profile)
-    predict = dsp.in_spectral_domain(network, settings.stft.win_size, settings.stft.hop_size,
-                                     settings.stft.highpass_hz, dsp.SAMPLE_RATE)
+    profile, stft = noise.profile, settings.stft
+    predict = dsp.in_spectral_domain(
+        network if profile is None else lambda spectra: network([spectra, profile[None]]),
+        stft.win_size, stft.hop_size, stft.highpass_hz, dsp.SAMPLE_RATE)
     restored = predict(cleaned[None])[0]
     if noise.floor is not None:
         restored = held_notes.restore_notes(cleaned, restored, noise.floor)
@@ -77,8 +74,3 @@ def remove_hum_and_clicks(audio: np.ndarray, hum_hz: float | None, stages: Stage
     if hum_hz is not None:
         audio = hum.remove_hum(audio, hum_hz)
     return clicks.remove_clicks(audio) if stages.declick else audio
-
-
-def _predict_with_profile(network: Network, profile: np.ndarray, spectra: np.ndarray,
-                          ) -> np.ndarray:
-    return network([spectra, profile[None]])

@@ -1,7 +1,5 @@
 """A network and its stages as a function of recordings. Start reading at `Restorer`."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace

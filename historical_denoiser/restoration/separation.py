@@ -1,7 +1,5 @@
 """Estimates the noise of an analysed recording, block by block. Start reading at `Separator`."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections import deque
@@ -73,8 +71,7 @@ class Separator:
         """Returns the gain that brings a recording of this power to the network's level."""
         if self.settings.reference_dbfs is None or power <= 0.0:
             return 1.0
-        return min(float(np.sqrt(10.0 ** (self.settings.reference_dbfs / 10.0) / power)),
-                   MAX_GAIN)
+        return min(float(np.sqrt(10.0 ** (self.settings.reference_dbfs / 10.0) / power)), MAX_GAIN)
 
     def _separate_sounds(self, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
                          *others: Any) -> Iterator[Pair]:

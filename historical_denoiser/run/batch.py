@@ -3,8 +3,6 @@
 Start reading at `follow`.
 """
 
-from __future__ import annotations
-
 import functools
 import logging
 import time

@@ -4,8 +4,6 @@ Each recording is one Ray task, which reads and writes the files itself. It send
 its log records through an actor, `Messages`, to the user's process, which alone writes the report.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os

@@ -78,8 +78,8 @@ class InferenceConfig(StageSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        without_retired({name: getattr(self, name) for name in RETIRED
-                         if getattr(self, name) is not None})
+        without_retired({name: value for name in RETIRED
+                         if (value := getattr(self, name)) is not None})
         share = self.denoising_strength
         require(share == AUTO or (isinstance(share, int | float) and not isinstance(share, bool)
                                   and 0.0 <= share <= 1.0), "inference.denoising_strength",
@@ -382,12 +382,6 @@ def _require_writable(folder: Path) -> None:
         raise UserError(f"{folder}: results cannot be written there, no permission for {present}")
 
 
-def _require_replaceable(result: Path) -> None:
-    """Raises UserError if the name of a result is taken by a folder, a pipe or a device."""
-    if result.exists() and not result.is_file():
-        raise UserError(f"{result}: a result cannot be written there, it is not a regular file")
-
-
 def why_failed(recording: Path, error: UserError | OSError) -> str:
     """Returns the message of an error, which includes the name of the recording."""
     reason = reason_of(error)
@@ -429,8 +423,10 @@ def plan(paths: list[Path], settings: InferenceConfig,
                            _place_in_folders(path, folders))
             _require_writable(job.denoised.parent)
             _require_writable(report_folder(job.denoised, settings))
-            for result in job.results:
-                _require_replaceable(result)
+            for result in job.results:  # not where a folder, a pipe or a device is
+                if result.exists() and not result.is_file():
+                    raise UserError(f"{result}: a result cannot be written there, it is not a "
+                                    "regular file")
             jobs.append(job)
         except (UserError, OSError) as error:
             failures[path] = why_failed(path, error) + listed.get(path, "")

@@ -37,11 +37,6 @@ def _prefix(result: Path) -> str:
     return f".{result.name[:MAX_PREFIX]}.{whole[:DIGITS]}."
 
 
-def _place(result: Path, recording: str, made_with: str) -> Path:
-    key = hashlib.sha256(f"{recording} {made_with}".encode()).hexdigest()[:DIGITS]
-    return result.parent / f"{_prefix(result)}{key}{ENDING}"
-
-
 def remove_journals(result: Path) -> None:
     """Removes all journals of a result that is complete."""
     for path in result.parent.glob(f"{glob.escape(_prefix(result))}*{ENDING}"):
@@ -67,7 +62,8 @@ class Journal:
         Raises:
             OSError: The file cannot be written.
         """
-        self.path, self.replayed = _place(result, recording, made_with), 0
+        key = hashlib.sha256(f"{recording} {made_with}".encode()).hexdigest()[:DIGITS]
+        self.path, self.replayed = result.parent / f"{_prefix(result)}{key}{ENDING}", 0
         result.parent.mkdir(parents=True, exist_ok=True)
         self.path.touch()
         self._file = self.path.open("r+b")

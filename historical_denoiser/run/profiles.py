@@ -3,8 +3,6 @@
 Start reading at `read_profile`.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Callable, Iterable

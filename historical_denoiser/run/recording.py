@@ -3,8 +3,6 @@
 Start reading at `denoise_recording`.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -192,8 +190,7 @@ def _write(job: Job, places: list[Path], writer: FilmWriter | audio_io.Writer,
     return levels
 
 
-def _carry_over(job: Job, place: Path, output: audio_io.Format, history: str, samples: int,
-                ) -> None:
+def _carry_over(job: Job, place: Path, output: audio_io.Format, history: str, samples: int) -> None:
     """Copies tags and markers of a recording that is not a film, and checks the written file."""
     try:
         carry_over(job.recording, place, output, history)

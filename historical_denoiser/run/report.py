@@ -6,8 +6,6 @@ Entries without sizes, under `unfinished`, are of results that a run was about t
 Start reading at `RunReport` and `why_not_done`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

@@ -4,12 +4,9 @@ A track is restored as that of any film; the film with it is what the next track
 Start reading at `denoise_tracks`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from historical_denoiser.core.files import locked, temporary_file
@@ -43,8 +40,10 @@ def denoise_tracks(job: Job, *, report: Callable[[float], object] = lambda secon
     with ExitStack() as stack:
         film = job.recording.path
         for part in job.parts:
-            result = job.denoised if part is job.parts[-1] else stack.enter_context(
-                _unfinished_film(job.denoised))
+            result = job.denoised
+            if part is not job.parts[-1]:
+                result = stack.enter_context(temporary_file(
+                    job.denoised.parent, f".{job.denoised.name}.", job.denoised.suffix))
             track = containers.open_track(film, part.recording.track)
             facts.append(denoise_recording(
                 replace(part, recording=track, denoised=result), report=advance, **shared))
@@ -52,8 +51,3 @@ def denoise_tracks(job: Job, *, report: Callable[[float], object] = lambda secon
                 stack.enter_context(locked(result))
             film = result
     return facts[0] | {"tracks": facts}
-
-
-def _unfinished_film(result: Path) -> Any:
-    """Returns a context manager for a temporary film beside the one that is to be written."""
-    return temporary_file(result.parent, f".{result.name}.", result.suffix)

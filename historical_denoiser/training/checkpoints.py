@@ -1,7 +1,5 @@
 """The two checkpoints of a run: the last one, from which it resumes, and the best weights."""
 
-from __future__ import annotations
-
 import math
 import shutil
 from dataclasses import dataclass

@@ -186,8 +186,7 @@ class DistributedWorkers:
             gradients = tf.distribute.get_replica_context().all_reduce(
                 tf.distribute.ReduceOp.SUM, tape.gradient(scaled, variables))
             if max_norm is not None:
-                gradients, _ = tf.clip_by_global_norm(gradients,
-                                                      max_norm * optimizer.dynamic_scale)
+                gradients, _ = tf.clip_by_global_norm(gradients, max_norm * optimizer.dynamic_scale)
             # The optimiser adds the gradients of all replicas, each of which is the sum already.
             optimizer.apply([gradient / self.replicas for gradient in gradients],
                             model.trainable_variables)

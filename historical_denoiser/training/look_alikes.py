@@ -3,8 +3,6 @@
 No training data are made like this, and every run makes the same sounds.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import scipy.signal
 

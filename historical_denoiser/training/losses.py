@@ -3,8 +3,6 @@
 `make_loss` returns a weighted sum of the parts below; `conf/loss/` holds presets of the weights.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """Measures of denoising quality. NumPy waveforms `(samples,)` in, plain numbers out."""
 
-from __future__ import annotations
-
 import csv
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -302,8 +300,7 @@ def _mean(rows: list[Row], name: str) -> float:
     return float(np.mean(values)) if values else float("nan")
 
 
-def format_table(rows: list[Row], keys: tuple[str, ...], measures: Sequence[str] = MEASURES,
-                 ) -> str:
+def format_table(rows: list[Row], keys: tuple[str, ...], measures: Sequence[str] = MEASURES) -> str:
     """Returns a Markdown table with a line for each combination of values of `keys`.
 
     Args:

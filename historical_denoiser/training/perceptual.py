@@ -3,8 +3,6 @@
 They are slow, and their packages are only installed by `pip install -r requirements-metrics.txt`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

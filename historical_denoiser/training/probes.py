@@ -7,8 +7,6 @@ steady noise but not noise with fluctuating bands takes everything that changes 
 No recording is needed, and every run gives the same values. `measure` runs the probes.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Reports of a training run: history.csv, its log, and what TensorBoard shows."""
 
-from __future__ import annotations
-
 import csv
 import logging
 import re

@@ -1,7 +1,5 @@
 """Settings of the loss and of the learning rate."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, fields
 
 from historical_denoiser.core.checks import require

@@ -1,7 +1,5 @@
 """Tests of blocks: spans are cut out of recordings in blocks."""
 
-from __future__ import annotations
-
 import itertools
 from collections import deque
 

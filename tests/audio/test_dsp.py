@@ -1,7 +1,5 @@
 """Tests of dsp: spectra, levels, mixing, resampling and joins."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tests of fitting: the strength for a recording, and its excerpts."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tests of mono_source: two channels with one signal."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Tests of removal: shares per band, and the noise floor."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Tests of silence: found, left out, and counted back."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

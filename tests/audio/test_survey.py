@@ -1,7 +1,5 @@
 """Tests of survey: level, identical channels and refused samples."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

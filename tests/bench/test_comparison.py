@@ -1,7 +1,6 @@
 """Rows, files and the page of a small comparison."""
 
 import base64
-import csv
 import dataclasses
 import io
 import re
@@ -9,6 +8,7 @@ import re
 import numpy as np
 import pytest
 import soundfile
+from small_corpus import read_table
 
 pytest.importorskip("jinja2", reason="jinja2 is not installed: requirements-bench.txt")
 
@@ -45,8 +45,7 @@ def faults():
 
 
 def read_rows(folder):
-    with (folder / comparison.TABLE_NAME).open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+    return read_table(folder / comparison.TABLE_NAME)
 
 
 def fail_on(loud):

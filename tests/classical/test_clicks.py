@@ -1,7 +1,5 @@
 """Clicks go, gaps are bridged as the sound would have gone on, and music's own attacks stay."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import scipy.signal

@@ -22,8 +22,7 @@ def make_note(hz=73.4, is_drone=False):
     """A note of six seconds with harmonics, that fades in and out within 50 ms; or a drone."""
     envelope = np.clip(np.minimum(times() - BEGINS, ENDS - times()) / 0.05, 0.0, 1.0) ** (
         not is_drone)
-    tone = sum(np.sin(2.0 * np.pi * hz * order * times() + order) / order
-               for order in range(1, 7))
+    tone = sum(np.sin(2.0 * np.pi * hz * order * times() + order) / order for order in range(1, 7))
     return (0.1 * envelope * tone).astype(np.float32)
 
 

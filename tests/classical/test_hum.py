@@ -1,7 +1,5 @@
 """Lines that stand still are told from notes, and only they go."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The classical estimator lowers noise that nobody told it, and keeps tones and silence."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

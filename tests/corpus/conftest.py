@@ -1,7 +1,5 @@
 """A server of our own that can be made worse, two tiny Debian packages, and a few scores."""
 
-from __future__ import annotations
-
 import hashlib
 import http.server
 import shutil

@@ -1,7 +1,5 @@
 """Tests of archives of data sets."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 

@@ -1,7 +1,5 @@
 """Tests of the measures of a clip, and of its conversion."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

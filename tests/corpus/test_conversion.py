@@ -1,7 +1,5 @@
 """Tests of what the conversions of packages, data sets and folders share."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """Tests of the starter corpus: the recipe, groups and splits, and whole runs on tiny packages."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Tests of downloads, against a server of our own."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Tests of corpora from any folder of audio."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Tests of the manifest: the rule for clean clips, and tables."""
 
-from __future__ import annotations
-
 from dataclasses import make_dataclass
 
 import pytest

@@ -1,12 +1,11 @@
 """Tests of packing corpora into little space."""
 
-from __future__ import annotations
-
 import csv
 
 import numpy as np
 import pytest
 import soundfile
+from small_corpus import read_table
 
 import prepare_data
 from historical_denoiser.audio.dsp import SAMPLE_RATE
@@ -37,15 +36,10 @@ def manifest(tmp_path_factory):
     return folder / "manifest.csv"
 
 
-def read_rows(folder):
-    with (folder / "manifest.csv").open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
 def test_a_packed_corpus_is_one_to_train_on(manifest, tmp_path):
     packed = tmp_path / "packed"
     pack_corpus([manifest], packed, 10.0, SHARES, seed=1)
-    rows = read_rows(packed)
+    rows = read_table(packed / "manifest.csv")
     assert sorted((row["group"], float(row["seconds"])) for row in rows) == [
         ("judged", 2.0), ("long", 10.0), ("long", EXCERPT_SECONDS), ("long", EXCERPT_SECONDS),
         ("voice", 3.0)]
@@ -64,7 +58,7 @@ def test_the_space_is_kept_and_the_seed_decides(manifest, tmp_path):
         pack_corpus([manifest], tmp_path / name, 0.4, SHARES, seed)
         files = [path for path in (tmp_path / name).rglob("*.ogg")]
         assert 0 < sum(path.stat().st_size for path in files) <= 4e5
-        chosen.append([row["file"] for row in read_rows(tmp_path / name)])
+        chosen.append([row["file"] for row in read_table(tmp_path / name / "manifest.csv")])
     assert chosen[0] == chosen[1]
     assert any(chosen[0] != others for others in chosen[2:])
 
@@ -83,7 +77,7 @@ def test_what_cannot_be_packed_is_told(manifest, tmp_path, changes, complaint):
 def test_the_command_packs(manifest, tmp_path):
     prepare_data.main(["pack", "--manifests", str(manifest), "--output", str(tmp_path / "packed"),
                        "--megabytes", "1", "--shares", "speech=1"])
-    assert {row["category"] for row in read_rows(tmp_path / "packed")} == {"speech"}
+    assert {row["category"] for row in read_table(tmp_path / "packed/manifest.csv")} == {"speech"}
     with pytest.raises(UserError, match="speech=0.25"):
         prepare_data.main(["pack", "--manifests", str(manifest), "--output", str(tmp_path / "x"),
                            "--shares", "speech"])

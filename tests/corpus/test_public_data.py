@@ -1,7 +1,5 @@
 """Tests of the public data sets, in miniature, against a server of our own."""
 
-from __future__ import annotations
-
 import functools
 import json
 import logging

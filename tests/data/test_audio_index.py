@@ -1,13 +1,12 @@
 """Finding clean audio and noise, and their splits, on small files made here."""
 
-import csv
 import os
 import shutil
 
 import numpy as np
 import pytest
 import soundfile
-from small_corpus import ROOT, forget_length, tunes_and_noise, write_noise, write_tone
+from small_corpus import ROOT, forget_length, read_table, tunes_and_noise, write_noise, write_tone
 
 from dataset_loader import Mixer
 from historical_denoiser.core.checks import UserError
@@ -80,8 +79,7 @@ def test_bundled_noise_has_the_documented_splits(folder):
 
 def test_bundled_noise_is_listed_with_its_licence_and_small():
     folder = ROOT / "data/noise"
-    with (folder / "SOURCES.csv").open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_table(folder / "SOURCES.csv")
     files = [path.relative_to(folder).as_posix() for path in folder.rglob("*.flac")]
     assert sorted(row["file"] for row in rows) == sorted(files)
     assert all(row["licence"] == "CC0-1.0" for row in rows)

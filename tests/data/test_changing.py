@@ -1,7 +1,5 @@
 """Levels that change: how far, alike on every run, and noise at the power that was asked for."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -95,9 +95,9 @@ def make(number):
     return SourcePair(*noise, "music", "hiss")
 
 if __name__ == "__main__":
-    cache = PairCache(Path(sys.argv[1]), 4000, 5000, make)
-    for number in range(4000):
-        cache[number if sys.argv[2] == "up" else 3999 - number]
+    cache = PairCache(Path(sys.argv[1]), 1000, 5000, make)
+    for number in range(1000):
+        cache[number if sys.argv[2] == "up" else 999 - number]
         if number == 100:
             print("begun", flush=True)
 """
@@ -115,9 +115,9 @@ def test_processes_share_a_cache_and_one_may_be_killed(tmp_path):
     other.communicate()
     assert other.returncode == 0
     make = runpy.run_path(str(tmp_path / "fill.py"))["make"]
-    cache = PairCache(tmp_path / "cache", 4000, 5000, make)
-    assert len(list(cache.folder.glob("*.pair"))) == 4000
-    for number in range(0, 4000, 100):
+    cache = PairCache(tmp_path / "cache", 1000, 5000, make)
+    assert len(list(cache.folder.glob("*.pair"))) == 1000
+    for number in range(0, 1000, 50):
         made = make(number)
         np.testing.assert_allclose(cache[number].clean, made.clean, atol=1e-4)
         np.testing.assert_allclose(cache[number].noise, made.noise, atol=1e-4)

@@ -1,7 +1,5 @@
 """Tests of audio_io: reading and writing of recordings."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Tests of chunks: found in files, and added."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import soundfile as sf

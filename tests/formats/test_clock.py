@@ -1,7 +1,5 @@
 """Tests of joined clips: one clock for all of them."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Tests of containers: audio tracks that FFmpeg decodes, and when their samples are heard."""
 
-from __future__ import annotations
-
 import os
 import re
 from fractions import Fraction

@@ -1,7 +1,5 @@
 """Tests of film: one track is written anew at its place, all else is copied."""
 
-from __future__ import annotations
-
 import os
 import struct
 from fractions import Fraction

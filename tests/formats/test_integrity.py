@@ -1,7 +1,5 @@
 """Tests of integrity: damage that libsndfile does not report."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

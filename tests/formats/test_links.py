@@ -1,7 +1,5 @@
 """Tests of links: recordings that were joined by writing one file behind the other."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tests of metadata: mutagen and libsndfile read the tags of restored files."""
 
-from __future__ import annotations
-
 import base64
 import errno
 import struct

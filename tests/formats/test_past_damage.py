@@ -1,7 +1,5 @@
 """Tests of odd files: joined, damaged, of coded sound, of an absurd form, with old statements."""
 
-from __future__ import annotations
-
 import shutil
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tests of self_contained: no file makes us open another one, or the network."""
 
-from __future__ import annotations
-
 import socket
 import struct
 from pathlib import Path

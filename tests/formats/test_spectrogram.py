@@ -1,7 +1,5 @@
 """Tests of spectrogram: the levels that a picture shows, and where it shows them."""
 
-from __future__ import annotations
-
 import matplotlib.image
 import numpy as np
 import pytest

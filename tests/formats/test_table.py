@@ -3,8 +3,6 @@
 The table in docs/formats.md is what this prints.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Settings beside weights: only changes are written, and files of all releases are read."""
 
-from __future__ import annotations
-
 import pytest
 from omegaconf import OmegaConf
 

@@ -108,8 +108,7 @@ def test_state_of_an_optimizer_is_not_a_weight(reference, tmp_path):
                      {"optimizer": {"iter": tf.Variable(1)}})
     model = build()
     unet.load_weights(model, tmp_path / "checkpoint")
-    np.testing.assert_array_equal(model.final.conv.bias,
-                                  reference.weights["finalblock/conv2/bias"])
+    np.testing.assert_array_equal(model.final.conv.bias, reference.weights["finalblock/conv2/bias"])
 
 
 @pytest.mark.parametrize("bit", [0, 3, 31])

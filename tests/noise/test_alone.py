@@ -1,7 +1,5 @@
 """Parts that stand alone or dominate."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np

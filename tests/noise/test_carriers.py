@@ -1,14 +1,10 @@
 """The kinds of noise: what each consists of, and its settings."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
 import pytest
-from carrier_samples import ROOT, rng
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from carrier_samples import rng
 from scipy import fft
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
@@ -29,7 +25,6 @@ from historical_denoiser.noise.carriers import (
 )
 from historical_denoiser.noise.generator import CarrierNoise, draw_carrier
 from historical_denoiser.noise.moving import MovingConfig
-from historical_denoiser.settings import load_config
 
 PARTS = {
     "gramophone": ["hiss", "crackle", "clicks", "thumps", "rumble", "hum"],
@@ -108,17 +103,6 @@ def test_a_mechanism_strikes_with_each_frame() -> None:
         harmonics = spectrum[[80, 160]]  # of 4 s
         found.append(harmonics.max() / np.median(spectrum))
     assert np.median(found) > 15.0 and min(found) > 3.0
-
-
-@pytest.mark.parametrize("kind", ["gramophone", "film", "tape", "mixed"])
-def test_config_files_choose_a_kind_and_repeat_no_default(kind: str) -> None:
-    chosen = OmegaConf.load(ROOT / "conf" / "noise" / f"{kind}.yaml")
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = load_config(compose("conf", [f"noise={kind}", "path_experiment=run"]))
-    assert cfg.noise == OmegaConf.to_object(OmegaConf.merge(CarrierConfig, chosen))
-    assert cfg.noise.kind == kind
-    for name, value in chosen.items():
-        assert value != getattr(CarrierConfig(), name)
 
 
 @pytest.mark.parametrize(("call", "words"), [

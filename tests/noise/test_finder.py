@@ -1,7 +1,5 @@
 """The finder of noise segments."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What is measured of a noise, and what is learned from it."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from carrier_samples import recorded, rng

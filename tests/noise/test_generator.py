@@ -1,7 +1,5 @@
 """Generated noise."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """What stands out of a noise."""
 
-from __future__ import annotations
-
 import numpy as np
 from carrier_samples import rng
 

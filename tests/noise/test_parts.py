@@ -1,7 +1,5 @@
 """What noise is put together from."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from carrier_samples import rng

@@ -1,7 +1,5 @@
 """Noise in a few numbers, and whether what is generated covers what was recorded."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import numpy as np

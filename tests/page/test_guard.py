@@ -1,7 +1,5 @@
 """What the page's server refuses before Gradio sees it."""
 
-from __future__ import annotations
-
 import pytest
 
 pytest.importorskip("starlette", reason="the page needs requirements-app.txt")

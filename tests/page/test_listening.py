@@ -1,7 +1,5 @@
 """Another strength comes from what was kept, exactly as the network would give it again."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from restorers import make_restorer

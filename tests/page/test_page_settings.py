@@ -1,7 +1,5 @@
 """What cannot be is refused by its key."""
 
-from __future__ import annotations
-
 import pytest
 
 from historical_denoiser.core.checks import UserError

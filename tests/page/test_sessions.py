@@ -1,7 +1,5 @@
 """Each recording has a folder of its own, which is deleted when nobody needs it any more."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

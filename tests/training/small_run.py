@@ -4,8 +4,6 @@ As a script: `small_run.py TUNES FOLDER START_WEIGHTS STRATEGY`. On two devices 
 stdout which batch sizes it takes and with which words it refuses others.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

@@ -91,8 +91,7 @@ def test_multi_resolution_stft(waveforms, pair):
         window = scipy.signal.get_window("hann", win_size)
         starts = range(0, made.shape[1] - win_size + 1, hop_size)
         frames = np.stack([made[:, start : start + win_size] for start in starts], axis=1)
-        magnitude = np.sqrt(np.abs(np.fft.rfft(frames * window)) ** 2
-                            + losses.MIN_MAGNITUDE**2)
+        magnitude = np.sqrt(np.abs(np.fft.rfft(frames * window)) ** 2 + losses.MIN_MAGNITUDE**2)
         wanted, found = np.split(magnitude, 2)
         convergence = [np.linalg.norm(one - other) / np.linalg.norm(one)
                        for one, other in zip(wanted, found, strict=True)]

@@ -56,7 +56,7 @@ def test_no_gradient_passes_through_the_estimate(network, batch):
     for estimates_profiles, given in ((True, profiles), (False, filled)):
         network.set_weights(start)
         trained = OnWaveforms(network, LossConfig(), STFT, estimates_profiles)
-        trained.compile(keras.optimizers.SGD(1e-3), jit_compile=False)
+        trained.compile(keras.optimizers.SGD(1e-3), run_eagerly=True)
         trained.train_on_batch([waveforms, given], 0.5 * waveforms)
         changes.append([after - before for after, before
                         in zip(network.get_weights(), start, strict=True)])
