@@ -39,7 +39,7 @@ from historical_denoiser.settings import Config, run_with_settings, save_config
 logger = logging.getLogger(__name__)
 
 OPSET = 18  # version of ONNX's operators; ONNX Runtime supports it since 1.14
-MAX_DIFFERENCE = 1e-4  # of spectra whose loudest bins are near 100
+MAX_DIFFERENCE = 3e-4  # of spectra whose loudest bins are near 100: -110 dB
 EXAMPLE = Path(__file__).resolve().parent / "examples" / "noisy.flac"
 # Neither is the length of a segment, and the network cannot halve the frames of the second evenly.
 CHECKED_SECONDS = (4.0, 1.37)
