@@ -477,8 +477,10 @@ class TwoStageUnet(keras.Model):
                       for stage in stages]
         self.attention = SupervisedAttention(chosen.output, chosen.compression, chosen.use_SAM,
                                              chosen.use_steady, split, name="attention")
-        self.views = [kind(chosen.fold_bins, chosen.fold_start) for kind, is_used in (
-            (views.ShortView, chosen.use_short), (views.LongView, chosen.use_long)) if is_used]
+        form = chosen.fold_bins, chosen.fold_start
+        self.views: list[views.View] = [views.ShortView(*form)] if chosen.use_short else []
+        if chosen.use_long:
+            self.views.append(views.LongView(*form, chosen.long_fade))
         self.own_parts = 2 * chosen.fold_bins + (2 if chosen.use_steady else 0)
         view_parts = sum(view.parts for view in self.views)
         self.final = SymmetricConv2D(self.own_parts + view_parts, 3, split=split,

@@ -25,6 +25,9 @@ class UnetConfig:
     use_steady: bool = False  # additional input: steady tones below `fold_start`, with own masks
     use_short: bool = False  # additional input and output: windows an eighth as long
     use_long: bool = False  # the same with windows four times as long, for bins below `fold_start`
+    # Bins over which the output of the long view fades out below `fold_start`; 0 for an abrupt end,
+    # where noise is left.
+    long_fade: int = 0
     own_low: bool = False  # the bins below `fold_start` have kernels of their own
     use_profile: bool = False  # additional input: a noise profile, if one is given
     output: str = "spectrum"  # or "mask": Y = X (1 + M), starting from M = 0
@@ -48,6 +51,8 @@ class UnetConfig:
                 *((name, has_views or not getattr(self, name), "false, unless `unet.output` is "
                    "'mask', `unet.fold_bins` 8 and `unet.fold_start` a multiple of 8")
                   for name in ("use_short", "use_long")),
+                ("long_fade", 0 <= self.long_fade <= (self.fold_start if self.use_long else 0),
+                 "0, or at most `unet.fold_start` with `unet.use_long`"),
                 ("own_low", not self.own_low or self.fold_start > 0,
                  "false, unless `unet.fold_start` is not 0"),
                 ("use_steady", not self.use_steady or folds_octaves,

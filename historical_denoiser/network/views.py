@@ -111,10 +111,22 @@ class LongView(View):
     """The bins below `start` in longer windows, `(batch, frames, start, 2 * STRETCH)`.
 
     The waveform of `from_spectrogram` is the least-squares overlap-add of `dsp.istft`, and silent
-    beyond both ends.
+    beyond both ends. What the view adds fades out below `start`: the lobe of a window of the
+    spectrogram is wider than a long bin, so that nothing there could complement an abrupt end.
+
+    Args:
+        count: As in `fold_bins`.
+        start: As in `fold_bins`.
+        fade: Number of bins over which it fades out; 0 for an abrupt end.
     """
 
     parts = 2 * STRETCH  # number of channels
+
+    def __init__(self, count: int, start: int, fade: int = 0) -> None:
+        super().__init__(count, start)
+        places = (np.arange(STRETCH * start) + 0.5) / STRETCH  # in bins
+        from_end = np.clip((start - places) / max(fade, 1e-6), 0.0, 1.0)
+        self.weights = np.square(np.sin(0.5 * np.pi * from_end)).astype(np.float32)
 
     def from_spectrogram(self, spectrogram: Tensor) -> Tensor:
         """Returns the view of a spectrogram `(batch, frames, win_size / 2 + 1, 2)`."""
@@ -140,6 +152,7 @@ class LongView(View):
         win_size = 2 * (bins - 1)
         hop = win_size // HOPS
         pairs = ops.reshape(content, (-1, frames, STRETCH * low_bins, 2))
+        pairs = pairs * ops.convert_to_tensor(self.weights)[:, None]
         waveform = _add_frames(pairs, STRETCH * win_size, hop)
         blocks = ops.reshape(waveform, (-1, frames + STRETCH * HOPS - 1, hop))
         end = BLOCKS_BEFORE + frames + HOPS - 1
