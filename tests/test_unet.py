@@ -326,6 +326,7 @@ def test_model_is_saved_whole_and_as_weights(form, rng, tmp_path):
             np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "optimizer", "shape"), [
     ("published", keras.optimizers.SGD(1.0), (2, 6, 25, 2)),
     ("shipped", keras.optimizers.SGD(1.0), (2, 6, 25, 2)),
@@ -365,6 +366,7 @@ def test_silence_has_finite_gradients(rng):
     assert all(np.isfinite(gradient).all() for gradient in gradients)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "bins", "tolerance", "shapes"), [
     ("published", None, 1e-5, ((1, 1, 1), (1, 1, 7), (2, 6, 23))),
     ("shipped", None, 1e-5, ((1, 1, 1), (1, 1, 7), (2, 6, 23))),
@@ -392,6 +394,7 @@ def test_low_bins_have_kernels_of_their_own(rng):
     assert changed.tolist() == [True] * 3 + [False] * 4
 
 
+@pytest.mark.slow
 def test_a_network_grown_from_an_older_one_computes_the_same(rng):
     added = ("use_short", "use_long", "own_low", "use_profile")
     without = dict.fromkeys(added, False) | {"depth": 1}
