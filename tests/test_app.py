@@ -256,6 +256,7 @@ def test_what_cannot_be_read_is_told_in_one_line(open_page, served, recording, t
     denoise(page)
 
 
+@pytest.mark.slow
 def test_two_users_at_once_get_their_own_results_one_after_the_other(
         open_page, served, recording, tmp_path):
     other = tmp_path / "other.flac"
@@ -323,6 +324,7 @@ def test_nothing_but_own_results_is_served_and_all_of_it_is_deleted(
     assert [path for path in served.root.rglob("*") if path.is_file()] == []
 
 
+@pytest.mark.slow
 def test_a_noise_profile_is_marked_where_the_player_stands(open_page, served, recording):
     page = open_page(viewport={"width": 390, "height": 844})
     assert page.is_hidden("text=Section that holds only noise")
@@ -397,6 +399,7 @@ def test_the_microphone_is_a_recording_too(open_page, tmp_path, monkeypatch):
     assert np.abs(beeps).max() > 0.01
 
 
+@pytest.mark.slow
 def test_a_film_becomes_what_the_command_makes_of_it(tiny_run, tmp_path):
     film = tmp_path / "reel.mkv"
     write_film(film, "matroska", [Sound("flac")])

@@ -88,7 +88,7 @@ def test_tables_and_measures_of_the_test_mixtures(folders, fold_runs):
                          f"weights={run}").splitlines()
     assert lines[0] == f"{BEST_NAME}: 9 mixtures of 0.5 s"
     for line in ("SNRs are set and measured above 20 Hz.", "Enabled stages: dehum, declick, "
-                 "listen_first.",
+                 "listen_first, keep_held.",
                  "Not tested, as no recording is held out: tape.",
                  "These weights were trained on gramophone album0."):
         assert line in lines
@@ -134,7 +134,7 @@ def test_the_classical_method_is_measured_on_the_same_mixtures(folders):
     """Without a network: the levels are those of the configuration."""
     lines = run_evaluate(folders, "test_items=3", "test_probe_sounds=0", "method=lsa").splitlines()
     assert lines[0] == "the log-spectral amplitude estimator: 3 mixtures of 0.5 s"
-    assert "Enabled stages: dehum, declick." in lines
+    assert "Enabled stages: dehum, declick, keep_held." in lines
     rows = read_table(folders / "experiments/evaluation/lsa" / evaluate.TABLE_NAME)
     assert len(rows) == 3 and all(abs(float(row["snr_gain_db"])) > 0.0 for row in rows)
 

@@ -77,7 +77,8 @@ def write_noise(path: Path, seconds: float) -> np.ndarray:
     return noise.astype(np.float32)
 
 
-@pytest.mark.parametrize("kind", [pytest.param("onnx", marks=pytest.mark.slow), "litert"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["onnx", "litert"])
 def test_an_exported_network_denoises_without_tensorflow(tmp_path, tiny_run, kind):
     need(kind)
     ending = runtimes.ENDINGS[kind]

@@ -866,6 +866,7 @@ def test_the_shipped_network_restores(rng):
     assert np.mean((denoiser(tone + noise, SAMPLE_RATE) - tone) ** 2) < 0.05 * np.mean(noise**2)
 
 
+@pytest.mark.slow
 def test_program_and_library_restore_alike(tmp_path, tiny_run):
     audio = write_audio(tmp_path / "a.wav", 13.0, 32000, channels=2, subtype="FLOAT")
     outputs = []

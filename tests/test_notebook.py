@@ -63,6 +63,7 @@ def notebook():
     return nbformat.read(ROOT / "colab" / "demo.ipynb", as_version=4)
 
 
+@pytest.mark.slow
 def test_notebook_runs_from_top_to_bottom(notebook, clone):
     outputs = run(notebook, clone / "colab")
     pictures = [output["data"]["image/png"] for output in outputs
@@ -80,6 +81,7 @@ def test_notebook_runs_from_top_to_bottom(notebook, clone):
     assert (clone / "experiments" / "demo" / "best.weights.h5").is_file()
 
 
+@pytest.mark.slow
 def test_a_film_can_be_uploaded(notebook, clone):
     """As by Colab, which asks in the browser, writes what it gets, and returns it."""
     write_film(clone / "chosen" / "reel 1.mp4", "mp4", [Sound("aac")], 3.0)

@@ -254,6 +254,7 @@ def test_a_finished_run_is_taken_as_it_is_or_refused(make_run, finished, copied,
     assert (copied / "config.yaml").read_text() == settings  # those of the weights
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_goes_on_with_other_settings_unless_it_is_compared(
         make_run, copied, caplog):
     changes = {"epochs": 3, "lr": 1e-4, "ema_momentum": None}
@@ -284,6 +285,7 @@ def validate_as(run, **columns):
     return averaged
 
 
+@pytest.mark.slow
 def test_the_best_weights_are_those_of_the_named_metric(make_run, tmp_path, caplog):
     run = make_run(tmp_path, best_metric="noise_left_db", steps_per_epoch=1)
     averaged = validate_as(run, noise_left_db=(-3.0, -1.0), snr_gain_db=(1.0, 2.0))
@@ -419,6 +421,7 @@ def test_a_run_reports_probes_and_can_be_judged_by_them(make_run, tmp_path, capl
     assert "does not remove noise of one octave" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_run_stops_after_its_minutes_and_goes_on_as_if_it_had_not(make_run, finished, tmp_path,
                                                                      caplog):
     with caplog.at_level("INFO"):
@@ -429,6 +432,7 @@ def test_a_run_stops_after_its_minutes_and_goes_on_as_if_it_had_not(make_run, fi
     assert_same(run.learner.model.get_weights(), finished.weights[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own_low", [False, True])
 def test_a_run_starts_from_weights_of_its_form_or_a_smaller_one(make_run, tmp_path, rng, own_low):
     small = replace(UNET, num_stages=2, fold_start=4)
@@ -444,6 +448,7 @@ def test_a_run_starts_from_weights_of_its_form_or_a_smaller_one(make_run, tmp_pa
                                atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("graphs")
 def test_a_network_learns_to_use_a_profile(make_run, three_tunes, tmp_path):
     dset = DsetConfig(path_music=[str(three_tunes / "music")],

@@ -224,6 +224,7 @@ def small(notes, songs, monkeypatch):
     return build
 
 
+@pytest.mark.slow
 def test_a_corpus_is_rendered_and_a_stopped_run_goes_on(small, tmp_path):
     rows = render_in_two_runs(small, tmp_path / "one")
     assert len(rows) == 6

@@ -174,6 +174,7 @@ def cut_off(path: Path, channels: int, rate: int, samples: int) -> str:
     return "read"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(None in map(shutil.which, ("ffmpeg", "ffprobe")),
                     reason="FFmpeg's commands check the results")
 def test_what_is_carried_over_is_what_the_guide_says(tmp_path):

@@ -26,7 +26,7 @@ def test_a_noise_is_the_same_on_every_run(name):
 def test_no_code_is_shared_with_what_trains():
     tree = ast.parse(Path(ROOT, "historical_denoiser/noise/foreign.py").read_text(encoding="utf-8"))
     names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert names == {"__future__", "collections.abc", "functools", "historical_denoiser.audio.dsp"}
+    assert names == {"collections.abc", "functools", "historical_denoiser.audio.dsp"}
     assert not set(foreign.OPEN) & set(foreign.SEALED)
     assert 3 * len(foreign.SEALED) >= len(ALL)
 
