@@ -21,7 +21,7 @@ from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.network import weights
-from historical_denoiser.run.jobs import InferenceConfig
+from historical_denoiser.network.stored import read_network_settings
 from historical_denoiser.settings import UnetConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -465,12 +465,13 @@ def test_segments_of_the_shipped_network_have_no_seams():
 
     Noise floor, steady tones and the convolutions look back and ahead for up to 2 s each. Measured
     on this recording, RMS and peak of the difference: nothing with 3 s of context, -103 and -83 dB
-    with 2.25 s, -91 and -75 dB with 2 s, -38 and -25 dB with none, by earlier weights. The peak is
-    -75 dB by the present ones, with the program's context.
+    with 2.25 s, -91 and -75 dB with 2 s, -38 and -25 dB with none, by earlier weights; by the
+    present ones -94 and -75 dB with 2.25 s, and -98 and -91 dB with their own 2.5 s.
     """
     conf = OmegaConf.load(ROOT / "conf" / "conf.yaml")
     model = unet.build_model_denoise(conf.unet)
-    unet.load_weights(model, ROOT / "pretrained" / "best.weights.h5")
+    shipped = ROOT / "pretrained" / "best.weights.h5"
+    unet.load_weights(model, shipped)
     stft = StftConfig(**conf.stft)
     predict = dsp.in_spectral_domain(lambda spectra: ops.convert_to_numpy(model(spectra)[0]),
                                      stft.win_size, stft.hop_size, stft.highpass_hz, SAMPLE_RATE)
@@ -478,8 +479,8 @@ def test_segments_of_the_shipped_network_have_no_seams():
     whole = predict(audio[None])
     segments = np.concatenate(list(dsp.stream_in_segments(
         predict, [audio[None]], 3 * SAMPLE_RATE,
-        round(InferenceConfig().context_seconds * SAMPLE_RATE),
+        round(read_network_settings(shipped).context_seconds * SAMPLE_RATE),
         stft.hop_size * 2**conf.unet.depth)), axis=-1)
     difference = segments - whole
     assert np.std(difference) < 10.0**(-90 / 20) * np.std(whole)
-    assert np.max(np.abs(difference)) < 10.0**(-72 / 20) * np.max(np.abs(whole))
+    assert np.max(np.abs(difference)) < 10.0**(-80 / 20) * np.max(np.abs(whole))

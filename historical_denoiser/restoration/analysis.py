@@ -2,8 +2,7 @@
 
 `analyse` adds to a survey how two channels are combined into one, the hum, the levels that
 distinguish drones from it, and the noise profile: a given one, or that of excerpts, from pauses or
-the network's noise estimate.
-`fit_strength` finds a suitable strength. Start reading at `analyse`.
+the network's noise estimate. `fit_strength` finds a suitable strength. Start reading at `analyse`.
 """
 
 import itertools
@@ -217,8 +216,7 @@ def _with_found_noise(restorer: Separator, known: Survey, read: Read, sample_rat
     """Adds the noise profile from an analysis pass.
 
     The profile is measured in the pauses or, without pauses, in the network's noise estimate, with
-    its transients limited. Excerpts of up to
-    30 s are analysed: both ends, and excerpts between them.
+    its transients limited. Excerpts of up to 30 s are analysed: both ends, and some between them.
     """
     pairs = _estimate_noise(restorer, excerpts(read, known, sample_rate, with_ends=True),
                             sample_rate, known, report)

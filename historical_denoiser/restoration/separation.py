@@ -76,6 +76,7 @@ class Separator:
     def _separate_sounds(self, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
                          *others: Any) -> Iterator[Pair]:
         """Separates each span between two silences on its own."""
+
         def noises(tape: Tape) -> Iterator[np.ndarray]:
             for (start, stop), is_silent in silence.spans(known.silences, known.samples):
                 sound = tape.play(start, stop, stop)

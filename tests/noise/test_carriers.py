@@ -9,7 +9,7 @@ from scipy import fft
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.core.checks import UserError
-from historical_denoiser.noise import parts
+from historical_denoiser.noise import carriers, parts
 from historical_denoiser.noise.carriers import (
     CARRIERS,
     FOLLOWING_KINDS,
@@ -93,7 +93,8 @@ def test_parts_can_be_left_out_or_amplified() -> None:
     assert np.mean(np.abs(louder) < 1e-4) > 0.5 > 0.1 > np.mean(np.abs(whole) < 1e-4)
 
 
-def test_a_mechanism_strikes_with_each_frame() -> None:
+def test_a_mechanism_strikes_with_each_frame(monkeypatch) -> None:
+    monkeypatch.setattr(carriers, "CLATTER_CHANCE", 0.0)  # it may be louder than the strokes
     cfg = FilmConfig(strokes_per_second=[20.0, 20.0], stroke_ms=[10.0, 20.0])
     found = []
     for seed in range(12):
@@ -102,7 +103,7 @@ def test_a_mechanism_strikes_with_each_frame() -> None:
         spectrum = np.abs(fft.rfft(power - power.mean()))[:len(power) // 2]
         harmonics = spectrum[[80, 160]]  # of 4 s
         found.append(harmonics.max() / np.median(spectrum))
-    assert np.median(found) > 12.0  # in some, clatter is louder
+    assert np.median(found) > 15.0 and min(found) > 3.0
 
 
 @pytest.mark.parametrize(("call", "words"), [
