@@ -180,27 +180,44 @@ class FeatureExtractor(keras.layers.Layer):
             self.low = self.add_weight(shape=shape, initializer=_initial_kernel(), name="low")
 
     def call(self, inputs: Tensor, profile: Tensor | None = None) -> Tensor:
-        seen = [tensor_ops.mirror_pad(inputs, self.kernel_size)]
-        steady = [] if profile is None else [profile]  # the same in all frames
-        if self.use_fencoding:
-            steady.append(tensor_ops.frequency_embeddings(ops.shape(inputs)[2], inputs.dtype))
-        seen += [tensor_ops.mirror_pad(each, self.kernel_size)[:, :1] for each in steady]
-        if not self.split:
-            return self._extract(seen, self.kernel)
-        bands = zip(*(tensor_ops.split_bins(each, self.split, self.kernel_size) for each in seen),
-                    strict=True)
-        return ops.concatenate([self._extract(band, kernel) for band, kernel
-                                in zip(bands, (self.low, self.kernel), strict=True)], axis=2)
+        return self.extract_all([self], inputs, profile)[0]
 
-    def _extract(self, seen: Sequence[Tensor], kernel: Any) -> Tensor:
-        (padded, *steady), kernel = seen, ops.convert_to_tensor(kernel)
-        features = tensor_ops.convolve(padded, kernel[:, :, : padded.shape[-1]])
-        offset, end = ops.reshape(self.bias, (1, 1, 1, self.filters)), kernel.shape[2]
-        for each in reversed(steady):  # last channels first: there may be no profile
-            start = end - each.shape[-1]
-            over_bins = ops.sum(kernel[:, :, start:end], axis=0, keepdims=True)
-            offset, end = offset + tensor_ops.convolve(each, over_bins), start
-        return self.activation(features + offset)
+    @staticmethod
+    def extract_all(extractors: Sequence[FeatureExtractor], inputs: Tensor,
+                    profile: Tensor | None = None) -> list[Tensor]:
+        """Returns the features of several extractors of one form, which see the same input.
+
+        They are computed as one convolution, because padding and dividing the input takes as long.
+        """
+        first = extractors[0]
+        steady = [] if profile is None else [profile]  # the same in all frames
+        if first.use_fencoding:
+            steady.append(tensor_ops.frequency_embeddings(ops.shape(inputs)[2], inputs.dtype))
+        seen = [tensor_ops.mirror_pad(inputs, first.kernel_size),
+                *(tensor_ops.mirror_pad(each, first.kernel_size)[:, :1] for each in steady)]
+        bias, kernel = (ops.concatenate([getattr(each, name) for each in extractors], axis=-1)
+                        for name in ("bias", "kernel"))
+        if first.split:
+            low = ops.concatenate([each.low for each in extractors], axis=-1)
+            bands = zip(*(tensor_ops.split_bins(each, first.split, first.kernel_size)
+                          for each in seen), strict=True)
+            features = ops.concatenate([_extract(band, kernel, bias) for band, kernel
+                                        in zip(bands, (low, kernel), strict=True)], axis=2)
+        else:
+            features = _extract(seen, kernel, bias)
+        return ops.split(first.activation(features), len(extractors), axis=-1)
+
+
+def _extract(seen: Sequence[Tensor], kernel: Tensor, bias: Tensor) -> Tensor:
+    """Convolves what varies over the frames, and what is the same in all of them only once."""
+    padded, *steady = seen
+    features = tensor_ops.convolve(padded, kernel[:, :, : padded.shape[-1]])
+    offset, end = ops.reshape(bias, (1, 1, 1, -1)), kernel.shape[2]
+    for each in reversed(steady):  # last channels first: there may be no profile
+        start = end - each.shape[-1]
+        over_bins = ops.sum(kernel[:, :, start:end], axis=0, keepdims=True)
+        offset, end = offset + tensor_ops.convolve(each, over_bins), start
+    return features + offset
 
 
 @keras.saving.register_keras_serializable(package="historical_denoiser")
@@ -522,38 +539,40 @@ class TwoStageUnet(keras.Model):
             profile = self._fold(profile)
         spectrogram = self._fold(inputs)
         # The input is compressed before it is folded, because folding pads it with zeros.
-        seen = self._fold(tensor_ops.compress(inputs, chosen.compression))
+        parts = [self._fold(tensor_ops.compress(inputs, chosen.compression))]
         if chosen.use_floor:
-            levels = self._fold(floors.magnitude_and_floor(inputs, chosen.compression))
-            seen = ops.concatenate([seen, levels], axis=-1)
+            parts.append(self._fold(floors.magnitude_and_floor(inputs, chosen.compression)))
         tones = None
         if chosen.use_steady:
             tones = floors.steady_tones(spectrogram, chosen.fold_start)
-            seen = ops.concatenate([seen, tensor_ops.compress(tones, chosen.compression)], axis=-1)
+            parts.append(tensor_ops.compress(tones, chosen.compression))
         bins = ops.shape(inputs)[2]
-        contents = [view.from_spectrogram(inputs) for view in self.views]
+        waves = views.to_waves(inputs) if self.views else None
+        contents = [view.from_waves(waves) for view in self.views]
         for view, content in zip(self.views, contents, strict=True):
-            content = view.fold(tensor_ops.compress(content, chosen.compression), bins)
-            seen = ops.concatenate([seen, content], axis=-1)
-        features = self.unets[0](self.extractors[0](seen, profile))
+            parts.append(view.fold(tensor_ops.compress(content, chosen.compression), bins))
+        seen = ops.concatenate(parts, axis=-1)
+        extracted = FeatureExtractor.extract_all(self.extractors, seen, profile)
+        features = self.unets[0](extracted[0])
         first = []
         if chosen.num_stages == 2:
             attended, estimate = self.attention(features, spectrogram, tones)
             first = [estimate]
-            own = self.extractors[1](seen, profile)
-            features = self.unets[1](ops.concatenate([own, attended], axis=-1))
+            features = self.unets[1](ops.concatenate([extracted[1], attended], axis=-1))
         final = answer = self.final(features)
         if chosen.output == "mask":
             mask = tensor_ops.slice_axis(answer, 3, 0, self.own_parts)
             final = spectrogram + tensor_ops.apply_mask(spectrogram, mask, tones)
         estimates = [tensor_ops.unfold_bins(estimate, chosen.fold_bins, bins, chosen.fold_start)
                      for estimate in [final, *first]]
-        position = self.own_parts
+        position, blocks = self.own_parts, []
         for view, content in zip(self.views, contents, strict=True):
             mask = tensor_ops.slice_axis(answer, 3, position, position + view.parts)
             change = tensor_ops.multiply_complex(content, view.unfold(mask, bins))
-            estimates[0] = estimates[0] + view.to_spectrogram(change, bins)
+            blocks.append(view.to_blocks(change, 2 * (bins - 1)))
             position += view.parts
+        if blocks:
+            estimates[0] = estimates[0] + views.from_blocks(sum(blocks))
         return estimates
 
     def _fold(self, inputs: Tensor) -> Tensor:

@@ -25,19 +25,14 @@ from historical_denoiser.network.tensor_ops import (
 Tensor = Any  # a tensor of any Keras backend
 
 
-def rfft(waves: Tensor, bins: int | None = None) -> Tensor:
-    """Returns the spectra `(..., bins, 2)`, real and imaginary part, of signals `(..., samples)`.
-
-    Args:
-        waves: `(..., samples)`.
-        bins: Number of lowest bins to return; None for all samples / 2 + 1.
+def rfft(waves: Tensor) -> Tensor:
+    """Returns the spectra `(..., samples / 2 + 1, 2)`, real and imaginary part, of `(..., samples)`.
     """
     *leading, samples = ops.shape(waves)
     if not plain.is_plain():
         library = tf_complex_for(waves)
-        spectra = library.rfft(waves) if library else ops.stack(ops.rfft(waves), axis=-1)
-        return spectra if bins is None else slice_axis(spectra, len(leading), 0, bins)
-    bins = samples // 2 + 1 if bins is None else bins
+        return library.rfft(waves) if library else ops.stack(ops.rfft(waves), axis=-1)
+    bins = samples // 2 + 1
     rows, columns = _factors(samples)
     # A sample has the index columns * row + column, a bin the index rows * high + low.
     grid = ops.reshape(waves, (-1, rows, columns))
@@ -55,15 +50,9 @@ def rfft(waves: Tensor, bins: int | None = None) -> Tensor:
 
 
 def irfft(spectra: Tensor, samples: int) -> Tensor:
-    """Returns the signals `(..., samples)` of spectra `(..., bins, 2)`.
-
-    If there are fewer than samples / 2 + 1 bins, the higher ones are taken to be zero.
-    """
+    """Returns the signals `(..., samples)` of spectra `(..., samples / 2 + 1, 2)`."""
     *leading, bins, _ = ops.shape(spectra)
     if not plain.is_plain():
-        if bins < samples // 2 + 1:
-            above = [(0, 0)] * len(leading) + [(0, samples // 2 + 1 - bins), (0, 0)]
-            spectra = ops.pad(spectra, above)
         library = tf_complex_for(spectra)
         return (library.irfft(spectra, samples) if library else
                 ops.irfft(tuple(ops.unstack(spectra, 2, axis=-1)), samples))
