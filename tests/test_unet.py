@@ -411,6 +411,13 @@ def test_a_network_grown_from_an_older_one_computes_the_same(rng):
     model = build("views", use_profile=True, depth=1)
     weights.grow(model, older)
     assert_close(model([inputs, profile]), older([inputs, profile]), 1e-4)
+    # New channels have weights, but nothing takes them yet.
+    wider = build("views", **knowing | {"channels": [4, 6, 8], "depth": 2, "num_tfc": 2})
+    older = build("views", rng, **knowing | {"channels": [3, 4, 5], "depth": 2, "num_tfc": 2})
+    weights.grow(wider, older)
+    assert_close(wider([inputs, profile]), older([inputs, profile]), 1e-4)
+    assert np.all(np.any(wider.unets[0].bottom.dense[0].conv.kernel.numpy(), axis=(0, 1, 2)))
+    older = build("views", rng, **knowing)
     # Inputs that the older network has, but not first, would have other places.
     with pytest.raises(UserError, match="with the first of its inputs.*'use_long'"):
         weights.grow(build("views", depth=1), build("views", depth=1, use_short=False))

@@ -15,18 +15,16 @@ import numpy as np
 from keras import ops
 
 from historical_denoiser.network import plain
-from historical_denoiser.network.tensor_ops import (
-    join_parts,
-    slice_axis,
-    split_parts,
-    tf_complex_for,
-)
+from historical_denoiser.network.tensor_ops import join_parts, split_parts, tf_complex_for
 
 Tensor = Any  # a tensor of any Keras backend
 
 
 def rfft(waves: Tensor) -> Tensor:
-    """Returns the spectra `(..., samples / 2 + 1, 2)`, real and imaginary part, of `(..., samples)`.
+    """Returns the real and imaginary parts `(..., samples / 2 + 1, 2)` of spectra.
+
+    Args:
+        waves: Signals `(..., samples)`.
     """
     *leading, samples = ops.shape(waves)
     if not plain.is_plain():

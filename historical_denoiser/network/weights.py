@@ -6,6 +6,7 @@ variable is named after its place in the original program. `_checkpoint_layers` 
 """
 
 import hashlib
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,15 +159,17 @@ def _check_shapes(found: dict[str, Shape], expected: dict[str, Shape], path: Pat
 
 
 def grow(model: Any, older: Any) -> None:
-    """Copies the weights of a smaller network into one that has additional inputs and outputs.
+    """Copies the weights of a smaller network into one that has more inputs, outputs or channels.
 
-    Afterwards it computes exactly the same as the smaller network: the weights of new inputs and
-    outputs are zero, and kernels that only low bins use start as copies of the common kernels.
+    Afterwards it computes exactly the same as the smaller network: the weights of new inputs are
+    zero, and kernels that only low bins use start as copies of the common kernels. New channels
+    keep their initial weights, and so learn from the first step (after Chen, Goodfellow and Shlens
+    2016, "Net2Net", sec. 2.3, with zeros in place of divided copies).
 
     Args:
-        model: A `unet.TwoStageUnet`.
-        older: Another one with the same depth and channels, but without some of the views of
-            `model`.
+        model: A `unet.TwoStageUnet` with new weights.
+        older: Another one with the same depth, but without some of the views of `model`, or with
+            fewer channels.
 
     Raises:
         UserError: `older` is not a part of `model`; nothing is changed.
@@ -185,10 +188,11 @@ def grow(model: Any, older: Any) -> None:
         if source is None:
             raise UserError(f"`weights` must be of a network that is a part of this one: it has no "
                             f"variable {name}")
-        value = keras.ops.convert_to_numpy(source)
-        if name.startswith("extractor") and value.ndim == 4:
-            value = _spread_inputs(value, older.extractor_inputs, model.extractor_inputs)
-        values.append(_widen(value, tuple(variable.shape), name))
+        value, initial = (keras.ops.convert_to_numpy(each) for each in (source, variable))
+        if value.ndim == 4:
+            value = _spread_inputs(value, *(_concatenated(name, network)
+                                            for network in (older, model)))
+        values.append(_widen(value, initial, name))
     for variable, value in zip(model.variables, values, strict=True):
         variable.assign(value)
 
@@ -197,22 +201,27 @@ def _name_in_network(variable: Any) -> str:
     return variable.path.split("/", 1)[1]
 
 
-def _widen(value: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
-    """Returns `value` padded with zeros at the end of each axis, for new inputs and outputs."""
-    if value.ndim != len(shape) or np.any(np.greater(value.shape, shape)):
-        raise UserError(f"`weights` must be of a network that is a part of this one. Variable "
-                        f"{name}: it has the shape {value.shape}, this one {shape}")
-    wide = np.zeros(shape, value.dtype)
-    wide[tuple(map(slice, value.shape))] = value
-    return wide
+def _concatenated(name: str, network: Any) -> dict[str, int]:
+    """Returns the numbers of channels that a convolution takes of each of its inputs, in order."""
+    if name.startswith("extractor"):
+        return network.extractor_inputs
+    place = re.match(r"unet_(\d)/(?:bottom|(en|de)coder_(\d)/block)/(?:dense_(\d+)|residual)/",
+                     name)
+    if place is None:
+        return {}
+    stage, kind, level, outputs = place.groups()
+    count = network.settings.channels[network.settings.depth if level is None else int(level)]
+    inputs = {f"output {number}": count for number in range(int(outputs or 0))} | {"own": count}
+    is_joined = kind == "de" or (stage, level) == ("2", "0")  # a skip, or attention
+    return inputs | ({"joined": count} if is_joined else {})
 
 
 def _spread_inputs(kernel: np.ndarray, before: dict[str, int], now: dict[str, int]) -> np.ndarray:
-    """Returns the kernel of an extractor with zeros for new inputs.
+    """Returns a kernel with zeros for new inputs.
 
     Args:
         kernel: `(height, width, inputs, filters)`.
-        before: Number of its inputs of each kind, in their order.
+        before: Number of its inputs of each kind, in their order; empty if all are of one kind.
         now: Number of inputs of each kind in the result; new kinds may stand between others.
     """
     for kind, count in before.items():
@@ -220,9 +229,24 @@ def _spread_inputs(kernel: np.ndarray, before: dict[str, int], now: dict[str, in
             raise UserError("`weights` must be of a network that is a part of this one: its first "
                             f"layers take {count} channels of `{kind}`, this one's "
                             f"{now.get(kind, 0)}")
+    if not now:
+        return kernel
     parts = dict(zip(before, np.split(kernel, np.cumsum([*before.values()])[:-1], axis=2),
                      strict=True))
     empty = kernel[:, :, :0]
     return np.concatenate([np.pad(part, ((0, 0), (0, 0), (0, count - part.shape[2]), (0, 0)))
                            for kind, count in now.items()
                            for part in [parts.get(kind, empty)]], axis=2)
+
+
+def _widen(value: np.ndarray, initial: np.ndarray, name: str) -> np.ndarray:
+    """Returns `value` with zeros for new inputs, and `initial` for new outputs."""
+    if value.ndim != initial.ndim or np.any(np.greater(value.shape, initial.shape)):
+        raise UserError(f"`weights` must be of a network that is a part of this one. Variable "
+                        f"{name}: it has the shape {value.shape}, this one {initial.shape}")
+    # Kernels end with inputs and outputs, but those of `UpsamplingConv2D` with outputs and inputs.
+    outputs = -2 if name.endswith("up/kernel") else -1
+    wide = initial.copy()
+    np.moveaxis(wide, outputs, 0)[: value.shape[outputs]] = 0.0
+    wide[tuple(map(slice, value.shape))] = value
+    return wide
