@@ -17,7 +17,6 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -37,29 +36,22 @@ TRAIN_SECONDS = 2.0  # length of the audio in a training step
 def count_flops(model: Any, frames: int, bins: int) -> int:
     """Returns the operations of all convolutions for one input of `frames` by `bins`.
 
-    A multiplication and an addition each count once. Transposed convolutions count each input
-    sample's products with the kernel, the others each output sample's. Padding, activations and
-    sums are left out.
+    A multiplication and an addition each count once, for each output sample. Padding, activations,
+    sums and the transforms of views are left out.
     """
     import numpy as np
 
-    import unet
+    from historical_denoiser.network import tensor_ops
 
-    total = 0
+    convolve, total = tensor_ops.convolve, 0
 
-    def counting(call: Callable[..., Any], is_transposed: bool) -> Callable[..., Any]:
-        def count_and_call(layer: Any, inputs: Any, *others: Any) -> Any:
-            nonlocal total
-            outputs = call(layer, inputs, *others)
-            samples = math.prod((inputs if is_transposed else outputs).shape[1:3])
-            total += MULTIPLY_ADD * samples * math.prod(layer.kernel.shape)
-            return outputs
-        return count_and_call
+    def count_and_convolve(inputs: Any, kernel: Any, strides: int = 1) -> Any:
+        nonlocal total
+        outputs = convolve(inputs, kernel, strides)
+        total += MULTIPLY_ADD * math.prod(outputs.shape[1:3]) * math.prod(kernel.shape)
+        return outputs
 
-    with ExitStack() as stack:
-        for layer in (unet.FeatureExtractor, unet._Conv2D, unet.UpsamplingConv2D):
-            stack.enter_context(mock.patch.object(
-                layer, "call", counting(layer.call, layer is unet.UpsamplingConv2D)))
+    with mock.patch.object(tensor_ops, "convolve", count_and_convolve):
         model(np.zeros((1, frames, bins, 2), "float32"))
     return total
 
