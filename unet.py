@@ -28,7 +28,7 @@ from keras import ops
 
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.files import WEIGHTS_ENDING
-from historical_denoiser.network import floors, tensor_ops, views, weights
+from historical_denoiser.network import floors, mask_unet, tensor_ops, views, weights
 from historical_denoiser.network.runtimes import format_of
 from historical_denoiser.network.settings import UnetConfig
 
@@ -44,7 +44,7 @@ INITIAL_STDDEV = 0.05  # standard deviation of new kernels, which are truncated 
 os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")
 
 
-def build_model_denoise(unet_args: Any) -> TwoStageUnet:
+def build_model_denoise(unet_args: Any) -> TwoStageUnet | mask_unet.MaskUnet:
     """Builds the network with new weights.
 
     Args:
@@ -67,7 +67,7 @@ def build_model_denoise(unet_args: Any) -> TwoStageUnet:
     except ValueError as error:
         raise UserError("`unet.activation` must be the name of a Keras activation. "
                         f"Received: unet.activation={values['activation']!r}") from error
-    model = TwoStageUnet(values)
+    model = mask_unet.MaskUnet(values) if values["form"] == "mask" else TwoStageUnet(values)
     model.build((None, None, None, 2))
     return model
 

@@ -24,8 +24,10 @@ SECTIONS = {"": Config, "unet": UnetConfig, "stft": StftConfig, "dset": DsetConf
 @pytest.mark.parametrize(("name", "unet"), [
     ("conf", None), ("conf_film", None),
     ("conf_prototype", UnetConfig(depth=3, num_tfc=1)),
-    ("conf_paper", UnetConfig(depth=4, num_tfc=3))])  # the last two as published
-def test_configurations_compose(name, unet):
+    ("conf_paper", UnetConfig(depth=4, num_tfc=3)),
+    ("conf_cassette", UnetConfig(form="mask", depth=4, channels=[64, 128, 256, 512, 1024]))])
+
+def test_configurations_compose(name, unet):  # the last three as published
     cfg = composed(name=name)
     assert isinstance(cfg, Config) and cfg.path_experiment.startswith("experiments/")
     assert unet is None or cfg.unet == unet
@@ -44,7 +46,8 @@ def test_noise_group(kind):
         assert noise.share(kind) == 1.0
 
 
-@pytest.mark.parametrize("name", ["mae", "multi_resolution_stft", "log_spectral", "si_sdr", "film"])
+@pytest.mark.parametrize("name", ["mae", "multi_resolution_stft", "log_spectral", "si_sdr", "mask",
+                                  "film"])
 def test_loss_group(name):
     chosen = composed(f"loss={name}").loss
     if name in LOSS_PARTS:
@@ -55,7 +58,8 @@ def test_loss_group(name):
 
 
 @pytest.mark.parametrize(("name", "value"), [
-    ("unet.num_stages", 3), ("unet.output", "gain"), ("stft.hop_size", 0), ("stft.win_size", 2047),
+    ("unet.num_stages", 3), ("unet.output", "gain"), ("stft.hop_size", 0), ("stft.win_size", 1),
+    ("unet.form", "gain"), ("unet.dropout", 1.0),
     ("dset.snr_db", [20.0, 2.0]), ("dset.snr_db", [2.0, float("inf")]),
     ("dset.reference_dbfs", float("nan")), ("noise.film.hum_db", [-float("inf"), 3.0]),
     ("dset.share_clean", 1.5), ("dset.noise_speed", [0.1, 1.0]), ("loss.mae", -1.0),

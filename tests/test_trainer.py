@@ -28,6 +28,7 @@ from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from historical_denoiser.data import feeding
 from historical_denoiser.data.settings import DsetConfig
+from historical_denoiser.denoiser import Denoiser
 from historical_denoiser.settings import Config, UnetConfig
 from historical_denoiser.training import checkpoints, metrics, probes, report
 from historical_denoiser.training.settings import LossConfig, ScheduleConfig
@@ -390,6 +391,18 @@ def test_mixed_precision_trains_and_saves_float32(make_run, finished, tmp_path, 
     scale = float(run.learner.optimizer.dynamic_scale)
     assert scale > 1.0 if precision == "mixed_float16" else scale == 1.0
     assert float(finished.run.learner.optimizer.dynamic_scale) == 1.0
+
+
+def test_a_mask_network_trains_goes_on_and_restores(make_run, tmp_path, rng):
+    changes = {"unet": UnetConfig(form="mask", depth=2, channels=[4, 6, 8]),
+               "stft": StftConfig(511, 256), "loss": LossConfig(mae=0.0, mask=1.0)}
+    make_run(tmp_path, **changes).fit()
+    run = make_run(tmp_path, epochs=3, **changes)
+    run.fit()
+    assert run.learner.updates == 9
+    audio = rng.standard_normal(9000).astype(np.float32)
+    restored = Denoiser.load(tmp_path, declick=False, dehum=False)(audio, SAMPLE_RATE)
+    assert 0.0 < dsp.power(restored) < dsp.power(audio)
 
 
 def test_a_run_of_another_network_is_refused(make_run, copied):

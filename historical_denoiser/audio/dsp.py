@@ -34,10 +34,9 @@ class StftConfig:
     highpass_hz: float = 0.0  # cutoff of a high-pass before the transform; 0: no filter
 
     def __post_init__(self) -> None:
-        require(self.win_size >= 2 and self.win_size % 2 == 0, "stft.win_size",
-                 "an even number of samples", self.win_size)
-        require(0 < self.hop_size <= self.win_size // 2, "stft.hop_size",
-                 "in [1, win_size / 2]", self.hop_size)
+        require(self.win_size >= 2, "stft.win_size", "at least 2 samples", self.win_size)
+        require(0 < self.hop_size <= (self.win_size + 1) // 2, "stft.hop_size",
+                 "in [1, (win_size + 1) / 2]", self.hop_size)
         require(0.0 <= self.highpass_hz < SAMPLE_RATE / 4, "stft.highpass_hz",
                  f"in [0, {SAMPLE_RATE / 4:g})", self.highpass_hz)
 

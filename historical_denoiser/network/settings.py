@@ -1,14 +1,18 @@
 """The settings that define the form of the network."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from historical_denoiser.core.checks import require
+
+MASK_SETTINGS = ("form", "depth", "channels", "dropout")  # those that apply to the form "mask"
 
 
 @dataclass
 class UnetConfig:
-    """The two-stage U-Net. The defaults are the published form at depth 3."""
+    """A network: the two-stage U-Net, whose defaults are the published form at depth 3, or one
+    that masks magnitudes."""
 
+    form: str = "two_stage"  # or "mask": `mask_unet.MaskUnet`, to which `MASK_SETTINGS` apply
     depth: int = 3  # number of downsampling steps
     num_tfc: int = 1  # 3x3 convolutions in each dense block
     num_stages: int = 2
@@ -16,6 +20,7 @@ class UnetConfig:
     use_fencoding: bool = True
     activation: str = "elu"
     channels: list[int] = field(default_factory=lambda: [32, 64, 64, 128, 128, 256, 512])
+    dropout: float = 0.5  # of the two deepest levels of the form "mask"
     # Options beyond the paper, for networks that a CPU can train and run.
     extractor_kernel: int = 7  # side of the first kernel of each stage
     fold_bins: int = 1  # largest number of adjacent bins that are folded into channels
@@ -47,6 +52,11 @@ class UnetConfig:
                     self.fold_start > 0 and self.fold_start % 2 == 0 and is_power_of_two),
                  "0, or an even number with `unet.fold_bins` a power of two"),
                 ("compression", 0.0 < self.compression <= 1.0, "in (0, 1]"),
+                ("form", self.form in ("two_stage", "mask"), "'two_stage' or 'mask'"),
+                ("dropout", 0.0 <= self.dropout < 1.0, "in [0, 1)"),
+                *((each.name, self.form != "mask" or each.name in MASK_SETTINGS
+                   or getattr(self, each.name) == each.default, f"{each.default!r}, as the form "
+                   "'mask' has no such setting") for each in fields(self)),
                 ("output", self.output in ("spectrum", "mask"), "'spectrum' or 'mask'"),
                 *((name, has_views or not getattr(self, name), "false, unless `unet.output` is "
                    "'mask', `unet.fold_bins` 8 and `unet.fold_start` a multiple of 8")

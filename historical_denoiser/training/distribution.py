@@ -70,8 +70,9 @@ class OnWaveforms(keras.Model):
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None,
                      sample_weight: Any = None, training: bool = True) -> Any:
         """Returns the weighted sum of the losses of all stages for clean waveforms `y`."""
-        target = tensor_dsp.stft(y, self.stft)
-        return sum(weight * self.stage_loss(target, estimate) for weight, estimate
+        waveforms = x[0] if isinstance(x, (list, tuple)) else x
+        noisy, target = (tensor_dsp.stft(each, self.stft) for each in (waveforms, y))
+        return sum(weight * self.stage_loss(target, estimate, noisy) for weight, estimate
                    in zip(self.stage_weights, y_pred, strict=False))  # there may be one stage
 
 

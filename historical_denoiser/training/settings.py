@@ -16,6 +16,7 @@ class LossWeights:
     multi_resolution_stft: float = 0.0  # error of the magnitudes at three resolutions
     si_sdr: float = 0.0  # minus SI-SDR in bel
     snr: float = 0.0  # minus SNR in bel
+    mask: float = 0.0  # error of the ratio of magnitudes to those of the input, for cassettes
 
 
 LOSS_PARTS = tuple(part.name for part in fields(LossWeights))

@@ -107,7 +107,7 @@ def test_gradients_at_silence_are_finite(name, scale, rng):
     estimate = tf.constant(scale * rng.standard_normal(target.shape), tf.float32)
     with tf.GradientTape() as tape:
         tape.watch(estimate)
-        value = loss(target, estimate)
+        value = loss(target, estimate, estimate)
     assert np.isfinite(float(value))
     assert np.isfinite(tape.gradient(value, estimate).numpy()).all()
 
@@ -131,7 +131,18 @@ def test_noise_alone_does_not_outweigh_a_mixture(pair):
 @pytest.mark.parametrize("name", LOSS_PARTS)
 def test_a_perfect_estimate_costs_least(name, pair):
     loss = losses.make_loss(only(name), STFT)
-    assert float(loss(pair[0], pair[0])) < float(loss(*pair)) - 0.003
+    noisy = sum(pair)
+    assert float(loss(pair[0], pair[0], noisy)) < float(loss(*pair, noisy)) - 0.003
+
+
+def test_the_error_of_a_mask_counts_most_at_high_frequencies(pair):
+    target, noisy = pair[0], 2.0 * pair[0]
+    bins = target.shape[2]
+    loss = losses.make_loss(only("mask"), STFT)
+    assert float(loss(target, 0.25 * noisy, noisy)) == pytest.approx(
+        0.25 * np.mean(1.0 + 4.0 * np.arange(bins) / bins), rel=1e-3)
+    louder = np.array(noisy) * 3.0  # the mask cannot exceed 1
+    assert float(loss(louder, noisy, noisy)) == pytest.approx(0.0, abs=1e-5)
 
 
 def test_over_suppression_counts_what_is_missing_alone(pair):
