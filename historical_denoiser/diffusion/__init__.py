@@ -1,0 +1,1 @@
+"""Restores by sampling from a diffusion model of clean sound."""
