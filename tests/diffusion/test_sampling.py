@@ -1,0 +1,128 @@
+"""Samples from a Gaussian prior, whose denoiser is known, have its variance and keep what is known.
+"""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from historical_denoiser.audio import dsp
+from historical_denoiser.diffusion import degradations, edm
+from historical_denoiser.diffusion.degradations import CarrierNoise, Clipping, Gaps, LowPass
+from historical_denoiser.diffusion.sampling import SamplingConfig, sample
+
+LEVELS = edm.NoiseLevels(sigma_data=0.1, sigma_min=1e-4, sigma_max=10.0)
+SHAPE = (2, 4096)
+RATE = 16000
+PERIOD = 64  # samples: the prior of `periodic` repeats itself
+
+
+def white(noisy, sigma):
+    """The best denoiser of white Gaussian sound."""
+    share = LEVELS.sigma_data**2 / (LEVELS.sigma_data**2 + np.asarray(sigma)[:, None] ** 2)
+    return noisy * share
+
+
+def periodic(noisy, sigma):
+    """The best denoiser of Gaussian sound that repeats itself after `PERIOD` samples."""
+    repeats = noisy.shape[1] // PERIOD
+    turns = tf.reshape(noisy, (-1, repeats, PERIOD))
+    mean = tf.reduce_mean(turns, axis=1, keepdims=True)
+    power, noise = LEVELS.sigma_data**2, np.asarray(sigma)[:, None, None] ** 2 / repeats
+    return tf.reshape(tf.tile(mean * power / (power + noise), (1, repeats, 1)), noisy.shape)
+
+
+@pytest.fixture
+def clean(rng):
+    turn = LEVELS.sigma_data * rng.standard_normal((SHAPE[0], PERIOD))
+    return np.tile(turn, (1, SHAPE[1] // PERIOD)).astype(np.float32)
+
+
+def draw(denoise, degradation=None, seed=1, **settings):
+    config = SamplingConfig(**{"steps": 40} | settings)
+    return sample(denoise, LEVELS, config, np.random.default_rng(seed), SHAPE, degradation)
+
+
+def test_levels_fall_from_the_highest_to_zero():
+    sigmas = LEVELS.for_sampling(10)
+    assert sigmas[0] == pytest.approx(10.0) and sigmas[-2] == pytest.approx(1e-4)
+    assert sigmas[-1] == 0.0 and np.all(np.diff(sigmas) < 0.0)
+    drawn = LEVELS.for_training(np.random.default_rng(0), 4000)
+    assert drawn.min() >= 1e-4 * 0.99 and drawn.max() <= 10.0 * 1.01
+    assert np.median(drawn) == pytest.approx(LEVELS.at(0.5, LEVELS.rho), rel=0.1)
+
+
+def test_a_network_sees_and_returns_unit_power(rng):
+    seen = []
+
+    def network(waves, level):
+        seen.append((waves, level))
+        return waves
+
+    clean = LEVELS.sigma_data * rng.standard_normal((3, 20000)).astype(np.float32)
+    sigma = np.array([1e-3, 0.1, 5.0], np.float32)
+    noise = rng.standard_normal(clean.shape).astype(np.float32)
+    edm.precondition(network, LEVELS)(clean + sigma[:, None] * noise, sigma)
+    waves, level = seen[0]
+    assert np.std(waves, axis=1) == pytest.approx([1.0, 1.0, 1.0], rel=0.05)
+    assert np.asarray(level) == pytest.approx(np.log(sigma) / 4.0)
+    # The best denoiser has the same loss, 1, at all levels: its errors have unit power.
+    best = edm.denoising_loss(white, clean, noise, sigma, LEVELS)
+    assert np.asarray(best) == pytest.approx([1.0, 1.0, 1.0], rel=0.1)
+
+
+@pytest.mark.parametrize("churn", [0.0, 5.0])
+def test_free_samples_have_the_variance_of_the_prior(churn):
+    waves = draw(white, churn=churn)
+    assert np.std(waves) == pytest.approx(LEVELS.sigma_data, rel=0.05)
+    assert np.array_equal(waves, draw(white, churn=churn))
+    assert not np.array_equal(waves, draw(white, churn=churn, seed=2))
+
+
+def improvement_db(clean, before, after):
+    return dsp.decibels(np.sum((before - clean) ** 2) / np.sum((after - clean) ** 2))
+
+
+def test_gaps_are_filled_from_what_is_known(clean):
+    is_known = np.ones(SHAPE, bool)
+    is_known[:, 1000:2000] = False
+    observed = np.where(is_known, clean, 0.0)
+    restored = draw(periodic, Gaps(observed, is_known))
+    assert np.array_equal(restored[is_known], observed[is_known])
+    assert improvement_db(clean, observed, restored) > 15.0
+
+
+def test_clipped_samples_lie_beyond_the_level(clean):
+    level = LEVELS.sigma_data
+    observed = np.clip(clean, -level, level)
+    restored = draw(white, Clipping(observed, level))
+    is_cut = np.abs(clean) >= level
+    assert np.array_equal(restored[~is_cut], clean[~is_cut])
+    assert np.all(np.sign(observed[is_cut]) * restored[is_cut] >= level - 1e-6)
+
+
+def test_low_frequencies_stay(clean):
+    degradation = LowPass(clean, 2000.0, RATE)
+    restored = draw(white, degradation)
+    assert np.allclose(degradation._filter(restored), degradation.observed, atol=1e-4)
+    assert dsp.power(restored) > 1.5 * dsp.power(degradation.observed)  # the treble is drawn
+
+
+def test_carrier_noise_is_removed(clean, rng):
+    noise = 0.1 * rng.standard_normal((4, SHAPE[1])).astype(np.float32)
+    observed = clean + noise[:2]
+    drawn = degradations.looped(list(noise[2:]), None, 100)
+    for gain in (degradations.fixed_gain(1.0), degradations.estimated_gain(0.01),
+                 degradations.fixed_snr(observed, (-1.0, 1.0))):
+        restored = draw(periodic, CarrierNoise(observed, drawn, gain))
+        assert improvement_db(clean, observed, restored) > 3.0
+
+
+def test_the_noise_of_a_recording_is_that_of_its_quietest_moments(rng):
+    recording = 0.01 * rng.standard_normal(60000)
+    recording[30000:] += np.sin(np.arange(30000))
+    recording[:5000] = 0.0
+    found = degradations.quietest_power(np.concatenate([recording, np.zeros(20000)]))
+    assert 0.0 < found < 1.2e-4
+    low, high = degradations.estimated_snr_db(recording, 1e-4)
+    assert low < dsp.decibels(dsp.power(recording) / 1e-4) < high
+    assert degradations.quietest_power(np.zeros(9000)) == 0.0
