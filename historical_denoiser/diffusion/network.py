@@ -1,0 +1,171 @@
+"""The network of the diffusion model: a U-Net over the octaves of a constant-Q transform.
+
+The highest octave has most frames and enters first. With each level the frames are halved, and the
+next lower octave, which has that many, joins. All levels have the same bands, of which a feature
+sees the neighbours: what was learnt about an interval holds in every octave.
+
+Sources:
+    E. Moliner, J. Lehtinen and V. Välimäki, "Solving audio inverse problems with a diffusion
+    model", ICASSP 2023: the form, and 64 bands in 7 octaves.
+    M. Tancik et al., "Fourier features let networks learn high frequency functions in low
+    dimensional domains", NeurIPS 2020: the embedding of the noise level.
+    E. Perez et al., "FiLM: visual reasoning with a general conditioning layer", AAAI 2018.
+
+Start reading at `OctaveUnet`.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from historical_denoiser.core.checks import require
+from historical_denoiser.diffusion.constant_q import ConstantQ
+
+Tensor = Any  # a tensor of any Keras backend
+
+FOURIER_SCALE = 16.0  # standard deviation of the frequencies that embed the noise level
+GROUPS = 4  # of the normalisation, at most as many as channels
+BAND_WAVES = 8  # sines and as many cosines that tell a feature its band
+
+
+@dataclass
+class OctaveUnetConfig:
+    """Form of the network and of its transform."""
+
+    sample_rate: int = 44100
+    octaves: int = 7
+    bins_per_octave: int = 64
+    channels: list[int] = field(default_factory=lambda: [64, 64, 96, 96, 128, 128, 256])
+    dilations: list[int] = field(default_factory=lambda: [1, 2, 4, 8])  # one block each
+    embedding: int = 128  # size of the embedded noise level
+
+    def __post_init__(self) -> None:
+        for name in ("sample_rate", "octaves", "bins_per_octave", "embedding"):
+            require(getattr(self, name) >= 1, f"diffusion.{name}", "at least 1",
+                    getattr(self, name))
+        require(len(self.channels) == self.octaves and all(
+            count >= GROUPS and count % GROUPS == 0 for count in self.channels),
+            "diffusion.channels", f"a multiple of {GROUPS} for each of {self.octaves} octaves, "
+            "from the highest", self.channels)
+        require(bool(self.dilations) and min(self.dilations) >= 1, "diffusion.dilations",
+                "a list of numbers of at least 1", self.dilations)
+
+
+class DilatedBlock(keras.layers.Layer):
+    """A residual block: normalisation, scale and offset by the noise level, dilated convolution.
+
+    Call arguments:
+        features: `(batch, bands, frames, channels)`.
+        level: The embedded noise level, `(batch, embedding)`.
+
+    Output shape: that of `features`.
+    """
+
+    def __init__(self, channels: int, dilation: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.normalise = keras.layers.GroupNormalization(GROUPS)
+        self.film = keras.layers.Dense(2 * channels, kernel_initializer="zeros")
+        self.dilated = keras.layers.Conv2D(channels, 3, padding="same", dilation_rate=(1, dilation))
+        # At first the block changes nothing.
+        self.last = keras.layers.Conv2D(channels, 1, kernel_initializer="zeros")
+
+    def build(self, features_shape: Any, level_shape: Any) -> None:
+        self.normalise.build(features_shape)
+        self.film.build(level_shape)
+        self.dilated.build(features_shape)
+        self.last.build(features_shape)
+
+    def call(self, features: Tensor, level: Tensor) -> Tensor:
+        scale, offset = ops.split(self.film(level)[:, None, None], 2, axis=-1)
+        hidden = ops.silu(self.normalise(features) * (1.0 + scale) + offset)
+        return features + self.last(ops.silu(self.dilated(hidden)))
+
+
+class OctaveUnet(keras.Model):
+    """The whole network, a function of waveforms and of the noise level.
+
+    Args:
+        config: Its form.
+
+    Call arguments:
+        waves: `(batch, samples)`, of unit power, with a known number of samples.
+        level: ln(sigma) / 4, `(batch,)`.
+
+    Output shape: that of `waves`; zeros before any training. What lies outside of all octaves is
+    left to `edm.precondition`.
+    """
+
+    def __init__(self, config: OctaveUnetConfig, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+        layers, channels = keras.layers, config.channels
+        # Random frequencies are part of the form: they are the same for all weights.
+        draw = np.random.default_rng(0).standard_normal(config.embedding // 2)
+        self.frequencies = (FOURIER_SCALE * draw).astype(np.float32)
+        self.embed = [layers.Dense(config.embedding, activation="silu") for _ in range(2)]
+        self.enter = [layers.Conv2D(count, 3, padding="same") for count in channels]
+        self.leave = [layers.Conv2D(2, 3, padding="same", kernel_initializer="zeros")
+                      for _ in channels]
+        self.halve = [layers.Conv2D(count, (1, 4), (1, 2), padding="same")
+                      for count in channels[1:]]
+        self.double = [layers.Conv2D(count, (1, 3), padding="same") for count in channels[:-1]]
+        self.blocks_down, self.blocks_up = (
+            [[DilatedBlock(count, dilation) for dilation in config.dilations] for count in channels]
+            for _ in range(2))
+
+    def build(self, waves_shape: Any, level_shape: Any = None) -> None:
+        config, channels = self.config, self.config.channels
+        bins, embedding = config.bins_per_octave, (None, config.embedding)
+        self.embed[0].build((None, 2 * (config.embedding // 2)))
+        self.embed[1].build(embedding)
+        for level, count in enumerate(channels):
+            shape = (None, bins, None, count)
+            self.enter[level].build((None, bins, None, 2 + 2 * BAND_WAVES))
+            self.leave[level].build(shape)
+            for block in (*self.blocks_down[level], *self.blocks_up[level]):
+                block.build(shape, embedding)
+            if level:
+                self.halve[level - 1].build((None, bins, None, channels[level - 1]))
+                self.double[level - 1].build(shape)
+        self.built = True  # Keras sets this for layers, but not for models
+
+    def call(self, waves: Tensor, level: Tensor) -> Tensor:
+        config = self.config
+        transform = ConstantQ(waves.shape[1], config.sample_rate, config.octaves,
+                              config.bins_per_octave)
+        low, *octaves, high = transform.forward(waves)
+        angles = 2.0 * np.pi * ops.expand_dims(level, -1) * ops.convert_to_tensor(self.frequencies)
+        known = ops.concatenate([ops.cos(angles), ops.sin(angles)], axis=-1)
+        for layer in self.embed:
+            known = layer(known)
+        features, skips = None, []
+        for place, pairs in enumerate(reversed(octaves)):
+            entered = self.enter[place](_with_bands(pairs))
+            features = entered if features is None else entered + self.halve[place - 1](features)
+            for block in self.blocks_down[place]:
+                features = block(features, known)
+            skips.append(features)
+        estimates: list[Tensor] = []
+        for place in reversed(range(config.octaves)):
+            if estimates:
+                upsampled = ops.repeat(features, 2, axis=2)
+                features = self.double[place](upsampled) + skips[place]
+            for block in self.blocks_up[place]:
+                features = block(features, known)
+            estimates.append(self.leave[place](features))
+        return transform.inverse([ops.zeros_like(low), *estimates, ops.zeros_like(high)])
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"config": asdict(self.config)}
+
+
+def _with_bands(pairs: Tensor) -> Tensor:
+    """Appends to coefficients `(batch, bands, frames, 2)` waves that tell the band."""
+    batch, bands, frames, _ = ops.shape(pairs)
+    turns = np.outer(np.arange(bands) / bands, np.arange(1, BAND_WAVES + 1))
+    waves = np.concatenate([np.cos(np.pi * turns), np.sin(np.pi * turns)], axis=1)
+    waves = ops.convert_to_tensor(waves.astype(np.float32))[None, :, None]
+    return ops.concatenate([pairs, ops.tile(waves, (batch, 1, frames, 1))], axis=-1)

@@ -1,0 +1,61 @@
+"""The U-Net over octaves: it starts from nothing, learns, and is told the level."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from historical_denoiser.diffusion import edm
+from historical_denoiser.diffusion.network import OctaveUnet, OctaveUnetConfig
+
+TINY = OctaveUnetConfig(sample_rate=8000, octaves=3, bins_per_octave=8, channels=[4, 8, 8],
+                        dilations=[1, 2], embedding=8)
+LEVELS = edm.NoiseLevels(sigma_data=0.3, sigma_min=1e-3, sigma_max=3.0)
+
+
+@pytest.fixture
+def model():
+    keras.utils.set_random_seed(5)
+    model = OctaveUnet(TINY)
+    model.build((None, 1001), (None,))
+    return model
+
+
+def test_new_weights_return_nothing_and_every_weight_is_reached(model, rng):
+    waves = rng.standard_normal((2, 1001)).astype(np.float32)
+    level = np.array([-1.0, 0.2], np.float32)
+    assert not np.any(model(waves, level))
+    for variable in model.trainable_variables:  # those that start at zero hide others
+        variable.assign(variable + 0.1 * rng.standard_normal(variable.shape))
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(tf.square(model(waves, level)))
+    gradients = tape.gradient(loss, model.trainable_variables)
+    assert all(gradient is not None and np.any(gradient) for gradient in gradients)
+    assert not np.allclose(model(waves, level), model(waves, level + 0.3), atol=1e-3)
+
+
+def test_a_few_steps_lower_the_loss(model, rng):
+    times = np.arange(1001) / TINY.sample_rate
+    denoise = edm.precondition(model, LEVELS)
+    optimizer = keras.optimizers.Adam(1e-2)
+
+    @tf.function
+    def step(clean, noise, sigma):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(edm.denoising_loss(denoise, clean, noise, sigma, LEVELS))
+        optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+        return loss
+
+    losses = []
+    for _ in range(40):
+        hz = rng.uniform(1000.0, 3000.0, (4, 1))
+        clean = 0.42 * np.sin(2.0 * np.pi * hz * times)
+        losses.append(float(step(clean.astype(np.float32),
+                                 rng.standard_normal(clean.shape).astype(np.float32),
+                                 LEVELS.for_training(rng, 4))))
+    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_impossible_forms_are_named():
+    with pytest.raises(ValueError, match="`diffusion.channels` must be a multiple of 4 for each"):
+        OctaveUnetConfig(octaves=3, channels=[4, 8])
