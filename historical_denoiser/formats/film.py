@@ -401,9 +401,14 @@ class _CopiedStreams:
             if copy.type == "attachment":
                 continue  # attachments are in the header
             if packet.dts is not None:
-                before = last.get(copy.index)
-                if before is not None and (packet.dts < before
-                                           or packet.dts == moved.get(copy.index)):
+                before = last.get(copy.index, packet.dts)
+                step = (packet.dts - before) * packet.time_base
+                if step < -containers.MAX_OVERLAP_SECONDS or (
+                        copy.type == "video" and step > containers.MAX_GAP_SECONDS):
+                    raise UserError(
+                        f"{self._path}: the timestamps of its {copy.type} jump by {float(step):.0f}"
+                        f" s after {float(before * packet.time_base):.1f} s; remux the file first")
+                if packet.dts < before or packet.dts == moved.get(copy.index):
                     packet.dts = moved[copy.index] = before + 1
                     if packet.pts is not None:
                         packet.pts = max(packet.pts, packet.dts)
@@ -452,6 +457,7 @@ class FilmWriter:
         # samples of silence to put there, as the decoder drops more.
         self._skip = 0 if output.muxer in SIGNAL_DELAY else (
             -self._delay if output.encoder in DROPPED_TWICE else self._delay)
+        self._dropped = self._skip
         # Matroska rounds the delay that players subtract to milliseconds. Timestamps are shifted by
         # the rounding error, so that the sound stays in sync.
         delay = Fraction(self._delay, output.rate)
@@ -520,6 +526,7 @@ class FilmWriter:
         self._copied = _CopiedStreams(source, track.path, output.muxer)
         for stream in source.streams:
             if stream.index == track.stream:
+                self._number = len(self._container.streams.audio)  # among the audio tracks
                 self._audio = self._add_audio_of(stream)
             elif stream.index not in left_out:
                 self._copied.add(self._container, stream)
@@ -565,6 +572,7 @@ class FilmWriter:
                     self._mux(self._audio.encode(None))
                     self._copied.copy_until(None, self._container)
                     self._container.close()
+                self._require_sound()
                 if not keep_shape(self._output.muxer, self._track, self.path,
                                   self._copied.shown_widths):
                     logger.warning("%s: the film's header gives its pictures another shape than "
@@ -573,6 +581,18 @@ class FilmWriter:
                 _warn_of_lost_tags(self._source.metadata, self._track.path, self.path)
         finally:
             self._close()
+
+    def _require_sound(self) -> None:
+        """Raises UserError if the new track is so short that its start, which is lost, is most."""
+        try:
+            with open_container(self.path) as made:
+                is_read = any(frame.samples for frame in made.decode(audio=self._number))
+        except (UserError, av.FFmpegError):
+            is_read = False
+        if not is_read or 2 * self._dropped > self._fed:
+            raise UserError(f"{self._track.path}: its {self._fed / self._output.rate:.2f} s of "
+                            f"sound are too short for {self._output.encoder} in "
+                            f"{self._output.muxer}; choose inference.track_codec=flac")
 
     def _close(self) -> None:
         """Closes both files; an earlier error is already on its way to the user."""
