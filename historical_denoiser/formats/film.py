@@ -423,6 +423,22 @@ def _first_packet(path: Path, stream: av.stream.Stream) -> av.Packet:
         return next(source.demux(source.streams[stream.index]))
 
 
+def _require_sound(made: Path, track: Track, output: FilmFormat, dropped: int,
+                   samples: int) -> None:
+    """Raises UserError if a new track is so short that most of it, or all, is not played."""
+    try:
+        with open_container(made) as container:
+            # Tracks that cannot be copied may be missing before it.
+            streams = container.streams.audio[: track.track or 1][-1:]
+            is_read = any(frame.samples for each in streams for frame in container.decode(each))
+    except (UserError, av.FFmpegError):
+        is_read = False
+    if not is_read or 2 * dropped > samples:
+        raise UserError(f"{track.path}: its {samples / output.rate:.2f} s of sound are too short "
+                        f"for {output.encoder} in {output.muxer}; choose "
+                        "inference.track_codec=flac")
+
+
 class FilmWriter:
     """Context manager that writes a film, replacing an existing file; audio is added in blocks.
 
@@ -457,14 +473,13 @@ class FilmWriter:
         # samples of silence to put there, as the decoder drops more.
         self._skip = 0 if output.muxer in SIGNAL_DELAY else (
             -self._delay if output.encoder in DROPPED_TWICE else self._delay)
-        self._dropped = self._skip
         # Matroska rounds the delay that players subtract to milliseconds. Timestamps are shifted by
         # the rounding error, so that the sound stays in sync.
         delay = Fraction(self._delay, output.rate)
         self._shift = Fraction(0)
         if output.muxer in ("matroska", "webm"):
             self._shift = delay - math.floor(delay / MATROSKA_TICK + Fraction(1, 2)) * MATROSKA_TICK
-        self._fed, self._last_pts = 0, None
+        self._fed, self._last_pts, self._dropped = 0, None, self._skip
         self._container: av.container.OutputContainer | None = None
         self._resampler = None
         if output.rate != track.rate:
@@ -526,7 +541,6 @@ class FilmWriter:
         self._copied = _CopiedStreams(source, track.path, output.muxer)
         for stream in source.streams:
             if stream.index == track.stream:
-                self._number = len(self._container.streams.audio)  # among the audio tracks
                 self._audio = self._add_audio_of(stream)
             elif stream.index not in left_out:
                 self._copied.add(self._container, stream)
@@ -572,7 +586,7 @@ class FilmWriter:
                     self._mux(self._audio.encode(None))
                     self._copied.copy_until(None, self._container)
                     self._container.close()
-                self._require_sound()
+                _require_sound(self.path, self._track, self._output, self._dropped, self._fed)
                 if not keep_shape(self._output.muxer, self._track, self.path,
                                   self._copied.shown_widths):
                     logger.warning("%s: the film's header gives its pictures another shape than "
@@ -581,18 +595,6 @@ class FilmWriter:
                 _warn_of_lost_tags(self._source.metadata, self._track.path, self.path)
         finally:
             self._close()
-
-    def _require_sound(self) -> None:
-        """Raises UserError if the new track is so short that its start, which is lost, is most."""
-        try:
-            with open_container(self.path) as made:
-                is_read = any(frame.samples for frame in made.decode(audio=self._number))
-        except (UserError, av.FFmpegError):
-            is_read = False
-        if not is_read or 2 * self._dropped > self._fed:
-            raise UserError(f"{self._track.path}: its {self._fed / self._output.rate:.2f} s of "
-                            f"sound are too short for {self._output.encoder} in "
-                            f"{self._output.muxer}; choose inference.track_codec=flac")
 
     def _close(self) -> None:
         """Closes both files; an earlier error is already on its way to the user."""
