@@ -23,10 +23,10 @@ MAX_WAV_BYTES = 2**32 - 2**16  # sizes in a WAV file are 32-bit; the rest is lef
 MAX_HEADER_BYTES = 4096  # a larger file cannot be without any audio
 UNKNOWN_SAMPLES = 2**62  # libsndfile returns more than this for a header without a length
 # Position, width and byte order of the field for the file's size, by the first four bytes of the
-# header; the last number is the count of bytes that the size leaves out.
+# header; the last number is the count of bytes that the size leaves out; AU itself states it.
 SIZE_FIELDS = {b"RIFF": (4, 4, "little", 8), b"FORM": (4, 4, "big", 8),
                b"RF64": (20, 8, "little", 8), b"BW64": (20, 8, "little", 8),
-               b"riff": (16, 8, "little", 0), b".snd": (8, 4, "big", 24)}
+               b"riff": (16, 8, "little", 0), b".snd": (8, 4, "big", None)}
 SIZE_FIELDS_END = 28  # no size field reaches further
 # A program that writes to a pipe stores 0, or a size close to one of these.
 UNKNOWN_SIZES = (2**31, 2**32)
@@ -120,16 +120,18 @@ def is_unknown(size: int) -> bool:
     return any(abs(size - unknown) < UNKNOWN_SIZE_TOLERANCE for unknown in UNKNOWN_SIZES)
 
 
-def _promised_share(head: bytes, size: int) -> float:
-    """Returns the size in a header relative to the file's `size` in bytes, at least 1.
+def promised_bytes(head: bytes) -> int:
+    """Returns the size of a file that its first bytes state; 0 if they state none.
 
     libsndfile takes a truncated WAV or AIFF file for a complete, shorter one.
     """
     if head[:4] not in SIZE_FIELDS:
-        return 1.0
+        return 0
     place, width, order, before = SIZE_FIELDS[head[:4]]
+    if before is None:
+        before = int.from_bytes(head[4:8], order)
     promised = before + int.from_bytes(head[place : place + width], order)
-    return 1.0 if is_unknown(promised) else max(1.0, promised / size)
+    return 0 if is_unknown(promised) else promised
 
 
 class UnknownFormatError(UserError):
@@ -177,7 +179,7 @@ def open_recording(path: Path) -> Recording:
             if file.format == "RAW":  # libsndfile's guess from an ending, such as .au
                 raise UnknownFormatError(f"{path}: not audio that can be read (it has no header)")
             size = path.stat().st_size
-            share = _promised_share(head, size)
+            share = max(1.0, promised_bytes(head) / size)
             if file.frames == 0 and (share > 1.0 or size > MAX_HEADER_BYTES):
                 raise UserError(f"{path}: no audio can be read from its {size} bytes; was the "
                                 "recording broken off before its header was written?")

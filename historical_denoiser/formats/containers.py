@@ -51,6 +51,7 @@ MP4 = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's name of the demuxer for MP4 and MOV
 # it, and the samples are left as they are.
 GAP_SECONDS = 0.1
 MAX_GAP_SECONDS, MAX_OVERLAP_SECONDS = 3600.0, 10.0  # a larger step means a broken clock
+MAX_AVI_GAPS = 2  # one behind another: more mean that its clock does not count samples
 SILENCE_SECONDS = 1.0  # length of the blocks of zeros that fill a gap
 # Full scale of FFmpeg's sample formats, and the value of silence. Planar formats end in "p".
 FULL_SCALE = {"u8": (2.0**7, 2.0**7), "s16": (2.0**15, 0.0), "s32": (2.0**31, 0.0),
@@ -196,9 +197,11 @@ def _seconds(stream: av.AudioStream) -> float:
     start = 0 if stream.start_time is None else stream.start_time * stream.time_base
     try:  # Matroska stores the end of the track: "00:01:02.345000000"
         hours, minutes, seconds = stream.metadata.get("DURATION", "").split(":")
-        return max(0.0, int(hours) * 3600.0 + int(minutes) * 60.0 + float(seconds) - float(start))
-    except ValueError:
-        return 0.0
+        end = int(hours) * 3600.0 + int(minutes) * 60.0 + float(seconds)
+    except ValueError:  # FLV states the end of the file alone; pictures may be longer than sound
+        is_alone = len(stream.container.streams) == 1
+        end = (stream.container.duration or 0) / av.time_base if is_alone else 0.0
+    return max(0.0, end - float(start))
 
 
 def open_track(path: Path, number: int | None = None) -> Track:
@@ -389,13 +392,14 @@ class Reader:
         packet_bytes: Coded size of the packets that were read.
         samples: Number of samples in each channel so far, gaps included.
         damaged_packets: Number of packets that could not be decoded.
+        incomplete_packets: Number of packets of which FFmpeg found only a part.
     """
 
     def __init__(self, track: Track, keep_times: bool = False) -> None:
         """Prepares to read a track; `keep_times` keeps its whole timeline, and logs damage."""
         self.track = track
         self.timeline = Timeline(track.rate, keep_times)
-        self.packet_bytes = self.samples = self.damaged_packets = 0
+        self.packet_bytes = self.samples = self.damaged_packets = self.incomplete_packets = 0
         self._keep_times = keep_times
         self._decoded_samples = self._dropped_samples = 0
         self._first_damage_seconds = 0.0
@@ -407,8 +411,9 @@ class Reader:
         return 8.0 * self.packet_bytes * self.track.rate / max(1, self.samples)
 
     def note(self, packet: av.Packet) -> None:
-        """Counts a packet's size, and remembers its end."""
+        """Counts a packet's size, and whether it is incomplete; remembers its end."""
         self.packet_bytes += packet.size
+        self.incomplete_packets += packet.is_corrupt
         if self.track.container == MP4 and packet.size and packet.pts is not None:
             self._end = (packet.pts + (packet.duration or 0)) * packet.time_base
 
@@ -455,7 +460,7 @@ class Reader:
     def _pieces(self) -> Iterator[np.ndarray]:
         """Yields the samples of each frame, and zeros for the gaps between them."""
         track, done, is_flac = self.track, 0, self.track.container == "flac"
-        overlaps = False  # whether all of the previous frame was dropped
+        overlaps, gaps = False, 0  # whether all of the previous frame was dropped; gaps in a row
         last = np.zeros((0, track.channels))  # kept back, as the end of the track may be cut off
         with open_container(track.path) as container:
             frames = _decoded(track.path, container, container.streams[track.stream], self)
@@ -477,6 +482,10 @@ class Reader:
                         raise UserError(
                             f"{track.path}: the timestamps of the audio track jump by {ahead:.0f} "
                             f"s after {done / track.rate:.1f} s; remux the file first")
+                    gaps = gaps + 1 if ahead > GAP_SECONDS else 0
+                    if track.container == "avi" and gaps > MAX_AVI_GAPS:
+                        raise UserError(f"{track.path}: its clock does not fit its sound "
+                                        f"({track.codec}); write that as WAV first")
                     if ahead > (0.0 if is_flac else GAP_SECONDS):
                         if is_flac:  # times are exact, and FFmpeg drops damaged frames silently
                             self.note_damage(1)

@@ -401,9 +401,14 @@ class _CopiedStreams:
             if copy.type == "attachment":
                 continue  # attachments are in the header
             if packet.dts is not None:
-                before = last.get(copy.index)
-                if before is not None and (packet.dts < before
-                                           or packet.dts == moved.get(copy.index)):
+                before = last.get(copy.index, packet.dts)
+                step = (packet.dts - before) * packet.time_base
+                if step < -containers.MAX_OVERLAP_SECONDS or (
+                        copy.type == "video" and step > containers.MAX_GAP_SECONDS):
+                    raise UserError(
+                        f"{self._path}: the timestamps of its {copy.type} jump by {float(step):.0f}"
+                        f" s after {float(before * packet.time_base):.1f} s; remux the file first")
+                if packet.dts < before or packet.dts == moved.get(copy.index):
                     packet.dts = moved[copy.index] = before + 1
                     if packet.pts is not None:
                         packet.pts = max(packet.pts, packet.dts)
@@ -416,6 +421,22 @@ class _CopiedStreams:
 def _first_packet(path: Path, stream: av.stream.Stream) -> av.Packet:
     with open_container(path) as source:
         return next(source.demux(source.streams[stream.index]))
+
+
+def _require_sound(made: Path, track: Track, output: FilmFormat, dropped: int,
+                   samples: int) -> None:
+    """Raises UserError if a new track is so short that most of it, or all, is not played."""
+    try:
+        with open_container(made) as container:
+            # Tracks that cannot be copied may be missing before it.
+            streams = container.streams.audio[: track.track or 1][-1:]
+            is_read = any(frame.samples for each in streams for frame in container.decode(each))
+    except (UserError, av.FFmpegError):
+        is_read = False
+    if not is_read or 2 * dropped > samples:
+        raise UserError(f"{track.path}: its {samples / output.rate:.2f} s of sound are too short "
+                        f"for {output.encoder} in {output.muxer}; choose "
+                        "inference.track_codec=flac")
 
 
 class FilmWriter:
@@ -458,7 +479,7 @@ class FilmWriter:
         self._shift = Fraction(0)
         if output.muxer in ("matroska", "webm"):
             self._shift = delay - math.floor(delay / MATROSKA_TICK + Fraction(1, 2)) * MATROSKA_TICK
-        self._fed, self._last_pts = 0, None
+        self._fed, self._last_pts, self._dropped = 0, None, self._skip
         self._container: av.container.OutputContainer | None = None
         self._resampler = None
         if output.rate != track.rate:
@@ -565,6 +586,7 @@ class FilmWriter:
                     self._mux(self._audio.encode(None))
                     self._copied.copy_until(None, self._container)
                     self._container.close()
+                _require_sound(self.path, self._track, self._output, self._dropped, self._fed)
                 if not keep_shape(self._output.muxer, self._track, self.path,
                                   self._copied.shown_widths):
                     logger.warning("%s: the film's header gives its pictures another shape than "

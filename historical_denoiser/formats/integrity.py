@@ -1,16 +1,26 @@
-"""Finds damage that libsndfile does not report: lost Ogg pages, samples that are not read."""
+"""Finds damage that neither libsndfile nor FFmpeg reports: lost pages or ends, unread samples."""
 
+import io
 import os
 
 from mutagen import ogg
 from mutagen.ogg import OggPage
 
-from historical_denoiser.formats.audio_io import Recording
+from historical_denoiser.formats import matroska
+from historical_denoiser.formats.audio_io import Recording, promised_bytes
 from historical_denoiser.formats.chunks import CAF, all_chunks, kind_of
+from historical_denoiser.formats.containers import Track
 from historical_denoiser.formats.links import find_links
 
 SAMPLES = {b"data", b"SSND"}  # names of their chunks
 MIN_UNREAD_SECONDS = 0.1  # programs may add less than this behind the samples
+PADDING_BYTES = 16  # programs may count this much beyond the end of a file
+HEAD_BYTES = 4096
+# The File Properties Object of an ASF file, and the places of size and flags in it (ASF 3.2).
+ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+ASF_SIZE, ASF_FLAGS, ASF_IS_LIVE = slice(40, 48), 88, 1
+FLV_HEAD_BYTES = 11  # of a tag
+NO_END = "the file has no end: it was cut off, or never closed"
 
 
 def _ogg_damage(recording: Recording) -> str | None:
@@ -29,31 +39,62 @@ def _ogg_damage(recording: Recording) -> str | None:
             if not is_whole:
                 return (f"the file is damaged, first at byte {start} of {size}, and what stands "
                         "there is lost")
-    return None if page.last else "the file has no end: it was cut off, or never closed"
+    return None if page.last else NO_END
 
 
 def _unread(recording: Recording) -> str | None:
     """Returns how many samples a file has beyond those of its header, or too few of them."""
     with recording.path.open("rb") as file:
         chunks, is_caf = list(all_chunks(file)), kind_of(file) == CAF
-        end = file.seek(0, os.SEEK_END)
+        end, head = file.seek(0, os.SEEK_END), _head(file)
     samples = next((chunk for chunk in chunks if chunk[0] in SAMPLES and chunk[2]), None)
-    if samples is None:
-        return None
-    size, missing = samples[2], sum(samples[1:]) - end
+    if samples is None:  # as in AU, SVX and W64; the last one ends in up to 7 bytes of padding
+        size = promised_bytes(head)
+        missing = 0 if size - end < 8 and head.startswith(b"riff") else size - end
+    else:
+        size, missing = samples[2], sum(samples[1:]) - end
     if missing > 0:
         # Where a file is not CAF, `header_seconds` is the full length.
         seconds = missing * recording.header_seconds / (max(1, size - missing) if is_caf else size)
         if seconds * recording.rate < 0.99 or not is_caf and seconds > MIN_UNREAD_SECONDS:
             return None  # less than a sample, or much, which is noticed where samples are counted
-        return (f"the header promises {size} bytes of samples, and {missing} of them are "
-                f"missing, as many as {seconds:.3f} s of audio")
+        return (f"the header promises {size} bytes{' of samples' if samples else ''}, and "
+                f"{missing} of them are missing, as many as {seconds:.3f} s of audio")
+    if samples is None:
+        return None
     rest = end - max(place + size for _, place, size in chunks if place + size <= end)
     seconds = rest * recording.header_seconds / size
     if seconds < MIN_UNREAD_SECONDS:
         return None
     return (f"behind the samples that the header promises, {rest} bytes follow, as many as "
             f"{seconds:.1f} s of audio; they are not read")
+
+
+def _head(file: io.BufferedIOBase) -> bytes:
+    file.seek(0)
+    return file.read(HEAD_BYTES)
+
+
+def _missing_end(track: Track) -> str | None:
+    """Returns that a film, or an audio file that FFmpeg reads, is shorter than its header says."""
+    with track.path.open("rb") as file:
+        size, head = file.seek(0, os.SEEK_END), _head(file)
+        if track.container == "flv":  # behind each tag stands its size, which it also states itself
+            file.seek(size - 4)
+            tag_bytes = int.from_bytes(file.read(4), "big")
+            file.seek(max(0, size - 4 - tag_bytes))
+            is_whole = int.from_bytes(file.read(4)[1:], "big") + FLV_HEAD_BYTES == tag_bytes
+            return None if is_whole else NO_END
+    promised = promised_bytes(head)
+    if track.container.startswith("matroska"):
+        promised = matroska.promised_bytes(head)
+    elif track.container == "asf":
+        fields = head[head.find(ASF_PROPERTIES) :]
+        if len(fields) > ASF_FLAGS and not fields[ASF_FLAGS] & ASF_IS_LIVE:
+            promised = int.from_bytes(fields[ASF_SIZE], "little")
+    if promised <= size + PADDING_BYTES:
+        return None
+    return f"the header promises a file of {promised} bytes, and it has {size}: it was cut off"
 
 
 def find_damage(recording: Recording) -> str | None:
@@ -64,6 +105,8 @@ def find_damage(recording: Recording) -> str | None:
     """
     if recording.is_mpeg:
         return None  # its `Reader` counts the packets that cannot be decoded
-    if recording.container == "OGG":
+    if recording.container.upper() == "OGG":
         return _ogg_damage(recording)
+    if isinstance(recording, Track):
+        return _missing_end(recording) or _unread(recording)
     return None if len(find_links(recording.path, recording.container)) > 1 else _unread(recording)

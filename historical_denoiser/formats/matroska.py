@@ -26,6 +26,13 @@ MAX_BYTES = 256  # of an element that are compared; a damaged size may be that o
 IETF = {0x437D, 0x22B59D, 0x447B}  # beside the three letters of ISO 639: new is only what follows
 
 
+def promised_bytes(head: bytes) -> int:
+    """Returns the size of a Matroska file by its first bytes; 0 if it was written to a pipe."""
+    start = head.find(SEGMENT.to_bytes(4, "big")) + 4
+    size, width = _number(head[start : start + 8], False)
+    return 0 if size == (1 << 7 * width) - 1 else start + width + size
+
+
 def find_losses(source: Path, result: Path) -> list[str]:
     """Returns what a Matroska file holds that another one lacks, in words, sorted.
 

@@ -220,8 +220,8 @@ def _read_ape(source: Path) -> dict[str, list[str]]:
             if value.kind == apev2.TEXT and not OF_LEVELS.match(name)}
 
 
-def _read_around_flac(source: Path) -> tuple[dict[str, list[str]], list[flac.Picture]]:
-    """Returns what ID3 and APEv2 tags around a FLAC file hold, as Vorbis comments and pictures."""
+def _read_around(source: Path) -> tuple[dict[str, list[str]], list[flac.Picture]]:
+    """Returns what ID3 and APEv2 tags around a file hold, as Vorbis comments and pictures."""
     texts, pictures, names = _read_ape(source), [], {FRAMES[name]: name for name in FRAMES}
     for frame in _read_foreign(id3.ID3, source).values():
         if isinstance(frame, id3.APIC):
@@ -233,6 +233,12 @@ def _read_around_flac(source: Path) -> tuple[dict[str, list[str]], list[flac.Pic
             name = (getattr(frame, "desc", "") or name).lower()
             texts[NOT_IN_NAMES.sub("_", name)] = list(map(str, frame.text))
     return {name: texts[name] for name in texts if not OF_LEVELS.match(name)}, pictures
+
+
+def _warn_of_lost(source: Path, texts: Iterable[str]) -> None:
+    if texts:
+        logger.warning("%s: these tags behind its samples cannot be written and are lost: %s",
+                       source, ", ".join(sorted(texts)))
 
 
 def _log_stale(source: Path, names: list[str]) -> None:
@@ -248,7 +254,7 @@ def _carry_flac(source: Path, result: Path, history: str) -> None:
     if old.tags is not None:
         new.tags[:] = [tag for tag in old.tags if not OF_LEVELS.match(tag[0])]
         _log_stale(source, [tag[0] for tag in old.tags if OF_LEVELS.match(tag[0])])
-    texts, pictures = _read_around_flac(source)
+    texts, pictures = _read_around(source)
     for name in texts.keys() - {name.lower() for name in new.tags.keys()}:
         new.tags[name] = texts[name]
     if not old.pictures:
@@ -288,6 +294,14 @@ def _carry_chunks(recording: Recording, result: Path, output: Format, history: s
                else _without_levels(content) if name.lower() == b"id3 "
                else STALE_IN_XML.sub(b"", content) if name == b"iXML" else content)
               for name, content in copied]
+    around = _read_around(recording.path)[0]
+    if around and kind != chunks.CAF and not any(name.lower() == b"id3 " for name, _ in copied):
+        tags = id3.ID3()
+        for name, values in around.items():
+            _add_comment_as_frame(tags, name, values)
+        copied.append((b"ID3 " if kind == b"FORM" else b"id3 ", _as_bytes(tags)))
+    else:
+        _warn_of_lost(recording.path, around)
     if kind == b"FORM":
         copied.append((b"ANNO", history.encode("ascii", "replace")))
     elif kind == chunks.CAF:
@@ -328,6 +342,8 @@ def carry_over(recording: Recording, result: Path, output: Format, history: str)
             _carry_flac(recording.path, result, history)
         elif output.container in ("WAV", "WAVEX", "RF64", "AIFF", "CAF"):
             _carry_chunks(recording, result, output, history)
+        else:
+            _warn_of_lost(recording.path, _read_around(recording.path)[0])
 
 
 def add_tags(source: Path, result: Path) -> None:

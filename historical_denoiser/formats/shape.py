@@ -75,8 +75,8 @@ def _copy_properties(old: io.BufferedIOBase, new: io.BufferedIOBase) -> bool:
     chunks = find_chunks(new)
     end = next((place for place, chunk in enumerate(chunks) if chunk[0] == b"JUNK"), 0)
     (_, header), *others = [(chunk[0], content_of(new, chunk)) for chunk in chunks[: end + 1]]
-    sources = [content for _, content in _parts(content_of(old, find_chunks(old)[0]))
-               if content.startswith(b"strl")]
+    sources = [content for chunk in find_chunks(old)[:1] for _, content in
+               _parts(content_of(old, chunk)) if content.startswith(b"strl")]
     parts, added = [], 0
     for name, content in _parts(header):
         if content.startswith(b"strl") and sources:

@@ -207,7 +207,8 @@ class Answers:
         def report(seconds: float) -> None:
             nonlocal done
             done += seconds
-            progress((int(min(done, total)), int(total)), desc="Removing noise", unit="seconds")
+            progress((int(min(done, total)), int(total)), unit="seconds",
+                     desc="Removing noise (in steps of 10 seconds)")
 
         progress(0.0, desc="Analysing the recording (in steps of 10 seconds)")
         sound = self.workshop.denoise(session, choice, profile, strength, report)

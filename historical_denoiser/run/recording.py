@@ -64,7 +64,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     recording, strength = job.recording, as_strength(strength)
     digest, first = hash_of(recording.path), _blocks(job)
     known = survey(first, recording.rate)
-    _log_facts(job, known, strength)
+    _log_facts(job, known, strength, getattr(first, "incomplete_packets", 0))
     output = audio_io.output_format(recording, known.samples)
     if known.samples == 0 and output.container == "FLAC":
         raise UserError("the file is empty, and FLAC cannot store that")
@@ -95,7 +95,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
             **_findings(known, recording.rate), **levels.describe()}
 
 
-def _log_facts(job: Job, known: Survey, strength: Strength) -> None:
+def _log_facts(job: Job, known: Survey, strength: Strength, incomplete: int) -> None:
     """Logs which track is denoised, silence in the recording, and signs of damage."""
     recording = job.recording
     if recording.track is not None:
@@ -107,8 +107,11 @@ def _log_facts(job: Job, known: Survey, strength: Strength) -> None:
     if recording.header_samples - known.samples > HEADER_TOLERANCE_SECONDS * recording.rate:
         logger.warning("%s: the header promises %.1f s of audio, but only %.1f s can be read",
                        recording.path, recording.header_seconds, known.samples / recording.rate)
-    if (damage := find_damage(recording)) is not None:
+    elif (damage := find_damage(recording)) is not None:
         logger.warning("%s: %s", recording.path, damage)
+    elif incomplete:
+        logger.warning("%s: %d packets of the audio track are incomplete; the file is damaged or "
+                       "was cut off", recording.path, incomplete)
 
 
 def _silent_seconds(known: Survey, sample_rate: int) -> float:

@@ -161,6 +161,9 @@ def test_a_clock_that_makes_no_sense_is_refused(tmp_path):
     remux([tmp_path / "a.mkv"], tmp_path / "b.mkv", "matroska", late)
     with pytest.raises(UserError, match=r"b\.mkv: the timestamps .* jump by 4000 s after 0\.2 s"):
         read_all(tmp_path / "b.mkv")
+    write_film(tmp_path / "a.avi", "avi", [Sound("g722", 16000, "mono")], 1.0, None)
+    with pytest.raises(UserError, match=r"a\.avi: its clock does not fit its sound \(adpcm_g722"):
+        read_all(tmp_path / "a.avi")
 
 
 def test_the_end_of_lossy_audio_in_mp4_is_that_of_its_last_packet(tmp_path):

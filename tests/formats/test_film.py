@@ -23,6 +23,7 @@ from film_samples import (
 )
 from mutagen import asf, mp4
 
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import chunks, containers, film
 from historical_denoiser.formats.containers import Reader, Track
 from historical_denoiser.formats.film import FilmFormat, FilmWriter
@@ -404,6 +405,42 @@ def test_pictures_whose_times_go_back_are_copied(tmp_path):
     assert [packet[0] for packet in copied] == [packet[0] for packet in original]
     times = [packet[2] for packet in copied]
     assert times == sorted(times)
+
+
+def test_a_picture_whose_time_is_far_ahead_is_refused(tmp_path):
+    path = tmp_path / "film.mkv"
+    write_film(path, "matroska", [Sound("flac")], 1.0)
+    move_blocks(path, 0, 600, 640, 30_000)
+    with pytest.raises(UserError, match=r"film\.mkv: the timestamps of its video jump by -30 s"):
+        rewrite(path)
+
+
+@pytest.mark.parametrize(("muxer", "sound", "seconds"), [
+    ("adts", Sound("aac", 8000, clicks=()), 0.03), ("ac3", Sound("ac3", 44100, "mono", clicks=()),
+                                                    0.005)])
+def test_a_track_of_which_nothing_could_be_read_is_refused(tmp_path, muxer, sound, seconds):
+    path = tmp_path / f"a.{muxer}"
+    write_film(path, muxer, [sound], seconds, None)
+    with pytest.raises(UserError, match=rf"a\.{muxer}: its 0\.\d\d s of sound are too short for"):
+        rewrite(path)
+
+
+def test_a_track_of_which_most_would_be_lost_is_refused(tmp_path):
+    path = tmp_path / "a.avi"
+    write_film(path, "avi", [Sound("libmp3lame")], 0.5)
+    track = containers.open_track(path)
+    with pytest.raises(UserError, match=r"a\.avi: its 0\.03 s of sound are too short"), FilmWriter(
+            tmp_path / "b.avi", track, film.choose_format(track), Reader(track).timeline,
+            128000) as writer:
+        writer.write(np.zeros((1500, 2)))
+
+
+def test_the_shape_of_pictures_is_not_looked_for_in_a_header_that_is_damaged(tmp_path):
+    path = tmp_path / "a.avi"
+    write_film(path, "avi", [Sound("libmp3lame")], 0.5)
+    content = path.read_bytes()
+    path.write_bytes(content[:19] + b"\x7f" + content[20:])  # the size of the first chunk
+    assert len(heard(rewrite(path)[0])[1])
 
 
 # --- Formats ---------------------------------------------------------------------------------

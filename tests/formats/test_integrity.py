@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+from film_samples import Sound, write_film
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.formats.audio_io import open_recording
 from historical_denoiser.formats.containers import open_audio
-from historical_denoiser.formats.integrity import find_damage
+from historical_denoiser.formats.integrity import NO_END, find_damage
 
 
 def write(path: Path, container: str, subtype: str | None = None, seconds: int = 2) -> bytes:
@@ -79,7 +80,24 @@ def test_sizes_of_other_headers_are_not_believed_either(tmp_path, container, pla
         assert told(2**64 - 1, 1.5) is None  # written to a pipe
 
 
-@pytest.mark.parametrize("container", ["FLAC", "W64"])
-def test_others_are_taken_for_whole(tmp_path, container):
-    write(tmp_path / "a", container)
-    assert find_damage(open_recording(tmp_path / "a")) is None
+@pytest.mark.parametrize("container", ["FLAC", "W64", "AU", "SVX"])
+def test_others_are_whole_if_they_are_as_long_as_their_header_says(tmp_path, container):
+    path = tmp_path / "a"
+    whole = write(path, container)
+    assert find_damage(open_recording(path)) is None
+    path.write_bytes(whole[:-1000])
+    if container != "FLAC":
+        assert "1000 of them are missing, as many as 0.0" in find_damage(open_recording(path))
+
+
+@pytest.mark.parametrize(("muxer", "codec", "video", "told"), [
+    ("flv", "aac", "flv1", NO_END), ("ogg", "libopus", "libvpx", "damaged, first at byte"),
+    *((muxer, codec, video, "the header promises a file of") for muxer, codec, video in (
+        ("webm", "libopus", "libvpx"), ("asf", "wmav2", "wmv2"), ("avi", "pcm_s16le", "mpeg4")))])
+def test_a_film_that_was_cut_off_is_told(tmp_path, muxer, codec, video, told):
+    path = tmp_path / "a"
+    write_film(path, muxer, [Sound(codec)], 2.0, video)
+    track, content = open_audio(path), path.read_bytes()
+    assert find_damage(track) is None
+    path.write_bytes(content[: len(content) * 3 // 5])
+    assert told in find_damage(track)

@@ -167,6 +167,19 @@ def test_tags_and_pictures_of_flac_survive(tmp_path, audio):
     assert [track.start_offset for track in kept.cuesheet.tracks] == [0, 1001]
 
 
+@pytest.mark.parametrize("ending", ["wav", "aiff", "caf", "au"])
+def test_a_tag_behind_the_samples_is_carried_over_or_told(tmp_path, audio, caplog, ending):
+    path = tmp_path / f"a.{ending}"
+    sf.write(path, audio, 44100)
+    tag = apev2.APEv2()
+    tag.update({"Label": "HMV", "MP3GAIN_UNDO": "1"})
+    tag.save(path)
+    kept = mutagen.File(restore(path, audio))
+    if ending in ("wav", "aiff"):
+        assert kept["TXXX:label"] == "HMV" and len(kept) == 1
+    assert ("are lost: label" in caplog.text) == (ending in ("caf", "au"))
+
+
 def test_tags_and_chapters_of_ogg_files_become_those_of_a_wave_file(tmp_path, audio):
     path = tmp_path / "a.ogg"
     sf.write(path, np.tile(audio, (60, 1)), 44100)
