@@ -3,7 +3,9 @@
 Start reading at `denoise_recording`.
 """
 
+import itertools
 import logging
+import math
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,6 +28,7 @@ from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.run import profiles
 from historical_denoiser.run.jobs import HEADER_TOLERANCE_SECONDS, Job
 from historical_denoiser.run.journal import Journal
+from historical_denoiser.run.repairs import Repairs
 from historical_denoiser.run.report import Levels
 
 logger = logging.getLogger(__name__)
@@ -41,7 +44,8 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     """Writes output = input - strength x noise, and the residual input - output.
 
     The noise is subtracted from the samples of the file, so strength 0 returns them unchanged, and
-    output plus residual is the input. The results appear when they are complete.
+    output plus residual is the input. Before, the samples are repaired as `restorer.stages.repair`
+    says, whatever the strength. The results appear when they are complete.
 
     Args:
         job: The recording, and the files to write.
@@ -63,27 +67,36 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     """
     recording, strength = job.recording, as_strength(strength)
     digest, first = hash_of(recording.path), _blocks(job)
-    known = survey(first, recording.rate)
+    repairs = Repairs(restorer.stages.repair, recording.rate)
+    known, report = _survey(repairs, first, report)
     _log_facts(job, known, strength)
     output = audio_io.output_format(recording, known.samples)
     if known.samples == 0 and output.container == "FLAC":
         raise UserError("the file is empty, and FLAC cannot store that")
-    known, fitted, report = _analyse(job, restorer, strength, noise_profile, known, report)
+    gain = repairs.gain if job.film or audio_io.BITS[output.subtype] is not None else 1.0
+    _log_repairs(job, repairs, gain)
+    known, fitted, report = _analyse(job, restorer, strength, noise_profile, known, report,
+                                     lambda: repairs.apply(_blocks(job)))
     strength, history = fitted.strength, history.format(strength=fitted.strength)
     with ExitStack() as stack:
+        stack.enter_context(repairs)
         blocks = _blocks(job, keep_times=True)
-        journal, pairs = None, ((block, np.zeros_like(block)) for block in blocks)
+        originals, source = itertools.tee(blocks)
+        source = repairs.apply(source)
+        journal, pairs = None, ((block, np.zeros_like(block)) for block in source)
         if not strength.removes_nothing:
             journal = resume and stack.enter_context(Journal(job.denoised, digest, resume))
-            pairs = restorer.separate(blocks, recording.rate, known,
+            pairs = restorer.separate(source, recording.rate, known,
                                       *([journal.around] if journal else []))
         # The last one appears first, and the restored recording last.
         places = [stack.enter_context(replacing(path, lock=True)) for path in job.results]
         copy_mode(recording.path, *places, *([journal.path] if journal else []))
-        dither_seed = None if strength.removes_nothing else int(digest[:SEED_DIGITS], 16)
+        is_dithered = gain != 1.0 or not strength.removes_nothing
+        dither_seed = int(digest[:SEED_DIGITS], 16) if is_dithered else None
         writer = _writer(job, places[0], output, first, blocks, dither_seed, history)
-        levels = _write(job, places, writer, remove(pairs, recording.rate, strength), output,
-                        report)
+        removed = remove(((gain * block, gain * noise) for block, noise in pairs), recording.rate,
+                         strength)
+        levels = _write(job, places, writer, zip(removed, originals, strict=True), output, report)
         if job.film is None:
             _carry_over(job, places[0], output, history, known.samples)
         if job.picture is not None:
@@ -92,7 +105,29 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     logger.info("%s: written to %s", recording.path, printable(", ".join(map(str, job.results))))
     return {"input_sha256": digest, "seconds": round(known.samples / recording.rate, 3),
             "strength": strength.describe() | ({"why": fitted.why} if fitted.why else {}),
-            **_findings(known, recording.rate), **levels.describe()}
+            **_findings(known, recording.rate), **repairs.describe(gain), **levels.describe()}
+
+
+def _survey(repairs: Repairs, blocks: Iterable[np.ndarray], report: Callable[[float], object],
+            ) -> tuple[Survey, Callable[[float], object]]:
+    """Repairs and surveys a recording.
+
+    Repairs may take as long as everything else, and count as half of the work.
+
+    Returns:
+        The survey, and a function that replaces `report` for the rest of the work.
+    """
+    share = 0.5 if repairs.kinds else 0.0
+    known = survey(repairs.make(blocks, lambda seconds: report(share * seconds)), repairs.rate)
+    return known, lambda seconds: report((1.0 - share) * seconds)
+
+
+def _log_repairs(job: Job, repairs: Repairs, gain: float) -> None:
+    """Logs what was repaired, and by how much the result is lowered for that."""
+    if repairs.kinds:
+        lowered = f"; the result is lowered by {-20.0 * math.log10(gain):.1f} dB, so that it is " \
+                  "not clipped again" if gain != 1.0 else ""
+        logger.info("%s: repaired: %s%s", job.recording.path, repairs.found, lowered)
 
 
 def _log_facts(job: Job, known: Survey, strength: Strength) -> None:
@@ -124,13 +159,14 @@ def _findings(known: Survey, sample_rate: int) -> dict[str, Any]:
 
 
 def _analyse(job: Job, restorer: Restorer, strength: Strength, noise_profile: Any, known: Survey,
-             report: Callable[[float], object],
+             report: Callable[[float], object], read: Callable[[], Iterable[np.ndarray]],
              ) -> tuple[Survey, Fitted, Callable[[float], object]]:
     """Analyses a recording, and logs the results.
 
     Args:
         job, restorer, strength, noise_profile, report: As in `denoise_recording`.
         known: Survey of the recording.
+        read: Reads the recording from its start.
 
     Returns:
         The analysis, the fitted strength, and a function that replaces `report` and counts the
@@ -140,8 +176,7 @@ def _analyse(job: Job, restorer: Restorer, strength: Strength, noise_profile: An
     if strength.removes_nothing:
         return known, Fitted(strength, ""), report
     seconds = known.samples / recording.rate
-    profile = profiles.read_profile(noise_profile, lambda: _blocks(job), recording.rate,
-                                    known.samples)
+    profile = profiles.read_profile(noise_profile, read, recording.rate, known.samples)
     analysed = 0.0 if profile is not None else restorer.analysis_seconds(
         known.audible_samples, recording.rate)
     fitted_to = strength.is_auto * min(EXCERPTS_SECONDS, seconds)
@@ -153,34 +188,35 @@ def _analyse(job: Job, restorer: Restorer, strength: Strength, noise_profile: An
     if analysed and seconds > EXCERPTS_SECONDS:
         logger.info("%s: %.0f s of it are analysed first, to measure the noise", recording.path,
                     analysed)
-    known = restorer.analyse(known, lambda: _blocks(job), recording.rate, profile, advance)
+    known = restorer.analyse(known, read, recording.rate, profile, advance)
     if known.hum_hz is not None:
         logger.info("%s: hum at multiples of %.2f Hz is removed first", recording.path,
                     known.hum_hz)
-    fitted = restorer.fit_strength(strength, lambda: _blocks(job), recording.rate, known, advance)
+    fitted = restorer.fit_strength(strength, read, recording.rate, known, advance)
     if strength.is_auto:
         logger.info("%s: strength %s", recording.path, fitted.why)
     return known, fitted, advance
 
 
 def _write(job: Job, places: list[Path], writer: FilmWriter | audio_io.Writer,
-           removed: Iterable[Pair], output: audio_io.Format, report: Callable[[float], object],
-           ) -> Levels:
+           removed: Iterable[tuple[Pair, np.ndarray]], output: audio_io.Format,
+           report: Callable[[float], object]) -> Levels:
     """Writes the restored recording and the residual, and returns their levels.
 
     Args:
         job: The recording, and the files to write.
         places: Temporary names of these files.
         writer: Writes the restored recording.
-        removed: Blocks of the recording, and the noise to subtract from each.
+        removed: Blocks of the repaired recording, the noise to subtract from each, and the blocks
+            as they are in the file.
         output: Format of the residual.
         report: Called with the seconds finished since the last call.
     """
     recording, levels = job.recording, Levels()
     with writer as main, audio_io.Writer(places[1], recording.rate, recording.channels,
                                          output) as rest:
-        for original, noise in removed:
-            written = main.write(original - noise)
+        for (block, noise), original in removed:
+            written = main.write(block - noise)
             levels.add(input=original, output=written, residual=rest.write(original - written))
             report(len(original) / recording.rate)
     for each, path in ((main, job.denoised), (rest, job.residual)):
