@@ -32,7 +32,8 @@ EDGE_SECONDS, AROUND_SECONDS = 0.002, 0.02
 MAX_FADE = 0.1  # a sound that has fallen below this share of its level fades: a pause begins
 STEPS = 8.0  # least change from sample to sample around constant ones, in steps of the format
 DROP, MAX_DIFFERENCE = 10.0 ** (-30.0 / 20.0), 4.0  # amplitude in a dropout; that of both sides
-AUDIBLE = 1e-3  # dropouts are only searched in sound above -60 dBFS
+# Gaps are only searched in sound above -80 dBFS, and dropouts above -60 dBFS.
+QUIET, AUDIBLE = 1e-4, 1e-3
 MODEL_SECONDS, ORDER_SECONDS = 0.19, 1000 / 44100  # the sound to which a model is fitted; its order
 
 # Relative widths of the steps of level in which the clipping level is searched. A level is one at
@@ -189,11 +190,12 @@ def find_gaps(sound: np.ndarray, steps: np.ndarray, step: float, sample_rate: in
         before, after = sound[max(0, start - around):start], sound[last + 1:last + 1 + around]
         if min(len(before), len(after)) < around:
             continue
-        nearby = np.concatenate([before, after])
-        if (min(np.abs(np.diff(before)).mean(), np.abs(np.diff(after)).mean()) >= STEPS * step
+        nearby, levels = np.concatenate([before, after]), (before.std(), after.std())
+        changes = np.abs(np.diff(before)).mean(), np.abs(np.diff(after)).mean()
+        if (min(changes) >= STEPS * step and min(levels) > max(QUIET, DROP * max(levels))
                 and nearby.min() < sound[start] < nearby.max()  # a clipped peak is an extreme
-                and before[-edge:].std() > MAX_FADE * before.std()
-                and after[:edge].std() > MAX_FADE * after.std()):
+                and before[-edge:].std() > MAX_FADE * levels[0]
+                and after[:edge].std() > MAX_FADE * levels[1]):
             gaps.append((int(start), int(last) + 1))
     held_places = np.zeros(len(sound), bool)
     for start, stop in gaps:
@@ -224,6 +226,11 @@ def _find_dropouts(sound: np.ndarray, sample_rate: int) -> list[tuple[int, int]]
             continue
         after = level[stop + 1:stop + 5].mean()
         if not 1.0 / MAX_DIFFERENCE < after / before < MAX_DIFFERENCE:
+            continue
+        # Where a slow wave crosses zero, the sample-to-sample differences do not fall.
+        inside, *sides = (np.diff(sound[low * frame:high * frame]).std() for low, high in (
+            (first, stop), (first - 5, first - 1), (stop + 1, stop + 5)))
+        if inside > DROP * min(sides):
             continue
         if (stop - first + 2) * frame <= MAX_GAP_SECONDS * sample_rate:
             gaps.append(((int(first) - 1) * frame, (stop + 1) * frame))
