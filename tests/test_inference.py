@@ -450,7 +450,7 @@ def test_damage_is_repaired_whatever_the_strength(tmp_path, caplog, name, subtyp
     if name == "a.mkv":
         write_film(path, "matroska", [Sound("flac", SAMPLE_RATE)], 3.0, "mpeg4")
     else:
-        clean = 1.8 * np.sin(2.0 * np.pi * 440.0 * time_s) * np.sin(3.0 * time_s) ** 2
+        clean = 1.4 * np.sin(2.0 * np.pi * 440.0 * time_s) * np.sin(3.0 * time_s) ** 2
         audio = np.clip(clean, -1.0, 1.0 - 2.0**-15)
         audio[40_000:40_500] = 0.0
         sf.write(path, audio, SAMPLE_RATE, subtype=subtype)
@@ -471,15 +471,16 @@ def test_damage_is_repaired_whatever_the_strength(tmp_path, caplog, name, subtyp
     assert told["gaps"]["number"] == 1 and told["clipping"]["number"] > 100
     assert f"1 gaps filled, {told['clipping']['number']} clipped peaks restored" in caplog.text
     assert "clipped." not in caplog.text  # again
-    np.testing.assert_allclose(np.ravel(after), gain * clean, atol=0.1)
+    error, damage = (np.sum((np.ravel(sound) - clean) ** 2) for sound in (after / gain, before))
+    assert error < 0.5 * damage
     np.testing.assert_allclose(np.ravel(after) + rest, np.ravel(before), atol=1e-9)
     if subtype == "DOUBLE":
-        assert gain == 1.0 and after.max() > 1.7
+        assert gain == 1.0 and after.max() > 1.1
         repaired = on_waveforms(halve, NetworkSettings(), repair=["gaps", "clipping"])(
             audio, SAMPLE_RATE, 0.0)
         assert np.array_equal(repaired, np.ravel(after))
     else:
-        assert 0.5 < gain < 0.6 and "is lowered by" in caplog.text and np.abs(after).max() < 1.0
+        assert 0.7 < gain < 0.9 and "is lowered by" in caplog.text and np.abs(after).max() < 1.0
 
 
 @pytest.mark.parametrize("wrong", ["gaps", ["gap"], [["gaps"]], 1])
