@@ -43,9 +43,8 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
                       before_replacing: Callable[[], object] = lambda: None) -> dict[str, Any]:
     """Writes output = input - strength x noise, and the residual input - output.
 
-    The noise is subtracted from the samples of the file, so strength 0 returns them unchanged, and
-    output plus residual is the input. Before, the samples are repaired as `restorer.stages.repair`
-    says, whatever the strength. The results appear when they are complete.
+    The noise is subtracted from the samples of the file, so strength 0 only repairs what
+    `restorer.stages.repair` names. The results appear when they are complete.
 
     Args:
         job: The recording, and the files to write.
@@ -73,30 +72,22 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     output = audio_io.output_format(recording, known.samples)
     if known.samples == 0 and output.container == "FLAC":
         raise UserError("the file is empty, and FLAC cannot store that")
-    gain = repairs.gain if job.film or audio_io.BITS[output.subtype] is not None else 1.0
-    _log_repairs(job, repairs, gain)
+    gain = _log_repairs(job, repairs, output)
     known, fitted, report = _analyse(job, restorer, strength, noise_profile, known, report,
                                      lambda: repairs.apply(_blocks(job)))
     strength, history = fitted.strength, history.format(strength=fitted.strength)
-    with ExitStack() as stack:
-        stack.enter_context(repairs)
-        blocks = _blocks(job, keep_times=True)
-        originals, source = itertools.tee(blocks)
-        source = repairs.apply(source)
-        journal, pairs = None, ((block, np.zeros_like(block)) for block in source)
-        if not strength.removes_nothing:
-            journal = resume and stack.enter_context(Journal(job.denoised, digest, resume))
-            pairs = restorer.separate(source, recording.rate, known,
-                                      *([journal.around] if journal else []))
+    with repairs, ExitStack() as stack:
+        blocks, journal = _blocks(job, keep_times=True), None
+        if resume and not strength.removes_nothing:
+            journal = stack.enter_context(Journal(job.denoised, digest, resume))
         # The last one appears first, and the restored recording last.
         places = [stack.enter_context(replacing(path, lock=True)) for path in job.results]
         copy_mode(recording.path, *places, *([journal.path] if journal else []))
-        is_dithered = gain != 1.0 or not strength.removes_nothing
-        dither_seed = int(digest[:SEED_DIGITS], 16) if is_dithered else None
+        dither_seed = (None if strength.removes_nothing and gain == 1.0
+                       else int(digest[:SEED_DIGITS], 16))
         writer = _writer(job, places[0], output, first, blocks, dither_seed, history)
-        removed = remove(((gain * block, gain * noise) for block, noise in pairs), recording.rate,
-                         strength)
-        levels = _write(job, places, writer, zip(removed, originals, strict=True), output, report)
+        removed = _removed(restorer, strength, known, repairs, gain, blocks, journal)
+        levels = _write(job, places, writer, removed, output, report)
         if job.film is None:
             _carry_over(job, places[0], output, history, known.samples)
         if job.picture is not None:
@@ -122,12 +113,28 @@ def _survey(repairs: Repairs, blocks: Iterable[np.ndarray], report: Callable[[fl
     return known, lambda seconds: report((1.0 - share) * seconds)
 
 
-def _log_repairs(job: Job, repairs: Repairs, gain: float) -> None:
-    """Logs what was repaired, and by how much the result is lowered for that."""
+def _log_repairs(job: Job, repairs: Repairs, output: audio_io.Format) -> float:
+    """Logs what was repaired, and returns the gain with which `output` can store it."""
+    gain = repairs.gain if job.film or audio_io.BITS[output.subtype] is not None else 1.0
     if repairs.kinds:
         lowered = f"; the result is lowered by {-20.0 * math.log10(gain):.1f} dB, so that it is " \
                   "not clipped again" if gain != 1.0 else ""
         logger.info("%s: repaired: %s%s", job.recording.path, repairs.found, lowered)
+    return gain
+
+
+def _removed(restorer: Restorer, strength: Strength, known: Survey, repairs: Repairs, gain: float,
+             blocks: Iterable[np.ndarray], journal: Journal | None,
+             ) -> Iterable[tuple[Pair, np.ndarray]]:
+    """Yields blocks repaired and with the gain, the noise to subtract, and the blocks as read."""
+    originals, source = itertools.tee(blocks)
+    source = repairs.apply(source)
+    pairs: Iterable[Pair] = ((block, np.zeros_like(block)) for block in source)
+    if not strength.removes_nothing:
+        pairs = restorer.separate(source, repairs.rate, known,
+                                  *([journal.around] if journal else []))
+    pairs = ((gain * block, gain * noise) for block, noise in pairs)
+    return zip(remove(pairs, repairs.rate, strength), originals, strict=True)
 
 
 def _log_facts(job: Job, known: Survey, strength: Strength) -> None:

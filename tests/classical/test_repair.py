@@ -79,19 +79,18 @@ def test_clipped_peaks_are_restored_beyond_the_level(music, high, sixteen_bits, 
 
 
 def test_blocks_of_any_length_give_the_same():
-    audio = make_music(23.0, np.random.default_rng(2))
-    border = slice(19 * RATE // 2, 21 * RATE // 2)
-    audio[border] = np.clip(audio[border], -0.2, 0.3)
-    for start in (10 * RATE - 200, 90_000, 20 * RATE - 10):  # two are on borders of stretches
-        audio[start:start + 400] = 0.0
-    whole, found = mend(audio, *KINDS)
-    assert found[GAPS]["number"] >= 3 and found[CLIPPING]["number"] > 20
-    for lengths in ([1, 0, 7, 100_000], [33_333] * 11):
+    rate = RATE // 4  # which takes less time
+    audio = np.clip(make_music(5.75, np.random.default_rng(2)), -0.2, 0.2)  # 23 s at that rate
+    for start in (10 * rate - 50, 22_000, 20 * rate - 10):  # two are on borders of stretches
+        audio[start:start + 100] = 0.0
+    whole, found = mend(audio, *KINDS, rate=rate)
+    assert found[GAPS]["number"] == 3 and found[CLIPPING]["number"] > 20
+    for lengths in ([1, 0, 7, 25_000], [8_333] * 11):
         blocks, other = np.split(audio[:, None], np.cumsum(lengths)), Found()
-        pairs = list(repair.repair(blocks, RATE, KINDS, other))
+        pairs = list(repair.repair(blocks, rate, KINDS, other))
         assert [len(block) for block, _ in pairs] == [len(mended) for _, mended in pairs]
         assert np.array_equal(np.concatenate([mended for _, mended in pairs])[:, 0], whole)
-        assert other.describe(RATE) == found
+        assert other.describe(rate) == found
 
 
 TIME_S = np.arange(4 * RATE) / RATE
