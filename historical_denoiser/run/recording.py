@@ -66,8 +66,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     """
     recording, strength = job.recording, as_strength(strength)
     digest, first = hash_of(recording.path), _blocks(job)
-    repairs = Repairs(restorer.stages.repair, recording.rate)
-    known, report = _survey(repairs, first, report)
+    repairs, known, report = _survey(job, restorer, first, report)
     _log_facts(job, known, strength)
     output = audio_io.output_format(recording, known.samples)
     if known.samples == 0 and output.container == "FLAC":
@@ -99,18 +98,20 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
             **_findings(known, recording.rate), **repairs.describe(gain), **levels.describe()}
 
 
-def _survey(repairs: Repairs, blocks: Iterable[np.ndarray], report: Callable[[float], object],
-            ) -> tuple[Survey, Callable[[float], object]]:
+def _survey(job: Job, restorer: Restorer, blocks: Iterable[np.ndarray],
+            report: Callable[[float], object],
+            ) -> tuple[Repairs, Survey, Callable[[float], object]]:
     """Repairs and surveys a recording.
 
     Repairs may take as long as everything else, and count as half of the work.
 
     Returns:
-        The survey, and a function that replaces `report` for the rest of the work.
+        The repairs, the survey, and a function that replaces `report` for the rest of the work.
     """
+    repairs = Repairs(restorer.stages.repair, job.recording.rate)
     share = 0.5 if repairs.kinds else 0.0
     known = survey(repairs.make(blocks, lambda seconds: report(share * seconds)), repairs.rate)
-    return known, lambda seconds: report((1.0 - share) * seconds)
+    return repairs, known, lambda seconds: report((1.0 - share) * seconds)
 
 
 def _log_repairs(job: Job, repairs: Repairs, output: audio_io.Format) -> float:
