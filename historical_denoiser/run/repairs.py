@@ -51,7 +51,8 @@ class Repairs:
                 np.save(self._file, changed.astype(np.int32))
                 np.save(self._file, values)
             yield repaired
-            report(len(block) / self.rate)
+            if self.kinds:
+                report(len(block) / self.rate)
 
     def apply(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Yields the blocks of the same recording, read once more, with the repairs of `make`."""
