@@ -38,7 +38,7 @@ def variants() -> Iterator[tuple[str, StageSettings]]:
     yield CLICKS, StageSettings.only(declick=True)
     yield ALL, StageSettings()
     for stage in STAGES:
-        if stage != "mono_source":  # needs two channels
+        if stage not in ("repair", "mono_source"):  # which need other sounds
             yield f"all but `{stage}`", replace(StageSettings(), **{stage: False})
 
 

@@ -442,6 +442,53 @@ def test_the_report_tells_what_was_used(tmp_path, rng):
         job.denoised).comment
 
 
+@pytest.mark.parametrize(("name", "subtype", "strength"), [
+    ("a.wav", "PCM_16", 0.0), ("a.flac", "PCM_16", 0.5), ("a.wav", "DOUBLE", 0.0),
+    ("a.mkv", "", 0.0)])
+def test_damage_is_repaired_whatever_the_strength(tmp_path, caplog, name, subtype, strength):
+    path, time_s = tmp_path / name, np.arange(3 * SAMPLE_RATE) / SAMPLE_RATE
+    if name == "a.mkv":
+        write_film(path, "matroska", [Sound("flac", SAMPLE_RATE)], 3.0, "mpeg4")
+    else:
+        clean = 1.4 * np.sin(2.0 * np.pi * 440.0 * time_s) * np.sin(3.0 * time_s) ** 2
+        audio = np.clip(clean, -1.0, 1.0 - 2.0**-15)
+        audio[40_000:40_500] = 0.0
+        sf.write(path, audio, SAMPLE_RATE, subtype=subtype)
+    (job,), _ = plan([path], InferenceConfig(denoising_strength=strength))
+    shares: list[float] = []
+    with caplog.at_level("INFO"):
+        facts = json.loads(json.dumps(inference.denoise_recording(
+            job, on_waveforms(lambda audio: audio, NetworkSettings(),
+                              repair=["clipping", "gaps"]), strength, shares.append)))
+    before, after, rest = (heard(job.recording.path)[1], heard(job.denoised)[1],
+                           sf.read(job.residual)[0])
+    assert sum(shares) == pytest.approx(facts["seconds"])
+    if name == "a.mkv":
+        assert "nothing was found" in caplog.text and np.array_equal(before, after)
+        assert facts["repaired"] == {"gain_db": 0.0}
+        return
+    told, gain = facts["repaired"], 10.0 ** (facts["repaired"]["gain_db"] / 20.0)
+    assert told["gaps"]["number"] == 1 and told["clipping"]["number"] > 100
+    assert f"1 gaps filled, {told['clipping']['number']} clipped peaks restored" in caplog.text
+    assert "clipped." not in caplog.text  # again
+    error, damage = (np.sum((np.ravel(sound) - clean) ** 2) for sound in (after / gain, before))
+    assert error < 0.5 * damage
+    np.testing.assert_allclose(np.ravel(after) + rest, np.ravel(before), atol=1e-9)
+    if subtype == "DOUBLE":
+        assert gain == 1.0 and after.max() > 1.1
+        repaired = on_waveforms(halve, NetworkSettings(), repair=["gaps", "clipping"])(
+            audio, SAMPLE_RATE, 0.0)
+        assert np.array_equal(repaired, np.ravel(after))
+    else:
+        assert 0.7 < gain < 0.9 and "is lowered by" in caplog.text and np.abs(after).max() < 1.0
+
+
+@pytest.mark.parametrize("wrong", ["gaps", ["gap"], [["gaps"]], 1])
+def test_what_cannot_be_repaired_is_told(wrong):
+    with pytest.raises(UserError, match="`inference.repair` must be a list of gaps and clipping"):
+        InferenceConfig(repair=wrong)
+
+
 def test_hum_that_is_found_is_told_and_lies_in_the_residual(tmp_path, rng, caplog):
     caplog.set_level("INFO")
     time_s = np.arange(6 * SAMPLE_RATE) / SAMPLE_RATE

@@ -10,6 +10,7 @@ from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.audio.fitting import EXCERPTS_SECONDS, fit
 from historical_denoiser.audio.removal import Pair, Strength, as_strength, remove
 from historical_denoiser.audio.survey import Survey, as_waveform, require_rate, survey
+from historical_denoiser.classical.repair import Found, repair
 from historical_denoiser.restoration import analysis
 from historical_denoiser.restoration.separation import Separator
 
@@ -76,6 +77,8 @@ class Restorer(Separator):
         """
         waveform, strength = as_waveform(waveform), as_strength(strength)
         require_rate(sample_rate)
+        if self.stages.repair:
+            waveform = np.concatenate([waveform[:0], *self._repair([waveform], sample_rate)])
         block_samples = max(1, round(self.segment_seconds * sample_rate))
         blocks = [waveform[start : start + block_samples]
                   for start in range(0, len(waveform), block_samples)]
@@ -127,7 +130,8 @@ class Restorer(Separator):
             raise ValueError("`blocks` must be several waveforms. Received: one array of shape "
                              f"{blocks.shape}; call the restorer on it, or put it into a list")
         require_rate(sample_rate)
-        strength, blocks = as_strength(strength), map(as_waveform, blocks)
+        strength = as_strength(strength)
+        blocks = self._repair(map(as_waveform, blocks), sample_rate)
         if known is None:
             blocks, known = self._analyse_start(blocks, sample_rate, noise_profile)
         pairs = self.separate(blocks, sample_rate, known)
@@ -141,6 +145,10 @@ class Restorer(Separator):
             pairs = itertools.chain(first, pairs)
         for block, removed in remove(pairs, sample_rate, strength):
             yield (block - removed).astype(block.dtype, copy=False)
+
+    def _repair(self, blocks: Iterable[np.ndarray], sample_rate: int) -> Iterator[np.ndarray]:
+        return (repaired for _, repaired in repair(blocks, sample_rate, self.stages.repair,
+                                                   Found()))
 
     def _analyse_start(self, blocks: Iterator[np.ndarray], sample_rate: int,
                        noise_profile: np.ndarray | None,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from historical_denoiser.audio.mono_source import CHOICES
+from historical_denoiser.classical.repair import KINDS
 from historical_denoiser.core.checks import require
 
 logger = logging.getLogger(__name__)
@@ -16,7 +17,9 @@ logger = logging.getLogger(__name__)
 class StageSettings:
     """The stages that are enabled; `chain.restore_segment` has their order."""
 
-    # First of all, combine two channels that hold one signal with different noise: true, false, or
+    # First of all, repair what is damaged: a list of gaps, clipping.
+    repair: Any = False
+    # Then, combine two channels that hold one signal with different noise: true, false, or
     # auto to do so only in clear cases.
     mono_source: Any = "false"
     # Before the network.
@@ -28,6 +31,10 @@ class StageSettings:
     keep_held: bool = True  # where there are drones, restore held notes that were taken for hum
 
     def __post_init__(self) -> None:
+        self.repair = [] if self.repair in (False, None) else self.repair
+        require(isinstance(self.repair, list | tuple)
+                and all(kind in KINDS for kind in self.repair), "inference.repair",
+                f"a list of {' and '.join(KINDS)}, as [{','.join(KINDS)}]", self.repair)
         self.mono_source = str(self.mono_source).lower()  # YAML makes true a bool
         require(self.mono_source in CHOICES, "inference.mono_source",
                 f"one of {', '.join(CHOICES)}", self.mono_source)

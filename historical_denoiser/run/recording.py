@@ -3,7 +3,9 @@
 Start reading at `denoise_recording`.
 """
 
+import itertools
 import logging
+import math
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,6 +28,7 @@ from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.run import profiles
 from historical_denoiser.run.jobs import HEADER_TOLERANCE_SECONDS, Job
 from historical_denoiser.run.journal import Journal
+from historical_denoiser.run.repairs import Repairs
 from historical_denoiser.run.report import Levels
 
 logger = logging.getLogger(__name__)
@@ -40,8 +43,8 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
                       before_replacing: Callable[[], object] = lambda: None) -> dict[str, Any]:
     """Writes output = input - strength x noise, and the residual input - output.
 
-    The noise is subtracted from the samples of the file, so strength 0 returns them unchanged, and
-    output plus residual is the input. The results appear when they are complete.
+    The noise is subtracted from the samples of the file, so strength 0 only repairs what
+    `restorer.stages.repair` names. The results appear when they are complete.
 
     Args:
         job: The recording, and the files to write.
@@ -63,27 +66,27 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     """
     recording, strength = job.recording, as_strength(strength)
     digest, first = hash_of(recording.path), _blocks(job)
-    known = survey(first, recording.rate)
+    repairs, known, report = _survey(job, restorer, first, report)
     _log_facts(job, known, strength, getattr(first, "incomplete_packets", 0))
     output = audio_io.output_format(recording, known.samples)
     if known.samples == 0 and output.container == "FLAC":
         raise UserError("the file is empty, and FLAC cannot store that")
-    known, fitted, report = _analyse(job, restorer, strength, noise_profile, known, report)
+    gain = _log_repairs(job, repairs, output)
+    known, fitted, report = _analyse(job, restorer, strength, noise_profile, known, report,
+                                     lambda: repairs.apply(_blocks(job)))
     strength, history = fitted.strength, history.format(strength=fitted.strength)
-    with ExitStack() as stack:
-        blocks = _blocks(job, keep_times=True)
-        journal, pairs = None, ((block, np.zeros_like(block)) for block in blocks)
-        if not strength.removes_nothing:
-            journal = resume and stack.enter_context(Journal(job.denoised, digest, resume))
-            pairs = restorer.separate(blocks, recording.rate, known,
-                                      *([journal.around] if journal else []))
+    with repairs, ExitStack() as stack:
+        blocks, journal = _blocks(job, keep_times=True), None
+        if resume and not strength.removes_nothing:
+            journal = stack.enter_context(Journal(job.denoised, digest, resume))
         # The last one appears first, and the restored recording last.
         places = [stack.enter_context(replacing(path, lock=True)) for path in job.results]
         copy_mode(recording.path, *places, *([journal.path] if journal else []))
-        dither_seed = None if strength.removes_nothing else int(digest[:SEED_DIGITS], 16)
+        dither_seed = (None if strength.removes_nothing and gain == 1.0
+                       else int(digest[:SEED_DIGITS], 16))
         writer = _writer(job, places[0], output, first, blocks, dither_seed, history)
-        levels = _write(job, places, writer, remove(pairs, recording.rate, strength), output,
-                        report)
+        removed = _removed(restorer, strength, known, repairs, gain, blocks, journal)
+        levels = _write(job, places, writer, removed, output, report)
         if job.film is None:
             _carry_over(job, places[0], output, history, known.samples)
         if job.picture is not None:
@@ -92,7 +95,47 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     logger.info("%s: written to %s", recording.path, printable(", ".join(map(str, job.results))))
     return {"input_sha256": digest, "seconds": round(known.samples / recording.rate, 3),
             "strength": strength.describe() | ({"why": fitted.why} if fitted.why else {}),
-            **_findings(known, recording.rate), **levels.describe()}
+            **_findings(known, recording.rate), **repairs.describe(gain), **levels.describe()}
+
+
+def _survey(job: Job, restorer: Restorer, blocks: Iterable[np.ndarray],
+            report: Callable[[float], object],
+            ) -> tuple[Repairs, Survey, Callable[[float], object]]:
+    """Repairs and surveys a recording.
+
+    Repairs may take as long as everything else, and count as half of the work.
+
+    Returns:
+        The repairs, the survey, and a function that replaces `report` for the rest of the work.
+    """
+    repairs = Repairs(restorer.stages.repair, job.recording.rate)
+    share = 0.5 if repairs.kinds else 0.0
+    known = survey(repairs.make(blocks, lambda seconds: report(share * seconds)), repairs.rate)
+    return repairs, known, lambda seconds: report((1.0 - share) * seconds)
+
+
+def _log_repairs(job: Job, repairs: Repairs, output: audio_io.Format) -> float:
+    """Logs what was repaired, and returns the gain with which `output` can store it."""
+    gain = repairs.gain if job.film or audio_io.BITS[output.subtype] is not None else 1.0
+    if repairs.kinds:
+        lowered = f"; the result is lowered by {-20.0 * math.log10(gain):.1f} dB, so that it is " \
+                  "not clipped again" if gain != 1.0 else ""
+        logger.info("%s: repaired: %s%s", job.recording.path, repairs.found, lowered)
+    return gain
+
+
+def _removed(restorer: Restorer, strength: Strength, known: Survey, repairs: Repairs, gain: float,
+             blocks: Iterable[np.ndarray], journal: Journal | None,
+             ) -> Iterable[tuple[Pair, np.ndarray]]:
+    """Yields blocks repaired and with the gain, the noise to subtract, and the blocks as read."""
+    originals, source = itertools.tee(blocks)
+    source = repairs.apply(source)
+    pairs: Iterable[Pair] = ((block, np.zeros_like(block)) for block in source)
+    if not strength.removes_nothing:
+        pairs = restorer.separate(source, repairs.rate, known,
+                                  *([journal.around] if journal else []))
+    pairs = ((gain * block, gain * noise) for block, noise in pairs)
+    return zip(remove(pairs, repairs.rate, strength), originals, strict=True)
 
 
 def _log_facts(job: Job, known: Survey, strength: Strength, incomplete: int) -> None:
@@ -127,13 +170,14 @@ def _findings(known: Survey, sample_rate: int) -> dict[str, Any]:
 
 
 def _analyse(job: Job, restorer: Restorer, strength: Strength, noise_profile: Any, known: Survey,
-             report: Callable[[float], object],
+             report: Callable[[float], object], read: Callable[[], Iterable[np.ndarray]],
              ) -> tuple[Survey, Fitted, Callable[[float], object]]:
     """Analyses a recording, and logs the results.
 
     Args:
         job, restorer, strength, noise_profile, report: As in `denoise_recording`.
         known: Survey of the recording.
+        read: Reads the recording from its start.
 
     Returns:
         The analysis, the fitted strength, and a function that replaces `report` and counts the
@@ -143,8 +187,7 @@ def _analyse(job: Job, restorer: Restorer, strength: Strength, noise_profile: An
     if strength.removes_nothing:
         return known, Fitted(strength, ""), report
     seconds = known.samples / recording.rate
-    profile = profiles.read_profile(noise_profile, lambda: _blocks(job), recording.rate,
-                                    known.samples)
+    profile = profiles.read_profile(noise_profile, read, recording.rate, known.samples)
     analysed = 0.0 if profile is not None else restorer.analysis_seconds(
         known.audible_samples, recording.rate)
     fitted_to = strength.is_auto * min(EXCERPTS_SECONDS, seconds)
@@ -156,34 +199,35 @@ def _analyse(job: Job, restorer: Restorer, strength: Strength, noise_profile: An
     if analysed and seconds > EXCERPTS_SECONDS:
         logger.info("%s: %.0f s of it are analysed first, to measure the noise", recording.path,
                     analysed)
-    known = restorer.analyse(known, lambda: _blocks(job), recording.rate, profile, advance)
+    known = restorer.analyse(known, read, recording.rate, profile, advance)
     if known.hum_hz is not None:
         logger.info("%s: hum at multiples of %.2f Hz is removed first", recording.path,
                     known.hum_hz)
-    fitted = restorer.fit_strength(strength, lambda: _blocks(job), recording.rate, known, advance)
+    fitted = restorer.fit_strength(strength, read, recording.rate, known, advance)
     if strength.is_auto:
         logger.info("%s: strength %s", recording.path, fitted.why)
     return known, fitted, advance
 
 
 def _write(job: Job, places: list[Path], writer: FilmWriter | audio_io.Writer,
-           removed: Iterable[Pair], output: audio_io.Format, report: Callable[[float], object],
-           ) -> Levels:
+           removed: Iterable[tuple[Pair, np.ndarray]], output: audio_io.Format,
+           report: Callable[[float], object]) -> Levels:
     """Writes the restored recording and the residual, and returns their levels.
 
     Args:
         job: The recording, and the files to write.
         places: Temporary names of these files.
         writer: Writes the restored recording.
-        removed: Blocks of the recording, and the noise to subtract from each.
+        removed: Blocks of the repaired recording, the noise to subtract from each, and the blocks
+            as they are in the file.
         output: Format of the residual.
         report: Called with the seconds finished since the last call.
     """
     recording, levels = job.recording, Levels()
     with writer as main, audio_io.Writer(places[1], recording.rate, recording.channels,
                                          output) as rest:
-        for original, noise in removed:
-            written = main.write(original - noise)
+        for (block, noise), original in removed:
+            written = main.write(block - noise)
             levels.add(input=original, output=written, residual=rest.write(original - written))
             report(len(original) / recording.rate)
     for each, path in ((main, job.denoised), (rest, job.residual)):

@@ -1,0 +1,134 @@
+"""Measures how well gaps are filled and clipped peaks restored, and the time for that.
+
+    python benchmarks/repair.py data/heldout/music data/heldout/speech --each=6
+
+The folders hold clean recordings; those of the open test are loaded by `prepare_data.py`
+(docs/data.md). Of so many recordings of each folder, the middle is damaged. Prints the table of
+docs/repair.md: the SNR within gaps, and the gain of the signal-to-distortion ratio (SDR) over all
+samples of a clipped second, in dB; and processor time in seconds. FFmpeg takes minutes for each.
+"""
+
+import argparse
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import av
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
+from historical_denoiser.bench.pairs import read_mono  # noqa: E402
+from historical_denoiser.classical.clicks import remove_clicks  # noqa: E402
+from historical_denoiser.classical.repair import Found, repair  # noqa: E402
+from historical_denoiser.formats.audio_io import AUDIO_ENDINGS  # noqa: E402
+
+GAPS_MS, SDRS_DB = (5, 10, 20, 50), (3, 7, 15)
+CONTEXT = 2 * SAMPLE_RATE  # of a gap, on both sides
+AUDIBLE = 1e-3  # a softer gap is not judged
+
+
+def some(folder: Path, count: int) -> list[Path]:
+    """Returns up to `count` of the recordings in a folder, spread over their names."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in AUDIO_ENDINGS]
+    return paths[::max(1, len(paths) // count)][:count]
+
+
+def sdr(clean: np.ndarray, other: np.ndarray) -> float:
+    """Returns the signal-to-distortion ratio in dB."""
+    return 10.0 * np.log10(np.sum(clean**2) / (np.sum((clean - other) ** 2) + 1e-20))
+
+
+def clip(clean: np.ndarray, sdr_db: float) -> np.ndarray:
+    """Clips a sound so that its SDR is `sdr_db`."""
+    low, high = 0.0, float(np.abs(clean).max())
+    for _ in range(40):
+        level = 0.5 * (low + high)
+        low, high = (low, level) if sdr(clean, np.clip(clean, -level, level)) > sdr_db else (
+            level, high)
+    return np.clip(clean, -high, high)
+
+
+def ours(kind: str, audio: np.ndarray) -> np.ndarray:
+    """Returns a sound as `inference.repair` makes it."""
+    return np.concatenate([mended for _, mended in repair([audio], SAMPLE_RATE, [kind], Found())])
+
+
+def ffmpeg(audio: np.ndarray) -> np.ndarray:
+    """Returns a sound declipped by FFmpeg with its defaults."""
+    graph = av.filter.Graph()
+    source = graph.add_abuffer(sample_rate=SAMPLE_RATE, format="dblp", layout="mono")
+    graph.link_nodes(source, graph.add("adeclip"), graph.add("abuffersink")).configure()
+    frame = av.AudioFrame.from_ndarray(audio[None].astype(np.float64), "dblp", "mono")
+    frame.sample_rate, frame.pts = SAMPLE_RATE, 0
+    graph.push(frame)
+    graph.push(None)
+    pieces: list[np.ndarray] = []
+    while sum(map(len, pieces)) < len(audio):
+        pieces.append(graph.pull().to_ndarray()[0])
+    return np.concatenate(pieces)[:len(audio)]
+
+
+def line(audio: np.ndarray, gap: slice) -> np.ndarray:
+    """Returns a sound with a straight line across a gap."""
+    out = audio.copy()
+    out[gap] = np.linspace(audio[gap.start - 1], audio[gap.stop], gap.stop - gap.start)
+    return out
+
+
+# Methods of a damaged sound and the place of a gap in it.
+FILLERS = {"gaps: this": lambda damaged, gap: ours("gaps", damaged), "gaps: line": line,
+           "gaps: click stage": lambda damaged, gap: remove_clicks(damaged),
+           "gaps: silence": lambda damaged, gap: damaged}
+DECLIPPERS = {"clipping: this": lambda damaged: ours("clipping", damaged),
+              "clipping: FFmpeg adeclip": ffmpeg}
+
+
+def main() -> None:
+    """Measures all methods, and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("folders", nargs="+", type=Path, help="clean recordings")
+    parser.add_argument("--each", type=int, default=6, help="recordings of each folder")
+    parser.add_argument("--without", default="none", help="a part of the names of rows to skip")
+    arguments = parser.parse_args()
+    rng, gains, seconds = np.random.default_rng(0), defaultdict(list), defaultdict(list)
+
+    def note(row: str, column: str, gain_db: float, began: float) -> None:
+        gains[row, column].append(gain_db)
+        seconds[row].append(time.process_time() - began)
+
+    for kind, path in ((folder.name, path) for folder in arguments.folders
+                       for path in some(folder, arguments.each)):
+        clean = read_mono(path, 60.0).astype(np.float64)
+        clean = clean[max(0, len(clean) // 2 - CONTEXT):][:2 * CONTEXT]
+        if len(clean) < SAMPLE_RATE or not clean.any():
+            continue
+        for length in GAPS_MS:
+            start = int(rng.integers(len(clean) // 4, len(clean) // 2))
+            gap, damaged = slice(start, start + length * SAMPLE_RATE // 1000), clean.copy()
+            damaged[gap] = 0.0
+            if clean[gap].std() < AUDIBLE:
+                continue
+            for row, fill in FILLERS.items():
+                began = time.process_time()
+                note(f"{kind}, {row}", f"{length} ms",
+                     sdr(clean[gap], fill(damaged, gap)[gap]), began)
+        sound = clean[len(clean) // 2 - SAMPLE_RATE // 2:][:SAMPLE_RATE]
+        for ratio in SDRS_DB:
+            damaged = clip(sound, ratio)
+            for row, declip in DECLIPPERS.items():
+                if arguments.without in row:
+                    continue
+                began = time.process_time()
+                note(f"{kind}, {row}", f"{ratio} dB",
+                     sdr(sound, declip(damaged)) - sdr(sound, damaged), began)
+    for row, times in seconds.items():
+        cells = [f"{np.mean(values):+.1f}" for (name, _), values in gains.items() if name == row]
+        sys.stdout.write(f"| {row} | {' | '.join(cells)} | {np.mean(times):.2f} |\n")
+
+
+if __name__ == "__main__":
+    main()
