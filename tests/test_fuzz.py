@@ -15,6 +15,7 @@ from film_samples import Sound, write_film
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import chunks, containers
 from historical_denoiser.restoration.restorer import Restorer
+from historical_denoiser.restoration.settings import StageSettings
 from historical_denoiser.run.jobs import InferenceConfig, make_job
 from historical_denoiser.run.recording import denoise_recording
 
@@ -98,7 +99,7 @@ def restore(path: Path) -> str:
     results: set[Path] = set()
     try:
         job = make_job(containers.open_audio(path), InferenceConfig(), "results")
-        seconds = denoise_recording(job, Restorer(None, None, None), 0.0)["seconds"]
+        seconds = denoise_recording(job, Restorer(None, None, StageSettings()), 0.0)["seconds"]
         results = set(job.results)
     except (UserError, OSError) as error:
         assert str(error) and "\n" not in str(error)

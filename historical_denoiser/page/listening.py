@@ -19,6 +19,7 @@ from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.files import replacing
 from historical_denoiser.formats.audio_io import Recording
 from historical_denoiser.restoration.restorer import Restorer
+from historical_denoiser.restoration.settings import StageSettings
 
 MIN_RATE, MAX_RATE = 8000, 48000  # supported by every browser
 LOUDEST = 2**15 - 1  # in 16 bits
@@ -33,6 +34,8 @@ class KeepingNoise:
     Attributes:
         known: Analysis of the recording; None before `analyse`.
     """
+
+    stages = StageSettings()  # the page repairs nothing
 
     def __init__(self, restorer: Restorer, kept: Path) -> None:
         """Prepares to store the noise in the file `kept`, which appears when it is complete."""
@@ -69,6 +72,8 @@ class KeptNoise:
         known: Analysis of the recording.
         kept: File with the noise.
     """
+
+    stages = StageSettings()
 
     def __init__(self, known: Survey, kept: Path) -> None:
         self.known, self.kept = known, kept

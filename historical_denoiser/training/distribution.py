@@ -182,7 +182,7 @@ class DistributedWorkers:
             inputs = [noisy, *profile] if profile else noisy
             variables = [variable.value for variable in model.trainable_variables]
             with tf.GradientTape() as tape:
-                value = trained.compute_loss(y=clean, y_pred=trained(inputs)) / self.replicas
+                value = trained.compute_loss(inputs, clean, trained(inputs)) / self.replicas
                 scaled = optimizer.scale_loss(value)
             gradients = tf.distribute.get_replica_context().all_reduce(
                 tf.distribute.ReduceOp.SUM, tape.gradient(scaled, variables))
