@@ -92,6 +92,8 @@ class Workshop:
                 cfg.inference.noise_floor_db)
         require(cfg.inference.noise_profile == "none", "inference.noise_profile",
                 "left out: it is chosen on the page", cfg.inference.noise_profile)
+        require(not cfg.inference.repair, "inference.repair",
+                "left out: the page repairs nothing, inference.py does", cfg.inference.repair)
         require(cfg.inference.cluster == "none", "inference.cluster",
                 "left out: the page denoises on the computer where it runs",
                 cfg.inference.cluster)

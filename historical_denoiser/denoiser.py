@@ -249,7 +249,7 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
     """Returns the method that `cfg` names; args and errors are those of `choose_network`."""
     choice, seconds = cfg.inference.noise_profile, cfg.inference.segment_seconds
     chosen = {name: value for name, value in dataclasses.asdict(cfg.inference).items()
-              if name not in NOT_IN_RESULTS and value != []}  # without repairs, as before
+              if name not in NOT_IN_RESULTS}
     deciding = dict(chosen)
     if profiles.is_file(choice):  # its name decides on nothing
         chosen["noise_profile_sha256"] = hash_of(Path(choice))

@@ -12,6 +12,7 @@ Sources:
 Start reading at `Degradation`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,7 @@ Tensor = Any  # a tensor of any Keras backend
 NOISE_WINDOW = 8192  # samples; the noise of a recording is measured in the quietest such window
 
 
-class Degradation:
+class Degradation(ABC):
     """Base of the degradations of observed waveforms.
 
     Args:
@@ -35,12 +36,12 @@ class Degradation:
     def __init__(self, observed: np.ndarray) -> None:
         self.observed = np.asarray(observed, np.float32)
 
-    def draw(self, rng: np.random.Generator) -> None:
+    def draw(self, rng: np.random.Generator) -> None:  # noqa: B027 - most draw nothing
         """Draws what is random, once before each step."""
 
+    @abstractmethod
     def error(self, estimate: Tensor) -> Tensor:
         """Returns the difference `(batch, n)` of what was observed and the degraded estimate."""
-        raise NotImplementedError
 
     def make_consistent(self, estimate: np.ndarray) -> np.ndarray:
         """Replaces samples that are known."""

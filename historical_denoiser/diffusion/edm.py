@@ -28,7 +28,7 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 class NoiseLevels:
     """The noise levels of a diffusion model."""
 
-    sigma_data: float = 0.057  # RMS of the clean sound; `measure_sigma_data` measures it
+    sigma_data: float = 0.057  # RMS of the clean sound
     sigma_min: float = 1e-6
     sigma_max: float = 10.0
     rho: float = 10.0  # in training; the greater, the more steps are at low levels
@@ -51,21 +51,9 @@ class NoiseLevels:
         """Draws the level of each of `count` items."""
         return self.at(rng.uniform(size=count), self.rho).astype(np.float32)
 
-    def for_sampling(self, steps: int, highest: float | None = None) -> np.ndarray:
-        """Returns `steps + 1` decreasing levels, the last of which is 0.
-
-        Args:
-            steps: At least 1.
-            highest: The first level; `sigma_max` if None.
-        """
-        shares = np.arange(steps) / max(steps - 1, 1)
-        levels = NoiseLevels(self.sigma_data, self.sigma_min, highest or self.sigma_max)
-        return np.append(levels.at(shares, self.sampling_rho), 0.0)
-
-
-def measure_sigma_data(waveforms: np.ndarray) -> float:
-    """Returns the RMS of clean sound, which `NoiseLevels.sigma_data` should be."""
-    return float(np.sqrt(np.mean(np.square(waveforms, dtype=np.float64))))
+    def for_sampling(self, steps: int) -> np.ndarray:
+        """Returns `steps + 1` decreasing levels, the last of which is 0."""
+        return np.append(self.at(np.arange(steps) / max(steps - 1, 1), self.sampling_rho), 0.0)
 
 
 def precondition(network: Callable[[Tensor, Tensor], Tensor], levels: NoiseLevels) -> Denoise:

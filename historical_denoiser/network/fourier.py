@@ -83,9 +83,20 @@ def _factors(samples: int) -> tuple[int, int]:
     return rows, samples // rows
 
 
+def turns(samples: np.ndarray, bins: int, period: int) -> np.ndarray:
+    """Returns real and imaginary part of exp(-2 pi i k n / period), float32 `(samples, bins, 2)`.
+
+    Args:
+        samples: The numbers n.
+        bins: How many numbers k there are, from 0 upwards.
+        period: Number of samples of the transform.
+    """
+    # Full periods are removed in integer arithmetic, which is exact.
+    angle = 2.0 * np.pi / period * (np.outer(samples, np.arange(bins)) % period)
+    return np.stack([np.cos(angle), -np.sin(angle)], axis=-1).astype(np.float32)
+
+
 def _turns(first: int, second: int, period: int | None = None) -> tuple[Tensor, Tensor]:
     """Returns cosine and sine of 2 pi m n / period, `(first, second)`; the default is `first`."""
-    period = period or first
-    # Full periods are removed in integer arithmetic, which is exact.
-    angle = 2.0 * np.pi / period * (np.outer(np.arange(first), np.arange(second)) % period)
-    return tuple(ops.convert_to_tensor(wave(angle).astype(np.float32)) for wave in (np.cos, np.sin))
+    parts = turns(np.arange(first), second, period or first)
+    return ops.convert_to_tensor(parts[..., 0]), ops.convert_to_tensor(-parts[..., 1])

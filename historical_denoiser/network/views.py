@@ -15,13 +15,14 @@ is a quarter of the window. Everything is Keras 3 and runs on each of its backen
 `ShortView`.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
 from keras import ops
 
 from historical_denoiser.audio import dsp
-from historical_denoiser.network.fourier import irfft, rfft
+from historical_denoiser.network.fourier import irfft, rfft, turns
 from historical_denoiser.network.tensor_ops import fold_regions, overlap_add, slice_axis
 
 Tensor = Any  # a tensor of any Keras backend
@@ -51,7 +52,7 @@ def from_blocks(blocks: Tensor) -> Tensor:
     return rfft(windows * ops.convert_to_tensor(dsp.hamming(HOPS * hop)))
 
 
-class View:
+class View(ABC):
     """Base of the views, whose bins can be aligned to those of `fold_bins`.
 
     Args:
@@ -72,21 +73,21 @@ class View:
         """Returns the spectrogram with `bins` bins of the waveform that the view adds up to."""
         return from_blocks(self.to_blocks(content, 2 * (bins - 1)))
 
+    @abstractmethod
     def from_waves(self, waves: Tensor) -> Tensor:
         """Returns the view of the result of `to_waves`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def to_blocks(self, content: Tensor, win_size: int) -> Tensor:
         """Returns the waveform that the view adds up to, in the form that `from_blocks` takes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fold(self, content: Tensor, bins: int) -> Tensor:
         """Aligns the view to a spectrogram of `bins` bins that is folded."""
-        raise NotImplementedError
 
+    @abstractmethod
     def unfold(self, folded: Tensor, bins: int) -> Tensor:
         """Inverts `fold`."""
-        raise NotImplementedError
 
 
 class ShortView(View):
@@ -105,8 +106,8 @@ class ShortView(View):
         middle = middle / ops.convert_to_tensor(dsp.hamming(win_size)[first : first + length])
         pieces = ops.stack([slice_axis(middle, 2, step * hop, step * hop + short)
                             for step in range(STEPS)], axis=2)
-        transform = dsp.hamming(short)[:, None, None] * _turns(np.arange(short), short // 2 + 1,
-                                                               short)
+        transform = turns(np.arange(short), short // 2 + 1, short)
+        transform = dsp.hamming(short)[:, None, None] * transform
         spectra = ops.matmul(pieces, ops.convert_to_tensor(transform.reshape(short, -1)))
         spectra = ops.reshape(spectra, (-1, frames, STEPS, short // 2 + 1, 2))
         spectra = ops.transpose(spectra, (0, 1, 3, 2, 4))
@@ -123,7 +124,7 @@ class ShortView(View):
         # for two of the complex one.
         scale = np.full(bins, 2.0 / short)
         scale[[0, -1]] = 1.0 / short
-        transform = (_turns(np.arange(short), bins, short)
+        transform = (turns(np.arange(short), bins, short)
                      * window[:, None, None] * scale[:, None]).astype(np.float32)
         pieces = ops.matmul(pairs, ops.convert_to_tensor(transform.reshape(short, -1).T))
         waveform = overlap_add(ops.expand_dims(pieces, -1), hop)
@@ -185,7 +186,7 @@ class LongView(View):
         hop, window = win_size // HOPS, dsp.hamming(win_size)
         blocks = overlap_add(ops.expand_dims(waves * ops.convert_to_tensor(window), -1), hop)
         blocks = ops.reshape(blocks, (-1, frames + HOPS - 1, hop)) / _sum_of_squares(frames, window)
-        transform = _turns(np.arange(hop), self.bins + 1, LONG_HOPS * hop)
+        transform = turns(np.arange(hop), self.bins + 1, LONG_HOPS * hop)
         after = LONG_HOPS - HOPS - HOPS_BEFORE
         parts = [ops.pad(ops.matmul(blocks, ops.convert_to_tensor(transform[..., part])),
                          ((0, 0), (HOPS_BEFORE, after), (0, 0))) for part in (0, 1)]
@@ -208,7 +209,7 @@ class LongView(View):
         scale = np.full(self.bins + 1, 2.0 / samples / np.sum(window[::hop] ** 2))
         scale[0] /= 2.0
         # A sum begins with the last block of the earliest window, one hop behind its end.
-        transform = _turns(np.arange(hop) - hop, self.bins + 1, samples) * scale[:, None]
+        transform = turns(np.arange(hop) - hop, self.bins + 1, samples) * scale[:, None]
         return sum(ops.matmul(part, ops.convert_to_tensor(each.T.astype(np.float32)))
                    for part, each in zip(parts, np.moveaxis(transform, -1, 0), strict=True))
 
@@ -227,19 +228,6 @@ def _middle(win_size: int) -> tuple[int, int]:
     """Returns the first sample and the length of the span that a frame's short frames cover."""
     length = win_size // STEPS + (STEPS - 1) * (win_size // HOPS // STEPS)
     return (win_size - length) // 2, length
-
-
-def _turns(samples: np.ndarray, bins: int, period: int) -> np.ndarray:
-    """Returns real and imaginary part of exp(-2 pi i k n / period), `(samples, bins, 2)`.
-
-    Args:
-        samples: The numbers n.
-        bins: How many numbers k there are, from 0 upwards.
-        period: Number of samples of the transform.
-    """
-    # Full periods are removed in integer arithmetic, which is exact.
-    angle = 2.0 * np.pi / period * (np.outer(samples, np.arange(bins)) % period)
-    return np.stack([np.cos(angle), -np.sin(angle)], axis=-1).astype(np.float32)
 
 
 def _sum_of_squares(frames: Any, window: np.ndarray) -> Tensor:
@@ -267,7 +255,7 @@ def _sum_blocks(real: Tensor, imag: Tensor) -> tuple[Tensor, Tensor]:
     step = 1
     while step < LONG_HOPS:
         kept = ops.shape(real)[1] - step
-        turn = _turns(np.array([step]), real.shape[-1], LONG_HOPS)[0]
+        turn = turns(np.array([step]), real.shape[-1], LONG_HOPS)[0]
         cosine, sine = (ops.convert_to_tensor(part) for part in turn.T.copy())
         later_real, later_imag = (slice_axis(part, 1, step, step + kept) for part in (real, imag))
         real = slice_axis(real, 1, 0, kept) + later_real * cosine - later_imag * sine

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from historical_denoiser.audio.mono_source import CHOICES
@@ -18,7 +18,7 @@ class StageSettings:
     """The stages that are enabled; `chain.restore_segment` has their order."""
 
     # First of all, repair what is damaged: a list of gaps, clipping.
-    repair: Any = False
+    repair: Any = field(default_factory=list)
     # Then, combine two channels that hold one signal with different noise: true, false, or
     # auto to do so only in clear cases.
     mono_source: Any = "false"
@@ -31,7 +31,6 @@ class StageSettings:
     keep_held: bool = True  # where there are drones, restore held notes that were taken for hum
 
     def __post_init__(self) -> None:
-        self.repair = [] if self.repair in (False, None) else self.repair
         require(isinstance(self.repair, list | tuple)
                 and all(kind in KINDS for kind in self.repair), "inference.repair",
                 f"a list of {' and '.join(KINDS)}, as [{','.join(KINDS)}]", self.repair)
@@ -42,7 +41,7 @@ class StageSettings:
     @classmethod
     def only(cls, **stages: Any) -> StageSettings:
         """Returns settings in which every stage that is not named is disabled."""
-        off = {each.name: "false" if each.name == "mono_source" else False for each in fields(cls)}
+        off = dict.fromkeys(STAGES, False) | {"repair": [], "mono_source": "false"}
         return cls(**off | stages)
 
 
