@@ -16,8 +16,9 @@ from historical_denoiser.data.mixture import Mixture
 Row = dict[str, float | str]
 JudgeMore = Callable[[str, np.ndarray, np.ndarray], dict[str, float]]
 
-MEASURES = ("snr_gain_db", "si_sdr_db", "lsd_db", "lsd_gain_db", "energy_db",
-            "residual_correlation", "input_correlation", "clean_si_sdr_db", "noise_left_db")
+MEASURES = ("snr_gain_db", "segmental_snr_db", "si_sdr_db", "lsd_db", "lsd_gain_db",
+            "energy_db", "residual_correlation", "input_correlation", "clean_si_sdr_db",
+            "noise_left_db")
 LOWER_IS_BETTER = ("lsd_db", "residual_correlation", "input_correlation", "noise_left_db",
                    "probe_noise_left_db")
 # Beyond these limits `find_faults` reports a fault.
@@ -38,6 +39,9 @@ LSD_WIN_SIZE = 2048
 LSD_HOP_SIZE = 512
 LSD_RANGE_DB = 80.0  # lower levels, relative to the peak of the clean spectrum, are inaudible
 
+SEGMENT_SAMPLES = 1024  # of the segmental SNR: 23 ms
+SEGMENT_RANGE_DB = (-10.0, 35.0)  # beyond these, a segment sounds no worse or no better
+
 
 def snr_db(clean: np.ndarray, estimate: np.ndarray) -> float:
     """Signal-to-noise ratio of `estimate` in dB: the power of `clean` over that of the error."""
@@ -50,6 +54,20 @@ def si_sdr_db(clean: np.ndarray, estimate: np.ndarray) -> float:
     centred = estimate - estimate.mean(dtype=np.float64)
     target = np.dot(centred, reference) / np.dot(reference, reference) * reference
     return _ratio_db(np.dot(target, target), np.dot(centred - target, centred - target))
+
+
+def segmental_snr_db(clean: np.ndarray, estimate: np.ndarray) -> float:
+    """Mean SNR in dB of segments of `SEGMENT_SAMPLES`, each limited to `SEGMENT_RANGE_DB`.
+
+    J. H. L. Hansen and B. L. Pellom, "An effective quality evaluation protocol for speech
+    enhancement algorithms", ICSLP 1998: there, too, each segment lies in [-10, 35] dB.
+    """
+    samples = len(clean) // SEGMENT_SAMPLES * SEGMENT_SAMPLES
+    signal, error = (np.var(each[:samples].reshape(-1, SEGMENT_SAMPLES), axis=-1, dtype=np.float64)
+                     for each in (clean, estimate - clean))
+    levels_db = dsp.decibels(signal, floor=1e-30) - dsp.decibels(error, floor=1e-30)
+    lowest, highest = SEGMENT_RANGE_DB
+    return float(np.mean(np.clip(np.nan_to_num(levels_db, nan=lowest), lowest, highest)))
 
 
 def _ratio_db(signal: float, error: float) -> float:
@@ -88,8 +106,9 @@ def judge(clean: np.ndarray, noisy: np.ndarray, denoised: np.ndarray) -> dict[st
         denoised: Its output, of the same shape.
 
     Returns:
-        `snr_gain_db` (SNR improvement), `si_sdr_db`, `lsd_db` (log-spectral distance),
-        `lsd_gain_db` (by how much that has become smaller), `energy_db` (output over target),
+        `snr_gain_db` (SNR improvement), `segmental_snr_db`, `si_sdr_db`, `lsd_db` (log-spectral
+        distance), `lsd_gain_db` (by how much that has become smaller), `energy_db` (output over
+        target),
         `residual_correlation` (of the residual with the clean target: 0 where no signal was removed
         with the noise) and `input_correlation` (of the residual with the input: 1 where everything
         was removed; 0.58, 0.30 and 0.10 at 3, 10 and 20 dB where only the noise was).
@@ -97,6 +116,7 @@ def judge(clean: np.ndarray, noisy: np.ndarray, denoised: np.ndarray) -> dict[st
     lsd = log_spectral_distance_db(clean, denoised)
     return {
         "snr_gain_db": snr_db(clean, denoised) - snr_db(clean, noisy),
+        "segmental_snr_db": segmental_snr_db(clean, denoised),
         "si_sdr_db": si_sdr_db(clean, denoised),
         "lsd_db": lsd,
         "lsd_gain_db": log_spectral_distance_db(clean, noisy) - lsd,

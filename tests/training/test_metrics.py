@@ -43,6 +43,16 @@ def test_snr_and_si_sdr(clean, noise):
     assert metrics.snr_db(clean, 0.5 * clean) == pytest.approx(6.02, abs=0.01)
 
 
+def test_segmental_snr_is_the_mean_over_limited_segments(clean, noise):
+    half = len(clean) // 2 // metrics.SEGMENT_SAMPLES * metrics.SEGMENT_SAMPLES
+    for first, second, wanted in ((5.0, 25.0, 15.0), (-40.0, 60.0, 12.5)):
+        scale = dsp.to_gain(np.where(np.arange(len(clean)) < half, -first, -second))
+        noisy = clean + scale * noise * np.std(clean) / np.std(noise)
+        # The noise of single segments is a little louder or softer than its mean.
+        assert metrics.segmental_snr_db(clean, noisy) == pytest.approx(wanted, abs=0.6)
+    assert metrics.segmental_snr_db(clean, np.full_like(clean, np.nan)) == -10.0
+
+
 def test_silence_and_what_is_no_number_are_the_worst(clean, mix):
     worst = float("-inf")
     for output in (np.full_like(clean, np.nan), np.zeros_like(clean)):
