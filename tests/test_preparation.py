@@ -10,6 +10,7 @@ from restorers import make_restorer
 
 import inference
 from historical_denoiser.audio.replay import CURVES, Replay
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import chunks
 from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.run.jobs import InferenceConfig, plan
@@ -63,6 +64,7 @@ def test_all_corrections_at_once(tmp_path, rng, caplog, repair):
     history = ("second channel moved by -3.000 samples; curve 500,-13.7,50 of the transfer undone; "
                "speed x 1.02223; replay curve columbia_78")
     assert history in caplog.text and "is lowered by" in caplog.text
+    assert "WARNING" not in caplog.text
     assert sf.SoundFile(job.denoised).comment == f"{history}; denoised at strength 0.5"
 
 
@@ -91,8 +93,9 @@ def test_flat_changes_no_sample(tmp_path, rng, caplog):
     sf.write(path, 0.1 * rng.standard_normal(RATE), RATE)
     job, facts = restore(path, 0.0, replay_curve="flat", azimuth="auto")
     assert np.array_equal(sf.read(path)[0], sf.read(job.denoised)[0])
-    assert facts["replay"]["replay_curve"]["name"] == "flat"
-    assert "azimuth: nothing to do, the recording has 1 channels, not 2" in caplog.text
+    assert facts["replay"] == {"replay_curve": {"name": "flat", "bass_hz": 0.0, "treble_hz": 0.0,
+                                                "shelf_hz": 20.0}, "gain_db": 0.0}
+    assert "azimuth: nothing to do, the recording has 1 channel(s), not 2" in caplog.text
 
 
 def test_times_and_files_of_noise_are_those_before_the_correction(tmp_path, rng, monkeypatch):
@@ -126,3 +129,12 @@ def test_films_and_compressed_files_keep_their_speed(tmp_path):
         job, make_restorer(np.asarray, NetworkSettings()), 0.0, replay=InferenceConfig(
             replay_curve="riaa").replay)
     assert facts["replay"]["replay_curve"]["name"] == "riaa" and job.denoised.stat().st_size
+
+
+@pytest.mark.parametrize("settings", [{"replay_curve": "riaa"}, {"azimuth": "auto"}])
+def test_the_place_of_a_broken_sample_is_that_in_the_file(tmp_path, rng, settings):
+    audio = 0.1 * rng.standard_normal((4 * RATE, 2))
+    audio[3 * RATE, 1] = np.nan
+    sf.write(tmp_path / "a.wav", audio, RATE, "FLOAT")
+    with pytest.raises(UserError, match="NaN or infinite samples, the first at 3.000 s"):
+        restore(tmp_path / "a.wav", **settings)

@@ -7,7 +7,7 @@ import functools
 import math
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -170,7 +170,7 @@ class Replay:
     transfer_curve: Curve | None = None
     speed: float = 1.0
     finds_azimuth: bool = False
-    late_seconds: float = field(default=0.0, compare=False)
+    late_seconds: float = 0.0
 
     @property
     def changes(self) -> bool:
@@ -215,7 +215,8 @@ class Replay:
         return list(filter(None, [
             self.late_seconds and
             f"second channel moved by {-self.late_seconds * rate:.3f} samples",
-            self.transfer_curve and f"curve {self.transfer_curve.name} of the transfer undone",
+            self.transfer_curve and not self.transfer_curve.is_flat and
+            f"curve {self.transfer_curve.name} of the transfer undone",
             self.speed != 1.0 and f"speed x {self.speed:.6g}",
             self.replay_curve and f"replay curve {self.replay_curve.name}"]))
 
@@ -266,7 +267,7 @@ def change_speed(blocks: Iterable[np.ndarray], rate: int, speed: float) -> Itera
 
     def count() -> Iterator[np.ndarray]:
         nonlocal read
-        for block in blocks:
+        for block in filter(len, blocks):
             read += len(block)
             yield block.T
 
@@ -300,7 +301,8 @@ def find_azimuth(blocks: Iterable[np.ndarray], rate: int) -> tuple[float, str]:
     if frames.rest is not None and len(frames.rest) >= MIN_CHUNK_SECONDS * rate:
         measure(frames.rest)
     if not found:
-        return 0.0, "the channels share too little for a delay between them to be measured"
+        return 0.0, "the recording is too short, or its channels share too little, for a delay " \
+                    "between them to be measured"
     late, spread = float(np.median(found)), float(np.subtract(*np.quantile(found, (0.75, 0.25))))
     text = f"the second channel is {late:.3f} samples late (half of the measurements are within " \
            f"{spread:.3f})"

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from historical_denoiser.audio.replay import Replay, find_azimuth
+from historical_denoiser.audio.survey import checked
 from historical_denoiser.classical.repair import Found, repair
 from historical_denoiser.formats import containers
 from historical_denoiser.formats.audio_io import Recording
@@ -30,10 +31,11 @@ def measure_azimuth(recording: Recording, correction: Replay) -> Replay:
     if not correction.finds_azimuth:
         return correction
     if recording.channels != 2:
-        logger.info("%s: azimuth: nothing to do, the recording has %d channels, not 2",
+        logger.info("%s: azimuth: nothing to do, the recording has %d channel(s), not 2",
                     recording.path, recording.channels)
-        return correction
-    late_seconds, why = find_azimuth(containers.read_blocks(recording), recording.rate)
+        return replace(correction, finds_azimuth=False)
+    late_seconds, why = find_azimuth(checked(containers.read_blocks(recording), recording.rate),
+                                     recording.rate)
     logger.info("%s: azimuth: %s", recording.path, why)
     return replace(correction, late_seconds=late_seconds)
 
@@ -67,9 +69,13 @@ class Preparation:
     def make(self, blocks: Iterable[np.ndarray],
              report: Callable[[float], object]) -> Iterator[np.ndarray]:
         """Yields a recording, prepared; `report` is told the seconds of each block read."""
-        for block in self.replay.apply(self._repair(blocks, report), self.rate):
-            if self.replay.changes:
-                self.peak = max(self.peak, float(np.abs(block).max()))
+        repaired = self._repair(blocks, report)
+        if not self.replay.changes:
+            yield from repaired
+            return
+        # What a filter makes of NaN has no place any more that could be named.
+        for block in self.replay.apply(checked(repaired, self.rate), self.rate):
+            self.peak = max(self.peak, float(np.abs(block).max()))
             yield block
 
     def apply(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

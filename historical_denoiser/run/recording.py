@@ -91,7 +91,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         if job.film is None:
             _carry_over(job, places[0], output, history, known.samples, replay.speed)
         if job.picture is not None:
-            _draw(job, places, strength, known.samples)
+            _draw(job, places, strength, prepared, known.samples)
         before_replacing()
     logger.info("%s: written to %s", recording.path, printable(", ".join(map(str, job.results))))
     return {"input_sha256": digest, "seconds": round(known.samples / recording.rate, 3),
@@ -263,13 +263,15 @@ def _carry_over(job: Job, place: Path, output: audio_io.Format, history: str, sa
     audio_io.require_whole(place, samples)
 
 
-def _draw(job: Job, places: list[Path], strength: Strength, samples: int) -> None:
+def _draw(job: Job, places: list[Path], strength: Strength, prepared: Preparation,
+          samples: int) -> None:
     """Draws input, output and residual."""
     # Imported only when needed, since matplotlib takes a second to load.
     from historical_denoiser.formats.spectrogram import save_spectrograms
 
     save_spectrograms(places[2], [
-        ("Input", job.recording),
+        ("Input, before its replay was corrected" if prepared.replay.changes else "Input",
+         job.recording),
         (f"Output at strength {strength.share:g}",
          containers.open_audio(places[0], job.recording.track)),
         ("Residual: input - output", audio_io.open_recording(places[1]))], samples)
