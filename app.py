@@ -57,7 +57,7 @@ from historical_denoiser.page.sessions import (
     open_upload,
     require_length,
 )
-from historical_denoiser.run.jobs import ALL_TRACKS, Job, make_job
+from historical_denoiser.run.jobs import ALL_TRACKS, InferenceConfig, Job, make_job
 from historical_denoiser.run.recording import denoise_recording
 from historical_denoiser.settings import PRETRAINED, Config, run_with_settings
 
@@ -92,8 +92,10 @@ class Workshop:
                 cfg.inference.noise_floor_db)
         require(cfg.inference.noise_profile == "none", "inference.noise_profile",
                 "left out: it is chosen on the page", cfg.inference.noise_profile)
-        require(not cfg.inference.repair, "inference.repair",
-                "left out: the page repairs nothing, inference.py does", cfg.inference.repair)
+        for name in ("repair", "replay_curve", "transfer_curve", "speed", "azimuth"):
+            value = getattr(cfg.inference, name)
+            require(value == getattr(InferenceConfig(), name), f"inference.{name}",
+                    "left out: the page does not do this, inference.py does", value)
         require(cfg.inference.cluster == "none", "inference.cluster",
                 "left out: the page denoises on the computer where it runs",
                 cfg.inference.cluster)

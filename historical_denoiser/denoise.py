@@ -15,6 +15,10 @@ the removed noise, and denoised_report.json. Most used settings:
   inference.noise_floor_db=12        lower noise by at most 12 dB, so that pauses are not silent
   inference.mono_source=auto         combine two channels that come from a mono disc or tape
   inference.repair=[gaps,clipping]   first fill gaps of up to 50 ms and restore clipped peaks
+  inference.replay_curve=columbia_78 equalise a disc; also by numbers: 500,-13.7 (Hz, dB at 10 kHz)
+  inference.transfer_curve=riaa      first undo the equalisation of the transfer
+  'inference.speed=78.26>80'         change the speed; or a factor, 0.98
+  inference.azimuth=auto             correct a constant delay between the channels of a tape
   inference.output_dir=FOLDER        folder of the results
   inference.noise_profile=[12.5,14]  seconds that hold only noise; or a file, or auto to find them
   inference.listen_first=false       without a noise profile: no analysis pass over 30 s
@@ -80,7 +84,7 @@ def restoring(cfg: Config, method: Method) -> Callable[..., dict[str, Any]]:
     """Returns `denoise_tracks` with all that the recordings of a run share; loads the method."""
     return functools.partial(
         denoise_tracks, restorer=method.load(), strength=cfg.inference.strength,
-        noise_profile=cfg.inference.noise_profile,
+        noise_profile=cfg.inference.noise_profile, replay=cfg.inference.replay,
         history=f"denoised at {{strength}} by {method.name}",
         resume=hash_of_values(method.made_with) if cfg.inference.resume else None)
 

@@ -54,6 +54,8 @@ def test_names_mean_themselves(tmp_path, monkeypatch, name, form):
     (["weights=my runs/${x}.h5"], ["weights=my runs/${x}.h5"], {}),  # for Hydra: no such file
     (["weights=my runs/a.h5", "inference.output_dir=~/x"], [],
      {"weights": "my runs/a.h5", "inference.output_dir": f"{Path.home()}/x"}),
+    (["inference.replay_curve=500,-13.7", "inference.speed=78.26>80"], [],
+     {"inference.replay_curve": "500,-13.7", "inference.speed": "78.26>80"}),
     (["weights=null", "dset=folders"], ["weights=null", "dset=folders"], {}),
     (["inference.audio=[a.wav,b c.wav]"], [], {"inference.audio": ["a.wav", "b c.wav"]}),
     (["inference.audio=['a,b.wav',c.wav]"], ["inference.audio=['a,b.wav',c.wav]"], {}),

@@ -235,7 +235,7 @@ def resample(audio: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
 
 def resample_blocks(blocks: Iterable[np.ndarray], from_rate: float, to_rate: float,
                     ) -> Iterator[np.ndarray]:
-    """Resamples a stream of float32 blocks `(channels, samples)` without delaying it.
+    """Resamples a stream of blocks `(channels, samples)` without delaying it.
 
     The result is a few milliseconds too long, so that resampling it back never gives fewer samples
     than there were; the caller cuts it to length. For equal rates the blocks are unchanged.
@@ -246,10 +246,10 @@ def resample_blocks(blocks: Iterable[np.ndarray], from_rate: float, to_rate: flo
     stream = None
     for block in blocks:
         if stream is None:
-            stream = soxr.ResampleStream(from_rate, to_rate, len(block), quality="VHQ")
+            stream = soxr.ResampleStream(from_rate, to_rate, len(block), block.dtype, "VHQ")
         yield stream.resample_chunk(np.ascontiguousarray(block.T)).T
     if stream is not None:
-        tail = np.zeros((round(RESAMPLE_TAIL_SECONDS * from_rate) + 1, len(block)), np.float32)
+        tail = np.zeros((round(RESAMPLE_TAIL_SECONDS * from_rate) + 1, len(block)), block.dtype)
         yield stream.resample_chunk(tail, last=True).T
 
 
@@ -297,6 +297,19 @@ def highpass(audio: np.ndarray, cutoff_hz: float, rate: float, wrap: bool = Fals
     spectrum = scipy.fft.rfft(audio, size)
     spectrum *= highpass_gain(cutoff_hz, rate, size)
     return scipy.fft.irfft(spectrum, size)[..., :samples].astype(np.float32, copy=False)
+
+
+def minimum_phase(level_db: np.ndarray, taps: int) -> np.ndarray:
+    """Returns a minimum-phase FIR filter of `taps` samples from levels on a regular grid.
+
+    The cepstrum is folded: Oppenheim and Schafer, Discrete-Time Signal Processing, on the Hilbert
+    transform relations of causal complex cepstra.
+    """
+    cepstrum = scipy.fft.irfft(level_db * (np.log(10.0) / 20.0))
+    half = len(cepstrum) // 2
+    cepstrum[1:half] *= 2.0
+    cepstrum[half + 1:] = 0.0
+    return scipy.fft.irfft(np.exp(scipy.fft.rfft(cepstrum)))[:taps]
 
 
 def local_deviation(audio: np.ndarray, block_samples: int, blocks: int) -> np.ndarray:

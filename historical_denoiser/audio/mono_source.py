@@ -73,7 +73,7 @@ class MonoSource:
         bins = 8 * half
         weights = np.interp(np.arange(bins // 2 + 1) * rate / bins, self.frequencies, self.weights)
         own, other = _taps(weights, half), _taps(1.0 - weights, half)
-        late = self._shift(-self.delay) / self.gain
+        late = delay_taps(-self.delay, rate) / self.gain
 
         def add(channels: np.ndarray) -> np.ndarray:
             first = channels[0]
@@ -89,7 +89,7 @@ class MonoSource:
 
     def spread(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Yields blocks `(2, samples)`, with the original gain and delay, from `(1, samples)`."""
-        late = self._shift(self.delay) * self.gain
+        late = delay_taps(self.delay, self.sample_rate) * self.gain
 
         def delay(piece: np.ndarray) -> np.ndarray:
             return np.stack([piece[0], scipy.signal.oaconvolve(piece[0], late, "same")])
@@ -98,11 +98,12 @@ class MonoSource:
         yield from dsp.stream_in_segments(delay, pieces, round(SEGMENT_SECONDS * self.sample_rate),
                                           context)
 
-    def _shift(self, samples: float) -> np.ndarray:
-        """Returns a centred filter that delays by `samples`, which may be fractional."""
-        half = _half_length(self.sample_rate)
-        places = np.arange(-half, half + 1)
-        return np.sinc(places - samples) * np.hanning(2 * half + 3)[1:-1]
+
+def delay_taps(samples: float, rate: float) -> np.ndarray:
+    """Returns a centred filter that delays by `samples`, which may be fractional."""
+    half = _half_length(rate)
+    places = np.arange(-half, half + 1)
+    return np.sinc(places - samples) * np.hanning(2 * half + 3)[1:-1]
 
 
 def _half_length(rate: float) -> int:
@@ -155,15 +156,12 @@ def find_mono(audio: np.ndarray, sample_rate: float, choice: str = "auto",
     Returns:
         The measured `MonoSource`, or None; and a short reason.
     """
-    size = 2 * max(4, round(0.5 * FRAME_SECONDS * sample_rate))
+    size = _frame_samples(sample_rate)
     if len(audio) < max(MIN_SECONDS * sample_rate, 4 * size):
         return None, f"less than {MIN_SECONDS:g} s is too little to judge"
-    channels = (audio - audio.mean(axis=0)).T.astype(np.float32)
     frequencies = np.arange(size // 2 + 1) * sample_rate / size
-    count = channels.shape[-1] // size
-    frames = channels[:, : count * size].reshape(2, count, size)
-    one, other = scipy.fft.rfft(frames * np.hanning(size).astype(np.float32))
-    delay, sign = _find_delay(one, other, sample_rate)
+    one, other = frame_spectra(audio, sample_rate)
+    delay, sign, _ = find_delay(one, other, sample_rate)
     turn = sign * np.exp(2j * np.pi * frequencies * delay / sample_rate)
     starts, centres = _bands(frequencies)
     first, second, common = (np.add.reduceat(power, starts, axis=-1, dtype=float) for power in (
@@ -192,6 +190,24 @@ def find_mono(audio: np.ndarray, sample_rate: float, choice: str = "auto",
             "both channels hold one signal, and what differs does not follow it")
 
 
+def _frame_samples(sample_rate: float) -> int:
+    return 2 * max(4, round(0.5 * FRAME_SECONDS * sample_rate))
+
+
+def frame_spectra(audio: np.ndarray, sample_rate: float) -> np.ndarray:
+    """Returns the spectra of adjacent frames of both channels, `(2, frames, bins)`.
+
+    Args:
+        audio: `(samples, 2)`.
+        sample_rate: In Hz.
+    """
+    size = _frame_samples(sample_rate)
+    channels = (audio - audio.mean(axis=0)).T.astype(np.float32)
+    count = channels.shape[-1] // size
+    frames = channels[:, : count * size].reshape(2, count, size)
+    return scipy.fft.rfft(frames * np.hanning(size).astype(np.float32))
+
+
 def _bands(frequencies: np.ndarray) -> tuple[np.ndarray, list[float]]:
     """Returns the first bin of each band, and the bands' centres in Hz."""
     edges = [0.0, MIN_HZ]
@@ -202,11 +218,12 @@ def _bands(frequencies: np.ndarray) -> tuple[np.ndarray, list[float]]:
     return starts, (0.5 * (frequencies[starts] + frequencies[ends])).tolist()
 
 
-def _find_delay(one: np.ndarray, other: np.ndarray, rate: float) -> tuple[float, float]:
-    """Returns the delay of `other` in samples, and the sign of the correlation.
+def find_delay(one: np.ndarray, other: np.ndarray, rate: float) -> tuple[float, float, float]:
+    """Returns the delay of `other` in samples, the sign of the correlation, and its height.
 
     Generalised cross-correlation of spectra `(frames, bins)` with the weights of Hannan and Thomson
-    (Knapp and Carter 1976).
+    (Knapp and Carter 1976), with a parabola through its peak. The height is 1 if all frequencies
+    that the channels share have that delay, and 0 if the channels share nothing.
     """
     cross = np.mean(one.conj() * other, axis=0)
     powers = np.mean(np.square(np.abs(one)), axis=0) * np.mean(np.square(np.abs(other)), axis=0)
@@ -214,13 +231,19 @@ def _find_delay(one: np.ndarray, other: np.ndarray, rate: float) -> tuple[float,
     coherence = np.minimum(np.square(size) / (powers + TINY), 0.99)
     # For independent channels it is not zero, but one over the number of frames.
     coherence[coherence < 3.0 / len(one)] = 0.0
-    weighted = cross / (size + TINY) * coherence / (1.0 - coherence)
+    weights = coherence / (1.0 - coherence)
+    total = weights.sum()
+    if total == 0.0:
+        return 0.0, 1.0, 0.0
     length = 2 * (len(cross) - 1) * DELAY_STEPS
-    correlation = scipy.fft.irfft(weighted, length)
+    correlation = scipy.fft.irfft(cross / (size + TINY) * weights, length)
     reach = max(1, round(MAX_DELAY_SECONDS * rate * DELAY_STEPS))
     near = np.concatenate([correlation[-reach:], correlation[: reach + 1]])
-    place = int(np.argmax(np.abs(near)))
-    return (place - reach) / DELAY_STEPS, -1.0 if near[place] < 0.0 else 1.0
+    place = int(np.argmax(np.abs(near))) - reach
+    sign = -1.0 if correlation[place] < 0.0 else 1.0
+    before, peak, after = sign * correlation[[place - 1, place, place + 1]]
+    place += 0.5 * (before - after) / (before - 2.0 * peak + after)
+    return place / DELAY_STEPS, sign, float(0.5 * length * peak / total)
 
 
 def _why_stereo(apart: np.ndarray, common: np.ndarray, frame_seconds: float) -> str:

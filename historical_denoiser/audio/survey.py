@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
@@ -104,18 +104,13 @@ def as_waveform(values: Any, name: str = "waveform") -> np.ndarray:
     return waveform
 
 
-def survey(blocks: Iterable[np.ndarray], sample_rate: int) -> Survey:
-    """Measures and checks a recording in one pass.
-
-    The blocks are `(samples,)` or `(samples, channels)`, of any length. If there are none, the
-    result has no channels.
+def checked(blocks: Iterable[np.ndarray], sample_rate: int) -> Iterator[np.ndarray]:
+    """Yields the blocks of a recording that are not empty, as `(samples, channels)`.
 
     Raises:
         UserError: The recording has NaN, infinite or senselessly large samples.
     """
-    frames = Frames(max(1, round(FRAME_SECONDS * sample_rate)))
-    frame_powers: list[np.ndarray] = []
-    first, done, quiet = None, 0, silence.Finder(sample_rate)
+    done = 0
     for block in map(as_channels, blocks):
         finite = np.isfinite(block).all(axis=1)
         if not finite.all():
@@ -129,6 +124,23 @@ def survey(blocks: Iterable[np.ndarray], sample_rate: int) -> Survey:
             raise UserError(f"the recording holds a sample of {largest.max():g} at "
                             f"{(done + int(largest.argmax())) / sample_rate:.3f} s; full scale is "
                             f"1, and at most {MAX_SAMPLE:g} can be restored")
+        done += len(block)
+        yield block
+
+
+def survey(blocks: Iterable[np.ndarray], sample_rate: int) -> Survey:
+    """Measures and checks a recording in one pass.
+
+    The blocks are `(samples,)` or `(samples, channels)`, of any length. If there are none, the
+    result has no channels.
+
+    Raises:
+        UserError: The recording has NaN, infinite or senselessly large samples.
+    """
+    frames = Frames(max(1, round(FRAME_SECONDS * sample_rate)))
+    frame_powers: list[np.ndarray] = []
+    first, done, quiet = None, 0, silence.Finder(sample_rate)
+    for block in checked(blocks, sample_rate):
         if first is None:
             first = block[0]
             constant = np.ones(len(first), bool)

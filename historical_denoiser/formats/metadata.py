@@ -39,6 +39,10 @@ OF_SAMPLES = {b"fmt ", b"data", b"fact", b"ds64", b"PEAK", b"JUNK", b"junk", b"F
 # A checksum, the peak envelope (EBU Tech 3285, supplement 3), and what identifies the material:
 # true of the old samples only. The same values in iXML.
 STALE_CHUNKS = {b"MD5 ", b"levl", b"umid"}
+# What holds other times than cue points, which another speed would make wrong: loops, playlists,
+# marks of AIFF and CAF; comments with chapters and cue sheets.
+TIMED_CHUNKS = {b"smpl", b"plst", b"MARK", b"INST", b"mark", b"regn"}
+TIMED_FRAMES, TIMED_TAGS = ("CHAP", "CTOC"), re.compile(r"chapter\d+|cuesheet", re.IGNORECASE)
 STALE_IN_XML = re.compile(rb"<(BWF_(UMID|LOUDNESS\w*|MAX_\w+))>[^<]*</\1>")
 EXTENSIBLE = b"\xfe\xff"  # format tag of WAV files with a mask of loudspeakers
 MASK = slice(20, 24)  # position of that mask in the format chunk
@@ -47,6 +51,7 @@ MASK = slice(20, 24)  # position of that mask in the format chunk
 UMID, LEVELS, CODING_HISTORY = slice(348, 412), slice(412, 422), 602
 NO_LEVEL = b"\xff\x7f"
 # Tags that tell how loud the samples are, or how many are padding.
+LEVEL_FRAMES = ("RVA2", "RVAD")
 OF_LEVELS = re.compile(r"replaygain_|r128_|mp3gain_|itunnorm|itunsmpb", re.IGNORECASE)
 MAX_CHUNK_BYTES = 2**28  # a larger chunk is not copied
 MODES = {1: "mono", 2: "stereo"}
@@ -131,6 +136,32 @@ def mark_chunks(chapters: Iterable[tuple[Fraction, str]], rate: int) -> list[tup
             (b"LIST", b"adtl" + chunks.chain(labels))]
 
 
+def _at_speed(name: bytes, content: bytes, speed: float) -> bytes:
+    """Returns a chunk at another speed: cue points and lengths moved, without ID3's chapters."""
+    if name.lower() == b"id3 ":
+        return _without_frames(content, TIMED_FRAMES, TIMED_TAGS)
+    found = bytearray(content)
+    if name == b"cue ":
+        places = [start + at for start in range(COUNT_BYTES, len(found) - CUE_POINT.size + 1,
+                                                CUE_POINT.size) for at in (4, 20)]
+    elif name == b"LIST" and content[:4] == b"adtl":
+        inside = io.BytesIO(b"RIFF" + bytes(4) + content)
+        places = [start - 4 for kind, start, size in chunks.find_chunks(inside)
+                  if kind == b"ltxt" and size >= 8]
+    else:
+        return content
+    for place in places:
+        samples = int.from_bytes(found[place : place + 4], "little")
+        found[place : place + 4] = min(round(samples / speed), MAX_PLACE).to_bytes(4, "little")
+    return bytes(found)
+
+
+def _warn_of_times(source: Path, names: Iterable[str]) -> None:
+    if names:
+        logger.warning("%s: left out, as their times are those of the former speed: %s", source,
+                       ", ".join(names))
+
+
 def _open_tags(path: Path) -> mutagen.FileType | None:
     """Returns a file's tags; None if mutagen cannot read them. Raises UserError for damage."""
     try:
@@ -149,14 +180,14 @@ def _id3_of(path: Path, history: str) -> bytes:
     return _as_bytes(tags)
 
 
-def _without_levels(tag: bytes) -> bytes:
-    """Returns the bytes of an ID3 tag without frames that tell how loud the samples are."""
+def _without_frames(tag: bytes, frames: Iterable[str], texts: re.Pattern) -> bytes:
+    """Returns the bytes of an ID3 tag without some frames, and texts whose names match `texts`."""
     try:
         tags = id3.ID3(io.BytesIO(tag))
     except mutagen.MutagenError:
         return tag  # damaged: copied as it is
-    stale = [key for key, frame in tags.items() if frame.FrameID in ("RVA2", "RVAD")
-             or OF_LEVELS.match(getattr(frame, "desc", ""))]
+    stale = [key for key, frame in tags.items() if frame.FrameID in frames
+             or texts.match(getattr(frame, "desc", ""))]
     if not stale:
         return tag
     for key in stale:
@@ -246,7 +277,7 @@ def _log_stale(source: Path, names: list[str]) -> None:
         logger.info("%s: left out, as they describe the old samples: %s", source, ", ".join(names))
 
 
-def _carry_flac(source: Path, result: Path, history: str) -> None:
+def _carry_flac(source: Path, result: Path, history: str, speed: float) -> None:
     """Copies tags, pictures, cue sheet and application blocks between FLAC files."""
     old, new = flac.FLAC(source), flac.FLAC(result)
     if new.tags is None:
@@ -257,19 +288,26 @@ def _carry_flac(source: Path, result: Path, history: str) -> None:
     texts, pictures = _read_around(source)
     for name in texts.keys() - {name.lower() for name in new.tags.keys()}:
         new.tags[name] = texts[name]
+    if speed != 1.0:
+        timed = sorted({name.lower() for name in new.tags.keys() if TIMED_TAGS.match(name)})
+        for name in timed:
+            del new.tags[name]
+        _warn_of_times(source, timed + ["cue sheet"] * (old.cuesheet is not None))
     if not old.pictures:
         new.metadata_blocks += pictures
     new.tags[COMMENT] = [*new.tags.get(COMMENT, []), history]
     for block in old.metadata_blocks:
-        if isinstance(block, flac.CueSheet):
+        if isinstance(block, flac.CueSheet) and speed == 1.0:
             new.cuesheet = block
-        if (isinstance(block, flac.CueSheet | flac.Picture)
-                or type(block) is flac.MetadataBlock):  # an application block
+            new.metadata_blocks.append(block)
+        # The latter is an application block.
+        if isinstance(block, flac.Picture) or type(block) is flac.MetadataBlock:
             new.metadata_blocks.append(block)
     new.save()
 
 
-def _carry_chunks(recording: Recording, result: Path, output: Format, history: str) -> None:
+def _carry_chunks(recording: Recording, result: Path, output: Format, history: str,
+                  speed: float) -> None:
     """Copies chunks behind the samples, and the mask of loudspeakers into the format chunk."""
     with recording.path.open("rb") as source, result.open("rb") as target:
         kind, old_kind = chunks.kind_of(target), chunks.kind_of(source)
@@ -291,9 +329,15 @@ def _carry_chunks(recording: Recording, result: Path, output: Format, history: s
                     for chunk in chunks.find_chunks(file) if chunk[0] == b"fmt "]
                    for file in (source, target)]
     copied = [(name, _with_coding_history(content, recording, output, history) if name == b"bext"
-               else _without_levels(content) if name.lower() == b"id3 "
+               else _without_frames(content, LEVEL_FRAMES, OF_LEVELS) if name.lower() == b"id3 "
                else STALE_IN_XML.sub(b"", content) if name == b"iXML" else content)
               for name, content in copied]
+    if speed != 1.0:
+        moved = [(name, _at_speed(name, content, speed)) for name, content in copied]
+        _warn_of_times(recording.path, [
+            name.decode().strip() for (name, old), (_, new) in zip(copied, moved, strict=True)
+            if name in TIMED_CHUNKS or len(new) < len(old)])
+        copied = [chunk for chunk in moved if chunk[0] not in TIMED_CHUNKS]
     around = _read_around(recording.path)[0]
     if around and kind != chunks.CAF and not any(name.lower() == b"id3 " for name, _ in copied):
         tags = id3.ID3()
@@ -323,7 +367,8 @@ def _carry_chunks(recording: Recording, result: Path, output: Format, history: s
                 file.write(old[MASK])
 
 
-def carry_over(recording: Recording, result: Path, output: Format, history: str) -> None:
+def carry_over(recording: Recording, result: Path, output: Format, history: str,
+               speed: float = 1.0) -> None:
     """Copies tags, pictures, marks and other chunks of a recording into the restored file.
 
     Args:
@@ -332,6 +377,7 @@ def carry_over(recording: Recording, result: Path, output: Format, history: str)
         output: Its format.
         history: A line about the restoration, added to the coding history of a broadcast wave, else
             to the comment.
+        speed: By what the speed was multiplied, and the times of cue points are divided.
 
     Raises:
         UserError: They cannot be copied; the restored file is then whole, without them.
@@ -339,9 +385,9 @@ def carry_over(recording: Recording, result: Path, output: Format, history: str)
     """
     with _tag_errors(result):
         if output.container == "FLAC":
-            _carry_flac(recording.path, result, history)
+            _carry_flac(recording.path, result, history, speed)
         elif output.container in ("WAV", "WAVEX", "RF64", "AIFF", "CAF"):
-            _carry_chunks(recording, result, output, history)
+            _carry_chunks(recording, result, output, history, speed)
         else:
             _warn_of_lost(recording.path, _read_around(recording.path)[0])
 

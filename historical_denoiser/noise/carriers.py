@@ -16,6 +16,7 @@ import numpy as np
 import scipy
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE, to_gain
+from historical_denoiser.audio.replay import disc_replay_db
 from historical_denoiser.core.checks import require, require_range
 from historical_denoiser.noise import parts
 from historical_denoiser.noise.moving import MovingConfig
@@ -198,7 +199,7 @@ def _draw_disc(rng: np.random.Generator, cfg: GramophoneConfig) -> Carrier:
     replay_hz = DISC_REPLAY_HZ[rng.integers(len(DISC_REPLAY_HZ))]
     frequency_hz = grid_hz()
     hiss = parts.hiss(rng, band(frequency_hz) + _draw_spectrum_db(
-        rng, cfg, frequency_hz, parts.disc_replay_db(frequency_hz, *replay_hz)))
+        rng, cfg, frequency_hz, disc_replay_db(frequency_hz, *replay_hz)))
     turn = 60.0 / float(rng.choice(cfg.turns_per_minute))
     swish = scipy.fft.irfft(np.append([0.0], rng.normal(size=6) + 1j * rng.normal(size=6)), 64)
     swish *= 0.5 * draw(rng, cfg.swish_db) / np.abs(swish).max()

@@ -12,11 +12,11 @@ import numpy as np
 from scipy import fft, signal, stats
 
 from historical_denoiser.audio import dsp
-from historical_denoiser.audio.dsp import SAMPLE_RATE, to_gain
+from historical_denoiser.audio.dsp import SAMPLE_RATE, minimum_phase, to_gain
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.noise.carriers import CarrierConfig, GramophoneConfig
 from historical_denoiser.noise.generator import generate
-from historical_denoiser.noise.parts import BAND_HZ, minimum_phase
+from historical_denoiser.noise.parts import BAND_HZ
 
 # An impulse is a peak above `CLICK_THRESHOLD_DB` relative to the RMS of the whitened hiss. It is a
 # click above `CLICK_DB`, else crackle. Impulses closer than the gap count as one.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import scipy
 
-from historical_denoiser.audio.dsp import SAMPLE_RATE, to_gain
+from historical_denoiser.audio.dsp import SAMPLE_RATE, minimum_phase, to_gain
 
 LEVEL_HZ = 1000.0  # levels are relative to the RMS of the hiss above this frequency
 BAND_HZ = 1000.0 * 10.0 ** (np.arange(-15, 14) / 10.0)  # centres of the third octaves
@@ -98,22 +98,6 @@ def slit_db(frequency_hz: np.ndarray, slit_um: float, film_mm_per_second: float)
     return 20.0 * np.log10(np.maximum(np.abs(np.sinc(slit_um / wavelength_um)), 1e-2))
 
 
-def disc_replay_db(frequency_hz: np.ndarray, bass_hz: float, treble_hz: float) -> np.ndarray:
-    """Returns the replay equalisation of a disc in dB.
-
-    Args:
-        frequency_hz: Frequencies.
-        bass_hz: Turnover frequency, below which the bass is boosted down to 50 Hz; 0 for no boost.
-        treble_hz: Frequency above which the treble is attenuated; 0 for no attenuation.
-    """
-    level = np.zeros_like(frequency_hz)
-    if bass_hz:
-        level += 10.0 * np.log10((frequency_hz**2 + bass_hz**2) / (frequency_hz**2 + 50.0**2))
-    if treble_hz:
-        level -= 10.0 * np.log10(1.0 + (frequency_hz / treble_hz) ** 2)
-    return level
-
-
 def tape_replay_db(frequency_hz: np.ndarray, bass_us: float, treble_us: float) -> np.ndarray:
     """Returns the response of a tape replay amplifier in dB, relative to an integrator.
 
@@ -175,19 +159,6 @@ def draw_colour_db(rng: np.random.Generator, frequency_hz: np.ndarray, tilt_db_p
         level = level + rng.uniform(-1.0, 1.0) * height_db * np.exp(
             -0.5 * ((octaves - centre) / width) ** 2)
     return level
-
-
-def minimum_phase(level_db: np.ndarray, taps: int) -> np.ndarray:
-    """Returns a minimum-phase FIR filter of `taps` samples from levels on a regular grid.
-
-    The cepstrum is folded: Oppenheim and Schafer, Discrete-Time Signal Processing, on the Hilbert
-    transform relations of causal complex cepstra.
-    """
-    cepstrum = scipy.fft.irfft(level_db * (np.log(10.0) / 20.0))
-    half = len(cepstrum) // 2
-    cepstrum[1:half] *= 2.0
-    cepstrum[half + 1:] = 0.0
-    return scipy.fft.irfft(np.exp(scipy.fft.rfft(cepstrum)))[:taps]
 
 
 # --- Parts -----------------------------------------------------------------------------------

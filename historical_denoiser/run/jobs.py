@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from historical_denoiser.audio.removal import AUTO, Strength, check_noise_floor, check_per_band
+from historical_denoiser.audio.replay import Replay, read_curve, read_speed
 from historical_denoiser.core.checks import UserError, reason_of, require
 from historical_denoiser.core.files import remove_left_over
 from historical_denoiser.formats import audio_io, containers, film
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 RUNTIMES = ("auto", "onnx", "keras")
 HEADER_TOLERANCE_SECONDS = 0.1  # MP3 headers are rarely exact
-CLUSTERS = ("none", "ray")
+CLUSTERS, AZIMUTHS = ("none", "ray"), ("none", AUTO)
 ALL_TRACKS = "all"
 LIST_ENDINGS = frozenset((".txt", ".m3u", ".m3u8"))  # endings of lists of file names
 STREAM_TAG = "#EXT-X-"  # used by playlists of streams only (RFC 8216, 4.3)
@@ -62,6 +63,11 @@ class InferenceConfig(StageSettings):
     spectrogram: bool = False  # draw input, output and residual
     # Noise alone: [start, end] in seconds of the recording, a file, auto to find it, or none.
     noise_profile: Any = "none"
+    # The replay: a name of `audio.replay.CURVES`, or "500,-13.7": turnover in Hz, dB at 10 kHz.
+    replay_curve: Any = None
+    transfer_curve: Any = None  # that of the preamplifier of the transfer, which is undone
+    speed: Any = 1.0  # a factor, or 78.26>80
+    azimuth: str = "none"  # auto to align the two channels of a tape
     track: Any = None  # number of a film's audio track, from 1; null: the default track; or all
     track_codec: str = "same"  # codec of that track in the result: same, flac or pcm
     # onnx, keras, or auto: ONNX if the weights were exported, but Keras for long work on a GPU.
@@ -96,6 +102,9 @@ class InferenceConfig(StageSettings):
                      and all(isinstance(name, str) for name in self.audio)),
                  "inference.audio", "a file name or a list of file names", self.audio)
         profiles.check_choice(self.noise_profile)
+        require(self.azimuth in AZIMUTHS, "inference.azimuth", f"one of {', '.join(AZIMUTHS)}",
+                self.azimuth)
+        _ = self.replay  # checks the rest
         require(self.track in (None, ALL_TRACKS) or (
             isinstance(self.track, int) and not isinstance(self.track, bool) and self.track >= 1),
             "inference.track", f"a number from 1, or {ALL_TRACKS}", self.track)
@@ -116,6 +125,13 @@ class InferenceConfig(StageSettings):
     def stages(self) -> StageSettings:
         """The stages around the network."""
         return StageSettings(**{name: getattr(self, name) for name in STAGES})
+
+    @property
+    def replay(self) -> Replay:
+        """How the replay is corrected."""
+        return Replay(read_curve(self.replay_curve, "inference.replay_curve"),
+                      read_curve(self.transfer_curve, "inference.transfer_curve"),
+                      read_speed(self.speed, "inference.speed"), self.azimuth == AUTO)
 
     @property
     def strength(self) -> Strength:
@@ -341,6 +357,10 @@ def make_job(recording: audio_io.Recording, settings: InferenceConfig,
         ending = audio_io.output_format(recording, recording.header_samples).ending
         output = None
         if isinstance(recording, containers.Track):
+            if settings.replay.speed != 1.0:
+                raise UserError(f"{path}: inference.speed cannot be applied, " + (
+                    "its pictures would no longer fit" if recording.is_film else
+                    "as its packets have times; convert it to WAV or FLAC first"))
             output = film.choose_format(recording, settings.track_codec)
         return Job(recording,
                    folder / f"{name}_denoised{suffix}{output.ending if output else ending}",

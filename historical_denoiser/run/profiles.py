@@ -6,6 +6,7 @@ Start reading at `read_profile`.
 import logging
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.noise_profile import MIN_SECONDS
+from historical_denoiser.audio.replay import UNCHANGED, Replay
 from historical_denoiser.core.checks import UserError, reason_of, require
 from historical_denoiser.formats import containers
 
@@ -61,7 +63,7 @@ def check_file(choice: Any) -> None:
 
 
 def read_profile(choice: Any, read: Callable[[], Iterable[np.ndarray]], sample_rate: int,
-                 samples: int) -> np.ndarray | None:
+                 samples: int, replay: Replay = UNCHANGED) -> np.ndarray | None:
     """Returns noise alone, `(samples, channels)` at the recording's rate; None for no profile.
 
     Args:
@@ -69,6 +71,8 @@ def read_profile(choice: Any, read: Callable[[], Iterable[np.ndarray]], sample_r
         read: Reads the recording from its start, in blocks `(samples, channels)`.
         sample_rate: Sample rate of the recording in Hz.
         samples: Length of the recording.
+        replay: How its replay was corrected: a file is of the same transfer, and times are those
+            of the file before.
 
     Raises:
         UserError: The excerpt is not within the recording, or the file is damaged.
@@ -80,9 +84,12 @@ def read_profile(choice: Any, read: Callable[[], Iterable[np.ndarray]], sample_r
         return _find(read, sample_rate)
     if isinstance(choice, str):
         recording = containers.open_audio(Path(choice))
-        noise = _cut(containers.read_blocks(recording), recording.rate, 0.0, MAX_SECONDS)
+        blocks = replace(replay, late_seconds=0.0).apply(containers.read_blocks(recording),
+                                                         recording.rate)
+        noise = _cut(blocks, recording.rate, 0.0, MAX_SECONDS)
         return dsp.resample(noise, recording.rate, sample_rate)
     start, end = choice
+    sample_rate /= replay.speed
     require(round(end * sample_rate) <= samples, KEY,
             f"within the recording, which is {samples / sample_rate:.2f} s long", choice)
     return _cut(read(), sample_rate, start, min(end, start + MAX_SECONDS))

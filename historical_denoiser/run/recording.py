@@ -15,6 +15,7 @@ import numpy as np
 
 from historical_denoiser.audio.fitting import EXCERPTS_SECONDS, Fitted
 from historical_denoiser.audio.removal import Pair, Strength, as_strength, remove
+from historical_denoiser.audio.replay import UNCHANGED, Replay
 from historical_denoiser.audio.survey import Survey, survey
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.command_line import printable
@@ -28,7 +29,7 @@ from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.run import profiles
 from historical_denoiser.run.jobs import HEADER_TOLERANCE_SECONDS, Job
 from historical_denoiser.run.journal import Journal
-from historical_denoiser.run.repairs import Repairs
+from historical_denoiser.run.preparation import Preparation, measure_azimuth
 from historical_denoiser.run.report import Levels
 
 logger = logging.getLogger(__name__)
@@ -39,12 +40,13 @@ SEED_DIGITS = 16  # digits of a recording's hash that are the seed of its dither
 def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Strength = 1.0,
                       report: Callable[[float], object] = lambda seconds: None,
                       noise_profile: Any = "none", history: str = "denoised",
-                      resume: str | None = None,
+                      resume: str | None = None, replay: Replay = UNCHANGED,
                       before_replacing: Callable[[], object] = lambda: None) -> dict[str, Any]:
     """Writes output = input - strength x noise, and the residual input - output.
 
     The noise is subtracted from the samples of the file, so strength 0 only repairs what
-    `restorer.stages.repair` names. The results appear when they are complete.
+    `restorer.stages.repair` names. Where `replay` corrects something, the corrected recording is
+    the input. The results appear when they are complete.
 
     Args:
         job: The recording, and the files to write.
@@ -55,6 +57,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         history: Entry in the history of the restored file; `{strength}` is replaced.
         resume: Hash of the network and the settings. If given, a journal of the network's output
             is kept until `remove_journals`; a later call with the same hash continues from it.
+        replay: How the replay of the recording is corrected.
         before_replacing: Called when the results are complete, before they get their names.
 
     Returns:
@@ -66,79 +69,87 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     """
     recording, strength = job.recording, as_strength(strength)
     digest, first = hash_of(recording.path), _blocks(job)
-    repairs, known, report = _survey(job, restorer, first, report)
-    _log_facts(job, known, strength, getattr(first, "incomplete_packets", 0))
-    output = audio_io.output_format(recording, known.samples)
-    if known.samples == 0 and output.container == "FLAC":
-        raise UserError("the file is empty, and FLAC cannot store that")
-    gain = _log_repairs(job, repairs, output)
+    prepared, known, report = _survey(job, restorer, replay, first, report)
+    _log_facts(job, known, strength, replay.speed, getattr(first, "incomplete_packets", 0))
+    output, gain = _choose_output(job, prepared, known.samples)
     known, fitted, report = _analyse(job, restorer, strength, noise_profile, known, report,
-                                     lambda: repairs.apply(_blocks(job)))
-    strength, history = fitted.strength, history.format(strength=fitted.strength)
-    with repairs, ExitStack() as stack:
+                                     prepared)
+    strength = fitted.strength
+    history = prepared.history + history.format(strength=strength)
+    with prepared, ExitStack() as stack:
         blocks, journal = _blocks(job, keep_times=True), None
         if resume and not strength.removes_nothing:
             journal = stack.enter_context(Journal(job.denoised, digest, resume))
         # The last one appears first, and the restored recording last.
         places = [stack.enter_context(replacing(path, lock=True)) for path in job.results]
         copy_mode(recording.path, *places, *([journal.path] if journal else []))
-        dither_seed = (None if strength.removes_nothing and gain == 1.0
-                       else int(digest[:SEED_DIGITS], 16))
-        writer = _writer(job, places[0], output, first, blocks, dither_seed, history)
-        removed = _removed(restorer, strength, known, repairs, gain, blocks, journal)
+        is_changed = not strength.removes_nothing or gain != 1.0 or prepared.replay.changes
+        writer = _writer(job, places[0], output, first, blocks,
+                         int(digest[:SEED_DIGITS], 16) if is_changed else None, history)
+        removed = _removed(restorer, strength, known, prepared, gain, blocks, journal)
         levels = _write(job, places, writer, removed, output, report)
         if job.film is None:
-            _carry_over(job, places[0], output, history, known.samples)
+            _carry_over(job, places[0], output, history, known.samples, replay.speed)
         if job.picture is not None:
-            _draw(job, places, strength, known.samples)
+            _draw(job, places, strength, prepared, known.samples)
         before_replacing()
     logger.info("%s: written to %s", recording.path, printable(", ".join(map(str, job.results))))
     return {"input_sha256": digest, "seconds": round(known.samples / recording.rate, 3),
             "strength": strength.describe() | ({"why": fitted.why} if fitted.why else {}),
-            **_findings(known, recording.rate), **repairs.describe(gain), **levels.describe()}
+            **_findings(known, recording.rate), **prepared.describe(gain), **levels.describe()}
 
 
-def _survey(job: Job, restorer: Restorer, blocks: Iterable[np.ndarray],
+def _survey(job: Job, restorer: Restorer, replay: Replay, blocks: Iterable[np.ndarray],
             report: Callable[[float], object],
-            ) -> tuple[Repairs, Survey, Callable[[float], object]]:
-    """Repairs and surveys a recording.
+            ) -> tuple[Preparation, Survey, Callable[[float], object]]:
+    """Prepares and surveys a recording.
 
     Repairs may take as long as everything else, and count as half of the work.
 
     Returns:
-        The repairs, the survey, and a function that replaces `report` for the rest of the work.
+        How it is prepared, the survey, and a function that replaces `report` for the rest.
     """
-    repairs = Repairs(restorer.stages.repair, job.recording.rate)
-    share = 0.5 if repairs.kinds else 0.0
-    known = survey(repairs.make(blocks, lambda seconds: report(share * seconds)), repairs.rate)
-    return repairs, known, lambda seconds: report((1.0 - share) * seconds)
+    prepared = Preparation(restorer.stages.repair, job.recording.rate,
+                           measure_azimuth(job.recording, replay))
+    share = 0.5 if prepared.kinds else 0.0
+    known = survey(prepared.make(blocks, lambda seconds: report(share * seconds)), prepared.rate)
+    rest = (1.0 - share) * prepared.replay.speed  # in seconds of the file
+    return prepared, known, lambda seconds: report(rest * seconds)
 
 
-def _log_repairs(job: Job, repairs: Repairs, output: audio_io.Format) -> float:
-    """Logs what was repaired, and returns the gain with which `output` can store it."""
-    gain = repairs.gain if job.film or audio_io.BITS[output.subtype] is not None else 1.0
-    if repairs.kinds:
-        lowered = f"; the result is lowered by {-20.0 * math.log10(gain):.1f} dB, so that it is " \
-                  "not clipped again" if gain != 1.0 else ""
-        logger.info("%s: repaired: %s%s", job.recording.path, repairs.found, lowered)
-    return gain
+def _choose_output(job: Job, prepared: Preparation, samples: int,
+                   ) -> tuple[audio_io.Format, float]:
+    """Logs what was prepared, and returns the format of the result and the gain it needs."""
+    output = audio_io.output_format(job.recording, samples)
+    if samples == 0 and output.container == "FLAC":
+        raise UserError("the file is empty, and FLAC cannot store that")
+    gain = prepared.gain if job.film or audio_io.BITS[output.subtype] is not None else 1.0
+    if prepared.kinds:
+        logger.info("%s: repaired: %s", job.recording.path, prepared.found)
+    if prepared.history:
+        logger.info("%s: %s", job.recording.path, prepared.history.rstrip("; "))
+    if gain != 1.0:
+        logger.info("%s: the result is lowered by %.1f dB, so that it is not clipped",
+                    job.recording.path, -20.0 * math.log10(gain))
+    return output, gain
 
 
-def _removed(restorer: Restorer, strength: Strength, known: Survey, repairs: Repairs, gain: float,
-             blocks: Iterable[np.ndarray], journal: Journal | None,
+def _removed(restorer: Restorer, strength: Strength, known: Survey, prepared: Preparation,
+             gain: float, blocks: Iterable[np.ndarray], journal: Journal | None,
              ) -> Iterable[tuple[Pair, np.ndarray]]:
-    """Yields blocks repaired and with the gain, the noise to subtract, and the blocks as read."""
+    """Yields blocks prepared and with the gain, the noise to subtract, and what both sum up to."""
     originals, source = itertools.tee(blocks)
-    source = repairs.apply(source)
+    source = prepared.apply(source)
     pairs: Iterable[Pair] = ((block, np.zeros_like(block)) for block in source)
     if not strength.removes_nothing:
-        pairs = restorer.separate(source, repairs.rate, known,
+        pairs = restorer.separate(source, prepared.rate, known,
                                   *([journal.around] if journal else []))
     pairs = ((gain * block, gain * noise) for block, noise in pairs)
-    return zip(remove(pairs, repairs.rate, strength), originals, strict=True)
+    return zip(remove(pairs, prepared.rate, strength),
+               prepared.without_repairs(originals, gain), strict=True)
 
 
-def _log_facts(job: Job, known: Survey, strength: Strength, incomplete: int) -> None:
+def _log_facts(job: Job, known: Survey, strength: Strength, speed: float, incomplete: int) -> None:
     """Logs which track is denoised, silence in the recording, and signs of damage."""
     recording = job.recording
     if recording.track is not None:
@@ -147,9 +158,10 @@ def _log_facts(job: Job, known: Survey, strength: Strength, incomplete: int) -> 
     if known.silences and not strength.removes_nothing:
         logger.info("%s: %.1f s of it are silent, and stay so", recording.path,
                     _silent_seconds(known, recording.rate))
-    if recording.header_samples - known.samples > HEADER_TOLERANCE_SECONDS * recording.rate:
+    read = speed * known.samples
+    if recording.header_samples - read > HEADER_TOLERANCE_SECONDS * recording.rate:
         logger.warning("%s: the header promises %.1f s of audio, but only %.1f s can be read",
-                       recording.path, recording.header_seconds, known.samples / recording.rate)
+                       recording.path, recording.header_seconds, read / recording.rate)
     elif (damage := find_damage(recording)) is not None:
         logger.warning("%s: %s", recording.path, damage)
     elif incomplete:
@@ -170,14 +182,14 @@ def _findings(known: Survey, sample_rate: int) -> dict[str, Any]:
 
 
 def _analyse(job: Job, restorer: Restorer, strength: Strength, noise_profile: Any, known: Survey,
-             report: Callable[[float], object], read: Callable[[], Iterable[np.ndarray]],
+             report: Callable[[float], object], prepared: Preparation,
              ) -> tuple[Survey, Fitted, Callable[[float], object]]:
     """Analyses a recording, and logs the results.
 
     Args:
         job, restorer, strength, noise_profile, report: As in `denoise_recording`.
         known: Survey of the recording.
-        read: Reads the recording from its start.
+        prepared: How the recording is prepared.
 
     Returns:
         The analysis, the fitted strength, and a function that replaces `report` and counts the
@@ -186,8 +198,13 @@ def _analyse(job: Job, restorer: Restorer, strength: Strength, noise_profile: An
     recording = job.recording
     if strength.removes_nothing:
         return known, Fitted(strength, ""), report
+
+    def read() -> Iterable[np.ndarray]:
+        return prepared.apply(_blocks(job))
+
     seconds = known.samples / recording.rate
-    profile = profiles.read_profile(noise_profile, read, recording.rate, known.samples)
+    profile = profiles.read_profile(noise_profile, read, recording.rate, known.samples,
+                                    prepared.replay)
     analysed = 0.0 if profile is not None else restorer.analysis_seconds(
         known.audible_samples, recording.rate)
     fitted_to = strength.is_auto * min(EXCERPTS_SECONDS, seconds)
@@ -218,8 +235,7 @@ def _write(job: Job, places: list[Path], writer: FilmWriter | audio_io.Writer,
         job: The recording, and the files to write.
         places: Temporary names of these files.
         writer: Writes the restored recording.
-        removed: Blocks of the repaired recording, the noise to subtract from each, and the blocks
-            as they are in the file.
+        removed: Result of `_removed`.
         output: Format of the residual.
         report: Called with the seconds finished since the last call.
     """
@@ -237,22 +253,25 @@ def _write(job: Job, places: list[Path], writer: FilmWriter | audio_io.Writer,
     return levels
 
 
-def _carry_over(job: Job, place: Path, output: audio_io.Format, history: str, samples: int) -> None:
+def _carry_over(job: Job, place: Path, output: audio_io.Format, history: str, samples: int,
+                speed: float) -> None:
     """Copies tags and markers of a recording that is not a film, and checks the written file."""
     try:
-        carry_over(job.recording, place, output, history)
+        carry_over(job.recording, place, output, history, speed)
     except UserError as error:
         logger.warning("%s: tags and markers are not copied: %s", job.recording.path, error)
     audio_io.require_whole(place, samples)
 
 
-def _draw(job: Job, places: list[Path], strength: Strength, samples: int) -> None:
+def _draw(job: Job, places: list[Path], strength: Strength, prepared: Preparation,
+          samples: int) -> None:
     """Draws input, output and residual."""
     # Imported only when needed, since matplotlib takes a second to load.
     from historical_denoiser.formats.spectrogram import save_spectrograms
 
     save_spectrograms(places[2], [
-        ("Input", job.recording),
+        ("Input, before its replay was corrected" if prepared.replay.changes else "Input",
+         job.recording),
         (f"Output at strength {strength.share:g}",
          containers.open_audio(places[0], job.recording.track)),
         ("Residual: input - output", audio_io.open_recording(places[1]))], samples)
