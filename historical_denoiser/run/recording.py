@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from historical_denoiser.audio.fitting import EXCERPTS_SECONDS, Fitted
-from historical_denoiser.audio.removal import Pair, Strength, as_strength, remove
+from historical_denoiser.audio.removal import NO_LIMITS, Pair, Strength, as_strength, remove
 from historical_denoiser.audio.survey import Survey, survey
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.command_line import printable
@@ -82,8 +82,8 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         # The last one appears first, and the restored recording last.
         places = [stack.enter_context(replacing(path, lock=True)) for path in job.results]
         copy_mode(recording.path, *places, *([journal.path] if journal else []))
-        dither_seed = (None if strength.removes_nothing and gain == 1.0
-                       else int(digest[:SEED_DIGITS], 16))
+        is_same = strength.removes_nothing and strength.band_hz == NO_LIMITS and gain == 1.0
+        dither_seed = None if is_same else int(digest[:SEED_DIGITS], 16)
         writer = _writer(job, places[0], output, first, blocks, dither_seed, history)
         removed = _removed(restorer, strength, known, repairs, gain, blocks, journal)
         levels = _write(job, places, writer, removed, output, report)
