@@ -34,13 +34,15 @@ def band_powers(audio: np.ndarray, rate: int) -> np.ndarray:
     They are means over the channels; a sine at full scale has 0.5.
     """
     size = round(FRAME_SECONDS * rate)
-    frames = audio[:len(audio) // size * size].reshape(-1, size, audio.shape[1])
     bins = np.round(band_edges_hz(rate) * size / rate).astype(int)
-    power = np.zeros((len(frames), len(bins) - 1))
-    for channel in range(audio.shape[1]):
-        spectra = dsp.power_spectra(frames[..., channel])
-        power += np.add.reduceat(spectra[:, :bins[-1]], bins[:-1], axis=1)
-    return power * 2.0 / (size * np.sum(np.square(np.hanning(size))) * audio.shape[1])
+    return np.add.reduceat(_spectra(audio, size)[:, :bins[-1]], bins[:-1], axis=1)
+
+
+def _spectra(audio: np.ndarray, size: int) -> np.ndarray:
+    """Returns the powers of bins in frames of `size` samples, means over channels."""
+    frames = audio[:len(audio) // size * size].reshape(-1, size, audio.shape[1])
+    power = sum(dsp.power_spectra(channel) for channel in np.moveaxis(frames, 2, 0))
+    return power * (2.0 / (size * np.sum(np.square(np.hanning(size))) * audio.shape[1]))
 
 
 def quiet_powers(powers: np.ndarray, rate: int) -> np.ndarray:
@@ -66,27 +68,28 @@ def count_thumps(audio: np.ndarray) -> int:
         :len(audio) // frame * frame].reshape(-1, frame)), axis=1), 1e-12) for edge in (0, 2))
     if not len(low):
         return 0
-    rises, beside = (level - scipy.ndimage.median_filter(level, THUMP_MEDIAN_FRAMES, mode="nearest")
+    rises, beside = (level - scipy.ndimage.median_filter(level, THUMP_MEDIAN_FRAMES)
                      for level in (low, middle))
     edges = np.flatnonzero(np.diff((rises > THUMP_DB) & (low > MIN_THUMP_DBFS), prepend=False,
                                    append=False)).reshape(-1, 2)
-    return sum(stop - start <= MAX_THUMP_FRAMES and beside[start:stop].max() < MAX_WITH_THUMP_DB
-               for start, stop in edges)
+    return sum(bool(stop - start <= MAX_THUMP_FRAMES
+                    and beside[start:stop].max() < MAX_WITH_THUMP_DB) for start, stop in edges)
 
 
 def find_wall(excerpts: Sequence[np.ndarray], rate: int) -> float | None:
-    """Returns the frequency in Hz above which hardly anything was recorded, or None.
+    """Returns the frequency in Hz above which not even noise was recorded, or None.
 
     Args:
         excerpts: Waveforms `(samples, channels)`.
         rate: Sample rate in Hz.
     """
-    size = min(WALL_WINDOW, min(map(len, excerpts)))
-    hz, power = scipy.signal.welch(np.concatenate(excerpts), rate, nperseg=size, axis=0)
+    power = np.concatenate([_spectra(each, WALL_WINDOW) for each in excerpts])
+    hz = np.arange(power.shape[1]) * rate / WALL_WINDOW
     cells = np.unique((hz / CELL_HZ).astype(int), return_index=True)[1]
-    level = dsp.decibels(np.add.reduceat(power.mean(axis=1), cells), 1e-20)
-    if len(level) <= 2 * WALL_CELLS:
+    if not len(power) or len(cells) <= 2 * WALL_CELLS:
         return None
+    power = np.quantile(power, QUIET_SHARE, axis=0)  # of the noise
+    level = dsp.decibels(np.add.reduceat(power, cells), 1e-20)
     means = np.convolve(level, np.full(WALL_CELLS, 1.0 / WALL_CELLS), "valid")
     falls = means[:-WALL_CELLS] - means[WALL_CELLS:]  # at each cell from the fifth on
     falls[:max(0, round(MIN_WALL_HZ / CELL_HZ) - WALL_CELLS)] = 0.0

@@ -42,7 +42,6 @@ HISS_HZ = 1000.0  # noise above it is called hiss
 # A low-pass is suggested if the programme ends below this, and the recording does not.
 NARROW_HZ, LOW_PASS_MARGIN = 7200.0, 2.0 ** (1.0 / 3.0)
 HIGH_PASS_HZ = 100.0  # suggested for thumps if the programme begins above it
-LOW_BASS_HZ = 60.0  # a programme that reaches below it may have bass that is taken for rumble
 
 # Words in tags that name a carrier. `SHELLAC` decides only with a year.
 CARRIER_WORDS = {
@@ -339,7 +338,7 @@ def _measure_bandwidth(material: _Material, rise_db: np.ndarray, edges_hz: np.nd
     is_sound = rise_db >= MIN_RISE_DB
     pairs = np.flatnonzero(is_sound[1:] & is_sound[:-1])  # two neighbours
     wall_hz = inspection.find_wall(material.excerpts, material.rate)
-    wall = "" if wall_hz is None else f"; hardly anything above {wall_hz:.0f} Hz"
+    wall = "" if wall_hz is None else f"; not even noise above {wall_hz:.0f} Hz"
     if not len(pairs):
         return Finding("bandwidth", f"unknown, as the level hardly changes{wall}",
                        {"from_hz": None, "to_hz": None, "wall_hz": wall_hz})
@@ -350,12 +349,9 @@ def _measure_bandwidth(material: _Material, rise_db: np.ndarray, edges_hz: np.nd
         band[0] = f"{HIGH_PASS_HZ:g}"
     if high <= NARROW_HZ and min(wall_hz or np.inf, 0.5 * material.rate) > 1.5 * high:
         band[1] = f"{np.ceil(0.01 * LOW_PASS_MARGIN * high) * 100.0:g}"
-    settings = [] if band == ["null", "null"] else [f"inference.band_hz=[{','.join(band)}]"]
-    if low <= LOW_BASS_HZ:
-        settings.append("inference.denoising_strength=auto")
+    settings = () if band == ["null", "null"] else (f"inference.band_hz=[{','.join(band)}]",)
     return Finding("bandwidth", f"sound from {low:.0f} to {high:.0f} Hz{wall}",
-                   {"from_hz": round(low), "to_hz": round(high), "wall_hz": wall_hz},
-                   tuple(settings))
+                   {"from_hz": round(low), "to_hz": round(high), "wall_hz": wall_hz}, settings)
 
 
 # --- What the metadata says ------------------------------------------------------------------
