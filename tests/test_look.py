@@ -9,11 +9,12 @@ import pytest
 import soundfile as sf
 from audio_samples import write_audio
 from film_samples import Sound, write_film
+from small_corpus import ROOT
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.formats import containers
 from historical_denoiser.run.findings import Finding, examine
-from historical_denoiser.run.look import look_at, suggest
+from historical_denoiser.run.look import look_at, page, suggest
 
 RATE = 44100
 
@@ -110,6 +111,14 @@ def test_short_and_coarse_recordings_are_looked_at(tmp_path, seconds, rate):
     assert np.isfinite(found["level"].values["peak_dbfs"] or 0.0) and "carrier" in found
 
 
+def test_the_guide_shows_what_is_printed(monkeypatch):
+    pytest.importorskip("pyloudnorm")
+    monkeypatch.chdir(ROOT)
+    example = Path("examples/noisy.flac")
+    shown = page(example, examine(containers.open_audio(example)))
+    assert shown in (ROOT / "docs" / "look.md").read_text(encoding="utf-8")
+
+
 def test_a_film_and_several_files_are_answered_in_json_and_rows(tmp_path, capsys):
     write_film(tmp_path / "reel.mkv", "matroska", [Sound("flac"), Sound("flac")], seconds=1.0)
     write_audio(tmp_path / "a b.wav", 1.0)
@@ -121,7 +130,7 @@ def test_a_film_and_several_files_are_answered_in_json_and_rows(tmp_path, capsys
     assert set(failures) == {tmp_path / "bad.wav", tmp_path / "none.wav", tmp_path / "a b.wav"}
     (film,) = json.loads(out)  # only the film has a second track
     assert film["findings"]["file"]["track"] == 2 and err.count("error: ") == 3
-    assert "inference.track=all" in film["suggested"]
+    assert "audio track 2 of 2" in film["findings"]["file"]["text"]
     look_at(paths, "all", as_json=False)
     lines = capsys.readouterr().out.splitlines()
     assert all(f"  {path}: " in line for path, line in zip(paths[:2], lines[1:3], strict=True))

@@ -43,6 +43,9 @@ HISS_HZ = 1000.0  # noise above it is called hiss
 NARROW_HZ, LOW_PASS_MARGIN = 7200.0, 2.0 ** (1.0 / 3.0)
 HIGH_PASS_HZ = 100.0  # suggested for thumps if the programme begins above it
 
+# Tags of containers that say nothing about the sound.
+TECHNICAL_TAGS = ("major_brand", "minor_version", "compatible_brands", "handler_name", "vendor_id",
+                  "language", "duration")
 # Words in tags that name a carrier. `SHELLAC` decides only with a year.
 CARRIER_WORDS = {
     "cassette": r"cassette", "lp": r"\blp\b|\bvinyl\b|microgroove|33 ?1/3",
@@ -123,7 +126,7 @@ def examine(recording: Recording) -> list[Finding]:
         found += [noise, _count_clicks(material, noise), _count_thumps(material),
                   _find_hum(material)]
         found.append(_measure_bandwidth(material, *sound, found))
-    found += [_describe_tags(recording, tags), _guess_carrier(tags, found)]
+    found += [_describe_tags(tags), _guess_carrier(tags, found)]
     return found
 
 
@@ -152,7 +155,7 @@ def _describe_file(material: _Material) -> Finding:
     recording, samples = material.recording, material.known.samples
     seconds = samples / recording.rate
     track = ("" if recording.track is None else
-             f", audio track {recording.track} of {recording.tracks}")
+             f", audio track {recording.track} of {recording.tracks} (inference.track=all: all)")
     values = {"seconds": round(seconds, 3), "sample_rate": recording.rate,
               "channels": recording.channels, "container": recording.container,
               "format": recording.subtype, "track": recording.track}
@@ -305,31 +308,49 @@ def _measure_noise(material: _Material) -> tuple[Finding, tuple[np.ndarray, np.n
             np.zeros(len(edges) - 1), edges)
     inner = (edges[:-1] >= RANKED_HZ[0]) & (edges[1:] <= RANKED_HZ[1])
     level = powers[:, inner].sum(axis=1)
-    sections, why = finder.search(material.read(), rate)
-    best, crackle, settings = finder.choose_profile(sections), None, ()
-    if best is None:
+    sound = dsp.active_power(powers.sum(axis=1))
+    crackle, settings = None, ()
+    span, alone, why = _find_noise_alone(material, sound)
+    if span is None:
         floor = inspection.quiet_powers(powers, rate)
         below = np.median(powers[level <= np.quantile(level, QUIET_SHARE)], axis=0)
-        origin = f"; no section holds noise alone: {why or 'the whole sounds alike'}"
+        origin = f"; no section holds noise alone: {why}"
     else:
-        end = min(best.end_seconds, best.start_seconds + profiles.MAX_SECONDS)
-        alone = profiles.cut(material.read(), rate, best.start_seconds, end)
         floor = below = np.median(inspection.band_powers(alone, rate), axis=0)
-        origin = f", from {best.start_seconds:.2f} to {end:.2f} s ({best.place})"
-        settings = (f"inference.noise_profile=[{best.start_seconds:.2f},{end:.2f}]",)
+        origin = f", from {span} s ({why})"
+        settings = (f"inference.noise_profile=[{span.replace(' to ', ',')}]",)
         with suppress(UserError):  # it may be silent above 200 Hz
             crackle = round(statistics.describe(dsp.resample(
                 alone[:, 0], rate, SAMPLE_RATE)).events_per_second, 1)
     noise, hiss = floor.sum(), floor[edges[:-1] >= HISS_HZ].sum()
-    snr = dsp.decibels(max(dsp.active_power(powers.sum(axis=1)) / max(noise, 1e-20) - 1.0, 1e-3))
+    snr = dsp.decibels(max(sound / max(noise, 1e-20) - 1.0, 1e-3))
     loud = np.median(powers[level >= np.quantile(level, 1.0 - LOUD_SHARE)], axis=0)
     values = {"dbfs": round(dsp.decibels(noise, 1e-20), 1), "snr_db": round(snr, 1),
-              "hiss_dbfs": round(dsp.decibels(hiss, 1e-20), 1), "is_alone": best is not None,
+              "hiss_dbfs": round(dsp.decibels(hiss, 1e-20), 1), "is_alone": span is not None,
               "crackle_per_second": crackle}
-    text = (f"{values['dbfs']} dBFS, above 1 kHz (hiss) {values['hiss_dbfs']} dBFS, SNR "
-            f"{'' if best else 'about '}{snr:.0f} dB{origin}")
+    ratio = f"{'' if span else 'about '}{snr:.0f}" if snr >= 0.0 else "below 0"
+    text = (f"{values['dbfs']} dBFS, above 1 kHz (hiss) {values['hiss_dbfs']} dBFS, SNR {ratio} dB"
+            f"{origin}")
     rise_db = dsp.decibels(loud, 1e-20) - dsp.decibels(below, 1e-20)
     return Finding("noise", text, values, settings), (rise_db, edges)
+
+
+def _find_noise_alone(material: _Material, sound: float,
+                      ) -> tuple[str | None, np.ndarray, str]:
+    """Returns the best section of noise alone as "start to end", its samples, and its place.
+
+    Without one, returns None, no samples, and the reason. A section with more than half of the
+    power `sound` of the recording is none: the finder does not judge the bass.
+    """
+    found, why = finder.search(material.read(), material.rate)
+    best, nothing = finder.choose_profile(found), np.zeros((0, 1))
+    if best is None:
+        return None, nothing, why or "the whole sounds alike"
+    end = min(best.end_seconds, best.start_seconds + profiles.MAX_SECONDS)
+    alone = profiles.cut(material.read(), material.rate, best.start_seconds, end)
+    if np.median(inspection.band_powers(alone, material.rate), axis=0).sum() >= 0.5 * sound:
+        return None, nothing, "bass sounds everywhere"
+    return f"{best.start_seconds:.2f} to {end:.2f}", alone, best.place
 
 
 def _measure_bandwidth(material: _Material, rise_db: np.ndarray, edges_hz: np.ndarray,
@@ -357,11 +378,10 @@ def _measure_bandwidth(material: _Material, rise_db: np.ndarray, edges_hz: np.nd
 # --- What the metadata says ------------------------------------------------------------------
 
 
-def _describe_tags(recording: Recording, tags: dict[str, str]) -> Finding:
-    several = recording.track is not None and recording.tracks > 1
-    shown = "; ".join(f"{name}: {' '.join(text.split())[:60]}" for name, text in tags.items())
-    return Finding("metadata", shown[:300] or "none", {"tags": tags},
-                   ("inference.track=all",) if several else ())
+def _describe_tags(tags: dict[str, str]) -> Finding:
+    shown = "; ".join(f"{name}: {' '.join(text.split())[:60]}" for name, text in tags.items()
+                      if name not in TECHNICAL_TAGS)
+    return Finding("metadata", shown[:300] or "none", {"tags": tags})
 
 
 def _guess_carrier(tags: dict[str, str], found: list[Finding]) -> Finding:
