@@ -63,8 +63,9 @@ def row(path: Path, found: list[Finding]) -> str:
     for _, width, name, key in COLUMNS:
         value = values.get(name, {}).get(key)
         cells.append(f"{'-' if value is None else f'{value:.6g}':>{width}}")
+    damage = f" ({values['file']['damage']})" if values["file"]["damage"] else ""
     settings = " ".join(suggest(found)) or "none"
-    return printable(f"{''.join(cells)}  {path}: {settings}") + "\n"
+    return printable(f"{''.join(cells)}  {path}: {settings}{damage}") + "\n"
 
 
 def look_at(paths: list[Path], track: Any, as_json: bool) -> dict[Path, str]:
