@@ -1,6 +1,7 @@
 """Measures what the presets of `conf/carrier/` gain over `carrier=auto`.
 
-    python benchmarks/carriers.py data/heldout/music data/heldout/speech --each=2
+    python benchmarks/carriers.py data/heldout/music/{unknown-horizons,megaglest-data} \
+        data/heldout/speech/unknown-horizons --each=4
 
 The folders hold clean recordings; those of the open test are loaded by `prepare_data.py`
 (docs/data.md). Of so many recordings of each folder, 8 s are limited to what the carrier holds, and
@@ -59,7 +60,7 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("folders", nargs="+", type=Path, help="clean recordings")
-    parser.add_argument("--each", type=int, default=2, help="recordings of each folder")
+    parser.add_argument("--each", type=int, default=4, help="recordings of each folder")
     arguments = parser.parse_args()
     denoiser, lines = Denoiser.load(), ["| carrier | auto | preset |", "|---|---|---|"]
     for carrier, (kind, band) in CARRIERS.items():

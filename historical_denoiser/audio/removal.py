@@ -39,6 +39,7 @@ MIN_LIMIT_HZ = 10.0  # of the lower limit of a band: the filter becomes longer w
 Band = tuple[float | None, float | None]  # lower and upper limit in Hz; None: no limit
 NO_LIMITS: Band = (None, None)
 
+
 @dataclass(frozen=True)
 class Strength:
     """The share of the noise estimate that is subtracted.
