@@ -1,7 +1,7 @@
 """Measures what the presets of `conf/carrier/` gain over `carrier=auto`.
 
     python benchmarks/carriers.py data/heldout/music/{unknown-horizons,megaglest-data} \
-        data/heldout/speech/unknown-horizons --each=4
+        data/heldout/speech/unknown-horizons
 
 The folders hold clean recordings; those of the open test are loaded by `prepare_data.py`
 (docs/data.md). Of so many recordings of each folder, 8 s are limited to what the carrier holds, and
