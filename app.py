@@ -87,9 +87,10 @@ class Workshop:
         require(isinstance(cfg.inference.denoising_strength, float),
                 "inference.denoising_strength", "a number, since the page has a slider for it",
                 cfg.inference.denoising_strength)
-        require(cfg.inference.noise_floor_db is None, "inference.noise_floor_db",
-                "left out: the page cannot play its effect while the slider moves",
-                cfg.inference.noise_floor_db)
+        for name in ("noise_floor_db", "band_hz"):
+            value = getattr(cfg.inference, name)
+            require(value is None, f"inference.{name}",
+                    "left out: the page cannot play its effect while the slider moves", value)
         require(cfg.inference.noise_profile == "none", "inference.noise_profile",
                 "left out: it is chosen on the page", cfg.inference.noise_profile)
         for name in ("repair", "replay_curve", "transfer_curve", "speed", "azimuth"):

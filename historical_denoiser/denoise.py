@@ -1,6 +1,7 @@
 """Removes noise from recordings.
 
 Usage: denoise FILE... [key=value ...]
+       denoise --look FILE... [--json]     what is wrong with each FILE, and settings for it
 In a checkout: python inference.py FILE... [key=value ...]
 
 A FILE is a recording, a film, a folder with recordings and films, a pattern in quotes
@@ -8,11 +9,15 @@ A FILE is a recording, a film, a folder with recordings and films, a pattern in 
 results appear beside each recording, or in inference.output_dir: NAME_denoised, NAME_residual with
 the removed noise, and denoised_report.json. Most used settings:
 
+  carrier=acoustic_disc              settings for a carrier: acoustic_disc, electrical_disc, lp,
+                                     optical_film, magnetic_film, cassette, open_reel, radio or
+                                     voice_memo
   inference.denoising_strength=0.5   remove only half of the noise: NAME_denoised_s5
   inference.denoising_strength=auto  fit the strength to the recording: NAME_denoised_sauto
   inference.strength_per_band=[[0,0.4],[300,1]]
                                      strength 0.4 below 300 Hz, and 1 above
   inference.noise_floor_db=12        lower noise by at most 12 dB, so that pauses are not silent
+  inference.band_hz=[100,8000]       remove everything below 100 Hz and above 8 kHz
   inference.mono_source=auto         combine two channels that come from a mono disc or tape
   inference.repair=[gaps,clipping]   first fill gaps of up to 50 ms and restore clipped peaks
   inference.replay_curve=columbia_78 equalise a disc; also by numbers: 500,-13.7 (Hz, dB at 10 kHz)
@@ -77,6 +82,7 @@ from historical_denoiser.settings import Config, run_with_settings
 logger = logging.getLogger(__name__)
 
 LONG_SECONDS = 60.0  # of all channels together, above which loading TensorFlow pays
+LOOK, JSON = "--look", "--json"  # options of the command line
 SOME_FAILED_STATUS = 3  # of the program, where the other recordings are done
 
 
@@ -171,6 +177,19 @@ def denoise(cfg: Config, given: set[str]) -> None:
             if os.access(folder, os.W_OK) and not path.is_dir() and not is_of_system(folder):
                 try_to_report(functools.partial(report(folder).add_failure, path, reason),
                               f"the failure of {path} could not be noted in {REPORT_NAME}")
+    exit_on_failures(paths, failures)
+
+
+def look(cfg: Config, given: set[str], as_json: bool) -> None:
+    """Prints what is wrong with the recordings, and settings for them, as text or JSON."""
+    from historical_denoiser.run.look import look_at  # slow to import
+
+    paths = find_recordings(cfg.inference.audio)
+    exit_on_failures(paths, look_at(paths, cfg.inference.track, as_json))
+
+
+def exit_on_failures(paths: list[Path], failures: dict[Path, str]) -> None:
+    """Ends the program with the status of a run in which some of the recordings failed, if any."""
     if len(paths) == 1 and failures:
         sys.exit(f"error: {printable(failures[paths[0]])}")
     if failures:
@@ -183,7 +202,13 @@ def denoise(cfg: Config, given: set[str]) -> None:
 
 
 def main() -> None:
-    """Reads the command line and denoises."""
+    """Reads the command line, and denoises or looks."""
     end_on_signals()
     give_back_arrays()
-    run_with_settings(denoise, __doc__.strip())
+    words = sys.argv[1:]
+    options = words[:words.index("--")] if "--" in words else words
+    task: Callable[[Config, set[str]], None] = denoise
+    if LOOK in options:
+        task = functools.partial(look, as_json=JSON in options)
+        sys.argv[1:] = [word for word in options if word not in (LOOK, JSON)] + words[len(options):]
+    run_with_settings(task, __doc__.strip())

@@ -51,6 +51,7 @@ class Config:
     """The root of all settings."""
 
     path_experiment: str = MISSING  # folder of one training run
+    carrier: str = "auto"  # name of the file in conf/carrier with the settings for that carrier
     method: str = "network"  # of inference.py; or lsa: a log-spectral amplitude estimator
     # File, folder of a run, or prefix of a TensorFlow checkpoint; the shipped ones when absent.
     weights: str | None = None

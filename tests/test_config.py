@@ -71,6 +71,7 @@ def test_loss_group(name):
     ("inference.cluster_address", "auto"), ("inference.cluster_cores", 2), ("inference.track", 0),
     *(("inference.track", track) for track in (-1, True, 1.0, "both")),
     ("inference.track_codec", "mp3"), ("inference.strength_per_band", [[500]]),
+    *(("inference.band_hz", band) for band in (100, [100], [200, 100], [5, None], [True, None])),
     ("inference.noise_floor_db", -1.0), ("inference.segment_seconds", 1e-9),
     ("inference.segment_seconds", float("inf")), ("inference.context_seconds", float("inf")),
     ("gradient_clip", -1.0), ("gradient_clip", float("nan")), ("ema_momentum", 1.0),
@@ -105,6 +106,22 @@ def test_a_file_of_settings_holds_only_what_differs_from_the_defaults(name):
     chosen.pop("defaults", None)
     defaults = OmegaConf.to_container(OmegaConf.structured(Config))
     assert not list(repeated(chosen, defaults.get(name.split("/")[0], defaults)))
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("carrier/*.yaml")), ids=lambda path: path.stem)
+def test_a_carrier_changes_settings_of_a_restoration_alone(path):
+    """In each configuration; what the user gives goes before."""
+    cfg, usual = composed(f"carrier={path.stem}"), composed()
+    assert cfg.carrier == path.stem
+    changed = {name for name, value in vars(cfg.inference).items()
+               if value != getattr(usual.inference, name)}
+    assert changed == set(OmegaConf.load(path).get("inference", {}))
+    assert bool(changed) == (path.stem != "auto")
+    cfg.carrier, cfg.inference = "auto", usual.inference
+    assert cfg == usual
+    given = composed(f"carrier={path.stem}", "inference.band_hz=[null,9000]", name="conf_film")
+    assert given.inference.band_hz == [None, 9000]
+    assert f"`{path.stem}`" in (ROOT / "docs" / "carriers.md").read_text(encoding="utf-8")
 
 
 def test_a_saved_configuration_is_read_back_and_holds_what_differs(tmp_path):

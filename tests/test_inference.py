@@ -407,6 +407,16 @@ def test_strength_zero_returns_the_input_bit_for_bit(tmp_path, rng, container, s
     assert not read_native(job.residual).any()
 
 
+def test_the_band_of_a_file_is_limited_at_strength_zero_as_well(tmp_path):
+    """What is removed is in the residual; 16-bit results are dithered, as they changed."""
+    audio = write_audio(tmp_path / "a.wav", subtype="PCM_16", channels=2)
+    job = run_file(tmp_path / "a.wav", denoising_strength=0.0, band_hz=[400, None])
+    restored, removed = (sf.read(path)[0] for path in (job.denoised, job.residual))
+    np.testing.assert_allclose(restored + removed, audio, atol=1e-4)
+    inside = slice(5000, -5000)  # the tones of the channels have 300 and 600 Hz
+    assert np.abs(restored[inside, 0]).max() < 0.12 and np.abs(removed[inside, 1]).max() < 0.05
+
+
 def test_bands_and_floor_apply_to_files(tmp_path):
     audio = write_audio(tmp_path / "a.wav", subtype="FLOAT")[:, 0]
     settings = {"denoising_strength": 0.8, "strength_per_band": [[0, 0.25], [2000, 1]],

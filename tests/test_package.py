@@ -56,7 +56,7 @@ def test_an_installed_program_denoises_where_there_is_no_checkout(program, tmp_p
     noisy = 0.2 * np.sin(2.0 * np.pi * 440.0 * times) + 0.02 * rng.standard_normal(len(times))
     sf.write(tmp_path / "side A.wav", noisy, 44100, subtype="FLOAT")
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-    done = subprocess.run([program, "side A.wav"], cwd=tmp_path, text=True,
+    done = subprocess.run([program, "side A.wav", "carrier=acoustic_disc"], cwd=tmp_path, text=True,
                           capture_output=True, env=environ, check=False)
     assert done.returncode == 0, done.stderr
     assert "ONNX Runtime" in done.stderr + done.stdout

@@ -253,10 +253,15 @@ def resample_blocks(blocks: Iterable[np.ndarray], from_rate: float, to_rate: flo
         yield stream.resample_chunk(tail, last=True).T
 
 
+def highpass_reach(cutoff_hz: float, rate: float) -> int:
+    """Returns how many samples before and after a sample `highpass` uses."""
+    return round(0.5 * 3.3 * rate / (HIGHPASS_TRANSITION * cutoff_hz))
+
+
 @functools.lru_cache(maxsize=8)
 def _highpass_taps(cutoff: float, rate: float) -> np.ndarray:
     # A Hamming-windowed sinc of N taps has a transition band of 3.3 / N times the rate.
-    half = round(0.5 * 3.3 * rate / (HIGHPASS_TRANSITION * cutoff))
+    half = highpass_reach(cutoff, rate)
     return scipy.signal.firwin(2 * half + 1, cutoff, pass_zero=False, fs=rate).astype(np.float32)
 
 

@@ -77,7 +77,7 @@ def _bass_powers(noise: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def excerpts(read: Callable[[], Iterable[np.ndarray]], surveyed: Survey, sample_rate: int,
-             with_ends: bool = False) -> list[list[np.ndarray]]:
+             with_ends: bool = False, count: int = EXCERPTS) -> list[list[np.ndarray]]:
     """Returns a few excerpts spread over a recording, or all of a short one.
 
     Args:
@@ -86,15 +86,16 @@ def excerpts(read: Callable[[], Iterable[np.ndarray]], surveyed: Survey, sample_
         sample_rate: In Hz.
         with_ends: Whether one excerpt is replaced by two halves, at the beginning and at the end,
             where a groove may be audible before and after the music.
+        count: Number of excerpts, of `EXCERPT_SECONDS` each.
 
     Returns:
         For each excerpt its parts, without the silence between them.
     """
     length, samples = round(EXCERPT_SECONDS * sample_rate), surveyed.audible_samples
-    if samples <= EXCERPTS * length:
+    if samples <= count * length:
         places = [(0, samples)]
     else:
-        count = EXCERPTS - with_ends
+        count -= with_ends
         middles = [round((number + 0.5) * samples / count) for number in range(count)]
         places = [(middle - length // 2, middle - length // 2 + length) for middle in middles]
         if with_ends:

@@ -1,8 +1,8 @@
-"""Scales the noise estimate that is subtracted: overall, per band, and down to a noise floor.
+"""Scales the noise estimate that is subtracted, and subtracts what lies outside of a band.
 
 The noise estimate is a waveform, from a network. A share of 1 subtracts all of it. Single bands can
-have a smaller share, and a noise floor keeps pauses from becoming digital silence. Start reading at
-`Strength` and `remove`.
+have a smaller share, and a noise floor keeps pauses from becoming digital silence. Outside of the
+band of the carrier, everything is noise. Start reading at `Strength` and `remove`.
 """
 
 import math
@@ -34,6 +34,10 @@ CLICK_AMPLITUDE = 4.0  # a larger sample is a click, in standard deviations of t
 CLICK_HOPS = 9  # length of that neighbourhood in hops
 MIN_BAND_HZ = 50.0  # centre of the lowest band of the floor, and smallest distance of centres
 BANDS_AN_OCTAVE = 3
+MIN_LIMIT_HZ = 10.0  # of the lower limit of a band: the filter becomes longer with its period
+
+Band = tuple[float | None, float | None]  # lower and upper limit in Hz; None: no limit
+NO_LIMITS: Band = (None, None)
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,14 @@ class Strength:
             the first frequency the factor is 1. Bands are crossfaded over half an octave.
         noise_floor_db: Largest reduction of the noise in dB; None: no limit.
         bass: Further factor below 60 Hz.
+        band_hz: Everything outside of this band is removed, at any share.
     """
 
     share: float | str = 1.0
     per_band: tuple[tuple[float, float], ...] = ()
     noise_floor_db: float | None = None
     bass: float = 1.0
+    band_hz: Band = NO_LIMITS
 
     def __post_init__(self) -> None:
         if not self.is_auto and not (isinstance(self.share, Real) and 0.0 <= self.share <= 1.0):
@@ -59,6 +65,7 @@ class Strength:
                              f"Received: strength={self.share!r}")
         check_per_band(self.per_band, "per_band")
         check_noise_floor(self.noise_floor_db, "noise_floor_db")
+        check_band(self.band_hz, "band_hz")
 
     def __str__(self) -> str:
         """Returns a short description, for the history of a restored file."""
@@ -67,12 +74,15 @@ class Strength:
             f", noise lowered by at most {self.noise_floor_db:g} dB")
         share = self.share if self.is_auto else f"{self.share:g}"
         bands += f"{', ' if bands else ''}{self.bass:g} below {BASS_HZ:g} Hz" * (self.bass != 1.0)
-        return f"strength {share}{f' ({bands})' if bands else ''}{floor}"
+        limits = "".join(f", {name} {edge:g} Hz" for name, edge in zip(
+            ("high-pass", "low-pass"), self.band_hz, strict=True) if edge is not None)
+        return f"strength {share}{f' ({bands})' if bands else ''}{floor}{limits}"
 
     def describe(self) -> dict[str, Any]:
         """Returns the values for a report."""
         return {"share": self.share, "per_band": [list(band) for band in self.per_band],
-                "below_60_hz": self.bass, "noise_floor_db": self.noise_floor_db}
+                "below_60_hz": self.bass, "noise_floor_db": self.noise_floor_db,
+                "band_hz": list(self.band_hz)}
 
     @property
     def is_auto(self) -> bool:
@@ -87,7 +97,7 @@ class Strength:
 
     @property
     def removes_nothing(self) -> bool:
-        """Whether the recording stays unchanged."""
+        """Whether no noise is removed; a band without limits leaves the recording unchanged."""
         bands = bool(self.per_band) and self.per_band[0][0] == 0.0 and all(
             share == 0.0 for _, share in self.per_band)
         return self.share == 0.0 or bands
@@ -136,6 +146,17 @@ def check_noise_floor(floor_db: float | None, name: str) -> None:
             "a number of dB, at least 0, by which noise is lowered at most", floor_db)
 
 
+def check_band(band_hz: Any, name: str) -> None:
+    """Raises UserError unless `band_hz` has a lower and a higher limit in Hz; each may be None."""
+    is_pair = isinstance(band_hz, list | tuple) and len(band_hz) == 2
+    limits = [edge for edge in band_hz if edge is not None] if is_pair else []
+    require(is_pair and all(isinstance(edge, Real) and not isinstance(edge, bool)
+                            and MIN_LIMIT_HZ <= edge < math.inf for edge in limits)
+            and limits == sorted(set(limits)), name,
+            f"[lower, upper limit] in Hz, rising, from {MIN_LIMIT_HZ:g} Hz; null for no limit",
+            band_hz)
+
+
 def remove(pairs: Iterable[Pair], sample_rate: int, strength: Strength) -> Iterator[Pair]:
     """Yields each block with the waveform to subtract from it.
 
@@ -147,6 +168,40 @@ def remove(pairs: Iterable[Pair], sample_rate: int, strength: Strength) -> Itera
         sample_rate: In Hz.
         strength: The share of the noise estimate to subtract.
     """
+    removed = _remove_noise(pairs, sample_rate, strength)
+    if strength.band_hz == NO_LIMITS:
+        return removed
+    return _limit_band(removed, sample_rate, *strength.band_hz)
+
+
+def _limit_band(pairs: Iterable[Pair], sample_rate: int, low_hz: float | None,
+                high_hz: float | None) -> Iterator[Pair]:
+    """Adds to the waveforms to subtract what would be left outside of a band.
+
+    The filters are those of `dsp.highpass`: zero phase, half the amplitude at the limit, and a
+    skirt from an eighth below to an eighth above it, beyond which 50 dB and more are removed.
+    """
+    waiting: deque[Pair] = deque()  # blocks for which `pieces` are still to come
+
+    def left() -> Iterator[np.ndarray]:
+        for block, removed in pairs:
+            if len(block):
+                waiting.append((block, removed))
+                yield as_channels(block - removed).T
+
+    def limit(audio: np.ndarray) -> np.ndarray:
+        inside = dsp.highpass(audio, low_hz or 0.0, sample_rate)
+        return inside if high_hz is None else inside - dsp.highpass(audio, high_hz, sample_rate)
+
+    lowest_hz = min(edge for edge in (low_hz, high_hz) if edge is not None)
+    context = dsp.highpass_reach(lowest_hz, sample_rate) / (1.0 - dsp.FADE_SHARE)
+    pieces = dsp.stream_in_segments(limit, left(), round(SEGMENT_SECONDS * sample_rate),
+                                    round(context) + 1)
+    for (block, removed), inside in in_blocks(pieces, waiting, lambda pair: len(pair[0]), axis=-1):
+        yield block, (block - inside.T.reshape(block.shape)).astype(removed.dtype, copy=False)
+
+
+def _remove_noise(pairs: Iterable[Pair], sample_rate: int, strength: Strength) -> Iterator[Pair]:
     if strength.removes_nothing:
         yield from ((block, np.zeros_like(block)) for block, _ in pairs)
         return

@@ -12,7 +12,7 @@ import scipy.signal
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.classical.clicks import remove_clicks
+from historical_denoiser.classical.clicks import count_clicks
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.training import metrics, perceptual
 
@@ -211,13 +211,6 @@ def find_loud(audio: np.ndarray) -> np.ndarray:
     """Returns which samples lie in the loudest twentieth of a recording's frames, bool."""
     powers = np.var(_in_frames(audio), axis=1)
     return _mark_first(np.argsort(powers, kind="stable")[::-1], len(audio))
-
-
-def count_clicks(audio: np.ndarray) -> float:
-    """Returns how many clicks the click stage would remove per second of `(samples,)`."""
-    changed = remove_clicks(audio.astype(np.float32)) != audio.astype(np.float32)
-    begins = np.count_nonzero(changed[1:] & ~changed[:-1]) + int(changed[0])
-    return begins * SAMPLE_RATE / len(audio)
 
 
 def band_powers(audio: np.ndarray) -> np.ndarray:

@@ -111,6 +111,18 @@ def repair(blocks: Iterable[np.ndarray], sample_rate: int, kinds: Collection[str
         yield block, repaired.reshape(block.shape).astype(block.dtype, copy=False)
 
 
+def find_damage(blocks: Iterable[np.ndarray], sample_rate: int) -> Found:
+    """Finds what `repair` would repair, without the repair, which takes most of the time.
+
+    A gap without enough sound around it counts as one that can be filled.
+    """
+    found = Found()
+    for sound, inner, start in _stretches(map(as_channels, blocks), sample_rate):
+        for number, channel in enumerate(sound.T, 1):
+            _mend_channel(channel, inner, start, sample_rate, KINDS, found, number, only_find=True)
+    return found
+
+
 def _stretches(blocks: Iterable[np.ndarray], sample_rate: int,
                ) -> Iterator[tuple[np.ndarray, slice, int]]:
     """Yields stretches with their context, where they are in it, and the place of its start."""
@@ -132,8 +144,9 @@ def _stretches(blocks: Iterable[np.ndarray], sample_rate: int,
 
 
 def _mend_channel(sound: np.ndarray, inner: slice, origin: int, sample_rate: int,
-                  kinds: Collection[str], found: Found, channel: int) -> np.ndarray:
-    """Repairs one channel `(samples,)`, of which the part `inner` is used."""
+                  kinds: Collection[str], found: Found, channel: int, only_find: bool = False,
+                  ) -> np.ndarray:
+    """Repairs one channel `(samples,)`, of which the part `inner` is used, unless `only_find`."""
     mended = sound.astype(np.float64)
     steps = np.abs(np.diff(mended))
     step = np.min(steps, where=steps > 0.0, initial=np.inf)
@@ -144,15 +157,16 @@ def _mend_channel(sound: np.ndarray, inner: slice, origin: int, sample_rate: int
         gaps = find_gaps(mended, steps, step, sample_rate)
         for number, (start, stop) in enumerate(gaps):
             following = gaps[number + 1][0] if number + 1 < len(gaps) else len(mended)
-            is_filled = stop - start <= MAX_GAP_SECONDS * sample_rate and fill_gap(
-                mended, start, stop, following, sample_rate)
+            is_filled = stop - start <= MAX_GAP_SECONDS * sample_rate and (
+                only_find or fill_gap(mended, start, stop, following, sample_rate))
             places.append((GAPS if is_filled else LEFT, start, stop - start))
     if CLIPPING in kinds:
         levels = [find_level(sign * mended, step) for sign in (1.0, -1.0)]
         high, low = (np.inf if level is None else level for level in levels)
         clipped = (mended >= high) | (mended <= -low)
         if clipped[inner].any():
-            mended = declip(mended, -low, high, origin, sample_rate)
+            if not only_find:
+                mended = declip(mended, -low, high, origin, sample_rate)
             places += [(CLIPPING, int(start), int(stop - start)) for start, stop in _runs(clipped)]
     for kind, start, samples in places:
         if inner.start <= start < inner.stop:

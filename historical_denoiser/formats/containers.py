@@ -153,6 +153,21 @@ def read_chapters(container: av.container.InputContainer) -> list[tuple[Fraction
                   for chapter in container.chapters())
 
 
+def read_tags(recording: Recording) -> dict[str, str]:
+    """Returns the tags of a file and of the audio track, with lower-case names.
+
+    For a broadcast wave, these include its description and coding history. Files that FFmpeg cannot
+    read have none.
+    """
+    try:
+        with open_container(recording.path) as container:
+            place = recording.stream if isinstance(recording, Track) else 0
+            found = container.metadata | container.streams[place].metadata
+    except UnknownContainerError:
+        return {}
+    return {name.lower(): as_utf_8(text) for name, text in found.items()}
+
+
 def as_utf_8(text: str) -> str:
     """Returns a text from a file with a replacement mark for each byte that is not UTF-8."""
     return text.encode(errors="surrogateescape").decode(errors="replace")

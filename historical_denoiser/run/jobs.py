@@ -18,7 +18,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from historical_denoiser.audio.removal import AUTO, Strength, check_noise_floor, check_per_band
+from historical_denoiser.audio.removal import (
+    AUTO,
+    NO_LIMITS,
+    Strength,
+    check_band,
+    check_noise_floor,
+    check_per_band,
+)
 from historical_denoiser.audio.replay import Replay, read_curve, read_speed
 from historical_denoiser.core.checks import UserError, reason_of, require
 from historical_denoiser.core.files import remove_left_over
@@ -55,6 +62,8 @@ class InferenceConfig(StageSettings):
     # Pairs [from_hz, strength]: factors of the strength, each valid from a frequency upwards.
     strength_per_band: Any = None
     noise_floor_db: float | None = None  # lower noise by at most this many dB; null: no limit
+    # [lower, upper] limit in Hz of the restored recording; null for no limit.
+    band_hz: Any = None
     segment_seconds: float = SEGMENT_SECONDS  # new audio in each step; memory grows with it
     # Audio before and after a segment that the network takes into account.
     context_seconds: float = NetworkSettings.context_seconds
@@ -93,6 +102,7 @@ class InferenceConfig(StageSettings):
         self.denoising_strength = share if share == AUTO else float(share)
         check_per_band(self.strength_per_band or [], "inference.strength_per_band")
         check_noise_floor(self.noise_floor_db, "inference.noise_floor_db")
+        check_band(self.band_hz or NO_LIMITS, "inference.band_hz")
         require(0.01 <= self.segment_seconds < math.inf, "inference.segment_seconds",
                  "at least 0.01 and finite", self.segment_seconds)
         require(0.0 <= self.context_seconds < math.inf, "inference.context_seconds",
@@ -137,7 +147,8 @@ class InferenceConfig(StageSettings):
     def strength(self) -> Strength:
         """The share of the noise that is removed, by all settings together."""
         bands = tuple((float(edge), float(share)) for edge, share in self.strength_per_band or [])
-        return Strength(self.denoising_strength, bands, self.noise_floor_db)
+        return Strength(self.denoising_strength, bands, self.noise_floor_db,
+                        band_hz=tuple(self.band_hz or NO_LIMITS))
 
 
 @dataclass(frozen=True)

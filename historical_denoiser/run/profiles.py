@@ -86,13 +86,13 @@ def read_profile(choice: Any, read: Callable[[], Iterable[np.ndarray]], sample_r
         recording = containers.open_audio(Path(choice))
         blocks = replace(replay, late_seconds=0.0).apply(containers.read_blocks(recording),
                                                          recording.rate)
-        noise = _cut(blocks, recording.rate, 0.0, MAX_SECONDS)
+        noise = cut(blocks, recording.rate, 0.0, MAX_SECONDS)
         return dsp.resample(noise, recording.rate, sample_rate)
     start, end = choice
     sample_rate /= replay.speed
     require(round(end * sample_rate) <= samples, KEY,
             f"within the recording, which is {samples / sample_rate:.2f} s long", choice)
-    return _cut(read(), sample_rate, start, min(end, start + MAX_SECONDS))
+    return cut(read(), sample_rate, start, min(end, start + MAX_SECONDS))
 
 
 def _find(read: Callable[[], Iterable[np.ndarray]], sample_rate: int) -> np.ndarray | None:
@@ -108,11 +108,11 @@ def _find(read: Callable[[], Iterable[np.ndarray]], sample_rate: int) -> np.ndar
         return None
     logger.info("noise profile: %.2f to %.2f s (%s)", best.start_seconds, best.end_seconds,
                 best.place)
-    return _cut(read(), sample_rate, best.start_seconds,
+    return cut(read(), sample_rate, best.start_seconds,
                 min(best.end_seconds, best.start_seconds + MAX_SECONDS))
 
 
-def _cut(blocks: Iterable[np.ndarray], sample_rate: int, start_seconds: float,
+def cut(blocks: Iterable[np.ndarray], sample_rate: int, start_seconds: float,
          end_seconds: float) -> np.ndarray:
     """Returns the samples between two times, or up to the end of the recording."""
     start, end = round(start_seconds * sample_rate), round(end_seconds * sample_rate)

@@ -63,6 +63,24 @@ def test_each_band_has_its_own_share_and_no_shift(dtype, strength, hertz, share)
                                atol=0.01 if strength is THREE_BANDS else 0.005)
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_nothing_is_left_outside_of_a_band(rng, share):
+    """At any share, with the skirts that the documents name, and without a shift."""
+    sounds = {hertz: tone(hertz, 12.0) for hertz in (70.0, 80.0, 115.0, 1000.0, 3450.0, 4600.0)}
+    audio = sum(sounds.values())[:, None] * [1.0, 0.5]
+    strength = Strength(share, band_hz=(100.0, 4000.0))
+    removed = run(audio, np.zeros_like(audio), strength, 4321)
+    inside = slice(RATE // 2, -RATE // 2)
+    outside = sounds[70.0] + sounds[80.0] + sounds[4600.0]
+    np.testing.assert_allclose(removed[inside, 0], outside[inside], atol=0.02)
+    np.testing.assert_allclose(removed[:, 1], 0.5 * removed[:, 0], atol=1e-6)
+    np.testing.assert_allclose(run(audio, np.zeros_like(audio), strength, 50_000), removed,
+                               atol=1e-5)
+    one = Strength(share, band_hz=(None, RATE))  # beyond what the recording can hold
+    assert np.abs(run(audio, np.zeros_like(audio), one)).max() < 1e-6
+    assert str(strength).endswith(", high-pass 100 Hz, low-pass 4000 Hz")
+
+
 @pytest.mark.parametrize("strength", [Strength(0.9, ((0.0, 0.5), (900.0, 1.0)), 15.0),
                                       Strength(noise_floor_db=10.0)])
 def test_blocks_of_any_length_give_the_same(rng, strength):
