@@ -102,6 +102,11 @@ class Strength:
             share == 0.0 for _, share in self.per_band)
         return self.share == 0.0 or bands
 
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether the recording stays as it is."""
+        return self.removes_nothing and self.band_hz == NO_LIMITS
+
     def gain(self, frequencies: np.ndarray) -> np.ndarray:
         """Returns the share at each frequency in Hz, relative to `share`."""
         bass = _crossfade(frequencies, ((0.0, self.bass), (BASS_HZ, 1.0)))

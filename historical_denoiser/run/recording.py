@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from historical_denoiser.audio.fitting import EXCERPTS_SECONDS, Fitted
-from historical_denoiser.audio.removal import NO_LIMITS, Pair, Strength, as_strength, remove
+from historical_denoiser.audio.removal import Pair, Strength, as_strength, remove
 from historical_denoiser.audio.replay import UNCHANGED, Replay
 from historical_denoiser.audio.survey import Survey, survey
 from historical_denoiser.core.checks import UserError
@@ -83,8 +83,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         # The last one appears first, and the restored recording last.
         places = [stack.enter_context(replacing(path, lock=True)) for path in job.results]
         copy_mode(recording.path, *places, *([journal.path] if journal else []))
-        is_changed = (not strength.removes_nothing or strength.band_hz != NO_LIMITS
-                      or gain != 1.0 or prepared.replay.changes)
+        is_changed = not strength.changes_nothing or gain != 1.0 or prepared.replay.changes
         writer = _writer(job, places[0], output, first, blocks,
                          int(digest[:SEED_DIGITS], 16) if is_changed else None, history)
         removed = _removed(restorer, strength, known, prepared, gain, blocks, journal)
