@@ -23,7 +23,7 @@ the removed noise, and denoised_report.json. Most used settings:
   inference.track=2                  number of a film's audio track, or all; otherwise the default
   inference.track_codec=flac         write the track as FLAC, or pcm; otherwise in its own codec
   inference.spectrogram=true         draw input, output and residual: NAME_spectrogram.png
-  inference.declick=false            do not remove clicks before the network
+  inference.declick=gentle           remove only clear clicks before the network; or off, or strong
   inference.dehum=false              do not remove mains hum before the network
   inference.cluster=ray              use several machines
   method=lsa                         a classical method without weights instead of the network
