@@ -139,7 +139,8 @@ FLAGS_WITH_VALUE = frozenset(["--cfg", "-c", "--package", "-p", "--config-path",
 FILES_KEY = "inference.audio"
 PROFILE_KEY = "inference.noise_profile"  # a file name, or two numbers in brackets
 # Settings whose values are names of files or folders, which Hydra must not parse.
-NAME_KEYS = (FILES_KEY, PROFILE_KEY, "inference.output_dir", "weights", "output", "path_experiment")
+NAME_KEYS = (FILES_KEY, PROFILE_KEY, "inference.output_dir", "inference.keep_clicks",
+             "weights", "output", "path_experiment")
 OVERRIDE = re.compile(r"(?P<prefix>\+{0,2}|~)(?P<key>[A-Za-z_$][\w$./@:-]*)(=(?P<value>.*))?",
                       re.ASCII | re.DOTALL)
 

@@ -13,7 +13,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.restoration.separation import SEGMENT_SECONDS
 from historical_denoiser.restoration.settings import RETIRED, STAGES, StageSettings, without_retired
 from historical_denoiser.run import profiles
+from historical_denoiser.run.extras import ExtraSettings
+from historical_denoiser.run.labels import read_clicks
 from historical_denoiser.run.report import INTERRUPTED, read_results, why_not_done
 
 logger = logging.getLogger(__name__)
@@ -40,11 +42,12 @@ STREAM_TAG = "#EXT-X-"  # used by playlists of streams only (RFC 8216, 4.3)
 DEVICES, SYSTEM_FOLDERS = Path("/dev"), frozenset((Path("/dev/fd"), Path("/proc"), Path("/sys")))
 OWN_RESULT = re.compile(r"(?P<origin>.*)_(denoised|residual(_track[0-9]+)?)(_s([0-9.]+|auto))?",
                         re.DOTALL)
-RESULT_NAME = re.compile("(^|_)(denoised|residual|spectrogram)")  # part of each result's name
+# Part of each result's name.
+RESULT_NAME = re.compile("(^|_)(denoised|residual|spectrogram|clicks)")
 
 
 @dataclass
-class InferenceConfig(StageSettings):
+class InferenceConfig(StageSettings, ExtraSettings):
     """The settings `inference`: the recordings, the stages, and the results."""
 
     # A file, folder, pattern or list of names (.txt, .m3u), or several of them.
@@ -133,6 +136,8 @@ class Job:
         denoised: The restored recording.
         residual: Input minus output.
         picture: Spectrograms of input, output and residual; None for no picture.
+        lists: Lists of clicks, by the ends of their names.
+        extras: What is wanted beside these files.
         film: Format of a film's track; None if the recording is not a film.
         parts: If several tracks of a film are denoised, a job for each of them; `tracks` replaces
             their recordings and restored films.
@@ -143,6 +148,8 @@ class Job:
     residual: Path
     picture: Path | None
     film: film.FilmFormat | None = None
+    lists: dict[str, Path] = field(default_factory=dict, hash=False)
+    extras: ExtraSettings = field(default_factory=ExtraSettings, hash=False)
     parts: tuple[Job, ...] = ()
 
     @property
@@ -150,7 +157,8 @@ class Job:
         """All files to write, starting with the restored recording."""
         if self.parts:
             return [self.denoised, *(path for part in self.parts for path in part.results[1:])]
-        return [path for path in (self.denoised, self.residual, self.picture) if path is not None]
+        return [path for path in (self.denoised, self.residual, self.picture, *self.lists.values())
+                if path is not None]
 
     @property
     def rate(self) -> int:
@@ -346,7 +354,9 @@ def make_job(recording: audio_io.Recording, settings: InferenceConfig,
                    folder / f"{name}_denoised{suffix}{output.ending if output else ending}",
                    folder / f"{name}_residual{mark}{suffix}{ending}",
                    folder / f"{name}_spectrogram{mark}{suffix}.png" if settings.spectrogram
-                   else None, output)
+                   else None, output,
+                   {end: folder / f"{name}{end[:-4]}{mark}{suffix}{end[-4:]}"
+                    for end in settings.lists}, settings.extras)
 
     if settings.track != ALL_TRACKS or recording.track is None:
         return job_of(recording)
@@ -414,6 +424,10 @@ def plan(paths: list[Path], settings: InferenceConfig,
         folder = Path(settings.output_dir)
         require(folder.is_dir() or not folder.exists(), "inference.output_dir", "a folder",
                 settings.output_dir)
+    if settings.keep_clicks is not None:
+        require(len(paths) == 1, "inference.keep_clicks", "given with one recording alone",
+                f"{len(paths)} recordings")
+        read_clicks(Path(settings.keep_clicks))
     jobs, failures, listed = [], {}, _named(settings.audio)
     folders = [path for path in listed if os.path.isdir(path)]
     for path in paths:
@@ -460,13 +474,16 @@ def _not_done(jobs: list[Job], failures: dict[Path, str], reports: dict[Path, An
         if not present:
             missing.append(job)
             continue
-        # To draw a picture later, the recording is restored again.
-        undrawn = job.picture is not None and job.picture not in present
+        # To draw a picture or to write a list later, the recording is restored again.
+        extras = [extra for part in job.parts or (job,)
+                  for extra in (part.picture, *part.lists.values())
+                  if extra is not None and extra not in present]
         reason = why_not_done(reports[folder], folder, path,
-                              [job.denoised, job.residual] if undrawn else job.results,
+                              [result for result in job.results if result not in extras],
                               made_with())
-        if reason is None and undrawn:
-            logger.info("%s: has its results already, but no picture: it is restored again", path)
+        if reason is None and extras:
+            logger.info("%s: has its results already, but not %s: it is restored again", path,
+                        " and ".join(map(str, extras)))
             missing.append(job)
         elif reason is None:
             logger.info("%s: has its results already and is left alone", path)
@@ -496,14 +513,16 @@ def _with_distinct_places(jobs: list[Job], paths: list[Path], settings: Inferenc
         clashing = [job for group in _by_place(jobs).values() if len(group) > 1 for job in group]
         others = apart(clashing, settings)
         jobs = [others.get(job.recording.path, job) for job in jobs]
-    inputs, taken = {os.path.realpath(path) for path in paths}, _by_place(jobs)
+    inputs = {os.path.realpath(path) for path in (*paths, settings.keep_clicks) if path is not None}
+    taken = _by_place(jobs)
     kept, refused = [], {}
     for job in jobs:
         path = job.recording.path
         places = [os.path.realpath(result) for result in job.results]
         if inputs.intersection(places):
             refused[path] = (f"{path}: a result of it, {' or '.join(map(str, job.results))}, would "
-                             "replace a recording of this run; name another inference.output_dir")
+                             "replace a recording or list that this run reads; name another "
+                             "inference.output_dir")
         elif any(len(taken[place]) > 1 for place in places):
             refused[path] = (f"{path}: another recording of this run would be written to "
                              f"{job.denoised} as well; denoise them in two runs, to two folders")

@@ -26,6 +26,7 @@ from historical_denoiser.formats.integrity import find_damage
 from historical_denoiser.formats.metadata import carry_over
 from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.run import profiles
+from historical_denoiser.run.delivery import Delivery
 from historical_denoiser.run.jobs import HEADER_TOLERANCE_SECONDS, Job
 from historical_denoiser.run.journal import Journal
 from historical_denoiser.run.repairs import Repairs
@@ -64,7 +65,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         UserError: The recording is damaged or contains NaN, or the noise profile does not exist.
         OSError: The results cannot be written.
     """
-    recording, strength = job.recording, as_strength(strength)
+    recording, strength, delivery = job.recording, as_strength(strength), Delivery(job)
     digest, first = hash_of(recording.path), _blocks(job)
     repairs, known, report = _survey(job, restorer, first, report)
     _log_facts(job, known, strength, getattr(first, "incomplete_packets", 0))
@@ -85,17 +86,16 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         dither_seed = (None if strength.removes_nothing and gain == 1.0
                        else int(digest[:SEED_DIGITS], 16))
         writer = _writer(job, places[0], output, first, blocks, dither_seed, history)
-        removed = _removed(restorer, strength, known, repairs, gain, blocks, journal)
+        delivery.list_clicks(restorer, strength, known, lambda: repairs.apply(_blocks(job)))
+        removed = _removed(restorer, strength, known, repairs, gain, blocks, journal, delivery)
         levels = _write(job, places, writer, removed, output, report)
-        if job.film is None:
-            _carry_over(job, places[0], output, history, known.samples)
-        if job.picture is not None:
-            _draw(job, places, strength, known.samples)
+        _accompany(job, places, output, history, strength, known.samples, delivery)
         before_replacing()
     logger.info("%s: written to %s", recording.path, printable(", ".join(map(str, job.results))))
     return {"input_sha256": digest, "seconds": round(known.samples / recording.rate, 3),
             "strength": strength.describe() | ({"why": fitted.why} if fitted.why else {}),
-            **_findings(known, recording.rate), **repairs.describe(gain), **levels.describe()}
+            **_findings(known, recording.rate), **repairs.describe(gain), **levels.describe(),
+            **delivery.describe()}
 
 
 def _survey(job: Job, restorer: Restorer, blocks: Iterable[np.ndarray],
@@ -126,6 +126,7 @@ def _log_repairs(job: Job, repairs: Repairs, output: audio_io.Format) -> float:
 
 def _removed(restorer: Restorer, strength: Strength, known: Survey, repairs: Repairs, gain: float,
              blocks: Iterable[np.ndarray], journal: Journal | None,
+             delivery: Delivery,
              ) -> Iterable[tuple[Pair, np.ndarray]]:
     """Yields blocks repaired and with the gain, the noise to subtract, and the blocks as read."""
     originals, source = itertools.tee(blocks)
@@ -135,7 +136,7 @@ def _removed(restorer: Restorer, strength: Strength, known: Survey, repairs: Rep
         pairs = restorer.separate(source, repairs.rate, known,
                                   *([journal.around] if journal else []))
     pairs = ((gain * block, gain * noise) for block, noise in pairs)
-    return zip(remove(pairs, repairs.rate, strength), originals, strict=True)
+    return zip(delivery.kept.spare(remove(pairs, repairs.rate, strength)), originals, strict=True)
 
 
 def _log_facts(job: Job, known: Survey, strength: Strength, incomplete: int) -> None:
@@ -237,13 +238,18 @@ def _write(job: Job, places: list[Path], writer: FilmWriter | audio_io.Writer,
     return levels
 
 
-def _carry_over(job: Job, place: Path, output: audio_io.Format, history: str, samples: int) -> None:
-    """Copies tags and markers of a recording that is not a film, and checks the written file."""
-    try:
-        carry_over(job.recording, place, output, history)
-    except UserError as error:
-        logger.warning("%s: tags and markers are not copied: %s", job.recording.path, error)
-    audio_io.require_whole(place, samples)
+def _accompany(job: Job, places: list[Path], output: audio_io.Format, history: str,
+               strength: Strength, samples: int, delivery: Delivery) -> None:
+    """Copies tags and markers of a recording that is not a film, draws, and writes lists."""
+    if job.film is None:
+        try:
+            carry_over(job.recording, places[0], output, history, delivery.marks)
+        except UserError as error:
+            logger.warning("%s: tags and markers are not copied: %s", job.recording.path, error)
+        audio_io.require_whole(places[0], samples)
+    if job.picture is not None:
+        _draw(job, places, strength, samples)
+    delivery.write(dict(zip(job.lists, places[len(places) - len(job.lists):], strict=True)))
 
 
 def _draw(job: Job, places: list[Path], strength: Strength, samples: int) -> None:

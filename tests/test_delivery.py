@@ -1,0 +1,126 @@
+"""What is delivered beside the restored recording is what was done, and can be undone."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+from restorers import make_restorer
+
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.audio.survey import survey
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.formats import chunks
+from historical_denoiser.formats.metadata import mark_chunks
+from historical_denoiser.network.stored import NetworkSettings
+from historical_denoiser.restoration.click_list import find_clicks
+from historical_denoiser.run.jobs import InferenceConfig, Job, plan
+from historical_denoiser.run.labels import read_clicks
+from historical_denoiser.run.recording import denoise_recording
+
+SHORT = NetworkSettings(context_seconds=0.5)
+
+
+def restore(path: Path, **settings: object) -> tuple[Job, dict]:
+    """Removes half of everything, and the clicks."""
+    chosen = InferenceConfig(audio=str(path), **settings)
+    (job,), failures = plan([path], chosen)
+    assert not failures
+    restorer = make_restorer(lambda spectra: 0.5 * spectra, SHORT, 2.0, declick="normal")
+    return job, denoise_recording(job, restorer, chosen.strength)
+
+
+def make_clicked(rng: np.random.Generator, rate: int = SAMPLE_RATE) -> tuple[np.ndarray, list[int]]:
+    """Returns 8 s of stereo noise with one strong click after the other, left and right."""
+    audio = 0.02 * rng.standard_normal((8 * rate, 2))
+    places = list(range(rate // 5, len(audio) - rate // 5, rate // 7))
+    for number, place in enumerate(places):
+        audio[place:place + 4, number % 2] += 0.5
+    return audio, places
+
+
+@pytest.mark.parametrize("rate", [SAMPLE_RATE, 48000])
+def test_all_clicks_are_listed_once_in_any_segments_and_blocks(rng, rate):
+    audio, places = make_clicked(rng, rate)
+    audio[3 * rate:4 * rate] = 0.0  # divides it in two
+    places = [place for place in places if not 3 * rate - 4 <= place < 4 * rate]
+    lists = []
+    for seconds, size in ((20.0, len(audio)), (0.7, len(audio)), (1.1, 12_345)):
+        blocks = [audio[start:start + size] for start in range(0, len(audio), size)]
+        restorer = make_restorer(lambda spectra: spectra, SHORT, seconds, declick="normal")
+        found = find_clicks(restorer, blocks, rate, survey(blocks, rate))
+        strong = [click for click in found if click.strength_db > 20.0]
+        lists.append([(click.start, click.stop, click.channels) for click in strong])
+    assert lists[0] == lists[1] == lists[2]
+    assert len(lists[0]) == len(places)
+    for place, (start, stop, channels) in zip(places, lists[0], strict=True):
+        assert start <= place < stop + 2 and channels in ((1,), (2,))
+    assert survey(blocks, rate).silences  # or it would not be tested
+
+
+def read_cue(path: Path) -> dict[int, str]:
+    """Returns the names of the cue points of a WAV file by their samples."""
+    with path.open("rb") as file:
+        found = {(name, file.seek(start) and file.read(4)): file.seek(start) and file.read(size)
+                 for name, start, size in chunks.find_chunks(file)}
+    points = next(content for (name, _), content in found.items() if name == b"cue ")
+    places = {number: place for number, *_, place in struct.iter_unpack("<II4sIII", points[4:])}
+    assert int.from_bytes(points[:4], "little") == len(places)
+    rest, names = found[b"LIST", b"adtl"][4:], {}
+    while rest:
+        size = int.from_bytes(rest[4:8], "little")
+        names[int.from_bytes(rest[8:12], "little")] = rest[12:8 + size].rstrip(b"\0").decode()
+        rest = rest[8 + size + size % 2:]
+    return {places[number]: name for number, name in names.items()}
+
+
+def test_listed_clicks_are_labels_and_cue_points_and_can_be_undone(rng, tmp_path):
+    audio, places = make_clicked(rng)
+    path = tmp_path / "disc.wav"
+    sf.write(path, audio, SAMPLE_RATE, "PCM_24")
+    chunks.append_chunks(path, mark_chunks([(1, "Walzer")], SAMPLE_RATE))
+    recording = sf.read(path)[0]
+    job, facts = restore(path, click_list=True)
+    (table, labels), all_removed = job.lists.values(), sf.read(job.denoised)[0]
+    assert [path.name for path in (table, labels)] == ["disc_clicks.csv", "disc_clicks.txt"]
+    rows = read_clicks(table)
+    assert len(rows) == facts["clicks_removed"] >= len(places)
+    np.testing.assert_allclose([row[:2] for row in read_clicks(labels)], [row[:2] for row in rows],
+                               atol=2e-6)
+    assert [row[2] for row in read_clicks(labels)] == [row[2] for row in rows]
+    cue = read_cue(job.denoised)
+    assert cue.pop(SAMPLE_RATE) == "Walzer"
+    assert list(cue) == [round(row[0] * SAMPLE_RATE) for row in rows]
+    # The user leaves three clicks in the list: two of the CSV, one of the label track.
+    kept = tmp_path / "keep.csv"
+    lines = table.read_text().splitlines()
+    kept.write_text("\n".join([lines[0], lines[3], lines[6]]) + "\n")
+    job, facts = restore(path, keep_clicks=str(kept), output_dir=str(tmp_path / "b"))
+    assert facts["clicks_kept"] == 2
+    partly = sf.read(job.denoised)[0]
+    untouched = np.ones(recording.shape, bool)
+    for start, stop, (channel,) in (rows[2], rows[5]):
+        low, high = round(start * SAMPLE_RATE), round(stop * SAMPLE_RATE)
+        np.testing.assert_array_equal(partly[low:high, channel - 1],
+                                      recording[low:high, channel - 1])
+        assert np.abs(all_removed[low:high] - recording[low:high]).max() > 0.3
+        untouched[low - 44:high + 44, channel - 1] = False
+    np.testing.assert_array_equal(partly[untouched], all_removed[untouched])
+    # A label without a channel is of all.
+    kept.with_suffix(".txt").write_text("2.0\t2.5\tcastanets\n\\\t0\t100\n")
+    job, _ = restore(path, keep_clicks=str(tmp_path / "keep.txt"), output_dir=str(tmp_path / "c"))
+    span = slice(2 * SAMPLE_RATE, round(2.5 * SAMPLE_RATE))
+    np.testing.assert_array_equal(sf.read(job.denoised)[0][span], recording[span])
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    ("start_s,length_s,channels\n1.0,x,1\n", "line 2 must be start_s,length_s"),
+    ("1.0\t0.5\tbackwards\n", "must be start"), ("1.0;0.5;1\n", "line 1 must be"),
+    ("start_s,length_s,channels\n1.0,0.1,3\n", "channels must be 1 to 2")])
+def test_a_wrong_list_is_refused(rng, tmp_path, content, message):
+    sf.write(tmp_path / "a.wav", make_clicked(rng)[0], SAMPLE_RATE)
+    (tmp_path / "keep").write_text(content)
+    with pytest.raises(UserError, match=message):
+        restore(tmp_path / "a.wav", keep_clicks=str(tmp_path / "keep"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.wav", "keep"]
