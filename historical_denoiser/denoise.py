@@ -4,9 +4,10 @@ Usage: denoise FILE... [key=value ...]
 In a checkout: python inference.py FILE... [key=value ...]
 
 A FILE is a recording, a film, a folder with recordings and films, a pattern in quotes
-('disc*/*.wav'), or a list of file names (.txt, .m3u). File names may contain any characters. The
-results appear beside each recording, or in inference.output_dir: NAME_denoised, NAME_residual with
-the removed noise, and denoised_report.json. Most used settings:
+('disc*/*.wav'), or a list of file names (.txt, .m3u). File names may contain any characters. `-` is
+standard input, and its result goes to standard output as WAV; inference.output_dir=- sends that of
+a FILE there. The results appear beside each recording, or in inference.output_dir: NAME_denoised,
+NAME_residual with the removed noise, and denoised_report.json. Most used settings:
 
   inference.denoising_strength=0.5   remove only half of the noise: NAME_denoised_s5
   inference.denoising_strength=auto  fit the strength to the recording: NAME_denoised_sauto
@@ -46,6 +47,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,7 @@ from historical_denoiser.run.jobs import (
     plan,
     report_folder,
 )
+from historical_denoiser.run.pipes import through_pipes, uses_pipes
 from historical_denoiser.run.report import REPORT_NAME, RunReport, hash_of_values, now
 from historical_denoiser.run.tracks import denoise_tracks
 from historical_denoiser.settings import Config, run_with_settings
@@ -126,6 +129,10 @@ def choose_runtime(chosen: InferenceConfig, jobs: Iterable[Job], weights: Path |
 
 def denoise(cfg: Config, given: set[str]) -> None:
     """Denoises the recordings named by `inference.audio`; the user gave the keys `given`."""
+    if uses_pipes(cfg.inference):
+        through_pipes(cfg.inference, lambda inference: denoise(
+            replace(cfg, inference=inference), given))
+        return
     began = now()
     paths = find_recordings(cfg.inference.audio)
     profiles.check_file(cfg.inference.noise_profile)

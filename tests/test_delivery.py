@@ -1,11 +1,16 @@
 """What is delivered beside the restored recording is what was done, and can be undone."""
 
+import io
+import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
+from programs import ROOT
 from restorers import make_restorer
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
@@ -112,6 +117,38 @@ def test_listed_clicks_are_labels_and_cue_points_and_can_be_undone(rng, tmp_path
     job, _ = restore(path, keep_clicks=str(tmp_path / "keep.txt"), output_dir=str(tmp_path / "c"))
     span = slice(2 * SAMPLE_RATE, round(2.5 * SAMPLE_RATE))
     np.testing.assert_array_equal(sf.read(job.denoised)[0][span], recording[span])
+
+
+def pipe(folder: Path, *arguments: str, **pipes: object) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, ROOT / "inference.py", *arguments, "method=lsa"],
+                          cwd=folder, stderr=subprocess.PIPE, **pipes)
+
+
+def test_what_comes_through_a_pipe_is_restored_as_the_file_is(rng, tmp_path):
+    path = tmp_path / "a.flac"
+    sf.write(path, make_clicked(rng)[0][:SAMPLE_RATE], SAMPLE_RATE, "PCM_24")
+    done = pipe(tmp_path, "-", input=path.read_bytes(), stdout=subprocess.PIPE)
+    assert done.returncode == 0, done.stderr
+    through = sf.read(io.BytesIO(done.stdout), dtype="int32")[0]
+    assert done.stdout[:4] == b"RIFF" and [each.name for each in tmp_path.iterdir()] == ["a.flac"]
+    done = pipe(tmp_path, "a.flac", stdout=subprocess.PIPE)
+    assert done.returncode == 0 and not done.stdout
+    np.testing.assert_array_equal(through, sf.read(tmp_path / "a_denoised.flac", dtype="int32")[0])
+
+
+@pytest.mark.parametrize(("arguments", "content", "message"), [
+    (["-"], b"", b"standard input is empty"), (["-"], b"no sound", b"standard input: "),
+    (["a.wav", "inference.output_dir=-"], b"", b"standard output was closed")])
+def test_a_pipe_that_ends_too_early_is_told_in_one_line(rng, tmp_path, arguments, content, message):
+    sf.write(tmp_path / "a.wav", make_clicked(rng)[0][:SAMPLE_RATE], SAMPLE_RATE)
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = pipe(tmp_path, *arguments, input=content, stdout=writer)
+    os.close(writer)
+    errors = [line for line in done.stderr.splitlines() if not line.startswith(b"INFO")]
+    assert done.returncode == 1 and len(errors) == 1
+    assert errors[0].startswith(b"error: " + message), errors
+    assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
 
 
 @pytest.mark.parametrize(("content", "message"), [

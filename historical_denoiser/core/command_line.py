@@ -221,6 +221,8 @@ def _sort_arguments(arguments: list[str]) -> tuple[list[str], list[str], list[st
             flags.extend([argument, value])
         elif os.path.lexists(argument):
             files.append(argument)
+        elif argument == "-":  # standard input
+            files.append(argument)
         elif argument.startswith("-"):
             raise UserError(f"{argument!r} is neither a file nor an option; see --help")
         elif is_override(argument):
