@@ -16,6 +16,7 @@ NAME_residual with the removed noise, and denoised_report.json. Most used settin
   inference.noise_floor_db=12        lower noise by at most 12 dB, so that pauses are not silent
   inference.mono_source=auto         combine two channels that come from a mono disc or tape
   inference.repair=[gaps,clipping]   first fill gaps of up to 50 ms and restore clipped peaks
+  inference.loudness=-18             set the loudness in LUFS, with true peaks below -1 dBTP
   inference.output_dir=FOLDER        folder of the results
   inference.noise_profile=[12.5,14]  seconds that hold only noise; or a file, or auto to find them
   inference.listen_first=false       without a noise profile: no analysis pass over 30 s

@@ -14,6 +14,7 @@ from programs import ROOT
 from restorers import make_restorer
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.audio.loudness import LoudnessMeter
 from historical_denoiser.audio.survey import survey
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import chunks
@@ -37,8 +38,8 @@ def restore(path: Path, **settings: object) -> tuple[Job, dict]:
 
 
 def make_clicked(rng: np.random.Generator, rate: int = SAMPLE_RATE) -> tuple[np.ndarray, list[int]]:
-    """Returns 8 s of stereo noise with one strong click after the other, left and right."""
-    audio = 0.02 * rng.standard_normal((8 * rate, 2))
+    """Returns 5 s of stereo noise with one strong click after the other, left and right."""
+    audio = 0.02 * rng.standard_normal((5 * rate, 2))
     places = list(range(rate // 5, len(audio) - rate // 5, rate // 7))
     for number, place in enumerate(places):
         audio[place:place + 4, number % 2] += 0.5
@@ -117,6 +118,33 @@ def test_listed_clicks_are_labels_and_cue_points_and_can_be_undone(rng, tmp_path
     job, _ = restore(path, keep_clicks=str(tmp_path / "keep.txt"), output_dir=str(tmp_path / "c"))
     span = slice(2 * SAMPLE_RATE, round(2.5 * SAMPLE_RATE))
     np.testing.assert_array_equal(sf.read(job.denoised)[0][span], recording[span])
+
+
+@pytest.mark.parametrize(("target", "expected"), [(-30.0, -30.0), (-5.0, None)])
+def test_the_level_is_set_by_loudness_or_true_peak(rng, tmp_path, target, expected):
+    audio = 0.02 * rng.standard_normal((4 * SAMPLE_RATE, 2))
+    audio[50_000:50_400] *= 8.0
+    sf.write(tmp_path / "a.wav", audio, SAMPLE_RATE, "PCM_24")
+    plain, _ = restore(tmp_path / "a.wav", output_dir=str(tmp_path / "plain"))
+    job, facts = restore(tmp_path / "a.wav", loudness=target)
+    result, residual = (sf.read(path)[0] for path in (job.denoised, job.residual))
+    gain = 10.0 ** (facts["loudness"]["gain_db"] / 20.0)
+    np.testing.assert_allclose(result, gain * sf.read(plain.denoised)[0], rtol=2e-3, atol=1e-5)
+    np.testing.assert_allclose(residual, sf.read(plain.residual)[0], atol=1e-6)
+    meter = LoudnessMeter(SAMPLE_RATE, 2)
+    meter.add(result)
+    assert meter.lufs == pytest.approx(facts["loudness"]["lufs"], abs=0.02)
+    if expected is None:  # the peak is the limit
+        assert meter.true_peak_db == pytest.approx(-1.0, abs=0.2) and meter.lufs < target
+    else:
+        assert meter.lufs == pytest.approx(expected, abs=0.02) and meter.true_peak_db < -1.0
+
+
+def test_silence_keeps_its_level(tmp_path, caplog):
+    sf.write(tmp_path / "a.wav", np.zeros((SAMPLE_RATE, 1)), SAMPLE_RATE, "PCM_16")
+    job, facts = restore(tmp_path / "a.wav", loudness=-18.0)
+    assert not sf.read(job.denoised)[0].any() and "loudness" not in facts
+    assert "too soft to measure its loudness" in caplog.text
 
 
 def pipe(folder: Path, *arguments: str, **pipes: object) -> subprocess.CompletedProcess:

@@ -1,19 +1,25 @@
 """Makes what is delivered beside a restored recording. Start reading at `Delivery`."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 from typing import Any
 
 import numpy as np
 
-from historical_denoiser.audio.removal import Strength
+from historical_denoiser.audio.dsp import to_gain
+from historical_denoiser.audio.loudness import LoudnessMeter
+from historical_denoiser.audio.removal import Pair, Strength
 from historical_denoiser.audio.survey import Survey
 from historical_denoiser.restoration.click_list import Click, find_clicks
 from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.run import labels
 from historical_denoiser.run.jobs import Job
+
+MAX_TRUE_PEAK_DB = -1.0  # dBTP; EBU R 128
+IN_MEMORY_BYTES = 2**26
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +30,7 @@ class Delivery:
     Attributes:
         kept: The clicks that stay as in the recording.
         marks: Cue points for the restored file, in seconds, with their names.
+        gain: Gain of the restored recording, for its loudness.
     """
 
     def __init__(self, job: Job) -> None:
@@ -34,6 +41,7 @@ class Delivery:
         self.kept = labels.Kept(path and Path(path), self._rate, job.recording.channels)
         self.marks: list[tuple[Fraction, str]] = []
         self._clicks: list[Click] = []
+        self.gain, self._loudness = 1.0, {}
 
     def list_clicks(self, restorer: Restorer, strength: Strength, known: Survey,
                     read: Callable[[], Iterable[np.ndarray]]) -> None:
@@ -43,6 +51,61 @@ class Delivery:
             logger.info("%s: %d clicks are removed", self._job.recording.path, len(self._clicks))
             self.marks += [(Fraction(click.start, self._rate), labels.label_of(
                 click, self._rate)[2]) for click in self._clicks]
+
+    def at_loudness(self, removed: Iterable[tuple[Pair, np.ndarray]],
+                    read: Callable[[], Iterable[np.ndarray]], report: Callable[[float], object],
+                    ) -> tuple[Iterable[tuple[Pair, np.ndarray]], Callable[[float], object]]:
+        """Sets the gain, if a loudness is wanted.
+
+        The restored recording is then written to a temporary file, to be read once more.
+
+        Args:
+            removed: Blocks of the repaired recording, with what is to be subtracted; and the blocks
+                as they are in the file.
+            read: Reads the recording from its start.
+            report: Called with the seconds finished since its last call.
+
+        Returns:
+            `removed` and `report` for the second pass.
+        """
+        target = self._wanted.loudness
+        if target is None:
+            return removed, report
+        meter = LoudnessMeter(self._rate, self._job.recording.channels)
+        file = SpooledTemporaryFile(IN_MEMORY_BYTES)
+        for (block, noise), _ in removed:
+            np.save(file, (block - noise).astype(np.float32))
+            meter.add(block - noise)
+            report(len(block) / self._rate)
+        self._set_gain(meter, target)
+
+        def again() -> Iterator[tuple[Pair, np.ndarray]]:
+            with file:
+                file.seek(0)
+                for original in filter(len, read()):
+                    block = np.load(file).astype(np.float64)
+                    yield (block, np.zeros_like(block)), original
+
+        return again(), lambda seconds: None
+
+    def _set_gain(self, meter: LoudnessMeter, target: float) -> None:
+        path, lufs, peak_db = self._job.recording.path, meter.lufs, meter.true_peak_db
+        if lufs is None:
+            logger.warning("%s: too short or too soft to measure its loudness; its level is not "
+                           "changed", path)
+            return
+        gain_db = min(target - lufs, MAX_TRUE_PEAK_DB - peak_db)
+        self.gain = to_gain(gain_db)
+        self._loudness = {"lufs": round(lufs + gain_db, 2), "gain_db": round(gain_db, 2),
+                          "true_peak_dbtp": round(peak_db + gain_db, 2)}
+        limited = (f", not {target:g}, since the true peak must not exceed {MAX_TRUE_PEAK_DB:g} "
+                   "dBTP") if lufs + gain_db < target - 0.05 else ""
+        logger.info("%s: %+.1f dB to %.1f LUFS%s", path, gain_db, lufs + gain_db, limited)
+
+    def history(self, history: str) -> str:
+        """Returns the entry in the history of the restored file with what is added here."""
+        loudness = self._wanted.loudness
+        return history if loudness is None else f"{history}; level set for {loudness:g} LUFS"
 
     def write(self, places: dict[str, Path]) -> None:
         """Writes the lists to temporary files, by the ends of their names."""
@@ -60,4 +123,6 @@ class Delivery:
             facts["clicks_removed"] = len(self._clicks)
         if self.kept.number:
             facts["clicks_kept"] = self.kept.number
+        if self._loudness:
+            facts["loudness"] = self._loudness
         return facts

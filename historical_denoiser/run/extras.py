@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from historical_denoiser.core.checks import require
+
 
 @dataclass
 class ExtraSettings:
@@ -12,6 +14,11 @@ class ExtraSettings:
     click_list: bool = False  # list the clicks that were removed: NAME_clicks.csv and .txt
     # Such a list, in which only those clicks are left that are to stay as in the recording.
     keep_clicks: str | None = None
+    loudness: float | None = None  # loudness of the result in LUFS; the true peak is limited
+
+    def __post_init__(self) -> None:
+        require(self.loudness is None or -70.0 < self.loudness < 0.0, "inference.loudness",
+                "a number of LUFS above -70 and below 0, as -18", self.loudness)
 
     @property
     def extras(self) -> ExtraSettings:

@@ -81,6 +81,7 @@ class InferenceConfig(StageSettings, ExtraSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        ExtraSettings.__post_init__(self)
         without_retired({name: value for name in RETIRED
                          if (value := getattr(self, name)) is not None})
         share = self.denoising_strength

@@ -75,7 +75,8 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     gain = _log_repairs(job, repairs, output)
     known, fitted, report = _analyse(job, restorer, strength, noise_profile, known, report,
                                      lambda: repairs.apply(_blocks(job)))
-    strength, history = fitted.strength, history.format(strength=fitted.strength)
+    strength = fitted.strength
+    history = delivery.history(history.format(strength=strength))
     with repairs, ExitStack() as stack:
         blocks, journal = _blocks(job, keep_times=True), None
         if resume and not strength.removes_nothing:
@@ -83,12 +84,12 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         # The last one appears first, and the restored recording last.
         places = [stack.enter_context(replacing(path, lock=True)) for path in job.results]
         copy_mode(recording.path, *places, *([journal.path] if journal else []))
-        dither_seed = (None if strength.removes_nothing and gain == 1.0
-                       else int(digest[:SEED_DIGITS], 16))
+        unchanged = strength.removes_nothing and gain == 1.0 and job.extras.loudness is None
+        dither_seed = None if unchanged else int(digest[:SEED_DIGITS], 16)
         writer = _writer(job, places[0], output, first, blocks, dither_seed, history)
         delivery.list_clicks(restorer, strength, known, lambda: repairs.apply(_blocks(job)))
         removed = _removed(restorer, strength, known, repairs, gain, blocks, journal, delivery)
-        levels = _write(job, places, writer, removed, output, report)
+        levels = _write(job, places, writer, removed, output, report, delivery)
         _accompany(job, places, output, history, strength, known.samples, delivery)
         before_replacing()
     logger.info("%s: written to %s", recording.path, printable(", ".join(map(str, job.results))))
@@ -212,7 +213,7 @@ def _analyse(job: Job, restorer: Restorer, strength: Strength, noise_profile: An
 
 def _write(job: Job, places: list[Path], writer: FilmWriter | audio_io.Writer,
            removed: Iterable[tuple[Pair, np.ndarray]], output: audio_io.Format,
-           report: Callable[[float], object]) -> Levels:
+           report: Callable[[float], object], delivery: Delivery) -> Levels:
     """Writes the restored recording and the residual, and returns their levels.
 
     Args:
@@ -223,13 +224,16 @@ def _write(job: Job, places: list[Path], writer: FilmWriter | audio_io.Writer,
             as they are in the file.
         output: Format of the residual.
         report: Called with the seconds finished since the last call.
+        delivery: Sets the gain of the restored recording; the residual is without it.
     """
     recording, levels = job.recording, Levels()
+    removed, report = delivery.at_loudness(removed, lambda: _blocks(job), report)
     with writer as main, audio_io.Writer(places[1], recording.rate, recording.channels,
                                          output) as rest:
         for (block, noise), original in removed:
-            written = main.write(block - noise)
-            levels.add(input=original, output=written, residual=rest.write(original - written))
+            written = main.write(delivery.gain * (block - noise))
+            levels.add(input=original, output=written,
+                       residual=rest.write(original - written / delivery.gain))
             report(len(original) / recording.rate)
     for each, path in ((main, job.denoised), (rest, job.residual)):
         if each.clipped:
