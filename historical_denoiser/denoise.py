@@ -166,7 +166,8 @@ def denoise(cfg: Config, given: set[str]) -> None:
         failures |= follow(
             jobs, restore_all, tell,
             lambda job, facts: report(report_folder(job.denoised, cfg.inference)).add(
-                job.recording.path, job.results, facts),
+                job.recording.path,
+                [*job.results, *map(job.denoised.with_name, facts.get("track_files", ()))], facts),
             lambda job: report(report_folder(job.denoised, cfg.inference)).announce(
                 job.recording.path, job.results))
     if any(os.path.lexists(path) for path in paths):  # mistyped names are nothing to report

@@ -44,8 +44,8 @@ logger = logging.getLogger(__name__)
 HISTORY_DIGITS = 16  # of the hash of the weights, in the history of restored files
 # Settings that do not change the results, or that are part of the network's settings.
 NOT_IN_RESULTS = {"audio", "click_list", "output_dir", "overwrite", "resume", "spectrogram",
-                  "runtime", "context_seconds", "cluster", "cluster_address", "cluster_cores",
-                  *RETIRED}
+                  "tracks", "runtime", "context_seconds", "cluster", "cluster_address",
+                  "cluster_cores", *RETIRED}
 
 
 class Denoiser(Restorer):

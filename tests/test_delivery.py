@@ -1,7 +1,9 @@
 """What is delivered beside the restored recording is what was done, and can be undone."""
 
 import io
+import math
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy
 import soundfile as sf
 from programs import ROOT
 from restorers import make_restorer
@@ -21,7 +24,7 @@ from historical_denoiser.formats import chunks
 from historical_denoiser.formats.metadata import mark_chunks
 from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.restoration.click_list import find_clicks
-from historical_denoiser.run.jobs import InferenceConfig, Job, plan
+from historical_denoiser.run.jobs import InferenceConfig, Job, find_recordings, plan
 from historical_denoiser.run.labels import read_clicks
 from historical_denoiser.run.recording import denoise_recording
 
@@ -145,6 +148,53 @@ def test_silence_keeps_its_level(tmp_path, caplog):
     job, facts = restore(tmp_path / "a.wav", loudness=-18.0)
     assert not sf.read(job.denoised)[0].any() and "loudness" not in facts
     assert "too soft to measure its loudness" in caplog.text
+
+
+def restore_side(path: Path, **settings: object) -> tuple[Job, dict]:
+    """Removes what lies below 1 kHz: there is hum, and above it are two tunes of 25 s."""
+    rate, rng = 8000, np.random.default_rng(1)
+    audio = np.zeros(56 * rate)
+    for start in (1, 30):
+        audio[start * rate:(start + 25) * rate] = 0.1 * rng.standard_normal(25 * rate)
+    noise = 0.05 * rng.standard_normal(len(audio))
+    low = scipy.signal.butter(8, 700, fs=rate, output="sos")
+    audio -= scipy.signal.sosfiltfilt(low, audio)
+    sf.write(path, audio + scipy.signal.sosfiltfilt(low, noise), rate, "PCM_16")
+    chosen = InferenceConfig(audio=str(path), **settings)
+    (job,), _ = plan([path], chosen)
+    edge = round(1000 * 2048 / SAMPLE_RATE)
+    restorer = make_restorer(
+        lambda spectra: spectra * (np.arange(spectra.shape[2]) > edge)[:, None], SHORT)
+    return job, denoise_recording(job, restorer)
+
+
+def test_tracks_are_labels_cue_points_or_files(tmp_path):
+    path = tmp_path / "side.wav"
+    job, facts = restore_side(path, tracks="labels")
+    tracks = [(float(start), float(stop), name) for start, stop, name in (
+        line.split("\t") for line in job.lists["_tracks.txt"].read_text().splitlines())]
+    expected = [(0.7, 27.0), (29.7, 56.0)]
+    np.testing.assert_allclose([track[:2] for track in tracks], expected, atol=0.15)
+    assert [track[2] for track in tracks] == ["Track 1", "Track 2"]
+    np.testing.assert_allclose(facts["tracks"], [track[:2] for track in tracks], atol=1e-3)
+    job, _ = restore_side(path, tracks="cues", output_dir=str(tmp_path / "cues"))
+    sheet = job.lists["_tracks.cue"].read_text()
+    assert sheet.startswith('FILE "side_denoised.wav" WAVE\n  TRACK 01 AUDIO\n')
+    frame = math.floor(75 * tracks[1][0])
+    assert f"INDEX 01 00:{frame // 75}:{frame % 75:02d}" in sheet
+    assert read_cue(job.denoised) == {round(8000 * start): name for start, _, name in tracks}
+    job, facts = restore_side(path, tracks="files", output_dir=str(tmp_path / "files"))
+    whole = sf.read(job.denoised, dtype="int16")[0]
+    assert facts["track_files"] == ["side_denoised_track01.wav", "side_denoised_track02.wav"]
+    for name, (start, stop, _) in zip(facts["track_files"], tracks, strict=True):
+        part, rate = sf.read(job.denoised.with_name(name), dtype="int16")
+        np.testing.assert_array_equal(part, whole[round(start * rate):round(stop * rate)])
+    copy = shutil.copy(path, job.denoised.parent)
+    assert find_recordings(str(job.denoised.parent)) == [Path(copy)]  # a track is no recording
+    job.lists["_tracks.csv"].unlink()
+    _, failures = plan([path], InferenceConfig(
+        audio=str(path), tracks="files", output_dir=str(tmp_path / "files")))
+    assert "side_denoised_track01.wav exists already" in failures[path]
 
 
 def pipe(folder: Path, *arguments: str, **pipes: object) -> subprocess.CompletedProcess:

@@ -9,13 +9,18 @@ from typing import Any
 
 import numpy as np
 
+from historical_denoiser.audio.blocks import Tape
 from historical_denoiser.audio.dsp import to_gain
 from historical_denoiser.audio.loudness import LoudnessMeter
 from historical_denoiser.audio.removal import Pair, Strength
+from historical_denoiser.audio.side import Span, TrackFinder
 from historical_denoiser.audio.survey import Survey
+from historical_denoiser.core.files import copy_mode, replacing
+from historical_denoiser.formats import audio_io
 from historical_denoiser.restoration.click_list import Click, find_clicks
 from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.run import labels
+from historical_denoiser.run.extras import CUES, FILES, LABELS, TRACK_LISTS
 from historical_denoiser.run.jobs import Job
 
 MAX_TRUE_PEAK_DB = -1.0  # dBTP; EBU R 128
@@ -42,6 +47,7 @@ class Delivery:
         self.marks: list[tuple[Fraction, str]] = []
         self._clicks: list[Click] = []
         self.gain, self._loudness = 1.0, {}
+        self._tracks: list[Span] = []
 
     def list_clicks(self, restorer: Restorer, strength: Strength, known: Survey,
                     read: Callable[[], Iterable[np.ndarray]]) -> None:
@@ -107,14 +113,60 @@ class Delivery:
         loudness = self._wanted.loudness
         return history if loudness is None else f"{history}; level set for {loudness:g} LUFS"
 
-    def write(self, places: dict[str, Path]) -> None:
-        """Writes the lists to temporary files, by the ends of their names."""
+    def watch(self, pairs: Iterable[Pair], highpass_hz: float) -> Iterator[Pair]:
+        """Yields blocks with their noise estimates, and finds the tracks, if they are wanted."""
+        if self._wanted.tracks == "none":
+            yield from pairs
+            return
+        finder = TrackFinder(self._rate, highpass_hz)
+        for block, noise in pairs:
+            finder.add(block, noise)
+            yield block, noise
+        self._tracks = finder.find()
+        logger.info("%s: %d tracks between pauses", self._job.recording.path, len(self._tracks))
+        if self._wanted.tracks == CUES:
+            self.marks += [(Fraction(start, self._rate), f"Track {number}")
+                           for number, (start, _) in enumerate(self._tracks, 1)]
+
+    def write(self, places: dict[str, Path], restored: Path, output: audio_io.Format) -> None:
+        """Writes lists to temporary files, by the ends of their names, and the files of tracks.
+
+        Args:
+            places: The temporary files.
+            restored: The restored recording.
+            output: Its format.
+        """
+        seconds = [(start / self._rate, stop / self._rate) for start, stop in self._tracks]
         for ending, place in places.items():
             if ending == "_clicks.csv":
                 labels.write_clicks(place, self._clicks, self._rate)
             elif ending == "_clicks.txt":
                 labels.write_labels(place, (labels.label_of(click, self._rate)
                                             for click in self._clicks))
+            elif ending == TRACK_LISTS[LABELS]:
+                labels.write_labels(place, ((*span, f"Track {number}")
+                                            for number, span in enumerate(seconds, 1)))
+            elif ending == TRACK_LISTS[CUES]:
+                labels.write_cue_sheet(place, self._job.denoised.name, (one for one, _ in seconds))
+            elif ending == TRACK_LISTS[FILES]:
+                self._write_tracks(restored, output)
+                labels.write_tracks(place, ((path.name, start, stop - start) for path, (
+                    start, stop) in zip(self._track_files(), seconds, strict=True)))
+
+    def _track_files(self) -> list[Path]:
+        whole = self._job.denoised
+        return [whole.with_name(f"{whole.stem}_track{number:02d}{whole.suffix}")
+                for number in range(1, len(self._tracks) + 1)]
+
+    def _write_tracks(self, restored: Path, output: audio_io.Format) -> None:
+        """Writes a file for each track, with the same samples as in the whole."""
+        tape = Tape(audio_io.read_blocks(audio_io.open_recording(restored)))
+        for (start, stop), path in zip(self._tracks, self._track_files(), strict=True):
+            with replacing(path, lock=True) as place, audio_io.Writer(
+                    place, self._rate, self._job.recording.channels, output) as writer:
+                copy_mode(restored, place)
+                for block in tape.play(start, stop):
+                    writer.write(block)
 
     def describe(self) -> dict[str, Any]:
         """Returns the facts for a report."""
@@ -123,6 +175,11 @@ class Delivery:
             facts["clicks_removed"] = len(self._clicks)
         if self.kept.number:
             facts["clicks_kept"] = self.kept.number
+        if self._wanted.tracks != "none":
+            facts["tracks"] = [[round(place / self._rate, 3) for place in span]
+                               for span in self._tracks]
+        if self._wanted.tracks == FILES:
+            facts["track_files"] = [path.name for path in self._track_files()]
         if self._loudness:
             facts["loudness"] = self._loudness
         return facts

@@ -6,6 +6,9 @@ from dataclasses import dataclass, fields
 
 from historical_denoiser.core.checks import require
 
+LABELS, CUES, FILES = "labels", "cues", "files"
+TRACK_LISTS = {LABELS: "_tracks.txt", CUES: "_tracks.cue", FILES: "_tracks.csv"}
+
 
 @dataclass
 class ExtraSettings:
@@ -16,7 +19,12 @@ class ExtraSettings:
     keep_clicks: str | None = None
     loudness: float | None = None  # loudness of the result in LUFS; the true peak is limited
 
+    # The tracks of a disc's side or a tape as a label track, a cue sheet, or files of their own.
+    tracks: str = "none"
+
     def __post_init__(self) -> None:
+        require(self.tracks in ("none", *TRACK_LISTS), "inference.tracks",
+                f"one of none, {', '.join(TRACK_LISTS)}", self.tracks)
         require(self.loudness is None or -70.0 < self.loudness < 0.0, "inference.loudness",
                 "a number of LUFS above -70 and below 0, as -18", self.loudness)
 
@@ -29,4 +37,5 @@ class ExtraSettings:
     @property
     def lists(self) -> list[str]:
         """Names of the lists to write, without the name of the recording before them."""
-        return ["_clicks.csv", "_clicks.txt"] if self.click_list else []
+        return (["_clicks.csv", "_clicks.txt"] if self.click_list else []) + (
+            [] if self.tracks == "none" else [TRACK_LISTS[self.tracks]])

@@ -26,7 +26,7 @@ from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.restoration.separation import SEGMENT_SECONDS
 from historical_denoiser.restoration.settings import RETIRED, STAGES, StageSettings, without_retired
 from historical_denoiser.run import profiles
-from historical_denoiser.run.extras import ExtraSettings
+from historical_denoiser.run.extras import CUES, FILES, LABELS, TRACK_LISTS, ExtraSettings
 from historical_denoiser.run.labels import read_clicks
 from historical_denoiser.run.report import INTERRUPTED, read_results, why_not_done
 
@@ -40,10 +40,10 @@ LIST_ENDINGS = frozenset((".txt", ".m3u", ".m3u8"))  # endings of lists of file 
 STREAM_TAG = "#EXT-X-"  # used by playlists of streams only (RFC 8216, 4.3)
 # `/dev/stdin` may be a regular file, and `/dev/shm` is an ordinary folder.
 DEVICES, SYSTEM_FOLDERS = Path("/dev"), frozenset((Path("/dev/fd"), Path("/proc"), Path("/sys")))
-OWN_RESULT = re.compile(r"(?P<origin>.*)_(denoised|residual(_track[0-9]+)?)(_s([0-9.]+|auto))?",
-                        re.DOTALL)
+OWN_RESULT = re.compile(r"(?P<origin>.*)_(denoised|residual(_track[0-9]+)?)(_s([0-9.]+|auto))?"
+                        r"(_track[0-9]+)?", re.DOTALL)
 # Part of each result's name.
-RESULT_NAME = re.compile("(^|_)(denoised|residual|spectrogram|clicks)")
+RESULT_NAME = re.compile("(^|_)(denoised|residual|spectrogram|clicks|tracks)")
 
 
 @dataclass
@@ -393,6 +393,20 @@ def _require_writable(folder: Path) -> None:
         raise UserError(f"{folder}: results cannot be written there, no permission for {present}")
 
 
+def _require_free(job: Job, settings: InferenceConfig) -> None:
+    """Raises UserError if a film is to be divided, or files of tracks are in the way."""
+    if settings.tracks != FILES:
+        return
+    if job.film is not None:
+        raise UserError(f"{job.recording.path}: a film cannot be divided into files; use "
+                        f"inference.tracks={LABELS} or {CUES}")
+    whole = job.denoised
+    present = sorted(whole.parent.glob(
+        f"{glob.escape(whole.stem)}_track[0-9]*{glob.escape(whole.suffix)}"))
+    if present and not settings.overwrite and not job.lists[TRACK_LISTS[FILES]].exists():
+        raise UserError(f"{present[0]} exists already; inference.overwrite=true replaces results")
+
+
 def why_failed(recording: Path, error: UserError | OSError) -> str:
     """Returns the message of an error, which includes the name of the recording."""
     reason = reason_of(error)
@@ -442,6 +456,7 @@ def plan(paths: list[Path], settings: InferenceConfig,
                 if result.exists() and not result.is_file():
                     raise UserError(f"{result}: a result cannot be written there, it is not a "
                                     "regular file")
+            _require_free(job, settings)
             jobs.append(job)
         except (UserError, OSError) as error:
             failures[path] = why_failed(path, error) + listed.get(path, "")

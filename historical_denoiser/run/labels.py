@@ -1,4 +1,4 @@
-"""Writes and reads lists of places in a recording: CSV, and label tracks of Audacity.
+"""Writes and reads lists of places in a recording: CSV, label tracks of Audacity, cue sheets.
 
 A label track is a text file with one label a line: start and end in seconds, and a text, separated
 by tabs (Audacity Manual, "Importing and Exporting Labels").
@@ -46,6 +46,24 @@ def write_clicks(path: Path, clicks: Iterable[Click], sample_rate: int) -> None:
                           f"{(click.stop - click.start) / sample_rate:.6f}",
                           "+".join(map(str, click.channels)), f"{click.strength_db:.1f}")
                          for click in clicks)
+
+
+def write_cue_sheet(path: Path, file: str, starts: Iterable[float]) -> None:
+    """Writes a cue sheet of a file, whose tracks start at these seconds; it counts in 1/75 s."""
+    lines = [f'FILE "{file}" WAVE']
+    for number, start in enumerate(starts, 1):
+        frames = math.floor(75.0 * start)
+        lines += [f"  TRACK {number:02d} AUDIO", f'    TITLE "Track {number}"',
+                  f"    INDEX 01 {frames // 4500:02d}:{frames // 75 % 60:02d}:{frames % 75:02d}"]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_tracks(path: Path, tracks: Iterable[tuple[str, float, float]]) -> None:
+    """Writes the names of the files of tracks, with their start and length in seconds, as CSV."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("file", *COLUMNS[:2]))
+        writer.writerows((name, f"{start:.6f}", f"{length:.6f}") for name, start, length in tracks)
 
 
 def read_clicks(path: Path) -> list[tuple[float, float, tuple[int, ...]]]:

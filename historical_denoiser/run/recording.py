@@ -137,6 +137,7 @@ def _removed(restorer: Restorer, strength: Strength, known: Survey, repairs: Rep
         pairs = restorer.separate(source, repairs.rate, known,
                                   *([journal.around] if journal else []))
     pairs = ((gain * block, gain * noise) for block, noise in pairs)
+    pairs = delivery.watch(pairs, restorer.settings.stft.highpass_hz)
     return zip(delivery.kept.spare(remove(pairs, repairs.rate, strength)), originals, strict=True)
 
 
@@ -253,7 +254,8 @@ def _accompany(job: Job, places: list[Path], output: audio_io.Format, history: s
         audio_io.require_whole(places[0], samples)
     if job.picture is not None:
         _draw(job, places, strength, samples)
-    delivery.write(dict(zip(job.lists, places[len(places) - len(job.lists):], strict=True)))
+    lists = dict(zip(job.lists, places[len(places) - len(job.lists):], strict=True))
+    delivery.write(lists, places[0], output)
 
 
 def _draw(job: Job, places: list[Path], strength: Strength, samples: int) -> None:
