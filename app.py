@@ -31,6 +31,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ from historical_denoiser.page.sessions import (
     open_upload,
     require_length,
 )
+from historical_denoiser.run.extras import ExtraSettings
 from historical_denoiser.run.jobs import ALL_TRACKS, Job, make_job
 from historical_denoiser.run.recording import denoise_recording
 from historical_denoiser.settings import PRETRAINED, Config, run_with_settings
@@ -94,6 +96,10 @@ class Workshop:
                 "left out: it is chosen on the page", cfg.inference.noise_profile)
         require(not cfg.inference.repair, "inference.repair",
                 "left out: the page repairs nothing, inference.py does", cfg.inference.repair)
+        for field in fields(ExtraSettings):
+            require(getattr(cfg.inference, field.name) == field.default, f"inference.{field.name}",
+                    "left out: inference.py delivers that, the page does not",
+                    getattr(cfg.inference, field.name))
         require(cfg.inference.cluster == "none", "inference.cluster",
                 "left out: the page denoises on the computer where it runs",
                 cfg.inference.cluster)

@@ -17,6 +17,9 @@ NAME_residual with the removed noise, and denoised_report.json. Most used settin
   inference.mono_source=auto         combine two channels that come from a mono disc or tape
   inference.repair=[gaps,clipping]   first fill gaps of up to 50 ms and restore clipped peaks
   inference.loudness=-18             set the loudness in LUFS, with true peaks below -1 dBTP
+  inference.tracks=labels            find the tracks of a side: labels, cues or files
+  inference.click_list=true          list the removed clicks: NAME_clicks.csv, NAME_clicks.txt
+  inference.keep_clicks=FILE         a list of clicks that stay as they are in the recording
   inference.output_dir=FOLDER        folder of the results
   inference.noise_profile=[12.5,14]  seconds that hold only noise; or a file, or auto to find them
   inference.listen_first=false       without a noise profile: no analysis pass over 30 s
