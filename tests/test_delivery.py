@@ -105,8 +105,11 @@ def test_listed_clicks_are_labels_and_cue_points_and_can_be_undone(rng, tmp_path
     kept = tmp_path / "keep.csv"
     lines = table.read_text().splitlines()
     kept.write_text("\n".join([lines[0], lines[3], lines[6]]) + "\n")
-    job, facts = restore(path, keep_clicks=str(kept), output_dir=str(tmp_path / "b"))
+    job, facts = restore(path, click_list=True, keep_clicks=str(kept),
+                         output_dir=str(tmp_path / "b"))
     assert facts["clicks_kept"] == 2
+    assert job.lists["_clicks.csv"].read_text().splitlines() == [
+        line for line in lines if line not in (lines[3], lines[6])]
     partly = sf.read(job.denoised)[0]
     untouched = np.ones(recording.shape, bool)
     for start, stop, (channel,) in (rows[2], rows[5]):

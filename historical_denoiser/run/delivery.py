@@ -53,7 +53,8 @@ class Delivery:
                     read: Callable[[], Iterable[np.ndarray]]) -> None:
         """Lists the clicks that are removed, if that is wanted."""
         if self._wanted.click_list and not strength.removes_nothing:
-            self._clicks = find_clicks(restorer, read(), self._rate, known)
+            self._clicks = [click for click in find_clicks(restorer, read(), self._rate, known)
+                            if not self.kept.holds(click)]
             logger.info("%s: %d clicks are removed", self._job.recording.path, len(self._clicks))
             self.marks += [(Fraction(click.start, self._rate), labels.label_of(
                 click, self._rate)[2]) for click in self._clicks]

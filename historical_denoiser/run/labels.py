@@ -123,6 +123,13 @@ class Kept:
         self._channels = [[channel - 1 for channel in row[2]] or slice(None) for row in rows]
         self.number = len(rows)
 
+    def holds(self, click: Click) -> bool:
+        """Returns whether a click lies in one that is kept."""
+        inside = (self._starts <= click.start) & (self._stops >= click.stop)
+        return any(self._channels[number] == slice(None) or set(
+            self._channels[number]).issuperset(channel - 1 for channel in click.channels)
+            for number in np.flatnonzero(inside))
+
     def spare(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
         """Yields blocks `(samples, channels)` with what is to be subtracted, but not from clicks.
 

@@ -27,7 +27,11 @@ WAVES = ("WAV", "WAVEX", "RF64")
 
 def uses_pipes(settings: InferenceConfig) -> bool:
     """Returns whether standard input or output is named."""
-    return PIPE in (settings.audio, settings.output_dir) or PIPE in (settings.audio or ())
+    return PIPE in (*_names(settings), settings.output_dir)
+
+
+def _names(settings: InferenceConfig) -> list[str]:
+    return [settings.audio] if isinstance(settings.audio, str) else settings.audio or []
 
 
 def through_pipes(settings: InferenceConfig, denoise: Callable[[InferenceConfig], Any]) -> None:
@@ -41,7 +45,7 @@ def through_pipes(settings: InferenceConfig, denoise: Callable[[InferenceConfig]
         UserError: Several recordings are named, standard input is empty or no recording, or nobody
             reads standard output any more.
     """
-    names = [settings.audio] if isinstance(settings.audio, str) else settings.audio or []
+    names = _names(settings)
     require(len(names) == 1, "inference.audio", f"one recording, with {PIPE}", names)
     require(settings.track != ALL_TRACKS, "inference.track", f"a number, with {PIPE}",
             settings.track)
