@@ -124,7 +124,7 @@ class Delivery:
             finder.add(block, noise)
             yield block, noise
         self._tracks = finder.find()
-        logger.info("%s: %d tracks between pauses", self._job.recording.path, len(self._tracks))
+        logger.info("%s: tracks between pauses: %d", self._job.recording.path, len(self._tracks))
         if self._wanted.tracks == CUES:
             self.marks += [(Fraction(start, self._rate), f"Track {number}")
                            for number, (start, _) in enumerate(self._tracks, 1)]

@@ -15,6 +15,7 @@ import numpy as np
 
 from historical_denoiser.audio.removal import Pair
 from historical_denoiser.core.checks import UserError, reason_of
+from historical_denoiser.core.command_line import printable
 from historical_denoiser.restoration.click_list import Click
 
 COLUMNS = ("start_s", "length_s", "channels", "strength_db")
@@ -39,31 +40,32 @@ def label_of(click: Click, sample_rate: int) -> Label:
 
 def write_clicks(path: Path, clicks: Iterable[Click], sample_rate: int) -> None:
     """Writes clicks as CSV: start and length in seconds, channels as 1+2, strength in dB."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        writer.writerows((f"{click.start / sample_rate:.6f}",
-                          f"{(click.stop - click.start) / sample_rate:.6f}",
-                          "+".join(map(str, click.channels)), f"{click.strength_db:.1f}")
-                         for click in clicks)
+    _write_table(path, COLUMNS, (
+        (f"{click.start / sample_rate:.6f}", f"{(click.stop - click.start) / sample_rate:.6f}",
+         "+".join(map(str, click.channels)), f"{click.strength_db:.1f}") for click in clicks))
 
 
 def write_cue_sheet(path: Path, file: str, starts: Iterable[float]) -> None:
     """Writes a cue sheet of a file, whose tracks start at these seconds; it counts in 1/75 s."""
-    lines = [f'FILE "{file}" WAVE']
+    quoted = printable(file).replace('"', "'")
+    lines = [f'FILE "{quoted}" WAVE']
     for number, start in enumerate(starts, 1):
         frames = math.floor(75.0 * start)
         lines += [f"  TRACK {number:02d} AUDIO", f'    TITLE "Track {number}"',
                   f"    INDEX 01 {frames // 4500:02d}:{frames // 75 % 60:02d}:{frames % 75:02d}"]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="replace")
 
 
 def write_tracks(path: Path, tracks: Iterable[tuple[str, float, float]]) -> None:
     """Writes the names of the files of tracks, with their start and length in seconds, as CSV."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("file", *COLUMNS[:2]))
-        writer.writerows((name, f"{start:.6f}", f"{length:.6f}") for name, start, length in tracks)
+    _write_table(path, ("file", *COLUMNS[:2]), (
+        (name, f"{start:.6f}", f"{length:.6f}") for name, start, length in tracks))
+
+
+def _write_table(path: Path, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    # Names of files need not be valid UTF-8.
+    with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
 
 
 def read_clicks(path: Path) -> list[tuple[float, float, tuple[int, ...]]]:
