@@ -179,7 +179,7 @@ def test_tracks_are_labels_cue_points_or_files(tmp_path):
     expected = [(0.7, 27.0), (29.7, 56.0)]
     np.testing.assert_allclose([track[:2] for track in tracks], expected, atol=0.15)
     assert [track[2] for track in tracks] == ["Track 1", "Track 2"]
-    np.testing.assert_allclose(facts["tracks"], [track[:2] for track in tracks], atol=1e-3)
+    np.testing.assert_allclose(facts["track_spans"], [track[:2] for track in tracks], atol=1e-3)
     job, _ = restore_side(path, tracks="cues", output_dir=str(tmp_path / "cues"))
     sheet = job.lists["_tracks.cue"].read_text()
     assert sheet.startswith('FILE "side_denoised.wav" WAVE\n  TRACK 01 AUDIO\n')

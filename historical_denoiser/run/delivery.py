@@ -177,8 +177,8 @@ class Delivery:
         if self.kept.number:
             facts["clicks_kept"] = self.kept.number
         if self._wanted.tracks != "none":
-            facts["tracks"] = [[round(place / self._rate, 3) for place in span]
-                               for span in self._tracks]
+            facts["track_spans"] = [[round(place / self._rate, 3) for place in span]
+                                    for span in self._tracks]
         if self._wanted.tracks == FILES:
             facts["track_files"] = [path.name for path in self._track_files()]
         if self._loudness:
