@@ -91,6 +91,8 @@ class InferenceConfig(StageSettings, ExtraSettings):
         self.denoising_strength = share if share == AUTO else float(share)
         check_per_band(self.strength_per_band or [], "inference.strength_per_band")
         check_noise_floor(self.noise_floor_db, "inference.noise_floor_db")
+        require(self.tracks == "none" or not self.strength.removes_nothing, "inference.tracks",
+                "none at strength 0, since pauses are found by the noise estimate", self.tracks)
         require(0.01 <= self.segment_seconds < math.inf, "inference.segment_seconds",
                  "at least 0.01 and finite", self.segment_seconds)
         require(0.0 <= self.context_seconds < math.inf, "inference.context_seconds",

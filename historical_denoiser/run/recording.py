@@ -134,10 +134,10 @@ def _removed(restorer: Restorer, strength: Strength, known: Survey, repairs: Rep
     source = repairs.apply(source)
     pairs: Iterable[Pair] = ((block, np.zeros_like(block)) for block in source)
     if not strength.removes_nothing:
-        pairs = restorer.separate(source, repairs.rate, known,
-                                  *([journal.around] if journal else []))
+        pairs = delivery.watch(restorer.separate(
+            source, repairs.rate, known, *([journal.around] if journal else [])),
+            restorer.settings.stft.highpass_hz)
     pairs = ((gain * block, gain * noise) for block, noise in pairs)
-    pairs = delivery.watch(pairs, restorer.settings.stft.highpass_hz)
     return zip(delivery.kept.spare(remove(pairs, repairs.rate, strength)), originals, strict=True)
 
 
