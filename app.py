@@ -31,6 +31,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ from historical_denoiser.page.sessions import (
     open_upload,
     require_length,
 )
+from historical_denoiser.run.extras import ExtraSettings
 from historical_denoiser.run.jobs import ALL_TRACKS, InferenceConfig, Job, make_job
 from historical_denoiser.run.recording import denoise_recording
 from historical_denoiser.settings import PRETRAINED, Config, run_with_settings
@@ -93,7 +95,8 @@ class Workshop:
                     "left out: the page cannot play its effect while the slider moves", value)
         require(cfg.inference.noise_profile == "none", "inference.noise_profile",
                 "left out: it is chosen on the page", cfg.inference.noise_profile)
-        for name in ("repair", "replay_curve", "transfer_curve", "speed", "azimuth"):
+        for name in ("repair", "replay_curve", "transfer_curve", "speed", "azimuth",
+                     *(field.name for field in fields(ExtraSettings))):
             value = getattr(cfg.inference, name)
             require(value == getattr(InferenceConfig(), name), f"inference.{name}",
                     "left out: the page does not do this, inference.py does", value)

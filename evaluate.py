@@ -61,7 +61,7 @@ from historical_denoiser.denoise import SOME_FAILED_STATUS
 from historical_denoiser.denoiser import choose_method
 from historical_denoiser.network.stored import BEST_NAME, CONFIG_NAME, read_settings
 from historical_denoiser.restoration.restorer import Restorer
-from historical_denoiser.restoration.settings import STAGES
+from historical_denoiser.restoration.settings import OFF, STAGES, StageSettings
 from historical_denoiser.run.jobs import strength_suffix
 from historical_denoiser.run.profiles import KEY
 from historical_denoiser.settings import RETIRED_WEIGHTS, Config, load_config
@@ -283,7 +283,7 @@ def describe(name: str, cfg: Config, mixer: Mixer, restorer: Restorer,
         restorer: Restores them.
         rows: The measures of each mixture.
     """
-    stages = [stage for stage in STAGES if getattr(restorer.stages, stage) is True]
+    stages = [stage for stage in STAGES if restorer.stages.is_on(stage)]
     lines = [f"{name}: {cfg.test_items} mixtures of {cfg.seg_len_s_val:g} s", mixer.describe(),
              f"Enabled stages: {', '.join(stages) or 'none'}."]
     lines += [line for is_so, line in (
@@ -327,11 +327,13 @@ def name_of(cfg: Config, weights: Path | None) -> str:
         weights = weights.absolute()
         own = weights.name.removesuffix(WEIGHTS_ENDING)
         name = weights.parent.name + ("" if weights.name == BEST_NAME else f"_{own}")
-    strength = cfg.inference.strength
+    strength, declick = cfg.inference.strength, cfg.inference.declick
     floor = "" if strength.noise_floor_db is None else f"_floor{strength.noise_floor_db:g}"
     return (name + strength_suffix(strength.share) + "_per_band" * bool(strength.per_band) + floor
             + "".join(f"_no_{stage}" for stage in STAGES
-                      if getattr(cfg.inference, stage) is False) + "_profile" * cfg.profile)
+                      if StageSettings().is_on(stage) and not cfg.inference.is_on(stage))
+            + f"_{declick}_declick" * (declick not in (OFF, StageSettings().declick))
+            + "_profile" * cfg.profile)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ Usage: denoise FILE... [key=value ...]
 In a checkout: python inference.py FILE... [key=value ...]
 
 A FILE is a recording, a film, a folder with recordings and films, a pattern in quotes
-('disc*/*.wav'), or a list of file names (.txt, .m3u). File names may contain any characters. The
-results appear beside each recording, or in inference.output_dir: NAME_denoised, NAME_residual with
-the removed noise, and denoised_report.json. Most used settings:
+('disc*/*.wav'), or a list of file names (.txt, .m3u). File names may contain any characters. `-` is
+standard input, and its result goes to standard output as WAV; inference.output_dir=- sends that of
+a FILE there. The results appear beside each recording, or in inference.output_dir: NAME_denoised,
+NAME_residual with the removed noise, and denoised_report.json. Most used settings:
 
   carrier=acoustic_disc              settings for a carrier: acoustic_disc, electrical_disc, lp,
                                      optical_film, magnetic_film, cassette, open_reel, radio or
@@ -24,6 +25,10 @@ the removed noise, and denoised_report.json. Most used settings:
   inference.transfer_curve=riaa      first undo the equalisation of the transfer
   'inference.speed=78.26>80'         change the speed; or a factor, 0.98
   inference.azimuth=auto             correct a constant delay between the channels of a tape
+  inference.loudness=-18             set the loudness in LUFS, with true peaks below -1 dBTP
+  inference.tracks=labels            find the tracks of a side: labels, cues or files
+  inference.click_list=true          list the removed clicks: NAME_clicks.csv, NAME_clicks.txt
+  inference.keep_clicks=FILE         a list of clicks that stay as they are in the recording
   inference.output_dir=FOLDER        folder of the results
   inference.noise_profile=[12.5,14]  seconds that hold only noise; or a file, or auto to find them
   inference.listen_first=false       without a noise profile: no analysis pass over 30 s
@@ -32,7 +37,7 @@ the removed noise, and denoised_report.json. Most used settings:
   inference.track=2                  number of a film's audio track, or all; otherwise the default
   inference.track_codec=flac         write the track as FLAC, or pcm; otherwise in its own codec
   inference.spectrogram=true         draw input, output and residual: NAME_spectrogram.png
-  inference.declick=false            do not remove clicks before the network
+  inference.declick=gentle           remove only clear clicks before the network; or off, or strong
   inference.dehum=false              do not remove mains hum before the network
   inference.cluster=ray              use several machines
   method=lsa                         a classical method without weights instead of the network
@@ -55,6 +60,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +81,7 @@ from historical_denoiser.run.jobs import (
     plan,
     report_folder,
 )
+from historical_denoiser.run.pipes import through_pipes, uses_pipes
 from historical_denoiser.run.report import REPORT_NAME, RunReport, hash_of_values, now
 from historical_denoiser.run.tracks import denoise_tracks
 from historical_denoiser.settings import Config, run_with_settings
@@ -136,6 +143,10 @@ def choose_runtime(chosen: InferenceConfig, jobs: Iterable[Job], weights: Path |
 
 def denoise(cfg: Config, given: set[str]) -> None:
     """Denoises the recordings named by `inference.audio`; the user gave the keys `given`."""
+    if uses_pipes(cfg.inference):
+        through_pipes(cfg.inference, lambda inference: denoise(
+            replace(cfg, inference=inference), given))
+        return
     began = now()
     paths = find_recordings(cfg.inference.audio)
     profiles.check_file(cfg.inference.noise_profile)
@@ -168,7 +179,8 @@ def denoise(cfg: Config, given: set[str]) -> None:
         failures |= follow(
             jobs, restore_all, tell,
             lambda job, facts: report(report_folder(job.denoised, cfg.inference)).add(
-                job.recording.path, job.results, facts),
+                job.recording.path,
+                [*job.results, *map(job.denoised.with_name, facts.get("track_files", ()))], facts),
             lambda job: report(report_folder(job.denoised, cfg.inference)).announce(
                 job.recording.path, job.results))
     if any(os.path.lexists(path) for path in paths):  # mistyped names are nothing to report

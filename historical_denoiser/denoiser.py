@@ -43,8 +43,9 @@ logger = logging.getLogger(__name__)
 
 HISTORY_DIGITS = 16  # of the hash of the weights, in the history of restored files
 # Settings that do not change the results, or that are part of the network's settings.
-NOT_IN_RESULTS = {"audio", "output_dir", "overwrite", "resume", "spectrogram", "runtime",
-                  "context_seconds", "cluster", "cluster_address", "cluster_cores", *RETIRED}
+NOT_IN_RESULTS = {"audio", "click_list", "output_dir", "overwrite", "resume", "spectrogram",
+                  "tracks", "runtime", "context_seconds", "cluster", "cluster_address",
+                  "cluster_cores", *RETIRED}
 
 
 class Denoiser(Restorer):
@@ -255,6 +256,8 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
     if profiles.is_file(choice):  # its name decides on nothing
         chosen["noise_profile_sha256"] = hash_of(Path(choice))
         deciding["noise_profile"] = chosen["noise_profile_sha256"]
+    if cfg.inference.keep_clicks is not None:
+        deciding["keep_clicks"] = hash_of(Path(cfg.inference.keep_clicks))
     if cfg.method == "lsa":
         logger.info("method: log-spectral amplitude estimator, no network")
         settings = NetworkSettings(unet=UnetConfig(use_profile=True), stft=cfg.stft,

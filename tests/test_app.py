@@ -550,6 +550,7 @@ def test_the_program_serves_this_computer_alone_and_leaves_nothing(
                                      "inference.noise_floor_db=12", "inference.repair=[gaps]",
                                      "inference.replay_curve=riaa", "inference.azimuth=auto",
                                      "inference.band_hz=[100,null]",
+                                     "inference.loudness=-18", "inference.tracks=labels",
                                      "inference.denoising_strength=auto"])
 def test_what_the_slider_cannot_show_is_refused(setting, tiny_run, tmp_path):
     with pytest.raises(UserError, match=setting.split("=")[0]):

@@ -120,6 +120,7 @@ def test_tables_and_measures_of_the_test_mixtures(folders, fold_runs):
     ("a/best.weights.h5", {"inference": InferenceConfig(declick=False), "profile": True},
      "a_no_declick_profile"),
     (None, {"method": "lsa"}, "lsa"),
+    (None, {"method": "lsa", "inference": InferenceConfig(declick="gentle")}, "lsa_gentle_declick"),
     (None, {"method": "lsa", "inference": InferenceConfig(denoising_strength="auto")}, "lsa_sauto"),
     (None, {"method": "lsa", "inference": InferenceConfig(
         denoising_strength=0.5, strength_per_band=[[100, 0.5]], noise_floor_db=12)},

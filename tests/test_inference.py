@@ -96,12 +96,12 @@ def visible(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("method", ["lsa", "network"])
-@pytest.mark.parametrize("off", [{}, {"declick": False}, {"dehum": False}])
+@pytest.mark.parametrize("off", [{}, {"declick": False}, {"declick": "off"}, {"dehum": False}])
 def test_clicks_and_hum_are_taken_out_first_unless_left_to_the_network(method, off, tiny_run):
     cfg = Config(path_experiment="x", method=method, inference=InferenceConfig(**off),
                  weights=str(tiny_run) if method == "network" else None)
     stages = inference.choose_method(cfg).load().stages
-    assert (stages.declick, stages.dehum) == ("declick" not in off, "dehum" not in off)
+    assert (stages.is_on("declick"), stages.dehum) == ("declick" not in off, "dehum" not in off)
 
 
 @pytest.mark.parametrize("stage", RETIRED)
@@ -1072,7 +1072,8 @@ def test_a_folder_that_is_removed_meanwhile_is_told(tmp_path):
     (["a.wav", "loss=gone"], "'loss/gone'; there is film, log_spectral, mae, "),
     (["a.wav", "lr=fast"], "converted to Float; expected is a number"),
     (["a.wav", "seed=1.5"], "converted to Integer; expected is a whole number"),
-    (["a.wav", "inference.declick=perhaps"], "bool (type str); expected is true or false"),
+    (["a.wav", "inference.declick=perhaps"], "one of off, gentle, normal, strong. Received"),
+    (["a.wav", "inference.dehum=perhaps"], "bool (type str); expected is true or false"),
     (["a.wav", "unet.channels=3"], "expected is a list in brackets"),
     (["a.wav", "inference.denoising_strength=0,5"], "decimals have a point (0.5)"),
     (["a.wav", "inference.denoising_strength", "=", "0.5"], "'=': write key=value without"),

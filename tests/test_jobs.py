@@ -102,7 +102,7 @@ def test_a_result_never_replaces_a_recording_and_the_others_are_done(tmp_path):
     paths = write_recordings(tmp_path, "a.wav", "a_denoised.wav", "b.wav")
     planned, failures = jobs.plan(paths, InferenceConfig(overwrite=True))
     assert [job.recording.path.name for job in planned] == ["a_denoised.wav", "b.wav"]
-    assert "would replace a recording" in failures[tmp_path / "a.wav"]
+    assert "would replace a recording or list" in failures[tmp_path / "a.wav"]
 
 
 def test_only_what_is_known_for_a_result_is_passed_over(tmp_path):

@@ -376,8 +376,19 @@ def in_spectral_domain(predict_spectrum: Predict, win_size: int, hop_size: int,
     return predict
 
 
+def _lengthen(audio: np.ndarray, blocks: Iterator[np.ndarray], samples: int) -> np.ndarray:
+    """Returns `audio` with the next blocks, until it has more than `samples` or they end."""
+    parts, known = [audio], audio.shape[-1]
+    while known <= samples and (block := next(blocks, None)) is not None:
+        parts.append(block)
+        known += block.shape[-1]
+    return np.concatenate(parts, axis=-1)
+
+
 def stream_in_segments(predict: Predict, blocks: Iterable[np.ndarray], segment_samples: int,
-                       context_samples: int, step_samples: int = 1) -> Iterator[np.ndarray]:
+                       context_samples: int, step_samples: int = 1,
+                       at: Callable[[int, int, int], object] = lambda left, start, end: None,
+                       ) -> Iterator[np.ndarray]:
     """Applies `predict` to overlapping segments and joins them by weighted overlap-add.
 
     `predict` gets each segment with `context_samples` on both sides. The quarter of the context
@@ -392,6 +403,8 @@ def stream_in_segments(predict: Predict, blocks: Iterable[np.ndarray], segment_s
         context_samples: Samples on both sides of them.
         step_samples: Segments and contexts are rounded up to multiples of this. A network with
             strides is only equivariant to shifts by such multiples.
+        at: Called before `predict` with the places in the recording of the first sample that it
+            gets, of the first new one, and of the one after the last new one.
 
     Yields:
         float32 pieces `(channels, samples)`, together as long as all blocks.
@@ -405,24 +418,19 @@ def stream_in_segments(predict: Predict, blocks: Iterable[np.ndarray], segment_s
     audio = next(blocks, None)  # the recording from sample `origin` on
     if audio is None:
         return
-    origin, start, ended = 0, 0, False
+    origin, start = 0, 0
     pending = np.zeros((1, 0), np.float32)  # end of the last segment, faded out
     while True:
         end = start + segment if start else segment + context
         # One sample beyond the context shows whether there is another segment.
-        parts, known = [audio], origin + audio.shape[-1]
-        while not ended and known <= end + context:
-            block = next(blocks, None)
-            ended = block is None
-            if not ended:
-                parts.append(block)
-                known += block.shape[-1]
-        audio = np.concatenate(parts, axis=-1)
+        audio = _lengthen(audio, blocks, end + context - origin)
+        known = origin + audio.shape[-1]
         if start >= known:
             return
         if known <= end + context:
             end = known
         left, right = max(0, start - context), min(known, end + context)
+        at(left, start, end)
         result = predict(audio[:, left - origin : right - origin])
         # This segment and its crossfades reach from `begin` to `stop`.
         begin, stop = max(0, start - fade), min(known, end + fade)

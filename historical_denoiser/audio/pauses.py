@@ -40,8 +40,8 @@ def noise_alone(pairs: list[Pair], sample_rate: int, highpass_hz: float) -> np.n
         The pauses, one after the other; None if there are too few.
     """
     frame = max(2, round(FRAME_SECONDS * sample_rate))
-    powers = [(_powers(noise, frame, sample_rate, highpass_hz),
-               _powers(recording - noise, frame, sample_rate, highpass_hz))
+    powers = [(frame_powers(noise, frame, sample_rate, highpass_hz),
+               frame_powers(recording - noise, frame, sample_rate, highpass_hz))
               for recording, noise in pairs]
     removed = np.concatenate([noise.sum(axis=1) for noise, _ in powers])
     if not removed.any():
@@ -49,10 +49,7 @@ def noise_alone(pairs: list[Pair], sample_rate: int, highpass_hz: float) -> np.n
     usual = np.median(removed[removed > 0.0])
     found = []
     for (recording, _), (noise, left) in zip(pairs, powers, strict=True):
-        level = noise.sum(axis=1)
-        floor = FLOOR * (noise + left).sum(axis=1, keepdims=True) + np.finfo(np.float64).tiny
-        quiet = ((_decibels(left.sum(axis=1), level) < -MIN_DROP_DB)
-                 & (_decibels(left + floor, noise + floor).mean(axis=1) < -MIN_DROP_DB))
+        level, quiet = noise.sum(axis=1), is_pause(noise, left)
         edges = np.flatnonzero(np.diff(quiet, prepend=False, append=False))
         for start, end in pairwise(edges):
             if (quiet[start] and (end - start) * FRAME_SECONDS >= MIN_SECONDS
@@ -63,7 +60,22 @@ def noise_alone(pairs: list[Pair], sample_rate: int, highpass_hz: float) -> np.n
     return np.concatenate(found)
 
 
-def _powers(audio: np.ndarray, frame: int, sample_rate: int, highpass_hz: float) -> np.ndarray:
+def is_pause(noise: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """Returns which frames belong to pauses; see `noise_alone`.
+
+    Args:
+        noise, left: Results of `frame_powers` for the noise estimate and for the restored sound.
+
+    Returns:
+        `(frames,)`, False for digital silence.
+    """
+    floor = FLOOR * (noise + left).sum(axis=1, keepdims=True) + np.finfo(np.float64).tiny
+    return ((_decibels(left.sum(axis=1), noise.sum(axis=1)) < -MIN_DROP_DB)
+            & (_decibels(left + floor, noise + floor).mean(axis=1) < -MIN_DROP_DB))
+
+
+def frame_powers(audio: np.ndarray, frame: int, sample_rate: int, highpass_hz: float,
+                 ) -> np.ndarray:
     """Returns the power of all channels in each complete frame and octave, `(frames, octaves)`."""
     whole = len(audio) // frame * frame
     high = dsp.highpass(as_channels(audio).T, highpass_hz, sample_rate)[:, :whole]

@@ -35,27 +35,18 @@ MIN_SCALE_DB = -50.0
 SCALE_QUANTILE = 0.8
 QUANTILE_OF_GAUSSIAN = 1.2816
 PEAK_SAMPLES = 5  # within this span, an error that crosses zero is one peak
-# A candidate has a peak above `SEED_RATIO` times the scale in both errors, and extends as far as
-# both exceed `EDGE_RATIO` times the scale.
-SEED_RATIO = 8.0
-EDGE_RATIO = 3.0
+EDGE_RATIO = 3.0  # a candidate extends as far as both errors exceed this multiple of the scale
 JOIN_SAMPLES = 16  # candidates with a shorter distance are joined
 MAX_SAMPLES = round(0.004 * SAMPLE_RATE)  # upper limit of a gap
-# With more than 40 candidates within this distance, or 215 per second, none is interpolated.
-CROWD_SAMPLES = 4 * HOP
-MAX_IN_CROWD = 40
+CROWD_SAMPLES = 4 * HOP  # on both sides of a candidate; see `Sensitivity.max_in_crowd`
 LEAD_SAMPLES = 4  # samples before a click that are part of the gap
 
 NEAR_SECONDS = (0.001, 0.004)  # after a click; the error of an onset decays over milliseconds
 FAR_SECONDS = (0.005, 0.015)  # after a click; a struck instrument rings
 BEFORE_SECONDS = (0.001, 0.015)
-# Greatest ratios of the levels after and before a click, of the error and of the signal.
-MAX_RISE = 2.0
-MAX_FALL = 4.0
 # A level below this share of the peak does not belong to the ringing of an onset.
 MIN_RING = 0.01
 PERIOD_SECONDS = (0.001, 0.016)  # of the pulses of voices and instruments
-PERIODIC = 0.4  # least autocorrelation of periodic errors
 # A click that exceeds the periodic pulses around it by this ratio is removed nevertheless.
 AROUND_PULSES = 2.0
 PULSE_SAMPLES = 128  # cells in which the pulses are counted, 2.9 ms
@@ -64,8 +55,45 @@ PULSE_SAMPLES = 128  # cells in which the pulses are counted, 2.9 ms
 # exceeds the error of interpolation by this ratio.
 TAIL_RATIO = 3.0
 TAIL_SAMPLES = 9
-# Least ratio of the energy that an interpolation removes to the energy of its error.
-MIN_GAIN = 4.0
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """How readily something is taken for a click.
+
+    Attributes:
+        seed_ratio: A candidate has a peak above this multiple of the scale in both errors.
+        max_in_crowd: With more candidates within `CROWD_SAMPLES`, none is interpolated.
+        max_rise: Greatest ratio of the levels after and before a click, of error and signal.
+        max_fall: The same of the levels before and after it.
+        periodic: Least autocorrelation of periodic errors, which are not clicks.
+        min_gain: Least ratio of the energy that an interpolation removes to that of its error.
+    """
+
+    seed_ratio: float = 8.0
+    max_in_crowd: int = 40  # 215 per second
+    max_rise: float = 2.0
+    max_fall: float = 4.0
+    periodic: float = 0.4
+    min_gain: float = 4.0
+
+
+NORMAL = "normal"
+LEVELS = {"gentle": Sensitivity(16.0, 20, 1.4, 2.0, 0.3, 16.0), NORMAL: Sensitivity(),
+          "strong": Sensitivity(5.0, 160, 4.0, 8.0, 0.6, 2.0)}
+
+
+@dataclass(frozen=True)
+class Repair:
+    """A click that was interpolated.
+
+    Attributes:
+        place: Its samples.
+        strength_db: Peak of what was removed, relative to the RMS level of the 46 ms around.
+    """
+
+    place: slice
+    strength_db: float
 
 
 @dataclass(frozen=True)
@@ -197,7 +225,7 @@ def interpolation_variance(samples: int, model: np.ndarray) -> np.ndarray:
 # --- Finding clicks --------------------------------------------------------------------------
 
 
-def find_candidates(score: np.ndarray) -> list[slice]:
+def find_candidates(score: np.ndarray, seed_ratio: float) -> list[slice]:
     """Returns the spans where both predictions fail, whether they are clicks or not."""
     reached = np.flatnonzero(score > EDGE_RATIO)
     if not len(reached):
@@ -206,7 +234,7 @@ def find_candidates(score: np.ndarray) -> list[slice]:
     last = np.append(first[1:], len(reached)) - 1
     peaks = np.maximum.reduceat(score[reached], first)
     return [slice(int(reached[start]), int(reached[stop]) + 1)
-            for start, stop, peak in zip(first, last, peaks, strict=True) if peak > SEED_RATIO]
+            for start, stop, peak in zip(first, last, peaks, strict=True) if peak > seed_ratio]
 
 
 def _median(values: np.ndarray, start: float, stop: float) -> float:
@@ -215,7 +243,7 @@ def _median(values: np.ndarray, start: float, stop: float) -> float:
     return 0.5 * float(part[len(part) // 2] + part[(len(part) - 1) // 2]) if len(part) else 0.0
 
 
-def _rings_on(place: slice, magnitude: np.ndarray) -> bool:
+def _rings_on(place: slice, magnitude: np.ndarray, sensitivity: Sensitivity) -> bool:
     """Returns whether `magnitude` rises for longer than a click lasts, or falls considerably."""
     rate = SAMPLE_RATE
     before = _median(magnitude, place.start - BEFORE_SECONDS[1] * rate,
@@ -224,10 +252,11 @@ def _rings_on(place: slice, magnitude: np.ndarray) -> bool:
                  for span in (NEAR_SECONDS, FAR_SECONDS))
     if max(near, far, before) < MIN_RING * magnitude[place].max():
         return False
-    return max(near, far) > MAX_RISE * before or before > MAX_FALL * far
+    return (max(near, far) > sensitivity.max_rise * before
+            or before > sensitivity.max_fall * far)
 
 
-def _is_pulse(place: slice, score: np.ndarray) -> bool:
+def _is_pulse(place: slice, score: np.ndarray, sensitivity: Sensitivity) -> bool:
     """Returns whether a place is one of a series of pulses with a period."""
     middle = (place.start + place.stop) // 2
     around = score[max(0, middle - FRAME):middle + FRAME]
@@ -235,12 +264,12 @@ def _is_pulse(place: slice, score: np.ndarray) -> bool:
     # This takes a fiftieth of the time of np.quantile.
     if score[place].max() > AROUND_PULSES * peaks[round(0.9 * (len(peaks) - 1))]:
         return False
-    around = np.minimum(around, SEED_RATIO)
+    around = np.minimum(around, sensitivity.seed_ratio)
     around = around - around.mean()
     least, most = (round(seconds * SAMPLE_RATE) for seconds in PERIOD_SECONDS)
     power = np.abs(scipy.fft.rfft(around, scipy.fft.next_fast_len(len(around) + most, True))) ** 2
     correlation = scipy.fft.irfft(power)[:min(most, len(around))]
-    return correlation[least:].max(initial=0.0) > PERIODIC * correlation[0]
+    return correlation[least:].max(initial=0.0) > sensitivity.periodic * correlation[0]
 
 
 # --- Removing clicks -------------------------------------------------------------------------
@@ -258,7 +287,7 @@ def _bridge_roughly(audio: np.ndarray, places: list[slice]) -> np.ndarray:
 
 
 def _bridge(audio: np.ndarray, rough: np.ndarray, place: slice, doubtful: np.ndarray,
-            scale: float) -> tuple[slice, np.ndarray] | None:
+            scale: float, min_gain: float) -> tuple[slice, np.ndarray] | None:
     """Returns the gap of a click and its new samples, or None if that is not worthwhile."""
     low, high = max(0, place.start - HOP), min(len(audio), place.stop + HOP)
     start = max(place.start - LEAD_SAMPLES - low, 0)
@@ -283,7 +312,7 @@ def _bridge(audio: np.ndarray, rough: np.ndarray, place: slice, doubtful: np.nda
     filled = interpolate(around, missing, fit_model(filled[None])[0])
     removed = np.sum(np.square((around - filled)[start:stop]))
     expected = scale**2 * np.sum(interpolation_variance(stop - start, model))
-    if removed < MIN_GAIN * expected:
+    if removed < min_gain * expected:
         return None
     return slice(low + start, low + stop), filled[start:stop]
 
@@ -295,7 +324,12 @@ def count_clicks(audio: np.ndarray) -> float:
     return begins * SAMPLE_RATE / len(audio)
 
 
-def remove_clicks(audio: np.ndarray) -> np.ndarray:
+def remove_clicks(audio: np.ndarray, level: str = NORMAL) -> np.ndarray:
+    """Returns a waveform without its clicks; see `repair_clicks`."""
+    return repair_clicks(audio, level)[0]
+
+
+def repair_clicks(audio: np.ndarray, level: str = NORMAL) -> tuple[np.ndarray, list[Repair]]:
     """Removes clicks of up to 4 ms.
 
     The result at one place depends on a fifth of a second around it, and on the position of the
@@ -303,36 +337,47 @@ def remove_clicks(audio: np.ndarray) -> np.ndarray:
 
     Args:
         audio: `(samples,)` at 44.1 kHz, floating point.
+        level: How readily something is taken for a click, one of `LEVELS`.
 
     Returns:
-        Array of the same shape and type; samples outside clicks are unchanged.
+        Array of the same shape and type, whose samples outside clicks are unchanged; and what was
+        repaired, in rising order.
     """
     if len(audio) <= 2 * ORDER:
-        return audio.copy()
-    sound = audio.astype(np.float64)
-    first = find_candidates(measure_errors(sound, sound).score)
+        return audio.copy(), []
+    sensitivity, sound = LEVELS[level], audio.astype(np.float64)
+    first = find_candidates(measure_errors(sound, sound).score, sensitivity.seed_ratio)
     if not first:
-        return audio.copy()
+        return audio.copy(), []
     errors = measure_errors(sound, _bridge_roughly(sound, first))
-    places = find_candidates(errors.score)
+    places = find_candidates(errors.score, sensitivity.seed_ratio)
     if not places:
-        return audio.copy()
+        return audio.copy(), []
     rough = _bridge_roughly(sound, places)
     doubtful = np.zeros(len(sound), bool)
     for place in places:
         doubtful[place] = True
-    magnitude, level = np.abs(errors.forward), np.abs(rough)
-    restored = sound.copy()
+    magnitude, smooth = np.abs(errors.forward), np.abs(rough)
+    restored, repairs = sound.copy(), []
     starts = np.array([place.start for place in places])
     crowds = (np.searchsorted(starts, starts + CROWD_SAMPLES)
               - np.searchsorted(starts, starts - CROWD_SAMPLES))
     for place, crowd in zip(places, crowds, strict=True):
-        if (crowd > MAX_IN_CROWD or place.stop - place.start > MAX_SAMPLES - LEAD_SAMPLES
-                or _rings_on(place, magnitude) or _rings_on(place, level)
-                or _is_pulse(place, errors.score)):
+        if (crowd > sensitivity.max_in_crowd
+                or place.stop - place.start > MAX_SAMPLES - LEAD_SAMPLES
+                or _rings_on(place, magnitude, sensitivity)
+                or _rings_on(place, smooth, sensitivity)
+                or _is_pulse(place, errors.score, sensitivity)):
             continue
-        bridge = _bridge(sound, rough, place, doubtful, errors.scale[place.start])
+        bridge = _bridge(sound, rough, place, doubtful, errors.scale[place.start],
+                         sensitivity.min_gain)
         if bridge is not None:
             gap, samples = bridge
             restored[gap] = samples
-    return restored.astype(audio.dtype)
+            repairs.append(Repair(gap, _strength_db(sound[gap] - samples, rough, gap)))
+    return restored.astype(audio.dtype), repairs
+
+
+def _strength_db(removed: np.ndarray, rough: np.ndarray, gap: slice) -> float:
+    level = np.sqrt(np.mean(np.square(rough[max(0, gap.start - HOP):gap.stop + HOP])))
+    return float(20.0 * np.log10(np.abs(removed).max() / max(level, np.finfo(np.float32).tiny)))

@@ -139,8 +139,9 @@ FLAGS_WITH_VALUE = frozenset(["--cfg", "-c", "--package", "-p", "--config-path",
 FILES_KEY = "inference.audio"
 PROFILE_KEY = "inference.noise_profile"  # a file name, or two numbers in brackets
 # Settings that Hydra must not parse: names of files or folders, 500,-13.7 and 78.26>80.
-NAME_KEYS = (FILES_KEY, PROFILE_KEY, "inference.output_dir", "weights", "output", "path_experiment",
-             "inference.replay_curve", "inference.transfer_curve", "inference.speed")
+NAME_KEYS = (FILES_KEY, PROFILE_KEY, "inference.output_dir", "inference.keep_clicks", "weights",
+             "output", "path_experiment", "inference.replay_curve", "inference.transfer_curve",
+             "inference.speed")
 OVERRIDE = re.compile(r"(?P<prefix>\+{0,2}|~)(?P<key>[A-Za-z_$][\w$./@:-]*)(=(?P<value>.*))?",
                       re.ASCII | re.DOTALL)
 
@@ -220,6 +221,8 @@ def _sort_arguments(arguments: list[str]) -> tuple[list[str], list[str], list[st
                 raise UserError(f"{argument} must be followed by a value")
             flags.extend([argument, value])
         elif os.path.lexists(argument):
+            files.append(argument)
+        elif argument == "-":  # standard input
             files.append(argument)
         elif argument.startswith("-"):
             raise UserError(f"{argument!r} is neither a file nor an option; see --help")

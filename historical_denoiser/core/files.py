@@ -8,7 +8,9 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -29,7 +31,7 @@ TEMPORARY_NAME = re.compile(r"\.(.+)\.[0-9a-f]{8}(?:\.[^.]+){0,2}", re.DOTALL)
 ENDING_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, `kill`, a terminal that was closed
 SIGNALLED_STATUS = 128  # exit status after a signal, minus the signal's number
 
-_unfinished: set[Path] = set()  # this process's temporary files
+_unfinished: set[Path] = set()  # this process's temporary files and folders
 
 
 def hash_of(*paths: Path) -> str:
@@ -67,6 +69,18 @@ def temporary_file(folder: Path, prefix: str, ending: str) -> Iterator[Path]:
         yield path
     finally:
         path.unlink(missing_ok=True)  # it may have been renamed
+        _unfinished.discard(path)
+
+
+@contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """Yields a new folder among the system's temporary files, removed as by `temporary_file`."""
+    path = Path(tempfile.mkdtemp(prefix=f"{prefix}."))
+    _unfinished.add(path)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
         _unfinished.discard(path)
 
 
@@ -212,7 +226,7 @@ def _end(number: int, frame: Any) -> None:
     """Removes temporary files, and ends this process by the signal that it received."""
     for path in list(_unfinished):
         with suppress(OSError):
-            path.unlink(missing_ok=True)
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     with suppress(OSError):  # the terminal may be gone
         os.write(2, b"\ninterrupted\n")
     # By the signal itself, so that a loop in a shell script ends as well.

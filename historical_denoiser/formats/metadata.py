@@ -117,21 +117,23 @@ def _with_caf_comment(info: bytes, line: str) -> bytes:
         text + b"\0" for pair in pairs.items() for text in pair)
 
 
-def mark_chunks(chapters: Iterable[tuple[Fraction, str]], rate: int) -> list[tuple[bytes, bytes]]:
+def mark_chunks(chapters: Iterable[tuple[Fraction, str]], rate: int, first: int = 1,
+                ) -> list[tuple[bytes, bytes]]:
     """Returns chunks (name, content) with a cue point and a label for each chapter of a WAV file.
 
     Args:
         chapters: Start of each in seconds, and its name.
         rate: Sample rate in Hz.
+        first: Number of the first cue point.
     """
     places = [(place, name) for start, name in chapters
               if 0 <= (place := round(start * rate)) <= MAX_PLACE]
     if not places:
         return []
     points = b"".join(CUE_POINT.pack(number, place, b"data", 0, 0, place)
-                      for number, (place, _) in enumerate(places, start=1))
+                      for number, (place, _) in enumerate(places, start=first))
     labels = [(b"labl", number.to_bytes(COUNT_BYTES, "little") + name.encode(errors="replace")
-               + b"\0") for number, (_, name) in enumerate(places, start=1)]
+               + b"\0") for number, (_, name) in enumerate(places, start=first)]
     return [(b"cue ", len(places).to_bytes(COUNT_BYTES, "little") + points),
             (b"LIST", b"adtl" + chunks.chain(labels))]
 
@@ -160,6 +162,25 @@ def _warn_of_times(source: Path, names: Iterable[str]) -> None:
     if names:
         logger.warning("%s: left out, as their times are those of the former speed: %s", source,
                        ", ".join(names))
+
+
+def _with_marks(copied: list[tuple[bytes, bytes]], marks: Iterable[tuple[Fraction, str]],
+                rate: int) -> list[tuple[bytes, bytes]]:
+    """Returns the chunks of a WAV file with `marks` behind the cue points that it has."""
+    points = next((content[COUNT_BYTES:] for name, content in copied if name == b"cue "), b"")
+    points = points[:len(points) // CUE_POINT.size * CUE_POINT.size]
+    first = 1 + max((point[0] for point in CUE_POINT.iter_unpack(points)), default=0)
+    new, others = dict(mark_chunks(marks, rate, first)), []
+    if not new:
+        return copied
+    points += new[b"cue "][COUNT_BYTES:]
+    new[b"cue "] = (len(points) // CUE_POINT.size).to_bytes(COUNT_BYTES, "little") + points
+    for name, content in copied:
+        if name == b"LIST" and content[:4] == b"adtl":
+            new[name] = content + bytes(len(content) % 2) + new[name][4:]
+        elif name != b"cue ":
+            others.append((name, content))
+    return others + list(new.items())
 
 
 def _open_tags(path: Path) -> mutagen.FileType | None:
@@ -307,7 +328,7 @@ def _carry_flac(source: Path, result: Path, history: str, speed: float) -> None:
 
 
 def _carry_chunks(recording: Recording, result: Path, output: Format, history: str,
-                  speed: float) -> None:
+                  speed: float, marks: Iterable[tuple[Fraction, str]]) -> None:
     """Copies chunks behind the samples, and the mask of loudspeakers into the format chunk."""
     with recording.path.open("rb") as source, result.open("rb") as target:
         kind, old_kind = chunks.kind_of(target), chunks.kind_of(source)
@@ -357,6 +378,8 @@ def _carry_chunks(recording: Recording, result: Path, output: Format, history: s
                   if name == b"LIST" and content[:4] == b"INFO"]
         info = copied.pop(places[0])[1] if places else b"INFO"
         copied.append((b"LIST", _with_comment(info, history)))
+    if chunks.ORDERS.get(kind) == "little":
+        copied = _with_marks(copied, marks, recording.rate)
     if copied:
         chunks.append_chunks(result, copied)
     if all(formats):
@@ -368,7 +391,7 @@ def _carry_chunks(recording: Recording, result: Path, output: Format, history: s
 
 
 def carry_over(recording: Recording, result: Path, output: Format, history: str,
-               speed: float = 1.0) -> None:
+               speed: float = 1.0, marks: Iterable[tuple[Fraction, str]] = ()) -> None:
     """Copies tags, pictures, marks and other chunks of a recording into the restored file.
 
     Args:
@@ -378,6 +401,7 @@ def carry_over(recording: Recording, result: Path, output: Format, history: str,
         history: A line about the restoration, added to the coding history of a broadcast wave, else
             to the comment.
         speed: By what the speed was multiplied, and the times of cue points are divided.
+        marks: Cue points to add to a WAV file; see `mark_chunks`.
 
     Raises:
         UserError: They cannot be copied; the restored file is then whole, without them.
@@ -387,7 +411,7 @@ def carry_over(recording: Recording, result: Path, output: Format, history: str,
         if output.container == "FLAC":
             _carry_flac(recording.path, result, history, speed)
         elif output.container in ("WAV", "WAVEX", "RF64", "AIFF", "CAF"):
-            _carry_chunks(recording, result, output, history, speed)
+            _carry_chunks(recording, result, output, history, speed, marks)
         else:
             _warn_of_lost(recording.path, _read_around(recording.path)[0])
 

@@ -73,4 +73,4 @@ def remove_hum_and_clicks(audio: np.ndarray, hum_hz: float | None, stages: Stage
     """
     if hum_hz is not None:
         audio = hum.remove_hum(audio, hum_hz)
-    return clicks.remove_clicks(audio) if stages.declick else audio
+    return clicks.remove_clicks(audio, stages.declick) if stages.is_on("declick") else audio

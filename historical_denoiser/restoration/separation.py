@@ -138,22 +138,36 @@ class Separator:
         Together the pieces are at least as long as the blocks `(channels, samples)`. They contain
         nothing above half the network's sample rate.
         """
-        settings, gain = self.settings, self.gain(known.power)
+        gain = self.gain(known.power)
         noises = [KnownNoise(known.hum_hz, None if floor is None else gain**2 * floor, profile)
                   for floor, profile in itertools.zip_longest(known.floors, known.profiles)]
         restore = partial(self._restore, noises=noises or [KnownNoise(known.hum_hz)]
                           * len(known.distinct))
+        pieces = self.in_segments(remember(restore), blocks, sample_rate, gain)
+        for piece in dsp.resample_blocks(pieces, SAMPLE_RATE, sample_rate):
+            yield piece / np.float32(gain)
+
+    def in_segments(self, restore: Predict, blocks: Iterable[np.ndarray], sample_rate: int,
+                    gain: float, **at: Callable[[int, int, int], object]) -> Iterator[np.ndarray]:
+        """Yields what `restore` makes of segments at the network's rate and level.
+
+        Args:
+            restore: Takes and returns waveforms `(channels, samples)`.
+            blocks: Waveforms `(channels, samples)`.
+            sample_rate: Sample rate in Hz.
+            gain: Result of `gain`.
+            at: See `dsp.stream_in_segments`.
+        """
+        settings = self.settings
         # A single sample can be larger than any in the training data.
         pieces: Iterator[np.ndarray] = (np.clip(gain * block, -LOUDEST, LOUDEST).astype(np.float32)
                                         for block in blocks)
-        pieces = dsp.resample_blocks(pieces, sample_rate, SAMPLE_RATE)
-        pieces = dsp.stream_in_segments(
-            remember(restore), pieces, round(self.segment_seconds * SAMPLE_RATE),
+        return dsp.stream_in_segments(
+            restore, dsp.resample_blocks(pieces, sample_rate, SAMPLE_RATE),
+            round(self.segment_seconds * SAMPLE_RATE),
             round(settings.context_seconds * SAMPLE_RATE),
             # Click removal depends on a block grid, which must be the same in every segment.
-            math.lcm(settings.stft.hop_size * 2**settings.unet.depth, clicks.HOP))
-        for piece in dsp.resample_blocks(pieces, SAMPLE_RATE, sample_rate):
-            yield piece / np.float32(gain)
+            math.lcm(settings.stft.hop_size * 2**settings.unet.depth, clicks.HOP), **at)
 
     def _restore(self, waveforms: np.ndarray, noises: list[KnownNoise]) -> np.ndarray:
         """Restores a segment `(channels, samples)` at the network's rate and level."""

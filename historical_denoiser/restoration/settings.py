@@ -7,10 +7,13 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from historical_denoiser.audio.mono_source import CHOICES
+from historical_denoiser.classical.clicks import LEVELS, NORMAL
 from historical_denoiser.classical.repair import KINDS
 from historical_denoiser.core.checks import require
 
 logger = logging.getLogger(__name__)
+
+OFF = "off"
 
 
 @dataclass
@@ -24,7 +27,7 @@ class StageSettings:
     mono_source: Any = "false"
     # Before the network.
     dehum: bool = True  # remove the lines of mains hum
-    declick: bool = True  # remove clicks
+    declick: Any = NORMAL  # remove clicks: off, gentle, normal or strong
     # The noise profile, if none is given.
     listen_first: bool = True  # analyse 30 s first; the noise found there is the profile
     # After the network.
@@ -37,6 +40,14 @@ class StageSettings:
         self.mono_source = str(self.mono_source).lower()  # YAML makes true a bool
         require(self.mono_source in CHOICES, "inference.mono_source",
                 f"one of {', '.join(CHOICES)}", self.mono_source)
+        level = {"true": NORMAL, "false": OFF}.get(str(self.declick).lower(), self.declick)
+        require(level in (OFF, *LEVELS), "inference.declick",
+                f"one of {', '.join((OFF, *LEVELS))}", self.declick)
+        self.declick = level
+
+    def is_on(self, stage: str) -> bool:
+        """Returns whether a stage, named as its switch, is enabled."""
+        return getattr(self, stage) not in (False, "false", OFF, [])
 
     @classmethod
     def only(cls, **stages: Any) -> StageSettings:

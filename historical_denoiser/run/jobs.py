@@ -13,7 +13,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.restoration.separation import SEGMENT_SECONDS
 from historical_denoiser.restoration.settings import RETIRED, STAGES, StageSettings, without_retired
 from historical_denoiser.run import profiles
+from historical_denoiser.run.extras import CUES, FILES, LABELS, TRACK_LISTS, ExtraSettings
+from historical_denoiser.run.labels import read_clicks
 from historical_denoiser.run.report import INTERRUPTED, read_results, why_not_done
 
 logger = logging.getLogger(__name__)
@@ -46,13 +48,14 @@ LIST_ENDINGS = frozenset((".txt", ".m3u", ".m3u8"))  # endings of lists of file 
 STREAM_TAG = "#EXT-X-"  # used by playlists of streams only (RFC 8216, 4.3)
 # `/dev/stdin` may be a regular file, and `/dev/shm` is an ordinary folder.
 DEVICES, SYSTEM_FOLDERS = Path("/dev"), frozenset((Path("/dev/fd"), Path("/proc"), Path("/sys")))
-OWN_RESULT = re.compile(r"(?P<origin>.*)_(denoised|residual(_track[0-9]+)?)(_s([0-9.]+|auto))?",
-                        re.DOTALL)
-RESULT_NAME = re.compile("(^|_)(denoised|residual|spectrogram)")  # part of each result's name
+OWN_RESULT = re.compile(r"(?P<origin>.*)_(denoised|residual(_track[0-9]+)?)(_s([0-9.]+|auto))?"
+                        r"(_track[0-9]+)?", re.DOTALL)
+# Part of each result's name.
+RESULT_NAME = re.compile("(^|_)(denoised|residual|spectrogram|clicks|tracks)")
 
 
 @dataclass
-class InferenceConfig(StageSettings):
+class InferenceConfig(StageSettings, ExtraSettings):
     """The settings `inference`: the recordings, the stages, and the results."""
 
     # A file, folder, pattern or list of names (.txt, .m3u), or several of them.
@@ -93,6 +96,7 @@ class InferenceConfig(StageSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        ExtraSettings.__post_init__(self)
         without_retired({name: value for name in RETIRED
                          if (value := getattr(self, name)) is not None})
         share = self.denoising_strength
@@ -103,6 +107,8 @@ class InferenceConfig(StageSettings):
         check_per_band(self.strength_per_band or [], "inference.strength_per_band")
         check_noise_floor(self.noise_floor_db, "inference.noise_floor_db")
         check_band(self.band_hz or NO_LIMITS, "inference.band_hz")
+        require(self.tracks == "none" or not self.strength.removes_nothing, "inference.tracks",
+                "none at strength 0, since pauses are found by the noise estimate", self.tracks)
         require(0.01 <= self.segment_seconds < math.inf, "inference.segment_seconds",
                  "at least 0.01 and finite", self.segment_seconds)
         require(0.0 <= self.context_seconds < math.inf, "inference.context_seconds",
@@ -160,6 +166,8 @@ class Job:
         denoised: The restored recording.
         residual: Input minus output.
         picture: Spectrograms of input, output and residual; None for no picture.
+        lists: Lists of clicks, by the ends of their names.
+        extras: What is wanted beside these files.
         film: Format of a film's track; None if the recording is not a film.
         parts: If several tracks of a film are denoised, a job for each of them; `tracks` replaces
             their recordings and restored films.
@@ -170,6 +178,8 @@ class Job:
     residual: Path
     picture: Path | None
     film: film.FilmFormat | None = None
+    lists: dict[str, Path] = field(default_factory=dict, hash=False)
+    extras: ExtraSettings = field(default_factory=ExtraSettings, hash=False)
     parts: tuple[Job, ...] = ()
 
     @property
@@ -177,7 +187,8 @@ class Job:
         """All files to write, starting with the restored recording."""
         if self.parts:
             return [self.denoised, *(path for part in self.parts for path in part.results[1:])]
-        return [path for path in (self.denoised, self.residual, self.picture) if path is not None]
+        return [path for path in (self.denoised, self.residual, self.picture, *self.lists.values())
+                if path is not None]
 
     @property
     def rate(self) -> int:
@@ -377,7 +388,9 @@ def make_job(recording: audio_io.Recording, settings: InferenceConfig,
                    folder / f"{name}_denoised{suffix}{output.ending if output else ending}",
                    folder / f"{name}_residual{mark}{suffix}{ending}",
                    folder / f"{name}_spectrogram{mark}{suffix}.png" if settings.spectrogram
-                   else None, output)
+                   else None, output,
+                   {end: folder / f"{name}{end[:-4]}{mark}{suffix}{end[-4:]}"
+                    for end in settings.lists}, settings.extras)
 
     if settings.track != ALL_TRACKS or recording.track is None:
         return job_of(recording)
@@ -413,6 +426,20 @@ def _require_writable(folder: Path) -> None:
         raise UserError(f"{folder}: results cannot be written there, no permission for {present}")
 
 
+def _require_free(job: Job, settings: InferenceConfig) -> None:
+    """Raises UserError if a film is to be divided, or files of tracks are in the way."""
+    if settings.tracks != FILES:
+        return
+    if job.film is not None:
+        raise UserError(f"{job.recording.path}: a film cannot be divided into files; use "
+                        f"inference.tracks={LABELS} or {CUES}")
+    whole = job.denoised
+    present = sorted(whole.parent.glob(
+        f"{glob.escape(whole.stem)}_track[0-9]*{glob.escape(whole.suffix)}"))
+    if present and not settings.overwrite and not job.lists[TRACK_LISTS[FILES]].exists():
+        raise UserError(f"{present[0]} exists already; inference.overwrite=true replaces results")
+
+
 def why_failed(recording: Path, error: UserError | OSError) -> str:
     """Returns the message of an error, which includes the name of the recording."""
     reason = reason_of(error)
@@ -445,6 +472,10 @@ def plan(paths: list[Path], settings: InferenceConfig,
         folder = Path(settings.output_dir)
         require(folder.is_dir() or not folder.exists(), "inference.output_dir", "a folder",
                 settings.output_dir)
+    if settings.keep_clicks is not None:
+        require(len(paths) == 1, "inference.keep_clicks", "given with one recording alone",
+                f"{len(paths)} recordings")
+        read_clicks(Path(settings.keep_clicks))
     jobs, failures, listed = [], {}, _named(settings.audio)
     folders = [path for path in listed if os.path.isdir(path)]
     for path in paths:
@@ -458,6 +489,7 @@ def plan(paths: list[Path], settings: InferenceConfig,
                 if result.exists() and not result.is_file():
                     raise UserError(f"{result}: a result cannot be written there, it is not a "
                                     "regular file")
+            _require_free(job, settings)
             jobs.append(job)
         except (UserError, OSError) as error:
             failures[path] = why_failed(path, error) + listed.get(path, "")
@@ -491,13 +523,16 @@ def _not_done(jobs: list[Job], failures: dict[Path, str], reports: dict[Path, An
         if not present:
             missing.append(job)
             continue
-        # To draw a picture later, the recording is restored again.
-        undrawn = job.picture is not None and job.picture not in present
+        # To draw a picture or to write a list later, the recording is restored again.
+        extras = [extra for part in job.parts or (job,)
+                  for extra in (part.picture, *part.lists.values())
+                  if extra is not None and extra not in present]
         reason = why_not_done(reports[folder], folder, path,
-                              [job.denoised, job.residual] if undrawn else job.results,
+                              [result for result in job.results if result not in extras],
                               made_with())
-        if reason is None and undrawn:
-            logger.info("%s: has its results already, but no picture: it is restored again", path)
+        if reason is None and extras:
+            logger.info("%s: has its results already, but not %s: it is restored again", path,
+                        " and ".join(map(str, extras)))
             missing.append(job)
         elif reason is None:
             logger.info("%s: has its results already and is left alone", path)
@@ -527,14 +562,16 @@ def _with_distinct_places(jobs: list[Job], paths: list[Path], settings: Inferenc
         clashing = [job for group in _by_place(jobs).values() if len(group) > 1 for job in group]
         others = apart(clashing, settings)
         jobs = [others.get(job.recording.path, job) for job in jobs]
-    inputs, taken = {os.path.realpath(path) for path in paths}, _by_place(jobs)
+    inputs = {os.path.realpath(path) for path in (*paths, settings.keep_clicks) if path is not None}
+    taken = _by_place(jobs)
     kept, refused = [], {}
     for job in jobs:
         path = job.recording.path
         places = [os.path.realpath(result) for result in job.results]
         if inputs.intersection(places):
             refused[path] = (f"{path}: a result of it, {' or '.join(map(str, job.results))}, would "
-                             "replace a recording of this run; name another inference.output_dir")
+                             "replace a recording or list that this run reads; name another "
+                             "inference.output_dir")
         elif any(len(taken[place]) > 1 for place in places):
             refused[path] = (f"{path}: another recording of this run would be written to "
                              f"{job.denoised} as well; denoise them in two runs, to two folders")

@@ -27,6 +27,7 @@ from historical_denoiser.formats.integrity import find_damage
 from historical_denoiser.formats.metadata import carry_over
 from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.run import profiles
+from historical_denoiser.run.delivery import Delivery
 from historical_denoiser.run.jobs import HEADER_TOLERANCE_SECONDS, Job
 from historical_denoiser.run.journal import Journal
 from historical_denoiser.run.preparation import Preparation, measure_azimuth
@@ -67,7 +68,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         UserError: The recording is damaged or contains NaN, or the noise profile does not exist.
         OSError: The results cannot be written.
     """
-    recording, strength = job.recording, as_strength(strength)
+    recording, strength, delivery = job.recording, as_strength(strength), Delivery(job)
     digest, first = hash_of(recording.path), _blocks(job)
     prepared, known, report = _survey(job, restorer, replay, first, report)
     _log_facts(job, known, strength, replay.speed, getattr(first, "incomplete_packets", 0))
@@ -75,7 +76,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     known, fitted, report = _analyse(job, restorer, strength, noise_profile, known, report,
                                      prepared)
     strength = fitted.strength
-    history = prepared.history + history.format(strength=strength)
+    history = delivery.history(prepared.history + history.format(strength=strength))
     with prepared, ExitStack() as stack:
         blocks, journal = _blocks(job, keep_times=True), None
         if resume and not strength.removes_nothing:
@@ -83,20 +84,20 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         # The last one appears first, and the restored recording last.
         places = [stack.enter_context(replacing(path, lock=True)) for path in job.results]
         copy_mode(recording.path, *places, *([journal.path] if journal else []))
-        is_changed = not strength.changes_nothing or gain != 1.0 or prepared.replay.changes
-        writer = _writer(job, places[0], output, first, blocks,
-                         int(digest[:SEED_DIGITS], 16) if is_changed else None, history)
-        removed = _removed(restorer, strength, known, prepared, gain, blocks, journal)
-        levels = _write(job, places, writer, removed, output, report)
-        if job.film is None:
-            _carry_over(job, places[0], output, history, known.samples, replay.speed)
-        if job.picture is not None:
-            _draw(job, places, strength, prepared, known.samples)
+        seed = _dither_seed(job, strength, prepared, gain, digest)
+        writer = _writer(job, places[0], output, first, blocks, seed, history)
+        delivery.list_clicks(restorer, strength, known, lambda: prepared.apply(_blocks(job)))
+        removed = _removed(restorer, strength, known, prepared, gain, blocks, journal, delivery)
+        removed, report = delivery.at_loudness(
+            removed, lambda: prepared.without_repairs(_blocks(job), gain), report)
+        levels = _write(job, places, writer, removed, output, report, delivery.gain)
+        _accompany(job, places, output, history, strength, prepared, known.samples, delivery)
         before_replacing()
     logger.info("%s: written to %s", recording.path, printable(", ".join(map(str, job.results))))
     return {"input_sha256": digest, "seconds": round(known.samples / recording.rate, 3),
             "strength": strength.describe() | ({"why": fitted.why} if fitted.why else {}),
-            **_findings(known, recording.rate), **prepared.describe(gain), **levels.describe()}
+            **_findings(known, recording.rate), **prepared.describe(gain), **levels.describe(),
+            **delivery.describe()}
 
 
 def _survey(job: Job, restorer: Restorer, replay: Replay, blocks: Iterable[np.ndarray],
@@ -134,18 +135,27 @@ def _choose_output(job: Job, prepared: Preparation, samples: int,
     return output, gain
 
 
+def _dither_seed(job: Job, strength: Strength, prepared: Preparation, gain: float, digest: str,
+                 ) -> int | None:
+    """Returns the seed of the dither; None if the samples stay as they are."""
+    is_changed = not strength.changes_nothing or prepared.replay.changes or gain != 1.0
+    return int(digest[:SEED_DIGITS], 16) if is_changed or job.extras.loudness is not None else None
+
+
 def _removed(restorer: Restorer, strength: Strength, known: Survey, prepared: Preparation,
              gain: float, blocks: Iterable[np.ndarray], journal: Journal | None,
+             delivery: Delivery,
              ) -> Iterable[tuple[Pair, np.ndarray]]:
     """Yields blocks prepared and with the gain, the noise to subtract, and what both sum up to."""
     originals, source = itertools.tee(blocks)
     source = prepared.apply(source)
     pairs: Iterable[Pair] = ((block, np.zeros_like(block)) for block in source)
     if not strength.removes_nothing:
-        pairs = restorer.separate(source, prepared.rate, known,
-                                  *([journal.around] if journal else []))
+        pairs = delivery.watch(restorer.separate(
+            source, prepared.rate, known, *([journal.around] if journal else [])),
+            restorer.settings.stft.highpass_hz)
     pairs = ((gain * block, gain * noise) for block, noise in pairs)
-    return zip(remove(pairs, prepared.rate, strength),
+    return zip(delivery.kept.spare(remove(pairs, prepared.rate, strength)),
                prepared.without_repairs(originals, gain), strict=True)
 
 
@@ -228,7 +238,7 @@ def _analyse(job: Job, restorer: Restorer, strength: Strength, noise_profile: An
 
 def _write(job: Job, places: list[Path], writer: FilmWriter | audio_io.Writer,
            removed: Iterable[tuple[Pair, np.ndarray]], output: audio_io.Format,
-           report: Callable[[float], object]) -> Levels:
+           report: Callable[[float], object], gain: float) -> Levels:
     """Writes the restored recording and the residual, and returns their levels.
 
     Args:
@@ -238,13 +248,15 @@ def _write(job: Job, places: list[Path], writer: FilmWriter | audio_io.Writer,
         removed: Result of `_removed`.
         output: Format of the residual.
         report: Called with the seconds finished since the last call.
+        gain: That of the restored recording, for its loudness; the residual is without it.
     """
     recording, levels = job.recording, Levels()
     with writer as main, audio_io.Writer(places[1], recording.rate, recording.channels,
                                          output) as rest:
         for (block, noise), original in removed:
-            written = main.write(block - noise)
-            levels.add(input=original, output=written, residual=rest.write(original - written))
+            written = main.write(gain * (block - noise))
+            levels.add(input=original, output=written,
+                       residual=rest.write(original - written / gain))
             report(len(original) / recording.rate)
     for each, path in ((main, job.denoised), (rest, job.residual)):
         if each.clipped:
@@ -253,14 +265,21 @@ def _write(job: Job, places: list[Path], writer: FilmWriter | audio_io.Writer,
     return levels
 
 
-def _carry_over(job: Job, place: Path, output: audio_io.Format, history: str, samples: int,
-                speed: float) -> None:
-    """Copies tags and markers of a recording that is not a film, and checks the written file."""
-    try:
-        carry_over(job.recording, place, output, history, speed)
-    except UserError as error:
-        logger.warning("%s: tags and markers are not copied: %s", job.recording.path, error)
-    audio_io.require_whole(place, samples)
+def _accompany(job: Job, places: list[Path], output: audio_io.Format, history: str,
+               strength: Strength, prepared: Preparation, samples: int, delivery: Delivery,
+               ) -> None:
+    """Copies tags and markers of a recording that is not a film, draws, and writes lists."""
+    if job.film is None:
+        try:
+            carry_over(job.recording, places[0], output, history, prepared.replay.speed,
+                       delivery.marks)
+        except UserError as error:
+            logger.warning("%s: tags and markers are not copied: %s", job.recording.path, error)
+        audio_io.require_whole(places[0], samples)
+    if job.picture is not None:
+        _draw(job, places, strength, prepared, samples)
+    lists = dict(zip(job.lists, places[len(places) - len(job.lists):], strict=True))
+    delivery.write(lists, places[0], output)
 
 
 def _draw(job: Job, places: list[Path], strength: Strength, prepared: Preparation,

@@ -89,6 +89,24 @@ def test_clicks_are_removed(rng, resonant):
     assert np.mean(restored != noisy) < 0.05
 
 
+def test_levels_find_more_and_more_of_the_clicks(rng, resonant):
+    noisy = add_clicks(resonant, 100, rng)
+    numbers = []
+    for level in ("gentle", "normal", "strong"):
+        restored, repairs = clicks.repair_clicks(noisy, level)
+        numbers.append(len(repairs))
+        inside = np.zeros(SAMPLES, bool)
+        for repair in repairs:
+            inside[repair.place] = True
+        np.testing.assert_array_equal(restored[~inside], noisy[~inside])
+        changed = np.flatnonzero(restored != noisy)
+        assert inside[changed].all() and len(changed) > 0.9 * inside.sum()
+    assert numbers[0] < 0.9 * numbers[1] < 0.9 * numbers[2]
+    loud = max(repairs, key=lambda repair: repair.strength_db)
+    assert loud.strength_db == pytest.approx(20.0 * np.log10(
+        np.abs((noisy - restored)[loud.place]).max() / np.std(resonant)), abs=3.0)
+
+
 def test_clicks_in_brass_are_removed(rng, brass):
     assert metrics.snr_db(brass, clicks.remove_clicks(add_clicks(brass, 1, rng))) > 13.0
 
