@@ -245,7 +245,6 @@ def test_bad_settings_are_named(name, value):
 LAYERS = {  # each with shapes of its inputs and outputs
     "conv": (unet.SymmetricConv2D(4, 3, activation="elu"), [(2, 5, 7, 3)], [(2, 5, 7, 4)]),
     "split_conv": (unet.SymmetricConv2D(4, 3, split=3), [(2, 5, 7, 3)], [(2, 5, 7, 4)]),
-    "split_extractor": (unet.FeatureExtractor(4, 3, split=4), [(2, 5, 9, 2)], [(2, 5, 9, 4)]),
     "extractor_with_profile": (unet.FeatureExtractor(4, 3, split=4), [(2, 5, 9, 2), (2, 1, 9, 6)],
                                [(2, 5, 9, 4)]),
     "strided_conv": (unet.SymmetricConv2D(4, 4, strides=2), [(2, 5, 7, 3)], [(2, 3, 4, 4)]),
