@@ -26,7 +26,7 @@ from historical_denoiser.settings import Config, UnetConfig, save_config  # noqa
 # Of two processes that take one module after the other, none is to wait for the other in the end.
 SLOWEST_FIRST = ("test_notebook", "test_trainer", "test_export", "test_kills", "test_unet",
                  "test_inference", "test_evaluate", "test_distribution", "test_benchmarks",
-                 "test_app")
+                 "test_app", "test_network", "test_hum", "test_film", "test_fuzz")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,6 +1,6 @@
-"""Starts the programs of this repository in forks of a process that has loaded TensorFlow.
+"""Starts the programs of this repository in forks of a process that has loaded what they load.
 
-Loading takes 5 s of computing, far more than most of what is tested, and a fork does not repeat it.
+Loading takes 7 s of computing, far more than most of what is tested, and a fork does not repeat it.
 All else is as on a command line: a process of its own, which ends as it ends, and may be killed.
 What a program loads, and what it says meanwhile, is tested without this (`test_imports.py`,
 `test_backend.py`). With `EAGERLY` in its environment, a program makes no graphs: tracing one takes
@@ -140,6 +140,8 @@ def _become(order: dict[str, Any]) -> None:
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)
     with contextlib.redirect_stdout(sys.stderr):
+        import librosa.core.spectrum
+        import librosa.display  # noqa: F401
         import matplotlib.figure  # noqa: F401
         import scipy.signal  # noqa: F401
         import scipy.stats  # noqa: F401
@@ -149,5 +151,8 @@ if __name__ == "__main__":
         import export  # noqa: F401
         import trainer  # noqa: F401
         import unet  # noqa: F401
+
+        with contextlib.suppress(ImportError):  # of what only a comparison needs
+            from historical_denoiser.bench import comparison  # noqa: F401
     gc.freeze()  # or each fork's garbage collection would copy all of it
     _become(_serve())

@@ -189,15 +189,17 @@ def test_pairs_and_recordings_of_a_users(tmp_path, noise):
     pytest.importorskip("jinja2", reason="not installed: requirements-bench.txt")
     times = np.arange(len(noise)) / SAMPLE_RATE
     tone = 0.2 * np.sin(2.0 * np.pi * 700.0 * times) * (times % 1.0 < 0.7)
-    for name, sound in (("set/Music/a_noisy", tone + noise), ("set/Music/a_clean", tone),
-                        ("set/side", tone + noise), ("set/side_denoised", tone),
-                        ("set/silent", 0.0 * tone)):
+    for name, sound in (("pairs/Music/a_noisy", tone + noise), ("pairs/Music/a_clean", tone),
+                        ("recordings/Music/side", tone + noise),
+                        ("recordings/Music/side_denoised", tone),
+                        ("recordings/silent", 0.0 * tone)):
         path = tmp_path / f"{name}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, sound, SAMPLE_RATE)
     for kind, status, columns in (("pairs", 0, {("music", "0")}),
-                                  ("recordings", 3, {"Music/a", "Music/a_clean", "side"})):
-        done = programs.run("evaluate.py", "methods=[none,lsa]", f"bench.{kind}=set", cwd=tmp_path)
+                                  ("recordings", 3, {"Music/side"})):
+        done = programs.run("evaluate.py", "methods=[none,lsa]", f"bench.{kind}={kind}",
+                            cwd=tmp_path)
         assert done.returncode == status, done.stderr
         folder = tmp_path / "experiments/evaluation/bench" / kind
         rows = read_table(folder / "bench.csv")
@@ -207,8 +209,8 @@ def test_pairs_and_recordings_of_a_users(tmp_path, noise):
         assert found == columns
         assert (folder / "bench.md").read_text(encoding="utf-8") == done.stdout
         assert "<audio" in (folder / "bench.html").read_text(encoding="utf-8")
-    assert "Left out: set/silent.wav: must hold sound; it is silent." in done.stdout
-    gains = [float(row["floor_change_db"]) for row in rows if row["recording"] == "side"]
+    assert "Left out: recordings/silent.wav: must hold sound; it is silent." in done.stdout
+    gains = [float(row["floor_change_db"]) for row in rows]
     assert gains[0] == 0.0 and gains[1] < -5.0
 
 

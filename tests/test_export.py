@@ -209,6 +209,8 @@ def test_a_file_that_is_no_network_is_named(tmp_path, kind):
     path.write_bytes(b"no network")
     with pytest.raises(UserError, match="cannot be read"):
         runtimes.load(path, None)
+    if kind == "litert":  # the program does the same with either
+        return
     save_config(Config(path_experiment="x", unet=UnetConfig(depth=2)), tmp_path / CONFIG_NAME)
     write_noise(tmp_path / "a.wav", 0.1)
     modules, done = loaded_by("a.wav", f"weights={path}", cwd=tmp_path)

@@ -28,7 +28,7 @@ from historical_denoiser import denoise
 from historical_denoiser import denoiser as methods
 from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from historical_denoiser.core.checks import UserError
-from historical_denoiser.core.command_line import keys_of
+from historical_denoiser.core.command_line import exit_on_user_error, keys_of
 from historical_denoiser.core.files import hash_of
 from historical_denoiser.data.settings import DsetConfig
 from historical_denoiser.formats import audio_io, containers
@@ -96,7 +96,7 @@ def visible(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("method", ["lsa", "network"])
-@pytest.mark.parametrize("off", [{}, {"declick": False}, {"declick": "off"}, {"dehum": False}])
+@pytest.mark.parametrize("off", [{"declick": False}, {"declick": "off"}, {"dehum": False}])
 def test_clicks_and_hum_are_taken_out_first_unless_left_to_the_network(method, off, tiny_run):
     cfg = Config(path_experiment="x", method=method, inference=InferenceConfig(**off),
                  weights=str(tiny_run) if method == "network" else None)
@@ -104,11 +104,11 @@ def test_clicks_and_hum_are_taken_out_first_unless_left_to_the_network(method, o
     assert (stages.is_on("declick"), stages.dehum) == ("declick" not in off, "dehum" not in off)
 
 
-@pytest.mark.parametrize("stage", RETIRED)
-def test_the_switch_of_a_removed_stage_is_accepted_with_a_warning(stage, tiny_run, caplog):
-    assert InferenceConfig(**{stage: False}).stages == StageSettings()
-    assert Denoiser.load(tiny_run, **{stage: True}).stages == StageSettings()
-    assert caplog.text.count(f"inference.{stage} has no effect: this stage was removed") == 2
+def test_the_switch_of_a_removed_stage_is_accepted_with_a_warning(tiny_run, caplog):
+    assert InferenceConfig(**dict.fromkeys(RETIRED, False)).stages == StageSettings()
+    assert Denoiser.load(tiny_run, **dict.fromkeys(RETIRED, True)).stages == StageSettings()
+    for stage in RETIRED:
+        assert caplog.text.count(f"inference.{stage} has no effect: this stage was removed") == 2
 
 
 def test_the_report_knows_a_noise_profile_by_its_content(knowing_run, tmp_path):
@@ -701,11 +701,12 @@ def test_a_run_goes_on_where_it_was_stopped(tmp_path, name):
 def test_strength_and_residual_of_a_film(tmp_path, name, muxer, codec, video):
     path = tmp_path / name
     write_film(path, muxer, [Sound(codec, 44100)], 1.0, video)
-    job = run_file(path, denoising_strength=0.5, spectrogram=True)
+    draws = name == "film.mkv"
+    job = run_file(path, denoising_strength=0.5, spectrogram=draws)
     audio, result = heard(path)[1], heard(job.denoised)[1]
     np.testing.assert_allclose(result, 0.75 * audio, atol=1e-4)
     np.testing.assert_allclose(result + sf.read(job.residual)[0], audio, atol=1e-7)
-    assert job.picture.stat().st_size > 10000
+    assert not draws or job.picture.stat().st_size > 10000
     floored = heard(run_file(path, noise_floor_db=3.0, overwrite=True).denoised)[1]
     levels = [np.median(np.abs(sound)) for sound in (audio, floored)]  # of the noise, not a click
     assert 20.0 * np.log10(levels[1] / levels[0]) == pytest.approx(-3.0, abs=0.7)
@@ -1062,20 +1063,9 @@ def test_a_folder_that_is_removed_meanwhile_is_told(tmp_path):
 @pytest.mark.parametrize(("arguments", "message"), [
     ([], "no recording given"),
     (["gone.wav"], "gone.wav: no such file"),
-    (["a.wav", "inference.denoising_strength=2"], "must be in [0, 1]"),
-    (["a.wav", "inference.denoising_strength=lots"], "must be in [0, 1] or auto"),
     (["a.wav", "weights=gone.weights.h5"], "gone.weights.h5: no such file"),
-    (["a.wav", "weights="], "; the name is empty"),
-    (["a.wav", "weights=."], "; .: the folder holds no best.weights.h5"),
-    (["a.wav", "weights=a.wav"], "; a.wav: another kind of file"),
     (["a.wav", "--config-name", "gone"], "there is conf, conf_ablation, "),
-    (["a.wav", "loss=gone"], "'loss/gone'; there is film, log_spectral, mae, "),
     (["a.wav", "lr=fast"], "converted to Float; expected is a number"),
-    (["a.wav", "seed=1.5"], "converted to Integer; expected is a whole number"),
-    (["a.wav", "inference.declick=perhaps"], "one of off, gentle, normal, strong. Received"),
-    (["a.wav", "inference.dehum=perhaps"], "bool (type str); expected is true or false"),
-    (["a.wav", "unet.channels=3"], "expected is a list in brackets"),
-    (["a.wav", "inference.denoising_strength=0,5"], "decimals have a point (0.5)"),
     (["a.wav", "inference.denoising_strength", "=", "0.5"], "'=': write key=value without"),
 ])
 def test_a_mistake_ends_in_one_line(tmp_path, arguments, message):
@@ -1085,6 +1075,26 @@ def test_a_mistake_ends_in_one_line(tmp_path, arguments, message):
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ") and message in line
     assert visible(tmp_path) == {"a.wav"}
+
+
+def test_a_value_that_cannot_be_is_told_in_one_line(tmp_path, monkeypatch):
+    """In this process, as the above shows that the program tells it so."""
+    monkeypatch.chdir(tmp_path)
+    write_audio(Path("a.wav"))
+    for setting, message in (
+            ("inference.denoising_strength=lots", "must be in [0, 1] or auto"),
+            ("weights=", "; the name is empty"),
+            ("weights=.", "; .: the folder holds no best.weights.h5"),
+            ("weights=a.wav", "; a.wav: another kind of file"),
+            ("loss=gone", "'loss/gone'; there is film, log_spectral, mae, "),
+            ("seed=1.5", "converted to Integer; expected is a whole number"),
+            ("inference.declick=perhaps", "one of off, gentle, normal, strong. Received"),
+            ("inference.dehum=perhaps", "bool (type str); expected is true or false"),
+            ("unet.channels=3", "expected is a list in brackets"),
+            ("inference.denoising_strength=0,5", "decimals have a point (0.5)")):
+        with pytest.raises(SystemExit) as caught:
+            exit_on_user_error(lambda given: inference.choose_network(composed(given)))(setting)
+        assert message in caught.value.code and "\n" not in caught.value.code
 
 
 def test_the_report_tells_of_one_recording_that_fails(tmp_path):

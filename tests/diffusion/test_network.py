@@ -42,14 +42,13 @@ def test_a_few_steps_lower_the_loss(model, rng):
     sigma = np.array([0.03, 0.1, 0.3, 1.0], np.float32)
     denoise, optimizer = edm.precondition(model, LEVELS), keras.optimizers.Adam(1e-2)
 
-    @tf.function
-    def step():
+    def step():  # without a graph: tracing one takes longer than all steps
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(edm.denoising_loss(denoise, clean, noise, sigma, LEVELS))
         optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
         return loss
 
-    losses = [float(step()) for _ in range(60)]
+    losses = [float(step()) for _ in range(16)]
     assert losses[-1] < 0.8 * losses[0]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import programs
 import pytest
 import small_run
+import tensorflow as tf
 from small_corpus import read_weights
 
 import unet
@@ -53,7 +54,9 @@ def finish(*processes):
 @pytest.fixture(scope="module")
 def alone(three_tunes, start_weights, tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
+    tf.config.run_functions_eagerly(True)  # tracing takes longer than four steps
     small_run.train(three_tunes, folder, "none", start_weights)
+    tf.config.run_functions_eagerly(False)
     return read_weights(folder / LAST_NAME)
 
 

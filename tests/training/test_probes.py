@@ -161,12 +161,12 @@ def test_what_takes_movement_for_sound_is_told(sounds):
         gain = np.repeat(np.where(deviation < 2.55, 0.05, 1.0), 9)[:1025]
         return dsp.istft(spectrum * gain[:, None].astype(np.float32), 2048, 512, len(audio))
 
-    found = measure(restore, sounds).find_faults()
+    found = measure(restore, sounds[:1]).find_faults()
     assert any(one.startswith("takes noise that fluctuates for signal") for one in found)
 
 
 def test_damage_to_impulses_is_told(sounds):
-    report = measure(lambda audio: np.clip(audio, -0.05, 0.05), sounds)
+    report = measure(lambda audio: np.clip(audio, -0.05, 0.05), sounds[:1])
     assert report.average()["impulses_si_sdr_db"] < 12.0
     assert any("impulses that are signal are damaged" in one for one in report.find_faults())
     assert not report.guards()[0].passes
@@ -179,7 +179,7 @@ def test_damage_to_held_tones_is_told(sounds):
         loudest = np.abs(spectrum) > 0.05 * np.abs(spectrum).max()
         return np.fft.irfft(spectrum * ~(loudest & (hz < 300.0)), len(audio))
 
-    report = measure(restore, sounds)
+    report = measure(restore, sounds[:1])
     assert report.average()["tones_si_sdr_db"] < 6.0 < 20.0 < report.impulses_db["castanets"]
     assert any("held tones that are signal are damaged" in one for one in report.find_faults())
     impulses, tones, *_ = report.guards()
