@@ -42,6 +42,17 @@ class Separator:
     stages: StageSettings
     segment_seconds: float = SEGMENT_SECONDS
 
+    @property
+    def rate(self) -> int:
+        """The network's sample rate in Hz."""
+        return SAMPLE_RATE
+
+    @property
+    def step_samples(self) -> int:
+        """Segments begin at multiples of this."""
+        # Click removal depends on a block grid, which must be the same in every segment.
+        return math.lcm(self.settings.stft.hop_size * 2**self.settings.unet.depth, clicks.HOP)
+
     def separate(self, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
                  remember: Callable[[Predict], Predict] = lambda predict: predict,
                  may_fail: bool = False) -> Iterator[Pair]:
@@ -138,7 +149,7 @@ class Separator:
         Together the pieces are at least as long as the blocks `(channels, samples)`. They contain
         nothing above half the network's sample rate.
         """
-        settings, gain = self.settings, self.gain(known.power)
+        gain = self.gain(known.power)
         noises = [KnownNoise(known.hum_hz, None if floor is None else gain**2 * floor, profile)
                   for floor, profile in itertools.zip_longest(known.floors, known.profiles)]
         restore = partial(self._restore, noises=noises or [KnownNoise(known.hum_hz)]
@@ -146,13 +157,11 @@ class Separator:
         # A single sample can be larger than any in the training data.
         pieces: Iterator[np.ndarray] = (np.clip(gain * block, -LOUDEST, LOUDEST).astype(np.float32)
                                         for block in blocks)
-        pieces = dsp.resample_blocks(pieces, sample_rate, SAMPLE_RATE)
+        pieces = dsp.resample_blocks(pieces, sample_rate, self.rate)
         pieces = dsp.stream_in_segments(
-            remember(restore), pieces, round(self.segment_seconds * SAMPLE_RATE),
-            round(settings.context_seconds * SAMPLE_RATE),
-            # Click removal depends on a block grid, which must be the same in every segment.
-            math.lcm(settings.stft.hop_size * 2**settings.unet.depth, clicks.HOP))
-        for piece in dsp.resample_blocks(pieces, SAMPLE_RATE, sample_rate):
+            remember(restore), pieces, round(self.segment_seconds * self.rate),
+            round(self.settings.context_seconds * self.rate), self.step_samples)
+        for piece in dsp.resample_blocks(pieces, self.rate, sample_rate):
             yield piece / np.float32(gain)
 
     def _restore(self, waveforms: np.ndarray, noises: list[KnownNoise]) -> np.ndarray:

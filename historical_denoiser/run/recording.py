@@ -103,13 +103,13 @@ def _survey(job: Job, restorer: Restorer, blocks: Iterable[np.ndarray],
             ) -> tuple[Repairs, Survey, Callable[[float], object]]:
     """Repairs and surveys a recording.
 
-    Repairs may take as long as everything else, and count as half of the work.
+    Repairs may take as long as everything else, and count as `restorer.repair_share` of the work.
 
     Returns:
         The repairs, the survey, and a function that replaces `report` for the rest of the work.
     """
-    repairs = Repairs(restorer.stages.repair, job.recording.rate)
-    share = 0.5 if repairs.kinds else 0.0
+    repairs = Repairs(restorer, job.recording.rate)
+    share = restorer.repair_share if repairs.kinds else 0.0
     known = survey(repairs.make(blocks, lambda seconds: report(share * seconds)), repairs.rate)
     return repairs, known, lambda seconds: report((1.0 - share) * seconds)
 

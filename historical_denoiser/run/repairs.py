@@ -1,14 +1,15 @@
 """Repairs a file once, and keeps what changed for the passes that follow."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from tempfile import SpooledTemporaryFile
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from historical_denoiser.classical.repair import Found, repair
+from historical_denoiser.classical.repair import Found
+from historical_denoiser.restoration.restorer import Restorer
 
 IN_MEMORY_BYTES = 2**26
 CEILING = 0.99  # the peak of a recording that was lowered; denoising may raise it a little
@@ -24,10 +25,10 @@ class Repairs:
         rate: Sample rate in Hz.
     """
 
-    def __init__(self, kinds: Collection[str], sample_rate: int) -> None:
-        """Begins without repairs; `kinds` are those of `classical.repair.KINDS`."""
+    def __init__(self, restorer: Restorer, sample_rate: int) -> None:
+        """Begins without repairs; `restorer` makes them."""
         self.found, self.peak = Found(), 0.0
-        self.kinds, self.rate = kinds, sample_rate
+        self.kinds, self.rate, self._repair = restorer.stages.repair, sample_rate, restorer.repair
         self._file = SpooledTemporaryFile(IN_MEMORY_BYTES)
         self._places: dict[int, int] = {}  # where the changes of a block are in the file
 
@@ -42,7 +43,7 @@ class Repairs:
              report: Callable[[float], object]) -> Iterator[np.ndarray]:
         """Yields the blocks of a recording, repaired; `report` is told the seconds of each."""
         for number, (block, repaired) in enumerate(
-                repair(blocks, self.rate, self.kinds, self.found)):
+                self._repair(blocks, self.rate, self.found)):
             changed = np.flatnonzero(block != repaired) if self.kinds else ()
             if len(changed):
                 values = repaired.reshape(-1)[changed]

@@ -19,7 +19,7 @@ JudgeMore = Callable[[str, np.ndarray, np.ndarray], dict[str, float]]
 MEASURES = ("snr_gain_db", "si_sdr_db", "lsd_db", "lsd_gain_db", "energy_db",
             "residual_correlation", "input_correlation", "clean_si_sdr_db", "noise_left_db")
 LOWER_IS_BETTER = ("lsd_db", "residual_correlation", "input_correlation", "noise_left_db",
-                   "probe_noise_left_db")
+                   "probe_noise_left_db", "validation_loss")
 # Beyond these limits `find_faults` reports a fault.
 MIN_ENERGY_DB = -2.0
 MAX_CORRELATION = 0.35
