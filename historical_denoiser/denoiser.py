@@ -38,7 +38,7 @@ from historical_denoiser.network.stored import (
 )
 from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.restoration.separation import SEGMENT_SECONDS
-from historical_denoiser.restoration.settings import RETIRED, StageSettings, without_retired
+from historical_denoiser.restoration.settings import RETIRED, STAGES, StageSettings, without_retired
 from historical_denoiser.run import profiles
 from historical_denoiser.run.report import RESULTS_VERSION, hash_of_values
 from historical_denoiser.settings import Config, locate_weights, network_settings
@@ -248,6 +248,7 @@ class Method:
         described: Its description in the report.
         made_with: Everything that the results depend on, besides the recordings.
         weights: The file of the weights; None without a network.
+        fit: Returns the method as it is used for one recording.
     """
 
     name: str
@@ -255,6 +256,7 @@ class Method:
     described: dict[str, Any]
     made_with: dict[str, Any]
     weights: Path | None = None
+    fit: Callable[[Restorer, Path], Restorer] = lambda restorer, path: restorer
 
 
 def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
@@ -326,6 +328,8 @@ def _choose_diffusion(cfg: Config, given: Iterable[str], chosen: dict[str, Any],
     require(cfg.inference.runtime != "onnx", "inference.runtime", "keras with method=diffusion",
             cfg.inference.runtime)
     require(has_tensorflow(), "method", "another one without TensorFlow", "diffusion")
+    unused = dict.fromkeys(STAGES, False) | {"repair": chosen["repair"],
+                                             "mono_source": chosen["mono_source"]}
     digest, form = hash_of(weights), dataclasses.asdict(config) | {"seed": cfg.seed}
     noise = (hash_of(*find_audio(Path(config.noise))) if config.mode in NOISE_MODES else None)
 
@@ -346,9 +350,9 @@ def _choose_diffusion(cfg: Config, given: Iterable[str], chosen: dict[str, Any],
     return Method(
         f"the diffusion model {digest[:HISTORY_DIGITS]}", load,
         {"method": "diffusion", "weights": {"file": str(weights), "sha256": digest},
-         "settings": chosen, "diffusion": form},
-        {"results_version": RESULTS_VERSION, "weights_sha256": digest, "settings": deciding,
-         "diffusion": form | {"noise": noise}},
+         "settings": chosen | unused, "diffusion": form},
+        {"results_version": RESULTS_VERSION, "weights_sha256": digest,
+         "settings": deciding | unused, "diffusion": form | {"noise": noise}},
         weights)
 
 

@@ -124,6 +124,8 @@ class Config:
         require(bool(self.methods) or (self.bench.pairs is None and self.bench.recordings is None),
                 "methods", "given with `bench.pairs` and `bench.recordings`, [all] for example",
                 self.methods)
+        require(self.panels is None or not self.methods, "methods", "left out with `panels`",
+                self.methods)
         require(self.method != "lsa" or self.weights is None, "weights",
                 "left out: method=lsa has none", self.weights)
         require(self.method != "diffusion" or self.precision == "float32", "precision",

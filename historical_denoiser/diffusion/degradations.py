@@ -21,13 +21,14 @@ from keras import ops
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.blocks import Frames
+from historical_denoiser.diffusion.settings import around
 
 Tensor = Any  # a tensor of any Keras backend
 
 NOISE_WINDOW = 8192  # samples; the noise of a recording is measured in the quietest such windows
 QUIET_SHARE = 0.05  # of them; a single one may lie in a fade
+DAMAGED_SHARE = 0.02  # of a sample that comes from damage; what has less is known
 TINY_POWER = 1e-12  # least power of an excerpt of noise, and of the noise of a recording
-SPREAD_DB = 2.0  # of an SNR around its estimate
 CROSSFADE_SECONDS = 0.1  # of noise that is repeated
 
 
@@ -79,24 +80,27 @@ class Clipping(Degradation):
         observed: `(batch, samples)`.
         low: The lower level.
         high: The upper level.
-        is_known: Booleans of the same shape: what was not cut off. By default, what lies between
-            the levels; after resampling, other samples may.
+        share: How much of each sample was cut off, of the same shape: after resampling, a sample
+            may come from both. By default 1 beyond the levels, and 0 between them.
     """
 
     def __init__(self, observed: np.ndarray, low: float, high: float,
-                 is_known: np.ndarray | None = None) -> None:
+                 share: np.ndarray | None = None) -> None:
         super().__init__(observed)
         self.low, self.high = np.float32(low), np.float32(high)
-        self.is_known = (self.observed > self.low) & (self.observed < self.high) if (
-            is_known is None) else is_known
+        if share is None:
+            share = (self.observed <= self.low) | (self.observed >= self.high)
+        self.is_known = np.abs(share) < DAMAGED_SHARE
+        self.is_cut = np.abs(1.0 - share) < DAMAGED_SHARE
 
     def error(self, estimate: Tensor) -> Tensor:
-        return self.observed - ops.clip(estimate, self.low, self.high)
+        is_clear = ops.convert_to_tensor((self.is_known | self.is_cut).astype(np.float32))
+        return (self.observed - ops.clip(estimate, self.low, self.high)) * is_clear
 
     def make_consistent(self, estimate: np.ndarray) -> np.ndarray:
         beyond = np.where(self.observed > 0.5 * (self.low + self.high),
                           np.maximum(estimate, self.high), np.minimum(estimate, self.low))
-        return np.where(self.is_known, self.observed, beyond)
+        return np.where(self.is_known, self.observed, np.where(self.is_cut, beyond, estimate))
 
 
 class LowPass(Degradation):
@@ -181,18 +185,15 @@ def estimated_gain(noise_power: float) -> Callable[[np.random.Generator, np.ndar
     return lambda rng, noise: float(np.sqrt(noise_power / max(dsp.power(noise), TINY_POWER)))
 
 
-def estimated_snr_db(power: float, noise_power: float, spread_db: float = SPREAD_DB,
-                     ) -> tuple[float, float]:
+def estimated_snr_db(power: float, noise_power: float) -> tuple[float, float]:
     """Returns a range of SNRs for `fixed_snr` around that of a recording.
 
     Args:
         power: Power of the recording.
         noise_power: Result of `quietest_powers`, or the power of a noise profile.
-        spread_db: Distance of the bounds from the estimate.
     """
     noise_power = max(noise_power, TINY_POWER)
-    snr_db = dsp.decibels(max(power - noise_power, 1e-3 * noise_power) / noise_power)
-    return snr_db - spread_db, snr_db + spread_db
+    return around(dsp.decibels(max(power - noise_power, 1e-3 * noise_power) / noise_power))
 
 
 def quietest_powers(blocks: Iterable[np.ndarray]) -> np.ndarray:
@@ -208,7 +209,7 @@ def quietest_powers(blocks: Iterable[np.ndarray]) -> np.ndarray:
     powers = [frames.add(block.T).var(axis=1) for block in blocks]
     if sum(map(len, powers)) == 0 and frames.rest is not None:
         powers = [frames.rest.var(axis=0)[None]]
-    return np.array([np.quantile(channel[channel > 0.0], QUIET_SHARE) if np.any(channel > 0.0)
+    return np.array([np.quantile(channel[channel > 0.0], QUIET_SHARE, method="lower") if np.any(channel > 0.0)
                      else 0.0 for channel in np.concatenate(powers).T])
 
 

@@ -35,7 +35,6 @@ from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.restoration.settings import StageSettings
 
 MAX_NOISE_SECONDS = 60.0  # of each recording of noise
-DAMAGED_SHARE = 0.02  # a sample is damaged if, after resampling, this share of it comes from damage
 MAX_GAP_SHARE = 0.5  # of a block; longer gaps are left
 
 
@@ -148,8 +147,9 @@ class DiffusionRestorer(Restorer):
             return False
         piece, is_damaged = sound[first:end], np.zeros(end - first, bool)
         is_damaged[start - first : stop - first] = True
-        sound[start:stop] = self._mend(piece, is_damaged, sample_rate, lambda observed, known, gain:
-                                       Gaps(observed, known))[is_damaged]
+        sound[start:stop] = self._mend(
+            piece, is_damaged, sample_rate, lambda observed, share, gain:
+            Gaps(observed, np.abs(share) < degradations.DAMAGED_SHARE))[is_damaged]
         return True
 
     def _declip(self, sound: np.ndarray, low: float, high: float, origin: int, sample_rate: int,
@@ -159,8 +159,8 @@ class DiffusionRestorer(Restorer):
             piece, is_damaged = both[0], both[1] > 0.0
             if not is_damaged.any():
                 return piece[None]
-            return self._mend(piece, is_damaged, sample_rate, lambda observed, known, gain:
-                              Clipping(observed, gain * low, gain * high, known))[None]
+            return self._mend(piece, is_damaged, sample_rate, lambda observed, share, gain:
+                              Clipping(observed, gain * low, gain * high, share))[None]
 
         is_damaged = (sound >= high) | (sound <= low)
         joined = np.concatenate(list(dsp.stream_in_segments(
@@ -171,16 +171,19 @@ class DiffusionRestorer(Restorer):
 
     def _mend(self, piece: np.ndarray, is_damaged: np.ndarray, sample_rate: int,
               degrade: Callable[[np.ndarray, np.ndarray, float], Degradation]) -> np.ndarray:
-        """Returns what the model makes of at most a block `(samples,)` with damaged samples."""
+        """Returns what the model makes of at most a block `(samples,)` with damaged samples.
+
+        `degrade` is given the block at the model's rate and level, the share of damage in each of
+        its samples, and the gain.
+        """
         gain = self.gain(dsp.power(piece))
         observed, share = (dsp.resample(each.astype(np.float32), sample_rate, self.rate)
                            for each in (gain * piece, is_damaged))
 
-        def with_known(whole: np.ndarray) -> tuple[Degradation, float]:
-            known = _fill_up(np.abs(share) < DAMAGED_SHARE, whole.shape[1])[None]
-            return degrade(whole, known, gain), self.config.weight()
+        def with_share(whole: np.ndarray) -> tuple[Degradation, float]:
+            return degrade(whole, _fill_up(share, whole.shape[1])[None], gain), self.config.weight()
 
-        restored = dsp.resample(self._sample(observed, with_known), self.rate, sample_rate)
+        restored = dsp.resample(self._sample(observed, with_share), self.rate, sample_rate)
         return dsp.fit_length(restored, len(piece)) / gain
 
 

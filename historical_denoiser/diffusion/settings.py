@@ -17,6 +17,7 @@ MODES = (*NOISE_MODES, *REPAIRS, "extend")
 TRAINED = ("sample_rate", "octaves", "bins_per_octave", "channels", "dilations", "embedding",
            "sigma_data")
 DEFAULT_XI = 0.35
+SPREAD_DB = 2.0  # of an SNR around its estimate
 
 
 @dataclass
@@ -114,3 +115,8 @@ class DiffusionConfig:
             return self.xi
         return max(DEFAULT_XI, 0.105 * least_snr_db - 0.7) if least_snr_db is not None else (
             DEFAULT_XI)
+
+
+def around(snr_db: float) -> tuple[float, float]:
+    """Returns the range of SNRs that stands for an estimated one."""
+    return snr_db - SPREAD_DB, snr_db + SPREAD_DB
