@@ -209,8 +209,9 @@ def quietest_powers(blocks: Iterable[np.ndarray]) -> np.ndarray:
     powers = [frames.add(block.T).var(axis=1) for block in blocks]
     if sum(map(len, powers)) == 0 and frames.rest is not None:
         powers = [frames.rest.var(axis=0)[None]]
-    return np.array([np.quantile(channel[channel > 0.0], QUIET_SHARE, method="lower") if np.any(channel > 0.0)
-                     else 0.0 for channel in np.concatenate(powers).T])
+    audible = (channel[channel > 0.0] for channel in np.concatenate(powers).T)
+    return np.array([np.quantile(channel, QUIET_SHARE, method="lower") if len(channel) else 0.0
+                     for channel in audible])
 
 
 def looped(recordings: list[np.ndarray], turn_samples: int | None, fade_samples: int,
