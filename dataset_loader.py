@@ -34,6 +34,7 @@ MIXING_KEYS = ("cache_items", "path_cache", "snr_db", "level_db", "share_clean",
 PAIR_VERSION = 8  # raised when the same settings give other pairs
 CACHE_STREAM = 1  # the last number of the seeds of cached pairs, which those of mixtures lack
 PROBE_STREAM = 3  # the same for the clean sounds of probes
+CLEAN_STREAM = 4  # and for mixtures without noise
 PROFILE_SECONDS = (0.5, 2.0)  # length of the noise from which a training mixture's profile is made
 TEST_PROFILE_SECONDS = 1.5  # the same for fixed mixtures
 # This share of the training profiles contains the signal at this level, as if a user's excerpt of
@@ -115,6 +116,22 @@ class Mixer:
         mixture = self._mix_changing(pair, other, snr_db, level_db, changing)
         profile = self._choose_stretch(mixture, profiling) if has_profile else None
         return self._code(replace(mixture, profile=profile, needs_estimate=needs_estimate), coding)
+
+    def clean_item(self, index: int) -> Mixture:
+        """Makes mixture `index` without noise, for which none is drawn.
+
+        Outside of training, the category changes from one mixture to the next, and no level.
+        """
+        rng = np.random.default_rng([*self.seed, index, CLEAN_STREAM])
+        if self.split == "train":
+            category = str(rng.choice(self.categories, p=self.clean.shares))
+            clean = age(self.clean.draw(category, rng), self.dset, rng)
+            level_db = float(rng.uniform(*self.dset.level_db))
+        else:
+            category, level_db = self.categories[index % len(self.categories)], 0.0
+            clean = self.clean.draw(category, rng)
+        pair = SourcePair(clean, np.zeros_like(clean), category, "none")
+        return self._mix(pair, pair, float("inf"), level_db)
 
     def evaluation_item(self, index: int) -> Mixture:
         """Makes fixed mixture `index` of a grid of categories, SNRs and noises.

@@ -23,6 +23,10 @@ without clean versions. Tables, plots and players are written to experiments/eva
     python evaluate.py 'methods=[network,none]' bench.pairs=FOLDER
     python evaluate.py 'methods=[network,none]' bench.recordings=FOLDER
 
+A test in the published layout, of which docs/diffusion.md tells, is restored by any method:
+
+    python evaluate.py panels=FOLDER panel=1 method=diffusion weights=RUN diffusion.noise=FOLDER
+
 The exit status is 3 if some items could not be read, or some methods failed on some of them.
 """
 
@@ -57,8 +61,9 @@ from historical_denoiser.core.command_line import exit_on_user_error, keys_of, r
 from historical_denoiser.core.files import WEIGHTS_ENDING, hash_of
 from historical_denoiser.data.audio_index import find_noise
 from historical_denoiser.data.mixture import Mixture
-from historical_denoiser.denoise import SOME_FAILED_STATUS
+from historical_denoiser.denoise import SOME_FAILED_STATUS, denoise
 from historical_denoiser.denoiser import choose_method
+from historical_denoiser.diffusion import settings as diffusion
 from historical_denoiser.network.stored import BEST_NAME, CONFIG_NAME, read_settings
 from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.restoration.settings import OFF, STAGES, StageSettings
@@ -82,8 +87,8 @@ def main(raw: DictConfig) -> None:
     cfg = load_config(raw)
     require_used(cfg)
     given = keys_of(HydraConfig.get().overrides.task)
-    if cfg.methods:
-        compare(cfg, given)
+    if cfg.methods or cfg.panels is not None:
+        (compare if cfg.methods else restore_panel)(cfg, given)
         return
     judge_more = perceptual.load_judge() if cfg.perceptual else metrics.judge_no_more
     method = choose_method(cfg, given)
@@ -269,6 +274,45 @@ def own_methods(cfg: Config, given: set[str]) -> dict[str, Callable[[str], Resto
             "lsa" + PROFILE_ENDING: load_lsa, "weights": load_weights}
 
 
+# --- A panel of a published test -------------------------------------------------------------
+
+
+def restore_panel(cfg: Config, given: set[str]) -> None:
+    """Restores the files of a panel as `inference.py` does, and prints and writes a table."""
+    from historical_denoiser.bench import panels  # imported here because it loads slowly
+
+    require(cfg.inference.cluster == "none", "inference.cluster", "none with `panels`",
+            cfg.inference.cluster)
+    items = {item.noisy: item for item in panels.find_items(cfg.panels, cfg.panel)}
+
+    def fit(restorer: Restorer, path: Path) -> Restorer:
+        if cfg.method != "diffusion":
+            return restorer
+        item, config = items[path], restorer.config
+        return dataclasses.replace(restorer, config=dataclasses.replace(
+            config, xi=config.weight(item.snr_db), gain=item.noise_gain,
+            snr_db=list(diffusion.around(item.snr_db))))
+
+    method = choose_method(cfg, given)
+    known = {path.name: [item.snr_db, item.noise_gain] for path, item in items.items()}
+    method = dataclasses.replace(method, fit=fit, made_with=method.made_with | {"panel": known})
+    folder = next(iter(items)).parents[1] / name_of(cfg, method.weights)
+    status = 0
+    try:
+        denoise(dataclasses.replace(cfg, inference=dataclasses.replace(
+            cfg.inference, audio=list(map(str, items)), output_dir=str(folder))),
+            given, lambda cfg, given: method)
+    except SystemExit as end:  # the others are in the table
+        status = end.code
+        if status != SOME_FAILED_STATUS:
+            raise
+    rows = panels.judge(items.values(), folder)
+    sys.stdout.write(panels.format_rows(rows) + "\n")
+    metrics.write_table(folder / panels.TABLE_NAME, rows)
+    logger.info("results and table: %s", folder)
+    sys.exit(status)
+
+
 # --- One method ------------------------------------------------------------------------------
 
 
@@ -322,16 +366,17 @@ def name_of(cfg: Config, weights: Path | None) -> str:
 
     For weights that are not the best of a run, it includes the name of their file.
     """
-    name = cfg.method
+    name, mode = cfg.method, f"_{cfg.diffusion.mode}" * (cfg.method == "diffusion")
     if weights is not None:
         weights = weights.absolute()
         own = weights.name.removesuffix(WEIGHTS_ENDING)
         name = weights.parent.name + ("" if weights.name == BEST_NAME else f"_{own}")
     strength, declick = cfg.inference.strength, cfg.inference.declick
     floor = "" if strength.noise_floor_db is None else f"_floor{strength.noise_floor_db:g}"
-    return (name + strength_suffix(strength.share) + "_per_band" * bool(strength.per_band) + floor
-            + "".join(f"_no_{stage}" for stage in STAGES
-                      if StageSettings().is_on(stage) and not cfg.inference.is_on(stage))
+    return (name + mode + strength_suffix(strength.share)
+            + "_per_band" * bool(strength.per_band) + floor + "".join(
+                f"_no_{stage}" for stage in STAGES
+                if StageSettings().is_on(stage) and not cfg.inference.is_on(stage))
             + f"_{declick}_declick" * (declick not in (OFF, StageSettings().declick))
             + "_profile" * cfg.profile)
 

@@ -1,10 +1,11 @@
-"""Commands that find, fit, measure, generate and draw noise.
+"""Commands that find, fit, measure, generate, draw and add noise.
 
     python noise_tools.py find RECORDING... --output DIR   cuts out sections of noise alone
     python noise_tools.py fit FILE... --output YAML        learns spectrum and clicks from noise
     python noise_tools.py measure [FILE...]                compares recorded and generated noise
     python noise_tools.py make --output FILE               writes generated noise (--config YAML)
     python noise_tools.py picture --output PNG             draws recorded and generated noise
+    python noise_tools.py degrade CLEAN NOISE --snr DB     adds recorded noise to a clean recording
 """
 
 if __name__ == "__main__":
@@ -36,6 +37,7 @@ from historical_denoiser.core.checks import UserError, require
 from historical_denoiser.core.command_line import describe_error, run_main
 from historical_denoiser.core.files import replacing
 from historical_denoiser.data.audio_index import find_audio
+from historical_denoiser.data.recordings import take_stretch
 from historical_denoiser.formats import audio_io
 from historical_denoiser.noise import finder, fit, statistics
 from historical_denoiser.noise.carriers import KINDS, CarrierConfig
@@ -345,9 +347,31 @@ def _command_picture(arguments: argparse.Namespace) -> None:
     _draw_panels(panels, path)
 
 
+def _command_degrade(arguments: argparse.Namespace) -> None:
+    clean = Path(arguments.clean)
+    path = Path(arguments.output or clean.with_name(f"{clean.stem}_noisy.wav"))
+    require(math.isfinite(arguments.snr), "--snr", "a finite number of dB", arguments.snr)
+    _check_new(path, arguments.overwrite)
+    rng, audio, noises = (np.random.default_rng(arguments.seed), _read_mono(clean),
+                          _find_files([arguments.noise]))
+    chosen = noises[rng.integers(len(noises))]
+    noise = _read_mono(chosen)
+    for name, sound in ((clean, audio), (chosen, noise)):
+        if len(sound) == 0 or np.ptp(sound) == 0.0:
+            raise UserError(f"{name} must hold sound; it is silent")
+    noise = take_stretch(noise, len(audio), True, rng)
+    mixed = dsp.mix_at_snr(audio, noise, arguments.snr)
+    lowered = max(1.0, float(np.abs(mixed).max()))
+    _write(path, mixed[:, None] / lowered, SAMPLE_RATE, "PCM_24")
+    logger.info("%s: the noise of %s at a gain of %.4g, SNR %g dB%s", path, chosen,
+                np.std(mixed - audio) / np.std(noise) / lowered, arguments.snr,
+                f"; both lowered by {20.0 * np.log10(lowered):.1f} dB to avoid clipping"
+                if lowered > 1.0 else "")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Finds, fits, measures, makes and draws carrier noise.")
+        description="Finds, fits, measures, makes, draws and adds carrier noise.")
     commands = parser.add_subparsers(dest="command", required=True)
 
     find = commands.add_parser("find", help="cut sections of noise alone out of recordings")
@@ -383,13 +407,21 @@ def _parser() -> argparse.ArgumentParser:
     picture.add_argument("--output", required=True, help="PNG file")
     picture.set_defaults(run=_command_picture)
 
+    degrade = commands.add_parser("degrade", help="add recorded noise to a clean recording")
+    degrade.add_argument("clean", help="clean recording, of which the channels' mean is used")
+    degrade.add_argument("noise", help="recording of noise alone, or a folder, of which one is "
+                         "drawn")
+    degrade.add_argument("--snr", type=float, required=True, help="in dB")
+    degrade.add_argument("-o", "--output", help="WAV, FLAC or AIFF file; CLEAN_noisy.wav if absent")
+    degrade.set_defaults(run=_command_degrade)
+
     for command in (measure, make):
         command.add_argument("--config", help="YAML file, for instance one that fit wrote")
         command.add_argument("--kind", choices=(*KINDS, "mixed"),
                              help="default: that of the file, or mixed")
-    for command in (find, learn, make, picture):
+    for command in (find, learn, make, picture, degrade):
         command.add_argument("--overwrite", action="store_true", help="replace existing files")
-    for command in (learn, measure, make, picture):
+    for command in (learn, measure, make, picture, degrade):
         command.add_argument("--seed", type=int, default=0)
     return parser
 

@@ -46,11 +46,17 @@ def main(raw: DictConfig) -> float:
     import trainer
 
     logger.info("%s", describe_device())
+    kind = trainer.Trainer
+    if cfg.method == "diffusion":
+        kind = trainer.PriorTrainer
+        training, validation = (trainer.prior.GaussianMixtures(mixer, cfg.diffusion)
+                                for mixer in (training, validation))
+        logger.info("%s", training.describe_levels())
     logger.info("%d steps of %d segments, each of %d samples", cfg.epochs * cfg.steps_per_epoch,
                 cfg.batch_size, round(cfg.seg_len_s_train * SAMPLE_RATE))
     # The runs of a search are compared, so none may resume a run with other settings.
     in_search = HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
-    run = trainer.Trainer(cfg, training, validation, may_change=not in_search)
+    run = kind(cfg, training, validation, may_change=not in_search)
     try:
         run.fit()
     except trainer.Diverged as error:

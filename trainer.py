@@ -23,12 +23,13 @@ import unet
 from dataset_loader import Mixer
 from historical_denoiser import settings as config
 from historical_denoiser.core.checks import UserError
+from historical_denoiser.diffusion import network as diffusion
 from historical_denoiser.network import weights
 from historical_denoiser.network.stored import CONFIG_NAME, read_network_settings, read_settings
 from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.restoration.settings import StageSettings
 from historical_denoiser.settings import Config
-from historical_denoiser.training import distribution, metrics, probes
+from historical_denoiser.training import distribution, metrics, prior, probes
 from historical_denoiser.training.checkpoints import Checkpoints, Progress
 from historical_denoiser.training.report import HISTORY_NAME, Report, read_history
 
@@ -75,6 +76,13 @@ def make_optimizer(cfg: Config) -> keras.optimizers.LossScaleOptimizer:
     return keras.optimizers.LossScaleOptimizer(adam, initial_scale=1.0, dynamic_growth_steps=NEVER)
 
 
+def build_network(cfg: Config) -> keras.Model:
+    """Returns the network or the diffusion model that the settings describe, with new weights."""
+    if cfg.method == "diffusion":
+        return diffusion.build(cfg.diffusion)
+    return unet.build_model_denoise(cfg.unet)
+
+
 class Learner:
     """A network, its optimiser, and the moving average of its weights.
 
@@ -85,20 +93,22 @@ class Learner:
     """
 
     def __init__(self, cfg: Config, workers: distribution.Workers) -> None:
+        self.is_prior = cfg.method == "diffusion"
         keras.utils.set_random_seed(cfg.seed)
         keras.config.set_dtype_policy("float32")
-        self.averaged = unet.build_model_denoise(cfg.unet)
+        self.averaged = build_network(cfg)
         keras.config.set_dtype_policy(cfg.precision)
         with workers.scope():
-            self.model = unet.build_model_denoise(cfg.unet)
+            self.model = build_network(cfg)
             self.optimizer = make_optimizer(cfg)
             self.optimizer.build(self.model.trainable_variables)
         self.model.optimizer = self.optimizer  # so that both are saved together
         self.model.set_weights(self.averaged.get_weights())
-        self.train_step = workers.make_train_step(
+        trained = prior.OnLevels(self.model, cfg.diffusion) if self.is_prior else (
             distribution.OnWaveforms(self.model, cfg.loss, cfg.stft,
-                                     estimates_profiles=cfg.dset.share_heard > 0.0),
-            self.optimizer)
+                                     estimates_profiles=cfg.dset.share_heard > 0.0))
+        self.train_step = workers.make_train_step(trained, self.optimizer)
+        logger.info("%.2f M parameters", self.model.count_params() / 1e6)
 
     @property
     def updates(self) -> int:
@@ -117,7 +127,7 @@ class Learner:
         """
         file = config.locate_weights(path)
         stored = read_network_settings(file)
-        if stored is None or stored.unet == self.averaged.settings:
+        if stored is None or self.is_prior or stored.unet == self.averaged.settings:
             unet.load_weights(self.averaged, file)
         else:
             smaller = unet.build_model_denoise(stored.unet)
@@ -155,19 +165,27 @@ class Trainer:
         self.may_change = may_change
         self.folder = Path(cfg.path_experiment)
         self.checkpoints = Checkpoints(self.folder)
-        measured = metrics.average_names(*validation.evaluation_grid(cfg.validation_items))
-        measured += probes.AVERAGE_NAMES if cfg.probe_sounds else []
+        measured = self._names_of_measures()
         if cfg.best_metric not in measured:
             raise UserError(f"`best_metric` must be one of {sorted(measured)}. "
                             f"Received: best_metric={cfg.best_metric!r}")
-        self.probe_sounds = (validation.probe_sounds(cfg.probe_sounds, cfg.probe_seconds)
-                             if cfg.probe_sounds else [])
         self.steps = cfg.epochs * cfg.steps_per_epoch
         self.progress = Progress()
         self.history: list[dict[str, float]] = []
         self.best: dict[str, float] | None = None  # the row of `history` of the best weights
         self.workers = distribution.make_workers(cfg.strategy, cfg.batch_size)
         self.learner = Learner(cfg, self.workers)
+        self._prepare_validation()
+
+    def _names_of_measures(self) -> list[str]:
+        """Returns the names of the columns of history.csv that `_measure` gives."""
+        names = metrics.average_names(*self.validation.evaluation_grid(self.cfg.validation_items))
+        return names + (probes.AVERAGE_NAMES if self.cfg.probe_sounds else [])
+
+    def _prepare_validation(self) -> None:
+        cfg = self.cfg
+        self.probe_sounds = (self.validation.probe_sounds(cfg.probe_sounds, cfg.probe_seconds)
+                             if cfg.probe_sounds else [])
         self.restorer = Restorer(self.learner.predict, config.network_settings(cfg),
                                  StageSettings.only())
 
@@ -315,29 +333,67 @@ class Trainer:
     def _end_epoch(self, seconds_per_step: float, report: Report) -> None:
         self.checkpoints.refuse_full_disk(self.learner.model)
         cfg, progress, step = self.cfg, self.progress, self.progress.step
-        judged, probed = self.validate(), None
-        if self.probe_sounds:
-            probed = probes.measure(self.restorer.each, self.probe_sounds, cfg.dset.snr_highpass_hz)
+        measured, tables, faults = self._measure()
         row = {"step": step, "epoch": step // cfg.steps_per_epoch,
                "lr": float(keras.ops.convert_to_numpy(self.learner.optimizer.learning_rate)),
                "seconds_per_step": seconds_per_step,
                "memory_gb": psutil.Process().memory_info().rss / 1e9,  # of this process only
-               "skipped_steps": progress.skipped, "loss": progress.loss, **metrics.average(judged),
-               **(probed.average() if probed else {})}
-        report.add_epoch(row, judged, self.training.skipped, probed)
-        for index in range(cfg.shown_items):
-            mixture = self.validation.evaluation_item(index)
-            report.add_item(index, mixture, self.restorer.each(mixture.noisy[None])[0], step,
-                            with_input=step == cfg.steps_per_epoch)
+               "skipped_steps": progress.skipped, "loss": progress.loss, **measured}
+        report.add_epoch(row, tables, faults, self.training.skipped)
+        self._show(report)
         if self.best is None or self._score(row) > self._score(self.best):
             self.checkpoints.save_best(self.learner.averaged, step)
             self.best = row
         self.history.append(row)
         metrics.write_table(self.folder / HISTORY_NAME, self.history, list(row), missing="nan")
 
+    def _measure(self) -> tuple[dict[str, float], list[str], list[str]]:
+        """Returns the measures of the validation, tables of them, and a sentence on each fault."""
+        judged = self.validate()
+        means = metrics.average(judged)
+        faults = metrics.find_faults(means)
+        tables = [f"SNR gain {means['snr_gain_db']:.2f} dB, SI-SDR of clean input "
+                  f"{means['clean_si_sdr_db']:.1f} dB, noise alone lowered by "
+                  f"{-means['noise_left_db']:.1f} dB\n"
+                  + metrics.format_table(judged, ("category", "input_snr_db"))]
+        if self.probe_sounds:
+            probed = probes.measure(self.restorer.each, self.probe_sounds,
+                                    self.cfg.dset.snr_highpass_hz)
+            tables.append(f"probes\n{probed.format()}")
+            faults += probed.find_faults()
+            means |= probed.average()
+        return means, tables, faults
+
+    def _show(self, report: Report) -> None:
+        """Adds sounds to hear and see to a report."""
+        step = self.progress.step
+        for index in range(self.cfg.shown_items):
+            mixture = self.validation.evaluation_item(index)
+            report.add_item(index, mixture, self.restorer.each(mixture.noisy[None])[0], step,
+                            with_input=step == self.cfg.steps_per_epoch)
+
     def _score(self, row: dict[str, float]) -> float:
         metric = self.cfg.best_metric
         return metrics.score(metric, row.get(metric, float("nan")))
+
+
+class PriorTrainer(Trainer):
+    """Trains a diffusion model; `training` and `validation` are `prior.GaussianMixtures`."""
+
+    def _names_of_measures(self) -> list[str]:
+        return prior.measure_names()
+
+    def _prepare_validation(self) -> None:
+        """Nothing has to be made."""
+
+    def _measure(self) -> tuple[dict[str, float], list[str], list[str]]:
+        self.learner.update_averaged()
+        losses = prior.measure(self.learner.averaged, self.cfg.diffusion, map(
+            self.validation.evaluation_item, range(self.cfg.validation_items)))
+        return losses, [prior.format_losses(losses)], []
+
+    def _show(self, report: Report) -> None:
+        """Nothing is shown: a single estimate is no sound of the model."""
 
 
 def _find_changes(path: Path, cfg: Config) -> list[str]:

@@ -41,6 +41,7 @@ NAME_residual with the removed noise, and denoised_report.json. Most used settin
   inference.dehum=false              do not remove mains hum before the network
   inference.cluster=ray              use several machines
   method=lsa                         a classical method without weights instead of the network
+  method=diffusion                   samples of a diffusion model of yours: docs/diffusion.md
   weights=FILE                       .weights.h5 file, folder of a training run, or prefix of a
                                      TensorFlow checkpoint; or .onnx or .tflite of export.py, which
                                      starts immediately without TensorFlow
@@ -95,11 +96,17 @@ SOME_FAILED_STATUS = 3  # of the program, where the other recordings are done
 
 def restoring(cfg: Config, method: Method) -> Callable[..., dict[str, Any]]:
     """Returns `denoise_tracks` with all that the recordings of a run share; loads the method."""
-    return functools.partial(
-        denoise_tracks, restorer=method.load(), strength=cfg.inference.strength,
-        noise_profile=cfg.inference.noise_profile, replay=cfg.inference.replay,
-        history=f"denoised at {{strength}} by {method.name}",
-        resume=hash_of_values(method.made_with) if cfg.inference.resume else None)
+    restorer = method.load()
+
+    def restore(job: Job, **each: Any) -> dict[str, Any]:
+        return denoise_tracks(
+            job, restorer=method.fit(restorer, job.recording.path),
+            strength=cfg.inference.strength, noise_profile=cfg.inference.noise_profile,
+            replay=cfg.inference.replay,
+            history=f"denoised at {{strength}} by {method.name}",
+            resume=hash_of_values(method.made_with) if cfg.inference.resume else None, **each)
+
+    return restore
 
 
 def make_ready(cfg: Config, given: set[str], made_with: dict[str, Any]) -> Callable[..., Any]:
@@ -141,17 +148,24 @@ def choose_runtime(chosen: InferenceConfig, jobs: Iterable[Job], weights: Path |
     return "keras" if chosen.resume or seconds > LONG_SECONDS else "auto"
 
 
-def denoise(cfg: Config, given: set[str]) -> None:
-    """Denoises the recordings named by `inference.audio`; the user gave the keys `given`."""
+def denoise(cfg: Config, given: set[str],
+            choose: Callable[[Config, set[str]], Method] = choose_method) -> None:
+    """Denoises the recordings named by `inference.audio`.
+
+    Args:
+        cfg: All settings.
+        given: The keys that the user gave.
+        choose: Returns the method, as `choose_method`; on a cluster, that is used.
+    """
     if uses_pipes(cfg.inference):
         through_pipes(cfg.inference, lambda inference: denoise(
-            replace(cfg, inference=inference), given))
+            replace(cfg, inference=inference), given, choose))
         return
     began = now()
     paths = find_recordings(cfg.inference.audio)
     profiles.check_file(cfg.inference.noise_profile)
     require_packages(cfg.inference)
-    method = functools.cache(lambda: choose_method(cfg, given))
+    method = functools.cache(lambda: choose(cfg, given))
     jobs, failures = plan(paths, cfg.inference, lambda: method().made_with)
 
     @functools.cache

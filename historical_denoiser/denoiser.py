@@ -17,12 +17,15 @@ from typing import Any
 
 import numpy as np
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from historical_denoiser.classical import spectral
-from historical_denoiser.core.backend import describe_device, load_backend
+from historical_denoiser.core.backend import describe_device, has_tensorflow, load_backend
 from historical_denoiser.core.checks import UserError, require
 from historical_denoiser.core.files import WEIGHTS_ENDING, hash_of
 from historical_denoiser.core.resources import PRETRAINED
+from historical_denoiser.data.audio_index import find_audio
+from historical_denoiser.diffusion.settings import NOISE_MODES, TRAINED, DiffusionConfig
 from historical_denoiser.network import runtimes
 from historical_denoiser.network.settings import UnetConfig
 from historical_denoiser.network.stored import (
@@ -31,10 +34,11 @@ from historical_denoiser.network.stored import (
     KEYS,
     NetworkSettings,
     read_network_settings,
+    read_settings,
 )
 from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.restoration.separation import SEGMENT_SECONDS
-from historical_denoiser.restoration.settings import RETIRED, StageSettings, without_retired
+from historical_denoiser.restoration.settings import RETIRED, STAGES, StageSettings, without_retired
 from historical_denoiser.run import profiles
 from historical_denoiser.run.report import RESULTS_VERSION, hash_of_values
 from historical_denoiser.settings import Config, locate_weights, network_settings
@@ -192,6 +196,8 @@ def choose_network(cfg: Config, given: Iterable[str] = ()) -> tuple[Path, Networ
     else:
         raise FileNotFoundError(f"there are no weights: {PRETRAINED / BEST_NAME} does not exist; "
                                 "train a network and name weights=...")
+    require(_stored_method(weights) != "diffusion", "method",
+            f"diffusion with {weights}, the weights of a diffusion model", cfg.method)
     stored = stored_settings(weights)
     settings = network_settings(cfg)
     if stored is not None:
@@ -227,6 +233,12 @@ def _refuse_what_cannot_apply(cfg: Config, stored: NetworkSettings, weights: Pat
                             "with it")
 
 
+def _stored_method(weights: Path) -> str | None:
+    """Returns the method for which weights were trained, from the settings beside them."""
+    path = weights.parent / CONFIG_NAME
+    return str(read_settings(path).get("method", "network")) if path.is_file() else None
+
+
 @dataclasses.dataclass(frozen=True)
 class Method:
     """A way to restore recordings, and its description in the report.
@@ -237,6 +249,7 @@ class Method:
         described: Its description in the report.
         made_with: Everything that the results depend on, besides the recordings.
         weights: The file of the weights; None without a network.
+        fit: Returns the method as it is used for one recording.
     """
 
     name: str
@@ -244,6 +257,7 @@ class Method:
     described: dict[str, Any]
     made_with: dict[str, Any]
     weights: Path | None = None
+    fit: Callable[[Restorer, Path], Restorer] = lambda restorer, path: restorer
 
 
 def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
@@ -258,6 +272,8 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
         deciding["noise_profile"] = chosen["noise_profile_sha256"]
     if cfg.inference.keep_clicks is not None:
         deciding["keep_clicks"] = hash_of(Path(cfg.inference.keep_clicks))
+    if cfg.method == "diffusion":
+        return _choose_diffusion(cfg, given, chosen, deciding)
     if cfg.method == "lsa":
         logger.info("method: log-spectral amplitude estimator, no network")
         settings = NetworkSettings(unet=UnetConfig(use_profile=True), stft=cfg.stft,
@@ -293,3 +309,73 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
         {"results_version": RESULTS_VERSION, "weights_sha256": digest, "settings": deciding,
          "network_sha256": hash_of_values(network)},
         weights)
+
+
+# --- The diffusion model ---------------------------------------------------------------------
+
+
+def _choose_diffusion(cfg: Config, given: Iterable[str], chosen: dict[str, Any],
+                      deciding: dict[str, Any]) -> Method:
+    """Returns the method "diffusion"; args and errors are those of `choose_method`.
+
+    `chosen` and `deciding` are the settings to report, and those that decide on the results.
+    """
+    require(cfg.weights is not None, "weights", "given with method=diffusion, as the folder of a "
+            "run of conf_diffusion: no weights of a diffusion model are shipped", cfg.weights)
+    weights = locate_weights(cfg.weights)
+    require(_stored_method(weights) == "diffusion", "weights", "those of a diffusion model, whose "
+            f"{CONFIG_NAME} lies beside them", str(weights))
+    config = _with_trained(cfg.diffusion, weights, given)
+    config.require_complete()
+    require(cfg.inference.noise_profile == "none" or config.mode.startswith("estimated"),
+            profiles.KEY, f"none with diffusion.mode={config.mode}", cfg.inference.noise_profile)
+    require(cfg.inference.runtime != "onnx", "inference.runtime", "keras with method=diffusion",
+            cfg.inference.runtime)
+    require(has_tensorflow(), "method", "another one without TensorFlow", "diffusion")
+    unused = dict.fromkeys(STAGES, False) | {"repair": chosen["repair"],
+                                             "mono_source": chosen["mono_source"]}
+    digest, form = hash_of(weights), dataclasses.asdict(config) | {"seed": cfg.seed}
+    noise = (hash_of(*find_audio(Path(config.noise))) if config.mode in NOISE_MODES else None)
+
+    def load() -> Restorer:
+        load_backend()
+        import tensorflow as tf  # the other backends cannot guide the sampling
+
+        from historical_denoiser.diffusion import edm, network, restorer
+        from historical_denoiser.network.weights import load_keras_file
+
+        logger.info("%s", describe_device())
+        model = network.build(config)
+        load_keras_file(model, weights)
+        return restorer.make_restorer(tf.function(edm.precondition(model, config)), config,
+                                      cfg.inference.stages, cfg.seed)
+
+    logger.info("weights: %s (a diffusion model)", weights)
+    return Method(
+        f"the diffusion model {digest[:HISTORY_DIGITS]}", load,
+        {"method": "diffusion", "weights": {"file": str(weights), "sha256": digest},
+         "settings": chosen | unused, "diffusion": form},
+        {"results_version": RESULTS_VERSION, "weights_sha256": digest,
+         "settings": deciding | unused, "diffusion": form | {"noise": noise}},
+        weights)
+
+
+def _with_trained(config: DiffusionConfig, weights: Path, given: Iterable[str]) -> DiffusionConfig:
+    """Returns settings of a call with those that the weights were trained with.
+
+    Raises:
+        UserError: The stored settings cannot be understood, or one of this call contradicts them.
+    """
+    path = weights.parent / CONFIG_NAME
+    try:
+        stored = OmegaConf.to_object(OmegaConf.merge(
+            DiffusionConfig, read_settings(path).get("diffusion", {})))
+    except (OmegaConfBaseException, ValueError, TypeError) as error:
+        raise UserError(f"{path}: `diffusion` cannot be understood: "
+                        f"{str(error).splitlines()[0]}") from error
+    trained = {name: getattr(stored, name) for name in TRAINED}
+    for name, value in trained.items():
+        require(f"diffusion.{name}" not in given or getattr(config, name) == value,
+                f"diffusion.{name}", f"left out with {weights}, which was trained with {value}",
+                getattr(config, name))
+    return dataclasses.replace(config, **trained)

@@ -29,6 +29,7 @@ from historical_denoiser.core.command_line import (
 )
 from historical_denoiser.core.resources import CONF, PRETRAINED
 from historical_denoiser.data.settings import DsetConfig
+from historical_denoiser.diffusion.settings import DiffusionConfig
 from historical_denoiser.network.runtimes import ENDINGS
 from historical_denoiser.network.settings import UnetConfig
 from historical_denoiser.network.stored import NetworkSettings, find_weights, write_settings
@@ -40,7 +41,7 @@ from historical_denoiser.training.settings import LossConfig, ScheduleConfig
 logger = logging.getLogger(__name__)
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
-METHODS = ("network", "lsa")
+METHODS = ("network", "lsa", "diffusion")
 STRATEGIES = ("none", "mirrored", "multi_worker")
 # Names of weights that were shipped beside the default.
 RETIRED_WEIGHTS = ("moving", "small")
@@ -52,13 +53,18 @@ class Config:
 
     path_experiment: str = MISSING  # folder of one training run
     carrier: str = "auto"  # name of the file in conf/carrier with the settings for that carrier
-    method: str = "network"  # of inference.py; or lsa: a log-spectral amplitude estimator
+    # Of inference.py; or lsa: a log-spectral amplitude estimator; or diffusion. Training makes a
+    # network or, with method=diffusion, a diffusion model.
+    method: str = "network"
     # File, folder of a run, or prefix of a TensorFlow checkpoint; the shipped ones when absent.
     weights: str | None = None
     format: str = "onnx"  # of export.py: or litert
     output: str | None = None  # file that export.py writes; beside the weights when absent
     methods: list[str] = field(default_factory=list)  # evaluate.py: compared side by side
     bench: BenchConfig = field(default_factory=BenchConfig)  # of that comparison
+    panels: str | None = None  # evaluate.py: folder of a test in the published layout
+    panel: int = 1  # number of its panel
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     unet: UnetConfig = field(default_factory=UnetConfig)
     stft: StftConfig = field(default_factory=StftConfig)
     dset: DsetConfig = field(default_factory=DsetConfig)
@@ -119,8 +125,12 @@ class Config:
         require(bool(self.methods) or (self.bench.pairs is None and self.bench.recordings is None),
                 "methods", "given with `bench.pairs` and `bench.recordings`, [all] for example",
                 self.methods)
-        require(self.method == "network" or self.weights is None, "weights",
+        require(self.panels is None or not self.methods, "methods", "left out with `panels`",
+                self.methods)
+        require(self.method != "lsa" or self.weights is None, "weights",
                 "left out: method=lsa has none", self.weights)
+        require(self.method != "diffusion" or self.precision == "float32", "precision",
+                "float32 with method=diffusion", self.precision)
         require(self.strategy in STRATEGIES, "strategy", f"one of {STRATEGIES}", self.strategy)
         for name in ("beta1", "beta2", "ema_momentum"):
             value = getattr(self, name)

@@ -9,6 +9,7 @@ from small_corpus import ROOT, composed
 import config
 from historical_denoiser.audio.dsp import StftConfig
 from historical_denoiser.data.settings import DsetConfig
+from historical_denoiser.diffusion.settings import DiffusionConfig
 from historical_denoiser.network.stored import read_network_settings, read_settings
 from historical_denoiser.noise.carriers import CarrierConfig, FilmConfig
 from historical_denoiser.run.jobs import InferenceConfig
@@ -18,11 +19,11 @@ from historical_denoiser.training.settings import LOSS_PARTS, LossConfig, Schedu
 CONF = ROOT / "conf"
 SECTIONS = {"": Config, "unet": UnetConfig, "stft": StftConfig, "dset": DsetConfig,
             "loss": LossConfig, "schedule": ScheduleConfig, "inference": InferenceConfig,
-            "noise.film": FilmConfig}
+            "noise.film": FilmConfig, "diffusion": DiffusionConfig}
 
 
 @pytest.mark.parametrize(("name", "unet"), [
-    ("conf", None), ("conf_film", None),
+    ("conf", None), ("conf_film", None), ("conf_diffusion", None),
     ("conf_prototype", UnetConfig(depth=3, num_tfc=1)),
     ("conf_paper", UnetConfig(depth=4, num_tfc=3)),
     ("conf_cassette", UnetConfig(form="mask", depth=4, channels=[64, 128, 256, 512, 1024]))])
@@ -61,7 +62,9 @@ def test_loss_group(name):
     ("unet.num_stages", 3), ("unet.output", "gain"), ("stft.hop_size", 0), ("stft.win_size", 1),
     ("unet.form", "gain"), ("unet.dropout", 1.0),
     ("dset.snr_db", [20.0, 2.0]), ("dset.snr_db", [2.0, float("inf")]),
-    ("dset.reference_dbfs", float("nan")), ("noise.film.hum_db", [-float("inf"), 3.0]),
+    ("dset.reference_dbfs", float("nan")), ("diffusion.sigma_min", 20.0),
+    ("diffusion.overlap_seconds", 0.5), ("diffusion.snr_db", [3.0]), ("diffusion.xi", -1.0),
+    ("noise.film.hum_db", [-float("inf"), 3.0]),
     ("dset.share_clean", 1.5), ("dset.noise_speed", [0.1, 1.0]), ("loss.mae", -1.0),
     ("precision", "float8"), ("strategy", "all"), ("schedule.name", "linear"),
     ("schedule.boundaries_epochs", [2, 1]), ("schedule.warmup_steps", -5),
@@ -87,6 +90,16 @@ def test_values_that_do_not_fit_each_other_are_named():
         UnetConfig(depth=7)
     with pytest.raises(ValueError, match="`weights` must be .* Received"):
         Config(method="lsa", weights="a.weights.h5")
+    with pytest.raises(ValueError, match="`precision` must be .* Received"):
+        Config(method="diffusion", precision="mixed_bfloat16")
+
+
+def test_the_guidance_is_stronger_where_little_noise_is_known():
+    chosen = DiffusionConfig()
+    assert [chosen.weight(snr_db) for snr_db in (None, 3.0, 10.0)] == pytest.approx([0.35] * 3)
+    # B. V. Miranda's testing.py: 1.4 at 20 dB, 2.45 at 30 dB.
+    assert [chosen.weight(snr_db) for snr_db in (20.0, 30.0)] == pytest.approx([1.4, 2.45])
+    assert DiffusionConfig(xi=0.1).weight(30.0) == 0.1
 
 
 @pytest.mark.parametrize("name", ["conf", "conf_paper", "conf_prototype", "dset/folders",

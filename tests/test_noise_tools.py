@@ -200,3 +200,25 @@ def test_fit_command_goes_on_past_a_bad_file_and_says_so(tmp_path, command, reco
     with pytest.raises(UserError, match="1 of 1 recordings failed"):
         command("fit", tmp_path / "a_short.wav", "--output", tmp_path / "none.yaml")
     assert not (tmp_path / "none.yaml").exists()
+
+
+def test_degrade_adds_noise_at_the_snr(tmp_path, command, caplog, rng):
+    clean, noise = tmp_path / "clean.wav", tmp_path / "noise"
+    noise.mkdir()
+    soundfile.write(clean, 0.7 * np.sin(0.05 * np.arange(2 * SAMPLE_RATE)), SAMPLE_RATE, "FLOAT")
+    soundfile.write(noise / "disc.wav", 0.1 * rng.standard_normal(SAMPLE_RATE), SAMPLE_RATE)
+    caplog.set_level("INFO")
+    command("degrade", clean, noise, "--snr", "10", "--seed", "3")
+    mixed, _ = soundfile.read(tmp_path / "clean_noisy.wav")
+    audio, _ = soundfile.read(clean)
+    assert np.abs(mixed).max() <= 1.0  # both were lowered
+    share = np.dot(mixed, audio) / np.dot(audio, audio)
+    added = mixed - share * audio
+    assert 10.0 * np.log10(np.var(share * audio) / np.var(added)) == pytest.approx(10.0, abs=0.1)
+    told = float(caplog.text.split("at a gain of ")[1].split(",")[0])
+    assert told == pytest.approx(np.std(added) / 0.1, rel=0.05)
+    with pytest.raises(UserError, match="exists already; add --overwrite"):
+        command("degrade", clean, noise, "--snr", "10")
+    soundfile.write(noise / "disc.wav", np.zeros(1000), SAMPLE_RATE)
+    with pytest.raises(UserError, match="disc.wav must hold sound; it is silent"):
+        command("degrade", clean, noise, "--snr", "10", "-o", tmp_path / "other.wav")

@@ -10,8 +10,8 @@ not depend on how it is cut into blocks. Start reading at `repair`.
 """
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Collection, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy
@@ -78,8 +78,20 @@ class Found:
                 for kind, number in sorted(self.number.items())}
 
 
+class Menders(NamedTuple):
+    """The functions that repair what was found.
+
+    Attributes:
+        fill: Fills a gap, as `fill_gap`.
+        declip: Restores clipped samples, as `declip`.
+    """
+
+    fill: Callable[[np.ndarray, int, int, int, int], bool]
+    declip: Callable[[np.ndarray, float, float, int, int], np.ndarray]
+
+
 def repair(blocks: Iterable[np.ndarray], sample_rate: int, kinds: Collection[str], found: Found,
-           ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+           menders: Menders | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields each block of a recording, and the repaired block.
 
     Args:
@@ -87,11 +99,13 @@ def repair(blocks: Iterable[np.ndarray], sample_rate: int, kinds: Collection[str
         sample_rate: Sample rate in Hz.
         kinds: What is repaired, of `KINDS`.
         found: Is told what was repaired.
+        menders: What repairs; by default `fill_gap` and `declip`.
     """
     if not kinds:
         yield from ((block, block) for block in blocks)
         return
     waiting: deque[np.ndarray] = deque()
+    menders = menders or Menders(fill_gap, declip)
 
     def read() -> Iterator[np.ndarray]:
         for block in blocks:
@@ -103,7 +117,7 @@ def repair(blocks: Iterable[np.ndarray], sample_rate: int, kinds: Collection[str
         for sound, inner, start in _stretches(read(), sample_rate):
             if np.isfinite(sound).all():
                 sound = np.stack([_mend_channel(channel, inner, start, sample_rate, kinds, found,
-                                                number)
+                                                number, menders)
                                   for number, channel in enumerate(sound.T, 1)], axis=-1)
             yield sound[inner]
 
@@ -117,9 +131,11 @@ def find_damage(blocks: Iterable[np.ndarray], sample_rate: int) -> Found:
     A gap without enough sound around it counts as one that can be filled.
     """
     found = Found()
+    none = Menders(lambda sound, start, stop, *_: stop - start <= MAX_GAP_SECONDS * sample_rate,
+                   lambda sound, *_: sound)
     for sound, inner, start in _stretches(map(as_channels, blocks), sample_rate):
         for number, channel in enumerate(sound.T, 1):
-            _mend_channel(channel, inner, start, sample_rate, KINDS, found, number, only_find=True)
+            _mend_channel(channel, inner, start, sample_rate, KINDS, found, number, none)
     return found
 
 
@@ -144,9 +160,9 @@ def _stretches(blocks: Iterable[np.ndarray], sample_rate: int,
 
 
 def _mend_channel(sound: np.ndarray, inner: slice, origin: int, sample_rate: int,
-                  kinds: Collection[str], found: Found, channel: int, only_find: bool = False,
+                  kinds: Collection[str], found: Found, channel: int, menders: Menders,
                   ) -> np.ndarray:
-    """Repairs one channel `(samples,)`, of which the part `inner` is used, unless `only_find`."""
+    """Repairs one channel `(samples,)`, of which the part `inner` is used."""
     mended = sound.astype(np.float64)
     steps = np.abs(np.diff(mended))
     step = np.min(steps, where=steps > 0.0, initial=np.inf)
@@ -157,16 +173,14 @@ def _mend_channel(sound: np.ndarray, inner: slice, origin: int, sample_rate: int
         gaps = find_gaps(mended, steps, step, sample_rate)
         for number, (start, stop) in enumerate(gaps):
             following = gaps[number + 1][0] if number + 1 < len(gaps) else len(mended)
-            is_filled = stop - start <= MAX_GAP_SECONDS * sample_rate and (
-                only_find or fill_gap(mended, start, stop, following, sample_rate))
+            is_filled = menders.fill(mended, start, stop, following, sample_rate)
             places.append((GAPS if is_filled else LEFT, start, stop - start))
     if CLIPPING in kinds:
         levels = [find_level(sign * mended, step) for sign in (1.0, -1.0)]
         high, low = (np.inf if level is None else level for level in levels)
         clipped = (mended >= high) | (mended <= -low)
         if clipped[inner].any():
-            if not only_find:
-                mended = declip(mended, -low, high, origin, sample_rate)
+            mended = menders.declip(mended, -low, high, origin, sample_rate)
             places += [(CLIPPING, int(start), int(stop - start)) for start, stop in _runs(clipped)]
     for kind, start, samples in places:
         if inner.start <= start < inner.stop:
@@ -282,12 +296,12 @@ def fill_gap(sound: np.ndarray, start: int, stop: int, following: int, sample_ra
         sample_rate: Sample rate in Hz.
 
     Returns:
-        Whether there is enough sound around the gap.
+        Whether it is at most `MAX_GAP_SECONDS` long, with enough sound around.
     """
     missing, reach = stop - start, round(MODEL_SECONDS * sample_rate)
     sides = sound[max(0, start - reach):start], sound[stop:min(stop + reach, following)]
     order = min(round(ORDER_SECONDS * sample_rate), min(map(len, sides)) // 2)
-    if order < missing // 4 or order < 1:
+    if missing > MAX_GAP_SECONDS * sample_rate or order < missing // 4 or order < 1:
         return False
     equations, driven = np.zeros(max(missing, order + 1)), np.zeros(missing)
     known = sound[start - order:stop + order].copy()

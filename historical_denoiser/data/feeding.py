@@ -42,13 +42,16 @@ def make_batch(mixer: MixtureSource, step: int, batch_size: int, share: slice = 
 
     Returns:
         The noisy and the clean waveforms, both `(items, samples)`, and for a network that takes
-        profiles also these, `(items, 1, bins, 2)`, with zeros for an item without one.
+        profiles also these, `(items, 1, bins, 2)`, with zeros for an item without one. For a
+        diffusion model, the levels of the noise, `(items,)`.
     """
     indices = range(step * batch_size, (step + 1) * batch_size)[share]
     items = [mixer.item(index) for index in indices]
     batch = [np.array([item.noisy for item in items]), np.array([item.clean for item in items])]
     if (form := mixer.profile_form) is not None:
         batch.append(np.array([_describe_noise(item, form) for item in items]))
+    if items and items[0].sigma is not None:
+        batch.append(np.array([item.sigma for item in items], np.float32))
     return batch
 
 

@@ -19,3 +19,4 @@ class Mixture:
     # A second stretch of the noise, (samples,), float32, at the same gain, to make a profile of.
     profile: np.ndarray | None = None
     needs_estimate: bool = False  # whether training replaces its profile by the network's estimate
+    sigma: float | None = None  # level of the Gaussian noise, for a diffusion model

@@ -13,17 +13,23 @@ Start reading at `Degradation`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 from keras import ops
 
 from historical_denoiser.audio import dsp
+from historical_denoiser.audio.blocks import Frames
+from historical_denoiser.diffusion.settings import around
 
 Tensor = Any  # a tensor of any Keras backend
 
-NOISE_WINDOW = 8192  # samples; the noise of a recording is measured in the quietest such window
+NOISE_WINDOW = 8192  # samples; the noise of a recording is measured in the quietest such windows
+QUIET_SHARE = 0.05  # of them; a single one may lie in a fade
+DAMAGED_SHARE = 0.02  # of a sample that comes from damage; what has less is known
+TINY_POWER = 1e-12  # least power of an excerpt of noise, and of the noise of a recording
+CROSSFADE_SECONDS = 0.1  # of noise that is repeated
 
 
 class Degradation(ABC):
@@ -68,26 +74,33 @@ class Gaps(Degradation):
 
 
 class Clipping(Degradation):
-    """Samples beyond a level were cut off.
+    """Samples beyond two levels were cut off.
 
     Args:
         observed: `(batch, samples)`.
-        level: The level, by default the largest magnitude of each item.
+        low: The lower level.
+        high: The upper level.
+        share: How much of each sample was cut off, of the same shape: after resampling, a sample
+            may come from both. By default 1 beyond the levels, and 0 between them.
     """
 
-    def __init__(self, observed: np.ndarray, level: float | None = None) -> None:
+    def __init__(self, observed: np.ndarray, low: float, high: float,
+                 share: np.ndarray | None = None) -> None:
         super().__init__(observed)
-        largest = np.max(np.abs(self.observed), axis=-1, keepdims=True)
-        self.level = np.broadcast_to(largest if level is None else np.float32(level), largest.shape)
-        self.is_known = np.abs(self.observed) < self.level
+        self.low, self.high = np.float32(low), np.float32(high)
+        if share is None:
+            share = (self.observed <= self.low) | (self.observed >= self.high)
+        self.is_known = np.abs(share) < DAMAGED_SHARE
+        self.is_cut = np.abs(1.0 - share) < DAMAGED_SHARE
 
     def error(self, estimate: Tensor) -> Tensor:
-        level = ops.convert_to_tensor(self.level)
-        return self.observed - ops.clip(estimate, -level, level)
+        is_clear = ops.convert_to_tensor((self.is_known | self.is_cut).astype(np.float32))
+        return (self.observed - ops.clip(estimate, self.low, self.high)) * is_clear
 
     def make_consistent(self, estimate: np.ndarray) -> np.ndarray:
-        beyond = np.sign(self.observed) * np.maximum(np.abs(estimate), self.level)
-        return np.where(self.is_known, self.observed, beyond)
+        beyond = np.where(self.observed > 0.5 * (self.low + self.high),
+                          np.maximum(estimate, self.high), np.minimum(estimate, self.low))
+        return np.where(self.is_known, self.observed, np.where(self.is_cut, beyond, estimate))
 
 
 class LowPass(Degradation):
@@ -152,49 +165,53 @@ def fixed_gain(gain: float) -> Callable[[np.random.Generator, np.ndarray], float
     return lambda rng, noise: gain
 
 
-def fixed_snr(observed: np.ndarray, snr_db: tuple[float, float],
+def fixed_snr(power: float, snr_db: tuple[float, float],
               ) -> Callable[[np.random.Generator, np.ndarray], float]:
     """Returns gains for an SNR from a range, uniform in dB.
 
     Args:
-        observed: The recording; its power is the sum of those of signal and noise.
+        power: That of the recording: the sum of those of signal and noise.
         snr_db: Lower and upper bound.
     """
     def draw(rng: np.random.Generator, noise: np.ndarray) -> float:
         ratio = 10.0 ** (rng.uniform(*snr_db) / 10.0)
-        return float(np.sqrt(dsp.power(observed) / (1.0 + ratio) / dsp.power(noise)))
+        return float(np.sqrt(power / (1.0 + ratio) / max(dsp.power(noise), TINY_POWER)))
 
     return draw
 
 
 def estimated_gain(noise_power: float) -> Callable[[np.random.Generator, np.ndarray], float]:
     """Returns gains that give each noise the power of the recording's own noise."""
-    return lambda rng, noise: float(np.sqrt(noise_power / dsp.power(noise)))
+    return lambda rng, noise: float(np.sqrt(noise_power / max(dsp.power(noise), TINY_POWER)))
 
 
-def estimated_snr_db(observed: np.ndarray, noise_power: float, spread_db: float = 2.0,
-                     ) -> tuple[float, float]:
+def estimated_snr_db(power: float, noise_power: float) -> tuple[float, float]:
     """Returns a range of SNRs for `fixed_snr` around that of a recording.
 
     Args:
-        observed: The recording.
-        noise_power: Result of `quietest_power`, or the power of a noise profile.
-        spread_db: Distance of the bounds from the estimate.
+        power: Power of the recording.
+        noise_power: Result of `quietest_powers`, or the power of a noise profile.
     """
-    signal_power = max(dsp.power(observed) - noise_power, 1e-3 * noise_power)
-    snr_db = dsp.decibels(signal_power / noise_power)
-    return snr_db - spread_db, snr_db + spread_db
+    noise_power = max(noise_power, TINY_POWER)
+    return around(dsp.decibels(max(power - noise_power, 1e-3 * noise_power) / noise_power))
 
 
-def quietest_power(observed: np.ndarray) -> float:
-    """Returns the power of the quietest `NOISE_WINDOW` samples of a recording `(samples,)`.
+def quietest_powers(blocks: Iterable[np.ndarray]) -> np.ndarray:
+    """Returns the power of each channel of a recording in its quietest moments, `(channels,)`.
 
-    Digital silence says nothing about the noise and is left out; the result is 0 without any sound.
+    These are the windows of `NOISE_WINDOW` samples whose power only a twentieth of them go below.
+    Digital silence says nothing about the noise and is left out; without any sound, it is 0.
+
+    Args:
+        blocks: Adjacent waveforms `(channels, samples)` of any length.
     """
-    size = min(NOISE_WINDOW, len(observed))
-    windows = np.lib.stride_tricks.sliding_window_view(observed, size)[:: max(1, size // 4)]
-    powers = np.array([dsp.power(window) for window in windows])
-    return float(np.min(powers[powers > 0.0], initial=np.inf)) if np.any(powers > 0.0) else 0.0
+    frames = Frames(NOISE_WINDOW)
+    powers = [frames.add(block.T).var(axis=1) for block in blocks]
+    if sum(map(len, powers)) == 0 and frames.rest is not None:
+        powers = [frames.rest.var(axis=0)[None]]
+    audible = (channel[channel > 0.0] for channel in np.concatenate(powers).T)
+    return np.array([np.quantile(channel, QUIET_SHARE, method="lower") if len(channel) else 0.0
+                     for channel in audible])
 
 
 def looped(recordings: list[np.ndarray], turn_samples: int | None, fade_samples: int,

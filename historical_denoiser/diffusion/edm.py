@@ -11,52 +11,18 @@ Sources:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from keras import ops
 
-from historical_denoiser.core.checks import require
+from historical_denoiser.diffusion.settings import DiffusionConfig
 
 Tensor = Any  # a tensor of any Keras backend
 # Denoises waveforms `(batch, samples)` with noise of a level for each item, `(batch,)`.
 Denoise = Callable[[Tensor, Tensor], Tensor]
 
 
-@dataclass
-class NoiseLevels:
-    """The noise levels of a diffusion model."""
-
-    sigma_data: float = 0.057  # RMS of the clean sound
-    sigma_min: float = 1e-6
-    sigma_max: float = 10.0
-    rho: float = 10.0  # in training; the greater, the more steps are at low levels
-    sampling_rho: float = 13.0
-
-    def __post_init__(self) -> None:
-        require(self.sigma_data > 0.0, "diffusion.sigma_data", "above 0", self.sigma_data)
-        require(0.0 < self.sigma_min < self.sigma_max, "diffusion.sigma_min",
-                "above 0 and below `sigma_max`", self.sigma_min)
-        for name in ("rho", "sampling_rho"):
-            require(getattr(self, name) >= 1.0, f"diffusion.{name}", "at least 1",
-                    getattr(self, name))
-
-    def at(self, share: Any, rho: float) -> Any:
-        """Returns the level at a share of the way from the highest to the lowest (EDM, eq. 5)."""
-        high, low = self.sigma_max ** (1.0 / rho), self.sigma_min ** (1.0 / rho)
-        return (high + share * (low - high)) ** rho
-
-    def for_training(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """Draws the level of each of `count` items."""
-        return self.at(rng.uniform(size=count), self.rho).astype(np.float32)
-
-    def for_sampling(self, steps: int) -> np.ndarray:
-        """Returns `steps + 1` decreasing levels, the last of which is 0."""
-        return np.append(self.at(np.arange(steps) / max(steps - 1, 1), self.sampling_rho), 0.0)
-
-
-def precondition(network: Callable[[Tensor, Tensor], Tensor], levels: NoiseLevels) -> Denoise:
+def precondition(network: Callable[[Tensor, Tensor], Tensor], levels: DiffusionConfig) -> Denoise:
     """Turns a network into a denoiser whose inputs and outputs have unit power (EDM, eq. 7).
 
     Args:
@@ -75,17 +41,15 @@ def precondition(network: Callable[[Tensor, Tensor], Tensor], levels: NoiseLevel
     return denoise
 
 
-def denoising_loss(denoise: Denoise, clean: Tensor, noise: Tensor, sigma: Tensor,
-                   levels: NoiseLevels) -> Tensor:
+def denoising_loss(estimate: Tensor, clean: Tensor, sigma: Tensor, levels: DiffusionConfig,
+                   ) -> Tensor:
     """Returns each item's mean squared error, weighted to be alike at all levels (EDM, eq. 8).
 
     Args:
-        denoise: The model.
-        clean: Waveforms `(batch, samples)`.
-        noise: Gaussian noise of unit power, `(batch, samples)`.
-        sigma: Its level in each item, `(batch,)`.
+        estimate: What the model makes of clean waveforms with noise, `(batch, samples)`.
+        clean: These waveforms, `(batch, samples)`.
+        sigma: Level of the noise in each item, `(batch,)`.
         levels: Noise levels.
     """
     weight = (sigma**2 + levels.sigma_data**2) / (sigma * levels.sigma_data) ** 2
-    estimate = denoise(clean + sigma[:, None] * noise, sigma)
     return weight * ops.mean(ops.square(estimate - clean), axis=-1)

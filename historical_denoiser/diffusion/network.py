@@ -14,44 +14,20 @@ Sources:
 Start reading at `OctaveUnet`.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from historical_denoiser.core.checks import require
 from historical_denoiser.diffusion.constant_q import ConstantQ
+from historical_denoiser.diffusion.settings import GROUPS, DiffusionConfig
 
 Tensor = Any  # a tensor of any Keras backend
 
 FOURIER_SCALE = 16.0  # standard deviation of the frequencies that embed the noise level
-GROUPS = 4  # of the normalisation, at most as many as channels
 BAND_WAVES = 8  # sines and as many cosines that tell a feature its band
-
-
-@dataclass
-class OctaveUnetConfig:
-    """Form of the network and of its transform."""
-
-    sample_rate: int = 44100
-    octaves: int = 7
-    bins_per_octave: int = 64
-    channels: list[int] = field(default_factory=lambda: [64, 64, 96, 96, 128, 128, 256])
-    dilations: list[int] = field(default_factory=lambda: [1, 2, 4, 8])  # one block each
-    embedding: int = 128  # size of the embedded noise level
-
-    def __post_init__(self) -> None:
-        for name in ("sample_rate", "octaves", "bins_per_octave", "embedding"):
-            require(getattr(self, name) >= 1, f"diffusion.{name}", "at least 1",
-                    getattr(self, name))
-        require(len(self.channels) == self.octaves and all(
-            count >= GROUPS and count % GROUPS == 0 for count in self.channels),
-            "diffusion.channels", f"a multiple of {GROUPS} for each of {self.octaves} octaves, "
-            "from the highest", self.channels)
-        require(bool(self.dilations) and min(self.dilations) >= 1, "diffusion.dilations",
-                "a list of numbers of at least 1", self.dilations)
 
 
 class DilatedBlock(keras.layers.Layer):
@@ -98,7 +74,7 @@ class OctaveUnet(keras.Model):
     left to `edm.precondition`.
     """
 
-    def __init__(self, config: OctaveUnetConfig, **kwargs: Any) -> None:
+    def __init__(self, config: DiffusionConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.config = config
         layers, channels = keras.layers, config.channels
@@ -160,6 +136,13 @@ class OctaveUnet(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"config": asdict(self.config)}
+
+
+def build(config: DiffusionConfig) -> OctaveUnet:
+    """Returns a network with new weights."""
+    model = OctaveUnet(config)
+    model.build((None, None), (None,))
+    return model
 
 
 def _with_bands(pairs: Tensor) -> Tensor:

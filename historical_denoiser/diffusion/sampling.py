@@ -11,16 +11,16 @@ Start reading at `sample`.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from historical_denoiser.core.checks import UserError, require
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.diffusion.degradations import Degradation
-from historical_denoiser.diffusion.edm import Denoise, NoiseLevels
+from historical_denoiser.diffusion.edm import Denoise
+from historical_denoiser.diffusion.settings import DiffusionConfig
 
 Tensor = Any  # a tensor of any Keras backend
 
@@ -29,31 +29,15 @@ MAX_GRADIENT = 1.0  # of the guidance in one sample, in units of the noise level
 EPSILON = 1e-6
 
 
-@dataclass
-class SamplingConfig:
-    """How a diffusion model is sampled."""
-
-    steps: int = 35
-    churn: float = 5.0  # S_churn: new noise over all steps, which corrects errors of earlier ones
-    xi: float = 0.35  # weight of the guidance
-
-    def __post_init__(self) -> None:
-        require(self.steps >= 1, "diffusion.steps", "at least 1", self.steps)
-        for name in ("churn", "xi"):
-            require(getattr(self, name) >= 0.0, f"diffusion.{name}", "at least 0",
-                    getattr(self, name))
-
-
-def sample(denoise: Denoise, levels: NoiseLevels, config: SamplingConfig,
-           rng: np.random.Generator, shape: tuple[int, int],
+def sample(denoise: Denoise, config: DiffusionConfig, rng: np.random.Generator,
+           shape: tuple[int, int],
            degradation: Degradation | None = None,
            report: Callable[[], object] = lambda: None) -> np.ndarray:
     """Draws waveforms.
 
     Args:
         denoise: The diffusion model.
-        levels: Its noise levels.
-        config: Steps, churn and weight of the guidance.
+        config: Its noise levels; steps, churn and weight of the guidance.
         rng: Source of the noise; the result is the same for the same state.
         shape: `(batch, samples)`.
         degradation: What is known of the result; None draws freely.
@@ -65,16 +49,16 @@ def sample(denoise: Denoise, levels: NoiseLevels, config: SamplingConfig,
     Raises:
         UserError: There is a degradation, and Keras does not use TensorFlow.
     """
-    sigmas = levels.for_sampling(config.steps).tolist()  # Python's numbers keep float32 arrays
+    sigmas = config.for_sampling(config.steps).tolist()  # Python's numbers keep float32 arrays
     churn = min(config.churn / config.steps, MAX_CHURN)
     waves = sigmas[0] * _draw(rng, shape)
     for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
         raised = (1.0 + churn) * sigma
         waves = waves + math.sqrt(raised**2 - sigma**2) * _draw(rng, shape)
-        slope = _slope(denoise, waves, raised, config.xi, degradation, rng)
+        slope = _slope(denoise, waves, raised, config.weight(), degradation, rng)
         moved = waves + (following - raised) * slope
         if following > 0.0:  # Heun's second order: the mean of the slopes at both ends
-            end = _slope(denoise, moved, following, config.xi, degradation, rng)
+            end = _slope(denoise, moved, following, config.weight(), degradation, rng)
             moved = waves + (following - raised) * 0.5 * (slope + end)
         waves = moved
         report()

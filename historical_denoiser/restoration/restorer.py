@@ -44,6 +44,7 @@ class Restorer(Separator):
     analyse = analysis.analyse
     analysis_seconds = analysis.analysis_seconds
     fit_strength = analysis.fit_strength
+    repair_share = 0.5  # of the time that a recording with repairs takes
 
     def __call__(self, waveform: np.ndarray, sample_rate: int,
                  strength: float | str | Strength = 1.0,
@@ -146,9 +147,13 @@ class Restorer(Separator):
         for block, removed in remove(pairs, sample_rate, strength):
             yield (block - removed).astype(block.dtype, copy=False)
 
+    def repair(self, blocks: Iterable[np.ndarray], sample_rate: int, found: Found,
+               ) -> Iterator[Pair]:
+        """Yields each block and the repaired block; `found` is told what `stages.repair` found."""
+        return repair(blocks, sample_rate, self.stages.repair, found)
+
     def _repair(self, blocks: Iterable[np.ndarray], sample_rate: int) -> Iterator[np.ndarray]:
-        return (repaired for _, repaired in repair(blocks, sample_rate, self.stages.repair,
-                                                   Found()))
+        return (repaired for _, repaired in self.repair(blocks, sample_rate, Found()))
 
     def _analyse_start(self, blocks: Iterator[np.ndarray], sample_rate: int,
                        noise_profile: np.ndarray | None,

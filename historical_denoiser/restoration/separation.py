@@ -42,6 +42,17 @@ class Separator:
     stages: StageSettings
     segment_seconds: float = SEGMENT_SECONDS
 
+    @property
+    def rate(self) -> int:
+        """The network's sample rate in Hz."""
+        return SAMPLE_RATE
+
+    @property
+    def step_samples(self) -> int:
+        """Segments begin at multiples of this."""
+        # Click removal depends on a block grid, which must be the same in every segment.
+        return math.lcm(self.settings.stft.hop_size * 2**self.settings.unet.depth, clicks.HOP)
+
     def separate(self, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
                  remember: Callable[[Predict], Predict] = lambda predict: predict,
                  may_fail: bool = False) -> Iterator[Pair]:
@@ -144,7 +155,7 @@ class Separator:
         restore = partial(self._restore, noises=noises or [KnownNoise(known.hum_hz)]
                           * len(known.distinct))
         pieces = self.in_segments(remember(restore), blocks, sample_rate, gain)
-        for piece in dsp.resample_blocks(pieces, SAMPLE_RATE, sample_rate):
+        for piece in dsp.resample_blocks(pieces, self.rate, sample_rate):
             yield piece / np.float32(gain)
 
     def in_segments(self, restore: Predict, blocks: Iterable[np.ndarray], sample_rate: int,
@@ -158,16 +169,13 @@ class Separator:
             gain: Result of `gain`.
             at: See `dsp.stream_in_segments`.
         """
-        settings = self.settings
         # A single sample can be larger than any in the training data.
         pieces: Iterator[np.ndarray] = (np.clip(gain * block, -LOUDEST, LOUDEST).astype(np.float32)
                                         for block in blocks)
         return dsp.stream_in_segments(
-            restore, dsp.resample_blocks(pieces, sample_rate, SAMPLE_RATE),
-            round(self.segment_seconds * SAMPLE_RATE),
-            round(settings.context_seconds * SAMPLE_RATE),
-            # Click removal depends on a block grid, which must be the same in every segment.
-            math.lcm(settings.stft.hop_size * 2**settings.unet.depth, clicks.HOP), **at)
+            restore, dsp.resample_blocks(pieces, sample_rate, self.rate),
+            round(self.segment_seconds * self.rate),
+            round(self.settings.context_seconds * self.rate), self.step_samples, **at)
 
     def _restore(self, waveforms: np.ndarray, noises: list[KnownNoise]) -> np.ndarray:
         """Restores a segment `(channels, samples)` at the network's rate and level."""

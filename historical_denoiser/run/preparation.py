@@ -6,7 +6,7 @@ Start reading at `Preparation`.
 
 import logging
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from tempfile import SpooledTemporaryFile
 from types import TracebackType
@@ -16,9 +16,10 @@ import numpy as np
 
 from historical_denoiser.audio.replay import Replay, find_azimuth
 from historical_denoiser.audio.survey import checked
-from historical_denoiser.classical.repair import Found, repair
+from historical_denoiser.classical.repair import Found
 from historical_denoiser.formats import containers
 from historical_denoiser.formats.audio_io import Recording
+from historical_denoiser.restoration.restorer import Restorer
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +53,10 @@ class Preparation:
         replay: How the replay is corrected.
     """
 
-    def __init__(self, kinds: Collection[str], sample_rate: int, correction: Replay) -> None:
-        """Begins without repairs; `kinds` are those of `classical.repair.KINDS`."""
-        self.found, self.peak = Found(), 0.0
-        self.kinds, self.rate, self.replay = kinds, sample_rate, correction
+    def __init__(self, restorer: Restorer, sample_rate: int, correction: Replay) -> None:
+        """Begins without repairs; `restorer` makes them."""
+        self.found, self.peak, self._repairer = Found(), 0.0, restorer
+        self.kinds, self.rate, self.replay = restorer.stages.repair, sample_rate, correction
         self._file = SpooledTemporaryFile(IN_MEMORY_BYTES)
         self._places: dict[int, int] = {}  # where the changes of a block are in the file
 
@@ -96,7 +97,7 @@ class Preparation:
                 report: Callable[[float], object]) -> Iterator[np.ndarray]:
         """Yields the blocks repaired, and keeps what changed."""
         for number, (block, repaired) in enumerate(
-                repair(blocks, self.rate, self.kinds, self.found)):
+                self._repairer.repair(blocks, self.rate, self.found)):
             changed = np.flatnonzero(block != repaired) if self.kinds else ()
             if len(changed):
                 values = repaired.reshape(-1)[changed]

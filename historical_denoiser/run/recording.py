@@ -105,14 +105,14 @@ def _survey(job: Job, restorer: Restorer, replay: Replay, blocks: Iterable[np.nd
             ) -> tuple[Preparation, Survey, Callable[[float], object]]:
     """Prepares and surveys a recording.
 
-    Repairs may take as long as everything else, and count as half of the work.
+    Repairs may take as long as everything else, and count as `restorer.repair_share` of the work.
 
     Returns:
         How it is prepared, the survey, and a function that replaces `report` for the rest.
     """
-    prepared = Preparation(restorer.stages.repair, job.recording.rate,
+    prepared = Preparation(restorer, job.recording.rate,
                            measure_azimuth(job.recording, replay))
-    share = 0.5 if prepared.kinds else 0.0
+    share = restorer.repair_share if prepared.kinds else 0.0
     known = survey(prepared.make(blocks, lambda seconds: report(share * seconds)), prepared.rate)
     rest = (1.0 - share) * prepared.replay.speed  # in seconds of the file
     return prepared, known, lambda seconds: report(rest * seconds)

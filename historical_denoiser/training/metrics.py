@@ -20,7 +20,7 @@ MEASURES = ("snr_gain_db", "segmental_snr_db", "si_sdr_db", "lsd_db", "lsd_gain_
             "energy_db", "residual_correlation", "input_correlation", "clean_si_sdr_db",
             "noise_left_db")
 LOWER_IS_BETTER = ("lsd_db", "residual_correlation", "input_correlation", "noise_left_db",
-                   "probe_noise_left_db")
+                   "probe_noise_left_db", "validation_loss")
 # Beyond these limits `find_faults` reports a fault.
 MIN_ENERGY_DB = -2.0
 MAX_CORRELATION = 0.35

@@ -13,8 +13,6 @@ from tensorboardX import SummaryWriter
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.data.mixture import Mixture
 from historical_denoiser.formats import spectrogram
-from historical_denoiser.training import metrics
-from historical_denoiser.training.probes import ProbeReport
 
 logger = logging.getLogger(__name__)
 
@@ -40,26 +38,22 @@ class Report(SummaryWriter):
     def __init__(self, folder: Path, next_step: int) -> None:
         super().__init__(str(folder), purge_step=next_step)
 
-    def add_epoch(self, row: Mapping[str, float], judged: list[metrics.Row],
-                  left_out: Mapping[str, int], probed: ProbeReport | None = None) -> None:
-        """Reports an epoch: curves, and in the log a table and a warning for each fault.
+    def add_epoch(self, row: Mapping[str, float], tables: list[str], faults: list[str],
+                  left_out: Mapping[str, int]) -> None:
+        """Reports an epoch: curves, and in the log tables and a warning for each fault.
 
         Args:
             row: The epoch's row of history.csv.
-            judged: The measures of each validation mixture, from `metrics.judge_mixtures`.
+            tables: What the validation found, as text.
+            faults: A sentence on each fault.
             left_out: How many segments could not be used, by reason.
-            probed: The results of the probes, if they were run.
         """
         for name, value in row.items():
             self.add_scalar(name, value, row["step"])
         self.flush()
-        logger.info("epoch %d: loss %.4f, SNR gain %.2f dB, SI-SDR of clean input %.1f dB, noise "
-                    "alone lowered by %.1f dB\n%s", row["epoch"], row["loss"],
-                    row["snr_gain_db"], row["clean_si_sdr_db"], -row["noise_left_db"],
-                    metrics.format_table(judged, ("category", "input_snr_db")))
-        if probed is not None:
-            logger.info("epoch %d: probes\n%s", row["epoch"], probed.format())
-        for fault in metrics.find_faults(row) + (probed.find_faults() if probed else []):
+        for table in tables:
+            logger.info("epoch %d: %s", row["epoch"], table)
+        for fault in faults:
             logger.warning("epoch %d: %s", row["epoch"], fault)
         for reason, count in left_out.items():
             logger.warning("%d segments were left out so far: %s", count, reason)

@@ -1,0 +1,118 @@
+"""Trains a diffusion model of clean sound: to remove Gaussian noise of any level (EDM).
+
+Start reading at `GaussianMixtures` and `OnLevels`.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.data.mixture import Mixture
+from historical_denoiser.diffusion import edm
+from historical_denoiser.diffusion.settings import DiffusionConfig
+from historical_denoiser.training import metrics
+
+LEVEL_STREAM = 5  # the last number of the seeds of the noise, which those of its clean sound lack
+VALIDATED_SIGMAS = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0)  # noise levels of the fixed mixtures
+MEASURED_ITEMS = 64  # to measure the RMS of the clean sound
+MEASURE = "validation_loss"
+
+
+class GaussianMixtures:
+    """Makes mixtures of clean sound and Gaussian noise, at the sample rate of a diffusion model.
+
+    Args:
+        mixer: Makes the clean sound: a `Mixer`, whose attributes it shares.
+        config: Sample rate and noise levels.
+    """
+
+    profile_form = None
+
+    def __init__(self, mixer: Any, config: DiffusionConfig) -> None:
+        self.mixer, self.config = mixer, config
+        self.skipped, self.categories = mixer.skipped, mixer.categories
+        self.samples = round(mixer.samples * config.sample_rate / SAMPLE_RATE)
+
+    def item(self, index: int) -> Mixture:
+        """Makes training mixture `index`; its level is drawn."""
+        rng = np.random.default_rng([*self.mixer.seed, index, LEVEL_STREAM])
+        return self._mix(index, float(self.config.for_training(rng, 1)[0]), rng)
+
+    def evaluation_item(self, index: int) -> Mixture:
+        """Makes fixed mixture `index`: the category changes fast, the level more slowly."""
+        rng = np.random.default_rng([*self.mixer.seed, index, LEVEL_STREAM])
+        level = index // len(self.categories) % len(VALIDATED_SIGMAS)
+        return self._mix(index, VALIDATED_SIGMAS[level], rng)
+
+    def describe_levels(self) -> str:
+        """Returns a line with the measured RMS of the clean sound, and that of the settings."""
+        powers = [dsp.power(self._mix(index, 1.0).clean) for index in range(MEASURED_ITEMS)]
+        return (f"the RMS of {MEASURED_ITEMS} clean segments is {np.sqrt(np.mean(powers)):.4f}; "
+                f"diffusion.sigma_data={self.config.sigma_data:g} should be near it")
+
+    def _mix(self, index: int, sigma: float, rng: np.random.Generator | None = None) -> Mixture:
+        drawn = self.mixer.clean_item(index)
+        clean = dsp.fit_length(dsp.resample(drawn.clean, SAMPLE_RATE, self.config.sample_rate),
+                               self.samples)
+        noise = rng.standard_normal(self.samples, np.float32) if rng else np.zeros_like(clean)
+        return replace(drawn, noisy=clean + np.float32(sigma) * noise, clean=clean, sigma=sigma)
+
+
+class OnLevels(keras.Model):
+    """A diffusion model with its preconditioning and its loss, as `distribution` trains it.
+
+    Args:
+        network: The network.
+        config: Noise levels.
+
+    Input: the list [waveforms `(batch, samples)` with noise, its levels `(batch,)`].
+    Output: the estimated clean waveforms.
+    """
+
+    def __init__(self, network: keras.Model, config: DiffusionConfig) -> None:
+        super().__init__(name="on_levels")
+        self.network, self.levels = network, config
+        self.denoise = edm.precondition(network, config)
+
+    def call(self, inputs: Any) -> Any:
+        return self.denoise(*inputs)
+
+    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None,
+                     sample_weight: Any = None, training: bool = True) -> Any:
+        """Returns the mean loss of a batch for clean waveforms `y`."""
+        return ops.mean(edm.denoising_loss(y_pred, y, x[1], self.levels))
+
+
+def measure_names() -> list[str]:
+    """Returns the names that `measure` gives."""
+    return [MEASURE, *(f"{MEASURE}_at_{sigma:g}" for sigma in VALIDATED_SIGMAS)]
+
+
+def measure(network: keras.Model, config: DiffusionConfig, mixtures: Iterable[Mixture],
+            ) -> dict[str, float]:
+    """Returns the mean loss of mixtures as `validation_loss`, and by level.
+
+    New weights have a loss of 1 at all levels, if `sigma_data` is that of the data.
+    """
+    denoise, losses = edm.precondition(network, config), defaultdict(list)
+    for mixture in mixtures:
+        sigma = np.array([mixture.sigma], np.float32)
+        estimate = denoise(mixture.noisy[None], sigma)
+        loss = float(edm.denoising_loss(estimate, mixture.clean[None], sigma, config)[0])
+        for name in (MEASURE, f"{MEASURE}_at_{mixture.sigma:g}"):
+            losses[name].append(loss)
+    return {name: float(np.mean(values)) for name, values in losses.items()}
+
+
+def format_losses(losses: dict[str, float]) -> str:
+    """Returns a table of the result of `measure`."""
+    return f"loss by noise level {losses[MEASURE]:.4f}\n" + metrics.make_table(
+        ["noise level", "loss"], [[name.removeprefix(f"{MEASURE}_at_"), f"{value:.4f}"]
+                                  for name, value in losses.items() if name != MEASURE])
