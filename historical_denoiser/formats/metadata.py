@@ -158,6 +158,16 @@ def _at_speed(name: bytes, content: bytes, speed: float) -> bytes:
     return bytes(found)
 
 
+def _all_at_speed(source: Path, copied: list[tuple[bytes, bytes]], speed: float,
+                  ) -> list[tuple[bytes, bytes]]:
+    """Returns the chunks of a file at another speed, without those whose times cannot be moved."""
+    moved = [(name, _at_speed(name, content, speed)) for name, content in copied]
+    _warn_of_times(source, [
+        name.decode().strip() for (name, old), (_, new) in zip(copied, moved, strict=True)
+        if name in TIMED_CHUNKS or len(new) < len(old)])
+    return [chunk for chunk in moved if chunk[0] not in TIMED_CHUNKS]
+
+
 def _warn_of_times(source: Path, names: Iterable[str]) -> None:
     if names:
         logger.warning("%s: left out, as their times are those of the former speed: %s", source,
@@ -354,11 +364,7 @@ def _carry_chunks(recording: Recording, result: Path, output: Format, history: s
                else STALE_IN_XML.sub(b"", content) if name == b"iXML" else content)
               for name, content in copied]
     if speed != 1.0:
-        moved = [(name, _at_speed(name, content, speed)) for name, content in copied]
-        _warn_of_times(recording.path, [
-            name.decode().strip() for (name, old), (_, new) in zip(copied, moved, strict=True)
-            if name in TIMED_CHUNKS or len(new) < len(old)])
-        copied = [chunk for chunk in moved if chunk[0] not in TIMED_CHUNKS]
+        copied = _all_at_speed(recording.path, copied, speed)
     around = _read_around(recording.path)[0]
     if around and kind != chunks.CAF and not any(name.lower() == b"id3 " for name, _ in copied):
         tags = id3.ID3()
