@@ -243,7 +243,7 @@ def find_delay(one: np.ndarray, other: np.ndarray, rate: float) -> tuple[float, 
     sign = -1.0 if correlation[place] < 0.0 else 1.0
     before, peak, after = sign * correlation[[place - 1, place, place + 1]]
     place += 0.5 * (before - after) / (before - 2.0 * peak + after)
-    return place / DELAY_STEPS, sign, float(0.5 * length * peak / total)
+    return float(place) / DELAY_STEPS, sign, float(0.5 * length * peak / total)
 
 
 def _why_stereo(apart: np.ndarray, common: np.ndarray, frame_seconds: float) -> str:

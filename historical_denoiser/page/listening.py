@@ -28,14 +28,22 @@ COLUMNS = 600  # columns of the waveform picture
 NOISE, RESTORED = b"N", b"R"
 
 
-class KeepingNoise:
+class _WithoutRepairs:
+    """Repairs nothing, as the page."""
+
+    stages = StageSettings()
+
+    def repair(self, blocks: Iterable[np.ndarray], *others: Any) -> Iterator[Pair]:
+        """Yields each block twice, as `Restorer.repair` does without repairs."""
+        return ((block, block) for block in blocks)
+
+
+class KeepingNoise(_WithoutRepairs):
     """Restores like a `Restorer`, and stores what `KeptNoise` needs to restore the recording again.
 
     Attributes:
         known: Analysis of the recording; None before `analyse`.
     """
-
-    stages = StageSettings()  # the page repairs nothing
 
     def __init__(self, restorer: Restorer, kept: Path) -> None:
         """Prepares to store the noise in the file `kept`, which appears when it is complete."""
@@ -63,7 +71,7 @@ class KeepingNoise:
                 yield block, noise
 
 
-class KeptNoise:
+class KeptNoise(_WithoutRepairs):
     """Restores a recording from what `KeepingNoise` stored.
 
     A restoration at another strength needs no network, and has the same result as a new run.
@@ -72,8 +80,6 @@ class KeptNoise:
         known: Analysis of the recording.
         kept: File with the noise.
     """
-
-    stages = StageSettings()
 
     def __init__(self, known: Survey, kept: Path) -> None:
         self.known, self.kept = known, kept

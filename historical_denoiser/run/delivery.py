@@ -114,12 +114,12 @@ class Delivery:
         loudness = self._wanted.loudness
         return history if loudness is None else f"{history}; level set for {loudness:g} LUFS"
 
-    def watch(self, pairs: Iterable[Pair], highpass_hz: float) -> Iterator[Pair]:
+    def watch(self, pairs: Iterable[Pair], restorer: Restorer) -> Iterator[Pair]:
         """Yields blocks with their noise estimates, and finds the tracks, if they are wanted."""
         if self._wanted.tracks == "none":
             yield from pairs
             return
-        finder = TrackFinder(self._rate, highpass_hz)
+        finder = TrackFinder(self._rate, restorer.settings.stft.highpass_hz)
         for block, noise in pairs:
             finder.add(block, noise)
             yield block, noise

@@ -152,8 +152,7 @@ def _removed(restorer: Restorer, strength: Strength, known: Survey, prepared: Pr
     pairs: Iterable[Pair] = ((block, np.zeros_like(block)) for block in source)
     if not strength.removes_nothing:
         pairs = delivery.watch(restorer.separate(
-            source, prepared.rate, known, *([journal.around] if journal else [])),
-            restorer.settings.stft.highpass_hz)
+            source, prepared.rate, known, *([journal.around] if journal else [])), restorer)
     pairs = ((gain * block, gain * noise) for block, noise in pairs)
     return zip(delivery.kept.spare(remove(pairs, prepared.rate, strength)),
                prepared.without_repairs(originals, gain), strict=True)
