@@ -518,6 +518,7 @@ def test_files_of_two_strengths_are_made_one_after_the_other(at_work, monkeypatc
 def test_the_program_serves_this_computer_alone_and_leaves_nothing(
         tiny_run, tmp_path, request, at_work):
     pytest.importorskip("gradio", reason="the page needs requirements-app.txt")
+    browser = request.getfixturevalue("browser") if at_work else None  # first: it may be missing
     port = programs.free_port()
     process = programs.start("app.py", f"app.port={port}", f"weights={tiny_run}", "app.weights=[]",
                              cwd=tmp_path)
@@ -532,8 +533,8 @@ def test_the_program_serves_this_computer_alone_and_leaves_nothing(
                  if each.status == psutil.CONN_LISTEN]
     assert [(each.ip, each.port) for each in listening] == [("127.0.0.1", port)]
     assert len(list(Path(tempfile.gettempdir()).glob(own))) == 1
-    if at_work:
-        tab = request.getfixturevalue("browser").new_page()
+    if browser:
+        tab = browser.new_page()
         tab.set_default_timeout(WAIT_MILLISECONDS)
         tab.goto(f"http://127.0.0.1:{port}")
         drop(tab, app.EXAMPLE)

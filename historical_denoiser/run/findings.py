@@ -363,7 +363,7 @@ def _measure_bandwidth(material: _Material, rise_db: np.ndarray, edges_hz: np.nd
     if not len(pairs):
         return Finding("bandwidth", f"unknown, as the level hardly changes{wall}",
                        {"from_hz": None, "to_hz": None, "wall_hz": wall_hz})
-    low, high = float(edges_hz[pairs[0]]), float(edges_hz[pairs[-1] + 2])
+    low, high = float(edges_hz[pairs[0]]), float(min(edges_hz[pairs[-1] + 2], wall_hz or np.inf))
     band: list[str] = ["null", "null"]
     thumps = next(each for each in found if each.name == "thumps").values["per_minute"]
     if low >= HIGH_PASS_HZ and thumps >= 0.5:
