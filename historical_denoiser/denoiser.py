@@ -191,6 +191,10 @@ def choose_network(cfg: Config, given: Iterable[str] = ()) -> tuple[Path, Networ
         weights, kind = locate_weights(cfg.weights), "named in the call"
     elif "path_experiment" in given and best.is_file():
         weights, kind = best, f"best of {cfg.path_experiment}"
+    elif cfg.method == "cassette":
+        raise FileNotFoundError("no weights for method=cassette are shipped: train them by "
+                                "`python train.py --config-name conf_cassette`, and name "
+                                "weights=experiments/cassette")
     elif (PRETRAINED / BEST_NAME).is_file():
         weights, kind = PRETRAINED / BEST_NAME, "shipped with the project"
     else:
@@ -209,6 +213,8 @@ def choose_network(cfg: Config, given: Iterable[str] = ()) -> tuple[Path, Networ
                                stored.context_seconds)
             stored = dataclasses.replace(stored, context_seconds=settings.context_seconds)
         settings = stored
+    require(cfg.method != "cassette" or settings.unet.form == "mask", "method",
+            f"network with {weights}, which conf_cassette did not train", cfg.method)
     logger.info("weights: %s (%s)", weights, kind)
     form = settings.unet
     logger.info("network: depth %d, num_tfc %d, %d stages, channels %s (%s)", form.depth,

@@ -41,7 +41,7 @@ from historical_denoiser.training.settings import LossConfig, ScheduleConfig
 logger = logging.getLogger(__name__)
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
-METHODS = ("network", "lsa", "diffusion")
+METHODS = ("network", "lsa", "cassette", "diffusion")
 STRATEGIES = ("none", "mirrored", "multi_worker")
 # Names of weights that were shipped beside the default.
 RETIRED_WEIGHTS = ("moving", "small")
@@ -53,8 +53,9 @@ class Config:
 
     path_experiment: str = MISSING  # folder of one training run
     carrier: str = "auto"  # name of the file in conf/carrier with the settings for that carrier
-    # Of inference.py; or lsa: a log-spectral amplitude estimator; or diffusion. Training makes a
-    # network or, with method=diffusion, a diffusion model.
+    # Of inference.py; or lsa: a log-spectral amplitude estimator; cassette: a network of
+    # conf_cassette; or diffusion. Training makes a network or, with method=diffusion, a diffusion
+    # model.
     method: str = "network"
     # File, folder of a run, or prefix of a TensorFlow checkpoint; the shipped ones when absent.
     weights: str | None = None

@@ -26,9 +26,10 @@ import unet
 from dataset_loader import Mixer
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.data import feeding
 from historical_denoiser.data.settings import DsetConfig
-from historical_denoiser.denoiser import Denoiser
+from historical_denoiser.denoiser import Denoiser, choose_method
 from historical_denoiser.settings import Config, UnetConfig
 from historical_denoiser.training import checkpoints, metrics, probes, report
 from historical_denoiser.training.settings import LossConfig, ScheduleConfig
@@ -393,7 +394,7 @@ def test_mixed_precision_trains_and_saves_float32(make_run, finished, tmp_path, 
     assert float(finished.run.learner.optimizer.dynamic_scale) == 1.0
 
 
-def test_a_mask_network_trains_goes_on_and_restores(make_run, tmp_path, rng):
+def test_a_mask_network_trains_goes_on_and_restores(make_run, tmp_path, rng, finished):
     changes = {"unet": UnetConfig(form="mask", depth=1, channels=[4, 6]), "steps_per_epoch": 1,
                "stft": StftConfig(511, 256), "loss": LossConfig(mae=0.0, mask=1.0)}
     make_run(tmp_path, epochs=1, **changes).fit()
@@ -403,6 +404,12 @@ def test_a_mask_network_trains_goes_on_and_restores(make_run, tmp_path, rng):
     audio = rng.standard_normal(9000).astype(np.float32)
     restored = Denoiser.load(tmp_path, declick=False, dehum=False)(audio, SAMPLE_RATE)
     assert 0.0 < dsp.power(restored) < dsp.power(audio)
+    cassette = Config(path_experiment="x", method="cassette", weights=str(tmp_path))
+    assert choose_method(cassette).weights.parent == tmp_path
+    with pytest.raises(UserError, match="`method` must be network with .* conf_cassette did not"):
+        choose_method(replace(cassette, weights=str(finished.folder)))
+    with pytest.raises(FileNotFoundError, match="conf_cassette"):
+        choose_method(replace(cassette, weights=None))
 
 
 def test_a_run_of_another_network_is_refused(make_run, copied):
