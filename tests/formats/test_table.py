@@ -17,6 +17,7 @@ from small_corpus import ROOT
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import containers
 from historical_denoiser.restoration.restorer import Restorer
+from historical_denoiser.restoration.settings import StageSettings
 from historical_denoiser.run.jobs import InferenceConfig, make_job
 from historical_denoiser.run.recording import denoise_recording
 
@@ -90,7 +91,7 @@ def make(folder: Path, row: tuple) -> Path:
 def restore(path: Path) -> tuple[Path, Path]:
     """Restores a file at strength 0, which reads and writes all of it."""
     job = make_job(containers.open_audio(path), InferenceConfig())
-    denoise_recording(job, Restorer(None, None, None), 0.0, history="denoised")
+    denoise_recording(job, Restorer(None, None, StageSettings.only()), 0.0, history="denoised")
     return job.denoised, job.residual
 
 
