@@ -243,7 +243,10 @@ def _read_file(file: sf.SoundFile) -> Iterator[np.ndarray]:
     if file.frames >= UNKNOWN_SAMPLES:
         # soundfile would seek after each block, which fails in a file of unknown length.
         file.seekable = lambda: False
-    while len(block := file.read(block_samples, "int32" if integer else "float64", always_2d=True)):
+    kind = "int32" if integer else "float64"
+    # Where the header of a damaged file promises less than there is, nothing is left to read.
+    while not (file.seekable() and file.tell() > file.frames) and len(
+            block := file.read(block_samples, kind, always_2d=True)):
         yield block[:, order] if order else block * 2.0**-31 if integer else block
 
 

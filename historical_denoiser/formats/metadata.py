@@ -26,7 +26,7 @@ from mutagen import apev2, flac, id3
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import chunks
 from historical_denoiser.formats.audio_io import BITS, Format, Recording
-from historical_denoiser.formats.containers import open_container, read_chapters
+from historical_denoiser.formats.containers import as_utf_8, open_container, read_chapters
 
 logger = logging.getLogger(__name__)
 
@@ -247,7 +247,7 @@ def _tag_errors(result: Path) -> Iterator[None]:
 
 def _add_comment_as_frame(tags: id3.ID3, name: str, values: list[str]) -> None:
     """Adds the values of a Vorbis comment, or a tag of FFmpeg, to an ID3 tag."""
-    name = NAMES_OF_FFMPEG.get(name.lower(), name.lower())
+    name, values = NAMES_OF_FFMPEG.get(name.lower(), name.lower()), list(map(as_utf_8, values))
     if name == PICTURE:
         for number, value in enumerate(values):
             try:
