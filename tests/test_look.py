@@ -112,7 +112,6 @@ def test_short_and_coarse_recordings_are_looked_at(tmp_path, seconds, rate):
 
 
 def test_the_guide_shows_what_is_printed(monkeypatch):
-    pytest.importorskip("pyloudnorm")
     monkeypatch.chdir(ROOT)
     example = Path("examples/noisy.flac")
     shown = page(example, examine(containers.open_audio(example)))

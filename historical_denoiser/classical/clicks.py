@@ -319,9 +319,7 @@ def _bridge(audio: np.ndarray, rough: np.ndarray, place: slice, doubtful: np.nda
 
 def count_clicks(audio: np.ndarray) -> float:
     """Returns how many clicks `remove_clicks` would remove per second of `(samples,)`."""
-    changed = remove_clicks(audio.astype(np.float32)) != audio.astype(np.float32)
-    begins = np.count_nonzero(changed[1:] & ~changed[:-1]) + int(changed[0])
-    return begins * SAMPLE_RATE / len(audio)
+    return len(repair_clicks(audio.astype(np.float32))[1]) * SAMPLE_RATE / len(audio)
 
 
 def remove_clicks(audio: np.ndarray, level: str = NORMAL) -> np.ndarray:

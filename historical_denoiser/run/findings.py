@@ -5,7 +5,6 @@ clicks, thumps, channels and bandwidth are measured in a minute of excerpts. Sta
 `examine`.
 """
 
-import importlib.util
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from historical_denoiser.audio import dsp, inspection
+from historical_denoiser.audio import dsp, inspection, loudness
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.audio.fitting import excerpts
 from historical_denoiser.audio.mono_source import find_mono
@@ -30,8 +29,6 @@ from historical_denoiser.run import profiles
 from historical_denoiser.run.jobs import HEADER_TOLERANCE_SECONDS
 
 EXCERPTS = 6  # of 10 s each
-MIN_LOUDNESS_SECONDS = 0.4  # a block of ITU-R BS.1770
-MAX_METERED_CHANNELS = 5  # of pyloudnorm
 MIN_OFFSET = 1e-3  # smaller constant offsets are not mentioned
 SOFT_DB = 20.0  # a channel that is softer by more is mentioned
 
@@ -183,16 +180,14 @@ def _measure_level(material: _Material) -> Finding:
 
 
 def _loudness(material: _Material) -> float | None:
-    """Returns the loudness of the excerpts by ITU-R BS.1770; None without pyloudnorm."""
-    if not material.excerpts or importlib.util.find_spec("pyloudnorm") is None:
+    """Returns the loudness of the excerpts in LUFS; None if it is not defined."""
+    channels = material.recording.channels
+    if channels not in loudness.LAYOUTS:
         return None
-    from pyloudnorm import Meter
-
-    audio = np.concatenate(material.excerpts)[:, :MAX_METERED_CHANNELS]
-    if len(audio) <= MIN_LOUDNESS_SECONDS * material.rate:
-        return None
-    loudness = float(Meter(material.rate).integrated_loudness(audio))
-    return round(loudness, 1) if np.isfinite(loudness) else None
+    meter = loudness.LoudnessMeter(material.rate, channels)
+    for excerpt in material.excerpts:
+        meter.add(excerpt)
+    return None if meter.lufs is None else round(meter.lufs, 1)
 
 
 def _find_silence(material: _Material) -> Finding:
