@@ -218,6 +218,26 @@ def test_old_recording_conditions_are_on_both_sides_and_only_in_training(dset):
         np.testing.assert_array_equal(validation.clean, plain[1].clean)
 
 
+def test_clean_audio_varies_in_training_only(tmp_path):
+    for split in ("train", "validation"):
+        write_tone(tmp_path / f"music/{split}/tune.wav", 440.0, 8.0)
+        write_noise(tmp_path / f"noise/{split}/hiss.wav")
+    dset = tunes_and_noise(tmp_path, clean_speed=[0.5, 2.0], clean_db_spread=3.0,
+                           share_layered=0.5)
+    pitches = []
+    for item in train_items(dset, 24, seconds=1.0):
+        spectrum = np.abs(np.fft.rfft(item.clean * np.hanning(len(item.clean))))
+        peaks = scipy.signal.find_peaks(spectrum, height=0.05 * spectrum.max(), distance=5)[0]
+        assert 1 <= len(peaks) <= 2  # one tone, or a second under it
+        pitches.append(peaks)
+        assert snr_db(item.clean, item.noisy) == pytest.approx(item.snr_db, abs=0.01)
+    everything = np.concatenate(pitches)
+    assert 220 <= everything.min() < 300 and 700 < everything.max() <= 880
+    assert 6 <= sum(len(peaks) == 2 for peaks in pitches) <= 18
+    validation = Mixer(dset, "validation", 1.0).evaluation_item(0)
+    assert np.argmax(np.abs(np.fft.rfft(validation.clean))) == 440
+
+
 def test_training_hears_what_the_network_will_hear(dset):
     whole, heard = (Mixer(dset, "train", 1.0, highpass_hz=hz).item(0) for hz in (0.0, 600.0))
     assert spectrum_db(heard.clean, 300.0) < spectrum_db(whole.clean, 300.0) - 30.0

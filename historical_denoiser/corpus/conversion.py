@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 PARTS_NAME = "parts"  # the journals
 DOWNLOADS_NAME = "downloads"
 UNPACKED_PREFIX = ".unpacked-"  # of temporary folders
-LAYOUT_VERSION = 1  # increased whenever measures or files change, so that everything is redone
+LAYOUT_VERSION = 2  # increased whenever measures or files change, so that everything is redone
 
 CLIPS_A_CHUNK = 4  # number of clips that a worker receives at a time
 CLIPS_A_MESSAGE = 1000

@@ -1,4 +1,4 @@
-"""Changes the colour and the speed of recorded and generated noise."""
+"""Changes the colour and the speed of noise and of clean audio."""
 
 import functools
 
@@ -41,12 +41,7 @@ def shape_noise(noise: np.ndarray, spread_db: float, highpass_hz: float, rng: np
     cutoffs_hz = (highpass_hz, snr_highpass_hz)
     if spread_db > 0.0 or max(cutoffs_hz) > 0.0 or samples != len(noise):
         size = scipy.fft.next_fast_len(samples, real=True)
-        if samples == len(noise):
-            spectrum = scipy.fft.rfft(noise, size)
-        else:  # play the noise at another speed
-            whole = scipy.fft.rfft(noise)
-            whole *= np.float32(size / len(noise))
-            spectrum = dsp.fit_length(whole, size // 2 + 1)
+        spectrum = _transform(noise, samples, size)
         if spread_db > 0.0:
             spectrum *= _draw_colour(size, spread_db, rng)
         if max(cutoffs_hz) > 0.0:
@@ -65,6 +60,33 @@ def shape_noise(noise: np.ndarray, spread_db: float, highpass_hz: float, rng: np
     if power <= 0.0:
         raise ValueError("`noise` must not be silent: no gain reaches the requested SNR.")
     return (noise * np.float32(1.0 / np.sqrt(power))).astype(np.float32, copy=False)
+
+
+def vary(audio: np.ndarray, samples: int, spread_db: float, rng: np.random.Generator,
+         ) -> np.ndarray:
+    """Returns `audio` with a random colour, played at the speed at which it lasts `samples`.
+
+    Args:
+        audio: Array of any length.
+        samples: Length of the result, which is float32.
+        spread_db: As in `shape_noise`.
+        rng: Draws the colour.
+    """
+    size = scipy.fft.next_fast_len(samples, real=True)
+    spectrum = _transform(audio, samples, size)
+    if spread_db > 0.0:
+        spectrum *= _draw_colour(size, spread_db, rng)
+    return scipy.fft.irfft(spectrum, size, overwrite_x=True)[:samples].astype(np.float32,
+                                                                              copy=False)
+
+
+def _transform(audio: np.ndarray, samples: int, size: int) -> np.ndarray:
+    """Returns the spectrum, in `size` samples, of `audio` played so that it lasts `samples`."""
+    if samples == len(audio):
+        return scipy.fft.rfft(audio, size)
+    whole = scipy.fft.rfft(audio)
+    whole *= np.float32(size / len(audio))
+    return dsp.fit_length(whole, size // 2 + 1)
 
 
 def _draw_colour(size: int, spread_db: float, rng: np.random.Generator) -> np.ndarray:

@@ -57,6 +57,10 @@ class DsetConfig:
     share_changing: float = 0.0  # share of items in which a level changes: `data/changing.py`
     # Share of items with a profile of what the network itself removes, as `inference.listen_first`.
     share_heard: float = 0.0
+    # Variety of the clean side in training: few recordings then stand for many instruments.
+    clean_speed: list[float] = field(default_factory=lambda: [1.0, 1.0])  # range, with its pitch
+    clean_db_spread: float = 0.0  # standard deviation of its spectral tilt and peaks
+    share_layered: float = 0.0  # share of items with a second, softer sound: music under speech
     # Ageing of the clean side, the same for target and input; shares of the items:
     share_bass: float = 0.0  # bass raised by 3 to 12 dB
     share_horn: float = 0.0  # thin and resonant, as through a recording horn
@@ -71,9 +75,10 @@ class DsetConfig:
         require(self.evaluation_snrs_db and all(map(math.isfinite, self.evaluation_snrs_db)),
                 "dset.evaluation_snrs_db", "one or more finite numbers", self.evaluation_snrs_db)
         require_range("dset.level_db", self.level_db)
-        require_range("dset.noise_speed", self.noise_speed)
-        require(0.25 <= self.noise_speed[0] and self.noise_speed[1] <= 4.0, "dset.noise_speed",
-                "in [0.25, 4]", self.noise_speed)
+        for name in ("noise_speed", "clean_speed"):
+            speed = getattr(self, name)
+            require_range(f"dset.{name}", speed)
+            require(0.25 <= speed[0] and speed[1] <= 4.0, f"dset.{name}", "in [0.25, 4]", speed)
         require(self.reference_dbfs is None or -100.0 <= self.reference_dbfs <= 0.0,
                 "dset.reference_dbfs", "null or in [-100, 0]", self.reference_dbfs)
         require(self.cache_items >= 0, "dset.cache_items", "at least 0", self.cache_items)
@@ -86,8 +91,8 @@ class DsetConfig:
         require(0 <= self.noise_fold < max(self.noise_folds, 1), "dset.noise_fold",
                 "at least 0 and below `dset.noise_folds`", self.noise_fold)
         shares = [name for name in vars(self) if name.startswith("share_")]
-        for name, largest in {"noise_balance_db": 40, "snr_highpass_hz": 1000,
-                              **dict.fromkeys(shares, 1)}.items():
+        for name, largest in {"noise_balance_db": 40, "clean_db_spread": 40,
+                              "snr_highpass_hz": 1000, **dict.fromkeys(shares, 1)}.items():
             value = getattr(self, name)
             require(0.0 <= value <= largest, f"dset.{name}", f"in [0, {largest}]", value)
         for one, other in (("silent", "clean"), ("heard", "profile")):

@@ -18,6 +18,7 @@ from historical_denoiser.data import recordings
 from historical_denoiser.data.ageing import cut_above
 from historical_denoiser.data.audio_index import Clip, NoiseRecording, find_clips, find_noise
 from historical_denoiser.data.noise_balance import change_balance
+from historical_denoiser.data.noise_colour import vary
 from historical_denoiser.data.rooms import room_bank, sound_in_room
 from historical_denoiser.data.settings import CATEGORIES, MADE_GROUPS, DsetConfig
 from historical_denoiser.noise import generator
@@ -41,6 +42,7 @@ MAX_GAIN = 4.0  # the level of a clip is changed by at most this factor
 LEVEL_FRAME = 882  # samples in a frame for measuring levels, 20 ms
 FULL_BAND_HZ = 16000.0  # speech of a smaller bandwidth is low-passed there
 SPEECH_ROOM_SECONDS = (0.2, 1.2)  # reverberation times
+LAYER_DB = (-20.0, 0.0)  # level of a second sound
 
 MADE_NOISE = dict(zip(MADE_GROUPS, (OPEN, SEALED), strict=True))
 
@@ -65,7 +67,7 @@ class CleanSource:
 
     def __init__(self, dset: DsetConfig, split: str, samples: int, skipped: Counter[str]) -> None:
         self.split, self.samples, self.skipped = split, samples, skipped
-        self.share_room = dset.share_room
+        self.dset = dset
         found = find_clips(dset)
         own = [clip for clip in found if clip.split == split]
         self.is_borrowed = not own and split != "train"
@@ -100,9 +102,18 @@ class CleanSource:
         Raises:
             UserError: Many segments in a row were silent or unreadable.
         """
+        audio = self._draw_one(category, rng)
+        share = self.dset.share_layered if self.split == "train" else 0.0
+        if share and rng.random() < share:
+            other = self._draw_one(str(rng.choice(list(self.clips), p=self.shares)), rng)
+            level = np.sqrt(dsp.power(audio) / dsp.power(other))
+            audio = audio + np.float32(dsp.to_gain(rng.uniform(*LAYER_DB)) * level) * other
+        return audio
+
+    def _draw_one(self, category: str, rng: np.random.Generator) -> np.ndarray:
         for _ in range(MAX_REDRAWS):
-            audio = self._join_clips(category, rng)
-            if category == "speech" and rng.random() < self.share_room:
+            audio = self._vary(category, rng)
+            if category == "speech" and rng.random() < self.dset.share_room:
                 rooms = room_bank(*SPEECH_ROOM_SECONDS)
                 audio = sound_in_room(audio, rooms[rng.integers(len(rooms))])
             # Offsets and rumble of the microphone are not signal.
@@ -113,17 +124,26 @@ class CleanSource:
         raise UserError(f"`dset` must hold audible {category} for {self.split}: {MAX_REDRAWS} "
                         f"segments in a row were silent or unreadable.")
 
-    def _join_clips(self, category: str, rng: np.random.Generator) -> np.ndarray:
+    def _vary(self, category: str, rng: np.random.Generator) -> np.ndarray:
+        """Joins clips, in training at a random speed and with a random colour."""
+        speed, spread_db = self.dset.clean_speed, self.dset.clean_db_spread
+        if self.split != "train" or (max(speed) == min(speed) == 1.0 and spread_db == 0.0):
+            return self._join_clips(category, rng, self.samples)
+        samples = scipy.fft.next_fast_len(
+            round(self.samples * np.exp(rng.uniform(*np.log(speed)))), real=True)
+        return vary(self._join_clips(category, rng, samples), self.samples, spread_db, rng)
+
+    def _join_clips(self, category: str, rng: np.random.Generator, samples: int) -> np.ndarray:
         clips = self.clips[category]
         clip = self._choose(clips, rng, self._odds[category])
         # A group of effects may have a single short sound.
         siblings = clips if category == "effects" else self._groups[category, clip.group]
         if category == "speech":
-            return self._join_speech(clip, siblings, rng)
-        audio = np.zeros(self.samples, np.float32)
+            return self._join_speech(clip, siblings, rng, samples)
+        audio = np.zeros(samples, np.float32)
         position = 0
-        while position < self.samples:
-            piece = self._read_clip(clip, self.samples - position, rng)
+        while position < samples:
+            piece = self._read_clip(clip, samples - position, rng)
             audio[position : position + len(piece)] = piece
             position += len(piece) + round(rng.uniform(*GAP_SECONDS) * SAMPLE_RATE)
             clip = self._choose(siblings, rng)
@@ -140,10 +160,10 @@ class CleanSource:
         return choose_by_name(clips, np.ones(len(clips)) if odds is None else odds, rng.bytes(16))
 
     def _join_speech(self, clip: Clip, siblings: list[Clip], rng: np.random.Generator,
-                     ) -> np.ndarray:
+                     samples: int) -> np.ndarray:
         """Joins words and phrases of one speaker to sentences, with the level of the first clip."""
         lead = round(rng.uniform(0.0, LEAD_SECONDS) * SAMPLE_RATE)
-        samples = self.samples + lead
+        samples += lead
         audio = np.zeros(samples, np.float32)
         position, left, reference = 0, 0, 0.0
         while position < samples:

@@ -52,6 +52,14 @@ def test_noise_is_not_sought_above_the_sound():
     assert clips.measure_noise_db(samples, True, 6000.0) == pytest.approx(40.0, abs=4.0)
 
 
+def test_noise_like_is_the_share_of_the_power_that_is_noise():
+    noise, chord = make_noise(3.0, 0.1), make_tone(3.0, 440.0) + make_tone(3.0, 2000.0)
+    chord *= 0.1 / np.std(chord)
+    assert clips.measure_noise_like(noise) > 0.98
+    assert clips.measure_noise_like(chord) < 0.01
+    assert clips.measure_noise_like(chord + noise) == pytest.approx(0.5, abs=0.05)
+
+
 def test_silence_never_counts_as_clean():
     for sustained in (False, True):
         assert clips.measure_noise_db(np.zeros(SAMPLE_RATE, np.float32), sustained, 0.0) == 0.0

@@ -10,7 +10,7 @@ from historical_denoiser.corpus.manifest import Row, is_clean, read_records
 
 def make_row(**changes: object) -> Row:
     values = {"file": "a.flac", "category": "speech", "seconds": 2.0, "source": "", "licence": "",
-              "group": "g", "split": "train", "floor_db": 50.0, "noise_db": 50.0,
+              "group": "g", "split": "train", "floor_db": 50.0, "noise_db": 50.0, "noise_like": 0.0,
               "bandwidth_hz": 9000, "clipped": 0.0, "clean": 1, "original_rate": 44100}
     return Row(**(values | changes))
 
@@ -25,6 +25,11 @@ def make_row(**changes: object) -> Row:
     ({"category": "effects", "floor_db": 120.0, "noise_db": 40.0}, False),
     ({"category": "effects", "floor_db": 6.0}, False),  # an engine
     ({"category": "effects", "floor_db": 6.0, "seconds": 1.0}, True),  # a beep
+    ({"category": "music", "noise_like": 0.3}, False),  # a pad of filtered noise
+    ({"category": "music", "noise_like": 0.3, "split": "test"}, True),
+    ({"category": "effects", "noise_like": 0.8}, False),  # surf
+    ({"category": "effects", "noise_like": 0.8, "seconds": 0.5}, True),  # a footstep
+    ({"noise_like": 0.3}, True),  # whispered
     ({"clipped": 2e-4}, False),
     ({"seconds": 0.2}, False),
     ({"original_rate": 22050}, True),
