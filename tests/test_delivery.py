@@ -126,6 +126,38 @@ def test_listed_clicks_are_labels_and_cue_points_and_can_be_undone(rng, tmp_path
     np.testing.assert_array_equal(sf.read(job.denoised)[0][span], recording[span])
 
 
+@pytest.mark.parametrize(("rate", "settings"), [
+    (48000, {}), (SAMPLE_RATE, {"mono_source": True}),
+    (SAMPLE_RATE, {"strength_per_band": [[0, 0.8], [5000, 1]], "noise_floor_db": 20,
+                   "band_hz": [50, 8000], "loudness": -30.0, "repair": ["gaps"]})])
+def test_each_stage_has_its_part_of_the_residual(rng, tmp_path, rate, settings):
+    audio, places = make_clicked(rng, rate)
+    audio = np.concatenate([audio, np.zeros((rate, 2)), audio])  # silence divides it in two
+    hum = 0.1 * np.sin(2 * np.pi * np.outer(np.arange(len(audio)) / rate, [50, 100, 150])).sum(1)
+    hum[5 * rate:6 * rate] = 0.0
+    path = tmp_path / "side.wav"
+    sf.write(path, audio + hum[:, None], rate, "PCM_24")
+    chosen = InferenceConfig(residual="stages", denoising_strength=0.5, **settings)
+    (job,), _ = plan([path], chosen)
+    restorer = make_restorer(lambda spectra: 0.5 * spectra, SHORT, 2.0, declick="normal",
+                             dehum=True, mono_source=chosen.mono_source, repair=chosen.repair)
+    denoise_recording(job, restorer, chosen.strength, resume="key")
+    parts = {stage: sf.read(part)[0] for stage, part in job.by_stage.items()}
+    assert job.by_stage["hum"].name == "side_residual_hum_s5.wav"
+    assert list(parts) == ["repair", "hum", "clicks", "network", "held_notes"][not chosen.repair:]
+    np.testing.assert_array_equal(sum(parts.values()), sf.read(job.residual)[0])
+    share = 0.4 if settings.get("strength_per_band") else 0.5
+    inside = slice(rate, 4 * rate)
+    np.testing.assert_allclose(parts["hum"][inside], share * hum[inside, None].repeat(2, 1),
+                               atol=1e-2)
+    silent = parts["hum"][round(5.3 * rate):round(5.7 * rate)]
+    assert not parts["held_notes"].any() and np.abs(silent).max() < 1e-5
+    if not settings:
+        assert np.abs(parts["clicks"][places[3]:places[3] + 4, 1]).max() > 0.2
+        assert 0.005 < parts["network"][inside].std() < 0.007  # a quarter of the noise
+    assert find_recordings(str(tmp_path)) == [path]  # nor is a part a recording
+
+
 @pytest.mark.parametrize(("target", "expected"), [(-30.0, -30.0), (-5.0, None)])
 def test_the_level_is_set_by_loudness_or_true_peak(rng, tmp_path, target, expected):
     audio = 0.02 * rng.standard_normal((4 * SAMPLE_RATE, 2))

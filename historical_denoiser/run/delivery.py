@@ -59,16 +59,17 @@ class Delivery:
             self.marks += [(Fraction(click.start, self._rate), labels.label_of(
                 click, self._rate)[2]) for click in self._clicks]
 
-    def at_loudness(self, removed: Iterable[tuple[Pair, np.ndarray]],
+    def at_loudness(self, removed: Iterable[tuple[Pair, np.ndarray, list[np.ndarray]]],
                     read: Callable[[], Iterable[np.ndarray]], report: Callable[[float], object],
-                    ) -> tuple[Iterable[tuple[Pair, np.ndarray]], Callable[[float], object]]:
+                    ) -> tuple[Iterable[tuple[Pair, np.ndarray, list[np.ndarray]]],
+                               Callable[[float], object]]:
         """Sets the gain, if a loudness is wanted.
 
         The restored recording is then written to a temporary file, to be read once more.
 
         Args:
-            removed: Blocks of the repaired recording, with what is to be subtracted; and the blocks
-                as they are in the file.
+            removed: Blocks of the repaired recording, with what is to be subtracted; the blocks as
+                they are in the file; and the shares of stages.
             read: Reads the recording from its start.
             report: Called with the seconds finished since its last call.
 
@@ -80,18 +81,18 @@ class Delivery:
             return removed, report
         meter = LoudnessMeter(self._rate, self._job.recording.channels)
         file = SpooledTemporaryFile(IN_MEMORY_BYTES)
-        for (block, noise), _ in removed:
-            np.save(file, (block - noise).astype(np.float32))
+        for (block, noise), _, shares in removed:
+            np.save(file, np.array([block - noise, *shares], np.float32))
             meter.add(block - noise)
             report(len(block) / self._rate)
         self._set_gain(meter, target)
 
-        def again() -> Iterator[tuple[Pair, np.ndarray]]:
+        def again() -> Iterator[tuple[Pair, np.ndarray, list[np.ndarray]]]:
             with file:
                 file.seek(0)
                 for original in filter(len, read()):
-                    block = np.load(file).astype(np.float64)
-                    yield (block, np.zeros_like(block)), original
+                    block, *shares = np.load(file).astype(np.float64)
+                    yield (block, np.zeros_like(block)), original, shares
 
         return again(), lambda seconds: None
 
