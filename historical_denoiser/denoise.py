@@ -23,7 +23,7 @@ NAME_residual with the removed noise, and denoised_report.json. Most used settin
   inference.repair=[gaps,clipping]   first fill gaps of up to 50 ms and restore clipped peaks
   inference.replay_curve=columbia_78 equalise a disc; also by numbers: 500,-13.7 (Hz, dB at 10 kHz)
   inference.transfer_curve=riaa      first undo the equalisation of the transfer
-  'inference.speed=78.26>80'         change the speed; or a factor, 0.98
+  'inference.speed=78.26>80'         change the speed; or a factor, 0.98; or auto, by mains hum
   inference.azimuth=auto             correct a constant delay between the channels of a tape
   inference.loudness=-18             set the loudness in LUFS, with true peaks below -1 dBTP
   inference.tracks=labels            find the tracks of a side: labels, cues or files

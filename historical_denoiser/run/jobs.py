@@ -81,7 +81,7 @@ class InferenceConfig(StageSettings, ExtraSettings):
     # The replay: a name of `audio.replay.CURVES`, or "500,-13.7": turnover in Hz, dB at 10 kHz.
     replay_curve: Any = None
     transfer_curve: Any = None  # that of the preamplifier of the transfer, which is undone
-    speed: Any = 1.0  # a factor, or 78.26>80
+    speed: Any = 1.0  # a factor, or 78.26>80; or auto, to bring mains hum to 50 or 60 Hz
     azimuth: str = "none"  # auto to align the two channels of a tape
     track: Any = None  # number of a film's audio track, from 1; null: the default track; or all
     track_codec: str = "same"  # codec of that track in the result: same, flac or pcm
@@ -154,9 +154,11 @@ class InferenceConfig(StageSettings, ExtraSettings):
     @property
     def replay(self) -> Replay:
         """How the replay is corrected."""
+        finds_speed = self.speed == AUTO
         return Replay(read_curve(self.replay_curve, "inference.replay_curve"),
                       read_curve(self.transfer_curve, "inference.transfer_curve"),
-                      read_speed(self.speed, "inference.speed"), self.azimuth == AUTO)
+                      read_speed(1.0 if finds_speed else self.speed, "inference.speed"),
+                      self.azimuth == AUTO, finds_speed=finds_speed)
 
     @property
     def strength(self) -> Strength:
@@ -391,7 +393,7 @@ def make_job(recording: audio_io.Recording, settings: InferenceConfig,
         ending = audio_io.output_format(recording, recording.header_samples).ending
         output = None
         if isinstance(recording, containers.Track):
-            if settings.replay.speed != 1.0:
+            if settings.speed == AUTO or settings.replay.speed != 1.0:
                 raise UserError(f"{path}: inference.speed cannot be applied, " + (
                     "its pictures would no longer fit" if recording.is_film else
                     "as its packets have times; convert it to WAV or FLAC first"))

@@ -32,7 +32,7 @@ from historical_denoiser.run import profiles
 from historical_denoiser.run.delivery import Delivery
 from historical_denoiser.run.jobs import HEADER_TOLERANCE_SECONDS, Job
 from historical_denoiser.run.journal import Journal
-from historical_denoiser.run.preparation import Preparation, measure_azimuth
+from historical_denoiser.run.preparation import Preparation, measure_azimuth, measure_speed
 from historical_denoiser.run.report import Levels
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     recording, strength, delivery = job.recording, as_strength(strength), Delivery(job)
     digest, first = hash_of(recording.path), _blocks(job)
     prepared, known, report = _survey(job, restorer, replay, first, report)
-    _log_facts(job, known, strength, replay.speed, getattr(first, "incomplete_packets", 0))
+    _log_facts(job, known, strength, prepared.replay.speed, getattr(first, "incomplete_packets", 0))
     output, gain = _choose_output(job, prepared, known.samples)
     known, fitted, report = _analyse(job, restorer, strength, noise_profile, known, report,
                                      prepared)
@@ -116,8 +116,8 @@ def _survey(job: Job, restorer: Restorer, replay: Replay, blocks: Iterable[np.nd
     Returns:
         How it is prepared, the survey, and a function that replaces `report` for the rest.
     """
-    prepared = Preparation(restorer, job.recording.rate,
-                           measure_azimuth(job.recording, replay))
+    replay = measure_speed(job.recording, measure_azimuth(job.recording, replay))
+    prepared = Preparation(restorer, job.recording.rate, replay)
     share = restorer.repair_share if prepared.kinds else 0.0
     known = survey(prepared.make(blocks, lambda seconds: report(share * seconds)), prepared.rate)
     rest = (1.0 - share) * prepared.replay.speed  # in seconds of the file
