@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 HISTORY_DIGITS = 16  # of the hash of the weights, in the history of restored files
 # Settings that do not change the results, or that are part of the network's settings.
-NOT_IN_RESULTS = {"audio", "click_list", "output_dir", "overwrite", "residual", "resume",
+NOT_IN_RESULTS = {"audio", "click_list", "output_dir", "overwrite", "premis", "residual", "resume",
                   "spectrogram", "tracks", "runtime", "context_seconds", "cluster",
                   "cluster_address", "cluster_cores", *RETIRED}
 

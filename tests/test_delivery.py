@@ -1,5 +1,6 @@
 """What is delivered beside the restored recording is what was done, and can be undone."""
 
+import hashlib
 import io
 import math
 import os
@@ -8,6 +9,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ import soundfile as sf
 from programs import ROOT
 from restorers import make_restorer
 
+from historical_denoiser import __version__
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.audio.loudness import LoudnessMeter
 from historical_denoiser.audio.survey import survey
@@ -38,6 +41,33 @@ def restore(path: Path, **settings: object) -> tuple[Job, dict]:
     assert not failures
     restorer = make_restorer(lambda spectra: 0.5 * spectra, SHORT, 2.0, declick="normal")
     return job, denoise_recording(job, restorer, chosen.strength)
+
+
+def test_the_restoration_is_described_as_premis_says(rng, tmp_path):
+    path = tmp_path / "side \udc80&\x07.wav"  # not UTF-8, and what XML cannot hold
+    sf.write(os.fsencode(path), 0.01 * rng.standard_normal(SAMPLE_RATE), SAMPLE_RATE, "PCM_16")
+    job, _ = restore(path, premis=True, loudness=-30.0, denoising_strength=0.5)
+    written = job.lists["_denoised_premis.xml"]
+    assert written.name == "side \udc80&\x07_denoised_premis_s5.xml"
+    root, prefix = ElementTree.parse(written).getroot(), "{http://www.loc.gov/premis/v3}"
+    names = [[each.tag.removeprefix(prefix) for each in part] for part in (root, root[2])]
+    assert names[0] == ["object", "object", "event", "agent"] and root.get("version") == "3.0"
+    assert names[1] == [  # the order of the schema
+        "eventIdentifier", "eventType", "eventDateTime", "eventDetailInformation",
+        "eventOutcomeInformation", "linkingAgentIdentifier", *["linkingObjectIdentifier"] * 2]
+    texts = [{each.tag.removeprefix(prefix): each.text for each in part.iter()} for part in root]
+    for file, told in zip((path, job.denoised), texts, strict=False):
+        assert told["messageDigest"] == hashlib.sha256(file.read_bytes()).hexdigest()
+        assert told["size"] == str(file.stat().st_size) and told["formatName"] == "WAV"
+        assert told["formatNote"] == "PCM_16, 44100 Hz, channels: 1"
+    assert texts[1]["relatedObjectIdentifierValue"] == "side \\udc80&\\x07.wav"
+    assert texts[2]["eventDetail"] == "denoised; level set for -30 LUFS"
+    assert [[each.text for each in part] for part in root[2][-3:]] == [
+        ["local", f"historical-denoiser {__version__}", "executing program"],
+        ["local", texts[0]["objectIdentifierValue"], "source"],
+        ["local", texts[1]["objectIdentifierValue"], "outcome"]]
+    with pytest.raises(UserError, match="inference.premis"):
+        InferenceConfig(premis=True, track="all")
 
 
 def make_clicked(rng: np.random.Generator, rate: int = SAMPLE_RATE) -> tuple[np.ndarray, list[int]]:

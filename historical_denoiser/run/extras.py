@@ -8,6 +8,7 @@ from historical_denoiser.core.checks import require
 
 LABELS, CUES, FILES = "labels", "cues", "files"
 WHOLE, BY_STAGE = "whole", "stages"
+PREMIS = "_denoised_premis.xml"
 TRACK_LISTS = {LABELS: "_tracks.txt", CUES: "_tracks.cue", FILES: "_tracks.csv"}
 
 
@@ -20,6 +21,7 @@ class ExtraSettings:
     keep_clicks: str | None = None
     loudness: float | None = None  # loudness of the result in LUFS; the true peak is limited
     residual: str = WHOLE  # one file; or stages: also a file for what each stage removed
+    premis: bool = False  # describe the restoration for an archive: NAME_denoised_premis.xml
 
     # The tracks of a disc's side or a tape as a label track, a cue sheet, or files of their own.
     tracks: str = "none"
@@ -42,4 +44,4 @@ class ExtraSettings:
     def lists(self) -> list[str]:
         """Names of the lists to write, without the name of the recording before them."""
         return (["_clicks.csv", "_clicks.txt"] if self.click_list else []) + (
-            [] if self.tracks == "none" else [TRACK_LISTS[self.tracks]])
+            [] if self.tracks == "none" else [TRACK_LISTS[self.tracks]]) + [PREMIS] * self.premis

@@ -129,6 +129,8 @@ class InferenceConfig(StageSettings, ExtraSettings):
             "inference.track", f"a number from 1, or {ALL_TRACKS}", self.track)
         require(self.track != ALL_TRACKS or not self.resume, "inference.resume",
                 f"left out with inference.track={ALL_TRACKS}", self.resume)
+        require(self.track != ALL_TRACKS or not self.premis, "inference.premis",
+                f"left out with inference.track={ALL_TRACKS}", self.premis)
         for name, choices in (("runtime", RUNTIMES), ("track_codec", film.CHOICES),
                               ("cluster", CLUSTERS)):
             value = getattr(self, name)

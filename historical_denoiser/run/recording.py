@@ -29,17 +29,13 @@ from historical_denoiser.formats.metadata import carry_over
 from historical_denoiser.restoration import chain
 from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.run import profiles
-from historical_denoiser.run.delivery import Delivery
+from historical_denoiser.run.delivery import Delivery, Removed
 from historical_denoiser.run.jobs import HEADER_TOLERANCE_SECONDS, Job
 from historical_denoiser.run.journal import Journal
 from historical_denoiser.run.preparation import Preparation, measure_azimuth, measure_speed
 from historical_denoiser.run.report import Levels
 
 logger = logging.getLogger(__name__)
-
-# A block with what is to be subtracted from it, what both sum up to with what was done before, and
-# what the stages of `Job.by_stage` removed, except for the network.
-Removed = tuple[Pair, np.ndarray, list[np.ndarray]]
 
 SEED_DIGITS = 16  # digits of a recording's hash that are the seed of its dither
 
@@ -74,8 +70,8 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         UserError: The recording is damaged or contains NaN, or the noise profile does not exist.
         OSError: The results cannot be written.
     """
-    recording, strength, delivery = job.recording, as_strength(strength), Delivery(job)
-    digest, first = hash_of(recording.path), _blocks(job)
+    recording, strength, digest = job.recording, as_strength(strength), hash_of(job.recording.path)
+    delivery, first = Delivery(job, digest), _blocks(job)
     prepared, known, report = _survey(job, restorer, replay, first, report)
     _log_facts(job, known, strength, prepared.replay.speed, getattr(first, "incomplete_packets", 0))
     output, gain = _choose_output(job, prepared, known.samples)
@@ -162,14 +158,13 @@ def _removed(job: Job, restorer: Restorer, strength: Strength, known: Survey,
                                   *([journal.around] if journal else []))
 
     def take(pairs: Iterable[Pair], share: int) -> Iterator[Pair]:
-        """Yields blocks with the whole noise estimate (0) or the share of a stage (from 1)."""
         return ((block, noise.reshape(*block.shape, -1)[..., share]) for block, noise in pairs)
 
     def subtract(pairs: Iterable[Pair], strength: Strength) -> Iterator[Pair]:
         pairs = ((gain * block, gain * noise) for block, noise in pairs)
         return delivery.kept.spare(remove(pairs, prepared.rate, strength))
 
-    # What a noise floor and band limits do is no stage's, and is left to the network.
+    # Estimate 0 is the whole. What a noise floor and band limits do is left to the network.
     linear = replace(strength, noise_floor_db=None, band_hz=NO_LIMITS)
     numbers = [number for number, stage in enumerate(chain.ORDER, 1)
                if stage in job.by_stage and stage != "network"]
@@ -311,7 +306,7 @@ def _accompany(job: Job, places: dict[Path, Path], output: audio_io.Format, hist
     if job.picture is not None:
         _draw(job, places, strength, prepared, samples)
     delivery.write({end: places[path] for end, path in job.lists.items()}, places[job.denoised],
-                   output)
+                   output, history)
 
 
 def _draw(job: Job, places: dict[Path, Path], strength: Strength, prepared: Preparation,
