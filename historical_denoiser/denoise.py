@@ -23,7 +23,7 @@ NAME_residual with the removed noise, and denoised_report.json. Most used settin
   inference.repair=[gaps,clipping]   first fill gaps of up to 50 ms and restore clipped peaks
   inference.replay_curve=columbia_78 equalise a disc; also by numbers: 500,-13.7 (Hz, dB at 10 kHz)
   inference.transfer_curve=riaa      first undo the equalisation of the transfer
-  'inference.speed=78.26>80'         change the speed; or a factor, 0.98
+  'inference.speed=78.26>80'         change the speed; or a factor, 0.98; or auto, by mains hum
   inference.azimuth=auto             correct a constant delay between the channels of a tape
   inference.loudness=-18             set the loudness in LUFS, with true peaks below -1 dBTP
   inference.tracks=labels            find the tracks of a side: labels, cues or files
@@ -36,6 +36,8 @@ NAME_residual with the removed noise, and denoised_report.json. Most used settin
   inference.resume=true              continue a long recording where a killed run stopped
   inference.track=2                  number of a film's audio track, or all; otherwise the default
   inference.track_codec=flac         write the track as FLAC, or pcm; otherwise in its own codec
+  inference.residual=stages          also write what each stage removed: NAME_residual_hum, ...
+  inference.premis=true              describe it for an archive: NAME_denoised_premis.xml
   inference.spectrogram=true         draw input, output and residual: NAME_spectrogram.png
   inference.declick=gentle           remove only clear clicks before the network; or off, or strong
   inference.dehum=false              do not remove mains hum before the network
@@ -104,7 +106,9 @@ def restoring(cfg: Config, method: Method) -> Callable[..., dict[str, Any]]:
             strength=cfg.inference.strength, noise_profile=cfg.inference.noise_profile,
             replay=cfg.inference.replay,
             history=f"denoised at {{strength}} by {method.name}",
-            resume=hash_of_values(method.made_with) if cfg.inference.resume else None, **each)
+            # What is kept of the network's output depends on what is written.
+            resume=hash_of_values([method.made_with, cfg.inference.residual])
+            if cfg.inference.resume else None, **each)
 
     return restore
 

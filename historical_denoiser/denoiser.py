@@ -40,6 +40,7 @@ from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.restoration.separation import SEGMENT_SECONDS
 from historical_denoiser.restoration.settings import RETIRED, STAGES, StageSettings, without_retired
 from historical_denoiser.run import profiles
+from historical_denoiser.run.extras import WHOLE
 from historical_denoiser.run.report import RESULTS_VERSION, hash_of_values
 from historical_denoiser.settings import Config, locate_weights, network_settings
 
@@ -47,9 +48,9 @@ logger = logging.getLogger(__name__)
 
 HISTORY_DIGITS = 16  # of the hash of the weights, in the history of restored files
 # Settings that do not change the results, or that are part of the network's settings.
-NOT_IN_RESULTS = {"audio", "click_list", "output_dir", "overwrite", "resume", "spectrogram",
-                  "tracks", "runtime", "context_seconds", "cluster", "cluster_address",
-                  "cluster_cores", *RETIRED}
+NOT_IN_RESULTS = {"audio", "click_list", "output_dir", "overwrite", "premis", "residual", "resume",
+                  "spectrogram", "tracks", "runtime", "context_seconds", "cluster",
+                  "cluster_address", "cluster_cores", *RETIRED}
 
 
 class Denoiser(Restorer):
@@ -337,6 +338,8 @@ def _choose_diffusion(cfg: Config, given: Iterable[str], chosen: dict[str, Any],
             profiles.KEY, f"none with diffusion.mode={config.mode}", cfg.inference.noise_profile)
     require(cfg.inference.runtime != "onnx", "inference.runtime", "keras with method=diffusion",
             cfg.inference.runtime)
+    require(cfg.inference.residual == WHOLE, "inference.residual",
+            f"{WHOLE} with method=diffusion, which has no other stages", cfg.inference.residual)
     require(has_tensorflow(), "method", "another one without TensorFlow", "diffusion")
     unused = dict.fromkeys(STAGES, False) | {"repair": chosen["repair"],
                                              "mono_source": chosen["mono_source"]}

@@ -1,5 +1,6 @@
 """What is delivered beside the restored recording is what was done, and can be undone."""
 
+import hashlib
 import io
 import math
 import os
@@ -8,6 +9,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ import soundfile as sf
 from programs import ROOT
 from restorers import make_restorer
 
+from historical_denoiser import __version__
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.audio.loudness import LoudnessMeter
 from historical_denoiser.audio.survey import survey
@@ -38,6 +41,33 @@ def restore(path: Path, **settings: object) -> tuple[Job, dict]:
     assert not failures
     restorer = make_restorer(lambda spectra: 0.5 * spectra, SHORT, 2.0, declick="normal")
     return job, denoise_recording(job, restorer, chosen.strength)
+
+
+def test_the_restoration_is_described_as_premis_says(rng, tmp_path):
+    path = tmp_path / "side \udc80&\x07.wav"  # not UTF-8, and what XML cannot hold
+    sf.write(os.fsencode(path), 0.01 * rng.standard_normal(SAMPLE_RATE), SAMPLE_RATE, "PCM_16")
+    job, _ = restore(path, premis=True, loudness=-30.0, denoising_strength=0.5)
+    written = job.lists["_denoised_premis.xml"]
+    assert written.name == "side \udc80&\x07_denoised_premis_s5.xml"
+    root, prefix = ElementTree.parse(written).getroot(), "{http://www.loc.gov/premis/v3}"
+    names = [[each.tag.removeprefix(prefix) for each in part] for part in (root, root[2])]
+    assert names[0] == ["object", "object", "event", "agent"] and root.get("version") == "3.0"
+    assert names[1] == [  # the order of the schema
+        "eventIdentifier", "eventType", "eventDateTime", "eventDetailInformation",
+        "eventOutcomeInformation", "linkingAgentIdentifier", *["linkingObjectIdentifier"] * 2]
+    texts = [{each.tag.removeprefix(prefix): each.text for each in part.iter()} for part in root]
+    for file, told in zip((path, job.denoised), texts, strict=False):
+        assert told["messageDigest"] == hashlib.sha256(file.read_bytes()).hexdigest()
+        assert told["size"] == str(file.stat().st_size) and told["formatName"] == "WAV"
+        assert told["formatNote"] == "PCM_16, 44100 Hz, channels: 1"
+    assert texts[1]["relatedObjectIdentifierValue"] == "side \\udc80&\\x07.wav"
+    assert texts[2]["eventDetail"] == "denoised; level set for -30 LUFS"
+    assert [[each.text for each in part] for part in root[2][-3:]] == [
+        ["local", f"historical-denoiser {__version__}", "executing program"],
+        ["local", texts[0]["objectIdentifierValue"], "source"],
+        ["local", texts[1]["objectIdentifierValue"], "outcome"]]
+    with pytest.raises(UserError, match="inference.premis"):
+        InferenceConfig(premis=True, track="all")
 
 
 def make_clicked(rng: np.random.Generator, rate: int = SAMPLE_RATE) -> tuple[np.ndarray, list[int]]:
@@ -124,6 +154,38 @@ def test_listed_clicks_are_labels_and_cue_points_and_can_be_undone(rng, tmp_path
     job, _ = restore(path, keep_clicks=str(tmp_path / "keep.txt"), output_dir=str(tmp_path / "c"))
     span = slice(2 * SAMPLE_RATE, round(2.5 * SAMPLE_RATE))
     np.testing.assert_array_equal(sf.read(job.denoised)[0][span], recording[span])
+
+
+@pytest.mark.parametrize(("rate", "settings"), [
+    (48000, {}), (SAMPLE_RATE, {"mono_source": True}),
+    (SAMPLE_RATE, {"strength_per_band": [[0, 0.8], [5000, 1]], "noise_floor_db": 20,
+                   "band_hz": [50, 8000], "loudness": -30.0, "repair": ["gaps"]})])
+def test_each_stage_has_its_part_of_the_residual(rng, tmp_path, rate, settings):
+    audio, places = make_clicked(rng, rate)
+    audio = np.concatenate([audio, np.zeros((rate, 2)), audio])  # silence divides it in two
+    hum = 0.1 * np.sin(2 * np.pi * np.outer(np.arange(len(audio)) / rate, [50, 100, 150])).sum(1)
+    hum[5 * rate:6 * rate] = 0.0
+    path = tmp_path / "side.wav"
+    sf.write(path, audio + hum[:, None], rate, "PCM_24")
+    chosen = InferenceConfig(residual="stages", denoising_strength=0.5, **settings)
+    (job,), _ = plan([path], chosen)
+    restorer = make_restorer(lambda spectra: 0.5 * spectra, SHORT, 2.0, declick="normal",
+                             dehum=True, mono_source=chosen.mono_source, repair=chosen.repair)
+    denoise_recording(job, restorer, chosen.strength, resume="key")
+    parts = {stage: sf.read(part)[0] for stage, part in job.by_stage.items()}
+    assert job.by_stage["hum"].name == "side_residual_hum_s5.wav"
+    assert list(parts) == ["repair", "hum", "clicks", "network", "held_notes"][not chosen.repair:]
+    np.testing.assert_array_equal(sum(parts.values()), sf.read(job.residual)[0])
+    share = 0.4 if settings.get("strength_per_band") else 0.5
+    inside = slice(rate, 4 * rate)
+    np.testing.assert_allclose(parts["hum"][inside], share * hum[inside, None].repeat(2, 1),
+                               atol=1e-2)
+    silent = parts["hum"][round(5.3 * rate):round(5.7 * rate)]
+    assert not parts["held_notes"].any() and np.abs(silent).max() < 1e-5
+    if not settings:
+        assert np.abs(parts["clicks"][places[3]:places[3] + 4, 1]).max() > 0.2
+        assert 0.005 < parts["network"][inside].std() < 0.007  # a quarter of the noise
+    assert find_recordings(str(tmp_path)) == [path]  # nor is a part a recording
 
 
 @pytest.mark.parametrize(("target", "expected"), [(-30.0, -30.0), (-5.0, None)])

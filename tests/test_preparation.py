@@ -1,6 +1,7 @@
 """Tests of preparation: files whose replay is corrected."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from restorers import make_restorer
 import inference
 from historical_denoiser.audio.replay import CURVES, Replay
 from historical_denoiser.core.checks import UserError
-from historical_denoiser.formats import chunks
+from historical_denoiser.formats import chunks, containers
 from historical_denoiser.network.stored import NetworkSettings
+from historical_denoiser.run.findings import examine
 from historical_denoiser.run.jobs import InferenceConfig, plan
 
 RATE = 44100
@@ -68,6 +70,38 @@ def test_all_corrections_at_once(tmp_path, rng, caplog, repair):
     assert sf.SoundFile(job.denoised).comment == f"{history}; denoised at strength 0.5"
 
 
+@pytest.mark.parametrize(("hum_hz", "speed", "told"), [
+    (48.02, 50 / 48.02, "the hum is at 48.02 Hz: it is brought to 50 Hz"),
+    (61.5, 60 / 61.5, "the hum is at 61.50 Hz: it is brought to 60 Hz"),
+    (45.9, 1.0, "WARNING.* at 45.90 Hz, which is more than 8 % from 50 Hz: nothing is changed"),
+    (50.02, 1.0, "the hum is at 50.02 Hz: nothing has to be changed"),
+    (None, 1.0, "WARNING.* no hum near 50 or 60 Hz was found: nothing is changed")])
+def test_the_speed_by_the_hum(tmp_path, rng, caplog, hum_hz, speed, told):
+    caplog.set_level("INFO")
+    path, rate = tmp_path / "a.wav", 8000
+    audio = 0.01 * rng.standard_normal((24 * rate, 2))
+    if hum_hz:
+        orders = np.arange(1, 13)
+        audio[:, 1] += 0.05 * np.sin(2 * np.pi * np.outer(
+            np.arange(len(audio)) / rate, hum_hz * orders)).sum(1)
+    sf.write(path, audio, rate, "PCM_24")
+    job, facts = restore(path, 0.0, speed="auto")
+    assert re.search(told, caplog.text) and caplog.text.count("WARNING") == told.count("WARNING")
+    assert facts["replay"]["speed"] == pytest.approx(speed, abs=1e-4)
+    assert facts["replay"]["transfer_hum_hz"] == (hum_hz and pytest.approx(hum_hz, abs=0.01))
+    result = sf.read(job.denoised)[0]
+    assert len(result) == round(len(audio) / facts["replay"]["speed"])
+    if speed == 1.0:
+        np.testing.assert_array_equal(result, sf.read(path)[0])
+        return
+    assert f"for its hum of {hum_hz:.2f} Hz; denoised" in sf.SoundFile(job.denoised).comment
+    (found,) = (each for each in examine(containers.open_audio(path)) if each.name == "hum")
+    assert found.settings == ("inference.speed=auto",)
+    loudest_hz = np.abs(np.fft.rfft(result[:, 1])).argmax() * rate / len(result)
+    order = loudest_hz / round(speed * hum_hz)
+    assert order == pytest.approx(round(order), abs=0.005)
+
+
 def test_a_broadcast_wave_tells_it_and_its_cue_points_move(tmp_path, rng, caplog):
     path = tmp_path / "a.wav"
     sf.write(path, 0.01 * rng.standard_normal(2 * RATE), RATE)
@@ -121,6 +155,7 @@ def test_films_and_compressed_files_keep_their_speed(tmp_path):
     film, sound = tmp_path / "a.mkv", tmp_path / "b.m4a"
     write_film(film, "matroska", [Sound("flac", RATE)], 1.0, "mpeg4")
     write_film(sound, "mp4", [Sound("aac", RATE)], 1.0, None)
+    assert len(plan([film, sound], InferenceConfig(speed="auto"))[1]) == 2
     jobs, failures = plan([film, sound], InferenceConfig(speed=0.98))
     assert not jobs and "a.mkv: inference.speed cannot be applied, its pictures" in failures[film]
     assert "convert it to WAV or FLAC first" in failures[sound]

@@ -88,11 +88,12 @@ class MonoSource:
                                           round(context / (1.0 - dsp.FADE_SHARE)) + 1, block)
 
     def spread(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Yields blocks `(2, samples)`, with the original gain and delay, from `(1, samples)`."""
+        """Yields blocks `(2 n, samples)`, with the original gain and delay, from `(n, samples)`."""
         late = delay_taps(self.delay, self.sample_rate) * self.gain
 
         def delay(piece: np.ndarray) -> np.ndarray:
-            return np.stack([piece[0], scipy.signal.oaconvolve(piece[0], late, "same")])
+            return np.concatenate([[each, scipy.signal.oaconvolve(each, late, "same")]
+                                   for each in piece])
 
         context = round(_half_length(self.sample_rate) / (1.0 - dsp.FADE_SHARE)) + 1
         yield from dsp.stream_in_segments(delay, pieces, round(SEGMENT_SECONDS * self.sample_rate),

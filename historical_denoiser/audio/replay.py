@@ -150,7 +150,7 @@ def read_speed(value: Any, key: str) -> float:
         speed = np.nan
     require(len(parts) <= 2 and 1.0 / MAX_SPEED <= speed <= MAX_SPEED, key,
             f"a factor from {1.0 / MAX_SPEED:g} to {MAX_SPEED:g}, as 0.98, or the speed of the "
-            "transfer and the right one, as '78.26>80'", value)
+            "transfer and the right one, as '78.26>80'; or auto", value)
     return speed
 
 
@@ -164,6 +164,8 @@ class Replay:
         speed: By what the speed is multiplied.
         finds_azimuth: Whether `late_seconds` is measured.
         late_seconds: By how much the second of two channels comes too late.
+        finds_speed: Whether `speed` is measured by the hum.
+        hum_hz: The hum of the transfer by which `speed` was measured, in Hz; None for none.
     """
 
     replay_curve: Curve | None = None
@@ -171,6 +173,8 @@ class Replay:
     speed: float = 1.0
     finds_azimuth: bool = False
     late_seconds: float = 0.0
+    finds_speed: bool = False
+    hum_hz: float | None = None
 
     @property
     def changes(self) -> bool:
@@ -204,8 +208,10 @@ class Replay:
         """Returns what is corrected, for a report; `rate` is the sample rate in Hz."""
         facts = {name: vars(curve) for name in ("transfer_curve", "replay_curve")
                  if (curve := getattr(self, name))}
-        if self.speed != 1.0:
+        if self.speed != 1.0 or self.finds_speed:
             facts["speed"] = self.speed
+        if self.finds_speed:
+            facts["transfer_hum_hz"] = self.hum_hz and round(self.hum_hz, 3)
         if self.finds_azimuth:
             facts["second_channel_late_samples"] = round(self.late_seconds * rate, 3)
         return facts
@@ -217,7 +223,8 @@ class Replay:
             f"second channel moved by {-self.late_seconds * rate:.3f} samples",
             self.transfer_curve and not self.transfer_curve.is_flat and
             f"curve {self.transfer_curve.name} of the transfer undone",
-            self.speed != 1.0 and f"speed x {self.speed:.6g}",
+            self.speed != 1.0 and f"speed x {self.speed:.6g}" + (
+                f" for its hum of {self.hum_hz:.2f} Hz" if self.hum_hz else ""),
             self.replay_curve and f"replay curve {self.replay_curve.name}"]))
 
 

@@ -158,13 +158,15 @@ class _Comb:
 
 
 def find_hum(sounds: Sequence[np.ndarray], sample_rate: int = SAMPLE_RATE,
-             drones_hz: Sequence[float] | np.ndarray = ()) -> float | None:
+             drones_hz: Sequence[float] | np.ndarray = (), faster: float = FASTER,
+             ) -> float | None:
     """Finds the hum of a recording.
 
     Args:
         sounds: Excerpts of one channel, each `(samples,)`.
         sample_rate: Sample rate in Hz.
         drones_hz: Lines to ignore because they are music, from `drones.find_drones`.
+        faster: Greatest relative distance from the mains frequency; less in a short recording.
 
     Returns:
         The frequency in Hz of which all lines of the hum are multiples, or None.
@@ -172,7 +174,7 @@ def find_hum(sounds: Sequence[np.ndarray], sample_rate: int = SAMPLE_RATE,
     pieces = [piece for sound in sounds for piece in np.array_split(
         highpass(sound, MIN_HZ, sample_rate),
         max(1, int(len(sound) / (PIECE_SECONDS * sample_rate))))]
-    faster = FASTER if len(pieces) > 1 else FASTER_ALONE
+    faster = faster if len(pieces) > 1 else FASTER_ALONE
     found = [comb for piece in pieces
              if (comb := _find_comb(piece, sample_rate, faster, np.asarray(drones_hz)))]
     if not found:
@@ -184,6 +186,11 @@ def find_hum(sounds: Sequence[np.ndarray], sample_rate: int = SAMPLE_RATE,
     if agree[best].sum() < share * len(pieces):
         return None
     return float(np.median(bases[agree[best]]))
+
+
+def speed_to_mains(base_hz: float) -> float:
+    """Returns the factor of the speed that brings a hum to the nearer of 50 and 60 Hz."""
+    return min((mains_hz / base_hz for mains_hz in MAINS_HZ), key=lambda speed: abs(speed - 1.0))
 
 
 def _find_comb(piece: np.ndarray, sample_rate: int, faster: float, drones_hz: np.ndarray,

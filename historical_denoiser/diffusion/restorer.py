@@ -212,7 +212,7 @@ def make_restorer(denoise: Denoise, config: DiffusionConfig, stages: StageSettin
     noises = read_noises(config) if config.mode in NOISE_MODES else ()
     return DiffusionRestorer(
         denoise, settings, StageSettings.only(repair=repairs, mono_source=stages.mono_source),
-        config.block_seconds - config.overlap_seconds, config, noises, seed)
+        config.block_seconds - config.overlap_seconds, config=config, noises=noises, seed=seed)
 
 
 def read_noises(config: DiffusionConfig) -> tuple[np.ndarray, ...]:

@@ -22,7 +22,7 @@ from historical_denoiser.audio.removal import Pair, Strength
 from historical_denoiser.audio.survey import Survey, as_channels
 from historical_denoiser.classical import buzz, drones, held_notes, hum
 from historical_denoiser.core.checks import UserError, require
-from historical_denoiser.restoration.chain import remove_hum_and_clicks
+from historical_denoiser.restoration.chain import remove_clicks, remove_hum
 from historical_denoiser.restoration.separation import Separator
 
 logger = logging.getLogger(__name__)
@@ -201,8 +201,8 @@ def _with_profile(restorer: Separator, known: Survey, noise: np.ndarray, sample_
     gain = restorer.gain(known.power)
     for channel in noise[:, own].T:
         audio = (gain * (channel - np.mean(channel))).astype(np.float32)
-        audio = remove_hum_and_clicks(dsp.resample(audio, sample_rate, SAMPLE_RATE), known.hum_hz,
-                                      restorer.stages)
+        audio = remove_hum(dsp.resample(audio, sample_rate, SAMPLE_RATE), known.hum_hz)
+        audio = remove_clicks(audio, restorer.stages)
         profiles.append(form.measure(dsp.highpass(audio, stft.highpass_hz, SAMPLE_RATE))
                         if np.ptp(channel) > 0.0 else form.nothing())
     return replace(known, profiles=tuple(profiles))

@@ -14,6 +14,9 @@ from historical_denoiser.classical import clicks, held_notes, hum
 from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.restoration.settings import StageSettings
 
+# The stages that `restore_segment` goes through, with their switches; the network has none.
+ORDER = {"hum": "dehum", "clicks": "declick", "network": None, "held_notes": "keep_held"}
+
 # Takes a spectrogram `(batch, frames, bins, 2)`, or the list of a spectrogram and a noise profile
 # `(batch, 1, bins, 2)`. Returns a spectrogram of the same shape.
 Network = Callable[[Any], np.ndarray]
@@ -35,7 +38,7 @@ class KnownNoise:
 
 
 def restore_segment(audio: np.ndarray, network: Network, settings: NetworkSettings,
-                    stages: StageSettings, noise: KnownNoise) -> np.ndarray:
+                    stages: StageSettings, noise: KnownNoise) -> tuple[np.ndarray, ...]:
     """Restores one segment of one channel.
 
     Args:
@@ -46,31 +49,25 @@ def restore_segment(audio: np.ndarray, network: Network, settings: NetworkSettin
         noise: Analysis results for this channel.
 
     Returns:
-        `(samples,)`.
+        What each stage of `ORDER` leaves, `(samples,)`; the last one is the result.
     """
-    cleaned = remove_hum_and_clicks(audio, noise.hum_hz, stages)
+    without_hum = remove_hum(audio, noise.hum_hz)
+    without_clicks = remove_clicks(without_hum, stages)
     profile, stft = noise.profile, settings.stft
     predict = dsp.in_spectral_domain(
         network if profile is None else lambda spectra: network([spectra, profile[None]]),
         stft.win_size, stft.hop_size, stft.highpass_hz, dsp.SAMPLE_RATE)
-    restored = predict(cleaned[None])[0]
+    denoised = restored = predict(without_clicks[None])[0]
     if noise.floor is not None:
-        restored = held_notes.restore_notes(cleaned, restored, noise.floor)
-    return restored
+        restored = held_notes.restore_notes(without_clicks, denoised, noise.floor)
+    return without_hum, without_clicks, denoised, restored
 
 
-def remove_hum_and_clicks(audio: np.ndarray, hum_hz: float | None, stages: StageSettings,
-                          ) -> np.ndarray:
-    """Removes hum and clicks, before the network.
+def remove_hum(audio: np.ndarray, hum_hz: float | None) -> np.ndarray:
+    """Removes hum at multiples of `hum_hz`, if any, from `(samples,)` at the network's rate."""
+    return audio if hum_hz is None else hum.remove_hum(audio, hum_hz)
 
-    Args:
-        audio: `(samples,)` at the network's sample rate.
-        hum_hz: Frequency of which all lines of the hum are multiples; None for no hum.
-        stages: The stages that are enabled.
 
-    Returns:
-        `(samples,)`.
-    """
-    if hum_hz is not None:
-        audio = hum.remove_hum(audio, hum_hz)
+def remove_clicks(audio: np.ndarray, stages: StageSettings) -> np.ndarray:
+    """Removes clicks, if this stage is enabled, from `(samples,)` at the network's rate."""
     return clicks.remove_clicks(audio, stages.declick) if stages.is_on("declick") else audio

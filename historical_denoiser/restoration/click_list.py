@@ -11,9 +11,8 @@ from historical_denoiser.audio.blocks import Tape
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.audio.survey import Survey, as_channels
 from historical_denoiser.classical import clicks
-from historical_denoiser.restoration.chain import remove_hum_and_clicks
+from historical_denoiser.restoration.chain import remove_hum
 from historical_denoiser.restoration.separation import Separator
-from historical_denoiser.restoration.settings import OFF
 
 
 @dataclass(frozen=True, order=True)
@@ -70,7 +69,7 @@ def _in_sound(separator: Separator, blocks: Iterable[np.ndarray], sample_rate: i
     def note(waveforms: np.ndarray) -> np.ndarray:
         left, start, end = places[-1]
         for waveform, names in zip(waveforms, channels, strict=False):
-            steady = remove_hum_and_clicks(waveform, known.hum_hz, replace(stages, declick=OFF))
+            steady = remove_hum(waveform, known.hum_hz)
             found.extend((left + repair.place.start, left + repair.place.stop, names,
                           repair.strength_db)
                          for repair in clicks.repair_clicks(steady, stages.declick)[1]

@@ -18,7 +18,7 @@ from historical_denoiser.audio.survey import Survey, as_channels
 from historical_denoiser.classical import clicks
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.network.stored import NetworkSettings
-from historical_denoiser.restoration.chain import KnownNoise, Network, restore_segment
+from historical_denoiser.restoration.chain import ORDER, KnownNoise, Network, restore_segment
 from historical_denoiser.restoration.settings import StageSettings
 
 SEGMENT_SECONDS = 9.5
@@ -35,12 +35,15 @@ class Separator:
         settings: What is needed to run the network as in training.
         stages: The stages around the network.
         segment_seconds: Length of a segment; memory grows with it.
+        by_stage: Whether noise estimates have a further axis, the last one: the whole, and what
+            each stage of `chain.ORDER` removed of it.
     """
 
     network: Network
     settings: NetworkSettings
     stages: StageSettings
     segment_seconds: float = SEGMENT_SECONDS
+    by_stage: bool = False
 
     @property
     def rate(self) -> int:
@@ -72,7 +75,7 @@ class Separator:
             UserError: The recording contains NaN or infinite samples, or the network returned some.
         """
         if not known.distinct:
-            yield from ((block, np.zeros_like(block)) for block in blocks)
+            yield from ((block, self._nothing(block)) for block in blocks)
         elif known.silences:
             yield from self._separate_sounds(blocks, sample_rate, known, remember, may_fail)
         else:
@@ -92,12 +95,22 @@ class Separator:
             for (start, stop), is_silent in silence.spans(known.silences, known.samples):
                 sound = tape.play(start, stop, stop)
                 if is_silent:
-                    yield from (np.zeros_like(block) for block in sound)
+                    yield from map(self._nothing, sound)
                     continue
                 yield from (noise for _, noise in self.separate(
                     sound, sample_rate, known.between(start, stop), *others))
 
-        return _with_noise(blocks, noises)
+        waiting: deque[np.ndarray] = deque()  # blocks without noise so far
+
+        def read() -> Iterator[np.ndarray]:
+            for block in filter(len, blocks):
+                waiting.append(block)
+                yield block
+
+        everything = read()
+        yield from in_blocks(noises(Tape(everything)), waiting)
+        # The recording is read to its end, because a reader reports damage there.
+        yield from ((waiting.popleft(), self._nothing(block)) for block in everything)
 
     def _separate_whole(self, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
                         remember: Callable[[Predict], Predict], may_fail: bool) -> Iterator[Pair]:
@@ -135,9 +148,13 @@ class Separator:
                 yield piece
 
         for block, found in in_blocks(checked_output(), waiting, axis=-1):
-            noise = np.zeros_like(as_channels(block))
-            noise[:, audible] = as_channels(block)[:, audible] - found[order].T
-            yield block, noise.reshape(block.shape)
+            channels = as_channels(block)
+            # The estimate by stage has the channels of all stages one after the other.
+            shares = found.reshape(-1, len(distinct), len(block)).T[:, order].astype(block.dtype)
+            shares[..., 0] = channels[:, audible] - shares[..., 0]
+            noise = self._nothing(channels)
+            noise[:, audible] = shares if self.by_stage else shares[..., 0]
+            yield block, noise.reshape(self._nothing(block).shape)
         if missing > 0:
             raise UserError(f"the network returned {missing} samples less than it was given; is "
                             "it one for spectra of this form?")
@@ -178,24 +195,19 @@ class Separator:
             round(self.settings.context_seconds * self.rate), self.step_samples, **at)
 
     def _restore(self, waveforms: np.ndarray, noises: list[KnownNoise]) -> np.ndarray:
-        """Restores a segment `(channels, samples)` at the network's rate and level."""
+        """Restores a segment `(channels, samples)` at the network's rate and level.
+
+        With `by_stage`, what each stage removed follows, in further channels.
+        """
         # Channels are processed one at a time, so that memory does not grow with their number.
-        return np.stack([restore_segment(channel, self.network, self.settings, self.stages, noise)
-                         for channel, noise in zip(waveforms, noises, strict=False)])
+        wanted = slice(0 if self.by_stage else -1, None)
+        left = np.stack([restore_segment(
+            channel, self.network, self.settings, self.stages, noise)[wanted]
+            for channel, noise in zip(waveforms, noises, strict=False)], axis=1)
+        if not self.by_stage:
+            return left[-1]
+        return np.concatenate([left[-1], waveforms - left[0], *(left[:-1] - left[1:])])
 
-
-def _with_noise(blocks: Iterable[np.ndarray],
-                find: Callable[[Tape], Iterable[np.ndarray]]) -> Iterator[Pair]:
-    """Yields each block with its noise, which `find` yields in pieces of other lengths."""
-    waiting: deque[np.ndarray] = deque()  # blocks without noise so far
-
-    def read() -> Iterator[np.ndarray]:
-        for block in blocks:
-            if len(block):
-                waiting.append(block)
-                yield block
-
-    sound = read()
-    yield from in_blocks(find(Tape(sound)), waiting)
-    # The recording is read to its end, because a reader reports damage there.
-    yield from ((waiting.popleft(), np.zeros_like(block)) for block in sound)
+    def _nothing(self, block: np.ndarray) -> np.ndarray:
+        """Returns the noise estimate of silence."""
+        return np.zeros_like(block, shape=block.shape + (1 + len(ORDER),) * self.by_stage)

@@ -15,16 +15,19 @@ from historical_denoiser.audio.loudness import LoudnessMeter
 from historical_denoiser.audio.removal import Pair, Strength
 from historical_denoiser.audio.side import Span, TrackFinder
 from historical_denoiser.audio.survey import Survey
-from historical_denoiser.core.files import copy_mode, replacing
+from historical_denoiser.core.files import copy_mode, hash_of, replacing
 from historical_denoiser.formats import audio_io
 from historical_denoiser.restoration.click_list import Click, find_clicks
 from historical_denoiser.restoration.restorer import Restorer
-from historical_denoiser.run import labels
-from historical_denoiser.run.extras import CUES, FILES, LABELS, TRACK_LISTS
+from historical_denoiser.run import labels, premis
+from historical_denoiser.run.extras import CUES, FILES, LABELS, PREMIS, TRACK_LISTS
 from historical_denoiser.run.jobs import Job
 
 MAX_TRUE_PEAK_DB = -1.0  # dBTP; EBU R 128
 IN_MEMORY_BYTES = 2**26
+# A block of the repaired recording with what is to be subtracted from it; the block as it is in the
+# file; and what the stages of `Job.by_stage` removed, except for the network.
+Removed = tuple[Pair, np.ndarray, list[np.ndarray]]
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +41,12 @@ class Delivery:
         gain: Gain of the restored recording, for its loudness.
     """
 
-    def __init__(self, job: Job) -> None:
-        """Reads the lists that a user gives; raises UserError if they cannot be read."""
-        self._job, self._wanted = job, job.extras
+    def __init__(self, job: Job, digest: str) -> None:
+        """Reads the lists that a user gives; raises UserError if they cannot be read.
+
+        `digest` is the hash of the recording.
+        """
+        self._job, self._wanted, self._digest = job, job.extras, digest
         self._rate = job.recording.rate
         path = self._wanted.keep_clicks
         self.kept = labels.Kept(path and Path(path), self._rate, job.recording.channels)
@@ -59,16 +65,15 @@ class Delivery:
             self.marks += [(Fraction(click.start, self._rate), labels.label_of(
                 click, self._rate)[2]) for click in self._clicks]
 
-    def at_loudness(self, removed: Iterable[tuple[Pair, np.ndarray]],
-                    read: Callable[[], Iterable[np.ndarray]], report: Callable[[float], object],
-                    ) -> tuple[Iterable[tuple[Pair, np.ndarray]], Callable[[float], object]]:
+    def at_loudness(self, removed: Iterable[Removed], read: Callable[[], Iterable[np.ndarray]],
+                    report: Callable[[float], object],
+                    ) -> tuple[Iterable[Removed], Callable[[float], object]]:
         """Sets the gain, if a loudness is wanted.
 
         The restored recording is then written to a temporary file, to be read once more.
 
         Args:
-            removed: Blocks of the repaired recording, with what is to be subtracted; and the blocks
-                as they are in the file.
+            removed: The recording in blocks.
             read: Reads the recording from its start.
             report: Called with the seconds finished since its last call.
 
@@ -80,18 +85,18 @@ class Delivery:
             return removed, report
         meter = LoudnessMeter(self._rate, self._job.recording.channels)
         file = SpooledTemporaryFile(IN_MEMORY_BYTES)
-        for (block, noise), _ in removed:
-            np.save(file, (block - noise).astype(np.float32))
+        for (block, noise), _, shares in removed:
+            np.save(file, np.array([block - noise, *shares], np.float32))
             meter.add(block - noise)
             report(len(block) / self._rate)
         self._set_gain(meter, target)
 
-        def again() -> Iterator[tuple[Pair, np.ndarray]]:
+        def again() -> Iterator[Removed]:
             with file:
                 file.seek(0)
                 for original in filter(len, read()):
-                    block = np.load(file).astype(np.float64)
-                    yield (block, np.zeros_like(block)), original
+                    block, *shares = np.load(file).astype(np.float64)
+                    yield (block, np.zeros_like(block)), original, shares
 
         return again(), lambda seconds: None
 
@@ -129,13 +134,15 @@ class Delivery:
             self.marks += [(Fraction(start, self._rate), f"Track {number}")
                            for number, (start, _) in enumerate(self._tracks, 1)]
 
-    def write(self, places: dict[str, Path], restored: Path, output: audio_io.Format) -> None:
+    def write(self, places: dict[str, Path], restored: Path, output: audio_io.Format,
+              history: str) -> None:
         """Writes lists to temporary files, by the ends of their names, and the files of tracks.
 
         Args:
             places: The temporary files.
             restored: The restored recording.
             output: Its format.
+            history: Entry in its history.
         """
         seconds = [(start / self._rate, stop / self._rate) for start, stop in self._tracks]
         for ending, place in places.items():
@@ -153,6 +160,21 @@ class Delivery:
                 self._write_tracks(restored, output)
                 labels.write_tracks(place, ((path.name, start, stop - start) for path, (
                     start, stop) in zip(self._track_files(), seconds, strict=True)))
+
+            elif ending == PREMIS:
+                self._describe_event(place, restored, output, history)
+
+    def _describe_event(self, place: Path, restored: Path, output: audio_io.Format, history: str,
+                        ) -> None:
+        job, recording, film = self._job, self._job.recording, self._job.film
+        stored = (film.muxer, film.encoder) if film else (output.container, output.subtype)
+        premis.write_event(place, *(premis.Object(
+            path.name, digest, where.stat().st_size, container,
+            f"{form}, {rate} Hz, channels: {recording.channels}")
+            for path, where, digest, container, form, rate in (
+                (recording.path, recording.path, self._digest, recording.container,
+                 recording.subtype, recording.rate),
+                (job.denoised, restored, hash_of(restored), *stored, job.rate))), history)
 
     def _track_files(self) -> list[Path]:
         whole = self._job.denoised

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from historical_denoiser.core.checks import require
 
 LABELS, CUES, FILES = "labels", "cues", "files"
+WHOLE, BY_STAGE = "whole", "stages"
+PREMIS = "_denoised_premis.xml"
 TRACK_LISTS = {LABELS: "_tracks.txt", CUES: "_tracks.cue", FILES: "_tracks.csv"}
 
 
@@ -18,6 +20,8 @@ class ExtraSettings:
     # Such a list, in which only those clicks are left that are to stay as in the recording.
     keep_clicks: str | None = None
     loudness: float | None = None  # loudness of the result in LUFS; the true peak is limited
+    residual: str = WHOLE  # one file; or stages: also a file for what each stage removed
+    premis: bool = False  # describe the restoration for an archive: NAME_denoised_premis.xml
 
     # The tracks of a disc's side or a tape as a label track, a cue sheet, or files of their own.
     tracks: str = "none"
@@ -25,6 +29,8 @@ class ExtraSettings:
     def __post_init__(self) -> None:
         require(self.tracks in ("none", *TRACK_LISTS), "inference.tracks",
                 f"one of none, {', '.join(TRACK_LISTS)}", self.tracks)
+        require(self.residual in (WHOLE, BY_STAGE), "inference.residual", f"{WHOLE} or {BY_STAGE}",
+                self.residual)
         require(self.loudness is None or -70.0 < self.loudness < 0.0, "inference.loudness",
                 "a number of LUFS above -70 and below 0, as -18", self.loudness)
 
@@ -38,4 +44,4 @@ class ExtraSettings:
     def lists(self) -> list[str]:
         """Names of the lists to write, without the name of the recording before them."""
         return (["_clicks.csv", "_clicks.txt"] if self.click_list else []) + (
-            [] if self.tracks == "none" else [TRACK_LISTS[self.tracks]])
+            [] if self.tracks == "none" else [TRACK_LISTS[self.tracks]]) + [PREMIS] * self.premis

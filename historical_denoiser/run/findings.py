@@ -30,6 +30,7 @@ from historical_denoiser.run.jobs import HEADER_TOLERANCE_SECONDS
 
 EXCERPTS = 6  # of 10 s each
 MIN_OFFSET = 1e-3  # smaller constant offsets are not mentioned
+OFF_SPEED = 0.005  # a hum that is farther from 50 or 60 Hz, relatively, tells of a wrong speed
 SOFT_DB = 20.0  # a channel that is softer by more is mentioned
 
 # The programme is where the loudest fifth of the frames is above the
@@ -279,11 +280,17 @@ def _find_hum(material: _Material) -> Finding:
                 level = dsp.decibels(max(dsp.power(long - hum.remove_hum(long, hum_hz)), 1e-20))
     text = ("none" if hum_hz is None else
             f"multiples of {hum_hz:.2f} Hz at {level:.1f} dBFS, which inference.dehum subtracts")
+    off = 0.0 if hum_hz is None else 1.0 / hum.speed_to_mains(hum_hz) - 1.0
+    settings: tuple[str, ...] = ()
+    if abs(off) > OFF_SPEED:
+        text += f"; {100.0 * off:+.1f} % from the mains, so the speed may be wrong"
+        if not isinstance(material.recording, containers.Track):  # its speed cannot be changed
+            settings = ("inference.speed=auto",)
     if drone_hz is not None:
         text += f"; a drone from {drone_hz:.1f} Hz, which inference.keep_held keeps"
     return Finding("hum", text, {
         "hz": None if hum_hz is None else round(hum_hz, 2),
-        "dbfs": None if level is None else round(level, 1), "drone_hz": drone_hz})
+        "dbfs": None if level is None else round(level, 1), "drone_hz": drone_hz}, settings)
 
 
 # --- Noise and bandwidth ---------------------------------------------------------------------

@@ -31,10 +31,11 @@ from historical_denoiser.core.checks import UserError, reason_of, require
 from historical_denoiser.core.files import remove_left_over
 from historical_denoiser.formats import audio_io, containers, film
 from historical_denoiser.network.stored import NetworkSettings
+from historical_denoiser.restoration import chain
 from historical_denoiser.restoration.separation import SEGMENT_SECONDS
 from historical_denoiser.restoration.settings import RETIRED, STAGES, StageSettings, without_retired
 from historical_denoiser.run import profiles
-from historical_denoiser.run.extras import CUES, FILES, LABELS, TRACK_LISTS, ExtraSettings
+from historical_denoiser.run.extras import BY_STAGE, CUES, FILES, LABELS, TRACK_LISTS, ExtraSettings
 from historical_denoiser.run.labels import read_clicks
 from historical_denoiser.run.report import INTERRUPTED, read_results, why_not_done
 
@@ -48,7 +49,9 @@ LIST_ENDINGS = frozenset((".txt", ".m3u", ".m3u8"))  # endings of lists of file 
 STREAM_TAG = "#EXT-X-"  # used by playlists of streams only (RFC 8216, 4.3)
 # `/dev/stdin` may be a regular file, and `/dev/shm` is an ordinary folder.
 DEVICES, SYSTEM_FOLDERS = Path("/dev"), frozenset((Path("/dev/fd"), Path("/proc"), Path("/sys")))
-OWN_RESULT = re.compile(r"(?P<origin>.*)_(denoised|residual(_track[0-9]+)?)(_s([0-9.]+|auto))?"
+PARTS_OF_RESIDUAL = {"repair": "repair", **chain.ORDER}  # by stage, with their switches
+OWN_RESULT = re.compile(r"(?P<origin>.*)_(denoised|residual(_(" + "|".join(PARTS_OF_RESIDUAL) +
+                        r"))?(_track[0-9]+)?)(_s([0-9.]+|auto))?"
                         r"(_track[0-9]+)?", re.DOTALL)
 # Part of each result's name.
 RESULT_NAME = re.compile("(^|_)(denoised|residual|spectrogram|clicks|tracks)")
@@ -78,7 +81,7 @@ class InferenceConfig(StageSettings, ExtraSettings):
     # The replay: a name of `audio.replay.CURVES`, or "500,-13.7": turnover in Hz, dB at 10 kHz.
     replay_curve: Any = None
     transfer_curve: Any = None  # that of the preamplifier of the transfer, which is undone
-    speed: Any = 1.0  # a factor, or 78.26>80
+    speed: Any = 1.0  # a factor, or 78.26>80; or auto, to bring mains hum to 50 or 60 Hz
     azimuth: str = "none"  # auto to align the two channels of a tape
     track: Any = None  # number of a film's audio track, from 1; null: the default track; or all
     track_codec: str = "same"  # codec of that track in the result: same, flac or pcm
@@ -126,6 +129,8 @@ class InferenceConfig(StageSettings, ExtraSettings):
             "inference.track", f"a number from 1, or {ALL_TRACKS}", self.track)
         require(self.track != ALL_TRACKS or not self.resume, "inference.resume",
                 f"left out with inference.track={ALL_TRACKS}", self.resume)
+        require(self.track != ALL_TRACKS or not self.premis, "inference.premis",
+                f"left out with inference.track={ALL_TRACKS}", self.premis)
         for name, choices in (("runtime", RUNTIMES), ("track_codec", film.CHOICES),
                               ("cluster", CLUSTERS)):
             value = getattr(self, name)
@@ -143,11 +148,19 @@ class InferenceConfig(StageSettings, ExtraSettings):
         return StageSettings(**{name: getattr(self, name) for name in STAGES})
 
     @property
+    def stages_of_residual(self) -> list[str]:
+        """Names of the stages that get a file of what they removed."""
+        return [name for name, switch in PARTS_OF_RESIDUAL.items() if self.residual == BY_STAGE
+                and (switch is None or self.is_on(switch))]
+
+    @property
     def replay(self) -> Replay:
         """How the replay is corrected."""
+        finds_speed = self.speed == AUTO
         return Replay(read_curve(self.replay_curve, "inference.replay_curve"),
                       read_curve(self.transfer_curve, "inference.transfer_curve"),
-                      read_speed(self.speed, "inference.speed"), self.azimuth == AUTO)
+                      read_speed(1.0 if finds_speed else self.speed, "inference.speed"),
+                      self.azimuth == AUTO, finds_speed=finds_speed)
 
     @property
     def strength(self) -> Strength:
@@ -166,6 +179,7 @@ class Job:
         denoised: The restored recording.
         residual: Input minus output.
         picture: Spectrograms of input, output and residual; None for no picture.
+        by_stage: What each stage removed, by its name.
         lists: Lists of clicks, by the ends of their names.
         extras: What is wanted beside these files.
         film: Format of a film's track; None if the recording is not a film.
@@ -178,6 +192,7 @@ class Job:
     residual: Path
     picture: Path | None
     film: film.FilmFormat | None = None
+    by_stage: dict[str, Path] = field(default_factory=dict, hash=False)
     lists: dict[str, Path] = field(default_factory=dict, hash=False)
     extras: ExtraSettings = field(default_factory=ExtraSettings, hash=False)
     parts: tuple[Job, ...] = ()
@@ -187,7 +202,8 @@ class Job:
         """All files to write, starting with the restored recording."""
         if self.parts:
             return [self.denoised, *(path for part in self.parts for path in part.results[1:])]
-        return [path for path in (self.denoised, self.residual, self.picture, *self.lists.values())
+        return [path for path in (self.denoised, self.residual, self.picture,
+                                  *self.by_stage.values(), *self.lists.values())
                 if path is not None]
 
     @property
@@ -379,7 +395,7 @@ def make_job(recording: audio_io.Recording, settings: InferenceConfig,
         ending = audio_io.output_format(recording, recording.header_samples).ending
         output = None
         if isinstance(recording, containers.Track):
-            if settings.replay.speed != 1.0:
+            if settings.speed == AUTO or settings.replay.speed != 1.0:
                 raise UserError(f"{path}: inference.speed cannot be applied, " + (
                     "its pictures would no longer fit" if recording.is_film else
                     "as its packets have times; convert it to WAV or FLAC first"))
@@ -389,6 +405,8 @@ def make_job(recording: audio_io.Recording, settings: InferenceConfig,
                    folder / f"{name}_residual{mark}{suffix}{ending}",
                    folder / f"{name}_spectrogram{mark}{suffix}.png" if settings.spectrogram
                    else None, output,
+                   {stage: folder / f"{name}_residual_{stage}{mark}{suffix}{ending}"
+                    for stage in settings.stages_of_residual},
                    {end: folder / f"{name}{end[:-4]}{mark}{suffix}{end[-4:]}"
                     for end in settings.lists}, settings.extras)
 
@@ -525,7 +543,7 @@ def _not_done(jobs: list[Job], failures: dict[Path, str], reports: dict[Path, An
             continue
         # To draw a picture or to write a list later, the recording is restored again.
         extras = [extra for part in job.parts or (job,)
-                  for extra in (part.picture, *part.lists.values())
+                  for extra in (part.picture, *part.by_stage.values(), *part.lists.values())
                   if extra is not None and extra not in present]
         reason = why_not_done(reports[folder], folder, path,
                               [result for result in job.results if result not in extras],

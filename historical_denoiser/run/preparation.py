@@ -4,6 +4,7 @@ Repairs are made once, and kept for the passes that follow; the replay is correc
 Start reading at `Preparation`.
 """
 
+import itertools
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -14,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from historical_denoiser.audio.fitting import excerpts
 from historical_denoiser.audio.replay import Replay, find_azimuth
-from historical_denoiser.audio.survey import checked
+from historical_denoiser.audio.survey import checked, survey
+from historical_denoiser.classical.hum import find_hum, speed_to_mains
 from historical_denoiser.classical.repair import Found
 from historical_denoiser.formats import containers
 from historical_denoiser.formats.audio_io import Recording
@@ -24,6 +27,9 @@ from historical_denoiser.restoration.restorer import Restorer
 logger = logging.getLogger(__name__)
 
 IN_MEMORY_BYTES = 2**26
+# Relative changes of the speed by the hum: those that are searched, the greatest and the smallest
+# one that is made. Mains may well be off by a thousandth.
+SEARCHED_CHANGE, MAX_CHANGE, MIN_CHANGE = 0.09, 0.08, 0.001
 CEILING = 0.99  # the peak of a recording that was lowered; denoising may raise it a little
 
 
@@ -39,6 +45,39 @@ def measure_azimuth(recording: Recording, correction: Replay) -> Replay:
                                      recording.rate)
     logger.info("%s: azimuth: %s", recording.path, why)
     return replace(correction, late_seconds=late_seconds)
+
+
+def measure_speed(recording: Recording, correction: Replay) -> Replay:
+    """Returns the correction of a replay with the speed by the hum of a recording, if wanted.
+
+    The hum must be of the time before the wrong speed: that of the transfer itself is at 50 or 60
+    Hz already. Drones are not looked for, as `drones.find_drones` takes a hum so far off for one.
+    """
+    if not correction.finds_speed:
+        return correction
+
+    def read() -> Iterable[np.ndarray]:
+        return containers.read_blocks(recording)
+
+    known = survey(read(), recording.rate)
+    sounds = list(itertools.chain(*excerpts(read, known, recording.rate)))
+    found = (find_hum([sound[:, channel] for sound in sounds], recording.rate,
+                      faster=SEARCHED_CHANGE) for channel in known.distinct)
+    hum_hz = next(filter(None, found), None)
+    if hum_hz is None:
+        logger.warning("%s: speed: no hum near 50 or 60 Hz was found: nothing is changed",
+                       recording.path)
+        return correction
+    speed = speed_to_mains(hum_hz)
+    level, note = logging.INFO, f": it is brought to {speed * hum_hz:g} Hz"
+    if abs(speed - 1.0) > MAX_CHANGE:
+        level, note = logging.WARNING, (f", which is more than {100.0 * MAX_CHANGE:g} % from "
+                                        f"{speed * hum_hz:g} Hz: nothing is changed")
+        speed = 1.0
+    elif abs(speed - 1.0) < MIN_CHANGE:
+        speed, note = 1.0, ": nothing has to be changed"
+    logger.log(level, "%s: speed: the hum is at %.2f Hz%s", recording.path, hum_hz, note)
+    return replace(correction, speed=speed, hum_hz=hum_hz)
 
 
 class Preparation:

@@ -6,15 +6,16 @@ Start reading at `denoise_recording`.
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from historical_denoiser.audio.fitting import EXCERPTS_SECONDS, Fitted
-from historical_denoiser.audio.removal import Pair, Strength, as_strength, remove
+from historical_denoiser.audio.removal import NO_LIMITS, Pair, Strength, as_strength, remove
 from historical_denoiser.audio.replay import UNCHANGED, Replay
 from historical_denoiser.audio.survey import Survey, survey
 from historical_denoiser.core.checks import UserError
@@ -25,12 +26,13 @@ from historical_denoiser.formats.containers import Reader
 from historical_denoiser.formats.film import FilmWriter
 from historical_denoiser.formats.integrity import find_damage
 from historical_denoiser.formats.metadata import carry_over
+from historical_denoiser.restoration import chain
 from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.run import profiles
-from historical_denoiser.run.delivery import Delivery
+from historical_denoiser.run.delivery import Delivery, Removed
 from historical_denoiser.run.jobs import HEADER_TOLERANCE_SECONDS, Job
 from historical_denoiser.run.journal import Journal
-from historical_denoiser.run.preparation import Preparation, measure_azimuth
+from historical_denoiser.run.preparation import Preparation, measure_azimuth, measure_speed
 from historical_denoiser.run.report import Levels
 
 logger = logging.getLogger(__name__)
@@ -68,10 +70,10 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         UserError: The recording is damaged or contains NaN, or the noise profile does not exist.
         OSError: The results cannot be written.
     """
-    recording, strength, delivery = job.recording, as_strength(strength), Delivery(job)
-    digest, first = hash_of(recording.path), _blocks(job)
+    recording, strength, digest = job.recording, as_strength(strength), hash_of(job.recording.path)
+    delivery, first = Delivery(job, digest), _blocks(job)
     prepared, known, report = _survey(job, restorer, replay, first, report)
-    _log_facts(job, known, strength, replay.speed, getattr(first, "incomplete_packets", 0))
+    _log_facts(job, known, strength, prepared.replay.speed, getattr(first, "incomplete_packets", 0))
     output, gain = _choose_output(job, prepared, known.samples)
     known, fitted, report = _analyse(job, restorer, strength, noise_profile, known, report,
                                      prepared)
@@ -82,14 +84,14 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         if resume and not strength.removes_nothing:
             journal = stack.enter_context(Journal(job.denoised, digest, resume))
         # The last one appears first, and the restored recording last.
-        places = [stack.enter_context(replacing(path, lock=True)) for path in job.results]
-        copy_mode(recording.path, *places, *([journal.path] if journal else []))
+        places = {path: stack.enter_context(replacing(path, lock=True)) for path in job.results}
+        copy_mode(recording.path, *places.values(), *([journal.path] if journal else []))
         seed = _dither_seed(job, strength, prepared, gain, digest)
-        writer = _writer(job, places[0], output, first, blocks, seed, history)
+        writer = _writer(job, places[job.denoised], output, first, blocks, seed, history)
         delivery.list_clicks(restorer, strength, known, lambda: prepared.apply(_blocks(job)))
-        removed = _removed(restorer, strength, known, prepared, gain, blocks, journal, delivery)
         removed, report = delivery.at_loudness(
-            removed, lambda: prepared.without_repairs(_blocks(job), gain), report)
+            _removed(job, restorer, strength, known, prepared, gain, blocks, journal, delivery),
+            lambda: prepared.without_repairs(_blocks(job), gain), report)
         levels = _write(job, places, writer, removed, output, report, delivery.gain)
         _accompany(job, places, output, history, strength, prepared, known.samples, delivery)
         before_replacing()
@@ -110,8 +112,8 @@ def _survey(job: Job, restorer: Restorer, replay: Replay, blocks: Iterable[np.nd
     Returns:
         How it is prepared, the survey, and a function that replaces `report` for the rest.
     """
-    prepared = Preparation(restorer, job.recording.rate,
-                           measure_azimuth(job.recording, replay))
+    replay = measure_speed(job.recording, measure_azimuth(job.recording, replay))
+    prepared = Preparation(restorer, job.recording.rate, replay)
     share = restorer.repair_share if prepared.kinds else 0.0
     known = survey(prepared.make(blocks, lambda seconds: report(share * seconds)), prepared.rate)
     rest = (1.0 - share) * prepared.replay.speed  # in seconds of the file
@@ -142,20 +144,37 @@ def _dither_seed(job: Job, strength: Strength, prepared: Preparation, gain: floa
     return int(digest[:SEED_DIGITS], 16) if is_changed or job.extras.loudness is not None else None
 
 
-def _removed(restorer: Restorer, strength: Strength, known: Survey, prepared: Preparation,
-             gain: float, blocks: Iterable[np.ndarray], journal: Journal | None,
-             delivery: Delivery,
-             ) -> Iterable[tuple[Pair, np.ndarray]]:
-    """Yields blocks prepared and with the gain, the noise to subtract, and what both sum up to."""
+def _removed(job: Job, restorer: Restorer, strength: Strength, known: Survey,
+             prepared: Preparation, gain: float, blocks: Iterable[np.ndarray],
+             journal: Journal | None, delivery: Delivery) -> Iterator[Removed]:
+    """Yields blocks prepared and with the gain, and what is removed from them."""
     originals, source = itertools.tee(blocks)
     source = prepared.apply(source)
-    pairs: Iterable[Pair] = ((block, np.zeros_like(block)) for block in source)
+    pairs: Iterable[Pair] = ((block, np.zeros((*block.shape, 1 + len(chain.ORDER))))
+                             for block in source)
     if not strength.removes_nothing:
-        pairs = delivery.watch(restorer.separate(
-            source, prepared.rate, known, *([journal.around] if journal else [])), restorer)
-    pairs = ((gain * block, gain * noise) for block, noise in pairs)
-    return zip(delivery.kept.spare(remove(pairs, prepared.rate, strength)),
-               prepared.without_repairs(originals, gain), strict=True)
+        restorer = replace(restorer, by_stage=True) if job.by_stage else restorer
+        pairs = restorer.separate(source, prepared.rate, known,
+                                  *([journal.around] if journal else []))
+
+    def take(pairs: Iterable[Pair], share: int) -> Iterator[Pair]:
+        return ((block, noise.reshape(*block.shape, -1)[..., share]) for block, noise in pairs)
+
+    def subtract(pairs: Iterable[Pair], strength: Strength) -> Iterator[Pair]:
+        pairs = ((gain * block, gain * noise) for block, noise in pairs)
+        return delivery.kept.spare(remove(pairs, prepared.rate, strength))
+
+    # Estimate 0 is the whole. What a noise floor and band limits do is left to the network.
+    linear = replace(strength, noise_floor_db=None, band_hz=NO_LIMITS)
+    numbers = [number for number, stage in enumerate(chain.ORDER, 1)
+               if stage in job.by_stage and stage != "network"]
+    whole, *parts = itertools.tee(pairs, 1 + len(numbers))
+    shares = [subtract(take(part, number), linear)
+              for part, number in zip(parts, numbers, strict=True)]
+    whole = subtract(delivery.watch(take(whole, 0), restorer), strength)
+    for pair, original in zip(whole, prepared.without_repairs(originals, gain), strict=True):
+        repaired = [original - pair[0]] if "repair" in job.by_stage else []
+        yield pair, original, [*repaired, *(next(share)[1] for share in shares)]
 
 
 def _log_facts(job: Job, known: Survey, strength: Strength, speed: float, incomplete: int) -> None:
@@ -235,10 +254,10 @@ def _analyse(job: Job, restorer: Restorer, strength: Strength, noise_profile: An
     return known, fitted, advance
 
 
-def _write(job: Job, places: list[Path], writer: FilmWriter | audio_io.Writer,
-           removed: Iterable[tuple[Pair, np.ndarray]], output: audio_io.Format,
+def _write(job: Job, places: dict[Path, Path], writer: FilmWriter | audio_io.Writer,
+           removed: Iterable[Removed], output: audio_io.Format,
            report: Callable[[float], object], gain: float) -> Levels:
-    """Writes the restored recording and the residual, and returns their levels.
+    """Writes the restored recording, the residual and its parts, and returns the levels.
 
     Args:
         job: The recording, and the files to write.
@@ -250,49 +269,58 @@ def _write(job: Job, places: list[Path], writer: FilmWriter | audio_io.Writer,
         gain: That of the restored recording, for its loudness; the residual is without it.
     """
     recording, levels = job.recording, Levels()
-    with writer as main, audio_io.Writer(places[1], recording.rate, recording.channels,
-                                         output) as rest:
-        for (block, noise), original in removed:
+    with writer as main, ExitStack() as stack:
+        rest, *parts = (stack.enter_context(audio_io.Writer(
+            places[path], recording.rate, recording.channels, output))
+            for path in (job.residual, *job.by_stage.values()))
+        others = [part for part, stage in zip(parts, job.by_stage, strict=True)
+                  if stage != "network"]
+        for (block, noise), original, shares in removed:
             written = main.write(gain * (block - noise))
-            levels.add(input=original, output=written,
-                       residual=rest.write(original - written / gain))
+            residual = rest.write(original - written / gain)
+            levels.add(input=original, output=written, residual=residual)
+            for part, share in zip(others, shares, strict=True):
+                residual = residual - part.write(share)
+            if parts:  # the network's share is what the others leave, so that the sum is exact
+                parts[list(job.by_stage).index("network")].write(residual)
             report(len(original) / recording.rate)
-    for each, path in ((main, job.denoised), (rest, job.residual)):
+    for each, path in zip((main, rest, *parts), (job.denoised, job.residual,
+                                                 *job.by_stage.values()), strict=True):
         if each.clipped:
             logger.warning("%s: %d samples lie beyond full scale and were clipped", path,
                            each.clipped)
     return levels
 
 
-def _accompany(job: Job, places: list[Path], output: audio_io.Format, history: str,
+def _accompany(job: Job, places: dict[Path, Path], output: audio_io.Format, history: str,
                strength: Strength, prepared: Preparation, samples: int, delivery: Delivery,
                ) -> None:
     """Copies tags and markers of a recording that is not a film, draws, and writes lists."""
     if job.film is None:
         try:
-            carry_over(job.recording, places[0], output, history, prepared.replay.speed,
+            carry_over(job.recording, places[job.denoised], output, history, prepared.replay.speed,
                        delivery.marks)
         except UserError as error:
             logger.warning("%s: tags and markers are not copied: %s", job.recording.path, error)
-        audio_io.require_whole(places[0], samples)
+        audio_io.require_whole(places[job.denoised], samples)
     if job.picture is not None:
         _draw(job, places, strength, prepared, samples)
-    lists = dict(zip(job.lists, places[len(places) - len(job.lists):], strict=True))
-    delivery.write(lists, places[0], output)
+    delivery.write({end: places[path] for end, path in job.lists.items()}, places[job.denoised],
+                   output, history)
 
 
-def _draw(job: Job, places: list[Path], strength: Strength, prepared: Preparation,
+def _draw(job: Job, places: dict[Path, Path], strength: Strength, prepared: Preparation,
           samples: int) -> None:
     """Draws input, output and residual."""
     # Imported only when needed, since matplotlib takes a second to load.
     from historical_denoiser.formats.spectrogram import save_spectrograms
 
-    save_spectrograms(places[2], [
+    save_spectrograms(places[job.picture], [
         ("Input, before its replay was corrected" if prepared.replay.changes else "Input",
          job.recording),
         (f"Output at strength {strength.share:g}",
-         containers.open_audio(places[0], job.recording.track)),
-        ("Residual: input - output", audio_io.open_recording(places[1]))], samples)
+         containers.open_audio(places[job.denoised], job.recording.track)),
+        ("Residual: input - output", audio_io.open_recording(places[job.residual]))], samples)
 
 
 def _blocks(job: Job, keep_times: bool = False) -> Iterable[np.ndarray]:
