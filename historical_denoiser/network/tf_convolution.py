@@ -1,7 +1,7 @@
 """Convolution on TensorFlow; on a CPU without oneDNN, XLA computes the gradient of the kernel.
 
 On such a CPU, XLA takes half as long as TensorFlow's own routine. With oneDNN, TensorFlow takes
-half as long as XLA; see `benchmarks/forward.py --train`.
+half as long as XLA (docs/lab/speed.md).
 """
 
 import functools
