@@ -69,7 +69,7 @@ from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.restoration.settings import OFF, STAGES, StageSettings
 from historical_denoiser.run.jobs import strength_suffix
 from historical_denoiser.run.profiles import KEY
-from historical_denoiser.settings import RETIRED_WEIGHTS, Config, load_config
+from historical_denoiser.settings import Config, load_config
 from historical_denoiser.training import metrics, perceptual, probes
 
 logger = logging.getLogger(__name__)
@@ -247,7 +247,7 @@ def compare(cfg: Config, given: set[str]) -> None:
 
 def is_weights(name: str) -> bool:
     """Returns whether a name is a file, a folder or the prefix of a checkpoint."""
-    return name in RETIRED_WEIGHTS or Path(name).exists() or Path(f"{name}.index").is_file()
+    return Path(name).exists() or Path(f"{name}.index").is_file()
 
 
 def own_methods(cfg: Config, given: set[str]) -> dict[str, Callable[[str], Restore]]:

@@ -25,7 +25,12 @@ from historical_denoiser import settings as config
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.diffusion import network as diffusion
 from historical_denoiser.network import weights
-from historical_denoiser.network.stored import CONFIG_NAME, read_network_settings, read_settings
+from historical_denoiser.network.stored import (
+    CONFIG_NAME,
+    find_weights,
+    read_network_settings,
+    read_settings,
+)
 from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.restoration.settings import StageSettings
 from historical_denoiser.settings import Config
@@ -125,7 +130,7 @@ class Learner:
         They may be those of a smaller network that `weights.grow` can enlarge; the settings beside
         the file describe it.
         """
-        file = config.locate_weights(path)
+        file = find_weights(path)
         stored = read_network_settings(file)
         if stored is None or self.is_prior or stored.unet == self.averaged.settings:
             unet.load_weights(self.averaged, file)

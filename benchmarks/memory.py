@@ -2,12 +2,12 @@
 
     python benchmarks/memory.py 60 360            # seconds; "network" that halves its input
     python benchmarks/memory.py --network 60      # the shipped network
-    python benchmarks/memory.py --network 60 --weights=FOLDER --segment-seconds=10
+    python benchmarks/memory.py --network 60 --weights=FOLDER
 
-Each length is measured in its own process. It writes noise to a file and denoises it like
-`inference.py`, with both results and the journal of `inference.resume`. Prints the peak of the
-resident memory in MB of 10^6 bytes, its ratio to that of the first length, and the memory before
-the recording was opened.
+Each length is measured in its own process. It writes noise to a file (stereo at 96 kHz, 24 bits)
+and denoises it like `inference.py`, with both results and the journal of `inference.resume`. Prints
+the peak of the resident memory in MB of 10^6 bytes, its ratio to that of the first length, and the
+memory before the recording was opened.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-BLOCK_SECONDS = 10
+RATE, BLOCK_SECONDS = 96000, 10
 
 
 def peak_megabytes() -> float:
@@ -34,16 +34,16 @@ def peak_megabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # bytes on macOS
 
 
-def write_noise(path: Path, seconds: int, rate: int, channels: int, subtype: str) -> None:
+def write_noise(path: Path, seconds: int) -> None:
     """Writes noise block by block."""
     import numpy as np
     import soundfile
 
     rng = np.random.default_rng(0)
-    with soundfile.SoundFile(path, "w", rate, channels, subtype, format="RF64") as file:
+    with soundfile.SoundFile(path, "w", RATE, 2, "PCM_24", format="RF64") as file:
         for done in range(0, seconds, BLOCK_SECONDS):
-            samples = min(BLOCK_SECONDS, seconds - done) * rate
-            file.write(0.1 * rng.standard_normal((samples, channels), dtype=np.float32))
+            samples = min(BLOCK_SECONDS, seconds - done) * RATE
+            file.write(0.1 * rng.standard_normal((samples, 2), dtype=np.float32))
 
 
 def measure(arguments: argparse.Namespace) -> None:
@@ -52,24 +52,20 @@ def measure(arguments: argparse.Namespace) -> None:
     from historical_denoiser.core.memory import give_back_arrays
     from historical_denoiser.network.stored import NetworkSettings
     from historical_denoiser.restoration.restorer import Restorer
-    from historical_denoiser.restoration.separation import SEGMENT_SECONDS
     from historical_denoiser.restoration.settings import StageSettings
     from historical_denoiser.run.jobs import InferenceConfig
 
-    seconds = arguments.segment_seconds or SEGMENT_SECONDS
     give_back_arrays()  # like inference.py
-    chosen = InferenceConfig(segment_seconds=seconds)
     if arguments.network:
-        restorer = inference.Denoiser.load(arguments.weights, segment_seconds=seconds)
+        restorer = inference.Denoiser.load(arguments.weights)
     else:
         restorer = Restorer(lambda spectra: 0.5 * spectra, NetworkSettings(reference_dbfs=-20.0),
-                            StageSettings.only(), seconds)
+                            StageSettings.only())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.wav"
-        write_noise(path, arguments.seconds[0], arguments.rate, arguments.channels,
-                    arguments.subtype)
+        write_noise(path, arguments.seconds[0])
         before, began = peak_megabytes(), time.perf_counter()
-        (job,), _ = inference.plan([path], chosen)
+        (job,), _ = inference.plan([path], InferenceConfig())
         inference.denoise_recording(job, restorer, resume="benchmark")
         sys.stdout.write(f"{before:.1f} {peak_megabytes():.1f} {time.perf_counter() - began:.1f}\n")
 
@@ -80,10 +76,6 @@ def main() -> None:
     parser.add_argument("seconds", type=int, nargs="+", help="lengths of the recordings")
     parser.add_argument("--network", action="store_true", help="use a real network")
     parser.add_argument("--weights", help="default: the shipped ones")
-    parser.add_argument("--segment-seconds", type=float)
-    parser.add_argument("--rate", type=int, default=96000)
-    parser.add_argument("--channels", type=int, default=2)
-    parser.add_argument("--subtype", default="PCM_24", help="sample format of the file")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:

@@ -33,6 +33,7 @@ from historical_denoiser.network.stored import (
     CONFIG_NAME,
     KEYS,
     NetworkSettings,
+    find_weights,
     read_network_settings,
     read_settings,
 )
@@ -42,7 +43,7 @@ from historical_denoiser.restoration.settings import RETIRED, STAGES, StageSetti
 from historical_denoiser.run import profiles
 from historical_denoiser.run.extras import WHOLE
 from historical_denoiser.run.report import RESULTS_VERSION, hash_of_values
-from historical_denoiser.settings import Config, locate_weights, network_settings
+from historical_denoiser.settings import Config, network_settings
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class Denoiser(Restorer):
             FileNotFoundError: There are no such weights.
             UserError: They belong to another network, or their settings are not known.
         """
-        path = locate_weights(weights or PRETRAINED)
+        path = find_weights(weights or PRETRAINED)
         _require_runtime(path, runtime)
         settings = settings or stored_settings(path)
         if settings is None:
@@ -189,7 +190,7 @@ def choose_network(cfg: Config, given: Iterable[str] = ()) -> tuple[Path, Networ
     """
     best = Path(cfg.path_experiment) / BEST_NAME
     if cfg.weights is not None:
-        weights, kind = locate_weights(cfg.weights), "named in the call"
+        weights, kind = find_weights(cfg.weights), "named in the call"
     elif "path_experiment" in given and best.is_file():
         weights, kind = best, f"best of {cfg.path_experiment}"
     elif cfg.method == "cassette":
@@ -329,7 +330,7 @@ def _choose_diffusion(cfg: Config, given: Iterable[str], chosen: dict[str, Any],
     """
     require(cfg.weights is not None, "weights", "given with method=diffusion, as the folder of a "
             "run of conf_diffusion: no weights of a diffusion model are shipped", cfg.weights)
-    weights = locate_weights(cfg.weights)
+    weights = find_weights(cfg.weights)
     require(_stored_method(weights) == "diffusion", "weights", "those of a diffusion model, whose "
             f"{CONFIG_NAME} lies beside them", str(weights))
     config = _with_trained(cfg.diffusion, weights, given)

@@ -4,7 +4,6 @@ YAML under `conf/` chooses values; the dataclasses say what exists. Nothing here
 TensorFlow, so that a mistyped key is answered at once.
 """
 
-import logging
 import math
 import sys
 from collections.abc import Callable, Mapping
@@ -27,24 +26,20 @@ from historical_denoiser.core.command_line import (
     keys_of,
     read_arguments,
 )
-from historical_denoiser.core.resources import CONF, PRETRAINED
+from historical_denoiser.core.resources import CONF, PRETRAINED  # noqa: F401 - the page takes it
 from historical_denoiser.data.settings import DsetConfig
 from historical_denoiser.diffusion.settings import DiffusionConfig
 from historical_denoiser.network.runtimes import ENDINGS
 from historical_denoiser.network.settings import UnetConfig
-from historical_denoiser.network.stored import NetworkSettings, find_weights, write_settings
+from historical_denoiser.network.stored import NetworkSettings, write_settings
 from historical_denoiser.noise.carriers import CarrierConfig
 from historical_denoiser.page.settings import AppConfig
 from historical_denoiser.run.jobs import InferenceConfig
 from historical_denoiser.training.settings import LossConfig, ScheduleConfig
 
-logger = logging.getLogger(__name__)
-
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 METHODS = ("network", "lsa", "cassette", "diffusion")
 STRATEGIES = ("none", "mirrored", "multi_worker")
-# Names of weights that were shipped beside the default.
-RETIRED_WEIGHTS = ("moving", "small")
 PREFIX = "inference."  # of keys that stand below it
 
 @dataclass
@@ -183,18 +178,6 @@ def run_with_settings(task: Callable[[Config, set[str]], None], usage: str) -> N
         task(load_config(raw, names), keys_of(HydraConfig.get().overrides.task) | names.keys())
 
     run()
-
-
-def locate_weights(name: str | Path) -> Path:
-    """Returns the file, or the prefix, of the weights that a name stands for.
-
-    Raises:
-        FileNotFoundError: They are not there.
-    """
-    if str(name) in RETIRED_WEIGHTS and not Path(name).exists():
-        logger.warning("weights=%s: one network is shipped now, and it is used", name)
-        name = PRETRAINED
-    return find_weights(name)
 
 
 def network_settings(cfg: Config) -> NetworkSettings:

@@ -9,20 +9,11 @@ import programs
 import pytest
 import soundfile
 
-from benchmarks import methods, sounds, tables
+from benchmarks import sounds, tables
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.core.checks import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def test_gains_of_a_bench_are_means_by_method_and_category(tmp_path):
-    table = tmp_path / "bench.csv"
-    table.write_text("method,category,snr_gain_db\na,music,1\na,music,2\na,speech,5\nb,music,0\n")
-    assert methods.read_gains(table) == {"a": {"music": 1.5, "speech": 5.0}, "b": {"music": 0.0}}
-    table.write_text("method,recording,floor_dbfs\na,x,-50\n")
-    with pytest.raises(UserError, match="must be a bench.csv"):
-        methods.read_gains(table)
 
 
 def test_short_clips_are_joined_and_long_ones_left(rng):
@@ -83,9 +74,8 @@ def test_each_method_is_measured_in_a_process_of_its_own(tmp_path):
     rows = [[cell.strip() for cell in line.split("|")[1:-1]]
             for line in done.stdout.splitlines()[2:]]
     none, network, missing = rows
-    assert none[:4] == ["none", "-", "-", "-"] and float(none[4]) < 0.1
-    assert int(network[1].replace(",", "")) > 4 * 10**5 and float(network[2]) > 1.0
-    assert float(network[6]) > float(none[6]) > float(none[7]) > 10.0
+    assert none[0] == "none" and float(none[1]) < 0.1 < float(network[2])
+    assert float(network[3]) > float(none[3]) > float(none[4]) > 10.0
     assert missing[1].startswith("error: `methods` must be")
 
 

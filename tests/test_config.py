@@ -1,7 +1,5 @@
 """Every configuration composes, and what is out of range is named."""
 
-from pathlib import Path
-
 import pytest
 from omegaconf import OmegaConf
 from small_corpus import ROOT, composed
@@ -153,12 +151,3 @@ def test_the_shipped_settings_are_those_of_the_configuration():
     """Network and transform; what it was trained with may be anything."""
     shipped = read_network_settings(config.PRETRAINED / "best.weights.h5")
     assert shipped == config.network_settings(composed())
-
-
-def test_names_of_weights_shipped_before_stand_for_those_shipped_now(tmp_path, monkeypatch, caplog):
-    monkeypatch.chdir(tmp_path)
-    assert config.locate_weights("small") == config.PRETRAINED / "best.weights.h5"
-    assert "weights=small: one network is shipped now" in caplog.text
-    Path("small").mkdir()
-    with pytest.raises(FileNotFoundError, match="the folder holds no best.weights.h5"):
-        config.locate_weights("small")
