@@ -59,6 +59,7 @@ from historical_denoiser.page.sessions import (
     require_length,
 )
 from historical_denoiser.run.extras import ExtraSettings
+from historical_denoiser.run.findings import Finding, examine
 from historical_denoiser.run.jobs import ALL_TRACKS, InferenceConfig, Job, make_job
 from historical_denoiser.run.recording import denoise_recording
 from historical_denoiser.settings import PRETRAINED, Config, run_with_settings
@@ -149,6 +150,11 @@ class Workshop:
                                 recording, check)
         session.recording = recording
         return sound
+
+    def look(self, session: Session) -> list[Finding]:
+        """Returns what is wrong with a recording, as `denoise --look`."""
+        with session.in_use():
+            return examine(session.recording)
 
     def denoise(self, session: Session, choice: str, profile: Any, strength: float,
                 report: Callable[[float], object]) -> Sound:

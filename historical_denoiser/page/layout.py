@@ -6,6 +6,7 @@ It needs Gradio, so `app` imports it last. Start reading at `build`.
 # Gradio inspects annotations, so they must not be strings in this module.
 import functools
 import html
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ import gradio as gr
 
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.command_line import describe_error
+from historical_denoiser.page import choices
 from historical_denoiser.page.listening import Sound
 from historical_denoiser.run import profiles
 
@@ -69,6 +71,10 @@ def _lay_out_choices(workshop: Any) -> dict[str, Any]:
     with gr.Tab("Microphone"):
         spoken = gr.Audio(sources=["microphone"], type="filepath", format="wav",
                           label="Record with the microphone", editable=False, buttons=[])
+    with gr.Column(visible=False) as look:
+        findings = gr.HTML(elem_id="findings")
+        suggested = gr.CheckboxGroup(label="Suggestions: tick one to use it", elem_id="suggested")
+        taken = gr.State([])  # those that were ticked before
     gr.Markdown("## 2. Choose how to remove the noise")
     choice = gr.Dropdown(list(workshop.choices), value=first, label="Method", elem_id="choice")
     with gr.Group(visible=workshop.takes_profile(first)) as profile:
@@ -82,7 +88,8 @@ def _lay_out_choices(workshop: Any) -> dict[str, Any]:
             to_here = gr.Button("Noise ends at the player's position", size="sm", min_width=100)
     run = gr.Button("Remove the noise", variant="primary", interactive=False, elem_id="run")
     status = gr.HTML(elem_id="status")  # progress, and position in the queue
-    return {"file": file, "example": example, "spoken": spoken, "choice": choice,
+    return {"file": file, "example": example, "spoken": spoken, "look": look,
+            "findings": findings, "suggested": suggested, "taken": taken, "choice": choice,
             "profile": profile, "kind": kind, "start": start, "end": end, "from_here": from_here,
             "to_here": to_here, "run": run, "status": status}
 
@@ -112,7 +119,10 @@ def _lay_out_listening(denoising_strength: float) -> dict[str, Any]:
 
 def _connect(page: gr.Blocks, on: SimpleNamespace, answers: "Answers", example: Path) -> None:
     """Connects the events of the components with their handlers."""
-    received = [on.player, on.run, on.results]
+    received = [on.player, on.run, on.results, on.look]
+    looked = {"fn": answers.look, "inputs": on.player, "show_progress_on": on.status,
+              "outputs": [on.look, on.findings, on.suggested], "concurrency_limit": 1,
+              "concurrency_id": "look", **PRIVATE}
     files = [on.results, on.result, on.rest, on.picture, on.written]
     # Files of another strength than the one that is chosen now are not offered.
     only_current = {"inputs": [on.strength, on.written, on.result, on.rest], "fn": None,
@@ -122,9 +132,12 @@ def _connect(page: gr.Blocks, on: SimpleNamespace, answers: "Answers", example: 
     for dropped, moments in ((on.file, [on.file.upload, on.file.clear]),
                              (on.spoken, [on.spoken.stop_recording, on.spoken.clear])):
         gr.on(moments, answers.receive, dropped, received, show_progress_on=on.player,
-              concurrency_limit=2, trigger_mode="always_last", **PRIVATE)
+              concurrency_limit=2, trigger_mode="always_last", **PRIVATE).success(**looked)
     on.example.click(lambda: str(example), None, on.file, **PRIVATE).then(
-        answers.receive, on.file, received, show_progress_on=on.player, **PRIVATE)
+        answers.receive, on.file, received, show_progress_on=on.player, **PRIVATE).success(
+        **looked)
+    on.suggested.change(answers.take, [on.suggested, on.taken], [
+        on.taken, on.kind, on.start, on.end], show_progress="hidden", **PRIVATE)
     on.choice.change(answers.choose, on.choice, on.profile, show_progress="hidden", **PRIVATE)
     for button, number in ((on.from_here, on.start), (on.to_here, on.end)):
         button.click(None, None, [number, on.kind], **PRIVATE,
@@ -176,11 +189,32 @@ class Answers:
         """Opens an uploaded recording, or deletes the current one."""
         if upload is None:
             self.leave(request)
-            return None, gr.Button(interactive=False), gr.Column(visible=False)
+            return None, gr.Button(interactive=False), *[gr.Column(visible=False)] * 2
         sound = self.workshop.receive(request.session_hash, Path(upload))
         played = {"rate": sound.rate, "channels": sound.channels, "samples": sound.samples,
                   "before": _address(sound), "peaks": sound.peaks}
-        return played, gr.Button(interactive=True), gr.Column(visible=False)
+        return played, gr.Button(interactive=True), *[gr.Column(visible=False)] * 2
+
+    @_with_plain_errors
+    def look(self, played: dict | None, request: gr.Request):
+        """Shows what is wrong with a recording, and settings for it, before it is restored."""
+        if played is None:
+            return gr.skip(), gr.skip(), gr.skip()
+        found = self.workshop.look(self.workshop.sessions.of(request.session_hash))
+        suggested = choices.suggestions(found)
+        return gr.Column(visible=True), choices.as_table(found), gr.CheckboxGroup(
+            suggested, value=[], visible=bool(suggested))
+
+    def take(self, ticked: list[str], taken: list[str]):
+        """Sets the controls for a suggestion that was ticked, or no longer is."""
+        kind, start, end = gr.skip(), gr.skip(), gr.skip()
+        for setting in set(ticked) ^ set(taken):
+            key, _, value = setting.partition("=")
+            if key == profiles.KEY and setting in ticked:
+                kind, (start, end) = MARKED_PROFILE, json.loads(value)
+            elif key == profiles.KEY:
+                kind, start, end = NO_PROFILE, None, None
+        return ticked, kind, start, end
 
     @_with_plain_errors
     def denoise(self, played: dict, choice: str, kind: str, start: float | None,

@@ -1,0 +1,21 @@
+"""What can be chosen on the page is what the command line has."""
+
+import pytest
+
+from historical_denoiser.page import choices
+from historical_denoiser.run.findings import Finding
+
+FOUND = [Finding("noise", "1 < 2 dB", {}, ("inference.noise_profile=[0.50,1.50]",)),
+         Finding("hum", "none", {})]
+
+
+def test_findings_are_a_table_and_suggestions_set_the_controls():
+    layout = pytest.importorskip("historical_denoiser.page.layout", exc_type=ImportError,
+                                 reason="the page needs requirements-app.txt")
+    assert "<td>1 &lt; 2 dB</td><td>inference.noise_profile=[0.50,1.50]</td>" in (
+        choices.as_table(FOUND))
+    ((label, setting),) = choices.suggestions(FOUND)
+    assert setting in label
+    answers = layout.Answers(None)
+    assert answers.take([setting], [])[1:] == (layout.MARKED_PROFILE, 0.5, 1.5)
+    assert answers.take([], [setting])[1] == layout.NO_PROFILE
