@@ -35,29 +35,31 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from historical_denoiser.audio.removal import remove
+from historical_denoiser.audio.replay import UNCHANGED
 from historical_denoiser.core.checks import UserError, require
 from historical_denoiser.core.command_line import run_main
 from historical_denoiser.core.files import held_signals
 from historical_denoiser.core.memory import give_back_arrays
 from historical_denoiser.denoiser import Method, choose_method, choose_network
 from historical_denoiser.formats import containers
+from historical_denoiser.page import choices
 from historical_denoiser.page.listening import (
+    Found,
     KeepingNoise,
     KeptNoise,
     Sound,
-    kept_pairs,
     write_sound,
+    write_sounds,
 )
 from historical_denoiser.page.sessions import (
     GIGA,
-    Found,
     Session,
     Sessions,
     make_root,
     open_upload,
     require_length,
 )
+from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.run.extras import ExtraSettings
 from historical_denoiser.run.findings import Finding, examine
 from historical_denoiser.run.jobs import ALL_TRACKS, InferenceConfig, Job, make_job
@@ -90,14 +92,12 @@ class Workshop:
         require(isinstance(cfg.inference.denoising_strength, float),
                 "inference.denoising_strength", "a number, since the page has a slider for it",
                 cfg.inference.denoising_strength)
-        for name in ("noise_floor_db", "band_hz"):
-            value = getattr(cfg.inference, name)
-            require(value is None, f"inference.{name}",
-                    "left out: the page cannot play its effect while the slider moves", value)
+        require(cfg.inference.noise_floor_db is None, "inference.noise_floor_db",
+                "left out: the page cannot play its effect while the slider moves",
+                cfg.inference.noise_floor_db)
         require(cfg.inference.noise_profile == "none", "inference.noise_profile",
                 "left out: it is chosen on the page", cfg.inference.noise_profile)
-        for name in ("repair", "replay_curve", "transfer_curve", "speed", "azimuth",
-                     *(field.name for field in fields(ExtraSettings))):
+        for name in ("speed", *(field.name for field in fields(ExtraSettings))):
             value = getattr(cfg.inference, name)
             require(value == getattr(InferenceConfig(), name), f"inference.{name}",
                     "left out: the page does not do this, inference.py does", value)
@@ -105,6 +105,7 @@ class Workshop:
                 "left out: the page denoises on the computer where it runs",
                 cfg.inference.cluster)
         self.cfg, self.given = cfg, set(given)
+        self.base = choices.without_carrier(cfg.inference, cfg.carrier, self.given)
         self.sessions = Sessions(root, 3600.0 * cfg.app.keep_hours, GIGA * cfg.app.all_users_gb)
         self.choices: dict[str, Config] = {}
         for weights in (cfg.weights, *cfg.app.weights):
@@ -121,6 +122,11 @@ class Workshop:
         # With `resume`, the results do not depend on the recordings of other users.
         return choose_method(dataclasses.replace(cfg, inference=dataclasses.replace(
             cfg.inference, resume=True, noise_profile="none")), self.given)
+
+    def settings(self, carrier: str, chosen: Iterable[str] = (), **others: Any,
+                 ) -> InferenceConfig:
+        """Returns the settings of a run; the arguments are those of `choices.settings_of`."""
+        return choices.settings_of(self.base, self.given, carrier, chosen, **others)
 
     def takes_profile(self, choice: str) -> bool:
         """Returns whether the choice can use a noise profile."""
@@ -156,41 +162,41 @@ class Workshop:
         with session.in_use():
             return examine(session.recording)
 
-    def denoise(self, session: Session, choice: str, profile: Any, strength: float,
-                report: Callable[[float], object]) -> Sound:
-        """Runs the network, and returns the sound of the noise that it removes.
+    def denoise(self, session: Session, choice: str, settings: InferenceConfig,
+                report: Callable[[float], object]) -> Found:
+        """Runs the network, and returns its result, with the sounds to play.
 
         If this fails, the result of the last successful run is kept.
 
         Args:
             session: The session of the recording.
             choice: One of `choices`.
-            profile: See `inference.noise_profile`.
-            strength: Share of the noise that is removed, in [0, 1].
+            settings: Those of `settings`.
             report: Called with the seconds of audio finished since the last call.
         """
-        require(profile == "none" or self.takes_profile(choice), "noise profile",
-                "left out with this network, which was trained without one", profile)
+        require(settings.noise_profile == "none" or self.takes_profile(choice), "noise profile",
+                "left out with this network, which was trained without one",
+                settings.noise_profile)
         self.sessions.require_room()
         with session.in_use(), ExitStack() as undo:
             # A new folder, because `write` may still use the former result.
-            found = Found(Path(tempfile.mkdtemp(prefix="run", dir=session.folder)), choice)
+            found = Found(Path(tempfile.mkdtemp(prefix="run", dir=session.folder)), choice,
+                          settings)
             undo.callback(shutil.rmtree, found.folder, ignore_errors=True)
+            changes = bool(settings.repair) or settings.replay != UNCHANGED
+            keeping = KeepingNoise(self._restorer(found), found.noise,
+                                   found.prepared if changes else None)
             # Strength 0 would not estimate any noise.
-            keeping = KeepingNoise(self.restorer(choice), found.noise)
-            job = self._restore(session, found, keeping, strength or 1.0, profile, report)
+            self._restore(session, found, keeping, settings.denoising_strength or 1.0, report)
             found.known = keeping.known
-            blocks = containers.read_blocks(job.recording)
-            full = dataclasses.replace(self.cfg.inference.strength, share=1.0)
-            removed = remove(kept_pairs(found.noise, blocks), job.recording.rate, full)
-            sound = write_sound(found.folder / "removed", (noise for _, noise in removed),
-                                job.recording, lambda seconds: session.require_present())
+            write_sounds(found, session.recording, lambda seconds: session.require_present())
+            found.prepared.unlink(missing_ok=True)
             with session.lock:
                 former, session.found = session.found, found
             undo.pop_all()
         if former is not None:
             shutil.rmtree(former.folder, ignore_errors=True)
-        return sound
+        return found
 
     def write(self, session: Session, strength: float) -> Job:
         """Writes the result, the residual and the picture, like inference.py.
@@ -202,18 +208,24 @@ class Workshop:
             UserError: There was no successful run.
         """
         with session.in_use(), session.lock:
-            if session.found is None:
+            found = session.found
+            if found is None:
                 raise UserError('there is no result yet; press "Remove the noise" first')
-            kept = KeptNoise(session.found.known, session.found.noise)
-            return self._restore(session, session.found, kept, strength)
+            kept = KeptNoise(self._restorer(found), found.known, found.noise)
+            return self._restore(session, found, kept, strength)
+
+    def _restorer(self, found: Found) -> Restorer:
+        """Returns the restorer of a run, with the stages that were chosen."""
+        restorer = self.restorer(found.choice)
+        return dataclasses.replace(restorer, stages=dataclasses.replace(
+            found.settings.stages, listen_first=restorer.stages.listen_first))
 
     def _restore(self, session: Session, found: Found, restorer: KeepingNoise | KeptNoise,
-                 strength: float, profile: Any = "none",
-                 report: Callable[[float], object] = lambda seconds: None) -> Job:
+                 strength: float, report: Callable[[float], object] = lambda seconds: None) -> Job:
         """Writes the files of `write`; the arguments are those of `denoise`."""
         settings = dataclasses.replace(
-            self.cfg.inference, audio=None, output_dir=str(found.folder / "results"),
-            spectrogram=True, denoising_strength=strength, noise_profile=profile)
+            found.settings, audio=None, output_dir=str(found.folder / "results"),
+            spectrogram=True, denoising_strength=strength)
         job = make_job(session.recording, settings)
         if found.job == job:
             return job
@@ -226,8 +238,11 @@ class Workshop:
         def forget() -> None:
             found.job = None
 
-        denoise_recording(job, restorer, settings.strength, check, profile,
-                          f"denoised at {{strength}} by {method.name}", before_replacing=forget)
+        facts = denoise_recording(
+            job, restorer, settings.strength, check, settings.noise_profile,
+            f"denoised at {{strength}} by {method.name}", replay=settings.replay,
+            before_replacing=forget)
+        found.gain_db = (facts.get("repaired") or facts.get("replay") or {}).get("gain_db", 0.0)
         for former in set(job.denoised.parent.iterdir()) - set(job.results):
             former.unlink()
         found.job = job

@@ -1,23 +1,78 @@
-"""What a user of the page can choose: suggestions of the first look.
+"""What a user of the page can choose: carriers, suggestions of the first look, and settings.
 
-Start reading at `suggestions`.
+Start reading at `settings_of`.
 """
 
 import html
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
+from historical_denoiser.core.resources import CONF
 from historical_denoiser.run import profiles
 from historical_denoiser.run.findings import Finding
+from historical_denoiser.run.jobs import InferenceConfig
 from historical_denoiser.run.look import suggest
 
-# What the settings that may be suggested do; those without a control on the page are left out.
-EFFECTS = {profiles.KEY: "Use this section as the noise alone"}
+CARRIERS = CONF / "carrier"
+NO_CARRIER = "auto"
+PREFIX = "inference."
+# What the settings that may be suggested do.
+EFFECTS = {"carrier": "Choose this carrier", profiles.KEY: "Use this section as the noise alone",
+           "inference.mono_source": "Combine the two channels of a mono recording",
+           "inference.repair": "Repair this damage",
+           "inference.band_hz": "Remove everything outside of these frequencies in Hz"}
+
+
+def carriers() -> list[tuple[str, str]]:
+    """Returns a description of each carrier, from the comment in its file, and its name."""
+    found = []
+    for path in sorted(CARRIERS.glob("*.yaml"), key=lambda path: (path.stem != NO_CARRIER, path)):
+        comment = " ".join(line[2:] for line in path.read_text(encoding="utf-8").splitlines()
+                           if line.startswith("# ") and not line.startswith("# @"))
+        found.append((f"{comment.partition(':')[0].rstrip('.')} ({path.stem})", path.stem))
+    return found
+
+
+def _chosen_by(carrier: str, given: Iterable[str]) -> DictConfig:
+    """Returns the settings below `inference` that a carrier chooses, and the call does not."""
+    ours = OmegaConf.load(CARRIERS / f"{carrier}.yaml").get("inference", {})
+    return OmegaConf.create({name: value for name, value in ours.items()
+                             if f"{PREFIX}{name}" not in given})
+
+
+def without_carrier(settings: InferenceConfig, carrier: str, given: Iterable[str],
+                    ) -> InferenceConfig:
+    """Returns the settings of a call without those that its carrier chose."""
+    usual = InferenceConfig()
+    return replace(settings, **{name: getattr(usual, name) for name in _chosen_by(carrier, given)})
+
+
+def settings_of(base: InferenceConfig, given: Iterable[str], carrier: str,
+                chosen: Iterable[str] = (), **others: Any) -> InferenceConfig:
+    """Returns the settings of a run, as a command with `carrier=` and these arguments has them.
+
+    Args:
+        base: The settings of the call that started the page.
+        given: The keys in that call, which go before the choices of a carrier.
+        carrier: Name of the carrier.
+        chosen: Settings as `inference.key=value`, which go before both.
+        others: More settings, by their names below `inference`.
+
+    Raises:
+        UserError: A value is out of range.
+    """
+    own = OmegaConf.from_dotlist([each.removeprefix(PREFIX) for each in chosen])
+    return replace(OmegaConf.to_object(OmegaConf.merge(
+        OmegaConf.structured(base), _chosen_by(carrier, given), own)), **others)
 
 
 def suggestions(found: Iterable[Finding]) -> list[tuple[str, str]]:
-    """Returns the suggested settings that the page has, each as a label and a `key=value`."""
-    return [(f"{effect} ({setting})", setting) for setting in suggest(found)
-            if (effect := EFFECTS.get(setting.partition("=")[0]))]
+    """Returns the suggested settings, each as a label and a `key=value`."""
+    return [(f"{EFFECTS[setting.partition('=')[0]]} ({setting})", setting)
+            for setting in suggest(found)]
 
 
 def as_table(found: Iterable[Finding]) -> str:

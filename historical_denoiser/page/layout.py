@@ -15,6 +15,7 @@ from typing import Any
 
 import gradio as gr
 
+from historical_denoiser.audio.replay import UNCHANGED
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.command_line import describe_error
 from historical_denoiser.page import choices
@@ -24,6 +25,7 @@ from historical_denoiser.run import profiles
 ROOM = Path(__file__).resolve().parent
 NO_PROFILE, FOUND_PROFILE = "Work without one", "Find one automatically"
 MARKED_PROFILE = "Use the section between the times below"
+CONTROLLED = ("carrier", profiles.KEY)  # suggestions that set other controls
 INTRODUCTION = """# Remove noise from old recordings
 For recordings from discs, tapes and films: choose a file, remove its noise, compare the result with
 the original, and download it. Your files are deleted, and work on them stops, when you close or
@@ -50,71 +52,70 @@ def build(workshop: Any, example: Path) -> gr.Blocks:
         workshop: An `app.Workshop`, which does what the page requests.
         example: A recording for users who have none at hand.
     """
+    on = SimpleNamespace()  # the components by name
     with gr.Blocks(title="Remove noise from old recordings", analytics_enabled=False) as page:
         gr.Markdown(INTRODUCTION)
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
-                chosen = _lay_out_choices(workshop)
+                _lay_out_choices(on, workshop)
             with gr.Column(scale=3, min_width=320):
-                played = _lay_out_listening(workshop.cfg.inference.denoising_strength)
-        _connect(page, SimpleNamespace(**chosen, **played), Answers(workshop), example)
+                _lay_out_listening(on, workshop.cfg.inference.denoising_strength)
+        _connect(page, on, Answers(workshop), example)
     return page.queue(max_size=workshop.cfg.app.waiting)
 
 
-def _lay_out_choices(workshop: Any) -> dict[str, Any]:
-    """Adds the upload and the choices, and returns their components by name."""
+def _lay_out_choices(on: SimpleNamespace, workshop: Any) -> None:
+    """Adds the upload and the choices to the page, and their components to `on`."""
     first = next(iter(workshop.choices))
     gr.Markdown("## 1. Choose a recording")
     with gr.Tab("File"):
-        file = gr.File(label="Audio file or film", height=150, elem_id="file")
-        example = gr.Button("Use an example recording", size="sm")
+        on.file = gr.File(label="Audio file or film", height=150, elem_id="file")
+        on.example = gr.Button("Use an example recording", size="sm")
     with gr.Tab("Microphone"):
-        spoken = gr.Audio(sources=["microphone"], type="filepath", format="wav",
-                          label="Record with the microphone", editable=False, buttons=[])
-    with gr.Column(visible=False) as look:
-        findings = gr.HTML(elem_id="findings")
-        suggested = gr.CheckboxGroup(label="Suggestions: tick one to use it", elem_id="suggested")
-        taken = gr.State([])  # those that were ticked before
+        on.spoken = gr.Audio(sources=["microphone"], type="filepath", format="wav",
+                             label="Record with the microphone", editable=False, buttons=[])
+    with gr.Column(visible=False) as on.look:
+        on.findings = gr.HTML(elem_id="findings")
+        on.suggested = gr.CheckboxGroup(label="Suggestions: tick one to use it",
+                                        elem_id="suggested")
+        on.taken = gr.State([])  # those that were ticked before
     gr.Markdown("## 2. Choose how to remove the noise")
-    choice = gr.Dropdown(list(workshop.choices), value=first, label="Method", elem_id="choice")
-    with gr.Group(visible=workshop.takes_profile(first)) as profile:
-        kind = gr.Radio([NO_PROFILE, FOUND_PROFILE, MARKED_PROFILE], value=NO_PROFILE,
-                        label="Section that holds only noise", info=PROFILE_HELP)
+    on.carrier = gr.Dropdown(choices.carriers(), value=workshop.cfg.carrier, elem_id="carrier",
+                             label="Carrier: what was the recording stored on?")
+    on.choice = gr.Dropdown(list(workshop.choices), value=first, label="Method", elem_id="choice")
+    with gr.Group(visible=workshop.takes_profile(first)) as on.profile:
+        on.kind = gr.Radio([NO_PROFILE, FOUND_PROFILE, MARKED_PROFILE], value=NO_PROFILE,
+                           label="Section that holds only noise", info=PROFILE_HELP)
         with gr.Row():
-            start = gr.Number(label="Noise starts at (seconds)", minimum=0.0, min_width=100)
-            end = gr.Number(label="Noise ends at (seconds)", minimum=0.0, min_width=100)
+            on.start = gr.Number(label="Noise starts at (seconds)", minimum=0.0, min_width=100)
+            on.end = gr.Number(label="Noise ends at (seconds)", minimum=0.0, min_width=100)
         with gr.Row():
-            from_here = gr.Button("Noise starts at the player's position", size="sm", min_width=100)
-            to_here = gr.Button("Noise ends at the player's position", size="sm", min_width=100)
-    run = gr.Button("Remove the noise", variant="primary", interactive=False, elem_id="run")
-    status = gr.HTML(elem_id="status")  # progress, and position in the queue
-    return {"file": file, "example": example, "spoken": spoken, "look": look,
-            "findings": findings, "suggested": suggested, "taken": taken, "choice": choice,
-            "profile": profile, "kind": kind, "start": start, "end": end, "from_here": from_here,
-            "to_here": to_here, "run": run, "status": status}
+            on.from_here = gr.Button("Noise starts at the player's position", size="sm",
+                                     min_width=100)
+            on.to_here = gr.Button("Noise ends at the player's position", size="sm", min_width=100)
+    on.run = gr.Button("Remove the noise", variant="primary", interactive=False, elem_id="run")
+    on.status = gr.HTML(elem_id="status")  # progress, and position in the queue
 
 
-def _lay_out_listening(denoising_strength: float) -> dict[str, Any]:
-    """Adds the player and the results, and returns their components by name."""
+def _lay_out_listening(on: SimpleNamespace, denoising_strength: float) -> None:
+    """Adds the player and the results to the page, and their components to `on`."""
     gr.Markdown("## 3. Listen and download")
-    player = gr.HTML(
+    on.player = gr.HTML(
         None, html_template=(ROOM / "player.html").read_text(encoding="utf-8"),
         css_template=(ROOM / "player.css").read_text(encoding="utf-8"),
         js_on_load=(ROOM / "player.js").read_text(encoding="utf-8"),
         apply_default_css=False, elem_id="player", min_height=190)
-    with gr.Column(visible=False) as results:
-        strength = gr.Slider(0.0, 1.0, denoising_strength, step=0.01,
-                             label="Strength: share of the noise that is removed (1: all of it)",
-                             elem_id="strength", buttons=[])
+    with gr.Column(visible=False) as on.results:
+        on.strength = gr.Slider(0.0, 1.0, denoising_strength, step=0.01,
+                                label="Strength: share of the noise that is removed (1: all of it)",
+                                elem_id="strength", buttons=[])
         with gr.Row():
-            result = gr.DownloadButton("Download the restored recording", variant="primary",
-                                       elem_id="result")
-            rest = gr.DownloadButton("Download the removed noise", elem_id="residual")
-        picture = gr.Image(type="filepath", interactive=False, show_label=False,
-                           buttons=["fullscreen"], elem_id="picture")
-        written = gr.Number(visible=False)  # the strength of the files
-    return {"player": player, "results": results, "strength": strength, "result": result,
-            "rest": rest, "picture": picture, "written": written}
+            on.result = gr.DownloadButton("Download the restored recording", variant="primary",
+                                          elem_id="result")
+            on.rest = gr.DownloadButton("Download the removed noise", elem_id="residual")
+        on.picture = gr.Image(type="filepath", interactive=False, show_label=False,
+                              buttons=["fullscreen"], elem_id="picture")
+        on.written = gr.Number(visible=False)  # the strength of the files
 
 
 def _connect(page: gr.Blocks, on: SimpleNamespace, answers: "Answers", example: Path) -> None:
@@ -137,14 +138,15 @@ def _connect(page: gr.Blocks, on: SimpleNamespace, answers: "Answers", example: 
         answers.receive, on.file, received, show_progress_on=on.player, **PRIVATE).success(
         **looked)
     on.suggested.change(answers.take, [on.suggested, on.taken], [
-        on.taken, on.kind, on.start, on.end], show_progress="hidden", **PRIVATE)
+        on.taken, on.carrier, on.kind, on.start, on.end], show_progress="hidden", **PRIVATE)
     on.choice.change(answers.choose, on.choice, on.profile, show_progress="hidden", **PRIVATE)
     for button, number in ((on.from_here, on.start), (on.to_here, on.end)):
         button.click(None, None, [number, on.kind], **PRIVATE,
                      js=f"() => [window.denoiserPlayer.position(), '{MARKED_PROFILE}']")
     # One run at a time, since it uses all cores.
     on.run.click(
-        answers.denoise, [on.player, on.choice, on.kind, on.start, on.end, on.strength], on.player,
+        answers.denoise, [on.player, on.suggested, on.carrier, on.choice, on.kind, on.start, on.end,
+                          on.strength], on.player,
         show_progress_on=on.status, concurrency_limit=1, concurrency_id="network",
         **PRIVATE).success(
         answers.deliver, on.strength, files, show_progress="hidden", concurrency_id="files",
@@ -207,22 +209,27 @@ class Answers:
 
     def take(self, ticked: list[str], taken: list[str]):
         """Sets the controls for a suggestion that was ticked, or no longer is."""
-        kind, start, end = gr.skip(), gr.skip(), gr.skip()
+        carrier, kind, start, end = [gr.skip()] * 4
         for setting in set(ticked) ^ set(taken):
             key, _, value = setting.partition("=")
-            if key == profiles.KEY and setting in ticked:
+            if key == "carrier":
+                carrier = value if setting in ticked else choices.NO_CARRIER
+            elif key == profiles.KEY and setting in ticked:
                 kind, (start, end) = MARKED_PROFILE, json.loads(value)
             elif key == profiles.KEY:
                 kind, start, end = NO_PROFILE, None, None
-        return ticked, kind, start, end
+        return ticked, carrier, kind, start, end
 
     @_with_plain_errors
-    def denoise(self, played: dict, choice: str, kind: str, start: float | None,
-                end: float | None, strength: float, request: gr.Request, progress=PROGRESS):
+    def denoise(self, played: dict, ticked: list[str], carrier: str, choice: str, kind: str,
+                start: float | None, end: float | None, strength: float, request: gr.Request,
+                progress=PROGRESS):
         """Estimates the noise of the recording in the player.
 
         Args:
             played: Value of the player.
+            ticked: Suggestions that are used.
+            carrier: Name of the carrier.
             choice: Name of the method.
             kind: Kind of noise profile, one of `NO_PROFILE`, `FOUND_PROFILE` and `MARKED_PROFILE`.
             start: Start of the profile in seconds.
@@ -235,7 +242,9 @@ class Answers:
         profile = {NO_PROFILE: "none", FOUND_PROFILE: "auto"}.get(kind, [start, end])
         if profile != "none" and not self.workshop.takes_profile(choice):
             profile = "none"  # it was marked for another choice and is not visible now
-        profiles.check_choice(profile)
+        settings = self.workshop.settings(
+            carrier, [each for each in ticked if each.partition("=")[0] not in CONTROLLED],
+            denoising_strength=strength, noise_profile=profile)
         total, done = max(session.recording.header_seconds, 1.0), 0.0
 
         def report(seconds: float) -> None:
@@ -245,8 +254,11 @@ class Answers:
                      desc="Removing noise (in steps of 10 seconds)")
 
         progress(0.0, desc="Analysing the recording (in steps of 10 seconds)")
-        sound = self.workshop.denoise(session, choice, profile, strength, report)
-        return played | {"removed": _address(sound), "removedPeaks": sound.peaks}
+        found = self.workshop.denoise(session, choice, settings, report)
+        return played | {
+            "removed": _address(found.removed), "removedPeaks": found.removed.peaks,
+            "base": found.base and _address(found.base),
+            "corrected": settings.replay != UNCHANGED}
 
     @_with_plain_errors
     def deliver(self, strength: float, request: gr.Request):
