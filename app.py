@@ -29,7 +29,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
@@ -48,6 +48,7 @@ from historical_denoiser.page.listening import (
     KeepingNoise,
     KeptNoise,
     Sound,
+    strongest,
     write_sound,
     write_sounds,
 )
@@ -59,6 +60,7 @@ from historical_denoiser.page.sessions import (
     open_upload,
     require_length,
 )
+from historical_denoiser.restoration.click_list import Click, find_clicks
 from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.run.extras import ExtraSettings
 from historical_denoiser.run.findings import Finding, examine
@@ -163,16 +165,18 @@ class Workshop:
             return examine(session.recording)
 
     def denoise(self, session: Session, choice: str, settings: InferenceConfig,
-                report: Callable[[float], object]) -> Found:
+                report: Callable[[float], object], spared: Collection[Click] = ()) -> Found:
         """Runs the network, and returns its result, with the sounds to play.
 
-        If this fails, the result of the last successful run is kept.
+        If this fails, the result of the last successful run is kept. If no more than the strength
+        and `spared` are other than there, the network does not run again.
 
         Args:
             session: The session of the recording.
             choice: One of `choices`.
             settings: Those of `settings`.
             report: Called with the seconds of audio finished since the last call.
+            spared: Clicks that stay as they are in the recording.
         """
         require(settings.noise_profile == "none" or self.takes_profile(choice), "noise profile",
                 "left out with this network, which was trained without one",
@@ -183,14 +187,21 @@ class Workshop:
             found = Found(Path(tempfile.mkdtemp(prefix="run", dir=session.folder)), choice,
                           settings)
             undo.callback(shutil.rmtree, found.folder, ignore_errors=True)
-            changes = bool(settings.repair) or settings.replay != UNCHANGED
-            keeping = KeepingNoise(self._restorer(found), found.noise,
-                                   found.prepared if changes else None)
+            restorer, recording = self._restorer(found), session.recording
+            if is_again := session.found is not None and found.differs_little(session.found):
+                found.take_over(session.found)
+                keeping = KeptNoise(restorer, found.known, found.noise)
+            else:
+                changes = bool(settings.repair) or settings.replay != UNCHANGED
+                keeping = KeepingNoise(restorer, found.noise, found.prepared if changes else None)
+            found.spare(spared, recording)
             # Strength 0 would not estimate any noise.
             self._restore(session, found, keeping, settings.denoising_strength or 1.0, report)
             found.known = keeping.known
-            write_sounds(found, session.recording, lambda seconds: session.require_present())
-            found.prepared.unlink(missing_ok=True)
+            if not is_again:
+                found.clicks = strongest(find_clicks(restorer, session.while_present(
+                    found.blocks(recording)), recording.rate, found.known))
+            write_sounds(found, recording, lambda seconds: session.require_present())
             with session.lock:
                 former, session.found = session.found, found
             undo.pop_all()

@@ -27,6 +27,7 @@ from small_corpus import composed
 import app
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import spectrogram
+from historical_denoiser.page import choices
 from historical_denoiser.page.sessions import PREFIX
 
 ROOT = Path(app.__file__).resolve().parent
@@ -529,7 +530,33 @@ def test_a_carrier_sets_what_it_sets_in_a_command_and_is_heard(at_work, tmp_path
     np.testing.assert_allclose(base - 0.4 * removed, sf.read(at_work.write(0.4).denoised)[0],
                                atol=2.5 / 2**15)
     assert np.abs(base - sf.read(at_work.session.recording.path)[0]).max() > 0.001
-    assert not found.prepared.exists()
+
+
+def test_clicks_that_are_to_stay_stay_without_another_run(at_work, tmp_path):
+    workshop, path = at_work.workshop, tmp_path / "clicks.wav"
+    audio, rate = sf.read(at_work.session.recording.path)
+    audio[[rate // 4, rate // 2]] += 0.5
+    sf.write(path, audio, rate)
+    workshop.receive("me", path)
+    session = workshop.sessions.of("me")
+
+    def restored(spared=()):
+        found = workshop.denoise(session, app.CLASSICAL, workshop.settings("auto"),
+                                 lambda seconds: None, spared)
+        removed = np.fromfile(found.removed.path, "<i2") / 32767.0
+        result = sf.read(workshop.write(session, 1.0).denoised)[0]
+        np.testing.assert_allclose(sf.read(path)[0] - removed, result, atol=2.5 / 2**15)
+        return found, np.abs(result - audio)[[rate // 4, rate // 2]]
+
+    found, changed = restored()
+    assert [round(4.0 * click.start / rate) for click in found.clicks] == [1, 2]
+    assert changed.min() > 0.1
+    calls = len(at_work.calls)
+    found, changed = restored(found.clicks[1:])
+    assert changed[0] > 0.1 and changed[1] < 0.001
+    assert len(at_work.calls) == calls
+    assert [row[0] for row in choices.rows_of(found.clicks, found.spared, rate)] == [True, False]
+    assert restored()[1].min() > 0.1
 
 
 @pytest.mark.parametrize("at_work", [False, True])

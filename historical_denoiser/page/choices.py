@@ -4,13 +4,14 @@ Start reading at `settings_of`.
 """
 
 import html
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from historical_denoiser.core.resources import CONF
+from historical_denoiser.restoration.click_list import Click
 from historical_denoiser.run import profiles
 from historical_denoiser.run.findings import Finding
 from historical_denoiser.run.jobs import InferenceConfig
@@ -73,6 +74,13 @@ def suggestions(found: Iterable[Finding]) -> list[tuple[str, str]]:
     """Returns the suggested settings, each as a label and a `key=value`."""
     return [(f"{EFFECTS[setting.partition('=')[0]]} ({setting})", setting)
             for setting in suggest(found)]
+
+
+def rows_of(clicks: Iterable[Click], spared: Collection[Click], rate: int) -> list[list]:
+    """Returns the rows of a table of clicks, which begin with whether the click is repaired."""
+    return [[click not in spared, round(click.start / rate, 4),
+             round(1000.0 * (click.stop - click.start) / rate, 2),
+             "+".join(map(str, click.channels)), round(click.strength_db, 1)] for click in clicks]
 
 
 def as_table(found: Iterable[Finding]) -> str:

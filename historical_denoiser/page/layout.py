@@ -16,10 +16,12 @@ from typing import Any
 import gradio as gr
 
 from historical_denoiser.audio.replay import UNCHANGED
+from historical_denoiser.classical.clicks import LEVELS
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.command_line import describe_error
 from historical_denoiser.page import choices
 from historical_denoiser.page.listening import Sound
+from historical_denoiser.restoration.settings import OFF
 from historical_denoiser.run import profiles
 
 ROOM = Path(__file__).resolve().parent
@@ -83,6 +85,8 @@ def _lay_out_choices(on: SimpleNamespace, workshop: Any) -> None:
     on.carrier = gr.Dropdown(choices.carriers(), value=workshop.cfg.carrier, elem_id="carrier",
                              label="Carrier: what was the recording stored on?")
     on.choice = gr.Dropdown(list(workshop.choices), value=first, label="Method", elem_id="choice")
+    on.declick = gr.Radio([OFF, *LEVELS], value=workshop.cfg.inference.declick,
+                          label="Removal of clicks", elem_id="declick")
     with gr.Group(visible=workshop.takes_profile(first)) as on.profile:
         on.kind = gr.Radio([NO_PROFILE, FOUND_PROFILE, MARKED_PROFILE], value=NO_PROFILE,
                            label="Section that holds only noise", info=PROFILE_HELP)
@@ -115,6 +119,12 @@ def _lay_out_listening(on: SimpleNamespace, denoising_strength: float) -> None:
             on.rest = gr.DownloadButton("Download the removed noise", elem_id="residual")
         on.picture = gr.Image(type="filepath", interactive=False, show_label=False,
                               buttons=["fullscreen"], elem_id="picture")
+        on.clicks = gr.Dataframe(
+            headers=["Repair", "Time (s)", "Length (ms)", "Channels", "Strength (dB)"],
+            datatype=["bool", "number", "number", "str", "number"], type="array", interactive=True,
+            static_columns=[1, 2, 3, 4], max_height=300, elem_id="clicks", label="Repaired clicks: "
+            "select one to go there; untick those to be kept, and remove the noise again")
+        on.place = gr.Number(visible=False)  # of the click that was selected
         on.written = gr.Number(visible=False)  # the strength of the files
 
 
@@ -139,14 +149,18 @@ def _connect(page: gr.Blocks, on: SimpleNamespace, answers: "Answers", example: 
         **looked)
     on.suggested.change(answers.take, [on.suggested, on.taken], [
         on.taken, on.carrier, on.kind, on.start, on.end], show_progress="hidden", **PRIVATE)
+    on.carrier.change(lambda carrier: answers.workshop.settings(carrier).declick, on.carrier,
+                      on.declick, show_progress="hidden", **PRIVATE)
+    on.clicks.select(answers.select, None, on.place, show_progress="hidden", **PRIVATE).then(
+        None, on.place, None, js="(place) => window.denoiserPlayer.go(place - 0.5)", **PRIVATE)
     on.choice.change(answers.choose, on.choice, on.profile, show_progress="hidden", **PRIVATE)
     for button, number in ((on.from_here, on.start), (on.to_here, on.end)):
         button.click(None, None, [number, on.kind], **PRIVATE,
                      js=f"() => [window.denoiserPlayer.position(), '{MARKED_PROFILE}']")
     # One run at a time, since it uses all cores.
     on.run.click(
-        answers.denoise, [on.player, on.suggested, on.carrier, on.choice, on.kind, on.start, on.end,
-                          on.strength], on.player,
+        answers.denoise, [on.player, on.clicks, on.suggested, on.carrier, on.choice, on.declick,
+                          on.kind, on.start, on.end, on.strength], [on.player, on.clicks],
         show_progress_on=on.status, concurrency_limit=1, concurrency_id="network",
         **PRIVATE).success(
         answers.deliver, on.strength, files, show_progress="hidden", concurrency_id="files",
@@ -220,17 +234,23 @@ class Answers:
                 kind, start, end = NO_PROFILE, None, None
         return ticked, carrier, kind, start, end
 
+    def select(self, chosen: gr.SelectData):
+        """Returns the time of the click in the row that was selected."""
+        return chosen.row_value[1]
+
     @_with_plain_errors
-    def denoise(self, played: dict, ticked: list[str], carrier: str, choice: str, kind: str,
-                start: float | None, end: float | None, strength: float, request: gr.Request,
-                progress=PROGRESS):
+    def denoise(self, played: dict, listed: list[list], ticked: list[str], carrier: str,
+                choice: str, declick: str, kind: str, start: float | None, end: float | None,
+                strength: float, request: gr.Request, progress=PROGRESS):
         """Estimates the noise of the recording in the player.
 
         Args:
             played: Value of the player.
+            listed: The table of the clicks of the last run.
             ticked: Suggestions that are used.
             carrier: Name of the carrier.
             choice: Name of the method.
+            declick: How readily something is taken for a click.
             kind: Kind of noise profile, one of `NO_PROFILE`, `FOUND_PROFILE` and `MARKED_PROFILE`.
             start: Start of the profile in seconds.
             end: End of the profile in seconds.
@@ -244,7 +264,9 @@ class Answers:
             profile = "none"  # it was marked for another choice and is not visible now
         settings = self.workshop.settings(
             carrier, [each for each in ticked if each.partition("=")[0] not in CONTROLLED],
-            denoising_strength=strength, noise_profile=profile)
+            denoising_strength=strength, noise_profile=profile, declick=declick)
+        former = session.found.clicks if session.found else []
+        spared = [click for click, row in zip(former, listed, strict=False) if not row[0]]
         total, done = max(session.recording.header_seconds, 1.0), 0.0
 
         def report(seconds: float) -> None:
@@ -254,11 +276,13 @@ class Answers:
                      desc="Removing noise (in steps of 10 seconds)")
 
         progress(0.0, desc="Analysing the recording (in steps of 10 seconds)")
-        found = self.workshop.denoise(session, choice, settings, report)
+        found = self.workshop.denoise(session, choice, settings, report, spared)
+        rows = choices.rows_of(found.clicks, found.spared, session.recording.rate)
         return played | {
+            "clicks": [[place, is_repaired] for is_repaired, place, *_ in rows],
             "removed": _address(found.removed), "removedPeaks": found.removed.peaks,
             "base": found.base and _address(found.base),
-            "corrected": settings.replay != UNCHANGED}
+            "corrected": settings.replay != UNCHANGED}, rows
 
     @_with_plain_errors
     def deliver(self, strength: float, request: gr.Request):

@@ -3,9 +3,10 @@
 It also writes the sounds that the page plays. Start reading at `KeepingNoise` and `KeptNoise`.
 """
 
+import heapq
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,15 @@ from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.files import replacing
 from historical_denoiser.formats import containers
 from historical_denoiser.formats.audio_io import Recording
+from historical_denoiser.restoration.click_list import Click
 from historical_denoiser.restoration.restorer import Restorer
+from historical_denoiser.run import labels
 from historical_denoiser.run.jobs import InferenceConfig, Job
 
 MIN_RATE, MAX_RATE = 8000, 48000  # supported by every browser
 LOUDEST = 2**15 - 1  # in 16 bits
 COLUMNS = 600  # columns of the waveform picture
+MAX_CLICKS = 2000  # that are listed
 # The first byte of each stored block: whether the noise or the restored signal follows.
 NOISE, RESTORED = b"N", b"R"
 
@@ -141,6 +145,8 @@ class Found:
         gain_db: Gain of the result, in which nothing is clipped that was repaired.
         removed: The noise at strength 1.
         base: The result at strength 0, if that is not the recording.
+        clicks: The strongest of those that the stages remove.
+        spared: Those of them that stay as they are in the recording.
     """
 
     folder: Path
@@ -151,6 +157,8 @@ class Found:
     gain_db: float = 0.0
     removed: Sound | None = None
     base: Sound | None = None
+    clicks: list[Click] = field(default_factory=list)
+    spared: Collection[Click] = ()
 
     @property
     def noise(self) -> Path:
@@ -159,8 +167,28 @@ class Found:
 
     @property
     def prepared(self) -> Path:
-        """The file of the repaired blocks, while the run lasts."""
+        """The file of the repaired blocks, if anything is repaired."""
         return self.folder / "prepared"
+
+    def differs_little(self, other: "Found") -> bool:
+        """Returns whether the noise of another run is that of this one."""
+        one, two = (replace(each.settings, keep_clicks=None, denoising_strength=1.0)
+                    for each in (self, other))
+        return (self.choice, one) == (other.choice, two)
+
+    def take_over(self, other: "Found") -> None:
+        """Takes over what was found in another run with the same noise."""
+        self.known, self.clicks = other.known, other.clicks
+        for source, copy in ((other.noise, self.noise), (other.prepared, self.prepared)):
+            if source.exists():
+                os.link(source, copy)
+
+    def spare(self, clicks: Collection[Click], recording: Recording) -> None:
+        """Sets the clicks that stay, as `inference.keep_clicks` does with a list of them."""
+        if clicks:
+            self.spared, path = clicks, self.folder / "clicks_to_keep.csv"
+            labels.write_clicks(path, clicks, recording.rate)
+            self.settings = replace(self.settings, keep_clicks=str(path))
 
     def blocks(self, recording: Recording) -> Iterator[np.ndarray]:
         """Yields the blocks of which the noise was estimated."""
@@ -180,17 +208,23 @@ def write_sounds(found: Found, recording: Recording, check: Callable[[float], ob
         recording: The recording.
         check: Called with the seconds written so far.
     """
-    gain = dsp.to_gain(found.gain_db)
+    gain, path = dsp.to_gain(found.gain_db), found.settings.keep_clicks
+    kept = labels.Kept(path and Path(path), recording.rate, recording.channels)
 
     def result(share: float) -> Iterator[np.ndarray]:
         pairs = kept_pairs(found.noise, found.blocks(recording))
-        return (gain * (block - removed) for block, removed in remove(
-            pairs, recording.rate, replace(found.settings.strength, share=share)))
+        return (gain * (block - removed) for block, removed in kept.spare(remove(
+            pairs, recording.rate, replace(found.settings.strength, share=share))))
 
     noise = (none - full for none, full in zip(result(0.0), result(1.0), strict=True))
     found.removed = write_sound(found.folder / "removed", noise, recording, check)
     if found.prepared.exists() or found.settings.band_hz:
         found.base = write_sound(found.folder / "base", result(0.0), recording, check)
+
+
+def strongest(clicks: Collection[Click]) -> list[Click]:
+    """Returns the strongest clicks, as many as the page lists, in their order."""
+    return sorted(heapq.nlargest(MAX_CLICKS, clicks, key=lambda click: click.strength_db))
 
 
 def write_sound(path: Path, blocks: Iterable[np.ndarray], recording: Recording,

@@ -117,6 +117,10 @@ function draw() {
     bars(sound.removedPeaks, strength);
   }
   brush.globalAlpha = 1;
+  for (const [place, isRepaired] of sound.clicks || []) {  // at the top; lower where they are kept
+    brush.fillStyle = isRepaired ? "#c2410c" : "#1d4ed8";
+    brush.fillRect(place / seconds() * width, isRepaired ? 0 : 6 * scale, scale, 6 * scale);
+  }
   brush.fillStyle = style.getPropertyValue("--body-text-color");
   brush.fillRect(position() / seconds() * width - scale, 0, 2 * scale, height);
 }
