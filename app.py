@@ -165,7 +165,8 @@ class Workshop:
             return examine(session.recording)
 
     def denoise(self, session: Session, choice: str, settings: InferenceConfig,
-                report: Callable[[float], object], spared: Collection[Click] = ()) -> Found:
+                report: Callable[[float], object], spared: Collection[Click] = (),
+                carrier: str = choices.NO_CARRIER) -> Found:
         """Runs the network, and returns its result, with the sounds to play.
 
         If this fails, the result of the last successful run is kept. If no more than the strength
@@ -177,6 +178,7 @@ class Workshop:
             settings: Those of `settings`.
             report: Called with the seconds of audio finished since the last call.
             spared: Clicks that stay as they are in the recording.
+            carrier: The carrier in `settings`.
         """
         require(settings.noise_profile == "none" or self.takes_profile(choice), "noise profile",
                 "left out with this network, which was trained without one",
@@ -185,7 +187,7 @@ class Workshop:
         with session.in_use(), ExitStack() as undo:
             # A new folder, because `write` may still use the former result.
             found = Found(Path(tempfile.mkdtemp(prefix="run", dir=session.folder)), choice,
-                          settings)
+                          settings, carrier)
             undo.callback(shutil.rmtree, found.folder, ignore_errors=True)
             restorer, recording = self._restorer(found), session.recording
             if is_again := session.found is not None and found.differs_little(session.found):
@@ -224,6 +226,15 @@ class Workshop:
                 raise UserError('there is no result yet; press "Remove the noise" first')
             kept = KeptNoise(self._restorer(found), found.known, found.noise)
             return self._restore(session, found, kept, strength)
+
+    def command(self, session: Session, strength: float) -> str:
+        """Returns the command that makes the files of `write`."""
+        found = session.found
+        cfg = self.choices[found.choice]
+        others = {"carrier": found.carrier, "method": cfg.method, "weights": cfg.weights}
+        return choices.command_of(session.recording.path, dataclasses.replace(
+            found.settings, spectrogram=True, denoising_strength=strength), *(
+            f"{key}={value}" for key, value in others.items() if value != getattr(Config, key)))
 
     def _restorer(self, found: Found) -> Restorer:
         """Returns the restorer of a run, with the stages that were chosen."""

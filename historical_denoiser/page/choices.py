@@ -4,8 +4,10 @@ Start reading at `settings_of`.
 """
 
 import html
+import json
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -15,7 +17,7 @@ from historical_denoiser.restoration.click_list import Click
 from historical_denoiser.run import profiles
 from historical_denoiser.run.findings import Finding
 from historical_denoiser.run.jobs import InferenceConfig
-from historical_denoiser.run.look import suggest
+from historical_denoiser.run.look import command, suggest
 
 CARRIERS = CONF / "carrier"
 NO_CARRIER = "auto"
@@ -25,6 +27,10 @@ EFFECTS = {"carrier": "Choose this carrier", profiles.KEY: "Use this section as 
            "inference.mono_source": "Combine the two channels of a mono recording",
            "inference.repair": "Repair this damage",
            "inference.band_hz": "Remove everything outside of these frequencies in Hz"}
+
+
+# Settings that the page has for itself.
+OWN = ("audio", "output_dir", "context_seconds")
 
 
 def carriers() -> list[tuple[str, str]]:
@@ -68,6 +74,28 @@ def settings_of(base: InferenceConfig, given: Iterable[str], carrier: str,
     own = OmegaConf.from_dotlist([each.removeprefix(PREFIX) for each in chosen])
     return replace(OmegaConf.to_object(OmegaConf.merge(
         OmegaConf.structured(base), _chosen_by(carrier, given), own)), **others)
+
+
+def command_of(recording: Path, settings: InferenceConfig, *others: str) -> str:
+    """Returns the command that makes the same results.
+
+    Args:
+        recording: The recording, of which the name is used.
+        settings: Settings of the run; the defaults are left out.
+        others: Settings that are not below `inference`, as `key=value`.
+    """
+    carrier = next((each[8:] for each in others if each.startswith("carrier=")), NO_CARRIER)
+    usual = settings_of(InferenceConfig(), (), carrier)
+    kept = settings.keep_clicks and Path(settings.keep_clicks).name
+    words = [f"{PREFIX}{name}={_as_word(value)}"
+             for name, value in vars(replace(settings, keep_clicks=kept)).items()
+             if value != getattr(usual, name) and name not in OWN]
+    return command([Path(recording.name)], [*others, *words])
+
+
+def _as_word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":")).replace(
+        '"', "")
 
 
 def suggestions(found: Iterable[Finding]) -> list[tuple[str, str]]:

@@ -119,6 +119,9 @@ def _lay_out_listening(on: SimpleNamespace, denoising_strength: float) -> None:
             on.rest = gr.DownloadButton("Download the removed noise", elem_id="residual")
         on.picture = gr.Image(type="filepath", interactive=False, show_label=False,
                               buttons=["fullscreen"], elem_id="picture")
+        on.command = gr.Textbox(label="The same as a command", interactive=False,
+                                buttons=["copy"], elem_id="command")
+        on.kept = gr.DownloadButton("Download the list of clicks that are kept", elem_id="kept")
         on.clicks = gr.Dataframe(
             headers=["Repair", "Time (s)", "Length (ms)", "Channels", "Strength (dB)"],
             datatype=["bool", "number", "number", "str", "number"], type="array", interactive=True,
@@ -134,7 +137,7 @@ def _connect(page: gr.Blocks, on: SimpleNamespace, answers: "Answers", example: 
     looked = {"fn": answers.look, "inputs": on.player, "show_progress_on": on.status,
               "outputs": [on.look, on.findings, on.suggested], "concurrency_limit": 1,
               "concurrency_id": "look", **PRIVATE}
-    files = [on.results, on.result, on.rest, on.picture, on.written]
+    files = [on.results, on.result, on.rest, on.picture, on.written, on.command, on.kept]
     # Files of another strength than the one that is chosen now are not offered.
     only_current = {"inputs": [on.strength, on.written, on.result, on.rest], "fn": None,
                     "outputs": [on.result, on.rest], "js":
@@ -276,7 +279,8 @@ class Answers:
                      desc="Removing noise (in steps of 10 seconds)")
 
         progress(0.0, desc="Analysing the recording (in steps of 10 seconds)")
-        found = self.workshop.denoise(session, choice, settings, report, spared)
+        found = self.workshop.denoise(session, choice, settings, report, spared,
+                                      carrier)
         rows = choices.rows_of(found.clicks, found.spared, session.recording.rate)
         return played | {
             "clicks": [[place, is_repaired] for is_repaired, place, *_ in rows],
@@ -287,10 +291,14 @@ class Answers:
     @_with_plain_errors
     def deliver(self, strength: float, request: gr.Request):
         """Writes the files of a result and shows them."""
-        job = self.workshop.write(self.workshop.sessions.of(request.session_hash), strength)
+        session = self.workshop.sessions.of(request.session_hash)
+        job = self.workshop.write(session, strength)
         buttons = [gr.DownloadButton(f"Download {path.name}", value=path)
                    for path in (job.denoised, job.residual)]
-        return gr.Column(visible=True), *buttons, str(job.picture), strength
+        kept = job.extras.keep_clicks
+        return (gr.Column(visible=True), *buttons, str(job.picture), strength,
+                self.workshop.command(session, strength),
+                gr.DownloadButton(value=kept, visible=bool(kept)))
 
     def leave(self, request: gr.Request) -> None:
         """Deletes the files of a user."""

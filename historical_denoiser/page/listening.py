@@ -140,6 +140,7 @@ class Found:
         folder: Folder with the files of this run only.
         choice: Name of the method.
         settings: The settings of the run.
+        carrier: The carrier that chose some of them.
         job: The files written; None while they are incomplete.
         known: Analysis of the recording.
         gain_db: Gain of the result, in which nothing is clipped that was repaired.
@@ -152,6 +153,7 @@ class Found:
     folder: Path
     choice: str
     settings: InferenceConfig
+    carrier: str = "auto"
     job: Job | None = None
     known: Survey | None = None
     gain_db: float = 0.0
@@ -186,9 +188,9 @@ class Found:
     def spare(self, clicks: Collection[Click], recording: Recording) -> None:
         """Sets the clicks that stay, as `inference.keep_clicks` does with a list of them."""
         if clicks:
-            self.spared, path = clicks, self.folder / "clicks_to_keep.csv"
+            path = self.folder / f"{recording.path.stem}_clicks_to_keep.csv"
             labels.write_clicks(path, clicks, recording.rate)
-            self.settings = replace(self.settings, keep_clicks=str(path))
+            self.spared, self.settings = clicks, replace(self.settings, keep_clicks=str(path))
 
     def blocks(self, recording: Recording) -> Iterator[np.ndarray]:
         """Yields the blocks of which the noise was estimated."""

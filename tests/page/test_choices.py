@@ -1,6 +1,11 @@
 """What can be chosen on the page is what the command line has."""
 
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
+from small_corpus import composed
 
 from historical_denoiser.page import choices
 from historical_denoiser.run.findings import Finding
@@ -26,3 +31,17 @@ def test_carriers_are_described_by_their_files():
     (first, name), *others = choices.carriers()
     assert (first, name) == ("Nothing is known of the carrier (auto)", "auto")
     assert ("Compact cassettes (cassette)", "cassette") in others and len(others) == 9
+
+
+def test_the_command_has_the_settings_of_the_run_and_no_defaults():
+    settings = choices.settings_of(
+        composed().inference, (), "cassette", ["inference.repair=[gaps,clipping]"],
+        denoising_strength=0.4, noise_profile=[0.5, 1.5], declick="strong",
+        keep_clicks="/tmp/root/side A_clicks.csv")
+    line = choices.command_of(Path("/tmp/root/side A.wav"), settings, "carrier=cassette",
+                              "method=lsa")
+    first, name, *words = shlex.split(line)
+    assert (first, name, len(words)) == ("denoise", "side A.wav", 7) and "/tmp" not in line
+    cfg = composed(*words)
+    assert (cfg.carrier, cfg.method) == ("cassette", "lsa")
+    assert cfg.inference == replace(settings, keep_clicks="side A_clicks.csv")
