@@ -27,13 +27,16 @@ import importlib.util
 import logging
 import os
 import shutil
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+
+import soundfile as sf
 
 from historical_denoiser.audio.replay import UNCHANGED
 from historical_denoiser.core.checks import UserError, require
@@ -48,7 +51,6 @@ from historical_denoiser.page.listening import (
     KeepingNoise,
     KeptNoise,
     Sound,
-    strongest,
     write_sound,
     write_sounds,
 )
@@ -62,6 +64,7 @@ from historical_denoiser.page.sessions import (
 )
 from historical_denoiser.restoration.click_list import Click, find_clicks
 from historical_denoiser.restoration.restorer import Restorer
+from historical_denoiser.run import profiles
 from historical_denoiser.run.extras import ExtraSettings
 from historical_denoiser.run.findings import Finding, examine
 from historical_denoiser.run.jobs import ALL_TRACKS, InferenceConfig, Job, make_job
@@ -73,6 +76,7 @@ logger = logging.getLogger(__name__)
 EXAMPLE = PRETRAINED.parent / "examples" / "noisy.flac"
 CLASSICAL = "Classical method without a network"
 SWEEP_SECONDS = 60.0  # interval at which old files are deleted
+MAX_CLICKS = 2000  # the strongest ones, which are listed
 POLL_SECONDS = 0.2  # interval at which signals are noticed
 
 
@@ -86,6 +90,7 @@ class Workshop:
         cfg: All settings.
         sessions: The current users of the page.
         choices: The methods that are offered, with the settings for each.
+        settings: Returns the settings of a run, as `choices.settings_of`.
         method, restorer: Functions that return the `Method` of a choice, and its restorer, which is
             loaded once.
     """
@@ -94,20 +99,14 @@ class Workshop:
         require(isinstance(cfg.inference.denoising_strength, float),
                 "inference.denoising_strength", "a number, since the page has a slider for it",
                 cfg.inference.denoising_strength)
-        require(cfg.inference.noise_floor_db is None, "inference.noise_floor_db",
-                "left out: the page cannot play its effect while the slider moves",
-                cfg.inference.noise_floor_db)
-        require(cfg.inference.noise_profile == "none", "inference.noise_profile",
-                "left out: it is chosen on the page", cfg.inference.noise_profile)
-        for name in ("speed", *(field.name for field in fields(ExtraSettings))):
+        for name in ("noise_profile", "noise_floor_db", "speed", "cluster",
+                     *(field.name for field in fields(ExtraSettings))):
             value = getattr(cfg.inference, name)
             require(value == getattr(InferenceConfig(), name), f"inference.{name}",
-                    "left out: the page does not do this, inference.py does", value)
-        require(cfg.inference.cluster == "none", "inference.cluster",
-                "left out: the page denoises on the computer where it runs",
-                cfg.inference.cluster)
+                    "left out: it is chosen on the page, or inference.py alone does it", value)
         self.cfg, self.given = cfg, set(given)
-        self.base = choices.without_carrier(cfg.inference, cfg.carrier, self.given)
+        base = choices.without_carrier(cfg.inference, cfg.carrier, self.given)
+        self.settings = functools.partial(choices.settings_of, base, self.given, spectrogram=True)
         self.sessions = Sessions(root, 3600.0 * cfg.app.keep_hours, GIGA * cfg.app.all_users_gb)
         self.choices: dict[str, Config] = {}
         for weights in (cfg.weights, *cfg.app.weights):
@@ -124,11 +123,6 @@ class Workshop:
         # With `resume`, the results do not depend on the recordings of other users.
         return choose_method(dataclasses.replace(cfg, inference=dataclasses.replace(
             cfg.inference, resume=True, noise_profile="none")), self.given)
-
-    def settings(self, carrier: str, chosen: Iterable[str] = (), **others: Any,
-                 ) -> InferenceConfig:
-        """Returns the settings of a run; the arguments are those of `choices.settings_of`."""
-        return choices.settings_of(self.base, self.given, carrier, chosen, **others)
 
     def takes_profile(self, choice: str) -> bool:
         """Returns whether the choice can use a noise profile."""
@@ -169,8 +163,7 @@ class Workshop:
                 carrier: str = choices.NO_CARRIER) -> Found:
         """Runs the network, and returns its result, with the sounds to play.
 
-        If this fails, the result of the last successful run is kept. If no more than the strength
-        and `spared` are other than there, the network does not run again.
+        If this fails, the result of the last successful run is kept.
 
         Args:
             session: The session of the recording.
@@ -190,26 +183,47 @@ class Workshop:
                           settings, carrier)
             undo.callback(shutil.rmtree, found.folder, ignore_errors=True)
             restorer, recording = self._restorer(found), session.recording
-            if is_again := session.found is not None and found.differs_little(session.found):
-                found.take_over(session.found)
-                keeping = KeptNoise(restorer, found.known, found.noise)
-            else:
-                changes = bool(settings.repair) or settings.replay != UNCHANGED
-                keeping = KeepingNoise(restorer, found.noise, found.prepared if changes else None)
+            changes = bool(settings.repair) or settings.replay != UNCHANGED
+            keeping = KeepingNoise(restorer, found.noise, found.prepared if changes else None)
             found.spare(spared, recording)
             # Strength 0 would not estimate any noise.
             self._restore(session, found, keeping, settings.denoising_strength or 1.0, report)
             found.known = keeping.known
-            if not is_again:
-                found.clicks = strongest(find_clicks(restorer, session.while_present(
-                    found.blocks(recording)), recording.rate, found.known))
+            found.clicks = sorted(sorted(find_clicks(restorer, (
+                block for block in found.blocks(recording) if not session.require_present()),
+                recording.rate, found.known), key=lambda click: -click.strength_db)[:MAX_CLICKS])
             write_sounds(found, recording, lambda seconds: session.require_present())
+            found.prepared.unlink(missing_ok=True)
             with session.lock:
                 former, session.found = session.found, found
             undo.pop_all()
         if former is not None:
             shutil.rmtree(former.folder, ignore_errors=True)
         return found
+
+    def preview(self, session: Session, choice: str, settings: InferenceConfig, start: float,
+                report: Callable[[float], object]) -> tuple[Sound, Found]:
+        """Restores ten seconds from `start` alone; returns them, and the result as `denoise`."""
+        part = dataclasses.replace(
+            session, folder=Path(tempfile.mkdtemp(prefix="preview", dir=session.folder)),
+            recording=None, found=None, lock=threading.Lock())
+        rate, read = session.recording.rate, lambda: containers.read_blocks(session.recording)
+        path, noise = part.folder / f"{session.recording.path.stem}.wav", part.folder / "noise.wav"
+        with session.in_use():
+            profile = profiles.read_profile(settings.noise_profile, read, rate, sys.maxsize)
+            if profile is not None:
+                sf.write(noise, profile, rate, "FLOAT")
+            sf.write(path, profiles.cut(read(), rate, start, start + choices.PREVIEW_SECONDS),
+                     rate, "FLOAT")
+            part.recording = containers.open_audio(path, None)
+            sound = write_sound(part.folder / "before", containers.read_blocks(part.recording),
+                                part.recording)
+            found = self.denoise(part, choice, dataclasses.replace(
+                settings, spectrogram=False,
+                noise_profile="none" if profile is None else str(noise)), report)
+            for former in set(session.folder.glob("preview*")) - {part.folder}:
+                shutil.rmtree(former, ignore_errors=True)
+        return sound, found
 
     def write(self, session: Session, strength: float) -> Job:
         """Writes the result, the residual and the picture, like inference.py.
@@ -233,7 +247,7 @@ class Workshop:
         cfg = self.choices[found.choice]
         others = {"carrier": found.carrier, "method": cfg.method, "weights": cfg.weights}
         return choices.command_of(session.recording.path, dataclasses.replace(
-            found.settings, spectrogram=True, denoising_strength=strength), *(
+            found.settings, denoising_strength=strength), *(
             f"{key}={value}" for key, value in others.items() if value != getattr(Config, key)))
 
     def _restorer(self, found: Found) -> Restorer:
@@ -247,7 +261,7 @@ class Workshop:
         """Writes the files of `write`; the arguments are those of `denoise`."""
         settings = dataclasses.replace(
             found.settings, audio=None, output_dir=str(found.folder / "results"),
-            spectrogram=True, denoising_strength=strength)
+            denoising_strength=strength)
         job = make_job(session.recording, settings)
         if found.job == job:
             return job

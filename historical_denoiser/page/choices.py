@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from historical_denoiser.core.resources import CONF
@@ -22,6 +23,7 @@ from historical_denoiser.run.look import command, suggest
 CARRIERS = CONF / "carrier"
 NO_CARRIER = "auto"
 PREFIX = "inference."
+PREVIEW_SECONDS = 10.0
 # What the settings that may be suggested do.
 EFFECTS = {"carrier": "Choose this carrier", profiles.KEY: "Use this section as the noise alone",
            "inference.mono_source": "Combine the two channels of a mono recording",
@@ -77,12 +79,9 @@ def settings_of(base: InferenceConfig, given: Iterable[str], carrier: str,
 
 
 def command_of(recording: Path, settings: InferenceConfig, *others: str) -> str:
-    """Returns the command that makes the same results.
+    """Returns the command with the settings of a run, without defaults.
 
-    Args:
-        recording: The recording, of which the name is used.
-        settings: Settings of the run; the defaults are left out.
-        others: Settings that are not below `inference`, as `key=value`.
+    `others` are the settings that are not below `inference`, each a `key=value`.
     """
     carrier = next((each[8:] for each in others if each.startswith("carrier=")), NO_CARRIER)
     usual = settings_of(InferenceConfig(), (), carrier)
@@ -102,6 +101,13 @@ def suggestions(found: Iterable[Finding]) -> list[tuple[str, str]]:
     """Returns the suggested settings, each as a label and a `key=value`."""
     return [(f"{EFFECTS[setting.partition('=')[0]]} ({setting})", setting)
             for setting in suggest(found)]
+
+
+def loudest(peaks: list[float], seconds: float) -> float:
+    """Returns where the loudest part begins, from the peaks of equal parts of a recording."""
+    size = max(1, round(len(peaks) * PREVIEW_SECONDS / seconds))
+    powers = np.convolve(np.square(peaks), np.ones(min(size, len(peaks))), "valid")
+    return float(np.argmax(powers)) * seconds / len(peaks)
 
 
 def rows_of(clicks: Iterable[Click], spared: Collection[Click], rate: int) -> list[list]:

@@ -20,7 +20,7 @@ from historical_denoiser.classical.clicks import LEVELS
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.command_line import describe_error
 from historical_denoiser.page import choices
-from historical_denoiser.page.listening import Sound
+from historical_denoiser.page.listening import Found, Sound
 from historical_denoiser.restoration.settings import OFF
 from historical_denoiser.run import profiles
 
@@ -97,6 +97,8 @@ def _lay_out_choices(on: SimpleNamespace, workshop: Any) -> None:
             on.from_here = gr.Button("Noise starts at the player's position", size="sm",
                                      min_width=100)
             on.to_here = gr.Button("Noise ends at the player's position", size="sm", min_width=100)
+    on.trial = gr.Button("Try on 10 seconds (from the player's position, or the loudest)",
+                         interactive=False, elem_id="trial")
     on.run = gr.Button("Remove the noise", variant="primary", interactive=False, elem_id="run")
     on.status = gr.HTML(elem_id="status")  # progress, and position in the queue
 
@@ -109,10 +111,11 @@ def _lay_out_listening(on: SimpleNamespace, denoising_strength: float) -> None:
         css_template=(ROOM / "player.css").read_text(encoding="utf-8"),
         js_on_load=(ROOM / "player.js").read_text(encoding="utf-8"),
         apply_default_css=False, elem_id="player", min_height=190)
+    on.whole = gr.Button("Play the whole recording again", visible=False, size="sm")
+    on.strength = gr.Slider(0.0, 1.0, denoising_strength, step=0.01,
+                            label="Strength: share of the noise that is removed (1: all of it)",
+                            elem_id="strength", buttons=[])
     with gr.Column(visible=False) as on.results:
-        on.strength = gr.Slider(0.0, 1.0, denoising_strength, step=0.01,
-                                label="Strength: share of the noise that is removed (1: all of it)",
-                                elem_id="strength", buttons=[])
         with gr.Row():
             on.result = gr.DownloadButton("Download the restored recording", variant="primary",
                                           elem_id="result")
@@ -133,7 +136,7 @@ def _lay_out_listening(on: SimpleNamespace, denoising_strength: float) -> None:
 
 def _connect(page: gr.Blocks, on: SimpleNamespace, answers: "Answers", example: Path) -> None:
     """Connects the events of the components with their handlers."""
-    received = [on.player, on.run, on.results, on.look]
+    received = [on.player, on.trial, on.run, on.whole, on.results, on.look]
     looked = {"fn": answers.look, "inputs": on.player, "show_progress_on": on.status,
               "outputs": [on.look, on.findings, on.suggested], "concurrency_limit": 1,
               "concurrency_id": "look", **PRIVATE}
@@ -161,11 +164,17 @@ def _connect(page: gr.Blocks, on: SimpleNamespace, answers: "Answers", example: 
         button.click(None, None, [number, on.kind], **PRIVATE,
                      js=f"() => [window.denoiserPlayer.position(), '{MARKED_PROFILE}']")
     # One run at a time, since it uses all cores.
+    network = {"show_progress_on": on.status, "concurrency_limit": 1, "concurrency_id": "network",
+               **PRIVATE}
+    chosen = [on.player, on.suggested, on.carrier, on.choice, on.declick, on.kind, on.start, on.end,
+              on.strength]
+    on.trial.click(answers.preview, [on.place, *chosen], [on.player, on.whole], **network,
+                   js="(_, ...chosen) => [window.denoiserPlayer.position(), ...chosen]")
+    on.whole.click(None, [on.player, on.strength], on.player, js="(played, value) => { setTimeout("
+                   "() => window.denoiserPlayer.setStrength(value), 500); return played.whole; }",
+                   **PRIVATE).then(lambda: gr.Button(visible=False), None, on.whole, **PRIVATE)
     on.run.click(
-        answers.denoise, [on.player, on.clicks, on.suggested, on.carrier, on.choice, on.declick,
-                          on.kind, on.start, on.end, on.strength], [on.player, on.clicks],
-        show_progress_on=on.status, concurrency_limit=1, concurrency_id="network",
-        **PRIVATE).success(
+        answers.denoise, [on.clicks, *chosen], [on.player, on.clicks, on.whole], **network).success(
         answers.deliver, on.strength, files, show_progress="hidden", concurrency_id="files",
         concurrency_limit=2, **PRIVATE).then(**only_current)
     on.strength.change(None, on.strength, [on.result, on.rest], **PRIVATE, js="(value) => "
@@ -208,11 +217,10 @@ class Answers:
         """Opens an uploaded recording, or deletes the current one."""
         if upload is None:
             self.leave(request)
-            return None, gr.Button(interactive=False), *[gr.Column(visible=False)] * 2
+            return None, *[gr.Button(interactive=False)] * 2, *[gr.Column(visible=False)] * 3
         sound = self.workshop.receive(request.session_hash, Path(upload))
-        played = {"rate": sound.rate, "channels": sound.channels, "samples": sound.samples,
-                  "before": _address(sound), "peaks": sound.peaks}
-        return played, gr.Button(interactive=True), *[gr.Column(visible=False)] * 2
+        return (_played(sound), *[gr.Button(interactive=True)] * 2,
+                *[gr.Column(visible=False)] * 3)
 
     @_with_plain_errors
     def look(self, played: dict | None, request: gr.Request):
@@ -242,51 +250,43 @@ class Answers:
         return chosen.row_value[1]
 
     @_with_plain_errors
-    def denoise(self, played: dict, listed: list[list], ticked: list[str], carrier: str,
-                choice: str, declick: str, kind: str, start: float | None, end: float | None,
-                strength: float, request: gr.Request, progress=PROGRESS):
-        """Estimates the noise of the recording in the player.
-
-        Args:
-            played: Value of the player.
-            listed: The table of the clicks of the last run.
-            ticked: Suggestions that are used.
-            carrier: Name of the carrier.
-            choice: Name of the method.
-            declick: How readily something is taken for a click.
-            kind: Kind of noise profile, one of `NO_PROFILE`, `FOUND_PROFILE` and `MARKED_PROFILE`.
-            start: Start of the profile in seconds.
-            end: End of the profile in seconds.
-            strength: Share of the noise that is removed, in [0, 1].
-            request: Identifies the session.
-            progress: Progress bar.
-        """
+    def preview(self, request: gr.Request, progress=PROGRESS, *values: Any):
+        """Restores ten seconds alone: from a place or, if that is 0, the loudest."""
+        place, played, *chosen = values
         session = self.workshop.sessions.of(request.session_hash)
-        profile = {NO_PROFILE: "none", FOUND_PROFILE: "auto"}.get(kind, [start, end])
-        if profile != "none" and not self.workshop.takes_profile(choice):
-            profile = "none"  # it was marked for another choice and is not visible now
-        settings = self.workshop.settings(
-            carrier, [each for each in ticked if each.partition("=")[0] not in CONTROLLED],
-            denoising_strength=strength, noise_profile=profile, declick=declick)
+        choice, settings = self._settings(*chosen)
+        whole = played.get("whole", played)
+        seconds = whole["samples"] / whole["rate"]
+        place = (min(place, max(0.0, seconds - choices.PREVIEW_SECONDS)) or
+                 choices.loudest(whole["peaks"], seconds))
+        sound, found = self.workshop.preview(session, choice, settings, place,
+                                             _reported(progress, choices.PREVIEW_SECONDS))
+        return _played(sound) | _result(found, session.recording.rate)[0] | {
+            "whole": whole, "start": place}, gr.Button(visible=True)
+
+    @_with_plain_errors
+    def denoise(self, request: gr.Request, progress=PROGRESS, *values: Any):
+        """Estimates the noise of the recording; clicks that were unticked are kept."""
+        listed, played, *chosen = values
+        session = self.workshop.sessions.of(request.session_hash)
+        choice, settings = self._settings(*chosen)
         former = session.found.clicks if session.found else []
         spared = [click for click, row in zip(former, listed, strict=False) if not row[0]]
-        total, done = max(session.recording.header_seconds, 1.0), 0.0
+        found = self.workshop.denoise(
+            session, choice, settings, _reported(progress, session.recording.header_seconds),
+            spared, carrier=chosen[1])
+        result, rows = _result(found, session.recording.rate)
+        return played.get("whole", played) | result, rows, gr.Button(visible=False)
 
-        def report(seconds: float) -> None:
-            nonlocal done
-            done += seconds
-            progress((int(min(done, total)), int(total)), unit="seconds",
-                     desc="Removing noise (in steps of 10 seconds)")
-
-        progress(0.0, desc="Analysing the recording (in steps of 10 seconds)")
-        found = self.workshop.denoise(session, choice, settings, report, spared,
-                                      carrier)
-        rows = choices.rows_of(found.clicks, found.spared, session.recording.rate)
-        return played | {
-            "clicks": [[place, is_repaired] for is_repaired, place, *_ in rows],
-            "removed": _address(found.removed), "removedPeaks": found.removed.peaks,
-            "base": found.base and _address(found.base),
-            "corrected": settings.replay != UNCHANGED}, rows
+    def _settings(self, ticked: list[str], carrier: str, choice: str, declick: str, kind: str,
+                  start: float | None, end: float | None, strength: float):
+        """Returns the method and the settings by the values of the controls."""
+        profile = {NO_PROFILE: "none", FOUND_PROFILE: "auto"}.get(kind, [start, end])
+        if not self.workshop.takes_profile(choice):
+            profile = "none"  # it was marked for another choice and is not visible now
+        return choice, self.workshop.settings(
+            carrier, [each for each in ticked if each.partition("=")[0] not in CONTROLLED],
+            denoising_strength=strength, noise_profile=profile, declick=declick)
 
     @_with_plain_errors
     def deliver(self, strength: float, request: gr.Request):
@@ -303,6 +303,35 @@ class Answers:
     def leave(self, request: gr.Request) -> None:
         """Deletes the files of a user."""
         self.workshop.sessions.end(request.session_hash)
+
+
+def _reported(progress: Any, seconds: float) -> Callable[[float], None]:
+    """Starts a progress bar, and returns what it is told of each second that is done."""
+    total, done = max(seconds, 1.0), 0.0
+
+    def report(seconds: float) -> None:
+        nonlocal done
+        done += seconds
+        progress((int(min(done, total)), int(total)), unit="seconds",
+                 desc="Removing noise (in steps of 10 seconds)")
+
+    progress(0.0, desc="Analysing the recording (in steps of 10 seconds)")
+    return report
+
+
+def _played(sound: Sound) -> dict[str, Any]:
+    """Returns the value of the player for a recording."""
+    return {"rate": sound.rate, "channels": sound.channels, "samples": sound.samples,
+            "before": _address(sound), "peaks": sound.peaks}
+
+
+def _result(found: Found, rate: int) -> tuple[dict[str, Any], list[list]]:
+    """Returns what a result adds to the value of the player, and the table of its clicks."""
+    rows = choices.rows_of(found.clicks, found.spared, rate)
+    return {"clicks": [[place, is_repaired] for is_repaired, place, *_ in rows],
+            "removed": _address(found.removed), "removedPeaks": found.removed.peaks,
+            "base": found.base and _address(found.base),
+            "corrected": found.settings.replay != UNCHANGED}, rows
 
 
 def _address(sound: Sound) -> str:

@@ -3,7 +3,6 @@
 It also writes the sounds that the page plays. Start reading at `KeepingNoise` and `KeptNoise`.
 """
 
-import heapq
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -28,19 +27,11 @@ from historical_denoiser.run.jobs import InferenceConfig, Job
 MIN_RATE, MAX_RATE = 8000, 48000  # supported by every browser
 LOUDEST = 2**15 - 1  # in 16 bits
 COLUMNS = 600  # columns of the waveform picture
-MAX_CLICKS = 2000  # that are listed
 # The first byte of each stored block: whether the noise or the restored signal follows.
 NOISE, RESTORED = b"N", b"R"
 
 
-class _Delegating:
-    """Has the methods of `self.restorer`, unless a subclass replaces them."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.restorer, name)
-
-
-class KeepingNoise(_Delegating):
+class KeepingNoise:
     """Restores like a `Restorer`, and stores what `KeptNoise` needs to restore the recording again.
 
     Attributes:
@@ -54,6 +45,9 @@ class KeepingNoise(_Delegating):
         """
         self.restorer, self.kept, self.prepared = restorer, kept, prepared
         self.known: Survey | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.restorer, name)  # everything else
 
     def analyse(self, *args: Any) -> Survey:
         """Analyses a recording; the arguments are those of `Restorer.analyse`."""
@@ -76,7 +70,7 @@ class KeepingNoise(_Delegating):
                 yield block, noise
 
 
-class KeptNoise(_Delegating):
+class KeptNoise(KeepingNoise):
     """Restores a recording from what `KeepingNoise` stored.
 
     A restoration at another strength needs no network, and has the same result as a new run.
@@ -88,7 +82,8 @@ class KeptNoise(_Delegating):
     """
 
     def __init__(self, restorer: Restorer, known: Survey, kept: Path) -> None:
-        self.restorer, self.known, self.kept = restorer, known, kept
+        super().__init__(restorer, kept)
+        self.known = known
 
     def analysis_seconds(self, *args: Any) -> float:
         """Returns 0, because there is no analysis pass."""
@@ -169,21 +164,8 @@ class Found:
 
     @property
     def prepared(self) -> Path:
-        """The file of the repaired blocks, if anything is repaired."""
+        """The file of the repaired blocks, during a run with repairs."""
         return self.folder / "prepared"
-
-    def differs_little(self, other: "Found") -> bool:
-        """Returns whether the noise of another run is that of this one."""
-        one, two = (replace(each.settings, keep_clicks=None, denoising_strength=1.0)
-                    for each in (self, other))
-        return (self.choice, one) == (other.choice, two)
-
-    def take_over(self, other: "Found") -> None:
-        """Takes over what was found in another run with the same noise."""
-        self.known, self.clicks = other.known, other.clicks
-        for source, copy in ((other.noise, self.noise), (other.prepared, self.prepared)):
-            if source.exists():
-                os.link(source, copy)
 
     def spare(self, clicks: Collection[Click], recording: Recording) -> None:
         """Sets the clicks that stay, as `inference.keep_clicks` does with a list of them."""
@@ -205,10 +187,7 @@ class Found:
 def write_sounds(found: Found, recording: Recording, check: Callable[[float], object]) -> None:
     """Writes the sounds of a run: at a strength s, the result is base - s x removed.
 
-    Args:
-        found: The run, which gets the sounds.
-        recording: The recording.
-        check: Called with the seconds written so far.
+    `check` is called with the seconds written so far.
     """
     gain, path = dsp.to_gain(found.gain_db), found.settings.keep_clicks
     kept = labels.Kept(path and Path(path), recording.rate, recording.channels)
@@ -222,11 +201,6 @@ def write_sounds(found: Found, recording: Recording, check: Callable[[float], ob
     found.removed = write_sound(found.folder / "removed", noise, recording, check)
     if found.prepared.exists() or found.settings.band_hz:
         found.base = write_sound(found.folder / "base", result(0.0), recording, check)
-
-
-def strongest(clicks: Collection[Click]) -> list[Click]:
-    """Returns the strongest clicks, as many as the page lists, in their order."""
-    return sorted(heapq.nlargest(MAX_CLICKS, clicks, key=lambda click: click.strength_db))
 
 
 def write_sound(path: Path, blocks: Iterable[np.ndarray], recording: Recording,

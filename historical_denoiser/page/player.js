@@ -19,6 +19,7 @@ function mix() {
   return base ? gains : gains.slice(0, 2);
 }
 const urls = () => [sound.before, sound.removed, sound.base].filter(Boolean);
+const from = () => sound && sound.start || 0;  // of an excerpt, in the recording
 const seconds = () => sound ? sound.samples / sound.rate : 0;
 const position = () => !run ? held
   : Math.min(seconds(), Math.max(held, held + context.currentTime - begun));
@@ -130,7 +131,7 @@ const clock = (value) => `${Math.floor(value / 60)}:${(value % 60).toFixed(1).pa
 function show() {
   const now = position();
   if (run && now >= seconds()) { stop(); held = 0; }
-  time.textContent = sound ? `${clock(now)} / ${clock(seconds())}` : clock(0);
+  time.textContent = sound ? `${clock(now + from())} / ${clock(seconds() + from())}` : clock(0);
   if (sound && document.activeElement !== seek || run) seek.value = seconds() ? now / seconds() : 0;
   play.toggleAttribute("data-playing", Boolean(run));
   play.setAttribute("aria-label", run ? "Pause" : "Play");
@@ -160,11 +161,12 @@ watch("value", load);
 load();
 // The interface for the rest of the page.
 window.denoiserPlayer = {
-  mix, sound: () => sound, go: (to) => { go(to); show(); }, position: () => Math.round(position() * 100) / 100,
+  mix, sound: () => sound, go: (to) => { go(to - from()); show(); },
+  position: () => Math.round((position() + from()) * 100) / 100,
   setStrength: (value) => {
     strength = value;
     choose(mode);
     clearTimeout(settled);
-    if (sound && sound.removed) settled = setTimeout(() => trigger("submit"), SETTLED_MILLISECONDS);
+    if (sound && sound.removed && !sound.whole) settled = setTimeout(() => trigger("submit"), SETTLED_MILLISECONDS);
   },
 };

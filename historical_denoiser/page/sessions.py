@@ -10,12 +10,11 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import psutil
 
 from historical_denoiser.core.checks import UserError
@@ -57,12 +56,6 @@ class Session:
         """Raises UserError if the user no longer waits for the result."""
         if self.left:
             raise UserError(STOPPED)
-
-    def while_present(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Yields the blocks of a recording until the user leaves; see `require_present`."""
-        for block in blocks:
-            self.require_present()
-            yield block
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
