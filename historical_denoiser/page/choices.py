@@ -55,8 +55,8 @@ def _chosen_by(carrier: str, given: Iterable[str]) -> DictConfig:
 def without_carrier(settings: InferenceConfig, carrier: str, given: Iterable[str],
                     ) -> InferenceConfig:
     """Returns the settings of a call without those that its carrier chose."""
-    usual = InferenceConfig()
-    return replace(settings, **{name: getattr(usual, name) for name in _chosen_by(carrier, given)})
+    return replace(settings, **{name: getattr(InferenceConfig(), name)
+                                for name in _chosen_by(carrier, given)})
 
 
 def settings_of(base: InferenceConfig, given: Iterable[str], carrier: str,
@@ -86,15 +86,14 @@ def command_of(recording: Path, settings: InferenceConfig, *others: str) -> str:
     carrier = next((each[8:] for each in others if each.startswith("carrier=")), NO_CARRIER)
     usual = settings_of(InferenceConfig(), (), carrier)
     kept = settings.keep_clicks and Path(settings.keep_clicks).name
-    words = [f"{PREFIX}{name}={_as_word(value)}"
-             for name, value in vars(replace(settings, keep_clicks=kept)).items()
+    values = vars(settings) | {"keep_clicks": kept}
+    words = [f"{PREFIX}{name}={_as_word(value)}" for name, value in values.items()
              if value != getattr(usual, name) and name not in OWN]
     return command([Path(recording.name)], [*others, *words])
 
 
 def _as_word(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":")).replace(
-        '"', "")
+    return value if isinstance(value, str) else json.dumps(value).replace('"', "").replace(" ", "")
 
 
 def suggestions(found: Iterable[Finding]) -> list[tuple[str, str]]:
