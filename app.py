@@ -27,38 +27,46 @@ import importlib.util
 import logging
 import os
 import shutil
+import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
-from historical_denoiser.audio.removal import remove
+import soundfile as sf
+
+from historical_denoiser.audio.replay import UNCHANGED
 from historical_denoiser.core.checks import UserError, require
 from historical_denoiser.core.command_line import run_main
 from historical_denoiser.core.files import held_signals
 from historical_denoiser.core.memory import give_back_arrays
 from historical_denoiser.denoiser import Method, choose_method, choose_network
 from historical_denoiser.formats import containers
+from historical_denoiser.page import choices
 from historical_denoiser.page.listening import (
+    Found,
     KeepingNoise,
     KeptNoise,
     Sound,
-    kept_pairs,
     write_sound,
+    write_sounds,
 )
 from historical_denoiser.page.sessions import (
     GIGA,
-    Found,
     Session,
     Sessions,
     make_root,
     open_upload,
     require_length,
 )
+from historical_denoiser.restoration.click_list import Click, find_clicks
+from historical_denoiser.restoration.restorer import Restorer
+from historical_denoiser.run import profiles
 from historical_denoiser.run.extras import ExtraSettings
+from historical_denoiser.run.findings import Finding, examine
 from historical_denoiser.run.jobs import ALL_TRACKS, InferenceConfig, Job, make_job
 from historical_denoiser.run.recording import denoise_recording
 from historical_denoiser.settings import PRETRAINED, Config, run_with_settings
@@ -68,6 +76,7 @@ logger = logging.getLogger(__name__)
 EXAMPLE = PRETRAINED.parent / "examples" / "noisy.flac"
 CLASSICAL = "Classical method without a network"
 SWEEP_SECONDS = 60.0  # interval at which old files are deleted
+MAX_CLICKS = 2000  # the strongest ones, which are listed
 POLL_SECONDS = 0.2  # interval at which signals are noticed
 
 
@@ -81,6 +90,7 @@ class Workshop:
         cfg: All settings.
         sessions: The current users of the page.
         choices: The methods that are offered, with the settings for each.
+        settings: Returns the settings of a run, as `choices.settings_of`.
         method, restorer: Functions that return the `Method` of a choice, and its restorer, which is
             loaded once.
     """
@@ -89,21 +99,14 @@ class Workshop:
         require(isinstance(cfg.inference.denoising_strength, float),
                 "inference.denoising_strength", "a number, since the page has a slider for it",
                 cfg.inference.denoising_strength)
-        for name in ("noise_floor_db", "band_hz"):
-            value = getattr(cfg.inference, name)
-            require(value is None, f"inference.{name}",
-                    "left out: the page cannot play its effect while the slider moves", value)
-        require(cfg.inference.noise_profile == "none", "inference.noise_profile",
-                "left out: it is chosen on the page", cfg.inference.noise_profile)
-        for name in ("repair", "replay_curve", "transfer_curve", "speed", "azimuth",
+        for name in ("noise_profile", "noise_floor_db", "speed", "cluster",
                      *(field.name for field in fields(ExtraSettings))):
             value = getattr(cfg.inference, name)
             require(value == getattr(InferenceConfig(), name), f"inference.{name}",
-                    "left out: the page does not do this, inference.py does", value)
-        require(cfg.inference.cluster == "none", "inference.cluster",
-                "left out: the page denoises on the computer where it runs",
-                cfg.inference.cluster)
+                    "left out: it is chosen on the page, or inference.py alone does it", value)
         self.cfg, self.given = cfg, set(given)
+        base = choices.without_carrier(cfg.inference, cfg.carrier, self.given)
+        self.settings = functools.partial(choices.settings_of, base, self.given, spectrogram=True)
         self.sessions = Sessions(root, 3600.0 * cfg.app.keep_hours, GIGA * cfg.app.all_users_gb)
         self.choices: dict[str, Config] = {}
         for weights in (cfg.weights, *cfg.app.weights):
@@ -150,41 +153,77 @@ class Workshop:
         session.recording = recording
         return sound
 
-    def denoise(self, session: Session, choice: str, profile: Any, strength: float,
-                report: Callable[[float], object]) -> Sound:
-        """Runs the network, and returns the sound of the noise that it removes.
+    def look(self, session: Session) -> list[Finding]:
+        """Returns what is wrong with a recording, as `denoise --look`."""
+        with session.in_use():
+            return examine(session.recording)
+
+    def denoise(self, session: Session, choice: str, settings: InferenceConfig,
+                report: Callable[[float], object], spared: Collection[Click] = (),
+                carrier: str = choices.NO_CARRIER) -> Found:
+        """Runs the network, and returns its result, with the sounds to play.
 
         If this fails, the result of the last successful run is kept.
 
         Args:
             session: The session of the recording.
             choice: One of `choices`.
-            profile: See `inference.noise_profile`.
-            strength: Share of the noise that is removed, in [0, 1].
+            settings: Those of `settings`.
             report: Called with the seconds of audio finished since the last call.
+            spared: Clicks that stay as they are in the recording.
+            carrier: The carrier in `settings`.
         """
-        require(profile == "none" or self.takes_profile(choice), "noise profile",
-                "left out with this network, which was trained without one", profile)
+        require(settings.noise_profile == "none" or self.takes_profile(choice), "noise profile",
+                "left out with this network, which was trained without one",
+                settings.noise_profile)
         self.sessions.require_room()
         with session.in_use(), ExitStack() as undo:
             # A new folder, because `write` may still use the former result.
-            found = Found(Path(tempfile.mkdtemp(prefix="run", dir=session.folder)), choice)
+            found = Found(Path(tempfile.mkdtemp(prefix="run", dir=session.folder)), choice,
+                          settings, carrier)
             undo.callback(shutil.rmtree, found.folder, ignore_errors=True)
+            restorer, recording = self._restorer(found), session.recording
+            changes = bool(settings.repair) or settings.replay != UNCHANGED
+            keeping = KeepingNoise(restorer, found.noise, found.prepared if changes else None)
+            found.spare(spared, recording)
             # Strength 0 would not estimate any noise.
-            keeping = KeepingNoise(self.restorer(choice), found.noise)
-            job = self._restore(session, found, keeping, strength or 1.0, profile, report)
+            self._restore(session, found, keeping, settings.denoising_strength or 1.0, report)
             found.known = keeping.known
-            blocks = containers.read_blocks(job.recording)
-            full = dataclasses.replace(self.cfg.inference.strength, share=1.0)
-            removed = remove(kept_pairs(found.noise, blocks), job.recording.rate, full)
-            sound = write_sound(found.folder / "removed", (noise for _, noise in removed),
-                                job.recording, lambda seconds: session.require_present())
+            found.clicks = sorted(sorted(find_clicks(restorer, (
+                block for block in found.blocks(recording) if not session.require_present()),
+                recording.rate, found.known), key=lambda click: -click.strength_db)[:MAX_CLICKS])
+            write_sounds(found, recording, lambda seconds: session.require_present())
+            found.prepared.unlink(missing_ok=True)
             with session.lock:
                 former, session.found = session.found, found
             undo.pop_all()
         if former is not None:
             shutil.rmtree(former.folder, ignore_errors=True)
-        return sound
+        return found
+
+    def preview(self, session: Session, choice: str, settings: InferenceConfig, start: float,
+                report: Callable[[float], object]) -> tuple[Sound, Found]:
+        """Restores ten seconds from `start` alone; returns them, and the result as `denoise`."""
+        part = dataclasses.replace(
+            session, folder=Path(tempfile.mkdtemp(prefix="preview", dir=session.folder)),
+            recording=None, found=None, lock=threading.Lock())
+        rate, read = session.recording.rate, lambda: containers.read_blocks(session.recording)
+        path, noise = part.folder / f"{session.recording.path.stem}.wav", part.folder / "noise.wav"
+        with session.in_use():
+            profile = profiles.read_profile(settings.noise_profile, read, rate, sys.maxsize)
+            if profile is not None:
+                sf.write(noise, profile, rate, "FLOAT")
+            sf.write(path, profiles.cut(read(), rate, start, start + choices.PREVIEW_SECONDS),
+                     rate, "FLOAT")
+            part.recording = containers.open_audio(path, None)
+            sound = write_sound(part.folder / "before", containers.read_blocks(part.recording),
+                                part.recording)
+            found = self.denoise(part, choice, dataclasses.replace(
+                settings, spectrogram=False,
+                noise_profile="none" if profile is None else str(noise)), report)
+            for former in set(session.folder.glob("preview*")) - {part.folder}:
+                shutil.rmtree(former, ignore_errors=True)
+        return sound, found
 
     def write(self, session: Session, strength: float) -> Job:
         """Writes the result, the residual and the picture, like inference.py.
@@ -196,18 +235,33 @@ class Workshop:
             UserError: There was no successful run.
         """
         with session.in_use(), session.lock:
-            if session.found is None:
+            found = session.found
+            if found is None:
                 raise UserError('there is no result yet; press "Remove the noise" first')
-            kept = KeptNoise(session.found.known, session.found.noise)
-            return self._restore(session, session.found, kept, strength)
+            kept = KeptNoise(self._restorer(found), found.known, found.noise)
+            return self._restore(session, found, kept, strength)
+
+    def command(self, session: Session, strength: float) -> str:
+        """Returns the command that makes the files of `write`."""
+        found = session.found
+        cfg = self.choices[found.choice]
+        others = {"carrier": found.carrier, "method": cfg.method, "weights": cfg.weights}
+        return choices.command_of(session.recording.path, dataclasses.replace(
+            found.settings, denoising_strength=strength), *(
+            f"{key}={value}" for key, value in others.items() if value != getattr(Config, key)))
+
+    def _restorer(self, found: Found) -> Restorer:
+        """Returns the restorer of a run, with the stages that were chosen."""
+        restorer = self.restorer(found.choice)
+        return dataclasses.replace(restorer, stages=dataclasses.replace(
+            found.settings.stages, listen_first=restorer.stages.listen_first))
 
     def _restore(self, session: Session, found: Found, restorer: KeepingNoise | KeptNoise,
-                 strength: float, profile: Any = "none",
-                 report: Callable[[float], object] = lambda seconds: None) -> Job:
+                 strength: float, report: Callable[[float], object] = lambda seconds: None) -> Job:
         """Writes the files of `write`; the arguments are those of `denoise`."""
         settings = dataclasses.replace(
-            self.cfg.inference, audio=None, output_dir=str(found.folder / "results"),
-            spectrogram=True, denoising_strength=strength, noise_profile=profile)
+            found.settings, audio=None, output_dir=str(found.folder / "results"),
+            denoising_strength=strength)
         job = make_job(session.recording, settings)
         if found.job == job:
             return job
@@ -220,8 +274,11 @@ class Workshop:
         def forget() -> None:
             found.job = None
 
-        denoise_recording(job, restorer, settings.strength, check, profile,
-                          f"denoised at {{strength}} by {method.name}", before_replacing=forget)
+        facts = denoise_recording(
+            job, restorer, settings.strength, check, settings.noise_profile,
+            f"denoised at {{strength}} by {method.name}", replay=settings.replay,
+            before_replacing=forget)
+        found.gain_db = (facts.get("repaired") or facts.get("replay") or {}).get("gain_db", 0.0)
         for former in set(job.denoised.parent.iterdir()) - set(job.results):
             former.unlink()
         found.job = job

@@ -27,6 +27,7 @@ from small_corpus import composed
 import app
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import spectrogram
+from historical_denoiser.page import choices
 from historical_denoiser.page.sessions import PREFIX
 
 ROOT = Path(app.__file__).resolve().parent
@@ -407,14 +408,16 @@ def test_a_film_becomes_what_the_command_makes_of_it(tiny_run, tmp_path):
     heard = workshop.receive("me", film)
     assert (heard.rate, heard.channels) == (48000, 2)
     session = workshop.sessions.of("me")
-    removed = workshop.denoise(session, next(iter(workshop.choices)), "none", 0.5, lambda s: None)
-    assert removed.samples == heard.samples
+    settings = workshop.settings("auto", denoising_strength=0.5)
+    found = workshop.denoise(session, next(iter(workshop.choices)), settings, lambda s: None)
+    assert found.removed.samples == heard.samples and found.base is None
     job = workshop.write(session, 0.0)
     assert job.denoised.name == "reel_denoised_s0.mkv"
     assert sorted(path.name for path in job.denoised.parent.iterdir()) == [
         "reel_denoised_s0.mkv", "reel_residual_s0.wav", "reel_spectrogram_s0.png"]
     with pytest.raises(UserError, match="noise profile"):
-        workshop.denoise(session, next(iter(workshop.choices)), "auto", 0.5, lambda s: None)
+        workshop.denoise(session, next(iter(workshop.choices)), dataclasses.replace(
+            settings, noise_profile="auto"), lambda s: None)
 
 
 @pytest.fixture
@@ -435,8 +438,9 @@ def at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     workshop.receive("me", tmp_path / "side.wav")
     session = workshop.sessions.of("me")
 
-    def run(profile: str | list[float], strength: float = 0.5):
-        return workshop.denoise(session, app.CLASSICAL, profile, strength, lambda seconds: None)
+    def run(profile: str | list[float], strength: float = 0.5, carrier: str = "auto"):
+        return workshop.denoise(session, app.CLASSICAL, workshop.settings(
+            carrier, noise_profile=profile, denoising_strength=strength), lambda seconds: None)
 
     return SimpleNamespace(workshop=workshop, session=session, calls=calls, may_run=may_run,
                            run=run, write=functools.partial(workshop.write, session))
@@ -447,14 +451,14 @@ def full_disk(*_):
 
 
 def test_a_run_that_fails_leaves_what_the_former_one_found(at_work, monkeypatch):
-    removed = at_work.run([0.2, 0.6]).path.read_bytes()
+    removed = at_work.run([0.2, 0.6]).removed.path.read_bytes()
     results = {path.name: path.read_bytes() for path in at_work.write(0.4).results}
     found, calls = at_work.session.found, len(at_work.calls)
     with pytest.raises(UserError, match="noise_profile"):
         at_work.run([5.0, 6.0])
     assert len(at_work.calls) == calls
     with monkeypatch.context() as patch:
-        patch.setattr(app, "write_sound", full_disk)
+        patch.setattr(app, "write_sounds", full_disk)
         with pytest.raises(OSError, match="the disk is full"):
             at_work.run("none", 0.4)
     assert at_work.session.found is found and at_work.session.folder == found.folder.parent
@@ -502,8 +506,9 @@ def test_files_of_two_strengths_are_made_one_after_the_other(at_work, monkeypatc
         inside.append(1)
         most.append(len(inside))
         time.sleep(0.1)
-        restore(*args, **kwargs)
+        facts = restore(*args, **kwargs)
         inside.pop()
+        return facts
 
     monkeypatch.setattr(app, "denoise_recording", watched)
     with ThreadPoolExecutor(2) as others:
@@ -512,6 +517,58 @@ def test_files_of_two_strengths_are_made_one_after_the_other(at_work, monkeypatc
     assert at_work.session.found.job in jobs
     assert sorted(at_work.session.found.job.denoised.parent.iterdir()) == sorted(
         at_work.session.found.job.results)
+
+
+def test_a_carrier_sets_what_it_sets_in_a_command_and_is_heard(at_work, tmp_path):
+    for carrier in ("cassette", "voice_memo"):
+        cfg = composed(f"carrier={carrier}")
+        cfg.inference.spectrogram = True  # the page draws it
+        assert at_work.workshop.settings(carrier) == cfg.inference
+        assert app.Workshop(cfg, tmp_path, ["carrier"]).settings("auto") == dataclasses.replace(
+            composed().inference, spectrogram=True)
+    found = at_work.run("none", 0.4, "voice_memo")
+    base, removed = (np.fromfile(each.path, "<i2") / 32767.0 for each in (
+        found.base, found.removed))
+    np.testing.assert_allclose(base - 0.4 * removed, sf.read(at_work.write(0.4).denoised)[0],
+                               atol=2.5 / 2**15)
+    assert np.abs(base - sf.read(at_work.session.recording.path)[0]).max() > 0.001
+
+
+def test_clicks_that_are_to_stay_stay(at_work, tmp_path):
+    workshop, path = at_work.workshop, tmp_path / "clicks.wav"
+    audio, rate = sf.read(at_work.session.recording.path)
+    audio[[rate // 4, rate // 2]] += 0.5
+    sf.write(path, audio, rate)
+    workshop.receive("me", path)
+    session = workshop.sessions.of("me")
+
+    def restored(spared=()):
+        found = workshop.denoise(session, app.CLASSICAL, workshop.settings("auto"),
+                                 lambda seconds: None, spared)
+        removed = np.fromfile(found.removed.path, "<i2") / 32767.0
+        result = sf.read(workshop.write(session, 1.0).denoised)[0]
+        np.testing.assert_allclose(sf.read(path)[0] - removed, result, atol=2.5 / 2**15)
+        return found, np.abs(result - audio)[[rate // 4, rate // 2]]
+
+    found, changed = restored()
+    assert [round(4.0 * click.start / rate) for click in found.clicks] == [1, 2]
+    assert changed.min() > 0.1
+    found, changed = restored(found.clicks[1:])
+    assert changed[0] > 0.1 and changed[1] < 0.001
+    assert [row[0] for row in choices.rows_of(found.clicks, found.spared, rate)] == [True, False]
+
+
+def test_ten_seconds_are_tried_first_as_the_whole_is_restored(at_work, tmp_path):
+    workshop, whole = at_work.workshop, at_work.session
+    settings = workshop.settings("voice_memo", noise_profile=[0.2, 0.6])
+    sound, found = workshop.preview(whole, app.CLASSICAL, settings, 0.25, lambda seconds: None)
+    assert sound.samples == found.base.samples == round(0.75 * 22050)
+    assert whole.found is None and found.removed.path.is_relative_to(whole.folder)
+    full = at_work.run([0.2, 0.6], carrier="voice_memo")
+    tried, removed = (np.fromfile(each.removed.path, "<i2") for each in (found, full))
+    assert np.corrcoef(tried, removed[-len(tried):])[0, 1] > 0.98
+    peaks = [0.1] * 300 + [0.5] * 100 + [0.1] * 200
+    assert choices.loudest(peaks, 60.0) == 30.0 and choices.loudest([0.1, 0.2], 2.0) == 0.0
 
 
 @pytest.mark.parametrize("at_work", [False, True])
@@ -548,9 +605,7 @@ def test_the_program_serves_this_computer_alone_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("setting", ["inference.noise_profile=auto", "inference.cluster=ray",
-                                     "inference.noise_floor_db=12", "inference.repair=[gaps]",
-                                     "inference.replay_curve=riaa", "inference.azimuth=auto",
-                                     "inference.band_hz=[100,null]",
+                                     "inference.noise_floor_db=12", "inference.speed=0.98",
                                      "inference.loudness=-18", "inference.tracks=labels",
                                      "inference.denoising_strength=auto"])
 def test_what_the_slider_cannot_show_is_refused(setting, tiny_run, tmp_path):

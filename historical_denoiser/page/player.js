@@ -1,6 +1,7 @@
-// Plays a recording and its noise at the same time, in exact synchrony. Each has a gain: "before"
-// is (1, 0), "after" (1, -strength), "removed" (0, strength). So a change of the strength is audible
-// at once, and switching loads nothing. Samples are loaded from the server a few seconds ahead.
+// Plays a recording, its noise, and the result at strength 0 ("base", where that is not the recording)
+// at the same time, in exact synchrony. Each has a gain: "after" is base - strength * noise. So a change
+// of the strength is audible at once, and switching loads nothing. Samples are loaded from the server a
+// few seconds ahead.
 const CHUNK_SECONDS = 3, AHEAD_SECONDS = 6, FADE_SECONDS = 0.01;
 const SETTLED_MILLISECONDS = 400;  // files are written so long after the last change
 const part = (name) => element.querySelector(`[data-part="${name}"]`);
@@ -10,7 +11,15 @@ let sound = null, strength = 1, mode = "before", held = 0;  // held: position in
 let context = null, gains = [], begun = 0, playing = [], run = 0;  // run: 0 when paused
 let runs = 0, settled = 0;
 
-const mix = () => mode === "before" ? [1, 0] : mode === "after" ? [1, -strength] : [0, strength];
+// "removed" holds what was repaired, but not what was wrong with the replay.
+function mix() {
+  const base = sound && sound.base ? 1 : 0, repairs = base && !sound.corrected ? 1 : 0;
+  const gains = mode === "before" ? [1, 0, 0] : mode === "after" ? [1 - base, -strength, base]
+    : [repairs, strength, -repairs];
+  return base ? gains : gains.slice(0, 2);
+}
+const urls = () => [sound.before, sound.removed, sound.base].filter(Boolean);
+const from = () => sound && sound.start || 0;  // of an excerpt, in the recording
 const seconds = () => sound ? sound.samples / sound.rate : 0;
 const position = () => !run ? held
   : Math.min(seconds(), Math.max(held, held + context.currentTime - begun));
@@ -36,7 +45,7 @@ async function start() {
   if (context && context.sampleRate !== sound.rate) { context.close(); context = null; }
   if (!context) {
     context = new AudioContext({sampleRate: sound.rate});
-    gains = [0, 1].map(() => { const node = context.createGain(); node.connect(context.destination); return node; });
+    gains = [0, 1, 2].map(() => { const node = context.createGain(); node.connect(context.destination); return node; });
   }
   begun = Infinity;  // the position stays until the first samples have been loaded
   await context.resume();
@@ -45,8 +54,7 @@ async function start() {
   try {
     for (let first = origin; first < sound.samples && own === run; first += step) {
       const count = Math.min(step, sound.samples - first);
-      const urls = sound.removed ? [sound.before, sound.removed] : [sound.before];
-      const buffers = await Promise.all(urls.map((url) => samples(url, first, count)));
+      const buffers = await Promise.all(urls().map((url) => samples(url, first, count)));
       if (own !== run) return;
       const offset = (first - origin) / sound.rate;
       begun = Math.max(begun === Infinity ? 0 : begun, context.currentTime + 0.05 - offset);
@@ -110,6 +118,10 @@ function draw() {
     bars(sound.removedPeaks, strength);
   }
   brush.globalAlpha = 1;
+  for (const [place, isRepaired] of sound.clicks || []) {  // at the top; lower where they are kept
+    brush.fillStyle = isRepaired ? "#c2410c" : "#1d4ed8";
+    brush.fillRect(place / seconds() * width, isRepaired ? 0 : 6 * scale, scale, 6 * scale);
+  }
   brush.fillStyle = style.getPropertyValue("--body-text-color");
   brush.fillRect(position() / seconds() * width - scale, 0, 2 * scale, height);
 }
@@ -119,7 +131,7 @@ const clock = (value) => `${Math.floor(value / 60)}:${(value % 60).toFixed(1).pa
 function show() {
   const now = position();
   if (run && now >= seconds()) { stop(); held = 0; }
-  time.textContent = sound ? `${clock(now)} / ${clock(seconds())}` : clock(0);
+  time.textContent = sound ? `${clock(now + from())} / ${clock(seconds() + from())}` : clock(0);
   if (sound && document.activeElement !== seek || run) seek.value = seconds() ? now / seconds() : 0;
   play.toggleAttribute("data-playing", Boolean(run));
   play.setAttribute("aria-label", run ? "Pause" : "Play");
@@ -149,11 +161,12 @@ watch("value", load);
 load();
 // The interface for the rest of the page.
 window.denoiserPlayer = {
-  mix, sound: () => sound, go: (to) => { go(to); show(); }, position: () => Math.round(position() * 100) / 100,
+  mix, sound: () => sound, go: (to) => { go(to - from()); show(); },
+  position: () => Math.round((position() + from()) * 100) / 100,
   setStrength: (value) => {
     strength = value;
     choose(mode);
     clearTimeout(settled);
-    if (sound && sound.removed) settled = setTimeout(() => trigger("submit"), SETTLED_MILLISECONDS);
+    if (sound && sound.removed && !sound.whole) settled = setTimeout(() => trigger("submit"), SETTLED_MILLISECONDS);
   },
 };

@@ -17,40 +17,17 @@ from pathlib import Path
 
 import psutil
 
-from historical_denoiser.audio.survey import Survey
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import containers
 from historical_denoiser.formats.audio_io import Recording
+from historical_denoiser.page.listening import Found
 from historical_denoiser.page.settings import AppConfig
-from historical_denoiser.run.jobs import Job
 
 PREFIX = "denoiser_page_"
 NAME_BYTES = 16  # length of a folder's name, which cannot be guessed
 MILLION, GIGA = 10**6, 10**9
 STOPPED = "stopped, because the recording was removed from the page"
 UNTAKEN_SECONDS = 600.0  # an upload that nobody took for so long after its last byte is deleted
-
-
-@dataclass
-class Found:
-    """The result of one run for a recording.
-
-    Attributes:
-        folder: Folder with the files of this run only.
-        choice: Name of the method.
-        job: The files written; None while they are incomplete.
-        known: Analysis of the recording.
-    """
-
-    folder: Path
-    choice: str
-    job: Job | None = None
-    known: Survey | None = None
-
-    @property
-    def noise(self) -> Path:
-        """The file that holds the noise."""
-        return self.folder / "noise"
 
 
 @dataclass

@@ -1,0 +1,125 @@
+"""What a user of the page can choose: carriers, suggestions of the first look, and settings.
+
+Start reading at `settings_of`.
+"""
+
+import html
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from historical_denoiser.core.resources import CONF
+from historical_denoiser.restoration.click_list import Click
+from historical_denoiser.run import profiles
+from historical_denoiser.run.findings import Finding
+from historical_denoiser.run.jobs import InferenceConfig
+from historical_denoiser.run.look import command, suggest
+
+CARRIERS = CONF / "carrier"
+NO_CARRIER = "auto"
+PREFIX = "inference."
+PREVIEW_SECONDS = 10.0
+# What the settings that may be suggested do.
+EFFECTS = {"carrier": "Choose this carrier", profiles.KEY: "Use this section as the noise alone",
+           "inference.mono_source": "Combine the two channels of a mono recording",
+           "inference.repair": "Repair this damage",
+           "inference.band_hz": "Remove everything outside of these frequencies in Hz"}
+
+
+# Settings that the page has for itself.
+OWN = ("audio", "output_dir", "context_seconds")
+
+
+def carriers() -> list[tuple[str, str]]:
+    """Returns a description of each carrier, from the comment in its file, and its name."""
+    found = []
+    for path in sorted(CARRIERS.glob("*.yaml"), key=lambda path: (path.stem != NO_CARRIER, path)):
+        comment = " ".join(line[2:] for line in path.read_text(encoding="utf-8").splitlines()
+                           if line.startswith("# ") and not line.startswith("# @"))
+        found.append((f"{comment.partition(':')[0].rstrip('.')} ({path.stem})", path.stem))
+    return found
+
+
+def _chosen_by(carrier: str, given: Iterable[str]) -> DictConfig:
+    """Returns the settings below `inference` that a carrier chooses, and the call does not."""
+    ours = OmegaConf.load(CARRIERS / f"{carrier}.yaml").get("inference", {})
+    return OmegaConf.create({name: value for name, value in ours.items()
+                             if f"{PREFIX}{name}" not in given})
+
+
+def without_carrier(settings: InferenceConfig, carrier: str, given: Iterable[str],
+                    ) -> InferenceConfig:
+    """Returns the settings of a call without those that its carrier chose."""
+    return replace(settings, **{name: getattr(InferenceConfig(), name)
+                                for name in _chosen_by(carrier, given)})
+
+
+def settings_of(base: InferenceConfig, given: Iterable[str], carrier: str,
+                chosen: Iterable[str] = (), **others: Any) -> InferenceConfig:
+    """Returns the settings of a run, as a command with `carrier=` and these arguments has them.
+
+    Args:
+        base: The settings of the call that started the page.
+        given: The keys in that call, which go before the choices of a carrier.
+        carrier: Name of the carrier.
+        chosen: Settings as `inference.key=value`, which go before both.
+        others: More settings, by their names below `inference`.
+
+    Raises:
+        UserError: A value is out of range.
+    """
+    own = OmegaConf.from_dotlist([each.removeprefix(PREFIX) for each in chosen])
+    return replace(OmegaConf.to_object(OmegaConf.merge(
+        OmegaConf.structured(base), _chosen_by(carrier, given), own)), **others)
+
+
+def command_of(recording: Path, settings: InferenceConfig, *others: str) -> str:
+    """Returns the command with the settings of a run, without defaults.
+
+    `others` are the settings that are not below `inference`, each a `key=value`.
+    """
+    carrier = next((each[8:] for each in others if each.startswith("carrier=")), NO_CARRIER)
+    usual = settings_of(InferenceConfig(), (), carrier)
+    kept = settings.keep_clicks and Path(settings.keep_clicks).name
+    values = vars(settings) | {"keep_clicks": kept}
+    words = [f"{PREFIX}{name}={_as_word(value)}" for name, value in values.items()
+             if value != getattr(usual, name) and name not in OWN]
+    return command([Path(recording.name)], [*others, *words])
+
+
+def _as_word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value).replace('"', "").replace(" ", "")
+
+
+def suggestions(found: Iterable[Finding]) -> list[tuple[str, str]]:
+    """Returns the suggested settings, each as a label and a `key=value`."""
+    return [(f"{EFFECTS[setting.partition('=')[0]]} ({setting})", setting)
+            for setting in suggest(found)]
+
+
+def loudest(peaks: list[float], seconds: float) -> float:
+    """Returns where the loudest part begins, from the peaks of equal parts of a recording."""
+    size = max(1, round(len(peaks) * PREVIEW_SECONDS / seconds))
+    powers = np.convolve(np.square(peaks), np.ones(min(size, len(peaks))), "valid")
+    return float(np.argmax(powers)) * seconds / len(peaks)
+
+
+def rows_of(clicks: Iterable[Click], spared: Collection[Click], rate: int) -> list[list]:
+    """Returns the rows of a table of clicks, which begin with whether the click is repaired."""
+    return [[click not in spared, round(click.start / rate, 4),
+             round(1000.0 * (click.stop - click.start) / rate, 2),
+             "+".join(map(str, click.channels)), round(click.strength_db, 1)] for click in clicks]
+
+
+def as_table(found: Iterable[Finding]) -> str:
+    """Returns the findings about a recording and what they suggest as a table in HTML."""
+    rows = [("Property", "Found", "Suggestion"), *(
+        (each.name, each.text, ", ".join(each.settings)) for each in found)]
+    return "<table>{}</table>".format("".join(
+        "<tr>{}</tr>".format("".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in row))
+        for row, tag in zip(rows, ["th", *["td"] * len(rows)], strict=False)))

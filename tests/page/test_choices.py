@@ -1,0 +1,44 @@
+"""What can be chosen on the page is what the command line has."""
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from small_corpus import composed
+
+from historical_denoiser.page import choices
+from historical_denoiser.run.findings import Finding
+
+FOUND = [Finding("noise", "1 < 2 dB", {}, ("inference.noise_profile=[0.50,1.50]",)),
+         Finding("hum", "none", {})]
+
+
+def test_findings_are_a_table_and_suggestions_set_the_controls():
+    layout = pytest.importorskip("historical_denoiser.page.layout", exc_type=ImportError,
+                                 reason="the page needs requirements-app.txt")
+    assert "<td>1 &lt; 2 dB</td><td>inference.noise_profile=[0.50,1.50]</td>" in (
+        choices.as_table(FOUND))
+    ((label, setting),) = choices.suggestions(FOUND)
+    assert setting in label
+    answers = layout.Answers(None)
+    assert answers.take([setting], [])[2:] == (layout.MARKED_PROFILE, 0.5, 1.5)
+    assert answers.take([], [setting])[2] == layout.NO_PROFILE
+    assert answers.take(["carrier=lp"], [])[1] == "lp"
+    first, *others = choices.carriers()
+    assert first == ("Nothing is known of the carrier (auto)", "auto")
+    assert ("Compact cassettes (cassette)", "cassette") in others and len(others) == 9
+
+
+def test_the_command_has_the_settings_of_the_run_and_no_defaults():
+    settings = choices.settings_of(
+        composed().inference, (), "cassette", ["inference.repair=[gaps,clipping]"],
+        denoising_strength=0.4, noise_profile=[0.5, 1.5], declick="strong",
+        keep_clicks="/tmp/root/side A_clicks.csv")
+    line = choices.command_of(Path("/tmp/root/side A.wav"), settings, "carrier=cassette",
+                              "method=lsa")
+    first, name, *words = shlex.split(line)
+    assert (first, name, len(words)) == ("denoise", "side A.wav", 7) and "/tmp" not in line
+    cfg = composed(*words)
+    assert (cfg.carrier, cfg.method) == ("cassette", "lsa")
+    assert cfg.inference == replace(settings, keep_clicks="side A_clicks.csv")
