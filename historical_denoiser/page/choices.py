@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from historical_denoiser.core.resources import CONF
 from historical_denoiser.restoration.click_list import Click
 from historical_denoiser.run import profiles
-from historical_denoiser.run.findings import Finding
+from historical_denoiser.run.findings import NONE, Finding
 from historical_denoiser.run.jobs import InferenceConfig
 from historical_denoiser.run.look import command, suggest
 
@@ -117,9 +117,11 @@ def rows_of(clicks: Iterable[Click], spared: Collection[Click], rate: int) -> li
 
 
 def as_table(found: Iterable[Finding]) -> str:
-    """Returns the findings about a recording and what they suggest as a table in HTML."""
-    rows = [("Property", "Found", "Suggestion"), *(
-        (each.name, each.text, ", ".join(each.settings)) for each in found)]
+    """Returns the findings about a recording as a table in HTML; what is absent shares a row."""
+    found = list(found)
+    absent = ", ".join(each.name for each in found if each.text == NONE)
+    rows = [(each.name, each.text) for each in found if each.text != NONE]
+    rows += [("not found", absent)] if absent else []
     return "<table>{}</table>".format("".join(
-        "<tr>{}</tr>".format("".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in row))
-        for row, tag in zip(rows, ["th", *["td"] * len(rows)], strict=False)))
+        f"<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>"
+        for name, text in rows))

@@ -54,6 +54,7 @@ CARRIER_WORDS = {
 SHELLAC, YEAR = r"shellac|\b78 ?rpm\b|gramophone|schellack", r"\b(18[89]|19[0-5])\d\b"
 FIRST_ELECTRICAL, LAST_ACOUSTIC = 1926, 1924
 MAX_ACOUSTIC_HZ, MIN_ACOUSTIC_CLICKS, MIN_ACOUSTIC_HZ = 3600.0, 1.0, 100.0
+NONE = "none"  # the text of a finding that nothing was found
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ def _loudness(material: _Material) -> float | None:
 def _find_silence(material: _Material) -> Finding:
     known = material.known
     seconds = (known.samples - known.audible_samples) / material.rate
-    text = "none"
+    text = NONE
     if known.silences:
         text = f"{len(known.silences)} x, {seconds:.1f} s in all; it stays as it is"
     return Finding("silence", text, {"number": len(known.silences), "seconds": round(seconds, 2)})
@@ -235,7 +236,7 @@ def _find_damaged(material: _Material) -> list[Finding]:
     results = []
     for name, kind, noun in (("clipping", repair.CLIPPING, "peaks"),
                              ("dropouts", repair.GAPS, "gaps of up to 50 ms")):
-        facts, text = found.get(kind, {"number": 0, "seconds": 0.0, "first": []}), "none"
+        facts, text = found.get(kind, {"number": 0, "seconds": 0.0, "first": []}), NONE
         if facts["number"]:
             text = f"{facts['number']} {noun}, the first at {facts['first'][0]['at']:.3f} s"
         left = found.get(repair.LEFT) if kind == repair.GAPS else None
@@ -255,7 +256,7 @@ def _rate_in(material: _Material, count: Callable[[np.ndarray], float]) -> float
 def _count_clicks(material: _Material, noise: Finding) -> Finding:
     rate = _rate_in(material, lambda each: clicks.count_clicks(each) * len(each) / SAMPLE_RATE)
     crackle = noise.values["crackle_per_second"]
-    text = f"{rate:.1f} a second, which inference.declick removes" if rate >= 0.05 else "none"
+    text = f"{rate:.1f} a second, which inference.declick removes" if rate >= 0.05 else NONE
     if crackle:
         text += f"; crackle in the noise alone: {crackle:.0f} impulses a second"
     return Finding("clicks", text, {"per_second": round(rate, 2)})
@@ -263,7 +264,7 @@ def _count_clicks(material: _Material, noise: Finding) -> Finding:
 
 def _count_thumps(material: _Material) -> Finding:
     rate = 60.0 * _rate_in(material, inspection.count_thumps)
-    return Finding("thumps", f"{rate:.0f} a minute" if rate >= 0.5 else "none",
+    return Finding("thumps", f"{rate:.0f} a minute" if rate >= 0.5 else NONE,
                    {"per_minute": round(rate, 1)})
 
 
@@ -278,7 +279,7 @@ def _find_hum(material: _Material) -> Finding:
             if hum_hz is not None:
                 long = max(channel, key=len)
                 level = dsp.decibels(max(dsp.power(long - hum.remove_hum(long, hum_hz)), 1e-20))
-    text = ("none" if hum_hz is None else
+    text = (NONE if hum_hz is None else
             f"multiples of {hum_hz:.2f} Hz at {level:.1f} dBFS, which inference.dehum subtracts")
     off = 0.0 if hum_hz is None else 1.0 / hum.speed_to_mains(hum_hz) - 1.0
     settings: tuple[str, ...] = ()
@@ -383,7 +384,7 @@ def _measure_bandwidth(material: _Material, rise_db: np.ndarray, edges_hz: np.nd
 def _describe_tags(tags: dict[str, str]) -> Finding:
     shown = "; ".join(f"{name}: {' '.join(text.split())[:60]}" for name, text in tags.items()
                       if name not in TECHNICAL_TAGS)
-    return Finding("metadata", shown[:300] or "none", {"tags": tags})
+    return Finding("metadata", shown[:300] or NONE, {"tags": tags})
 
 
 def _guess_carrier(tags: dict[str, str], found: list[Finding]) -> Finding:
