@@ -43,6 +43,7 @@ from historical_denoiser.core.checks import UserError, require
 from historical_denoiser.core.command_line import run_main
 from historical_denoiser.core.files import held_signals
 from historical_denoiser.core.memory import give_back_arrays
+from historical_denoiser.core.resources import PRETRAINED
 from historical_denoiser.denoiser import Method, choose_method, choose_network
 from historical_denoiser.formats import containers
 from historical_denoiser.page import choices
@@ -69,7 +70,7 @@ from historical_denoiser.run.extras import ExtraSettings
 from historical_denoiser.run.findings import Finding, examine
 from historical_denoiser.run.jobs import ALL_TRACKS, InferenceConfig, Job, make_job
 from historical_denoiser.run.recording import denoise_recording
-from historical_denoiser.settings import PRETRAINED, Config, run_with_settings
+from historical_denoiser.settings import Config, run_with_settings
 
 logger = logging.getLogger(__name__)
 

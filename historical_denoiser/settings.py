@@ -26,7 +26,7 @@ from historical_denoiser.core.command_line import (
     keys_of,
     read_arguments,
 )
-from historical_denoiser.core.resources import CONF, PRETRAINED  # noqa: F401 - the page takes it
+from historical_denoiser.core.resources import CONF, PRETRAINED  # noqa: F401 - a name of `config`
 from historical_denoiser.data.settings import DsetConfig
 from historical_denoiser.diffusion.settings import DiffusionConfig
 from historical_denoiser.network.runtimes import ENDINGS

@@ -29,8 +29,6 @@ EFFECTS = {"carrier": "Choose this carrier", profiles.KEY: "Use this section as 
            "inference.mono_source": "Combine the two channels of a mono recording",
            "inference.repair": "Repair this damage",
            "inference.band_hz": "Remove everything outside of these frequencies in Hz"}
-
-
 # Settings that the page has for itself.
 OWN = ("audio", "output_dir", "context_seconds")
 
