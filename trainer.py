@@ -53,9 +53,11 @@ class Diverged(UserError):
     """The gradients of a run were not finite in many successive steps."""
 
 
-def make_learning_rate(cfg: Config) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Returns the learning rate as a function of the step."""
+def make_learning_rate(cfg: Config) -> keras.optimizers.schedules.LearningRateSchedule | float:
+    """Returns the learning rate as a function of the step; a number if it follows the clock."""
     schedule, steps = cfg.schedule, cfg.epochs * cfg.steps_per_epoch
+    if schedule.name == "minutes":
+        return cfg.lr  # `rate_by_clock` changes it
     if schedule.name == "step":
         boundaries = [epoch * cfg.steps_per_epoch for epoch in schedule.boundaries_epochs]
         values = [cfg.lr * schedule.factor**count for count in range(len(boundaries) + 1)]
@@ -63,6 +65,20 @@ def make_learning_rate(cfg: Config) -> keras.optimizers.schedules.LearningRateSc
     return keras.optimizers.schedules.CosineDecay(
         cfg.lr / max(schedule.warmup_steps, 1), max(steps - schedule.warmup_steps, 1),
         alpha=schedule.final_ratio, warmup_target=cfg.lr, warmup_steps=schedule.warmup_steps)
+
+
+def rate_by_clock(cfg: Config, step: int, elapsed: float) -> float:
+    """Returns the learning rate of `schedule.name=minutes`: a warm-up times half a cosine.
+
+    Args:
+        cfg: All settings.
+        step: Number of steps before this one.
+        elapsed: Part of `max_minutes` that is over, 0 to 1.
+    """
+    schedule = cfg.schedule
+    warm = min(1.0, (step + 1) / max(schedule.warmup_steps, 1))
+    falling = 0.5 * (1.0 + math.cos(math.pi * min(elapsed, 1.0)))
+    return cfg.lr * warm * (schedule.final_ratio + (1.0 - schedule.final_ratio) * falling)
 
 
 def make_optimizer(cfg: Config) -> keras.optimizers.LossScaleOptimizer:
@@ -285,9 +301,13 @@ class Trainer:
         bar = tqdm(batches, total=self.steps, initial=progress.step, unit="step", disable=None)
         skipped_in_a_row = 0
         timed_from, since = progress.step, time.monotonic()
-        end = since + 60.0 * (cfg.max_minutes or math.inf)
+        begin, allowed = since, 60.0 * (cfg.max_minutes or math.inf)
+        by_clock = cfg.schedule.name == "minutes"
         with _noted_interrupts() as is_interrupted:
             for batch in bar:
+                if by_clock:
+                    self.learner.optimizer.learning_rate = rate_by_clock(
+                        cfg, progress.step, (time.monotonic() - begin) / allowed)
                 loss = float(self.learner.train_step(*batch))
                 skipped_in_a_row = 0 if self._count_step(loss) else skipped_in_a_row + 1
                 if skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
@@ -312,7 +332,9 @@ class Trainer:
                     self._save_last()
                     logger.info("stopped at step %d; the same command resumes there", progress.step)
                     raise KeyboardInterrupt
-                if time.monotonic() >= end and not self._is_finished():
+                if time.monotonic() - begin >= allowed and not self._is_finished():
+                    if by_clock and report is not None and not epoch_ends:  # the run is complete
+                        self._end_epoch(seconds_per_step, report)
                     self._save_last()
                     logger.info("stopped at step %d after `max_minutes`; the same command resumes "
                                 "there", progress.step)

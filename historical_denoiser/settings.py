@@ -133,6 +133,8 @@ class Config:
             require(value is None or 0.0 <= value < 1.0, name, "in [0, 1)", value)
         require(self.max_minutes is None or self.max_minutes > 0.0, "max_minutes", "above 0",
                 self.max_minutes)
+        require(self.max_minutes is not None or self.schedule.name != "minutes", "max_minutes",
+                "given with `schedule.name=minutes`", self.max_minutes)
         require(self.gradient_clip is None or self.gradient_clip > 0.0, "gradient_clip",
                  "above 0", self.gradient_clip)
 

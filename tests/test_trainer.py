@@ -452,6 +452,19 @@ def test_a_run_stops_after_its_minutes_and_goes_on_as_if_it_had_not(make_run, fi
     assert_same(run.learner.model.get_weights(), finished.weights[-1])
 
 
+def test_the_rate_by_the_clock_ends_with_the_minutes_and_the_last_weights_are_validated(
+        make_run, tmp_path):
+    cfg = Config(lr=1e-3, max_minutes=1.0, schedule=ScheduleConfig("minutes", warmup_steps=10))
+    assert trainer.rate_by_clock(cfg, 0, 0.0) == pytest.approx(1e-4)
+    rates = [trainer.rate_by_clock(cfg, 10, part) for part in (0.0, 0.5, 1.0, 2.0)]
+    assert rates == pytest.approx([1e-3, 5.05e-4, 1e-5, 1e-5])
+    run = make_run(tmp_path, max_minutes=1e-9, schedule=ScheduleConfig("minutes"))
+    run.fit()
+    assert run.history[-1]["step"] == run.progress.step == 1
+    assert run.history[-1]["lr"] == pytest.approx(0.01 * run.cfg.lr)
+    assert run.checkpoints.best.exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("own_low", [False, True])
 def test_a_run_starts_from_weights_of_its_form_or_a_smaller_one(make_run, tmp_path, rng, own_low):

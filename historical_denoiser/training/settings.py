@@ -4,6 +4,8 @@ from dataclasses import dataclass, field, fields
 
 from historical_denoiser.core.checks import require
 
+SCHEDULES = ("step", "cosine", "minutes")
+
 
 @dataclass
 class LossWeights:
@@ -40,16 +42,18 @@ class LossConfig(LossWeights):
 
 @dataclass
 class ScheduleConfig:
-    """The learning rate as a function of the step."""
+    """The learning rate as a function of the step, or of the time."""
 
-    name: str = "step"  # "step": times `factor` at each boundary; "cosine": warm-up, then a cosine
+    # "step": times `factor` at each boundary; "cosine": warm-up, then a cosine; "minutes": the
+    # same, but the cosine ends with `max_minutes`, however many steps there are until then.
+    name: str = "step"
     boundaries_epochs: list[int] = field(default_factory=lambda: [50, 100, 125])
     factor: float = 0.1
     warmup_steps: int = 0
-    final_ratio: float = 0.01  # "cosine": the last learning rate over the greatest
+    final_ratio: float = 0.01  # "cosine", "minutes": the last learning rate over the greatest
 
     def __post_init__(self) -> None:
-        require(self.name in ("step", "cosine"), "schedule.name", "'step' or 'cosine'", self.name)
+        require(self.name in SCHEDULES, "schedule.name", f"one of {SCHEDULES}", self.name)
         require(self.factor > 0.0, "schedule.factor", "above 0", self.factor)
         require(0.0 <= self.final_ratio <= 1.0, "schedule.final_ratio", "in [0, 1]",
                  self.final_ratio)
