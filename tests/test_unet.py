@@ -466,7 +466,8 @@ def test_segments_of_the_shipped_network_have_no_seams():
     Noise floor, steady tones and the convolutions look back and ahead for up to 2 s each. Measured
     on this recording, RMS and peak of the difference: nothing with 3 s of context, -103 and -83 dB
     with 2.25 s, -91 and -75 dB with 2 s, -38 and -25 dB with none, by earlier weights; by the
-    present ones -94 and -75 dB with 2.25 s, and -98 and -91 dB with their own 2.5 s.
+    present ones -82 and -55 dB with 2.25 s, -92 and -65 dB with 2.75 s, and nothing with their own
+    3 s.
     """
     conf = OmegaConf.load(ROOT / "conf" / "conf.yaml")
     model = unet.build_model_denoise(conf.unet)

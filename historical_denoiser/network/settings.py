@@ -61,8 +61,9 @@ class UnetConfig:
                 *((name, has_views or not getattr(self, name), "false, unless `unet.output` is "
                    "'mask', `unet.fold_bins` 8 and `unet.fold_start` a multiple of 8")
                   for name in ("use_short", "use_long")),
-                ("long_fade", 0 <= self.long_fade <= (self.fold_start if self.use_long else 0),
-                 "0, or at most `unet.fold_start` with `unet.use_long`"),
+                ("long_fade", self.long_fade >= 0 and (
+                    not self.use_long or self.long_fade <= self.fold_start),
+                 "from 0 to `unet.fold_start`"),
                 ("own_low", not self.own_low or self.fold_start > 0,
                  "false, unless `unet.fold_start` is not 0"),
                 ("use_steady", not self.use_steady or folds_octaves,
