@@ -290,6 +290,11 @@ class Trainer:
             raise UserError(f"the run in {self.folder} {state} with other settings: "
                             f"{', '.join(changes)}. Choose another `path_experiment` (in a search: "
                             f"`hydra.sweep.dir`), or delete that folder")
+        if any(each.startswith("schedule.name ") and "minutes" in each for each in changes):
+            # The optimiser stores a rate that the clock sets, but none that follows the steps.
+            raise UserError(f"`schedule.name` must stay as it is in the run in {self.folder}, "
+                            f"because of 'minutes': {', '.join(changes)}. Start a new run with "
+                            f"another `path_experiment` and weights={self.checkpoints.best}")
         if changes and self.is_chief:
             logger.warning("the run in %s is resumed with other settings: %s. To start a new run "
                            "instead, choose another `path_experiment`", self.folder,

@@ -135,6 +135,9 @@ class Config:
                 self.max_minutes)
         require(self.max_minutes is not None or self.schedule.name != "minutes", "max_minutes",
                 "given with `schedule.name=minutes`", self.max_minutes)
+        # The clocks of several workers differ, and so would their weights.
+        require(self.strategy == "none" or self.schedule.name != "minutes", "strategy",
+                "'none' with `schedule.name=minutes`", self.strategy)
         require(self.gradient_clip is None or self.gradient_clip > 0.0, "gradient_clip",
                  "above 0", self.gradient_clip)
 

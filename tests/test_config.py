@@ -65,6 +65,7 @@ def test_loss_group(name):
     ("noise.film.hum_db", [-float("inf"), 3.0]),
     ("dset.share_clean", 1.5), ("dset.noise_speed", [0.1, 1.0]), ("loss.mae", -1.0),
     ("precision", "float8"), ("strategy", "all"), ("schedule.name", "linear"),
+    ("unet.long_fade", -1),
     ("schedule.boundaries_epochs", [2, 1]), ("schedule.warmup_steps", -5),
     ("schedule.factor", -1.0), ("schedule.final_ratio", -1.0),
     ("inference.denoising_strength", 1.1), ("inference.denoising_strength", "some"),
@@ -90,6 +91,16 @@ def test_values_that_do_not_fit_each_other_are_named():
         Config(method="lsa", weights="a.weights.h5")
     with pytest.raises(ValueError, match="`precision` must be .* Received"):
         Config(method="diffusion", precision="mixed_bfloat16")
+    with pytest.raises(ValueError, match="`max_minutes` must be .* Received"):
+        Config(schedule=ScheduleConfig("minutes"))
+    with pytest.raises(ValueError, match="`strategy` must be .* Received"):
+        Config(schedule=ScheduleConfig("minutes"), max_minutes=1.0, strategy="multi_worker")
+    with pytest.raises(ValueError, match="`unet.long_fade` must be .* Received"):
+        composed("unet.long_fade=65")
+
+
+def test_the_views_of_the_default_can_be_left_out():
+    assert not composed("unet.use_short=false", "unet.use_long=false").unet.use_long
 
 
 def test_the_guidance_is_stronger_where_little_noise_is_known():

@@ -463,6 +463,8 @@ def test_the_rate_by_the_clock_ends_with_the_minutes_and_the_last_weights_are_va
     assert run.history[-1]["step"] == run.progress.step == 1
     assert run.history[-1]["lr"] == pytest.approx(0.01 * run.cfg.lr)
     assert run.checkpoints.best.exists()
+    with pytest.raises(UserError, match="`schedule.name` must stay .*minutes -> cosine"):
+        make_run(tmp_path).fit()
 
 
 @pytest.mark.slow
