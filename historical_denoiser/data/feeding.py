@@ -3,12 +3,16 @@
 import functools
 import itertools
 import multiprocessing
+import shutil
 import signal
+import tempfile
 import threading
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -67,7 +71,9 @@ def numpy_batches(mixer: MixtureSource, batch_size: int, first_step: int, steps:
     """Yields the batches of `make_batch`, which are made ahead.
 
     Python imports the main script into each process, so a script that calls this must start its
-    work under `if __name__ == "__main__"`.
+    work under `if __name__ == "__main__"`. Processes leave their batches in files of the system's
+    temporary folder, which are read and deleted before they reach a disk as a rule: through a pipe,
+    this process would be busy with their bytes.
 
     Args:
         mixer, batch_size, share: See `make_batch`. `mixer.skipped` also counts what processes skip.
@@ -78,51 +84,70 @@ def numpy_batches(mixer: MixtureSource, batch_size: int, first_step: int, steps:
     Raises:
         OSError: A process was killed. Other errors are those of `mixer.item`.
     """
-    if workers == 1:
-        pool, make = ThreadPoolExecutor(1), functools.partial(make_batch, mixer)
-    else:
-        # A fork would copy locks that threads of TensorFlow or JAX hold, and never release them.
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker,
-                                   (mixer,))
-        make = _make_in_worker
-    tasks = (pool.submit(make, step, batch_size, share) for step in range(first_step, steps))
-    deaths = Deaths()
-    try:
+    with ExitStack() as undo:
+        if workers == 1:
+            pool, make = ThreadPoolExecutor(1), functools.partial(make_batch, mixer)
+        else:
+            folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="batches_")))
+            # A fork would copy locks that threads of TensorFlow or JAX hold, and never release
+            # them.
+            pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"),
+                                       _start_worker, (mixer, folder))
+            make = _make_in_worker
+        undo.callback(pool.shutdown, cancel_futures=True)
+        tasks = (pool.submit(make, step, batch_size, share) for step in range(first_step, steps))
+        deaths = Deaths()
         ahead = deque(itertools.islice(tasks, 2 * workers + 1))
-        while ahead:
-            deaths.note()
-            batch = ahead.popleft().result()
-            ahead.extend(itertools.islice(tasks, 1))
-            if workers > 1:
-                batch, skipped = batch
-                mixer.skipped.update(skipped)
-            yield batch
-    except BrokenProcessPool as error:
-        pool.shutdown()
-        raise OSError(deaths.describe("a process that makes batches",
-                                      "try fewer `loader_workers`")) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+        try:
+            while ahead:
+                deaths.note()
+                batch = ahead.popleft().result()
+                ahead.extend(itertools.islice(tasks, 1))
+                if workers > 1:
+                    path, arrays, skipped = batch
+                    batch = _take(path, arrays)
+                    mixer.skipped.update(skipped)
+                yield batch
+        except BrokenProcessPool as error:
+            pool.shutdown()
+            raise OSError(deaths.describe("a process that makes batches",
+                                          "try fewer `loader_workers`")) from error
+
+
+def _take(path: Path, arrays: int) -> list[np.ndarray]:
+    """Reads and deletes a batch of so many arrays that a process has left."""
+    with path.open("rb") as file:
+        batch = [np.load(file) for _ in range(arrays)]
+    path.unlink()
+    return batch
 
 
 _mixer: MixtureSource  # only in processes that make batches
+_folder: Path
+_writing = threading.Lock()
 
 
-def _start_worker(mixer: MixtureSource) -> None:
+def _start_worker(mixer: MixtureSource, folder: Path) -> None:
     """Sets up a process that makes batches, ends with its parent and leaves Ctrl-C to it."""
-    global _mixer
+    global _mixer, _folder
+    _mixer, _folder = mixer, folder
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _mixer = mixer
 
 
 def _end_with_parent() -> None:
     multiprocessing.parent_process().join()
-    signal.raise_signal(signal.SIGTERM)
+    with _writing:  # a file that came later would stay
+        shutil.rmtree(_folder, ignore_errors=True)
+        signal.raise_signal(signal.SIGTERM)
 
 
-def _make_in_worker(step: int, batch_size: int, share: slice,
-                    ) -> tuple[list[np.ndarray], Counter[str]]:
-    """Returns the batch, and what was skipped for it."""
+def _make_in_worker(step: int, batch_size: int, share: slice) -> tuple[Path, int, Counter[str]]:
+    """Returns the file of a batch, its number of arrays, and what was skipped for it."""
     before = _mixer.skipped.copy()
-    return make_batch(_mixer, step, batch_size, share), _mixer.skipped - before
+    batch = make_batch(_mixer, step, batch_size, share)
+    path = _folder / f"{step}.npy"
+    with _writing, path.open("wb") as file:
+        for array in batch:
+            np.save(file, array)
+    return path, len(batch), _mixer.skipped - before

@@ -69,9 +69,11 @@ if __name__ == "__main__":
 def test_processes_end_with_a_parent_that_is_killed_or_interrupted(tmp_path, name):
     (tmp_path / "feed.py").write_text(FEED)
     places = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    (temporary := tmp_path / "temporary").mkdir()
     parent = subprocess.Popen([sys.executable, str(tmp_path / "feed.py")], text=True,
-                              env=os.environ | {"PYTHONPATH": places}, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, start_new_session=True)
+                              env=os.environ | {"PYTHONPATH": places, "TMPDIR": str(temporary)},
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              start_new_session=True)
     assert parent.stdout.readline() == "fed\n"
     number = getattr(signal, name)
     if name == "SIGKILL":
@@ -81,3 +83,4 @@ def test_processes_end_with_a_parent_that_is_killed_or_interrupted(tmp_path, nam
     # The pipes end when the last process that writes to them has ended.
     parent.communicate(timeout=120)
     assert parent.returncode == -number
+    assert not list(temporary.iterdir())
