@@ -25,7 +25,8 @@ from historical_denoiser.noise import foreign, parts  # noqa: E402
 from historical_denoiser.training.metrics import snr_db, write_table  # noqa: E402
 
 TUNE = ROOT / "data/starter/music/openclonk-data/TheSkylands.ogg.flac"
-START_SECONDS, SECONDS = 52.0, 6.0
+START_SECONDS, SECONDS = 40.0, 30.0
+SHOWN_SECONDS = (12.0, 18.0)  # of these
 SNR_DB, LEVEL_DBFS, HIGHPASS_HZ = 10.0, -20.0, 20.0
 FOLDER, TABLE = ROOT / "docs" / "damages", ROOT / "docs" / "tables" / "damages" / "damages.csv"
 PANEL_INCHES = (3.2, 2.2)
@@ -57,6 +58,7 @@ DAMAGES: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
 def main() -> None:
     """Restores the tune with each damage, and writes sounds, pictures and the table."""
     denoiser = Denoiser.load(*sys.argv[1:2])
+    shown = slice(*(round(seconds * SAMPLE_RATE) for seconds in SHOWN_SECONDS))
     clean = recordings.read_segment(TUNE, START_SECONDS, SECONDS)
     for folder in (FOLDER, TABLE.parent):
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,13 +69,14 @@ def main() -> None:
         scale = np.float32(10.0 ** (LEVEL_DBFS / 20.0) / np.std(before))
         before, wanted = scale * before, scale * clean
         after = denoiser(before, SAMPLE_RATE)
-        panels = {"before": before, "after": after, "removed": before - after}
+        panels = {title: audio[shown] for title, audio in (
+            ("before", before), ("after", after), ("removed", before - after))}
         for title in ("before", "after"):
             soundfile.write(FOLDER / f"{name}_{title}.ogg", panels[title], SAMPLE_RATE,
                             format="OGG", subtype="VORBIS")
         figure = spectrogram.draw_beside(
             {title: spectrogram.of_array(audio, SAMPLE_RATE) for title, audio in panels.items()},
-            SECONDS, SAMPLE_RATE, PANEL_INCHES)
+            SHOWN_SECONDS[1] - SHOWN_SECONDS[0], SAMPLE_RATE, PANEL_INCHES)
         figure.savefig(FOLDER / f"{name}.webp", dpi=110, pil_kwargs={"quality": 60})
         high = [dsp.highpass(audio, HIGHPASS_HZ, SAMPLE_RATE) for audio in (wanted, before, after)]
         gain = snr_db(high[0], high[2]) - snr_db(high[0], high[1])
