@@ -68,8 +68,9 @@ from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.run import profiles
 from historical_denoiser.run.extras import ExtraSettings
 from historical_denoiser.run.findings import Finding, examine
-from historical_denoiser.run.jobs import ALL_TRACKS, InferenceConfig, Job, make_job
+from historical_denoiser.run.jobs import Job, make_job
 from historical_denoiser.run.recording import denoise_recording
+from historical_denoiser.run.settings import ALL_TRACKS, InferenceConfig
 from historical_denoiser.settings import Config, run_with_settings
 
 logger = logging.getLogger(__name__)

@@ -53,7 +53,7 @@ def measure(arguments: argparse.Namespace) -> None:
     from historical_denoiser.network.stored import NetworkSettings
     from historical_denoiser.restoration.restorer import Restorer
     from historical_denoiser.restoration.settings import StageSettings
-    from historical_denoiser.run.jobs import InferenceConfig
+    from historical_denoiser.run.settings import InferenceConfig
 
     give_back_arrays()  # like inference.py
     if arguments.network:

@@ -76,16 +76,11 @@ from historical_denoiser.denoiser import Method, choose_method
 from historical_denoiser.network import runtimes
 from historical_denoiser.run import cluster, profiles
 from historical_denoiser.run.batch import attempt, follow, one_by_one, try_to_report
-from historical_denoiser.run.jobs import (
-    InferenceConfig,
-    Job,
-    find_recordings,
-    is_of_system,
-    plan,
-    report_folder,
-)
+from historical_denoiser.run.inputs import find_recordings
+from historical_denoiser.run.jobs import Job, is_of_system, plan, report_folder
 from historical_denoiser.run.pipes import through_pipes, uses_pipes
 from historical_denoiser.run.report import REPORT_NAME, RunReport, hash_of_values, now
+from historical_denoiser.run.settings import InferenceConfig
 from historical_denoiser.run.tracks import denoise_tracks
 from historical_denoiser.settings import Config, run_with_settings
 

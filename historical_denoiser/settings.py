@@ -34,7 +34,7 @@ from historical_denoiser.network.settings import UnetConfig
 from historical_denoiser.network.stored import NetworkSettings, write_settings
 from historical_denoiser.noise.carriers import CarrierConfig
 from historical_denoiser.page.settings import AppConfig
-from historical_denoiser.run.jobs import InferenceConfig
+from historical_denoiser.run.settings import InferenceConfig
 from historical_denoiser.training.settings import LossConfig, ScheduleConfig
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")

@@ -24,8 +24,10 @@ import inference
 from historical_denoiser import denoise
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.run import cluster
-from historical_denoiser.run.jobs import InferenceConfig, Job, find_recordings, plan
+from historical_denoiser.run.inputs import find_recordings
+from historical_denoiser.run.jobs import Job, plan
 from historical_denoiser.run.report import REPORT_NAME
+from historical_denoiser.run.settings import InferenceConfig
 
 ROOT = Path(inference.__file__).resolve().parent
 MAX_SECONDS = 300.0

@@ -7,7 +7,7 @@ from small_corpus import composed
 
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.command_line import keys_of, read_arguments, run_main
-from historical_denoiser.run.jobs import find_recordings
+from historical_denoiser.run.inputs import find_recordings
 
 ODD_NAMES = ["two words.wav", "a=b.wav", "it's (1) [x] {y}.wav", 'say "hi", Zoe\u0308.wav',
              "back\\slash.wav", "${seed}.wav", "\\${seed}\\.wav", "tab\tand\nline.wav",

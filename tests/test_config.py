@@ -10,7 +10,7 @@ from historical_denoiser.data.settings import DsetConfig
 from historical_denoiser.diffusion.settings import DiffusionConfig
 from historical_denoiser.network.stored import read_network_settings, read_settings
 from historical_denoiser.noise.carriers import CarrierConfig, FilmConfig
-from historical_denoiser.run.jobs import InferenceConfig
+from historical_denoiser.run.settings import InferenceConfig
 from historical_denoiser.settings import Config, UnetConfig
 from historical_denoiser.training.settings import LOSS_PARTS, LossConfig, ScheduleConfig
 

@@ -27,9 +27,11 @@ from historical_denoiser.formats import chunks
 from historical_denoiser.formats.metadata import mark_chunks
 from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.restoration.click_list import find_clicks
-from historical_denoiser.run.jobs import InferenceConfig, Job, find_recordings, plan
+from historical_denoiser.run.inputs import find_recordings
+from historical_denoiser.run.jobs import Job, plan
 from historical_denoiser.run.labels import read_clicks
 from historical_denoiser.run.recording import denoise_recording
+from historical_denoiser.run.settings import InferenceConfig
 
 SHORT = NetworkSettings(context_seconds=0.5)
 

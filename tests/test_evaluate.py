@@ -19,7 +19,7 @@ from historical_denoiser.core.checks import UserError
 from historical_denoiser.data.settings import DsetConfig
 from historical_denoiser.network.stored import BEST_NAME, CONFIG_NAME
 from historical_denoiser.noise import foreign
-from historical_denoiser.run.jobs import InferenceConfig
+from historical_denoiser.run.settings import InferenceConfig
 from historical_denoiser.settings import Config
 from historical_denoiser.training import look_alikes, metrics, probes
 

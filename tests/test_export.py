@@ -26,7 +26,7 @@ from historical_denoiser.network.stored import (
     NetworkSettings,
     read_network_settings,
 )
-from historical_denoiser.run.jobs import InferenceConfig
+from historical_denoiser.run.settings import InferenceConfig
 from historical_denoiser.settings import Config, UnetConfig, save_config
 from inference import Denoiser, choose_method
 

@@ -16,8 +16,9 @@ from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import chunks, containers
 from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.restoration.settings import StageSettings
-from historical_denoiser.run.jobs import InferenceConfig, make_job
+from historical_denoiser.run.jobs import make_job
 from historical_denoiser.run.recording import denoise_recording
+from historical_denoiser.run.settings import InferenceConfig
 
 CASES = int(os.environ.get("FUZZ_CASES", 20))  # of each kind
 RATE, SECONDS = 8000, 0.25

@@ -12,7 +12,7 @@ import soundfile
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.denoise import require_packages
-from historical_denoiser.run.jobs import InferenceConfig
+from historical_denoiser.run.settings import InferenceConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 TENSORFLOW = {"tensorflow", "keras", "jax", "torch", "h5py"}

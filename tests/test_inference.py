@@ -37,8 +37,9 @@ from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.restoration.separation import SEGMENT_SECONDS
 from historical_denoiser.restoration.settings import RETIRED, StageSettings
 from historical_denoiser.run import batch
-from historical_denoiser.run.jobs import InferenceConfig, Job, plan, report_folder
+from historical_denoiser.run.jobs import Job, plan, report_folder
 from historical_denoiser.run.report import REPORT_NAME, RESULTS_VERSION, RunReport, hash_of_values
+from historical_denoiser.run.settings import InferenceConfig
 from historical_denoiser.run.tracks import denoise_tracks
 from historical_denoiser.settings import Config, UnetConfig
 from inference import SOME_FAILED_STATUS, Denoiser

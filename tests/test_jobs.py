@@ -9,9 +9,9 @@ from audio_samples import write_audio, write_recordings
 from film_samples import Sound, write_film
 
 from historical_denoiser.core.checks import UserError
-from historical_denoiser.run import jobs
-from historical_denoiser.run.jobs import InferenceConfig
+from historical_denoiser.run import inputs, jobs
 from historical_denoiser.run.report import REPORT_NAME, RunReport, read_results
+from historical_denoiser.run.settings import InferenceConfig
 
 try:
     import fcntl
@@ -34,19 +34,19 @@ def test_folders_stand_for_their_recordings(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     folder = str(tmp_path)
-    assert jobs.find_recordings(folder) == [
+    assert inputs.find_recordings(folder) == [
         tmp_path / "a/x.flac", tmp_path / "a/y.MP3", tmp_path / "b.wav"]
     # Each file once; a result that is named is meant, unless what it came from is named too.
     whole = [folder, f"{folder}/b.wav", f"{folder}/b_denoised.wav"]
-    assert jobs.find_recordings(whole) == jobs.find_recordings(folder)
-    assert jobs.find_recordings([f"{folder}/a", f"{folder}/b_denoised.wav"]) == [
+    assert inputs.find_recordings(whole) == inputs.find_recordings(folder)
+    assert inputs.find_recordings([f"{folder}/a", f"{folder}/b_denoised.wav"]) == [
         tmp_path / "a/x.flac", tmp_path / "a/y.MP3", tmp_path / "b_denoised.wav"]
 
 
 @pytest.mark.parametrize("audio", [None, "", [], ["a.wav", ""]])
 def test_no_recording_is_an_error(audio):
     with pytest.raises(ValueError, match="Usage: denoise FILE"):
-        jobs.find_recordings(audio)
+        inputs.find_recordings(audio)
 
 
 def test_results_are_named_after_the_input(tmp_path):
@@ -65,7 +65,7 @@ def test_films_and_audio_are_found_and_named_alike(tmp_path):
     write_film(tmp_path / "in/tape.M4A", "mp4", [Sound("alac")], 0.3, video=None)
     write_film(tmp_path / "lost.tta", "tta", [Sound("tta")], 0.3, video=None)
     write_film(tmp_path / "silent.mp4", "mp4", [], 0.3)
-    paths = jobs.find_recordings(str(tmp_path))
+    paths = inputs.find_recordings(str(tmp_path))
     planned, failures = jobs.plan(paths, InferenceConfig())
     assert {job.recording.path.name: [path.name for path in job.results] for job in planned} == {
         "disc.wav": ["disc_denoised.wav", "disc_residual.wav"],
@@ -109,23 +109,23 @@ def test_only_what_is_known_for_a_result_is_passed_over(tmp_path):
     """An original can have such a name; a line break in a name does not hide a result."""
     write_recordings(tmp_path, "speech_denoised.wav", "far/x_denoised.wav", "two\nlines.wav",
                      "two\nlines_denoised.wav", "s.mp3", "s.mp3_denoised.wav")
-    assert {path.name for path in jobs.find_recordings(str(tmp_path))} == {
+    assert {path.name for path in inputs.find_recordings(str(tmp_path))} == {
         "speech_denoised.wav", "x_denoised.wav", "two\nlines.wav", "s.mp3"}
     # Results in a folder of their own are known by the report there, whatever was run before.
     RunReport(tmp_path, {}, {}).add(Path("x.wav"), [tmp_path / "far/x_denoised.wav"], {})
-    assert {path.name for path in jobs.find_recordings(str(tmp_path))} == {
+    assert {path.name for path in inputs.find_recordings(str(tmp_path))} == {
         "speech_denoised.wav", "two\nlines.wav", "s.mp3"}
 
 
 def test_patterns_and_lists_stand_for_recordings(tmp_path):
     write_recordings(tmp_path, "1/a.wav", "1/a_denoised.wav", "2/b.flac", "[x].wav", "x.wav")
-    found = jobs.find_recordings(str(tmp_path / "?" / "*"))
+    found = inputs.find_recordings(str(tmp_path / "?" / "*"))
     assert found == [tmp_path / "1/a.wav", tmp_path / "2/b.flac"]
-    assert jobs.find_recordings(str(tmp_path / "[x].wav")) == [tmp_path / "[x].wav"]
-    assert jobs.find_recordings(str(tmp_path / "*.ogg")) == [tmp_path / "*.ogg"]  # no such file
+    assert inputs.find_recordings(str(tmp_path / "[x].wav")) == [tmp_path / "[x].wav"]
+    assert inputs.find_recordings(str(tmp_path / "*.ogg")) == [tmp_path / "*.ogg"]  # no such file
     playlist = tmp_path / "disc.m3u"
     playlist.write_text("\ufeff#EXTM3U\n2/b.flac\n\n gone.wav \r\n", encoding="utf-8")
-    assert jobs.find_recordings([str(playlist)]) == [tmp_path / "2/b.flac", tmp_path / "gone.wav"]
+    assert inputs.find_recordings([str(playlist)]) == [tmp_path / "2/b.flac", tmp_path / "gone.wav"]
     _, failures = jobs.plan([tmp_path / "gone.wav"], InferenceConfig(audio=str(playlist)))
     assert failures[tmp_path / "gone.wav"].endswith(
         f"gone.wav: no such file (line 4 of the list {playlist})")
@@ -134,7 +134,7 @@ def test_patterns_and_lists_stand_for_recordings(tmp_path):
             (b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n2/b.flac\n", "the playlist of a stream")):
         playlist.write_bytes(content)
         with pytest.raises(ValueError, match=f"disc.m3u: {message}"):
-            jobs.find_recordings([str(playlist)])
+            inputs.find_recordings([str(playlist)])
 
 
 def test_the_tree_of_a_folder_is_built_again(tmp_path):
@@ -143,7 +143,7 @@ def test_the_tree_of_a_folder_is_built_again(tmp_path):
     def places(*names: str) -> list[str]:
         audio = [str(tmp_path / name) for name in names]
         settings = InferenceConfig(audio=audio, output_dir=str(tmp_path / "out"))
-        planned, failures = jobs.plan(jobs.find_recordings(audio), settings)
+        planned, failures = jobs.plan(inputs.find_recordings(audio), settings)
         assert not failures
         assert all(jobs.report_folder(job.denoised, settings) == tmp_path / "out"
                    for job in planned)
@@ -274,7 +274,7 @@ def test_bad_files_are_named_and_the_others_are_done(tmp_path):
                 "folder.wav": "the folder holds no recordings",
                 f"{'x' * 300}.wav": "File name too long"}
     names = [*messages, "a.wav"]
-    paths = jobs.find_recordings([str(tmp_path / name) for name in names])
+    paths = inputs.find_recordings([str(tmp_path / name) for name in names])
     planned, failures = jobs.plan(paths, InferenceConfig())
     assert [job.recording.path for job in planned] == [tmp_path / "a.wav"]
     for name, message in messages.items():
@@ -290,7 +290,7 @@ def test_what_a_folder_leaves_out_is_logged(tmp_path, caplog):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "top" / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "top" / "gone.wav").symlink_to(tmp_path / "nothing.wav")
-    found = jobs.find_recordings(str(tmp_path / "top"))
+    found = inputs.find_recordings(str(tmp_path / "top"))
     assert [path.name for path in found] == ["a.wav", "b_denoised.wav"]
     assert "left out, as their endings are not those of recordings: 2 x .dsf, 1 x no ending" in (
         caplog.text)

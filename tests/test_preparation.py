@@ -15,7 +15,8 @@ from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import chunks, containers
 from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.run.findings import examine
-from historical_denoiser.run.jobs import InferenceConfig, plan
+from historical_denoiser.run.jobs import plan
+from historical_denoiser.run.settings import InferenceConfig
 
 RATE = 44100
 

@@ -16,7 +16,7 @@ from historical_denoiser.core.checks import UserError
 from historical_denoiser.network.settings import UnetConfig
 from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.run import profiles
-from historical_denoiser.run.jobs import InferenceConfig
+from historical_denoiser.run.settings import InferenceConfig
 
 KNOWING = NetworkSettings(UnetConfig(use_profile=True, compression=0.3))
 

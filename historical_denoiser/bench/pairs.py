@@ -14,7 +14,7 @@ from historical_denoiser.core.checks import UserError
 from historical_denoiser.data.mixture import Mixture
 from historical_denoiser.formats import containers
 from historical_denoiser.formats.audio_io import AUDIO_ENDINGS
-from historical_denoiser.run import jobs
+from historical_denoiser.run import inputs
 
 NOISY, CLEAN, NOISE = "noisy", "clean", "noise"
 SNR_STEP_DB = 5.0  # tables group pairs by their SNR, rounded to a multiple of this
@@ -100,7 +100,7 @@ def find_recordings(place: str) -> list[Pair]:
 
 def _sounds_in(folder: str) -> list[Path]:
     # The result for a folder without recordings is the folder itself.
-    return [path for path in jobs.find_recordings(folder) if path.is_file()]
+    return [path for path in inputs.find_recordings(folder) if path.is_file()]
 
 
 def _by_name(sounds: list[Path]) -> dict[Path, Path]:

@@ -17,8 +17,8 @@ from historical_denoiser.core.resources import CONF
 from historical_denoiser.restoration.click_list import Click
 from historical_denoiser.run import profiles
 from historical_denoiser.run.findings import NONE, Finding
-from historical_denoiser.run.jobs import InferenceConfig
 from historical_denoiser.run.look import command, suggest
+from historical_denoiser.run.settings import InferenceConfig
 
 CARRIERS = CONF / "carrier"
 NO_CARRIER = "auto"

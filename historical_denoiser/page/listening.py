@@ -22,7 +22,8 @@ from historical_denoiser.formats.audio_io import Recording
 from historical_denoiser.restoration.click_list import Click
 from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.run import labels
-from historical_denoiser.run.jobs import InferenceConfig, Job
+from historical_denoiser.run.jobs import Job
+from historical_denoiser.run.settings import InferenceConfig
 
 MIN_RATE, MAX_RATE = 8000, 48000  # supported by every browser
 LOUDEST = 2**15 - 1  # in 16 bits

@@ -1,173 +1,34 @@
-"""Finds the recordings to denoise, and determines where their results go.
+"""Determines where the results of each recording go, and which of them are still to be made.
 
-Start reading at `find_recordings` and `plan`.
+Start reading at `plan`.
 """
 
 from __future__ import annotations
 
-import functools
 import glob
 import logging
-import math
 import os
-import re
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from historical_denoiser.audio.removal import (
-    AUTO,
-    NO_LIMITS,
-    Strength,
-    check_band,
-    check_noise_floor,
-    check_per_band,
-)
-from historical_denoiser.audio.replay import Replay, read_curve, read_speed
+from historical_denoiser.audio.removal import AUTO
 from historical_denoiser.core.checks import UserError, reason_of, require
 from historical_denoiser.core.files import remove_left_over
 from historical_denoiser.formats import audio_io, containers, film
-from historical_denoiser.network.stored import NetworkSettings
-from historical_denoiser.restoration import chain
-from historical_denoiser.restoration.separation import SEGMENT_SECONDS
-from historical_denoiser.restoration.settings import RETIRED, STAGES, StageSettings, without_retired
-from historical_denoiser.run import profiles
-from historical_denoiser.run.extras import BY_STAGE, CUES, FILES, LABELS, TRACK_LISTS, ExtraSettings
+from historical_denoiser.run.extras import CUES, FILES, LABELS, TRACK_LISTS, ExtraSettings
+from historical_denoiser.run.inputs import RESULT_NAME, names_given
 from historical_denoiser.run.labels import read_clicks
 from historical_denoiser.run.report import INTERRUPTED, read_results, why_not_done
+from historical_denoiser.run.settings import ALL_TRACKS, InferenceConfig
 
 logger = logging.getLogger(__name__)
 
-RUNTIMES = ("auto", "onnx", "keras")
 HEADER_TOLERANCE_SECONDS = 0.1  # MP3 headers are rarely exact
-CLUSTERS, AZIMUTHS = ("none", "ray"), ("none", AUTO)
-ALL_TRACKS = "all"
-LIST_ENDINGS = frozenset((".txt", ".m3u", ".m3u8"))  # endings of lists of file names
-STREAM_TAG = "#EXT-X-"  # used by playlists of streams only (RFC 8216, 4.3)
 # `/dev/stdin` may be a regular file, and `/dev/shm` is an ordinary folder.
 DEVICES, SYSTEM_FOLDERS = Path("/dev"), frozenset((Path("/dev/fd"), Path("/proc"), Path("/sys")))
-PARTS_OF_RESIDUAL = {"repair": "repair", **chain.ORDER}  # by stage, with their switches
-OWN_RESULT = re.compile(r"(?P<origin>.*)_(denoised|residual(_(" + "|".join(PARTS_OF_RESIDUAL) +
-                        r"))?(_track[0-9]+)?)(_s([0-9.]+|auto))?"
-                        r"(_track[0-9]+)?", re.DOTALL)
-# Part of each result's name.
-RESULT_NAME = re.compile("(^|_)(denoised|residual|spectrogram|clicks|tracks)")
-
-
-@dataclass
-class InferenceConfig(StageSettings, ExtraSettings):
-    """The settings `inference`: the recordings, the stages, and the results."""
-
-    # A file, folder, pattern or list of names (.txt, .m3u), or several of them.
-    audio: Any = None
-    output_dir: str | None = None  # null: beside the input
-    denoising_strength: Any = 1.0  # in [0, 1], or auto to fit it to the recording
-    # Pairs [from_hz, strength]: factors of the strength, each valid from a frequency upwards.
-    strength_per_band: Any = None
-    noise_floor_db: float | None = None  # lower noise by at most this many dB; null: no limit
-    # [lower, upper] limit in Hz of the restored recording; null for no limit.
-    band_hz: Any = None
-    segment_seconds: float = SEGMENT_SECONDS  # new audio in each step; memory grows with it
-    # Audio before and after a segment that the network takes into account.
-    context_seconds: float = NetworkSettings.context_seconds
-    overwrite: bool = False  # replace existing results
-    resume: bool = False  # store finished segments, and continue a run that was killed
-    spectrogram: bool = False  # draw input, output and residual
-    # Noise alone: [start, end] in seconds of the recording, a file, auto to find it, or none.
-    noise_profile: Any = "none"
-    # The replay: a name of `audio.replay.CURVES`, or "500,-13.7": turnover in Hz, dB at 10 kHz.
-    replay_curve: Any = None
-    transfer_curve: Any = None  # that of the preamplifier of the transfer, which is undone
-    speed: Any = 1.0  # a factor, or 78.26>80; or auto, to bring mains hum to 50 or 60 Hz
-    azimuth: str = "none"  # auto to align the two channels of a tape
-    track: Any = None  # number of a film's audio track, from 1; null: the default track; or all
-    track_codec: str = "same"  # codec of that track in the result: same, flac or pcm
-    # onnx, keras, or auto: ONNX if the weights were exported, but Keras for long work on a GPU.
-    runtime: str = "auto"
-    cluster: str = "none"  # ray to use several machines
-    cluster_address: str = "local"  # this machine only; or auto, or HOST:PORT of a cluster's head
-    cluster_cores: int = 4  # cores per worker; all of the largest machine if it has fewer
-    # Accepted with a warning, since these stages were removed; see `RETIRED`.
-    level_noise: Any = None
-    keep_strokes: Any = None
-    wiener: Any = None
-    find_noise: Any = None
-    follow_noise: Any = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        ExtraSettings.__post_init__(self)
-        without_retired({name: value for name in RETIRED
-                         if (value := getattr(self, name)) is not None})
-        share = self.denoising_strength
-        require(share == AUTO or (isinstance(share, int | float) and not isinstance(share, bool)
-                                  and 0.0 <= share <= 1.0), "inference.denoising_strength",
-                "in [0, 1] or auto", share)
-        self.denoising_strength = share if share == AUTO else float(share)
-        check_per_band(self.strength_per_band or [], "inference.strength_per_band")
-        check_noise_floor(self.noise_floor_db, "inference.noise_floor_db")
-        check_band(self.band_hz or NO_LIMITS, "inference.band_hz")
-        require(self.tracks == "none" or not self.strength.removes_nothing, "inference.tracks",
-                "none at strength 0, since pauses are found by the noise estimate", self.tracks)
-        require(0.01 <= self.segment_seconds < math.inf, "inference.segment_seconds",
-                 "at least 0.01 and finite", self.segment_seconds)
-        require(0.0 <= self.context_seconds < math.inf, "inference.context_seconds",
-                 "at least 0 and finite", self.context_seconds)
-        require(self.audio is None or isinstance(self.audio, str)
-                 or (isinstance(self.audio, list)
-                     and all(isinstance(name, str) for name in self.audio)),
-                 "inference.audio", "a file name or a list of file names", self.audio)
-        profiles.check_choice(self.noise_profile)
-        require(self.azimuth in AZIMUTHS, "inference.azimuth", f"one of {', '.join(AZIMUTHS)}",
-                self.azimuth)
-        _ = self.replay  # checks the rest
-        require(self.track in (None, ALL_TRACKS) or (
-            isinstance(self.track, int) and not isinstance(self.track, bool) and self.track >= 1),
-            "inference.track", f"a number from 1, or {ALL_TRACKS}", self.track)
-        require(self.track != ALL_TRACKS or not self.resume, "inference.resume",
-                f"left out with inference.track={ALL_TRACKS}", self.resume)
-        require(self.track != ALL_TRACKS or not self.premis, "inference.premis",
-                f"left out with inference.track={ALL_TRACKS}", self.premis)
-        for name, choices in (("runtime", RUNTIMES), ("track_codec", film.CHOICES),
-                              ("cluster", CLUSTERS)):
-            value = getattr(self, name)
-            require(value in choices, f"inference.{name}", f"one of {', '.join(choices)}", value)
-        require(self.cluster_cores >= 1, "inference.cluster_cores", "at least 1",
-                self.cluster_cores)
-        for name in ("cluster_address", "cluster_cores"):
-            value = getattr(self, name)
-            require(self.cluster != "none" or value == getattr(InferenceConfig, name),
-                    f"inference.{name}", "left out without inference.cluster=ray", value)
-
-    @property
-    def stages(self) -> StageSettings:
-        """The stages around the network."""
-        return StageSettings(**{name: getattr(self, name) for name in STAGES})
-
-    @property
-    def stages_of_residual(self) -> list[str]:
-        """Names of the stages that get a file of what they removed."""
-        return [name for name, switch in PARTS_OF_RESIDUAL.items() if self.residual == BY_STAGE
-                and (switch is None or self.is_on(switch))]
-
-    @property
-    def replay(self) -> Replay:
-        """How the replay is corrected."""
-        finds_speed = self.speed == AUTO
-        return Replay(read_curve(self.replay_curve, "inference.replay_curve"),
-                      read_curve(self.transfer_curve, "inference.transfer_curve"),
-                      read_speed(1.0 if finds_speed else self.speed, "inference.speed"),
-                      self.azimuth == AUTO, finds_speed=finds_speed)
-
-    @property
-    def strength(self) -> Strength:
-        """The share of the noise that is removed, by all settings together."""
-        bands = tuple((float(edge), float(share)) for edge, share in self.strength_per_band or [])
-        return Strength(self.denoising_strength, bands, self.noise_floor_db,
-                        band_hz=tuple(self.band_hz or NO_LIMITS))
 
 
 @dataclass(frozen=True)
@@ -210,139 +71,6 @@ class Job:
     def rate(self) -> int:
         """The sample rate of the result; an encoder may not support that of the recording."""
         return self.recording.rate if self.film is None else self.film.rate
-
-
-def _named(audio: str | list[str] | None) -> dict[Path, str]:
-    """Returns the files and folders given by names, patterns and lists of names.
-
-    Returns:
-        Each path with its origin: " (line 3 of the list tapes.txt)", or an empty string if it is
-        not from a list.
-    """
-    names = [audio] if isinstance(audio, str) else audio or []
-    found: dict[Path, str] = {}
-    for name in names if "" not in names else ():
-        path = Path(name)
-        if path.suffix.lower() in LIST_ENDINGS and os.path.isfile(path):
-            for line, listed in _read_list(path).items():
-                found.setdefault(listed, f" (line {line} of the list {name})")
-        elif glob.has_magic(name) and not os.path.lexists(name):
-            # A pattern without a match is kept, and reported as a missing file.
-            found |= dict.fromkeys(map(Path, sorted(glob.glob(name, recursive=True)) or [path]), "")
-        else:
-            found[path] = ""
-    return found
-
-
-def _read_list(path: Path) -> dict[int, Path]:
-    """Returns the paths in a text file by their line numbers; `#` starts a comment line.
-
-    Relative paths start at the folder of the file.
-
-    Raises:
-        UserError: The file is not text, has no names, or is the playlist of a stream.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: a list of recordings must be UTF-8 text") from error
-    if any(line.startswith(STREAM_TAG) for line in lines):
-        raise UserError(f"{path}: the playlist of a stream (HLS), whose pieces are no recordings; "
-                        "join them into one file first")
-    names = {number: path.parent / line.strip() for number, line in enumerate(lines, start=1)
-             if line.strip() and not line.startswith("#")}
-    if not names:
-        raise UserError(f"{path}: the list names no recordings")
-    return names
-
-
-def find_recordings(audio: str | list[str] | None) -> list[Path]:
-    """Returns the requested files, and all recordings in requested folders.
-
-    Args:
-        audio: Names of files and folders, patterns (`disc*/*.wav`, unless a file has this name),
-            and text files with one name per line. In folders, hidden files and the results of
-            earlier runs are ignored. A requested file is ignored if its name is that of a result of
-            another requested file, since a shell's `*.wav` matches both.
-
-    Returns:
-        Each file once, including files that do not exist and folders without recordings.
-
-    Raises:
-        UserError: Nothing was requested, or a list has no names.
-    """
-    paths = _named(audio)
-    if not paths:
-        raise UserError("no recording given. Usage: denoise FILE... [key=value ...]")
-    found: dict[str, Path] = {}
-    _results_in.cache_clear()
-    for path in paths:
-        if os.path.isdir(path):  # False without permission; this is reported later
-            inside = _recordings_in(path)
-            recordings = [item for item in inside if not _is_reported(item, path)]
-            if len(recordings) < len(inside):
-                logger.info("%s: %d results of earlier runs are left out", path,
-                            len(inside) - len(recordings))
-            recordings = recordings or [path]  # the folder is reported as empty
-        else:
-            recordings = [path]
-        for item in recordings:
-            found.setdefault(os.path.abspath(item), item)
-    # The name of a result begins with that of its recording, sometimes with the ending.
-    origins = {os.path.splitext(place)[0] for place in found} | set(found)
-    results = [place for place in found
-               if (match := OWN_RESULT.fullmatch(os.path.splitext(place)[0]))
-               and match["origin"] in origins]
-    for place in results:
-        logger.info("%s: a result of an earlier run, left out", found.pop(place))
-    return list(found.values())
-
-
-def _recordings_in(top: Path) -> list[Path]:
-    """Returns the files in a folder that have the ending of a recording, and logs all others."""
-    inside, others = [], Counter()
-    for item in (top, *sorted(top.rglob("*"))):
-        if os.path.isdir(item):
-            if not os.access(item, os.R_OK | os.X_OK):
-                logger.warning("%s: no permission to look into this folder", item)
-            elif item != top and item.is_symlink():
-                logger.warning("%s: a link to a folder, which is not followed", item)
-        elif any(part.startswith(".") for part in item.relative_to(top).parts):
-            continue
-        elif item.suffix.lower() in audio_io.AUDIO_ENDINGS | containers.ENDINGS:
-            if item.is_file():
-                inside.append(item)
-            else:
-                logger.warning("%s: a link to nothing, or no regular file; left out", item)
-        elif not RESULT_NAME.search(item.name):
-            others[item.suffix.lower() or "no ending"] += 1
-    if others:
-        logger.info("%s: left out, as their endings are not those of recordings: %s", top,
-                    ", ".join(f"{count} x {ending}" for ending, count in sorted(others.items())))
-    return inside
-
-
-def _is_reported(path: Path, top: Path) -> bool:
-    """Returns whether a report has a file as a result: one beside it, or above it up to `top`."""
-    if not OWN_RESULT.fullmatch(path.stem):
-        return False  # without reading reports for every file
-    for folder in path.parents:
-        try:
-            results = _results_in(folder)
-        except UserError:
-            results = frozenset()  # `plan` raises the error if results go there
-        if os.path.relpath(path, folder) in results:
-            return True
-        if folder == top:
-            break
-    return False
-
-
-@functools.lru_cache(maxsize=8)  # recordings of one folder follow each other
-def _results_in(folder: Path) -> frozenset[str]:
-    """Returns the names of all results in the report of a folder."""
-    return frozenset(os.path.normpath(name) for entry in read_results(folder).values()
-                     for name in entry.get("files", ()))
 
 
 def strength_suffix(strength: float | str) -> str:
@@ -494,7 +222,7 @@ def plan(paths: list[Path], settings: InferenceConfig,
         require(len(paths) == 1, "inference.keep_clicks", "given with one recording alone",
                 f"{len(paths)} recordings")
         read_clicks(Path(settings.keep_clicks))
-    jobs, failures, listed = [], {}, _named(settings.audio)
+    jobs, failures, listed = [], {}, names_given(settings.audio)
     folders = [path for path in listed if os.path.isdir(path)]
     for path in paths:
         try:

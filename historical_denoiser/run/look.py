@@ -15,7 +15,8 @@ from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.command_line import printable
 from historical_denoiser.formats import containers
 from historical_denoiser.run.findings import Finding, examine
-from historical_denoiser.run.jobs import ALL_TRACKS, why_failed
+from historical_denoiser.run.jobs import why_failed
+from historical_denoiser.run.settings import ALL_TRACKS
 
 # The columns of the table of several recordings: title, width, and the finding and value in it.
 COLUMNS = (("seconds", 9, "file", "seconds"), ("RMS", 7, "level", "rms_dbfs"),
@@ -72,7 +73,7 @@ def look_at(paths: list[Path], track: Any, as_json: bool) -> dict[Path, str]:
     """Prints the findings: of one recording a page, of several a table.
 
     Args:
-        paths: From `jobs.find_recordings`.
+        paths: From `inputs.find_recordings`.
         track: The setting `inference.track`; of all tracks, the default one is looked at.
         as_json: Whether a list of objects is printed instead.
 

@@ -17,7 +17,8 @@ from typing import Any
 from historical_denoiser.core.checks import UserError, reason_of, require
 from historical_denoiser.core.files import temporary_folder
 from historical_denoiser.formats import audio_io, containers
-from historical_denoiser.run.jobs import ALL_TRACKS, InferenceConfig, make_job
+from historical_denoiser.run.jobs import make_job
+from historical_denoiser.run.settings import ALL_TRACKS, InferenceConfig
 
 logger = logging.getLogger(__name__)
 

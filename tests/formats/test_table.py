@@ -18,8 +18,9 @@ from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import containers
 from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.restoration.settings import StageSettings
-from historical_denoiser.run.jobs import InferenceConfig, make_job
+from historical_denoiser.run.jobs import make_job
 from historical_denoiser.run.recording import denoise_recording
+from historical_denoiser.run.settings import InferenceConfig
 
 NAME = "M\u00fcller's [take=1] %d: '50%'?"
 SECONDS, CHAPTERS = 3.0, (0.0, 0.5)
