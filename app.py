@@ -151,7 +151,7 @@ class Workshop:
                                     None if track == ALL_TRACKS else track, self.cfg.app)
             sound = write_sound(session.folder / "before", containers.read_blocks(recording),
                                 recording, check)
-        session.recording = recording
+        session.recording, session.sound = recording, sound
         return sound
 
     def look(self, session: Session) -> list[Finding]:
@@ -193,7 +193,8 @@ class Workshop:
             found.clicks = sorted(sorted(find_clicks(restorer, (
                 block for block in found.blocks(recording) if not session.require_present()),
                 recording.rate, found.known), key=lambda click: -click.strength_db)[:MAX_CLICKS])
-            write_sounds(found, recording, lambda seconds: session.require_present())
+            write_sounds(found, recording, session.sound,
+                         lambda seconds: session.require_present())
             found.prepared.unlink(missing_ok=True)
             with session.lock:
                 former, session.found = session.found, found
@@ -217,8 +218,8 @@ class Workshop:
             sf.write(path, profiles.cut(read(), rate, start, start + choices.PREVIEW_SECONDS),
                      rate, "FLOAT")
             part.recording = containers.open_audio(path, None)
-            sound = write_sound(part.folder / "before", containers.read_blocks(part.recording),
-                                part.recording)
+            sound = part.sound = write_sound(
+                part.folder / "before", containers.read_blocks(part.recording), part.recording)
             found = self.denoise(part, choice, dataclasses.replace(
                 settings, spectrogram=False,
                 noise_profile="none" if profile is None else str(noise)), report)

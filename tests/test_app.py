@@ -25,6 +25,7 @@ from film_samples import Sound, packets_of, write_film
 from small_corpus import composed
 
 import app
+from historical_denoiser.audio.loudness import LoudnessMeter
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import spectrogram
 from historical_denoiser.page import choices
@@ -222,6 +223,30 @@ def test_a_recording_is_dropped_denoised_heard_and_downloaded(
     np.testing.assert_allclose(heard, sf.read(own[0])[0], atol=2.5 / 2**15)
     assert page.is_visible("#picture img")
     keep_picture(page, "denoised")
+
+
+def test_original_and_restored_are_heard_equally_loud(open_page, recording):
+    page = open_page()
+    drop(page, recording)
+    denoise(page)
+    page.check("[data-part=equal]")
+    before, removed = sound(page, "before"), sound(page, "removed")
+    for strength in ("1", "0.3"):
+        page.fill("#strength input[type=number]", strength)
+        page.wait_for_function(f"window.denoiserPlayer.strength() === {strength}")
+        loudness, gains = {}, {}
+        for mode in ("before", "after"):
+            page.click(f".modes [data-mode={mode}]")
+            gains[mode] = page.evaluate("window.denoiserPlayer.mix()")
+            meter = LoudnessMeter(22050, 2)
+            meter.add(gains[mode][0] * before + gains[mode][1] * removed)
+            loudness[mode] = meter.lufs
+        assert loudness["before"] == pytest.approx(loudness["after"], abs=0.1)
+        assert min(gains["before"][0], gains["after"][0]) < 0.99
+        assert max(gains["before"][0], gains["after"][0]) == 1.0
+    assert "dB" in page.inner_text("[data-part=softer]")
+    page.uncheck("[data-part=equal]")
+    assert page.evaluate("window.denoiserPlayer.mix()") == [1, -0.3]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

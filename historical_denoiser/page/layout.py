@@ -330,7 +330,7 @@ def _result(found: Found, rate: int) -> tuple[dict[str, Any], list[list]]:
     rows = choices.rows_of(found.clicks, found.spared, rate)
     return {"clicks": [[place, is_repaired] for is_repaired, place, *_ in rows],
             "removed": _address(found.removed), "removedPeaks": found.removed.peaks,
-            "base": found.base and _address(found.base),
+            "base": found.base and _address(found.base), "products": found.products,
             "corrected": found.settings.replay != UNCHANGED}, rows
 
 

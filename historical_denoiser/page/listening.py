@@ -5,6 +5,7 @@ It also writes the sounds that the page plays. Start reading at `KeepingNoise` a
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.blocks import Frames
+from historical_denoiser.audio.loudness import weighted_products
 from historical_denoiser.audio.removal import Pair, remove
 from historical_denoiser.audio.survey import Survey
 from historical_denoiser.core.checks import UserError
@@ -27,6 +29,7 @@ from historical_denoiser.run.jobs import InferenceConfig, Job
 MIN_RATE, MAX_RATE = 8000, 48000  # supported by every browser
 LOUDEST = 2**15 - 1  # in 16 bits
 COLUMNS = 600  # columns of the waveform picture
+MEASURED_SECONDS = 10  # length of the blocks whose loudness is measured
 # The first byte of each stored block: whether the noise or the restored signal follows.
 NOISE, RESTORED = b"N", b"R"
 
@@ -141,6 +144,8 @@ class Found:
         gain_db: Gain of the result, in which nothing is clipped that was repaired.
         removed: The noise at strength 1.
         base: The result at strength 0, if that is not the recording.
+        products: Of these sounds and the recording before them, for the loudness of mixtures; see
+            `loudness.weighted_products`.
         clicks: The strongest of those that the stages remove.
         spared: Those of them that stay as they are in the recording.
     """
@@ -154,6 +159,7 @@ class Found:
     gain_db: float = 0.0
     removed: Sound | None = None
     base: Sound | None = None
+    products: list[list[float]] = field(default_factory=list)
     clicks: list[Click] = field(default_factory=list)
     spared: Collection[Click] = ()
 
@@ -184,10 +190,11 @@ class Found:
                 yield np.load(file)
 
 
-def write_sounds(found: Found, recording: Recording, check: Callable[[float], object]) -> None:
+def write_sounds(found: Found, recording: Recording, before: Sound,
+                 check: Callable[[float], object]) -> None:
     """Writes the sounds of a run: at a strength s, the result is base - s x removed.
 
-    `check` is called with the seconds written so far.
+    `before` is the sound of the recording; `check` is called with the seconds written so far.
     """
     gain, path = dsp.to_gain(found.gain_db), found.settings.keep_clicks
     kept = labels.Kept(path and Path(path), recording.rate, recording.channels)
@@ -201,6 +208,18 @@ def write_sounds(found: Found, recording: Recording, check: Callable[[float], ob
     found.removed = write_sound(found.folder / "removed", noise, recording, check)
     if found.prepared.exists() or found.settings.band_hz:
         found.base = write_sound(found.folder / "base", result(0.0), recording, check)
+    sounds = [sound for sound in (before, found.removed, found.base) if sound]
+    found.products = weighted_products(_read_together(sounds), before.rate).tolist()
+
+
+def _read_together(sounds: list[Sound]) -> Iterator[np.ndarray]:
+    """Yields blocks `(sounds, channels, samples)` of sounds of one length."""
+    channels = sounds[0].channels
+    count = MEASURED_SECONDS * sounds[0].rate * channels
+    with ExitStack() as stack:
+        files = [stack.enter_context(sound.path.open("rb")) for sound in sounds]
+        while (block := np.stack([np.fromfile(file, "<i2", count) for file in files])).size:
+            yield block.reshape(len(files), -1, channels).swapaxes(1, 2) / LOUDEST
 
 
 def write_sound(path: Path, blocks: Iterable[np.ndarray], recording: Recording,

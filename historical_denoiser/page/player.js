@@ -7,17 +7,30 @@ const SETTLED_MILLISECONDS = 400;  // files are written so long after the last c
 const part = (name) => element.querySelector(`[data-part="${name}"]`);
 const [wave, seek, play, time] = [element.querySelector("canvas"), part("seek"), part("play"), part("time")];
 const modes = [...element.querySelectorAll(".modes button")];
+const [equal, softer] = [part("equal"), part("softer")];
 let sound = null, strength = 1, mode = "before", held = 0;  // held: position in seconds when paused
 let context = null, gains = [], begun = 0, playing = [], run = 0;  // run: 0 when paused
 let runs = 0, settled = 0;
 
 // "removed" holds what was repaired, but not what was wrong with the replay.
-function mix() {
+function shares(mode) {
   const base = sound && sound.base ? 1 : 0, repairs = base && !sound.corrected ? 1 : 0;
   const gains = mode === "before" ? [1, 0, 0] : mode === "after" ? [1 - base, -strength, base]
     : [repairs, strength, -repairs];
   return base ? gains : gains.slice(0, 2);
 }
+
+const power = (gains) => gains.reduce((sum, one, row) => sum + gains.reduce(
+  (part, other, column) => part + one * other * sound.products[row][column], 0), 0);
+
+// By how many dB a sound is lowered, so that the original and the restored one are equally loud.
+function lowered(mode) {
+  if (!equal.checked || !sound || !sound.removed || mode === "removed") return 0;
+  const [own, other] = [mode, mode === "before" ? "after" : "before"].map((each) => power(shares(each)));
+  return own > other && other > 0 ? 10 * Math.log10(own / other) : 0;
+}
+
+const mix = () => shares(mode).map((gain) => gain * 10 ** (-lowered(mode) / 20));
 const urls = () => [sound.before, sound.removed, sound.base].filter(Boolean);
 const from = () => sound && sound.start || 0;  // of an excerpt, in the recording
 const seconds = () => sound ? sound.samples / sound.rate : 0;
@@ -94,6 +107,8 @@ function choose(wanted) {
   modes.forEach((button) => button.setAttribute("aria-pressed", button.dataset.mode === mode));
   if (context) mix().forEach((gain, which) =>
     gains[which].gain.setTargetAtTime(gain, context.currentTime, FADE_SECONDS));
+  const [name, db] = lowered("before") ? ["original", lowered("before")] : ["restored", lowered("after")];
+  softer.textContent = db ? `(${name}: -${db.toFixed(1)} dB)` : "";
   draw();
 }
 
@@ -147,6 +162,7 @@ function load() {
   part("hint").hidden = Boolean(sound);
   seek.disabled = play.disabled = !sound;
   modes.forEach((button) => { button.disabled = !sound || (!sound.removed && button.dataset.mode !== "before"); });
+  equal.disabled = !sound || !sound.removed;
   choose(!sound || !sound.removed ? "before" : same && mode !== "before" ? mode : "after");
   if (same && again) start();
   show();
@@ -155,13 +171,14 @@ function load() {
 play.addEventListener("click", () => { if (run) stop(); else start(); show(); });
 seek.addEventListener("input", () => { go(seek.value * seconds()); show(); });
 modes.forEach((button) => button.addEventListener("click", () => choose(button.dataset.mode)));
+equal.addEventListener("change", () => choose(mode));
 new ResizeObserver(draw).observe(wave);
 setInterval(() => { if (run) show(); }, 50);
 watch("value", load);
 load();
 // The interface for the rest of the page.
 window.denoiserPlayer = {
-  mix, sound: () => sound, go: (to) => { go(to - from()); show(); },
+  mix, sound: () => sound, strength: () => strength, go: (to) => { go(to - from()); show(); },
   position: () => Math.round((position() + from()) * 100) / 100,
   setStrength: (value) => {
     strength = value;
