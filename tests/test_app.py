@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import re
 import shutil
 import signal
@@ -247,6 +248,50 @@ def test_original_and_restored_are_heard_equally_loud(open_page, recording):
     assert "dB" in page.inner_text("[data-part=softer]")
     page.uncheck("[data-part=equal]")
     assert page.evaluate("window.denoiserPlayer.mix()") == [1, -0.3]
+
+
+def test_the_player_has_keys_a_loop_and_a_zoom(open_page, recording):
+    page = open_page()
+    drop(page, recording)
+    denoise(page)
+    player = functools.partial(page.evaluate, "(name) => window.denoiserPlayer[name]()")
+    page.click(".modes [data-mode=before]")  # takes the focus from the button of the run
+    for key in ("ArrowRight", "i", "ArrowRight", "o", "ArrowLeft", "l", "+", "+", "2"):
+        page.keyboard.press(key)
+    assert player("position") == 1.0 and player("loop") == [1.0, 2.0]
+    assert player("mix") == [1, -1]
+    assert player("view") == pytest.approx({"start": 0.75, "span": 0.75}, abs=0.01)
+    page.keyboard.press(" ")
+    places = []
+    for _ in range(25):  # it turns after a second, and again
+        page.wait_for_timeout(100)
+        places.append(player("position"))
+        start, span = player("view").values()
+        assert start - 0.1 <= places[-1] <= start + span + 0.1
+    assert 1.0 <= min(places) <= max(places) <= 2.0 and max(places) > 1.5
+    assert any(after < before for before, after in itertools.pairwise(places))
+    page.keyboard.press(" ")
+    page.keyboard.press("Shift+ArrowRight")
+    assert player("position") == 3.0
+    # A text field keeps its keys, and buttons their space bar.
+    page.focus("#strength input[type=number]")
+    page.keyboard.press("l")
+    page.focus("[data-part=loop]")
+    page.keyboard.press("1")
+    page.keyboard.press(" ")
+    assert not player("loop") and player("mix") == [1, 0] and player("position") == 3.0
+    page.get_by_role("button", name="Show the whole recording").click()
+    page.locator("[data-part=seek]").scroll_into_view_if_needed()
+    left, top, width = map(page.locator("[data-part=seek]").bounding_box().get, "x y width".split())
+    page.mouse.click(left + width / 2, top + 20)
+    assert player("position") == pytest.approx(1.5, abs=0.02)
+    page.keyboard.down("Shift")
+    page.mouse.move(left + width / 3, top + 20)
+    page.mouse.down()
+    page.mouse.move(left + width / 2, top + 20)
+    page.mouse.up()
+    page.keyboard.up("Shift")
+    assert player("loop") == pytest.approx([1.0, 1.5], abs=0.02)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

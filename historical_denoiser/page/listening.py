@@ -120,7 +120,8 @@ class Sound:
         rate: Sample rate in Hz.
         channels: One or two.
         samples: Number of samples per channel.
-        peaks: Largest magnitude in each of `COLUMNS` equal parts; 1 is full scale.
+        peaks: Largest magnitude in each of `COLUMNS` equal parts; 1 is full scale. Those of each
+            10 ms are in another file, as 16-bit numbers, whose name has `.peaks` in addition.
     """
 
     path: Path
@@ -252,5 +253,6 @@ def write_sound(path: Path, blocks: Iterable[np.ndarray], recording: Recording,
     if samples == 0:
         raise UserError(f"{recording.path.name}: the recording has no samples")
     peaks.extend([frames.rest.max()] if len(frames.rest) else [])
+    np.array(peaks, "<u2").tofile(f"{path}.peaks")
     parts = np.array_split(np.array(peaks) / LOUDEST, min(COLUMNS, len(peaks)))
     return Sound(path, rate, channels, samples, [round(float(part.max()), 4) for part in parts])

@@ -4,13 +4,19 @@
 // few seconds ahead.
 const CHUNK_SECONDS = 3, AHEAD_SECONDS = 6, FADE_SECONDS = 0.01;
 const SETTLED_MILLISECONDS = 400;  // files are written so long after the last change
+const BAR_PIXELS = 3, MIN_VIEW_SECONDS = 0.5, MIN_LOOP_SECONDS = 0.1, KEPT_LOOP_SECONDS = 30;
 const part = (name) => element.querySelector(`[data-part="${name}"]`);
 const [wave, seek, play, time] = [element.querySelector("canvas"), part("seek"), part("play"), part("time")];
 const modes = [...element.querySelectorAll(".modes button")];
 const [equal, softer] = [part("equal"), part("softer")];
+const tools = ["in", "out", "loop", "closer", "farther", "all"].map(part);
 let sound = null, strength = 1, mode = "before", held = 0;  // held: position in seconds when paused
-let context = null, gains = [], begun = 0, playing = [], run = 0;  // run: 0 when paused
+let context = null, gains = [], begun = 0, run = 0;  // run: 0 when paused
 let runs = 0, settled = 0;
+let view = {start: 0, span: 0};  // what is drawn, in seconds
+let marks = [null, null], loops = false, turn = null;  // turn: the loop that is played, in seconds
+let peaks = {};  // those of 10 ms each, by the address of the sound
+const playing = new Set();
 
 // "removed" holds what was repaired, but not what was wrong with the replay.
 function shares(mode) {
@@ -34,8 +40,11 @@ const mix = () => shares(mode).map((gain) => gain * 10 ** (-lowered(mode) / 20))
 const urls = () => [sound.before, sound.removed, sound.base].filter(Boolean);
 const from = () => sound && sound.start || 0;  // of an excerpt, in the recording
 const seconds = () => sound ? sound.samples / sound.rate : 0;
+const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
+const loop = () => [marks[0] ?? 0, marks[1] ?? seconds()];
+const turned = (at) => turn && at >= turn[1] ? turn[0] + (at - turn[0]) % (turn[1] - turn[0]) : at;
 const position = () => !run ? held
-  : Math.min(seconds(), Math.max(held, held + context.currentTime - begun));
+  : Math.min(seconds(), turned(Math.max(held, held + context.currentTime - begun)));
 
 async function samples(url, first, count) {
   const size = 2 * sound.channels;
@@ -63,20 +72,27 @@ async function start() {
   begun = Infinity;  // the position stays until the first samples have been loaded
   await context.resume();
   mix().forEach((gain, which) => { gains[which].gain.value = gain; });
-  const origin = Math.round(held * sound.rate), step = CHUNK_SECONDS * sound.rate;
+  const {rate} = sound, origin = Math.round(held * rate), step = CHUNK_SECONDS * rate;
+  const [head, end] = loop().map((at) => Math.round(at * rate)), kept = new Map();
+  turn = loops && origin < end ? [head / rate, end / rate] : null;
+  const keeps = turn && turn[1] - turn[0] < KEPT_LOOP_SECONDS;
   try {
-    for (let first = origin; first < sound.samples && own === run; first += step) {
-      const count = Math.min(step, sound.samples - first);
-      const buffers = await Promise.all(urls().map((url) => samples(url, first, count)));
+    for (let done = 0, count; own === run; done += count) {
+      const first = Math.round(turned((origin + done) / rate) * rate);
+      if (first >= sound.samples) break;
+      count = Math.min(step, (turn && first < end ? end : sound.samples) - first);
+      const buffers = kept.get(first) || await Promise.all(urls().map((url) => samples(url, first, count)));
       if (own !== run) return;
-      const offset = (first - origin) / sound.rate;
+      if (keeps) kept.set(first, buffers);
+      const offset = done / rate;
       begun = Math.max(begun === Infinity ? 0 : begun, context.currentTime + 0.05 - offset);
       buffers.forEach((buffer, which) => {
         const node = context.createBufferSource();
         node.buffer = buffer;
         node.connect(gains[which]);
         node.start(begun + offset);
-        playing.push(node);
+        node.onended = () => playing.delete(node);
+        playing.add(node);
       });
       while (own === run && begun + offset - context.currentTime > AHEAD_SECONDS - CHUNK_SECONDS)
         await new Promise((done) => setTimeout(done, 100));
@@ -91,15 +107,51 @@ async function start() {
 function stop() {
   held = position();
   run = 0;
-  playing.forEach((node) => { node.onended = null; node.stop(); });
-  playing = [];
+  playing.forEach((node) => node.stop());
+  playing.clear();
 }
 
 function go(to) {
   const again = run;
   stop();
-  held = Math.min(Math.max(0, to), seconds());
+  held = clamp(to, 0, seconds());
   if (again) start();
+  follow();
+}
+
+function follow() {
+  const now = position();
+  if (now < view.start || now > view.start + view.span) look(now - 0.1 * view.span, view.span);
+}
+
+function look(start, span) {
+  span = clamp(span, Math.min(MIN_VIEW_SECONDS, seconds()), seconds());
+  view = {start: clamp(start, 0, seconds() - span), span};
+  part("zoom").textContent = `${Number((seconds() / span || 1).toPrecision(2))}x`;
+  show();
+}
+
+// What is at `around`, in seconds, stays where it is drawn.
+function zoom(factor, around = position()) {
+  const span = clamp(view.span / factor, MIN_VIEW_SECONDS, seconds());
+  look(around - (around - view.start) * span / view.span, span);
+}
+
+function mark(which, at) {
+  marks[which] = clamp(at, 0, seconds());
+  const [head, end] = loop();
+  if (end - head < MIN_LOOP_SECONDS) marks[1 - which] = null;
+  if (loops) go(position());
+  draw();
+}
+
+function setLoop(wanted) {
+  const [head, end] = loop();
+  if (end - head < MIN_LOOP_SECONDS) marks = [null, null];
+  loops = wanted;
+  part("loop").setAttribute("aria-pressed", loops);
+  go(loops && (position() < head || position() >= end) ? head : position());
+  show();
 }
 
 function choose(wanted) {
@@ -119,26 +171,40 @@ function draw() {
   const brush = wave.getContext("2d");
   brush.clearRect(0, 0, width, height);
   if (!sound) return;
-  const bars = (peaks, gain) => peaks.forEach((peak, column) => {
-    const high = Math.max(scale, Math.min(1, peak * gain) * height);
-    const left = column * width / peaks.length;
-    brush.fillRect(left, (height - high) / 2, Math.max(1, width / peaks.length - 0.3 * scale), high);
-  });
+  const across = (at) => (at - view.start) / view.span * width, step = BAR_PIXELS * scale;
+  const [head, end] = loop().map(across);
+  if (loops || marks.some((each) => each !== null)) {
+    brush.fillStyle = style.getPropertyValue("--color-accent");
+    brush.globalAlpha = loops ? 0.25 : 0.1;
+    brush.fillRect(head, 0, end - head, height);
+  }
+  const bars = (url, coarse, gain) => {
+    const [own, full] = peaks[url] ? [peaks[url], 32767] : [coarse, 1];
+    const each = own.length / seconds();
+    for (let left = 0; left < width; left += step) {
+      const from = Math.floor((view.start + left / width * view.span) * each);
+      const to = (view.start + (left + step) / width * view.span) * each;
+      let peak = own[Math.min(from, own.length - 1)];
+      for (let at = from + 1; at < Math.min(to, own.length); at++) peak = Math.max(peak, own[at]);
+      const high = Math.max(scale, Math.min(1, peak / full * gain) * height);
+      brush.fillRect(left, (height - high) / 2, step - 0.5 * scale, high);
+    }
+  };
   brush.fillStyle = style.getPropertyValue("--body-text-color-subdued");
   brush.globalAlpha = mode === "removed" ? 0.25 : 0.6;
-  bars(sound.peaks, 1);
+  bars(sound.before, sound.peaks, 1);
   if (sound.removedPeaks) {
     brush.fillStyle = style.getPropertyValue("--color-accent");
     brush.globalAlpha = mode === "before" ? 0 : 0.9;
-    bars(sound.removedPeaks, strength);
+    bars(sound.removed, sound.removedPeaks, strength);
   }
   brush.globalAlpha = 1;
   for (const [place, isRepaired] of sound.clicks || []) {  // at the top; lower where they are kept
     brush.fillStyle = isRepaired ? "#c2410c" : "#1d4ed8";
-    brush.fillRect(place / seconds() * width, isRepaired ? 0 : 6 * scale, scale, 6 * scale);
+    brush.fillRect(across(place), isRepaired ? 0 : 6 * scale, scale, 6 * scale);
   }
   brush.fillStyle = style.getPropertyValue("--body-text-color");
-  brush.fillRect(position() / seconds() * width - scale, 0, 2 * scale, height);
+  brush.fillRect(across(position()) - scale, 0, 2 * scale, height);
 }
 
 const clock = (value) => `${Math.floor(value / 60)}:${(value % 60).toFixed(1).padStart(4, "0")}`;
@@ -147,7 +213,9 @@ function show() {
   const now = position();
   if (run && now >= seconds()) { stop(); held = 0; }
   time.textContent = sound ? `${clock(now + from())} / ${clock(seconds() + from())}` : clock(0);
-  if (sound && document.activeElement !== seek || run) seek.value = seconds() ? now / seconds() : 0;
+  if (run) follow();
+  [seek.min, seek.max, seek.value] = [view.start, view.start + view.span || 1, now];
+  seek.setAttribute("aria-valuetext", time.textContent);
   play.toggleAttribute("data-playing", Boolean(run));
   play.setAttribute("aria-label", run ? "Pause" : "Play");
   draw();
@@ -155,21 +223,106 @@ function show() {
 
 function load() {
   const next = props.value || null, same = sound && next && sound.before === next.before;
-  const [at, again] = [position(), run];
+  const [at, again, whole] = [position(), run, view.span >= seconds()];
   stop();
   sound = next;
   held = same ? at : 0;
+  if (!same) {
+    marks = [null, null];
+    loops = false;
+    part("loop").setAttribute("aria-pressed", false);
+    peaks = {};
+  }
+  if (sound) loadPeaks(sound);
   part("hint").hidden = Boolean(sound);
-  seek.disabled = play.disabled = !sound;
+  [seek, play, ...tools].forEach((control) => { control.disabled = !sound; });
   modes.forEach((button) => { button.disabled = !sound || (!sound.removed && button.dataset.mode !== "before"); });
   equal.disabled = !sound || !sound.removed;
   choose(!sound || !sound.removed ? "before" : same && mode !== "before" ? mode : "after");
   if (same && again) start();
+  look(same && !whole ? view.start : 0, same && !whole ? view.span : seconds());
+}
+
+async function loadPeaks(own) {
+  for (const url of [own.before, own.removed].filter((each) => each && !peaks[each])) {
+    const answer = await fetch(`${url}.peaks`);
+    if (answer.ok && own === sound) peaks[url] = new Uint16Array(await answer.arrayBuffer());
+  }
+  draw();
+}
+
+// Keys, unless another control uses them.
+const actions = {
+  " ": () => play.click(), "?": () => { part("help").open = !part("help").open; },
+  "arrowleft": (far) => go(position() - far), "arrowright": (far) => go(position() + far),
+  "l": () => setLoop(!loops), "i": () => mark(0, position()), "o": () => mark(1, position()),
+  "+": () => zoom(2), "=": () => zoom(2), "-": () => zoom(0.5), "_": () => zoom(0.5),
+};
+modes.forEach((button, number) => { actions[number + 1] = () => button.click(); });
+const TEXT = "input:not([type=range], [type=checkbox], [type=radio]), textarea, select, [contenteditable=true], "
+  + "[role=textbox], [role=listbox], [role=combobox], [role=grid], .table-wrap, table[tabindex], dialog";
+const SPACE = "button, a, input, label, summary, [role=button], [role=tab]", ARROWS = "input, [role=tab], [role=tablist]";
+
+function press(event) {
+  const key = event.key.toLowerCase(), own = event.target, action = actions[key];
+  const used = key === " " ? SPACE : key.startsWith("arrow") ? ARROWS : null;
+  if (!sound || !action || event.defaultPrevented || event.ctrlKey || event.altKey || event.metaKey
+      || !element.isConnected || own.closest(TEXT) || own !== seek && used && own.closest(used)
+      || !part("everywhere").checked && !element.contains(own)) return;
+  event.preventDefault();
+  if (key === " " && event.repeat) return;
+  action(event.shiftKey ? 10 : 1);
   show();
 }
 
+// The mouse: with Ctrl the wheel zooms, with Shift it scrolls; a drag with Shift marks a loop.
+const under = (event) => {
+  const {left, width} = wave.getBoundingClientRect();
+  return view.start + clamp((event.clientX - left) / width, 0, 1) * view.span;
+};
+
+function turnWheel(event) {
+  if (!sound) return;
+  const along = event.shiftKey ? event.deltaX || event.deltaY : event.deltaX;
+  if (!event.ctrlKey && !(along && view.span < seconds())) return;
+  event.preventDefault();
+  if (event.ctrlKey) zoom(2 ** (-event.deltaY / 200), under(event));
+  else look(view.start + along / wave.clientWidth * view.span, view.span);
+}
+
+function drag(event) {
+  if (!event.shiftKey || !sound) return;
+  event.preventDefault();
+  const from = under(event);
+  const move = (moved) => {
+    marks = [from, under(moved)].sort((one, other) => one - other);
+    draw();
+  };
+  seek.setPointerCapture(event.pointerId);
+  seek.addEventListener("pointermove", move);
+  seek.addEventListener("lostpointercapture", () => {
+    seek.removeEventListener("pointermove", move);
+    setLoop(true);
+  }, {once: true});
+}
+
+part("in").addEventListener("click", () => mark(0, position()));
+part("out").addEventListener("click", () => mark(1, position()));
+part("loop").addEventListener("click", () => setLoop(!loops));
+part("closer").addEventListener("click", () => zoom(2));
+part("farther").addEventListener("click", () => zoom(0.5));
+part("all").addEventListener("click", () => look(0, seconds()));
+document.addEventListener("keydown", press);
+wave.parentElement.addEventListener("wheel", turnWheel, {passive: false});
+seek.addEventListener("pointerdown", drag);
+// After a click on a button here the space bar plays, and does not press that button, or "Remove the noise", again.
+element.addEventListener("mousedown", (event) => {
+  if (!event.target.closest("button")) return;
+  event.preventDefault();
+  seek.focus({preventScroll: true});
+});
 play.addEventListener("click", () => { if (run) stop(); else start(); show(); });
-seek.addEventListener("input", () => { go(seek.value * seconds()); show(); });
+seek.addEventListener("input", () => { go(Number(seek.value)); show(); });
 modes.forEach((button) => button.addEventListener("click", () => choose(button.dataset.mode)));
 equal.addEventListener("change", () => choose(mode));
 new ResizeObserver(draw).observe(wave);
@@ -178,7 +331,7 @@ watch("value", load);
 load();
 // The interface for the rest of the page.
 window.denoiserPlayer = {
-  mix, sound: () => sound, strength: () => strength, go: (to) => { go(to - from()); show(); },
+  mix, view: () => view, loop: () => loops && loop(), sound: () => sound, strength: () => strength, go: (to) => { go(to - from()); show(); },
   position: () => Math.round((position() + from()) * 100) / 100,
   setStrength: (value) => {
     strength = value;
