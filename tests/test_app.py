@@ -294,6 +294,25 @@ def test_the_player_has_keys_a_loop_and_a_zoom(open_page, recording):
     assert player("loop") == pytest.approx([1.0, 1.5], abs=0.02)
 
 
+# Returns the colours in a row of the player's picture, in CSS pixels from above.
+COLOURS = """(top) => {
+  const wave = document.querySelector(".wave canvas"), scale = wave.width / wave.clientWidth;
+  const row = wave.getContext("2d").getImageData(0, Math.round(top * scale), wave.width, 1);
+  return [...new Set(new Uint32Array(row.data.buffer))].sort(); }"""
+
+
+def test_spectrograms_of_both_lie_below_the_waveform_and_are_zoomed_with_it(open_page, recording):
+    page = open_page()
+    drop(page, recording)
+    page.wait_for_function("document.querySelector('.wave').clientHeight === 220")
+    denoise(page)
+    page.wait_for_function("document.querySelector('.wave').clientHeight === 320")
+    rows = [page.evaluate(COLOURS, top) for top in (180, 280)]  # the original, the restored one
+    assert min(map(len, rows)) > 50 and rows[0] != rows[1]
+    page.get_by_role("button", name="Zoom in").click(click_count=3)
+    assert page.evaluate(COLOURS, 180) != rows[0]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_differs_enough_from_its_background(open_page, recording, scheme):
     page = open_page(color_scheme=scheme)

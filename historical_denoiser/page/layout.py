@@ -111,6 +111,7 @@ def _lay_out_listening(on: SimpleNamespace, denoising_strength: float) -> None:
         css_template=(ROOM / "player.css").read_text(encoding="utf-8"),
         js_on_load=(ROOM / "player.js").read_text(encoding="utf-8"),
         apply_default_css=False, elem_id="player", min_height=190)
+    on.drawn = gr.JSON(visible=False)  # the spectrogram of the recording
     on.whole = gr.Button("Play the whole recording again", visible=False, size="sm")
     on.strength = gr.Slider(0.0, 1.0, denoising_strength, step=0.01,
                             label="Strength: share of the noise that is removed (1: all of it)",
@@ -140,6 +141,10 @@ def _connect(page: gr.Blocks, on: SimpleNamespace, answers: "Answers", example: 
     looked = {"fn": answers.look, "inputs": on.player, "show_progress_on": on.status,
               "outputs": [on.look, on.findings, on.suggested], "concurrency_limit": 1,
               "concurrency_id": "look", **PRIVATE}
+    drawn = {"fn": answers.draw, "inputs": on.player, "outputs": on.drawn, "concurrency_limit": 1,
+             "concurrency_id": "look", "show_progress": "hidden", **PRIVATE}
+    shown = {"fn": None, "inputs": on.drawn, "outputs": None, **PRIVATE,
+             "js": "(drawn) => window.denoiserPlayer.showSpectrogram(drawn)"}
     files = [on.results, on.result, on.rest, on.picture, on.written, on.command, on.kept]
     # Files of another strength than the one that is chosen now are not offered.
     only_current = {"inputs": [on.strength, on.written, on.result, on.rest], "fn": None,
@@ -149,10 +154,11 @@ def _connect(page: gr.Blocks, on: SimpleNamespace, answers: "Answers", example: 
     for dropped, moments in ((on.file, [on.file.upload, on.file.clear]),
                              (on.spoken, [on.spoken.stop_recording, on.spoken.clear])):
         gr.on(moments, answers.receive, dropped, received, show_progress_on=on.player,
-              concurrency_limit=2, trigger_mode="always_last", **PRIVATE).success(**looked)
+              concurrency_limit=2, trigger_mode="always_last", **PRIVATE).success(**looked).then(
+            **drawn).success(**shown)
     on.example.click(lambda: str(example), None, on.file, **PRIVATE).then(
         answers.receive, on.file, received, show_progress_on=on.player, **PRIVATE).success(
-        **looked)
+        **looked).then(**drawn).success(**shown)
     on.suggested.change(answers.take, [on.suggested, on.taken], [
         on.taken, on.carrier, on.kind, on.start, on.end], show_progress="hidden", **PRIVATE)
     on.carrier.change(lambda carrier: answers.workshop.settings(carrier).declick, on.carrier,
@@ -231,6 +237,14 @@ class Answers:
         suggested = choices.suggestions(found)
         return gr.Column(visible=True), choices.as_table(found), gr.CheckboxGroup(
             suggested, value=[], visible=bool(suggested))
+
+    @_with_plain_errors
+    def draw(self, played: dict | None, request: gr.Request):
+        """Draws the spectrogram of a recording."""
+        if played is None:
+            return None
+        marks = self.workshop.draw(self.workshop.sessions.of(request.session_hash))
+        return {"of": played.get("whole", played)["before"], "marks": marks}
 
     def take(self, ticked: list[str], taken: list[str]):
         """Sets the controls for a suggestion that was ticked, or no longer is."""
@@ -330,6 +344,7 @@ def _result(found: Found, rate: int) -> tuple[dict[str, Any], list[list]]:
     rows = choices.rows_of(found.clicks, found.spared, rate)
     return {"clicks": [[place, is_repaired] for is_repaired, place, *_ in rows],
             "removed": _address(found.removed), "removedPeaks": found.removed.peaks,
+            "restoredPicture": f"gradio_api/file={found.restored_picture}",
             "base": found.base and _address(found.base), "products": found.products,
             "corrected": found.settings.replay != UNCHANGED}, rows
 

@@ -29,7 +29,10 @@ from historical_denoiser.run.jobs import InferenceConfig, Job
 MIN_RATE, MAX_RATE = 8000, 48000  # supported by every browser
 LOUDEST = 2**15 - 1  # in 16 bits
 COLUMNS = 600  # columns of the waveform picture
-MEASURED_SECONDS = 10  # length of the blocks whose loudness is measured
+BLOCK_SECONDS = 10  # of sounds that are read together
+SPECTROGRAM_COLUMNS = 4000
+BRIGHTEST_DB = -6.0  # a spectrogram's brightest level, relative to the level of most peaks
+MIN_PEAK = 1e-4  # in the place of silence, which has no level
 # The first byte of each stored block: whether the noise or the restored signal follows.
 NOISE, RESTORED = b"N", b"R"
 
@@ -130,6 +133,11 @@ class Sound:
     samples: int
     peaks: list[float]
 
+    @property
+    def picture(self) -> Path:
+        """The spectrogram, if it was drawn."""
+        return self.path.with_name(f"{self.path.name}.png")
+
 
 @dataclass
 class Found:
@@ -168,6 +176,11 @@ class Found:
     def noise(self) -> Path:
         """The file that holds the noise."""
         return self.folder / "noise"
+
+    @property
+    def restored_picture(self) -> Path:
+        """The spectrogram of the result at strength 1."""
+        return self.folder / "restored.png"
 
     @property
     def prepared(self) -> Path:
@@ -211,12 +224,37 @@ def write_sounds(found: Found, recording: Recording, before: Sound,
         found.base = write_sound(found.folder / "base", result(0.0), recording, check)
     sounds = [sound for sound in (before, found.removed, found.base) if sound]
     found.products = weighted_products(_read_together(sounds), before.rate).tolist()
+    draw_sound(found.restored_picture, [found.base or before, found.removed], before.peaks)
+
+
+def draw_sound(path: Path, sounds: list[Sound], peaks: list[float]) -> list[tuple[float, str]]:
+    """Writes the spectrogram of the first sound minus the others, if any.
+
+    Args:
+        path: The PNG file, see `spectrogram.save_image`.
+        sounds: Sounds of one length.
+        peaks: Those of the sound that decides on the colours.
+
+    Returns:
+        Marks of the frequency axis: the height in [0, 1], and the text.
+    """
+    from historical_denoiser.formats import spectrogram  # matplotlib takes a second to load
+
+    first = sounds[0]
+    levels = spectrogram.of_blocks(
+        (block[0] - block[1:].sum(axis=0) for block in _read_together(sounds)), first.channels,
+        first.samples, first.rate, SPECTROGRAM_COLUMNS)
+    peak = max(MIN_PEAK, float(np.quantile(peaks, 0.9)))
+    spectrogram.save_image(path, levels, 20.0 * np.log10(peak) + BRIGHTEST_DB)
+    ticks = [hz for hz in spectrogram.SMALL_TICKS_HZ if hz < first.rate / 2.0]
+    return [(round(float(row) / len(levels), 4), f"{hz / 1000.0:g} kHz")
+            for hz, row in zip(ticks, spectrogram.rows_of(ticks, first.rate), strict=True)]
 
 
 def _read_together(sounds: list[Sound]) -> Iterator[np.ndarray]:
     """Yields blocks `(sounds, channels, samples)` of sounds of one length."""
     channels = sounds[0].channels
-    count = MEASURED_SECONDS * sounds[0].rate * channels
+    count = BLOCK_SECONDS * sounds[0].rate * channels
     with ExitStack() as stack:
         files = [stack.enter_context(sound.path.open("rb")) for sound in sounds]
         while (block := np.stack([np.fromfile(file, "<i2", count) for file in files])).size:

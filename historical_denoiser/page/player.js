@@ -4,7 +4,7 @@
 // few seconds ahead.
 const CHUNK_SECONDS = 3, AHEAD_SECONDS = 6, FADE_SECONDS = 0.01;
 const SETTLED_MILLISECONDS = 400;  // files are written so long after the last change
-const BAR_PIXELS = 3, MIN_VIEW_SECONDS = 0.5, MIN_LOOP_SECONDS = 0.1, KEPT_LOOP_SECONDS = 30;
+const WAVE_PIXELS = 120, SPECTROGRAM_PIXELS = 100, BAR_PIXELS = 3, MIN_VIEW_SECONDS = 0.5, MIN_LOOP_SECONDS = 0.1, KEPT_LOOP_SECONDS = 30;
 const part = (name) => element.querySelector(`[data-part="${name}"]`);
 const [wave, seek, play, time] = [element.querySelector("canvas"), part("seek"), part("play"), part("time")];
 const modes = [...element.querySelectorAll(".modes button")];
@@ -16,6 +16,7 @@ let runs = 0, settled = 0;
 let view = {start: 0, span: 0};  // what is drawn, in seconds
 let marks = [null, null], loops = false, turn = null;  // turn: the loop that is played, in seconds
 let peaks = {};  // those of 10 ms each, by the address of the sound
+let pictures = {}, hertz = [];  // spectrograms by address, and marks of their frequencies
 const playing = new Set();
 
 // "removed" holds what was repaired, but not what was wrong with the replay.
@@ -166,17 +167,21 @@ function choose(wanted) {
 
 function draw() {
   const scale = window.devicePixelRatio || 1, style = getComputedStyle(element);
-  const [width, height] = [wave.clientWidth * scale, wave.clientHeight * scale];
-  if (wave.width !== width || wave.height !== height) { wave.width = width; wave.height = height; }
+  const shown = spectrograms(), every = WAVE_PIXELS + shown.length * SPECTROGRAM_PIXELS;
+  wave.parentElement.style.height = `${every}px`;
+  const [width, height, all] = [wave.clientWidth, WAVE_PIXELS, every].map((size) => size * scale);
+  if (wave.width !== width || wave.height !== all) { wave.width = width; wave.height = all; }
   const brush = wave.getContext("2d");
-  brush.clearRect(0, 0, width, height);
+  brush.clearRect(0, 0, width, all);
   if (!sound) return;
+  shown.forEach(([picture, title], row) => drawSpectrogram(
+    brush, picture, title, height + row * SPECTROGRAM_PIXELS * scale, width, scale));
   const across = (at) => (at - view.start) / view.span * width, step = BAR_PIXELS * scale;
   const [head, end] = loop().map(across);
   if (loops || marks.some((each) => each !== null)) {
     brush.fillStyle = style.getPropertyValue("--color-accent");
     brush.globalAlpha = loops ? 0.25 : 0.1;
-    brush.fillRect(head, 0, end - head, height);
+    brush.fillRect(head, 0, end - head, all);
   }
   const bars = (url, coarse, gain) => {
     const [own, full] = peaks[url] ? [peaks[url], 32767] : [coarse, 1];
@@ -205,6 +210,36 @@ function draw() {
   }
   brush.fillStyle = style.getPropertyValue("--body-text-color");
   brush.fillRect(across(position()) - scale, 0, 2 * scale, height);
+  brush.fillStyle = "white";
+  brush.fillRect(across(position()) - scale, height, 2 * scale, all - height);
+}
+
+function spectrograms() {
+  const rows = sound ? [[`${sound.before}.png`, "Original"], [sound.restoredPicture, "Restored, at strength 1"]] : [];
+  return rows.map(([url, title]) => [pictures[url], title]).filter(([picture]) => picture && picture.naturalWidth);
+}
+
+function drawSpectrogram(brush, picture, title, top, width, scale) {
+  const tall = SPECTROGRAM_PIXELS * scale, each = picture.naturalWidth / seconds();
+  brush.globalAlpha = 1;
+  brush.drawImage(picture, view.start * each, 0, view.span * each, picture.naturalHeight,
+    0, top + scale, width, tall - scale);
+  brush.font = `${11 * scale}px system-ui, sans-serif`;
+  const write = (text, left, middle) => {  // on a ground of its own, to be readable
+    brush.fillStyle = "#000b";
+    brush.fillRect(left, middle - 7 * scale, brush.measureText(text).width + 6 * scale, 14 * scale);
+    brush.fillStyle = "white";
+    brush.fillText(text, left + 3 * scale, middle + 4 * scale);
+  };
+  write(title, width - brush.measureText(title).width - 6 * scale, top + 9 * scale);
+  hertz.forEach(([place, text]) => write(text, 0, clamp(top + (1 - place) * tall, top + 8 * scale, top + tall - 7 * scale)));
+}
+
+function loadPicture(url) {
+  if (!url || pictures[url]) return;
+  pictures[url] = new Image();
+  pictures[url].onload = draw;
+  pictures[url].src = url;
 }
 
 const clock = (value) => `${Math.floor(value / 60)}:${(value % 60).toFixed(1).padStart(4, "0")}`;
@@ -232,8 +267,10 @@ function load() {
     loops = false;
     part("loop").setAttribute("aria-pressed", false);
     peaks = {};
+    pictures = {};
   }
   if (sound) loadPeaks(sound);
+  if (sound && sound.removed) [sound.restoredPicture, sound.whole && `${sound.before}.png`].forEach(loadPicture);
   part("hint").hidden = Boolean(sound);
   [seek, play, ...tools].forEach((control) => { control.disabled = !sound; });
   modes.forEach((button) => { button.disabled = !sound || (!sound.removed && button.dataset.mode !== "before"); });
@@ -331,6 +368,10 @@ watch("value", load);
 load();
 // The interface for the rest of the page.
 window.denoiserPlayer = {
+  showSpectrogram: (drawn) => {
+    hertz = drawn ? drawn.marks : [];
+    if (drawn && sound && sound.before === drawn.of) loadPicture(`${drawn.of}.png`);
+  },
   mix, view: () => view, loop: () => loops && loop(), sound: () => sound, strength: () => strength, go: (to) => { go(to - from()); show(); },
   position: () => Math.round((position() + from()) * 100) / 100,
   setStrength: (value) => {

@@ -38,7 +38,7 @@ class Session:
         folder: Folder with all files that are made for it.
         upload: The uploaded file, outside `folder`.
         recording: The recording to be denoised.
-        sound: It, as the page plays it.
+        before: It, as the page plays it.
         found: Result of the last successful run.
         used: Time of the last request; see `time.monotonic`.
         left: Whether the user has closed the page or uploaded another recording.
@@ -48,7 +48,7 @@ class Session:
     folder: Path
     upload: Path
     recording: Recording | None = None
-    sound: Sound | None = None
+    before: Sound | None = None
     found: Found | None = None
     used: float = 0.0
     left: bool = False
