@@ -31,6 +31,8 @@ from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import spectrogram
 from historical_denoiser.page import choices
 from historical_denoiser.page.sessions import PREFIX
+from historical_denoiser.run.jobs import make_job
+from historical_denoiser.run.recording import denoise_recording
 
 ROOT = Path(app.__file__).resolve().parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -292,6 +294,34 @@ def test_the_player_has_keys_a_loop_and_a_zoom(open_page, recording):
     page.mouse.up()
     page.keyboard.up("Shift")
     assert player("loop") == pytest.approx([1.0, 1.5], abs=0.02)
+
+
+def test_parts_are_heard_alone_and_switched_off_while_it_plays(
+        open_page, served, recording, tmp_path):
+    audio, rate = sf.read(recording)
+    audio[[rate, 2 * rate]] += 0.5
+    sf.write(tmp_path / "clicks.wav", audio, rate)
+    page = open_page(viewport={"width": 390, "height": 844})
+    drop(page, tmp_path / "clicks.wav")
+    denoise(page)
+    calls, mix = len(served.calls), functools.partial(page.evaluate, "window.denoiserPlayer.mix()")
+    assert mix() == [1, -1, 0]
+    page.click("[data-part=play]")
+    page.get_by_role("button", name="Hear it alone: Clicks").click()
+    assert mix() == [0, 0, 1]
+    page.click(".modes [data-mode=after]")
+    page.get_by_label("All other noise", exact=True).uncheck()
+    assert mix() == [1, 0, -1]
+    page.fill("#strength input[type=number]", "0.5")
+    page.get_by_label("Clicks and crackle", exact=True).uncheck()
+    page.get_by_label("All other noise", exact=True).check()
+    assert mix() == [1, -0.5, 0.5]
+    page.click(".modes [data-mode=removed]")
+    assert mix() == [0, 0.5, -0.5]
+    page.wait_for_function("window.denoiserPlayer.position() > 0.2")
+    assert len(served.calls) == calls
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    keep_picture(page, "parts")
 
 
 # Returns the colours in a row of the player's picture, in CSS pixels from above.
@@ -645,6 +675,30 @@ def test_clicks_that_are_to_stay_stay(at_work, tmp_path):
     found, changed = restored(found.clicks[1:])
     assert changed[0] > 0.1 and changed[1] < 0.001
     assert [row[0] for row in choices.rows_of(found.clicks, found.spared, rate)] == [True, False]
+
+
+def test_parts_of_the_noise_are_those_of_the_command(at_work, tmp_path):
+    workshop, path = at_work.workshop, tmp_path / "parts.wav"
+    audio, rate = sf.read(at_work.session.recording.path)
+    audio = np.tile(audio, (8, 1) if audio.ndim == 2 else 8)
+    hum = sum(np.sin(2.0 * np.pi * 50.0 * n * np.arange(len(audio)) / rate) / n for n in (1, 2, 3))
+    audio += 0.05 * hum.reshape(-1, *[1] * (audio.ndim - 1))
+    audio[[rate, 2 * rate]] += 0.5
+    sf.write(path, audio, rate)
+    workshop.receive("me", path)
+    session, settings = workshop.sessions.of("me"), workshop.settings("auto")
+    found = workshop.denoise(session, app.CLASSICAL, settings, lambda seconds: None)
+    assert {"hum", "clicks"} <= set(found.parts) <= {"hum", "clicks", "held_notes"}
+    assert not list(found.folder.glob("noise_*"))
+    job = make_job(session.recording, dataclasses.replace(
+        settings, output_dir=str(tmp_path / "command"), residual="stages"))
+    denoise_recording(job, workshop.restorer(app.CLASSICAL))
+    for stage, part in found.parts.items():
+        np.testing.assert_allclose(np.fromfile(part.path, "<i2") / 32767.0,
+                                   sf.read(job.by_stage[stage])[0].ravel(), atol=2.5 / 2**15)
+    gains = np.array([1.0, -1.0, *[0.0] * len(found.parts)])
+    power = np.mean(np.square(sf.read(job.denoised)[0])) * session.recording.channels
+    assert 0.01 * power < gains @ found.products @ gains < 2.0 * power
 
 
 def test_ten_seconds_are_tried_first_as_the_whole_is_restored(at_work, tmp_path):

@@ -43,6 +43,8 @@ THEME = gr.themes.Soft(
                                                     950)))).set(
     body_text_color_subdued="*neutral_600", input_placeholder_color="*neutral_500",
     link_text_color_dark="*secondary_300")
+# What the player calls the parts of the noise.
+PARTS = {"hum": "Hum", "clicks": "Clicks and crackle", "held_notes": "Held notes, put back"}
 PRIVATE = {"api_visibility": "private"}
 PROGRESS = gr.Progress()  # Gradio recognises it as a default value
 
@@ -346,6 +348,10 @@ def _result(found: Found, rate: int) -> tuple[dict[str, Any], list[list]]:
             "removed": _address(found.removed), "removedPeaks": found.removed.peaks,
             "restoredPicture": f"gradio_api/file={found.restored_picture}",
             "base": found.base and _address(found.base), "products": found.products,
+            "repairs": "Repairs and band limits" if found.settings.repair and found.settings.band_hz
+                       else "Repairs" if found.settings.repair else "Band limits",
+            "parts": [{"name": stage, "label": PARTS[stage], "url": _address(sound)}
+                      for stage, sound in found.parts.items()],
             "corrected": found.settings.replay != UNCHANGED}, rows
 
 

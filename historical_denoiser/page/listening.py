@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.files import replacing
 from historical_denoiser.formats import containers
 from historical_denoiser.formats.audio_io import Recording
+from historical_denoiser.restoration.chain import ORDER
 from historical_denoiser.restoration.click_list import Click
 from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.run import labels
@@ -28,13 +29,15 @@ from historical_denoiser.run.jobs import InferenceConfig, Job
 
 MIN_RATE, MAX_RATE = 8000, 48000  # supported by every browser
 LOUDEST = 2**15 - 1  # in 16 bits
+STAGES = [stage for stage in ORDER if stage != "network"]  # its part is what the others leave
 COLUMNS = 600  # columns of the waveform picture
 BLOCK_SECONDS = 10  # of sounds that are read together
 SPECTROGRAM_COLUMNS = 4000
 BRIGHTEST_DB = -6.0  # a spectrogram's brightest level, relative to the level of most peaks
 MIN_PEAK = 1e-4  # in the place of silence, which has no level
-# The first byte of each stored block: whether the noise or the restored signal follows.
-NOISE, RESTORED = b"N", b"R"
+# The first byte of each stored block: whether the noise, the restored signal, what one stage
+# removed (as float32) or nothing follows.
+NOISE, RESTORED, PART, NOTHING = b"N", b"R", b"P", b"0"
 
 
 class KeepingNoise:
@@ -47,7 +50,8 @@ class KeepingNoise:
     def __init__(self, restorer: Restorer, kept: Path, prepared: Path | None = None) -> None:
         """Prepares to store the noise in the file `kept`, which appears when it is complete.
 
-        If `prepared` is given, the blocks from which the noise is to be subtracted go there.
+        What single stages removed goes to files beside it; see `part_path`. If `prepared` is
+        given, the blocks from which the noise is to be subtracted go there.
         """
         self.restorer, self.kept, self.prepared = restorer, kept, prepared
         self.known: Survey | None = None
@@ -62,9 +66,17 @@ class KeepingNoise:
 
     def separate(self, blocks: Iterable[np.ndarray], *others: Any) -> Iterator[Pair]:
         """Yields each block and its noise; the arguments are those of `Restorer.separate`."""
-        with (replacing(self.kept) as temporary, temporary.open("wb") as file,
-              open(self.prepared or os.devnull, "wb") as prepared):
-            for block, noise in self.restorer.separate(blocks, *others):
+        by_stage = replace(self.restorer, by_stage=True)
+        paths, count = [part_path(self.kept.parent, stage) for stage in STAGES], 0
+        with ExitStack() as stack:
+            file, *parts = [stack.enter_context(stack.enter_context(replacing(path)).open("wb"))
+                            for path in (self.kept, *paths)]
+            prepared = stack.enter_context(open(self.prepared or os.devnull, "wb"))
+            for block, shares in by_stage.separate(blocks, *others):
+                count += 1
+                noise = np.ascontiguousarray(shares[..., 0])
+                for stage, part in zip(STAGES, parts, strict=True):
+                    _write_part(part, shares[..., 1 + list(ORDER).index(stage)])
                 np.save(prepared, block)
                 # The noise is the difference between the block and the network's float32 output. So
                 # the output holds all of it in half the bytes, unless channels were combined or
@@ -74,6 +86,21 @@ class KeepingNoise:
                 file.write(RESTORED if is_all else NOISE)
                 (restored if is_all else noise).tofile(file)
                 yield block, noise
+        for path in paths:
+            if path.stat().st_size == count:  # nothing in any block
+                path.unlink()
+
+
+def part_path(folder: Path, stage: str) -> Path:
+    """Returns the file that holds what a stage removed, if anything, until its sound is written."""
+    return folder / f"noise_{stage}"
+
+
+def _write_part(file: BinaryIO, part: np.ndarray) -> None:
+    is_empty = not part.any()
+    file.write(NOTHING if is_empty else PART)
+    if not is_empty:
+        part.astype(np.float32).tofile(file)
 
 
 class KeptNoise(KeepingNoise):
@@ -108,10 +135,13 @@ def kept_pairs(kept: Path, blocks: Iterable[np.ndarray]) -> Iterator[Pair]:
     """Yields each block of a recording and the noise that `KeepingNoise` stored for it."""
     with kept.open("rb") as file:
         for block in blocks:
-            is_noise = file.read(1) == NOISE
-            found = np.fromfile(file, block.dtype if is_noise else np.float32, block.size)
+            kind = file.read(1)
+            if kind == NOTHING:
+                yield block, np.zeros_like(block)
+                continue
+            found = np.fromfile(file, block.dtype if kind == NOISE else np.float32, block.size)
             found = found.reshape(block.shape)
-            yield block, found if is_noise else block - found
+            yield block, block - found if kind == RESTORED else found
 
 
 @dataclass(frozen=True)
@@ -153,6 +183,7 @@ class Found:
         gain_db: Gain of the result, in which nothing is clipped that was repaired.
         removed: The noise at strength 1.
         base: The result at strength 0, if that is not the recording.
+        parts: What stages of `STAGES` removed of the noise, if they removed anything.
         products: Of these sounds and the recording before them, for the loudness of mixtures; see
             `loudness.weighted_products`.
         clicks: The strongest of those that the stages remove.
@@ -168,6 +199,7 @@ class Found:
     gain_db: float = 0.0
     removed: Sound | None = None
     base: Sound | None = None
+    parts: dict[str, Sound] = field(default_factory=dict)
     products: list[list[float]] = field(default_factory=list)
     clicks: list[Click] = field(default_factory=list)
     spared: Collection[Click] = ()
@@ -213,16 +245,24 @@ def write_sounds(found: Found, recording: Recording, before: Sound,
     gain, path = dsp.to_gain(found.gain_db), found.settings.keep_clicks
     kept = labels.Kept(path and Path(path), recording.rate, recording.channels)
 
-    def result(share: float) -> Iterator[np.ndarray]:
-        pairs = kept_pairs(found.noise, found.blocks(recording))
+    def result(noise: Path, share: float) -> Iterator[np.ndarray]:
+        pairs = kept_pairs(noise, found.blocks(recording))
         return (gain * (block - removed) for block, removed in kept.spare(remove(
             pairs, recording.rate, replace(found.settings.strength, share=share))))
 
-    noise = (none - full for none, full in zip(result(0.0), result(1.0), strict=True))
-    found.removed = write_sound(found.folder / "removed", noise, recording, check)
+    def write(name: str, noise: Path) -> Sound:
+        return write_sound(found.folder / name, (none - full for none, full in zip(
+            result(noise, 0.0), result(noise, 1.0), strict=True)), recording, check)
+
+    found.removed = write("removed", found.noise)
     if found.prepared.exists() or found.settings.band_hz:
-        found.base = write_sound(found.folder / "base", result(0.0), recording, check)
-    sounds = [sound for sound in (before, found.removed, found.base) if sound]
+        found.base = write_sound(found.folder / "base", result(found.noise, 0.0), recording, check)
+    for stage in STAGES:
+        path = part_path(found.folder, stage)
+        if path.exists():
+            found.parts[stage] = write(stage, path)
+            path.unlink()
+    sounds = [each for each in (before, found.removed, found.base, *found.parts.values()) if each]
     found.products = weighted_products(_read_together(sounds), before.rate).tolist()
     draw_sound(found.restored_picture, [found.base or before, found.removed], before.peaks)
 

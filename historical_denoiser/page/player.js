@@ -8,7 +8,7 @@ const WAVE_PIXELS = 120, SPECTROGRAM_PIXELS = 100, BAR_PIXELS = 3, MIN_VIEW_SECO
 const part = (name) => element.querySelector(`[data-part="${name}"]`);
 const [wave, seek, play, time] = [element.querySelector("canvas"), part("seek"), part("play"), part("time")];
 const modes = [...element.querySelectorAll(".modes button")];
-const [equal, softer] = [part("equal"), part("softer")];
+const [equal, softer, rows] = [part("equal"), part("softer"), part("rows")];
 const tools = ["in", "out", "loop", "closer", "farther", "all"].map(part);
 let sound = null, strength = 1, mode = "before", held = 0;  // held: position in seconds when paused
 let context = null, gains = [], begun = 0, run = 0;  // run: 0 when paused
@@ -17,14 +17,34 @@ let view = {start: 0, span: 0};  // what is drawn, in seconds
 let marks = [null, null], loops = false, turn = null;  // turn: the loop that is played, in seconds
 let peaks = {};  // those of 10 ms each, by the address of the sound
 let pictures = {}, hertz = [];  // spectrograms by address, and marks of their frequencies
-const playing = new Set();
+let parts = [], solo = null;  // solo: the part that is heard alone
+const playing = new Set(), off = new Set();  // off: parts that are not removed now
 
-// "removed" holds what was repaired, but not what was wrong with the replay.
+// The parts of what is removed, each as gains of the sounds of `urls` at strength 1. They hold what was
+// repaired, at any strength, but not what was wrong with the replay.
+function findParts() {
+  if (!sound || !sound.removed) return [];
+  const stages = sound.parts, first = urls().length - stages.length;
+  const only = (...places) => urls().map((_, place) => places.includes(place) ? 1 : 0);
+  const found = stages.map(({name, label}, number) => ({name, label, gains: only(first + number)}));
+  const rest = only(1).map((gain, place) => place < first ? gain : -1);
+  found.push({name: "network", label: found.length ? "All other noise" : "Noise", gains: rest});
+  if (sound.base && !sound.corrected)
+    found.push({name: "repairs", label: sound.repairs, gains: only(0).map((gain, place) => place === 2 ? -1 : gain), whole: true});
+  return found;
+}
+
+// Held notes are put back from what the network removed.
+const isOn = ({name}) => !off.has(name) && !(name === "held_notes" && off.has("network"));
+
 function shares(mode) {
-  const base = sound && sound.base ? 1 : 0, repairs = base && !sound.corrected ? 1 : 0;
-  const gains = mode === "before" ? [1, 0, 0] : mode === "after" ? [1 - base, -strength, base]
-    : [repairs, strength, -repairs];
-  return base ? gains : gains.slice(0, 2);
+  const sum = urls().map(() => 0), from = sound && sound.corrected && sound.base ? 2 : 0;
+  const heard = parts.filter((each) => solo && mode === "removed" ? each.name === solo : isOn(each));
+  if (mode !== "removed") sum[mode === "after" ? from : 0] = 1;
+  if (mode !== "before") heard.forEach(({gains, whole}) => gains.forEach((gain, place) => {
+    sum[place] += (mode === "after" ? -1 : 1) * (whole ? 1 : strength) * gain;
+  }));
+  return sum;
 }
 
 const power = (gains) => gains.reduce((sum, one, row) => sum + gains.reduce(
@@ -38,7 +58,8 @@ function lowered(mode) {
 }
 
 const mix = () => shares(mode).map((gain) => gain * 10 ** (-lowered(mode) / 20));
-const urls = () => [sound.before, sound.removed, sound.base].filter(Boolean);
+const urls = () => !sound ? [] : [
+  sound.before, sound.removed, sound.base, ...(sound.parts || []).map(({url}) => url)].filter(Boolean);
 const from = () => sound && sound.start || 0;  // of an excerpt, in the recording
 const seconds = () => sound ? sound.samples / sound.rate : 0;
 const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
@@ -68,7 +89,7 @@ async function start() {
   if (context && context.sampleRate !== sound.rate) { context.close(); context = null; }
   if (!context) {
     context = new AudioContext({sampleRate: sound.rate});
-    gains = [0, 1, 2].map(() => { const node = context.createGain(); node.connect(context.destination); return node; });
+    gains = Array.from({length: 8}, () => { const node = context.createGain(); node.connect(context.destination); return node; });
   }
   begun = Infinity;  // the position stays until the first samples have been loaded
   await context.resume();
@@ -155,14 +176,33 @@ function setLoop(wanted) {
   show();
 }
 
-function choose(wanted) {
-  mode = wanted;
+function choose(wanted, alone = wanted === mode ? solo : null) {
+  [mode, solo] = [wanted, alone];
+  rows.querySelectorAll("button").forEach((button) => button.setAttribute("aria-pressed", button.value === solo));
   modes.forEach((button) => button.setAttribute("aria-pressed", button.dataset.mode === mode));
   if (context) mix().forEach((gain, which) =>
     gains[which].gain.setTargetAtTime(gain, context.currentTime, FADE_SECONDS));
   const [name, db] = lowered("before") ? ["original", lowered("before")] : ["restored", lowered("after")];
   softer.textContent = db ? `(${name}: -${db.toFixed(1)} dB)` : "";
   draw();
+}
+
+function listParts() {
+  parts = findParts();
+  off.clear();
+  solo = null;
+  part("parts").hidden = parts.length < 2;
+  rows.replaceChildren(...parts.map(({name, label}) => {
+    const row = document.createElement("div"), tick = document.createElement("label");
+    const [box, button] = ["input", "button"].map((kind) => document.createElement(kind));
+    Object.assign(box, {type: "checkbox", checked: true, value: name});
+    Object.assign(button, {type: "button", value: name, textContent: "Hear it alone", ariaLabel: `Hear it alone: ${label}`, ariaPressed: "false"});
+    tick.append(box, label);
+    row.append(tick, button);
+    box.addEventListener("change", () => { off[box.checked ? "delete" : "add"](name); choose(mode); });
+    button.addEventListener("click", () => choose("removed", solo === name ? null : name));
+    return row;
+  }));
 }
 
 function draw() {
@@ -262,6 +302,7 @@ function load() {
   stop();
   sound = next;
   held = same ? at : 0;
+  listParts();
   if (!same) {
     marks = [null, null];
     loops = false;
@@ -360,7 +401,7 @@ element.addEventListener("mousedown", (event) => {
 });
 play.addEventListener("click", () => { if (run) stop(); else start(); show(); });
 seek.addEventListener("input", () => { go(Number(seek.value)); show(); });
-modes.forEach((button) => button.addEventListener("click", () => choose(button.dataset.mode)));
+modes.forEach((button) => button.addEventListener("click", () => choose(button.dataset.mode, null)));
 equal.addEventListener("change", () => choose(mode));
 new ResizeObserver(draw).observe(wave);
 setInterval(() => { if (run) show(); }, 50);
