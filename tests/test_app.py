@@ -13,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +23,7 @@ import psutil
 import pytest
 import soundfile as sf
 from audio_samples import write_audio
-from film_samples import Sound, packets_of, write_film
+from film_samples import FRAME_RATE, Sound, packets_of, write_film
 from small_corpus import composed
 
 import app
@@ -499,6 +500,33 @@ def test_a_film_is_dropped_and_keeps_its_pictures(open_page, tmp_path):
     assert own.name == "reel 1_denoised.mkv"
     assert packets_of(own, left_out=1) == packets_of(film, left_out=1)
     assert len(packets_of(own)[0]) == 50
+
+
+def test_a_films_picture_follows_the_sound_where_the_browser_can_show_it(open_page, tmp_path):
+    start = Fraction(2, 5)  # of the sound, after that of the picture
+    write_film(tmp_path / "a #1.webm", "webm", [Sound("libopus", start=start)], 3.0, "libvpx")
+    write_film(tmp_path / "hidden.mkv", "matroska", [Sound("flac")])
+    page = open_page()
+    drop(page, tmp_path / "a #1.webm")
+    page.wait_for_selector("[data-part=film]", state="visible")
+    lead = functools.partial(page.evaluate, """() => {  // in frames, before the sound
+      const canvas = document.createElement("canvas").getContext("2d");
+      canvas.drawImage(document.querySelector("[data-part=film]"), 0, 0);
+      const shown = canvas.getImageData(5, 5, 1, 1).data[0] / 5;  // up to frame 50
+      return shown - 25 * window.denoiserPlayer.position(); }""")
+    page.evaluate("window.denoiserPlayer.go(0.3)")
+    page.wait_for_timeout(500)
+    assert lead() == pytest.approx(start * FRAME_RATE, abs=1.5)
+    page.click("[data-part=play]")
+    page.wait_for_function("window.denoiserPlayer.position() > 1.2")
+    assert lead() == pytest.approx(start * FRAME_RATE, abs=10.0)
+    page.click("[data-part=play]")
+    page.wait_for_function("document.querySelector('[data-part=film]').paused")
+    keep_picture(page, "film")
+    page.click("#file [aria-label=Clear]")
+    drop(page, tmp_path / "hidden.mkv")
+    page.wait_for_timeout(500)
+    assert page.is_hidden("[data-part=film]")
 
 
 def test_the_microphone_is_a_recording_too(open_page, tmp_path, monkeypatch):

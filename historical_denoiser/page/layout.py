@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 
@@ -19,8 +20,9 @@ from historical_denoiser.audio.replay import UNCHANGED
 from historical_denoiser.classical.clicks import LEVELS
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.command_line import describe_error
+from historical_denoiser.formats.audio_io import Recording
 from historical_denoiser.page import choices
-from historical_denoiser.page.listening import Found, Sound
+from historical_denoiser.page.listening import Found, Sound, film_start
 from historical_denoiser.restoration.settings import OFF
 from historical_denoiser.run import profiles
 
@@ -227,7 +229,8 @@ class Answers:
             self.leave(request)
             return None, *[gr.Button(interactive=False)] * 2, *[gr.Column(visible=False)] * 3
         sound = self.workshop.receive(request.session_hash, Path(upload))
-        return (_played(sound), *[gr.Button(interactive=True)] * 2,
+        recording = self.workshop.sessions.of(request.session_hash).recording
+        return (_played(sound) | _film(recording), *[gr.Button(interactive=True)] * 2,
                 *[gr.Column(visible=False)] * 3)
 
     @_with_plain_errors
@@ -339,6 +342,14 @@ def _played(sound: Sound) -> dict[str, Any]:
     """Returns the value of the player for a recording."""
     return {"rate": sound.rate, "channels": sound.channels, "samples": sound.samples,
             "before": _address(sound), "peaks": sound.peaks}
+
+
+def _film(recording: Recording) -> dict[str, Any]:
+    """Returns what a film adds to the value of the player."""
+    if not getattr(recording, "is_film", False):
+        return {}
+    return {"film": f"gradio_api/file={quote(str(recording.path))}",
+            "filmStart": film_start(recording)}
 
 
 def _result(found: Found, rate: int) -> tuple[dict[str, Any], list[list]]:

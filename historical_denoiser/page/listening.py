@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import av
 import numpy as np
 
 from historical_denoiser.audio import dsp
@@ -334,3 +335,11 @@ def write_sound(path: Path, blocks: Iterable[np.ndarray], recording: Recording,
     np.array(peaks, "<u2").tofile(f"{path}.peaks")
     parts = np.array_split(np.array(peaks) / LOUDEST, min(COLUMNS, len(peaks)))
     return Sound(path, rate, channels, samples, [round(float(part.max()), 4) for part in parts])
+
+
+def film_start(recording: containers.Track) -> float:
+    """Returns when a film's sound begins, in seconds of its earliest stream, as browsers count."""
+    with containers.open_container(recording.path) as film:
+        track = film.streams[recording.stream]
+        start = (track.start_time or 0) * track.time_base
+        return float(start) - (film.start_time or 0) / av.time_base

@@ -9,6 +9,7 @@ const part = (name) => element.querySelector(`[data-part="${name}"]`);
 const [wave, seek, play, time] = [element.querySelector("canvas"), part("seek"), part("play"), part("time")];
 const modes = [...element.querySelectorAll(".modes button")];
 const [equal, softer, rows] = [part("equal"), part("softer"), part("rows")];
+const film = part("film");
 const tools = ["in", "out", "loop", "closer", "farther", "all"].map(part);
 let sound = null, strength = 1, mode = "before", held = 0;  // held: position in seconds when paused
 let context = null, gains = [], begun = 0, run = 0;  // run: 0 when paused
@@ -291,9 +292,29 @@ function show() {
   if (run) follow();
   [seek.min, seek.max, seek.value] = [view.start, view.start + view.span || 1, now];
   seek.setAttribute("aria-valuetext", time.textContent);
+  showFilm();
   play.toggleAttribute("data-playing", Boolean(run));
   play.setAttribute("aria-label", run ? "Pause" : "Play");
   draw();
+}
+
+// The film follows the sound. It is hidden until the browser has decoded a picture of it.
+function loadFilm() {
+  const url = sound && (sound.whole || sound).film || null;
+  if (film.getAttribute("src") === url) return;
+  film.hidden = true;
+  if (url) film.src = url;
+  else film.removeAttribute("src");
+  film.load();
+}
+
+function showFilm() {
+  if (film.hidden || !sound || film.seeking) return;
+  const at = position() + from() + (sound.whole || sound).filmStart;
+  const plays = run && begun !== Infinity && at < film.duration;
+  if (Math.abs(film.currentTime - at) > (plays ? 0.1 : 0.02)) film.currentTime = Math.min(at, film.duration);
+  if (plays && film.paused) film.play().catch((error) => { film.hidden = error.name !== "AbortError"; });
+  else if (!plays) film.pause();
 }
 
 function load() {
@@ -303,6 +324,7 @@ function load() {
   sound = next;
   held = same ? at : 0;
   listParts();
+  loadFilm();
   if (!same) {
     marks = [null, null];
     loops = false;
@@ -390,6 +412,9 @@ part("loop").addEventListener("click", () => setLoop(!loops));
 part("closer").addEventListener("click", () => zoom(2));
 part("farther").addEventListener("click", () => zoom(0.5));
 part("all").addEventListener("click", () => look(0, seconds()));
+film.addEventListener("loadeddata", () => { film.hidden = !film.videoWidth; showFilm(); });
+film.addEventListener("error", () => { film.hidden = true; });
+film.addEventListener("seeked", showFilm);
 document.addEventListener("keydown", press);
 wave.parentElement.addEventListener("wheel", turnWheel, {passive: false});
 seek.addEventListener("pointerdown", drag);
