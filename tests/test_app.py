@@ -70,6 +70,15 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def with_clicks(recording: Path) -> Path:
+    path = recording.with_name("clicks.wav")
+    audio, rate = sf.read(recording)
+    audio[[rate, 2 * rate]] += 0.5
+    sf.write(path, audio, rate)
+    return path
+
+
+@pytest.fixture(scope="module")
 def by_command(recording: Path, tiny_run: Path, tmp_path_factory: pytest.TempPathFactory,
                ) -> Iterator[programs.Forked | subprocess.Popen]:
     """What inference.py makes of the recording at strength 0.4; it runs beside the tests."""
@@ -297,13 +306,9 @@ def test_the_player_has_keys_a_loop_and_a_zoom(open_page, recording):
     assert player("loop") == pytest.approx([1.0, 1.5], abs=0.02)
 
 
-def test_parts_are_heard_alone_and_switched_off_while_it_plays(
-        open_page, served, recording, tmp_path):
-    audio, rate = sf.read(recording)
-    audio[[rate, 2 * rate]] += 0.5
-    sf.write(tmp_path / "clicks.wav", audio, rate)
+def test_parts_are_heard_alone_and_switched_off_while_it_plays(open_page, served, with_clicks):
     page = open_page(viewport={"width": 390, "height": 844})
-    drop(page, tmp_path / "clicks.wav")
+    drop(page, with_clicks)
     denoise(page)
     calls, mix = len(served.calls), functools.partial(page.evaluate, "window.denoiserPlayer.mix()")
     assert mix() == [1, -1, 0]
@@ -345,10 +350,28 @@ def test_spectrograms_of_both_lie_below_the_waveform_and_are_zoomed_with_it(open
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_differs_enough_from_its_background(open_page, recording, scheme):
+def test_everyone_can_read_and_use_the_page(open_page, with_clicks, scheme):
+    """In narrow and wide windows, with a screen reader, and in both schemes."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright",
+                              reason="axe-core is in requirements-test.txt").Axe()
     page = open_page(color_scheme=scheme)
-    drop(page, recording)
+
+    def check() -> None:
+        for width in (320, 1600):
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert [(each["id"], [node["html"] for node in each["nodes"]])
+                for each in axe.run(page).response["violations"]
+                if each["impact"] in ("serious", "critical")] == []
+
+    check()
+    drop(page, with_clicks)
+    page.wait_for_selector("#findings table")
+    check()
     denoise(page)
+    page.click("[data-part=help] summary")
+    page.wait_for_selector("#clicks [aria-label='Repair this click']", state="attached")
+    check()
     assert page.evaluate(LOW_CONTRAST) == {}
 
 

@@ -47,6 +47,8 @@ THEME = gr.themes.Soft(
     link_text_color_dark="*secondary_300")
 # What the player calls the parts of the noise.
 PARTS = {"hum": "Hum", "clicks": "Clicks and crackle", "held_notes": "Held notes, put back"}
+PICTURE = ('<a href="gradio_api/file={0}" target="_blank" title="Open in its own size"><img '
+           'src="gradio_api/file={0}" alt="Spectrograms of input, output and residual"></a>')
 PRIVATE = {"api_visibility": "private"}
 PROGRESS = gr.Progress()  # Gradio recognises it as a default value
 
@@ -125,8 +127,7 @@ def _lay_out_listening(on: SimpleNamespace, denoising_strength: float) -> None:
             on.result = gr.DownloadButton("Download the restored recording", variant="primary",
                                           elem_id="result")
             on.rest = gr.DownloadButton("Download the removed noise", elem_id="residual")
-        on.picture = gr.Image(type="filepath", interactive=False, show_label=False,
-                              buttons=["fullscreen"], elem_id="picture")
+        on.picture = gr.HTML(elem_id="picture")
         on.command = gr.Textbox(label="The same as a command", interactive=False,
                                 buttons=["copy"], elem_id="command")
         on.kept = gr.DownloadButton("Download the list of clicks that are kept", elem_id="kept")
@@ -315,7 +316,8 @@ class Answers:
         buttons = [gr.DownloadButton(f"Download {path.name}", value=path)
                    for path in (job.denoised, job.residual)]
         kept = job.extras.keep_clicks
-        return (gr.Column(visible=True), *buttons, str(job.picture), strength,
+        picture = PICTURE.format(quote(str(job.picture)))
+        return (gr.Column(visible=True), *buttons, picture, strength,
                 self.workshop.command(session, strength),
                 gr.DownloadButton(value=kept, visible=bool(kept)))
 

@@ -447,3 +447,12 @@ window.denoiserPlayer = {
     if (sound && sound.removed && !sound.whole) settled = setTimeout(() => trigger("submit"), SETTLED_MILLISECONDS);
   },
 };
+
+// Gradio's table of clicks has no names for screen readers, and buttons around its boxes.
+new MutationObserver(() => {
+  const find = (selector, change) => document.querySelectorAll(`#clicks ${selector}`).forEach(change);
+  find("[role=button]:has(input[type=checkbox])", (each) => each.removeAttribute("role"));
+  find("input[type=checkbox]:not([aria-label])", (each) => each.setAttribute(
+    "aria-label", each.closest(".select-all-checkbox") ? "Repair all clicks" : "Repair this click"));
+  find("div[aria-label]:not([role])", (each) => each.setAttribute("role", "img"));
+}).observe(document.body, {childList: true, subtree: true});
