@@ -115,7 +115,8 @@ def _lay_out_listening(on: SimpleNamespace, denoising_strength: float) -> None:
     on.player = gr.HTML(
         None, html_template=(ROOM / "player.html").read_text(encoding="utf-8"),
         css_template=(ROOM / "player.css").read_text(encoding="utf-8"),
-        js_on_load=(ROOM / "player.js").read_text(encoding="utf-8"),
+        js_on_load="".join((ROOM / name).read_text(encoding="utf-8")
+                           for name in ("player.js", "keys.js")),
         apply_default_css=False, elem_id="player", min_height=190)
     on.drawn = gr.JSON(visible=False)  # the spectrogram of the recording
     on.whole = gr.Button("Play the whole recording again", visible=False, size="sm")

@@ -263,6 +263,11 @@ def write_sounds(found: Found, recording: Recording, before: Sound,
         if path.exists():
             found.parts[stage] = write(stage, path)
             path.unlink()
+    measure_sounds(found, before)
+
+
+def measure_sounds(found: Found, before: Sound) -> None:
+    """Measures the sounds of a run for their loudness, and draws the result at strength 1."""
     sounds = [each for each in (before, found.removed, found.base, *found.parts.values()) if each]
     found.products = weighted_products(_read_together(sounds), before.rate).tolist()
     draw_sound(found.restored_picture, [found.base or before, found.removed], before.peaks)

@@ -4,7 +4,9 @@
 // few seconds ahead.
 const CHUNK_SECONDS = 3, AHEAD_SECONDS = 6, FADE_SECONDS = 0.01;
 const SETTLED_MILLISECONDS = 400;  // files are written so long after the last change
-const WAVE_PIXELS = 120, SPECTROGRAM_PIXELS = 100, BAR_PIXELS = 3, MIN_VIEW_SECONDS = 0.5, MIN_LOOP_SECONDS = 0.1, KEPT_LOOP_SECONDS = 30;
+const WAVE_PIXELS = 120, SPECTROGRAM_PIXELS = 100, BAR_PIXELS = 3, MIN_VIEW_SECONDS = 0.5;
+const MIN_LOOP_SECONDS = 0.1, KEPT_LOOP_SECONDS = 30;  // the samples of a shorter one are loaded once
+const MOST_SOUNDS = 8, MIN_SHOWN_DB = 0.05;
 const part = (name) => element.querySelector(`[data-part="${name}"]`);
 const [wave, seek, play, time] = [element.querySelector("canvas"), part("seek"), part("play"), part("time")];
 const modes = [...element.querySelectorAll(".modes button")];
@@ -30,8 +32,9 @@ function findParts() {
   const found = stages.map(({name, label}, number) => ({name, label, gains: only(first + number)}));
   const rest = only(1).map((gain, place) => place < first ? gain : -1);
   found.push({name: "network", label: found.length ? "All other noise" : "Noise", gains: rest});
+  const repairs = only(0).map((gain, place) => place === 2 ? -1 : gain);
   if (sound.base && !sound.corrected)
-    found.push({name: "repairs", label: sound.repairs, gains: only(0).map((gain, place) => place === 2 ? -1 : gain), whole: true});
+    found.push({name: "repairs", label: sound.repairs, gains: repairs, whole: true});
   return found;
 }
 
@@ -90,15 +93,16 @@ async function start() {
   if (context && context.sampleRate !== sound.rate) { context.close(); context = null; }
   if (!context) {
     context = new AudioContext({sampleRate: sound.rate});
-    gains = Array.from({length: 8}, () => { const node = context.createGain(); node.connect(context.destination); return node; });
+    gains = Array.from({length: MOST_SOUNDS}, () => context.createGain());
+    gains.forEach((node) => node.connect(context.destination));
   }
-  begun = Infinity;  // the position stays until the first samples have been loaded
-  await context.resume();
-  mix().forEach((gain, which) => { gains[which].gain.value = gain; });
   const {rate} = sound, origin = Math.round(held * rate), step = CHUNK_SECONDS * rate;
   const [head, end] = loop().map((at) => Math.round(at * rate)), kept = new Map();
   turn = loops && origin < end ? [head / rate, end / rate] : null;
   const keeps = turn && turn[1] - turn[0] < KEPT_LOOP_SECONDS;
+  begun = Infinity;  // the position stays until the first samples have been loaded
+  await context.resume();
+  mix().forEach((gain, which) => { gains[which].gain.value = gain; });
   try {
     for (let done = 0, count; own === run; done += count) {
       const first = Math.round(turned((origin + done) / rate) * rate);
@@ -184,7 +188,7 @@ function choose(wanted, alone = wanted === mode ? solo : null) {
   if (context) mix().forEach((gain, which) =>
     gains[which].gain.setTargetAtTime(gain, context.currentTime, FADE_SECONDS));
   const [name, db] = lowered("before") ? ["original", lowered("before")] : ["restored", lowered("after")];
-  softer.textContent = db ? `(${name}: -${db.toFixed(1)} dB)` : "";
+  softer.textContent = db >= MIN_SHOWN_DB ? `(${name}: -${db.toFixed(1)} dB)` : "";
   draw();
 }
 
@@ -197,7 +201,8 @@ function listParts() {
     const row = document.createElement("div"), tick = document.createElement("label");
     const [box, button] = ["input", "button"].map((kind) => document.createElement(kind));
     Object.assign(box, {type: "checkbox", checked: true, value: name});
-    Object.assign(button, {type: "button", value: name, textContent: "Hear it alone", ariaLabel: `Hear it alone: ${label}`, ariaPressed: "false"});
+    Object.assign(button, {type: "button", value: name, textContent: "Hear it alone"});
+    Object.assign(button, {ariaLabel: `Hear it alone: ${label}`, ariaPressed: "false"});
     tick.append(box, label);
     row.append(tick, button);
     box.addEventListener("change", () => { off[box.checked ? "delete" : "add"](name); choose(mode); });
@@ -256,8 +261,9 @@ function draw() {
 }
 
 function spectrograms() {
-  const rows = sound ? [[`${sound.before}.png`, "Original"], [sound.restoredPicture, "Restored, at strength 1"]] : [];
-  return rows.map(([url, title]) => [pictures[url], title]).filter(([picture]) => picture && picture.naturalWidth);
+  const {before, restoredPicture} = sound || {};
+  return [[`${before}.png`, "Original"], [restoredPicture, "Restored, at strength 1"]]
+    .map(([url, title]) => [pictures[url], title]).filter(([picture]) => picture && picture.naturalWidth);
 }
 
 function drawSpectrogram(brush, picture, title, top, width, scale) {
@@ -273,7 +279,8 @@ function drawSpectrogram(brush, picture, title, top, width, scale) {
     brush.fillText(text, left + 3 * scale, middle + 4 * scale);
   };
   write(title, width - brush.measureText(title).width - 6 * scale, top + 9 * scale);
-  hertz.forEach(([place, text]) => write(text, 0, clamp(top + (1 - place) * tall, top + 8 * scale, top + tall - 7 * scale)));
+  hertz.forEach(([place, text]) => write(
+    text, 0, clamp(top + (1 - place) * tall, top + 8 * scale, top + tall - 7 * scale)));
 }
 
 function loadPicture(url) {
@@ -333,7 +340,8 @@ function load() {
     pictures = {};
   }
   if (sound) loadPeaks(sound);
-  if (sound && sound.removed) [sound.restoredPicture, sound.whole && `${sound.before}.png`].forEach(loadPicture);
+  if (sound && sound.removed) loadPicture(sound.restoredPicture);
+  if (sound && sound.whole) loadPicture(`${sound.before}.png`);  // of an excerpt
   part("hint").hidden = Boolean(sound);
   [seek, play, ...tools].forEach((control) => { control.disabled = !sound; });
   modes.forEach((button) => { button.disabled = !sound || (!sound.removed && button.dataset.mode !== "before"); });
@@ -351,61 +359,6 @@ async function loadPeaks(own) {
   draw();
 }
 
-// Keys, unless another control uses them.
-const actions = {
-  " ": () => play.click(), "?": () => { part("help").open = !part("help").open; },
-  "arrowleft": (far) => go(position() - far), "arrowright": (far) => go(position() + far),
-  "l": () => setLoop(!loops), "i": () => mark(0, position()), "o": () => mark(1, position()),
-  "+": () => zoom(2), "=": () => zoom(2), "-": () => zoom(0.5), "_": () => zoom(0.5),
-};
-modes.forEach((button, number) => { actions[number + 1] = () => button.click(); });
-const TEXT = "input:not([type=range], [type=checkbox], [type=radio]), textarea, select, [contenteditable=true], "
-  + "[role=textbox], [role=listbox], [role=combobox], [role=grid], .table-wrap, table[tabindex], dialog";
-const SPACE = "button, a, input, label, summary, [role=button], [role=tab]", ARROWS = "input, [role=tab], [role=tablist]";
-
-function press(event) {
-  const key = event.key.toLowerCase(), own = event.target, action = actions[key];
-  const used = key === " " ? SPACE : key.startsWith("arrow") ? ARROWS : null;
-  if (!sound || !action || event.defaultPrevented || event.ctrlKey || event.altKey || event.metaKey
-      || !element.isConnected || own.closest(TEXT) || own !== seek && used && own.closest(used)
-      || !part("everywhere").checked && !element.contains(own)) return;
-  event.preventDefault();
-  if (key === " " && event.repeat) return;
-  action(event.shiftKey ? 10 : 1);
-  show();
-}
-
-// The mouse: with Ctrl the wheel zooms, with Shift it scrolls; a drag with Shift marks a loop.
-const under = (event) => {
-  const {left, width} = wave.getBoundingClientRect();
-  return view.start + clamp((event.clientX - left) / width, 0, 1) * view.span;
-};
-
-function turnWheel(event) {
-  if (!sound) return;
-  const along = event.shiftKey ? event.deltaX || event.deltaY : event.deltaX;
-  if (!event.ctrlKey && !(along && view.span < seconds())) return;
-  event.preventDefault();
-  if (event.ctrlKey) zoom(2 ** (-event.deltaY / 200), under(event));
-  else look(view.start + along / wave.clientWidth * view.span, view.span);
-}
-
-function drag(event) {
-  if (!event.shiftKey || !sound) return;
-  event.preventDefault();
-  const from = under(event);
-  const move = (moved) => {
-    marks = [from, under(moved)].sort((one, other) => one - other);
-    draw();
-  };
-  seek.setPointerCapture(event.pointerId);
-  seek.addEventListener("pointermove", move);
-  seek.addEventListener("lostpointercapture", () => {
-    seek.removeEventListener("pointermove", move);
-    setLoop(true);
-  }, {once: true});
-}
-
 part("in").addEventListener("click", () => mark(0, position()));
 part("out").addEventListener("click", () => mark(1, position()));
 part("loop").addEventListener("click", () => setLoop(!loops));
@@ -415,15 +368,6 @@ part("all").addEventListener("click", () => look(0, seconds()));
 film.addEventListener("loadeddata", () => { film.hidden = !film.videoWidth; showFilm(); });
 film.addEventListener("error", () => { film.hidden = true; });
 film.addEventListener("seeked", showFilm);
-document.addEventListener("keydown", press);
-wave.parentElement.addEventListener("wheel", turnWheel, {passive: false});
-seek.addEventListener("pointerdown", drag);
-// After a click on a button here the space bar plays, and does not press that button, or "Remove the noise", again.
-element.addEventListener("mousedown", (event) => {
-  if (!event.target.closest("button")) return;
-  event.preventDefault();
-  seek.focus({preventScroll: true});
-});
 play.addEventListener("click", () => { if (run) stop(); else start(); show(); });
 seek.addEventListener("input", () => { go(Number(seek.value)); show(); });
 modes.forEach((button) => button.addEventListener("click", () => choose(button.dataset.mode, null)));
@@ -438,7 +382,8 @@ window.denoiserPlayer = {
     hertz = drawn ? drawn.marks : [];
     if (drawn && sound && sound.before === drawn.of) loadPicture(`${drawn.of}.png`);
   },
-  mix, view: () => view, loop: () => loops && loop(), sound: () => sound, strength: () => strength, go: (to) => { go(to - from()); show(); },
+  mix, view: () => view, loop: () => loops && loop(), sound: () => sound, strength: () => strength,
+  go: (to) => { go(to - from()); show(); },
   position: () => Math.round((position() + from()) * 100) / 100,
   setStrength: (value) => {
     strength = value;
@@ -447,12 +392,3 @@ window.denoiserPlayer = {
     if (sound && sound.removed && !sound.whole) settled = setTimeout(() => trigger("submit"), SETTLED_MILLISECONDS);
   },
 };
-
-// Gradio's table of clicks has no names for screen readers, and buttons around its boxes.
-new MutationObserver(() => {
-  const find = (selector, change) => document.querySelectorAll(`#clicks ${selector}`).forEach(change);
-  find("[role=button]:has(input[type=checkbox])", (each) => each.removeAttribute("role"));
-  find("input[type=checkbox]:not([aria-label])", (each) => each.setAttribute(
-    "aria-label", each.closest(".select-all-checkbox") ? "Repair all clicks" : "Repair this click"));
-  find("div[aria-label]:not([role])", (each) => each.setAttribute("role", "img"));
-}).observe(document.body, {childList: true, subtree: true});
