@@ -22,6 +22,7 @@ let peaks = {};  // those of 10 ms each, by the address of the sound
 let pictures = {}, hertz = [];  // spectrograms by address, and marks of their frequencies
 let parts = [], solo = null;  // solo: the part that is heard alone
 const playing = new Set(), off = new Set();  // off: parts that are not removed now
+const drawn = new Set();  // recordings with a spectrogram; an excerpt always has one
 
 // The parts of what is removed, each as gains of the sounds of `urls` at strength 1. They hold what was
 // repaired, at any strength, but not what was wrong with the replay.
@@ -341,11 +342,13 @@ function load() {
   }
   if (sound) loadPeaks(sound);
   if (sound && sound.removed) loadPicture(sound.restoredPicture);
-  if (sound && sound.whole) loadPicture(`${sound.before}.png`);  // of an excerpt
+  if (sound && (sound.whole || drawn.has(sound.before))) loadPicture(`${sound.before}.png`);
   part("hint").hidden = Boolean(sound);
   [seek, play, ...tools].forEach((control) => { control.disabled = !sound; });
   modes.forEach((button) => { button.disabled = !sound || (!sound.removed && button.dataset.mode !== "before"); });
   equal.disabled = !sound || !sound.removed;
+  // The space bar plays what came, and does not press the button of the run again.
+  if (sound && document.activeElement.closest("#run, #trial")) seek.focus({preventScroll: true});
   choose(!sound || !sound.removed ? "before" : same && mode !== "before" ? mode : "after");
   if (same && again) start();
   look(same && !whole ? view.start : 0, same && !whole ? view.span : seconds());
@@ -378,11 +381,13 @@ watch("value", load);
 load();
 // The interface for the rest of the page.
 window.denoiserPlayer = {
-  showSpectrogram: (drawn) => {
-    hertz = drawn ? drawn.marks : [];
-    if (drawn && sound && sound.before === drawn.of) loadPicture(`${drawn.of}.png`);
+  showSpectrogram: (found) => {
+    if (!found) return;
+    hertz = found.marks;
+    drawn.add(found.of);
+    if (sound && sound.before === found.of) loadPicture(`${found.of}.png`);
   },
-  mix, view: () => view, loop: () => loops && loop(), sound: () => sound, strength: () => strength,
+  mix, urls, view: () => view, loop: () => loops && loop(), sound: () => sound, strength: () => strength,
   go: (to) => { go(to - from()); show(); },
   position: () => Math.round((position() + from()) * 100) / 100,
   setStrength: (value) => {
