@@ -163,7 +163,8 @@ class Workshop:
     def draw(self, session: Session) -> list[tuple[float, str]]:
         """Draws the spectrogram of a recording for the player; returns marks of its frequencies."""
         with session.in_use():
-            return draw_sound(session.before.picture, [session.before], session.before.peaks)
+            return draw_sound(session.before.picture, [session.before], session.before.peaks,
+                              lambda seconds: session.require_present())
 
     def denoise(self, session: Session, choice: str, settings: InferenceConfig,
                 report: Callable[[float], object], spared: Collection[Click] = (),

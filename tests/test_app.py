@@ -392,6 +392,8 @@ def test_two_users_at_once_get_their_own_results_one_after_the_other(
     first, second = open_page(viewport={"width": 320, "height": 640}), open_page()
     drop(first, recording)
     drop(second, other)
+    for page in (first, second):  # what ends now would hide the state of the run
+        page.wait_for_selector("#findings table")
     served.may_run.clear()
     calls = len(served.calls)
     first.click("#run")

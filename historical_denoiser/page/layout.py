@@ -148,7 +148,7 @@ def _connect(page: gr.Blocks, on: SimpleNamespace, answers: "Answers", example: 
               "outputs": [on.look, on.findings, on.suggested], "concurrency_limit": 1,
               "concurrency_id": "look", **PRIVATE}
     drawn = {"fn": answers.draw, "inputs": on.player, "outputs": on.drawn, "concurrency_limit": 1,
-             "concurrency_id": "look", "show_progress": "hidden", **PRIVATE}
+             "concurrency_id": "draw", "show_progress": "hidden", **PRIVATE}
     shown = {"fn": None, "inputs": on.drawn, "outputs": None, **PRIVATE,
              "js": "(drawn) => window.denoiserPlayer.showSpectrogram(drawn)"}
     files = [on.results, on.result, on.rest, on.picture, on.written, on.command, on.kept]

@@ -263,23 +263,25 @@ def write_sounds(found: Found, recording: Recording, before: Sound,
         if path.exists():
             found.parts[stage] = write(stage, path)
             path.unlink()
-    measure_sounds(found, before)
+    measure_sounds(found, before, check)
 
 
-def measure_sounds(found: Found, before: Sound) -> None:
+def measure_sounds(found: Found, before: Sound, check: Callable[[float], object]) -> None:
     """Measures the sounds of a run for their loudness, and draws the result at strength 1."""
     sounds = [each for each in (before, found.removed, found.base, *found.parts.values()) if each]
-    found.products = weighted_products(_read_together(sounds), before.rate).tolist()
-    draw_sound(found.restored_picture, [found.base or before, found.removed], before.peaks)
+    found.products = weighted_products(_read_together(sounds, check), before.rate).tolist()
+    draw_sound(found.restored_picture, [found.base or before, found.removed], before.peaks, check)
 
 
-def draw_sound(path: Path, sounds: list[Sound], peaks: list[float]) -> list[tuple[float, str]]:
+def draw_sound(path: Path, sounds: list[Sound], peaks: list[float],
+               check: Callable[[float], object]) -> list[tuple[float, str]]:
     """Writes the spectrogram of the first sound minus the others, if any.
 
     Args:
         path: The PNG file, see `spectrogram.save_image`.
         sounds: Sounds of one length.
         peaks: Those of the sound that decides on the colours.
+        check: Called with the seconds read so far.
 
     Returns:
         Marks of the frequency axis: the height in [0, 1], and the text.
@@ -287,9 +289,9 @@ def draw_sound(path: Path, sounds: list[Sound], peaks: list[float]) -> list[tupl
     from historical_denoiser.formats import spectrogram  # matplotlib takes a second to load
 
     first = sounds[0]
-    levels = spectrogram.of_blocks(
-        (block[0] - block[1:].sum(axis=0) for block in _read_together(sounds)), first.channels,
-        first.samples, first.rate, SPECTROGRAM_COLUMNS)
+    differences = (block[0] - block[1:].sum(axis=0) for block in _read_together(sounds, check))
+    levels = spectrogram.of_blocks(differences, first.channels, first.samples, first.rate,
+                                   SPECTROGRAM_COLUMNS)
     peak = max(MIN_PEAK, float(np.quantile(peaks, 0.9)))
     spectrogram.save_image(path, levels, 20.0 * np.log10(peak) + BRIGHTEST_DB)
     ticks = [hz for hz in spectrogram.SMALL_TICKS_HZ if hz < first.rate / 2.0]
@@ -297,13 +299,15 @@ def draw_sound(path: Path, sounds: list[Sound], peaks: list[float]) -> list[tupl
             for hz, row in zip(ticks, spectrogram.rows_of(ticks, first.rate), strict=True)]
 
 
-def _read_together(sounds: list[Sound]) -> Iterator[np.ndarray]:
+def _read_together(sounds: list[Sound], check: Callable[[float], object]) -> Iterator[np.ndarray]:
     """Yields blocks `(sounds, channels, samples)` of sounds of one length."""
     channels = sounds[0].channels
-    count = BLOCK_SECONDS * sounds[0].rate * channels
+    count, seconds = BLOCK_SECONDS * sounds[0].rate * channels, 0
     with ExitStack() as stack:
         files = [stack.enter_context(sound.path.open("rb")) for sound in sounds]
         while (block := np.stack([np.fromfile(file, "<i2", count) for file in files])).size:
+            seconds += BLOCK_SECONDS
+            check(seconds)
             yield block.reshape(len(files), -1, channels).swapaxes(1, 2) / LOUDEST
 
 

@@ -108,7 +108,7 @@ def test_a_spectrogram_shows_what_is_left_at_the_place_of_its_frequency(tmp_path
               for name, audio in (("both", sum(sines)), ("removed", sines[1]))]
     for number, loud in ((1, [1, 2]), (2, [1])):
         path = tmp_path / "picture.png"
-        marks = draw_sound(path, sounds[:number], sounds[0].peaks)
+        marks = draw_sound(path, sounds[:number], sounds[0].peaks, lambda seconds: None)
         assert [text for _, text in marks] == ["0.1 kHz", "1 kHz", "10 kHz"]
         rows = imread(path)[::-1, :, :3].sum(axis=-1).mean(axis=1)  # from below
         at = [rows[round(place * len(rows)) - 3:round(place * len(rows)) + 3].max()
