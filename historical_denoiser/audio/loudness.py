@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
-import scipy.signal
+import scipy
 
 from historical_denoiser.core.checks import require
 
