@@ -52,6 +52,7 @@ from historical_denoiser.page.listening import (
     KeepingNoise,
     KeptNoise,
     Sound,
+    draw_sound,
     write_sound,
     write_sounds,
 )
@@ -152,13 +153,19 @@ class Workshop:
                                     None if track == ALL_TRACKS else track, self.cfg.app)
             sound = write_sound(session.folder / "before", containers.read_blocks(recording),
                                 recording, check)
-        session.recording = recording
+        session.recording, session.before = recording, sound
         return sound
 
     def look(self, session: Session) -> list[Finding]:
         """Returns what is wrong with a recording, as `denoise --look`."""
         with session.in_use():
             return examine(session.recording)
+
+    def draw(self, session: Session) -> list[tuple[float, str]]:
+        """Draws the spectrogram of a recording for the player; returns marks of its frequencies."""
+        with session.in_use():
+            return draw_sound(session.before.picture, [session.before], session.before.peaks,
+                              lambda seconds: session.require_present())
 
     def denoise(self, session: Session, choice: str, settings: InferenceConfig,
                 report: Callable[[float], object], spared: Collection[Click] = (),
@@ -194,7 +201,8 @@ class Workshop:
             found.clicks = sorted(sorted(find_clicks(restorer, (
                 block for block in found.blocks(recording) if not session.require_present()),
                 recording.rate, found.known), key=lambda click: -click.strength_db)[:MAX_CLICKS])
-            write_sounds(found, recording, lambda seconds: session.require_present())
+            write_sounds(found, recording, session.before,
+                         lambda seconds: session.require_present())
             found.prepared.unlink(missing_ok=True)
             with session.lock:
                 former, session.found = session.found, found
@@ -218,11 +226,12 @@ class Workshop:
             sf.write(path, profiles.cut(read(), rate, start, start + choices.PREVIEW_SECONDS),
                      rate, "FLOAT")
             part.recording = containers.open_audio(path, None)
-            sound = write_sound(part.folder / "before", containers.read_blocks(part.recording),
-                                part.recording)
+            sound = part.before = write_sound(
+                part.folder / "before", containers.read_blocks(part.recording), part.recording)
             found = self.denoise(part, choice, dataclasses.replace(
                 settings, spectrogram=False,
                 noise_profile="none" if profile is None else str(noise)), report)
+            self.draw(part)
             for former in set(session.folder.glob("preview*")) - {part.folder}:
                 shutil.rmtree(former, ignore_errors=True)
         return sound, found

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import re
 import shutil
 import signal
@@ -12,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,10 +27,13 @@ from film_samples import Sound, packets_of, write_film
 from small_corpus import composed
 
 import app
+from historical_denoiser.audio.loudness import LoudnessMeter
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import spectrogram
 from historical_denoiser.page import choices
 from historical_denoiser.page.sessions import PREFIX
+from historical_denoiser.run.jobs import make_job
+from historical_denoiser.run.recording import denoise_recording
 
 ROOT = Path(app.__file__).resolve().parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -61,6 +66,15 @@ SCREENSHOTS = ROOT / "experiments" / "screenshots"  # kept, to be looked at
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recordings") / "side A.wav"
     write_audio(path, seconds=3.0, rate=22050, channels=2)
+    return path
+
+
+@pytest.fixture(scope="module")
+def with_clicks(recording: Path) -> Path:
+    path = recording.with_name("clicks.wav")
+    audio, rate = sf.read(recording)
+    audio[[rate, 2 * rate]] += 0.5
+    sf.write(path, audio, rate)
     return path
 
 
@@ -178,7 +192,7 @@ def keep_picture(page, name: str) -> None:
 def sound(page, name: str) -> np.ndarray:
     """Returns what the player has of a sound, `(samples, channels)` with full scale at 1."""
     told = page.evaluate("window.denoiserPlayer.sound()")
-    answer = page.request.get(f"{page.url}{told[name]}")
+    answer = page.request.get(f"{page.url}{told.get(name, name)}")
     return np.frombuffer(answer.body(), "<i2").reshape(-1, told["channels"]) / 32767.0
 
 
@@ -224,11 +238,124 @@ def test_a_recording_is_dropped_denoised_heard_and_downloaded(
     keep_picture(page, "denoised")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_differs_enough_from_its_background(open_page, recording, scheme):
-    page = open_page(color_scheme=scheme)
+# Returns the colours in a row of the player's picture, in CSS pixels from above.
+COLOURS = """(top) => {
+  const wave = document.querySelector(".wave canvas"), scale = wave.width / wave.clientWidth;
+  const row = wave.getContext("2d").getImageData(0, Math.round(top * scale), wave.width, 1);
+  return [...new Set(new Uint32Array(row.data.buffer))].sort(); }"""
+
+
+def test_the_player_has_spectrograms_keys_a_loop_and_a_zoom(open_page, recording):
+    page = open_page()
     drop(page, recording)
+    page.wait_for_function("document.querySelector('.wave').clientHeight === 220")
     denoise(page)
+    page.wait_for_function("document.querySelector('.wave').clientHeight === 320")
+    rows = [page.evaluate(COLOURS, top) for top in (180, 280)]  # the original, the restored one
+    assert min(map(len, rows)) > 50 and rows[0] != rows[1]
+    player = functools.partial(page.evaluate, "(name) => window.denoiserPlayer[name]()")
+    # The button of the run has lost the focus.
+    for key in ("1", "ArrowRight", "i", "ArrowRight", "o", "ArrowLeft", "l", "+", "+", "2"):
+        page.keyboard.press(key)
+    assert player("position") == 1.0 and player("loop") == [1.0, 2.0]
+    assert player("mix") == [1, -1]
+    assert player("view") == pytest.approx({"start": 0.75, "span": 0.75}, abs=0.01)
+    assert page.evaluate(COLOURS, 180) != rows[0]
+    page.keyboard.press(" ")
+    places, starts = [], set()
+    for _ in range(25):  # it turns after a second, and again
+        page.wait_for_timeout(100)
+        places.append(player("position"))
+        starts.add(round(player("view")["start"], 2))
+    assert 1.0 <= min(places) <= max(places) <= 2.0 and max(places) > 1.5
+    assert any(after < before for before, after in itertools.pairwise(places))
+    assert len(starts) > 1  # what is drawn follows
+    page.keyboard.press(" ")
+    page.keyboard.press("Shift+ArrowRight")
+    assert player("position") == 3.0
+    # A text field keeps its keys, and buttons their space bar.
+    page.focus("#strength input[type=number]")
+    page.keyboard.press("l")
+    page.focus("[data-part=loop]")
+    page.keyboard.press("1")
+    page.keyboard.press(" ")
+    assert not player("loop") and player("mix") == [1, 0] and player("position") == 3.0
+    page.get_by_role("button", name="Show the whole recording").click()
+    page.locator("[data-part=seek]").scroll_into_view_if_needed()
+    left, top, width = map(page.locator("[data-part=seek]").bounding_box().get, "x y width".split())
+    page.mouse.click(left + width / 2, top + 20)
+    assert player("position") == pytest.approx(1.5, abs=0.02)
+    page.keyboard.down("Shift")
+    page.mouse.move(left + width / 3, top + 20)
+    page.mouse.down()
+    page.mouse.move(left + width / 2, top + 20)
+    page.mouse.up()
+    page.keyboard.up("Shift")
+    assert player("loop") == pytest.approx([1.0, 1.5], abs=0.02)
+
+
+def test_parts_are_heard_alone_and_switched_off_while_it_plays_and_both_equally_loud(
+        open_page, served, with_clicks):
+    page = open_page(viewport={"width": 390, "height": 844})
+    drop(page, with_clicks)
+    denoise(page)
+    calls, mix = len(served.calls), functools.partial(page.evaluate, "window.denoiserPlayer.mix()")
+    assert mix() == [1, -1, 0]
+    page.click("[data-part=play]")
+    page.get_by_role("button", name="Hear it alone: Clicks").click()
+    assert mix() == [0, 0, 1]
+    page.click(".modes [data-mode=after]")
+    page.get_by_label("All other noise", exact=True).uncheck()
+    assert mix() == [1, 0, -1]
+    page.fill("#strength input[type=number]", "0.5")
+    page.wait_for_function("window.denoiserPlayer.strength() === 0.5")
+    page.get_by_label("Clicks and crackle", exact=True).uncheck()
+    page.get_by_label("All other noise", exact=True).check()
+    assert mix() == [1, -0.5, 0.5]
+    page.click(".modes [data-mode=removed]")
+    assert mix() == [0, 0.5, -0.5]
+    page.wait_for_function("window.denoiserPlayer.position() > 0.2")
+    page.click("[data-part=play]")
+    page.check("[data-part=equal]")
+    names = page.evaluate("window.denoiserPlayer.urls()")
+    sounds, loudness, gains = [sound(page, name) for name in names], {}, {}
+    for mode in ("before", "after"):
+        page.click(f".modes [data-mode={mode}]")
+        gains[mode], meter = mix(), LoudnessMeter(22050, 2)
+        meter.add(np.tensordot(gains[mode], sounds, 1))
+        loudness[mode] = meter.lufs
+    assert loudness["before"] == pytest.approx(loudness["after"], abs=0.1)
+    firsts = [gain[0] for gain in gains.values()]
+    assert min(firsts) < 0.99 and max(firsts) == 1.0
+    assert "dB" in page.inner_text("[data-part=softer]")
+    assert len(served.calls) == calls
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    keep_picture(page, "parts")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everyone_can_read_and_use_the_page(open_page, with_clicks, scheme):
+    """In narrow and wide windows, with a screen reader, and in both schemes."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright",
+                              reason="axe-core is in requirements-test.txt").Axe()
+    page = open_page(color_scheme=scheme)
+
+    def check() -> None:
+        for width in (320, 1600):
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert [(each["id"], [node["html"] for node in each["nodes"]])
+                for each in axe.run(page).response["violations"]
+                if each["impact"] in ("serious", "critical")] == []
+
+    check()
+    drop(page, with_clicks)
+    page.wait_for_selector("#findings table")
+    check()
+    denoise(page)
+    page.click("[data-part=help] summary")
+    page.wait_for_selector("#clicks [aria-label='Repair this click']", state="attached")
+    check()
     assert page.evaluate(LOW_CONTRAST) == {}
 
 
@@ -265,6 +392,8 @@ def test_two_users_at_once_get_their_own_results_one_after_the_other(
     first, second = open_page(viewport={"width": 320, "height": 640}), open_page()
     drop(first, recording)
     drop(second, other)
+    for page in (first, second):  # what ends now would hide the state of the run
+        page.wait_for_selector("#findings table")
     served.may_run.clear()
     calls = len(served.calls)
     first.click("#run")
@@ -380,6 +509,33 @@ def test_a_film_is_dropped_and_keeps_its_pictures(open_page, tmp_path):
     assert own.name == "reel 1_denoised.mkv"
     assert packets_of(own, left_out=1) == packets_of(film, left_out=1)
     assert len(packets_of(own)[0]) == 50
+
+
+def test_a_films_picture_follows_the_sound_where_the_browser_can_show_it(open_page, tmp_path):
+    # The sound begins 0.4 s after the picture, of which each frame has its own shade.
+    film = tmp_path / "a #1.webm"
+    write_film(film, "webm", [Sound("libopus", start=Fraction(2, 5))], 3.0, "libvpx")
+    write_film(tmp_path / "hidden.mkv", "matroska", [Sound("flac")])
+    page = open_page()
+    drop(page, film)
+    page.wait_for_selector("[data-part=film]", state="visible")
+    shown = """([from, frames]) => {  // whether the frame fits the sound, from a place on
+      const canvas = document.createElement("canvas").getContext("2d");
+      canvas.drawImage(document.querySelector("[data-part=film]"), 0, 0);
+      const frame = canvas.getImageData(5, 5, 1, 1).data[0] / 5;  // up to 50
+      const place = window.denoiserPlayer.position();
+      return place >= from && Math.abs(frame - 25 * (place + 0.4)) < frames; }"""
+    page.evaluate("window.denoiserPlayer.go(0.3)")
+    page.wait_for_function(shown, arg=[0.3, 1.5])
+    page.click("[data-part=play]")
+    page.wait_for_function(shown, arg=[1.0, 8])
+    page.click("[data-part=play]")
+    page.wait_for_function("document.querySelector('[data-part=film]').paused")
+    keep_picture(page, "film")
+    page.click("#file [aria-label=Clear]")
+    drop(page, tmp_path / "hidden.mkv")
+    page.wait_for_timeout(500)
+    assert page.is_hidden("[data-part=film]")
 
 
 def test_the_microphone_is_a_recording_too(open_page, tmp_path, monkeypatch):
@@ -556,6 +712,30 @@ def test_clicks_that_are_to_stay_stay(at_work, tmp_path):
     found, changed = restored(found.clicks[1:])
     assert changed[0] > 0.1 and changed[1] < 0.001
     assert [row[0] for row in choices.rows_of(found.clicks, found.spared, rate)] == [True, False]
+
+
+def test_parts_of_the_noise_are_those_of_the_command(at_work, tmp_path):
+    workshop, path = at_work.workshop, tmp_path / "parts.wav"
+    audio, rate = sf.read(at_work.session.recording.path)
+    audio = np.tile(audio, (8, 1) if audio.ndim == 2 else 8)
+    hum = sum(np.sin(2.0 * np.pi * 50.0 * n * np.arange(len(audio)) / rate) / n for n in (1, 2, 3))
+    audio += 0.05 * hum.reshape(-1, *[1] * (audio.ndim - 1))
+    audio[[rate, 2 * rate]] += 0.5
+    sf.write(path, audio, rate)
+    workshop.receive("me", path)
+    session, settings = workshop.sessions.of("me"), workshop.settings("auto")
+    found = workshop.denoise(session, app.CLASSICAL, settings, lambda seconds: None)
+    assert {"hum", "clicks"} <= set(found.parts) <= {"hum", "clicks", "held_notes"}
+    assert not list(found.folder.glob("noise_*"))
+    job = make_job(session.recording, dataclasses.replace(
+        settings, output_dir=str(tmp_path / "command"), residual="stages"))
+    denoise_recording(job, workshop.restorer(app.CLASSICAL))
+    for stage, part in found.parts.items():
+        np.testing.assert_allclose(np.fromfile(part.path, "<i2") / 32767.0,
+                                   sf.read(job.by_stage[stage])[0].ravel(), atol=2.5 / 2**15)
+    gains = np.array([1.0, -1.0, *[0.0] * len(found.parts)])
+    power = np.mean(np.square(sf.read(job.denoised)[0])) * session.recording.channels
+    assert 0.01 * power < gains @ found.products @ gains < 2.0 * power
 
 
 def test_ten_seconds_are_tried_first_as_the_whole_is_restored(at_work, tmp_path):

@@ -5,18 +5,19 @@ Start reading at `of_blocks` and `draw`.
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import librosa  # loads its parts only when they are used
 import numpy as np
+from matplotlib import image
 from matplotlib.figure import Figure
 
 from historical_denoiser.formats import containers
 from historical_denoiser.formats.audio_io import Recording
 
 WINDOW_SECONDS = 0.093  # long enough to separate hum from rumble, short enough to show clicks
-MAX_COLUMNS = 1200  # in longer recordings a column is the mean of several frames
+MAX_COLUMNS = 1200
 MAX_ROWS = 400
 RANGE_DB = 90.0  # from the loudest point of all panels down
 MIN_POWER = 1e-20  # replaces zero, which has no level
@@ -39,7 +40,8 @@ def _first_bins(rate: float) -> np.ndarray:
     return np.unique(np.concatenate([[0], np.geomspace(1, bins, MAX_ROWS).round().astype(int)]))
 
 
-def of_blocks(blocks: Iterable[np.ndarray], channels: int, samples: int, rate: float) -> np.ndarray:
+def of_blocks(blocks: Iterable[np.ndarray], channels: int, samples: int, rate: float,
+              max_columns: int = MAX_COLUMNS) -> np.ndarray:
     """Returns the spectrogram of a recording that is read block by block.
 
     Args:
@@ -47,6 +49,7 @@ def of_blocks(blocks: Iterable[np.ndarray], channels: int, samples: int, rate: f
         channels: Number of channels.
         samples: Length of all blocks together.
         rate: Sample rate in Hz.
+        max_columns: In longer recordings a column is the mean of several frames.
 
     Returns:
         Levels in dB, `(rows, columns)`; a sine at full scale has 0 dB. A column shows the mean
@@ -54,8 +57,8 @@ def of_blocks(blocks: Iterable[np.ndarray], channels: int, samples: int, rate: f
         lost.
     """
     win_size, first_bins = _window_samples(rate), _first_bins(rate)
-    hop_size = max(1, min(-(-samples // MAX_COLUMNS), win_size // 4))
-    frames = max(1, -(-samples // (hop_size * MAX_COLUMNS)))  # per column
+    hop_size = max(1, min(-(-samples // max_columns), win_size // 4))
+    frames = max(1, -(-samples // (hop_size * max_columns)))  # per column
     step = frames * hop_size
     columns, done = max(1, -(-samples // step)), 0
     powers = np.zeros((len(first_bins) - 1, columns))
@@ -79,6 +82,22 @@ def of_blocks(blocks: Iterable[np.ndarray], channels: int, samples: int, rate: f
 def of_array(audio: np.ndarray, rate: float) -> np.ndarray:
     """Returns the spectrogram of `(samples,)`, see `of_blocks`."""
     return of_blocks([audio[None]], 1, len(audio), rate)
+
+
+def save_image(path: Path, levels: np.ndarray, loudest_db: float) -> None:
+    """Writes levels of `of_blocks` as a PNG without axes: one pixel each, high frequencies on top.
+
+    `loudest_db` has the brightest colour, and what is `SMALL_RANGE_DB` below it the darkest.
+    """
+    image.imsave(path, levels, vmin=loudest_db - SMALL_RANGE_DB, vmax=loudest_db, cmap="magma",
+                 origin="lower", format="png")
+
+
+def rows_of(frequencies_hz: Sequence[float], rate: float) -> np.ndarray:
+    """Returns the rows, fractional and from below, of frequencies in levels of `of_blocks`."""
+    first_bins = _first_bins(rate)
+    return np.interp(np.array(frequencies_hz) * _window_samples(rate) / rate, first_bins,
+                     np.arange(len(first_bins)))
 
 
 def save_spectrograms(picture: Path, panels: list[tuple[str, Recording]], samples: int) -> None:
@@ -139,9 +158,7 @@ def draw_beside(panels: dict[str, np.ndarray], seconds: float, rate: float,
     figure = Figure(figsize=(columns * panel_inches[0], rows * panel_inches[1]),
                     layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    first_bins = _first_bins(rate)
-    places = np.interp(np.array(SMALL_TICKS_HZ) * _window_samples(rate) / rate, first_bins,
-                       np.arange(len(first_bins)))
+    places = rows_of(SMALL_TICKS_HZ, rate)
     for axis in axes.flat[len(panels):]:
         axis.set_axis_off()
     for axis, (name, level) in zip(axes.flat, panels.items(), strict=False):

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 
@@ -19,8 +20,9 @@ from historical_denoiser.audio.replay import UNCHANGED
 from historical_denoiser.classical.clicks import LEVELS
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.command_line import describe_error
+from historical_denoiser.formats.audio_io import Recording
 from historical_denoiser.page import choices
-from historical_denoiser.page.listening import Found, Sound
+from historical_denoiser.page.listening import Found, Sound, film_start
 from historical_denoiser.restoration.settings import OFF
 from historical_denoiser.run import profiles
 
@@ -43,6 +45,10 @@ THEME = gr.themes.Soft(
                                                     950)))).set(
     body_text_color_subdued="*neutral_600", input_placeholder_color="*neutral_500",
     link_text_color_dark="*secondary_300")
+# What the player calls the parts of the noise.
+PARTS = {"hum": "Hum", "clicks": "Clicks and crackle", "held_notes": "Held notes, put back"}
+PICTURE = ('<a href="gradio_api/file={0}" target="_blank" title="Open in its own size"><img '
+           'src="gradio_api/file={0}" alt="Spectrograms of input, output and residual"></a>')
 PRIVATE = {"api_visibility": "private"}
 PROGRESS = gr.Progress()  # Gradio recognises it as a default value
 
@@ -109,8 +115,10 @@ def _lay_out_listening(on: SimpleNamespace, denoising_strength: float) -> None:
     on.player = gr.HTML(
         None, html_template=(ROOM / "player.html").read_text(encoding="utf-8"),
         css_template=(ROOM / "player.css").read_text(encoding="utf-8"),
-        js_on_load=(ROOM / "player.js").read_text(encoding="utf-8"),
+        js_on_load="".join((ROOM / name).read_text(encoding="utf-8")
+                           for name in ("player.js", "keys.js")),
         apply_default_css=False, elem_id="player", min_height=190)
+    on.drawn = gr.JSON(visible=False)  # the spectrogram of the recording
     on.whole = gr.Button("Play the whole recording again", visible=False, size="sm")
     on.strength = gr.Slider(0.0, 1.0, denoising_strength, step=0.01,
                             label="Strength: share of the noise that is removed (1: all of it)",
@@ -120,8 +128,7 @@ def _lay_out_listening(on: SimpleNamespace, denoising_strength: float) -> None:
             on.result = gr.DownloadButton("Download the restored recording", variant="primary",
                                           elem_id="result")
             on.rest = gr.DownloadButton("Download the removed noise", elem_id="residual")
-        on.picture = gr.Image(type="filepath", interactive=False, show_label=False,
-                              buttons=["fullscreen"], elem_id="picture")
+        on.picture = gr.HTML(elem_id="picture")
         on.command = gr.Textbox(label="The same as a command", interactive=False,
                                 buttons=["copy"], elem_id="command")
         on.kept = gr.DownloadButton("Download the list of clicks that are kept", elem_id="kept")
@@ -140,6 +147,10 @@ def _connect(page: gr.Blocks, on: SimpleNamespace, answers: "Answers", example: 
     looked = {"fn": answers.look, "inputs": on.player, "show_progress_on": on.status,
               "outputs": [on.look, on.findings, on.suggested], "concurrency_limit": 1,
               "concurrency_id": "look", **PRIVATE}
+    drawn = {"fn": answers.draw, "inputs": on.player, "outputs": on.drawn, "concurrency_limit": 1,
+             "concurrency_id": "draw", "show_progress": "hidden", **PRIVATE}
+    shown = {"fn": None, "inputs": on.drawn, "outputs": None, **PRIVATE,
+             "js": "(drawn) => window.denoiserPlayer.showSpectrogram(drawn)"}
     files = [on.results, on.result, on.rest, on.picture, on.written, on.command, on.kept]
     # Files of another strength than the one that is chosen now are not offered.
     only_current = {"inputs": [on.strength, on.written, on.result, on.rest], "fn": None,
@@ -149,10 +160,11 @@ def _connect(page: gr.Blocks, on: SimpleNamespace, answers: "Answers", example: 
     for dropped, moments in ((on.file, [on.file.upload, on.file.clear]),
                              (on.spoken, [on.spoken.stop_recording, on.spoken.clear])):
         gr.on(moments, answers.receive, dropped, received, show_progress_on=on.player,
-              concurrency_limit=2, trigger_mode="always_last", **PRIVATE).success(**looked)
+              concurrency_limit=2, trigger_mode="always_last", **PRIVATE).success(**looked).then(
+            **drawn).success(**shown)
     on.example.click(lambda: str(example), None, on.file, **PRIVATE).then(
         answers.receive, on.file, received, show_progress_on=on.player, **PRIVATE).success(
-        **looked)
+        **looked).then(**drawn).success(**shown)
     on.suggested.change(answers.take, [on.suggested, on.taken], [
         on.taken, on.carrier, on.kind, on.start, on.end], show_progress="hidden", **PRIVATE)
     on.carrier.change(lambda carrier: answers.workshop.settings(carrier).declick, on.carrier,
@@ -219,7 +231,8 @@ class Answers:
             self.leave(request)
             return None, *[gr.Button(interactive=False)] * 2, *[gr.Column(visible=False)] * 3
         sound = self.workshop.receive(request.session_hash, Path(upload))
-        return (_played(sound), *[gr.Button(interactive=True)] * 2,
+        recording = self.workshop.sessions.of(request.session_hash).recording
+        return (_played(sound) | _film(recording), *[gr.Button(interactive=True)] * 2,
                 *[gr.Column(visible=False)] * 3)
 
     @_with_plain_errors
@@ -231,6 +244,14 @@ class Answers:
         suggested = choices.suggestions(found)
         return gr.Column(visible=True), choices.as_table(found), gr.CheckboxGroup(
             suggested, value=[], visible=bool(suggested))
+
+    @_with_plain_errors
+    def draw(self, played: dict | None, request: gr.Request):
+        """Draws the spectrogram of a recording."""
+        if played is None:
+            return None
+        marks = self.workshop.draw(self.workshop.sessions.of(request.session_hash))
+        return {"of": played.get("whole", played)["before"], "marks": marks}
 
     def take(self, ticked: list[str], taken: list[str]):
         """Sets the controls for a suggestion that was ticked, or no longer is."""
@@ -296,7 +317,8 @@ class Answers:
         buttons = [gr.DownloadButton(f"Download {path.name}", value=path)
                    for path in (job.denoised, job.residual)]
         kept = job.extras.keep_clicks
-        return (gr.Column(visible=True), *buttons, str(job.picture), strength,
+        picture = PICTURE.format(quote(str(job.picture)))
+        return (gr.Column(visible=True), *buttons, picture, strength,
                 self.workshop.command(session, strength),
                 gr.DownloadButton(value=kept, visible=bool(kept)))
 
@@ -325,12 +347,25 @@ def _played(sound: Sound) -> dict[str, Any]:
             "before": _address(sound), "peaks": sound.peaks}
 
 
+def _film(recording: Recording) -> dict[str, Any]:
+    """Returns what a film adds to the value of the player."""
+    if not getattr(recording, "is_film", False):
+        return {}
+    return {"film": f"gradio_api/file={quote(str(recording.path))}",
+            "filmStart": film_start(recording)}
+
+
 def _result(found: Found, rate: int) -> tuple[dict[str, Any], list[list]]:
     """Returns what a result adds to the value of the player, and the table of its clicks."""
     rows = choices.rows_of(found.clicks, found.spared, rate)
     return {"clicks": [[place, is_repaired] for is_repaired, place, *_ in rows],
             "removed": _address(found.removed), "removedPeaks": found.removed.peaks,
-            "base": found.base and _address(found.base),
+            "restoredPicture": f"gradio_api/file={found.restored_picture}",
+            "base": found.base and _address(found.base), "products": found.products,
+            "repairs": "Repairs and band limits" if found.settings.repair and found.settings.band_hz
+                       else "Repairs" if found.settings.repair else "Band limits",
+            "parts": [{"name": stage, "label": PARTS[stage], "url": _address(sound)}
+                      for stage, sound in found.parts.items()],
             "corrected": found.settings.replay != UNCHANGED}, rows
 
 

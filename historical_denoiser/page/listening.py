@@ -5,20 +5,24 @@ It also writes the sounds that the page plays. Start reading at `KeepingNoise` a
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import av
 import numpy as np
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.blocks import Frames
+from historical_denoiser.audio.loudness import weighted_products
 from historical_denoiser.audio.removal import Pair, remove
 from historical_denoiser.audio.survey import Survey
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.files import replacing
 from historical_denoiser.formats import containers
 from historical_denoiser.formats.audio_io import Recording
+from historical_denoiser.restoration.chain import ORDER
 from historical_denoiser.restoration.click_list import Click
 from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.run import labels
@@ -27,9 +31,15 @@ from historical_denoiser.run.settings import InferenceConfig
 
 MIN_RATE, MAX_RATE = 8000, 48000  # supported by every browser
 LOUDEST = 2**15 - 1  # in 16 bits
+STAGES = [stage for stage in ORDER if stage != "network"]  # its part is what the others leave
 COLUMNS = 600  # columns of the waveform picture
-# The first byte of each stored block: whether the noise or the restored signal follows.
-NOISE, RESTORED = b"N", b"R"
+BLOCK_SECONDS = 10  # of sounds that are read together
+SPECTROGRAM_COLUMNS = 4000
+BRIGHTEST_DB = -6.0  # a spectrogram's brightest level, relative to the level of most peaks
+MIN_PEAK = 1e-4  # in the place of silence, which has no level
+# The first byte of each stored block: whether the noise, the restored signal, what one stage
+# removed (as float32) or nothing follows.
+NOISE, RESTORED, PART, NOTHING = b"N", b"R", b"P", b"0"
 
 
 class KeepingNoise:
@@ -42,7 +52,8 @@ class KeepingNoise:
     def __init__(self, restorer: Restorer, kept: Path, prepared: Path | None = None) -> None:
         """Prepares to store the noise in the file `kept`, which appears when it is complete.
 
-        If `prepared` is given, the blocks from which the noise is to be subtracted go there.
+        What single stages removed goes to files beside it; see `part_path`. If `prepared` is
+        given, the blocks from which the noise is to be subtracted go there.
         """
         self.restorer, self.kept, self.prepared = restorer, kept, prepared
         self.known: Survey | None = None
@@ -57,9 +68,17 @@ class KeepingNoise:
 
     def separate(self, blocks: Iterable[np.ndarray], *others: Any) -> Iterator[Pair]:
         """Yields each block and its noise; the arguments are those of `Restorer.separate`."""
-        with (replacing(self.kept) as temporary, temporary.open("wb") as file,
-              open(self.prepared or os.devnull, "wb") as prepared):
-            for block, noise in self.restorer.separate(blocks, *others):
+        by_stage = replace(self.restorer, by_stage=True)
+        paths, count = [part_path(self.kept.parent, stage) for stage in STAGES], 0
+        with ExitStack() as stack:
+            file, *parts = [stack.enter_context(stack.enter_context(replacing(path)).open("wb"))
+                            for path in (self.kept, *paths)]
+            prepared = stack.enter_context(open(self.prepared or os.devnull, "wb"))
+            for block, shares in by_stage.separate(blocks, *others):
+                count += 1
+                noise = np.ascontiguousarray(shares[..., 0])
+                for stage, part in zip(STAGES, parts, strict=True):
+                    _write_part(part, shares[..., 1 + list(ORDER).index(stage)])
                 np.save(prepared, block)
                 # The noise is the difference between the block and the network's float32 output. So
                 # the output holds all of it in half the bytes, unless channels were combined or
@@ -69,6 +88,21 @@ class KeepingNoise:
                 file.write(RESTORED if is_all else NOISE)
                 (restored if is_all else noise).tofile(file)
                 yield block, noise
+        for path in paths:
+            if path.stat().st_size == count:  # nothing in any block
+                path.unlink()
+
+
+def part_path(folder: Path, stage: str) -> Path:
+    """Returns the file that holds what a stage removed, if anything, until its sound is written."""
+    return folder / f"noise_{stage}"
+
+
+def _write_part(file: BinaryIO, part: np.ndarray) -> None:
+    is_empty = not part.any()
+    file.write(NOTHING if is_empty else PART)
+    if not is_empty:
+        part.astype(np.float32).tofile(file)
 
 
 class KeptNoise(KeepingNoise):
@@ -103,10 +137,13 @@ def kept_pairs(kept: Path, blocks: Iterable[np.ndarray]) -> Iterator[Pair]:
     """Yields each block of a recording and the noise that `KeepingNoise` stored for it."""
     with kept.open("rb") as file:
         for block in blocks:
-            is_noise = file.read(1) == NOISE
-            found = np.fromfile(file, block.dtype if is_noise else np.float32, block.size)
+            kind = file.read(1)
+            if kind == NOTHING:
+                yield block, np.zeros_like(block)
+                continue
+            found = np.fromfile(file, block.dtype if kind == NOISE else np.float32, block.size)
             found = found.reshape(block.shape)
-            yield block, found if is_noise else block - found
+            yield block, block - found if kind == RESTORED else found
 
 
 @dataclass(frozen=True)
@@ -118,7 +155,8 @@ class Sound:
         rate: Sample rate in Hz.
         channels: One or two.
         samples: Number of samples per channel.
-        peaks: Largest magnitude in each of `COLUMNS` equal parts; 1 is full scale.
+        peaks: Largest magnitude in each of `COLUMNS` equal parts; 1 is full scale. Those of each
+            10 ms are in another file, as 16-bit numbers, whose name has `.peaks` in addition.
     """
 
     path: Path
@@ -126,6 +164,11 @@ class Sound:
     channels: int
     samples: int
     peaks: list[float]
+
+    @property
+    def picture(self) -> Path:
+        """The spectrogram, if it was drawn."""
+        return self.path.with_name(f"{self.path.name}.png")
 
 
 @dataclass
@@ -142,6 +185,9 @@ class Found:
         gain_db: Gain of the result, in which nothing is clipped that was repaired.
         removed: The noise at strength 1.
         base: The result at strength 0, if that is not the recording.
+        parts: What stages of `STAGES` removed of the noise, if they removed anything.
+        products: Of these sounds and the recording before them, for the loudness of mixtures; see
+            `loudness.weighted_products`.
         clicks: The strongest of those that the stages remove.
         spared: Those of them that stay as they are in the recording.
     """
@@ -155,6 +201,8 @@ class Found:
     gain_db: float = 0.0
     removed: Sound | None = None
     base: Sound | None = None
+    parts: dict[str, Sound] = field(default_factory=dict)
+    products: list[list[float]] = field(default_factory=list)
     clicks: list[Click] = field(default_factory=list)
     spared: Collection[Click] = ()
 
@@ -162,6 +210,11 @@ class Found:
     def noise(self) -> Path:
         """The file that holds the noise."""
         return self.folder / "noise"
+
+    @property
+    def restored_picture(self) -> Path:
+        """The spectrogram of the result at strength 1."""
+        return self.folder / "restored.png"
 
     @property
     def prepared(self) -> Path:
@@ -185,23 +238,78 @@ class Found:
                 yield np.load(file)
 
 
-def write_sounds(found: Found, recording: Recording, check: Callable[[float], object]) -> None:
+def write_sounds(found: Found, recording: Recording, before: Sound,
+                 check: Callable[[float], object]) -> None:
     """Writes the sounds of a run: at a strength s, the result is base - s x removed.
 
-    `check` is called with the seconds written so far.
+    `before` is the sound of the recording; `check` is called with the seconds written so far.
     """
     gain, path = dsp.to_gain(found.gain_db), found.settings.keep_clicks
     kept = labels.Kept(path and Path(path), recording.rate, recording.channels)
 
-    def result(share: float) -> Iterator[np.ndarray]:
-        pairs = kept_pairs(found.noise, found.blocks(recording))
+    def result(noise: Path, share: float) -> Iterator[np.ndarray]:
+        pairs = kept_pairs(noise, found.blocks(recording))
         return (gain * (block - removed) for block, removed in kept.spare(remove(
             pairs, recording.rate, replace(found.settings.strength, share=share))))
 
-    noise = (none - full for none, full in zip(result(0.0), result(1.0), strict=True))
-    found.removed = write_sound(found.folder / "removed", noise, recording, check)
+    def write(name: str, noise: Path) -> Sound:
+        return write_sound(found.folder / name, (none - full for none, full in zip(
+            result(noise, 0.0), result(noise, 1.0), strict=True)), recording, check)
+
+    found.removed = write("removed", found.noise)
     if found.prepared.exists() or found.settings.band_hz:
-        found.base = write_sound(found.folder / "base", result(0.0), recording, check)
+        found.base = write_sound(found.folder / "base", result(found.noise, 0.0), recording, check)
+    for stage in STAGES:
+        path = part_path(found.folder, stage)
+        if path.exists():
+            found.parts[stage] = write(stage, path)
+            path.unlink()
+    measure_sounds(found, before, check)
+
+
+def measure_sounds(found: Found, before: Sound, check: Callable[[float], object]) -> None:
+    """Measures the sounds of a run for their loudness, and draws the result at strength 1."""
+    sounds = [each for each in (before, found.removed, found.base, *found.parts.values()) if each]
+    found.products = weighted_products(_read_together(sounds, check), before.rate).tolist()
+    draw_sound(found.restored_picture, [found.base or before, found.removed], before.peaks, check)
+
+
+def draw_sound(path: Path, sounds: list[Sound], peaks: list[float],
+               check: Callable[[float], object]) -> list[tuple[float, str]]:
+    """Writes the spectrogram of the first sound minus the others, if any.
+
+    Args:
+        path: The PNG file, see `spectrogram.save_image`.
+        sounds: Sounds of one length.
+        peaks: Those of the sound that decides on the colours.
+        check: Called with the seconds read so far.
+
+    Returns:
+        Marks of the frequency axis: the height in [0, 1], and the text.
+    """
+    from historical_denoiser.formats import spectrogram  # matplotlib takes a second to load
+
+    first = sounds[0]
+    differences = (block[0] - block[1:].sum(axis=0) for block in _read_together(sounds, check))
+    levels = spectrogram.of_blocks(differences, first.channels, first.samples, first.rate,
+                                   SPECTROGRAM_COLUMNS)
+    peak = max(MIN_PEAK, float(np.quantile(peaks, 0.9)))
+    spectrogram.save_image(path, levels, 20.0 * np.log10(peak) + BRIGHTEST_DB)
+    ticks = [hz for hz in spectrogram.SMALL_TICKS_HZ if hz < first.rate / 2.0]
+    return [(round(float(row) / len(levels), 4), f"{hz / 1000.0:g} kHz")
+            for hz, row in zip(ticks, spectrogram.rows_of(ticks, first.rate), strict=True)]
+
+
+def _read_together(sounds: list[Sound], check: Callable[[float], object]) -> Iterator[np.ndarray]:
+    """Yields blocks `(sounds, channels, samples)` of sounds of one length."""
+    channels = sounds[0].channels
+    count, seconds = BLOCK_SECONDS * sounds[0].rate * channels, 0
+    with ExitStack() as stack:
+        files = [stack.enter_context(sound.path.open("rb")) for sound in sounds]
+        while (block := np.stack([np.fromfile(file, "<i2", count) for file in files])).size:
+            seconds += BLOCK_SECONDS
+            check(seconds)
+            yield block.reshape(len(files), -1, channels).swapaxes(1, 2) / LOUDEST
 
 
 def write_sound(path: Path, blocks: Iterable[np.ndarray], recording: Recording,
@@ -234,5 +342,14 @@ def write_sound(path: Path, blocks: Iterable[np.ndarray], recording: Recording,
     if samples == 0:
         raise UserError(f"{recording.path.name}: the recording has no samples")
     peaks.extend([frames.rest.max()] if len(frames.rest) else [])
+    np.array(peaks, "<u2").tofile(f"{path}.peaks")
     parts = np.array_split(np.array(peaks) / LOUDEST, min(COLUMNS, len(peaks)))
     return Sound(path, rate, channels, samples, [round(float(part.max()), 4) for part in parts])
+
+
+def film_start(recording: containers.Track) -> float:
+    """Returns when a film's sound begins, in seconds of its earliest stream, as browsers count."""
+    with containers.open_container(recording.path) as film:
+        track = film.streams[recording.stream]
+        start = (track.start_time or 0) * track.time_base
+        return float(start) - (film.start_time or 0) / av.time_base

@@ -20,7 +20,7 @@ import psutil
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import containers
 from historical_denoiser.formats.audio_io import Recording
-from historical_denoiser.page.listening import Found
+from historical_denoiser.page.listening import Found, Sound
 from historical_denoiser.page.settings import AppConfig
 
 PREFIX = "denoiser_page_"
@@ -38,6 +38,7 @@ class Session:
         folder: Folder with all files that are made for it.
         upload: The uploaded file, outside `folder`.
         recording: The recording to be denoised.
+        before: It, as the page plays it.
         found: Result of the last successful run.
         used: Time of the last request; see `time.monotonic`.
         left: Whether the user has closed the page or uploaded another recording.
@@ -47,6 +48,7 @@ class Session:
     folder: Path
     upload: Path
     recording: Recording | None = None
+    before: Sound | None = None
     found: Found | None = None
     used: float = 0.0
     left: bool = False

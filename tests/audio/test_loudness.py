@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from historical_denoiser.audio.loudness import LoudnessMeter
+from historical_denoiser.audio.loudness import LoudnessMeter, weighted_products
 from historical_denoiser.core.checks import UserError
 
 
@@ -42,3 +42,13 @@ def test_silence_has_no_loudness_and_nine_channels_no_layout():
     assert measure(0.1 * np.ones((96000, 6)) * np.sin(np.arange(96000))[:, None], 48000).lufs
     with pytest.raises(UserError, match="more than 8 channels"):
         LoudnessMeter(48000, 9)
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 48000])
+def test_products_give_the_loudness_of_any_mixture(rate, rng):
+    noise = 0.05 * rng.standard_normal((2, 2, 5 * rate))
+    signals = np.stack([noise[0], 0.5 * noise[0] + np.cumsum(noise[1], axis=-1) / 50.0])
+    products = weighted_products(np.array_split(signals, 7, axis=-1), rate)
+    gains = np.array([1.0, -0.7])
+    lufs = -0.691 + 10.0 * np.log10(gains @ products @ gains)
+    assert lufs == pytest.approx(measure(np.tensordot(gains, signals, 1).T, rate).lufs, abs=0.1)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 from restorers import make_restorer
 
 from historical_denoiser.audio.removal import as_strength, remove
@@ -14,6 +15,7 @@ from historical_denoiser.page.listening import (
     COLUMNS,
     KeepingNoise,
     KeptNoise,
+    draw_sound,
     kept_pairs,
     write_sound,
 )
@@ -96,6 +98,22 @@ def test_sounds_are_written_as_browsers_play_them(rate, channels, heard, tmp_pat
     assert sound.peaks[len(sound.peaks) // 2] == pytest.approx(0.5, abs=0.01)
     assert np.abs(samples).max() / 32767 == pytest.approx(0.5, abs=0.01)
     assert seconds[-1] == sound.samples / sound.rate
+
+
+def test_a_spectrogram_shows_what_is_left_at_the_place_of_its_frequency(tmp_path):
+    rate = 44100
+    sines = [0.5 * np.sin(2.0 * np.pi * hz * np.arange(rate) / rate)[:, None]
+             for hz in (1000.0, 10000.0)]
+    sounds = [write_sound(tmp_path / name, [audio], recording(tmp_path, rate, 1))
+              for name, audio in (("both", sum(sines)), ("removed", sines[1]))]
+    for number, loud in ((1, [1, 2]), (2, [1])):
+        path = tmp_path / "picture.png"
+        marks = draw_sound(path, sounds[:number], sounds[0].peaks, lambda seconds: None)
+        assert [text for _, text in marks] == ["0.1 kHz", "1 kHz", "10 kHz"]
+        rows = imread(path)[::-1, :, :3].sum(axis=-1).mean(axis=1)  # from below
+        at = [rows[round(place * len(rows)) - 3:round(place * len(rows)) + 3].max()
+              for place, _ in marks]
+        assert [mark for mark, bright in enumerate(at) if bright > 2.0] == loud
 
 
 def test_nothing_to_hear_is_told(tmp_path):
