@@ -26,11 +26,13 @@ import functools
 import importlib.util
 import logging
 import os
+import re
 import shutil
 import sys
 import tempfile
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import fields
@@ -40,8 +42,8 @@ import soundfile as sf
 
 from historical_denoiser.audio.replay import UNCHANGED
 from historical_denoiser.core.checks import UserError, require
-from historical_denoiser.core.command_line import run_main
-from historical_denoiser.core.files import held_signals
+from historical_denoiser.core.command_line import describe_error, run_main
+from historical_denoiser.core.files import held_signals, replacing
 from historical_denoiser.core.memory import give_back_arrays
 from historical_denoiser.core.resources import PRETRAINED
 from historical_denoiser.denoiser import Method, choose_method, choose_network
@@ -59,6 +61,7 @@ from historical_denoiser.page.sessions import (
     GIGA,
     Session,
     Sessions,
+    Upload,
     make_root,
     open_upload,
     require_length,
@@ -129,37 +132,62 @@ class Workshop:
         """Returns whether the choice can use a noise profile."""
         return choice == CLASSICAL or choose_network(self.choices[choice])[1].unet.use_profile
 
-    def receive(self, key: str, upload: Path) -> Sound:
-        """Opens an upload, which replaces the user's former recording; returns the sound to play.
+    def receive(self, key: str, paths: Iterable[Path]) -> Session:
+        """Opens uploads, and returns the user's session, which holds these and no others.
+
+        Those of several that cannot be opened have the reason in `failed`.
 
         Args:
             key: Identifies an open page.
-            upload: The file as the browser sent it.
+            paths: The files as the browser sent them.
 
         Raises:
-            UserError: The file cannot be read, or is too long.
+            UserError: An upload is gone, or the only one cannot be opened.
         """
-        session = self.sessions.start(key, upload)
+        session, track = self.sessions.take(key, paths), self.cfg.inference.track
+        for upload in session.uploads:
+            if upload.recording is None:
+                try:
+                    with upload.in_use():
+                        upload.recording = open_upload(
+                            upload.file, None if track == ALL_TRACKS else track, self.cfg.app,
+                            [each.recording for each in session.readable])
+                        upload.failed = ""
+                except (UserError, OSError) as error:
+                    upload.failed = self.describe(error)
+        if session.current not in session.readable:
+            session.current = next(iter(session.readable), None)
+        if len(session.uploads) == 1 and session.current is None:
+            raise UserError(session.uploads[0].failed)
+        return session
+
+    def describe(self, error: Exception) -> str:
+        """Returns an error on one line, without folders, which users of the page did not choose."""
+        return re.sub(f"{re.escape(str(self.sessions.root))}/(\\w+/)*", "", describe_error(error))
+
+    def sound(self, session: Session, upload: Upload) -> Sound:
+        """Returns a recording as the page plays it; the file is written only once."""
+        others = [each.recording for each in session.readable if each is not upload]
 
         def check(seconds: float) -> None:
-            session.require_present()
-            require_length(recording, seconds, self.cfg.app)
+            upload.require_present()
+            require_length(upload.recording, seconds, self.cfg.app, others)
 
-        with session.in_use():
-            track = self.cfg.inference.track
-            recording = open_upload(session.folder / "input" / upload.name,
-                                    None if track == ALL_TRACKS else track, self.cfg.app)
-            sound = write_sound(session.folder / "before", containers.read_blocks(recording),
-                                recording, check)
-        session.recording = recording
-        return sound
+        with upload.in_use(), upload.lock:
+            if upload.before is None:
+                upload.before = write_sound(
+                    upload.folder / "before", containers.read_blocks(upload.recording),
+                    upload.recording, check)
+            return upload.before
 
-    def look(self, session: Session) -> list[Finding]:
+    def look(self, upload: Upload) -> list[Finding]:
         """Returns what is wrong with a recording, as `denoise --look`."""
-        with session.in_use():
-            return examine(session.recording)
+        with upload.in_use():
+            if upload.looked is None:
+                upload.looked = examine(upload.recording)
+            return upload.looked
 
-    def denoise(self, session: Session, choice: str, settings: InferenceConfig,
+    def denoise(self, upload: Upload, choice: str, settings: InferenceConfig,
                 report: Callable[[float], object], spared: Collection[Click] = (),
                 carrier: str = choices.NO_CARRIER) -> Found:
         """Runs the network, and returns its result, with the sounds to play.
@@ -167,7 +195,7 @@ class Workshop:
         If this fails, the result of the last successful run is kept.
 
         Args:
-            session: The session of the recording.
+            upload: The recording.
             choice: One of `choices`.
             settings: Those of `settings`.
             report: Called with the seconds of audio finished since the last call.
@@ -178,39 +206,39 @@ class Workshop:
                 "left out with this network, which was trained without one",
                 settings.noise_profile)
         self.sessions.require_room()
-        with session.in_use(), ExitStack() as undo:
+        with upload.in_use(), ExitStack() as undo:
             # A new folder, because `write` may still use the former result.
-            found = Found(Path(tempfile.mkdtemp(prefix="run", dir=session.folder)), choice,
+            found = Found(Path(tempfile.mkdtemp(prefix="run", dir=upload.folder)), choice,
                           settings, carrier)
             undo.callback(shutil.rmtree, found.folder, ignore_errors=True)
-            restorer, recording = self._restorer(found), session.recording
+            restorer, recording = self._restorer(found), upload.recording
             changes = bool(settings.repair) or settings.replay != UNCHANGED
             keeping = KeepingNoise(restorer, found.noise, found.prepared if changes else None)
             found.spare(spared, recording)
             # Strength 0 would not estimate any noise.
-            self._restore(session, found, keeping, settings.denoising_strength or 1.0, report)
+            self._restore(upload, found, keeping, settings.denoising_strength or 1.0, report)
             found.known = keeping.known
             found.clicks = sorted(sorted(find_clicks(restorer, (
-                block for block in found.blocks(recording) if not session.require_present()),
+                block for block in found.blocks(recording) if not upload.require_present()),
                 recording.rate, found.known), key=lambda click: -click.strength_db)[:MAX_CLICKS])
-            write_sounds(found, recording, lambda seconds: session.require_present())
+            write_sounds(found, recording, lambda seconds: upload.require_present())
             found.prepared.unlink(missing_ok=True)
-            with session.lock:
-                former, session.found = session.found, found
+            with upload.lock:
+                former, upload.found = upload.found, found
             undo.pop_all()
         if former is not None:
             shutil.rmtree(former.folder, ignore_errors=True)
         return found
 
-    def preview(self, session: Session, choice: str, settings: InferenceConfig, start: float,
+    def preview(self, upload: Upload, choice: str, settings: InferenceConfig, start: float,
                 report: Callable[[float], object]) -> tuple[Sound, Found]:
         """Restores ten seconds from `start` alone; returns them, and the result as `denoise`."""
         part = dataclasses.replace(
-            session, folder=Path(tempfile.mkdtemp(prefix="preview", dir=session.folder)),
-            recording=None, found=None, lock=threading.Lock())
-        rate, read = session.recording.rate, lambda: containers.read_blocks(session.recording)
-        path, noise = part.folder / f"{session.recording.path.stem}.wav", part.folder / "noise.wav"
-        with session.in_use():
+            upload, folder=Path(tempfile.mkdtemp(prefix="preview", dir=upload.folder)),
+            recording=None, found=None, lock=threading.RLock())
+        rate, read = upload.recording.rate, lambda: containers.read_blocks(upload.recording)
+        path, noise = part.folder / f"{upload.recording.path.stem}.wav", part.folder / "noise.wav"
+        with upload.in_use():
             profile = profiles.read_profile(settings.noise_profile, read, rate, sys.maxsize)
             if profile is not None:
                 sf.write(noise, profile, rate, "FLOAT")
@@ -222,11 +250,11 @@ class Workshop:
             found = self.denoise(part, choice, dataclasses.replace(
                 settings, spectrogram=False,
                 noise_profile="none" if profile is None else str(noise)), report)
-            for former in set(session.folder.glob("preview*")) - {part.folder}:
+            for former in set(upload.folder.glob("preview*")) - {part.folder}:
                 shutil.rmtree(former, ignore_errors=True)
         return sound, found
 
-    def write(self, session: Session, strength: float) -> Job:
+    def write(self, upload: Upload, strength: float) -> Job:
         """Writes the result, the residual and the picture, like inference.py.
 
         The files replace former ones. The noise estimate is that of the last run, so that the
@@ -235,19 +263,31 @@ class Workshop:
         Raises:
             UserError: There was no successful run.
         """
-        with session.in_use(), session.lock:
-            found = session.found
+        with upload.in_use(), upload.lock:
+            found = upload.found
             if found is None:
                 raise UserError('there is no result yet; press "Remove the noise" first')
             kept = KeptNoise(self._restorer(found), found.known, found.noise)
-            return self._restore(session, found, kept, strength)
+            return self._restore(upload, found, kept, strength)
 
-    def command(self, session: Session, strength: float) -> str:
+    def bundle(self, session: Session, strength: float) -> Path:
+        """Writes all restored recordings of a user to one ZIP file, which replaces a former one."""
+        path, done = session.folder / "restored.zip", [
+            upload for upload in session.readable if upload.found]
+        self.sessions.require_room(sum(upload.file.stat().st_size for upload in done))
+        with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as file:  # not deflated
+            for upload in done:
+                with upload.lock:  # no other strength meanwhile
+                    job = self.write(upload, strength)
+                    file.write(job.denoised, job.denoised.name)
+        return path
+
+    def command(self, upload: Upload, strength: float) -> str:
         """Returns the command that makes the files of `write`."""
-        found = session.found
+        found = upload.found
         cfg = self.choices[found.choice]
         others = {"carrier": found.carrier, "method": cfg.method, "weights": cfg.weights}
-        return choices.command_of(session.recording.path, dataclasses.replace(
+        return choices.command_of(upload.path, dataclasses.replace(
             found.settings, denoising_strength=strength), *(
             f"{key}={value}" for key, value in others.items() if value != getattr(Config, key)))
 
@@ -257,19 +297,19 @@ class Workshop:
         return dataclasses.replace(restorer, stages=dataclasses.replace(
             found.settings.stages, listen_first=restorer.stages.listen_first))
 
-    def _restore(self, session: Session, found: Found, restorer: KeepingNoise | KeptNoise,
+    def _restore(self, upload: Upload, found: Found, restorer: KeepingNoise | KeptNoise,
                  strength: float, report: Callable[[float], object] = lambda seconds: None) -> Job:
         """Writes the files of `write`; the arguments are those of `denoise`."""
         settings = dataclasses.replace(
             found.settings, audio=None, output_dir=str(found.folder / "results"),
             denoising_strength=strength)
-        job = make_job(session.recording, settings)
+        job = make_job(upload.recording, settings)
         if found.job == job:
             return job
         method = self.method(found.choice)
 
         def check(seconds: float) -> None:
-            session.require_present()
+            upload.require_present()
             report(seconds)
 
         def forget() -> None:

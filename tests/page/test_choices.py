@@ -15,15 +15,15 @@ FOUND = [Finding("noise", "1 < 2 dB", {}, ("inference.noise_profile=[0.50,1.50]"
 
 
 def test_findings_are_a_table_and_suggestions_set_the_controls():
-    layout = pytest.importorskip("historical_denoiser.page.layout", exc_type=ImportError,
+    handlers = pytest.importorskip("historical_denoiser.page.answers", exc_type=ImportError,
                                  reason="the page needs requirements-app.txt")
     assert choices.as_table(FOUND) == ("<table><tr><th>noise</th><td>1 &lt; 2 dB</td></tr>"
                                        "<tr><th>not found</th><td>hum</td></tr></table>")
     ((label, setting),) = choices.suggestions(FOUND)
     assert setting in label
-    answers = layout.Answers(None)
-    assert answers.take([setting], [])[2:] == (layout.MARKED_PROFILE, 0.5, 1.5)
-    assert answers.take([], [setting])[2] == layout.NO_PROFILE
+    answers = handlers.Answers(None)
+    assert answers.take([setting], [])[2:] == (handlers.MARKED_PROFILE, 0.5, 1.5)
+    assert answers.take([], [setting])[2] == handlers.NO_PROFILE
     assert answers.take(["carrier=lp"], [])[1] == "lp"
     first, *others = choices.carriers()
     assert first == ("Nothing is known of the carrier (auto)", "auto")

@@ -1,0 +1,289 @@
+"""The event handlers of the page. Start reading at `Answers`.
+
+It needs Gradio, which inspects annotations, so they must not be strings in this module.
+"""
+
+import functools
+import html
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from historical_denoiser.audio.replay import UNCHANGED
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.formats import audio_io, containers
+from historical_denoiser.page import choices
+from historical_denoiser.page.listening import Found, Sound
+from historical_denoiser.page.sessions import Session, Upload
+from historical_denoiser.run import profiles
+from historical_denoiser.run.jobs import OWN_RESULT
+
+NO_PROFILE, FOUND_PROFILE = "Work without one", "Find one automatically"
+MARKED_PROFILE = "Use the section between the times below"
+CONTROLLED = ("carrier", profiles.KEY)  # suggestions that set other controls
+TURNS = itertools.count(1)  # each value starts the next run of those that were requested
+PROGRESS = gr.Progress()  # Gradio recognises it as a default value
+
+
+def _with_plain_errors(answer: Callable) -> Callable:
+    """Decorates an event handler so that a user's error is shown as one line."""
+
+    @functools.wraps(answer)
+    def guarded(self: "Answers", *args: Any) -> Any:
+        try:
+            return answer(self, *args)
+        except (UserError, OSError) as error:
+            raise gr.Error(html.escape(self.workshop.describe(error)), duration=None, title="Error",
+                           print_exception=False) from error
+
+    return guarded
+
+
+class Answers:
+    """The event handlers of the page."""
+
+    def __init__(self, workshop: Any) -> None:
+        self.workshop = workshop
+
+    def choose(self, name: str):
+        """Shows the fields of the noise profile if the choice takes one."""
+        return gr.Group(visible=self.workshop.takes_profile(name))
+
+    def _session(self, request: gr.Request) -> Session:
+        return self.workshop.sessions.of(request.session_hash)
+
+    @_with_plain_errors
+    def receive(self, uploads: list[str] | str | None, kind: str, request: gr.Request):
+        """Opens uploaded recordings; files of others that the user had before are deleted."""
+        if not uploads:
+            self.leave(request)
+            return self.nothing()
+        paths = [uploads] if isinstance(uploads, str) else uploads
+        return self._shown(self.workshop.receive(request.session_hash, map(Path, paths)), kind)
+
+    @_with_plain_errors
+    def sift(self, uploads: list[str]):
+        """Returns those files of a folder that are recordings, and no results of others there."""
+        paths = sorted(map(Path, uploads), key=lambda path: path.name.casefold())
+        endings, stems = audio_io.AUDIO_ENDINGS | containers.ENDINGS, {path.stem for path in paths}
+
+        def is_result(stem: str) -> bool:
+            result = OWN_RESULT.fullmatch(stem)
+            return bool(result) and result["origin"] in stems
+
+        found = [path for path in paths if path.suffix.lower() in endings
+                 and not path.name.startswith(".") and not is_result(path.stem)]
+        self.workshop.sessions.discard(set(paths) - set(found))
+        if not found:
+            raise UserError("the folder has no recordings")
+        return [str(path) for path in found]
+
+    @_with_plain_errors
+    def open(self, name: str, kind: str, request: gr.Request):
+        """Opens another recording of the list."""
+        session = self._session(request)
+        session.current = next((each for each in session.readable if each.folder.name == name),
+                               session.current)
+        return self._shown(session, kind)
+
+    def nothing(self):
+        """Returns what `receive` does when there is no recording."""
+        return (None, *[gr.Button(interactive=False)] * 2, gr.Button(visible=False),
+                *[gr.Column(visible=False)] * 2, [], *[gr.skip()] * 3,
+                gr.Radio([], visible=False), *[gr.Button(visible=False)] * 3)
+
+    def _shown(self, session: Session, kind: str):
+        """Returns the values of all components that depend on the recording that is open."""
+        upload = session.current
+        if upload is None:
+            return *self.nothing()[:-4], *_listed(session)
+        sound, rows, marks = self.workshop.sound(session, upload), [], [gr.skip()] * 3
+        played = _played(sound)
+        if upload.found:
+            result, rows = _result(upload.found, upload.recording.rate)
+            played |= result
+        if upload is not session.shown:  # a section of another recording
+            marks = [NO_PROFILE if kind == MARKED_PROFILE else gr.skip(), None, None]
+        session.shown = upload
+        return (played, *[gr.Button(interactive=True)] * 2, gr.Button(visible=False),
+                *[gr.Column(visible=False)] * 2, rows, *marks, *_listed(session))
+
+    @_with_plain_errors
+    def look(self, taken: list[str], request: gr.Request):
+        """Shows what is wrong with a recording, and settings for it, before it is restored."""
+        upload = self._session(request).current
+        found = self.workshop.look(upload)
+        suggested = choices.suggestions(found)
+        ticked = [setting for _, setting in suggested if setting in taken]
+        return gr.Column(visible=True), choices.as_table(found), gr.CheckboxGroup(
+            suggested, value=ticked, visible=bool(suggested)), ticked
+
+    def take(self, ticked: list[str], taken: list[str]):
+        """Sets the controls for a suggestion that was ticked, or no longer is."""
+        carrier, kind, start, end = [gr.skip()] * 4
+        for setting in set(ticked) ^ set(taken):
+            key, _, value = setting.partition("=")
+            if key == "carrier":
+                carrier = value if setting in ticked else choices.NO_CARRIER
+            elif key == profiles.KEY and setting in ticked:
+                kind, (start, end) = MARKED_PROFILE, json.loads(value)
+            elif key == profiles.KEY:
+                kind, start, end = NO_PROFILE, None, None
+        return ticked, carrier, kind, start, end
+
+    def select(self, chosen: gr.SelectData):
+        """Returns the time of the click in the row that was selected."""
+        return chosen.row_value[1]
+
+    @_with_plain_errors
+    def preview(self, request: gr.Request, progress=PROGRESS, *values: Any):
+        """Restores ten seconds alone: from a place or, if that is 0, the loudest."""
+        place, *chosen = values
+        session = self._session(request)
+        upload, (choice, settings) = session.current, self._settings(*chosen)
+        whole = _played(self.workshop.sound(session, upload))
+        seconds = whole["samples"] / whole["rate"]
+        place = (min(place, max(0.0, seconds - choices.PREVIEW_SECONDS)) or
+                 choices.loudest(whole["peaks"], seconds))
+        sound, found = self.workshop.preview(upload, choice, settings, place,
+                                             _reported(progress, choices.PREVIEW_SECONDS))
+        if upload.found:
+            whole |= _result(upload.found, upload.recording.rate)[0]
+        return _played(sound) | _result(found, upload.recording.rate)[0] | {
+            "whole": whole, "start": place}, gr.Button(visible=True)
+
+    @_with_plain_errors
+    def request_one(self, request: gr.Request, listed: list[list], *chosen: Any):
+        """Requests a run for the open recording, in which clicks that were unticked are kept."""
+        session = self._session(request)
+        found = session.current.found
+        spared = [click for click, row in zip(found.clicks, listed, strict=False)
+                  if not row[0]] if found else []
+        return self._requested(session, {session.current: spared}, chosen)
+
+    @_with_plain_errors
+    def request_rest(self, request: gr.Request, *chosen: Any):
+        """Requests runs for all recordings without a result or, if there are none, for all."""
+        session = self._session(request)
+        rest = [upload for upload in session.readable if upload.found is None] or session.readable
+        if len(rest) > 1 and isinstance(self._settings(*chosen)[1].noise_profile, list):
+            raise UserError("the section that holds only noise must be found automatically, or "
+                            "left out, for several recordings: it was marked in one of them")
+        return self._requested(session, {
+            upload: upload.found.spared if upload.found else [] for upload in rest}, chosen)
+
+    def _requested(self, session: Session, spared: dict[Upload, list], chosen: tuple):
+        choice, settings = self._settings(*chosen)
+        session.request([(upload, functools.partial(
+            self.workshop.denoise, upload, choice, settings, spared=clicks, carrier=chosen[1]))
+            for upload, clicks in spared.items()])
+        return next(TURNS), *_listed(session)
+
+    @_with_plain_errors
+    def denoise(self, request: gr.Request, progress=PROGRESS):
+        """Does the run that was requested first: estimates the noise of its recording."""
+        session = self._session(request)
+        played, rows, whole = [gr.skip()] * 3
+        with session.next_run() as (upload, run):
+            try:
+                if upload is not None:
+                    self.workshop.sound(session, upload)
+                    run(_reported(progress, upload.recording.header_seconds))
+            except (UserError, OSError) as error:
+                if not (upload.is_stopped or upload.left):
+                    upload.failed = self.workshop.describe(error)
+                if len(session.uploads) == 1:
+                    raise
+        if upload is not None and upload is session.current and upload.found:
+            result, rows = _result(upload.found, upload.recording.rate)
+            played, whole = _played(upload.before) | result, gr.Button(visible=False)
+        return (next(TURNS) if session.queue else gr.skip(), played, rows, whole,
+                *_listed(session))
+
+    @_with_plain_errors
+    def stop(self, request: gr.Request):
+        """Ends the run at work, and forgets those that were requested."""
+        session = self._session(request)
+        session.stop()
+        return _listed(session)
+
+    @_with_plain_errors
+    def bundle(self, strength: float, request: gr.Request):
+        """Writes all restored recordings to one file, for `on.bundled`."""
+        return gr.DownloadButton(value=self.workshop.bundle(self._session(request), strength))
+
+    def _settings(self, ticked: list[str], carrier: str, choice: str, declick: str, kind: str,
+                  start: float | None, end: float | None, strength: float):
+        """Returns the method and the settings by the values of the controls."""
+        profile = {NO_PROFILE: "none", FOUND_PROFILE: "auto"}.get(kind, [start, end])
+        if not self.workshop.takes_profile(choice):
+            profile = "none"  # it was marked for another choice and is not visible now
+        return choice, self.workshop.settings(
+            carrier, [each for each in ticked if each.partition("=")[0] not in CONTROLLED],
+            denoising_strength=strength, noise_profile=profile, declick=declick)
+
+    @_with_plain_errors
+    def deliver(self, strength: float, request: gr.Request):
+        """Writes the files of a result and shows them, if there is one."""
+        upload = self._session(request).current
+        if upload.found is None:
+            return gr.Column(visible=False), *[gr.skip()] * 6
+        job = self.workshop.write(upload, strength)
+        buttons = [gr.DownloadButton(f"Download {path.name}", value=path)
+                   for path in (job.denoised, job.residual)]
+        kept = job.extras.keep_clicks
+        return (gr.Column(visible=True), *buttons, str(job.picture), strength,
+                self.workshop.command(upload, strength),
+                gr.DownloadButton(value=kept, visible=bool(kept)))
+
+    def leave(self, request: gr.Request) -> None:
+        """Deletes the files of a user."""
+        self.workshop.sessions.end(request.session_hash)
+
+
+def _reported(progress: Any, seconds: float) -> Callable[[float], None]:
+    """Starts a progress bar, and returns what it is told of each second that is done."""
+    total, done = max(seconds, 1.0), 0.0
+
+    def report(seconds: float) -> None:
+        nonlocal done
+        done += seconds
+        progress((int(min(done, total)), int(total)), unit="seconds",
+                 desc="Removing noise (in steps of 10 seconds)")
+
+    progress(0.0, desc="Analysing the recording (in steps of 10 seconds)")
+    return report
+
+
+def _listed(session: Session):
+    """Returns the list of several recordings with their states, and the buttons for all of them."""
+    several, current, active = len(session.uploads) > 1, session.current, session.active
+    return (gr.Radio([(f"{each.file.name}: {session.state(each)}", each.folder.name)
+                      for each in session.uploads], visible=several,
+                     value=current.folder.name if current else None),
+            gr.Button(visible=several, interactive=current is not None),
+            gr.Button(visible=several and active is not None and not active.is_stopped),
+            gr.Button(visible=several and any(each.found for each in session.uploads)))
+
+
+def _played(sound: Sound) -> dict[str, Any]:
+    """Returns the value of the player for a recording."""
+    return {"rate": sound.rate, "channels": sound.channels, "samples": sound.samples,
+            "before": _address(sound), "peaks": sound.peaks}
+
+
+def _result(found: Found, rate: int) -> tuple[dict[str, Any], list[list]]:
+    """Returns what a result adds to the value of the player, and the table of its clicks."""
+    rows = choices.rows_of(found.clicks, found.spared, rate)
+    return {"clicks": [[place, is_repaired] for is_repaired, place, *_ in rows],
+            "removed": _address(found.removed), "removedPeaks": found.removed.peaks,
+            "base": found.base and _address(found.base),
+            "corrected": found.settings.replay != UNCHANGED}, rows
+
+
+def _address(sound: Sound) -> str:
+    return f"gradio_api/file={sound.path}"
