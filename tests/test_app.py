@@ -179,7 +179,7 @@ def keep_picture(page, name: str) -> None:
 def sound(page, name: str) -> np.ndarray:
     """Returns what the player has of a sound, `(samples, channels)` with full scale at 1."""
     told = page.evaluate("window.denoiserPlayer.sound()")
-    answer = page.request.get(f"{page.url}{told[name]}")
+    answer = page.request.get(f"{page.url.partition('?')[0]}{told[name]}")
     return np.frombuffer(answer.body(), "<i2").reshape(-1, told["channels"]) / 32767.0
 
 
@@ -303,6 +303,25 @@ def test_several_files_are_denoised_one_after_the_other(open_page, served, tmp_p
     assert own.read_bytes() == (tmp_path / "side (2)_denoised.wav").read_bytes()
     page.get_by_label("Remove this file").first.click()
     page.wait_for_function("document.querySelectorAll('#listed input').length === 3")
+
+
+def test_settings_are_in_the_address_and_taken_from_it(open_page, served):
+    page, method = open_page(), list(served.workshop.choices)[1]
+    assert "?" not in page.url
+    page.click("#carrier input")
+    page.get_by_role("option", name=re.compile("voice_memo")).click()
+    page.fill("#strength input[type=number]", "0.4")
+    page.wait_for_url("**/?*carrier=voice_memo*strength=0.4")
+    page.wait_for_function("location.search.includes('clicks=gentle')")
+    page.goto(f"{served.address}/?carrier=voice_memo&clicks=strong&strength=0.4&method={method}")
+    page.wait_for_function("document.querySelector('#choice input')?.value.startsWith('knowing')")
+    assert "voice_memo" in page.input_value("#carrier input")
+    assert page.is_checked("#declick input[value=strong]")
+    assert page.input_value("#strength input[type=number]") == "0.4"
+    page.goto(f"{served.address}/?carrier=%3Cb%3Ewax&strength=7&clicks=off")
+    toast = page.wait_for_selector(".toast-body.warning").inner_text()
+    assert toast.endswith("not offered here: carrier=<b>wax, strength=7")
+    assert page.is_checked("#declick input[value=off]")
 
 
 @pytest.mark.slow

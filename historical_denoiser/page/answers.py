@@ -14,11 +14,13 @@ from typing import Any
 import gradio as gr
 
 from historical_denoiser.audio.replay import UNCHANGED
+from historical_denoiser.classical.clicks import LEVELS
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import audio_io, containers
 from historical_denoiser.page import choices
 from historical_denoiser.page.listening import Found, Sound
 from historical_denoiser.page.sessions import Session, Upload
+from historical_denoiser.restoration.settings import OFF
 from historical_denoiser.run import profiles
 from historical_denoiser.run.jobs import OWN_RESULT
 
@@ -52,6 +54,24 @@ class Answers:
     def choose(self, name: str):
         """Shows the fields of the noise profile if the choice takes one."""
         return gr.Group(visible=self.workshop.takes_profile(name))
+
+    def usual(self) -> dict[str, Any]:
+        """Returns the values of the controls that are in the page's address, when it opens."""
+        inference = self.workshop.cfg.inference
+        return {"carrier": self.workshop.cfg.carrier, "method": next(iter(self.workshop.choices)),
+                "clicks": inference.declick, "strength": inference.denoising_strength}
+
+    def restore(self, request: gr.Request):
+        """Sets the controls by the page's address."""
+        usual, carriers = self.usual(), [name for _, name in choices.carriers()]
+        found, wrong = choices.read_address(request.query_params, usual, {
+            "carrier": carriers, "method": self.workshop.choices, "clicks": [OFF, *LEVELS]})
+        if wrong:
+            gr.Warning(html.escape(f"the page's address has values that are not offered here: "
+                                   f"{', '.join(wrong)}"), duration=None, title="Ignored")
+        if "carrier" in found:
+            usual["clicks"] = self.workshop.settings(found["carrier"]).declick
+        return list((usual | found).values())
 
     def _session(self, request: gr.Request) -> Session:
         return self.workshop.sessions.of(request.session_hash)
@@ -124,16 +144,17 @@ class Answers:
 
     def take(self, ticked: list[str], taken: list[str]):
         """Sets the controls for a suggestion that was ticked, or no longer is."""
-        carrier, kind, start, end = [gr.skip()] * 4
+        carrier, kind, start, end, declick = [gr.skip()] * 5
         for setting in set(ticked) ^ set(taken):
             key, _, value = setting.partition("=")
             if key == "carrier":
                 carrier = value if setting in ticked else choices.NO_CARRIER
+                declick = self.workshop.settings(carrier).declick
             elif key == profiles.KEY and setting in ticked:
                 kind, (start, end) = MARKED_PROFILE, json.loads(value)
             elif key == profiles.KEY:
                 kind, start, end = NO_PROFILE, None, None
-        return ticked, carrier, kind, start, end
+        return ticked, carrier, kind, start, end, declick
 
     def select(self, chosen: gr.SelectData):
         """Returns the time of the click in the row that was selected."""

@@ -3,6 +3,7 @@
 It needs Gradio, so `app` imports it last. Start reading at `build`.
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,9 +18,9 @@ from historical_denoiser.restoration.settings import OFF
 
 ROOM = Path(__file__).resolve().parent
 INTRODUCTION = """# Remove noise from old recordings
-For recordings from discs, tapes and films: choose a file, remove its noise, compare the result with
-the original, and download it. Your files are deleted, and work on them stops, when you close or
-reload this page."""
+For recordings from discs, tapes and films: choose files, remove their noise, compare the result
+with the original, and download it. Your files are deleted, and work on them stops, when you close
+or reload this page. Its address holds your settings, as for a bookmark."""
 PROFILE_HELP = ("The result may improve if the method knows one or two seconds of the noise alone, "
                 "for example from a pause. Play the recording, and press the buttons below where "
                 "such a section starts and where it ends. Or have one found automatically.")
@@ -31,6 +32,13 @@ THEME = gr.themes.Soft(
                                                     950)))).set(
     body_text_color_subdued="*neutral_600", input_placeholder_color="*neutral_500",
     link_text_color_dark="*secondary_300")
+# Keeps the settings in the page's address, unless all of them are as they were at first.
+KEEP_ADDRESS = """(...values) => {
+  const address = new URL(location), usual = %s, names = Object.keys(usual);
+  const are_usual = names.every((name, place) => values[place] === usual[name]);
+  names.forEach((name, place) => are_usual ? address.searchParams.delete(name)
+                                           : address.searchParams.set(name, values[place]));
+  history.replaceState(history.state, "", address); }"""
 PRIVATE = {"api_visibility": "private"}
 
 
@@ -179,8 +187,9 @@ def _connect(page: gr.Blocks, on: SimpleNamespace, answers: Answers, example: Pa
 
     _connect_recordings(on, answers, example, listed, delivered, only_current)
     on.suggested.change(answers.take, [on.suggested, on.taken], [
-        on.taken, on.carrier, on.kind, on.start, on.end], show_progress="hidden", **PRIVATE)
-    on.carrier.change(lambda carrier: answers.workshop.settings(carrier).declick, on.carrier,
+        on.taken, on.carrier, on.kind, on.start, on.end, on.declick], show_progress="hidden",
+        **PRIVATE)
+    on.carrier.input(lambda carrier: answers.workshop.settings(carrier).declick, on.carrier,
                       on.declick, show_progress="hidden", **PRIVATE)
     on.clicks.select(answers.select, None, on.place, show_progress="hidden", **PRIVATE).then(
         None, on.place, None, js="(place) => window.denoiserPlayer.go(place - 0.5)", **PRIVATE)
@@ -214,4 +223,8 @@ def _connect(page: gr.Blocks, on: SimpleNamespace, answers: Answers, example: Pa
                        "{ window.denoiserPlayer.setStrength(value); return [null, null]; }")
     on.player.submit(**delivered, trigger_mode="always_last",
                      show_progress_on=[on.result, on.rest]).then(**only_current)
+    kept = [on.carrier, on.choice, on.declick, on.strength]  # as in `Answers.usual`
+    page.load(answers.restore, None, kept, show_progress="hidden", **PRIVATE)
+    gr.on([each.change for each in kept], None, kept, None, **PRIVATE,
+          js=KEEP_ADDRESS % json.dumps(answers.usual()))
     page.unload(answers.leave)
