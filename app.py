@@ -26,13 +26,11 @@ import functools
 import importlib.util
 import logging
 import os
-import re
 import shutil
 import sys
 import tempfile
 import threading
 import time
-import zipfile
 from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import fields
@@ -42,13 +40,13 @@ import soundfile as sf
 
 from historical_denoiser.audio.replay import UNCHANGED
 from historical_denoiser.core.checks import UserError, require
-from historical_denoiser.core.command_line import describe_error, run_main
-from historical_denoiser.core.files import held_signals, replacing
+from historical_denoiser.core.command_line import run_main
+from historical_denoiser.core.files import held_signals
 from historical_denoiser.core.memory import give_back_arrays
 from historical_denoiser.core.resources import PRETRAINED
 from historical_denoiser.denoiser import Method, choose_method, choose_network
 from historical_denoiser.formats import containers
-from historical_denoiser.page import choices
+from historical_denoiser.page import bands, choices
 from historical_denoiser.page.listening import (
     Found,
     KeepingNoise,
@@ -79,6 +77,7 @@ logger = logging.getLogger(__name__)
 
 EXAMPLE = PRETRAINED.parent / "examples" / "noisy.flac"
 CLASSICAL = "Classical method without a network"
+NO_RESULT = 'there is no result yet; press "Remove the noise" first'
 SWEEP_SECONDS = 60.0  # interval at which old files are deleted
 MAX_CLICKS = 2000  # the strongest ones, which are listed
 POLL_SECONDS = 0.2  # interval at which signals are noticed
@@ -103,7 +102,7 @@ class Workshop:
         require(isinstance(cfg.inference.denoising_strength, float),
                 "inference.denoising_strength", "a number, since the page has a slider for it",
                 cfg.inference.denoising_strength)
-        for name in ("noise_profile", "noise_floor_db", "speed", "cluster",
+        for name in ("noise_profile", "noise_floor_db", "strength_per_band", "speed", "cluster",
                      *(field.name for field in fields(ExtraSettings))):
             value = getattr(cfg.inference, name)
             require(value == getattr(InferenceConfig(), name), f"inference.{name}",
@@ -154,16 +153,12 @@ class Workshop:
                             [each.recording for each in session.readable])
                         upload.failed = ""
                 except (UserError, OSError) as error:
-                    upload.failed = self.describe(error)
+                    upload.failed = self.sessions.describe(error)
         if session.current not in session.readable:
             session.current = next(iter(session.readable), None)
         if len(session.uploads) == 1 and session.current is None:
             raise UserError(session.uploads[0].failed)
         return session
-
-    def describe(self, error: Exception) -> str:
-        """Returns an error on one line, without folders, which users of the page did not choose."""
-        return re.sub(f"{re.escape(str(self.sessions.root))}/(\\w+/)*", "", describe_error(error))
 
     def sound(self, session: Session, upload: Upload) -> Sound:
         """Returns a recording as the page plays it; the file is written only once."""
@@ -209,7 +204,7 @@ class Workshop:
         with upload.in_use(), ExitStack() as undo:
             # A new folder, because `write` may still use the former result.
             found = Found(Path(tempfile.mkdtemp(prefix="run", dir=upload.folder)), choice,
-                          settings, carrier)
+                          dataclasses.replace(settings, strength_per_band=None), carrier)
             undo.callback(shutil.rmtree, found.folder, ignore_errors=True)
             restorer, recording = self._restorer(found), upload.recording
             changes = bool(settings.repair) or settings.replay != UNCHANGED
@@ -223,6 +218,8 @@ class Workshop:
                 recording.rate, found.known), key=lambda click: -click.strength_db)[:MAX_CLICKS])
             write_sounds(found, recording, lambda seconds: upload.require_present())
             found.prepared.unlink(missing_ok=True)
+            bands.filter_result(found, settings.strength_per_band,
+                                lambda seconds: upload.require_present())
             with upload.lock:
                 former, upload.found = upload.found, found
             undo.pop_all()
@@ -266,21 +263,22 @@ class Workshop:
         with upload.in_use(), upload.lock:
             found = upload.found
             if found is None:
-                raise UserError('there is no result yet; press "Remove the noise" first')
+                raise UserError(NO_RESULT)
             kept = KeptNoise(self._restorer(found), found.known, found.noise)
             return self._restore(upload, found, kept, strength)
 
-    def bundle(self, session: Session, strength: float) -> Path:
-        """Writes all restored recordings of a user to one ZIP file, which replaces a former one."""
-        path, done = session.folder / "restored.zip", [
-            upload for upload in session.readable if upload.found]
-        self.sessions.require_room(sum(upload.file.stat().st_size for upload in done))
-        with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as file:  # not deflated
-            for upload in done:
-                with upload.lock:  # no other strength meanwhile
-                    job = self.write(upload, strength)
-                    file.write(job.denoised, job.denoised.name)
-        return path
+    def filter(self, upload: Upload, per_band: list[list[float]] | None) -> Found:
+        """Gives a result another strength by frequency: its sound, and the next files of `write`.
+
+        Args:
+            upload: The recording.
+            per_band: A value of `inference.strength_per_band`.
+        """
+        with upload.in_use(), upload.lock:
+            if upload.found is None:
+                raise UserError(NO_RESULT)
+            bands.filter_result(upload.found, per_band, lambda seconds: upload.require_present())
+            return upload.found
 
     def command(self, upload: Upload, strength: float) -> str:
         """Returns the command that makes the files of `write`."""

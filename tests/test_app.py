@@ -311,7 +311,7 @@ def test_settings_are_in_the_address_and_taken_from_it(open_page, served):
     page.click("#carrier input")
     page.get_by_role("option", name=re.compile("voice_memo")).click()
     page.fill("#strength input[type=number]", "0.4")
-    page.wait_for_url("**/?*carrier=voice_memo*strength=0.4")
+    page.wait_for_url("**/?*carrier=voice_memo*strength=0.4&*")
     page.wait_for_function("location.search.includes('clicks=gentle')")
     page.goto(f"{served.address}/?carrier=voice_memo&clicks=strong&strength=0.4&method={method}")
     page.wait_for_function("document.querySelector('#choice input')?.value.startsWith('knowing')")
@@ -322,6 +322,39 @@ def test_settings_are_in_the_address_and_taken_from_it(open_page, served):
     toast = page.wait_for_selector(".toast-body.warning").inner_text()
     assert toast.endswith("not offered here: carrier=<b>wax, strength=7")
     assert page.is_checked("#declick input[value=off]")
+
+
+def test_the_strength_of_a_band_is_drawn_heard_written_and_told(open_page, served, recording,
+                                                                 tmp_path):
+    page = open_page(viewport={"width": 390, "height": 844})
+    drop(page, recording)
+    denoise(page)
+    page.get_by_text("Strength by frequency").click()
+    slider = page.get_by_label("Strength at 250 Hz")
+    slider.wait_for()
+    drawn = page.evaluate("""() => { const canvas = document.querySelector("#bands canvas");
+      const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+      return pixels.some((value) => value > 0); }""")
+    assert drawn and page.evaluate("document.documentElement.scrollWidth") <= 390
+    full, calls = sound(page, "removed"), len(served.calls)
+    slider.fill("0")  # the tone of the first channel
+    command = "document.querySelector('#command textarea').value"
+    page.wait_for_function(f"{command}.includes('per_band')")
+    assert "'inference.strength_per_band=[[0,1],[177,0],[354,1]]'" in page.input_value(
+        "#command textarea")
+    page.wait_for_url("**/?*bands=1%2C1%2C0%2C1%2C1%2C1%2C1%2C1%2C1")
+    left = sound(page, "removed")
+    rms = np.sqrt(np.mean(np.square(left), axis=0) / np.mean(np.square(full), axis=0))
+    assert rms[0] < 0.3 and rms[1] > 0.9
+    assert page.evaluate(LOW_CONTRAST) == {}
+    keep_picture(page, "bands")
+    page.wait_for_selector("#result:has-text('side A_denoised.wav')")
+    own = download(page, "#result", tmp_path)
+    np.testing.assert_allclose(sound(page, "before") - left, sf.read(own)[0], atol=3.5 / 2**15)
+    assert len(served.calls) == calls
+    page.get_by_role("button", name="Reset").click()
+    page.wait_for_function(f"!{command}.includes('per_band')")
+    np.testing.assert_array_equal(sound(page, "removed"), full)
 
 
 @pytest.mark.slow
@@ -672,6 +705,7 @@ def test_the_program_serves_this_computer_alone_and_leaves_nothing(
 @pytest.mark.parametrize("setting", ["inference.noise_profile=auto", "inference.cluster=ray",
                                      "inference.noise_floor_db=12", "inference.speed=0.98",
                                      "inference.loudness=-18", "inference.tracks=labels",
+                                     "inference.strength_per_band=[[0,0.5]]",
                                      "inference.denoising_strength=auto"])
 def test_what_the_slider_cannot_show_is_refused(setting, tiny_run, tmp_path):
     with pytest.raises(UserError, match=setting.split("=")[0]):

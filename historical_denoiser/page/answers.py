@@ -17,7 +17,7 @@ from historical_denoiser.audio.replay import UNCHANGED
 from historical_denoiser.classical.clicks import LEVELS
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import audio_io, containers
-from historical_denoiser.page import choices
+from historical_denoiser.page import bands, choices
 from historical_denoiser.page.listening import Found, Sound
 from historical_denoiser.page.sessions import Session, Upload
 from historical_denoiser.restoration.settings import OFF
@@ -39,8 +39,8 @@ def _with_plain_errors(answer: Callable) -> Callable:
         try:
             return answer(self, *args)
         except (UserError, OSError) as error:
-            raise gr.Error(html.escape(self.workshop.describe(error)), duration=None, title="Error",
-                           print_exception=False) from error
+            line = html.escape(self.workshop.sessions.describe(error))
+            raise gr.Error(line, duration=None, title="Error", print_exception=False) from error
 
     return guarded
 
@@ -59,7 +59,8 @@ class Answers:
         """Returns the values of the controls that are in the page's address, when it opens."""
         inference = self.workshop.cfg.inference
         return {"carrier": self.workshop.cfg.carrier, "method": next(iter(self.workshop.choices)),
-                "clicks": inference.declick, "strength": inference.denoising_strength}
+                "clicks": inference.declick, "strength": inference.denoising_strength,
+                "bands": bands.ALL}
 
     def restore(self, request: gr.Request):
         """Sets the controls by the page's address."""
@@ -71,19 +72,22 @@ class Answers:
                                    f"{', '.join(wrong)}"), duration=None, title="Ignored")
         if "carrier" in found:
             usual["clicks"] = self.workshop.settings(found["carrier"]).declick
-        return list((usual | found).values())
+        *others, strengths = (usual | found).values()
+        return *others, {"strengths": strengths}
 
     def _session(self, request: gr.Request) -> Session:
         return self.workshop.sessions.of(request.session_hash)
 
     @_with_plain_errors
-    def receive(self, uploads: list[str] | str | None, kind: str, request: gr.Request):
+    def receive(self, uploads: list[str] | str | None, kind: str, strengths: dict[str, Any],
+                request: gr.Request):
         """Opens uploaded recordings; files of others that the user had before are deleted."""
         if not uploads:
             self.leave(request)
-            return self.nothing()
+            return nothing()
         paths = [uploads] if isinstance(uploads, str) else uploads
-        return self._shown(self.workshop.receive(request.session_hash, map(Path, paths)), kind)
+        return _shown(self.workshop, self.workshop.receive(
+            request.session_hash, map(Path, paths)), kind, strengths)
 
     @_with_plain_errors
     def sift(self, uploads: list[str]):
@@ -103,34 +107,12 @@ class Answers:
         return [str(path) for path in found]
 
     @_with_plain_errors
-    def open(self, name: str, kind: str, request: gr.Request):
+    def open(self, name: str, kind: str, strengths: dict[str, Any], request: gr.Request):
         """Opens another recording of the list."""
         session = self._session(request)
         session.current = next((each for each in session.readable if each.folder.name == name),
                                session.current)
-        return self._shown(session, kind)
-
-    def nothing(self):
-        """Returns what `receive` does when there is no recording."""
-        return (None, *[gr.Button(interactive=False)] * 2, gr.Button(visible=False),
-                *[gr.Column(visible=False)] * 2, [], *[gr.skip()] * 3,
-                gr.Radio([], visible=False), *[gr.Button(visible=False)] * 3)
-
-    def _shown(self, session: Session, kind: str):
-        """Returns the values of all components that depend on the recording that is open."""
-        upload = session.current
-        if upload is None:
-            return *self.nothing()[:-4], *_listed(session)
-        sound, rows, marks = self.workshop.sound(session, upload), [], [gr.skip()] * 3
-        played = _played(sound)
-        if upload.found:
-            result, rows = _result(upload.found, upload.recording.rate)
-            played |= result
-        if upload is not session.shown:  # a section of another recording
-            marks = [NO_PROFILE if kind == MARKED_PROFILE else gr.skip(), None, None]
-        session.shown = upload
-        return (played, *[gr.Button(interactive=True)] * 2, gr.Button(visible=False),
-                *[gr.Column(visible=False)] * 2, rows, *marks, *_listed(session))
+        return _shown(self.workshop, session, kind, strengths)
 
     @_with_plain_errors
     def look(self, taken: list[str], request: gr.Request):
@@ -208,7 +190,7 @@ class Answers:
     def denoise(self, request: gr.Request, progress=PROGRESS):
         """Does the run that was requested first: estimates the noise of its recording."""
         session = self._session(request)
-        played, rows, whole = [gr.skip()] * 3
+        played, rows, whole, drawn = [gr.skip()] * 4
         with session.next_run() as (upload, run):
             try:
                 if upload is not None:
@@ -216,14 +198,24 @@ class Answers:
                     run(_reported(progress, upload.recording.header_seconds))
             except (UserError, OSError) as error:
                 if not (upload.is_stopped or upload.left):
-                    upload.failed = self.workshop.describe(error)
+                    upload.failed = self.workshop.sessions.describe(error)
                 if len(session.uploads) == 1:
                     raise
         if upload is not None and upload is session.current and upload.found:
             result, rows = _result(upload.found, upload.recording.rate)
             played, whole = _played(upload.before) | result, gr.Button(visible=False)
-        return (next(TURNS) if session.queue else gr.skip(), played, rows, whole,
+            drawn = _drawn(upload)
+        return (next(TURNS) if session.queue else gr.skip(), played, rows, whole, drawn,
                 *_listed(session))
+
+    @_with_plain_errors
+    def filter(self, strengths: dict[str, Any], request: gr.Request):
+        """Plays a result, if there is one, with another strength by frequency."""
+        upload = self._session(request).current
+        if upload.found is None:
+            return gr.skip()
+        found = self.workshop.filter(upload, bands.per_band(strengths["strengths"]))
+        return _played(upload.before) | _result(found, upload.recording.rate)[0]
 
     @_with_plain_errors
     def stop(self, request: gr.Request):
@@ -235,17 +227,20 @@ class Answers:
     @_with_plain_errors
     def bundle(self, strength: float, request: gr.Request):
         """Writes all restored recordings to one file, for `on.bundled`."""
-        return gr.DownloadButton(value=self.workshop.bundle(self._session(request), strength))
+        return gr.DownloadButton(value=self.workshop.sessions.bundle(
+            self._session(request), lambda upload: self.workshop.write(upload, strength).denoised))
 
     def _settings(self, ticked: list[str], carrier: str, choice: str, declick: str, kind: str,
-                  start: float | None, end: float | None, strength: float):
+                  start: float | None, end: float | None, strength: float,
+                  strengths: dict[str, Any]):
         """Returns the method and the settings by the values of the controls."""
         profile = {NO_PROFILE: "none", FOUND_PROFILE: "auto"}.get(kind, [start, end])
         if not self.workshop.takes_profile(choice):
             profile = "none"  # it was marked for another choice and is not visible now
         return choice, self.workshop.settings(
             carrier, [each for each in ticked if each.partition("=")[0] not in CONTROLLED],
-            denoising_strength=strength, noise_profile=profile, declick=declick)
+            denoising_strength=strength, noise_profile=profile, declick=declick,
+            strength_per_band=bands.per_band(strengths["strengths"]))
 
     @_with_plain_errors
     def deliver(self, strength: float, request: gr.Request):
@@ -257,7 +252,8 @@ class Answers:
         buttons = [gr.DownloadButton(f"Download {path.name}", value=path)
                    for path in (job.denoised, job.residual)]
         kept = job.extras.keep_clicks
-        return (gr.Column(visible=True), *buttons, str(job.picture), strength,
+        written = [strength, bands.strengths_of(upload.found.settings.strength_per_band)]
+        return (gr.Column(visible=True), *buttons, str(job.picture), written,
                 self.workshop.command(upload, strength),
                 gr.DownloadButton(value=kept, visible=bool(kept)))
 
@@ -280,6 +276,37 @@ def _reported(progress: Any, seconds: float) -> Callable[[float], None]:
     return report
 
 
+def nothing():
+    """Returns what `receive` does when there is no recording."""
+    return (None, *[gr.Button(interactive=False)] * 2, gr.Button(visible=False),
+            *[gr.Column(visible=False)] * 2, [], *[gr.skip()] * 4,
+            gr.Radio([], visible=False), *[gr.Button(visible=False)] * 3)
+
+
+def _shown(workshop: Any, session: Session, kind: str, strengths: dict[str, Any]):
+    """Returns the values of all components that depend on the recording that is open."""
+    upload = session.current
+    if upload is None:
+        return *nothing()[:-4], *_listed(session)
+    sound, rows, marks = workshop.sound(session, upload), [], [gr.skip()] * 3
+    played, drawn = _played(sound), {"strengths": strengths["strengths"]}
+    if upload.found:
+        drawn = _drawn(upload)
+        result, rows = _result(upload.found, upload.recording.rate)
+        played |= result
+    if upload is not session.shown:  # a section of another recording
+        marks = [NO_PROFILE if kind == MARKED_PROFILE else gr.skip(), None, None]
+    session.shown = upload
+    return (played, *[gr.Button(interactive=True)] * 2, gr.Button(visible=False),
+            *[gr.Column(visible=False)] * 2, rows, *marks, drawn, *_listed(session))
+
+
+def _drawn(upload: Upload) -> dict[str, Any]:
+    """Returns the value of the strengths by frequency for a result."""
+    strengths = bands.strengths_of(upload.found.settings.strength_per_band)
+    return {"strengths": strengths} | bands.spectra_of(upload.found, upload.before)
+
+
 def _listed(session: Session):
     """Returns the list of several recordings with their states, and the buttons for all of them."""
     several, current, active = len(session.uploads) > 1, session.current, session.active
@@ -299,9 +326,10 @@ def _played(sound: Sound) -> dict[str, Any]:
 
 def _result(found: Found, rate: int) -> tuple[dict[str, Any], list[list]]:
     """Returns what a result adds to the value of the player, and the table of its clicks."""
-    rows = choices.rows_of(found.clicks, found.spared, rate)
+    rows, removed = choices.rows_of(found.clicks, found.spared, rate), (
+        found.filtered or found.removed)
     return {"clicks": [[place, is_repaired] for is_repaired, place, *_ in rows],
-            "removed": _address(found.removed), "removedPeaks": found.removed.peaks,
+            "removed": _address(removed), "removedPeaks": removed.peaks,
             "base": found.base and _address(found.base),
             "corrected": found.settings.replay != UNCHANGED}, rows
 

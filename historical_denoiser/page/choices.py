@@ -84,16 +84,19 @@ def read_address(query: Mapping[str, str], usual: Mapping[str, Any],
 
     Args:
         query: The query, which may hold keys of others, such as Gradio's.
-        usual: The values of the page by key, of which numbers are shares from 0 to 1.
-        offered: The allowed values of each key that is no number.
+        usual: The values of the page by key: names, shares from 0 to 1, and lists of shares.
+        offered: The allowed values of each key with names.
     """
     found, wrong = {}, []
     for key in usual.keys() & query.keys():
+        shares = [float(each) if NUMBER.fullmatch(each) else -1.0 for each in query[key].split(",")]
         if key in offered:
-            value, is_good = query[key], query[key] in offered[key]
+            is_good, value = query[key] in offered[key], query[key]
         else:
-            value = float(query[key]) if NUMBER.fullmatch(query[key]) else -1.0
-            is_good = 0.0 <= value <= 1.0
+            is_list = isinstance(usual[key], list)
+            is_good = len(shares) == (len(usual[key]) if is_list else 1) and all(
+                0.0 <= share <= 1.0 for share in shares)
+            value = shares if is_list else shares[0]
         if is_good:
             found[key] = value
         else:

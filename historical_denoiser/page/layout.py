@@ -12,8 +12,14 @@ from typing import Any
 import gradio as gr
 
 from historical_denoiser.classical.clicks import LEVELS
-from historical_denoiser.page import choices
-from historical_denoiser.page.answers import FOUND_PROFILE, MARKED_PROFILE, NO_PROFILE, Answers
+from historical_denoiser.page import bands, choices
+from historical_denoiser.page.answers import (
+    FOUND_PROFILE,
+    MARKED_PROFILE,
+    NO_PROFILE,
+    Answers,
+    nothing,
+)
 from historical_denoiser.restoration.settings import OFF
 
 ROOM = Path(__file__).resolve().parent
@@ -33,9 +39,10 @@ THEME = gr.themes.Soft(
     body_text_color_subdued="*neutral_600", input_placeholder_color="*neutral_500",
     link_text_color_dark="*secondary_300")
 # Keeps the settings in the page's address, unless all of them are as they were at first.
-KEEP_ADDRESS = """(...values) => {
+KEEP_ADDRESS = """(...given) => {
+  const values = given.map((value) => String(value?.strengths ?? value));
   const address = new URL(location), usual = %s, names = Object.keys(usual);
-  const are_usual = names.every((name, place) => values[place] === usual[name]);
+  const are_usual = names.every((name, place) => values[place] === String(usual[name]));
   names.forEach((name, place) => are_usual ? address.searchParams.delete(name)
                                            : address.searchParams.set(name, values[place]));
   history.replaceState(history.state, "", address); }"""
@@ -110,15 +117,13 @@ def _lay_out_choices(on: SimpleNamespace, workshop: Any) -> None:
 def _lay_out_listening(on: SimpleNamespace, denoising_strength: float) -> None:
     """Adds the player and the results to the page, and their components to `on`."""
     gr.Markdown("## 3. Listen and download")
-    on.player = gr.HTML(
-        None, html_template=(ROOM / "player.html").read_text(encoding="utf-8"),
-        css_template=(ROOM / "player.css").read_text(encoding="utf-8"),
-        js_on_load=(ROOM / "player.js").read_text(encoding="utf-8"),
-        apply_default_css=False, elem_id="player", min_height=190)
+    on.player = _template("player", None, elem_id="player", min_height=190)
     on.whole = gr.Button("Play the whole recording again", visible=False, size="sm")
     on.strength = gr.Slider(0.0, 1.0, denoising_strength, step=0.01,
                             label="Strength: share of the noise that is removed (1: all of it)",
                             elem_id="strength", buttons=[])
+    with gr.Accordion("Strength by frequency (Hz)", open=False, elem_id="bands"):
+        on.bands = _template("bands", {"strengths": bands.ALL})
     on.bundle = gr.Button("Download all restored recordings (ZIP)", visible=False,
                           elem_id="bundle")
     on.bundled = gr.DownloadButton(visible=False)
@@ -138,7 +143,15 @@ def _lay_out_listening(on: SimpleNamespace, denoising_strength: float) -> None:
             static_columns=[1, 2, 3, 4], max_height=300, elem_id="clicks", label="Repaired clicks: "
             "select one to go there; untick those to be kept, and remove the noise again")
         on.place = gr.Number(visible=False)  # of the click that was selected
-        on.written = gr.Number(visible=False)  # the strength of the files
+        on.written = gr.JSON(visible=False)  # the strengths of the files
+
+
+def _template(name: str, value: Any, **others: Any) -> gr.HTML:
+    """Returns a component of our own, from the files with a name in this folder."""
+    html, css, js = ((ROOM / f"{name}.{ending}").read_text(encoding="utf-8")
+                     for ending in ("html", "css", "js"))
+    return gr.HTML(value, html_template=html, css_template=css, js_on_load=js,
+                   apply_default_css=False, **others)
 
 
 def _connect_recordings(on: SimpleNamespace, answers: Answers, example: Path, listed: list,
@@ -153,16 +166,16 @@ def _connect_recordings(on: SimpleNamespace, answers: Answers, example: Path, li
         delivered, only_current: The events that show the files of a result.
     """
     received = [on.player, on.trial, on.run, on.whole, on.results, on.look, on.clicks, on.kind,
-                on.start, on.end, *listed]
+                on.start, on.end, on.bands, *listed]
     looked = {"fn": answers.look, "inputs": on.taken, "show_progress_on": on.status,
               "outputs": [on.look, on.findings, on.suggested, on.taken], "concurrency_limit": 1,
               "concurrency_id": "look", **PRIVATE}
 
     def open_when(moment: Callable, answer: Callable, chosen: gr.components.Component) -> None:
         # "always_last": an upload right after a clear must not be dropped meanwhile.
-        opened = moment(answer, [chosen, on.kind], received, show_progress_on=on.player,
+        opened = moment(answer, [chosen, on.kind, on.bands], received, show_progress_on=on.player,
                         concurrency_limit=2, trigger_mode="always_last", **PRIVATE)
-        opened.failure(answers.nothing, None, received, show_progress="hidden", **PRIVATE)
+        opened.failure(nothing, None, received, show_progress="hidden", **PRIVATE)
         opened.success(**delivered, show_progress="hidden").then(**only_current)
         opened.success(**looked)
 
@@ -174,17 +187,41 @@ def _connect_recordings(on: SimpleNamespace, answers: Answers, example: Path, li
     open_when(on.listed.input, answers.open, on.listed)
 
 
+def _connect_runs(on: SimpleNamespace, answers: Answers, listed: list, delivered: dict[str, Any],
+                  only_current: dict[str, Any]) -> None:
+    """Connects the events of removing noise; the arguments are as in `_connect_recordings`."""
+    # One run at a time, since it uses all cores.
+    network = {"show_progress_on": on.status, "concurrency_limit": 1, "concurrency_id": "network",
+               **PRIVATE}
+    chosen = [on.suggested, on.carrier, on.choice, on.declick, on.kind, on.start, on.end,
+              on.strength, on.bands]
+    on.trial.click(answers.preview, [on.place, *chosen], [on.player, on.whole], **network,
+                   js="(_, ...chosen) => [window.denoiserPlayer.position(), ...chosen]")
+    on.whole.click(None, [on.player, on.strength], on.player, js="(played, value) => { setTimeout("
+                   "() => window.denoiserPlayer.setStrength(value), 500); return played.whole; }",
+                   **PRIVATE).then(lambda: gr.Button(visible=False), None, on.whole, **PRIVATE)
+    on.run.click(answers.request_one, [on.clicks, *chosen], [on.turn, *listed],
+                 show_progress="hidden", **PRIVATE)
+    on.all.click(answers.request_rest, chosen, [on.turn, *listed], show_progress="hidden",
+                 **PRIVATE)
+    on.turn.change(answers.denoise, None, [
+        on.turn, on.player, on.clicks, on.whole, on.bands, *listed],
+                   trigger_mode="always_last", **network).success(
+        **delivered, show_progress="hidden").then(**only_current)
+    on.stop.click(answers.stop, None, listed, show_progress="hidden", **PRIVATE)
+
+
 def _connect(page: gr.Blocks, on: SimpleNamespace, answers: Answers, example: Path) -> None:
     """Connects the events of the components with their handlers."""
     listed = [on.listed, on.all, on.stop, on.bundle]
     files = [on.results, on.result, on.rest, on.picture, on.written, on.command, on.kept]
     delivered = {"fn": answers.deliver, "inputs": on.strength, "outputs": files,
                  "concurrency_id": "files", "concurrency_limit": 2, **PRIVATE}
-    # Files of another strength than the one that is chosen now are not offered.
-    only_current = {"inputs": [on.strength, on.written, on.result, on.rest], "fn": None,
-                    "outputs": [on.result, on.rest], "js":
-                    "(now, written, ...files) => now === written ? files : [null, null]", **PRIVATE}
-
+    # Files of other strengths than those that are chosen now are not offered.
+    only_current = {"inputs": [on.strength, on.bands, on.written, on.result, on.rest], "fn": None,
+                    "outputs": [on.result, on.rest], "js": "(now, bands, written, ...files) => "
+                    "JSON.stringify([now, bands.strengths]) === JSON.stringify(written) ? files : "
+                    "[null, null]", **PRIVATE}
     _connect_recordings(on, answers, example, listed, delivered, only_current)
     on.suggested.change(answers.take, [on.suggested, on.taken], [
         on.taken, on.carrier, on.kind, on.start, on.end, on.declick], show_progress="hidden",
@@ -197,34 +234,22 @@ def _connect(page: gr.Blocks, on: SimpleNamespace, answers: Answers, example: Pa
     for button, number in ((on.from_here, on.start), (on.to_here, on.end)):
         button.click(None, None, [number, on.kind], **PRIVATE,
                      js=f"() => [window.denoiserPlayer.position(), '{MARKED_PROFILE}']")
-    # One run at a time, since it uses all cores.
-    network = {"show_progress_on": on.status, "concurrency_limit": 1, "concurrency_id": "network",
-               **PRIVATE}
-    chosen = [on.suggested, on.carrier, on.choice, on.declick, on.kind, on.start, on.end,
-              on.strength]
-    on.trial.click(answers.preview, [on.place, *chosen], [on.player, on.whole], **network,
-                   js="(_, ...chosen) => [window.denoiserPlayer.position(), ...chosen]")
-    on.whole.click(None, [on.player, on.strength], on.player, js="(played, value) => { setTimeout("
-                   "() => window.denoiserPlayer.setStrength(value), 500); return played.whole; }",
-                   **PRIVATE).then(lambda: gr.Button(visible=False), None, on.whole, **PRIVATE)
-    on.run.click(answers.request_one, [on.clicks, *chosen], [on.turn, *listed],
-                 show_progress="hidden", **PRIVATE)
-    on.all.click(answers.request_rest, chosen, [on.turn, *listed], show_progress="hidden",
-                 **PRIVATE)
-    on.turn.change(answers.denoise, None, [on.turn, on.player, on.clicks, on.whole, *listed],
-                   trigger_mode="always_last", **network).success(
-        **delivered, show_progress="hidden").then(**only_current)
-    on.stop.click(answers.stop, None, listed, show_progress="hidden", **PRIVATE)
+    _connect_runs(on, answers, listed, delivered, only_current)
     on.bundle.click(answers.bundle, on.strength, on.bundled, show_progress_on=on.bundle,
                     concurrency_id="files", concurrency_limit=2, **PRIVATE).success(
         None, on.bundled, None, **PRIVATE, js="(file) => Object.assign("
         "document.createElement('a'), {href: file.url, download: file.orig_name}).click()")
     on.strength.change(None, on.strength, [on.result, on.rest], **PRIVATE, js="(value) => "
                        "{ window.denoiserPlayer.setStrength(value); return [null, null]; }")
+    on.bands.submit(None, None, [on.result, on.rest], js="() => [null, null]", **PRIVATE)
+    on.bands.submit(answers.filter, on.bands, on.player, trigger_mode="always_last",
+                    show_progress_on=[on.result, on.rest], concurrency_id="files",
+                    concurrency_limit=2, **PRIVATE).success(
+        **delivered, show_progress="hidden").then(**only_current)
     on.player.submit(**delivered, trigger_mode="always_last",
                      show_progress_on=[on.result, on.rest]).then(**only_current)
-    kept = [on.carrier, on.choice, on.declick, on.strength]  # as in `Answers.usual`
+    kept = [on.carrier, on.choice, on.declick, on.strength, on.bands]  # as in `Answers.usual`
     page.load(answers.restore, None, kept, show_progress="hidden", **PRIVATE)
-    gr.on([each.change for each in kept], None, kept, None, **PRIVATE,
+    gr.on([on.bands.submit, *(each.change for each in kept)], None, kept, None, **PRIVATE,
           js=KEEP_ADDRESS % json.dumps(answers.usual()))
     page.unload(answers.leave)

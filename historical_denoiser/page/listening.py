@@ -141,6 +141,8 @@ class Found:
         gain_db: Gain of the result, in which nothing is clipped that was repaired.
         removed: The noise at strength 1.
         base: The result at strength 0, if that is not the recording.
+        filtered: The noise by the strength of each band, if that is not 1 everywhere.
+        spectra: Result of `bands.measure_spectra`; None before it is needed.
         clicks: The strongest of those that the stages remove.
         spared: Those of them that stay as they are in the recording.
     """
@@ -154,6 +156,8 @@ class Found:
     gain_db: float = 0.0
     removed: Sound | None = None
     base: Sound | None = None
+    filtered: Sound | None = None
+    spectra: dict[str, list[float]] | None = None
     clicks: list[Click] = field(default_factory=list)
     spared: Collection[Click] = ()
 
@@ -203,7 +207,7 @@ def write_sounds(found: Found, recording: Recording, check: Callable[[float], ob
         found.base = write_sound(found.folder / "base", result(0.0), recording, check)
 
 
-def write_sound(path: Path, blocks: Iterable[np.ndarray], recording: Recording,
+def write_sound(path: Path, blocks: Iterable[np.ndarray], recording: Recording | Sound,
                 check: Callable[[float], object] = lambda seconds: None) -> Sound:
     """Writes the file of a sound. More than two channels are averaged to one.
 

@@ -6,11 +6,13 @@ Start reading at `Sessions`.
 import itertools
 import math
 import os
+import re
 import secrets
 import shutil
 import tempfile
 import threading
 import time
+import zipfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,6 +22,8 @@ from pathlib import Path
 import psutil
 
 from historical_denoiser.core.checks import UserError
+from historical_denoiser.core.command_line import describe_error
+from historical_denoiser.core.files import replacing
 from historical_denoiser.formats import containers
 from historical_denoiser.formats.audio_io import Recording
 from historical_denoiser.page.listening import Found, Sound
@@ -244,6 +248,25 @@ class Sessions:
 
     def _uploads(self) -> Iterator[Upload]:
         return (upload for session in self._sessions.values() for upload in session.uploads)
+
+    def describe(self, error: Exception) -> str:
+        """Returns an error on one line, without folders, which users of the page did not choose."""
+        return re.sub(f"{re.escape(str(self.root))}/(\\w+/)*", "", describe_error(error))
+
+    def bundle(self, session: Session, write: Callable[[Upload], Path]) -> Path:
+        """Writes all restored recordings of a user to one ZIP file, which replaces a former one.
+
+        `write` makes the file of a restored recording, and returns its path.
+        """
+        path, done = session.folder / "restored.zip", [
+            upload for upload in session.readable if upload.found]
+        self.require_room(sum(upload.file.stat().st_size for upload in done))
+        with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as file:  # not deflated
+            for upload in done:
+                with upload.lock:  # nothing else is written meanwhile
+                    restored = write(upload)
+                    file.write(restored, restored.name)
+        return path
 
     def require_room(self, more_bytes: int = 0) -> None:
         """Raises UserError if the files of all users, and so many bytes more, are too large."""
