@@ -7,7 +7,8 @@ import functools
 import html
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import gradio as gr
 from historical_denoiser.audio.replay import UNCHANGED
 from historical_denoiser.classical.clicks import LEVELS
 from historical_denoiser.core.checks import UserError
+from historical_denoiser.core.progress import Pace, ticking
 from historical_denoiser.formats import audio_io, containers
 from historical_denoiser.page import bands, choices
 from historical_denoiser.page.listening import Found, Sound
@@ -152,8 +154,8 @@ class Answers:
         seconds = whole["samples"] / whole["rate"]
         place = (min(place, max(0.0, seconds - choices.PREVIEW_SECONDS)) or
                  choices.loudest(whole["peaks"], seconds))
-        sound, found = self.workshop.preview(upload, choice, settings, place,
-                                             _reported(progress, choices.PREVIEW_SECONDS))
+        with _reported(progress, choices.PREVIEW_SECONDS) as report:
+            sound, found = self.workshop.preview(upload, choice, settings, place, report)
         if upload.found:
             whole |= _result(upload.found, upload.recording.rate)[0]
         return _played(sound) | _result(found, upload.recording.rate)[0] | {
@@ -195,7 +197,8 @@ class Answers:
             try:
                 if upload is not None:
                     self.workshop.sound(session, upload)
-                    run(_reported(progress, upload.recording.header_seconds))
+                    with _reported(progress, upload.recording.header_seconds) as report:
+                        run(report)
             except (UserError, OSError) as error:
                 if not (upload.is_stopped or upload.left):
                     upload.failed = self.workshop.sessions.describe(error)
@@ -262,18 +265,19 @@ class Answers:
         self.workshop.sessions.end(request.session_hash)
 
 
-def _reported(progress: Any, seconds: float) -> Callable[[float], None]:
-    """Starts a progress bar, and returns what it is told of each second that is done."""
-    total, done = max(seconds, 1.0), 0.0
+@contextmanager
+def _reported(progress: Any, seconds: float) -> Iterator[Callable[[float], None]]:
+    """Shows the progress of a run, and gives what it calls with each second that is done."""
+    pace = Pace(max(seconds, 1.0))
 
-    def report(seconds: float) -> None:
-        nonlocal done
-        done += seconds
-        progress((int(min(done, total)), int(total)), unit="seconds",
-                 desc="Removing noise (in steps of 10 seconds)")
+    def show() -> None:
+        left = pace.time_left()
+        progress(pace.estimate() / pace.total, desc=f"Removing the noise, {left}" if left else
+                 "Writing the result" if pace.is_complete else "Analysing the recording")
 
-    progress(0.0, desc="Analysing the recording (in steps of 10 seconds)")
-    return report
+    show()
+    with ticking(show):
+        yield pace.add
 
 
 def nothing():
