@@ -7,8 +7,8 @@ Open http://127.0.0.1:7860 and choose a recording. Most used settings:
   app.port=8000                port of the page
   app.host=0.0.0.0             lets others in the network use the page; default: this computer only
   app.weights=[FOLDER,...]     weights that are offered in addition to those of weights=...
-  app.longest_minutes=120      maximum length of a recording
-  app.largest_mb=2000          maximum size of a file
+  app.longest_minutes=120      maximum length of the recordings of a user together
+  app.largest_mb=2000          maximum size of their files together
   app.most_million_samples=900 maximum number of samples in all channels together
   app.all_users_gb=200         maximum size of the files of all users together
   weights=FILE                 as for inference.py, like the settings inference.*
@@ -31,11 +31,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import soundfile as sf
 
 from historical_denoiser.audio.replay import UNCHANGED
@@ -56,6 +57,7 @@ from historical_denoiser.page.listening import (
     write_sounds,
 )
 from historical_denoiser.page.sessions import (
+    AFTER_SHARE,
     GIGA,
     Session,
     Sessions,
@@ -141,7 +143,7 @@ class Workshop:
             paths: The files as the browser sent them.
 
         Raises:
-            UserError: An upload is gone, or the only one cannot be opened.
+            UserError: An upload is gone, or none can be opened.
         """
         session, track = self.sessions.take(key, paths), self.cfg.inference.track
         for upload in session.uploads:
@@ -156,8 +158,10 @@ class Workshop:
                     upload.failed = self.sessions.describe(error)
         if session.current not in session.readable:
             session.current = next(iter(session.readable), None)
-        if len(session.uploads) == 1 and session.current is None:
-            raise UserError(session.uploads[0].failed)
+        if session.current is None:
+            reason, count = session.uploads[0].failed, len(session.uploads)
+            raise UserError(reason if count == 1 else
+                            f"none of the {count} files can be read; the first: {reason}")
         return session
 
     def sound(self, session: Session, upload: Upload) -> Sound:
@@ -193,7 +197,8 @@ class Workshop:
             upload: The recording.
             choice: One of `choices`.
             settings: Those of `settings`.
-            report: Called with the seconds of audio finished since the last call.
+            report: Called with the seconds of audio finished since the last call; what comes after
+                the network counts as `AFTER_SHARE` of the length.
             spared: Clicks that stay as they are in the recording.
             carrier: The carrier in `settings`.
         """
@@ -213,9 +218,16 @@ class Workshop:
             # Strength 0 would not estimate any noise.
             self._restore(upload, found, keeping, settings.denoising_strength or 1.0, report)
             found.known = keeping.known
-            found.clicks = sorted(sorted(find_clicks(restorer, (
-                block for block in found.blocks(recording) if not upload.require_present()),
-                recording.rate, found.known), key=lambda click: -click.strength_db)[:MAX_CLICKS])
+
+            def blocks() -> Iterator[np.ndarray]:
+                for block in found.blocks(recording):
+                    upload.require_present()
+                    report(AFTER_SHARE * len(block) / recording.rate)
+                    yield block
+
+            found.clicks = sorted(sorted(
+                find_clicks(restorer, blocks(), recording.rate, found.known),
+                key=lambda click: -click.strength_db)[:MAX_CLICKS])
             write_sounds(found, recording, lambda seconds: upload.require_present())
             found.prepared.unlink(missing_ok=True)
             bands.filter_result(found, settings.strength_per_band,

@@ -7,6 +7,7 @@ import functools
 import html
 import itertools
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,10 +22,12 @@ from historical_denoiser.core.progress import Pace, ticking
 from historical_denoiser.formats import audio_io, containers
 from historical_denoiser.page import bands, choices
 from historical_denoiser.page.listening import Found, Sound
-from historical_denoiser.page.sessions import Session, Upload
+from historical_denoiser.page.sessions import AFTER_SHARE, Session, Upload
 from historical_denoiser.restoration.settings import OFF
 from historical_denoiser.run import profiles
 from historical_denoiser.run.jobs import OWN_RESULT
+
+logger = logging.getLogger(__name__)
 
 NO_PROFILE, FOUND_PROFILE = "Work without one", "Find one automatically"
 MARKED_PROFILE = "Use the section between the times below"
@@ -117,8 +120,10 @@ class Answers:
         return _shown(self.workshop, session, kind, strengths)
 
     @_with_plain_errors
-    def look(self, taken: list[str], request: gr.Request):
+    def look(self, played: dict | None, taken: list[str], request: gr.Request):
         """Shows what is wrong with a recording, and settings for it, before it is restored."""
+        if played is None:
+            return [gr.skip()] * 4
         upload = self._session(request).current
         found = self.workshop.look(upload)
         suggested = choices.suggestions(found)
@@ -199,11 +204,14 @@ class Answers:
                     self.workshop.sound(session, upload)
                     with _reported(progress, upload.recording.header_seconds) as report:
                         run(report)
-            except (UserError, OSError) as error:
-                if not (upload.is_stopped or upload.left):
-                    upload.failed = self.workshop.sessions.describe(error)
+            # A bug that shows with one recording must not stop the others.
+            except Exception as error:  # noqa: BLE001
                 if len(session.uploads) == 1:
                     raise
+                if not isinstance(error, UserError | OSError):
+                    logger.error("a fault of this program", exc_info=error)
+                if not (upload.is_stopped or upload.left):
+                    upload.failed = self.workshop.sessions.describe(error) or repr(error)
         if upload is not None and upload is session.current and upload.found:
             result, rows = _result(upload.found, upload.recording.rate)
             played, whole = _played(upload.before) | result, gr.Button(visible=False)
@@ -246,10 +254,10 @@ class Answers:
             strength_per_band=bands.per_band(strengths["strengths"]))
 
     @_with_plain_errors
-    def deliver(self, strength: float, request: gr.Request):
+    def deliver(self, played: dict | None, strength: float, request: gr.Request):
         """Writes the files of a result and shows them, if there is one."""
-        upload = self._session(request).current
-        if upload.found is None:
+        upload = played and self._session(request).current
+        if upload is None or upload.found is None:
             return gr.Column(visible=False), *[gr.skip()] * 6
         job = self.workshop.write(upload, strength)
         buttons = [gr.DownloadButton(f"Download {path.name}", value=path)
@@ -267,8 +275,11 @@ class Answers:
 
 @contextmanager
 def _reported(progress: Any, seconds: float) -> Iterator[Callable[[float], None]]:
-    """Shows the progress of a run, and gives what it calls with each second that is done."""
-    pace = Pace(max(seconds, 1.0))
+    """Shows the progress of a run, and gives the function that it calls; see `sessions.Run`.
+
+    `seconds` is the length of the recording.
+    """
+    pace = Pace(max((1.0 + AFTER_SHARE) * seconds, 1.0))
 
     def show() -> None:
         left = pace.time_left()
@@ -290,8 +301,6 @@ def nothing():
 def _shown(workshop: Any, session: Session, kind: str, strengths: dict[str, Any]):
     """Returns the values of all components that depend on the recording that is open."""
     upload = session.current
-    if upload is None:
-        return *nothing()[:-4], *_listed(session)
     sound, rows, marks = workshop.sound(session, upload), [], [gr.skip()] * 3
     played, drawn = _played(sound), {"strengths": strengths["strengths"]}
     if upload.found:
@@ -316,8 +325,8 @@ def _listed(session: Session):
     several, current, active = len(session.uploads) > 1, session.current, session.active
     return (gr.Radio([(f"{each.file.name}: {session.state(each)}", each.folder.name)
                       for each in session.uploads], visible=several,
-                     value=current.folder.name if current else None),
-            gr.Button(visible=several, interactive=current is not None),
+                     value=current.folder.name),
+            gr.Button(visible=several, interactive=active is None),
             gr.Button(visible=several and active is not None and not active.is_stopped),
             gr.Button(visible=several and any(each.found for each in session.uploads)))
 

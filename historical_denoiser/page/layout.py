@@ -167,7 +167,7 @@ def _connect_recordings(on: SimpleNamespace, answers: Answers, example: Path, li
     """
     received = [on.player, on.trial, on.run, on.whole, on.results, on.look, on.clicks, on.kind,
                 on.start, on.end, on.bands, *listed]
-    looked = {"fn": answers.look, "inputs": on.taken, "show_progress_on": on.status,
+    looked = {"fn": answers.look, "inputs": [on.player, on.taken], "show_progress_on": on.status,
               "outputs": [on.look, on.findings, on.suggested, on.taken], "concurrency_limit": 1,
               "concurrency_id": "look", **PRIVATE}
 
@@ -215,7 +215,7 @@ def _connect(page: gr.Blocks, on: SimpleNamespace, answers: Answers, example: Pa
     """Connects the events of the components with their handlers."""
     listed = [on.listed, on.all, on.stop, on.bundle]
     files = [on.results, on.result, on.rest, on.picture, on.written, on.command, on.kept]
-    delivered = {"fn": answers.deliver, "inputs": on.strength, "outputs": files,
+    delivered = {"fn": answers.deliver, "inputs": [on.player, on.strength], "outputs": files,
                  "concurrency_id": "files", "concurrency_limit": 2, **PRIVATE}
     # Files of other strengths than those that are chosen now are not offered.
     only_current = {"inputs": [on.strength, on.bands, on.written, on.result, on.rest], "fn": None,
@@ -252,4 +252,5 @@ def _connect(page: gr.Blocks, on: SimpleNamespace, answers: Answers, example: Pa
     page.load(answers.restore, None, kept, show_progress="hidden", **PRIVATE)
     gr.on([on.bands.submit, *(each.change for each in kept)], None, kept, None, **PRIVATE,
           js=KEEP_ADDRESS % json.dumps(answers.usual()))
+    page.load(None, js=(ROOM / "page.js").read_text(encoding="utf-8"), **PRIVATE)
     page.unload(answers.leave)

@@ -84,6 +84,7 @@ class Upload:
             raise
 
 
+AFTER_SHARE = 0.2  # of a recording's length, as which the work after the network is reported
 Run = Callable[[Callable[[float], object]], object]  # a run, which reports the seconds it finished
 
 
