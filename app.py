@@ -7,8 +7,8 @@ Open http://127.0.0.1:7860 and choose a recording. Most used settings:
   app.port=8000                port of the page
   app.host=0.0.0.0             lets others in the network use the page; default: this computer only
   app.weights=[FOLDER,...]     weights that are offered in addition to those of weights=...
-  app.longest_minutes=120      maximum length of a recording
-  app.largest_mb=2000          maximum size of a file
+  app.longest_minutes=120      maximum length of the recordings of a user together
+  app.largest_mb=2000          maximum size of their files together
   app.most_million_samples=900 maximum number of samples in all channels together
   app.all_users_gb=200         maximum size of the files of all users together
   weights=FILE                 as for inference.py, like the settings inference.*
@@ -31,11 +31,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import soundfile as sf
 
 from historical_denoiser.audio.replay import UNCHANGED
@@ -46,7 +47,8 @@ from historical_denoiser.core.memory import give_back_arrays
 from historical_denoiser.core.resources import PRETRAINED
 from historical_denoiser.denoiser import Method, choose_method, choose_network
 from historical_denoiser.formats import containers
-from historical_denoiser.page import choices
+from historical_denoiser.formats.audio_io import Recording
+from historical_denoiser.page import bands, choices
 from historical_denoiser.page.listening import (
     Found,
     KeepingNoise,
@@ -57,9 +59,11 @@ from historical_denoiser.page.listening import (
     write_sounds,
 )
 from historical_denoiser.page.sessions import (
+    AFTER_SHARE,
     GIGA,
     Session,
     Sessions,
+    Upload,
     make_root,
     open_upload,
     require_length,
@@ -78,6 +82,7 @@ logger = logging.getLogger(__name__)
 
 EXAMPLE = PRETRAINED.parent / "examples" / "noisy.flac"
 CLASSICAL = "Classical method without a network"
+NO_RESULT = 'there is no result yet; press "Remove the noise" first'
 SWEEP_SECONDS = 60.0  # interval at which old files are deleted
 MAX_CLICKS = 2000  # the strongest ones, which are listed
 POLL_SECONDS = 0.2  # interval at which signals are noticed
@@ -102,7 +107,7 @@ class Workshop:
         require(isinstance(cfg.inference.denoising_strength, float),
                 "inference.denoising_strength", "a number, since the page has a slider for it",
                 cfg.inference.denoising_strength)
-        for name in ("noise_profile", "noise_floor_db", "speed", "cluster",
+        for name in ("noise_profile", "noise_floor_db", "strength_per_band", "speed", "cluster",
                      *(field.name for field in fields(ExtraSettings))):
             value = getattr(cfg.inference, name)
             require(value == getattr(InferenceConfig(), name), f"inference.{name}",
@@ -131,43 +136,70 @@ class Workshop:
         """Returns whether the choice can use a noise profile."""
         return choice == CLASSICAL or choose_network(self.choices[choice])[1].unet.use_profile
 
-    def receive(self, key: str, upload: Path) -> Sound:
-        """Opens an upload, which replaces the user's former recording; returns the sound to play.
+    def receive(self, key: str, paths: Iterable[Path]) -> Session:
+        """Opens uploads, and returns the user's session, which holds these and no others.
+
+        Those of several that cannot be opened have the reason in `failed`.
 
         Args:
             key: Identifies an open page.
-            upload: The file as the browser sent it.
+            paths: The files as the browser sent them.
 
         Raises:
-            UserError: The file cannot be read, or is too long.
+            UserError: An upload is gone, or none can be opened.
         """
-        session = self.sessions.start(key, upload)
+        session, track = self.sessions.take(key, paths), self.cfg.inference.track
+        for upload in session.uploads:
+            if upload.recording is None:
+                try:
+                    with upload.in_use():
+                        upload.recording = open_upload(
+                            upload.file, None if track == ALL_TRACKS else track, self.cfg.app,
+                            [each.recording for each in session.readable])
+                        upload.failed = ""
+                except (UserError, OSError) as error:
+                    upload.failed = self.sessions.describe(error)
+        if session.current not in session.readable:
+            session.current = next(iter(session.readable), None)
+        if session.current is None:
+            reason, count = session.uploads[0].failed, len(session.uploads)
+            raise UserError(reason if count == 1 else
+                            f"none of the {count} files can be read; the first: {reason}")
+        return session
+
+    def sound(self, upload: Upload, others: Collection[Recording] = ()) -> Sound:
+        """Returns a recording as the page plays it; the file is written only once.
+
+        Args:
+            upload: The recording.
+            others: The user's other recordings, which count for the limits as well.
+        """
 
         def check(seconds: float) -> None:
-            session.require_present()
-            require_length(recording, seconds, self.cfg.app)
+            upload.require_present()
+            require_length(upload.recording, seconds, self.cfg.app, others)
 
-        with session.in_use():
-            track = self.cfg.inference.track
-            recording = open_upload(session.folder / "input" / upload.name,
-                                    None if track == ALL_TRACKS else track, self.cfg.app)
-            sound = write_sound(session.folder / "before", containers.read_blocks(recording),
-                                recording, check)
-        session.recording, session.before = recording, sound
-        return sound
+        with upload.in_use(), upload.lock:
+            if upload.before is None:
+                upload.before = write_sound(
+                    upload.folder / "before", containers.read_blocks(upload.recording),
+                    upload.recording, check)
+            return upload.before
 
-    def look(self, session: Session) -> list[Finding]:
+    def look(self, upload: Upload) -> list[Finding]:
         """Returns what is wrong with a recording, as `denoise --look`."""
-        with session.in_use():
-            return examine(session.recording)
+        with upload.in_use():
+            if upload.looked is None:
+                upload.looked = examine(upload.recording)
+            return upload.looked
 
-    def draw(self, session: Session) -> list[tuple[float, str]]:
+    def draw(self, upload: Upload) -> list[tuple[float, str]]:
         """Draws the spectrogram of a recording for the player; returns marks of its frequencies."""
-        with session.in_use():
-            return draw_sound(session.before.picture, [session.before], session.before.peaks,
-                              lambda seconds: session.require_present())
+        with upload.in_use():
+            return draw_sound(upload.before.picture, [upload.before], upload.before.peaks,
+                              lambda seconds: upload.require_present())
 
-    def denoise(self, session: Session, choice: str, settings: InferenceConfig,
+    def denoise(self, upload: Upload, choice: str, settings: InferenceConfig,
                 report: Callable[[float], object], spared: Collection[Click] = (),
                 carrier: str = choices.NO_CARRIER) -> Found:
         """Runs the network, and returns its result, with the sounds to play.
@@ -175,10 +207,11 @@ class Workshop:
         If this fails, the result of the last successful run is kept.
 
         Args:
-            session: The session of the recording.
+            upload: The recording.
             choice: One of `choices`.
             settings: Those of `settings`.
-            report: Called with the seconds of audio finished since the last call.
+            report: Called with the seconds of audio finished since the last call; what comes after
+                the network counts as `AFTER_SHARE` of the length.
             spared: Clicks that stay as they are in the recording.
             carrier: The carrier in `settings`.
         """
@@ -186,57 +219,56 @@ class Workshop:
                 "left out with this network, which was trained without one",
                 settings.noise_profile)
         self.sessions.require_room()
-        with session.in_use(), ExitStack() as undo:
+        with upload.in_use(), ExitStack() as undo:
             # A new folder, because `write` may still use the former result.
-            found = Found(Path(tempfile.mkdtemp(prefix="run", dir=session.folder)), choice,
-                          settings, carrier)
+            found = Found(Path(tempfile.mkdtemp(prefix="run", dir=upload.folder)), choice,
+                          dataclasses.replace(settings, strength_per_band=None), carrier)
             undo.callback(shutil.rmtree, found.folder, ignore_errors=True)
-            restorer, recording = self._restorer(found), session.recording
+            restorer, recording = self._restorer(found), upload.recording
             changes = bool(settings.repair) or settings.replay != UNCHANGED
             keeping = KeepingNoise(restorer, found.noise, found.prepared if changes else None)
             found.spare(spared, recording)
             # Strength 0 would not estimate any noise.
-            self._restore(session, found, keeping, settings.denoising_strength or 1.0, report)
+            self._restore(upload, found, keeping, settings.denoising_strength or 1.0, report)
             found.known = keeping.known
-            found.clicks = sorted(sorted(find_clicks(restorer, (
-                block for block in found.blocks(recording) if not session.require_present()),
-                recording.rate, found.known), key=lambda click: -click.strength_db)[:MAX_CLICKS])
-            write_sounds(found, recording, session.before,
-                         lambda seconds: session.require_present())
+            found.clicks = _strongest_clicks(restorer, found, upload, report)
+            write_sounds(found, recording, self.sound(upload),
+                         lambda seconds: upload.require_present())
             found.prepared.unlink(missing_ok=True)
-            with session.lock:
-                former, session.found = session.found, found
+            bands.filter_result(found, upload.before, settings.strength_per_band,
+                                lambda seconds: upload.require_present())
+            with upload.lock:
+                former, upload.found = upload.found, found
             undo.pop_all()
         if former is not None:
             shutil.rmtree(former.folder, ignore_errors=True)
         return found
 
-    def preview(self, session: Session, choice: str, settings: InferenceConfig, start: float,
+    def preview(self, upload: Upload, choice: str, settings: InferenceConfig, start: float,
                 report: Callable[[float], object]) -> tuple[Sound, Found]:
         """Restores ten seconds from `start` alone; returns them, and the result as `denoise`."""
         part = dataclasses.replace(
-            session, folder=Path(tempfile.mkdtemp(prefix="preview", dir=session.folder)),
-            recording=None, found=None, lock=threading.Lock())
-        rate, read = session.recording.rate, lambda: containers.read_blocks(session.recording)
-        path, noise = part.folder / f"{session.recording.path.stem}.wav", part.folder / "noise.wav"
-        with session.in_use():
+            upload, folder=Path(tempfile.mkdtemp(prefix="preview", dir=upload.folder)),
+            recording=None, before=None, found=None, lock=threading.RLock())
+        rate, read = upload.recording.rate, lambda: containers.read_blocks(upload.recording)
+        path, noise = part.folder / f"{upload.recording.path.stem}.wav", part.folder / "noise.wav"
+        with upload.in_use():
             profile = profiles.read_profile(settings.noise_profile, read, rate, sys.maxsize)
             if profile is not None:
                 sf.write(noise, profile, rate, "FLOAT")
             sf.write(path, profiles.cut(read(), rate, start, start + choices.PREVIEW_SECONDS),
                      rate, "FLOAT")
             part.recording = containers.open_audio(path, None)
-            sound = part.before = write_sound(
-                part.folder / "before", containers.read_blocks(part.recording), part.recording)
+            sound = self.sound(part)
             found = self.denoise(part, choice, dataclasses.replace(
                 settings, spectrogram=False,
                 noise_profile="none" if profile is None else str(noise)), report)
             self.draw(part)
-            for former in set(session.folder.glob("preview*")) - {part.folder}:
+            for former in set(upload.folder.glob("preview*")) - {part.folder}:
                 shutil.rmtree(former, ignore_errors=True)
         return sound, found
 
-    def write(self, session: Session, strength: float) -> Job:
+    def write(self, upload: Upload, strength: float) -> Job:
         """Writes the result, the residual and the picture, like inference.py.
 
         The files replace former ones. The noise estimate is that of the last run, so that the
@@ -245,19 +277,33 @@ class Workshop:
         Raises:
             UserError: There was no successful run.
         """
-        with session.in_use(), session.lock:
-            found = session.found
+        with upload.in_use(), upload.lock:
+            found = upload.found
             if found is None:
-                raise UserError('there is no result yet; press "Remove the noise" first')
+                raise UserError(NO_RESULT)
             kept = KeptNoise(self._restorer(found), found.known, found.noise)
-            return self._restore(session, found, kept, strength)
+            return self._restore(upload, found, kept, strength)
 
-    def command(self, session: Session, strength: float) -> str:
+    def filter(self, upload: Upload, per_band: list[list[float]] | None) -> Found:
+        """Gives a result another strength by frequency: its sound, and the next files of `write`.
+
+        Args:
+            upload: The recording.
+            per_band: A value of `inference.strength_per_band`.
+        """
+        with upload.in_use(), upload.lock:
+            if upload.found is None:
+                raise UserError(NO_RESULT)
+            bands.filter_result(upload.found, upload.before, per_band,
+                                lambda seconds: upload.require_present())
+            return upload.found
+
+    def command(self, upload: Upload, strength: float) -> str:
         """Returns the command that makes the files of `write`."""
-        found = session.found
+        found = upload.found
         cfg = self.choices[found.choice]
         others = {"carrier": found.carrier, "method": cfg.method, "weights": cfg.weights}
-        return choices.command_of(session.recording.path, dataclasses.replace(
+        return choices.command_of(upload.path, dataclasses.replace(
             found.settings, denoising_strength=strength), *(
             f"{key}={value}" for key, value in others.items() if value != getattr(Config, key)))
 
@@ -267,19 +313,19 @@ class Workshop:
         return dataclasses.replace(restorer, stages=dataclasses.replace(
             found.settings.stages, listen_first=restorer.stages.listen_first))
 
-    def _restore(self, session: Session, found: Found, restorer: KeepingNoise | KeptNoise,
+    def _restore(self, upload: Upload, found: Found, restorer: KeepingNoise | KeptNoise,
                  strength: float, report: Callable[[float], object] = lambda seconds: None) -> Job:
         """Writes the files of `write`; the arguments are those of `denoise`."""
         settings = dataclasses.replace(
             found.settings, audio=None, output_dir=str(found.folder / "results"),
             denoising_strength=strength)
-        job = make_job(session.recording, settings)
+        job = make_job(upload.recording, settings)
         if found.job == job:
             return job
         method = self.method(found.choice)
 
         def check(seconds: float) -> None:
-            session.require_present()
+            upload.require_present()
             report(seconds)
 
         def forget() -> None:
@@ -294,6 +340,21 @@ class Workshop:
             former.unlink()
         found.job = job
         return job
+
+
+def _strongest_clicks(restorer: Restorer, found: Found, upload: Upload,
+                      report: Callable[[float], object]) -> list[Click]:
+    """Returns the clicks that the stages remove, at most `MAX_CLICKS`; see `Workshop.denoise`."""
+    rate = upload.recording.rate
+
+    def blocks() -> Iterator[np.ndarray]:
+        for block in found.blocks(upload.recording):
+            upload.require_present()
+            report(AFTER_SHARE * len(block) / rate)
+            yield block
+
+    return sorted(sorted(find_clicks(restorer, blocks(), rate, found.known),
+                         key=lambda click: -click.strength_db)[:MAX_CLICKS])
 
 
 # --- The page --------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Tests of the page: real browser, real server, real code below; only the network is tiny."""
 
+import base64
 import dataclasses
 import functools
 import itertools
@@ -11,6 +12,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -192,7 +194,7 @@ def keep_picture(page, name: str) -> None:
 def sound(page, name: str) -> np.ndarray:
     """Returns what the player has of a sound, `(samples, channels)` with full scale at 1."""
     told = page.evaluate("window.denoiserPlayer.sound()")
-    answer = page.request.get(f"{page.url}{told.get(name, name)}")
+    answer = page.request.get(f"{page.url.partition('?')[0]}{told.get(name, name)}")
     return np.frombuffer(answer.body(), "<i2").reshape(-1, told["channels"]) / 32767.0
 
 
@@ -384,6 +386,112 @@ def test_what_cannot_be_read_is_told_in_one_line(open_page, served, recording, t
     denoise(page)
 
 
+def test_several_files_are_denoised_one_after_the_other(open_page, served, tmp_path):
+    """Two of the same name, one that fails, one that cannot be read, and what is no recording."""
+    folder = tmp_path / "reels"
+    for name, channels in (("a/side.wav", 1), ("b/side.wav", 2)):
+        write_audio(folder / name, 1.0, 22050, channels)
+    sf.write(folder / "c.wav", np.full(11025, np.nan), 22050, "FLOAT")
+    (folder / "poem.wav").write_text("no sound at all\n" * 100)
+    (folder / "cover.txt").write_text("no recording")
+    page = open_page(viewport={"width": 1280, "height": 1100})
+    assert page.is_hidden("#listed") and page.is_hidden("#all")
+    page.set_input_files("#folder input, input[webkitdirectory]", folder)
+    page.wait_for_selector("#run:not([disabled])")
+    items, texts = page.locator("#listed label:has(input)"), lambda: "; ".join(
+        sorted(page.locator("#listed label:has(input)").all_inner_texts()))
+    assert texts() == ("c.wav: waiting; poem.wav: failed: holds text, not sound; "
+                       "side (2).wav: waiting; side.wav: waiting")
+    items.get_by_text("side.wav: waiting").click()
+    page.wait_for_function("window.denoiserPlayer.sound()?.samples === 22050")
+    denoise(page)
+    page.wait_for_selector("#listed :text('side.wav: done')")
+    served.may_run.clear()
+    page.click("#all")
+    page.wait_for_selector("#listed :text('side (2).wav: being denoised')")
+    keep_picture(page, "several at work")
+    page.click("#stop")
+    page.wait_for_selector("#stop", state="hidden")
+    served.may_run.set()
+    page.wait_for_selector("#listed :text('being denoised')", state="detached")
+    assert texts().count("done") == 1 and texts().count("waiting") == 1
+    page.click("#all")
+    page.wait_for_selector("#listed :text('side (2).wav: done')")
+    keep_picture(page, "several")
+    assert "c.wav: failed: the recording holds NaN" in texts()
+    with page.expect_download() as waiting:
+        page.click("#bundle")
+    waiting.value.save_as(tmp_path / "all.zip")
+    with zipfile.ZipFile(tmp_path / "all.zip") as bundle:
+        assert sorted(bundle.namelist()) == ["side (2)_denoised.wav", "side_denoised.wav"]
+        bundle.extractall(tmp_path)
+    items.get_by_text("side (2).wav").click()
+    page.wait_for_selector("#residual:has-text('side (2)_residual.wav')")
+    own = download(page, "#result", tmp_path / "own")
+    assert own.read_bytes() == (tmp_path / "side (2)_denoised.wav").read_bytes()
+    page.get_by_label("Remove this file").first.click()
+    page.wait_for_function("document.querySelectorAll('#listed input').length === 3")
+
+
+def test_settings_are_in_the_address_and_taken_from_it(open_page, served):
+    page, method = open_page(), list(served.workshop.choices)[1]
+    assert "?" not in page.url
+    page.click("#carrier input")
+    page.get_by_role("option", name=re.compile("voice_memo")).click()
+    page.fill("#strength input[type=number]", "0.4")
+    page.wait_for_url("**/?*carrier=voice_memo*strength=0.4&*")
+    page.wait_for_function("location.search.includes('clicks=gentle')")
+    page.goto(f"{served.address}/?carrier=voice_memo&clicks=strong&strength=0.4&method={method}")
+    page.wait_for_function("document.querySelector('#choice input')?.value.startsWith('knowing')")
+    assert "voice_memo" in page.input_value("#carrier input")
+    assert page.is_checked("#declick input[value=strong]")
+    assert page.input_value("#strength input[type=number]") == "0.4"
+    page.goto(f"{served.address}/?carrier=%3Cb%3Ewax&strength=7&clicks=off")
+    toast = page.wait_for_selector(".toast-body.warning").inner_text()
+    assert toast.endswith("not offered here: carrier=<b>wax, strength=7")
+    assert page.is_checked("#declick input[value=off]")
+
+
+def test_the_strength_of_a_band_is_drawn_heard_written_and_told(open_page, served, recording,
+                                                                 tmp_path):
+    page = open_page(viewport={"width": 390, "height": 844})
+    drop(page, recording)
+    denoise(page)
+    page.get_by_text("Strength by frequency").click()
+    slider = page.get_by_label("Strength at 250 Hz")
+    slider.wait_for()
+    drawn = page.evaluate("""() => { const canvas = document.querySelector("#bands canvas");
+      const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+      return pixels.some((value) => value > 0); }""")
+    assert drawn and page.evaluate("document.documentElement.scrollWidth") <= 390
+    full, calls = sound(page, "removed"), len(served.calls)
+    command = "document.querySelector('#command textarea').value"
+    page.get_by_label("Strength at 63 Hz").fill("0.5")
+    page.wait_for_function(f"{command}.includes('[88,1]')")
+    slider.fill("0")  # the tone of the first channel
+    page.wait_for_function(f"{command}.includes('[177,0]')")
+    assert "'inference.strength_per_band=[[0,0.5],[88,1],[177,0],[354,1]]'" in page.input_value(
+        "#command textarea")
+    page.wait_for_url("**/?*bands=0.5%2C1%2C0%2C1%2C1%2C1%2C1%2C1%2C1")
+    left = sound(page, "removed")
+    rms = np.sqrt(np.mean(np.square(left), axis=0) / np.mean(np.square(full), axis=0))
+    assert rms[0] < 0.3 and rms[1] > 0.9
+    assert page.evaluate(LOW_CONTRAST) == {}
+    keep_picture(page, "bands")
+    downloads = []
+    page.on("download", lambda each: downloads.append(each))
+    while not downloads:  # a click does nothing while the files are written again
+        page.click("#result")
+        page.wait_for_timeout(200)
+    downloads[0].save_as(tmp_path / "own.wav")
+    np.testing.assert_allclose(sound(page, "before") - left, sf.read(tmp_path / "own.wav")[0],
+                               atol=3.5 / 2**15)
+    assert len(served.calls) == calls
+    page.get_by_role("button", name="Reset").click()
+    page.wait_for_function(f"!{command}.includes('per_band')")
+    np.testing.assert_array_equal(sound(page, "removed"), full)
+
+
 @pytest.mark.slow
 def test_two_users_at_once_get_their_own_results_one_after_the_other(
         open_page, served, recording, tmp_path):
@@ -429,7 +537,7 @@ def test_nothing_but_own_results_is_served_and_all_of_it_is_deleted(
     own, get = waiting.value.url, page.request.get
     assert get(own).ok
     folder = Path(re.search(r"file=(/.*)/run\w+/results/", own)[1])
-    assert folder.parent == served.root
+    assert folder.parent.parent == served.root
     secret = tmp_path / "secret.wav"
     shutil.copy(recording, secret)
     for path in ("/etc/passwd", str(ROOT / "app.py"), "app.py", "README.md", str(secret),
@@ -483,6 +591,26 @@ def test_a_noise_profile_is_marked_where_the_player_stands(open_page, served, re
     while len(served.calls) == calls and not page.is_visible(".toast-body.error"):
         page.wait_for_timeout(20)
     assert served.calls[-1] == next(iter(served.workshop.choices))
+
+
+def test_a_folder_is_dropped(open_page, recording):
+    """Browsers let no program drop a folder, so its entries are made up."""
+    page = open_page()
+    page.wait_for_selector("[data-takes-folders]", state="attached")
+    page.evaluate("""(samples) => {
+      const file = (name) => ({isDirectory: false, file: (done) => done(
+        new File([Uint8Array.from(atob(samples), (each) => each.charCodeAt(0))], name))});
+      const folder = (...inside) => ({isDirectory: true, createReader: () => ({
+        readEntries: (done) => done(inside.splice(0, 1))})});
+      const event = new DragEvent("drop", {bubbles: true, cancelable: true});
+      const entry = folder(file("1.wav"), folder(file("2.wav")), file("cover.jpg"));
+      Object.defineProperty(event, "dataTransfer", {value: {
+        items: [{webkitGetAsEntry: () => entry}]}});
+      document.querySelector("#file button").dispatchEvent(event);
+    }""", base64.b64encode(recording.read_bytes()).decode())
+    page.wait_for_selector("#run:not([disabled])")
+    assert page.locator("#listed label:has(input)").all_inner_texts() == [
+        "1.wav: waiting", "2.wav: waiting"]
 
 
 def test_the_example_is_there_wherever_the_page_was_started(
@@ -561,18 +689,18 @@ def test_a_film_becomes_what_the_command_makes_of_it(tiny_run, tmp_path):
     film = tmp_path / "reel.mkv"
     write_film(film, "matroska", [Sound("flac")])
     workshop = app.Workshop(composed(f"weights={tiny_run}"), tmp_path / "root")
-    heard = workshop.receive("me", film)
+    upload = workshop.receive("me", [film]).current
+    heard = workshop.sound(upload)
     assert (heard.rate, heard.channels) == (48000, 2)
-    session = workshop.sessions.of("me")
     settings = workshop.settings("auto", denoising_strength=0.5)
-    found = workshop.denoise(session, next(iter(workshop.choices)), settings, lambda s: None)
+    found = workshop.denoise(upload, next(iter(workshop.choices)), settings, lambda s: None)
     assert found.removed.samples == heard.samples and found.base is None
-    job = workshop.write(session, 0.0)
+    job = workshop.write(upload, 0.0)
     assert job.denoised.name == "reel_denoised_s0.mkv"
     assert sorted(path.name for path in job.denoised.parent.iterdir()) == [
         "reel_denoised_s0.mkv", "reel_residual_s0.wav", "reel_spectrogram_s0.png"]
     with pytest.raises(UserError, match="noise profile"):
-        workshop.denoise(session, next(iter(workshop.choices)), dataclasses.replace(
+        workshop.denoise(upload, next(iter(workshop.choices)), dataclasses.replace(
             settings, noise_profile="auto"), lambda s: None)
 
 
@@ -591,15 +719,14 @@ def at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     workshop.restorer = lambda choice: dataclasses.replace(restorer, network=predict)
     may_run.set()
     write_audio(tmp_path / "side.wav", seconds=1.0, rate=22050)
-    workshop.receive("me", tmp_path / "side.wav")
-    session = workshop.sessions.of("me")
+    upload = workshop.receive("me", [tmp_path / "side.wav"]).current
 
     def run(profile: str | list[float], strength: float = 0.5, carrier: str = "auto"):
-        return workshop.denoise(session, app.CLASSICAL, workshop.settings(
+        return workshop.denoise(upload, app.CLASSICAL, workshop.settings(
             carrier, noise_profile=profile, denoising_strength=strength), lambda seconds: None)
 
-    return SimpleNamespace(workshop=workshop, session=session, calls=calls, may_run=may_run,
-                           run=run, write=functools.partial(workshop.write, session))
+    return SimpleNamespace(workshop=workshop, upload=upload, calls=calls, may_run=may_run,
+                           run=run, write=functools.partial(workshop.write, upload))
 
 
 def full_disk(*_):
@@ -609,7 +736,7 @@ def full_disk(*_):
 def test_a_run_that_fails_leaves_what_the_former_one_found(at_work, monkeypatch):
     removed = at_work.run([0.2, 0.6]).removed.path.read_bytes()
     results = {path.name: path.read_bytes() for path in at_work.write(0.4).results}
-    found, calls = at_work.session.found, len(at_work.calls)
+    found, calls = at_work.upload.found, len(at_work.calls)
     with pytest.raises(UserError, match="noise_profile"):
         at_work.run([5.0, 6.0])
     assert len(at_work.calls) == calls
@@ -617,8 +744,8 @@ def test_a_run_that_fails_leaves_what_the_former_one_found(at_work, monkeypatch)
         patch.setattr(app, "write_sounds", full_disk)
         with pytest.raises(OSError, match="the disk is full"):
             at_work.run("none", 0.4)
-    assert at_work.session.found is found and at_work.session.folder == found.folder.parent
-    assert [path for path in at_work.session.folder.iterdir() if path.name.startswith("run")] == [
+    assert at_work.upload.found is found and at_work.upload.folder == found.folder.parent
+    assert [path for path in at_work.upload.folder.iterdir() if path.name.startswith("run")] == [
         found.folder]
     calls = len(at_work.calls)
     at_work.write(0.7)
@@ -639,7 +766,7 @@ def test_the_network_runs_only_where_it_is_told_to(at_work):
 
 def test_files_are_made_while_the_next_run_is_at_work(at_work):
     at_work.run("none")
-    first = at_work.session.found
+    first = at_work.upload.found
     at_work.may_run.clear()
     with ThreadPoolExecutor(1) as other:
         running = other.submit(at_work.run, [0.2, 0.6])
@@ -650,7 +777,7 @@ def test_files_are_made_while_the_next_run_is_at_work(at_work):
         assert job.denoised.is_relative_to(first.folder) and job.denoised.is_file()
         at_work.may_run.set()
         running.result()
-    assert at_work.session.found is not first and not first.folder.exists()
+    assert at_work.upload.found is not first and not first.folder.exists()
     assert at_work.write(0.7).denoised.is_file()
 
 
@@ -670,9 +797,9 @@ def test_files_of_two_strengths_are_made_one_after_the_other(at_work, monkeypatc
     with ThreadPoolExecutor(2) as others:
         jobs = list(others.map(at_work.write, (0.3, 0.6)))
     assert most == [1, 1]
-    assert at_work.session.found.job in jobs
-    assert sorted(at_work.session.found.job.denoised.parent.iterdir()) == sorted(
-        at_work.session.found.job.results)
+    assert at_work.upload.found.job in jobs
+    assert sorted(at_work.upload.found.job.denoised.parent.iterdir()) == sorted(
+        at_work.upload.found.job.results)
 
 
 def test_a_carrier_sets_what_it_sets_in_a_command_and_is_heard(at_work, tmp_path):
@@ -687,22 +814,21 @@ def test_a_carrier_sets_what_it_sets_in_a_command_and_is_heard(at_work, tmp_path
         found.base, found.removed))
     np.testing.assert_allclose(base - 0.4 * removed, sf.read(at_work.write(0.4).denoised)[0],
                                atol=2.5 / 2**15)
-    assert np.abs(base - sf.read(at_work.session.recording.path)[0]).max() > 0.001
+    assert np.abs(base - sf.read(at_work.upload.recording.path)[0]).max() > 0.001
 
 
 def test_clicks_that_are_to_stay_stay(at_work, tmp_path):
     workshop, path = at_work.workshop, tmp_path / "clicks.wav"
-    audio, rate = sf.read(at_work.session.recording.path)
+    audio, rate = sf.read(at_work.upload.recording.path)
     audio[[rate // 4, rate // 2]] += 0.5
     sf.write(path, audio, rate)
-    workshop.receive("me", path)
-    session = workshop.sessions.of("me")
+    upload = workshop.receive("me", [path]).current
 
     def restored(spared=()):
-        found = workshop.denoise(session, app.CLASSICAL, workshop.settings("auto"),
+        found = workshop.denoise(upload, app.CLASSICAL, workshop.settings("auto"),
                                  lambda seconds: None, spared)
         removed = np.fromfile(found.removed.path, "<i2") / 32767.0
-        result = sf.read(workshop.write(session, 1.0).denoised)[0]
+        result = sf.read(workshop.write(upload, 1.0).denoised)[0]
         np.testing.assert_allclose(sf.read(path)[0] - removed, result, atol=2.5 / 2**15)
         return found, np.abs(result - audio)[[rate // 4, rate // 2]]
 
@@ -716,30 +842,29 @@ def test_clicks_that_are_to_stay_stay(at_work, tmp_path):
 
 def test_parts_of_the_noise_are_those_of_the_command(at_work, tmp_path):
     workshop, path = at_work.workshop, tmp_path / "parts.wav"
-    audio, rate = sf.read(at_work.session.recording.path)
+    audio, rate = sf.read(at_work.upload.recording.path)
     audio = np.tile(audio, (8, 1) if audio.ndim == 2 else 8)
     hum = sum(np.sin(2.0 * np.pi * 50.0 * n * np.arange(len(audio)) / rate) / n for n in (1, 2, 3))
     audio += 0.05 * hum.reshape(-1, *[1] * (audio.ndim - 1))
     audio[[rate, 2 * rate]] += 0.5
     sf.write(path, audio, rate)
-    workshop.receive("me", path)
-    session, settings = workshop.sessions.of("me"), workshop.settings("auto")
-    found = workshop.denoise(session, app.CLASSICAL, settings, lambda seconds: None)
+    upload, settings = workshop.receive("me", [path]).current, workshop.settings("auto")
+    found = workshop.denoise(upload, app.CLASSICAL, settings, lambda seconds: None)
     assert {"hum", "clicks"} <= set(found.parts) <= {"hum", "clicks", "held_notes"}
     assert not list(found.folder.glob("noise_*"))
-    job = make_job(session.recording, dataclasses.replace(
+    job = make_job(upload.recording, dataclasses.replace(
         settings, output_dir=str(tmp_path / "command"), residual="stages"))
     denoise_recording(job, workshop.restorer(app.CLASSICAL))
     for stage, part in found.parts.items():
         np.testing.assert_allclose(np.fromfile(part.path, "<i2") / 32767.0,
                                    sf.read(job.by_stage[stage])[0].ravel(), atol=2.5 / 2**15)
     gains = np.array([1.0, -1.0, *[0.0] * len(found.parts)])
-    power = np.mean(np.square(sf.read(job.denoised)[0])) * session.recording.channels
+    power = np.mean(np.square(sf.read(job.denoised)[0])) * upload.recording.channels
     assert 0.01 * power < gains @ found.products @ gains < 2.0 * power
 
 
 def test_ten_seconds_are_tried_first_as_the_whole_is_restored(at_work, tmp_path):
-    workshop, whole = at_work.workshop, at_work.session
+    workshop, whole = at_work.workshop, at_work.upload
     settings = workshop.settings("voice_memo", noise_profile=[0.2, 0.6])
     sound, found = workshop.preview(whole, app.CLASSICAL, settings, 0.25, lambda seconds: None)
     assert sound.samples == found.base.samples == round(0.75 * 22050)
@@ -787,6 +912,7 @@ def test_the_program_serves_this_computer_alone_and_leaves_nothing(
 @pytest.mark.parametrize("setting", ["inference.noise_profile=auto", "inference.cluster=ray",
                                      "inference.noise_floor_db=12", "inference.speed=0.98",
                                      "inference.loudness=-18", "inference.tracks=labels",
+                                     "inference.strength_per_band=[[0,0.5]]",
                                      "inference.denoising_strength=auto"])
 def test_what_the_slider_cannot_show_is_refused(setting, tiny_run, tmp_path):
     with pytest.raises(UserError, match=setting.split("=")[0]):

@@ -5,7 +5,8 @@ Start reading at `settings_of`.
 
 import html
 import json
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from historical_denoiser.run.settings import InferenceConfig
 CARRIERS = CONF / "carrier"
 NO_CARRIER = "auto"
 PREFIX = "inference."
+NUMBER = re.compile(r"[0-9]*\.?[0-9]+")
 PREVIEW_SECONDS = 10.0
 # What the settings that may be suggested do.
 EFFECTS = {"carrier": "Choose this carrier", profiles.KEY: "Use this section as the noise alone",
@@ -74,6 +76,32 @@ def settings_of(base: InferenceConfig, given: Iterable[str], carrier: str,
     own = OmegaConf.from_dotlist([each.removeprefix(PREFIX) for each in chosen])
     return replace(OmegaConf.to_object(OmegaConf.merge(
         OmegaConf.structured(base), _chosen_by(carrier, given), own)), **others)
+
+
+def read_address(query: Mapping[str, str], usual: Mapping[str, Any],
+                 offered: Mapping[str, Collection[str]]) -> tuple[dict[str, Any], list[str]]:
+    """Returns the settings in the query of the page's address, and what is wrong with others.
+
+    Args:
+        query: The query, which may hold keys of others, such as Gradio's.
+        usual: The values of the page by key: names, shares from 0 to 1, and lists of shares.
+        offered: The allowed values of each key with names.
+    """
+    found, wrong = {}, []
+    for key in usual.keys() & query.keys():
+        shares = [float(each) if NUMBER.fullmatch(each) else -1.0 for each in query[key].split(",")]
+        if key in offered:
+            is_good, value = query[key] in offered[key], query[key]
+        else:
+            is_list = isinstance(usual[key], list)
+            is_good = len(shares) == (len(usual[key]) if is_list else 1) and all(
+                0.0 <= share <= 1.0 for share in shares)
+            value = shares if is_list else shares[0]
+        if is_good:
+            found[key] = value
+        else:
+            wrong.append(f"{key}={query[key][:40]}")
+    return found, sorted(wrong)
 
 
 def command_of(recording: Path, settings: InferenceConfig, *others: str) -> str:

@@ -4,6 +4,7 @@ It also writes the sounds that the page plays. Start reading at `KeepingNoise` a
 """
 
 import os
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -186,8 +187,12 @@ class Found:
         removed: The noise at strength 1.
         base: The result at strength 0, if that is not the recording.
         parts: What stages of `STAGES` removed of the noise, if they removed anything.
-        products: Of these sounds and the recording before them, for the loudness of mixtures; see
+        filtered: Sounds that replace the noise and its parts, by the strength of each band; empty
+            if that is 1 everywhere.
+        products: Of the recording and these sounds, for the loudness of mixtures; see
             `loudness.weighted_products`.
+        restored_picture: The spectrogram of the result at strength 1.
+        spectra: Result of `bands.measure_spectra`; None before it is needed.
         clicks: The strongest of those that the stages remove.
         spared: Those of them that stay as they are in the recording.
     """
@@ -202,7 +207,10 @@ class Found:
     removed: Sound | None = None
     base: Sound | None = None
     parts: dict[str, Sound] = field(default_factory=dict)
+    filtered: dict[str, Sound] = field(default_factory=dict)
     products: list[list[float]] = field(default_factory=list)
+    restored_picture: Path | None = None
+    spectra: dict[str, list[float]] | None = None
     clicks: list[Click] = field(default_factory=list)
     spared: Collection[Click] = ()
 
@@ -212,9 +220,9 @@ class Found:
         return self.folder / "noise"
 
     @property
-    def restored_picture(self) -> Path:
-        """The spectrogram of the result at strength 1."""
-        return self.folder / "restored.png"
+    def heard(self) -> dict[str, Sound]:
+        """The noise (`removed`) and its parts, as they are played."""
+        return {"removed": self.removed, **self.parts} | self.filtered
 
     @property
     def prepared(self) -> Path:
@@ -269,9 +277,15 @@ def write_sounds(found: Found, recording: Recording, before: Sound,
 
 def measure_sounds(found: Found, before: Sound, check: Callable[[float], object]) -> None:
     """Measures the sounds of a run for their loudness, and draws the result at strength 1."""
-    sounds = [each for each in (before, found.removed, found.base, *found.parts.values()) if each]
+    removed, *parts = found.heard.values()
+    sounds = [each for each in (before, removed, found.base, *parts) if each]
     found.products = weighted_products(_read_together(sounds, check), before.rate).tolist()
-    draw_sound(found.restored_picture, [found.base or before, found.removed], before.peaks, check)
+    # A new name, because browsers keep pictures by their address.
+    former, found.restored_picture = (
+        found.restored_picture, found.folder / f"restored_{time.monotonic_ns()}.png")
+    draw_sound(found.restored_picture, [found.base or before, removed], before.peaks, check)
+    if former is not None:
+        former.unlink()
 
 
 def draw_sound(path: Path, sounds: list[Sound], peaks: list[float],
@@ -312,7 +326,7 @@ def _read_together(sounds: list[Sound], check: Callable[[float], object]) -> Ite
             yield block.reshape(len(files), -1, channels).swapaxes(1, 2) / LOUDEST
 
 
-def write_sound(path: Path, blocks: Iterable[np.ndarray], recording: Recording,
+def write_sound(path: Path, blocks: Iterable[np.ndarray], recording: Recording | Sound,
                 check: Callable[[float], object] = lambda seconds: None) -> Sound:
     """Writes the file of a sound. More than two channels are averaged to one.
 

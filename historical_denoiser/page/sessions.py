@@ -1,16 +1,20 @@
-"""The files of the page's users: one folder per recording, deleted when the user leaves.
+"""The users of the page, and their recordings: each has a folder, deleted when the user leaves.
 
 Start reading at `Sessions`.
 """
 
+import itertools
 import math
 import os
+import re
 import secrets
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+import zipfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,45 +22,54 @@ from pathlib import Path
 import psutil
 
 from historical_denoiser.core.checks import UserError
+from historical_denoiser.core.command_line import describe_error
+from historical_denoiser.core.files import replacing
 from historical_denoiser.formats import containers
 from historical_denoiser.formats.audio_io import Recording
 from historical_denoiser.page.listening import Found, Sound
 from historical_denoiser.page.settings import AppConfig
+from historical_denoiser.run.findings import Finding
 
 PREFIX = "denoiser_page_"
 NAME_BYTES = 16  # length of a folder's name, which cannot be guessed
-MILLION, GIGA = 10**6, 10**9
-STOPPED = "stopped, because the recording was removed from the page"
+MILLION, GIGA, MEBI = 10**6, 10**9, 2**20
+STOPPED = "stopped, since the recording was removed from the page, or Stop was pressed"
 UNTAKEN_SECONDS = 600.0  # an upload that nobody took for so long after its last byte is deleted
 
 
-@dataclass
-class Session:
-    """One recording of one user.
+@dataclass(eq=False)
+class Upload:
+    """One recording of a user, and what is made of it.
 
     Attributes:
         folder: Folder with all files that are made for it.
-        upload: The uploaded file, outside `folder`.
-        recording: The recording to be denoised.
-        before: It, as the page plays it.
+        path: The uploaded file, outside `folder`.
+        file: The same file below `folder`, with a name that no other recording of the user has.
+        recording: The recording to be denoised; None if it cannot be.
+        before: The recording as the page plays it; None before it is opened.
+        looked: What is wrong with it; None before it is examined.
         found: Result of the last successful run.
-        used: Time of the last request; see `time.monotonic`.
-        left: Whether the user has closed the page or uploaded another recording.
+        failed: Why it cannot be read, or why the last run failed.
+        left: Whether the user has closed the page or removed the recording.
+        is_stopped: Whether the current run is to end.
         lock: Protects `found` and its files.
     """
 
     folder: Path
-    upload: Path
+    path: Path
+    file: Path
     recording: Recording | None = None
     before: Sound | None = None
+    looked: list[Finding] | None = None
     found: Found | None = None
-    used: float = 0.0
+    failed: str = ""
     left: bool = False
-    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    is_stopped: bool = False
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     def require_present(self) -> None:
         """Raises UserError if the user no longer waits for the result."""
-        if self.left:
+        if self.left or self.is_stopped:
             raise UserError(STOPPED)
 
     @contextmanager
@@ -69,6 +82,78 @@ class Session:
             if self.left:
                 raise UserError(STOPPED) from error
             raise
+
+
+AFTER_SHARE = 0.2  # of a recording's length, as which the work after the network is reported
+Run = Callable[[Callable[[float], object]], object]  # a run, which reports the seconds it finished
+
+
+@dataclass
+class Session:
+    """The recordings of one user.
+
+    Attributes:
+        folder: Folder with all files that are made for them.
+        uploads: The recordings.
+        current: The one that is open in the player.
+        shown: The one for which the controls were set last.
+        queue: Runs that were requested and have not begun, each with its recording.
+        running: The recording of the run at work.
+        used: Time of the last request; see `time.monotonic`.
+    """
+
+    folder: Path
+    uploads: list[Upload] = field(default_factory=list)
+    current: Upload | None = None
+    shown: Upload | None = None
+    queue: deque[tuple[Upload, Run]] = field(default_factory=deque)
+    running: Upload | None = None
+    used: float = 0.0
+
+    @property
+    def readable(self) -> list[Upload]:
+        """The recordings that can be denoised."""
+        return [upload for upload in self.uploads if upload.recording is not None]
+
+    def others(self, upload: Upload) -> list[Recording]:
+        """Returns the recordings that can be denoised, but for one."""
+        return [each.recording for each in self.readable if each is not upload]
+
+    @property
+    def active(self) -> Upload | None:
+        """The recording that is being denoised, or is the next one."""
+        return self.running or next((upload for upload, _ in self.queue), None)
+
+    def state(self, upload: Upload) -> str:
+        """Returns the state of a recording, for the list on the page."""
+        if upload is self.active:
+            return "being denoised"
+        if upload.failed:
+            return f"failed: {upload.failed.removeprefix(f'{upload.file.name}: ')}"
+        return "waiting" if upload.found is None else "done"
+
+    def request(self, runs: list[tuple[Upload, Run]]) -> None:
+        """Adds runs to the queue; they replace those of the same recordings."""
+        wanted = [upload for upload, _ in runs]
+        self.queue = deque([each for each in self.queue if each[0] not in wanted] + runs)
+
+    @contextmanager
+    def next_run(self) -> Iterator[tuple[Upload, Run] | tuple[None, None]]:
+        """Gives the next run, which is at work until the end of the context; None for no run."""
+        self.queue = deque([each for each in self.queue if not each[0].left])
+        self.running, run = self.queue.popleft() if self.queue else (None, None)
+        try:
+            yield self.running, run
+        finally:
+            if self.running is not None:
+                self.running.is_stopped = False
+            self.running = None
+
+    def stop(self) -> None:
+        """Ends the run at work, and forgets the others."""
+        self.queue.clear()
+        if self.running is not None:
+            self.running.is_stopped = True
 
 
 class Sessions:
@@ -85,32 +170,50 @@ class Sessions:
         self._sessions: dict[str, Session] = {}
         self._lock = threading.RLock()
 
-    def start(self, key: str | None, upload: Path) -> Session:
-        """Deletes the files of a user's former recording, and starts a session with a new one.
+    def take(self, key: str | None, paths: Iterable[Path]) -> Session:
+        """Gives a user these recordings, and starts a session if there is none.
+
+        Those that the user has already stay, with their results; the files of others are deleted.
 
         Args:
             key: Identifies an open page; None for programs that call the page.
-            upload: The file as the browser sent it.
+            paths: The files as the browser sent them.
 
         Raises:
-            UserError: The upload is gone, or there is no page.
+            UserError: An upload is gone, or there is no page.
         """
         if not key:
             raise UserError("this works only from an open page")
         with self._lock:
-            self.end(key)
-            folder = self.root / secrets.token_hex(NAME_BYTES)
-            session = Session(folder, upload, used=time.monotonic())
-            (folder / "input").mkdir(parents=True)
-            self._sessions[key] = session
-            try:
-                # The link keeps the file: Gradio stores identical uploads of several users as one
-                # file.
-                os.link(upload, folder / "input" / upload.name)
-            except FileNotFoundError as error:
-                raise UserError("the uploaded file is gone; please choose the recording again"
-                                ) from error
+            session = self._sessions.setdefault(key, Session(
+                self.root / secrets.token_hex(NAME_BYTES)))
+            session.used = time.monotonic()
+            paths, former = list(paths), {upload.path: upload for upload in session.uploads}
+            kept = {path: former[path] for path in paths if path in former}
+            for path in paths:
+                if path not in kept:
+                    kept[path] = self._link(session.folder, path, kept.values())
+            session.uploads = [kept[path] for path in dict.fromkeys(paths)]
+            for path in former.keys() - kept.keys():
+                self._delete(former[path])
             return session
+
+    def _link(self, folder: Path, path: Path, others: Iterable[Upload]) -> Upload:
+        """Returns a new upload, whose results have other names than those of the others."""
+        taken = {each.file.stem.casefold() for each in others}
+        stems = (f"{path.stem} ({number})" if number > 1 else path.stem
+                 for number in itertools.count(1))
+        stem = next(stem for stem in stems if stem.casefold() not in taken)
+        folder = folder / secrets.token_hex(NAME_BYTES)
+        upload = Upload(folder, path, folder / "input" / f"{stem}{path.suffix}")
+        upload.file.parent.mkdir(parents=True)
+        try:
+            # The link keeps the file: Gradio stores identical uploads of several users as one file.
+            os.link(path, upload.file)
+        except FileNotFoundError as error:
+            raise UserError("the uploaded file is gone; please choose the recording again"
+                            ) from error
+        return upload
 
     def of(self, key: str) -> Session:
         """Returns the session of a user.
@@ -120,7 +223,7 @@ class Sessions:
         """
         with self._lock:
             session = self._sessions.get(key)
-            if session is None or session.recording is None:
+            if session is None or session.current is None:
                 raise UserError("this recording is no longer on the server; please choose it again")
             session.used = time.monotonic()
             return session
@@ -129,12 +232,46 @@ class Sessions:
         """Deletes all files of a user, if there are any."""
         with self._lock:
             session = self._sessions.pop(key, None)
-            if session is None:
-                return
-            session.left = True
-            shutil.rmtree(session.folder, ignore_errors=True)
-            if all(other.upload != session.upload for other in self._sessions.values()):
-                session.upload.unlink(missing_ok=True)
+            if session is not None:
+                for upload in session.uploads:
+                    self._delete(upload)
+                shutil.rmtree(session.folder, ignore_errors=True)
+
+    def _delete(self, upload: Upload) -> None:
+        """Deletes the files of a recording that belongs to no session any more."""
+        upload.left = True
+        shutil.rmtree(upload.folder, ignore_errors=True)
+        if all(other.path != upload.path for other in self._uploads()):
+            upload.path.unlink(missing_ok=True)
+
+    def discard(self, paths: Iterable[Path]) -> None:
+        """Deletes uploads that are of no use, unless they are recordings of a user."""
+        with self._lock:
+            taken = {upload.path for upload in self._uploads()}
+            for path in set(paths) - taken:
+                path.unlink(missing_ok=True)
+
+    def _uploads(self) -> Iterator[Upload]:
+        return (upload for session in self._sessions.values() for upload in session.uploads)
+
+    def describe(self, error: Exception) -> str:
+        """Returns an error on one line, without folders, which users of the page did not choose."""
+        return re.sub(f"{re.escape(str(self.root))}/(\\w+/)*", "", describe_error(error))
+
+    def bundle(self, session: Session, write: Callable[[Upload], Path]) -> Path:
+        """Writes all restored recordings of a user to one ZIP file, which replaces a former one.
+
+        `write` makes the file of a restored recording, and returns its path.
+        """
+        path, done = session.folder / "restored.zip", [
+            upload for upload in session.readable if upload.found]
+        self.require_room(sum(upload.file.stat().st_size for upload in done))
+        with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as file:  # not deflated
+            for upload in done:
+                with upload.lock:  # nothing else is written meanwhile
+                    restored = write(upload)
+                    file.write(restored, restored.name)
+        return path
 
     def require_room(self, more_bytes: int = 0) -> None:
         """Raises UserError if the files of all users, and so many bytes more, are too large."""
@@ -156,7 +293,7 @@ class Sessions:
                 if now - session.used > self.keep_seconds:
                     self.end(key)
             own = {session.folder for session in self._sessions.values()}
-            taken = {session.upload for session in self._sessions.values()}
+            taken = {upload.path for upload in self._uploads()}
             for path in self.root.rglob("*"):
                 if path in taken or not own.isdisjoint(path.parents):
                     continue
@@ -165,37 +302,51 @@ class Sessions:
                         path.unlink()
 
 
-def open_upload(path: Path, track: int | None, settings: AppConfig) -> Recording:
+def open_upload(path: Path, track: int | None, settings: AppConfig,
+                others: Sequence[Recording] = ()) -> Recording:
     """Opens an uploaded file.
 
     Args:
         path: The file.
         track: Audio track of a film; None for the default track.
-        settings: Limits of the length.
+        settings: Limits of all recordings of a user together.
+        others: The other ones.
 
     Raises:
         UserError: The file cannot be read, needs other files, or is too long according to its
             header.
     """
+    sizes = (each.stat().st_size for each in (path, *(other.path for other in others)))
+    if sum(sizes) > MEBI * settings.largest_mb:
+        raise UserError(f"the recordings together are larger than {settings.largest_mb} MB, the "
+                        "limit of this page (app.largest_mb)")
     recording = containers.open_audio(path, track)
-    require_length(recording, recording.header_seconds, settings)
+    require_length(recording, recording.header_seconds, settings, others)
     return recording
 
 
-def require_length(recording: Recording, seconds: float, settings: AppConfig) -> None:
-    """Raises UserError if a recording is longer than the page accepts.
+def require_length(recording: Recording, seconds: float, settings: AppConfig,
+                   others: Iterable[Recording] = ()) -> None:
+    """Raises UserError if the recordings of a user are longer than the page accepts.
 
     Args:
-        recording: The recording. Its rate and channels count, since they can turn a small file into
-            a large one.
+        recording: One of them. Its rate and channels count, since they can turn a small file into a
+            large one.
         seconds: Its length as far as it is known; a header may be wrong.
-        settings: Limits of the length.
+        settings: Limits of all of them together.
+        others: The other ones.
     """
+    samples = seconds * recording.rate * recording.channels
+    for other in others:
+        seconds += other.header_seconds
+        samples += other.header_samples * other.channels
+    which = "recordings together are" if others else "recording is"
     if seconds > 60.0 * settings.longest_minutes:
-        raise UserError(f"the recording is longer than {settings.longest_minutes:g} minutes, the "
+        raise UserError(f"the {which} longer than {settings.longest_minutes:g} minutes, the "
                         "limit of this page (app.longest_minutes)")
-    if seconds * recording.rate * recording.channels > MILLION * settings.most_million_samples:
-        raise UserError(f"the recording has more than {settings.most_million_samples} million "
+    if samples > MILLION * settings.most_million_samples:
+        which = "recordings together have" if others else "recording has"
+        raise UserError(f"the {which} more than {settings.most_million_samples} million "
                         f"samples ({recording.channels} channels at {recording.rate} Hz), the "
                         "limit of this page (app.most_million_samples)")
 

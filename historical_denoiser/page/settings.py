@@ -15,9 +15,10 @@ class AppConfig:
     port: int = 7860
     # Offered in addition to `weights`.
     weights: list[str] = field(default_factory=list)
-    largest_mb: int = 500  # size of an upload
-    longest_minutes: float = 60.0  # length of a recording
-    # In all channels together; an hour of stereo at 48 kHz has 346.
+    # Of the recordings of one user together: size, length,
+    largest_mb: int = 500
+    longest_minutes: float = 60.0
+    # and samples in all channels; an hour of stereo at 48 kHz has 346.
     most_million_samples: int = 400
     all_users_gb: float = 50.0  # size of the files of all users together
     waiting: int = 20  # users in the queue; others are asked to come back later

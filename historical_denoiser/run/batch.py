@@ -7,6 +7,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from historical_denoiser.core.checks import UserError, reason_of
 from historical_denoiser.core.command_line import printable
+from historical_denoiser.core.progress import Pace, ticking
 from historical_denoiser.run.jobs import Job, why_failed
 from historical_denoiser.run.journal import remove_journals
 from historical_denoiser.run.report import REPORT_NAME, collected_warnings
@@ -109,19 +111,25 @@ def follow(jobs: list[Job], restore_all: Callable[..., Iterable[tuple[Job, Outco
     seconds = {job: job.recording.header_seconds for job in jobs}
     finished = dict.fromkeys(jobs, 0.0)
     last_logged = time.monotonic()
+    pace = Pace(round(sum(seconds.values()), 1))
     with (logging_redirect_tqdm(),
-          # Each update is shown, since blocks are finished in bursts.
-          tqdm(total=round(sum(seconds.values()), 1), unit="s", disable=None, leave=False,
-               mininterval=0.0, miniters=0,
+          tqdm(total=pace.total, unit="s", disable=None, leave=False,
                bar_format="{desc}{percentage:3.0f}%|{bar}| {n:.0f} of {total:.0f} s of audio, "
-                          "{remaining} left") as bar):
+                          "{remaining} left") as bar, ExitStack() as stack):
+
+        def show() -> None:
+            bar.n = pace.estimate()
+            bar.refresh()
+
+        if not bar.disable:
+            stack.enter_context(ticking(show))
 
         def report(job: Job, so_far: float) -> None:
             nonlocal last_logged
             if so_far == 0.0:
                 name = job.recording.path.name
                 bar.set_description(name if len(name) <= MAX_NAME else name[:MAX_NAME] + "...")
-            bar.update(so_far - finished[job])
+            pace.add(so_far - finished[job])
             finished[job] = so_far
             if bar.disable and time.monotonic() >= last_logged + LOG_EVERY_SECONDS:
                 last_logged = time.monotonic()

@@ -3,6 +3,7 @@
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from small_corpus import composed
@@ -15,16 +16,17 @@ FOUND = [Finding("noise", "1 < 2 dB", {}, ("inference.noise_profile=[0.50,1.50]"
 
 
 def test_findings_are_a_table_and_suggestions_set_the_controls():
-    layout = pytest.importorskip("historical_denoiser.page.layout", exc_type=ImportError,
+    handlers = pytest.importorskip("historical_denoiser.page.answers", exc_type=ImportError,
                                  reason="the page needs requirements-app.txt")
     assert choices.as_table(FOUND) == ("<table><tr><th>noise</th><td>1 &lt; 2 dB</td></tr>"
                                        "<tr><th>not found</th><td>hum</td></tr></table>")
     ((label, setting),) = choices.suggestions(FOUND)
     assert setting in label
-    answers = layout.Answers(None)
-    assert answers.take([setting], [])[2:] == (layout.MARKED_PROFILE, 0.5, 1.5)
-    assert answers.take([], [setting])[2] == layout.NO_PROFILE
-    assert answers.take(["carrier=lp"], [])[1] == "lp"
+    answers = handlers.Answers(SimpleNamespace(settings=lambda carrier: SimpleNamespace(
+        declick=f"as for {carrier}")))
+    assert answers.take([setting], [])[2:5] == (handlers.MARKED_PROFILE, 0.5, 1.5)
+    assert answers.take([], [setting])[2] == handlers.NO_PROFILE
+    assert answers.take(["carrier=lp"], [])[1::4] == ("lp", "as for lp")
     first, *others = choices.carriers()
     assert first == ("Nothing is known of the carrier (auto)", "auto")
     assert ("Compact cassettes (cassette)", "cassette") in others and len(others) == 9
@@ -42,3 +44,13 @@ def test_the_command_has_the_settings_of_the_run_and_no_defaults():
     cfg = composed(*words)
     assert (cfg.carrier, cfg.method) == ("cassette", "lsa")
     assert cfg.inference == replace(settings, keep_clicks="side A_clicks.csv")
+
+
+def test_the_address_sets_what_is_offered_and_nothing_else():
+    usual, offered = {"carrier": "auto", "strength": 1.0}, {"carrier": ["auto", "lp"]}
+    query = {"carrier": "lp", "strength": "0.4", "__theme": "dark"}
+    assert choices.read_address(query, usual, offered) == ({"carrier": "lp", "strength": 0.4}, [])
+    for strength in ("2", "nan", "-1", "", "1e400", "1_0"):
+        found, wrong = choices.read_address(query | {"carrier": "<b>", "strength": strength}, usual,
+                                            offered)
+        assert found == {} and wrong == ["carrier=<b>", f"strength={strength}"]

@@ -21,29 +21,58 @@ def upload(folder: Path, name: str = "a.wav") -> Path:
     return path
 
 
+def take(users: Sessions, key: str, *paths: Path) -> list[sessions.Upload]:
+    """Gives a user these recordings, all of them open."""
+    session = users.take(key, paths)
+    session.current = session.uploads[0]
+    return session.uploads
+
+
 def test_files_of_a_user_go_when_another_recording_comes_or_the_page_is_closed(tmp_path):
     users = Sessions(tmp_path, 60.0)
-    first = users.start("me", upload(tmp_path))
-    assert (first.folder / "input/a.wav").is_file()
+    (first,) = take(users, "me", upload(tmp_path))
+    assert first.file.is_file()
     first.require_present()
-    second = users.start("me", upload(tmp_path, "b.wav"))
+    (second,) = take(users, "me", upload(tmp_path, "b.wav"))
     assert first.folder != second.folder and not first.folder.exists()
     with pytest.raises(UserError, match="stopped"):
         first.require_present()
     with pytest.raises(UserError, match="stopped"), second.in_use():
         users.end("me")
-        soundfile.read(second.folder / "input/b.wav")
+        soundfile.read(second.file)
     users.end("me")
     users.end("me")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+def test_several_recordings_have_distinct_names_and_stay_while_others_come_and_go(tmp_path):
+    users = Sessions(tmp_path, 60.0)
+    paths = [upload(tmp_path / place, name) for place, name in (
+        ("x", "a.wav"), ("y", "a.wav"), ("z", "A.flac"))]
+    first, second = take(users, "me", *paths[:2])
+    assert [each.file.name for each in (first, second)] == ["a.wav", "a (2).wav"]
+    kept, third = take(users, "me", *paths[1:])
+    assert kept is second and not first.folder.exists() and not paths[0].exists()
+    assert third.file.name == "A.flac" and second.file.is_file()
+    session, done = users.of("me"), []
+    session.request([(second, done.append), (third, done.append)])
+    assert [session.state(each) for each in (second, third)] == ["being denoised", "waiting"]
+    with session.next_run() as (running, _):
+        assert running is second
+        session.stop()
+        with pytest.raises(UserError, match="stopped"):
+            second.require_present()
+    second.require_present()
+    with session.next_run() as (running, _):
+        assert running is None and session.state(second) == "waiting"
+
+
 def test_users_who_send_the_same_do_not_lose_it_to_each_other(tmp_path):
     users, same = Sessions(tmp_path, 60.0), upload(tmp_path)
-    users.start("me", same)
-    other = users.start("you", same)
+    take(users, "me", same)
+    (other,) = take(users, "you", same)
     users.end("me")
-    assert same.is_file() and (other.folder / "input/a.wav").is_file()
+    assert same.is_file() and other.file.is_file()
     users.end("you")
     assert not same.exists()
 
@@ -51,24 +80,24 @@ def test_users_who_send_the_same_do_not_lose_it_to_each_other(tmp_path):
 def test_what_is_gone_or_never_came_is_told(tmp_path):
     users = Sessions(tmp_path, 60.0)
     with pytest.raises(UserError, match="choose the recording again"):
-        users.start("me", tmp_path / "none.wav")
+        users.take("me", [tmp_path / "none.wav"])
     with pytest.raises(UserError, match="from an open page"):
-        users.start(None, upload(tmp_path))
+        users.take(None, [upload(tmp_path)])
     with pytest.raises(UserError, match="choose it again"):
         users.of("me")
 
 
 def test_what_is_old_is_deleted_and_the_rest_stays(tmp_path):
     users = Sessions(tmp_path, 60.0)
-    kept = users.start("me", upload(tmp_path))
+    (kept,) = take(users, "me", upload(tmp_path))
     left, coming = upload(tmp_path, "left.wav"), upload(tmp_path, "coming.wav")
     os.utime(left, (0, 0))
-    os.utime(kept.upload, (0, 0))
+    os.utime(kept.path, (0, 0))
     users.delete_old()
-    assert kept.upload.exists() and coming.exists() and not left.exists()
-    kept.used -= 61.0
+    assert kept.path.exists() and coming.exists() and not left.exists()
+    users.of("me").used -= 61.0
     users.delete_old()
-    assert not kept.folder.exists() and not kept.upload.exists()
+    assert not kept.folder.exists() and not kept.path.exists()
 
 
 def test_lists_of_other_files_and_long_recordings_are_refused(tmp_path):
@@ -77,6 +106,11 @@ def test_lists_of_other_files_and_long_recordings_are_refused(tmp_path):
     assert open_upload(path, None, AppConfig(longest_minutes=0.02)).header_seconds == 1.0
     with pytest.raises(UserError, match="longer than 0.01 minutes"):
         open_upload(path, None, AppConfig(longest_minutes=0.01))
+    others = [open_upload(path, None, AppConfig())]
+    with pytest.raises(UserError, match="recordings together are longer than 0.02 minutes"):
+        open_upload(path, None, AppConfig(longest_minutes=0.02), others)
+    with pytest.raises(UserError, match="together are larger than 1 MB"):
+        open_upload(path, None, AppConfig(largest_mb=1), 12 * others)
     playlist = tmp_path / "b.mp4"
     playlist.write_text("ffconcat version 1.0\nfile 'a.wav'\n")
     with pytest.raises(UserError, match="b.mp4: a list of other files"):

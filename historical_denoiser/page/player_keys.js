@@ -66,8 +66,14 @@ element.addEventListener("mousedown", (event) => {
   seek.focus({preventScroll: true});
 });
 
-// Gradio's table of clicks has no names for screen readers, and buttons around its boxes.
+// Gradio's table of clicks has no names for screen readers, and buttons around its boxes; its button for
+// more files has another one in it.
 new MutationObserver(() => {
+  document.querySelectorAll("#file button:has(button):not([role])").forEach((each) => {
+    Object.entries({role: "group", tabindex: -1, title: "More files", "aria-label": "More files"}).forEach(
+      ([name, value]) => each.setAttribute(name, value));
+    each.removeAttribute("aria-haspopup");
+  });
   const find = (selector, change) => document.querySelectorAll(`#clicks ${selector}`).forEach(change);
   find("[role=button]:has(input[type=checkbox])", (each) => each.removeAttribute("role"));
   find("input[type=checkbox]:not([aria-label])", (each) => each.setAttribute(

@@ -1,0 +1,380 @@
+"""The event handlers of the page. Start reading at `Answers`.
+
+It needs Gradio, which inspects annotations, so they must not be strings in this module.
+"""
+
+import functools
+import html
+import itertools
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import gradio as gr
+
+from historical_denoiser.audio.replay import UNCHANGED
+from historical_denoiser.classical.clicks import LEVELS
+from historical_denoiser.core.checks import UserError
+from historical_denoiser.core.progress import Pace, ticking
+from historical_denoiser.formats import audio_io, containers
+from historical_denoiser.page import bands, choices
+from historical_denoiser.page.listening import Found, Sound, film_start
+from historical_denoiser.page.sessions import AFTER_SHARE, Session, Upload
+from historical_denoiser.restoration.settings import OFF
+from historical_denoiser.run import profiles
+from historical_denoiser.run.inputs import OWN_RESULT
+
+logger = logging.getLogger(__name__)
+
+NO_PROFILE, FOUND_PROFILE = "Work without one", "Find one automatically"
+MARKED_PROFILE = "Use the section between the times below"
+CONTROLLED = ("carrier", profiles.KEY)  # suggestions that set other controls
+TURNS = itertools.count(1)  # each value starts the next run of those that were requested
+# What the player calls the parts of the noise.
+PARTS = {"hum": "Hum", "clicks": "Clicks and crackle", "held_notes": "Held notes, put back"}
+PICTURE = ('<a href="gradio_api/file={0}" target="_blank" title="Open in its own size"><img '
+           'src="gradio_api/file={0}" alt="Spectrograms of input, output and residual"></a>')
+PROGRESS = gr.Progress()  # Gradio recognises it as a default value
+
+
+def _with_plain_errors(answer: Callable) -> Callable:
+    """Decorates an event handler so that a user's error is shown as one line."""
+
+    @functools.wraps(answer)
+    def guarded(self: "Answers", *args: Any) -> Any:
+        try:
+            return answer(self, *args)
+        except (UserError, OSError) as error:
+            line = html.escape(self.workshop.sessions.describe(error))
+            raise gr.Error(line, duration=None, title="Error", print_exception=False) from error
+
+    return guarded
+
+
+class Answers:
+    """The event handlers of the page."""
+
+    def __init__(self, workshop: Any) -> None:
+        self.workshop = workshop
+
+    def choose(self, name: str):
+        """Shows the fields of the noise profile if the choice takes one."""
+        return gr.Group(visible=self.workshop.takes_profile(name))
+
+    def usual(self) -> dict[str, Any]:
+        """Returns the values of the controls that are in the page's address, when it opens."""
+        inference = self.workshop.cfg.inference
+        return {"carrier": self.workshop.cfg.carrier, "method": next(iter(self.workshop.choices)),
+                "clicks": inference.declick, "strength": inference.denoising_strength,
+                "bands": bands.ALL}
+
+    def restore(self, request: gr.Request):
+        """Sets the controls by the page's address."""
+        usual, carriers = self.usual(), [name for _, name in choices.carriers()]
+        found, wrong = choices.read_address(request.query_params, usual, {
+            "carrier": carriers, "method": self.workshop.choices, "clicks": [OFF, *LEVELS]})
+        if wrong:
+            gr.Warning(html.escape(f"the page's address has values that are not offered here: "
+                                   f"{', '.join(wrong)}"), duration=None, title="Ignored")
+        if "carrier" in found:
+            usual["clicks"] = self.workshop.settings(found["carrier"]).declick
+        *others, strengths = (usual | found).values()
+        return *others, {"strengths": strengths}
+
+    def _session(self, request: gr.Request) -> Session:
+        return self.workshop.sessions.of(request.session_hash)
+
+    @_with_plain_errors
+    def receive(self, uploads: list[str] | str | None, kind: str, strengths: dict[str, Any],
+                request: gr.Request):
+        """Opens uploaded recordings; files of others that the user had before are deleted."""
+        if not uploads:
+            self.leave(request)
+            return nothing()
+        paths = [uploads] if isinstance(uploads, str) else uploads
+        return _shown(self.workshop, self.workshop.receive(
+            request.session_hash, map(Path, paths)), kind, strengths)
+
+    @_with_plain_errors
+    def sift(self, uploads: list[str]):
+        """Returns those files of a folder that are recordings, and no results of others there."""
+        paths = sorted(map(Path, uploads), key=lambda path: path.name.casefold())
+        endings, stems = audio_io.AUDIO_ENDINGS | containers.ENDINGS, {path.stem for path in paths}
+
+        def is_result(stem: str) -> bool:
+            result = OWN_RESULT.fullmatch(stem)
+            return bool(result) and result["origin"] in stems
+
+        found = [path for path in paths if path.suffix.lower() in endings
+                 and not path.name.startswith(".") and not is_result(path.stem)]
+        self.workshop.sessions.discard(set(paths) - set(found))
+        if not found:
+            raise UserError("the folder has no recordings")
+        return [str(path) for path in found]
+
+    @_with_plain_errors
+    def open(self, name: str, kind: str, strengths: dict[str, Any], request: gr.Request):
+        """Opens another recording of the list."""
+        session = self._session(request)
+        session.current = next((each for each in session.readable if each.folder.name == name),
+                               session.current)
+        return _shown(self.workshop, session, kind, strengths)
+
+    @_with_plain_errors
+    def look(self, played: dict | None, taken: list[str], request: gr.Request):
+        """Shows what is wrong with a recording, and settings for it, before it is restored."""
+        if played is None:
+            return [gr.skip()] * 4
+        upload = self._session(request).current
+        found = self.workshop.look(upload)
+        suggested = choices.suggestions(found)
+        ticked = [setting for _, setting in suggested if setting in taken]
+        return gr.Column(visible=True), choices.as_table(found), gr.CheckboxGroup(
+            suggested, value=ticked, visible=bool(suggested)), ticked
+
+    @_with_plain_errors
+    def draw(self, played: dict | None, request: gr.Request):
+        """Draws the spectrogram of a recording."""
+        if played is None:
+            return None
+        marks = self.workshop.draw(self._session(request).current)
+        return {"of": played.get("whole", played)["before"], "marks": marks}
+
+    def take(self, ticked: list[str], taken: list[str]):
+        """Sets the controls for a suggestion that was ticked, or no longer is."""
+        carrier, kind, start, end, declick = [gr.skip()] * 5
+        for setting in set(ticked) ^ set(taken):
+            key, _, value = setting.partition("=")
+            if key == "carrier":
+                carrier = value if setting in ticked else choices.NO_CARRIER
+                declick = self.workshop.settings(carrier).declick
+            elif key == profiles.KEY and setting in ticked:
+                kind, (start, end) = MARKED_PROFILE, json.loads(value)
+            elif key == profiles.KEY:
+                kind, start, end = NO_PROFILE, None, None
+        return ticked, carrier, kind, start, end, declick
+
+    def select(self, chosen: gr.SelectData):
+        """Returns the time of the click in the row that was selected."""
+        return chosen.row_value[1]
+
+    @_with_plain_errors
+    def preview(self, request: gr.Request, progress=PROGRESS, *values: Any):
+        """Restores ten seconds alone: from a place or, if that is 0, the loudest."""
+        place, *chosen = values
+        session = self._session(request)
+        upload, (choice, settings) = session.current, self._settings(*chosen)
+        self.workshop.sound(upload, session.others(upload))
+        whole = _played(upload)
+        seconds = whole["samples"] / whole["rate"]
+        place = (min(place, max(0.0, seconds - choices.PREVIEW_SECONDS)) or
+                 choices.loudest(whole["peaks"], seconds))
+        with _reported(progress, choices.PREVIEW_SECONDS) as report:
+            sound, found = self.workshop.preview(upload, choice, settings, place, report)
+        if upload.found:
+            whole |= _result(upload.found, upload.recording.rate)[0]
+        return _of_sound(sound) | _result(found, upload.recording.rate)[0] | {
+            "whole": whole, "start": place}, gr.Button(visible=True)
+
+    @_with_plain_errors
+    def request_one(self, request: gr.Request, listed: list[list], *chosen: Any):
+        """Requests a run for the open recording, in which clicks that were unticked are kept."""
+        session = self._session(request)
+        found = session.current.found
+        spared = [click for click, row in zip(found.clicks, listed, strict=False)
+                  if not row[0]] if found else []
+        return self._requested(session, {session.current: spared}, chosen)
+
+    @_with_plain_errors
+    def request_rest(self, request: gr.Request, *chosen: Any):
+        """Requests runs for all recordings without a result or, if there are none, for all."""
+        session = self._session(request)
+        rest = [upload for upload in session.readable if upload.found is None] or session.readable
+        if len(rest) > 1 and isinstance(self._settings(*chosen)[1].noise_profile, list):
+            raise UserError("the section that holds only noise must be found automatically, or "
+                            "left out, for several recordings: it was marked in one of them")
+        return self._requested(session, {
+            upload: upload.found.spared if upload.found else [] for upload in rest}, chosen)
+
+    def _requested(self, session: Session, spared: dict[Upload, list], chosen: tuple):
+        choice, settings = self._settings(*chosen)
+        session.request([(upload, functools.partial(
+            self.workshop.denoise, upload, choice, settings, spared=clicks, carrier=chosen[1]))
+            for upload, clicks in spared.items()])
+        return next(TURNS), *_listed(session)
+
+    @_with_plain_errors
+    def denoise(self, request: gr.Request, progress=PROGRESS):
+        """Does the run that was requested first: estimates the noise of its recording."""
+        session = self._session(request)
+        played, rows, whole, drawn = [gr.skip()] * 4
+        with session.next_run() as (upload, run):
+            try:
+                if upload is not None:
+                    self.workshop.sound(upload, session.others(upload))
+                    with _reported(progress, upload.recording.header_seconds) as report:
+                        run(report)
+            # A bug that shows with one recording must not stop the others.
+            except Exception as error:  # noqa: BLE001
+                if len(session.uploads) == 1:
+                    raise
+                if not isinstance(error, UserError | OSError):
+                    logger.error("a fault of this program", exc_info=error)
+                if not (upload.is_stopped or upload.left):
+                    upload.failed = self.workshop.sessions.describe(error) or repr(error)
+        if upload is not None and upload is session.current and upload.found:
+            result, rows = _result(upload.found, upload.recording.rate)
+            played, whole = _played(upload) | result, gr.Button(visible=False)
+            drawn = _drawn(upload)
+        return (next(TURNS) if session.queue else gr.skip(), played, rows, whole, drawn,
+                *_listed(session))
+
+    @_with_plain_errors
+    def filter(self, strengths: dict[str, Any], request: gr.Request):
+        """Plays a result, if there is one, with another strength by frequency."""
+        upload = self._session(request).current
+        if upload.found is None:
+            return gr.skip()
+        found = self.workshop.filter(upload, bands.per_band(strengths["strengths"]))
+        return _played(upload) | _result(found, upload.recording.rate)[0]
+
+    @_with_plain_errors
+    def stop(self, request: gr.Request):
+        """Ends the run at work, and forgets those that were requested."""
+        session = self._session(request)
+        session.stop()
+        return _listed(session)
+
+    @_with_plain_errors
+    def bundle(self, strength: float, request: gr.Request):
+        """Writes all restored recordings to one file, for `on.bundled`."""
+        return gr.DownloadButton(value=self.workshop.sessions.bundle(
+            self._session(request), lambda upload: self.workshop.write(upload, strength).denoised))
+
+    def _settings(self, ticked: list[str], carrier: str, choice: str, declick: str, kind: str,
+                  start: float | None, end: float | None, strength: float,
+                  strengths: dict[str, Any]):
+        """Returns the method and the settings by the values of the controls."""
+        profile = {NO_PROFILE: "none", FOUND_PROFILE: "auto"}.get(kind, [start, end])
+        if not self.workshop.takes_profile(choice):
+            profile = "none"  # it was marked for another choice and is not visible now
+        return choice, self.workshop.settings(
+            carrier, [each for each in ticked if each.partition("=")[0] not in CONTROLLED],
+            denoising_strength=strength, noise_profile=profile, declick=declick,
+            strength_per_band=bands.per_band(strengths["strengths"]))
+
+    @_with_plain_errors
+    def deliver(self, played: dict | None, strength: float, request: gr.Request):
+        """Writes the files of a result and shows them, if there is one."""
+        upload = played and self._session(request).current
+        if upload is None or upload.found is None:
+            return gr.Column(visible=False), *[gr.skip()] * 6
+        job = self.workshop.write(upload, strength)
+        buttons = [gr.DownloadButton(f"Download {path.name}", value=path)
+                   for path in (job.denoised, job.residual)]
+        kept = job.extras.keep_clicks
+        written = [strength, bands.strengths_of(upload.found.settings.strength_per_band)]
+        picture = PICTURE.format(quote(str(job.picture)))
+        return (gr.Column(visible=True), *buttons, picture, written,
+                self.workshop.command(upload, strength),
+                gr.DownloadButton(value=kept, visible=bool(kept)))
+
+    def leave(self, request: gr.Request) -> None:
+        """Deletes the files of a user."""
+        self.workshop.sessions.end(request.session_hash)
+
+
+@contextmanager
+def _reported(progress: Any, seconds: float) -> Iterator[Callable[[float], None]]:
+    """Shows the progress of a run, and gives the function that it calls; see `sessions.Run`.
+
+    `seconds` is the length of the recording.
+    """
+    pace = Pace(max((1.0 + AFTER_SHARE) * seconds, 1.0))
+
+    def show() -> None:
+        left = pace.time_left()
+        progress(pace.estimate() / pace.total, desc=f"Removing the noise, {left}" if left else
+                 "Writing the result" if pace.is_complete else "Analysing the recording")
+
+    show()
+    with ticking(show):
+        yield pace.add
+
+
+def nothing():
+    """Returns what `receive` does when there is no recording."""
+    return (None, *[gr.Button(interactive=False)] * 2, gr.Button(visible=False),
+            *[gr.Column(visible=False)] * 2, [], *[gr.skip()] * 4,
+            gr.Radio([], visible=False), *[gr.Button(visible=False)] * 3)
+
+
+def _shown(workshop: Any, session: Session, kind: str, strengths: dict[str, Any]):
+    """Returns the values of all components that depend on the recording that is open."""
+    upload = session.current
+    workshop.sound(upload, session.others(upload))
+    rows, marks = [], [gr.skip()] * 3
+    played, drawn = _played(upload), {"strengths": strengths["strengths"]}
+    if upload.found:
+        drawn = _drawn(upload)
+        result, rows = _result(upload.found, upload.recording.rate)
+        played |= result
+    if upload is not session.shown:  # a section of another recording
+        marks = [NO_PROFILE if kind == MARKED_PROFILE else gr.skip(), None, None]
+    session.shown = upload
+    return (played, *[gr.Button(interactive=True)] * 2, gr.Button(visible=False),
+            *[gr.Column(visible=False)] * 2, rows, *marks, drawn, *_listed(session))
+
+
+def _drawn(upload: Upload) -> dict[str, Any]:
+    """Returns the value of the strengths by frequency for a result."""
+    strengths = bands.strengths_of(upload.found.settings.strength_per_band)
+    return {"strengths": strengths} | bands.spectra_of(upload.found, upload.before)
+
+
+def _listed(session: Session):
+    """Returns the list of several recordings with their states, and the buttons for all of them."""
+    several, current, active = len(session.uploads) > 1, session.current, session.active
+    return (gr.Radio([(f"{each.file.name}: {session.state(each)}", each.folder.name)
+                      for each in session.uploads], visible=several,
+                     value=current.folder.name),
+            gr.Button(visible=several, interactive=active is None),
+            gr.Button(visible=several and active is not None and not active.is_stopped),
+            gr.Button(visible=several and any(each.found for each in session.uploads)))
+
+
+def _played(upload: Upload) -> dict[str, Any]:
+    """Returns the value of the player for a recording."""
+    sound, recording, film = upload.before, upload.recording, {}
+    if getattr(recording, "is_film", False):
+        film = {"film": f"gradio_api/file={quote(str(recording.path))}",
+                "filmStart": film_start(recording)}
+    return _of_sound(sound) | film
+
+
+def _of_sound(sound: Sound) -> dict[str, Any]:
+    return {"rate": sound.rate, "channels": sound.channels, "samples": sound.samples,
+            "before": _address(sound), "peaks": sound.peaks}
+
+
+def _result(found: Found, rate: int) -> tuple[dict[str, Any], list[list]]:
+    """Returns what a result adds to the value of the player, and the table of its clicks."""
+    rows, heard = choices.rows_of(found.clicks, found.spared, rate), found.heard
+    removed, settings = heard.pop("removed"), found.settings
+    return {"clicks": [[place, is_repaired] for is_repaired, place, *_ in rows],
+            "removed": _address(removed), "removedPeaks": removed.peaks,
+            "restoredPicture": f"gradio_api/file={found.restored_picture}",
+            "base": found.base and _address(found.base), "products": found.products,
+            "repairs": "Repairs and band limits" if settings.repair and settings.band_hz
+                       else "Repairs" if settings.repair else "Band limits",
+            "parts": [{"name": stage, "label": PARTS[stage], "url": _address(sound)}
+                      for stage, sound in heard.items()],
+            "corrected": settings.replay != UNCHANGED}, rows
+
+
+def _address(sound: Sound) -> str:
+    return f"gradio_api/file={sound.path}"

@@ -1,0 +1,28 @@
+"""The strength by octaves, and what it is drawn over."""
+
+import numpy as np
+from audio_samples import write_audio
+
+from historical_denoiser.formats import containers
+from historical_denoiser.page import bands
+from historical_denoiser.page.listening import write_sound
+
+
+def test_strengths_of_octaves_are_those_of_a_command():
+    assert bands.per_band(bands.ALL) is None and bands.strengths_of(None) == bands.ALL
+    strengths = [0.0, 0.0, 1.0, 0.5, 0.5, 1.0, 1.0, 1.0, 0.2]
+    pairs = bands.per_band(strengths)
+    assert pairs == [[0, 0.0], [177, 1.0], [354, 0.5], [1414, 1.0], [11314, 0.2]]
+    assert bands.strengths_of(pairs) == strengths
+
+
+def test_a_band_is_drawn_where_it_is_filtered(tmp_path):
+    write_audio(tmp_path / "a.wav", 1.0, 22050)
+    recording = containers.open_audio(tmp_path / "a.wav", None)
+    full = write_sound(tmp_path / "full", containers.read_blocks(recording), recording)
+    less = bands.filter_sound(tmp_path / "less", full, [[0, 1.0], [177, 0.0], [354, 1.0]],
+                              lambda seconds: None)
+    spectra = bands.measure_spectra(full, less)
+    change = np.subtract(spectra["recording"], spectra["noise"])
+    assert np.argmax(change) // 3 == 2 and np.argmax(spectra["recording"]) // 3 == 2
+    assert change.max() > 20.0 and np.abs(change[12:]).max() < 0.2
