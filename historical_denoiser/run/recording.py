@@ -191,7 +191,8 @@ def _log_facts(job: Job, known: Survey, strength: Strength, speed: float, incomp
         logger.warning("%s: the header promises %.1f s of audio, but only %.1f s can be read",
                        recording.path, recording.header_seconds, read / recording.rate)
     elif (damage := find_damage(recording)) is not None:
-        logger.warning("%s: %s", recording.path, damage)
+        logger.warning("%s: %s; %.1f s of sound can be read", recording.path, damage,
+                       read / recording.rate)
     elif incomplete:
         logger.warning("%s: %d packets of the audio track are incomplete; the file is damaged or "
                        "was cut off", recording.path, incomplete)

@@ -435,6 +435,34 @@ def test_a_track_of_which_most_would_be_lost_is_refused(tmp_path):
         writer.write(np.zeros((1500, 2)))
 
 
+@pytest.mark.parametrize(("codec", "encoder"), [("eac3", "libmp3lame"), ("flac", "flac")])
+def test_an_avi_film_gets_sound_that_it_can_hold(tmp_path, codec, encoder):
+    path = tmp_path / "film.avi"
+    write_film(tmp_path / "a.mkv", "matroska", [Sound(codec), Sound("aac")], 1.0)
+    remux([tmp_path / "a.mkv"], path, "avi")  # where AAC's mark is no text
+    result, _, output = rewrite(path)
+    assert (output.muxer, output.encoder) == ("avi", encoder)
+    found, expected = ([[packet[0] for packet in stream] for stream in packets_of(each, 1)]
+                       for each in (result, path))
+    assert found == expected and all(found)
+    assert_same_places(result, path, Fraction(1, 1000))
+
+
+def test_a_raw_stream_keeps_its_tag_and_cover(tmp_path, caplog):
+    path = tmp_path / "a.aac"
+    write_film(path, "adts", [Sound("aac")], 0.5, None)
+    tags = mutagen.id3.ID3()
+    for frame in (mutagen.id3.TIT2(text="Side A"), mutagen.id3.TXXX(desc="replaygain_x", text="1"),
+                  mutagen.id3.APIC(mime="image/jpeg", data=cover_picture())):
+        tags.add(frame)
+    tags.save(path)
+    result, _, _ = rewrite(path, history="denoised at 1")
+    found = mutagen.id3.ID3(result)
+    assert found["TIT2"].text == ["Side A"] and "TXXX:replaygain_x" not in found
+    assert found["COMM:denoised:eng"].text == ["denoised at 1"] and caplog.text == ""
+    assert cover_of(result) == cover_picture()
+
+
 def test_the_shape_of_pictures_is_not_looked_for_in_a_header_that_is_damaged(tmp_path):
     path = tmp_path / "a.avi"
     write_film(path, "avi", [Sound("libmp3lame")], 0.5)

@@ -91,9 +91,10 @@ def test_others_are_whole_if_they_are_as_long_as_their_header_says(tmp_path, con
 
 
 @pytest.mark.parametrize(("muxer", "codec", "video", "told"), [
-    ("flv", "aac", "flv1", NO_END), ("ogg", "libopus", "libvpx", "damaged, first at byte"),
+    ("ogg", "libopus", "libvpx", "damaged, first at byte"),
     *((muxer, codec, video, "the header promises a file of") for muxer, codec, video in (
-        ("webm", "libopus", "libvpx"), ("asf", "wmav2", "wmv2"), ("avi", "pcm_s16le", "mpeg4")))])
+        ("flv", "aac", "flv1"), ("webm", "libopus", "libvpx"), ("asf", "wmav2", "wmv2"),
+        ("avi", "pcm_s16le", "mpeg4")))])
 def test_a_film_that_was_cut_off_is_told(tmp_path, muxer, codec, video, told):
     path = tmp_path / "a"
     write_film(path, muxer, [Sound(codec)], 2.0, video)
@@ -101,3 +102,19 @@ def test_a_film_that_was_cut_off_is_told(tmp_path, muxer, codec, video, told):
     assert find_damage(track) is None
     path.write_bytes(content[: len(content) * 3 // 5])
     assert told in find_damage(track)
+
+
+def test_flash_video_that_was_cut_off_between_two_tags_is_told(tmp_path):
+    path = tmp_path / "a.flv"
+    write_film(path, "flv", [Sound("aac")], 3.0, "flv1")
+    whole, track, ends = path.read_bytes(), open_audio(path), [13]  # of the header and each tag
+    assert find_damage(track) is None
+    while ends[-1] < len(whole):
+        ends.append(ends[-1] + 15 + int.from_bytes(whole[ends[-1] + 1 : ends[-1] + 4], "big"))
+    cut = whole[: ends[len(ends) // 3]]
+    path.write_bytes(cut)
+    assert f"promises a file of {len(whole)} bytes, and it has {len(cut)}" in find_damage(track)
+    path.write_bytes(cut.replace(b"filesize", b"anything"))
+    assert "promises 3.0 s, and the file ends after 1.0" in find_damage(track)
+    path.write_bytes(cut[:-50].replace(b"filesize", b"anything"))
+    assert find_damage(track) == NO_END
