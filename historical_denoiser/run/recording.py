@@ -150,7 +150,8 @@ def _removed(job: Job, restorer: Restorer, strength: Strength, known: Survey,
     """Yields blocks prepared and with the gain, and what is removed from them."""
     originals, source = itertools.tee(blocks)
     source = prepared.apply(source)
-    pairs: Iterable[Pair] = ((block, np.zeros((*block.shape, 1 + len(chain.ORDER))))
+    # Zeros without room of their own.
+    pairs: Iterable[Pair] = ((block, np.broadcast_to(0.0, (*block.shape, 1 + len(chain.ORDER))))
                              for block in source)
     if not strength.removes_nothing:
         restorer = replace(restorer, by_stage=True) if job.by_stage else restorer
