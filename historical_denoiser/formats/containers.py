@@ -404,6 +404,15 @@ def _without_outliers(frames: Iterator[av.AudioFrame]) -> Iterator[av.AudioFrame
         frame = after
 
 
+def _counted_priming(container: av.container.InputContainer, frame: av.AudioFrame) -> Fraction:
+    """Returns the time of a first frame, in s, if it is the encoder's delay that iTunes notes.
+
+    Of such files, FFmpeg drops the samples of the delay as players do, but counts them; else 0.
+    """
+    time, note = frame.pts * frame.time_base, container.metadata.get("iTunSMPB", "").split()
+    return time if note[1:2] == [f"{round(time * frame.sample_rate):08X}"] else Fraction(0)
+
+
 class Timeline:
     """The time of each sample of a track on the film's clock, in seconds as a fraction.
 
@@ -521,7 +530,7 @@ class Reader:
     def _pieces(self) -> Iterator[np.ndarray]:
         """Yields the samples of each frame, and zeros for the gaps between them."""
         track, done, is_flac = self.track, 0, self.track.container == "flac"
-        overlaps = False  # whether all of the previous frame was dropped
+        overlaps, origin = False, Fraction(0)  # whether all of the previous frame was dropped
         last = np.zeros((0, track.channels))  # kept back, as the end of the track may be cut off
         with open_container(track.path) as container:
             frames = _decoded(track.path, container, container.streams[track.stream], self)
@@ -537,7 +546,9 @@ class Reader:
                         "s; cut the film there")
                 samples = as_samples(frame)
                 if frame.pts is not None:
-                    time = frame.pts * frame.time_base
+                    if not (self.timeline or track.is_film):
+                        origin = _counted_priming(container, frame)
+                    time = frame.pts * frame.time_base - origin
                     ahead = float(time - self.timeline.expected(done)) if self.timeline else 0.0
                     if not -MAX_OVERLAP_SECONDS <= ahead <= MAX_GAP_SECONDS:
                         raise UserError(
@@ -567,7 +578,7 @@ class Reader:
                 last = samples
         if self._end is not None:
             # In MP4, the duration of the last packet does not include its padding.
-            surplus = round((self.timeline.expected(done) - self._end) * track.rate)
+            surplus = round((self.timeline.expected(done) + origin - self._end) * track.rate)
             if 0 < surplus < len(last):
                 last = last[:-surplus]
         yield last

@@ -164,6 +164,19 @@ def test_where_the_result_is_a_wave_file_it_has_cover_chapters_and_all_tags(book
     np.testing.assert_array_equal(sf.read(result, always_2d=True)[0].shape, heard(book)[1].shape)
 
 
+def test_the_sound_of_an_itunes_file_begins_with_its_first_sample(tmp_path):
+    path = tmp_path / "a.m4a"
+    write_film(path, "mp4", [Sound("aac", 44100)], 1.0, None)
+    path.write_bytes(path.read_bytes().replace(b"edts", b"free"))  # of the delay, 1024 samples
+    tune = mp4.MP4(path)
+    tune["----:com.apple.iTunes:iTunSMPB"] = mp4.MP4FreeForm(
+        b" 00000000 00000400 00000000 000000000000AC44")
+    tune.save()
+    result, _, _ = rewrite(path)
+    start, found, rate = heard(result)
+    assert start == 0 and abs(np.argmax(np.abs(found[:, 0])) - 0.15 * rate) <= 1
+
+
 def test_the_cover_of_a_wma_file_stays_one(tmp_path):
     path = tmp_path / "a.wma"
     write_film(path, "asf", [Sound("wmav2", 44100)], 1.0, video=None, metadata={"title": "A tune"})
