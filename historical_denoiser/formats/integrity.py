@@ -1,6 +1,7 @@
 """Finds damage that neither libsndfile nor FFmpeg reports: lost pages or ends, unread samples."""
 
 import io
+import mmap
 import os
 import struct
 
@@ -10,7 +11,7 @@ from mutagen.ogg import OggPage
 from historical_denoiser.formats import matroska
 from historical_denoiser.formats.audio_io import Recording, promised_bytes
 from historical_denoiser.formats.chunks import CAF, all_chunks, kind_of
-from historical_denoiser.formats.containers import Track
+from historical_denoiser.formats.containers import MP4, Track
 from historical_denoiser.formats.links import find_links
 
 SAMPLES = {b"data", b"SSND"}  # names of their chunks
@@ -23,6 +24,9 @@ ASF_SIZE, ASF_FLAGS, ASF_IS_LIVE = slice(40, 48), 88, 1
 FLV_HEAD_BYTES, FLV_TIME = 11, 4  # of a tag, and the place of its time in it
 MAX_FLV_NUMBER = 2.0**53  # of bytes or seconds; more are damage
 MIN_FLV_MISSING_SECONDS = 1.0  # the stated length may be that of the last picture, and rounded
+# Kinds of files of which only the first is read where several were joined; and how many bytes at
+# the start of each are the same.
+NOT_JOINED, START_BYTES = {MP4, "flv", "asf", "tta", "AU", "W64"}, 8
 NO_END = "the file has no end: it was cut off, or never closed"
 
 
@@ -138,5 +142,18 @@ def find_damage(recording: Recording) -> str | None:
     if recording.container.upper() == "OGG":
         return _ogg_damage(recording)
     if isinstance(recording, Track):
-        return _missing_end(recording) or _unread(recording)
-    return None if len(find_links(recording.path, recording.container)) > 1 else _unread(recording)
+        return _missing_end(recording) or _unread(recording) or _unread_join(recording)
+    if len(find_links(recording.path, recording.container)) > 1:
+        return None
+    return _unread(recording) or _unread_join(recording)
+
+
+def _unread_join(recording: Recording) -> str | None:
+    """Returns where another recording begins, which was joined by writing it behind the first."""
+    if recording.container not in NOT_JOINED:
+        return None
+    with recording.path.open("rb") as file, mmap.mmap(
+            file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        place = data.find(data[:START_BYTES], START_BYTES)
+    return None if place < 0 else (f"at byte {place} another recording begins, which is not read; "
+                                   "split the file there")

@@ -118,3 +118,17 @@ def test_flash_video_that_was_cut_off_between_two_tags_is_told(tmp_path):
     assert "promises 3.0 s, and the file ends after 1.0" in find_damage(track)
     path.write_bytes(cut[:-50].replace(b"filesize", b"anything"))
     assert find_damage(track) == NO_END
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.wmv", "a.flv", "a.tta", "a.au", "a.w64"])
+def test_a_second_recording_that_is_not_read_is_told(tmp_path, name):
+    path, kind = tmp_path / name, name[2:]
+    if kind in ("au", "w64"):
+        write(path, kind.upper(), "PCM_16")
+    else:
+        write_film(path, {"wmv": "asf"}.get(kind, kind), [Sound({"tta": "tta"}.get(kind, "aac"))],
+                   0.5, {"tta": None, "flv": "flv1"}.get(kind, "mpeg4"))
+    whole, recording = path.read_bytes(), open_audio(path)
+    assert find_damage(recording) is None
+    path.write_bytes(2 * whole)
+    assert f"at byte {len(whole)} another recording begins" in find_damage(open_audio(path))
