@@ -69,7 +69,8 @@ def _find_steps(container: av.container.InputContainer) -> list[list[_Step]]:
     """Returns the steps back of each stream of sound or pictures that has packets."""
     last: dict[int, tuple[int, Fraction, Fraction]] = {}  # position, start and end of a packet
     steps: dict[int, list[_Step]] = {}
-    for packet in container.demux(*container.streams.audio, *container.streams.video):
+    streams = *container.streams.audio, *container.streams.video
+    for packet in _until_broken(container.demux(*streams), lambda reason: None):
         if packet.dts is None:
             continue
         stream, start = packet.stream.index, packet.dts * packet.time_base
@@ -118,6 +119,7 @@ def demux(container: av.container.InputContainer, streams: Sequence[av.stream.St
 
 def _until_broken(packets: Iterable[av.Packet], broken: Callable[[str], object],
                   ) -> Iterator[av.Packet]:
+    """Yields packets up to the place where the file cannot be read further."""
     is_first = True
     try:
         for packet in packets:
@@ -127,6 +129,8 @@ def _until_broken(packets: Iterable[av.Packet], broken: Callable[[str], object],
         if is_first:
             raise
         broken(error.strerror)
+    except IndexError:
+        return  # at its end, PyAV 18 also asks for streams that came to light while reading
 
 
 def _timed_by_durations(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:

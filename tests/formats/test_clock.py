@@ -71,6 +71,23 @@ def test_damaged_times_of_one_stream_are_no_join(tmp_path):
         assert find_joins(Damaged()) == []
 
 
+def test_a_stream_that_comes_to_light_while_reading_ends_nothing(tmp_path):
+    write_film(tmp_path / "film.ts", "mpegts", [Sound("mp2")], 0.5)
+    with av.open(str(tmp_path / "film.ts")) as container:
+
+        class Growing:
+            """The film, with PyAV's error, which depends on what was in memory."""
+
+            streams, format = container.streams, container.format
+
+            def demux(self, *streams):
+                yield from container.demux(*streams)
+                raise IndexError("list index out of range")
+
+        found = [packet for packet in demux(Growing(), container.streams) if packet.size]
+    assert len(found) > 20
+
+
 @pytest.mark.parametrize(("codec", "rate", "layout"), [
     ("g722", 16000, "mono"), ("eac3", 48000, "stereo"), ("dfpwm", 44100, "mono")])
 def test_sound_in_avi_whose_clock_counts_something_else_is_read_without_gaps(tmp_path, codec, rate,
