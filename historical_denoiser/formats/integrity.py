@@ -12,7 +12,7 @@ from historical_denoiser.formats import matroska
 from historical_denoiser.formats.audio_io import Recording, promised_bytes
 from historical_denoiser.formats.chunks import CAF, all_chunks, kind_of
 from historical_denoiser.formats.containers import MP4, Track
-from historical_denoiser.formats.links import find_links
+from historical_denoiser.formats.links import find_links, find_patches
 
 SAMPLES = {b"data", b"SSND"}  # names of their chunks
 MIN_UNREAD_SECONDS = 0.1  # programs may add less than this behind the samples
@@ -145,6 +145,8 @@ def find_damage(recording: Recording) -> str | None:
         return _missing_end(recording) or _unread(recording) or _unread_join(recording)
     if len(find_links(recording.path, recording.container)) > 1:
         return None
+    if recording.container in ("WAV", "WAVEX") and find_patches(recording.path):
+        return NO_END
     return _unread(recording) or _unread_join(recording)
 
 

@@ -8,7 +8,7 @@ import soundfile as sf
 from film_samples import Sound, write_film
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.formats.audio_io import open_recording
+from historical_denoiser.formats.audio_io import open_recording, read_blocks
 from historical_denoiser.formats.containers import open_audio
 from historical_denoiser.formats.integrity import NO_END, find_damage
 
@@ -132,3 +132,17 @@ def test_a_second_recording_that_is_not_read_is_told(tmp_path, name):
     assert find_damage(recording) is None
     path.write_bytes(2 * whole)
     assert f"at byte {len(whole)} another recording begins" in find_damage(open_audio(path))
+
+
+@pytest.mark.parametrize("subtype", ["PCM_24", "FLOAT"])
+def test_a_wave_file_that_was_never_closed_is_read_to_its_end(tmp_path, subtype):
+    path = tmp_path / "a.wav"
+    whole = write(path, "WAV", subtype)
+    samples, place = sf.read(path, always_2d=True)[0], whole.index(b"data") + 4
+    path.write_bytes(whole[:4] + bytes(4) + whole[8:place] + bytes(4) + whole[place + 4 :])
+    recording = open_recording(path)
+    assert recording.header_samples == len(samples) and find_damage(recording) == NO_END
+    np.testing.assert_array_equal(np.concatenate(list(read_blocks(recording))), samples)
+    nothing = whole[8:place] + bytes(4) + b"LIST\4\0\0\0INFO"
+    path.write_bytes(b"RIFF" + len(nothing).to_bytes(4, "little") + nothing)
+    assert open_recording(path).header_samples == 0
