@@ -57,7 +57,8 @@ OTHER_ENDINGS = {"mov": ".mov", "matroska": ".mkv"}
 EDITED = {"mxf", "dv"}  # of these, MOV; editing programs read it, unlike Matroska
 # The encoders that FFmpeg's muxers accept, where FFmpeg does not list them, or lists too many.
 ACCEPTED = {"mpegts": {"aac", "ac3", "eac3", "mp2", "libmp3lame", "libopus"}, "vob": {"mp2", "ac3"}}
-NOT_ACCEPTED = {"mov": {"flac", "libopus"}, "avi": {"eac3"}}  # only MP4; as with a wrong clock
+# MOV: only MP4 holds them. AVI: FFmpeg writes a wrong clock.
+NOT_ACCEPTED = {"mov": {"flac", "libopus"}, "avi": {"eac3"}}
 # Containers with a field for the number of samples that a decoder drops at the start.
 SIGNAL_DELAY = {"matroska", "webm", "mp4", "mov"}
 # The best encoder for each codec, where FFmpeg has a good one; PCM encoders are named as the codec.
@@ -397,7 +398,9 @@ class _CopiedStreams:
         """
         time, last, moved = Fraction(0), {}, {}  # the last two: dts by index of the copy
         streams = [self._source.streams[index] for index in self._copies]
-        for packet in demux(self._source, streams, containers.joins_of(self._path)):
+        for packet in demux(self._source, streams, containers.joins_of(self._path), lambda reason:
+                            logger.warning("%s: pictures and all else but its sound cannot be read "
+                                           "to their end (%s)", self._path, reason)):
             if packet.size == 0 and packet.dts is None:
                 continue  # marks the end of a stream
             copy = self._copies[packet.stream.index]

@@ -156,6 +156,8 @@ def _unread_join(recording: Recording) -> str | None:
         return None
     with recording.path.open("rb") as file, mmap.mmap(
             file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if recording.container == MP4 and data[4:8] != b"ftyp":
+            return None  # boxes of other kinds may be there twice
         place = data.find(data[:START_BYTES], START_BYTES)
     return None if place < 0 else (f"at byte {place} another recording begins, which is not read; "
                                    "split the file there")
