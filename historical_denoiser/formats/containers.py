@@ -620,7 +620,10 @@ def _read_past_damage(recording: Recording, keep_times: bool) -> Iterator[np.nda
     except audio_io.DamagedError:
         if recording.container != "FLAC":
             raise
-        for block in Reader(open_track(recording.path), keep_times):
+        track = open_track(recording.path)
+        if (track.rate, track.channels) != (recording.rate, recording.channels):
+            raise  # its header, or what FFmpeg makes of it, is damaged
+        for block in Reader(track, keep_times):
             if len(block) > done:
                 yield block[done:]
             done = max(0, done - len(block))

@@ -74,6 +74,16 @@ def test_a_flac_file_that_was_cut_off_is_read_as_far_as_it_goes(tmp_path):
     np.testing.assert_array_equal(found[:-4608], wanted[:len(found) - 4608])
 
 
+def test_a_flac_file_whose_header_has_too_few_channels_is_refused(tmp_path):
+    path = tmp_path / "a.flac"
+    write_audio(path, 2.0, channels=2)
+    content = bytearray(path.read_bytes())
+    content[20] &= 0b11110001  # the number of channels, less 1, of the frames that follow
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.flac: the file is damaged after 0\.0 s"):
+        read_all(path)
+
+
 def as_coded(rng, mark: tuple[int, int], every: int) -> np.ndarray:
     words = rng.integers(-2**15, 2**15, (96000, 2)).astype(np.int16)
     words[::every] = np.array(mark, np.uint16).astype(np.int16)
