@@ -379,6 +379,13 @@ class _CopiedStreams:
             ratio = copy.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio
             copy.metadata.update(PLACE_HOLDER if self._muxer == "matroska" else {})
             self.shown_widths.append(round(ratio * stream.codec_context.width))
+        if self._muxer == "avi" and stream.codec_context is not None and (
+                stream.codec_context.name.startswith("adpcm_")):
+            # AVI's clock is made of the bit rate, of which FFmpeg's own ADPCM files state a guess.
+            packet = _first_packet(self._path, stream)
+            if packet.duration:
+                copy.codec_context.bit_rate = round(
+                    8 * packet.size / (packet.duration * packet.time_base))
         # Matroska stores a frame rate as the duration of each picture, which not all files have.
         if stream.type == "video" and stream.average_rate and (first is None or first.duration):
             # FFmpeg takes the unit of its timestamps for the average rate of raw DV.

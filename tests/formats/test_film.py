@@ -461,6 +461,15 @@ def test_an_avi_film_gets_sound_that_it_can_hold(tmp_path, codec, encoder):
     assert_same_places(result, path, Fraction(1, 1000))
 
 
+def test_another_track_of_adpcm_keeps_its_clock(tmp_path):
+    path = tmp_path / "film.avi"
+    write_film(path, "avi", [Sound("pcm_s16le"), Sound("adpcm_ms", bit_rate=128000)], 2.0)
+    result, _, _ = rewrite(path, number=1)
+    (_, found), (_, expected) = packets_of(result, 1), packets_of(path, 1)
+    assert [packet[0] for packet in found] == [packet[0] for packet in expected]
+    assert abs(found[-1][1] - expected[-1][1]) < 0.05 and len(found) > 40
+
+
 def test_a_raw_stream_keeps_its_tag_and_cover(tmp_path, caplog):
     path = tmp_path / "a.aac"
     write_film(path, "adts", [Sound("aac")], 0.5, None)
