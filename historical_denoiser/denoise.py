@@ -195,7 +195,7 @@ def denoise(cfg: Config, given: set[str],
                 job.recording.path,
                 [*job.results, *map(job.denoised.with_name, facts.get("track_files", ()))], facts),
             lambda job: report(report_folder(job.denoised, cfg.inference)).announce(
-                job.recording.path, job.results))
+                job.recording.path, job.results, cfg.inference.overwrite))
     if any(os.path.lexists(path) for path in paths):  # mistyped names are nothing to report
         for path, reason in failures.items():
             folder = report_folder(path, cfg.inference)

@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -24,6 +25,7 @@ from historical_denoiser.audio.loudness import LoudnessMeter
 from historical_denoiser.audio.survey import survey
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import chunks
+from historical_denoiser.formats.audio_io import BLOCK_SECONDS
 from historical_denoiser.formats.metadata import mark_chunks
 from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.restoration.click_list import find_clicks
@@ -188,6 +190,21 @@ def test_each_stage_has_its_part_of_the_residual(rng, tmp_path, rate, settings):
         assert np.abs(parts["clicks"][places[3]:places[3] + 4, 1]).max() > 0.2
         assert 0.005 < parts["network"][inside].std() < 0.007  # a quarter of the noise
     assert find_recordings(str(tmp_path)) == [path]  # nor is a part a recording
+
+
+def test_what_is_not_removed_takes_no_room(rng, tmp_path):
+    path, block_bytes = tmp_path / "side.wav", 8 * 2 * round(BLOCK_SECONDS * SAMPLE_RATE)
+    sf.write(path, 0.1 * rng.standard_normal((5 * SAMPLE_RATE, 2)), SAMPLE_RATE)
+    (job,), _ = plan([path], InferenceConfig(residual="stages"))
+    tracemalloc.start()
+    try:
+        denoise_recording(job, make_restorer(None, SHORT, 2.0), 0.0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 28 * block_bytes  # 23, and 33 with room for each stage
+    assert len(job.by_stage) == 4
+    assert not any(sf.read(part)[0].any() for part in job.by_stage.values())
 
 
 @pytest.mark.parametrize(("target", "expected"), [(-30.0, -30.0), (-5.0, None)])

@@ -63,7 +63,8 @@ def test_later_runs_add_to_a_report(tmp_path):
     assert told["results"]["b_denoised.wav"]["files"] == {"b_denoised.wav": 4}
     assert told["last_run"]["failed"] == {"c.wav": "empty"}
     assert told["last_run"]["weights"] == "w"
-    second.announce("a.wav", [tmp_path / "a_denoised.wav", tmp_path / "a_residual.wav"])
+    second.announce("a.wav", [tmp_path / "a_denoised.wav", tmp_path / "a_residual.wav"],
+                    overwrite=True)
     told = json.loads((tmp_path / REPORT_NAME).read_text())
     assert list(told["results"]) == ["b_denoised.wav"]
     assert list(told["unfinished"]) == ["a_denoised.wav"]
@@ -107,3 +108,21 @@ def test_two_runs_at_once_lose_no_entry(tmp_path):
         run.join()
     assert set(read_results(tmp_path)) == {f"{name}{number}.wav" for name in "ab"
                                            for number in range(30)}
+
+
+def test_what_another_run_has_written_meanwhile_is_replaced_only_on_request(tmp_path):
+    recordings, result = [tmp_path / "a.wav", tmp_path / "a.mp3"], tmp_path / "a_denoised.wav"
+    for recording in recordings:
+        recording.write_text(recording.name)
+    first, second = RunReport(tmp_path, {}, {}), RunReport(tmp_path, {}, {})
+    result.write_text("sound")
+    first.add(recordings[0], [result], {"input_sha256": hash_of(recordings[0])})
+    second.announce(recordings[0], [result])  # the same recording: the same result
+    first.add(recordings[0], [result], {"input_sha256": hash_of(recordings[0])})
+    with pytest.raises(UserError, match=r"a_denoised\.wav: another run has written it meanwhile, "
+                                        r"of .*a\.wav"):
+        second.announce(recordings[1], [result])
+    second.announce(recordings[1], [result], overwrite=True)
+    first.add(recordings[0], [result], {"input_sha256": hash_of(recordings[0])})
+    result.unlink()  # what is not there any more is in nobody's way
+    second.announce(recordings[1], [result])

@@ -63,6 +63,26 @@ def _with_starts(blocks: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray
         done += len(block)
 
 
+def tee(blocks: Iterable[Any], number: int) -> list[Iterator[Any]]:
+    """Returns iterators over the same blocks; a block is kept only until all have returned it.
+
+    `itertools.tee` keeps up to 57 blocks that all have returned (two minutes of a recording).
+    """
+    source, waiting = iter(blocks), [deque() for _ in range(number)]
+
+    def fill() -> bool:
+        block = next(source, None)
+        for each in waiting if block is not None else ():
+            each.append(block)
+        return block is not None
+
+    def read(own: deque[Any]) -> Iterator[Any]:
+        while own or fill():
+            yield own.popleft()
+
+    return list(map(read, waiting))
+
+
 def in_blocks(pieces: Iterable[np.ndarray], waiting: deque[Any],
               length: Callable[[Any], int] = len, axis: int = 0,
               ) -> Iterator[tuple[Any, np.ndarray]]:

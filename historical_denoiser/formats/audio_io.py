@@ -16,10 +16,9 @@ import numpy as np
 import soundfile as sf
 
 from historical_denoiser.core.checks import UserError
-from historical_denoiser.formats.links import Section, find_links, is_bw64
+from historical_denoiser.formats.links import MAX_WAV_BYTES, Section, find_links, find_patches
 
 BLOCK_SECONDS = 2.0
-MAX_WAV_BYTES = 2**32 - 2**16  # sizes in a WAV file are 32-bit; the rest is left for the header
 MAX_HEADER_BYTES = 4096  # a larger file cannot be without any audio
 UNKNOWN_SAMPLES = 2**62  # libsndfile returns more than this for a header without a length
 # Position, width and byte order of the field for the file's size, by the first four bytes of the
@@ -230,7 +229,7 @@ def read_blocks(recording: Recording) -> Iterator[np.ndarray]:
 
 def _open_link(path: Path, link: tuple[int, int]) -> sf.SoundFile:
     """Opens one of the results of `find_links`."""
-    is_whole = link == (0, path.stat().st_size) and not is_bw64(path)
+    is_whole = link == (0, path.stat().st_size) and not find_patches(path)
     return sf.SoundFile(_native(path) if is_whole else Section(path, *link))
 
 

@@ -11,6 +11,7 @@ import functools
 import io
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections import deque
@@ -46,12 +47,19 @@ ENDINGS = frozenset((
 MPEG_CONTAINERS = {"mp3", "wav"}  # FFmpeg's names of containers and codecs of MPEG audio
 MPEG_CODECS = {"mp3", "mp2", "mp1"}
 MPEG_ENDINGS = {".mp3", ".mp2"}
+# Beginnings of raw streams, which FFmpeg does not recognise by one or two packets, and its names of
+# them (ISO/IEC 13818-7, 6.2; ETSI TS 102 366, 4.3.1 and E.1.3.1: `bsid` tells AC-3 from E-AC-3).
+RAW_STREAMS = {"aac": re.compile(rb"\xff[\xf0\xf1\xf8\xf9]"),
+               "ac3": re.compile(rb"\x0b\x77.{3}[\0-\x57]", re.DOTALL),
+               "eac3": re.compile(rb"\x0b\x77.{3}[\x58-\xff]", re.DOTALL)}
+RAW_HEAD_BYTES = 6
+# What an MP3 file with a header for its length holds in its first frame.
+OF_MP3_HEADERS, MP3_HEAD_BYTES, ID3_HEAD_BYTES = re.compile(rb"Xing|Info|VBRI"), 4096, 10
 MP4 = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's name of the demuxer for MP4 and MOV
 # A smaller step in the timestamps is jitter, as in recordings made by browsers: the timestamps keep
 # it, and the samples are left as they are.
 GAP_SECONDS = 0.1
 MAX_GAP_SECONDS, MAX_OVERLAP_SECONDS = 3600.0, 10.0  # a larger step means a broken clock
-MAX_AVI_GAPS = 2  # one behind another: more mean that its clock does not count samples
 SILENCE_SECONDS = 1.0  # length of the blocks of zeros that fill a gap
 # Full scale of FFmpeg's sample formats, and the value of silence. Planar formats end in "p".
 FULL_SCALE = {"u8": (2.0**7, 2.0**7), "s16": (2.0**15, 0.0), "s32": (2.0**31, 0.0),
@@ -121,9 +129,26 @@ class _Source(io.BufferedReader):
             return -1
 
 
+def _open(file: _Source, kind: str | None = None) -> av.container.InputContainer:
+    file.seek(0)
+    return av.open(file, format=kind, container_options=dict(OPTIONS),
+                   metadata_errors="surrogateescape")
+
+
+def _raw_kind(path: Path) -> str | None:
+    """Returns FFmpeg's name of a raw stream of AAC, AC-3 or E-AC-3."""
+    with path.open("rb") as file:
+        head = file.read(RAW_HEAD_BYTES)
+    return next((name for name, start in RAW_STREAMS.items() if start.match(head)), None)
+
+
 @contextmanager
-def open_container(path: Path) -> Iterator[av.container.InputContainer]:
+def open_container(path: Path, short: bool = True) -> Iterator[av.container.InputContainer]:
     """Opens a file for FFmpeg, whatever characters are in its name, and no other file.
+
+    Args:
+        path: The file.
+        short: Whether to open raw streams that other programs take for too short.
 
     Raises:
         UnknownContainerError: FFmpeg cannot read it.
@@ -132,13 +157,15 @@ def open_container(path: Path) -> Iterator[av.container.InputContainer]:
     """
     with _Source(io.FileIO(path)) as file:
         try:
-            container = av.open(file, container_options=dict(OPTIONS),
-                                metadata_errors="surrogateescape")
+            container = _open(file)
         except (av.FFmpegError, UnicodeError) as error:
             refuse_other_kinds(path)
-            reason = error.strerror if isinstance(error, av.FFmpegError) else str(error)
-            raise UnknownContainerError(
-                f"{path}: not a film or audio that can be read ({reason})") from error
+            try:
+                container = _open(file, _raw_kind(path) if short else None)
+            except (av.FFmpegError, UnicodeError):
+                reason = error.strerror if isinstance(error, av.FFmpegError) else str(error)
+                raise UnknownContainerError(
+                    f"{path}: not a film or audio that can be read ({reason})") from error
         with container:
             require_no_list(path, container.format.name)
             if container.format.name == MP4:
@@ -197,14 +224,25 @@ def _require_readable_layout(path: Path, container: av.container.InputContainer,
                         "from a MOV film; from a Matroska film they can")
 
 
-def _seconds(stream: av.AudioStream) -> float:
+def _states_length(path: Path) -> bool:
+    """Whether the first frame of an MP3 file, behind an ID3 tag, is a header with its length."""
+    with path.open("rb") as file:
+        head = file.read(ID3_HEAD_BYTES)
+        is_tag = head.startswith(b"ID3")
+        # The size has seven bits in each byte (ID3v2.4.0, 3.1).
+        file.seek(ID3_HEAD_BYTES + sum(byte << 7 * place for place, byte in enumerate(
+            reversed(head[6:]))) if is_tag else 0)
+        return OF_MP3_HEADERS.search(file.read(MP3_HEAD_BYTES)) is not None
+
+
+def _seconds(path: Path, stream: av.AudioStream) -> float:
     """Returns the length of a track according to the file; 0 if it is unknown."""
     if stream.duration is not None:
         seconds = stream.duration * stream.time_base
-        # FFmpeg estimates the length of an MP3 file without a header for it, and may be far off. An
-        # estimate is hardly ever a whole number of samples.
-        is_guess = stream.codec_context is not None and (
-            stream.container.format.name == "mp3" and (seconds * stream.rate).denominator != 1)
+        # FFmpeg estimates the length of raw AAC, and of an MP3 file without a header for it, by the
+        # first bit rates, and may be far off.
+        is_guess = stream.container.format.name == "aac" or (
+            stream.container.format.name == "mp3" and not _states_length(path))
         if stream.container.format.name == "avi" and len(stream.index_entries) > 1:
             # The header also counts empty packets, by which the sound is late.
             seconds = min(seconds, (stream.index_entries[-1].timestamp + 1) * stream.time_base)
@@ -252,7 +290,7 @@ def open_track(path: Path, number: int | None = None) -> Track:
             raise UserError(f"{path}: audio track {chosen} has a codec that cannot be decoded")
         pictures = [video for video in container.streams.video
                     if not video.disposition & Disposition.attached_pic]
-        seconds, codec = _seconds(stream), stream.codec_context.codec
+        seconds, codec = _seconds(path, stream), stream.codec_context.codec
         brand = container.metadata.get("major_brand", "")
         frame = next(_decoded(path, container, stream), None)
         if frame is None:
@@ -334,7 +372,8 @@ def _decoded(path: Path, container: av.container.InputContainer, stream: av.Audi
     failed = 0  # not counted after the last frame: tags may follow it, which are no damage
     try:
         # Joins are found by reading the whole file, which planning must not do.
-        for packet in demux(container, [stream], () if reader is None else joins_of(path)):
+        known = () if reader is None else (joins_of(path), reader.note_end)
+        for packet in demux(container, [stream], *known):
             if reader is not None:
                 reader.note(packet)
             try:
@@ -363,6 +402,15 @@ def _without_outliers(frames: Iterator[av.AudioFrame]) -> Iterator[av.AudioFrame
         before = before if frame.pts is None else frame.pts
         yield frame
         frame = after
+
+
+def _counted_priming(container: av.container.InputContainer, frame: av.AudioFrame) -> Fraction:
+    """Returns the time of a first frame, in s, if it is the encoder's delay that iTunes notes.
+
+    Of such files, FFmpeg drops the samples of the delay as players do, but counts them; else 0.
+    """
+    time, note = frame.pts * frame.time_base, container.metadata.get("iTunSMPB", "").split()
+    return time if note[1:2] == [f"{round(time * frame.sample_rate):08X}"] else Fraction(0)
 
 
 class Timeline:
@@ -417,7 +465,7 @@ class Reader:
         self.packet_bytes = self.samples = self.damaged_packets = self.incomplete_packets = 0
         self._keep_times = keep_times
         self._decoded_samples = self._dropped_samples = 0
-        self._first_damage_seconds = 0.0
+        self._first_damage_seconds, self._broken = 0.0, ""
         self._end: Fraction | None = None  # of the last packet, where its duration is reliable
 
     @property
@@ -431,6 +479,10 @@ class Reader:
         self.incomplete_packets += packet.is_corrupt
         if self.track.container == MP4 and packet.size and packet.pts is not None:
             self._end = (packet.pts + (packet.duration or 0)) * packet.time_base
+
+    def note_end(self, reason: str) -> None:
+        """Remembers why the file cannot be read to its end."""
+        self._broken = reason
 
     def note_damage(self, packets: int) -> None:
         """Counts packets that could not be decoded."""
@@ -459,6 +511,9 @@ class Reader:
             logger.warning("%s: the timestamps of the audio track go back; %.2f s, which overlap "
                            "what came before, are left out", self.track.path,
                            self._dropped_samples / self.track.rate)
+        if self._broken and self._keep_times:
+            logger.warning("%s: the file is damaged after %.1f s of sound (%s), and cannot be read "
+                           "further", self.track.path, self.samples / self.track.rate, self._broken)
         if self.damaged_packets and self._keep_times:
             logger.warning("%s: %d packets of the audio track are damaged, the first after %.1f s; "
                            "%s", self.track.path, self.damaged_packets, self._first_damage_seconds,
@@ -475,7 +530,7 @@ class Reader:
     def _pieces(self) -> Iterator[np.ndarray]:
         """Yields the samples of each frame, and zeros for the gaps between them."""
         track, done, is_flac = self.track, 0, self.track.container == "flac"
-        overlaps, gaps = False, 0  # whether all of the previous frame was dropped; gaps in a row
+        overlaps, origin = False, Fraction(0)  # whether all of the previous frame was dropped
         last = np.zeros((0, track.channels))  # kept back, as the end of the track may be cut off
         with open_container(track.path) as container:
             frames = _decoded(track.path, container, container.streams[track.stream], self)
@@ -491,16 +546,14 @@ class Reader:
                         "s; cut the film there")
                 samples = as_samples(frame)
                 if frame.pts is not None:
-                    time = frame.pts * frame.time_base
+                    if not (self.timeline or track.is_film):
+                        origin = _counted_priming(container, frame)
+                    time = frame.pts * frame.time_base - origin
                     ahead = float(time - self.timeline.expected(done)) if self.timeline else 0.0
                     if not -MAX_OVERLAP_SECONDS <= ahead <= MAX_GAP_SECONDS:
                         raise UserError(
                             f"{track.path}: the timestamps of the audio track jump by {ahead:.0f} "
                             f"s after {done / track.rate:.1f} s; remux the file first")
-                    gaps = gaps + 1 if ahead > GAP_SECONDS else 0
-                    if track.container == "avi" and gaps > MAX_AVI_GAPS:
-                        raise UserError(f"{track.path}: its clock does not fit its sound "
-                                        f"({track.codec}); write that as WAV first")
                     if ahead > (0.0 if is_flac else GAP_SECONDS):
                         if is_flac:  # times are exact, and FFmpeg drops damaged frames silently
                             self.note_damage(1)
@@ -525,7 +578,7 @@ class Reader:
                 last = samples
         if self._end is not None:
             # In MP4, the duration of the last packet does not include its padding.
-            surplus = round((self.timeline.expected(done) - self._end) * track.rate)
+            surplus = round((self.timeline.expected(done) + origin - self._end) * track.rate)
             if 0 < surplus < len(last):
                 last = last[:-surplus]
         yield last
@@ -567,7 +620,10 @@ def _read_past_damage(recording: Recording, keep_times: bool) -> Iterator[np.nda
     except audio_io.DamagedError:
         if recording.container != "FLAC":
             raise
-        for block in Reader(open_track(recording.path), keep_times):
+        track = open_track(recording.path)
+        if (track.rate, track.channels) != (recording.rate, recording.channels):
+            raise  # its header, or what FFmpeg makes of it, is damaged
+        for block in Reader(track, keep_times):
             if len(block) > done:
                 yield block[done:]
             done = max(0, done - len(block))
@@ -578,6 +634,8 @@ def as_samples(frame: av.AudioFrame) -> np.ndarray:
     if frame.format.is_planar and frame.layout.nb_channels >= PLANES:
         # PyAV 18 counts one plane too many, and would read beyond the last.
         (frame,) = av.AudioResampler(format=frame.format.packed.name).resample(frame)
+    if frame.format.name.startswith("s64"):  # PyAV 18 has no array of these
+        (frame,) = av.AudioResampler(format="dbl").resample(frame)
     values = frame.to_ndarray().astype(np.float64)
     values = values.T if frame.format.is_planar else values.reshape(-1, frame.layout.nb_channels)
     full_scale, zero = FULL_SCALE[frame.format.name.removesuffix("p")]

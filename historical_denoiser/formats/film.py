@@ -32,7 +32,7 @@ from historical_denoiser.formats import containers, matroska
 from historical_denoiser.formats.audio_io import BITS, quantize
 from historical_denoiser.formats.clock import demux
 from historical_denoiser.formats.containers import MP4, Timeline, Track, open_container
-from historical_denoiser.formats.metadata import OF_LEVELS, add_tags, add_to_wave
+from historical_denoiser.formats.metadata import OF_LEVELS, add_id3, add_tags, add_to_wave
 from historical_denoiser.formats.shape import PLACE_HOLDER, keep_shape
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,8 @@ OTHER_ENDINGS = {"mov": ".mov", "matroska": ".mkv"}
 EDITED = {"mxf", "dv"}  # of these, MOV; editing programs read it, unlike Matroska
 # The encoders that FFmpeg's muxers accept, where FFmpeg does not list them, or lists too many.
 ACCEPTED = {"mpegts": {"aac", "ac3", "eac3", "mp2", "libmp3lame", "libopus"}, "vob": {"mp2", "ac3"}}
-NOT_ACCEPTED = {"mov": {"flac", "libopus"}}  # only MP4 holds them
+# MOV: only MP4 holds them. AVI: FFmpeg writes a wrong clock.
+NOT_ACCEPTED = {"mov": {"flac", "libopus"}, "avi": {"eac3"}}
 # Containers with a field for the number of samples that a decoder drops at the start.
 SIGNAL_DELAY = {"matroska", "webm", "mp4", "mov"}
 # The best encoder for each codec, where FFmpeg has a good one; PCM encoders are named as the codec.
@@ -95,6 +96,7 @@ MATROSKA_TICK = Fraction(1, 1000)  # of its timestamps, in s
 TAGS_OF_MUXERS = {"encoder", "major_brand", "minor_version", "compatible_brands",
                   "creation_time", "encoded_by", "duration"}
 SOUND_ONLY = frozenset(("wav", "flac"))  # muxers of results that hold the track alone
+SOUND_ALONE = {"wav", "adts", "ac3", "eac3"}  # of these, those whose covers FFmpeg does not write
 # Beginnings of a track's tags that describe its old packets.
 STALE_TAGS = ("BPS", "DURATION", "NUMBER_OF_", "_STATISTICS", "ENCODER")
 
@@ -131,8 +133,8 @@ def _encoder_rate(muxer: str, encoder: str, track: Track) -> int | None:
 def _choose_encoder(track: Track, choice: str, muxer: str) -> tuple[str, int] | None:
     """Returns the encoder for a track in a container, and the sample rate; None if none fits."""
     own = ENCODERS.get(track.codec)
-    if track.codec.startswith("pcm_") and track.is_lossless:
-        own = track.codec
+    if track.codec.startswith("pcm_") and track.is_lossless:  # PyAV 18 makes no frames of s64
+        own = _pcm_encoder(track) if track.codec.startswith("pcm_s64") else track.codec
     if choice == "same":
         substitutes = (LOSSLESS_SUBSTITUTES if track.is_lossless else
                        AVI_SUBSTITUTES if muxer == "avi" else LOSSY_SUBSTITUTES)
@@ -345,9 +347,10 @@ class _CopiedStreams:
 
     def add(self, container: av.container.OutputContainer, stream: av.stream.Stream) -> None:
         """Adds a copy of a stream to a file, if files of that kind can contain it."""
-        # FFmpeg would write the cover of a WAV or ASF file as a film; it is added at the end.
+        # FFmpeg would write the cover of a WAV or ASF file as a film; it is added at the end, as is
+        # that of AAC. Other raw streams hold nothing else.
         is_cover = _is_cover(stream)
-        if {"wav": False, "flac": is_cover, "asf": not is_cover}.get(self._muxer, True):
+        if {"flac": is_cover, "asf": not is_cover}.get(self._muxer, self._muxer not in SOUND_ALONE):
             self._copies[stream.index] = self._add_copy(container, stream)
 
     def copy_until(self, time: Fraction | None, container: av.container.OutputContainer) -> None:
@@ -376,6 +379,13 @@ class _CopiedStreams:
             ratio = copy.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio
             copy.metadata.update(PLACE_HOLDER if self._muxer == "matroska" else {})
             self.shown_widths.append(round(ratio * stream.codec_context.width))
+        if self._muxer == "avi" and stream.codec_context is not None and (
+                stream.codec_context.name.startswith("adpcm_")):
+            # AVI's clock is made of the bit rate, of which FFmpeg's own ADPCM files state a guess.
+            packet = _first_packet(self._path, stream)
+            if packet.duration:
+                copy.codec_context.bit_rate = round(
+                    8 * packet.size / (packet.duration * packet.time_base))
         # Matroska stores a frame rate as the duration of each picture, which not all files have.
         if stream.type == "video" and stream.average_rate and (first is None or first.duration):
             # FFmpeg takes the unit of its timestamps for the average rate of raw DV.
@@ -383,7 +393,8 @@ class _CopiedStreams:
                                             else stream.average_rate)
         if stream.codec_context is not None and self._muxer in ("mp4", "mov", "avi") and (
                 self._muxer in MUXERS.get(self._source.format.name, {})):
-            copy.codec_context.codec_tag = stream.codec_context.codec_tag
+            with suppress(UnicodeError):  # PyAV 18 has only tags in ASCII; FFmpeg makes others anew
+                copy.codec_context.codec_tag = stream.codec_context.codec_tag
         return copy
 
     def _read_packets(self) -> Iterator[tuple[Fraction, av.Packet]]:
@@ -394,7 +405,9 @@ class _CopiedStreams:
         """
         time, last, moved = Fraction(0), {}, {}  # the last two: dts by index of the copy
         streams = [self._source.streams[index] for index in self._copies]
-        for packet in demux(self._source, streams, containers.joins_of(self._path)):
+        for packet in demux(self._source, streams, containers.joins_of(self._path), lambda reason:
+                            logger.warning("%s: pictures and all else but its sound cannot be read "
+                                           "to their end (%s)", self._path, reason)):
             if packet.size == 0 and packet.dts is None:
                 continue  # marks the end of a stream
             copy = self._copies[packet.stream.index]
@@ -427,7 +440,7 @@ def _require_sound(made: Path, track: Track, output: FilmFormat, dropped: int,
                    samples: int) -> None:
     """Raises UserError if a new track is so short that most of it, or all, is not played."""
     try:
-        with open_container(made) as container:
+        with open_container(made, short=False) as container:
             # Tracks that cannot be copied may be missing before it.
             streams = container.streams.audio[: track.track or 1][-1:]
             is_read = any(frame.samples for each in streams for frame in container.decode(each))
@@ -481,10 +494,8 @@ class FilmWriter:
             self._shift = delay - math.floor(delay / MATROSKA_TICK + Fraction(1, 2)) * MATROSKA_TICK
         self._fed, self._last_pts, self._dropped = 0, None, self._skip
         self._container: av.container.OutputContainer | None = None
-        self._resampler = None
-        if output.rate != track.rate:
-            self._resampler = soxr.ResampleStream(track.rate, output.rate, track.channels,
-                                                  dtype="float64", quality="VHQ")
+        self._resampler = None if output.rate == track.rate else soxr.ResampleStream(
+            track.rate, output.rate, track.channels, dtype="float64", quality="VHQ")
         self._opened = ExitStack()
         self._source = self._opened.enter_context(open_container(track.path))
         try:
@@ -518,8 +529,7 @@ class FilmWriter:
                 lost |= data - made
         if lost:
             logger.warning("%s: %d streams cannot be copied (data, subtitles, or empty), and are "
-                           "left out",
-                           self._track.path, len(lost))
+                           "left out", self._track.path, len(lost))
 
     def _start(self, left_out: set[int]) -> None:
         """Adds all streams, chapters and tags, and writes the header."""
@@ -608,6 +618,8 @@ class FilmWriter:
         try:
             if self._output.muxer in ("mp4", "asf"):
                 add_tags(self._track.path, self.path)
+            elif self._output.muxer == "adts":
+                add_id3(self._track.path, self.path, self._history)
             elif self._output.muxer == "wav":
                 covers = [(MEDIA_TYPES.get(stream.codec_context.name, "image/"),
                            bytes(_first_packet(self._track.path, stream)))
@@ -679,7 +691,8 @@ class FilmWriter:
     def _mux(self, packets: list[av.Packet]) -> None:
         """Writes encoded audio at its time on the film's clock, after all earlier packets."""
         rate = self._output.rate
-        for packet in packets:
+        # FLAC's last packet is an empty one, with a header that AVI has no place for.
+        for packet in [each for each in packets if each.size or self._output.muxer != "avi"]:
             sample = Fraction(packet.pts * self._track.rate, rate)
             time = self._timeline.time_of(sample) + self._shift
             self._copied.copy_until(time, self._container)

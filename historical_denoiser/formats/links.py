@@ -6,6 +6,7 @@ chained Ogg file, and of FLAC or WAV files that were joined. Start reading at `f
 
 import io
 import mmap
+import os
 import re
 from pathlib import Path
 
@@ -15,23 +16,40 @@ from mutagen.ogg import OggPage
 # A FLAC file begins with its name and a block of 34 bytes, which may be the last block of metadata.
 FLAC_START = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
 RIFF_KINDS = (b"RIFF", b"WAVE")
+MAX_WAV_BYTES = 2**32 - 2**16  # sizes in a WAV file are 32-bit; the rest is left for the header
 
 
-def is_bw64(path: Path) -> bool:
-    """Whether a file is BW64: RF64 by another name (ITU-R BS.2088)."""
+def find_patches(path: Path) -> dict[int, bytes]:
+    """Returns what libsndfile must read in place of some bytes of a file, by their places.
+
+    BW64 is RF64 by another name (ITU-R BS.2088), which it does not know. In a WAV file that was
+    never closed, the size of the samples is 0: these reach to the end of the file.
+    """
     with path.open("rb") as file:
-        return file.read(4) == b"BW64"
+        head = file.read(12)
+        if head[:4] == b"BW64":
+            return {0: b"RF64"}
+        end, place = file.seek(0, os.SEEK_END), 12
+        while (head[:4], head[8:]) == RIFF_KINDS and place + 8 <= end:
+            file.seek(place)
+            name, size = file.read(4), int.from_bytes(file.read(4), "little")
+            if name == b"data":
+                rest, following = end - place - 8, file.read(8)
+                is_chunk = following[:4].isalpha() and int.from_bytes(
+                    following[4:], "little") <= rest  # behind a recording of nothing
+                if size or is_chunk or not 0 < rest < MAX_WAV_BYTES:
+                    break
+                return {place + 4: rest.to_bytes(4, "little")}
+            place += 8 + size + size % 2
+    return {}
 
 
 class Section(io.RawIOBase):
-    """The bytes of a file from `start` to before `stop`, as a file of their own.
-
-    A file BW64 gets the name RF64, the only one that libsndfile knows.
-    """
+    """The bytes of a file from `start` to before `stop`, as a file of their own, with patches."""
 
     def __init__(self, path: Path, start: int, stop: int) -> None:
         self._file, self._start, self._size = path.open("rb"), start, stop - start
-        self._head = b"RF64" if is_bw64(path) else b""
+        self._patches = find_patches(path)
         self.seek(0)
 
     def readable(self) -> bool:
@@ -53,9 +71,12 @@ class Section(io.RawIOBase):
 
     def readinto(self, buffer: bytearray | memoryview) -> int:
         """Fills a buffer; returns how many bytes were left."""
-        head = self._head[self.tell():]
-        data = self._file.read(min(len(buffer), max(0, self._size - self.tell())))
-        data = (head + data[len(head):])[:len(data)]
+        begin = self._file.tell()
+        data = bytearray(self._file.read(min(len(buffer), max(0, self._size - self.tell()))))
+        for place, patch in self._patches.items():
+            for at, byte in enumerate(patch, start=place - begin):
+                if 0 <= at < len(data):
+                    data[at] = byte
         buffer[:len(data)] = data
         return len(data)
 

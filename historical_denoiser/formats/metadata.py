@@ -445,6 +445,28 @@ def add_tags(source: Path, result: Path) -> None:
             new.save()
 
 
+def add_id3(source: Path, result: Path, history: str) -> None:
+    """Copies the ID3 tag of a raw stream, if it has one, to its restored file.
+
+    Args:
+        source: The recording.
+        result: The complete file, which is changed.
+        history: A line about the restoration, added to the comments.
+
+    Raises:
+        UserError: The tag cannot be written.
+        OSError: The disk is full.
+    """
+    with _tag_errors(result):
+        tags = _read_foreign(id3.ID3, source)
+        for key in [key for key, frame in tags.items() if frame.FrameID in LEVEL_FRAMES
+                    or OF_LEVELS.match(getattr(frame, "desc", ""))]:
+            del tags[key]
+        if tags:
+            tags.add(id3.COMM(encoding=UTF_8, lang="eng", desc="denoised", text=[history]))
+            tags.save(result)
+
+
 def add_to_wave(source: Path, result: Path, tags: Mapping[str, str],
                 pictures: Iterable[tuple[str, bytes]], chapters: Iterable[tuple[Fraction, str]],
                 rate: int) -> None:

@@ -99,8 +99,9 @@ def _refers_elsewhere(content: mmap.mmap, start: int, end: int) -> bool:
         place = box.end()
         for _ in range(int.from_bytes(box["count"], "big")):
             size = int.from_bytes(content[place : place + 4], "big")
-            if size < REFERENCE_BYTES or content[place + 4 : place + 8] not in REFERENCE_KINDS:
-                break  # other data that looks like a reference
+            if (size < REFERENCE_BYTES or place + REFERENCE_BYTES > end
+                    or content[place + 4 : place + 8] not in REFERENCE_KINDS):
+                break  # cut off, or other data that looks like a reference
             name = content[place + REFERENCE_BYTES : min(place + size, end)]
             # FFmpeg follows an alias with a name, whatever the flag says.
             own = content[place + 11] & SELF_CONTAINED and content[place + 4 : place + 8] != ALIAS

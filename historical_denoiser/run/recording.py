@@ -3,7 +3,6 @@
 Start reading at `denoise_recording`.
 """
 
-import itertools
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from historical_denoiser.audio.blocks import tee
 from historical_denoiser.audio.fitting import EXCERPTS_SECONDS, Fitted
 from historical_denoiser.audio.removal import NO_LIMITS, Pair, Strength, as_strength, remove
 from historical_denoiser.audio.replay import UNCHANGED, Replay
@@ -148,9 +148,10 @@ def _removed(job: Job, restorer: Restorer, strength: Strength, known: Survey,
              prepared: Preparation, gain: float, blocks: Iterable[np.ndarray],
              journal: Journal | None, delivery: Delivery) -> Iterator[Removed]:
     """Yields blocks prepared and with the gain, and what is removed from them."""
-    originals, source = itertools.tee(blocks)
+    originals, source = tee(blocks, 2)
     source = prepared.apply(source)
-    pairs: Iterable[Pair] = ((block, np.zeros((*block.shape, 1 + len(chain.ORDER))))
+    # Zeros without room of their own.
+    pairs: Iterable[Pair] = ((block, np.broadcast_to(0.0, (*block.shape, 1 + len(chain.ORDER))))
                              for block in source)
     if not strength.removes_nothing:
         restorer = replace(restorer, by_stage=True) if job.by_stage else restorer
@@ -168,7 +169,7 @@ def _removed(job: Job, restorer: Restorer, strength: Strength, known: Survey,
     linear = replace(strength, noise_floor_db=None, band_hz=NO_LIMITS)
     numbers = [number for number, stage in enumerate(chain.ORDER, 1)
                if stage in job.by_stage and stage != "network"]
-    whole, *parts = itertools.tee(pairs, 1 + len(numbers))
+    whole, *parts = tee(pairs, 1 + len(numbers))
     shares = [subtract(take(part, number), linear)
               for part, number in zip(parts, numbers, strict=True)]
     whole = subtract(delivery.watch(take(whole, 0), restorer), strength)
@@ -191,7 +192,8 @@ def _log_facts(job: Job, known: Survey, strength: Strength, speed: float, incomp
         logger.warning("%s: the header promises %.1f s of audio, but only %.1f s can be read",
                        recording.path, recording.header_seconds, read / recording.rate)
     elif (damage := find_damage(recording)) is not None:
-        logger.warning("%s: %s", recording.path, damage)
+        logger.warning("%s: %s; %.1f s of sound can be read", recording.path, damage,
+                       read / recording.rate)
     elif incomplete:
         logger.warning("%s: %d packets of the audio track are incomplete; the file is damaged or "
                        "was cut off", recording.path, incomplete)

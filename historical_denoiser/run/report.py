@@ -192,21 +192,29 @@ class RunReport:
         with held(self.folder):
             self._write(read_results(self.folder))
 
-    def announce(self, recording: Path, results: Iterable[Path]) -> None:
+    def announce(self, recording: Path, results: Iterable[Path], overwrite: bool = False) -> None:
         """Notes that results will get their names now, in place of any former entry.
 
         If the run is killed before `add`, the next one knows whose they are: `INTERRUPTED`.
 
         Raises:
+            UserError: Without `overwrite`, another run has written them of another recording since
+                this one began.
             OSError: The report cannot be written.
         """
+        first = next(iter(results))
+        name = name_in(self.folder, first)
         with held(self.folder):
             try:
                 entries = read_results(self.folder)
             except UserError:
                 return  # an unreadable report has no valid entries
-            self._write(entries | {name_in(self.folder, next(iter(results))): {
-                "input": str(recording), "made_with": self._made_with}})
+            other = entries.get(name, {})
+            if first.exists() and "files" in other and not overwrite and (
+                    other.get("input_sha256") != hash_of(recording)):
+                raise UserError(f"{first}: another run has written it meanwhile, of "
+                                f"{other.get('input')}; name another inference.output_dir")
+            self._write(entries | {name: {"input": str(recording), "made_with": self._made_with}})
 
     def _write(self, results: dict[str, dict[str, Any]]) -> None:
         report = {"version": VERSION, "last_run": self._run | {"ended": now()},

@@ -1,12 +1,13 @@
 """Tests of blocks: spans are cut out of recordings in blocks."""
 
 import itertools
+import weakref
 from collections import deque
 
 import numpy as np
 import pytest
 
-from historical_denoiser.audio.blocks import Frames, Tape, in_blocks
+from historical_denoiser.audio.blocks import Frames, Tape, in_blocks, tee
 
 
 @pytest.mark.parametrize("lengths", [[100], [7] * 14 + [2], [1] * 100, [30, 0, 70]])
@@ -38,3 +39,19 @@ def test_a_tape_takes_no_more_than_it_plays(rng):
     blocks = (rng.standard_normal(10) for _ in taken)
     list(Tape(blocks).play(0, 35, 30))
     assert next(taken) == 4
+
+
+def test_readers_of_the_same_blocks_keep_only_what_one_of_them_has_yet_to_read():
+    made: list[weakref.ref] = []
+
+    def blocks():
+        for number in range(6):
+            block = np.full(3, number)
+            made.append(weakref.ref(block))
+            yield block
+
+    first, second = tee(blocks(), 2)
+    assert [next(first)[0] for _ in range(4)] == [0, 1, 2, 3] and len(made) == 4
+    assert [next(second)[0] for _ in range(3)] == [0, 1, 2]
+    assert [block() is None for block in made] == [True, True, True, False]
+    assert [block[0] for block in second] == [3, 4, 5] and [block[0] for block in first] == [4, 5]

@@ -60,11 +60,9 @@ def test_a_size_that_was_unknown_when_the_header_was_written_is_no_promise(
 def test_a_header_that_denies_its_audio_is_refused(tmp_path):
     path = tmp_path / "a.wav"
     sf.write(path, SECOND, SAMPLE_RATE, "PCM_16")
-    whole = path.read_bytes()
-    for content in (whole[:40] + bytes(4) + whole[44:], whole[:44]):
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"a\.wav: no audio can be read"):
-            audio_io.open_recording(path)
+    path.write_bytes(path.read_bytes()[:44])
+    with pytest.raises(ValueError, match=r"a\.wav: no audio can be read"):
+        audio_io.open_recording(path)
     sf.write(path, SECOND[:0], SAMPLE_RATE, "PCM_16")  # an honest file without any
     assert audio_io.open_recording(path).header_samples == 0 and len(path.read_bytes()) == 44
 

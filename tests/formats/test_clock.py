@@ -69,3 +69,38 @@ def test_damaged_times_of_one_stream_are_no_join(tmp_path):
                 yield from packets
 
         assert find_joins(Damaged()) == []
+
+
+def test_a_stream_that_comes_to_light_while_reading_ends_nothing(tmp_path):
+    write_film(tmp_path / "film.ts", "mpegts", [Sound("mp2")], 0.5)
+    with av.open(str(tmp_path / "film.ts")) as container:
+
+        class Growing:
+            """The film, with PyAV's error, which depends on what was in memory."""
+
+            streams, format = container.streams, container.format
+
+            def demux(self, *streams):
+                yield from container.demux(*streams)
+                raise IndexError("list index out of range")
+
+        found = [packet for packet in demux(Growing(), container.streams) if packet.size]
+    assert len(found) > 20
+
+
+@pytest.mark.parametrize(("codec", "rate", "layout"), [
+    ("g722", 16000, "mono"), ("eac3", 48000, "stereo"), ("dfpwm", 44100, "mono")])
+def test_sound_in_avi_whose_clock_counts_something_else_is_read_without_gaps(tmp_path, codec, rate,
+                                                                            layout, caplog):
+    path, sound = tmp_path / "a.avi", Sound(codec, rate, layout, clicks=(0.5, 1.5))
+    write_film(path, "avi", [Sound("pcm_s16le"), sound], 2.0)
+    track = containers.open_track(path, 2)
+    found = np.abs(np.concatenate(list(Reader(track, keep_times=True)))[:, 0])
+    assert caplog.text == "" and 0 <= len(found) / rate - 2.0 < 0.05
+    for seconds in sound.clicks if codec != "dfpwm" else ():  # which blurs them
+        place = round(seconds * rate) + np.arange(-200, 1000)  # encoders delay
+        assert found[place].max() > 0.1
+    with containers.open_container(path) as film:  # and so are its packets, to be copied
+        times = [packet.dts * packet.time_base for packet in demux(film, [film.streams.audio[1]])
+                 if packet.size]
+    assert 1.9 < times[-1] < 2.05

@@ -164,6 +164,19 @@ def test_where_the_result_is_a_wave_file_it_has_cover_chapters_and_all_tags(book
     np.testing.assert_array_equal(sf.read(result, always_2d=True)[0].shape, heard(book)[1].shape)
 
 
+def test_the_sound_of_an_itunes_file_begins_with_its_first_sample(tmp_path):
+    path = tmp_path / "a.m4a"
+    write_film(path, "mp4", [Sound("aac", 44100)], 1.0, None)
+    path.write_bytes(path.read_bytes().replace(b"edts", b"free"))  # of the delay, 1024 samples
+    tune = mp4.MP4(path)
+    tune["----:com.apple.iTunes:iTunSMPB"] = mp4.MP4FreeForm(
+        b" 00000000 00000400 00000000 000000000000AC44")
+    tune.save()
+    result, _, _ = rewrite(path)
+    start, found, rate = heard(result)
+    assert start == 0 and abs(np.argmax(np.abs(found[:, 0])) - 0.15 * rate) <= 1
+
+
 def test_the_cover_of_a_wma_file_stays_one(tmp_path):
     path = tmp_path / "a.wma"
     write_film(path, "asf", [Sound("wmav2", 44100)], 1.0, video=None, metadata={"title": "A tune"})
@@ -433,6 +446,43 @@ def test_a_track_of_which_most_would_be_lost_is_refused(tmp_path):
             tmp_path / "b.avi", track, film.choose_format(track), Reader(track).timeline,
             128000) as writer:
         writer.write(np.zeros((1500, 2)))
+
+
+@pytest.mark.parametrize(("codec", "encoder"), [("eac3", "libmp3lame"), ("flac", "flac")])
+def test_an_avi_film_gets_sound_that_it_can_hold(tmp_path, codec, encoder):
+    path = tmp_path / "film.avi"
+    write_film(tmp_path / "a.mkv", "matroska", [Sound(codec), Sound("aac")], 1.0)
+    remux([tmp_path / "a.mkv"], path, "avi")  # where AAC's mark is no text
+    result, _, output = rewrite(path)
+    assert (output.muxer, output.encoder) == ("avi", encoder)
+    found, expected = ([[packet[0] for packet in stream] for stream in packets_of(each, 1)]
+                       for each in (result, path))
+    assert found == expected and all(found)
+    assert_same_places(result, path, Fraction(1, 1000))
+
+
+def test_another_track_of_adpcm_keeps_its_clock(tmp_path):
+    path = tmp_path / "film.avi"
+    write_film(path, "avi", [Sound("pcm_s16le"), Sound("adpcm_ms", bit_rate=128000)], 2.0)
+    result, _, _ = rewrite(path, number=1)
+    (_, found), (_, expected) = packets_of(result, 1), packets_of(path, 1)
+    assert [packet[0] for packet in found] == [packet[0] for packet in expected]
+    assert abs(found[-1][1] - expected[-1][1]) < 0.05 and len(found) > 40
+
+
+def test_a_raw_stream_keeps_its_tag_and_cover(tmp_path, caplog):
+    path = tmp_path / "a.aac"
+    write_film(path, "adts", [Sound("aac")], 0.5, None)
+    tags = mutagen.id3.ID3()
+    for frame in (mutagen.id3.TIT2(text="Side A"), mutagen.id3.TXXX(desc="replaygain_x", text="1"),
+                  mutagen.id3.APIC(mime="image/jpeg", data=cover_picture())):
+        tags.add(frame)
+    tags.save(path)
+    result, _, _ = rewrite(path, history="denoised at 1")
+    found = mutagen.id3.ID3(result)
+    assert found["TIT2"].text == ["Side A"] and "TXXX:replaygain_x" not in found
+    assert found["COMM:denoised:eng"].text == ["denoised at 1"] and caplog.text == ""
+    assert cover_of(result) == cover_picture()
 
 
 def test_the_shape_of_pictures_is_not_looked_for_in_a_header_that_is_damaged(tmp_path):

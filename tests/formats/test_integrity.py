@@ -8,7 +8,7 @@ import soundfile as sf
 from film_samples import Sound, write_film
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.formats.audio_io import open_recording
+from historical_denoiser.formats.audio_io import open_recording, read_blocks
 from historical_denoiser.formats.containers import open_audio
 from historical_denoiser.formats.integrity import NO_END, find_damage
 
@@ -91,9 +91,10 @@ def test_others_are_whole_if_they_are_as_long_as_their_header_says(tmp_path, con
 
 
 @pytest.mark.parametrize(("muxer", "codec", "video", "told"), [
-    ("flv", "aac", "flv1", NO_END), ("ogg", "libopus", "libvpx", "damaged, first at byte"),
+    ("ogg", "libopus", "libvpx", "damaged, first at byte"),
     *((muxer, codec, video, "the header promises a file of") for muxer, codec, video in (
-        ("webm", "libopus", "libvpx"), ("asf", "wmav2", "wmv2"), ("avi", "pcm_s16le", "mpeg4")))])
+        ("flv", "aac", "flv1"), ("webm", "libopus", "libvpx"), ("asf", "wmav2", "wmv2"),
+        ("avi", "pcm_s16le", "mpeg4")))])
 def test_a_film_that_was_cut_off_is_told(tmp_path, muxer, codec, video, told):
     path = tmp_path / "a"
     write_film(path, muxer, [Sound(codec)], 2.0, video)
@@ -101,3 +102,47 @@ def test_a_film_that_was_cut_off_is_told(tmp_path, muxer, codec, video, told):
     assert find_damage(track) is None
     path.write_bytes(content[: len(content) * 3 // 5])
     assert told in find_damage(track)
+
+
+def test_flash_video_that_was_cut_off_between_two_tags_is_told(tmp_path):
+    path = tmp_path / "a.flv"
+    write_film(path, "flv", [Sound("aac")], 3.0, "flv1")
+    whole, track, ends = path.read_bytes(), open_audio(path), [13]  # of the header and each tag
+    assert find_damage(track) is None
+    while ends[-1] < len(whole):
+        ends.append(ends[-1] + 15 + int.from_bytes(whole[ends[-1] + 1 : ends[-1] + 4], "big"))
+    cut = whole[: ends[len(ends) // 3]]
+    path.write_bytes(cut)
+    assert f"promises a file of {len(whole)} bytes, and it has {len(cut)}" in find_damage(track)
+    path.write_bytes(cut.replace(b"filesize", b"anything"))
+    assert "promises 3.0 s, and the file ends after 1.0" in find_damage(track)
+    path.write_bytes(cut[:-50].replace(b"filesize", b"anything"))
+    assert find_damage(track) == NO_END
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.wmv", "a.flv", "a.tta", "a.au", "a.w64"])
+def test_a_second_recording_that_is_not_read_is_told(tmp_path, name):
+    path, kind = tmp_path / name, name[2:]
+    if kind in ("au", "w64"):
+        write(path, kind.upper(), "PCM_16")
+    else:
+        write_film(path, {"wmv": "asf"}.get(kind, kind), [Sound({"tta": "tta"}.get(kind, "aac"))],
+                   0.5, {"tta": None, "flv": "flv1"}.get(kind, "mpeg4"))
+    whole, recording = path.read_bytes(), open_audio(path)
+    assert find_damage(recording) is None
+    path.write_bytes(2 * whole)
+    assert f"at byte {len(whole)} another recording begins" in find_damage(open_audio(path))
+
+
+@pytest.mark.parametrize("subtype", ["PCM_24", "FLOAT"])
+def test_a_wave_file_that_was_never_closed_is_read_to_its_end(tmp_path, subtype):
+    path = tmp_path / "a.wav"
+    whole = write(path, "WAV", subtype)
+    samples, place = sf.read(path, always_2d=True)[0], whole.index(b"data") + 4
+    path.write_bytes(whole[:4] + bytes(4) + whole[8:place] + bytes(4) + whole[place + 4 :])
+    recording = open_recording(path)
+    assert recording.header_samples == len(samples) and find_damage(recording) == NO_END
+    np.testing.assert_array_equal(np.concatenate(list(read_blocks(recording))), samples)
+    nothing = whole[8:place] + bytes(4) + b"LIST\4\0\0\0INFO"
+    path.write_bytes(b"RIFF" + len(nothing).to_bytes(4, "little") + nothing)
+    assert open_recording(path).header_samples == 0

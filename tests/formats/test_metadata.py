@@ -249,6 +249,15 @@ def test_what_does_not_fit_is_refused_and_the_file_left_whole(tmp_path, audio, m
     assert path.read_bytes() == before
 
 
+def test_a_list_of_texts_gets_the_comment_and_keeps_all_else(tmp_path, audio):
+    path = tmp_path / "a.wav"
+    sf.write(path, audio, 44100)
+    kept = little(b"IARL", b"Shelf 7\0") + little(b"ISRC", b"odd")
+    chunks.append_chunks(path, [(b"LIST", b"INFO" + kept + little(b"ICMT", b"worn\0"))])
+    found = found_in(restore(path, audio))[b"LIST"]
+    assert found == b"INFO" + kept + little(b"ICMT", b"worn; " + HISTORY.encode() + b"\0")
+
+
 def test_chunks_that_lie_about_their_size_are_left_out(tmp_path, audio):
     path = tmp_path / "a.wav"
     sf.write(path, audio, 44100)

@@ -1,6 +1,7 @@
 """Tests of odd files: joined, damaged, of coded sound, of an absurd form, with old statements."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from film_samples import Sound, write_film
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import audio_io, chunks, containers, film
 from historical_denoiser.formats.audio_io import Writer, output_format
+from historical_denoiser.formats.coded import require_sound
 from historical_denoiser.formats.integrity import find_damage
 from historical_denoiser.formats.metadata import carry_over
 
@@ -72,6 +74,16 @@ def test_a_flac_file_that_was_cut_off_is_read_as_far_as_it_goes(tmp_path):
     np.testing.assert_array_equal(found[:-4608], wanted[:len(found) - 4608])
 
 
+def test_a_flac_file_whose_header_has_too_few_channels_is_refused(tmp_path):
+    path = tmp_path / "a.flac"
+    write_audio(path, 2.0, channels=2)
+    content = bytearray(path.read_bytes())
+    content[20] &= 0b11110001  # the number of channels, less 1, of the frames that follow
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.flac: the file is damaged after 0\.0 s"):
+        read_all(path)
+
+
 def as_coded(rng, mark: tuple[int, int], every: int) -> np.ndarray:
     words = rng.integers(-2**15, 2**15, (96000, 2)).astype(np.int16)
     words[::every] = np.array(mark, np.uint16).astype(np.int16)
@@ -96,6 +108,11 @@ def test_coded_sound_is_refused(tmp_path, rng, mark, name, ending):
         sf.write(path, sound, 48000, "PCM_16")
     with pytest.raises(UserError, match=rf"a\.{ending}: its samples are coded sound \({name}\)"):
         read_all(path)
+
+
+def test_samples_beyond_all_scales_are_no_coded_sound():
+    with np.errstate(all="raise"):
+        require_sound(Path("a.au"), np.array([[1e305, np.inf], [np.nan, -1e308]]))
 
 
 def test_noise_is_not_taken_for_coded_sound(tmp_path, rng):

@@ -8,7 +8,7 @@ import pytest
 from film_samples import Sound, write_film
 
 from historical_denoiser.core.checks import UserError
-from historical_denoiser.formats import containers
+from historical_denoiser.formats import containers, self_contained
 from historical_denoiser.page.sessions import open_upload
 
 HLS = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:3\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n"
@@ -103,3 +103,9 @@ def test_a_film_that_says_that_it_is_whole_is_believed(tmp_path):
     write_film(path, "mov", [Sound("pcm_s16le")], 0.5,
                metadata={"comment": "dref\x01\x01\x01\x01\x00\x00\x00\x05of a poem"})
     assert containers.open_track(path).codec == "pcm_s16le"
+
+
+def test_a_reference_that_is_cut_off_is_none(tmp_path):
+    path = tmp_path / "a.mov"
+    path.write_bytes(b"\0\0\0\x64moov" + b"dref\0\0\0\0\0\0\0\1" + b"\0\0\0\x20url ")
+    self_contained.require_own_samples(path)
