@@ -348,7 +348,8 @@ def write_sound(path: Path, blocks: Iterable[np.ndarray], recording: Recording |
     peaks, samples = [], 0
     with path.open("wb") as file:
         for piece in pieces:
-            values = np.round(np.clip(piece, -1.0, 1.0) * LOUDEST).astype("<i2")
+            # A recording that holds values that are no numbers is refused later.
+            values = np.round(np.clip(np.nan_to_num(piece), -1.0, 1.0) * LOUDEST).astype("<i2")
             file.write(np.ascontiguousarray(values.T))
             samples += piece.shape[-1]
             check(samples / rate)

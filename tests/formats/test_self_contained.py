@@ -10,6 +10,7 @@ from film_samples import Sound, write_film
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import containers, self_contained
 from historical_denoiser.page.sessions import open_upload
+from historical_denoiser.page.settings import AppConfig
 
 HLS = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:3\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n"
 CONCAT = "ffconcat version 1.0\nfile '{}'\n"
@@ -29,7 +30,7 @@ def test_lists_of_other_files_are_refused(tmp_path, monkeypatch, name):
     write_film(Path("private.ts"), "mpegts", [Sound("aac")], 1.0)
     Path(name).write_text(LISTS[name].format("private.ts"))
     for opened in (containers.open_audio, containers.open_track,
-                   lambda path: open_upload(path, None, 60.0)):  # the command line and the page
+                   lambda path: open_upload(path, None, AppConfig())):  # the command line and the page
         with pytest.raises(UserError, match=f"^{name}: a list of other files, not a recording"):
             opened(Path(name))
 
