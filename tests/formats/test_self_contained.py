@@ -30,7 +30,7 @@ def test_lists_of_other_files_are_refused(tmp_path, monkeypatch, name):
     write_film(Path("private.ts"), "mpegts", [Sound("aac")], 1.0)
     Path(name).write_text(LISTS[name].format("private.ts"))
     for opened in (containers.open_audio, containers.open_track,
-                   lambda path: open_upload(path, None, AppConfig())):  # the command line and the page
+                   lambda path: open_upload(path, None, AppConfig())):  # the command and the page
         with pytest.raises(UserError, match=f"^{name}: a list of other files, not a recording"):
             opened(Path(name))
 
