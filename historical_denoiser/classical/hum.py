@@ -229,7 +229,7 @@ def _fit_comb(lines: Lines, mains_hz: float, faster: float) -> _Comb | None:
     if not count[best]:
         return None
     return _Comb(_fit(lines.hz, np.where(fits[best], order[best], 0.0)), int(count[best]),
-                 not (is_mains & has_low)[best])
+                 not is_mains[best])
 
 
 def _find_swinging_comb(spectrum: np.ndarray, samples: int, peaks: np.ndarray, sample_rate: int,
