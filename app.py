@@ -35,6 +35,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile as sf
@@ -73,7 +74,7 @@ from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.run import profiles
 from historical_denoiser.run.extras import ExtraSettings
 from historical_denoiser.run.findings import Finding, examine
-from historical_denoiser.run.jobs import Job, make_job
+from historical_denoiser.run.jobs import Job, make_job, require_free
 from historical_denoiser.run.recording import denoise_recording
 from historical_denoiser.run.settings import ALL_TRACKS, InferenceConfig
 from historical_denoiser.settings import Config, run_with_settings
@@ -91,6 +92,29 @@ POLL_SECONDS = 0.2  # interval at which signals are noticed
 # --- Restoration -----------------------------------------------------------------------------
 
 
+def _check_call(cfg: Config) -> None:
+    """Raises UserError if the call has settings that are chosen on the page, or are not for it."""
+    require(isinstance(cfg.inference.denoising_strength, float),
+            "inference.denoising_strength", "a number, since the page has a slider for it",
+            cfg.inference.denoising_strength)
+    for name in ("noise_profile", "noise_floor_db", "strength_per_band", "speed", "cluster",
+                 *(field.name for field in fields(ExtraSettings))):
+        value = getattr(cfg.inference, name)
+        require(value == getattr(InferenceConfig(), name), f"inference.{name}",
+                "left out: it is chosen on the page, or inference.py alone does it", value)
+
+
+def _methods(cfg: Config) -> dict[str, Config]:
+    """Returns the methods that are offered, by their names on the page."""
+    found: dict[str, Config] = {}
+    for weights in (cfg.weights, *cfg.app.weights):
+        own = dataclasses.replace(cfg, method="network", weights=weights)
+        folder = choose_network(own)[0].parent
+        name = "Neural network of this project" if folder == PRETRAINED else folder.name
+        found[f"{name} ({weights})" if name in found else name] = own
+    return found | {CLASSICAL: dataclasses.replace(cfg, method="lsa", weights=None)}
+
+
 class Workshop:
     """Restores the recordings of the users of the page.
 
@@ -104,25 +128,12 @@ class Workshop:
     """
 
     def __init__(self, cfg: Config, root: Path, given: Iterable[str] = ()) -> None:
-        require(isinstance(cfg.inference.denoising_strength, float),
-                "inference.denoising_strength", "a number, since the page has a slider for it",
-                cfg.inference.denoising_strength)
-        for name in ("noise_profile", "noise_floor_db", "strength_per_band", "speed", "cluster",
-                     *(field.name for field in fields(ExtraSettings))):
-            value = getattr(cfg.inference, name)
-            require(value == getattr(InferenceConfig(), name), f"inference.{name}",
-                    "left out: it is chosen on the page, or inference.py alone does it", value)
+        _check_call(cfg)
         self.cfg, self.given = cfg, set(given)
         base = choices.without_carrier(cfg.inference, cfg.carrier, self.given)
         self.settings = functools.partial(choices.settings_of, base, self.given, spectrogram=True)
         self.sessions = Sessions(root, 3600.0 * cfg.app.keep_hours, GIGA * cfg.app.all_users_gb)
-        self.choices: dict[str, Config] = {}
-        for weights in (cfg.weights, *cfg.app.weights):
-            own = dataclasses.replace(cfg, method="network", weights=weights)
-            folder = choose_network(own)[0].parent
-            name = "Neural network of this project" if folder == PRETRAINED else folder.name
-            self.choices[f"{name} ({weights})" if name in self.choices else name] = own
-        self.choices[CLASSICAL] = dataclasses.replace(cfg, method="lsa", weights=None)
+        self.choices = _methods(cfg)
         self.method = functools.cache(self._choose_method)
         self.restorer = functools.cache(lambda choice: self.method(choice).load())
 
@@ -268,19 +279,26 @@ class Workshop:
                 shutil.rmtree(former, ignore_errors=True)
         return sound, found
 
-    def write(self, upload: Upload, strength: float) -> Job:
+    def write(self, upload: Upload, strength: float, **delivered: Any) -> Job:
         """Writes the result, the residual and the picture, like inference.py.
 
         The files replace former ones. The noise estimate is that of the last run, so that the
         network does not run.
 
+        Args:
+            upload: The recording.
+            strength: Share of the noise that is removed.
+            delivered: Values of `ExtraSettings` that replace the former ones.
+
         Raises:
-            UserError: There was no successful run.
+            UserError: There was no successful run, or a value cannot apply.
         """
         with upload.in_use(), upload.lock:
             found = upload.found
             if found is None:
                 raise UserError(NO_RESULT)
+            found.settings = dataclasses.replace(found.settings, denoising_strength=strength,
+                                                 **delivered)
             kept = KeptNoise(self._restorer(found), found.known, found.noise)
             return self._restore(upload, found, kept, strength)
 
@@ -320,6 +338,7 @@ class Workshop:
             found.settings, audio=None, output_dir=str(found.folder / "results"),
             denoising_strength=strength)
         job = make_job(upload.recording, settings)
+        require_free(job, settings)
         if found.job == job:
             return job
         method = self.method(found.choice)
@@ -336,7 +355,9 @@ class Workshop:
             f"denoised at {{strength}} by {method.name}", replay=settings.replay,
             before_replacing=forget)
         found.gain_db = (facts.get("repaired") or facts.get("replay") or {}).get("gain_db", 0.0)
-        for former in set(job.denoised.parent.iterdir()) - set(job.results):
+        found.delivered = [*job.lists.values(), *map(job.denoised.with_name,
+                                                     facts.get("track_files", ()))]
+        for former in set(job.denoised.parent.iterdir()) - {*job.results, *found.delivered}:
             former.unlink()
         found.job = job
         return job

@@ -876,6 +876,25 @@ def test_ten_seconds_are_tried_first_as_the_whole_is_restored(at_work, tmp_path)
     assert choices.loudest(peaks, 60.0) == 30.0 and choices.loudest([0.1, 0.2], 2.0) == 0.0
 
 
+def test_tracks_and_loudness_are_delivered_as_by_the_command(at_work):
+    at_work.run("none")
+    plain = sf.read(at_work.write(1.0).denoised)[0]
+    job = at_work.write(1.0, tracks="files", loudness=-30.0)
+    table, track = at_work.upload.found.delivered
+    assert (table.name, track.name) == ("side_tracks.csv", "side_denoised_track01.wav")
+    louder = sf.read(job.denoised)[0]
+    assert np.array_equal(sf.read(track)[0], louder[:len(sf.read(track)[0])])
+    meter = LoudnessMeter(22050, 1)
+    meter.add(louder.reshape(-1, 1))
+    assert abs(meter.lufs + 30.0) < 0.2 and not np.allclose(louder, plain, atol=0.01)
+    command = at_work.workshop.command(at_work.upload, 1.0)
+    assert "inference.tracks=files" in command and "inference.loudness=-30.0" in command
+    with pytest.raises(UserError, match="inference.tracks.*strength 0"):
+        at_work.write(0.0)
+    at_work.write(1.0, tracks="none", loudness=None)
+    assert not track.exists() and not table.exists()
+
+
 @pytest.mark.parametrize("at_work", [False, True])
 def test_the_program_serves_this_computer_alone_and_leaves_nothing(
         tiny_run, tmp_path, request, at_work):

@@ -268,12 +268,13 @@ class Answers:
             strength_per_band=bands.per_band(strengths["strengths"]))
 
     @_with_plain_errors
-    def deliver(self, played: dict | None, strength: float, request: gr.Request):
+    def deliver(self, played: dict | None, strength: float, tracks: str, loudness: float | None,
+                request: gr.Request):
         """Writes the files of a result and shows them, if there is one."""
         upload = played and self._session(request).current
         if upload is None or upload.found is None:
-            return gr.Column(visible=False), *[gr.skip()] * 6
-        job = self.workshop.write(upload, strength)
+            return gr.Column(visible=False), *[gr.skip()] * 7
+        job = self.workshop.write(upload, strength, tracks=tracks, loudness=loudness)
         buttons = [gr.DownloadButton(f"Download {path.name}", value=path)
                    for path in (job.denoised, job.residual)]
         kept = job.extras.keep_clicks
@@ -281,7 +282,9 @@ class Answers:
         picture = PICTURE.format(quote(str(job.picture)))
         return (gr.Column(visible=True), *buttons, picture, written,
                 self.workshop.command(upload, strength),
-                gr.DownloadButton(value=kept, visible=bool(kept)))
+                gr.DownloadButton(value=kept, visible=bool(kept)),
+                gr.File(list(map(str, upload.found.delivered)), visible=bool(
+                    upload.found.delivered)))
 
     def leave(self, request: gr.Request) -> None:
         """Deletes the files of a user."""

@@ -21,6 +21,7 @@ from historical_denoiser.page.answers import (
     nothing,
 )
 from historical_denoiser.restoration.settings import OFF
+from historical_denoiser.run.extras import CUES, FILES, LABELS
 
 ROOM = Path(__file__).resolve().parent
 INTRODUCTION = """# Remove noise from old recordings
@@ -46,6 +47,8 @@ KEEP_ADDRESS = """(...given) => {
   names.forEach((name, place) => are_usual ? address.searchParams.delete(name)
                                            : address.searchParams.set(name, values[place]));
   history.replaceState(history.state, "", address); }"""
+TRACKS = [("Not divided", "none"), ("Labels for Audacity", LABELS), ("Cue sheet", CUES),
+          ("A file for each", FILES)]
 PRIVATE = {"api_visibility": "private"}
 
 
@@ -128,11 +131,18 @@ def _lay_out_listening(on: SimpleNamespace, denoising_strength: float) -> None:
     on.bundle = gr.Button("Download all restored recordings (ZIP)", visible=False,
                           elem_id="bundle")
     on.bundled = gr.DownloadButton(visible=False)
+    with gr.Accordion("Tracks and loudness of the files", open=False, elem_id="delivery"):
+        on.tracks = gr.Radio(TRACKS, value="none", elem_id="tracks",
+                             label="Tracks of a side, found by its pauses")
+        on.loudness = gr.Number(None, label="Loudness in LUFS, such as -18 (empty: as it is)",
+                                elem_id="loudness")
     with gr.Column(visible=False) as on.results:
         with gr.Row():
             on.result = gr.DownloadButton("Download the restored recording", variant="primary",
                                           elem_id="result")
             on.rest = gr.DownloadButton("Download the removed noise", elem_id="residual")
+        on.delivered = gr.File(label="Tracks and lists", file_count="multiple", interactive=False,
+                               visible=False, elem_id="delivered")
         on.picture = gr.HTML(elem_id="picture")
         on.command = gr.Textbox(label="The same as a command", interactive=False,
                                 buttons=["copy"], elem_id="command")
@@ -219,9 +229,10 @@ def _connect_runs(on: SimpleNamespace, answers: Answers, listed: list, delivered
 def _connect(page: gr.Blocks, on: SimpleNamespace, answers: Answers, example: Path) -> None:
     """Connects the events of the components with their handlers."""
     listed = [on.listed, on.all, on.stop, on.bundle]
-    files = [on.results, on.result, on.rest, on.picture, on.written, on.command, on.kept]
-    delivered = {"fn": answers.deliver, "inputs": [on.player, on.strength], "outputs": files,
-                 "concurrency_id": "files", "concurrency_limit": 2, **PRIVATE}
+    files = [on.results, on.result, on.rest, on.picture, on.written, on.command, on.kept,
+             on.delivered]
+    delivered = {"fn": answers.deliver, "inputs": [on.player, on.strength, on.tracks, on.loudness],
+                 "outputs": files, "concurrency_id": "files", "concurrency_limit": 2, **PRIVATE}
     # Files of other strengths than those that are chosen now are not offered.
     only_current = {"inputs": [on.strength, on.bands, on.written, on.result, on.rest], "fn": None,
                     "outputs": [on.result, on.rest], "js": "(now, bands, written, ...files) => "
@@ -244,6 +255,8 @@ def _connect(page: gr.Blocks, on: SimpleNamespace, answers: Answers, example: Pa
                     concurrency_id="files", concurrency_limit=2, **PRIVATE).success(
         None, on.bundled, None, **PRIVATE, js="(file) => Object.assign("
         "document.createElement('a'), {href: file.url, download: file.orig_name}).click()")
+    gr.on([on.tracks.input, on.loudness.submit, on.loudness.blur], **delivered,
+          trigger_mode="always_last", show_progress_on=[on.result, on.rest]).then(**only_current)
     on.strength.change(None, on.strength, [on.result, on.rest], **PRIVATE, js="(value) => "
                        "{ window.denoiserPlayer.setStrength(value); return [null, null]; }")
     on.bands.submit(None, None, [on.result, on.rest], js="() => [null, null]", **PRIVATE)

@@ -182,6 +182,7 @@ class Found:
         settings: The settings of the run.
         carrier: The carrier that chose some of them.
         job: The files written; None while they are incomplete.
+        delivered: Lists and files of tracks among or beside these.
         known: Analysis of the recording.
         gain_db: Gain of the result, in which nothing is clipped that was repaired.
         removed: The noise at strength 1.
@@ -202,6 +203,7 @@ class Found:
     settings: InferenceConfig
     carrier: str = "auto"
     job: Job | None = None
+    delivered: list[Path] = field(default_factory=list)
     known: Survey | None = None
     gain_db: float = 0.0
     removed: Sound | None = None

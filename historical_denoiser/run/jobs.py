@@ -172,7 +172,7 @@ def _require_writable(folder: Path) -> None:
         raise UserError(f"{folder}: results cannot be written there, no permission for {present}")
 
 
-def _require_free(job: Job, settings: InferenceConfig) -> None:
+def require_free(job: Job, settings: InferenceConfig) -> None:
     """Raises UserError if a film is to be divided, or files of tracks are in the way."""
     if settings.tracks != FILES:
         return
@@ -235,7 +235,7 @@ def plan(paths: list[Path], settings: InferenceConfig,
                 if result.exists() and not result.is_file():
                     raise UserError(f"{result}: a result cannot be written there, it is not a "
                                     "regular file")
-            _require_free(job, settings)
+            require_free(job, settings)
             jobs.append(job)
         except (UserError, OSError) as error:
             failures[path] = why_failed(path, error) + listed.get(path, "")
