@@ -565,6 +565,10 @@ def test_recordings_are_given_back_to_their_own_tab_alone(open_page, recording):
     mine.click("#run")
     assert "no longer on the server" in mine.wait_for_selector(".toast-body.error").inner_text()
     assert other.is_disabled("#run")
+    page.click("#file [aria-label=Clear]")
+    page.wait_for_selector("#run[disabled]")
+    page.wait_for_timeout(500)
+    assert not page.locator(".toast-body").count()
 
 
 @pytest.mark.slow

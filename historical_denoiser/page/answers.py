@@ -134,7 +134,7 @@ class Answers:
     @_with_plain_errors
     def look(self, played: dict | None, taken: list[str], request: gr.Request):
         """Shows what is wrong with a recording, and settings for it, before it is restored."""
-        if played is None:
+        if not played:
             return [gr.skip()] * 4
         upload = self._session(request).current
         found = self.workshop.look(upload)
@@ -146,7 +146,7 @@ class Answers:
     @_with_plain_errors
     def draw(self, played: dict | None, request: gr.Request):
         """Draws the spectrogram of a recording."""
-        if played is None:
+        if not played:
             return None
         marks = self.workshop.draw(self._session(request).current)
         return {"of": played.get("whole", played)["before"], "marks": marks}
@@ -285,7 +285,7 @@ class Answers:
     @_with_plain_errors
     def deliver(self, played: dict | None, strength: float, request: gr.Request):
         """Writes the files of a result and shows them, if there is one."""
-        upload = played and self._session(request).current
+        upload = self._session(request).current if played else None
         if upload is None or upload.found is None:
             return gr.Column(visible=False), *[gr.skip()] * 6
         job = self.workshop.write(upload, strength)
