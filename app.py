@@ -13,7 +13,7 @@ Open http://127.0.0.1:7860 and choose a recording. Most used settings:
   app.all_users_gb=200         maximum size of the files of all users together
   weights=FILE                 as for inference.py, like the settings inference.*
 
-Uploaded files are deleted when the page is closed or reloaded. The page needs requirements-app.txt.
+Uploaded files are deleted two minutes after the page is closed. It needs requirements-app.txt.
 """
 
 if __name__ == "__main__":
@@ -84,7 +84,7 @@ logger = logging.getLogger(__name__)
 EXAMPLE = PRETRAINED.parent / "examples" / "noisy.flac"
 CLASSICAL = "Classical method without a network"
 NO_RESULT = 'there is no result yet; press "Remove the noise" first'
-SWEEP_SECONDS = 60.0  # interval at which old files are deleted
+SWEEP_SECONDS = 10.0  # interval at which old files are deleted
 MAX_CLICKS = 2000  # the strongest ones, which are listed
 POLL_SECONDS = 0.2  # interval at which signals are noticed
 

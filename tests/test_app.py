@@ -122,6 +122,9 @@ def served(tiny_run: Path, knowing_run: Path) -> Iterator[SimpleNamespace]:
         workshop.restorer = counted
         may_run.set()
         counted(next(iter(workshop.choices)))
+        from historical_denoiser.page import layout  # loads Gradio
+
+        patch.setattr(layout, "STAY_SECONDS", 1.0)
         page = app.launch(workshop)
         try:
             yield SimpleNamespace(workshop=workshop, calls=calls, may_run=may_run, root=root,
@@ -492,6 +495,82 @@ def test_the_strength_of_a_band_is_drawn_heard_written_and_told(open_page, serve
     np.testing.assert_array_equal(sound(page, "removed"), full)
 
 
+def test_results_and_the_run_at_work_are_there_after_a_reload(open_page, served, recording):
+    page = open_page()
+    drop(page, recording)
+    denoise(page)
+    first = page.evaluate("window.denoiserPlayer.sound().removed")
+    page.reload()
+    page.wait_for_selector("#residual:has-text('side A_residual.wav')")
+    assert page.evaluate("window.denoiserPlayer.sound().removed") == first
+    assert "side A" in page.inner_text("#file") and len(sound(page, "removed")) == 3 * 22050
+    page.wait_for_selector("#findings table")
+    served.may_run.clear()
+    calls = len(served.calls)
+    page.click("#run")
+    while len(served.calls) == calls:
+        page.wait_for_timeout(20)
+    page.reload()
+    page.wait_for_selector("#status:has-text('Analysing')")
+    keep_picture(page, "reloaded")
+    served.may_run.set()
+    page.wait_for_function("(first) => window.denoiserPlayer.sound().removed !== first", arg=first)
+    page.wait_for_selector("#residual:has-text('side A_residual.wav')")
+
+
+@pytest.mark.slow
+def test_runs_that_wait_go_on_after_a_reload_and_one_that_fails_is_told(
+        open_page, served, recording, with_clicks, monkeypatch):
+    page = open_page()
+    page.set_input_files("#file input[type=file]", [recording, with_clicks])
+    page.wait_for_selector("#listed input", state="attached")
+    served.may_run.clear()
+    calls = len(served.calls)
+    page.click("#all")
+    while len(served.calls) == calls:
+        page.wait_for_timeout(20)
+    page.goto("about:blank")
+    served.may_run.set()
+    page.go_back()
+    for name in ("side A", "clicks"):
+        page.wait_for_selector(f"#listed :text('{name}.wav: done')")
+    page.get_by_label("Remove this file").first.click()
+    page.wait_for_selector("#listed", state="hidden")
+    monkeypatch.setattr(app, "write_sounds", full_disk)
+    served.may_run.clear()
+    calls = len(served.calls)
+    page.click("#run")
+    while len(served.calls) == calls:
+        page.wait_for_timeout(20)
+    page.reload()
+    page.wait_for_selector("#status:has-text('Analysing')")
+    served.may_run.set()
+    for _ in range(2):  # and again
+        assert "the disk is full" in page.wait_for_selector(".toast-body.error").inner_text()
+        page.reload()
+
+
+def test_recordings_are_given_back_to_their_own_tab_alone(open_page, recording):
+    mine, other = open_page(), open_page()
+    drop(mine, recording)
+    page = mine.context.new_page()
+    page.goto(mine.url)
+    for token, is_known in (("guessed", False), (mine.evaluate("sessionStorage.recordings"), True)):
+        assert token not in page.url
+        page.evaluate("(token) => { sessionStorage.recordings = token; }", token)
+        with page.expect_response(lambda answer, token=token: token in str(
+                answer.request.post_data)):
+            page.reload()
+        page.wait_for_selector("#run:not([disabled])" if is_known else "#run[disabled]")
+    mine.click("#run")
+    assert "no longer on the server" in mine.wait_for_selector(".toast-body.error").inner_text()
+    assert other.is_disabled("#run")
+    page.click("#file [aria-label=Clear]")
+    page.wait_for_selector("#run[disabled]")
+    page.wait_for_timeout(500)
+    assert not page.locator(".toast-body").count()
+
+
 @pytest.mark.slow
 def test_two_users_at_once_get_their_own_results_one_after_the_other(
         open_page, served, recording, tmp_path):
@@ -550,10 +629,18 @@ def test_nothing_but_own_results_is_served_and_all_of_it_is_deleted(
     for path in ("/static/../../../../etc/passwd", "/assets/..%2f..%2f..%2fetc%2fpasswd",
                  "/gradio_api/proxy=http://127.0.0.1:1/", "/app.py"):
         assert get(f"{served.address}{path}").status in (400, 403, 404), path
+    served.workshop.sessions.delete_old(grace_seconds=0.0)
+    assert folder.exists()
+    session = next(each for each in served.workshop.sessions._sessions.values()
+                   if each.folder == folder.parent)
+    session.left_at = 0.0  # as if the connection had broken that tells of the page's end
+    while session.left_at == 0.0:
+        page.wait_for_timeout(100)
     page.close()
     ends = time.monotonic() + 10.0
     while folder.exists() and time.monotonic() < ends:
         time.sleep(0.05)
+        served.workshop.sessions.delete_old(grace_seconds=0.0)
     assert not folder.exists()
     # Gradio makes empty files, and leaves what it got of an upload that was too large.
     left = [path for path in served.root.rglob("*") if path.is_file() and path.stat().st_size]

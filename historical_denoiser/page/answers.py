@@ -8,6 +8,7 @@ import html
 import itertools
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,7 @@ TURNS = itertools.count(1)  # each value starts the next run of those that were 
 PARTS = {"hum": "Hum", "clicks": "Clicks and crackle", "held_notes": "Held notes, put back"}
 PICTURE = ('<a href="gradio_api/file={0}" target="_blank" title="Open in its own size"><img '
            'src="gradio_api/file={0}" alt="Spectrograms of input, output and residual"></a>')
+FOLLOW_SECONDS = 0.5  # interval at which a run at work is shown after a reload
 PROGRESS = gr.Progress()  # Gradio recognises it as a default value
 
 
@@ -85,6 +87,11 @@ class Answers:
         *others, strengths = (usual | found).values()
         return *others, {"strengths": strengths}
 
+    def give_back(self, token: str | None, request: gr.Request):
+        """Returns the files that the tab had before it was reloaded; `receive` shows them."""
+        session = self.workshop.sessions.give_back(token, request.session_hash)
+        return [str(upload.path) for upload in session.uploads] if session else gr.skip()
+
     def _session(self, request: gr.Request) -> Session:
         return self.workshop.sessions.of(request.session_hash)
 
@@ -93,7 +100,7 @@ class Answers:
                 request: gr.Request):
         """Opens uploaded recordings; files of others that the user had before are deleted."""
         if not uploads:
-            self.leave(request)
+            self.workshop.sessions.end(request.session_hash)
             return nothing()
         paths = [uploads] if isinstance(uploads, str) else uploads
         return _shown(self.workshop, self.workshop.receive(
@@ -127,7 +134,7 @@ class Answers:
     @_with_plain_errors
     def look(self, played: dict | None, taken: list[str], request: gr.Request):
         """Shows what is wrong with a recording, and settings for it, before it is restored."""
-        if played is None:
+        if not played:
             return [gr.skip()] * 4
         upload = self._session(request).current
         found = self.workshop.look(upload)
@@ -139,7 +146,7 @@ class Answers:
     @_with_plain_errors
     def draw(self, played: dict | None, request: gr.Request):
         """Draws the spectrogram of a recording."""
-        if played is None:
+        if not played:
             return None
         marks = self.workshop.draw(self._session(request).current)
         return {"of": played.get("whole", played)["before"], "marks": marks}
@@ -173,7 +180,7 @@ class Answers:
         seconds = whole["samples"] / whole["rate"]
         place = (min(place, max(0.0, seconds - choices.PREVIEW_SECONDS)) or
                  choices.loudest(whole["peaks"], seconds))
-        with _reported(progress, choices.PREVIEW_SECONDS) as report:
+        with _reported(progress, session, choices.PREVIEW_SECONDS) as report:
             sound, found = self.workshop.preview(upload, choice, settings, place, report)
         if upload.found:
             whole |= _result(upload.found, upload.recording.rate)[0]
@@ -211,27 +218,35 @@ class Answers:
     def denoise(self, request: gr.Request, progress=PROGRESS):
         """Does the run that was requested first: estimates the noise of its recording."""
         session = self._session(request)
-        played, rows, whole, drawn = [gr.skip()] * 4
         with session.next_run() as (upload, run):
             try:
                 if upload is not None:
+                    upload.failed = ""
                     self.workshop.sound(upload, session.others(upload))
-                    with _reported(progress, upload.recording.header_seconds) as report:
+                    with _reported(progress, session, upload.recording.header_seconds) as report:
                         run(report)
             # A bug that shows with one recording must not stop the others.
             except Exception as error:  # noqa: BLE001
+                if not (upload.is_stopped or upload.left):
+                    upload.failed = self.workshop.sessions.describe(error) or repr(error)
                 if len(session.uploads) == 1:
                     raise
                 if not isinstance(error, UserError | OSError):
                     logger.error("a fault of this program", exc_info=error)
-                if not (upload.is_stopped or upload.left):
-                    upload.failed = self.workshop.sessions.describe(error) or repr(error)
-        if upload is not None and upload is session.current and upload.found:
-            result, rows = _result(upload.found, upload.recording.rate)
-            played, whole = _played(upload) | result, gr.Button(visible=False)
-            drawn = _drawn(upload)
-        return (next(TURNS) if session.queue else gr.skip(), played, rows, whole, drawn,
-                *_listed(session))
+        return _ended(session, upload)
+
+    @_with_plain_errors
+    def follow(self, request: gr.Request, progress=PROGRESS):
+        """Shows the run that began before a reload of the page, until it ends, or why it failed."""
+        session = self._session(request)
+        upload = session.running or session.current
+        while session.running is upload:
+            progress(session.progress[0], desc=session.progress[1])
+            time.sleep(FOLLOW_SECONDS)
+            self._session(request)  # another page may have it now
+        if upload.failed and len(session.uploads) == 1:
+            raise UserError(upload.failed)
+        return _ended(session, upload)
 
     @_with_plain_errors
     def filter(self, strengths: dict[str, Any], request: gr.Request):
@@ -271,7 +286,7 @@ class Answers:
     def deliver(self, played: dict | None, strength: float, tracks: str, loudness: float | None,
                 request: gr.Request):
         """Writes the files of a result and shows them, if there is one."""
-        upload = played and self._session(request).current
+        upload = self._session(request).current if played else None
         if upload is None or upload.found is None:
             return gr.Column(visible=False), *[gr.skip()] * 7
         job = self.workshop.write(upload, strength, tracks=tracks, loudness=loudness)
@@ -287,33 +302,51 @@ class Answers:
                     upload.found.delivered)))
 
     def leave(self, request: gr.Request) -> None:
-        """Deletes the files of a user."""
-        self.workshop.sessions.end(request.session_hash)
+        """Notes that the page was closed or reloaded, or lost its connection."""
+        self.workshop.sessions.leave(request.session_hash)
+
+    def stay(self, request: gr.Request) -> None:
+        """Notes that the page is open."""
+        self.workshop.sessions.stay(request.session_hash)
 
 
 @contextmanager
-def _reported(progress: Any, seconds: float) -> Iterator[Callable[[float], None]]:
+def _reported(progress: Any, session: Session, seconds: float,
+              ) -> Iterator[Callable[[float], None]]:
     """Shows the progress of a run, and gives the function that it calls; see `sessions.Run`.
 
-    `seconds` is the length of the recording.
+    `session` keeps it for `follow`, and `seconds` is the length of the recording.
     """
     pace = Pace(max((1.0 + AFTER_SHARE) * seconds, 1.0))
 
     def show() -> None:
         left = pace.time_left()
-        progress(pace.estimate() / pace.total, desc=f"Removing the noise, {left}" if left else
-                 "Writing the result" if pace.is_complete else "Analysing the recording")
+        session.progress = (
+            pace.estimate() / pace.total, f"Removing the noise, {left}" if left else
+            "Writing the result" if pace.is_complete else "Analysing the recording")
+        progress(session.progress[0], desc=session.progress[1])
 
     show()
     with ticking(show):
         yield pace.add
 
 
+def _ended(session: Session, upload: Upload | None):
+    """Returns the values of all components that depend on a run of a recording, which ended."""
+    played, rows, whole, drawn = [gr.skip()] * 4
+    if upload is not None and upload is session.current and upload.found:
+        result, rows = _result(upload.found, upload.recording.rate)
+        played, whole = _played(upload) | result, gr.Button(visible=False)
+        drawn = _drawn(upload)
+    return (next(TURNS) if session.queue else gr.skip(), played, rows, whole, drawn,
+            *_listed(session))
+
+
 def nothing():
     """Returns what `receive` does when there is no recording."""
     return (None, *[gr.Button(interactive=False)] * 2, gr.Button(visible=False),
             *[gr.Column(visible=False)] * 2, [], *[gr.skip()] * 4,
-            gr.Radio([], visible=False), *[gr.Button(visible=False)] * 3)
+            gr.Radio([], visible=False), *[gr.Button(visible=False)] * 3, gr.skip(), gr.skip())
 
 
 def _shown(workshop: Any, session: Session, kind: str, strengths: dict[str, Any]):
@@ -329,8 +362,12 @@ def _shown(workshop: Any, session: Session, kind: str, strengths: dict[str, Any]
     if upload is not session.shown:  # a section of another recording
         marks = [NO_PROFILE if kind == MARKED_PROFILE else gr.skip(), None, None]
     session.shown = upload
+    followed = (next(TURNS) if session.is_back and (session.active or upload.failed)
+                else gr.skip())
+    session.is_back = False
     return (played, *[gr.Button(interactive=True)] * 2, gr.Button(visible=False),
-            *[gr.Column(visible=False)] * 2, rows, *marks, drawn, *_listed(session))
+            *[gr.Column(visible=False)] * 2, rows, *marks, drawn, *_listed(session),
+            session.token, followed)
 
 
 def _drawn(upload: Upload) -> dict[str, Any]:

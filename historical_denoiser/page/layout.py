@@ -26,8 +26,9 @@ from historical_denoiser.run.extras import CUES, FILES, LABELS
 ROOM = Path(__file__).resolve().parent
 INTRODUCTION = """# Remove noise from old recordings
 For recordings from discs, tapes and films: choose files, remove their noise, compare the result
-with the original, and download it. Your files are deleted, and work on them stops, when you close
-or reload this page. Its address holds your settings, as for a bookmark."""
+with the original, and download it. You can reload this page. Your files are deleted, and work on
+them stops, two minutes after you close it. Its address holds your settings, as for a bookmark."""
+STAY_SECONDS = 20.0  # interval at which an open page tells that it is open
 PROFILE_HELP = ("The result may improve if the method knows one or two seconds of the noise alone, "
                 "for example from a pause. Play the recording, and press the buttons below where "
                 "such a section starts and where it ends. Or have one found automatically.")
@@ -114,6 +115,8 @@ def _lay_out_choices(on: SimpleNamespace, workshop: Any) -> None:
     on.turn = gr.State(0)  # each change starts a run
     on.all = gr.Button("Remove the noise from all", visible=False, elem_id="all")
     on.stop = gr.Button("Stop (what is done stays)", visible=False, elem_id="stop")
+    on.followed = gr.State(0)  # each change follows a run that began before a reload
+    on.token = gr.Textbox(visible=False)  # gives the recordings back after a reload
     on.status = gr.HTML(elem_id="status")  # progress, and position in the queue
 
 
@@ -177,7 +180,7 @@ def _connect_recordings(on: SimpleNamespace, answers: Answers, example: Path, li
         delivered, only_current: The events that show the files of a result.
     """
     received = [on.player, on.trial, on.run, on.whole, on.results, on.look, on.clicks, on.kind,
-                on.start, on.end, on.bands, *listed]
+                on.start, on.end, on.bands, *listed, on.token, on.followed]
     looked = {"fn": answers.look, "inputs": [on.player, on.taken], "show_progress_on": on.status,
               "outputs": [on.look, on.findings, on.suggested, on.taken], "concurrency_limit": 1,
               "concurrency_id": "look", **PRIVATE}
@@ -193,6 +196,8 @@ def _connect_recordings(on: SimpleNamespace, answers: Answers, example: Path, li
         opened.failure(nothing, None, received, show_progress="hidden", **PRIVATE)
         opened.success(**delivered, show_progress="hidden").then(**only_current)
         opened.success(**looked).then(**drawn).success(**shown)
+        opened.success(None, on.token, None, **PRIVATE,
+                       js="(token) => sessionStorage.setItem('recordings', token)")
 
     on.example.click(lambda: [str(example)], None, on.file, **PRIVATE)
     on.folder.upload(answers.sift, on.folder, on.file, **PRIVATE)
@@ -219,10 +224,11 @@ def _connect_runs(on: SimpleNamespace, answers: Answers, listed: list, delivered
                  show_progress="hidden", **PRIVATE)
     on.all.click(answers.request_rest, chosen, [on.turn, *listed], show_progress="hidden",
                  **PRIVATE)
-    on.turn.change(answers.denoise, None, [
-        on.turn, on.player, on.clicks, on.whole, on.bands, *listed],
-                   trigger_mode="always_last", **network).success(
-        **delivered, show_progress="hidden").then(**only_current)
+    ended = [on.turn, on.player, on.clicks, on.whole, on.bands, *listed]
+    for run in (on.turn.change(answers.denoise, None, ended, trigger_mode="always_last", **network),
+                on.followed.change(answers.follow, None, ended, concurrency_limit=None,
+                                   show_progress_on=on.status, **PRIVATE)):
+        run.success(**delivered, show_progress="hidden").then(**only_current)
     on.stop.click(answers.stop, None, listed, show_progress="hidden", **PRIVATE)
 
 
@@ -267,7 +273,10 @@ def _connect(page: gr.Blocks, on: SimpleNamespace, answers: Answers, example: Pa
     on.player.submit(**delivered, trigger_mode="always_last",
                      show_progress_on=[on.result, on.rest]).then(**only_current)
     kept = [on.carrier, on.choice, on.declick, on.strength, on.bands]  # as in `Answers.usual`
-    page.load(answers.restore, None, kept, show_progress="hidden", **PRIVATE)
+    page.load(answers.restore, None, kept, show_progress="hidden", **PRIVATE).then(
+        answers.give_back, on.token, on.file, js="() => sessionStorage.getItem('recordings')",
+        queue=False, show_progress="hidden", **PRIVATE)
+    gr.Timer(STAY_SECONDS).tick(answers.stay, queue=False, show_progress="hidden", **PRIVATE)
     gr.on([on.bands.submit, *(each.change for each in kept)], None, kept, None, **PRIVATE,
           js=KEEP_ADDRESS % json.dumps(answers.usual()))
     page.load(None, js=(ROOM / "page.js").read_text(encoding="utf-8"), **PRIVATE)

@@ -1,4 +1,4 @@
-"""The users of the page, and their recordings: each has a folder, deleted when the user leaves.
+"""The users of the page, and their recordings: each has a folder, deleted when the user has left.
 
 Start reading at `Sessions`.
 """
@@ -34,6 +34,8 @@ PREFIX = "denoiser_page_"
 NAME_BYTES = 16  # length of a folder's name, which cannot be guessed
 MILLION, GIGA, MEBI = 10**6, 10**9, 2**20
 STOPPED = "stopped, since the recording was removed from the page, or Stop was pressed"
+# The files of a page that was closed are deleted after this time; a reload brings it back before.
+GRACE_SECONDS = 120.0
 UNTAKEN_SECONDS = 600.0  # an upload that nobody took for so long after its last byte is deleted
 
 
@@ -50,7 +52,7 @@ class Upload:
         looked: What is wrong with it; None before it is examined.
         found: Result of the last successful run.
         failed: Why it cannot be read, or why the last run failed.
-        left: Whether the user has closed the page or removed the recording.
+        left: Whether the user has left for good, or removed the recording.
         is_stopped: Whether the current run is to end.
         lock: Protects `found` and its files.
     """
@@ -99,6 +101,10 @@ class Session:
         shown: The one for which the controls were set last.
         queue: Runs that were requested and have not begun, each with its recording.
         running: The recording of the run at work.
+        progress: Its share that is done, and what it is doing.
+        token: Known to the user's tab alone, which gets the session back by it after a reload.
+        is_back: Whether a page got it back that does not show its runs yet.
+        left_at: Time when the page was closed or lost its connection; infinite for an open page.
         used: Time of the last request; see `time.monotonic`.
     """
 
@@ -108,6 +114,10 @@ class Session:
     shown: Upload | None = None
     queue: deque[tuple[Upload, Run]] = field(default_factory=deque)
     running: Upload | None = None
+    progress: tuple[float, str] = (0.0, "")
+    token: str = field(default_factory=lambda: secrets.token_hex(NAME_BYTES), repr=False)
+    is_back: bool = False
+    left_at: float = math.inf
     used: float = 0.0
 
     @property
@@ -228,6 +238,39 @@ class Sessions:
             session.used = time.monotonic()
             return session
 
+    def leave(self, key: str) -> None:
+        """Notes that a page was closed or lost its connection; see `GRACE_SECONDS`."""
+        with self._lock:
+            if key in self._sessions:
+                self._sessions[key].left_at = time.monotonic()
+
+    def stay(self, key: str) -> None:
+        """Notes that a page is open, which may have lost the connection that tells of its end."""
+        with self._lock:
+            if key in self._sessions and self._sessions[key].left_at < math.inf:
+                self._sessions[key].left_at = time.monotonic()
+
+    def give_back(self, token: str | None, key: str) -> Session | None:
+        """Gives the session with a token to a page, and takes it from the former one.
+
+        Args:
+            token: What the page's tab has kept.
+            key: Identifies the page.
+
+        Returns:
+            The session, or None if there is none with this token.
+        """
+        with self._lock:
+            former = next((former for former, session in self._sessions.items() if
+                           secrets.compare_digest(session.token.encode(), str(token).encode())), "")
+            if not former or not key:
+                return None
+            if former != key:
+                self.end(key)
+            session = self._sessions[key] = self._sessions.pop(former)
+            session.used, session.left_at, session.is_back = time.monotonic(), math.inf, True
+            return session
+
     def end(self, key: str) -> None:
         """Deletes all files of a user, if there are any."""
         with self._lock:
@@ -285,12 +328,14 @@ class Sessions:
                             f"{self.most_bytes / GIGA:g} GB, the limit of this page "
                             "(app.all_users_gb); please come back later")
 
-    def delete_old(self, untaken_seconds: float = UNTAKEN_SECONDS) -> None:
-        """Ends sessions that have not been used for long, and deletes uploads that nobody took."""
+    def delete_old(self, untaken_seconds: float = UNTAKEN_SECONDS,
+                   grace_seconds: float = GRACE_SECONDS) -> None:
+        """Ends sessions without a page or long unused, and deletes uploads that nobody took."""
         now = time.monotonic()
         with self._lock:
             for key, session in list(self._sessions.items()):
-                if now - session.used > self.keep_seconds:
+                if (now - session.used > self.keep_seconds or
+                        now - session.left_at > grace_seconds):
                     self.end(key)
             own = {session.folder for session in self._sessions.values()}
             taken = {upload.path for upload in self._uploads()}

@@ -45,6 +45,33 @@ def test_files_of_a_user_go_when_another_recording_comes_or_the_page_is_closed(t
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+def test_a_page_that_was_closed_keeps_its_files_for_a_while_and_a_reload_gets_them_back(tmp_path):
+    users = Sessions(tmp_path, 60.0)
+    (mine,), _ = take(users, "me", upload(tmp_path)), take(users, "you", upload(tmp_path, "b.wav"))
+    users.leave("me")
+    users.leave("nobody")
+    users.delete_old()
+    session = users.of("me")
+    assert mine.file.is_file() and len(session.token) == 32
+    for token in (None, "", "None", session.token[:-1], session.folder.name, "é"):
+        assert users.give_back(token, "new") is None
+    assert users.give_back(session.token, "new") is session is users.of("new")
+    with pytest.raises(UserError, match="no longer on the server"):
+        users.of("me")
+    users.leave("me")  # the news of the former page may come late
+    users.delete_old(grace_seconds=0.0)
+    mine.require_present()
+    users.leave("new")
+    session.left_at -= 100.0
+    users.stay("new")  # without the connection that tells of its end
+    users.delete_old(grace_seconds=50.0)
+    mine.require_present()
+    session.left_at -= 100.0
+    users.delete_old(grace_seconds=50.0)
+    assert mine.left and not mine.path.exists() and users.give_back(session.token, "new") is None
+    users.of("you")
+
+
 def test_several_recordings_have_distinct_names_and_stay_while_others_come_and_go(tmp_path):
     users = Sessions(tmp_path, 60.0)
     paths = [upload(tmp_path / place, name) for place, name in (
