@@ -292,14 +292,12 @@ class Answers:
         job = self.workshop.write(upload, strength, tracks=tracks, loudness=loudness)
         buttons = [gr.DownloadButton(f"Download {path.name}", value=path)
                    for path in (job.denoised, job.residual)]
-        kept = job.extras.keep_clicks
+        kept, more = job.extras.keep_clicks, list(map(str, upload.found.delivered))
         written = [strength, bands.strengths_of(upload.found.settings.strength_per_band)]
         picture = PICTURE.format(quote(str(job.picture)))
         return (gr.Column(visible=True), *buttons, picture, written,
                 self.workshop.command(upload, strength),
-                gr.DownloadButton(value=kept, visible=bool(kept)),
-                gr.File(list(map(str, upload.found.delivered)), visible=bool(
-                    upload.found.delivered)))
+                gr.DownloadButton(value=kept, visible=bool(kept)), gr.File(more, visible=bool(more)))
 
     def leave(self, request: gr.Request) -> None:
         """Notes that the page was closed or reloaded, or lost its connection."""
