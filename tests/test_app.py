@@ -364,6 +364,17 @@ def test_everyone_can_read_and_use_the_page(open_page, with_clicks, scheme):
     assert page.evaluate(LOW_CONTRAST) == {}
 
 
+def test_tracks_are_delivered_to_who_asks_for_them(open_page, recording):
+    page = open_page()
+    drop(page, recording)
+    page.click("#delivery button")
+    page.click("#tracks label:has-text('A file for each')")
+    denoise(page)
+    page.wait_for_selector("#delivered", state="visible")
+    assert "_track01" in page.inner_text("#delivered")
+    assert "inference.tracks=files" in page.input_value("#command textarea")
+
+
 def test_what_cannot_be_read_is_told_in_one_line(open_page, served, recording, tmp_path):
     page = open_page()
     (tmp_path / "poem.wav").write_text("no sound at all\n" * 100)

@@ -283,13 +283,13 @@ class Answers:
             strength_per_band=bands.per_band(strengths["strengths"]))
 
     @_with_plain_errors
-    def deliver(self, played: dict | None, strength: float, tracks: str, loudness: float | None,
+    def deliver(self, played: dict | None, strength: float, tracks: str, loudness: int,
                 request: gr.Request):
         """Writes the files of a result and shows them, if there is one."""
         upload = self._session(request).current if played else None
         if upload is None or upload.found is None:
             return gr.Column(visible=False), *[gr.skip()] * 7
-        job = self.workshop.write(upload, strength, tracks=tracks, loudness=loudness)
+        job = self.workshop.write(upload, strength, tracks=tracks, loudness=loudness or None)
         buttons = [gr.DownloadButton(f"Download {path.name}", value=path)
                    for path in (job.denoised, job.residual)]
         kept, more = job.extras.keep_clicks, list(map(str, upload.found.delivered))

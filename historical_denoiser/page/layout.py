@@ -50,6 +50,8 @@ KEEP_ADDRESS = """(...given) => {
   history.replaceState(history.state, "", address); }"""
 TRACKS = [("Not divided", "none"), ("Labels for Audacity", LABELS), ("Cue sheet", CUES),
           ("A file for each", FILES)]
+LOUDNESSES = [("As it is", 0), ("-23 LUFS (broadcast)", -23), ("-18 LUFS", -18),
+              ("-14 LUFS (streaming)", -14)]
 PRIVATE = {"api_visibility": "private"}
 
 
@@ -137,8 +139,7 @@ def _lay_out_listening(on: SimpleNamespace, denoising_strength: float) -> None:
     with gr.Accordion("Tracks and loudness of the files", open=False, elem_id="delivery"):
         on.tracks = gr.Radio(TRACKS, value="none", elem_id="tracks",
                              label="Tracks of a side, found by its pauses")
-        on.loudness = gr.Number(None, label="Loudness in LUFS, such as -18 (empty: as it is)",
-                                elem_id="loudness")
+        on.loudness = gr.Radio(LOUDNESSES, value=0, label="Loudness", elem_id="loudness")
     with gr.Column(visible=False) as on.results:
         with gr.Row():
             on.result = gr.DownloadButton("Download the restored recording", variant="primary",
@@ -261,7 +262,7 @@ def _connect(page: gr.Blocks, on: SimpleNamespace, answers: Answers, example: Pa
                     concurrency_id="files", concurrency_limit=2, **PRIVATE).success(
         None, on.bundled, None, **PRIVATE, js="(file) => Object.assign("
         "document.createElement('a'), {href: file.url, download: file.orig_name}).click()")
-    gr.on([on.tracks.input, on.loudness.submit, on.loudness.blur], **delivered,
+    gr.on([on.tracks.input, on.loudness.input], **delivered,
           trigger_mode="always_last", show_progress_on=[on.result, on.rest]).then(**only_current)
     on.strength.change(None, on.strength, [on.result, on.rest], **PRIVATE, js="(value) => "
                        "{ window.denoiserPlayer.setStrength(value); return [null, null]; }")
