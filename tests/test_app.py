@@ -371,7 +371,7 @@ def test_tracks_are_delivered_to_who_asks_for_them(open_page, recording):
     page.click("#tracks label:has-text('A file for each')")
     denoise(page)
     page.wait_for_selector("#delivered", state="visible")
-    assert "_track01" in page.inner_text("#delivered")
+    assert "side A_tracks" in page.inner_text("#delivered")
     assert "inference.tracks=files" in page.input_value("#command textarea")
 
 
