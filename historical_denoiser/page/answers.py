@@ -136,8 +136,9 @@ class Answers:
         """Shows what is wrong with a recording, and settings for it, before it is restored."""
         if not played:
             return [gr.skip()] * 4
-        upload = self._session(request).current
-        found = self.workshop.look(upload)
+        found = _unless_removed(self, request, self.workshop.look)
+        if found is None:
+            return [gr.skip()] * 4
         suggested = choices.suggestions(found)
         ticked = [setting for _, setting in suggested if setting in taken]
         return gr.Column(visible=True), choices.as_table(found), gr.CheckboxGroup(
@@ -146,10 +147,8 @@ class Answers:
     @_with_plain_errors
     def draw(self, played: dict | None, request: gr.Request):
         """Draws the spectrogram of a recording."""
-        if not played:
-            return None
-        marks = self.workshop.draw(self._session(request).current)
-        return {"of": played.get("whole", played)["before"], "marks": marks}
+        marks = _unless_removed(self, request, self.workshop.draw) if played else None
+        return marks and {"of": played.get("whole", played)["before"], "marks": marks}
 
     def take(self, ticked: list[str], taken: list[str]):
         """Sets the controls for a suggestion that was ticked, or no longer is."""
@@ -306,6 +305,18 @@ class Answers:
     def stay(self, request: gr.Request) -> None:
         """Notes that the page is open."""
         self.workshop.sessions.stay(request.session_hash)
+
+
+def _unless_removed(answers: Answers, request: gr.Request, act: Callable[[Upload], Any]) -> Any:
+    """Returns `act` of the open recording; None, and no error, if the user has removed it."""
+    upload = None
+    try:
+        upload = answers._session(request).current
+        return act(upload)
+    except UserError:
+        if upload is None or upload.left:
+            return None
+        raise
 
 
 @contextmanager
