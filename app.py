@@ -316,13 +316,12 @@ class Workshop:
                                 lambda seconds: upload.require_present())
             return upload.found
 
-    def command(self, upload: Upload, strength: float) -> str:
-        """Returns the command that makes the files of `write`."""
+    def command(self, upload: Upload) -> str:
+        """Returns the command that makes the files which `write` wrote last."""
         found = upload.found
         cfg = self.choices[found.choice]
         others = {"carrier": found.carrier, "method": cfg.method, "weights": cfg.weights}
-        return choices.command_of(upload.path, dataclasses.replace(
-            found.settings, denoising_strength=strength), *(
+        return choices.command_of(upload.path, found.settings, *(
             f"{key}={value}" for key, value in others.items() if value != getattr(Config, key)))
 
     def _restorer(self, found: Found) -> Restorer:

@@ -176,6 +176,15 @@ def drop(page, path: Path) -> None:
     page.wait_for_selector("#run:not([disabled])")
 
 
+def begin(page, served: SimpleNamespace, button: str) -> None:
+    """Presses a button, and returns when the network is at work; `served.may_run` lets it go on."""
+    served.may_run.clear()
+    calls = len(served.calls)
+    page.click(button)
+    while len(served.calls) == calls:
+        page.wait_for_timeout(20)
+
+
 def denoise(page) -> None:
     page.click("#run")
     page.wait_for_selector("#result", state="visible")
@@ -516,11 +525,7 @@ def test_results_and_the_run_at_work_are_there_after_a_reload(open_page, served,
     assert page.evaluate("window.denoiserPlayer.sound().removed") == first
     assert "side A" in page.inner_text("#file") and len(sound(page, "removed")) == 3 * 22050
     page.wait_for_selector("#findings table")
-    served.may_run.clear()
-    calls = len(served.calls)
-    page.click("#run")
-    while len(served.calls) == calls:
-        page.wait_for_timeout(20)
+    begin(page, served, "#run")
     page.reload()
     page.wait_for_selector("#status:has-text('Analysing')")
     keep_picture(page, "reloaded")
@@ -535,11 +540,7 @@ def test_runs_that_wait_go_on_after_a_reload_and_one_that_fails_is_told(
     page = open_page()
     page.set_input_files("#file input[type=file]", [recording, with_clicks])
     page.wait_for_selector("#listed input", state="attached")
-    served.may_run.clear()
-    calls = len(served.calls)
-    page.click("#all")
-    while len(served.calls) == calls:
-        page.wait_for_timeout(20)
+    begin(page, served, "#all")
     page.goto("about:blank")
     served.may_run.set()
     page.go_back()
@@ -548,11 +549,7 @@ def test_runs_that_wait_go_on_after_a_reload_and_one_that_fails_is_told(
     page.get_by_label("Remove this file").first.click()
     page.wait_for_selector("#listed", state="hidden")
     monkeypatch.setattr(app, "write_sounds", full_disk)
-    served.may_run.clear()
-    calls = len(served.calls)
-    page.click("#run")
-    while len(served.calls) == calls:
-        page.wait_for_timeout(20)
+    begin(page, served, "#run")
     page.reload()
     page.wait_for_selector("#status:has-text('Analysing')")
     served.may_run.set()
@@ -985,7 +982,7 @@ def test_tracks_and_loudness_are_delivered_as_by_the_command(at_work):
     meter = LoudnessMeter(22050, 1)
     meter.add(louder.reshape(-1, 1))
     assert abs(meter.lufs + 30.0) < 0.2 and not np.allclose(louder, plain, atol=0.01)
-    command = at_work.workshop.command(at_work.upload, 1.0)
+    command = at_work.workshop.command(at_work.upload)
     assert "inference.tracks=files" in command and "inference.loudness=-30.0" in command
     with pytest.raises(UserError, match="inference.tracks.*strength 0"):
         at_work.write(0.0)

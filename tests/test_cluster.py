@@ -247,7 +247,8 @@ def test_a_report_that_cannot_be_written_stops_a_worker(restore_one):
 def test_a_cluster_without_a_place_for_workers_is_told_and_given_up(restore_one, monkeypatch,
                                                                      caplog):
     monkeypatch.setattr(cluster, "WARN_SECONDS", 0.0)
-    monkeypatch.setattr(cluster, "MAX_WAIT_SECONDS", 0.01)  # no worker starts so soon
+    monkeypatch.setattr(cluster, "MAX_WAIT_SECONDS", 0.6)
+    monkeypatch.setattr(cluster, "_run_task", lambda *_: time.sleep(60.0))  # a worker that is slow
     with pytest.raises(UserError, match=r"no worker could begin for \d+ s: it needs 1 free"):
         restore_one()
     assert caplog.text.count("1 machines have") == 1

@@ -295,7 +295,7 @@ class Answers:
         written = [strength, bands.strengths_of(upload.found.settings.strength_per_band)]
         picture = PICTURE.format(quote(str(job.picture)))
         return (gr.Column(visible=True), *buttons, picture, written,
-                self.workshop.command(upload, strength), gr.DownloadButton(
+                self.workshop.command(upload), gr.DownloadButton(
                     value=kept, visible=bool(kept)), gr.File(more, visible=bool(more)))
 
     def leave(self, request: gr.Request) -> None:

@@ -92,6 +92,15 @@ def test_hum_in_few_pieces_of_a_recording_is_left(rng):
     assert hum.find_hum([quiet + make_hum(), quiet, quiet]) is None
 
 
+@pytest.mark.parametrize(("base_hz", "is_found"), [(BASE_HZ, True), (1.02 * BASE_HZ, False)])
+def test_half_of_the_pieces_suffice_at_the_mains_also_without_the_lowest_lines(
+        rng, base_hz, is_found):
+    hum_alone = make_hum(base_hz, seconds=5.0) - make_hum(base_hz, lines=2, seconds=5.0)
+    noise = 1e-4 * rng.standard_normal((4, len(hum_alone)))
+    noise[:2] += hum_alone
+    assert (hum.find_hum(noise) is not None) == is_found
+
+
 @pytest.mark.parametrize("drift_hz", [-0.08, 0.06])
 def test_mains_that_drift_are_followed_to_the_highest_lines(rng, drift_hz):
     """A line of order 60 lies 3 to 5 Hz beside its place by then."""
