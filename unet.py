@@ -190,15 +190,17 @@ class FeatureExtractor(keras.layers.Layer):
         They are computed as one convolution, because padding and dividing the input takes as long.
         """
         first = extractors[0]
-        steady = [] if profile is None else [profile]  # the same in all frames
-        if first.use_fencoding:
+        inputs, *steady = [ops.cast(each, first.compute_dtype)
+                           for each in (inputs, profile) if each is not None]
+        if first.use_fencoding:  # the same in all frames, as a noise profile is
             steady.append(tensor_ops.frequency_embeddings(ops.shape(inputs)[2], inputs.dtype))
         seen = [tensor_ops.mirror_pad(inputs, first.kernel_size),
                 *(tensor_ops.mirror_pad(each, first.kernel_size)[:, :1] for each in steady)]
-        bias, kernel = (ops.concatenate([getattr(each, name) for each in extractors], axis=-1)
-                        for name in ("bias", "kernel"))
+        bias, kernel, low = (
+            ops.cast(ops.concatenate([getattr(each, name) for each in extractors], axis=-1),
+                     first.compute_dtype)
+            for name in ("bias", "kernel", "low" if first.split else "kernel"))
         if first.split:
-            low = ops.concatenate([each.low for each in extractors], axis=-1)
             bands = zip(*(tensor_ops.split_bins(each, first.split, first.kernel_size)
                           for each in seen), strict=True)
             features = ops.concatenate([_extract(band, kernel, bias) for band, kernel
@@ -436,7 +438,7 @@ class SupervisedAttention(keras.layers.Layer):
     def __init__(self, output_form: str = "spectrum", compression: float = 1.0,
                  use_SAM: bool = True, use_steady: bool = False, split: int = 0,
                  **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**kwargs, autocast=False)  # the estimate keeps the input's precision
         self.split = split
         self.output_form, self.compression = output_form, compression
         self.use_SAM, self.use_steady = use_SAM, use_steady
@@ -456,7 +458,7 @@ class SupervisedAttention(keras.layers.Layer):
     def call(self, features: Tensor, spectrogram: Tensor,
              tones: Tensor | None = None) -> list[Tensor]:
         padded = tensor_ops.mirror_pad(features, 3)  # shared by two convolutions
-        residual = self.residual.convolve_padded(padded)
+        residual = ops.cast(self.residual.convolve_padded(padded), spectrogram.dtype)
         if self.output_form == "mask":
             residual = tensor_ops.apply_mask(spectrogram, residual, tones)
         estimate = spectrogram + residual
@@ -482,7 +484,8 @@ class TwoStageUnet(keras.Model):
     """
 
     def __init__(self, settings: Mapping[str, Any], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        # In mixed precision, masks are computed in half precision and the signals stay float32.
+        super().__init__(**kwargs, autocast=False)
         chosen = self.settings = UnetConfig(**settings)
         stages = range(1, chosen.num_stages + 1)
         split = chosen.fold_start if chosen.own_low else 0
@@ -559,7 +562,7 @@ class TwoStageUnet(keras.Model):
             attended, estimate = self.attention(features, spectrogram, tones)
             first = [estimate]
             features = self.unets[1](ops.concatenate([extracted[1], attended], axis=-1))
-        final = answer = self.final(features)
+        final = answer = ops.cast(self.final(features), spectrogram.dtype)
         if chosen.output == "mask":
             mask = tensor_ops.slice_axis(answer, 3, 0, self.own_parts)
             final = spectrogram + tensor_ops.apply_mask(spectrogram, mask, tones)

@@ -380,7 +380,10 @@ def test_silent_validation_files_are_named_before_the_first_step(make_run, tmp_p
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_trains_and_saves_float32(make_run, finished, tmp_path, precision):
-    run = make_run(tmp_path, precision=precision, epochs=1, steps_per_epoch=4, save_every_steps=100)
+    form = replace(UNET, fold_bins=8, fold_start=8, use_steady=True, use_short=True,
+                   use_long=True, own_low=True, num_stages=2)
+    run = make_run(tmp_path, precision=precision, unet=form, epochs=1, steps_per_epoch=4,
+                   save_every_steps=100)
     before = run.learner.model.get_weights()
     assert run.learner.model.compute_dtype == precision.removeprefix("mixed_")
     run.fit()
