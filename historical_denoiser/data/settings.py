@@ -37,8 +37,6 @@ class DsetConfig:
     # Those of `MADE_GROUPS` whose noises are part of the test.
     made_noise: list[str] = field(default_factory=list)
     recorded_noise: bool = True  # whether recorded noises are part of the test
-    noise_folds: int = 0  # number of parts for cross-validation over the noise recordings; 0: none
-    noise_fold: int = 0  # the part for the test; the next one is for validation, the others train
     snr_highpass_hz: float = 20.0  # lower frequencies do not count in an SNR; 0: all count
     mix: MixConfig = field(default_factory=MixConfig)
     snr_db: list[float] = field(default_factory=lambda: [2.0, 20.0])  # range in training
@@ -86,10 +84,6 @@ class DsetConfig:
                 f"a list of {MADE_GROUPS}", self.made_noise)
         require(self.recorded_noise or self.made_noise, "dset.recorded_noise",
                 "true where `dset.made_noise` is empty", self.recorded_noise)
-        require(self.noise_folds == 0 or self.noise_folds >= 3, "dset.noise_folds",
-                "0 or at least 3 (to test, to validate, to train)", self.noise_folds)
-        require(0 <= self.noise_fold < max(self.noise_folds, 1), "dset.noise_fold",
-                "at least 0 and below `dset.noise_folds`", self.noise_fold)
         shares = [name for name in vars(self) if name.startswith("share_")]
         for name, largest in {"noise_balance_db": 40, "clean_db_spread": 40,
                               "snr_highpass_hz": 1000, **dict.fromkeys(shares, 1)}.items():
