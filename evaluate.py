@@ -23,7 +23,7 @@ without clean versions. Tables, plots and players are written to experiments/eva
     python evaluate.py 'methods=[network,none]' bench.pairs=FOLDER
     python evaluate.py 'methods=[network,none]' bench.recordings=FOLDER
 
-A test in the published layout, of which docs/diffusion.md tells, is restored by any method:
+A test in the published layout (docs/diffusion.md) is restored by any method:
 
     python evaluate.py panels=FOLDER panel=1 method=diffusion weights=RUN diffusion.noise=FOLDER
 

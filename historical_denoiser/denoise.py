@@ -219,10 +219,10 @@ def exit_on_failures(paths: list[Path], failures: dict[Path, str]) -> None:
         sys.exit(f"error: {printable(failures[paths[0]])}")
     if failures:
         names = printable(", ".join(map(str, failures)))
-        told = f"error: {len(failures)} of {len(paths)} recordings failed: {names}"
+        summary = f"error: {len(failures)} of {len(paths)} recordings failed: {names}"
         if len(failures) == len(paths):
-            sys.exit(told)
-        sys.stderr.write(f"{told}\n")
+            sys.exit(summary)
+        sys.stderr.write(f"{summary}\n")
         sys.exit(SOME_FAILED_STATUS)
 
 

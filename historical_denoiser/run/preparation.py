@@ -108,7 +108,7 @@ class Preparation:
 
     def make(self, blocks: Iterable[np.ndarray],
              report: Callable[[float], object]) -> Iterator[np.ndarray]:
-        """Yields a recording, prepared; `report` is told the seconds of each block read."""
+        """Yields a recording, prepared; calls `report` with the seconds of each block read."""
         repaired = self._repair(blocks, report)
         if not self.replay.changes:
             yield from repaired
