@@ -71,8 +71,8 @@ def numpy_batches(mixer: MixtureSource, batch_size: int, first_step: int, steps:
 
     Python imports the main script into each process, so a script that calls this must start its
     work under `if __name__ == "__main__"`. Processes leave their batches in files of the system's
-    temporary folder, which are read and deleted before they reach a disk as a rule: through a pipe,
-    this process would be busy with their bytes.
+    temporary folder, most of which are read and deleted before they reach a disk. Reading them from
+    a pipe would take this process more time.
 
     Args:
         mixer, batch_size, share: See `make_batch`. `mixer.skipped` also counts what processes skip.
