@@ -39,7 +39,8 @@ $(READY): requirements.txt
 	@touch $(READY)
 
 $(READY_TO_TEST): requirements-test.txt requirements-app.txt requirements-corpus.txt $(READY)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		$(addprefix -r ,$(filter requirements-%,$^))
 	@touch $(READY_TO_TEST)
 
 clean:

@@ -23,7 +23,7 @@ without clean versions. Tables, plots and players are written to experiments/eva
     python evaluate.py 'methods=[network,none]' bench.pairs=FOLDER
     python evaluate.py 'methods=[network,none]' bench.recordings=FOLDER
 
-A test in the published layout, of which docs/diffusion.md tells, is restored by any method:
+A test in the published layout (docs/diffusion.md) is restored by any method:
 
     python evaluate.py panels=FOLDER panel=1 method=diffusion weights=RUN diffusion.noise=FOLDER
 
@@ -47,7 +47,7 @@ from pathlib import Path
 import hydra
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from tqdm import tqdm
 
 from dataset_loader import TEST_PROFILE_SECONDS, Mixer
@@ -59,12 +59,11 @@ from historical_denoiser.bench.settings import BenchConfig
 from historical_denoiser.core.checks import UserError, require
 from historical_denoiser.core.command_line import exit_on_user_error, keys_of, run_main
 from historical_denoiser.core.files import WEIGHTS_ENDING, hash_of
-from historical_denoiser.data.audio_index import find_noise
 from historical_denoiser.data.mixture import Mixture
 from historical_denoiser.denoise import SOME_FAILED_STATUS, denoise
 from historical_denoiser.denoiser import choose_method
 from historical_denoiser.diffusion import settings as diffusion
-from historical_denoiser.network.stored import BEST_NAME, CONFIG_NAME, read_settings
+from historical_denoiser.network.stored import BEST_NAME
 from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.restoration.settings import OFF, STAGES, StageSettings
 from historical_denoiser.run.jobs import strength_suffix
@@ -104,12 +103,10 @@ def main(raw: DictConfig) -> None:
     highpass_hz = cfg.dset.snr_highpass_hz
     restore = at_strength(restorer, cfg.inference.strength)
     rows = metrics.judge_mixtures(restore, mixtures, highpass_hz, judge_more)
-    splits = splits_in_training(weights, cfg) if weights else {}
-    rows = [row | {"split_in_training": splits.get(row["noise"], "")} for row in rows]
     guards = metrics.check_guards(rows)
     folder = Path(cfg.path_evaluation) / name_of(cfg, weights)
     name = weights.name if weights else method.name
-    sections = [*describe(name, cfg, mixer, restorer, rows),
+    sections = [*describe(name, cfg, mixer, restorer),
                 metrics.format_table(rows, ("input_snr_db",)),
                 metrics.format_table(rows, ("category", "input_snr_db")),
                 metrics.format_noises(rows)]
@@ -316,8 +313,7 @@ def restore_panel(cfg: Config, given: set[str]) -> None:
 # --- One method ------------------------------------------------------------------------------
 
 
-def describe(name: str, cfg: Config, mixer: Mixer, restorer: Restorer,
-             rows: list[metrics.Row]) -> list[str]:
+def describe(name: str, cfg: Config, mixer: Mixer, restorer: Restorer) -> list[str]:
     """Returns lines about the test, the stages, and the limits of the test.
 
     Args:
@@ -325,7 +321,6 @@ def describe(name: str, cfg: Config, mixer: Mixer, restorer: Restorer,
         cfg: The settings.
         mixer: Makes the mixtures.
         restorer: Restores them.
-        rows: The measures of each mixture.
     """
     stages = [stage for stage in STAGES if restorer.stages.is_on(stage)]
     lines = [f"{name}: {cfg.test_items} mixtures of {cfg.seg_len_s_val:g} s", mixer.describe(),
@@ -339,26 +334,7 @@ def describe(name: str, cfg: Config, mixer: Mixer, restorer: Restorer,
                       "not.")) if is_so]
     if missing := ", ".join(mixer.noise.missing):
         lines.append(f"Not tested, as no recording is held out: {missing}.")
-    trained = sorted({str(row["noise"]) for row in rows if row["split_in_training"] == "train"})
-    if trained:
-        lines.append(f"These weights were trained on {', '.join(trained)}.")
     return lines
-
-
-def splits_in_training(weights: Path, cfg: Config) -> dict[str, str]:
-    """Returns the split of each noise recording when the weights of a fold were trained.
-
-    The result is empty if the weights were trained without folds, since the splits then depended on
-    the release.
-    """
-    path = weights.parent / CONFIG_NAME
-    stored = read_settings(path) if path.is_file() else OmegaConf.create()
-    folds = OmegaConf.select(stored, "dset.noise_folds", default=0)
-    if not folds:
-        return {}
-    dset = dataclasses.replace(cfg.dset, path_noise_test=[], noise_folds=folds,
-                               noise_fold=OmegaConf.select(stored, "dset.noise_fold", default=0))
-    return {one.title: one.split for one in find_noise(dset)}
 
 
 def name_of(cfg: Config, weights: Path | None) -> str:

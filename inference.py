@@ -1,6 +1,6 @@
 """Removes noise from recordings: `python inference.py FILE... [key=value ...]`, or `denoise`.
 
-The command is `historical_denoiser.denoise`; its --help tells more. Here are the names that scripts
+The command is `historical_denoiser.denoise`; its --help has more. Here are the names that scripts
 import.
 """
 

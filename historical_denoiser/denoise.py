@@ -124,7 +124,7 @@ def make_ready(cfg: Config, given: set[str], made_with: dict[str, Any]) -> Calla
 def require_packages(chosen: InferenceConfig) -> None:
     """Raises UserError where what is asked for needs a package that a small environment lacks.
 
-    It is said before hours of work, not at their end.
+    It is checked before hours of work, not at their end.
     """
     missing = [name for name in ("librosa", "matplotlib") if importlib.util.find_spec(name) is None]
     if chosen.spectrogram and missing:
@@ -134,10 +134,10 @@ def require_packages(chosen: InferenceConfig) -> None:
 
 def choose_runtime(chosen: InferenceConfig, jobs: Iterable[Job], weights: Path | None = None,
                    ) -> str:
-    """Returns what computes the network where the call leaves it open ("auto").
+    """Returns what computes the network if the call leaves it open ("auto").
 
-    ONNX Runtime starts at once and takes half the memory (docs/lab/whole_commands.md); a GPU
-    is Keras's. A recording that is gone on with is one whose first part took long.
+    ONNX Runtime starts at once and takes half the memory (docs/lab/whole_commands.md), but only
+    Keras uses a GPU, which pays for long recordings. One that is resumed is taken for long.
     """
     exported = weights is not None and runtimes.format_of(weights) is not None
     if (chosen.runtime != "auto" or chosen.cluster != "none" or exported
@@ -219,10 +219,10 @@ def exit_on_failures(paths: list[Path], failures: dict[Path, str]) -> None:
         sys.exit(f"error: {printable(failures[paths[0]])}")
     if failures:
         names = printable(", ".join(map(str, failures)))
-        told = f"error: {len(failures)} of {len(paths)} recordings failed: {names}"
+        summary = f"error: {len(failures)} of {len(paths)} recordings failed: {names}"
         if len(failures) == len(paths):
-            sys.exit(told)
-        sys.stderr.write(f"{told}\n")
+            sys.exit(summary)
+        sys.stderr.write(f"{summary}\n")
         sys.exit(SOME_FAILED_STATUS)
 
 

@@ -274,8 +274,8 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
     chosen = {name: value for name, value in dataclasses.asdict(cfg.inference).items()
               if name not in NOT_IN_RESULTS}
     deciding = dict(chosen)
-    chosen["carrier"] = cfg.carrier  # it decides on nothing but the settings
-    if profiles.is_file(choice):  # its name decides on nothing
+    chosen["carrier"] = cfg.carrier  # the settings that it stands for are in `deciding`
+    if profiles.is_file(choice):  # results depend on its content, not on its name
         chosen["noise_profile_sha256"] = hash_of(Path(choice))
         deciding["noise_profile"] = chosen["noise_profile_sha256"]
     if cfg.inference.keep_clicks is not None:

@@ -1,6 +1,5 @@
 """The tables of `evaluate.py`, of a tiny network on small files."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,22 +15,11 @@ from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.audio.noise_profile import ProfileForm
 from historical_denoiser.bench.settings import BenchConfig
 from historical_denoiser.core.checks import UserError
-from historical_denoiser.data.settings import DsetConfig
-from historical_denoiser.network.stored import BEST_NAME, CONFIG_NAME
+from historical_denoiser.network.stored import BEST_NAME
 from historical_denoiser.noise import foreign
 from historical_denoiser.run.settings import InferenceConfig
 from historical_denoiser.settings import Config
 from historical_denoiser.training import look_alikes, metrics, probes
-
-
-@pytest.fixture
-def fold_runs(folders, tiny_run):
-    """The folders of three runs, each of a fold of the noise in `folders`."""
-    runs = [shutil.copytree(tiny_run, folders / f"runs/{fold}") for fold in range(3)]
-    for fold, run in enumerate(runs):
-        with (run / CONFIG_NAME).open("a", encoding="utf-8") as stream:
-            stream.write(f"dset:\n  noise_folds: 3\n  noise_fold: {fold}\n")
-    return runs
 
 
 def paths_of(folders):
@@ -46,16 +34,6 @@ def run_evaluate(folders, *settings):
                         *settings, cwd=folders)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def test_weights_of_a_fold_are_known_by_what_they_were_trained_on(folders, tiny_run, fold_runs):
-    cfg = Config(dset=DsetConfig(path_noise=[str(folders / "noise")],
-                                 path_noise_test=[str(folders / "noise")]))
-    known = [evaluate.splits_in_training(run / BEST_NAME, cfg) for run in fold_runs]
-    assert [sorted(one.values()).count("test") for one in known] == [2, 2, 1]
-    assert all(sorted(one[name] for one in known) == ["test", "train", "validation"]
-               for name in known[0])
-    assert evaluate.splits_in_training(tiny_run / BEST_NAME, cfg) == {}
 
 
 def test_the_sealed_test_holds_noises_of_its_own_and_notes_each_run(folders, tmp_path):
@@ -80,24 +58,19 @@ def test_the_sealed_test_holds_noises_of_its_own_and_notes_each_run(folders, tmp
     assert len(first["sha256"]) == 12 and first["items"] == "3"
 
 
-def test_tables_and_measures_of_the_test_mixtures(folders, fold_runs):
-    cfg = Config(dset=DsetConfig(path_noise=[str(folders / "noise")]))
-    (run,) = [run for run in fold_runs if evaluate.splits_in_training(
-        run / BEST_NAME, cfg)["gramophone album0"] == "train"]
+def test_tables_and_measures_of_the_test_mixtures(folders, tiny_run):
     lines = run_evaluate(folders, "test_items=9", "test_probe_sounds=1", "probe_seconds=0.3",
-                         f"weights={run}").splitlines()
+                         f"weights={tiny_run}").splitlines()
     assert lines[0] == f"{BEST_NAME}: 9 mixtures of 0.5 s"
     for line in ("SNRs are set and measured above 20 Hz.", "Enabled stages: dehum, declick, "
                  "listen_first, keep_held.",
-                 "Not tested, as no recording is held out: tape.",
-                 "These weights were trained on gramophone album0."):
+                 "Not tested, as no recording is held out: tape."):
         assert line in lines
-    folder = folders / "experiments/evaluation" / run.name
+    folder = folders / "experiments/evaluation" / tiny_run.name
     rows = read_table(folder / evaluate.TABLE_NAME)
     assert len(rows) == 9 and set(metrics.MEASURES) < rows[0].keys()
     assert {row["category"] for row in rows} == {"speech", "music", "effects"}
-    assert {(row["noise"], row["split_in_training"]) for row in rows} == {
-        ("gramophone album0", "train")}
+    assert {row["noise"] for row in rows} == {"gramophone album0"}
     # The means of the first table are those of the file.
     means = [line.split("|")[1:4] for line in lines if line.startswith("| 3 |")]
     gains = [float(row["snr_gain_db"]) for row in rows if float(row["input_snr_db"]) == 3.0]
@@ -149,7 +122,7 @@ def test_the_strength_is_that_of_the_call(folders):
         mixer = evaluate.Mixer(cfg.dset, "test", cfg.seg_len_s_val)
         (row,) = evaluate.metrics.judge_mixtures(
             evaluate.at_strength(restorer, cfg.inference.strength), [mixer.evaluation_item(0)])
-        lines = evaluate.describe("lsa", cfg, mixer, restorer, [row | {"split_in_training": ""}])
+        lines = evaluate.describe("lsa", cfg, mixer, restorer)
         assert [line for line in lines if "denoised at" in line] == (
             [f"Each item is denoised at {text}."] if text else [])
         return row

@@ -420,7 +420,7 @@ def test_silence_stays_and_the_network_does_not_hear_it(rng, rate):
     audio = 0.1 * rng.standard_normal((6 * rate, 2)).astype(np.float32)
     silences = ((0, rate), (3 * rate, 4 * rate), (5 * rate, 6 * rate))
     for start, stop in silences:
-        audio[start:stop] = 0.25  # a constant, as of a converter with an offset
+        audio[start:stop] = 0.25  # a constant, as a converter with an offset gives
     restorer = make_restorer(note, SHORT, 1.0)
     restored = restorer(audio, rate)
     frame = rate // 100  # to which its ends are rounded

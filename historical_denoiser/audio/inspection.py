@@ -17,7 +17,7 @@ THUMP_EDGES_HZ = (20.0, 100.0, 300.0, 3000.0)
 THUMP_FRAME_SECONDS, THUMP_MEDIAN_FRAMES, MAX_THUMP_FRAMES = 0.05, 61, 16
 THUMP_DB, MAX_WITH_THUMP_DB, MIN_THUMP_DBFS = 12.0, 6.0, -70.0
 
-# A wall is a fall by `WALL_DB` within a kHz, as of lossy coding or a lower sample rate.
+# A wall is a fall by `WALL_DB` within a kHz, caused by lossy coding or a lower sample rate.
 WALL_WINDOW = 8192
 CELL_HZ, WALL_CELLS, WALL_DB, MIN_WALL_HZ = 100.0, 5, 20.0, 3000.0
 

@@ -16,8 +16,6 @@ from historical_denoiser.classical.clicks import count_clicks
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.training import metrics, perceptual
 
-SEGMENT_SECONDS = 0.03
-SEGMENTAL_RANGE_DB = (-10.0, 35.0)  # bounds of the SNR of a segment (Hansen and Pellom 1998)
 DNSMOS_RATE = 16000
 MIN_LOUDNESS_SECONDS = 0.4  # a block of ITU-R BS.1770
 MIN_STOI = 1e-4  # the package returns less if there is too little speech
@@ -34,37 +32,19 @@ JudgeMore = Callable[[str, np.ndarray, np.ndarray], dict[str, float]]
 JudgeAlone = Callable[[str, np.ndarray], dict[str, float]]
 
 
-def segmental_snr_db(clean: np.ndarray, estimate: np.ndarray) -> float:
-    """Returns the mean SNR in dB of segments of 30 ms, each limited to -10 to 35 dB.
-
-    Segments in which the clean sound is 60 dB below its loudest segment do not count.
-    """
-    size = round(SEGMENT_SECONDS * SAMPLE_RATE)
-    count = max(1, len(clean) // size)
-    signal, error = (np.mean(np.square(audio[:count * size].astype(np.float64)).reshape(count, -1),
-                             axis=1) for audio in (clean, estimate - clean))
-    if not np.isfinite(error).all() or signal.max() == 0.0:
-        return float("nan")
-    counted = signal > signal.max() * 1e-6
-    ratios = 10.0 * np.log10(signal[counted] / np.maximum(error[counted], TINY_POWER))
-    return float(np.mean(np.clip(ratios, *SEGMENTAL_RANGE_DB)))
-
-
 def load_judge(with_listeners: bool) -> tuple[JudgeMore, list[str]]:
     """Returns a function that measures, and a line for each measure whose package is missing.
 
-    The function takes a category, a clean and a denoised waveform. It returns `segmental_snr_db`
-    and `loudness_change_lu`, the loudness (ITU-R BS.1770) of the output minus that of the clean
-    target. With listeners it also returns ViSQOL and PESQ (`training.perceptual`), and for speech
-    `stoi` (Taal et al. 2011, 0 to 1) and `dnsmos` (Reddy et al. 2022, overall, 1 to 5).
+    The function takes a category, a clean and a denoised waveform. It returns
+    `loudness_change_lu`, the loudness (ITU-R BS.1770) of the output minus that of the clean target.
+    With listeners it also returns ViSQOL and PESQ (`training.perceptual`), and for speech `stoi`
+    (Taal et al. 2011, 0 to 1) and `dnsmos` (Reddy et al. 2022, overall, 1 to 5).
 
     Raises:
         UserError: Listeners are asked for and the packages of `training.perceptual` are missing.
     """
-    left_out = []
-    judges = [lambda category, clean, denoised:
-              {"segmental_snr_db": segmental_snr_db(clean, denoised)}]
-    judges += _optional(_load_loudness, "loudness_change_lu: pip install pyloudnorm", left_out)
+    left_out: list[str] = []
+    judges = _optional(_load_loudness, "loudness_change_lu: pip install pyloudnorm", left_out)
     if with_listeners:
         judges.append(perceptual.load_judge())
         judges += _optional(_load_stoi, "stoi: pip install pystoi", left_out)

@@ -98,7 +98,7 @@ def repair(blocks: Iterable[np.ndarray], sample_rate: int, kinds: Collection[str
         blocks: Adjacent waveforms `(samples,)` or `(samples, channels)` of any length.
         sample_rate: Sample rate in Hz.
         kinds: What is repaired, of `KINDS`.
-        found: Is told what was repaired.
+        found: What was repaired is added to it.
         menders: What repairs; by default `fill_gap` and `declip`.
     """
     if not kinds:

@@ -15,7 +15,7 @@ FIRST_STEP = 10.0  # seconds of audio that are expected to take as long, before 
 LINEAR_SHARE = 0.8  # of a step, to which the estimate rises at the mean speed; then it slows down
 TOGETHER_SECONDS = 0.5  # reports that are closer belong to one step
 TICK_SECONDS = 0.5
-COARSE_SECONDS = 90.0  # longer times left are told in minutes
+COARSE_SECONDS = 90.0  # longer times left are stated in minutes
 
 
 class Pace:

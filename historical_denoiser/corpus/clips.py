@@ -133,7 +133,7 @@ def measure_bandwidth_hz(samples: np.ndarray) -> int:
 
 
 def measure_noise_like(samples: np.ndarray) -> float:
-    """Returns the share of the power that cannot be told from noise by its spectrum, 0 to 1.
+    """Returns the share of the power whose spectrum is that of noise, 0 to 1.
 
     Wind, surf, and the noise of synthesizers have it in every tile of the spectrogram, notes and
     voices in few. It is the power of the tiles whose spectral flatness, the ratio of the geometric

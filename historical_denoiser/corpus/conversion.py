@@ -11,11 +11,11 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from historical_denoiser.core.files import replacing
-from historical_denoiser.core.workers import Deaths
 from historical_denoiser.corpus.clips import BROKEN, convert_clip
 from historical_denoiser.corpus.manifest import write_manifest
 from historical_denoiser.data.audio_index import split_by_hash
@@ -161,21 +161,14 @@ def start_workers(jobs: int) -> Iterator[Callable[..., Iterable[dict[str, Any]]]
     if jobs == 1:
         yield map
         return
-    deaths = Deaths()
-
-    def run(*arguments: Any) -> Iterable[dict[str, Any]]:
-        results = pool.map(*arguments, chunksize=CLIPS_A_CHUNK)
-        deaths.note()
-        return results
-
     try:
         # Only the parent process handles Ctrl-C.
         with ProcessPoolExecutor(jobs, initializer=signal.signal,
                                  initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
-            yield run
+            yield partial(pool.map, chunksize=CLIPS_A_CHUNK)
     except BrokenProcessPool as error:
-        raise OSError(deaths.describe("a process that converts audio",
-                                      "try a smaller `--jobs`")) from error
+        raise OSError("a process that converts audio was killed, as systems do when memory runs "
+                      "out; try a smaller `--jobs`") from error
 
 
 def _batches(members: Iterable[tuple[Member, Path | bytes]]

@@ -23,7 +23,6 @@ HELD_OUT_SHARE = 0.1  # the share of the groups in each split that is held out
 # splits. Only another salt would change the splits of users' files.
 SPLIT_VERSION = 3
 SPLIT_SALT = "2.95917"
-FOLD_SALT = "folds"
 CHANNEL_SUFFIX = re.compile(r"[_-](L|R|left|right)$", re.IGNORECASE)
 # Stretches of one recording, named as by `noise_tools.py find` or after their seconds.
 CUT_SUFFIX = re.compile(r"_(seg\d+|\d+-\d+s)$")
@@ -236,9 +235,9 @@ def find_noise(dset: DsetConfig) -> list[NoiseRecording]:
     """Returns the noise recordings that `dset` names, with their categories and splits.
 
     The first level of folders are categories; a folder of files is one category. The split of a
-    recording is derived from its name, unless a folder above it is named after a split, or
-    `dset.noise_folds` is set. If `dset.path_noise_test` is set, the recordings that it names are
-    all those of the test split, and are in no other split.
+    recording is derived from its name, unless a folder above it is named after a split. If
+    `dset.path_noise_test` is set, the recordings that it names are all those of the test split, and
+    are in no other split.
 
     Raises:
         FileNotFoundError: A folder does not exist or holds no audio.
@@ -247,8 +246,6 @@ def find_noise(dset: DsetConfig) -> list[NoiseRecording]:
     found = [one for name in dset.path_noise for one in _read_noise(Path(name))]
     if not found:
         raise UserError("`dset.path_noise` must name at least one folder. Received: []")
-    if dset.noise_folds:
-        found = _deal_into_folds(found, dset.noise_folds, dset.noise_fold)
     if not dset.path_noise_test:
         return found
     tests: dict[tuple[str, str], tuple[Path, ...]] = {}
@@ -261,19 +258,3 @@ def find_noise(dset: DsetConfig) -> list[NoiseRecording]:
             for (category, name), files in tests.items()] + [
         one for one in found if one.split != "test"
         and taken.isdisjoint(path.resolve() for path in one.files)]
-
-
-def _deal_into_folds(found: list[NoiseRecording], folds: int, fold: int) -> list[NoiseRecording]:
-    """Assigns splits by dealing the recordings of each category to `folds` parts in turn.
-
-    Their order is that of a hash of their names. Part `fold` is the test split, the next one the
-    validation split, and all others are for training.
-    """
-    def order(one: NoiseRecording) -> tuple[str, str]:
-        key = f"{FOLD_SALT}/{one.category}/{one.name}"
-        return one.category, hashlib.sha256(key.encode()).hexdigest()
-
-    splits = {fold: "test", (fold + 1) % folds: "validation"}
-    # A category begins at the part where the last one ended, or all small ones would be in part 0.
-    return [replace(one, split=splits.get(place % folds, "train"))
-            for place, one in enumerate(sorted(found, key=order))]

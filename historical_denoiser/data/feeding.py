@@ -18,7 +18,6 @@ from typing import Protocol
 import numpy as np
 
 from historical_denoiser.audio.noise_profile import ProfileForm
-from historical_denoiser.core.workers import Deaths
 from historical_denoiser.data.mixture import Mixture
 
 WHOLE_BATCH = slice(None)
@@ -72,8 +71,8 @@ def numpy_batches(mixer: MixtureSource, batch_size: int, first_step: int, steps:
 
     Python imports the main script into each process, so a script that calls this must start its
     work under `if __name__ == "__main__"`. Processes leave their batches in files of the system's
-    temporary folder, which are read and deleted before they reach a disk as a rule: through a pipe,
-    this process would be busy with their bytes.
+    temporary folder, most of which are read and deleted before they reach a disk. Reading them from
+    a pipe would take this process more time.
 
     Args:
         mixer, batch_size, share: See `make_batch`. `mixer.skipped` also counts what processes skip.
@@ -96,11 +95,9 @@ def numpy_batches(mixer: MixtureSource, batch_size: int, first_step: int, steps:
             make = _make_in_worker
         undo.callback(pool.shutdown, cancel_futures=True)
         tasks = (pool.submit(make, step, batch_size, share) for step in range(first_step, steps))
-        deaths = Deaths()
         ahead = deque(itertools.islice(tasks, 2 * workers + 1))
         try:
             while ahead:
-                deaths.note()
                 batch = ahead.popleft().result()
                 ahead.extend(itertools.islice(tasks, 1))
                 if workers > 1:
@@ -110,8 +107,8 @@ def numpy_batches(mixer: MixtureSource, batch_size: int, first_step: int, steps:
                 yield batch
         except BrokenProcessPool as error:
             pool.shutdown()
-            raise OSError(deaths.describe("a process that makes batches",
-                                          "try fewer `loader_workers`")) from error
+            raise OSError("a process that makes batches was killed, as systems do when memory runs "
+                          "out; try fewer `loader_workers`") from error
 
 
 def _take(path: Path, arrays: int) -> list[np.ndarray]:

@@ -37,8 +37,6 @@ class DsetConfig:
     # Those of `MADE_GROUPS` whose noises are part of the test.
     made_noise: list[str] = field(default_factory=list)
     recorded_noise: bool = True  # whether recorded noises are part of the test
-    noise_folds: int = 0  # number of parts for cross-validation over the noise recordings; 0: none
-    noise_fold: int = 0  # the part for the test; the next one is for validation, the others train
     snr_highpass_hz: float = 20.0  # lower frequencies do not count in an SNR; 0: all count
     mix: MixConfig = field(default_factory=MixConfig)
     snr_db: list[float] = field(default_factory=lambda: [2.0, 20.0])  # range in training
@@ -67,8 +65,6 @@ class DsetConfig:
     share_saturated: float = 0.0  # peaks softly flattened
     share_band_limited: float = 0.0  # low-passed at 3 to 14 kHz
     reference_dbfs: float | None = None  # RMS to which a mixture is brought before `level_db`
-    cache_items: int = 0  # number of clean segments and noises that are kept on disk
-    path_cache: str = "data/cache"
 
     def __post_init__(self) -> None:
         require_range("dset.snr_db", self.snr_db)
@@ -81,15 +77,10 @@ class DsetConfig:
             require(0.25 <= speed[0] and speed[1] <= 4.0, f"dset.{name}", "in [0.25, 4]", speed)
         require(self.reference_dbfs is None or -100.0 <= self.reference_dbfs <= 0.0,
                 "dset.reference_dbfs", "null or in [-100, 0]", self.reference_dbfs)
-        require(self.cache_items >= 0, "dset.cache_items", "at least 0", self.cache_items)
         require(set(self.made_noise) <= set(MADE_GROUPS), "dset.made_noise",
                 f"a list of {MADE_GROUPS}", self.made_noise)
         require(self.recorded_noise or self.made_noise, "dset.recorded_noise",
                 "true where `dset.made_noise` is empty", self.recorded_noise)
-        require(self.noise_folds == 0 or self.noise_folds >= 3, "dset.noise_folds",
-                "0 or at least 3 (to test, to validate, to train)", self.noise_folds)
-        require(0 <= self.noise_fold < max(self.noise_folds, 1), "dset.noise_fold",
-                "at least 0 and below `dset.noise_folds`", self.noise_fold)
         shares = [name for name in vars(self) if name.startswith("share_")]
         for name, largest in {"noise_balance_db": 40, "clean_db_spread": 40,
                               "snr_highpass_hz": 1000, **dict.fromkeys(shares, 1)}.items():

@@ -139,8 +139,8 @@ class CarrierNoise(Degradation):
         observed: `(batch, samples)`.
         draw_noise: Returns noise `(samples,)` for a generator and a length: an excerpt of a
             recording, repeated if it is too short.
-        draw_gain: Returns the gain of that noise, from a generator, the noise and the estimate of
-            the clean sound; see `fixed_gain` and its neighbours.
+        draw_gain: Returns the gain of that noise for a generator and the noise, as the results of
+            `fixed_gain`, `fixed_snr` and `estimated_gain` do.
     """
 
     def __init__(self, observed: np.ndarray,

@@ -1,7 +1,7 @@
 """Restores recordings by sampling a diffusion model, block by block.
 
-The model knows clean sound only. What happened to the recording is said by `diffusion.mode`: noise
-of a carrier was added, of which there are other recordings; samples are missing or were clipped; or
+The model knows clean sound only. `diffusion.mode` states how the recording was degraded: noise of
+a carrier was added, of which there are other recordings; samples are missing or were clipped; or
 high frequencies are missing. Start reading at `DiffusionRestorer`.
 """
 
@@ -48,14 +48,14 @@ class DiffusionRestorer(Restorer):
     Attributes:
         config: Its settings.
         noises: Recordings of the carrier's noise `(samples,)` at the model's sample rate.
-        seed: With which the same recording gives the same result.
+        seed: The same recording gives the same result with the same seed.
     """
 
     config: DiffusionConfig = field(default_factory=DiffusionConfig)
     noises: tuple[np.ndarray, ...] = ()
     seed: int = 0
 
-    repair_share = 0.95  # as nothing else is done
+    repair_share = 0.95  # with repairs, nothing else is done
 
     @property
     def rate(self) -> int:
@@ -199,8 +199,8 @@ def make_restorer(denoise: Denoise, config: DiffusionConfig, stages: StageSettin
     Args:
         denoise: The model; see `edm.precondition`.
         config: Its settings.
-        stages: Of which the repairs and `mono_source` are used.
-        seed: With which the same recording gives the same result.
+        stages: The stages; only `repair` and `mono_source` are used.
+        seed: The same recording gives the same result with the same seed.
 
     Raises:
         UserError: A recording of noise cannot be read, or all are silent.

@@ -48,7 +48,7 @@ MPEG_CONTAINERS = {"mp3", "wav"}  # FFmpeg's names of containers and codecs of M
 MPEG_CODECS = {"mp3", "mp2", "mp1"}
 MPEG_ENDINGS = {".mp3", ".mp2"}
 # Beginnings of raw streams, which FFmpeg does not recognise by one or two packets, and its names of
-# them (ISO/IEC 13818-7, 6.2; ETSI TS 102 366, 4.3.1 and E.1.3.1: `bsid` tells AC-3 from E-AC-3).
+# them (ISO/IEC 13818-7, 6.2; ETSI TS 102 366, 4.3.1 and E.1.3.1: `bsid` differs for E-AC-3).
 RAW_STREAMS = {"aac": re.compile(rb"\xff[\xf0\xf1\xf8\xf9]"),
                "ac3": re.compile(rb"\x0b\x77.{3}[\0-\x57]", re.DOTALL),
                "eac3": re.compile(rb"\x0b\x77.{3}[\x58-\xff]", re.DOTALL)}

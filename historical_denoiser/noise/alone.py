@@ -34,7 +34,7 @@ WALL_CHANCE = 0.3
 # Some noises have several bands, like that of a motor, so that a network learns each of them.
 SEVERAL_BANDS_CHANCE = 0.4
 MAX_BANDS = 5
-SWELL_CHANCE = 0.35  # level modulation
+MODULATION_CHANCE = 0.35  # of the level
 CLICKS_PER_SECOND = (1.0, 500.0)
 CLICK_MS = (0.1, 2.0)  # what is longer, or rings, is struck wood or metal, a wanted sound
 RINGING_CHANCE, MAX_RINGING_MS = 0.2, 0.5  # ringing lasts three times as long
@@ -66,9 +66,9 @@ def _draw_hiss(rng: np.random.Generator, carrier: CarrierConfig) -> Part:
                     level_db, _draw_band_db(rng, frequency_hz) - rng.uniform(0.0, 20.0))
         level_db = level_db + rng.uniform(-6.0, 3.0) * np.log2(frequency_hz / parts.LEVEL_HZ)
     hiss = parts.hiss(rng, level_db, above_hz=0.0)
-    if rng.uniform() < SWELL_CHANCE:
-        swell_db = 0.5 * rng.uniform(2.0, 12.0) * np.cos(2.0 * np.pi * np.arange(32) / 32)
-        hiss = parts.multiply(hiss, parts.swing(rng, rng.uniform(0.0, 4.0), swell_db,
+    if rng.uniform() < MODULATION_CHANCE:
+        modulation_db = 0.5 * rng.uniform(2.0, 12.0) * np.cos(2.0 * np.pi * np.arange(32) / 32)
+        hiss = parts.multiply(hiss, parts.swing(rng, rng.uniform(0.0, 4.0), modulation_db,
                                                 draw_rate(rng, (0.12, 3.0))))
     return hiss
 

@@ -205,7 +205,7 @@ def make_frying(samples: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def make_scraping(samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Makes noise with a few gliding resonances of varying level, as of a warped cylinder."""
+    """Makes noise with a few gliding resonances of varying level, like a warped cylinder's."""
     noise = np.zeros(samples)
     places = np.linspace(0.0, 1.0, samples)
     for _ in range(6):

@@ -32,9 +32,9 @@ SECOND_PULSE_CHANCE = 0.2
 # length, and an attack as a share of the length.
 THUMPS = 4
 THUMP_SECONDS = 0.85
-JOLT_CHANCE = 0.4
-SWELL_HZ, SWELL_SECONDS = (12.0, 100.0), (0.08, 0.8)
-SWELL_ATTACK = (0.05, 0.6)
+OSCILLATION_CHANCE = 0.4
+PULSE_HZ, PULSE_SECONDS = (12.0, 100.0), (0.08, 0.8)
+PULSE_ATTACK = (0.05, 0.6)
 # Number of different bursts of a mechanism, and of different dropouts, in one noise.
 BURSTS = 24
 DIPS = 12
@@ -447,13 +447,13 @@ def events(rng: np.random.Generator, per_second: float, median_db: float, spread
     """
     impulses = _Impulses(bank)
     per_chunk = per_second * (1.0 - locked_share) * CHUNK / SAMPLE_RATE
-    mood = rng.normal()
+    log_rate = rng.normal()
     locked = _scratches(rng, per_second * locked_share * turn_seconds, turn_seconds * SAMPLE_RATE,
                         median_db, spread_db, len(bank))
     yield
     while True:
-        mood = 0.7 * mood + 0.71 * rng.normal()
-        count = rng.poisson(per_chunk * np.exp(burst * mood - 0.5 * burst**2))
+        log_rate = 0.7 * log_rate + 0.71 * rng.normal()
+        count = rng.poisson(per_chunk * np.exp(burst * log_rate - 0.5 * burst**2))
         if is_alone:
             count = max(count, 1)
         drawn = (rng.integers(CHUNK, size=count), rng.normal(median_db, spread_db, count),
@@ -538,25 +538,25 @@ def thump_bank(rng: np.random.Generator) -> np.ndarray:
     """
     time = np.arange(int(THUMP_SECONDS * SAMPLE_RATE), dtype=np.float32) / SAMPLE_RATE
     bank = np.empty((THUMPS, len(time)), np.float32)
-    is_jolt = rng.uniform() < JOLT_CHANCE
-    centre_hz, length = draw_rate(rng, SWELL_HZ), draw_rate(rng, SWELL_SECONDS)
-    attack, depth = draw_rate(rng, SWELL_ATTACK), rng.uniform(0.0, 1.0)
+    is_oscillation = rng.uniform() < OSCILLATION_CHANCE
+    centre_hz, length = draw_rate(rng, PULSE_HZ), draw_rate(rng, PULSE_SECONDS)
+    attack, depth = draw_rate(rng, PULSE_ATTACK), rng.uniform(0.0, 1.0)
     for row in bank:
-        if is_jolt:
-            row[:] = _draw_jolt(rng, time)
+        if is_oscillation:
+            row[:] = _draw_oscillation(rng, time)
         else:
-            row[:] = _draw_swell(rng, time, centre_hz * draw_rate(rng, (0.75, 1.33)),
+            row[:] = _draw_pulse(rng, time, centre_hz * draw_rate(rng, (0.75, 1.33)),
                                  length * draw_rate(rng, (0.6, 1.6)), attack, depth)
         row /= np.abs(row).max()
-        if is_jolt:
-            jolt = time[:int(0.002 * SAMPLE_RATE)]
-            row[:len(jolt)] += rng.uniform(0.0, 0.5) * np.exp(-jolt / 2e-4) * np.sin(
-                2.0 * np.pi * rng.uniform(1000.0, 5000.0) * jolt)
+        if is_oscillation:
+            onset = time[:int(0.002 * SAMPLE_RATE)]
+            row[:len(onset)] += rng.uniform(0.0, 0.5) * np.exp(-onset / 2e-4) * np.sin(
+                2.0 * np.pi * rng.uniform(1000.0, 5000.0) * onset)
             row /= np.abs(row).max()
     return bank
 
 
-def _draw_jolt(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:
+def _draw_oscillation(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:
     """Draws an oscillation whose frequency and amplitude fall exponentially."""
     high, low = rng.uniform(40.0, 120.0), rng.uniform(10.0, 30.0)
     fall, decay = rng.uniform(0.01, 0.05), rng.uniform(0.015, 0.06)
@@ -565,7 +565,7 @@ def _draw_jolt(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:
     return wave * np.minimum(1.0, time / 0.002) * np.minimum(1.0, (time[-1] - time) / 0.05)
 
 
-def _draw_swell(rng: np.random.Generator, time: np.ndarray, hz: float, length: float,
+def _draw_pulse(rng: np.random.Generator, time: np.ndarray, hz: float, length: float,
                 attack: float, depth: float) -> np.ndarray:
     """Draws a tone whose pitch varies by up to a quarter, with an envelope that ends in time."""
     length = min(length, 0.95 * time[-1])

@@ -59,7 +59,9 @@ def find_clicks(separator: Separator, blocks: Iterable[np.ndarray], sample_rate:
 def _in_sound(separator: Separator, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
               ) -> Iterator[Click]:
     """Yields the clicks between two silences."""
-    stages, places, found = separator.stages, [], []
+    stages = separator.stages
+    places: list[tuple[int, ...]] = []  # of segments: see `dsp.stream_in_segments`
+    found: list[tuple[int, int, tuple[int, ...], float]] = []
     audible = [channel for channel, source in enumerate(known.source) if source >= 0]
     channels = [tuple(channel + 1 for channel in audible
                       if known.mono or known.source[channel] == distinct)
@@ -81,5 +83,5 @@ def _in_sound(separator: Separator, blocks: Iterable[np.ndarray], sample_rate: i
             separator.gain(known.power), at=lambda *place: places.append(place)):
         pass
     scale = sample_rate / SAMPLE_RATE
-    return (Click(math.floor(scale * start), math.ceil(scale * stop), *others)
-            for start, stop, *others in found)
+    return (Click(math.floor(scale * start), math.ceil(scale * stop), names, strength_db)
+            for start, stop, names, strength_db in found)

@@ -149,7 +149,7 @@ class Restorer(Separator):
 
     def repair(self, blocks: Iterable[np.ndarray], sample_rate: int, found: Found,
                ) -> Iterator[Pair]:
-        """Yields each block and the repaired block; `found` is told what `stages.repair` found."""
+        """Yields each block and the repaired block; adds what was repaired to `found`."""
         return repair(blocks, sample_rate, self.stages.repair, found)
 
     def _repair(self, blocks: Iterable[np.ndarray], sample_rate: int) -> Iterator[np.ndarray]:

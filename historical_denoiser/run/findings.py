@@ -30,7 +30,7 @@ from historical_denoiser.run.jobs import HEADER_TOLERANCE_SECONDS
 
 EXCERPTS = 6  # of 10 s each
 MIN_OFFSET = 1e-3  # smaller constant offsets are not mentioned
-OFF_SPEED = 0.005  # a hum that is farther from 50 or 60 Hz, relatively, tells of a wrong speed
+OFF_SPEED = 0.005  # if a hum is farther from 50 or 60 Hz, relatively, the speed may be wrong
 SOFT_DB = 20.0  # a channel that is softer by more is mentioned
 
 # The programme is where the loudest fifth of the frames is above the

@@ -1,4 +1,4 @@
-"""Finds the recordings that a run is told to restore, by names, patterns, folders and lists.
+"""Finds the recordings that are to be restored, by names, patterns, folders and lists.
 
 Start reading at `find_recordings`.
 """

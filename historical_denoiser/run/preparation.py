@@ -108,12 +108,12 @@ class Preparation:
 
     def make(self, blocks: Iterable[np.ndarray],
              report: Callable[[float], object]) -> Iterator[np.ndarray]:
-        """Yields a recording, prepared; `report` is told the seconds of each block read."""
+        """Yields a recording, prepared; calls `report` with the seconds of each block read."""
         repaired = self._repair(blocks, report)
         if not self.replay.changes:
             yield from repaired
             return
-        # What a filter makes of NaN has no place any more that could be named.
+        # Checked before the filters, which would spread a NaN, so that its place can be named.
         for block in self.replay.apply(checked(repaired, self.rate), self.rate):
             self.peak = max(self.peak, float(np.abs(block).max()))
             yield block
@@ -123,10 +123,10 @@ class Preparation:
         return self.replay.apply(self._repeat(blocks), self.rate)
 
     def without_repairs(self, blocks: Iterable[np.ndarray], gain: float) -> Iterator[np.ndarray]:
-        """Yields that of which the result and the residual are the sum.
+        """Yields the signal that is the sum of the result and the residual.
 
-        This is the recording as it is in the file. If the replay is corrected, it is the corrected
-        one, with the gain of the result: nothing else can be compared with that.
+        This is the recording as it is in the file or, if the replay is corrected, the corrected one
+        with the gain of the result.
         """
         if not self.replay.changes:
             return filter(len, blocks)

@@ -150,7 +150,7 @@ def _removed(job: Job, restorer: Restorer, strength: Strength, known: Survey,
     """Yields blocks prepared and with the gain, and what is removed from them."""
     originals, source = tee(blocks, 2)
     source = prepared.apply(source)
-    # Zeros without room of their own.
+    # Zeros that take no memory.
     pairs: Iterable[Pair] = ((block, np.broadcast_to(0.0, (*block.shape, 1 + len(chain.ORDER))))
                              for block in source)
     if not strength.removes_nothing:

@@ -110,9 +110,9 @@ def make_orchestra(samples: int, rng: np.random.Generator) -> np.ndarray:
                 time_s + depth * np.sin(2.0 * np.pi * (vibrato_hz * time_s + rng.uniform()))
                 / (2.0 * np.pi * vibrato_hz))
             knots_s = np.arange(0.0, time_s[-1] + 1.0, 0.5)
-            swell_db = np.interp(time_s, knots_s, rng.normal(0.0, 3.0, len(knots_s)))
+            level_db = np.interp(time_s, knots_s, rng.normal(0.0, 3.0, len(knots_s)))
             for order in range(1, 9):
-                orchestra += 10.0 ** ((swell_db - 7.0 * np.log2(order)) / 20.0) * np.sin(
+                orchestra += 10.0 ** ((level_db - 7.0 * np.log2(order)) / 20.0) * np.sin(
                     2.0 * np.pi * (order * turns + rng.uniform()))
     return (0.05 * orchestra / np.abs(orchestra).max()).astype(np.float32)
 

@@ -122,7 +122,7 @@ def test_buzz_that_sputters_is_left_to_the_network(rng, sputter, is_found):
 
 @pytest.mark.parametrize("each_s", [0.1309, 0.2, 0.2556, 0.0837])
 def test_strokes_at_a_regular_pace_are_no_hum(rng, each_s):
-    """As of castanets from a sampler: at these paces some of their lines lie as a hum's would."""
+    """Castanets from a sampler: at these paces some of their lines lie where hum has lines."""
     strokes = make_regular_strokes("castanets", len(times()), each_s, rng)
     assert hum.find_hum([strokes + 1e-4 * rng.standard_normal(len(strokes))]) is None
 

@@ -95,35 +95,6 @@ def write_reels(folder, **counts):
                 write_noise(folder / f"{category}/side{number}_{channel}.wav", 0.01)
 
 
-def test_folds_test_every_recording_once_and_are_balanced(tmp_path):
-    write_reels(tmp_path, gramophone=7, tape=2, film=1)
-
-    def splits(fold):
-        dset = DsetConfig(path_noise=[str(tmp_path)], noise_folds=3, noise_fold=fold)
-        found = audio_index.find_noise(dset)
-        assert len(found) == 10 and all(len(one.files) == 2 for one in found)
-        return {one.title: one.split for one in found}
-
-    folds = [splits(fold) for fold in range(3)]
-    for name in folds[0]:
-        dealt = [fold[name] for fold in folds]
-        assert sorted(dealt) == ["test", "train", "validation"]
-        assert dealt[dealt.index("test") - 1] == "validation"  # what fold 1 tests validates fold 0
-    tested = [[name for name, split in fold.items() if split == "test"] for fold in folds]
-    discs = [sum(name.startswith("gramophone") for name in names) for names in tested]
-    assert sorted(discs) == [2, 2, 3] and max(map(len, tested)) - min(map(len, tested)) <= 1
-    assert splits(1) == folds[1]
-
-
-def test_folds_do_not_heed_folders_that_name_splits(tmp_path):
-    for split in ("train", "validation", "test"):
-        write_reels(tmp_path, **{f"tape/{split}/{split}": 2})
-    dset = DsetConfig(path_noise=[str(tmp_path)], noise_folds=3)
-    dealt = [(one.split, one.name) for one in audio_index.find_noise(dset)]
-    assert sorted(split for split, _ in dealt) == 2 * ["test"] + 2 * ["train"] + 2 * ["validation"]
-    assert any(split not in name for split, name in dealt)
-
-
 def test_noise_that_is_named_for_the_test_alone_tests(tmp_path):
     write_reels(tmp_path / "noise", tape=12)
     write_reels(tmp_path / "other", tonearm=3)

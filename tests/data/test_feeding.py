@@ -38,18 +38,12 @@ def test_an_error_reaches_the_caller_after_the_batches_before_it(workers):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-@pytest.mark.parametrize(("number", "told"), [
-    (signal.SIGKILL, "a process that makes batches was killed (SIGKILL), as systems do when memory "
-                     "runs out; try fewer `loader_workers`"),
-    (signal.SIGSEGV, "a process that makes batches was ended by SIGSEGV"),
-    (signal.SIGTERM, "a process that makes batches was ended by SIGTERM")])
-def test_a_killed_process_is_told_in_a_line(number, told):
+def test_a_killed_process_is_told_in_a_line():
     batches = feeding.numpy_batches(NumberedMixtures(), 2, 0, 10**6, workers=2)
     next(batches)
-    os.kill(multiprocessing.active_children()[0].pid, number)
-    with pytest.raises(OSError) as error:
+    os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+    with pytest.raises(OSError, match="makes batches was killed.*try fewer `loader_workers`$"):
         list(batches)
-    assert str(error.value) == told
 
 
 FEED = """

@@ -10,9 +10,9 @@ from historical_denoiser.data.settings import DsetConfig
 
 @pytest.mark.parametrize(("name", "value"), [
     ("evaluation_snrs_db", []), ("evaluation_snrs_db", [3.0, math.nan]),
-    ("evaluation_snrs_db", [math.inf]), ("noise_folds", 2), ("noise_folds", -1), ("noise_fold", 1),
+    ("evaluation_snrs_db", [math.inf]), 
     ("snr_highpass_hz", -1.0), ("snr_highpass_hz", math.nan), ("noise_balance_db", 41.0)])
 def test_impossible_values_are_named(name, value):
     with pytest.raises(UserError, match=f"`dset.{name}` must be .* Received"):
         DsetConfig(**{name: value})
-    DsetConfig(evaluation_snrs_db=[-5.0], noise_folds=3, noise_fold=2, noise_balance_db=40.0)
+    DsetConfig(evaluation_snrs_db=[-5.0], noise_balance_db=40.0)

@@ -36,7 +36,7 @@ def test_clicks_are_short_bipolar_and_leave_no_offset() -> None:
     assert np.median(np.abs(bank.sum(axis=1)) / np.abs(bank).sum(axis=1)) < 0.3
 
 
-def test_thumps_are_jolts_that_decay_or_swells_of_several_cycles() -> None:
+def test_thumps_are_decaying_oscillations_or_pulses_of_several_cycles() -> None:
     kinds = set()
     for seed in range(20):
         bank = parts.thump_bank(rng(seed)).astype(np.float64)
@@ -47,10 +47,10 @@ def test_thumps_are_jolts_that_decay_or_swells_of_several_cycles() -> None:
         inside = np.cumsum(bank**2, axis=1) / np.sum(bank**2, axis=1, keepdims=True)
         first, last = (np.argmax(inside > share, axis=1) for share in (0.05, 0.95))
         seconds = (last - first) / SAMPLE_RATE
-        is_jolt = np.median(np.argmax(np.abs(bank) > 0.5, axis=1)) < 0.006 * SAMPLE_RATE
-        kinds.add(bool(is_jolt))
+        is_oscillation = np.median(np.argmax(np.abs(bank) > 0.5, axis=1)) < 0.006 * SAMPLE_RATE
+        kinds.add(bool(is_oscillation))
         assert np.all(low > 0.6)
-        assert np.all(seconds < (0.2 if is_jolt else parts.THUMP_SECONDS))
+        assert np.all(seconds < (0.2 if is_oscillation else parts.THUMP_SECONDS))
         assert np.all(np.abs(bank[:, -1]) < 1e-3)
     assert kinds == {True, False}
 
