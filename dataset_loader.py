@@ -5,9 +5,11 @@ that it would have seen without the interruption, and validation and test never 
 reading at `Mixer.item`.
 """
 
+import hashlib
 import itertools
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -18,15 +20,21 @@ from historical_denoiser.data.ageing import age
 from historical_denoiser.data.audio_index import SPLIT_VERSION
 from historical_denoiser.data.changing import draw_gains
 from historical_denoiser.data.coding import code, draw_coding, limit_to_codec
-from historical_denoiser.data.mixture import Mixture, SourcePair
+from historical_denoiser.data.mixture import Mixture
 from historical_denoiser.data.noise_colour import shape_noise
+from historical_denoiser.data.pair_cache import PairCache, SourcePair
 from historical_denoiser.data.settings import SPLITS, DsetConfig
 from historical_denoiser.data.sources import SUBSONIC_HZ, CleanSource, NoiseSource
 from historical_denoiser.noise.carriers import FOLLOWING_KINDS, KINDS, MOVING, CarrierConfig
 
-# The last number of the seeds of the probes' clean sounds, and of mixtures without noise; the seeds
-# of other mixtures lack it.
-PROBE_STREAM, CLEAN_STREAM = 3, 4
+# Settings that change how cached pairs are mixed, but not the pairs.
+MIXING_KEYS = ("cache_items", "path_cache", "snr_db", "level_db", "share_clean", "share_silent",
+               "reference_dbfs", "evaluation_snrs_db", "share_profile", "share_heard",
+               "share_changing", "share_coded")
+PAIR_VERSION = 8  # raised when the same settings give other pairs
+CACHE_STREAM = 1  # the last number of the seeds of cached pairs, which those of mixtures lack
+PROBE_STREAM = 3  # the same for the clean sounds of probes
+CLEAN_STREAM = 4  # and for mixtures without noise
 PROFILE_SECONDS = (0.5, 2.0)  # length of the noise from which a training mixture's profile is made
 TEST_PROFILE_SECONDS = 1.5  # the same for fixed mixtures
 # This share of the training profiles contains the signal at this level, as if a user's excerpt of
@@ -54,6 +62,7 @@ class Mixer:
 
     Raises:
         FileNotFoundError, UserError: The data cannot be found or are not valid.
+        OSError: The cache cannot be written.
     """
 
     def __init__(self, dset: DsetConfig, split: str, seconds: float, seed: int = 0,
@@ -68,6 +77,7 @@ class Mixer:
         self.clean = CleanSource(dset, split, self.samples, self.skipped)
         self.noise = NoiseSource(dset, split, carrier, self.samples, self.skipped)
         self.categories = list(self.clean.clips)
+        self.cache = self._open_cache() if split == "train" and dset.cache_items else None
 
     def describe(self) -> str:
         """Returns a line that sums up the audio and the noise of this split."""
@@ -79,7 +89,10 @@ class Mixer:
         return f"{self.split} (split version {SPLIT_VERSION}{borrowed}): " + ", ".join(parts)
 
     def item(self, index: int) -> Mixture:
-        """Makes training mixture `index`, for which everything is drawn with a seed of its own."""
+        """Makes training mixture `index`, for which everything is drawn with a seed of its own.
+
+        With a cache, it combines the clean segment of one cached pair with the noise of another.
+        """
         rng = np.random.default_rng([*self.seed, index])
         snr_db, chance = float(rng.uniform(*self.dset.snr_db)), rng.random()
         if chance < self.dset.share_clean:
@@ -93,7 +106,14 @@ class Mixer:
         has_profile = chance < self.dset.share_profile
         needs_estimate = not has_profile and (
             chance < self.dset.share_profile + self.dset.share_heard)
-        mixture = self._mix_changing(self._draw_pair(rng, has_profile), snr_db, level_db, changing)
+        if self.cache is None:
+            pair = other = self._draw_pair(rng, has_profile)
+        else:
+            first, second = rng.integers(len(self.cache), size=2)
+            pair, other = self.cache[first], self.cache[second]
+            if other.follows:
+                pair = other
+        mixture = self._mix_changing(pair, other, snr_db, level_db, changing)
         profile = self._choose_stretch(mixture, profiling) if has_profile else None
         return self._code(replace(mixture, profile=profile, needs_estimate=needs_estimate), coding)
 
@@ -111,7 +131,7 @@ class Mixer:
             category, level_db = self.categories[index % len(self.categories)], 0.0
             clean = self.clean.draw(category, rng)
         pair = SourcePair(clean, np.zeros_like(clean), category, "none")
-        return self._mix(pair, float("inf"), level_db)
+        return self._mix(pair, pair, float("inf"), level_db)
 
     def evaluation_item(self, index: int) -> Mixture:
         """Makes fixed mixture `index` of a grid of categories, SNRs and noises.
@@ -134,7 +154,7 @@ class Mixer:
         name = recording.title if recording else _name_noise(kind, True) if kind in KINDS else kind
         pair = SourcePair(clean, noise, self.categories[category], name,
                           profile=profile if more else None)
-        return self._mix(pair, float(snrs_db[snr]), 0.0)
+        return self._mix(pair, pair, float(snrs_db[snr]), 0.0)
 
     def probe_sounds(self, count: int, seconds: float) -> list[tuple[str, np.ndarray]]:
         """Returns `count` fixed clean segments with their categories: music and speech in turn.
@@ -153,8 +173,8 @@ class Mixer:
         return self.categories[:items], self.dset.evaluation_snrs_db[:rounds]
 
     def _draw_pair(self, rng: np.random.Generator, with_profile: bool) -> SourcePair:
-        """Draws the clean segment and the noise of a training mixture."""
-        more = round(PROFILE_SECONDS[1] * SAMPLE_RATE) if with_profile else 0
+        """Draws the clean segment and the noise of a training mixture, or of a cached pair."""
+        more = self._profile_samples if with_profile else 0
         category = str(rng.choice(self.categories, p=self.clean.shares))
         kind, is_generated = self.noise.choose(rng)
         # Fixed mixtures have no noise that follows the signal: SNR assumes independent noise.
@@ -172,11 +192,11 @@ class Mixer:
         noise = shape_noise(noise, self.dset.noise_db_spread, self.highpass_hz, rng,
                             self.samples + more, self.dset.snr_highpass_hz, more)
         noise, profile = np.split(noise, [self.samples])
-        return SourcePair(clean, noise, category, _name_noise(kind, is_generated),
+        return SourcePair(clean, noise, category, _name_noise(kind, is_generated), follows,
                           profile if more else None)
 
-    def _mix(self, pair: SourcePair, snr_db: float, level_db: float) -> Mixture:
-        """Adds the noise of a pair to its clean segment."""
+    def _mix(self, pair: SourcePair, other: SourcePair, snr_db: float, level_db: float) -> Mixture:
+        """Adds the noise of `other` to the clean segment of `pair`."""
         clean, clean_power = pair.clean, dsp.power(pair.clean)
         if snr_db == float("-inf"):  # noise alone, as loud as the segment was
             clean, clean_power, noise_power = np.zeros_like(clean), 0.0, clean_power
@@ -186,23 +206,23 @@ class Mixer:
         if self.dset.reference_dbfs is not None:
             gain *= np.sqrt(10.0 ** (self.dset.reference_dbfs / 10.0) / (clean_power + noise_power))
         gain, noise_gain = np.float32(gain), np.float32(np.sqrt(noise_power))
-        noisy = clean + noise_gain * pair.noise
-        is_known = pair.profile is not None and noise_power > 0.0
+        noisy = clean + noise_gain * other.noise
+        is_known = other.profile is not None and noise_power > 0.0
         return Mixture(gain * noisy, gain * clean, pair.category,
-                       pair.noise_name if noise_power > 0.0 else "none", snr_db,
-                       gain * noise_gain * pair.profile if is_known else None)
+                       other.noise_name if noise_power > 0.0 else "none", snr_db,
+                       gain * noise_gain * other.profile if is_known else None)
 
-    def _mix_changing(self, pair: SourcePair, snr_db: float, level_db: float,
+    def _mix_changing(self, pair: SourcePair, other: SourcePair, snr_db: float, level_db: float,
                       rng: np.random.Generator) -> Mixture:
         """Mixes as `_mix` does, but in a share of the mixtures a level changes with time."""
         if rng.random() >= self.dset.share_changing:
-            return self._mix(pair, snr_db, level_db)
-        more = 0 if pair.profile is None else len(pair.profile)
+            return self._mix(pair, other, snr_db, level_db)
+        more = 0 if other.profile is None else len(other.profile)
         noise_gain, mixture_gain = draw_gains(rng, self.samples, more)
         noise_gain, profile_gain = np.split(noise_gain, [self.samples])
-        changed = replace(pair, noise=noise_gain * pair.noise,
-                          profile=None if pair.profile is None else profile_gain * pair.profile)
-        mixture = self._mix(changed, snr_db, level_db)
+        changed = replace(other, noise=noise_gain * other.noise,
+                          profile=None if other.profile is None else profile_gain * other.profile)
+        mixture = self._mix(pair, changed, snr_db, level_db)
         return replace(mixture, noisy=mixture_gain * mixture.noisy,
                        clean=mixture_gain * mixture.clean)
 
@@ -229,6 +249,28 @@ class Mixer:
             stretch = stretch + dsp.fit_length(np.float32(dsp.to_gain(LEAK_DB)) * signal, samples)
         return stretch
 
+    def _open_cache(self) -> PairCache:
+        """Opens the cache; its name is a hash of all files and settings that change its pairs."""
+        settings = {name: value for name, value in vars(self.dset).items()
+                    if name not in MIXING_KEYS}
+        clips, noises = self.clean.clips.values(), self.noise.recordings.values()
+        paths = [clip.path for clip in itertools.chain(*clips)]
+        paths += [path for recording in itertools.chain(*noises) for path in recording.files]
+        stamps = [(path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+        key = repr([settings, self.noise.carrier, self.seed, self.samples, self.highpass_hz,
+                    PAIR_VERSION, list(clips), list(noises), stamps]
+                   + [PROFILE_SECONDS] * (self.profile_form is not None))
+        name = hashlib.sha1(key.encode(), usedforsecurity=False).hexdigest()[:16]
+        return PairCache(Path(self.dset.path_cache) / name, self.dset.cache_items, self.samples,
+                         self._make_pair, self._profile_samples)
+
+    @property
+    def _profile_samples(self) -> int:
+        return round(PROFILE_SECONDS[1] * SAMPLE_RATE) if self.profile_form else 0
+
+    def _make_pair(self, number: int) -> SourcePair:
+        return self._draw_pair(np.random.default_rng([*self.seed, number, CACHE_STREAM]),
+                               self.profile_form is not None)
 
 
 def _name_noise(kind: str, is_generated: bool) -> str:

@@ -44,7 +44,7 @@ MAX_SKIPPED_IN_A_ROW = 20  # a run stops after so many steps without finite grad
 NEVER = 2**31 - 1  # as a number of steps
 # Settings that do not influence the weights. A name stands for all that begin with it.
 WITHOUT_EFFECT = ("path_experiment", "inference.", "test_items", "shown_items", "save_every_steps",
-                  "loader_workers", "max_minutes", "strategy", "probe_",
+                  "loader_workers", "max_minutes", "strategy", "dset.path_cache", "probe_",
                   "test_probe_sounds", "perceptual", "profile", "path_evaluation",
                   "dset.made_noise", "dset.recorded_noise", "sealed_log")
 

@@ -2,6 +2,7 @@
 
     python benchmarks/loader.py                       # the starter corpus, two processes
     python benchmarks/loader.py --profile             # time by function, in one process
+    python benchmarks/loader.py dset.cache_items=200  # from a cache, which is filled first
     python benchmarks/loader.py --workers 1 --train 10  # how long training steps wait for batches
 """
 
@@ -88,6 +89,8 @@ def main() -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = config.load_config(compose("conf", arguments.overrides))
     mixer = Mixer(cfg.dset, "train", cfg.seg_len_s_train, cfg.seed, cfg.noise, cfg.stft.highpass_hz)
+    for number in range(len(mixer.cache or ())):
+        mixer.cache[number]  # fills the cache
     if arguments.profile:
         print_profile(cfg, mixer, arguments.steps)
     elif arguments.train:

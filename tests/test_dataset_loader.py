@@ -430,8 +430,9 @@ def test_a_share_of_the_items_needs_an_estimate_of_the_network(hums):
         replace(hums, share_profile=0.6, share_heard=0.5)
 
 
-def test_processes_make_the_same_mixtures(hums):
-    mixer = Mixer(replace(hums, share_generated=0.5), "train", 0.3, seed=2, profile_form=FORM)
+def test_processes_make_the_same_mixtures(hums, folders):
+    mixer = Mixer(replace(hums, cache_items=4, path_cache=str(folders / "cache"),
+                          share_generated=0.5), "train", 0.3, seed=2, profile_form=FORM)
     for step, batch in enumerate(feeding.numpy_batches(mixer, 2, 0, 4, workers=2)):
         for made, same in zip(batch, feeding.make_batch(mixer, step, 2), strict=True):
             np.testing.assert_array_equal(made, same)
@@ -466,3 +467,12 @@ def test_fixed_mixtures_are_the_same_with_profiles(hums):
         assert len(item.profile) == 1.5 * SAMPLE_RATE and plain.profile is None
         assert dsp.power(item.profile) == pytest.approx(dsp.power(item.noisy - item.clean),
                                                         rel=0.01)
+
+
+def test_cached_pairs_keep_their_profiles(hums, tmp_path):
+    cached = replace(hums, cache_items=6, path_cache=str(tmp_path / "cache"), share_profile=1.0)
+    mixer = Mixer(cached, "train", 0.5, profile_form=FORM)
+    for item in map(mixer.item, [*range(8), *range(8)]):  # made, then read
+        assert loudest_hz(item.profile) == pytest.approx(loudest_hz(item.noisy - item.clean),
+                                                         abs=4.0)
+    assert mixer.cache.folder != Mixer(cached, "train", 0.5).cache.folder

@@ -6,17 +6,6 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class SourcePair:
-    """A clean segment and a noise before they are mixed."""
-
-    clean: np.ndarray  # (samples,), float32
-    noise: np.ndarray  # (samples,), float32, with a power of 1
-    category: str
-    noise_name: str
-    profile: np.ndarray | None = None  # (any,), float32, a second stretch of the noise
-
-
-@dataclass(frozen=True)
 class Mixture:
     """A noisy waveform, its clean target, and how it was made."""
 

@@ -65,6 +65,8 @@ class DsetConfig:
     share_saturated: float = 0.0  # peaks softly flattened
     share_band_limited: float = 0.0  # low-passed at 3 to 14 kHz
     reference_dbfs: float | None = None  # RMS to which a mixture is brought before `level_db`
+    cache_items: int = 0  # number of clean segments and noises that are kept on disk
+    path_cache: str = "data/cache"
 
     def __post_init__(self) -> None:
         require_range("dset.snr_db", self.snr_db)
@@ -77,6 +79,7 @@ class DsetConfig:
             require(0.25 <= speed[0] and speed[1] <= 4.0, f"dset.{name}", "in [0.25, 4]", speed)
         require(self.reference_dbfs is None or -100.0 <= self.reference_dbfs <= 0.0,
                 "dset.reference_dbfs", "null or in [-100, 0]", self.reference_dbfs)
+        require(self.cache_items >= 0, "dset.cache_items", "at least 0", self.cache_items)
         require(set(self.made_noise) <= set(MADE_GROUPS), "dset.made_noise",
                 f"a list of {MADE_GROUPS}", self.made_noise)
         require(self.recorded_noise or self.made_noise, "dset.recorded_noise",
