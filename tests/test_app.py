@@ -483,10 +483,8 @@ def test_the_strength_of_a_band_is_drawn_heard_written_and_told(open_page, serve
     page.get_by_text("Strength by frequency").click()
     slider = page.get_by_label("Strength at 250 Hz")
     slider.wait_for()
-    drawn = page.evaluate("""() => { const canvas = document.querySelector("#bands canvas");
-      const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-      return pixels.some((value) => value > 0); }""")
-    assert drawn and page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator("#bands [data-part=noise]").first.bounding_box()["height"] > 50
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     full, calls = sound(page, "removed"), len(served.calls)
     command = "document.querySelector('#command textarea').value"
     page.get_by_label("Strength at 63 Hz").fill("0.5")
@@ -598,7 +596,7 @@ def test_two_users_at_once_get_their_own_results_one_after_the_other(
         first.wait_for_timeout(20)
     # In the narrowest window too, all lies in its own place.
     bar, heading = (first.locator(selector).bounding_box()
-                    for selector in ("#status .progress-bar", "text=3. Listen"))
+                    for selector in ("#status .progress-bar", "text=4. Listen"))
     assert bar["y"] + bar["height"] <= heading["y"]
     assert first.evaluate("(() => { const player = document.querySelector('.player');"
                           " return player.scrollWidth - player.clientWidth; })()") <= 0
@@ -967,8 +965,6 @@ def test_ten_seconds_are_tried_first_as_the_whole_is_restored(at_work, tmp_path)
     full = at_work.run([0.2, 0.6], carrier="voice_memo")
     tried, removed = (np.fromfile(each.removed.path, "<i2") for each in (found, full))
     assert np.corrcoef(tried, removed[-len(tried):])[0, 1] > 0.98
-    peaks = [0.1] * 300 + [0.5] * 100 + [0.1] * 200
-    assert choices.loudest(peaks, 60.0) == 30.0 and choices.loudest([0.1, 0.2], 2.0) == 0.0
 
 
 def test_tracks_and_loudness_are_delivered_as_by_the_command(at_work):
