@@ -30,7 +30,7 @@ def test_findings_are_a_table_and_suggestions_set_the_controls():
     assert answers.take([], [setting])[2] == handlers.NO_PROFILE
     assert answers.take(["carrier=lp"], [])[1::4] == ("lp", "as for lp")
     first, *others = choices.carriers()
-    assert first == ("Nothing is known of the carrier (auto)", "auto")
+    assert first == ("Unknown (auto)", "auto")
     assert ("Compact cassettes (cassette)", "cassette") in others and len(others) == 9
 
 
