@@ -43,7 +43,7 @@ def draw(carrier: str, sets: Mapping[str, Any], band_hz: Sequence[float | None] 
     legend = "".join(f'<span><i data-part="{part}"></i>{html.escape(getattr(TEXT.legend, part))}'
                      '</span>' for part in parts)
     caption = "".join(f"<p>{html.escape(text)}</p>" for text in (
-        words_of(carrier).known, f"{_describe_band(low_hz, high_hz)} {_describe_settings(sets)}".strip(),
+        words_of(carrier).known, _describe_band(low_hz, high_hz), _describe_settings(sets),
         _describe_outside(np.array(spectrum), kept)) if text)
     return FIGURE.format(
         picture=bands.draw(TEXT.carrier.picture, _outline(low_hz, high_hz), **spectra), axis=AXIS,
