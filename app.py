@@ -31,7 +31,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
@@ -49,7 +49,7 @@ from historical_denoiser.core.resources import PRETRAINED
 from historical_denoiser.denoiser import Method, choose_method, choose_network
 from historical_denoiser.formats import containers
 from historical_denoiser.formats.audio_io import Recording
-from historical_denoiser.page import bands, carriers, choices
+from historical_denoiser.page import bands, choices
 from historical_denoiser.page.listening import (
     Found,
     KeepingNoise,
@@ -209,17 +209,6 @@ class Workshop:
         with upload.in_use():
             return draw_sound(upload.before.picture, [upload.before], upload.before.peaks,
                               lambda seconds: upload.require_present())
-
-    def spectrum(self, upload: Upload) -> list[float]:
-        """Returns the average spectrum of a recording; see `bands.measure_spectrum`."""
-        with upload.in_use():
-            return bands.spectrum_of(upload, upload.before)
-
-    def carrier(self, carrier: str, chosen: Iterable[str] = (),
-                spectrum: Sequence[float] = ()) -> str:
-        """Returns the picture of what a carrier holds; the arguments are as in `settings`."""
-        return carriers.draw(carrier, choices.chosen_by(carrier, self.given),
-                             self.settings(carrier, chosen).band_hz, spectrum)
 
     def denoise(self, upload: Upload, choice: str, settings: InferenceConfig,
                 report: Callable[[float], object], spared: Collection[Click] = (),

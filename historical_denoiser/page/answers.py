@@ -9,7 +9,7 @@ import itertools
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,12 @@ from historical_denoiser.audio.replay import UNCHANGED
 from historical_denoiser.classical.clicks import LEVELS
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.progress import Pace, ticking
-from historical_denoiser.formats import audio_io, containers
-from historical_denoiser.page import bands, choices
+from historical_denoiser.page import bands, carriers, choices
 from historical_denoiser.page.listening import Found, Sound, film_start
 from historical_denoiser.page.sessions import AFTER_SHARE, Session, Upload
 from historical_denoiser.page.texts import TEXT, fill_in
 from historical_denoiser.restoration.settings import OFF
 from historical_denoiser.run import profiles
-from historical_denoiser.run.inputs import OWN_RESULT
 
 logger = logging.getLogger(__name__)
 
@@ -109,16 +107,9 @@ class Answers:
     @_with_plain_errors
     def sift(self, uploads: list[str]):
         """Returns those files of a folder that are recordings, and no results of others there."""
-        paths = sorted(map(Path, uploads), key=lambda path: path.name.casefold())
-        endings, stems = audio_io.AUDIO_ENDINGS | containers.ENDINGS, {path.stem for path in paths}
-
-        def is_result(stem: str) -> bool:
-            result = OWN_RESULT.fullmatch(stem)
-            return bool(result) and result["origin"] in stems
-
-        found = [path for path in paths if path.suffix.lower() in endings
-                 and not path.name.startswith(".") and not is_result(path.stem)]
-        self.workshop.sessions.discard(set(paths) - set(found))
+        paths = set(map(Path, uploads))
+        found = choices.recordings_of(paths)
+        self.workshop.sessions.discard(paths - set(found))
         if not found:
             raise UserError(TEXT.errors.no_recordings)
         return [str(path) for path in found]
@@ -154,8 +145,8 @@ class Answers:
     def show_carrier(self, carrier: str, ticked: list[str], played: dict | None,
                      request: gr.Request):
         """Draws the band that a carrier holds, and the spectrum of the recording, if any."""
-        spectrum = _unless_removed(self, request, self.workshop.spectrum) if played else None
-        return self.workshop.carrier(carrier, _others(ticked), spectrum or ())
+        spectrum = _unless_removed(self, request, _spectrum) if played else None
+        return picture_of(self.workshop, carrier, ticked, spectrum or ())
 
     def take(self, ticked: list[str], taken: list[str]):
         """Sets the controls for a suggestion that was ticked, or no longer is."""
@@ -310,7 +301,19 @@ class Answers:
         self.workshop.sessions.stay(request.session_hash)
 
 
-def _others(ticked: list[str]) -> list[str]:
+def picture_of(workshop: Any, carrier: str, ticked: Sequence[str] = (),
+               spectrum: Sequence[float] = ()) -> str:
+    """Returns the picture of what a carrier holds, see `carriers.draw`."""
+    return carriers.draw(carrier, choices.chosen_by(carrier, workshop.given),
+                         workshop.settings(carrier, _others(ticked)).band_hz, spectrum)
+
+
+def _spectrum(upload: Upload) -> list[float]:
+    with upload.in_use():
+        return bands.spectrum_of(upload, upload.before)
+
+
+def _others(ticked: Sequence[str]) -> list[str]:
     """Returns the suggestions that were ticked, but for those that set other controls."""
     return [each for each in ticked if each.partition("=")[0] not in CONTROLLED]
 

@@ -16,10 +16,12 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from historical_denoiser.core.resources import CONF
+from historical_denoiser.formats import audio_io, containers
 from historical_denoiser.page.listening import Sound
 from historical_denoiser.page.texts import TEXT
 from historical_denoiser.restoration.click_list import Click
 from historical_denoiser.run.findings import NONE, Finding
+from historical_denoiser.run.inputs import OWN_RESULT
 from historical_denoiser.run.look import command, suggest
 from historical_denoiser.run.settings import InferenceConfig
 
@@ -31,6 +33,19 @@ PREVIEW_SECONDS = 10.0
 LOUDEST, QUIETEST, POSITION = "loudest", "quietest", "position"  # excerpts of a preview
 # Settings that the page has for itself.
 OWN = ("audio", "output_dir", "context_seconds")
+
+
+def recordings_of(paths: Collection[Path]) -> list[Path]:
+    """Returns those files of a folder that are recordings, and no results of others there."""
+    endings, stems = audio_io.AUDIO_ENDINGS | containers.ENDINGS, {path.stem for path in paths}
+
+    def is_result(stem: str) -> bool:
+        result = OWN_RESULT.fullmatch(stem)
+        return bool(result) and result["origin"] in stems
+
+    return [path for path in sorted(paths, key=lambda path: path.name.casefold())
+            if path.suffix.lower() in endings and not path.name.startswith(".")
+            and not is_result(path.stem)]
 
 
 def carriers() -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ from historical_denoiser.page.answers import (
     NO_PROFILE,
     Answers,
     nothing,
+    picture_of,
 )
 from historical_denoiser.page.texts import TEXT, fill_in
 from historical_denoiser.restoration.settings import OFF
@@ -76,7 +77,7 @@ def _lay_out_choices(on: SimpleNamespace, workshop: Any) -> None:
     gr.Markdown(TEXT.page.step_carrier)
     on.carrier = gr.Dropdown(choices.carriers(), value=workshop.cfg.carrier, elem_id="carrier",
                              label=TEXT.carrier.label)
-    on.band = gr.HTML(workshop.carrier(workshop.cfg.carrier), elem_id="band")
+    on.band = gr.HTML(picture_of(workshop, workshop.cfg.carrier), elem_id="band")
     gr.Markdown(TEXT.page.step_recording)
     with gr.Tab(TEXT.recordings.file_tab):
         on.file = gr.File(label=TEXT.recordings.files, height=150, elem_id="file",
