@@ -15,7 +15,7 @@ from historical_denoiser.page.texts import TEXT
 RATE, SIZE = 48000, 2**16  # of the filters that are drawn
 POINTS_PER_THIRD = 8
 LOBES_DB = 45.0  # the sidelobes of the filters are lower, and are not drawn
-NOTHING_DB = 60.0  # a part of a recording that is softer than the rest by more is nothing
+NOTHING_DB = 60.0  # a part of a recording that is softer than the rest by more is next to nothing
 AXIS = "".join(f"<span>{text}</span>" for text in (
     63, 125, 250, 500, "1k", "2k", "4k", "8k", "16k"))
 FIGURE = ('<figure>{picture}<div class="axis" aria-hidden="true">{axis}</div>'
@@ -99,6 +99,6 @@ def _describe_outside(spectrum: np.ndarray, kept: np.ndarray) -> str:
     powers = 10.0 ** (0.1 * spectrum)
     softer = float(dsp.decibels(powers[kept].sum() / powers[~kept].sum(), bands.LOWEST_POWER))
     if softer > NOTHING_DB:
-        return TEXT.carrier.nothing
+        return TEXT.carrier.nothing.format(db=f"{NOTHING_DB:.0f}")
     return (TEXT.carrier.louder if softer < 0.0 else TEXT.carrier.softer).format(
         db=f"{abs(softer):.0f}")
