@@ -107,9 +107,9 @@ class Answers:
     @_with_plain_errors
     def sift(self, uploads: list[str]):
         """Returns those files of a folder that are recordings, and no results of others there."""
-        paths = set(map(Path, uploads))
+        paths = list(map(Path, uploads))
         found = choices.recordings_of(paths)
-        self.workshop.sessions.discard(paths - set(found))
+        self.workshop.sessions.discard(set(paths) - set(found))
         if not found:
             raise UserError(TEXT.errors.no_recordings)
         return [str(path) for path in found]
