@@ -7,9 +7,9 @@ Open http://127.0.0.1:7860 and choose a recording. Most used settings:
   app.port=8000                port of the page
   app.host=0.0.0.0             lets others in the network use the page; default: this computer only
   app.weights=[FOLDER,...]     weights that are offered in addition to those of weights=...
-  app.longest_minutes=120      maximum length of the recordings of a user together
-  app.largest_mb=2000          maximum size of their files together
-  app.most_million_samples=900 maximum number of samples in all channels together
+  app.longest_minutes=360      maximum length of the recordings of a user together
+  app.largest_mb=4000          maximum size of their files together
+  app.most_million_samples=2200 maximum number of samples in all channels together
   app.all_users_gb=200         maximum size of the files of all users together
   weights=FILE                 as for inference.py, like the settings inference.*
 
@@ -69,6 +69,7 @@ from historical_denoiser.page.sessions import (
     open_upload,
     require_length,
 )
+from historical_denoiser.page.texts import TEXT
 from historical_denoiser.restoration.click_list import Click, find_clicks
 from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.run import profiles
@@ -82,8 +83,7 @@ from historical_denoiser.settings import Config, run_with_settings
 logger = logging.getLogger(__name__)
 
 EXAMPLE = PRETRAINED.parent / "examples" / "noisy.flac"
-CLASSICAL = "Classical method without a network"
-NO_RESULT = 'there is no result yet; press "Remove the noise" first'
+CLASSICAL = TEXT.choices.classical
 SWEEP_SECONDS = 10.0  # interval at which old files are deleted
 MAX_CLICKS = 2000  # the strongest ones, which are listed
 POLL_SECONDS = 0.2  # interval at which signals are noticed
@@ -110,7 +110,7 @@ def _methods(cfg: Config) -> dict[str, Config]:
     for weights in (cfg.weights, *cfg.app.weights):
         own = dataclasses.replace(cfg, method="network", weights=weights)
         folder = choose_network(own)[0].parent
-        name = "Neural network of this project" if folder == PRETRAINED else folder.name
+        name = TEXT.choices.network if folder == PRETRAINED else folder.name
         found[f"{name} ({weights})" if name in found else name] = own
     return found | {CLASSICAL: dataclasses.replace(cfg, method="lsa", weights=None)}
 
@@ -175,7 +175,7 @@ class Workshop:
         if session.current is None:
             reason, count = session.uploads[0].failed, len(session.uploads)
             raise UserError(reason if count == 1 else
-                            f"none of the {count} files can be read; the first: {reason}")
+                            TEXT.errors.none_readable.format(count=count, reason=reason))
         return session
 
     def sound(self, upload: Upload, others: Collection[Recording] = ()) -> Sound:
@@ -226,9 +226,8 @@ class Workshop:
             spared: Clicks that stay as they are in the recording.
             carrier: The carrier in `settings`.
         """
-        require(settings.noise_profile == "none" or self.takes_profile(choice), "noise profile",
-                "left out with this network, which was trained without one",
-                settings.noise_profile)
+        if settings.noise_profile != "none" and not self.takes_profile(choice):
+            raise UserError(TEXT.errors.no_profile_taken)
         self.sessions.require_room()
         with upload.in_use(), ExitStack() as undo:
             # A new folder, because `write` may still use the former result.
@@ -296,7 +295,7 @@ class Workshop:
         with upload.in_use(), upload.lock:
             found = upload.found
             if found is None:
-                raise UserError(NO_RESULT)
+                raise UserError(TEXT.errors.no_result)
             found.settings = dataclasses.replace(found.settings, denoising_strength=strength,
                                                  **delivered)
             kept = KeptNoise(self._restorer(found), found.known, found.noise)
@@ -311,7 +310,7 @@ class Workshop:
         """
         with upload.in_use(), upload.lock:
             if upload.found is None:
-                raise UserError(NO_RESULT)
+                raise UserError(TEXT.errors.no_result)
             bands.filter_result(upload.found, upload.before, per_band,
                                 lambda seconds: upload.require_present())
             return upload.found

@@ -9,7 +9,7 @@ import itertools
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,24 +21,21 @@ from historical_denoiser.audio.replay import UNCHANGED
 from historical_denoiser.classical.clicks import LEVELS
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.progress import Pace, ticking
-from historical_denoiser.formats import audio_io, containers
-from historical_denoiser.page import bands, choices
+from historical_denoiser.page import bands, carriers, choices
 from historical_denoiser.page.listening import Found, Sound, film_start
 from historical_denoiser.page.sessions import AFTER_SHARE, Session, Upload
+from historical_denoiser.page.texts import TEXT, fill_in
 from historical_denoiser.restoration.settings import OFF
 from historical_denoiser.run import profiles
-from historical_denoiser.run.inputs import OWN_RESULT
 
 logger = logging.getLogger(__name__)
 
-NO_PROFILE, FOUND_PROFILE = "Work without one", "Find one automatically"
-MARKED_PROFILE = "Use the section between the times below"
+NO_PROFILE, FOUND_PROFILE = TEXT.choices.no_profile, TEXT.choices.found_profile
+MARKED_PROFILE = TEXT.choices.marked_profile
 CONTROLLED = ("carrier", profiles.KEY)  # suggestions that set other controls
 TURNS = itertools.count(1)  # each value starts the next run of those that were requested
-# What the player calls the parts of the noise.
-PARTS = {"hum": "Hum", "clicks": "Clicks and crackle", "held_notes": "Held notes, put back"}
-PICTURE = ('<a href="gradio_api/file={0}" target="_blank" title="Open in its own size"><img '
-           'src="gradio_api/file={0}" alt="Spectrograms of input, output and residual"></a>')
+PICTURE = fill_in('<a href="gradio_api/file={0}" target="_blank" title="TEXT.files.open_picture">'
+                  '<img src="gradio_api/file={0}" alt="TEXT.files.picture"></a>', False)
 FOLLOW_SECONDS = 0.5  # interval at which a run at work is shown after a reload
 PROGRESS = gr.Progress()  # Gradio recognises it as a default value
 
@@ -52,7 +49,8 @@ def _with_plain_errors(answer: Callable) -> Callable:
             return answer(self, *args)
         except (UserError, OSError) as error:
             line = html.escape(self.workshop.sessions.describe(error))
-            raise gr.Error(line, duration=None, title="Error", print_exception=False) from error
+            raise gr.Error(line, duration=None, title=TEXT.errors.error,
+                           print_exception=False) from error
 
     return guarded
 
@@ -80,8 +78,8 @@ class Answers:
         found, wrong = choices.read_address(request.query_params, usual, {
             "carrier": carriers, "method": self.workshop.choices, "clicks": [OFF, *LEVELS]})
         if wrong:
-            gr.Warning(html.escape(f"the page's address has values that are not offered here: "
-                                   f"{', '.join(wrong)}"), duration=None, title="Ignored")
+            gr.Warning(html.escape(TEXT.errors.bad_address.format(values=", ".join(wrong))),
+                       duration=None, title=TEXT.errors.ignored)
         if "carrier" in found:
             usual["clicks"] = self.workshop.settings(found["carrier"]).declick
         *others, strengths = (usual | found).values()
@@ -109,18 +107,11 @@ class Answers:
     @_with_plain_errors
     def sift(self, uploads: list[str]):
         """Returns those files of a folder that are recordings, and no results of others there."""
-        paths = sorted(map(Path, uploads), key=lambda path: path.name.casefold())
-        endings, stems = audio_io.AUDIO_ENDINGS | containers.ENDINGS, {path.stem for path in paths}
-
-        def is_result(stem: str) -> bool:
-            result = OWN_RESULT.fullmatch(stem)
-            return bool(result) and result["origin"] in stems
-
-        found = [path for path in paths if path.suffix.lower() in endings
-                 and not path.name.startswith(".") and not is_result(path.stem)]
+        paths = list(map(Path, uploads))
+        found = choices.recordings_of(paths)
         self.workshop.sessions.discard(set(paths) - set(found))
         if not found:
-            raise UserError("the folder has no recordings")
+            raise UserError(TEXT.errors.no_recordings)
         return [str(path) for path in found]
 
     @_with_plain_errors
@@ -150,6 +141,13 @@ class Answers:
         marks = _unless_removed(self, request, self.workshop.draw) if played else None
         return marks and {"of": played.get("whole", played)["before"], "marks": marks}
 
+    @_with_plain_errors
+    def show_carrier(self, carrier: str, ticked: list[str], played: dict | None,
+                     request: gr.Request):
+        """Draws the band that a carrier holds, and the spectrum of the recording, if any."""
+        spectrum = _unless_removed(self, request, _spectrum) if played else None
+        return picture_of(self.workshop, carrier, ticked, spectrum or ())
+
     def take(self, ticked: list[str], taken: list[str]):
         """Sets the controls for a suggestion that was ticked, or no longer is."""
         carrier, kind, start, end, declick = [gr.skip()] * 5
@@ -170,21 +168,19 @@ class Answers:
 
     @_with_plain_errors
     def preview(self, request: gr.Request, progress=PROGRESS, *values: Any):
-        """Restores ten seconds alone: from a place or, if that is 0, the loudest."""
-        place, *chosen = values
+        """Restores ten seconds alone, chosen as by `choices.excerpt_start`."""
+        place, excerpt, *chosen = values
         session = self._session(request)
         upload, (choice, settings) = session.current, self._settings(*chosen)
         self.workshop.sound(upload, session.others(upload))
         whole = _played(upload)
-        seconds = whole["samples"] / whole["rate"]
-        place = (min(place, max(0.0, seconds - choices.PREVIEW_SECONDS)) or
-                 choices.loudest(whole["peaks"], seconds))
+        start = choices.excerpt_start(excerpt, upload.before, place)
         with _reported(progress, session, choices.PREVIEW_SECONDS) as report:
-            sound, found = self.workshop.preview(upload, choice, settings, place, report)
+            sound, found = self.workshop.preview(upload, choice, settings, start, report)
         if upload.found:
             whole |= _result(upload.found, upload.recording.rate)[0]
         return _of_sound(sound) | _result(found, upload.recording.rate)[0] | {
-            "whole": whole, "start": place}, gr.Button(visible=True)
+            "whole": whole, "start": start}, gr.Button(visible=True)
 
     @_with_plain_errors
     def request_one(self, request: gr.Request, listed: list[list], *chosen: Any):
@@ -201,8 +197,7 @@ class Answers:
         session = self._session(request)
         rest = [upload for upload in session.readable if upload.found is None] or session.readable
         if len(rest) > 1 and isinstance(self._settings(*chosen)[1].noise_profile, list):
-            raise UserError("the section that holds only noise must be found automatically, or "
-                            "left out, for several recordings: it was marked in one of them")
+            raise UserError(TEXT.errors.one_section)
         return self._requested(session, {
             upload: upload.found.spared if upload.found else [] for upload in rest}, chosen)
 
@@ -277,9 +272,8 @@ class Answers:
         if not self.workshop.takes_profile(choice):
             profile = "none"  # it was marked for another choice and is not visible now
         return choice, self.workshop.settings(
-            carrier, [each for each in ticked if each.partition("=")[0] not in CONTROLLED],
-            denoising_strength=strength, noise_profile=profile, declick=declick,
-            strength_per_band=bands.per_band(strengths["strengths"]))
+            carrier, _others(ticked), denoising_strength=strength, noise_profile=profile,
+            declick=declick, strength_per_band=bands.per_band(strengths["strengths"]))
 
     @_with_plain_errors
     def deliver(self, played: dict | None, strength: float, tracks: str, loudness: int,
@@ -289,7 +283,7 @@ class Answers:
         if upload is None or upload.found is None:
             return gr.Column(visible=False), *[gr.skip()] * 7
         job = self.workshop.write(upload, strength, tracks=tracks, loudness=loudness or None)
-        buttons = [gr.DownloadButton(f"Download {path.name}", value=path)
+        buttons = [gr.DownloadButton(TEXT.files.named.format(name=path.name), value=path)
                    for path in (job.denoised, job.residual)]
         kept, more = job.extras.keep_clicks, list(map(str, upload.found.delivered))
         written = [strength, bands.strengths_of(upload.found.settings.strength_per_band)]
@@ -305,6 +299,23 @@ class Answers:
     def stay(self, request: gr.Request) -> None:
         """Notes that the page is open."""
         self.workshop.sessions.stay(request.session_hash)
+
+
+def picture_of(workshop: Any, carrier: str, ticked: Sequence[str] = (),
+               spectrum: Sequence[float] = ()) -> str:
+    """Returns the picture of what a carrier holds, see `carriers.draw`."""
+    return carriers.draw(carrier, choices.chosen_by(carrier, workshop.given),
+                         workshop.settings(carrier, _others(ticked)).band_hz, spectrum)
+
+
+def _spectrum(upload: Upload) -> list[float]:
+    with upload.in_use():
+        return bands.spectrum_of(upload, upload.before)
+
+
+def _others(ticked: Sequence[str]) -> list[str]:
+    """Returns the suggestions that were ticked, but for those that set other controls."""
+    return [each for each in ticked if each.partition("=")[0] not in CONTROLLED]
 
 
 def _unless_removed(answers: Answers, request: gr.Request, act: Callable[[Upload], Any]) -> Any:
@@ -331,8 +342,8 @@ def _reported(progress: Any, session: Session, seconds: float,
     def show() -> None:
         left = pace.time_left()
         session.progress = (
-            pace.estimate() / pace.total, f"Removing the noise, {left}" if left else
-            "Writing the result" if pace.is_complete else "Analysing the recording")
+            pace.estimate() / pace.total, TEXT.run.removing.format(left=left) if left else
+            TEXT.run.writing if pace.is_complete else TEXT.run.analysing)
         progress(session.progress[0], desc=session.progress[1])
 
     show()
@@ -382,7 +393,9 @@ def _shown(workshop: Any, session: Session, kind: str, strengths: dict[str, Any]
 def _drawn(upload: Upload) -> dict[str, Any]:
     """Returns the value of the strengths by frequency for a result."""
     strengths = bands.strengths_of(upload.found.settings.strength_per_band)
-    return {"strengths": strengths} | bands.spectra_of(upload.found, upload.before)
+    return {"strengths": strengths, "picture": bands.draw(
+        recording=bands.spectrum_of(upload, upload.before),
+        noise=bands.spectrum_of(upload.found, upload.found.removed))}
 
 
 def _listed(session: Session):
@@ -418,9 +431,9 @@ def _result(found: Found, rate: int) -> tuple[dict[str, Any], list[list]]:
             "removed": _address(removed), "removedPeaks": removed.peaks,
             "restoredPicture": f"gradio_api/file={found.restored_picture}",
             "base": found.base and _address(found.base), "products": found.products,
-            "repairs": "Repairs and band limits" if settings.repair and settings.band_hz
-                       else "Repairs" if settings.repair else "Band limits",
-            "parts": [{"name": stage, "label": PARTS[stage], "url": _address(sound)}
+            "repairs": TEXT.parts.repairs_and_limits if settings.repair and settings.band_hz
+                       else TEXT.parts.repairs if settings.repair else TEXT.parts.limits,
+            "parts": [{"name": stage, "label": getattr(TEXT.stages, stage), "url": _address(sound)}
                       for stage, sound in heard.items()],
             "corrected": settings.replay != UNCHANGED}, rows
 

@@ -1,8 +1,9 @@
-"""The strength by octaves, and the average spectra over which the page draws it.
+"""The strength by octaves, and the average spectra that the page draws.
 
-Start reading at `per_band` and `filter_result`.
+Start reading at `per_band`, `filter_result` and `draw`.
 """
 
+import html
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -14,12 +15,15 @@ from historical_denoiser.audio import dsp
 from historical_denoiser.audio.inspection import band_powers
 from historical_denoiser.audio.removal import Strength, remove
 from historical_denoiser.page.listening import LOUDEST, Found, Sound, measure_sounds, write_sound
+from historical_denoiser.page.sessions import Upload
 
 BLOCK_SECONDS = 10.0
 OCTAVES_HZ = tuple(62.5 * 2.0**number for number in range(9))  # centres; 62.5 includes all below
 EDGES_HZ = (0, *(round(centre / 2.0**0.5) for centre in OCTAVES_HZ[1:]))
 ALL = [1.0] * len(OCTAVES_HZ)
 LOWEST_POWER = 1e-12
+THIRDS, RANGE_DB, HEADROOM_DB = 3 * len(OCTAVES_HZ), 70, 6  # width and height of a picture
+PICTURE = '<svg class="spectra" viewBox="0 0 {} {}" preserveAspectRatio="none" {}>{}</svg>'
 
 
 def per_band(strengths: Sequence[float]) -> list[list[float]] | None:
@@ -61,11 +65,31 @@ def filter_result(found: Found, before: Sound, pairs: Sequence[Sequence[float]] 
     measure_sounds(found, before, check)
 
 
-def spectra_of(found: Found, before: Sound) -> dict[str, list[float]]:
-    """Returns the average spectra of a recording, whose sound is `before`, and of its noise."""
-    if found.spectra is None:
-        found.spectra = measure_spectra(before, found.removed)
-    return found.spectra
+def draw(alternative: str = "", under: str = "", **spectra: Sequence[float | None]) -> str:
+    """Returns a picture of spectra over each other, as SVG; `page.css` has their colours by name.
+
+    Args:
+        alternative: Text for who does not see the picture; without one, it is hidden from them.
+        under: An SVG path that is drawn before; see `as_path`.
+        spectra: Levels in third octaves from 50 Hz, in dB; None where there is nothing to draw.
+    """
+    levels = [level for each in spectra.values() for level in each if level is not None]
+    bottom_db = max(levels, default=0.0) + HEADROOM_DB - RANGE_DB
+    bars = {name: "".join(f"M{third},{RANGE_DB}v{-max(0.0, level - bottom_db):.1f}h.9V{RANGE_DB}z"
+                          for third, level in enumerate(each) if level is not None)
+            for name, each in spectra.items()}
+    role = f'role="img" aria-label="{html.escape(alternative)}"' if alternative else (
+        'aria-hidden="true"')
+    paths = {"band": under} | bars
+    return PICTURE.format(THIRDS, RANGE_DB, role, "".join(
+        f'<path data-part="{name}" d="{path}"/>' for name, path in paths.items()))
+
+
+def spectrum_of(owner: Upload | Found, sound: Sound) -> list[float]:
+    """Returns the average spectrum of the sound of a recording or a result, which keeps it."""
+    if owner.spectrum is None:
+        owner.spectrum = measure_spectrum(sound)
+    return owner.spectrum
 
 
 def filter_sound(path: Path, noise: Sound, pairs: Sequence[Sequence[float]],
@@ -83,15 +107,12 @@ def filter_sound(path: Path, noise: Sound, pairs: Sequence[Sequence[float]],
     return write_sound(path, (block for _, block in removed), noise, check)
 
 
-def measure_spectra(recording: Sound, noise: Sound) -> dict[str, list[float]]:
-    """Returns the average powers of both in third octaves from 50 Hz, in dB."""
-    levels = {}
-    for name, sound in (("recording", recording), ("noise", noise)):
-        powers = [band_powers(block, sound.rate) for block in _read(sound)]
-        frames = max(1, sum(map(len, powers)))  # a very short recording has none
-        level_db = dsp.decibels(sum(power.sum(axis=0) for power in powers) / frames, LOWEST_POWER)
-        levels[name] = level_db[:3 * len(OCTAVES_HZ)].round(1).tolist()
-    return levels
+def measure_spectrum(sound: Sound) -> list[float]:
+    """Returns the average powers of a sound in third octaves from 50 Hz, in dB."""
+    powers = [band_powers(block, sound.rate) for block in _read(sound)]
+    frames = max(1, sum(map(len, powers)))  # a very short recording has none
+    level_db = dsp.decibels(sum(power.sum(axis=0) for power in powers) / frames, LOWEST_POWER)
+    return level_db[:THIRDS].round(1).tolist()
 
 
 def _read(sound: Sound) -> Iterator[np.ndarray]:

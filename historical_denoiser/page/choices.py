@@ -9,15 +9,19 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from historical_denoiser.core.resources import CONF
+from historical_denoiser.formats import audio_io, containers
+from historical_denoiser.page.listening import Sound
+from historical_denoiser.page.texts import TEXT
 from historical_denoiser.restoration.click_list import Click
-from historical_denoiser.run import profiles
 from historical_denoiser.run.findings import NONE, Finding
+from historical_denoiser.run.inputs import OWN_RESULT
 from historical_denoiser.run.look import command, suggest
 from historical_denoiser.run.settings import InferenceConfig
 
@@ -26,26 +30,37 @@ NO_CARRIER = "auto"
 PREFIX = "inference."
 NUMBER = re.compile(r"[0-9]*\.?[0-9]+")
 PREVIEW_SECONDS = 10.0
-# What the settings that may be suggested do.
-EFFECTS = {"carrier": "Choose this carrier", profiles.KEY: "Use this section as the noise alone",
-           "inference.mono_source": "Combine the two channels of a mono recording",
-           "inference.repair": "Repair this damage",
-           "inference.band_hz": "Remove everything outside of these frequencies in Hz"}
+LOUDEST, QUIETEST, POSITION = "loudest", "quietest", "position"  # excerpts of a preview
 # Settings that the page has for itself.
 OWN = ("audio", "output_dir", "context_seconds")
 
 
+def recordings_of(paths: Collection[Path]) -> list[Path]:
+    """Returns those files of a folder that are recordings, and no results of others there."""
+    endings, stems = audio_io.AUDIO_ENDINGS | containers.ENDINGS, {path.stem for path in paths}
+
+    def is_result(stem: str) -> bool:
+        result = OWN_RESULT.fullmatch(stem)
+        return bool(result) and result["origin"] in stems
+
+    return [path for path in sorted(paths, key=lambda path: path.name.casefold())
+            if path.suffix.lower() in endings and not path.name.startswith(".")
+            and not is_result(path.stem)]
+
+
 def carriers() -> list[tuple[str, str]]:
-    """Returns a description of each carrier, from the comment in its file, and its name."""
-    found = []
-    for path in sorted(CARRIERS.glob("*.yaml"), key=lambda path: (path.stem != NO_CARRIER, path)):
-        comment = " ".join(line[2:] for line in path.read_text(encoding="utf-8").splitlines()
-                           if line.startswith("# ") and not line.startswith("# @"))
-        found.append((f"{comment.partition(':')[0].rstrip('.')} ({path.stem})", path.stem))
-    return found
+    """Returns a description of each carrier, and its name."""
+    stems = sorted((path.stem for path in CARRIERS.glob("*.yaml")),
+                   key=lambda stem: (stem != NO_CARRIER, stem))
+    return [(f"{words_of(stem).name} ({stem})", stem) for stem in stems]
 
 
-def _chosen_by(carrier: str, given: Iterable[str]) -> DictConfig:
+def words_of(carrier: str) -> SimpleNamespace:
+    """Returns the `name` of a carrier, and what is `known` of it; users may add carriers."""
+    return getattr(TEXT.carriers, carrier, SimpleNamespace(name=carrier, known=""))
+
+
+def chosen_by(carrier: str, given: Iterable[str]) -> DictConfig:
     """Returns the settings below `inference` that a carrier chooses, and the call does not."""
     ours = OmegaConf.load(CARRIERS / f"{carrier}.yaml").get("inference", {})
     return OmegaConf.create({name: value for name, value in ours.items()
@@ -56,7 +71,7 @@ def without_carrier(settings: InferenceConfig, carrier: str, given: Iterable[str
                     ) -> InferenceConfig:
     """Returns the settings of a call without those that its carrier chose."""
     return replace(settings, **{name: getattr(InferenceConfig(), name)
-                                for name in _chosen_by(carrier, given)})
+                                for name in chosen_by(carrier, given)})
 
 
 def settings_of(base: InferenceConfig, given: Iterable[str], carrier: str,
@@ -75,7 +90,7 @@ def settings_of(base: InferenceConfig, given: Iterable[str], carrier: str,
     """
     own = OmegaConf.from_dotlist([each.removeprefix(PREFIX) for each in chosen])
     return replace(OmegaConf.to_object(OmegaConf.merge(
-        OmegaConf.structured(base), _chosen_by(carrier, given), own)), **others)
+        OmegaConf.structured(base), chosen_by(carrier, given), own)), **others)
 
 
 def read_address(query: Mapping[str, str], usual: Mapping[str, Any],
@@ -124,15 +139,29 @@ def _as_word(value: Any) -> str:
 
 def suggestions(found: Iterable[Finding]) -> list[tuple[str, str]]:
     """Returns the suggested settings, each as a label and a `key=value`."""
-    return [(f"{EFFECTS[setting.partition('=')[0]]} ({setting})", setting)
-            for setting in suggest(found)]
+    return [(f"{getattr(TEXT.suggestions, setting.partition('=')[0].removeprefix(PREFIX))} "
+             f"({setting})", setting) for setting in suggest(found)]
 
 
-def loudest(peaks: list[float], seconds: float) -> float:
-    """Returns where the loudest part begins, from the peaks of equal parts of a recording."""
-    size = max(1, round(len(peaks) * PREVIEW_SECONDS / seconds))
-    powers = np.convolve(np.square(peaks), np.ones(min(size, len(peaks))), "valid")
-    return float(np.argmax(powers)) * seconds / len(peaks)
+def excerpt_start(which: str, sound: Sound, position: float) -> float:
+    """Returns where an excerpt of `PREVIEW_SECONDS` of a recording begins, in seconds.
+
+    The quietest one holds no digital silence or, if there is none without it, the least of it.
+
+    Args:
+        which: `LOUDEST`, `QUIETEST` or `POSITION`.
+        sound: The recording.
+        position: Where the player stands, in seconds.
+    """
+    seconds = sound.samples / sound.rate
+    if which == POSITION:
+        return min(position, max(0.0, seconds - PREVIEW_SECONDS))
+    peaks = np.fromfile(f"{sound.path}.peaks", "<u2").astype(float)
+    size = min(len(peaks), round(PREVIEW_SECONDS * len(peaks) / seconds))
+    sums = np.cumsum(np.pad([np.square(peaks), peaks == 0.0], [(0, 0), (1, 0)]), axis=1)
+    power, silent = sums[:, size:] - sums[:, :-size]
+    best = np.argmax(power) if which == LOUDEST else np.lexsort((power, silent))[0]
+    return float(best) * seconds / len(peaks)
 
 
 def rows_of(clicks: Iterable[Click], spared: Collection[Click], rate: int) -> list[list]:
@@ -147,7 +176,7 @@ def as_table(found: Iterable[Finding]) -> str:
     found = list(found)
     absent = ", ".join(each.name for each in found if each.text == NONE)
     rows = [(each.name, each.text) for each in found if each.text != NONE]
-    rows += [("not found", absent)] if absent else []
+    rows += [(TEXT.recordings.absent, absent)] if absent else []
     return "<table>{}</table>".format("".join(
         f"<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>"
         for name, text in rows))

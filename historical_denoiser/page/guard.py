@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
 from historical_denoiser.core.checks import UserError
+from historical_denoiser.page.texts import TEXT
 
 # Another site may not show the page in a frame, where it could make users click on it.
 HEADERS = {"Content-Security-Policy": "frame-ancestors 'none'", "X-Frame-Options": "DENY",
@@ -60,11 +61,11 @@ class Guard:
     def _refusal(self, request: Request, body: bytes) -> PlainTextResponse | None:
         """Returns the answer to a request that is refused, or None."""
         if FOREIGN_FILE.search(request.url.path) or _names_address(body):
-            return PlainTextResponse("files of other servers are not fetched", FORBIDDEN)
+            return PlainTextResponse(TEXT.errors.foreign_file, FORBIDDEN)
         if request.method == "POST" and request.url.path.rstrip("/").endswith("/upload"):
             length = request.headers.get("content-length", "")
             if not length.isdecimal():
-                return PlainTextResponse("an upload must tell its length", LENGTH_REQUIRED)
+                return PlainTextResponse(TEXT.errors.no_length, LENGTH_REQUIRED)
             try:
                 self.require_room(int(length))
             except UserError as error:

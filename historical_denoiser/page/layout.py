@@ -19,19 +19,14 @@ from historical_denoiser.page.answers import (
     NO_PROFILE,
     Answers,
     nothing,
+    picture_of,
 )
+from historical_denoiser.page.texts import TEXT, fill_in
 from historical_denoiser.restoration.settings import OFF
 from historical_denoiser.run.extras import CUES, FILES, LABELS
 
 ROOM = Path(__file__).resolve().parent
-INTRODUCTION = """# Remove noise from old recordings
-For recordings from discs, tapes and films: choose files, remove their noise, compare the result
-with the original, and download it. You can reload this page. Your files are deleted, and work on
-them stops, two minutes after you close it. Its address holds your settings, as for a bookmark."""
 STAY_SECONDS = 20.0  # interval at which an open page tells that it is open
-PROFILE_HELP = ("The result may improve if the method knows one or two seconds of the noise alone, "
-                "for example from a pause. Play the recording, and press the buttons below where "
-                "such a section starts and where it ends. Or have one found automatically.")
 # Darker than Gradio's, for a contrast of at least 4.5 between text and background (WCAG AA).
 _TEAL = gr.themes.colors.teal
 THEME = gr.themes.Soft(
@@ -48,10 +43,12 @@ KEEP_ADDRESS = """(...given) => {
   names.forEach((name, place) => are_usual ? address.searchParams.delete(name)
                                            : address.searchParams.set(name, values[place]));
   history.replaceState(history.state, "", address); }"""
-TRACKS = [("Not divided", "none"), ("Labels for Audacity", LABELS), ("Cue sheet", CUES),
-          ("A file for each", FILES)]
-LOUDNESSES = [("As it is", 0), ("-23 LUFS (broadcast)", -23), ("-18 LUFS", -18),
-              ("-14 LUFS (streaming)", -14)]
+TRACKS = [(TEXT.files.tracks_none, "none"), (TEXT.files.tracks_labels, LABELS),
+          (TEXT.files.tracks_cues, CUES), (TEXT.files.tracks_files, FILES)]
+LOUDNESSES = [(TEXT.files.as_it_is, 0), (TEXT.files.broadcast, -23), (TEXT.files.middle, -18),
+              (TEXT.files.streaming, -14)]
+EXCERPTS = [(TEXT.run.loudest, choices.LOUDEST), (TEXT.run.quietest, choices.QUIETEST),
+            (TEXT.run.position, choices.POSITION)]
 PRIVATE = {"api_visibility": "private"}
 
 
@@ -63,8 +60,8 @@ def build(workshop: Any, example: Path) -> gr.Blocks:
         example: A recording for users who have none at hand.
     """
     on = SimpleNamespace()  # the components by name
-    with gr.Blocks(title="Remove noise from old recordings", analytics_enabled=False) as page:
-        gr.Markdown(INTRODUCTION)
+    with gr.Blocks(title=TEXT.page.title, analytics_enabled=False) as page:
+        gr.Markdown(TEXT.page.introduction)
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 _lay_out_choices(on, workshop)
@@ -77,46 +74,47 @@ def build(workshop: Any, example: Path) -> gr.Blocks:
 def _lay_out_choices(on: SimpleNamespace, workshop: Any) -> None:
     """Adds the upload and the choices to the page, and their components to `on`."""
     first = next(iter(workshop.choices))
-    gr.Markdown("## 1. Choose a recording")
-    with gr.Tab("File"):
-        on.file = gr.File(label="Audio files or films", height=150, elem_id="file",
+    gr.Markdown(TEXT.page.step_carrier)
+    on.carrier = gr.Dropdown(choices.carriers(), value=workshop.cfg.carrier, elem_id="carrier",
+                             label=TEXT.carrier.label)
+    on.band = gr.HTML(picture_of(workshop, workshop.cfg.carrier), elem_id="band")
+    gr.Markdown(TEXT.page.step_recording)
+    with gr.Tab(TEXT.recordings.file_tab):
+        on.file = gr.File(label=TEXT.recordings.files, height=150, elem_id="file",
                           file_count="multiple")
         with gr.Row():
-            on.example = gr.Button("Use an example recording", size="sm", min_width=100)
-            on.folder = gr.UploadButton("Choose a folder", size="sm", file_count="directory",
-                                        elem_id="folder", min_width=100)
-    with gr.Tab("Microphone"):
+            on.example = gr.Button(TEXT.recordings.example, size="sm", min_width=100)
+            on.folder = gr.UploadButton(TEXT.recordings.folder, size="sm", elem_id="folder",
+                                        file_count="directory", min_width=100)
+    with gr.Tab(TEXT.recordings.microphone_tab):
         on.spoken = gr.Audio(sources=["microphone"], type="filepath", format="wav",
-                             label="Record with the microphone", editable=False, buttons=[])
-    on.listed = gr.Radio([], visible=False, label="Recordings: select one to open it",
-                         elem_id="listed")
+                             label=TEXT.recordings.microphone, editable=False, buttons=[])
+    on.listed = gr.Radio([], visible=False, label=TEXT.recordings.listed, elem_id="listed")
     with gr.Column(visible=False) as on.look:
         on.findings = gr.HTML(elem_id="findings")
-        on.suggested = gr.CheckboxGroup(label="Suggestions: tick one to use it",
-                                        elem_id="suggested")
+        on.suggested = gr.CheckboxGroup(label=TEXT.recordings.suggested, elem_id="suggested")
         on.taken = gr.State([])  # those that were ticked before
-    gr.Markdown("## 2. Choose how to remove the noise")
-    on.carrier = gr.Dropdown(choices.carriers(), value=workshop.cfg.carrier, elem_id="carrier",
-                             label="Carrier: what was the recording stored on?")
-    on.choice = gr.Dropdown(list(workshop.choices), value=first, label="Method", elem_id="choice")
+    gr.Markdown(TEXT.page.step_method)
+    on.choice = gr.Dropdown(list(workshop.choices), value=first, elem_id="choice",
+                            label=TEXT.choices.method)
     on.declick = gr.Radio([OFF, *LEVELS], value=workshop.cfg.inference.declick,
-                          label="Removal of clicks", elem_id="declick")
+                          label=TEXT.choices.clicks, elem_id="declick")
     with gr.Group(visible=workshop.takes_profile(first)) as on.profile:
         on.kind = gr.Radio([NO_PROFILE, FOUND_PROFILE, MARKED_PROFILE], value=NO_PROFILE,
-                           label="Section that holds only noise", info=PROFILE_HELP)
+                           label=TEXT.choices.profile, info=TEXT.choices.profile_help)
         with gr.Row():
-            on.start = gr.Number(label="Noise starts at (seconds)", minimum=0.0, min_width=100)
-            on.end = gr.Number(label="Noise ends at (seconds)", minimum=0.0, min_width=100)
+            on.start = gr.Number(label=TEXT.choices.noise_start, minimum=0.0, min_width=100)
+            on.end = gr.Number(label=TEXT.choices.noise_end, minimum=0.0, min_width=100)
         with gr.Row():
-            on.from_here = gr.Button("Noise starts at the player's position", size="sm",
-                                     min_width=100)
-            on.to_here = gr.Button("Noise ends at the player's position", size="sm", min_width=100)
-    on.trial = gr.Button("Try on 10 seconds (from the player's position, or the loudest)",
-                         interactive=False, elem_id="trial")
-    on.run = gr.Button("Remove the noise", variant="primary", interactive=False, elem_id="run")
+            on.from_here = gr.Button(TEXT.choices.from_here, size="sm", min_width=100)
+            on.to_here = gr.Button(TEXT.choices.to_here, size="sm", min_width=100)
+    on.excerpt = gr.Radio(EXCERPTS, value=choices.LOUDEST, label=TEXT.run.excerpt,
+                          info=TEXT.run.excerpt_help, elem_id="excerpt")
+    on.trial = gr.Button(TEXT.run.try_it, interactive=False, elem_id="trial")
+    on.run = gr.Button(TEXT.run.start, variant="primary", interactive=False, elem_id="run")
     on.turn = gr.State(0)  # each change starts a run
-    on.all = gr.Button("Remove the noise from all", visible=False, elem_id="all")
-    on.stop = gr.Button("Stop (what is done stays)", visible=False, elem_id="stop")
+    on.all = gr.Button(TEXT.run.all, visible=False, elem_id="all")
+    on.stop = gr.Button(TEXT.run.stop, visible=False, elem_id="stop")
     on.followed = gr.State(0)  # each change follows a run that began before a reload
     on.token = gr.Textbox(visible=False)  # gives the recordings back after a reload
     on.status = gr.HTML(elem_id="status")  # progress, and position in the queue
@@ -124,38 +122,35 @@ def _lay_out_choices(on: SimpleNamespace, workshop: Any) -> None:
 
 def _lay_out_listening(on: SimpleNamespace, denoising_strength: float) -> None:
     """Adds the player and the results to the page, and their components to `on`."""
-    gr.Markdown("## 3. Listen and download")
+    gr.Markdown(TEXT.page.step_listen)
     on.player = _template("player", None, elem_id="player", min_height=190)
     on.drawn = gr.JSON(visible=False)  # the spectrogram of the recording
-    on.whole = gr.Button("Play the whole recording again", visible=False, size="sm")
+    on.whole = gr.Button(TEXT.run.whole, visible=False, size="sm")
     on.strength = gr.Slider(0.0, 1.0, denoising_strength, step=0.01,
-                            label="Strength: share of the noise that is removed (1: all of it)",
-                            elem_id="strength", buttons=[])
-    with gr.Accordion("Strength by frequency (Hz)", open=False, elem_id="bands"):
+                            label=TEXT.strength.label, elem_id="strength", buttons=[])
+    with gr.Accordion(TEXT.strength.bands, open=False, elem_id="bands"):
         on.bands = _template("bands", {"strengths": bands.ALL})
-    on.bundle = gr.Button("Download all restored recordings (ZIP)", visible=False,
-                          elem_id="bundle")
+    on.bundle = gr.Button(TEXT.files.bundle, visible=False, elem_id="bundle")
     on.bundled = gr.DownloadButton(visible=False)
-    with gr.Accordion("Tracks and loudness of the files", open=False, elem_id="delivery"):
-        on.tracks = gr.Radio(TRACKS, value="none", elem_id="tracks",
-                             label="Tracks of a side, found by its pauses")
-        on.loudness = gr.Radio(LOUDNESSES, value=0, label="Loudness", elem_id="loudness")
+    with gr.Accordion(TEXT.files.settings, open=False, elem_id="delivery"):
+        on.tracks = gr.Radio(TRACKS, value="none", label=TEXT.files.tracks, elem_id="tracks")
+        on.loudness = gr.Radio(LOUDNESSES, value=0, label=TEXT.files.loudness,
+                               elem_id="loudness")
     with gr.Column(visible=False) as on.results:
         with gr.Row():
-            on.result = gr.DownloadButton("Download the restored recording", variant="primary",
+            on.result = gr.DownloadButton(TEXT.files.restored, variant="primary",
                                           elem_id="result")
-            on.rest = gr.DownloadButton("Download the removed noise", elem_id="residual")
-        on.delivered = gr.File(label="Tracks and lists", file_count="multiple", interactive=False,
+            on.rest = gr.DownloadButton(TEXT.files.removed, elem_id="residual")
+        on.delivered = gr.File(label=TEXT.files.delivered, file_count="multiple", interactive=False,
                                visible=False, elem_id="delivered")
         on.picture = gr.HTML(elem_id="picture")
-        on.command = gr.Textbox(label="The same as a command", interactive=False,
+        on.command = gr.Textbox(label=TEXT.files.command, interactive=False,
                                 buttons=["copy"], elem_id="command")
-        on.kept = gr.DownloadButton("Download the list of clicks that are kept", elem_id="kept")
+        on.kept = gr.DownloadButton(TEXT.files.kept_clicks, elem_id="kept")
         on.clicks = gr.Dataframe(
-            headers=["Repair", "Time (s)", "Length (ms)", "Channels", "Strength (dB)"],
-            datatype=["bool", "number", "number", "str", "number"], type="array", interactive=True,
-            static_columns=[1, 2, 3, 4], max_height=300, elem_id="clicks", label="Repaired clicks: "
-            "select one to go there; untick those to be kept, and remove the noise again")
+            headers=TEXT.clicks.columns, datatype=["bool", "number", "number", "str", "number"],
+            type="array", interactive=True, static_columns=[1, 2, 3, 4], max_height=300,
+            elem_id="clicks", label=TEXT.clicks.table)
         on.place = gr.Number(visible=False)  # of the click that was selected
         on.written = gr.JSON(visible=False)  # the strengths of the files
 
@@ -165,8 +160,8 @@ def _template(name: str, value: Any, **others: Any) -> gr.HTML:
     html, css, js = ("".join(path.read_text(encoding="utf-8")
                              for path in sorted(ROOM.glob(f"{name}*.{ending}")))
                      for ending in ("html", "css", "js"))
-    return gr.HTML(value, html_template=html, css_template=css, js_on_load=js,
-                   apply_default_css=False, **others)
+    return gr.HTML(value, html_template=fill_in(html, False), css_template=css,
+                   js_on_load=fill_in(js, True), apply_default_css=False, **others)
 
 
 def _connect_recordings(on: SimpleNamespace, answers: Answers, example: Path, listed: list,
@@ -216,8 +211,8 @@ def _connect_runs(on: SimpleNamespace, answers: Answers, listed: list, delivered
                **PRIVATE}
     chosen = [on.suggested, on.carrier, on.choice, on.declick, on.kind, on.start, on.end,
               on.strength, on.bands]
-    on.trial.click(answers.preview, [on.place, *chosen], [on.player, on.whole], **network,
-                   js="(_, ...chosen) => [window.denoiserPlayer.position(), ...chosen]")
+    on.trial.click(answers.preview, [on.place, on.excerpt, *chosen], [on.player, on.whole],
+                   js="(_, ...chosen) => [window.denoiserPlayer.position(), ...chosen]", **network)
     on.whole.click(None, [on.player, on.strength], on.player, js="(played, value) => { setTimeout("
                    "() => window.denoiserPlayer.setStrength(value), 500); return played.whole; }",
                    **PRIVATE).then(lambda: gr.Button(visible=False), None, on.whole, **PRIVATE)
@@ -251,12 +246,15 @@ def _connect(page: gr.Blocks, on: SimpleNamespace, answers: Answers, example: Pa
         **PRIVATE)
     on.carrier.input(lambda carrier: answers.workshop.settings(carrier).declick, on.carrier,
                       on.declick, show_progress="hidden", **PRIVATE)
+    gr.on([on.carrier.change, on.taken.change, on.player.change], answers.show_carrier,
+          [on.carrier, on.taken, on.player], on.band, trigger_mode="always_last",
+          show_progress="hidden", **PRIVATE)
     on.clicks.select(answers.select, None, on.place, show_progress="hidden", **PRIVATE).then(
         None, on.place, None, js="(place) => window.denoiserPlayer.go(place - 0.5)", **PRIVATE)
     on.choice.change(answers.choose, on.choice, on.profile, show_progress="hidden", **PRIVATE)
     for button, number in ((on.from_here, on.start), (on.to_here, on.end)):
         button.click(None, None, [number, on.kind], **PRIVATE,
-                     js=f"() => [window.denoiserPlayer.position(), '{MARKED_PROFILE}']")
+                     js=f"() => [window.denoiserPlayer.position(), {json.dumps(MARKED_PROFILE)}]")
     _connect_runs(on, answers, listed, delivered, only_current)
     on.bundle.click(answers.bundle, on.strength, on.bundled, show_progress_on=on.bundle,
                     concurrency_id="files", concurrency_limit=2, **PRIVATE).success(

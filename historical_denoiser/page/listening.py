@@ -23,6 +23,7 @@ from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.files import replacing
 from historical_denoiser.formats import containers
 from historical_denoiser.formats.audio_io import Recording
+from historical_denoiser.page.texts import TEXT
 from historical_denoiser.restoration.chain import ORDER
 from historical_denoiser.restoration.click_list import Click
 from historical_denoiser.restoration.restorer import Restorer
@@ -193,7 +194,7 @@ class Found:
         products: Of the recording and these sounds, for the loudness of mixtures; see
             `loudness.weighted_products`.
         restored_picture: The spectrogram of the result at strength 1.
-        spectra: Result of `bands.measure_spectra`; None before it is needed.
+        spectrum: That of the noise, see `bands.measure_spectrum`; None before it is needed.
         clicks: The strongest of those that the stages remove.
         spared: Those of them that stay as they are in the recording.
     """
@@ -212,7 +213,7 @@ class Found:
     filtered: dict[str, Sound] = field(default_factory=dict)
     products: list[list[float]] = field(default_factory=list)
     restored_picture: Path | None = None
-    spectra: dict[str, list[float]] | None = None
+    spectrum: list[float] | None = None
     clicks: list[Click] = field(default_factory=list)
     spared: Collection[Click] = ()
 
@@ -357,7 +358,7 @@ def write_sound(path: Path, blocks: Iterable[np.ndarray], recording: Recording |
             check(samples / rate)
             peaks.extend(frames.add(np.abs(values).max(axis=0)).max(axis=1))
     if samples == 0:
-        raise UserError(f"{recording.path.name}: the recording has no samples")
+        raise UserError(TEXT.errors.no_samples.format(name=recording.path.name))
     peaks.extend([frames.rest.max()] if len(frames.rest) else [])
     np.array(peaks, "<u2").tofile(f"{path}.peaks")
     parts = np.array_split(np.array(peaks) / LOUDEST, min(COLUMNS, len(peaks)))

@@ -32,7 +32,7 @@ function findParts() {
   const only = (...places) => urls().map((_, place) => places.includes(place) ? 1 : 0);
   const found = stages.map(({name, label}, number) => ({name, label, gains: only(first + number)}));
   const rest = only(1).map((gain, place) => place < first ? gain : -1);
-  found.push({name: "network", label: found.length ? "All other noise" : "Noise", gains: rest});
+  found.push({name: "network", label: found.length ? TEXT.parts.other : TEXT.parts.noise, gains: rest});
   const repairs = only(0).map((gain, place) => place === 2 ? -1 : gain);
   if (sound.base && !sound.corrected)
     found.push({name: "repairs", label: sound.repairs, gains: repairs, whole: true});
@@ -77,7 +77,7 @@ async function samples(url, first, count) {
   const size = 2 * sound.channels;
   const range = `bytes=${first * size}-${(first + count) * size - 1}`;
   const answer = await fetch(url, {headers: {Range: range}});
-  if (!answer.ok) throw new Error("This recording is no longer on the server. Please choose it again.");
+  if (!answer.ok) throw new Error(TEXT.errors.gone);
   const values = new Int16Array(await answer.arrayBuffer());
   const buffer = context.createBuffer(sound.channels, count, sound.rate);
   for (let channel = 0; channel < sound.channels; channel++) {
@@ -188,8 +188,9 @@ function choose(wanted, alone = wanted === mode ? solo : null) {
   modes.forEach((button) => button.setAttribute("aria-pressed", button.dataset.mode === mode));
   if (context) mix().forEach((gain, which) =>
     gains[which].gain.setTargetAtTime(gain, context.currentTime, FADE_SECONDS));
-  const [name, db] = lowered("before") ? ["original", lowered("before")] : ["restored", lowered("after")];
-  softer.textContent = db >= MIN_SHOWN_DB ? `(${name}: -${db.toFixed(1)} dB)` : "";
+  const [said, db] = lowered("before") ? [TEXT.player.original_softer, lowered("before")]
+    : [TEXT.player.restored_softer, lowered("after")];
+  softer.textContent = db >= MIN_SHOWN_DB ? said.replace("{db}", db.toFixed(1)) : "";
   draw();
 }
 
@@ -202,8 +203,8 @@ function listParts() {
     const row = document.createElement("div"), tick = document.createElement("label");
     const [box, button] = ["input", "button"].map((kind) => document.createElement(kind));
     Object.assign(box, {type: "checkbox", checked: true, value: name});
-    Object.assign(button, {type: "button", value: name, textContent: "Hear it alone"});
-    Object.assign(button, {ariaLabel: `Hear it alone: ${label}`, ariaPressed: "false"});
+    Object.assign(button, {type: "button", value: name, textContent: TEXT.parts.alone});
+    Object.assign(button, {ariaLabel: TEXT.parts.alone_of.replace("{part}", label), ariaPressed: "false"});
     tick.append(box, label);
     row.append(tick, button);
     box.addEventListener("change", () => { off[box.checked ? "delete" : "add"](name); choose(mode); });
@@ -263,7 +264,7 @@ function draw() {
 
 function spectrograms() {
   const {before, restoredPicture} = sound || {};
-  return [[`${before}.png`, "Original"], [restoredPicture, "Restored, at strength 1"]]
+  return [[`${before}.png`, TEXT.player.original], [restoredPicture, TEXT.player.restored_picture]]
     .map(([url, title]) => [pictures[url], title]).filter(([picture]) => picture && picture.naturalWidth);
 }
 
@@ -302,7 +303,7 @@ function show() {
   seek.setAttribute("aria-valuetext", time.textContent);
   showFilm();
   play.toggleAttribute("data-playing", Boolean(run));
-  play.setAttribute("aria-label", run ? "Pause" : "Play");
+  play.setAttribute("aria-label", run ? TEXT.player.pause : TEXT.player.play);
   draw();
 }
 

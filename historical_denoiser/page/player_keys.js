@@ -70,13 +70,13 @@ element.addEventListener("mousedown", (event) => {
 // more files has another one in it.
 new MutationObserver(() => {
   document.querySelectorAll("#file button:has(button):not([role])").forEach((each) => {
-    Object.entries({role: "group", tabindex: -1, title: "More files", "aria-label": "More files"}).forEach(
+    Object.entries({role: "group", tabindex: -1, title: TEXT.recordings.more_files, "aria-label": TEXT.recordings.more_files}).forEach(
       ([name, value]) => each.setAttribute(name, value));
     each.removeAttribute("aria-haspopup");
   });
   const find = (selector, change) => document.querySelectorAll(`#clicks ${selector}`).forEach(change);
   find("[role=button]:has(input[type=checkbox])", (each) => each.removeAttribute("role"));
   find("input[type=checkbox]:not([aria-label])", (each) => each.setAttribute(
-    "aria-label", each.closest(".select-all-checkbox") ? "Repair all clicks" : "Repair this click"));
+    "aria-label", each.closest(".select-all-checkbox") ? TEXT.clicks.repair_all : TEXT.clicks.repair));
   find("div[aria-label]:not([role])", (each) => each.setAttribute("role", "img"));
 }).observe(document.body, {childList: true, subtree: true});

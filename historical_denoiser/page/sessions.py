@@ -28,12 +28,12 @@ from historical_denoiser.formats import containers
 from historical_denoiser.formats.audio_io import Recording
 from historical_denoiser.page.listening import Found, Sound
 from historical_denoiser.page.settings import AppConfig
+from historical_denoiser.page.texts import TEXT
 from historical_denoiser.run.findings import Finding
 
 PREFIX = "denoiser_page_"
 NAME_BYTES = 16  # length of a folder's name, which cannot be guessed
 MILLION, GIGA, MEBI = 10**6, 10**9, 2**20
-STOPPED = "stopped, since the recording was removed from the page, or Stop was pressed"
 # The files of a page that was closed are deleted after this time; a reload brings it back before.
 GRACE_SECONDS = 120.0
 UNTAKEN_SECONDS = 600.0  # an upload that nobody took for so long after its last byte is deleted
@@ -49,6 +49,7 @@ class Upload:
         file: The same file below `folder`, with a name that no other recording of the user has.
         recording: The recording to be denoised; None if it cannot be.
         before: The recording as the page plays it; None before it is opened.
+        spectrum: Its average spectrum, see `bands.measure_spectrum`; None before it is needed.
         looked: What is wrong with it; None before it is examined.
         found: Result of the last successful run.
         failed: Why it cannot be read, or why the last run failed.
@@ -62,6 +63,7 @@ class Upload:
     file: Path
     recording: Recording | None = None
     before: Sound | None = None
+    spectrum: list[float] | None = None
     looked: list[Finding] | None = None
     found: Found | None = None
     failed: str = ""
@@ -72,7 +74,7 @@ class Upload:
     def require_present(self) -> None:
         """Raises UserError if the user no longer waits for the result."""
         if self.left or self.is_stopped:
-            raise UserError(STOPPED)
+            raise UserError(TEXT.errors.stopped)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -82,7 +84,7 @@ class Upload:
             yield
         except Exception as error:
             if self.left:
-                raise UserError(STOPPED) from error
+                raise UserError(TEXT.errors.stopped) from error
             raise
 
 
@@ -137,10 +139,11 @@ class Session:
     def state(self, upload: Upload) -> str:
         """Returns the state of a recording, for the list on the page."""
         if upload is self.active:
-            return "being denoised"
+            return TEXT.recordings.running
         if upload.failed:
-            return f"failed: {upload.failed.removeprefix(f'{upload.file.name}: ')}"
-        return "waiting" if upload.found is None else "done"
+            return TEXT.recordings.failed.format(
+                reason=upload.failed.removeprefix(f"{upload.file.name}: "))
+        return TEXT.recordings.waiting if upload.found is None else TEXT.recordings.done
 
     def request(self, runs: list[tuple[Upload, Run]]) -> None:
         """Adds runs to the queue; they replace those of the same recordings."""
@@ -193,7 +196,7 @@ class Sessions:
             UserError: An upload is gone, or there is no page.
         """
         if not key:
-            raise UserError("this works only from an open page")
+            raise UserError(TEXT.errors.no_page)
         with self._lock:
             session = self._sessions.setdefault(key, Session(
                 self.root / secrets.token_hex(NAME_BYTES)))
@@ -221,8 +224,7 @@ class Sessions:
             # The link keeps the file: Gradio stores identical uploads of several users as one file.
             os.link(path, upload.file)
         except FileNotFoundError as error:
-            raise UserError("the uploaded file is gone; please choose the recording again"
-                            ) from error
+            raise UserError(TEXT.errors.upload_gone) from error
         return upload
 
     def of(self, key: str) -> Session:
@@ -234,7 +236,7 @@ class Sessions:
         with self._lock:
             session = self._sessions.get(key)
             if session is None or session.current is None:
-                raise UserError("this recording is no longer on the server; please choose it again")
+                raise UserError(TEXT.errors.gone)
             session.used = time.monotonic()
             return session
 
@@ -324,9 +326,7 @@ class Sessions:
                 found = path.stat()
                 sizes[found.st_ino] = found.st_size
         if sum(sizes.values()) + more_bytes > self.most_bytes:
-            raise UserError("the files of all users would take more than "
-                            f"{self.most_bytes / GIGA:g} GB, the limit of this page "
-                            "(app.all_users_gb); please come back later")
+            raise UserError(TEXT.errors.full.format(gb=self.most_bytes / GIGA))
 
     def delete_old(self, untaken_seconds: float = UNTAKEN_SECONDS,
                    grace_seconds: float = GRACE_SECONDS) -> None:
@@ -363,8 +363,7 @@ def open_upload(path: Path, track: int | None, settings: AppConfig,
     """
     sizes = (each.stat().st_size for each in (path, *(other.path for other in others)))
     if sum(sizes) > MEBI * settings.largest_mb:
-        raise UserError(f"the recordings together are larger than {settings.largest_mb} MB, the "
-                        "limit of this page (app.largest_mb)")
+        raise UserError(TEXT.errors.too_large.format(mb=settings.largest_mb))
     recording = containers.open_audio(path, track)
     require_length(recording, recording.header_seconds, settings, others)
     return recording
@@ -385,15 +384,13 @@ def require_length(recording: Recording, seconds: float, settings: AppConfig,
     for other in others:
         seconds += other.header_seconds
         samples += other.header_samples * other.channels
-    which = "recordings together are" if others else "recording is"
     if seconds > 60.0 * settings.longest_minutes:
-        raise UserError(f"the {which} longer than {settings.longest_minutes:g} minutes, the "
-                        "limit of this page (app.longest_minutes)")
+        text = TEXT.errors.too_long_together if others else TEXT.errors.too_long
+        raise UserError(text.format(minutes=settings.longest_minutes))
     if samples > MILLION * settings.most_million_samples:
-        which = "recordings together have" if others else "recording has"
-        raise UserError(f"the {which} more than {settings.most_million_samples} million "
-                        f"samples ({recording.channels} channels at {recording.rate} Hz), the "
-                        "limit of this page (app.most_million_samples)")
+        text = TEXT.errors.too_many_together if others else TEXT.errors.too_many_samples
+        raise UserError(text.format(millions=settings.most_million_samples,
+                                    channels=recording.channels, rate=recording.rate))
 
 
 def make_root() -> Path:

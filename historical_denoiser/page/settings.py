@@ -16,10 +16,11 @@ class AppConfig:
     # Offered in addition to `weights`.
     weights: list[str] = field(default_factory=list)
     # Of the recordings of one user together: size, length,
-    largest_mb: int = 500
-    longest_minutes: float = 60.0
-    # and samples in all channels; an hour of stereo at 48 kHz has 346.
-    most_million_samples: int = 400
+    largest_mb: int = 2000
+    longest_minutes: float = 180.0
+    # and samples in all channels; three hours of stereo at 48 kHz have 1037, which are 1978 MB in
+    # 16 bits.
+    most_million_samples: int = 1100
     all_users_gb: float = 50.0  # size of the files of all users together
     waiting: int = 20  # users in the queue; others are asked to come back later
     keep_hours: float = 4.0  # the files of an open page are deleted after this time

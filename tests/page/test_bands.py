@@ -22,7 +22,10 @@ def test_a_band_is_drawn_where_it_is_filtered(tmp_path):
     full = write_sound(tmp_path / "full", containers.read_blocks(recording), recording)
     less = bands.filter_sound(tmp_path / "less", full, [[0, 1.0], [177, 0.0], [354, 1.0]],
                               lambda seconds: None)
-    spectra = bands.measure_spectra(full, less)
-    change = np.subtract(spectra["recording"], spectra["noise"])
-    assert np.argmax(change) // 3 == 2 and np.argmax(spectra["recording"]) // 3 == 2
+    before, after = map(bands.measure_spectrum, (full, less))
+    change = np.subtract(before, after)
+    assert np.argmax(change) // 3 == 2 and np.argmax(before) // 3 == 2
     assert change.max() > 20.0 and np.abs(change[12:]).max() < 0.2
+    picture = bands.draw(recording=[-10.0, None, -30.0], noise=[-100.0])
+    # The loudest is 6 dB below the top; what is more than 70 dB below it has no height.
+    assert 'd="M0,70v-64.0h.9V70zM2,70v-44.0h.9V70z"' in picture and "M0,70v-0.0h" in picture

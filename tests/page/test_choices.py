@@ -5,10 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from small_corpus import composed
 
 from historical_denoiser.page import choices
+from historical_denoiser.page.listening import Sound
 from historical_denoiser.run.findings import Finding
 
 FOUND = [Finding("noise", "1 < 2 dB", {}, ("inference.noise_profile=[0.50,1.50]",)),
@@ -28,8 +30,22 @@ def test_findings_are_a_table_and_suggestions_set_the_controls():
     assert answers.take([], [setting])[2] == handlers.NO_PROFILE
     assert answers.take(["carrier=lp"], [])[1::4] == ("lp", "as for lp")
     first, *others = choices.carriers()
-    assert first == ("Nothing is known of the carrier (auto)", "auto")
+    assert first == ("Unknown (auto)", "auto")
     assert ("Compact cassettes (cassette)", "cassette") in others and len(others) == 9
+
+
+def test_an_excerpt_is_the_loudest_the_quietest_that_is_not_silent_or_where_the_player_stands(
+        tmp_path):
+    def start(which: str, *levels: int, position: float = 0.0) -> float:
+        np.repeat(levels, 1000).astype("<u2").tofile(tmp_path / "a.peaks")  # ten seconds each
+        return choices.excerpt_start(which, Sound(
+            tmp_path / "a", 8000, 1, 80000 * len(levels), []), position)
+
+    levels = (0, 300, 20, 9000, 300, 0)
+    assert start(choices.LOUDEST, *levels) == 30.0 and start(choices.QUIETEST, *levels) == 20.0
+    assert start(choices.QUIETEST, 0, 0) == 0.0 and start(choices.LOUDEST, 5) == 0.0
+    assert start(choices.POSITION, *levels, position=12.3) == 12.3
+    assert start(choices.POSITION, *levels, position=58.0) == 50.0
 
 
 def test_the_command_has_the_settings_of_the_run_and_no_defaults():
