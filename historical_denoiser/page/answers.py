@@ -22,6 +22,7 @@ from historical_denoiser.classical.clicks import LEVELS
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.progress import Pace, ticking
 from historical_denoiser.formats import audio_io, containers
+from historical_denoiser.formats.audio_io import Recording
 from historical_denoiser.page import bands, choices
 from historical_denoiser.page.listening import Found, Sound, film_start
 from historical_denoiser.page.sessions import AFTER_SHARE, Session, Upload
@@ -165,8 +166,16 @@ class Answers:
         return ticked, carrier, kind, start, end, declick
 
     def select(self, chosen: gr.SelectData):
-        """Returns the time of the click in the row that was selected."""
-        return chosen.row_value[1]
+        """Returns the row of clicks that was selected."""
+        return chosen.row_value
+
+    @_with_plain_errors
+    def keep(self, listed: list[list], request: gr.Request):
+        """Gives back the clicks that are unticked; `deliver` writes the files."""
+        upload = self._session(request).current
+        if upload.found is not None:
+            upload.found.spared = choices.spared_by(listed, upload.found.clicks,
+                                                    upload.recording.rate)
 
     @_with_plain_errors
     def preview(self, request: gr.Request, progress=PROGRESS, *values: Any):
@@ -182,18 +191,15 @@ class Answers:
         with _reported(progress, session, choices.PREVIEW_SECONDS) as report:
             sound, found = self.workshop.preview(upload, choice, settings, place, report)
         if upload.found:
-            whole |= _result(upload.found, upload.recording.rate)[0]
-        return _of_sound(sound) | _result(found, upload.recording.rate)[0] | {
+            whole |= _result(upload.found, upload.recording)[0]
+        return _of_sound(sound) | _result(found, upload.recording)[0] | {
             "whole": whole, "start": place}, gr.Button(visible=True)
 
     @_with_plain_errors
-    def request_one(self, request: gr.Request, listed: list[list], *chosen: Any):
-        """Requests a run for the open recording, in which clicks that were unticked are kept."""
+    def request_one(self, request: gr.Request, *chosen: Any):
+        """Requests a run for the open recording."""
         session = self._session(request)
-        found = session.current.found
-        spared = [click for click, row in zip(found.clicks, listed, strict=False)
-                  if not row[0]] if found else []
-        return self._requested(session, {session.current: spared}, chosen)
+        return self._requested(session, [session.current], chosen)
 
     @_with_plain_errors
     def request_rest(self, request: gr.Request, *chosen: Any):
@@ -203,14 +209,13 @@ class Answers:
         if len(rest) > 1 and isinstance(self._settings(*chosen)[1].noise_profile, list):
             raise UserError("the section that holds only noise must be found automatically, or "
                             "left out, for several recordings: it was marked in one of them")
-        return self._requested(session, {
-            upload: upload.found.spared if upload.found else [] for upload in rest}, chosen)
+        return self._requested(session, rest, chosen)
 
-    def _requested(self, session: Session, spared: dict[Upload, list], chosen: tuple):
+    def _requested(self, session: Session, uploads: list[Upload], chosen: tuple):
         choice, settings = self._settings(*chosen)
         session.request([(upload, functools.partial(
-            self.workshop.denoise, upload, choice, settings, spared=clicks, carrier=chosen[1]))
-            for upload, clicks in spared.items()])
+            self.workshop.denoise, upload, choice, settings, carrier=chosen[1]))
+            for upload in uploads])
         return next(TURNS), *_listed(session)
 
     @_with_plain_errors
@@ -254,7 +259,7 @@ class Answers:
         if upload.found is None:
             return gr.skip()
         found = self.workshop.filter(upload, bands.per_band(strengths["strengths"]))
-        return _played(upload) | _result(found, upload.recording.rate)[0]
+        return _played(upload) | _result(found, upload.recording)[0]
 
     @_with_plain_errors
     def stop(self, request: gr.Request):
@@ -288,11 +293,14 @@ class Answers:
         upload = self._session(request).current if played else None
         if upload is None or upload.found is None:
             return gr.Column(visible=False), *[gr.skip()] * 7
+        found = upload.found
+        rows = choices.rows_of(found.clicks, found.spared, upload.recording.rate)
         job = self.workshop.write(upload, strength, tracks=tracks, loudness=loudness or None)
         buttons = [gr.DownloadButton(f"Download {path.name}", value=path)
                    for path in (job.denoised, job.residual)]
-        kept, more = job.extras.keep_clicks, list(map(str, upload.found.delivered))
-        written = [strength, bands.strengths_of(upload.found.settings.strength_per_band)]
+        kept, more = job.extras.keep_clicks, list(map(str, found.delivered))
+        written = [strength, bands.strengths_of(found.settings.strength_per_band),
+                   [choices.name_of(row) for row in rows if not row[0]]]
         picture = PICTURE.format(quote(str(job.picture)))
         return (gr.Column(visible=True), *buttons, picture, written,
                 self.workshop.command(upload), gr.DownloadButton(
@@ -344,7 +352,7 @@ def _ended(session: Session, upload: Upload | None):
     """Returns the values of all components that depend on a run of a recording, which ended."""
     played, rows, whole, drawn = [gr.skip()] * 4
     if upload is not None and upload is session.current and upload.found:
-        result, rows = _result(upload.found, upload.recording.rate)
+        result, rows = _result(upload.found, upload.recording)
         played, whole = _played(upload) | result, gr.Button(visible=False)
         drawn = _drawn(upload)
     return (next(TURNS) if session.queue else gr.skip(), played, rows, whole, drawn,
@@ -366,7 +374,7 @@ def _shown(workshop: Any, session: Session, kind: str, strengths: dict[str, Any]
     played, drawn = _played(upload), {"strengths": strengths["strengths"]}
     if upload.found:
         drawn = _drawn(upload)
-        result, rows = _result(upload.found, upload.recording.rate)
+        result, rows = _result(upload.found, upload.recording)
         played |= result
     if upload is not session.shown:  # a section of another recording
         marks = [NO_PROFILE if kind == MARKED_PROFILE else gr.skip(), None, None]
@@ -410,19 +418,21 @@ def _of_sound(sound: Sound) -> dict[str, Any]:
             "before": _address(sound), "peaks": sound.peaks}
 
 
-def _result(found: Found, rate: int) -> tuple[dict[str, Any], list[list]]:
+def _result(found: Found, recording: Recording) -> tuple[dict[str, Any], list[list]]:
     """Returns what a result adds to the value of the player, and the table of its clicks."""
-    rows, heard = choices.rows_of(found.clicks, found.spared, rate), found.heard
+    clicks, spared, heard = found.clicks, found.spared, found.heard
     removed, settings = heard.pop("removed"), found.settings
-    return {"clicks": [[place, is_repaired] for is_repaired, place, *_ in rows],
+    return {"clicks": choices.marks_of(clicks, spared, recording),
             "removed": _address(removed), "removedPeaks": removed.peaks,
             "restoredPicture": f"gradio_api/file={found.restored_picture}",
             "base": found.base and _address(found.base), "products": found.products,
+            "limitedAlone": bool(settings.band_hz) and not settings.repair,
             "repairs": "Repairs and band limits" if settings.repair and settings.band_hz
                        else "Repairs" if settings.repair else "Band limits",
             "parts": [{"name": stage, "label": PARTS[stage], "url": _address(sound)}
                       for stage, sound in heard.items()],
-            "corrected": settings.replay != UNCHANGED}, rows
+            "corrected": settings.replay != UNCHANGED}, choices.rows_of(clicks, spared,
+                                                                        recording.rate)
 
 
 def _address(sound: Sound) -> str:

@@ -48,6 +48,11 @@ KEEP_ADDRESS = """(...given) => {
   names.forEach((name, place) => are_usual ? address.searchParams.delete(name)
                                            : address.searchParams.set(name, values[place]));
   history.replaceState(history.state, "", address); }"""
+# Ticks in the table what is repaired according to the player.
+TICKS = """(listed) => {
+  const kept = new Set(window.denoiserPlayer.keptClicks().map(String));
+  return {...listed, data: listed.data.map(([_, at, size, names, strength]) =>
+    [!kept.has(String([at, names])), at, size, names, strength])}; }"""
 TRACKS = [("Not divided", "none"), ("Labels for Audacity", LABELS), ("Cue sheet", CUES),
           ("A file for each", FILES)]
 LOUDNESSES = [("As it is", 0), ("-23 LUFS (broadcast)", -23), ("-18 LUFS", -18),
@@ -155,8 +160,9 @@ def _lay_out_listening(on: SimpleNamespace, denoising_strength: float) -> None:
             headers=["Repair", "Time (s)", "Length (ms)", "Channels", "Strength (dB)"],
             datatype=["bool", "number", "number", "str", "number"], type="array", interactive=True,
             static_columns=[1, 2, 3, 4], max_height=300, elem_id="clicks", label="Repaired clicks: "
-            "select one to go there; untick those to be kept, and remove the noise again")
-        on.place = gr.Number(visible=False)  # of the click that was selected
+            "select one to go there; untick it to give it back (or press its mark above the "
+            "waveform; zoom in where marks are close)")
+        on.place = gr.JSON(visible=False)  # the row that was selected, or the player's position
         on.written = gr.JSON(visible=False)  # the strengths of the files
 
 
@@ -218,11 +224,13 @@ def _connect_runs(on: SimpleNamespace, answers: Answers, listed: list, delivered
               on.strength, on.bands]
     on.trial.click(answers.preview, [on.place, *chosen], [on.player, on.whole], **network,
                    js="(_, ...chosen) => [window.denoiserPlayer.position(), ...chosen]")
-    on.whole.click(None, [on.player, on.strength], on.player, js="(played, value) => { setTimeout("
-                   "() => window.denoiserPlayer.setStrength(value), 500); return played.whole; }",
-                   **PRIVATE).then(lambda: gr.Button(visible=False), None, on.whole, **PRIVATE)
-    on.run.click(answers.request_one, [on.clicks, *chosen], [on.turn, *listed],
-                 show_progress="hidden", **PRIVATE)
+    on.whole.click(None, [on.player, on.strength, on.clicks], on.player, js="""
+        (played, value, listed) => { setTimeout(() => {
+          window.denoiserPlayer.setStrength(value); window.denoiserPlayer.setClicks(listed.data);
+        }, 500); return played.whole; }""", **PRIVATE).then(
+        lambda: gr.Button(visible=False), None, on.whole, **PRIVATE)
+    on.run.click(answers.request_one, chosen, [on.turn, *listed], show_progress="hidden",
+                 **PRIVATE)
     on.all.click(answers.request_rest, chosen, [on.turn, *listed], show_progress="hidden",
                  **PRIVATE)
     ended = [on.turn, on.player, on.clicks, on.whole, on.bands, *listed]
@@ -243,8 +251,8 @@ def _connect(page: gr.Blocks, on: SimpleNamespace, answers: Answers, example: Pa
     # Files of other strengths than those that are chosen now are not offered.
     only_current = {"inputs": [on.strength, on.bands, on.written, on.result, on.rest], "fn": None,
                     "outputs": [on.result, on.rest], "js": "(now, bands, written, ...files) => "
-                    "JSON.stringify([now, bands.strengths]) === JSON.stringify(written) ? files : "
-                    "[null, null]", **PRIVATE}
+                    "JSON.stringify([now, bands.strengths, window.denoiserPlayer.keptClicks()]) "
+                    "=== JSON.stringify(written) ? files : [null, null]", **PRIVATE}
     _connect_recordings(on, answers, example, listed, delivered, only_current)
     on.suggested.change(answers.take, [on.suggested, on.taken], [
         on.taken, on.carrier, on.kind, on.start, on.end, on.declick], show_progress="hidden",
@@ -252,7 +260,14 @@ def _connect(page: gr.Blocks, on: SimpleNamespace, answers: Answers, example: Pa
     on.carrier.input(lambda carrier: answers.workshop.settings(carrier).declick, on.carrier,
                       on.declick, show_progress="hidden", **PRIVATE)
     on.clicks.select(answers.select, None, on.place, show_progress="hidden", **PRIVATE).then(
-        None, on.place, None, js="(place) => window.denoiserPlayer.go(place - 0.5)", **PRIVATE)
+        None, on.place, None, js="(row) => window.denoiserPlayer.goToClick(row)", **PRIVATE)
+    keep = {"fn": answers.keep, "inputs": on.clicks, "outputs": None, "queue": False,
+            "show_progress": "hidden", **PRIVATE}
+    on.clicks.input(**keep, js="(listed) => { window.denoiserPlayer.setClicks(listed.data); "
+                               "return [listed]; }")
+    on.player.select(None, on.clicks, on.clicks, **PRIVATE, js=TICKS).then(**keep)
+    gr.on([on.clicks.input, on.player.select], None, None, [on.result, on.rest], **PRIVATE,
+          js="() => [null, null]")
     on.choice.change(answers.choose, on.choice, on.profile, show_progress="hidden", **PRIVATE)
     for button, number in ((on.from_here, on.start), (on.to_here, on.end)):
         button.click(None, None, [number, on.kind], **PRIVATE,
