@@ -988,10 +988,10 @@ def test_clicks_are_given_back_without_the_network_as_by_the_command(at_work, tm
         outside[click.start - 22:click.stop + 22, channel] = False  # the fades
     np.testing.assert_array_equal(result[outside], all_repaired[outside])
     assert len(at_work.calls) == calls
-    command = make_job(upload.recording, dataclasses.replace(
-        settings, denoising_strength=0.8, output_dir=str(tmp_path / "command"),
-        keep_clicks=job.extras.keep_clicks))
-    denoise_recording(command, workshop.restorer(app.CLASSICAL), command.strength)
+    by_command = dataclasses.replace(settings, denoising_strength=0.8, output_dir=str(
+        tmp_path / "command"), keep_clicks=job.extras.keep_clicks)
+    command = make_job(upload.recording, by_command)
+    denoise_recording(command, workshop.restorer(app.CLASSICAL), by_command.strength)
     np.testing.assert_array_equal(sf.read(command.denoised)[0], result)
     # They stay in the next run, even if it finds none; and each can be repaired again.
     off = dataclasses.replace(settings, declick="off")
