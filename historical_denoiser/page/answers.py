@@ -426,7 +426,7 @@ def _result(found: Found, recording: Recording) -> tuple[dict[str, Any], list[li
             "removed": _address(removed), "removedPeaks": removed.peaks,
             "restoredPicture": f"gradio_api/file={found.restored_picture}",
             "base": found.base and _address(found.base), "products": found.products,
-            "limitedAlone": bool(settings.band_hz) and not settings.repair,
+            "limitedAlone": not settings.repair and settings.replay == UNCHANGED,
             "repairs": "Repairs and band limits" if settings.repair and settings.band_hz
                        else "Repairs" if settings.repair else "Band limits",
             "parts": [{"name": stage, "label": PARTS[stage], "url": _address(sound)}

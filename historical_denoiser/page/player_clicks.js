@@ -2,13 +2,14 @@
 // the files (labels.Kept): nothing is removed between their first and last sample, with a fade before and
 // after. A click is its row in the table, then its start and end in seconds, the channels here that hold
 // it, and its share in them.
+
 // These are functions, since player.js uses them before the rest of this file has run.
 function clicksNow() { return sound && sound.clicks || []; }
 function clicksOfWhole() { return sound && (sound.whole || sound).clicks || []; }
 
 async function loadSounds(first, count) {
   const buffers = await Promise.all(urls().map((url) => samples(url, first, count)));
-  const fade = Math.max(1, Math.round(CLICK_FADE_SECONDS * sound.rate)), limited = sound.limitedAlone && sound.base;
+  const fade = Math.max(1, Math.round(CLICK_FADE_SECONDS * sound.rate));
   for (const [isRepaired, , , , , start, stop, channels, share] of clicksNow()) {
     const [head, end] = [start, stop].map((at) => Math.round(at * sound.rate) - first);
     const [low, high] = [Math.max(head - fade, 0), Math.min(end + fade, count)];
@@ -18,8 +19,8 @@ async function loadSounds(first, count) {
       for (let at = low; at < high; at++) {
         const left = 1 - share * (1 - clamp(Math.max(head - at, at - end + 1) / fade, 0, 1));
         others.forEach((own, place) => {
-          if (!sound.base || place) own[at] *= left;
-          else if (limited) own[at] = before[at] + left * (own[at] - before[at]);
+          if (!sound.base || place !== 1) own[at] *= left;
+          else if (sound.limitedAlone) own[at] = before[at] + left * (own[at] - before[at]);
         });
       }
     }
@@ -77,7 +78,8 @@ function undoClick() {
 // Rows of the table: of the whole recording, while an excerpt is played as well.
 function setClicks(rows) {
   const ticked = new Map(rows.map(([isRepaired, at, , names]) => [`${at} ${names}`, isRepaired]));
-  const changed = clicksOfWhole().filter((click) => click[0] === !ticked.get(`${click[1]} ${click[3]}`));
+  const changed = clicksOfWhole().filter(
+    ([isRepaired, at, , names]) => (ticked.get(`${at} ${names}`) ?? isRepaired) !== isRepaired);
   changed.forEach((click) => { click[0] = !click[0]; });
   if (changed.length === 1 && !sound.whole) picked = changed[0];
   if (changed.length) hearAnew();
