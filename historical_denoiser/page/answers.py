@@ -173,9 +173,8 @@ class Answers:
     def keep(self, listed: list[list], request: gr.Request):
         """Gives back the clicks that are unticked; `deliver` writes the files."""
         upload = self._session(request).current
-        if upload.found is not None:
-            upload.found.spared = choices.spared_by(listed, upload.found.clicks,
-                                                    upload.recording.rate)
+        if (found := upload.found) is not None:
+            found.spared = choices.spared_by(listed, found.clicks, upload.recording.rate)
 
     @_with_plain_errors
     def preview(self, request: gr.Request, progress=PROGRESS, *values: Any):
@@ -213,9 +212,8 @@ class Answers:
 
     def _requested(self, session: Session, uploads: list[Upload], chosen: tuple):
         choice, settings = self._settings(*chosen)
-        session.request([(upload, functools.partial(
-            self.workshop.denoise, upload, choice, settings, carrier=chosen[1]))
-            for upload in uploads])
+        session.request([(upload, functools.partial(self.workshop.denoise, upload, choice, settings,
+                                                    carrier=chosen[1])) for upload in uploads])
         return next(TURNS), *_listed(session)
 
     @_with_plain_errors
@@ -293,14 +291,11 @@ class Answers:
         upload = self._session(request).current if played else None
         if upload is None or upload.found is None:
             return gr.Column(visible=False), *[gr.skip()] * 7
-        found = upload.found
-        rows = choices.rows_of(found.clicks, found.spared, upload.recording.rate)
+        written = _written(upload, strength)
         job = self.workshop.write(upload, strength, tracks=tracks, loudness=loudness or None)
         buttons = [gr.DownloadButton(f"Download {path.name}", value=path)
                    for path in (job.denoised, job.residual)]
-        kept, more = job.extras.keep_clicks, list(map(str, found.delivered))
-        written = [strength, bands.strengths_of(found.settings.strength_per_band),
-                   [choices.name_of(row) for row in rows if not row[0]]]
+        kept, more = job.extras.keep_clicks, list(map(str, upload.found.delivered))
         picture = PICTURE.format(quote(str(job.picture)))
         return (gr.Column(visible=True), *buttons, picture, written,
                 self.workshop.command(upload), gr.DownloadButton(
@@ -391,6 +386,14 @@ def _drawn(upload: Upload) -> dict[str, Any]:
     """Returns the value of the strengths by frequency for a result."""
     strengths = bands.strengths_of(upload.found.settings.strength_per_band)
     return {"strengths": strengths} | bands.spectra_of(upload.found, upload.before)
+
+
+def _written(upload: Upload, strength: float) -> list:
+    """Returns what must be chosen on the page while files that are written now are offered."""
+    found = upload.found
+    rows = choices.rows_of(found.clicks, found.spared, upload.recording.rate)
+    return [strength, bands.strengths_of(found.settings.strength_per_band),
+            [choices.name_of(row) for row in rows if not row[0]]]
 
 
 def _listed(session: Session):
