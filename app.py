@@ -211,11 +211,11 @@ class Workshop:
                               lambda seconds: upload.require_present())
 
     def denoise(self, upload: Upload, choice: str, settings: InferenceConfig,
-                report: Callable[[float], object], spared: Collection[Click] = (),
-                carrier: str = choices.NO_CARRIER) -> Found:
+                report: Callable[[float], object], carrier: str = choices.NO_CARRIER) -> Found:
         """Runs the network, and returns its result, with the sounds to play.
 
-        If this fails, the result of the last successful run is kept.
+        If this fails, the result of the last successful run is kept. Clicks that were given back
+        in it stay in the new one.
 
         Args:
             upload: The recording.
@@ -223,7 +223,6 @@ class Workshop:
             settings: Those of `settings`.
             report: Called with the seconds of audio finished since the last call; what comes after
                 the network counts as `AFTER_SHARE` of the length.
-            spared: Clicks that stay as they are in the recording.
             carrier: The carrier in `settings`.
         """
         if settings.noise_profile != "none" and not self.takes_profile(choice):
@@ -237,10 +236,10 @@ class Workshop:
             restorer, recording = self._restorer(found), upload.recording
             changes = bool(settings.repair) or settings.replay != UNCHANGED
             keeping = KeepingNoise(restorer, found.noise, found.prepared if changes else None)
-            found.spare(spared, recording)
             # Strength 0 would not estimate any noise.
             self._restore(upload, found, keeping, settings.denoising_strength or 1.0, report)
             found.known = keeping.known
+            found.spared = upload.found.spared if upload.found else ()
             found.clicks = _strongest_clicks(restorer, found, upload, report)
             write_sounds(found, recording, self.sound(upload),
                          lambda seconds: upload.require_present())
@@ -332,6 +331,8 @@ class Workshop:
     def _restore(self, upload: Upload, found: Found, restorer: KeepingNoise | KeptNoise,
                  strength: float, report: Callable[[float], object] = lambda seconds: None) -> Job:
         """Writes the files of `write`; the arguments are those of `denoise`."""
+        found.settings = dataclasses.replace(
+            found.settings, keep_clicks=found.list_spared(upload.recording))
         settings = dataclasses.replace(
             found.settings, audio=None, output_dir=str(found.folder / "results"),
             denoising_strength=strength)
@@ -363,7 +364,11 @@ class Workshop:
 
 def _strongest_clicks(restorer: Restorer, found: Found, upload: Upload,
                       report: Callable[[float], object]) -> list[Click]:
-    """Returns the clicks that the stages remove, at most `MAX_CLICKS`; see `Workshop.denoise`."""
+    """Returns the clicks that the stages remove, at most `MAX_CLICKS`, and those that stay.
+
+    The arguments are those of `Workshop.denoise`. What stays keeps its place, so that it can be
+    repaired again, even if this run found other clicks there, or none.
+    """
     rate = upload.recording.rate
 
     def blocks() -> Iterator[np.ndarray]:
@@ -372,8 +377,9 @@ def _strongest_clicks(restorer: Restorer, found: Found, upload: Upload,
             report(AFTER_SHARE * len(block) / rate)
             yield block
 
-    return sorted(sorted(find_clicks(restorer, blocks(), rate, found.known),
-                         key=lambda click: -click.strength_db)[:MAX_CLICKS])
+    new = [click for click in find_clicks(restorer, blocks(), rate, found.known)
+           if not any(click.overlaps(other) for other in found.spared)]
+    return sorted([*sorted(new, key=lambda click: -click.strength_db)[:MAX_CLICKS], *found.spared])
 
 
 # --- The page --------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import functools
+import io
 import itertools
 import re
 import shutil
@@ -346,6 +347,59 @@ def test_parts_are_heard_alone_and_switched_off_while_it_plays_and_both_equally_
     assert len(served.calls) == calls
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     keep_picture(page, "parts")
+
+
+def test_a_click_is_given_back_at_once_where_it_is_heard_and_in_the_files(
+        open_page, served, with_clicks, tmp_path):
+    page = open_page(viewport={"width": 390, "height": 844})
+    page.goto(f"{served.address}/?carrier=acoustic_disc&clicks=normal")  # with band limits
+    drop(page, with_clicks)
+    denoise(page)
+    assert page.evaluate("window.denoiserPlayer.sound().base")
+    calls, original = len(served.calls), sf.read(with_clicks)[0]
+    kept = functools.partial(page.evaluate, "window.denoiserPlayer.keptClicks()")
+
+    def heard() -> np.ndarray:
+        sounds = np.array(page.evaluate("""async () => (await window.denoiserPlayer.loadSounds(
+          0, 66150)).map((each) => [0, 1].map((channel) => [...each.getChannelData(channel)]))"""))
+        return np.tensordot(page.evaluate("window.denoiserPlayer.mix()"), sounds, 1).T
+
+    page.click("[data-part=play]")
+    page.click("[data-part=play]")
+    clicks = page.evaluate("window.denoiserPlayer.sound().clicks")
+    row = next(number for number, click in enumerate(clicks) if click[5] < 1.0001 < click[6])
+    before, span = heard(), slice(*(round(22050 * each) for each in clicks[row][5:7]))
+    assert np.abs(before - original)[span].max() > 0.1
+    page.get_by_label("Repair this click").nth(row).uncheck()
+    assert kept() == [[clicks[row][1], clicks[row][3]]]  # at once
+    channels = clicks[row][7]
+    after = heard()
+    np.testing.assert_allclose(after[span, channels], original[span, channels], atol=1e-4)
+    np.testing.assert_array_equal(after[span.stop + 22:], before[span.stop + 22:])
+    page.wait_for_selector("#kept", state="visible")
+    result = sf.read(download(page, "#result", tmp_path))[0]
+    np.testing.assert_array_equal(result[span, channels], original[span, channels])
+    np.testing.assert_allclose(after, result, atol=3.5 / 2**15)
+    page.reload()
+    page.wait_for_selector("#residual:has-text('clicks_residual.wav')")
+    assert kept() == [[clicks[row][1], clicks[row][3]]]
+    assert not page.get_by_label("Repair this click").nth(row).is_checked()
+    # By the keyboard, and by the mark: in all channels that have a click there.
+    both = [[click[1], click[3]] for click in clicks if 0.99 < click[5] < 1.01]
+    assert len(both) == 2
+    page.focus("[data-part=seek]")
+    page.keyboard.press("c")
+    page.keyboard.press("k")
+    assert kept() == []
+    page.wait_for_selector("#kept", state="hidden")
+    assert page.get_by_label("Repair this click").nth(row).is_checked()
+    box = page.locator(".wave canvas").bounding_box()
+    page.mouse.click(box["x"] + clicks[row][5] / 3.0 * box["width"], box["y"] + 3)
+    assert kept() == both
+    page.wait_for_selector("#kept", state="visible")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert len(served.calls) == calls
+    keep_picture(page, "clicks")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -949,27 +1003,45 @@ def test_a_carrier_sets_what_it_sets_in_a_command_and_is_heard(at_work, tmp_path
     assert np.abs(base - sf.read(at_work.upload.recording.path)[0]).max() > 0.001
 
 
-def test_clicks_that_are_to_stay_stay(at_work, tmp_path):
+def test_clicks_are_given_back_without_the_network_as_by_the_command(at_work, tmp_path):
     workshop, path = at_work.workshop, tmp_path / "clicks.wav"
     audio, rate = sf.read(at_work.upload.recording.path)
-    audio[[rate // 4, rate // 2]] += 0.5
+    audio = np.stack([audio, audio + 0.001 * np.sin(np.arange(len(audio)))], axis=-1)
+    audio[rate // 4], audio[rate // 2, 1] = audio[rate // 4] + 0.5, audio[rate // 2, 1] + 0.5
     sf.write(path, audio, rate)
     upload = workshop.receive("me", [path]).current
-
-    def restored(spared=()):
-        found = workshop.denoise(upload, app.CLASSICAL, workshop.settings("auto"),
-                                 lambda seconds: None, spared)
-        removed = np.fromfile(found.removed.path, "<i2") / 32767.0
-        result = sf.read(workshop.write(upload, 1.0).denoised)[0]
-        np.testing.assert_allclose(sf.read(path)[0] - removed, result, atol=2.5 / 2**15)
-        return found, np.abs(result - audio)[[rate // 4, rate // 2]]
-
-    found, changed = restored()
-    assert [round(4.0 * click.start / rate) for click in found.clicks] == [1, 2]
-    assert changed.min() > 0.1
-    found, changed = restored(found.clicks[1:])
-    assert changed[0] > 0.1 and changed[1] < 0.001
-    assert [row[0] for row in choices.rows_of(found.clicks, found.spared, rate)] == [True, False]
+    settings = workshop.settings("auto", strength_per_band=[[0, 0.5], [500, 1]])
+    found = workshop.denoise(upload, app.CLASSICAL, settings, lambda seconds: None)
+    calls, original = len(at_work.calls), sf.read(path)[0]
+    repaired = workshop.write(upload, 0.8).denoised.read_bytes()
+    spared = [click for click in found.clicks if 1 in click.channels or click.start > rate // 3]
+    assert [(round(4.0 * click.start / rate), click.channels) for click in spared] == [
+        (1, (1,)), (2, (2,))]
+    found.spared = spared
+    job, all_repaired = workshop.write(upload, 0.8), sf.read(io.BytesIO(repaired))[0]
+    result, outside = sf.read(job.denoised)[0], np.ones(audio.shape, bool)
+    for click in spared:
+        place, channel = slice(click.start, click.stop), click.channels[0] - 1
+        np.testing.assert_array_equal(result[place, channel], original[place, channel])
+        assert np.abs(result - all_repaired)[place, channel].max() > 0.1
+        outside[click.start - 22:click.stop + 22, channel] = False  # the fades
+    np.testing.assert_array_equal(result[outside], all_repaired[outside])
+    assert len(at_work.calls) == calls
+    by_command = dataclasses.replace(settings, denoising_strength=0.8, output_dir=str(
+        tmp_path / "command"), keep_clicks=job.extras.keep_clicks)
+    command = make_job(upload.recording, by_command)
+    denoise_recording(command, workshop.restorer(app.CLASSICAL), by_command.strength)
+    np.testing.assert_array_equal(sf.read(command.denoised)[0], result)
+    # They stay in the next run, even if it finds none; and each can be repaired again.
+    off = dataclasses.replace(settings, declick="off")
+    again = workshop.denoise(upload, app.CLASSICAL, off, lambda seconds: None)
+    assert again.clicks == again.spared == spared
+    found = workshop.denoise(upload, app.CLASSICAL, settings, lambda seconds: None)
+    rows = choices.rows_of(found.clicks, found.spared, rate)
+    assert sorted(row[0] for row in rows) == [False, False, True]
+    assert choices.spared_by(rows[::-1], found.clicks, rate) == spared
+    found.spared = []
+    assert workshop.write(upload, 0.8).denoised.read_bytes() == repaired
 
 
 def test_parts_of_the_noise_are_those_of_the_command(at_work, tmp_path):

@@ -21,6 +21,7 @@ from historical_denoiser.audio.replay import UNCHANGED
 from historical_denoiser.classical.clicks import LEVELS
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.progress import Pace, ticking
+from historical_denoiser.formats.audio_io import Recording
 from historical_denoiser.page import bands, carriers, choices
 from historical_denoiser.page.listening import Found, Sound, film_start
 from historical_denoiser.page.sessions import AFTER_SHARE, Session, Upload
@@ -163,8 +164,15 @@ class Answers:
         return ticked, carrier, kind, start, end, declick
 
     def select(self, chosen: gr.SelectData):
-        """Returns the time of the click in the row that was selected."""
-        return chosen.row_value[1]
+        """Returns the row of clicks that was selected."""
+        return chosen.row_value
+
+    @_with_plain_errors
+    def keep(self, listed: list[list], request: gr.Request):
+        """Gives back the clicks that are unticked; `deliver` writes the files."""
+        upload = self._session(request).current
+        if (found := upload.found) is not None:
+            found.spared = choices.spared_by(listed, found.clicks, upload.recording.rate)
 
     @_with_plain_errors
     def preview(self, request: gr.Request, progress=PROGRESS, *values: Any):
@@ -178,18 +186,15 @@ class Answers:
         with _reported(progress, session, choices.PREVIEW_SECONDS) as report:
             sound, found = self.workshop.preview(upload, choice, settings, start, report)
         if upload.found:
-            whole |= _result(upload.found, upload.recording.rate)[0]
-        return _of_sound(sound) | _result(found, upload.recording.rate)[0] | {
+            whole |= _result(upload.found, upload.recording)[0]
+        return _of_sound(sound) | _result(found, upload.recording)[0] | {
             "whole": whole, "start": start}, gr.Button(visible=True)
 
     @_with_plain_errors
-    def request_one(self, request: gr.Request, listed: list[list], *chosen: Any):
-        """Requests a run for the open recording, in which clicks that were unticked are kept."""
+    def request_one(self, request: gr.Request, *chosen: Any):
+        """Requests a run for the open recording."""
         session = self._session(request)
-        found = session.current.found
-        spared = [click for click, row in zip(found.clicks, listed, strict=False)
-                  if not row[0]] if found else []
-        return self._requested(session, {session.current: spared}, chosen)
+        return self._requested(session, [session.current], chosen)
 
     @_with_plain_errors
     def request_rest(self, request: gr.Request, *chosen: Any):
@@ -198,14 +203,12 @@ class Answers:
         rest = [upload for upload in session.readable if upload.found is None] or session.readable
         if len(rest) > 1 and isinstance(self._settings(*chosen)[1].noise_profile, list):
             raise UserError(TEXT.errors.one_section)
-        return self._requested(session, {
-            upload: upload.found.spared if upload.found else [] for upload in rest}, chosen)
+        return self._requested(session, rest, chosen)
 
-    def _requested(self, session: Session, spared: dict[Upload, list], chosen: tuple):
+    def _requested(self, session: Session, uploads: list[Upload], chosen: tuple):
         choice, settings = self._settings(*chosen)
-        session.request([(upload, functools.partial(
-            self.workshop.denoise, upload, choice, settings, spared=clicks, carrier=chosen[1]))
-            for upload, clicks in spared.items()])
+        session.request([(upload, functools.partial(self.workshop.denoise, upload, choice, settings,
+                                                    carrier=chosen[1])) for upload in uploads])
         return next(TURNS), *_listed(session)
 
     @_with_plain_errors
@@ -249,7 +252,7 @@ class Answers:
         if upload.found is None:
             return gr.skip()
         found = self.workshop.filter(upload, bands.per_band(strengths["strengths"]))
-        return _played(upload) | _result(found, upload.recording.rate)[0]
+        return _played(upload) | _result(found, upload.recording)[0]
 
     @_with_plain_errors
     def stop(self, request: gr.Request):
@@ -282,12 +285,13 @@ class Answers:
         upload = self._session(request).current if played else None
         if upload is None or upload.found is None:
             return gr.Column(visible=False), *[gr.skip()] * 7
+        written = _written(upload, strength)
         job = self.workshop.write(upload, strength, tracks=tracks, loudness=loudness or None)
         buttons = [gr.DownloadButton(TEXT.files.named.format(name=path.name), value=path)
                    for path in (job.denoised, job.residual)]
         kept, more = job.extras.keep_clicks, list(map(str, upload.found.delivered))
-        written = [strength, bands.strengths_of(upload.found.settings.strength_per_band)]
-        picture = PICTURE.format(quote(str(job.picture)))
+        # Browsers keep pictures by their address, and this one may have been drawn again.
+        picture = PICTURE.format(f"{quote(str(job.picture))}?{job.picture.stat().st_mtime_ns}")
         return (gr.Column(visible=True), *buttons, picture, written,
                 self.workshop.command(upload), gr.DownloadButton(
                     value=kept, visible=bool(kept)), gr.File(more, visible=bool(more)))
@@ -355,7 +359,7 @@ def _ended(session: Session, upload: Upload | None):
     """Returns the values of all components that depend on a run of a recording, which ended."""
     played, rows, whole, drawn = [gr.skip()] * 4
     if upload is not None and upload is session.current and upload.found:
-        result, rows = _result(upload.found, upload.recording.rate)
+        result, rows = _result(upload.found, upload.recording)
         played, whole = _played(upload) | result, gr.Button(visible=False)
         drawn = _drawn(upload)
     return (next(TURNS) if session.queue else gr.skip(), played, rows, whole, drawn,
@@ -377,7 +381,7 @@ def _shown(workshop: Any, session: Session, kind: str, strengths: dict[str, Any]
     played, drawn = _played(upload), {"strengths": strengths["strengths"]}
     if upload.found:
         drawn = _drawn(upload)
-        result, rows = _result(upload.found, upload.recording.rate)
+        result, rows = _result(upload.found, upload.recording)
         played |= result
     if upload is not session.shown:  # a section of another recording
         marks = [NO_PROFILE if kind == MARKED_PROFILE else gr.skip(), None, None]
@@ -396,6 +400,14 @@ def _drawn(upload: Upload) -> dict[str, Any]:
     return {"strengths": strengths, "picture": bands.draw(
         recording=bands.spectrum_of(upload, upload.before),
         noise=bands.spectrum_of(upload.found, upload.found.removed))}
+
+
+def _written(upload: Upload, strength: float) -> list:
+    """Returns what must be chosen on the page while files that are written now are offered."""
+    found = upload.found
+    rows = choices.rows_of(found.clicks, found.spared, upload.recording.rate)
+    return [strength, bands.strengths_of(found.settings.strength_per_band),
+            [choices.name_of(row) for row in rows if not row[0]]]
 
 
 def _listed(session: Session):
@@ -423,19 +435,21 @@ def _of_sound(sound: Sound) -> dict[str, Any]:
             "before": _address(sound), "peaks": sound.peaks}
 
 
-def _result(found: Found, rate: int) -> tuple[dict[str, Any], list[list]]:
+def _result(found: Found, recording: Recording) -> tuple[dict[str, Any], list[list]]:
     """Returns what a result adds to the value of the player, and the table of its clicks."""
-    rows, heard = choices.rows_of(found.clicks, found.spared, rate), found.heard
+    clicks, spared, heard = found.clicks, found.spared, found.heard
     removed, settings = heard.pop("removed"), found.settings
-    return {"clicks": [[place, is_repaired] for is_repaired, place, *_ in rows],
+    return {"clicks": choices.marks_of(clicks, spared, recording),
             "removed": _address(removed), "removedPeaks": removed.peaks,
             "restoredPicture": f"gradio_api/file={found.restored_picture}",
             "base": found.base and _address(found.base), "products": found.products,
+            "limitedAlone": not settings.repair and settings.replay == UNCHANGED,
             "repairs": TEXT.parts.repairs_and_limits if settings.repair and settings.band_hz
                        else TEXT.parts.repairs if settings.repair else TEXT.parts.limits,
             "parts": [{"name": stage, "label": getattr(TEXT.stages, stage), "url": _address(sound)}
                       for stage, sound in heard.items()],
-            "corrected": settings.replay != UNCHANGED}, rows
+            "corrected": settings.replay != UNCHANGED}, choices.rows_of(clicks, spared,
+                                                                        recording.rate)
 
 
 def _address(sound: Sound) -> str:

@@ -6,7 +6,7 @@ Start reading at `settings_of`.
 import html
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from historical_denoiser.core.resources import CONF
 from historical_denoiser.formats import audio_io, containers
+from historical_denoiser.formats.audio_io import Recording
 from historical_denoiser.page.listening import Sound
 from historical_denoiser.page.texts import TEXT
 from historical_denoiser.restoration.click_list import Click
@@ -169,6 +170,32 @@ def rows_of(clicks: Iterable[Click], spared: Collection[Click], rate: int) -> li
     return [[click not in spared, round(click.start / rate, 4),
              round(1000.0 * (click.stop - click.start) / rate, 2),
              "+".join(map(str, click.channels)), round(click.strength_db, 1)] for click in clicks]
+
+
+def name_of(row: Sequence) -> tuple[float, str]:
+    """Returns what identifies a click in its row of `rows_of`: its time and its channels."""
+    return row[1], row[3]
+
+
+def spared_by(listed: Iterable[Sequence], clicks: Sequence[Click], rate: int) -> list[Click]:
+    """Returns the clicks that are not ticked in a table of `rows_of`, in whatever order."""
+    unticked = {name_of(row) for row in listed if not row[0]}
+    return [click for click, row in zip(clicks, rows_of(clicks, (), rate), strict=True)
+            if name_of(row) in unticked]
+
+
+def marks_of(clicks: Sequence[Click], spared: Collection[Click], recording: Recording,
+             ) -> list[list]:
+    """Returns the clicks for the player.
+
+    Each has its row of `rows_of`, the first and the last place in seconds, the channels of the
+    player from 0, and the share of the click in them, as more than two channels are averaged.
+    """
+    rate, several = recording.rate, recording.channels > 2
+    return [[*row, click.start / rate, click.stop / rate,
+             [0] if several else [channel - 1 for channel in click.channels],
+             len(click.channels) / recording.channels if several else 1.0]
+            for click, row in zip(clicks, rows_of(clicks, spared, rate), strict=True)]
 
 
 def as_table(found: Iterable[Finding]) -> str:

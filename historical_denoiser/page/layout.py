@@ -43,6 +43,11 @@ KEEP_ADDRESS = """(...given) => {
   names.forEach((name, place) => are_usual ? address.searchParams.delete(name)
                                            : address.searchParams.set(name, values[place]));
   history.replaceState(history.state, "", address); }"""
+# Ticks in the table what is repaired according to the player.
+TICKS = """(listed) => {
+  const kept = new Set(window.denoiserPlayer.keptClicks().map(String));
+  return {...listed, data: listed.data.map(([_, at, size, names, strength]) =>
+    [!kept.has(String([at, names])), at, size, names, strength])}; }"""
 TRACKS = [(TEXT.files.tracks_none, "none"), (TEXT.files.tracks_labels, LABELS),
           (TEXT.files.tracks_cues, CUES), (TEXT.files.tracks_files, FILES)]
 LOUDNESSES = [(TEXT.files.as_it_is, 0), (TEXT.files.broadcast, -23), (TEXT.files.middle, -18),
@@ -151,7 +156,7 @@ def _lay_out_listening(on: SimpleNamespace, denoising_strength: float) -> None:
             headers=TEXT.clicks.columns, datatype=["bool", "number", "number", "str", "number"],
             type="array", interactive=True, static_columns=[1, 2, 3, 4], max_height=300,
             elem_id="clicks", label=TEXT.clicks.table)
-        on.place = gr.Number(visible=False)  # of the click that was selected
+        on.place = gr.JSON(visible=False)  # the row that was selected, or the player's position
         on.written = gr.JSON(visible=False)  # the strengths of the files
 
 
@@ -212,12 +217,14 @@ def _connect_runs(on: SimpleNamespace, answers: Answers, listed: list, delivered
     chosen = [on.suggested, on.carrier, on.choice, on.declick, on.kind, on.start, on.end,
               on.strength, on.bands]
     on.trial.click(answers.preview, [on.place, on.excerpt, *chosen], [on.player, on.whole],
-                   js="(_, ...chosen) => [window.denoiserPlayer.position(), ...chosen]", **network)
-    on.whole.click(None, [on.player, on.strength], on.player, js="(played, value) => { setTimeout("
-                   "() => window.denoiserPlayer.setStrength(value), 500); return played.whole; }",
-                   **PRIVATE).then(lambda: gr.Button(visible=False), None, on.whole, **PRIVATE)
-    on.run.click(answers.request_one, [on.clicks, *chosen], [on.turn, *listed],
-                 show_progress="hidden", **PRIVATE)
+                   **network, js="(_, ...chosen) => [window.denoiserPlayer.position(), ...chosen]")
+    on.whole.click(None, [on.player, on.strength, on.clicks], on.player, js="""
+        (played, value, listed) => { setTimeout(() => {
+          window.denoiserPlayer.setStrength(value); window.denoiserPlayer.setClicks(listed.data);
+        }, 500); return played.whole; }""", **PRIVATE).then(
+        lambda: gr.Button(visible=False), None, on.whole, **PRIVATE)
+    on.run.click(answers.request_one, chosen, [on.turn, *listed], show_progress="hidden",
+                 **PRIVATE)
     on.all.click(answers.request_rest, chosen, [on.turn, *listed], show_progress="hidden",
                  **PRIVATE)
     ended = [on.turn, on.player, on.clicks, on.whole, on.bands, *listed]
@@ -238,8 +245,8 @@ def _connect(page: gr.Blocks, on: SimpleNamespace, answers: Answers, example: Pa
     # Files of other strengths than those that are chosen now are not offered.
     only_current = {"inputs": [on.strength, on.bands, on.written, on.result, on.rest], "fn": None,
                     "outputs": [on.result, on.rest], "js": "(now, bands, written, ...files) => "
-                    "JSON.stringify([now, bands.strengths]) === JSON.stringify(written) ? files : "
-                    "[null, null]", **PRIVATE}
+                    "JSON.stringify([now, bands.strengths, window.denoiserPlayer.keptClicks()]) "
+                    "=== JSON.stringify(written) ? files : [null, null]", **PRIVATE}
     _connect_recordings(on, answers, example, listed, delivered, only_current)
     on.suggested.change(answers.take, [on.suggested, on.taken], [
         on.taken, on.carrier, on.kind, on.start, on.end, on.declick], show_progress="hidden",
@@ -250,7 +257,14 @@ def _connect(page: gr.Blocks, on: SimpleNamespace, answers: Answers, example: Pa
           [on.carrier, on.taken, on.player], on.band, trigger_mode="always_last",
           show_progress="hidden", **PRIVATE)
     on.clicks.select(answers.select, None, on.place, show_progress="hidden", **PRIVATE).then(
-        None, on.place, None, js="(place) => window.denoiserPlayer.go(place - 0.5)", **PRIVATE)
+        None, on.place, None, js="(row) => window.denoiserPlayer.goToClick(row)", **PRIVATE)
+    keep = {"fn": answers.keep, "inputs": on.clicks, "outputs": None, "queue": False,
+            "show_progress": "hidden", **PRIVATE}
+    on.clicks.input(**keep, js="(listed) => { window.denoiserPlayer.setClicks(listed.data); "
+                               "return [listed]; }")
+    on.player.select(None, on.clicks, on.clicks, **PRIVATE, js=TICKS).then(**keep)
+    gr.on([on.clicks.input, on.player.select], None, None, [on.result, on.rest], **PRIVATE,
+          js="() => [null, null]")
     on.choice.change(answers.choose, on.choice, on.profile, show_progress="hidden", **PRIVATE)
     for button, number in ((on.from_here, on.start), (on.to_here, on.end)):
         button.click(None, None, [number, on.kind], **PRIVATE,

@@ -5,7 +5,7 @@ It also writes the sounds that the page plays. Start reading at `KeepingNoise` a
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -196,7 +196,7 @@ class Found:
         restored_picture: The spectrogram of the result at strength 1.
         spectrum: That of the noise, see `bands.measure_spectrum`; None before it is needed.
         clicks: The strongest of those that the stages remove.
-        spared: Those of them that stay as they are in the recording.
+        spared: Those of them that were given back; a new sequence for each change.
     """
 
     folder: Path
@@ -215,7 +215,7 @@ class Found:
     restored_picture: Path | None = None
     spectrum: list[float] | None = None
     clicks: list[Click] = field(default_factory=list)
-    spared: Collection[Click] = ()
+    spared: Sequence[Click] = ()
 
     @property
     def noise(self) -> Path:
@@ -232,12 +232,16 @@ class Found:
         """The file of the repaired blocks, during a run with repairs."""
         return self.folder / "prepared"
 
-    def spare(self, clicks: Collection[Click], recording: Recording) -> None:
-        """Sets the clicks that stay, as `inference.keep_clicks` does with a list of them."""
-        if clicks:
-            path = self.folder / f"{recording.path.stem}_clicks_to_keep.csv"
-            labels.write_clicks(path, clicks, recording.rate)
-            self.spared, self.settings = clicks, replace(self.settings, keep_clicks=str(path))
+    def list_spared(self, recording: Recording) -> str | None:
+        """Returns a file with the clicks that stay, if any, for `inference.keep_clicks`."""
+        spared = tuple(self.spared)
+        if not spared:
+            return None
+        # Each list has a path of its own, because jobs are compared by their settings.
+        path = self.folder / f"kept_{hash(spared)}" / f"{recording.path.stem}_clicks_to_keep.csv"
+        path.parent.mkdir(exist_ok=True)
+        labels.write_clicks(path, spared, recording.rate)
+        return str(path)
 
     def blocks(self, recording: Recording) -> Iterator[np.ndarray]:
         """Yields the blocks of which the noise was estimated."""
@@ -253,15 +257,15 @@ def write_sounds(found: Found, recording: Recording, before: Sound,
                  check: Callable[[float], object]) -> None:
     """Writes the sounds of a run: at a strength s, the result is base - s x removed.
 
-    `before` is the sound of the recording; `check` is called with the seconds written so far.
+    All clicks are removed in them; the player gives back those that stay. `before` is the sound of
+    the recording; `check` is called with the seconds written so far.
     """
-    gain, path = dsp.to_gain(found.gain_db), found.settings.keep_clicks
-    kept = labels.Kept(path and Path(path), recording.rate, recording.channels)
+    gain = dsp.to_gain(found.gain_db)
 
     def result(noise: Path, share: float) -> Iterator[np.ndarray]:
         pairs = kept_pairs(noise, found.blocks(recording))
-        return (gain * (block - removed) for block, removed in kept.spare(remove(
-            pairs, recording.rate, replace(found.settings.strength, share=share))))
+        return (gain * (block - removed) for block, removed in remove(
+            pairs, recording.rate, replace(found.settings.strength, share=share)))
 
     def write(name: str, noise: Path) -> Sound:
         return write_sound(found.folder / name, (none - full for none, full in zip(

@@ -7,6 +7,7 @@ const SETTLED_MILLISECONDS = 400;  // files are written so long after the last c
 const WAVE_PIXELS = 120, SPECTROGRAM_PIXELS = 100, BAR_PIXELS = 3, MIN_VIEW_SECONDS = 0.5;
 const MIN_LOOP_SECONDS = 0.1, KEPT_LOOP_SECONDS = 30;  // the samples of a shorter one are loaded once
 const MOST_SOUNDS = 8, MIN_SHOWN_DB = 0.05;
+const CLICK_FADE_SECONDS = 0.001, CLICK_PIXELS = 14, CLICK_REACH_PIXELS = 5, BEFORE_CLICK_SECONDS = 0.5;
 const part = (name) => element.querySelector(`[data-part="${name}"]`);
 const [wave, seek, play, time] = [element.querySelector("canvas"), part("seek"), part("play"), part("time")];
 const modes = [...element.querySelectorAll(".modes button")];
@@ -21,6 +22,7 @@ let marks = [null, null], loops = false, turn = null;  // turn: the loop that is
 let peaks = {};  // those of 10 ms each, by the address of the sound
 let pictures = {}, hertz = [];  // spectrograms by address, and marks of their frequencies
 let parts = [], solo = null;  // solo: the part that is heard alone
+let picked = null;  // the click that is selected
 const playing = new Set(), off = new Set();  // off: parts that are not removed now
 const drawn = new Set();  // recordings with a spectrogram; an excerpt always has one
 
@@ -109,7 +111,7 @@ async function start() {
       const first = Math.round(turned((origin + done) / rate) * rate);
       if (first >= sound.samples) break;
       count = Math.min(step, (turn && first < end ? end : sound.samples) - first);
-      const buffers = kept.get(first) || await Promise.all(urls().map((url) => samples(url, first, count)));
+      const buffers = kept.get(first) || await loadSounds(first, count);
       if (own !== run) return;
       if (keeps) kept.set(first, buffers);
       const offset = done / rate;
@@ -252,10 +254,7 @@ function draw() {
     bars(sound.removed, sound.removedPeaks, strength);
   }
   brush.globalAlpha = 1;
-  for (const [place, isRepaired] of sound.clicks || []) {  // at the top; lower where they are kept
-    brush.fillStyle = isRepaired ? "#c2410c" : "#1d4ed8";
-    brush.fillRect(across(place), isRepaired ? 0 : 6 * scale, scale, 6 * scale);
-  }
+  drawClicks(brush, across, scale);
   brush.fillStyle = style.getPropertyValue("--body-text-color");
   brush.fillRect(across(position()) - scale, 0, 2 * scale, height);
   brush.fillStyle = "white";
@@ -334,6 +333,7 @@ function load() {
   held = same ? at : 0;
   listParts();
   loadFilm();
+  pickClick(same && picked && clicksNow().find(([, at, , names]) => at === picked[1] && names === picked[3]));
   if (!same) {
     marks = [null, null];
     loops = false;
@@ -388,13 +388,12 @@ window.denoiserPlayer = {
     drawn.add(found.of);
     if (sound && sound.before === found.of) loadPicture(`${found.of}.png`);
   },
-  mix, urls, view: () => view, loop: () => loops && loop(), sound: () => sound, strength: () => strength,
+  setClicks, keptClicks, goToClick, loadSounds, mix, urls, view: () => view, loop: () => loops && loop(), sound: () => sound, strength: () => strength,
   go: (to) => { go(to - from()); show(); },
   position: () => Math.round((position() + from()) * 100) / 100,
   setStrength: (value) => {
     strength = value;
     choose(mode);
-    clearTimeout(settled);
-    if (sound && sound.removed && !sound.whole) settled = setTimeout(() => trigger("submit"), SETTLED_MILLISECONDS);
+    writeSoon();
   },
 };

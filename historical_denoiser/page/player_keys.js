@@ -5,6 +5,7 @@ const actions = {
   " ": () => play.click(), "?": () => { part("help").open = !part("help").open; },
   "arrowleft": (far) => go(position() - far), "arrowright": (far) => go(position() + far),
   "l": () => setLoop(!loops), "i": () => mark(0, position()), "o": () => mark(1, position()),
+  "c": (far) => nextClick(far > 1 ? -1 : 1), "k": undoClick,
   "+": () => zoom(2), "=": () => zoom(2), "-": () => zoom(0.5), "_": () => zoom(0.5),
 };
 modes.forEach((button, number) => { actions[number + 1] = () => button.click(); });

@@ -31,6 +31,11 @@ class Click:
     channels: tuple[int, ...]
     strength_db: float
 
+    def overlaps(self, other: "Click") -> bool:
+        """Returns whether both share samples of a channel."""
+        return (self.start < other.stop and other.start < self.stop
+                and not set(self.channels).isdisjoint(other.channels))
+
 
 def find_clicks(separator: Separator, blocks: Iterable[np.ndarray], sample_rate: int,
                 known: Survey) -> list[Click]:
