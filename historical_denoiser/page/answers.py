@@ -38,6 +38,7 @@ CONTROLLED = ("carrier", profiles.KEY)  # suggestions that set other controls
 TURNS = itertools.count(1)  # each value starts the next run of those that were requested
 # What the player calls the parts of the noise.
 PARTS = {"hum": "Hum", "clicks": "Clicks and crackle", "held_notes": "Held notes, put back"}
+# With the time when it was drawn in its address, by which browsers keep pictures.
 PICTURE = ('<a href="gradio_api/file={0}" target="_blank" title="Open in its own size"><img '
            'src="gradio_api/file={0}" alt="Spectrograms of input, output and residual"></a>')
 FOLLOW_SECONDS = 0.5  # interval at which a run at work is shown after a reload
@@ -296,7 +297,6 @@ class Answers:
         buttons = [gr.DownloadButton(f"Download {path.name}", value=path)
                    for path in (job.denoised, job.residual)]
         kept, more = job.extras.keep_clicks, list(map(str, upload.found.delivered))
-        # Browsers keep pictures by their address, and this one may have been drawn again.
         picture = PICTURE.format(f"{quote(str(job.picture))}?{job.picture.stat().st_mtime_ns}")
         return (gr.Column(visible=True), *buttons, picture, written,
                 self.workshop.command(upload), gr.DownloadButton(
