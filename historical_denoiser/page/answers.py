@@ -290,7 +290,6 @@ class Answers:
         buttons = [gr.DownloadButton(TEXT.files.named.format(name=path.name), value=path)
                    for path in (job.denoised, job.residual)]
         kept, more = job.extras.keep_clicks, list(map(str, upload.found.delivered))
-        # Browsers keep pictures by their address, and this one may have been drawn again.
         picture = PICTURE.format(f"{quote(str(job.picture))}?{job.picture.stat().st_mtime_ns}")
         return (gr.Column(visible=True), *buttons, picture, written,
                 self.workshop.command(upload), gr.DownloadButton(
