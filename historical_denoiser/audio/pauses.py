@@ -76,7 +76,14 @@ def is_pause(noise: np.ndarray, left: np.ndarray) -> np.ndarray:
 
 def frame_powers(audio: np.ndarray, frame: int, sample_rate: int, highpass_hz: float,
                  ) -> np.ndarray:
-    """Returns the power of all channels in each complete frame and octave, `(frames, octaves)`."""
+    """Returns the power in each complete frame and octave, `(frames, octaves)`.
+
+    Args:
+        audio: `(samples,)` or `(samples, channels)`; the powers of all channels are added.
+        frame: Length of a frame in samples; frames do not overlap.
+        sample_rate: Sample rate in Hz.
+        highpass_hz: Cutoff of a high-pass filter before the measurement.
+    """
     whole = len(audio) // frame * frame
     high = dsp.highpass(as_channels(audio).T, highpass_hz, sample_rate)[:, :whole]
     powers = dsp.power_spectra(high.reshape(len(high), -1, frame)).sum(axis=0, dtype=np.float64)

@@ -66,7 +66,12 @@ def audible(silences: Iterable[Span], samples: int) -> list[Span]:
 
 
 def within(silences: Sequence[Span], start: int, stop: int) -> tuple[Span, ...]:
-    """Returns the silences from sample `start` to `stop`, relative to `start`."""
+    """Returns the silences within an excerpt, relative to its start.
+
+    Args:
+        silences: Silences of a recording in rising order.
+        start, stop: First sample of the excerpt, and the one after its last.
+    """
     low = bisect.bisect_right(silences, start, key=lambda span: span[1])
     high = bisect.bisect_left(silences, stop, key=lambda span: span[0])
     return tuple((max(first, start) - start, min(last, stop) - start)

@@ -57,7 +57,14 @@ class Found:
         self._first: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
 
     def add(self, kind: str, start: int, samples: int, channel: int) -> None:
-        """Adds one place; channels count from 1."""
+        """Adds one place.
+
+        Args:
+            kind: `GAPS`, `CLIPPING` or `LEFT`.
+            start: Its first sample in the recording.
+            samples: Its length.
+            channel: Its channel, from 1.
+        """
         self.number[kind] += 1
         self.samples[kind] += samples
         if len(self._first[kind]) < FIRST:

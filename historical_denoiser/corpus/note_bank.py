@@ -278,9 +278,14 @@ def _measure_seconds(path: Path) -> float:
 
 
 def choose_players(bank: tuple[Instrument, ...], program: int, pitch: int) -> list[Instrument]:
-    """Returns the instruments that play a program, or a key of `DRUMS`.
+    """Returns the instruments that play a note of a program.
 
     If no name fits, all instruments of the same kind (decaying or sustained) are returned.
+
+    Args:
+        bank: The instruments to choose from.
+        program: A program of General MIDI, or `DRUMS`.
+        pitch: MIDI number of the note; for `DRUMS`, the percussion key.
     """
     if program == DRUMS:
         named = next((pattern for keys, pattern in DRUM_NAMES if pitch in keys), None)

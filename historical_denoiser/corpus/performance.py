@@ -273,7 +273,13 @@ def as_velocity(value: float) -> int:
 
 
 def write_midi(strokes: list[Stroke], kit: int, path: Path) -> None:
-    """Writes strokes to a MIDI file; `kit` is the program of percussion without pitch."""
+    """Writes strokes to a MIDI file with ticks of 1 ms.
+
+    Args:
+        strokes: Strokes of at most 15 programs besides `DRUMS`.
+        kit: Program of percussion without pitch.
+        path: The file.
+    """
     programs = sorted({stroke.program for stroke in strokes})
     melodic = (number for number in range(16) if number != DRUM_CHANNEL)
     channels = {program: DRUM_CHANNEL if program == DRUMS else next(melodic)

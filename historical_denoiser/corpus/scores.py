@@ -212,7 +212,16 @@ def load_notes(score: Path, output: Path) -> tuple[list[Note], float | None]:
 
 
 def play_notes(render: Render, output: Path, rng: np.random.Generator) -> list[Stroke]:
-    """Draws a piece, or performs a score; raises UserError if the score cannot be read."""
+    """Draws a piece, or performs a score.
+
+    Args:
+        render: What is played.
+        output: Folder of the corpus, which caches the notes of scores.
+        rng: Source of all randomness.
+
+    Raises:
+        UserError: The score cannot be read.
+    """
     if render.drawn:
         return render.drawn.draw(rng)
     return performance.perform(*load_notes(render.score, output), rng)
@@ -255,7 +264,11 @@ def _make_render(render: Render, output: Path, fonts: dict[str, Path], seed: int
 
 
 def build_scores(output: Path, hours: float, seed: int, jobs: int, keep_downloads: bool) -> None:
-    """Renders with sound fonts until the corpus has `hours` of audio; see `build_renders`.
+    """Renders with sound fonts until the corpus has `hours` of audio.
+
+    Args:
+        output, hours, seed, jobs: As in `build_renders`.
+        keep_downloads: Whether the sound fonts are kept.
 
     Raises:
         UserError: A package or program is missing.
