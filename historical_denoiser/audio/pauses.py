@@ -5,12 +5,11 @@ pauses show the noise better than the estimate beside sound, which lacks the noi
 masked. Start reading at `noise_alone`.
 """
 
-from itertools import pairwise
-
 import numpy as np
 
 from historical_denoiser.audio import bands, dsp
 from historical_denoiser.audio.removal import Pair
+from historical_denoiser.audio.silence import find_runs
 from historical_denoiser.audio.survey import as_channels
 
 FRAME_SECONDS = 0.05
@@ -49,10 +48,9 @@ def noise_alone(pairs: list[Pair], sample_rate: int, highpass_hz: float) -> np.n
     usual = np.median(removed[removed > 0.0])
     found = []
     for (recording, _), (noise, left) in zip(pairs, powers, strict=True):
-        level, quiet = noise.sum(axis=1), is_pause(noise, left)
-        edges = np.flatnonzero(np.diff(quiet, prepend=False, append=False))
-        for start, end in pairwise(edges):
-            if (quiet[start] and (end - start) * FRAME_SECONDS >= MIN_SECONDS
+        level = noise.sum(axis=1)
+        for start, end in find_runs(is_pause(noise, left)):
+            if ((end - start) * FRAME_SECONDS >= MIN_SECONDS
                     and abs(_decibels(np.median(level[start:end]), usual)) <= USUAL_DB):
                 found.append(as_channels(recording)[start * frame : end * frame])
     if sum(map(len, found)) < MIN_TOTAL_SECONDS * sample_rate:

@@ -29,7 +29,7 @@ import soundfile as sf
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.files import replacing
-from historical_denoiser.corpus import band, conversion, held, performance
+from historical_denoiser.corpus import band, conversion, held, performance, rendering
 from historical_denoiser.corpus.archives import read_archive
 from historical_denoiser.corpus.clips import convert_clip
 from historical_denoiser.corpus.conversion import Journal, Member
@@ -257,8 +257,8 @@ def _make_render(render: Render, output: Path, fonts: dict[str, Path], seed: int
         rng = np.random.default_rng([seed, digest(seed, render.name)])
         strokes = play_notes(render, output, rng)
         kit = int(rng.choice(render.drawn.kits if render.drawn else performance.DRUM_KITS))
-        dry = performance.synthesise(strokes, kit, fonts[render.font[0]])
-        return performance.record(dry, rng)
+        dry = rendering.synthesise(strokes, kit, fonts[render.font[0]])
+        return rendering.record(dry, rng)
 
     return store_render(render, NAME, f"sound font: {render.font[1]}", output, make_sound)
 

@@ -151,7 +151,7 @@ class DiffusionRestorer(Restorer):
 
     def _fill_gap(self, sound: np.ndarray, start: int, stop: int, following: int, sample_rate: int,
                   ) -> bool:
-        """As `classical.repair.fill_gap`."""
+        """As `classical.gaps.fill_gap`."""
         block, missing = round(self.config.block_seconds * sample_rate), stop - start
         end = min(max(0, start - (block - missing) // 2) + block, following)
         first = max(0, end - block)
@@ -166,7 +166,7 @@ class DiffusionRestorer(Restorer):
 
     def _declip(self, sound: np.ndarray, low: float, high: float, origin: int, sample_rate: int,
                 ) -> np.ndarray:
-        """As `classical.repair.declip`."""
+        """As `classical.clipping.declip`."""
         def predict(both: np.ndarray) -> np.ndarray:
             piece, is_damaged = both[0], both[1] > 0.0
             if not is_damaged.any():

@@ -1,4 +1,4 @@
-"""The comb of mains that do not stand still is heard beside music, and told to a network."""
+"""Buzz of an unsteady mains frequency is found beside music, and added to a noise profile."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from historical_denoiser.training.look_alikes import make_regular_strokes
 
 SECONDS = 6.0
 NOISE = Path(__file__).resolve().parents[2] / "data" / "noise"
-KNOWING = NetworkSettings(unet=UnetConfig(depth=1, use_profile=True), reference_dbfs=-20.0,
+PROFILED = NetworkSettings(unet=UnetConfig(depth=1, use_profile=True), reference_dbfs=-20.0,
                           context_seconds=0.2)
 
 
@@ -45,7 +45,7 @@ def make_music(rng, base_hz=98.0, seconds=SECONDS):
 
 
 @pytest.mark.parametrize("base_hz", [49.8, 50.0, 60.1, 99.8, 120.0])
-def test_buzz_that_sputters_is_heard_under_music(rng, base_hz):
+def test_intermittent_buzz_is_found_under_music(rng, base_hz):
     sound = make_buzz(rng, base_hz) + make_music(rng) + 0.002 * rng.standard_normal(
         len(make_times()))
     found = buzz.find_buzz([sound])
@@ -107,7 +107,7 @@ def test_what_the_noise_has_of_the_buzz_is_not_added_again(rng):
 
 
 class KeepsLines:
-    """Stands for a network that removes the hiss, and keeps the buzz unless it is told of it."""
+    """Stands for a network that removes the hiss, and keeps the buzz unless its profile has it."""
 
     def __init__(self):
         self.profiles = []
@@ -120,13 +120,13 @@ class KeepsLines:
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-def test_a_network_that_kept_the_buzz_is_told_of_it(rng, channels):
+def test_buzz_that_a_network_kept_is_added_to_its_profile(rng, channels):
     hiss = 0.002 * rng.standard_normal((len(make_times()), channels))
     heard = {}
     for name, sound in (("buzz", make_buzz(rng, 99.8)[:, None] + hiss), ("hiss", hiss)):
         network = KeepsLines()
         # All of it but a thousandth is kept, so that no stretch is a pause.
-        make_restorer(network, KNOWING, listen_first=True)(sound.astype(np.float32), SAMPLE_RATE)
+        make_restorer(network, PROFILED, listen_first=True)(sound.astype(np.float32), SAMPLE_RATE)
         assert len(network.profiles) == channels
         heard[name] = network.profiles[-1]
     line = round(20 * 99.8 * 2048 / SAMPLE_RATE)

@@ -77,7 +77,7 @@ def test_notes_that_change_are_no_drones(rng):
     assert not len(find(np.concatenate(notes)))
 
 
-def test_a_drone_is_told_from_the_hum_beside_it(rng):
+def test_a_drone_is_distinguished_from_the_hum_beside_it(rng):
     found = drones.find_drones([make_series(73.4) + make_series(50.01, range(1, 9))
                                 + make_hiss(rng)])
     assert np.abs(found - 73.4).min() < 0.3
@@ -113,7 +113,7 @@ def test_a_recording_keeps_a_drone_and_loses_hum(rng, rate, base_hz, is_kept):
     assert left_db < -20.0 if is_kept else not restored.any()
 
 
-def test_a_drone_that_is_heard_in_the_noise_profile_is_noise(rng):
+def test_a_drone_in_the_noise_profile_is_noise(rng):
     """A motor may sing at a pitch of its own: then the user's word counts."""
     settings = NetworkSettings(reference_dbfs=-20.0, unet=UnetConfig(use_profile=True))
     tones = make_series(73.4, seconds=12.0)

@@ -1,4 +1,4 @@
-"""The classical estimator lowers noise that nobody told it, and keeps tones and silence."""
+"""The classical estimator lowers noise without a profile, and keeps tones and silence."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def test_the_noise_alone_is_known_to_within_a_decibel_and_lowered(noise):
     assert dsp.decibels(dsp.power(denoise(noise)) / dsp.power(noise)) < -15.0
 
 
-def test_a_profile_tells_the_power_of_the_noise(notes, noise):
+def test_a_profile_gives_the_power_of_the_noise(notes, noise):
     noisy = dsp.mix_at_snr(notes, noise, 5.0)
     spectra = dsp.stft(noisy, STFT.win_size, STFT.hop_size)[None]
     form = ProfileForm(STFT, 1.0)
@@ -80,7 +80,7 @@ def test_silence_stays_silence_and_a_phase_stays_a_phase(rng):
 
 
 @pytest.mark.parametrize("compression", [0.3, 1.0])
-def test_a_profile_tells_the_power_of_gaussian_noise(noise, compression):
+def test_a_profile_gives_the_power_of_gaussian_noise(noise, compression):
     form = ProfileForm(STFT, compression)
     power = np.mean(np.sum(np.square(dsp.stft(noise, STFT.win_size, STFT.hop_size)), -1), 0)
     known = form.mean_power(form.measure(noise)[0])
