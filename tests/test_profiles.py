@@ -18,7 +18,7 @@ from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.run import profiles
 from historical_denoiser.run.settings import InferenceConfig
 
-KNOWING = NetworkSettings(UnetConfig(use_profile=True, compression=0.3))
+PROFILED = NetworkSettings(UnetConfig(use_profile=True, compression=0.3))
 
 
 @pytest.fixture
@@ -44,13 +44,13 @@ def hear(path: Path, choice: object) -> list[np.ndarray]:
     settings = InferenceConfig(noise_profile=choice, overwrite=True)
     (job,), failures = inference.plan([path], settings)
     assert not failures
-    inference.denoise_recording(job, make_restorer(listen, KNOWING), noise_profile=choice)
+    inference.denoise_recording(job, make_restorer(listen, PROFILED), noise_profile=choice)
     assert job.denoised.is_file() and job.residual.is_file()
     return heard
 
 
 def expected(audio: np.ndarray) -> np.ndarray:
-    return KNOWING.profile_form.measure((audio - audio.mean()).astype(np.float32))[None]
+    return PROFILED.profile_form.measure((audio - audio.mean()).astype(np.float32))[None]
 
 
 def test_a_stretch_of_the_recording_a_file_and_none(recording, tmp_path):
@@ -70,12 +70,12 @@ def test_a_stretch_of_the_recording_a_file_and_none(recording, tmp_path):
 
 def test_where_nothing_is_removed_no_profile_is_looked_for(recording):
     (job,), _ = inference.plan([recording], InferenceConfig())
-    inference.denoise_recording(job, make_restorer(np.asarray, KNOWING), 0.0,
+    inference.denoise_recording(job, make_restorer(np.asarray, PROFILED), 0.0,
                                 noise_profile=[100.0, 101.0])
     assert job.denoised.is_file()
 
 
-def test_what_is_found_by_itself_is_told(recording, tmp_path, caplog):
+def test_an_automatic_profile_is_reported(recording, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         (found,) = hear(recording, "auto")
     assert "noise profile: 0.00 to" in caplog.text and "(run-in)" in caplog.text
@@ -118,7 +118,7 @@ def test_impossible_stretches_are_named(recording, choice, message):
 @pytest.mark.parametrize(("choice", "message"), [
     ("gone.wav", "gone.wav: no such file$"), ("text.wav", "text.wav: holds text, not sound"),
     ("12.5,14", r"in brackets: 'inference.noise_profile=\[12.5,14\]'")])
-def test_files_that_are_no_noise_are_told_with_the_key(tmp_path, monkeypatch, choice, message):
+def test_files_that_are_no_noise_are_reported_with_the_key(tmp_path, monkeypatch, choice, message):
     monkeypatch.chdir(tmp_path)
     Path("text.wav").write_text("This is not audio at all.")
     with pytest.raises(UserError, match=f"^`inference.noise_profile` must be .*{message}"):

@@ -31,14 +31,14 @@ def test_notes_are_spared_and_steady_noise_is_not(rng):
     assert fitted_bass(hiss + hum * (np.abs(TIMES - 4.0) < 0.1)) == 1.0
 
 
-def test_the_rest_of_a_strength_stays_and_the_reason_is_told():
+def test_the_rest_of_a_strength_stays_and_the_reason_is_given():
     found = fit(Strength("auto", ((0.0, 0.5),), 9.0), [(TIMES, TIMES)], RATE)
     assert found.strength == Strength(1.0, ((0.0, 0.5),), 9.0)
     assert found.why.startswith("1: the power of the noise estimate below 60 Hz")
 
 
 @pytest.mark.parametrize("noise", [np.zeros(8 * RATE), np.ones(100)])
-def test_where_nothing_can_be_told_all_is_removed(noise):
+def test_auto_strength_is_full_for_short_or_silent_audio(noise):
     found = fit(Strength("auto"), [(noise, noise)], RATE)
     assert found.strength == Strength() and "too short or silent" in found.why
     assert fit(Strength("auto"), [], RATE).strength == Strength()

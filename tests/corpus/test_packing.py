@@ -66,7 +66,7 @@ def test_the_space_is_kept_and_the_seed_decides(manifest, tmp_path):
 @pytest.mark.parametrize(("changes", "complaint"), [
     ({"shares": {"opera": 1.0}}, "--shares"), ({"shares": {"effects": 1.0}}, "--shares"),
     ({"megabytes": 0.0}, "--megabytes"), ({"megabytes": 1e-3}, "--megabytes")])
-def test_what_cannot_be_packed_is_told(manifest, tmp_path, changes, complaint):
+def test_impossible_packing_is_refused(manifest, tmp_path, changes, complaint):
     values = {"megabytes": 1.0, "shares": SHARES, "seed": 0} | changes
     with pytest.raises(UserError, match=complaint):
         pack_corpus([manifest], tmp_path / "packed", **values)
