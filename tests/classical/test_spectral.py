@@ -52,9 +52,9 @@ def test_a_profile_gives_the_power_of_the_noise(notes, noise):
         profile = form.measure(np.float32(gain) * (noisy - notes))
         alone = dsp.stft(noisy - notes, STFT.win_size, STFT.hop_size)
         power = np.mean(np.sum(np.square(alone, dtype=np.float64), -1), 0)
-        told = spectral.restore_spectra([np.float32(gain) * spectra, profile[None]], STFT)
-        np.testing.assert_allclose(
-            told / gain, spectral.suppress(spectra, STFT, power), atol=2e-2 * np.abs(spectra).max())
+        informed = spectral.restore_spectra([np.float32(gain) * spectra, profile[None]], STFT)
+        np.testing.assert_allclose(informed / gain, spectral.suppress(spectra, STFT, power),
+                                   atol=2e-2 * np.abs(spectra).max())
     blind = spectral.restore_spectra([spectra, form.nothing()[None]], STFT)
     np.testing.assert_array_equal(blind, spectral.restore_spectra(spectra, STFT))
 
@@ -90,7 +90,7 @@ def test_a_profile_gives_the_power_of_gaussian_noise(noise, compression):
 
 def test_gain_of_a_known_snr():
     """Where the SNR never changes, prior and posterior settle, and eq. 20 has one solution."""
-    heard = np.full((400, 1), 101.0)  # posterior SNR 101: prior about 100
-    gain = spectral._gains(heard, np.ones((400, 1)))[-1, 0]
+    powers = np.full((400, 1), 101.0)  # posterior SNR 101: prior about 100
+    gain = spectral._gains(powers, np.ones((400, 1)))[-1, 0]
     prior = 0.98 * gain**2 * 101.0 + 0.02 * 100.0
     assert gain == pytest.approx(prior / (1.0 + prior), rel=1e-6)  # the integral has vanished

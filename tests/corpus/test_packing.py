@@ -46,9 +46,9 @@ def test_a_packed_corpus_is_one_to_train_on(manifest, tmp_path):
     assert {row["licence"] for row in rows} == {"CC0"}
     clips = find_clips(DsetConfig(path_manifests=[str(packed / "manifest.csv")]))
     voice = next(clip for clip in clips if clip.category == "speech")
-    heard = read_segment(voice.path, 0.0, 3.0)
+    unpacked = read_segment(voice.path, 0.0, 3.0)
     said = read_segment(manifest.parent / "voice.flac", 0.0, 3.0)
-    error = heard[:len(said)] - said
+    error = unpacked[:len(said)] - said
     assert np.mean(error**2) < 0.01 * np.mean(said**2)
 
 
