@@ -4,6 +4,9 @@ PYTHON ?= $(shell for name in python3.12 python3.13 python3.11 python3 python; d
 	if $$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; \
 	then echo $$name; break; fi; done)
 VENV := .venv
+ENVIRONMENT := $(VENV)/bin/pip
+PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+READY_TO_DENOISE := $(VENV)/ready-to-denoise
 READY := $(VENV)/ready
 READY_TO_TEST := $(VENV)/ready-to-test
 # tests/conftest.py has the order of the modules.
@@ -14,9 +17,9 @@ export RECORDING := $(value AUDIO)
 
 .PHONY: demo test test-all corpus clean
 
-demo: $(READY)
+demo: $(READY_TO_DENOISE)
 	@mkdir -p "$(OUTPUT)"
-	$(VENV)/bin/python inference.py "$$RECORDING" inference.output_dir="$(OUTPUT)" \
+	$(VENV)/bin/denoise "$$RECORDING" inference.output_dir="$(OUTPUT)" \
 		inference.spectrogram=true inference.overwrite=true
 
 test: $(READY_TO_TEST)
@@ -28,20 +31,26 @@ test-all: $(READY_TO_TEST)
 	$(PYTEST)
 
 corpus: $(READY)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-corpus.txt
+	$(PIP) -r requirements-corpus.txt
 	$(VENV)/bin/python prepare_data.py
 
-$(READY): requirements.txt
+$(ENVIRONMENT):
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; none was found." \
 		"Install one or name it: make PYTHON=/path/to/python" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	@touch $(READY)
+
+# The command and its pictures, without TensorFlow; -e: a change of the checkout takes effect at once.
+$(READY_TO_DENOISE): requirements-onnx.txt pyproject.toml | $(ENVIRONMENT)
+	$(PIP) -e . librosa matplotlib
+	@touch $@
+
+$(READY): requirements.txt | $(ENVIRONMENT)
+	$(PIP) -r requirements.txt
+	@touch $@
 
 $(READY_TO_TEST): requirements-test.txt requirements-app.txt requirements-corpus.txt $(READY)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
-		$(addprefix -r ,$(filter requirements-%,$^))
-	@touch $(READY_TO_TEST)
+	$(PIP) $(addprefix -r ,$(filter requirements-%,$^))
+	@touch $@
 
 clean:
 	rm -rf $(VENV) "$(OUTPUT)"

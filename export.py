@@ -47,7 +47,16 @@ REQUIREMENTS = "requirements-export.txt"
 
 
 def output_path(output: str | None, kind: str, weights: Path) -> Path:
-    """Returns the path of the exported network: `output`, or one beside the weights."""
+    """Returns the path of the exported network.
+
+    Args:
+        output: Path to use, with the ending of `kind`; None for a file beside the weights.
+        kind: A key of `runtimes.ENDINGS`.
+        weights: Path of the weights.
+
+    Raises:
+        UserError: `output` has another ending, or is the path of the weights.
+    """
     ending = runtimes.ENDINGS[kind]
     path = Path(output or weights.with_name(weights.name.split(".")[0] + ending))
     require(path.suffix == ending, "output", f"a name that ends in {ending}, for format={kind}",

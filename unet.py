@@ -185,9 +185,14 @@ class FeatureExtractor(keras.layers.Layer):
     @staticmethod
     def extract_all(extractors: Sequence[FeatureExtractor], inputs: Tensor,
                     profile: Tensor | None = None) -> list[Tensor]:
-        """Returns the features of several extractors of one form, which see the same input.
+        """Returns the features of several extractors that see the same input.
 
         They are computed as one convolution, because padding and dividing the input takes as long.
+
+        Args:
+            extractors: Extractors of one form, each for `(batch, frames, bins, filters)`.
+            inputs: `(batch, frames, bins, channels)`.
+            profile: Noise profile `(batch, 1, bins, profile_channels)`; None without one.
         """
         first = extractors[0]
         inputs, *steady = [ops.cast(each, first.compute_dtype)

@@ -33,7 +33,7 @@ from historical_denoiser.bench.measures import load_meter  # noqa: E402
 from historical_denoiser.bench.pairs import read_mono  # noqa: E402
 from historical_denoiser.core.checks import UserError, require  # noqa: E402
 from historical_denoiser.core.command_line import run_main  # noqa: E402
-from historical_denoiser.corpus import performance, scores  # noqa: E402
+from historical_denoiser.corpus import performance, rendering, scores  # noqa: E402
 from historical_denoiser.corpus.manifest import MANIFEST_NAME  # noqa: E402
 from historical_denoiser.corpus.performance import DRUMS, Stroke  # noqa: E402
 from historical_denoiser.denoiser import Denoiser  # noqa: E402
@@ -123,7 +123,7 @@ def play(font: Path) -> list[Sound]:
             strokes += [Stroke(time, hold, program, int(rng.choice(keys)),
                                performance.as_velocity(rng.uniform(60.0, 110.0)))
                         for time in times]
-        audio = performance.synthesise(strokes, kit, font)
+        audio = rendering.synthesise(strokes, kit, font)
         for name, start in places.items():
             found[name] = audio[round(start * SAMPLE_RATE):][:round(SECONDS * SAMPLE_RATE)]
     return [Sound(name, "played", found[name]) for name in PLAYED]

@@ -109,7 +109,12 @@ def restoring(cfg: Config, method: Method) -> Callable[..., dict[str, Any]]:
 
 
 def make_ready(cfg: Config, given: set[str], made_with: dict[str, Any]) -> Callable[..., Any]:
-    """Returns `attempt` for a worker of a cluster, after what `made_with` says.
+    """Returns `attempt` for a worker of a cluster.
+
+    Args:
+        cfg: Settings of the run.
+        given: Names of the settings that the user gave.
+        made_with: What determines the results on the machine that started the run.
 
     Raises:
         UserError: Results would be made with something else on this machine.
@@ -138,6 +143,11 @@ def choose_runtime(chosen: InferenceConfig, jobs: Iterable[Job], weights: Path |
 
     ONNX Runtime starts at once and takes half the memory (docs/lab/whole_commands.md), but only
     Keras uses a GPU, which pays for long recordings. One that is resumed is taken for long.
+
+    Args:
+        chosen: Settings of the run.
+        jobs: The recordings.
+        weights: Path of the weights; None if the method has none.
     """
     exported = weights is not None and runtimes.format_of(weights) is not None
     if (chosen.runtime != "auto" or chosen.cluster != "none" or exported
@@ -206,7 +216,12 @@ def denoise(cfg: Config, given: set[str],
 
 
 def look(cfg: Config, given: set[str], as_json: bool) -> None:
-    """Prints what is wrong with the recordings, and settings for them, as text or JSON."""
+    """Prints what is wrong with the recordings, and settings for them.
+
+    Args:
+        cfg, given: As in `make_ready`.
+        as_json: Whether to print JSON rather than text.
+    """
     from historical_denoiser.run.look import look_at  # slow to import
 
     paths = find_recordings(cfg.inference.audio)

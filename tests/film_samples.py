@@ -38,7 +38,7 @@ def sound_of(sound: Sound, seconds: float) -> np.ndarray:
     audio = 0.003 * rng.standard_normal((channels, round(seconds * sound.rate)))
     for click in sound.clicks:
         place = round((click - sound.start) * sound.rate)
-        # Each channel's own level tells them apart.
+        # The channels differ in their level.
         audio[:, place] = 0.8 - 0.1 * np.arange(channels)
     return audio.astype(np.float32)
 
@@ -206,7 +206,7 @@ def heard(path: Path, track: int = 0) -> tuple[Fraction, np.ndarray, int]:
 
 
 def clicks(path: Path, track: int = 0, number: int = 1) -> list[list[Fraction]]:
-    """Returns when each channel's loudest samples are heard, in s on the film's clock."""
+    """Returns the times of each channel's loudest samples, in s on the film's clock."""
     start, audio, rate = heard(path, track)
     places = []
     for channel in np.abs(audio.T):

@@ -34,7 +34,7 @@ with filtered_stderr():
 @pytest.mark.parametrize(("devices", "expected"), [
     ([], False), (["nvidiactl", "nvidia-uvm"], False), (["nvidiactl", "nvidia0"], True),
     (["kfd"], True), (["dxg"], True)])
-def test_a_gpu_is_told_by_its_devices(devices, expected, tmp_path):
+def test_a_gpu_is_recognised_by_its_devices(devices, expected, tmp_path):
     for name in devices:
         (tmp_path / name).touch()
     assert may_have_gpu(tmp_path) is expected

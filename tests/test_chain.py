@@ -24,7 +24,7 @@ def test_a_segment_passes_the_stages_in_their_order(rng, monkeypatch):
         real = getattr(place, name)
         monkeypatch.setattr(place, name, lambda *given: passed.append(stage) or real(*given))
 
-    for place, name, stage in ((chain.hum, "remove_hum", "hum"),
+    for place, name, stage in ((chain.hum_lines, "remove_hum", "hum"),
                                (chain.clicks, "remove_clicks", "clicks"),
                                (held_notes, "restore_notes", "held_notes")):
         note(place, name, stage)

@@ -196,7 +196,7 @@ def test_machines_that_wait_for_work_share_it(two_machines, collection):
     assert done.returncode == inference.SOME_FAILED_STATUS, done.stderr
     assert "cluster: 2 workers with up to 1 cores each, 2 machines" in done.stderr
     assert len(contents(collection / "spread")) == 8
-    # Whoever does not know the token is told so, in one line.
+    # A wrong token is reported in one line.
     done = run(collection, "other", *chosen, RAY_AUTH_TOKEN="f" * 64)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert f"error: inference.cluster_address={two_machines}: " in done.stderr.splitlines()[-1]
@@ -244,7 +244,7 @@ def test_a_report_that_cannot_be_written_stops_a_worker(restore_one):
 
 
 @needs_ray
-def test_a_cluster_without_a_place_for_workers_is_told_and_given_up(restore_one, monkeypatch,
+def test_a_cluster_without_a_place_for_workers_is_reported_and_given_up(restore_one, monkeypatch,
                                                                      caplog):
     monkeypatch.setattr(cluster, "WARN_SECONDS", 0.0)
     monkeypatch.setattr(cluster, "MAX_WAIT_SECONDS", 0.6)

@@ -63,7 +63,8 @@ def test_names_mean_themselves(tmp_path, monkeypatch, name, form):
     (["--", "=", "seed=", "--help"], [], {"inference.audio": ["=", "seed=", "--help"]}),
     (["+inference.audio=a b.wav"], [], {"inference.audio": "a b.wav"}),
 ])
-def test_arguments_are_told_apart(tmp_path, monkeypatch, arguments, overrides, names):
+def test_file_names_and_settings_are_distinguished(tmp_path, monkeypatch, arguments, overrides,
+                                                   names):
     monkeypatch.chdir(tmp_path)
     for name in ("seed=1.wav", "=.wav"):
         (tmp_path / name).touch()

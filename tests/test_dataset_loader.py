@@ -238,7 +238,7 @@ def test_clean_audio_varies_in_training_only(tmp_path):
     assert np.argmax(np.abs(np.fft.rfft(validation.clean))) == 440
 
 
-def test_training_hears_what_the_network_will_hear(dset):
+def test_training_has_the_highpass_of_inference(dset):
     whole, heard = (Mixer(dset, "train", 1.0, highpass_hz=hz).item(0) for hz in (0.0, 600.0))
     assert spectrum_db(heard.clean, 300.0) < spectrum_db(whole.clean, 300.0) - 30.0
     low, high = spectrum_db(whole.noisy - whole.clean, 300.0, 9000.0)
@@ -358,7 +358,7 @@ def test_the_balance_of_recorded_noise_changes_in_training_only(folders, dset):
     np.testing.assert_array_equal(draw("validation", 12.0), draw("validation", 0.0))
 
 
-def test_recorded_noise_is_heard_at_other_speeds(tmp_path):
+def test_recorded_noise_is_played_at_other_speeds(tmp_path):
     for number in range(10):
         write_tone(tmp_path / f"music/tune{number}.flac", 5000, 3.0)
     write_tone(tmp_path / "noise/hum/mains.wav", 100, 3.0)
@@ -379,7 +379,7 @@ def loudest_hz(audio):
 
 @pytest.fixture
 def hums(folders, dset):
-    """Noise that is told by its pitch, long enough for another stretch of it."""
+    """Noise with a pitch, long enough for a profile from another section of it."""
     for number in range(6):
         write_tone(folders / f"hums/train/hum{number}.wav", 500.0 * (1 + number), 8.0)
     write_tone(folders / "hums/validation/hum.wav", 300.0, 8.0)
@@ -389,9 +389,9 @@ def hums(folders, dset):
 @pytest.mark.parametrize("speed", [1.0, 1.3])
 def test_a_profile_is_another_stretch_of_the_same_noise_at_its_gain(hums, speed):
     hums = replace(hums, share_profile=1.0, noise_speed=[speed, speed])
-    knowing, blind = (train_items(hums, 12, 0.5, highpass_hz=20.0, profile_form=form)
+    profiled, blind = (train_items(hums, 12, 0.5, highpass_hz=20.0, profile_form=form)
                       for form in (FORM, None))
-    for item, plain in zip(knowing, blind, strict=True):
+    for item, plain in zip(profiled, blind, strict=True):
         noise = item.noisy - item.clean
         assert loudest_hz(item.profile) == pytest.approx(loudest_hz(noise), abs=4.0)
         assert dsp.power(item.profile) == pytest.approx(dsp.power(noise), rel=0.1)
@@ -399,7 +399,7 @@ def test_a_profile_is_another_stretch_of_the_same_noise_at_its_gain(hums, speed)
         if speed == 1.0:  # all else is as without profiles
             np.testing.assert_array_equal(item.clean, plain.clean)
             assert item.snr_db == plain.snr_db and plain.profile is None
-    seconds = [len(item.profile) / SAMPLE_RATE for item in knowing]
+    seconds = [len(item.profile) / SAMPLE_RATE for item in profiled]
     assert 0.5 <= min(seconds) < 1.0 < 1.5 < max(seconds) <= 2.0
 
 
@@ -460,9 +460,9 @@ def test_some_profiles_hold_a_little_of_the_signal(hums):
 
 
 def test_fixed_mixtures_are_the_same_with_profiles(hums):
-    knowing, blind = (fixed_items(Mixer(hums, "validation", 0.5, profile_form=form), 3)
+    profiled, blind = (fixed_items(Mixer(hums, "validation", 0.5, profile_form=form), 3)
                       for form in (FORM, None))
-    for item, plain in zip(knowing, blind, strict=True):
+    for item, plain in zip(profiled, blind, strict=True):
         np.testing.assert_array_equal(item.noisy, plain.noisy)
         assert len(item.profile) == 1.5 * SAMPLE_RATE and plain.profile is None
         assert dsp.power(item.profile) == pytest.approx(dsp.power(item.noisy - item.clean),

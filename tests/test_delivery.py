@@ -301,7 +301,8 @@ def test_what_comes_through_a_pipe_is_restored_as_the_file_is(rng, tmp_path):
 @pytest.mark.parametrize(("arguments", "content", "message"), [
     (["-"], b"", b"standard input is empty"), (["-"], b"no sound", b"standard input: "),
     (["a.wav", "inference.output_dir=-"], b"", b"standard output was closed")])
-def test_a_pipe_that_ends_too_early_is_told_in_one_line(rng, tmp_path, arguments, content, message):
+def test_a_pipe_that_ends_too_early_is_reported_in_one_line(rng, tmp_path, arguments, content,
+                                                            message):
     sf.write(tmp_path / "a.wav", make_clicked(rng)[0][:SAMPLE_RATE], SAMPLE_RATE)
     reader, writer = os.pipe()
     os.close(reader)

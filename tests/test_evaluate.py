@@ -149,7 +149,7 @@ def test_settings_that_would_not_be_used_are_refused(methods, settings, message)
     evaluate.require_used(Config(path_experiment="x", methods=methods))
 
 
-def test_listeners_judge_recordings_of_speech_alone(folders):
+def test_models_of_listeners_judge_only_recordings_of_speech(folders):
     pytest.importorskip("jinja2", reason="not installed: requirements-bench.txt")
     cfg = Config(path_experiment="x", methods=["none"], perceptual=True,
                  bench=BenchConfig(recordings=str(folders / "music")))

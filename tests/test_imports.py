@@ -19,7 +19,7 @@ TENSORFLOW = {"tensorflow", "keras", "jax", "torch", "h5py"}
 RUNTIMES = {"onnxruntime", "ai_edge_litert", "tf2onnx"}
 OF_OTHER_JOBS = {"matplotlib", "librosa", "numba", "sklearn", "music21", "tensorboard", "requests",
                  "pandas", "trainer", "dataset_loader", "unet"}
-# Runs a command as a user does, and tells at the end what it loaded.
+# Runs a command as a user does, and prints at the end what it loaded.
 TELLING = """
 import atexit, json, runpy, sys
 atexit.register(lambda: print("LOADED", json.dumps(sorted(sys.modules)), file=sys.__stdout__))

@@ -112,7 +112,7 @@ def test_the_switch_of_a_removed_stage_is_accepted_with_a_warning(tiny_run, capl
         assert caplog.text.count(f"inference.{stage} has no effect: this stage was removed") == 2
 
 
-def test_the_report_knows_a_noise_profile_by_its_content(knowing_run, tmp_path):
+def test_the_report_identifies_a_noise_profile_by_its_content(knowing_run, tmp_path):
     """Another noise under the same name gives other results."""
     made_with = []
     for seconds in (0.5, 1.0):
@@ -216,7 +216,7 @@ def run_again(paths: list[Path], made_with: dict, **settings: object) -> dict[Pa
         announce=lambda job: report(job).announce(job.recording.path, job.results))
 
 
-def test_a_fault_of_the_program_is_told_and_the_others_are_done(tmp_path, caplog):
+def test_a_fault_of_the_program_is_reported_and_the_others_are_done(tmp_path, caplog):
     jobs, _ = plan(write_recordings(tmp_path, "a.wav", "b.wav"), InferenceConfig())
 
     def break_down(audio):
@@ -233,7 +233,7 @@ def test_a_fault_of_the_program_is_told_and_the_others_are_done(tmp_path, caplog
     assert "Traceback" in caplog.text
 
 
-def test_what_is_done_is_told_by_content_and_settings(tmp_path, monkeypatch, caplog):
+def test_finished_results_are_recognised_by_content_and_settings(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     paths = write_recordings(Path(), "a.wav", "b.flac")
     assert run_again(paths[:1], {"weights": 1}) == {}
@@ -434,7 +434,7 @@ def test_bands_and_floor_apply_to_files(tmp_path):
     np.testing.assert_allclose(sf.read(fitted.denoised)[0], 0.5 * audio, atol=1e-6)
 
 
-def test_the_report_tells_what_was_used(tmp_path, rng):
+def test_the_report_states_what_was_used(tmp_path, rng):
     tone = write_audio(tmp_path / "tone.wav", 3.0)[:, 0] * np.linspace(0.0, 1.0, 3 * SAMPLE_RATE)
     audio = tone[:, None] * [1.0, 0.5] + 0.01 * rng.standard_normal((len(tone), 2))
     sf.write(tmp_path / "a.wav", audio, SAMPLE_RATE, subtype="FLOAT")
@@ -495,12 +495,12 @@ def test_damage_is_repaired_whatever_the_strength(tmp_path, caplog, name, subtyp
 
 
 @pytest.mark.parametrize("wrong", ["gaps", ["gap"], [["gaps"]], 1])
-def test_what_cannot_be_repaired_is_told(wrong):
+def test_invalid_kinds_of_repair_are_refused(wrong):
     with pytest.raises(UserError, match="`inference.repair` must be a list of gaps and clipping"):
         InferenceConfig(repair=wrong)
 
 
-def test_hum_that_is_found_is_told_and_lies_in_the_residual(tmp_path, rng, caplog):
+def test_hum_is_reported_and_lies_in_the_residual(tmp_path, rng, caplog):
     caplog.set_level("INFO")
     time_s = np.arange(6 * SAMPLE_RATE) / SAMPLE_RATE
     hum = 0.05 * np.cos(2.0 * np.pi * 59.98 * time_s)
@@ -589,7 +589,7 @@ def test_clipping_is_reported(tmp_path, caplog):
     assert audio.max() == pytest.approx(1.0, abs=1e-4) and audio.min() == -1.0
 
 
-def test_a_log_without_a_bar_tells_how_far_it_is(tmp_path, monkeypatch, caplog):
+def test_a_log_without_a_bar_states_the_progress(tmp_path, monkeypatch, caplog):
     """Where standard error is a file, as under `nohup`."""
     caplog.set_level("INFO")
     clock = itertools.count(0.0, 45.0)
@@ -610,7 +610,7 @@ def test_a_log_without_a_bar_tells_how_far_it_is(tmp_path, monkeypatch, caplog):
 
 @pytest.mark.parametrize("strength", [1.0, "auto"])
 @pytest.mark.parametrize("seconds", [8.0, 36.0])
-def test_progress_counts_what_is_heard_before_the_rest(tmp_path, seconds, strength):
+def test_progress_counts_the_analysis_pass(tmp_path, seconds, strength):
     write_audio(tmp_path / "a.wav", seconds, 8000)
     (job,), _ = inference.plan([tmp_path / "a.wav"], InferenceConfig())
     segments, told = 0, []
@@ -808,7 +808,7 @@ def test_the_sound_of_a_film_is_dithered(tmp_path):
     assert abs(np.mean(written[tone == 1.0]) - 0.5) < 0.05
 
 
-def test_tags_that_a_container_has_no_place_for_are_told(tmp_path, caplog):
+def test_tags_without_a_place_in_the_container_are_reported(tmp_path, caplog):
     film = tmp_path / "a.mp4"
     with av.open(str(film), "w", container_options={"movflags": "use_metadata_tags"}) as container:
         container.metadata.update({"title": "The tune", "reel": "17"})
@@ -825,7 +825,7 @@ def test_tags_that_a_container_has_no_place_for_are_told(tmp_path, caplog):
         assert made.metadata["title"] == "The tune"
 
 
-def test_gaps_and_damage_of_a_film_are_told_once(tmp_path, caplog):
+def test_gaps_and_damage_of_a_film_are_reported_once(tmp_path, caplog):
     path = tmp_path / "a.mkv"
     write_film(path, "matroska", [Sound("flac", gap=(0.5, 1.1))], 3.0)
     with av.open(str(path)) as film:
@@ -995,7 +995,7 @@ def test_program_goes_on_past_bad_files(tmp_path, tiny_run):
     before, after = (10.0 * np.log10(np.mean(sf.read(tmp_path / name)[0] ** 2))
                      for name in ("a.wav", "a_denoised.wav"))
     assert entry["removed_db"] == pytest.approx(before - after, abs=0.02)
-    # Run again, only the bad ones are left, and each is still told why.
+    # A second run only tries the bad ones, and still names the reason for each.
     again = run_program("a.wav", "nan.wav", f"path_experiment={tiny_run}", cwd=tmp_path)
     assert again.returncode == 3 and "a.wav: has its results already" in again.stderr
     assert "ERROR: nan.wav: the recording holds NaN" in again.stderr
@@ -1046,7 +1046,7 @@ def test_program_goes_on_past_what_it_may_not_touch(tmp_path):
         "open/b_denoised_s0.wav", "open/b_residual_s0.wav", f"open/{REPORT_NAME}"}
 
 
-def test_a_folder_that_is_removed_meanwhile_is_told(tmp_path):
+def test_a_folder_that_is_removed_meanwhile_is_reported(tmp_path):
     (tmp_path / "out").mkdir()
     write_audio(tmp_path / "a.wav")
 
@@ -1078,8 +1078,8 @@ def test_a_mistake_ends_in_one_line(tmp_path, arguments, message):
     assert visible(tmp_path) == {"a.wav"}
 
 
-def test_a_value_that_cannot_be_is_told_in_one_line(tmp_path, monkeypatch):
-    """In this process, as the above shows that the program tells it so."""
+def test_an_impossible_value_is_refused_in_one_line(tmp_path, monkeypatch):
+    """In this process, as the test above shows that the program prints the message."""
     monkeypatch.chdir(tmp_path)
     write_audio(Path("a.wav"))
     for setting, message in (
@@ -1098,7 +1098,7 @@ def test_a_value_that_cannot_be_is_told_in_one_line(tmp_path, monkeypatch):
         assert message in caught.value.code and "\n" not in caught.value.code
 
 
-def test_the_report_tells_of_one_recording_that_fails(tmp_path):
+def test_the_report_states_the_one_recording_that_failed(tmp_path):
     """Also where there is nothing to do, so that no weights are looked for."""
     (tmp_path / "bad.wav").write_bytes(b"")
     done = run_program("bad.wav", "weights=gone.weights.h5", cwd=tmp_path)

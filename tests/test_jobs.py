@@ -87,7 +87,7 @@ def places_of(paths: list[Path], top: Path, **settings: object) -> tuple[list[st
     return ["/".join(job.denoised.relative_to(top).parts) for job in planned], set(failures)
 
 
-def test_recordings_of_one_name_are_told_apart(tmp_path):
+def test_recordings_of_one_name_get_different_results(tmp_path):
     wav, mp3, b, other = write_recordings(tmp_path, "a.wav", "a.mp3", "b.wav", "other/a.wav")
     assert places_of([mp3, wav, b], tmp_path) == (
         ["a.mp3_denoised.wav", "a.wav_denoised.wav", "b_denoised.wav"], set())
@@ -199,7 +199,7 @@ def test_pipes_and_devices_are_refused_at_once(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/stdin"), reason="needs a name for standard input")
-def test_results_of_a_file_that_is_standard_input_go_where_it_is_told(tmp_path):
+def test_results_of_standard_input_go_to_the_given_folder(tmp_path):
     """`python inference.py /dev/stdin < a.wav`: root could write beside it, among the devices."""
     write_audio(tmp_path / "a.wav")
     before = os.dup(0)

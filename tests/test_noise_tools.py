@@ -57,7 +57,7 @@ def test_find_command_cuts_reports_and_never_overwrites(tmp_path, command, caplo
     assert len(report(folder)) == 6
 
 
-def test_find_command_tells_recordings_of_one_name_apart(tmp_path, command):
+def test_find_command_distinguishes_recordings_of_one_name(tmp_path, command):
     places = [tmp_path / "discs" / place for place in ("1/a.wav", "2/a.wav", "2/a.flac", "2/b.wav")]
     for place in places:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +138,7 @@ def test_fit_command_writes_a_config_that_make_renders(tmp_path, command, record
     (b"RIFF\xff\xfe\x00", "utf-8"),
     (None, "No such file"),
 ])
-def test_make_tells_of_a_bad_config_in_a_line(tmp_path, command, content, words):
+def test_make_reports_a_bad_config_in_a_line(tmp_path, command, content, words):
     config = tmp_path / "bad.yaml"
     if content is not None:
         config.write_bytes(content)

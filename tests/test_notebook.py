@@ -101,7 +101,7 @@ def upload():
     assert sum("<audio" in output.get("data", {}).get("text/html", "") for output in outputs) == 5
 
 
-def test_who_uploads_nothing_hears_the_example(notebook, tmp_path, monkeypatch, capsys):
+def test_without_an_upload_the_example_is_restored(notebook, tmp_path, monkeypatch, capsys):
     """Colab returns no file where the upload is cancelled."""
     colab = types.ModuleType("google.colab")
     colab.files = types.SimpleNamespace(upload=dict)

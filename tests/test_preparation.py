@@ -38,7 +38,7 @@ def restore(path, strength=0.5, **settings):
 
 @pytest.mark.parametrize("repair", [[], ["gaps"]])
 def test_all_corrections_at_once(tmp_path, rng, caplog, repair):
-    """Result and residual add up to the corrected recording, which is told and lowered to fit."""
+    """Result and residual add up to the corrected recording, which is lowered to fit."""
     caplog.set_level("INFO")
     path, audio = tmp_path / "a.wav", np.cumsum(rng.standard_normal((12 * RATE, 2)), axis=0)
     audio -= np.linspace(audio[0], audio[-1], len(audio))
@@ -103,7 +103,7 @@ def test_the_speed_by_the_hum(tmp_path, rng, caplog, hum_hz, speed, told):
     assert order == pytest.approx(round(order), abs=0.005)
 
 
-def test_a_broadcast_wave_tells_it_and_its_cue_points_move(tmp_path, rng, caplog):
+def test_a_broadcast_wave_states_it_and_its_cue_points_move(tmp_path, rng, caplog):
     path = tmp_path / "a.wav"
     sf.write(path, 0.01 * rng.standard_normal(2 * RATE), RATE)
     point = b"\1\0\0\0" + (1000).to_bytes(4, "little") + b"data" + bytes(8) + (

@@ -18,7 +18,7 @@ from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.run import profiles
 from historical_denoiser.run.settings import InferenceConfig
 
-KNOWING = NetworkSettings(UnetConfig(use_profile=True, compression=0.3))
+PROFILED = NetworkSettings(UnetConfig(use_profile=True, compression=0.3))
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def recording(tmp_path, rng) -> Path:
     return tmp_path / "side.wav"
 
 
-def hear(path: Path, choice: object) -> list[np.ndarray]:
+def profiles_of(path: Path, choice: object) -> list[np.ndarray]:
     """Denoises a file and returns the profiles that the network was given."""
     heard = []
 
@@ -44,47 +44,47 @@ def hear(path: Path, choice: object) -> list[np.ndarray]:
     settings = InferenceConfig(noise_profile=choice, overwrite=True)
     (job,), failures = inference.plan([path], settings)
     assert not failures
-    inference.denoise_recording(job, make_restorer(listen, KNOWING), noise_profile=choice)
+    inference.denoise_recording(job, make_restorer(listen, PROFILED), noise_profile=choice)
     assert job.denoised.is_file() and job.residual.is_file()
     return heard
 
 
 def expected(audio: np.ndarray) -> np.ndarray:
-    return KNOWING.profile_form.measure((audio - audio.mean()).astype(np.float32))[None]
+    return PROFILED.profile_form.measure((audio - audio.mean()).astype(np.float32))[None]
 
 
 def test_a_stretch_of_the_recording_a_file_and_none(recording, tmp_path):
     audio, _ = soundfile.read(recording)
     stretch = audio[round(0.5 * SAMPLE_RATE) : round(1.5 * SAMPLE_RATE)]
-    (found,) = hear(recording, [0.5, 1.5])
+    (found,) = profiles_of(recording, [0.5, 1.5])
     np.testing.assert_allclose(found, expected(stretch), rtol=1e-4)
     name = str(tmp_path / "groove.wav")
     soundfile.write(name, stretch, SAMPLE_RATE, subtype="DOUBLE")
-    np.testing.assert_allclose(hear(recording, name)[0], found, rtol=1e-4)
+    np.testing.assert_allclose(profiles_of(recording, name)[0], found, rtol=1e-4)
     soundfile.write(name, np.repeat(stretch, 2), 2 * SAMPLE_RATE, subtype="DOUBLE")
     low = slice(0, 200)  # of a file at another rate, where repeating samples changes little
-    np.testing.assert_allclose(hear(recording, name)[0][:, :, low, 0], found[:, :, low, 0],
+    np.testing.assert_allclose(profiles_of(recording, name)[0][:, :, low, 0], found[:, :, low, 0],
                                rtol=0.05)
-    assert hear(recording, "none") == [None]
+    assert profiles_of(recording, "none") == [None]
 
 
 def test_where_nothing_is_removed_no_profile_is_looked_for(recording):
     (job,), _ = inference.plan([recording], InferenceConfig())
-    inference.denoise_recording(job, make_restorer(np.asarray, KNOWING), 0.0,
+    inference.denoise_recording(job, make_restorer(np.asarray, PROFILED), 0.0,
                                 noise_profile=[100.0, 101.0])
     assert job.denoised.is_file()
 
 
-def test_what_is_found_by_itself_is_told(recording, tmp_path, caplog):
+def test_an_automatic_profile_is_reported(recording, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
-        (found,) = hear(recording, "auto")
+        (found,) = profiles_of(recording, "auto")
     assert "noise profile: 0.00 to" in caplog.text and "(run-in)" in caplog.text
-    (wanted,) = hear(recording, [0.1, 1.5])
+    (wanted,) = profiles_of(recording, [0.1, 1.5])
     np.testing.assert_allclose(found[..., 0].mean(), wanted[..., 0].mean(), rtol=0.02)
     audio, rate = soundfile.read(recording)
     soundfile.write(tmp_path / "full.wav", audio[3 * rate :], rate)
     with caplog.at_level(logging.INFO):
-        assert hear(tmp_path / "full.wav", "auto") == [None]
+        assert profiles_of(tmp_path / "full.wav", "auto") == [None]
     assert "no section of noise alone was found" in caplog.text
 
 
@@ -112,13 +112,13 @@ def test_blocks_beside_the_stretch_are_not_kept():
     (["a", "b"], "none, auto, "), ("", "none, auto, ")])
 def test_impossible_stretches_are_named(recording, choice, message):
     with pytest.raises(UserError, match=f"`inference.noise_profile` must be .*{message}"):
-        hear(recording, choice)
+        profiles_of(recording, choice)
 
 
 @pytest.mark.parametrize(("choice", "message"), [
     ("gone.wav", "gone.wav: no such file$"), ("text.wav", "text.wav: holds text, not sound"),
     ("12.5,14", r"in brackets: 'inference.noise_profile=\[12.5,14\]'")])
-def test_files_that_are_no_noise_are_told_with_the_key(tmp_path, monkeypatch, choice, message):
+def test_files_that_are_no_noise_are_reported_with_the_key(tmp_path, monkeypatch, choice, message):
     monkeypatch.chdir(tmp_path)
     Path("text.wav").write_text("This is not audio at all.")
     with pytest.raises(UserError, match=f"^`inference.noise_profile` must be .*{message}"):

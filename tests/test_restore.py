@@ -55,7 +55,7 @@ def test_blocks_of_any_length_give_the_same(rng, lengths):
                                restorer(audio, SAMPLE_RATE, 0.7), atol=1e-5)
 
 
-def test_a_stream_is_heard_before_it_ends(rng):
+def test_a_stream_is_restored_before_it_ends(rng):
     taken = 0
 
     def endless():
@@ -204,7 +204,7 @@ def test_what_changes_so_seldom_that_it_passes_for_silence_stays_as_it_is(rate, 
     def hear(inputs):
         return inputs[0] if isinstance(inputs, list) else inputs
 
-    restorer = make_restorer(hear, KNOWING, mono_source="auto", listen_first=True, dehum=True)
+    restorer = make_restorer(hear, PROFILED, mono_source="auto", listen_first=True, dehum=True)
     restored = restorer(square, rate)
     assert restored.shape == square.shape and np.isfinite(restored).all()
 
@@ -233,11 +233,11 @@ def test_two_channels_of_a_mono_carrier_are_denoised_as_one(rng):
 
 # --- A noise profile --------------------------------------------------------------------------
 
-KNOWING = NetworkSettings(UnetConfig(use_profile=True, compression=0.3), reference_dbfs=-20.0,
+PROFILED = NetworkSettings(UnetConfig(use_profile=True, compression=0.3), reference_dbfs=-20.0,
                           context_seconds=0.2)
 
 
-class Listener:
+class KeepsProfiles:
     """Stands for a network that takes profiles, and keeps those that it was given."""
 
     def __init__(self):
@@ -252,44 +252,44 @@ class Listener:
 def test_a_profile_has_the_level_of_the_recording_and_each_channel_its_own(rng):
     audio = rng.standard_normal((40_000, 2)).astype(np.float32)
     noise = 0.1 * rng.standard_normal((20_000, 2)).astype(np.float32) * [1.0, 0.2]
-    heard, gained, averaged = Listener(), Listener(), Listener()
-    restored = make_restorer(heard, KNOWING)(audio, SAMPLE_RATE, noise_profile=noise)
+    plain, gained, averaged = KeepsProfiles(), KeepsProfiles(), KeepsProfiles()
+    restored = make_restorer(plain, PROFILED)(audio, SAMPLE_RATE, noise_profile=noise)
     np.testing.assert_allclose(restored, 0.5 * audio, atol=1e-4)
     # The gain that brings the recording to the network's level applies to the profile.
-    left, right = (profile[0, 0, :, 0].mean() for profile in heard.profiles)
-    expected = [KNOWING.profile_form.measure((0.1 * channel).astype(np.float32))[0, :, 0].mean()
+    left, right = (profile[0, 0, :, 0].mean() for profile in plain.profiles)
+    expected = [PROFILED.profile_form.measure((0.1 * channel).astype(np.float32))[0, :, 0].mean()
                 for channel in noise.T]
     assert [left, right] == pytest.approx(expected, rel=0.01)
-    make_restorer(gained, KNOWING)(8.0 * audio, SAMPLE_RATE, noise_profile=8.0 * noise)
-    np.testing.assert_allclose(gained.profiles, heard.profiles, rtol=1e-3)
-    make_restorer(averaged, KNOWING)(audio, SAMPLE_RATE, noise_profile=noise[:, 0])
-    np.testing.assert_array_equal(averaged.profiles, 2 * [heard.profiles[0]])
+    make_restorer(gained, PROFILED)(8.0 * audio, SAMPLE_RATE, noise_profile=8.0 * noise)
+    np.testing.assert_allclose(gained.profiles, plain.profiles, rtol=1e-3)
+    make_restorer(averaged, PROFILED)(audio, SAMPLE_RATE, noise_profile=noise[:, 0])
+    np.testing.assert_array_equal(averaged.profiles, 2 * [plain.profiles[0]])
 
 
 def test_a_profile_at_another_rate_and_in_a_stream_is_the_same(rng):
-    one, other = Listener(), Listener()
+    one, other = KeepsProfiles(), KeepsProfiles()
     times = np.arange(48_000) / 48_000
     tone = 0.1 * np.sin(2.0 * np.pi * 1000.0 * times).astype(np.float32)
-    make_restorer(one, KNOWING)(tone, 48_000, noise_profile=tone)
+    make_restorer(one, PROFILED)(tone, 48_000, noise_profile=tone)
     loudest = int(np.argmax(one.profiles[0][0, 0, :, 0]))
     assert loudest == round(1000.0 / SAMPLE_RATE * 2048)
-    list(make_restorer(other, KNOWING).stream([tone], 48_000, noise_profile=tone))
+    list(make_restorer(other, PROFILED).stream([tone], 48_000, noise_profile=tone))
     np.testing.assert_array_equal(one.profiles, other.profiles)
-    each = make_restorer(other, KNOWING).each(tone[None], tone)
+    each = make_restorer(other, PROFILED).each(tone[None], tone)
     np.testing.assert_allclose(each[0], 0.5 * tone, atol=1e-4)
 
 
-def test_a_profile_is_heard_without_clicks_where_these_are_cut_out(rng):
-    """The network hears no clicks then, so the profile must not tell of them."""
+def test_clicks_are_removed_from_a_profile_if_declicking_is_on(rng):
+    """The network's input has no clicks then, so its profile must not contain any either."""
     noise = 0.05 * rng.standard_normal(2 * SAMPLE_RATE)
     clicked = noise.copy()
     clicked[5000::2_021] += 2.0
     means = {}
     for name, profile, declick in (("clean", noise, True), ("clicked", clicked, True),
                                    ("left", clicked, False)):
-        listener = Listener()
-        make_restorer(listener, KNOWING, declick=declick)(noise, SAMPLE_RATE, noise_profile=profile)
-        means[name] = listener.profiles[0][0, 0, :, 0].mean()
+        network = KeepsProfiles()
+        make_restorer(network, PROFILED, declick=declick)(noise, SAMPLE_RATE, noise_profile=profile)
+        means[name] = network.profiles[0][0, 0, :, 0].mean()
     assert means["clicked"] == pytest.approx(means["clean"], rel=0.02)
     assert means["left"] > 1.05 * means["clean"]
 
@@ -298,11 +298,11 @@ def test_a_profile_is_heard_without_clicks_where_these_are_cut_out(rng):
 def test_a_tenth_of_a_second_suffices_at_every_rate(rng, rate):
     noise = rng.standard_normal(2 * rate).astype(np.float32)
     stretch = noise[round(0.2 * rate) : round(0.3 * rate)]
-    listener = Listener()
-    make_restorer(listener, KNOWING)(noise, rate, noise_profile=stretch)
-    assert len(listener.profiles) == 1
+    network = KeepsProfiles()
+    make_restorer(network, PROFILED)(noise, rate, noise_profile=stretch)
+    assert len(network.profiles) == 1
     with pytest.raises(UserError, match="must be at least 0.1 s long"):
-        make_restorer(listener, KNOWING)(noise, rate, noise_profile=stretch[2:])
+        make_restorer(network, PROFILED)(noise, rate, noise_profile=stretch[2:])
 
 
 @pytest.mark.parametrize(("noise", "message"), [
@@ -311,14 +311,14 @@ def test_a_tenth_of_a_second_suffices_at_every_rate(rng, rate):
     (np.ones((10_000, 3), np.float32), "must be of one channel or of 2, as the recording"),
     (np.full(10_000, np.nan, np.float32), "must be finite"),
     (np.ones(10_000, np.int16), "`noise_profile` must be float32 or float64")])
-def test_a_profile_that_tells_nothing_is_refused(noise, message, rng):
+def test_an_unusable_profile_is_refused(noise, message, rng):
     audio = rng.standard_normal((10_000, 2)).astype(np.float32)
     with pytest.raises(ValueError, match=message):
-        make_restorer(Listener(), KNOWING)(audio, SAMPLE_RATE, noise_profile=noise)
+        make_restorer(KeepsProfiles(), PROFILED)(audio, SAMPLE_RATE, noise_profile=noise)
 
 
-class HalfBlind(Listener):
-    """Leaves a half, or `rest`, of everything when told nothing, and nine tenths when told."""
+class HalfBlind(KeepsProfiles):
+    """Leaves the share `rest` without a profile, and nine tenths with one."""
 
     def __init__(self, rest=0.5):
         super().__init__()
@@ -333,27 +333,27 @@ class HalfBlind(Listener):
 def test_what_is_removed_at_first_is_the_profile_of_the_rest(rng):
     audio = rng.standard_normal((60_000, 2)).astype(np.float32) * np.float32([1.0, 0.1])
     audio[17_640:48_510] = 0.0  # digital silence says nothing about the noise
-    network, told = HalfBlind(), Listener()
-    restored = make_restorer(network, KNOWING, listen_first=True)(audio, SAMPLE_RATE)
+    network, informed = HalfBlind(), KeepsProfiles()
+    restored = make_restorer(network, PROFILED, listen_first=True)(audio, SAMPLE_RATE)
     np.testing.assert_allclose(restored, 0.9 * audio, atol=1e-4)
-    heard = np.concatenate([audio[:17_640], audio[48_510:]])
-    make_restorer(told, KNOWING)(audio, SAMPLE_RATE, noise_profile=0.5 * heard)
-    assert len(network.profiles) == len(told.profiles) == 4  # two channels before and after it
-    np.testing.assert_allclose(network.profiles, told.profiles, rtol=0.1)
+    sounding = np.concatenate([audio[:17_640], audio[48_510:]])
+    make_restorer(informed, PROFILED)(audio, SAMPLE_RATE, noise_profile=0.5 * sounding)
+    assert len(network.profiles) == len(informed.profiles) == 4  # two channels before and after it
+    np.testing.assert_allclose(network.profiles, informed.profiles, rtol=0.1)
     once, each = HalfBlind(), HalfBlind()
-    make_restorer(once, KNOWING, listen_first=True)(audio[:20_000, 0], SAMPLE_RATE)
-    make_restorer(each, KNOWING, listen_first=True).each(audio[None, :20_000, 0])
+    make_restorer(once, PROFILED, listen_first=True)(audio[:20_000, 0], SAMPLE_RATE)
+    make_restorer(each, PROFILED, listen_first=True).each(audio[None, :20_000, 0])
     np.testing.assert_array_equal(once.profiles, each.profiles)
 
 
-def test_thirty_seconds_of_a_long_recording_are_heard_first(rng):
+def test_the_analysis_pass_covers_thirty_seconds_of_a_long_recording(rng):
     audio = np.tile(rng.standard_normal(SAMPLE_RATE).astype(np.float32), 60)
     audio[:10 * SAMPLE_RATE] *= 0.01  # not one of the three stretches of 10 s
     seconds = []
 
     def hear(inputs):
         spectra = inputs[0] if isinstance(inputs, list) else inputs
-        seconds.append(spectra.shape[1] * KNOWING.stft.hop_size / SAMPLE_RATE)
+        seconds.append(spectra.shape[1] * PROFILED.stft.hop_size / SAMPLE_RATE)
         return 0.5 * spectra
 
     make_restorer(hear, SHORT, 60.0).each(audio[None])
@@ -366,21 +366,21 @@ def test_thirty_seconds_of_a_long_recording_are_heard_first(rng):
 
 @pytest.mark.parametrize("rest", [0.1, 0.4])
 def test_where_nearly_all_is_removed_the_noise_is_taken_whole(rng, rest):
-    """What is removed beside sound is not all of the noise; what is heard in a pause is."""
+    """Beside sound, only a part of the noise is removed; in a pause, all of it."""
     audio = rng.standard_normal(3 * SAMPLE_RATE).astype(np.float32)
     audio[:SAMPLE_RATE] *= 2.0  # not the usual noise
-    network, told = HalfBlind(rest), Listener()
-    make_restorer(network, KNOWING, listen_first=True)(audio, SAMPLE_RATE)
-    make_restorer(told, KNOWING)(audio, SAMPLE_RATE,
+    network, informed = HalfBlind(rest), KeepsProfiles()
+    make_restorer(network, PROFILED, listen_first=True)(audio, SAMPLE_RATE)
+    make_restorer(informed, PROFILED)(audio, SAMPLE_RATE,
                             noise_profile=audio if rest == 0.1 else 0.6 * audio)
-    np.testing.assert_allclose(network.profiles[0], told.profiles[0], rtol=0.1)
+    np.testing.assert_allclose(network.profiles[0], informed.profiles[0], rtol=0.1)
 
 
 def test_the_sound_of_a_profile_is_not_kept(rng):
     audio, noise = (rng.standard_normal(9000).astype(np.float32) for _ in range(2))
     kept = weakref.ref(noise)
     network = HalfBlind()
-    restorer = make_restorer(network, KNOWING)
+    restorer = make_restorer(network, PROFILED)
     known = restorer.analyse(survey([audio], SAMPLE_RATE), lambda: [audio], SAMPLE_RATE, noise)
     pairs = restorer.separate([audio], SAMPLE_RATE, known)
     del noise
@@ -389,16 +389,16 @@ def test_the_sound_of_a_profile_is_not_kept(rng):
 
 
 @pytest.mark.parametrize("audio", [np.zeros((0, 2)), np.ones((9000, 2)), np.ones(1)])
-def test_nothing_is_heard_first_of_nothing(audio):
+def test_silent_or_empty_audio_has_no_analysis_pass(audio):
     network = HalfBlind()
-    restorer = make_restorer(network, KNOWING, listen_first=True)
+    restorer = make_restorer(network, PROFILED, listen_first=True)
     np.testing.assert_array_equal(restorer(audio, SAMPLE_RATE, "auto"), audio)
     assert not network.profiles
 
 
 def test_a_sound_too_short_for_a_profile_is_denoised_without(rng):
     audio, network = rng.standard_normal(4000).astype(np.float32), HalfBlind()
-    restored = make_restorer(network, KNOWING, listen_first=True)(audio, SAMPLE_RATE)
+    restored = make_restorer(network, PROFILED, listen_first=True)(audio, SAMPLE_RATE)
     np.testing.assert_allclose(restored, 0.5 * audio, atol=1e-4)
     assert not network.profiles
 

@@ -499,10 +499,10 @@ def test_a_network_learns_to_use_a_profile(make_run, three_tunes, tmp_path):
                   profile_form=run.training.profile_form)
     noisy, clean, profiles = feeding.make_batch(known, 0, 64)
     spectra, target = dsp.stft(noisy, 512, 128), dsp.stft(clean, 512, 128)
-    knowing, blind, misled = (
+    profiled, blind, misled = (
         np.abs(run.learner.predict(given) - target).mean()
         for given in ([spectra, profiles], spectra, [spectra, profiles[::-1]]))
-    assert knowing < 0.97 * min(blind, misled)
+    assert profiled < 0.97 * min(blind, misled)
 
 
 # ---- train.py ----

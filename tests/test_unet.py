@@ -398,27 +398,27 @@ def test_a_network_grown_from_an_older_one_computes_the_same(rng):
         assert_close(model(inputs), older(inputs), 1e-4)
     # The profile of the older network stays behind new views.
     profile = rng.random((2, 1, 65, 2)).astype("float32")
-    knowing = without | {"use_profile": True}
-    older = build("views", rng, **knowing)
+    profiled = without | {"use_profile": True}
+    older = build("views", rng, **profiled)
     model = build("views", use_profile=True, depth=1)
     weights.grow(model, older)
     assert_close(model([inputs, profile]), older([inputs, profile]), 1e-4)
     # New channels have weights, but nothing takes them yet.
-    wider = build("views", **knowing | {"channels": [4, 6, 8], "depth": 2, "num_tfc": 2})
-    older = build("views", rng, **knowing | {"channels": [3, 4, 5], "depth": 2, "num_tfc": 2})
+    wider = build("views", **profiled | {"channels": [4, 6, 8], "depth": 2, "num_tfc": 2})
+    older = build("views", rng, **profiled | {"channels": [3, 4, 5], "depth": 2, "num_tfc": 2})
     weights.grow(wider, older)
     assert_close(wider([inputs, profile]), older([inputs, profile]), 1e-4)
     kernel = ops.convert_to_numpy(wider.unets[0].bottom.dense[0].conv.kernel)
     assert np.all(np.any(kernel, axis=(0, 1, 2)))
-    older = build("views", rng, **knowing)
+    older = build("views", rng, **profiled)
     # Inputs that the older network has, but not first, would have other places.
     with pytest.raises(UserError, match="with the first of its inputs.*'use_long'"):
         weights.grow(build("views", depth=1), build("views", depth=1, use_short=False))
     for model, change in ((older, {"channels": [3, 5]}),
-                          (build("views", rng, **knowing | {"depth": 2}), {})):
+                          (build("views", rng, **profiled | {"depth": 2}), {})):
         before = model.get_weights()
         with pytest.raises(UserError, match="must be of a network that is a part of this one"):
-            weights.grow(model, build("views", **knowing | change))
+            weights.grow(model, build("views", **profiled | change))
         assert all(map(np.array_equal, before, model.get_weights()))
 
 

@@ -227,7 +227,13 @@ def repeat_with_crossfade(audio: np.ndarray, samples: int, fade_samples: int,
 
 
 def resample(audio: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
-    """Resamples `(samples,)` or `(samples, channels)` at soxr's highest quality."""
+    """Resamples at soxr's highest quality; at equal rates returns `audio` itself.
+
+    Args:
+        audio: Waveform `(samples,)` or `(samples, channels)`.
+        from_rate: Its sample rate in Hz.
+        to_rate: The sample rate of the result in Hz.
+    """
     if from_rate == to_rate or len(audio) == 0:
         return audio
     return soxr.resample(audio, from_rate, to_rate, quality="VHQ")
@@ -239,6 +245,10 @@ def resample_blocks(blocks: Iterable[np.ndarray], from_rate: float, to_rate: flo
 
     The result is a few milliseconds too long, so that resampling it back never gives fewer samples
     than there were; the caller cuts it to length. For equal rates the blocks are unchanged.
+
+    Args:
+        blocks: Adjacent blocks `(channels, samples)` of any length.
+        from_rate, to_rate: As in `resample`.
     """
     if from_rate == to_rate:
         yield from blocks
@@ -267,7 +277,13 @@ def _highpass_taps(cutoff: float, rate: float) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)  # training filters very many segments of one length
 def highpass_gain(cutoff_hz: float, rate: float, size: int) -> np.ndarray:
-    """Returns the gain of `highpass` at each bin of a real transform of `size` samples, float32."""
+    """Returns the gain of `highpass` at each bin, float32 `(bins,)`.
+
+    Args:
+        cutoff_hz: Cutoff frequency.
+        rate: Sample rate in Hz.
+        size: Length of the real transform in samples.
+    """
     taps = _highpass_taps(cutoff_hz, rate)
     # Centred on sample 0, the filter has zero phase. If it exceeds the transform, it wraps around.
     places = (np.arange(len(taps)) - len(taps) // 2) % size

@@ -7,6 +7,7 @@ import scipy
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.audio.silence import find_runs
 
 FRAME_SECONDS = 0.186  # of the spectra
 QUIET_SHARE = 0.1  # of the frames
@@ -70,8 +71,7 @@ def count_thumps(audio: np.ndarray) -> int:
         return 0
     rises, beside = (level - scipy.ndimage.median_filter(level, THUMP_MEDIAN_FRAMES)
                      for level in (low, middle))
-    edges = np.flatnonzero(np.diff((rises > THUMP_DB) & (low > MIN_THUMP_DBFS), prepend=False,
-                                   append=False)).reshape(-1, 2)
+    edges = find_runs((rises > THUMP_DB) & (low > MIN_THUMP_DBFS))
     return sum(bool(stop - start <= MAX_THUMP_FRAMES
                     and beside[start:stop].max() < MAX_WITH_THUMP_DB) for start, stop in edges)
 

@@ -220,11 +220,18 @@ def _bands(frequencies: np.ndarray) -> tuple[np.ndarray, list[float]]:
 
 
 def find_delay(one: np.ndarray, other: np.ndarray, rate: float) -> tuple[float, float, float]:
-    """Returns the delay of `other` in samples, the sign of the correlation, and its height.
+    """Finds the delay between two channels.
 
-    Generalised cross-correlation of spectra `(frames, bins)` with the weights of Hannan and Thomson
-    (Knapp and Carter 1976), with a parabola through its peak. The height is 1 if all frequencies
-    that the channels share have that delay, and 0 if the channels share nothing.
+    Generalised cross-correlation with the weights of Hannan and Thomson (Knapp and Carter 1976),
+    with a parabola through its peak.
+
+    Args:
+        one, other: Complex spectra of the channels, `(frames, bins)`.
+        rate: Sample rate in Hz.
+
+    Returns:
+        The delay of `other` in samples, the sign of the correlation, and its height: 1 if all
+        frequencies that the channels share have that delay, and 0 if they share nothing.
     """
     cross = np.mean(one.conj() * other, axis=0)
     powers = np.mean(np.square(np.abs(one)), axis=0) * np.mean(np.square(np.abs(other)), axis=0)

@@ -5,12 +5,11 @@ pauses show the noise better than the estimate beside sound, which lacks the noi
 masked. Start reading at `noise_alone`.
 """
 
-from itertools import pairwise
-
 import numpy as np
 
 from historical_denoiser.audio import bands, dsp
 from historical_denoiser.audio.removal import Pair
+from historical_denoiser.audio.silence import find_runs
 from historical_denoiser.audio.survey import as_channels
 
 FRAME_SECONDS = 0.05
@@ -49,10 +48,9 @@ def noise_alone(pairs: list[Pair], sample_rate: int, highpass_hz: float) -> np.n
     usual = np.median(removed[removed > 0.0])
     found = []
     for (recording, _), (noise, left) in zip(pairs, powers, strict=True):
-        level, quiet = noise.sum(axis=1), is_pause(noise, left)
-        edges = np.flatnonzero(np.diff(quiet, prepend=False, append=False))
-        for start, end in pairwise(edges):
-            if (quiet[start] and (end - start) * FRAME_SECONDS >= MIN_SECONDS
+        level = noise.sum(axis=1)
+        for start, end in find_runs(is_pause(noise, left)):
+            if ((end - start) * FRAME_SECONDS >= MIN_SECONDS
                     and abs(_decibels(np.median(level[start:end]), usual)) <= USUAL_DB):
                 found.append(as_channels(recording)[start * frame : end * frame])
     if sum(map(len, found)) < MIN_TOTAL_SECONDS * sample_rate:
@@ -76,7 +74,14 @@ def is_pause(noise: np.ndarray, left: np.ndarray) -> np.ndarray:
 
 def frame_powers(audio: np.ndarray, frame: int, sample_rate: int, highpass_hz: float,
                  ) -> np.ndarray:
-    """Returns the power of all channels in each complete frame and octave, `(frames, octaves)`."""
+    """Returns the power in each complete frame and octave, `(frames, octaves)`.
+
+    Args:
+        audio: `(samples,)` or `(samples, channels)`; the powers of all channels are added.
+        frame: Length of a frame in samples; frames do not overlap.
+        sample_rate: Sample rate in Hz.
+        highpass_hz: Cutoff of a high-pass filter before the measurement.
+    """
     whole = len(audio) // frame * frame
     high = dsp.highpass(as_channels(audio).T, highpass_hz, sample_rate)[:, :whole]
     powers = dsp.power_spectra(high.reshape(len(high), -1, frame)).sum(axis=0, dtype=np.float64)

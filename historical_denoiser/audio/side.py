@@ -5,6 +5,7 @@ import scipy
 
 from historical_denoiser.audio.blocks import Frames
 from historical_denoiser.audio.pauses import FRAME_SECONDS, frame_powers, is_pause
+from historical_denoiser.audio.silence import find_runs
 
 Span = tuple[int, int]  # first sample, and the one after the last
 
@@ -49,8 +50,7 @@ class TrackFinder:
         pauses = scipy.ndimage.binary_closing(np.pad(pauses, 2 * knock, constant_values=True),
                                               np.ones(knock))[2 * knock:-2 * knock]
         least = MIN_PAUSE_SECONDS / FRAME_SECONDS
-        edges = np.flatnonzero(np.diff(pauses, prepend=False, append=False)).reshape(-1, 2)
-        gaps = [(int(start), int(stop)) for start, stop in edges
+        gaps = [(int(start), int(stop)) for start, stop in find_runs(pauses)
                 if stop - start >= least or (start == 0 or stop == count)]
         sounds = [(stop, start) for (_, stop), (start, _) in zip(
             [(0, 0), *gaps], [*gaps, (count, count)], strict=True) if start > stop]

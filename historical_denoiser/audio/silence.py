@@ -18,6 +18,11 @@ MIN_FRAMES = 10  # 0.1 s; shorter gaps are damage
 RANGE_DB = -80.0  # peak-to-peak value of a silent frame relative to the recording's RMS
 
 
+def find_runs(mask: np.ndarray) -> np.ndarray:
+    """Returns the first index, and the one after the last, of each run of True, `(runs, 2)`."""
+    return np.flatnonzero(np.diff(mask, prepend=False, append=False)).reshape(-1, 2)
+
+
 class Finder:
     """Passes over a recording and finds its silence."""
 
@@ -40,9 +45,8 @@ class Finder:
         if not self._ranges or power <= 0.0:
             return ()
         is_silent = np.concatenate(self._ranges) <= 10.0 ** (RANGE_DB / 20.0) * np.sqrt(power)
-        edges = np.flatnonzero(np.diff(is_silent, prepend=False, append=False))
         return tuple((int(start) * self._frame, min(int(stop) * self._frame, self._samples))
-                     for start, stop in edges.reshape(-1, 2) if stop - start >= MIN_FRAMES)
+                     for start, stop in find_runs(is_silent) if stop - start >= MIN_FRAMES)
 
     def _note(self, frames: np.ndarray) -> None:
         self._ranges.append(np.ptp(frames, axis=1).max(axis=1).astype(np.float32))
@@ -66,7 +70,12 @@ def audible(silences: Iterable[Span], samples: int) -> list[Span]:
 
 
 def within(silences: Sequence[Span], start: int, stop: int) -> tuple[Span, ...]:
-    """Returns the silences from sample `start` to `stop`, relative to `start`."""
+    """Returns the silences within an excerpt, relative to its start.
+
+    Args:
+        silences: Silences of a recording in rising order.
+        start, stop: First sample of the excerpt, and the one after its last.
+    """
     low = bisect.bisect_right(silences, start, key=lambda span: span[1])
     high = bisect.bisect_left(silences, stop, key=lambda span: span[0])
     return tuple((max(first, start) - start, min(last, stop) - start)

@@ -54,7 +54,13 @@ class Faults:
         logger.warning("left out: %s", self._of_items[-1])
 
     def failed(self, method: Method, item: str, error: MethodError) -> None:
-        """Adds an item on which a method failed; a tool's first traceback is logged."""
+        """Adds an item on which a method failed; a tool's first traceback is logged.
+
+        Args:
+            method: The method.
+            item: Name of the item.
+            error: Its message is shown; its cause is what the tool raised.
+        """
         failures = self._of_methods[method.name]
         is_new = not failures and not isinstance(error.__cause__, UserError)
         failures.append((item, str(error)))
@@ -137,6 +143,11 @@ def show_mixtures(comparison: Comparison, methods: list[Method],
     """Returns a section for each category, with the best, median and worst items of each method.
 
     These are denoised again, because all outputs of all methods would not fit into memory.
+
+    Args:
+        comparison: Rows of all methods.
+        methods: The methods that made them.
+        mixture_of: Returns the mixture with a number.
     """
     chosen = {category: {method.name: choose_items(own) for method in methods
                          if (own := comparison.of(method.name, category=category))}

@@ -142,7 +142,13 @@ def _load_afftdn_profile() -> Restore:
 
 
 def filter_with_ffmpeg(audio: np.ndarray, name: str, arguments: str = "") -> np.ndarray:
-    """Applies a filter of the FFmpeg libraries in PyAV to `(samples,)` at 44.1 kHz."""
+    """Applies a filter of the FFmpeg libraries in PyAV.
+
+    Args:
+        audio: Waveform `(samples,)` at 44.1 kHz.
+        name: FFmpeg's name of the filter.
+        arguments: Its options as FFmpeg writes them, such as "nr=12:nf=-40.0".
+    """
     graph = av.filter.Graph()
     source = graph.add("abuffer", f"sample_rate={SAMPLE_RATE}:sample_fmt=fltp:"
                        f"channel_layout=mono:time_base=1/{SAMPLE_RATE}")

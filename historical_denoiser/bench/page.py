@@ -164,7 +164,13 @@ def draw_gains(comparison: Comparison) -> list[Picture]:
 
 def render(title: str, notes: list[str], tables: list[Table], figures: list[Picture],
            sections: list[Section]) -> str:
-    """Returns the page as HTML; all texts are escaped."""
+    """Returns the page as HTML; all texts are escaped.
+
+    Args:
+        title: Heading of the page.
+        notes: Paragraphs below it.
+        tables, figures, sections: What follows, in this order.
+    """
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True,
                                      undefined=jinja2.StrictUndefined)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))

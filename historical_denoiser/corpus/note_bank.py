@@ -1,8 +1,8 @@
 """A bank of recorded notes: the instruments in folders, and which of them play a MIDI program.
 
 The name of a file gives the pitch and dynamic of its note; the name of its folder is the
-instrument. `open_bank` finds all notes, `load_note` decodes one, `choose_players` returns the
-instruments that can play a program.
+instrument. `open_bank` finds all notes, `choose_players` returns the instruments that can play a
+program; `note_sounds` decodes a note.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ import functools
 import logging
 import re
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import librosa
 import numpy as np
-import scipy
 import soundfile as sf
 
 from historical_denoiser.core.checks import UserError, require
-from historical_denoiser.corpus.clips import (
-    MIN_PEAK,
-    measure_bandwidth_hz,
-    measure_noise_db,
-    split_frames,
+from historical_denoiser.corpus.note_sounds import (
+    MIN_CORRELATION,
+    MIN_SECONDS,
+    Sound,
+    load_note,
+    load_sound,
+    measure_pitch,
 )
-from historical_denoiser.corpus.manifest import MIN_CLEAN_DB
 from historical_denoiser.corpus.performance import DRUMS
 from historical_denoiser.data.audio_index import find_audio
 from historical_denoiser.formats.audio_io import UNKNOWN_SAMPLES
@@ -51,28 +51,6 @@ TAKE = re.compile(r"^(pp|p|mp|m|mf|f|ff)[a-d]$")  # a dynamic and the letter of 
 MIN_NOTES = 5  # an instrument with pitches needs at least as many
 MAX_SHIFT = 4  # largest transposition of a recorded note in semitones
 
-MAX_NOTE_SECONDS = 16.0
-# Levels are relative to the peak of the note. The level of an attack rises from `ONSET_DB` to
-# `RISEN_DB` within `MAX_RISE_SECONDS`; a note that rises more slowly is faded in.
-ONSET_DB, RISEN_DB = -36.0, -18.0
-MAX_RISE_SECONDS = 0.15
-SLOW_FADE_SECONDS = 0.1
-MIN_FADE_SECONDS = 0.0005  # shortest fade-in, for a recording that begins with the attack
-# A note ends where its level has been below `END_DB` for `END_SECONDS`.
-END_DB, END_SECONDS = -50.0, 0.1
-LEAD_SECONDS = 0.005  # time before the onset that is kept
-FADE_SECONDS = 0.05
-CUT_FADE_SECONDS, CUT_DB = 0.15, -35.0  # fade of a recording that ends above this level
-FRAME_SECONDS = 0.005
-LOUD_SECONDS = 0.05
-MIN_SECONDS = 0.05
-MEASURED_SECONDS = 0.2  # in a shorter note, noise cannot be distinguished from the note
-SOUNDS_KEPT = 2000  # size of the cache of decoded notes, about 1 GB
-
-RUMBLE_SHARE, RUMBLE_ORDER = 0.65, 6  # high-pass: cutoff relative to the pitch, and order
-PITCH_SECONDS = 0.4  # length of the excerpt whose pitch is measured
-SEARCH_CENTS = 70.0
-MIN_CORRELATION = 0.9
 OCTAVE_NOTES = 9  # number of notes from which the octave of an instrument's names is derived
 
 DECAYING = re.compile(r"piano|guitar|banjo|mandolin|harp|pizz|marimba|xylo|vibra|glock|celesta"
@@ -151,8 +129,8 @@ class Instrument:
         """Octaves by which its notes sound higher than C4 = middle C suggests."""
         order = np.linspace(0, len(self.notes) - 1, min(OCTAVE_NOTES, len(self.notes)))
         chosen = [self.notes[int(place)] for place in order]
-        sounds = [_load_sound(note.path, note.pitch - 12) for note in chosen]
-        found = [_measure_pitch(sound, note.pitch)
+        sounds = [load_sound(note.path, note.pitch - 12) for note in chosen]
+        found = [measure_pitch(sound, note.pitch)
                  for sound, note in zip(sounds, chosen, strict=True) if sound]
         octaves = [octave for octave, _, correlation in found if correlation >= MIN_CORRELATION]
         usual = max(set(octaves), key=octaves.count, default=0)
@@ -183,25 +161,6 @@ class Instrument:
     def has_pitch(self, pitch: float) -> bool:
         """Whether a note is near enough to be transposed to `pitch`; True for a drum."""
         return self.is_drum or bool(np.min(np.abs(self.pitches - pitch)) <= MAX_SHIFT)
-
-
-@dataclass(frozen=True)
-class Sound:
-    """One decoded note: mono, without the silence around it.
-
-    Args:
-        samples: `(samples,)`, float32, at the sample rate of the file.
-        rate: Sample rate in Hz.
-        lead: Number of samples before the onset.
-        level: RMS of its loudest `LOUD_SECONDS`.
-        cents: Deviation from the pitch for which it was loaded; 0 if it is unknown.
-    """
-
-    samples: np.ndarray
-    rate: int
-    lead: int
-    level: float
-    cents: float = 0.0
 
 
 def parse_pitch(stem: str) -> int | None:
@@ -278,9 +237,14 @@ def _measure_seconds(path: Path) -> float:
 
 
 def choose_players(bank: tuple[Instrument, ...], program: int, pitch: int) -> list[Instrument]:
-    """Returns the instruments that play a program, or a key of `DRUMS`.
+    """Returns the instruments that play a note of a program.
 
     If no name fits, all instruments of the same kind (decaying or sustained) are returned.
+
+    Args:
+        bank: The instruments to choose from.
+        program: A program of General MIDI, or `DRUMS`.
+        pitch: MIDI number of the note; for `DRUMS`, the percussion key.
     """
     if program == DRUMS:
         named = next((pattern for keys, pattern in DRUM_NAMES if pitch in keys), None)
@@ -295,153 +259,3 @@ def choose_players(bank: tuple[Instrument, ...], program: int, pitch: int) -> li
 
 def _named(instruments: list[Instrument], pattern: str) -> list[Instrument]:
     return [one for one in instruments if re.search(pattern, one.name, re.IGNORECASE)]
-
-
-@functools.lru_cache(maxsize=SOUNDS_KEPT)
-def load_note(path: Path, pitch: int | None) -> Sound | None:
-    """Decodes a note and measures its tuning; None if `_load_sound` returns None.
-
-    A note that sounds octaves lower than `pitch`, its MIDI number, has a wrong name, and None is
-    returned as well. One that seems to sound octaves higher may only have a weak fundamental.
-    """
-    sound = _load_sound(path, pitch)
-    if sound is None or pitch is None:
-        return sound
-    octave, cents, correlation = _measure_pitch(sound, pitch)
-    if correlation < MIN_CORRELATION:
-        return sound
-    if octave < 0:
-        return None
-    if octave > 0:
-        _, cents, correlation = _measure_pitch(sound, pitch, octaves=(0,))
-    return replace(sound, cents=cents if correlation >= MIN_CORRELATION else 0.0)
-
-
-def _load_sound(path: Path, pitch: int | None) -> Sound | None:
-    """Decodes a note; None if it cannot be read, is silent, or is too noisy to be a target.
-
-    A high-pass filter removes the rumble below the pitch of the note. Other noise is measured in
-    the quietest frames of each band, as in the manifest; it must lie `MIN_CLEAN_DB` below the note.
-    The sound is cut where it has decayed by 50 dB, so that the noise after it does not add up.
-    """
-    try:
-        with sf.SoundFile(path) as file:
-            rate = file.samplerate
-            samples = file.read(round(MAX_NOTE_SECONDS * rate), dtype="float32", always_2d=True)
-    except sf.LibsndfileError:
-        return None
-    mono = samples.mean(axis=1)
-    if not np.all(np.isfinite(mono)) or np.max(np.abs(mono), initial=0.0) < MIN_PEAK:
-        return None
-    if pitch is not None:
-        mono = scipy.signal.sosfilt(_rumble_filter(rate, pitch), mono).astype(np.float32)
-    mono, lead = _trim(mono, rate)
-    if len(mono) < MIN_SECONDS * rate:
-        return None
-    if len(mono) >= MEASURED_SECONDS * rate:
-        bandwidth_hz = measure_bandwidth_hz(mono)
-        if measure_noise_db(mono, sustained=True, bandwidth_hz=bandwidth_hz) < MIN_CLEAN_DB:
-            return None
-    level = float(frame_levels(mono, round(LOUD_SECONDS * rate)).max())
-    return Sound(mono, rate, lead, level)
-
-
-@functools.cache
-def _rumble_filter(rate: int, pitch: int) -> np.ndarray:
-    # The filter is causal; a zero-phase filter would ring before the onset.
-    return scipy.signal.butter(RUMBLE_ORDER, RUMBLE_SHARE * librosa.midi_to_hz(pitch), "highpass",
-                               fs=rate, output="sos")
-
-
-def frame_levels(samples: np.ndarray, size: int) -> np.ndarray:
-    """Returns the RMS of each whole frame of `size` samples; there is at least one."""
-    return np.sqrt(np.mean(np.square(split_frames(samples, size)), axis=1))
-
-
-def _trim(samples: np.ndarray, rate: int) -> tuple[np.ndarray, int]:
-    """Cuts off the sound before and after a note; returns the note and its lead in samples.
-
-    A note begins where its level last exceeds `ONSET_DB` before it reaches `RISEN_DB`. If this
-    takes longer than `MAX_RISE_SECONDS`, for instance out of breath noise, it is faded in.
-    """
-    size = round(FRAME_SECONDS * rate)
-    levels = frame_levels(samples, size)
-    loudest = int(levels.argmax())
-    below = 20.0 * np.log10(np.maximum(levels / levels[loudest], 1e-9))
-    risen = int(np.argmax(below >= RISEN_DB))
-    quiet = np.flatnonzero(below[:risen] < ONSET_DB)
-    onset = int(quiet[-1]) + 1 if len(quiet) else 0
-    earliest = risen - round(MAX_RISE_SECONDS / FRAME_SECONDS)
-    if onset < earliest:
-        start, fade = earliest * size, round(SLOW_FADE_SECONDS * rate)
-        lead = fade
-    else:
-        lead = min(round(LEAD_SECONDS * rate), onset * size)
-        start, fade = onset * size - lead, lead
-    end = _find_end(below[loudest:], loudest)
-    note = samples[start : end * size].copy()
-    _fade_in(note, max(fade, round(MIN_FADE_SECONDS * rate)))
-    is_cut = below[end - 1] > CUT_DB
-    fade_out(note, round((CUT_FADE_SECONDS if is_cut else FADE_SECONDS) * rate))
-    return note, lead
-
-
-def _find_end(below: np.ndarray, first: int) -> int:
-    """Returns the number of the frame in which a note has been below `END_DB` for long enough.
-
-    Args:
-        below: Levels of the frames from number `first` on, in dB relative to the peak.
-    """
-    needed = round(END_SECONDS / FRAME_SECONDS)
-    if len(below) >= needed:
-        runs = np.convolve(below < END_DB, np.ones(needed), "valid") >= needed
-        if np.any(runs):
-            return first + int(np.argmax(runs)) + needed
-    return first + len(below)
-
-
-def _fade_in(samples: np.ndarray, length: int) -> None:
-    """Fades the beginning of a note in, in place."""
-    length = min(length, len(samples))
-    samples[:length] *= 0.5 - 0.5 * np.cos(np.pi * (np.arange(length) + 0.5) / max(length, 1))
-
-
-def fade_out(samples: np.ndarray, length: int) -> None:
-    """Fades the end of a note out, in place; the fade is at most half as long as the note."""
-    length = min(length, len(samples) // 2)
-    _fade_in(samples[::-1], length)
-
-
-def _measure_pitch(sound: Sound, pitch: int, octaves: tuple[int, ...] = (2, 1, 0, -1, -2),
-                   ) -> tuple[int, float, float]:
-    """Measures at which octave and cents above a pitch a note sounds, by its autocorrelation.
-
-    The maximum of the normalised autocorrelation is searched for near the period of the pitch in
-    each of the octaves. Since a multiple of a period is a period, too, the highest octave whose
-    maximum is nearly the greatest is returned, with the cents above it and the correlation.
-    """
-    start = len(sound.samples) // 5
-    excerpt = sound.samples[start : start + round(PITCH_SECONDS * sound.rate)]
-    points = 1 << (2 * len(excerpt) - 1).bit_length()
-    power = np.abs(scipy.fft.rfft(excerpt, points)) ** 2
-    correlation = scipy.fft.irfft(power)[: len(excerpt)]
-    correlation /= correlation[0] * (1.0 - np.arange(len(excerpt)) / len(excerpt)) + 1e-12
-    found = [(octave, *_find_period(correlation, sound.rate, pitch + 12 * octave))
-             for octave in octaves]
-    best = max(value for _, _, value in found)
-    return next(one for one in found if one[2] >= 0.95 * best or one[2] == best)
-
-
-def _find_period(correlation: np.ndarray, rate: int, pitch: float) -> tuple[float, float]:
-    """Returns the cents above `pitch` of the best period near it, and its correlation."""
-    period = rate / float(librosa.midi_to_hz(pitch))
-    spread = 2.0 ** (SEARCH_CENTS / 1200.0)
-    low, high = int(period / spread), int(np.ceil(period * spread)) + 1
-    if low < 4 or high >= 0.7 * len(correlation):
-        return 0.0, 0.0
-    place = low + int(np.argmax(correlation[low:high]))
-    left, middle, right = correlation[place - 1 : place + 2]
-    curve = left - 2.0 * middle + right
-    shift = 0.5 * (left - right) / curve if curve < 0.0 else 0.0
-    cents = 1200.0 * np.log2(period / (place + np.clip(shift, -0.5, 0.5)))
-    return float(cents), float(middle)

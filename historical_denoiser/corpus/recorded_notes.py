@@ -21,6 +21,7 @@ from historical_denoiser.corpus import (
     lines,
     note_bank,
     performance,
+    rendering,
     sampler,
     scores,
 )
@@ -76,8 +77,8 @@ def _make_render(render: Render, output: Path, folders: tuple[Path, ...], seed: 
         rng = np.random.default_rng([seed, scores.digest(seed, f"{NAME}/{render.name}")])
         kind = "score" if render.score else render.name.partition("/")[0]
         strokes, level_dbfs = _draw_ensemble(scores.play_notes(render, output, rng), kind, rng)
-        return performance.record(sampler.play(strokes, note_bank.open_bank(folders), rng), rng,
-                                  level_dbfs)
+        return rendering.record(sampler.play(strokes, note_bank.open_bank(folders), rng), rng,
+                                level_dbfs)
 
     names = ", ".join(folder.name for folder in folders)
     return scores.store_render(render, NAME, f"recorded notes: {names}", output, make_sound)
@@ -87,9 +88,9 @@ def _draw_ensemble(strokes: list[Stroke], kind: str, rng: np.random.Generator
                    ) -> tuple[list[Stroke], tuple[float, float]]:
     """Makes some ensembles large and some of these quiet; returns strokes and a range of levels."""
     if rng.random() >= SHARE_LARGE.get(kind, 0.0):
-        return strokes, performance.LEVEL_DBFS
+        return strokes, rendering.LEVEL_DBFS
     strokes = lines.enlarge(strokes, rng)
     if rng.random() >= SHARE_QUIET:
-        return strokes, performance.LEVEL_DBFS
+        return strokes, rendering.LEVEL_DBFS
     return [stroke._replace(velocity=performance.as_velocity(stroke.velocity - QUIET_VELOCITY))
             for stroke in strokes], QUIET_LEVEL_DBFS

@@ -12,9 +12,11 @@ import soxr
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE, to_gain
 from historical_denoiser.core.checks import UserError
-from historical_denoiser.corpus import note_bank
-from historical_denoiser.corpus.note_bank import Instrument, RecordedNote, Sound
-from historical_denoiser.corpus.performance import DRUMS, TAIL_SECONDS, Stroke, join_unisons
+from historical_denoiser.corpus import note_bank, note_sounds
+from historical_denoiser.corpus.note_bank import Instrument, RecordedNote
+from historical_denoiser.corpus.note_sounds import Sound
+from historical_denoiser.corpus.performance import DRUMS, Stroke
+from historical_denoiser.corpus.rendering import TAIL_SECONDS, join_unisons
 
 # The note with the lowest cost is played. Costs are in semitones.
 DYNAMIC_STEP = 16.0  # difference in velocity that costs one semitone
@@ -96,7 +98,7 @@ def play(strokes: list[Stroke], bank: tuple[Instrument, ...], rng: np.random.Gen
         is_played |= len(note) > 0
     if not is_played:
         raise UserError("none of its notes can be played by the instruments in the folders")
-    note_bank.fade_out(audio, round(TAIL_SECONDS / 2.0 * SAMPLE_RATE))
+    note_sounds.fade_out(audio, round(TAIL_SECONDS / 2.0 * SAMPLE_RATE))
     return audio
 
 
@@ -146,7 +148,7 @@ def _play_stroke(stroke: Stroke, player: _Player, rng: np.random.Generator
 def _sounding_seconds(stroke: Stroke, instrument: Instrument, player: _Player) -> float:
     """Returns how long a note sounds, including its fade-out; drums are never cut."""
     if instrument.is_drum:
-        return note_bank.MAX_NOTE_SECONDS
+        return note_sounds.MAX_NOTE_SECONDS
     if instrument.decays:
         return stroke.seconds + player.ring_seconds
     return max(stroke.seconds, MIN_SUSTAINED_SECONDS) + player.release_seconds
@@ -224,7 +226,7 @@ def _loop_note(note: np.ndarray, samples: int, rng: np.random.Generator) -> np.n
 def _find_steady(note: np.ndarray) -> tuple[int, int]:
     """Returns the first and last sample of the section whose level is nearly constant."""
     size = round(LEVEL_SECONDS * SAMPLE_RATE)
-    levels = note_bank.frame_levels(note, size)
+    levels = note_sounds.frame_levels(note, size)
     near = levels >= np.percentile(levels, STEADY_PERCENTILE) * to_gain(STEADY_DB)
     near[: -(-round(LOOP_START_SECONDS * SAMPLE_RATE) // size)] = False
     edges = np.flatnonzero(np.diff(np.concatenate([[False], near, [False]])))
@@ -237,7 +239,7 @@ def _find_steady(note: np.ndarray) -> tuple[int, int]:
 def _level_loop(note: np.ndarray, first: int, last: int) -> np.ndarray:
     """Returns a note up to `last`, without slow changes of its level from `first` on."""
     size = round(LEVEL_SECONDS * SAMPLE_RATE)
-    levels = np.maximum(note_bank.frame_levels(note[first:last], size), 1e-9)
+    levels = np.maximum(note_sounds.frame_levels(note[first:last], size), 1e-9)
     padded = np.pad(levels, SMOOTH_FRAMES // 2, mode="edge")
     smooth = np.convolve(padded, np.ones(SMOOTH_FRAMES) / SMOOTH_FRAMES, "valid")
     gains = np.clip(np.median(levels) / smooth, 1.0 / MAX_LEVELLING, MAX_LEVELLING)
@@ -280,5 +282,5 @@ def _release(note: np.ndarray, seconds: float, instrument: Instrument, player: _
         return note
     note = note[:length].copy()
     fade = player.ring_seconds if instrument.decays else player.release_seconds
-    note_bank.fade_out(note, round(fade * SAMPLE_RATE))
+    note_sounds.fade_out(note, round(fade * SAMPLE_RATE))
     return note

@@ -29,7 +29,7 @@ import soundfile as sf
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.files import replacing
-from historical_denoiser.corpus import band, conversion, held, performance
+from historical_denoiser.corpus import band, conversion, held, performance, rendering
 from historical_denoiser.corpus.archives import read_archive
 from historical_denoiser.corpus.clips import convert_clip
 from historical_denoiser.corpus.conversion import Journal, Member
@@ -212,7 +212,16 @@ def load_notes(score: Path, output: Path) -> tuple[list[Note], float | None]:
 
 
 def play_notes(render: Render, output: Path, rng: np.random.Generator) -> list[Stroke]:
-    """Draws a piece, or performs a score; raises UserError if the score cannot be read."""
+    """Draws a piece, or performs a score.
+
+    Args:
+        render: What is played.
+        output: Folder of the corpus, which caches the notes of scores.
+        rng: Source of all randomness.
+
+    Raises:
+        UserError: The score cannot be read.
+    """
     if render.drawn:
         return render.drawn.draw(rng)
     return performance.perform(*load_notes(render.score, output), rng)
@@ -248,14 +257,18 @@ def _make_render(render: Render, output: Path, fonts: dict[str, Path], seed: int
         rng = np.random.default_rng([seed, digest(seed, render.name)])
         strokes = play_notes(render, output, rng)
         kit = int(rng.choice(render.drawn.kits if render.drawn else performance.DRUM_KITS))
-        dry = performance.synthesise(strokes, kit, fonts[render.font[0]])
-        return performance.record(dry, rng)
+        dry = rendering.synthesise(strokes, kit, fonts[render.font[0]])
+        return rendering.record(dry, rng)
 
     return store_render(render, NAME, f"sound font: {render.font[1]}", output, make_sound)
 
 
 def build_scores(output: Path, hours: float, seed: int, jobs: int, keep_downloads: bool) -> None:
-    """Renders with sound fonts until the corpus has `hours` of audio; see `build_renders`.
+    """Renders with sound fonts until the corpus has `hours` of audio.
+
+    Args:
+        output, hours, seed, jobs: As in `build_renders`.
+        keep_downloads: Whether the sound fonts are kept.
 
     Raises:
         UserError: A package or program is missing.

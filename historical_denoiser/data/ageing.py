@@ -60,9 +60,14 @@ def sound_through_horn(audio: np.ndarray, rng: np.random.Generator) -> np.ndarra
 
 
 def lift_bass(audio: np.ndarray, corner_hz: float, gain_db: float) -> np.ndarray:
-    """Raises frequencies below `corner_hz` by `gain_db` with a first-order shelving filter.
+    """Raises low frequencies with a first-order shelving filter.
 
     Its transfer function is the bilinear transform of H(s) = (s + g w) / (s + w).
+
+    Args:
+        audio: Waveform `(samples,)` at 44.1 kHz.
+        corner_hz: The frequency w / 2 pi, below which the gain approaches g.
+        gain_db: The gain g in dB.
     """
     warped = np.tan(np.pi * corner_hz / SAMPLE_RATE)
     gain = to_gain(gain_db)

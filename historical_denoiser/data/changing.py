@@ -40,7 +40,12 @@ def wandering(rng: np.random.Generator, times: np.ndarray) -> np.ndarray:
 
 def stepping(rng: np.random.Generator, times: np.ndarray, step_db: tuple[float, float] = STEP_DB,
              ) -> np.ndarray:
-    """A level that changes once, upwards or downwards."""
+    """A level that changes once, upwards or downwards.
+
+    Args:
+        rng, times: As in `Maker`.
+        step_db: Range of the size of the change in dB.
+    """
     seconds = rng.uniform(*STEP_SECONDS)
     way = np.clip((times - rng.uniform(times[0], times[-1])) / seconds, 0.0, 1.0)
     return -rng.uniform(*step_db) * (way if rng.random() < 0.5 else 1.0 - way)

@@ -45,7 +45,11 @@ def code(audio: np.ndarray, codec: str, kbps: int) -> np.ndarray:
 
 
 def limit_to_codec(audio: np.ndarray, codec: str, kbps: int) -> np.ndarray:
-    """Removes frequencies above the band of a codec, which cannot be restored from coded audio."""
+    """Removes frequencies above the band of a codec, which cannot be restored from coded audio.
+
+    Args:
+        audio, codec, kbps: As in `code`.
+    """
     return cut_above(audio, _measure(codec, kbps)[1])
 
 

@@ -68,7 +68,11 @@ class DiffusionRestorer(Restorer):
     def analyse(self, surveyed: Survey, read: analysis.Read, sample_rate: int,
                 noise_profile: np.ndarray | None = None,
                 report: analysis.Report = lambda seconds: None) -> Survey:
-        """Adds the gain or the power of the noise; args are those of `analysis.analyse`."""
+        """Adds the gain or the power of the noise.
+
+        Args:
+            surveyed, read, sample_rate, noise_profile, report: As in `analysis.analyse`.
+        """
         known, config = analysis.analyse(self, surveyed, read, sample_rate), self.config
         if not known.is_audible or config.mode not in NOISE_MODES:
             return known
@@ -87,14 +91,22 @@ class DiffusionRestorer(Restorer):
 
     def separate(self, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
                  *others: Any, **more: Any) -> Iterator[Pair]:
-        """As `Separator.separate`; the modes that repair leave no noise to be removed."""
+        """As `Separator.separate`; the modes that repair leave no noise to be removed.
+
+        Args:
+            blocks, sample_rate, known: As in `Separator.separate`, with all that follows.
+        """
         if self.config.mode in REPAIRS:
             return ((block, np.zeros_like(block)) for block in blocks)
         return super().separate(blocks, sample_rate, known, *others, **more)
 
     def repair(self, blocks: Iterable[np.ndarray], sample_rate: int, found: Found,
                ) -> Iterator[Pair]:
-        """Yields each block and the repaired block; the classical methods find the damage."""
+        """Yields each block and the repaired block; the classical methods find the damage.
+
+        Args:
+            blocks, sample_rate, found: As in `Restorer.repair`.
+        """
         menders = Menders(self._fill_gap, self._declip) if self.config.mode in REPAIRS else None
         return repair(blocks, sample_rate, self.stages.repair, found, menders)
 
@@ -139,7 +151,7 @@ class DiffusionRestorer(Restorer):
 
     def _fill_gap(self, sound: np.ndarray, start: int, stop: int, following: int, sample_rate: int,
                   ) -> bool:
-        """As `classical.repair.fill_gap`."""
+        """As `classical.gaps.fill_gap`."""
         block, missing = round(self.config.block_seconds * sample_rate), stop - start
         end = min(max(0, start - (block - missing) // 2) + block, following)
         first = max(0, end - block)
@@ -154,7 +166,7 @@ class DiffusionRestorer(Restorer):
 
     def _declip(self, sound: np.ndarray, low: float, high: float, origin: int, sample_rate: int,
                 ) -> np.ndarray:
-        """As `classical.repair.declip`."""
+        """As `classical.clipping.declip`."""
         def predict(both: np.ndarray) -> np.ndarray:
             piece, is_damaged = both[0], both[1] > 0.0
             if not is_damaged.any():

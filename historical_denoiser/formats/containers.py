@@ -430,7 +430,13 @@ class Timeline:
         return bool(self._known)
 
     def set(self, sample: int, time: Fraction, tolerance: Fraction = Fraction(0)) -> None:
-        """Sets the time of a sample; a deviation up to `tolerance` is taken for rounding."""
+        """Sets the time of a sample.
+
+        Args:
+            sample: Number of the sample in the track.
+            time: Its time in seconds.
+            tolerance: A deviation of up to this many seconds is taken for rounding.
+        """
         if not self._known or abs(time - self.expected(sample)) > tolerance:
             self._known.append((sample, time))
 

@@ -268,7 +268,13 @@ def _add_audio(container: av.container.OutputContainer, track: Track, output: Fi
 
 
 def encoder_delay(track: Track, output: FilmFormat, bit_rate: int) -> int:
-    """Returns how many samples an encoder inserts before its first input sample."""
+    """Returns how many samples an encoder inserts before its first input sample.
+
+    Args:
+        track: The track, for its form.
+        output: Encoder and container.
+        bit_rate: Bits per second.
+    """
     with av.open(io.BytesIO(), "w", format=output.muxer) as container:
         stream = _add_audio(container, track, output, bit_rate)
         context = stream.codec_context

@@ -85,9 +85,12 @@ def of_array(audio: np.ndarray, rate: float) -> np.ndarray:
 
 
 def save_image(path: Path, levels: np.ndarray, loudest_db: float) -> None:
-    """Writes levels of `of_blocks` as a PNG without axes: one pixel each, high frequencies on top.
+    """Writes a spectrogram as a PNG without axes: one pixel each, high frequencies on top.
 
-    `loudest_db` has the brightest colour, and what is `SMALL_RANGE_DB` below it the darkest.
+    Args:
+        path: The file.
+        levels: Levels in dB, `(bins, columns)`, from `of_blocks`.
+        loudest_db: Level of the brightest colour; the darkest is `SMALL_RANGE_DB` below it.
     """
     image.imsave(path, levels, vmin=loudest_db - SMALL_RANGE_DB, vmax=loudest_db, cmap="magma",
                  origin="lower", format="png")

@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.core.checks import UserError, require
+from historical_denoiser.noise import partials
 
 # A slot is judged as a whole; it has 12 STFT frames, about 0.3 s. Slots overlap by half.
 SLOT_FRAMES = 12
@@ -34,30 +35,14 @@ ALIKE_DB = 5.0
 REMEMBERED_SLOTS = 40
 MAX_LOUD_GAP = 1
 MAX_TONAL_GAP = 3
-# A path follows a partial for 8 frames (0.2 s) through bins that exceed the median of their
-# neighbours; each bin counts within `PATH_RANGE_DB`. Below `MIN_PATH_HZ` there is rumble. The
-# limits apply to one slot and to the median of a section; Gaussian noise reaches 6 dB.
-PATH_FRAMES = 8
-MIN_PATH_HZ = 150.0
-PATH_RANGE_DB = (-5.0, 20.0)
-PATH_NEIGHBOURS = 9
+# How far paths may stand out of one slot, and of a section as a median (`partials.measure_slots`).
+# Gaussian noise reaches 6 dB.
 MAX_SLOT_PATH_DB = 9.0
 MAX_PATH_DB = 7.0
-# The noise's own spectrum is subtracted before paths are followed: its ripple relative to the
-# median of the neighbouring bins, and hum below `MAX_HUM_HZ`, whose lines are always present. A
-# bin that is higher than these limits is a tone. The greater limit applies to bins whose
-# interquartile range over time exceeds `MIN_SPREAD_DB` (7 dB in Gaussian noise).
-RIPPLE_NEIGHBOURS = 25
-MAX_RIPPLE_DB = 15.0
-MAX_LINE_DB = 8.0
-MIN_SPREAD_DB = 4.0
-MAX_HUM_HZ = 1200.0
 # A pause is steady if its RMS change over bands, as a median over slots, stays below this. Every
 # section lies within `MAX_DISTANCE_DB` of the quietest one, as an RMS over bands.
 MAX_PAUSE_CHANGE_DB = 2.0
 MAX_DISTANCE_DB = 5.0
-# Upper limits of what is processed at once, to save memory.
-MAX_FRAMES, MAX_SLOTS = 4000, 500
 # This much sound may lie before a run-in or after a run-out.
 NEEDLE_SECONDS = 1.0
 # Below this level nothing was recorded.
@@ -181,45 +166,8 @@ class _Slots:
     def paths_db(self, run: slice) -> np.ndarray:
         """Measures by how much paths stand out of each slot of a run, in dB, `(slots,)`."""
         hz = np.arange(len(self.floor)) * self.sample_rate / _frame_size(self.sample_rate)
-        part = self._frames_of(run)
-        low, usual, high = np.quantile(part[:: 1 + len(part) // MAX_FRAMES], (0.25, 0.5, 0.75),
-                                       axis=0).astype(np.float32)
-        # The spectrum of the noise is subtracted first: its ripple, which fluctuates like the noise
-        # itself, and hum, which is always present. Any other steady line is a tone.
-        ripple = np.where(high - low > MIN_SPREAD_DB, MAX_RIPPLE_DB, MAX_LINE_DB)
-        around = ndimage.median_filter(usual, RIPPLE_NEIGHBOURS, mode="nearest") + ripple
-        highest = np.maximum(around, np.where(hz < MAX_HUM_HZ, self.floor, -np.inf))
-        own, found = np.minimum(usual, highest).astype(np.float32), []
-        for start in range(run.start, run.stop, MAX_SLOTS):
-            few = self._frames_of(slice(start, min(start + MAX_SLOTS, run.stop)))
-            paths = _path_db((few - own)[:, hz >= MIN_PATH_HZ])
-            inside = np.lib.stride_tricks.sliding_window_view(paths, SLOT_FRAMES - PATH_FRAMES + 1)
-            found.append(np.median(inside[::STEP_FRAMES], axis=1))
-        return np.concatenate(found)
-
-    def _frames_of(self, run: slice) -> np.ndarray:
-        return self.frames[run.start * STEP_FRAMES : (run.stop - 1) * STEP_FRAMES + SLOT_FRAMES]
-
-
-def _path_db(levels_db: np.ndarray) -> np.ndarray:
-    """Follows the most prominent path through each `PATH_FRAMES` frames, as a partial would move.
-
-    A path moves by at most one bin per frame, or 0.9 kHz per second. Dynamic programming finds the
-    path with the greatest sum, as in pitch trackers.
-
-    Args:
-        levels_db: `(frames, bins)`, relative to the noise's own spectrum.
-
-    Returns:
-        Mean level of the best path that starts in each frame, `(frames - PATH_FRAMES + 1,)`.
-    """
-    around = ndimage.median_filter(levels_db, size=(1, PATH_NEIGHBOURS), mode="nearest")
-    height = np.clip(levels_db - around, *PATH_RANGE_DB)
-    count = len(height) - PATH_FRAMES + 1
-    total = height[:count]
-    for later in range(1, PATH_FRAMES):
-        total = ndimage.maximum_filter1d(total, 3, axis=1) + height[later : later + count]
-    return total.max(axis=1) / PATH_FRAMES
+        frames = self.frames[run.start * STEP_FRAMES : (run.stop - 1) * STEP_FRAMES + SLOT_FRAMES]
+        return partials.measure_slots(frames, self.floor, hz, SLOT_FRAMES, STEP_FRAMES)
 
 
 def _rms(values: np.ndarray) -> np.ndarray:
@@ -246,15 +194,16 @@ def _runs_alike(slots: _Slots) -> Iterator[slice]:
 
 def _runs_without_tones(slots: _Slots, run: slice) -> Iterator[tuple[slice, float]]:
     """Yields the parts of a run between tones, each with the median of its paths in dB."""
-    paths = slots.paths_db(run)
-    is_tonal = paths > MAX_SLOT_PATH_DB
+    paths_db = slots.paths_db(run)
+    is_tonal = paths_db > MAX_SLOT_PATH_DB
     is_noise = ~ndimage.binary_opening(is_tonal, np.ones(MAX_TONAL_GAP + 1))
     for part, in ndimage.find_objects(ndimage.label(is_noise)[0]):
         inside = part.start + np.flatnonzero(~is_tonal[part])
         # A part neither begins nor ends with a tone.
         if len(inside):
             first, stop = int(inside[0]), int(inside[-1]) + 1
-            yield (slice(run.start + first, run.start + stop), float(np.median(paths[first:stop])))
+            found = slice(run.start + first, run.start + stop)
+            yield found, float(np.median(paths_db[first:stop]))
 
 
 def _joined(parts: Iterable[tuple[slice, float]]) -> list[tuple[slice, float]]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from historical_denoiser.audio import dsp
-from historical_denoiser.classical import clicks, held_notes, hum
+from historical_denoiser.classical import clicks, held_notes, hum_lines
 from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.restoration.settings import StageSettings
 
@@ -65,7 +65,7 @@ def restore_segment(audio: np.ndarray, network: Network, settings: NetworkSettin
 
 def remove_hum(audio: np.ndarray, hum_hz: float | None) -> np.ndarray:
     """Removes hum at multiples of `hum_hz`, if any, from `(samples,)` at the network's rate."""
-    return audio if hum_hz is None else hum.remove_hum(audio, hum_hz)
+    return audio if hum_hz is None else hum_lines.remove_hum(audio, hum_hz)
 
 
 def remove_clicks(audio: np.ndarray, stages: StageSettings) -> np.ndarray:

@@ -149,7 +149,13 @@ class Restorer(Separator):
 
     def repair(self, blocks: Iterable[np.ndarray], sample_rate: int, found: Found,
                ) -> Iterator[Pair]:
-        """Yields each block and the repaired block; adds what was repaired to `found`."""
+        """Yields each block and the repaired block.
+
+        Args:
+            blocks: Adjacent blocks `(samples,)` or `(samples, channels)` of any length.
+            sample_rate: Sample rate in Hz.
+            found: What was repaired is added to it.
+        """
         return repair(blocks, sample_rate, self.stages.repair, found)
 
     def _repair(self, blocks: Iterable[np.ndarray], sample_rate: int) -> Iterator[np.ndarray]:

@@ -57,7 +57,14 @@ class Delivery:
 
     def list_clicks(self, restorer: Restorer, strength: Strength, known: Survey,
                     read: Callable[[], Iterable[np.ndarray]]) -> None:
-        """Lists the clicks that are removed, if that is wanted."""
+        """Lists the clicks that are removed, if that is wanted.
+
+        Args:
+            restorer: The network and its stages.
+            strength: The strength of the restoration; at 0, there are no clicks to list.
+            known: Result of `analysis.analyse`.
+            read: Reads the recording from its start, in blocks.
+        """
         if self._wanted.click_list and not strength.removes_nothing:
             self._clicks = [click for click in find_clicks(restorer, read(), self._rate, known)
                             if not self.kept.holds(click)]

@@ -19,7 +19,7 @@ from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.audio.fitting import excerpts
 from historical_denoiser.audio.mono_source import find_mono
 from historical_denoiser.audio.survey import Survey, survey
-from historical_denoiser.classical import clicks, drones, hum, repair
+from historical_denoiser.classical import clicks, drones, hum, hum_lines, repair
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import containers
 from historical_denoiser.formats.audio_io import Recording
@@ -278,7 +278,8 @@ def _find_hum(material: _Material) -> Finding:
             hum_hz = hum.find_hum(channel, drones_hz=found)
             if hum_hz is not None:
                 long = max(channel, key=len)
-                level = dsp.decibels(max(dsp.power(long - hum.remove_hum(long, hum_hz)), 1e-20))
+                removed = long - hum_lines.remove_hum(long, hum_hz)
+                level = dsp.decibels(max(dsp.power(removed), 1e-20))
     text = (NONE if hum_hz is None else
             f"multiples of {hum_hz:.2f} Hz at {level:.1f} dBFS, which inference.dehum subtracts")
     off = 0.0 if hum_hz is None else 1.0 / hum.speed_to_mains(hum_hz) - 1.0

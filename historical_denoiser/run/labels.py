@@ -39,14 +39,26 @@ def label_of(click: Click, sample_rate: int) -> Label:
 
 
 def write_clicks(path: Path, clicks: Iterable[Click], sample_rate: int) -> None:
-    """Writes clicks as CSV: start and length in seconds, channels as 1+2, strength in dB."""
+    """Writes clicks as CSV.
+
+    Args:
+        path: The file, with start and length in seconds, channels as 1+2, and strength in dB.
+        clicks: The clicks.
+        sample_rate: Sample rate in Hz of the recording.
+    """
     _write_table(path, COLUMNS, (
         (f"{click.start / sample_rate:.6f}", f"{(click.stop - click.start) / sample_rate:.6f}",
          "+".join(map(str, click.channels)), f"{click.strength_db:.1f}") for click in clicks))
 
 
 def write_cue_sheet(path: Path, file: str, starts: Iterable[float]) -> None:
-    """Writes a cue sheet of a file, whose tracks start at these seconds; it counts in 1/75 s."""
+    """Writes a cue sheet, which counts in 1/75 s.
+
+    Args:
+        path: The cue sheet.
+        file: Name of the audio file that holds the tracks.
+        starts: Starts of the tracks in seconds.
+    """
     quoted = printable(file).replace('"', "'")
     lines = [f'FILE "{quoted}" WAVE']
     for number, start in enumerate(starts, 1):

@@ -29,7 +29,13 @@ class Object(NamedTuple):
 
 
 def write_event(path: Path, source: Object, outcome: Object, detail: str) -> None:
-    """Writes two objects, the event between them (`detail` is what was done), and its agent."""
+    """Writes two objects, the event between them, and its agent.
+
+    Args:
+        path: The XML file.
+        source, outcome: The recording before and after the restoration.
+        detail: What was done.
+    """
     version, when = import_module(PACKAGE).__version__, now()
     event = "UUID", str(uuid.uuid5(uuid.NAMESPACE_OID, source.sha256 + outcome.sha256 + when))
     agent, before, after = (("local", name) for name in (

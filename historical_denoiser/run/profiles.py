@@ -114,7 +114,13 @@ def _find(read: Callable[[], Iterable[np.ndarray]], sample_rate: int) -> np.ndar
 
 def cut(blocks: Iterable[np.ndarray], sample_rate: int, start_seconds: float,
          end_seconds: float) -> np.ndarray:
-    """Returns the samples between two times, or up to the end of the recording."""
+    """Returns the samples between two times, `(samples, channels)`.
+
+    Args:
+        blocks: The recording in blocks, `(samples, channels)`.
+        sample_rate: Sample rate in Hz.
+        start_seconds, end_seconds: The times; the end may lie after that of the recording.
+    """
     start, end = round(start_seconds * sample_rate), round(end_seconds * sample_rate)
     pieces, done = [], 0
     for block in blocks:

@@ -197,6 +197,11 @@ class RunReport:
 
         If the run is killed before `add`, the next one knows whose they are: `INTERRUPTED`.
 
+        Args:
+            recording: The recording.
+            results: The files to be written, starting with the restored recording.
+            overwrite: Whether results of another recording may be replaced.
+
         Raises:
             UserError: Without `overwrite`, another run has written them of another recording since
                 this one began.

@@ -69,7 +69,11 @@ class OnWaveforms(keras.Model):
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None,
                      sample_weight: Any = None, training: bool = True) -> Any:
-        """Returns the weighted sum of the losses of all stages for clean waveforms `y`."""
+        """Returns the weighted sum of the losses of all stages for clean waveforms `y`.
+
+        Args:
+            x, y, y_pred, sample_weight, training: As in `keras.Model.compute_loss`.
+        """
         waveforms = x[0] if isinstance(x, (list, tuple)) else x
         noisy, target = (tensor_dsp.stft(each, self.stft) for each in (waveforms, y))
         return sum(weight * self.stage_loss(target, estimate, noisy) for weight, estimate
@@ -110,7 +114,11 @@ class SingleWorker:
 
     def batches(self, mixer: MixtureSource, first_step: int, steps: int, loader_workers: int,
                 ) -> Iterator[list[Any]]:
-        """Yields the batches of `feeding.numpy_batches`."""
+        """Yields the batches of `feeding.numpy_batches`.
+
+        Args:
+            mixer, first_step, steps, loader_workers: As in `feeding.numpy_batches`.
+        """
         return numpy_batches(mixer, self.batch_size, first_step, steps, loader_workers)
 
     def make_train_step(self, trained: OnWaveforms, optimizer: keras.optimizers.LossScaleOptimizer,
@@ -154,7 +162,11 @@ class DistributedWorkers:
 
     def batches(self, mixer: MixtureSource, first_step: int, steps: int, loader_workers: int,
                 ) -> Iterator[list[Any]]:
-        """Yields this process's share of each batch, with every array divided among its devices."""
+        """Yields this process's share of each batch, with every array divided among its devices.
+
+        Args:
+            mixer, first_step, steps, loader_workers: As in `feeding.numpy_batches`.
+        """
         own = self.batch_size * self.local_replicas // self.replicas
         share = slice(self.index * own, (self.index + 1) * own)
 

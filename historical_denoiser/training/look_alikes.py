@@ -33,7 +33,13 @@ PLAYERS_OF_A_PART = 3
 
 
 def make_strokes(name: str, samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Makes irregular strokes of `name`, one of `STRUCK`, in a small room, `(samples,)`."""
+    """Makes irregular strokes in a small room, float32 `(samples,)`.
+
+    Args:
+        name: The instrument of `STRUCK`.
+        samples: Length of the result.
+        rng: Source of all randomness.
+    """
     per_second = STRUCK[name][0]
     time_s = np.arange(round(8.0 * ROOM_SECONDS * SAMPLE_RATE)) / SAMPLE_RATE
     room = ROOM_SHARE * np.exp(-time_s / ROOM_SECONDS) * rng.standard_normal(len(time_s))
@@ -80,7 +86,13 @@ def _draw_stroke(name: str, time_s: np.ndarray, rng: np.random.Generator) -> np.
 
 
 def make_held(name: str, samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Makes the tones `name` of `HELD`, which never pause, with a tune above, `(samples,)`."""
+    """Makes tones that never pause, with a tune above, float32 `(samples,)`.
+
+    Args:
+        name: The instrument of `HELD`.
+        samples: Length of the result.
+        rng: Source of all randomness.
+    """
     pitches_hz, slope_db, vibrato = HELD[name]
     time_s = np.arange(samples) / SAMPLE_RATE
     held = np.zeros(samples)

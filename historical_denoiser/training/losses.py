@@ -46,7 +46,13 @@ def erb_weights(bins: int) -> np.ndarray:
 
 def compressed_error(target: Any, estimate: Any, exponent: float, erb_weighting: bool = False,
                      ) -> Any:
-    """Mean squared error after a power law on the magnitudes (Ephrat et al. 2018, sec. 4)."""
+    """Mean squared error after a power law on the magnitudes (Ephrat et al. 2018, sec. 4).
+
+    Args:
+        target, estimate: Spectrograms `(batch, frames, bins, 2)`.
+        exponent: Exponent of the power law.
+        erb_weighting: Whether bins are weighted by `erb_weights`.
+    """
     difference = (compress(target, exponent, MIN_MAGNITUDE**2)
                   - compress(estimate, exponent, MIN_MAGNITUDE**2))
     error = ops.sum(ops.square(difference), axis=-1)
@@ -61,6 +67,9 @@ def over_suppression(target: Any, estimate: Any, exponent: float) -> Any:
     Added to another loss, it makes lost signal cost more than noise that is left: the asymmetric
     loss of Wang et al. 2020 (VoiceFilter-Lite, eq. 2), with `erb_weights` in place of filterbank
     energies.
+
+    Args:
+        target, estimate, exponent: As in `compressed_error`.
     """
     wanted, found = (ops.power(_bounded_power(spectrum), 0.5 * exponent)
                      for spectrum in (target, estimate))
@@ -121,6 +130,10 @@ def multi_resolution_stft(target: Any, estimate: Any, stft: StftConfig) -> Any:
 
     After Yamamoto, Song and Kim 2020 (Parallel WaveGAN), with natural logarithms. The spectral
     convergence of an item with a silent target counts as 0.
+
+    Args:
+        target, estimate: Spectrograms `(batch, frames, bins, 2)`.
+        stft: Transform with which they were made.
     """
     longest = max(win_size for win_size, _ in RESOLUTIONS)
     waveforms = ops.concatenate([tensor_dsp.istft(spectrum, stft, longest)
@@ -140,8 +153,11 @@ def multi_resolution_stft(target: Any, estimate: Any, stft: StftConfig) -> Any:
 def mask_error(target: Any, estimate: Any, noisy: Any) -> Any:
     """Mean absolute error of the mask, which counts up to five times as much at high frequencies.
 
-    The mask is the ratio of magnitudes to those of the input, up to 1; the weights are those of
-    Arapov's Cassette-denoising (2025), 1 + 4 f / f_max.
+    The mask is the ratio of magnitudes to those of the input, limited to 1 for the target; the
+    weights are those of Arapov's Cassette-denoising (2025), 1 + 4 f / f_max.
+
+    Args:
+        target, estimate, noisy: Spectrograms `(batch, frames, bins, 2)`; `noisy` is the input.
     """
     size = ops.sqrt(ops.sum(ops.square(noisy), axis=-1) + MASK_FLOOR)
     wanted, found = (ops.sqrt(ops.sum(ops.square(spectrum), axis=-1) + MASK_FLOOR) / size

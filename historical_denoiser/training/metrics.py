@@ -127,7 +127,12 @@ def judge(clean: np.ndarray, noisy: np.ndarray, denoised: np.ndarray) -> dict[st
 
 
 def judge_no_more(category: str, clean: np.ndarray, denoised: np.ndarray) -> dict[str, float]:
-    """Adds no measures: the default `judge_more` of `judge_mixtures`."""
+    """Measures nothing: the default `judge_more` of `judge_mixtures`.
+
+    Args:
+        category: Category of the mixture.
+        clean, denoised: Waveforms `(samples,)`.
+    """
     return {}
 
 
@@ -153,7 +158,12 @@ def judge_mixtures(predict: Callable[..., np.ndarray], mixtures: Iterable[Mixtur
 
 def judge_mixture(predict: Callable[..., np.ndarray], mixture: Mixture, highpass_hz: float = 0.0,
                   judge_more: JudgeMore = judge_no_more) -> Row:
-    """Returns the row of one mixture; the arguments are those of `judge_mixtures`."""
+    """Returns the row of one mixture, as described in `judge_mixtures`.
+
+    Args:
+        predict, highpass_hz, judge_more: As in `judge_mixtures`.
+        mixture: The mixture.
+    """
     inputs = np.stack([mixture.noisy, mixture.clean, mixture.noisy - mixture.clean])
     if mixture.profile is None:
         outputs = predict(inputs)

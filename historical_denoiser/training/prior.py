@@ -86,7 +86,11 @@ class OnLevels(keras.Model):
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None,
                      sample_weight: Any = None, training: bool = True) -> Any:
-        """Returns the mean loss of a batch for clean waveforms `y`."""
+        """Returns the mean loss of a batch for clean waveforms `y`.
+
+        Args:
+            x, y, y_pred, sample_weight, training: As in `keras.Model.compute_loss`.
+        """
         return ops.mean(edm.denoising_loss(y_pred, y, x[1], self.levels))
 
 
@@ -100,6 +104,11 @@ def measure(network: keras.Model, config: DiffusionConfig, mixtures: Iterable[Mi
     """Returns the mean loss of mixtures as `validation_loss`, and by level.
 
     New weights have a loss of 1 at all levels, if `sigma_data` is that of the data.
+
+    Args:
+        network: The diffusion model.
+        config: Noise levels.
+        mixtures: Fixed mixtures with their levels.
     """
     denoise, losses = edm.precondition(network, config), defaultdict(list)
     for mixture in mixtures:

@@ -31,14 +31,14 @@ def test_notes_are_spared_and_steady_noise_is_not(rng):
     assert fitted_bass(hiss + hum * (np.abs(TIMES - 4.0) < 0.1)) == 1.0
 
 
-def test_the_rest_of_a_strength_stays_and_the_reason_is_told():
+def test_the_rest_of_a_strength_stays_and_the_reason_is_given():
     found = fit(Strength("auto", ((0.0, 0.5),), 9.0), [(TIMES, TIMES)], RATE)
     assert found.strength == Strength(1.0, ((0.0, 0.5),), 9.0)
     assert found.why.startswith("1: the power of the noise estimate below 60 Hz")
 
 
 @pytest.mark.parametrize("noise", [np.zeros(8 * RATE), np.ones(100)])
-def test_where_nothing_can_be_told_all_is_removed(noise):
+def test_auto_strength_is_full_for_short_or_silent_audio(noise):
     found = fit(Strength("auto"), [(noise, noise)], RATE)
     assert found.strength == Strength() and "too short or silent" in found.why
     assert fit(Strength("auto"), [], RATE).strength == Strength()
@@ -47,23 +47,23 @@ def test_where_nothing_can_be_told_all_is_removed(noise):
 def test_excerpts_are_spread_over_a_long_recording():
     audio = np.arange(100 * RATE)
 
-    def heard(samples, **options):
+    def excerpts_of(samples, **options):
         found = excerpts(lambda: np.array_split(audio[:samples], 77),
                          Survey(samples, 1.0, (0,)), RATE, **options)
         assert {len(parts) for parts in found} == {1}
         return [parts[0] for parts in found]
 
-    found = heard(len(audio))
+    found = excerpts_of(len(audio))
     assert [len(one) / RATE for one in found] == [EXCERPT_SECONDS] * 3
     assert [round(one.mean() / RATE) for one in found] == [17, 50, 83]
     assert all((np.diff(one) == 1).all() for one in found)
-    found = heard(len(audio), with_ends=True)
+    found = excerpts_of(len(audio), with_ends=True)
     assert [len(one) / EXCERPT_SECONDS / RATE for one in found] == [0.5, 1.0, 1.0, 0.5]
     assert [round(one.mean() / RATE, 1) for one in found] == [2.5, 25.0, 75.0, 97.5]
     assert found[0][0] == 0 and found[-1][-1] == audio[-1]
     # Of a recording that is hardly longer than they are, they overlap.
-    assert [len(one) / RATE for one in heard(36 * RATE, with_ends=True)] == [5, 10, 10, 5]
-    (whole,) = heard(1000)
+    assert [len(one) / RATE for one in excerpts_of(36 * RATE, with_ends=True)] == [5, 10, 10, 5]
+    (whole,) = excerpts_of(1000)
     np.testing.assert_array_equal(whole, audio[:1000])
 
 

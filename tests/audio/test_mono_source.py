@@ -34,8 +34,8 @@ def transfer(rng: np.random.Generator, clean: np.ndarray, gain: float = 1.0, del
         rng.standard_normal((len(clean), 2)) * noise)
 
 
-def snr_db(clean: np.ndarray, heard: np.ndarray) -> float:
-    return float(10.0 * np.log10(np.var(clean) / np.var(heard - clean)))
+def snr_db(clean: np.ndarray, noisy: np.ndarray) -> float:
+    return float(10.0 * np.log10(np.var(clean) / np.var(noisy - clean)))
 
 
 def combine(mono: MonoSource, audio: np.ndarray, block: int = 10_000) -> np.ndarray:

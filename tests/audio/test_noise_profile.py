@@ -25,7 +25,7 @@ def test_it_holds_mean_and_spread_of_whole_frames(form, rng):
     np.testing.assert_allclose(profile[0, :, 1], magnitude.std(axis=0), rtol=1e-3, atol=1e-5)
 
 
-def test_silence_is_told_from_no_profile_and_what_is_short_counts(form):
+def test_silence_differs_from_no_profile_and_short_noise_counts(form):
     assert np.all(form.measure(np.zeros(1000, np.float32))[..., 0] > 0.1)
     assert not form.nothing().any()
     assert np.isfinite(form.measure(np.ones(20, np.float32))).all()

@@ -18,7 +18,7 @@ def sound(rng):
     return noise + 0.5 * tone[:, None], noise
 
 
-def test_pauses_are_found_and_heard_whole(sound):
+def test_pauses_are_found_whole(sound):
     heard, noise = sound
     found = noise_alone([(heard, 0.9 * noise)], RATE, 20.0)
     assert found.shape == (round(1.7 * RATE), 2)

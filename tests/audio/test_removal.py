@@ -98,7 +98,7 @@ def test_blocks_of_any_length_give_the_same(rng, strength):
 
 
 def noisy_programme(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, slice, slice]:
-    """Returns a loud tone between pauses, hiss, and where either is heard alone."""
+    """Returns a loud tone between pauses, hiss, and where there is only one of them."""
     hiss = 0.01 * rng.standard_normal(6 * RATE)
     programme = 0.5 * tone(1000.0, 6.0)
     programme[: 2 * RATE] = programme[4 * RATE :] = 0.0

@@ -111,7 +111,7 @@ def test_a_tone_has_the_pitch_and_length_of_the_new_speed(value, speed):
 
 
 @pytest.mark.parametrize("wrong", ["0", 0.05, "78>", ">78", "1>2>3", "fast", "0>80", "nan", -1.0])
-def test_speeds_that_are_none_are_told(wrong):
+def test_invalid_speeds_are_refused(wrong):
     with pytest.raises(UserError, match="`key` must be a factor from 0.1 to 10, as 0.98, or"):
         read_speed(wrong, "key")
 

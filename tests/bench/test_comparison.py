@@ -36,7 +36,7 @@ def mixtures(rng):
 
 METHODS = [Method("none", lambda audio, profile: audio),
            Method("half", lambda audio, profile: 0.5 * audio),
-           Method("told", lambda audio, profile: audio - profile, True, False)]
+           Method("profiled", lambda audio, profile: audio - profile, True, False)]
 
 
 @pytest.fixture
@@ -142,8 +142,8 @@ def test_rows_and_files_of_a_comparison(mixtures, tmp_path, faults):
                             tmp_path, faults)
     assert not faults and faults.notes() == []
     assert [sum(row["method"] == method.name for row in rows) for method in METHODS] == [4, 4, 3]
-    told = [row for row in rows if row["method"] == "told"]
-    assert all(np.isnan(row["clean_si_sdr_db"]) and row["snr_gain_db"] > 50.0 for row in told)
+    profiled = [row for row in rows if row["method"] == "profiled"]
+    assert all(np.isnan(row["clean_si_sdr_db"]) and row["snr_gain_db"] > 50.0 for row in profiled)
     text = comparison.report(rows, METHODS, mixtures.__getitem__, ["a <note>"], tmp_path)
     assert (tmp_path / comparison.TEXT_NAME).read_text(encoding="utf-8") == text
     stored = read_rows(tmp_path)
@@ -182,12 +182,12 @@ def test_recordings_alone(tmp_path, rng, faults):
         soundfile.write(tmp_path / f"{name}.wav", sound, SAMPLE_RATE)
     recordings = [Pair("a", tmp_path / "a.wav", None, tmp_path / "noise.wav"),
                   Pair("b", tmp_path / "b.wav")]
-    methods = [METHODS[1], Method("told", lambda audio, profile: 0.1 * audio, True, False)]
+    methods = [METHODS[1], Method("profiled", lambda audio, profile: 0.1 * audio, True, False)]
     text = comparison.report_alone(methods, recordings, ["note"], 60.0,
                                    tmp_path / "out", 20.0, measures.load_judge_alone(False), faults)
     rows = read_rows(tmp_path / "out")
     assert [(row["method"], row["recording"]) for row in rows] == [
-        ("half", "a"), ("told", "a"), ("half", "b")]
+        ("half", "a"), ("profiled", "a"), ("half", "b")]
     assert float(rows[0]["floor_change_db"]) == pytest.approx(-6.02, abs=0.01)
     assert float(rows[1]["floor_change_db"]) == pytest.approx(-20.0, abs=0.01)
     assert "in which no noise alone was found: b." in text

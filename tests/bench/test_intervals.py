@@ -26,7 +26,7 @@ def test_means_of_little(values, text):
     assert middle(values).short() == text.replace(" [2.00, 2.00]", "")
 
 
-def test_items_that_a_mean_leaves_out_are_told_of_in_every_table(rows):
+def test_every_table_states_which_items_a_mean_leaves_out(rows):
     """Item 3 has no SNR gain with one method; the other failed on items 5 and 6."""
     rows[3]["snr_gain_db"] = float("-inf")
     fewer = [row for row in rows if row["method"] == "a" or row["item"] not in (5, 6)]

@@ -56,7 +56,7 @@ def test_measures_of_speech_fall_with_noise(name, packages, load, rng):
         assert judge("speech", voice[:2000], voice[:2000]) == {}
 
 
-def test_without_a_clean_version_listeners_judge_speech(monkeypatch, sine):
+def test_without_a_clean_version_models_of_listeners_judge_speech(monkeypatch, sine):
     monkeypatch.setattr(measures, "_load_dnsmos",
                         lambda: lambda category, clean, denoised: {"dnsmos": 3.0})
     assert measures.load_judge_alone(False)("speech", sine) == {}

@@ -1,4 +1,4 @@
-"""The comb of mains that do not stand still is heard beside music, and told to a network."""
+"""Buzz of an unsteady mains frequency is found beside music, and added to a noise profile."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from historical_denoiser.training.look_alikes import make_regular_strokes
 
 SECONDS = 6.0
 NOISE = Path(__file__).resolve().parents[2] / "data" / "noise"
-KNOWING = NetworkSettings(unet=UnetConfig(depth=1, use_profile=True), reference_dbfs=-20.0,
+PROFILED = NetworkSettings(unet=UnetConfig(depth=1, use_profile=True), reference_dbfs=-20.0,
                           context_seconds=0.2)
 
 
@@ -45,7 +45,7 @@ def make_music(rng, base_hz=98.0, seconds=SECONDS):
 
 
 @pytest.mark.parametrize("base_hz", [49.8, 50.0, 60.1, 99.8, 120.0])
-def test_buzz_that_sputters_is_heard_under_music(rng, base_hz):
+def test_intermittent_buzz_is_found_under_music(rng, base_hz):
     sound = make_buzz(rng, base_hz) + make_music(rng) + 0.002 * rng.standard_normal(
         len(make_times()))
     found = buzz.find_buzz([sound])
@@ -89,13 +89,13 @@ def test_a_noise_is_given_the_lines_that_it_lacks(rng, rate):
     sound = make_buzz(rng, 50.0) + 1e-4 * rng.standard_normal(len(make_times()))
     found = buzz.find_buzz([sound])
     noise = 1e-4 * rng.standard_normal(5 * rate)
-    told = buzz.add_buzz(noise, found, rate)
-    again = buzz.find_buzz([resample(told, rate, SAMPLE_RATE)])
+    with_buzz = buzz.add_buzz(noise, found, rate)
+    again = buzz.find_buzz([resample(with_buzz, rate, SAMPLE_RATE)])
     np.testing.assert_allclose(again.hz, found.hz, atol=1.5 * buzz.BIN_HZ)
     assert np.median(np.abs(10.0 * np.log10(again.power / found.power))) < 1.0
     # Once more, next to nothing is added.
-    more = buzz.add_buzz(told, found, rate) - told
-    assert np.mean(more**2) < 0.05 * np.mean((told - noise) ** 2)
+    more = buzz.add_buzz(with_buzz, found, rate) - with_buzz
+    assert np.mean(more**2) < 0.05 * np.mean((with_buzz - noise) ** 2)
     short = noise[:1000]
     assert buzz.add_buzz(short, found, rate) is short
 
@@ -107,7 +107,7 @@ def test_what_the_noise_has_of_the_buzz_is_not_added_again(rng):
 
 
 class KeepsLines:
-    """Stands for a network that removes the hiss, and keeps the buzz unless it is told of it."""
+    """Stands for a network that removes the hiss, and keeps the buzz unless its profile has it."""
 
     def __init__(self):
         self.profiles = []
@@ -120,17 +120,17 @@ class KeepsLines:
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-def test_a_network_that_kept_the_buzz_is_told_of_it(rng, channels):
+def test_buzz_that_a_network_kept_is_added_to_its_profile(rng, channels):
     hiss = 0.002 * rng.standard_normal((len(make_times()), channels))
-    heard = {}
+    profiles_of = {}
     for name, sound in (("buzz", make_buzz(rng, 99.8)[:, None] + hiss), ("hiss", hiss)):
         network = KeepsLines()
         # All of it but a thousandth is kept, so that no stretch is a pause.
-        make_restorer(network, KNOWING, listen_first=True)(sound.astype(np.float32), SAMPLE_RATE)
+        make_restorer(network, PROFILED, listen_first=True)(sound.astype(np.float32), SAMPLE_RATE)
         assert len(network.profiles) == channels
-        heard[name] = network.profiles[-1]
+        profiles_of[name] = network.profiles[-1]
     line = round(20 * 99.8 * 2048 / SAMPLE_RATE)
-    assert heard["buzz"][line] > 3.0 * heard["hiss"][line]
+    assert profiles_of["buzz"][line] > 3.0 * profiles_of["hiss"][line]
 
 
 def test_which_of_the_bundled_recordings_buzz():

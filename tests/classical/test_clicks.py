@@ -46,8 +46,8 @@ def test_gaps_are_bridged_far_better_than_by_lines(resonant):
     missing = np.zeros(SAMPLES, bool)
     for start in range(1000, SAMPLES - 200, 400):
         missing[start:start + 30] = True  # one and a half periods of the upper resonance
-    heard = np.where(missing, 0.7, resonant)
-    bridged = clicks.interpolate(heard, missing, FILTER)
+    damaged = np.where(missing, 0.7, resonant)
+    bridged = clicks.interpolate(damaged, missing, FILTER)
     known = np.flatnonzero(~missing)
     lines = np.interp(np.arange(SAMPLES), known, resonant[known])
     errors = [np.sum(np.square(each - resonant)) for each in (bridged, lines)]

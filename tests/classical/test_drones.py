@@ -77,7 +77,7 @@ def test_notes_that_change_are_no_drones(rng):
     assert not len(find(np.concatenate(notes)))
 
 
-def test_a_drone_is_told_from_the_hum_beside_it(rng):
+def test_a_drone_is_distinguished_from_the_hum_beside_it(rng):
     found = drones.find_drones([make_series(73.4) + make_series(50.01, range(1, 9))
                                 + make_hiss(rng)])
     assert np.abs(found - 73.4).min() < 0.3
@@ -105,23 +105,23 @@ def test_a_recording_keeps_a_drone_and_loses_hum(rng, rate, base_hz, is_kept):
     tones = make_series(base_hz, seconds=12.0)
     if rate != SAMPLE_RATE:
         tones = resample(tones.astype(np.float32), SAMPLE_RATE, rate)
-    heard = (tones + 0.001 * rng.standard_normal(len(tones))).astype(np.float32)
+    noisy = (tones + 0.001 * rng.standard_normal(len(tones))).astype(np.float32)
     restorer = make_restorer(lambda spectra: np.zeros_like(spectra), settings, 4.0, dehum=True,
                         keep_held=True)
-    restored = restorer(heard, rate)
+    restored = restorer(noisy, rate)
     left_db = 10.0 * np.log10(np.sum((restored - tones) ** 2) / np.sum(tones ** 2))
     assert left_db < -20.0 if is_kept else not restored.any()
 
 
-def test_a_drone_that_is_heard_in_the_noise_profile_is_noise(rng):
+def test_a_drone_in_the_noise_profile_is_noise(rng):
     """A motor may sing at a pitch of its own: then the user's word counts."""
     settings = NetworkSettings(reference_dbfs=-20.0, unet=UnetConfig(use_profile=True))
     tones = make_series(73.4, seconds=12.0)
     hiss = 0.001 * rng.standard_normal(len(tones))
     restorer = make_restorer(lambda inputs: np.zeros_like(inputs[0]), settings, 4.0, keep_held=True)
-    heard, left = (hiss + tones).astype(np.float32), []
-    for noise in (hiss, heard):
-        restored = restorer(heard, SAMPLE_RATE, noise_profile=noise[: 2 * SAMPLE_RATE])
+    noisy, left = (hiss + tones).astype(np.float32), []
+    for noise in (hiss, noisy):
+        restored = restorer(noisy, SAMPLE_RATE, noise_profile=noise[: 2 * SAMPLE_RATE])
         left.append(np.sum(restored ** 2) / np.sum(tones ** 2))
     assert left[0] > 0.9
     assert left[1] < 0.01

@@ -37,9 +37,9 @@ def erase(spectra):
 
 def test_a_note_that_begins_and_ends_comes_back(rng):
     note, hiss = make_note(), make_hiss(rng)
-    heard = note + hiss
-    made = restore_notes(heard, np.zeros_like(heard), measure_floor([heard]))
-    assert made.dtype == np.float32 and made.shape == heard.shape
+    noisy = note + hiss
+    made = restore_notes(noisy, np.zeros_like(noisy), measure_floor([noisy]))
+    assert made.dtype == np.float32 and made.shape == noisy.shape
     assert snr_db(note, made) > 20.0
     # The hiss stays away where no note was.
     spectrum = np.abs(np.fft.rfft(made)) ** 2
@@ -68,8 +68,8 @@ def test_what_is_no_note_stays_away(rng, noise):
 
 
 def test_what_the_network_left_is_not_doubled(rng):
-    heard = make_note() + make_hiss(rng)
-    np.testing.assert_array_equal(restore_notes(heard, heard, measure_floor([heard])), heard)
+    noisy = make_note() + make_hiss(rng)
+    np.testing.assert_array_equal(restore_notes(noisy, noisy, measure_floor([noisy])), noisy)
 
 
 def test_the_floor_is_the_least_of_all_stretches(rng):

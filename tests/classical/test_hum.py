@@ -1,4 +1,4 @@
-"""Lines that stand still are told from notes, and only they go."""
+"""Steady lines are distinguished from notes, and only they are removed."""
 
 from dataclasses import replace
 
@@ -9,6 +9,7 @@ from restorers import make_restorer
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.audio.noise_profile import ProfileForm
 from historical_denoiser.classical import hum
+from historical_denoiser.classical.hum_lines import MIN_SHARING, Lines, remove_hum, shared_level
 from historical_denoiser.network.settings import UnetConfig
 from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.training.look_alikes import make_regular_strokes
@@ -49,16 +50,16 @@ def test_hum_under_music_is_found_and_only_it_goes(rng, rate):
     music, noise = make_music(rng, rate), make_hum(rate=rate)
     found = hum.find_hum([music + noise], rate)
     assert found == pytest.approx(BASE_HZ, abs=0.01)
-    restored = hum.remove_hum(music + noise, found, rate)
+    restored = remove_hum(music + noise, found, rate)
     assert restored.dtype == np.float32
     assert snr_db(music, restored) > snr_db(music, music + noise) + 15.0
     assert hum.find_hum([music], rate) is None
-    assert snr_db(music, hum.remove_hum(music, BASE_HZ, rate)) > 35.0
+    assert snr_db(music, remove_hum(music, BASE_HZ, rate)) > 35.0
 
 
 def test_what_lies_between_the_lines_stays(rng):
     noise = 0.01 * rng.standard_normal(len(times()))
-    restored = hum.remove_hum(noise + make_hum(), BASE_HZ)
+    restored = remove_hum(noise + make_hum(), BASE_HZ)
     assert snr_db(noise, restored) > 25.0
 
 
@@ -67,13 +68,13 @@ def test_a_note_at_the_place_of_a_line_stays():
     time_s = times()
     note = np.where((time_s > 4.0) & (time_s < 5.5), 0.1, 0.0) * np.sin(
         2.0 * np.pi * 2.0 * BASE_HZ * time_s)
-    restored = hum.remove_hum(note + make_hum(), BASE_HZ)
+    restored = remove_hum(note + make_hum(), BASE_HZ)
     assert snr_db(note, restored) > 25.0
 
 
 @pytest.mark.parametrize(("base_hz", "sounds", "is_found"), [
     (60.0 * 1.0015, 1, True),  # the mains of others, not quite exact
-    (50.0 * 25.0 / 24.0, 3, True),  # a film that runs faster: many lines, heard long enough
+    (50.0 * 25.0 / 24.0, 3, True),  # a film that runs faster: many lines, for long enough
     (50.0 * 25.0 / 24.0, 1, False),
     (49.0, 1, True), (55.0, 3, False)])  # the latter are a held A
 def test_at_another_speed_it_takes_more_to_be_sure(base_hz, sounds, is_found):
@@ -105,7 +106,7 @@ def test_half_of_the_pieces_suffice_at_the_mains_also_without_the_lowest_lines(
 def test_mains_that_drift_are_followed_to_the_highest_lines(rng, drift_hz):
     """A line of order 60 lies 3 to 5 Hz beside its place by then."""
     noise = 0.001 * rng.standard_normal(len(times()))
-    restored = hum.remove_hum(noise + make_hum(BASE_HZ + drift_hz, 60), BASE_HZ)
+    restored = remove_hum(noise + make_hum(BASE_HZ + drift_hz, 60), BASE_HZ)
     assert snr_db(noise, restored) > 20.0
 
 
@@ -138,7 +139,7 @@ def test_where_hum_begins_or_ends_none_is_added(rng, begin, end):
     time_s = times()
     sounds = (time_s >= begin) & (time_s < end)
     rest = 0.001 * rng.standard_normal(len(time_s))
-    change = hum.remove_hum(rest + sounds * make_hum(), BASE_HZ) - rest
+    change = remove_hum(rest + sounds * make_hum(), BASE_HZ) - rest
     beside = ~((time_s > begin - 0.5) & (time_s < end + 0.5))
     assert np.std(change[beside]) < 0.05 * np.std(make_hum())
     assert np.std(change) < np.std(sounds * make_hum())
@@ -148,7 +149,7 @@ def test_where_hum_begins_or_ends_none_is_added(rng, begin, end):
                                    np.zeros(SAMPLE_RATE * 6)])
 def test_without_sound_there_is_no_hum(sound):
     assert hum.find_hum([sound.astype(np.float32)]) is None
-    np.testing.assert_allclose(hum.remove_hum(sound.astype(np.float32), BASE_HZ), sound, atol=1e-6)
+    np.testing.assert_allclose(remove_hum(sound.astype(np.float32), BASE_HZ), sound, atol=1e-6)
 
 
 def test_at_rates_too_low_for_its_lines_none_is_looked_for():
@@ -156,7 +157,7 @@ def test_at_rates_too_low_for_its_lines_none_is_looked_for():
 
 
 def same(inputs):
-    """Stands for a network that leaves all as it is, and keeps the profile that it is told."""
+    """Stands for a network that changes nothing, and keeps the profile that it was given."""
     if not isinstance(inputs, list):
         return inputs
     same.profile = inputs[1]
@@ -175,7 +176,7 @@ def test_a_recording_is_restored_without_its_hum(rng):
     np.testing.assert_allclose(untouched, stereo, atol=1e-4)
 
 
-def test_a_noise_profile_is_heard_without_the_hum_as_well(rng):
+def test_hum_is_removed_from_a_noise_profile_as_well(rng):
     settings = NetworkSettings(reference_dbfs=-20.0, unet=UnetConfig(use_profile=True))
     form: ProfileForm = settings.profile_form
     hiss = 0.001 * rng.standard_normal(len(times()))
@@ -207,20 +208,20 @@ def test_lines_that_become_louder_together_are_found_and_go(rng, level):
     music, noise = make_music(rng), level * make_buzz()
     found = hum.find_hum([music + noise])
     assert found == pytest.approx(BASE_HZ, abs=0.01)
-    restored = hum.remove_hum(music + noise, found)
+    restored = remove_hum(music + noise, found)
     assert snr_db(music, restored) > snr_db(music, music + noise) + 8.0
     assert hum.find_hum([level * music]) is None
 
 
 def test_lines_that_swing_each_by_itself_share_no_level(rng):
     heard = np.exp(0.3 * rng.standard_normal((20, 40)))
-    lines = hum.Lines(np.arange(20.0), np.ones(20, complex), np.full(20, 3.0), np.arange(40.0),
-                      heard)
-    assert hum._shared_level(lines) is None
+    lines = Lines(np.arange(20.0), np.ones(20, complex), np.full(20, 3.0), np.arange(40.0),
+                  heard)
+    assert shared_level(lines) is None
     shared = np.tile(np.exp(np.sin(np.arange(40.0) / 4.0)), (20, 1)) * heard
-    level = hum._shared_level(replace(lines, magnitudes=shared))
+    level = shared_level(replace(lines, magnitudes=shared))
     assert np.corrcoef(np.log(level), np.sin(np.arange(40.0) / 4.0))[0, 1] > 0.95
-    assert hum._shared_level(replace(lines, magnitudes=shared, steadiness=np.ones(20))) is None
-    few = slice(0, hum.MIN_SHARING - 1)
-    assert hum._shared_level(hum.Lines(lines.hz[few], lines.amplitudes[few], lines.steadiness[few],
-                                       lines.times, shared[few])) is None
+    assert shared_level(replace(lines, magnitudes=shared, steadiness=np.ones(20))) is None
+    few = slice(0, MIN_SHARING - 1)
+    assert shared_level(Lines(lines.hz[few], lines.amplitudes[few], lines.steadiness[few],
+                              lines.times, shared[few])) is None

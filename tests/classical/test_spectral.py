@@ -1,4 +1,4 @@
-"""The classical estimator lowers noise that nobody told it, and keeps tones and silence."""
+"""The classical estimator lowers noise without a profile, and keeps tones and silence."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def test_the_noise_alone_is_known_to_within_a_decibel_and_lowered(noise):
     assert dsp.decibels(dsp.power(denoise(noise)) / dsp.power(noise)) < -15.0
 
 
-def test_a_profile_tells_the_power_of_the_noise(notes, noise):
+def test_a_profile_gives_the_power_of_the_noise(notes, noise):
     noisy = dsp.mix_at_snr(notes, noise, 5.0)
     spectra = dsp.stft(noisy, STFT.win_size, STFT.hop_size)[None]
     form = ProfileForm(STFT, 1.0)
@@ -52,9 +52,9 @@ def test_a_profile_tells_the_power_of_the_noise(notes, noise):
         profile = form.measure(np.float32(gain) * (noisy - notes))
         alone = dsp.stft(noisy - notes, STFT.win_size, STFT.hop_size)
         power = np.mean(np.sum(np.square(alone, dtype=np.float64), -1), 0)
-        told = spectral.restore_spectra([np.float32(gain) * spectra, profile[None]], STFT)
-        np.testing.assert_allclose(
-            told / gain, spectral.suppress(spectra, STFT, power), atol=2e-2 * np.abs(spectra).max())
+        informed = spectral.restore_spectra([np.float32(gain) * spectra, profile[None]], STFT)
+        np.testing.assert_allclose(informed / gain, spectral.suppress(spectra, STFT, power),
+                                   atol=2e-2 * np.abs(spectra).max())
     blind = spectral.restore_spectra([spectra, form.nothing()[None]], STFT)
     np.testing.assert_array_equal(blind, spectral.restore_spectra(spectra, STFT))
 
@@ -80,7 +80,7 @@ def test_silence_stays_silence_and_a_phase_stays_a_phase(rng):
 
 
 @pytest.mark.parametrize("compression", [0.3, 1.0])
-def test_a_profile_tells_the_power_of_gaussian_noise(noise, compression):
+def test_a_profile_gives_the_power_of_gaussian_noise(noise, compression):
     form = ProfileForm(STFT, compression)
     power = np.mean(np.sum(np.square(dsp.stft(noise, STFT.win_size, STFT.hop_size)), -1), 0)
     known = form.mean_power(form.measure(noise)[0])
@@ -90,7 +90,7 @@ def test_a_profile_tells_the_power_of_gaussian_noise(noise, compression):
 
 def test_gain_of_a_known_snr():
     """Where the SNR never changes, prior and posterior settle, and eq. 20 has one solution."""
-    heard = np.full((400, 1), 101.0)  # posterior SNR 101: prior about 100
-    gain = spectral._gains(heard, np.ones((400, 1)))[-1, 0]
+    powers = np.full((400, 1), 101.0)  # posterior SNR 101: prior about 100
+    gain = spectral._gains(powers, np.ones((400, 1)))[-1, 0]
     prior = 0.98 * gain**2 * 101.0 + 0.02 * 100.0
     assert gain == pytest.approx(prior / (1.0 + prior), rel=1e-6)  # the integral has vanished

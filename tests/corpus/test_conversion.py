@@ -28,7 +28,7 @@ def kill_this_process(_: int) -> dict:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_a_killed_process_is_told_in_a_line():
+def test_a_killed_process_is_reported_in_a_line():
     with pytest.raises(OSError, match="converts audio was killed.*smaller `--jobs`"), \
             start_workers(2) as map_clips:
         list(map_clips(kill_this_process, range(4)))

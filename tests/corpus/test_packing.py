@@ -46,9 +46,9 @@ def test_a_packed_corpus_is_one_to_train_on(manifest, tmp_path):
     assert {row["licence"] for row in rows} == {"CC0"}
     clips = find_clips(DsetConfig(path_manifests=[str(packed / "manifest.csv")]))
     voice = next(clip for clip in clips if clip.category == "speech")
-    heard = read_segment(voice.path, 0.0, 3.0)
+    unpacked = read_segment(voice.path, 0.0, 3.0)
     said = read_segment(manifest.parent / "voice.flac", 0.0, 3.0)
-    error = heard[:len(said)] - said
+    error = unpacked[:len(said)] - said
     assert np.mean(error**2) < 0.01 * np.mean(said**2)
 
 
@@ -66,7 +66,7 @@ def test_the_space_is_kept_and_the_seed_decides(manifest, tmp_path):
 @pytest.mark.parametrize(("changes", "complaint"), [
     ({"shares": {"opera": 1.0}}, "--shares"), ({"shares": {"effects": 1.0}}, "--shares"),
     ({"megabytes": 0.0}, "--megabytes"), ({"megabytes": 1e-3}, "--megabytes")])
-def test_what_cannot_be_packed_is_told(manifest, tmp_path, changes, complaint):
+def test_impossible_packing_is_refused(manifest, tmp_path, changes, complaint):
     values = {"megabytes": 1.0, "shares": SHARES, "seed": 0} | changes
     with pytest.raises(UserError, match=complaint):
         pack_corpus([manifest], tmp_path / "packed", **values)

@@ -9,7 +9,7 @@ from soundfont import write_sound_font
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.core.checks import UserError
-from historical_denoiser.corpus import performance
+from historical_denoiser.corpus import performance, rendering
 from historical_denoiser.corpus.clips import measure_bandwidth_hz, measure_level_dbfs
 from historical_denoiser.corpus.performance import DRUMS, Stroke
 from historical_denoiser.corpus.score_notes import Note
@@ -77,7 +77,7 @@ def test_a_score_without_a_tempo_gets_one_by_its_notes(rng):
 def test_midi_holds_the_strokes(tmp_path):
     strokes = [Stroke(0.5, 0.25, 40, 60, 90), Stroke(1.0, 0.5, 73, 72, 50),
                Stroke(1.0, 0.1, DRUMS, 85, 70)]
-    performance.write_midi(strokes, 48, tmp_path / "a.mid")
+    rendering.write_midi(strokes, 48, tmp_path / "a.mid")
     now, found, programs = 0.0, [], {}
     for message in mido.MidiFile(tmp_path / "a.mid"):  # times in seconds
         now += message.time
@@ -86,13 +86,13 @@ def test_midi_holds_the_strokes(tmp_path):
         elif message.type == "note_on":
             found.append((round(now, 3), programs[message.channel], message.note, message.velocity))
     assert sorted(found) == [(0.5, 40, 60, 90), (1.0, 48, 85, 70), (1.0, 73, 72, 50)]
-    assert programs[performance.DRUM_CHANNEL] == 48
+    assert programs[rendering.DRUM_CHANNEL] == 48
 
 
 def test_a_key_is_released_before_it_is_struck_again(tmp_path):
     strokes = [Stroke(start, seconds, 0, 60, 90)
                for start, seconds in ((0.0, 2.0), (0.01, 2.0), (1.0, 1.0))]
-    performance.write_midi(strokes, 0, tmp_path / "a.mid")
+    rendering.write_midi(strokes, 0, tmp_path / "a.mid")
     kinds = [message.type for message in mido.MidiFile(tmp_path / "a.mid") if not message.is_meta]
     assert kinds == ["program_change", "note_on", "note_off", "note_on", "note_off"]
 
@@ -100,8 +100,8 @@ def test_a_key_is_released_before_it_is_struck_again(tmp_path):
 @NEEDS_FLUIDSYNTH
 def test_a_font_sounds_at_the_pitch_and_time_of_the_strokes(tmp_path):
     write_sound_font(tmp_path / "sine.sf2")
-    audio = performance.synthesise([Stroke(0.5, 1.0, 40, 81, 100)], 0, tmp_path / "sine.sf2")
-    assert len(audio) == round((1.5 + performance.TAIL_SECONDS) * SAMPLE_RATE)
+    audio = rendering.synthesise([Stroke(0.5, 1.0, 40, 81, 100)], 0, tmp_path / "sine.sf2")
+    assert len(audio) == round((1.5 + rendering.TAIL_SECONDS) * SAMPLE_RATE)
     assert not np.any(np.abs(audio[: round(0.49 * SAMPLE_RATE)]) > 1e-4)
     assert np.std(audio[round(0.7 * SAMPLE_RATE) : round(1.3 * SAMPLE_RATE)]) > 0.005
     peak = np.argmax(np.abs(np.fft.rfft(audio))) * SAMPLE_RATE / len(audio)
@@ -112,15 +112,15 @@ def test_a_font_sounds_at_the_pitch_and_time_of_the_strokes(tmp_path):
 def test_a_font_that_is_none_is_named(tmp_path):
     (tmp_path / "none.sf2").write_bytes(b"nothing")
     with pytest.raises(UserError, match="fluidsynth"):
-        performance.synthesise([Stroke(0.0, 0.1, 0, 60, 100)], 0, tmp_path / "none.sf2")
+        rendering.synthesise([Stroke(0.0, 0.1, 0, 60, 100)], 0, tmp_path / "none.sf2")
 
 
 def test_recordings_differ_in_level_and_band_and_never_clip(rng):
     dry = rng.standard_normal(SAMPLE_RATE // 4).astype(np.float32)
-    made = [performance.record(dry, rng) for _ in range(40)]
-    assert max(np.max(np.abs(audio)) for audio in made) <= performance.PEAK + 1e-6
+    made = [rendering.record(dry, rng) for _ in range(40)]
+    assert max(np.max(np.abs(audio)) for audio in made) <= rendering.PEAK + 1e-6
     levels = [measure_level_dbfs(audio) for audio in made]
-    low, high = performance.LEVEL_DBFS
+    low, high = rendering.LEVEL_DBFS
     assert low - 0.1 < min(levels) < low + 3.0 and high - 3.0 < max(levels) < high + 0.1
     narrow = np.mean([measure_bandwidth_hz(audio) < 21000 for audio in made])
     assert 0.05 < narrow < 0.4

@@ -12,7 +12,7 @@ from packing import assert_same_files, render_in_two_runs
 import prepare_data
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.core.checks import UserError
-from historical_denoiser.corpus import note_bank, recorded_notes, sampler, scores
+from historical_denoiser.corpus import note_bank, note_sounds, recorded_notes, sampler, scores
 from historical_denoiser.corpus.manifest import MANIFEST_NAME, Row, read_records
 from historical_denoiser.corpus.performance import DRUMS, Stroke
 
@@ -73,7 +73,7 @@ def cents(hz, pitch):
 
 def sounding_seconds(audio):
     """Returns when the sound rises above -40 dB of its peak, and when it falls below for good."""
-    levels = note_bank.frame_levels(audio, SAMPLE_RATE // 1000)
+    levels = note_sounds.frame_levels(audio, SAMPLE_RATE // 1000)
     loud = np.flatnonzero(levels > 0.01 * levels.max())
     return loud[0] / 1000.0, (loud[-1] + 1) / 1000.0
 
@@ -150,7 +150,7 @@ def test_a_sustained_note_has_its_length(bank, seconds):
 
 def test_a_note_that_is_continued_neither_clicks_nor_swells(bank):
     audio = play(bank, Stroke(0.2, 6.0, CELLO, 44, 80))[SAMPLE_RATE : 5 * SAMPLE_RATE]
-    levels = note_bank.frame_levels(audio, SAMPLE_RATE // 20)
+    levels = note_sounds.frame_levels(audio, SAMPLE_RATE // 20)
     assert levels.max() < 1.15 * levels.min()
     high = np.abs(np.diff(audio, 4))
     assert high.max() < 1.5 * np.percentile(high, 99.0)
@@ -185,10 +185,10 @@ def test_a_noisy_note_is_left_out_and_rumble_removed(tmp_path):
     rng = np.random.default_rng(0)
     note = make_note(60, 1.5)
     write(tmp_path, "noisy_C4.wav", note + 3e-3 * rng.standard_normal(len(note)))
-    assert note_bank.load_note(tmp_path / "noisy_C4.wav", 60) is None
+    assert note_sounds.load_note(tmp_path / "noisy_C4.wav", 60) is None
     rumble = 0.05 * np.sin(2.0 * np.pi * 25.0 * np.arange(len(note)) / RATE)
     write(tmp_path, "rumbling_C4.wav", note + rumble)
-    sound = note_bank.load_note(tmp_path / "rumbling_C4.wav", 60)
+    sound = note_sounds.load_note(tmp_path / "rumbling_C4.wav", 60)
     spectrum = np.abs(np.fft.rfft(sound.samples))
     low = np.fft.rfftfreq(len(sound.samples), 1.0 / sound.rate) < 60.0
     assert np.sum(spectrum[low] ** 2) < 1e-5 * np.sum(spectrum**2)
@@ -196,9 +196,9 @@ def test_a_noisy_note_is_left_out_and_rumble_removed(tmp_path):
 
 def test_a_wrong_name_and_a_broken_file_are_left_out(tmp_path):
     write(tmp_path, "oboe_C5.wav", make_note(60, 1.0))
-    assert note_bank.load_note(tmp_path / "oboe_C5.wav", 72) is None
+    assert note_sounds.load_note(tmp_path / "oboe_C5.wav", 72) is None
     (tmp_path / "oboe_D5.wav").write_bytes(b"")
-    assert note_bank.load_note(tmp_path / "oboe_D5.wav", 74) is None
+    assert note_sounds.load_note(tmp_path / "oboe_D5.wav", 74) is None
 
 
 def test_strokes_that_nobody_plays_are_left_out(bank):

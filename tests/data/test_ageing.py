@@ -11,9 +11,9 @@ def test_a_horn_takes_the_bass_and_rings(rng):
     noise = rng.standard_normal(4 * SAMPLE_RATE).astype(np.float32)
     places_hz = (30, *np.geomspace(250, 3500, 40), 15000)
     for _ in range(5):
-        heard = ageing.sound_through_horn(noise, rng)
-        assert heard.dtype == np.float32 and heard.shape == noise.shape
-        change = spectrum_db(heard, *places_hz) - spectrum_db(noise, *places_hz)
+        filtered = ageing.sound_through_horn(noise, rng)
+        assert filtered.dtype == np.float32 and filtered.shape == noise.shape
+        change = spectrum_db(filtered, *places_hz) - spectrum_db(noise, *places_hz)
         assert change[0] < -10.0 and abs(change[-1]) < 3.0
         assert max(change[1:-1]) > 2.5  # a resonance
 

@@ -38,7 +38,7 @@ def test_an_error_reaches_the_caller_after_the_batches_before_it(workers):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_a_killed_process_is_told_in_a_line():
+def test_a_killed_process_is_reported_in_a_line():
     batches = feeding.numpy_batches(NumberedMixtures(), 2, 0, 10**6, workers=2)
     next(batches)
     os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)

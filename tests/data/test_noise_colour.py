@@ -19,7 +19,7 @@ def test_colour_changes_the_spectrum_and_not_the_length(rng):
     assert np.ptp(thirds_db) > 3.0
 
 
-def test_rumble_that_is_not_heard_counts_in_the_noise_power(rng):
+def test_inaudible_rumble_counts_in_the_noise_power(rng):
     times = np.arange(4 * SAMPLE_RATE) / SAMPLE_RATE
     hiss = rng.standard_normal(len(times))
     rumble = 3.0 * np.sin(2.0 * np.pi * 5.0 * times)
@@ -58,7 +58,7 @@ def test_inaudible_noise_is_not_brought_up_without_limit(rng):
 
 
 @pytest.mark.parametrize("length", [15000, 20000, 20011, 27000])
-def test_noise_of_another_length_is_heard_at_another_speed(rng, length):
+def test_noise_of_another_length_is_played_at_another_speed(rng, length):
     times = np.arange(length) / SAMPLE_RATE
     tone = np.sin(2.0 * np.pi * 3000.0 * times).astype(np.float32)
     tone += 0.5 * np.sin(2.0 * np.pi * 20000.0 * times).astype(np.float32)

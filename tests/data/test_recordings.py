@@ -16,7 +16,7 @@ def test_other_rates_are_resampled_and_stereo_is_averaged(tmp_path):
     assert np.argmax(np.abs(np.fft.rfft(audio))) == 441
 
 
-def test_long_noise_is_heard_from_beginning_to_end(tmp_path, monkeypatch, rng):
+def test_long_noise_is_used_from_beginning_to_end(tmp_path, monkeypatch, rng):
     monkeypatch.setattr(recordings, "NOISE_BLOCK_SECONDS", 1.0)
     levels = np.repeat([0.001, 0.01, 0.1], SAMPLE_RATE)
     soundfile.write(tmp_path / "hiss.wav", levels * rng.standard_normal(len(levels)), SAMPLE_RATE)

@@ -40,9 +40,9 @@ def test_a_room_begins_with_the_direct_sound_and_keeps_the_energy(rng):
         assert room.dtype == np.float32 and np.argmax(np.abs(room)) == 0
         later_db = 10.0 * np.log10(np.sum(room[1:] ** 2) / room[0] ** 2)
         assert -rooms.DIRECT_DB[1] - 0.1 < later_db < -rooms.DIRECT_DB[0] + 0.1
-        heard = rooms.sound_in_room(noise, room)
-        assert heard.shape == noise.shape and heard.dtype == np.float32
-        assert dsp.power(heard[SAMPLE_RATE:]) == pytest.approx(1.0, rel=0.15)
+        reverberant = rooms.sound_in_room(noise, room)
+        assert reverberant.shape == noise.shape and reverberant.dtype == np.float32
+        assert dsp.power(reverberant[SAMPLE_RATE:]) == pytest.approx(1.0, rel=0.15)
 
 
 def test_the_bank_is_always_the_same():

@@ -46,9 +46,9 @@ def levels_of(audio: np.ndarray) -> np.ndarray:
 
 def pauses_of(audio: np.ndarray) -> np.ndarray:
     """Returns the lengths of the pauses between words, in seconds."""
-    heard = levels_of(audio) > 0.005
-    edges = np.flatnonzero(np.diff(heard.astype(int)))
-    edges = edges[0 if not heard[edges[0] + 1] else 1 :]
+    is_audible = levels_of(audio) > 0.005
+    edges = np.flatnonzero(np.diff(is_audible.astype(int)))
+    edges = edges[0 if not is_audible[edges[0] + 1] else 1 :]
     return (edges[1::2] - edges[: len(edges) - len(edges) % 2 : 2]) * FRAME / SAMPLE_RATE
 
 

@@ -1,4 +1,4 @@
-"""The U-Net over octaves: it starts from nothing, learns, and is told the level."""
+"""The U-Net over octaves: it starts from an output of zero, learns, and depends on the level."""
 
 import keras
 import numpy as np

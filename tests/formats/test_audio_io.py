@@ -23,7 +23,7 @@ def read_all(path: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("container", ["WAV", "WAVEX", "AIFF", "RF64", "W64", "AU"])
-def test_the_header_of_a_file_that_was_cut_off_tells_how_long_it_was(tmp_path, container):
+def test_the_header_of_a_truncated_file_gives_its_former_length(tmp_path, container):
     path = tmp_path / "a"
     sf.write(path, SECOND, SAMPLE_RATE, "PCM_16", format=container)
     whole = path.read_bytes()
@@ -161,7 +161,7 @@ def test_few_bits_are_dithered(tmp_path, subtype):
 @pytest.mark.skipif(os.name != "posix", reason="needs a limit on the size of files")
 @pytest.mark.parametrize(("container", "subtype"), [
     ("FLAC", "PCM_16"), ("WAV", "PCM_24"), ("CAF", "FLOAT"), ("AIFF", "PCM_16")])
-def test_a_disk_that_fills_up_at_the_very_end_is_told(tmp_path, rng, container, subtype):
+def test_a_disk_that_fills_up_at_the_very_end_is_reported(tmp_path, rng, container, subtype):
     """As within the last frame of a FLAC file, which is written when it is closed."""
     import resource
 

@@ -1,4 +1,4 @@
-"""Tests of containers: audio tracks that FFmpeg decodes, and when their samples are heard."""
+"""Tests of containers: audio tracks that FFmpeg decodes, and the times of their samples."""
 
 import os
 import re
@@ -45,7 +45,7 @@ def test_a_track_is_the_default_one_the_first_or_the_one_asked_for(tmp_path):
     assert containers.open_track(path).track == 1
 
 
-def test_what_has_no_audio_is_told_in_one_line(tmp_path):
+def test_a_file_without_audio_is_refused_in_one_line(tmp_path):
     write_film(tmp_path / "silent.mp4", "mp4", [], 0.2)
     with pytest.raises(UserError, match=r"silent\.mp4: the file holds no audio, only video"):
         containers.open_audio(tmp_path / "silent.mp4")
@@ -189,7 +189,7 @@ def test_samples_of_64_bits_are_read():
     np.testing.assert_array_equal(containers.as_samples(wide), values.T)
 
 
-def test_what_follows_damage_that_ends_the_file_is_told(tmp_path, caplog):
+def test_loss_after_damage_that_ends_the_file_is_reported(tmp_path, caplog):
     path = tmp_path / "a.wv"
     write_film(path, "wv", [Sound("wavpack")], 2.0, None)
     content = path.read_bytes()

@@ -82,7 +82,7 @@ def cover_of(path: Path) -> bytes:
 
 def assert_same_places(result: Path, path: Path, tolerance: Fraction | float = 0,
                        **kwargs: int) -> None:
-    """Checks that clicks are heard when they were, within a tolerance in s."""
+    """Checks that clicks keep their times, within a tolerance in s."""
     found, expected = clicks(result, **kwargs), clicks(path, **kwargs)
     assert np.shape(found) == np.shape(expected)
     late = np.array(found) - np.array(expected)
@@ -287,7 +287,7 @@ def widen(path: Path) -> None:
     ("mov", "mov", "mpeg4", "pcm_s16le"),
     ("mp4", "mp4", "libx264", "aac"), ("avi", "avi", "utvideo", "pcm_s16le"),
     ("matroska", "webm", "libvpx-vp9", "libopus")])
-def test_a_shape_that_only_the_header_tells_is_kept(tmp_path, caplog, muxer, ending, video, sound):
+def test_a_shape_that_only_the_header_holds_is_kept(tmp_path, caplog, muxer, ending, video, sound):
     path = tmp_path / f"film.{ending}"
     write_film(path, muxer, [Sound(sound), Sound(sound)], 0.5, video=video)
     widen(path)
@@ -312,7 +312,7 @@ def element(kind: int, *content: bytes) -> bytes:
             + (1 << 56 | len(inside)).to_bytes(8, "big") + inside)
 
 
-def test_what_is_lost_of_chapters_and_tags_of_matroska_is_told(tmp_path, caplog):
+def test_lost_chapters_and_tags_of_matroska_are_reported(tmp_path, caplog):
     path = tmp_path / "film.mkv"
     write_film(path, "matroska", [Sound("flac")], 0.5, chapters=True, metadata={"TITLE": "x"})
     rewrite(path)
@@ -363,7 +363,7 @@ def test_a_click_stays_where_it_is(tmp_path, muxer, codec, rate, start):
                video=video)
     result, track, _ = rewrite(path)
     assert track.codec == containers.open_track(result).codec
-    # ASF tells times in milliseconds, of packets whose places the encoder's delay changes.
+    # ASF stores times in milliseconds, of packets whose places the encoder's delay changes.
     tolerance = 0 if track.is_lossless else Fraction(1, rate) if muxer != "asf" else (
         Fraction(1, 1000))
     assert_same_places(result, path, tolerance, number=3)

@@ -22,7 +22,7 @@ def write(path: Path, container: str, subtype: str | None = None, seconds: int =
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
-def test_an_ogg_file_that_was_cut_off_or_is_damaged_is_told(tmp_path, subtype):
+def test_a_truncated_or_damaged_ogg_file_is_reported(tmp_path, subtype):
     path = tmp_path / "a.ogg"
     whole = write(path, "OGG", subtype, 4)
     assert find_damage(open_recording(path)) is None
@@ -41,7 +41,7 @@ def test_an_ogg_file_that_was_cut_off_or_is_damaged_is_told(tmp_path, subtype):
 
 @pytest.mark.parametrize(("container", "name"), [("WAV", "data"), ("AIFF", "SSND"),
                                                  ("WAVEX", "data")])
-def test_samples_behind_those_of_the_header_are_told(tmp_path, container, name):
+def test_samples_behind_those_of_the_header_are_reported(tmp_path, container, name):
     path = tmp_path / "a"
     whole = write(path, container)
     assert find_damage(open_recording(path)) is None
@@ -75,7 +75,7 @@ def test_sizes_of_other_headers_are_not_believed_either(tmp_path, container, pla
     size = int.from_bytes(whole[place : place + width], order)
     assert told(size) is None
     assert "as many as 1.5 s of audio; they are not read" in told(size // 4)
-    if container == "CAF":  # the others are told of as a length that the header promises
+    if container == "CAF":  # for the others, the length in the header is reported
         assert "as many as 0.500 s of audio" in told(size, 1.5)
         assert told(2**64 - 1, 1.5) is None  # written to a pipe
 
@@ -95,7 +95,7 @@ def test_others_are_whole_if_they_are_as_long_as_their_header_says(tmp_path, con
     *((muxer, codec, video, "the header promises a file of") for muxer, codec, video in (
         ("flv", "aac", "flv1"), ("webm", "libopus", "libvpx"), ("asf", "wmav2", "wmv2"),
         ("avi", "pcm_s16le", "mpeg4")))])
-def test_a_film_that_was_cut_off_is_told(tmp_path, muxer, codec, video, told):
+def test_a_truncated_film_is_reported(tmp_path, muxer, codec, video, told):
     path = tmp_path / "a"
     write_film(path, muxer, [Sound(codec)], 2.0, video)
     track, content = open_audio(path), path.read_bytes()
@@ -104,7 +104,7 @@ def test_a_film_that_was_cut_off_is_told(tmp_path, muxer, codec, video, told):
     assert told in find_damage(track)
 
 
-def test_flash_video_that_was_cut_off_between_two_tags_is_told(tmp_path):
+def test_flash_video_truncated_between_two_tags_is_reported(tmp_path):
     path = tmp_path / "a.flv"
     write_film(path, "flv", [Sound("aac")], 3.0, "flv1")
     whole, track, ends = path.read_bytes(), open_audio(path), [13]  # of the header and each tag
@@ -121,7 +121,7 @@ def test_flash_video_that_was_cut_off_between_two_tags_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.wmv", "a.flv", "a.tta", "a.au", "a.w64"])
-def test_a_second_recording_that_is_not_read_is_told(tmp_path, name):
+def test_a_second_recording_that_is_not_read_is_reported(tmp_path, name):
     path, kind = tmp_path / name, name[2:]
     if kind in ("au", "w64"):
         write(path, kind.upper(), "PCM_16")

@@ -168,7 +168,7 @@ def test_tags_and_pictures_of_flac_survive(tmp_path, audio):
 
 
 @pytest.mark.parametrize("ending", ["wav", "aiff", "caf", "au"])
-def test_a_tag_behind_the_samples_is_carried_over_or_told(tmp_path, audio, caplog, ending):
+def test_a_tag_behind_the_samples_is_copied_or_reported(tmp_path, audio, caplog, ending):
     path = tmp_path / f"a.{ending}"
     sf.write(path, audio, 44100)
     tag = apev2.APEv2()

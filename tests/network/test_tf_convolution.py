@@ -9,7 +9,7 @@ from historical_denoiser.network import tf_convolution
 
 @pytest.fixture(params=[False, True], ids=["xla", "onednn"], autouse=True)
 def _routine(request, monkeypatch):
-    """Each way of computing it, whatever this machine's TensorFlow was told."""
+    """Each way of computing it, whatever the settings of this machine's TensorFlow."""
     monkeypatch.setattr(tf_convolution, "_has_onednn", lambda: request.param)
 
 

@@ -31,7 +31,7 @@ def test_fitted_noise_is_like_the_unseen_rest(fits: dict[str, fit.NoiseMeasures]
     assert abs(found.click_db - goal.click_db) < 4.0
     assert abs(np.log10(found.kurtosis / goal.kurtosis)) < 1.0
     for other in fits:
-        if other != name:  # the bounds tell one disc from another
+        if other != name:  # the bounds distinguish the discs
             wrong = fit.measure(recorded(other))
             assert fit.spectral_distance(wrong.spectrum_db, found.spectrum_db) > 4.0
 

@@ -81,7 +81,7 @@ def test_log_spectral_distance_of_a_gain_is_that_gain(noise):
     assert metrics.log_spectral_distance_db(noise, 0.5 * noise) == pytest.approx(6.02, abs=0.05)
 
 
-def test_judging_tells_over_and_under_denoising(clean, noise):
+def test_judging_separates_over_and_under_suppression(clean, noise):
     noisy = dsp.mix_at_snr(clean, noise, 3.0)
     kept = metrics.judge(clean, noisy, noisy)
     assert kept["snr_gain_db"] == 0.0 and kept["residual_correlation"] == 0.0
@@ -107,7 +107,7 @@ def test_mixtures_are_averaged_and_listed_by_category_and_snr(mix):
         ["| music", "3", "1"], ["| music", "10", "1"], ["| speech", "3", "1"]]
 
 
-def test_faults_are_told_in_words(clean, noise, mix):
+def test_faults_are_reported_in_words(clean, noise, mix):
     def faults(predict):
         return " ".join(metrics.find_faults(means_of(predict, mix(3.0, 20.0))))
 
@@ -115,7 +115,7 @@ def test_faults_are_told_in_words(clean, noise, mix):
     gutted = faults(lambda audio: 0.1 * audio)
     assert "over-suppression at 3 dB" in gutted and "over-suppression at 20 dB" in gutted
     assert "harm at 20 dB" in gutted and "under-suppression" not in gutted
-    # Rumble that no one hears can be most of the noise: without it the SNR gains, the ear nothing.
+    # Inaudible rumble can be most of the noise: removing it gains SNR, but nothing audible.
     rumble = np.sin(2.0 * np.pi * 6.0 * np.arange(len(clean)) / SAMPLE_RATE).astype(np.float32)
     rumbling = [Mixture(clean + 0.4 * rumble + 0.2 * noise, clean, "music", "none", 3.0)]
     means = means_of(lambda audio: dsp.highpass(audio, 20.0, SAMPLE_RATE), rumbling)

@@ -110,7 +110,7 @@ def test_held_tones_stand_still_and_are_not_the_mains(name):
         assert min(abs((pitch + mains / 2.0) % mains - mains / 2.0) for pitch in pitches) > 5.0
 
 
-def test_what_does_nothing_gains_nothing_and_is_told(untouched):
+def test_a_network_that_does_nothing_gains_nothing_and_is_reported(untouched):
     report, _ = untouched
     assert [row["probe"] for row in report.rows] == list(probes.PROBES)
     for row in report.rows:
@@ -151,7 +151,7 @@ def test_the_octave_that_is_left_is_named(sounds):
     assert table[5].startswith("| octave 250 Hz |")
 
 
-def test_what_takes_movement_for_sound_is_told(sounds):
+def test_a_network_that_takes_movement_for_sound_is_reported(sounds):
     """A gate for each band of 200 Hz: what is steady over the whole of it is taken away."""
     def restore(audio):
         spectrum = dsp.stft(audio, 2048, 512)
@@ -165,14 +165,14 @@ def test_what_takes_movement_for_sound_is_told(sounds):
     assert any(one.startswith("takes noise that fluctuates for signal") for one in found)
 
 
-def test_damage_to_impulses_is_told(sounds):
+def test_damage_to_impulses_is_reported(sounds):
     report = measure(lambda audio: np.clip(audio, -0.05, 0.05), sounds[:1])
     assert report.average()["impulses_si_sdr_db"] < 12.0
     assert any("impulses that are signal are damaged" in one for one in report.find_faults())
     assert not report.guards()[0].passes
 
 
-def test_damage_to_held_tones_is_told(sounds):
+def test_damage_to_held_tones_is_reported(sounds):
     """A method that takes what stands still for hum: lines of the whole, below 300 Hz."""
     def restore(audio):
         spectrum, hz = np.fft.rfft(audio), np.fft.rfftfreq(len(audio), 1.0 / SAMPLE_RATE)
