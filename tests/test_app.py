@@ -1120,9 +1120,12 @@ def test_the_program_serves_this_computer_alone_and_leaves_nothing(
         tab = browser.new_page()
         tab.set_default_timeout(WAIT_MILLISECONDS)
         tab.goto(f"http://127.0.0.1:{port}")
-        drop(tab, app.EXAMPLE)
+        # Long enough to be at work still when the page has said so.
+        sf.write(tmp_path / "long.wav", 0.1 * np.random.default_rng(0).standard_normal(120 * 44100),
+                 44100)
+        drop(tab, tmp_path / "long.wav")
         tab.click("#run")
-        tab.wait_for_selector("#status:has-text('Analysing')")
+        tab.wait_for_selector("#status:has-text('the recording'), #status:has-text('the noise')")
     process.send_signal(signal.SIGTERM)
     messages = process.communicate()[1]
     assert process.returncode == -signal.SIGTERM
