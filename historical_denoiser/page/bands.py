@@ -70,7 +70,7 @@ def draw(alternative: str = "", under: str = "", **spectra: Sequence[float | Non
 
     Args:
         alternative: Text for who does not see the picture; without one, it is hidden from them.
-        under: An SVG path that is drawn before; see `as_path`.
+        under: The outline of an area in the same units, as an SVG path, which is drawn first.
         spectra: Levels in third octaves from 50 Hz, in dB; None where there is nothing to draw.
     """
     levels = [level for each in spectra.values() for level in each if level is not None]
