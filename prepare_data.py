@@ -41,7 +41,7 @@ from historical_denoiser.data.settings import CATEGORIES
 DATA_SETS = ("musicnet", "fsd50k", "aishell3", "gramophone")
 # The options of each kind of corpus, besides `OPTIONS_OF_ALL`.
 OPTIONS = {"starter": {"only", "recipe", "keep_downloads"},
-           "scores": {"hours", "seed", "keep_downloads"},
+           "scores": {"hours", "seed", "keep_downloads", "ensemble"},
            "notes": {"folders", "hours", "seed"},
            "pack": {"manifests", "megabytes", "shares", "seed"},
            **dict.fromkeys(DATA_SETS, {"recipe", "archives", "keep_downloads"}),
@@ -72,6 +72,9 @@ def make_parser() -> argparse.ArgumentParser:
                              "in conf/corpus/")
     parser.add_argument("--hours", type=float, default=20.0,
                         help="length of the audio to render from scores or notes")
+    parser.add_argument("--ensemble", metavar="NAME",
+                        help="that plays all scores, such as piano; without it, each score draws "
+                             "its players, and drawn pieces are added")
     parser.add_argument("--seed", type=int, default=0,
                         help="seed of performances, their order, and the excerpts to pack")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1,
@@ -132,9 +135,13 @@ def _build_starter(options: argparse.Namespace, output: Path) -> None:
 
 
 def _build_scores(options: argparse.Namespace, output: Path) -> None:
+    from historical_denoiser.corpus.performance import ENSEMBLES
     from historical_denoiser.corpus.scores import build_scores
 
-    build_scores(output, options.hours, options.seed, options.jobs, options.keep_downloads)
+    require(options.ensemble in (None, *ENSEMBLES), "--ensemble", f"one of {', '.join(ENSEMBLES)}",
+            options.ensemble)
+    build_scores(output, options.hours, options.seed, options.jobs, options.keep_downloads,
+                 options.ensemble)
 
 
 def _build_notes(options: argparse.Namespace, output: Path) -> None:

@@ -87,6 +87,8 @@ def test_missing_python_packages_give_one_line(tmp_path):
     (["--only", "tiny"], "`--only` must be packages"),
     (["--jobs", "0"], "`--jobs` must be at least 1"),
     (["scores", "--hours", "0"], "`--hours` must be above 0"),
+    (["scores", "--ensemble", "kazoos"], "`--ensemble` must be one of string quartet"),
+    (["notes", "FOLDER", "--ensemble", "piano"], "`--ensemble` must not go with notes"),
     (["scores", "--seed", "-1"], "`--seed` must be at least 0"),
     (["{folder}"], "must be one of starter, scores, .*musicnet.*, a folder of audio with `--cat"),
     (["{folder}/nowhere", "--category", "music"], "must be a folder of audio files: it does not"),

@@ -82,17 +82,21 @@ class Stroke(NamedTuple):
     velocity: int
 
 
-def perform(notes: list[Note], tempo: float | None, rng: np.random.Generator) -> list[Stroke]:
-    """Performs a score, or an excerpt of a long one, with random ensemble, tempo and accents.
+def perform(notes: list[Note], tempo: float | None, rng: np.random.Generator,
+            ensemble: str | None = None) -> list[Stroke]:
+    """Performs a score, or an excerpt of a long one, with random tempo and accents.
 
     Args:
         notes: Notes of the score, at least one.
         tempo: Tempo mark of the score in quarter notes per minute; None if there is none.
         rng: Source of all randomness.
+        ensemble: One of `ENSEMBLES`, which then plays alone; None draws the players.
     """
     quarter_seconds = _choose_tempo(notes, tempo, rng)
     notes = _draw_excerpt(notes, MAX_SECONDS / quarter_seconds, rng)
-    voices = _choose_voices(len({note.part for note in notes}), rng)
+    parts_count = len({note.part for note in notes})
+    voices = (_share_voices(ensemble, parts_count) if ensemble
+              else _choose_voices(parts_count, rng))
     parts = {part: number for number, part in enumerate(sorted({note.part for note in notes}))}
     end = max(note.start + note.quarters for note in notes)
     seconds_at = _draw_timing(end, quarter_seconds, rng)
@@ -110,7 +114,7 @@ def perform(notes: list[Note], tempo: float | None, rng: np.random.Generator) ->
         for program in voices[number]:
             strokes.append(Stroke(max(start, 0.0), max(seconds, 0.04), program,
                                   _fold(note.pitch + up, program), as_velocity(velocity)))
-    if rng.random() < SHARE_STROKES:
+    if not ensemble and rng.random() < SHARE_STROKES:
         strokes += [stroke._replace(start=seconds_at(stroke.start),
                                     velocity=max(stroke.velocity - JOINING_SOFTER, 12))
                     for stroke in _draw_rhythm(end, rng)]
@@ -175,7 +179,7 @@ def _draw_excerpt(notes: list[Note], longest: float, rng: np.random.Generator) -
 
 
 def _choose_voices(parts: int, rng: np.random.Generator) -> list[tuple[int, ...]]:
-    """Draws the programs of each part, from high to low; voices get about equally many parts."""
+    """Draws the programs of each part, from high to low."""
     if parts == 1:
         voices = [(int(rng.choice(SOLOISTS)),)]
         if rng.random() < 0.2:
@@ -184,8 +188,13 @@ def _choose_voices(parts: int, rng: np.random.Generator) -> list[tuple[int, ...]
     if rng.random() < SHARE_SOLO:
         soloist, others = int(rng.choice(SOLOISTS)), int(rng.choice(ACCOMPANIMENTS))
         return [(soloist,), *[(others,)] * (parts - 1)]
-    ensemble = ENSEMBLES[list(ENSEMBLES)[rng.integers(len(ENSEMBLES))]]
-    return [ensemble[number * len(ensemble) // parts] for number in range(parts)]
+    return _share_voices(list(ENSEMBLES)[rng.integers(len(ENSEMBLES))], parts)
+
+
+def _share_voices(ensemble: str, parts: int) -> list[tuple[int, ...]]:
+    """Returns the programs of each part, from high to low; voices get about equally many parts."""
+    voices = ENSEMBLES[ensemble]
+    return [voices[number * len(voices) // parts] for number in range(parts)]
 
 
 def _draw_timing(end: float, quarter_seconds: float, rng: np.random.Generator

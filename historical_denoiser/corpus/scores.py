@@ -211,20 +211,22 @@ def load_notes(score: Path, output: Path) -> tuple[list[Note], float | None]:
     return [Note(*note) for note in known["notes"]], known["tempo"]
 
 
-def play_notes(render: Render, output: Path, rng: np.random.Generator) -> list[Stroke]:
+def play_notes(render: Render, output: Path, rng: np.random.Generator,
+               ensemble: str | None = None) -> list[Stroke]:
     """Draws a piece, or performs a score.
 
     Args:
         render: What is played.
         output: Folder of the corpus, which caches the notes of scores.
         rng: Source of all randomness.
+        ensemble: As in `performance.perform`.
 
     Raises:
         UserError: The score cannot be read.
     """
     if render.drawn:
         return render.drawn.draw(rng)
-    return performance.perform(*load_notes(render.score, output), rng)
+    return performance.perform(*load_notes(render.score, output), rng, ensemble)
 
 
 def store_render(render: Render, origin: str, instruments: str, output: Path,
@@ -251,11 +253,12 @@ def store_render(render: Render, origin: str, instruments: str, output: Path,
         return row | {"problem": str(error)}
 
 
-def _make_render(render: Render, output: Path, fonts: dict[str, Path], seed: int) -> dict[str, Any]:
+def _make_render(render: Render, output: Path, fonts: dict[str, Path], seed: int,
+                 ensemble: str | None) -> dict[str, Any]:
     """Plays one render with a sound font, records and stores it; returns its row of the journal."""
     def make_sound() -> np.ndarray:
         rng = np.random.default_rng([seed, digest(seed, render.name)])
-        strokes = play_notes(render, output, rng)
+        strokes = play_notes(render, output, rng, ensemble)
         kit = int(rng.choice(render.drawn.kits if render.drawn else performance.DRUM_KITS))
         dry = rendering.synthesise(strokes, kit, fonts[render.font[0]])
         return rendering.record(dry, rng)
@@ -263,12 +266,15 @@ def _make_render(render: Render, output: Path, fonts: dict[str, Path], seed: int
     return store_render(render, NAME, f"sound font: {render.font[1]}", output, make_sound)
 
 
-def build_scores(output: Path, hours: float, seed: int, jobs: int, keep_downloads: bool) -> None:
+def build_scores(output: Path, hours: float, seed: int, jobs: int, keep_downloads: bool,
+                 ensemble: str | None = None) -> None:
     """Renders with sound fonts until the corpus has `hours` of audio.
 
     Args:
         output, hours, seed, jobs: As in `build_renders`.
         keep_downloads: Whether the sound fonts are kept.
+        ensemble: One of `performance.ENSEMBLES`, which then plays all scores, without drawn pieces;
+            None draws the players.
 
     Raises:
         UserError: A package or program is missing.
@@ -279,7 +285,8 @@ def build_scores(output: Path, hours: float, seed: int, jobs: int, keep_download
                         "install it with `apt install fluidsynth` or your package manager")
     conversion.prepare_output(output)
     fonts = {package: get_font(package, output) for package, _ in (TRAINING_FONT, TEST_FONT)}
-    build_renders(NAME, DRAWN, "", partial(_make_render, output=output, fonts=fonts, seed=seed),
+    make = partial(_make_render, output=output, fonts=fonts, seed=seed, ensemble=ensemble)
+    build_renders(NAME, {} if ensemble else DRAWN, f" {ensemble}" if ensemble else "", make,
                   output, hours, seed, jobs)
     if not keep_downloads:
         for name in (FONTS_NAME, conversion.DOWNLOADS_NAME):

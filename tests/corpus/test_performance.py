@@ -46,6 +46,13 @@ def test_performances_differ_in_tempo_key_and_players(rng):
     assert 0.02 < drummed < 0.35
 
 
+def test_a_chosen_ensemble_plays_every_part_of_every_score(rng):
+    for parts in (1, 3, 6):
+        played = [performance.perform(scale(parts=parts), 90.0, rng, "winds") for _ in range(20)]
+        assert {stroke.program for strokes in played for stroke in strokes} <= {73, 68, 71, 70}
+        assert len(played[0]) == 16 * parts
+
+
 def test_notes_stay_within_what_instruments_play(rng):
     for _ in range(40):
         for stroke in performance.perform(scale(parts=3), 90.0, rng):

@@ -105,9 +105,9 @@ def small(songs, tmp_path, monkeypatch):
                                           for name, drawn in scores.DRAWN.items()})
     monkeypatch.setattr(scores, "MAX_RENDERS", 2)
 
-    def build(output, hours, jobs=1):
+    def build(output, hours, jobs=1, ensemble=None):
         shutil.copytree(debs, output / "downloads", dirs_exist_ok=True)
-        scores.build_scores(output, hours, 0, jobs, False)
+        scores.build_scores(output, hours, 0, jobs, False, ensemble)
         return read_records(output / MANIFEST_NAME, Row)
 
     return build
@@ -127,6 +127,12 @@ def test_a_corpus_is_rendered_and_a_stopped_run_goes_on(small, tmp_path):
         assert float(row.seconds) > 2.0 and float(row.clipped) == 0.0
     assert small(tmp_path / "two", 1.0, jobs=2) == rows
     assert_same_files(rows, tmp_path / "one", tmp_path / "two")
+
+
+def test_a_chosen_ensemble_plays_only_scores_and_is_a_corpus_of_its_own(small, tmp_path):
+    rows = small(tmp_path / "out", 1.0, ensemble="piano")
+    assert {row.group for row in rows} == {"scores/songs/one", "scores/songs/two"}
+    assert len(small(tmp_path / "out", 1.0)) == 10  # the renders of the piano are not kept
 
 
 def test_what_failed_is_tried_again_by_the_next_run(small, tmp_path, monkeypatch):
