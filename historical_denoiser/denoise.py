@@ -37,6 +37,7 @@ NAME_residual with the removed noise, and denoised_report.json. Most used settin
   inference.track=2                  number of a film's audio track, or all; otherwise the default
   inference.track_codec=flac         write the track as FLAC, or pcm; otherwise in its own codec
   inference.residual=stages          also write what each stage removed: NAME_residual_hum, ...
+  inference.md5=true                 store the MD5 of the samples in WAV results
   inference.premis=true              describe it for an archive: NAME_denoised_premis.xml
   inference.spectrogram=true         draw input, output and residual: NAME_spectrogram.png
   inference.declick=gentle           remove only clear clicks before the network; or off, or strong

@@ -24,7 +24,7 @@ from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.audio.loudness import LoudnessMeter
 from historical_denoiser.audio.survey import survey
 from historical_denoiser.core.checks import UserError
-from historical_denoiser.formats import chunks
+from historical_denoiser.formats import archiving, chunks
 from historical_denoiser.formats.audio_io import BLOCK_SECONDS
 from historical_denoiser.formats.metadata import mark_chunks
 from historical_denoiser.network.stored import NetworkSettings
@@ -45,6 +45,47 @@ def restore(path: Path, **settings: object) -> tuple[Job, dict]:
     assert not failures
     restorer = make_restorer(lambda spectra: 0.5 * spectra, SHORT, 2.0, declick="normal")
     return job, denoise_recording(job, restorer, chosen.strength)
+
+
+def chunks_of(path: Path) -> list[tuple[bytes, bytes]]:
+    with path.open("rb") as file:
+        return [(chunk[0], chunks.content_of(file, chunk)) for chunk in chunks.find_chunks(file)]
+
+
+def test_a_wave_tells_its_archive_and_the_md5_of_its_samples(rng, tmp_path):
+    path = tmp_path / "side.wav"
+    sf.write(path, 0.01 * rng.standard_normal(SAMPLE_RATE), SAMPLE_RATE, "PCM_24")
+    chunks.append_chunks(path, [(b"LIST", b"INFO" + chunks.chain([
+        (b"IARL", b"old\0"), (b"INAM", b"A waltz\0")])), (b"MD5 ", bytes(16))])
+    job, _ = restore(path, md5=True, archive="US, Library of Congress", premis=True)
+    found = chunks_of(job.denoised)
+    lists = [content for name, content in found if name == b"LIST"]
+    assert len(lists) == 1 and b"IARL" + (24).to_bytes(4, "little") in lists[0]
+    assert b"US, Library of Congress\0" in lists[0] and b"INAM" in lists[0]
+    assert b"ICMT" in lists[0] and b"old" not in lists[0]
+    (stored,) = (content for name, content in found if name == b"MD5 ")
+    # As BWF MetaEdit and MediaInfo: a number of 128 bits, its lowest byte first.
+    assert stored[::-1] == hashlib.md5(dict(found)[b"data"]).digest()
+    told = job.lists["_denoised_premis.xml"].read_text(encoding="utf-8")
+    assert hashlib.sha256(job.denoised.read_bytes()).hexdigest() in told
+    assert sf.info(job.denoised).frames == SAMPLE_RATE
+
+
+@pytest.mark.skipif(shutil.which("mediainfo") is None, reason="mediainfo is missing")
+def test_mediainfo_reads_the_same_md5(rng, tmp_path):
+    path = tmp_path / "side.wav"
+    sf.write(path, 0.01 * rng.standard_normal(999), SAMPLE_RATE, "PCM_U8")  # odd: with padding
+    archiving.add_for_archive(path, "AT, Phonogrammarchiv", True)
+    told = subprocess.run(["mediainfo", "-f", path], capture_output=True, text=True, check=True)
+    assert hashlib.md5(dict(chunks_of(path))[b"data"]).hexdigest().upper() in told.stdout
+    assert "AT, Phonogrammarchiv" in told.stdout
+
+
+def test_a_flac_file_gets_no_md5_and_a_warning(rng, tmp_path, caplog):
+    sf.write(tmp_path / "side.flac", 0.1 * rng.standard_normal(SAMPLE_RATE), SAMPLE_RATE)
+    job, _ = restore(tmp_path / "side.flac", md5=True)
+    assert "inference.md5 and inference.archive: only WAV files hold an arch" in caplog.text
+    assert sf.info(job.denoised).frames == SAMPLE_RATE
 
 
 def test_the_restoration_is_described_as_premis_says(rng, tmp_path):
@@ -267,12 +308,15 @@ def test_tracks_are_labels_cue_points_or_files(tmp_path):
     frame = math.floor(75 * tracks[1][0])
     assert f"INDEX 01 00:{frame // 75}:{frame % 75:02d}" in sheet
     assert read_cue(job.denoised) == {round(8000 * start): name for start, _, name in tracks}
-    job, facts = restore_side(path, tracks="files", output_dir=str(tmp_path / "files"))
+    job, facts = restore_side(path, tracks="files", md5=True,
+                              output_dir=str(tmp_path / "files"))
     whole = sf.read(job.denoised, dtype="int16")[0]
     assert facts["track_files"] == ["side_denoised_track01.wav", "side_denoised_track02.wav"]
     for name, (start, stop, _) in zip(facts["track_files"], tracks, strict=True):
         part, rate = sf.read(job.denoised.with_name(name), dtype="int16")
         np.testing.assert_array_equal(part, whole[round(start * rate):round(stop * rate)])
+        found = dict(chunks_of(job.denoised.with_name(name)))
+        assert found[b"MD5 "][::-1] == hashlib.md5(found[b"data"]).digest()
     copy = shutil.copy(path, job.denoised.parent)
     assert find_recordings(str(job.denoised.parent)) == [Path(copy)]  # a track is no recording
     job.lists["_tracks.csv"].unlink()

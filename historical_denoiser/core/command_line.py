@@ -138,10 +138,10 @@ FLAGS_WITH_VALUE = frozenset(["--cfg", "-c", "--package", "-p", "--config-path",
                               "--experimental-rerun"])
 FILES_KEY = "inference.audio"
 PROFILE_KEY = "inference.noise_profile"  # a file name, or two numbers in brackets
-# Settings that Hydra must not parse: names of files or folders, 500,-13.7 and 78.26>80.
+# Settings that Hydra must not parse: names of files and archives, 500,-13.7 and 78.26>80.
 NAME_KEYS = (FILES_KEY, PROFILE_KEY, "inference.output_dir", "inference.keep_clicks", "weights",
              "output", "path_experiment", "inference.replay_curve", "inference.transfer_curve",
-             "inference.speed")
+             "inference.speed", "inference.archive")
 OVERRIDE = re.compile(r"(?P<prefix>\+{0,2}|~)(?P<key>[A-Za-z_$][\w$./@:-]*)(=(?P<value>.*))?",
                       re.ASCII | re.DOTALL)
 

@@ -24,7 +24,7 @@ import mutagen
 from mutagen import apev2, flac, id3
 
 from historical_denoiser.core.checks import UserError
-from historical_denoiser.formats import chunks
+from historical_denoiser.formats import archiving, chunks
 from historical_denoiser.formats.audio_io import BITS, Format, Recording
 from historical_denoiser.formats.containers import as_utf_8, open_container, read_chapters
 
@@ -88,21 +88,6 @@ def _with_coding_history(broadcast: bytes, recording: Recording, output: Format,
         fixed[LEVELS] = NO_LEVEL * 5
     old = broadcast[CODING_HISTORY:].rstrip(b"\0\r\n")
     return bytes(fixed) + old + (b"\r\n" if old else b"") + line.encode("ascii", "replace")
-
-
-def _with_comment(info: bytes, line: str) -> bytes:
-    """Returns the content of a list chunk `INFO` with a line added to its comment, `ICMT`."""
-    parts, place, text, done = [], 4, line.encode(), False
-    while place + 8 <= len(info):
-        name, size = info[place : place + 4], int.from_bytes(info[place + 4 : place + 8], "little")
-        inside = info[place + 8 : place + 8 + size]
-        if name == b"ICMT" and not done:
-            inside, done = inside.rstrip(b"\0") + b"; " + text + b"\0", True
-        parts.append((name, inside))
-        place += 8 + size + size % 2
-    if not done:
-        parts.append((b"ICMT", text + b"\0"))
-    return b"INFO" + chunks.chain(parts)
 
 
 def _with_caf_comment(info: bytes, line: str) -> bytes:
@@ -383,7 +368,7 @@ def _carry_chunks(recording: Recording, result: Path, output: Format, history: s
         places = [place for place, (name, content) in enumerate(copied)
                   if name == b"LIST" and content[:4] == b"INFO"]
         info = copied.pop(places[0])[1] if places else b"INFO"
-        copied.append((b"LIST", _with_comment(info, history)))
+        copied.append((b"LIST", archiving.with_text(info, b"ICMT", history, joined=True)))
     if chunks.ORDERS.get(kind) == "little":
         copied = _with_marks(copied, marks, recording.rate)
     if copied:

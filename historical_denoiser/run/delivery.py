@@ -15,8 +15,10 @@ from historical_denoiser.audio.loudness import LoudnessMeter
 from historical_denoiser.audio.removal import Pair, Strength
 from historical_denoiser.audio.side import Span, TrackFinder
 from historical_denoiser.audio.survey import Survey
+from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.files import copy_mode, hash_of, replacing
 from historical_denoiser.formats import audio_io
+from historical_denoiser.formats.archiving import add_for_archive
 from historical_denoiser.restoration.click_list import Click, find_clicks
 from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.run import labels, premis
@@ -151,6 +153,7 @@ class Delivery:
             output: Its format.
             history: Entry in its history.
         """
+        self._complete(restored)
         seconds = [(start / self._rate, stop / self._rate) for start, stop in self._tracks]
         for ending, place in places.items():
             if ending == "_clicks.csv":
@@ -170,6 +173,16 @@ class Delivery:
 
             elif ending == PREMIS:
                 self._describe_event(place, restored, output, history)
+
+    def _complete(self, restored: Path) -> None:
+        """Adds what archives look for to a WAV file."""
+        location, md5 = self._wanted.archive, self._wanted.md5
+        if md5 or location is not None:
+            try:
+                add_for_archive(restored, location, md5)
+            except UserError as error:
+                logger.warning("%s: inference.md5 and inference.archive: %s", self._job.denoised,
+                               error)
 
     def _describe_event(self, place: Path, restored: Path, output: audio_io.Format, history: str,
                         ) -> None:
@@ -192,11 +205,13 @@ class Delivery:
         """Writes a file for each track, with the same samples as in the whole."""
         tape = Tape(audio_io.read_blocks(audio_io.open_recording(restored)))
         for (start, stop), path in zip(self._tracks, self._track_files(), strict=True):
-            with replacing(path, lock=True) as place, audio_io.Writer(
-                    place, self._rate, self._job.recording.channels, output) as writer:
-                copy_mode(restored, place)
-                for block in tape.play(start, stop):
-                    writer.write(block)
+            with replacing(path, lock=True) as place:
+                with audio_io.Writer(place, self._rate, self._job.recording.channels,
+                                     output) as writer:
+                    copy_mode(restored, place)
+                    for block in tape.play(start, stop):
+                        writer.write(block)
+                self._complete(place)
 
     def describe(self) -> dict[str, Any]:
         """Returns the facts for a report."""

@@ -21,6 +21,8 @@ class ExtraSettings:
     keep_clicks: str | None = None
     loudness: float | None = None  # loudness of the result in LUFS; the true peak is limited
     residual: str = WHOLE  # one file; or stages: also a file for what each stage removed
+    md5: bool = False  # store the MD5 of the samples in a WAV file, in the chunk `MD5 `
+    archive: str | None = None  # archival location of the original: IARL of a WAV file
     premis: bool = False  # describe the restoration for an archive: NAME_denoised_premis.xml
 
     # The tracks of a disc's side or a tape as a label track, a cue sheet, or files of their own.
@@ -31,6 +33,8 @@ class ExtraSettings:
                 f"one of none, {', '.join(TRACK_LISTS)}", self.tracks)
         require(self.residual in (WHOLE, BY_STAGE), "inference.residual", f"{WHOLE} or {BY_STAGE}",
                 self.residual)
+        require(self.archive is None or bool(self.archive.strip()), "inference.archive",
+                "an archive, as `US, Library of Congress`", self.archive)
         require(self.loudness is None or -70.0 < self.loudness < 0.0, "inference.loudness",
                 "a number of LUFS above -70 and below 0, as -18", self.loudness)
 
