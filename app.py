@@ -50,15 +50,7 @@ from historical_denoiser.denoiser import Method, choose_method, choose_network
 from historical_denoiser.formats import containers
 from historical_denoiser.formats.audio_io import Recording
 from historical_denoiser.page import bands, choices
-from historical_denoiser.page.listening import (
-    Found,
-    KeepingNoise,
-    KeptNoise,
-    Sound,
-    draw_sound,
-    write_sound,
-    write_sounds,
-)
+from historical_denoiser.page.listening import Found, KeepingNoise, KeptNoise, write_sounds
 from historical_denoiser.page.sessions import (
     AFTER_SHARE,
     GIGA,
@@ -69,6 +61,7 @@ from historical_denoiser.page.sessions import (
     open_upload,
     require_length,
 )
+from historical_denoiser.page.sounds import Sound, draw_sound, write_sound
 from historical_denoiser.page.texts import TEXT
 from historical_denoiser.restoration.click_list import Click, find_clicks
 from historical_denoiser.restoration.restorer import Restorer

@@ -310,6 +310,22 @@ def test_the_player_has_spectrograms_keys_a_loop_and_a_zoom(open_page, recording
     assert player("loop") == pytest.approx([1.0, 1.5], abs=0.02)
 
 
+def coloured(page, name: str) -> int:
+    """Returns how many pixels of the waveform have the colour of a part in the list of parts."""
+    return page.evaluate("""(name) => {
+      const row = [...document.querySelectorAll('[data-part=rows] div')].find((each) =>
+        each.querySelector('input').value === name);
+      const wanted = getComputedStyle(row.querySelector('i')).backgroundColor.match(/\\d+/g);
+      const canvas = document.querySelector('.wave canvas');
+      const {data} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+      let found = 0;
+      for (let at = 0; at < data.length; at += 4)
+        found += data[at + 3] > 200 && wanted.every((value, place) =>
+          Math.abs(data[at + place] - value) < 30);
+      return found;
+    }""", name)
+
+
 def test_parts_are_heard_alone_and_switched_off_while_it_plays_and_both_equally_loud(
         open_page, served, with_clicks):
     page = open_page(viewport={"width": 390, "height": 844})
@@ -323,11 +339,15 @@ def test_parts_are_heard_alone_and_switched_off_while_it_plays_and_both_equally_
     page.click(".modes [data-mode=after]")
     page.get_by_label("All other noise", exact=True).uncheck()
     assert mix() == [1, 0, -1]
+    assert coloured(page, "clicks") > 20 and coloured(page, "network") == 0
     page.fill("#strength input[type=number]", "0.5")
     page.wait_for_function("window.denoiserPlayer.strength() === 0.5")
     page.get_by_label("Clicks and crackle", exact=True).uncheck()
     page.get_by_label("All other noise", exact=True).check()
     assert mix() == [1, -0.5, 0.5]
+    assert coloured(page, "clicks") == 0 and coloured(page, "network") > 200
+    page.click(".modes [data-mode=before]")
+    assert coloured(page, "network") == 0
     page.click(".modes [data-mode=removed]")
     assert mix() == [0, 0.5, -0.5]
     page.wait_for_function("window.denoiserPlayer.position() > 0.2")

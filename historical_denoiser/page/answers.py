@@ -23,8 +23,9 @@ from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.progress import Pace, ticking
 from historical_denoiser.formats.audio_io import Recording
 from historical_denoiser.page import bands, carriers, choices
-from historical_denoiser.page.listening import Found, Sound, film_start
+from historical_denoiser.page.listening import Found, film_start
 from historical_denoiser.page.sessions import AFTER_SHARE, Session, Upload
+from historical_denoiser.page.sounds import Sound
 from historical_denoiser.page.texts import TEXT, fill_in
 from historical_denoiser.restoration.settings import OFF
 from historical_denoiser.run import profiles
@@ -439,7 +440,7 @@ def _result(found: Found, recording: Recording) -> tuple[dict[str, Any], list[li
     clicks, spared, heard = found.clicks, found.spared, found.heard
     removed, settings = heard.pop("removed"), found.settings
     return {"clicks": choices.marks_of(clicks, spared, recording),
-            "removed": _address(removed), "removedPeaks": removed.peaks,
+            "removed": _address(removed),
             "restoredPicture": f"gradio_api/file={found.restored_picture}",
             "base": found.base and _address(found.base), "products": found.products,
             "limitedAlone": not settings.repair and settings.replay == UNCHANGED,

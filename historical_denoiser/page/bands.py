@@ -14,8 +14,9 @@ import numpy as np
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.inspection import band_powers
 from historical_denoiser.audio.removal import Strength, remove
-from historical_denoiser.page.listening import LOUDEST, Found, Sound, measure_sounds, write_sound
+from historical_denoiser.page.listening import Found, measure_sounds
 from historical_denoiser.page.sessions import Upload
+from historical_denoiser.page.sounds import LOUDEST, Sound, write_sound
 
 BLOCK_SECONDS = 10.0
 OCTAVES_HZ = tuple(62.5 * 2.0**number for number in range(9))  # centres; 62.5 includes all below
@@ -60,7 +61,7 @@ def filter_result(found: Found, before: Sound, pairs: Sequence[Sequence[float]] 
                       } if pairs else {}
     used = [sound.path.name for sounds in (former, found.filtered) for sound in sounds.values()]
     for path in found.folder.glob("filtered_*"):
-        if path.name.removesuffix(".peaks") not in used:
+        if path.name.partition(".")[0] not in used:
             path.unlink()
     measure_sounds(found, before, check)
 

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from historical_denoiser.core.resources import CONF
 from historical_denoiser.formats import audio_io, containers
 from historical_denoiser.formats.audio_io import Recording
-from historical_denoiser.page.listening import Sound
+from historical_denoiser.page.sounds import Sound
 from historical_denoiser.page.texts import TEXT
 from historical_denoiser.restoration.click_list import Click
 from historical_denoiser.run.findings import NONE, Finding

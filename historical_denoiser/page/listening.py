@@ -1,6 +1,6 @@
 """Keeps the noise estimate of a recording, so that another strength does not need the network.
 
-It also writes the sounds that the page plays. Start reading at `KeepingNoise` and `KeptNoise`.
+Its sounds are written for the page. Start reading at `KeepingNoise` and `KeptNoise`.
 """
 
 import os
@@ -15,15 +15,13 @@ import av
 import numpy as np
 
 from historical_denoiser.audio import dsp
-from historical_denoiser.audio.blocks import Frames
 from historical_denoiser.audio.loudness import weighted_products
 from historical_denoiser.audio.removal import Pair, remove
 from historical_denoiser.audio.survey import Survey
-from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.files import replacing
 from historical_denoiser.formats import containers
 from historical_denoiser.formats.audio_io import Recording
-from historical_denoiser.page.texts import TEXT
+from historical_denoiser.page.sounds import Peaks, Sound, draw_sound, read_together, write_sound
 from historical_denoiser.restoration.chain import ORDER
 from historical_denoiser.restoration.click_list import Click
 from historical_denoiser.restoration.restorer import Restorer
@@ -31,14 +29,7 @@ from historical_denoiser.run import labels
 from historical_denoiser.run.jobs import Job
 from historical_denoiser.run.settings import InferenceConfig
 
-MIN_RATE, MAX_RATE = 8000, 48000  # supported by every browser
-LOUDEST = 2**15 - 1  # in 16 bits
 STAGES = [stage for stage in ORDER if stage != "network"]  # its part is what the others leave
-COLUMNS = 600  # columns of the waveform picture
-BLOCK_SECONDS = 10  # of sounds that are read together
-SPECTROGRAM_COLUMNS = 4000
-BRIGHTEST_DB = -6.0  # a spectrogram's brightest level, relative to the level of most peaks
-MIN_PEAK = 1e-4  # in the place of silence, which has no level
 # The first byte of each stored block: whether the noise, the restored signal, what one stage
 # removed (as float32) or nothing follows.
 NOISE, RESTORED, PART, NOTHING = b"N", b"R", b"P", b"0"
@@ -146,31 +137,6 @@ def kept_pairs(kept: Path, blocks: Iterable[np.ndarray]) -> Iterator[Pair]:
             found = np.fromfile(file, block.dtype if kind == NOISE else np.float32, block.size)
             found = found.reshape(block.shape)
             yield block, block - found if kind == RESTORED else found
-
-
-@dataclass(frozen=True)
-class Sound:
-    """A sound that the page plays: a headerless file of interleaved 16-bit samples.
-
-    Attributes:
-        path: The file.
-        rate: Sample rate in Hz.
-        channels: One or two.
-        samples: Number of samples per channel.
-        peaks: Largest magnitude in each of `COLUMNS` equal parts; 1 is full scale. Those of each
-            10 ms are in another file, as 16-bit numbers, whose name has `.peaks` in addition.
-    """
-
-    path: Path
-    rate: int
-    channels: int
-    samples: int
-    peaks: list[float]
-
-    @property
-    def picture(self) -> Path:
-        """The spectrogram, if it was drawn."""
-        return self.path.with_name(f"{self.path.name}.png")
 
 
 @dataclass
@@ -283,90 +249,31 @@ def write_sounds(found: Found, recording: Recording, before: Sound,
 
 
 def measure_sounds(found: Found, before: Sound, check: Callable[[float], object]) -> None:
-    """Measures the sounds of a run for their loudness, and draws the result at strength 1."""
+    """Measures the sounds of a run, for their loudness and for the waveform, and draws the result.
+
+    The peaks of what the stages in `Found.parts` leave of the noise go to a file beside it, whose
+    name has `.rest.peaks` in addition; those of what was repaired go to `.repairs.peaks`.
+    """
     removed, *parts = found.heard.values()
     sounds = [each for each in (before, removed, found.base, *parts) if each]
-    found.products = weighted_products(_read_together(sounds, check), before.rate).tolist()
+    rest, repairs = Peaks(before.rate), Peaks(before.rate)
+
+    def measured() -> Iterator[np.ndarray]:
+        for block in read_together(sounds, check):
+            rest.add(block[1] - block[len(sounds) - len(parts) :].sum(axis=0))
+            repairs.add(block[0] - block[2] if found.base else block[0] - block[0])
+            yield block
+
+    found.products = weighted_products(measured(), before.rate).tolist()
+    rest.write(Path(f"{removed.path}.rest.peaks"))
+    if found.base:
+        repairs.write(Path(f"{found.base.path}.repairs.peaks"))
     # A new name, because browsers keep pictures by their address.
     former, found.restored_picture = (
         found.restored_picture, found.folder / f"restored_{time.monotonic_ns()}.png")
     draw_sound(found.restored_picture, [found.base or before, removed], before.peaks, check)
     if former is not None:
         former.unlink()
-
-
-def draw_sound(path: Path, sounds: list[Sound], peaks: list[float],
-               check: Callable[[float], object]) -> list[tuple[float, str]]:
-    """Writes the spectrogram of the first sound minus the others, if any.
-
-    Args:
-        path: The PNG file, see `spectrogram.save_image`.
-        sounds: Sounds of one length.
-        peaks: Those of the sound that decides on the colours.
-        check: Called with the seconds read so far.
-
-    Returns:
-        Marks of the frequency axis: the height in [0, 1], and the text.
-    """
-    from historical_denoiser.formats import spectrogram  # matplotlib takes a second to load
-
-    first = sounds[0]
-    differences = (block[0] - block[1:].sum(axis=0) for block in _read_together(sounds, check))
-    levels = spectrogram.of_blocks(differences, first.channels, first.samples, first.rate,
-                                   SPECTROGRAM_COLUMNS)
-    peak = max(MIN_PEAK, float(np.quantile(peaks, 0.9)))
-    spectrogram.save_image(path, levels, 20.0 * np.log10(peak) + BRIGHTEST_DB)
-    ticks = [hz for hz in spectrogram.SMALL_TICKS_HZ if hz < first.rate / 2.0]
-    return [(round(float(row) / len(levels), 4), f"{hz / 1000.0:g} kHz")
-            for hz, row in zip(ticks, spectrogram.rows_of(ticks, first.rate), strict=True)]
-
-
-def _read_together(sounds: list[Sound], check: Callable[[float], object]) -> Iterator[np.ndarray]:
-    """Yields blocks `(sounds, channels, samples)` of sounds of one length."""
-    channels = sounds[0].channels
-    count, seconds = BLOCK_SECONDS * sounds[0].rate * channels, 0
-    with ExitStack() as stack:
-        files = [stack.enter_context(sound.path.open("rb")) for sound in sounds]
-        while (block := np.stack([np.fromfile(file, "<i2", count) for file in files])).size:
-            seconds += BLOCK_SECONDS
-            check(seconds)
-            yield block.reshape(len(files), -1, channels).swapaxes(1, 2) / LOUDEST
-
-
-def write_sound(path: Path, blocks: Iterable[np.ndarray], recording: Recording | Sound,
-                check: Callable[[float], object] = lambda seconds: None) -> Sound:
-    """Writes the file of a sound. More than two channels are averaged to one.
-
-    Args:
-        path: The file to write.
-        blocks: Blocks `(samples, channels)` of the recording, or of its noise.
-        recording: The recording, for its rate and channels.
-        check: Called with the seconds written so far.
-
-    Raises:
-        UserError: There are no samples.
-    """
-    rate = (recording.rate if MIN_RATE <= recording.rate <= MAX_RATE else MAX_RATE)
-    channels = recording.channels if recording.channels <= 2 else 1
-    own = (block.T if channels == recording.channels else block.T.mean(axis=0, keepdims=True)
-           for block in blocks)
-    pieces = dsp.resample_blocks((piece.astype(np.float32) for piece in own), recording.rate, rate)
-    frames = Frames(max(1, rate // 100))  # one peak of each is stored
-    peaks, samples = [], 0
-    with path.open("wb") as file:
-        for piece in pieces:
-            # A recording that holds values that are no numbers is refused later.
-            values = np.round(np.clip(np.nan_to_num(piece), -1.0, 1.0) * LOUDEST).astype("<i2")
-            file.write(np.ascontiguousarray(values.T))
-            samples += piece.shape[-1]
-            check(samples / rate)
-            peaks.extend(frames.add(np.abs(values).max(axis=0)).max(axis=1))
-    if samples == 0:
-        raise UserError(TEXT.errors.no_samples.format(name=recording.path.name))
-    peaks.extend([frames.rest.max()] if len(frames.rest) else [])
-    np.array(peaks, "<u2").tofile(f"{path}.peaks")
-    parts = np.array_split(np.array(peaks) / LOUDEST, min(COLUMNS, len(peaks)))
-    return Sound(path, rate, channels, samples, [round(float(part.max()), 4) for part in parts])
 
 
 def film_start(recording: containers.Track) -> float:

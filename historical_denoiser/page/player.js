@@ -19,7 +19,7 @@ let context = null, gains = [], begun = 0, run = 0;  // run: 0 when paused
 let runs = 0, settled = 0;
 let view = {start: 0, span: 0};  // what is drawn, in seconds
 let marks = [null, null], loops = false, turn = null;  // turn: the loop that is played, in seconds
-let peaks = {};  // those of 10 ms each, by the address of the sound
+let peaks = {};  // those of 10 ms each, by their address
 let pictures = {}, hertz = [];  // spectrograms by address, and marks of their frequencies
 let parts = [], solo = null;  // solo: the part that is heard alone
 let picked = null;  // the click that is selected
@@ -32,23 +32,28 @@ function findParts() {
   if (!sound || !sound.removed) return [];
   const stages = sound.parts, first = urls().length - stages.length;
   const only = (...places) => urls().map((_, place) => places.includes(place) ? 1 : 0);
-  const found = stages.map(({name, label}, number) => ({name, label, gains: only(first + number)}));
+  const found = stages.map(({name, label, url}, number) => (
+    {name, label, gains: only(first + number), peaks: `${url}.peaks`}));
   const rest = only(1).map((gain, place) => place < first ? gain : -1);
-  found.push({name: "network", label: found.length ? TEXT.parts.other : TEXT.parts.noise, gains: rest});
+  found.push({name: "network", label: found.length ? TEXT.parts.other : TEXT.parts.noise, gains: rest,
+    peaks: `${sound.removed}.rest.peaks`});
   const repairs = only(0).map((gain, place) => place === 2 ? -1 : gain);
   if (sound.base && !sound.corrected)
-    found.push({name: "repairs", label: sound.repairs, gains: repairs, whole: true});
+    found.push({name: "repairs", label: sound.repairs, gains: repairs, whole: true,
+      peaks: `${sound.base}.repairs.peaks`});
   return found;
 }
 
 // Held notes are put back from what the network removed.
 const isOn = ({name}) => !off.has(name) && !(name === "held_notes" && off.has("network"));
 
+const heard = (mode) => parts.filter(
+  (each) => solo && mode === "removed" ? each.name === solo : isOn(each));
+
 function shares(mode) {
   const sum = urls().map(() => 0), from = sound && sound.corrected && sound.base ? 2 : 0;
-  const heard = parts.filter((each) => solo && mode === "removed" ? each.name === solo : isOn(each));
   if (mode !== "removed") sum[mode === "after" ? from : 0] = 1;
-  if (mode !== "before") heard.forEach(({gains, whole}) => gains.forEach((gain, place) => {
+  if (mode !== "before") heard(mode).forEach(({gains, whole}) => gains.forEach((gain, place) => {
     sum[place] += (mode === "after" ? -1 : 1) * (whole ? 1 : strength) * gain;
   }));
   return sum;
@@ -203,85 +208,18 @@ function listParts() {
   part("parts").hidden = parts.length < 2;
   rows.replaceChildren(...parts.map(({name, label}) => {
     const row = document.createElement("div"), tick = document.createElement("label");
+    const colour = document.createElement("i");  // of this part in the waveform
+    colour.style.background = `var(--part-${name})`;
     const [box, button] = ["input", "button"].map((kind) => document.createElement(kind));
     Object.assign(box, {type: "checkbox", checked: true, value: name});
     Object.assign(button, {type: "button", value: name, textContent: TEXT.parts.alone});
     Object.assign(button, {ariaLabel: TEXT.parts.alone_of.replace("{part}", label), ariaPressed: "false"});
-    tick.append(box, label);
+    tick.append(box, colour, label);
     row.append(tick, button);
     box.addEventListener("change", () => { off[box.checked ? "delete" : "add"](name); choose(mode); });
     button.addEventListener("click", () => choose("removed", solo === name ? null : name));
     return row;
   }));
-}
-
-function draw() {
-  const scale = window.devicePixelRatio || 1, style = getComputedStyle(element);
-  const shown = spectrograms(), every = WAVE_PIXELS + shown.length * SPECTROGRAM_PIXELS;
-  wave.parentElement.style.height = `${every}px`;
-  const [width, height, all] = [wave.clientWidth, WAVE_PIXELS, every].map((size) => size * scale);
-  if (wave.width !== width || wave.height !== all) { wave.width = width; wave.height = all; }
-  const brush = wave.getContext("2d");
-  brush.clearRect(0, 0, width, all);
-  if (!sound) return;
-  shown.forEach(([picture, title], row) => drawSpectrogram(
-    brush, picture, title, height + row * SPECTROGRAM_PIXELS * scale, width, scale));
-  const across = (at) => (at - view.start) / view.span * width, step = BAR_PIXELS * scale;
-  const [head, end] = loop().map(across);
-  if (loops || marks.some((each) => each !== null)) {
-    brush.fillStyle = style.getPropertyValue("--color-accent");
-    brush.globalAlpha = loops ? 0.25 : 0.1;
-    brush.fillRect(head, 0, end - head, all);
-  }
-  const bars = (url, coarse, gain) => {
-    const [own, full] = peaks[url] ? [peaks[url], 32767] : [coarse, 1];
-    const each = own.length / seconds();
-    for (let left = 0; left < width; left += step) {
-      const from = Math.floor((view.start + left / width * view.span) * each);
-      const to = (view.start + (left + step) / width * view.span) * each;
-      let peak = own[Math.min(from, own.length - 1)];
-      for (let at = from + 1; at < Math.min(to, own.length); at++) peak = Math.max(peak, own[at]);
-      const high = Math.max(scale, Math.min(1, peak / full * gain) * height);
-      brush.fillRect(left, (height - high) / 2, step - 0.5 * scale, high);
-    }
-  };
-  brush.fillStyle = style.getPropertyValue("--body-text-color-subdued");
-  brush.globalAlpha = mode === "removed" ? 0.25 : 0.6;
-  bars(sound.before, sound.peaks, 1);
-  if (sound.removedPeaks) {
-    brush.fillStyle = style.getPropertyValue("--color-accent");
-    brush.globalAlpha = mode === "before" ? 0 : 0.9;
-    bars(sound.removed, sound.removedPeaks, strength);
-  }
-  brush.globalAlpha = 1;
-  drawClicks(brush, across, scale);
-  brush.fillStyle = style.getPropertyValue("--body-text-color");
-  brush.fillRect(across(position()) - scale, 0, 2 * scale, height);
-  brush.fillStyle = "white";
-  brush.fillRect(across(position()) - scale, height, 2 * scale, all - height);
-}
-
-function spectrograms() {
-  const {before, restoredPicture} = sound || {};
-  return [[`${before}.png`, TEXT.player.original], [restoredPicture, TEXT.player.restored_picture]]
-    .map(([url, title]) => [pictures[url], title]).filter(([picture]) => picture && picture.naturalWidth);
-}
-
-function drawSpectrogram(brush, picture, title, top, width, scale) {
-  const tall = SPECTROGRAM_PIXELS * scale, each = picture.naturalWidth / seconds();
-  brush.globalAlpha = 1;
-  brush.drawImage(picture, view.start * each, 0, view.span * each, picture.naturalHeight,
-    0, top + scale, width, tall - scale);
-  brush.font = `${11 * scale}px system-ui, sans-serif`;
-  const write = (text, left, middle) => {  // on a ground of its own, to be readable
-    brush.fillStyle = "#000b";
-    brush.fillRect(left, middle - 7 * scale, brush.measureText(text).width + 6 * scale, 14 * scale);
-    brush.fillStyle = "white";
-    brush.fillText(text, left + 3 * scale, middle + 4 * scale);
-  };
-  write(title, width - brush.measureText(title).width - 6 * scale, top + 9 * scale);
-  hertz.forEach(([place, text]) => write(
-    text, 0, clamp(top + (1 - place) * tall, top + 8 * scale, top + tall - 7 * scale)));
 }
 
 function loadPicture(url) {
@@ -356,8 +294,9 @@ function load() {
 }
 
 async function loadPeaks(own) {
-  for (const url of [own.before, own.removed].filter((each) => each && !peaks[each])) {
-    const answer = await fetch(`${url}.peaks`);
+  const wanted = [`${own.before}.peaks`, ...parts.map((each) => each.peaks)];
+  for (const url of wanted.filter((each) => !peaks[each])) {
+    const answer = await fetch(url);
     if (answer.ok && own === sound) peaks[url] = new Uint16Array(await answer.arrayBuffer());
   }
   draw();

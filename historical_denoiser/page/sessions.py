@@ -26,8 +26,9 @@ from historical_denoiser.core.command_line import describe_error
 from historical_denoiser.core.files import replacing
 from historical_denoiser.formats import containers
 from historical_denoiser.formats.audio_io import Recording
-from historical_denoiser.page.listening import Found, Sound
+from historical_denoiser.page.listening import Found
 from historical_denoiser.page.settings import AppConfig
+from historical_denoiser.page.sounds import Sound
 from historical_denoiser.page.texts import TEXT
 from historical_denoiser.run.findings import Finding
 

@@ -5,7 +5,7 @@ from audio_samples import write_audio
 
 from historical_denoiser.formats import containers
 from historical_denoiser.page import bands
-from historical_denoiser.page.listening import write_sound
+from historical_denoiser.page.sounds import write_sound
 
 
 def test_strengths_of_octaves_are_those_of_a_command():

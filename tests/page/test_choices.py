@@ -10,7 +10,7 @@ import pytest
 from small_corpus import composed
 
 from historical_denoiser.page import choices
-from historical_denoiser.page.listening import Sound
+from historical_denoiser.page.sounds import Sound
 from historical_denoiser.run.findings import Finding
 
 FOUND = [Finding("noise", "1 < 2 dB", {}, ("inference.noise_profile=[0.50,1.50]",)),

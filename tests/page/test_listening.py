@@ -12,13 +12,14 @@ from historical_denoiser.formats.audio_io import Recording
 from historical_denoiser.network.settings import UnetConfig
 from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.page.listening import (
-    COLUMNS,
+    Found,
     KeepingNoise,
     KeptNoise,
-    draw_sound,
     kept_pairs,
-    write_sound,
+    measure_sounds,
 )
+from historical_denoiser.page.sounds import COLUMNS, LOUDEST, draw_sound, write_sound
+from historical_denoiser.run.settings import InferenceConfig
 
 
 def recording(path, rate: int, channels: int) -> Recording:
@@ -114,6 +115,25 @@ def test_a_spectrogram_shows_what_is_left_at_the_place_of_its_frequency(tmp_path
         at = [rows[round(place * len(rows)) - 3:round(place * len(rows)) + 3].max()
               for place, _ in marks]
         assert [mark for mark, bright in enumerate(at) if bright > 2.0] == loud
+
+
+def test_the_peaks_of_what_no_stage_removed_are_those_of_the_difference(rng, tmp_path):
+    rate, count = 8000, 8000
+    hum, hiss = 0.3 * np.sin(np.arange(count) / 20.0), 0.1 * rng.standard_normal(count)
+    hiss[: count // 2] = 0.0
+    audio = {"before": hum + hiss + 0.1, "removed": hum + hiss, "base": hum + hiss + 0.05,
+             "hum": hum}
+    before, removed, base, part = (write_sound(
+        tmp_path / name, [each[:, None]], recording(tmp_path, rate, 1))
+        for name, each in audio.items())
+    found = Found(tmp_path, "network", InferenceConfig(), removed=removed, base=base,
+                  parts={"hum": part})
+    measure_sounds(found, before, lambda seconds: None)
+    rest, repairs = (np.fromfile(tmp_path / name, "<u2") / LOUDEST
+                     for name in ("removed.rest.peaks", "base.repairs.peaks"))
+    assert len(rest) == len(repairs) == 100
+    np.testing.assert_allclose(rest, np.abs(hiss).reshape(100, -1).max(axis=1), atol=1e-4)
+    np.testing.assert_allclose(repairs, 0.05, atol=1e-4)
 
 
 def test_nothing_to_hear_is_told(tmp_path):
