@@ -152,11 +152,14 @@ def stages(name: str) -> str:
     """Returns what each stage gains and costs, measured by `benchmarks/stages.py`."""
     rows = read(name, "stages.csv")
     return table(
-        ["stage", "music", "speech", "LSD gain", "noise alone", "clean kept", "CPU time"],
+        ["stage", "music", "speech", "LSD gain", "noise alone", "clean kept", "pauses", "loud",
+         "CPU time"],
         [[row["stage"], *(in_turn([float(row[f"{category}_at_{snr:g}"]) for snr in SNRS_DB])
                           for category in CATEGORIES),
           signed(float(row["lsd_gain_db"]), 2), signed(float(row["noise_left_db"])),
-          signed(float(row["clean_si_sdr_db"])), f"{float(row['time_ratio']):.2f}"]
+          *(signed(float(row[measure])) for measure in (
+              "clean_si_sdr_db", "floor_change_db", "deviation_db")),
+          f"{float(row['time_ratio']):.2f}"]
          for row in rows])
 
 
