@@ -1,11 +1,13 @@
 """Measures how well gaps are filled and clipped peaks restored, and the time for that.
 
     python benchmarks/repair.py data/heldout/music data/heldout/speech --each=6
+    python benchmarks/repair.py FOLDER --each=6 --diffusion=experiments/diffusion --without=adeclip
 
 The folders hold clean recordings; those of the open test are loaded by `prepare_data.py`
 (docs/data.md). Of so many recordings of each folder, the middle is damaged. Prints the table of
 docs/repair.md: the SNR within gaps, and the gain of the signal-to-distortion ratio (SDR) over all
 samples of a clipped second, in dB; and processor time in seconds. FFmpeg takes minutes for each.
+With weights of a diffusion model, gaps of up to 0.2 s are filled, too: 25 s for each.
 """
 
 import argparse
@@ -15,6 +17,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from hydra import compose, initialize_config_dir
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -23,10 +26,13 @@ from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
 from historical_denoiser.bench.methods import filter_with_ffmpeg  # noqa: E402
 from historical_denoiser.bench.pairs import read_mono  # noqa: E402
 from historical_denoiser.classical.clicks import remove_clicks  # noqa: E402
+from historical_denoiser.classical.gaps import fill_gap  # noqa: E402
 from historical_denoiser.classical.repair import Found, repair  # noqa: E402
+from historical_denoiser.denoiser import choose_method  # noqa: E402
 from historical_denoiser.formats.audio_io import AUDIO_ENDINGS  # noqa: E402
+from historical_denoiser.settings import load_config  # noqa: E402
 
-GAPS_MS, SDRS_DB = (5, 10, 20, 50), (3, 7, 15)
+GAPS_MS, LONGER_MS, SDRS_DB = (5, 10, 20, 50), (100, 200), (3, 7, 15)
 CONTEXT = 2 * SAMPLE_RATE  # of a gap, on both sides
 AUDIBLE = 1e-3  # a softer gap is not judged
 
@@ -64,8 +70,28 @@ def line(audio: np.ndarray, gap: slice) -> np.ndarray:
     return out
 
 
+def interpolate(damaged: np.ndarray, gap: slice) -> np.ndarray:
+    """Returns a sound with a gap of any length filled as `inference.repair` fills short ones."""
+    out = damaged.copy()
+    fill_gap(out, gap.start, gap.stop, len(out), SAMPLE_RATE, len(out) / SAMPLE_RATE)
+    return out
+
+
+def add_diffusion(weights: str) -> None:
+    """Adds a diffusion model to the methods."""
+    for mode, methods, name in (("inpaint", FILLERS, "gaps: diffusion"),
+                                ("declip", DECLIPPERS, "clipping: diffusion")):
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            cfg = load_config(compose("conf", ["method=diffusion", f"weights={weights}",
+                                               f"diffusion.mode={mode}"]))
+        restorer = choose_method(cfg).load()
+        methods[name] = lambda damaged, *gap, restorer=restorer: np.concatenate([
+            mended for _, mended in restorer.repair([damaged], SAMPLE_RATE, Found())])
+
+
 # Methods of a damaged sound and the place of a gap in it.
-FILLERS = {"gaps: this": lambda damaged, gap: ours("gaps", damaged), "gaps: line": line,
+FILLERS = {"gaps: this": lambda damaged, gap: ours("gaps", damaged),
+           "gaps: this, at any length": interpolate, "gaps: line": line,
            "gaps: click stage": lambda damaged, gap: remove_clicks(damaged),
            "gaps: silence": lambda damaged, gap: damaged}
 DECLIPPERS = {"clipping: this": lambda damaged: ours("clipping", damaged),
@@ -77,8 +103,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("folders", nargs="+", type=Path, help="clean recordings")
     parser.add_argument("--each", type=int, default=6, help="recordings of each folder")
+    parser.add_argument("--diffusion", metavar="WEIGHTS", help="of a diffusion model")
     parser.add_argument("--without", default="none", help="a part of the names of rows to skip")
     arguments = parser.parse_args()
+    if arguments.diffusion:
+        add_diffusion(arguments.diffusion)
+    lengths = GAPS_MS + LONGER_MS * bool(arguments.diffusion)
     rng, gains, seconds = np.random.default_rng(0), defaultdict(list), defaultdict(list)
 
     def note(row: str, column: str, gain_db: float, began: float) -> None:
@@ -91,13 +121,15 @@ def main() -> None:
         clean = clean[max(0, len(clean) // 2 - CONTEXT):][:2 * CONTEXT]
         if len(clean) < SAMPLE_RATE or not clean.any():
             continue
-        for length in GAPS_MS:
+        for length in lengths:
             start = int(rng.integers(len(clean) // 4, len(clean) // 2))
             gap, damaged = slice(start, start + length * SAMPLE_RATE // 1000), clean.copy()
             damaged[gap] = 0.0
             if clean[gap].std() < AUDIBLE:
                 continue
             for row, fill in FILLERS.items():
+                if arguments.without in row:
+                    continue
                 began = time.process_time()
                 note(f"{kind}, {row}", f"{length} ms",
                      sdr(clean[gap], fill(damaged, gap)[gap]), began)

@@ -25,7 +25,12 @@ from historical_denoiser.core.checks import UserError, require
 from historical_denoiser.core.files import WEIGHTS_ENDING, hash_of
 from historical_denoiser.core.resources import PRETRAINED
 from historical_denoiser.data.audio_index import find_audio
-from historical_denoiser.diffusion.settings import NOISE_MODES, TRAINED, DiffusionConfig
+from historical_denoiser.diffusion.settings import (
+    NOISE_MODES,
+    TRAINED,
+    TRAINED_RANGE,
+    DiffusionConfig,
+)
 from historical_denoiser.network import runtimes
 from historical_denoiser.network.settings import UnetConfig
 from historical_denoiser.network.stored import (
@@ -388,4 +393,6 @@ def _with_trained(config: DiffusionConfig, weights: Path, given: Iterable[str]) 
         require(f"diffusion.{name}" not in given or getattr(config, name) == value,
                 f"diffusion.{name}", f"left out with {weights}, which was trained with {value}",
                 getattr(config, name))
-    return dataclasses.replace(config, **trained)
+    levels = {name: getattr(stored, name) for name in TRAINED_RANGE
+              if f"diffusion.{name}" not in given}
+    return dataclasses.replace(config, **trained, **levels)

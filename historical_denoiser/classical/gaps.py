@@ -109,7 +109,8 @@ def fit_burg(sound: np.ndarray, order: int) -> tuple[np.ndarray, float]:
     return model, power
 
 
-def fill_gap(sound: np.ndarray, start: int, stop: int, following: int, sample_rate: int) -> bool:
+def fill_gap(sound: np.ndarray, start: int, stop: int, following: int, sample_rate: int,
+             longest: float = MAX_GAP_SECONDS) -> bool:
     """Fills a gap in place so that the prediction errors of both sides' models are least.
 
     The missing samples solve a Toeplitz system, as in `clicks.interpolate`.
@@ -119,14 +120,16 @@ def fill_gap(sound: np.ndarray, start: int, stop: int, following: int, sample_ra
         start, stop: First sample of the gap, and the one after its last.
         following: Start of the next gap.
         sample_rate: Sample rate in Hz.
+        longest: Longest gap to fill, in seconds.
 
     Returns:
-        Whether it is at most `MAX_GAP_SECONDS` long, with enough sound around.
+        Whether it is at most so long, with enough sound around.
     """
     missing, reach = stop - start, round(MODEL_SECONDS * sample_rate)
     sides = sound[max(0, start - reach):start], sound[stop:min(stop + reach, following)]
-    order = min(round(ORDER_SECONDS * sample_rate), min(map(len, sides)) // 2)
-    if missing > MAX_GAP_SECONDS * sample_rate or order < missing // 4 or order < 1:
+    order = min(max(round(ORDER_SECONDS * sample_rate), missing // 4),
+                min(map(len, sides)) // 2)
+    if missing > longest * sample_rate or order < missing // 4 or order < 1:
         return False
     equations, driven = np.zeros(max(missing, order + 1)), np.zeros(missing)
     known = sound[start - order:stop + order].copy()

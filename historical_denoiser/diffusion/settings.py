@@ -13,9 +13,10 @@ GROUPS = 4  # of the normalisation, at most as many as channels
 NOISE_MODES = ("fixed_gain", "fixed_snr", "estimated_gain", "estimated_snr")
 REPAIRS = {"inpaint": "gaps", "declip": "clipping"}  # the modes that repair, and what
 MODES = (*NOISE_MODES, *REPAIRS, "extend")
-# Settings that belong to weights; the others may differ in each call.
+# Settings that belong to weights; of the others, the range of levels is theirs unless it is given.
 TRAINED = ("sample_rate", "octaves", "bins_per_octave", "channels", "dilations", "embedding",
            "sigma_data")
+TRAINED_RANGE = ("sigma_min", "sigma_max")
 DEFAULT_XI = 0.35
 SPREAD_DB = 2.0  # of an SNR around its estimate
 
