@@ -127,7 +127,7 @@ def test_buzz_that_a_network_kept_is_added_to_its_profile(rng, channels):
         network = KeepsLines()
         # All of it but a thousandth is kept, so that no stretch is a pause.
         make_restorer(network, PROFILED, listen_first=True)(sound.astype(np.float32), SAMPLE_RATE)
-        assert len(network.profiles) == 2 * channels  # in the trial of the profile, and in the whole
+        assert len(network.profiles) == 2 * channels  # in the trial, and the whole
         profiles_of[name] = network.profiles[-1]
     line = round(20 * 99.8 * 2048 / SAMPLE_RATE)
     assert profiles_of["buzz"][line] > 3.0 * profiles_of["hiss"][line]
