@@ -68,7 +68,8 @@ def tee(blocks: Iterable[Any], number: int) -> list[Iterator[Any]]:
 
     `itertools.tee` keeps up to 57 blocks that all have returned (two minutes of a recording).
     """
-    source, waiting = iter(blocks), [deque() for _ in range(number)]
+    waiting: list[deque[Any]] = [deque() for _ in range(number)]
+    source = iter(blocks)
 
     def fill() -> bool:
         block = next(source, None)

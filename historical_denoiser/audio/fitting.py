@@ -49,7 +49,8 @@ def fit(strength: Strength, pairs: Iterable[Pair], sample_rate: int) -> Fitted:
         pairs: Blocks, each with its noise estimate.
         sample_rate: In Hz.
     """
-    powers = np.concatenate([_bass_powers(noise, sample_rate) for _, noise in pairs] or [[]])
+    found = [_bass_powers(noise, sample_rate) for _, noise in pairs]
+    powers = np.concatenate(found or [np.zeros(0)])
     full = replace(strength, share=1.0)
     if len(powers) < MIN_FRAMES or not powers.any():
         return Fitted(full, "1: the noise estimate is too short or silent")

@@ -33,7 +33,8 @@ class LoudnessMeter:
                 f"{channels} channels")
         layout = LAYOUTS[channels]
         self._rate, self._layout, self._done = sample_rate, layout, 0
-        self._sample_peak, self._last = 0.0, {}
+        self._sample_peak = 0.0
+        self._last: dict[str, str] = {}  # the measurements so far
         self._graph = av.filter.Graph()
         self._graph.link_nodes(
             self._graph.add_abuffer(format="dbl", sample_rate=sample_rate, layout=layout,
@@ -107,7 +108,7 @@ def weighted_products(blocks: Iterable[np.ndarray], sample_rate: float) -> np.nd
     Returns:
         P, `(signals, signals)`, symmetric; channels are added. Zeros without any samples.
     """
-    sections, state, total, samples = _weighting(sample_rate), None, 0.0, 0
+    sections, state, total, samples = _weighting(sample_rate), None, np.zeros(()), 0
     for block in blocks:
         if state is None:
             state = np.zeros((len(sections), *block.shape[:-1], 2))

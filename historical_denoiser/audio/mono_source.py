@@ -10,6 +10,7 @@ reading at `find_mono` and `MonoSource.combine`.
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy
@@ -59,7 +60,7 @@ class MonoSource:
     frequencies: tuple[float, ...]
     weights: tuple[float, ...]
 
-    def describe(self) -> dict[str, float | list[float]]:
+    def describe(self) -> dict[str, Any]:
         """Returns the values for a report."""
         return {"second_channel_db": round(20.0 * math.log10(abs(self.gain)), 2),
                 "inverted": self.gain < 0.0,

@@ -90,6 +90,11 @@ class Strength:
         return self.share == AUTO
 
     @property
+    def number(self) -> float:
+        """The share as Python's number, with which arrays keep their type; "auto" has none."""
+        return float(self.share)
+
+    @property
     def is_one_number(self) -> bool:
         """Whether the noise is multiplied by one number, which needs no transform."""
         bands = self.bass == 1.0 and all(share == 1.0 for _, share in self.per_band)
@@ -155,8 +160,8 @@ def check_band(band_hz: Any, name: str) -> None:
     """Raises UserError unless `band_hz` has a lower and a higher limit in Hz; each may be None."""
     is_pair = isinstance(band_hz, list | tuple) and len(band_hz) == 2
     limits = [edge for edge in band_hz if edge is not None] if is_pair else []
-    require(is_pair and all(isinstance(edge, Real) and not isinstance(edge, bool)
-                            and MIN_LIMIT_HZ <= edge < math.inf for edge in limits)
+    are_numbers = all(isinstance(edge, Real) and not isinstance(edge, bool) for edge in limits)
+    require(is_pair and are_numbers and all(MIN_LIMIT_HZ <= edge < math.inf for edge in limits)
             and limits == sorted(set(limits)), name,
             f"[lower, upper limit] in Hz, rising, from {MIN_LIMIT_HZ:g} Hz; null for no limit",
             band_hz)
@@ -211,12 +216,12 @@ def _remove_noise(pairs: Iterable[Pair], sample_rate: int, strength: Strength) -
         yield from ((block, np.zeros_like(block)) for block, _ in pairs)
         return
     if strength.is_one_number:
-        yield from ((block, strength.share * noise) for block, noise in pairs)
+        yield from ((block, strength.number * noise) for block, noise in pairs)
         return
     waiting: deque[Pair] = deque()  # blocks for which `pieces` are still to come
     pieces = _remaining_noise(pairs, waiting, sample_rate, strength)
     for (block, noise), kept in in_blocks(pieces, waiting, lambda pair: len(pair[0]), axis=-1):
-        yield block, (strength.share * noise - kept.T.reshape(noise.shape)).astype(
+        yield block, (strength.number * noise - kept.T.reshape(noise.shape)).astype(
             noise.dtype, copy=False)
 
 
@@ -272,21 +277,23 @@ class _Keeper:
 
     def __call__(self, recording: np.ndarray, noise: np.ndarray, steady: np.ndarray) -> np.ndarray:
         """Takes and returns `(frames, bins)`, complex; `steady` is the noise without clicks."""
-        share = np.float32(self.strength.share)
+        share = np.float32(self.strength.number)
         kept = (1.0 - self.band_gain) * share * noise
-        if self.strength.noise_floor_db is not None:
+        floor_db = self.strength.noise_floor_db
+        if floor_db is not None:
             left = recording - share * noise + kept
-            kept += self._floor(left, self.band_gain * share * steady, steady)
+            kept += self._floor(left, self.band_gain * share * steady, steady,
+                                10.0 ** (-floor_db / 10.0))
         return kept
 
-    def _floor(self, left: np.ndarray, removed: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    def _floor(self, left: np.ndarray, removed: np.ndarray, noise: np.ndarray, lowest: float,
+               ) -> np.ndarray:
         """Returns the part of `removed` to add to `left` for the noise floor, `(frames, bins)`.
 
         In each band and frame, the remaining power must be at least `lowest` times that of the
         noise. For the spectra y that is left and r that was removed, this needs the k for which
         |y + k r|^2 = lowest * noise power, each summed over the band.
         """
-        lowest = 10.0 ** (-self.strength.noise_floor_db / 10.0)
         remaining, taken, found = (self._in_bands(np.square(np.abs(spectrum)))
                                    for spectrum in (left, removed, noise))
         together = self._in_bands((left * removed.conj()).real)

@@ -218,14 +218,15 @@ class Replay:
 
     def corrections(self, rate: int) -> list[str]:
         """Returns each correction in words, in their order; `rate` is the sample rate in Hz."""
+        transfer, hum = self.transfer_curve, self.hum_hz
         return list(filter(None, [
-            self.late_seconds and
-            f"second channel moved by {-self.late_seconds * rate:.3f} samples",
-            self.transfer_curve and not self.transfer_curve.is_flat and
-            f"curve {self.transfer_curve.name} of the transfer undone",
-            self.speed != 1.0 and f"speed x {self.speed:.6g}" + (
-                f" for its hum of {self.hum_hz:.2f} Hz" if self.hum_hz else ""),
-            self.replay_curve and f"replay curve {self.replay_curve.name}"]))
+            f"second channel moved by {-self.late_seconds * rate:.3f} samples"
+            if self.late_seconds else "",
+            f"curve {transfer.name} of the transfer undone"
+            if transfer and not transfer.is_flat else "",
+            f"speed x {self.speed:.6g}" + (f" for its hum of {hum:.2f} Hz" if hum else "")
+            if self.speed != 1.0 else "",
+            f"replay curve {self.replay_curve.name}" if self.replay_curve else ""]))
 
 
 UNCHANGED = Replay()
@@ -298,7 +299,8 @@ def find_azimuth(blocks: Iterable[np.ndarray], rate: int) -> tuple[float, str]:
     frames, found = Frames(round(CHUNK_SECONDS * rate)), []
 
     def measure(chunk: np.ndarray) -> None:
-        late, _, share = find_delay(*frame_spectra(chunk, rate), rate)
+        one, other = frame_spectra(chunk, rate)
+        late, _, share = find_delay(one, other, rate)
         if share >= MIN_SHARE:
             found.append(late)
 

@@ -72,8 +72,8 @@ class Survey:
 
 def require_rate(sample_rate: Any) -> None:
     """Raises ValueError unless `sample_rate` is a whole number of Hz that a recording may have."""
-    if not (isinstance(sample_rate, Real) and MIN_RATE <= sample_rate <= MAX_RATE
-            and sample_rate == int(sample_rate)):
+    is_number = isinstance(sample_rate, Real)
+    if not (is_number and MIN_RATE <= sample_rate <= MAX_RATE and sample_rate == int(sample_rate)):
         raise ValueError(f"`sample_rate` must be a whole number of Hz from {MIN_RATE} to "
                          f"{MAX_RATE}. Received: sample_rate={sample_rate!r}")
 
@@ -147,13 +147,13 @@ def survey(blocks: Iterable[np.ndarray], sample_rate: int) -> Survey:
             digests = [hashlib.blake2b() for _ in first]
         constant &= (block == first).all(axis=0)
         for digest, channel in zip(digests, block.T, strict=True):
-            digest.update(np.ascontiguousarray(channel + 0.0))  # -0 is 0
+            digest.update(np.ascontiguousarray(channel + 0.0).data)  # -0 is 0
         quiet.add(block)
         frame_powers.append(frames.add(block).var(axis=1))
         done += len(block)
     if first is None:
         return Survey(0, 0.0, ())
-    if len(frames.rest):
+    if frames.rest is not None and len(frames.rest):
         frame_powers.append(frames.rest[None].var(axis=1))
     contents = [digest.digest() for digest in digests]
     audible = np.concatenate(frame_powers)[:, ~constant]

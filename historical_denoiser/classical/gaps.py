@@ -68,7 +68,7 @@ def _find_dropouts(sound: np.ndarray, sample_rate: int) -> list[tuple[int, int]]
     near = scipy.ndimage.uniform_filter1d(level, 4)  # of the frames k - 2 to k + 1
     gaps, done = [], 0
     falls = np.flatnonzero((level[6:] < DROP * near[3:-3]) & (near[3:-3] > AUDIBLE)) + 6
-    for first in falls:
+    for first in map(int, falls):
         if first < done:
             continue
         before = near[first - 3]  # of four frames; the one between may be cut in two
@@ -86,7 +86,7 @@ def _find_dropouts(sound: np.ndarray, sample_rate: int) -> list[tuple[int, int]]
         if inside > DROP * min(sides):
             continue
         if (stop - first + 2) * frame <= MAX_GAP_SECONDS * sample_rate:
-            gaps.append(((int(first) - 1) * frame, (stop + 1) * frame))
+            gaps.append(((first - 1) * frame, (stop + 1) * frame))
     return gaps
 
 

@@ -55,7 +55,7 @@ def restore_spectra(inputs: np.ndarray | Sequence[np.ndarray], settings: StftCon
             `ProfileForm.measure` without compression. A profile of zeros means that there is none.
         settings: As in `suppress`.
     """
-    if not isinstance(inputs, (list, tuple)):
+    if isinstance(inputs, np.ndarray):
         return suppress(inputs, settings)
     form = ProfileForm(settings, 1.0)
     return np.concatenate([

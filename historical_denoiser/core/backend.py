@@ -38,10 +38,12 @@ def filtered_stderr() -> Iterator[None]:
     """
     sys.stderr.flush()
     stderr = os.dup(2)
-    process = subprocess.Popen([sys.executable, "-ISc", FILTER, NOISE], stdin=subprocess.PIPE,
+    read_end, write_end = os.pipe()
+    process = subprocess.Popen([sys.executable, "-ISc", FILTER, NOISE], stdin=read_end,
                                stdout=stderr)
-    os.dup2(process.stdin.fileno(), 2)
-    process.stdin.close()
+    os.dup2(write_end, 2)
+    os.close(read_end)
+    os.close(write_end)
     try:
         yield
     finally:

@@ -42,10 +42,11 @@ class NamesFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Returns the message; control characters in arguments that are paths are escaped."""
-        if isinstance(record.args, tuple):
+        args = record.args
+        if isinstance(args, tuple):
             record = copy.copy(record)
             record.args = tuple(printable(str(value)) if isinstance(value, PurePath) else value
-                                for value in record.args)
+                                for value in args)
         return super().format(record)
 
 
@@ -59,10 +60,10 @@ def known_keys() -> list[str]:
     keys = []
 
     def walk(node: DictConfig, prefix: str) -> None:
-        for name in node:
-            keys.append(f"{prefix}{name}")
-            if not OmegaConf.is_missing(node, name) and isinstance(node[name], DictConfig):
-                walk(node[name], f"{prefix}{name}.")
+        for key in node:
+            keys.append(prefix + str(key))
+            if not OmegaConf.is_missing(node, key) and isinstance(node[key], DictConfig):
+                walk(node[key], f"{keys[-1]}.")
 
     walk(ConfigStore.instance().load(f"{SCHEMA_NAME}.yaml").node, "")
     return keys
@@ -165,7 +166,7 @@ def read_arguments(arguments: list[str], usage: str = "") -> tuple[list[str], di
     if not any(flag.startswith(other_schema) for flag in flags):
         for override in overrides:
             _check_key(override)
-    if files and FILES_KEY in keys_of(overrides):
+    if files and FILES_KEY in keys_of(override[0] for override in overrides):
         raise UserError(f"give the files either by their names alone or as {FILES_KEY}=..., "
                         f"not both. Received: {files[0]!r} and {FILES_KEY}")
     composed: list[str] = []
@@ -173,9 +174,9 @@ def read_arguments(arguments: list[str], usage: str = "") -> tuple[list[str], di
     for override in overrides:
         value = _literal_name(override)
         if value is None:
-            composed.append(override)
+            composed.append(override[0])
         else:
-            names[OVERRIDE.fullmatch(override)["key"]] = value
+            names[override["key"]] = value
     OmegaConf.register_new_resolver("usage", lambda: usage, replace=True)
     if usage:
         composed.append("hydra.help.header=${usage:}")
@@ -201,13 +202,15 @@ def _refuse_spaces(arguments: list[str]) -> None:
             raise UserError(f"{word!r}: write the list without spaces, or key=[...] in quotes")
 
 
-def _sort_arguments(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
-    """Returns the files, overrides and Hydra's flags among the arguments.
+def _sort_arguments(arguments: list[str]) -> tuple[list[str], list[re.Match[str]], list[str]]:
+    """Returns the files, overrides (as matches of `OVERRIDE`) and Hydra's flags.
 
     An argument that exists as a file is a file; of the others, `key=value` is a setting. Any other
     argument is a missing file, which is reported later. After `--` all arguments are files.
     """
-    files, overrides, flags = [], [], []
+    files: list[str] = []
+    overrides: list[re.Match[str]] = []
+    flags: list[str] = []
     rest = iter(arguments)
     for argument in rest:
         flag = argument.split("=")[0]
@@ -226,8 +229,8 @@ def _sort_arguments(arguments: list[str]) -> tuple[list[str], list[str], list[st
             files.append(argument)
         elif argument.startswith("-"):
             raise UserError(f"{argument!r} is neither a file nor an option; see --help")
-        elif is_override(argument):
-            overrides.append(argument)
+        elif override := _match_override(argument):
+            overrides.append(override)
         else:
             files.append(argument)
     return files, overrides, flags
@@ -235,8 +238,12 @@ def _sort_arguments(arguments: list[str]) -> tuple[list[str], list[str], list[st
 
 def is_override(argument: str) -> bool:
     """Whether an argument has the form of a setting: `key=value`, `+key=value` or `~key`."""
+    return _match_override(argument) is not None
+
+
+def _match_override(argument: str) -> re.Match[str] | None:
     match = OVERRIDE.fullmatch(argument)
-    return match is not None and (match["value"] is not None or match["prefix"] == "~")
+    return match if match and (match["value"] is not None or match["prefix"] == "~") else None
 
 
 def keys_of(overrides: Iterable[str]) -> set[str]:
@@ -250,24 +257,22 @@ def keys_of(overrides: Iterable[str]) -> set[str]:
     return keys
 
 
-def _check_key(override: str) -> None:
+def _check_key(override: re.Match[str]) -> None:
     """Raises UserError if the key of `key=value` is not in the configuration."""
-    match = OVERRIDE.fullmatch(override)
-    key = match["key"]
+    key = override["key"]
     parents = [known for known in known_keys() if key == known or key.startswith(f"{known}.")]
     group = "@" in key or key.split(".")[0].split("/")[0] == "hydra"
     # The only keys below a setting are indices of lists.
     below = key[len(parents[-1]) + 1 :] if parents else ""
     if group or (parents and (not below or below.isdecimal())):
         return
-    raise UserError(f"{override!r} is neither a file nor a setting.{closest_key(key)}")
+    raise UserError(f"{override[0]!r} is neither a file nor a setting.{closest_key(key)}")
 
 
-def _literal_name(override: str) -> str | list[str] | None:
+def _literal_name(override: re.Match[str]) -> str | list[str] | None:
     """Returns the value of a setting in `NAME_KEYS`; None if Hydra has to parse the override."""
-    match = OVERRIDE.fullmatch(override)
-    name, value = match["key"], match["value"]
-    if name not in NAME_KEYS or match["prefix"] == "~" or not value:
+    name, value = override["key"], override["value"]
+    if name not in NAME_KEYS or override["prefix"] == "~" or not value:
         return None
     in_brackets = value[0] == "[" and value[-1] == "]" and not os.path.lexists(value)
     if in_brackets and name == FILES_KEY and not re.search(r"['\"]", value):

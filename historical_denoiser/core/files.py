@@ -10,6 +10,7 @@ import re
 import secrets
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,10 +18,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks
+if sys.platform == "win32":  # it has no such locks
     fcntl = None
+else:
+    import fcntl
 
 WEIGHTS_ENDING = ".weights.h5"  # Keras requires it
 MAX_PREFIX = 40  # characters of up to four bytes; names are limited to 255 bytes

@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -119,20 +118,21 @@ class DiffusionRestorer(Restorer):
         """Returns what happened to `(1, samples)`, and the weight of the guidance."""
         config, power = self.config, self.config.sigma_data**2
         if config.mode == "extend":
-            return degradations.LowPass(observed, config.cutoff_hz, self.rate), config.weight()
-        snr_db = None
+            return (degradations.LowPass(observed, config.known_below_hz(), self.rate),
+                    config.weight())
+        least_snr_db = None
         if config.mode == "fixed_gain":
             gain = degradations.fixed_gain(float(known))
         elif config.mode == "estimated_gain":
             gain = degradations.estimated_gain(float(known))
         else:
-            snr_db = tuple(config.snr_db) if config.mode == "fixed_snr" else (
+            least_snr_db, most_snr_db = config.snr_db if config.mode == "fixed_snr" else (
                 degradations.estimated_snr_db(power, float(known)))
-            gain = degradations.fixed_snr(power, snr_db)
+            gain = degradations.fixed_snr(power, (least_snr_db, most_snr_db))
         draw_noise = degradations.looped(
             list(self.noises), round(recordings.TURN_SECONDS * self.rate),
             round(degradations.CROSSFADE_SECONDS * self.rate))
-        return CarrierNoise(observed, draw_noise, gain), config.weight(snr_db and snr_db[0])
+        return CarrierNoise(observed, draw_noise, gain), config.weight(least_snr_db)
 
     def _sample(self, observed: np.ndarray,
                 degrade: Callable[[np.ndarray], tuple[Degradation, float]]) -> np.ndarray:
@@ -230,7 +230,7 @@ def make_restorer(denoise: Denoise, config: DiffusionConfig, stages: StageSettin
 def read_noises(config: DiffusionConfig) -> tuple[np.ndarray, ...]:
     """Reads the recordings of noise, without silent ones, at the model's sample rate."""
     found = []
-    for path in find_audio(Path(config.noise)):
+    for path in find_audio(config.noise_folder()):
         try:
             noise = recordings.read_segment(path, 0.0, MAX_NOISE_SECONDS)
         except UserError as error:

@@ -86,13 +86,25 @@ class DiffusionConfig:
     def require_complete(self) -> None:
         """Raises UserError if a setting that the mode needs is missing or cannot be used."""
         if self.mode in NOISE_MODES:
-            require(self.noise is not None and Path(self.noise).is_dir(), "diffusion.noise",
-                    "a folder of recordings of the carrier's noise for diffusion.mode="
-                    f"{self.mode}", self.noise)
-        half_hz = 0.5 * self.sample_rate
-        require(self.mode != "extend" or (self.cutoff_hz is not None and self.cutoff_hz < half_hz),
-                "diffusion.cutoff_hz", "the frequency above which sound is missing, below "
-                f"{half_hz:g}, for diffusion.mode=extend", self.cutoff_hz)
+            self.noise_folder()
+        elif self.mode == "extend":
+            self.known_below_hz()
+
+    def noise_folder(self) -> Path:
+        """Returns the folder of noise; raises UserError if there is none."""
+        folder = Path(self.noise or "")
+        require(self.noise is not None and folder.is_dir(), "diffusion.noise",
+                f"a folder of recordings of the carrier's noise for diffusion.mode={self.mode}",
+                self.noise)
+        return folder
+
+    def known_below_hz(self) -> float:
+        """Returns the cutoff for extend; raises UserError if it is missing or too high."""
+        cutoff_hz = math.inf if self.cutoff_hz is None else self.cutoff_hz
+        require(cutoff_hz < 0.5 * self.sample_rate, "diffusion.cutoff_hz", "the frequency above "
+                f"which sound is missing, below {0.5 * self.sample_rate:g}, for "
+                "diffusion.mode=extend", self.cutoff_hz)
+        return cutoff_hz
 
     def at(self, share: Any, rho: float) -> Any:
         """Returns the level at a share of the way from the highest to the lowest (EDM, eq. 5)."""

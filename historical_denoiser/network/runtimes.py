@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 Run = Callable[[Any], np.ndarray]
 
 ENDINGS = {"onnx": ".onnx", "litert": ".tflite"}
+FORMATS = {ending: name for name, ending in ENDINGS.items()}
 REQUIREMENTS = "requirements-{}.txt"  # installs the runtime of a format
 WEIGHTS_KEY = "weights_sha256"  # property of an ONNX file: the hash of its weights
 # The last property of an ONNX file is the SHA-256 hash of all bytes before it, serialised as a
@@ -41,7 +42,7 @@ HASH_FIELD_BYTES = len(HASH_FIELD) + 64
 
 def format_of(path: Path) -> str | None:
     """Returns the format of an exported network, a key of `ENDINGS`; None for any other file."""
-    return next((name for name, ending in ENDINGS.items() if path.suffix == ending), None)
+    return FORMATS.get(path.suffix)
 
 
 def find_twin(weights: Path) -> Path | None:
@@ -82,7 +83,7 @@ def _is_whole(path: Path) -> bool:
 def describe(path: Path) -> str:
     """Returns the name of the runtime, such as "ONNX Runtime 1.30.0 on CPU (2 cores)"."""
     module, name = {"onnx": ("onnxruntime", "ONNX Runtime"),
-                    "litert": ("ai_edge_litert", "LiteRT")}[format_of(path)]
+                    "litert": ("ai_edge_litert", "LiteRT")}[FORMATS[path.suffix]]
     version = getattr(importlib.import_module(module), "__version__", "")
     return f"{name} {version} on CPU ({os.cpu_count()} cores)"
 
@@ -98,7 +99,7 @@ def load(path: Path, form: ProfileForm | None) -> Run:
         UserError: The runtime is not installed, the file cannot be read, or the number of its
             inputs does not match `form`.
     """
-    kind = format_of(path)
+    kind = FORMATS[path.suffix]
     try:
         inputs, run = {"onnx": _load_onnx, "litert": _load_litert}[kind](path)
     except ImportError as error:

@@ -85,9 +85,9 @@ def find_weights(name: str | Path) -> Path:
 
 def write_settings(settings: Any, path: Path) -> None:
     """Writes the settings of a dataclass that differ from its defaults as YAML, atomically."""
-    chosen, defaults = (OmegaConf.to_container(OmegaConf.structured(each))
-                        for each in (settings, type(settings)))
-    differing = {VERSION_KEY: VERSION} | _difference(chosen, defaults)
+    plain: list[Any] = [OmegaConf.to_container(OmegaConf.structured(each))
+                        for each in (settings, type(settings))]
+    differing = {VERSION_KEY: VERSION} | _difference(*plain)
     with replacing(path) as temporary:
         temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(differing)), encoding="utf-8")
 

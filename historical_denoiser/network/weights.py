@@ -65,7 +65,7 @@ def store_hash(path: Path) -> None:
 
 def _arrays(file: h5py.File) -> dict[str, h5py.Dataset]:
     """Returns the arrays of an HDF5 file by their names, in the order of these."""
-    nodes = {}
+    nodes: dict[str, Any] = {}
     file.visititems(nodes.__setitem__)
     return {name: node for name, node in nodes.items() if isinstance(node, h5py.Dataset)}
 
@@ -76,7 +76,7 @@ def _hash_of_arrays(file: h5py.File) -> str:
     for name, array in _arrays(file).items():
         values = array[()]
         digest.update(f"{name} {values.shape} {values.dtype.str}".encode())
-        digest.update(np.ascontiguousarray(values))
+        digest.update(values.tobytes())
     return digest.hexdigest()
 
 

@@ -87,7 +87,7 @@ class NoiseMeasures:
             alone_share=0.0, dominant_share=0.0, gramophone=exactly))
 
 
-def ranges(fits: Sequence[NoiseMeasures]) -> dict[str, list]:
+def ranges(fits: Sequence[NoiseMeasures]) -> dict[str, Any]:
     """Returns the settings of a disc or film, by name, whose ranges span all `fits`."""
     def span(name: str) -> list[float]:
         values = np.array([getattr(fitted, name) for fitted in fits])

@@ -231,7 +231,7 @@ def _make_with_ffmpeg(source: str, filters: Sequence[tuple[str, str]], samples: 
     graph.configure()
     pieces: list[np.ndarray] = []
     while sum(map(len, pieces)) < samples:
-        pieces.append(nodes[-1].pull().to_ndarray().ravel())
+        pieces.append(graph.pull().to_ndarray().ravel())
     return np.concatenate(pieces)[:samples]
 
 

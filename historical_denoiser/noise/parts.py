@@ -6,12 +6,15 @@ reading at `hiss`.
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import scipy
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE, minimum_phase, to_gain
+
+Numbers = Sequence[float] | np.ndarray
 
 LEVEL_HZ = 1000.0  # levels are relative to the RMS of the hiss above this frequency
 BAND_HZ = 1000.0 * 10.0 ** (np.arange(-15, 14) / 10.0)  # centres of the third octaves
@@ -64,8 +67,8 @@ def grid_hz(taps: int = TAPS) -> np.ndarray:
     return np.maximum(scipy.fft.rfftfreq(taps - 1, 1.0 / SAMPLE_RATE), 10.0)
 
 
-def interpolate_db(frequency_hz: np.ndarray, levels_db: Sequence[float],
-                   knots_hz: Sequence[float] = BAND_HZ) -> np.ndarray:
+def interpolate_db(frequency_hz: np.ndarray, levels_db: Numbers,
+                   knots_hz: Numbers = BAND_HZ) -> np.ndarray:
     """Interpolates levels over the logarithm of the frequency.
 
     Args:
@@ -128,7 +131,7 @@ def low_pass_db(frequency_hz: np.ndarray, cutoff_hz: float, order: float) -> np.
 
 
 def band_pass_db(frequency_hz: np.ndarray, low_hz: float, high_hz: float,
-                 orders: Sequence[float]) -> np.ndarray:
+                 orders: Numbers) -> np.ndarray:
     """Returns the response in dB of a Butterworth high-pass followed by a low-pass.
 
     Args:
@@ -165,16 +168,19 @@ def draw_colour_db(rng: np.random.Generator, frequency_hz: np.ndarray, tilt_db_p
 
 Part = Iterator[np.ndarray]  # endless signal in continuous float32 chunks `(CHUNK,)`
 OFFSETS = np.arange(CHUNK, dtype=np.float32)  # positions of the samples within a chunk
+Given = ParamSpec("Given")
+Chunk = TypeVar("Chunk")
+READY = np.zeros(0, np.float32)  # what a part yields first, before its chunks; see `part`
 
 
-def part(generator: Callable[..., Iterator]) -> Callable[..., Iterator]:
-    """Decorates a generator function so that calling it runs it up to its first, bare `yield`.
+def part(generator: Callable[Given, Iterator[Chunk]]) -> Callable[Given, Iterator[Chunk]]:
+    """Decorates a generator function so that calling it runs it up to its first `yield`.
 
     Parts share one random generator, so the order of their draws determines the noise. A plain
-    generator function would draw nothing before its first chunk.
+    generator function would draw nothing before its first chunk. The first value is lost.
     """
     @functools.wraps(generator)
-    def start(*args: object, **kwargs: object) -> Iterator:
+    def start(*args: Given.args, **kwargs: Given.kwargs) -> Iterator[Chunk]:
         chunks = generator(*args, **kwargs)
         next(chunks)
         return chunks
@@ -226,7 +232,7 @@ def hiss(rng: np.random.Generator, level_db: np.ndarray, above_hz: float = LEVEL
     power = 2.0 * np.sum(np.abs(response[int(above_hz / SAMPLE_RATE * size):]) ** 2) / size
     response = (response / np.sqrt(power)).astype(np.complex64)
     last = rng.standard_normal(length, dtype=np.float32)
-    yield
+    yield READY
     while True:
         white = np.concatenate([last, rng.standard_normal(CHUNK, dtype=np.float32)])
         last = white[CHUNK:]
@@ -234,7 +240,7 @@ def hiss(rng: np.random.Generator, level_db: np.ndarray, above_hz: float = LEVEL
 
 
 @part
-def swing(rng: np.random.Generator, wander_db: float, pattern_db: Sequence[float] = (0.0, 0.0),
+def swing(rng: np.random.Generator, wander_db: float, pattern_db: Numbers = (0.0, 0.0),
           turn_seconds: float = 1.0) -> Part:
     """Gains of a slow level modulation: a pattern that repeats with each turn, and a random walk.
 
@@ -249,7 +255,7 @@ def swing(rng: np.random.Generator, wander_db: float, pattern_db: Sequence[float
     place = np.linspace(0.0, 1.0, len(pattern_db))
     ramp = np.arange(1, COARSE + 1, dtype=np.float32) / COARSE
     turns, level_db, last = rng.uniform(), 0.0, None
-    yield
+    yield READY
     while True:
         next_db = 0.9 * level_db + 0.44 * wander_db * rng.normal()
         wander = np.linspace(level_db, next_db, POINTS + 1)[1:]
@@ -283,7 +289,7 @@ def wave(rng: np.random.Generator, frequency_hz: float, harmonics_db: np.ndarray
     table /= np.sqrt(np.mean(table**2))
     table = np.append(table, table[0]).astype(np.float32)
     phase, last_bend = rng.uniform(), 0.0
-    yield
+    yield READY
     while True:
         bend = 0.8 * last_bend + 0.6 * drift * rng.normal()
         # Single precision is fast, and its error stays below 1e-5 of a period within a chunk.
@@ -347,7 +353,7 @@ def rumble(rng: np.random.Generator, turn_seconds: float, depth: float,
     kernel = np.zeros(256)
     for _ in range(3):
         frequency = np.exp(rng.uniform(*np.log(between_hz)))
-        kernel += rng.uniform(0.2, 1.0) * np.exp(-time / rng.uniform(*ring_seconds)) * np.cos(
+        kernel += rng.uniform(0.2, 1.0) * np.exp(-time / draw(rng, ring_seconds)) * np.cos(
             2.0 * np.pi * (frequency * time + rng.uniform()))
     kernel -= np.hanning(256) * kernel.sum() / np.hanning(256).sum()  # nothing at 0 Hz
     kernel /= np.sqrt(np.sum(kernel**2))
@@ -357,7 +363,7 @@ def rumble(rng: np.random.Generator, turn_seconds: float, depth: float,
     interpolator = (np.sinc(position) * np.cos(np.pi * position / SINC_TAPS) ** 2).astype(
         np.float32)
     slow = np.zeros(SINC_TAPS - 1, np.float32)
-    yield
+    yield READY
     while True:
         white = np.concatenate([white[1 - len(kernel):], rng.standard_normal(POINTS)])
         sway = 1.0 + depth * np.sin(2.0 * np.pi * (turns + step * np.arange(POINTS)))
@@ -385,7 +391,7 @@ def _scratches(rng: np.random.Generator, per_turn: float, turn_samples: float, m
             rng.choice([-1.0, 1.0], size)]
 
     renew(np.ones(count, bool), np.zeros(count))
-    yield
+    yield ()
     while True:
         end = begin + CHUNK / turn_samples
         turn = np.arange(int(begin) - 1, int(end) + 1)[:, None]
@@ -450,14 +456,15 @@ def events(rng: np.random.Generator, per_second: float, median_db: float, spread
     log_rate = rng.normal()
     locked = _scratches(rng, per_second * locked_share * turn_seconds, turn_seconds * SAMPLE_RATE,
                         median_db, spread_db, len(bank))
-    yield
+    yield READY
     while True:
         log_rate = 0.7 * log_rate + 0.71 * rng.normal()
         count = rng.poisson(per_chunk * np.exp(burst * log_rate - 0.5 * burst**2))
         if is_alone:
             count = max(count, 1)
-        drawn = (rng.integers(CHUNK, size=count), rng.normal(median_db, spread_db, count),
-                 rng.integers(len(bank), size=count), rng.choice([-1.0, 1.0], count))
+        drawn: Iterable[np.ndarray] = (
+            rng.integers(CHUNK, size=count), rng.normal(median_db, spread_db, count),
+            rng.integers(len(bank), size=count), rng.choice([-1.0, 1.0], count))
         if locked_share:
             drawn = map(np.concatenate, zip(drawn, next(locked), strict=True))
         onset, level, shape, sign = drawn
@@ -479,7 +486,7 @@ def strokes(rng: np.random.Generator, per_second: float, jitter: float, spread_d
     """
     impulses, step = _Impulses(bank), SAMPLE_RATE / per_second
     due = rng.uniform(0.0, step)
-    yield
+    yield READY
     while True:
         regular = np.arange(due, CHUNK, step)
         due += step * len(regular) - CHUNK
@@ -507,7 +514,8 @@ def impulse_bank(rng: np.random.Generator, pulse_ms: Sequence[float],
     samples = max(16, int(0.008 * pulse_ms[1] * SAMPLE_RATE))
     column = (SHAPES, 1)
     time = np.arange(samples) / SAMPLE_RATE - rng.uniform(0.0, 1.0, column) / SAMPLE_RATE
-    pulse = np.exp(rng.uniform(*np.log(pulse_ms), column)) * 1e-3
+    shortest, longest = np.log(pulse_ms)
+    pulse = np.exp(rng.uniform(shortest, longest, column)) * 1e-3
     wave = np.exp(-0.5 * np.square((time - 0.9 * pulse) / (0.3 * pulse)))
     back = pulse * rng.uniform(0.5, 3.0, column)  # time constant of the opposite swing
     late = np.maximum(time - 0.9 * pulse, 0.0)

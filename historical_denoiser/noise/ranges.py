@@ -4,7 +4,7 @@ Start reading at `Ranges`.
 """
 
 from collections.abc import Callable
-from dataclasses import field, fields
+from dataclasses import dataclass, field, fields
 
 from historical_denoiser.core.checks import require, require_range
 from historical_denoiser.noise.parts import BAND_HZ
@@ -46,6 +46,7 @@ def spectra(rows: list[list[float]]) -> list[list[float]]:
                  metadata={"limit": "rows of 29 levels each"})
 
 
+@dataclass
 class Ranges:
     """Base class of the settings of a kind of noise; `FilmConfig` holds those of `noise.film`.
 

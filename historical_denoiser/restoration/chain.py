@@ -5,7 +5,6 @@ Start reading at `restore_segment`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -18,8 +17,9 @@ from historical_denoiser.restoration.settings import StageSettings
 ORDER = {"hum": "dehum", "clicks": "declick", "network": None, "held_notes": "keep_held"}
 
 # Takes a spectrogram `(batch, frames, bins, 2)`, or the list of a spectrogram and a noise profile
-# `(batch, 1, bins, 2)`. Returns a spectrogram of the same shape.
-Network = Callable[[Any], np.ndarray]
+# `(batch, 1, bins, 2)`. Returns a spectrogram of the same shape. A diffusion model has other
+# arguments; see `diffusion.edm.Denoise`.
+Network = Callable[..., np.ndarray]
 
 
 @dataclass(frozen=True)

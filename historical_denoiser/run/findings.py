@@ -153,8 +153,9 @@ def _read(recording: Recording) -> _Material:
 def _describe_file(material: _Material) -> Finding:
     recording, samples = material.recording, material.known.samples
     seconds = samples / recording.rate
-    track = ("" if recording.track is None else
-             f", audio track {recording.track} of {recording.tracks} (inference.track=all: all)")
+    track = ""
+    if isinstance(recording, containers.Track) and recording.track is not None:
+        track = f", audio track {recording.track} of {recording.tracks} (inference.track=all: all)"
     values = {"seconds": round(seconds, 3), "sample_rate": recording.rate,
               "channels": recording.channels, "container": recording.container,
               "format": recording.subtype, "track": recording.track}
@@ -203,7 +204,8 @@ def _find_silence(material: _Material) -> Finding:
 
 def _describe_channels(material: _Material) -> Finding:
     source, count = material.known.source, material.recording.channels
-    remarks, settings, mono = [], (), None
+    remarks, mono = [], None
+    settings: tuple[str, ...] = ()
     for number, first in enumerate(source):
         if first == -1:
             remarks.append(f"channel {number + 1} is digital silence")
@@ -313,7 +315,8 @@ def _measure_noise(material: _Material) -> tuple[Finding, tuple[np.ndarray, np.n
     inner = (edges[:-1] >= RANKED_HZ[0]) & (edges[1:] <= RANKED_HZ[1])
     level = powers[:, inner].sum(axis=1)
     sound = dsp.active_power(powers.sum(axis=1))
-    crackle, settings = None, ()
+    settings: tuple[str, ...] = ()
+    crackle = None
     span, alone, why = _find_noise_alone(material, sound)
     if span is None:
         floor = inspection.quiet_powers(powers, rate)

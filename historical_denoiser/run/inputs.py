@@ -45,7 +45,8 @@ def names_given(audio: str | list[str] | None) -> dict[Path, str]:
                 found.setdefault(listed, f" (line {line} of the list {name})")
         elif glob.has_magic(name) and not os.path.lexists(name):
             # A pattern without a match is kept, and reported as a missing file.
-            found |= dict.fromkeys(map(Path, sorted(glob.glob(name, recursive=True)) or [path]), "")
+            matching = map(Path, sorted(glob.glob(name, recursive=True)))
+            found |= dict.fromkeys(matching, "") or {path: ""}
         else:
             found[path] = ""
     return found
@@ -117,7 +118,8 @@ def find_recordings(audio: str | list[str] | None) -> list[Path]:
 
 def _recordings_in(top: Path) -> list[Path]:
     """Returns the files in a folder that have the ending of a recording, and logs all others."""
-    inside, others = [], Counter()
+    inside: list[Path] = []
+    others: Counter[str] = Counter()
     for item in (top, *sorted(top.rglob("*"))):
         if os.path.isdir(item):
             if not os.access(item, os.R_OK | os.X_OK):

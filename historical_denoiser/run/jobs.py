@@ -138,7 +138,8 @@ def make_job(recording: audio_io.Recording, settings: InferenceConfig,
                    {end: folder / f"{name}{end[:-4]}{mark}{suffix}{end[-4:]}"
                     for end in settings.lists}, settings.extras)
 
-    if settings.track != ALL_TRACKS or recording.track is None:
+    if (settings.track != ALL_TRACKS or recording.track is None
+            or not isinstance(recording, containers.Track)):
         return job_of(recording)
     parts = tuple(job_of(containers.open_audio(path, number), f"_track{number}")
                   for number in range(1, recording.tracks + 1))

@@ -27,7 +27,7 @@ Predict = Callable[[np.ndarray], np.ndarray]
 
 def _hash(content: np.ndarray) -> bytes:
     digest = hashlib.blake2b(repr((content.shape, content.dtype.str)).encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(content))
+    digest.update(np.ascontiguousarray(content).data)
     return digest.digest()
 
 
@@ -84,7 +84,7 @@ class Journal:
             if result is None:
                 result = np.ascontiguousarray(predict(waveforms), np.float32)
                 self._file.write(HEADER.pack(digest, *result.shape, _hash(result)))
-                self._file.write(result)
+                self._file.write(result.data)
                 self._file.flush()
             else:
                 self.replayed += 1

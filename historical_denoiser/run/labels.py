@@ -132,17 +132,16 @@ class Kept:
             raise UserError(f"{path}: the channels must be 1 to {channels}, as the recording has. "
                             f"Received: {min(missing)}")
         self._fade = max(1, round(FADE_SECONDS * sample_rate))
-        self._starts, self._stops = (np.array([round(row[side] * sample_rate) for row in rows], int)
-                                     for side in (0, 1))
-        self._channels = [[channel - 1 for channel in row[2]] or slice(None) for row in rows]
+        self._starts = np.array([round(start * sample_rate) for start, _, _ in rows], np.int64)
+        self._stops = np.array([round(stop * sample_rate) for _, stop, _ in rows], np.int64)
+        self._channels = [[channel - 1 for channel in row[2]] for row in rows]  # empty: all
         self.number = len(rows)
 
     def holds(self, click: Click) -> bool:
         """Returns whether a click lies in one that is kept."""
         inside = (self._starts <= click.start) & (self._stops >= click.stop)
-        return any(self._channels[number] == slice(None) or set(
-            self._channels[number]).issuperset(channel - 1 for channel in click.channels)
-            for number in np.flatnonzero(inside))
+        return any(not kept or set(kept).issuperset(channel - 1 for channel in click.channels)
+                   for kept in (self._channels[number] for number in np.flatnonzero(inside)))
 
     def spare(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
         """Yields blocks `(samples, channels)` with what is to be subtracted, but not from clicks.
@@ -160,6 +159,7 @@ class Kept:
                 outside = np.maximum(start - inside, inside - (stop - 1))
                 share = np.clip(outside / fade, 0.0, 1.0)
                 noise = noise.copy()
-                noise[inside[0]:inside[-1] + 1, self._channels[number]] *= share[:, None]
+                channels = self._channels[number] or slice(None)
+                noise[inside[0]:inside[-1] + 1, channels] *= share[:, None]
             done += size
             yield block, noise

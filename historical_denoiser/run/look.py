@@ -109,6 +109,6 @@ def look_at(paths: list[Path], track: Any, as_json: bool) -> dict[Path, str]:
         json.dump(entries, sys.stdout, indent=1)
         sys.stdout.write("\n")
     elif len(paths) > 1:
-        for settings, group in alike.items():
-            sys.stdout.write(f"Suggested: {command(group, settings)}\n")
+        for same, group in alike.items():
+            sys.stdout.write(f"Suggested: {command(group, same)}\n")
     return failures

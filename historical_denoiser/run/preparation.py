@@ -137,7 +137,7 @@ class Preparation:
         """Yields the blocks repaired, and keeps what changed."""
         for number, (block, repaired) in enumerate(
                 self._repairer.repair(blocks, self.rate, self.found)):
-            changed = np.flatnonzero(block != repaired) if self.kinds else ()
+            changed = np.flatnonzero(block != repaired) if self.kinds else np.zeros(0, int)
             if len(changed):
                 values = repaired.reshape(-1)[changed]
                 self.peak = max(self.peak, float(np.abs(values).max()))

@@ -89,10 +89,10 @@ def read_profile(choice: Any, read: Callable[[], Iterable[np.ndarray]], sample_r
         noise = cut(blocks, recording.rate, 0.0, MAX_SECONDS)
         return dsp.resample(noise, recording.rate, sample_rate)
     start, end = choice
-    sample_rate /= replay.speed
-    require(round(end * sample_rate) <= samples, KEY,
-            f"within the recording, which is {samples / sample_rate:.2f} s long", choice)
-    return cut(read(), sample_rate, start, min(end, start + MAX_SECONDS))
+    rate = sample_rate / replay.speed
+    require(round(end * rate) <= samples, KEY,
+            f"within the recording, which is {samples / rate:.2f} s long", choice)
+    return cut(read(), rate, start, min(end, start + MAX_SECONDS))
 
 
 def _find(read: Callable[[], Iterable[np.ndarray]], sample_rate: int) -> np.ndarray | None:
@@ -112,7 +112,7 @@ def _find(read: Callable[[], Iterable[np.ndarray]], sample_rate: int) -> np.ndar
                 min(best.end_seconds, best.start_seconds + MAX_SECONDS))
 
 
-def cut(blocks: Iterable[np.ndarray], sample_rate: int, start_seconds: float,
+def cut(blocks: Iterable[np.ndarray], sample_rate: float, start_seconds: float,
          end_seconds: float) -> np.ndarray:
     """Returns the samples between two times, `(samples, channels)`.
 

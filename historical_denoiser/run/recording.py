@@ -22,7 +22,7 @@ from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.command_line import printable
 from historical_denoiser.core.files import copy_mode, hash_of, replacing
 from historical_denoiser.formats import audio_io, containers
-from historical_denoiser.formats.containers import Reader
+from historical_denoiser.formats.containers import Reader, Track
 from historical_denoiser.formats.film import FilmWriter
 from historical_denoiser.formats.integrity import find_damage
 from historical_denoiser.formats.metadata import carry_over
@@ -156,7 +156,7 @@ def _removed(job: Job, restorer: Restorer, strength: Strength, known: Survey,
     if not strength.removes_nothing:
         restorer = replace(restorer, by_stage=True) if job.by_stage else restorer
         pairs = restorer.separate(source, prepared.rate, known,
-                                  *([journal.around] if journal else []))
+                                  journal.around if journal else lambda predict: predict)
 
     def take(pairs: Iterable[Pair], share: int) -> Iterator[Pair]:
         return ((block, noise.reshape(*block.shape, -1)[..., share]) for block, noise in pairs)
@@ -181,7 +181,7 @@ def _removed(job: Job, restorer: Restorer, strength: Strength, known: Survey,
 def _log_facts(job: Job, known: Survey, strength: Strength, speed: float, incomplete: int) -> None:
     """Logs which track is denoised, silence in the recording, and signs of damage."""
     recording = job.recording
-    if recording.track is not None:
+    if isinstance(recording, Track) and recording.track is not None:
         logger.info("%s: audio track %d (%s, %s) is denoised", recording.path, recording.track,
                     recording.codec, recording.layout)
     if known.silences and not strength.removes_nothing:
@@ -306,18 +306,18 @@ def _accompany(job: Job, places: dict[Path, Path], output: audio_io.Format, hist
             logger.warning("%s: tags and markers are not copied: %s", job.recording.path, error)
         audio_io.require_whole(places[job.denoised], samples)
     if job.picture is not None:
-        _draw(job, places, strength, prepared, samples)
+        _draw(places[job.picture], job, places, strength, prepared, samples)
     delivery.write({end: places[path] for end, path in job.lists.items()}, places[job.denoised],
                    output, history)
 
 
-def _draw(job: Job, places: dict[Path, Path], strength: Strength, prepared: Preparation,
-          samples: int) -> None:
-    """Draws input, output and residual."""
+def _draw(picture: Path, job: Job, places: dict[Path, Path], strength: Strength,
+          prepared: Preparation, samples: int) -> None:
+    """Draws input, output and residual into the file `picture`."""
     # Imported only when needed, since matplotlib takes a second to load.
     from historical_denoiser.formats.spectrogram import save_spectrograms
 
-    save_spectrograms(places[job.picture], [
+    save_spectrograms(picture, [
         ("Input, before its replay was corrected" if prepared.replay.changes else "Input",
          job.recording),
         (f"Output at strength {strength.share:g}",
@@ -347,8 +347,9 @@ def _writer(job: Job, path: Path, output: audio_io.Format, first: Reader | Itera
         dither_seed: Seed of the dither; None for no dither.
         history: Entry in the history of the file.
     """
-    if job.film is None:
-        return audio_io.Writer(path, job.recording.rate, job.recording.channels, output,
-                               dither_seed)
-    return FilmWriter(path, job.recording, job.film, blocks.timeline, first.bit_rate, dither_seed,
-                      history)
+    recording = job.recording
+    if job.film and isinstance(recording, Track) and isinstance(first, Reader) and isinstance(
+            blocks, Reader):
+        return FilmWriter(path, recording, job.film, blocks.timeline, first.bit_rate, dither_seed,
+                          history)
+    return audio_io.Writer(path, recording.rate, recording.channels, output, dither_seed)

@@ -53,16 +53,19 @@ class Levels:
         """Returns the RMS levels in dBFS, None for silence, and the change of level in dB."""
         dbfs = {name: round(10.0 * math.log10(power / self._values), 2) if power > 0.0 else None
                 for name, power in self._powers.items()}
-        known = dbfs["input"] is not None and dbfs["output"] is not None
-        return {"level_dbfs": dbfs,
-                "removed_db": round(dbfs["input"] - dbfs["output"], 2) if known else None}
+        before, after = dbfs["input"], dbfs["output"]
+        return {"level_dbfs": dbfs, "removed_db": None if before is None or after is None
+                else round(before - after, 2)}
 
 
 @contextmanager
 def passed_on(use: Callable[[logging.LogRecord], object], level: int) -> Iterator[None]:
     """Calls `use` with each log record of this program of at least `level`."""
-    handler = logging.Handler(level)
-    handler.emit = use
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            use(record)
+
+    handler = Handler(level)
     handler.addFilter(logging.Filter(PACKAGE))
     root = logging.getLogger()
     root.addHandler(handler)
@@ -104,7 +107,7 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
     if isinstance(version, int) and version > VERSION:
         raise UserError(f"{path} must be a report of version {VERSION} or lower. Received: version "
                         f"{version}, of a later release; use that, or another folder of results")
-    parts = [report.get("results"), report.get("unfinished", {})] if isinstance(
+    parts: list[Any] = [report.get("results"), report.get("unfinished", {})] if isinstance(
         report, dict) else [None]
     if not all(isinstance(part, dict) and all(isinstance(entry, dict) for entry in part.values())
                for part in parts):
