@@ -279,7 +279,8 @@ def _left_more_db(restorer: Separator, profiled: Survey, pairs: list[Pair], samp
         levels = powers(audio).sum(axis=1)
         return np.where(levels > TINY_POWER * levels.max(initial=0.0), levels, np.inf)
 
-    length, quietest = round(TRIAL_SECONDS * sample_rate), []
+    length = round(TRIAL_SECONDS * sample_rate)
+    quietest: list[tuple[float, int, np.ndarray, np.ndarray]] = []
     for audio, noise in pairs:
         for start in range(0, max(1, len(audio) - length // 2), length):
             part = slice(start, start + length)

@@ -51,10 +51,12 @@ class Delivery:
         self._job, self._wanted, self._digest = job, job.extras, digest
         self._rate = job.recording.rate
         path = self._wanted.keep_clicks
-        self.kept = labels.Kept(path and Path(path), self._rate, job.recording.channels)
+        self.kept = labels.Kept(Path(path) if path else None, self._rate,
+                                job.recording.channels)
         self.marks: list[tuple[Fraction, str]] = []
         self._clicks: list[Click] = []
-        self.gain, self._loudness = 1.0, {}
+        self.gain = 1.0
+        self._loudness: dict[str, Any] = {}
         self._tracks: list[Span] = []
 
     def list_clicks(self, restorer: Restorer, strength: Strength, known: Survey,
@@ -188,13 +190,14 @@ class Delivery:
                         ) -> None:
         job, recording, film = self._job, self._job.recording, self._job.film
         stored = (film.muxer, film.encoder) if film else (output.container, output.subtype)
-        premis.write_event(place, *(premis.Object(
+        before, after = (premis.Object(
             path.name, digest, where.stat().st_size, container,
             f"{form}, {rate} Hz, channels: {recording.channels}")
             for path, where, digest, container, form, rate in (
                 (recording.path, recording.path, self._digest, recording.container,
                  recording.subtype, recording.rate),
-                (job.denoised, restored, hash_of(restored), *stored, job.rate))), history)
+                (job.denoised, restored, hash_of(restored), *stored, job.rate)))
+        premis.write_event(place, before, after, history)
 
     def _track_files(self) -> list[Path]:
         whole = self._job.denoised
