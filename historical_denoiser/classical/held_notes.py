@@ -31,6 +31,9 @@ LINE = 10.0 ** (24.0 / 10.0)
 # `NARROW` and lies within this many bins.
 GAP_BINS, NARROW = 5, 10.0 ** (12.0 / 10.0)
 BEGAN = 10.0 ** (25.0 / 10.0)  # power of a note over the lowest at its frequency
+# Least median of a line's power over 1 s, relative to its mean: the thumps of a disc are as narrow
+# as a note, but last for a fraction of a second.
+LASTING = 0.3
 # Below this level, relative to the loudest second, the carrier is not running. Its hum would begin
 # with it, as a note does.
 SILENCE = 10.0 ** (-40.0 / 10.0)
@@ -82,6 +85,7 @@ def restore_notes(audio: np.ndarray, restored: np.ndarray, floor: np.ndarray) ->
     is_note = _find_lines(removed) & (_steady_power(_stft(audio), 0) > BEGAN * floor)
     if not is_note.any():
         return restored
+    is_note &= _lasts(removed)
     share = scipy.ndimage.maximum_filter1d(is_note.astype(np.float32), WIDTH_BINS, axis=1)
     share = scipy.ndimage.uniform_filter1d(share, FADE_FRAMES, axis=0)
     notes = np.zeros_like(removed)
@@ -118,6 +122,13 @@ def _find_lines(spectrum: np.ndarray) -> np.ndarray:
     gap = np.maximum(bins[:, : power.shape[1]], bins[:, -power.shape[1] :])
     peak = scipy.ndimage.maximum_filter1d(power, 3, axis=1)
     return (power > LINE * beside) & (peak > NARROW * gap)
+
+
+def _lasts(spectrum: np.ndarray) -> np.ndarray:
+    """Returns whether each bin sounds for most of a second, bool `(frames, LAST - FIRST)`."""
+    power = dsp.power_of_bins(spectrum[:, FIRST:LAST])
+    usual = scipy.ndimage.median_filter(power, (STEADY_FRAMES, 1), mode="nearest")
+    return usual > LASTING * _steady_power(spectrum, 0)
 
 
 def _steady_power(spectrum: np.ndarray, further_bins: int) -> np.ndarray:

@@ -47,13 +47,17 @@ def test_a_note_that_begins_and_ends_comes_back(rng):
     assert spectrum[hz > 1000.0].sum() < 1e-3 * np.sum(np.abs(np.fft.rfft(hiss)) ** 2)
 
 
-@pytest.mark.parametrize("noise", ["hum", "hum after silence", "hiss", "clicks", "band"])
+@pytest.mark.parametrize("noise", ["hum", "hum after silence", "hiss", "clicks", "band", "thumps"])
 def test_what_is_no_note_stays_away(rng, noise):
     audio = make_hiss(rng)
     if noise.startswith("hum"):
         audio += 0.1 * np.sin(2.0 * np.pi * 100.7 * times()).astype(np.float32)
     elif noise == "clicks":
         audio[rng.integers(len(audio), size=200)] += 0.5
+    elif noise == "thumps":  # as of a disc: several cycles, for a third of a second
+        for start in (2.0, 5.5, 9.0):
+            pulse = np.exp(-(((times() - start) / 0.12) ** 2))
+            audio += (0.3 * pulse * np.sin(2.0 * np.pi * 70.0 * times())).astype(np.float32)
     elif noise == "band":  # a third of an octave that swells
         spectrum = np.fft.rfft(rng.standard_normal(len(audio)))
         hz = np.fft.rfftfreq(len(audio), 1.0 / SAMPLE_RATE)
