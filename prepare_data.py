@@ -73,8 +73,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--hours", type=float, default=20.0,
                         help="length of the audio to render from scores or notes")
     parser.add_argument("--ensemble", metavar="NAME",
-                        help="that plays all scores, such as piano; without it, each score draws "
-                             "its players, and drawn pieces are added")
+                        help="ensemble that plays all scores, such as piano; without it, each "
+                             "score draws its players, and drawn pieces are added")
     parser.add_argument("--seed", type=int, default=0,
                         help="seed of performances, their order, and the excerpts to pack")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1,

@@ -71,7 +71,7 @@ def line(audio: np.ndarray, gap: slice) -> np.ndarray:
 
 
 def interpolate(damaged: np.ndarray, gap: slice) -> np.ndarray:
-    """Returns a sound with a gap of any length filled as `inference.repair` fills short ones."""
+    """Returns a sound with a gap of up to 0.38 s filled as `inference.repair` fills short ones."""
     out = damaged.copy()
     fill_gap(out, gap.start, gap.stop, len(out), SAMPLE_RATE, len(out) / SAMPLE_RATE)
     return out

@@ -3,12 +3,12 @@
 Run: python benchmarks/stages.py [--weights=FILE] [--every=1] [--recordings=FOLDER]
          [--name=stages] [key=value ...]
 
-The mixtures are those of `python evaluate.py dset=heldout`, on which no stage was tuned
-(`test_items=`, `seg_len_s_val=` and `dset.path_manifests=` choose which, and `--every=5` every
-fifth of them). Each mixture, its clean sound and its noise are restored with all stages, with the
-click stage alone, with none, and with all stages but one; so are the first 12 s of real transfers
-in a folder. Prints a table and writes it to `docs/tables/NAME/stages.csv`. Times are CPU times
-divided by that of the network without stages.
+The mixtures are those of `python evaluate.py dset=heldout`, with which two rules were chosen
+(docs/stages.md; `test_items=`, `seg_len_s_val=` and `dset.path_manifests=` choose which, and
+`--every=5` every fifth of them). Each mixture, its clean sound and its noise are restored with all
+stages, with the click stage alone, with none, and with all stages but one; so are the first 12 s of
+real transfers in a folder. Prints a table and writes it to `docs/tables/NAME/stages.csv`. Times are
+CPU times divided by that of the network without stages.
 """
 
 import argparse

@@ -81,10 +81,19 @@ def test_mediainfo_reads_the_same_md5(rng, tmp_path):
     assert "AT, Phonogrammarchiv" in told.stdout
 
 
+def test_a_wave_without_samples_has_the_md5_of_nothing(tmp_path):
+    path = tmp_path / "empty.wav"
+    sf.write(path, np.zeros((0, 1)), SAMPLE_RATE, "PCM_16")
+    chunks.append_chunks(path, [(b"LIST", b"INFO" + chunks.chain([(b"INAM", b"A waltz\0")]))])
+    archiving.add_for_archive(path, None, True)
+    assert path.read_bytes().endswith(
+        b"MD5 \x10\0\0\0" + hashlib.md5(usedforsecurity=False).digest()[::-1])
+
+
 def test_a_flac_file_gets_no_md5_and_a_warning(rng, tmp_path, caplog):
     sf.write(tmp_path / "side.flac", 0.1 * rng.standard_normal(SAMPLE_RATE), SAMPLE_RATE)
     job, _ = restore(tmp_path / "side.flac", md5=True)
-    assert "inference.md5 and inference.archive: only WAV files hold an arch" in caplog.text
+    assert "_denoised.flac: inference.md5: only WAV files hold an archival" in caplog.text
     assert sf.info(job.denoised).frames == SAMPLE_RATE
 
 

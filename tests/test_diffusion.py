@@ -21,7 +21,7 @@ from historical_denoiser.training.report import read_history
 TINY = ("diffusion.sample_rate=8000", "diffusion.octaves=2", "diffusion.bins_per_octave=6",
         "diffusion.channels=[4,4]", "diffusion.dilations=[1]", "diffusion.embedding=8",
         "seg_len_s_train=0.1", "seg_len_s_val=0.1", "batch_size=2", "steps_per_epoch=2",
-        "validation_items=7", "ema_momentum=0.5", "schedule.name=step")
+        "diffusion.sigma_max=9", "validation_items=7", "ema_momentum=0.5", "schedule.name=step")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -110,6 +110,7 @@ def test_a_file_is_restored_and_reported(recording, run, three_tunes):
     report = json.loads((recording.parent / "denoised_report.json").read_text())
     assert report["last_run"]["diffusion"]["mode"] == "estimated_gain"
     assert report["last_run"]["diffusion"]["sample_rate"] == 8000  # that of the weights
+    assert report["last_run"]["diffusion"]["sigma_max"] == 9.0  # likewise
     assert report["last_run"]["diffusion"]["seed"] == 5
 
 
@@ -117,7 +118,7 @@ def test_a_gap_is_filled_in_a_file(recording, run):
     audio, rate = soundfile.read(recording)
     audio[20000:26000, 0] = 0.0
     soundfile.write(recording, audio, rate, subtype="FLOAT")
-    done = restore(recording, run, "diffusion.mode=inpaint")
+    done = restore(recording, run, "diffusion.mode=inpaint", "diffusion.sigma_max=8")
     assert done.returncode == 0, done.stderr
     denoised, _ = soundfile.read(recording.with_name("side_denoised.wav"))
     is_same = denoised == soundfile.read(recording)[0]
@@ -126,6 +127,7 @@ def test_a_gap_is_filled_in_a_file(recording, run):
     report = json.loads((recording.parent / "denoised_report.json").read_text())
     (entry,) = report["results"].values()
     assert entry["repaired"]["gaps"]["number"] == 1
+    assert report["last_run"]["diffusion"]["sigma_max"] == 8.0
 
 
 @pytest.mark.parametrize(("settings", "message"), [

@@ -781,15 +781,21 @@ def test_eight_channels_are_read_and_written(tmp_path, muxer, name, codec):
     assert np.corrcoef(*levels)[0, 1] > 0.9  # the click of each channel has its own level
 
 
-def test_an_order_of_channels_that_crashes_the_reader_is_refused(tmp_path):
+def test_an_unusual_order_of_channels_is_kept_or_refused_where_it_crashes_the_reader(tmp_path):
     film = tmp_path / "a.mov"
     write_film(film, "mov", [Sound("pcm_s16le", layout="7.1")])
     content = film.read_bytes()
     told = bytes.fromhex("6368616e 00000000 00010000 0000063f")  # by bits
     assert content.count(told) == 1
     film.write_bytes(content.replace(told, bytes.fromhex("6368616e 00000000 00800008 00000000")))
-    _, failures = plan([film], InferenceConfig())
-    assert "a.mov: the channels of its sound come in an order that cannot be read" in failures[film]
+    if int(av.__version__.split(".")[0]) < 19:
+        _, failures = plan([film], InferenceConfig())
+        assert "a.mov: the channels of its sound come in an order that cannot be" in failures[film]
+        return
+    job = run_file(film, denoising_strength=0.0)
+    with av.open(str(film)) as before, av.open(str(job.denoised)) as after:
+        assert after.streams.audio[0].layout.name == before.streams.audio[0].layout.name
+    np.testing.assert_array_equal(heard(job.denoised)[1], heard(film)[1])
 
 
 def test_the_sound_of_a_film_is_dithered(tmp_path):

@@ -123,7 +123,7 @@ def fill_gap(sound: np.ndarray, start: int, stop: int, following: int, sample_ra
         longest: Longest gap to fill, in seconds.
 
     Returns:
-        Whether it is at most so long, with enough sound around.
+        Whether it is at most `longest`, with enough sound around.
     """
     missing, reach = stop - start, round(MODEL_SECONDS * sample_rate)
     sides = sound[max(0, start - reach):start], sound[stop:min(stop + reach, following)]

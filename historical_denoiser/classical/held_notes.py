@@ -125,10 +125,11 @@ def _find_lines(spectrum: np.ndarray) -> np.ndarray:
 
 
 def _lasts(spectrum: np.ndarray) -> np.ndarray:
-    """Returns whether each bin sounds for most of a second, bool `(frames, LAST - FIRST)`."""
+    """Returns where each bin sounds for most of a second around, bool `(frames, LAST - FIRST)`."""
     power = dsp.power_of_bins(spectrum[:, FIRST:LAST])
     usual = scipy.ndimage.median_filter(power, (STEADY_FRAMES, 1), mode="nearest")
-    return usual > LASTING * _steady_power(spectrum, 0)
+    lasts = usual > LASTING * _steady_power(spectrum, 0)
+    return scipy.ndimage.maximum_filter1d(lasts, FADE_FRAMES, axis=0)  # to both ends of a note
 
 
 def _steady_power(spectrum: np.ndarray, further_bins: int) -> np.ndarray:

@@ -31,7 +31,8 @@ def add_for_archive(path: Path, location: str | None, md5: bool) -> None:
         old = next((chunk for chunk in found
                     if chunk[0] == LIST and chunks.content_of(file, chunk)[:4] == INFO), None)
         texts = chunks.content_of(file, old) if old else INFO
-        data = next(chunk for chunk in found if chunk[0] == b"data")
+        # The chunks of a file without samples end before the chunk of samples.
+        data = next((chunk for chunk in found if chunk[0] == b"data"), (b"data", 0, 0))
         digest = _digest(file, data) if md5 else b""
     added = [(LIST, with_text(texts, LOCATION, location))] if location is not None else []
     added += [(MD5, digest[::-1])] if md5 else []

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -39,6 +40,9 @@ from historical_denoiser.formats.self_contained import (
 
 logger = logging.getLogger(__name__)
 
+# PyAV keeps the bytes of texts that are not UTF-8 as surrogates; before version 19, if told to.
+BYTES_OF_TEXTS: dict[str, Any] = ({} if int(av.__version__.split(".")[0]) >= 19 else
+                                  {"metadata_errors": "surrogateescape"})
 # Searched for in folders, and never offered to libsndfile.
 ENDINGS = frozenset((
     ".3gp", ".aac", ".ac3", ".ape", ".asf", ".avi", ".dts", ".dv", ".eac3", ".flv", ".m2ts", ".m4a",
@@ -131,8 +135,7 @@ class _Source(io.BufferedReader):
 
 def _open(file: _Source, kind: str | None = None) -> av.container.InputContainer:
     file.seek(0)
-    return av.open(file, format=kind, container_options=dict(OPTIONS),
-                   metadata_errors="surrogateescape")
+    return av.open(file, format=kind, container_options=dict(OPTIONS), **BYTES_OF_TEXTS)
 
 
 def _raw_kind(path: Path) -> str | None:

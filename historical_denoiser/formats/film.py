@@ -553,7 +553,7 @@ class FilmWriter:
         elif output.muxer == "wav":
             options["rf64"] = "auto"
         self._container = av.open(f"file:{self.path}", "w", format=output.muxer,
-                                  container_options=options, metadata_errors="surrogateescape")
+                                  container_options=options, **containers.BYTES_OF_TEXTS)
         self._copied = _CopiedStreams(source, track.path, output.muxer)
         for stream in source.streams:
             if stream.index == track.stream:

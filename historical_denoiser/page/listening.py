@@ -261,7 +261,8 @@ def measure_sounds(found: Found, before: Sound, check: Callable[[float], object]
     def measured() -> Iterator[np.ndarray]:
         for block in read_together(sounds, check):
             rest.add(block[1] - block[len(sounds) - len(parts) :].sum(axis=0))
-            repairs.add(block[0] - block[2] if found.base else block[0] - block[0])
+            if found.base:
+                repairs.add(block[0] - block[2])
             yield block
 
     found.products = weighted_products(measured(), before.rate).tolist()

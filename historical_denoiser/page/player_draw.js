@@ -35,6 +35,7 @@ function draw() {
   for (let left = 0; left < width && removed.length; left += step)
     removed.map(({own, full, colour}) => [tall(own, full, left), colour])
       .sort(([one], [other]) => other - one)  // the smaller ones before the larger ones
+      .filter(([high]) => high > scale)  // a part that removed nothing here hides no other
       .forEach(([high, colour]) => { brush.fillStyle = colour; bar(left, high); });
   brush.globalAlpha = 1;
   drawClicks(brush, across, scale);

@@ -55,7 +55,7 @@ class Delivery:
                                 job.recording.channels)
         self.marks: list[tuple[Fraction, str]] = []
         self._clicks: list[Click] = []
-        self.gain = 1.0
+        self.gain, self._completes = 1.0, True
         self._loudness: dict[str, Any] = {}
         self._tracks: list[Span] = []
 
@@ -177,14 +177,15 @@ class Delivery:
                 self._describe_event(place, restored, output, history)
 
     def _complete(self, restored: Path) -> None:
-        """Adds what archives look for to a WAV file."""
+        """Adds what archives look for to a WAV file; the first failure is told, and is the last."""
         location, md5 = self._wanted.archive, self._wanted.md5
-        if md5 or location is not None:
+        if self._completes and (md5 or location is not None):
             try:
                 add_for_archive(restored, location, md5)
             except UserError as error:
-                logger.warning("%s: inference.md5 and inference.archive: %s", self._job.denoised,
-                               error)
+                self._completes = False
+                names = ["inference.md5"] * md5 + ["inference.archive"] * (location is not None)
+                logger.warning("%s: %s: %s", self._job.denoised, " and ".join(names), error)
 
     def _describe_event(self, place: Path, restored: Path, output: audio_io.Format, history: str,
                         ) -> None:

@@ -245,7 +245,7 @@ def _analyse(job: Job, restorer: Restorer, strength: Strength, noise_profile: An
 
     if analysed and seconds > EXCERPTS_SECONDS:
         logger.info("%s: %.0f s of it are analysed first, to measure the noise", recording.path,
-                    analysed)
+                    EXCERPTS_SECONDS)
     known = restorer.analyse(known, read, recording.rate, profile, advance)
     if known.hum_hz is not None:
         logger.info("%s: hum at multiples of %.2f Hz is removed first", recording.path,
@@ -348,8 +348,10 @@ def _writer(job: Job, path: Path, output: audio_io.Format, first: Reader | Itera
         history: Entry in the history of the file.
     """
     recording = job.recording
-    if job.film and isinstance(recording, Track) and isinstance(first, Reader) and isinstance(
-            blocks, Reader):
-        return FilmWriter(path, recording, job.film, blocks.timeline, first.bit_rate, dither_seed,
-                          history)
-    return audio_io.Writer(path, recording.rate, recording.channels, output, dither_seed)
+    if job.film is None:
+        return audio_io.Writer(path, recording.rate, recording.channels, output, dither_seed)
+    if not (isinstance(recording, Track) and isinstance(first, Reader)
+            and isinstance(blocks, Reader)):
+        raise TypeError("a film must be read by a `Reader`, which knows its times")
+    return FilmWriter(path, recording, job.film, blocks.timeline, first.bit_rate, dither_seed,
+                      history)
