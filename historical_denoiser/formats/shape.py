@@ -50,8 +50,9 @@ def _copy_sizes(old: io.BufferedIOBase, new: io.BufferedIOBase) -> None:
     """Copies width and height from the track headers (ISO/IEC 14496-12, 8.3.2) of an MP4 file."""
     places = [[], []]
     for file, found in zip((old, new), places, strict=True):
-        # FFmpeg reads a damaged source whose headers mutagen cannot: then nothing is copied.
-        with suppress(AtomError, KeyError):
+        # FFmpeg reads a damaged source whose headers mutagen cannot: then nothing is copied. The
+        # size of an atom may be beyond any place to seek.
+        with suppress(AtomError, KeyError, ValueError, OverflowError):
             for track in Atoms(file)[b"moov"].findall(b"trak"):
                 header, handler = track[(b"tkhd",)], track[(b"mdia", b"hdlr")]
                 file.seek(handler.offset + 16)

@@ -305,6 +305,14 @@ def test_a_shape_that_only_the_header_holds_is_kept(tmp_path, caplog, muxer, end
         assert content[content.index(b"tkhd") + 81] == 96
 
 
+def test_a_film_with_an_atom_beyond_any_place_is_restored(tmp_path):
+    path = tmp_path / "film.mov"
+    write_film(path, "mov", [Sound("pcm_s16le")], 0.5)
+    path.write_bytes(path.read_bytes() + struct.pack(">I4sQ", 1, b"free", 2**63 + 16))
+    result, track, _ = rewrite(path)
+    assert packets_of(result, track.stream) == packets_of(path, track.stream)
+
+
 def element(kind: int, *content: bytes) -> bytes:
     """Returns an element of a Matroska file."""
     inside = b"".join(content)
