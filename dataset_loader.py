@@ -25,16 +25,24 @@ from historical_denoiser.data.noise_colour import shape_noise
 from historical_denoiser.data.pair_cache import PairCache, SourcePair
 from historical_denoiser.data.settings import SPLITS, DsetConfig
 from historical_denoiser.data.sources import SUBSONIC_HZ, CleanSource, NoiseSource
-from historical_denoiser.noise.carriers import FOLLOWING_KINDS, KINDS, MOVING, CarrierConfig
+from historical_denoiser.noise.carriers import (
+    FOLLOWING_KINDS,
+    KINDS,
+    MOVING,
+    CarrierConfig,
+    print_through,
+)
+from historical_denoiser.noise.moving import MovingConfig, fluctuate
 
 # Settings that change how cached pairs are mixed, but not the pairs.
 MIXING_KEYS = ("cache_items", "path_cache", "snr_db", "level_db", "share_clean", "share_silent",
                "reference_dbfs", "evaluation_snrs_db", "share_profile", "share_heard",
-               "share_changing", "share_coded")
-PAIR_VERSION = 8  # raised when the same settings give other pairs
+               "share_changing", "share_coded", "share_printed")
+PAIR_VERSION = 9  # raised when the same settings give other pairs
 CACHE_STREAM = 1  # the last number of the seeds of cached pairs, which those of mixtures lack
 PROBE_STREAM = 3  # the same for the clean sounds of probes
 CLEAN_STREAM = 4  # and for mixtures without noise
+MOVING_STREAM = 5  # and for the fluctuation of fixed noise
 PROFILE_SECONDS = (0.5, 2.0)  # length of the noise from which a training mixture's profile is made
 TEST_PROFILE_SECONDS = 1.5  # the same for fixed mixtures
 # This share of the training profiles contains the signal at this level, as if a user's excerpt of
@@ -101,7 +109,7 @@ class Mixer:
             snr_db = float("-inf")
         level_db = float(rng.uniform(*self.dset.level_db))
         # With generators of their own, these leave the other draws as they were without them.
-        profiling, changing, coding = rng.spawn(3)
+        profiling, changing, coding, printing = rng.spawn(4)
         chance = profiling.random() if self.profile_form else 1.0
         has_profile = chance < self.dset.share_profile
         needs_estimate = not has_profile and (
@@ -113,7 +121,7 @@ class Mixer:
             pair, other = self.cache[first], self.cache[second]
             if other.follows:
                 pair = other
-        mixture = self._mix_changing(pair, other, snr_db, level_db, changing)
+        mixture = self._print(self._mix_changing(pair, other, snr_db, level_db, changing), printing)
         profile = self._choose_stretch(mixture, profiling) if has_profile else None
         return self._code(replace(mixture, profile=profile, needs_estimate=needs_estimate), coding)
 
@@ -136,18 +144,24 @@ class Mixer:
     def evaluation_item(self, index: int) -> Mixture:
         """Makes fixed mixture `index` of a grid of categories, SNRs and noises.
 
-        The category changes from one mixture to the next, the noise most slowly.
+        The category changes from one mixture to the next, the noise most slowly. For validation,
+        the noise fluctuates in a third of the mixtures of each category, SNR and noise.
         """
         rng = np.random.default_rng([*self.seed, index])
+        moving_seed = [*self.seed, index, MOVING_STREAM]
         snrs_db, noises = self.dset.evaluation_snrs_db, self.noise.evaluated
         index, category = divmod(index, len(self.categories))
         index, snr = divmod(index, len(snrs_db))
         kind, recording = noises[index % len(noises)]
+        fluctuates = self.split == "validation" and (category + snr + index) % 3 == 0
         clean = self.clean.draw(self.categories[category], rng)
         more = round(TEST_PROFILE_SECONDS * SAMPLE_RATE) if self.profile_form else 0
         drawn = self.noise.generate(kind, rng, more=more) if recording is None else (
             self.noise.draw_recorded(kind, rng, recording, more))
         drawn, profile = np.split(drawn, [self.samples])
+        if fluctuates:  # with the default ranges, so that settings do not change the mixtures
+            drawn, profile = (fluctuate(part, np.random.default_rng(moving_seed), MovingConfig())
+                              if len(part) else part for part in (drawn, profile))
         # `noise` is scaled without the profile, so that it is the same where there is none.
         noise = shape_noise(drawn, 0.0, 0.0, rng, snr_highpass_hz=self.dset.snr_highpass_hz)
         profile = profile * np.float32(np.abs(noise).max() / np.abs(drawn).max())
@@ -187,7 +201,7 @@ class Mixer:
             noise = self.noise.generate(kind, rng, clean if follows else None, more)
         else:
             noise = self.noise.draw_recorded(kind, rng, more=more)
-        if not follows and kind != MOVING:
+        if kind != MOVING:
             noise = self.noise.move(noise, rng)
         noise = shape_noise(noise, self.dset.noise_db_spread, self.highpass_hz, rng,
                             self.samples + more, self.dset.snr_highpass_hz, more)
@@ -225,6 +239,17 @@ class Mixer:
         mixture = self._mix(pair, changed, snr_db, level_db)
         return replace(mixture, noisy=mixture_gain * mixture.noisy,
                        clean=mixture_gain * mixture.clean)
+
+    def _print(self, mixture: Mixture, rng: np.random.Generator) -> Mixture:
+        """Adds print-through to a share of the mixtures with noise of tape.
+
+        Its level is relative to the clean sound, so that it cannot be part of the noise, which is
+        scaled to an SNR.
+        """
+        if not mixture.noise.startswith("tape ") or rng.random() >= self.dset.share_printed:
+            return mixture
+        printed = print_through(mixture.clean, rng, self.noise.carrier.tape)
+        return replace(mixture, noisy=mixture.noisy + printed)
 
     def _code(self, mixture: Mixture, rng: np.random.Generator) -> Mixture:
         """Encodes and decodes a share of the mixtures and of the noise for their profiles."""

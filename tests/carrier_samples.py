@@ -45,7 +45,8 @@ def plain_disc(**changes: object) -> CarrierConfig:
     settings = dict(spectra_db=[[0.0] * len(parts.BAND_HZ)], fitted_chance=1.0,
                     tilt_db_per_octave=[0.0, 0.0], colour_db=[0.0, 0.0], cutoff_hz=[1e6, 1e6],
                     swish_db=[0.0, 0.0], crackles_per_second=[0.0, 0.0],
-                    clicks_per_second=[0.0, 0.0], locked_share=[0.0, 0.0], part_chance=0.0)
+                    clicks_per_second=[0.0, 0.0], locked_share=[0.0, 0.0], part_chance=0.0,
+                    run_out_chance=0.0, episode_chance=0.0)
     return CarrierConfig(alone_share=0.0, dominant_share=0.0,
                          gramophone=GramophoneConfig(**(settings | changes)))
 

@@ -30,13 +30,15 @@ def test_configurations_compose(name, unet):  # the last three as published
     cfg = composed(name=name)
     assert isinstance(cfg, Config) and cfg.path_experiment.startswith("experiments/")
     assert unet is None or cfg.unet == unet
+    if name == "conf":  # faint hiss, and print-through, are part of the training
+        assert cfg.dset.snr_db == [-4.0, 50.0] and cfg.dset.share_printed > 0.0
 
 
 @pytest.mark.parametrize("kind", ["gramophone", "film", "tape", "mixed"])
 def test_noise_group(kind):
     noise = composed(f"noise={kind}").noise
     chosen = OmegaConf.load(CONF / f"noise/{kind}.yaml")
-    assert noise.kind == kind
+    assert noise.kind == kind and noise.fluctuating_share == 0.4
     assert noise == OmegaConf.to_object(OmegaConf.merge(CarrierConfig, chosen))
     shares = [noise.share(name) for name in ("gramophone", "film", "tape", "hum")]
     assert sum(shares) == pytest.approx(1.0)

@@ -23,6 +23,8 @@ from historical_denoiser.data.sources import choose_by_name
 from historical_denoiser.noise.carriers import KINDS, CarrierConfig, PartShares
 from historical_denoiser.training.metrics import snr_db
 
+STEADY = CarrierConfig(moving_share=0.0, fluctuating_share=0.0)
+
 
 def train_items(dset, count, seconds=0.3, **more):
     """Returns the first training mixtures."""
@@ -225,7 +227,7 @@ def test_clean_audio_varies_in_training_only(tmp_path):
     dset = tunes_and_noise(tmp_path, clean_speed=[0.5, 2.0], clean_db_spread=3.0,
                            share_layered=0.5)
     pitches = []
-    for item in train_items(dset, 24, seconds=1.0):
+    for item in train_items(dset, 24, seconds=1.0, carrier=STEADY):
         spectrum = np.abs(np.fft.rfft(item.clean * np.hanning(len(item.clean))))
         peaks = scipy.signal.find_peaks(spectrum, height=0.05 * spectrum.max(), distance=5)[0]
         assert 1 <= len(peaks) <= 2  # one tone, or a second under it
@@ -239,7 +241,8 @@ def test_clean_audio_varies_in_training_only(tmp_path):
 
 
 def test_training_has_the_highpass_of_inference(dset):
-    whole, heard = (Mixer(dset, "train", 1.0, highpass_hz=hz).item(0) for hz in (0.0, 600.0))
+    whole, heard = (Mixer(dset, "train", 1.0, carrier=STEADY, highpass_hz=hz).item(0)
+                    for hz in (0.0, 600.0))
     assert spectrum_db(heard.clean, 300.0) < spectrum_db(whole.clean, 300.0) - 30.0
     low, high = spectrum_db(whole.noisy - whole.clean, 300.0, 9000.0)
     assert abs(low - high) < 3.0  # it was white
@@ -285,7 +288,7 @@ def test_what_cannot_be_trained_on_is_named(tmp_path, caplog):
 
 
 def test_only_the_wanted_noise_is_mixed(dset):
-    for kind, wanted in (("mixed", {"gramophone", "tape", "film", "hum"}),
+    for kind, wanted in (("mixed", {"gramophone", "tape", "film", "hum", "moving"}),
                          ("gramophone", {"gramophone"}), ("tape", {"tape"})):
         items = train_items(replace(dset, share_generated=0.5), 40,
                             carrier=CarrierConfig(kind=kind))
@@ -313,11 +316,42 @@ def test_shares_of_noise_that_moves(dset):
         return sum(item.noise == "moving generated" for item in draw(60, **shares))
 
     assert 8 <= count_moving(moving_share=0.6) <= 28
-    assert count_moving() == count_moving(moving_share=0.6, kind="film") == 0
-    still, moves = (draw(4, fluctuating_share=share)[3] for share in (0.0, 1.0))
-    assert still.noise == moves.noise and not np.array_equal(still.noisy, moves.noisy)
-    np.testing.assert_allclose(still.clean / np.std(still.clean),
-                               moves.clean / np.std(moves.clean), rtol=1e-4)
+    assert count_moving(moving_share=0.0) == count_moving(moving_share=0.6, kind="film") == 0
+    dset = replace(dset, share_following=1.0)
+    for kind in ("mixed", "film"):  # also if the noise follows the signal
+        still, moves = (draw(4, kind=kind, moving_share=0.0, fluctuating_share=share)[3]
+                        for share in (0.0, 1.0))
+        assert still.noise == moves.noise and not np.array_equal(still.noisy, moves.noisy)
+        np.testing.assert_allclose(still.clean / np.std(still.clean),
+                                   moves.clean / np.std(moves.clean), rtol=1e-4)
+
+
+def test_noise_fluctuates_in_a_third_of_the_validation_and_in_none_of_the_test(dset, monkeypatch):
+    def items(split):
+        return fixed_items(Mixer(dset, split, 0.5), 18)
+
+    moving, tested = items("validation"), items("test")
+    monkeypatch.setattr("dataset_loader.fluctuate", lambda noise, rng, cfg: noise)
+    counts = Counter()
+    for item, still in zip(moving, items("validation"), strict=True):
+        if not np.array_equal(item.noisy, still.noisy):
+            counts.update([item.category, item.snr_db, item.noise])
+    assert counts == {"speech": 2, "effects": 2, "music": 2, 3.0: 2, 10.0: 2, 20.0: 2,
+                      moving[0].noise: 3, moving[-1].noise: 3}
+    for item, same in zip(tested, items("test"), strict=True):
+        np.testing.assert_array_equal(item.noisy, same.noisy)
+
+
+def test_print_through_is_added_to_noise_of_tape_at_a_level_below_the_programme(dset):
+    dset = replace(dset, share_generated=1.0, snr_db=[50.0, 50.0])
+    for kind, has_prints in (("tape", True), ("film", False)):
+        printed, plain = (train_items(replace(dset, share_printed=share), 4,
+                                      carrier=CarrierConfig(kind)) for share in (1.0, 0.0))
+        for item, other in zip(printed, plain, strict=True):
+            np.testing.assert_array_equal(item.clean, other.clean)
+            echo = item.noisy - other.noisy
+            assert echo.any() == has_prints
+            assert dsp.decibels(dsp.power(echo) / dsp.power(item.clean) + 1e-9) < -26.0
 
 
 def test_coded_mixtures_keep_step_with_their_target(dset):
@@ -389,8 +423,8 @@ def hums(folders, dset):
 @pytest.mark.parametrize("speed", [1.0, 1.3])
 def test_a_profile_is_another_stretch_of_the_same_noise_at_its_gain(hums, speed):
     hums = replace(hums, share_profile=1.0, noise_speed=[speed, speed])
-    profiled, blind = (train_items(hums, 12, 0.5, highpass_hz=20.0, profile_form=form)
-                      for form in (FORM, None))
+    profiled, blind = (train_items(hums, 12, 0.5, carrier=STEADY, highpass_hz=20.0,
+                                   profile_form=form) for form in (FORM, None))
     for item, plain in zip(profiled, blind, strict=True):
         noise = item.noisy - item.clean
         assert loudest_hz(item.profile) == pytest.approx(loudest_hz(noise), abs=4.0)
@@ -465,6 +499,7 @@ def test_fixed_mixtures_are_the_same_with_profiles(hums):
     for item, plain in zip(profiled, blind, strict=True):
         np.testing.assert_array_equal(item.noisy, plain.noisy)
         assert len(item.profile) == 1.5 * SAMPLE_RATE and plain.profile is None
+    for item in profiled[1:]:  # the noise of the first fluctuates
         assert dsp.power(item.profile) == pytest.approx(dsp.power(item.noisy - item.clean),
                                                         rel=0.01)
 

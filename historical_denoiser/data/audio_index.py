@@ -19,9 +19,10 @@ logger = logging.getLogger(__name__)
 
 MAX_NAMED = 5  # a warning names at most so many of the files that are skipped
 HELD_OUT_SHARE = 0.1  # the share of the groups in each split that is held out
-# Raised when bundled files change their split: version 3 moved noise into folders named after
-# splits. Only another salt would change the splits of users' files.
-SPLIT_VERSION = 3
+# Raised when fixed mixtures change: version 3 moved noise into folders named after splits, since
+# version 4 a third of the validation noise fluctuates. Only another salt would change the splits of
+# users' files.
+SPLIT_VERSION = 4
 SPLIT_SALT = "2.95917"
 CHANNEL_SUFFIX = re.compile(r"[_-](L|R|left|right)$", re.IGNORECASE)
 # Stretches of one recording, named as by `noise_tools.py find` or after their seconds.

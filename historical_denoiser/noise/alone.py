@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from historical_denoiser.noise import parts
+from historical_denoiser.noise import episodes, parts
 from historical_denoiser.noise.carriers import (
     CarrierConfig,
     draw_bare_hum,
@@ -40,6 +40,7 @@ CLICK_MS = (0.1, 2.0)  # what is longer, or rings, is struck wood or metal, a wa
 RINGING_CHANCE, MAX_RINGING_MS = 0.2, 0.5  # ringing lasts three times as long
 MAX_CLICK_TIME = 0.4  # maximal share of the time that clicks fill
 THUMPS_PER_SECOND = (0.7, 4.0)
+EPISODE_CHANCE = 0.15  # of hiss, crackle and rumble that rise or fall for a while
 RUMBLE_HZ = (20.0, 200.0)
 
 
@@ -105,8 +106,7 @@ def _draw_rumble(rng: np.random.Generator, carrier: CarrierConfig) -> Part:
 
 
 def _draw_thumps(rng: np.random.Generator, carrier: CarrierConfig) -> Part:
-    return parts.events(rng, draw_rate(rng, THUMPS_PER_SECOND), 0.0, 4.0, parts.thump_bank(rng),
-                        is_alone=True)
+    return parts.thumps(rng, draw_rate(rng, THUMPS_PER_SECOND), 0.0, 4.0, is_alone=True)
 
 
 MAKERS: dict[str, Callable[[np.random.Generator, CarrierConfig], Part]] = {
@@ -134,4 +134,7 @@ def draw_part(rng: np.random.Generator, carrier: CarrierConfig) -> tuple[str, Pa
     shares = np.array([getattr(carrier.part_shares, name) for name in names])
     odds = shares / shares.sum() if shares.any() else None
     name = str(rng.choice(names, p=odds))
-    return name, parts.at_unit_level(MAKERS[name](rng, carrier))
+    part = MAKERS[name](rng, carrier)
+    if name in episodes.TREBLE_HZ and rng.uniform() < EPISODE_CHANCE:
+        part = episodes.modulate(rng, part, episodes.TREBLE_HZ[name])
+    return name, parts.at_unit_level(part)

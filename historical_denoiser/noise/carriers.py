@@ -18,7 +18,7 @@ import scipy
 from historical_denoiser.audio.dsp import SAMPLE_RATE, to_gain
 from historical_denoiser.audio.replay import disc_replay_db
 from historical_denoiser.core.checks import require, require_range
-from historical_denoiser.noise import parts
+from historical_denoiser.noise import episodes, parts
 from historical_denoiser.noise.moving import MovingConfig
 from historical_denoiser.noise.parts import Part, draw, draw_rate, grid_hz
 from historical_denoiser.noise.ranges import Ranges, between, chance, choices, spectra
@@ -97,6 +97,14 @@ def _draw_impulses(rng: np.random.Generator, cfg: GramophoneConfig | FilmConfig,
             turn_seconds, locked_share, burst, loudest_db=cfg.loudest_db))}
 
 
+def _add_episodes(rng: np.random.Generator, drawn: dict[str, tuple[float, Part]], chance: float,
+                  ) -> dict[str, tuple[float, Part]]:
+    """Lets each part of `episodes.TREBLE_HZ` rise or fall for a while, with a probability."""
+    return {name: (level_db, episodes.modulate(rng, part, episodes.TREBLE_HZ[name])
+                   if name in episodes.TREBLE_HZ and rng.uniform() < chance else part)
+            for name, (level_db, part) in drawn.items()}
+
+
 def draw_burst_band(rng: np.random.Generator) -> tuple[float, float]:
     """Draws the band in Hz, lower and upper edge, of a mechanism's or a loose contact's noise."""
     low_hz = draw_rate(rng, (20.0, 1500.0)) if rng.uniform() < 0.6 else 20.0
@@ -170,6 +178,9 @@ class GramophoneConfig(Ranges):
     cutoff_hz: list[float] = between(4000.0, 20000.0, "above 0")
     turns_per_minute: list[float] = choices([78.26, 78.26, 78.26, 76.0, 80.0, 45.0, 33.333])
     swish_db: list[float] = between(0.0, 4.0)  # level modulation of the hiss within one turn
+    run_out_chance: float = chance(0.12)  # a lead-in or run-out groove: the arm swings each turn
+    run_out_db: list[float] = between(4.0, 26.0)  # level modulation of its hiss within one turn
+    run_out_treble_db: list[float] = between(0.0, 12.0)  # and of the treble of its hiss, besides
     crackles_per_second: list[float] = between(10.0, 800.0, "at least 0")
     crackle_db: list[float] = between(5.0, 48.0)  # median
     crackle_spread_db: list[float] = between(3.0, 9.0, "at least 0")  # standard deviation
@@ -191,6 +202,13 @@ class GramophoneConfig(Ranges):
     needle_ms: list[float] = between(20.0, 300.0, "above 0")
     hum_db: list[float] = between(-20.0, 15.0)
     part_chance: float = chance(0.6)  # for each of thumps, rumble and hum
+    episode_chance: float = chance(0.12)  # for each of `episodes.TREBLE_HZ`
+
+
+def _draw_swish(rng: np.random.Generator, swish_db: Sequence[float]) -> np.ndarray:
+    """Draws levels in dB at 64 points of a turn."""
+    swish = scipy.fft.irfft(np.append([0.0], rng.normal(size=6) + 1j * rng.normal(size=6)), 64)
+    return swish * (0.5 * draw(rng, swish_db) / np.abs(swish).max())
 
 
 def _draw_disc(rng: np.random.Generator, cfg: GramophoneConfig) -> Carrier:
@@ -201,15 +219,14 @@ def _draw_disc(rng: np.random.Generator, cfg: GramophoneConfig) -> Carrier:
     hiss = parts.hiss(rng, band(frequency_hz) + _draw_spectrum_db(
         rng, cfg, frequency_hz, disc_replay_db(frequency_hz, *replay_hz)))
     turn = 60.0 / float(rng.choice(cfg.turns_per_minute))
-    swish = scipy.fft.irfft(np.append([0.0], rng.normal(size=6) + 1j * rng.normal(size=6)), 64)
-    swish *= 0.5 * draw(rng, cfg.swish_db) / np.abs(swish).max()
+    swish = _draw_swish(rng, cfg.swish_db)
     hiss = parts.multiply(hiss, parts.swing(rng, rng.uniform(0.0, 1.0), swish, turn))
     locked = draw(rng, cfg.locked_share)
     drawn = {"hiss": (0.0, hiss), **_draw_impulses(rng, cfg, band, turn, locked)}
     if rng.uniform() < cfg.part_chance:
-        drawn["thumps"] = 0.0, parts.events(
+        drawn["thumps"] = 0.0, parts.thumps(
             rng, draw_rate(rng, cfg.thumps_per_second), draw(rng, cfg.thump_db), 4.0,
-            parts.thump_bank(rng), turn, locked, loudest_db=cfg.loudest_db)
+            turn_seconds=turn, locked_share=locked, loudest_db=cfg.loudest_db)
     if rng.uniform() < cfg.part_chance:
         drawn["rumble"] = draw(rng, cfg.rumble_db), parts.rumble(
             rng, turn, rng.uniform(0.0, 0.7), cfg.rumble_hz, cfg.rumble_ring_seconds)
@@ -223,7 +240,13 @@ def _draw_disc(rng: np.random.Generator, cfg: GramophoneConfig) -> Carrier:
                                 is_tonal=False)
         drawn["needle"] = 0.0, parts.events(own, draw_rate(own, cfg.needles_per_second),
                                             draw(own, cfg.needle_db), 5.0, bank)
-    return Carrier(drawn)
+    aside = rng.spawn(1)[0]
+    if aside.uniform() < cfg.run_out_chance:
+        swings = [parts.swing(aside, 0.0, _draw_swish(aside, range_db), turn)
+                  for range_db in (cfg.run_out_db, cfg.run_out_treble_db)]
+        drawn["hiss"] = 0.0, episodes.shelve(parts.multiply(hiss, swings[0]), swings[1],
+                                             draw_rate(aside, episodes.TREBLE_HZ["hiss"]))
+    return Carrier(_add_episodes(aside, drawn, cfg.episode_chance))
 
 
 # --- Film ------------------------------------------------------------------------------------
@@ -271,6 +294,7 @@ class FilmConfig(Ranges):
     signal_frying_chance: float = chance(0.3)  # crackle that follows the signal as well
     signal_frying_db: list[float] = between(-10.0, 15.0)  # its RMS over that of the hiss
     part_chance: float = chance(0.6)  # for each of buzz, splices, mains hum and lamp hum
+    episode_chance: float = chance(0.12)  # for each of hiss and crackle
 
 
 def draw_mechanism(rng: np.random.Generator, cfg: FilmConfig) -> Part:
@@ -322,9 +346,9 @@ def _draw_film(rng: np.random.Generator, cfg: FilmConfig) -> Carrier:
         drawn["buzz"] = draw(rng, cfg.buzz_db), parts.make_hum(
             rng, buzz_hz, int(rng.integers(8, 60)), rng.uniform(-9.0, -1.0), 0.001, band)
     if rng.uniform() < cfg.part_chance:
-        drawn["splices"] = 0.0, parts.events(
+        drawn["splices"] = 0.0, parts.thumps(
             rng, draw_rate(rng, cfg.splices_per_second), draw(rng, cfg.splice_db), 4.0,
-            parts.thump_bank(rng), loudest_db=cfg.loudest_db)
+            loudest_db=cfg.loudest_db)
     # A lamp brightens twice in each period of the mains.
     for name, multiple in (("hum", 1), ("lamp", 2)):
         if rng.uniform() < cfg.part_chance:
@@ -342,7 +366,7 @@ def _draw_film(rng: np.random.Generator, cfg: FilmConfig) -> Carrier:
         level_db, follow = following
         following = level_db, partial(_follow_with_frying, follow, parts.amplify(
             frying, draw(aside, cfg.signal_frying_db)))
-    return Carrier(drawn, following)
+    return Carrier(_add_episodes(aside, drawn, cfg.episode_chance), following)
 
 
 # --- Tape ------------------------------------------------------------------------------------
@@ -350,6 +374,7 @@ def _draw_film(rng: np.random.Generator, cfg: FilmConfig) -> Carrier:
 # Bass and treble time constants in microseconds (0: none) of tape replay, IASA-TC 04 section 5.4.
 TAPE_REPLAY_US = ((0, 17.5), (0, 35), (3180, 50), (0, 50), (0, 70), (0, 100), (3180, 90),
                   (3180, 120), (3180, 140), (0, 200), (3180, 200))
+CLOG_ORDER = 3  # the loss grows with frequency, as the distance of the head does in wavelengths
 
 
 @dataclass
@@ -367,6 +392,16 @@ class TapeConfig(Ranges):
     hum_db: list[float] = between(-25.0, 10.0)
     modulation_db: list[float] = between(-6.0, 9.0)  # noise that follows the signal, at its RMS
     part_chance: float = chance(0.6)  # for each of dropouts and hum
+    # Dirt on the head: the treble of the hiss falls for a while. (That of the sound stays, since a
+    # denoiser cannot restore it.)
+    clog_chance: float = chance(0.2)
+    clog_db: list[float] = between(6.0, 30.0)
+    clog_seconds: list[float] = between(0.1, 3.0, "above 0")
+    clog_hz: list[float] = between(1000.0, 6000.0, "above 0")  # frequency at which the loss begins
+    print_chance: float = chance(0.25)  # print-through: echoes one turn of the reel away
+    print_db: list[float] = between(-50.0, -30.0)  # relative to the programme
+    print_seconds: list[float] = between(1.0, 2.0, "above 0")  # duration of the turn
+    print_hz: list[float] = between(300.0, 1500.0, "above 0")  # frequency that is printed most
 
 
 def _draw_tape(rng: np.random.Generator, cfg: TapeConfig) -> Carrier:
@@ -384,10 +419,39 @@ def _draw_tape(rng: np.random.Generator, cfg: TapeConfig) -> Carrier:
                             20.0 * np.log10(max(depth_db, 1e-3)), 3.0,
                             parts.dip_bank(rng, cfg.dropout_ms), signed=False)
         hiss = parts.multiply(hiss, (to_gain(-dip) for dip in dips))
+    own = rng.spawn(1)[0]
+    if own.uniform() < cfg.clog_chance:
+        loss_db = episodes.episodes(own, -draw(own, cfg.clog_db), cfg.clog_seconds,
+                                    episodes.REST_SECONDS)
+        hiss = episodes.shelve(hiss, map(to_gain, loss_db), draw_rate(own, cfg.clog_hz),
+                               CLOG_ORDER)
     drawn = {"hiss": (0.0, hiss)}
     if rng.uniform() < cfg.part_chance:
         drawn["hum"] = _draw_mains(rng, cfg.hum_db)
     return Carrier(drawn, following)
+
+
+def print_through(signal: np.ndarray, rng: np.random.Generator, cfg: TapeConfig) -> np.ndarray:
+    """Draws the print-through of a programme: an echo before it and another one after it.
+
+    On the reel, each layer magnetises its neighbours. The field of the wavelength 2 pi / k at the
+    distance d is proportional to k exp(-k d), so that a middle frequency is printed most.
+
+    Args:
+        signal: Programme `(samples,)`, taken as periodic.
+        rng: Source of all randomness.
+        cfg: The ranges `print_db`, `print_seconds` and `print_hz`.
+
+    Returns:
+        float32 array `(samples,)`.
+    """
+    size = len(signal)
+    ratio = scipy.fft.rfftfreq(size, 1.0 / SAMPLE_RATE) / draw_rate(rng, cfg.print_hz)
+    printed = scipy.fft.irfft(scipy.fft.rfft(signal) * ratio * np.exp(1.0 - ratio), size)
+    shift = round(draw(rng, cfg.print_seconds) * SAMPLE_RATE)
+    before, after = (to_gain(draw(rng, cfg.print_db)) * np.roll(printed, way * shift)
+                     for way in (-1, 1))
+    return (before + after).astype(np.float32)
 
 
 # --- Hum -------------------------------------------------------------------------------------
@@ -485,8 +549,9 @@ class CarrierConfig:
     dominant_share: float = 0.15  # share in which one part is louder than all others
     dominant_db: list[float] = field(default_factory=lambda: [3.0, 25.0])  # its level over the rest
     part_shares: PartShares = field(default_factory=PartShares)
-    moving_share: float = 0.0  # share of generated noises that belong to no carrier
-    fluctuating_share: float = 0.0  # share of all other noises whose levels fluctuate
+    # Share of the generated noises of "mixed" that belong to no carrier.
+    moving_share: float = 0.5
+    fluctuating_share: float = 0.4  # share of all other noises whose levels fluctuate
     moving: MovingConfig = field(default_factory=MovingConfig)
     gramophone_share: float = 0.25  # shares of the kinds in "mixed"
     film_share: float = 0.25

@@ -82,7 +82,7 @@ class NoiseMeasures:
         exactly = GramophoneConfig(
             **ranges([self]), fitted_chance=1.0, tilt_db_per_octave=[0.0, 0.0],
             colour_db=[0.0, 0.0], cutoff_hz=[1e5, 1e5], swish_db=[0.0, 0.0],
-            locked_share=[0.0, 0.0], part_chance=0.0)
+            locked_share=[0.0, 0.0], part_chance=0.0, run_out_chance=0.0, episode_chance=0.0)
         return generate("gramophone", samples, rng, carrier=CarrierConfig(
             alone_share=0.0, dominant_share=0.0, gramophone=exactly))
 

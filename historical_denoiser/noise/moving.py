@@ -42,6 +42,9 @@ class MovingConfig(Ranges):
     common_chance: float = chance(0.33)  # levels that are partly common to all bands
     burst_chance: float = chance(0.25)  # short increases of the level
     burst_db: list[float] = between(5.0, 25.0)
+    fading_chance: float = chance(0.12)  # level of all bands that fades like a short-wave radio
+    fading_db: list[float] = between(6.0, 40.0, "at least 0")  # depth exceeded in 1 % of the time
+    fading_seconds: list[float] = between(0.5, 10.0, "above 0")  # time between independent levels
     ripple_chance: float = chance(0.5)  # spectrum with a fine ripple
     ripple_db: list[float] = between(1.0, 7.0, "at least 0")
     ripple_hz: list[float] = between(5.0, 600.0, "above 0")  # distance of its peaks
@@ -104,9 +107,9 @@ def make_pulses(samples: int, rng: np.random.Generator) -> np.ndarray:
     is_locked = rng.uniform() < 0.4
     turn = float(rng.choice(TURN_SECONDS)) * draw(rng, (0.9, 1.1))
     per_second = draw_rate(rng, PULSES_PER_SECOND)
-    chunks = parts.events(
-        rng, per_second, 0.0, draw(rng, (0.0, 6.0)), parts.thump_bank(rng), turn_seconds=turn,
-        locked_share=0.9 if is_locked else 0.0, burst=draw(rng, (0.0, 1.5)), is_alone=True)
+    chunks = parts.thumps(
+        rng, per_second, 0.0, draw(rng, (0.0, 6.0)), is_alone=True, turn_seconds=turn,
+        locked_share=0.9 if is_locked else 0.0, burst=draw(rng, (0.0, 1.5)))
     skipped = int(rng.integers(2 * parts.CHUNK))  # otherwise every noise would begin in silence
     return parts.render(chunks, samples + skipped)[skipped:]
 
@@ -264,7 +267,24 @@ def _draw_levels_db(rng: np.random.Generator, times: np.ndarray, bands: int, sec
         bursting = common if rng.uniform() < 0.5 else own  # in all bands, or in single ones
         chance = draw_rate(rng, (0.01, 0.2))
         bursting += draw(rng, cfg.burst_db) * (rng.uniform(size=bursting.shape) < chance)
-    return tuple(before * values[index] + after * values[index + 1] for values in (own, common))
+    own, common = (before * values[index] + after * values[index + 1] for values in (own, common))
+    if rng.uniform() < cfg.fading_chance:
+        common = common + _draw_fading_db(rng, times, cfg)[:, None]
+    return own, common
+
+
+def _draw_fading_db(rng: np.random.Generator, times: np.ndarray, cfg: MovingConfig) -> np.ndarray:
+    """Draws levels in dB, `(frames,)`, that fade as the waves of many paths add up.
+
+    The amplitude of short waves has a Rayleigh distribution (Watterson et al. 1970), which lies
+    20 dB below its RMS for 1 % of the time. Half of the noises are those of a receiver whose
+    automatic gain raises the noise while the carrier fades.
+    """
+    places = times / draw_rate(rng, cfg.fading_seconds) + rng.uniform()
+    knots = rng.standard_normal((2, int(places[-1]) + 2))
+    power = sum(np.interp(places, np.arange(len(path)), path) ** 2 for path in knots) / 2.0
+    fade_db = 10.0 * np.log10(np.maximum(power, 0.01)) * draw(rng, cfg.fading_db) / 20.0
+    return fade_db if rng.uniform() < 0.5 else -fade_db
 
 
 def _blend(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ reading at `hiss`.
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import scipy
@@ -32,12 +32,16 @@ SHAPES = 48
 SECOND_PULSE_CHANCE = 0.2
 # Thumps of one noise: how many differ, and their maximal length. In a share of the noises, they
 # begin with an impulse, as after a scratch or a splice. The others are pulses with a frequency, a
-# length, and an attack as a share of the length.
+# length, and an attack as a share of the length; in a share of the noises, a click precedes each.
 THUMPS = 4
-THUMP_SECONDS = 0.85
-OSCILLATION_CHANCE = 0.4
-PULSE_HZ, PULSE_SECONDS = (12.0, 100.0), (0.08, 0.8)
+THUMP_SECONDS = 1.1
+OSCILLATION_CHANCE, OSCILLATION_SECONDS = 0.4, 0.6
+PULSE_HZ, PULSE_SECONDS = (12.0, 100.0), (0.08, 1.0)
 PULSE_ATTACK = (0.05, 0.6)
+CLICK_CHANCE, CLICK_MS, CLICK_PEAK = 0.3, (0.1, 0.5), (0.3, 3.0)  # peak relative to the thump's
+# In a share of the noises, thumps come in trains: how many per train, and how many per second.
+TRAIN_CHANCE, TRAIN_COUNT, TRAIN_PER_SECOND = 0.25, (3, 12), (1.2, 12.0)
+MAX_LONE_REST = 1.3  # seconds between two trains without other noise; see `events`
 # Number of different bursts of a mechanism, and of different dropouts, in one noise.
 BURSTS = 24
 DIPS = 12
@@ -474,8 +478,8 @@ def events(rng: np.random.Generator, per_second: float, median_db: float, spread
 
 @part
 def strokes(rng: np.random.Generator, per_second: float, jitter: float, spread_db: float,
-            bank: np.ndarray) -> Part:
-    """Impulses of a mechanism at regular intervals.
+            bank: np.ndarray, rest_seconds: float = 0.0) -> Part:
+    """Impulses of a mechanism at regular intervals, continuously or in trains.
 
     Args:
         rng: Source of all randomness.
@@ -483,17 +487,42 @@ def strokes(rng: np.random.Generator, per_second: float, jitter: float, spread_d
         jitter: Standard deviation of the onsets, as a share of the interval.
         spread_db: Standard deviation of the peaks, whose median is 0 dB.
         bank: Shapes `(shapes, samples)` with a peak of 1; each impulse has one of them.
+        rest_seconds: If above 0, `TRAIN_COUNT` impulses are followed by a rest of at most this
+            length.
     """
     impulses, step = _Impulses(bank), SAMPLE_RATE / per_second
-    due = rng.uniform(0.0, step)
+    last, due = rng.uniform(-step, 0.0), np.zeros(0)
     yield READY
     while True:
-        regular = np.arange(due, CHUNK, step)
-        due += step * len(regular) - CHUNK
-        count = len(regular)
+        while last < CHUNK:
+            count, rest = int(CHUNK / step) + 1, step
+            if rest_seconds > 0.0:
+                count = rng.integers(*TRAIN_COUNT, endpoint=True)
+                rest = rng.uniform(0.2, 1.0) * rest_seconds * SAMPLE_RATE
+            due = np.append(due, last + rest + step * np.arange(count))
+            last = due[-1]
+        regular = due[due < CHUNK]
+        due, last, count = due[len(regular):] - CHUNK, last - CHUNK, len(regular)
         onset = np.clip(regular + jitter * step * rng.normal(size=count), 0, CHUNK - 1).astype(int)
         yield impulses.render(onset, rng.integers(len(bank), size=count),
                               to_gain(spread_db * rng.normal(size=count)))
+
+
+def thumps(rng: np.random.Generator, per_second: float, median_db: float, spread_db: float,
+           is_alone: bool = False, **settings: Any) -> Part:
+    """Draws low-frequency pulses at random times or, in a share of the noises, in trains.
+
+    Args:
+        rng, median_db, spread_db, is_alone: As in `events`.
+        per_second: Mean rate of the pulses. Trains are at most the inverse of it apart.
+        **settings: Further arguments of `events`.
+    """
+    bank = thump_bank(rng)
+    if rng.uniform() < TRAIN_CHANCE:
+        rest = min(1.0 / per_second, MAX_LONE_REST if is_alone else np.inf)
+        return amplify(strokes(rng, draw_rate(rng, TRAIN_PER_SECOND), rng.uniform(0.0, 0.1),
+                               spread_db, bank, rest), median_db)
+    return events(rng, per_second, median_db, spread_db, bank, is_alone=is_alone, **settings)
 
 
 def impulse_bank(rng: np.random.Generator, pulse_ms: Sequence[float],
@@ -536,31 +565,36 @@ def impulse_bank(rng: np.random.Generator, pulse_ms: Sequence[float],
 
 
 def thump_bank(rng: np.random.Generator) -> np.ndarray:
-    """Draws low-frequency pulses, `(THUMPS, samples)`, with a peak of 1.
+    """Draws low-frequency pulses, `(THUMPS, samples)`, with a peak of 1 without their clicks.
 
     There are two forms, which de Carvalho et al. 2021 call "long pulses". After a scratch or
     splice, an impulse is followed by an oscillation whose frequency and amplitude fall
     exponentially, as the resonance of arm and pick-up decays. The other form was measured on
-    shellac discs: several cycles, 0.08 to 0.8 s long, with a soft or hard onset and nothing above
-    150 Hz.
+    shellac discs: several cycles, 0.08 to 1 s long, with a soft or hard onset and nothing above
+    150 Hz; in a share of the noises, directly after a click.
     """
     time = np.arange(int(THUMP_SECONDS * SAMPLE_RATE), dtype=np.float32) / SAMPLE_RATE
-    bank = np.empty((THUMPS, len(time)), np.float32)
+    bank = np.zeros((THUMPS, len(time)), np.float32)
     is_oscillation = rng.uniform() < OSCILLATION_CHANCE
     centre_hz, length = draw_rate(rng, PULSE_HZ), draw_rate(rng, PULSE_SECONDS)
     attack, depth = draw_rate(rng, PULSE_ATTACK), rng.uniform(0.0, 1.0)
-    for row in bank:
+    clicks = draw_rate(rng, CLICK_PEAK) * impulse_bank(rng, CLICK_MS)
+    if is_oscillation or rng.uniform() >= CLICK_CHANCE:
+        clicks[:] = 0.0
+    for row, click in zip(bank, clicks, strict=False):
         if is_oscillation:
-            row[:] = _draw_oscillation(rng, time)
+            wave = _draw_oscillation(rng, time[:int(OSCILLATION_SECONDS * SAMPLE_RATE)])
         else:
-            row[:] = _draw_pulse(rng, time, centre_hz * draw_rate(rng, (0.75, 1.33)),
-                                 length * draw_rate(rng, (0.6, 1.6)), attack, depth)
+            wave = _draw_pulse(rng, time[:int(length * draw_rate(rng, (0.6, 1.6)) * SAMPLE_RATE)],
+                               centre_hz * draw_rate(rng, (0.75, 1.33)), attack, depth)
+        row[:len(wave)] = wave
         row /= np.abs(row).max()
         if is_oscillation:
             onset = time[:int(0.002 * SAMPLE_RATE)]
             row[:len(onset)] += rng.uniform(0.0, 0.5) * np.exp(-onset / 2e-4) * np.sin(
                 2.0 * np.pi * rng.uniform(1000.0, 5000.0) * onset)
             row /= np.abs(row).max()
+        row[:len(click)] += click
     return bank
 
 
@@ -573,11 +607,10 @@ def _draw_oscillation(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:
     return wave * np.minimum(1.0, time / 0.002) * np.minimum(1.0, (time[-1] - time) / 0.05)
 
 
-def _draw_pulse(rng: np.random.Generator, time: np.ndarray, hz: float, length: float,
-                attack: float, depth: float) -> np.ndarray:
+def _draw_pulse(rng: np.random.Generator, time: np.ndarray, hz: float, attack: float,
+                depth: float) -> np.ndarray:
     """Draws a tone whose pitch varies by up to a quarter, with an envelope that ends in time."""
-    length = min(length, 0.95 * time[-1])
-    place = np.clip(time / length, 0.0, 1.0)
+    place = time / time[-1]
     envelope = np.where(place < attack, np.sin(0.5 * np.pi * place / attack),
                         np.cos(0.5 * np.pi * (place - attack) / (1.0 - attack))) ** 2
     knots = rng.normal(0.0, 1.0, 6)

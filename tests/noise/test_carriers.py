@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from carrier_samples import rng
+from carrier_samples import band_levels_db, plain_disc, rng
 from scipy import fft
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.core.checks import UserError
-from historical_denoiser.noise import carriers, parts
+from historical_denoiser.noise import carriers, episodes, parts
 from historical_denoiser.noise.carriers import (
     CARRIERS,
     FOLLOWING_KINDS,
@@ -22,6 +22,7 @@ from historical_denoiser.noise.carriers import (
     TapeConfig,
     draw_bare_hum,
     draw_mechanism,
+    print_through,
 )
 from historical_denoiser.noise.generator import CarrierNoise, draw_carrier
 from historical_denoiser.noise.moving import MovingConfig
@@ -104,6 +105,61 @@ def test_a_mechanism_strikes_with_each_frame(monkeypatch) -> None:
         harmonics = spectrum[[80, 160]]  # of 4 s
         found.append(harmonics.max() / np.median(spectrum))
     assert np.median(found) > 15.0 and min(found) > 3.0
+
+
+def test_print_through_precedes_and_follows_the_programme() -> None:
+    programme = np.zeros(6 * SAMPLE_RATE, np.float32)
+    tone = slice(3 * SAMPLE_RATE, round(3.2 * SAMPLE_RATE))
+    programme[tone] = np.sin(2.0 * np.pi * 600.0 * np.arange(tone.stop - tone.start) / SAMPLE_RATE)
+    cfg = TapeConfig(print_db=[-40.0, -40.0], print_seconds=[1.5, 1.5], print_hz=[600.0, 600.0])
+    levels = parts.to_gain(40.0) * print_through(programme, rng(), cfg)
+    power = np.mean(np.square(levels.reshape(-1, SAMPLE_RATE // 10)), axis=1)  # of tenths
+    assert set(np.flatnonzero(power > 0.1)) == {15, 16, 45, 46}
+    np.testing.assert_allclose(power[[15, 16, 45, 46]], 0.5, rtol=0.1)  # as the programme's
+
+
+def test_a_clogged_head_takes_the_treble_of_the_hiss_for_a_while() -> None:
+    for seed in range(4):
+        plain, clogged = (parts.render(CARRIERS["tape"](rng(seed), TapeConfig(
+            clog_chance=chance, clog_db=[20.0, 20.0], clog_hz=[1500.0, 1500.0], part_chance=0.0,
+            )).parts["hiss"][1], 12 * SAMPLE_RATE) for chance in (0.0, 1.0))
+        treble, bass = (band_levels_db(clogged, *band_hz) - band_levels_db(plain, *band_hz)
+                        for band_hz in ((8000.0, 12000.0), (100.0, 400.0)))
+        assert -21.0 < treble.min() < -8.0 and np.abs(bass).max() < 1.0
+        assert np.mean(np.abs(treble) < 1.0) > 0.1  # and it returns
+
+
+@pytest.mark.parametrize("kind", ["gramophone", "film"])
+def test_level_and_colour_of_each_part_change_by_themselves(kind: str) -> None:
+    def render(name: str, chance: float) -> np.ndarray:
+        cfg = {"gramophone": GramophoneConfig, "film": FilmConfig}[kind](
+            part_chance=1.0, episode_chance=chance)
+        return parts.render(CARRIERS[kind](rng(3), cfg).parts[name][1], 12 * SAMPLE_RATE)
+
+    changes = {}
+    for name in PARTS[kind][:-1]:
+        plain, changed = (render(name, chance) for chance in (0.0, 1.0))
+        if name not in episodes.TREBLE_HZ:
+            np.testing.assert_array_equal(plain, changed)
+            continue
+        bands_hz = ((5.0, 15.0), (90.0, 200.0)) if name == "rumble" else (
+            (40.0, 300.0), (6000.0, 9000.0))
+        low, high = (band_levels_db(changed, *band_hz, 0.1) - band_levels_db(plain, *band_hz, 0.1)
+                     for band_hz in bands_hz)
+        assert 3.0 < np.abs(low).max() < 45.0 and np.mean(np.abs(low) < 1.0) > 0.02
+        assert np.abs(high - low).max() > 1.0
+        changes[name] = low
+    assert len(changes) == (3 if kind == "gramophone" else 2)
+    assert np.abs(np.corrcoef(list(changes.values()))[0, 1]) < 0.9
+
+
+def test_a_run_out_changes_level_and_colour_with_each_turn() -> None:
+    cfg = plain_disc(run_out_chance=1.0, run_out_db=[20.0, 20.0], run_out_treble_db=[8.0, 8.0],
+                     turns_per_minute=[60.0]).gramophone
+    hiss = parts.render(CARRIERS["gramophone"](rng(2), cfg).parts["hiss"][1], 12 * SAMPLE_RATE)
+    low, high = (band_levels_db(hiss, *band_hz).reshape(12, 20).mean(axis=0)
+                 for band_hz in ((100.0, 600.0), (9000.0, 12000.0)))
+    assert 12.0 < np.ptp(low) < 22.0 and np.ptp(high - low) > 4.0
 
 
 @pytest.mark.parametrize(("call", "words"), [

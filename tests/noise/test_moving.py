@@ -13,7 +13,8 @@ from historical_denoiser.noise.moving import MovingConfig
 
 SAMPLES = 2 * SAMPLE_RATE
 # Levels alone move: no bursts, no ripple, nothing in common.
-ONLY_LEVELS = {"common_chance": 0.0, "burst_chance": 0.0, "ripple_chance": 0.0}
+ONLY_LEVELS = {"common_chance": 0.0, "burst_chance": 0.0, "ripple_chance": 0.0,
+               "fading_chance": 0.0}
 
 
 def drawn(count: int = 60) -> Iterator[np.ndarray]:
@@ -72,6 +73,22 @@ def test_levels_in_common_move_all_bands_together() -> None:
         return float(np.mean(found))
 
     assert correlation(0.0) < 0.2 < 0.35 < correlation(1.0)
+
+
+def test_radio_fades_slowly_and_in_all_bands() -> None:
+    cfg = MovingConfig(deviation_db=[0.0, 0.0], fading_db=[30.0, 30.0], fading_seconds=[1.0, 1.0],
+                       **(ONLY_LEVELS | {"fading_chance": 1.0}))
+    is_inverted = []
+    for seed in range(4):
+        white = rng(seed).standard_normal(12 * SAMPLE_RATE).astype(np.float32)
+        noise = moving.fluctuate(white, rng(seed + 9), cfg)
+        levels, others = (band_levels_db(noise, low_hz, low_hz + 3000.0) - band_levels_db(
+            white, low_hz, low_hz + 3000.0) for low_hz in (1000.0, 9000.0))
+        assert np.corrcoef(levels, others)[0, 1] > 0.99
+        assert np.abs(np.diff(levels)).max() < 13.0  # in 50 ms
+        is_inverted.append(np.abs(levels.max()) > np.abs(levels.min()))
+        assert 10.0 < np.abs(levels).max() < 31.0
+    assert len(set(is_inverted)) == 2
 
 
 def test_ripple_has_hills_and_dips_that_stay() -> None:

@@ -36,9 +36,10 @@ def test_clicks_are_short_bipolar_and_leave_no_offset() -> None:
     assert np.median(np.abs(bank.sum(axis=1)) / np.abs(bank).sum(axis=1)) < 0.3
 
 
-def test_thumps_are_decaying_oscillations_or_pulses_of_several_cycles() -> None:
-    kinds = set()
-    for seed in range(20):
+def test_thumps_are_decaying_oscillations_or_pulses_of_several_cycles(monkeypatch) -> None:
+    monkeypatch.setattr(parts, "CLICK_CHANCE", 0.0)
+    kinds, longest = set(), 0.0
+    for seed in range(30):
         bank = parts.thump_bank(rng(seed)).astype(np.float64)
         assert bank.shape[0] == parts.THUMPS and np.abs(bank).max() == pytest.approx(1.0)
         energy = np.abs(fft.rfft(bank, axis=1)) ** 2
@@ -52,7 +53,31 @@ def test_thumps_are_decaying_oscillations_or_pulses_of_several_cycles() -> None:
         assert np.all(low > 0.6)
         assert np.all(seconds < (0.2 if is_oscillation else parts.THUMP_SECONDS))
         assert np.all(np.abs(bank[:, -1]) < 1e-3)
-    assert kinds == {True, False}
+        longest = max(longest, np.flatnonzero(bank.any(axis=0))[-1] / SAMPLE_RATE)
+    assert kinds == {True, False} and longest > 0.9
+
+
+def test_a_click_precedes_the_pulses_of_a_share_of_the_noises(monkeypatch) -> None:
+    monkeypatch.setattr(parts, "OSCILLATION_CHANCE", 0.0)
+    begins = []
+    for seed in range(40):
+        bank = parts.thump_bank(rng(seed)).astype(np.float64)
+        high = np.abs(np.diff(bank, 2))  # a pulse has no treble
+        begins.append(high[:, :200].max() > 10.0 * high[:, 400:].max())
+    assert 5 <= sum(begins) <= 20
+
+
+def test_thumps_come_in_trains(monkeypatch) -> None:
+    monkeypatch.setattr(parts, "thump_bank", lambda rng: np.ones((1, 1)))
+    monkeypatch.setattr(parts, "TRAIN_CHANCE", 1.0)
+    for seed in range(4):
+        thumps = parts.thumps(rng(seed), 0.1, 0.0, 0.0)  # rests of 2 to 10 s
+        moments = np.flatnonzero(parts.render(thumps, 60 * SAMPLE_RATE)) / SAMPLE_RATE
+        trains = np.split(moments, np.flatnonzero(np.diff(moments) > 1.5) + 1)[:-1]
+        assert len(trains) >= 3
+        for train in trains:
+            assert 3 <= len(train) <= 12
+            assert np.std(np.diff(train)) < 0.3 * np.mean(np.diff(train))
 
 
 def test_standard_curves() -> None:
