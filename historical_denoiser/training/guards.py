@@ -26,6 +26,8 @@ GUARDED = ((("clean input kept, SI-SDR (dB)", "at least", "clean_si_sdr_db"), ("
            (("a recording's noise alone (dB)", "at most", "noise_left_db"), ("noise",)),
            (ENERGY, ("category", "input_snr_db")), (CORRELATION, ("category", "input_snr_db")))
 
+EACH = "each mixture: "  # the names of guards begin with this if every row is compared
+
 
 @dataclass(frozen=True)
 class Guard:
@@ -102,12 +104,12 @@ def check_guards(rows: list[Row], each_item: bool = False) -> list[Guard]:
         groups: dict[str, list[Row]] = defaultdict(list)
         for number, row in enumerate(rows):
             snr = f"{row['input_snr_db']:g} dB"
-            groups[f"item {number}, {row['category']} and {row['noise']} at {snr}" if each_item
+            groups[f"item {number}, {row['category']} with {row['noise']} at {snr}" if each_item
                    else " at ".join({**row, "input_snr_db": snr}[key] for key in keys)].append(row)
         limits = {where: limit_of(measure, members[0]["input_snr_db"])
                   for where, members in groups.items()}
         values = {where: mean_of(members, measure) for where, members in groups.items()}
-        found.append(make_guard("each mixture: " * each_item + name, bound, values, limits))
+        found.append(make_guard(EACH * each_item + name, bound, values, limits))
     return found
 
 

@@ -40,5 +40,5 @@ def test_every_mixture_is_held_against_the_limits():
     assert kept.passes and left.passes
     assert (energy.broken, energy.count) == (12, 12)
     assert (correlation.broken, correlation.limit) == (2, 0.15)
-    assert correlation.where == "item 4, music and tape 3.0 at 3 dB"
+    assert correlation.where == "item 4, music with tape 3.0 at 3 dB"
     assert "| FAIL: 2 of 12 |" in guards.format_guards([correlation])
