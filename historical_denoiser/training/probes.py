@@ -212,9 +212,9 @@ def measure(predict: Predict, sounds: Sequence[tuple[str, np.ndarray]], highpass
         return kept_db
 
     scenes: list[Row] = []
-    for place, (name, scene) in enumerate(SCENES.items()):
+    for name, scene in SCENES.items():
         clean, noisy = (dsp.highpass(audio, highpass_hz, SAMPLE_RATE) for audio in scene.mix(
-            samples, np.random.default_rng([len(PROBES), place])))
+            samples, np.random.default_rng(0)))  # the same solo at each SNR
         judged = metrics.judge(clean, noisy, denoise(noisy))
         scenes.append({"probe": name, **{measure: judged[measure] for measure in SCENE_MEASURES}})
     strokes = {name: partial(look_alikes.make_strokes, name) for name in look_alikes.STRUCK}
@@ -223,7 +223,7 @@ def measure(predict: Predict, sounds: Sequence[tuple[str, np.ndarray]], highpass
 
 @dataclass(frozen=True)
 class Probe:
-    """A noise, the SNR at which it is mixed, and a process that is applied to the mixture."""
+    """A noise, its SNR, a process of the mixture and of the noise alone, whether it is steady."""
 
     make: MakeNoise
     snr_db: float = SNR_DB
