@@ -69,12 +69,13 @@ from historical_denoiser.restoration.settings import OFF, STAGES, StageSettings
 from historical_denoiser.run.jobs import strength_suffix
 from historical_denoiser.run.profiles import KEY
 from historical_denoiser.settings import Config, load_config
-from historical_denoiser.training import metrics, perceptual, probes
+from historical_denoiser.training import guards, metrics, perceptual, probes
 
 logger = logging.getLogger(__name__)
 
 TABLE_NAME = "evaluation.csv"  # a row for each mixture
 PROBES_NAME = "probes.csv"  # a row for each probe, and for each clean sound that is like noise
+GUARDS_NAME = "guards.csv"  # means, probes and all mixtures: the worst of each, and how many fail
 BENCH_NAME = "bench"  # folder of comparisons
 NETWORK = "network"
 
@@ -103,13 +104,14 @@ def main(raw: DictConfig) -> None:
     highpass_hz = cfg.dset.snr_highpass_hz
     restore = at_strength(restorer, cfg.inference.strength)
     rows = metrics.judge_mixtures(restore, mixtures, highpass_hz, judge_more)
-    guards = metrics.check_guards(rows)
+    limits = guards.check_guards(rows)
     folder = Path(cfg.path_evaluation) / name_of(cfg, weights)
     name = weights.name if weights else method.name
     sections = [*describe(name, cfg, mixer, restorer),
                 metrics.format_table(rows, ("input_snr_db",)),
                 metrics.format_table(rows, ("category", "input_snr_db")),
-                metrics.format_noises(rows)]
+                metrics.format_noises(rows),
+                metrics.format_table(rows, ("noise",), metrics.BAND_MEASURES)]
     if cfg.perceptual:
         sections.append(metrics.format_table(rows, ("category", "input_snr_db"),
                                              perceptual.MEASURES))
@@ -117,9 +119,11 @@ def main(raw: DictConfig) -> None:
         probed = probes.measure(restore, mixer.probe_sounds(
             cfg.test_probe_sounds, cfg.probe_seconds), highpass_hz)
         sections.append(probed.format())
-        guards += probed.guards()
+        limits += probed.guards()
         metrics.write_table(folder / PROBES_NAME, probed.table())
-    sections.append(metrics.format_guards(guards))
+    limits += guards.check_guards(rows, each_item=True)
+    sections.append(guards.format_guards(limits))
+    metrics.write_table(folder / GUARDS_NAME, [dataclasses.asdict(limit) for limit in limits])
     sys.stdout.write("\n\n".join(sections) + "\n")
     metrics.write_table(folder / TABLE_NAME, rows)
     logger.info("each item's measures: %s", folder / TABLE_NAME)

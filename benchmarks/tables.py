@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from historical_denoiser.core.files import replacing  # noqa: E402
+from historical_denoiser.training import guards, metrics  # noqa: E402
 
 MEASURED = ROOT / "docs" / "tables"
 GUIDES = [ROOT / name for name in ("README.md", "pretrained/README.md", "docs/RESULTS.md",
@@ -137,15 +138,62 @@ def titles(names: Sequence[str]) -> list[str]:
 
 
 def transfers(name: str) -> str:
-    """Returns, for real transfers, the change in pauses and the deviation in loud passages."""
+    """Returns, for real transfers, the change in pauses, the deviation where it is loud, clicks."""
     rows = read(name, "bench.csv")
     methods = list(dict.fromkeys(row["method"] for row in rows))
     found = {(row["recording"], row["method"]): row for row in rows}
-    lines = [[recording, *(
+    lines = [[recording, f"{float(found[recording, methods[0]]['clicks_before']):.1f}", *(
         f"{signed(float(row['floor_change_db']))} / {signed(float(row['deviation_db']))}"
+        f" / {float(row['clicks_after']):.1f}"
         if (row := found.get((recording, method))) else "" for method in methods)]
         for recording in dict.fromkeys(row["recording"] for row in rows)]
-    return table(["recording", *titles(methods)], lines)
+    return table(["recording", "clicks/s", *titles(methods)], lines)
+
+
+def items(*names: str) -> str:
+    """Returns how many mixtures break each guard, and the worst of them."""
+    measures = [measure for (_, _, measure), _ in guards.GUARDED]
+    measured = [guards.check_guards([
+        {**row, **{name: float(row[name]) for name in ("input_snr_db", *measures)}}
+        for row in read(name)], each_item=True) for name in names]
+    lines = []
+    for measure, *same in zip(measures, *measured, strict=True):
+        limits = dict.fromkeys(f"{guards.limit_of(measure, snr):g}" for snr in SNRS_DB)
+        title = same[0].name.removeprefix(guards.EACH)
+        lines.append([f"{title}, {same[0].bound} {' / '.join(limits)}", *(
+            f"{guard.broken} of {guard.count} ({guard.value:.2f}: {guard.where})"
+            for guard in same)])
+    return table(["mixtures that fail (the worst)", *titles(names)], lines)
+
+
+def scenes(*names: str) -> str:
+    """Returns SNR gain and energy of the sounds that are made in code, each under one noise."""
+    measured = [[row for row in read(name, "probes.csv") if row.get("energy_db")]
+                for name in names]
+    shown = dict.fromkeys(row["probe"] for rows in measured for row in rows)
+    return table(["SNR gain / energy, dB", *titles(names)], [[probe, *(
+        in_turn([mean(rows, measure, probe=probe) for measure in ("snr_gain_db", "energy_db")])
+        for rows in measured)] for probe in shown])
+
+
+def grooves(blind: str, told: str) -> str:
+    """Returns, for real noise of grooves, the SNR gain under music and the change of it alone."""
+    rows = {name: read(name) for name in (blind, told)}
+    bands = metrics.BAND_MEASURES
+
+    def line(title: str, **where: str) -> list[str]:
+        left = [mean(rows[blind], band, **where) for band in bands]
+        return [title, *(signed(mean(rows[name], "snr_gain_db", **where)) for name in rows),
+                *map(signed, left), *(signed(float(np.mean([
+                    mean(rows[name], band, **where) for band in bands]))) for name in rows)]
+
+    edges = [f"{hz:.0f}" for hz in metrics.NOISE_BANDS_HZ]
+    return table(
+        ["noise", "under music, blind", "told",
+         *(f"alone, {low}-{high} Hz" for low, high in zip(edges, edges[1:], strict=False)),
+         "mean", "told"],
+        [*(line(noise.split()[-1], noise=noise)
+           for noise in sorted({row["noise"] for row in rows[blind]})), line("mean")])
 
 
 def stages(name: str) -> str:
@@ -173,7 +221,7 @@ def damages(name: str) -> str:
 
 TABLES: dict[str, Callable[..., str]] = {
     "summary": summary, "gains": gains, "alone": alone, "kept": kept, "transfers": transfers,
-    "stages": stages, "damages": damages}
+    "stages": stages, "damages": damages, "items": items, "scenes": scenes, "grooves": grooves}
 
 
 def fill(text: str) -> str:

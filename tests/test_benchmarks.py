@@ -12,6 +12,7 @@ import soundfile
 from benchmarks import sounds, tables
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.core.checks import UserError
+from historical_denoiser.training import metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -97,3 +98,27 @@ def test_a_summary_has_means_by_category_and_snr(tmp_path, monkeypatch):
     assert tables.fill(text) == text.replace("old", tables.summary("kept"))
     with pytest.raises(SystemExit, match="expected a table of evaluate.py"):
         tables.keep("kept", tmp_path)
+
+
+def test_tables_of_single_mixtures_made_sounds_grooves_and_transfers(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "MEASURED", tmp_path)
+    bands = metrics.BAND_MEASURES
+    for name, gain in (("blind", 2.0), ("told", 5.0)):
+        rows = [{"category": "music", "noise": noise, "input_snr_db": 10.0, "snr_gain_db": gain,
+                 "clean_si_sdr_db": 40, "noise_left_db": -30, "energy_db": energy,
+                 "residual_correlation": 0.05, **dict.fromkeys(bands[1:], -10), bands[0]: -60}
+                for noise, energy in (("disc", -0.7), ("reel", 0.9), ("reel", 0.1))]
+        metrics.write_table(tmp_path / name / "evaluation.csv", rows)
+    metrics.write_table(tmp_path / "blind" / "probes.csv", [
+        {"probe": "solo", "snr_gain_db": 3, "energy_db": -0.1}, {"probe": "pink"}])
+    metrics.write_table(tmp_path / "real" / "bench.csv", [
+        {"method": "x", "recording": "side", "floor_change_db": -20, "deviation_db": -30,
+         "clicks_before": 2.5, "clicks_after": 0.25}])
+    kept, _, energy, _ = tables.items("blind").splitlines()[2:]
+    assert "| 0 of 3 (" in kept
+    assert energy.endswith("| 2 of 3 (0.90: item 1, music with reel at 10 dB) |")
+    assert tables.scenes("blind").splitlines()[2:] == ["| solo | +3.0 / -0.1 |"]
+    disc, *_, total = tables.grooves("blind", "told").splitlines()[2:]
+    assert disc == f"| disc | +2.0 | +5.0 | -60.0 |{4 * ' -10.0 |'} -20.0 | -20.0 |"
+    assert total == disc.replace("disc", "mean")
+    assert tables.transfers("real").splitlines()[2:] == ["| side | 2.5 | -20.0 / -30.0 / 0.2 |"]

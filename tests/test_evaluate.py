@@ -76,15 +76,20 @@ def test_tables_and_measures_of_the_test_mixtures(folders, tiny_run):
     gains = [float(row["snr_gain_db"]) for row in rows if float(row["input_snr_db"]) == 3.0]
     assert [cell.strip() for cell in means[0]] == ["3", "3", f"{sum(gains) / 3:.2f}"]
     # Then come a line for the recording, the probes and the guards.
-    (recording,) = [line for line in lines if line.startswith("| gramophone album0 |")]
+    recording, bands = [line for line in lines if line.startswith("| gramophone album0 |")]
+    assert len(bands.split("|")) == 4 + len(metrics.BAND_MEASURES)
     assert recording.split("|")[3].strip() == f"{sum(gains) / 3:.2f}"
     probed = read_table(folder / evaluate.PROBES_NAME)
     assert [row["probe"] for row in probed if row["noise_left_db"]] == list(probes.PROBES)
     assert [row["probe"] for row in probed if row["kept_si_sdr_db"]] == [
-        *look_alikes.STRUCK, *look_alikes.HELD]
+        *look_alikes.STRUCK, *look_alikes.LOW_OR_HELD]
+    assert [row["probe"] for row in probed if row["energy_db"]] == list(probes.SCENES)
     verdicts = [line.split("|")[-2].strip() for line in lines[lines.index(
-        "| guard | worst | of | limit | |") + 2 :]]
-    assert len(verdicts) == 9 and set(verdicts) <= {"pass", "FAIL"}
+        "| guard | worst | of | limit | result |") + 2 :]]
+    assert len(verdicts) == 14
+    limits = read_table(folder / evaluate.GUARDS_NAME)
+    assert [row["broken"] == "0" for row in limits] == [one == "pass" for one in verdicts]
+    assert [row["count"] for row in limits[-4:]] == 4 * ["9"]
 
 
 @pytest.mark.parametrize(("weights", "settings", "name"), [

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.stats
 
-from historical_denoiser.training import metrics
+from historical_denoiser.training.guards import check_guards
 from historical_denoiser.training.metrics import Row
 
 CONFIDENCE = 0.95
@@ -150,7 +150,7 @@ class Comparison:
 
     def _guards(self) -> Table:
         """Returns the guards of `evaluate.py` for each method."""
-        guards = {method: metrics.check_guards(self.of(method)) for method in self.methods}
+        guards = {method: check_guards(self.of(method)) for method in self.methods}
         rows = [[method, *("-" if np.isnan(guard.value) else
                            f"{guard.value:.2f} {'pass' if guard.passes else 'FAIL'}"
                            for guard in found)] for method, found in guards.items()]

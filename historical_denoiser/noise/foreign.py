@@ -119,6 +119,20 @@ def make_thumps(samples: int, rng: np.random.Generator) -> np.ndarray:
     return noise
 
 
+def make_needle_drop(samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Makes a stylus that lands and bounces, and then the noise of a groove."""
+    time_s = np.arange(samples) / SAMPLE_RATE
+    since_s = time_s - rng.uniform(0.1, 0.4) * time_s[-1]
+    groove = make_shaped(_groove_gain, samples, rng)
+    noise = 0.1 * groove / np.std(groove) * (since_s >= 0.0)
+    for bounce_s, level in ((0.0, 1.0), (0.09, 0.5), (0.15, 0.2)):
+        after_s = np.maximum(since_s - bounce_s, 0.0)
+        knock = (np.exp(-after_s / 0.06) * np.sin(2.0 * np.pi * rng.uniform(30.0, 90.0) * after_s)
+                 + np.exp(-after_s / 0.005) * rng.standard_normal(samples))
+        noise += level * knock * (since_s >= bounce_s)
+    return noise
+
+
 def make_clicks(per_second: float, samples: int, rng: np.random.Generator) -> np.ndarray:
     """Makes single damped oscillations of random length and level, with silence between them.
 

@@ -1,7 +1,10 @@
-"""Makes clean sounds that a network may take for noise: impulses and held tones.
+"""Makes clean sounds that a network may take for noise: impulses, low notes and held tones.
 
 No training data are made like this, and every run makes the same sounds.
 """
+
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import scipy.signal
@@ -30,6 +33,17 @@ TUNE_DB = -6.0  # level of the tune relative to the held tones
 RELEASE_SAMPLES = 441  # of the tune's notes
 ORCHESTRA_HZ = (73.4, 110.0, 146.8, 220.0, 293.7, 370.0, 440.0, 587.3)  # D major
 PLAYERS_OF_A_PART = 3
+
+# Plucked notes, one after the other: pitches in Hz, lengths in seconds, number of partials, and the
+# decay of the first one per second; the decay is proportional to the order.
+TUNE = TUNE_HZ, TUNE_SECONDS, 4, 4.0
+BASS = (41.0, 98.0), (0.25, 0.8), 16, 2.0
+SOLO = (220.0, 880.0), (0.2, 0.8), 10, 1.5
+KICKS_PER_SECOND, KICK_HZ, KICK_SECONDS = 2.0, (140.0, 48.0), 0.12
+# The strings of a tanpura, one after the other. On its flat bridge a string buzzes: the energy
+# moves from partial to partial for seconds.
+TANPURA_HZ, TANPURA_EVERY_SECONDS, TANPURA_PARTIALS = (110.0, 146.8, 146.8, 73.4), 0.9, 30
+SWELL_SECONDS = 0.06  # time from the swell of a partial to that of the next one
 
 
 def make_strokes(name: str, samples: int, rng: np.random.Generator) -> np.ndarray:
@@ -103,7 +117,7 @@ def make_held(name: str, samples: int, rng: np.random.Generator) -> np.ndarray:
         for order in range(1, HELD_HARMONICS + 1):
             level = 10.0 ** (-slope_db * np.log2(order) / 20.0)
             held += level * np.sin(2.0 * np.pi * (order * turns + rng.uniform()))
-    tune = _make_tune(samples, rng)
+    tune = _make_notes(*TUNE, samples, rng)
     sound = held / np.std(held) + to_gain(TUNE_DB) * tune / np.std(tune)
     return (0.5 * sound / np.abs(sound).max()).astype(np.float32)
 
@@ -123,22 +137,69 @@ def make_orchestra(samples: int, rng: np.random.Generator) -> np.ndarray:
                 / (2.0 * np.pi * vibrato_hz))
             knots_s = np.arange(0.0, time_s[-1] + 1.0, 0.5)
             level_db = np.interp(time_s, knots_s, rng.normal(0.0, 3.0, len(knots_s)))
-            for order in range(1, 9):
-                orchestra += 10.0 ** ((level_db - 7.0 * np.log2(order)) / 20.0) * np.sin(
-                    2.0 * np.pi * (order * turns + rng.uniform()))
+            first = np.exp(2j * np.pi * turns)
+            tone, player = np.ones_like(first), np.zeros(samples)
+            for order in range(1, 9):  # a power costs less than a sine
+                tone *= first
+                start = np.exp(2j * np.pi * rng.uniform()) * to_gain(-7.0 * np.log2(order))
+                player += tone.real * start.imag + tone.imag * start.real
+            orchestra += to_gain(level_db) * player
     return (0.05 * orchestra / np.abs(orchestra).max()).astype(np.float32)
 
 
-def _make_tune(samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Makes plucked notes, one after the other."""
+def make_kicks(samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Makes strokes of a kick drum, whose pitch falls, with the click of the beater, `(samples,)`.
+    """
+    kicks, every = np.zeros(samples), round(SAMPLE_RATE / KICKS_PER_SECOND)
+    for start in range(0, samples, every):
+        time_s = np.arange(min(every, samples - start)) / SAMPLE_RATE
+        high_hz, low_hz = KICK_HZ
+        turns = low_hz * time_s + (high_hz - low_hz) * 0.03 * (1.0 - np.exp(-time_s / 0.03))
+        kicks[start : start + every] = rng.uniform(0.5, 1.0) * (
+            np.exp(-time_s / KICK_SECONDS) * np.sin(2.0 * np.pi * turns)
+            + 0.1 * np.exp(-time_s / 0.002) * rng.standard_normal(len(time_s)))
+    return (0.5 * kicks / np.abs(kicks).max()).astype(np.float32)
+
+
+def make_tanpura(samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Makes the drone of a tanpura, `(samples,)`, which sounds from the beginning."""
+    time_s, round_s = np.arange(samples) / SAMPLE_RATE, TANPURA_EVERY_SECONDS * len(TANPURA_HZ)
+    drone = np.zeros(samples)
+    for string, pitch_hz in enumerate(TANPURA_HZ):
+        turns = pitch_hz * 2.0 ** (rng.normal(0.0, 0.03) / 12.0) * time_s
+        since_s = (time_s - string * TANPURA_EVERY_SECONDS) % round_s  # the string was plucked
+        touch = np.minimum(np.minimum(since_s, round_s - since_s) / 0.01, 1.0)
+        for order in range(1, TANPURA_PARTIALS + 1):
+            swell = np.exp(-np.square((since_s - SWELL_SECONDS * order) / 0.4))
+            drone += (touch * np.exp(-0.5 * since_s) * (0.15 + swell) / np.sqrt(order)
+                      * np.sin(2.0 * np.pi * (order * turns + rng.uniform())))
+    return (0.5 * drone / np.abs(drone).max()).astype(np.float32)
+
+
+def make_plucked(kind: tuple, samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Makes plucked notes of one instrument, such as `BASS`, float32 `(samples,)`."""
+    notes = _make_notes(*kind, samples, rng)
+    return (0.5 * notes / np.abs(notes).max()).astype(np.float32)
+
+
+def _make_notes(range_hz: tuple[float, float], range_s: tuple[float, float], partials: int,
+                decay: float, samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Makes plucked notes, one after the other; see `TUNE`."""
     tune, start = np.zeros(samples), 0
     while start < samples:
-        length = round(SAMPLE_RATE * rng.uniform(*TUNE_SECONDS))
+        length = round(SAMPLE_RATE * rng.uniform(*range_s))
         time_s = np.arange(min(length, samples - start)) / SAMPLE_RATE
-        pitch_hz = np.exp(rng.uniform(*np.log(TUNE_HZ)))
+        pitch_hz = np.exp(rng.uniform(*np.log(range_hz)))
         damping = np.clip((len(time_s) - np.arange(len(time_s))) / RELEASE_SAMPLES, 0.0, 1.0)
-        for order in range(1, 5):
-            tune[start : start + length] += (damping * np.exp(-4.0 * order * time_s) / order
+        for order in range(1, partials + 1):
+            tune[start : start + length] += (damping * np.exp(-decay * order * time_s) / order
                                              * np.sin(2.0 * np.pi * order * pitch_hz * time_s))
         start += length
     return tune
+
+
+# Makers of sounds `(samples,)` that are low, or never pause, as noise does.
+LOW_OR_HELD: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
+    **{name: partial(make_held, name) for name in HELD},
+    "kick drum": make_kicks, "plucked bass": partial(make_plucked, BASS), "tanpura": make_tanpura,
+    "quiet orchestra": make_orchestra}

@@ -3,10 +3,10 @@
 import csv
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import scipy.signal
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
@@ -27,13 +27,8 @@ MAX_CORRELATION = 0.35
 MIN_CLEAN_SI_SDR_DB = 12.0
 MAX_NOISE_LEFT_DB = -3.0
 MIN_LSD_GAIN_DB = 0.2
-# The limits of `check_guards`, which a finished network should keep.
-WANTED_CLEAN_SI_SDR_DB = 30.0
-WANTED_NOISE_LEFT_DB = -20.0
-WANTED_ENERGY_DB = 0.5  # above or below
-WANTED_CORRELATION = 0.1
-WANTED_CORRELATION_LOUD = 0.15  # of music at an input SNR of `LOUD_NOISE_SNR_DB` or less
-LOUD_NOISE_SNR_DB = 3.0
+NOISE_BANDS_HZ = np.geomspace(100.0, 10000.0, 6)  # edges of the five bands of a noise alone
+BAND_MEASURES = tuple(f"noise_left_db_from_{low:.0f}_hz" for low in NOISE_BANDS_HZ[:-1])
 
 LSD_WIN_SIZE = 2048
 LSD_HOP_SIZE = 512
@@ -150,8 +145,9 @@ def judge_mixtures(predict: Callable[..., np.ndarray], mixtures: Iterable[Mixtur
 
     Returns:
         A row for each mixture: `category`, `noise`, `input_snr_db`, the measures of `judge` and
-        `judge_more`, `clean_si_sdr_db` (SI-SDR of the denoised clean signal) and `noise_left_db`
-        (level of the denoised noise relative to the noise).
+        `judge_more`, `clean_si_sdr_db` (SI-SDR of the denoised clean signal), `noise_left_db`
+        (level of the denoised noise relative to the noise) and the `BAND_MEASURES` (the same by
+        band).
     """
     return [judge_mixture(predict, mixture, highpass_hz, judge_more) for mixture in mixtures]
 
@@ -179,8 +175,22 @@ def judge_mixture(predict: Callable[..., np.ndarray], mixture: Mixture, highpass
         **judge(clean, noisy, noisy_out),
         "clean_si_sdr_db": si_sdr_db(clean, clean_out),
         "noise_left_db": dsp.decibels(dsp.power(noise_out) / dsp.power(noise)),
+        **dict(zip(BAND_MEASURES, noise_left_by_band_db(noise, noise_out), strict=True)),
         **judge_more(mixture.category, clean, noisy_out),
     }
+
+
+def noise_left_by_band_db(noise: np.ndarray, denoised: np.ndarray) -> list[float]:
+    """Returns the level of the denoised noise relative to the noise in each of `NOISE_BANDS_HZ`.
+
+    Args:
+        noise, denoised: Waveforms `(samples,)` of the same length.
+    """
+    hz, powers = scipy.signal.welch(np.stack([noise, denoised]).astype(np.float64), SAMPLE_RATE,
+                                    nperseg=min(LSD_WIN_SIZE, len(noise)))
+    edges = np.searchsorted(hz, NOISE_BANDS_HZ)
+    before, after = np.add.reduceat(powers, edges, axis=-1)[:, :-1] + np.finfo(np.float64).tiny
+    return dsp.decibels(after / before).tolist()
 
 
 def average(rows: list[Row]) -> dict[str, float]:
@@ -247,75 +257,6 @@ def find_faults(means: dict[str, float]) -> list[str]:
     return faults
 
 
-@dataclass(frozen=True)
-class Guard:
-    """The worst value of a measure, and the limit that it must keep.
-
-    Attributes:
-        name: What is measured.
-        value: The worst mean.
-        where: The sounds for which it was found: a category, a recording or a probe.
-        bound: "at least", "at most" or "within +-".
-        limit: The limit of the value.
-    """
-
-    name: str
-    value: float
-    where: str
-    bound: str
-    limit: float
-
-    @property
-    def passes(self) -> bool:
-        """Whether the value keeps the limit; NaN does not."""
-        if self.bound == "at least":
-            return self.value >= self.limit
-        return (self.value if self.bound == "at most" else abs(self.value)) <= self.limit
-
-
-def worst(values: dict[str, float], badness: Callable[[float], float] = float) -> str:
-    """Returns the name of the value with the greatest `badness`; NaN is the worst of all."""
-    return max(values, key=lambda name: (np.isnan(values[name]), badness(values[name])))
-
-
-def check_guards(rows: list[Row]) -> list[Guard]:
-    """Compares the worst means of the rows of `judge_mixtures` with their limits.
-
-    Means of clean input are by category, of noise alone by recording, of the output's energy and
-    the residual's correlation with the clean target by category and input SNR.
-    """
-    kept = {name: _mean(members, "clean_si_sdr_db")
-            for (name,), members in _group(rows, ("category",)).items()}
-    left = {name: _mean(members, "noise_left_db")
-            for (name,), members in _group(rows, ("noise",)).items()}
-    energy, removed, limits = {}, {}, {}
-    for (category, snr), members in _group(rows, ("category", "input_snr_db")).items():
-        name, is_loud = f"{category} at {snr:g} dB", snr <= LOUD_NOISE_SNR_DB
-        energy[name] = _mean(members, "energy_db")
-        removed[name] = _mean(members, "residual_correlation")
-        limits[name] = (WANTED_CORRELATION_LOUD if category == "music" and is_loud
-                        else WANTED_CORRELATION)
-    excess = {name: value - limits[name] for name, value in removed.items()}
-    least, most, farthest, nearest = (
-        worst(kept, lambda value: -value), worst(left), worst(energy, abs), worst(excess))
-    return [
-        Guard("clean input kept, SI-SDR (dB)", kept[least], least, "at least",
-              WANTED_CLEAN_SI_SDR_DB),
-        Guard("a recording's noise alone (dB)", left[most], most, "at most", WANTED_NOISE_LEFT_DB),
-        Guard("energy of the output (dB)", energy[farthest], farthest, "within +-",
-              WANTED_ENERGY_DB),
-        Guard("correlation of what was removed with the signal", removed[nearest], nearest,
-              "at most", limits[nearest])]
-
-
-def format_guards(guards: Iterable[Guard]) -> str:
-    """Returns a Markdown table of guards, each with "pass" or "FAIL"."""
-    lines = ["| guard | worst | of | limit | |", "|---|---|---|---|---|"]
-    lines += [f"| {guard.name} | {guard.value:.2f} | {guard.where} | {guard.bound} "
-              f"{guard.limit:g} | {'pass' if guard.passes else 'FAIL'} |" for guard in guards]
-    return "\n".join(lines)
-
-
 def _group(rows: list[Row], keys: tuple[str, ...]) -> dict[tuple, list[Row]]:
     """Groups rows by their values of `keys`; the groups are sorted by these values."""
     cells: dict[tuple, list[Row]] = defaultdict(list)
@@ -324,7 +265,7 @@ def _group(rows: list[Row], keys: tuple[str, ...]) -> dict[tuple, list[Row]]:
     return dict(sorted(cells.items()))
 
 
-def _mean(rows: list[Row], name: str) -> float:
+def mean_of(rows: list[Row], name: str) -> float:
     """Returns the mean of a measure over the rows that hold it; NaN if none does."""
     values = [row[name] for row in rows if name in row]
     return float(np.mean(values)) if values else float("nan")
@@ -342,7 +283,7 @@ def format_table(rows: list[Row], keys: tuple[str, ...], measures: Sequence[str]
     for values, members in _group(rows, keys).items():
         labels = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
         lines.append([*labels, str(len(members)),
-                      *(_format(_mean(members, name)) for name in measures)])
+                      *(_format(mean_of(members, name)) for name in measures)])
     return make_table([*keys, "items", *measures], lines)
 
 
@@ -353,9 +294,9 @@ def format_noises(rows: list[Row]) -> str:
               "residual_correlation"]
     lines = []
     for (name,), members in _group(rows, ("noise",)).items():
-        means = [_mean([row for row in members if row["input_snr_db"] == snr], "snr_gain_db")
+        means = [mean_of([row for row in members if row["input_snr_db"] == snr], "snr_gain_db")
                  for snr in snrs_db]
-        means += [_mean(members, measure) for measure in titles[-2:]]
+        means += [mean_of(members, measure) for measure in titles[-2:]]
         lines.append([name, str(len(members)), *map(_format, means)])
     return make_table(titles, lines)
 

@@ -5,6 +5,7 @@ import pytest
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.data.coding import code
 from historical_denoiser.training import look_alikes, metrics, probes
 
 SAMPLES = SAMPLE_RATE
@@ -110,6 +111,38 @@ def test_held_tones_stand_still_and_are_not_the_mains(name):
         assert min(abs((pitch + mains / 2.0) % mains - mains / 2.0) for pitch in pitches) > 5.0
 
 
+def test_low_notes_are_low_and_a_tanpuras_partials_swell_one_after_the_other():
+    low = [look_alikes.LOW_OR_HELD[name](4 * SAMPLES, np.random.default_rng(0))
+           for name in ("kick drum", "plucked bass", "tanpura", "quiet orchestra")]
+    for sound, share in zip(low, (0.6, 0.6, 0.0, 0.0), strict=True):
+        assert np.isfinite(sound).all() and octave_shares(sound)[:2].sum() >= share
+    assert np.abs(low[3]).max() < 0.1 < np.abs(low[2]).max()
+    tanpura = dsp.power_of_bins(dsp.stft(low[2], 4096, 1024))
+    peaks = [np.argmax(tanpura[4:40, round(order * 110.0 / SAMPLE_RATE * 4096)])
+             for order in (5, 10, 19)]
+    assert peaks == sorted(set(peaks))
+
+
+def test_scenes_hold_their_noise_at_their_snr():
+    noises = []
+    for scene in probes.SCENES.values():
+        clean, noisy = scene.mix(2 * SAMPLES, np.random.default_rng(0))
+        assert metrics.snr_db(clean, noisy) == pytest.approx(scene.snr_db, abs=0.01)
+        noises.append(noisy - clean)
+    *_, thumps, drop, frying = noises
+    assert octave_shares(thumps)[:2].sum() > 0.9
+    assert np.flatnonzero(np.abs(drop) > 1e-6)[0] > 0.1 * SAMPLES  # silence before the stylus
+    levels = [np.log(np.std(one.reshape(-1, SAMPLES // 20), axis=1)) for one in (clean, frying)]
+    assert metrics.correlation(*levels) > 0.5
+
+
+def test_coded_probes_are_coded():
+    for name, codec in (("AAC", "aac"), ("Opus", "opus"), ("Vorbis", "vorbis")):
+        probe = probes.PROBES[f"{probes.CODED}, {name} at 64 kbit/s"]
+        noise = probe.make(SAMPLES, np.random.default_rng(0)).astype(np.float32)
+        np.testing.assert_array_equal(probe.process(noise), code(noise, codec, 64))
+
+
 def test_a_network_that_does_nothing_gains_nothing_and_is_reported(untouched):
     report, _ = untouched
     assert [row["probe"] for row in report.rows] == list(probes.PROBES)
@@ -124,9 +157,11 @@ def test_a_network_that_does_nothing_gains_nothing_and_is_reported(untouched):
     faults = report.find_faults()
     assert [fault.split(":")[0] for fault in faults] == [
         "does not remove noise of one octave", "under-suppression"]
-    impulses, tones, energy, correlation, left = report.guards()
-    assert impulses.passes and tones.passes and not left.passes
-    assert not energy.passes and correlation.passes  # all of the noise is left
+    impulses, tones, energy, correlation, steady, moving = report.guards()
+    assert impulses.passes and tones.passes and correlation.passes
+    assert (energy.broken, energy.count) == (3, 7)  # at 3 dB, the noise
+    assert steady.broken == steady.count and moving.broken == moving.count
+    assert steady.count + moving.count == len(report.rows) and moving.count == 15
 
 
 def test_the_octave_that_is_left_is_named(sounds):
@@ -145,9 +180,9 @@ def test_the_octave_that_is_left_is_named(sounds):
     assert means["probe_worst_octave_db"] == gains["octave 250 Hz"] < 0.1
     assert means["probe_mean_db"] == pytest.approx(np.mean(list(gains.values())))
     table = report.format().splitlines()
-    assert len(table) == 2 + len(report.rows) + 6 and table[-5].startswith("clean impulses")
-    assert table[-3].startswith("clean held tones, SI-SDR that is kept: organ pedal")
-    assert table[-1].startswith("quiet orchestra at 3 dB: energy")
+    assert table[len(report.rows) + 3].startswith("clean impulses")
+    assert table[-11].startswith("clean low or held notes, SI-SDR that is kept: organ pedal")
+    assert table[-7].startswith("| quiet orchestra, steady groove, at 3 dB |")
     assert table[5].startswith("| octave 250 Hz |")
 
 
@@ -181,9 +216,9 @@ def test_damage_to_held_tones_is_reported(sounds):
 
     report = measure(restore, sounds[:1])
     assert report.average()["tones_si_sdr_db"] < 6.0 < 20.0 < report.impulses_db["castanets"]
-    assert any("held tones that are signal are damaged" in one for one in report.find_faults())
+    assert any("held notes that are signal are damaged" in one for one in report.find_faults())
     impulses, tones, *_ = report.guards()
-    assert tones.where in look_alikes.HELD and not tones.passes
+    assert tones.where in look_alikes.LOW_OR_HELD and not tones.passes
 
 
 def test_probes_are_the_same_on_every_run_and_for_every_sound_others(sounds, untouched):
