@@ -103,6 +103,7 @@ def fit(config: DiffusionConfig, item: Item) -> DiffusionConfig:
         item: The file.
     """
     snr_db = around(item.snr_db)
+    # The published testing.py has steps by the SNR: 0.35 from 8 dB, 1.4 from 15, 2.45 from 25.
     return replace(config, xi=config.weight(snr_db[0]), gain=item.noise_gain, snr_db=list(snr_db))
 
 
