@@ -20,6 +20,7 @@ without clean versions. Tables, plots and players are written to experiments/eva
 
     python evaluate.py 'methods=[all]'                 # own methods and all installed tools
     python evaluate.py 'methods=[network,network:profile,lsa,adeclick+afftdn,FOLDER_OF_A_RUN]'
+    python evaluate.py 'methods=[network,PRIOR,PRIOR:profile]' diffusion.noise=FOLDER test_items=4
     python evaluate.py 'methods=[network,none]' bench.pairs=FOLDER
     python evaluate.py 'methods=[network,none]' bench.recordings=FOLDER
 
@@ -61,9 +62,8 @@ from historical_denoiser.core.command_line import exit_on_user_error, keys_of, r
 from historical_denoiser.core.files import WEIGHTS_ENDING, hash_of
 from historical_denoiser.data.mixture import Mixture
 from historical_denoiser.denoise import SOME_FAILED_STATUS, denoise
-from historical_denoiser.denoiser import choose_method
-from historical_denoiser.diffusion import settings as diffusion
-from historical_denoiser.network.stored import BEST_NAME
+from historical_denoiser.denoiser import choose_method, trained_method
+from historical_denoiser.network.stored import BEST_NAME, find_weights
 from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.restoration.settings import OFF, STAGES, StageSettings
 from historical_denoiser.run.jobs import strength_suffix
@@ -258,7 +258,7 @@ def own_methods(cfg: Config, given: set[str]) -> dict[str, Callable[[str], Resto
         restorer = choose_method(dataclasses.replace(
             cfg, methods=[], bench=BenchConfig(), **choice), given).load()
         uses_profile = name.endswith(PROFILE_ENDING)
-        require(not uses_profile or restorer.settings.unet.use_profile, "methods",
+        require(not uses_profile or restorer.takes_profile, "methods",
                 f"without {name}, whose network takes no profile", cfg.methods)
 
         def restore(audio: np.ndarray, profile: np.ndarray | None) -> np.ndarray:
@@ -268,7 +268,9 @@ def own_methods(cfg: Config, given: set[str]) -> dict[str, Callable[[str], Resto
         return restore
 
     def load_weights(name: str) -> Restore:
-        return load(name, weights=name.removesuffix(PROFILE_ENDING))
+        weights = name.removesuffix(PROFILE_ENDING)
+        is_prior = trained_method(find_weights(weights)) == "diffusion"
+        return load(name, weights=weights, method="diffusion" if is_prior else NETWORK)
 
     load_lsa = functools.partial(load, method="lsa", weights=None)
     return {NETWORK: load, NETWORK + PROFILE_ENDING: load, "lsa": load_lsa,
@@ -289,10 +291,7 @@ def restore_panel(cfg: Config, given: set[str]) -> None:
     def fit(restorer: Restorer, path: Path) -> Restorer:
         if cfg.method != "diffusion":
             return restorer
-        item, config = items[path], restorer.config
-        return dataclasses.replace(restorer, config=dataclasses.replace(
-            config, xi=config.weight(item.snr_db), gain=item.noise_gain,
-            snr_db=list(diffusion.around(item.snr_db))))
+        return dataclasses.replace(restorer, config=panels.fit(restorer.config, items[path]))
 
     method = choose_method(cfg, given)
     known = {path.name: [item.snr_db, item.noise_gain] for path, item in items.items()}

@@ -23,6 +23,7 @@ import unet
 from dataset_loader import Mixer
 from historical_denoiser import settings as config
 from historical_denoiser.core.checks import UserError
+from historical_denoiser.diffusion import edm
 from historical_denoiser.diffusion import network as diffusion
 from historical_denoiser.network import weights
 from historical_denoiser.network.stored import (
@@ -60,6 +61,7 @@ def make_learning_rate(cfg: Config) -> keras.optimizers.schedules.LearningRateSc
         return cfg.lr  # `rate_by_clock` changes it
     if schedule.name == "step":
         boundaries = [epoch * cfg.steps_per_epoch for epoch in schedule.boundaries_epochs]
+        boundaries = boundaries or [NEVER]  # Keras wants at least one
         values = [cfg.lr * schedule.factor**count for count in range(len(boundaries) + 1)]
         return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
     return keras.optimizers.schedules.CosineDecay(
@@ -413,16 +415,30 @@ class PriorTrainer(Trainer):
     """Trains a diffusion model; `training` and `validation` are `prior.GaussianMixtures`."""
 
     def _names_of_measures(self) -> list[str]:
-        return prior.measure_names()
+        return prior.measure_names() + [*prior.PROBES] * bool(self.cfg.probe_sounds)
 
     def _prepare_validation(self) -> None:
-        """Nothing has to be made."""
+        self.sounds = [self.validation.evaluation_item(index).clean
+                       for index in range(self.cfg.probe_sounds)]
+        self.denoise = edm.precondition(self.learner.averaged, self.cfg.diffusion)
+        if self.sounds and keras.backend.backend() != "tensorflow":
+            logger.info("the samplers are not measured (`probe_sounds`): they need TensorFlow")
+            self.sounds = []
+        elif self.sounds:
+            import tensorflow as tf
+
+            self.denoise = tf.function(self.denoise)
 
     def _measure(self) -> tuple[dict[str, float], list[str], list[str]]:
         self.learner.update_averaged()
         losses = prior.measure(self.learner.averaged, self.cfg.diffusion, map(
             self.validation.evaluation_item, range(self.cfg.validation_items)))
-        return losses, [prior.format_losses(losses)], []
+        gains = prior.measure_samplers(self.denoise, self.cfg.diffusion, self.sounds)
+        tables = [prior.format_losses(losses)]
+        if gains:
+            tables.append("the samplers improve damaged sounds by " + ", ".join(
+                f"{value:.1f} dB ({name})" for name, value in gains.items()))
+        return losses | gains, tables, []
 
     def _show(self, report: Report) -> None:
         """Nothing is shown: a single estimate is no sound of the model."""

@@ -22,7 +22,7 @@ from hydra import compose, initialize_config_dir
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
+from historical_denoiser.audio.dsp import SAMPLE_RATE, clip_at_sdr  # noqa: E402
 from historical_denoiser.bench.methods import filter_with_ffmpeg  # noqa: E402
 from historical_denoiser.bench.pairs import read_mono  # noqa: E402
 from historical_denoiser.classical.clicks import remove_clicks  # noqa: E402
@@ -46,16 +46,6 @@ def some(folder: Path, count: int) -> list[Path]:
 def sdr(clean: np.ndarray, other: np.ndarray) -> float:
     """Returns the signal-to-distortion ratio in dB."""
     return 10.0 * np.log10(np.sum(clean**2) / (np.sum((clean - other) ** 2) + 1e-20))
-
-
-def clip(clean: np.ndarray, sdr_db: float) -> np.ndarray:
-    """Clips a sound so that its SDR is `sdr_db`."""
-    low, high = 0.0, float(np.abs(clean).max())
-    for _ in range(40):
-        level = 0.5 * (low + high)
-        low, high = (low, level) if sdr(clean, np.clip(clean, -level, level)) > sdr_db else (
-            level, high)
-    return np.clip(clean, -high, high)
 
 
 def ours(kind: str, audio: np.ndarray) -> np.ndarray:
@@ -134,7 +124,7 @@ def main() -> None:
                      sdr(clean[gap], fill(damaged, gap)[gap]), began)
         sound = clean[len(clean) // 2 - SAMPLE_RATE // 2:][:SAMPLE_RATE]
         for ratio in SDRS_DB:
-            damaged = clip(sound, ratio)
+            damaged = clip_at_sdr(sound, ratio)
             for row, declip in DECLIPPERS.items():
                 if arguments.without in row:
                     continue

@@ -22,12 +22,13 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from historical_denoiser.bench import intervals  # noqa: E402
 from historical_denoiser.core.files import replacing  # noqa: E402
 from historical_denoiser.training import guards, metrics  # noqa: E402
 
 MEASURED = ROOT / "docs" / "tables"
 GUIDES = [ROOT / name for name in ("README.md", "pretrained/README.md", "docs/RESULTS.md",
-                                   "docs/stages.md", "docs/damages.md")]
+                                   "docs/stages.md", "docs/damages.md", "docs/judging.md")]
 MARKED = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 SNRS_DB, CATEGORIES = (3.0, 10.0, 20.0), ("music", "speech")
 
@@ -47,12 +48,17 @@ def read(name: str, table: str = "evaluation.csv") -> list[Row]:
         return list(csv.DictReader(stream))
 
 
-def mean(rows: Sequence[Row], measure: str, **where: str | float) -> float:
-    """Returns the mean of a measure over the rows with these values, or NaN if there are none."""
-    values = [float(row[measure]) for row in rows if row.get(measure, "") != "" and all(
+def values(rows: Sequence[Row], measure: str, **where: str | float) -> list[float]:
+    """Returns a measure of the rows that have it, with these values."""
+    return [float(row[measure]) for row in rows if row.get(measure, "") != "" and all(
         float(row[key]) == value if isinstance(value, float) else row[key] == value
         for key, value in where.items())]
-    return float(np.mean(values)) if values else float("nan")
+
+
+def mean(rows: Sequence[Row], measure: str, **where: str | float) -> float:
+    """Returns the mean of a measure over the rows with these values, or NaN if there are none."""
+    found = values(rows, measure, **where)
+    return float(np.mean(found)) if found else float("nan")
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -93,6 +99,19 @@ def gains(*names: str) -> str:
                                 for snr in SNRS_DB]) for rows in measured.values())]
              for key, labels in (("category", CATEGORIES), ("noise", noises)) for label in labels]
     return table(["SNR gain at 3 / 10 / 20 dB", *titles(names)], lines)
+
+
+def sure(name: str) -> str:
+    """Returns means of a network with 95 % intervals, at the input SNRs of the paper."""
+    rows, measures = read(name), {"SNR improvement, dB": "snr_gain_db",
+                                  "LSD improvement, dB": "lsd_gain_db",
+                                  "segmental SNR, dB": "segmental_snr_db"}
+    return table(["", *(f"{category} at {snr:g} dB" for category in CATEGORIES
+                        for snr in SNRS_DB[:2])],
+                 [[title, *(str(intervals.mean(values(
+                     rows, measure, category=category, input_snr_db=snr)))
+                     for category in CATEGORIES for snr in SNRS_DB[:2])]
+                  for title, measure in measures.items()])
 
 
 def alone(*names: str) -> str:
@@ -220,8 +239,9 @@ def damages(name: str) -> str:
 
 
 TABLES: dict[str, Callable[..., str]] = {
-    "summary": summary, "gains": gains, "alone": alone, "kept": kept, "transfers": transfers,
-    "stages": stages, "damages": damages, "items": items, "scenes": scenes, "grooves": grooves}
+    "summary": summary, "gains": gains, "sure": sure, "alone": alone, "kept": kept,
+    "transfers": transfers, "stages": stages, "damages": damages, "items": items, "scenes": scenes,
+    "grooves": grooves}
 
 
 def fill(text: str) -> str:

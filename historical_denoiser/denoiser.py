@@ -81,7 +81,8 @@ class Denoiser(Restorer):
             weights: A `.weights.h5` file, the folder of a training run, a file of `export.py`, the
                 prefix of a TensorFlow checkpoint. If None, the shipped weights.
             settings: Settings of the network. If None, those stored beside the weights.
-            segment_seconds: Length of the segments; memory grows with it.
+            segment_seconds: Length of the segments; memory grows with it. The default is another
+                one for mask networks, see `fit_segments`.
             runtime: "onnx": ONNX Runtime computes the file that `export.py` wrote beside the
                 weights; "keras": Keras computes the weights themselves, on a GPU if there is one;
                 "auto": the former if that file exists, unless `KERAS_BACKEND` names a backend.
@@ -97,7 +98,8 @@ class Denoiser(Restorer):
         if settings is None:
             raise UserError(f"`settings` must be given: no {CONFIG_NAME} lies beside {path}")
         return cls(_Network(path.absolute(), settings, runtime), settings,
-                   StageSettings(**without_retired(stages)), segment_seconds)
+                   StageSettings(**without_retired(stages)),
+                   fit_segments(segment_seconds, settings))
 
     def forget_lengths(self) -> None:
         """Makes the results of the network independent of its earlier inputs.
@@ -170,6 +172,16 @@ def _load_keras(path: Path, settings: NetworkSettings) -> Callable[[Any], np.nda
     return lambda spectra: model.predict_on_batch(spectra)[0]
 
 
+def fit_segments(seconds: float, settings: NetworkSettings) -> float:
+    """Returns the length of segments in seconds; another default for mask networks.
+
+    These see levels relative to the loudest bin, so that results depend on the length. With the
+    context, segments are as long as in training, and overlap by half.
+    """
+    is_mask = settings.unet.form == "mask" and settings.context_seconds > 0.0
+    return 2.0 * settings.context_seconds if is_mask and seconds == SEGMENT_SECONDS else seconds
+
+
 def stored_settings(weights: Path) -> NetworkSettings | None:
     """Returns the settings stored beside weights; None for a TensorFlow checkpoint."""
     is_own = weights.name.endswith(WEIGHTS_ENDING) or runtimes.format_of(weights)
@@ -207,7 +219,7 @@ def choose_network(cfg: Config, given: Iterable[str] = ()) -> tuple[Path, Networ
     else:
         raise FileNotFoundError(f"there are no weights: {PRETRAINED / BEST_NAME} does not exist; "
                                 "train a network and name weights=...")
-    require(_stored_method(weights) != "diffusion", "method",
+    require(trained_method(weights) != "diffusion", "method",
             f"diffusion with {weights}, the weights of a diffusion model", cfg.method)
     stored = stored_settings(weights)
     settings = network_settings(cfg)
@@ -246,8 +258,8 @@ def _refuse_what_cannot_apply(cfg: Config, stored: NetworkSettings, weights: Pat
                             "with it")
 
 
-def _stored_method(weights: Path) -> str | None:
-    """Returns the method for which weights were trained, from the settings beside them."""
+def trained_method(weights: Path) -> str | None:
+    """Returns the method for which weights were trained; None if no settings lie beside them."""
     path = weights.parent / CONFIG_NAME
     return str(read_settings(path).get("method", "network")) if path.is_file() else None
 
@@ -301,6 +313,8 @@ def choose_method(cfg: Config, given: Iterable[str] = ()) -> Method:
                              settings, stages, seconds),
             described, made_with)
     weights, settings = choose_network(cfg, given)
+    chosen["segment_seconds"] = deciding["segment_seconds"] = seconds = fit_segments(
+        seconds, settings)
     _require_runtime(weights, cfg.inference.runtime)
     require(choice == "none" or settings.unet.use_profile, profiles.KEY,
             f"none with {weights}, whose network takes no profile", choice)
@@ -336,7 +350,7 @@ def _choose_diffusion(cfg: Config, given: Iterable[str], chosen: dict[str, Any],
     require(cfg.weights is not None, "weights", "given with method=diffusion, as the folder of a "
             "run of conf_diffusion: no weights of a diffusion model are shipped", cfg.weights)
     weights = find_weights(cfg.weights)
-    require(_stored_method(weights) == "diffusion", "weights", "those of a diffusion model, whose "
+    require(trained_method(weights) == "diffusion", "weights", "those of a diffusion model, whose "
             f"{CONFIG_NAME} lies beside them", str(weights))
     config = _with_trained(cfg.diffusion, weights, given)
     config.require_complete()

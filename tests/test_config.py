@@ -24,9 +24,9 @@ SECTIONS = {"": Config, "unet": UnetConfig, "stft": StftConfig, "dset": DsetConf
     ("conf", None), ("conf_film", None), ("conf_diffusion", None),
     ("conf_prototype", UnetConfig(depth=3, num_tfc=1)),
     ("conf_paper", UnetConfig(depth=4, num_tfc=3)),
-    ("conf_cassette", UnetConfig(form="mask", depth=4, channels=[64, 128, 256, 512, 1024]))])
-
-def test_configurations_compose(name, unet):  # the last three as published
+    ("conf_cassette", UnetConfig(form="mask", depth=4, channels=[64, 128, 256, 512, 1024])),
+    ("conf_cassette_narrow", UnetConfig(form="mask", depth=4, channels=[16, 32, 64, 128, 256]))])
+def test_configurations_compose(name, unet):  # the three before the last as published
     cfg = composed(name=name)
     assert isinstance(cfg, Config) and cfg.path_experiment.startswith("experiments/")
     assert unet is None or cfg.unet == unet

@@ -7,43 +7,34 @@ import numpy as np
 import programs
 import pytest
 import soundfile
-import tensorflow as tf
 from small_corpus import composed, read_table, read_weights
 
-import trainer
 from dataset_loader import Mixer
 from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.bench import panels
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.denoiser import choose_method
+from historical_denoiser.diffusion.settings import DiffusionConfig
 from historical_denoiser.training import prior
 from historical_denoiser.training.report import read_history
 
 TINY = ("diffusion.sample_rate=8000", "diffusion.octaves=2", "diffusion.bins_per_octave=6",
         "diffusion.channels=[4,4]", "diffusion.dilations=[1]", "diffusion.embedding=8",
         "seg_len_s_train=0.1", "seg_len_s_val=0.1", "batch_size=2", "steps_per_epoch=2",
-        "diffusion.sigma_max=9", "validation_items=7", "ema_momentum=0.5", "schedule.name=step")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def eager():
-    """Without graphs: tracing one takes longer than the few steps of these runs."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+        "diffusion.sigma_max=9", "validation_items=7", "ema_momentum=0.5", "epochs=2",
+        "probe_sounds=0")
 
 
 @pytest.fixture(scope="module")
 def train(three_tunes):
-    """Returns a function that trains in a folder up to an epoch."""
-    def run(folder, epochs):
-        cfg = composed(*TINY, "dset.path_manifests=[]", f"dset.path_music=[{three_tunes}/music]",
-                       f"dset.path_noise=[{three_tunes}/noise]", f"path_experiment={folder}",
-                       f"epochs={epochs}", name="conf_diffusion")
-        mixtures = [prior.GaussianMixtures(Mixer(cfg.dset, split, 0.1), cfg.diffusion)
-                    for split in ("train", "validation")]
-        made = trainer.PriorTrainer(cfg, *mixtures)
-        made.fit()
-        return made
+    """Returns a function that trains in a folder, and returns what the program said."""
+    def run(folder, *settings):
+        done = programs.run(
+            "train.py", "--config-name", "conf_diffusion", *TINY, "dset.path_manifests=[]",
+            f"dset.path_music=[{three_tunes}/music]", f"dset.path_noise=[{three_tunes}/noise]",
+            f"path_experiment={folder}", *settings, cwd=folder, EAGERLY="")
+        assert done.returncode == 0, done.stderr
+        return done.stderr
 
     return run
 
@@ -52,18 +43,20 @@ def train(three_tunes):
 def run(train, tmp_path_factory):
     """The folder of a finished run."""
     folder = tmp_path_factory.mktemp("prior")
-    train(folder, 2)
+    train(folder)
     return folder
 
 
 def test_a_run_resumes_exactly_and_validates_by_level(run, train, tmp_path):
-    train(tmp_path, 1)
-    train(tmp_path, 2)
+    assert "stopped at step 1" in train(tmp_path, "max_minutes=1e-9")
+    assert "the samplers improve damaged sounds by" in train(tmp_path, "probe_sounds=1")
     (row, last), history = read_history(tmp_path / "history.csv", 99), read_history(
         run / "history.csv", 99)
     for name in prior.measure_names():
         assert [row[name], last[name]] == [each[name] for each in history], name
     assert row["validation_loss"] != last["validation_loss"]
+    assert all(np.isfinite(row[name]) for name in prior.PROBES)
+    assert row["gap_snr_db"] != last["gap_snr_db"]
     weights, others = (read_weights(path / "last.weights.h5") for path in (run, tmp_path))
     assert len(weights) > 30  # with the state of the optimiser and the averages
     for name, array in weights.items():
@@ -86,9 +79,9 @@ def test_training_adds_noise_of_the_level_to_clean_sound(three_tunes):
     assert stated == pytest.approx(rms, rel=0.3)  # of other items
 
 
-def restore(path, run, *settings):
+def restore(path, run, *settings, steps=2):
     return programs.run("inference.py", path, "method=diffusion", f"weights={run}",
-                        "diffusion.steps=2", *settings, cwd=path.parent, EAGERLY="")
+                        f"diffusion.steps={steps}", *settings, cwd=path.parent, EAGERLY="")
 
 
 @pytest.fixture
@@ -130,6 +123,33 @@ def test_a_gap_is_filled_in_a_file(recording, run):
     assert report["last_run"]["diffusion"]["sigma_max"] == 8.0
 
 
+def test_a_new_sound_has_the_length_and_the_level_of_the_file(recording, run):
+    done = restore(recording, run, "diffusion.mode=sample", "diffusion.sigma_max=0.5", steps=4)
+    assert done.returncode == 0, done.stderr
+    drawn, before = (soundfile.read(recording.with_name(name))[0]
+                     for name in ("side_denoised.wav", "side.wav"))
+    assert drawn.shape == before.shape and 0.1 < np.std(drawn) / np.std(before) < 10.0
+    assert abs(np.corrcoef(drawn[:, 0], before[:, 0])[0, 1]) < 0.1
+
+
+def test_a_prior_stands_beside_other_methods(recording, run, three_tunes):
+    pytest.importorskip("jinja2", reason="not installed: requirements-bench.txt")
+    tune, rate = soundfile.read(three_tunes / "music/test/tune.wav", frames=SAMPLE_RATE // 2)
+    noise = 0.02 * np.random.default_rng(3).standard_normal(len(tune))
+    for kind, sound in (("noisy", tune + noise), ("clean", tune), ("noise", noise)):
+        path = recording.parent / f"pairs/music/{kind}/a.wav"
+        path.parent.mkdir(parents=True)
+        soundfile.write(path, sound, rate)
+    names = ["none", str(run), f"{run}:profile"]
+    done = programs.run("evaluate.py", f"methods=[{','.join(map(repr, names))}]",
+                        "bench.pairs=pairs", f"diffusion.noise={three_tunes}/noise",
+                        "diffusion.steps=1", cwd=recording.parent, EAGERLY="")
+    assert done.returncode == 0, done.stderr
+    rows = read_table(recording.parent / "experiments/evaluation/bench/pairs/bench.csv")
+    assert [row["method"] for row in rows] == names
+    assert len({row["snr_gain_db"] for row in rows}) == 3
+
+
 @pytest.mark.parametrize(("settings", "message"), [
     ((), "`weights` must be given with method=diffusion"),
     (("weights={tiny}",), "`weights` must be those of a diffusion model"),
@@ -167,11 +187,23 @@ def test_a_panel_is_restored_by_any_method(tmp_path, rng, three_tunes, run, pane
                         EAGERLY="")
     assert done.returncode == 0, done.stderr
     assert "| Track 1.wav | 20 |" in done.stdout and "mean of 1" in done.stdout
+    assert "segmental_snr_db" in done.stdout
     (table,) = tmp_path.glob(f"{panel}-2/*/results.csv")
     (row,) = read_table(table)
     assert float(row["snr_db"]) == 20.0 and float(row["noise_gain"]) == 0.5
     assert panel == "painel" or float(row["snr_gain_db"]) > 0.0
     assert (table.parent / "Track 1_denoised.wav").is_file()
+
+
+def test_a_panel_states_what_is_known_and_how_sure_its_means_are():
+    item = panels.Item(None, None, snr_db=20.0, noise_gain=0.5)
+    config = panels.fit(DiffusionConfig(), item)
+    assert config.snr_db == [18.0, 22.0] and config.gain == 0.5
+    assert config.xi == pytest.approx(0.105 * 20.0 - 0.7)
+    assert panels.fit(DiffusionConfig(xi=0.2), item).xi == 0.2
+    rows = [{"file": name, "snr_db": 20.0, "noise_gain": 1.0, "snr_gain_db": value}
+            for name, value in zip("abc", (1.0, 2.0, 6.0), strict=True)]
+    assert "| 3.00 [1.00, 6.00] |" in panels.format_rows(rows)
 
 
 @pytest.mark.parametrize(("text", "message"), [
@@ -182,14 +214,12 @@ def test_a_panel_is_restored_by_any_method(tmp_path, rng, three_tunes, run, pane
     ("file,snr-panel-1,noise-gain-panel-1\n2.wav,3,1\n", "names 2.wav, but there is no"),
     ("file,snr-panel-1,noise-gain-panel-1\n", "must hold a row for each file")])
 def test_mistakes_in_a_panel_are_named(tmp_path, text, message):
-    from historical_denoiser.bench.panels import find_items
-
     (tmp_path / "panel-1/noisy").mkdir(parents=True)
     (tmp_path / "panel-1/noisy/1.wav").touch()
     with pytest.raises(UserError, match="`panels` must be a folder that holds sample-info.csv"):
-        find_items(str(tmp_path), 1)
+        panels.find_items(str(tmp_path), 1)
     (tmp_path / "sample-info.csv").write_text(text)
     with pytest.raises(UserError, match=message):
-        find_items(str(tmp_path), 1)
+        panels.find_items(str(tmp_path), 1)
     with pytest.raises(UserError, match="`panel` must be the number of a folder"):
-        find_items(str(tmp_path), 3)
+        panels.find_items(str(tmp_path), 3)

@@ -397,18 +397,30 @@ def test_mixed_precision_trains_and_saves_float32(make_run, finished, tmp_path, 
     assert float(finished.run.learner.optimizer.dynamic_scale) == 1.0
 
 
-def test_a_mask_network_trains_goes_on_and_restores(make_run, tmp_path, rng, finished):
-    changes = {"unet": UnetConfig(form="mask", depth=1, channels=[4, 6]), "steps_per_epoch": 1,
-               "stft": StftConfig(511, 256), "loss": LossConfig(mae=0.0, mask=1.0)}
-    make_run(tmp_path, epochs=1, **changes).fit()
-    run = make_run(tmp_path, **changes)
-    run.fit()
-    assert run.learner.updates == 2
+def test_a_mask_network_trains_goes_on_and_restores(three_tunes, tmp_path, rng, finished):
+    def run(name, *settings):
+        done = run_train(
+            tmp_path, "conf_cassette", "dset=folders", f"dset.path_music=[{three_tunes / 'music'}]",
+            f"dset.path_noise=[{three_tunes / 'noise'}]", "unet.depth=1", "unet.channels=[4,6]",
+            "stft.win_size=511", "stft.hop_size=256", "batch_size=1", "epochs=1",
+            "steps_per_epoch=2", "seg_len_s_train=0.1", "seg_len_s_val=0.2", "validation_items=1",
+            "shown_items=0", "probe_sounds=0", f"path_experiment={tmp_path / name}", *settings)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    run("whole")
+    assert "stopped at step 1" in run("stopped", "max_minutes=1e-9")
+    run("stopped")
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
     audio = rng.standard_normal(9000).astype(np.float32)
-    restored = Denoiser.load(tmp_path, declick=False, dehum=False)(audio, SAMPLE_RATE)
-    assert 0.0 < dsp.power(restored) < dsp.power(audio)
-    cassette = Config(path_experiment="x", method="cassette", weights=str(tmp_path))
-    assert choose_method(cassette).weights.parent == tmp_path
+    denoiser = Denoiser.load(tmp_path / "whole", declick=False, dehum=False)
+    assert 0.0 < dsp.power(denoiser(audio, SAMPLE_RATE)) < dsp.power(audio)
+    # 512 frames with a hop of 512, which overlap by half
+    segment, context = (round(seconds * SAMPLE_RATE) for seconds in (
+        denoiser.segment_seconds, denoiser.settings.context_seconds))
+    assert segment == 2 * context == 256 * 512
+    cassette = Config(path_experiment="x", method="cassette", weights=str(tmp_path / "whole"))
+    assert choose_method(cassette).weights.parent == tmp_path / "whole"
     with pytest.raises(UserError, match="`method` must be network with .* conf_cassette did not"):
         choose_method(replace(cassette, weights=str(finished.folder)))
     with pytest.raises(FileNotFoundError, match="conf_cassette"):

@@ -173,6 +173,17 @@ def active_power(powers: np.ndarray) -> float:
     return float(np.mean(powers[powers >= loudest * 10.0 ** (-ACTIVE_RANGE_DB / 10.0)]))
 
 
+def clip_at_sdr(clean: np.ndarray, sdr_db: float) -> np.ndarray:
+    """Clips a sound so that its signal-to-distortion ratio is `sdr_db`, by bisection."""
+    low, high = 0.0, float(np.abs(clean).max())
+    limit = np.sum(np.square(clean, dtype=np.float64)) * 10.0 ** (-sdr_db / 10.0)
+    for _ in range(40):
+        level = 0.5 * (low + high)
+        error = np.sum(np.square(clean - np.clip(clean, -level, level), dtype=np.float64))
+        low, high = (low, level) if error < limit else (level, high)
+    return np.clip(clean, -high, high)
+
+
 def mix_at_snr(clean: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
     """Returns `clean + gain * noise` with a signal-to-noise ratio of `snr_db`; see `power`.
 

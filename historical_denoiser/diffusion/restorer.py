@@ -61,6 +61,10 @@ class DiffusionRestorer(Restorer):
         return self.config.sample_rate
 
     @property
+    def takes_profile(self) -> bool:
+        return self.config.mode.startswith("estimated")
+
+    @property
     def step_samples(self) -> int:
         return 1
 
@@ -114,9 +118,11 @@ class DiffusionRestorer(Restorer):
         return np.stack([self._sample(channel, partial(self._degrade, known=noise.profile))
                          for channel, noise in zip(waveforms, noises, strict=False)])
 
-    def _degrade(self, observed: np.ndarray, known: Any) -> tuple[Degradation, float]:
+    def _degrade(self, observed: np.ndarray, known: Any) -> tuple[Degradation | None, float]:
         """Returns what happened to `(1, samples)`, and the weight of the guidance."""
         config, power = self.config, self.config.sigma_data**2
+        if config.mode == "sample":
+            return None, config.weight()
         if config.mode == "extend":
             return (degradations.LowPass(observed, config.known_below_hz(), self.rate),
                     config.weight())
@@ -135,7 +141,7 @@ class DiffusionRestorer(Restorer):
         return CarrierNoise(observed, draw_noise, gain), config.weight(least_snr_db)
 
     def _sample(self, observed: np.ndarray,
-                degrade: Callable[[np.ndarray], tuple[Degradation, float]]) -> np.ndarray:
+                degrade: Callable[[np.ndarray], tuple[Degradation | None, float]]) -> np.ndarray:
         """Samples a block `(samples,)`, whose content is the seed, at the model's rate."""
         size = round(self.segment_seconds * self.rate) + 2 * round(
             self.settings.context_seconds * self.rate)

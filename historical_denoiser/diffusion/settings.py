@@ -12,7 +12,7 @@ from historical_denoiser.core.checks import require, require_range
 GROUPS = 4  # of the normalisation, at most as many as channels
 NOISE_MODES = ("fixed_gain", "fixed_snr", "estimated_gain", "estimated_snr")
 REPAIRS = {"inpaint": "gaps", "declip": "clipping"}  # the modes that repair, and what
-MODES = (*NOISE_MODES, *REPAIRS, "extend")
+MODES = (*NOISE_MODES, *REPAIRS, "extend", "sample")
 # Settings that belong to weights; of the others, the range of levels is theirs unless it is given.
 TRAINED = ("sample_rate", "octaves", "bins_per_octave", "channels", "dilations", "embedding",
            "sigma_data")

@@ -30,6 +30,17 @@ SCALE_DB = 40.1  # the input is dB / SCALE_DB + 1
 MIN_POWER = 1e-20  # of the loudest bin; a silent spectrogram is nowhere above it
 
 
+class StoredDropout(keras.layers.Dropout):
+    """Dropout whose random state is stored with the weights, so that a run resumes exactly."""
+
+    def save_own_variables(self, store: dict[str, Any]) -> None:
+        store["state"] = ops.convert_to_numpy(self.seed_generator.state)
+
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        if "state" in store:
+            self.seed_generator.state.assign(store["state"][()])
+
+
 @keras.saving.register_keras_serializable(package="historical_denoiser")
 class MaskUnet(keras.Model):
     """The whole network.
@@ -51,7 +62,7 @@ class MaskUnet(keras.Model):
         self.down = [[_convolution(count), _convolution(count)] for count in channels]
         self.up = [[_convolution(count, side=2), _convolution(count), _convolution(count)]
                    for count in channels[:-1]]
-        self.dropout = keras.layers.Dropout(chosen.dropout)
+        self.dropout = StoredDropout(chosen.dropout)
         self.pool = keras.layers.MaxPooling2D(2)
         self.repeat = keras.layers.UpSampling2D(2)
         self.mask = keras.layers.Conv2D(1, 1, activation="sigmoid")

@@ -46,6 +46,11 @@ class Restorer(Separator):
     fit_strength = analysis.fit_strength
     repair_share = 0.5  # of the time that a recording with repairs takes
 
+    @property
+    def takes_profile(self) -> bool:
+        """Whether a noise profile can be given."""
+        return self.settings.unet.use_profile
+
     def __call__(self, waveform: np.ndarray, sample_rate: int,
                  strength: float | str | Strength = 1.0,
                  noise_profile: np.ndarray | None = None,

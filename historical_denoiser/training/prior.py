@@ -15,7 +15,9 @@ from keras import ops
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.data.mixture import Mixture
-from historical_denoiser.diffusion import edm
+from historical_denoiser.diffusion import degradations, edm
+from historical_denoiser.diffusion.degradations import CarrierNoise, Clipping, Gaps
+from historical_denoiser.diffusion.sampling import sample
 from historical_denoiser.diffusion.settings import DiffusionConfig
 from historical_denoiser.training import metrics
 
@@ -23,6 +25,12 @@ LEVEL_STREAM = 5  # the last number of the seeds of the noise, which those of it
 VALIDATED_SIGMAS = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0)  # noise levels of the fixed mixtures
 MEASURED_ITEMS = 64  # to measure the RMS of the clean sound
 MEASURE = "validation_loss"
+# What is done to sounds that the samplers restore in validation, and how.
+GAP_SECONDS, CLIPPED_SDR_DB, NOISY_SNR_DB = 0.05, 7.0, 10.0
+PROBE_STEPS = 8
+# So few steps diverge from the published highest to the lowest level. In units of `sigma_data`:
+PROBE_RANGE = (0.025, 6.0)
+PROBES = ("gap_snr_db", "declip_gain_db", "denoise_gain_db")
 
 
 class GaussianMixtures:
@@ -118,6 +126,44 @@ def measure(network: keras.Model, config: DiffusionConfig, mixtures: Iterable[Mi
         for name in (MEASURE, f"{MEASURE}_at_{mixture.sigma:g}"):
             losses[name].append(loss)
     return {name: float(np.mean(values)) for name, values in losses.items()}
+
+
+def measure_samplers(denoise: edm.Denoise, config: DiffusionConfig, sounds: list[np.ndarray],
+                     ) -> dict[str, float]:
+    """Returns by how much sampling with few steps improves damaged sounds, means in dB.
+
+    These are the SNR within a gap in the middle, 0 for silence; the gain of the SNR of a clipped
+    sound; and that of a sound with white noise of a known gain.
+
+    Args:
+        denoise: The diffusion model.
+        config: Its settings.
+        sounds: Clean waveforms `(samples,)`.
+    """
+    lowest, highest = (config.sigma_data * each for each in PROBE_RANGE)
+    config = replace(config, steps=PROBE_STEPS, sigma_min=lowest, sigma_max=highest)
+    noise_level = config.sigma_data * 10.0 ** (-NOISY_SNR_DB / 20.0)
+    gains: dict[str, list[float]] = defaultdict(list)
+    for number, sound in enumerate(sounds):
+        clean = sound * np.float32(config.sigma_data / np.sqrt(max(dsp.power(sound), 1e-12)))
+        rng, everything = np.random.default_rng(number), slice(None)
+        missing = round(GAP_SECONDS * config.sample_rate)
+        gap = slice((len(clean) - missing) // 2, (len(clean) + missing) // 2)
+        is_known = np.ones(len(clean), bool)
+        is_known[gap] = False
+        holed, clipped = clean * is_known, dsp.clip_at_sdr(clean, CLIPPED_SDR_DB)
+        noisy = clean + noise_level * rng.standard_normal(len(clean))
+        level = np.abs(clipped).max()
+        cases = ((gap, holed, Gaps(holed[None], is_known[None])),
+                 (everything, clipped, Clipping(clipped[None], -level, level)),
+                 (everything, noisy, CarrierNoise(
+                     noisy[None], lambda rng, samples: rng.standard_normal(samples),
+                     degradations.fixed_gain(noise_level))))
+        for name, (place, damaged, degradation) in zip(PROBES, cases, strict=True):
+            restored = sample(denoise, config, rng, (1, len(clean)), degradation)[0]
+            gains[name].append(metrics.snr_db(clean[place], restored[place])
+                               - metrics.snr_db(clean[place], damaged[place]))
+    return {name: float(np.mean(values)) for name, values in gains.items()}
 
 
 def format_losses(losses: dict[str, float]) -> str:

@@ -158,6 +158,15 @@ def test_mix_at_snr(sine, noise, snr_db):
     assert dsp.decibels(dsp.power(sine - sine)) == float("-inf")
 
 
+def test_a_sound_is_clipped_to_its_sdr(noise):
+    for sdr_db in (3.0, 15.0):
+        clipped = dsp.clip_at_sdr(noise, sdr_db)
+        error = np.sum((noise - clipped) ** 2, dtype=np.float64)
+        assert dsp.decibels(np.sum(noise**2, dtype=np.float64) / error) == pytest.approx(
+            sdr_db, abs=0.01)
+        assert np.array_equal(clipped, np.clip(noise, -clipped.max(), clipped.max()))
+
+
 def test_mix_at_snr_refuses_silence_and_other_shapes(sine, noise):
     with pytest.raises(ValueError, match="must not be silent"):
         dsp.mix_at_snr(sine, np.zeros_like(sine), 3.0)

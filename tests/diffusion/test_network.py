@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from historical_denoiser.diffusion import edm
-from historical_denoiser.diffusion.network import OctaveUnet
+from historical_denoiser.diffusion.network import OctaveUnet, build
 from historical_denoiser.diffusion.settings import DiffusionConfig
 
 TINY = DiffusionConfig(sample_rate=8000, octaves=3, bins_per_octave=8, channels=[4, 8, 8],
@@ -52,6 +52,26 @@ def test_a_few_steps_lower_the_loss(model, rng):
 
     losses = [float(step()) for _ in range(16)]
     assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.slow
+def test_the_published_size_is_counted_and_trains_a_step(rng):
+    config = DiffusionConfig()
+    model = build(config)
+    assert (config.sample_rate, config.bins_per_octave, config.octaves) == (44100, 64, 7)
+    assert model.count_params() == 12_489_358
+    clean = config.sigma_data * rng.standard_normal((1, 8820)).astype(np.float32)
+    sigma, denoise = np.array([0.1], np.float32), edm.precondition(model, config)
+    noisy = clean + 0.1 * rng.standard_normal(clean.shape).astype(np.float32)
+
+    def loss():
+        return edm.denoising_loss(denoise(noisy, sigma), clean, sigma, config)[0]
+
+    with tf.GradientTape() as tape:
+        before = loss()
+    keras.optimizers.Adam(1e-4).apply(tape.gradient(before, model.trainable_variables),
+                                      model.trainable_variables)
+    assert float(loss()) < float(before)
 
 
 def test_impossible_forms_are_named():

@@ -12,6 +12,7 @@ from historical_denoiser.diffusion import degradations, edm
 from historical_denoiser.diffusion.degradations import CarrierNoise, Clipping, Gaps, LowPass
 from historical_denoiser.diffusion.sampling import sample
 from historical_denoiser.diffusion.settings import DiffusionConfig
+from historical_denoiser.training import prior
 
 LEVELS = DiffusionConfig(sigma_data=0.1, sigma_min=1e-4, sigma_max=10.0)
 SHAPE = (2, 4096)
@@ -109,6 +110,17 @@ def test_low_frequencies_stay(clean):
     restored = draw(white, degradation)
     assert np.allclose(degradation._filter(restored), degradation.observed, atol=1e-4)
     assert dsp.power(restored) > 1.5 * dsp.power(degradation.observed)  # the treble is drawn
+
+
+def test_validation_measures_what_sampling_restores(clean):
+    """Sounds of any level; of those with a hole and with noise, this prior knows everything."""
+    config = replace(LEVELS, sample_rate=RATE)
+    gains = prior.measure_samplers(periodic, config, [3.0 * clean[0], clean[1]])
+    assert list(gains) == list(prior.PROBES)
+    assert gains["gap_snr_db"] > 10.0 and gains["denoise_gain_db"] > 1.0
+    assert -3.0 < gains["declip_gain_db"] < 10.0  # all turns are clipped alike
+    # With one that knows nothing, the gap stays silent or worse.
+    assert prior.measure_samplers(white, config, [clean[0]])["gap_snr_db"] < 0.0
 
 
 def test_carrier_noise_is_removed(clean, rng):
