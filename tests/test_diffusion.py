@@ -77,6 +77,8 @@ def test_training_adds_noise_of_the_level_to_clean_sound(three_tunes):
     rms = np.sqrt(np.mean([np.var(item.clean) for item in items]))
     stated = float(mixtures.describe_levels().split(" is ")[1].split(";")[0])
     assert stated == pytest.approx(rms, rel=0.3)  # of other items
+    assert mixtures.describe_levels().endswith("]") and "data_shape_db=[" in (
+        mixtures.describe_levels())
 
 
 def restore(path, run, *settings, steps=2):

@@ -13,6 +13,8 @@ Sources:
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import scipy.fft
 from keras import ops
 
 from historical_denoiser.diffusion.settings import DiffusionConfig
@@ -25,18 +27,33 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 def precondition(network: Callable[[Tensor, Tensor], Tensor], levels: DiffusionConfig) -> Denoise:
     """Turns a network into a denoiser whose inputs and outputs have unit power (EDM, eq. 7).
 
+    That is so at each frequency: with `data_shape_db` the factors are functions of frequency, and
+    the denoiser of new weights, which return zeros, is the Wiener filter of such a spectrum.
+
     Args:
         network: A function of waveforms `(batch, samples)` and of ln(sigma) / 4, `(batch,)`.
-        levels: Noise levels.
+        levels: Noise levels, and the power of clean sound.
     """
-    data = levels.sigma_data
 
     def denoise(noisy: Tensor, sigma: Tensor) -> Tensor:
-        sigma = ops.maximum(ops.convert_to_tensor(sigma, "float32"), levels.sigma_min)
-        total = ops.sqrt(sigma**2 + data**2)
-        c_skip, c_out, c_in = data**2 / total**2, sigma * data / total, 1.0 / total
-        estimate = network(c_in[:, None] * noisy, ops.log(sigma) / 4.0)
-        return c_skip[:, None] * noisy + c_out[:, None] * estimate
+        samples = noisy.shape[-1]
+        length = 2 * scipy.fft.next_fast_len(-(-samples // 2), real=True)
+        power = levels.data_power(np.fft.rfftfreq(length, 1.0 / levels.sample_rate))
+        data = ops.convert_to_tensor(power.astype(np.float32))
+        sigma = ops.maximum(ops.convert_to_tensor(sigma, "float32"), levels.sigma_min)[:, None]
+        total = sigma**2 + data
+        c_skip, c_out, c_in = data / total, sigma * ops.sqrt(data / total), 1.0 / ops.sqrt(total)
+
+        def spectrum(waves: Tensor) -> tuple[Tensor, Tensor]:
+            return ops.rfft(ops.pad(waves, ((0, 0), (0, length - samples))))
+
+        def waves(*parts: Tensor) -> Tensor:
+            return ops.irfft(parts, fft_length=length)[:, :samples]
+
+        seen = spectrum(noisy)
+        estimate = network(waves(*(c_in * part for part in seen)), ops.log(sigma[:, 0]) / 4.0)
+        return waves(*(c_skip * part + c_out * new
+                       for part, new in zip(seen, spectrum(estimate), strict=True)))
 
     return denoise
 

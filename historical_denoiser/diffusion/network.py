@@ -26,7 +26,6 @@ from historical_denoiser.diffusion.settings import GROUPS, DiffusionConfig
 
 Tensor = Any  # a tensor of any Keras backend
 
-FOURIER_SCALE = 16.0  # standard deviation of the frequencies that embed the noise level
 BAND_WAVES = 8  # sines and as many cosines that tell a feature its band
 
 
@@ -80,7 +79,7 @@ class OctaveUnet(keras.Model):
         layers, channels = keras.layers, config.channels
         # Random frequencies are part of the form: they are the same for all weights.
         draw = np.random.default_rng(0).standard_normal(config.embedding // 2)
-        self.frequencies = (FOURIER_SCALE * draw).astype(np.float32)
+        self.frequencies = (config.fourier_scale * draw).astype(np.float32)
         self.embed = [layers.Dense(config.embedding, activation="silu") for _ in range(2)]
         self.enter = [layers.Conv2D(count, 3, padding="same") for count in channels]
         self.leave = [layers.Conv2D(2, 3, padding="same", kernel_initializer="zeros")

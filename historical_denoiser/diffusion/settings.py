@@ -15,7 +15,7 @@ REPAIRS = {"inpaint": "gaps", "declip": "clipping"}  # the modes that repair, an
 MODES = (*NOISE_MODES, *REPAIRS, "extend", "sample")
 # Settings that belong to weights; of the others, the range of levels is theirs unless it is given.
 TRAINED = ("sample_rate", "octaves", "bins_per_octave", "channels", "dilations", "embedding",
-           "sigma_data")
+           "fourier_scale", "sigma_data", "data_shape_db")
 TRAINED_RANGE = ("sigma_min", "sigma_max")
 DEFAULT_XI = 0.35
 SPREAD_DB = 2.0  # of an SNR around its estimate
@@ -38,8 +38,14 @@ class DiffusionConfig:
     channels: list[int] = field(default_factory=lambda: [64, 64, 96, 96, 128, 128, 256])
     dilations: list[int] = field(default_factory=lambda: [1, 2, 4, 8])  # one block each
     embedding: int = 128  # size of the embedded noise level
+    # Standard deviation of the frequencies that embed the noise level: the greater, the more each
+    # level is learnt by itself.
+    fourier_scale: float = 16.0
     # The noise levels, in the scale of the samples.
     sigma_data: float = 0.057  # RMS of the clean sound
+    # Its power density in each octave, from the lowest, relative to white noise of this RMS; empty:
+    # as if it were white, as published.
+    data_shape_db: list[float] = field(default_factory=list)
     sigma_min: float = 1e-6
     sigma_max: float = 10.0
     rho: float = 10.0  # in training; the greater, the more steps are at low levels
@@ -71,7 +77,10 @@ class DiffusionConfig:
                 "a list of numbers of at least 1", self.dilations)
         require(0.0 < self.sigma_min < self.sigma_max, "diffusion.sigma_min",
                 "above 0 and below `sigma_max`", self.sigma_min)
-        for name in ("sigma_data", "gain", "block_seconds"):
+        require(len(self.data_shape_db) in (0, self.octaves) and all(
+            map(math.isfinite, self.data_shape_db)), "diffusion.data_shape_db",
+            f"empty, or a number for each of {self.octaves} octaves", self.data_shape_db)
+        for name in ("sigma_data", "fourier_scale", "gain", "block_seconds"):
             require(0.0 < getattr(self, name) < math.inf, f"diffusion.{name}", "above 0 and finite",
                     getattr(self, name))
         require(0.0 <= self.overlap_seconds < 0.5 * self.block_seconds, "diffusion.overlap_seconds",
@@ -105,6 +114,18 @@ class DiffusionConfig:
                 f"which sound is missing, below {0.5 * self.sample_rate:g}, for "
                 "diffusion.mode=extend", self.cutoff_hz)
         return cutoff_hz
+
+    def octave_centres_hz(self) -> np.ndarray:
+        """Returns the middles of the octaves, from the lowest."""
+        return 0.5 * self.sample_rate * 2.0 ** (np.arange(-self.octaves, 0) + 0.5)
+
+    def data_power(self, frequencies_hz: np.ndarray) -> np.ndarray:
+        """Returns the expected power of clean sound at each frequency, as white noise has it."""
+        if not self.data_shape_db:
+            return np.full(len(frequencies_hz), self.sigma_data**2)
+        shape_db = np.interp(np.log2(np.maximum(frequencies_hz, 1e-3)),
+                             np.log2(self.octave_centres_hz()), self.data_shape_db)
+        return self.sigma_data**2 * 10.0 ** (0.1 * shape_db)
 
     def at(self, share: Any, rho: float) -> Any:
         """Returns the level at a share of the way from the highest to the lowest (EDM, eq. 5)."""

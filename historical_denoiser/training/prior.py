@@ -23,7 +23,7 @@ from historical_denoiser.training import metrics
 
 LEVEL_STREAM = 5  # the last number of the seeds of the noise, which those of its clean sound lack
 VALIDATED_SIGMAS = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0)  # noise levels of the fixed mixtures
-MEASURED_ITEMS = 64  # to measure the RMS of the clean sound
+MEASURED_ITEMS = 64  # to measure the spectrum of the clean sound
 MEASURE = "validation_loss"
 # What is done to sounds that the samplers restore in validation, and how.
 GAP_SECONDS, CLIPPED_SDR_DB, NOISY_SNR_DB = 0.05, 7.0, 10.0
@@ -60,10 +60,17 @@ class GaussianMixtures:
         return self._mix(index, VALIDATED_SIGMAS[level], rng)
 
     def describe_levels(self) -> str:
-        """Returns a line with the measured RMS of the clean sound, and that of the settings."""
-        powers = [dsp.power(self._mix(index, 1.0).clean) for index in range(MEASURED_ITEMS)]
-        return (f"the RMS of {MEASURED_ITEMS} clean segments is {np.sqrt(np.mean(powers)):.4f}; "
-                f"diffusion.sigma_data={self.config.sigma_data:g} should be near it")
+        """Returns a line with the measured RMS and spectrum of the clean sound."""
+        spectra = np.array([np.abs(np.fft.rfft(self._mix(index, 1.0).clean)) ** 2
+                            for index in range(MEASURED_ITEMS)]).mean(axis=0)
+        rms = np.sqrt(np.mean(spectra) / self.samples)
+        edges = self.config.octave_centres_hz()[:, None] * 2.0 ** np.array([-0.5, 0.5])
+        bins = (edges * self.samples / self.config.sample_rate).round().astype(int)
+        shape_db = [dsp.decibels(spectra[low:high].mean() / spectra.mean()) for low, high in bins]
+        shape = ",".join(f"{level_db:.0f}" for level_db in shape_db)
+        return (f"the RMS of {MEASURED_ITEMS} clean segments is {rms:.4f}; diffusion.sigma_data="
+                f"{self.config.sigma_data:g} should be near it. Their spectrum is "
+                f"diffusion.data_shape_db=[{shape}]")
 
     def _mix(self, index: int, sigma: float, rng: np.random.Generator | None = None) -> Mixture:
         drawn = self.mixer.clean_item(index)
@@ -111,7 +118,8 @@ def measure(network: keras.Model, config: DiffusionConfig, mixtures: Iterable[Mi
             ) -> dict[str, float]:
     """Returns the mean loss of mixtures as `validation_loss`, and by level.
 
-    New weights have a loss of 1 at all levels, if `sigma_data` is that of the data.
+    New weights have a loss of 1 at all levels, if `sigma_data` is that of the data, and less with
+    its `data_shape_db`.
 
     Args:
         network: The diffusion model.

@@ -75,6 +75,30 @@ def test_a_network_sees_and_returns_unit_power(rng):
     assert np.asarray(best) == pytest.approx([1.0, 1.0, 1.0], rel=0.1)
 
 
+def test_a_network_without_weights_is_the_wiener_filter_of_the_spectrum(rng):
+    shape_db = [8.0, 8.0, 8.0, 4.0, 0.0, -20.0, -40.0]
+    levels = replace(LEVELS, data_shape_db=shape_db)
+    hz = np.fft.rfftfreq(20000, 1.0 / levels.sample_rate)
+    colour = np.sqrt(levels.data_power(hz))
+    assert 20.0 * np.log10(colour[hz > 21000.0] / LEVELS.sigma_data) == pytest.approx(-40.0)
+    clean = np.fft.irfft(colour * np.fft.rfft(rng.standard_normal((3, 20000))))
+    sigma = np.array([1e-3, 0.1, 5.0], np.float32)
+    noisy = (clean + sigma[:, None] * rng.standard_normal(clean.shape)).astype(np.float32)
+    seen = []
+
+    def network(waves, level):
+        seen.append(waves)
+        return 0.0 * waves
+
+    estimate = edm.precondition(network, levels)(noisy, sigma)
+    wiener = colour**2 / (colour**2 + sigma[:, None] ** 2)
+    wanted = np.fft.irfft(wiener * np.fft.rfft(noisy))
+    np.testing.assert_allclose(estimate, wanted, atol=1e-4 * LEVELS.sigma_data)
+    # The network sees all frequencies alike, also those with little power.
+    treble = np.fft.rfft(seen[0])[:, hz > 16000.0]
+    assert np.mean(np.abs(treble) ** 2, axis=1) / 20000 == pytest.approx([1.0] * 3, rel=0.1)
+
+
 @pytest.mark.parametrize("churn", [0.0, 5.0])
 def test_free_samples_have_the_variance_of_the_prior(churn):
     waves = draw(white, churn=churn)
