@@ -4,7 +4,7 @@ No training data are made like this, and every run makes the same sounds.
 """
 
 import numpy as np
-import scipy.signal
+import scipy
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE, to_gain
 
