@@ -70,4 +70,5 @@ def test_the_classical_method_loads_no_network(tmp_path, rng):
     modules, done = loaded_by("a.wav", "method=lsa", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert np.any(soundfile.read(tmp_path / "a_residual.wav")[0])
-    assert modules & (TENSORFLOW | RUNTIMES | OF_OTHER_JOBS) == set()
+    # scipy.signal takes as long to load as a second of sound to restore.
+    assert modules & (TENSORFLOW | RUNTIMES | OF_OTHER_JOBS | {"scipy.signal"}) == set()
