@@ -12,6 +12,7 @@ guards, which are limits to the harm done to clean sound.
     python evaluate.py inference.denoising_strength=auto   # chosen for each mixture
     python evaluate.py dset.path_noise_test=[FOLDER]   # test with all noise files of a folder
     python evaluate.py perceptual=true                 # ViSQOL and PESQ as well
+    python evaluate.py test_items=72                   # fewer mixtures
     python evaluate.py profile=true                    # each mixture with a profile of its noise
     python evaluate.py test=sealed                     # once per release; nothing is tuned on it
 
@@ -361,4 +362,4 @@ def name_of(cfg: Config, weights: Path | None) -> str:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_main(main, __doc__)

@@ -1,4 +1,21 @@
-"""Trains a network: `python train.py [--config-name conf_prototype] [key=value ...]`."""
+"""Trains a network.
+
+Usage: python train.py [--config-name conf_prototype] [key=value ...]
+
+Most used settings:
+
+  path_experiment=FOLDER       of the run: its weights, settings and history
+  weights=FILE                 to start from; or the folder of a run
+  dset=folders                 recordings in folders of your own:
+  dset.path_music=[FOLDER,...]   and path_speech, path_effects, path_noise
+  epochs=60                    each of steps_per_epoch=200
+  max_minutes=60               stop then; the same call goes on
+  batch_size=4                 smaller where memory runs out
+  lr=1e-3                      greatest learning rate
+  loader_workers=4             processes that mix
+  precision=mixed_bfloat16     less memory, on newer GPUs
+  seed=1                       of everything random
+"""
 
 if __name__ == "__main__":
     from historical_denoiser.core.interrupts import end_at_once
@@ -69,4 +86,4 @@ def main(raw: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_main(main, __doc__)

@@ -22,6 +22,7 @@ from historical_denoiser.bench.settings import BenchConfig
 from historical_denoiser.core.checks import require
 from historical_denoiser.core.command_line import (
     SCHEMA_NAME,
+    answer_help,
     exit_on_user_error,
     keys_of,
     read_arguments,
@@ -175,7 +176,8 @@ def run_with_settings(task: Callable[[Config, set[str]], None], usage: str) -> N
         task: Called with the settings and the keys that the user gave.
         usage: What `--help` prints first.
     """
-    sys.argv[1:], names = read_arguments(sys.argv[1:], usage)
+    answer_help(usage)
+    sys.argv[1:], names = read_arguments(sys.argv[1:])
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="conf")
     @exit_on_user_error

@@ -1,15 +1,17 @@
 """The benchmarks run, and compare with the right values; times are not tested."""
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import programs
 import pytest
 import soundfile
 
-from benchmarks import sounds, tables
+from benchmarks import command, sounds, tables
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.training import metrics
@@ -78,6 +80,34 @@ def test_each_method_is_measured_in_a_process_of_its_own(tmp_path):
     assert none[0] == "none" and float(none[1]) < 0.1 < float(network[2])
     assert float(network[3]) > float(none[3]) > float(none[4]) > 10.0
     assert missing[1].startswith("error: `methods` must be")
+
+
+@pytest.mark.slow
+def test_commands_are_measured_on_a_film_beside_tools(tmp_path, monkeypatch):
+    """What fails stands in the table with its reason, and in the first case alone."""
+    monkeypatch.setitem(command.CASES, "short", (*command.CASES["film"][:3], 2, "mkv"))
+    command.make("short", tmp_path, ROOT / "examples" / "noisy.flac")
+    assert soundfile.info(tmp_path / "short.wav").duration == 2.0
+    arguments = argparse.Namespace(beside=[], calls=["method=lsa", "nope=1"], tools=["afftdn"],
+                                   repeats=1)
+    own, failed, tool = command.rows("short", tmp_path, arguments)
+    assert own[1] == "inference.py method=lsa" and float(own[-1]) > 0.0  # there was a bar
+    assert failed[2].startswith("error: 'nope=1' is neither a file nor a setting")
+    assert 0.0 < float(tool[5]) < 1.0 == float(own[5]) and float(own[6]) > 10.0
+    with av.open(str(tmp_path / "out" / "short_denoised.mkv")) as film:
+        assert len(film.streams.video) == 1 and film.streams.audio[0].channels == 2
+
+
+@pytest.mark.slow
+def test_a_step_is_compared_with_its_arithmetic(tmp_path):
+    done = programs.run("benchmarks/step.py", "--repeats=1", "unet.channels=[4,4]", "unet.depth=1",
+                        "batch_size=1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    product, forward, step = (list(map(float, line.split("|")[2:6]))
+                              for line in done.stdout.splitlines()[-3:])
+    assert product[2] == 1.0 and 0.0 < forward[0] and 0.5 < forward[2] and 0.5 < step[2]
+    # A step of 2 s is three passes, and a pass is one of 5 s.
+    assert step[0] == pytest.approx(3 * 2 / 5 * forward[0], rel=0.05)
 
 
 def test_a_summary_has_means_by_category_and_snr(tmp_path, monkeypatch):

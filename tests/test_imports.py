@@ -28,9 +28,10 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def loaded_by(*arguments: object, cwd: Path) -> tuple[set[str], subprocess.CompletedProcess]:
-    """Returns which modules `inference.py` loaded, and what it said."""
-    done = subprocess.run([sys.executable, "-c", TELLING, ROOT / "inference.py",
+def loaded_by(*arguments: object, cwd: Path, program: str = "inference.py",
+              ) -> tuple[set[str], subprocess.CompletedProcess]:
+    """Returns which modules a program loaded, and what it said."""
+    done = subprocess.run([sys.executable, "-c", TELLING, ROOT / program,
                            *map(str, arguments)], cwd=cwd, text=True, capture_output=True,
                           env={"PYTHONPATH": str(ROOT), "PATH": ""}, check=False)
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("LOADED ")]
@@ -47,6 +48,15 @@ def test_help_and_mistakes_load_neither_a_network_nor_signal_code(tmp_path, argu
                       | {"scipy.signal", "scipy.stats", "scipy.ndimage"}) == set()
 
 
+@pytest.mark.parametrize("program", ["train.py", "evaluate.py"])
+def test_help_starts_neither_hydra_nor_signal_code(tmp_path, program):
+    modules, done = loaded_by("seed=2", "-h", cwd=tmp_path, program=program)
+    assert done.returncode == 0 and f"Usage: python {program}" in done.stdout
+    assert "\nloss: film, log_spectral, mae," in done.stdout
+    # Hydra finds its plugins before it reads settings.
+    assert modules & {"tensorflow", "scipy.signal", "hydra._internal.core_plugins"} == set()
+
+
 def test_what_a_small_environment_lacks_is_said_before_any_work(monkeypatch):
     for name in ("librosa", "matplotlib"):
         monkeypatch.setitem(sys.modules, name, None)  # as Python marks what cannot be imported
@@ -60,4 +70,5 @@ def test_the_classical_method_loads_no_network(tmp_path, rng):
     modules, done = loaded_by("a.wav", "method=lsa", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert np.any(soundfile.read(tmp_path / "a_residual.wav")[0])
-    assert modules & (TENSORFLOW | RUNTIMES | OF_OTHER_JOBS) == set()
+    # scipy.signal takes as long to load as a second of sound to restore.
+    assert modules & (TENSORFLOW | RUNTIMES | OF_OTHER_JOBS | {"scipy.signal"}) == set()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.stats
+import scipy
 
 from historical_denoiser.training.guards import check_guards
 from historical_denoiser.training.metrics import Row

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
-import scipy.signal
+import scipy
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE

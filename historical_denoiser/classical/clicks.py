@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
-from historical_denoiser.audio.dsp import SAMPLE_RATE, to_gain
+from historical_denoiser.audio.dsp import SAMPLE_RATE, hann, to_gain
 
 # A model is made of `FRAME` samples, is valid for the middle `HOP` samples (23 ms), and predicts
 # each sample from `ORDER` others.
@@ -125,7 +125,7 @@ def fit_model(frames: np.ndarray, order: int = ORDER) -> np.ndarray:
         Prediction error filters `(frames, 1 + order)`; the first coefficient is 1.
     """
     samples = frames.shape[-1]
-    spectra = scipy.fft.rfft(frames * np.hanning(samples + 2)[1:-1],
+    spectra = scipy.fft.rfft(frames * hann(samples + 2)[1:-1],
                              scipy.fft.next_fast_len(samples + order, real=True))
     correlation = scipy.fft.irfft(np.abs(spectra) ** 2)[:, :1 + order]
     correlation[:, 0] *= 1.0 + 10.0 ** (FLOOR_DB / 10.0)

@@ -5,7 +5,7 @@ import io
 
 import av
 import numpy as np
-import scipy.signal
+import scipy
 import soundfile
 
 from historical_denoiser.audio import dsp

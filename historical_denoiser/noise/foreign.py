@@ -14,8 +14,7 @@ from functools import partial
 
 import av
 import numpy as np
-import scipy.fft
-import scipy.signal
+import scipy
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE, to_gain
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-import scipy.signal
+import scipy
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE, to_gain
 
