@@ -40,6 +40,7 @@ from typing import Any
 import numpy as np
 import soundfile as sf
 
+from historical_denoiser.audio.blocks import cut
 from historical_denoiser.audio.replay import UNCHANGED
 from historical_denoiser.core.checks import UserError, require
 from historical_denoiser.core.command_line import run_main
@@ -255,11 +256,11 @@ class Workshop:
         rate, read = upload.recording.rate, lambda: containers.read_blocks(upload.recording)
         path, noise = part.folder / f"{upload.recording.path.stem}.wav", part.folder / "noise.wav"
         with upload.in_use():
-            profile = profiles.read_profile(settings.noise_profile, read, rate, sys.maxsize)
+            profile, _ = profiles.read_profile(settings.noise_profile, read, rate, sys.maxsize)
             if profile is not None:
                 sf.write(noise, profile, rate, "FLOAT")
-            sf.write(path, profiles.cut(read(), rate, start, start + choices.PREVIEW_SECONDS),
-                     rate, "FLOAT")
+            sf.write(path, cut(read(), rate, start, start + choices.PREVIEW_SECONDS), rate,
+                     "FLOAT")
             part.recording = containers.open_audio(path, None)
             sound = self.sound(part)
             found = self.denoise(part, choice, dataclasses.replace(

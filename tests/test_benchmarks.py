@@ -3,6 +3,7 @@
 import argparse
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import av
@@ -10,10 +11,12 @@ import numpy as np
 import programs
 import pytest
 import soundfile
+from carrier_samples import tune
 
-from benchmarks import command, sounds, tables
+from benchmarks import command, finder, sounds, tables
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.core.checks import UserError
+from historical_denoiser.noise.finder import NoiseSegment
 from historical_denoiser.training import metrics
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,6 +44,22 @@ def test_sounds_of_a_corpus_are_its_groups(rng, tmp_path):
     with pytest.raises(UserError, match="a recording, or a folder with some"):
         (tmp_path / "empty").mkdir()
         sounds.find_sounds(tmp_path / "empty")
+
+
+def test_the_finder_is_drawn_and_judged_by_what_is_noise_alone(rng, tmp_path):
+    noise = 0.01 * rng.standard_normal(12 * SAMPLE_RATE)
+    sound = np.concatenate([np.zeros(3 * SAMPLE_RATE), tune(9.0)])
+    soundfile.write(tmp_path / "side.wav", sound + noise, SAMPLE_RATE)
+    name, seconds, found = finder.judge_recording(tmp_path / "side.wav", tmp_path / "pictures")
+    assert (name, seconds) == ("side", "12.0") and found.startswith("**0.00 to 2.")
+    assert (tmp_path / "pictures" / "side.png").stat().st_size > 1000
+    found = NoiseSegment(1.0, 5.0, "run-in", -40.0, 20.0, 6.0)
+    assert finder.Joined(sound, noise).right_share(found) == pytest.approx(0.5, abs=0.03)
+    row = Counter()
+    finder.judge(row, finder.Joined(sound, noise, 3.0))
+    finder.judge(row, finder.join_effect(tune(9.0), noise[:3 * SAMPLE_RATE], 0.5,
+                                         "groove with ripple", rng))
+    assert row["joined"] == 2 and row["2 s: right"] == 1 and row["wrong sections"] == 0
 
 
 @pytest.mark.slow

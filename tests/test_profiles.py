@@ -12,6 +12,8 @@ from small_corpus import composed
 
 import inference
 from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.audio.noise_profile import Origin
+from historical_denoiser.audio.replay import Replay
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.network.settings import UnetConfig
 from historical_denoiser.network.stored import NetworkSettings
@@ -32,8 +34,11 @@ def recording(tmp_path, rng) -> Path:
     return tmp_path / "side.wav"
 
 
-def profiles_of(path: Path, choice: object) -> list[np.ndarray]:
-    """Denoises a file and returns the profiles that the network was given."""
+def profiles_of(path: Path, choice: object, origins: list | None = None) -> list[np.ndarray]:
+    """Denoises a file and returns the profiles that the network was given.
+
+    What the report says of them is added to `origins`.
+    """
     heard = []
 
     def listen(inputs: object) -> np.ndarray:
@@ -44,7 +49,9 @@ def profiles_of(path: Path, choice: object) -> list[np.ndarray]:
     settings = InferenceConfig(noise_profile=choice, overwrite=True)
     (job,), failures = inference.plan([path], settings)
     assert not failures
-    inference.denoise_recording(job, make_restorer(listen, PROFILED), noise_profile=choice)
+    facts = inference.denoise_recording(job, make_restorer(listen, PROFILED), noise_profile=choice)
+    if origins is not None:
+        origins.append(facts["noise_profile"])
     assert job.denoised.is_file() and job.residual.is_file()
     return heard
 
@@ -56,16 +63,19 @@ def expected(audio: np.ndarray) -> np.ndarray:
 def test_a_stretch_of_the_recording_a_file_and_none(recording, tmp_path):
     audio, _ = soundfile.read(recording)
     stretch = audio[round(0.5 * SAMPLE_RATE) : round(1.5 * SAMPLE_RATE)]
-    (found,) = profiles_of(recording, [0.5, 1.5])
+    origins: list = []
+    (found,) = profiles_of(recording, [0.5, 1.5], origins)
     np.testing.assert_allclose(found, expected(stretch), rtol=1e-4)
     name = str(tmp_path / "groove.wav")
     soundfile.write(name, stretch, SAMPLE_RATE, subtype="DOUBLE")
-    np.testing.assert_allclose(profiles_of(recording, name)[0], found, rtol=1e-4)
+    np.testing.assert_allclose(profiles_of(recording, name, origins)[0], found, rtol=1e-4)
     soundfile.write(name, np.repeat(stretch, 2), 2 * SAMPLE_RATE, subtype="DOUBLE")
     low = slice(0, 200)  # of a file at another rate, where repeating samples changes little
     np.testing.assert_allclose(profiles_of(recording, name)[0][:, :, low, 0], found[:, :, low, 0],
                                rtol=0.05)
-    assert profiles_of(recording, "none") == [None]
+    assert profiles_of(recording, "none", origins) == [None]
+    assert origins == [{"why": "given", "seconds": 1.0, "start": 0.5, "end": 1.5},
+                       {"why": "file", "seconds": 1.0}, None]
 
 
 def test_where_nothing_is_removed_no_profile_is_looked_for(recording):
@@ -77,7 +87,9 @@ def test_where_nothing_is_removed_no_profile_is_looked_for(recording):
 
 def test_an_automatic_profile_is_reported(recording, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
-        (found,) = profiles_of(recording, "auto")
+        (found,) = profiles_of(recording, "auto", origins := [])
+    assert origins[0]["why"] == "run-in" and origins[0]["start"] == 0.0
+    assert origins[0]["end"] == origins[0]["seconds"] == pytest.approx(1.9, abs=0.2)
     assert "noise profile: 0.00 to" in caplog.text and "(run-in)" in caplog.text
     (wanted,) = profiles_of(recording, [0.1, 1.5])
     np.testing.assert_allclose(found[..., 0].mean(), wanted[..., 0].mean(), rtol=0.02)
@@ -86,6 +98,14 @@ def test_an_automatic_profile_is_reported(recording, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         assert profiles_of(tmp_path / "full.wav", "auto") == [None]
     assert "no section of noise alone was found" in caplog.text
+
+
+def test_seconds_in_the_report_are_those_of_the_file():
+    assert Origin("run-out", 2.0, 10.0).describe(speed=1.5) == {
+        "why": "run-out", "seconds": 3.0, "start": 15.0, "end": 18.0}
+    _, origin = profiles.read_profile([15.0, 18.0], lambda: [np.ones((12_000, 1))], 1000, 12_000,
+                                      Replay(speed=1.5))
+    assert origin == Origin("given", 2.0, 10.0)
 
 
 def test_blocks_beside_the_stretch_are_not_kept():
@@ -100,7 +120,7 @@ def test_blocks_beside_the_stretch_are_not_kept():
             del block
             alive.append(sum(each() is not None for each in given))
 
-    found = profiles.read_profile([45.1, 46.4], read, 1000, 50_000)
+    found, _ = profiles.read_profile([45.1, 46.4], read, 1000, 50_000)
     assert max(alive) <= 2
     np.testing.assert_array_equal(found[:, 1], [45.0] * 900 + [46.0] * 400)
 

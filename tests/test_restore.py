@@ -9,6 +9,7 @@ import scipy
 from restorers import make_restorer
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig
+from historical_denoiser.audio.noise_profile import Origin
 from historical_denoiser.audio.survey import survey
 from historical_denoiser.classical import spectral
 from historical_denoiser.core.checks import UserError
@@ -353,8 +354,9 @@ def test_a_profile_that_leaves_more_in_quiet_moments_is_not_used(told, is_used, 
     audio = rng.standard_normal(3 * SAMPLE_RATE).astype(np.float32)
     audio[SAMPLE_RATE:] *= 10.0
     network = HalfBlind(0.5, told)  # by 1.6 dB more, or by 2.9 dB
-    restored = make_restorer(network, PROFILED, listen_first=True)(audio, SAMPLE_RATE)
-    np.testing.assert_allclose(restored, (told if is_used else 0.5) * audio, atol=1e-3)
+    found = make_restorer(network, PROFILED, listen_first=True).restore(audio, SAMPLE_RATE)
+    np.testing.assert_allclose(found.waveform, (told if is_used else 0.5) * audio, atol=1e-3)
+    assert found.known.profile_origin == (Origin("noise estimate", 3.0) if is_used else None)
     assert ("it would leave 2.9 dB more in the quietest moments" in caplog.text) != is_used
 
 
@@ -381,8 +383,9 @@ def test_where_nearly_all_is_removed_the_noise_is_taken_whole(rng, rest):
     """Beside sound, only a part of the noise is removed; in a pause, all of it."""
     audio = rng.standard_normal(3 * SAMPLE_RATE).astype(np.float32)
     audio[:SAMPLE_RATE] *= 2.0  # not the usual noise
-    network, informed = HalfBlind(rest), KeepsProfiles()
-    make_restorer(network, PROFILED, listen_first=True)(audio, SAMPLE_RATE)
+    network, informed = HalfBlind(rest, rest), KeepsProfiles()
+    restored = make_restorer(network, PROFILED, listen_first=True).restore(audio, SAMPLE_RATE)
+    assert restored.known.profile_origin.why == ("pauses" if rest == 0.1 else "noise estimate")
     make_restorer(informed, PROFILED)(audio, SAMPLE_RATE,
                             noise_profile=audio if rest == 0.1 else 0.6 * audio)
     np.testing.assert_allclose(network.profiles[0], informed.profiles[0], rtol=0.1)

@@ -103,3 +103,24 @@ def in_blocks(pieces: Iterable[np.ndarray], waiting: deque[Any],
             block = waiting.popleft()
             found, rest = np.split(rest, [length(block)], axis=axis)
             yield block, found
+
+
+def cut(blocks: Iterable[np.ndarray], sample_rate: float, start_seconds: float,
+        end_seconds: float) -> np.ndarray:
+    """Returns the samples between two times, `(samples, channels)`.
+
+    Args:
+        blocks: The recording in blocks, `(samples, channels)`.
+        sample_rate: Sample rate in Hz.
+        start_seconds, end_seconds: The times; the end may lie after that of the recording.
+    """
+    start, end = round(start_seconds * sample_rate), round(end_seconds * sample_rate)
+    pieces, done = [], 0
+    for block in blocks:
+        piece = block[max(start - done, 0) : max(end - done, 0)]
+        if len(piece):
+            pieces.append(piece.copy())  # a slice would keep the whole block in memory
+        done += len(block)
+        if done >= end:
+            break
+    return np.concatenate(pieces) if pieces else np.zeros((0, 1))

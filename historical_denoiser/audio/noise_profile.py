@@ -1,6 +1,7 @@
 """Noise profiles: mean and spread of the noise's spectrum in each bin."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.special
@@ -11,6 +12,7 @@ from historical_denoiser.audio.dsp import StftConfig
 POWER_FLOOR = 1e-6  # added to |X|^2, so that the gradient at silence is finite
 TO_BE_HEARD = np.float32(-1.0)  # measured profiles are never negative
 MIN_SECONDS = 0.1  # of noise for a profile
+MAX_SECONDS = 60.0  # length of noise that is used; more would not change the profile
 TINY = np.finfo(np.float32).tiny
 STROKE = 4.0  # times the median magnitude, which Gaussian noise never reaches
 
@@ -62,6 +64,30 @@ class ProfileForm:
     def nothing(self) -> np.ndarray:
         """Returns the mark for no profile: zeros, `(1, bins, 2)`."""
         return np.zeros((1, self.stft.bins, 2), np.float32)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a noise profile was measured.
+
+    Attributes:
+        why: "given" for an excerpt, "file", "run-in", "run-out" or "pause" for a section that the
+            finder chose, "pauses" that the network heard, or "noise estimate" of the network.
+        seconds: Length of the noise.
+        start_seconds: Where it starts, if it is one excerpt of the recording.
+    """
+
+    why: str
+    seconds: float
+    start_seconds: float | None = None
+
+    def describe(self, speed: float = 1.0) -> dict[str, Any]:
+        """Returns the facts for the report, in seconds before the speed was changed."""
+        facts: dict[str, Any] = {"why": self.why, "seconds": round(speed * self.seconds, 2)}
+        if self.start_seconds is not None:
+            facts |= {"start": round(speed * self.start_seconds, 2),
+                      "end": round(speed * (self.start_seconds + self.seconds), 2)}
+        return facts
 
 
 def without_strokes(noise: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 from historical_denoiser.audio import dsp, silence
 from historical_denoiser.audio.blocks import Frames
 from historical_denoiser.audio.mono_source import MonoSource
+from historical_denoiser.audio.noise_profile import Origin
 from historical_denoiser.core.checks import MAX_RATE, MIN_RATE, UserError
 
 MAX_CHANNELS = 1024  # limit of libsndfile
@@ -37,6 +38,7 @@ class Survey:
         hum_hz: Frequency of which all lines of the hum are multiples.
         floors: For each distinct channel, from `held_notes.measure_floor`; empty if not needed.
         profiles: Noise profile of each distinct channel; empty for a blind restoration.
+        profile_origin: Where the noise profile was measured, if there is one.
         silences: Spans of digital silence.
     """
 
@@ -47,6 +49,7 @@ class Survey:
     hum_hz: float | None = None
     floors: tuple[np.ndarray | None, ...] = ()
     profiles: tuple[np.ndarray, ...] = ()
+    profile_origin: Origin | None = None
     silences: tuple[silence.Span, ...] = ()
 
     @property

@@ -220,10 +220,6 @@ def read_recording(pair: Pair, seconds: float) -> tuple[np.ndarray, np.ndarray |
     if profile is None:
         from historical_denoiser.noise import finder  # its filters load slowly
 
-        found = finder.find_noise_segments([audio[:, None]], SAMPLE_RATE)
-        best = finder.choose_profile(found)
-        if best is not None:
-            start, end = (round(each * SAMPLE_RATE)
-                          for each in (best.start_seconds, best.end_seconds))
-            profile = audio[start:end]
+        found, _, _ = finder.find_profile(lambda: [audio[:, None]], SAMPLE_RATE)
+        profile = None if found is None else found[:, 0]
     return audio, profile

@@ -8,7 +8,8 @@ criteria.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +17,20 @@ import scipy.fft
 from scipy import ndimage
 
 from historical_denoiser.audio import dsp
+from historical_denoiser.audio.blocks import cut
+from historical_denoiser.audio.noise_profile import MAX_SECONDS, Origin
 from historical_denoiser.core.checks import UserError, require
 from historical_denoiser.noise import partials
 
-# A slot is judged as a whole; it has 12 STFT frames, about 0.3 s. Slots overlap by half.
+logger = logging.getLogger(__name__)
+
+# A slot is judged as a whole; it has 12 STFT frames, about 0.3 s, or lasts a turn of a disc. Slots
+# overlap by half.
 SLOT_FRAMES = 12
-STEP_FRAMES = SLOT_FRAMES // 2
+TURN_SECONDS = tuple(60.0 / per_minute for per_minute in (78.26, 45.0, 33.333))
+# Correlation of the levels of noise that swings with the turn with those one turn later. Effects in
+# films reached 0.58, grooves 0.70 to 0.81.
+MIN_TURN_CORRELATION = 0.65
 # Edges of the bands: the bass is one band, followed by half octaves.
 BAND_EDGES_HZ = (60.0, *(354.0 * 2.0 ** (0.5 * octave) for octave in range(9)))
 # Each bin's noise floor is this quantile of its level over time. The level of noise, averaged over
@@ -52,8 +61,14 @@ MIN_SECONDS = 0.75
 # Noise must lie this far below the louder part of the rest, in the bands with the greatest drop.
 MIN_DROP_DB = 6.0
 DROP_BANDS = 3
+# Noise goes on beneath the rest: nowhere does the noise floor of the rest lie further below it than
+# this, where levels are means over `REST_BINS`. Fluctuating noise (4 dB) reaches 11 dB.
+MAX_ABOVE_REST_DB = 12.0
+REST_BINS = 9
 # A noise profile may be this much louder, relative to the programme, than the quietest section.
 PROFILE_DB = 2.0
+# A profile of this length hardly changes with the section that it is measured in.
+PROFILE_SECONDS = 2.0
 # Lowest sample rate in Hz.
 MIN_RATE = 4000
 # Lower limit of a power, so that its level fits into eight bits.
@@ -75,6 +90,11 @@ class NoiseSegment:
     # rest.
     below_program_db: float
     path_db: float  # by how much paths stand out of its spectrum; about 6 in Gaussian noise
+
+    @property
+    def seconds(self) -> float:
+        """Its duration."""
+        return self.end_seconds - self.start_seconds
 
 
 def _frame_size(sample_rate: int) -> int:
@@ -118,22 +138,25 @@ class _Slots:
 
     sample_rate: int
     samples: int  # length of the recording
+    hz: np.ndarray  # `(bins,)`, frequency of each bin
     frames: np.ndarray  # int8 `(frames, bins)`
     levels: np.ndarray  # int8 `(slots, bins)`, median over the frames of each slot
     level: np.ndarray  # `(slots,)`, dBFS, above 0.35 kHz
     floor: np.ndarray  # `(bins,)`, noise floor of each bin
     bands: np.ndarray  # `(slots, bands)`, relative to the floor
+    slot_frames: int  # length of a slot in STFT frames
 
     @classmethod
-    def measure(cls, frames: np.ndarray, sample_rate: int, samples: int) -> _Slots:
+    def measure(cls, frames: np.ndarray, sample_rate: int, samples: int,
+                slot_frames: int = SLOT_FRAMES) -> _Slots:
         """Measures slots from the levels that `_frame_levels` returns."""
         size = _frame_size(sample_rate)
         hz = np.arange(frames.shape[1]) * sample_rate / size
         # A median is hardly changed by clicks.
-        middle = SLOT_FRAMES // 2
+        middle = slot_frames // 2
         levels = np.stack([
-            np.partition(frames[start : start + SLOT_FRAMES], middle, axis=0)[middle]
-            for start in range(0, len(frames) - SLOT_FRAMES + 1, STEP_FRAMES)])
+            np.partition(frames[start : start + slot_frames], middle, axis=0)[middle]
+            for start in range(0, len(frames) - slot_frames + 1, slot_frames // 2)])
         treble = 10.0 ** (0.1 * levels[:, hz >= BAND_EDGES_HZ[1]])
         level = dsp.decibels(2.0 * treble.sum(axis=1) / size / np.log(2.0))
         audible = level > SILENCE_DBFS
@@ -141,7 +164,8 @@ class _Slots:
                  else np.zeros(len(hz)))
         bands = [(hz >= low) & (hz < high) for low, high in itertools.pairwise(BAND_EDGES_HZ)]
         above = [levels[:, band].mean(axis=1) - floor[band].mean() for band in bands if band.any()]
-        return cls(sample_rate, samples, frames, levels, level, floor, np.stack(above, axis=1))
+        return cls(sample_rate, samples, hz, frames, levels, level, floor, np.stack(above, axis=1),
+                   slot_frames)
 
     @property
     def audible(self) -> np.ndarray:
@@ -153,7 +177,7 @@ class _Slots:
 
         Half a slot is left out at each end, since it may hold the neighbouring sound.
         """
-        step = STEP_FRAMES * (_frame_size(self.sample_rate) // 2)
+        step = self.slot_frames // 2 * (_frame_size(self.sample_rate) // 2)
         start = 0 if run.start == 0 else (run.start + 1) * step
         end = self.samples if run.stop == len(self.level) else run.stop * step
         return start / self.sample_rate, end / self.sample_rate
@@ -165,9 +189,9 @@ class _Slots:
 
     def paths_db(self, run: slice) -> np.ndarray:
         """Measures by how much paths stand out of each slot of a run, in dB, `(slots,)`."""
-        hz = np.arange(len(self.floor)) * self.sample_rate / _frame_size(self.sample_rate)
-        frames = self.frames[run.start * STEP_FRAMES : (run.stop - 1) * STEP_FRAMES + SLOT_FRAMES]
-        return partials.measure_slots(frames, self.floor, hz, SLOT_FRAMES, STEP_FRAMES)
+        step = self.slot_frames // 2
+        frames = self.frames[run.start * step : (run.stop - 1) * step + self.slot_frames]
+        return partials.measure_slots(frames, self.floor, self.hz, self.slot_frames, step)
 
 
 def _rms(values: np.ndarray) -> np.ndarray:
@@ -232,6 +256,21 @@ def _drops_db(slots: _Slots, runs: list[slice], rest: np.ndarray) -> np.ndarray:
     return np.sort(drops, axis=1)[:, -DROP_BANDS:].mean(axis=1)
 
 
+def _goes_on(slots: _Slots, runs: list[slice], rest: np.ndarray) -> list[bool]:
+    """Returns for each run whether its noise goes on beneath the rest.
+
+    A passage of rain or breath in a film does not: between the partials of the sound around it, the
+    noise floor is lower. Softer slots are left out, since a recording may be faded in and out.
+    """
+    levels = ndimage.uniform_filter1d(slots.levels.astype(np.float32), REST_BINS, axis=1)
+    levels = levels[:, slots.hz >= BAND_EDGES_HZ[0]]
+    rest = rest & (slots.level >= min(np.median(slots.level[run]) for run in runs))
+    if not rest.any():
+        return [True] * len(runs)
+    highest = np.quantile(levels[rest], FLOOR_QUANTILE, axis=0) + MAX_ABOVE_REST_DB
+    return [bool((np.median(levels[run], axis=0) <= highest).all()) for run in runs]
+
+
 def _is_steady(slots: _Slots, run: slice) -> bool:
     usual = np.median(slots.bands[run], axis=0)
     return bool(np.median(_rms(slots.bands[run] - usual)) <= MAX_PAUSE_CHANGE_DB)
@@ -260,6 +299,10 @@ def _choose(slots: _Slots, min_seconds: float, min_drop_db: float,
     runs, rest = [run for run, _ in like_it], slots.audible
     for run in runs:
         rest[run] = False  # what remains are the audible slots outside of all runs
+    going_on = _goes_on(slots, runs, rest)
+    if not any(going_on):
+        return [], ("its quietest sections are no noise that goes on beneath the rest, whose noise "
+                    "floor is lower")
     drops = _drops_db(slots, runs, rest)
     if max(drops) < min_drop_db:
         level_db = np.median(slots.level[runs[int(np.argmax(drops))]])
@@ -269,8 +312,9 @@ def _choose(slots: _Slots, min_seconds: float, min_drop_db: float,
     has_end = any(place != "pause" for place in places)
     found = [NoiseSegment(*slots.span_seconds(run), place, float(np.median(slots.level[run])),
                           float(drop), path_db)
-             for (run, path_db), place, drop in zip(like_it, places, drops, strict=True)
-             if drop >= min_drop_db and (has_end or _is_steady(slots, run))]
+             for (run, path_db), place, drop, goes_on in zip(like_it, places, drops, going_on,
+                                                             strict=True)
+             if goes_on and drop >= min_drop_db and (has_end or _is_steady(slots, run))]
     return found, "" if found else ("its noise never stays the same: what changes inside a "
                                     "recording may be sound")
 
@@ -278,17 +322,17 @@ def _choose(slots: _Slots, min_seconds: float, min_drop_db: float,
 def choose_profile(found: Iterable[NoiseSegment]) -> NoiseSegment | None:
     """Returns the best of the sections that `search` found as a noise profile; None without any.
 
-    Sections at an end of the recording are preferred, because a soft sound in a pause may be
-    mistaken for noise. Of those that lie about as far below the programme as the quietest one, the
-    longest is returned.
+    Of the sections that lie about as far below the programme as the quietest one, those of two
+    seconds are preferred, then those at an end of the recording, because a soft sound in a
+    pause may be mistaken for noise, and then the longest.
     """
     # If no part of the recording differs, noise cannot be distinguished from signal: a steady tone
     # would be taken for hum.
     found = [each for each in found if each.place != "whole"]
-    found = [each for each in found if each.place != "pause"] or found
     drop_db = max((each.below_program_db for each in found), default=0.0) - PROFILE_DB
-    return max((each for each in found if each.below_program_db >= drop_db),
-               key=lambda each: each.end_seconds - each.start_seconds, default=None)
+    return max((each for each in found if each.below_program_db >= drop_db), default=None,
+               key=lambda each: (each.seconds >= PROFILE_SECONDS, each.place != "pause",
+                                 each.seconds))
 
 
 def search(blocks: Iterable[np.ndarray], sample_rate: int, min_seconds: float = MIN_SECONDS,
@@ -318,9 +362,50 @@ def search(blocks: Iterable[np.ndarray], sample_rate: int, min_seconds: float = 
         slot_seconds = (SLOT_FRAMES + 1) * (_frame_size(sample_rate) // 2) / sample_rate
         return [], (f"{samples / sample_rate:.2f} s are too short: "
                     f"{slot_seconds:.2f} s are judged at once")
-    return _choose(_Slots.measure(frames, sample_rate, samples), min_seconds, min_drop_db)
+    found, why = _choose(_Slots.measure(frames, sample_rate, samples), min_seconds, min_drop_db)
+    return (found or _search_turns(frames, sample_rate, samples, min_drop_db)), why
 
 
-def find_noise_segments(blocks: Iterable[np.ndarray], sample_rate: int) -> list[NoiseSegment]:
-    """Returns the sections that `search` finds with its default limits."""
-    return search(blocks, sample_rate)[0]
+def _search_turns(frames: np.ndarray, sample_rate: int, samples: int, min_drop_db: float,
+                  ) -> list[NoiseSegment]:
+    """Finds sections of at least two turns whose level swings in the same way from turn to turn."""
+    per_second = sample_rate / (_frame_size(sample_rate) // 2)
+    for turn in (round(seconds * per_second) for seconds in TURN_SECONDS):
+        if len(frames) < 2 * turn:
+            break
+        slots = _Slots.measure(frames, sample_rate, samples, turn)
+        level = frames[:, slots.hz >= BAND_EDGES_HZ[0]].mean(axis=1)
+        found = []
+        for each in _choose(slots, 2 * turn / per_second, min_drop_db)[0]:
+            inside = level[round(each.start_seconds * per_second):
+                           round(each.end_seconds * per_second)]
+            if (each.place != PLACES[True, True] and np.corrcoef(
+                    inside[turn:], inside[:-turn])[0, 1] >= MIN_TURN_CORRELATION):
+                found.append(each)
+        if found:
+            return found
+    return []
+
+
+def find_profile(read: Callable[[], Iterable[np.ndarray]], sample_rate: int,
+                 ) -> tuple[np.ndarray | None, Origin | None, str]:
+    """Finds the best section of a recording as a noise profile, and logs where it is.
+
+    Args:
+        read: Reads the recording from its start, in blocks `(samples, channels)`.
+        sample_rate: Sample rate in Hz.
+
+    Returns:
+        Its first `MAX_SECONDS`, `(samples, channels)`, and where they are; or None twice; and the
+        reason why there is none.
+    """
+    if sample_rate < MIN_RATE:
+        return None, None, f"the sample rate is below {MIN_RATE} Hz"
+    found, reason = search(read(), sample_rate)
+    best = choose_profile(found)
+    if best is None:
+        return None, None, reason or "the whole recording sounds alike"
+    end_seconds = min(best.end_seconds, best.start_seconds + MAX_SECONDS)
+    logger.info("noise profile: %.2f to %.2f s (%s)", best.start_seconds, end_seconds, best.place)
+    return (cut(read(), sample_rate, best.start_seconds, end_seconds),
+            Origin(best.place, end_seconds - best.start_seconds, best.start_seconds), "")

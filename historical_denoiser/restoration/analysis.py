@@ -16,7 +16,12 @@ from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.audio.fitting import EXCERPTS_SECONDS, Fitted, excerpts, fit
 from historical_denoiser.audio.mono_source import find_mono
-from historical_denoiser.audio.noise_profile import MIN_SECONDS, ProfileForm, without_strokes
+from historical_denoiser.audio.noise_profile import (
+    MIN_SECONDS,
+    Origin,
+    ProfileForm,
+    without_strokes,
+)
 from historical_denoiser.audio.pauses import FLOOR, FRAME_SECONDS, frame_powers, noise_alone
 from historical_denoiser.audio.removal import Pair, Strength
 from historical_denoiser.audio.survey import Survey, as_channels
@@ -229,8 +234,8 @@ def _with_found_noise(restorer: Separator, known: Survey, read: Read, sample_rat
     """
     pairs = _estimate_noise(restorer, excerpts(read, known, sample_rate, with_ends=True),
                             sample_rate, known, report)
-    noise = _noise_of(pairs, sample_rate, known, restorer.settings.stft.highpass_hz)
-    if noise is None:
+    noise, origin = _noise_of(pairs, sample_rate, known, restorer.settings.stft.highpass_hz)
+    if len(noise) < MIN_SECONDS * sample_rate or not np.ptp(noise, axis=0).any():
         return known
     profiled = _with_profile(restorer, known, noise, sample_rate)
     more_db = _measure_more_left(restorer, profiled, pairs, sample_rate, report)
@@ -238,7 +243,7 @@ def _with_found_noise(restorer: Separator, known: Survey, read: Read, sample_rat
         logger.info("no noise profile: it would leave %.1f dB more in the quietest moments",
                     more_db)
         return known
-    return profiled
+    return replace(profiled, profile_origin=origin)
 
 
 def _estimate_noise(restorer: Separator, spans: list[list[np.ndarray]], sample_rate: int,
@@ -300,18 +305,17 @@ def _measure_more_left(restorer: Separator, profiled: Survey, pairs: list[Pair],
 
 
 def _noise_of(pairs: list[Pair], sample_rate: int, known: Survey, highpass_hz: float,
-              ) -> np.ndarray | None:
+              ) -> tuple[np.ndarray, Origin]:
     """Returns the noise of analysed excerpts, `(samples, channels)`, from pauses if possible."""
-    noise = noise_alone(pairs, sample_rate, highpass_hz)
+    noise, why = noise_alone(pairs, sample_rate, highpass_hz), "pauses"
     # The excerpts at both ends are left out, since a tape or film may have less noise there.
     if noise is None:
         found = (_without_silence(*pair, sample_rate) for pair in pairs[1:-1] or pairs)
         noise = np.concatenate([without_strokes(one) if len(one) else one for one in found])
+        why = "noise estimate"
     if known.hum_hz is None:  # otherwise the buzz would be removed from the profile as well
         noise = _with_buzz(noise, [block for block, _ in pairs], sample_rate)
-    if len(noise) < MIN_SECONDS * sample_rate or not np.ptp(noise, axis=0).any():
-        return None
-    return noise
+    return noise, Origin(why, len(noise) / sample_rate)
 
 
 def _with_buzz(noise: np.ndarray, sounds: list[np.ndarray], sample_rate: int) -> np.ndarray:

@@ -25,7 +25,6 @@ from historical_denoiser.formats import containers
 from historical_denoiser.formats.audio_io import Recording
 from historical_denoiser.formats.integrity import find_damage
 from historical_denoiser.noise import finder, statistics
-from historical_denoiser.run import profiles
 from historical_denoiser.run.jobs import HEADER_TOLERANCE_SECONDS
 
 EXCERPTS = 6  # of 10 s each
@@ -349,15 +348,14 @@ def _find_noise_alone(material: _Material, sound: float,
     Without one, returns None, no samples, and the reason. A section with more than half of the
     power `sound` of the recording is none: the finder does not judge the bass.
     """
-    found, why = finder.search(material.read(), material.rate)
-    best, nothing = finder.choose_profile(found), np.zeros((0, 1))
-    if best is None:
-        return None, nothing, why or "the whole sounds alike"
-    end = min(best.end_seconds, best.start_seconds + profiles.MAX_SECONDS)
-    alone = profiles.cut(material.read(), material.rate, best.start_seconds, end)
+    alone, origin, why = finder.find_profile(material.read, material.rate)
+    nothing = np.zeros((0, 1))
+    if alone is None or origin is None:
+        return None, nothing, why
     if np.median(inspection.band_powers(alone, material.rate), axis=0).sum() >= 0.5 * sound:
         return None, nothing, "bass sounds everywhere"
-    return f"{best.start_seconds:.2f} to {end:.2f}", alone, best.place
+    span = origin.describe()
+    return f"{span['start']:.2f} to {span['end']:.2f}", alone, origin.why
 
 
 def _measure_bandwidth(material: _Material, rise_db: np.ndarray, edges_hz: np.ndarray,

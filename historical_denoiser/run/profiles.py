@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from historical_denoiser.audio import dsp
-from historical_denoiser.audio.noise_profile import MIN_SECONDS
+from historical_denoiser.audio.blocks import cut
+from historical_denoiser.audio.noise_profile import MAX_SECONDS, MIN_SECONDS, Origin
 from historical_denoiser.audio.replay import UNCHANGED, Replay
 from historical_denoiser.core.checks import UserError, reason_of, require
 from historical_denoiser.formats import containers
@@ -23,7 +24,6 @@ logger = logging.getLogger(__name__)
 KEY = "inference.noise_profile"
 ROUNDING_SECONDS = 1e-6  # 0.3 - 0.2 is less than 0.1 in floating point
 TIMES = re.compile(r"[\d.]+,[\d.]+")  # two times without brackets
-MAX_SECONDS = 60.0  # length of noise that is used; more would not change the profile
 
 
 def check_choice(choice: Any) -> None:
@@ -63,8 +63,11 @@ def check_file(choice: Any) -> None:
 
 
 def read_profile(choice: Any, read: Callable[[], Iterable[np.ndarray]], sample_rate: int,
-                 samples: int, replay: Replay = UNCHANGED) -> np.ndarray | None:
-    """Returns noise alone, `(samples, channels)` at the recording's rate; None for no profile.
+                 samples: int, replay: Replay = UNCHANGED,
+                 ) -> tuple[np.ndarray | None, Origin | None]:
+    """Returns noise alone, `(samples, channels)` at the recording's rate, and where it was found.
+
+    Both are None for no profile.
 
     Args:
         choice: A choice that `check_choice` accepts.
@@ -79,55 +82,24 @@ def read_profile(choice: Any, read: Callable[[], Iterable[np.ndarray]], sample_r
         OSError: The file cannot be read.
     """
     if choice == "none":
-        return None
+        return None, None
     if choice == "auto":
-        return _find(read, sample_rate)
+        from historical_denoiser.noise import finder  # slow to import, and seldom needed
+
+        noise, origin, reason = finder.find_profile(read, sample_rate)
+        if noise is None:
+            logger.info("no section of noise alone was found: %s", reason)
+        return noise, origin
     if isinstance(choice, str):
         recording = containers.open_audio(Path(choice))
         blocks = replace(replay, late_seconds=0.0).apply(containers.read_blocks(recording),
                                                          recording.rate)
         noise = cut(blocks, recording.rate, 0.0, MAX_SECONDS)
-        return dsp.resample(noise, recording.rate, sample_rate)
+        return (dsp.resample(noise, recording.rate, sample_rate),
+                Origin("file", len(noise) / recording.rate))
     start, end = choice
     rate = sample_rate / replay.speed
     require(round(end * rate) <= samples, KEY,
             f"within the recording, which is {samples / rate:.2f} s long", choice)
-    return cut(read(), rate, start, min(end, start + MAX_SECONDS))
-
-
-def _find(read: Callable[[], Iterable[np.ndarray]], sample_rate: int) -> np.ndarray | None:
-    """Returns the best section of a recording that holds noise alone, or None."""
-    from historical_denoiser.noise import finder  # slow to import, and seldom needed
-
-    found, reason = (finder.search(read(), sample_rate) if sample_rate >= finder.MIN_RATE
-                     else ([], f"the sample rate is below {finder.MIN_RATE} Hz"))
-    best = finder.choose_profile(found)
-    if best is None:
-        logger.info("no section of noise alone was found: %s",
-                    reason or "the whole recording sounds alike")
-        return None
-    logger.info("noise profile: %.2f to %.2f s (%s)", best.start_seconds, best.end_seconds,
-                best.place)
-    return cut(read(), sample_rate, best.start_seconds,
-                min(best.end_seconds, best.start_seconds + MAX_SECONDS))
-
-
-def cut(blocks: Iterable[np.ndarray], sample_rate: float, start_seconds: float,
-         end_seconds: float) -> np.ndarray:
-    """Returns the samples between two times, `(samples, channels)`.
-
-    Args:
-        blocks: The recording in blocks, `(samples, channels)`.
-        sample_rate: Sample rate in Hz.
-        start_seconds, end_seconds: The times; the end may lie after that of the recording.
-    """
-    start, end = round(start_seconds * sample_rate), round(end_seconds * sample_rate)
-    pieces, done = [], 0
-    for block in blocks:
-        piece = block[max(start - done, 0) : max(end - done, 0)]
-        if len(piece):
-            pieces.append(piece.copy())  # a slice would keep the whole block in memory
-        done += len(block)
-        if done >= end:
-            break
-    return np.concatenate(pieces) if pieces else np.zeros((0, 1))
+    noise = cut(read(), rate, start, min(end, start + MAX_SECONDS))
+    return noise, Origin("given", len(noise) / sample_rate, start / replay.speed)

@@ -98,8 +98,8 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     logger.info("%s: written to %s", recording.path, printable(", ".join(map(str, job.results))))
     return {"input_sha256": digest, "seconds": round(known.samples / recording.rate, 3),
             "strength": strength.describe() | ({"why": fitted.why} if fitted.why else {}),
-            **_findings(known, recording.rate), **prepared.describe(gain), **levels.describe(),
-            **delivery.describe()}
+            **_findings(known, recording.rate, prepared.replay.speed),
+            **prepared.describe(gain), **levels.describe(), **delivery.describe()}
 
 
 def _survey(job: Job, restorer: Restorer, replay: Replay, blocks: Iterable[np.ndarray],
@@ -203,9 +203,11 @@ def _silent_seconds(known: Survey, sample_rate: int) -> float:
     return (known.samples - known.audible_samples) / sample_rate
 
 
-def _findings(known: Survey, sample_rate: int) -> dict[str, Any]:
+def _findings(known: Survey, sample_rate: int, speed: float) -> dict[str, Any]:
     """Returns the results of the analysis for the report."""
+    origin = known.profile_origin
     return {
+        "noise_profile": origin.describe(speed) if origin else None,
         "silent_seconds": round(_silent_seconds(known, sample_rate), 2),
         "mono_source": known.mono.describe() if known.mono else None,
         "hum_hz": None if known.hum_hz is None else round(known.hum_hz, 2)}
@@ -233,8 +235,8 @@ def _analyse(job: Job, restorer: Restorer, strength: Strength, noise_profile: An
         return prepared.apply(_blocks(job))
 
     seconds = known.samples / recording.rate
-    profile = profiles.read_profile(noise_profile, read, recording.rate, known.samples,
-                                    prepared.replay)
+    profile, origin = profiles.read_profile(noise_profile, read, recording.rate, known.samples,
+                                            prepared.replay)
     analysed = 0.0 if profile is not None else restorer.analysis_seconds(
         known.audible_samples, recording.rate)
     fitted_to = strength.is_auto * min(EXCERPTS_SECONDS, seconds)
@@ -246,7 +248,8 @@ def _analyse(job: Job, restorer: Restorer, strength: Strength, noise_profile: An
     if analysed and seconds > EXCERPTS_SECONDS:
         logger.info("%s: %.0f s of it are analysed first, to measure the noise", recording.path,
                     EXCERPTS_SECONDS)
-    known = restorer.analyse(known, read, recording.rate, profile, advance)
+    known = restorer.analyse(replace(known, profile_origin=origin), read, recording.rate, profile,
+                             advance)
     if known.hum_hz is not None:
         logger.info("%s: hum at multiples of %.2f Hz is removed first", recording.path,
                     known.hum_hz)

@@ -9,20 +9,15 @@ from carrier_samples import plain_disc, rng, side, tune
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.core.checks import UserError
-from historical_denoiser.noise import generator, moving
-from historical_denoiser.noise.finder import (
-    NoiseSegment,
-    choose_profile,
-    find_noise_segments,
-    search,
-)
+from historical_denoiser.noise import finder, foreign, generator, moving
+from historical_denoiser.noise.finder import NoiseSegment, choose_profile, search
 
 
 def find(audio: np.ndarray, sample_rate: int = SAMPLE_RATE) -> list[NoiseSegment]:
     """Searches `(samples, ...)` in blocks that are not aligned with anything."""
     audio = audio.reshape(len(audio), -1)
     blocks = [audio[first:first + 100_001] for first in range(0, len(audio), 100_001)]
-    return find_noise_segments(blocks, sample_rate)
+    return search(blocks, sample_rate)[0]
 
 
 @pytest.mark.parametrize("hiss_db", [-60.0, -45.0, -30.0])
@@ -106,6 +101,29 @@ def test_rain_in_a_film_is_no_noise(place: str) -> None:
         assert min(segment.end_seconds, end) - max(segment.start_seconds, start) < 0.2
 
 
+def test_breath_in_music_without_pauses_is_no_noise() -> None:
+    """It is softer than the music, but between its partials the music is softer still."""
+    breath = 0.008 * rng(3).standard_normal(3 * SAMPLE_RATE).astype(np.float32)
+    breath = dsp.highpass(breath, 2500.0, SAMPLE_RATE) - dsp.highpass(breath, 5000.0, SAMPLE_RATE)
+    hiss = 1e-3 * rng(4).standard_normal(11 * SAMPLE_RATE).astype(np.float32)
+    pause, film = (np.concatenate([tune(4.0), each, tune(4.0)]) + hiss
+                   for each in (np.zeros_like(breath), breath))
+    assert len(find(pause)) == 1
+    found, why = search([film[:, None]], SAMPLE_RATE)
+    assert found == [] and "whose noise floor is lower" in why
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_groove_that_swings_is_the_same_from_turn_to_turn(seed: int, monkeypatch) -> None:
+    programme = np.concatenate([np.zeros(round(2.8 * SAMPLE_RATE), np.float32), tune(8.0)])
+    noise = foreign.make_swinging(len(programme), rng(seed))
+    side = programme + (0.01 * noise / noise.std()).astype(np.float32)
+    groove, = find(side)
+    assert groove.place == "run-in" and 1.7 < groove.end_seconds < 2.9
+    monkeypatch.setattr(finder, "MIN_TURN_CORRELATION", 1.0)
+    assert find(side) == []
+
+
 @pytest.mark.parametrize("octaves_per_second", [0.0, 0.7])
 def test_a_soft_voice_in_the_noise_is_no_noise(octaves_per_second: float) -> None:
     """A partial that holds or glides, half as strong as the noise."""
@@ -116,10 +134,12 @@ def test_a_soft_voice_in_the_noise_is_no_noise(octaves_per_second: float) -> Non
     assert [each.place for each in find(side() + voice)] == ["pause", "run-out"]
 
 
-def test_the_profile_is_the_longest_of_the_quietest() -> None:
-    found = [NoiseSegment(0.0, 4.0, "run-in", -50.0, 12.0, 6.0),
-             NoiseSegment(10.0, 12.0, "pause", -60.0, 22.0, 6.0),
-             NoiseSegment(20.0, 23.0, "run-out", -59.0, 21.0, 6.0)]
-    assert choose_profile(found[:2]) == found[0]  # at an end
+def test_the_profile_is_quiet_long_and_at_an_end() -> None:
+    found = [NoiseSegment(0.0, 4.0, "run-in", -50.0, 12.0, 6.0),  # not as quiet
+             NoiseSegment(10.0, 13.1, "pause", -60.0, 22.0, 6.0),
+             NoiseSegment(20.0, 22.5, "run-out", -59.0, 21.0, 6.0)]
+    short = NoiseSegment(20.2, 21.2, "run-out", -61.0, 23.0, 6.0)
     assert choose_profile(found) == found[2]
+    assert choose_profile([*found[:2], short]) == found[1]
+    assert choose_profile([found[0], short]) == short
     assert choose_profile([]) is None
