@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import scipy.signal
+import scipy
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE, to_gain
 from historical_denoiser.noise import parts
