@@ -55,7 +55,7 @@ def episodes(rng: np.random.Generator, change_db: float, seconds: Sequence[float
     yield READY
     while True:
         while places[-1] * SAMPLE_RATE < CHUNK:
-            length = np.clip(typical * draw_rate(rng, (0.6, 1.6)), *seconds)
+            length = min(max(typical * draw_rate(rng, (0.6, 1.6)), seconds[0]), seconds[1])
             rise, fall = 0.5 * length * rng.uniform(size=2) ** 2  # sudden more often than slow
             steps = [draw_rate(rng, rest_seconds), rise, length - rise - fall, fall]
             places = np.append(places, places[-1] + np.cumsum(steps))

@@ -497,7 +497,7 @@ def strokes(rng: np.random.Generator, per_second: float, jitter: float, spread_d
         while last < CHUNK:
             count, rest = int(CHUNK / step) + 1, step
             if rest_seconds > 0.0:
-                count = rng.integers(*TRAIN_COUNT, endpoint=True)
+                count = int(rng.integers(*TRAIN_COUNT, endpoint=True))
                 rest = rng.uniform(0.2, 1.0) * rest_seconds * SAMPLE_RATE
             due = np.append(due, last + rest + step * np.arange(count))
             last = due[-1]
