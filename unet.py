@@ -10,8 +10,6 @@ Sources:
     S. W. Zamir et al., "Multi-stage progressive image restoration", CVPR 2021: the SAM.
     W. Choi et al., "Investigating U-Nets with various intermediate blocks for spectrogram-based
     singing voice separation", ISMIR 2020: the densely connected convolutions (TFC).
-    W. Mack and E. Habets, "Deep filtering: signal extraction and reconstruction using complex
-    time-frequency filters", IEEE Signal Processing Letters 2020: `deep_frames`.
 
 Tensors are `(batch, frames, bins, channels)`. Everything is Keras 3 and runs on each of its
 backends; only loading a TensorFlow checkpoint needs TensorFlow.
@@ -509,12 +507,8 @@ class TwoStageUnet(keras.Model):
         if chosen.use_long:
             self.views.append(views.LongView(*form, chosen.long_fade))
         self.own_parts = 2 * chosen.fold_bins + (2 if chosen.use_steady else 0)
-        # Delays of the frames that are filtered as well; those of wider filters come last.
-        self.delays = [delay for step in range(1, chosen.deep_frames + 1)
-                       for delay in (step, -step)]
-        parts = self.own_parts + sum(view.parts for view in self.views)
-        parts += 2 * chosen.fold_bins * len(self.delays)
-        self.final = SymmetricConv2D(parts, 3, split=split,
+        view_parts = sum(view.parts for view in self.views)
+        self.final = SymmetricConv2D(self.own_parts + view_parts, 3, split=split,
                                      zero_start=chosen.output == "mask", name="final")
 
     def build(self, input_shape: Shape) -> None:
@@ -577,13 +571,6 @@ class TwoStageUnet(keras.Model):
         if chosen.output == "mask":
             mask = tensor_ops.slice_axis(answer, 3, 0, self.own_parts)
             final = spectrogram + tensor_ops.apply_mask(spectrogram, mask, tones)
-            channels = spectrogram.shape[-1]
-            position = answer.shape[-1] - channels * len(self.delays)
-            for delay in self.delays:
-                mask = tensor_ops.slice_axis(answer, 3, position, position + channels)
-                delayed = tensor_ops.delay_frames(spectrogram, delay)
-                final = final + tensor_ops.multiply_complex(delayed, mask)
-                position += channels
         estimates = [tensor_ops.unfold_bins(estimate, chosen.fold_bins, bins, chosen.fold_start)
                      for estimate in [final, *first]]
         position, blocks = self.own_parts, []

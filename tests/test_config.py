@@ -67,7 +67,7 @@ def test_loss_group(name):
     ("noise.film.hum_db", [-float("inf"), 3.0]),
     ("dset.share_clean", 1.5), ("dset.noise_speed", [0.1, 1.0]), ("loss.mae", -1.0),
     ("precision", "float8"), ("strategy", "all"), ("schedule.name", "linear"),
-    ("unet.long_fade", -1), ("unet.deep_frames", 1),
+    ("unet.long_fade", -1),
     ("schedule.boundaries_epochs", [2, 1]), ("schedule.warmup_steps", -5),
     ("schedule.factor", -1.0), ("schedule.final_ratio", -1.0),
     ("inference.denoising_strength", 1.1), ("inference.denoising_strength", "some"),

@@ -410,11 +410,6 @@ def test_a_network_grown_from_an_older_one_computes_the_same(rng):
     assert_close(wider([inputs, profile]), older([inputs, profile]), 1e-4)
     kernel = ops.convert_to_numpy(wider.unets[0].bottom.dense[0].conv.kernel)
     assert np.all(np.any(kernel, axis=(0, 1, 2)))
-    deep = build("views", rng, **profiled | {"deep_frames": 1})
-    weights.grow(deep, build("views", rng, **profiled))
-    deeper = build("views", **profiled | {"deep_frames": 2})
-    weights.grow(deeper, deep)
-    assert_close(deeper([inputs, profile]), deep([inputs, profile]), 1e-4)
     older = build("views", rng, **profiled)
     # Inputs that the older network has, but not first, would have other places.
     with pytest.raises(UserError, match="with the first of its inputs.*'use_long'"):
@@ -425,20 +420,6 @@ def test_a_network_grown_from_an_older_one_computes_the_same(rng):
         with pytest.raises(UserError, match="must be of a network that is a part of this one"):
             weights.grow(model, build("views", **profiled | change))
         assert all(map(np.array_equal, before, model.get_weights()))
-
-
-def test_a_deep_filter_takes_sound_from_neighbouring_frames(rng):
-    model = build("views", deep_frames=2, depth=1)
-    channels = 2 * model.settings.fold_bins
-    bias = np.zeros(model.final.conv.bias.shape, np.float32)
-    own, delayed = slice(0, channels, 2), slice(-2 * channels, -channels, 2)  # by two frames
-    bias[own], bias[delayed] = -1.0, 1.0
-    for layer in (model.final.conv, model.final.low):
-        layer.bias.assign(bias)
-    inputs = rng.standard_normal((2, 6, 65, 2)).astype("float32")
-    outputs = ops.convert_to_numpy(model(inputs)[0])
-    np.testing.assert_allclose(outputs[:, 2:], inputs[:, :-2], atol=1e-5)
-    assert not outputs[:, :2].any()
 
 
 # ---- a profile of the noise ----

@@ -35,7 +35,6 @@ class UnetConfig:
     long_fade: int = 0
     own_low: bool = False  # the bins below `fold_start` have kernels of their own
     use_profile: bool = False  # additional input: a noise profile, if one is given
-    deep_frames: int = 0  # neighbouring frames, on each side, from which the final mask takes sound
     output: str = "spectrum"  # or "mask": Y = X (1 + M), starting from M = 0
 
     def __post_init__(self) -> None:
@@ -65,9 +64,6 @@ class UnetConfig:
                 ("long_fade", self.long_fade >= 0 and (
                     not self.use_long or self.long_fade <= self.fold_start),
                  "from 0 to `unet.fold_start`"),
-                ("deep_frames", self.deep_frames == 0 or (
-                    self.deep_frames > 0 and self.output == "mask"),
-                 "0, or positive with `unet.output` 'mask'"),
                 ("own_low", not self.own_low or self.fold_start > 0,
                  "false, unless `unet.fold_start` is not 0"),
                 ("use_steady", not self.use_steady or folds_octaves,

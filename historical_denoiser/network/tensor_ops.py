@@ -53,18 +53,6 @@ def slice_axis(inputs: Tensor, axis: int, start: Any, stop: Any) -> Tensor:
     return ops.slice(inputs, starts, sizes)
 
 
-def delay_frames(inputs: Tensor, frames: int) -> Tensor:
-    """Returns `(batch, frames, ...)` delayed by a number of frames, with zeros at one end.
-
-    Args:
-        inputs: Tensor whose second axis are frames.
-        frames: Number of frames; negative ones advance.
-    """
-    padding = [(0, 0), (max(frames, 0), max(-frames, 0)), *[(0, 0)] * (len(inputs.shape) - 2)]
-    start = max(-frames, 0)
-    return slice_axis(ops.pad(inputs, padding), 1, start, start + ops.shape(inputs)[1])
-
-
 def overlap_add(pieces: Tensor, hop: int) -> Tensor:
     """Adds overlapping pieces.
 

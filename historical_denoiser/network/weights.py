@@ -23,7 +23,7 @@ Shape = tuple[int | None, ...]
 
 CHECKPOINT_ROOT = "layer_with_weights-0"  # the network inside its one-layer functional model
 # Settings that add inputs and outputs, in the order in which the network concatenates them.
-GROWING_INPUTS = ("use_floor", "use_steady", "use_short", "use_long", "deep_frames")
+GROWING_INPUTS = ("use_floor", "use_steady", "use_short", "use_long")
 HASH_NAME = "sha256"  # attribute of a weights file: the hash of its arrays
 CHECKPOINT_VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
 
