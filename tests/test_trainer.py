@@ -30,6 +30,7 @@ from historical_denoiser.core.checks import UserError
 from historical_denoiser.data import feeding
 from historical_denoiser.data.settings import DsetConfig
 from historical_denoiser.denoiser import Denoiser, choose_method
+from historical_denoiser.noise.carriers import CarrierConfig
 from historical_denoiser.settings import Config, UnetConfig
 from historical_denoiser.training import checkpoints, metrics, probes, report
 from historical_denoiser.training.settings import LossConfig, ScheduleConfig
@@ -71,7 +72,8 @@ def make_run(three_tunes):
             "schedule": ScheduleConfig(name="cosine")} | changes)
         form = config.network_settings(cfg).profile_form
         return trainer.Trainer(
-            cfg, Mixer(cfg.dset, "train", cfg.seg_len_s_train, cfg.seed, profile_form=form),
+            cfg, Mixer(cfg.dset, "train", cfg.seg_len_s_train, cfg.seed, cfg.noise,
+                       profile_form=form),
             Mixer(cfg.dset, "validation", cfg.seg_len_s_val), may_change)
 
     return make
@@ -503,11 +505,13 @@ def test_a_run_starts_from_weights_of_its_form_or_a_smaller_one(make_run, tmp_pa
 def test_a_network_learns_to_use_a_profile(make_run, three_tunes, tmp_path):
     dset = DsetConfig(path_music=[str(three_tunes / "music")],
                       path_noise=[str(three_tunes / "noise")], snr_db=[-5.0, 25.0])
+    steady = CarrierConfig(fluctuating_share=0.0)  # a profile tells most about noise that stays
     run = make_run(tmp_path, epochs=1, steps_per_epoch=60, batch_size=4, lr=1e-2, dset=dset,
-                   ema_momentum=None, save_every_steps=100, unet=replace(UNET, use_profile=True))
+                   noise=steady, ema_momentum=None, save_every_steps=100,
+                   unet=replace(UNET, use_profile=True))
     run.fit()
     run.learner.update_averaged()
-    known = Mixer(replace(dset, share_profile=1.0), "train", run.cfg.seg_len_s_train, 99,
+    known = Mixer(replace(dset, share_profile=1.0), "train", run.cfg.seg_len_s_train, 99, steady,
                   profile_form=run.training.profile_form)
     noisy, clean, profiles = feeding.make_batch(known, 0, 64)
     spectra, target = dsp.stft(noisy, 512, 128), dsp.stft(clean, 512, 128)
