@@ -64,7 +64,8 @@ def test_a_run_resumes_exactly_and_validates_by_level(run, train, tmp_path):
 
 
 def test_training_adds_noise_of_the_level_to_clean_sound(three_tunes):
-    cfg = composed(*TINY, "dset.path_manifests=[]", f"dset.path_music=[{three_tunes}/music]",
+    form = *TINY, "diffusion.octaves=7", "diffusion.channels=[4,4,4,4,4,4,4]"
+    cfg = composed(*form, "dset.path_manifests=[]", f"dset.path_music=[{three_tunes}/music]",
                    f"dset.path_noise=[{three_tunes}/noise]", name="conf_diffusion")
     mixtures = prior.GaussianMixtures(Mixer(cfg.dset, "train", 0.5), cfg.diffusion)
     items = [mixtures.item(index) for index in range(30)]
@@ -77,8 +78,12 @@ def test_training_adds_noise_of_the_level_to_clean_sound(three_tunes):
     rms = np.sqrt(np.mean([np.var(item.clean) for item in items]))
     stated = float(mixtures.describe_levels().split(" is ")[1].split(";")[0])
     assert stated == pytest.approx(rms, rel=0.3)  # of other items
-    assert mixtures.describe_levels().endswith("]") and "data_shape_db=[" in (
-        mixtures.describe_levels())
+    # The powers of all octaves add up to that of the whole, and silent ones have a number, too.
+    stated = mixtures.describe_levels().split()[-1]
+    config = composed(*form, stated, name="conf_diffusion").diffusion
+    widths = 2.0 ** np.arange(-config.octaves, 0)
+    power = np.sum(widths * 10.0 ** (0.1 * np.array(config.data_shape_db)))
+    assert power == pytest.approx(1.0, rel=0.2)
 
 
 def restore(path, run, *settings, steps=2):

@@ -52,7 +52,7 @@ class ConstantQ:
             if value < 1:
                 raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
         self.samples, self.octaves, self.bins_per_octave = samples, octaves, bins_per_octave
-        self.length = 2 * scipy.fft.next_fast_len(-(-samples // 2), real=True)
+        self.length = fast_length(samples)
         half = self.length // 2  # the bin of half the sample rate
         bands = octaves * bins_per_octave
         # From one band below the lowest to one above the highest, which is half the sample rate.
@@ -138,6 +138,11 @@ class ConstantQ:
         starts = np.cumsum(counts) - counts
         nowhere = np.flatnonzero(weights == 0.0)[0]  # of a bin in a single band
         return sources[starts], np.where(counts == 2, sources[starts + counts - 1], nowhere)
+
+
+def fast_length(samples: int) -> int:
+    """Returns the next even length that a fast Fourier transform likes."""
+    return 2 * scipy.fft.next_fast_len(-(-samples // 2), real=True)
 
 
 def _select(spectrum: Pair, bins: np.ndarray, window: np.ndarray) -> Pair:

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import scipy.fft
 from keras import ops
 
+from historical_denoiser.diffusion.constant_q import fast_length
 from historical_denoiser.diffusion.settings import DiffusionConfig
 
 Tensor = Any  # a tensor of any Keras backend
@@ -37,7 +37,7 @@ def precondition(network: Callable[[Tensor, Tensor], Tensor], levels: DiffusionC
 
     def denoise(noisy: Tensor, sigma: Tensor) -> Tensor:
         samples = noisy.shape[-1]
-        length = 2 * scipy.fft.next_fast_len(-(-samples // 2), real=True)
+        length = fast_length(samples)
         power = levels.data_power(np.fft.rfftfreq(length, 1.0 / levels.sample_rate))
         data = ops.convert_to_tensor(power.astype(np.float32))
         sigma = ops.maximum(ops.convert_to_tensor(sigma, "float32"), levels.sigma_min)[:, None]

@@ -398,7 +398,7 @@ class TapeConfig(Ranges):
     clog_db: list[float] = between(6.0, 30.0)
     clog_seconds: list[float] = between(0.1, 3.0, "above 0")
     clog_hz: list[float] = between(1000.0, 6000.0, "above 0")  # frequency at which the loss begins
-    print_chance: float = chance(0.25)  # print-through: echoes one turn of the reel away
+    # Print-through (`dset.share_printed`): echoes one turn of the reel away.
     print_db: list[float] = between(-50.0, -30.0)  # relative to the programme
     print_seconds: list[float] = between(1.0, 2.0, "above 0")  # duration of the turn
     print_hz: list[float] = between(300.0, 1500.0, "above 0")  # frequency that is printed most

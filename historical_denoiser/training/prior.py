@@ -24,6 +24,7 @@ from historical_denoiser.training import metrics
 LEVEL_STREAM = 5  # the last number of the seeds of the noise, which those of its clean sound lack
 VALIDATED_SIGMAS = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0)  # noise levels of the fixed mixtures
 MEASURED_ITEMS = 64  # to measure the spectrum of the clean sound
+LEAST_POWER = 1e-9  # of an octave, relative to the mean: none is stated as silent
 MEASURE = "validation_loss"
 # What is done to sounds that the samplers restore in validation, and how.
 GAP_SECONDS, CLIPPED_SDR_DB, NOISY_SNR_DB = 0.05, 7.0, 10.0
@@ -66,7 +67,8 @@ class GaussianMixtures:
         rms = np.sqrt(np.mean(spectra) / self.samples)
         edges = self.config.octave_centres_hz()[:, None] * 2.0 ** np.array([-0.5, 0.5])
         bins = (edges * self.samples / self.config.sample_rate).round().astype(int)
-        shape_db = [dsp.decibels(spectra[low:high].mean() / spectra.mean()) for low, high in bins]
+        shape_db = [dsp.decibels(spectra[low:high].mean() / spectra.mean(), LEAST_POWER)
+                    for low, high in bins]
         shape = ",".join(f"{level_db:.0f}" for level_db in shape_db)
         return (f"the RMS of {MEASURED_ITEMS} clean segments is {rms:.4f}; diffusion.sigma_data="
                 f"{self.config.sigma_data:g} should be near it. Their spectrum is "
