@@ -245,13 +245,16 @@ def choose_network(cfg: Config, given: Iterable[str] = ()) -> tuple[Path, Networ
 def _refuse_what_cannot_apply(cfg: Config, stored: NetworkSettings, weights: Path,
                               given: Iterable[str]) -> None:
     """Raises UserError if a setting of this call contradicts those of the network."""
+    belonging = [key for key in given
+                 if key.startswith(("unet.", "stft.")) or key == KEYS["reference_dbfs"]]
+    if not belonging:  # the trees below take a sixth of the time of starting
+        return
     trained = dataclasses.replace(
         cfg, unet=stored.unet, stft=stored.stft,
         dset=dataclasses.replace(cfg.dset, reference_dbfs=stored.reference_dbfs))
     wanted, fixed = OmegaConf.structured(cfg), OmegaConf.structured(trained)
-    for key in given:
-        belongs = key.startswith(("unet.", "stft.")) or key == KEYS["reference_dbfs"]
-        if belongs and OmegaConf.select(wanted, key) != OmegaConf.select(fixed, key):
+    for key in belonging:
+        if OmegaConf.select(wanted, key) != OmegaConf.select(fixed, key):
             raise UserError(f"`{key}={OmegaConf.select(wanted, key)}` cannot apply to {weights}, "
                             f"which was trained with {OmegaConf.select(fixed, key)} "
                             f"({weights.parent / CONFIG_NAME}). Leave it out, or train a network "

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from carrier_samples import tune
 
-from benchmarks import command, finder, sounds, tables
+from benchmarks import align, command, finder, sounds, tables
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.noise.finder import NoiseSegment
@@ -44,6 +44,30 @@ def test_sounds_of_a_corpus_are_its_groups(rng, tmp_path):
     with pytest.raises(UserError, match="a recording, or a folder with some"):
         (tmp_path / "empty").mkdir()
         sounds.find_sounds(tmp_path / "empty")
+
+
+def test_a_tape_is_aligned_with_its_original(rng, tmp_path, monkeypatch, capsys):
+    notes = np.repeat(rng.uniform(0.2, 1.0, 90), SAMPLE_RATE // 10)
+    original = notes * np.convolve(rng.standard_normal(len(notes)), 0.9 ** np.arange(90), "same")
+    original[4 * SAMPLE_RATE : 5 * SAMPLE_RATE] = 0.0  # between two pieces
+    places = np.arange(len(original)) - 700.0
+    places += 12.0 * np.sin(2.0 * np.pi * 0.8 * places / SAMPLE_RATE)  # wow, of 0.14 %
+    taped = align.read_at(original, np.maximum(places, 0.0))
+    taped = 0.5 * np.convolve(taped, [0.3, 0.5, 0.2], "same")
+    hiss = 1e-4 * rng.standard_normal(len(taped))
+    for name, sound in (("original", original), ("tape", taped + hiss)):
+        soundfile.write(tmp_path / f"{name}.wav", sound, SAMPLE_RATE, subtype="FLOAT")
+    monkeypatch.setattr(sys, "argv", ["align.py", *(str(tmp_path / name) for name in (
+        "original.wav", "tape.wav", "pairs"))])
+    align.main()
+    assert abs(int(capsys.readouterr().out.split()[1]) - 700) < 14
+    names = ["tape_1.wav", "tape_2.wav"]
+    assert [path.name for path in sorted((tmp_path / "pairs" / "noisy").iterdir())] == names
+    for name in names:
+        clean, noisy = (soundfile.read(tmp_path / "pairs" / folder / name)[0]
+                        for folder in ("clean", "noisy"))
+        assert len(clean) == len(noisy) > 3 * SAMPLE_RATE
+        assert metrics.snr_db(clean, noisy) > 20.0  # -0.5 dB and less with a constant lag
 
 
 def test_the_finder_is_drawn_and_judged_by_what_is_noise_alone(rng, tmp_path):

@@ -155,7 +155,7 @@ def test_a_saved_configuration_is_read_back_and_holds_what_differs(tmp_path):
     stored = read_settings(tmp_path / "config.yaml")
     assert OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), stored)) == cfg
     assert (tmp_path / "config.yaml").read_text().splitlines() == [
-        "settings_version: 3", "path_experiment: run", "unet:", "  depth: 2", "  channels:",
+        "settings_version: 4", "path_experiment: run", "unet:", "  depth: 2", "  channels:",
         "  - 4", "  - 4", "  - 4", "dset:", "  reference_dbfs: -20.0", "inference:", "  audio:",
         "  - a.wav", "lr: 0.5"]
 

@@ -25,10 +25,11 @@ from historical_denoiser.network.settings import UnetConfig
 BEST_NAME = "best.weights.h5"  # the weights of a run, or of `pretrained/`, to use
 CONFIG_NAME = "config.yaml"  # the settings beside the weights
 VERSION_KEY = "settings_version"
-VERSION = 3  # raised when a default changes; older files are read with the former default
+VERSION = 4  # raised when a default changes; older files are read with the former default
 # Former defaults, which apply to files with a lower version than the key.
 FORMER_DEFAULTS = {2: {"dset": {"snr_highpass_hz": 0.0}},
-                   3: {"inference": {"context_seconds": 3.0}}}
+                   3: {"inference": {"context_seconds": 3.0}},
+                   4: {"inference": {"context_seconds": 2.25}}}
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,14 @@ class NetworkSettings:
         stft: Transform, and the high-pass before it.
         reference_dbfs: RMS level of recordings in training; None if they had any level.
         context_seconds: Context on both sides of a segment, which the network takes but does not
-            return. It covers the receptive field and the range in which the noise floor is found.
+            return. It covers what the convolutions depend on; the search for the noise floor, which
+            sees 2 s, is shorter at the ends of a segment, as at those of a training item.
     """
 
     unet: UnetConfig = field(default_factory=UnetConfig)
     stft: StftConfig = field(default_factory=StftConfig)
     reference_dbfs: float | None = None
-    context_seconds: float = 2.25
+    context_seconds: float = 1.25
 
     @property
     def profile_form(self) -> ProfileForm | None:

@@ -14,7 +14,7 @@ from historical_denoiser.settings import Config, save_config
 WEIGHTS = "best.weights.h5"
 CFG = Config(path_experiment="run", unet=UnetConfig(depth=2, fold_bins=4),
              stft=StftConfig(highpass_hz=20.0), dset=DsetConfig(reference_dbfs=-20.0))
-EXPECTED = NetworkSettings(CFG.unet, CFG.stft, -20.0, 2.25)
+EXPECTED = NetworkSettings(CFG.unet, CFG.stft, -20.0, 1.25)
 
 
 def test_what_differs_is_enough(tmp_path):
@@ -37,6 +37,7 @@ def test_earlier_releases_stored_everything(tmp_path):
     ("lr: 0.1", 0.0, 3.0), ("settings_version: 1\ndset: {mix: {music: 0.7}}", 0.0, 3.0),
     ("settings_version: 1\ndset: {snr_highpass_hz: 30.0}", 30.0, 3.0),
     ("settings_version: 2\nlr: 0.1", None, 3.0), ("settings_version: 3", None, 2.25),
+    ("settings_version: 4", None, 1.25),
     ("settings_version: 2\ninference: {context_seconds: 4.0}", None, 4.0)])
 def test_a_file_is_read_with_the_defaults_of_its_release(
         tmp_path, text, highpass_hz, context_seconds):
@@ -47,7 +48,7 @@ def test_a_file_is_read_with_the_defaults_of_its_release(
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("settings_version: 99", "`settings_version` must be at most 3; .* Received: 99"),
+    ("settings_version: 99", "`settings_version` must be at most 4; .* Received: 99"),
     ("unet: {deepness: 3}", "`unet` cannot be understood: .*deepness"),
     ("unet: {depth: 0}", "`unet` cannot be understood: `unet.depth` must be at least 1"),
     ("dset: {reference_dbfs: loud}", "reference_dbfs` must be null or in .* Received"),
