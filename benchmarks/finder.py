@@ -4,10 +4,10 @@
     python benchmarks/finder.py --joined                      # sounds whose noise is known
 
 The first prints what is found in each recording, with the profile in bold, and draws spectrograms
-in which it is marked. The second joins music and speech of the open test to 1.5 to 4 s of the noise
-that lies under them, before or after; and passages of effects, such as water, fire and wind, to
-music and speech in quiet noise (`prepare_data.py` loads both, see docs/data.md). A section is right
-if noise alone makes up four fifths of it.
+in which it is marked. The default uses certain sections only. The second joins music and speech of
+the open test to 1.5 to 4 s of the noise that lies under them, before or after; and passages of
+effects, such as water, fire and wind, to music and speech in quiet noise (`prepare_data.py` loads
+both, see docs/data.md). A section is right if noise alone makes up four fifths of it.
 """
 
 import argparse
@@ -115,9 +115,11 @@ def judge(row: Counter, joined: Joined) -> None:
     row["joined"] += 1
     row["sections"] += len(found)
     row["wrong sections"] += sum(joined.right_share(each) < RIGHT_SHARE for each in found)
-    if best is not None:
-        is_long = "2 s: " * (best.seconds >= finder.PROFILE_SECONDS)
-        row[f"{is_long}{'right' if joined.right_share(best) >= RIGHT_SHARE else 'wrong'}"] += 1
+    certain = finder.choose_profile(each for each in found if each.is_certain)
+    for each, which in ((best, "2 s: " * (best is not None and best.seconds
+                                          >= finder.PROFILE_SECONDS)), (certain, "certain: ")):
+        if each is not None:
+            row[which + ("right" if joined.right_share(each) >= RIGHT_SHARE else "wrong")] += 1
 
 
 def judge_joined(arguments: argparse.Namespace) -> str:
@@ -141,7 +143,8 @@ def judge_joined(arguments: argparse.Namespace) -> str:
             for sound, effect, kind in zip(programmes(folder, len(effects), rng), effects, kinds,
                                            strict=False):
                 judge(row, join_effect(sound, effect, place, kind, rng))
-    columns = ("joined", "2 s: right", "2 s: wrong", "right", "wrong", "sections", "wrong sections")
+    columns = ("joined", "2 s: right", "2 s: wrong", "certain: right", "certain: wrong", "right",
+               "wrong", "sections", "wrong sections")
     return table(("", *columns), [[name, *(str(row[column]) for column in columns)]
                                   for name, row in rows.items()])
 
@@ -158,7 +161,7 @@ def judge_recording(path: Path, pictures: Path | None) -> list[str]:
     found, why = finder.search([sound], recording.rate)
     best = finder.choose_profile(found)
     cells = [f"{each.start_seconds:.2f} to {each.end_seconds:.2f} ({each.place}, "
-             f"-{each.below_program_db:.0f} dB)" for each in found]
+             f"-{each.below_program_db:.0f} dB{', certain' * each.is_certain})" for each in found]
     cells = [f"**{cell}**" if each == best else cell
              for cell, each in zip(cells, found, strict=True)]
     if pictures is not None:

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import scipy
+from carrier_samples import tune
 from restorers import make_restorer
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig
@@ -389,6 +390,25 @@ def test_where_nearly_all_is_removed_the_noise_is_taken_whole(rng, rest):
     make_restorer(informed, PROFILED)(audio, SAMPLE_RATE,
                             noise_profile=audio if rest == 0.1 else 0.6 * audio)
     np.testing.assert_allclose(network.profiles[0], informed.profiles[0], rtol=0.1)
+
+
+@pytest.mark.parametrize(("bare_seconds", "why"), [(3.0, "run-in"), (1.4, "noise estimate")])
+def test_bare_noise_that_the_network_takes_for_sound_is_the_profile(rng, bare_seconds, why):
+    """If it lasts two seconds, and certainly goes on beneath the rest."""
+    silence = np.zeros(round(bare_seconds * SAMPLE_RATE))
+    audio = np.concatenate([silence, tune(9.0)])
+    audio = (audio + 0.01 * rng.standard_normal(len(audio))).astype(np.float32)
+    network = HalfBlind(0.4, 0.4)  # which hears no pauses
+    known = make_restorer(network, PROFILED, listen_first=True).restore(audio, SAMPLE_RATE).known
+    assert known.profile_origin.why == why
+    if why == "run-in":
+        assert known.profile_origin.start_seconds == 0.0
+        assert known.profile_origin.seconds == pytest.approx(bare_seconds, abs=0.3)
+        # The profile is that of the noise, in place of that of what the network removes.
+        informed = KeepsProfiles()
+        make_restorer(informed, PROFILED)(audio, SAMPLE_RATE,
+                                          noise_profile=audio[: 2 * SAMPLE_RATE])
+        np.testing.assert_allclose(network.profiles[0], informed.profiles[0], rtol=0.2)
 
 
 def test_the_sound_of_a_profile_is_not_kept(rng):

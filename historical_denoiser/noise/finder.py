@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -65,6 +66,11 @@ DROP_BANDS = 3
 # this, where levels are means over `REST_BINS`. Fluctuating noise (4 dB) reaches 11 dB.
 MAX_ABOVE_REST_DB = 12.0
 REST_BINS = 9
+# It certainly does where the floor of the rest, further than this from it, is its own level within
+# this, in this share of the spectrum.
+REST_SECONDS = 2.0
+SAME_DB = 3.0
+CERTAIN_SHARE = 0.8
 # A noise profile may be this much louder, relative to the programme, than the quietest section.
 PROFILE_DB = 2.0
 # A profile of this length hardly changes with the section that it is measured in.
@@ -90,11 +96,18 @@ class NoiseSegment:
     # rest.
     below_program_db: float
     path_db: float  # by how much paths stand out of its spectrum; about 6 in Gaussian noise
+    # Share of the spectrum in which the noise floor of the rest is as high; 0 without a rest.
+    share_beneath: float = 0.0
 
     @property
     def seconds(self) -> float:
         """Its duration."""
         return self.end_seconds - self.start_seconds
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether it is long enough for a noise profile, and certainly goes on beneath the rest."""
+        return self.seconds >= PROFILE_SECONDS and self.share_beneath >= CERTAIN_SHARE
 
 
 def _frame_size(sample_rate: int) -> int:
@@ -262,13 +275,31 @@ def _goes_on(slots: _Slots, runs: list[slice], rest: np.ndarray) -> list[bool]:
     A passage of rain or breath in a film does not: between the partials of the sound around it, the
     noise floor is lower. Softer slots are left out, since a recording may be faded in and out.
     """
-    levels = ndimage.uniform_filter1d(slots.levels.astype(np.float32), REST_BINS, axis=1)
-    levels = levels[:, slots.hz >= BAND_EDGES_HZ[0]]
+    levels = _smooth_levels(slots)
     rest = rest & (slots.level >= min(np.median(slots.level[run]) for run in runs))
     if not rest.any():
         return [True] * len(runs)
     highest = np.quantile(levels[rest], FLOOR_QUANTILE, axis=0) + MAX_ABOVE_REST_DB
     return [bool((np.median(levels[run], axis=0) <= highest).all()) for run in runs]
+
+
+def _share_beneath(slots: _Slots, run: slice, rest: np.ndarray) -> float:
+    """Returns in which share of the spectrum the noise floor of the rest is that of the run."""
+    reach = math.ceil(REST_SECONDS / slots.span_seconds(slice(0, 1))[1])
+    distant = rest.copy()
+    distant[max(0, run.start - reach) : run.stop + reach] = False
+    distant &= slots.level >= np.median(slots.level[run])
+    if not distant.any():
+        return 0.0
+    levels = _smooth_levels(slots)
+    floor = np.quantile(levels[distant], FLOOR_QUANTILE, axis=0)
+    return float(np.mean(np.abs(np.median(levels[run], axis=0) - floor) <= SAME_DB))
+
+
+def _smooth_levels(slots: _Slots) -> np.ndarray:
+    """Returns the levels of all slots above the lowest band edge, as means over `REST_BINS`."""
+    levels = ndimage.uniform_filter1d(slots.levels.astype(np.float32), REST_BINS, axis=1)
+    return levels[:, slots.hz >= BAND_EDGES_HZ[0]]
 
 
 def _is_steady(slots: _Slots, run: slice) -> bool:
@@ -311,7 +342,7 @@ def _choose(slots: _Slots, min_seconds: float, min_drop_db: float,
     places = _places(slots, runs, rest)
     has_end = any(place != "pause" for place in places)
     found = [NoiseSegment(*slots.span_seconds(run), place, float(np.median(slots.level[run])),
-                          float(drop), path_db)
+                          float(drop), path_db, _share_beneath(slots, run, rest))
              for (run, path_db), place, drop, goes_on in zip(like_it, places, drops, going_on,
                                                              strict=True)
              if goes_on and drop >= min_drop_db and (has_end or _is_steady(slots, run))]
@@ -388,12 +419,13 @@ def _search_turns(frames: np.ndarray, sample_rate: int, samples: int, min_drop_d
 
 
 def find_profile(read: Callable[[], Iterable[np.ndarray]], sample_rate: int,
-                 ) -> tuple[np.ndarray | None, Origin | None, str]:
+                 only_certain: bool = False) -> tuple[np.ndarray | None, Origin | None, str]:
     """Finds the best section of a recording as a noise profile, and logs where it is.
 
     Args:
         read: Reads the recording from its start, in blocks `(samples, channels)`.
         sample_rate: Sample rate in Hz.
+        only_certain: Whether only sections count that certainly are noise, of two seconds or more.
 
     Returns:
         Its first `MAX_SECONDS`, `(samples, channels)`, and where they are; or None twice; and the
@@ -402,7 +434,7 @@ def find_profile(read: Callable[[], Iterable[np.ndarray]], sample_rate: int,
     if sample_rate < MIN_RATE:
         return None, None, f"the sample rate is below {MIN_RATE} Hz"
     found, reason = search(read(), sample_rate)
-    best = choose_profile(found)
+    best = choose_profile(each for each in found if each.is_certain or not only_certain)
     if best is None:
         return None, None, reason or "the whole recording sounds alike"
     end_seconds = min(best.end_seconds, best.start_seconds + MAX_SECONDS)

@@ -27,6 +27,7 @@ from historical_denoiser.audio.removal import Pair, Strength
 from historical_denoiser.audio.survey import Survey, as_channels
 from historical_denoiser.classical import buzz, drones, held_notes, hum
 from historical_denoiser.core.checks import UserError, require
+from historical_denoiser.noise import finder
 from historical_denoiser.restoration.chain import remove_clicks, remove_hum
 from historical_denoiser.restoration.separation import Separator
 
@@ -227,14 +228,15 @@ def _with_found_noise(restorer: Separator, known: Survey, read: Read, sample_rat
                       report: Report) -> Survey:
     """Adds the noise profile from an analysis pass.
 
-    The profile is measured in the pauses or, without pauses, in the network's noise estimate, with
-    its transients limited. Excerpts of up to 30 s are analysed: both ends, and some between them.
+    The profile is measured in the pauses that the network hears; else in a section that certainly
+    holds noise alone, though the network hears sound in it; else in the network's noise estimate,
+    with its transients limited. Excerpts of up to 30 s are analysed: both ends, and some between them.
     A profile that would leave more noise in the quietest moments is not used: noise that comes and
     goes is underestimated by the mean of what the network removes.
     """
     pairs = _estimate_noise(restorer, excerpts(read, known, sample_rate, with_ends=True),
                             sample_rate, known, report)
-    noise, origin = _noise_of(pairs, sample_rate, known, restorer.settings.stft.highpass_hz)
+    noise, origin = _noise_of(pairs, read, sample_rate, known, restorer.settings.stft.highpass_hz)
     if len(noise) < MIN_SECONDS * sample_rate or not np.ptp(noise, axis=0).any():
         return known
     profiled = _with_profile(restorer, known, noise, sample_rate)
@@ -304,10 +306,15 @@ def _measure_more_left(restorer: Separator, profiled: Survey, pairs: list[Pair],
     return float(dsp.decibels(left / left_without).mean())
 
 
-def _noise_of(pairs: list[Pair], sample_rate: int, known: Survey, highpass_hz: float,
+def _noise_of(pairs: list[Pair], read: Read, sample_rate: int, known: Survey, highpass_hz: float,
               ) -> tuple[np.ndarray, Origin]:
-    """Returns the noise of analysed excerpts, `(samples, channels)`, from pauses if possible."""
+    """Returns the noise `(samples, channels)` of a recording and its analysed excerpts."""
     noise, why = noise_alone(pairs, sample_rate, highpass_hz), "pauses"
+    if noise is None:
+        found, origin, _ = finder.find_profile(
+            lambda: map(as_channels, read()), sample_rate, only_certain=True)
+        if found is not None:
+            return found, origin
     # The excerpts at both ends are left out, since a tape or film may have less noise there.
     if noise is None:
         found = (_without_silence(*pair, sample_rate) for pair in pairs[1:-1] or pairs)
