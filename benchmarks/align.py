@@ -118,7 +118,8 @@ def main() -> None:
     if len(places) < 2:
         sys.exit(f"{arguments.recording} must be a recording of {arguments.original}. Received: "
                  "less than two windows in which they correlate")
-    print(f"lag {lag} samples, which varies from {lags.min() - lag:+.1f} to {lags.max() - lag:+.1f}")
+    sys.stdout.write(f"lag {lag} samples, which varies from {lags.min() - lag:+.1f} to "
+                     f"{lags.max() - lag:+.1f}\n")
     known = slice(*(int(place) for place in (places[0], places[-1])))
     original, at = original[known], np.arange(known.start, known.stop)
     aligned = read_at(recording, at + np.interp(at, places, lags))
@@ -129,8 +130,9 @@ def main() -> None:
         name = f"{arguments.recording.stem}_{number}.wav"
         for folder, sound in ((CLEAN, clean), (NOISY, noisy)):
             soundfile.write(arguments.folder / folder / name, sound, SAMPLE_RATE, subtype="FLOAT")
-        print(f"{name}: {len(clean) / SAMPLE_RATE:.1f} s, SNR {metrics.snr_db(clean, noisy):.1f} dB, "
-              f"LSD {metrics.log_spectral_distance_db(clean, noisy):.2f} dB")
+        sys.stdout.write(
+            f"{name}: {len(clean) / SAMPLE_RATE:.1f} s, SNR {metrics.snr_db(clean, noisy):.1f} dB, "
+            f"LSD {metrics.log_spectral_distance_db(clean, noisy):.2f} dB\n")
 
 
 if __name__ == "__main__":

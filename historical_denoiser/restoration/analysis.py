@@ -230,9 +230,9 @@ def _with_found_noise(restorer: Separator, known: Survey, read: Read, sample_rat
 
     The profile is measured in the pauses that the network hears; else in a section that certainly
     holds noise alone, though the network hears sound in it; else in the network's noise estimate,
-    with its transients limited. Excerpts of up to 30 s are analysed: both ends, and some between them.
-    A profile that would leave more noise in the quietest moments is not used: noise that comes and
-    goes is underestimated by the mean of what the network removes.
+    with its transients limited. Excerpts of up to 30 s are analysed: both ends, and some between
+    them. A profile that would leave more noise in the quietest moments is not used: noise that
+    comes and goes is underestimated by the mean of what the network removes.
     """
     pairs = _estimate_noise(restorer, excerpts(read, known, sample_rate, with_ends=True),
                             sample_rate, known, report)
@@ -311,10 +311,10 @@ def _noise_of(pairs: list[Pair], read: Read, sample_rate: int, known: Survey, hi
     """Returns the noise `(samples, channels)` of a recording and its analysed excerpts."""
     noise, why = noise_alone(pairs, sample_rate, highpass_hz), "pauses"
     if noise is None:
-        found, origin, _ = finder.find_profile(
+        section, origin, _ = finder.find_profile(
             lambda: map(as_channels, read()), sample_rate, only_certain=True)
-        if found is not None:
-            return found, origin
+        if section is not None and origin is not None:
+            return section, origin
     # The excerpts at both ends are left out, since a tape or film may have less noise there.
     if noise is None:
         found = (_without_silence(*pair, sample_rate) for pair in pairs[1:-1] or pairs)
