@@ -91,7 +91,7 @@ def main(raw: DictConfig) -> None:
     if cfg.methods or cfg.panels is not None:
         (compare if cfg.methods else restore_panel)(cfg, given)
         return
-    judge_more = perceptual.load_judge() if cfg.perceptual else metrics.judge_no_more
+    judge_more = perceptual.load_judge() if cfg.perceptual else None
     method = choose_method(cfg, given)
     restorer, weights = method.load(), method.weights
     settings = restorer.settings

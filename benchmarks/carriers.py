@@ -24,7 +24,7 @@ import soundfile
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.repair import clip, some  # noqa: E402
+from benchmarks.repair import some  # noqa: E402
 from historical_denoiser.audio import dsp  # noqa: E402
 from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
 from historical_denoiser.bench.pairs import read_mono  # noqa: E402
@@ -69,7 +69,7 @@ def play(sound: np.ndarray, carrier: Carrier, rng: np.random.Generator,
     noise = np.stack([generate(carrier.kind, len(clean), rng)
                       for _ in range(carrier.channels)], axis=1)
     noise *= dsp.to_gain(-SNR_DB) * np.std(clean) / np.std(noise)
-    damaged = clip(clean, CLIPPED_SDR_DB) if carrier.damage == "clipping" else clean
+    damaged = dsp.clip_at_sdr(clean, CLIPPED_SDR_DB) if carrier.damage == "clipping" else clean
     transferred = damaged[:, None] + noise
     if carrier.damage == "dropouts":
         for second in range(SECONDS - 1):

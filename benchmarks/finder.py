@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.repair import some  # noqa: E402
 from benchmarks.sounds import join  # noqa: E402
+from benchmarks.tables import table  # noqa: E402
 from historical_denoiser.audio.dsp import SAMPLE_RATE, to_gain  # noqa: E402
 from historical_denoiser.bench.pairs import read_mono  # noqa: E402
 from historical_denoiser.core.command_line import run_main  # noqa: E402
@@ -149,11 +150,6 @@ def judge_joined(arguments: argparse.Namespace) -> str:
                                   for name, row in rows.items()])
 
 
-def table(head: tuple[str, ...], rows: list[list[str]]) -> str:
-    """Returns a Markdown table."""
-    return "".join(f"| {' | '.join(row)} |\n" for row in [head, ["---"] * len(head), *rows])
-
-
 def judge_recording(path: Path, pictures: Path | None) -> list[str]:
     """Returns what is found in a recording, a row of the table, and draws it."""
     recording = containers.open_audio(path)
@@ -192,12 +188,13 @@ def main() -> None:
     if arguments.joined == (arguments.folder is not None):
         parser.error("one of FOLDER and --joined must be given")
     if arguments.joined:
-        sys.stdout.write(judge_joined(arguments))
-        return
-    paths = [path for path in sorted(arguments.folder.rglob("*"))
-             if path.suffix.lower() in AUDIO_ENDINGS]
-    sys.stdout.write(table(("recording", "s", "noise alone, in seconds; how far below the rest"),
-                           [judge_recording(path, arguments.pictures) for path in paths]))
+        found = judge_joined(arguments)
+    else:
+        paths = [path for path in sorted(arguments.folder.rglob("*"))
+                 if path.suffix.lower() in AUDIO_ENDINGS]
+        found = table(("recording", "s", "noise alone, in seconds; how far below the rest"),
+                      [judge_recording(path, arguments.pictures) for path in paths])
+    sys.stdout.write(found + "\n")
 
 
 if __name__ == "__main__":

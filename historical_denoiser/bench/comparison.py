@@ -86,7 +86,7 @@ class Faults:
 
 def judge(methods: list[Method], names: Sequence[str],
           read: Callable[[int], tuple[Mixture, float]], highpass_hz: float,
-          judge_more: metrics.JudgeMore, folder: Path, faults: Faults) -> list[Row]:
+          judge_more: metrics.JudgeMore | None, folder: Path, faults: Faults) -> list[Row]:
     """Denoises and measures each mixture with each method.
 
     Mixtures without a noise profile are left out for methods that use one. `clean_si_sdr_db` is

@@ -15,6 +15,7 @@ from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.classical.clicks import count_clicks
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.training import metrics, perceptual
+from historical_denoiser.training.metrics import JudgeMore
 
 DNSMOS_RATE = 16000
 MIN_LOUDNESS_SECONDS = 0.4  # a block of ITU-R BS.1770
@@ -28,7 +29,6 @@ REMOVED, FLOOR_CHANGE = "removed_db", "floor_change_db"  # `_at_` and the band's
 
 OF_LISTENERS = (*perceptual.MEASURES, "stoi", "dnsmos")
 
-JudgeMore = Callable[[str, np.ndarray, np.ndarray], dict[str, float]]
 JudgeAlone = Callable[[str, np.ndarray], dict[str, float]]
 
 

@@ -26,7 +26,6 @@ MAX_PEAK = 0.998
 HASH_SECONDS = 20.0
 
 FRAME_SECONDS = 0.02
-ACTIVE_RANGE_DB = 40.0  # frames within this range below the loudest one determine the level
 FLOOR_PERCENTILE = 5.0
 MAX_FLOOR_DB = 120.0  # upper limit, used for digital silence
 TINY = 1e-30  # lower limit of a power, so that its level is finite
@@ -54,10 +53,8 @@ def _frame_powers(samples: np.ndarray) -> np.ndarray:
 
 
 def measure_level_dbfs(samples: np.ndarray) -> float:
-    """Returns the RMS in dBFS of the frames within `ACTIVE_RANGE_DB` of the loudest one."""
-    powers = _frame_powers(samples)
-    active = powers >= powers.max() * 10.0 ** (-ACTIVE_RANGE_DB / 10.0)
-    return dsp.decibels(powers[active].mean(), TINY)
+    """Returns the RMS in dBFS of the frames that are not pauses."""
+    return dsp.decibels(dsp.active_power(_frame_powers(samples)), TINY)
 
 
 def measure_floor_db(samples: np.ndarray) -> float:

@@ -53,7 +53,7 @@ class Rule:
 
     def accepts(self, name: str) -> bool:
         """Whether this rule applies to the clip `name`, a path below `where`."""
-        return _matches(name, self.include) and not _matches(name, self.exclude)
+        return matches(name, self.include) and not matches(name, self.exclude)
 
     def group_of(self, name: str) -> str:
         """Returns the group of the clip `name`."""
@@ -65,14 +65,15 @@ class Rule:
         """Returns the split of a group of this rule."""
         name = group.removeprefix(f"{self.package}/")
         for split in ("validation", "test"):
-            if _matches(name, getattr(self, split)):
+            if matches(name, getattr(self, split)):
                 return split
         if self.category == "speech" or self.validation or self.test:
             return "train"
         return split_by_hash(group)
 
 
-def _matches(name: str, patterns: str) -> bool:
+def matches(name: str, patterns: str) -> bool:
+    """Returns whether a name fits one of several patterns, which are separated by `|`."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns.split("|") if pattern)
 
 

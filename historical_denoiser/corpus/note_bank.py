@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import librosa
 import numpy as np
-import soundfile as sf
 
 from historical_denoiser.core.checks import UserError, require
 from historical_denoiser.corpus.note_sounds import (
@@ -30,7 +29,7 @@ from historical_denoiser.corpus.note_sounds import (
 )
 from historical_denoiser.corpus.performance import DRUMS
 from historical_denoiser.data.audio_index import find_audio
-from historical_denoiser.formats.audio_io import UNKNOWN_SAMPLES
+from historical_denoiser.data.recordings import read_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -230,10 +229,9 @@ def _describe(path: Path) -> tuple[str, int | None, RecordedNote | None]:
 def _measure_seconds(path: Path) -> float:
     """Returns the length of a recording; 0 if it cannot be read."""
     try:
-        info = sf.info(path)
-    except sf.LibsndfileError:
+        return read_seconds(path)
+    except UserError:
         return 0.0
-    return info.frames / info.samplerate if info.frames < UNKNOWN_SAMPLES else 0.0
 
 
 def choose_players(bank: tuple[Instrument, ...], program: int, pitch: int) -> list[Instrument]:

@@ -6,7 +6,6 @@ players, tempo, key, room and microphone. A tenth of the works is for validation
 test, which has a sound font of its own. Start reading at `build_renders`.
 """
 
-import fnmatch
 import hashlib
 import io
 import json
@@ -33,7 +32,7 @@ from historical_denoiser.corpus import band, conversion, held, performance, rend
 from historical_denoiser.corpus.archives import read_archive
 from historical_denoiser.corpus.clips import convert_clip
 from historical_denoiser.corpus.conversion import Journal, Member
-from historical_denoiser.corpus.debian_packages import get_package, run_tool
+from historical_denoiser.corpus.debian_packages import get_package, matches, run_tool
 from historical_denoiser.corpus.manifest import read_records, write_manifest
 from historical_denoiser.corpus.performance import Stroke
 from historical_denoiser.corpus.score_notes import Note
@@ -106,14 +105,14 @@ DRAWN = {"percussion": Drawn(300, performance.improvise, "effects", performance.
 
 
 def list_renders(corpus: Path, collections: list[Collection], seed: int,
-                 kinds: dict[str, Drawn] | None = None, name: str = NAME) -> list[Render]:
+                 kinds: dict[str, Drawn] = DRAWN, name: str = NAME) -> list[Render]:
     """Returns all possible renders, shuffled, so that the first of them are a balanced mixture.
 
     Args:
         corpus: Folder of the collections.
         collections: Collections to use.
         seed: Seed of the order and of all performances.
-        kinds: Kinds of drawn pieces; None for `DRAWN`.
+        kinds: Kinds of drawn pieces.
         name: Name of the data set, which the groups of drawn pieces contain. The group of a work,
             and so its split, is the same in all data sets.
 
@@ -129,7 +128,7 @@ def list_renders(corpus: Path, collections: list[Collection], seed: int,
             group = f"{NAME}/{one.collection}/{match[1] if match else title}"
             renders += [Render(f"{one.collection}/{title}-{number}", group, split_by_hash(group),
                                one.licence, path) for number in range(count)]
-    for kind, drawn in (DRAWN if kinds is None else kinds).items():
+    for kind, drawn in kinds.items():
         for number in range(drawn.pieces):
             piece = f"{kind}/{number:03d}"
             renders.append(Render(piece, f"{name}/{piece}",
@@ -143,8 +142,7 @@ def _find_scores(folder: Path, collection: Collection) -> dict[str, Path]:
     paths = [path for path in sorted(folder.rglob("*")) if path.suffix in SCORE_ENDINGS]
     paths.sort(key=lambda path: -SCORE_ENDINGS.index(path.suffix))
     scores = {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths
-              if not any(fnmatch.fnmatchcase(path.relative_to(folder).as_posix(), pattern)
-                         for pattern in collection.exclude.split("|"))
+              if not matches(path.relative_to(folder).as_posix(), collection.exclude)
               and not RESTRICTED.search(_read_text(path))}
     if not scores:
         raise UserError(f"`{folder}` must hold scores: {collection.collection} of {TABLE.name}")

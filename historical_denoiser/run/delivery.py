@@ -172,7 +172,6 @@ class Delivery:
                 self._write_tracks(restored, output)
                 labels.write_tracks(place, ((path.name, start, stop - start) for path, (
                     start, stop) in zip(self._track_files(), seconds, strict=True)))
-
             elif ending == PREMIS:
                 self._describe_event(place, restored, output, history)
 

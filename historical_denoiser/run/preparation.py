@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from tempfile import SpooledTemporaryFile
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -102,8 +101,7 @@ class Preparation:
     def __enter__(self) -> "Preparation":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self._file.close()
 
     def make(self, blocks: Iterable[np.ndarray],

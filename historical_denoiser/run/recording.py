@@ -71,7 +71,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         OSError: The results cannot be written.
     """
     recording, strength, digest = job.recording, as_strength(strength), hash_of(job.recording.path)
-    delivery, first = Delivery(job, digest), _blocks(job)
+    delivery, first = Delivery(job, digest), containers.read_blocks(recording)
     prepared, known, report = _survey(job, restorer, replay, first, report)
     _log_facts(job, known, strength, prepared.replay.speed, getattr(first, "incomplete_packets", 0))
     output, gain = _choose_output(job, prepared, known.samples)
@@ -80,7 +80,8 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     strength = fitted.strength
     history = delivery.history(prepared.history + history.format(strength=strength))
     with prepared, ExitStack() as stack:
-        blocks, journal = _blocks(job, keep_times=True), None
+        # Only here, damaged packets and gaps of a film are logged, so that they are logged once.
+        blocks, journal = containers.read_blocks(recording, keep_times=True), None
         if resume and not strength.removes_nothing:
             journal = stack.enter_context(Journal(job.denoised, digest, resume))
         # The last one appears first, and the restored recording last.
@@ -88,10 +89,11 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         copy_mode(recording.path, *places.values(), *([journal.path] if journal else []))
         seed = _dither_seed(job, strength, prepared, gain, digest)
         writer = _writer(job, places[job.denoised], output, first, blocks, seed, history)
-        delivery.list_clicks(restorer, strength, known, lambda: prepared.apply(_blocks(job)))
+        delivery.list_clicks(restorer, strength, known,
+                             lambda: prepared.apply(containers.read_blocks(recording)))
         removed, report = delivery.at_loudness(
             _removed(job, restorer, strength, known, prepared, gain, blocks, journal, delivery),
-            lambda: prepared.without_repairs(_blocks(job), gain), report)
+            lambda: prepared.without_repairs(containers.read_blocks(recording), gain), report)
         levels = _write(job, places, writer, removed, output, report, delivery.gain)
         _accompany(job, places, output, history, strength, prepared, known.samples, delivery)
         before_replacing()
@@ -232,7 +234,7 @@ def _analyse(job: Job, restorer: Restorer, strength: Strength, noise_profile: An
         return known, Fitted(strength, ""), report
 
     def read() -> Iterable[np.ndarray]:
-        return prepared.apply(_blocks(job))
+        return prepared.apply(containers.read_blocks(recording))
 
     seconds = known.samples / recording.rate
     profile, origin = profiles.read_profile(noise_profile, read, recording.rate, known.samples,
@@ -326,14 +328,6 @@ def _draw(picture: Path, job: Job, places: dict[Path, Path], strength: Strength,
         (f"Output at strength {strength.share:g}",
          containers.open_audio(places[job.denoised], job.recording.track)),
         ("Residual: input - output", audio_io.open_recording(places[job.residual]))], samples)
-
-
-def _blocks(job: Job, keep_times: bool = False) -> Iterable[np.ndarray]:
-    """Returns the blocks of a recording; of a film, with `keep_times`, also their times.
-
-    Damaged packets and gaps are logged only with `keep_times`, so that they are logged once.
-    """
-    return containers.read_blocks(job.recording, keep_times)
 
 
 def _writer(job: Job, path: Path, output: audio_io.Format, first: Reader | Iterable[np.ndarray],

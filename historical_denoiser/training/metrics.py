@@ -121,18 +121,8 @@ def judge(clean: np.ndarray, noisy: np.ndarray, denoised: np.ndarray) -> dict[st
     }
 
 
-def judge_no_more(category: str, clean: np.ndarray, denoised: np.ndarray) -> dict[str, float]:
-    """Measures nothing: the default `judge_more` of `judge_mixtures`.
-
-    Args:
-        category: Category of the mixture.
-        clean, denoised: Waveforms `(samples,)`.
-    """
-    return {}
-
-
 def judge_mixtures(predict: Callable[..., np.ndarray], mixtures: Iterable[Mixture],
-                   highpass_hz: float = 0.0, judge_more: JudgeMore = judge_no_more,
+                   highpass_hz: float = 0.0, judge_more: JudgeMore | None = None,
                    ) -> list[Row]:
     """Denoises each mixture, its clean signal alone and its noise alone, and measures all three.
 
@@ -141,7 +131,7 @@ def judge_mixtures(predict: Callable[..., np.ndarray], mixtures: Iterable[Mixtur
             `predict` gets it as a second argument with the mixture and with the noise alone.
         mixtures: The mixtures to denoise.
         highpass_hz: Cutoff of a high-pass filter on inputs and outputs before they are measured.
-        judge_more: Makes further measures from a category, a clean and a denoised waveform.
+        judge_more: Makes further measures from a category, a clean and a denoised waveform, if any.
 
     Returns:
         A row for each mixture: `category`, `noise`, `input_snr_db`, the measures of `judge` and
@@ -153,7 +143,7 @@ def judge_mixtures(predict: Callable[..., np.ndarray], mixtures: Iterable[Mixtur
 
 
 def judge_mixture(predict: Callable[..., np.ndarray], mixture: Mixture, highpass_hz: float = 0.0,
-                  judge_more: JudgeMore = judge_no_more) -> Row:
+                  judge_more: JudgeMore | None = None) -> Row:
     """Returns the row of one mixture, as described in `judge_mixtures`.
 
     Args:
@@ -176,7 +166,7 @@ def judge_mixture(predict: Callable[..., np.ndarray], mixture: Mixture, highpass
         "clean_si_sdr_db": si_sdr_db(clean, clean_out),
         "noise_left_db": dsp.decibels(dsp.power(noise_out) / dsp.power(noise)),
         **dict(zip(BAND_MEASURES, noise_left_by_band_db(noise, noise_out), strict=True)),
-        **judge_more(mixture.category, clean, noisy_out),
+        **(judge_more(mixture.category, clean, noisy_out) if judge_more else {}),
     }
 
 

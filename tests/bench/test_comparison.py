@@ -18,7 +18,6 @@ from historical_denoiser.bench.methods import Method  # noqa: E402
 from historical_denoiser.bench.pairs import Pair  # noqa: E402
 from historical_denoiser.core.checks import UserError  # noqa: E402
 from historical_denoiser.data.mixture import Mixture  # noqa: E402
-from historical_denoiser.training import metrics  # noqa: E402
 
 
 @pytest.fixture
@@ -69,8 +68,7 @@ def test_what_fails_costs_its_own_rows(mixtures, tmp_path, faults, caplog):
         return mixtures[item], 9.9
 
     weak = fail_on(0.6)
-    rows = comparison.judge([weak, METHODS[0]], "abcd", read, 0.0, metrics.judge_no_more, tmp_path,
-                            faults)
+    rows = comparison.judge([weak, METHODS[0]], "abcd", read, 0.0, None, tmp_path, faults)
     expected = [("weak", 0), ("none", 0), ("none", 2), ("weak", 3), ("none", 3)]
     assert [(row["method"], row["item"]) for row in rows] == expected
     assert faults and faults.notes() == [
@@ -89,7 +87,7 @@ def test_the_table_grows_with_each_item(mixtures, tmp_path, faults):
                 str(done) for done in range(item) for _ in range(2)]
         return mixtures[item], 9.9
 
-    comparison.judge(METHODS[:2], "abc", read, 0.0, metrics.judge_no_more, tmp_path, faults)
+    comparison.judge(METHODS[:2], "abc", read, 0.0, None, tmp_path, faults)
     assert len(read_rows(tmp_path)) == 6
 
 
@@ -97,10 +95,10 @@ def test_nothing_measured_is_an_error(mixtures, tmp_path, faults):
     mixtures[3] = dataclasses.replace(mixtures[3], profile=None)
     with pytest.raises(UserError, match="some that work without a noise profile"):
         comparison.judge(METHODS[2:], "d", lambda item: (mixtures[3], 9.9), 0.0,
-                         metrics.judge_no_more, tmp_path, faults)
+                         None, tmp_path, faults)
     with pytest.raises(UserError, match="nothing could be measured. weak failed on a, b"):
         comparison.judge([fail_on(0.0)], "ab", lambda item: (mixtures[item], 9.9), 0.0,
-                         metrics.judge_no_more, tmp_path, faults)
+                         None, tmp_path, faults)
 
 
 def test_bad_recordings_are_left_out_and_named(tmp_path, rng, faults, monkeypatch):
