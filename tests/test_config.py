@@ -10,6 +10,7 @@ from historical_denoiser.data.settings import DsetConfig
 from historical_denoiser.diffusion.settings import DiffusionConfig
 from historical_denoiser.network.stored import read_network_settings, read_settings
 from historical_denoiser.noise.carriers import CarrierConfig, FilmConfig
+from historical_denoiser.page.settings import AppConfig
 from historical_denoiser.run.settings import InferenceConfig
 from historical_denoiser.settings import Config, UnetConfig
 from historical_denoiser.training.settings import LOSS_PARTS, LossConfig, ScheduleConfig
@@ -17,7 +18,7 @@ from historical_denoiser.training.settings import LOSS_PARTS, LossConfig, Schedu
 CONF = ROOT / "conf"
 SECTIONS = {"": Config, "unet": UnetConfig, "stft": StftConfig, "dset": DsetConfig,
             "loss": LossConfig, "schedule": ScheduleConfig, "inference": InferenceConfig,
-            "noise.film": FilmConfig, "diffusion": DiffusionConfig}
+            "noise.film": FilmConfig, "diffusion": DiffusionConfig, "app": AppConfig}
 
 
 @pytest.mark.parametrize(("name", "unet"), [
@@ -65,7 +66,11 @@ def test_loss_group(name):
     ("dset.reference_dbfs", float("nan")), ("diffusion.sigma_min", 20.0),
     ("diffusion.overlap_seconds", 0.5), ("diffusion.snr_db", [3.0]), ("diffusion.xi", -1.0),
     ("noise.film.hum_db", [-float("inf"), 3.0]),
-    ("dset.share_clean", 1.5), ("dset.noise_speed", [0.1, 1.0]), ("loss.mae", -1.0),
+    ("dset.share_clean", 1.5), ("dset.noise_speed", [0.1, 1.0]),
+    *(("dset.evaluation_snrs_db", snrs_db) for snrs_db in (
+        [], [3.0, float("nan")], [float("inf")])),
+    ("dset.snr_highpass_hz", -1.0), ("dset.snr_highpass_hz", float("nan")),
+    ("dset.noise_balance_db", 41.0), ("loss.mae", -1.0), ("loss.snr", -1.0), ("loss.exponent", 0.0),
     ("precision", "float8"), ("strategy", "all"), ("schedule.name", "linear"),
     ("unet.long_fade", -1),
     ("schedule.boundaries_epochs", [2, 1]), ("schedule.warmup_steps", -5),
@@ -76,17 +81,28 @@ def test_loss_group(name):
     *(("inference.track", track) for track in (-1, True, 1.0, "both")),
     ("inference.track_codec", "mp3"), ("inference.strength_per_band", [[500]]),
     *(("inference.band_hz", band) for band in (100, [100], [200, 100], [5, None], [True, None])),
+    *(("inference.repair", kinds) for kinds in ("gaps", ["gap"], [["gaps"]], 1)),
     ("inference.noise_floor_db", -1.0), ("inference.segment_seconds", 1e-9),
     ("inference.segment_seconds", float("inf")), ("inference.context_seconds", float("inf")),
     ("gradient_clip", -1.0), ("gradient_clip", float("nan")), ("ema_momentum", 1.0),
-    ("lr", float("inf")), ("seed", -1), ("epochs", 0), ("beta1", 1.0), ("method", "wiener")])
+    ("lr", float("inf")), ("seed", -1), ("epochs", 0), ("beta1", 1.0), ("method", "wiener"),
+    ("app.port", 0), ("app.port", 65536), ("app.largest_mb", 0), ("app.waiting", 0),
+    ("app.most_million_samples", 0), ("app.longest_minutes", 0.0), ("app.host", ""),
+    ("app.keep_hours", float("inf")), ("app.all_users_gb", 0.0)])
 def test_impossible_values_are_named(name, value):
     section, _, field = name.rpartition(".")
     with pytest.raises(ValueError, match=f"`{name}` must be .* Received"):
         SECTIONS[section](**{field: value})
 
 
+def test_values_at_their_limits_are_allowed():
+    chosen = DsetConfig(evaluation_snrs_db=[-5.0], noise_balance_db=40.0)
+    assert chosen.evaluation_snrs_db == [-5.0] and chosen.noise_balance_db == 40.0
+
+
 def test_values_that_do_not_fit_each_other_are_named():
+    with pytest.raises(ValueError, match="`loss` must be .* Received"):
+        LossConfig(mae=0.0)
     with pytest.raises(ValueError, match="`unet.channels` must be .* Received"):
         UnetConfig(depth=7)
     with pytest.raises(ValueError, match="`weights` must be .* Received"):

@@ -494,12 +494,6 @@ def test_damage_is_repaired_whatever_the_strength(tmp_path, caplog, name, subtyp
         assert 0.7 < gain < 0.9 and "is lowered by" in caplog.text and np.abs(after).max() < 1.0
 
 
-@pytest.mark.parametrize("wrong", ["gaps", ["gap"], [["gaps"]], 1])
-def test_invalid_kinds_of_repair_are_refused(wrong):
-    with pytest.raises(UserError, match="`inference.repair` must be a list of gaps and clipping"):
-        InferenceConfig(repair=wrong)
-
-
 def test_hum_is_reported_and_lies_in_the_residual(tmp_path, rng, caplog):
     caplog.set_level("INFO")
     time_s = np.arange(6 * SAMPLE_RATE) / SAMPLE_RATE
