@@ -155,8 +155,7 @@ def _trim(samples: np.ndarray, rate: int) -> tuple[np.ndarray, int]:
 def _find_end(below: np.ndarray, first: int) -> int:
     """Returns the number of the frame in which a note has been below `END_DB` for long enough.
 
-    Args:
-        below: Levels of the frames from number `first` on, in dB relative to the peak.
+    `below` are the levels of the frames from number `first` on, in dB relative to the peak.
     """
     needed = round(END_SECONDS / FRAME_SECONDS)
     if len(below) >= needed:

@@ -173,12 +173,8 @@ def _connect_recordings(on: SimpleNamespace, answers: Answers, example: Path, li
                         delivered: dict[str, Any], only_current: dict[str, Any]) -> None:
     """Connects the events of choosing recordings.
 
-    Args:
-        on: The components.
-        answers: The handlers.
-        example: A recording for users who have none at hand.
-        listed: The components that depend on the states of all recordings.
-        delivered, only_current: The events that show the files of a result.
+    `listed` are the components that depend on the states of all recordings; `delivered` and
+    `only_current` are the events that show the files of a result.
     """
     received = [on.player, on.trial, on.run, on.whole, on.results, on.look, on.clicks, on.kind,
                 on.start, on.end, on.bands, *listed, on.token, on.followed]

@@ -82,13 +82,7 @@ def _run_task(number: int, job: Job, make_ready: Callable[[], Attempt], folder: 
               messages: Any) -> Outcome:
     """Restores one recording in a worker of the cluster. Each worker loads the method once.
 
-    Args:
-        number: Index of the job.
-        job: The recording.
-        make_ready: As in `restore_all`.
-        folder: The user's working directory, where relative paths start.
-        cores: Number of cores of the worker.
-        messages: The actor `Messages`.
+    Relative paths start at `folder`; `messages` is the actor `Messages`.
     """
     import ray
 
@@ -164,11 +158,8 @@ def _follow_tasks(ray: Any, tasks: dict[Any, int], jobs: list[Job],
                   cores: int, signals: list[int]) -> Iterator[tuple[Job, Outcome]]:
     """Runs all jobs as tasks of a connected cluster; see `restore_all`.
 
-    Args:
-        ray: The module.
-        tasks: Empty dictionary, to which the unfinished tasks are added with their job's index.
-        jobs, report, before_replacing, make_ready, cores: As in `restore_all`.
-        signals: Signals received so far; no further result is waited for after the first.
+    The unfinished tasks are kept in `tasks`, which is empty at first, with the index of their job.
+    After the first of `signals`, no further result is waited for.
     """
     machines = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
     cores = max(min(cores, max(machines)), 1)

@@ -258,10 +258,7 @@ def _not_done(jobs: list[Job], failures: dict[Path, str], reports: dict[Path, An
               ) -> tuple[list[Job], dict[Path, str]]:
     """Returns the jobs to do, and `failures` with those whose existing results differ.
 
-    Args:
-        jobs, failures: The jobs and failures so far.
-        reports: Results of `read_results` by folder.
-        settings, made_with: As in `plan`.
+    `reports` are the results of `read_results` by folder.
     """
     missing = []
     for job in jobs:

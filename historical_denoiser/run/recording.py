@@ -71,7 +71,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         OSError: The results cannot be written.
     """
     recording, strength, digest = job.recording, as_strength(strength), hash_of(job.recording.path)
-    delivery, first = Delivery(job, digest), containers.read_blocks(recording)
+    delivery, first = Delivery(job, digest), _blocks(job)
     prepared, known, report = _survey(job, restorer, replay, first, report)
     _log_facts(job, known, strength, prepared.replay.speed, getattr(first, "incomplete_packets", 0))
     output, gain = _choose_output(job, prepared, known.samples)
@@ -80,8 +80,7 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
     strength = fitted.strength
     history = delivery.history(prepared.history + history.format(strength=strength))
     with prepared, ExitStack() as stack:
-        # Only here, damaged packets and gaps of a film are logged, so that they are logged once.
-        blocks, journal = containers.read_blocks(recording, keep_times=True), None
+        blocks, journal = _blocks(job, keep_times=True), None
         if resume and not strength.removes_nothing:
             journal = stack.enter_context(Journal(job.denoised, digest, resume))
         # The last one appears first, and the restored recording last.
@@ -89,11 +88,10 @@ def denoise_recording(job: Job, restorer: Restorer, strength: float | str | Stre
         copy_mode(recording.path, *places.values(), *([journal.path] if journal else []))
         seed = _dither_seed(job, strength, prepared, gain, digest)
         writer = _writer(job, places[job.denoised], output, first, blocks, seed, history)
-        delivery.list_clicks(restorer, strength, known,
-                             lambda: prepared.apply(containers.read_blocks(recording)))
+        delivery.list_clicks(restorer, strength, known, lambda: prepared.apply(_blocks(job)))
         removed, report = delivery.at_loudness(
             _removed(job, restorer, strength, known, prepared, gain, blocks, journal, delivery),
-            lambda: prepared.without_repairs(containers.read_blocks(recording), gain), report)
+            lambda: prepared.without_repairs(_blocks(job), gain), report)
         levels = _write(job, places, writer, removed, output, report, delivery.gain)
         _accompany(job, places, output, history, strength, prepared, known.samples, delivery)
         before_replacing()
@@ -218,12 +216,7 @@ def _findings(known: Survey, sample_rate: int, speed: float) -> dict[str, Any]:
 def _analyse(job: Job, restorer: Restorer, strength: Strength, noise_profile: Any, known: Survey,
              report: Callable[[float], object], prepared: Preparation,
              ) -> tuple[Survey, Fitted, Callable[[float], object]]:
-    """Analyses a recording, and logs the results.
-
-    Args:
-        job, restorer, strength, noise_profile, report: As in `denoise_recording`.
-        known: Survey of the recording.
-        prepared: How the recording is prepared.
+    """Analyses a recording that was surveyed, and logs the results.
 
     Returns:
         The analysis, the fitted strength, and a function that replaces `report` and counts the
@@ -234,7 +227,7 @@ def _analyse(job: Job, restorer: Restorer, strength: Strength, noise_profile: An
         return known, Fitted(strength, ""), report
 
     def read() -> Iterable[np.ndarray]:
-        return prepared.apply(containers.read_blocks(recording))
+        return prepared.apply(_blocks(job))
 
     seconds = known.samples / recording.rate
     profile, origin = profiles.read_profile(noise_profile, read, recording.rate, known.samples,
@@ -266,14 +259,8 @@ def _write(job: Job, places: dict[Path, Path], writer: FilmWriter | audio_io.Wri
            report: Callable[[float], object], gain: float) -> Levels:
     """Writes the restored recording, the residual and its parts, and returns the levels.
 
-    Args:
-        job: The recording, and the files to write.
-        places: Temporary names of these files.
-        writer: Writes the restored recording.
-        removed: Result of `_removed`.
-        output: Format of the residual.
-        report: Called with the seconds finished since the last call.
-        gain: That of the restored recording, for its loudness; the residual is without it.
+    `places` are the temporary names of all files. `writer` writes the restored recording, with the
+    `gain` of its loudness; the residual is without it, in the format `output`.
     """
     recording, levels = job.recording, Levels()
     with writer as main, ExitStack() as stack:
@@ -330,19 +317,21 @@ def _draw(picture: Path, job: Job, places: dict[Path, Path], strength: Strength,
         ("Residual: input - output", audio_io.open_recording(places[job.residual]))], samples)
 
 
+def _blocks(job: Job, keep_times: bool = False) -> Iterable[np.ndarray]:
+    """Returns the blocks of a recording; of a film, with `keep_times`, also their times.
+
+    Damaged packets and gaps are logged only with `keep_times`, so that they are logged once.
+    """
+    return containers.read_blocks(job.recording, keep_times)
+
+
 def _writer(job: Job, path: Path, output: audio_io.Format, first: Reader | Iterable[np.ndarray],
             blocks: Reader | Iterable[np.ndarray], dither_seed: int | None, history: str,
             ) -> FilmWriter | audio_io.Writer:
-    """Opens the file of the restored recording.
+    """Opens the file of the restored recording, `path` for now; `output` is for all but films.
 
-    Args:
-        job: The recording, and the files to write.
-        path: Temporary name of the file.
-        output: Format of the file, unless it is a film.
-        first: Blocks that have been read to the end; they know the bit rate of a film's track.
-        blocks: Blocks to be restored; they know the times of a film's track.
-        dither_seed: Seed of the dither; None for no dither.
-        history: Entry in the history of the file.
+    `first`, which have been read to the end, know the bit rate of a film's track, and `blocks`,
+    which are to be restored, its times.
     """
     recording = job.recording
     if job.film is None:
